@@ -1,0 +1,40 @@
+//! Tollgate: a multi-tenant LLM gateway.
+//!
+//! The tree is the map of the house. A URL, a table or a stage of a request names its file:
+//!
+//! | room | what lives there |
+//! | --- | --- |
+//! | [`app`] | builds the application from its settings, runs it, drains it |
+//! | [`config`] | every option, its flag and its environment variable |
+//! | [`telemetry`] | logs and metrics, and what may never be logged |
+//! | [`domain`] | pure values and rules: ids, names, permissions; no clock, no I/O, no actix |
+//! | [`crypto`] | master keys, envelope encryption, the form and hash of API keys |
+//! | [`db`] | the database runtime, pools, transactions, migrations, one file a table; the one room that speaks diesel |
+//! | [`upstream`] | egress rules and the HTTP client; the one room that speaks to providers |
+//! | [`auth`] | credentials to principal: extraction, verification, permission checks |
+//! | [`directory`] | the in-memory read model of the data plane and its invalidation |
+//! | [`metering`] | what an answer says about its usage |
+//! | [`audit`] | who changed what |
+//! | [`api`] | the management plane, `/api/v1`: one file a resource |
+//! | [`proxy`] | the data plane, `/providers`: `proxy/mod.rs` reads as the pipeline |
+//! | [`demo`] | the built-in demonstration upstream and the `demo` command |
+//!
+//! Rules between rooms: `main -> app -> {api, proxy} -> {auth, metering, directory, audit, upstream}
+//! -> {db, crypto} -> domain`. `api` and `proxy` never import each other. Data goes one way; no room
+//! reaches back into another.
+
+pub mod api;
+pub mod app;
+pub mod audit;
+pub mod auth;
+pub mod cli;
+pub mod config;
+pub mod crypto;
+pub mod db;
+pub mod demo;
+pub mod directory;
+pub mod domain;
+pub mod metering;
+pub mod proxy;
+pub mod telemetry;
+pub mod upstream;

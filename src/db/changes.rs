@@ -71,10 +71,7 @@ pub async fn current_sequence(conn: &mut Conn) -> Result<i64, DbError> {
 
 /// The steps after `sequence`, in order. `None` if some of them are no longer kept: then anything
 /// may have changed.
-pub async fn changes_since(
-    conn: &mut Conn,
-    sequence: i64,
-) -> Result<Option<Vec<Change>>, DbError> {
+pub async fn changes_since(conn: &mut Conn, sequence: i64) -> Result<Option<Vec<Change>>, DbError> {
     /// More than this at once is not worth telling apart.
     const MOST: i64 = 1_000;
 

@@ -4,15 +4,22 @@
 //! All work, reads too, runs to completion in tasks on one runtime of its own, so that a request
 //! that is dropped leaves no open transaction and no half-used connection behind.
 
+pub mod api_keys;
+pub mod audit_events;
 mod changes;
 mod conn;
+pub mod data_keys;
 mod error;
 mod migrate;
+pub mod model_configurations;
 pub mod organizations;
 mod page;
 mod pool;
 mod schema;
+pub mod secrets;
 mod types;
+pub mod users;
+pub mod workspaces;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -56,8 +63,14 @@ pub enum Location {
 
 enum Pools {
     /// One writer, since SQLite has one, and several readers.
-    Sqlite { writer: Pool<conn::Sqlite>, readers: Pool<conn::Sqlite> },
-    Postgres { pool: Pool<AsyncPgConnection>, url: String },
+    Sqlite {
+        writer: Pool<conn::Sqlite>,
+        readers: Pool<conn::Sqlite>,
+    },
+    Postgres {
+        pool: Pool<AsyncPgConnection>,
+        url: String,
+    },
 }
 
 struct Inner {

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use diesel::{ConnectionError, ConnectionResult};
 use diesel_async::pooled_connection::deadpool::Pool;
-use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
+use diesel_async::pooled_connection::{
+    AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
+};
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use futures_util::FutureExt;
 use tokio_rustls::rustls;
@@ -29,7 +31,9 @@ pub(super) fn sqlite_pool(path: &Path, size: usize) -> Result<Pool<Sqlite>, DbEr
     config.custom_setup = Box::new(|path| {
         async move {
             let mut conn = Sqlite::establish(path).await?;
-            conn.batch_execute(PRAGMAS).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
+            conn.batch_execute(PRAGMAS)
+                .await
+                .map_err(ConnectionError::CouldntSetupConfiguration)?;
             Ok(conn)
         }
         .boxed()

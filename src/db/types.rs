@@ -94,7 +94,13 @@ macro_rules! name_columns {
 }
 
 id_columns!(
-    ApiKeyId, AuditEventId, ConfigurationId, DataKeyId, OrganizationId, SecretId, UserId,
+    ApiKeyId,
+    AuditEventId,
+    ConfigurationId,
+    DataKeyId,
+    OrganizationId,
+    SecretId,
+    UserId,
     WorkspaceId
 );
 name_columns!(ConfigurationName, DisplayName, Email, Handle, SecretName);

@@ -2,6 +2,7 @@
 //! passed in.
 
 pub mod ids;
+pub mod model_configuration;
 pub mod names;
 pub mod permissions;
 pub mod scope;

@@ -127,7 +127,6 @@ impl<K: Hash + Eq + Clone, V> Shelf<K, V> {
             Slot::Unknown { .. } => false,
         });
     }
-
 }
 
 /// Waits for a load that somebody has started.

@@ -6,3 +6,4 @@ pub mod headers;
 pub mod redact;
 pub mod route;
 pub mod sse;
+pub mod watch;

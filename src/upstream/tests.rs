@@ -1,5 +1,4 @@
 //! The client against real servers on loopback that say exactly what a test wants said.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 use std::{cell::Cell, future::Future, rc::Rc, sync::Arc, time::Duration};
 
@@ -377,9 +376,7 @@ async fn bytes_that_nobody_asked_for_are_never_an_answer() {
 #[actix_web::test]
 async fn bytes_on_an_idle_connection_condemn_it() {
     let (wrote, mut written) = mpsc::unbounded_channel();
-    let (answered, proceed) =
-        (Rc::new(tokio::sync::Notify::new()), Rc::new(tokio::sync::Notify::new()));
-    drop(answered);
+    let proceed = Rc::new(tokio::sync::Notify::new());
     let go = Rc::clone(&proceed);
     let server = Server::start(move |mut stream| {
         let (wrote, go) = (wrote.clone(), Rc::clone(&go));
@@ -614,6 +611,15 @@ async fn the_time_in_which_nobody_reads_is_not_the_upstreams() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(matches!(response.body.next().await, Some(Err(UpstreamError::IdleTimeout))));
     assert!(asked.elapsed() >= Duration::from_millis(350));
+}
+
+#[actix_web::test]
+async fn a_limit_may_be_endless() {
+    let server = Server::answering("HTTP/1.1 200 OK\r\nA: b\r\n\r\nhello", 1).await;
+    let mut request = server.request();
+    let endless = Duration::MAX;
+    request.timeouts = UpstreamTimeouts { connect: endless, first_byte: endless, idle: endless };
+    assert_eq!(text(send(&client(), request).await.body).await, "hello");
 }
 
 #[actix_web::test]

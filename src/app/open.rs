@@ -5,7 +5,7 @@ use crate::config::{DatabaseUrl, Settings};
 use crate::crypto::{
     Keyring, KeyringHandle, KeyringSource, WrappedDataKey, system_random, unwrap_data_key,
 };
-use crate::db::data_keys::{list_any_of_each_master_key, DataKeyRow};
+use crate::db::data_keys::{DataKeyRow, list_any_of_each_master_key};
 use crate::db::{Conn, Database, Location};
 
 /// The database and the master keys.
@@ -29,10 +29,8 @@ pub fn open_database(settings: &Settings) -> Result<Database, StartError> {
 /// made only together with a new embedded database: a missing key file beside an old one is a
 /// mistake that must not be papered over.
 pub async fn open_store(settings: &Settings) -> Result<Store, StartError> {
-    let source = settings
-        .keys
-        .source(&settings.database.database_url)
-        .ok_or(StartError::NoMasterKey)?;
+    let source =
+        settings.keys.source(&settings.database.database_url).ok_or(StartError::NoMasterKey)?;
     let keyring = load_keyring(settings, source)?;
     let database = open_database(settings)?;
     database.migrate().await?;
@@ -71,4 +69,3 @@ async fn check_keyring(database: &Database, keyring: &KeyringHandle) -> Result<(
     }
     Ok(())
 }
-

@@ -216,4 +216,3 @@ fn leaves_body_unread(error: &ProxyError) -> bool {
             | ProxyError::Overloaded
     )
 }
-

@@ -13,7 +13,6 @@ use futures_util::{Stream, StreamExt};
 use tokio::time::Sleep;
 
 use super::budget::{Share, Slot};
-use super::error::ProxyError;
 use super::exchange::{Exchange, Outcome};
 use super::headers::{content_length, downstream_headers};
 use super::redact::{MOST_BYTES, redact};
@@ -44,54 +43,31 @@ pub async fn relay(
     mut exchange: Exchange,
     held: Held,
 ) -> HttpResponse<RelayBody> {
-    let UpstreamResponse { status, headers, mut body, .. } = response;
+    let UpstreamResponse { status, headers, body, .. } = response;
     let exposed: Vec<&[u8]> = secrets.iter().map(SecretBytes::expose).collect();
     let length = content_length(&headers);
     let watch = watch_for(operation, status, &headers, withhold_usage);
     exchange.answered(status.as_u16(), matches!(watch, Watch::Stream(_)));
     let mut size = length.map_or(BodySize::Stream, BodySize::Sized);
     let mut first = None;
-    if watch.is_none() && !headers.contains_key(CONTENT_ENCODING) {
-        let beginning = read_beginning(&mut body).await;
-        let redacted = redact(&beginning.bytes, &exposed);
-        if redacted.len() != beginning.bytes.len() {
-            size = BodySize::Stream;
-        }
-        first = Some(match redacted {
-            std::borrow::Cow::Borrowed(_) => beginning.bytes.clone(),
-            std::borrow::Cow::Owned(redacted) => redacted.into(),
-        });
-        if let Some(error) = beginning.error {
-            return answer(status, &headers, &exposed, RelayBody {
-                upstream: None,
-                first,
-                watch,
-                size: BodySize::Stream,
-                state: State::Broken(error),
-                exchange,
-                _held: held,
-            });
+    let mut upstream = Some(body);
+    let mut state = State::Open;
+    if matches!(watch, Watch::None)
+        && !headers.contains_key(CONTENT_ENCODING)
+        && let Some(mut body) = upstream.take()
+    {
+        let told = read_error(&mut body).await;
+        first = Some(Bytes::from(redact(&told.bytes, &exposed).into_owned()));
+        size = BodySize::Stream;
+        match told.broke_off {
+            Some(error) => state = State::Broken(error),
+            // Nothing beyond this was looked at, and the key may lie across the cut.
+            None => drop(body),
         }
     }
-    answer(status, &headers, &exposed, RelayBody {
-        upstream: Some(body),
-        first,
-        watch,
-        size,
-        state: State::Open,
-        exchange,
-        _held: held,
-    })
-}
-
-fn answer(
-    status: StatusCode,
-    headers: &HeaderMap,
-    secrets: &[&[u8]],
-    body: RelayBody,
-) -> HttpResponse<RelayBody> {
+    let body = RelayBody { upstream, first, watch, size, state, exchange, _held: held };
     let mut response = HttpResponse::with_body(status, body);
-    *response.headers_mut() = downstream_headers(headers, secrets);
+    *response.headers_mut() = downstream_headers(&headers, &exposed);
     response
 }
 
@@ -103,12 +79,6 @@ enum Watch {
     Stream(Box<StreamWatch>),
 }
 
-impl Watch {
-    fn is_none(&self) -> bool {
-        matches!(self, Self::None)
-    }
-}
-
 fn watch_for(
     operation: &Operation,
     status: StatusCode,
@@ -118,10 +88,10 @@ fn watch_for(
     if !status.is_success() {
         return Watch::None;
     }
-    let is_event_stream = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| value.trim_start().to_ascii_lowercase().starts_with("text/event-stream"));
+    let is_event_stream =
+        headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
+            value.trim_start().to_ascii_lowercase().starts_with("text/event-stream")
+        });
     let kind = match operation {
         Operation::Responses => StreamKind::Responses,
         _ => StreamKind::Chat,
@@ -133,22 +103,24 @@ fn watch_for(
     }
 }
 
-/// The beginning of an upstream's error, which may quote the provider's key.
-struct Beginning {
-    bytes: Bytes,
-    error: Option<UpstreamError>,
+/// An upstream's error, which may quote the provider's key.
+struct ToldError {
+    bytes: Vec<u8>,
+    broke_off: Option<UpstreamError>,
 }
 
-async fn read_beginning(body: &mut UpstreamBody) -> Beginning {
+/// Reads an error to its end, or as far as it is looked through.
+async fn read_error(body: &mut UpstreamBody) -> ToldError {
     let mut bytes = Vec::new();
     while bytes.len() < MOST_BYTES {
         match body.next().await {
             Some(Ok(chunk)) => bytes.extend_from_slice(&chunk),
-            Some(Err(error)) => return Beginning { bytes: bytes.into(), error: Some(error) },
+            Some(Err(error)) => return ToldError { bytes, broke_off: Some(error) },
             None => break,
         }
     }
-    Beginning { bytes: bytes.into(), error: None }
+    bytes.truncate(MOST_BYTES);
+    ToldError { bytes, broke_off: None }
 }
 
 enum State {
@@ -258,7 +230,7 @@ impl MessageBody for RelayBody {
             match &mut this.state {
                 State::Open => {
                     let Some(upstream) = &mut this.upstream else {
-                        this.state = State::Ended;
+                        this.complete();
                         continue;
                     };
                     match ready!(Pin::new(upstream).poll_next(cx)) {

@@ -64,8 +64,12 @@ async fn the_upstream_records_what_it_is_sent() {
     let request = upstream.request(0).await;
     assert_eq!((request.method.as_str(), request.target.as_str()), ("PUT", "/a%2Fb?x=1&x=%20"));
     assert_eq!((request.path(), request.query()), ("/a%2Fb", Some("x=1&x=%20")));
-    let ones: Vec<_> = request.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("x-one")).collect();
-    assert_eq!(ones, [&("X-One".to_owned(), "1".to_owned()), &("x-one".to_owned(), "2".to_owned())]);
+    let ones: Vec<_> =
+        request.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("x-one")).collect();
+    assert_eq!(
+        ones,
+        [&("X-One".to_owned(), "1".to_owned()), &("x-one".to_owned(), "2".to_owned())]
+    );
     assert_eq!(request.body, "sized");
     assert_eq!(upstream.last_request().body, "chunked");
 }
@@ -98,7 +102,8 @@ async fn the_upstream_answers_as_openai_does() {
 
     for include_usage in [false, true] {
         let body = json!({"stream": true, "stream_options": {"include_usage": include_usage}});
-        let (_, mut stream) = client.stream(Request::post_json("/v1/chat/completions", &body)).await;
+        let (_, mut stream) =
+            client.stream(Request::post_json("/v1/chat/completions", &body)).await;
         let (events, ending) = stream.events().await;
         assert_eq!(ending, Ending::Complete);
         let (done, events) = events.split_last().unwrap();
@@ -133,9 +138,8 @@ async fn chunks_arrive_one_by_one_when_they_are_sent() {
     let event = data("ë").into_bytes();
     let parts = [&event[..2], &event[2..7], &event[7..]].map(Bytes::copy_from_slice);
     let [one, two, three] = parts.clone();
-    upstream.push(
-        Script::sse_head().chunk(one).wait(&gate).chunk(two).wait(&gate).chunk(three).end(),
-    );
+    upstream
+        .push(Script::sse_head().chunk(one).wait(&gate).chunk(two).wait(&gate).chunk(three).end());
     let (head, mut stream) = Client::new(upstream.address()).stream(Request::get("/")).await;
     assert_eq!(head.header("Content-Type"), Some("text/event-stream; charset=utf-8"));
     let mut last = None;
@@ -155,7 +159,8 @@ async fn chunks_arrive_one_by_one_when_they_are_sent() {
 async fn an_interim_head_comes_before_the_answer() {
     let upstream = ScriptedUpstream::start().await;
     let gate = Gate::closed();
-    let early = Script::new().informational(103, &[("link", "</style.css>; rel=preload")]).wait(&gate);
+    let early =
+        Script::new().informational(103, &[("link", "</style.css>; rel=preload")]).wait(&gate);
     upstream.push(early.and(Script::json(200, &json!({"ok": true}))));
     let (head, mut connection) = Client::new(upstream.address()).stream(Request::get("/")).await;
     assert_eq!(head.status, 103);
@@ -173,8 +178,14 @@ async fn a_whole_body_is_told_from_a_cut_one() {
         (Script::new().head(200, &[]).raw("four").close(), Ending::UntilClose),
         (Script::new().sized_head(200, &[], 5).raw("four").close(), Ending::Cut(Cut::Closed)),
         (Script::new().chunked_head(200, &[]).chunk("four").close(), Ending::Cut(Cut::Closed)),
-        (Script::new().chunked_head(200, &[]).chunk("four").raw("9\r\nshor").close(), Ending::Cut(Cut::Closed)),
-        (Script::new().chunked_head(200, &[]).chunk("four").raw("zz\r\n"), Ending::Cut(Cut::Malformed)),
+        (
+            Script::new().chunked_head(200, &[]).chunk("four").raw("9\r\nshor").close(),
+            Ending::Cut(Cut::Closed),
+        ),
+        (
+            Script::new().chunked_head(200, &[]).chunk("four").raw("zz\r\n"),
+            Ending::Cut(Cut::Malformed),
+        ),
     ];
     let client = Client::new(upstream.address());
     for (index, (script, ending)) in whole.into_iter().enumerate() {
@@ -189,7 +200,8 @@ async fn a_whole_body_is_told_from_a_cut_one() {
 async fn a_reset_is_told_from_a_close() {
     let upstream = ScriptedUpstream::start().await;
     let client = Client::new(upstream.address());
-    for (script, cut) in [(Script::new().close(), Cut::Closed), (Script::new().reset(), Cut::Reset)] {
+    for (script, cut) in [(Script::new().close(), Cut::Closed), (Script::new().reset(), Cut::Reset)]
+    {
         upstream.push(script);
         assert_eq!(client.try_send(Request::get("/")).await.unwrap_err(), cut);
     }
@@ -217,7 +229,11 @@ async fn the_upstream_notices_a_caller_that_leaves() {
         upstream.request(index * 2 + 1).await;
         for (connection, caller) in [(index * 2, quiet), (index * 2 + 1, stream)] {
             assert!(upstream.seen().connections[connection].closed.is_none());
-            if reset { caller.reset() } else { caller.hang_up() }
+            if reset {
+                caller.reset()
+            } else {
+                caller.hang_up()
+            }
             upstream.left_within(Duration::from_secs(5), connection).await;
             let by = upstream.seen().connections[connection].closed.unwrap().0;
             assert_eq!(by, if reset { ClosedBy::PeerReset } else { ClosedBy::Peer });
@@ -233,7 +249,10 @@ async fn the_upstream_notices_a_caller_that_leaves() {
 async fn the_upstream_closes_an_idle_connection_under_a_request() {
     let upstream = ScriptedUpstream::start().await;
     upstream.push(
-        Script::new().sized(200, &[], "first").then(crate::support::script::Step::WaitForNextRequest).close(),
+        Script::new()
+            .sized(200, &[], "first")
+            .then(crate::support::script::Step::WaitForNextRequest)
+            .close(),
     );
     let mut connection = Connection::open(upstream.address()).await.unwrap();
     connection.request(&Request::get("/")).await.unwrap();
@@ -353,7 +372,8 @@ async fn a_logged_secret_is_found_in_every_form() {
         for (index, (log, form)) in ways.into_iter().enumerate() {
             log(secret);
             let log = sink.read();
-            let leaks = logs::leaks(&log[before..], &[secret.to_owned(), "another-secret".to_owned()]);
+            let leaks =
+                logs::leaks(&log[before..], &[secret.to_owned(), "another-secret".to_owned()]);
             assert!(leaks.iter().any(|leak| leak.contains(form)), "way {index}: {leaks:?}");
             assert!(leaks.iter().all(|leak| !leak.contains(secret)));
             before = log.len();
@@ -405,7 +425,8 @@ async fn every_case_has_a_database_of_its_own(database: Database) {
             let client = database.connect().await;
             let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
             assert_eq!(client.query_one(tables, &[]).await.unwrap().get::<_, i64>(0), 0);
-            let name: String = client.query_one("SELECT current_database()", &[]).await.unwrap().get(0);
+            let name: String =
+                client.query_one("SELECT current_database()", &[]).await.unwrap().get(0);
             let again = tokio::task::spawn_blocking(|| Database::create(Kind::Postgres)).await;
             let other = again.unwrap().unwrap().connect().await;
             // The other database is dropped while this connection to it is open.
@@ -454,7 +475,11 @@ async fn a_link_can_lose_notifications(database: Database) {
     client.batch_execute("LISTEN news").await.unwrap();
     let teller = database.connect().await;
     for (deaf, news) in [(false, "one"), (true, "lost"), (false, "three")] {
-        if deaf { link.lose_notifications() } else { link.restore() }
+        if deaf {
+            link.lose_notifications()
+        } else {
+            link.restore()
+        }
         teller.batch_execute(&format!("NOTIFY news, '{news}'")).await.unwrap();
         // A notification leaves the server before the answer to a later query does.
         client.batch_execute("SELECT 1").await.unwrap();

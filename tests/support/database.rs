@@ -71,7 +71,9 @@ impl Database {
             .tempdir()
             .map_err(|error| format!("no directory for the test: {error}"))?;
         let (name, url) = match kind {
-            Kind::Sqlite => (None, format!("sqlite:{}", directory.path().join("tollgate.db").display())),
+            Kind::Sqlite => {
+                (None, format!("sqlite:{}", directory.path().join("tollgate.db").display()))
+            }
             Kind::Postgres => {
                 let name = format!("tollgate_test_{}", Uuid::now_v7().simple());
                 let url = url_of(&name)?;

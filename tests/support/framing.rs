@@ -74,5 +74,8 @@ pub(crate) fn find<'a>(headers: &'a HeaderList, name: &str) -> Option<&'a str> {
 
 /// All headers of that name, in any case.
 pub(crate) fn all<'a>(headers: &'a HeaderList, name: &str) -> impl Iterator<Item = &'a str> {
-    headers.iter().filter(move |(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    headers
+        .iter()
+        .filter(move |(given, _)| given.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.as_str())
 }

@@ -422,7 +422,9 @@ impl Answer {
     pub(crate) fn json(&self) -> Value {
         match serde_json::from_slice(&self.body) {
             Ok(value) => value,
-            Err(error) => panic!("{} with what is not JSON ({error}): {}", self.status, self.text()),
+            Err(error) => {
+                panic!("{} with what is not JSON ({error}): {}", self.status, self.text())
+            }
         }
     }
 
@@ -430,7 +432,13 @@ impl Answer {
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Self {
         let whole = matches!(self.ending, Ending::Complete);
-        assert!(self.status == status && whole, "expected {status}: {} {:?} {}", self.status, self.ending, self.text());
+        assert!(
+            self.status == status && whole,
+            "expected {status}: {} {:?} {}",
+            self.status,
+            self.ending,
+            self.text()
+        );
         self
     }
 }
@@ -476,11 +484,16 @@ impl Client {
     }
 
     /// The same up to the answer's head. Fails the case when there is none.
-    #[track_caller]
     pub(crate) async fn stream(&self, request: Request) -> (Head, Connection) {
-        let mut connection = self.open(request).await.expect("a connection");
-        let head = connection.head().await.expect("an answer");
-        (head, connection)
+        let what = format!("{} {}", request.method, request.target);
+        let mut connection = match self.open(request).await {
+            Ok(connection) => connection,
+            Err(cut) => panic!("{what}: no connection ({cut:?})"),
+        };
+        match connection.head().await {
+            Ok(head) => (head, connection),
+            Err(cut) => panic!("{what}: no answer ({cut:?})"),
+        }
     }
 
     /// Sends a request and reads the answer. An error is an answer that did not begin; one that broke
@@ -523,7 +536,8 @@ impl Client {
 
     /// `PATCH` of a JSON merge patch.
     pub(crate) async fn patch(&self, target: &str, body: &Value) -> Answer {
-        let request = Request::new("PATCH", target).header("content-type", "application/merge-patch+json");
+        let request =
+            Request::new("PATCH", target).header("content-type", "application/merge-patch+json");
         self.send(request.body(body.to_string())).await
     }
 

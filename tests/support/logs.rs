@@ -162,7 +162,9 @@ pub(crate) fn lines_with(needle: &str) -> Vec<String> {
 pub(crate) fn leaks(log: &str, secrets: &[String]) -> Vec<String> {
     let needles: Vec<Needle> = secrets
         .iter()
-        .flat_map(|secret| secrets::forms(secret).into_iter().map(move |(how, form)| (secret, how, form)))
+        .flat_map(|secret| {
+            secrets::forms(secret).into_iter().map(move |(how, form)| (secret, how, form))
+        })
         .map(|(secret, how, form)| Needle { secret, how, form, first: None, times: 0 })
         .collect();
     let mut by_start: HashMap<u64, Vec<Needle>> = HashMap::new();
@@ -186,7 +188,8 @@ pub(crate) fn leaks(log: &str, secrets: &[String]) -> Vec<String> {
             }
         }
     }
-    let mut found: Vec<_> = by_start.into_values().flatten().filter_map(|needle| needle.tell(log)).collect();
+    let mut found: Vec<_> =
+        by_start.into_values().flatten().filter_map(|needle| needle.tell(log)).collect();
     found.sort();
     found
 }
@@ -204,7 +207,8 @@ impl Needle<'_> {
         let at = self.first?;
         let start = log[..at].rfind('\n').map_or(0, |newline| newline + 1);
         let end = log[at..].find('\n').map_or(log.len(), |newline| at + newline);
-        let line: String = log[start..end].replace(&self.form, "<SECRET>").chars().take(400).collect();
+        let line: String =
+            log[start..end].replace(&self.form, "<SECRET>").chars().take(400).collect();
         let hint: String = self.secret.chars().take(3).collect();
         let Self { how, times, .. } = self;
         Some(format!("a secret that begins with {hint:?}, {how}, {times} times, first in: {line}"))

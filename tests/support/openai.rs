@@ -66,7 +66,12 @@ pub(crate) fn answer(request: &RecordedRequest) -> Script {
         ("GET", _) if path.starts_with("/v1/models/") => {
             Script::json(200, &model(&path["/v1/models/".len()..]))
         }
-        _ => error(404, "invalid_request_error", "unknown_url", &format!("Unknown request URL: {path}")),
+        _ => error(
+            404,
+            "invalid_request_error",
+            "unknown_url",
+            &format!("Unknown request URL: {path}"),
+        ),
     }
 }
 
@@ -107,7 +112,10 @@ pub(crate) fn chat_events(parts: &[&str], usage: Usage, include_usage: bool) -> 
         data(event)
     };
     let delta = |delta: Value, finish: Value| {
-        event(json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish}]), Value::Null)
+        event(
+            json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish}]),
+            Value::Null,
+        )
     };
     let mut events = vec![delta(json!({"role": "assistant", "content": ""}), Value::Null)];
     events.extend(parts.iter().map(|part| delta(json!({"content": part}), Value::Null)));
@@ -141,7 +149,8 @@ pub(crate) fn response_events(parts: &[&str], usage: Usage) -> Vec<String> {
     let begun = response_object("in_progress", None, None);
     let mut events = vec![event("response.created", json!({"response": begun}))];
     for part in parts {
-        let delta = json!({"item_id": "msg_test", "output_index": 0, "content_index": 0, "delta": part});
+        let delta =
+            json!({"item_id": "msg_test", "output_index": 0, "content_index": 0, "delta": part});
         events.push(event("response.output_text.delta", delta));
     }
     let done = response_object("completed", Some(&parts.concat()), Some(usage));

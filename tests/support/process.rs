@@ -97,7 +97,8 @@ impl Running {
             let at = line.find("127.0.0.1:")?;
             let rest = &line[at..];
             let end = rest.char_indices().find(|(_, c)| !c.is_ascii_digit() && !".:".contains(*c));
-            let address: SocketAddr = rest[..end.map_or(rest.len(), |(end, _)| end)].parse().ok()?;
+            let address: SocketAddr =
+                rest[..end.map_or(rest.len(), |(end, _)| end)].parse().ok()?;
             (address.port() != 0).then_some(address)
         })
         .await
@@ -109,7 +110,8 @@ impl Running {
             Signal::Term => "-TERM",
             Signal::Int => "-INT",
         };
-        let sent = Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
+        let sent =
+            Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success(), "the signal was not sent");
     }
 

@@ -105,11 +105,12 @@ pub(crate) fn watch_for(
     body: impl FnOnce() -> Running + Send + 'static,
 ) -> Result<(), Failed> {
     let (alive, ended) = mpsc::channel::<()>();
-    let thread = thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(move || {
-        // Dropped however the case ends, which is what the other side waits for.
-        let _alive = alive;
-        actix_rt::System::new().block_on(body());
-    })?;
+    let thread =
+        thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(move || {
+            // Dropped however the case ends, which is what the other side waits for.
+            let _alive = alive;
+            actix_rt::System::new().block_on(body());
+        })?;
     if ended.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
         return Err(format!("{name} hung: it had not ended after {limit:?}").into());
     }

@@ -23,7 +23,10 @@ static USED: LazyLock<Mutex<BTreeSet<String>>> = LazyLock::new(Mutex::default);
 /// # Panics
 /// When the value is too short to be told from ordinary text: the test should choose a longer one.
 pub(crate) fn register(secret: &str) {
-    assert!(secret.len() >= SHORTEST, "a test secret needs {SHORTEST} bytes or more to be searched for");
+    assert!(
+        secret.len() >= SHORTEST,
+        "a test secret needs {SHORTEST} bytes or more to be searched for"
+    );
     USED.lock().unwrap().insert(secret.to_owned());
 }
 

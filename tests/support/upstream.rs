@@ -273,7 +273,8 @@ async fn serve(mut stream: TcpStream, number: usize, shared: &Shared) -> ClosedB
                 return gone(&error);
             }
         };
-        let last = request.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+        let last =
+            request.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
         let queued = shared.queue.lock().unwrap().pop_front();
         let script = queued.unwrap_or_else(|| (shared.handler)(&request));
         shared.seen.send_modify(|seen| seen.requests.push(request));
@@ -378,11 +379,16 @@ async fn read_request(
             break head;
         }
         if reader.read_buf(buffer).await? == 0 {
-            return if buffer.is_empty() { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+            return if buffer.is_empty() {
+                Ok(None)
+            } else {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            };
         }
     };
     let chunked = framing::find(&headers, "transfer-encoding").is_some();
-    let length = framing::find(&headers, "content-length").map_or(0, |length| length.parse().unwrap());
+    let length =
+        framing::find(&headers, "content-length").map_or(0, |length| length.parse().unwrap());
     let mut body = BytesMut::new();
     loop {
         if !chunked && buffer.len() >= length {
@@ -399,7 +405,14 @@ async fn read_request(
             }
         }
     }
-    Ok(Some(RecordedRequest { connection, method, target, headers, body: body.freeze(), at: Instant::now() }))
+    Ok(Some(RecordedRequest {
+        connection,
+        method,
+        target,
+        headers,
+        body: body.freeze(),
+        at: Instant::now(),
+    }))
 }
 
 /// Method, target and headers, when they have all arrived. A gateway that sends what is not HTTP

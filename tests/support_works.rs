@@ -14,7 +14,7 @@ use serde_json::json;
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::support::{
-    case::{Case, cases},
+    case::{Case, Running, cases},
     cut::Link,
     database::{Database, Kind},
     eventually::{eventually, within},
@@ -22,7 +22,8 @@ use crate::support::{
     logs::{self, Capture, Sink},
     openai,
     runner::watch_for,
-    script::{Gate, Script, data},
+    script::{Gate, Script, Step, data},
+    secrets,
     upstream::{ClosedBy, ScriptedUpstream},
 };
 
@@ -43,6 +44,8 @@ pub(crate) fn cases() -> Vec<Case> {
         plain requests_can_be_slow_and_half_closed,
         plain a_stopped_upstream_refuses_connections,
         plain a_logged_secret_is_found_in_every_form,
+        plain misbehaves_when_told,
+        plain a_run_that_logged_a_secret_or_hid_a_panic_fails,
         plain the_run_records_what_our_crates_and_others_log,
         plain a_hanging_or_failing_case_fails_by_name,
         every_case_has_a_database_of_its_own,
@@ -243,17 +246,12 @@ async fn the_upstream_notices_a_caller_that_leaves() {
     cut.send("only").await.unwrap();
     cut.hang_up();
     let seen = upstream.wait_for("the request is cut", |seen| seen.cut_requests == 1).await;
-    assert_eq!((seen.requests.len(), seen.left_by_peer()), (4, 4));
+    assert_eq!((seen.requests.len(), seen.left_by_peer()), (4, 5));
 }
 
 async fn the_upstream_closes_an_idle_connection_under_a_request() {
     let upstream = ScriptedUpstream::start().await;
-    upstream.push(
-        Script::new()
-            .sized(200, &[], "first")
-            .then(crate::support::script::Step::WaitForNextRequest)
-            .close(),
-    );
+    upstream.push(Script::new().sized(200, &[], "first").then(Step::WaitForNextRequest).close());
     let mut connection = Connection::open(upstream.address()).await.unwrap();
     connection.request(&Request::get("/")).await.unwrap();
     connection.head().await.unwrap();
@@ -339,7 +337,8 @@ async fn a_stopped_upstream_refuses_connections() {
 }
 
 async fn a_logged_secret_is_found_in_every_form() {
-    let secret = "sk-\"quoted\" & ünusual/+42";
+    // Each form of it differs from the others.
+    let secret = "sk-\"quoted\" &\u{1} ünusual/+42";
     let sink = Sink::create("leak-self-test");
     let subscriber = tracing_subscriber::registry().with(Capture(sink.clone()));
     // (what logs it, the form in which it is found)
@@ -379,10 +378,46 @@ async fn a_logged_secret_is_found_in_every_form() {
             before = log.len();
         }
     });
-    for (how, form) in crate::support::secrets::forms(secret) {
+    for (how, form) in secrets::forms(secret) {
         assert_eq!(logs::leaks(&form, &[secret.to_owned()]).len(), 1, "{how}");
     }
     sink.remove();
+}
+
+/// Tells [`misbehaves_when_told`] how.
+const MISBEHAVE: &str = "TOLLGATE_TEST_MISBEHAVE";
+
+/// Does nothing, unless the next case runs it as a run of its own that must fail.
+async fn misbehaves_when_told() {
+    let secret = format!("misbehaving-{}", uuid::Uuid::now_v7());
+    match std::env::var(MISBEHAVE).as_deref() {
+        Ok("leak") => {
+            secrets::register(&secret);
+            tracing::debug!(target: "somebody_else", %secret);
+        }
+        Ok("panic") => drop(std::thread::spawn(|| panic!("out of sight")).join()),
+        _ => {}
+    }
+}
+
+async fn a_run_that_logged_a_secret_or_hid_a_panic_fails() {
+    let expected = [
+        ("nothing", true, "left_no_panic_unanswered ... ok"),
+        ("leak", false, "logged_no_secret_that_it_used ... FAILED"),
+        ("panic", false, "left_no_panic_unanswered ... FAILED"),
+    ];
+    for (how, success, line) in expected {
+        let mut run = std::process::Command::new(std::env::current_exe().unwrap());
+        run.args(["--exact", "support_works::misbehaves_when_told"]).env(MISBEHAVE, how);
+        let output = tokio::task::spawn_blocking(move || run.output()).await.unwrap().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.contains("1 passed"), "{text}");
+        assert!(text.contains(line), "{text}");
+        assert_eq!(output.status.success(), success, "{text}");
+        if let Some((_, log)) = text.split_once("everything that was logged: ") {
+            std::fs::remove_file(log.trim()).unwrap();
+        }
+    }
 }
 
 async fn the_run_records_what_our_crates_and_others_log() {
@@ -396,7 +431,7 @@ async fn the_run_records_what_our_crates_and_others_log() {
 
 async fn a_hanging_or_failing_case_fails_by_name() {
     let limit = Duration::from_millis(300);
-    let trial = |name: &'static str, body: fn() -> crate::support::case::Running| {
+    let trial = |name: &'static str, body: fn() -> Running| {
         tokio::task::spawn_blocking(move || watch_for(limit, name, body))
     };
     let hung = trial("a-hung-one", || Box::pin(std::future::pending())).await.unwrap().unwrap_err();
@@ -425,14 +460,10 @@ async fn every_case_has_a_database_of_its_own(database: Database) {
             let client = database.connect().await;
             let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
             assert_eq!(client.query_one(tables, &[]).await.unwrap().get::<_, i64>(0), 0);
-            let name: String =
-                client.query_one("SELECT current_database()", &[]).await.unwrap().get(0);
-            let again = tokio::task::spawn_blocking(|| Database::create(Kind::Postgres)).await;
-            let other = again.unwrap().unwrap().connect().await;
-            // The other database is dropped while this connection to it is open.
-            let exists = "SELECT count(*) FROM pg_database WHERE datname LIKE 'tollgate_test_%' AND datname <> $1";
-            assert!(client.query_one(exists, &[&name]).await.is_ok());
-            eventually("a database nobody holds is dropped", async || other.is_closed()).await;
+            let made = tokio::task::spawn_blocking(|| Database::create(Kind::Postgres)).await;
+            // Its database is dropped while this connection to it is open.
+            let other = made.unwrap().unwrap().connect().await;
+            eventually("a database that nobody holds is dropped", async || other.is_closed()).await;
         }
     }
 }

@@ -7,8 +7,12 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, LazyLock, Mutex},
+    sync::{
+        Arc, LazyLock, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
@@ -21,6 +25,10 @@ pub(crate) const POSTGRES_URL: &str = "TOLLGATE_TEST_POSTGRES_URL";
 
 /// Databases made and not dropped yet.
 static MADE: LazyLock<Mutex<BTreeSet<String>>> = LazyLock::new(Mutex::default);
+/// Databases, of either kind, that somebody holds.
+static HELD: AtomicUsize = AtomicUsize::new(0);
+/// How long the end of the run waits for applications that are still stopping.
+const STOPPING: Duration = Duration::from_secs(15);
 /// Threads that are dropping one.
 static DROPPING: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
 
@@ -83,6 +91,7 @@ impl Database {
                 (Some(name), url)
             }
         };
+        HELD.fetch_add(1, Ordering::SeqCst);
         Ok(Self { shared: Arc::new(Shared { kind, directory, name }), url })
     }
 
@@ -118,6 +127,7 @@ impl Database {
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        HELD.fetch_sub(1, Ordering::SeqCst);
         let Some(name) = self.name.take() else { return };
         // Not waited for here: this may run on a runtime's thread.
         let dropping = thread::spawn(move || match drop_now(&name) {
@@ -130,8 +140,13 @@ impl Drop for Shared {
     }
 }
 
-/// Waits for the drops under way, then drops what a hung case kept. For the end of the run.
+/// Waits until applications have stopped and drops are done, then drops what a hung case kept. For
+/// the end of the run.
 pub(crate) fn drop_leftovers() {
+    let began = Instant::now();
+    while HELD.load(Ordering::SeqCst) > 0 && began.elapsed() < STOPPING {
+        thread::sleep(Duration::from_millis(20));
+    }
     let dropping = std::mem::take(&mut *DROPPING.lock().unwrap());
     for thread in dropping {
         let _ = thread.join();

@@ -428,6 +428,13 @@ impl Answer {
         }
     }
 
+    /// Itself, if it is a success (any 2xx). Fails the case otherwise, telling what came.
+    #[track_caller]
+    pub(crate) fn success(self) -> Self {
+        assert!(self.status / 100 == 2, "expected success: {} {}", self.status, self.text());
+        self
+    }
+
     /// Itself, if it has this status and came whole. Fails the case otherwise, telling what came.
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Self {

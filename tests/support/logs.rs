@@ -207,8 +207,12 @@ impl Needle<'_> {
         let at = self.first?;
         let start = log[..at].rfind('\n').map_or(0, |newline| newline + 1);
         let end = log[at..].find('\n').map_or(log.len(), |newline| at + newline);
-        let line: String =
-            log[start..end].replace(&self.form, "<SECRET>").chars().take(400).collect();
+        // One line may show it in several forms.
+        let mut line = log[start..end].to_owned();
+        for (_, form) in secrets::forms(self.secret) {
+            line = line.replace(&form, "<SECRET>");
+        }
+        let line: String = line.chars().take(400).collect();
         let hint: String = self.secret.chars().take(3).collect();
         let Self { how, times, .. } = self;
         Some(format!("a secret that begins with {hint:?}, {how}, {times} times, first in: {line}"))

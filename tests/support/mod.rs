@@ -5,10 +5,13 @@
     reason = "a toolbox that the capabilities draw on; remove this line when the last tool is used"
 )]
 
+// Waits for the application:
+// pub(crate) mod app;
 pub(crate) mod case;
 pub(crate) mod cut;
 pub(crate) mod database;
 pub(crate) mod eventually;
+pub(crate) mod fixture;
 pub(crate) mod framing;
 pub(crate) mod http;
 pub(crate) mod logs;

@@ -11,6 +11,7 @@
     reason = "a test fails by panicking, and a test run speaks on standard output"
 )]
 
+// Waits for the application: `mod first_call;`, and its cases in `collect`.
 mod support;
 mod support_works;
 

@@ -336,13 +336,15 @@ async fn a_stopped_upstream_refuses_connections() {
     open.closed().await;
 }
 
+/// Logs a secret in one way; beside it stands the form in which it is to be found.
+type Log = fn(&str);
+
 async fn a_logged_secret_is_found_in_every_form() {
     // Each form of it differs from the others.
     let secret = "sk-\"quoted\" &\u{1} ünusual/+42";
     let sink = Sink::create("leak-self-test");
     let subscriber = tracing_subscriber::registry().with(Capture(sink.clone()));
-    // (what logs it, the form in which it is found)
-    let ways: [(fn(&str), &str); 8] = [
+    let ways: [(Log, &str); 8] = [
         (|secret| tracing::info!("a message with {secret}"), "as it is"),
         (|secret| tracing::info!(field = secret), "as it is"),
         (|secret| tracing::info!(field = ?secret), "in debug form"),

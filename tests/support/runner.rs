@@ -132,7 +132,10 @@ struct Panic {
 static PANICS: Mutex<Vec<Panic>> = Mutex::new(Vec::new());
 
 fn note_panic(info: &PanicHookInfo<'_>) {
-    let message = info.payload_as_str().unwrap_or("a panic without a message");
+    let payload = info.payload();
+    let literal = payload.downcast_ref::<&str>().copied();
+    let message = literal.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let message = message.unwrap_or("a panic without a message");
     let place = info.location().map(ToString::to_string).unwrap_or_default();
     let thread = thread::current().name().unwrap_or("a thread without a name").to_owned();
     let panic = Panic { thread, message: format!("{message}\n  at {place}"), answered: false };

@@ -5,9 +5,9 @@ use serde_json::json;
 use crate::support::{
     app::TestApp,
     case::{Case, cases},
+    connection::Ending,
     database::Database,
     fixture::Fixture,
-    http::Ending,
     logs, openai,
 };
 

@@ -14,6 +14,7 @@
 // Waits for the application: `mod first_call;`, and its cases in `collect`.
 mod support;
 mod support_works;
+mod upstream_works;
 
 use std::process::ExitCode;
 
@@ -21,7 +22,7 @@ use support::case::Case;
 
 /// Every case of every capability.
 fn collect() -> Vec<Case> {
-    [support_works::cases()].into_iter().flatten().collect()
+    [support_works::cases(), upstream_works::cases()].into_iter().flatten().collect()
 }
 
 fn main() -> ExitCode {

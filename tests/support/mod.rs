@@ -8,6 +8,7 @@
 // Waits for the application:
 // pub(crate) mod app;
 pub(crate) mod case;
+pub(crate) mod connection;
 pub(crate) mod cut;
 pub(crate) mod database;
 pub(crate) mod eventually;

@@ -19,7 +19,7 @@ pub(crate) fn tollgate(arguments: &[&str]) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TOLLGATE_")) {
         command.env_remove(name);
     }
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(arguments).stdin(Stdio::null());
     command
 }
 
@@ -62,6 +62,7 @@ pub(crate) struct Running {
 impl Running {
     /// Starts it.
     pub(crate) fn start(mut command: Command) -> Self {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary starts");
         let (sender, lines) = watch::channel(Vec::new());
         let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());

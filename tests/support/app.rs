@@ -25,6 +25,7 @@ const STOPPING: Duration = Duration::from_secs(60);
 
 /// As the command line is read.
 #[derive(clap::Parser)]
+#[command(args_override_self = true)]
 struct Options {
     #[command(flatten)]
     settings: Settings,
@@ -57,7 +58,7 @@ impl TestApp {
         Self::with(database, &[]).await
     }
 
-    /// The same with more options, as on the command line: `&["--max-body-bytes", "1000"]`.
+    /// The same with more options, as on the command line: `&["--idle-timeout", "200ms"]`.
     pub(crate) async fn with(database: &Database, options: &[&str]) -> Self {
         write_master_key(&master_key_file(database));
         let options: Vec<_> = options.iter().map(|&option| option.to_owned()).collect();
@@ -186,9 +187,13 @@ pub(crate) fn options(database: &Database) -> Vec<String> {
     let pairs = [
         ("--listen", "127.0.0.1:0"),
         ("--database-url", database.url()),
+        // Several gateways share a server that takes 100 connections.
+        ("--database-connections", "4"),
         ("--master-key-file", &file),
         // Scripted upstreams live there.
         ("--egress-allow", "127.0.0.0/8,::1/128"),
+        // A gateway that was dropped does not wait for the streams of a case that has ended.
+        ("--shutdown-timeout", "2s"),
     ];
     pairs.iter().flat_map(|(name, value)| [(*name).to_owned(), (*value).to_owned()]).collect()
 }

@@ -36,7 +36,7 @@ impl Kind {
         }
     }
 
-    fn streams(self) -> bool {
+    pub(crate) fn streams(self) -> bool {
         matches!(self, Self::Stream | Self::Idle)
     }
 

@@ -249,9 +249,27 @@ fn text<'a>(value: &'a Value, field: &str) -> Result<&'a str, Failure> {
         .ok_or_else(|| format!("the answer has no {field}: {value}").into())
 }
 
+/// nginx at its best for each load: plain answers through buffers in memory, streams without any.
+/// One process, as Tollgate has one worker.
 fn nginx_configuration(directory: &Path, listen: SocketAddr, upstream: SocketAddr) -> String {
-    // One process, as Tollgate has one worker. Bodies stay in memory. Streams cannot be buffered, and
-    // an event stream and a plain answer share one path, so nothing is.
+    let location = |kind: Kind| {
+        let buffering = if kind.streams() {
+            "proxy_buffering off;"
+        } else {
+            "proxy_buffering on; proxy_buffers 32 8k; proxy_max_temp_file_size 0;"
+        };
+        format!(
+            "location /{}/ {{
+               proxy_pass http://model;
+               proxy_http_version 1.1;
+               proxy_set_header Connection \"\";
+               proxy_set_header Authorization \"Bearer {UPSTREAM_KEY}\";
+               proxy_read_timeout 600s;
+               {buffering}
+             }}\n",
+            kind.name()
+        )
+    };
     format!(
         "daemon off; master_process off; worker_processes 1; worker_rlimit_nofile 16384;
          pid {directory}/nginx.pid; error_log stderr error;
@@ -267,17 +285,11 @@ fn nginx_configuration(directory: &Path, listen: SocketAddr, upstream: SocketAdd
            }}
            server {{
              listen {listen};
-             location / {{
-               proxy_pass http://model;
-               proxy_http_version 1.1;
-               proxy_set_header Connection \"\";
-               proxy_set_header Authorization \"Bearer {UPSTREAM_KEY}\";
-               proxy_buffering off;
-               proxy_read_timeout 600s;
-             }}
+             {locations}
            }}
          }}\n",
         directory = directory.display(),
+        locations = Kind::ALL.map(location).concat(),
     )
 }
 

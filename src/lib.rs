@@ -5,6 +5,7 @@
 //! | room | what lives there |
 //! | --- | --- |
 //! | [`app`] | builds the application from its settings, runs it, drains it |
+//! | [`clock`] | what time it is; everything else is told |
 //! | [`config`] | every option, its flag and its environment variable |
 //! | [`telemetry`] | logs and metrics, and what may never be logged |
 //! | [`domain`] | pure values and rules: ids, names, permissions; no clock, no I/O, no actix |
@@ -28,6 +29,7 @@ pub mod app;
 pub mod audit;
 pub mod auth;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod crypto;
 pub mod db;

@@ -1,1 +1,351 @@
-//! To be filled.
+//! The database: runtime, pools, transactions, migrations, and one file a table. The one room that
+//! speaks diesel.
+//!
+//! All work, reads too, runs to completion in tasks on one runtime of its own, so that a request
+//! that is dropped leaves no open transaction and no half-used connection behind.
+
+pub mod api_keys;
+pub mod audit_events;
+mod changes;
+mod conn;
+pub mod data_keys;
+mod error;
+mod migrate;
+pub mod model_configurations;
+pub mod organizations;
+mod page;
+mod pool;
+mod schema;
+pub mod secrets;
+mod types;
+pub mod users;
+pub mod workspaces;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use diesel_async::pooled_connection::deadpool::Pool;
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
+use futures_util::StreamExt;
+
+pub use changes::{Change, Concerns, changes_since, current_sequence};
+pub use conn::Conn;
+pub use error::DbError;
+use error::optional;
+pub use page::Page;
+
+/// An async closure over a connection whose future may move between threads. It only exists
+/// because that bound can't be put on `AsyncFnOnce` itself yet.
+pub trait Work<C, R>: AsyncFnOnce(C) -> R + FnOnce(C) -> <Self as Work<C, R>>::Running {
+    /// The future that the closure returns.
+    type Running: Future<Output = R>;
+}
+
+impl<F, C, Fut, R> Work<C, R> for F
+where
+    F: AsyncFnOnce(C) -> R + FnOnce(C) -> Fut,
+    Fut: Future<Output = R>,
+{
+    type Running = Fut;
+}
+
+/// Where the database is.
+#[derive(Clone)]
+pub enum Location {
+    /// A file on this machine.
+    Sqlite(PathBuf),
+    /// A server's URL, password included.
+    Postgres(String),
+}
+
+enum Pools {
+    /// One writer, since SQLite has one, and several readers.
+    Sqlite {
+        writer: Pool<conn::Sqlite>,
+        readers: Pool<conn::Sqlite>,
+    },
+    Postgres {
+        pool: Pool<AsyncPgConnection>,
+        url: String,
+    },
+}
+
+struct Inner {
+    /// In an option, so that dropping it need not wait for its threads.
+    runtime: Option<tokio::runtime::Runtime>,
+    pools: Pools,
+    on_commit: OnceLock<Box<dyn Fn(Change) + Send + Sync>>,
+    requested: AtomicU64,
+    housekeeping: AtomicU64,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// The database. Clones share pools and runtime.
+#[derive(Clone)]
+pub struct Database {
+    inner: Arc<Inner>,
+}
+
+/// What a transaction is for, as the counters tell it.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Request,
+    Housekeeping,
+}
+
+impl Database {
+    /// Opens pools of at most `connections` connections. Nothing is connected to yet.
+    pub fn open(location: Location, connections: usize) -> Result<Self, DbError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("database")
+            .enable_all()
+            .build()
+            .map_err(|error| DbError::Internal(format!("no database runtime: {error}")))?;
+        let pools = match location {
+            Location::Sqlite(path) => Pools::Sqlite {
+                writer: pool::sqlite_pool(&path, 1)?,
+                readers: pool::sqlite_pool(&path, connections.max(1))?,
+            },
+            Location::Postgres(url) => {
+                Pools::Postgres { pool: pool::postgres_pool(&url, connections.max(1))?, url }
+            }
+        };
+        Ok(Self {
+            inner: Arc::new(Inner {
+                runtime: Some(runtime),
+                pools,
+                on_commit: OnceLock::new(),
+                requested: AtomicU64::new(0),
+                housekeeping: AtomicU64::new(0),
+            }),
+        })
+    }
+
+    /// Says who is told of each write that this process commits, before the write's caller is
+    /// answered. Only the first call counts.
+    pub fn on_commit(&self, listener: impl Fn(Change) + Send + Sync + 'static) {
+        let _ = self.inner.on_commit.set(Box::new(listener));
+    }
+
+    /// Brings the schema up to date; refuses one that a newer binary made.
+    pub async fn migrate(&self) -> Result<(), DbError> {
+        let this = self.clone();
+        self.spawn(async move {
+            match &this.inner.pools {
+                Pools::Sqlite { writer, .. } => migrate::migrate_sqlite(writer).await,
+                Pools::Postgres { pool, .. } => migrate::migrate_postgres(pool).await,
+            }
+        })
+        .await
+    }
+
+    /// Runs reads on one snapshot.
+    pub async fn read<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        F: for<'c> Work<&'c mut Conn, Result<T, E>, Running: Send> + Send + 'static,
+        T: Send + 'static,
+        E: From<DbError> + Send + 'static,
+    {
+        self.run(Purpose::Request, Begin::Read, work).await
+    }
+
+    /// Runs one write transaction: takes the next step of the change sequence, then does the work,
+    /// then tells the listener. Writes take turns, so what the work reads stays true until it
+    /// commits.
+    pub async fn write<T, E, F>(&self, concerns: Concerns, work: F) -> Result<T, E>
+    where
+        F: for<'c> Work<&'c mut Conn, Result<T, E>, Running: Send> + Send + 'static,
+        T: Send + 'static,
+        E: From<DbError> + Send + 'static,
+    {
+        let (change, value) = self
+            .run(Purpose::Request, Begin::Write, async move |conn: &mut Conn| {
+                let change = changes::next_change(conn, concerns).await?;
+                Ok::<_, E>((change, work(conn).await?))
+            })
+            .await?;
+        if let Some(listener) = self.inner.on_commit.get() {
+            listener(change);
+        }
+        Ok(value)
+    }
+
+    /// Runs periodic reads, counted apart from those that requests cause.
+    pub async fn housekeeping_read<T, F>(&self, work: F) -> Result<T, DbError>
+    where
+        F: for<'c> Work<&'c mut Conn, Result<T, DbError>, Running: Send> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.run(Purpose::Housekeeping, Begin::Read, work).await
+    }
+
+    /// Runs periodic writes that no directory needs to hear of, such as when keys were last used.
+    pub async fn housekeeping_write<T, F>(&self, work: F) -> Result<T, DbError>
+    where
+        F: for<'c> Work<&'c mut Conn, Result<T, DbError>, Running: Send> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.run(Purpose::Housekeeping, Begin::Write, work).await
+    }
+
+    /// Transactions so far that requests caused.
+    pub fn requested_transactions(&self) -> u64 {
+        self.inner.requested.load(Ordering::Relaxed)
+    }
+
+    /// Transactions so far that were periodic.
+    pub fn housekeeping_transactions(&self) -> u64 {
+        self.inner.housekeeping.load(Ordering::Relaxed)
+    }
+
+    /// Calls `wake` whenever some replica says that it has written. Messages can get lost; who
+    /// needs to be sure looks at the sequence as well. Does nothing on the embedded database.
+    pub fn listen(&self, wake: impl Fn() + Send + Sync + 'static) {
+        let Pools::Postgres { url, .. } = &self.inner.pools else { return };
+        let url = url.clone();
+        let Some(runtime) = &self.inner.runtime else { return };
+        runtime.spawn(async move {
+            loop {
+                if let Ok(mut conn) = pool::postgres_connection(&url).await
+                    && conn.batch_execute(&format!("LISTEN {}", changes::CHANNEL)).await.is_ok()
+                {
+                    // Whatever was said while nobody listened.
+                    wake();
+                    let mut notices = std::pin::pin!(conn.notifications_stream());
+                    while let Some(Ok(_)) = notices.next().await {
+                        wake();
+                    }
+                }
+                tokio::time::sleep(changes::LISTEN_RETRY).await;
+            }
+        });
+    }
+
+    /// Runs a background task on the database's runtime, which ends with the database.
+    pub fn spawn_background(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = &self.inner.runtime {
+            runtime.spawn(task);
+        }
+    }
+
+    async fn run<T, E, F>(&self, purpose: Purpose, begin: Begin, work: F) -> Result<T, E>
+    where
+        F: for<'c> Work<&'c mut Conn, Result<T, E>, Running: Send> + Send + 'static,
+        T: Send + 'static,
+        E: From<DbError> + Send + 'static,
+    {
+        match purpose {
+            Purpose::Request => self.inner.requested.fetch_add(1, Ordering::Relaxed),
+            Purpose::Housekeeping => self.inner.housekeeping.fetch_add(1, Ordering::Relaxed),
+        };
+        let this = self.clone();
+        self.spawn(async move {
+            let mut conn = this.inner.pools.checkout(begin).await?;
+            conn.execute(begin.sql(&conn)).await?;
+            match work(&mut conn).await {
+                Ok(value) => {
+                    conn.execute("COMMIT").await?;
+                    Ok(value)
+                }
+                Err(error) => {
+                    if conn.execute("ROLLBACK").await.is_err() {
+                        conn.discard();
+                    }
+                    Err(error)
+                }
+            }
+        })
+        .await
+    }
+
+    async fn spawn<T, E>(
+        &self,
+        task: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DbError> + Send + 'static,
+    {
+        /// Longer than every wait inside, so that this only ends what is stuck for good.
+        const MOST: Duration = Duration::from_secs(30);
+
+        let Some(runtime) = &self.inner.runtime else {
+            return Err(DbError::Unavailable("the database is shut down".into()).into());
+        };
+        let task = runtime.spawn(task);
+        match tokio::time::timeout(MOST, task).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(error)) => Err(DbError::Internal(format!("database task: {error}")).into()),
+            Err(_) => Err(DbError::Unavailable("no answer within 30 seconds".into()).into()),
+        }
+    }
+}
+
+/// How a transaction begins.
+#[derive(Clone, Copy)]
+enum Begin {
+    Read,
+    Write,
+}
+
+impl Begin {
+    fn sql(self, conn: &Conn) -> &'static str {
+        match (self, conn) {
+            (Self::Read, Conn::Sqlite(_)) => "BEGIN DEFERRED",
+            (Self::Write, Conn::Sqlite(_)) => "BEGIN IMMEDIATE",
+            (Self::Read, Conn::Postgres(_)) => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+            // Each statement sees what was committed before it; the sequence row makes writers
+            // take turns.
+            (Self::Write, Conn::Postgres(_)) => "BEGIN ISOLATION LEVEL READ COMMITTED",
+        }
+    }
+}
+
+impl Pools {
+    async fn checkout(&self, begin: Begin) -> Result<Conn, DbError> {
+        match (self, begin) {
+            (Self::Sqlite { readers, .. }, Begin::Read) => {
+                readers.get().await.map(Conn::Sqlite).map_err(unavailable)
+            }
+            (Self::Sqlite { writer, .. }, Begin::Write) => {
+                writer.get().await.map(Conn::Sqlite).map_err(unavailable)
+            }
+            (Self::Postgres { pool, .. }, _) => {
+                pool.get().await.map(Conn::Postgres).map_err(unavailable)
+            }
+        }
+    }
+}
+
+impl Conn {
+    async fn execute(&mut self, sql: &str) -> Result<(), DbError> {
+        match self {
+            Self::Sqlite(conn) => conn.batch_execute(sql).await?,
+            Self::Postgres(conn) => conn.batch_execute(sql).await?,
+        }
+        Ok(())
+    }
+
+    /// Takes the connection out of its pool and closes it.
+    fn discard(self) {
+        match self {
+            Self::Sqlite(conn) => drop(deadpool::managed::Object::take(conn)),
+            Self::Postgres(conn) => drop(deadpool::managed::Object::take(conn)),
+        }
+    }
+}
+
+fn unavailable(error: impl std::fmt::Display) -> DbError {
+    DbError::Unavailable(error.to_string())
+}

@@ -1,1 +1,199 @@
-//! To be filled.
+//! The in-memory read model that requests are answered from.
+//!
+//! Entries are loaded on demand, bounded in number, and hold until a change concerns them: the
+//! replica that takes a write forgets before it answers, the others follow the change sequence. In
+//! the steady state no request touches the database. While the database is away, what is held goes
+//! on serving for a bounded time; what is not held is unavailable, never "unknown".
+
+pub mod key;
+mod shelf;
+mod sync;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::crypto::api_key::{KeyDigester, LookupId};
+use crate::db::{Change, Concerns, Conn, Database, DbError, current_sequence};
+use key::KeyEntry;
+use shelf::{Found, Shelf, wait};
+
+/// How large the directory may grow and how it keeps up.
+#[derive(Clone, Debug)]
+pub struct DirectoryOptions {
+    /// Entries of each kind at the most.
+    pub capacity: usize,
+    /// How long entries serve while the change sequence can't be read.
+    pub max_stale: Duration,
+    /// How often the change sequence is read.
+    pub poll: Duration,
+}
+
+/// The directory has no answer: the database is away, and what was asked for is not held.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the directory can't answer: {0}")]
+pub struct Unavailable(Arc<str>);
+
+/// Counts of how lookups went.
+#[derive(Debug, Default)]
+pub struct LookupCounts {
+    /// Answered from memory.
+    pub hits: AtomicU64,
+    /// A load was started or joined.
+    pub misses: AtomicU64,
+    /// Refused because the directory was too old or the load failed.
+    pub unavailable: AtomicU64,
+}
+
+struct Inner {
+    database: Database,
+    options: DirectoryOptions,
+    digester: KeyDigester,
+    keys: Shelf<LookupId, KeyEntry>,
+    /// The last step of the change sequence that was applied.
+    applied: AtomicI64,
+    began: Instant,
+    /// When the sequence was last read, in milliseconds since `began`.
+    synced_millis: AtomicU64,
+    wake: tokio::sync::Notify,
+    counts: LookupCounts,
+}
+
+/// The directory. Clones share everything.
+#[derive(Clone)]
+pub struct Directory {
+    inner: Arc<Inner>,
+}
+
+impl Directory {
+    /// Starts empty, at the database's current step, following it from there.
+    pub async fn start(
+        database: Database,
+        options: DirectoryOptions,
+        digester: KeyDigester,
+    ) -> Result<Self, DbError> {
+        let applied = database
+            .housekeeping_read(async |conn: &mut Conn| current_sequence(conn).await)
+            .await?;
+        let directory = Self {
+            inner: Arc::new(Inner {
+                keys: Shelf::new(options.capacity),
+                applied: AtomicI64::new(applied),
+                began: Instant::now(),
+                synced_millis: AtomicU64::new(0),
+                wake: tokio::sync::Notify::new(),
+                counts: LookupCounts::default(),
+                database: database.clone(),
+                options,
+                digester,
+            }),
+        };
+        let listener = Arc::downgrade(&directory.inner);
+        database.on_commit(move |change| {
+            if let Some(inner) = listener.upgrade() {
+                inner.apply_own(change);
+            }
+        });
+        sync::follow(&directory.inner);
+        Ok(directory)
+    }
+
+    /// The credential of that lookup id.
+    pub async fn find_key(&self, id: LookupId) -> Result<Option<Arc<KeyEntry>>, Unavailable> {
+        self.look_up(
+            id,
+            |inner| &inner.keys,
+            async move |conn: &mut Conn| key::load(conn, id.as_str().to_owned()).await,
+        )
+        .await
+    }
+
+    /// What compares presented secrets cheaply, with a key of this process alone.
+    pub fn digester(&self) -> &KeyDigester {
+        &self.inner.digester
+    }
+
+    /// How lookups went so far.
+    pub fn counts(&self) -> &LookupCounts {
+        &self.inner.counts
+    }
+
+    /// How long ago the change sequence was last read.
+    pub fn age(&self) -> Duration {
+        self.inner.age()
+    }
+
+    async fn look_up<K, V, L>(
+        &self,
+        key: K,
+        shelf: fn(&Inner) -> &Shelf<K, V>,
+        load: L,
+    ) -> Result<Option<Arc<V>>, Unavailable>
+    where
+        K: std::hash::Hash + Eq + Clone + Send + Sync + 'static,
+        V: Send + Sync + 'static,
+        L: for<'c> crate::db::Work<&'c mut Conn, Result<Option<V>, DbError>, Running: Send>
+            + Send
+            + 'static,
+    {
+        let inner = &self.inner;
+        let counts = &inner.counts;
+        if inner.age() > inner.options.max_stale {
+            counts.unavailable.fetch_add(1, Ordering::Relaxed);
+            return Err(Unavailable("the database has been away for too long".into()));
+        }
+        let waiting = match shelf(inner).find(&key) {
+            Found::Held(found) => {
+                counts.hits.fetch_add(1, Ordering::Relaxed);
+                return Ok(found);
+            }
+            Found::Loading(waiting) => waiting,
+            Found::Missing(ticket, waiting) => {
+                // In the background, so that a caller that leaves does not strand the others.
+                let inner = inner.clone();
+                self.inner.database.spawn_background(async move {
+                    let outcome = inner.database.read(load).await;
+                    shelf(&inner).finish(key, ticket, outcome);
+                });
+                waiting
+            }
+        };
+        counts.misses.fetch_add(1, Ordering::Relaxed);
+        wait(waiting).await.map_err(|reason| {
+            counts.unavailable.fetch_add(1, Ordering::Relaxed);
+            Unavailable(reason)
+        })
+    }
+}
+
+impl Inner {
+    fn age(&self) -> Duration {
+        let synced = Duration::from_millis(self.synced_millis.load(Ordering::Relaxed));
+        self.began.elapsed().saturating_sub(synced)
+    }
+
+    /// A write of this process. Applied at once; it only counts as the next step if none before it
+    /// is outstanding.
+    fn apply_own(&self, change: Change) {
+        self.forget(change.concerns);
+        let _ = self.applied.compare_exchange(
+            change.sequence - 1,
+            change.sequence,
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        );
+    }
+
+    fn forget(&self, concerns: Concerns) {
+        match concerns {
+            Concerns::Organization(id) => {
+                self.keys.forget(|entry| entry.organization_id == Some(id));
+            }
+            Concerns::Everybody => self.forget_all(),
+        }
+    }
+
+    fn forget_all(&self) {
+        self.keys.forget(|_| true);
+    }
+}

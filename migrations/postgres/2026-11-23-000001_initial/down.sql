@@ -1,0 +1,12 @@
+DROP TABLE audit_events;
+DROP TABLE api_key_credentials;
+DROP TABLE api_keys;
+DROP TABLE model_configuration_secrets;
+DROP TABLE model_configurations;
+DROP TABLE secrets;
+DROP TABLE data_keys;
+DROP TABLE users;
+DROP TABLE workspaces;
+DROP TABLE organizations;
+DROP TABLE changes;
+DROP TABLE change_sequence;

@@ -1,0 +1,221 @@
+//! JSON bodies and merge patches, read so that every mistake is told by its field's name.
+
+use std::marker::PhantomData;
+
+use actix_web::dev::Payload;
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::web::Bytes;
+use actix_web::{FromRequest, HttpRequest};
+use futures_util::future::LocalBoxFuture;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::Schema;
+use utoipa::{PartialSchema, ToSchema};
+
+use super::error::ApiError;
+
+/// The largest body that the management plane reads: a secret of 64 KiB with every byte escaped
+/// fits.
+pub const MOST_BYTES: usize = 1024 * 1024;
+
+/// A JSON body of exactly the fields of `T`.
+#[derive(Debug)]
+pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let bytes = read(request, payload, "application/json");
+        Box::pin(async move { Ok(Self(parse(&bytes.await?)?)) })
+    }
+}
+
+/// A JSON merge patch (RFC 7396) of the editable fields `T` of a resource.
+#[derive(Debug)]
+pub struct MergePatch<T> {
+    patch: Value,
+    of: PhantomData<T>,
+}
+
+impl<T: DeserializeOwned + 'static> FromRequest for MergePatch<T> {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let bytes = read(request, payload, "application/merge-patch+json");
+        Box::pin(async move {
+            let patch: Value = parse(&bytes.await?)?;
+            if !patch.is_object() {
+                return Err(ApiError::Malformed("A merge patch is a JSON object.".to_owned()));
+            }
+            Ok(Self { patch, of: PhantomData })
+        })
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> MergePatch<T> {
+    /// The editable fields after the patch. A field that must have a value can't be removed, and
+    /// one that is not editable or not known is refused by name.
+    pub fn apply(&self, current: &T) -> Result<T, ApiError> {
+        let mut document = serde_json::to_value(current)
+            .map_err(|error| ApiError::Internal(format!("unpatchable resource: {error}")))?;
+        json_patch::merge(&mut document, &self.patch);
+        shaped(serde_path_to_error::deserialize(document))
+    }
+
+    /// Whether the patch speaks of this top-level field.
+    pub fn touches(&self, field: &str) -> bool {
+        self.patch.get(field).is_some()
+    }
+}
+
+impl<T: ToSchema> PartialSchema for MergePatch<T> {
+    /// The schema of `T` with no field required.
+    fn schema() -> RefOr<Schema> {
+        let mut schema = T::schema();
+        if let RefOr::T(Schema::Object(object)) = &mut schema {
+            object.required.clear();
+        }
+        schema
+    }
+}
+
+impl<T: ToSchema> ToSchema for MergePatch<T> {
+    fn name() -> std::borrow::Cow<'static, str> {
+        format!("{}Patch", T::name()).into()
+    }
+}
+
+fn read(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    also: &'static str,
+) -> impl Future<Output = Result<Bytes, ApiError>> + 'static {
+    let content_type = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .map(|value| value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
+    let json = content_type
+        .is_none_or(|found| found.is_empty() || found == "application/json" || found == also);
+    let body = actix_web::web::Payload::from_request(request, payload).into_inner();
+    async move {
+        if !json {
+            return Err(ApiError::UnsupportedMediaType);
+        }
+        let body = body.map_err(|error| ApiError::Internal(error.to_string()))?;
+        match body.to_bytes_limited(MOST_BYTES).await {
+            Ok(Ok(bytes)) => Ok(bytes),
+            Ok(Err(error)) => Err(ApiError::Malformed(format!("The body broke off: {error}."))),
+            Err(_) => Err(ApiError::TooLarge(MOST_BYTES)),
+        }
+    }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = match serde_path_to_error::deserialize(&mut deserializer) {
+        Err(error) if !error.inner().is_data() => {
+            return Err(ApiError::Malformed(format!(
+                "The body is not valid JSON: {}.",
+                error.inner()
+            )));
+        }
+        other => shaped(other)?,
+    };
+    deserializer
+        .end()
+        .map_err(|error| ApiError::Malformed(format!("The body is not valid JSON: {error}.")))?;
+    Ok(value)
+}
+
+/// Turns serde's complaint into one about a field.
+fn shaped<T>(
+    outcome: Result<T, serde_path_to_error::Error<serde_json::Error>>,
+) -> Result<T, ApiError> {
+    outcome.map_err(|error| {
+        let path = error.path().to_string();
+        let message = error.inner().to_string();
+        // Positions are right for a body and meaningless for a patched document; a name serves both.
+        let message = message.split(" at line ").next().unwrap_or_default();
+        let named = |prefix: &str| {
+            let name = message.strip_prefix(prefix)?.strip_prefix('`')?.split('`').next()?;
+            Some(match path.as_str() {
+                "." => name.to_owned(),
+                path if path.ends_with(name) => path.to_owned(),
+                path => format!("{path}.{name}"),
+            })
+        };
+        if let Some(field) = named("unknown field ") {
+            return ApiError::field(field, "there is no such field");
+        }
+        if let Some(field) = named("missing field ") {
+            return ApiError::field(field, "must be given and can't be null");
+        }
+        ApiError::field(if path == "." { "body".to_owned() } else { path }, message)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Thing {
+        name: String,
+        note: Option<String>,
+        inner: Inner,
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        size: u8,
+    }
+
+    fn fields(error: ApiError) -> Vec<String> {
+        match error {
+            ApiError::Invalid(errors) => errors.into_iter().map(|error| error.field).collect(),
+            other => panic!("expected fields, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn wrong_fields_are_named() {
+        let wrong = |body: &str| fields(parse::<Thing>(body.as_bytes()).unwrap_err());
+        assert_eq!(wrong(r#"{"name":"a","inner":{"size":1},"extra":1}"#), ["extra"]);
+        assert_eq!(wrong(r#"{"name":"a","inner":{"size":1,"more":2}}"#), ["inner.more"]);
+        assert_eq!(wrong(r#"{"name":"a"}"#), ["inner"]);
+        assert_eq!(wrong(r#"{"name":"a","inner":{"size":300}}"#), ["inner.size"]);
+        assert_eq!(wrong("[]"), ["body"]);
+    }
+
+    #[test]
+    fn what_is_no_json_is_malformed() {
+        for body in ["", "{", r#"{"name":"a","inner":{"size":1}} x"#] {
+            let error = parse::<Thing>(body.as_bytes()).unwrap_err();
+            assert!(matches!(error, ApiError::Malformed(_)), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_patch_changes_what_it_names() {
+        let current = Thing { name: "a".into(), note: Some("n".into()), inner: Inner { size: 1 } };
+        let patch = |text: &str| MergePatch::<Thing> {
+            patch: serde_json::from_str(text).unwrap(),
+            of: PhantomData,
+        };
+        let after = patch(r#"{"note":null,"inner":{"size":2}}"#).apply(&current).unwrap();
+        assert_eq!(after, Thing { name: "a".into(), note: None, inner: Inner { size: 2 } });
+        assert_eq!(patch("{}").apply(&current).unwrap(), current);
+        assert_eq!(fields(patch(r#"{"name":null}"#).apply(&current).unwrap_err()), ["name"]);
+        assert_eq!(fields(patch(r#"{"id":"x"}"#).apply(&current).unwrap_err()), ["id"]);
+    }
+}

@@ -1,0 +1,68 @@
+//! Which address a request came from, as the audit log tells it.
+
+use std::net::IpAddr;
+
+use actix_web::HttpRequest;
+use ipnet::IpNet;
+
+/// The proxies whose forwarding header is believed.
+#[derive(Clone, Debug, Default)]
+pub struct TrustedProxies(Vec<IpNet>);
+
+impl TrustedProxies {
+    /// Believes the proxies in these networks.
+    pub fn new(networks: Vec<IpNet>) -> Self {
+        Self(networks)
+    }
+
+    /// The caller's address: the peer's, or, where that is a trusted proxy, the last address in
+    /// `X-Forwarded-For` that is not one. Addresses before it were written by somebody who is not
+    /// trusted.
+    pub fn client_address(&self, request: &HttpRequest) -> Option<String> {
+        let peer = request.peer_addr()?.ip().to_canonical();
+        let forwarded: Vec<&str> = request
+            .headers()
+            .get_all("x-forwarded-for")
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .map(str::trim)
+            .collect();
+        Some(self.resolve(peer, &forwarded).to_string())
+    }
+
+    fn resolve(&self, peer: IpAddr, forwarded: &[&str]) -> IpAddr {
+        let mut address = peer;
+        for hop in forwarded.iter().rev() {
+            if !self.trusts(address) {
+                break;
+            }
+            match hop.parse::<IpAddr>() {
+                Ok(next) => address = next.to_canonical(),
+                Err(_) => break,
+            }
+        }
+        address
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(&address))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_trusted_hops_are_believed() {
+        let proxies = TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()]);
+        let from = |peer: &str, forwarded: &[&str]| {
+            proxies.resolve(peer.parse().unwrap(), forwarded).to_string()
+        };
+        assert_eq!(from("192.0.2.1", &["203.0.113.9"]), "192.0.2.1");
+        assert_eq!(from("10.0.0.1", &[]), "10.0.0.1");
+        assert_eq!(from("10.0.0.1", &["203.0.113.9"]), "203.0.113.9");
+        assert_eq!(from("10.0.0.1", &["198.51.100.1", "203.0.113.9", "10.0.0.2"]), "203.0.113.9");
+        assert_eq!(from("10.0.0.1", &["203.0.113.9", "nonsense"]), "10.0.0.1");
+    }
+}

@@ -1,0 +1,25 @@
+//! Where we may connect to.
+
+use std::path::PathBuf;
+
+use super::values::Networks;
+
+/// Where we may connect to.
+#[derive(clap::Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Egress")]
+pub struct EgressSettings {
+    /// Networks that upstreams may be in although they are not public, comma separated; plain `http`
+    /// goes to these alone (none: public addresses over TLS only)
+    #[arg(
+        long,
+        env = "TOLLGATE_EGRESS_ALLOW",
+        value_name = "CIDRS",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub egress_allow: Networks,
+
+    /// PEM file of certificate authorities to trust for upstreams, besides the public ones
+    #[arg(long, env = "TOLLGATE_UPSTREAM_CA_FILE", value_name = "PATH")]
+    pub upstream_ca_file: Option<PathBuf>,
+}

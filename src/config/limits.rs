@@ -1,0 +1,76 @@
+//! How much of everything.
+
+use std::num::NonZeroUsize;
+
+use super::values::parse_size;
+
+const MIB: usize = 1024 * 1024;
+
+/// How much of everything.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitSettings {
+    /// Largest request body
+    #[arg(
+        long,
+        env = "TOLLGATE_MAX_BODY_BYTES",
+        value_name = "SIZE",
+        default_value = "32MiB",
+        value_parser = parse_size
+    )]
+    pub max_body_bytes: usize,
+
+    /// Memory for all buffered bodies together; a request that would need more gets 503
+    #[arg(
+        long,
+        env = "TOLLGATE_BODY_MEMORY_BYTES",
+        value_name = "SIZE",
+        default_value = "512MiB",
+        value_parser = parse_size
+    )]
+    pub body_memory_bytes: usize,
+
+    /// Open connections of callers, in the whole process; more wait to be accepted
+    #[arg(long, env = "TOLLGATE_MAX_CONNECTIONS", value_name = "NUMBER", default_value_t = 25_000)]
+    pub max_connections: usize,
+
+    /// Proxied requests under way, in the whole process; one more gets 503
+    #[arg(
+        long,
+        env = "TOLLGATE_MAX_CONCURRENT_REQUESTS",
+        value_name = "NUMBER",
+        default_value_t = 10_000
+    )]
+    pub max_concurrent_requests: usize,
+
+    /// Worker threads (unset: one a core)
+    #[arg(long, env = "TOLLGATE_WORKERS", value_name = "NUMBER")]
+    pub workers: Option<NonZeroUsize>,
+}
+
+impl LimitSettings {
+    /// Worker threads to start.
+    pub fn workers(&self) -> usize {
+        // Knows of a container's share of the cores, unlike a count of the machine's.
+        self.workers
+            .or_else(|| std::thread::available_parallelism().ok())
+            .map_or(1, NonZeroUsize::get)
+    }
+
+    /// A worker's share of the connections, which the HTTP server counts by worker.
+    pub fn connections_per_worker(&self) -> usize {
+        self.max_connections.div_ceil(self.workers()).max(1)
+    }
+}
+
+impl Default for LimitSettings {
+    fn default() -> Self {
+        Self {
+            max_body_bytes: 32 * MIB,
+            body_memory_bytes: 512 * MIB,
+            max_connections: 25_000,
+            max_concurrent_requests: 10_000,
+            workers: None,
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Where we listen.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use super::values::Networks;
+
+/// Where we listen, and whom we believe about addresses.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Listening")]
+pub struct ListenSettings {
+    /// Address and port to listen on; port 0 takes a free one
+    #[arg(long, env = "TOLLGATE_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+
+    /// A second address for the management plane, `/metrics` and the details of readiness; those
+    /// then leave the first one (none: all on one)
+    #[arg(long, env = "TOLLGATE_ADMIN_LISTEN", value_name = "ADDRESS")]
+    pub admin_listen: Option<SocketAddr>,
+
+    /// Networks of proxies in front of us, comma separated: from these the forwarding header
+    /// (`X-Forwarded-For`) decides which address is audited (none: the peer's own address)
+    #[arg(
+        long,
+        env = "TOLLGATE_TRUSTED_PROXIES",
+        value_name = "CIDRS",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub trusted_proxies: Networks,
+}
+
+impl Default for ListenSettings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            admin_listen: None,
+            trusted_proxies: Networks::default(),
+        }
+    }
+}

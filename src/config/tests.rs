@@ -1,0 +1,125 @@
+use clap::{Args, FromArgMatches};
+
+use super::*;
+
+/// The command as it is, but deaf to the environment of whoever runs the tests.
+fn command() -> clap::Command {
+    Settings::augment_args(clap::Command::new("serve"))
+}
+
+fn parse(args: &[&str]) -> Result<Settings, clap::Error> {
+    let deaf = command().mut_args(|arg| arg.env(None::<&'static str>));
+    let args = std::iter::once("serve").chain(args.iter().copied());
+    Settings::from_arg_matches(&deaf.try_get_matches_from(args)?)
+}
+
+#[test]
+fn the_defaults_in_code_are_those_of_the_command_line() {
+    assert_eq!(format!("{:#?}", parse(&[]).unwrap()), format!("{:#?}", Settings::default()));
+    Settings::default().validate().unwrap();
+}
+
+#[test]
+fn every_option_has_a_variable_of_its_name_and_a_word_on_what_it_does() {
+    let rows = option_rows(&command());
+    assert!(rows.len() > 25, "{}", rows.len());
+    for row in rows {
+        let name = row.flag.trim_start_matches("--").to_uppercase().replace('-', "_");
+        assert_eq!(row.env.as_deref(), Some(format!("TOLLGATE_{name}").as_str()));
+        assert!(row.help.len() > 10, "{row:?}");
+        assert_ne!(row.heading, "Options", "{row:?}");
+    }
+}
+
+#[test]
+fn the_table_has_a_line_an_option() {
+    let rows = option_rows(&command());
+    let table = option_table_markdown(&rows);
+    for row in &rows {
+        assert_eq!(table.matches(&format!("| `{}` |", row.flag)).count(), 1, "{}", row.flag);
+    }
+    assert!(table.contains("| `--max-body-bytes` | `TOLLGATE_MAX_BODY_BYTES` | `32MiB` |"));
+    assert!(table.lines().all(|line| line.starts_with("| ") && line.ends_with(" |")));
+}
+
+#[test]
+fn options_are_read() {
+    let settings = parse(&[
+        "--listen=[::1]:0",
+        "--admin-listen=127.0.0.1:9090",
+        "--trusted-proxies=10.0.0.0/8,192.168.1.1",
+        "--database-url=postgres://u:hunter2@h/d",
+        "--master-key=mk-1 hunter2",
+        "--egress-allow=127.0.0.0/8",
+        "--max-body-bytes=1MiB",
+        "--idle-timeout=90s",
+        "--workers=3",
+        "--log-format=json",
+    ])
+    .unwrap();
+    settings.validate().unwrap();
+    assert_eq!(settings.listen.trusted_proxies.0.len(), 2);
+    assert_eq!(settings.limits.max_body_bytes, 1 << 20);
+    assert_eq!(settings.limits.workers(), 3);
+    assert_eq!(settings.timeouts.idle_timeout.as_secs(), 90);
+    assert_eq!(settings.logging.log_format, LogFormat::Json);
+    assert!(!format!("{settings:#?}").contains("hunter2"));
+}
+
+#[test]
+fn help_shows_no_value_of_a_secret_variable() {
+    let command = command();
+    for id in ["master_key", "database_url"] {
+        let arg = command.get_arguments().find(|arg| arg.get_id() == id).unwrap();
+        assert!(arg.is_hide_env_values_set(), "{id}");
+    }
+}
+
+#[test]
+fn nonsense_is_refused_by_name() {
+    for args in [
+        &["--idle-timeout=90"][..],
+        &["--max-body-bytes=lots"],
+        &["--egress-allow=10.0.0.1/8"],
+        &["--workers=0"],
+        &["--database-url=tollgate.db"],
+        &["--master-key=x", "--master-key-file=y"],
+    ] {
+        let said = parse(args).unwrap_err().to_string();
+        assert!(said.contains(args[0].split('=').next().unwrap()), "{said}");
+    }
+}
+
+#[test]
+fn a_mistyped_database_url_is_not_repeated() {
+    let said = parse(&["--database-url=postgre://u:hunter2@h/d"]).unwrap_err().to_string();
+    assert!(said.contains("postgres://USER") && !said.contains("hunter2"), "{said}");
+}
+
+#[test]
+fn validation_names_everything_at_once_and_what_to_do() {
+    let settings = parse(&[
+        "--admin-listen=127.0.0.1:8080",
+        "--database-url=postgres://h/d",
+        "--body-memory-bytes=1KiB",
+        "--max-connections=0",
+        "--body-timeout=0s",
+        "--log-filter=a=b=c",
+        "--upstream-ca-file=/nowhere/ca.pem",
+    ])
+    .unwrap();
+    let error = settings.validate().unwrap_err();
+    let said = error.to_string();
+    for flag in [
+        "--admin-listen",
+        "--master-key-file",
+        "--body-memory-bytes",
+        "--max-connections",
+        "--body-timeout",
+        "--log-filter",
+        "--upstream-ca-file",
+    ] {
+        assert!(said.contains(flag), "{flag}: {said}");
+    }
+    assert_eq!(error.problems.len(), 7, "{said}");
+}

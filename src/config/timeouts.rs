@@ -1,0 +1,130 @@
+//! How long for everything. There is no limit on a whole request: models think, and streams run.
+
+use std::time::Duration;
+
+use super::values::parse_duration;
+
+/// How long for everything.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Time limits")]
+pub struct TimeoutSettings {
+    /// For a caller to send a request's head; past it, 408
+    #[arg(
+        long,
+        env = "TOLLGATE_HEAD_TIMEOUT",
+        value_name = "TIME",
+        default_value = "10s",
+        value_parser = parse_duration
+    )]
+    pub head_timeout: Duration,
+
+    /// For a caller to send its whole body; past it, 408
+    #[arg(
+        long,
+        env = "TOLLGATE_BODY_TIMEOUT",
+        value_name = "TIME",
+        default_value = "60s",
+        value_parser = parse_duration
+    )]
+    pub body_timeout: Duration,
+
+    /// For a connection to an upstream, TLS included; past it, 504
+    #[arg(
+        long,
+        env = "TOLLGATE_CONNECT_TIMEOUT",
+        value_name = "TIME",
+        default_value = "10s",
+        value_parser = parse_duration
+    )]
+    pub connect_timeout: Duration,
+
+    /// For an upstream's first byte after the request was sent; past it, 504
+    #[arg(
+        long,
+        env = "TOLLGATE_FIRST_BYTE_TIMEOUT",
+        value_name = "TIME",
+        default_value = "600s",
+        value_parser = parse_duration
+    )]
+    pub first_byte_timeout: Duration,
+
+    /// Between two chunks of an upstream's answer
+    #[arg(
+        long,
+        env = "TOLLGATE_IDLE_TIMEOUT",
+        value_name = "TIME",
+        default_value = "300s",
+        value_parser = parse_duration
+    )]
+    pub idle_timeout: Duration,
+
+    /// For a caller that takes no bytes of its answer
+    #[arg(
+        long,
+        env = "TOLLGATE_DOWNSTREAM_WRITE_TIMEOUT",
+        value_name = "TIME",
+        default_value = "60s",
+        value_parser = parse_duration
+    )]
+    pub downstream_write_timeout: Duration,
+
+    /// How long an idle connection of a caller stays open; longer than a balancer's in front of us
+    // 75 s: past the 60 s after which common balancers drop an idle connection themselves.
+    #[arg(
+        long,
+        env = "TOLLGATE_KEEP_ALIVE",
+        value_name = "TIME",
+        default_value = "75s",
+        value_parser = parse_duration
+    )]
+    pub keep_alive: Duration,
+
+    /// How long an idle connection to an upstream is kept; shorter than the upstream's own limit
+    // 4 s: common servers close theirs at 5.
+    #[arg(
+        long,
+        env = "TOLLGATE_UPSTREAM_KEEP_ALIVE",
+        value_name = "TIME",
+        default_value = "4s",
+        value_parser = parse_duration
+    )]
+    pub upstream_keep_alive: Duration,
+
+    /// At shutdown, how long readiness fails while requests are still taken, so that a balancer
+    /// notices first
+    #[arg(
+        long,
+        env = "TOLLGATE_SHUTDOWN_DELAY",
+        value_name = "TIME",
+        default_value = "0s",
+        value_parser = parse_duration
+    )]
+    pub shutdown_delay: Duration,
+
+    /// At shutdown, how long open streams have to end
+    #[arg(
+        long,
+        env = "TOLLGATE_SHUTDOWN_TIMEOUT",
+        value_name = "TIME",
+        default_value = "30s",
+        value_parser = parse_duration
+    )]
+    pub shutdown_timeout: Duration,
+}
+
+impl Default for TimeoutSettings {
+    fn default() -> Self {
+        Self {
+            head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(60),
+            connect_timeout: Duration::from_secs(10),
+            first_byte_timeout: Duration::from_secs(600),
+            idle_timeout: Duration::from_secs(300),
+            downstream_write_timeout: Duration::from_secs(60),
+            keep_alive: Duration::from_secs(75),
+            upstream_keep_alive: Duration::from_secs(4),
+            shutdown_delay: Duration::ZERO,
+            shutdown_timeout: Duration::from_secs(30),
+        }
+    }
+}

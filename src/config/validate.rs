@@ -1,0 +1,110 @@
+//! What only several options together can tell, or what parsing cannot see.
+
+use std::time::Duration;
+
+use super::{DatabaseUrl, Settings};
+
+/// All that is wrong with the settings, each line with what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the settings cannot be used:\n  - {}", problems.join("\n  - "))]
+pub struct SettingsError {
+    /// One sentence a problem.
+    pub problems: Vec<String>,
+}
+
+impl Settings {
+    /// Checks the settings and names everything that is wrong at once.
+    pub fn validate(&self) -> Result<(), SettingsError> {
+        let mut problems = Vec::new();
+        self.check_listening(&mut problems);
+        self.check_keys(&mut problems);
+        self.check_limits(&mut problems);
+        self.check_times(&mut problems);
+        let filter = &self.logging.log_filter;
+        if let Err(error) = tracing_subscriber::EnvFilter::try_new(filter) {
+            problems.push(format!(
+                "--log-filter `{filter}` is no filter ({error}); write a level such as `info`, or \
+                 pairs such as `info,tollgate=debug`"
+            ));
+        }
+        if problems.is_empty() { Ok(()) } else { Err(SettingsError { problems }) }
+    }
+
+    fn check_listening(&self, problems: &mut Vec<String>) {
+        let listen = self.listen.listen;
+        if self.listen.admin_listen == Some(listen) && listen.port() != 0 {
+            problems.push(format!(
+                "--admin-listen and --listen are both {listen}; give the admin side its own port, or \
+                 leave --admin-listen out"
+            ));
+        }
+        if let Some(path) = &self.egress.upstream_ca_file
+            && let Err(error) = std::fs::File::open(path)
+        {
+            problems.push(format!(
+                "--upstream-ca-file {} cannot be read ({error}); give a PEM file",
+                path.display()
+            ));
+        }
+    }
+
+    fn check_keys(&self, problems: &mut Vec<String>) {
+        let keys = &self.keys;
+        if keys.master_key.is_some() && keys.master_key_file.is_some() {
+            problems.push(
+                "master keys come from --master-key-file or from TOLLGATE_MASTER_KEY; unset one of them"
+                    .to_owned(),
+            );
+        }
+        let postgres = matches!(self.database.database_url, DatabaseUrl::Postgres(_));
+        if postgres && keys.source(&self.database.database_url).is_none() {
+            problems.push(
+                "PostgreSQL needs a master key that all replicas share: give --master-key-file or \
+                 TOLLGATE_MASTER_KEY (a new one: echo \"mk-1 $(openssl rand -base64 32)\")"
+                    .to_owned(),
+            );
+        }
+    }
+
+    fn check_limits(&self, problems: &mut Vec<String>) {
+        let limits = &self.limits;
+        for (flag, value) in [
+            ("--max-body-bytes", limits.max_body_bytes),
+            ("--max-connections", limits.max_connections),
+            ("--max-concurrent-requests", limits.max_concurrent_requests),
+            ("--database-connections", self.database.database_connections),
+            ("--directory-capacity", self.directory.directory_capacity),
+        ] {
+            if value == 0 {
+                problems.push(format!("{flag} is 0, which lets nothing through; give at least 1"));
+            }
+        }
+        if limits.body_memory_bytes < limits.max_body_bytes {
+            problems.push(format!(
+                "--body-memory-bytes ({}) is less than one body may have ({}); raise it, or lower \
+                 --max-body-bytes",
+                limits.body_memory_bytes, limits.max_body_bytes
+            ));
+        }
+    }
+
+    fn check_times(&self, problems: &mut Vec<String>) {
+        let times = &self.timeouts;
+        // No shutdown times here: none at all is a fair choice for those.
+        for (flag, time) in [
+            ("--head-timeout", times.head_timeout),
+            ("--body-timeout", times.body_timeout),
+            ("--connect-timeout", times.connect_timeout),
+            ("--first-byte-timeout", times.first_byte_timeout),
+            ("--idle-timeout", times.idle_timeout),
+            ("--downstream-write-timeout", times.downstream_write_timeout),
+            ("--database-timeout", self.database.database_timeout),
+            ("--directory-poll", self.directory.directory_poll),
+        ] {
+            if time == Duration::ZERO {
+                problems
+                    .push(format!("{flag} is 0, so it always runs out; give a time such as 30s"));
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Types for what must not be seen: wiped when dropped, silent in Debug, without Display and
+//! Serialize. The one way in is a call named `expose`, so that a search finds every use.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+/// Secret bytes.
+#[derive(Clone, Default)]
+pub struct SecretBytes(Zeroizing<Vec<u8>>);
+
+/// Secret text.
+#[derive(Clone, Default)]
+pub struct SecretText(Zeroizing<String>);
+
+/// The bytes were to be text, and are not UTF-8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the secret is not valid UTF-8")]
+pub struct NotText;
+
+impl SecretBytes {
+    /// The bytes. Keep the borrow short and copy nothing out that outlives it.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The same bytes as text, without a copy.
+    pub fn into_text(mut self) -> Result<SecretText, NotText> {
+        String::from_utf8(std::mem::take(&mut *self.0)).map(SecretText::from).map_err(|error| {
+            drop(SecretBytes::from(error.into_bytes()));
+            NotText
+        })
+    }
+}
+
+impl SecretText {
+    /// The text. Keep the borrow short and copy nothing out that outlives it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no text at all.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<Vec<u8>> for SecretBytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+}
+
+impl From<String> for SecretText {
+    fn from(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+}
+
+impl From<&str> for SecretText {
+    fn from(text: &str) -> Self {
+        Self::from(text.to_owned())
+    }
+}
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("SecretBytes(..)")
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("SecretText(..)")
+    }
+}
+
+/// Secrets come in through request bodies and go out nowhere: there is no `Serialize`.
+impl<'de> serde::Deserialize<'de> for SecretText {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_is_silent() {
+        let text = SecretText::from("sk-visible");
+        let bytes = SecretBytes::from(b"sk-visible".to_vec());
+        for shown in [format!("{text:?}"), format!("{bytes:?}"), format!("{:#?}", (&text, &bytes))]
+        {
+            assert!(!shown.contains("visible") && !shown.contains("115"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn bytes_become_text_only_if_they_are() {
+        let text = SecretBytes::from("schlüssel".as_bytes().to_vec()).into_text().unwrap();
+        assert_eq!(text.expose(), "schlüssel");
+        assert_eq!(SecretBytes::from(vec![0xff]).into_text().unwrap_err(), NotText);
+    }
+}

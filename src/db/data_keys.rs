@@ -1,0 +1,90 @@
+//! `data_keys`: one a workspace, wrapped by a master key.
+
+use chrono::NaiveDateTime;
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::conn::on;
+use super::schema::data_keys;
+use super::{Conn, DbError, optional};
+use crate::domain::ids::{DataKeyId, OrganizationId, WorkspaceId};
+use crate::domain::scope::WorkspaceScope;
+
+/// One wrapped data key.
+#[derive(Clone, Debug, Queryable, Selectable, Insertable)]
+#[diesel(table_name = data_keys)]
+pub struct DataKeyRow {
+    /// Its id.
+    pub id: DataKeyId,
+    /// The tenant.
+    pub organization_id: OrganizationId,
+    /// The workspace whose secrets it seals.
+    pub workspace_id: WorkspaceId,
+    /// The master key that wraps it.
+    pub master_key_id: String,
+    /// The wrapped key.
+    pub wrapped: Vec<u8>,
+    /// When it was made, UTC.
+    pub created_at: NaiveDateTime,
+    /// When it was last wrapped, UTC.
+    pub updated_at: NaiveDateTime,
+}
+
+/// The workspace's data key.
+pub async fn find_data_key(
+    conn: &mut Conn,
+    scope: WorkspaceScope,
+) -> Result<Option<DataKeyRow>, DbError> {
+    optional(on!(conn, c => data_keys::table
+        .filter(data_keys::organization_id.eq(scope.organization_id))
+        .filter(data_keys::workspace_id.eq(scope.workspace_id))
+        .select(DataKeyRow::as_select())
+        .first(c)))
+}
+
+/// Inserts the workspace's data key.
+pub async fn insert_data_key(conn: &mut Conn, row: DataKeyRow) -> Result<(), DbError> {
+    on!(conn, c => diesel::insert_into(data_keys::table).values(&row).execute(c)).map(|_| ())
+}
+
+/// The ids of the master keys that wrap anything, in any tenant: what the keyring must hold.
+pub async fn list_master_key_ids(conn: &mut Conn) -> Result<Vec<String>, DbError> {
+    on!(conn, c => data_keys::table
+        .select(data_keys::master_key_id)
+        .distinct()
+        .order(data_keys::master_key_id)
+        .load(c))
+}
+
+/// Up to `limit` data keys, of any tenant, that another master key than this one wraps.
+pub async fn list_wrapped_by_others(
+    conn: &mut Conn,
+    master_key_id: &str,
+    limit: i64,
+) -> Result<Vec<DataKeyRow>, DbError> {
+    let master_key_id = master_key_id.to_owned();
+    on!(conn, c => data_keys::table
+        .filter(data_keys::master_key_id.ne(master_key_id.clone()))
+        .order(data_keys::id)
+        .limit(limit)
+        .select(DataKeyRow::as_select())
+        .load(c))
+}
+
+/// Replaces the wrapping of a data key.
+pub async fn update_wrapping(
+    conn: &mut Conn,
+    id: DataKeyId,
+    master_key_id: String,
+    wrapped: Vec<u8>,
+    now: NaiveDateTime,
+) -> Result<(), DbError> {
+    on!(conn, c => diesel::update(data_keys::table.filter(data_keys::id.eq(id)))
+        .set((
+            data_keys::master_key_id.eq(master_key_id.clone()),
+            data_keys::wrapped.eq(wrapped.clone()),
+            data_keys::updated_at.eq(now),
+        ))
+        .execute(c))
+    .map(|_| ())
+}

@@ -1,0 +1,59 @@
+//! Bringing a database to the schema this binary knows.
+
+use diesel_async::pooled_connection::deadpool::Pool;
+use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+
+use super::DbError;
+use super::conn::Sqlite;
+
+const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
+
+/// The advisory lock that lets one replica migrate at a time; the number has no meaning beyond
+/// being ours ("tollgate" in ASCII).
+const LOCK: i64 = 0x746f_6c6c_6761_7465;
+
+/// Migrates the embedded database.
+pub(super) async fn migrate_sqlite(pool: &Pool<Sqlite>) -> Result<(), DbError> {
+    let conn = pool.get().await.map_err(super::unavailable)?;
+    run(&mut AsyncMigrationHarness::new(conn), SQLITE)
+}
+
+/// Migrates a server, one replica at a time.
+pub(super) async fn migrate_postgres(pool: &Pool<AsyncPgConnection>) -> Result<(), DbError> {
+    let mut conn = pool.get().await.map_err(super::unavailable)?;
+    conn.batch_execute(&format!("SELECT pg_advisory_lock({LOCK})")).await?;
+    let mut harness = AsyncMigrationHarness::new(conn);
+    let outcome = run(&mut harness, POSTGRES);
+    let mut conn = harness.into_inner();
+    conn.batch_execute(&format!("SELECT pg_advisory_unlock({LOCK})")).await?;
+    outcome
+}
+
+fn run<DB, H>(harness: &mut H, ours: EmbeddedMigrations) -> Result<(), DbError>
+where
+    DB: diesel::backend::Backend,
+    H: MigrationHarness<DB>,
+    EmbeddedMigrations: diesel::migration::MigrationSource<DB>,
+{
+    use diesel::migration::MigrationSource;
+
+    let internal = |error: Box<dyn std::error::Error + Send + Sync>| {
+        DbError::Internal(format!("migration failed: {error}"))
+    };
+    let known: Vec<String> = MigrationSource::<DB>::migrations(&ours)
+        .map_err(internal)?
+        .iter()
+        .map(|migration| migration.name().version().to_string())
+        .collect();
+    let applied = harness.applied_migrations().map_err(internal)?;
+    if let Some(newer) = applied.iter().find(|version| !known.contains(&version.to_string())) {
+        return Err(DbError::Internal(format!(
+            "the database has schema version {newer}, which this binary does not know: it was \
+             made by a newer Tollgate. Start that version or a later one, or restore a backup"
+        )));
+    }
+    harness.run_pending_migrations(ours).map_err(internal)?;
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! `organizations`.
+
+use chrono::NaiveDateTime;
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::conn::on;
+use super::page::Page;
+use super::schema::organizations;
+use super::{Conn, DbError, optional};
+use crate::domain::ids::OrganizationId;
+use crate::domain::names::DisplayName;
+
+/// One organization.
+#[derive(Clone, Debug, Queryable, Selectable, Insertable)]
+#[diesel(table_name = organizations)]
+pub struct OrganizationRow {
+    /// Its id.
+    pub id: OrganizationId,
+    /// Unique among the live ones.
+    pub name: DisplayName,
+    /// `active` or `suspended`.
+    pub status: String,
+    /// When it was made, UTC.
+    pub created_at: NaiveDateTime,
+    /// When it last changed, UTC.
+    pub updated_at: NaiveDateTime,
+    /// When it was deleted, UTC.
+    pub deleted_at: Option<NaiveDateTime>,
+}
+
+/// What an update may change.
+#[derive(Clone, Debug, AsChangeset)]
+#[diesel(table_name = organizations)]
+pub struct OrganizationChanges {
+    /// The new name.
+    pub name: DisplayName,
+    /// The new status.
+    pub status: String,
+    /// The instant of the change, UTC.
+    pub updated_at: NaiveDateTime,
+}
+
+/// Inserts a row.
+pub async fn insert_organization(conn: &mut Conn, row: OrganizationRow) -> Result<(), DbError> {
+    on!(conn, c => diesel::insert_into(organizations::table).values(&row).execute(c)).map(|_| ())
+}
+
+/// The live organization of that id.
+pub async fn find_organization(
+    conn: &mut Conn,
+    id: OrganizationId,
+) -> Result<Option<OrganizationRow>, DbError> {
+    optional(on!(conn, c => organizations::table
+        .filter(organizations::id.eq(id))
+        .filter(organizations::deleted_at.is_null())
+        .select(OrganizationRow::as_select())
+        .first(c)))
+}
+
+/// Whether there is any organization, deleted ones included.
+pub async fn any_organization(conn: &mut Conn) -> Result<bool, DbError> {
+    on!(conn, c => diesel::select(diesel::dsl::exists(organizations::table.select(organizations::id))).get_result(c))
+}
+
+/// The live organizations, oldest first.
+pub async fn list_organizations(
+    conn: &mut Conn,
+    page: Page<OrganizationId>,
+) -> Result<Vec<OrganizationRow>, DbError> {
+    on!(conn, c => {
+        let mut query = organizations::table
+            .filter(organizations::deleted_at.is_null())
+            .select(OrganizationRow::as_select())
+            .order(organizations::id)
+            .limit(page.rows())
+            .into_boxed();
+        if let Some(after) = page.after {
+            query = query.filter(organizations::id.gt(after));
+        }
+        query.load(c)
+    })
+}
+
+/// Changes a live organization.
+pub async fn update_organization(
+    conn: &mut Conn,
+    id: OrganizationId,
+    changes: OrganizationChanges,
+) -> Result<OrganizationRow, DbError> {
+    on!(conn, c => diesel::update(organizations::table)
+        .filter(organizations::id.eq(id))
+        .filter(organizations::deleted_at.is_null())
+        .set(&changes)
+        .returning(OrganizationRow::as_returning())
+        .get_result(c))
+}

@@ -1,0 +1,101 @@
+//! Opening connections: pragmas for the embedded database, TLS for a server.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use diesel::{ConnectionError, ConnectionResult};
+use diesel_async::pooled_connection::deadpool::Pool;
+use diesel_async::pooled_connection::{
+    AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
+};
+use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
+use futures_util::FutureExt;
+use tokio_rustls::rustls;
+
+use super::DbError;
+use super::conn::Sqlite;
+
+/// How long an operation waits for a free connection, and how long opening one may take.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// What every SQLite connection is told first. `synchronous=FULL`: a commit that was answered
+/// survives a power cut. The writer waits for its turn at most five seconds.
+const PRAGMAS: &str = "PRAGMA busy_timeout=5000; PRAGMA journal_mode=WAL; \
+                       PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;";
+
+/// A pool of connections to the embedded database.
+pub(super) fn sqlite_pool(path: &Path, size: usize) -> Result<Pool<Sqlite>, DbError> {
+    let mut config = ManagerConfig::default();
+    config.recycling_method = RecyclingMethod::Fast;
+    config.custom_setup = Box::new(|path| {
+        async move {
+            let mut conn = Sqlite::establish(path).await?;
+            conn.batch_execute(PRAGMAS)
+                .await
+                .map_err(ConnectionError::CouldntSetupConfiguration)?;
+            Ok(conn)
+        }
+        .boxed()
+    });
+    let path = path.to_str().ok_or_else(|| {
+        DbError::Internal("the path of the SQLite database is not valid UTF-8".into())
+    })?;
+    build(AsyncDieselConnectionManager::new_with_config(path, config), size)
+}
+
+/// A pool of connections to a PostgreSQL server.
+pub(super) fn postgres_pool(url: &str, size: usize) -> Result<Pool<AsyncPgConnection>, DbError> {
+    let mut config = ManagerConfig::default();
+    config.recycling_method = RecyclingMethod::Verified;
+    config.custom_setup = Box::new(|url| postgres_connection(url).boxed());
+    build(AsyncDieselConnectionManager::new_with_config(url, config), size)
+}
+
+fn build<C>(manager: AsyncDieselConnectionManager<C>, size: usize) -> Result<Pool<C>, DbError>
+where
+    AsyncDieselConnectionManager<C>: deadpool::managed::Manager,
+    C: AsyncConnection + 'static,
+    Pool<C>: Sized,
+{
+    Pool::builder(manager)
+        .max_size(size)
+        .wait_timeout(Some(WAIT))
+        .create_timeout(Some(WAIT))
+        .recycle_timeout(Some(WAIT))
+        .runtime(deadpool::Runtime::Tokio1)
+        .build()
+        .map_err(|error| DbError::Internal(error.to_string()))
+}
+
+/// Connects, with TLS as the URL's `sslmode` says. Certificates are checked whenever TLS is used.
+pub(super) async fn postgres_connection(url: &str) -> ConnectionResult<AsyncPgConnection> {
+    let bad = |error: tokio_postgres::Error| ConnectionError::BadConnection(describe(&error));
+    let config: tokio_postgres::Config = url.parse().map_err(bad)?;
+    if config.get_ssl_mode() == tokio_postgres::config::SslMode::Disable {
+        let (client, connection) = config.connect(tokio_postgres::NoTls).await.map_err(bad)?;
+        return AsyncPgConnection::try_from_client_and_connection(client, connection).await;
+    }
+    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| ConnectionError::BadConnection(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let tls = tokio_postgres_rustls::MakeRustlsConnect::new(tls);
+    let (client, connection) = config.connect(tls).await.map_err(bad)?;
+    AsyncPgConnection::try_from_client_and_connection(client, connection).await
+}
+
+/// The error with its causes: tokio-postgres' own text leaves out why.
+fn describe(error: &tokio_postgres::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,183 @@
+//! The tables as diesel knows them, one description for both databases. A test holds it to what
+//! the migrations make.
+
+use diesel::{allow_tables_to_appear_in_same_query, joinable, table};
+
+table! {
+    change_sequence (id) {
+        id -> Integer,
+        value -> BigInt,
+    }
+}
+
+table! {
+    changes (sequence) {
+        sequence -> BigInt,
+        organization_id -> Nullable<Text>,
+        changed_at -> Timestamp,
+    }
+}
+
+table! {
+    organizations (id) {
+        id -> Text,
+        name -> Text,
+        status -> Text,
+        created_at -> Timestamp,
+        updated_at -> Timestamp,
+        deleted_at -> Nullable<Timestamp>,
+    }
+}
+
+table! {
+    workspaces (id) {
+        id -> Text,
+        organization_id -> Text,
+        name -> Text,
+        handle -> Text,
+        created_at -> Timestamp,
+        updated_at -> Timestamp,
+        deleted_at -> Nullable<Timestamp>,
+    }
+}
+
+table! {
+    users (id) {
+        id -> Text,
+        organization_id -> Text,
+        email -> Text,
+        name -> Text,
+        status -> Text,
+        created_at -> Timestamp,
+        updated_at -> Timestamp,
+        deleted_at -> Nullable<Timestamp>,
+    }
+}
+
+table! {
+    data_keys (id) {
+        id -> Text,
+        organization_id -> Text,
+        workspace_id -> Text,
+        master_key_id -> Text,
+        wrapped -> Binary,
+        created_at -> Timestamp,
+        updated_at -> Timestamp,
+    }
+}
+
+table! {
+    secrets (id) {
+        id -> Text,
+        organization_id -> Text,
+        workspace_id -> Text,
+        data_key_id -> Text,
+        name -> Text,
+        description -> Nullable<Text>,
+        version -> BigInt,
+        sealed -> Binary,
+        fingerprint -> Text,
+        created_at -> Timestamp,
+        updated_at -> Timestamp,
+    }
+}
+
+table! {
+    model_configurations (id) {
+        id -> Text,
+        organization_id -> Text,
+        workspace_id -> Text,
+        name -> Text,
+        description -> Nullable<Text>,
+        provider -> Text,
+        base_url -> Text,
+        model -> Text,
+        api_key_name -> Nullable<Text>,
+        auth -> Text,
+        extra_headers -> Json,
+        forward_headers -> Json,
+        default_parameters -> Json,
+        stream_usage -> Text,
+        timeouts -> Json,
+        max_concurrent_requests -> Nullable<BigInt>,
+        enabled -> Bool,
+        created_at -> Timestamp,
+        updated_at -> Timestamp,
+        deleted_at -> Nullable<Timestamp>,
+    }
+}
+
+table! {
+    model_configuration_secrets (configuration_id, secret_id) {
+        organization_id -> Text,
+        workspace_id -> Text,
+        configuration_id -> Text,
+        secret_id -> Text,
+    }
+}
+
+table! {
+    api_keys (id) {
+        id -> Text,
+        organization_id -> Nullable<Text>,
+        workspace_id -> Nullable<Text>,
+        user_id -> Nullable<Text>,
+        name -> Text,
+        role -> Text,
+        short_key -> Text,
+        disabled -> Bool,
+        expires_at -> Nullable<Timestamp>,
+        created_by -> Nullable<Text>,
+        last_used_at -> Nullable<Timestamp>,
+        created_at -> Timestamp,
+        updated_at -> Timestamp,
+        deleted_at -> Nullable<Timestamp>,
+    }
+}
+
+table! {
+    api_key_credentials (lookup_id) {
+        lookup_id -> Text,
+        api_key_id -> Text,
+        organization_id -> Nullable<Text>,
+        secret_hash -> Text,
+        expires_at -> Nullable<Timestamp>,
+        created_at -> Timestamp,
+    }
+}
+
+table! {
+    audit_events (id) {
+        id -> Text,
+        organization_id -> Nullable<Text>,
+        workspace_id -> Nullable<Text>,
+        actor_key_id -> Nullable<Text>,
+        actor_user_id -> Nullable<Text>,
+        actor_scope -> Text,
+        operation -> Text,
+        resource_type -> Text,
+        resource_id -> Text,
+        client_address -> Nullable<Text>,
+        request_id -> Nullable<Text>,
+        client_request_id -> Nullable<Text>,
+        before -> Nullable<Json>,
+        after -> Nullable<Json>,
+        created_at -> Timestamp,
+    }
+}
+
+joinable!(model_configuration_secrets -> secrets (secret_id));
+joinable!(model_configuration_secrets -> model_configurations (configuration_id));
+joinable!(secrets -> data_keys (data_key_id));
+joinable!(api_key_credentials -> api_keys (api_key_id));
+allow_tables_to_appear_in_same_query!(
+    organizations,
+    workspaces,
+    users,
+    data_keys,
+    secrets,
+    model_configurations,
+    model_configuration_secrets,
+    api_keys,
+    api_key_credentials,
+);

@@ -1,0 +1,109 @@
+//! How the domain's types stand in columns.
+
+use std::io::Write;
+
+use diesel::backend::Backend;
+use diesel::deserialize::{self, FromSql, Queryable};
+use diesel::expression::AsExpression;
+use diesel::pg::Pg;
+use diesel::serialize::{self, IsNull, Output, ToSql};
+use diesel::sql_types::{Nullable, SingleValue, Text};
+use diesel::sqlite::Sqlite;
+
+use crate::domain::ids::{
+    ApiKeyId, AuditEventId, ConfigurationId, DataKeyId, OrganizationId, SecretId, UserId,
+    WorkspaceId,
+};
+use crate::domain::names::{ConfigurationName, DisplayName, Email, Handle, SecretName};
+use crate::domain::permissions::Role;
+
+/// A type that is kept as text: written by `$write` (`&self -> String`), read by `$read`
+/// (`String -> Result`). Owned text is bound, since the SQLite connection moves its binds to
+/// another thread.
+macro_rules! text_column {
+    ($($name:ty: $write:expr, $read:expr;)+) => {$(
+        text_column!(@expression $name, $name, Text, $write, |value| &value);
+        text_column!(@expression $name, &$name, Text, $write, |value| value);
+        text_column!(@expression $name, $name, Nullable<Text>, $write, |value| &value);
+        text_column!(@expression $name, &$name, Nullable<Text>, $write, |value| value);
+
+        impl ToSql<Text, Sqlite> for $name {
+            fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Sqlite>) -> serialize::Result {
+                let write: fn(&$name) -> String = $write;
+                out.set_value(write(self));
+                Ok(IsNull::No)
+            }
+        }
+
+        impl ToSql<Text, Pg> for $name {
+            fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+                let write: fn(&$name) -> String = $write;
+                out.write_all(write(self).as_bytes())?;
+                Ok(IsNull::No)
+            }
+        }
+
+        impl<DB: Backend> FromSql<Text, DB> for $name
+        where
+            String: FromSql<Text, DB>,
+        {
+            fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
+                let read: fn(String) -> deserialize::Result<$name> = $read;
+                read(String::from_sql(bytes)?)
+            }
+        }
+
+        impl<DB: Backend, ST: SingleValue> Queryable<ST, DB> for $name
+        where
+            Self: FromSql<ST, DB>,
+        {
+            type Row = Self;
+
+            fn build(row: Self) -> deserialize::Result<Self> {
+                Ok(row)
+            }
+        }
+    )+};
+    (@expression $name:ty, $value:ty, $sql:ty, $write:expr, |$v:ident| $borrow:expr) => {
+        impl AsExpression<$sql> for $value {
+            type Expression = <String as AsExpression<$sql>>::Expression;
+
+            fn as_expression(self) -> Self::Expression {
+                let write: fn(&$name) -> String = $write;
+                let $v = self;
+                <String as AsExpression<$sql>>::as_expression(write($borrow))
+            }
+        }
+    };
+}
+
+macro_rules! id_columns {
+    ($($name:ty),+) => {
+        text_column! {$(
+            $name: |id| id.to_string(), |text| text.parse().map_err(Into::into);
+        )+}
+    };
+}
+
+macro_rules! name_columns {
+    ($($name:ty),+) => {
+        text_column! {$(
+            $name: |name| name.as_str().to_owned(), |text| <$name>::parse(text).map_err(Into::into);
+        )+}
+    };
+}
+
+id_columns!(
+    ApiKeyId,
+    AuditEventId,
+    ConfigurationId,
+    DataKeyId,
+    OrganizationId,
+    SecretId,
+    UserId,
+    WorkspaceId
+);
+name_columns!(ConfigurationName, DisplayName, Email, Handle, SecretName);
+text_column! {
+    Role: |role| role.as_str().to_owned(), |text| text.parse().map_err(Into::into);
+}

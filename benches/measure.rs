@@ -158,9 +158,9 @@ pub(crate) fn round(
     };
     let queries = target.database_queries()?;
     let mut load = |kind, connections, requests| {
-        results.requests += requests;
         let before = cpu_time(target.pid)?;
         let answered = closed_loop(target, kind, connections, requests)?;
+        results.requests += answered;
         Ok::<_, Failure>((cpu_time(target.pid)?.saturating_sub(before), answered))
     };
     let small = load(Kind::Small, plan.connections, plan.small_requests)?;

@@ -47,6 +47,15 @@ pub async fn insert_data_key(conn: &mut Conn, row: DataKeyRow) -> Result<(), DbE
     on!(conn, c => diesel::insert_into(data_keys::table).values(&row).execute(c)).map(|_| ())
 }
 
+/// Deletes the workspace's data key for good; its secrets must be gone.
+pub async fn delete_data_key(conn: &mut Conn, scope: WorkspaceScope) -> Result<(), DbError> {
+    on!(conn, c => diesel::delete(data_keys::table)
+        .filter(data_keys::organization_id.eq(scope.organization_id))
+        .filter(data_keys::workspace_id.eq(scope.workspace_id))
+        .execute(c))
+    .map(|_| ())
+}
+
 /// The ids of the master keys that wrap anything, in any tenant: what the keyring must hold.
 pub async fn list_master_key_ids(conn: &mut Conn) -> Result<Vec<String>, DbError> {
     on!(conn, c => data_keys::table

@@ -1,5 +1,6 @@
 //! The application: built from settings, run until told to stop, drained.
 
+pub mod bootstrap;
 pub mod open;
 pub mod rotate;
 mod server;
@@ -64,6 +65,9 @@ pub enum StartError {
          that the first bootstrap printed"
     )]
     AlreadyBootstrapped,
+    /// The first organization could not be made.
+    #[error("the first organization could not be made: {0}")]
+    Bootstrap(String),
     /// The name is not one.
     #[error("the organization's name {0}")]
     Name(#[from] crate::domain::names::InvalidName),

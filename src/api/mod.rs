@@ -49,3 +49,4 @@ pub enum Offer {
 
 /// Adds the routes of the plane.
 pub fn configure(_config: &mut actix_web::web::ServiceConfig, _offer: Offer) {}
+pub mod openapi;

@@ -47,6 +47,15 @@ pub async fn insert_data_key(conn: &mut Conn, row: DataKeyRow) -> Result<(), DbE
     on!(conn, c => diesel::insert_into(data_keys::table).values(&row).execute(c)).map(|_| ())
 }
 
+/// Deletes the workspace's data key for good; its secrets must be gone.
+pub async fn delete_data_key(conn: &mut Conn, scope: WorkspaceScope) -> Result<(), DbError> {
+    on!(conn, c => diesel::delete(data_keys::table)
+        .filter(data_keys::organization_id.eq(scope.organization_id))
+        .filter(data_keys::workspace_id.eq(scope.workspace_id))
+        .execute(c))
+    .map(|_| ())
+}
+
 /// Up to `limit` data keys, of any tenant, that another master key than this one wraps.
 pub async fn list_wrapped_by_others(
     conn: &mut Conn,

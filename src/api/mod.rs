@@ -2,10 +2,15 @@
 //! together.
 
 pub mod access;
+pub mod api_keys;
 pub mod body;
+pub mod bootstrap;
 pub mod client_address;
 pub mod error;
+pub mod me;
+pub mod organizations;
 pub mod page;
+mod shared;
 
 use crate::clock::Clock;
 use crate::crypto::keyring_handle::KeyringHandle;

@@ -1,8 +1,8 @@
 //! API keys: what is said of them, and who may issue, change, rotate and revoke which. The same in a
 //! workspace and for a whole organization; the operations of either are in files of their own.
 
-pub mod in_organization;
-pub mod in_workspace;
+mod in_organization;
+mod in_workspace;
 mod rotation;
 
 use actix_web::HttpResponse;

@@ -51,7 +51,7 @@ pub struct Me {
     extensions(("x-permission" = json!("authenticated"))),
 )]
 #[get("/me")]
-pub async fn get_me(
+async fn get_me(
     plane: web::Data<Management>,
     caller: Authenticated,
 ) -> Result<web::Json<Me>, ApiError> {

@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod api_keys;
+pub mod audit_log;
 pub mod body;
 pub mod bootstrap;
 pub mod client_address;
@@ -11,6 +12,8 @@ pub mod me;
 pub mod organizations;
 pub mod page;
 mod shared;
+pub mod users;
+pub mod workspaces;
 
 use crate::clock::Clock;
 use crate::crypto::keyring_handle::KeyringHandle;

@@ -178,7 +178,7 @@ impl<P: Needs> FromRequest for OverOrganizations<P> {
     extensions(("x-permission" = json!("organizations:write"))),
 )]
 #[post("/organizations")]
-pub async fn create_organization(
+async fn create_organization(
     plane: web::Data<Management>,
     caller: Permitted<OrganizationsWrite>,
     body: Json<CreateOrganization>,
@@ -209,7 +209,7 @@ pub async fn create_organization(
     extensions(("x-permission" = json!("organizations:write|organization:read"))),
 )]
 #[get("/organizations")]
-pub async fn list_organizations(
+async fn list_organizations(
     plane: web::Data<Management>,
     caller: OverOrganizations<OrganizationRead>,
     query: web::Query<PageQuery>,
@@ -240,7 +240,7 @@ pub async fn list_organizations(
     extensions(("x-permission" = json!("organizations:write|organization:read"))),
 )]
 #[get("/organizations/{organization_id}")]
-pub async fn get_organization(
+async fn get_organization(
     plane: web::Data<Management>,
     caller: OverOrganizations<OrganizationRead>,
     path: web::Path<String>,
@@ -267,7 +267,7 @@ pub async fn get_organization(
     extensions(("x-permission" = json!("organizations:write|organization:manage"))),
 )]
 #[patch("/organizations/{organization_id}")]
-pub async fn update_organization(
+async fn update_organization(
     plane: web::Data<Management>,
     caller: OverOrganizations<OrganizationManage>,
     path: web::Path<String>,
@@ -329,7 +329,7 @@ pub async fn update_organization(
     extensions(("x-permission" = json!("organizations:write"))),
 )]
 #[post("/organizations/{organization_id}/api-keys")]
-pub async fn create_organization_api_key(
+async fn create_organization_api_key(
     plane: web::Data<Management>,
     caller: Permitted<OrganizationsWrite>,
     path: web::Path<String>,

@@ -32,7 +32,7 @@ use crate::domain::ids::ApiKeyId;
     extensions(("x-permission" = json!("api-keys:write"))),
 )]
 #[post("/api-keys")]
-pub async fn create_api_key(
+async fn create_api_key(
     plane: web::Data<Management>,
     caller: InOrganization<ApiKeysWrite>,
     body: Json<CreateApiKey>,
@@ -56,7 +56,7 @@ pub async fn create_api_key(
     extensions(("x-permission" = json!("api-keys:read"))),
 )]
 #[get("/api-keys")]
-pub async fn list_api_keys(
+async fn list_api_keys(
     plane: web::Data<Management>,
     caller: InOrganization<ApiKeysRead>,
     query: web::Query<ApiKeysQuery>,
@@ -75,7 +75,7 @@ pub async fn list_api_keys(
     extensions(("x-permission" = json!("api-keys:read"))),
 )]
 #[get("/api-keys/{api_key_id}")]
-pub async fn get_api_key(
+async fn get_api_key(
     plane: web::Data<Management>,
     caller: InOrganization<ApiKeysRead>,
     path: web::Path<String>,
@@ -100,7 +100,7 @@ pub async fn get_api_key(
     extensions(("x-permission" = json!("api-keys:write"))),
 )]
 #[patch("/api-keys/{api_key_id}")]
-pub async fn update_api_key(
+async fn update_api_key(
     plane: web::Data<Management>,
     caller: InOrganization<ApiKeysWrite>,
     path: web::Path<String>,
@@ -124,7 +124,7 @@ pub async fn update_api_key(
     extensions(("x-permission" = json!("api-keys:write"))),
 )]
 #[delete("/api-keys/{api_key_id}")]
-pub async fn delete_api_key(
+async fn delete_api_key(
     plane: web::Data<Management>,
     caller: InOrganization<ApiKeysWrite>,
     path: web::Path<String>,
@@ -151,7 +151,7 @@ pub async fn delete_api_key(
     extensions(("x-permission" = json!("api-keys:write"))),
 )]
 #[post("/api-keys/{api_key_id}/rotate")]
-pub async fn rotate_api_key(
+async fn rotate_api_key(
     plane: web::Data<Management>,
     caller: InOrganization<ApiKeysWrite>,
     path: web::Path<String>,

@@ -33,7 +33,7 @@ use crate::domain::ids::{ApiKeyId, WorkspaceId};
     extensions(("x-permission" = json!("api-keys:write"))),
 )]
 #[post("/workspaces/{workspace_id}/api-keys")]
-pub async fn create_workspace_api_key(
+async fn create_workspace_api_key(
     plane: web::Data<Management>,
     caller: InWorkspace<ApiKeysWrite>,
     body: Json<CreateApiKey>,
@@ -57,7 +57,7 @@ pub async fn create_workspace_api_key(
     extensions(("x-permission" = json!("api-keys:read"))),
 )]
 #[get("/workspaces/{workspace_id}/api-keys")]
-pub async fn list_workspace_api_keys(
+async fn list_workspace_api_keys(
     plane: web::Data<Management>,
     caller: InWorkspace<ApiKeysRead>,
     query: web::Query<ApiKeysQuery>,
@@ -79,7 +79,7 @@ pub async fn list_workspace_api_keys(
     extensions(("x-permission" = json!("api-keys:read"))),
 )]
 #[get("/workspaces/{workspace_id}/api-keys/{api_key_id}")]
-pub async fn get_workspace_api_key(
+async fn get_workspace_api_key(
     plane: web::Data<Management>,
     caller: InWorkspace<ApiKeysRead>,
     path: web::Path<(String, String)>,
@@ -107,7 +107,7 @@ pub async fn get_workspace_api_key(
     extensions(("x-permission" = json!("api-keys:write"))),
 )]
 #[patch("/workspaces/{workspace_id}/api-keys/{api_key_id}")]
-pub async fn update_workspace_api_key(
+async fn update_workspace_api_key(
     plane: web::Data<Management>,
     caller: InWorkspace<ApiKeysWrite>,
     path: web::Path<(String, String)>,
@@ -134,7 +134,7 @@ pub async fn update_workspace_api_key(
     extensions(("x-permission" = json!("api-keys:write"))),
 )]
 #[delete("/workspaces/{workspace_id}/api-keys/{api_key_id}")]
-pub async fn delete_workspace_api_key(
+async fn delete_workspace_api_key(
     plane: web::Data<Management>,
     caller: InWorkspace<ApiKeysWrite>,
     path: web::Path<(String, String)>,
@@ -164,7 +164,7 @@ pub async fn delete_workspace_api_key(
     extensions(("x-permission" = json!("api-keys:write"))),
 )]
 #[post("/workspaces/{workspace_id}/api-keys/{api_key_id}/rotate")]
-pub async fn rotate_workspace_api_key(
+async fn rotate_workspace_api_key(
     plane: web::Data<Management>,
     caller: InWorkspace<ApiKeysWrite>,
     path: web::Path<(String, String)>,

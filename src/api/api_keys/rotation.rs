@@ -29,16 +29,16 @@ const MOST_CREDENTIALS: i64 = 8;
 /// How to rotate.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct RotateApiKey {
+pub(super) struct RotateApiKey {
     /// How long the present credential still works, in seconds; not at all if this is left out.
     #[serde(default)]
     #[schema(maximum = 2_592_000)]
-    pub grace_seconds: u32,
+    pub(super) grace_seconds: u32,
 }
 
 /// The body of a rotation, which may be left out.
 #[derive(Debug)]
-pub struct Rotation(RotateApiKey);
+pub(super) struct Rotation(RotateApiKey);
 
 impl FromRequest for Rotation {
     type Error = ApiError;

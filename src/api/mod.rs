@@ -19,6 +19,9 @@ use crate::clock::Clock;
 use crate::crypto::keyring_handle::KeyringHandle;
 use crate::db::Database;
 use crate::directory::Directory;
+use crate::telemetry::Metrics;
+use crate::telemetry::readiness::Readiness;
+use crate::upstream::EgressRules;
 use client_address::TrustedProxies;
 
 /// What the handlers work with. One for all workers.
@@ -33,4 +36,25 @@ pub struct Management {
     pub clock: Clock,
     /// Whose word about the caller's address counts.
     pub trusted_proxies: TrustedProxies,
+    /// Where upstreams may be.
+    pub egress: EgressRules,
+    /// What `/metrics` shows.
+    pub metrics: Metrics,
+    /// What `/readyz` tells.
+    pub readiness: Readiness,
 }
+
+/// What of the management plane a port offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// All of it; metrics and readiness details need a platform key.
+    Everything,
+    /// Health, readiness and version: admins have a port of their own.
+    Health,
+    /// All of it, on the admins' port, where metrics and readiness details need no key.
+    AdminPort,
+}
+
+/// Adds the routes of the plane.
+pub fn configure(_config: &mut actix_web::web::ServiceConfig, _offer: Offer) {}
+pub mod openapi;

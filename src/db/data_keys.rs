@@ -56,15 +56,6 @@ pub async fn delete_data_key(conn: &mut Conn, scope: WorkspaceScope) -> Result<(
     .map(|_| ())
 }
 
-/// The ids of the master keys that wrap anything, in any tenant: what the keyring must hold.
-pub async fn list_master_key_ids(conn: &mut Conn) -> Result<Vec<String>, DbError> {
-    on!(conn, c => data_keys::table
-        .select(data_keys::master_key_id)
-        .distinct()
-        .order(data_keys::master_key_id)
-        .load(c))
-}
-
 /// Up to `limit` data keys, of any tenant, that another master key than this one wraps.
 pub async fn list_wrapped_by_others(
     conn: &mut Conn,
@@ -96,4 +87,21 @@ pub async fn update_wrapping(
         ))
         .execute(c))
     .map(|_| ())
+}
+
+/// One data key for each master key that wraps any, in any tenant: what the keyring must open.
+pub async fn list_any_of_each_master_key(conn: &mut Conn) -> Result<Vec<DataKeyRow>, DbError> {
+    let ids: Vec<String> = on!(conn, c => data_keys::table
+        .select(data_keys::master_key_id)
+        .distinct()
+        .order(data_keys::master_key_id)
+        .load(c))?;
+    let mut rows = Vec::with_capacity(ids.len());
+    for id in ids {
+        rows.push(on!(conn, c => data_keys::table
+            .filter(data_keys::master_key_id.eq(id.clone()))
+            .select(DataKeyRow::as_select())
+            .first(c))?);
+    }
+    Ok(rows)
 }

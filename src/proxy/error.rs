@@ -1,0 +1,178 @@
+//! The errors that the gateway itself makes on the data plane, and how each is told to the caller.
+//!
+//! [`ProxyError::row`] is the one table: variant to status, type, code and words. Causes from the
+//! inside (addresses, database errors) are for the log and never stand in a variant. What an upstream
+//! answers is no error of ours and passes through as it came.
+
+mod table;
+
+use std::fmt;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderName, RETRY_AFTER};
+use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
+use actix_web_httpauth::headers::www_authenticate::WwwAuthenticate;
+use actix_web_httpauth::headers::www_authenticate::bearer::Bearer;
+use serde::Serialize;
+
+use super::body::BodyError;
+
+pub use table::{Retry, Row};
+
+/// Marks an answer as the gateway's own.
+pub const GATEWAY_HEADER: HeaderName = HeaderName::from_static("x-tollgate-error");
+
+/// Tells SDKs whether to try again, whatever the status says to them.
+pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// Everything that the gateway answers by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the table below says of each what it means, in words for callers")]
+pub enum ProxyError {
+    Body(BodyError),
+    IncompleteBody,
+    BadModelId,
+    MissingKey,
+    InvalidKey,
+    ExpiredKey,
+    RevokedKey,
+    DisabledKey,
+    UserDeactivated,
+    PermissionDenied { permission: &'static str },
+    OrganizationSuspended,
+    OrganizationKey,
+    UnknownConfiguration { name: String },
+    DisabledConfiguration { name: String },
+    BodyTooSlow,
+    BodyTooLarge { limit: usize },
+    ConcurrencyLimited { name: String },
+    KeyAttemptsLimited { retry_after: u32 },
+    NotServed,
+    Internal,
+    UpstreamUnresolved,
+    UpstreamUnreachable,
+    UpstreamTls,
+    UpstreamInvalid,
+    UpstreamDied,
+    EgressRefused,
+    ConnectTimeout,
+    FirstByteTimeout,
+    IdleTimeout,
+    Overloaded,
+    ShuttingDown,
+    SecretUnavailable { name: String },
+    DirectoryUnavailable,
+}
+
+impl ProxyError {
+    /// The field that is wrong, where there is one.
+    pub fn param(&self) -> Option<&str> {
+        match self {
+            Self::Body(error) => error.param(),
+            _ => None,
+        }
+    }
+
+    /// The API's envelope, as it stands in a body and in a chat stream's last event.
+    pub fn envelope(&self) -> String {
+        let Row { kind, code, message, .. } = self.row();
+        json(&Envelope { error: Told { message: &message, kind, param: self.param(), code } })
+    }
+
+    /// The event by which a chat stream tells its reader that it will not be finished.
+    pub fn chat_event(&self) -> String {
+        format!("data: {}\n\n", self.envelope())
+    }
+
+    /// The same for a stream of the responses API, whose events are numbered.
+    pub fn responses_event(&self, sequence_number: u64) -> String {
+        let Row { code, message, .. } = self.row();
+        let event = ErrorEvent {
+            kind: "error",
+            code,
+            message: &message,
+            param: self.param(),
+            sequence_number,
+        };
+        format!("event: error\ndata: {}\n\n", json(&event))
+    }
+}
+
+/// Text, numbers and fixed keys can't fail to serialize; were it so, an empty object is still JSON.
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_else(|_| "{}".to_owned())
+}
+
+#[derive(Serialize)]
+struct Envelope<'a> {
+    error: Told<'a>,
+}
+
+#[derive(Serialize)]
+struct Told<'a> {
+    message: &'a str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    param: Option<&'a str>,
+    code: &'static str,
+}
+
+#[derive(Serialize)]
+struct ErrorEvent<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    code: &'static str,
+    message: &'a str,
+    param: Option<&'a str>,
+    sequence_number: u64,
+}
+
+impl From<BodyError> for ProxyError {
+    fn from(error: BodyError) -> Self {
+        Self::Body(error)
+    }
+}
+
+impl fmt::Display for ProxyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.row().message)
+    }
+}
+
+impl std::error::Error for ProxyError {}
+
+impl ResponseError for ProxyError {
+    fn status_code(&self) -> StatusCode {
+        self.row().status
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let Row { status, retry, .. } = self.row();
+        let mut response = HttpResponseBuilder::new(status);
+        response.insert_header((GATEWAY_HEADER, "gateway"));
+        match retry {
+            Retry::Never => {
+                response.insert_header((SHOULD_RETRY, "false"));
+            }
+            Retry::May => {}
+            Retry::After(seconds) => {
+                response.insert_header((RETRY_AFTER, seconds.to_string()));
+            }
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            response.insert_header(WwwAuthenticate(Bearer::build().realm("tollgate").finish()));
+        }
+        // The body of these was not read to its end; what is left of it must not be taken for the
+        // next request, nor be waited for.
+        if matches!(
+            self,
+            Self::NotServed | Self::BodyTooLarge { .. } | Self::BodyTooSlow | Self::IncompleteBody
+        ) {
+            response.force_close();
+        }
+        response.content_type("application/json").body(self.envelope())
+    }
+}
+
+#[cfg(test)]
+mod tests;

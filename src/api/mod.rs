@@ -2,10 +2,18 @@
 //! together.
 
 pub mod access;
+pub mod api_keys;
+pub mod audit_log;
 pub mod body;
+pub mod bootstrap;
 pub mod client_address;
 pub mod error;
+pub mod me;
+pub mod organizations;
 pub mod page;
+mod shared;
+pub mod users;
+pub mod workspaces;
 
 use crate::clock::Clock;
 use crate::crypto::keyring_handle::KeyringHandle;

@@ -1,0 +1,159 @@
+//! Logs, to standard error, so that standard output stays a command's own answer.
+//!
+//! # What may never be logged
+//! At any level, in any field, in any error's text:
+//! - request and response bodies, and parts of them: prompts, answers, tool arguments, events;
+//! - API keys, whole or in part beyond their `short_key`; an `Authorization`, `X-Api-Key` or
+//!   `x-goog-api-key` header, ours or an upstream's; cookies;
+//! - provider secrets, data keys, master keys, hashes and digests of any of them;
+//! - database URLs as given (their Display is fit to be logged), and query parameters;
+//! - a caller's query string: some clients put keys there.
+//!
+//! Secrets are types without Display and with a silent Debug, so most of this holds by itself. Ids,
+//! names, status codes, counts, sizes and times are what a log line is made of.
+//!
+//! Libraries do not know this list. Those that write heads, bodies or query parameters below `info`
+//! are held to `info` whatever the filter says.
+
+use std::io::IsTerminal;
+
+use tracing::{Level, Metadata, Subscriber};
+use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, fmt};
+
+use crate::config::LogFormat;
+
+/// Libraries that would log what may not be: parameters of statements, heads of requests.
+const HELD_TO_INFO: &[&str] =
+    &["actix_http", "actix_web", "awc", "diesel", "diesel_async", "hyper", "tokio_postgres"];
+
+/// The filter cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("`{filter}` is no log filter: {source}")]
+pub struct LogFilterError {
+    filter: String,
+    source: tracing_subscriber::filter::ParseError,
+}
+
+/// Starts logging to standard error. Logging that runs already, as in tests, goes on as it is.
+pub fn init(format: LogFormat, filter: &str) -> Result<(), LogFilterError> {
+    let colors = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let format = match format {
+        LogFormat::Auto if std::io::stderr().is_terminal() => LogFormat::Pretty,
+        LogFormat::Auto => LogFormat::Json,
+        given => given,
+    };
+    let layer = layer(format, colors, filter, std::io::stderr)?;
+    let _ = tracing_subscriber::registry().with(layer).try_init();
+    Ok(())
+}
+
+/// A layer that writes log lines to `writer`, through the filter and what stands above it. For
+/// [`init`], and for tests that want to see everything a run logs.
+pub fn layer<S, W>(
+    format: LogFormat,
+    colors: bool,
+    filter: &str,
+    writer: W,
+) -> Result<Box<dyn Layer<S> + Send + Sync>, LogFilterError>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
+    let filter = EnvFilter::try_new(filter)
+        .map_err(|source| LogFilterError { filter: filter.to_owned(), source })?
+        .and(filter_fn(may_be_written));
+    let lines = fmt::layer().with_writer(writer);
+    Ok(match format {
+        LogFormat::Json => lines
+            .json()
+            .flatten_event(true)
+            .with_current_span(true)
+            .with_span_list(false)
+            .with_filter(filter)
+            .boxed(),
+        LogFormat::Auto | LogFormat::Pretty => lines.with_ansi(colors).with_filter(filter).boxed(),
+    })
+}
+
+fn may_be_written(metadata: &Metadata<'_>) -> bool {
+    if *metadata.level() <= Level::INFO {
+        return true;
+    }
+    let library = metadata.target().split("::").next().unwrap_or_default();
+    !HELD_TO_INFO.contains(&library)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(format: LogFormat, filter: &str, work: impl FnOnce()) -> String {
+        let captured = Captured::default();
+        let writer = captured.clone();
+        let layer = layer(format, false, filter, move || writer.clone()).unwrap();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), work);
+        String::from_utf8(captured.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn json_is_an_object_a_line_with_its_span() {
+        let text = logged(LogFormat::Json, "info", || {
+            let _span = tracing::info_span!("request", request_id = "r-1").entered();
+            tracing::info!(status = 200, "answered");
+            tracing::debug!("not this");
+        });
+        assert_eq!(text.lines().count(), 1);
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(line["message"], "answered");
+        assert_eq!(line["status"], 200);
+        assert_eq!(line["span"]["request_id"], "r-1");
+    }
+
+    #[test]
+    fn pretty_is_for_people() {
+        let text = logged(LogFormat::Pretty, "debug", || tracing::debug!(status = 200, "answered"));
+        assert!(text.contains("DEBUG") && text.contains("answered") && text.contains("status=200"));
+    }
+
+    #[test]
+    fn libraries_do_not_write_their_details() {
+        let text = logged(LogFormat::Json, "trace", || {
+            tracing::trace!(target: "tollgate::proxy", "ours");
+            tracing::debug!(target: "tokio_postgres::query", "parameters: [hidden]");
+            tracing::trace!(target: "awc", "authorization: hidden");
+            tracing::warn!(target: "awc", "a warning");
+        });
+        assert!(text.contains("ours") && text.contains("a warning"));
+        assert!(!text.contains("hidden"), "{text}");
+    }
+
+    #[test]
+    fn starting_twice_is_no_error() {
+        init(LogFormat::Json, "error").unwrap();
+        init(LogFormat::Auto, "error").unwrap();
+        let error = init(LogFormat::Auto, "a=b=c").unwrap_err().to_string();
+        assert!(error.contains("a=b=c"), "{error}");
+    }
+}

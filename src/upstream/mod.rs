@@ -1,1 +1,27 @@
-//! To be filled.
+//! The one room that speaks to providers: where a request may go ([`egress`], [`base_url`]) and
+//! the HTTP client that takes it there ([`client`]). Everything awc gets wrong for a gateway is put
+//! right here, so that no other room has to know awc.
+//!
+//! What must not live here: who may call what, which headers travel, what a body means.
+
+mod attempt;
+pub mod base_url;
+mod body;
+pub mod client;
+mod dialer;
+pub mod egress;
+mod error;
+mod guard;
+mod sweeper;
+mod tls;
+mod transport;
+
+#[cfg(test)]
+mod tests;
+
+pub use base_url::{BaseUrl, BaseUrlError, RequestTarget};
+pub use client::{
+    TlsConfigError, UpstreamBody, UpstreamClient, UpstreamError, UpstreamFailure, UpstreamRequest,
+    UpstreamResponse, UpstreamSettings, UpstreamTimeouts, tls_config,
+};
+pub use egress::{EgressRefusal, EgressRules};

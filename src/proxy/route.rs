@@ -1,0 +1,258 @@
+//! Which calls the data plane serves: an allow-list of method and exact path.
+//!
+//! Works on the raw path, as the caller sent it: a configuration's name may hold an encoded `/`, and
+//! decoding before matching would tear it apart.
+
+use actix_web::http::Method;
+use percent_encoding::percent_decode_str;
+
+const SCOPE: &str = "/providers/";
+
+/// What a method and a path amount to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RouteMatch {
+    /// Not under `/providers/`: no business of the data plane.
+    NotProxy,
+    /// Under a configuration, but off the allow-list: 501.
+    NotServed,
+    /// On the list, with a configuration name that can't exist: 404.
+    BadName,
+    /// On the list, with a model id that would climb out of its path at the upstream: 400.
+    BadModelId,
+    /// On the list.
+    Matched(ProxyRoute),
+}
+
+/// One call that is on the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyRoute {
+    /// The configuration's name, percent-decoded.
+    pub config_name: String,
+    /// What is asked of it.
+    pub operation: Operation,
+}
+
+/// The operations that the gateway passes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// `POST /v1/chat/completions`
+    ChatCompletions,
+    /// `POST /v1/responses`
+    Responses,
+    /// `GET /v1/models`
+    ListModels,
+    /// `GET /v1/models/{id}`
+    GetModel {
+        /// The id as the caller encoded it.
+        id: String,
+    },
+}
+
+impl Operation {
+    /// The path after `/v1`, to be added to the configuration's base URL.
+    pub fn path_after_v1(&self) -> String {
+        match self {
+            Self::ChatCompletions => "/chat/completions".to_owned(),
+            Self::Responses => "/responses".to_owned(),
+            Self::ListModels => "/models".to_owned(),
+            Self::GetModel { id } => format!("/models/{id}"),
+        }
+    }
+
+    /// Whether the call carries a body whose model is replaced.
+    pub fn is_post(&self) -> bool {
+        matches!(self, Self::ChatCompletions | Self::Responses)
+    }
+
+    /// A name for metrics and the ledger; one of a fixed few.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::ChatCompletions => "chat_completions",
+            Self::Responses => "responses",
+            Self::ListModels => "list_models",
+            Self::GetModel { .. } => "get_model",
+        }
+    }
+}
+
+/// Matches a method and an undecoded path, without its query. Where several things are wrong, the
+/// order is 501, 404, 400.
+pub fn match_route(method: &Method, raw_path: &str) -> RouteMatch {
+    let Some(rest) = raw_path.strip_prefix(SCOPE) else {
+        return RouteMatch::NotProxy;
+    };
+    let (name, tail) = rest.split_once('/').unwrap_or((rest, ""));
+    let Some(operation) = operation(method, tail) else {
+        return RouteMatch::NotServed;
+    };
+    let Some(config_name) = decode_name(name) else {
+        return RouteMatch::BadName;
+    };
+    if let Operation::GetModel { id } = &operation
+        && climbs(id)
+    {
+        return RouteMatch::BadModelId;
+    }
+    RouteMatch::Matched(ProxyRoute { config_name, operation })
+}
+
+fn operation(method: &Method, tail: &str) -> Option<Operation> {
+    match (method, tail) {
+        (&Method::POST, "v1/chat/completions") => Some(Operation::ChatCompletions),
+        (&Method::POST, "v1/responses") => Some(Operation::Responses),
+        (&Method::GET, "v1/models") => Some(Operation::ListModels),
+        (&Method::GET, _) => {
+            let id = tail.strip_prefix("v1/models/")?;
+            let one_segment = !id.is_empty() && !id.contains('/');
+            one_segment.then(|| Operation::GetModel { id: id.to_owned() })
+        }
+        _ => None,
+    }
+}
+
+fn decode_name(raw: &str) -> Option<String> {
+    let name = percent_decode_str(raw).decode_utf8().ok()?;
+    (!matches!(&*name, "" | "." | "..")).then(|| name.into_owned())
+}
+
+/// Whether an id is, or holds behind an encoded slash, a form of `.` or `..`. Upstreams differ in how
+/// often they decode and where they split, so encodings of encodings are undone as well.
+fn climbs(id: &str) -> bool {
+    let mut form = id.as_bytes().to_vec();
+    for _ in 0..4 {
+        let dots = form
+            .split(|b| matches!(b, b'/' | b'\\'))
+            .filter_map(|segment| segment.split(|b| *b == b';').next())
+            .any(|segment| matches!(segment, b"." | b".."));
+        if dots {
+            return true;
+        }
+        let decoded: Vec<u8> = percent_encoding::percent_decode(&form).collect();
+        if decoded == form {
+            return false;
+        }
+        form = decoded;
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    use proptest::prelude::*;
+
+    fn matched(method: Method, path: &str) -> ProxyRoute {
+        match match_route(&method, path) {
+            RouteMatch::Matched(route) => route,
+            other => panic!("{path}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_list() {
+        let route = matched(Method::POST, "/providers/gpt/v1/chat/completions");
+        assert_eq!(route.config_name, "gpt");
+        assert_eq!(route.operation, Operation::ChatCompletions);
+        assert_eq!(route.operation.path_after_v1(), "/chat/completions");
+        let route = matched(Method::POST, "/providers/gpt/v1/responses");
+        assert_eq!(route.operation, Operation::Responses);
+        let route = matched(Method::GET, "/providers/gpt/v1/models");
+        assert_eq!(route.operation, Operation::ListModels);
+        let route = matched(Method::GET, "/providers/gpt/v1/models/org%2Fllama%203");
+        assert_eq!(route.operation.path_after_v1(), "/models/org%2Fllama%203");
+    }
+
+    #[test]
+    fn names_are_decoded_once() {
+        for (raw, name) in [
+            ("a%2Fb", "a/b"),
+            ("50%25", "50%"),
+            ("%2525", "%25"),
+            ("a+b", "a+b"),
+            ("what%3F", "what?"),
+            ("%E5%90%8D", "名"),
+            ("a%20b", "a b"),
+            ("...", "..."),
+        ] {
+            let route = matched(Method::GET, &format!("/providers/{raw}/v1/models"));
+            assert_eq!(route.config_name, name);
+        }
+        for raw in ["", "%FF", ".", "%2e%2E"] {
+            let path = format!("/providers/{raw}/v1/models");
+            assert_eq!(match_route(&Method::GET, &path), RouteMatch::BadName, "{raw}");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_not_served() {
+        let served = "/providers/gpt/v1/chat/completions";
+        for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE] {
+            assert_eq!(match_route(&method, served), RouteMatch::NotServed, "{method}");
+        }
+        for path in [
+            "/providers/",
+            "/providers/gpt",
+            "/providers/gpt/",
+            "/providers/gpt/v1/chat/completions/",
+            "/providers/gpt/chat/completions",
+            "/providers/gpt//v1/chat/completions",
+            "/providers/gpt/v1//chat/completions",
+            "/providers/gpt/v1/chat%2Fcompletions",
+            "/providers/gpt/V1/chat/completions",
+            "/providers/gpt/v1/embeddings",
+            "/providers//gpt/v1/chat/completions",
+        ] {
+            assert_eq!(match_route(&Method::POST, path), RouteMatch::NotServed, "{path}");
+        }
+        for path in ["/providers/gpt/v1/models/", "/providers/gpt/v1/models/a/b"] {
+            assert_eq!(match_route(&Method::GET, path), RouteMatch::NotServed, "{path}");
+        }
+        assert_eq!(
+            match_route(&Method::HEAD, "/providers/gpt/v1/models"),
+            RouteMatch::NotServed
+        );
+    }
+
+    #[test]
+    fn other_scopes_are_left_alone() {
+        for path in ["/", "/api/v1/me", "/providers", "//providers/a/v1/models", "/Providers/a", ""] {
+            assert_eq!(match_route(&Method::GET, path), RouteMatch::NotProxy, "{path}");
+        }
+    }
+
+    #[test]
+    fn model_ids_do_not_climb() {
+        for id in
+            [".", "..", "%2e", "%2E%2e", ".%2e", "%252e%252e", "..%2Fadmin", "a%2f..", "..%5cx", "..;x"]
+        {
+            let path = format!("/providers/gpt/v1/models/{id}");
+            assert_eq!(match_route(&Method::GET, &path), RouteMatch::BadModelId, "{id}");
+        }
+        for id in ["gpt-4.1", "...", "..a", "a..", "llama%3A3", "100%", "org%2Fmodel"] {
+            let path = format!("/providers/gpt/v1/models/{id}");
+            let route = matched(Method::GET, &path);
+            assert_eq!(route.operation, Operation::GetModel { id: id.to_owned() });
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn never_panics(path in ".{0,60}", tail in "[a-z0-9/%.]{0,30}") {
+            for method in [Method::GET, Method::POST] {
+                let _ = match_route(&method, &path);
+                let _ = match_route(&method, &format!("/providers/{path}/v1/models/{tail}"));
+            }
+        }
+
+        #[test]
+        fn any_name_survives_its_encoding(name in "\\PC{1,128}") {
+            prop_assume!(name != "." && name != "..");
+            let encoded = utf8_percent_encode(&name, NON_ALPHANUMERIC).to_string();
+            let route = matched(Method::POST, &format!("/providers/{encoded}/v1/responses"));
+            prop_assert_eq!(route.config_name, name);
+        }
+    }
+}

@@ -5,6 +5,7 @@
 //! the steady state no request touches the database. While the database is away, what is held goes
 //! on serving for a bounded time; what is not held is unavailable, never "unknown".
 
+pub mod configuration;
 pub mod key;
 mod shelf;
 mod sync;
@@ -15,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use crate::crypto::api_key::{KeyDigester, LookupId};
 use crate::db::{Change, Concerns, Conn, Database, DbError, current_sequence};
+use crate::domain::scope::WorkspaceScope;
+use configuration::ConfigurationEntry;
 use key::KeyEntry;
 use shelf::{Found, Shelf, wait};
 
@@ -50,6 +53,7 @@ struct Inner {
     options: DirectoryOptions,
     digester: KeyDigester,
     keys: Shelf<LookupId, KeyEntry>,
+    configurations: Shelf<ConfigurationKey, ConfigurationEntry>,
     /// The last step of the change sequence that was applied.
     applied: AtomicI64,
     began: Instant,
@@ -57,6 +61,12 @@ struct Inner {
     synced_millis: AtomicU64,
     wake: tokio::sync::Notify,
     counts: LookupCounts,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct ConfigurationKey {
+    scope: WorkspaceScope,
+    name: Box<str>,
 }
 
 /// The directory. Clones share everything.
@@ -78,6 +88,7 @@ impl Directory {
         let directory = Self {
             inner: Arc::new(Inner {
                 keys: Shelf::new(options.capacity),
+                configurations: Shelf::new(options.capacity),
                 applied: AtomicI64::new(applied),
                 began: Instant::now(),
                 synced_millis: AtomicU64::new(0),
@@ -104,6 +115,22 @@ impl Directory {
             id,
             |inner| &inner.keys,
             async move |conn: &mut Conn| key::load(conn, id.as_str().to_owned()).await,
+        )
+        .await
+    }
+
+    /// The workspace's live configuration of that name.
+    pub async fn find_configuration(
+        &self,
+        scope: WorkspaceScope,
+        name: &str,
+    ) -> Result<Option<Arc<ConfigurationEntry>>, Unavailable> {
+        let key = ConfigurationKey { scope, name: name.into() };
+        let name = name.to_owned();
+        self.look_up(
+            key,
+            |inner| &inner.configurations,
+            async move |conn: &mut Conn| configuration::load(conn, scope, name).await,
         )
         .await
     }
@@ -188,6 +215,7 @@ impl Inner {
         match concerns {
             Concerns::Organization(id) => {
                 self.keys.forget(|entry| entry.organization_id == Some(id));
+                self.configurations.forget(|entry| entry.scope.organization_id == id);
             }
             Concerns::Everybody => self.forget_all(),
         }
@@ -195,5 +223,6 @@ impl Inner {
 
     fn forget_all(&self) {
         self.keys.forget(|_| true);
+        self.configurations.forget(|_| true);
     }
 }

@@ -92,7 +92,8 @@ impl BaseUrl {
             Host::Ipv4(ip) => Host::Ipv4(ip),
             Host::Ipv6(ip) => Host::Ipv6(ip),
         };
-        let port = url.port_or_known_default().filter(|port| *port != 0).ok_or(BaseUrlError::Port)?;
+        let port =
+            url.port_or_known_default().filter(|port| *port != 0).ok_or(BaseUrlError::Port)?;
         let path = url.path().trim_end_matches('/').to_owned();
         let query = url.query().filter(|query| !query.is_empty()).map(str::to_owned);
 

@@ -19,12 +19,12 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 use tokio_rustls::{TlsConnector, rustls::ClientConfig};
 
+use super::{attempt::Attempt, base_url::RequestTarget, dialer::Dialer, egress::EgressRules};
 pub use super::{
     body::UpstreamBody,
     error::{UpstreamError, UpstreamFailure},
     tls::{TlsConfigError, tls_config},
 };
-use super::{attempt::Attempt, base_url::RequestTarget, dialer::Dialer, egress::EgressRules};
 
 /// Idle connections are dropped after this, since common servers close theirs at 5 s.
 pub const DEFAULT_IDLE_KEEP_ALIVE: Duration = Duration::from_secs(4);
@@ -128,7 +128,10 @@ impl UpstreamClient {
 
     /// Sends a request and waits for the head of its answer. Dropping the future closes the
     /// connection, before the head as well.
-    pub async fn send(&self, request: UpstreamRequest) -> Result<UpstreamResponse, UpstreamFailure> {
+    pub async fn send(
+        &self,
+        request: UpstreamRequest,
+    ) -> Result<UpstreamResponse, UpstreamFailure> {
         let started = Instant::now();
         let timeouts = request.timeouts;
         let attempt = Attempt::new(timeouts.connect);

@@ -17,11 +17,7 @@ use tokio::{net::TcpStream, time::Instant};
 use tokio_rustls::TlsConnector;
 
 use super::{
-    attempt::Attempt,
-    egress::EgressRules,
-    error::UpstreamError,
-    guard::Guard,
-    sweeper::Sweeper,
+    attempt::Attempt, egress::EgressRules, error::UpstreamError, guard::Guard, sweeper::Sweeper,
     transport::Transport,
 };
 
@@ -38,7 +34,11 @@ struct Inner {
 }
 
 impl Dialer {
-    pub(super) fn new(egress: EgressRules, tls: Option<TlsConnector>, keep_alive: Duration) -> Self {
+    pub(super) fn new(
+        egress: EgressRules,
+        tls: Option<TlsConnector>,
+        keep_alive: Duration,
+    ) -> Self {
         Self { inner: Rc::new(Inner { egress, tls, sweeper: Sweeper::new(keep_alive) }) }
     }
 }

@@ -48,7 +48,12 @@ const fn v6(
     reachable: bool,
 ) -> Range<Ipv6Addr> {
     let [a, b, c, d, e, f, g, h] = segments;
-    Range { first: Ipv6Addr::new(a, b, c, d, e, f, g, h), prefix, rule, globally_reachable: reachable }
+    Range {
+        first: Ipv6Addr::new(a, b, c, d, e, f, g, h),
+        prefix,
+        rule,
+        globally_reachable: reachable,
+    }
 }
 
 const NO: bool = false;

@@ -57,7 +57,9 @@ pub(super) fn read(bytes: &[u8], answers_head_request: bool) -> Result<Head, Str
     }
     let bodiless = answers_head_request || matches!(status, 204 | 304);
     let framing = match (seen.chunked, seen.content_length) {
-        (true, Some(_)) => return Err("it has both a content-length and a transfer-encoding".into()),
+        (true, Some(_)) => {
+            return Err("it has both a content-length and a transfer-encoding".into());
+        }
         (true, None) if version == 0 => return Err("HTTP/1.0 has no transfer-encoding".into()),
         _ if bodiless => Framing::Sized(0),
         (true, None) => Framing::Chunked(Chunks::default()),
@@ -123,9 +125,10 @@ impl Seen {
             }
             self.chunked = true;
         } else if name.eq_ignore_ascii_case("connection") {
-            self.closes |= value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).any(|option| {
-                option.eq_ignore_ascii_case(b"close") || option.eq_ignore_ascii_case(b"upgrade")
-            });
+            self.closes |=
+                value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).any(|option| {
+                    option.eq_ignore_ascii_case(b"close") || option.eq_ignore_ascii_case(b"upgrade")
+                });
         }
         Ok(())
     }

@@ -1,0 +1,223 @@
+//! What the directory knows of one model configuration, with its secrets still sealed.
+
+use std::sync::OnceLock;
+
+use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+
+use crate::crypto::{
+    DataKey, KeyringHandle, SecretBytes, SecretContext, WrappedDataKey, open, unwrap_data_key,
+};
+use crate::db::data_keys::find_data_key;
+use crate::db::model_configurations::{ModelConfigurationRow, find_model_configuration_named};
+use crate::db::secrets::{SecretRow, list_secrets_named};
+use crate::db::{Conn, DbError};
+use crate::domain::ids::{ConfigurationId, DataKeyId};
+use crate::domain::model_configuration::{
+    HeaderTemplate, Placement, StreamUsage, TemplatePart, Timeouts,
+};
+use crate::domain::names::SecretName;
+use crate::domain::scope::WorkspaceScope;
+use crate::upstream::BaseUrl;
+
+/// A configuration, taken apart for use, as of one database snapshot.
+pub struct ConfigurationEntry {
+    /// Its id.
+    pub id: ConfigurationId,
+    /// Where it lives.
+    pub scope: WorkspaceScope,
+    /// Whether it serves requests.
+    pub enabled: bool,
+    /// Where requests go.
+    pub base_url: BaseUrl,
+    /// The model that requests are for.
+    pub model: String,
+    /// More caller headers to pass on.
+    pub forward_headers: Vec<HeaderName>,
+    /// Parameters for callers that sent none, each as raw JSON.
+    pub default_parameters: Vec<(String, String)>,
+    /// Who asks streams for usage.
+    pub stream_usage: StreamUsage,
+    /// Its own time limits.
+    pub timeouts: Timeouts,
+    /// How many requests may be under way at once on this replica.
+    pub max_concurrent_requests: Option<u32>,
+    headers: Vec<(HeaderName, HeaderTemplate)>,
+    secrets: Vec<SecretRow>,
+    wrapped: Option<(DataKeyId, WrappedDataKey)>,
+    data_key: OnceLock<DataKey>,
+}
+
+/// The headers that carry a configuration's credentials, open, and the secrets they hold. Made for
+/// one request and dropped with it.
+pub struct Credentials {
+    /// To be set on the upstream request.
+    pub headers: HeaderMap,
+    /// What must never come back to a caller.
+    pub secrets: Vec<SecretBytes>,
+}
+
+/// A secret that a configuration needs can't be used.
+#[derive(Debug, thiserror::Error)]
+#[error("secret {name}: {cause}")]
+pub struct SecretUnavailable {
+    /// Which one, or the header that can't be made.
+    pub name: String,
+    /// Why; for the log.
+    pub cause: String,
+}
+
+impl ConfigurationEntry {
+    /// Opens the secrets. Costs about a microsecond a secret, once the data key is unwrapped.
+    pub fn open(&self, keyring: &KeyringHandle) -> Result<Credentials, SecretUnavailable> {
+        let mut headers = HeaderMap::with_capacity(self.headers.len());
+        let mut secrets = Vec::new();
+        for (name, template) in &self.headers {
+            let mut value: Vec<u8> = Vec::new();
+            let mut last = None;
+            for part in template.parts() {
+                match part {
+                    TemplatePart::Text(text) => value.extend_from_slice(text.as_bytes()),
+                    TemplatePart::Secret(secret) => {
+                        let opened = self.open_secret(secret, keyring)?;
+                        value.extend_from_slice(opened.expose());
+                        secrets.push(opened);
+                        last = Some(secret);
+                    }
+                }
+            }
+            let mut value =
+                HeaderValue::from_maybe_shared(bytes::Bytes::from(value)).map_err(|_| {
+                    SecretUnavailable {
+                        name: last.map_or_else(|| name.to_string(), ToString::to_string),
+                        cause: "its value can't stand in a header".to_owned(),
+                    }
+                })?;
+            value.set_sensitive(true);
+            headers.insert(name.clone(), value);
+        }
+        Ok(Credentials { headers, secrets })
+    }
+
+    fn open_secret(
+        &self,
+        name: &SecretName,
+        keyring: &KeyringHandle,
+    ) -> Result<SecretBytes, SecretUnavailable> {
+        let unavailable = |cause: String| SecretUnavailable { name: name.to_string(), cause };
+        let row = self
+            .secrets
+            .iter()
+            .find(|row| row.name == *name)
+            .ok_or_else(|| unavailable("there is no such secret".to_owned()))?;
+        let data_key = match self.data_key.get() {
+            Some(data_key) => data_key,
+            None => {
+                let (id, wrapped) = self
+                    .wrapped
+                    .as_ref()
+                    .ok_or_else(|| unavailable("the workspace has no data key".to_owned()))?;
+                let keyring = keyring
+                    .with_key(&wrapped.master_key_id)
+                    .map_err(|error| unavailable(error.to_string()))?;
+                let workspace = self.scope.workspace_id.uuid();
+                let data_key = unwrap_data_key(&keyring, wrapped, workspace, id.uuid())
+                    .map_err(|error| unavailable(error.to_string()))?;
+                self.data_key.get_or_init(|| data_key)
+            }
+        };
+        let context = SecretContext {
+            workspace_id: self.scope.workspace_id.uuid(),
+            secret_id: row.id.uuid(),
+            version: row.version,
+        };
+        open(data_key, &context, &row.sealed).map_err(|error| unavailable(error.to_string()))
+    }
+}
+
+/// Loads the live configuration of that name, with its secrets, from one snapshot.
+pub(super) async fn load(
+    conn: &mut Conn,
+    scope: WorkspaceScope,
+    name: String,
+) -> Result<Option<ConfigurationEntry>, DbError> {
+    let Some(row) = find_model_configuration_named(conn, scope, name).await? else {
+        return Ok(None);
+    };
+    let mut entry = entry(row)?;
+    let names: Vec<SecretName> =
+        entry.headers.iter().flat_map(|(_, template)| template.secrets().cloned()).collect();
+    if !names.is_empty() {
+        entry.secrets = list_secrets_named(conn, scope, &names).await?;
+        entry.wrapped = find_data_key(conn, scope).await?.map(|row| {
+            (row.id, WrappedDataKey { master_key_id: row.master_key_id, sealed: row.wrapped })
+        });
+    }
+    Ok(Some(entry))
+}
+
+/// Reads the row's texts. They were checked when they were saved, so an error here means that
+/// somebody wrote to the database by hand.
+fn entry(row: ModelConfigurationRow) -> Result<ConfigurationEntry, DbError> {
+    let broken = |field: &str, error: &dyn std::fmt::Display| {
+        DbError::Internal(format!("model configuration {}: {field}: {error}", row.id))
+    };
+    let header = |field: &str, name: &str| {
+        HeaderName::from_bytes(name.as_bytes()).map_err(|error| broken(field, &error))
+    };
+    let mut headers = Vec::new();
+    if let Some(secret) = &row.api_key_name {
+        let (name, template) = match Placement::from(row.auth.clone()) {
+            Placement::Bearer => (AUTHORIZATION, format!("Bearer {{{{secret:{secret}}}}}")),
+            Placement::Header(name) => (header("auth", &name)?, format!("{{{{secret:{secret}}}}}")),
+        };
+        let template = HeaderTemplate::parse(&template).map_err(|error| broken("auth", &error))?;
+        headers.push((name, template));
+    }
+    for (name, value) in row.extra_headers.as_object().into_iter().flatten() {
+        let text = value.as_str().unwrap_or_default();
+        let template =
+            HeaderTemplate::parse(text).map_err(|error| broken("extra_headers", &error))?;
+        headers.push((header("extra_headers", name)?, template));
+    }
+    let forward_headers = row
+        .forward_headers
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(serde_json::Value::as_str)
+        .map(|name| header("forward_headers", name))
+        .collect::<Result<_, _>>()?;
+    let default_parameters = row
+        .default_parameters
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), value.to_string()))
+        .collect();
+    Ok(ConfigurationEntry {
+        id: row.id,
+        scope: WorkspaceScope {
+            organization_id: row.organization_id,
+            workspace_id: row.workspace_id,
+        },
+        enabled: row.enabled,
+        base_url: BaseUrl::parse(&row.base_url).map_err(|error| broken("base_url", &error))?,
+        model: row.model.clone(),
+        forward_headers,
+        default_parameters,
+        stream_usage: if row.stream_usage == StreamUsage::Leave.as_str() {
+            StreamUsage::Leave
+        } else {
+            StreamUsage::Inject
+        },
+        timeouts: serde_json::from_value(row.timeouts.clone())
+            .map_err(|error| broken("timeouts", &error))?,
+        max_concurrent_requests: row
+            .max_concurrent_requests
+            .map(|most| u32::try_from(most).unwrap_or(u32::MAX)),
+        headers,
+        secrets: Vec::new(),
+        wrapped: None,
+        data_key: OnceLock::new(),
+    })
+}

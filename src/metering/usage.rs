@@ -46,8 +46,7 @@ impl TokenUsage {
         let input = fields.prompt_tokens_details.or(fields.input_tokens_details);
         let input: DetailFields<'_> = input.and_then(|raw| object(raw.get())).unwrap_or_default();
         let output = fields.completion_tokens_details.or(fields.output_tokens_details);
-        let output: DetailFields<'_> =
-            output.and_then(|raw| object(raw.get())).unwrap_or_default();
+        let output: DetailFields<'_> = output.and_then(|raw| object(raw.get())).unwrap_or_default();
         let usage = Self {
             input: count(fields.prompt_tokens).or(count(fields.input_tokens)),
             cached_input: count(input.cached_tokens).or(count(fields.prompt_cache_hit_tokens)),
@@ -224,8 +223,16 @@ mod tests {
 
     #[test]
     fn absurd_counts_are_ignored_one_by_one() {
-        for absurd in ["-1", "1.5", "1e999", "99999999999999999999999", "1000000000001", "\"3\"", "[3]", "null"]
-        {
+        for absurd in [
+            "-1",
+            "1.5",
+            "1e999",
+            "99999999999999999999999",
+            "1000000000001",
+            "\"3\"",
+            "[3]",
+            "null",
+        ] {
             let raw = format!(r#"{{"prompt_tokens": {absurd}, "completion_tokens": 2}}"#);
             let usage = TokenUsage::from_json(&raw).unwrap();
             assert_eq!((usage.input, usage.output), (None, Some(2)), "{absurd}");

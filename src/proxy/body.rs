@@ -157,7 +157,8 @@ impl JsonBody {
         if !self.edited {
             return self.text;
         }
-        let grown: usize = self.fields.iter().filter_map(|f| f.edit.as_ref()).map(String::len).sum();
+        let grown: usize =
+            self.fields.iter().filter_map(|f| f.edit.as_ref()).map(String::len).sum();
         let added: usize = self.added.iter().map(|(key, raw)| key.len() + raw.len() + 8).sum();
         let mut out = Vec::with_capacity(self.text.len() + grown + added);
         let mut copied = 0;

@@ -208,24 +208,31 @@ mod tests {
         for path in ["/providers/gpt/v1/models/", "/providers/gpt/v1/models/a/b"] {
             assert_eq!(match_route(&Method::GET, path), RouteMatch::NotServed, "{path}");
         }
-        assert_eq!(
-            match_route(&Method::HEAD, "/providers/gpt/v1/models"),
-            RouteMatch::NotServed
-        );
+        assert_eq!(match_route(&Method::HEAD, "/providers/gpt/v1/models"), RouteMatch::NotServed);
     }
 
     #[test]
     fn other_scopes_are_left_alone() {
-        for path in ["/", "/api/v1/me", "/providers", "//providers/a/v1/models", "/Providers/a", ""] {
+        for path in ["/", "/api/v1/me", "/providers", "//providers/a/v1/models", "/Providers/a", ""]
+        {
             assert_eq!(match_route(&Method::GET, path), RouteMatch::NotProxy, "{path}");
         }
     }
 
     #[test]
     fn model_ids_do_not_climb() {
-        for id in
-            [".", "..", "%2e", "%2E%2e", ".%2e", "%252e%252e", "..%2Fadmin", "a%2f..", "..%5cx", "..;x"]
-        {
+        for id in [
+            ".",
+            "..",
+            "%2e",
+            "%2E%2e",
+            ".%2e",
+            "%252e%252e",
+            "..%2Fadmin",
+            "a%2f..",
+            "..%5cx",
+            "..;x",
+        ] {
             let path = format!("/providers/gpt/v1/models/{id}");
             assert_eq!(match_route(&Method::GET, &path), RouteMatch::BadModelId, "{id}");
         }

@@ -15,7 +15,9 @@ pub enum BodyError {
         at: usize,
     },
     /// Not JSON.
-    #[error("The request body is not valid JSON: {problem}. Send one JSON object and nothing after it.")]
+    #[error(
+        "The request body is not valid JSON: {problem}. Send one JSON object and nothing after it."
+    )]
     NotJson {
         /// The parser's words, with line and column.
         problem: String,
@@ -36,7 +38,9 @@ pub enum BodyError {
         key: String,
     },
     /// A key that only some upstreams would take for one that the gateway reads or sets.
-    #[error("The request body holds the field '{sent}', which could be taken for '{meant}'. Spell it '{meant}', or leave it out.")]
+    #[error(
+        "The request body holds the field '{sent}', which could be taken for '{meant}'. Spell it '{meant}', or leave it out."
+    )]
     AmbiguousKey {
         /// The key as sent, unescaped.
         sent: String,

@@ -1,6 +1,7 @@
 //! Pure values and rules: ids, names, roles. No actix, no I/O, no clock: time and randomness are
 //! passed in.
 
+pub mod headers;
 pub mod ids;
 pub mod model_configuration;
 pub mod names;

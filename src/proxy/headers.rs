@@ -1,0 +1,194 @@
+//! Which headers cross the gateway. Up: a short list of what is known to matter. Down: all but a
+//! short list of what must not pass.
+
+use actix_web::http::header::{
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, UPGRADE,
+};
+use memchr::memmem;
+
+use crate::domain::headers::{is_forwardable, is_hop_by_hop, is_own};
+
+/// Callers' headers that every upstream gets.
+const UP: &[&str] = &[
+    "accept",
+    "content-type",
+    "user-agent",
+    "openai-beta",
+    "anthropic-version",
+    "anthropic-beta",
+    "idempotency-key",
+    "traceparent",
+    "tracestate",
+];
+
+/// What SDKs say about themselves.
+const UP_PREFIX: &str = "x-stainless-";
+
+/// Upstreams' headers that speak for another site than the one that the caller called.
+const NOT_DOWN: &[&str] =
+    &["set-cookie", "set-cookie2", "alt-svc", "strict-transport-security", "content-length"];
+
+const REQUEST_ID: &str = "x-request-id";
+const UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-request-id");
+
+/// The caller's headers that go up: the list, and what the configuration's `forward_headers` names
+/// as far as that is allowed at all. Never the caller's credentials. Answers are asked for
+/// uncompressed, since usage is read from them.
+pub fn upstream_headers(caller: &HeaderMap, forward: &[HeaderName]) -> HeaderMap {
+    let mut up = HeaderMap::with_capacity(16);
+    for (name, value) in caller {
+        let listed = UP.contains(&name.as_str()) || name.as_str().starts_with(UP_PREFIX);
+        let named = || forward.contains(name) && is_forwardable(name.as_str());
+        if (listed || named()) && !named_by_connection(caller, name) {
+            up.append(name.clone(), value.clone());
+        }
+    }
+    up.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    up
+}
+
+/// The upstream's headers that go down. Framing (`content-length`) is left to whoever writes the
+/// body. A header in which one of the provider's secrets occurs is dropped whole.
+pub fn downstream_headers(upstream: &HeaderMap, provider_secrets: &[&[u8]]) -> HeaderMap {
+    let mut down = HeaderMap::with_capacity(upstream.len());
+    for (name, value) in upstream {
+        if stays_up(name.as_str())
+            || named_by_connection(upstream, name)
+            || holds_secret(value.as_bytes(), provider_secrets)
+        {
+            continue;
+        }
+        let name = if name == REQUEST_ID { UPSTREAM_REQUEST_ID } else { name.clone() };
+        down.append(name, value.clone());
+    }
+    down
+}
+
+/// The length that the upstream declared for its body.
+pub fn content_length(upstream: &HeaderMap) -> Option<u64> {
+    upstream.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Whether the caller asks to turn the connection into a WebSocket, which is not served. (Other
+/// upgrades, such as the `h2c` that some clients offer with every request, may be ignored.)
+pub fn asks_for_websocket(caller: &HeaderMap) -> bool {
+    caller
+        .get_all(UPGRADE)
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
+}
+
+fn stays_up(name: &str) -> bool {
+    NOT_DOWN.contains(&name)
+        || is_hop_by_hop(name)
+        || is_own(name)
+        || name.starts_with("access-control-")
+        || name == UPSTREAM_REQUEST_ID.as_str()
+}
+
+/// RFC 9110, section 7.6.1: what `Connection` names ends here.
+fn named_by_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
+    headers
+        .get_all(CONNECTION)
+        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+        .any(|option| option.trim_ascii().eq_ignore_ascii_case(name.as_str().as_bytes()))
+}
+
+fn holds_secret(value: &[u8], secrets: &[&[u8]]) -> bool {
+    secrets.iter().any(|secret| !secret.is_empty() && memmem::find(value, secret).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    fn names(map: &HeaderMap) -> Vec<String> {
+        let mut names: Vec<String> = map.keys().map(ToString::to_string).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn only_the_list_goes_up() {
+        let caller = map(&[
+            ("accept", "*/*"),
+            ("accept-encoding", "gzip"),
+            ("authorization", "Bearer tg_x"),
+            ("connection", "keep-alive, OpenAI-Beta"),
+            ("content-length", "3"),
+            ("content-type", "application/json"),
+            ("cookie", "a=b"),
+            ("host", "gateway"),
+            ("openai-beta", "x"),
+            ("x-api-key", "tg_x"),
+            ("x-other", "1"),
+            ("x-stainless-lang", "python"),
+            ("x-team", "1"),
+            ("x-team", "2"),
+            ("x-tollgate-error", "gateway"),
+        ]);
+        let forward: Vec<HeaderName> =
+            ["x-team", "authorization", "x-api-key", "cookie", "host", "x-tollgate-error"]
+                .into_iter()
+                .map(HeaderName::from_static)
+                .collect();
+        let up = upstream_headers(&caller, &forward);
+        assert_eq!(
+            names(&up),
+            ["accept", "accept-encoding", "content-type", "x-stainless-lang", "x-team"]
+        );
+        assert_eq!(up.get_all("x-team").count(), 2);
+        assert_eq!(up.get("accept-encoding").unwrap(), "identity");
+    }
+
+    #[test]
+    fn what_does_not_come_down() {
+        let upstream = map(&[
+            ("access-control-allow-origin", "*"),
+            ("alt-svc", "h3"),
+            ("connection", "close, X-Hop"),
+            ("content-encoding", "gzip"),
+            ("content-length", "3"),
+            ("content-type", "text/event-stream"),
+            ("keep-alive", "timeout=5"),
+            ("retry-after", "3"),
+            ("set-cookie", "a=b"),
+            ("strict-transport-security", "max-age=1"),
+            ("transfer-encoding", "chunked"),
+            ("x-echo", "Bearer sk-secret!"),
+            ("x-hop", "1"),
+            ("x-ratelimit-remaining", "7"),
+            ("x-request-id", "req_1"),
+            ("x-tollgate-error", "gateway"),
+            ("x-upstream-request-id", "forged"),
+        ]);
+        let down = downstream_headers(&upstream, &[b"", b"sk-secret"]);
+        assert_eq!(
+            names(&down),
+            [
+                "content-encoding",
+                "content-type",
+                "retry-after",
+                "x-ratelimit-remaining",
+                "x-upstream-request-id"
+            ]
+        );
+        assert_eq!(down.get("x-upstream-request-id").unwrap(), "req_1");
+        assert_eq!(content_length(&upstream), Some(3));
+    }
+
+    #[test]
+    fn websockets_are_told_from_other_upgrades() {
+        assert!(asks_for_websocket(&map(&[("upgrade", "h2c, WebSocket")])));
+        assert!(!asks_for_websocket(&map(&[("upgrade", "h2c")])));
+    }
+}

@@ -4,6 +4,7 @@
 
 pub mod logs;
 pub mod metrics;
+pub mod readiness;
 pub mod requests;
 mod series;
 

@@ -5,6 +5,7 @@ pub mod access;
 pub mod body;
 pub mod client_address;
 pub mod error;
+pub mod model_configurations;
 pub mod page;
 mod sealing;
 pub mod secrets;
@@ -17,6 +18,9 @@ use crate::db::workspaces::find_workspace;
 use crate::db::{Conn, Database};
 use crate::directory::Directory;
 use crate::domain::scope::WorkspaceScope;
+use crate::telemetry::Metrics;
+use crate::telemetry::readiness::Readiness;
+use crate::upstream::EgressRules;
 use client_address::TrustedProxies;
 use error::ApiError;
 
@@ -32,6 +36,12 @@ pub struct Management {
     pub clock: Clock,
     /// Whose word about the caller's address counts.
     pub trusted_proxies: TrustedProxies,
+    /// Where base URLs may lead.
+    pub egress: EgressRules,
+    /// Shown by `/metrics`.
+    pub metrics: Metrics,
+    /// Whether this process wants requests.
+    pub readiness: Readiness,
 }
 
 /// The longest description, in characters.

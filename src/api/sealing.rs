@@ -72,8 +72,7 @@ pub(super) fn seal_value(
     value: &str,
 ) -> Result<Sealed, ApiError> {
     let context = context(scope, id, version);
-    let bytes =
-        seal(data_key, &context, value.as_bytes(), &mut system_random).map_err(internal)?;
+    let bytes = seal(data_key, &context, value.as_bytes(), &mut system_random).map_err(internal)?;
     Ok(Sealed { bytes, fingerprint: fingerprint(data_key, value.as_bytes()) })
 }
 

@@ -287,10 +287,8 @@ async fn get_secret(
 ) -> Result<web::Json<Secret>, ApiError> {
     let scope = caller.scope;
     let name = path.into_inner().1;
-    let (row, uses) = plane
-        .database
-        .read(async move |conn: &mut Conn| current(conn, scope, name).await)
-        .await?;
+    let (row, uses) =
+        plane.database.read(async move |conn: &mut Conn| current(conn, scope, name).await).await?;
     Ok(web::Json(Secret::of(row, uses)))
 }
 
@@ -411,8 +409,7 @@ mod tests {
         let put: PutSecret = serde_json::from_str(r#"{"value":"sk-hidden"}"#).unwrap();
         assert!(!format!("{put:?}").contains("hidden"));
         assert_eq!(put.description, None);
-        let put: PutSecret =
-            serde_json::from_str(r#"{"value":"x","description":null}"#).unwrap();
+        let put: PutSecret = serde_json::from_str(r#"{"value":"x","description":null}"#).unwrap();
         assert_eq!(put.description, Some(None));
     }
 

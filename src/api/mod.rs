@@ -88,5 +88,18 @@ pub enum Offer {
 }
 
 /// Adds the routes of the plane.
-pub fn configure(_config: &mut actix_web::web::ServiceConfig, _offer: Offer) {}
+pub fn configure(config: &mut actix_web::web::ServiceConfig, _offer: Offer) {
+    let mut config = utoipa_actix_web::service_config::ServiceConfig::new(config);
+    config.service(
+        utoipa_actix_web::scope("/api/v1")
+            .configure(me::configure)
+            .configure(organizations::configure)
+            .configure(workspaces::configure)
+            .configure(users::configure)
+            .configure(api_keys::configure)
+            .configure(audit_log::configure)
+            .configure(secrets::configure)
+            .configure(model_configurations::configure),
+    );
+}
 pub mod openapi;

@@ -12,6 +12,8 @@ pub mod me;
 pub mod organizations;
 pub mod page;
 mod shared;
+#[cfg(test)]
+mod tests;
 pub mod users;
 pub mod workspaces;
 

@@ -1,3 +1,5 @@
 //! Placeholder.
 /// Placeholder.
-pub fn document() -> serde_json::Value { serde_json::Value::Null }
+pub fn document() -> serde_json::Value {
+    serde_json::Value::Null
+}

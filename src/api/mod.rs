@@ -11,6 +11,7 @@ pub mod error;
 pub mod me;
 pub mod organizations;
 pub mod page;
+pub mod query;
 mod shared;
 #[cfg(test)]
 mod tests;

@@ -324,7 +324,13 @@ async fn strangers_learn_nothing_from_their_bodies() {
     let plane = plane().await;
     let (app, _) = app!(plane);
     let stranger = crate::crypto::api_key::ApiKeyText::generate(&mut system_random).unwrap();
-    let lines = ["POST organizations", "PATCH organizations/x", "POST users", "POST workspaces"];
+    let lines = [
+        "POST organizations",
+        "PATCH organizations/x",
+        "POST users",
+        "POST workspaces",
+        "DELETE workspaces/x?wrong=1",
+    ];
     for line in lines {
         let (status, _) = call(&app, stranger.text.expose(), line, json!({"wrong": 1})).await;
         assert_eq!(status, 401, "{line}");
@@ -336,4 +342,6 @@ async fn strangers_learn_nothing_from_their_bodies() {
         let (status, _) = call(&app, &text(&viewer, "key"), line, json!({"wrong": 1})).await;
         assert!(status == 403 || status == 404, "{line} {status}");
     }
+    let (status, problem) = call(&app, &plane.admin, "GET users?limit=0x", Value::Null).await;
+    assert_eq!((status, problem["errors"][0]["field"].as_str()), (422, Some("limit")));
 }

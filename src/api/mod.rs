@@ -9,23 +9,31 @@ pub mod bootstrap;
 pub mod client_address;
 pub mod error;
 pub mod me;
+pub mod model_configurations;
 pub mod organizations;
 pub mod page;
 pub mod query;
+mod sealing;
+pub mod secrets;
 mod shared;
 #[cfg(test)]
 mod tests;
 pub mod users;
 pub mod workspaces;
 
+use serde::Serialize;
+
 use crate::clock::Clock;
 use crate::crypto::keyring_handle::KeyringHandle;
-use crate::db::Database;
+use crate::db::workspaces::find_workspace;
+use crate::db::{Conn, Database};
 use crate::directory::Directory;
+use crate::domain::scope::WorkspaceScope;
 use crate::telemetry::Metrics;
 use crate::telemetry::readiness::Readiness;
 use crate::upstream::EgressRules;
 use client_address::TrustedProxies;
+use error::ApiError;
 
 /// What the handlers work with. One for all workers.
 pub struct Management {
@@ -39,12 +47,36 @@ pub struct Management {
     pub clock: Clock,
     /// Whose word about the caller's address counts.
     pub trusted_proxies: TrustedProxies,
-    /// Where upstreams may be.
+    /// Where base URLs may lead.
     pub egress: EgressRules,
-    /// What `/metrics` shows.
+    /// Shown by `/metrics`.
     pub metrics: Metrics,
-    /// What `/readyz` tells.
+    /// Whether this process wants requests.
     pub readiness: Readiness,
+}
+
+/// The longest description, in characters.
+const MOST_DESCRIPTION: usize = 1024;
+
+/// That the workspace is there and not deleted.
+async fn live_workspace(conn: &mut Conn, scope: WorkspaceScope) -> Result<(), ApiError> {
+    find_workspace(conn, scope).await?.map(|_| ()).ok_or(ApiError::NotFound("workspace"))
+}
+
+fn check_description(description: Option<&str>) -> Result<(), ApiError> {
+    if description.is_some_and(|text| text.chars().count() > MOST_DESCRIPTION) {
+        return Err(ApiError::field(
+            "description",
+            format!("must be at most {MOST_DESCRIPTION} characters long"),
+        ));
+    }
+    Ok(())
+}
+
+/// What the API shows of a resource, as the audit log keeps it.
+fn as_json(shown: &impl Serialize) -> Result<serde_json::Value, ApiError> {
+    serde_json::to_value(shown)
+        .map_err(|error| ApiError::Internal(format!("a resource can't be shown: {error}")))
 }
 
 /// What of the management plane a port offers.

@@ -66,7 +66,7 @@ impl<T> Paged<T> {
         rows: Vec<Row>,
         page: Page<Id>,
         id: impl Fn(&Row) -> Uuid,
-        show: impl Fn(Row) -> T,
+        show: impl FnMut(Row) -> T,
     ) -> Self {
         let shown = usize::from(page.limit);
         let next_cursor = match (rows.len() > shown, rows.get(shown.saturating_sub(1))) {

@@ -22,7 +22,8 @@ pub fn open_database(settings: &Settings) -> Result<Database, StartError> {
         DatabaseUrl::Sqlite(path) => Location::Sqlite(path.clone()),
         DatabaseUrl::Postgres(url) => Location::Postgres(url.expose().to_owned()),
     };
-    Ok(Database::open(location, settings.database.database_connections)?)
+    let options = &settings.database;
+    Ok(Database::open(location, options.database_connections, options.database_timeout)?)
 }
 
 /// Opens the database, brings it up to date, and makes sure that the keyring fits it. A keyring is

@@ -6,9 +6,10 @@ use diesel_async::RunQueryDsl;
 use serde_json::Value;
 
 use super::conn::on;
-use super::schema::model_configurations;
+use super::page::Page;
+use super::schema::{model_configuration_secrets, model_configurations};
 use super::{Conn, DbError, optional};
-use crate::domain::ids::{ConfigurationId, OrganizationId, WorkspaceId};
+use crate::domain::ids::{ConfigurationId, OrganizationId, SecretId, WorkspaceId};
 use crate::domain::names::{ConfigurationName, SecretName};
 use crate::domain::scope::WorkspaceScope;
 
@@ -58,6 +59,193 @@ pub struct ModelConfigurationRow {
     pub deleted_at: Option<NaiveDateTime>,
 }
 
+/// What an update may change: all that people set.
+#[derive(Clone, Debug, AsChangeset)]
+#[diesel(table_name = model_configurations, treat_none_as_null = true)]
+pub struct ModelConfigurationChanges {
+    /// Unique among the live ones of the workspace.
+    pub name: ConfigurationName,
+    /// What people noted about it.
+    pub description: Option<String>,
+    /// See [`ModelConfigurationRow::provider`].
+    pub provider: String,
+    /// In normal form.
+    pub base_url: String,
+    /// The model that requests are for.
+    pub model: String,
+    /// The secret that holds the credential, if the upstream wants one.
+    pub api_key_name: Option<SecretName>,
+    /// See [`ModelConfigurationRow::auth`].
+    pub auth: String,
+    /// An object of header name to template.
+    pub extra_headers: Value,
+    /// An array of lower-case header names.
+    pub forward_headers: Value,
+    /// An object of parameters for callers that sent none.
+    pub default_parameters: Value,
+    /// See [`ModelConfigurationRow::stream_usage`].
+    pub stream_usage: String,
+    /// See [`ModelConfigurationRow::timeouts`].
+    pub timeouts: Value,
+    /// How many requests may be under way at once on one replica.
+    pub max_concurrent_requests: Option<i64>,
+    /// Whether it serves requests.
+    pub enabled: bool,
+    /// The instant of the change, UTC.
+    pub updated_at: NaiveDateTime,
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = model_configuration_secrets)]
+struct UseRow {
+    organization_id: OrganizationId,
+    workspace_id: WorkspaceId,
+    configuration_id: ConfigurationId,
+    secret_id: SecretId,
+}
+
+/// Inserts a configuration.
+pub async fn insert_model_configuration(
+    conn: &mut Conn,
+    row: ModelConfigurationRow,
+) -> Result<(), DbError> {
+    on!(conn, c => diesel::insert_into(model_configurations::table).values(&row).execute(c))
+        .map(|_| ())
+}
+
+/// The workspace's live configuration of that id.
+pub async fn find_model_configuration(
+    conn: &mut Conn,
+    scope: WorkspaceScope,
+    id: ConfigurationId,
+) -> Result<Option<ModelConfigurationRow>, DbError> {
+    optional(on!(conn, c => model_configurations::table
+        .filter(model_configurations::organization_id.eq(scope.organization_id))
+        .filter(model_configurations::workspace_id.eq(scope.workspace_id))
+        .filter(model_configurations::id.eq(id))
+        .filter(model_configurations::deleted_at.is_null())
+        .select(ModelConfigurationRow::as_select())
+        .first(c)))
+}
+
+/// The workspace's live configurations, oldest first.
+pub async fn list_model_configurations(
+    conn: &mut Conn,
+    scope: WorkspaceScope,
+    page: Page<ConfigurationId>,
+) -> Result<Vec<ModelConfigurationRow>, DbError> {
+    on!(conn, c => {
+        let mut query = model_configurations::table
+            .filter(model_configurations::organization_id.eq(scope.organization_id))
+            .filter(model_configurations::workspace_id.eq(scope.workspace_id))
+            .filter(model_configurations::deleted_at.is_null())
+            .select(ModelConfigurationRow::as_select())
+            .order(model_configurations::id)
+            .limit(page.rows())
+            .into_boxed();
+        if let Some(after) = page.after {
+            query = query.filter(model_configurations::id.gt(after));
+        }
+        query.load(c)
+    })
+}
+
+/// Changes a live configuration.
+pub async fn update_model_configuration(
+    conn: &mut Conn,
+    scope: WorkspaceScope,
+    id: ConfigurationId,
+    changes: ModelConfigurationChanges,
+) -> Result<ModelConfigurationRow, DbError> {
+    on!(conn, c => diesel::update(model_configurations::table)
+        .filter(model_configurations::organization_id.eq(scope.organization_id))
+        .filter(model_configurations::workspace_id.eq(scope.workspace_id))
+        .filter(model_configurations::id.eq(id))
+        .filter(model_configurations::deleted_at.is_null())
+        .set(&changes)
+        .returning(ModelConfigurationRow::as_returning())
+        .get_result(c))
+}
+
+/// Marks a live configuration as deleted and lets go of its name and its secrets.
+pub async fn delete_model_configuration(
+    conn: &mut Conn,
+    scope: WorkspaceScope,
+    id: ConfigurationId,
+    now: NaiveDateTime,
+) -> Result<(), DbError> {
+    let rows = on!(conn, c => diesel::update(model_configurations::table)
+        .filter(model_configurations::organization_id.eq(scope.organization_id))
+        .filter(model_configurations::workspace_id.eq(scope.workspace_id))
+        .filter(model_configurations::id.eq(id))
+        .filter(model_configurations::deleted_at.is_null())
+        .set((
+            model_configurations::deleted_at.eq(Some(now)),
+            model_configurations::updated_at.eq(now),
+        ))
+        .execute(c))?;
+    if rows == 0 {
+        return Err(DbError::NotFound);
+    }
+    update_used_secrets(conn, scope, id, &[]).await
+}
+
+/// The secrets that the configuration uses.
+pub async fn list_used_secrets(
+    conn: &mut Conn,
+    scope: WorkspaceScope,
+    id: ConfigurationId,
+) -> Result<Vec<SecretId>, DbError> {
+    on!(conn, c => model_configuration_secrets::table
+        .filter(model_configuration_secrets::organization_id.eq(scope.organization_id))
+        .filter(model_configuration_secrets::workspace_id.eq(scope.workspace_id))
+        .filter(model_configuration_secrets::configuration_id.eq(id))
+        .select(model_configuration_secrets::secret_id)
+        .load(c))
+}
+
+/// Writes down that the configuration uses these secrets and no others.
+pub async fn update_used_secrets(
+    conn: &mut Conn,
+    scope: WorkspaceScope,
+    id: ConfigurationId,
+    secrets: &[SecretId],
+) -> Result<(), DbError> {
+    on!(conn, c => diesel::delete(model_configuration_secrets::table
+            .filter(model_configuration_secrets::organization_id.eq(scope.organization_id))
+            .filter(model_configuration_secrets::workspace_id.eq(scope.workspace_id))
+            .filter(model_configuration_secrets::configuration_id.eq(id)))
+        .execute(c))?;
+    // One by one: SQLite takes no batches through diesel-async.
+    for secret_id in secrets {
+        let row = UseRow {
+            organization_id: scope.organization_id,
+            workspace_id: scope.workspace_id,
+            configuration_id: id,
+            secret_id: *secret_id,
+        };
+        on!(conn, c => diesel::insert_into(model_configuration_secrets::table)
+            .values(&row)
+            .execute(c))?;
+    }
+    Ok(())
+}
+
+/// The workspace's live configuration of that name.
+pub async fn find_model_configuration_named(
+    conn: &mut Conn,
+    scope: WorkspaceScope,
+    name: String,
+) -> Result<Option<ModelConfigurationRow>, DbError> {
+    optional(on!(conn, c => model_configurations::table
+        .filter(model_configurations::organization_id.eq(scope.organization_id))
+        .filter(model_configurations::workspace_id.eq(scope.workspace_id))
+        .filter(model_configurations::name.eq(name.clone()))
+        .filter(model_configurations::deleted_at.is_null())
+        .select(ModelConfigurationRow::as_select())
+        .first(c)))
+}
+
 /// Marks all configurations of a workspace deleted and lets go of the secrets they use; how many
 /// there were.
 pub async fn delete_workspace_model_configurations(
@@ -80,19 +268,4 @@ pub async fn delete_workspace_model_configurations(
             model_configurations::updated_at.eq(now),
         ))
         .execute(c))
-}
-
-/// The workspace's live configuration of that name.
-pub async fn find_model_configuration_named(
-    conn: &mut Conn,
-    scope: WorkspaceScope,
-    name: String,
-) -> Result<Option<ModelConfigurationRow>, DbError> {
-    optional(on!(conn, c => model_configurations::table
-        .filter(model_configurations::organization_id.eq(scope.organization_id))
-        .filter(model_configurations::workspace_id.eq(scope.workspace_id))
-        .filter(model_configurations::name.eq(name.clone()))
-        .filter(model_configurations::deleted_at.is_null())
-        .select(ModelConfigurationRow::as_select())
-        .first(c)))
 }

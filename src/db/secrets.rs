@@ -5,10 +5,11 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::conn::on;
-use super::schema::secrets;
-use super::{Conn, DbError};
-use crate::domain::ids::{DataKeyId, OrganizationId, SecretId, WorkspaceId};
-use crate::domain::names::SecretName;
+use super::page::Page;
+use super::schema::{model_configuration_secrets, model_configurations, secrets};
+use super::{Conn, DbError, optional};
+use crate::domain::ids::{ConfigurationId, DataKeyId, OrganizationId, SecretId, WorkspaceId};
+use crate::domain::names::{ConfigurationName, SecretName};
 use crate::domain::scope::WorkspaceScope;
 
 /// One sealed secret.
@@ -39,15 +40,135 @@ pub struct SecretRow {
     pub updated_at: NaiveDateTime,
 }
 
-/// Deletes all secrets of a workspace for good, sealed values included; how many there were.
-pub async fn delete_workspace_secrets(
+/// What a new value changes.
+#[derive(Clone, Debug, AsChangeset)]
+#[diesel(table_name = secrets, treat_none_as_null = true)]
+pub struct SecretChanges {
+    /// The data key that seals the new value.
+    pub data_key_id: DataKeyId,
+    /// What people noted about it.
+    pub description: Option<String>,
+    /// The new value's number.
+    pub version: i64,
+    /// The sealed new value.
+    pub sealed: Vec<u8>,
+    /// The new value's fingerprint.
+    pub fingerprint: String,
+    /// The instant of the change, UTC.
+    pub updated_at: NaiveDateTime,
+}
+
+/// A live configuration that uses a secret.
+#[derive(Clone, Debug)]
+pub struct SecretUse {
+    /// The secret.
+    pub secret_id: SecretId,
+    /// The configuration.
+    pub configuration_id: ConfigurationId,
+    /// Its name.
+    pub configuration_name: ConfigurationName,
+}
+
+/// Inserts a secret.
+pub async fn insert_secret(conn: &mut Conn, row: SecretRow) -> Result<(), DbError> {
+    on!(conn, c => diesel::insert_into(secrets::table).values(&row).execute(c)).map(|_| ())
+}
+
+/// The workspace's secret of that name.
+pub async fn find_secret(
     conn: &mut Conn,
     scope: WorkspaceScope,
-) -> Result<usize, DbError> {
-    on!(conn, c => diesel::delete(secrets::table)
+    name: &SecretName,
+) -> Result<Option<SecretRow>, DbError> {
+    optional(on!(conn, c => secrets::table
         .filter(secrets::organization_id.eq(scope.organization_id))
         .filter(secrets::workspace_id.eq(scope.workspace_id))
+        .filter(secrets::name.eq(name))
+        .select(SecretRow::as_select())
+        .first(c)))
+}
+
+/// The workspace's secrets, oldest first.
+pub async fn list_secrets(
+    conn: &mut Conn,
+    scope: WorkspaceScope,
+    page: Page<SecretId>,
+) -> Result<Vec<SecretRow>, DbError> {
+    on!(conn, c => {
+        let mut query = secrets::table
+            .filter(secrets::organization_id.eq(scope.organization_id))
+            .filter(secrets::workspace_id.eq(scope.workspace_id))
+            .select(SecretRow::as_select())
+            .order(secrets::id)
+            .limit(page.rows())
+            .into_boxed();
+        if let Some(after) = page.after {
+            query = query.filter(secrets::id.gt(after));
+        }
+        query.load(c)
+    })
+}
+
+/// Puts a new value in the place of the old one.
+pub async fn update_secret(
+    conn: &mut Conn,
+    scope: WorkspaceScope,
+    id: SecretId,
+    changes: SecretChanges,
+) -> Result<SecretRow, DbError> {
+    on!(conn, c => diesel::update(secrets::table)
+        .filter(secrets::organization_id.eq(scope.organization_id))
+        .filter(secrets::workspace_id.eq(scope.workspace_id))
+        .filter(secrets::id.eq(id))
+        .set(&changes)
+        .returning(SecretRow::as_returning())
+        .get_result(c))
+}
+
+/// Deletes a secret for good. One that a configuration uses is a
+/// [`DbError::ForeignKeyViolation`].
+pub async fn delete_secret(
+    conn: &mut Conn,
+    scope: WorkspaceScope,
+    id: SecretId,
+) -> Result<(), DbError> {
+    on!(conn, c => diesel::delete(secrets::table
+            .filter(secrets::organization_id.eq(scope.organization_id))
+            .filter(secrets::workspace_id.eq(scope.workspace_id))
+            .filter(secrets::id.eq(id)))
         .execute(c))
+    .map(|_| ())
+}
+
+/// Which live configurations use these secrets.
+pub async fn list_secret_uses(
+    conn: &mut Conn,
+    scope: WorkspaceScope,
+    ids: &[SecretId],
+) -> Result<Vec<SecretUse>, DbError> {
+    let ids: Vec<String> = ids.iter().map(SecretId::to_string).collect();
+    let rows: Vec<(SecretId, ConfigurationId, ConfigurationName)> = on!(conn, c =>
+        model_configuration_secrets::table
+            .inner_join(model_configurations::table)
+            .filter(model_configuration_secrets::organization_id.eq(scope.organization_id))
+            .filter(model_configuration_secrets::workspace_id.eq(scope.workspace_id))
+            .filter(model_configuration_secrets::secret_id.eq_any(ids.clone()))
+            .filter(model_configurations::deleted_at.is_null())
+            .order((model_configuration_secrets::secret_id, model_configurations::id))
+            .select((
+                model_configuration_secrets::secret_id,
+                model_configurations::id,
+                model_configurations::name,
+            ))
+            .load(c))?;
+    Ok(rows
+        .into_iter()
+        .map(|(secret_id, configuration_id, configuration_name)| SecretUse {
+            secret_id,
+            configuration_id,
+            configuration_name,
+        })
+        .collect())
 }
 
 /// Those of the workspace's secrets that have one of these names.
@@ -63,4 +184,15 @@ pub async fn list_secrets_named(
         .filter(secrets::name.eq_any(names.clone()))
         .select(SecretRow::as_select())
         .load(c))
+}
+
+/// Deletes all secrets of a workspace for good, sealed values included; how many there were.
+pub async fn delete_workspace_secrets(
+    conn: &mut Conn,
+    scope: WorkspaceScope,
+) -> Result<usize, DbError> {
+    on!(conn, c => diesel::delete(secrets::table)
+        .filter(secrets::organization_id.eq(scope.organization_id))
+        .filter(secrets::workspace_id.eq(scope.workspace_id))
+        .execute(c))
 }

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::names::SecretName;
 
 /// Which API the upstream speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Provider {
     /// OpenAI's API or a faithful likeness of it.
+    #[default]
     OpenaiCompatible,
 }
 
@@ -24,10 +25,11 @@ impl Provider {
 }
 
 /// Who asks a streaming upstream for usage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StreamUsage {
     /// The gateway asks for it where the caller did not, and keeps the answer to itself.
+    #[default]
     Inject,
     /// Requests and streams are left as they are.
     Leave,
@@ -44,10 +46,11 @@ impl StreamUsage {
 }
 
 /// Where the credential goes: `bearer`, or the name of a header that holds it bare.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum Placement {
     /// `Authorization: Bearer <credential>`.
+    #[default]
     Bearer,
     /// `<name>: <credential>`; the name is lower-case.
     Header(String),
@@ -74,6 +77,16 @@ impl From<String> for Placement {
 impl From<Placement> for String {
     fn from(placement: Placement) -> Self {
         placement.to_string()
+    }
+}
+
+impl Placement {
+    /// The header that carries the credential.
+    pub fn header(&self) -> &str {
+        match self {
+            Self::Bearer => "authorization",
+            Self::Header(name) => name,
+        }
     }
 }
 

@@ -1,33 +1,63 @@
-//! Whether this process should be sent requests.
+//! Whether this process wants requests: the word of the one who starts and stops it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-const STARTING: u8 = 0;
-const READY: u8 = 1;
-const DRAINING: u8 = 2;
+/// How far the process is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Start-up is not complete.
+    Starting,
+    /// Requests are welcome.
+    Ready,
+    /// Told to stop: open requests are finished, new ones belong elsewhere.
+    Draining,
+}
 
-/// The stage that the process is in. Clones share it.
+/// The phase, shared. Begins as [`Phase::Starting`]; clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<AtomicU8>);
+pub struct Readiness {
+    phase: Arc<AtomicU8>,
+}
 
 impl Readiness {
-    /// Start-up is complete.
+    /// Start-up is complete. Does not undo draining.
     pub fn is_ready(&self) {
-        self.0.store(READY, Ordering::Release);
+        self.raise(Phase::Ready);
     }
 
-    /// The process is on its way down; it never becomes ready again.
+    /// The process has been told to stop.
     pub fn is_draining(&self) {
-        self.0.store(DRAINING, Ordering::Release);
+        self.raise(Phase::Draining);
     }
 
-    /// `None` if requests may come, else why not.
-    pub fn unready(&self) -> Option<&'static str> {
-        match self.0.load(Ordering::Acquire) {
-            STARTING => Some("starting"),
-            READY => None,
-            _ => Some("draining"),
+    /// The phase now.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::Starting,
+            1 => Phase::Ready,
+            _ => Phase::Draining,
         }
+    }
+
+    fn raise(&self, to: Phase) {
+        self.phase.fetch_max(to as u8, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_draining_process_stays_draining() {
+        let readiness = Readiness::default();
+        assert_eq!(readiness.phase(), Phase::Starting);
+        readiness.is_ready();
+        assert_eq!(readiness.clone().phase(), Phase::Ready);
+        readiness.is_draining();
+        readiness.is_ready();
+        assert_eq!(readiness.phase(), Phase::Draining);
     }
 }

@@ -1,0 +1,169 @@
+//! Between the API's form of a model configuration and its rows, inside a transaction.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::super::error::{ApiError, FieldError};
+use super::super::sealing::{data_key_for_reading, open_value, stands_in_header};
+use super::{ModelConfiguration, ModelConfigurationFields};
+use crate::api::as_json;
+use crate::audit::{Actor, Event};
+use crate::crypto::KeyringHandle;
+use crate::db::Conn;
+use crate::db::model_configurations::{
+    ModelConfigurationChanges, ModelConfigurationRow, find_model_configuration_named,
+    list_used_secrets, update_used_secrets,
+};
+use crate::db::secrets::list_secrets_named;
+use crate::domain::ids::{ConfigurationId, SecretId};
+use crate::domain::names::{ConfigurationName, SecretName};
+use crate::domain::scope::WorkspaceScope;
+
+/// That no other live configuration of the workspace has the name.
+pub(super) async fn free_name(
+    conn: &mut Conn,
+    scope: WorkspaceScope,
+    name: &ConfigurationName,
+    of: Option<ConfigurationId>,
+) -> Result<(), ApiError> {
+    match find_model_configuration_named(conn, scope, name.as_str().to_owned()).await? {
+        Some(other) if Some(other.id) != of => Err(ApiError::Conflict {
+            code: "already_exists",
+            detail: format!(
+                "Another model configuration of this workspace is named '{name}'; choose another \
+                 name."
+            ),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Notes which secrets the configuration uses from now on. They must exist, and those that it did
+/// not use before must have values that a header can carry.
+pub(super) async fn use_secrets(
+    conn: &mut Conn,
+    keyring: &KeyringHandle,
+    scope: WorkspaceScope,
+    id: ConfigurationId,
+    secrets: &BTreeMap<SecretName, String>,
+) -> Result<(), ApiError> {
+    let names: Vec<SecretName> = secrets.keys().cloned().collect();
+    let rows = list_secrets_named(conn, scope, &names).await?;
+    let mistake = |name: &SecretName, message: String| FieldError {
+        field: secrets.get(name).cloned().unwrap_or_default(),
+        message,
+    };
+    let missing: Vec<FieldError> = names
+        .iter()
+        .filter(|name| !rows.iter().any(|row| row.name == **name))
+        .map(|name| mistake(name, format!("there is no secret {name}; store it first")))
+        .collect();
+    if !missing.is_empty() {
+        return Err(ApiError::Invalid(missing));
+    }
+    let used: BTreeSet<SecretId> = list_used_secrets(conn, scope, id).await?.into_iter().collect();
+    let wanted: BTreeSet<SecretId> = rows.iter().map(|row| row.id).collect();
+    if used == wanted {
+        return Ok(());
+    }
+    let new: Vec<_> = rows.iter().filter(|row| !used.contains(&row.id)).collect();
+    if !new.is_empty() {
+        let data_key = data_key_for_reading(conn, keyring, scope).await?.ok_or_else(|| {
+            ApiError::Internal("a workspace has secrets and no data key".to_owned())
+        })?;
+        let mut unfit = Vec::new();
+        for row in new {
+            let value = open_value(&data_key, scope, row)?;
+            if !stands_in_header(value.expose()) {
+                unfit.push(mistake(
+                    &row.name,
+                    format!(
+                        "the value of the secret {} can't stand in a header: it must be visible \
+                         ASCII with spaces only inside and no line breaks",
+                        row.name
+                    ),
+                ));
+            }
+        }
+        if !unfit.is_empty() {
+            return Err(ApiError::Invalid(unfit));
+        }
+    }
+    let wanted: Vec<SecretId> = wanted.into_iter().collect();
+    Ok(update_used_secrets(conn, scope, id, &wanted).await?)
+}
+
+/// The fields as an update writes them.
+pub(super) fn changes(
+    fields: ModelConfigurationFields,
+    actor: &Actor,
+) -> Result<ModelConfigurationChanges, ApiError> {
+    Ok(ModelConfigurationChanges {
+        name: fields.name,
+        description: fields.description,
+        provider: fields.provider.as_str().to_owned(),
+        base_url: fields.base_url,
+        model: fields.model,
+        api_key_name: fields.api_key_name,
+        auth: fields.auth.to_string(),
+        extra_headers: as_json(&fields.extra_headers)?,
+        forward_headers: as_json(&fields.forward_headers)?,
+        default_parameters: Value::Object(fields.default_parameters),
+        stream_usage: fields.stream_usage.as_str().to_owned(),
+        timeouts: as_json(&fields.timeouts)?,
+        max_concurrent_requests: fields.max_concurrent_requests.map(i64::from),
+        enabled: fields.enabled,
+        updated_at: actor.now.naive_utc(),
+    })
+}
+
+/// The fields as a new row.
+pub(super) fn new_row(
+    scope: WorkspaceScope,
+    fields: ModelConfigurationFields,
+    actor: &Actor,
+) -> Result<ModelConfigurationRow, ApiError> {
+    let all = changes(fields, actor)?;
+    Ok(ModelConfigurationRow {
+        id: actor.clock.new_id(),
+        organization_id: scope.organization_id,
+        workspace_id: scope.workspace_id,
+        name: all.name,
+        description: all.description,
+        provider: all.provider,
+        base_url: all.base_url,
+        model: all.model,
+        api_key_name: all.api_key_name,
+        auth: all.auth,
+        extra_headers: all.extra_headers,
+        forward_headers: all.forward_headers,
+        default_parameters: all.default_parameters,
+        stream_usage: all.stream_usage,
+        timeouts: all.timeouts,
+        max_concurrent_requests: all.max_concurrent_requests,
+        enabled: all.enabled,
+        created_at: all.updated_at,
+        updated_at: all.updated_at,
+        deleted_at: None,
+    })
+}
+
+/// What the audit log keeps of a change.
+pub(super) fn event(
+    operation: &'static str,
+    scope: WorkspaceScope,
+    of: &ModelConfiguration,
+    before: Option<Value>,
+    after: Option<Value>,
+) -> Event {
+    Event {
+        operation,
+        resource_type: "model_configuration",
+        resource_id: of.id.to_string(),
+        organization_id: Some(scope.organization_id),
+        workspace_id: Some(scope.workspace_id),
+        before,
+        after,
+    }
+}

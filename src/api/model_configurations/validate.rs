@@ -1,0 +1,235 @@
+//! What a model configuration must look like before it is stored, and its normal form.
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde_json::{Map, Value};
+
+use super::ModelConfigurationFields;
+use crate::api::error::{ApiError, FieldError};
+use crate::domain::headers::{is_forwardable, is_settable_extra};
+use crate::domain::model_configuration::{HeaderTemplate, Placement};
+use crate::domain::names::SecretName;
+use crate::upstream::BaseUrl;
+
+/// The longest model name, in characters.
+const MOST_MODEL: usize = 256;
+/// The most headers to set, and the most to pass on.
+const MOST_HEADERS: usize = 32;
+/// The longest header template, in bytes.
+const MOST_TEMPLATE: usize = 4 * 1024;
+/// The largest default parameters, in bytes of JSON.
+const MOST_PARAMETERS: usize = 16 * 1024;
+/// The most requests at once that can be asked for.
+const MOST_CONCURRENT: u32 = 100_000;
+/// What can't have a default: the model is the configuration's, and whether to stream is the
+/// caller's to say, since it decides the form of the answer.
+const NO_DEFAULT: [&str; 3] = ["model", "stream", "stream_options"];
+
+/// Fields that are right in themselves, in normal form.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) fields: ModelConfigurationFields,
+    pub(super) base_url: BaseUrl,
+    /// The secrets that are needed, and the field that names each.
+    pub(super) secrets: BTreeMap<SecretName, String>,
+}
+
+#[derive(Default)]
+struct Mistakes(Vec<FieldError>);
+
+impl Mistakes {
+    fn add(&mut self, field: impl Into<String>, message: impl ToString) {
+        self.0.push(FieldError { field: field.into(), message: message.to_string() });
+    }
+}
+
+/// Checks what can be checked without looking anything up; tells every mistake at once.
+pub(super) fn check(mut fields: ModelConfigurationFields) -> Result<Checked, ApiError> {
+    let mut mistakes = Mistakes::default();
+    let mut secrets = BTreeMap::new();
+    if let Err(ApiError::Invalid(errors)) =
+        crate::api::check_description(fields.description.as_deref())
+    {
+        mistakes.0.extend(errors);
+    }
+    if !(1..=MOST_MODEL).contains(&fields.model.chars().count())
+        || fields.model.chars().any(char::is_control)
+    {
+        let message =
+            format!("must be 1 to {MOST_MODEL} characters long, without control characters");
+        mistakes.add("model", message);
+    }
+    if let Some(name) = &fields.api_key_name {
+        secrets.insert(name.clone(), "api_key_name".to_owned());
+    }
+    if let Placement::Header(name) = &fields.auth
+        && !is_settable_extra(name)
+    {
+        mistakes.add(
+            "auth",
+            "must be 'bearer' or the name of a header that may carry a credential, such as api-key",
+        );
+    }
+    fields.extra_headers = extra_headers(&fields, &mut secrets, &mut mistakes);
+    fields.forward_headers = forward_headers(&fields.forward_headers, &mut mistakes);
+    default_parameters(&fields.default_parameters, &mut mistakes);
+    if let Some((field, most)) = fields.timeouts.out_of_range() {
+        mistakes.add(format!("timeouts.{field}"), format!("must be 1 to {most} milliseconds"));
+    }
+    if fields.max_concurrent_requests.is_some_and(|most| !(1..=MOST_CONCURRENT).contains(&most)) {
+        mistakes.add(
+            "max_concurrent_requests",
+            format!("must be 1 to {MOST_CONCURRENT}, or null for no limit"),
+        );
+    }
+    match BaseUrl::parse(&fields.base_url) {
+        Ok(base_url) if mistakes.0.is_empty() => {
+            fields.base_url = base_url.as_str().to_owned();
+            return Ok(Checked { fields, base_url, secrets });
+        }
+        Ok(_) => {}
+        Err(error) => mistakes.add("base_url", error),
+    }
+    Err(ApiError::Invalid(mistakes.0))
+}
+
+fn extra_headers(
+    fields: &ModelConfigurationFields,
+    secrets: &mut BTreeMap<SecretName, String>,
+    mistakes: &mut Mistakes,
+) -> BTreeMap<String, String> {
+    if fields.extra_headers.len() > MOST_HEADERS {
+        mistakes.add("extra_headers", format!("must be at most {MOST_HEADERS}"));
+        return BTreeMap::new();
+    }
+    let mut normal = BTreeMap::new();
+    for (name, value) in &fields.extra_headers {
+        let field = format!("extra_headers.{name}");
+        let lower = name.to_ascii_lowercase();
+        if !is_settable_extra(name) {
+            mistakes.add(&field, "is not a header that a configuration may set");
+        } else if fields.api_key_name.is_some() && lower == fields.auth.header() {
+            mistakes.add(&field, "is the header that carries the secret of api_key_name");
+        }
+        if value.len() > MOST_TEMPLATE {
+            mistakes.add(&field, format!("must be at most {MOST_TEMPLATE} bytes long"));
+        } else {
+            match HeaderTemplate::parse(value) {
+                Ok(template) => {
+                    for secret in template.secrets() {
+                        secrets.entry(secret.clone()).or_insert_with(|| field.clone());
+                    }
+                }
+                Err(error) => mistakes.add(&field, error),
+            }
+        }
+        if normal.insert(lower, value.clone()).is_some() {
+            mistakes.add(&field, "is there twice; letter case does not tell headers apart");
+        }
+    }
+    normal
+}
+
+fn forward_headers(names: &[String], mistakes: &mut Mistakes) -> Vec<String> {
+    if names.len() > MOST_HEADERS {
+        mistakes.add("forward_headers", format!("must be at most {MOST_HEADERS}"));
+        return Vec::new();
+    }
+    let mut seen = HashSet::new();
+    let mut normal = Vec::with_capacity(names.len());
+    for (index, name) in names.iter().enumerate() {
+        let field = format!("forward_headers[{index}]");
+        let lower = name.to_ascii_lowercase();
+        if !is_forwardable(name) {
+            mistakes.add(&field, "is not a header that may be passed on");
+        }
+        if !seen.insert(lower.clone()) {
+            mistakes.add(&field, "is there twice; letter case does not tell headers apart");
+        }
+        normal.push(lower);
+    }
+    normal
+}
+
+fn default_parameters(parameters: &Map<String, Value>, mistakes: &mut Mistakes) {
+    for name in parameters.keys() {
+        if NO_DEFAULT.contains(&name.to_lowercase().as_str()) {
+            mistakes.add(format!("default_parameters.{name}"), "can't have a default");
+        }
+    }
+    let size = serde_json::to_vec(parameters).map_or(usize::MAX, |json| json.len());
+    if size > MOST_PARAMETERS {
+        mistakes.add("default_parameters", format!("must be at most {MOST_PARAMETERS} bytes"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(more: &Value) -> ModelConfigurationFields {
+        let mut all = serde_json::json!({
+            "name": "gpt", "base_url": "https://api.example.com/v1/", "model": "gpt-4o",
+        });
+        json_patch::merge(&mut all, more);
+        serde_json::from_value(all).unwrap()
+    }
+
+    fn wrong(more: &Value) -> Vec<String> {
+        match check(fields(more)) {
+            Err(ApiError::Invalid(errors)) => errors.into_iter().map(|error| error.field).collect(),
+            other => panic!("expected wrong fields for {more}, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_normal_form() {
+        let checked = check(fields(&serde_json::json!({
+            "api_key_name": "KEY",
+            "auth": "API-Key",
+            "extra_headers": {"X-Team": "{{secret:TEAM}}/{{secret:KEY}}"},
+            "forward_headers": ["X-Trace"],
+        })))
+        .unwrap();
+        assert_eq!(checked.fields.base_url, "https://api.example.com/v1");
+        assert_eq!(checked.fields.auth, Placement::Header("api-key".to_owned()));
+        assert!(checked.fields.extra_headers.contains_key("x-team"));
+        assert_eq!(checked.fields.forward_headers, ["x-trace"]);
+        let secrets: Vec<(&str, &str)> =
+            checked.secrets.iter().map(|(name, field)| (name.as_str(), field.as_str())).collect();
+        assert_eq!(secrets, [("KEY", "api_key_name"), ("TEAM", "extra_headers.X-Team")]);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        use serde_json::json;
+
+        for (more, field) in [
+            (json!({"model": ""}), "model"),
+            (json!({"model": "a\nb"}), "model"),
+            (json!({"base_url": "ftp://x"}), "base_url"),
+            (json!({"base_url": "https://u:p@x/"}), "base_url"),
+            (json!({"auth": "content-type"}), "auth"),
+            (json!({"auth": "a b"}), "auth"),
+            (json!({"description": "x".repeat(1025)}), "description"),
+            (json!({"extra_headers": {"Host": "x"}}), "extra_headers.Host"),
+            (json!({"extra_headers": {"x-a": "a\r\nb"}}), "extra_headers.x-a"),
+            (json!({"extra_headers": {"x-a": "{{env:A}}"}}), "extra_headers.x-a"),
+            (json!({"extra_headers": {"X-A": "1", "x-a": "2"}}), "extra_headers.x-a"),
+            (
+                json!({"api_key_name": "K", "extra_headers": {"Authorization": "x"}}),
+                "extra_headers.Authorization",
+            ),
+            (json!({"forward_headers": ["Authorization"]}), "forward_headers[0]"),
+            (json!({"forward_headers": ["x-a", "X-A"]}), "forward_headers[1]"),
+            (json!({"default_parameters": {"Model": "x"}}), "default_parameters.Model"),
+            (json!({"default_parameters": {"a": "x".repeat(16 * 1024)}}), "default_parameters"),
+            (json!({"timeouts": {"idle_ms": 0}}), "timeouts.idle_ms"),
+            (json!({"max_concurrent_requests": 0}), "max_concurrent_requests"),
+        ] {
+            assert_eq!(wrong(&more), [field], "{more}");
+        }
+        // Without a secret of its own, the header is free.
+        assert!(check(fields(&json!({"extra_headers": {"Authorization": "Basic x"}}))).is_ok());
+    }
+}

@@ -12,9 +12,12 @@ pub mod me;
 pub mod model_configurations;
 pub mod organizations;
 pub mod page;
+pub mod query;
 mod sealing;
 pub mod secrets;
 mod shared;
+#[cfg(test)]
+mod tests;
 pub mod users;
 pub mod workspaces;
 

@@ -1,1 +1,30 @@
-fn main() {}
+//! The one integration test binary: every capability's cases, on every database at hand, and then
+//! the checks of the run as a whole.
+//!
+//! A capability is a file beside this one with `pub(crate) fn cases() -> Vec<Case>`; it is listed
+//! here, in [`collect`]. A test that its file does not list is dead code, and the compiler says so.
+//! What cases share lives in [`support`]; no test lives there.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and a test run speaks on standard output"
+)]
+
+// Waits for the application: `mod first_call;`, and its cases in `collect`.
+mod support;
+mod support_works;
+mod upstream_works;
+
+use std::process::ExitCode;
+
+use support::case::Case;
+
+/// Every case of every capability.
+fn collect() -> Vec<Case> {
+    [support_works::cases(), upstream_works::cases()].into_iter().flatten().collect()
+}
+
+fn main() -> ExitCode {
+    support::runner::run(collect())
+}

@@ -206,9 +206,11 @@ mod tests {
 
     #[test]
     fn what_was_sent_is_not_quoted() {
-        for body in [r#""sk-sent""#, r#"{"name":{"sk-sent":1},"inner":{"size":1}}"#,
-            r#"{"name":"a","inner":"sk-sent"}"#]
-        {
+        for body in [
+            r#""sk-sent""#,
+            r#"{"name":{"sk-sent":1},"inner":{"size":1}}"#,
+            r#"{"name":"a","inner":"sk-sent"}"#,
+        ] {
             let ApiError::Invalid(errors) = parse::<Thing>(body.as_bytes()).unwrap_err() else {
                 panic!("{body} is not valid");
             };

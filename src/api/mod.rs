@@ -2,17 +2,25 @@
 //! together.
 
 pub mod access;
+pub mod api_keys;
+pub mod audit_log;
 pub mod body;
+pub mod bootstrap;
 pub mod client_address;
 pub mod docs;
 mod edge;
 pub mod error;
+pub mod me;
 pub mod model_configurations;
 pub mod openapi;
 pub mod operations;
+pub mod organizations;
 pub mod page;
 mod sealing;
 pub mod secrets;
+mod shared;
+pub mod users;
+pub mod workspaces;
 
 use actix_web::middleware::from_fn;
 use actix_web::web;
@@ -95,14 +103,14 @@ fn documented(config: &mut ServiceConfig) {
 /// The resources, in the order of the documentation.
 fn resources(config: &mut ServiceConfig) {
     config
-        // .configure(me::configure)
-        // .configure(organizations::configure)
-        // .configure(workspaces::configure)
-        // .configure(users::configure)
-        // .configure(api_keys::configure)
+        .configure(me::configure)
+        .configure(organizations::configure)
+        .configure(workspaces::configure)
+        .configure(users::configure)
+        .configure(api_keys::configure)
         .configure(secrets::configure)
-        .configure(model_configurations::configure);
-        // .configure(audit_log::configure);
+        .configure(model_configurations::configure)
+        .configure(audit_log::configure);
 }
 
 /// The longest description, in characters.

@@ -11,9 +11,7 @@ use actix_web::{App, HttpResponse, get};
 use bytes::Bytes;
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::path::PathItem;
-use utoipa::openapi::security::{
-    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme,
-};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi as _};
 use utoipa_actix_web::AppExt;
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -47,6 +45,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
         (name = "audit-log", description = "Who changed what"),
         (name = "operations", description = "For balancers and operators"),
     ),
+    components(schemas(data_plane::GatewayError, data_plane::GatewayErrorBody)),
     modifiers(&SecuritySchemes),
 )]
 struct Base;
@@ -62,9 +61,9 @@ impl Modify for SecuritySchemes {
             .description(Some("An API key as a bearer token"))
             .build();
         components.add_security_scheme("api_key", SecurityScheme::Http(bearer));
-        let header = ApiKeyValue::with_description("X-Api-Key", "An API key in a header of its own");
-        components
-            .add_security_scheme("x_api_key", SecurityScheme::ApiKey(ApiKey::Header(header)));
+        let header =
+            ApiKeyValue::with_description("X-Api-Key", "An API key in a header of its own");
+        components.add_security_scheme("x_api_key", SecurityScheme::ApiKey(ApiKey::Header(header)));
     }
 }
 

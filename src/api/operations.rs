@@ -190,8 +190,10 @@ async fn get_readiness(
     responses(
         (status = 200, description = "The metrics", body = String,
             content_type = "application/openmetrics-text"),
-        (status = 401, description = "No valid API key", body = Problem),
-        (status = 403, description = "Not allowed", body = Problem),
+        (status = 401, description = "No valid API key",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "Not allowed",
+            body = Problem, content_type = "application/problem+json"),
     ),
     security(("api_key" = []), ("x_api_key" = [])),
     extensions(("x-permission" = json!("operations:read"))),

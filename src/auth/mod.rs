@@ -1,15 +1,18 @@
 //! From a credential to a principal: extraction, verification, and why not.
 
+pub mod issue;
 mod principal;
 
 use actix_web::http::header::HeaderMap;
+use chrono::{DateTime, Utc};
 
-pub use principal::{Principal, Scope};
+pub use principal::Principal;
 
 use crate::clock::Clock;
 use crate::crypto::api_key::{ApiKeyText, KeyFormatError, ParsedApiKey};
 use crate::directory::key::{KeyEntry, Refusal, Verdict};
 use crate::directory::{Directory, Unavailable};
+pub use crate::domain::scope::Scope;
 
 /// Why a request has no principal.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +65,9 @@ pub async fn authenticate(
         Verdict::Wrong => return Err(AuthError::Unknown),
         Verdict::Limited => return Err(AuthError::Limited),
     }
-    standing(&entry, clock)?;
+    let now = clock.now();
+    standing(&entry, now)?;
+    directory.note_use(&entry, now);
     Ok(principal(&entry))
 }
 
@@ -82,7 +87,7 @@ fn presented_key(headers: &HeaderMap) -> Result<ParsedApiKey, AuthError> {
     Ok(ApiKeyText::parse(key.ok_or(AuthError::Missing)?)?)
 }
 
-fn standing(entry: &KeyEntry, clock: &Clock) -> Result<(), AuthError> {
+fn standing(entry: &KeyEntry, now: DateTime<Utc>) -> Result<(), AuthError> {
     match entry.refusal {
         None => {}
         Some(Refusal::Revoked) => return Err(AuthError::Revoked),
@@ -90,10 +95,6 @@ fn standing(entry: &KeyEntry, clock: &Clock) -> Result<(), AuthError> {
         Some(Refusal::UserDeactivated) => return Err(AuthError::UserDeactivated),
         Some(Refusal::OrganizationSuspended) => return Err(AuthError::OrganizationSuspended),
     }
-    if entry.key_expires_at.is_none() && entry.credential_expires_at.is_none() {
-        return Ok(());
-    }
-    let now = clock.now();
     if entry.key_expires_at.is_some_and(|at| at <= now) {
         return Err(AuthError::Expired);
     }

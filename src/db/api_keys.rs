@@ -5,11 +5,13 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::conn::on;
+use super::page::Page;
 use super::schema::{api_key_credentials, api_keys};
 use super::{Conn, DbError, optional};
 use crate::domain::ids::{ApiKeyId, OrganizationId, UserId, WorkspaceId};
 use crate::domain::names::DisplayName;
 use crate::domain::permissions::Role;
+use crate::domain::scope::{Scope, WorkspaceScope};
 
 /// One API key.
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
@@ -90,6 +92,178 @@ pub async fn find_credential(
         .filter(api_key_credentials::lookup_id.eq(lookup_id.clone()))
         .select((CredentialRow::as_select(), ApiKeyRow::as_select()))
         .first(c)))
+}
+
+/// What an update may change.
+#[derive(Clone, Debug, AsChangeset)]
+#[diesel(table_name = api_keys, treat_none_as_null = true)]
+pub struct ApiKeyChanges {
+    /// The new name.
+    pub name: DisplayName,
+    /// The newest credential as it may be shown.
+    pub short_key: String,
+    /// Whether it is switched off.
+    pub disabled: bool,
+    /// When it stops, UTC.
+    pub expires_at: Option<NaiveDateTime>,
+    /// The instant of the change, UTC.
+    pub updated_at: NaiveDateTime,
+}
+
+/// Which keys a list shows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ApiKeyFilter {
+    /// Only those of this role.
+    pub role: Option<Role>,
+    /// Only this person's.
+    pub user_id: Option<UserId>,
+}
+
+/// Binds a query on live keys to exactly this scope: an organization's own keys are not its
+/// workspaces' keys.
+macro_rules! of_scope {
+    ($query:expr, $scope:expr) => {{
+        let query = $query.filter(api_keys::deleted_at.is_null()).into_boxed();
+        match $scope {
+            Scope::Platform => query
+                .filter(api_keys::organization_id.is_null())
+                .filter(api_keys::workspace_id.is_null()),
+            Scope::Organization(id) => query
+                .filter(api_keys::organization_id.eq(id))
+                .filter(api_keys::workspace_id.is_null()),
+            Scope::Workspace(scope) => query
+                .filter(api_keys::organization_id.eq(scope.organization_id))
+                .filter(api_keys::workspace_id.eq(scope.workspace_id)),
+        }
+    }};
+}
+
+/// The scope's live key of that id.
+pub async fn find_api_key(
+    conn: &mut Conn,
+    scope: Scope,
+    id: ApiKeyId,
+) -> Result<Option<ApiKeyRow>, DbError> {
+    optional(on!(conn, c => {
+        of_scope!(api_keys::table.select(ApiKeyRow::as_select()), scope)
+            .filter(api_keys::id.eq(id))
+            .first(c)
+    }))
+}
+
+/// The scope's live keys, oldest first.
+pub async fn list_api_keys(
+    conn: &mut Conn,
+    scope: Scope,
+    filter: ApiKeyFilter,
+    page: Page<ApiKeyId>,
+) -> Result<Vec<ApiKeyRow>, DbError> {
+    on!(conn, c => {
+        let mut query = of_scope!(api_keys::table.select(ApiKeyRow::as_select()), scope)
+            .order(api_keys::id)
+            .limit(page.rows());
+        if let Some(role) = filter.role {
+            query = query.filter(api_keys::role.eq(role));
+        }
+        if let Some(user_id) = filter.user_id {
+            query = query.filter(api_keys::user_id.eq(user_id));
+        }
+        if let Some(after) = page.after {
+            query = query.filter(api_keys::id.gt(after));
+        }
+        query.load(c)
+    })
+}
+
+/// Changes a live key of the scope.
+pub async fn update_api_key(
+    conn: &mut Conn,
+    scope: Scope,
+    id: ApiKeyId,
+    changes: ApiKeyChanges,
+) -> Result<ApiKeyRow, DbError> {
+    on!(conn, c => {
+        of_scope!(diesel::update(api_keys::table), scope)
+            .filter(api_keys::id.eq(id))
+            .set(&changes)
+            .returning(ApiKeyRow::as_returning())
+            .get_result(c)
+    })
+}
+
+/// Revokes a live key of the scope.
+pub async fn delete_api_key(
+    conn: &mut Conn,
+    scope: Scope,
+    id: ApiKeyId,
+    now: NaiveDateTime,
+) -> Result<(), DbError> {
+    on!(conn, c => {
+        of_scope!(diesel::update(api_keys::table), scope)
+            .filter(api_keys::id.eq(id))
+            .set((api_keys::deleted_at.eq(Some(now)), api_keys::updated_at.eq(now)))
+            .execute(c)
+    })
+    .map(|_| ())
+}
+
+/// How many of the workspace's keys are neither revoked nor over. A disabled key counts: it can be
+/// switched on again.
+pub async fn count_live_api_keys(
+    conn: &mut Conn,
+    scope: WorkspaceScope,
+    now: NaiveDateTime,
+) -> Result<i64, DbError> {
+    on!(conn, c => {
+        of_scope!(api_keys::table.count(), Scope::Workspace(scope))
+            .filter(api_keys::expires_at.is_null().or(api_keys::expires_at.gt(now)))
+            .get_result(c)
+    })
+}
+
+/// Revokes all keys of the workspace; how many there were.
+pub async fn delete_workspace_api_keys(
+    conn: &mut Conn,
+    scope: WorkspaceScope,
+    now: NaiveDateTime,
+) -> Result<usize, DbError> {
+    on!(conn, c => {
+        of_scope!(diesel::update(api_keys::table), Scope::Workspace(scope))
+            .set((api_keys::deleted_at.eq(Some(now)), api_keys::updated_at.eq(now)))
+            .execute(c)
+    })
+}
+
+/// Gives the key's credentials an end: none works after `end`, and one that ends earlier still
+/// does.
+pub async fn end_credentials(
+    conn: &mut Conn,
+    key: &ApiKeyRow,
+    end: NaiveDateTime,
+) -> Result<(), DbError> {
+    on!(conn, c => diesel::update(api_key_credentials::table)
+        .filter(api_key_credentials::api_key_id.eq(key.id))
+        .filter(
+            api_key_credentials::expires_at.is_null().or(api_key_credentials::expires_at.gt(end)),
+        )
+        .set(api_key_credentials::expires_at.eq(Some(end)))
+        .execute(c))
+    .map(|_| ())
+}
+
+/// How many of the key's credentials still work.
+pub async fn count_live_credentials(
+    conn: &mut Conn,
+    key: &ApiKeyRow,
+    now: NaiveDateTime,
+) -> Result<i64, DbError> {
+    on!(conn, c => api_key_credentials::table
+        .filter(api_key_credentials::api_key_id.eq(key.id))
+        .filter(
+            api_key_credentials::expires_at.is_null().or(api_key_credentials::expires_at.gt(now)),
+        )
+        .count()
+        .get_result(c))
 }
 
 /// Writes down when keys were last used.

@@ -47,13 +47,13 @@ pub async fn insert_data_key(conn: &mut Conn, row: DataKeyRow) -> Result<(), DbE
     on!(conn, c => diesel::insert_into(data_keys::table).values(&row).execute(c)).map(|_| ())
 }
 
-/// The ids of the master keys that wrap anything, in any tenant: what the keyring must hold.
-pub async fn list_master_key_ids(conn: &mut Conn) -> Result<Vec<String>, DbError> {
-    on!(conn, c => data_keys::table
-        .select(data_keys::master_key_id)
-        .distinct()
-        .order(data_keys::master_key_id)
-        .load(c))
+/// Deletes the workspace's data key for good; its secrets must be gone.
+pub async fn delete_data_key(conn: &mut Conn, scope: WorkspaceScope) -> Result<(), DbError> {
+    on!(conn, c => diesel::delete(data_keys::table)
+        .filter(data_keys::organization_id.eq(scope.organization_id))
+        .filter(data_keys::workspace_id.eq(scope.workspace_id))
+        .execute(c))
+    .map(|_| ())
 }
 
 /// The oldest data keys, of any tenant, that this master key wraps, up to `limit`.
@@ -102,4 +102,21 @@ pub async fn update_wrapping(
         ))
         .execute(c))
     .map(|_| ())
+}
+
+/// One data key for each master key that wraps any, in any tenant: what the keyring must open.
+pub async fn list_any_of_each_master_key(conn: &mut Conn) -> Result<Vec<DataKeyRow>, DbError> {
+    let ids: Vec<String> = on!(conn, c => data_keys::table
+        .select(data_keys::master_key_id)
+        .distinct()
+        .order(data_keys::master_key_id)
+        .load(c))?;
+    let mut rows = Vec::with_capacity(ids.len());
+    for id in ids {
+        rows.push(on!(conn, c => data_keys::table
+            .filter(data_keys::master_key_id.eq(id.clone()))
+            .select(DataKeyRow::as_select())
+            .first(c))?);
+    }
+    Ok(rows)
 }

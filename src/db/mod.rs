@@ -104,8 +104,9 @@ enum Purpose {
 }
 
 impl Database {
-    /// Opens pools of at most `connections` connections. Nothing is connected to yet.
-    pub fn open(location: Location, connections: usize) -> Result<Self, DbError> {
+    /// Opens pools of at most `connections` connections, for each of which work waits at most
+    /// `wait`. Nothing is connected to yet.
+    pub fn open(location: Location, connections: usize, wait: Duration) -> Result<Self, DbError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("database")
@@ -114,11 +115,11 @@ impl Database {
             .map_err(|error| DbError::Internal(format!("no database runtime: {error}")))?;
         let pools = match location {
             Location::Sqlite(path) => Pools::Sqlite {
-                writer: pool::sqlite_pool(&path, 1)?,
-                readers: pool::sqlite_pool(&path, connections.max(1))?,
+                writer: pool::sqlite_pool(&path, 1, wait)?,
+                readers: pool::sqlite_pool(&path, connections.max(1), wait)?,
             },
             Location::Postgres(url) => {
-                Pools::Postgres { pool: pool::postgres_pool(&url, connections.max(1))?, url }
+                Pools::Postgres { pool: pool::postgres_pool(&url, connections.max(1), wait)?, url }
             }
         };
         Ok(Self {

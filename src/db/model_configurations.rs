@@ -245,3 +245,27 @@ pub async fn find_model_configuration_named(
         .select(ModelConfigurationRow::as_select())
         .first(c)))
 }
+
+/// Marks all configurations of a workspace deleted and lets go of the secrets they use; how many
+/// there were.
+pub async fn delete_workspace_model_configurations(
+    conn: &mut Conn,
+    scope: WorkspaceScope,
+    now: NaiveDateTime,
+) -> Result<usize, DbError> {
+    use super::schema::model_configuration_secrets as uses;
+
+    on!(conn, c => diesel::delete(uses::table)
+        .filter(uses::organization_id.eq(scope.organization_id))
+        .filter(uses::workspace_id.eq(scope.workspace_id))
+        .execute(c))?;
+    on!(conn, c => diesel::update(model_configurations::table)
+        .filter(model_configurations::organization_id.eq(scope.organization_id))
+        .filter(model_configurations::workspace_id.eq(scope.workspace_id))
+        .filter(model_configurations::deleted_at.is_null())
+        .set((
+            model_configurations::deleted_at.eq(Some(now)),
+            model_configurations::updated_at.eq(now),
+        ))
+        .execute(c))
+}

@@ -16,16 +16,17 @@ use tokio_rustls::rustls;
 use super::DbError;
 use super::conn::Sqlite;
 
-/// How long an operation waits for a free connection, and how long opening one may take.
-const WAIT: Duration = Duration::from_secs(5);
-
 /// What every SQLite connection is told first. `synchronous=FULL`: a commit that was answered
 /// survives a power cut. The writer waits for its turn at most five seconds.
 const PRAGMAS: &str = "PRAGMA busy_timeout=5000; PRAGMA journal_mode=WAL; \
                        PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;";
 
 /// A pool of connections to the embedded database.
-pub(super) fn sqlite_pool(path: &Path, size: usize) -> Result<Pool<Sqlite>, DbError> {
+pub(super) fn sqlite_pool(
+    path: &Path,
+    size: usize,
+    wait: Duration,
+) -> Result<Pool<Sqlite>, DbError> {
     let mut config = ManagerConfig::default();
     config.recycling_method = RecyclingMethod::Fast;
     config.custom_setup = Box::new(|path| {
@@ -41,18 +42,27 @@ pub(super) fn sqlite_pool(path: &Path, size: usize) -> Result<Pool<Sqlite>, DbEr
     let path = path.to_str().ok_or_else(|| {
         DbError::Internal("the path of the SQLite database is not valid UTF-8".into())
     })?;
-    build(AsyncDieselConnectionManager::new_with_config(path, config), size)
+    build(AsyncDieselConnectionManager::new_with_config(path, config), size, wait)
 }
 
 /// A pool of connections to a PostgreSQL server.
-pub(super) fn postgres_pool(url: &str, size: usize) -> Result<Pool<AsyncPgConnection>, DbError> {
+pub(super) fn postgres_pool(
+    url: &str,
+    size: usize,
+    wait: Duration,
+) -> Result<Pool<AsyncPgConnection>, DbError> {
     let mut config = ManagerConfig::default();
     config.recycling_method = RecyclingMethod::Verified;
     config.custom_setup = Box::new(|url| postgres_connection(url).boxed());
-    build(AsyncDieselConnectionManager::new_with_config(url, config), size)
+    build(AsyncDieselConnectionManager::new_with_config(url, config), size, wait)
 }
 
-fn build<C>(manager: AsyncDieselConnectionManager<C>, size: usize) -> Result<Pool<C>, DbError>
+/// `wait` bounds waiting for a free connection, opening one, and trying one that was idle.
+fn build<C>(
+    manager: AsyncDieselConnectionManager<C>,
+    size: usize,
+    wait: Duration,
+) -> Result<Pool<C>, DbError>
 where
     AsyncDieselConnectionManager<C>: deadpool::managed::Manager,
     C: AsyncConnection + 'static,
@@ -60,9 +70,9 @@ where
 {
     Pool::builder(manager)
         .max_size(size)
-        .wait_timeout(Some(WAIT))
-        .create_timeout(Some(WAIT))
-        .recycle_timeout(Some(WAIT))
+        .wait_timeout(Some(wait))
+        .create_timeout(Some(wait))
+        .recycle_timeout(Some(wait))
         .runtime(deadpool::Runtime::Tokio1)
         .build()
         .map_err(|error| DbError::Internal(error.to_string()))

@@ -185,3 +185,14 @@ pub async fn list_secrets_named(
         .select(SecretRow::as_select())
         .load(c))
 }
+
+/// Deletes all secrets of a workspace for good, sealed values included; how many there were.
+pub async fn delete_workspace_secrets(
+    conn: &mut Conn,
+    scope: WorkspaceScope,
+) -> Result<usize, DbError> {
+    on!(conn, c => diesel::delete(secrets::table)
+        .filter(secrets::organization_id.eq(scope.organization_id))
+        .filter(secrets::workspace_id.eq(scope.workspace_id))
+        .execute(c))
+}

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
+use super::last_used::Noted;
 use crate::crypto::api_key::{KeyDigest, KeyDigester, ParsedApiKey, verify_secret};
 use crate::db::{Conn, DbError, api_keys, organizations, users, workspaces};
 use crate::domain::ids::{ApiKeyId, OrganizationId, UserId};
@@ -37,6 +38,7 @@ pub struct KeyEntry {
     /// When this credential stops because a newer one took its place.
     pub credential_expires_at: Option<DateTime<Utc>>,
     secret_hash: String,
+    pub(super) noted: Noted,
     verification: Mutex<Verification>,
 }
 
@@ -141,6 +143,7 @@ pub(super) async fn load(conn: &mut Conn, lookup_id: String) -> Result<Option<Ke
         key_expires_at: key.expires_at.map(|at| at.and_utc()),
         credential_expires_at: credential.expires_at.map(|at| at.and_utc()),
         secret_hash: credential.secret_hash,
+        noted: Noted::default(),
         verification: Mutex::new(Verification::default()),
     }))
 }

@@ -7,6 +7,7 @@
 
 pub mod configuration;
 pub mod key;
+mod last_used;
 mod shelf;
 mod sync;
 
@@ -14,11 +15,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
+
 use crate::crypto::api_key::{KeyDigester, LookupId};
+use crate::db::api_keys::update_last_used;
 use crate::db::{Change, Concerns, Conn, Database, DbError, current_sequence};
 use crate::domain::scope::WorkspaceScope;
 use configuration::ConfigurationEntry;
 use key::KeyEntry;
+use last_used::LastUses;
 use shelf::{Found, Shelf, wait};
 
 /// How large the directory may grow and how it keeps up.
@@ -61,6 +66,7 @@ struct Inner {
     synced_millis: AtomicU64,
     wake: tokio::sync::Notify,
     counts: LookupCounts,
+    last_uses: LastUses,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -94,6 +100,7 @@ impl Directory {
                 synced_millis: AtomicU64::new(0),
                 wake: tokio::sync::Notify::new(),
                 counts: LookupCounts::default(),
+                last_uses: LastUses::default(),
                 database: database.clone(),
                 options,
                 digester,
@@ -138,6 +145,23 @@ impl Directory {
     /// What compares presented secrets cheaply, with a key of this process alone.
     pub fn digester(&self) -> &KeyDigester {
         &self.inner.digester
+    }
+
+    /// Notes that the key was used, roughly.
+    pub fn note_use(&self, entry: &KeyEntry, now: DateTime<Utc>) {
+        self.inner.last_uses.note(entry.key_id, &entry.noted, now);
+    }
+
+    /// Writes the noted uses to the database.
+    pub async fn write_uses(&self) -> Result<(), DbError> {
+        let uses = self.inner.last_uses.take();
+        if uses.is_empty() {
+            return Ok(());
+        }
+        self.inner
+            .database
+            .housekeeping_write(async move |conn: &mut Conn| update_last_used(conn, &uses).await)
+            .await
     }
 
     /// How lookups went so far.

@@ -1,8 +1,218 @@
-//! The data plane.
+//! The data plane, `/providers/...`: an application's call on its way to a model and back.
+//!
+//! [`pipeline`] is the whole of it; each step is a file.
 
 pub mod body;
+pub mod budget;
 pub mod error;
+pub mod exchange;
 pub mod headers;
+pub mod prepare;
+pub mod read;
 pub mod redact;
+pub mod relay;
 pub mod route;
+pub mod send;
 pub mod sse;
+pub mod watch;
+
+use std::sync::Arc;
+
+use actix_web::body::{BoxBody, EitherBody};
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
+
+use crate::auth::{AuthError, Principal, Scope, authenticate};
+use crate::clock::Clock;
+use crate::crypto::KeyringHandle;
+use crate::directory::Directory;
+use crate::directory::configuration::ConfigurationEntry;
+use crate::domain::permissions::Permission;
+use crate::domain::scope::WorkspaceScope;
+use crate::telemetry::Metrics;
+use crate::upstream::{UpstreamClient, UpstreamTimeouts};
+use body::JsonBody;
+use budget::{Budget, InFlight};
+use error::ProxyError;
+use exchange::Exchange;
+use read::{BodyLimits, read_body};
+use relay::{Held, RelayBody};
+use route::{ProxyRoute, RouteMatch};
+
+/// What the data plane works with. One for all workers.
+pub struct DataPlane {
+    /// Keys and configurations.
+    pub directory: Directory,
+    /// Opens provider secrets.
+    pub keyring: KeyringHandle,
+    /// What time it is.
+    pub clock: Clock,
+    /// Where requests are counted.
+    pub metrics: Metrics,
+    /// Limits of callers' bodies.
+    pub body_limits: BodyLimits,
+    /// Memory for all callers' bodies together, in bytes.
+    pub body_memory: Budget,
+    /// Places for requests, in all.
+    pub requests: Budget,
+    /// Requests under way of each configuration.
+    pub in_flight: InFlight,
+    /// Time limits for configurations that set none.
+    pub timeouts: UpstreamTimeouts,
+}
+
+/// Answers one request under `/providers/`.
+pub async fn handle(
+    request: HttpRequest,
+    payload: web::Payload,
+    plane: web::Data<DataPlane>,
+    client: web::Data<UpstreamClient>,
+) -> HttpResponse<EitherBody<RelayBody, BoxBody>> {
+    let mut exchange = Some(Exchange::begin(&plane.metrics));
+    match pipeline(&request, payload, &plane, &client, &mut exchange).await {
+        Ok(response) => response.map_into_left_body(),
+        Err(error) => {
+            if let Some(exchange) = &mut exchange {
+                exchange.refused(&error);
+            }
+            let mut response = HttpResponse::from_error(error.clone());
+            if leaves_body_unread(&error) {
+                response.head_mut().set_connection_type(actix_http::ConnectionType::Close);
+            }
+            response.map_into_right_body()
+        }
+    }
+}
+
+/// The stages of a request, in order. The exchange is taken by the relay, which settles it when the
+/// last byte is out; whatever ends the request before that settles it too.
+async fn pipeline(
+    request: &HttpRequest,
+    payload: web::Payload,
+    plane: &DataPlane,
+    client: &UpstreamClient,
+    exchange_slot: &mut Option<Exchange>,
+) -> Result<HttpResponse<RelayBody>, ProxyError> {
+    let Some(exchange) = exchange_slot else { return Err(ProxyError::Internal) };
+
+    let principal = authenticate(request.headers(), &plane.directory, &plane.clock).await;
+    let principal = principal.map_err(refusal)?;
+    exchange.principal = Some(principal);
+    let scope = may_invoke(&principal)?;
+
+    let route = match_route(request)?;
+    exchange.operation = route.operation.label();
+
+    let configuration = resolve(plane, scope, &route, exchange).await?;
+
+    let places = Held {
+        request: plane.requests.take(1).ok_or(ProxyError::Overloaded)?,
+        slot: plane
+            .in_flight
+            .enter(configuration.id, configuration.max_concurrent_requests)
+            .ok_or_else(|| ProxyError::ConcurrencyLimited { name: route.config_name.clone() })?,
+    };
+
+    let mut withhold_usage = false;
+    let (body, memory) = if route.operation.is_post() {
+        let (bytes, memory) =
+            read_body(request.headers(), payload, plane.body_limits, &plane.body_memory).await?;
+        let mut body = JsonBody::parse(bytes).map_err(ProxyError::Body)?;
+        exchange.model_asked = body.get("model").and_then(crate::metering::usage::model_name);
+        withhold_usage = prepare::edit_body(&mut body, &route.operation, &configuration)?;
+        (body.into_bytes(), Some(memory))
+    } else {
+        (Bytes::new(), None)
+    };
+
+    let credentials = configuration.open(&plane.keyring).map_err(|unavailable| {
+        exchange.cause = Some(unavailable.to_string());
+        ProxyError::SecretUnavailable { name: unavailable.name }
+    })?;
+    let prepared = prepare::prepare(
+        request,
+        &route,
+        &configuration,
+        credentials,
+        body,
+        withhold_usage,
+        plane.timeouts,
+    );
+
+    let response = send::send(client, prepared.request, exchange).await?;
+    drop(memory);
+
+    let Some(exchange) = exchange_slot.take() else { return Err(ProxyError::Internal) };
+    let secrets = &prepared.credentials.secrets;
+    Ok(relay::relay(response, &route.operation, withhold_usage, secrets, exchange, places).await)
+}
+
+/// The workspace that the principal may call models in.
+fn may_invoke(principal: &Principal) -> Result<WorkspaceScope, ProxyError> {
+    match principal.scope {
+        Scope::Workspace(scope) if principal.may(Permission::GatewayInvoke) => Ok(scope),
+        Scope::Workspace(_) => {
+            Err(ProxyError::PermissionDenied { permission: Permission::GatewayInvoke.as_str() })
+        }
+        Scope::Organization(_) | Scope::Platform => Err(ProxyError::OrganizationKey),
+    }
+}
+
+fn match_route(request: &HttpRequest) -> Result<ProxyRoute, ProxyError> {
+    if headers::asks_for_websocket(request.headers()) {
+        return Err(ProxyError::NotServed);
+    }
+    match route::match_route(request.method(), request.uri().path()) {
+        RouteMatch::Matched(route) => Ok(route),
+        RouteMatch::BadName => Err(ProxyError::UnknownConfiguration { name: String::new() }),
+        RouteMatch::BadModelId => Err(ProxyError::BadModelId),
+        RouteMatch::NotServed | RouteMatch::NotProxy => Err(ProxyError::NotServed),
+    }
+}
+
+async fn resolve(
+    plane: &DataPlane,
+    scope: WorkspaceScope,
+    route: &ProxyRoute,
+    exchange: &mut Exchange,
+) -> Result<Arc<ConfigurationEntry>, ProxyError> {
+    let name = &route.config_name;
+    let found = plane.directory.find_configuration(scope, name).await.map_err(|error| {
+        exchange.cause = Some(error.to_string());
+        ProxyError::DirectoryUnavailable
+    })?;
+    let configuration =
+        found.ok_or_else(|| ProxyError::UnknownConfiguration { name: name.clone() })?;
+    exchange.configuration_id = Some(configuration.id);
+    if !configuration.enabled {
+        return Err(ProxyError::DisabledConfiguration { name: name.clone() });
+    }
+    Ok(configuration)
+}
+
+fn refusal(error: AuthError) -> ProxyError {
+    match error {
+        AuthError::Missing => ProxyError::MissingKey,
+        AuthError::Malformed(_) | AuthError::Unknown => ProxyError::InvalidKey,
+        AuthError::Expired => ProxyError::ExpiredKey,
+        AuthError::Revoked => ProxyError::RevokedKey,
+        AuthError::Disabled => ProxyError::DisabledKey,
+        AuthError::UserDeactivated => ProxyError::UserDeactivated,
+        AuthError::OrganizationSuspended => ProxyError::OrganizationSuspended,
+        AuthError::Limited => ProxyError::KeyAttemptsLimited { retry_after: 10 },
+        AuthError::Unavailable(_) => ProxyError::DirectoryUnavailable,
+    }
+}
+
+/// Whether the answer was made before the caller's body was read to its end, so that the connection
+/// can't be used again.
+fn leaves_body_unread(error: &ProxyError) -> bool {
+    matches!(
+        error,
+        ProxyError::NotServed
+            | ProxyError::BodyTooLarge { .. }
+            | ProxyError::BodyTooSlow
+            | ProxyError::IncompleteBody
+            | ProxyError::Overloaded
+    )
+}

@@ -25,7 +25,7 @@ pub struct UpstreamBody {
     timer: Option<Pin<Box<Sleep>>>,
     waiting_since: Option<Instant>,
     /// What was found when looking for the end behind what seemed to be the last chunk.
-    next: Option<Bytes>,
+    next: Option<Result<Bytes, UpstreamError>>,
 }
 
 impl UpstreamBody {
@@ -42,10 +42,10 @@ impl UpstreamBody {
             && let Some(payload) = &mut self.payload
         {
             match Pin::new(payload).poll_next(cx) {
-                Poll::Ready(Some(Ok(chunk))) => self.next = Some(chunk),
+                Poll::Ready(Some(found)) => self.next = Some(found.map_err(from_awc)),
                 Poll::Ready(None) => self.payload = None,
                 // Asked again at the next poll.
-                Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+                Poll::Pending => {}
             }
         }
     }
@@ -76,9 +76,13 @@ impl Stream for UpstreamBody {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        if let Some(chunk) = this.next.take() {
-            this.finish_early(cx);
-            return Poll::Ready(Some(Ok(chunk)));
+        match this.next.take() {
+            Some(Ok(chunk)) => {
+                this.finish_early(cx);
+                return Poll::Ready(Some(Ok(chunk)));
+            }
+            Some(Err(error)) => return this.fail(error),
+            None => {}
         }
         let Some(payload) = &mut this.payload else {
             return Poll::Ready(None);

@@ -33,7 +33,8 @@ pub const DEFAULT_IDLE_KEEP_ALIVE: Duration = Duration::from_secs(4);
 /// noticed. It does not cut a response that has begun.
 const CONNECTION_LIFETIME: Duration = Duration::from_secs(15 * 60);
 
-/// awc starts a timer for every dial. Ours is per attempt, so its is put out of the way.
+/// As good as never. awc starts a timer for every dial; the limit is the attempt's, so awc's is put
+/// out of the way.
 const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Framing and hop-by-hop headers, which are ours to write.
@@ -51,7 +52,8 @@ const OWN_HEADERS: [header::HeaderName; 7] = [
 /// What a client needs to know. Cheap to clone; one for all workers.
 #[derive(Clone, Debug)]
 pub struct UpstreamSettings {
-    /// Where connections may go; asked again at every connect.
+    /// Where connections may go; asked again at every connect. They hold for the life of a
+    /// client: other rules need another one, which has a pool of its own.
     pub egress: EgressRules,
     /// From [`tls_config`].
     pub tls: Arc<ClientConfig>,
@@ -66,7 +68,8 @@ pub struct UpstreamClient {
     tls: awc::Client,
 }
 
-/// One request.
+/// One request. A clone shares the body.
+#[derive(Clone)]
 pub struct UpstreamRequest {
     /// The method.
     pub method: Method,
@@ -104,6 +107,17 @@ pub struct UpstreamResponse {
     pub body: UpstreamBody,
 }
 
+impl UpstreamTimeouts {
+    /// A clock cannot be set to the end of time: a day is as good as no limit.
+    fn bounded(self) -> Self {
+        Self {
+            connect: self.connect.min(NEVER),
+            first_byte: self.first_byte.min(NEVER),
+            idle: self.idle.min(NEVER),
+        }
+    }
+}
+
 impl UpstreamClient {
     /// A client for this worker. Has no connections yet.
     pub fn new(settings: &UpstreamSettings) -> Self {
@@ -133,7 +147,7 @@ impl UpstreamClient {
         request: UpstreamRequest,
     ) -> Result<UpstreamResponse, UpstreamFailure> {
         let started = Instant::now();
-        let timeouts = request.timeouts;
+        let timeouts = request.timeouts.bounded();
         let attempt = Attempt::new(timeouts.connect);
         let result = match self.prepare(request) {
             Ok(work) => {

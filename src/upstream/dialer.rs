@@ -141,3 +141,33 @@ async fn connect(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStrea
     }
     Err(last.unwrap_or(UpstreamError::ConnectTimeout))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[actix_web::test]
+    async fn small_writes_do_not_wait_for_an_acknowledgement() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let egress = EgressRules::new(vec!["127.0.0.0/8".parse().unwrap()]);
+        let limit = Duration::from_secs(10);
+        let dialer = Dialer::new(egress, None, limit);
+        match dialer.inner.dial(&uri, Instant::now() + limit).await.unwrap() {
+            Transport::Plain(tcp) => assert!(tcp.nodelay().unwrap()),
+            Transport::Tls(_) => panic!("TLS for plain http"),
+        }
+    }
+
+    #[actix_web::test]
+    async fn the_next_address_is_tried_when_one_does_not_answer() {
+        let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let refusing = closed.local_addr().unwrap();
+        drop(closed);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addresses = [refusing, listener.local_addr().unwrap()];
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let tcp = connect(&addresses, deadline).await.unwrap();
+        assert_eq!(tcp.peer_addr().unwrap(), addresses[1]);
+    }
+}

@@ -68,15 +68,18 @@ struct Answer {
     ),
     responses(
         (status = 200, description = "What was found, good or bad", body = ModelConfigurationCheck),
-        (status = 401, description = "No valid API key", body = Problem),
-        (status = 403, description = "Not allowed", body = Problem),
-        (status = 404, description = "No such model configuration", body = Problem),
+        (status = 401, description = "No valid API key",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "Not allowed",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such model configuration",
+            body = Problem, content_type = "application/problem+json"),
     ),
     security(("api_key" = []), ("x_api_key" = [])),
     extensions(("x-permission" = json!("model-configurations:write"))),
 )]
 #[post("/workspaces/{workspace_id}/model-configurations/{configuration_id}/check")]
-pub(super) async fn check_model_configuration(
+pub async fn check_model_configuration(
     caller: InWorkspace<ModelConfigurationsWrite>,
     plane: web::Data<Management>,
     client: web::Data<UpstreamClient>,

@@ -1,0 +1,111 @@
+//! Rotation: a key keeps its id, which policies and the ledger refer to, and gets a new credential.
+
+use actix_web::dev::Payload;
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_LENGTH, TRANSFER_ENCODING};
+use actix_web::{FromRequest, HttpRequest, HttpResponse};
+use chrono::{NaiveDateTime, TimeDelta};
+use futures_util::future::LocalBoxFuture;
+use serde::Deserialize;
+
+use super::{ApiKey, IssuedApiKey, concerns, existing, exists, must_grant, record};
+use crate::api::Management;
+use crate::api::body::Json;
+use crate::api::error::ApiError;
+use crate::audit::Actor;
+use crate::auth::issue::new_credential;
+use crate::auth::{Principal, Scope};
+use crate::db::Conn;
+use crate::db::api_keys::{
+    ApiKeyChanges, count_live_credentials, end_credentials, insert_credential, update_api_key,
+};
+use crate::domain::ids::ApiKeyId;
+
+/// 30 days: long enough for a rollout by hand, short enough that the old credential is not forgotten.
+const MOST_GRACE_SECONDS: u32 = 30 * 24 * 60 * 60;
+
+/// So that a key that is rotated in a loop with a long grace can't be presented in endless ways.
+const MOST_CREDENTIALS: i64 = 8;
+
+/// How to rotate.
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RotateApiKey {
+    /// How long the present credential still works, in seconds; not at all if this is left out.
+    #[serde(default)]
+    #[schema(maximum = 2_592_000)]
+    pub(super) grace_seconds: u32,
+}
+
+/// The body of a rotation, which may be left out.
+#[derive(Debug)]
+pub(super) struct Rotation(RotateApiKey);
+
+impl FromRequest for Rotation {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let headers = request.headers();
+        let empty = headers.get(CONTENT_LENGTH).is_none_or(|length| length == "0")
+            && !headers.contains_key(TRANSFER_ENCODING);
+        if empty {
+            return Box::pin(async { Ok(Self(RotateApiKey::default())) });
+        }
+        let body = Json::<RotateApiKey>::from_request(request, payload);
+        Box::pin(async move { Ok(Self(body.await?.0)) })
+    }
+}
+
+pub(super) async fn rotate_in(
+    plane: &Management,
+    principal: Principal,
+    actor: Actor,
+    scope: Scope,
+    id: ApiKeyId,
+    rotation: Rotation,
+) -> Result<HttpResponse, ApiError> {
+    let now = actor.now.naive_utc();
+    let end = end_of_grace(now, rotation.0.grace_seconds)?;
+    let issued = plane
+        .database
+        .write(concerns(scope), async move |conn: &mut Conn| {
+            exists(conn, scope).await?;
+            let row = existing(conn, scope, id).await?;
+            must_grant(&principal, row.role)?;
+            end_credentials(conn, &row, end).await?;
+            if count_live_credentials(conn, &row, now).await? >= MOST_CREDENTIALS {
+                return Err(ApiError::Conflict {
+                    code: "too_many_credentials",
+                    detail: format!(
+                        "{MOST_CREDENTIALS} credentials of this key still work; rotate with a \
+                         shorter 'grace_seconds', which ends them sooner."
+                    ),
+                });
+            }
+            let credential = new_credential(id, scope, &actor)?;
+            let changes = ApiKeyChanges {
+                name: row.name.clone(),
+                short_key: credential.short_key,
+                disabled: row.disabled,
+                expires_at: row.expires_at,
+                updated_at: now,
+            };
+            insert_credential(conn, credential.row).await?;
+            let after = ApiKey::from(update_api_key(conn, scope, id, changes).await?);
+            let before = ApiKey::from(row);
+            record(conn, &actor, scope, "rotate_api_key", Some(&before), Some(&after)).await?;
+            Ok(IssuedApiKey { api_key: after, key: credential.text })
+        })
+        .await?;
+    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(issued))
+}
+
+fn end_of_grace(now: NaiveDateTime, grace_seconds: u32) -> Result<NaiveDateTime, ApiError> {
+    if grace_seconds > MOST_GRACE_SECONDS {
+        return Err(ApiError::field(
+            "grace_seconds",
+            format!("must be 0 to {MOST_GRACE_SECONDS}, which is 30 days"),
+        ));
+    }
+    Ok(now + TimeDelta::seconds(grace_seconds.into()))
+}

@@ -1,0 +1,84 @@
+//! `/me`: who a key is, as the gateway sees it.
+
+use actix_web::{get, web};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use super::Management;
+use super::access::Authenticated;
+use super::error::ApiError;
+use super::shared::Refused;
+use crate::db::Conn;
+use crate::db::api_keys::find_api_key;
+use crate::domain::ids::{ApiKeyId, OrganizationId, UserId, WorkspaceId};
+use crate::domain::permissions::{Role, ScopeKind};
+
+/// The key that the request was made with.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Me {
+    /// The key's id, which rotation keeps.
+    pub api_key_id: ApiKeyId,
+    /// What people call the key.
+    pub name: String,
+    /// The newest credential of the key, as far as it may be shown.
+    pub short_key: String,
+    /// What the key is for.
+    pub role: Role,
+    /// How far the key reaches.
+    pub scope: ScopeKind,
+    /// Its organization; platform keys have none.
+    pub organization_id: Option<OrganizationId>,
+    /// Its workspace; only workspace keys have one.
+    pub workspace_id: Option<WorkspaceId>,
+    /// The person whose key it is.
+    pub user_id: Option<UserId>,
+    /// What it may do within its scope.
+    #[schema(example = json!(["workspaces:read", "gateway:invoke"]))]
+    pub permissions: Vec<&'static str>,
+    /// When it stops; null for never.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// Who am I
+///
+/// Tells any good key its scope, role and permissions.
+#[utoipa::path(
+    tag = "me",
+    operation_id = "get_me",
+    responses((status = 200, description = "The key that asked", body = Me), Refused),
+    security(("api_key" = []), ("x_api_key" = [])),
+    extensions(("x-permission" = json!("authenticated"))),
+)]
+#[get("/me")]
+async fn get_me(
+    plane: web::Data<Management>,
+    caller: Authenticated,
+) -> Result<web::Json<Me>, ApiError> {
+    let principal = caller.principal;
+    let row = plane
+        .database
+        .read(async move |conn: &mut Conn| {
+            find_api_key(conn, principal.scope, principal.key_id)
+                .await?
+                .ok_or(ApiError::NotFound("API key"))
+        })
+        .await?;
+    Ok(web::Json(Me {
+        api_key_id: row.id,
+        name: row.name.into(),
+        short_key: row.short_key,
+        role: principal.role,
+        scope: principal.scope.kind(),
+        organization_id: row.organization_id,
+        workspace_id: row.workspace_id,
+        user_id: row.user_id,
+        permissions: principal.role.permissions().iter().map(|one| one.as_str()).collect(),
+        expires_at: row.expires_at.map(|at| at.and_utc()),
+    }))
+}
+
+/// Adds the operations.
+pub fn configure(config: &mut ServiceConfig<'_>) {
+    config.service(get_me);
+}

@@ -1,0 +1,102 @@
+//! The small things that several resources need: ids in paths, names that are taken, problems in the
+//! documentation, and what the audit log shows of a resource.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use chrono::{DateTime, Datelike, SubsecRound, Utc};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::IntoResponses;
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
+
+use super::error::ApiError;
+use crate::auth::issue::IssueError;
+use crate::crypto::secret::SecretText;
+use crate::db::DbError;
+
+/// Reads an id that stands in a path. What is no id is the id of nothing.
+pub(super) fn path_id<T: FromStr>(text: &str, what: &'static str) -> Result<T, ApiError> {
+    text.parse().map_err(|_| ApiError::NotFound(what))
+}
+
+/// A 409 that names the field, where another live row has the value.
+pub(super) fn or_taken(error: DbError, code: &'static str, detail: &str) -> ApiError {
+    match error {
+        DbError::UniqueViolation => ApiError::Conflict { code, detail: detail.to_owned() },
+        other => other.into(),
+    }
+}
+
+/// What the audit log keeps of a resource: what the API shows of it.
+pub(super) fn shown<T: Serialize>(resource: &T) -> Option<Value> {
+    serde_json::to_value(resource).ok()
+}
+
+/// Serializes a key into the one answer that shows it.
+pub(super) fn once<S: serde::Serializer>(key: &SecretText, out: S) -> Result<S::Ok, S::Error> {
+    out.serialize_str(key.expose())
+}
+
+/// An instant at which something is to end, in the precision that the databases keep.
+pub(super) fn future(
+    field: &'static str,
+    at: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<DateTime<Utc>, ApiError> {
+    if at <= now {
+        return Err(ApiError::field(field, "must lie in the future"));
+    }
+    // Beyond it, the text form that SQLite compares by has another width.
+    if at.year() > 9999 {
+        return Err(ApiError::field(field, "must lie before the year 10000; null means never"));
+    }
+    Ok(at.trunc_subsecs(6))
+}
+
+impl From<IssueError> for ApiError {
+    fn from(error: IssueError) -> Self {
+        match error {
+            IssueError::Database(error) => error.into(),
+            IssueError::Hash(error) => Self::Internal(format!("no key was made: {error}")),
+        }
+    }
+}
+
+/// Problems as operations document them.
+macro_rules! problems {
+    ($($(#[$doc:meta])* $name:ident: $(($status:literal, $description:literal)),+;)+) => {$(
+        $(#[$doc])*
+        pub(super) struct $name;
+
+        impl IntoResponses for $name {
+            fn responses() -> BTreeMap<String, RefOr<Response>> {
+                [$(($status, $description)),+].into_iter().map(problem).collect()
+            }
+        }
+    )+};
+}
+
+problems! {
+    /// Every operation that needs a key.
+    Refused:
+        ("401", "No API key was sent, or not a good one"),
+        ("403", "The key's role or scope does not allow this, or its organization is suspended");
+    /// Operations on one thing.
+    Missing: ("404", "There is no such thing, or not for this key to see");
+    /// Operations that the present state can forbid.
+    InTheWay: ("409", "The present state does not allow it; the code says what stands in the way");
+    /// Operations that read a body or a query.
+    Unfit:
+        ("400", "The request can't be read"),
+        ("422", "Some fields are not valid; `errors` names each");
+}
+
+fn problem((status, description): (&str, &str)) -> (String, RefOr<Response>) {
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+    let response = ResponseBuilder::new()
+        .description(description)
+        .content("application/problem+json", content)
+        .build();
+    (status.to_owned(), response.into())
+}

@@ -1,0 +1,23 @@
+//! The first organization and the first keys of an installation.
+
+use super::StartError;
+use super::open::Store;
+use crate::api::bootstrap as first;
+use crate::api::error::ApiError;
+use crate::clock::Clock;
+use crate::domain::names::DisplayName;
+
+pub use first::Bootstrapped;
+
+/// Makes the first organization, its admin key and the platform key. Refuses where an organization
+/// exists.
+pub async fn bootstrap(
+    store: &Store,
+    clock: &Clock,
+    organization: DisplayName,
+) -> Result<Bootstrapped, StartError> {
+    first::bootstrap(&store.database, clock, organization).await.map_err(|error| match error {
+        ApiError::Conflict { .. } => StartError::AlreadyBootstrapped,
+        other => StartError::Bootstrap(other.to_string()),
+    })
+}

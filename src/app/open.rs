@@ -1,0 +1,72 @@
+//! Opening what a process stands on: the database, migrated, and the keyring that fits it.
+
+use super::StartError;
+use crate::config::{DatabaseUrl, Settings};
+use crate::crypto::{
+    Keyring, KeyringHandle, KeyringSource, WrappedDataKey, system_random, unwrap_data_key,
+};
+use crate::db::data_keys::{DataKeyRow, list_any_of_each_master_key};
+use crate::db::{Conn, Database, Location};
+
+/// The database and the master keys.
+pub struct Store {
+    /// Migrated.
+    pub database: Database,
+    /// Holds every master key that the database needs.
+    pub keyring: KeyringHandle,
+}
+
+/// Opens the database without migrating it.
+pub fn open_database(settings: &Settings) -> Result<Database, StartError> {
+    let location = match &settings.database.database_url {
+        DatabaseUrl::Sqlite(path) => Location::Sqlite(path.clone()),
+        DatabaseUrl::Postgres(url) => Location::Postgres(url.expose().to_owned()),
+    };
+    let options = &settings.database;
+    Ok(Database::open(location, options.database_connections, options.database_timeout)?)
+}
+
+/// Opens the database, brings it up to date, and makes sure that the keyring fits it. A keyring is
+/// made only together with a new embedded database: a missing key file beside an old one is a
+/// mistake that must not be papered over.
+pub async fn open_store(settings: &Settings) -> Result<Store, StartError> {
+    let source =
+        settings.keys.source(&settings.database.database_url).ok_or(StartError::NoMasterKey)?;
+    let keyring = load_keyring(settings, source)?;
+    let database = open_database(settings)?;
+    database.migrate().await?;
+    check_keyring(&database, &keyring).await?;
+    Ok(Store { database, keyring })
+}
+
+fn load_keyring(settings: &Settings, source: KeyringSource) -> Result<KeyringHandle, StartError> {
+    let KeyringSource::File(path) = &source else {
+        return Ok(KeyringHandle::load(source)?);
+    };
+    if path.exists() {
+        return Ok(KeyringHandle::load(source)?);
+    }
+    let new_database = match &settings.database.database_url {
+        DatabaseUrl::Sqlite(file) => !file.exists(),
+        DatabaseUrl::Postgres(_) => false,
+    };
+    if !new_database {
+        return Err(StartError::MasterKeyFileMissing(path.clone()));
+    }
+    let keyring = Keyring::generate(&mut system_random)?;
+    Ok(KeyringHandle::create_file(path, &keyring)?)
+}
+
+/// Tries one data key of each master key that the database names.
+async fn check_keyring(database: &Database, keyring: &KeyringHandle) -> Result<(), StartError> {
+    let rows: Vec<DataKeyRow> = database
+        .housekeeping_read(async |conn: &mut Conn| list_any_of_each_master_key(conn).await)
+        .await?;
+    for row in rows {
+        let held = keyring.with_key(&row.master_key_id)?;
+        let wrapped = WrappedDataKey { master_key_id: row.master_key_id, sealed: row.wrapped };
+        unwrap_data_key(&held, &wrapped, row.workspace_id.uuid(), row.id.uuid())
+            .map_err(|_| StartError::WrongMasterKey(wrapped.master_key_id.clone()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,233 @@
+//! The HTTP servers: what is served on which port, and how connections are treated.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::middleware::{Next, from_fn};
+use actix_web::{App, Error, HttpMessage, HttpServer, web};
+use tracing_actix_web::TracingLogger;
+
+use super::StartError;
+use super::open::Store;
+use crate::api::{self, Management, client_address::TrustedProxies};
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::directory::{Directory, LookupCounts};
+use crate::proxy::budget::{Budget, InFlight};
+use crate::proxy::read::BodyLimits;
+use crate::proxy::{self, DataPlane};
+use crate::telemetry::Metrics;
+use crate::telemetry::readiness::Readiness;
+use crate::telemetry::requests::{RequestIds, RequestSpan};
+use crate::upstream::{
+    EgressRules, UpstreamClient, UpstreamSettings, UpstreamTimeouts, tls_config,
+};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What the servers are made of.
+pub(super) struct Parts {
+    pub(super) store: Store,
+    pub(super) directory: Directory,
+    pub(super) clock: Clock,
+    pub(super) metrics: Metrics,
+    pub(super) readiness: Readiness,
+}
+
+/// Servers whose ports are bound.
+pub(super) struct Bound {
+    pub(super) address: SocketAddr,
+    pub(super) admin_address: Option<SocketAddr>,
+    pub(super) servers: Vec<Server>,
+}
+
+/// Which planes a port serves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Port {
+    /// Everything: there is no admin port.
+    Whole,
+    /// Callers only; admins have a port of their own.
+    Callers,
+    /// Admins only. Who can reach it needs no key for metrics and readiness.
+    Admins,
+}
+
+/// Shows the counts that other rooms keep.
+pub(super) fn watch_counters(metrics: &Metrics, store: &Store, directory: &Directory) {
+    let database = store.database.clone();
+    metrics.watch_counter("database_queries", "Transactions that requests caused", move || {
+        database.requested_transactions()
+    });
+    let database = store.database.clone();
+    metrics.watch_counter("database_housekeeping", "Periodic transactions", move || {
+        database.housekeeping_transactions()
+    });
+    type Count = fn(&LookupCounts) -> u64;
+    let counts: [(_, _, Count); 3] = [
+        ("directory_hits", "Lookups answered from memory", |counts| counts.hits.load(Relaxed)),
+        ("directory_misses", "Lookups that started or joined a load", |counts| {
+            counts.misses.load(Relaxed)
+        }),
+        ("directory_unavailable", "Lookups without an answer", |counts| {
+            counts.unavailable.load(Relaxed)
+        }),
+    ];
+    for (name, help, count) in counts {
+        let directory = directory.clone();
+        metrics.watch_counter(name, help, move || count(directory.counts()));
+    }
+}
+
+/// Binds the ports and makes the servers, which serve once they are polled.
+pub(super) fn start(settings: &Settings, parts: Parts) -> Result<Bound, StartError> {
+    let upstream = upstream_settings(settings)?;
+    let plane = web::Data::new(data_plane(settings, &parts));
+    let management = web::Data::new(management(settings, &parts, &upstream));
+    let listener = bind(settings.listen.listen)?;
+    let address = listener.local_addr()?;
+    let mut bound = Bound { address, admin_address: None, servers: Vec::new() };
+    let port = if settings.listen.admin_listen.is_some() { Port::Callers } else { Port::Whole };
+    let workers = settings.limits.workers();
+    let serve = |listener, port, workers| {
+        serve(settings, listener, port, workers, plane.clone(), management.clone(), &upstream)
+    };
+    bound.servers.push(serve(listener, port, workers)?);
+    if let Some(address) = settings.listen.admin_listen {
+        let listener = bind(address)?;
+        bound.admin_address = Some(listener.local_addr()?);
+        bound.servers.push(serve(listener, Port::Admins, 1)?);
+    }
+    Ok(bound)
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).map_err(|error| StartError::Listen { address, error })
+}
+
+fn upstream_settings(settings: &Settings) -> Result<UpstreamSettings, StartError> {
+    let ca = match &settings.egress.upstream_ca_file {
+        Some(path) => Some(
+            std::fs::read(path)
+                .map_err(|error| StartError::UpstreamCa(format!("{}: {error}", path.display())))?,
+        ),
+        None => None,
+    };
+    Ok(UpstreamSettings {
+        egress: EgressRules::new(settings.egress.egress_allow.0.clone()),
+        tls: tls_config(ca.as_deref())
+            .map_err(|error| StartError::UpstreamCa(error.to_string()))?,
+        idle_keep_alive: settings.timeouts.upstream_keep_alive,
+    })
+}
+
+fn management(settings: &Settings, parts: &Parts, upstream: &UpstreamSettings) -> Management {
+    Management {
+        database: parts.store.database.clone(),
+        directory: parts.directory.clone(),
+        keyring: parts.store.keyring.clone(),
+        clock: parts.clock.clone(),
+        trusted_proxies: TrustedProxies::new(settings.listen.trusted_proxies.0.clone()),
+        egress: upstream.egress.clone(),
+        metrics: parts.metrics.clone(),
+        readiness: parts.readiness.clone(),
+    }
+}
+
+fn data_plane(settings: &Settings, parts: &Parts) -> DataPlane {
+    let (limits, timeouts) = (&settings.limits, &settings.timeouts);
+    DataPlane {
+        directory: parts.directory.clone(),
+        keyring: parts.store.keyring.clone(),
+        clock: parts.clock.clone(),
+        metrics: parts.metrics.clone(),
+        body_limits: BodyLimits { bytes: limits.max_body_bytes, time: timeouts.body_timeout },
+        body_memory: Budget::new(limits.body_memory_bytes),
+        requests: Budget::new(limits.max_concurrent_requests),
+        in_flight: InFlight::default(),
+        timeouts: UpstreamTimeouts {
+            connect: timeouts.connect_timeout,
+            first_byte: timeouts.first_byte_timeout,
+            idle: timeouts.idle_timeout,
+        },
+    }
+}
+
+fn serve(
+    settings: &Settings,
+    listener: TcpListener,
+    port: Port,
+    workers: usize,
+    plane: web::Data<DataPlane>,
+    management: web::Data<Management>,
+    upstream: &UpstreamSettings,
+) -> Result<Server, StartError> {
+    let upstream = upstream.clone();
+    let write_timeout = settings.timeouts.downstream_write_timeout;
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(plane.clone())
+            .app_data(management.clone())
+            // One for each worker: connections stay on the thread that opened them.
+            .app_data(web::Data::new(UpstreamClient::new(&upstream)))
+            .wrap(from_fn(name_request))
+            .wrap(TracingLogger::<RequestSpan>::new())
+            .configure(|config| {
+                if port != Port::Admins {
+                    let everything = web::resource("/providers/{rest:.*}");
+                    config.service(everything.to(proxy::handle));
+                }
+                api::configure(
+                    config,
+                    match port {
+                        Port::Whole => api::Offer::Everything,
+                        Port::Callers => api::Offer::Health,
+                        Port::Admins => api::Offer::AdminPort,
+                    },
+                );
+            })
+    })
+    .workers(workers)
+    .max_connections(settings.limits.connections_per_worker())
+    .keep_alive(settings.timeouts.keep_alive)
+    .client_request_timeout(settings.timeouts.head_timeout)
+    .shutdown_timeout(settings.timeouts.shutdown_timeout.as_secs().max(1))
+    .tcp_nodelay(true)
+    // Without this a handler is kept alive when its caller hangs up on a quiet stream.
+    .h1_allow_half_closed(false)
+    .on_connect(move |connection, _| limit_writing(connection, write_timeout))
+    .disable_signals()
+    .listen(listener)?
+    .run();
+    Ok(server)
+}
+
+/// Gives up on a caller that takes no bytes: the kernel breaks a connection whose data stays
+/// unacknowledged, or unsent because the window stays shut, for this long (tcp(7),
+/// `TCP_USER_TIMEOUT`). actix-web has no limit of its own for writing.
+fn limit_writing(connection: &dyn std::any::Any, limit: Duration) {
+    #[cfg(target_os = "linux")]
+    if let Some(stream) = connection.downcast_ref::<actix_web::rt::net::TcpStream>()
+        && let Err(error) = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(limit))
+    {
+        tracing::debug!(%error, "no write limit on a connection");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (connection, limit);
+}
+
+/// Puts our id of the request on every answer.
+async fn name_request(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let id = request.extensions().get::<RequestIds>().map(|ids| ids.request_id.to_string());
+    let mut response = next.call(request).await?;
+    if let Some(value) = id.and_then(|id| HeaderValue::from_str(&id).ok()) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    Ok(response)
+}

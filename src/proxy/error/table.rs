@@ -1,0 +1,266 @@
+//! The one table of the gateway's own errors.
+
+use std::borrow::Cow;
+
+use actix_web::http::StatusCode;
+
+use super::ProxyError;
+
+/// Whether trying again can help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// Not before somebody changes something.
+    Never,
+    /// It may; nothing is known of when.
+    May,
+    /// After this many seconds.
+    After(u32),
+}
+
+/// How one error is told.
+#[derive(Debug)]
+pub struct Row {
+    /// The answer's status.
+    pub status: StatusCode,
+    /// The envelope's `type`, in the API's own terms.
+    pub kind: &'static str,
+    /// The envelope's `code`; stable, and a label for metrics.
+    pub code: &'static str,
+    /// Whether trying again can help.
+    pub retry: Retry,
+    /// What happened, and what to do next.
+    pub message: Cow<'static, str>,
+}
+
+/// A row; the type follows from the status.
+fn row(
+    status: StatusCode,
+    code: &'static str,
+    retry: Retry,
+    message: impl Into<Cow<'static, str>>,
+) -> Row {
+    let kind = match status {
+        StatusCode::FORBIDDEN => "permission_error",
+        StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+        StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => "upstream_error",
+        StatusCode::INTERNAL_SERVER_ERROR | StatusCode::SERVICE_UNAVAILABLE => "server_error",
+        _ => "invalid_request_error",
+    };
+    Row { status, kind, code, retry, message: message.into() }
+}
+
+impl ProxyError {
+    /// The table.
+    pub fn row(&self) -> Row {
+        use Retry::{After, May, Never};
+        match self {
+            Self::Body(error) => {
+                row(StatusCode::BAD_REQUEST, error.code(), Never, error.to_string())
+            }
+            Self::IncompleteBody => row(
+                StatusCode::BAD_REQUEST,
+                "incomplete_body",
+                May,
+                "The request body ended before its declared length, or its chunks were malformed. Send it whole.",
+            ),
+            Self::BadModelId => row(
+                StatusCode::BAD_REQUEST,
+                "invalid_model_id",
+                Never,
+                "The model id in the path holds '.' or '..' as a path segment. Use the id as the model listing shows it.",
+            ),
+            Self::MissingKey => row(
+                StatusCode::UNAUTHORIZED,
+                "missing_api_key",
+                Never,
+                "No Tollgate API key was sent. Send yours, which begins with 'tg_', as 'Authorization: Bearer tg_...' or in 'X-Api-Key'.",
+            ),
+            Self::InvalidKey => row(
+                StatusCode::UNAUTHORIZED,
+                "invalid_api_key",
+                Never,
+                "The API key is not valid. Check that it was copied whole, or ask an administrator for a new one.",
+            ),
+            Self::ExpiredKey => row(
+                StatusCode::UNAUTHORIZED,
+                "expired_api_key",
+                Never,
+                "The API key has expired. Ask an administrator to extend or rotate it.",
+            ),
+            Self::RevokedKey => row(
+                StatusCode::UNAUTHORIZED,
+                "revoked_api_key",
+                Never,
+                "The API key has been revoked. Ask an administrator for a new one.",
+            ),
+            Self::DisabledKey => row(
+                StatusCode::UNAUTHORIZED,
+                "disabled_api_key",
+                Never,
+                "The API key is disabled. Ask an administrator to enable it.",
+            ),
+            Self::UserDeactivated => row(
+                StatusCode::UNAUTHORIZED,
+                "user_deactivated",
+                Never,
+                "The user whom the API key belongs to is deactivated. Use another key, or ask an administrator.",
+            ),
+            Self::PermissionDenied { permission } => row(
+                StatusCode::FORBIDDEN,
+                "permission_denied",
+                Never,
+                format!(
+                    "The API key's role lacks the permission '{permission}'. Use a key with a role that holds it."
+                ),
+            ),
+            Self::OrganizationSuspended => row(
+                StatusCode::FORBIDDEN,
+                "organization_suspended",
+                Never,
+                "The organization is suspended, so none of its keys can call the gateway. Ask the platform's administrator.",
+            ),
+            Self::OrganizationKey => row(
+                StatusCode::FORBIDDEN,
+                "workspace_key_required",
+                Never,
+                "The API key belongs to no workspace, and model configurations live in workspaces. Call with a workspace's key.",
+            ),
+            Self::UnknownConfiguration { name } => row(
+                StatusCode::NOT_FOUND,
+                "unknown_configuration",
+                Never,
+                format!(
+                    "The workspace has no model configuration named '{name}'. Check the name in the URL, percent-encoded as one path segment."
+                ),
+            ),
+            Self::DisabledConfiguration { name } => row(
+                StatusCode::NOT_FOUND,
+                "configuration_disabled",
+                Never,
+                format!(
+                    "The model configuration '{name}' is disabled. Ask an administrator of the workspace to enable it."
+                ),
+            ),
+            Self::BodyTooSlow => row(
+                StatusCode::REQUEST_TIMEOUT,
+                "body_timeout",
+                May,
+                "The request body did not arrive in time. Send it faster, or send less.",
+            ),
+            Self::BodyTooLarge { limit } => row(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body_too_large",
+                Never,
+                format!(
+                    "The request body is larger than the gateway's limit of {limit} bytes. Send less."
+                ),
+            ),
+            Self::ConcurrencyLimited { name } => row(
+                StatusCode::TOO_MANY_REQUESTS,
+                "concurrency_limit_exceeded",
+                After(1),
+                format!(
+                    "The model configuration '{name}' has as many requests under way as it allows. Try again when some have ended."
+                ),
+            ),
+            Self::KeyAttemptsLimited { retry_after } => row(
+                StatusCode::TOO_MANY_REQUESTS,
+                "key_attempts_limited",
+                After(*retry_after),
+                "There were too many attempts with a wrong secret for this API key. Check the key, and wait before the next try.",
+            ),
+            Self::NotServed => row(
+                StatusCode::NOT_IMPLEMENTED,
+                "not_served",
+                Never,
+                "The gateway does not serve this method and path. It serves POST /v1/chat/completions, POST /v1/responses, GET /v1/models and GET /v1/models/{id} under /providers/{configName}.",
+            ),
+            Self::Internal => row(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal_error",
+                May,
+                "The gateway failed. If it happens again, give the x-request-id of this answer to its operator.",
+            ),
+            Self::UpstreamUnresolved => row(
+                StatusCode::BAD_GATEWAY,
+                "upstream_unresolved",
+                May,
+                "The provider's host name does not resolve. Check the model configuration's base URL.",
+            ),
+            Self::UpstreamUnreachable => row(
+                StatusCode::BAD_GATEWAY,
+                "upstream_unreachable",
+                May,
+                "The provider could not be connected to. Try again; if it persists, check the model configuration's base URL.",
+            ),
+            Self::UpstreamTls => row(
+                StatusCode::BAD_GATEWAY,
+                "upstream_tls",
+                Never,
+                "No secure connection to the provider could be made: its certificate or TLS version was not accepted. Check the model configuration's base URL.",
+            ),
+            Self::UpstreamInvalid => row(
+                StatusCode::BAD_GATEWAY,
+                "upstream_invalid_response",
+                May,
+                "The provider's answer was not valid HTTP. Check that the model configuration's base URL is that of an API.",
+            ),
+            Self::UpstreamDied => row(
+                StatusCode::BAD_GATEWAY,
+                "upstream_closed",
+                May,
+                "The provider closed the connection before its answer was complete. Try again.",
+            ),
+            Self::EgressRefused => row(
+                StatusCode::BAD_GATEWAY,
+                "egress_refused",
+                Never,
+                "The gateway's egress rules refuse the provider's address. Change the model configuration's base URL, or ask the gateway's operator to admit the address.",
+            ),
+            Self::ConnectTimeout => row(
+                StatusCode::GATEWAY_TIMEOUT,
+                "upstream_connect_timeout",
+                May,
+                "The provider could not be connected to in time. Try again; if it persists, check the model configuration's base URL and timeouts.",
+            ),
+            Self::FirstByteTimeout => row(
+                StatusCode::GATEWAY_TIMEOUT,
+                "upstream_first_byte_timeout",
+                May,
+                "The provider did not begin to answer in time. Raise the model configuration's first_byte_ms if its model thinks longer.",
+            ),
+            Self::IdleTimeout => row(
+                StatusCode::GATEWAY_TIMEOUT,
+                "upstream_idle_timeout",
+                May,
+                "The provider stopped sending in the middle of its answer. Raise the model configuration's idle_ms if its model pauses longer.",
+            ),
+            Self::Overloaded => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "overloaded",
+                After(1),
+                "The gateway holds as many request bodies as it has memory for. Try again shortly.",
+            ),
+            Self::ShuttingDown => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "shutting_down",
+                After(1),
+                "This gateway process is shutting down. Try again.",
+            ),
+            Self::SecretUnavailable { name } => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "secret_unavailable",
+                After(30),
+                format!(
+                    "The provider secret '{name}' is missing or cannot be opened. Ask an administrator of the workspace to store it again."
+                ),
+            ),
+            Self::DirectoryUnavailable => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "directory_unavailable",
+                After(2),
+                "The gateway's database cannot be reached, so the request cannot be checked. Try again shortly.",
+            ),
+        }
+    }
+}

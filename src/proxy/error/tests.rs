@@ -1,0 +1,99 @@
+use std::collections::HashMap;
+
+use super::*;
+use serde_json::{Value, json};
+
+fn all() -> Vec<ProxyError> {
+    use ProxyError as E;
+    let name = || "a \"b\"".to_owned();
+    vec![
+        E::Body(BodyError::DuplicateKey { key: "model".into() }),
+        E::IncompleteBody,
+        E::BadModelId,
+        E::MissingKey,
+        E::InvalidKey,
+        E::ExpiredKey,
+        E::RevokedKey,
+        E::DisabledKey,
+        E::UserDeactivated,
+        E::PermissionDenied { permission: "gateway:invoke" },
+        E::OrganizationSuspended,
+        E::OrganizationKey,
+        E::UnknownConfiguration { name: name() },
+        E::DisabledConfiguration { name: name() },
+        E::BodyTooSlow,
+        E::BodyTooLarge { limit: 1 },
+        E::ConcurrencyLimited { name: name() },
+        E::KeyAttemptsLimited { retry_after: 7 },
+        E::NotServed,
+        E::Internal,
+        E::UpstreamUnresolved,
+        E::UpstreamUnreachable,
+        E::UpstreamTls,
+        E::UpstreamInvalid,
+        E::UpstreamDied,
+        E::EgressRefused,
+        E::ConnectTimeout,
+        E::FirstByteTimeout,
+        E::IdleTimeout,
+        E::Overloaded,
+        E::ShuttingDown,
+        E::SecretUnavailable { name: name() },
+        E::DirectoryUnavailable,
+    ]
+}
+
+#[test]
+fn statuses_and_headers_agree() {
+    let mut codes = HashMap::new();
+    for error in all() {
+        let row = error.row();
+        assert!(row.message.ends_with('.'), "{error:?}");
+        assert_eq!(codes.insert(row.code, format!("{error:?}")), None, "{error:?}");
+        let response = error.error_response();
+        assert_eq!(response.status(), row.status);
+        let headers = response.headers();
+        assert_eq!(headers.get("x-tollgate-error").unwrap(), "gateway");
+        assert_eq!(headers.get("content-type").unwrap(), "application/json");
+        let status = row.status.as_u16();
+        assert_eq!(headers.contains_key("retry-after"), matches!(status, 429 | 503));
+        assert_eq!(headers.contains_key("www-authenticate"), status == 401);
+        let never = row.retry == Retry::Never;
+        assert_eq!(headers.contains_key("x-should-retry"), never);
+        if matches!(status, 401 | 403 | 404 | 413 | 501) {
+            assert!(never, "{error:?}");
+        }
+    }
+    let missing = ProxyError::MissingKey.error_response();
+    assert_eq!(missing.headers().get("www-authenticate").unwrap(), "Bearer realm=\"tollgate\"");
+    let limited = ProxyError::KeyAttemptsLimited { retry_after: 7 }.error_response();
+    assert_eq!(limited.headers().get("retry-after").unwrap(), "7");
+}
+
+#[test]
+fn the_envelope_is_the_apis_own() {
+    let error = ProxyError::Body(BodyError::DuplicateKey { key: "mo\"del".into() });
+    assert_eq!(
+        serde_json::from_str::<Value>(&error.envelope()).unwrap(),
+        json!({"error": {
+            "message": "The request body holds the field 'mo\"del' twice. Send it once.",
+            "type": "invalid_request_error",
+            "param": "mo\"del",
+            "code": "duplicate_field",
+        }})
+    );
+}
+
+#[test]
+fn stream_events_have_their_apis_shape() {
+    let error = ProxyError::UpstreamDied;
+    let chat = error.chat_event();
+    let data = chat.strip_prefix("data: ").unwrap().strip_suffix("\n\n").unwrap();
+    assert_eq!(data, error.envelope());
+    let responses = error.responses_event(4);
+    let data = responses.strip_prefix("event: error\ndata: ").unwrap();
+    let event: Value = serde_json::from_str(data.trim_end()).unwrap();
+    assert_eq!(event["type"], "error");
+    assert_eq!(event["code"], "upstream_closed");
+    assert_eq!(event["sequence_number"], 4);
+}

@@ -1,0 +1,167 @@
+//! One proxied request from its first byte to its last: what is known of it, told once at its end,
+//! however it ends.
+
+use std::time::{Duration, Instant};
+
+use tracing::Span;
+
+use super::error::ProxyError;
+use crate::auth::Principal;
+use crate::domain::ids::ConfigurationId;
+use crate::metering::usage::TokenUsage;
+use crate::telemetry::{Metrics, OpenStream};
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The upstream's answer was relayed to its end, whatever its status.
+    Completed,
+    /// The gateway answered by itself.
+    Refused,
+    /// The upstream's answer broke off after its head had been relayed.
+    UpstreamBroke,
+    /// The caller hung up.
+    CallerLeft,
+}
+
+impl Outcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Refused => "refused",
+            Self::UpstreamBroke => "upstream_broke",
+            Self::CallerLeft => "caller_left",
+        }
+    }
+}
+
+/// The record of one request. Dropping it settles it: that happens exactly once, on the end, on an
+/// error, or when the caller leaves and everything about the request is dropped.
+pub struct Exchange {
+    metrics: Metrics,
+    span: Span,
+    began: Instant,
+    /// What is asked for; a fixed set.
+    pub operation: &'static str,
+    /// Who asks.
+    pub principal: Option<Principal>,
+    /// For which configuration.
+    pub configuration_id: Option<ConfigurationId>,
+    /// The model that the caller named.
+    pub model_asked: Option<String>,
+    /// The model that the upstream says it used.
+    pub model_used: Option<String>,
+    /// Tokens as the upstream reports them.
+    pub usage: Option<TokenUsage>,
+    /// The status that the caller sees.
+    pub status: u16,
+    /// How it ended; until something else is known, with the caller hanging up.
+    pub outcome: Outcome,
+    /// The stable code of the gateway's error, or the reason why the upstream failed.
+    pub code: Option<&'static str>,
+    /// More about a failure, for the log alone.
+    pub cause: Option<String>,
+    /// Requests sent upstream.
+    pub attempts: u32,
+    first_byte: Option<Duration>,
+    open: Option<OpenStream>,
+}
+
+impl Exchange {
+    /// Begins the record.
+    pub fn begin(metrics: &Metrics) -> Self {
+        Self {
+            metrics: metrics.clone(),
+            span: Span::current(),
+            began: Instant::now(),
+            operation: "none",
+            principal: None,
+            configuration_id: None,
+            model_asked: None,
+            model_used: None,
+            usage: None,
+            status: 499,
+            outcome: Outcome::CallerLeft,
+            code: None,
+            cause: None,
+            attempts: 0,
+            first_byte: None,
+            open: None,
+        }
+    }
+
+    /// The gateway answers by itself.
+    pub fn refused(&mut self, error: &ProxyError) {
+        let row = error.row();
+        self.status = row.status.as_u16();
+        self.outcome = Outcome::Refused;
+        self.code = Some(row.code);
+    }
+
+    /// The head of the upstream's answer is there.
+    pub fn answered(&mut self, status: u16, is_stream: bool) {
+        self.status = status;
+        self.first_byte = Some(self.began.elapsed());
+        if is_stream {
+            self.open = Some(self.metrics.open_stream());
+        }
+    }
+
+    /// An attempt failed.
+    pub fn attempt_failed(&mut self, reason: &'static str, cause: String) {
+        self.metrics.upstream_error(reason);
+        self.code = Some(reason);
+        self.cause = Some(cause);
+    }
+
+    /// A second attempt follows.
+    pub fn retried(&mut self) {
+        self.metrics.upstream_retry();
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.open = None;
+        let duration = self.began.elapsed();
+        let configuration = self.configuration_id.map(|id| id.uuid());
+        self.metrics.proxy_request(self.operation, self.status, configuration, duration);
+        if let Some(first_byte) = self.first_byte {
+            self.metrics.proxy_first_byte(self.operation, first_byte);
+        }
+        let usage = self.usage.unwrap_or_default();
+        for (kind, tokens) in [
+            ("input", usage.input),
+            ("cached_input", usage.cached_input),
+            ("output", usage.output),
+            ("reasoning", usage.reasoning),
+        ] {
+            if let Some(tokens) = tokens {
+                self.metrics.usage_tokens(kind, tokens);
+            }
+        }
+        let principal = self.principal.as_ref();
+        let organization = principal.and_then(|principal| principal.scope.organization_id());
+        tracing::info!(
+            parent: &self.span,
+            operation = self.operation,
+            status = self.status,
+            outcome = self.outcome.as_str(),
+            code = self.code,
+            cause = self.cause.as_deref(),
+            organization_id = organization.map(tracing::field::display),
+            key_id = principal.map(|principal| tracing::field::display(principal.key_id)),
+            configuration_id = self.configuration_id.map(tracing::field::display),
+            model_asked = self.model_asked.as_deref(),
+            model_used = self.model_used.as_deref(),
+            input_tokens = usage.input,
+            cached_input_tokens = usage.cached_input,
+            output_tokens = usage.output,
+            reasoning_tokens = usage.reasoning,
+            attempts = self.attempts,
+            first_byte_ms = self.first_byte.map(|time| time.as_secs_f64() * 1e3),
+            duration_ms = duration.as_secs_f64() * 1e3,
+            "proxied"
+        );
+    }
+}

@@ -1,0 +1,68 @@
+//! Reading the caller's body, within its limits of size, time and memory.
+
+use std::time::Duration;
+
+use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
+use actix_web::web::Payload;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+
+use super::budget::{Budget, Share};
+use super::error::ProxyError;
+
+/// The limits of one body.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyLimits {
+    /// Bytes at the most.
+    pub bytes: usize,
+    /// From the head of the request to the last byte of its body.
+    pub time: Duration,
+}
+
+/// Space that is set aside before the first byte has come, whatever length was declared: who only
+/// announces a large body holds no memory.
+const FIRST: usize = 64 * 1024;
+
+/// Reads the whole body. The share of the memory budget lasts as long as the body does.
+pub async fn read_body(
+    headers: &HeaderMap,
+    payload: Payload,
+    limits: BodyLimits,
+    memory: &Budget,
+) -> Result<(Bytes, Share), ProxyError> {
+    let declared: Option<usize> =
+        headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if declared.is_some_and(|length| length > limits.bytes) {
+        return Err(ProxyError::BodyTooLarge { limit: limits.bytes });
+    }
+    let reading = collect(payload, declared, limits.bytes, memory);
+    tokio::time::timeout(limits.time, reading).await.map_err(|_| ProxyError::BodyTooSlow)?
+}
+
+async fn collect(
+    mut payload: Payload,
+    declared: Option<usize>,
+    most: usize,
+    memory: &Budget,
+) -> Result<(Bytes, Share), ProxyError> {
+    let mut share = memory.take(0).ok_or(ProxyError::Overloaded)?;
+    let mut body = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|_| ProxyError::IncompleteBody)?;
+        if body.len() + chunk.len() > most {
+            return Err(ProxyError::BodyTooLarge { limit: most });
+        }
+        if !share.grow(chunk.len()) {
+            return Err(ProxyError::Overloaded);
+        }
+        if body.is_empty() && declared == Some(chunk.len()) {
+            // All of it came at once, as small bodies do: no copy.
+            return Ok((chunk, share));
+        }
+        if body.capacity() == 0 {
+            body.reserve(declared.unwrap_or(0).min(FIRST).max(chunk.len()));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok((body.freeze(), share))
+}

@@ -1,0 +1,274 @@
+//! The answer on its way down: relayed as it arrives, watched but not buffered, settled at its end.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use tokio::time::Sleep;
+
+use super::budget::{Share, Slot};
+use super::exchange::{Exchange, Outcome};
+use super::headers::{content_length, downstream_headers};
+use super::redact::{MOST_BYTES, redact};
+use super::route::Operation;
+use super::send::told;
+use super::watch::{BodyWatch, End, Observed, StreamKind, StreamWatch};
+use crate::crypto::SecretBytes;
+use crate::upstream::{UpstreamBody, UpstreamError, UpstreamResponse};
+
+/// How long the last event of a broken stream has to be flushed before the body is failed: on a
+/// body error actix-http gives the connection up without writing what it still holds.
+const FLUSH: Duration = Duration::from_millis(100);
+
+/// What lasts as long as the request does.
+pub struct Held {
+    /// The place among the configuration's requests.
+    pub slot: Slot,
+    /// The place among all requests.
+    pub request: Share,
+}
+
+/// Begins the answer to the caller.
+pub async fn relay(
+    response: UpstreamResponse,
+    operation: &Operation,
+    withhold_usage: bool,
+    secrets: &[SecretBytes],
+    mut exchange: Exchange,
+    held: Held,
+) -> HttpResponse<RelayBody> {
+    let UpstreamResponse { status, headers, body, .. } = response;
+    let exposed: Vec<&[u8]> = secrets.iter().map(SecretBytes::expose).collect();
+    let length = content_length(&headers);
+    let watch = watch_for(operation, status, &headers, withhold_usage);
+    exchange.answered(status.as_u16(), matches!(watch, Watch::Stream(_)));
+    let mut size = length.map_or(BodySize::Stream, BodySize::Sized);
+    let mut first = None;
+    let mut upstream = Some(body);
+    let mut state = State::Open;
+    if matches!(watch, Watch::None)
+        && !headers.contains_key(CONTENT_ENCODING)
+        && let Some(mut body) = upstream.take()
+    {
+        let told = read_error(&mut body).await;
+        first = Some(Bytes::from(redact(&told.bytes, &exposed).into_owned()));
+        size = BodySize::Stream;
+        match told.broke_off {
+            Some(error) => state = State::Broken(error),
+            // Nothing beyond this was looked at, and the key may lie across the cut.
+            None => drop(body),
+        }
+    }
+    let body = RelayBody { upstream, first, watch, size, state, exchange, _held: held };
+    let mut response = HttpResponse::with_body(status, body);
+    *response.headers_mut() = downstream_headers(&headers, &exposed);
+    response
+}
+
+/// What is read out of an answer while it passes.
+enum Watch {
+    /// Nothing: an upstream's error.
+    None,
+    Plain(BodyWatch),
+    Stream(Box<StreamWatch>),
+}
+
+fn watch_for(
+    operation: &Operation,
+    status: StatusCode,
+    headers: &HeaderMap,
+    withhold_usage: bool,
+) -> Watch {
+    if !status.is_success() {
+        return Watch::None;
+    }
+    let is_event_stream =
+        headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
+            value.trim_start().to_ascii_lowercase().starts_with("text/event-stream")
+        });
+    let kind = match operation {
+        Operation::Responses => StreamKind::Responses,
+        _ => StreamKind::Chat,
+    };
+    if is_event_stream {
+        Watch::Stream(Box::new(StreamWatch::new(kind, withhold_usage)))
+    } else {
+        Watch::Plain(BodyWatch::default())
+    }
+}
+
+/// An upstream's error, which may quote the provider's key.
+struct ToldError {
+    bytes: Vec<u8>,
+    broke_off: Option<UpstreamError>,
+}
+
+/// Reads an error to its end, or as far as it is looked through.
+async fn read_error(body: &mut UpstreamBody) -> ToldError {
+    let mut bytes = Vec::new();
+    while bytes.len() < MOST_BYTES {
+        match body.next().await {
+            Some(Ok(chunk)) => bytes.extend_from_slice(&chunk),
+            Some(Err(error)) => return ToldError { bytes, broke_off: Some(error) },
+            None => break,
+        }
+    }
+    bytes.truncate(MOST_BYTES);
+    ToldError { bytes, broke_off: None }
+}
+
+enum State {
+    Open,
+    /// The upstream broke off; what is left is to say so.
+    Broken(UpstreamError),
+    /// The last event is out; the body fails when it has had time to be flushed.
+    Flushing(Pin<Box<Sleep>>),
+    Failed,
+    Ended,
+}
+
+/// The body of an answer that is being relayed. Dropping it before its end means that the caller
+/// has left, which closes the upstream's connection.
+pub struct RelayBody {
+    upstream: Option<UpstreamBody>,
+    first: Option<Bytes>,
+    watch: Watch,
+    size: BodySize,
+    state: State,
+    exchange: Exchange,
+    _held: Held,
+}
+
+/// The answer could not be relayed to its end; the connection is cut so that the caller can tell.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream's answer broke off")]
+pub struct BrokenOff;
+
+impl RelayBody {
+    fn observe(&mut self) {
+        let Observed { usage, model } = match &self.watch {
+            Watch::None => return,
+            Watch::Plain(watch) => watch.observed(),
+            Watch::Stream(watch) => watch.observed().clone(),
+        };
+        self.exchange.usage = usage;
+        self.exchange.model_used = model;
+    }
+
+    /// Takes a chunk from the upstream and gives what the caller gets of it now.
+    fn pass(&mut self, chunk: Bytes) -> Option<Bytes> {
+        match &mut self.watch {
+            Watch::None => Some(chunk),
+            Watch::Plain(watch) => {
+                watch.push(&chunk);
+                Some(chunk)
+            }
+            Watch::Stream(watch) => watch.push(chunk),
+        }
+        .filter(|chunk| !chunk.is_empty())
+    }
+
+    /// The upstream's body has ended well. Gives what is still owed to the caller.
+    fn complete(&mut self) -> Option<Bytes> {
+        self.upstream = None;
+        self.state = State::Ended;
+        self.exchange.outcome = Outcome::Completed;
+        match &mut self.watch {
+            Watch::Stream(watch) => watch.finish(End::Complete).last,
+            Watch::None | Watch::Plain(_) => None,
+        }
+    }
+
+    /// The upstream's body broke off. Gives what the caller is told of it.
+    fn broken(&mut self, error: &UpstreamError) -> Option<Bytes> {
+        self.upstream = None;
+        let told = told(error);
+        let finish = match &mut self.watch {
+            Watch::Stream(watch) => {
+                let finish = watch.finish(End::Died(&told));
+                if !finish.abort {
+                    self.state = State::Ended;
+                    self.exchange.outcome = Outcome::Completed;
+                    return finish.last;
+                }
+                finish.last
+            }
+            Watch::None | Watch::Plain(_) => None,
+        };
+        self.exchange.attempt_failed(error.reason(), error.to_string());
+        self.exchange.outcome = Outcome::UpstreamBroke;
+        self.state = match finish {
+            Some(_) => State::Flushing(Box::pin(tokio::time::sleep(FLUSH))),
+            None => State::Failed,
+        };
+        finish
+    }
+}
+
+impl MessageBody for RelayBody {
+    type Error = BrokenOff;
+
+    fn size(&self) -> BodySize {
+        self.size
+    }
+
+    fn poll_next(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, BrokenOff>>> {
+        let this = self.get_mut();
+        if let Some(first) = this.first.take().filter(|first| !first.is_empty()) {
+            return Poll::Ready(Some(Ok(first)));
+        }
+        loop {
+            match &mut this.state {
+                State::Open => {
+                    let Some(upstream) = &mut this.upstream else {
+                        this.complete();
+                        continue;
+                    };
+                    match ready!(Pin::new(upstream).poll_next(cx)) {
+                        Some(Ok(chunk)) => {
+                            if let Some(chunk) = this.pass(chunk) {
+                                return Poll::Ready(Some(Ok(chunk)));
+                            }
+                        }
+                        Some(Err(error)) => this.state = State::Broken(error),
+                        None => {
+                            if let Some(last) = this.complete() {
+                                return Poll::Ready(Some(Ok(last)));
+                            }
+                        }
+                    }
+                }
+                State::Broken(_) => {
+                    let State::Broken(error) = std::mem::replace(&mut this.state, State::Failed)
+                    else {
+                        continue;
+                    };
+                    if let Some(last) = this.broken(&error) {
+                        return Poll::Ready(Some(Ok(last)));
+                    }
+                }
+                State::Flushing(pause) => {
+                    ready!(pause.as_mut().poll(cx));
+                    this.state = State::Failed;
+                }
+                State::Failed => return Poll::Ready(Some(Err(BrokenOff))),
+                State::Ended => return Poll::Ready(None),
+            }
+        }
+    }
+}
+
+impl Drop for RelayBody {
+    fn drop(&mut self) {
+        self.observe();
+    }
+}

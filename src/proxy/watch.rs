@@ -1,0 +1,22 @@
+//! Watches answers as they pass: what they cost, which model gave them, and whether a stream ended
+//! as a stream should. Nothing here holds an answer back, but for the one event that is not the
+//! caller's.
+
+mod hold;
+mod plain;
+mod scan;
+mod stream;
+
+pub use plain::BodyWatch;
+pub use stream::{End, Finish, StreamKind, StreamWatch};
+
+use crate::metering::usage::TokenUsage;
+
+/// What an answer said about itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// The last usage that was reported.
+    pub usage: Option<TokenUsage>,
+    /// The model that answered.
+    pub model: Option<String>,
+}

@@ -1,0 +1,116 @@
+//! Decides whether an event whose end has not come yet may be the one that is to be withheld.
+
+use super::scan::{Keep, TopLevelScanner};
+
+/// Most bytes that are held back. The event in question has a few hundred, search results and the
+/// like included a few thousand; a longer one is passed on.
+pub(super) const MOST_HELD: usize = 64 * 1024;
+
+const DATA: &[u8] = b"data:";
+
+/// Enough to tell an empty array from others, and an object from `null`, however they are indented.
+const KEEP: Keep = Keep { usage: 64, model: 0, choices: 64 };
+
+#[derive(Debug, Clone, Copy)]
+enum At {
+    /// In a line's name, with so many bytes of [`DATA`] seen.
+    Name(usize),
+    Data,
+    OtherLine,
+    Comment,
+}
+
+/// The beginning of an event, fed as it comes.
+#[derive(Debug)]
+pub(super) struct Beginning {
+    at: At,
+    json: TopLevelScanner,
+}
+
+impl Beginning {
+    pub(super) fn new() -> Self {
+        Self { at: At::Name(0), json: TopLevelScanner::new(KEEP) }
+    }
+
+    pub(super) fn feed(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        while let Some((first, after)) = rest.split_first() {
+            rest = match self.at {
+                At::Name(seen) => {
+                    self.at = match (DATA.get(seen), first) {
+                        (_, b'\n' | b'\r') => At::Name(0),
+                        (_, b':') if seen == 0 => At::Comment,
+                        (Some(b':'), b':') => At::Data,
+                        (Some(wanted), first) if wanted == first => At::Name(seen + 1),
+                        _ => At::OtherLine,
+                    };
+                    after
+                }
+                At::Data | At::OtherLine | At::Comment => {
+                    let end = memchr::memchr2(b'\n', b'\r', rest);
+                    let (line, after) = rest.split_at(end.unwrap_or(rest.len()));
+                    if matches!(self.at, At::Data) {
+                        self.json.feed(line);
+                    }
+                    if end.is_some() {
+                        self.at = At::Name(0);
+                    }
+                    after
+                }
+            };
+        }
+    }
+
+    /// Whether this may still become an event with no choices and a usage. A comment waits for
+    /// nothing: outside an event it is not part of one.
+    pub(super) fn may_be_usage(&self) -> bool {
+        let mut choices = self.json.choices.beginning();
+        let usage = self.json.usage.beginning().next();
+        !matches!(self.at, At::Comment)
+            && !self.json.is_other()
+            && choices.next().is_none_or(|first| first == b'[')
+            && choices.next().is_none_or(|second| second == b']')
+            && usage.is_none_or(|first| first == b'{')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn may_be(text: &str) -> bool {
+        let mut whole = Beginning::new();
+        whole.feed(text.as_bytes());
+        let mut bytewise = Beginning::new();
+        text.as_bytes().iter().for_each(|byte| bytewise.feed(&[*byte]));
+        assert_eq!(whole.may_be_usage(), bytewise.may_be_usage(), "{text}");
+        whole.may_be_usage()
+    }
+
+    #[test]
+    fn only_what_can_become_the_event_is_held() {
+        for held in [
+            "",
+            "dat",
+            "data:",
+            "data: {\"id\":\"x\",\"cho",
+            "data: {\"choices\":",
+            "data: {\"choices\": [\r\ndata: ],",
+            "event: x\r\ndata: {\"choices\":[],\"usage\":{\"prompt",
+            "data: {\"a\":{\"choices\":[{}],\"usage\":null}",
+        ] {
+            assert!(may_be(held), "{held}");
+        }
+        for passed in [
+            ": wait",
+            "data: [",
+            "data: {\"choices\":[{",
+            "data: {\"choices\" : [ {",
+            "data: {\"choices\":n",
+            "data: {\"choices\":[],\"usage\": n",
+            "data: {\"usage\":null,",
+        ] {
+            assert!(!may_be(passed), "{passed}");
+        }
+    }
+}

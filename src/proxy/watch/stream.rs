@@ -1,0 +1,313 @@
+//! Streamed answers: server-sent events, passed on as they come.
+
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use bytes::{Bytes, BytesMut};
+use memchr::memmem::Finder;
+
+use super::Observed;
+use super::hold::{Beginning, MOST_HELD};
+use crate::metering::usage::Answer;
+use crate::proxy::error::ProxyError;
+use crate::proxy::sse::{Block, BlockKind, SseReader};
+
+/// The model stands in a stream's first event; if not in the first few, then in none.
+const EVENTS_FOR_MODEL: u64 = 4;
+
+/// Which API's events pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamKind {
+    /// `chat.completion.chunk` objects, then `[DONE]`.
+    Chat,
+    /// Named events, then `response.completed` or one of its likes.
+    Responses,
+}
+
+/// How the upstream's body ended.
+#[derive(Debug, Clone, Copy)]
+pub enum End<'a> {
+    /// As HTTP says a body ends.
+    Complete,
+    /// Cut short, or given up on, because of this.
+    Died(&'a ProxyError),
+}
+
+/// What is left to do when the upstream's body has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finish {
+    /// To be sent, and flushed, first.
+    pub last: Option<Bytes>,
+    /// Then the caller's body has to be aborted, since its stream is not whole.
+    pub abort: bool,
+}
+
+/// Stands between an upstream's stream and the caller. Every chunk pushed in comes out at once and
+/// as it was, but for the usage event when that is to be withheld.
+#[derive(Debug)]
+pub struct StreamWatch {
+    kind: StreamKind,
+    reader: SseReader,
+    hold: Option<Hold>,
+    notes: Notes,
+}
+
+#[derive(Debug, Default)]
+struct Notes {
+    observed: Observed,
+    events: u64,
+    unread_events: u64,
+    terminal: bool,
+}
+
+/// What is held back of the current event, and why.
+#[derive(Debug, Default)]
+struct Hold {
+    bytes: Vec<u8>,
+    beginning: Option<Box<Beginning>>,
+    /// Some of the current event has been sent, so the rest has to be.
+    released: bool,
+    /// The event before was withheld.
+    withheld: bool,
+}
+
+impl StreamWatch {
+    /// At the beginning of a stream. `withhold_usage` is for chat streams whose usage the gateway
+    /// asked for and the caller did not.
+    pub fn new(kind: StreamKind, withhold_usage: bool) -> Self {
+        let withhold = withhold_usage && kind == StreamKind::Chat;
+        Self {
+            kind,
+            reader: SseReader::default(),
+            hold: withhold.then(Hold::default),
+            notes: Notes::default(),
+        }
+    }
+
+    /// Takes the upstream's next chunk and gives what goes to the caller now, if anything does.
+    pub fn push(&mut self, chunk: Bytes) -> Option<Bytes> {
+        let Self { kind, reader, hold, notes } = self;
+        let base = reader.offset();
+        let in_chunk = |position: u64| usize::try_from(position.saturating_sub(base)).unwrap_or(0);
+        let mut at = 0;
+        let Some(hold) = hold else {
+            while let Some(block) = reader.next(&chunk, &mut at) {
+                notes.take(*kind, &block);
+            }
+            return (!chunk.is_empty()).then_some(chunk);
+        };
+
+        let mut out = Out::Nothing;
+        // From here on the chunk has neither been passed on nor withheld.
+        let mut open = 0;
+        while let Some(block) = reader.next(&chunk, &mut at) {
+            let is_usage = notes.take(*kind, &block);
+            let withheld = match block.kind {
+                BlockKind::LineFeed => hold.withheld,
+                _ => is_usage && !hold.released,
+            };
+            let held = hold.next_event(withheld);
+            if withheld {
+                out.add_part(&chunk, open..in_chunk(block.range.start));
+                open = at;
+            } else {
+                out.add(held.into());
+            }
+        }
+        let start = in_chunk(reader.block_start());
+        if !hold.released && start < chunk.len() {
+            if hold.keeps(chunk.get(start..).unwrap_or_default()) {
+                out.add_part(&chunk, open..start);
+                open = chunk.len();
+            } else {
+                out.add(std::mem::take(&mut hold.bytes).into());
+            }
+        }
+        out.add_part(&chunk, open..chunk.len());
+        out.finish()
+    }
+
+    /// Ends the stream: releases what was held back, or tells the caller what happened.
+    ///
+    /// After the stream's own end mark a death of the connection is no loss. Inside an event nothing
+    /// can be told, since it would become part of that event.
+    pub fn finish(&mut self, end: End<'_>) -> Finish {
+        let caller_at_boundary = self.at_event_boundary();
+        let held = self.hold.as_mut().map(|hold| hold.next_event(false)).unwrap_or_default();
+        let is_usage = match self.reader.finish() {
+            Some(block) => self.notes.take(self.kind, &block) && !held.is_empty(),
+            None => false,
+        };
+        let held = Some(Bytes::from(held)).filter(|held| !held.is_empty() && !is_usage);
+        match end {
+            End::Complete => Finish { last: held, abort: false },
+            End::Died(_) if self.notes.terminal => Finish { last: held, abort: false },
+            End::Died(error) if caller_at_boundary => {
+                Finish { last: Some(self.error_event(error)), abort: true }
+            }
+            End::Died(_) => Finish { last: None, abort: true },
+        }
+    }
+
+    /// The event that tells the caller of an error, in the API's own shape.
+    pub fn error_event(&self, error: &ProxyError) -> Bytes {
+        match self.kind {
+            StreamKind::Chat => error.chat_event().into(),
+            // Its events are numbered from 0.
+            StreamKind::Responses => error.responses_event(self.notes.events).into(),
+        }
+    }
+
+    /// Whether what the caller has got so far ends between two events.
+    pub fn at_event_boundary(&self) -> bool {
+        let held = self.hold.as_ref().is_some_and(|hold| !hold.bytes.is_empty());
+        held || self.reader.at_event_boundary()
+    }
+
+    /// Whether the stream's own end mark has passed.
+    pub fn terminal_seen(&self) -> bool {
+        self.notes.terminal
+    }
+
+    /// How many events were too long to be read.
+    pub fn unread_events(&self) -> u64 {
+        self.notes.unread_events
+    }
+
+    /// What has been seen so far.
+    pub fn observed(&self) -> &Observed {
+        &self.notes.observed
+    }
+}
+
+impl Notes {
+    /// Looks at a block; says whether it is the event that a request for usage adds to a chat stream.
+    fn take(&mut self, kind: StreamKind, block: &Block<'_>) -> bool {
+        match block.kind {
+            BlockKind::Filler | BlockKind::LineFeed => return false,
+            BlockKind::TooLong => self.unread_events += 1,
+            BlockKind::Event => {}
+        }
+        self.events += 1;
+        self.terminal |= kind == StreamKind::Responses && is_terminal(block.event);
+        let Some(data) = block.data.map(<[u8]>::trim_ascii) else {
+            return false;
+        };
+        if data == b"[DONE]" {
+            self.terminal = true;
+            return false;
+        }
+        let for_model = self.observed.model.is_none() && self.events <= EVENTS_FOR_MODEL;
+        let for_kind = kind == StreamKind::Responses && block.event.is_empty();
+        // Most events hold none of what is looked for, and are not parsed.
+        if !(for_model || for_kind || mentions_usage(data)) {
+            return false;
+        }
+        let Some(answer) = Answer::parse(data) else {
+            return false;
+        };
+        self.terminal |= for_kind && answer.kind().is_some_and(|kind| is_terminal(&kind));
+        self.observe(&answer);
+        if kind == StreamKind::Responses
+            && let Some(response) = answer.response()
+        {
+            self.observe(&response);
+        }
+        kind == StreamKind::Chat && answer.is_usage_event()
+    }
+
+    fn observe(&mut self, answer: &Answer<'_>) {
+        let Observed { usage, model } = &mut self.observed;
+        // Usage in several events is cumulative.
+        if let Some(last) = answer.usage() {
+            *usage = Some(last);
+        }
+        if model.is_none() {
+            *model = answer.model();
+        }
+    }
+}
+
+impl Hold {
+    /// Forgets the event that has ended, and gives what was held of it if it goes on.
+    fn next_event(&mut self, withheld: bool) -> Vec<u8> {
+        self.withheld = withheld;
+        self.released = false;
+        self.beginning = None;
+        let held = std::mem::take(&mut self.bytes);
+        if withheld { Vec::new() } else { held }
+    }
+
+    /// Takes more of an unfinished event; says whether it has to wait for its end.
+    fn keeps(&mut self, part: &[u8]) -> bool {
+        let beginning = self.beginning.get_or_insert_with(|| Box::new(Beginning::new()));
+        beginning.feed(part);
+        if beginning.may_be_usage() && self.bytes.len() + part.len() <= MOST_HELD {
+            self.bytes.extend_from_slice(part);
+            return true;
+        }
+        self.released = true;
+        self.beginning = None;
+        false
+    }
+}
+
+fn is_terminal(event: &str) -> bool {
+    matches!(event, "response.completed" | "response.failed" | "response.incomplete")
+}
+
+/// Whether the text holds a key `usage` with an object, at whatever level. Streams with usage asked
+/// for say `"usage":null` in every other event.
+fn mentions_usage(data: &[u8]) -> bool {
+    static KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage\""));
+    KEY.find_iter(data).any(|at| {
+        let after = data.get(at + 7..).unwrap_or_default().trim_ascii_start();
+        let value = after.strip_prefix(b":").unwrap_or_default();
+        value.trim_ascii_start().starts_with(b"{")
+    })
+}
+
+/// What goes on: a part of the chunk as it is, or, where parts were withheld or held before, a copy.
+enum Out {
+    Nothing,
+    Part(Bytes),
+    Copy(BytesMut),
+}
+
+impl Out {
+    fn add_part(&mut self, chunk: &Bytes, range: Range<usize>) {
+        if let Some(part) = chunk.get(range) {
+            self.add(chunk.slice_ref(part));
+        }
+    }
+
+    fn add(&mut self, part: Bytes) {
+        if part.is_empty() {
+            return;
+        }
+        *self = match std::mem::replace(self, Self::Nothing) {
+            Self::Nothing => Self::Part(part),
+            Self::Part(first) => {
+                let mut copy = BytesMut::with_capacity(first.len() + part.len());
+                copy.extend_from_slice(&first);
+                copy.extend_from_slice(&part);
+                Self::Copy(copy)
+            }
+            Self::Copy(mut copy) => {
+                copy.extend_from_slice(&part);
+                Self::Copy(copy)
+            }
+        };
+    }
+
+    fn finish(self) -> Option<Bytes> {
+        match self {
+            Self::Nothing => None,
+            Self::Part(part) => Some(part),
+            Self::Copy(copy) => Some(copy.freeze()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Runs the official OpenAI Python SDK through the gateway to llama.cpp's own server.
+# Usage: tests/sdk/run.sh [--direct]
+# TOLLGATE_BINARY names a built gateway; without it, the debug build is made here. The Python packages go into
+# a virtual environment under the target directory, made anew when requirements.txt changes.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+command -v python3 >/dev/null || { echo "tests/sdk: python3 is missing" >&2; exit 1; }
+python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+  { echo "tests/sdk: Python 3.11 or later is needed, this is $(python3 --version)" >&2; exit 1; }
+target=$(cargo metadata --locked --no-deps --format-version 1 |
+  python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
+requirements=tests/sdk/requirements.txt
+environment="$target/sdk-$(sha256sum "$requirements" | cut -c1-12)"
+if [ ! -e "$environment/complete" ]; then
+  rm -rf "$environment"
+  python3 -m venv "$environment"
+  "$environment/bin/pip" install --quiet --disable-pip-version-check --only-binary=:all: -r "$requirements"
+  touch "$environment/complete"
+fi
+
+export PYTHONDONTWRITEBYTECODE=1
+if [ "${1:-}" = --direct ]; then
+  exec "$environment/bin/python" tests/sdk/run.py --direct
+fi
+if [ -z "${TOLLGATE_BINARY:-}" ]; then
+  cargo build --locked --bin tollgate
+  TOLLGATE_BINARY="$target/debug/tollgate"
+fi
+exec "$environment/bin/python" tests/sdk/run.py --tollgate "$TOLLGATE_BINARY"

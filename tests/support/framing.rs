@@ -1,0 +1,81 @@
+//! HTTP/1.1 framing that the scripted upstream and the raw client share, so that neither trusts the
+//! library under test.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+/// Headers as they came, in order; bytes outside UTF-8 are replaced.
+pub(crate) type HeaderList = Vec<(String, String)>;
+
+/// More than any test sends.
+pub(super) const MOST_HEADERS: usize = 128;
+
+/// One step through a chunked body.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Chunk {
+    /// A chunk's content.
+    Data(Bytes),
+    /// The last chunk, trailers read and dropped.
+    End,
+}
+
+/// Takes the next whole chunk off `buffer`; `None` when it has not all arrived.
+pub(super) fn take_chunk(buffer: &mut BytesMut) -> Result<Option<Chunk>, String> {
+    let (line, size) = match httparse::parse_chunk_size(buffer) {
+        Ok(httparse::Status::Complete((line, size))) => (line, size as usize),
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(_) => return Err(format!("not a chunk size: {:?}", &buffer[..buffer.len().min(40)])),
+    };
+    if size == 0 {
+        let rest = &buffer[line..];
+        let end = match rest {
+            [b'\r', b'\n', ..] => 2,
+            _ => match memchr::memmem::find(rest, b"\r\n\r\n") {
+                Some(at) => at + 4,
+                None => return Ok(None),
+            },
+        };
+        buffer.advance(line + end);
+        return Ok(Some(Chunk::End));
+    }
+    if buffer.len() < line + size + 2 {
+        return Ok(None);
+    }
+    buffer.advance(line);
+    let data = buffer.split_to(size).freeze();
+    match buffer.starts_with(b"\r\n") {
+        true => buffer.advance(2),
+        false => return Err("a chunk longer than its size".to_owned()),
+    }
+    Ok(Some(Chunk::Data(data)))
+}
+
+/// Writes a chunk as it goes on the wire.
+pub(super) fn put_chunk(data: &[u8]) -> Bytes {
+    let mut framed = BytesMut::with_capacity(data.len() + 20);
+    framed.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
+    framed.extend_from_slice(data);
+    framed.extend_from_slice(b"\r\n");
+    framed.freeze()
+}
+
+/// The chunk that ends a body.
+pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// As text, in order.
+pub(super) fn list(headers: &[httparse::Header<'_>]) -> HeaderList {
+    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+    headers.iter().map(|header| (header.name.to_owned(), text(header.value))).collect()
+}
+
+/// The first header of that name, in any case.
+pub(crate) fn find<'a>(headers: &'a HeaderList, name: &str) -> Option<&'a str> {
+    all(headers, name).next()
+}
+
+/// All headers of that name, in any case.
+pub(crate) fn all<'a>(headers: &'a HeaderList, name: &str) -> impl Iterator<Item = &'a str> {
+    headers
+        .iter()
+        .filter(move |(given, _)| given.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.as_str())
+}

@@ -1,0 +1,24 @@
+//! What the cases share: the runner, the databases, the scripted upstream, the raw HTTP client, and
+//! the record of everything logged. No case lives here.
+#![expect(
+    dead_code,
+    reason = "a toolbox that the capabilities draw on; remove this line when the last tool is used"
+)]
+
+// Waits for the application:
+// pub(crate) mod app;
+pub(crate) mod case;
+pub(crate) mod connection;
+pub(crate) mod cut;
+pub(crate) mod database;
+pub(crate) mod eventually;
+pub(crate) mod fixture;
+pub(crate) mod framing;
+pub(crate) mod http;
+pub(crate) mod logs;
+pub(crate) mod openai;
+pub(crate) mod process;
+pub(crate) mod runner;
+pub(crate) mod script;
+pub(crate) mod secrets;
+pub(crate) mod upstream;

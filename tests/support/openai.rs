@@ -1,0 +1,190 @@
+//! Scripts that answer as OpenAI's API does.
+
+use serde_json::{Value, json};
+
+use super::{
+    script::{Script, data},
+    upstream::RecordedRequest,
+};
+
+/// What [`answer`] says, in the pieces in which it streams it. Not all of it is ASCII.
+pub(crate) const PARTS: [&str; 4] = ["Good", " morning", ", Zoë", " ☕"];
+
+/// Tokens as a provider reports them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usage {
+    /// Of the prompt.
+    pub(crate) prompt: u64,
+    /// Of the answer.
+    pub(crate) completion: u64,
+    /// Of the prompt's, those from a cache.
+    pub(crate) cached: u64,
+    /// Of the answer's, those for reasoning.
+    pub(crate) reasoning: u64,
+}
+
+impl Usage {
+    /// What [`answer`] reports.
+    pub(crate) const USUAL: Self = Self { prompt: 11, completion: 7, cached: 3, reasoning: 2 };
+
+    /// As a chat completion reports it.
+    pub(crate) fn chat(self) -> Value {
+        json!({
+            "prompt_tokens": self.prompt,
+            "completion_tokens": self.completion,
+            "total_tokens": self.prompt + self.completion,
+            "prompt_tokens_details": {"cached_tokens": self.cached},
+            "completion_tokens_details": {"reasoning_tokens": self.reasoning},
+        })
+    }
+
+    /// As a response reports it.
+    pub(crate) fn response(self) -> Value {
+        json!({
+            "input_tokens": self.prompt,
+            "input_tokens_details": {"cached_tokens": self.cached},
+            "output_tokens": self.completion,
+            "output_tokens_details": {"reasoning_tokens": self.reasoning},
+            "total_tokens": self.prompt + self.completion,
+        })
+    }
+}
+
+/// Answers any request of the API: chat completions and responses, plain and streamed, and models.
+pub(crate) fn answer(request: &RecordedRequest) -> Script {
+    let body = request.json();
+    let streamed = body["stream"] == true;
+    let path = request.path();
+    match (request.method.as_str(), path) {
+        ("POST", "/v1/chat/completions") if streamed => {
+            chat_stream(&PARTS, Usage::USUAL, body["stream_options"]["include_usage"] == true)
+        }
+        ("POST", "/v1/chat/completions") => chat_completion(&PARTS.concat(), Usage::USUAL),
+        ("POST", "/v1/responses") if streamed => response_stream(&PARTS, Usage::USUAL),
+        ("POST", "/v1/responses") => response(&PARTS.concat(), Usage::USUAL),
+        ("GET", "/v1/models") => models(&["gpt-test", "org/other model"]),
+        ("GET", _) if path.starts_with("/v1/models/") => {
+            Script::json(200, &model(&path["/v1/models/".len()..]))
+        }
+        _ => error(
+            404,
+            "invalid_request_error",
+            "unknown_url",
+            &format!("Unknown request URL: {path}"),
+        ),
+    }
+}
+
+/// A plain chat completion.
+pub(crate) fn chat_completion(text: &str, usage: Usage) -> Script {
+    let choice = json!({
+        "index": 0,
+        "message": {"role": "assistant", "content": text, "refusal": null},
+        "logprobs": null,
+        "finish_reason": "stop",
+    });
+    Script::json(
+        200,
+        &json!({
+            "id": "chatcmpl-test", "object": "chat.completion", "created": 1_700_000_000,
+            "model": "gpt-test-2025", "choices": [choice], "usage": usage.chat(),
+            "service_tier": "default",
+        }),
+    )
+}
+
+/// A streamed chat completion, each event a write of its own. With `include_usage` every event but
+/// the last says `"usage": null` and the last has no choices, as OpenAI does when asked.
+pub(crate) fn chat_stream(parts: &[&str], usage: Usage, include_usage: bool) -> Script {
+    Script::sse(chat_events(parts, usage, include_usage))
+}
+
+/// The events of [`chat_stream`], `[DONE]` included.
+pub(crate) fn chat_events(parts: &[&str], usage: Usage, include_usage: bool) -> Vec<String> {
+    let event = |choices: Value, usage: Value| {
+        let mut event = json!({
+            "id": "chatcmpl-test", "object": "chat.completion.chunk", "created": 1_700_000_000,
+            "model": "gpt-test-2025", "choices": choices,
+        });
+        if include_usage {
+            event["usage"] = usage;
+        }
+        data(event)
+    };
+    let delta = |delta: Value, finish: Value| {
+        event(
+            json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish}]),
+            Value::Null,
+        )
+    };
+    let mut events = vec![delta(json!({"role": "assistant", "content": ""}), Value::Null)];
+    events.extend(parts.iter().map(|part| delta(json!({"content": part}), Value::Null)));
+    events.push(delta(json!({}), json!("stop")));
+    if include_usage {
+        events.push(event(json!([]), usage.chat()));
+    }
+    events.push(data("[DONE]"));
+    events
+}
+
+/// A plain response.
+pub(crate) fn response(text: &str, usage: Usage) -> Script {
+    Script::json(200, &response_object("completed", Some(text), Some(usage)))
+}
+
+/// A streamed response, each event a write of its own.
+pub(crate) fn response_stream(parts: &[&str], usage: Usage) -> Script {
+    Script::sse(response_events(parts, usage))
+}
+
+/// The events of [`response_stream`]. There is no `[DONE]`: `response.completed` is the end.
+pub(crate) fn response_events(parts: &[&str], usage: Usage) -> Vec<String> {
+    let mut number = 0;
+    let mut event = |kind: &str, mut fields: Value| {
+        fields["type"] = kind.into();
+        fields["sequence_number"] = number.into();
+        number += 1;
+        format!("event: {kind}\n{}", data(fields))
+    };
+    let begun = response_object("in_progress", None, None);
+    let mut events = vec![event("response.created", json!({"response": begun}))];
+    for part in parts {
+        let delta =
+            json!({"item_id": "msg_test", "output_index": 0, "content_index": 0, "delta": part});
+        events.push(event("response.output_text.delta", delta));
+    }
+    let done = response_object("completed", Some(&parts.concat()), Some(usage));
+    events.push(event("response.completed", json!({"response": done})));
+    events
+}
+
+fn response_object(status: &str, text: Option<&str>, usage: Option<Usage>) -> Value {
+    let message = |text| {
+        json!({
+            "id": "msg_test", "type": "message", "role": "assistant", "status": "completed",
+            "content": [{"type": "output_text", "text": text, "annotations": []}],
+        })
+    };
+    json!({
+        "id": "resp_test", "object": "response", "created_at": 1_700_000_000, "status": status,
+        "model": "gpt-test-2025", "error": null,
+        "output": text.map(message).into_iter().collect::<Vec<_>>(),
+        "usage": usage.map(Usage::response),
+    })
+}
+
+/// A listing of models.
+pub(crate) fn models(ids: &[&str]) -> Script {
+    let models: Vec<_> = ids.iter().map(|id| model(id)).collect();
+    Script::json(200, &json!({"object": "list", "data": models}))
+}
+
+fn model(id: &str) -> Value {
+    json!({"id": id, "object": "model", "created": 1_700_000_000, "owned_by": "tests"})
+}
+
+/// An error in the API's envelope.
+pub(crate) fn error(status: u16, kind: &str, code: &str, message: &str) -> Script {
+    let error = json!({"message": message, "type": kind, "param": null, "code": code});
+    Script::json(status, &json!({"error": error}))
+}

@@ -19,6 +19,8 @@ pub mod page;
 mod sealing;
 pub mod secrets;
 mod shared;
+#[cfg(test)]
+mod tests;
 pub mod users;
 pub mod workspaces;
 

@@ -1,6 +1,6 @@
 //! `/workspaces/{workspace_id}/model-configurations`: named upstreams.
 
-pub mod check;
+mod check;
 mod store;
 mod validate;
 
@@ -11,6 +11,8 @@ use actix_web::{HttpResponse, delete, get, patch, post, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+pub use check::ModelConfigurationCheck;
 
 use super::access::{
     InWorkspace, ModelConfigurationsConnect, ModelConfigurationsRead, ModelConfigurationsWrite,

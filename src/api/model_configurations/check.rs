@@ -79,7 +79,7 @@ struct Answer {
     extensions(("x-permission" = json!("model-configurations:write"))),
 )]
 #[post("/workspaces/{workspace_id}/model-configurations/{configuration_id}/check")]
-pub async fn check_model_configuration(
+pub(super) async fn check_model_configuration(
     caller: InWorkspace<ModelConfigurationsWrite>,
     plane: web::Data<Management>,
     client: web::Data<UpstreamClient>,

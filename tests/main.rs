@@ -11,7 +11,7 @@
     reason = "a test fails by panicking, and a test run speaks on standard output"
 )]
 
-// Waits for the application: `mod first_call;`, and its cases in `collect`.
+mod first_call;
 mod support;
 mod support_works;
 mod upstream_works;
@@ -22,7 +22,10 @@ use support::case::Case;
 
 /// Every case of every capability.
 fn collect() -> Vec<Case> {
-    [support_works::cases(), upstream_works::cases()].into_iter().flatten().collect()
+    [first_call::cases(), support_works::cases(), upstream_works::cases()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn main() -> ExitCode {

@@ -11,7 +11,13 @@
     reason = "a test fails by panicking, and a test run speaks on standard output"
 )]
 
+mod command_line;
+mod egress;
 mod first_call;
+mod log_hygiene;
+mod outage;
+mod replicas;
+mod rotation;
 mod support;
 mod support_works;
 mod upstream_works;
@@ -22,10 +28,20 @@ use support::case::Case;
 
 /// Every case of every capability.
 fn collect() -> Vec<Case> {
-    [first_call::cases(), support_works::cases(), upstream_works::cases()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        command_line::cases(),
+        egress::cases(),
+        first_call::cases(),
+        log_hygiene::cases(),
+        outage::cases(),
+        replicas::cases(),
+        rotation::cases(),
+        support_works::cases(),
+        upstream_works::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn main() -> ExitCode {

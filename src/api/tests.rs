@@ -1,5 +1,7 @@
 //! Handlers in one process, from the front door of the plane to an embedded database.
 
+mod resources;
+
 use actix_web::body::BoxBody;
 use actix_web::dev::{Service, ServiceResponse};
 use actix_web::http::StatusCode;
@@ -7,6 +9,7 @@ use actix_web::{App, Error, HttpRequest, HttpResponse, HttpServer, test, web};
 use serde_json::{Value, json};
 
 use super::*;
+
 use crate::audit::Actor;
 use crate::auth::Scope;
 use crate::auth::issue::{NewKey, issue_key};

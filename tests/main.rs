@@ -12,6 +12,7 @@
 )]
 
 // Waits for the application: `mod first_call;`, and its cases in `collect`.
+mod readme;
 mod support;
 mod support_works;
 mod upstream_works;
@@ -22,7 +23,10 @@ use support::case::Case;
 
 /// Every case of every capability.
 fn collect() -> Vec<Case> {
-    [support_works::cases(), upstream_works::cases()].into_iter().flatten().collect()
+    [readme::cases(), support_works::cases(), upstream_works::cases()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn main() -> ExitCode {

@@ -12,6 +12,9 @@ use crate::clock::Clock;
 /// Nobody else has any business with a master key.
 const MODE: u32 = 0o700;
 
+/// The name that `serve` uses too.
+pub(super) const DATABASE_FILE: &str = "tollgate.db";
+
 /// A directory for one installation. A temporary one is removed when this is dropped, however the
 /// demonstration ends; [`DemoDirectory::end`] also tells whether that worked.
 #[derive(Debug)]
@@ -46,7 +49,7 @@ impl DemoDirectory {
 
     /// The database's file; the master key's lies beside it.
     pub(super) fn database(&self) -> PathBuf {
-        self.path.join("tollgate.db")
+        self.path.join(DATABASE_FILE)
     }
 
     pub(super) fn is_temporary(&self) -> bool {

@@ -110,8 +110,9 @@ pub async fn run(settings: DemoSettings) -> Result<(), StartError> {
 
     application.run_until(stop).await?;
     upstream.stop().await;
-    report::farewell(&directory);
+    let (path, kept) = (directory.path().to_owned(), !directory.is_temporary());
     directory.end()?;
+    report::farewell(&path, kept);
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Instant;
 
 use actix_web::http::Method;
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::DemoError;
 use super::client::GatewayClient;
-use super::directory::DemoDirectory;
+use super::directory::{DATABASE_FILE, DemoDirectory};
 use super::setup::{CONFIGURATION, ORGANIZATION, SECRET, Team, WORKSPACE};
 use super::upstream::{DemoUpstream, MODEL};
 use crate::app::bootstrap::Bootstrapped;
@@ -141,13 +142,14 @@ pub(super) fn what_to_try(gateway: SocketAddr, first: &Bootstrapped, team: &Team
 }
 
 /// What is left.
-pub(super) fn farewell(directory: &DemoDirectory) {
-    if directory.is_temporary() {
-        say!("\nStopped; {} is removed.", directory.path().display());
+pub(super) fn farewell(directory: &Path, kept: bool) {
+    if !kept {
+        say!("\nStopped; {} is removed.", directory.display());
         return;
     }
+    let database = directory.join(DATABASE_FILE);
     say!("\nStopped. The installation stays; to serve it (without the built-in upstream):");
-    say!("tollgate serve --database-url sqlite:{}", directory.database().display());
+    say!("tollgate serve --database-url sqlite:{}", database.display());
 }
 
 /// Something that is no reason to stop.

@@ -71,6 +71,9 @@ pub enum StartError {
     /// The name is not one.
     #[error("the organization's name {0}")]
     Name(#[from] crate::domain::names::InvalidName),
+    /// The database CA file.
+    #[error("--database-ca-file can't be read: {0}")]
+    DatabaseCa(std::io::Error),
     /// The upstream CA file.
     #[error("--upstream-ca-file: {0}")]
     UpstreamCa(String),

@@ -11,7 +11,7 @@
     reason = "a test fails by panicking, and a test run speaks on standard output"
 )]
 
-// Waits for the application: `mod first_call;`, and its cases in `collect`.
+mod first_call;
 mod readme;
 mod support;
 mod support_works;
@@ -23,7 +23,7 @@ use support::case::Case;
 
 /// Every case of every capability.
 fn collect() -> Vec<Case> {
-    [readme::cases(), support_works::cases(), upstream_works::cases()]
+    [first_call::cases(), readme::cases(), support_works::cases(), upstream_works::cases()]
         .into_iter()
         .flatten()
         .collect()

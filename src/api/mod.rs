@@ -12,9 +12,12 @@ pub mod me;
 pub mod model_configurations;
 pub mod organizations;
 pub mod page;
+pub mod query;
 mod sealing;
 pub mod secrets;
 mod shared;
+#[cfg(test)]
+mod tests;
 pub mod users;
 pub mod workspaces;
 
@@ -88,5 +91,18 @@ pub enum Offer {
 }
 
 /// Adds the routes of the plane.
-pub fn configure(_config: &mut actix_web::web::ServiceConfig, _offer: Offer) {}
+pub fn configure(config: &mut actix_web::web::ServiceConfig, _offer: Offer) {
+    let mut config = utoipa_actix_web::service_config::ServiceConfig::new(config);
+    config.service(
+        utoipa_actix_web::scope("/api/v1")
+            .configure(me::configure)
+            .configure(organizations::configure)
+            .configure(workspaces::configure)
+            .configure(users::configure)
+            .configure(api_keys::configure)
+            .configure(audit_log::configure)
+            .configure(secrets::configure)
+            .configure(model_configurations::configure),
+    );
+}
 pub mod openapi;

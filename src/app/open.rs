@@ -20,7 +20,13 @@ pub struct Store {
 pub fn open_database(settings: &Settings) -> Result<Database, StartError> {
     let location = match &settings.database.database_url {
         DatabaseUrl::Sqlite(path) => Location::Sqlite(path.clone()),
-        DatabaseUrl::Postgres(url) => Location::Postgres(url.expose().to_owned()),
+        DatabaseUrl::Postgres(url) => Location::Postgres {
+            url: url.expose().to_owned(),
+            ca_pem: match &settings.database.database_ca_file {
+                Some(path) => Some(std::fs::read(path).map_err(StartError::DatabaseCa)?.into()),
+                None => None,
+            },
+        },
     };
     let options = &settings.database;
     Ok(Database::open(location, options.database_connections, options.database_timeout)?)

@@ -29,6 +29,11 @@ pub struct DatabaseSettings {
     #[arg(long, env = "TOLLGATE_DATABASE_CONNECTIONS", value_name = "NUMBER", default_value_t = 8)]
     pub database_connections: usize,
 
+    /// PEM file of authorities to trust besides the public ones when PostgreSQL speaks TLS
+    /// (`sslmode=require` in its URL checks certificates, the default `prefer` does not)
+    #[arg(long, env = "TOLLGATE_DATABASE_CA_FILE", value_name = "PATH")]
+    pub database_ca_file: Option<PathBuf>,
+
     /// How long to wait for a connection of the pool, or for a new one to be made
     #[arg(
         long,
@@ -45,6 +50,7 @@ impl Default for DatabaseSettings {
         Self {
             database_url: DatabaseUrl::Sqlite("tollgate.db".into()),
             database_connections: 8,
+            database_ca_file: None,
             database_timeout: Duration::from_secs(5),
         }
     }

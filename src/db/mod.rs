@@ -17,6 +17,7 @@ mod page;
 mod pool;
 mod schema;
 pub mod secrets;
+mod tls;
 mod types;
 pub mod users;
 pub mod workspaces;
@@ -57,8 +58,13 @@ where
 pub enum Location {
     /// A file on this machine.
     Sqlite(PathBuf),
-    /// A server's URL, password included.
-    Postgres(String),
+    /// A server.
+    Postgres {
+        /// Its URL, password included.
+        url: String,
+        /// Authorities to trust besides the public ones, as PEM.
+        ca_pem: Option<Arc<[u8]>>,
+    },
 }
 
 enum Pools {
@@ -70,6 +76,7 @@ enum Pools {
     Postgres {
         pool: Pool<AsyncPgConnection>,
         url: String,
+        ca_pem: Option<Arc<[u8]>>,
     },
 }
 
@@ -118,9 +125,11 @@ impl Database {
                 writer: pool::sqlite_pool(&path, 1, wait)?,
                 readers: pool::sqlite_pool(&path, connections.max(1), wait)?,
             },
-            Location::Postgres(url) => {
-                Pools::Postgres { pool: pool::postgres_pool(&url, connections.max(1), wait)?, url }
-            }
+            Location::Postgres { url, ca_pem } => Pools::Postgres {
+                pool: pool::postgres_pool(&url, ca_pem.clone(), connections.max(1), wait)?,
+                url,
+                ca_pem,
+            },
         };
         Ok(Self {
             inner: Arc::new(Inner {
@@ -213,12 +222,12 @@ impl Database {
     /// Calls `wake` whenever some replica says that it has written. Messages can get lost; who
     /// needs to be sure looks at the sequence as well. Does nothing on the embedded database.
     pub fn listen(&self, wake: impl Fn() + Send + Sync + 'static) {
-        let Pools::Postgres { url, .. } = &self.inner.pools else { return };
-        let url = url.clone();
+        let Pools::Postgres { url, ca_pem, .. } = &self.inner.pools else { return };
+        let (url, ca_pem) = (url.clone(), ca_pem.clone());
         let Some(runtime) = &self.inner.runtime else { return };
         runtime.spawn(async move {
             loop {
-                if let Ok(mut conn) = pool::postgres_connection(&url).await
+                if let Ok(mut conn) = pool::postgres_connection(&url, ca_pem.as_deref()).await
                     && conn.batch_execute(&format!("LISTEN {}", changes::CHANNEL)).await.is_ok()
                 {
                     // Whatever was said while nobody listened.

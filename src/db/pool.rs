@@ -11,10 +11,9 @@ use diesel_async::pooled_connection::{
 };
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 use futures_util::FutureExt;
-use tokio_rustls::rustls;
 
-use super::DbError;
 use super::conn::Sqlite;
+use super::{DbError, tls};
 
 /// What every SQLite connection is told first. `synchronous=FULL`: a commit that was answered
 /// survives a power cut. The writer waits for its turn at most five seconds.
@@ -48,12 +47,16 @@ pub(super) fn sqlite_pool(
 /// A pool of connections to a PostgreSQL server.
 pub(super) fn postgres_pool(
     url: &str,
+    ca_pem: Option<Arc<[u8]>>,
     size: usize,
     wait: Duration,
 ) -> Result<Pool<AsyncPgConnection>, DbError> {
     let mut config = ManagerConfig::default();
     config.recycling_method = RecyclingMethod::Verified;
-    config.custom_setup = Box::new(|url| postgres_connection(url).boxed());
+    config.custom_setup = Box::new(move |url| {
+        let ca_pem = ca_pem.clone();
+        async move { postgres_connection(url, ca_pem.as_deref()).await }.boxed()
+    });
     build(AsyncDieselConnectionManager::new_with_config(url, config), size, wait)
 }
 
@@ -78,24 +81,24 @@ where
         .map_err(|error| DbError::Internal(error.to_string()))
 }
 
-/// Connects, with TLS as the URL's `sslmode` says. Certificates are checked whenever TLS is used.
-pub(super) async fn postgres_connection(url: &str) -> ConnectionResult<AsyncPgConnection> {
+/// Connects, with TLS as the URL's `sslmode` says.
+pub(super) async fn postgres_connection(
+    url: &str,
+    ca_pem: Option<&[u8]>,
+) -> ConnectionResult<AsyncPgConnection> {
     let bad = |error: tokio_postgres::Error| ConnectionError::BadConnection(describe(&error));
     let config: tokio_postgres::Config = url.parse().map_err(bad)?;
-    if config.get_ssl_mode() == tokio_postgres::config::SslMode::Disable {
-        let (client, connection) = config.connect(tokio_postgres::NoTls).await.map_err(bad)?;
-        return AsyncPgConnection::try_from_client_and_connection(client, connection).await;
+    let tls = tls::connector(config.get_ssl_mode(), ca_pem);
+    match tls.map_err(ConnectionError::BadConnection)? {
+        None => {
+            let (client, connection) = config.connect(tokio_postgres::NoTls).await.map_err(bad)?;
+            AsyncPgConnection::try_from_client_and_connection(client, connection).await
+        }
+        Some(tls) => {
+            let (client, connection) = config.connect(tls).await.map_err(bad)?;
+            AsyncPgConnection::try_from_client_and_connection(client, connection).await
+        }
     }
-    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| ConnectionError::BadConnection(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let tls = tokio_postgres_rustls::MakeRustlsConnect::new(tls);
-    let (client, connection) = config.connect(tls).await.map_err(bad)?;
-    AsyncPgConnection::try_from_client_and_connection(client, connection).await
 }
 
 /// The error with its causes: tokio-postgres' own text leaves out why.

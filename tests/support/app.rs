@@ -14,8 +14,10 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use clap::Parser as _;
 use tokio::sync::oneshot;
 use tollgate::{
-    app::{Application, bootstrap},
+    app::{Application, bootstrap::bootstrap, open::open_store},
+    clock::Clock,
     config::Settings,
+    domain::names::DisplayName,
 };
 
 use super::{database::Database, eventually::within, fixture::Fixture, http::Client, secrets};
@@ -205,7 +207,9 @@ fn settings(database: &Database, more: &[String]) -> Result<Settings, String> {
 }
 
 async fn first_keys(settings: Settings) -> Result<Keys, String> {
-    let made = bootstrap(settings, "The tests").await.map_err(tell)?;
+    let store = open_store(&settings).await.map_err(tell)?;
+    let name = DisplayName::parse("The tests").map_err(tell)?;
+    let made = bootstrap(&store, &Clock::default(), name).await.map_err(tell)?;
     let keys = Keys {
         organization_id: made.organization_id.to_string(),
         platform: made.platform_key.expose().to_owned(),

@@ -5,8 +5,7 @@
     reason = "a toolbox that the capabilities draw on; remove this line when the last tool is used"
 )]
 
-// Waits for the application:
-// pub(crate) mod app;
+pub(crate) mod app;
 pub(crate) mod case;
 pub(crate) mod connection;
 pub(crate) mod cut;

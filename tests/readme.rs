@@ -51,16 +51,26 @@ async fn its_roles_are_those_of_the_code() {
         };
         let permissions: Vec<_> =
             role.permissions().iter().map(|permission| format!("`{permission}`")).collect();
-        let grants: Vec<_> = Role::ALL.into_iter().filter(|other| role.may_grant(*other)).collect();
-        let grants = match grants.len() {
-            0 => "none".to_owned(),
-            all if all == Role::ALL.len() => "any".to_owned(),
-            _ => grants.iter().map(|role| format!("`{role}`")).collect::<Vec<_>>().join(", "),
+        let grants = match Role::ALL.into_iter().filter(|other| role.may_grant(*other)) {
+            granted if granted.clone().eq(Role::ALL) => "any role",
+            granted if granted.clone().eq(not_beyond(ScopeKind::Organization)) => {
+                "any role in its organization"
+            }
+            granted if granted.clone().eq(not_beyond(ScopeKind::Workspace)) => {
+                "any role in its workspace"
+            }
+            mut granted if granted.next().is_none() => "none",
+            _ => panic!("{role} grants something that the README has no words for"),
         };
         let permissions = permissions.join(", ");
         writeln!(table, "| `{role}` | {scope} | {permissions} | {grants} |").unwrap();
     }
     holds("roles", &table);
+}
+
+/// The roles whose scope is not wider than this.
+fn not_beyond(scope: ScopeKind) -> impl Iterator<Item = Role> {
+    Role::ALL.into_iter().filter(move |role| role.scope() as u8 >= scope as u8)
 }
 
 async fn it_names_every_metric() {

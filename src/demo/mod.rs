@@ -9,6 +9,7 @@ mod report;
 mod setup;
 pub mod upstream;
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -67,6 +68,9 @@ pub enum DemoError {
     /// The upstream has to be where the demonstration's egress rules allow it.
     #[error("--upstream-listen has to be a loopback address, such as 127.0.0.1:0")]
     NotLoopback,
+    /// Somebody else listens there; with the usual port that happens easily.
+    #[error("{0} is in use by another program. `--listen 127.0.0.1:0` takes a free port")]
+    PortTaken(SocketAddr),
     /// The gateway did not answer as it should.
     #[error("{request}: {problem}")]
     Call {
@@ -98,7 +102,8 @@ pub async fn run(settings: DemoSettings) -> Result<(), StartError> {
     let store = open_store(&gateway_settings).await?;
     let name = DisplayName::parse(setup::ORGANIZATION)?;
     let first = bootstrap(&store, &clock, name).await?;
-    let application = Application::build_on(gateway_settings, store, clock).await?;
+    let application =
+        Application::build_on(gateway_settings, store, clock).await.map_err(port_taken)?;
 
     let client = GatewayClient::new(reachable(application.address()));
     let team =
@@ -125,6 +130,15 @@ fn gateway_settings(settings: &DemoSettings, directory: &DemoDirectory) -> Setti
     // Open streams of a demonstration are not worth the usual half a minute.
     gateway.timeouts.shutdown_timeout = std::time::Duration::from_secs(2);
     gateway
+}
+
+fn port_taken(error: StartError) -> StartError {
+    match error {
+        StartError::Listen { address, error } if error.kind() == ErrorKind::AddrInUse => {
+            DemoError::PortTaken(address).into()
+        }
+        other => other,
+    }
 }
 
 /// What `--egress-allow 127.0.0.0/8,::1` says.

@@ -12,6 +12,7 @@
 )]
 
 mod first_call;
+mod readme;
 mod support;
 mod support_works;
 mod upstream_works;
@@ -22,7 +23,7 @@ use support::case::Case;
 
 /// Every case of every capability.
 fn collect() -> Vec<Case> {
-    [first_call::cases(), support_works::cases(), upstream_works::cases()]
+    [first_call::cases(), readme::cases(), support_works::cases(), upstream_works::cases()]
         .into_iter()
         .flatten()
         .collect()

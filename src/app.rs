@@ -85,6 +85,9 @@ pub enum StartError {
         /// Why not.
         error: std::io::Error,
     },
+    /// The demonstration.
+    #[error(transparent)]
+    Demo(#[from] crate::demo::DemoError),
     /// Something else about the process.
     #[error("{0}")]
     Io(#[from] std::io::Error),

@@ -16,6 +16,7 @@ mod egress;
 mod first_call;
 mod log_hygiene;
 mod outage;
+mod readme;
 mod replicas;
 mod rotation;
 mod support;
@@ -34,6 +35,7 @@ fn collect() -> Vec<Case> {
         first_call::cases(),
         log_hygiene::cases(),
         outage::cases(),
+        readme::cases(),
         replicas::cases(),
         rotation::cases(),
         support_works::cases(),

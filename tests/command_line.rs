@@ -294,7 +294,7 @@ async fn a_bad_value_is_refused_with_its_options_name() {
         ("--connect-timeout", "soon"),
         ("--max-body-bytes", "32 megs"),
         ("--max-body-bytes", "0"),
-        ("--max-connections", "-1"),
+        ("--max-connections", "many"),
         ("--workers", "0"),
         ("--database-url", "mysql://h/d"),
         ("--database-connections", "0"),

@@ -26,6 +26,7 @@ pub(crate) fn cases() -> Vec<Case> {
         postgres a_database_that_is_away_is_not_noticed_by_known_callers,
         postgres a_database_that_says_nothing_is_not_noticed_by_known_callers,
         postgres dead_connections_are_given_up,
+        postgres dead_connections_in_the_middle_of_work_are_given_up,
         postgres known_callers_are_served_for_a_bounded_time,
         postgres a_gateway_stops_while_the_database_says_nothing,
         postgres a_replica_does_not_start_without_its_database,
@@ -135,6 +136,47 @@ async fn dead_connections_are_given_up(database: Database) {
         app.admin().get("/api/v1/workspaces").await.status == 200
     })
     .await;
+    load.end().await;
+}
+
+async fn dead_connections_in_the_middle_of_work_are_given_up(database: Database) {
+    let (link, linked) = Link::to(&database).await;
+    let beside = TestApp::start(&database).await;
+    let app = beside.replica_over(&linked).await;
+    let team = beside.workspace().await;
+    let (doomed_id, doomed) = team.key("GATEWAY_CALLER").await;
+    app.as_key(&doomed).send(Fixture::chat()).await.expect(200);
+    app.admin().get("/api/v1/me").await.expect(200);
+    let load = Load::start(&team.caller_at(app.address()), Fixture::chat(), 4).await;
+
+    // As many writes as the pool has connections (see `options`), all in the middle of a statement.
+    let holder = database.connect().await;
+    holder.batch_execute("BEGIN; UPDATE change_sequence SET value = value").await.unwrap();
+    let writes = (0..4).map(|number| {
+        let (admin, path) = (app.admin(), team.path(&format!("secrets/NUMBER_{number}")));
+        let value = json!({"value": "written-by-nobody-knows"});
+        actix_rt::spawn(async move { admin.put(&path, &value).await })
+    });
+    let writes: Vec<_> = writes.collect();
+    let onlooker = database.connect().await;
+    eventually("all of them wait for their turn", async || {
+        let waiting = "SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        onlooker.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 4
+    })
+    .await;
+    link.strand();
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    load.goes_on().await;
+    for write in futures_util::future::join_all(writes).await {
+        come_again(write.unwrap());
+    }
+    beside.admin().delete(&team.path(&format!("api-keys/{doomed_id}"))).await.success();
+    eventually("the change is seen by a new connection", async || {
+        app.as_key(&doomed).send(Fixture::chat()).await.status == 401
+    })
+    .await;
+    app.admin().get("/api/v1/workspaces").await.expect(200);
     load.end().await;
 }
 

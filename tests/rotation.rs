@@ -73,6 +73,8 @@ async fn in_use(database: &Database) -> Vec<String> {
 async fn a_rotation_under_load_fails_no_request(database: Database) {
     let app = TestApp::start(&database).await;
     let teams = [app.workspace().await, app.workspace().await, app.workspace().await];
+    // One that has opened nothing so far, and so has had no reason to look at the file again.
+    let idle = app.replica().await;
     let plain = Load::start(&teams[0].caller(), Fixture::chat(), 4).await;
     let streamed = Load::start(&teams[1].caller(), Fixture::chat_stream(), 2).await;
     let admin =
@@ -92,7 +94,7 @@ async fn a_rotation_under_load_fails_no_request(database: Database) {
         admin.goes_on().await;
     }
     // A workspace that begins to seal now does so under the new key.
-    let late = app.workspace().await;
+    let late = idle.workspace().await;
     late.caller().send(Fixture::chat()).await.expect(200);
     assert_eq!(in_use(&database).await, [active]);
     plain.end().await;

@@ -65,6 +65,8 @@ async fn dispatch(command: Command) -> Result<(), StartError> {
     match command {
         Command::Serve(settings) => {
             start_logging(&settings.logging);
+            // Before anything says that it serves: a signal from then on must find its handler.
+            let stop = stop_signal()?;
             let application = Application::build(*settings).await?;
             tracing::info!(
                 version = env!("CARGO_PKG_VERSION"),
@@ -72,7 +74,7 @@ async fn dispatch(command: Command) -> Result<(), StartError> {
                 admin_address = application.admin_address().map(tracing::field::display),
                 "serving"
             );
-            application.run_until(stop_signal()?).await
+            application.run_until(stop).await
         }
         Command::Demo(settings) => demo::run(settings).await,
         Command::Bootstrap { organization, settings } => {

@@ -49,6 +49,7 @@ async fn ride_out(database: &Database, cut: fn(&Link)) {
     let team = beside.workspace().await;
     let (doomed_id, doomed) = team.key("GATEWAY_CALLER").await;
     let (_, unasked) = team.key("GATEWAY_CALLER").await;
+    app.caught_up().await;
     app.admin().get("/api/v1/me").await.expect(200);
     app.as_key(&doomed).send(Fixture::chat()).await.expect(200);
     let load = Load::start(&team.caller_at(app.address()), Fixture::chat(), 4).await;
@@ -117,6 +118,7 @@ async fn dead_connections_are_given_up(database: Database) {
     let app = beside.replica_over(&linked).await;
     let team = beside.workspace().await;
     let (doomed_id, doomed) = team.key("GATEWAY_CALLER").await;
+    app.caught_up().await;
     app.as_key(&doomed).send(Fixture::chat()).await.expect(200);
     let load = Load::start(&team.caller_at(app.address()), Fixture::chat(), 4).await;
     // Every connection of the pool has been used, and is idle or at work.
@@ -145,6 +147,7 @@ async fn dead_connections_in_the_middle_of_work_are_given_up(database: Database)
     let app = beside.replica_over(&linked).await;
     let team = beside.workspace().await;
     let (doomed_id, doomed) = team.key("GATEWAY_CALLER").await;
+    app.caught_up().await;
     app.as_key(&doomed).send(Fixture::chat()).await.expect(200);
     app.admin().get("/api/v1/me").await.expect(200);
     let load = Load::start(&team.caller_at(app.address()), Fixture::chat(), 4).await;

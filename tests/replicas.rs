@@ -244,13 +244,6 @@ async fn everything_arrives_with_notifications_lost(database: Database) {
     revoke(&pair).await;
 }
 
-/// What `/metrics` says of a counter.
-async fn counter(app: &TestApp, name: &str) -> u64 {
-    let text = app.platform().get("/metrics").await.expect(200).text();
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-    value.unwrap_or_else(|| panic!("no counter {name}:\n{text}"))
-}
-
 async fn the_steady_state_touches_no_database(database: Database) {
     const QUERIES: &str = "tollgate_database_queries_total";
     let app = TestApp::start(&database).await;
@@ -260,14 +253,14 @@ async fn the_steady_state_touches_no_database(database: Database) {
     }
     let listing = Request::get(&Fixture::route("models"));
     team.caller().send(listing.clone()).await.expect(200);
-    let before = counter(&app, QUERIES).await;
+    let before = app.counter(QUERIES).await;
     assert!(before > 0, "making all this took transactions");
     for _ in 0..50 {
         for request in [Fixture::chat(), Fixture::chat_stream(), listing.clone()] {
             team.caller().send(request).await.expect(200);
         }
     }
-    assert_eq!(counter(&app, QUERIES).await, before);
+    assert_eq!(app.counter(QUERIES).await, before);
 }
 
 async fn guessing_one_key_does_not_reach_the_database(database: Database) {
@@ -277,11 +270,11 @@ async fn guessing_one_key_does_not_reach_the_database(database: Database) {
     // A key that has been deleted with its installation is well formed and known to nobody here.
     let elsewhere = Database::create(crate::support::database::Kind::Sqlite).expect("another");
     let stranger = TestApp::start(&elsewhere).await.keys().admin.clone();
-    let before = counter(&app, QUERIES).await;
+    let before = app.counter(QUERIES).await;
     for _ in 0..60 {
         app.as_key(&stranger).send(Fixture::chat()).await.expect(401);
     }
-    let asked = counter(&app, QUERIES).await - before;
+    let asked = app.counter(QUERIES).await - before;
     assert!((1..30).contains(&asked), "60 guesses made {asked} transactions");
     team.caller().send(Fixture::chat()).await.expect(200);
 }

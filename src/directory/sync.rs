@@ -59,6 +59,12 @@ impl Inner {
         match changes {
             (Some(changes), _) => {
                 for change in changes {
+                    // A write of this process that was applied since we asked. What is held was
+                    // loaded after it; forgetting that again, with the database going away, would
+                    // leave nothing to serve from.
+                    if change.sequence <= self.applied.load(Ordering::Acquire) {
+                        continue;
+                    }
                     self.forget(change.concerns);
                     self.applied.fetch_max(change.sequence, Ordering::AcqRel);
                 }

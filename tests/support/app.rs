@@ -20,7 +20,13 @@ use tollgate::{
     domain::names::DisplayName,
 };
 
-use super::{database::Database, eventually::within, fixture::Fixture, http::Client, secrets};
+use super::{
+    database::Database,
+    eventually::{eventually, within},
+    fixture::Fixture,
+    http::Client,
+    secrets,
+};
 
 /// A drain may take as long as its deadline; more is a hang.
 const STOPPING: Duration = Duration::from_secs(60);
@@ -161,6 +167,23 @@ impl TestApp {
     /// The first organization's admin.
     pub(crate) fn admin(&self) -> Client {
         self.as_key(&self.keys.admin)
+    }
+
+    /// What `/metrics` says of a counter.
+    pub(crate) async fn counter(&self, name: &str) -> u64 {
+        let text = self.platform().get("/metrics").await.expect(200).text();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("no counter {name}:\n{text}"))
+    }
+
+    /// Waits until this process has followed all that others have written so far, so that nothing
+    /// it holds from now on is forgotten for an old reason.
+    pub(crate) async fn caught_up(&self) {
+        const READS: &str = "tollgate_database_housekeeping_total";
+        let before = self.counter(READS).await;
+        // The one that is under way may have begun too early, and another may be no reading of the
+        // sequence; the next but one after those has seen everything.
+        eventually("the sequence is read", async || self.counter(READS).await >= before + 4).await;
     }
 
     /// A workspace with an upstream, a secret, a configuration and a caller's key.

@@ -146,21 +146,28 @@ async fn forward(
             _ = pass(&mut far_reader, &mut near_writer, down_line, true) => {}
         }
     };
-    let stranded = async {
-        if dead.wait_for(|dead| *dead > born).await.is_ok() {
-            std::future::pending::<()>().await;
-        }
-    };
-    let severed = tokio::select! {
+    let stranded = async { dead.wait_for(|dead| *dead > born).await.is_ok() };
+    let severed = async { line.wait_for(|line| *line == Line::Severed).await.is_ok() };
+    let end = tokio::select! {
         biased;
-        _ = line.wait_for(|line| *line == Line::Severed) => true,
-        () = stranded => false,
-        () = passing => false,
+        true = severed => End::Severed,
+        true = stranded => End::Stranded,
+        () = passing => End::Closed,
     };
-    if severed {
-        near.set_zero_linger()?;
+    match end {
+        End::Severed => near.set_zero_linger()?,
+        // Both sides stay open, and neither hears of the other again.
+        End::Stranded => std::future::pending().await,
+        End::Closed => {}
     }
     Ok(())
+}
+
+/// How a connection's passing ended.
+enum End {
+    Severed,
+    Stranded,
+    Closed,
 }
 
 /// Passes bytes one way. From the server they are taken apart into messages (a byte, a length that

@@ -45,8 +45,13 @@ impl From<Error> for DbError {
                 let message = info.message();
                 // PostgreSQL on its way down or up ends sessions with class 57 messages, which
                 // diesel does not tell apart by kind; SQLite says that it is locked or busy.
-                let passing =
-                    ["terminating connection", "shutting down", "starting up", "is locked"];
+                let passing = [
+                    "terminating connection",
+                    "shutting down",
+                    "starting up",
+                    "is locked",
+                    "lock timeout",
+                ];
                 if passing.iter().any(|text| message.contains(text)) {
                     Self::Unavailable(message.to_owned())
                 } else {

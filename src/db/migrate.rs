@@ -29,11 +29,15 @@ fn migrate_locked(conn: &mut SqliteConnection) -> Result<(), DbError> {
 /// Migrates a server, one replica at a time.
 pub(super) async fn migrate_postgres(pool: &Pool<AsyncPgConnection>) -> Result<(), DbError> {
     let mut conn = pool.get().await.map_err(super::unavailable)?;
-    conn.batch_execute(&format!("SELECT pg_advisory_lock({LOCK})")).await?;
+    // However long another replica migrates.
+    conn.batch_execute(&format!("SET lock_timeout = 0; SELECT pg_advisory_lock({LOCK})")).await?;
     let mut harness = AsyncMigrationHarness::new(conn);
     let outcome = run(&mut harness, POSTGRES);
     let mut conn = harness.into_inner();
-    conn.batch_execute(&format!("SELECT pg_advisory_unlock({LOCK})")).await?;
+    // The session is not as the others are; a new one will be.
+    let unlocked = conn.batch_execute(&format!("SELECT pg_advisory_unlock({LOCK})")).await;
+    drop(deadpool::managed::Object::take(conn));
+    unlocked?;
     outcome
 }
 

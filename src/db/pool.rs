@@ -20,6 +20,12 @@ use super::{DbError, tls};
 const PRAGMAS: &str = "PRAGMA busy_timeout=5000; PRAGMA journal_mode=WAL; \
                        PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;";
 
+/// What every PostgreSQL session is told first. Writers take turns, so one whose machine died in the
+/// middle of a transaction would keep every replica from writing until the server notices, which
+/// takes it hours by default. Our transactions think for milliseconds between statements; and who
+/// waits longer for its turn has been given up by us soon after.
+const SESSION: &str = "SET idle_in_transaction_session_timeout = '5s'; SET lock_timeout = '15s'";
+
 /// A pool of connections to the embedded database.
 pub(super) fn sqlite_pool(
     path: &Path,
@@ -90,16 +96,18 @@ pub(super) async fn postgres_connection(
     let mut config: tokio_postgres::Config = url.parse().map_err(bad)?;
     notice_silence(&mut config);
     let tls = tls::connector(config.get_ssl_mode(), ca_pem);
-    match tls.map_err(ConnectionError::BadConnection)? {
+    let mut conn = match tls.map_err(ConnectionError::BadConnection)? {
         None => {
             let (client, connection) = config.connect(tokio_postgres::NoTls).await.map_err(bad)?;
-            AsyncPgConnection::try_from_client_and_connection(client, connection).await
+            AsyncPgConnection::try_from_client_and_connection(client, connection).await?
         }
         Some(tls) => {
             let (client, connection) = config.connect(tls).await.map_err(bad)?;
-            AsyncPgConnection::try_from_client_and_connection(client, connection).await
+            AsyncPgConnection::try_from_client_and_connection(client, connection).await?
         }
-    }
+    };
+    conn.batch_execute(SESSION).await.map_err(ConnectionError::CouldntSetupConfiguration)?;
+    Ok(conn)
 }
 
 /// A server or a network that died without a word is noticed within half a minute, unless the URL

@@ -11,8 +11,14 @@
     reason = "a test fails by panicking, and a test run speaks on standard output"
 )]
 
+mod command_line;
+mod egress;
 mod first_call;
+mod log_hygiene;
+mod outage;
 mod readme;
+mod replicas;
+mod rotation;
 mod support;
 mod support_works;
 mod upstream_works;
@@ -23,10 +29,21 @@ use support::case::Case;
 
 /// Every case of every capability.
 fn collect() -> Vec<Case> {
-    [first_call::cases(), readme::cases(), support_works::cases(), upstream_works::cases()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        command_line::cases(),
+        egress::cases(),
+        first_call::cases(),
+        log_hygiene::cases(),
+        outage::cases(),
+        readme::cases(),
+        replicas::cases(),
+        rotation::cases(),
+        support_works::cases(),
+        upstream_works::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn main() -> ExitCode {

@@ -12,6 +12,13 @@
 )]
 
 mod first_call;
+mod proxy_bodies;
+mod proxy_drain;
+mod proxy_failures;
+mod proxy_headers;
+mod proxy_limits;
+mod proxy_routes;
+mod proxy_streams;
 mod support;
 mod support_works;
 mod upstream_works;
@@ -22,10 +29,21 @@ use support::case::Case;
 
 /// Every case of every capability.
 fn collect() -> Vec<Case> {
-    [first_call::cases(), support_works::cases(), upstream_works::cases()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        first_call::cases(),
+        proxy_bodies::cases(),
+        proxy_drain::cases(),
+        proxy_failures::cases(),
+        proxy_headers::cases(),
+        proxy_limits::cases(),
+        proxy_routes::cases(),
+        proxy_streams::cases(),
+        support_works::cases(),
+        upstream_works::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn main() -> ExitCode {

@@ -20,4 +20,5 @@ pub(crate) mod process;
 pub(crate) mod runner;
 pub(crate) mod script;
 pub(crate) mod secrets;
+pub(crate) mod served;
 pub(crate) mod upstream;

@@ -208,8 +208,8 @@ async fn what_is_not_http_is_a_502(database: Database) {
         "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n",
     ] {
         team.upstream.push(Script::new().raw(raw).keep_open());
-        let sent = team.caller().send(Fixture::chat());
-        let answer = within(PATIENCE, raw, sent).await;
+        let caller = team.caller();
+        let answer = within(PATIENCE, raw, caller.send(Fixture::chat())).await;
         gateway_error(&answer, 502, "upstream_invalid_response");
     }
     // None of these connections is used again.

@@ -189,7 +189,8 @@ async fn silence_in_a_plain_answer_has_a_limit(database: Database) {
     let team = app.workspace().await;
     for status in [200, 500] {
         team.upstream.push(Script::new().sized_head(status, &[], 10).raw("{").keep_open());
-        let answer = within(PATIENCE, "an end", team.caller().try_send(Fixture::chat())).await;
+        let caller = team.caller();
+        let answer = within(PATIENCE, "an end", caller.try_send(Fixture::chat())).await;
         assert!(answer.is_err() || matches!(answer.unwrap().ending, Ending::Cut(_)));
     }
 }
@@ -214,7 +215,8 @@ async fn a_configuration_sets_its_own_limits(database: Database) {
     team.configure("hasty", limits).await;
     let request = || Request::post_json("/providers/hasty/v1/chat/completions", &question(true));
     team.upstream.push(Script::new().keep_open());
-    let answer = within(PATIENCE, "an answer", team.caller().send(request())).await;
+    let caller = team.caller();
+    let answer = within(PATIENCE, "an answer", caller.send(request())).await;
     gateway_error(&answer, 504, "upstream_first_byte_timeout");
     team.upstream.push(Script::sse_head().chunk(data("{}")).keep_open());
     let (_, mut stream) = team.caller().stream(request()).await;

@@ -11,7 +11,7 @@ use crate::{
     support::{
         app::TestApp,
         case::{Case, cases},
-        connection::{Connection, Ending},
+        connection::{Connection, Cut, Ending},
         database::Database,
         eventually::{eventually, within},
         fixture::{Fixture, question},
@@ -97,8 +97,11 @@ async fn a_body_that_breaks_off_is_told(database: Database) {
         Request::new("POST", &Fixture::route("responses")).header("transfer-encoding", "chunked");
     let mut connection = team.caller().open(request).await.unwrap();
     connection.send("5\r\n{\"a\":\r\nzz\r\n").await.unwrap();
-    let told = answer(connection).await;
-    assert_eq!(told.status, 400, "{}", told.text());
+    // Whether there is an answer is up to the HTTP library; what is malformed goes nowhere.
+    match within(PATIENCE, "an end", connection.head()).await {
+        Ok(head) => assert_eq!(head.status, 400),
+        Err(cut) => assert!(matches!(cut, Cut::Closed | Cut::Reset), "{cut:?}"),
+    }
     assert_eq!(team.upstream.seen().accepted(), 0);
 }
 
@@ -277,7 +280,8 @@ async fn a_configuration_bounds_its_requests(database: Database) {
         assert_eq!(stream.events().await.1, Ending::Complete);
     }
     eventually("both places are given back", free).await;
-    team.upstream.push(Script::new().close());
+    // So does one that fails.
+    team.upstream.push(Script::new().raw("HTTP/1.1 2").close());
     team.caller().post_json(route, &question(false)).await.expect(502);
     let gate = Gate::closed();
     team.upstream.push(held(&gate));

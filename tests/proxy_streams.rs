@@ -198,7 +198,7 @@ async fn a_configuration_may_leave_streams_alone(database: Database) {
 
     // An upstream that reports usage without being asked is heard all the same.
     let (mut sent, usage) = odd_events();
-    sent.insert(1, usage);
+    sent.insert(sent.len() - 1, usage);
     team.upstream.push(Script::sse(sent.clone()));
     let answer = team.caller().send(request()).await.expect(200);
     assert_eq!(answer.text(), sent.concat());

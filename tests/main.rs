@@ -19,6 +19,7 @@ mod proxy_headers;
 mod proxy_limits;
 mod proxy_routes;
 mod proxy_streams;
+mod readme;
 mod support;
 mod support_works;
 mod upstream_works;
@@ -38,6 +39,7 @@ fn collect() -> Vec<Case> {
         proxy_limits::cases(),
         proxy_routes::cases(),
         proxy_streams::cases(),
+        readme::cases(),
         support_works::cases(),
         upstream_works::cases(),
     ]

@@ -17,6 +17,7 @@ use crate::support::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
+        readiness_fails_while_requests_are_still_taken,
         an_open_stream_is_let_finish,
         the_deadline_cuts_a_stream_that_does_not_end,
         an_idle_connection_does_not_hold_the_drain_up,
@@ -35,6 +36,19 @@ async fn draining(served: &Served) {
     let line =
         served.process.line("word of the drain", |line| line.contains("draining").then_some(()));
     within(PATIENCE, "the drain begins", line).await;
+}
+
+async fn readiness_fails_while_requests_are_still_taken(database: Database) {
+    let options = [("--shutdown-delay", "60s"), ("--shutdown-timeout", "60s")];
+    let served = Served::start(&database, &options).await;
+    let team = served.workspace().await;
+    served.anonymous().get("/readyz").await.expect(200);
+    served.process.signal(Signal::Term);
+    draining(&served).await;
+    served.anonymous().get("/readyz").await.expect(503);
+    served.anonymous().get("/healthz").await.expect(200);
+    team.caller().send(Fixture::chat()).await.expect(200);
+    team.caller().send(Fixture::chat_stream()).await.expect(200);
 }
 
 async fn an_open_stream_is_let_finish(database: Database) {

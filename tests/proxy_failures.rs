@@ -43,6 +43,7 @@ pub(crate) fn cases() -> Vec<Case> {
         a_caller_that_leaves_a_silent_stream_cancels_the_upstream,
         a_caller_that_takes_nothing_lets_the_upstream_go,
         keys_that_do_not_work_are_told_why,
+        postgres a_secret_that_does_not_open_is_a_503_that_names_it,
     ]
 }
 
@@ -114,6 +115,12 @@ async fn the_providers_key_is_taken_out_of_errors(database: Database) {
         let answer = team.caller().send(Fixture::chat()).await.expect(401);
         assert_eq!(answer.text(), told);
     }
+    // Nor does a part of it pass that the upstream did not finish.
+    let half = format!("Incorrect key {}", &key[..key.len() / 2]);
+    team.upstream.push(Script::new().sized_head(401, &[], 500).raw(half).close());
+    let answer = team.caller().send(Fixture::chat()).await;
+    assert_eq!((answer.status, answer.text().as_str()), (401, "Incorrect key "));
+    assert!(matches!(answer.ending, Ending::Cut(_)), "{:?}", answer.ending);
     // What is looked through is bounded; what is not looked through does not pass.
     let filler = "x".repeat(64 * 1024 - 20);
     team.upstream.push(Script::new().sized(500, &[], [&filler, key.as_str(), "more"].concat()));
@@ -187,7 +194,7 @@ async fn a_plain_body_cut_short_is_a_cut(database: Database) {
         let (pieces, ending) = connection.rest().await;
         let text: Vec<u8> = pieces.iter().flat_map(|piece| piece.bytes.to_vec()).collect();
         assert!(matches!(ending, Ending::Cut(_)), "{how}: {ending:?}");
-        assert!(b"{\"half\":".starts_with(&text), "{how}: {text:?}");
+        assert_eq!(text, b"{\"half\":", "{how}: what came is passed on first");
     }
     // What follows a chunk is not one: known at once, or when the head is gone.
     team.upstream.push(Script::new().chunked_head(200, &json).chunk("{\"half\":").raw("zz\r\n"));
@@ -458,4 +465,20 @@ async fn keys_that_do_not_work_are_told_why(database: Database) {
         Ok(head) => assert_eq!(head.status, 200, "the rest of a body was taken for a request"),
         Err(cut) => assert!(matches!(cut, Cut::Closed | Cut::Reset), "{cut:?}"),
     }
+}
+
+async fn a_secret_that_does_not_open_is_a_503_that_names_it(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let spoil = "UPDATE secrets SET sealed = set_byte(sealed, length(sealed) - 1, \
+                 get_byte(sealed, length(sealed) - 1) # 1)";
+    assert_eq!(database.connect().await.execute(spoil, &[]).await.unwrap(), 1);
+    // One that has not read it yet.
+    let replica = app.replica().await;
+    let answer = team.caller_at(replica.address()).send(Fixture::chat()).await;
+    gateway_error(&answer, 503, "secret_unavailable");
+    assert!(answer.header("retry-after").is_some());
+    assert!(answer.text().contains(Fixture::SECRET), "{}", answer.text());
+    assert_eq!(answer.json()["error"]["type"], "server_error");
+    assert_eq!(team.upstream.seen().accepted(), 0);
 }

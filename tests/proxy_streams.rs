@@ -11,7 +11,7 @@ use crate::support::{
     case::{Case, cases},
     connection::{Connection, Ending, Event},
     database::Database,
-    eventually::within,
+    eventually::{eventually, within},
     fixture::{Fixture, question},
     http::Request,
     openai::{self, PARTS, Usage},
@@ -40,6 +40,7 @@ pub(crate) fn cases() -> Vec<Case> {
         a_death_after_the_end_mark_is_a_success,
         a_hundred_megabytes_take_constant_memory,
         five_hundred_streams_at_once,
+        metrics_count_what_passed,
     ]
 }
 
@@ -489,4 +490,34 @@ async fn five_hundred_streams_at_once(database: Database) {
         let (events, ending) = within(PATIENCE, "the rest", stream.events()).await;
         assert_eq!((raw(&events), ending), (sent[1..].concat().into(), Ending::Complete));
     }
+}
+
+async fn metrics_count_what_passed(database: Database) {
+    let app = TestApp::with(&database, &["--workers", "1"]).await;
+    let team = app.workspace().await;
+    let metric = async |line: &str| {
+        let text = app.platform().get("/metrics").await.expect(200).text();
+        let value = text.lines().find_map(|told| told.strip_prefix(line)?.strip_prefix(' '));
+        value.map(|value| value.trim().to_owned())
+    };
+    let gate = Gate::closed();
+    team.upstream.push(Script::sse_head().chunk(data("{}")).wait(&gate).end());
+    let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
+    assert_eq!(metric("tollgate_open_streams").await.as_deref(), Some("1"));
+    gate.open();
+    assert_eq!(stream.rest().await.1, Ending::Complete);
+    team.caller().send(Fixture::chat()).await.expect(200);
+    team.upstream.push(Script::new().close());
+    team.caller().send(Fixture::chat()).await.expect(200);
+    eventually("all is counted", async || {
+        let input = metric("tollgate_usage_tokens_total{kind=\"input\"}").await;
+        let open = metric("tollgate_open_streams").await;
+        (input.as_deref(), open.as_deref()) == (Some("22"), Some("0"))
+    })
+    .await;
+    let output = metric("tollgate_usage_tokens_total{kind=\"output\"}").await;
+    assert_eq!(output.as_deref(), Some("14"));
+    assert_eq!(metric("tollgate_upstream_retries_total").await.as_deref(), Some("1"));
+    let closed = metric("tollgate_upstream_errors_total{reason=\"closed\"}").await;
+    assert_eq!(closed.as_deref(), Some("1"));
 }

@@ -12,7 +12,7 @@ use crate::{
         case::{Case, cases},
         connection::{Cut, Ending},
         database::Database,
-        eventually::within,
+        eventually::{eventually, within},
         fixture::{Fixture, question},
         http::Request,
         openai::{self, Usage},
@@ -38,6 +38,7 @@ pub(crate) fn cases() -> Vec<Case> {
         a_failure_of_a_fresh_connection_is_not_tried_again,
         a_failure_on_a_reused_connection_after_a_byte_is_not_tried_again,
         a_retry_that_fails_is_not_tried_again,
+        an_idle_connection_is_dropped_before_the_upstream_would,
         a_caller_that_leaves_before_the_head_cancels_the_upstream,
         a_caller_that_leaves_mid_stream_cancels_the_upstream,
         a_caller_that_leaves_a_silent_stream_cancels_the_upstream,
@@ -344,6 +345,16 @@ async fn a_retry_that_fails_is_not_tried_again(database: Database) {
     team.settled(&team.configuration_id, 2).await[1].says(&[("attempts", "2")]);
 }
 
+async fn an_idle_connection_is_dropped_before_the_upstream_would(database: Database) {
+    let app = TestApp::with(&database, &["--workers", "1", "--upstream-keep-alive", "300ms"]).await;
+    let team = app.workspace().await;
+    team.caller().send(Fixture::chat()).await.expect(200);
+    team.upstream.left_within(PATIENCE, 0).await;
+    team.caller().send(Fixture::chat()).await.expect(200);
+    assert_eq!(team.upstream.last_request().connection, 1);
+    team.settled(&team.configuration_id, 2).await[1].says(&[("attempts", "1")]);
+}
+
 async fn a_caller_that_leaves_before_the_head_cancels_the_upstream(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
@@ -448,7 +459,23 @@ async fn keys_that_do_not_work_are_told_why(database: Database) {
     admin.delete(&path).await.success();
     let answer = app.as_key(&disabled).send(Fixture::chat()).await;
     gateway_error(&answer, 401, "revoked_api_key");
-    assert_eq!(team.upstream.seen().accepted(), 0);
+    // Checked when it is presented, not when it was loaded.
+    let soon = (chrono::Utc::now() + chrono::TimeDelta::seconds(2)).to_rfc3339();
+    let short = json!({"name": "short-lived", "role": "GATEWAY_CALLER", "expires_at": soon});
+    let made = admin.post_json(&team.path("api-keys"), &short).await.success().json();
+    let short = app.as_key(made["key"].as_str().unwrap());
+    eventually("the key expires", async || short.send(Fixture::chat()).await.status == 401).await;
+    gateway_error(&short.send(Fixture::chat()).await, 401, "expired_api_key");
+
+    let person = json!({"email": "person@example.org", "name": "A Person"});
+    let user = admin.post_json("/api/v1/users", &person).await.success().json();
+    let theirs = json!({"name": "theirs", "role": "GATEWAY_CALLER", "user_id": user["id"]});
+    let made = admin.post_json(&team.path("api-keys"), &theirs).await.success().json();
+    let theirs = app.as_key(made["key"].as_str().unwrap());
+    theirs.send(Fixture::chat()).await.expect(200);
+    let path = format!("/api/v1/users/{}", user["id"].as_str().unwrap());
+    admin.delete(&path).await.success();
+    gateway_error(&theirs.send(Fixture::chat()).await, 401, "user_deactivated");
     // A body that nobody reads does not keep the answer from the caller, and a connection that
     // goes on is in step.
     let mut connection = app
@@ -465,6 +492,12 @@ async fn keys_that_do_not_work_are_told_why(database: Database) {
         Ok(head) => assert_eq!(head.status, 200, "the rest of a body was taken for a request"),
         Err(cut) => assert!(matches!(cut, Cut::Closed | Cut::Reset), "{cut:?}"),
     }
+
+    let organization = format!("/api/v1/organizations/{}", app.keys().organization_id);
+    app.platform().patch(&organization, &json!({"status": "suspended"})).await.success();
+    let answer = team.caller().send(Fixture::chat()).await;
+    gateway_error(&answer, 403, "organization_suspended");
+    assert_eq!(answer.header("x-should-retry"), Some("false"));
 }
 
 async fn a_secret_that_does_not_open_is_a_503_that_names_it(database: Database) {

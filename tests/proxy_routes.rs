@@ -102,7 +102,10 @@ async fn all_else_is_501_before_its_body_and_closes(database: Database) {
         ("POST", "/providers/a%0Ab/v1/embeddings"),
     ] {
         // Promised and never sent: who waits for the body never answers.
-        let request = Request::new(method, path).promising(1000);
+        let request = Request::new(method, path)
+            .header("origin", "https://example.org")
+            .header("access-control-request-method", "POST")
+            .promising(1000);
         let exchange = async {
             let (head, mut connection) = team.caller().stream(request).await;
             let (pieces, ending) = connection.rest().await;
@@ -112,6 +115,8 @@ async fn all_else_is_501_before_its_body_and_closes(database: Database) {
             gateway_error(&answer, 501, "not_served");
             assert_eq!(answer.header("x-should-retry"), Some("false"));
             assert_eq!(answer.header("connection"), Some("close"), "{method} {path}");
+            let cors = |(name, _): &(String, String)| name.starts_with("access-control-");
+            assert!(!answer.headers.iter().any(cors), "no browser calls us");
             connection.closed().await;
         };
         within(PATIENCE, &format!("{method} {path} is answered"), exchange).await;

@@ -16,6 +16,13 @@ mod egress;
 mod first_call;
 mod log_hygiene;
 mod outage;
+mod proxy_bodies;
+mod proxy_drain;
+mod proxy_failures;
+mod proxy_headers;
+mod proxy_limits;
+mod proxy_routes;
+mod proxy_streams;
 mod readme;
 mod replicas;
 mod rotation;
@@ -35,6 +42,13 @@ fn collect() -> Vec<Case> {
         first_call::cases(),
         log_hygiene::cases(),
         outage::cases(),
+        proxy_bodies::cases(),
+        proxy_drain::cases(),
+        proxy_failures::cases(),
+        proxy_headers::cases(),
+        proxy_limits::cases(),
+        proxy_routes::cases(),
+        proxy_streams::cases(),
         readme::cases(),
         replicas::cases(),
         rotation::cases(),

@@ -21,5 +21,6 @@ pub(crate) mod process;
 pub(crate) mod runner;
 pub(crate) mod script;
 pub(crate) mod secrets;
+pub(crate) mod served;
 pub(crate) mod sql;
 pub(crate) mod upstream;

@@ -156,6 +156,13 @@ fn shaped<T>(
         if let Some(field) = named("missing field ") {
             return ApiError::field(field, "must be given and can't be null");
         }
+        // What was sent is not quoted: it may be a secret in the wrong place.
+        let message = match message.split_once(", expected ") {
+            Some((found, expected)) if found.starts_with("invalid ") => {
+                format!("must be {expected}")
+            }
+            _ => message.to_owned(),
+        };
         ApiError::field(if path == "." { "body".to_owned() } else { path }, message)
     })
 }
@@ -195,6 +202,20 @@ mod tests {
         assert_eq!(wrong(r#"{"name":"a"}"#), ["inner"]);
         assert_eq!(wrong(r#"{"name":"a","inner":{"size":300}}"#), ["inner.size"]);
         assert_eq!(wrong("[]"), ["body"]);
+    }
+
+    #[test]
+    fn what_was_sent_is_not_quoted() {
+        for body in [
+            r#""sk-sent""#,
+            r#"{"name":{"sk-sent":1},"inner":{"size":1}}"#,
+            r#"{"name":"a","inner":"sk-sent"}"#,
+        ] {
+            let ApiError::Invalid(errors) = parse::<Thing>(body.as_bytes()).unwrap_err() else {
+                panic!("{body} is not valid");
+            };
+            assert!(errors.iter().all(|error| !error.message.contains("sk-sent")), "{errors:?}");
+        }
     }
 
     #[test]

@@ -7,18 +7,28 @@ pub mod audit_log;
 pub mod body;
 pub mod bootstrap;
 pub mod client_address;
+pub mod docs;
+mod edge;
 pub mod error;
 pub mod me;
 pub mod model_configurations;
+pub mod openapi;
+pub mod operations;
 pub mod organizations;
 pub mod page;
 mod sealing;
 pub mod secrets;
 mod shared;
+#[cfg(test)]
+mod tests;
 pub mod users;
 pub mod workspaces;
 
+use actix_web::middleware::from_fn;
+use actix_web::web;
 use serde::Serialize;
+use utoipa_actix_web::scope;
+use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::clock::Clock;
 use crate::crypto::keyring_handle::KeyringHandle;
@@ -52,6 +62,59 @@ pub struct Management {
     pub readiness: Readiness,
 }
 
+/// What a port serves of this room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// All of it; metrics and the details of readiness for a platform key.
+    Everything,
+    /// Only what balancers ask: all else is on a port of its own.
+    Health,
+    /// All of it; who reaches the port needs no key for metrics and the details of readiness.
+    AdminPort,
+}
+
+/// Serves the management plane, its documentation, the operations and an answer for every path that
+/// nobody else serves.
+pub fn configure(config: &mut web::ServiceConfig, offer: Offer) {
+    config.app_data(offer).app_data(web::Data::new(operations::KeyCheck::default()));
+    match offer {
+        Offer::Health => operations::configure_health(&mut ServiceConfig::new(config)),
+        Offer::Everything | Offer::AdminPort => {
+            documented(&mut ServiceConfig::new(config));
+            docs::configure(config);
+        }
+    }
+    config.default_service(web::to(edge::not_found));
+}
+
+/// Everything that the OpenAPI document is made of, but for the data plane.
+fn documented(config: &mut ServiceConfig) {
+    operations::configure_health(config);
+    operations::configure_metrics(config);
+    // Before the scope, which asks for a key.
+    openapi::configure(config);
+    config.service(
+        scope::scope("/api/v1")
+            .app_data(edge::query_errors())
+            .app_data(edge::path_errors())
+            .configure(resources)
+            .wrap(from_fn(edge::edge)),
+    );
+}
+
+/// The resources, in the order of the documentation.
+fn resources(config: &mut ServiceConfig) {
+    config
+        .configure(me::configure)
+        .configure(organizations::configure)
+        .configure(workspaces::configure)
+        .configure(users::configure)
+        .configure(api_keys::configure)
+        .configure(secrets::configure)
+        .configure(model_configurations::configure)
+        .configure(audit_log::configure);
+}
+
 /// The longest description, in characters.
 const MOST_DESCRIPTION: usize = 1024;
 
@@ -75,31 +138,3 @@ fn as_json(shown: &impl Serialize) -> Result<serde_json::Value, ApiError> {
     serde_json::to_value(shown)
         .map_err(|error| ApiError::Internal(format!("a resource can't be shown: {error}")))
 }
-
-/// What of the management plane a port offers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Offer {
-    /// All of it; metrics and readiness details need a platform key.
-    Everything,
-    /// Health, readiness and version: admins have a port of their own.
-    Health,
-    /// All of it, on the admins' port, where metrics and readiness details need no key.
-    AdminPort,
-}
-
-/// Adds the routes of the plane.
-pub fn configure(config: &mut actix_web::web::ServiceConfig, _offer: Offer) {
-    let mut config = utoipa_actix_web::service_config::ServiceConfig::new(config);
-    config.service(
-        utoipa_actix_web::scope("/api/v1")
-            .configure(me::configure)
-            .configure(organizations::configure)
-            .configure(workspaces::configure)
-            .configure(users::configure)
-            .configure(api_keys::configure)
-            .configure(audit_log::configure)
-            .configure(secrets::configure)
-            .configure(model_configurations::configure),
-    );
-}
-pub mod openapi;

@@ -1,5 +1,184 @@
-//! Placeholder.
-/// Placeholder.
-pub fn document() -> serde_json::Value {
-    serde_json::Value::Null
+//! The OpenAPI document: collected from the handlers themselves, with the data plane's routes
+//! beside them, since `proxy` matches raw paths and has no handlers to collect from.
+
+mod data_plane;
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::{App, HttpResponse, get};
+use bytes::Bytes;
+use utoipa::openapi::OpenApi;
+use utoipa::openapi::path::PathItem;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi as _};
+use utoipa_actix_web::AppExt;
+use utoipa_actix_web::service_config::ServiceConfig;
+
+/// What the document says besides its operations.
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "Tollgate",
+        description = "A multi-tenant LLM gateway. Admins store provider keys once and say by name \
+            where requests may go; applications hold one Tollgate key and never see a provider \
+            key.\n\nEvery operation names the permission it needs as `x-permission`: `none` for \
+            public ones, `authenticated` where any key will do.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    paths(
+        data_plane::create_chat_completion,
+        data_plane::create_response,
+        data_plane::list_models,
+        data_plane::get_model,
+    ),
+    tags(
+        (name = "gateway", description = "Calls to models, for applications"),
+        (name = "me", description = "Who the caller is"),
+        (name = "organizations", description = "Tenants"),
+        (name = "workspaces", description = "Teams inside an organization"),
+        (name = "users", description = "People in an organization"),
+        (name = "api-keys", description = "What callers present"),
+        (name = "secrets", description = "Provider credentials, which go in and never come out"),
+        (name = "model-configurations", description = "Named upstreams"),
+        (name = "audit-log", description = "Who changed what"),
+        (name = "operations", description = "For balancers and operators"),
+    ),
+    components(schemas(data_plane::GatewayError, data_plane::GatewayErrorBody)),
+    modifiers(&SecuritySchemes),
+)]
+struct Base;
+
+struct SecuritySchemes;
+
+impl Modify for SecuritySchemes {
+    fn modify(&self, openapi: &mut OpenApi) {
+        let components = openapi.components.get_or_insert_default();
+        let bearer = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .bearer_format("tg_...")
+            .description(Some("An API key as a bearer token"))
+            .build();
+        components.add_security_scheme("api_key", SecurityScheme::Http(bearer));
+        let header =
+            ApiKeyValue::with_description("X-Api-Key", "An API key in a header of its own");
+        components.add_security_scheme("x_api_key", SecurityScheme::ApiKey(ApiKey::Header(header)));
+    }
+}
+
+/// The document as JSON, made once.
+static JSON: LazyLock<Bytes> =
+    LazyLock::new(|| Bytes::from(document().to_pretty_json().unwrap_or_default()));
+
+/// Path templates, segment by segment, with their methods.
+static METHODS: LazyLock<Vec<(Vec<String>, Vec<&'static str>)>> = LazyLock::new(|| {
+    let document = document();
+    let segments = |path: &str| path.split('/').map(str::to_owned).collect();
+    document.paths.paths.iter().map(|(path, item)| (segments(path), methods_of(item))).collect()
+});
+
+/// The document.
+pub fn document() -> OpenApi {
+    let (_, document) = App::new()
+        .into_utoipa_app()
+        .openapi(Base::openapi())
+        .configure(super::documented)
+        .split_for_parts();
+    document
+}
+
+/// The methods that the document knows for a path; none if it does not know the path.
+pub(super) fn methods(path: &str) -> Vec<&'static str> {
+    let parts: Vec<&str> = path.split('/').collect();
+    let matches = |template: &[String]| {
+        template.len() == parts.len()
+            && template.iter().zip(&parts).all(|(template, part)| {
+                if template.starts_with('{') { !part.is_empty() } else { template == part }
+            })
+    };
+    let mut found: BTreeMap<&str, ()> = BTreeMap::new();
+    for (_, methods) in METHODS.iter().filter(|(template, _)| matches(template)) {
+        found.extend(methods.iter().map(|method| (*method, ())));
+    }
+    found.into_keys().collect()
+}
+
+fn methods_of(item: &PathItem) -> Vec<&'static str> {
+    [
+        ("GET", item.get.is_some()),
+        ("PUT", item.put.is_some()),
+        ("POST", item.post.is_some()),
+        ("PATCH", item.patch.is_some()),
+        ("DELETE", item.delete.is_some()),
+    ]
+    .into_iter()
+    .filter_map(|(method, there)| there.then_some(method))
+    .collect()
+}
+
+/// Adds the document, at two paths.
+pub(super) fn configure(config: &mut ServiceConfig) {
+    config.service(get_openapi).service(get_openapi_of_version);
+}
+
+/// This document
+#[utoipa::path(
+    tag = "operations",
+    operation_id = "get_openapi",
+    responses((status = 200, description = "The OpenAPI document", body = Object)),
+    security(()),
+    extensions(("x-permission" = json!("none"))),
+)]
+#[get("/openapi.json")]
+async fn get_openapi() -> HttpResponse {
+    HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/json")).body(JSON.clone())
+}
+
+/// This document, beside what it describes
+#[utoipa::path(
+    tag = "operations",
+    operation_id = "get_openapi_of_version",
+    responses((status = 200, description = "The OpenAPI document", body = Object)),
+    security(()),
+    extensions(("x-permission" = json!("none"))),
+)]
+#[get("/api/v1/openapi.json")]
+async fn get_openapi_of_version() -> HttpResponse {
+    HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/json")).body(JSON.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_is_the_same_every_time_and_complete() {
+        let json = document().to_pretty_json().unwrap();
+        assert_eq!(json, document().to_pretty_json().unwrap());
+        let document: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let mut ids = std::collections::HashSet::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let place = format!("{method} {path}");
+                assert!(operation["x-permission"].is_string(), "{place} names no permission");
+                assert!(operation["security"].is_array(), "{place} says nothing of keys");
+                assert_eq!(operation["tags"].as_array().map(Vec::len), Some(1), "{place}");
+                assert!(ids.insert(operation["operationId"].to_string()), "{place}");
+            }
+        }
+        let schemas = document["components"]["schemas"].as_object().unwrap();
+        for reference in json.split("#/components/schemas/").skip(1) {
+            let name = reference.split('"').next().unwrap();
+            assert!(schemas.contains_key(name), "{name} is referred to and not there");
+        }
+    }
+
+    #[test]
+    fn methods_are_told_by_path() {
+        assert_eq!(methods("/healthz"), ["GET"]);
+        assert_eq!(methods("/api/v1/workspaces/x/secrets/y"), ["DELETE", "GET", "PUT"]);
+        assert!(methods("/api/v1/workspaces/x/secrets/").is_empty());
+        assert!(methods("/nothing").is_empty());
+    }
 }

@@ -16,6 +16,8 @@ pub mod organizations;
 mod page;
 mod pool;
 mod schema;
+#[cfg(test)]
+mod schema_tests;
 pub mod secrets;
 mod tls;
 mod types;

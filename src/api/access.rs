@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::rc::Rc;
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
@@ -98,6 +99,27 @@ pub struct InWorkspace<P> {
     needs: PhantomData<P>,
 }
 
+/// What else an operation reads of its request waits for this, so that who may not call it learns
+/// nothing from a wrong body or query. It opens as soon as the caller is known; whether they have
+/// the permission is decided without a further wait, hence still before what comes after.
+#[derive(Clone, Default)]
+pub(super) struct Gate(Rc<tokio::sync::Notify>);
+
+impl Gate {
+    /// The gate of a request whose operation has an argument of this module before the one that
+    /// asks; open at once for other operations.
+    pub(super) fn of(request: &HttpRequest) -> impl Future<Output = ()> + 'static {
+        let gate = request.extensions().get::<Self>().cloned();
+        async move {
+            if let Some(gate) = gate {
+                gate.0.notified().await;
+                // For the next who waits.
+                gate.0.notify_one();
+            }
+        }
+    }
+}
+
 type Extraction<T> = Pin<Box<dyn Future<Output = Result<T, ApiError>>>>;
 
 impl FromRequest for Authenticated {
@@ -106,6 +128,8 @@ impl FromRequest for Authenticated {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
+        let gate = Gate::default();
+        request.extensions_mut().insert(gate.clone());
         Box::pin(async move {
             let Some(plane) = request.app_data::<web::Data<Management>>() else {
                 return Err(ApiError::Internal("the management plane has no state".to_owned()));
@@ -125,6 +149,7 @@ impl FromRequest for Authenticated {
                 now: plane.clock.now(),
                 clock: plane.clock.clone(),
             };
+            gate.0.notify_one();
             Ok(Self { principal, actor })
         })
     }

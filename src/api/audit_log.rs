@@ -10,6 +10,7 @@ use super::Management;
 use super::access::{AuditLogRead, Permitted};
 use super::error::{ApiError, FieldError};
 use super::page::{Paged, page};
+use super::query::Query;
 use super::shared::{Refused, Unfit};
 use crate::db::Conn;
 use crate::db::audit_events::{AuditEventFilter, AuditEventRow, list_audit_events};
@@ -151,9 +152,9 @@ impl From<AuditEventRow> for AuditEvent {
 async fn list_audit_log(
     plane: web::Data<Management>,
     caller: Permitted<AuditLogRead>,
-    query: web::Query<AuditLogQuery>,
+    query: Query<AuditLogQuery>,
 ) -> Result<web::Json<Paged<AuditEvent>>, ApiError> {
-    let query = query.into_inner();
+    let query = query.0;
     let page = page::<AuditEventId>(query.limit, query.cursor.as_deref())?;
     let filter = filter(query)?;
     let scope = caller.principal.scope;

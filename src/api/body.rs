@@ -14,6 +14,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::Schema;
 use utoipa::{PartialSchema, ToSchema};
 
+use super::access::Gate;
 use super::error::ApiError;
 
 /// The largest body that the management plane reads: a secret of 64 KiB with every byte escaped
@@ -103,7 +104,9 @@ fn read(
     let json = content_type
         .is_none_or(|found| found.is_empty() || found == "application/json" || found == also);
     let body = actix_web::web::Payload::from_request(request, payload).into_inner();
+    let admitted = Gate::of(request);
     async move {
+        admitted.await;
         if !json {
             return Err(ApiError::UnsupportedMediaType);
         }

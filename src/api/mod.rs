@@ -16,6 +16,7 @@ pub mod openapi;
 pub mod operations;
 pub mod organizations;
 pub mod page;
+pub mod query;
 mod sealing;
 pub mod secrets;
 mod shared;

@@ -20,6 +20,7 @@ use super::access::{
 use super::body::{Json, MergePatch};
 use super::error::{ApiError, Problem};
 use super::page::{PageQuery, Paged};
+use super::query::Query;
 use super::{Management, as_json, live_workspace};
 use crate::audit::record;
 use crate::auth::Principal;
@@ -184,9 +185,9 @@ pub fn configure(config: &mut utoipa_actix_web::service_config::ServiceConfig) {
 async fn list_model_configurations(
     caller: InWorkspace<ModelConfigurationsRead>,
     plane: web::Data<Management>,
-    query: web::Query<PageQuery>,
+    query: Query<PageQuery>,
 ) -> Result<web::Json<Paged<ModelConfiguration>>, ApiError> {
-    let page = query.page::<ConfigurationId>()?;
+    let page = query.0.page::<ConfigurationId>()?;
     let scope = caller.scope;
     let rows = plane
         .database

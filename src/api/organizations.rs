@@ -21,6 +21,7 @@ use super::body::{Json, MergePatch};
 use super::bootstrap::insert_with_admin;
 use super::error::ApiError;
 use super::page::{PageQuery, Paged};
+use super::query::Query;
 use super::shared::{InTheWay, Missing, Refused, Unfit, once, or_taken, path_id, shown};
 use crate::audit::{self, Actor, Event};
 use crate::auth::{Principal, Scope};
@@ -212,9 +213,9 @@ async fn create_organization(
 async fn list_organizations(
     plane: web::Data<Management>,
     caller: OverOrganizations<OrganizationRead>,
-    query: web::Query<PageQuery>,
+    query: Query<PageQuery>,
 ) -> Result<web::Json<Paged<Organization>>, ApiError> {
-    let page = query.page::<OrganizationId>()?;
+    let page = query.0.page::<OrganizationId>()?;
     let own = caller.own;
     let rows = plane
         .database

@@ -11,6 +11,7 @@ use super::access::{InWorkspace, SecretsRead, SecretsWrite};
 use super::body::Json;
 use super::error::{ApiError, Problem};
 use super::page::{PageQuery, Paged};
+use super::query::Query;
 use super::sealing::{data_key_for_writing, seal_value, stands_in_header};
 use super::{Management, as_json, check_description, live_workspace};
 use crate::audit::{Event, record};
@@ -118,9 +119,9 @@ pub fn configure(config: &mut utoipa_actix_web::service_config::ServiceConfig) {
 async fn list_secrets(
     caller: InWorkspace<SecretsRead>,
     plane: web::Data<Management>,
-    query: web::Query<PageQuery>,
+    query: Query<PageQuery>,
 ) -> Result<web::Json<Paged<Secret>>, ApiError> {
-    let page = query.page::<SecretId>()?;
+    let page = query.0.page::<SecretId>()?;
     let scope = caller.scope;
     let (rows, uses) = plane
         .database

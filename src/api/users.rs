@@ -11,6 +11,7 @@ use super::access::{InOrganization, UsersRead, UsersWrite};
 use super::body::{Json, MergePatch};
 use super::error::ApiError;
 use super::page::{Paged, page};
+use super::query::Query;
 use super::shared::{InTheWay, Missing, Refused, Unfit, or_taken, path_id, shown};
 use crate::audit::{self, Actor, Event};
 use crate::db::users::{
@@ -179,10 +180,10 @@ async fn create_user(
 async fn list_users(
     plane: web::Data<Management>,
     caller: InOrganization<UsersRead>,
-    query: web::Query<UsersQuery>,
+    query: Query<UsersQuery>,
 ) -> Result<web::Json<Paged<User>>, ApiError> {
     let organization_id = caller.organization_id;
-    let query = query.into_inner();
+    let query = query.0;
     let page = page::<UserId>(query.limit, query.cursor.as_deref())?;
     let filter = UserFilter {
         email: query.email,

@@ -15,6 +15,7 @@ use super::access::{
 use super::body::{Json, MergePatch};
 use super::error::ApiError;
 use super::page::{PageQuery, Paged};
+use super::query::Query;
 use super::shared::{InTheWay, Missing, Refused, Unfit, or_taken, path_id, shown};
 use crate::audit::{self, Actor, Event};
 use crate::auth::Scope;
@@ -161,9 +162,9 @@ async fn create_workspace(
 async fn list_workspaces(
     plane: web::Data<Management>,
     caller: Permitted<WorkspacesRead>,
-    query: web::Query<PageQuery>,
+    query: Query<PageQuery>,
 ) -> Result<web::Json<Paged<Workspace>>, ApiError> {
-    let page = query.page::<WorkspaceId>()?;
+    let page = query.0.page::<WorkspaceId>()?;
     let (organization_id, only) = match caller.principal.scope {
         Scope::Organization(id) => (id, None),
         Scope::Workspace(own) => (own.organization_id, Some(own.workspace_id)),
@@ -263,12 +264,12 @@ async fn delete_workspace(
     plane: web::Data<Management>,
     caller: InOrganization<OrganizationManage>,
     path: web::Path<String>,
-    query: web::Query<DeleteWorkspaceQuery>,
+    query: Query<DeleteWorkspaceQuery>,
 ) -> Result<HttpResponse, ApiError> {
     let InOrganization { organization_id, actor, .. } = caller;
     let workspace_id = path_id(&path, "workspace")?;
     let scope = WorkspaceScope { organization_id, workspace_id };
-    let force = query.force;
+    let force = query.0.force;
     plane
         .database
         .write(Concerns::Organization(organization_id), async move |conn: &mut Conn| {

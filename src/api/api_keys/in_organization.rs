@@ -13,6 +13,7 @@ use crate::api::access::{ApiKeysRead, ApiKeysWrite, InOrganization};
 use crate::api::body::{Json, MergePatch};
 use crate::api::error::ApiError;
 use crate::api::page::Paged;
+use crate::api::query::Query;
 use crate::api::shared::{InTheWay, Missing, Refused, Unfit, path_id};
 use crate::auth::Scope;
 use crate::domain::ids::ApiKeyId;
@@ -59,10 +60,10 @@ async fn create_api_key(
 async fn list_api_keys(
     plane: web::Data<Management>,
     caller: InOrganization<ApiKeysRead>,
-    query: web::Query<ApiKeysQuery>,
+    query: Query<ApiKeysQuery>,
 ) -> Result<web::Json<Paged<ApiKey>>, ApiError> {
     let scope = Scope::Organization(caller.organization_id);
-    Ok(web::Json(list_in(&plane, scope, &query).await?))
+    Ok(web::Json(list_in(&plane, scope, &query.0).await?))
 }
 
 /// Read an organization's key

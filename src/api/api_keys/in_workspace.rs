@@ -13,6 +13,7 @@ use crate::api::access::{ApiKeysRead, ApiKeysWrite, InWorkspace};
 use crate::api::body::{Json, MergePatch};
 use crate::api::error::ApiError;
 use crate::api::page::Paged;
+use crate::api::query::Query;
 use crate::api::shared::{InTheWay, Missing, Refused, Unfit, path_id};
 use crate::auth::Scope;
 use crate::domain::ids::{ApiKeyId, WorkspaceId};
@@ -60,10 +61,10 @@ async fn create_workspace_api_key(
 async fn list_workspace_api_keys(
     plane: web::Data<Management>,
     caller: InWorkspace<ApiKeysRead>,
-    query: web::Query<ApiKeysQuery>,
+    query: Query<ApiKeysQuery>,
 ) -> Result<web::Json<Paged<ApiKey>>, ApiError> {
     let scope = Scope::Workspace(caller.scope);
-    Ok(web::Json(list_in(&plane, scope, &query).await?))
+    Ok(web::Json(list_in(&plane, scope, &query.0).await?))
 }
 
 /// Read a workspace's key

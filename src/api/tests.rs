@@ -1,354 +1,379 @@
-//! The resources of this room, called in process on an embedded database.
+//! Handlers in one process, from the front door of the plane to an embedded database.
 
-use actix_web::body::MessageBody;
+mod resources;
+
+use actix_web::body::BoxBody;
 use actix_web::dev::{Service, ServiceResponse};
-use actix_web::http::Method;
-use actix_web::{App, test, web};
+use actix_web::http::StatusCode;
+use actix_web::{App, Error, HttpRequest, HttpResponse, HttpServer, test, web};
 use serde_json::{Value, json};
-use utoipa_actix_web::{AppExt, scope};
 
-use super::client_address::TrustedProxies;
-use super::{Management, bootstrap};
-use crate::clock::Clock;
-use crate::crypto::api_key::KeyDigester;
-use crate::crypto::keyring::Keyring;
-use crate::crypto::keyring_handle::KeyringHandle;
-use crate::crypto::random::system_random;
-use crate::db::{Database, Location};
-use crate::directory::{Directory, DirectoryOptions};
+use super::*;
+
+use crate::audit::Actor;
+use crate::auth::Scope;
+use crate::auth::issue::{NewKey, issue_key};
+use crate::crypto::{KeyDigester, Keyring, system_random};
+use crate::db::{Concerns, Location};
+use crate::directory::DirectoryOptions;
 use crate::domain::names::DisplayName;
+use crate::domain::permissions::Role;
+use crate::upstream::{UpstreamClient, UpstreamSettings, tls_config};
+
+const SECRET: &str = "sk-for-the-upstream";
 
 struct Plane {
     management: web::Data<Management>,
-    platform: String,
+    workspace: String,
     admin: String,
-    organization: String,
-    _directory: tempfile::TempDir,
+    editor: String,
+    platform: String,
+    _folder: tempfile::TempDir,
 }
 
 async fn plane() -> Plane {
-    let directory = tempfile::tempdir().unwrap();
-    let database = Database::open(
-        Location::Sqlite(directory.path().join("t.db")),
-        2,
-        std::time::Duration::from_secs(5),
-    )
-    .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let keyring = Keyring::generate(&mut system_random).unwrap();
+    let keyring = KeyringHandle::create_file(&folder.path().join("keys"), &keyring).unwrap();
+    let location = Location::Sqlite(folder.path().join("tollgate.db"));
+    let database = Database::open(location, 2, std::time::Duration::from_secs(5)).unwrap();
     database.migrate().await.unwrap();
     let options = DirectoryOptions {
         capacity: 100,
-        max_stale: std::time::Duration::from_secs(3600),
-        poll: std::time::Duration::from_secs(1),
+        max_stale: std::time::Duration::from_secs(60),
+        poll: std::time::Duration::from_secs(60),
     };
     let digester = KeyDigester::new(&mut system_random).unwrap();
-    let keyring = Keyring::generate(&mut system_random).unwrap();
+    let directory = Directory::start(database.clone(), options, digester).await.unwrap();
     let clock = Clock::default();
-    let name = DisplayName::parse("First").unwrap();
-    let first = bootstrap::bootstrap(&database, &clock, name.clone()).await.unwrap();
-    assert!(bootstrap::bootstrap(&database, &clock, name).await.is_err());
+    let (scope, keys) = populate(&database, &clock).await;
+    let [admin, editor, platform] = keys;
     let management = Management {
-        directory: Directory::start(database.clone(), options, digester).await.unwrap(),
         database,
-        keyring: KeyringHandle::create_file(&directory.path().join("m.key"), &keyring).unwrap(),
+        directory,
+        keyring,
         clock,
         trusted_proxies: TrustedProxies::default(),
-        egress: crate::upstream::EgressRules::default(),
-        metrics: crate::telemetry::Metrics::default(),
-        readiness: crate::telemetry::readiness::Readiness::default(),
+        egress: EgressRules::new(vec!["127.0.0.0/8".parse().unwrap()]),
+        metrics: Metrics::new(),
+        readiness: Readiness::default(),
     };
     Plane {
         management: web::Data::new(management),
-        platform: first.platform_key.expose().to_owned(),
-        admin: first.admin_key.expose().to_owned(),
-        organization: first.organization_id.to_string(),
-        _directory: directory,
+        workspace: format!("/api/v1/workspaces/{}", scope.workspace_id),
+        admin,
+        editor,
+        platform,
+        _folder: folder,
     }
 }
 
-/// Every operation of this room, and their document.
-macro_rules! app {
-    ($plane:expr) => {{
-        let (app, document) = App::new()
-            .into_utoipa_app()
-            .app_data($plane.management.clone())
-            .service(
-                scope("/api/v1")
-                    .configure(super::me::configure)
-                    .configure(super::organizations::configure)
-                    .configure(super::workspaces::configure)
-                    .configure(super::users::configure)
-                    .configure(super::api_keys::configure)
-                    .configure(super::secrets::configure)
-                    .configure(super::model_configurations::configure)
-                    .configure(super::audit_log::configure),
-            )
-            .split_for_parts();
-        (test::init_service(app).await, serde_json::to_value(document).unwrap())
-    }};
+async fn populate(database: &Database, clock: &Clock) -> (WorkspaceScope, [String; 3]) {
+    use crate::db::organizations::{OrganizationRow, insert_organization};
+    use crate::db::workspaces::{WorkspaceRow, insert_workspace};
+    use crate::domain::names::Handle;
+
+    let actor = Actor::command_line(clock);
+    let scope = WorkspaceScope { organization_id: clock.new_id(), workspace_id: clock.new_id() };
+    let keys = database
+        .write(Concerns::Everybody, async move |conn: &mut Conn| {
+            let now = actor.now.naive_utc();
+            let organization = OrganizationRow {
+                id: scope.organization_id,
+                name: DisplayName::parse("o").unwrap(),
+                status: "active".to_owned(),
+                created_at: now,
+                updated_at: now,
+                deleted_at: None,
+            };
+            insert_organization(conn, organization).await?;
+            let workspace = WorkspaceRow {
+                id: scope.workspace_id,
+                organization_id: scope.organization_id,
+                name: DisplayName::parse("w").unwrap(),
+                handle: Handle::parse("w").unwrap(),
+                created_at: now,
+                updated_at: now,
+                deleted_at: None,
+            };
+            insert_workspace(conn, workspace).await?;
+            let mut keys = Vec::new();
+            for (role, scope) in [
+                (Role::WorkspaceAdmin, Scope::Workspace(scope)),
+                (Role::WorkspaceEditor, Scope::Workspace(scope)),
+                (Role::PlatformAdmin, Scope::Platform),
+            ] {
+                let name = DisplayName::parse("k").unwrap();
+                let new = NewKey { scope, role, name, user_id: None, expires_at: None };
+                let issued = issue_key(conn, &actor, new).await.unwrap();
+                keys.push(issued.text.expose().to_owned());
+            }
+            Ok::<_, crate::db::DbError>(keys)
+        })
+        .await
+        .unwrap();
+    (scope, keys.try_into().unwrap())
 }
 
-async fn call<S, B>(app: &S, key: &str, line: &str, body: Value) -> (u16, Value)
-where
-    S: Service<actix_http::Request, Response = ServiceResponse<B>, Error = actix_web::Error>,
-    B: MessageBody,
-{
-    let (method, path) = line.split_once(' ').unwrap();
-    let mut request = test::TestRequest::default()
-        .method(Method::from_bytes(method.as_bytes()).unwrap())
-        .uri(&format!("/api/v1/{path}"))
-        .insert_header(("x-api-key", key));
+impl Plane {
+    async fn serve(
+        &self,
+        offer: Offer,
+    ) -> impl Service<actix_http::Request, Response = ServiceResponse<BoxBody>, Error = Error> {
+        let upstream = UpstreamSettings {
+            egress: self.management.egress.clone(),
+            tls: tls_config(None).unwrap(),
+            idle_keep_alive: std::time::Duration::from_secs(1),
+        };
+        let app = App::new()
+            .app_data(self.management.clone())
+            .app_data(web::Data::new(UpstreamClient::new(&upstream)))
+            .configure(|config| configure(config, offer));
+        test::init_service(app).await
+    }
+}
+
+async fn call(
+    app: &impl Service<actix_http::Request, Response = ServiceResponse<BoxBody>, Error = Error>,
+    request: &str,
+    key: &str,
+    body: Value,
+) -> (StatusCode, Value) {
+    let (method, path) = request.split_once(' ').unwrap();
+    let mut request = test::TestRequest::with_uri(path).method(method.parse().unwrap());
+    if !key.is_empty() {
+        request = request.insert_header(("authorization", format!("Bearer {key}")));
+    }
     if !body.is_null() {
-        let text = body.to_string();
-        request = request
-            .insert_header(("content-length", text.len().to_string()))
-            .insert_header(("content-type", "application/json"))
-            .set_payload(text);
+        request = request.set_json(body);
     }
-    let response = test::call_service(app, request.to_request()).await;
-    let status = response.status().as_u16();
+    let response = match test::try_call_service(app, request.to_request()).await {
+        Ok(response) => response,
+        Err(error) => panic!("{error}"),
+    };
+    let status = response.status();
     let bytes = test::read_body(response).await;
+    assert!(!String::from_utf8_lossy(&bytes).contains(SECRET), "a value came out");
     (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
 }
 
-fn text(value: &Value, field: &str) -> String {
-    value[field].as_str().unwrap_or_else(|| panic!("no {field} in {value}")).to_owned()
+#[actix_web::test]
+async fn a_secret_lives_and_is_used() {
+    let plane = plane().await;
+    let app = plane.serve(Offer::Everything).await;
+    let (admin, w) = (&plane.admin, &plane.workspace);
+    let secret = format!("{w}/secrets/KEY");
+    let put = |value: &str| json!({"value": value, "description": "d"});
+
+    // Who has no key hears of that alone, whatever else is wrong.
+    let (status, problem) = call(&app, &format!("PUT {secret}"), "", json!("nonsense")).await;
+    assert_eq!((status, &problem["code"]), (StatusCode::UNAUTHORIZED, &json!("missing_api_key")));
+    let (status, _) = call(&app, &format!("PUT {secret}"), &plane.editor, json!("x")).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    let (status, _) = call(&app, &format!("PUT {secret}"), &plane.platform, put(SECRET)).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+
+    let (status, made) = call(&app, &format!("PUT {secret}"), admin, put(SECRET)).await;
+    assert_eq!((status, &made["version"]), (StatusCode::CREATED, &json!(1)), "{made}");
+    let (status, again) =
+        call(&app, &format!("PUT {secret}"), admin, json!({"value": SECRET})).await;
+    assert_eq!((status, &again["version"]), (StatusCode::OK, &json!(2)));
+    assert_eq!(again["description"], "d");
+    assert_eq!(again["fingerprint"], made["fingerprint"]);
+    let (status, other) = call(&app, &format!("PUT {w}/secrets/9"), admin, put("x")).await;
+    assert_eq!(
+        (status, &other["errors"][0]["field"]),
+        (StatusCode::UNPROCESSABLE_ENTITY, &json!("name"))
+    );
+
+    // A configuration begins to use it.
+    let fields = json!({
+        "name": "a/b", "base_url": "http://127.0.0.1:1/v1", "model": "m", "api_key_name": "KEY",
+        "extra_headers": {"X-Other": "{{secret:OTHER}}"},
+    });
+    let create = format!("POST {w}/model-configurations");
+    let (status, problem) = call(&app, &create, admin, fields.clone()).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(problem["errors"][0]["field"], "extra_headers.X-Other", "{problem}");
+    call(&app, &format!("PUT {w}/secrets/OTHER"), admin, put("two\nlines")).await;
+    let (status, problem) = call(&app, &create, admin, fields.clone()).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{problem}");
+    call(&app, &format!("PUT {w}/secrets/OTHER"), admin, put("one line")).await;
+    let (status, made) = call(&app, &create, admin, fields.clone()).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    let (status, _) = call(&app, &create, admin, fields).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+
+    // So it can't go, nor become what no header carries.
+    let (status, problem) = call(&app, &format!("DELETE {secret}"), admin, Value::Null).await;
+    assert_eq!((status, &problem["code"]), (StatusCode::CONFLICT, &json!("secret_in_use")));
+    assert!(problem["detail"].as_str().unwrap().contains("a/b"));
+    let (status, _) = call(&app, &format!("PUT {w}/secrets/OTHER"), admin, put("a\nb")).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    let (_, list) = call(&app, &format!("GET {w}/secrets?limit=1"), admin, Value::Null).await;
+    assert_eq!(list["data"][0]["used_by"][0]["id"], made["id"]);
+    assert!(list["next_cursor"].is_string());
+
+    let id = made["id"].as_str().unwrap();
+    let delete = format!("DELETE {w}/model-configurations/{id}");
+    assert_eq!(call(&app, &delete, &plane.editor, Value::Null).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(call(&app, &delete, admin, Value::Null).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(call(&app, &delete, admin, Value::Null).await.0, StatusCode::NOT_FOUND);
+    let (status, _) = call(&app, &format!("DELETE {secret}"), admin, Value::Null).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    let (status, _) = call(&app, &format!("GET {secret}"), admin, Value::Null).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
 }
 
 #[actix_web::test]
-async fn every_operation_says_what_it_needs() {
+async fn an_editor_changes_all_but_where_requests_go() {
     let plane = plane().await;
-    let (_app, document) = app!(plane);
-    let mut ids = Vec::new();
-    for (path, item) in document["paths"].as_object().unwrap() {
-        for (method, operation) in item.as_object().unwrap() {
-            let id = text(operation, "operationId");
-            assert!(operation["x-permission"].is_string(), "{method} {path}");
-            assert!(operation["responses"]["401"].is_object(), "{method} {path}");
-            assert!(operation["security"].is_array(), "{method} {path}");
-            let named = path.matches('{').count();
-            let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
-            let described = parameters.iter().filter(|one| one["in"] == "path").count();
-            assert_eq!(named, described, "{method} {path}: {parameters:?}");
-            assert!(!ids.contains(&id), "{id} twice");
-            ids.push(id);
+    let app = plane.serve(Offer::Everything).await;
+    let (admin, editor, w) = (&plane.admin, &plane.editor, &plane.workspace);
+    let fields = json!({"name": "c", "base_url": "https://192.0.2.1/v1", "model": "m"});
+    let create = format!("POST {w}/model-configurations");
+    let (status, problem) = call(&app, &create, admin, fields).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(problem["detail"].as_str().unwrap().contains("192.0.2.0/24"), "{problem}");
+    let fields = json!({"name": "c", "base_url": "https://127.0.0.1/v1/", "model": "m"});
+    let (status, _) = call(&app, &create, editor, fields.clone()).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    let (status, made) = call(&app, &create, admin, fields).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    let patch = format!("PATCH {w}/model-configurations/{}", made["id"].as_str().unwrap());
+    let same = json!({
+        "base_url": "https://127.0.0.1:443/v1", "auth": "Bearer", "model": "n",
+        "timeouts": {"idle_ms": 5}, "default_parameters": {"temperature": 0.5},
+    });
+    let (status, changed) = call(&app, &patch, editor, same).await;
+    assert_eq!((status, &changed["model"]), (StatusCode::OK, &json!("n")), "{changed}");
+    for forbidden in [
+        json!({"base_url": "https://127.0.0.2/v1"}),
+        json!({"api_key_name": "KEY"}),
+        json!({"auth": "api-key"}),
+        json!({"extra_headers": {"x-a": "b"}}),
+        json!({"forward_headers": ["x-a"]}),
+    ] {
+        let (status, _) = call(&app, &patch, editor, forbidden.clone()).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{forbidden}");
+    }
+    let (status, problem) = call(&app, &patch, editor, json!({"id": "x"})).await;
+    assert_eq!(
+        (status, &problem["errors"][0]["field"]),
+        (StatusCode::UNPROCESSABLE_ENTITY, &json!("id"))
+    );
+    let (status, changed) =
+        call(&app, &patch, admin, json!({"forward_headers": ["X-A"], "enabled": false})).await;
+    assert_eq!((status, &changed["forward_headers"]), (StatusCode::OK, &json!(["x-a"])));
+}
+
+#[actix_web::test]
+async fn a_check_tells_what_the_upstream_said() {
+    async fn models(request: HttpRequest) -> HttpResponse {
+        let key = request.headers().get("authorization").and_then(|value| value.to_str().ok());
+        if key != Some(&format!("Bearer {SECRET}")) {
+            return HttpResponse::Unauthorized().body(format!("{key:?} is wrong"));
         }
+        HttpResponse::Ok().json(json!({"data": [{"id": "m"}]}))
     }
-    assert!(ids.len() >= 29, "{ids:?}");
-    let schemas = document["components"]["schemas"].as_object().unwrap();
-    for name in ["ApiKey", "UpdateApiKey", "RotateApiKey", "CreatedOrganization", "AuditEvent"] {
-        assert!(schemas.contains_key(name), "{name} of {:?}", schemas.keys());
+    async fn token(body: web::Json<Value>) -> HttpResponse {
+        assert_eq!(body["model"], "m");
+        // As newer models do.
+        if body.get("max_tokens").is_some() {
+            return HttpResponse::BadRequest().finish();
+        }
+        HttpResponse::Ok().json(json!({"choices": []}))
     }
+    let server = HttpServer::new(|| {
+        App::new()
+            .route("/v1/models", web::get().to(models))
+            .route("/unlisted/chat/completions", web::post().to(token))
+    })
+    .workers(1)
+    .disable_signals()
+    .bind(("127.0.0.1", 0))
+    .unwrap();
+    let port = server.addrs()[0].port();
+    let server = server.run();
+    let handle = server.handle();
+    actix_web::rt::spawn(server);
+
+    let plane = plane().await;
+    let app = plane.serve(Offer::Everything).await;
+    let (admin, w) = (&plane.admin, &plane.workspace);
+    call(&app, &format!("PUT {w}/secrets/KEY"), admin, json!({"value": SECRET})).await;
+    let fields = json!({
+        "name": "c", "base_url": format!("http://127.0.0.1:{port}/v1"), "model": "m",
+        "api_key_name": "KEY",
+    });
+    let (_, made) = call(&app, &format!("POST {w}/model-configurations"), admin, fields).await;
+    let configuration = format!("{w}/model-configurations/{}", made["id"].as_str().unwrap());
+    let check = format!("POST {configuration}/check");
+    let patch = format!("PATCH {configuration}");
+
+    let (status, found) = call(&app, &check, admin, Value::Null).await;
+    assert_eq!(status, StatusCode::OK, "{found}");
+    assert_eq!((&found["ok"], &found["model_listed"]), (&json!(true), &json!(true)), "{found}");
+    call(&app, &patch, admin, json!({"model": "other"})).await;
+    let (_, found) = call(&app, &check, &plane.editor, Value::Null).await;
+    assert_eq!((&found["ok"], &found["model_listed"]), (&json!(false), &json!(false)), "{found}");
+    call(&app, &format!("PUT {w}/secrets/KEY"), admin, json!({"value": "wrong"})).await;
+    let (_, found) = call(&app, &check, admin, Value::Null).await;
+    assert_eq!((&found["reachable"], &found["status"]), (&json!(true), &json!(401)), "{found}");
+    assert!(!found["message"].as_str().unwrap().contains("is wrong"));
+    let unlisted = json!({"model": "m", "base_url": format!("http://127.0.0.1:{port}/unlisted")});
+    call(&app, &patch, admin, unlisted).await;
+    let (_, found) = call(&app, &check, admin, Value::Null).await;
+    assert_eq!((&found["ok"], &found["model_listed"]), (&json!(true), &Value::Null), "{found}");
+    call(&app, &patch, admin, json!({"base_url": "http://127.0.0.1:1/v1"})).await;
+    let (_, found) = call(&app, &check, admin, Value::Null).await;
+    assert_eq!((&found["reachable"], &found["status"]), (&json!(false), &Value::Null), "{found}");
+    handle.stop(false).await;
 }
 
 #[actix_web::test]
-async fn platform_runs_organizations_and_nothing_inside() {
+async fn operations_and_what_is_not_there() {
     let plane = plane().await;
-    let (app, _) = app!(plane);
-    let (status, made) =
-        call(&app, &plane.platform, "POST organizations", json!({"name": "Second"})).await;
-    assert_eq!(status, 201, "{made}");
-    let (second, its_admin) = (text(&made, "id"), text(&made, "admin_key"));
-    let (status, taken) =
-        call(&app, &plane.platform, "POST organizations", json!({"name": "Second"})).await;
-    assert_eq!((status, text(&taken, "code").as_str()), (409, "name_taken"));
-    let (_, all) = call(&app, &plane.platform, "GET organizations", Value::Null).await;
-    assert_eq!(all["data"].as_array().unwrap().len(), 2);
-    let (_, own) = call(&app, &its_admin, "GET organizations", Value::Null).await;
-    assert_eq!(own["data"].as_array().unwrap().len(), 1);
-    assert_eq!(own["data"][0]["id"], json!(second));
-    assert_eq!(call(&app, &its_admin, "POST organizations", json!({"name": "Third"})).await.0, 403);
-    let other = format!("organizations/{}", plane.organization);
-    assert_eq!(call(&app, &its_admin, &format!("GET {other}"), Value::Null).await.0, 404);
-    assert_eq!(
-        call(&app, &its_admin, &format!("PATCH {other}"), json!({"name": "x"})).await.0,
-        404
-    );
-    let own = format!("organizations/{second}");
-    let patch = format!("PATCH {own}");
-    let (status, after) = call(&app, &its_admin, &patch, json!({"name": "Renamed"})).await;
-    assert_eq!((status, text(&after, "name").as_str()), (200, "Renamed"));
-    assert_eq!(call(&app, &its_admin, &patch, json!({"status": "suspended"})).await.0, 403);
-    assert_eq!(call(&app, &plane.platform, &patch, json!({"status": "suspended"})).await.0, 200);
-    let (status, problem) = call(&app, &its_admin, "GET me", Value::Null).await;
-    assert_eq!((status, text(&problem, "code").as_str()), (403, "organization_suspended"));
-    assert_eq!(call(&app, &plane.platform, &patch, json!({"status": "active"})).await.0, 200);
-    assert_eq!(call(&app, &its_admin, "GET me", Value::Null).await.0, 200);
-    assert_eq!(call(&app, &plane.platform, "GET workspaces", Value::Null).await.0, 403);
-    let keys = format!("POST {own}/api-keys");
-    let viewer = json!({"name": "v", "role": "ORGANIZATION_VIEWER"});
-    let (status, viewer_key) = call(&app, &plane.platform, &keys, viewer).await;
-    assert_eq!(status, 201, "{viewer_key}");
-    let viewer_key = text(&viewer_key, "key");
-    assert_eq!(call(&app, &viewer_key, &format!("GET {own}"), Value::Null).await.0, 200);
-    assert_eq!(call(&app, &viewer_key, &patch, json!({"name": "No"})).await.0, 403);
-    for (role, status) in [("GATEWAY_CALLER", 422), ("PLATFORM_ADMIN", 422)] {
-        let body = json!({"name": "x", "role": role});
-        assert_eq!(call(&app, &plane.platform, &keys, body).await.0, status, "{role}");
+    let app = plane.serve(Offer::Everything).await;
+    let none = Value::Null;
+    for (request, key, expected) in [
+        ("GET /healthz", "", 200),
+        ("GET /version", "", 200),
+        ("GET /openapi.json", "", 200),
+        ("GET /api/v1/openapi.json", "", 200),
+        ("GET /docs/", "", 200),
+        ("GET /docs", "", 308),
+        ("GET /nothing", "", 404),
+        ("POST /healthz", "", 405),
+        ("GET /readyz", "", 503),
+        ("GET /metrics", "", 401),
+        ("GET /metrics", plane.admin.as_str(), 403),
+        ("GET /metrics", plane.platform.as_str(), 200),
+        ("GET /api/v1/nothing", "", 401),
+        ("GET /api/v1/nothing", plane.admin.as_str(), 404),
+        ("DELETE /api/v1/me", plane.admin.as_str(), 405),
+    ] {
+        let (status, body) = call(&app, request, key, none.clone()).await;
+        assert_eq!(status.as_u16(), expected, "{request}: {body}");
     }
-    let (_, log) = call(&app, &plane.platform, "GET audit-log", Value::Null).await;
-    let operations: Vec<&str> = log["data"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|event| event["operation"].as_str().unwrap())
-        .collect();
-    // What the organization's own keys did is theirs to read.
-    assert_eq!(operations.iter().filter(|one| **one == "update_organization").count(), 2);
-    assert_eq!(operations.iter().filter(|one| **one == "create_organization").count(), 2);
-    assert!(!log.to_string().contains(&plane.admin[..20]));
-}
+    plane.management.readiness.is_ready();
+    let (status, report) = call(&app, "GET /readyz", "", none.clone()).await;
+    assert_eq!((status, &report["details"]), (StatusCode::OK, &none));
+    let (_, report) = call(&app, "GET /readyz", &plane.platform, none.clone()).await;
+    assert_eq!(report["details"]["database_reachable"], true, "{report}");
+    plane.management.readiness.is_draining();
+    let (status, _) = call(&app, "GET /readyz", "", none.clone()).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
 
-#[actix_web::test]
-async fn keys_are_granted_within_scope_and_rotated_in_place() {
-    let plane = plane().await;
-    let (app, _) = app!(plane);
-    let (_, workspace) =
-        call(&app, &plane.admin, "POST workspaces", json!({"name": "Search team"})).await;
-    assert_eq!(text(&workspace, "handle"), "search-team");
-    let keys = format!("workspaces/{}/api-keys", text(&workspace, "id"));
-    let issue = |role: &str| json!({"name": role, "role": role});
-    let create = format!("POST {keys}");
-    let (status, lead) = call(&app, &plane.admin, &create, issue("WORKSPACE_ADMIN")).await;
-    assert_eq!(status, 201, "{lead}");
-    let (lead_id, lead) = (text(&lead, "id"), text(&lead, "key"));
-    let (_, me) = call(&app, &lead, "GET me", Value::Null).await;
-    assert_eq!(
-        (me["scope"].as_str(), me["api_key_id"].as_str()),
-        (Some("workspace"), Some(&*lead_id))
-    );
-
-    // No role outside the workspace, by any path.
-    assert_eq!(call(&app, &lead, &create, issue("ORGANIZATION_ADMIN")).await.0, 403);
-    assert_eq!(call(&app, &lead, "POST api-keys", issue("WORKSPACE_ADMIN")).await.0, 403);
-    assert_eq!(call(&app, &plane.admin, &create, issue("ORGANIZATION_ADMIN")).await.0, 422);
-    assert_eq!(call(&app, &plane.admin, "POST api-keys", issue("PLATFORM_ADMIN")).await.0, 403);
-    let (_, editor) = call(&app, &lead, &create, issue("WORKSPACE_EDITOR")).await;
-    let editor = text(&editor, "key");
-    let itself = format!("{keys}/{lead_id}");
-    for line in
-        [format!("PATCH {itself}"), format!("DELETE {itself}"), format!("POST {itself}/rotate")]
+    let callers = plane.serve(Offer::Health).await;
+    for (request, expected) in
+        [("GET /healthz", 200), ("GET /metrics", 404), ("POST /api/v1/me", 404)]
     {
-        assert_eq!(call(&app, &editor, &line, json!({})).await.0, 403, "{line}");
+        let (status, _) = call(&callers, request, &plane.platform, none.clone()).await;
+        assert_eq!(status.as_u16(), expected, "{request}");
     }
-    // An organization's key is not found in a workspace.
-    let (_, admin) = call(&app, &plane.admin, "GET me", Value::Null).await;
-    let admin_id = text(&admin, "api_key_id");
-    assert_eq!(call(&app, &lead, &format!("GET {keys}/{admin_id}"), Value::Null).await.0, 404);
-
-    // The old credential works for the grace, then no more; the id stays.
-    let rotate = format!("POST {itself}/rotate");
-    let (status, rotated) = call(&app, &lead, &rotate, json!({"grace_seconds": 60})).await;
-    assert_eq!((status, text(&rotated, "id")), (200, lead_id.clone()));
-    let newer = text(&rotated, "key");
-    assert_eq!(call(&app, &lead, "GET me", Value::Null).await.0, 200);
-    assert_eq!(call(&app, &newer, "GET me", Value::Null).await.0, 200);
-    plane.management.clock.advance(std::time::Duration::from_secs(61));
-    assert_eq!(call(&app, &lead, "GET me", Value::Null).await.0, 401);
-    let (status, newest) = call(&app, &newer, &rotate, Value::Null).await;
-    assert_eq!(status, 200, "{newest}");
-    assert_eq!(call(&app, &newer, "GET me", Value::Null).await.0, 401);
-    let mut newest = text(&newest, "key");
-    for turn in 0..9 {
-        let (status, next) = call(&app, &newest, &rotate, json!({"grace_seconds": 900})).await;
-        if turn < 7 {
-            newest = text(&next, "key");
-        } else {
-            assert_eq!((status, text(&next, "code").as_str()), (409, "too_many_credentials"));
-        }
-    }
-    let too_long = json!({"grace_seconds": 2_592_001});
-    assert_eq!(call(&app, &newest, &rotate, too_long).await.0, 422);
-
-    // Ends and switches.
-    let patch = format!("PATCH {itself}");
-    let past = json!({"expires_at": "2020-01-01T00:00:00Z"});
-    assert_eq!(call(&app, &newest, &patch, past).await.0, 422);
-    let soon = json!({"expires_at": "2999-01-01T00:00:00Z", "name": "Lead"});
-    let (status, after) = call(&app, &newest, &patch, soon).await;
-    assert_eq!((status, text(&after, "name").as_str()), (200, "Lead"));
-    let (_, after) = call(&app, &newest, &patch, json!({"expires_at": null})).await;
-    assert!(after["expires_at"].is_null());
-    let role = json!({"role": "ORGANIZATION_ADMIN"});
-    assert_eq!(call(&app, &newest, &patch, role).await.0, 422);
-    assert_eq!(call(&app, &plane.admin, &patch, json!({"disabled": true})).await.0, 200);
-    assert_eq!(call(&app, &newest, "GET me", Value::Null).await.0, 401);
-
-    // The workspace goes with all its keys, and only if told to.
-    let gone = format!("DELETE workspaces/{}", text(&workspace, "id"));
-    let (status, problem) = call(&app, &plane.admin, &gone, Value::Null).await;
-    assert_eq!((status, text(&problem, "code").as_str()), (409, "workspace_in_use"));
-    assert_eq!(call(&app, &plane.admin, &format!("{gone}?force=true"), Value::Null).await.0, 204);
-    assert_eq!(call(&app, &editor, "GET me", Value::Null).await.0, 401);
-    assert_eq!(call(&app, &plane.admin, &format!("GET {keys}"), Value::Null).await.0, 404);
-    let (_, log) = call(&app, &plane.admin, "GET audit-log?limit=1", Value::Null).await;
-    assert_eq!(log["data"][0]["operation"], "delete_workspace");
-    assert_eq!(log["data"][0]["after"]["deleted"]["api_keys"], 2);
-    let again = json!({"name": "Search team"});
-    assert_eq!(call(&app, &plane.admin, "POST workspaces", again).await.0, 201);
-}
-
-#[actix_web::test]
-async fn a_user_takes_their_keys_along() {
-    let plane = plane().await;
-    let (app, _) = app!(plane);
-    let ada = json!({"email": "ada@example.com", "name": "Ada"});
-    let (status, user) = call(&app, &plane.admin, "POST users", ada.clone()).await;
-    assert_eq!(status, 201, "{user}");
-    let (status, taken) = call(&app, &plane.admin, "POST users", ada).await;
-    assert_eq!((status, text(&taken, "code").as_str()), (409, "email_taken"));
-    let id = text(&user, "id");
-    let body = json!({"name": "Ada's", "role": "ORGANIZATION_VIEWER", "user_id": id});
-    let (status, key) = call(&app, &plane.admin, "POST api-keys", body.clone()).await;
-    assert_eq!(status, 201, "{key}");
-    let key = text(&key, "key");
-    assert_eq!(call(&app, &key, "GET users", Value::Null).await.0, 200);
-    for _ in 0..2 {
-        let delete = format!("DELETE users/{id}");
-        assert_eq!(call(&app, &plane.admin, &delete, Value::Null).await.0, 204);
-    }
-    assert_eq!(call(&app, &key, "GET users", Value::Null).await.0, 401);
-    assert_eq!(call(&app, &plane.admin, "POST api-keys", body).await.0, 422);
-    let patch = format!("PATCH users/{id}");
-    assert_eq!(call(&app, &plane.admin, &patch, json!({"status": "active"})).await.0, 200);
-    assert_eq!(call(&app, &key, "GET users?status=active", Value::Null).await.0, 200);
-    let line = format!("GET audit-log?resource_type=user&resource_id={id}&limit=2");
-    let (_, first) = call(&app, &plane.admin, &line, Value::Null).await;
-    let cursor = text(&first, "next_cursor");
-    let (_, last) = call(&app, &plane.admin, &format!("{line}&cursor={cursor}"), Value::Null).await;
-    let operations: Vec<Value> = [&first, &last]
-        .into_iter()
-        .flat_map(|page| page["data"].as_array().unwrap())
-        .map(|event| event["operation"].clone())
-        .collect();
-    assert_eq!(operations, ["update_user", "deactivate_user", "create_user"]);
-    let none = "GET audit-log?from=2999-01-01T00:00:00Z";
-    let (_, none) = call(&app, &plane.admin, none, Value::Null).await;
-    assert!(none["data"].as_array().unwrap().is_empty());
-}
-
-#[actix_web::test]
-async fn strangers_learn_nothing_from_their_bodies() {
-    let plane = plane().await;
-    let (app, _) = app!(plane);
-    let stranger = crate::crypto::api_key::ApiKeyText::generate(&mut system_random).unwrap();
-    let lines = [
-        "POST organizations",
-        "PATCH organizations/x",
-        "POST users",
-        "POST workspaces",
-        "DELETE workspaces/x?wrong=1",
-    ];
-    for line in lines {
-        let (status, _) = call(&app, stranger.text.expose(), line, json!({"wrong": 1})).await;
-        assert_eq!(status, 401, "{line}");
-    }
-    let viewer = json!({"name": "v", "role": "ORGANIZATION_VIEWER"});
-    let (_, viewer) = call(&app, &plane.admin, "POST api-keys", viewer).await;
-    plane.management.clock.advance(std::time::Duration::from_secs(1));
-    for line in lines {
-        let (status, _) = call(&app, &text(&viewer, "key"), line, json!({"wrong": 1})).await;
-        assert!(status == 403 || status == 404, "{line} {status}");
-    }
-    let (status, problem) = call(&app, &plane.admin, "GET users?limit=0x", Value::Null).await;
-    assert_eq!((status, problem["errors"][0]["field"].as_str()), (422, Some("limit")));
+    let admins = plane.serve(Offer::AdminPort).await;
+    assert_eq!(call(&admins, "GET /metrics", "", none.clone()).await.0, StatusCode::OK);
+    let (_, report) = call(&admins, "GET /readyz", "", none).await;
+    assert!(report["details"].is_object());
 }

@@ -14,6 +14,7 @@
 mod first_call;
 mod support;
 mod support_works;
+mod tenancy;
 mod upstream_works;
 
 use std::process::ExitCode;
@@ -22,7 +23,7 @@ use support::case::Case;
 
 /// Every case of every capability.
 fn collect() -> Vec<Case> {
-    [first_call::cases(), support_works::cases(), upstream_works::cases()]
+    [first_call::cases(), support_works::cases(), tenancy::cases(), upstream_works::cases()]
         .into_iter()
         .flatten()
         .collect()

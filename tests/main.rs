@@ -11,7 +11,10 @@
     reason = "a test fails by panicking, and a test run speaks on standard output"
 )]
 
+mod api_keys;
+mod audit_log;
 mod first_call;
+mod problems;
 mod support;
 mod support_works;
 mod tenancy;
@@ -23,10 +26,18 @@ use support::case::Case;
 
 /// Every case of every capability.
 fn collect() -> Vec<Case> {
-    [first_call::cases(), support_works::cases(), tenancy::cases(), upstream_works::cases()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        api_keys::cases(),
+        audit_log::cases(),
+        first_call::cases(),
+        problems::cases(),
+        support_works::cases(),
+        tenancy::cases(),
+        upstream_works::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn main() -> ExitCode {

@@ -13,8 +13,10 @@
 
 mod api_keys;
 mod audit_log;
+mod concurrency;
 mod first_call;
 mod problems;
+mod secrets;
 mod support;
 mod support_works;
 mod tenancy;
@@ -29,8 +31,10 @@ fn collect() -> Vec<Case> {
     [
         api_keys::cases(),
         audit_log::cases(),
+        concurrency::cases(),
         first_call::cases(),
         problems::cases(),
+        secrets::cases(),
         support_works::cases(),
         tenancy::cases(),
         upstream_works::cases(),

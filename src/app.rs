@@ -24,6 +24,9 @@ use open::{Store, open_store};
 /// How often the uses of keys are written down.
 const WRITE_USES: Duration = Duration::from_secs(30);
 
+/// How long the end waits for a database that may be away.
+const LAST_WRITE: Duration = Duration::from_secs(2);
+
 /// Why the application did not start, in words that say what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -34,10 +37,7 @@ pub enum StartError {
     #[error(transparent)]
     Database(#[from] DbError),
     /// The master keys can't be read, or one that the database needs is missing.
-    #[error(
-        "{0}. The database holds secrets that only its own master keys open: put the file back \
-         from its backup, or name the right one with --master-key-file"
-    )]
+    #[error("{0}{hint}", hint = keyring_hint(.0))]
     Keyring(#[from] KeyringError),
     /// No randomness.
     #[error(transparent)]
@@ -85,9 +85,22 @@ pub enum StartError {
         /// Why not.
         error: std::io::Error,
     },
+    /// The demonstration.
+    #[error(transparent)]
+    Demo(#[from] crate::demo::DemoError),
     /// Something else about the process.
     #[error("{0}")]
     Io(#[from] std::io::Error),
+}
+
+fn keyring_hint(error: &KeyringError) -> &'static str {
+    match error {
+        KeyringError::UnknownKey { .. } => {
+            ". The database holds secrets that only its own master keys open: put the file back from \
+             its backup, or name the right one with --master-key-file"
+        }
+        _ => "",
+    }
 }
 
 /// A running application: its ports are bound and served.
@@ -185,8 +198,12 @@ impl Application {
         tracing::info!(open_streams = self.metrics.open_streams(), "draining");
         tokio::time::sleep(self.settings.timeouts.shutdown_delay).await;
         futures_util::future::join_all(self.handles.iter().map(|handle| handle.stop(true))).await;
-        if let Err(error) = self.directory.write_uses().await {
-            tracing::warn!(%error, "the last uses of keys could not be written");
+        match tokio::time::timeout(LAST_WRITE, self.directory.write_uses()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the last uses of keys could not be written");
+            }
+            Err(_) => tracing::warn!("the last uses of keys could not be written in time"),
         }
         tracing::info!("stopped");
         Ok(())

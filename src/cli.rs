@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::app::bootstrap::bootstrap;
-use crate::app::open::{open_database, open_store};
+use crate::app::open::{ensure_key_of_new_database, open_database, open_store};
 use crate::app::rotate::rotate_master_key;
 use crate::app::{Application, StartError};
 use crate::clock::Clock;
@@ -52,7 +52,11 @@ pub fn run(cli: Cli) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error);
-            ExitCode::FAILURE
+            match error {
+                // As for an option that can't be read.
+                StartError::Settings(_) => ExitCode::from(2),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -86,6 +90,7 @@ async fn dispatch(command: Command) -> Result<(), StartError> {
         }
         Command::Migrate(settings) => {
             start_logging(&settings.logging);
+            ensure_key_of_new_database(&settings)?;
             open_database(&settings)?.migrate().await?;
             tracing::info!("the database is up to date");
             Ok(())

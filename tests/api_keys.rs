@@ -173,18 +173,12 @@ async fn no_field_moves_a_key(database: Database) {
             ("last_used_at", json!(null)),
             ("grace_seconds", json!(5)),
         ] {
+            // Removing what is not editable would change nothing, and is no success either.
             let answer = client.patch(&path, &json!({"name": "y", field: value})).await;
-            if value.is_null() {
-                // Removing what is not editable changes nothing, but is no silent success.
-                continue;
-            }
             assert_eq!(wrong_fields(&answer), [field]);
         }
     }
-    let changed: Vec<String> = differences(&before, &database.dump().await)
-        .into_iter()
-        .filter(|row| row.contains("WORKSPACE_ADMIN") && row.contains("api_keys"))
-        .collect();
+    let changed = differences(&before, &database.dump().await);
     assert!(changed.is_empty(), "{changed:#?}");
 }
 

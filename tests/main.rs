@@ -16,6 +16,7 @@ mod audit_log;
 mod concurrency;
 mod first_call;
 mod problems;
+mod readme;
 mod secrets;
 mod support;
 mod support_works;
@@ -34,6 +35,7 @@ fn collect() -> Vec<Case> {
         concurrency::cases(),
         first_call::cases(),
         problems::cases(),
+        readme::cases(),
         secrets::cases(),
         support_works::cases(),
         tenancy::cases(),

@@ -64,8 +64,36 @@ impl<T: Serialize + DeserializeOwned> MergePatch<T> {
     pub fn apply(&self, current: &T) -> Result<T, ApiError> {
         let mut document = serde_json::to_value(current)
             .map_err(|error| ApiError::Internal(format!("unpatchable resource: {error}")))?;
+        self.refuse_unknown_removals(&document)?;
         json_patch::merge(&mut document, &self.patch);
         shaped(serde_path_to_error::deserialize(document))
+    }
+
+    /// Merging forgets a null for what is not there, and with it that no such field exists: a slip
+    /// in a name would look like a removal that was done.
+    fn refuse_unknown_removals(&self, current: &Value) -> Result<(), ApiError> {
+        for (name, change) in self.patch.as_object().into_iter().flatten() {
+            let Some(present) = current.get(name) else {
+                return Err(ApiError::field(name, "there is no such field"));
+            };
+            // One level down, the type itself says which names it knows.
+            let mut nested = current.clone();
+            if let (Value::Object(present), Some(slot)) = (present, nested.get_mut(name))
+                && let Value::Object(change) = change
+                && change.iter().any(|(inner, value)| value.is_null() && !present.contains_key(inner))
+            {
+                let mut kept = present.clone();
+                kept.extend(change.clone());
+                *slot = Value::Object(kept);
+                let outcome: Result<T, _> = serde_path_to_error::deserialize(nested);
+                if let Err(error) = outcome
+                    && error.inner().to_string().starts_with("unknown field")
+                {
+                    shaped::<T>(Err(error))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whether the patch speaks of this top-level field.
@@ -120,8 +148,16 @@ fn read(
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    // A derived type would read an array as its fields in order.
+    if bytes.trim_ascii_start().first() != Some(&b'{') && is_json(bytes) {
+        return Err(ApiError::field("body", "must be a JSON object"));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = match serde_path_to_error::deserialize(&mut deserializer) {
+        // An enumeration that is no text is told as if it were no JSON.
+        Err(error) if !error.inner().is_data() && is_json(bytes) => {
+            return Err(ApiError::field(error.path().to_string(), "is not of the right type"));
+        }
         Err(error) if !error.inner().is_data() => {
             return Err(ApiError::Malformed(format!(
                 "The body is not valid JSON: {}.",
@@ -134,6 +170,10 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         .end()
         .map_err(|error| ApiError::Malformed(format!("The body is not valid JSON: {error}.")))?;
     Ok(value)
+}
+
+fn is_json(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok()
 }
 
 /// Turns serde's complaint into one about a field.

@@ -9,9 +9,10 @@ use std::sync::LazyLock;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{App, HttpResponse, get};
 use bytes::Bytes;
-use utoipa::openapi::OpenApi;
 use utoipa::openapi::path::PathItem;
+use utoipa::openapi::schema::{Object, Schema};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{OpenApi, RefOr};
 use utoipa::{Modify, OpenApi as _};
 use utoipa_actix_web::AppExt;
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -80,12 +81,39 @@ static METHODS: LazyLock<Vec<(Vec<String>, Vec<&'static str>)>> = LazyLock::new(
 
 /// The document.
 pub fn document() -> OpenApi {
-    let (_, document) = App::new()
+    let (_, mut document) = App::new()
         .into_utoipa_app()
         .openapi(Base::openapi())
         .configure(super::documented)
         .split_for_parts();
+    if let Some(components) = &mut document.components {
+        merge_flattened(&mut components.schemas);
+    }
     document
+}
+
+/// Makes one object of each schema that is all of several. A flattened request type refuses unknown
+/// fields, and as one part of a whole would refuse the other parts.
+fn merge_flattened(schemas: &mut BTreeMap<String, RefOr<Schema>>) {
+    let merged: Vec<(String, Object)> = schemas
+        .iter()
+        .filter_map(|(name, schema)| {
+            let RefOr::T(Schema::AllOf(all)) = schema else { return None };
+            let mut whole = Object::builder().description(all.description.clone()).build();
+            for part in &all.items {
+                let part = match part {
+                    RefOr::Ref(to) => schemas.get(to.ref_location.rsplit('/').next()?)?,
+                    RefOr::T(_) => part,
+                };
+                let RefOr::T(Schema::Object(part)) = part else { return None };
+                // An answer shows every field, also one that a request may leave out.
+                whole.required.extend(part.properties.keys().cloned());
+                whole.properties.extend(part.properties.clone());
+            }
+            Some((name.clone(), whole))
+        })
+        .collect();
+    schemas.extend(merged.into_iter().map(|(name, whole)| (name, whole.into())));
 }
 
 /// The methods that the document knows for a path; none if it does not know the path.
@@ -168,6 +196,8 @@ mod tests {
             }
         }
         let schemas = document["components"]["schemas"].as_object().unwrap();
+        let shown = &schemas["ModelConfiguration"]["properties"];
+        assert!(shown["id"].is_object() && shown["base_url"].is_object(), "{shown}");
         for reference in json.split("#/components/schemas/").skip(1) {
             let name = reference.split('"').next().unwrap();
             assert!(schemas.contains_key(name), "{name} is referred to and not there");

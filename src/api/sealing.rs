@@ -37,6 +37,11 @@ pub(super) async fn data_key_for_writing(
     let id: DataKeyId = actor.clock.new_id();
     let data_key = DataKey::generate(&mut system_random).map_err(no_randomness)?;
     let workspace = scope.workspace_id.uuid();
+    // A rotation by another process changes the file before it wraps the data keys that are there:
+    // inside a write transaction, either it will see this one or we see its key.
+    if let Err(error) = keyring.reload() {
+        tracing::warn!(%error, "the master key file can't be read again; using what was read before");
+    }
     let wrapped =
         wrap_data_key(&keyring.get(), &data_key, workspace, id.uuid(), &mut system_random)
             .map_err(internal)?;

@@ -45,6 +45,19 @@ pub async fn open_store(settings: &Settings) -> Result<Store, StartError> {
     Ok(Store { database, keyring })
 }
 
+/// Makes the master key of an embedded database that is about to be made. Afterwards the database
+/// is an old one, beside which no key is made. Elsewhere nothing is needed: migrating opens no
+/// secret.
+pub fn ensure_key_of_new_database(settings: &Settings) -> Result<(), StartError> {
+    if let DatabaseUrl::Sqlite(file) = &settings.database.database_url
+        && !file.exists()
+        && let Some(source) = settings.keys.source(&settings.database.database_url)
+    {
+        load_keyring(settings, source)?;
+    }
+    Ok(())
+}
+
 fn load_keyring(settings: &Settings, source: KeyringSource) -> Result<KeyringHandle, StartError> {
     let KeyringSource::File(path) = &source else {
         return Ok(KeyringHandle::load(source)?);

@@ -4,7 +4,7 @@ use super::StartError;
 use super::open::Store;
 use crate::audit::{Actor, Event, record};
 use crate::clock::Clock;
-use crate::crypto::{KeyringHandle, WrappedDataKey, rewrap_data_key, system_random};
+use crate::crypto::{KeyringError, KeyringHandle, WrappedDataKey, rewrap_data_key, system_random};
 use crate::db::data_keys::{list_wrapped_by_others, update_wrapping};
 use crate::db::{Concerns, Conn, DbError};
 
@@ -23,8 +23,15 @@ pub struct Rotation {
 /// Makes a new master key active and wraps every data key with it. The old keys stay in the file:
 /// other processes may still hold what they wrapped, and an interrupted rotation is finished by
 /// the next.
+///
+/// Keys in a variable can't be changed from here: there the operator has put the new key in front,
+/// and this wraps every data key with it. With nothing left to wrap it says what to do.
 pub async fn rotate_master_key(store: &Store, clock: &Clock) -> Result<Rotation, StartError> {
-    let keyring = store.keyring.rotate(&mut system_random)?;
+    let rotated = store.keyring.rotate(&mut system_random);
+    let (keyring, in_file) = match rotated {
+        Err(KeyringError::NotAFile) => (store.keyring.get(), false),
+        rotated => (rotated?, true),
+    };
     let master_key_id = keyring.active_id().to_owned();
     let mut rewrapped = 0;
     loop {
@@ -39,6 +46,9 @@ pub async fn rotate_master_key(store: &Store, clock: &Clock) -> Result<Rotation,
             break;
         }
         rewrapped += done;
+    }
+    if rewrapped == 0 && !in_file {
+        return Err(KeyringError::NotAFile.into());
     }
     Ok(Rotation { master_key_id, rewrapped })
 }

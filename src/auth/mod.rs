@@ -60,7 +60,7 @@ pub async fn authenticate(
     let Some(entry) = directory.find_key(key.lookup_id()).await? else {
         return Err(AuthError::Unknown);
     };
-    match entry.verify(&key, directory.digester()) {
+    match directory.verify(&entry, &key) {
         Verdict::Known | Verdict::Verified => {}
         Verdict::Wrong => return Err(AuthError::Unknown),
         Verdict::Limited => return Err(AuthError::Limited),

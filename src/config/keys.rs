@@ -24,8 +24,7 @@ pub struct KeySettings {
         long,
         env = "TOLLGATE_MASTER_KEY",
         hide_env_values = true,
-        value_name = "KEYS",
-        conflicts_with = "master_key_file"
+        value_name = "KEYS"
     )]
     pub master_key: Option<SecretText>,
 }

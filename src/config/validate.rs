@@ -50,7 +50,9 @@ impl Settings {
 
     fn check_keys(&self, problems: &mut Vec<String>) {
         let keys = &self.keys;
-        if keys.master_key.is_some() && keys.master_key_file.is_some() {
+        // Set to nothing is not set.
+        let variable = keys.master_key.as_ref().is_some_and(|keys| !keys.is_empty());
+        if variable && keys.master_key_file.is_some() {
             problems.push(
                 "master keys come from --master-key-file or from TOLLGATE_MASTER_KEY; unset one of them"
                     .to_owned(),
@@ -89,6 +91,14 @@ impl Settings {
     }
 
     fn check_times(&self, problems: &mut Vec<String>) {
+        let directory = &self.directory;
+        if directory.directory_max_stale <= directory.directory_poll {
+            problems.push(
+                "--directory-max-stale is not longer than --directory-poll, so callers would be \
+                 refused between two polls; give it several times as long"
+                    .to_owned(),
+            );
+        }
         let times = &self.timeouts;
         // No shutdown times here: none at all is a fair choice for those.
         for (flag, time) in [

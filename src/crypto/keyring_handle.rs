@@ -40,7 +40,11 @@ pub enum KeyringError {
         held: String,
     },
     /// A variable cannot be rewritten from inside.
-    #[error("the master keys come from the environment: put the new key first there and restart")]
+    #[error(
+        "the master keys come from the environment, and the first of them wraps every data key \
+         already: put a new key in front there (a new one: echo \"mk-2 $(openssl rand -base64 32)\"), \
+         keep the others, restart every server, and run this again"
+    )]
     NotAFile,
 }
 

@@ -101,5 +101,8 @@ pub async fn changes_since(conn: &mut Conn, sequence: i64) -> Result<Option<Vec<
     Ok(Some(rows.into_iter().map(change).collect()))
 }
 
+/// How long the listening connection may take to be made.
+pub(super) const LISTEN_LIMIT: Duration = Duration::from_secs(10);
+
 /// How long the listening connection waits before it tries again.
 pub(super) const LISTEN_RETRY: Duration = Duration::from_secs(1);

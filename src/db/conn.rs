@@ -9,6 +9,7 @@ use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 pub(super) type Sqlite = SyncConnectionWrapper<SqliteConnection>;
 
 /// A connection checked out of a pool. Table functions take `&mut Conn`.
+#[expect(clippy::large_enum_variant, reason = "one a transaction, on its task; never kept")]
 pub enum Conn {
     /// Embedded.
     Sqlite(Object<Sqlite>),

@@ -1,5 +1,6 @@
 //! Bringing a database to the schema this binary knows.
 
+use diesel::SqliteConnection;
 use diesel_async::pooled_connection::deadpool::Pool;
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
@@ -16,8 +17,13 @@ const LOCK: i64 = 0x746f_6c6c_6761_7465;
 
 /// Migrates the embedded database.
 pub(super) async fn migrate_sqlite(pool: &Pool<Sqlite>) -> Result<(), DbError> {
-    let conn = pool.get().await.map_err(super::unavailable)?;
-    run(&mut AsyncMigrationHarness::new(conn), SQLITE)
+    let mut conn = pool.get().await.map_err(super::unavailable)?;
+    conn.spawn_blocking(|conn| Ok(migrate_locked(conn))).await?
+}
+
+/// One process at a time: what is applied is asked under the same lock that it is applied under.
+fn migrate_locked(conn: &mut SqliteConnection) -> Result<(), DbError> {
+    conn.immediate_transaction(|conn| run(conn, SQLITE))
 }
 
 /// Migrates a server, one replica at a time.

@@ -86,6 +86,7 @@ struct Inner {
     /// In an option, so that dropping it need not wait for its threads.
     runtime: Option<tokio::runtime::Runtime>,
     pools: Pools,
+    wait: Duration,
     on_commit: OnceLock<Box<dyn Fn(Change) + Send + Sync>>,
     requested: AtomicU64,
     housekeeping: AtomicU64,
@@ -110,6 +111,18 @@ pub struct Database {
 enum Purpose {
     Request,
     Housekeeping,
+}
+
+impl Purpose {
+    /// How long a transaction may take. Periodic ones are small, and as long as one is stuck the
+    /// next does not begin; writers take turns and wait for each other.
+    fn limit(self, begin: Begin, wait: Duration) -> Duration {
+        match (self, begin) {
+            (Self::Housekeeping, _) => wait,
+            (Self::Request, Begin::Read) => Duration::from_secs(10),
+            (Self::Request, Begin::Write) => Duration::from_secs(20),
+        }
+    }
 }
 
 impl Database {
@@ -137,6 +150,7 @@ impl Database {
             inner: Arc::new(Inner {
                 runtime: Some(runtime),
                 pools,
+                wait,
                 on_commit: OnceLock::new(),
                 requested: AtomicU64::new(0),
                 housekeeping: AtomicU64::new(0),
@@ -229,9 +243,12 @@ impl Database {
         let Some(runtime) = &self.inner.runtime else { return };
         runtime.spawn(async move {
             loop {
-                if let Ok(mut conn) = pool::postgres_connection(&url, ca_pem.as_deref()).await
-                    && conn.batch_execute(&format!("LISTEN {}", changes::CHANNEL)).await.is_ok()
-                {
+                let listening = tokio::time::timeout(changes::LISTEN_LIMIT, async {
+                    let mut conn = pool::postgres_connection(&url, ca_pem.as_deref()).await.ok()?;
+                    let listen = format!("LISTEN {}", changes::CHANNEL);
+                    conn.batch_execute(&listen).await.ok().map(|()| conn)
+                });
+                if let Ok(Some(mut conn)) = listening.await {
                     // Whatever was said while nobody listened.
                     wake();
                     let mut notices = std::pin::pin!(conn.notifications_stream());
@@ -263,18 +280,35 @@ impl Database {
         };
         let this = self.clone();
         self.spawn(async move {
-            let mut conn = this.inner.pools.checkout(begin).await?;
-            conn.execute(begin.sql(&conn)).await?;
-            match work(&mut conn).await {
-                Ok(value) => {
-                    conn.execute("COMMIT").await?;
-                    Ok(value)
+            let wait = this.inner.wait;
+            let checkout = tokio::time::timeout(wait, this.inner.pools.checkout(begin));
+            let mut conn = checkout.await.map_err(|_| {
+                DbError::Unavailable(format!("no connection within {wait:?}"))
+            })??;
+            let limit = purpose.limit(begin, wait);
+            let running = async {
+                conn.execute(begin.sql(&conn)).await.map_err(|error| (error.into(), true))?;
+                match work(&mut conn).await {
+                    Ok(value) => match conn.execute("COMMIT").await {
+                        Ok(()) => Ok(value),
+                        Err(error) => Err((error.into(), true)),
+                    },
+                    Err(error) => Err((error, conn.execute("ROLLBACK").await.is_err())),
                 }
-                Err(error) => {
-                    if conn.execute("ROLLBACK").await.is_err() {
+            };
+            match tokio::time::timeout(limit, running).await {
+                Ok(Ok(value)) => Ok(value),
+                Ok(Err((error, broken))) => {
+                    // A connection that may still be in a transaction must not be lent again.
+                    if broken {
                         conn.discard();
                     }
                     Err(error)
+                }
+                Err(_) => {
+                    // What it waits for may never come: a network that swallows packets.
+                    conn.discard();
+                    Err(DbError::Unavailable(format!("no answer within {limit:?}")).into())
                 }
             }
         })

@@ -10,6 +10,7 @@ pub mod key;
 mod last_used;
 mod shelf;
 mod sync;
+mod verification;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -17,14 +18,15 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
-use crate::crypto::api_key::{KeyDigester, LookupId};
+use crate::crypto::api_key::{KeyDigester, LookupId, ParsedApiKey};
 use crate::db::api_keys::update_last_used;
 use crate::db::{Change, Concerns, Conn, Database, DbError, current_sequence};
 use crate::domain::scope::WorkspaceScope;
 use configuration::ConfigurationEntry;
-use key::KeyEntry;
+use key::{KeyEntry, Verdict};
 use last_used::LastUses;
 use shelf::{Found, Shelf, wait};
+use verification::Verifications;
 
 /// How large the directory may grow and how it keeps up.
 #[derive(Clone, Debug)]
@@ -57,6 +59,7 @@ struct Inner {
     database: Database,
     options: DirectoryOptions,
     digester: KeyDigester,
+    verifications: Verifications,
     keys: Shelf<LookupId, KeyEntry>,
     configurations: Shelf<ConfigurationKey, ConfigurationEntry>,
     /// The last step of the change sequence that was applied.
@@ -93,6 +96,7 @@ impl Directory {
             .await?;
         let directory = Self {
             inner: Arc::new(Inner {
+                verifications: Verifications::new(options.capacity),
                 keys: Shelf::new(options.capacity),
                 configurations: Shelf::new(options.capacity),
                 applied: AtomicI64::new(applied),
@@ -142,9 +146,9 @@ impl Directory {
         .await
     }
 
-    /// What compares presented secrets cheaply, with a key of this process alone.
-    pub fn digester(&self) -> &KeyDigester {
-        &self.inner.digester
+    /// Compares a presented key with its entry.
+    pub fn verify(&self, entry: &KeyEntry, key: &ParsedApiKey) -> Verdict {
+        entry.verify(key, &self.inner.digester, &self.inner.verifications)
     }
 
     /// Notes that the key was used, roughly.

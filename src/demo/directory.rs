@@ -1,0 +1,98 @@
+//! Where the demonstration's installation lies: in a directory that is kept, or in one that goes.
+
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use super::DemoError;
+use crate::clock::Clock;
+
+/// Nobody else has any business with a master key.
+const MODE: u32 = 0o700;
+
+/// The name that `serve` uses too.
+pub(super) const DATABASE_FILE: &str = "tollgate.db";
+
+/// A directory for one installation. A temporary one is removed when this is dropped, however the
+/// demonstration ends; [`DemoDirectory::end`] also tells whether that worked.
+#[derive(Debug)]
+pub(super) struct DemoDirectory {
+    path: PathBuf,
+    temporary: bool,
+}
+
+impl DemoDirectory {
+    /// Makes it, or takes the given one if it holds no installation yet.
+    pub(super) fn make(given: Option<&Path>, clock: &Clock) -> Result<Self, DemoError> {
+        let (path, temporary) = match given {
+            Some(path) => (path.to_owned(), false),
+            None => {
+                let unique = clock.new_id::<Uuid>().simple();
+                (std::env::temp_dir().join(format!("tollgate-demo-{unique}")), true)
+            }
+        };
+        // A temporary one must not be there yet: somebody else may have put it there.
+        let made = DirBuilder::new().mode(MODE).recursive(!temporary).create(&path);
+        made.map_err(|error| DemoError::Directory { path: path.clone(), error })?;
+        let directory = Self { path, temporary };
+        if directory.database().exists() {
+            return Err(DemoError::NotFresh(directory.database()));
+        }
+        Ok(directory)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The database's file; the master key's lies beside it.
+    pub(super) fn database(&self) -> PathBuf {
+        self.path.join(DATABASE_FILE)
+    }
+
+    pub(super) fn is_temporary(&self) -> bool {
+        self.temporary
+    }
+
+    /// Removes it if it is temporary.
+    pub(super) fn end(mut self) -> Result<(), DemoError> {
+        self.remove().map_err(|error| DemoError::Directory { path: self.path.clone(), error })
+    }
+
+    fn remove(&mut self) -> std::io::Result<()> {
+        if std::mem::take(&mut self.temporary) { fs::remove_dir_all(&self.path) } else { Ok(()) }
+    }
+}
+
+impl Drop for DemoDirectory {
+    fn drop(&mut self) {
+        // After an error there is one to tell already.
+        let _ = self.remove();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_temporary_one_goes_and_a_given_one_stays() {
+        let clock = Clock::default();
+        let temporary = DemoDirectory::make(None, &clock).unwrap();
+        let path = temporary.path().to_owned();
+        fs::write(temporary.database(), "x").unwrap();
+        drop(temporary);
+        assert!(!path.exists());
+
+        let home = tempfile::tempdir().unwrap();
+        let given = home.path().join("a/b");
+        let kept = DemoDirectory::make(Some(&given), &clock).unwrap();
+        fs::write(kept.database(), "x").unwrap();
+        kept.end().unwrap();
+        assert!(given.join("tollgate.db").exists());
+        let again = DemoDirectory::make(Some(&given), &clock);
+        assert!(matches!(again, Err(DemoError::NotFresh(_))), "{again:?}");
+    }
+}

@@ -1,0 +1,84 @@
+//! What the demonstration upstream refuses, in OpenAI's form.
+
+use std::fmt;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError};
+use serde_json::json;
+
+/// Why a request was refused.
+#[derive(Debug)]
+pub(super) enum UpstreamRefusal {
+    NoKey,
+    WrongKey,
+    NotJson,
+    Missing(&'static str),
+    UnknownModel(String),
+    UnknownUrl(String),
+}
+
+impl UpstreamRefusal {
+    /// Status, `code` and `param`.
+    fn class(&self) -> (StatusCode, Option<&'static str>, Option<&'static str>) {
+        match self {
+            Self::NoKey => (StatusCode::UNAUTHORIZED, None, None),
+            Self::WrongKey => (StatusCode::UNAUTHORIZED, Some("invalid_api_key"), None),
+            Self::NotJson => (StatusCode::BAD_REQUEST, None, None),
+            Self::Missing(field) => {
+                (StatusCode::BAD_REQUEST, Some("missing_required_parameter"), Some(field))
+            }
+            Self::UnknownModel(_) => {
+                (StatusCode::NOT_FOUND, Some("model_not_found"), Some("model"))
+            }
+            Self::UnknownUrl(_) => (StatusCode::NOT_FOUND, Some("unknown_url"), None),
+        }
+    }
+}
+
+impl fmt::Display for UpstreamRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoKey => f.write_str(
+                "You didn't provide an API key. The demonstration upstream wants its key as \
+                 'Authorization: Bearer KEY'.",
+            ),
+            Self::WrongKey => {
+                f.write_str("Incorrect API key provided. This is not the demonstration upstream's.")
+            }
+            Self::NotJson => f.write_str("The body of your request is not valid JSON."),
+            Self::Missing(field) => write!(f, "Missing required parameter: '{field}'."),
+            Self::UnknownModel(model) => write!(
+                f,
+                "The model '{model}' does not exist. The demonstration upstream has only '{}'.",
+                super::MODEL
+            ),
+            Self::UnknownUrl(request) => write!(f, "Invalid URL ({request})"),
+        }
+    }
+}
+
+impl std::error::Error for UpstreamRefusal {}
+
+impl ResponseError for UpstreamRefusal {
+    fn status_code(&self) -> StatusCode {
+        self.class().0
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let (status, code, param) = self.class();
+        HttpResponse::build(status).json(json!({"error": {
+            "message": self.to_string(),
+            "type": "invalid_request_error",
+            "param": param,
+            "code": code,
+        }}))
+    }
+}
+
+impl Responder for UpstreamRefusal {
+    type Body = actix_web::body::BoxBody;
+
+    fn respond_to(self, _request: &HttpRequest) -> HttpResponse {
+        self.error_response()
+    }
+}

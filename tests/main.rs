@@ -15,12 +15,14 @@ mod api_keys;
 mod audit_log;
 mod concurrency;
 mod first_call;
+mod model_configurations;
 mod problems;
 mod readme;
 mod secrets;
 mod support;
 mod support_works;
 mod tenancy;
+mod tenants;
 mod upstream_works;
 
 use std::process::ExitCode;
@@ -34,11 +36,13 @@ fn collect() -> Vec<Case> {
         audit_log::cases(),
         concurrency::cases(),
         first_call::cases(),
+        model_configurations::cases(),
         problems::cases(),
         readme::cases(),
         secrets::cases(),
         support_works::cases(),
         tenancy::cases(),
+        tenants::cases(),
         upstream_works::cases(),
     ]
     .into_iter()

@@ -76,21 +76,22 @@ impl<T: Serialize + DeserializeOwned> MergePatch<T> {
             let Some(present) = current.get(name) else {
                 return Err(ApiError::field(name, "there is no such field"));
             };
-            // One level down, the type itself says which names it knows.
+            let (Value::Object(present), Value::Object(change)) = (present, change) else { continue };
+            if !change.iter().any(|(inner, value)| value.is_null() && !present.contains_key(inner)) {
+                continue;
+            }
+            // One level down, the type itself says which names it knows; a map knows all.
+            let mut kept = present.clone();
+            kept.extend(change.clone());
             let mut nested = current.clone();
-            if let (Value::Object(present), Some(slot)) = (present, nested.get_mut(name))
-                && let Value::Object(change) = change
-                && change.iter().any(|(inner, value)| value.is_null() && !present.contains_key(inner))
-            {
-                let mut kept = present.clone();
-                kept.extend(change.clone());
+            if let Some(slot) = nested.get_mut(name) {
                 *slot = Value::Object(kept);
-                let outcome: Result<T, _> = serde_path_to_error::deserialize(nested);
-                if let Err(error) = outcome
-                    && error.inner().to_string().starts_with("unknown field")
-                {
+            }
+            match serde_path_to_error::deserialize::<_, T>(nested) {
+                Err(error) if error.inner().to_string().starts_with("unknown field") => {
                     shaped::<T>(Err(error))?;
                 }
+                Ok(_) | Err(_) => {}
             }
         }
         Ok(())

@@ -197,6 +197,9 @@ fn shaped<T>(
         if let Some(field) = named("unknown field ") {
             return ApiError::field(field, "there is no such field");
         }
+        if let Some(field) = named("duplicate field ") {
+            return ApiError::field(field, "must be there once");
+        }
         if let Some(field) = named("missing field ") {
             return ApiError::field(field, "must be given and can't be null");
         }
@@ -246,6 +249,9 @@ mod tests {
         assert_eq!(wrong(r#"{"name":"a"}"#), ["inner"]);
         assert_eq!(wrong(r#"{"name":"a","inner":{"size":300}}"#), ["inner.size"]);
         assert_eq!(wrong("[]"), ["body"]);
+        // In the order of the fields, as a derived type would take it.
+        assert_eq!(wrong(r#"["a", null, {"size":1}]"#), ["body"]);
+        assert_eq!(wrong(r#"{"name":"a","name":"b","inner":{"size":1}}"#), ["name"]);
     }
 
     #[test]
@@ -282,5 +288,8 @@ mod tests {
         assert_eq!(patch("{}").apply(&current).unwrap(), current);
         assert_eq!(fields(patch(r#"{"name":null}"#).apply(&current).unwrap_err()), ["name"]);
         assert_eq!(fields(patch(r#"{"id":"x"}"#).apply(&current).unwrap_err()), ["id"]);
+        assert_eq!(fields(patch(r#"{"id":null}"#).apply(&current).unwrap_err()), ["id"]);
+        let slip = patch(r#"{"inner":{"seize":null}}"#).apply(&current).unwrap_err();
+        assert_eq!(fields(slip), ["inner.seize"]);
     }
 }

@@ -138,8 +138,9 @@ impl Application {
             poll: settings.directory.directory_poll,
         };
         let digester = KeyDigester::new(&mut system_random)?;
-        let directory = Directory::start(store.database.clone(), options, digester).await?;
-        server::watch_counters(&metrics, &store, &directory);
+        let directory =
+            Directory::start(store.database.clone(), options, digester, metrics.clone()).await?;
+        server::watch_counters(&metrics, &store);
         let parts = server::Parts {
             store,
             directory: directory.clone(),

@@ -562,6 +562,7 @@ async fn first_uses_at_once_all_succeed(database: Database) {
     let client = world.app.as_key(&key);
     let (known, secret) = key.rsplit_once('_').unwrap();
     let wrong = world.app.as_key(&wrong_secret(known, secret));
+    let before = verified(&world).await;
     let calls = (0..40).map(async |number: usize| match number % 4 {
         // Wrong ones among them spoil nothing.
         0 => wrong.get("/api/v1/me").await.status,
@@ -572,6 +573,20 @@ async fn first_uses_at_once_all_succeed(database: Database) {
     for (number, status) in statuses.iter().enumerate() {
         assert_eq!(*status, if number % 4 == 0 { 401 } else { 200 }, "{statuses:?}");
     }
+    // One hash was computed for the thirty, and none after a change that has entries loaded again.
+    assert_eq!(verified(&world).await, before + 1);
+    world.home.team.put_secret("ANOTHER", "sk-another-value").await;
+    works(&world, &key).await;
+    assert_eq!(verified(&world).await, before + 1);
+}
+
+/// How many keys were verified by hashing, as `/metrics` counts it.
+async fn verified(world: &World) -> u64 {
+    let metrics = world.app.platform().get("/metrics").await.expect(200).text();
+    let line = metrics.lines().find(|line| {
+        line.starts_with("tollgate_key_verifications_total") && line.contains("\"verified\"")
+    });
+    line.and_then(|line| line.rsplit(' ').next()).and_then(|count| count.parse().ok()).unwrap()
 }
 
 async fn keys_are_taken_from_either_header(database: Database) {

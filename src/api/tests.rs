@@ -44,7 +44,8 @@ async fn plane() -> Plane {
         poll: std::time::Duration::from_secs(60),
     };
     let digester = KeyDigester::new(&mut system_random).unwrap();
-    let directory = Directory::start(database.clone(), options, digester).await.unwrap();
+    let directory =
+        Directory::start(database.clone(), options, digester, Default::default()).await.unwrap();
     let clock = Clock::default();
     let (scope, keys) = populate(&database, &clock).await;
     let [admin, editor, platform] = keys;

@@ -1,7 +1,6 @@
 //! The HTTP servers: what is served on which port, and how connections are treated.
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use actix_web::body::MessageBody;
@@ -16,7 +15,7 @@ use super::open::Store;
 use crate::api::{self, Management, client_address::TrustedProxies};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::directory::{Directory, LookupCounts};
+use crate::directory::Directory;
 use crate::proxy::budget::{Budget, InFlight};
 use crate::proxy::read::BodyLimits;
 use crate::proxy::{self, DataPlane};
@@ -26,6 +25,9 @@ use crate::telemetry::requests::{RequestIds, RequestSpan};
 use crate::upstream::{
     EgressRules, UpstreamClient, UpstreamSettings, UpstreamTimeouts, tls_config,
 };
+
+/// Everything under it is the data plane's to match, raw.
+const PROXY_ROUTES: &str = "/providers/{rest:.*}";
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -57,7 +59,7 @@ enum Port {
 }
 
 /// Shows the counts that other rooms keep.
-pub(super) fn watch_counters(metrics: &Metrics, store: &Store, directory: &Directory) {
+pub(super) fn watch_counters(metrics: &Metrics, store: &Store) {
     let database = store.database.clone();
     metrics.watch_counter("database_queries", "Transactions that requests caused", move || {
         database.requested_transactions()
@@ -66,20 +68,6 @@ pub(super) fn watch_counters(metrics: &Metrics, store: &Store, directory: &Direc
     metrics.watch_counter("database_housekeeping", "Periodic transactions", move || {
         database.housekeeping_transactions()
     });
-    type Count = fn(&LookupCounts) -> u64;
-    let counts: [(_, _, Count); 3] = [
-        ("directory_hits", "Lookups answered from memory", |counts| counts.hits.load(Relaxed)),
-        ("directory_misses", "Lookups that started or joined a load", |counts| {
-            counts.misses.load(Relaxed)
-        }),
-        ("directory_unavailable", "Lookups without an answer", |counts| {
-            counts.unavailable.load(Relaxed)
-        }),
-    ];
-    for (name, help, count) in counts {
-        let directory = directory.clone();
-        metrics.watch_counter(name, help, move || count(directory.counts()));
-    }
 }
 
 /// Binds the ports and makes the servers, which serve once they are polled.
@@ -177,7 +165,7 @@ fn serve(
             .wrap(TracingLogger::<RequestSpan>::new())
             .configure(|config| {
                 if port != Port::Admins {
-                    let everything = web::resource("/providers/{rest:.*}");
+                    let everything = web::resource(PROXY_ROUTES);
                     config.service(everything.to(proxy::handle));
                 }
                 api::configure(
@@ -219,7 +207,8 @@ fn limit_writing(connection: &dyn std::any::Any, limit: Duration) {
     let _ = (connection, limit);
 }
 
-/// Puts our id of the request on every answer.
+/// Puts our id of the request on every answer, and counts those outside the data plane, which
+/// counts its own.
 async fn name_request(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
@@ -228,6 +217,13 @@ async fn name_request(
     let mut response = next.call(request).await?;
     if let Some(value) = id.and_then(|id| HeaderValue::from_str(&id).ok()) {
         response.headers_mut().insert(REQUEST_ID, value);
+    }
+    let route = response.request().match_pattern();
+    if route.as_deref() != Some(PROXY_ROUTES)
+        && let Some(management) = response.request().app_data::<web::Data<Management>>()
+    {
+        let route = route.as_deref().unwrap_or("unknown");
+        management.metrics.http_request("management", route, response.status().as_u16());
     }
     Ok(response)
 }

@@ -20,12 +20,7 @@ pub struct KeySettings {
 
     /// The same lines in a variable, parted by newlines or `;`, instead of a file. Use the variable:
     /// a flag shows in the list of processes
-    #[arg(
-        long,
-        env = "TOLLGATE_MASTER_KEY",
-        hide_env_values = true,
-        value_name = "KEYS"
-    )]
+    #[arg(long, env = "TOLLGATE_MASTER_KEY", hide_env_values = true, value_name = "KEYS")]
     pub master_key: Option<SecretText>,
 }
 

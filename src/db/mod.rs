@@ -282,9 +282,9 @@ impl Database {
         self.spawn(async move {
             let wait = this.inner.wait;
             let checkout = tokio::time::timeout(wait, this.inner.pools.checkout(begin));
-            let mut conn = checkout.await.map_err(|_| {
-                DbError::Unavailable(format!("no connection within {wait:?}"))
-            })??;
+            let mut conn = checkout
+                .await
+                .map_err(|_| DbError::Unavailable(format!("no connection within {wait:?}")))??;
             let limit = purpose.limit(begin, wait);
             let running = async {
                 conn.execute(begin.sql(&conn)).await.map_err(|error| (error.into(), true))?;

@@ -22,6 +22,7 @@ use crate::crypto::api_key::{KeyDigester, LookupId, ParsedApiKey};
 use crate::db::api_keys::update_last_used;
 use crate::db::{Change, Concerns, Conn, Database, DbError, current_sequence};
 use crate::domain::scope::WorkspaceScope;
+use crate::telemetry::Metrics;
 use configuration::ConfigurationEntry;
 use key::{KeyEntry, Verdict};
 use last_used::LastUses;
@@ -44,17 +45,6 @@ pub struct DirectoryOptions {
 #[error("the directory can't answer: {0}")]
 pub struct Unavailable(Arc<str>);
 
-/// Counts of how lookups went.
-#[derive(Debug, Default)]
-pub struct LookupCounts {
-    /// Answered from memory.
-    pub hits: AtomicU64,
-    /// A load was started or joined.
-    pub misses: AtomicU64,
-    /// Refused because the directory was too old or the load failed.
-    pub unavailable: AtomicU64,
-}
-
 struct Inner {
     database: Database,
     options: DirectoryOptions,
@@ -68,7 +58,7 @@ struct Inner {
     /// When the sequence was last read, in milliseconds since `began`.
     synced_millis: AtomicU64,
     wake: tokio::sync::Notify,
-    counts: LookupCounts,
+    metrics: Metrics,
     last_uses: LastUses,
 }
 
@@ -90,6 +80,7 @@ impl Directory {
         database: Database,
         options: DirectoryOptions,
         digester: KeyDigester,
+        metrics: Metrics,
     ) -> Result<Self, DbError> {
         let applied = database
             .housekeeping_read(async |conn: &mut Conn| current_sequence(conn).await)
@@ -103,7 +94,7 @@ impl Directory {
                 began: Instant::now(),
                 synced_millis: AtomicU64::new(0),
                 wake: tokio::sync::Notify::new(),
-                counts: LookupCounts::default(),
+                metrics,
                 last_uses: LastUses::default(),
                 database: database.clone(),
                 options,
@@ -146,11 +137,6 @@ impl Directory {
         .await
     }
 
-    /// Compares a presented key with its entry.
-    pub fn verify(&self, entry: &KeyEntry, key: &ParsedApiKey) -> Verdict {
-        entry.verify(key, &self.inner.digester, &self.inner.verifications)
-    }
-
     /// Notes that the key was used, roughly.
     pub fn note_use(&self, entry: &KeyEntry, now: DateTime<Utc>) {
         self.inner.last_uses.note(entry.key_id, &entry.noted, now);
@@ -168,9 +154,16 @@ impl Directory {
             .await
     }
 
-    /// How lookups went so far.
-    pub fn counts(&self) -> &LookupCounts {
-        &self.inner.counts
+    /// Compares a presented secret with the entry's, and counts how that went.
+    pub fn verify(&self, entry: &KeyEntry, key: &ParsedApiKey) -> Verdict {
+        let verdict = entry.verify(key, &self.inner.digester, &self.inner.verifications);
+        self.inner.metrics.key_verification(match verdict {
+            Verdict::Known => "cached",
+            Verdict::Verified => "verified",
+            Verdict::Wrong => "wrong",
+            Verdict::Limited => "limited",
+        });
+        verdict
     }
 
     /// How long ago the change sequence was last read.
@@ -192,14 +185,13 @@ impl Directory {
             + 'static,
     {
         let inner = &self.inner;
-        let counts = &inner.counts;
         if inner.age() > inner.options.max_stale {
-            counts.unavailable.fetch_add(1, Ordering::Relaxed);
+            inner.metrics.directory_lookup("stale");
             return Err(Unavailable("the database has been away for too long".into()));
         }
         let waiting = match shelf(inner).find(&key) {
             Found::Held(found) => {
-                counts.hits.fetch_add(1, Ordering::Relaxed);
+                inner.metrics.directory_lookup(if found.is_some() { "hit" } else { "unknown" });
                 return Ok(found);
             }
             Found::Loading(waiting) => waiting,
@@ -213,9 +205,9 @@ impl Directory {
                 waiting
             }
         };
-        counts.misses.fetch_add(1, Ordering::Relaxed);
+        inner.metrics.directory_lookup("miss");
         wait(waiting).await.map_err(|reason| {
-            counts.unavailable.fetch_add(1, Ordering::Relaxed);
+            inner.metrics.directory_lookup("unavailable");
             Unavailable(reason)
         })
     }

@@ -59,7 +59,6 @@ pub enum ProxyError {
     FirstByteTimeout,
     IdleTimeout,
     Overloaded,
-    ShuttingDown,
     SecretUnavailable { name: String },
     DirectoryUnavailable,
 }

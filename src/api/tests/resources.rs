@@ -47,7 +47,9 @@ async fn plane() -> Plane {
     let first = bootstrap::bootstrap(&database, &clock, name.clone()).await.unwrap();
     assert!(bootstrap::bootstrap(&database, &clock, name).await.is_err());
     let management = Management {
-        directory: Directory::start(database.clone(), options, digester).await.unwrap(),
+        directory: Directory::start(database.clone(), options, digester, Default::default())
+            .await
+            .unwrap(),
         database,
         keyring: KeyringHandle::create_file(&directory.path().join("m.key"), &keyring).unwrap(),
         clock,

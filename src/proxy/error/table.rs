@@ -241,12 +241,6 @@ impl ProxyError {
                 After(1),
                 "The gateway holds as many request bodies as it has memory for. Try again shortly.",
             ),
-            Self::ShuttingDown => row(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "shutting_down",
-                After(1),
-                "This gateway process is shutting down. Try again.",
-            ),
             Self::SecretUnavailable { name } => row(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "secret_unavailable",

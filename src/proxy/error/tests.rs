@@ -37,7 +37,6 @@ fn all() -> Vec<ProxyError> {
         E::FirstByteTimeout,
         E::IdleTimeout,
         E::Overloaded,
-        E::ShuttingDown,
         E::SecretUnavailable { name: name() },
         E::DirectoryUnavailable,
     ]

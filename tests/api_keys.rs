@@ -190,17 +190,21 @@ async fn a_key_is_shown_once(database: Database) {
     assert_eq!(made.header("cache-control"), Some("no-store"));
     let id = text(&made.json(), "id");
     assert_eq!(made.header("location"), Some(format!("{path}/{id}").as_str()));
-    let rotated = world.admin().post_json(&format!("{path}/{id}/rotate"), &json!({})).await.expect(200);
+    let rotated =
+        world.admin().post_json(&format!("{path}/{id}/rotate"), &json!({})).await.expect(200);
     assert_eq!(rotated.header("cache-control"), Some("no-store"));
     let first = text(&made.json(), "key");
     let second = text(&rotated.json(), "key");
     let created = json!({"name": world.fresh("Tenant ")});
-    let tenant = world.app.platform().post_json("/api/v1/organizations", &created).await.expect(201);
+    let tenant =
+        world.app.platform().post_json("/api/v1/organizations", &created).await.expect(201);
     let third = text(&tenant.json(), "admin_key");
     world.admin().patch(&format!("{path}/{id}"), &json!({"disabled": true})).await.expect(200);
 
-    let secrets: Vec<String> =
-        [first, second, third].iter().map(|key| key.rsplit_once('_').unwrap().1.to_owned()).collect();
+    let secrets: Vec<String> = [first, second, third]
+        .iter()
+        .map(|key| key.rsplit_once('_').unwrap().1.to_owned())
+        .collect();
     for key in world.roles() {
         let client = world.app.as_key(&key.key);
         for path in [
@@ -487,7 +491,10 @@ async fn users_of_others_own_no_keys(database: Database) {
         assert_eq!(wrong_fields(&answer), ["user_id"]);
     }
     let body = json!({"name": "n", "role": "ORGANIZATION_VIEWER", "user_id": theirs});
-    assert_eq!(wrong_fields(&world.admin().post_json("/api/v1/api-keys", &body).await), ["user_id"]);
+    assert_eq!(
+        wrong_fields(&world.admin().post_json("/api/v1/api-keys", &body).await),
+        ["user_id"]
+    );
     let path = format!("/api/v1/organizations/{}/api-keys", world.home.organization_id);
     assert_eq!(wrong_fields(&world.app.platform().post_json(&path, &body).await), ["user_id"]);
     let mine = world.admin().get(&format!("/api/v1/api-keys?user_id={theirs}")).await.expect(200);
@@ -601,7 +608,10 @@ async fn keys_are_taken_from_either_header(database: Database) {
     ] {
         nobody.clone().with_header(name, &value).get("/api/v1/me").await.expect(200);
     }
-    let both = nobody.clone().with_header("authorization", "Bearer sk-other").with_header("x-api-key", &admin);
+    let both = nobody
+        .clone()
+        .with_header("authorization", "Bearer sk-other")
+        .with_header("x-api-key", &admin);
     both.get("/api/v1/me").await.expect(200);
     for (name, value) in [
         ("authorization", admin.clone()),

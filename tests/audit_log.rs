@@ -51,7 +51,8 @@ fn doer<'a>(world: &'a World, operation: &Operation) -> &'a RoleKey {
 
 /// All events, newest first, as the organization's admin and the platform see them together.
 async fn events(world: &World, key: &RoleKey) -> Vec<Value> {
-    let log = world.app.as_key(&key.key).get("/api/v1/audit-log?limit=200").await.expect(200).json();
+    let log =
+        world.app.as_key(&key.key).get("/api/v1/audit-log?limit=200").await.expect(200).json();
     log["data"].as_array().unwrap().clone()
 }
 
@@ -67,8 +68,10 @@ async fn every_change_leaves_its_events(database: Database) {
         let ended = chrono::Utc::now();
 
         let after = events(&world, key).await;
-        let mut new: Vec<&Value> =
-            after.iter().filter(|event| !before.iter().any(|old| old["id"] == event["id"])).collect();
+        let mut new: Vec<&Value> = after
+            .iter()
+            .filter(|event| !before.iter().any(|old| old["id"] == event["id"]))
+            .collect();
         new.reverse();
         let names: Vec<&str> = new.iter().filter_map(|event| event["operation"].as_str()).collect();
         assert_eq!(names, events_of(&operation.id), "{}", operation.id);
@@ -77,7 +80,11 @@ async fn every_change_leaves_its_events(database: Database) {
             assert_eq!(event["actor"]["api_key_id"], key.id, "{id}: {event}");
             assert_eq!(event["actor"]["scope"], key.role.scope, "{id}: {event}");
             assert_eq!(event["client_address"], "127.0.0.1", "{id}: {event}");
-            assert_eq!(event["request_id"], answer.header("x-request-id").unwrap(), "{id}: {event}");
+            assert_eq!(
+                event["request_id"],
+                answer.header("x-request-id").unwrap(),
+                "{id}: {event}"
+            );
             assert_eq!(event["client_request_id"], "the-callers-own", "{id}: {event}");
             let at: chrono::DateTime<chrono::Utc> = text(event, "created_at").parse().unwrap();
             assert!((began..=ended).contains(&at), "{id}: {began} {event} {ended}");
@@ -128,8 +135,12 @@ async fn a_change_that_changes_nothing_is_told_too(database: Database) {
     world.admin().delete(&user).await.expect(204);
     let filter = format!("/api/v1/audit-log?resource_id={}", world.home.user_id);
     let log = world.admin().get(&filter).await.expect(200).json();
-    let told: Vec<&str> =
-        log["data"].as_array().unwrap().iter().filter_map(|one| one["operation"].as_str()).collect();
+    let told: Vec<&str> = log["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|one| one["operation"].as_str())
+        .collect();
     // Who was deactivated already was not deactivated again.
     assert_eq!(told, ["deactivate_user", "create_user"]);
 }
@@ -190,7 +201,8 @@ async fn filters_and_pages(database: Database) {
     let mut paged = Vec::new();
     let mut cursor = String::new();
     loop {
-        let page = admin.get(&format!("/api/v1/audit-log?limit=7{cursor}")).await.expect(200).json();
+        let page =
+            admin.get(&format!("/api/v1/audit-log?limit=7{cursor}")).await.expect(200).json();
         paged.extend(page["data"].as_array().unwrap().clone());
         match page["next_cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
@@ -254,8 +266,12 @@ async fn audited_address(app: &TestApp, header: Option<&str>) -> Value {
 async fn the_command_line_signs_what_it_did(database: Database) {
     let app = TestApp::start(&database).await;
     let log = app.platform().get("/api/v1/audit-log").await.expect(200).json();
-    let mut told: Vec<&str> =
-        log["data"].as_array().unwrap().iter().filter_map(|one| one["operation"].as_str()).collect();
+    let mut told: Vec<&str> = log["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|one| one["operation"].as_str())
+        .collect();
     told.reverse();
     assert_eq!(told, ["create_organization", "create_api_key", "create_api_key"]);
     for event in log["data"].as_array().unwrap() {

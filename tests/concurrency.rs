@@ -61,7 +61,8 @@ async fn a_deleted_secret_is_used_by_no_configuration(database: Database) {
     for round in 0..12 {
         let name = format!("RACED_{round}");
         team.put_secret(&name, "sk-raced-value").await;
-        let (path, secret) = (team.path("model-configurations"), team.path(&format!("secrets/{name}")));
+        let (path, secret) =
+            (team.path("model-configurations"), team.path(&format!("secrets/{name}")));
         let body = json!({
             "name": name, "base_url": team.upstream.base_url(), "model": "m",
             "extra_headers": {"x-raced": format!("{{{{secret:{name}}}}}")},

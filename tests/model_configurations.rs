@@ -152,7 +152,8 @@ async fn every_wrong_field_is_named(database: Database) {
         let patch = json!({field: value});
         assert_eq!(wrong_fields(&admin.patch(&existing, &patch).await), [named], "{patch}");
     }
-    let several = json!({"name": "n", "base_url": "ftp://x", "model": "", "timeouts": {"idle_ms": 0}});
+    let several =
+        json!({"name": "n", "base_url": "ftp://x", "model": "", "timeouts": {"idle_ms": 0}});
     let answer = admin.post_json(&path, &several).await;
     assert_eq!(wrong_fields(&answer), ["base_url", "model", "timeouts.idle_ms"]);
     let refused = json!({"name": "n", "base_url": "https://10.0.0.1/v1", "model": "m"});
@@ -168,7 +169,8 @@ async fn names_are_unique_among_the_living(database: Database) {
     let path = team.path("model-configurations");
     let first = team.configure("50% of/ünïque?", json!({})).await;
     let second = team.configure("other", json!({})).await;
-    let body = json!({"name": "50% of/ünïque?", "base_url": team.upstream.base_url(), "model": "m"});
+    let body =
+        json!({"name": "50% of/ünïque?", "base_url": team.upstream.base_url(), "model": "m"});
     problem(&admin.post_json(&path, &body).await, 409, "already_exists");
     let rename = json!({"name": "50% of/ünïque?"});
     problem(&admin.patch(&format!("{path}/{second}"), &rename).await, 409, "already_exists");

@@ -152,11 +152,19 @@ async fn ids_that_are_none_name_nothing(database: Database) {
             }
             let long = "9".repeat(3000);
             let quote = "' OR 1=1 --";
-            for none in ["1", "no-id", absent.as_str(), &absent.to_uppercase(), &long, quote, "é", "a\0b"] {
+            for none in
+                ["1", "no-id", absent.as_str(), &absent.to_uppercase(), &long, quote, "é", "a\0b"]
+            {
                 let mut other = sample.clone();
                 other.parameters[place].1 = none.to_owned();
                 let answer = client.send(other.request(&operation)).await;
-                assert_eq!(answer.status, 404, "{} {name} {none:?}: {}", operation.id, answer.text());
+                assert_eq!(
+                    answer.status,
+                    404,
+                    "{} {name} {none:?}: {}",
+                    operation.id,
+                    answer.text()
+                );
                 problem(&answer, 404, "not_found");
             }
         }
@@ -274,7 +282,8 @@ async fn what_was_sent_is_not_quoted(database: Database) {
         assert!(!answer.text().contains(secret), "{body}: {}", answer.text());
     }
     let broken = format!("{{\"value\": \"{secret}\", }}");
-    let request = Request::new("PUT", &path).header("content-type", "application/json").body(broken);
+    let request =
+        Request::new("PUT", &path).header("content-type", "application/json").body(broken);
     let answer = admin.send(request).await;
     problem(&answer, 400, "malformed_request");
     assert!(!answer.text().contains(secret), "{}", answer.text());
@@ -317,7 +326,8 @@ async fn json_is_read_strictly(database: Database) {
     assert_eq!(wrong_fields(&answer), ["name"]);
     let huge = format!("{{\"name\": {}}}", "9".repeat(5000));
     assert_eq!(send(huge).await.status / 100, 4);
-    let broken = Request::new("POST", "/api/v1/workspaces").header("content-type", "application/json");
+    let broken =
+        Request::new("POST", "/api/v1/workspaces").header("content-type", "application/json");
     problem(&admin.send(broken.body(vec![b'"', 0xff, b'"'])).await, 400, "malformed_request");
     let nul = send(json!({"name": "a\0b"}).to_string()).await;
     assert_eq!(wrong_fields(&nul), ["name"]);

@@ -112,7 +112,10 @@ async fn values_never_come_out(database: Database) {
     world.home.team.configure("spare", headers).await;
     world.home.team.caller().send(Fixture::chat()).await.expect(200);
     let used = format!("Bearer {value}");
-    assert_eq!(world.home.team.upstream.last_request().header("authorization"), Some(used.as_str()));
+    assert_eq!(
+        world.home.team.upstream.last_request().header("authorization"),
+        Some(used.as_str())
+    );
     answers.push(admin.delete(&spare).await.text());
     for operation in operations(&world).await {
         if operation.method != "GET" && operation.id != "check_model_configuration" {
@@ -148,7 +151,11 @@ async fn what_a_header_carries_must_fit_one(database: Database) {
             "name": "unfit", "base_url": team.upstream.base_url(), "model": "m",
             "api_key_name": "ACCOUNT",
         });
-        assert_eq!(wrong_fields(&admin.post_json(&path, &body).await), ["api_key_name"], "{unfit:?}");
+        assert_eq!(
+            wrong_fields(&admin.post_json(&path, &body).await),
+            ["api_key_name"],
+            "{unfit:?}"
+        );
     }
     team.caller().send(Fixture::chat()).await.expect(200);
 }
@@ -260,7 +267,9 @@ async fn an_earlier_ciphertext_does_not_open(database: Database) {
     database.run(&format!("CREATE TABLE kept AS SELECT sealed FROM secrets WHERE {only}")).await;
     team.put_secret(Fixture::SECRET, "sk-the-newer-value").await;
     team.caller().send(Fixture::chat()).await.expect(200);
-    database.run(&format!("UPDATE secrets SET sealed = (SELECT sealed FROM kept) WHERE {only}")).await;
+    database
+        .run(&format!("UPDATE secrets SET sealed = (SELECT sealed FROM kept) WHERE {only}"))
+        .await;
     look_again(&team).await;
     unavailable(&team, Fixture::SECRET).await;
     // Stored again, it works again.

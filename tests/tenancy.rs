@@ -137,7 +137,9 @@ async fn others_see_and_change_nothing(database: Database) {
     // What they do to their own does not reach the home either.
     for key in &world.stranger.keys {
         let client = world.app.as_key(&key.key);
-        for path in ["/api/v1/organizations", "/api/v1/workspaces", "/api/v1/audit-log", "/api/v1/users"] {
+        for path in
+            ["/api/v1/organizations", "/api/v1/workspaces", "/api/v1/audit-log", "/api/v1/users"]
+        {
             let answer = client.get(path).await;
             hides_all(&world.home, &answer.text(), path);
             hides_all(&world.sibling, &answer.text(), path);
@@ -157,7 +159,12 @@ async fn each_role_does_what_it_may_and_nothing_else(database: Database) {
             let client = world.app.as_key(&key.key);
             let answer = client.send(denied_sample.request(&operation)).await;
             let who = format!("{} as {}", operation.id, key.role.name);
-            assert!(matches!(answer.status, 403 | 404), "{who}: {} {}", answer.status, answer.text());
+            assert!(
+                matches!(answer.status, 403 | 404),
+                "{who}: {} {}",
+                answer.status,
+                answer.text()
+            );
             hides(&world.home, &denied_sample, &answer.text(), &who);
         }
         let changed = differences(&before, &database.dump().await);
@@ -197,7 +204,8 @@ async fn who_may_not_learns_nothing_from_a_wrong_body(database: Database) {
             assert!(right, "{} as {}: {}", operation.id, key.role.name, answer.text());
         }
     }
-    let listings = ["/api/v1/users?nothing=1", "/api/v1/api-keys?limit=0", "/api/v1/audit-log?limit=x"];
+    let listings =
+        ["/api/v1/users?nothing=1", "/api/v1/api-keys?limit=0", "/api/v1/audit-log?limit=x"];
     for listing in listings {
         assert_eq!(world.app.anonymous().get(listing).await.status, 401, "{listing}");
         assert_eq!(world.as_role("GATEWAY_CALLER").get(listing).await.status, 403, "{listing}");

@@ -42,7 +42,9 @@ async fn an_organization_is_made_with_a_key_that_works(database: Database) {
     assert!(read.get("admin_key").is_none());
     let again = app.platform().post_json(path, &json!({"name": "Zoë & Söhne"})).await;
     problem(&again, 409, "name_taken");
-    for name in [json!(""), json!("   "), json!("x".repeat(129)), json!("a\tb"), json!(null), json!([])] {
+    for name in
+        [json!(""), json!("   "), json!("x".repeat(129)), json!("a\tb"), json!(null), json!([])]
+    {
         let answer = app.platform().post_json(path, &json!({"name": name})).await;
         assert_eq!(wrong_fields(&answer), ["name"], "{name}");
     }
@@ -53,7 +55,10 @@ async fn organizations_change_by_who_may(database: Database) {
     let world = World::make(TestApp::start(&database).await).await;
     let path = format!("/api/v1/organizations/{}", world.home.organization_id);
     let (platform, admin) = (world.app.platform(), world.admin());
-    assert_eq!(admin.patch(&path, &json!({"name": "Ours"})).await.expect(200).json()["name"], "Ours");
+    assert_eq!(
+        admin.patch(&path, &json!({"name": "Ours"})).await.expect(200).json()["name"],
+        "Ours"
+    );
     for status in ["suspended", "active"] {
         let answer = admin.patch(&path, &json!({"status": status})).await;
         problem(&answer, 403, "platform_key_needed");
@@ -88,7 +93,10 @@ async fn a_workspace_is_made_changed_and_deleted(database: Database) {
         (json!({"name": "n", "handle": "a".repeat(64)}), "handle"),
         (json!({"name": ""}), "name"),
         (json!({"handle": "a"}), "name"),
-        (json!({"name": "n", "organization_id": world.stranger.organization_id}), "organization_id"),
+        (
+            json!({"name": "n", "organization_id": world.stranger.organization_id}),
+            "organization_id",
+        ),
     ] {
         assert_eq!(wrong_fields(&admin.post_json(path, &body).await), [field], "{body}");
     }
@@ -143,7 +151,8 @@ async fn what_was_in_a_workspace_goes_with_it(database: Database) {
             format!("SELECT id AS line FROM {table} WHERE workspace_id = '{}'", team.workspace_id);
         assert_eq!(database.lines(&query).await, Vec::<String>::new(), "{table}");
     }
-    let query = format!("/api/v1/audit-log?operation=delete_workspace&workspace_id={}", team.workspace_id);
+    let query =
+        format!("/api/v1/audit-log?operation=delete_workspace&workspace_id={}", team.workspace_id);
     let log = admin.get(&query).await.expect(200).json();
     assert_eq!(log["data"][0]["after"]["deleted"]["secrets"], 1, "{log}");
     // The neighbour lives on.
@@ -179,7 +188,10 @@ async fn a_user_is_made_found_and_deactivated(database: Database) {
     let taken = json!({"email": "home@example.com"});
     problem(&admin.patch(&one, &taken).await, 409, "email_taken");
     let changed = admin.patch(&one, &json!({"name": "Ada L."})).await.expect(200).json();
-    assert_eq!((&changed["name"], &changed["email"]), (&json!("Ada L."), &json!("ada@example.com")));
+    assert_eq!(
+        (&changed["name"], &changed["email"]),
+        (&json!("Ada L."), &json!("ada@example.com"))
+    );
     admin.delete(&one).await.expect(204);
     let gone = admin.get(&one).await.expect(200).json();
     assert_eq!(gone["status"], "deactivated");

@@ -76,8 +76,11 @@ impl<T: Serialize + DeserializeOwned> MergePatch<T> {
             let Some(present) = current.get(name) else {
                 return Err(ApiError::field(name, "there is no such field"));
             };
-            let (Value::Object(present), Value::Object(change)) = (present, change) else { continue };
-            if !change.iter().any(|(inner, value)| value.is_null() && !present.contains_key(inner)) {
+            let (Value::Object(present), Value::Object(change)) = (present, change) else {
+                continue;
+            };
+            if !change.iter().any(|(inner, value)| value.is_null() && !present.contains_key(inner))
+            {
                 continue;
             }
             // One level down, the type itself says which names it knows; a map knows all.

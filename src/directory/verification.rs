@@ -37,7 +37,10 @@ impl Verifications {
             return known;
         }
         let made = Arc::default();
-        match self.0.get_or_insert_with::<_, std::convert::Infallible>(&id, || Ok(Arc::clone(&made))) {
+        match self
+            .0
+            .get_or_insert_with::<_, std::convert::Infallible>(&id, || Ok(Arc::clone(&made)))
+        {
             Ok(kept) => kept,
             Err(never) => match never {},
         }

@@ -108,7 +108,10 @@ pub(crate) async fn operations(world: &World) -> Vec<Operation> {
                 id: text(operation, "operationId"),
                 method: method.to_uppercase(),
                 path: path.clone(),
-                permissions: text(operation, "x-permission").split('|').map(str::to_owned).collect(),
+                permissions: text(operation, "x-permission")
+                    .split('|')
+                    .map(str::to_owned)
+                    .collect(),
                 body: operation.get("requestBody").is_some(),
             });
         }
@@ -131,10 +134,15 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
         body,
     };
     match operation.id.as_str() {
-        "get_health" | "get_version" | "get_readiness" | "get_openapi" | "get_openapi_of_version"
-        | "get_metrics" | "get_me" | "list_workspaces" | "list_audit_log" => {
-            of(Anywhere, 200, vec![], None)
-        }
+        "get_health"
+        | "get_version"
+        | "get_readiness"
+        | "get_openapi"
+        | "get_openapi_of_version"
+        | "get_metrics"
+        | "get_me"
+        | "list_workspaces"
+        | "list_audit_log" => of(Anywhere, 200, vec![], None),
         "create_organization" => {
             of(Anywhere, 201, vec![], Some(json!({"name": world.fresh("Organization ")})))
         }
@@ -209,7 +217,9 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
         "list_workspace_api_keys" | "list_secrets" | "list_model_configurations" => {
             of(Anywhere, 200, vec![workspace], None)
         }
-        "get_workspace_api_key" | "update_workspace_api_key" | "delete_workspace_api_key"
+        "get_workspace_api_key"
+        | "update_workspace_api_key"
+        | "delete_workspace_api_key"
         | "rotate_workspace_api_key" => {
             let (id, _) = home.team.key("GATEWAY_CALLER").await;
             let (status, body) = of_key(&operation.id, world);

@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 
 use diesel::{
-    Connection as _, QueryableByName, RunQueryDsl as _, SqliteConnection, connection::SimpleConnection as _,
-    sql_query, sql_types::{Nullable, Text},
+    Connection as _, QueryableByName, RunQueryDsl as _, SqliteConnection,
+    connection::SimpleConnection as _,
+    sql_query,
+    sql_types::{Nullable, Text},
 };
 
 use super::database::{Database, Kind};
@@ -67,7 +69,10 @@ impl Database {
                         .filter(|column| column != HOUSEKEEPING)
                         .map(|column| format!("'{column}', quote({column})"))
                         .collect();
-                    format!("SELECT json_object({}) AS line FROM {table} ORDER BY 1", pairs.join(", "))
+                    format!(
+                        "SELECT json_object({}) AS line FROM {table} ORDER BY 1",
+                        pairs.join(", ")
+                    )
                 }
                 Kind::Postgres => format!(
                     "SELECT (to_jsonb(t) - '{HOUSEKEEPING}')::text AS line FROM {table} t ORDER BY 1"
@@ -92,8 +97,12 @@ pub(crate) fn differences(before: &Dump, after: &Dump) -> Vec<String> {
     let mut found = Vec::new();
     for table in before.keys().chain(after.keys().filter(|table| !before.contains_key(*table))) {
         let (was, is) = (before.get(table).unwrap_or(&none), after.get(table).unwrap_or(&none));
-        found.extend(was.iter().filter(|row| !is.contains(row)).map(|row| format!("- {table} {row}")));
-        found.extend(is.iter().filter(|row| !was.contains(row)).map(|row| format!("+ {table} {row}")));
+        found.extend(
+            was.iter().filter(|row| !is.contains(row)).map(|row| format!("- {table} {row}")),
+        );
+        found.extend(
+            is.iter().filter(|row| !was.contains(row)).map(|row| format!("+ {table} {row}")),
+        );
     }
     found
 }

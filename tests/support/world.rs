@@ -149,8 +149,10 @@ impl World {
         let home = Place::make(&app, own.clone(), &admin, "home").await;
         let sibling = Place::make(&app, own, &admin, "sibling").await;
         let body = json!({"name": "Strangers"});
-        let made = app.platform().post_json("/api/v1/organizations", &body).await.expect(201).json();
-        let stranger = Place::make(&app, text(&made, "id"), &text(&made, "admin_key"), "other").await;
+        let made =
+            app.platform().post_json("/api/v1/organizations", &body).await.expect(201).json();
+        let stranger =
+            Place::make(&app, text(&made, "id"), &text(&made, "admin_key"), "other").await;
         let me = app.platform().get("/api/v1/me").await.expect(200).json();
         let key = app.keys().platform.clone();
         let platform = RoleKey { role: ROLES[0], id: text(&me, "api_key_id"), key };

@@ -263,7 +263,7 @@ async fn a_key_is_made_and_listed(database: Database) {
         let list = admin.get(&format!("{path}?limit=200&{query}")).await.expect(200).json();
         list["data"].as_array().unwrap().iter().map(|key| text(key, "id")).collect()
     };
-    assert_eq!(ids(&format!("user_id={}", world.home.user_id)).await, [id.clone()]);
+    assert_eq!(ids(&format!("user_id={}", world.home.user_id)).await, vec![id.clone()]);
     assert!(ids("role=WORKSPACE_EDITOR").await.contains(&id));
     assert!(!ids("role=GATEWAY_CALLER").await.contains(&id));
     assert_eq!(wrong_fields(&admin.get(&format!("{path}?role=KING")).await), ["role"]);

@@ -11,6 +11,7 @@
     reason = "a test fails by panicking, and a test run speaks on standard output"
 )]
 
+<<<<<<< HEAD
 mod api_keys;
 mod audit_log;
 mod concurrency;
@@ -19,6 +20,16 @@ mod model_configurations;
 mod problems;
 mod readme;
 mod secrets;
+=======
+mod command_line;
+mod egress;
+mod first_call;
+mod log_hygiene;
+mod outage;
+mod readme;
+mod replicas;
+mod rotation;
+>>>>>>> main
 mod support;
 mod support_works;
 mod tenancy;
@@ -32,6 +43,7 @@ use support::case::Case;
 /// Every case of every capability.
 fn collect() -> Vec<Case> {
     [
+<<<<<<< HEAD
         api_keys::cases(),
         audit_log::cases(),
         concurrency::cases(),
@@ -43,6 +55,17 @@ fn collect() -> Vec<Case> {
         support_works::cases(),
         tenancy::cases(),
         tenants::cases(),
+=======
+        command_line::cases(),
+        egress::cases(),
+        first_call::cases(),
+        log_hygiene::cases(),
+        outage::cases(),
+        readme::cases(),
+        replicas::cases(),
+        rotation::cases(),
+        support_works::cases(),
+>>>>>>> main
         upstream_works::cases(),
     ]
     .into_iter()

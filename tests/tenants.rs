@@ -183,7 +183,7 @@ async fn a_user_is_made_found_and_deactivated(database: Database) {
         let list = admin.get(&format!("{path}?limit=200&{query}")).await.expect(200).json();
         list["data"].as_array().unwrap().clone()
     };
-    assert_eq!(of("email=ada%40example.com").await, [made.clone()]);
+    assert_eq!(of("email=ada%40example.com").await, vec![made.clone()]);
     assert!(of("status=deactivated").await.is_empty());
     let taken = json!({"email": "home@example.com"});
     problem(&admin.patch(&one, &taken).await, 409, "email_taken");

@@ -72,6 +72,13 @@ impl TestApp {
         self.replica_over(&self.database).await
     }
 
+    /// The same with more options.
+    pub(crate) async fn replica_with(&self, options: &[&str]) -> Self {
+        let more = options.iter().map(|&option| option.to_owned());
+        let options = self.options.iter().cloned().chain(more).collect();
+        Self::launch(&self.database, options, Some(self.keys.clone())).await
+    }
+
     /// The same over another way to the database, such as a [`Link`](super::cut::Link).
     pub(crate) async fn replica_over(&self, database: &Database) -> Self {
         Self::launch(database, self.options.clone(), Some(self.keys.clone())).await

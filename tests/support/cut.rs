@@ -32,6 +32,8 @@ enum Line {
 pub(crate) struct Link {
     address: SocketAddr,
     line: watch::Sender<Line>,
+    /// How often everything that was open then has died.
+    dead: watch::Sender<usize>,
     accepting: JoinHandle<()>,
 }
 
@@ -45,14 +47,16 @@ impl Link {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let line = watch::Sender::new(Line::Whole);
-        let accepting = tokio::spawn(accept(listener, host, port, line.subscribe()));
+        let dead = watch::Sender::new(0);
+        let ways = (line.subscribe(), dead.subscribe());
+        let accepting = tokio::spawn(accept(listener, host, port, ways));
 
         let mut url = Url::parse(database.url()).unwrap();
         url.set_host(Some("127.0.0.1")).unwrap();
         url.set_port(Some(address.port())).unwrap();
         // The line reads along for notifications, and a socket's path in the query must not win.
         url.set_query(Some("sslmode=disable"));
-        (Self { address, line, accepting }, database.reached_by(url.into()))
+        (Self { address, line, dead, accepting }, database.reached_by(url.into()))
     }
 
     /// Breaks every connection and refuses new ones.
@@ -68,6 +72,12 @@ impl Link {
     /// Loses notifications, and only those.
     pub(crate) fn lose_notifications(&self) {
         self.line.send_replace(Line::Deaf);
+    }
+
+    /// Passes nothing more on what is open, for good and without a sign; what is opened from now on
+    /// is passed: a server that died with its machine and came back elsewhere.
+    pub(crate) fn strand(&self) {
+        self.dead.send_modify(|dead| *dead += 1);
     }
 
     /// Passes everything again.
@@ -87,12 +97,15 @@ impl Drop for Link {
     }
 }
 
-async fn accept(listener: TcpListener, host: Host, port: u16, line: watch::Receiver<Line>) {
+/// What the line does, and how often it was stranded.
+type Ways = (watch::Receiver<Line>, watch::Receiver<usize>);
+
+async fn accept(listener: TcpListener, host: Host, port: u16, ways: Ways) {
     let mut connections = JoinSet::new();
     loop {
         let (near, _) = listener.accept().await.unwrap();
         near.set_nodelay(true).unwrap();
-        let (host, line) = (host.clone(), line.clone());
+        let (host, line) = (host.clone(), ways.clone());
         connections.spawn(async move {
             let connected = match host {
                 Host::Tcp(host) => match TcpStream::connect((host.as_str(), port)).await {
@@ -120,15 +133,29 @@ async fn accept(listener: TcpListener, host: Host, port: u16, line: watch::Recei
 async fn forward(
     mut near: TcpStream,
     far: impl AsyncRead + AsyncWrite,
-    mut line: watch::Receiver<Line>,
+    ways: Ways,
 ) -> std::io::Result<()> {
+    let (mut line, mut dead) = ways;
+    let born = *dead.borrow_and_update();
     let (mut far_reader, mut far_writer) = tokio::io::split(far);
     let (mut near_reader, mut near_writer) = near.split();
     let (up_line, down_line) = (line.clone(), line.clone());
+    let passing = async {
+        tokio::select! {
+            _ = pass(&mut near_reader, &mut far_writer, up_line, false) => {}
+            _ = pass(&mut far_reader, &mut near_writer, down_line, true) => {}
+        }
+    };
+    let stranded = async {
+        if dead.wait_for(|dead| *dead > born).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+    };
     let severed = tokio::select! {
-        _ = pass(&mut near_reader, &mut far_writer, up_line, false) => false,
-        _ = pass(&mut far_reader, &mut near_writer, down_line, true) => false,
+        biased;
         _ = line.wait_for(|line| *line == Line::Severed) => true,
+        () = stranded => false,
+        () = passing => false,
     };
     if severed {
         near.set_zero_linger()?;

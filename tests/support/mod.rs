@@ -14,6 +14,7 @@ pub(crate) mod eventually;
 pub(crate) mod fixture;
 pub(crate) mod framing;
 pub(crate) mod http;
+pub(crate) mod load;
 pub(crate) mod logs;
 pub(crate) mod openai;
 pub(crate) mod operations;
@@ -21,6 +22,10 @@ pub(crate) mod process;
 pub(crate) mod runner;
 pub(crate) mod script;
 pub(crate) mod secrets;
+<<<<<<< HEAD
 pub(crate) mod tables;
+=======
+pub(crate) mod sql;
+>>>>>>> main
 pub(crate) mod upstream;
 pub(crate) mod world;

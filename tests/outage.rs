@@ -1,0 +1,274 @@
+//! The database goes away and comes back under load: who is known notices nothing, who is not is
+//! told to come again, and what changed meanwhile is seen.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::{
+    app::TestApp,
+    case::{Case, cases},
+    cut::Link,
+    database::{Database, Kind},
+    eventually::{eventually, within},
+    fixture::Fixture,
+    http::{Answer, Request},
+    load::Load,
+    sql::WriteLock,
+};
+
+/// More than the waits inside: a connection, then an answer. A bound, not a measurement.
+const BOUNDED: Duration = Duration::from_secs(45);
+
+/// The cases of this file.
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        postgres a_database_that_is_away_is_not_noticed_by_known_callers,
+        postgres a_database_that_says_nothing_is_not_noticed_by_known_callers,
+        postgres dead_connections_are_given_up,
+        postgres dead_connections_in_the_middle_of_work_are_given_up,
+        postgres known_callers_are_served_for_a_bounded_time,
+        postgres a_gateway_stops_while_the_database_says_nothing,
+        postgres a_replica_does_not_start_without_its_database,
+        a_writer_beside_us_makes_writes_wait_and_nothing_else,
+    ]
+}
+
+async fn a_database_that_is_away_is_not_noticed_by_known_callers(database: Database) {
+    ride_out(&database, Link::sever).await;
+}
+
+async fn a_database_that_says_nothing_is_not_noticed_by_known_callers(database: Database) {
+    ride_out(&database, Link::stall).await;
+}
+
+async fn ride_out(database: &Database, cut: fn(&Link)) {
+    let (link, linked) = Link::to(database).await;
+    let beside = TestApp::start(database).await;
+    let app = beside.replica_over(&linked).await;
+    let team = beside.workspace().await;
+    let (doomed_id, doomed) = team.key("GATEWAY_CALLER").await;
+    let (_, unasked) = team.key("GATEWAY_CALLER").await;
+    app.admin().get("/api/v1/me").await.expect(200);
+    app.as_key(&doomed).send(Fixture::chat()).await.expect(200);
+    let load = Load::start(&team.caller_at(app.address()), Fixture::chat(), 4).await;
+    let streams = Load::start(&team.caller_at(app.address()), Fixture::chat_stream(), 4).await;
+
+    cut(&link);
+    load.goes_on().await;
+    // A key that is not held is not called wrong, however many ask.
+    let strangers = (0..3).map(|_| app.as_key(&unasked));
+    let strangers = strangers.map(|client| async move { client.send(Fixture::chat()).await });
+    let strangers = futures_util::future::join_all(strangers);
+    for answer in within(BOUNDED, "strangers are answered", strangers).await {
+        assert_eq!(answer.header("x-tollgate-error"), Some("gateway"));
+        come_again(answer);
+    }
+    // So are admins, reading and writing.
+    let secret = json!({"value": "never-stored-value"});
+    let listing = app.admin();
+    let listing = listing.get("/api/v1/workspaces");
+    come_again(within(BOUNDED, "a listing is answered", listing).await);
+    let path = team.path("secrets/ANOTHER");
+    let admin = app.admin();
+    let writing = admin.put(&path, &secret);
+    come_again(within(BOUNDED, "a write is answered", writing).await);
+    app.anonymous().get("/healthz").await.expect(200);
+    let ready = app.anonymous();
+    within(BOUNDED, "readiness is answered", ready.get("/readyz")).await.expect(200);
+
+    // Meanwhile, elsewhere.
+    let path = team.path(&format!("api-keys/{doomed_id}"));
+    beside.admin().delete(&path).await.success();
+    beside.as_key(&doomed).send(Fixture::chat()).await.expect(401);
+    app.as_key(&doomed).send(Fixture::chat()).await.expect(200);
+    load.goes_on().await;
+    streams.goes_on().await;
+
+    link.restore();
+    eventually("the change made meanwhile is seen", async || {
+        app.as_key(&doomed).send(Fixture::chat()).await.status == 401
+    })
+    .await;
+    eventually("a key that was not held works", async || {
+        app.as_key(&unasked).send(Fixture::chat()).await.status == 200
+    })
+    .await;
+    eventually("admins are served", async || {
+        app.admin().put(&team.path("secrets/ANOTHER"), &secret).await.status / 100 == 2
+    })
+    .await;
+    load.end().await;
+    streams.end().await;
+}
+
+/// 503, with a time to come again, and nothing about what is the matter.
+#[track_caller]
+fn come_again(answer: Answer) {
+    let answer = answer.expect(503);
+    let after = answer.header("retry-after").and_then(|value| value.parse::<u64>().ok());
+    assert!(after.is_some_and(|after| after > 0), "{:?}", answer.headers);
+    assert!(!answer.text().contains("connection"), "{}", answer.text());
+}
+
+async fn dead_connections_are_given_up(database: Database) {
+    let (link, linked) = Link::to(&database).await;
+    let beside = TestApp::with(&database, &["--database-timeout", "1s"]).await;
+    let app = beside.replica_over(&linked).await;
+    let team = beside.workspace().await;
+    let (doomed_id, doomed) = team.key("GATEWAY_CALLER").await;
+    app.as_key(&doomed).send(Fixture::chat()).await.expect(200);
+    let load = Load::start(&team.caller_at(app.address()), Fixture::chat(), 4).await;
+    // Every connection of the pool has been used, and is idle or at work.
+    let admin = app.admin();
+    let reads = (0..8).map(|_| admin.get("/api/v1/workspaces"));
+    for answer in futures_util::future::join_all(reads).await {
+        answer.expect(200);
+    }
+
+    link.strand();
+    beside.admin().delete(&team.path(&format!("api-keys/{doomed_id}"))).await.success();
+    eventually("the change is seen by a new connection", async || {
+        app.as_key(&doomed).send(Fixture::chat()).await.status == 401
+    })
+    .await;
+    eventually("admins are served by new connections", async || {
+        app.admin().get("/api/v1/workspaces").await.status == 200
+    })
+    .await;
+    load.end().await;
+}
+
+async fn dead_connections_in_the_middle_of_work_are_given_up(database: Database) {
+    let (link, linked) = Link::to(&database).await;
+    let beside = TestApp::start(&database).await;
+    let app = beside.replica_over(&linked).await;
+    let team = beside.workspace().await;
+    let (doomed_id, doomed) = team.key("GATEWAY_CALLER").await;
+    app.as_key(&doomed).send(Fixture::chat()).await.expect(200);
+    app.admin().get("/api/v1/me").await.expect(200);
+    let load = Load::start(&team.caller_at(app.address()), Fixture::chat(), 4).await;
+
+    // As many writes as the pool has connections (see `options`), all in the middle of a statement.
+    let holder = database.connect().await;
+    holder.batch_execute("BEGIN; UPDATE change_sequence SET value = value").await.unwrap();
+    let writes = (0..4).map(|number| {
+        let (admin, path) = (app.admin(), team.path(&format!("secrets/NUMBER_{number}")));
+        let value = json!({"value": "written-by-nobody-knows"});
+        actix_rt::spawn(async move { admin.put(&path, &value).await })
+    });
+    let writes: Vec<_> = writes.collect();
+    let onlooker = database.connect().await;
+    eventually("all of them wait for their turn", async || {
+        let waiting = "SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        onlooker.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 4
+    })
+    .await;
+    link.strand();
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    load.goes_on().await;
+    for write in futures_util::future::join_all(writes).await {
+        come_again(write.unwrap());
+    }
+    beside.admin().delete(&team.path(&format!("api-keys/{doomed_id}"))).await.success();
+    eventually("the change is seen by a new connection", async || {
+        app.as_key(&doomed).send(Fixture::chat()).await.status == 401
+    })
+    .await;
+    app.admin().get("/api/v1/workspaces").await.expect(200);
+    load.end().await;
+}
+
+async fn known_callers_are_served_for_a_bounded_time(database: Database) {
+    let (link, linked) = Link::to(&database).await;
+    let options = ["--directory-max-stale", "3s", "--directory-poll", "200ms"];
+    let app = TestApp::with(&linked, &options).await;
+    let team = app.workspace().await;
+    team.caller().send(Fixture::chat()).await.expect(200);
+    link.sever();
+    team.caller().send(Fixture::chat()).await.expect(200);
+    eventually("what is held is too old", async || {
+        team.caller().send(Fixture::chat()).await.status == 503
+    })
+    .await;
+    come_again(team.caller().send(Fixture::chat()).await);
+    come_again(app.admin().get("/api/v1/me").await);
+    link.restore();
+    eventually("callers are served again", async || {
+        team.caller().send(Fixture::chat()).await.status == 200
+    })
+    .await;
+}
+
+async fn a_gateway_stops_while_the_database_says_nothing(database: Database) {
+    let (link, linked) = Link::to(&database).await;
+    let app = TestApp::start(&linked).await;
+    let team = app.workspace().await;
+    team.caller().send(Fixture::chat()).await.expect(200);
+    link.stall();
+    within(Duration::from_secs(20), "it stops", app.stop()).await;
+    drop(link);
+}
+
+async fn a_replica_does_not_start_without_its_database(database: Database) {
+    let (link, linked) = Link::to(&database).await;
+    crate::support::app::write_master_key(&crate::support::app::master_key_file(&database));
+    link.sever();
+    let arguments = crate::support::app::options(&linked);
+    let mut command = crate::support::process::tollgate(&["serve"]);
+    command.args(&arguments);
+    let ended = crate::support::process::run(command).await;
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("database"), "{}", ended.stderr);
+}
+
+async fn a_writer_beside_us_makes_writes_wait_and_nothing_else(database: Database) {
+    if database.kind() == Kind::Postgres {
+        // Writers take turns by the sequence's row there.
+        return a_locked_row_makes_writes_wait(database).await;
+    }
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let (_, unasked) = team.key("GATEWAY_CALLER").await;
+    let load = Load::start(&team.caller(), Fixture::chat(), 4).await;
+
+    let lock = WriteLock::take(&database);
+    app.as_key(&unasked).send(Fixture::chat()).await.expect(200);
+    app.admin().get("/api/v1/workspaces").await.expect(200);
+    let path = team.path("secrets/ANOTHER");
+    let value = json!({"value": "stored-after-a-wait"});
+    let admin = app.admin();
+    let refused = admin.put(&path, &value);
+    come_again(within(BOUNDED, "a write is answered", refused).await);
+    load.goes_on().await;
+
+    // One that is let through in time is only late.
+    let late = {
+        let (admin, path, value) = (app.admin(), path.clone(), value.clone());
+        actix_rt::spawn(async move { admin.put(&path, &value).await })
+    };
+    load.goes_on().await;
+    drop(lock);
+    late.await.unwrap().success();
+    load.end().await;
+}
+
+async fn a_locked_row_makes_writes_wait(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let (_, unasked) = team.key("GATEWAY_CALLER").await;
+    let load = Load::start(&team.caller(), Fixture::chat(), 4).await;
+    let holder = database.connect().await;
+    holder.batch_execute("BEGIN; UPDATE change_sequence SET value = value").await.unwrap();
+    let (admin, path) = (app.admin(), team.path("secrets/ANOTHER"));
+    let value = json!({"value": "stored-after-a-wait"});
+    let late = actix_rt::spawn(async move { admin.put(&path, &value).await });
+    app.as_key(&unasked).send(Fixture::chat()).await.expect(200);
+    app.admin().send(Request::get("/api/v1/workspaces")).await.expect(200);
+    load.goes_on().await;
+    assert!(!late.is_finished(), "the write did not wait for its turn");
+    holder.batch_execute("COMMIT").await.unwrap();
+    late.await.unwrap().success();
+    load.end().await;
+}

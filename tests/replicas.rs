@@ -1,0 +1,287 @@
+//! Several processes over one database: what one of them writes, it has before it answers, and the
+//! others have within two seconds, whether or not anybody tells them.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    app::TestApp,
+    case::{Case, cases},
+    cut::Link,
+    database::Database,
+    eventually::eventually_within,
+    fixture::Fixture,
+    http::{Answer, Client, Request},
+    secrets,
+};
+
+/// How long another replica may go on as before: the contract's number.
+const ELSEWHERE: Duration = Duration::from_secs(2);
+
+/// The cases of this file.
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        a_revoked_key_stops,
+        a_disabled_key_stops_until_it_is_enabled,
+        a_rotated_key_stops_and_the_new_one_works_at_once,
+        a_changed_configuration_counts,
+        a_deleted_configuration_is_gone,
+        a_new_secret_value_is_used,
+        a_freed_and_deleted_secret_is_no_longer_sent,
+        a_suspended_organization_stops_and_comes_back,
+        a_deactivated_users_keys_stop,
+        a_deleted_workspaces_keys_stop,
+        postgres everything_arrives_with_notifications_lost,
+        the_steady_state_touches_no_database,
+        guessing_one_key_does_not_reach_the_database,
+    ]
+}
+
+/// Two processes, and what a call needs. Both have served the caller.
+struct Pair {
+    app: TestApp,
+    other: TestApp,
+    team: Fixture,
+}
+
+impl Pair {
+    async fn start(database: &Database) -> Self {
+        let app = TestApp::start(database).await;
+        let other = app.replica().await;
+        Self::of(app, other).await
+    }
+
+    async fn of(app: TestApp, other: TestApp) -> Self {
+        let team = app.workspace().await;
+        let pair = Self { app, other, team };
+        pair.both(&pair.team.caller_key, |answer| answer.status == 200).await;
+        pair
+    }
+
+    fn admin(&self) -> Client {
+        self.app.admin()
+    }
+
+    async fn call(&self, app: &TestApp, key: &str) -> Answer {
+        app.as_key(key).send(Fixture::chat()).await
+    }
+
+    /// The replica that took the write has it on the very next request, the other in time.
+    async fn both(&self, key: &str, is_so: impl Fn(&Answer) -> bool) {
+        let here = self.call(&self.app, key).await;
+        assert!(
+            is_so(&here),
+            "the replica that wrote does not know: {} {}",
+            here.status,
+            here.text()
+        );
+        eventually_within(ELSEWHERE, "the other replica knows", async || {
+            is_so(&self.call(&self.other, key).await)
+        })
+        .await;
+    }
+
+    async fn caller_is(&self, status: u16) {
+        self.both(&self.team.caller_key, |answer| answer.status == status).await;
+    }
+
+    async fn change_key(&self, fields: Value) {
+        let path = self.team.path(&format!("api-keys/{}", self.team.caller_key_id));
+        self.admin().patch(&path, &fields).await.expect(200);
+    }
+
+    async fn change_configuration(&self, fields: Value) {
+        let path = self.team.path(&format!("model-configurations/{}", self.team.configuration_id));
+        self.admin().patch(&path, &fields).await.expect(200);
+    }
+
+    /// Both replicas' next calls reach the upstream as `is_so` says.
+    async fn upstream_sees(
+        &self,
+        is_so: impl Fn(&crate::support::upstream::RecordedRequest) -> bool,
+    ) {
+        self.both(&self.team.caller_key, |answer| {
+            answer.status == 200 && is_so(&self.team.upstream.last_request())
+        })
+        .await;
+    }
+}
+
+async fn a_revoked_key_stops(database: Database) {
+    revoke(&Pair::start(&database).await).await;
+}
+
+async fn revoke(pair: &Pair) {
+    let path = pair.team.path(&format!("api-keys/{}", pair.team.caller_key_id));
+    pair.admin().delete(&path).await.success();
+    pair.caller_is(401).await;
+}
+
+async fn a_disabled_key_stops_until_it_is_enabled(database: Database) {
+    disable(&Pair::start(&database).await).await;
+}
+
+async fn disable(pair: &Pair) {
+    pair.change_key(json!({"disabled": true})).await;
+    pair.caller_is(401).await;
+    pair.change_key(json!({"disabled": false})).await;
+    pair.caller_is(200).await;
+}
+
+async fn a_rotated_key_stops_and_the_new_one_works_at_once(database: Database) {
+    let pair = Pair::start(&database).await;
+    let path = pair.team.path(&format!("api-keys/{}/rotate", pair.team.caller_key_id));
+    let rotated = pair.admin().post_json(&path, &json!({"grace_seconds": 0})).await.success();
+    let new = rotated.json()["key"].as_str().expect("the new key").to_owned();
+    // Nobody has asked for the new one yet, so nobody can hold that it is unknown.
+    pair.call(&pair.app, &new).await.expect(200);
+    pair.call(&pair.other, &new).await.expect(200);
+    pair.caller_is(401).await;
+}
+
+async fn a_changed_configuration_counts(database: Database) {
+    change(&Pair::start(&database).await).await;
+}
+
+async fn change(pair: &Pair) {
+    pair.change_configuration(json!({"model": "another-model"})).await;
+    pair.upstream_sees(|asked| asked.json()["model"] == "another-model").await;
+    pair.change_configuration(json!({"enabled": false})).await;
+    pair.caller_is(404).await;
+    pair.change_configuration(json!({"enabled": true})).await;
+    pair.caller_is(200).await;
+}
+
+async fn a_deleted_configuration_is_gone(database: Database) {
+    let pair = Pair::start(&database).await;
+    let path = pair.team.path(&format!("model-configurations/{}", pair.team.configuration_id));
+    pair.admin().delete(&path).await.success();
+    pair.caller_is(404).await;
+    // The name is free again, and means the new one everywhere.
+    pair.team.configure(Fixture::CONFIGURATION, json!({"model": "the-second"})).await;
+    pair.upstream_sees(|asked| asked.json()["model"] == "the-second").await;
+}
+
+async fn a_new_secret_value_is_used(database: Database) {
+    replace_secret(&Pair::start(&database).await).await;
+}
+
+async fn replace_secret(pair: &Pair) {
+    let value = "sk-test-the-second-value-of-the-key";
+    secrets::register(value);
+    pair.team.put_secret(Fixture::SECRET, value).await;
+    let credential = format!("Bearer {value}");
+    pair.upstream_sees(|asked| asked.header("authorization") == Some(&credential)).await;
+}
+
+async fn a_freed_and_deleted_secret_is_no_longer_sent(database: Database) {
+    free_secret(&Pair::start(&database).await).await;
+}
+
+async fn free_secret(pair: &Pair) {
+    let path = pair.team.path(&format!("secrets/{}", Fixture::SECRET));
+    pair.admin().delete(&path).await.expect(409);
+    pair.change_configuration(json!({"api_key_name": null})).await;
+    pair.admin().delete(&path).await.success();
+    pair.upstream_sees(|asked| asked.header("authorization").is_none()).await;
+}
+
+async fn a_suspended_organization_stops_and_comes_back(database: Database) {
+    suspend(&Pair::start(&database).await).await;
+}
+
+async fn suspend(pair: &Pair) {
+    let path = format!("/api/v1/organizations/{}", pair.app.keys().organization_id);
+    pair.app.platform().patch(&path, &json!({"status": "suspended"})).await.expect(200);
+    pair.caller_is(403).await;
+    pair.app.admin().get("/api/v1/workspaces").await.expect(403);
+    eventually_within(ELSEWHERE, "the other replica refuses the admin too", async || {
+        pair.other.admin().get("/api/v1/workspaces").await.status == 403
+    })
+    .await;
+    pair.app.platform().patch(&path, &json!({"status": "active"})).await.expect(200);
+    pair.caller_is(200).await;
+}
+
+async fn a_deactivated_users_keys_stop(database: Database) {
+    deactivate(&Pair::start(&database).await).await;
+}
+
+async fn deactivate(pair: &Pair) {
+    let person = json!({"name": "Ada", "email": "ada@example.com"});
+    let user = pair.admin().post_json("/api/v1/users", &person).await.success().json();
+    let id = user["id"].as_str().expect("an id");
+    let key = json!({"name": "hers", "role": "GATEWAY_CALLER", "user_id": id});
+    let key = pair.admin().post_json(&pair.team.path("api-keys"), &key).await.success().json();
+    let key = key["key"].as_str().expect("a key");
+    pair.both(key, |answer| answer.status == 200).await;
+    pair.admin().delete(&format!("/api/v1/users/{id}")).await.success();
+    pair.both(key, |answer| answer.status == 401).await;
+    // Nobody else's.
+    pair.caller_is(200).await;
+}
+
+async fn a_deleted_workspaces_keys_stop(database: Database) {
+    let pair = Pair::start(&database).await;
+    let path = format!("/api/v1/workspaces/{}?force=true", pair.team.workspace_id);
+    pair.admin().delete(&path).await.success();
+    pair.caller_is(401).await;
+}
+
+async fn everything_arrives_with_notifications_lost(database: Database) {
+    let (link, linked) = Link::to(&database).await;
+    link.lose_notifications();
+    let app = TestApp::start(&database).await;
+    let other = app.replica_over(&linked).await;
+    let pair = Pair::of(app, other).await;
+    disable(&pair).await;
+    change(&pair).await;
+    replace_secret(&pair).await;
+    free_secret(&pair).await;
+    suspend(&pair).await;
+    deactivate(&pair).await;
+    revoke(&pair).await;
+}
+
+/// What `/metrics` says of a counter.
+async fn counter(app: &TestApp, name: &str) -> u64 {
+    let text = app.platform().get("/metrics").await.expect(200).text();
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    value.unwrap_or_else(|| panic!("no counter {name}:\n{text}"))
+}
+
+async fn the_steady_state_touches_no_database(database: Database) {
+    const QUERIES: &str = "tollgate_database_queries_total";
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    for request in [Fixture::chat(), Fixture::chat_stream()] {
+        team.caller().send(request).await.expect(200);
+    }
+    let listing = Request::get(&Fixture::route("models"));
+    team.caller().send(listing.clone()).await.expect(200);
+    let before = counter(&app, QUERIES).await;
+    assert!(before > 0, "making all this took transactions");
+    for _ in 0..50 {
+        for request in [Fixture::chat(), Fixture::chat_stream(), listing.clone()] {
+            team.caller().send(request).await.expect(200);
+        }
+    }
+    assert_eq!(counter(&app, QUERIES).await, before);
+}
+
+async fn guessing_one_key_does_not_reach_the_database(database: Database) {
+    const QUERIES: &str = "tollgate_database_queries_total";
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    // A key that has been deleted with its installation is well formed and known to nobody here.
+    let elsewhere = Database::create(crate::support::database::Kind::Sqlite).expect("another");
+    let stranger = TestApp::start(&elsewhere).await.keys().admin.clone();
+    let before = counter(&app, QUERIES).await;
+    for _ in 0..60 {
+        app.as_key(&stranger).send(Fixture::chat()).await.expect(401);
+    }
+    let asked = counter(&app, QUERIES).await - before;
+    assert!((1..30).contains(&asked), "60 guesses made {asked} transactions");
+    team.caller().send(Fixture::chat()).await.expect(200);
+}

@@ -1,0 +1,77 @@
+//! Callers that call without a pause while a test does something to the gateway, and that must not
+//! notice.
+
+use std::{cell::RefCell, rc::Rc};
+
+use tokio::{sync::watch, task::JoinHandle};
+
+use super::http::{Client, Request};
+
+/// Callers at work. They stop when asked to, or when this is dropped.
+pub(crate) struct Load {
+    stop: watch::Sender<bool>,
+    answered: watch::Receiver<u64>,
+    failures: Rc<RefCell<Vec<String>>>,
+    callers: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    /// Starts `callers` of them, each sending `request` again and again, and waits until the first
+    /// have been answered.
+    pub(crate) async fn start(client: &Client, request: Request, callers: usize) -> Self {
+        let stop = watch::Sender::new(false);
+        let (count, answered) = watch::channel(0);
+        let failures = Rc::new(RefCell::new(Vec::new()));
+        let one = |_| {
+            let (client, request, failures) = (client.clone(), request.clone(), failures.clone());
+            let (stopped, count) = (stop.subscribe(), count.clone());
+            actix_rt::spawn(async move {
+                while !*stopped.borrow() {
+                    match client.try_send(request.clone()).await {
+                        Ok(answer) if answer.status == 200 => {}
+                        Ok(answer) => failures.borrow_mut().push(format!(
+                            "{} {}",
+                            answer.status,
+                            answer.text()
+                        )),
+                        Err(cut) => failures.borrow_mut().push(format!("{cut:?}")),
+                    }
+                    count.send_modify(|count| *count += 1);
+                }
+            })
+        };
+        let callers = (0..callers).map(one).collect();
+        let load = Self { stop, answered, failures, callers };
+        load.goes_on().await;
+        load
+    }
+
+    /// Waits until as many answers have come as there are callers, twice over: each of them has then
+    /// begun and ended a call meanwhile. Fails the case if one was refused.
+    pub(crate) async fn goes_on(&self) {
+        let mut answered = self.answered.clone();
+        let until = *answered.borrow() + 2 * self.callers.len().max(1) as u64;
+        answered.wait_for(|answered| *answered >= until).await.expect("the callers call");
+        self.check();
+    }
+
+    /// Ends the load. Fails the case if any call was refused.
+    pub(crate) async fn end(mut self) {
+        self.stop.send_replace(true);
+        for caller in self.callers.drain(..) {
+            caller.await.expect("a caller ends");
+        }
+        self.check();
+    }
+
+    fn check(&self) {
+        let failures = self.failures.borrow();
+        assert!(failures.is_empty(), "{} calls failed: {:?}", failures.len(), failures.first());
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+    }
+}

@@ -1,0 +1,61 @@
+//! SQL of a test's own, past the application: to craft a state, to look at one, to hold a lock.
+
+use diesel::{
+    Connection as _, QueryableByName, RunQueryDsl as _, SqliteConnection,
+    connection::SimpleConnection as _, sql_query, sql_types::Text,
+};
+
+use super::database::{Database, Kind};
+
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(sql_type = Text)]
+    value: String,
+}
+
+/// Runs statements.
+pub(crate) async fn execute(database: &Database, sql: &str) {
+    match database.kind() {
+        Kind::Sqlite => open(database).batch_execute(sql).unwrap(),
+        Kind::Postgres => database.connect().await.batch_execute(sql).await.unwrap(),
+    }
+}
+
+/// What a query gives whose one column, called `value`, is text; its rows in order.
+pub(crate) async fn texts(database: &Database, sql: &str) -> Vec<String> {
+    match database.kind() {
+        Kind::Sqlite => {
+            let rows: Vec<Row> = sql_query(sql).load(&mut open(database)).unwrap();
+            rows.into_iter().map(|row| row.value).collect()
+        }
+        Kind::Postgres => {
+            let rows = database.connect().await.query(sql, &[]).await.unwrap();
+            rows.iter().map(|row| row.get("value")).collect()
+        }
+    }
+}
+
+/// The one writer that SQLite has, kept from everybody else until dropped.
+pub(crate) struct WriteLock(SqliteConnection);
+
+impl WriteLock {
+    /// Takes it.
+    pub(crate) fn take(database: &Database) -> Self {
+        let mut connection = open(database);
+        connection.batch_execute("BEGIN IMMEDIATE").unwrap();
+        Self(connection)
+    }
+}
+
+impl Drop for WriteLock {
+    fn drop(&mut self) {
+        self.0.batch_execute("ROLLBACK").unwrap();
+    }
+}
+
+fn open(database: &Database) -> SqliteConnection {
+    let path = database.url().strip_prefix("sqlite:").expect("a SQLite database");
+    let mut connection = SqliteConnection::establish(path).unwrap();
+    connection.batch_execute("PRAGMA busy_timeout=5000").unwrap();
+    connection
+}

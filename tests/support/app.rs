@@ -129,6 +129,14 @@ impl TestApp {
         assert_eq!(ended.unwrap(), Ok(()));
     }
 
+    /// Stops it, and starts another process of the same installation in its place.
+    pub(crate) async fn restart(self) -> Self {
+        let (database, options) = (self.database.clone(), self.options.clone());
+        let keys = self.keys.clone();
+        self.stop().await;
+        Self::launch(&database, options, Some(keys)).await
+    }
+
     /// Asks it to stop without waiting: for tests of the drain.
     pub(crate) fn ask_to_stop(&mut self) {
         self.stop = None;

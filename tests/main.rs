@@ -11,25 +11,20 @@
     reason = "a test fails by panicking, and a test run speaks on standard output"
 )]
 
-<<<<<<< HEAD
 mod api_keys;
 mod audit_log;
-mod concurrency;
-mod first_call;
-mod model_configurations;
-mod problems;
-mod readme;
-mod secrets;
-=======
 mod command_line;
+mod concurrency;
 mod egress;
 mod first_call;
 mod log_hygiene;
+mod model_configurations;
 mod outage;
+mod problems;
 mod readme;
 mod replicas;
 mod rotation;
->>>>>>> main
+mod secrets;
 mod support;
 mod support_works;
 mod tenancy;
@@ -43,29 +38,23 @@ use support::case::Case;
 /// Every case of every capability.
 fn collect() -> Vec<Case> {
     [
-<<<<<<< HEAD
         api_keys::cases(),
         audit_log::cases(),
+        command_line::cases(),
         concurrency::cases(),
+        egress::cases(),
         first_call::cases(),
+        log_hygiene::cases(),
         model_configurations::cases(),
+        outage::cases(),
         problems::cases(),
         readme::cases(),
+        replicas::cases(),
+        rotation::cases(),
         secrets::cases(),
         support_works::cases(),
         tenancy::cases(),
         tenants::cases(),
-=======
-        command_line::cases(),
-        egress::cases(),
-        first_call::cases(),
-        log_hygiene::cases(),
-        outage::cases(),
-        readme::cases(),
-        replicas::cases(),
-        rotation::cases(),
-        support_works::cases(),
->>>>>>> main
         upstream_works::cases(),
     ]
     .into_iter()

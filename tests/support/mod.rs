@@ -22,10 +22,7 @@ pub(crate) mod process;
 pub(crate) mod runner;
 pub(crate) mod script;
 pub(crate) mod secrets;
-<<<<<<< HEAD
-pub(crate) mod tables;
-=======
 pub(crate) mod sql;
->>>>>>> main
+pub(crate) mod tables;
 pub(crate) mod upstream;
 pub(crate) mod world;

@@ -21,6 +21,13 @@ mod log_hygiene;
 mod model_configurations;
 mod outage;
 mod problems;
+mod proxy_bodies;
+mod proxy_drain;
+mod proxy_failures;
+mod proxy_headers;
+mod proxy_limits;
+mod proxy_routes;
+mod proxy_streams;
 mod readme;
 mod replicas;
 mod rotation;
@@ -48,6 +55,13 @@ fn collect() -> Vec<Case> {
         model_configurations::cases(),
         outage::cases(),
         problems::cases(),
+        proxy_bodies::cases(),
+        proxy_drain::cases(),
+        proxy_failures::cases(),
+        proxy_headers::cases(),
+        proxy_limits::cases(),
+        proxy_routes::cases(),
+        proxy_streams::cases(),
         readme::cases(),
         replicas::cases(),
         rotation::cases(),

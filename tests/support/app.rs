@@ -79,6 +79,12 @@ impl TestApp {
         Self::launch(&self.database, options, Some(self.keys.clone())).await
     }
 
+    /// One more with options of its own in place of these.
+    pub(crate) async fn replica_with_only(&self, options: &[&str]) -> Self {
+        let options: Vec<_> = options.iter().map(|&option| option.to_owned()).collect();
+        Self::launch(&self.database, options, Some(self.keys.clone())).await
+    }
+
     /// The same over another way to the database, such as a [`Link`](super::cut::Link).
     pub(crate) async fn replica_over(&self, database: &Database) -> Self {
         Self::launch(database, self.options.clone(), Some(self.keys.clone())).await

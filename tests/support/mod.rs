@@ -22,6 +22,7 @@ pub(crate) mod process;
 pub(crate) mod runner;
 pub(crate) mod script;
 pub(crate) mod secrets;
+pub(crate) mod served;
 pub(crate) mod sql;
 pub(crate) mod tables;
 pub(crate) mod upstream;

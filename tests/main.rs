@@ -11,16 +11,31 @@
     reason = "a test fails by panicking, and a test run speaks on standard output"
 )]
 
+mod api_keys;
+mod audit_log;
 mod command_line;
+mod concurrency;
 mod egress;
 mod first_call;
 mod log_hygiene;
+mod model_configurations;
 mod outage;
+mod problems;
+mod proxy_bodies;
+mod proxy_drain;
+mod proxy_failures;
+mod proxy_headers;
+mod proxy_limits;
+mod proxy_routes;
+mod proxy_streams;
 mod readme;
 mod replicas;
 mod rotation;
+mod secrets;
 mod support;
 mod support_works;
+mod tenancy;
+mod tenants;
 mod upstream_works;
 
 use std::process::ExitCode;
@@ -30,15 +45,30 @@ use support::case::Case;
 /// Every case of every capability.
 fn collect() -> Vec<Case> {
     [
+        api_keys::cases(),
+        audit_log::cases(),
         command_line::cases(),
+        concurrency::cases(),
         egress::cases(),
         first_call::cases(),
         log_hygiene::cases(),
+        model_configurations::cases(),
         outage::cases(),
+        problems::cases(),
+        proxy_bodies::cases(),
+        proxy_drain::cases(),
+        proxy_failures::cases(),
+        proxy_headers::cases(),
+        proxy_limits::cases(),
+        proxy_routes::cases(),
+        proxy_streams::cases(),
         readme::cases(),
         replicas::cases(),
         rotation::cases(),
+        secrets::cases(),
         support_works::cases(),
+        tenancy::cases(),
+        tenants::cases(),
         upstream_works::cases(),
     ]
     .into_iter()

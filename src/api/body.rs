@@ -64,8 +64,40 @@ impl<T: Serialize + DeserializeOwned> MergePatch<T> {
     pub fn apply(&self, current: &T) -> Result<T, ApiError> {
         let mut document = serde_json::to_value(current)
             .map_err(|error| ApiError::Internal(format!("unpatchable resource: {error}")))?;
+        self.refuse_unknown_removals(&document)?;
         json_patch::merge(&mut document, &self.patch);
         shaped(serde_path_to_error::deserialize(document))
+    }
+
+    /// Merging forgets a null for what is not there, and with it that no such field exists: a slip
+    /// in a name would look like a removal that was done.
+    fn refuse_unknown_removals(&self, current: &Value) -> Result<(), ApiError> {
+        for (name, change) in self.patch.as_object().into_iter().flatten() {
+            let Some(present) = current.get(name) else {
+                return Err(ApiError::field(name, "there is no such field"));
+            };
+            let (Value::Object(present), Value::Object(change)) = (present, change) else {
+                continue;
+            };
+            if !change.iter().any(|(inner, value)| value.is_null() && !present.contains_key(inner))
+            {
+                continue;
+            }
+            // One level down, the type itself says which names it knows; a map knows all.
+            let mut kept = present.clone();
+            kept.extend(change.clone());
+            let mut nested = current.clone();
+            if let Some(slot) = nested.get_mut(name) {
+                *slot = Value::Object(kept);
+            }
+            match serde_path_to_error::deserialize::<_, T>(nested) {
+                Err(error) if error.inner().to_string().starts_with("unknown field") => {
+                    shaped::<T>(Err(error))?;
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(())
     }
 
     /// Whether the patch speaks of this top-level field.
@@ -120,8 +152,16 @@ fn read(
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    // A derived type would read an array as its fields in order.
+    if bytes.trim_ascii_start().first() != Some(&b'{') && is_json(bytes) {
+        return Err(ApiError::field("body", "must be a JSON object"));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = match serde_path_to_error::deserialize(&mut deserializer) {
+        // An enumeration that is no text is told as if it were no JSON.
+        Err(error) if !error.inner().is_data() && is_json(bytes) => {
+            return Err(ApiError::field(error.path().to_string(), "is not of the right type"));
+        }
         Err(error) if !error.inner().is_data() => {
             return Err(ApiError::Malformed(format!(
                 "The body is not valid JSON: {}.",
@@ -134,6 +174,12 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         .end()
         .map_err(|error| ApiError::Malformed(format!("The body is not valid JSON: {error}.")))?;
     Ok(value)
+}
+
+fn is_json(bytes: &[u8]) -> bool {
+    // What is passed over is not looked at as text.
+    std::str::from_utf8(bytes)
+        .is_ok_and(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok())
 }
 
 /// Turns serde's complaint into one about a field.
@@ -155,6 +201,9 @@ fn shaped<T>(
         };
         if let Some(field) = named("unknown field ") {
             return ApiError::field(field, "there is no such field");
+        }
+        if let Some(field) = named("duplicate field ") {
+            return ApiError::field(field, "must be there once");
         }
         if let Some(field) = named("missing field ") {
             return ApiError::field(field, "must be given and can't be null");
@@ -205,6 +254,9 @@ mod tests {
         assert_eq!(wrong(r#"{"name":"a"}"#), ["inner"]);
         assert_eq!(wrong(r#"{"name":"a","inner":{"size":300}}"#), ["inner.size"]);
         assert_eq!(wrong("[]"), ["body"]);
+        // In the order of the fields, as a derived type would take it.
+        assert_eq!(wrong(r#"["a", null, {"size":1}]"#), ["body"]);
+        assert_eq!(wrong(r#"{"name":"a","name":"b","inner":{"size":1}}"#), ["name"]);
     }
 
     #[test]
@@ -241,5 +293,8 @@ mod tests {
         assert_eq!(patch("{}").apply(&current).unwrap(), current);
         assert_eq!(fields(patch(r#"{"name":null}"#).apply(&current).unwrap_err()), ["name"]);
         assert_eq!(fields(patch(r#"{"id":"x"}"#).apply(&current).unwrap_err()), ["id"]);
+        assert_eq!(fields(patch(r#"{"id":null}"#).apply(&current).unwrap_err()), ["id"]);
+        let slip = patch(r#"{"inner":{"seize":null}}"#).apply(&current).unwrap_err();
+        assert_eq!(fields(slip), ["inner.seize"]);
     }
 }

@@ -21,13 +21,10 @@ use crate::proxy::read::BodyLimits;
 use crate::proxy::{self, DataPlane};
 use crate::telemetry::Metrics;
 use crate::telemetry::readiness::Readiness;
-use crate::telemetry::requests::{RequestIds, RequestSpan};
+use crate::telemetry::requests::{RequestIds, RequestSpan, is_proxied};
 use crate::upstream::{
     EgressRules, UpstreamClient, UpstreamSettings, UpstreamTimeouts, tls_config,
 };
-
-/// Everything under it is the data plane's to match, raw.
-const PROXY_ROUTES: &str = "/providers/{rest:.*}";
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -165,8 +162,9 @@ fn serve(
             .wrap(TracingLogger::<RequestSpan>::new())
             .configure(|config| {
                 if port != Port::Admins {
-                    let everything = web::resource(PROXY_ROUTES);
-                    config.service(everything.to(proxy::handle));
+                    // The plane matches raw paths by itself. First, since it is asked most often.
+                    let everything = web::scope("/providers");
+                    config.service(everything.default_service(web::to(proxy::handle)));
                 }
                 api::configure(
                     config,
@@ -214,14 +212,14 @@ async fn name_request(
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let id = request.extensions().get::<RequestIds>().map(|ids| ids.request_id.to_string());
+    let is_proxied = is_proxied(request.path());
     let mut response = next.call(request).await?;
     if let Some(value) = id.and_then(|id| HeaderValue::from_str(&id).ok()) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
-    let route = response.request().match_pattern();
-    if route.as_deref() != Some(PROXY_ROUTES)
-        && let Some(management) = response.request().app_data::<web::Data<Management>>()
+    if !is_proxied && let Some(management) = response.request().app_data::<web::Data<Management>>()
     {
+        let route = response.request().match_pattern();
         let route = route.as_deref().unwrap_or("unknown");
         management.metrics.http_request("management", route, response.status().as_u16());
     }

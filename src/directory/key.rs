@@ -1,12 +1,13 @@
 //! What the directory knows of one presented credential.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
 use super::last_used::Noted;
-use crate::crypto::api_key::{KeyDigest, KeyDigester, ParsedApiKey, verify_secret};
+use super::verification::{Verification, Verifications};
+use crate::crypto::api_key::{KeyDigester, ParsedApiKey, verify_secret};
 use crate::db::{Conn, DbError, api_keys, organizations, users, workspaces};
 use crate::domain::ids::{ApiKeyId, OrganizationId, UserId};
 use crate::domain::permissions::Role;
@@ -39,7 +40,7 @@ pub struct KeyEntry {
     pub credential_expires_at: Option<DateTime<Utc>>,
     secret_hash: String,
     pub(super) noted: Noted,
-    verification: Mutex<Verification>,
+    verification: OnceLock<Arc<Mutex<Verification>>>,
 }
 
 /// Why a known key does not count.
@@ -68,19 +69,22 @@ pub enum Verdict {
     Limited,
 }
 
-#[derive(Default)]
-struct Verification {
-    known: Option<KeyDigest>,
-    failures: u32,
-    window_began: Option<Instant>,
-}
-
 impl KeyEntry {
     /// Compares a presented secret. One that matched before costs one keyed digest; the first use
     /// costs one argon2id hash, which concurrent first uses share by waiting for it.
-    pub fn verify(&self, key: &ParsedApiKey, digester: &KeyDigester) -> Verdict {
+    pub(super) fn verify(
+        &self,
+        key: &ParsedApiKey,
+        digester: &KeyDigester,
+        verifications: &Verifications,
+    ) -> Verdict {
         let digest = digester.digest(key);
-        let mut state = self.verification.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = self.verification.get_or_init(|| verifications.of(key.lookup_id()));
+        let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.secret_hash != self.secret_hash {
+            *state =
+                Verification { secret_hash: self.secret_hash.clone(), ..Verification::default() };
+        }
         if state.known.as_ref().is_some_and(|known| known.matches(&digest)) {
             return Verdict::Known;
         }
@@ -144,6 +148,6 @@ pub(super) async fn load(conn: &mut Conn, lookup_id: String) -> Result<Option<Ke
         credential_expires_at: credential.expires_at.map(|at| at.and_utc()),
         secret_hash: credential.secret_hash,
         noted: Noted::default(),
-        verification: Mutex::new(Verification::default()),
+        verification: OnceLock::new(),
     }))
 }

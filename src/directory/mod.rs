@@ -10,6 +10,7 @@ pub mod key;
 mod last_used;
 mod shelf;
 mod sync;
+mod verification;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -26,6 +27,7 @@ use configuration::ConfigurationEntry;
 use key::{KeyEntry, Verdict};
 use last_used::LastUses;
 use shelf::{Found, Shelf, wait};
+use verification::Verifications;
 
 /// How large the directory may grow and how it keeps up.
 #[derive(Clone, Debug)]
@@ -47,6 +49,7 @@ struct Inner {
     database: Database,
     options: DirectoryOptions,
     digester: KeyDigester,
+    verifications: Verifications,
     keys: Shelf<LookupId, KeyEntry>,
     configurations: Shelf<ConfigurationKey, ConfigurationEntry>,
     /// The last step of the change sequence that was applied.
@@ -84,6 +87,7 @@ impl Directory {
             .await?;
         let directory = Self {
             inner: Arc::new(Inner {
+                verifications: Verifications::new(options.capacity),
                 keys: Shelf::new(options.capacity),
                 configurations: Shelf::new(options.capacity),
                 applied: AtomicI64::new(applied),
@@ -152,7 +156,7 @@ impl Directory {
 
     /// Compares a presented secret with the entry's, and counts how that went.
     pub fn verify(&self, entry: &KeyEntry, key: &ParsedApiKey) -> Verdict {
-        let verdict = entry.verify(key, &self.inner.digester);
+        let verdict = entry.verify(key, &self.inner.digester, &self.inner.verifications);
         self.inner.metrics.key_verification(match verdict {
             Verdict::Known => "cached",
             Verdict::Verified => "verified",

@@ -3,12 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use tracing::Span;
-
 use super::error::ProxyError;
 use crate::auth::Principal;
 use crate::domain::ids::ConfigurationId;
 use crate::metering::usage::TokenUsage;
+use crate::telemetry::requests::RequestIds;
 use crate::telemetry::{Metrics, OpenStream};
 
 /// How a request ended.
@@ -39,7 +38,7 @@ impl Outcome {
 /// error, or when the caller leaves and everything about the request is dropped.
 pub struct Exchange {
     metrics: Metrics,
-    span: Span,
+    ids: Option<RequestIds>,
     began: Instant,
     /// What is asked for; a fixed set.
     pub operation: &'static str,
@@ -69,10 +68,10 @@ pub struct Exchange {
 
 impl Exchange {
     /// Begins the record.
-    pub fn begin(metrics: &Metrics) -> Self {
+    pub fn begin(metrics: &Metrics, ids: Option<RequestIds>) -> Self {
         Self {
             metrics: metrics.clone(),
-            span: Span::current(),
+            ids,
             began: Instant::now(),
             operation: "none",
             principal: None,
@@ -143,7 +142,10 @@ impl Drop for Exchange {
         let principal = self.principal.as_ref();
         let organization = principal.and_then(|principal| principal.scope.organization_id());
         tracing::info!(
-            parent: &self.span,
+            // The line says all there is to say; a span around it would be written out again.
+            parent: None,
+            request_id = self.ids.as_ref().map(|ids| tracing::field::display(ids.request_id)),
+            client_request_id = self.ids.as_ref().and_then(|ids| ids.client_request_id.as_deref()),
             operation = self.operation,
             status = self.status,
             outcome = self.outcome.as_str(),

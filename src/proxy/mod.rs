@@ -19,7 +19,7 @@ pub mod watch;
 use std::sync::Arc;
 
 use actix_web::body::{BoxBody, EitherBody};
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 
 use crate::auth::{AuthError, Principal, Scope, authenticate};
@@ -30,6 +30,7 @@ use crate::directory::configuration::ConfigurationEntry;
 use crate::domain::permissions::Permission;
 use crate::domain::scope::WorkspaceScope;
 use crate::telemetry::Metrics;
+use crate::telemetry::requests::RequestIds;
 use crate::upstream::{UpstreamClient, UpstreamTimeouts};
 use body::JsonBody;
 use budget::{Budget, InFlight};
@@ -68,7 +69,8 @@ pub async fn handle(
     plane: web::Data<DataPlane>,
     client: web::Data<UpstreamClient>,
 ) -> HttpResponse<EitherBody<RelayBody, BoxBody>> {
-    let mut exchange = Some(Exchange::begin(&plane.metrics));
+    let ids = request.extensions().get::<RequestIds>().cloned();
+    let mut exchange = Some(Exchange::begin(&plane.metrics, ids));
     match pipeline(&request, payload, &plane, &client, &mut exchange).await {
         Ok(response) => response.map_into_left_body(),
         Err(error) => {
@@ -139,7 +141,7 @@ async fn pipeline(
         plane.timeouts,
     );
 
-    let response = send::send(client, prepared.request, exchange).await?;
+    let response = send::send(client, &prepared.request, exchange).await?;
     drop(memory);
 
     let Some(exchange) = exchange_slot.take() else { return Err(ProxyError::Internal) };

@@ -37,6 +37,39 @@ pub fn redact<'a>(body: &'a [u8], secrets: &[&[u8]]) -> Cow<'a, [u8]> {
     }
 }
 
+/// How much of a body that was cut off can be shown: up to where a secret may have begun, in any of
+/// its spellings, that the cut left unfinished.
+pub fn without_begun_secret(body: &[u8], secrets: &[&[u8]]) -> usize {
+    // JSON's longest spelling of a byte is `\u002d`.
+    let longest = secrets.iter().map(|secret| secret.len()).max().unwrap_or(0) * 6;
+    let from = body.len().saturating_sub(longest);
+    let begun = |at: &usize| {
+        let rest = body.get(*at..).unwrap_or_default();
+        secrets.iter().any(|secret| begins(rest, secret))
+    };
+    (from..body.len()).find(begun).unwrap_or(body.len())
+}
+
+/// Whether a spelling of `secret` may begin with all of `text`.
+fn begins(text: &[u8], secret: &[u8]) -> bool {
+    /// Of an escape: a pair of surrogates.
+    const LONGEST: usize = 12;
+    if secret.starts_with(text) {
+        return true;
+    }
+    let Ok(secret) = std::str::from_utf8(secret) else { return false };
+    let mut rest = text;
+    for wanted in secret.chars() {
+        let spelled = wanted.encode_utf8(&mut [0; 4]).as_bytes().starts_with(rest);
+        match after_char(rest, wanted) {
+            _ if spelled => return true,
+            Some(after) => rest = after,
+            None => return rest.starts_with(b"\\") && rest.len() < LONGEST,
+        }
+    }
+    false
+}
+
 /// How many bytes at the beginning of `text` spell `secret`.
 fn match_len(text: &[u8], secret: &[u8]) -> Option<usize> {
     if secret.is_empty() {
@@ -122,6 +155,26 @@ mod tests {
                 "{spelling}"
             );
         }
+    }
+
+    #[test]
+    fn a_key_that_was_cut_off_is_left_out() {
+        let key = "sk-a/bé";
+        for (body, shown) in [
+            ("bad key sk-", "bad key "),
+            ("bad key sk-a/b", "bad key "),
+            (r"bad key sk\u002d", "bad key "),
+            (r"bad key sk\u00", "bad key "),
+            (r"bad key s\u006b-a\", "bad key "),
+            ("bad key sk-b", "bad key sk-b"),
+            ("bad key sk-a, sk-b", "bad key sk-a, sk-b"),
+            ("", ""),
+        ] {
+            let length = without_begun_secret(body.as_bytes(), &[key.as_bytes(), b""]);
+            assert_eq!(&body[..length], shown, "{body}");
+        }
+        let cut = b"key sk-a/b\xc3";
+        assert_eq!(without_begun_secret(cut, &[key.as_bytes()]), 4);
     }
 
     #[test]

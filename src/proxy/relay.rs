@@ -15,15 +15,15 @@ use tokio::time::Sleep;
 use super::budget::{Share, Slot};
 use super::exchange::{Exchange, Outcome};
 use super::headers::{content_length, downstream_headers};
-use super::redact::{MOST_BYTES, redact};
+use super::redact::{MOST_BYTES, redact, without_begun_secret};
 use super::route::Operation;
 use super::send::told;
 use super::watch::{BodyWatch, End, Observed, StreamKind, StreamWatch};
 use crate::crypto::SecretBytes;
 use crate::upstream::{UpstreamBody, UpstreamError, UpstreamResponse};
 
-/// How long the last event of a broken stream has to be flushed before the body is failed: on a
-/// body error actix-http gives the connection up without writing what it still holds.
+/// How long what has come of a broken answer, its head included, has to be flushed before the body
+/// is failed: on a body error actix-http gives the connection up without writing what it still holds.
 const FLUSH: Duration = Duration::from_millis(100);
 
 /// What lasts as long as the request does.
@@ -45,9 +45,11 @@ pub async fn relay(
 ) -> HttpResponse<RelayBody> {
     let UpstreamResponse { status, headers, body, .. } = response;
     let exposed: Vec<&[u8]> = secrets.iter().map(SecretBytes::expose).collect();
-    let length = content_length(&headers);
     let watch = watch_for(operation, status, &headers, withhold_usage);
-    exchange.answered(status.as_u16(), matches!(watch, Watch::Stream(_)));
+    let is_stream = matches!(watch, Watch::Stream(_));
+    exchange.answered(status.as_u16(), is_stream);
+    // What goes down of a stream may be an event shorter or longer than what came.
+    let length = content_length(&headers).filter(|_| !is_stream);
     let mut size = length.map_or(BodySize::Stream, BodySize::Sized);
     let mut first = None;
     let mut upstream = Some(body);
@@ -57,12 +59,17 @@ pub async fn relay(
         && let Some(mut body) = upstream.take()
     {
         let told = read_error(&mut body).await;
-        first = Some(Bytes::from(redact(&told.bytes, &exposed).into_owned()));
+        let mut bytes = redact(&told.bytes, &exposed).into_owned();
+        if !matches!(told.end, ErrorEnd::Whole) {
+            // A key may lie across the cut.
+            bytes.truncate(without_begun_secret(&bytes, &exposed));
+        }
+        first = Some(Bytes::from(bytes));
         size = BodySize::Stream;
-        match told.broke_off {
-            Some(error) => state = State::Broken(error),
-            // Nothing beyond this was looked at, and the key may lie across the cut.
-            None => drop(body),
+        match told.end {
+            ErrorEnd::BrokeOff(error) => state = State::Broken(error),
+            // Nothing beyond this was looked at.
+            ErrorEnd::Whole | ErrorEnd::TooLong => drop(body),
         }
     }
     let body = RelayBody { upstream, first, watch, size, state, exchange, _held: held };
@@ -106,7 +113,13 @@ fn watch_for(
 /// An upstream's error, which may quote the provider's key.
 struct ToldError {
     bytes: Vec<u8>,
-    broke_off: Option<UpstreamError>,
+    end: ErrorEnd,
+}
+
+enum ErrorEnd {
+    Whole,
+    TooLong,
+    BrokeOff(UpstreamError),
 }
 
 /// Reads an error to its end, or as far as it is looked through.
@@ -115,19 +128,19 @@ async fn read_error(body: &mut UpstreamBody) -> ToldError {
     while bytes.len() < MOST_BYTES {
         match body.next().await {
             Some(Ok(chunk)) => bytes.extend_from_slice(&chunk),
-            Some(Err(error)) => return ToldError { bytes, broke_off: Some(error) },
-            None => break,
+            Some(Err(error)) => return ToldError { bytes, end: ErrorEnd::BrokeOff(error) },
+            None => return ToldError { bytes, end: ErrorEnd::Whole },
         }
     }
     bytes.truncate(MOST_BYTES);
-    ToldError { bytes, broke_off: None }
+    ToldError { bytes, end: ErrorEnd::TooLong }
 }
 
 enum State {
     Open,
     /// The upstream broke off; what is left is to say so.
     Broken(UpstreamError),
-    /// The last event is out; the body fails when it has had time to be flushed.
+    /// All that the caller gets is out; the body fails when it has had time to be flushed.
     Flushing(Pin<Box<Sleep>>),
     Failed,
     Ended,
@@ -203,10 +216,7 @@ impl RelayBody {
         };
         self.exchange.attempt_failed(error.reason(), error.to_string());
         self.exchange.outcome = Outcome::UpstreamBroke;
-        self.state = match finish {
-            Some(_) => State::Flushing(Box::pin(tokio::time::sleep(FLUSH))),
-            None => State::Failed,
-        };
+        self.state = State::Flushing(Box::pin(tokio::time::sleep(FLUSH)));
         finish
     }
 }

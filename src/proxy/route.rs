@@ -6,6 +6,8 @@
 use actix_web::http::Method;
 use percent_encoding::percent_decode_str;
 
+use crate::domain::names::ConfigurationName;
+
 const SCOPE: &str = "/providers/";
 
 /// What a method and a path amount to.
@@ -112,7 +114,8 @@ fn operation(method: &Method, tail: &str) -> Option<Operation> {
 
 fn decode_name(raw: &str) -> Option<String> {
     let name = percent_decode_str(raw).decode_utf8().ok()?;
-    (!matches!(&*name, "" | "." | "..")).then(|| name.into_owned())
+    // Nobody can have such a name, and a database need not be asked: some can't even store it.
+    ConfigurationName::parse(name).ok().map(String::from)
 }
 
 /// Whether an id is, or holds behind an encoded slash, a form of `.` or `..`. Upstreams differ in how
@@ -178,7 +181,8 @@ mod tests {
             let route = matched(Method::GET, &format!("/providers/{raw}/v1/models"));
             assert_eq!(route.config_name, name);
         }
-        for raw in ["", "%FF", ".", "%2e%2E"] {
+        let long = "a".repeat(129);
+        for raw in ["", "%FF", ".", "%2e%2E", "%00", "a%0A", "%C2%85", &long] {
             let path = format!("/providers/{raw}/v1/models");
             assert_eq!(match_route(&Method::GET, &path), RouteMatch::BadName, "{raw}");
         }

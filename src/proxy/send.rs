@@ -7,11 +7,11 @@ use crate::upstream::{UpstreamClient, UpstreamError, UpstreamRequest, UpstreamRe
 /// Sends the request; once more if it ran into a connection that the upstream had just given up.
 pub async fn send(
     client: &UpstreamClient,
-    request: UpstreamRequest,
+    request: &UpstreamRequest,
     exchange: &mut Exchange,
 ) -> Result<UpstreamResponse, ProxyError> {
     exchange.attempts += 1;
-    let failure = match client.send(request.clone()).await {
+    let failure = match client.send(request).await {
         Ok(response) => return Ok(response),
         Err(failure) => failure,
     };

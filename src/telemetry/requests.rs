@@ -21,6 +21,11 @@ pub struct RequestIds {
     pub client_request_id: Option<String>,
 }
 
+/// Whether a path is the data plane's.
+pub fn is_proxied(path: &str) -> bool {
+    path.starts_with("/providers/")
+}
+
 /// The caller's own id of the request: visible ASCII, cut to 128 characters.
 pub fn client_request_id(headers: &HeaderMap) -> Option<String> {
     let text = headers.get("x-request-id")?.to_str().ok()?;
@@ -40,14 +45,25 @@ impl RootSpanBuilder for RequestSpan {
             request_id: RequestId::from(request_id.unwrap_or_default()),
             client_request_id: client_request_id(request.headers()),
         };
-        let span = tracing::info_span!(
-            "request",
-            request_id = %ids.request_id,
-            client_request_id = ids.client_request_id.as_deref(),
-            method = %request.method(),
-            route = tracing::field::Empty,
-            status = tracing::field::Empty,
-        );
+        let span = if is_proxied(request.path()) {
+            // The data plane tells each request in one line that holds the ids itself, so a span
+            // is only worth its price when somebody looks closer.
+            tracing::debug_span!(
+                "request",
+                request_id = %ids.request_id,
+                client_request_id = ids.client_request_id.as_deref(),
+                method = %request.method(),
+            )
+        } else {
+            tracing::info_span!(
+                "request",
+                request_id = %ids.request_id,
+                client_request_id = ids.client_request_id.as_deref(),
+                method = %request.method(),
+                route = tracing::field::Empty,
+                status = tracing::field::Empty,
+            )
+        };
         request.extensions_mut().insert(ids);
         span
     }
@@ -57,6 +73,8 @@ impl RootSpanBuilder for RequestSpan {
         outcome: &Result<ServiceResponse<B>, actix_web::Error>,
     ) {
         match outcome {
+            // Matching the route once more would cost as much as routing.
+            Ok(response) if is_proxied(response.request().path()) => {}
             Ok(response) => {
                 if let Some(route) = response.request().match_pattern() {
                     span.record("route", route);

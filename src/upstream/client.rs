@@ -144,7 +144,7 @@ impl UpstreamClient {
     /// connection, before the head as well.
     pub async fn send(
         &self,
-        request: UpstreamRequest,
+        request: &UpstreamRequest,
     ) -> Result<UpstreamResponse, UpstreamFailure> {
         let started = Instant::now();
         let timeouts = request.timeouts.bounded();
@@ -199,29 +199,29 @@ impl UpstreamClient {
     /// awc's part of the request, not yet begun.
     fn prepare(
         &self,
-        request: UpstreamRequest,
+        request: &UpstreamRequest,
     ) -> Result<
         impl Future<Output = Result<awc::ClientResponse, SendRequestError>> + use<>,
         UpstreamError,
     > {
-        let UpstreamRequest { method, target, mut headers, body, .. } = request;
+        let UpstreamRequest { method, target, headers, body, .. } = request;
         let invalid = UpstreamError::InvalidRequest;
         let uri = target.uri().map_err(invalid)?;
-        for name in OWN_HEADERS {
-            headers.remove(name);
-        }
         let host = HeaderValue::from_str(target.host_header())
             .map_err(|error| invalid(error.to_string()))?;
-        headers.insert(header::HOST, host);
 
-        let bodiless = body.is_empty() && matches!(method, Method::GET | Method::HEAD);
+        let bodiless = body.is_empty() && matches!(*method, Method::GET | Method::HEAD);
         let client = if target.is_plain_http() { &self.plain } else { &self.tls };
-        let mut request = client.request(method, uri).no_decompress();
-        *request.headers_mut() = headers;
+        let mut request = client.request(method.clone(), uri).no_decompress();
+        let sent = request.headers_mut();
+        sent.insert(header::HOST, host);
+        for (name, value) in headers.iter().filter(|(name, _)| !OWN_HEADERS.contains(name)) {
+            sent.append(name.clone(), value.clone());
+        }
         Ok(if bodiless {
             request.send_body(actix_http::body::None::new())
         } else {
-            request.send_body(body)
+            request.send_body(body.clone())
         })
     }
 }

@@ -114,11 +114,11 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
 }
 
 async fn send(client: &UpstreamClient, request: UpstreamRequest) -> UpstreamResponse {
-    timeout(PATIENCE, client.send(request)).await.expect("no answer").unwrap()
+    timeout(PATIENCE, client.send(&request)).await.expect("no answer").unwrap()
 }
 
 async fn send_err(client: &UpstreamClient, request: UpstreamRequest) -> UpstreamFailure {
-    timeout(PATIENCE, client.send(request)).await.expect("no answer").unwrap_err()
+    timeout(PATIENCE, client.send(&request)).await.expect("no answer").unwrap_err()
 }
 
 /// The whole body, or what came of it and the error.

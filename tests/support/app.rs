@@ -85,6 +85,12 @@ impl TestApp {
         Self::launch(&self.database, options, Some(self.keys.clone())).await
     }
 
+    /// One more with options of its own in place of these.
+    pub(crate) async fn replica_with_only(&self, options: &[&str]) -> Self {
+        let options: Vec<_> = options.iter().map(|&option| option.to_owned()).collect();
+        Self::launch(&self.database, options, Some(self.keys.clone())).await
+    }
+
     /// The same over another way to the database, such as a [`Link`](super::cut::Link).
     pub(crate) async fn replica_over(&self, database: &Database) -> Self {
         Self::launch(database, self.options.clone(), Some(self.keys.clone())).await
@@ -127,6 +133,14 @@ impl TestApp {
         let ended = tokio::task::spawn_blocking(move || thread.join());
         let ended = within(STOPPING, "the gateway stops", ended).await.unwrap();
         assert_eq!(ended.unwrap(), Ok(()));
+    }
+
+    /// Stops it, and starts another process of the same installation in its place.
+    pub(crate) async fn restart(self) -> Self {
+        let (database, options) = (self.database.clone(), self.options.clone());
+        let keys = self.keys.clone();
+        self.stop().await;
+        Self::launch(&database, options, Some(keys)).await
     }
 
     /// Asks it to stop without waiting: for tests of the drain.

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
+    eventually::eventually,
     http::{Client, Request},
-    secrets,
+    logs, secrets,
     upstream::ScriptedUpstream,
 };
 
@@ -100,6 +101,27 @@ impl Fixture {
         (text(&made, "id"), text(&made, "key"))
     }
 
+    /// Waits until `count` requests to a configuration have been settled, and gives what the log says
+    /// of each.
+    pub(crate) async fn settled(&self, configuration_id: &str, count: usize) -> Vec<Settled> {
+        let field = format!("configuration_id={configuration_id}");
+        let mut lines = Vec::new();
+        eventually(&format!("{count} requests are settled"), async || {
+            lines = logs::lines_with(&field);
+            lines.retain(|line| line.contains("proxied"));
+            lines.len() >= count
+        })
+        .await;
+        lines.into_iter().map(Settled).collect()
+    }
+
+    /// The same for one request to the usual configuration.
+    pub(crate) async fn settled_once(&self) -> Settled {
+        let mut settled = self.settled(&self.configuration_id, 1).await;
+        assert_eq!(settled.len(), 1, "each request is settled once: {settled:?}");
+        settled.remove(0)
+    }
+
     /// The application that holds the caller's key.
     pub(crate) fn caller(&self) -> Client {
         Client::new(self.gateway).with_key(&self.caller_key)
@@ -123,6 +145,27 @@ impl Fixture {
     /// A route of the usual configuration, from what follows `/v1/`.
     pub(crate) fn route(rest: &str) -> String {
         format!("/providers/{}/v1/{rest}", Self::CONFIGURATION)
+    }
+}
+
+/// What the log says of one request at its end.
+#[derive(Clone, Debug)]
+pub(crate) struct Settled(String);
+
+impl Settled {
+    /// One field, if it was told.
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        let start = format!(" {name}=");
+        let at = memchr::memmem::find(self.0.as_bytes(), start.as_bytes())? + start.len();
+        self.0[at..].split(' ').next()
+    }
+
+    /// Fails the case unless every field has this value.
+    #[track_caller]
+    pub(crate) fn says(&self, fields: &[(&str, &str)]) {
+        for (name, value) in fields {
+            assert_eq!(self.field(name), Some(*value), "{name}: {}", self.0);
+        }
     }
 }
 

@@ -105,6 +105,15 @@ impl Running {
         .await
     }
 
+    /// The memory that it holds, in bytes (`VmRSS`, proc(5)).
+    pub(crate) fn resident(&self) -> usize {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("the child runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).expect("it has memory");
+        kib.trim().parse::<usize>().unwrap() * 1024
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         let name = match signal {

@@ -156,7 +156,7 @@ async fn ask(
         }
     };
     let send = async |request: UpstreamRequest| {
-        client.send(request).await.map_err(|failure| failure.error)
+        client.send(&request).await.map_err(|failure| failure.error)
     };
     let listing = send(request(Method::GET, "/models", Bytes::new())).await?;
     if !has_no_listing(listing.status) {

@@ -239,7 +239,7 @@ impl ProxyError {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "overloaded",
                 After(1),
-                "The gateway holds as many request bodies as it has memory for. Try again shortly.",
+                "The gateway has as many requests under way as it has room for. Try again shortly.",
             ),
             Self::SecretUnavailable { name } => row(
                 StatusCode::SERVICE_UNAVAILABLE,

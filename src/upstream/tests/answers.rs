@@ -161,7 +161,8 @@ async fn an_interim_response_may_come_long_before_the_answer() {
     })
     .await;
     let client = client();
-    let mut sending = std::pin::pin!(client.send(server.request()));
+    let request = server.request();
+    let mut sending = std::pin::pin!(client.send(&request));
     // Not ready while only the hint has come.
     assert!(timeout(Duration::from_millis(50), &mut sending).await.is_err());
     go.send(()).unwrap();

@@ -180,7 +180,8 @@ async fn dropping_send_before_the_head_closes_the_connection() {
     .await;
     let client = client();
     {
-        let mut sending = std::pin::pin!(client.send(server.request()));
+        let request = server.request();
+        let mut sending = std::pin::pin!(client.send(&request));
         tokio::select! {
             result = &mut sending => panic!("an answer: {result:?}"),
             _ = requests.recv() => {}

@@ -1,0 +1,626 @@
+//! API keys: who may issue, change, rotate and revoke which, and when a key works on either plane.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use crate::{
+    problems::{problem, wrong_fields},
+    support::{
+        app::TestApp,
+        case::{Case, cases},
+        database::Database,
+        eventually::eventually,
+        fixture::Fixture,
+        http::{Answer, Client, Request},
+        tables::differences,
+        world::{ROLES, Role, World, text},
+    },
+};
+
+/// The cases of this file.
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        nobody_issues_a_key_beyond_what_they_may_grant,
+        nobody_manages_a_key_beyond_what_they_may_grant,
+        no_field_moves_a_key,
+        a_key_is_shown_once,
+        a_key_is_made_and_listed,
+        a_rotated_key_keeps_its_id,
+        the_old_credential_works_until_its_grace_ends,
+        rotation_is_bounded,
+        a_disabled_or_revoked_key_stops,
+        a_key_stops_when_it_expires,
+        a_key_stops_with_its_user,
+        a_key_stops_with_its_organization,
+        users_of_others_own_no_keys,
+        last_use_is_kept_roughly,
+        wrong_secrets_are_limited_and_lock_nobody_out,
+        first_uses_at_once_all_succeed,
+        keys_are_taken_from_either_header,
+    ]
+}
+
+/// As it is meant: who may grant what.
+fn may_grant(granter: &Role, granted: &Role) -> bool {
+    match granter.name {
+        "PLATFORM_ADMIN" => true,
+        "ORGANIZATION_ADMIN" => granted.scope != "platform",
+        "WORKSPACE_ADMIN" => granted.scope == "workspace",
+        _ => false,
+    }
+}
+
+/// The paths under which keys are made, with the scope of the keys there and the scope whose keys
+/// get in.
+fn places(world: &World) -> [(String, &'static str, &'static [&'static str]); 3] {
+    [
+        (world.home.team.path("api-keys"), "workspace", &["organization", "workspace"]),
+        ("/api/v1/api-keys".to_owned(), "organization", &["organization"]),
+        (
+            format!("/api/v1/organizations/{}/api-keys", world.home.organization_id),
+            "organization",
+            &["platform"],
+        ),
+    ]
+}
+
+async fn nobody_issues_a_key_beyond_what_they_may_grant(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    for granter in world.roles() {
+        let client = world.app.as_key(&granter.key);
+        for (path, scope, from) in places(&world) {
+            for granted in &ROLES {
+                let body = json!({"name": "Granted", "role": granted.name});
+                let may = from.contains(&granter.role.scope)
+                    && may_grant(&granter.role, granted)
+                    && granted.scope == scope;
+                let before = database.dump().await;
+                let answer = client.post_json(&path, &body).await;
+                let what = format!("{} {} at {path}", granter.role.name, granted.name);
+                if may {
+                    assert_eq!(answer.status, 201, "{what}: {}", answer.text());
+                    let me = world.app.as_key(&text(&answer.json(), "key")).get("/api/v1/me").await;
+                    assert_eq!(me.expect(200).json()["role"], granted.name);
+                } else {
+                    assert!(matches!(answer.status, 403 | 404 | 422), "{what}: {}", answer.text());
+                    let changed = differences(&before, &database.dump().await);
+                    assert!(changed.is_empty(), "{what}: {changed:#?}");
+                }
+            }
+        }
+    }
+    // Not by a second field of the same name either, nor by another spelling.
+    let admin = world.as_role("WORKSPACE_ADMIN");
+    let path = world.home.team.path("api-keys");
+    for body in [
+        r#"{"name":"x","role":"GATEWAY_CALLER","role":"ORGANIZATION_ADMIN"}"#,
+        r#"{"name":"x","role":"GATEWAY_CALLER","Role":"ORGANIZATION_ADMIN"}"#,
+        r#"{"name":"x","role":"organization_admin"}"#,
+        r#"{"name":"x","role":["GATEWAY_CALLER"]}"#,
+        r#"{"name":"x","role":"GATEWAY_CALLER","organization_id":null}"#,
+        r#"{"name":"x","role":"GATEWAY_CALLER","workspace_id":null}"#,
+        r#"{"name":"x","role":"GATEWAY_CALLER","scope":"organization"}"#,
+        r#"{"name":"x","role":"GATEWAY_CALLER","permissions":["secrets:write"]}"#,
+    ] {
+        let request = Request::new("POST", &path).header("content-type", "application/json");
+        let answer = admin.send(request.body(body)).await;
+        assert_eq!(answer.status, 422, "{body}: {}", answer.text());
+    }
+}
+
+async fn nobody_manages_a_key_beyond_what_they_may_grant(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    for target in &ROLES {
+        // A key of their own for this to be done to.
+        let id = match target.scope {
+            "platform" => world.platform.id.clone(),
+            "organization" => {
+                let body = json!({"name": "Target", "role": target.name});
+                text(&world.admin().post_json("/api/v1/api-keys", &body).await.json(), "id")
+            }
+            _ => world.home.team.key(target.name).await.0,
+        };
+        for manager in world.roles() {
+            let client = world.app.as_key(&manager.key);
+            for (path, scope, from) in places(&world) {
+                if path.contains("organizations") {
+                    continue;
+                }
+                let path = format!("{path}/{id}");
+                let may = from.contains(&manager.role.scope)
+                    && may_grant(&manager.role, target)
+                    && target.scope == scope;
+                let what = format!("{} on a {} at {path}", manager.role.name, target.name);
+                let before = database.dump().await;
+                let changed = [
+                    client.patch(&path, &json!({"name": "Mine now", "disabled": false})).await,
+                    client.post_json(&format!("{path}/rotate"), &json!({})).await,
+                ];
+                for answer in &changed {
+                    if may {
+                        assert_eq!(answer.status, 200, "{what}: {}", answer.text());
+                    } else {
+                        assert!(matches!(answer.status, 403 | 404), "{what}: {}", answer.text());
+                    }
+                }
+                if !may {
+                    let answer = client.delete(&path).await;
+                    assert!(matches!(answer.status, 403 | 404), "{what}: {}", answer.text());
+                    let changed = differences(&before, &database.dump().await);
+                    assert!(changed.is_empty(), "{what}: {changed:#?}");
+                }
+            }
+        }
+    }
+}
+
+async fn no_field_moves_a_key(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let path = world.home.team.path(&format!("api-keys/{}", world.home.team.caller_key_id));
+    let before = database.dump().await;
+    for client in [world.admin(), world.as_role("WORKSPACE_ADMIN")] {
+        for (field, value) in [
+            ("role", json!("WORKSPACE_ADMIN")),
+            ("user_id", json!(world.home.user_id)),
+            ("workspace_id", json!(world.sibling.team.workspace_id)),
+            ("organization_id", json!(world.stranger.organization_id)),
+            ("id", json!(world.sibling.team.caller_key_id)),
+            ("key", json!("tg_mine")),
+            ("short_key", json!("tg_mine")),
+            ("created_by", json!(null)),
+            ("last_used_at", json!(null)),
+            ("grace_seconds", json!(5)),
+        ] {
+            // Removing what is not editable would change nothing, and is no success either.
+            let answer = client.patch(&path, &json!({"name": "y", field: value})).await;
+            assert_eq!(wrong_fields(&answer), [field]);
+        }
+    }
+    let changed = differences(&before, &database.dump().await);
+    assert!(changed.is_empty(), "{changed:#?}");
+}
+
+async fn a_key_is_shown_once(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let path = world.home.team.path("api-keys");
+    let body = json!({"name": "Once", "role": "GATEWAY_CALLER"});
+    let made = world.admin().post_json(&path, &body).await.expect(201);
+    assert_eq!(made.header("cache-control"), Some("no-store"));
+    let id = text(&made.json(), "id");
+    assert_eq!(made.header("location"), Some(format!("{path}/{id}").as_str()));
+    let rotated =
+        world.admin().post_json(&format!("{path}/{id}/rotate"), &json!({})).await.expect(200);
+    assert_eq!(rotated.header("cache-control"), Some("no-store"));
+    let first = text(&made.json(), "key");
+    let second = text(&rotated.json(), "key");
+    let created = json!({"name": world.fresh("Tenant ")});
+    let tenant =
+        world.app.platform().post_json("/api/v1/organizations", &created).await.expect(201);
+    let third = text(&tenant.json(), "admin_key");
+    world.admin().patch(&format!("{path}/{id}"), &json!({"disabled": true})).await.expect(200);
+
+    let secrets: Vec<String> = [first, second, third]
+        .iter()
+        .map(|key| key.rsplit_once('_').unwrap().1.to_owned())
+        .collect();
+    for key in world.roles() {
+        let client = world.app.as_key(&key.key);
+        for path in [
+            path.clone(),
+            format!("{path}/{id}"),
+            "/api/v1/api-keys".to_owned(),
+            "/api/v1/audit-log?limit=200".to_owned(),
+            "/api/v1/organizations".to_owned(),
+            "/api/v1/me".to_owned(),
+        ] {
+            let answer = client.get(&path).await.text();
+            for secret in &secrets {
+                assert!(!answer.contains(secret.as_str()), "{} {path}: {answer}", key.role.name);
+                assert!(!answer.contains("secret_hash") && !answer.contains("argon2"), "{answer}");
+            }
+        }
+    }
+    // Nor does the database hold it.
+    let dump = format!("{:?}", database.dump().await);
+    for secret in &secrets {
+        assert!(!dump.contains(secret.as_str()));
+    }
+}
+
+async fn a_key_is_made_and_listed(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let (admin, path) = (world.admin(), world.home.team.path("api-keys"));
+    let expires = "2999-01-02T03:04:05.123456Z";
+    let body = json!({
+        "name": "Search, production", "role": "WORKSPACE_EDITOR", "user_id": world.home.user_id,
+        "expires_at": expires,
+    });
+    let made = admin.post_json(&path, &body).await.expect(201).json();
+    let id = text(&made, "id");
+    assert!(text(&made, "key").starts_with(text(&made, "short_key").trim_end_matches('…')));
+    let me = admin.get("/api/v1/me").await.json();
+    for (field, value) in [
+        ("name", json!("Search, production")),
+        ("role", json!("WORKSPACE_EDITOR")),
+        ("user_id", json!(world.home.user_id)),
+        ("workspace_id", json!(world.home.team.workspace_id)),
+        ("organization_id", json!(world.home.organization_id)),
+        ("created_by", me["api_key_id"].clone()),
+        ("expires_at", json!(expires)),
+        ("disabled", json!(false)),
+        ("last_used_at", Value::Null),
+    ] {
+        assert_eq!(made[field], value, "{field} of {made}");
+    }
+    let mut read = admin.get(&format!("{path}/{id}")).await.expect(200).json();
+    assert!(read.get("key").is_none());
+    read["key"] = made["key"].clone();
+    assert_eq!(read, made);
+
+    let ids = async |query: &str| -> Vec<String> {
+        let list = admin.get(&format!("{path}?limit=200&{query}")).await.expect(200).json();
+        list["data"].as_array().unwrap().iter().map(|key| text(key, "id")).collect()
+    };
+    assert_eq!(ids(&format!("user_id={}", world.home.user_id)).await, vec![id.clone()]);
+    assert!(ids("role=WORKSPACE_EDITOR").await.contains(&id));
+    assert!(!ids("role=GATEWAY_CALLER").await.contains(&id));
+    assert_eq!(wrong_fields(&admin.get(&format!("{path}?role=KING")).await), ["role"]);
+    assert_eq!(wrong_fields(&admin.get(&format!("{path}?user_id=x")).await), ["user_id"]);
+
+    // A patch changes what it names; null removes what may be absent, and nothing else.
+    let one = format!("{path}/{id}");
+    let changed = admin.patch(&one, &json!({"name": "Renamed"})).await.expect(200).json();
+    assert_eq!((&changed["name"], &changed["expires_at"]), (&json!("Renamed"), &json!(expires)));
+    let changed = admin.patch(&one, &json!({"expires_at": null})).await.expect(200).json();
+    assert_eq!((&changed["name"], &changed["expires_at"]), (&json!("Renamed"), &Value::Null));
+    assert_eq!(wrong_fields(&admin.patch(&one, &json!({"name": null})).await), ["name"]);
+    assert_eq!(wrong_fields(&admin.patch(&one, &json!({"disabled": null})).await), ["disabled"]);
+    for (field, value) in [
+        ("name", json!("")),
+        ("name", json!("x".repeat(129))),
+        ("name", json!("a\nb")),
+        ("name", json!(7)),
+        ("expires_at", json!("2001-01-01T00:00:00Z")),
+        ("expires_at", json!("tomorrow")),
+        ("expires_at", json!("2999-01-02T03:04:05")),
+        ("expires_at", json!("+12999-01-02T03:04:05Z")),
+        ("role", json!("KING")),
+        ("user_id", json!("x")),
+        ("user_id", json!(uuid::Uuid::now_v7())),
+    ] {
+        let mut body = json!({"name": "n", "role": "GATEWAY_CALLER"});
+        body[field] = value.clone();
+        assert_eq!(wrong_fields(&admin.post_json(&path, &body).await), [field], "{value}");
+    }
+    let answer = admin.post_json(&path, &json!({"name": "n"})).await;
+    assert_eq!(wrong_fields(&answer), ["role"]);
+
+    // Revoked, it is gone from lists and for good.
+    admin.delete(&one).await.expect(204);
+    problem(&admin.delete(&one).await, 404, "not_found");
+    problem(&admin.get(&one).await, 404, "not_found");
+    problem(&admin.patch(&one, &json!({"disabled": false})).await, 404, "not_found");
+    problem(&admin.post_json(&format!("{one}/rotate"), &json!({})).await, 404, "not_found");
+    assert!(!ids("").await.contains(&id));
+}
+
+/// A key that may call models and read its workspace, so that it can be tried on both planes.
+async fn both_planes(world: &World) -> (String, String) {
+    world.home.team.key("WORKSPACE_ADMIN").await
+}
+
+async fn on_both(client: &Client) -> [Answer; 2] {
+    [client.get("/api/v1/me").await, client.send(Fixture::chat()).await]
+}
+
+/// That a key works on both planes.
+async fn works(world: &World, key: &str) {
+    for answer in on_both(&world.app.as_key(key)).await {
+        answer.expect(200);
+    }
+}
+
+/// That a key is refused on both planes, with the same code.
+async fn refused(world: &World, key: &str, status: u16, code: &str) {
+    let [management, data] = on_both(&world.app.as_key(key)).await;
+    problem(&management, status, code);
+    assert_eq!(data.status, status, "{}", data.text());
+    assert_eq!(data.json()["error"]["code"], code, "{}", data.text());
+    assert_eq!(data.header("x-tollgate-error"), Some("gateway"));
+}
+
+async fn a_rotated_key_keeps_its_id(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let (id, old) = both_planes(&world).await;
+    let path = world.home.team.path(&format!("api-keys/{id}"));
+    works(&world, &old).await;
+    let before = world.admin().get(&path).await.expect(200).json();
+    // Without a body, the old one ends at once.
+    let rotated = world.admin().send(Request::new("POST", &format!("{path}/rotate"))).await;
+    let rotated = rotated.expect(200).json();
+    let new = text(&rotated, "key");
+    assert_ne!(new, old);
+    assert_eq!(rotated["id"], id);
+    assert_ne!(rotated["short_key"], before["short_key"]);
+    for field in ["name", "role", "created_at", "workspace_id", "expires_at", "disabled"] {
+        assert_eq!(rotated[field], before[field], "{field}");
+    }
+    works(&world, &new).await;
+    refused(&world, &old, 401, "revoked_api_key").await;
+    let me = world.app.as_key(&new).get("/api/v1/me").await.expect(200).json();
+    assert_eq!(me["api_key_id"], id);
+    // A key may rotate itself, if it may grant its role.
+    let own = world.app.as_key(&new);
+    let again = own.post_json(&format!("{path}/rotate"), &json!({})).await.expect(200).json();
+    works(&world, &text(&again, "key")).await;
+    refused(&world, &new, 401, "revoked_api_key").await;
+}
+
+async fn the_old_credential_works_until_its_grace_ends(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let (id, first) = both_planes(&world).await;
+    let rotate = world.home.team.path(&format!("api-keys/{id}/rotate"));
+    let grace = json!({"grace_seconds": 3600});
+    let second = text(&world.admin().post_json(&rotate, &grace).await.expect(200).json(), "key");
+    works(&world, &first).await;
+    works(&world, &second).await;
+    // A second rotation with a short grace ends both sooner; a longer one would prolong nothing.
+    let grace = json!({"grace_seconds": 2});
+    let third = text(&world.admin().post_json(&rotate, &grace).await.expect(200).json(), "key");
+    let grace = json!({"grace_seconds": 3600});
+    let fourth = text(&world.admin().post_json(&rotate, &grace).await.expect(200).json(), "key");
+    for old in [&first, &second] {
+        eventually("the grace ends", async || {
+            world.app.as_key(old).get("/api/v1/me").await.status == 401
+        })
+        .await;
+        refused(&world, old, 401, "revoked_api_key").await;
+    }
+    works(&world, &third).await;
+    works(&world, &fourth).await;
+    // Revoking the key ends all of them.
+    let path = world.home.team.path(&format!("api-keys/{id}"));
+    world.admin().delete(&path).await.expect(204);
+    refused(&world, &third, 401, "revoked_api_key").await;
+    refused(&world, &fourth, 401, "revoked_api_key").await;
+}
+
+async fn rotation_is_bounded(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let (id, _) = both_planes(&world).await;
+    let rotate = world.home.team.path(&format!("api-keys/{id}/rotate"));
+    for grace in [json!(-1), json!(2_592_001), json!("1"), json!(1.5), json!(null)] {
+        let answer = world.admin().post_json(&rotate, &json!({"grace_seconds": grace})).await;
+        assert_eq!(wrong_fields(&answer), ["grace_seconds"], "{grace}");
+    }
+    let grace = json!({"grace_seconds": 2_592_000});
+    let mut statuses = Vec::new();
+    for _ in 0..10 {
+        statuses.push(world.admin().post_json(&rotate, &grace).await.status);
+    }
+    let good = statuses.iter().filter(|status| **status == 200).count();
+    assert_eq!(statuses[good..].iter().filter(|status| **status == 409).count(), 10 - good);
+    assert_eq!(good, 7, "{statuses:?}");
+    let refusal = world.admin().post_json(&rotate, &grace).await;
+    problem(&refusal, 409, "too_many_credentials");
+    world.admin().post_json(&rotate, &json!({})).await.expect(200);
+}
+
+async fn a_disabled_or_revoked_key_stops(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let (id, key) = both_planes(&world).await;
+    let path = world.home.team.path(&format!("api-keys/{id}"));
+    works(&world, &key).await;
+    world.admin().patch(&path, &json!({"disabled": true})).await.expect(200);
+    refused(&world, &key, 401, "disabled_api_key").await;
+    world.admin().patch(&path, &json!({"disabled": false})).await.expect(200);
+    works(&world, &key).await;
+    world.admin().delete(&path).await.expect(204);
+    refused(&world, &key, 401, "revoked_api_key").await;
+}
+
+async fn a_key_stops_when_it_expires(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let (id, key) = both_planes(&world).await;
+    works(&world, &key).await;
+    let path = world.home.team.path(&format!("api-keys/{id}"));
+    let soon = chrono::Utc::now() + Duration::from_secs(2);
+    world.admin().patch(&path, &json!({"expires_at": soon})).await.expect(200);
+    let client = world.app.as_key(&key);
+    // No write, no notification: the key stops by itself.
+    eventually("the key expires", async || client.get("/api/v1/me").await.status == 401).await;
+    assert!(chrono::Utc::now() >= soon);
+    refused(&world, &key, 401, "expired_api_key").await;
+    // An expired key may still be renamed, and brought back.
+    world.admin().patch(&path, &json!({"name": "Expired"})).await.expect(200);
+    world.admin().patch(&path, &json!({"expires_at": null})).await.expect(200);
+    works(&world, &key).await;
+}
+
+async fn a_key_stops_with_its_user(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let body = json!({"name": "Theirs", "role": "WORKSPACE_ADMIN", "user_id": world.home.user_id});
+    let path = world.home.team.path("api-keys");
+    let made = world.admin().post_json(&path, &body).await.expect(201).json();
+    let key = text(&made, "key");
+    works(&world, &key).await;
+    let user = format!("/api/v1/users/{}", world.home.user_id);
+    world.admin().delete(&user).await.expect(204);
+    refused(&world, &key, 401, "user_deactivated").await;
+    assert_eq!(wrong_fields(&world.admin().post_json(&path, &body).await), ["user_id"]);
+    world.admin().patch(&user, &json!({"status": "active"})).await.expect(200);
+    works(&world, &key).await;
+    world.admin().patch(&user, &json!({"status": "deactivated"})).await.expect(200);
+    refused(&world, &key, 401, "user_deactivated").await;
+}
+
+async fn a_key_stops_with_its_organization(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let (_, key) = both_planes(&world).await;
+    let never_used = both_planes(&world).await.1;
+    works(&world, &key).await;
+    let path = format!("/api/v1/organizations/{}", world.home.organization_id);
+    let platform = world.app.platform();
+    platform.patch(&path, &json!({"status": "suspended"})).await.expect(200);
+    refused(&world, &key, 403, "organization_suspended").await;
+    refused(&world, &never_used, 403, "organization_suspended").await;
+    for key in &world.home.keys {
+        let answer = world.app.as_key(&key.key).get("/api/v1/me").await;
+        let told = problem(&answer, 403, "organization_suspended");
+        assert!(text(&told, "detail").contains("suspended"), "{told}");
+    }
+    // Who has no good key is not told.
+    let (known, secret) = key.rsplit_once('_').unwrap();
+    let wrong = wrong_secret(known, secret);
+    problem(&world.app.as_key(&wrong).get("/api/v1/me").await, 401, "invalid_api_key");
+    // Others go on.
+    world.stranger.team.caller().send(Fixture::chat()).await.expect(200);
+    platform.patch(&path, &json!({"status": "active"})).await.expect(200);
+    works(&world, &key).await;
+}
+
+async fn users_of_others_own_no_keys(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let theirs = &world.stranger.user_id;
+    let body = json!({"name": "n", "role": "GATEWAY_CALLER", "user_id": theirs});
+    let at_home = world.home.team.path("api-keys");
+    for client in [world.admin(), world.as_role("WORKSPACE_ADMIN")] {
+        let answer = client.post_json(&at_home, &body).await;
+        assert_eq!(wrong_fields(&answer), ["user_id"]);
+    }
+    let body = json!({"name": "n", "role": "ORGANIZATION_VIEWER", "user_id": theirs});
+    assert_eq!(
+        wrong_fields(&world.admin().post_json("/api/v1/api-keys", &body).await),
+        ["user_id"]
+    );
+    let path = format!("/api/v1/organizations/{}/api-keys", world.home.organization_id);
+    assert_eq!(wrong_fields(&world.app.platform().post_json(&path, &body).await), ["user_id"]);
+    let mine = world.admin().get(&format!("/api/v1/api-keys?user_id={theirs}")).await.expect(200);
+    assert_eq!(mine.json()["data"], json!([]));
+}
+
+async fn last_use_is_kept_roughly(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let began = chrono::Utc::now();
+    let (used, unused) = (both_planes(&world).await, both_planes(&world).await);
+    works(&world, &used.1).await;
+    let path = |id: &str| world.home.team.path(&format!("api-keys/{id}"));
+    let before = world.admin().get(&path(&unused.0)).await.expect(200).json();
+    assert_eq!(before["last_used_at"], Value::Null);
+    let (used, unused) = (path(&used.0), path(&unused.0));
+    // Written when the process ends, at the latest.
+    let next = world.app.restart().await;
+    let after = next.admin().get(&used).await.expect(200).json();
+    let at: chrono::DateTime<chrono::Utc> = text(&after, "last_used_at").parse().unwrap();
+    assert!((began..=chrono::Utc::now()).contains(&at), "{after}");
+    let after = next.admin().get(&unused).await.expect(200).json();
+    assert_eq!(after["last_used_at"], Value::Null);
+}
+
+/// The same lookup id with another secret, and a checksum that fits.
+fn wrong_secret(known: &str, secret: &str) -> String {
+    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let mut secret: Vec<char> = secret[..43].chars().collect();
+    secret.reverse();
+    let text = format!("{known}_{}", secret.iter().collect::<String>());
+    let mut number = crc32fast::hash(text.as_bytes());
+    let mut checksum = [b'0'; 6];
+    for place in checksum.iter_mut().rev() {
+        *place = DIGITS[(number % 62) as usize];
+        number /= 62;
+    }
+    format!("{text}{}", String::from_utf8_lossy(&checksum))
+}
+
+async fn wrong_secrets_are_limited_and_lock_nobody_out(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let (_, good) = both_planes(&world).await;
+    let (_, bystander) = both_planes(&world).await;
+    works(&world, &good).await;
+    let (known, secret) = good.rsplit_once('_').unwrap();
+    let wrong = wrong_secret(known, secret);
+    let guesses = async || -> Vec<u16> {
+        let guess = async || world.app.as_key(&wrong).get("/api/v1/me").await.status;
+        join_all((0..40).map(|_| guess())).await
+    };
+    let statuses = guesses().await;
+    assert!(statuses.iter().all(|status| matches!(status, 401 | 429)), "{statuses:?}");
+    assert!(statuses.contains(&429), "{statuses:?}");
+    let limited = world.app.as_key(&wrong).get("/api/v1/me").await;
+    problem(&limited, 429, "too_many_attempts");
+    assert!(limited.header("retry-after").is_some());
+    let limited = world.app.as_key(&wrong).send(Fixture::chat()).await.expect(429);
+    assert_eq!(limited.json()["error"]["code"], "key_attempts_limited");
+    assert!(limited.header("retry-after").is_some());
+    // Whoever has the key is not locked out by those who guess, nor is anybody else.
+    works(&world, &good).await;
+    works(&world, &bystander).await;
+    // Neither after a change that makes the gateway look its keys up again.
+    world.home.team.put_secret("ANOTHER", "sk-another-value").await;
+    guesses().await;
+    works(&world, &good).await;
+}
+
+async fn first_uses_at_once_all_succeed(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let (_, key) = both_planes(&world).await;
+    let client = world.app.as_key(&key);
+    let (known, secret) = key.rsplit_once('_').unwrap();
+    let wrong = world.app.as_key(&wrong_secret(known, secret));
+    let before = verified(&world).await;
+    let calls = (0..40).map(async |number: usize| match number % 4 {
+        // Wrong ones among them spoil nothing.
+        0 => wrong.get("/api/v1/me").await.status,
+        1 => client.send(Fixture::chat()).await.status,
+        _ => client.get("/api/v1/me").await.status,
+    });
+    let statuses = join_all(calls).await;
+    for (number, status) in statuses.iter().enumerate() {
+        assert_eq!(*status, if number % 4 == 0 { 401 } else { 200 }, "{statuses:?}");
+    }
+    // One hash was computed for the thirty, and none after a change that has entries loaded again.
+    assert_eq!(verified(&world).await, before + 1);
+    world.home.team.put_secret("ANOTHER", "sk-another-value").await;
+    works(&world, &key).await;
+    assert_eq!(verified(&world).await, before + 1);
+}
+
+/// How many keys were verified by hashing, as `/metrics` counts it.
+async fn verified(world: &World) -> u64 {
+    let metrics = world.app.platform().get("/metrics").await.expect(200).text();
+    let line = metrics.lines().find(|line| {
+        line.starts_with("tollgate_key_verifications_total") && line.contains("\"verified\"")
+    });
+    line.and_then(|line| line.rsplit(' ').next()).and_then(|count| count.parse().ok()).unwrap()
+}
+
+async fn keys_are_taken_from_either_header(database: Database) {
+    let app = TestApp::start(&database).await;
+    let (admin, nobody) = (app.keys().admin.clone(), app.anonymous());
+    for (name, value) in [
+        ("authorization", format!("Bearer {admin}")),
+        ("authorization", format!("bearer {admin}")),
+        ("Authorization", format!("BEARER  {admin} ")),
+        ("x-api-key", admin.clone()),
+        ("X-Api-Key", format!(" {admin}")),
+    ] {
+        nobody.clone().with_header(name, &value).get("/api/v1/me").await.expect(200);
+    }
+    let both = nobody
+        .clone()
+        .with_header("authorization", "Bearer sk-other")
+        .with_header("x-api-key", &admin);
+    both.get("/api/v1/me").await.expect(200);
+    for (name, value) in [
+        ("authorization", admin.clone()),
+        ("authorization", format!("Basic {admin}")),
+        ("cookie", format!("key={admin}")),
+    ] {
+        let answer = nobody.clone().with_header(name, &value).get("/api/v1/me").await;
+        problem(&answer, 401, "missing_api_key");
+    }
+    let answer = nobody.get(&format!("/api/v1/me?key={admin}&api_key={admin}")).await;
+    problem(&answer, 401, "missing_api_key");
+}

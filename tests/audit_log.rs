@@ -1,0 +1,282 @@
+//! The audit log: one event a change, in the change's own transaction, saying who did what to what,
+//! from where and when; none without a change.
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    app::TestApp,
+    case::{Case, cases},
+    database::Database,
+    operations::{Operation, operations, sample},
+    tables::differences,
+    world::{RoleKey, World, text},
+};
+
+/// The cases of this file.
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        every_change_leaves_its_events,
+        no_change_without_its_event,
+        a_change_that_changes_nothing_is_told_too,
+        each_sees_what_concerns_them,
+        filters_and_pages,
+        the_address_is_what_trusted_proxies_say,
+        who_is_not_trusted_speaks_for_themselves,
+        the_command_line_signs_what_it_did,
+    ]
+}
+
+/// The events that an operation leaves, oldest first: what is done in a workspace is called as what
+/// is done in an organization.
+fn events_of(operation: &str) -> Vec<&str> {
+    match operation {
+        // And the first key of its administrator.
+        "create_organization" => vec!["create_organization", "create_api_key"],
+        "create_organization_api_key" | "create_workspace_api_key" => vec!["create_api_key"],
+        "update_workspace_api_key" => vec!["update_api_key"],
+        "delete_workspace_api_key" => vec!["delete_api_key"],
+        "rotate_workspace_api_key" => vec!["rotate_api_key"],
+        "delete_user" => vec!["deactivate_user"],
+        own => vec![own],
+    }
+}
+
+/// The key that an operation is done with here.
+fn doer<'a>(world: &'a World, operation: &Operation) -> &'a RoleKey {
+    match operation.permissions.iter().any(|one| one == "organizations:write") {
+        true => &world.platform,
+        false => world.key("ORGANIZATION_ADMIN"),
+    }
+}
+
+/// All events, newest first, as the organization's admin and the platform see them together.
+async fn events(world: &World, key: &RoleKey) -> Vec<Value> {
+    let log =
+        world.app.as_key(&key.key).get("/api/v1/audit-log?limit=200").await.expect(200).json();
+    log["data"].as_array().unwrap().clone()
+}
+
+async fn every_change_leaves_its_events(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    for operation in operations(&world).await.iter().filter(|operation| operation.writes()) {
+        let key = doer(&world, operation);
+        let sample = sample(&world, operation).await;
+        let before = events(&world, key).await;
+        let client = world.app.as_key(&key.key).with_header("x-request-id", "the-callers-own");
+        let began = chrono::Utc::now();
+        let answer = client.send(sample.request(operation)).await.expect(sample.status);
+        let ended = chrono::Utc::now();
+
+        let after = events(&world, key).await;
+        let mut new: Vec<&Value> = after
+            .iter()
+            .filter(|event| !before.iter().any(|old| old["id"] == event["id"]))
+            .collect();
+        new.reverse();
+        let names: Vec<&str> = new.iter().filter_map(|event| event["operation"].as_str()).collect();
+        assert_eq!(names, events_of(&operation.id), "{}", operation.id);
+        for event in new {
+            let id = &operation.id;
+            assert_eq!(event["actor"]["api_key_id"], key.id, "{id}: {event}");
+            assert_eq!(event["actor"]["scope"], key.role.scope, "{id}: {event}");
+            assert_eq!(event["client_address"], "127.0.0.1", "{id}: {event}");
+            assert_eq!(
+                event["request_id"],
+                answer.header("x-request-id").unwrap(),
+                "{id}: {event}"
+            );
+            assert_eq!(event["client_request_id"], "the-callers-own", "{id}: {event}");
+            let at: chrono::DateTime<chrono::Utc> = text(event, "created_at").parse().unwrap();
+            assert!((began..=ended).contains(&at), "{id}: {began} {event} {ended}");
+            let name = text(event, "operation");
+            let (was, is) = (!event["before"].is_null(), !event["after"].is_null());
+            match name.split('_').next().unwrap() {
+                "create" => assert!(!was && is, "{id}: {event}"),
+                "update" | "rotate" | "deactivate" => assert!(was && is, "{id}: {event}"),
+                "delete" => assert!(was, "{id}: {event}"),
+                _ => assert!(is, "{id}: {event}"),
+            }
+            // What the answer shows is what the event says there is now.
+            if answer.status != 204 && name.ends_with(event["resource_type"].as_str().unwrap()) {
+                let shown = answer.json();
+                for (field, value) in event["after"].as_object().unwrap() {
+                    if name != "create_api_key" || operation.id != "create_organization" {
+                        assert_eq!(&shown[field], value, "{id}: {field} of {event}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn no_change_without_its_event(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    for operation in operations(&world).await.iter().filter(|operation| operation.writes()) {
+        let client = world.app.as_key(&doer(&world, operation).key);
+        let sample = sample(&world, operation).await;
+        database.run("ALTER TABLE audit_events RENAME TO audit_events_away").await;
+        let before = database.dump().await;
+        let answer = client.send(sample.request(operation)).await;
+        let changed = differences(&before, &database.dump().await);
+        database.run("ALTER TABLE audit_events_away RENAME TO audit_events").await;
+        assert_eq!(answer.status, 500, "{}: {}", operation.id, answer.text());
+        assert!(!answer.text().contains("audit_events"), "{}: {}", operation.id, answer.text());
+        assert!(changed.is_empty(), "{} changed, unaudited: {changed:#?}", operation.id);
+        // And nothing stands in the way of the same afterwards.
+        let answer = client.send(sample.request(operation)).await;
+        assert_eq!(answer.status, sample.status, "{}: {}", operation.id, answer.text());
+    }
+}
+
+async fn a_change_that_changes_nothing_is_told_too(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let user = format!("/api/v1/users/{}", world.home.user_id);
+    world.admin().delete(&user).await.expect(204);
+    world.admin().delete(&user).await.expect(204);
+    let filter = format!("/api/v1/audit-log?resource_id={}", world.home.user_id);
+    let log = world.admin().get(&filter).await.expect(200).json();
+    let told: Vec<&str> = log["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|one| one["operation"].as_str())
+        .collect();
+    // Who was deactivated already was not deactivated again.
+    assert_eq!(told, ["deactivate_user", "create_user"]);
+}
+
+async fn each_sees_what_concerns_them(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let home = &world.home;
+    for event in events(&world, world.key("WORKSPACE_ADMIN")).await {
+        assert_eq!(event["workspace_id"], home.team.workspace_id, "{event}");
+    }
+    let whole = events(&world, world.key("ORGANIZATION_VIEWER")).await;
+    assert!(whole.iter().all(|event| event["organization_id"] == home.organization_id.as_str()));
+    let seen = |workspace: &str| whole.iter().any(|event| event["workspace_id"] == workspace);
+    assert!(seen(&home.team.workspace_id) && seen(&world.sibling.team.workspace_id));
+    for event in events(&world, &world.platform).await {
+        let scope = event["actor"]["scope"].as_str();
+        assert!(matches!(scope, Some("platform" | "command_line")), "{event}");
+    }
+    // A workspace's filter does not widen what its key sees.
+    let other = format!("/api/v1/audit-log?workspace_id={}", world.sibling.team.workspace_id);
+    let log = world.as_role("WORKSPACE_ADMIN").get(&other).await.expect(200).json();
+    assert_eq!(log["data"], json!([]));
+    let log = world.admin().get(&other).await.expect(200).json();
+    assert!(!log["data"].as_array().unwrap().is_empty());
+}
+
+async fn filters_and_pages(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let admin = world.admin();
+    let of = async |query: &str| {
+        let log = admin.get(&format!("/api/v1/audit-log?limit=200&{query}")).await.expect(200);
+        log.json()["data"].as_array().unwrap().clone()
+    };
+    let all = of("").await;
+    assert!(all.len() > 20);
+    let mut ids: Vec<&str> = all.iter().filter_map(|event| event["id"].as_str()).collect();
+    assert!(ids.is_sorted_by(|newer, older| newer > older), "newest first");
+    ids.dedup();
+    assert_eq!(ids.len(), all.len());
+
+    let secrets = of("operation=put_secret").await;
+    assert!(!secrets.is_empty() && secrets.iter().all(|one| one["operation"] == "put_secret"));
+    let users = of("resource_type=user").await;
+    assert!(!users.is_empty() && users.iter().all(|one| one["resource_type"] == "user"));
+    let me = admin.get("/api/v1/me").await.expect(200).json();
+    let mine = of(&format!("actor={}", text(&me, "api_key_id"))).await;
+    assert!(!mine.is_empty() && mine.len() < all.len());
+    assert!(mine.iter().all(|one| one["actor"]["api_key_id"] == me["api_key_id"]));
+    assert!(of(&format!("actor={}", world.stranger.keys[0].id)).await.is_empty());
+
+    // `from` is inclusive, `to` exclusive.
+    let at = text(&all[3], "created_at");
+    let from = of(&format!("from={at}")).await;
+    let to = of(&format!("to={at}")).await;
+    assert_eq!(from.len() + to.len(), all.len());
+    assert!(from.iter().any(|one| one["id"] == all[3]["id"]));
+
+    let mut paged = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let page =
+            admin.get(&format!("/api/v1/audit-log?limit=7{cursor}")).await.expect(200).json();
+        paged.extend(page["data"].as_array().unwrap().clone());
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(paged, all);
+
+    for (query, field) in [
+        ("from=yesterday", "from"),
+        ("actor=me", "actor"),
+        ("limit=201", "limit"),
+        ("cursor=AAAA", "cursor"),
+        ("nothing=1", "nothing"),
+        ("workspace_id=x", "workspace_id"),
+    ] {
+        let answer = admin.get(&format!("/api/v1/audit-log?{query}")).await;
+        assert_eq!(answer.status, 422, "{query}: {}", answer.text());
+        assert_eq!(answer.json()["errors"][0]["field"], field, "{query}: {}", answer.text());
+    }
+    let long = "x".repeat(129);
+    for field in ["operation", "resource_type", "resource_id"] {
+        let answer = admin.get(&format!("/api/v1/audit-log?{field}={long}")).await.expect(422);
+        assert_eq!(answer.json()["errors"][0]["field"], field);
+        let answer = admin.get(&format!("/api/v1/audit-log?{field}=a%00b")).await.expect(422);
+        assert_eq!(answer.json()["errors"][0]["field"], field);
+    }
+}
+
+async fn the_address_is_what_trusted_proxies_say(database: Database) {
+    let app = TestApp::with(&database, &["--trusted-proxies", "127.0.0.0/8,10.0.0.0/8"]).await;
+    for (header, expected) in [
+        (Some("198.51.100.7, 203.0.113.9"), "203.0.113.9"),
+        (Some("198.51.100.7, 203.0.113.9, 10.1.2.3"), "203.0.113.9"),
+        (Some("2001:db8::7"), "2001:db8::7"),
+        (Some("nonsense"), "127.0.0.1"),
+        (None, "127.0.0.1"),
+    ] {
+        assert_eq!(audited_address(&app, header).await, expected, "{header:?}");
+    }
+}
+
+async fn who_is_not_trusted_speaks_for_themselves(database: Database) {
+    let app = TestApp::with(&database, &["--trusted-proxies", "192.0.2.0/24"]).await;
+    assert_eq!(audited_address(&app, Some("203.0.113.9")).await, "127.0.0.1");
+}
+
+/// The address in the event of a change that was sent with this forwarding header.
+async fn audited_address(app: &TestApp, header: Option<&str>) -> Value {
+    let client = header.iter().fold(app.admin(), |client, header| {
+        client.with_header("x-forwarded-for", header).with_header("forwarded", "for=192.0.2.9")
+    });
+    let handle = format!("from-{}", &uuid::Uuid::now_v7().simple().to_string()[16..]);
+    let body = json!({"name": "From", "handle": handle});
+    let made = client.post_json("/api/v1/workspaces", &body).await.expect(201).json();
+    let query = format!("/api/v1/audit-log?resource_id={}", text(&made, "id"));
+    let log = app.admin().get(&query).await.expect(200).json();
+    log["data"][0]["client_address"].clone()
+}
+
+async fn the_command_line_signs_what_it_did(database: Database) {
+    let app = TestApp::start(&database).await;
+    let log = app.platform().get("/api/v1/audit-log").await.expect(200).json();
+    let mut told: Vec<&str> = log["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|one| one["operation"].as_str())
+        .collect();
+    told.reverse();
+    assert_eq!(told, ["create_organization", "create_api_key", "create_api_key"]);
+    for event in log["data"].as_array().unwrap() {
+        let nobody = json!({"scope": "command_line", "api_key_id": null, "user_id": null});
+        assert_eq!(event["actor"], nobody);
+        assert_eq!(event["client_address"], Value::Null);
+    }
+}

@@ -1,0 +1,239 @@
+//! Model configurations: what they hold, how a patch changes them, and who may point them elsewhere.
+
+use serde_json::{Value, json};
+
+use crate::{
+    problems::{problem, wrong_fields},
+    support::{
+        app::TestApp,
+        case::{Case, cases},
+        database::Database,
+        fixture::Fixture,
+        tables::differences,
+        world::{World, text},
+    },
+};
+
+/// The cases of this file.
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        what_is_left_out_has_a_default,
+        a_patch_changes_what_it_names,
+        every_wrong_field_is_named,
+        names_are_unique_among_the_living,
+        an_editor_points_nothing_elsewhere,
+        a_disabled_configuration_serves_nobody,
+    ]
+}
+
+async fn what_is_left_out_has_a_default(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let (admin, path) = (app.admin(), team.path("model-configurations"));
+    let base = team.upstream.base_url();
+    let body = json!({"name": "bare", "base_url": format!("{base}/"), "model": "m"});
+    let made = admin.post_json(&path, &body).await.expect(201);
+    let id = text(&made.json(), "id");
+    assert_eq!(made.header("location"), Some(format!("{path}/{id}").as_str()));
+    let mut made = made.json();
+    assert_eq!(admin.get(&format!("{path}/{id}")).await.expect(200).json(), made);
+    assert_eq!(made["created_at"], made["updated_at"]);
+    for field in ["id", "created_at", "updated_at"] {
+        made.as_object_mut().unwrap().remove(field);
+    }
+    let expected = json!({
+        "name": "bare", "base_url": base, "model": "m", "provider": "openai_compatible",
+        "description": null, "api_key_name": null, "auth": "bearer", "extra_headers": {},
+        "forward_headers": [], "default_parameters": {}, "stream_usage": "inject", "timeouts": {},
+        "max_concurrent_requests": null, "enabled": true,
+    });
+    assert_eq!(made, expected);
+}
+
+async fn a_patch_changes_what_it_names(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    team.put_secret("TEAM", "sk-team-value").await;
+    let full = json!({
+        "description": "Before", "extra_headers": {"x-a": "1", "x-b": "{{secret:TEAM}}"},
+        "forward_headers": ["x-trace"], "default_parameters": {"temperature": 0.5, "top_p": 1},
+        "timeouts": {"connect_ms": 1000, "idle_ms": 2000}, "max_concurrent_requests": 5,
+    });
+    let id = team.configure("patched", full).await;
+    let (admin, path) = (app.admin(), team.path(&format!("model-configurations/{id}")));
+    let before = admin.get(&path).await.expect(200).json();
+    let same = |left: &Value, right: &Value, but: &[&str]| {
+        for (field, value) in left.as_object().unwrap() {
+            if field != "updated_at" && !but.contains(&field.as_str()) {
+                assert_eq!(value, &right[field], "{field}");
+            }
+        }
+    };
+    let after = admin.patch(&path, &json!({})).await.expect(200).json();
+    same(&before, &after, &[]);
+    let patch = json!({"extra_headers": {"x-a": null, "x-c": "3"}, "timeouts": {"idle_ms": null}});
+    let after = admin.patch(&path, &patch).await.expect(200).json();
+    same(&before, &after, &["extra_headers", "timeouts"]);
+    assert_eq!(after["extra_headers"], json!({"x-b": "{{secret:TEAM}}", "x-c": "3"}));
+    assert_eq!(after["timeouts"], json!({"connect_ms": 1000}));
+    let patch = json!({
+        "description": null, "max_concurrent_requests": null, "forward_headers": ["x-other"],
+        "default_parameters": {"temperature": null, "seed": 1},
+    });
+    let after = admin.patch(&path, &patch).await.expect(200).json();
+    assert_eq!(after["description"], Value::Null);
+    assert_eq!(after["max_concurrent_requests"], Value::Null);
+    assert_eq!(after["forward_headers"], json!(["x-other"]), "lists are replaced");
+    assert_eq!(after["default_parameters"], json!({"top_p": 1, "seed": 1}));
+    // Removing what was never there is no mistake in a map; in a structure it is a slip.
+    admin.patch(&path, &json!({"extra_headers": {"x-never": null}})).await.expect(200);
+    for (patch, field) in [
+        (json!({"name": null}), "name"),
+        (json!({"base_url": null}), "base_url"),
+        (json!({"id": "x"}), "id"),
+        (json!({"created_at": null}), "created_at"),
+        (json!({"extra_header": null}), "extra_header"),
+        (json!({"timeouts": {"idel_ms": null}}), "timeouts.idel_ms"),
+        (json!({"timeouts": {"idel_ms": 1}}), "timeouts.idel_ms"),
+        (json!({"timeouts": {"idle_ms": "1"}}), "timeouts.idle_ms"),
+    ] {
+        assert_eq!(wrong_fields(&admin.patch(&path, &patch).await), [field], "{patch}");
+    }
+}
+
+async fn every_wrong_field_is_named(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let (admin, path) = (app.admin(), team.path("model-configurations"));
+    let existing = format!("{path}/{}", team.configuration_id);
+    let before = database.dump().await;
+    for (field, value, named) in [
+        ("name", json!(".."), "name"),
+        ("name", json!("a\u{7f}"), "name"),
+        ("name", json!("x".repeat(129)), "name"),
+        ("provider", json!("other"), "provider"),
+        ("base_url", json!("ftp://example.com"), "base_url"),
+        ("base_url", json!("https://u:p@example.com/"), "base_url"),
+        ("base_url", json!("https://example.com/#f"), "base_url"),
+        ("base_url", json!("http://169.254.169.254/v1"), "base_url"),
+        ("base_url", json!("https://10.0.0.1/v1"), "base_url"),
+        ("base_url", json!("https://[::ffff:10.0.0.1]/v1"), "base_url"),
+        ("base_url", json!("https://167772161/v1"), "base_url"),
+        ("base_url", json!("http://8.8.8.8/v1"), "base_url"),
+        ("model", json!(""), "model"),
+        ("model", json!("x".repeat(257)), "model"),
+        ("api_key_name", json!("NO_SUCH"), "api_key_name"),
+        ("api_key_name", json!("9"), "api_key_name"),
+        ("auth", json!("host"), "auth"),
+        ("auth", json!("x y"), "auth"),
+        ("extra_headers", json!({"x-a": "a\r\nb: c"}), "extra_headers.x-a"),
+        ("extra_headers", json!({"x-a": "{{secret:NO_SUCH}}"}), "extra_headers.x-a"),
+        ("extra_headers", json!({"x-tollgate-a": "b"}), "extra_headers.x-tollgate-a"),
+        ("extra_headers", json!({"authorization": "b"}), "extra_headers.authorization"),
+        ("forward_headers", json!(["x-api-key"]), "forward_headers[0]"),
+        ("default_parameters", json!({"model": "x"}), "default_parameters.model"),
+        ("default_parameters", json!({"a": "x".repeat(17_000)}), "default_parameters"),
+        ("stream_usage", json!("sometimes"), "stream_usage"),
+        ("timeouts", json!({"connect_ms": 0}), "timeouts.connect_ms"),
+        ("timeouts", json!({"idle_ms": 3_600_001}), "timeouts.idle_ms"),
+        ("timeouts", json!({"total_ms": 1}), "timeouts.total_ms"),
+        ("max_concurrent_requests", json!(0), "max_concurrent_requests"),
+        ("max_concurrent_requests", json!(-1), "max_concurrent_requests"),
+        ("max_concurrent_requests", json!(100_001), "max_concurrent_requests"),
+        ("enabled", json!("yes"), "enabled"),
+        ("description", json!("x".repeat(1025)), "description"),
+    ] {
+        let mut body = json!({
+            "name": "new", "base_url": team.upstream.base_url(), "model": "m",
+            "api_key_name": Fixture::SECRET,
+        });
+        body[field] = value.clone();
+        assert_eq!(wrong_fields(&admin.post_json(&path, &body).await), [named], "{field} {value}");
+        let patch = json!({field: value});
+        assert_eq!(wrong_fields(&admin.patch(&existing, &patch).await), [named], "{patch}");
+    }
+    let several =
+        json!({"name": "n", "base_url": "ftp://x", "model": "", "timeouts": {"idle_ms": 0}});
+    let answer = admin.post_json(&path, &several).await;
+    assert_eq!(wrong_fields(&answer), ["base_url", "model", "timeouts.idle_ms"]);
+    let refused = json!({"name": "n", "base_url": "https://10.0.0.1/v1", "model": "m"});
+    let told = problem(&admin.post_json(&path, &refused).await, 422, "invalid_fields");
+    assert!(text(&told, "detail").contains("10.0.0.0/8"), "the rule is named: {told}");
+    let changed = differences(&before, &database.dump().await);
+    assert!(changed.is_empty(), "{changed:#?}");
+}
+
+async fn names_are_unique_among_the_living(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let (admin, team) = (world.admin(), &world.home.team);
+    let path = team.path("model-configurations");
+    let first = team.configure("50% of/ünïque?", json!({})).await;
+    let second = team.configure("other", json!({})).await;
+    let body =
+        json!({"name": "50% of/ünïque?", "base_url": team.upstream.base_url(), "model": "m"});
+    problem(&admin.post_json(&path, &body).await, 409, "already_exists");
+    let rename = json!({"name": "50% of/ünïque?"});
+    problem(&admin.patch(&format!("{path}/{second}"), &rename).await, 409, "already_exists");
+    admin.patch(&format!("{path}/{first}"), &rename).await.expect(200);
+    admin.post_json(&world.sibling.team.path("model-configurations"), &body).await.expect(201);
+    admin.delete(&format!("{path}/{first}")).await.expect(204);
+    problem(&admin.get(&format!("{path}/{first}")).await, 404, "not_found");
+    problem(&admin.patch(&format!("{path}/{first}"), &rename).await, 404, "not_found");
+    admin.post_json(&path, &body).await.expect(201);
+}
+
+async fn an_editor_points_nothing_elsewhere(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let (team, editor) = (&world.home.team, world.as_role("WORKSPACE_EDITOR"));
+    team.put_secret("OTHER", "sk-another-value").await;
+    let headers = json!({"extra_headers": {"x-a": "1"}, "forward_headers": ["x-trace"]});
+    let id = team.configure("guarded", headers).await;
+    let path = team.path(&format!("model-configurations/{id}"));
+    let before = database.dump().await;
+    for patch in [
+        json!({"base_url": "https://evil.example/v1"}),
+        json!({"base_url": format!("{}/more", team.upstream.base_url())}),
+        json!({"base_url": format!("{}?api-version=1", team.upstream.base_url())}),
+        json!({"api_key_name": "OTHER"}),
+        json!({"api_key_name": null}),
+        json!({"auth": "api-key"}),
+        json!({"extra_headers": {"x-a": "2"}}),
+        json!({"extra_headers": {"x-a": null}}),
+        json!({"extra_headers": {"x-b": "{{secret:OTHER}}"}}),
+        json!({"extra_headers": null}),
+        json!({"forward_headers": []}),
+        json!({"forward_headers": null}),
+        json!({"model": "allowed", "auth": "api-key"}),
+    ] {
+        let answer = editor.patch(&path, &patch).await;
+        assert_eq!(answer.status, 403, "{patch}: {}", answer.text());
+        problem(&answer, 403, "permission_denied");
+    }
+    // There is one provider yet; another is refused before anybody asks who wants it.
+    editor.patch(&path, &json!({"provider": "other"})).await.expect(422);
+    let changed = differences(&before, &database.dump().await);
+    assert!(changed.is_empty(), "{changed:#?}");
+    let rest = json!({
+        "name": "tuned", "description": "By an editor", "model": "n", "enabled": false,
+        "default_parameters": {"seed": 1}, "stream_usage": "leave", "timeouts": {"idle_ms": 9},
+        "max_concurrent_requests": 3, "base_url": team.upstream.base_url(), "auth": "BEARER",
+    });
+    let after = editor.patch(&path, &rest).await.expect(200).json();
+    assert_eq!((&after["name"], &after["enabled"]), (&json!("tuned"), &json!(false)));
+}
+
+async fn a_disabled_configuration_serves_nobody(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let path = team.path(&format!("model-configurations/{}", team.configuration_id));
+    team.caller().send(Fixture::chat()).await.expect(200);
+    app.admin().patch(&path, &json!({"enabled": false})).await.expect(200);
+    let answer = team.caller().send(Fixture::chat()).await.expect(404);
+    assert_eq!(answer.json()["error"]["code"], "configuration_disabled");
+    app.admin().patch(&path, &json!({"enabled": true, "model": "another"})).await.expect(200);
+    team.caller().send(Fixture::chat()).await.expect(200);
+    assert_eq!(team.upstream.last_request().json()["model"], "another");
+    app.admin().delete(&path).await.expect(204);
+    let answer = team.caller().send(Fixture::chat()).await.expect(404);
+    assert_eq!(answer.json()["error"]["code"], "unknown_configuration");
+}

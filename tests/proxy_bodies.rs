@@ -1,0 +1,186 @@
+//! What happens to the caller's body: the model is the configuration's, all else stays.
+
+use bytes::Bytes;
+use serde_json::json;
+
+use crate::{
+    proxy_routes::gateway_error,
+    support::{
+        app::TestApp,
+        case::{Case, cases},
+        database::Database,
+        fixture::Fixture,
+        http::Request,
+        script::Script,
+    },
+};
+
+/// The cases of this file.
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        the_model_is_replaced_in_its_place,
+        what_nobody_touches_stays_byte_for_byte,
+        defaults_stand_where_the_caller_sent_none,
+        ambiguous_and_malformed_bodies_are_refused,
+        nesting_is_bounded,
+        large_bodies_pass_byte_for_byte,
+        a_compressed_answer_is_relayed_as_it_is,
+    ]
+}
+
+fn chat(body: impl Into<Bytes>) -> Request {
+    let request = Request::new("POST", &Fixture::route("chat/completions"));
+    request.header("content-type", "application/json").body(body)
+}
+
+async fn the_model_is_replaced_in_its_place(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    for (sent, arrived) in [
+        (r#"{"model":"mine","n":1}"#, r#"{"model":"gpt-test","n":1}"#),
+        (r#"{ "n" : 1 , "model" : {"a":[1]} }"#, r#"{ "n" : 1 , "model" : "gpt-test" }"#),
+        (r#"{"mod\u0065l":null}"#, r#"{"mod\u0065l":"gpt-test"}"#),
+        (r#"{"n":1}"#, r#"{"n":1,"model":"gpt-test"}"#),
+        ("{}", r#"{"model":"gpt-test"}"#),
+        (" {\n} \n", " {\n\"model\":\"gpt-test\"} \n"),
+        (r#"{"model":"gpt-test"}"#, r#"{"model":"gpt-test"}"#),
+    ] {
+        team.caller().send(chat(sent)).await.expect(200);
+        let body = team.upstream.last_request().body.clone();
+        assert_eq!(String::from_utf8_lossy(&body), arrived, "{sent}");
+    }
+}
+
+async fn what_nobody_touches_stays_byte_for_byte(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let sent = concat!(
+        "\n{\"zeta\":1e400,\"a\":1.0,\"b\":-0,\"c\":123456789012345678901234567890,",
+        "\t\"text\":\"\\u00e9\\ud83d\\ude00 \\/ é\u{2028}\",\r\n\"nested\":{\"model\":\"x\",",
+        "\"dup\":1,\"dup\":2},\"empty\":\"\",\"nobody_knows_yet\":[null, true ,false],",
+        "\"model\":\"M\",\"stream\":false}  "
+    );
+    let expected = sent.replace("\"M\"", "\"gpt-test\"");
+    for route in ["chat/completions", "responses"] {
+        for chunked in [false, true] {
+            let request = Request::new("POST", &Fixture::route(route));
+            let request = match chunked {
+                false => request.body(sent),
+                true => request.chunked(sent.as_bytes().chunks(7).map(Bytes::copy_from_slice)),
+            };
+            team.caller().send(request).await.expect(200);
+            let asked = team.upstream.last_request();
+            assert_eq!(String::from_utf8_lossy(&asked.body), expected);
+            let length = expected.len().to_string();
+            assert_eq!(asked.header("content-length"), Some(length.as_str()));
+        }
+    }
+}
+
+async fn defaults_stand_where_the_caller_sent_none(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let defaults = json!({"default_parameters": {"temperature": 0.25, "stop": ["a"], "seed": 7}});
+    team.configure("defaults", defaults).await;
+    let route = "/providers/defaults/v1/chat/completions";
+    let sent = json!({"temperature": 1, "seed": null, "messages": []});
+    team.caller().post_json(route, &sent).await.expect(200);
+    let arrived = team.upstream.last_request().json();
+    assert_eq!(
+        arrived,
+        json!({"temperature": 1, "seed": null, "messages": [], "stop": ["a"], "model": "gpt-test"})
+    );
+    let request = Request::new("POST", route).body(r#"{"Temperature":1}"#);
+    gateway_error(&team.caller().send(request).await, 400, "ambiguous_field");
+}
+
+async fn ambiguous_and_malformed_bodies_are_refused(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    for (body, code, param) in [
+        (&br#"{"a":1,"b":2,"a":1}"#[..], "duplicate_field", Some("a")),
+        (br#"{"model":"x","mod\u0065l":"y"}"#, "duplicate_field", Some("model")),
+        (br#"{"Model":"x"}"#, "ambiguous_field", Some("Model")),
+        (br#"{"STREAM":true,"stream":false}"#, "ambiguous_field", Some("STREAM")),
+        ("{\"\u{17f}tream\":true}".as_bytes(), "ambiguous_field", Some("\u{17f}tream")),
+        (br#"{"Max_Tokens":1}"#, "ambiguous_field", Some("Max_Tokens")),
+        (
+            br#"{"stream":true,"stream_options":7}"#,
+            "invalid_stream_options",
+            Some("stream_options"),
+        ),
+        (b"", "invalid_json", None),
+        (b"{", "invalid_json", None),
+        (b"{\"a\":1,}", "invalid_json", None),
+        (b"{} {}", "invalid_json", None),
+        (b"{\"a\":\"\xff\"}", "invalid_json", None),
+        (b"[{}]", "not_a_json_object", None),
+        (b"null", "not_a_json_object", None),
+        (b"\"{}\"", "not_a_json_object", None),
+    ] {
+        let answer = team.caller().send(chat(body)).await;
+        gateway_error(&answer, 400, code);
+        assert_eq!(answer.json()["error"]["param"].as_str(), param);
+        assert_eq!(answer.json()["error"]["type"], "invalid_request_error");
+        assert_eq!(answer.header("x-should-retry"), Some("false"));
+    }
+    assert_eq!(team.upstream.seen().accepted(), 0);
+    // Nor is a body read on a connection that is told to hold none.
+    let none = Request::new("POST", &Fixture::route("responses"));
+    gateway_error(&team.caller().send(none).await, 400, "invalid_json");
+}
+
+async fn nesting_is_bounded(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    // The object itself is the first level.
+    let nested = |levels: usize, open: &str, close: &str| {
+        format!("{{\"x\":{}{}}}", open.repeat(levels - 1), close.repeat(levels - 1))
+    };
+    for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+        // An object's innermost needs a value.
+        let fill = |body: String| body.replace("\"a\":}", "\"a\":1}");
+        team.caller().send(chat(fill(nested(128, open, close)))).await.expect(200);
+        for levels in [129, 100_000] {
+            let answer = team.caller().send(chat(fill(nested(levels, open, close)))).await;
+            gateway_error(&answer, 400, "json_too_deep");
+        }
+    }
+    // Brackets in text are none.
+    let text = format!("{{\"x\":\"{}\"}}", "[".repeat(1000));
+    team.caller().send(chat(text)).await.expect(200);
+}
+
+async fn large_bodies_pass_byte_for_byte(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let start = "{\"messages\":[{\"role\":\"user\",\"content\":\"";
+    let end = "\"}],\"model\":\"gpt-test\"}";
+    for size in [16 * 1024, 16 * 1024 + 1, 100_000, 1 << 20, 32 << 20] {
+        let text: String = ('a'..='z').cycle().take(size - start.len() - end.len()).collect();
+        let body = Bytes::from([start, &text, end].concat());
+        assert_eq!(body.len(), size);
+        let pieces = body.chunks(60_000).map(Bytes::copy_from_slice).collect::<Vec<_>>();
+        let request = Request::new("POST", &Fixture::route("chat/completions"));
+        for request in [request.clone().body(body.clone()), request.chunked(pieces)] {
+            team.caller().send(request).await.expect(200);
+            assert!(team.upstream.last_request().body == body, "{size} bytes, unchanged");
+        }
+    }
+}
+
+async fn a_compressed_answer_is_relayed_as_it_is(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    // An empty object, compressed by gzip.
+    let bytes =
+        b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xab\xae\x05\x00\x43\xbf\xa6\xa3\x02\x00\x00\x00";
+    for status in [200, 400] {
+        let headers = [("content-type", "application/json"), ("content-encoding", "gzip")];
+        team.upstream.push(Script::new().sized(status, &headers, &bytes[..]));
+        let answer = team.caller().send(Fixture::chat()).await.expect(status);
+        assert_eq!(answer.header("content-encoding"), Some("gzip"));
+        assert_eq!(answer.body, &bytes[..]);
+        assert_eq!(team.upstream.last_request().header("accept-encoding"), Some("identity"));
+    }
+}

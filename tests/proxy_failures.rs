@@ -1,0 +1,517 @@
+//! What can go wrong between the gateway and an upstream, and a caller that leaves.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::{
+    proxy_routes::gateway_error,
+    support::{
+        app::TestApp,
+        case::{Case, cases},
+        connection::{Cut, Ending},
+        database::Database,
+        eventually::{eventually, within},
+        fixture::{Fixture, question},
+        http::Request,
+        openai::{self, Usage},
+        script::{Gate, Script, data},
+    },
+};
+
+/// The cases of this file.
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        an_upstreams_429_passes_with_its_headers,
+        an_upstreams_500_with_html_passes,
+        every_upstream_error_passes_with_its_status,
+        the_providers_key_is_taken_out_of_errors,
+        a_death_before_the_head_is_a_502,
+        a_death_after_the_head_is_a_cut,
+        a_plain_body_cut_short_is_a_cut,
+        what_is_not_http_is_a_502,
+        an_upstream_that_is_not_there_is_a_502,
+        a_name_that_does_not_resolve_is_a_502,
+        an_address_refused_at_connect_gets_no_connection,
+        a_connection_that_closed_while_idle_is_tried_once_more,
+        a_failure_of_a_fresh_connection_is_not_tried_again,
+        a_failure_on_a_reused_connection_after_a_byte_is_not_tried_again,
+        a_retry_that_fails_is_not_tried_again,
+        an_idle_connection_is_dropped_before_the_upstream_would,
+        a_caller_that_leaves_before_the_head_cancels_the_upstream,
+        a_caller_that_leaves_mid_stream_cancels_the_upstream,
+        a_caller_that_leaves_a_silent_stream_cancels_the_upstream,
+        a_caller_that_takes_nothing_lets_the_upstream_go,
+        keys_that_do_not_work_are_told_why,
+        postgres a_secret_that_does_not_open_is_a_503_that_names_it,
+    ]
+}
+
+/// Only a failure waits so long.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The contract: an upstream sees within a second that the caller has left.
+const A_SECOND: Duration = Duration::from_secs(1);
+
+async fn an_upstreams_429_passes_with_its_headers(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let body = r#"{"error":{"message":"slow down","type":"requests","param":null,"code":"x"}}"#;
+    let headers = [
+        ("content-type", "application/json"),
+        ("retry-after", "17"),
+        ("x-ratelimit-reset-requests", "17s"),
+    ];
+    team.upstream.push(Script::new().sized(429, &headers, body));
+    let answer = team.caller().send(Fixture::chat()).await.expect(429);
+    assert_eq!(answer.text(), body);
+    for (name, value) in headers {
+        assert_eq!(answer.header(name), Some(value));
+    }
+    assert_eq!(answer.header("x-tollgate-error"), None, "no error of ours");
+    team.settled_once().await.says(&[
+        ("status", "429"),
+        ("outcome", "completed"),
+        ("attempts", "1"),
+    ]);
+}
+
+async fn an_upstreams_500_with_html_passes(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let html = "<html><body>oops \u{1f4a5}</body></html>";
+    let headers = [("content-type", "text/html; charset=utf-8")];
+    for request in [Fixture::chat(), Fixture::chat_stream()] {
+        team.upstream.push(Script::new().chunked_head(500, &headers).chunk(html).end());
+        let answer = team.caller().send(request).await.expect(500);
+        assert_eq!(answer.text(), html);
+        assert_eq!(answer.header("content-type"), Some("text/html; charset=utf-8"));
+        assert_eq!(answer.header("x-tollgate-error"), None);
+    }
+    assert_eq!(team.upstream.seen().requests.len(), 2, "an answer is no reason to try again");
+}
+
+async fn every_upstream_error_passes_with_its_status(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    for status in [400, 401, 403, 404, 409, 413, 418, 422, 500, 502, 503, 504, 529] {
+        team.upstream.push(openai::error(status, "some_error", "its_code", "in its words"));
+        let answer = team.caller().send(Fixture::chat()).await.expect(status);
+        assert_eq!(answer.json()["error"]["code"], "its_code");
+        assert_eq!(answer.header("x-tollgate-error"), None);
+    }
+}
+
+async fn the_providers_key_is_taken_out_of_errors(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let key = &team.provider_key;
+    let escaped = key.replace('-', "\\u002d");
+    let quoted = format!("{{\"error\":{{\"message\":\"Incorrect key {key}, {escaped}.\"}}}}");
+    let told = "{\"error\":{\"message\":\"Incorrect key [redacted], [redacted].\"}}";
+    team.upstream.push(Script::new().sized(401, &[], quoted.clone()));
+    let halves: Vec<_> = quoted.as_bytes().chunks(23).map(<[u8]>::to_vec).collect();
+    team.upstream.push(Script::new().chunked_head(401, &[]).chunks(halves).end());
+    for _ in 0..2 {
+        let answer = team.caller().send(Fixture::chat()).await.expect(401);
+        assert_eq!(answer.text(), told);
+    }
+    // Nor does a part of it pass that the upstream did not finish.
+    let half = format!("Incorrect key {}", &key[..key.len() / 2]);
+    team.upstream.push(Script::new().sized_head(401, &[], 500).raw(half).close());
+    let answer = team.caller().send(Fixture::chat()).await;
+    assert_eq!((answer.status, answer.text().as_str()), (401, "Incorrect key "));
+    assert!(matches!(answer.ending, Ending::Cut(_)), "{:?}", answer.ending);
+    // What is looked through is bounded; what is not looked through does not pass.
+    let filler = "x".repeat(64 * 1024 - 20);
+    team.upstream.push(Script::new().sized(500, &[], [&filler, key.as_str(), "more"].concat()));
+    let answer = team.caller().send(Fixture::chat()).await;
+    assert_eq!(answer.status, 500);
+    let rest = answer.text().trim_start_matches('x').to_owned();
+    assert!(!rest.contains("sk-test-"), "not even a part of the key: {rest}");
+}
+
+async fn a_death_before_the_head_is_a_502(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    for (count, script) in [
+        Script::new().close(),
+        Script::new().reset(),
+        Script::new().raw("HTTP/1.1 200 OK\r\ncontent-").close(),
+        Script::new().informational(103, &[]).close(),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        team.upstream.push(script);
+        let answer = team.caller().send(Fixture::chat()).await;
+        gateway_error(&answer, 502, "upstream_closed");
+        assert_eq!(answer.json()["error"]["type"], "upstream_error");
+        assert_eq!(answer.header("x-should-retry"), None, "a retry may help");
+        assert_eq!(team.upstream.seen().requests.len(), count + 1, "a fresh one is not retried");
+    }
+    for settled in team.settled(&team.configuration_id, 4).await {
+        settled.says(&[("status", "502"), ("outcome", "refused"), ("attempts", "1")]);
+    }
+}
+
+async fn a_death_after_the_head_is_a_cut(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    for script in [
+        Script::new().sized_head(200, &[("content-type", "application/json")], 100).close(),
+        Script::new().sized_head(200, &[("content-type", "application/json")], 100).reset(),
+        Script::new().chunked_head(200, &[("content-type", "application/json")]).close(),
+        Script::new().chunked_head(500, &[("content-type", "text/html")]).chunk("<ht").close(),
+    ] {
+        team.upstream.push(script);
+        let answer = team.caller().try_send(Fixture::chat()).await;
+        // The head may have gone down, or been lost with the connection; a clean end it never is.
+        if let Ok(answer) = answer {
+            assert!(matches!(answer.ending, Ending::Cut(_)), "{:?}", answer.ending);
+        }
+    }
+    for settled in team.settled(&team.configuration_id, 4).await {
+        settled.says(&[("outcome", "upstream_broke")]);
+    }
+}
+
+async fn a_plain_body_cut_short_is_a_cut(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let json = [("content-type", "application/json")];
+    for (how, script) in [
+        ("sized", Script::new().sized_head(200, &json, 100).raw("{\"half\":").close()),
+        ("chunked", Script::new().chunked_head(200, &json).chunk("{\"half\":").close()),
+        ("in a chunk", Script::new().chunked_head(200, &json).raw("20\r\n{\"half\":").close()),
+        (
+            "before 0",
+            Script::new().chunked_head(200, &json).chunk("{\"half\":").raw("0\r\n").close(),
+        ),
+    ] {
+        team.upstream.push(script);
+        let (head, mut connection) = team.caller().stream(Fixture::chat()).await;
+        assert_eq!(head.status, 200, "{how}");
+        let (pieces, ending) = connection.rest().await;
+        let text: Vec<u8> = pieces.iter().flat_map(|piece| piece.bytes.to_vec()).collect();
+        assert!(matches!(ending, Ending::Cut(_)), "{how}: {ending:?}");
+        assert_eq!(text, b"{\"half\":", "{how}: what came is passed on first");
+    }
+    // What follows a chunk is not one: known at once, or when the head is gone.
+    team.upstream.push(Script::new().chunked_head(200, &json).chunk("{\"half\":").raw("zz\r\n"));
+    let answer = team.caller().send(Fixture::chat()).await;
+    match answer.status {
+        200 => assert!(matches!(answer.ending, Ending::Cut(_)), "{:?}", answer.ending),
+        _ => gateway_error(&answer, 502, "upstream_invalid_response"),
+    }
+    // A body that only the close ends is whole when it is closed.
+    let script = Script::new().head(200, &json).raw("{}").close();
+    team.upstream.push(script);
+    let answer = team.caller().send(Fixture::chat()).await.expect(200);
+    assert_eq!(answer.text(), "{}");
+}
+
+async fn what_is_not_http_is_a_502(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    for raw in [
+        "SSH-2.0-OpenSSH_9.6\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello!",
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nbad header\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n",
+    ] {
+        team.upstream.push(Script::new().raw(raw).keep_open());
+        let caller = team.caller();
+        let answer = within(PATIENCE, raw, caller.send(Fixture::chat())).await;
+        gateway_error(&answer, 502, "upstream_invalid_response");
+    }
+    // None of these connections is used again.
+    team.caller().send(Fixture::chat()).await.expect(200);
+    assert_eq!(team.upstream.seen().accepted(), 6);
+}
+
+async fn an_upstream_that_is_not_there_is_a_502(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}/v1", listener.local_addr().unwrap());
+    drop(listener);
+    team.configure("gone", json!({"base_url": base})).await;
+    let answer =
+        team.caller().post_json("/providers/gone/v1/chat/completions", &question(true)).await;
+    gateway_error(&answer, 502, "upstream_unreachable");
+}
+
+async fn a_name_that_does_not_resolve_is_a_502(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    // RFC 6761 keeps this name from ever existing.
+    team.configure("nowhere", json!({"base_url": "https://nowhere.invalid/v1"})).await;
+    let answer =
+        team.caller().post_json("/providers/nowhere/v1/chat/completions", &question(false)).await;
+    gateway_error(&answer, 502, "upstream_unresolved");
+}
+
+async fn an_address_refused_at_connect_gets_no_connection(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let port = team.upstream.address().port();
+    let named = format!("http://localhost:{port}/v1");
+    team.configure("named", json!({"base_url": named})).await;
+    team.caller().post_json("/providers/named/v1/responses", &question(false)).await.expect(200);
+    let before = team.upstream.seen().accepted();
+
+    // The same installation, started with rules that do not admit what was saved.
+    let strict = app.replica_with_only(&["--egress-allow", ""]).await;
+    let caller = team.caller_at(strict.address());
+    for name in ["main", "named"] {
+        let route = format!("/providers/{name}/v1/chat/completions");
+        let answer = caller.post_json(&route, &question(false)).await;
+        gateway_error(&answer, 502, "egress_refused");
+        assert_eq!(answer.header("x-should-retry"), Some("false"));
+        assert!(!answer.text().contains("127.0.0.1"), "addresses are for the log");
+    }
+    assert_eq!(team.upstream.seen().accepted(), before);
+}
+
+/// A script that answers and then closes the idle connection when the gate is opened.
+fn then_closes(gate: &Gate) -> Script {
+    openai::chat_completion("first", Usage::USUAL).wait(gate).close()
+}
+
+async fn a_connection_that_closed_while_idle_is_tried_once_more(database: Database) {
+    // One worker has one pool, so that the second request meets the first one's connection.
+    let app = TestApp::with(&database, &["--workers", "1"]).await;
+    let team = app.workspace().await;
+    team.caller().send(Fixture::chat()).await.expect(200);
+    // The request arrives on a connection that is given up without an answer.
+    team.upstream.push(Script::new().close());
+    team.caller().send(Fixture::chat()).await.expect(200);
+    let seen = team.upstream.seen();
+    let connections: Vec<_> = seen.requests.iter().map(|request| request.connection).collect();
+    assert_eq!(connections, [0, 0, 1], "reused, then tried once more on a fresh one");
+    assert_eq!(seen.requests[1].body, seen.requests[2].body);
+    let settled = team.settled(&team.configuration_id, 2).await;
+    settled[1].says(&[("attempts", "2"), ("status", "200"), ("outcome", "completed")]);
+
+    // One that is closed and quiet is noticed before anything is sent on it.
+    let gate = Gate::closed();
+    team.upstream.push(then_closes(&gate));
+    team.caller().send(Fixture::chat()).await.expect(200);
+    gate.open();
+    let closed = |seen: &crate::support::upstream::Seen| seen.connections[1].closed.is_some();
+    team.upstream.wait_for("the idle connection is closed", closed).await;
+    team.caller().send(Fixture::chat()).await.expect(200);
+    assert_eq!(team.upstream.last_request().connection, 2);
+}
+
+async fn a_failure_of_a_fresh_connection_is_not_tried_again(database: Database) {
+    let app = TestApp::with(&database, &["--workers", "1"]).await;
+    let team = app.workspace().await;
+    team.upstream.push(Script::new().reset());
+    gateway_error(&team.caller().send(Fixture::chat()).await, 502, "upstream_closed");
+    assert_eq!(team.upstream.seen().requests.len(), 1);
+    team.settled_once().await.says(&[("attempts", "1")]);
+}
+
+async fn a_failure_on_a_reused_connection_after_a_byte_is_not_tried_again(database: Database) {
+    let app = TestApp::with(&database, &["--workers", "1"]).await;
+    let team = app.workspace().await;
+    for script in [
+        Script::new().raw("HTTP/1.1 2").close(),
+        // Later than a connection that was stale would have failed.
+        Script::new().delay(Duration::from_millis(1_300)).close(),
+    ] {
+        team.caller().send(Fixture::chat()).await.expect(200);
+        let asked = team.upstream.seen().requests.len();
+        team.upstream.push(script);
+        gateway_error(&team.caller().send(Fixture::chat()).await, 502, "upstream_closed");
+        let seen = team.upstream.seen();
+        assert_eq!(seen.requests.len(), asked + 1);
+        let [.., first, second] = seen.requests.as_slice() else { panic!("two requests") };
+        assert_eq!(first.connection, second.connection, "it was a reused one");
+    }
+}
+
+async fn a_retry_that_fails_is_not_tried_again(database: Database) {
+    let app = TestApp::with(&database, &["--workers", "1"]).await;
+    let team = app.workspace().await;
+    team.caller().send(Fixture::chat()).await.expect(200);
+    team.upstream.push(Script::new().close());
+    team.upstream.push(Script::new().close());
+    gateway_error(&team.caller().send(Fixture::chat()).await, 502, "upstream_closed");
+    assert_eq!(team.upstream.seen().requests.len(), 3);
+    team.settled(&team.configuration_id, 2).await[1].says(&[("attempts", "2")]);
+}
+
+async fn an_idle_connection_is_dropped_before_the_upstream_would(database: Database) {
+    let app = TestApp::with(&database, &["--workers", "1", "--upstream-keep-alive", "300ms"]).await;
+    let team = app.workspace().await;
+    team.caller().send(Fixture::chat()).await.expect(200);
+    team.upstream.left_within(PATIENCE, 0).await;
+    team.caller().send(Fixture::chat()).await.expect(200);
+    assert_eq!(team.upstream.last_request().connection, 1);
+    team.settled(&team.configuration_id, 2).await[1].says(&[("attempts", "1")]);
+}
+
+async fn a_caller_that_leaves_before_the_head_cancels_the_upstream(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    for (count, resets) in [false, true].into_iter().enumerate() {
+        team.upstream.push(Script::new().keep_open());
+        let caller = team.caller().open(Fixture::chat()).await.unwrap();
+        team.upstream.request(count).await;
+        if resets {
+            caller.reset()
+        } else {
+            caller.hang_up()
+        }
+        team.upstream.left_within(A_SECOND, count).await;
+    }
+    for settled in team.settled(&team.configuration_id, 2).await {
+        settled.says(&[("outcome", "caller_left"), ("attempts", "1"), ("status", "499")]);
+    }
+}
+
+async fn a_caller_that_leaves_mid_stream_cancels_the_upstream(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    for (count, resets) in [false, true].into_iter().enumerate() {
+        let event = data(json!({"choices": [{}]}));
+        let chatty = (0..1_000).fold(Script::sse_head(), |script, _| {
+            script.chunk(event.clone()).delay(Duration::from_millis(20))
+        });
+        team.upstream.push(chatty.end());
+        let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
+        stream.event().await.unwrap().unwrap();
+        if resets {
+            stream.reset()
+        } else {
+            stream.hang_up()
+        }
+        team.upstream.left_within(A_SECOND, count).await;
+    }
+    for settled in team.settled(&team.configuration_id, 2).await {
+        settled.says(&[("outcome", "caller_left"), ("status", "200")]);
+    }
+}
+
+async fn a_caller_that_leaves_a_silent_stream_cancels_the_upstream(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let event = data(json!({"choices": [{}]}));
+    for (count, resets) in [false, true].into_iter().enumerate() {
+        team.upstream.push(Script::sse_head().chunk(event.clone()).keep_open());
+        let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
+        stream.event().await.unwrap().unwrap();
+        if resets {
+            stream.reset()
+        } else {
+            stream.hang_up()
+        }
+        team.upstream.left_within(A_SECOND, count).await;
+    }
+    for settled in team.settled(&team.configuration_id, 2).await {
+        settled.says(&[("outcome", "caller_left"), ("status", "200")]);
+    }
+}
+
+async fn a_caller_that_takes_nothing_lets_the_upstream_go(database: Database) {
+    let app = TestApp::with(&database, &["--downstream-write-timeout", "1s"]).await;
+    let team = app.workspace().await;
+    let event = data(json!({"choices": [{"delta": {"content": "x".repeat(16_000)}}]}));
+    team.upstream.push(Script::sse_head().repeat(event, 10_000).end());
+    let stream = team.caller().open(Fixture::chat_stream()).await.unwrap();
+    // Filling what lies between takes a moment, and the kernel looks now and then.
+    team.upstream.left_within(PATIENCE, 0).await;
+    team.settled_once().await.says(&[("outcome", "caller_left")]);
+    drop(stream);
+
+    // One that takes its time, but takes, is not cut.
+    let pieces = 60;
+    let event = data(json!({"choices": [{"delta": {"content": "y".repeat(100_000)}}]}));
+    team.upstream.push(Script::sse_head().repeat(event, pieces).chunk(data("[DONE]")).end());
+    let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
+    let (events, ending) = stream.events().await;
+    assert_eq!((events.len(), ending), (pieces + 1, Ending::Complete));
+}
+
+async fn keys_that_do_not_work_are_told_why(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let admin = app.admin();
+    let none = app.anonymous().send(Fixture::chat()).await;
+    gateway_error(&none, 401, "missing_api_key");
+    let challenge = none.header("www-authenticate").unwrap().to_ascii_lowercase();
+    assert!(challenge.starts_with("bearer realm=\"tollgate\""), "{challenge}");
+    assert_eq!(none.header("x-should-retry"), Some("false"));
+    for wrong in ["tg_", "tg_nothing", "tg_aaaaaaaaaaaa_bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"] {
+        let answer = app.as_key(wrong).send(Fixture::chat()).await;
+        gateway_error(&answer, 401, "invalid_api_key");
+        assert!(answer.header("www-authenticate").is_some());
+    }
+    let (disabled_id, disabled) = team.key("GATEWAY_CALLER").await;
+    let path = team.path(&format!("api-keys/{disabled_id}"));
+    admin.patch(&path, &json!({"disabled": true})).await.success();
+    let answer = app.as_key(&disabled).send(Fixture::chat()).await;
+    gateway_error(&answer, 401, "disabled_api_key");
+    admin.delete(&path).await.success();
+    let answer = app.as_key(&disabled).send(Fixture::chat()).await;
+    gateway_error(&answer, 401, "revoked_api_key");
+    // Checked when it is presented, not when it was loaded.
+    let soon = (chrono::Utc::now() + chrono::TimeDelta::seconds(2)).to_rfc3339();
+    let short = json!({"name": "short-lived", "role": "GATEWAY_CALLER", "expires_at": soon});
+    let made = admin.post_json(&team.path("api-keys"), &short).await.success().json();
+    let short = app.as_key(made["key"].as_str().unwrap());
+    eventually("the key expires", async || short.send(Fixture::chat()).await.status == 401).await;
+    gateway_error(&short.send(Fixture::chat()).await, 401, "expired_api_key");
+
+    let person = json!({"email": "person@example.org", "name": "A Person"});
+    let user = admin.post_json("/api/v1/users", &person).await.success().json();
+    let theirs = json!({"name": "theirs", "role": "GATEWAY_CALLER", "user_id": user["id"]});
+    let made = admin.post_json(&team.path("api-keys"), &theirs).await.success().json();
+    let theirs = app.as_key(made["key"].as_str().unwrap());
+    theirs.send(Fixture::chat()).await.expect(200);
+    let path = format!("/api/v1/users/{}", user["id"].as_str().unwrap());
+    admin.delete(&path).await.success();
+    gateway_error(&theirs.send(Fixture::chat()).await, 401, "user_deactivated");
+    // A body that nobody reads does not keep the answer from the caller, and a connection that
+    // goes on is in step.
+    let mut connection = app
+        .as_key(&disabled)
+        .open(Request::new("POST", &Fixture::route("responses")).body(vec![b' '; 1 << 20]))
+        .await
+        .unwrap();
+    let head = within(PATIENCE, "an answer", connection.head()).await.unwrap();
+    assert_eq!(head.status, 401);
+    let (_, ending) = connection.rest().await;
+    assert_eq!(ending, Ending::Complete);
+    connection.request(&Fixture::chat().bearer(&team.caller_key)).await.ok();
+    match connection.head().await {
+        Ok(head) => assert_eq!(head.status, 200, "the rest of a body was taken for a request"),
+        Err(cut) => assert!(matches!(cut, Cut::Closed | Cut::Reset), "{cut:?}"),
+    }
+
+    let organization = format!("/api/v1/organizations/{}", app.keys().organization_id);
+    app.platform().patch(&organization, &json!({"status": "suspended"})).await.success();
+    let answer = team.caller().send(Fixture::chat()).await;
+    gateway_error(&answer, 403, "organization_suspended");
+    assert_eq!(answer.header("x-should-retry"), Some("false"));
+}
+
+async fn a_secret_that_does_not_open_is_a_503_that_names_it(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let spoil = "UPDATE secrets SET sealed = set_byte(sealed, length(sealed) - 1, \
+                 get_byte(sealed, length(sealed) - 1) # 1)";
+    assert_eq!(database.connect().await.execute(spoil, &[]).await.unwrap(), 1);
+    // One that has not read it yet.
+    let replica = app.replica().await;
+    let answer = team.caller_at(replica.address()).send(Fixture::chat()).await;
+    gateway_error(&answer, 503, "secret_unavailable");
+    assert!(answer.header("retry-after").is_some());
+    assert!(answer.text().contains(Fixture::SECRET), "{}", answer.text());
+    assert_eq!(answer.json()["error"]["type"], "server_error");
+    assert_eq!(team.upstream.seen().accepted(), 0);
+}

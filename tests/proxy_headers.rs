@@ -1,0 +1,294 @@
+//! Which headers cross the gateway, in both directions.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use crate::support::{
+    app::TestApp,
+    case::{Case, cases},
+    database::Database,
+    fixture::{Fixture, question},
+    framing::HeaderList,
+    http::{Client, Request},
+    logs,
+    openai::{self, Usage},
+    script::Script,
+    secrets,
+    upstream::RecordedRequest,
+};
+
+/// The cases of this file.
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        exactly_the_list_goes_up,
+        a_listing_goes_up_with_the_list_alone,
+        no_credential_of_a_callers_goes_up,
+        a_configuration_forwards_more_and_sets_its_own,
+        credentials_go_where_the_configuration_says,
+        all_but_a_few_come_down,
+        a_header_that_holds_the_providers_key_stays_up,
+        every_answer_has_an_id_of_our_own,
+    ]
+}
+
+/// Name and value of each header, sorted; `date` left out, which the client library writes on every
+/// request by itself.
+fn told(asked: &RecordedRequest) -> BTreeMap<String, Vec<String>> {
+    let mut told = sorted(&asked.headers);
+    assert_eq!(told.remove("date").map(|dates| dates.len()), Some(1), "the one known extra");
+    told
+}
+
+fn sorted(headers: &HeaderList) -> BTreeMap<String, Vec<String>> {
+    let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, value) in headers {
+        told.entry(name.to_ascii_lowercase()).or_default().push(value.clone());
+    }
+    told
+}
+
+fn expected(pairs: &[(&str, &str)]) -> BTreeMap<String, Vec<String>> {
+    sorted(&pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect())
+}
+
+/// All that a caller might send, allowed or not.
+fn talkative(request: Request) -> Request {
+    [
+        ("Accept", "application/json, text/event-stream"),
+        ("Accept-Encoding", "gzip, br"),
+        ("Accept-Language", "en"),
+        ("Anthropic-Beta", "b1"),
+        ("Anthropic-Version", "2023-06-01"),
+        ("Connection", "keep-alive, X-Hop, OpenAI-Beta"),
+        ("Cookie", "session=12345678"),
+        ("Forwarded", "for=10.0.0.1"),
+        ("Idempotency-Key", "idem-1"),
+        ("Keep-Alive", "timeout=5"),
+        ("OpenAI-Beta", "assistants=v2"),
+        ("OpenAI-Organization", "org-x"),
+        ("Origin", "https://example.org"),
+        ("Proxy-Authorization", "Basic dGVzdDp0ZXN0"),
+        ("TE", "trailers"),
+        ("Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        ("Tracestate", "a=b"),
+        ("User-Agent", "OpenAI/Python 1.2.3"),
+        ("X-Forwarded-For", "10.0.0.1"),
+        ("X-Gateway-Project", "p"),
+        ("X-Hop", "1"),
+        ("X-Request-Id", "mine"),
+        ("X-Stainless-Lang", "python"),
+        ("X-Stainless-Retry-Count", "0"),
+        ("X-Tollgate-Anything", "1"),
+    ]
+    .into_iter()
+    .fold(request, |request, (name, value)| request.header(name, value))
+}
+
+async fn exactly_the_list_goes_up(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    team.caller().send(talkative(Fixture::chat())).await.expect(200);
+    let asked = team.upstream.last_request();
+    let (host, length) = (team.upstream.address().to_string(), asked.body.len().to_string());
+    let credential = format!("Bearer {}", team.provider_key);
+    let expected = expected(&[
+        ("accept", "application/json, text/event-stream"),
+        ("accept-encoding", "identity"),
+        ("anthropic-beta", "b1"),
+        ("anthropic-version", "2023-06-01"),
+        ("authorization", &credential),
+        ("content-length", &length),
+        ("content-type", "application/json"),
+        ("host", &host),
+        ("idempotency-key", "idem-1"),
+        ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        ("tracestate", "a=b"),
+        ("user-agent", "OpenAI/Python 1.2.3"),
+        ("x-stainless-lang", "python"),
+        ("x-stainless-retry-count", "0"),
+    ]);
+    // OpenAI-Beta is on the list, and stays behind because this caller's `Connection` names it.
+    assert_eq!(told(&asked), expected);
+    team.caller().send(Fixture::chat().header("OpenAI-Beta", "assistants=v2")).await.expect(200);
+    assert_eq!(team.upstream.last_request().header("openai-beta"), Some("assistants=v2"));
+}
+
+async fn a_listing_goes_up_with_the_list_alone(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    team.caller().get(&Fixture::route("models")).await.expect(200);
+    let (host, credential) =
+        (team.upstream.address().to_string(), format!("Bearer {}", team.provider_key));
+    let expected = expected(&[
+        ("accept-encoding", "identity"),
+        ("authorization", &credential),
+        ("host", &host),
+    ]);
+    assert_eq!(told(&team.upstream.last_request()), expected);
+}
+
+async fn no_credential_of_a_callers_goes_up(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let key = team.caller_key.as_str();
+    let bearer = format!("Bearer {key}");
+    let shouting = format!("BEARER {key}");
+    let ways: [&[(&str, &str)]; 6] = [
+        &[("authorization", &bearer)],
+        &[("Authorization", &shouting)],
+        &[("X-Api-Key", key)],
+        &[("x-goog-api-key", key)],
+        // What is not ours is ignored, and goes nowhere.
+        &[("authorization", "Bearer sk-somebody-elses"), ("x-api-key", key)],
+        &[
+            ("authorization", "Basic c29tZWJvZHk6ZWxzZQ=="),
+            ("x-api-key", "sk-somebody-elses"),
+            ("x-goog-api-key", key),
+        ],
+    ];
+    for way in ways {
+        let caller = way.iter().fold(Client::new(app.address()), |caller, (name, value)| {
+            caller.with_header(name, value)
+        });
+        caller.send(Fixture::chat()).await.expect(200);
+        let told = told(&team.upstream.last_request());
+        assert_eq!(told["authorization"], [format!("Bearer {}", team.provider_key)]);
+        let names: Vec<_> = told.keys().map(String::as_str).collect();
+        let usual = ["accept-encoding", "authorization", "content-length", "content-type", "host"];
+        assert_eq!(names, usual, "{way:?}");
+    }
+}
+
+async fn a_configuration_forwards_more_and_sets_its_own(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let second = "second-secret-value";
+    secrets::register(second);
+    team.put_secret("SECOND", second).await;
+    let fields = json!({
+        "forward_headers": ["OpenAI-Organization", "x-gateway-project", "X-Request-Id", "X-Plan"],
+        "extra_headers": {"X-Account": "acct {{secret:SECOND}}", "x-plan": "ours"},
+    });
+    team.configure("more", fields).await;
+    let route = "/providers/more/v1/chat/completions";
+    let request = talkative(Request::post_json(route, &question(false)).header("x-plan", "theirs"));
+    team.caller().send(request).await.expect(200);
+    let told = told(&team.upstream.last_request());
+    for (name, value) in [
+        ("openai-organization", "org-x"),
+        ("x-gateway-project", "p"),
+        ("x-request-id", "mine"),
+        ("x-account", "acct second-secret-value"),
+        ("x-plan", "ours"),
+    ] {
+        assert_eq!(told.get(name), Some(&vec![value.to_owned()]), "{name}");
+    }
+    assert!(!told.contains_key("x-hop") && !told.contains_key("accept-language"));
+}
+
+async fn credentials_go_where_the_configuration_says(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    team.configure("azure", json!({"auth": "api-key"})).await;
+    team.configure("open", json!({"api_key_name": null})).await;
+    let call = async |name: &str| {
+        let route = format!("/providers/{name}/v1/responses");
+        team.caller().post_json(&route, &question(false)).await.expect(200);
+        told(&team.upstream.last_request())
+    };
+    let told = call("azure").await;
+    assert_eq!(told.get("api-key"), Some(&vec![team.provider_key.clone()]));
+    assert_eq!(told.get("authorization"), None);
+    let told = call("open").await;
+    assert!(!told.contains_key("authorization") && !told.contains_key("api-key"));
+}
+
+async fn all_but_a_few_come_down(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let passed = [
+        ("content-type", "application/json; charset=utf-8"),
+        ("date", "Tue, 15 Nov 1994 08:12:31 GMT"),
+        ("openai-processing-ms", "12"),
+        ("retry-after-ms", "7"),
+        ("server", "scripted"),
+        ("vary", "a"),
+        ("vary", "b"),
+        ("www-authenticate", "Bearer realm=\"provider\""),
+        ("x-ratelimit-remaining-requests", "59"),
+        ("x-should-retry", "true"),
+    ];
+    let kept = [
+        ("Access-Control-Allow-Origin", "*"),
+        ("Access-Control-Expose-Headers", "x"),
+        ("Alt-Svc", "h3=\":443\""),
+        ("Connection", "keep-alive, X-Hop"),
+        ("Keep-Alive", "timeout=5"),
+        ("Proxy-Authenticate", "Basic"),
+        ("Set-Cookie", "a=b"),
+        ("Strict-Transport-Security", "max-age=1"),
+        ("Trailer", "x"),
+        ("X-Hop", "1"),
+        ("X-Tollgate-Error", "gateway"),
+        ("X-Upstream-Request-Id", "forged"),
+    ];
+    let id = [("X-Request-Id", "req_upstream")];
+    let all: Vec<_> = passed.iter().chain(&kept).chain(&id).copied().collect();
+    for (status, framed) in [(200, true), (200, false), (429, true)] {
+        let script = match framed {
+            true => Script::new().sized(status, &all, "{}"),
+            false => Script::new().chunked_head(status, &all).chunk("{}").end(),
+        };
+        team.upstream.push(script);
+        let answer = team.caller().send(Fixture::chat()).await.expect(status);
+        assert_eq!(answer.text(), "{}");
+        let mut told = sorted(&answer.headers);
+        let ours = told.remove("x-request-id").unwrap();
+        assert_eq!(ours.len(), 1);
+        assert_ne!(ours, ["req_upstream"]);
+        // How the body is framed is between us and the caller.
+        let framing = told.remove("content-length").or(told.remove("transfer-encoding"));
+        assert!(framing.is_some_and(|values| values == ["2"] || values == ["chunked"]));
+        let mut expected = expected(&passed);
+        expected.insert("x-upstream-request-id".into(), vec!["req_upstream".into()]);
+        assert_eq!(told, expected, "{status}");
+    }
+}
+
+async fn a_header_that_holds_the_providers_key_stays_up(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let echo = format!("got Bearer {}!", team.provider_key);
+    for status in [200, 401] {
+        let headers = [("x-echo", echo.as_str()), ("x-other", "stays")];
+        team.upstream.push(Script::new().sized(status, &headers, "{}"));
+        let answer = team.caller().send(Fixture::chat()).await.expect(status);
+        assert_eq!(answer.header("x-echo"), None);
+        assert_eq!(answer.header("x-other"), Some("stays"));
+    }
+}
+
+async fn every_answer_has_an_id_of_our_own(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    team.upstream.push(openai::chat_completion("hello", Usage::USUAL));
+    let mine = format!("caller-{}", uuid::Uuid::now_v7().simple());
+    let asked = || Fixture::chat().header("x-request-id", &mine);
+    let answers = [
+        team.caller().send(asked()).await.expect(200),
+        app.anonymous().send(asked()).await.expect(401),
+        team.caller().send(Request::get("/providers/x").header("x-request-id", &mine)).await,
+    ];
+    let mut ids: Vec<_> =
+        answers.iter().map(|answer| answer.header("x-request-id").unwrap().to_owned()).collect();
+    assert!(!ids.contains(&mine));
+    for id in &ids {
+        let lines = logs::lines_with(id);
+        let both = lines.iter().any(|line| line.contains(&format!("client_request_id={mine}")));
+        assert!(both, "the caller's id is kept beside ours: {lines:#?}");
+    }
+    ids.dedup();
+    assert_eq!(ids.len(), answers.len());
+    assert_eq!(team.upstream.last_request().header("x-request-id"), None);
+}

@@ -1,0 +1,314 @@
+//! Limits of size, memory, time and number, and that what they held is given back.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::{
+    proxy_routes::gateway_error,
+    support::{
+        app::TestApp,
+        case::{Case, cases},
+        connection::{Connection, Cut, Ending},
+        database::Database,
+        eventually::{eventually, within},
+        fixture::{Fixture, question},
+        http::{Answer, Client, Request},
+        openai::{self, PARTS, Usage},
+        script::{Gate, Script, data},
+    },
+};
+
+/// The cases of this file.
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        a_body_beyond_the_limit_is_413,
+        a_body_that_is_slow_is_408,
+        a_body_that_breaks_off_is_told,
+        all_bodies_share_a_memory_budget,
+        connecting_has_a_limit,
+        the_first_byte_has_a_limit,
+        silence_in_a_stream_has_a_limit,
+        silence_in_a_plain_answer_has_a_limit,
+        there_is_no_limit_on_the_whole,
+        a_configuration_sets_its_own_limits,
+        a_configuration_bounds_its_requests,
+        the_process_bounds_its_requests,
+    ]
+}
+
+/// Only a failure waits so long.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What came of a request that is on its way.
+async fn answer(mut connection: Connection) -> Answer {
+    let head = within(PATIENCE, "an answer", connection.head()).await.unwrap();
+    let (pieces, ending) = connection.rest().await;
+    let body: Vec<u8> = pieces.iter().flat_map(|piece| piece.bytes.to_vec()).collect();
+    Answer { status: head.status, headers: head.headers, body: body.into(), ending }
+}
+
+async fn a_body_beyond_the_limit_is_413(database: Database) {
+    let app = TestApp::with(&database, &["--max-body-bytes", "1MiB"]).await;
+    let team = app.workspace().await;
+    let route = Fixture::route("chat/completions");
+    let text = |length: usize| {
+        let start = "{\"x\":\"";
+        Bytes::from(format!("{start}{}\"}}", "a".repeat(length - start.len() - 2)))
+    };
+    let most = 1 << 20;
+    let chunks = |body: Bytes| body.chunks(50_000).map(Bytes::copy_from_slice).collect::<Vec<_>>();
+    team.caller().send(Request::new("POST", &route).body(text(most))).await.expect(200);
+    team.caller().send(Request::new("POST", &route).chunked(chunks(text(most)))).await.expect(200);
+    // Declared, and not even begun.
+    let declared = Request::new("POST", &route).promising(most + 1);
+    let told = answer(team.caller().open(declared).await.unwrap()).await;
+    gateway_error(&told, 413, "body_too_large");
+    assert_eq!(told.header("x-should-retry"), Some("false"));
+    assert_eq!(told.header("connection"), Some("close"));
+    // Sent whole, in either framing.
+    for request in [
+        Request::new("POST", &route).body(text(most + 1)),
+        Request::new("POST", &route).chunked(chunks(text(most + 1))),
+    ] {
+        gateway_error(&team.caller().send(request).await, 413, "body_too_large");
+    }
+    assert_eq!(team.upstream.seen().requests.len(), 2);
+}
+
+async fn a_body_that_is_slow_is_408(database: Database) {
+    let app = TestApp::with(&database, &["--body-timeout", "300ms"]).await;
+    let team = app.workspace().await;
+    let request = Request::new("POST", &Fixture::route("responses")).promising(100);
+    let mut connection = team.caller().open(request).await.unwrap();
+    connection.send("{\"input\":").await.unwrap();
+    let told = answer(connection).await;
+    gateway_error(&told, 408, "body_timeout");
+    assert_eq!(told.header("connection"), Some("close"));
+    assert_eq!(team.upstream.seen().accepted(), 0);
+}
+
+async fn a_body_that_breaks_off_is_told(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let request =
+        Request::new("POST", &Fixture::route("responses")).header("transfer-encoding", "chunked");
+    let mut connection = team.caller().open(request).await.unwrap();
+    connection.send("5\r\n{\"a\":\r\nzz\r\n").await.unwrap();
+    // Whether there is an answer is up to the HTTP library; what is malformed goes nowhere.
+    match within(PATIENCE, "an end", connection.head()).await {
+        Ok(head) => assert_eq!(head.status, 400),
+        Err(cut) => assert!(matches!(cut, Cut::Closed | Cut::Reset), "{cut:?}"),
+    }
+    assert_eq!(team.upstream.seen().accepted(), 0);
+}
+
+async fn all_bodies_share_a_memory_budget(database: Database) {
+    let options = ["--max-body-bytes", "1MiB", "--body-memory-bytes", "1MiB"];
+    let app = TestApp::with(&database, &options).await;
+    let team = app.workspace().await;
+    let route = Fixture::route("chat/completions");
+    let large = || Bytes::from(format!("{{\"x\":\"{}\"}}", "a".repeat(700_000)));
+    let whole = || Request::new("POST", &route).body(large());
+    // A body is held until the upstream has answered, since it may have to be sent again.
+    let gate = Gate::closed();
+    let script = Script::new().wait(&gate).and(openai::chat_completion("held", Usage::USUAL));
+    team.upstream.push(script);
+    let held = team.caller().open(whole()).await.unwrap();
+    team.upstream.request(0).await;
+    let told = team.caller().send(whole()).await;
+    gateway_error(&told, 503, "overloaded");
+    assert!(told.header("retry-after").is_some());
+    // Small ones still fit, and all is given back.
+    team.caller().send(Fixture::chat()).await.expect(200);
+    gate.open();
+    assert_eq!(answer(held).await.status, 200);
+    team.caller().send(whole()).await.expect(200);
+    let left = Request::new("POST", &route).promising(large().len());
+    let mut left = team.caller().open(left).await.unwrap();
+    left.send(&large()[..600_000]).await.unwrap();
+    left.hang_up();
+    eventually("what a caller held that left is given back", async || {
+        team.caller().send(whole()).await.status == 200
+    })
+    .await;
+}
+
+async fn connecting_has_a_limit(database: Database) {
+    let app = TestApp::with(&database, &["--connect-timeout", "300ms"]).await;
+    let team = app.workspace().await;
+    // A full backlog takes no more connections and refuses none: these are never accepted.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener: TcpListener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut filling = Vec::new();
+    loop {
+        let connect = tokio::net::TcpStream::connect(address);
+        match tokio::time::timeout(Duration::from_millis(200), connect).await {
+            Ok(stream) => filling.push(stream.unwrap()),
+            Err(_) => break,
+        }
+    }
+    team.configure("full", json!({"base_url": format!("http://{address}/v1")})).await;
+    let answer =
+        team.caller().post_json("/providers/full/v1/chat/completions", &question(false)).await;
+    gateway_error(&answer, 504, "upstream_connect_timeout");
+}
+
+async fn the_first_byte_has_a_limit(database: Database) {
+    let app = TestApp::with(&database, &["--first-byte-timeout", "300ms"]).await;
+    let team = app.workspace().await;
+    let interim = Script::new().informational(103, &[]).keep_open();
+    for (count, script) in [Script::new().keep_open(), interim].into_iter().enumerate() {
+        team.upstream.push(script);
+        let answer = team.caller().send(Fixture::chat()).await;
+        gateway_error(&answer, 504, "upstream_first_byte_timeout");
+        assert_eq!(answer.json()["error"]["type"], "upstream_error");
+        team.upstream.left_within(PATIENCE, count).await;
+    }
+    assert_eq!(team.upstream.seen().requests.len(), 2, "a limit is no reason to try again");
+}
+
+async fn silence_in_a_stream_has_a_limit(database: Database) {
+    let app = TestApp::with(&database, &["--idle-timeout", "300ms"]).await;
+    let team = app.workspace().await;
+    let event = data(json!({"choices": [{}]}));
+    team.upstream.push(Script::sse_head().chunk(event.clone()).keep_open());
+    let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
+    let (events, ending) = within(PATIENCE, "an end", stream.events()).await;
+    assert!(matches!(ending, Ending::Cut(_)), "{ending:?}");
+    assert_eq!(events.len(), 2);
+    assert_eq!(events[0].raw, event);
+    assert_eq!(events[1].json()["error"]["code"], "upstream_idle_timeout");
+    team.upstream.left_within(PATIENCE, 0).await;
+    team.settled_once().await.says(&[("outcome", "upstream_broke"), ("code", "idle_timeout")]);
+}
+
+async fn silence_in_a_plain_answer_has_a_limit(database: Database) {
+    let app = TestApp::with(&database, &["--idle-timeout", "300ms"]).await;
+    let team = app.workspace().await;
+    for status in [200, 500] {
+        team.upstream.push(Script::new().sized_head(status, &[], 10).raw("{").keep_open());
+        let caller = team.caller();
+        let answer = within(PATIENCE, "an end", caller.try_send(Fixture::chat())).await;
+        assert!(answer.is_err() || matches!(answer.unwrap().ending, Ending::Cut(_)));
+    }
+}
+
+async fn there_is_no_limit_on_the_whole(database: Database) {
+    let options = ["--idle-timeout", "600ms", "--first-byte-timeout", "600ms"];
+    let app = TestApp::with(&database, &options).await;
+    let team = app.workspace().await;
+    let event = data(json!({"choices": [{}]}));
+    let script = (0..10).fold(Script::sse_head(), |script, _| {
+        script.chunk(event.clone()).delay(Duration::from_millis(150))
+    });
+    team.upstream.push(script.chunk(data("[DONE]")).end());
+    let answer = team.caller().send(Fixture::chat_stream()).await.expect(200);
+    assert_eq!(answer.text(), event.repeat(10) + &data("[DONE]"));
+}
+
+async fn a_configuration_sets_its_own_limits(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let limits = json!({"timeouts": {"first_byte_ms": 300, "idle_ms": 300}});
+    team.configure("hasty", limits).await;
+    let request = || Request::post_json("/providers/hasty/v1/chat/completions", &question(true));
+    team.upstream.push(Script::new().keep_open());
+    let caller = team.caller();
+    let answer = within(PATIENCE, "an answer", caller.send(request())).await;
+    gateway_error(&answer, 504, "upstream_first_byte_timeout");
+    team.upstream.push(Script::sse_head().chunk(data("{}")).keep_open());
+    let (_, mut stream) = team.caller().stream(request()).await;
+    let (events, ending) = within(PATIENCE, "an end", stream.events()).await;
+    assert_eq!(events.last().unwrap().json()["error"]["code"], "upstream_idle_timeout");
+    assert!(matches!(ending, Ending::Cut(_)));
+}
+
+/// Opens streams that the gate holds, and reads the head of each.
+async fn open_streams(caller: &Client, route: &str, count: usize) -> Vec<Connection> {
+    let mut open = Vec::new();
+    for _ in 0..count {
+        let (head, stream) = caller.stream(Request::post_json(route, &question(true))).await;
+        assert_eq!(head.status, 200);
+        open.push(stream);
+    }
+    open
+}
+
+fn held(gate: &Gate) -> Script {
+    let events = openai::chat_events(&PARTS, Usage::USUAL, false);
+    Script::sse_head().chunk(events[0].clone()).wait(gate).chunks(events[1..].to_vec()).end()
+}
+
+async fn a_configuration_bounds_its_requests(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    team.configure("narrow", json!({"max_concurrent_requests": 2})).await;
+    let route = "/providers/narrow/v1/chat/completions";
+    let gate = Gate::closed();
+    for _ in 0..3 {
+        team.upstream.push(held(&gate));
+    }
+    let mut open = open_streams(&team.caller(), route, 2).await;
+    for request in
+        [Request::post_json(route, &question(false)), Request::get("/providers/narrow/v1/models")]
+    {
+        let told = team.caller().send(request).await;
+        gateway_error(&told, 429, "concurrency_limit_exceeded");
+        assert_eq!(told.header("retry-after"), Some("1"));
+        assert_eq!(told.json()["error"]["type"], "rate_limit_error");
+    }
+    assert_eq!(team.upstream.seen().requests.len(), 2);
+    // Another configuration is not held up. (It gets the script that is left.)
+    let other = open_streams(&team.caller(), &Fixture::route("chat/completions"), 1).await;
+    // A caller that leaves gives its place back, and so does a stream that ends.
+    open.pop().unwrap().hang_up();
+    let free = async || {
+        let request = Request::get("/providers/narrow/v1/models");
+        team.caller().send(request).await.status == 200
+    };
+    eventually("a place is given back by a caller that left", free).await;
+    team.upstream.push(held(&gate));
+    open.extend(open_streams(&team.caller(), route, 1).await);
+    assert_eq!(team.caller().post_json(route, &question(false)).await.status, 429);
+    gate.open();
+    for mut stream in open.into_iter().chain(other) {
+        assert_eq!(stream.events().await.1, Ending::Complete);
+    }
+    eventually("both places are given back", free).await;
+    // So does one that fails.
+    team.upstream.push(Script::new().raw("HTTP/1.1 2").close());
+    team.caller().post_json(route, &question(false)).await.expect(502);
+    let gate = Gate::closed();
+    team.upstream.push(held(&gate));
+    team.upstream.push(held(&gate));
+    let open = open_streams(&team.caller(), route, 2).await;
+    gate.open();
+    drop(open);
+}
+
+async fn the_process_bounds_its_requests(database: Database) {
+    let app = TestApp::with(&database, &["--max-concurrent-requests", "2"]).await;
+    let team = app.workspace().await;
+    let gate = Gate::closed();
+    team.upstream.push(held(&gate));
+    team.upstream.push(held(&gate));
+    let open = open_streams(&team.caller(), &Fixture::route("chat/completions"), 2).await;
+    let told = team.caller().send(Fixture::chat()).await;
+    gateway_error(&told, 503, "overloaded");
+    assert!(told.header("retry-after").is_some());
+    // The management plane is not what was bounded.
+    app.admin().get("/api/v1/me").await.expect(200);
+    gate.open();
+    for mut stream in open {
+        assert_eq!(stream.events().await.1, Ending::Complete);
+    }
+    eventually("the places are given back", async || {
+        team.caller().send(Fixture::chat()).await.status == 200
+    })
+    .await;
+}

@@ -1,0 +1,523 @@
+//! Streams: relayed as they come, watched for usage, and told truthfully when they break.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::support::{
+    app::TestApp,
+    case::{Case, cases},
+    connection::{Connection, Ending, Event},
+    database::Database,
+    eventually::{eventually, within},
+    fixture::{Fixture, question},
+    http::Request,
+    openai::{self, PARTS, Usage},
+    script::{Gate, Script, data},
+    served::Served,
+};
+
+/// The cases of this file.
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        usage_of_a_plain_answer_is_read,
+        usage_of_a_responses_answer_is_read,
+        the_usage_event_is_withheld_and_nothing_else,
+        a_usage_event_in_pieces_is_withheld_too,
+        a_stream_with_a_length_is_relayed_without_its_usage_event,
+        what_the_caller_asked_for_is_not_withheld,
+        a_configuration_may_leave_streams_alone,
+        a_responses_stream_is_relayed_byte_for_byte,
+        each_chunk_is_relayed_when_it_comes,
+        small_chunks_do_not_wait_for_each_other,
+        chunks_may_be_cut_anywhere,
+        a_slow_first_byte_is_waited_for,
+        an_interim_answer_is_no_answer,
+        a_death_at_a_boundary_is_told_in_an_event,
+        a_death_inside_an_event_is_only_a_cut,
+        a_death_after_the_end_mark_is_a_success,
+        a_hundred_megabytes_take_constant_memory,
+        five_hundred_streams_at_once,
+        metrics_count_what_passed,
+    ]
+}
+
+/// Only a failure waits so long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn raw(events: &[Event]) -> Bytes {
+    events.iter().flat_map(|event| event.raw.to_vec()).collect()
+}
+
+fn responses_stream() -> Request {
+    Request::post_json(
+        &Fixture::route("responses"),
+        &json!({"input": "Good morning?", "stream": true}),
+    )
+}
+
+/// Everything of a body, as bytes, and how it ended.
+async fn whole(connection: &mut Connection) -> (Bytes, Ending) {
+    let (pieces, ending) = connection.rest().await;
+    (pieces.iter().flat_map(|piece| piece.bytes.to_vec()).collect(), ending)
+}
+
+const TOKENS: [(&str, &str); 5] = [
+    ("input_tokens", "11"),
+    ("cached_input_tokens", "3"),
+    ("output_tokens", "7"),
+    ("reasoning_tokens", "2"),
+    ("model_used", "gpt-test-2025"),
+];
+
+async fn usage_of_a_plain_answer_is_read(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let body = json!({"model": "asked-for", "messages": []});
+    team.caller().post_json(&Fixture::route("chat/completions"), &body).await.expect(200);
+    let settled = team.settled_once().await;
+    settled.says(&TOKENS);
+    settled.says(&[
+        ("operation", "chat_completions"),
+        ("status", "200"),
+        ("outcome", "completed"),
+        ("attempts", "1"),
+        ("model_asked", "asked-for"),
+        ("key_id", &team.caller_key_id),
+    ]);
+}
+
+async fn usage_of_a_responses_answer_is_read(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let plain = Request::post_json(&Fixture::route("responses"), &json!({"input": "Hello"}));
+    team.caller().send(plain).await.expect(200);
+    team.caller().send(responses_stream()).await.expect(200);
+    for settled in team.settled(&team.configuration_id, 2).await {
+        settled.says(&TOKENS);
+        settled.says(&[("operation", "responses"), ("outcome", "completed")]);
+    }
+}
+
+async fn the_usage_event_is_withheld_and_nothing_else(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let answer = team.caller().send(Fixture::chat_stream()).await.expect(200);
+    let asked = team.upstream.last_request().json();
+    assert_eq!(asked["stream_options"], json!({"include_usage": true}));
+    let mut sent = openai::chat_events(&PARTS, Usage::USUAL, true);
+    let withheld = sent.remove(sent.len() - 2);
+    assert!(withheld.contains("\"choices\":[]"));
+    assert_eq!(answer.text(), sent.concat());
+    team.settled_once().await.says(&TOKENS);
+
+    // The caller's other options stay.
+    let mut body = question(true);
+    body["stream_options"] = json!({"include_obfuscation": false});
+    team.caller().post_json(&Fixture::route("chat/completions"), &body).await.expect(200);
+    let asked = team.upstream.last_request().json();
+    let options = json!({"include_obfuscation": false, "include_usage": true});
+    assert_eq!(asked["stream_options"], options);
+}
+
+/// Odd things that look a little like the usage event, and the event itself, spelled oddly.
+fn odd_events() -> (Vec<String>, String) {
+    let passed = vec![
+        ": a comment\n\n".to_owned(),
+        data(json!({"choices": [{"delta": {"content": "\"usage\": {\"choices\": []}"}}]})),
+        data(json!({"choices": [], "prompt_filter_results": []})),
+        data(json!({"choices": [], "usage": null})),
+        data(json!({"choices": [{"delta": {}}], "usage": {"prompt_tokens": 1}})),
+        "event: ping\ndata: {}\n\n".to_owned(),
+        "data: not JSON\n\n".to_owned(),
+        data("[DONE]"),
+    ];
+    let usage = Usage::USUAL.chat();
+    let withheld = format!("id: 7\ndata: {{\"usage\" : {usage} ,\ndata: \"choices\" : [ ] }}\n\n");
+    (passed, withheld)
+}
+
+async fn a_usage_event_in_pieces_is_withheld_too(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let (passed, withheld) = odd_events();
+    let mut sent = passed.clone();
+    sent.insert(passed.len() - 1, withheld);
+    let sent = sent.concat();
+    for size in [1, 5, 64, 100_000] {
+        let pieces = sent.as_bytes().chunks(size).map(Bytes::copy_from_slice);
+        team.upstream.push(Script::sse(pieces));
+        let answer = team.caller().send(Fixture::chat_stream()).await.expect(200);
+        assert_eq!(answer.text(), passed.concat(), "in pieces of {size}");
+    }
+    for settled in team.settled(&team.configuration_id, 4).await {
+        settled.says(&[("input_tokens", "11"), ("output_tokens", "7")]);
+    }
+}
+
+async fn a_stream_with_a_length_is_relayed_without_its_usage_event(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let mut sent = openai::chat_events(&PARTS, Usage::USUAL, true);
+    let kind = [("content-type", "text/event-stream")];
+    team.upstream.push(Script::new().sized(200, &kind, sent.concat()));
+    let answer = team.caller().send(Fixture::chat_stream()).await.expect(200);
+    sent.remove(sent.len() - 2);
+    assert_eq!(answer.text(), sent.concat());
+
+    // And one that dies has room for the event that says so.
+    team.upstream.push(Script::new().sized_head(200, &kind, 1000).raw(data("{}")).close());
+    let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
+    let (events, ending) = stream.events().await;
+    assert_eq!(events.len(), 2);
+    assert_eq!(events[1].json()["error"]["code"], "upstream_closed");
+    assert!(matches!(ending, Ending::Cut(_)), "{ending:?}");
+}
+
+async fn what_the_caller_asked_for_is_not_withheld(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let mut body = question(true);
+    body["stream_options"] = json!({"include_usage": true});
+    let answer =
+        team.caller().post_json(&Fixture::route("chat/completions"), &body).await.expect(200);
+    assert_eq!(answer.text(), openai::chat_events(&PARTS, Usage::USUAL, true).concat());
+    assert_eq!(team.upstream.last_request().json()["stream_options"], body["stream_options"]);
+    team.settled_once().await.says(&TOKENS);
+}
+
+async fn a_configuration_may_leave_streams_alone(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let id = team.configure("left", json!({"stream_usage": "leave"})).await;
+    let request = || Request::post_json("/providers/left/v1/chat/completions", &question(true));
+    let answer = team.caller().send(request()).await.expect(200);
+    assert_eq!(answer.text(), openai::chat_events(&PARTS, Usage::USUAL, false).concat());
+    assert_eq!(team.upstream.last_request().json().get("stream_options"), None);
+
+    // An upstream that reports usage without being asked is heard all the same.
+    let (mut sent, usage) = odd_events();
+    sent.insert(sent.len() - 1, usage);
+    team.upstream.push(Script::sse(sent.clone()));
+    let answer = team.caller().send(request()).await.expect(200);
+    assert_eq!(answer.text(), sent.concat());
+    let settled = team.settled(&id, 2).await;
+    assert!(settled.iter().any(|settled| settled.field("input_tokens") == Some("11")));
+}
+
+async fn a_responses_stream_is_relayed_byte_for_byte(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let (head, mut stream) = team.caller().stream(responses_stream()).await;
+    assert_eq!(head.header("content-type"), Some("text/event-stream; charset=utf-8"));
+    let (events, ending) = stream.events().await;
+    assert_eq!(ending, Ending::Complete);
+    assert_eq!(raw(&events), openai::response_events(&PARTS, Usage::USUAL).concat());
+    assert_eq!(team.upstream.last_request().json().get("stream_options"), None);
+}
+
+async fn each_chunk_is_relayed_when_it_comes(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let gate = Gate::closed();
+    let events: Vec<_> = (0..5)
+        .map(|number| data(json!({"choices": [{"delta": {"content": number.to_string()}}]})))
+        .collect();
+    let script = events
+        .iter()
+        .fold(Script::sse_head(), |script, event| script.chunk(event.clone()).wait(&gate));
+    team.upstream.push(script.chunk(data("[DONE]")).end());
+    let reading = async {
+        let (head, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
+        assert_eq!(head.status, 200);
+        for sent in &events {
+            // The upstream holds the next one back until this one is here.
+            let event = stream.event().await.unwrap().unwrap();
+            assert_eq!(event.raw, *sent);
+            gate.release();
+        }
+        let (rest, ending) = stream.events().await;
+        assert_eq!((rest.len(), ending), (1, Ending::Complete));
+    };
+    within(PATIENCE, "each event comes before the next is sent", reading).await;
+}
+
+/// Nagle's algorithm on either side would hold a small write back until the one before was
+/// acknowledged, which the other side delays by 40 ms.
+async fn small_chunks_do_not_wait_for_each_other(database: Database) {
+    const CHUNKS: u32 = 50;
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let script = (0..CHUNKS).fold(Script::sse_head(), |script, _| {
+        script.chunk(data(json!({"choices": [{}]}))).delay(Duration::from_millis(2))
+    });
+    team.upstream.push(script.chunk(data("[DONE]")).end());
+    let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
+    let mut apart = Vec::new();
+    let mut last: Option<Instant> = None;
+    while let Some(event) = stream.event().await.unwrap() {
+        apart.extend(last.map(|last| event.at - last));
+        last = Some(event.at);
+    }
+    apart.sort_unstable();
+    let median = apart[apart.len() / 2];
+    assert_eq!(apart.len(), CHUNKS as usize);
+    assert!(median < Duration::from_millis(35), "half of the chunks waited {median:?} or longer");
+}
+
+async fn chunks_may_be_cut_anywhere(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let event = data(json!({"choices": [{"delta": {"content": "Zoë ☕ 😀"}}]}));
+    let sent = [event.as_str(), &event, &data("[DONE]")].concat();
+    let coffee = sent.find('☕').unwrap();
+    for cuts in [vec![coffee + 1], vec![coffee + 2, coffee + 3], vec![2], vec![4, 5, 6]] {
+        let gate = Gate::closed();
+        let mut script = Script::sse_head();
+        let mut from = 0;
+        for cut in cuts.iter().copied().chain([sent.len()]) {
+            script = script.chunk(sent.as_bytes()[from..cut].to_vec()).wait(&gate);
+            from = cut;
+        }
+        team.upstream.push(script.end());
+        let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
+        gate.open();
+        let (body, ending) = within(PATIENCE, "the stream ends", whole(&mut stream)).await;
+        assert_eq!((body.as_ref(), ending), (sent.as_bytes(), Ending::Complete), "{cuts:?}");
+    }
+    // Whole UTF-8 or not is none of our business.
+    let odd = b"data: \xff\xfe\n\n";
+    team.upstream.push(Script::sse([&odd[..], b"data: [DONE]\n\n"]));
+    let answer = team.caller().send(Fixture::chat_stream()).await.expect(200);
+    assert!(answer.body.starts_with(odd));
+}
+
+async fn a_slow_first_byte_is_waited_for(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    // Longer than the five seconds that the client library would wait by itself.
+    let slow = Script::new().delay(Duration::from_millis(5_500));
+    team.upstream.push(slow.and(openai::chat_completion("late", Usage::USUAL)));
+    let answer = team.caller().send(Fixture::chat()).await.expect(200);
+    assert_eq!(answer.json()["choices"][0]["message"]["content"], "late");
+    team.settled_once().await.says(&[("attempts", "1"), ("outcome", "completed")]);
+}
+
+async fn an_interim_answer_is_no_answer(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let gate = Gate::closed();
+    let hint = [("link", "</a>; rel=preload")];
+    let script = Script::new().informational(103, &hint).informational(103, &hint).wait(&gate);
+    team.upstream.push(script.and(openai::chat_completion("the real one", Usage::USUAL)));
+    team.upstream.push(openai::chat_completion("the next one", Usage::USUAL));
+    let mut first = team.caller().open(Fixture::chat()).await.unwrap();
+    team.upstream.request(0).await;
+    gate.release();
+    assert_eq!(first.head().await.unwrap().status, 200);
+    let (body, ending) = whole(&mut first).await;
+    assert_eq!(ending, Ending::Complete);
+    assert!(String::from_utf8_lossy(&body).contains("the real one"));
+    let next = team.caller().send(Fixture::chat()).await.expect(200);
+    assert!(next.text().contains("the next one"));
+}
+
+/// How an upstream's stream dies after these events.
+fn deaths(begun: Script) -> [(&'static str, Script); 2] {
+    let again = Script::sse_head().chunk(data(json!({"choices": [{}]})));
+    [("closed", begun.close()), ("reset", again.reset())]
+}
+
+async fn a_death_at_a_boundary_is_told_in_an_event(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let sent = data(json!({"choices": [{}]}));
+    for (how, script) in deaths(Script::sse_head().chunk(sent.clone())) {
+        team.upstream.push(script);
+        let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
+        let (events, ending) = stream.events().await;
+        assert!(matches!(ending, Ending::Cut(_)), "{how}: never a clean end, but {ending:?}");
+        assert_eq!(events.len(), 2, "{how}: {events:?}");
+        assert_eq!(events[0].raw, sent);
+        let error = events[1].json()["error"].clone();
+        assert_eq!(error["code"], "upstream_closed");
+        assert_eq!(error["type"], "upstream_error");
+        assert!(error["message"].is_string() && stream.partial_event().is_empty());
+    }
+    // Before its first event, and after a comment.
+    for begun in ["", ": waiting\n\n"] {
+        let script = Script::sse_head();
+        let script = if begun.is_empty() { script } else { script.chunk(begun) };
+        team.upstream.push(script.close());
+        let (head, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
+        assert_eq!(head.status, 200);
+        let (body, ending) = whole(&mut stream).await;
+        let text = String::from_utf8_lossy(&body).into_owned();
+        assert!(matches!(ending, Ending::Cut(_)), "{ending:?}");
+        assert!(text.starts_with(&format!("{begun}data: {{\"error\":")), "{text}");
+    }
+    for settled in team.settled(&team.configuration_id, 4).await {
+        settled.says(&[("outcome", "upstream_broke"), ("status", "200"), ("attempts", "1")]);
+    }
+
+    // The other API has an event of another shape, and numbers its events.
+    let sent = openai::response_events(&PARTS, Usage::USUAL);
+    team.upstream.push(Script::sse_head().chunks(sent[..3].to_vec()).close());
+    let (_, mut stream) = team.caller().stream(responses_stream()).await;
+    let (events, ending) = stream.events().await;
+    assert!(matches!(ending, Ending::Cut(_)), "{ending:?}");
+    assert_eq!(raw(&events[..3]), sent[..3].concat());
+    assert_eq!((events.len(), events[3].name.as_deref()), (4, Some("error")));
+    let error = events[3].json();
+    assert_eq!((&error["type"], &error["code"]), (&json!("error"), &json!("upstream_closed")));
+    assert_eq!(error["sequence_number"], 3);
+}
+
+async fn a_death_inside_an_event_is_only_a_cut(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let sent = data(json!({"choices": [{"delta": {"content": "half of"}}]}));
+    for half in ["data: {\"choices\":[{\"delta\":{\"con", "data: {\"choices\":[{}]}\n", "dat"] {
+        for resets in [false, true] {
+            let script = Script::sse_head().chunk(sent.clone()).chunk(half);
+            team.upstream.push(if resets { script.reset() } else { script.close() });
+            let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
+            let (body, ending) = whole(&mut stream).await;
+            assert!(matches!(ending, Ending::Cut(_)), "{half}: {ending:?}");
+            let text = String::from_utf8_lossy(&body).into_owned();
+            assert!(text.starts_with(&sent), "{text}");
+            let rest = &text[sent.len()..];
+            // What was still held back, and could not be told apart, may be left out; then the caller
+            // stands at a boundary and can be told.
+            let told = rest.starts_with("data: {\"error\":") && rest.ends_with("\n\n");
+            assert!(half.starts_with(rest) && !rest.is_empty() || told, "{half}: {rest}");
+            assert!(!text.contains("[DONE]"));
+        }
+    }
+    let half = "event: response.output_text.delta\ndata: {\"ty";
+    team.upstream.push(Script::sse_head().chunk(half).close());
+    let (_, mut stream) = team.caller().stream(responses_stream()).await;
+    let (body, ending) = whole(&mut stream).await;
+    assert!(matches!(ending, Ending::Cut(_)), "{ending:?}");
+    assert_eq!(body, half);
+}
+
+async fn a_death_after_the_end_mark_is_a_success(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let sent = openai::chat_events(&PARTS, Usage::USUAL, false);
+    for resets in [false, true] {
+        let script = Script::sse_head().chunks(sent.clone());
+        // A reset may overtake what was sent before it.
+        let script = script.delay(Duration::from_millis(200));
+        team.upstream.push(if resets { script.reset() } else { script.close() });
+        let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
+        let (body, ending) = whole(&mut stream).await;
+        assert_eq!((body, ending), (sent.concat().into(), Ending::Complete));
+    }
+    let sent = openai::response_events(&PARTS, Usage::USUAL);
+    team.upstream.push(Script::sse_head().chunks(sent.clone()).close());
+    let (_, mut stream) = team.caller().stream(responses_stream()).await;
+    let (body, ending) = whole(&mut stream).await;
+    assert_eq!((body, ending), (sent.concat().into(), Ending::Complete));
+    for settled in team.settled(&team.configuration_id, 3).await {
+        settled.says(&[("outcome", "completed")]);
+    }
+}
+
+async fn a_hundred_megabytes_take_constant_memory(database: Database) {
+    const CHUNK: usize = 16 * 1024;
+    const COUNT: usize = 100 * 1024 * 1024 / CHUNK;
+    let served = Served::start(&database, &[("--workers", "1")]).await;
+    let team = served.workspace().await;
+    let text = "x".repeat(CHUNK - 46);
+    let event = data(json!({"choices": [{"delta": {"content": text}}]}));
+    // Once to warm up: the first stream pays for what all need.
+    let read = async |count: usize| {
+        let script = Script::sse_head().repeat(event.clone(), count);
+        team.upstream.push(script.chunk(data("[DONE]")).end());
+        let (head, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
+        assert_eq!(head.status, 200);
+        let (mut length, mut most) = (0, 0);
+        let mut pieces = 0_usize;
+        while let Some(piece) = stream.piece().await.unwrap() {
+            length += piece.bytes.len();
+            pieces += 1;
+            if pieces.is_multiple_of(200) {
+                most = most.max(served.process.resident());
+            }
+        }
+        assert_eq!(length, count * event.len() + data("[DONE]").len());
+        most.max(served.process.resident())
+    };
+    let before = read(COUNT / 20).await;
+    let most = read(COUNT).await;
+    let grown = most.saturating_sub(before);
+    assert!(grown < 8 << 20, "{grown} bytes more for twenty times the stream");
+    // One event of any length, too.
+    let long = Script::sse_head().chunk("data: {\"choices\":[{\"x\":\"").repeat(text, COUNT);
+    team.upstream.push(long.chunk("\"}]}\n\ndata: [DONE]\n\n").end());
+    let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
+    while stream.piece().await.unwrap().is_some() {}
+    let grown = served.process.resident().saturating_sub(before);
+    assert!(grown < 8 << 20, "{grown} bytes more for one long event");
+}
+
+async fn five_hundred_streams_at_once(database: Database) {
+    const STREAMS: usize = 500;
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let gate = Gate::closed();
+    let sent = openai::chat_events(&PARTS, Usage::USUAL, false);
+    for _ in 0..STREAMS {
+        let script = Script::sse_head().chunk(sent[0].clone()).wait(&gate);
+        team.upstream.push(script.chunks(sent[1..].to_vec()).end());
+    }
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS {
+        streams.push(team.caller().open(Fixture::chat_stream()).await.unwrap());
+    }
+    for stream in &mut streams {
+        assert_eq!(within(PATIENCE, "a head", stream.head()).await.unwrap().status, 200);
+        let first = within(PATIENCE, "a first event", stream.event()).await.unwrap().unwrap();
+        assert_eq!(first.raw, sent[0]);
+    }
+    assert_eq!(team.upstream.seen().open(), STREAMS, "all at once, none queued");
+    gate.open();
+    for stream in &mut streams {
+        let (events, ending) = within(PATIENCE, "the rest", stream.events()).await;
+        assert_eq!((raw(&events), ending), (sent[1..].concat().into(), Ending::Complete));
+    }
+}
+
+async fn metrics_count_what_passed(database: Database) {
+    let app = TestApp::with(&database, &["--workers", "1"]).await;
+    let team = app.workspace().await;
+    let metric = async |line: &str| {
+        let text = app.platform().get("/metrics").await.expect(200).text();
+        let value = text.lines().find_map(|told| told.strip_prefix(line)?.strip_prefix(' '));
+        value.map(|value| value.trim().to_owned())
+    };
+    let gate = Gate::closed();
+    team.upstream.push(Script::sse_head().chunk(data("{}")).wait(&gate).end());
+    let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
+    assert_eq!(metric("tollgate_open_streams").await.as_deref(), Some("1"));
+    gate.open();
+    assert_eq!(stream.rest().await.1, Ending::Complete);
+    team.caller().send(Fixture::chat()).await.expect(200);
+    team.upstream.push(Script::new().close());
+    team.caller().send(Fixture::chat()).await.expect(200);
+    eventually("all is counted", async || {
+        let input = metric("tollgate_usage_tokens_total{kind=\"input\"}").await;
+        let open = metric("tollgate_open_streams").await;
+        (input.as_deref(), open.as_deref()) == (Some("22"), Some("0"))
+    })
+    .await;
+    let output = metric("tollgate_usage_tokens_total{kind=\"output\"}").await;
+    assert_eq!(output.as_deref(), Some("14"));
+    assert_eq!(metric("tollgate_upstream_retries_total").await.as_deref(), Some("1"));
+    let closed = metric("tollgate_upstream_errors_total{reason=\"closed\"}").await;
+    assert_eq!(closed.as_deref(), Some("1"));
+}

@@ -1,0 +1,296 @@
+//! Provider secrets: a value goes in and never comes out, and at rest it opens only where it was put.
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use crate::{
+    problems::{problem, wrong_fields},
+    support::{
+        app::TestApp,
+        case::{Case, cases},
+        database::Database,
+        fixture::Fixture,
+        operations::{operations, sample},
+        secrets::register,
+        world::{World, text},
+    },
+};
+
+/// The cases of this file.
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        a_secret_is_stored_read_about_and_deleted,
+        names_values_and_descriptions_are_bounded,
+        values_never_come_out,
+        what_a_header_carries_must_fit_one,
+        a_used_secret_stays,
+        a_moved_ciphertext_does_not_open,
+        an_earlier_ciphertext_does_not_open,
+        versions_count_every_write,
+    ]
+}
+
+async fn a_secret_is_stored_read_about_and_deleted(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let (admin, path) = (world.admin(), world.home.team.path("secrets/UPSTREAM_KEY"));
+    let body = json!({"value": "sk-first-value", "description": "For tests"});
+    let made = admin.put(&path, &body).await.expect(201);
+    assert_eq!(made.header("location"), Some(path.as_str()));
+    let made = made.json();
+    assert_eq!(made["name"], "UPSTREAM_KEY");
+    assert_eq!(made["description"], "For tests");
+    assert_eq!(made["version"], 1);
+    assert_eq!(made["used_by"], json!([]));
+    assert!(made.get("value").is_none());
+    assert_eq!(admin.get(&path).await.expect(200).json(), made);
+
+    // The same value has the same mark here, another one another, and elsewhere it has another.
+    let same = admin.put(&path, &json!({"value": "sk-first-value"})).await.expect(200).json();
+    assert_eq!((&same["version"], &same["fingerprint"]), (&json!(2), &made["fingerprint"]));
+    assert_eq!(same["description"], "For tests", "left out, it stays");
+    let other = json!({"value": "sk-other-value", "description": null});
+    let other = admin.put(&path, &other).await.expect(200).json();
+    assert_ne!(other["fingerprint"], made["fingerprint"]);
+    assert_eq!(other["description"], Value::Null);
+    assert_eq!(other["created_at"], made["created_at"]);
+    let elsewhere = world.sibling.team.path("secrets/UPSTREAM_KEY");
+    let elsewhere = admin.put(&elsewhere, &json!({"value": "sk-first-value"})).await.expect(201);
+    assert_ne!(elsewhere.json()["fingerprint"], made["fingerprint"]);
+
+    admin.delete(&path).await.expect(204);
+    problem(&admin.get(&path).await, 404, "not_found");
+    problem(&admin.delete(&path).await, 404, "not_found");
+    let again = admin.put(&path, &json!({"value": "sk-third-value"})).await.expect(201).json();
+    assert_eq!(again["version"], 1);
+}
+
+async fn names_values_and_descriptions_are_bounded(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let admin = app.admin();
+    let put = async |name: &str, body: Value| {
+        admin.put(&team.path(&format!("secrets/{name}")), &body).await
+    };
+    for name in ["9A", "A-B", "A%20B", "A.B", "%C3%A9", &"A".repeat(129)] {
+        let answer = put(name, json!({"value": "sk-some-value"})).await;
+        assert_eq!(wrong_fields(&answer), ["name"], "{name}");
+    }
+    put(&"A".repeat(128), json!({"value": "sk-some-value"})).await.expect(201);
+    put("_", json!({"value": "x"})).await.expect(201);
+    put("LARGE", json!({"value": "x".repeat(64 * 1024)})).await.expect(201);
+    // As large as it gets, and every byte of it escaped.
+    put("ESCAPED", json!({"value": "\u{1}".repeat(64 * 1024)})).await.expect(201);
+    for (body, field) in [
+        (json!({"value": ""}), "value"),
+        (json!({"value": "x".repeat(64 * 1024 + 1)}), "value"),
+        (json!({"value": "é".repeat(32 * 1024 + 1)}), "value"),
+        (json!({"value": null}), "value"),
+        (json!({"value": 5}), "value"),
+        (json!({}), "value"),
+        (json!({"value": "sk-some-value", "description": "x".repeat(1025)}), "description"),
+        (json!({"value": "sk-some-value", "name": "B"}), "name"),
+        (json!({"value": "sk-some-value", "version": 7}), "version"),
+    ] {
+        assert_eq!(wrong_fields(&put("A", body.clone()).await), [field]);
+    }
+    put("A", json!({"value": "x", "description": "é".repeat(1024)})).await.expect(201);
+}
+
+async fn values_never_come_out(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let admin = world.admin();
+    let value = "sk-never-comes-out-4b1d";
+    register(value);
+    let path = world.home.team.path(&format!("secrets/{}", Fixture::SECRET));
+    for secret in [value, "sk-not-this-one-either", value] {
+        admin.put(&path, &json!({"value": secret, "description": "Rotated"})).await.expect(200);
+    }
+    let spare = world.home.team.path("secrets/SPARE");
+    let told = admin.put(&spare, &json!({"value": value})).await.expect(201);
+    let mut answers = vec![told.text()];
+    let headers = json!({"extra_headers": {"x-spare": "a {{secret:SPARE}}"}});
+    world.home.team.configure("spare", headers).await;
+    world.home.team.caller().send(Fixture::chat()).await.expect(200);
+    let used = format!("Bearer {value}");
+    assert_eq!(
+        world.home.team.upstream.last_request().header("authorization"),
+        Some(used.as_str())
+    );
+    answers.push(admin.delete(&spare).await.text());
+    for operation in operations(&world).await {
+        if operation.method != "GET" && operation.id != "check_model_configuration" {
+            continue;
+        }
+        let sample = sample(&world, &operation).await;
+        for key in world.roles() {
+            let client = world.app.as_key(&key.key);
+            answers.push(client.send(sample.request(&operation)).await.text());
+        }
+    }
+    assert!(answers.len() > 150, "{}", answers.len());
+    for answer in answers {
+        assert!(!answer.contains(value), "{answer}");
+    }
+    let dump = format!("{:?}", database.dump().await);
+    let hex = value.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+    assert!(!dump.contains(value) && !dump.to_lowercase().contains(&hex));
+}
+
+async fn what_a_header_carries_must_fit_one(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let admin = app.admin();
+    let used = team.path(&format!("secrets/{}", Fixture::SECRET));
+    let free = team.path("secrets/ACCOUNT");
+    for unfit in ["two\nlines", "nül-value", " before", "after ", "tab\there\u{7f}"] {
+        let answer = admin.put(&used, &json!({"value": unfit})).await;
+        assert_eq!(wrong_fields(&answer), ["value"], "{unfit:?}");
+        admin.put(&free, &json!({"value": unfit})).await.success();
+        let path = team.path("model-configurations");
+        let body = json!({
+            "name": "unfit", "base_url": team.upstream.base_url(), "model": "m",
+            "api_key_name": "ACCOUNT",
+        });
+        assert_eq!(
+            wrong_fields(&admin.post_json(&path, &body).await),
+            ["api_key_name"],
+            "{unfit:?}"
+        );
+    }
+    team.caller().send(Fixture::chat()).await.expect(200);
+}
+
+async fn a_used_secret_stays(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let admin = app.admin();
+    let path = team.path(&format!("secrets/{}", Fixture::SECRET));
+    let second = team.configure("second/one", json!({})).await;
+    let read = admin.get(&path).await.expect(200).json();
+    let names: Vec<&str> =
+        read["used_by"].as_array().unwrap().iter().filter_map(|one| one["name"].as_str()).collect();
+    assert_eq!(names, [Fixture::CONFIGURATION, "second/one"]);
+    let told = problem(&admin.delete(&path).await, 409, "secret_in_use");
+    assert!(text(&told, "detail").contains("second/one"), "{told}");
+    assert!(text(&told, "detail").contains(Fixture::CONFIGURATION), "{told}");
+    // Whoever stops using it frees it: by a change, or by going.
+    let first = team.path(&format!("model-configurations/{}", team.configuration_id));
+    admin.patch(&first, &json!({"api_key_name": null})).await.expect(200);
+    problem(&admin.delete(&path).await, 409, "secret_in_use");
+    admin.delete(&team.path(&format!("model-configurations/{second}"))).await.expect(204);
+    admin.delete(&path).await.expect(204);
+}
+
+/// That a call fails because this secret does not open.
+async fn unavailable(team: &Fixture, name: &str) {
+    let seen = team.upstream.seen().requests.len();
+    let answer = team.caller().send(Fixture::chat()).await.expect(503);
+    let told = answer.json();
+    assert_eq!(told["error"]["code"], "secret_unavailable", "{told}");
+    assert!(text(&told["error"], "message").contains(name), "{told}");
+    assert!(answer.header("retry-after").is_some());
+    assert_eq!(team.upstream.seen().requests.len(), seen, "nothing went upstream");
+}
+
+/// Makes the gateway look again: a write tells it that something changed.
+async fn look_again(team: &Fixture) {
+    team.put_secret("UNRELATED", "sk-unrelated-value").await;
+}
+
+async fn a_moved_ciphertext_does_not_open(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let (home, sibling) = (&world.home.team, &world.sibling.team);
+    home.put_secret("OTHER", "sk-another-secret-here").await;
+    home.caller().send(Fixture::chat()).await.expect(200);
+    database.run("CREATE TABLE kept AS SELECT id, sealed, version, data_key_id FROM secrets").await;
+    let id = async |workspace: &str, name: &str| {
+        let query = format!(
+            "SELECT id AS line FROM secrets WHERE workspace_id = '{workspace}' AND name = '{name}'"
+        );
+        database.lines(&query).await[0].clone()
+    };
+    let target = id(&home.workspace_id, Fixture::SECRET).await;
+    let restore = format!(
+        "UPDATE secrets SET
+            sealed = (SELECT sealed FROM kept WHERE id = '{target}'),
+            version = (SELECT version FROM kept WHERE id = '{target}'),
+            data_key_id = (SELECT data_key_id FROM kept WHERE id = '{target}')
+         WHERE id = '{target}'"
+    );
+    // From another row of the workspace; from another workspace; from there with all that goes with
+    // it; and with a bit turned.
+    let from = |source: &str, columns: &[&str]| {
+        let columns: Vec<String> = columns
+            .iter()
+            .map(|column| format!("{column} = (SELECT {column} FROM kept WHERE id = '{source}')"))
+            .collect();
+        format!("UPDATE secrets SET {} WHERE id = '{target}'", columns.join(", "))
+    };
+    let near = id(&home.workspace_id, "OTHER").await;
+    let far = id(&sibling.workspace_id, Fixture::SECRET).await;
+    for tampering in [
+        from(&near, &["sealed"]),
+        from(&far, &["sealed"]),
+        from(&far, &["sealed", "version", "data_key_id"]),
+        format!("UPDATE secrets SET version = version + 1 WHERE id = '{target}'"),
+    ] {
+        database.run(&tampering).await;
+        look_again(home).await;
+        unavailable(home, Fixture::SECRET).await;
+        // Others are not touched by it.
+        sibling.caller().send(Fixture::chat()).await.expect(200);
+        database.run(&restore).await;
+        look_again(home).await;
+        home.caller().send(Fixture::chat()).await.expect(200);
+    }
+    // A data key that was moved opens nothing either.
+    let (own, other) = (&home.workspace_id, &sibling.workspace_id);
+    database.run("CREATE TABLE kept_keys AS SELECT workspace_id, wrapped FROM data_keys").await;
+    let moved = |from: &str| {
+        format!(
+            "UPDATE data_keys SET wrapped = (SELECT wrapped FROM kept_keys WHERE workspace_id = \
+             '{from}') WHERE workspace_id = '{own}'"
+        )
+    };
+    database.run(&moved(other)).await;
+    look_again(sibling).await;
+    unavailable(home, Fixture::SECRET).await;
+    database.run(&moved(own)).await;
+    look_again(sibling).await;
+    home.caller().send(Fixture::chat()).await.expect(200);
+}
+
+async fn an_earlier_ciphertext_does_not_open(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let only = format!("workspace_id = '{}' AND name = '{}'", team.workspace_id, Fixture::SECRET);
+    database.run(&format!("CREATE TABLE kept AS SELECT sealed FROM secrets WHERE {only}")).await;
+    team.put_secret(Fixture::SECRET, "sk-the-newer-value").await;
+    team.caller().send(Fixture::chat()).await.expect(200);
+    database
+        .run(&format!("UPDATE secrets SET sealed = (SELECT sealed FROM kept) WHERE {only}"))
+        .await;
+    look_again(&team).await;
+    unavailable(&team, Fixture::SECRET).await;
+    // Stored again, it works again.
+    team.put_secret(Fixture::SECRET, "sk-the-newest-value").await;
+    team.caller().send(Fixture::chat()).await.expect(200);
+    let sent = team.upstream.last_request();
+    assert_eq!(sent.header("authorization"), Some("Bearer sk-the-newest-value"));
+}
+
+async fn versions_count_every_write(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let (admin, path) = (app.admin(), team.path("secrets/RACED"));
+    let put = async |number: usize| {
+        let answer = admin.put(&path, &json!({"value": format!("sk-raced-{number}")})).await;
+        (answer.status, answer.success().json()["version"].as_i64().unwrap())
+    };
+    let mut answers = join_all((0..20).map(put)).await;
+    answers.sort_by_key(|(_, version)| *version);
+    let versions: Vec<i64> = answers.iter().map(|(_, version)| *version).collect();
+    assert_eq!(versions, (1..=20).collect::<Vec<i64>>());
+    let made: Vec<u16> = answers.iter().map(|(status, _)| *status).collect();
+    assert_eq!((made[0], made.iter().filter(|status| **status == 201).count()), (201, 1));
+}

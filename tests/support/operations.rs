@@ -1,0 +1,299 @@
+//! The operations of the OpenAPI document, and for each a request that succeeds for those who may
+//! make it. An operation that is not in [`sample`] fails the cases that walk the document.
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+
+use super::{
+    fixture::{Fixture, question},
+    http::Request,
+    world::{World, text},
+};
+
+/// An operation as the document has it.
+#[derive(Clone, Debug)]
+pub(crate) struct Operation {
+    /// `create_workspace`.
+    pub(crate) id: String,
+    /// `POST`.
+    pub(crate) method: String,
+    /// With its parameters in braces.
+    pub(crate) path: String,
+    /// `x-permission`, taken apart at the bars.
+    pub(crate) permissions: Vec<String>,
+    /// Whether it takes a body.
+    pub(crate) body: bool,
+}
+
+impl Operation {
+    /// Whether it needs no key.
+    pub(crate) fn public(&self) -> bool {
+        self.permissions == ["none"]
+    }
+
+    /// Whether it is a call to a model.
+    pub(crate) fn data_plane(&self) -> bool {
+        self.path.starts_with("/providers/")
+    }
+
+    /// Whether it changes what the management plane keeps.
+    pub(crate) fn writes(&self) -> bool {
+        self.method != "GET" && !self.data_plane() && self.id != "check_model_configuration"
+    }
+}
+
+/// Whose keys an operation is for, besides the permission it needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Wherever the permission is held.
+    Anywhere,
+    /// Organizations: the platform's keys by their own permission, an organization's for their own.
+    Organizations,
+    /// An organization's keys alone.
+    Organization,
+    /// A workspace's keys alone.
+    Workspace,
+}
+
+/// A request that succeeds for those who may make it.
+#[derive(Clone, Debug)]
+pub(crate) struct Sample {
+    /// For whom.
+    pub(crate) reach: Reach,
+    /// What stands in the path.
+    pub(crate) parameters: Vec<(&'static str, String)>,
+    /// The body.
+    pub(crate) body: Option<Value>,
+    /// What a success answers.
+    pub(crate) status: u16,
+}
+
+impl Sample {
+    /// Whether the request names something of the place it was made for.
+    pub(crate) fn names_something(&self) -> bool {
+        !self.parameters.is_empty()
+    }
+
+    /// The request.
+    pub(crate) fn request(&self, operation: &Operation) -> Request {
+        let request = Request::new(&operation.method, &self.target(operation));
+        match &self.body {
+            Some(body) if operation.method == "PATCH" => request
+                .header("content-type", "application/merge-patch+json")
+                .body(body.to_string()),
+            Some(body) => request.json(body),
+            None => request,
+        }
+    }
+
+    /// Its path.
+    pub(crate) fn target(&self, operation: &Operation) -> String {
+        let mut path = operation.path.clone();
+        for (name, value) in &self.parameters {
+            let value = utf8_percent_encode(value, NON_ALPHANUMERIC).to_string();
+            path = path.replace(&format!("{{{name}}}"), &value);
+        }
+        assert!(!path.contains('{'), "{} needs more parameters: {path}", operation.id);
+        path
+    }
+}
+
+/// All operations, from the document as it is served.
+pub(crate) async fn operations(world: &World) -> Vec<Operation> {
+    let document = world.app.anonymous().get("/api/v1/openapi.json").await.expect(200).json();
+    let mut operations = Vec::new();
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("operations") {
+            operations.push(Operation {
+                id: text(operation, "operationId"),
+                method: method.to_uppercase(),
+                path: path.clone(),
+                permissions: text(operation, "x-permission")
+                    .split('|')
+                    .map(str::to_owned)
+                    .collect(),
+                body: operation.get("requestBody").is_some(),
+            });
+        }
+    }
+    assert!(operations.len() > 40, "the document is complete: {}", operations.len());
+    operations
+}
+
+/// A request for the operation on what is at home, with targets of its own for what is changed.
+pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
+    use Reach::{Anywhere, Organization, Organizations, Workspace};
+
+    let home = &world.home;
+    let workspace = ("workspace_id", home.team.workspace_id.clone());
+    let organization = ("organization_id", home.organization_id.clone());
+    let of = |reach, status, parameters: Vec<(&'static str, String)>, body: Option<Value>| Sample {
+        reach,
+        status,
+        parameters,
+        body,
+    };
+    match operation.id.as_str() {
+        "get_health"
+        | "get_version"
+        | "get_readiness"
+        | "get_openapi"
+        | "get_openapi_of_version"
+        | "get_metrics"
+        | "get_me"
+        | "list_workspaces"
+        | "list_audit_log" => of(Anywhere, 200, vec![], None),
+        "create_organization" => {
+            of(Anywhere, 201, vec![], Some(json!({"name": world.fresh("Organization ")})))
+        }
+        "list_organizations" => of(Organizations, 200, vec![], None),
+        "get_organization" => of(Organizations, 200, vec![organization], None),
+        "update_organization" => of(
+            Organizations,
+            200,
+            vec![organization],
+            Some(json!({"name": world.fresh("Renamed ")})),
+        ),
+        "create_organization_api_key" => of(
+            Anywhere,
+            201,
+            vec![organization],
+            Some(json!({"name": "Spare", "role": "ORGANIZATION_VIEWER"})),
+        ),
+        "create_workspace" => of(
+            Organization,
+            201,
+            vec![],
+            Some(json!({"name": "New", "handle": world.fresh("new-")})),
+        ),
+        "get_workspace" => of(Anywhere, 200, vec![workspace], None),
+        "update_workspace" => {
+            of(Anywhere, 200, vec![workspace], Some(json!({"name": world.fresh("Team ")})))
+        }
+        "delete_workspace" => {
+            let body = json!({"name": "Gone soon", "handle": world.fresh("gone-")});
+            let made = world.admin().post_json("/api/v1/workspaces", &body).await.expect(201);
+            of(Organization, 204, vec![("workspace_id", text(&made.json(), "id"))], None)
+        }
+        "create_user" => of(
+            Organization,
+            201,
+            vec![],
+            Some(json!({"name": "New", "email": format!("{}@example.com", world.fresh("new"))})),
+        ),
+        "list_users" | "list_api_keys" => of(Organization, 200, vec![], None),
+        "get_user" => of(Organization, 200, vec![("user_id", home.user_id.clone())], None),
+        "update_user" => of(
+            Organization,
+            200,
+            vec![("user_id", home.user_id.clone())],
+            Some(json!({"name": world.fresh("Called ")})),
+        ),
+        "delete_user" => {
+            let email = format!("{}@example.com", world.fresh("leaving"));
+            let body = json!({"name": "Leaving", "email": email});
+            let made = world.admin().post_json("/api/v1/users", &body).await.expect(201);
+            of(Organization, 204, vec![("user_id", text(&made.json(), "id"))], None)
+        }
+        "create_api_key" => of(
+            Organization,
+            201,
+            vec![],
+            Some(json!({"name": "New", "role": "ORGANIZATION_VIEWER"})),
+        ),
+        "get_api_key" | "update_api_key" | "delete_api_key" | "rotate_api_key" => {
+            let body = json!({"name": "Target", "role": "ORGANIZATION_VIEWER"});
+            let made = world.admin().post_json("/api/v1/api-keys", &body).await.expect(201).json();
+            let key = ("api_key_id", text(&made, "id"));
+            let (status, body) = of_key(&operation.id, world);
+            of(Organization, status, vec![key], body)
+        }
+        "create_workspace_api_key" => of(
+            Anywhere,
+            201,
+            vec![workspace],
+            Some(json!({"name": "New", "role": "GATEWAY_CALLER"})),
+        ),
+        "list_workspace_api_keys" | "list_secrets" | "list_model_configurations" => {
+            of(Anywhere, 200, vec![workspace], None)
+        }
+        "get_workspace_api_key"
+        | "update_workspace_api_key"
+        | "delete_workspace_api_key"
+        | "rotate_workspace_api_key" => {
+            let (id, _) = home.team.key("GATEWAY_CALLER").await;
+            let (status, body) = of_key(&operation.id, world);
+            of(Anywhere, status, vec![workspace, ("api_key_id", id)], body)
+        }
+        "put_secret" => of(
+            Anywhere,
+            201,
+            vec![workspace, ("name", world.fresh("NEW_"))],
+            Some(json!({"value": format!("sk-{}", world.fresh("sample-value-"))})),
+        ),
+        "get_secret" => {
+            of(Anywhere, 200, vec![workspace, ("name", Fixture::SECRET.to_owned())], None)
+        }
+        "delete_secret" => {
+            let name = world.fresh("GONE_");
+            home.team.put_secret(&name, "sk-gone-soon").await;
+            of(Anywhere, 204, vec![workspace, ("name", name)], None)
+        }
+        "create_model_configuration" => of(
+            Anywhere,
+            201,
+            vec![workspace],
+            Some(json!({
+                "name": world.fresh("new "),
+                "base_url": home.team.upstream.base_url(),
+                "model": "m",
+                "api_key_name": Fixture::SECRET,
+            })),
+        ),
+        "get_model_configuration" | "check_model_configuration" => {
+            let id = home.team.configuration_id.clone();
+            of(Anywhere, 200, vec![workspace, ("configuration_id", id)], None)
+        }
+        "update_model_configuration" => {
+            let id = home.team.configuration_id.clone();
+            let body = json!({"description": world.fresh("as ")});
+            of(Anywhere, 200, vec![workspace, ("configuration_id", id)], Some(body))
+        }
+        "delete_model_configuration" => {
+            let id = home.team.configure(&world.fresh("gone "), json!({})).await;
+            of(Anywhere, 204, vec![workspace, ("configuration_id", id)], None)
+        }
+        "create_chat_completion" => of(
+            Workspace,
+            200,
+            vec![("configName", home.configuration.clone())],
+            Some(question(false)),
+        ),
+        "create_response" => of(
+            Workspace,
+            200,
+            vec![("configName", home.configuration.clone())],
+            Some(json!({"input": "Good morning?"})),
+        ),
+        "list_models" => of(Workspace, 200, vec![("configName", home.configuration.clone())], None),
+        "get_model" => of(
+            Workspace,
+            200,
+            vec![("configName", home.configuration.clone()), ("id", Fixture::MODEL.to_owned())],
+            None,
+        ),
+        unknown => panic!("{unknown} has no sample request: tell how to call it, and who may"),
+    }
+}
+
+fn of_key(operation: &str, world: &World) -> (u16, Option<Value>) {
+    if operation.starts_with("update") {
+        (200, Some(json!({"name": world.fresh("Renamed ")})))
+    } else if operation.starts_with("delete") {
+        (204, None)
+    } else if operation.starts_with("rotate") {
+        (200, Some(json!({"grace_seconds": 0})))
+    } else {
+        (200, None)
+    }
+}

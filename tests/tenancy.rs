@@ -1,0 +1,246 @@
+//! Who may do what, where: every operation of the OpenAPI document, tried as nobody, with a wrong
+//! key, from another organization, from another workspace, and with each role.
+//!
+//! The list of operations is the document's own. One that it has and
+//! [`operations::sample`](crate::support::operations::sample) does not fails here.
+
+use crate::support::{
+    app::TestApp,
+    case::{Case, cases},
+    database::Database,
+    http::{Client, Request},
+    operations::{Operation, Reach, Sample, operations, sample},
+    tables::differences,
+    world::{Place, ROLES, Role, RoleKey, World},
+};
+
+/// The cases of this file.
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        roles_hold_what_is_written_down,
+        nobody_and_wrong_keys_are_refused,
+        others_see_and_change_nothing,
+        each_role_does_what_it_may_and_nothing_else,
+        who_may_not_learns_nothing_from_a_wrong_body,
+    ]
+}
+
+/// Whether a key of the role, used in its own place, may do it.
+fn allowed(role: Role, operation: &Operation, sample: &Sample) -> bool {
+    let holds = |permission: &str| role.permissions.contains(&permission);
+    let permissions: Vec<&str> = operation.permissions.iter().map(String::as_str).collect();
+    match (permissions.as_slice(), sample.reach) {
+        (["none" | "authenticated"], _) => true,
+        ([platform, own], Reach::Organizations) => match role.scope {
+            "platform" => holds(platform),
+            "organization" => holds(own),
+            _ => false,
+        },
+        ([needed], Reach::Anywhere) => holds(needed),
+        ([needed], Reach::Organization) => role.scope == "organization" && holds(needed),
+        ([needed], Reach::Workspace) => role.scope == "workspace" && holds(needed),
+        other => panic!("{}: nobody said what {other:?} means", operation.id),
+    }
+}
+
+async fn world(database: &Database) -> World {
+    World::make(TestApp::start(database).await).await
+}
+
+async fn roles_hold_what_is_written_down(database: Database) {
+    let world = world(&database).await;
+    for key in world.roles() {
+        let me = world.app.as_key(&key.key).get("/api/v1/me").await.expect(200).json();
+        assert_eq!(me["role"], key.role.name);
+        assert_eq!(me["scope"], key.role.scope);
+        assert_eq!(me["api_key_id"], key.id);
+        let mut held: Vec<&str> =
+            me["permissions"].as_array().unwrap().iter().filter_map(|one| one.as_str()).collect();
+        let mut written = key.role.permissions.to_vec();
+        held.sort_unstable();
+        written.sort_unstable();
+        assert_eq!(held, written, "{}", key.role.name);
+    }
+    assert_eq!(world.roles().count(), ROLES.len());
+}
+
+async fn nobody_and_wrong_keys_are_refused(database: Database) {
+    let world = world(&database).await;
+    let app = &world.app;
+    let (known, secret) = world.home.team.caller_key.rsplit_once('_').unwrap();
+    let unknown = tollgate::crypto::api_key::ApiKeyText::generate(&mut |buffer: &mut [u8]| {
+        tollgate::crypto::system_random(buffer)
+    });
+    let unknown = unknown.unwrap().text.expose().to_owned();
+    let mistyped = format!("{known}_{}", secret.chars().rev().collect::<String>());
+    let nobodies = [
+        ("nobody", app.anonymous()),
+        ("a key of no one", app.as_key(&unknown)),
+        ("a mistyped key", app.as_key(&mistyped)),
+        ("what is no key", app.as_key("sk-not-one-of-ours")),
+        ("an unknown key in X-Api-Key", app.anonymous().with_header("x-api-key", &unknown)),
+    ];
+    for operation in operations(&world).await {
+        let sample = sample(&world, &operation).await;
+        let before = database.dump().await;
+        let asked = world.home.team.upstream.seen().requests.len();
+        for (who, client) in &nobodies {
+            let answer = client.send(sample.request(&operation)).await;
+            let expected = if operation.public() { sample.status } else { 401 };
+            assert_eq!(answer.status, expected, "{} as {who}: {}", operation.id, answer.text());
+            if expected == 401 {
+                hides(&world.home, &sample, &answer.text(), &operation.id);
+            }
+        }
+        assert_eq!(world.home.team.upstream.seen().requests.len(), asked, "{}", operation.id);
+        let changed = differences(&before, &database.dump().await);
+        assert!(changed.is_empty(), "{} by nobody changed {changed:#?}", operation.id);
+    }
+}
+
+async fn others_see_and_change_nothing(database: Database) {
+    let world = world(&database).await;
+    for operation in operations(&world).await {
+        if operation.public() {
+            continue;
+        }
+        let sample = sample(&world, &operation).await;
+        // Of the same organization, the workspace's keys alone are strangers here.
+        let siblings = world.sibling.keys.iter().filter(|key| key.role.scope == "workspace");
+        let others: Vec<&RoleKey> = siblings.chain(&world.stranger.keys).collect();
+        let before = database.dump().await;
+        let asked = world.home.team.upstream.seen().requests.len();
+        for other in &others {
+            let who = format!("{} as another's {}", operation.id, other.role.name);
+            let may = allowed(other.role, &operation, &sample);
+            if !sample.names_something() && may && operation.writes() {
+                // What names nothing is about one's own: the roles' case has it.
+                continue;
+            }
+            let answer = world.app.as_key(&other.key).send(sample.request(&operation)).await;
+            match (may, sample.names_something()) {
+                (true, false) => assert_eq!(answer.status, sample.status, "{who}"),
+                (true, true) => assert_eq!(answer.status, 404, "{who}: {}", answer.text()),
+                (false, _) => {
+                    assert!(matches!(answer.status, 403 | 404), "{who}: {}", answer.text());
+                }
+            }
+            hides(&world.home, &sample, &answer.text(), &who);
+            let same = world.sibling.keys.iter().any(|key| key.id == other.id);
+            let told = answer.text().contains(&world.home.organization_id);
+            assert!(same || !told, "{who}: {}", answer.text());
+        }
+        assert_eq!(world.home.team.upstream.seen().requests.len(), asked, "{}", operation.id);
+        let changed = differences(&before, &database.dump().await);
+        assert!(changed.is_empty(), "{} by others changed {changed:#?}", operation.id);
+    }
+    // What they do to their own does not reach the home either.
+    for key in &world.stranger.keys {
+        let client = world.app.as_key(&key.key);
+        for path in
+            ["/api/v1/organizations", "/api/v1/workspaces", "/api/v1/audit-log", "/api/v1/users"]
+        {
+            let answer = client.get(path).await;
+            hides_all(&world.home, &answer.text(), path);
+            hides_all(&world.sibling, &answer.text(), path);
+        }
+    }
+}
+
+async fn each_role_does_what_it_may_and_nothing_else(database: Database) {
+    let world = world(&database).await;
+    for operation in operations(&world).await {
+        let denied_sample = sample(&world, &operation).await;
+        let before = database.dump().await;
+        for key in world.roles() {
+            if allowed(key.role, &operation, &denied_sample) {
+                continue;
+            }
+            let client = world.app.as_key(&key.key);
+            let answer = client.send(denied_sample.request(&operation)).await;
+            let who = format!("{} as {}", operation.id, key.role.name);
+            assert!(
+                matches!(answer.status, 403 | 404),
+                "{who}: {} {}",
+                answer.status,
+                answer.text()
+            );
+            hides(&world.home, &denied_sample, &answer.text(), &who);
+        }
+        let changed = differences(&before, &database.dump().await);
+        assert!(changed.is_empty(), "{} by roles that may not: {changed:#?}", operation.id);
+
+        let mut somebody = false;
+        for key in world.roles() {
+            let sample = sample(&world, &operation).await;
+            if !allowed(key.role, &operation, &sample) {
+                continue;
+            }
+            somebody = true;
+            let answer = world.app.as_key(&key.key).send(sample.request(&operation)).await;
+            let who = format!("{} as {}", operation.id, key.role.name);
+            assert_eq!(answer.status, sample.status, "{who}: {}", answer.text());
+        }
+        assert!(somebody, "{} is for nobody", operation.id);
+    }
+}
+
+async fn who_may_not_learns_nothing_from_a_wrong_body(database: Database) {
+    let world = world(&database).await;
+    let broken = |target: &str, method: &str| {
+        Request::new(method, target).header("content-type", "application/json").body("{\"nam")
+    };
+    for operation in operations(&world).await.iter().filter(|one| one.writes() && one.body) {
+        let sample = sample(&world, operation).await;
+        let (target, method) = (sample.target(operation), operation.method.as_str());
+        let nobody = world.app.anonymous().send(broken(&target, method)).await;
+        assert_eq!(nobody.status, 401, "{}", operation.id);
+        for key in world.roles() {
+            let answer = client_of(&world, key).send(broken(&target, method)).await;
+            let right = match allowed(key.role, operation, &sample) {
+                true => answer.status == 400,
+                false => matches!(answer.status, 403 | 404),
+            };
+            assert!(right, "{} as {}: {}", operation.id, key.role.name, answer.text());
+        }
+    }
+    let listings =
+        ["/api/v1/users?nothing=1", "/api/v1/api-keys?limit=0", "/api/v1/audit-log?limit=x"];
+    for listing in listings {
+        assert_eq!(world.app.anonymous().get(listing).await.status, 401, "{listing}");
+        assert_eq!(world.as_role("GATEWAY_CALLER").get(listing).await.status, 403, "{listing}");
+        assert_eq!(world.as_role("ORGANIZATION_ADMIN").get(listing).await.status, 422, "{listing}");
+    }
+}
+
+fn client_of(world: &World, key: &RoleKey) -> Client {
+    world.app.as_key(&key.key)
+}
+
+/// That an answer holds nothing of a place but what the request said.
+fn hides(place: &Place, sample: &Sample, answer: &str, who: &str) {
+    let said: Vec<&str> = sample.parameters.iter().map(|(_, value)| value.as_str()).collect();
+    for mark in marks(place).iter().filter(|mark| !said.contains(mark)) {
+        assert!(!answer.contains(mark), "{who} was told {mark}: {answer}");
+    }
+}
+
+fn hides_all(place: &Place, answer: &str, who: &str) {
+    for mark in marks(place) {
+        assert!(!answer.contains(mark), "{who} was told {mark}: {answer}");
+    }
+}
+
+fn marks(place: &Place) -> Vec<&str> {
+    let team = &place.team;
+    let mut marks = vec![
+        place.user_id.as_str(),
+        &place.configuration,
+        &team.workspace_id,
+        &team.configuration_id,
+        &team.caller_key_id,
+        &team.provider_key,
+    ];
+    marks.extend(place.keys.iter().map(|key| key.id.as_str()));
+    marks
+}

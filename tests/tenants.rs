@@ -1,0 +1,201 @@
+//! Organizations, workspaces and users: what they are called, how they change, and what goes with
+//! them.
+
+use serde_json::{Value, json};
+
+use crate::{
+    problems::{problem, wrong_fields},
+    support::{
+        app::TestApp,
+        case::{Case, cases},
+        database::Database,
+        fixture::Fixture,
+        world::{World, text},
+    },
+};
+
+/// The cases of this file.
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        an_organization_is_made_with_a_key_that_works,
+        organizations_change_by_who_may,
+        a_workspace_is_made_changed_and_deleted,
+        a_workspace_with_live_keys_stays,
+        what_was_in_a_workspace_goes_with_it,
+        a_user_is_made_found_and_deactivated,
+    ]
+}
+
+async fn an_organization_is_made_with_a_key_that_works(database: Database) {
+    let app = TestApp::start(&database).await;
+    let path = "/api/v1/organizations";
+    let made = app.platform().post_json(path, &json!({"name": "Zoë & Söhne"})).await.expect(201);
+    assert_eq!(made.header("cache-control"), Some("no-store"));
+    let made = made.json();
+    let id = text(&made, "id");
+    assert_eq!((&made["name"], &made["status"]), (&json!("Zoë & Söhne"), &json!("active")));
+    let me = app.as_key(&text(&made, "admin_key")).get("/api/v1/me").await.expect(200).json();
+    assert_eq!(me["role"], "ORGANIZATION_ADMIN");
+    assert_eq!(me["organization_id"], id);
+    assert_eq!(me["api_key_id"], made["admin_key_id"]);
+    let read = app.platform().get(&format!("{path}/{id}")).await.expect(200).json();
+    assert!(read.get("admin_key").is_none());
+    let again = app.platform().post_json(path, &json!({"name": "Zoë & Söhne"})).await;
+    problem(&again, 409, "name_taken");
+    for name in
+        [json!(""), json!("   "), json!("x".repeat(129)), json!("a\tb"), json!(null), json!([])]
+    {
+        let answer = app.platform().post_json(path, &json!({"name": name})).await;
+        assert_eq!(wrong_fields(&answer), ["name"], "{name}");
+    }
+    app.platform().post_json(path, &json!({"name": "é".repeat(128)})).await.expect(201);
+}
+
+async fn organizations_change_by_who_may(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let path = format!("/api/v1/organizations/{}", world.home.organization_id);
+    let (platform, admin) = (world.app.platform(), world.admin());
+    assert_eq!(
+        admin.patch(&path, &json!({"name": "Ours"})).await.expect(200).json()["name"],
+        "Ours"
+    );
+    for status in ["suspended", "active"] {
+        let answer = admin.patch(&path, &json!({"status": status})).await;
+        problem(&answer, 403, "platform_key_needed");
+    }
+    problem(&admin.patch(&path, &json!({"name": "Strangers"})).await, 409, "name_taken");
+    assert_eq!(wrong_fields(&platform.patch(&path, &json!({"status": "gone"})).await), ["status"]);
+    assert_eq!(wrong_fields(&platform.patch(&path, &json!({"status": null})).await), ["status"]);
+    assert_eq!(wrong_fields(&platform.patch(&path, &json!({"id": "x"})).await), ["id"]);
+    let mine = admin.get("/api/v1/organizations").await.expect(200).json();
+    assert_eq!(mine["data"].as_array().unwrap().len(), 1);
+    assert_eq!(mine["data"][0]["id"], world.home.organization_id);
+    let all = platform.get("/api/v1/organizations").await.expect(200).json();
+    assert_eq!(all["data"].as_array().unwrap().len(), 2);
+}
+
+async fn a_workspace_is_made_changed_and_deleted(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let (admin, path) = (world.admin(), "/api/v1/workspaces");
+    let made = admin.post_json(path, &json!({"name": "R&D / Berlin"})).await.expect(201);
+    let one = made.header("location").unwrap().to_owned();
+    let made = made.json();
+    assert_eq!(made["handle"], "r-d-berlin");
+    assert_eq!(made["organization_id"], world.home.organization_id);
+    assert_eq!(admin.get(&one).await.expect(200).json(), made);
+    let body = json!({"name": "Other", "handle": "r-d-berlin"});
+    problem(&admin.post_json(path, &body).await, 409, "handle_taken");
+    world.app.as_key(&world.stranger.admin_key).post_json(path, &body).await.expect(201);
+    for (body, field) in [
+        (json!({"name": "名前"}), "handle"),
+        (json!({"name": "n", "handle": "Upper"}), "handle"),
+        (json!({"name": "n", "handle": "-a"}), "handle"),
+        (json!({"name": "n", "handle": "a".repeat(64)}), "handle"),
+        (json!({"name": ""}), "name"),
+        (json!({"handle": "a"}), "name"),
+        (
+            json!({"name": "n", "organization_id": world.stranger.organization_id}),
+            "organization_id",
+        ),
+    ] {
+        assert_eq!(wrong_fields(&admin.post_json(path, &body).await), [field], "{body}");
+    }
+    let changed = admin.patch(&one, &json!({"name": "Renamed"})).await.expect(200).json();
+    assert_eq!((&changed["name"], &changed["handle"]), (&json!("Renamed"), &json!("r-d-berlin")));
+    let home = admin.get(&world.home.team.path("").replace("//", "/")).await;
+    assert_eq!(home.status, 404, "a trailing slash is another path");
+    assert_eq!(wrong_fields(&admin.patch(&one, &json!({"handle": null})).await), ["handle"]);
+    let moved = json!({"organization_id": world.stranger.organization_id});
+    assert_eq!(wrong_fields(&admin.patch(&one, &moved).await), ["organization_id"]);
+    admin.delete(&one).await.expect(204);
+    problem(&admin.get(&one).await, 404, "not_found");
+    problem(&admin.delete(&one).await, 404, "not_found");
+    admin.post_json(path, &json!({"name": "Again", "handle": "r-d-berlin"})).await.expect(201);
+}
+
+async fn a_workspace_with_live_keys_stays(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let admin = app.admin();
+    let path = format!("/api/v1/workspaces/{}", team.workspace_id);
+    for query in ["", "?force=false"] {
+        let told = problem(&admin.delete(&format!("{path}{query}")).await, 409, "workspace_in_use");
+        assert!(text(&told, "detail").contains("force"), "{told}");
+    }
+    assert_eq!(wrong_fields(&admin.delete(&format!("{path}?force=maybe")).await), ["force"]);
+    team.caller().send(Fixture::chat()).await.expect(200);
+    admin.delete(&team.path(&format!("api-keys/{}", team.caller_key_id))).await.expect(204);
+    admin.delete(&path).await.expect(204);
+}
+
+async fn what_was_in_a_workspace_goes_with_it(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let (admin, team) = (world.admin(), &world.home.team);
+    team.caller().send(Fixture::chat()).await.expect(200);
+    let path = format!("/api/v1/workspaces/{}", team.workspace_id);
+    admin.delete(&format!("{path}?force=true")).await.expect(204);
+    team.caller().send(Fixture::chat()).await.expect(401);
+    for key in world.home.keys.iter().filter(|key| key.role.scope == "workspace") {
+        let answer = world.app.as_key(&key.key).get("/api/v1/me").await;
+        problem(&answer, 401, "revoked_api_key");
+    }
+    for rest in ["secrets", "model-configurations", "api-keys", "secrets/PROVIDER_KEY"] {
+        problem(&admin.get(&team.path(rest)).await, 404, "not_found");
+    }
+    let create = json!({"name": "Late", "role": "GATEWAY_CALLER"});
+    problem(&admin.post_json(&team.path("api-keys"), &create).await, 404, "not_found");
+    let put = admin.put(&team.path("secrets/LATE"), &json!({"value": "sk-late-value"})).await;
+    problem(&put, 404, "not_found");
+    for table in ["secrets", "data_keys"] {
+        let query =
+            format!("SELECT id AS line FROM {table} WHERE workspace_id = '{}'", team.workspace_id);
+        assert_eq!(database.lines(&query).await, Vec::<String>::new(), "{table}");
+    }
+    let query =
+        format!("/api/v1/audit-log?operation=delete_workspace&workspace_id={}", team.workspace_id);
+    let log = admin.get(&query).await.expect(200).json();
+    assert_eq!(log["data"][0]["after"]["deleted"]["secrets"], 1, "{log}");
+    // The neighbour lives on.
+    world.sibling.team.caller().send(Fixture::chat()).await.expect(200);
+}
+
+async fn a_user_is_made_found_and_deactivated(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let (admin, path) = (world.admin(), "/api/v1/users");
+    let body = json!({"email": "ada@example.com", "name": "Ada"});
+    let made = admin.post_json(path, &body).await.expect(201);
+    let one = made.header("location").unwrap().to_owned();
+    let made = made.json();
+    assert_eq!(made["status"], "active");
+    assert_eq!(admin.get(&one).await.expect(200).json(), made);
+    problem(&admin.post_json(path, &body).await, 409, "email_taken");
+    world.app.as_key(&world.stranger.admin_key).post_json(path, &body).await.expect(201);
+    for (body, field) in [
+        (json!({"email": "no-address", "name": "n"}), "email"),
+        (json!({"email": format!("{}@x", "a".repeat(254)), "name": "n"}), "email"),
+        (json!({"email": "a b@example.com", "name": "n"}), "email"),
+        (json!({"email": "a@example.com"}), "name"),
+        (json!({"email": "a@example.com", "name": "n", "status": "active"}), "status"),
+    ] {
+        assert_eq!(wrong_fields(&admin.post_json(path, &body).await), [field], "{body}");
+    }
+    let of = async |query: &str| -> Vec<Value> {
+        let list = admin.get(&format!("{path}?limit=200&{query}")).await.expect(200).json();
+        list["data"].as_array().unwrap().clone()
+    };
+    assert_eq!(of("email=ada%40example.com").await, vec![made.clone()]);
+    assert!(of("status=deactivated").await.is_empty());
+    let taken = json!({"email": "home@example.com"});
+    problem(&admin.patch(&one, &taken).await, 409, "email_taken");
+    let changed = admin.patch(&one, &json!({"name": "Ada L."})).await.expect(200).json();
+    assert_eq!(
+        (&changed["name"], &changed["email"]),
+        (&json!("Ada L."), &json!("ada@example.com"))
+    );
+    admin.delete(&one).await.expect(204);
+    let gone = admin.get(&one).await.expect(200).json();
+    assert_eq!(gone["status"], "deactivated");
+    assert_eq!(of("status=deactivated").await, [gone]);
+    assert_eq!(wrong_fields(&admin.get(&format!("{path}?status=gone")).await), ["status"]);
+    assert_eq!(wrong_fields(&admin.get(&format!("{path}?email=x")).await), ["email"]);
+}

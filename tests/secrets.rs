@@ -271,9 +271,11 @@ async fn an_earlier_ciphertext_does_not_open(database: Database) {
         .await;
     team.put_secret(Fixture::SECRET, "sk-the-newer-value").await;
     team.caller().send(Fixture::chat()).await.expect(200);
-    database
-        .run(&format!("UPDATE secrets SET sealed = (SELECT sealed FROM kept) WHERE {only}"))
-        .await;
+    execute(
+        &database,
+        &format!("UPDATE secrets SET sealed = (SELECT sealed FROM kept) WHERE {only}"),
+    )
+    .await;
     look_again(&team).await;
     unavailable(&team, Fixture::SECRET).await;
     // Stored again, it works again.

@@ -8,6 +8,7 @@ use crate::support::{
     case::{Case, cases},
     database::Database,
     operations::{Operation, operations, sample},
+    sql::execute,
     tables::differences,
     world::{RoleKey, World, text},
 };
@@ -114,11 +115,11 @@ async fn no_change_without_its_event(database: Database) {
     for operation in operations(&world).await.iter().filter(|operation| operation.writes()) {
         let client = world.app.as_key(&doer(&world, operation).key);
         let sample = sample(&world, operation).await;
-        database.run("ALTER TABLE audit_events RENAME TO audit_events_away").await;
+        execute(&database, "ALTER TABLE audit_events RENAME TO audit_events_away").await;
         let before = database.dump().await;
         let answer = client.send(sample.request(operation)).await;
         let changed = differences(&before, &database.dump().await);
-        database.run("ALTER TABLE audit_events_away RENAME TO audit_events").await;
+        execute(&database, "ALTER TABLE audit_events_away RENAME TO audit_events").await;
         assert_eq!(answer.status, 500, "{}: {}", operation.id, answer.text());
         assert!(!answer.text().contains("audit_events"), "{}: {}", operation.id, answer.text());
         assert!(changed.is_empty(), "{} changed, unaudited: {changed:#?}", operation.id);

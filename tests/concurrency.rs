@@ -9,6 +9,7 @@ use crate::support::{
     database::Database,
     fixture::Fixture,
     http::Client,
+    sql::texts,
     world::{World, text},
 };
 
@@ -108,10 +109,10 @@ async fn a_deleted_workspace_gains_nothing(database: Database) {
             world.app.as_key(&key).get("/api/v1/me").await.expect(401);
         }
         let left = format!(
-            "SELECT name AS line FROM secrets WHERE workspace_id = '{}'",
+            "SELECT name AS value FROM secrets WHERE workspace_id = '{}'",
             text(&made, "id")
         );
-        assert_eq!(database.lines(&left).await, Vec::<String>::new());
+        assert_eq!(texts(&database, &left).await, Vec::<String>::new());
     }
 }
 

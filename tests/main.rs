@@ -17,6 +17,7 @@ mod command_line;
 mod concurrency;
 mod egress;
 mod first_call;
+mod granting;
 mod log_hygiene;
 mod model_configurations;
 mod outage;
@@ -51,6 +52,7 @@ fn collect() -> Vec<Case> {
         concurrency::cases(),
         egress::cases(),
         first_call::cases(),
+        granting::cases(),
         log_hygiene::cases(),
         model_configurations::cases(),
         outage::cases(),

@@ -12,6 +12,7 @@ use crate::{
         fixture::Fixture,
         operations::{operations, sample},
         secrets::register,
+        sql::{execute, texts},
         world::{World, text},
     },
 };
@@ -202,12 +203,13 @@ async fn a_moved_ciphertext_does_not_open(database: Database) {
     let (home, sibling) = (&world.home.team, &world.sibling.team);
     home.put_secret("OTHER", "sk-another-secret-here").await;
     home.caller().send(Fixture::chat()).await.expect(200);
-    database.run("CREATE TABLE kept AS SELECT id, sealed, version, data_key_id FROM secrets").await;
+    execute(&database, "CREATE TABLE kept AS SELECT id, sealed, version, data_key_id FROM secrets")
+        .await;
     let id = async |workspace: &str, name: &str| {
         let query = format!(
-            "SELECT id AS line FROM secrets WHERE workspace_id = '{workspace}' AND name = '{name}'"
+            "SELECT id AS value FROM secrets WHERE workspace_id = '{workspace}' AND name = '{name}'"
         );
-        database.lines(&query).await[0].clone()
+        texts(&database, &query).await[0].clone()
     };
     let target = id(&home.workspace_id, Fixture::SECRET).await;
     let restore = format!(
@@ -234,28 +236,29 @@ async fn a_moved_ciphertext_does_not_open(database: Database) {
         from(&far, &["sealed", "version", "data_key_id"]),
         format!("UPDATE secrets SET version = version + 1 WHERE id = '{target}'"),
     ] {
-        database.run(&tampering).await;
+        execute(&database, &tampering).await;
         look_again(home).await;
         unavailable(home, Fixture::SECRET).await;
         // Others are not touched by it.
         sibling.caller().send(Fixture::chat()).await.expect(200);
-        database.run(&restore).await;
+        execute(&database, &restore).await;
         look_again(home).await;
         home.caller().send(Fixture::chat()).await.expect(200);
     }
     // A data key that was moved opens nothing either.
     let (own, other) = (&home.workspace_id, &sibling.workspace_id);
-    database.run("CREATE TABLE kept_keys AS SELECT workspace_id, wrapped FROM data_keys").await;
+    execute(&database, "CREATE TABLE kept_keys AS SELECT workspace_id, wrapped FROM data_keys")
+        .await;
     let moved = |from: &str| {
         format!(
             "UPDATE data_keys SET wrapped = (SELECT wrapped FROM kept_keys WHERE workspace_id = \
              '{from}') WHERE workspace_id = '{own}'"
         )
     };
-    database.run(&moved(other)).await;
+    execute(&database, &moved(other)).await;
     look_again(sibling).await;
     unavailable(home, Fixture::SECRET).await;
-    database.run(&moved(own)).await;
+    execute(&database, &moved(own)).await;
     look_again(sibling).await;
     home.caller().send(Fixture::chat()).await.expect(200);
 }
@@ -264,12 +267,15 @@ async fn an_earlier_ciphertext_does_not_open(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let only = format!("workspace_id = '{}' AND name = '{}'", team.workspace_id, Fixture::SECRET);
-    database.run(&format!("CREATE TABLE kept AS SELECT sealed FROM secrets WHERE {only}")).await;
+    execute(&database, &format!("CREATE TABLE kept AS SELECT sealed FROM secrets WHERE {only}"))
+        .await;
     team.put_secret(Fixture::SECRET, "sk-the-newer-value").await;
     team.caller().send(Fixture::chat()).await.expect(200);
-    database
-        .run(&format!("UPDATE secrets SET sealed = (SELECT sealed FROM kept) WHERE {only}"))
-        .await;
+    execute(
+        &database,
+        &format!("UPDATE secrets SET sealed = (SELECT sealed FROM kept) WHERE {only}"),
+    )
+    .await;
     look_again(&team).await;
     unavailable(&team, Fixture::SECRET).await;
     // Stored again, it works again.

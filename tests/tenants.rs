@@ -10,6 +10,7 @@ use crate::{
         case::{Case, cases},
         database::Database,
         fixture::Fixture,
+        sql::texts,
         world::{World, text},
     },
 };
@@ -148,8 +149,8 @@ async fn what_was_in_a_workspace_goes_with_it(database: Database) {
     problem(&put, 404, "not_found");
     for table in ["secrets", "data_keys"] {
         let query =
-            format!("SELECT id AS line FROM {table} WHERE workspace_id = '{}'", team.workspace_id);
-        assert_eq!(database.lines(&query).await, Vec::<String>::new(), "{table}");
+            format!("SELECT id AS value FROM {table} WHERE workspace_id = '{}'", team.workspace_id);
+        assert_eq!(texts(&database, &query).await, Vec::<String>::new(), "{table}");
     }
     let query =
         format!("/api/v1/audit-log?operation=delete_workspace&workspace_id={}", team.workspace_id);

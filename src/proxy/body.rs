@@ -5,6 +5,7 @@
 
 mod error;
 mod fold;
+mod grammar;
 mod parse;
 
 use std::ops::Range;

@@ -15,6 +15,7 @@ pub mod route;
 pub mod send;
 pub mod sse;
 pub mod watch;
+mod words;
 
 use std::sync::Arc;
 

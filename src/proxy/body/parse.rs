@@ -1,13 +1,7 @@
-//! One look over the text: levels counted here, grammar checked by serde_json, values only located.
+//! One look over the text: its grammar is checked, the values of its top level are located.
 
-use std::borrow::Cow;
-use std::fmt;
-use std::ops::Range;
-
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
-use serde_json::value::RawValue;
-
-use super::{BodyError, Field, Key, MOST_FIELDS, MOST_LEVELS};
+use super::grammar::{Cursor, Fault};
+use super::{BodyError, Field, Key, MOST_FIELDS};
 
 /// The fields of a top-level object, and where its closing brace stands.
 pub(super) fn top_level(bytes: &[u8]) -> Result<(Vec<Field>, usize), BodyError> {
@@ -21,91 +15,52 @@ pub(super) fn top_level(bytes: &[u8]) -> Result<(Vec<Field>, usize), BodyError> 
     if first != '{' {
         return Err(BodyError::NotAnObject);
     }
-    check_levels(bytes)?;
-
-    let mut too_many = false;
-    let visitor = TopLevel { text, too_many: &mut too_many };
-    let mut parser = serde_json::Deserializer::from_str(text);
-    let fields = parser.deserialize_map(visitor).and_then(|fields| parser.end().map(|()| fields));
-    match fields {
-        Ok(fields) => Ok((fields, trimmed.len().saturating_sub(1))),
-        Err(_) if too_many => Err(BodyError::TooManyFields),
-        Err(error) => Err(BodyError::NotJson { problem: error.to_string() }),
+    match fields(text) {
+        Ok(Some(fields)) => Ok((fields, trimmed.len().saturating_sub(1))),
+        Ok(None) => Err(BodyError::TooManyFields),
+        Err(Fault::TooDeep) => Err(BodyError::TooDeep),
+        Err(Fault::Grammar) => Err(BodyError::NotJson { problem: problem(text) }),
     }
 }
 
-struct TopLevel<'de, 'a> {
-    text: &'de str,
-    too_many: &'a mut bool,
-}
-
-impl<'de> Visitor<'de> for TopLevel<'de, '_> {
-    type Value = Vec<Field>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        #[derive(serde::Deserialize)]
-        struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-        let outside = || A::Error::custom("a value that is not part of the text");
-        let mut fields = Vec::with_capacity(16);
-        while let Some(Name(name)) = map.next_key::<Name<'de>>()? {
-            if fields.len() == MOST_FIELDS {
-                *self.too_many = true;
-                return Err(A::Error::custom("too many fields"));
-            }
-            let key = match name {
-                Cow::Borrowed(name) => Key::Plain(place(self.text, name).ok_or_else(outside)?),
-                Cow::Owned(name) => Key::Unescaped(name),
-            };
-            let raw: &'de RawValue = map.next_value()?;
-            let value = place(self.text, raw.get()).ok_or_else(outside)?;
-            fields.push(Field { key, value, edit: None });
+/// Nothing when there are too many.
+fn fields(text: &str) -> Result<Option<Vec<Field>>, Fault> {
+    let mut cursor = Cursor::new(text.as_bytes());
+    let mut fields = Vec::with_capacity(16);
+    cursor.token()?; // the opening brace
+    let mut token = cursor.token()?;
+    while token != b'}' || !fields.is_empty() {
+        if token != b'"' {
+            return Err(Fault::Grammar);
         }
-        Ok(fields)
-    }
-}
-
-/// Where `part`, borrowed from `text`, stands in it.
-fn place(text: &str, part: &str) -> Option<Range<usize>> {
-    let start = (part.as_ptr() as usize).checked_sub(text.as_ptr() as usize)?;
-    let end = start.checked_add(part.len())?;
-    (end <= text.len()).then_some(start..end)
-}
-
-/// Counts levels without caring for grammar: brackets outside strings. In text that turns out not to
-/// be JSON the count may be off, which only decides between two errors.
-fn check_levels(bytes: &[u8]) -> Result<(), BodyError> {
-    let mut levels = 0usize;
-    let mut rest = bytes.iter();
-    while let Some(byte) = rest.next() {
-        match byte {
-            b'{' | b'[' => {
-                levels += 1;
-                if levels > MOST_LEVELS {
-                    return Err(BodyError::TooDeep);
-                }
-            }
-            b'}' | b']' => levels = levels.saturating_sub(1),
-            b'"' => {
-                let mut inside = rest.as_slice();
-                loop {
-                    match memchr::memchr2(b'"', b'\\', inside) {
-                        Some(at) if inside.get(at) == Some(&b'"') => {
-                            inside = inside.get(at + 1..).unwrap_or_default();
-                            break;
-                        }
-                        Some(at) => inside = inside.get(at + 2..).unwrap_or_default(),
-                        None => return Ok(()),
-                    }
-                }
-                rest = inside.iter();
-            }
-            _ => {}
+        let (place, escapes) = cursor.key()?;
+        if fields.len() == MOST_FIELDS {
+            return Ok(None);
+        }
+        let key = if escapes {
+            let quoted = text.get(place.start.saturating_sub(1)..=place.end);
+            let key = serde_json::from_str(quoted.ok_or(Fault::Grammar)?);
+            Key::Unescaped(key.map_err(|_| Fault::Grammar)?)
+        } else {
+            Key::Plain(place)
+        };
+        fields.push(Field { key, value: cursor.value()?, edit: None });
+        match cursor.token()? {
+            b'}' => break,
+            b',' => token = cursor.token()?,
+            _ => return Err(Fault::Grammar),
         }
     }
-    Ok(())
+    cursor.end()?;
+    Ok(Some(fields))
+}
+
+/// What is wrong with text that is not JSON, with line and column: a second look, for its author.
+fn problem(text: &str) -> String {
+    #[derive(serde::Deserialize)]
+    struct Object {}
+    match serde_json::from_str(text) {
+        Ok(Object {}) => "it cannot be read".to_owned(),
+        Err(error) => error.to_string(),
+    }
 }

@@ -3,6 +3,8 @@
 //! No validator: from text that is not JSON it may take anything, so what it finds is parsed before
 //! it is believed.
 
+use crate::proxy::words;
+
 /// The longest key that is looked for is `choices`; of a longer one this much tells it apart.
 const KEY_KEPT: usize = 8;
 
@@ -115,43 +117,21 @@ impl TopLevelScanner {
     /// Looks at the next bytes.
     pub(super) fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() && !matches!(self.part, Part::End | Part::Other) {
-            bytes = if self.in_text { self.feed_text(bytes) } else { self.feed_one(bytes) };
+            bytes = match (self.part, self.in_text) {
+                (Part::Value, _) => self.feed_value(bytes),
+                (_, true) => self.feed_key(bytes),
+                (_, false) => self.feed_between(bytes),
+            };
         }
     }
 
-    /// The inside of a string, up to its next quote or escape.
-    fn feed_text<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        let plain = if self.escaped {
-            0
-        } else {
-            memchr::memchr2(b'"', b'\\', bytes).unwrap_or(bytes.len())
-        };
-        let (text, rest) = bytes.split_at(plain);
-        self.take(text);
-        let Some((byte, rest)) = rest.split_first() else {
-            return rest;
-        };
-        if self.escaped {
-            self.escaped = false;
-        } else if *byte == b'"' {
-            self.in_text = false;
-        } else {
-            self.escaped = true;
-        }
-        if self.in_text || self.part == Part::Value {
-            self.take(&[*byte]);
-        } else {
-            self.part = Part::Colon;
-        }
-        rest
-    }
-
-    fn feed_one<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+    /// Between the top level's keys and values.
+    fn feed_between<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let Some((byte, rest)) = bytes.split_first() else {
             return bytes;
         };
         match (self.part, byte) {
-            (_, b' ' | b'\t' | b'\n' | b'\r') if self.part != Part::Value => {}
+            (_, b' ' | b'\t' | b'\n' | b'\r') => {}
             (Part::Start, b'{') => self.part = Part::Key,
             (Part::Key, b'"') => {
                 self.in_text = true;
@@ -159,20 +139,67 @@ impl TopLevelScanner {
             }
             (Part::Key, b'}') => self.part = Part::End,
             (Part::Colon, b':') => self.begin_value(),
-            (Part::Value, b',') if self.depth == 0 => self.end_value(Part::Key),
-            (Part::Value, b'}') if self.depth == 0 => self.end_value(Part::End),
-            (Part::Value, _) => {
-                match byte {
-                    b'"' => self.in_text = true,
-                    b'{' | b'[' => self.depth = self.depth.saturating_add(1),
-                    b'}' | b']' => self.depth = self.depth.saturating_sub(1),
-                    _ => {}
-                }
-                self.take(&[*byte]);
-            }
             _ => self.part = Part::Other,
         }
         rest
+    }
+
+    fn feed_key<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let quote = self.closing_quote(bytes);
+        let (key, rest) = bytes.split_at(quote.unwrap_or(bytes.len()));
+        let room = KEY_KEPT.saturating_sub(self.key.len());
+        self.key.extend_from_slice(key.get(..room).unwrap_or(key));
+        if quote.is_some() {
+            self.part = Part::Colon;
+        }
+        rest.get(1..).unwrap_or_default()
+    }
+
+    /// The inside of a value, up to the comma or brace that ends it.
+    fn feed_value<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let mut unseen = bytes;
+        let mut depth = self.depth;
+        let end = loop {
+            if self.in_text {
+                let Some(quote) = self.closing_quote(unseen) else {
+                    break None;
+                };
+                unseen = unseen.get(quote + 1..).unwrap_or_default();
+            }
+            let mark = next_mark(unseen, depth == 0).and_then(|mark| unseen.get(mark..));
+            let Some((byte, after)) = mark.and_then(<[u8]>::split_first) else {
+                break None;
+            };
+            match byte {
+                b'"' => self.in_text = true,
+                b'{' | b'[' => depth = depth.saturating_add(1),
+                b',' | b'}' if depth == 0 => break Some((*byte, after)),
+                b'}' | b']' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            unseen = after;
+        };
+        self.depth = depth;
+        let Some((byte, after)) = end else {
+            self.take(bytes);
+            return &[];
+        };
+        let value = bytes.len().saturating_sub(after.len() + 1);
+        self.take(bytes.get(..value).unwrap_or_default());
+        self.end_value(if byte == b',' { Part::Key } else { Part::End });
+        after
+    }
+
+    /// Where the string ends that `bytes` go on with. Only quotes are looked for, since text has
+    /// more other escapes; how many backslashes stand before one tells whether it is escaped.
+    fn closing_quote(&mut self, bytes: &[u8]) -> Option<usize> {
+        let skipped = usize::from(std::mem::take(&mut self.escaped));
+        let text = bytes.get(skipped..)?;
+        let quote = memchr::memchr_iter(b'"', text)
+            .find(|quote| !ends_in_escape(text.get(..*quote).unwrap_or_default()));
+        self.in_text = quote.is_none();
+        self.escaped = self.in_text && ends_in_escape(text);
+        quote.map(|quote| skipped + quote)
     }
 
     fn begin_value(&mut self) {
@@ -197,10 +224,7 @@ impl TopLevelScanner {
     }
 
     fn take(&mut self, part: &[u8]) {
-        if self.part == Part::Key {
-            let room = KEY_KEPT.saturating_sub(self.key.len());
-            self.key.extend_from_slice(part.get(..room).unwrap_or(part));
-        } else if let Some(member) = self.member() {
+        if let Some(member) = self.member() {
             member.take(part);
         }
     }
@@ -214,44 +238,28 @@ impl TopLevelScanner {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const KEEP: Keep = Keep { usage: 64, model: 16, choices: 8 };
-
-    fn scan(text: &str, size: usize) -> TopLevelScanner {
-        let mut scanner = TopLevelScanner::new(KEEP);
-        for chunk in text.as_bytes().chunks(size) {
-            scanner.feed(chunk);
-        }
-        scanner
+/// Whether the byte after this part of a string, which begins outside an escape, is escaped.
+fn ends_in_escape(mut text: &[u8]) -> bool {
+    let mut escaped = false;
+    while let [before @ .., b'\\'] = text {
+        escaped = !escaped;
+        text = before;
     }
-
-    #[test]
-    fn members_of_the_top_level_only() {
-        let text = r#" {"id": "a\"}", "x": {"usage": 1, "y": ["model", {"model": "no"}]},
-            "usage" : {"a": [1, "}"]} , "choices": [ {"usage": 2} ], "modeled": 1, "model":"m\\" }"#;
-        for size in [1, 5, 1000] {
-            let scanner = scan(text, size);
-            assert_eq!(scanner.usage.value(), Some(r#"{"a": [1, "}"]}"#));
-            assert_eq!(scanner.model.value(), Some(r#""m\\""#));
-            assert_eq!(scanner.choices.value(), None, "longer than what is kept");
-            assert_eq!(scanner.choices.beginning().take(2).collect::<Vec<_>>(), b"[{");
-        }
-    }
-
-    #[test]
-    fn unfinished_and_foreign_text() {
-        assert_eq!(scan(r#"{"usage": {"a": 1}"#, 3).usage.value(), None);
-        assert_eq!(scan(r#"{"usage": 1, "usage": 22}"#, 3).usage.value(), Some("22"));
-        assert!(scan("[DONE]", 3).is_other());
-        assert!(scan("{]", 3).is_other());
-        assert!(!scan("  ", 3).is_other());
-        for odd in ["{}", "{\"a\"", "{\"a\\", "{,", "{\"a\":}", "}{", "\"", "{\"usage\":]}"] {
-            for size in [1, 10] {
-                scan(odd, size);
-            }
-        }
-    }
+    escaped
 }
+
+/// The next quote or bracket, or, at the top level, comma.
+fn next_mark(bytes: &[u8], top: bool) -> Option<usize> {
+    let comma = if top { b',' } else { b'"' };
+    words::first(bytes, |word| {
+        // Bracket and brace differ in this bit only.
+        let brackets = words::with_bits(word, b'{' ^ b'[');
+        words::equal(word, b'"')
+            | words::equal(word, comma)
+            | words::equal(brackets, b'{')
+            | words::equal(brackets, b'}')
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,79 @@
+//! Looks at text eight bytes at a time, for kinds of bytes that `memchr` does not know, or of which
+//! the next is often near. What is looked for is said as a function from a word to its marks.
+
+const ONES: u64 = u64::from_ne_bytes([1; 8]);
+const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+
+/// Marks the bytes of `word` that equal this ASCII character.
+#[inline]
+pub(super) const fn equal(word: u64, character: u8) -> u64 {
+    below(word ^ (ONES * character as u64), 1)
+}
+
+/// Marks the bytes of `word` that are smaller than `bound`, which is at most 0x80.
+#[inline]
+pub(super) const fn below(word: u64, bound: u8) -> u64 {
+    word.wrapping_sub(ONES * bound as u64)
+}
+
+/// `word` with these bits set in every byte.
+#[inline]
+pub(super) const fn with_bits(word: u64, bits: u8) -> u64 {
+    word | (ONES * bits as u64)
+}
+
+/// Where the first marked byte stands.
+#[inline]
+pub(super) fn first(bytes: &[u8], marks: impl Fn(u64) -> u64) -> Option<usize> {
+    let (words, tail) = bytes.as_chunks();
+    for (place, word) in words.iter().enumerate() {
+        if let Some(at) = first_in(*word, &marks) {
+            return Some(place * 8 + at);
+        }
+    }
+    let mut word = [0; 8];
+    word.get_mut(..tail.len())?.copy_from_slice(tail);
+    let at = first_in(word, marks).filter(|at| *at < tail.len())?;
+    Some(words.len() * 8 + at)
+}
+
+/// A mark is the highest bit of its byte, set by borrowing from it. Bytes behind a marked one may be
+/// marked in error, so only the first counts; bytes beyond ASCII had the bit before.
+#[inline]
+fn first_in(word: [u8; 8], marks: impl Fn(u64) -> u64) -> Option<usize> {
+    let word = u64::from_le_bytes(word);
+    let marked = marks(word) & !word & HIGH;
+    (marked != 0).then(|| marked.trailing_zeros() as usize / 8)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn byte() -> impl Strategy<Value = u8> {
+        prop_oneof![any::<u8>(), 0x1fu8..0x24, 0x5au8..0x5e, 0x9fu8..0xa4]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2048))]
+
+        #[test]
+        fn the_first_is_found(
+            bytes in prop::collection::vec(byte(), 0..40),
+            wanted in 0x1fu8..0x24,
+            bound in 0u8..=0x80,
+        ) {
+            let place = |is: &dyn Fn(u8) -> bool| bytes.iter().position(|byte| is(*byte));
+            prop_assert_eq!(first(&bytes, |word| equal(word, wanted)), place(&|byte| byte == wanted));
+            prop_assert_eq!(first(&bytes, |word| below(word, bound)), place(&|byte| byte < bound));
+            prop_assert_eq!(
+                first(&bytes, |word| {
+                    equal(with_bits(word, b' '), b'{') | equal(word, wanted) | below(word, b' ')
+                }),
+                place(&|byte| matches!(byte, b'[' | b'{' | ..b' ') || byte == wanted)
+            );
+        }
+    }
+}

@@ -50,20 +50,19 @@ async fn what_is_on_the_list_is_passed_on(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let caller = team.caller();
-    let mut count = 0;
-    for (method, rest) in [
+    let served = [
         ("POST", "chat/completions"),
         ("POST", "responses"),
         ("GET", "models"),
         ("GET", "models/gpt-test"),
-    ] {
+    ];
+    for (count, (method, rest)) in served.into_iter().enumerate() {
         let request = match method {
             "POST" => Request::post_json(&Fixture::route(rest), &question(false)),
             _ => Request::get(&Fixture::route(rest)),
         };
         caller.send(request).await.expect(200);
         let asked = team.upstream.request(count).await;
-        count += 1;
         assert_eq!((asked.method.as_str(), asked.target.clone()), (method, format!("/v1/{rest}")));
         if method == "GET" {
             assert!(asked.body.is_empty() && asked.header("transfer-encoding").is_none());

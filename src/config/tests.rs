@@ -83,11 +83,19 @@ fn nonsense_is_refused_by_name() {
         &["--egress-allow=10.0.0.1/8"],
         &["--workers=0"],
         &["--database-url=tollgate.db"],
-        &["--master-key=x", "--master-key-file=y"],
     ] {
         let said = parse(args).unwrap_err().to_string();
         assert!(said.contains(args[0].split('=').next().unwrap()), "{said}");
     }
+}
+
+#[test]
+fn master_keys_come_from_one_place() {
+    let settings = parse(&["--master-key=x", "--master-key-file=y"]).unwrap();
+    let said = settings.validate().unwrap_err().to_string();
+    assert!(said.contains("--master-key-file"), "{said}");
+    let empty_is_not_set = parse(&["--master-key=", "--master-key-file=y"]).unwrap();
+    empty_is_not_set.validate().unwrap();
 }
 
 #[test]

@@ -108,8 +108,8 @@ fn same_as_byte_by_byte(text: &str, sizes: &[usize]) -> Result<(), TestCaseError
         ("model", &scanner.model, KEEP.model),
         ("choices", &scanner.choices, KEEP.choices),
     ] {
-        let mut begun = members.iter().filter(|seen| seen.key == key.as_bytes());
-        let last = begun.filter_map(|seen| Some((seen.value.as_deref()?, seen.ended))).next_back();
+        let begun = members.iter().filter(|seen| seen.key == key.as_bytes());
+        let last = begun.rev().find_map(|seen| Some((seen.value.as_deref()?, seen.ended)));
         let (value, ended) = last.unwrap_or_default();
         let beginning: Vec<u8> = member.beginning().collect();
         let kept = value.get(..keep).unwrap_or(value);

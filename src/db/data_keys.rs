@@ -56,22 +56,7 @@ pub async fn delete_data_key(conn: &mut Conn, scope: WorkspaceScope) -> Result<(
     .map(|_| ())
 }
 
-/// The oldest data keys, of any tenant, that this master key wraps, up to `limit`.
-pub async fn list_wrapped_by(
-    conn: &mut Conn,
-    master_key_id: &str,
-    limit: i64,
-) -> Result<Vec<DataKeyRow>, DbError> {
-    let master_key_id = master_key_id.to_owned();
-    on!(conn, c => data_keys::table
-        .filter(data_keys::master_key_id.eq(master_key_id.clone()))
-        .order(data_keys::id)
-        .limit(limit)
-        .select(DataKeyRow::as_select())
-        .load(c))
-}
-
-/// Up to `limit` data keys, of any tenant, that another master key than this one wraps.
+/// The oldest data keys, of any tenant, that another master key than this one wraps, up to `limit`.
 pub async fn list_wrapped_by_others(
     conn: &mut Conn,
     master_key_id: &str,

@@ -132,15 +132,8 @@ async fn pipeline(
         exchange.cause = Some(unavailable.to_string());
         ProxyError::SecretUnavailable { name: unavailable.name }
     })?;
-    let prepared = prepare::prepare(
-        request,
-        &route,
-        &configuration,
-        credentials,
-        body,
-        withhold_usage,
-        plane.timeouts,
-    );
+    let prepared =
+        prepare::prepare(request, &route, &configuration, credentials, body, plane.timeouts);
 
     let response = send::send(client, &prepared.request, exchange).await?;
     drop(memory);

@@ -17,8 +17,6 @@ pub struct Prepared {
     pub request: UpstreamRequest,
     /// What must not come down.
     pub credentials: Credentials,
-    /// Whether the stream's usage event is ours to withhold.
-    pub withhold_usage: bool,
 }
 
 /// Makes the configuration's word count over the caller's: the model always, other parameters where
@@ -46,7 +44,6 @@ pub fn prepare(
     configuration: &ConfigurationEntry,
     credentials: Credentials,
     body: Bytes,
-    withhold_usage: bool,
     defaults: UpstreamTimeouts,
 ) -> Prepared {
     let mut headers = upstream_headers(caller.headers(), &configuration.forward_headers);
@@ -69,5 +66,5 @@ pub fn prepare(
             idle: or(limits.idle_ms, defaults.idle),
         },
     };
-    Prepared { request, credentials, withhold_usage }
+    Prepared { request, credentials }
 }

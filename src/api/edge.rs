@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::error::{InternalError, PathError, QueryPayloadError};
+use actix_web::error::{InternalError, PathError};
 use actix_web::http::header::{CACHE_CONTROL, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest, HttpResponse, web};
@@ -74,21 +74,6 @@ pub(super) async fn not_found(request: HttpRequest) -> HttpResponse {
 /// The answer for an error outside the scope that [`edge`] goes around.
 pub(super) fn fail(request: &HttpRequest, error: &ApiError) -> HttpResponse {
     failed(error, request_id(request))
-}
-
-/// A wrong query, told by its parameter.
-pub(super) fn query_errors() -> web::QueryConfig {
-    web::QueryConfig::default().error_handler(|error, _| {
-        let QueryPayloadError::Deserialize(error) = &error else {
-            return ApiError::Malformed("The query can't be read.".to_owned()).into();
-        };
-        let said = error.to_string();
-        let unknown = said.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
-        match unknown {
-            Some(name) => ApiError::field(name, "there is no such parameter").into(),
-            None => ApiError::field("query", said).into(),
-        }
-    })
 }
 
 /// A path whose parts are not what they should be names nothing.

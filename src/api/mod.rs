@@ -96,7 +96,6 @@ fn documented(config: &mut ServiceConfig) {
     openapi::configure(config);
     config.service(
         scope::scope("/api/v1")
-            .app_data(edge::query_errors())
             .app_data(edge::path_errors())
             .configure(resources)
             .wrap(from_fn(edge::edge)),

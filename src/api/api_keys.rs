@@ -6,7 +6,7 @@ mod in_workspace;
 mod rotation;
 
 use actix_web::HttpResponse;
-use actix_web::http::header::{CACHE_CONTROL, LOCATION};
+use actix_web::http::header::LOCATION;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -178,10 +178,7 @@ pub(super) async fn create_in(
         }
         Scope::Platform | Scope::Organization(_) => format!("/api/v1/api-keys/{id}"),
     };
-    Ok(HttpResponse::Created()
-        .insert_header((LOCATION, location))
-        .insert_header((CACHE_CONTROL, "no-store"))
-        .json(issued))
+    Ok(HttpResponse::Created().insert_header((LOCATION, location)).json(issued))
 }
 
 async fn list_in(

@@ -1,7 +1,7 @@
 //! Rotation: a key keeps its id, which policies and the ledger refer to, and gets a new credential.
 
 use actix_web::dev::Payload;
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_LENGTH, TRANSFER_ENCODING};
+use actix_web::http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use actix_web::{FromRequest, HttpRequest, HttpResponse};
 use chrono::{NaiveDateTime, TimeDelta};
 use futures_util::future::LocalBoxFuture;
@@ -97,7 +97,7 @@ pub(super) async fn rotate_in(
             Ok(IssuedApiKey { api_key: after, key: credential.text })
         })
         .await?;
-    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(issued))
+    Ok(HttpResponse::Ok().json(issued))
 }
 
 fn end_of_grace(now: NaiveDateTime, grace_seconds: u32) -> Result<NaiveDateTime, ApiError> {

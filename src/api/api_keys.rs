@@ -15,7 +15,7 @@ use super::Management;
 use super::body::MergePatch;
 use super::error::ApiError;
 use super::page::{Paged, page};
-use super::shared::{future, once, shown};
+use super::shared::{as_json, future, once};
 use crate::audit::{self, Actor, Event};
 use crate::auth::issue::{IssuedKey, NewKey, issue_key};
 use crate::auth::{Principal, Scope};
@@ -294,8 +294,8 @@ async fn record(
         resource_id: before.or(after).map(|key| key.id.to_string()).unwrap_or_default(),
         organization_id: scope.organization_id(),
         workspace_id: scope.workspace_id(),
-        before: before.and_then(shown),
-        after: after.and_then(shown),
+        before: before.map(as_json).transpose()?,
+        after: after.map(as_json).transpose()?,
     };
     Ok(audit::record(conn, actor, event).await?)
 }

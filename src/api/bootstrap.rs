@@ -4,7 +4,7 @@
 use super::api_keys::{ApiKey, record_created};
 use super::error::ApiError;
 use super::organizations::{CreatedOrganization, Organization, OrganizationStatus, name_taken};
-use super::shared::shown;
+use super::shared::as_json;
 use crate::audit::{self, Actor, Event};
 use crate::auth::Scope;
 use crate::auth::issue::{NewKey, issue_key};
@@ -84,7 +84,7 @@ pub(super) async fn insert_with_admin(
         organization_id: Some(id),
         workspace_id: None,
         before: None,
-        after: shown(&organization),
+        after: Some(as_json(&organization)?),
     };
     audit::record(conn, actor, event).await?;
     let scope = Scope::Organization(id);

@@ -27,21 +27,17 @@ pub mod workspaces;
 
 use actix_web::middleware::from_fn;
 use actix_web::web;
-use serde::Serialize;
 use utoipa_actix_web::scope;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::clock::Clock;
 use crate::crypto::keyring_handle::KeyringHandle;
-use crate::db::workspaces::find_workspace;
-use crate::db::{Conn, Database};
+use crate::db::Database;
 use crate::directory::Directory;
-use crate::domain::scope::WorkspaceScope;
 use crate::telemetry::Metrics;
 use crate::telemetry::readiness::Readiness;
 use crate::upstream::EgressRules;
 use client_address::TrustedProxies;
-use error::ApiError;
 
 /// What the handlers work with. One for all workers.
 pub struct Management {
@@ -113,28 +109,4 @@ fn resources(config: &mut ServiceConfig) {
         .configure(secrets::configure)
         .configure(model_configurations::configure)
         .configure(audit_log::configure);
-}
-
-/// The longest description, in characters.
-const MOST_DESCRIPTION: usize = 1024;
-
-/// That the workspace is there and not deleted.
-async fn live_workspace(conn: &mut Conn, scope: WorkspaceScope) -> Result<(), ApiError> {
-    find_workspace(conn, scope).await?.map(|_| ()).ok_or(ApiError::NotFound("workspace"))
-}
-
-fn check_description(description: Option<&str>) -> Result<(), ApiError> {
-    if description.is_some_and(|text| text.chars().count() > MOST_DESCRIPTION) {
-        return Err(ApiError::field(
-            "description",
-            format!("must be at most {MOST_DESCRIPTION} characters long"),
-        ));
-    }
-    Ok(())
-}
-
-/// What the API shows of a resource, as the audit log keeps it.
-fn as_json(shown: &impl Serialize) -> Result<serde_json::Value, ApiError> {
-    serde_json::to_value(shown)
-        .map_err(|error| ApiError::Internal(format!("a resource can't be shown: {error}")))
 }

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 
 pub use check::ModelConfigurationCheck;
 
+use super::Management;
 use super::access::{
     InWorkspace, ModelConfigurationsConnect, ModelConfigurationsRead, ModelConfigurationsWrite,
 };
@@ -21,7 +22,7 @@ use super::body::{Json, MergePatch};
 use super::error::{ApiError, Problem};
 use super::page::{PageQuery, Paged};
 use super::query::Query;
-use super::{Management, as_json, live_workspace};
+use super::shared::{as_json, live_workspace};
 use crate::audit::record;
 use crate::auth::Principal;
 use crate::db::model_configurations::{

@@ -22,7 +22,7 @@ use super::bootstrap::insert_with_admin;
 use super::error::ApiError;
 use super::page::{PageQuery, Paged};
 use super::query::Query;
-use super::shared::{InTheWay, Missing, Refused, Unfit, once, or_taken, path_id, shown};
+use super::shared::{InTheWay, Missing, Refused, Unfit, as_json, once, or_taken, path_id};
 use crate::audit::{self, Actor, Event};
 use crate::auth::{Principal, Scope};
 use crate::crypto::secret::SecretText;
@@ -302,8 +302,8 @@ async fn update_organization(
                 resource_id: id.to_string(),
                 organization_id: Some(id),
                 workspace_id: None,
-                before: shown(&before),
-                after: shown(&after),
+                before: Some(as_json(&before)?),
+                after: Some(as_json(&after)?),
             };
             audit::record(conn, &actor, event).await?;
             Ok::<_, ApiError>(after)

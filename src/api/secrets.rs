@@ -7,13 +7,14 @@ use actix_web::{HttpResponse, delete, get, put, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::Management;
 use super::access::{InWorkspace, SecretsRead, SecretsWrite};
 use super::body::Json;
 use super::error::{ApiError, Problem};
 use super::page::{PageQuery, Paged};
 use super::query::Query;
 use super::sealing::{data_key_for_writing, seal_value, stands_in_header};
-use super::{Management, as_json, check_description, live_workspace};
+use super::shared::{as_json, check_description, live_workspace};
 use crate::audit::{Event, record};
 use crate::crypto::SecretText;
 use crate::db::secrets::{

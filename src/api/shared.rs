@@ -1,5 +1,6 @@
-//! The small things that several resources need: ids in paths, names that are taken, problems in the
-//! documentation, and what the audit log shows of a resource.
+//! The small things that several resources need: ids in paths, whether a workspace is there, names
+//! that are taken, descriptions, instants to come, problems in the documentation, and what the audit
+//! log shows of a resource.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -13,7 +14,12 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use super::error::ApiError;
 use crate::auth::issue::IssueError;
 use crate::crypto::secret::SecretText;
-use crate::db::DbError;
+use crate::db::workspaces::find_workspace;
+use crate::db::{Conn, DbError};
+use crate::domain::scope::WorkspaceScope;
+
+/// The longest description, in characters.
+const MOST_DESCRIPTION: usize = 1024;
 
 /// Reads an id that stands in a path. What is no id is the id of nothing.
 pub(super) fn path_id<T: FromStr>(text: &str, what: &'static str) -> Result<T, ApiError> {
@@ -28,9 +34,26 @@ pub(super) fn or_taken(error: DbError, code: &'static str, detail: &str) -> ApiE
     }
 }
 
-/// What the audit log keeps of a resource: what the API shows of it.
-pub(super) fn shown<T: Serialize>(resource: &T) -> Option<Value> {
-    serde_json::to_value(resource).ok()
+/// What the API shows of a resource, as the audit log keeps it.
+pub(super) fn as_json(shown: &impl Serialize) -> Result<Value, ApiError> {
+    serde_json::to_value(shown)
+        .map_err(|error| ApiError::Internal(format!("a resource can't be shown: {error}")))
+}
+
+/// That the workspace is there and not deleted.
+pub(super) async fn live_workspace(conn: &mut Conn, scope: WorkspaceScope) -> Result<(), ApiError> {
+    find_workspace(conn, scope).await?.map(|_| ()).ok_or(ApiError::NotFound("workspace"))
+}
+
+/// That a description is not too long.
+pub(super) fn check_description(description: Option<&str>) -> Result<(), ApiError> {
+    if description.is_some_and(|text| text.chars().count() > MOST_DESCRIPTION) {
+        return Err(ApiError::field(
+            "description",
+            format!("must be at most {MOST_DESCRIPTION} characters long"),
+        ));
+    }
+    Ok(())
 }
 
 /// Serializes a key into the one answer that shows it.

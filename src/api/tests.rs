@@ -14,10 +14,11 @@ use crate::audit::Actor;
 use crate::auth::Scope;
 use crate::auth::issue::{NewKey, issue_key};
 use crate::crypto::{KeyDigester, Keyring, system_random};
-use crate::db::{Concerns, Location};
+use crate::db::{Concerns, Conn, Location};
 use crate::directory::DirectoryOptions;
 use crate::domain::names::DisplayName;
 use crate::domain::permissions::Role;
+use crate::domain::scope::WorkspaceScope;
 use crate::upstream::{UpstreamClient, UpstreamSettings, tls_config};
 
 const SECRET: &str = "sk-for-the-upstream";

@@ -12,7 +12,7 @@ use super::body::{Json, MergePatch};
 use super::error::ApiError;
 use super::page::{Paged, page};
 use super::query::Query;
-use super::shared::{InTheWay, Missing, Refused, Unfit, or_taken, path_id, shown};
+use super::shared::{InTheWay, Missing, Refused, Unfit, as_json, or_taken, path_id};
 use crate::audit::{self, Actor, Event};
 use crate::db::users::{
     UserChanges, UserFilter, UserRow, find_user, insert_user, list_users as list_rows,
@@ -338,8 +338,8 @@ async fn record(
         resource_id: after.id.to_string(),
         organization_id: Some(after.organization_id),
         workspace_id: None,
-        before: before.and_then(shown),
-        after: shown(after),
+        before: before.map(as_json).transpose()?,
+        after: Some(as_json(after)?),
     };
     Ok(audit::record(conn, actor, event).await?)
 }

@@ -16,7 +16,7 @@ use super::body::{Json, MergePatch};
 use super::error::ApiError;
 use super::page::{PageQuery, Paged};
 use super::query::Query;
-use super::shared::{InTheWay, Missing, Refused, Unfit, or_taken, path_id, shown};
+use super::shared::{InTheWay, Missing, Refused, Unfit, as_json, or_taken, path_id};
 use crate::audit::{self, Actor, Event};
 use crate::auth::Scope;
 use crate::db::api_keys::{count_live_api_keys, delete_workspace_api_keys};
@@ -296,7 +296,7 @@ async fn delete_workspace(
                 resource_id: workspace_id.to_string(),
                 organization_id: Some(organization_id),
                 workspace_id: Some(workspace_id),
-                before: shown(&before),
+                before: Some(as_json(&before)?),
                 after: Some(json!({"deleted": {
                     "api_keys": api_keys,
                     "model_configurations": configurations,
@@ -327,8 +327,8 @@ async fn record(
         resource_id: either.map(|one| one.id.to_string()).unwrap_or_default(),
         organization_id: either.map(|one| one.organization_id),
         workspace_id: either.map(|one| one.id),
-        before: before.and_then(shown),
-        after: after.and_then(shown),
+        before: before.map(as_json).transpose()?,
+        after: after.map(as_json).transpose()?,
     };
     Ok(audit::record(conn, actor, event).await?)
 }

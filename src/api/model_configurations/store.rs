@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::super::error::{ApiError, FieldError};
 use super::super::sealing::{data_key_for_reading, open_value, stands_in_header};
 use super::{ModelConfiguration, ModelConfigurationFields};
-use crate::api::as_json;
+use crate::api::shared::as_json;
 use crate::audit::{Actor, Event};
 use crate::crypto::KeyringHandle;
 use crate::db::Conn;

@@ -48,7 +48,7 @@ pub(super) fn check(mut fields: ModelConfigurationFields) -> Result<Checked, Api
     let mut mistakes = Mistakes::default();
     let mut secrets = BTreeMap::new();
     if let Err(ApiError::Invalid(errors)) =
-        crate::api::check_description(fields.description.as_deref())
+        crate::api::shared::check_description(fields.description.as_deref())
     {
         mistakes.0.extend(errors);
     }

@@ -8,7 +8,7 @@ use super::values::parse_duration;
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Directory")]
 pub struct DirectorySettings {
-    /// Entries kept in memory: keys, configurations and unknown ids together
+    /// Entries kept in memory of each kind, keys and configurations; unknown ids count as well
     #[arg(
         long,
         env = "TOLLGATE_DIRECTORY_CAPACITY",

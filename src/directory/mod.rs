@@ -32,7 +32,7 @@ use verification::Verifications;
 /// How large the directory may grow and how it keeps up.
 #[derive(Clone, Debug)]
 pub struct DirectoryOptions {
-    /// Entries of each kind at the most.
+    /// Entries of each kind at the most, unknown ids among them.
     pub capacity: usize,
     /// How long entries serve while the change sequence can't be read.
     pub max_stale: Duration,

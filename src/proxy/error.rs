@@ -72,6 +72,19 @@ impl ProxyError {
         }
     }
 
+    /// Whether this is told before the caller's body was read to its end: what is left of it must
+    /// not be taken for the next request, nor be waited for, so the connection can't be used again.
+    fn leaves_body_unread(&self) -> bool {
+        matches!(
+            self,
+            Self::NotServed
+                | Self::BodyTooLarge { .. }
+                | Self::BodyTooSlow
+                | Self::IncompleteBody
+                | Self::Overloaded
+        )
+    }
+
     /// The API's envelope, as it stands in a body and in a chat stream's last event.
     pub fn envelope(&self) -> String {
         let Row { kind, code, message, .. } = self.row();
@@ -161,12 +174,7 @@ impl ResponseError for ProxyError {
         if status == StatusCode::UNAUTHORIZED {
             response.insert_header(WwwAuthenticate(Bearer::build().realm("tollgate").finish()));
         }
-        // The body of these was not read to its end; what is left of it must not be taken for the
-        // next request, nor be waited for.
-        if matches!(
-            self,
-            Self::NotServed | Self::BodyTooLarge { .. } | Self::BodyTooSlow | Self::IncompleteBody
-        ) {
+        if self.leaves_body_unread() {
             response.force_close();
         }
         response.content_type("application/json").body(self.envelope())

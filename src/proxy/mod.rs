@@ -78,11 +78,7 @@ pub async fn handle(
             if let Some(exchange) = &mut exchange {
                 exchange.refused(&error);
             }
-            let mut response = HttpResponse::from_error(error.clone());
-            if leaves_body_unread(&error) {
-                response.head_mut().set_connection_type(actix_http::ConnectionType::Close);
-            }
-            response.map_into_right_body()
+            HttpResponse::from_error(error).map_into_right_body()
         }
     }
 }
@@ -198,17 +194,4 @@ fn refusal(error: AuthError) -> ProxyError {
         AuthError::Limited => ProxyError::KeyAttemptsLimited { retry_after: 10 },
         AuthError::Unavailable(_) => ProxyError::DirectoryUnavailable,
     }
-}
-
-/// Whether the answer was made before the caller's body was read to its end, so that the connection
-/// can't be used again.
-fn leaves_body_unread(error: &ProxyError) -> bool {
-    matches!(
-        error,
-        ProxyError::NotServed
-            | ProxyError::BodyTooLarge { .. }
-            | ProxyError::BodyTooSlow
-            | ProxyError::IncompleteBody
-            | ProxyError::Overloaded
-    )
 }

@@ -3,11 +3,12 @@
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use crate::auth::Principal;
 use crate::clock::Clock;
 use crate::db::audit_events::{AuditEventRow, insert_audit_event};
 use crate::db::{Conn, DbError};
 use crate::domain::ids::{OrganizationId, WorkspaceId};
+use crate::domain::permissions::ScopeKind;
+use crate::domain::principal::Principal;
 
 /// Who makes a change, from where and when.
 #[derive(Clone, Debug)]
@@ -72,9 +73,9 @@ pub async fn record(conn: &mut Conn, actor: &Actor, event: Event) -> Result<(), 
             actor_key_id: principal.map(|principal| principal.key_id),
             actor_user_id: principal.and_then(|principal| principal.user_id),
             actor_scope: match principal.map(|principal| principal.scope.kind()) {
-                Some(crate::domain::permissions::ScopeKind::Platform) => "platform",
-                Some(crate::domain::permissions::ScopeKind::Organization) => "organization",
-                Some(crate::domain::permissions::ScopeKind::Workspace) => "workspace",
+                Some(ScopeKind::Platform) => "platform",
+                Some(ScopeKind::Organization) => "organization",
+                Some(ScopeKind::Workspace) => "workspace",
                 None => "command_line",
             }
             .to_owned(),

@@ -1,17 +1,15 @@
 //! From a credential to a principal: extraction, verification, and why not.
 
 pub mod issue;
-mod principal;
 
 use actix_web::http::header::HeaderMap;
 use chrono::{DateTime, Utc};
-
-pub use principal::Principal;
 
 use crate::clock::Clock;
 use crate::crypto::api_key::{ApiKeyText, KeyFormatError, ParsedApiKey};
 use crate::directory::key::{KeyEntry, Refusal, Verdict};
 use crate::directory::{Directory, Unavailable};
+pub use crate::domain::principal::Principal;
 pub use crate::domain::scope::Scope;
 
 /// Why a request has no principal.

@@ -1,4 +1,4 @@
-//! Pure values and rules: ids, names, roles. No actix, no I/O, no clock: time and randomness are
+//! Pure values and rules: ids, names, roles, and who a request was authenticated as. No actix, no I/O, no clock: time and randomness are
 //! passed in.
 
 pub mod headers;
@@ -6,4 +6,5 @@ pub mod ids;
 pub mod model_configuration;
 pub mod names;
 pub mod permissions;
+pub mod principal;
 pub mod scope;

@@ -1,8 +1,8 @@
 //! Who a request was authenticated as.
 
-use crate::domain::ids::{ApiKeyId, UserId};
-use crate::domain::permissions::{Permission, Role};
-use crate::domain::scope::Scope;
+use super::ids::{ApiKeyId, UserId};
+use super::permissions::{Permission, Role};
+use super::scope::Scope;
 
 /// Who a request was authenticated as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

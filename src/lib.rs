@@ -4,11 +4,12 @@
 //!
 //! | room | what lives there |
 //! | --- | --- |
+//! | [`cli`] | the commands, and what each prints |
 //! | [`app`] | builds the application from its settings, runs it, drains it |
 //! | [`clock`] | what time it is; everything else is told |
 //! | [`config`] | every option, its flag and its environment variable |
-//! | [`telemetry`] | logs and metrics, and what may never be logged |
-//! | [`domain`] | pure values and rules: ids, names, permissions; no clock, no I/O, no actix |
+//! | [`telemetry`] | logs, metrics, readiness and the ids of requests; what may never be logged |
+//! | [`domain`] | pure values and rules: ids, names, permissions, principals; no clock, no I/O, no actix |
 //! | [`crypto`] | master keys, envelope encryption, the form and hash of API keys |
 //! | [`db`] | the database runtime, pools, transactions, migrations, one file a table; the one room that speaks diesel |
 //! | [`upstream`] | egress rules and the HTTP client; the one room that speaks to providers |
@@ -20,9 +21,10 @@
 //! | [`proxy`] | the data plane, `/providers`: `proxy/mod.rs` reads as the pipeline |
 //! | [`demo`] | the built-in demonstration upstream and the `demo` command |
 //!
-//! Rules between rooms: `main -> app -> {api, proxy} -> {auth, metering, directory, audit, upstream}
-//! -> {db, crypto} -> domain`. `api` and `proxy` never import each other. Data goes one way; no room
-//! reaches back into another.
+//! Rules between rooms: `main -> cli -> {demo, app} -> {api, proxy} -> {auth, metering, directory,
+//! audit, upstream} -> {db, crypto} -> domain`. In the middle, `auth` stands on `directory` and
+//! `audit`, and `directory` on `upstream`. `clock`, `config` and `telemetry` are for all who need
+//! them. `api` and `proxy` never import each other.
 
 pub mod api;
 pub mod app;

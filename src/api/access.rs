@@ -134,7 +134,8 @@ impl FromRequest for Authenticated {
             let Some(plane) = request.app_data::<web::Data<Management>>() else {
                 return Err(ApiError::Internal("the management plane has no state".to_owned()));
             };
-            // Where answers leave the plane, the caller was authenticated already.
+            // Under `/api/v1` the edge has authenticated the caller already; metrics and readiness
+            // stand outside of it.
             let known = request.extensions().get::<Principal>().copied();
             let principal = match known {
                 Some(principal) => principal,

@@ -1,5 +1,6 @@
-//! Where answers leave the management plane: errors get their request's id and their one line in
-//! the log, and a defect in a handler is an answer like any other.
+//! The edge of the management plane: requests under `/api/v1` are authenticated before anything of
+//! them is read; on the way out, errors get their request's id and their one line in the log, and a
+//! defect in a handler is an answer like any other.
 
 use std::panic::AssertUnwindSafe;
 

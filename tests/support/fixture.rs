@@ -11,6 +11,7 @@ use super::{
     http::{Client, Request},
     logs, secrets,
     upstream::ScriptedUpstream,
+    world::text,
 };
 
 /// A workspace and all that a call needs.
@@ -172,9 +173,4 @@ impl Settled {
 /// A chat request's body, the model left for the gateway to fill in.
 pub(crate) fn question(stream: bool) -> Value {
     json!({"messages": [{"role": "user", "content": "Good morning?"}], "stream": stream})
-}
-
-/// A field that is there and is text.
-fn text(value: &Value, field: &str) -> String {
-    value[field].as_str().unwrap_or_else(|| panic!("no {field}: {value}")).to_owned()
 }

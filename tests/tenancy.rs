@@ -68,7 +68,7 @@ async fn nobody_and_wrong_keys_are_refused(database: Database) {
     let world = world(&database).await;
     let app = &world.app;
     let (known, secret) = world.home.team.caller_key.rsplit_once('_').unwrap();
-    let unknown = tollgate::crypto::api_key::ApiKeyText::generate(&mut |buffer: &mut [u8]| {
+    let unknown = tollgate::crypto::ApiKeyText::generate(&mut |buffer: &mut [u8]| {
         tollgate::crypto::system_random(buffer)
     });
     let unknown = unknown.unwrap().text.expose().to_owned();

@@ -19,7 +19,7 @@ use super::shared::{as_json, future, once};
 use crate::audit::{self, Actor, Event};
 use crate::auth::issue::{IssuedKey, NewKey, issue_key};
 use crate::auth::{Principal, Scope};
-use crate::crypto::secret::SecretText;
+use crate::crypto::SecretText;
 use crate::db::api_keys::{
     ApiKeyChanges, ApiKeyFilter, ApiKeyRow, delete_api_key, find_api_key, list_api_keys,
     update_api_key,

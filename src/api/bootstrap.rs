@@ -9,7 +9,7 @@ use crate::audit::{self, Actor, Event};
 use crate::auth::Scope;
 use crate::auth::issue::{NewKey, issue_key};
 use crate::clock::Clock;
-use crate::crypto::secret::SecretText;
+use crate::crypto::SecretText;
 use crate::db::organizations::{OrganizationRow, any_organization, insert_organization};
 use crate::db::{Concerns, Conn, Database};
 use crate::domain::ids::OrganizationId;

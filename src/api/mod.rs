@@ -31,7 +31,7 @@ use utoipa_actix_web::scope;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::clock::Clock;
-use crate::crypto::keyring_handle::KeyringHandle;
+use crate::crypto::KeyringHandle;
 use crate::db::Database;
 use crate::directory::Directory;
 use crate::telemetry::Metrics;

@@ -25,7 +25,7 @@ use super::query::Query;
 use super::shared::{InTheWay, Missing, Refused, Unfit, as_json, once, or_taken, path_id};
 use crate::audit::{self, Actor, Event};
 use crate::auth::{Principal, Scope};
-use crate::crypto::secret::SecretText;
+use crate::crypto::SecretText;
 use crate::db::organizations::{
     OrganizationChanges, OrganizationRow, find_organization, list_organizations as list_all,
     update_organization as update_row,

@@ -13,7 +13,7 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 
 use super::error::ApiError;
 use crate::auth::issue::IssueError;
-use crate::crypto::secret::SecretText;
+use crate::crypto::SecretText;
 use crate::db::workspaces::find_workspace;
 use crate::db::{Conn, DbError};
 use crate::domain::scope::WorkspaceScope;

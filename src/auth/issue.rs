@@ -5,9 +5,7 @@ use chrono::{DateTime, Utc};
 
 use super::Scope;
 use crate::audit::Actor;
-use crate::crypto::api_key::{ApiKeyText, HashError, hash_secret};
-use crate::crypto::random::system_random;
-use crate::crypto::secret::SecretText;
+use crate::crypto::{ApiKeyText, HashError, SecretText, hash_secret, system_random};
 use crate::db::api_keys::{ApiKeyRow, CredentialRow, insert_api_key};
 use crate::db::{Conn, DbError};
 use crate::domain::ids::{ApiKeyId, UserId};

@@ -6,7 +6,7 @@ use actix_web::http::header::HeaderMap;
 use chrono::{DateTime, Utc};
 
 use crate::clock::Clock;
-use crate::crypto::api_key::{ApiKeyText, KeyFormatError, ParsedApiKey};
+use crate::crypto::{ApiKeyText, KeyFormatError, ParsedApiKey};
 use crate::directory::key::{KeyEntry, Refusal, Verdict};
 use crate::directory::{Directory, Unavailable};
 pub use crate::domain::principal::Principal;

@@ -24,12 +24,12 @@ use super::random::{Random, RandomError};
 use super::secret::SecretText;
 
 /// What every key begins with. A credential without it is not ours and is never looked up.
-pub const PREFIX: &str = "tg_";
+const PREFIX: &str = "tg_";
 const LOOKUP_CHARS: usize = 12;
 const BEFORE_SECRET: usize = PREFIX.len() + LOOKUP_CHARS + 1;
 const BEFORE_CHECKSUM: usize = BEFORE_SECRET + CHARS_256_BIT;
 /// Length of every key, in characters.
-pub const KEY_CHARS: usize = BEFORE_CHECKSUM + CHARS_32_BIT;
+const KEY_CHARS: usize = BEFORE_CHECKSUM + CHARS_32_BIT;
 
 /// Why a text is not an API key. None of these says anything about which keys exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -5,19 +5,19 @@
 //! plain values: this room knows no database, no HTTP and no clock beyond the file it reads again.
 //! Randomness is passed in, so that a test can say what it is.
 
-pub mod api_key;
+mod api_key;
 mod base62;
 mod derive;
-pub mod envelope;
-pub mod keyring;
+mod envelope;
+mod keyring;
 mod keyring_file;
-pub mod keyring_handle;
-pub mod random;
-pub mod secret;
+mod keyring_handle;
+mod random;
+mod secret;
 
 pub use api_key::{
-    ApiKeyText, KeyDigest, KeyDigester, KeyFormatError, LookupId, NewApiKey, ParsedApiKey,
-    hash_secret, verify_secret,
+    ApiKeyText, HashError, KeyDigest, KeyDigester, KeyFormatError, LookupId, NewApiKey,
+    ParsedApiKey, hash_secret, verify_secret,
 };
 pub use envelope::{
     DataKey, EnvelopeError, SecretContext, WrappedDataKey, fingerprint, open, rewrap_data_key,

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 
 use super::last_used::Noted;
 use super::verification::{Verification, Verifications};
-use crate::crypto::api_key::{KeyDigester, ParsedApiKey, verify_secret};
+use crate::crypto::{KeyDigester, ParsedApiKey, verify_secret};
 use crate::db::{Conn, DbError, api_keys, organizations, users, workspaces};
 use crate::domain::ids::{ApiKeyId, OrganizationId, UserId};
 use crate::domain::permissions::Role;

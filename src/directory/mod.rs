@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
-use crate::crypto::api_key::{KeyDigester, LookupId, ParsedApiKey};
+use crate::crypto::{KeyDigester, LookupId, ParsedApiKey};
 use crate::db::api_keys::update_last_used;
 use crate::db::{Change, Concerns, Conn, Database, DbError, current_sequence};
 use crate::domain::scope::WorkspaceScope;

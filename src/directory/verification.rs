@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use quick_cache::sync::Cache;
 
-use crate::crypto::api_key::{KeyDigest, LookupId};
+use crate::crypto::{KeyDigest, LookupId};
 
 /// The state of one credential.
 #[derive(Default)]

@@ -10,10 +10,7 @@ use utoipa_actix_web::{AppExt, scope};
 use crate::api::client_address::TrustedProxies;
 use crate::api::{Management, bootstrap};
 use crate::clock::Clock;
-use crate::crypto::api_key::KeyDigester;
-use crate::crypto::keyring::Keyring;
-use crate::crypto::keyring_handle::KeyringHandle;
-use crate::crypto::random::system_random;
+use crate::crypto::{KeyDigester, Keyring, KeyringHandle, system_random};
 use crate::db::{Database, Location};
 use crate::directory::{Directory, DirectoryOptions};
 use crate::domain::names::DisplayName;
@@ -332,7 +329,7 @@ async fn a_user_takes_their_keys_along() {
 async fn strangers_learn_nothing_from_their_bodies() {
     let plane = plane().await;
     let (app, _) = app!(plane);
-    let stranger = crate::crypto::api_key::ApiKeyText::generate(&mut system_random).unwrap();
+    let stranger = crate::crypto::ApiKeyText::generate(&mut system_random).unwrap();
     let lines = [
         "POST organizations",
         "PATCH organizations/x",

@@ -4,6 +4,7 @@ pub mod bootstrap;
 pub mod open;
 pub mod rotate;
 mod server;
+pub mod stop;
 
 use std::future::Future;
 use std::net::SocketAddr;

@@ -1,6 +1,5 @@
 //! The commands and what each prints. Results go to standard output, logs to standard error.
 
-use std::future::Future;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -8,6 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::app::bootstrap::bootstrap;
 use crate::app::open::{ensure_key_of_new_database, open_database, open_store};
 use crate::app::rotate::rotate_master_key;
+use crate::app::stop::stop_signal;
 use crate::app::{Application, StartError};
 use crate::clock::Clock;
 use crate::config::{LogSettings, Settings};
@@ -120,27 +120,6 @@ fn start_logging(settings: &LogSettings) {
     if let Err(error) = logs::init(settings.log_format, &settings.log_filter) {
         complain(&error);
     }
-}
-
-/// Resolves at the first SIGTERM or Ctrl-C. A second one ends the process at once.
-pub fn stop_signal() -> Result<impl Future<Output = ()>, StartError> {
-    use tokio::signal::unix::{SignalKind, signal};
-
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        actix_web::rt::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            std::process::exit(130);
-        });
-    })
 }
 
 #[expect(clippy::print_stdout, reason = "the command's result, for whoever called it")]

@@ -15,8 +15,8 @@ use std::path::PathBuf;
 
 use crate::app::bootstrap::bootstrap;
 use crate::app::open::open_store;
+use crate::app::stop::stop_signal;
 use crate::app::{Application, StartError};
-use crate::cli::stop_signal;
 use crate::clock::Clock;
 use crate::config::{DatabaseUrl, LogFormat, Networks, Settings};
 use crate::crypto::{SecretText, system_random};

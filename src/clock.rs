@@ -1,4 +1,5 @@
-//! The one place that asks what time it is. Everything else is told.
+//! What time it is. Everything else is told; the change log alone ([`crate::db`]) asks the machine by
+//! itself, since its rows need nothing but to grow old.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

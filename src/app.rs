@@ -66,8 +66,8 @@ pub enum StartError {
          that the first bootstrap printed"
     )]
     AlreadyBootstrapped,
-    /// The first organization could not be made.
-    #[error("the first organization could not be made: {0}")]
+    /// The first organization, or a platform key, could not be made.
+    #[error("the keys could not be made: {0}")]
     Bootstrap(String),
     /// The name is not one.
     #[error("the organization's name {0}")]

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::app::bootstrap::bootstrap;
+use crate::app::bootstrap::{bootstrap, replace_platform_key};
 use crate::app::open::{ensure_key_of_new_database, open_database, open_store};
 use crate::app::rotate::rotate_master_key;
 use crate::app::stop::stop_signal;
@@ -41,6 +41,8 @@ enum Command {
     Migrate(Box<Settings>),
     /// Make a new master key active and wrap every data key with it, while servers go on serving
     RotateMasterKey(Box<Settings>),
+    /// Revoke every platform key and print a new one, once: for one that is lost or has leaked
+    ReplacePlatformKey(Box<Settings>),
     /// Print the OpenAPI document
     Openapi,
 }
@@ -106,6 +108,14 @@ async fn dispatch(command: Command) -> Result<(), StartError> {
                 "master_key_id": rotation.master_key_id,
                 "rewrapped_data_keys": rotation.rewrapped,
             }));
+            Ok(())
+        }
+        Command::ReplacePlatformKey(settings) => {
+            start_logging(&settings.logging);
+            settings.validate()?;
+            let store = open_store(&settings).await?;
+            let key = replace_platform_key(&store, &Clock::default()).await?;
+            print(&serde_json::json!({ "platform_key": key.expose() }));
             Ok(())
         }
         Command::Openapi => {

@@ -20,6 +20,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases![
         bootstrap_prints_one_object_and_its_keys_work,
         of_several_bootstraps_at_once_one_wins,
+        a_platform_key_is_replaced_while_serving,
         several_migrate_at_once,
         a_newer_schema_is_refused,
         an_empty_database_serves_nobody,
@@ -113,6 +114,28 @@ async fn of_several_bootstraps_at_once_one_wins(database: Database) {
     let (serving, address) = serve(&database).await;
     let admin = Client::new(address).with_key(made["admin_key"].as_str().unwrap());
     Fixture::create(&admin, address).await.caller().send(Fixture::chat()).await.expect(200);
+    stop(serving).await;
+}
+
+async fn a_platform_key_is_replaced_while_serving(database: Database) {
+    write_master_key(&master_key_file(&database));
+    let made = first_keys(&run(bare(&database, BOOTSTRAP)).await);
+    let (serving, address) = serve(&database).await;
+    let with = |key: &Value| Client::new(address).with_key(key.as_str().unwrap());
+    with(&made["platform_key"]).get("/api/v1/organizations").await.expect(200);
+    let ended = run(bare(&database, &["replace-platform-key"])).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let replaced: Value = serde_json::from_str(&ended.stdout).expect("JSON on standard output");
+    secrets::register_key(replaced["platform_key"].as_str().unwrap());
+    with(&replaced["platform_key"]).get("/api/v1/organizations").await.expect(200);
+    eventually("the old platform key is refused", async || {
+        with(&made["platform_key"]).get("/api/v1/organizations").await.status == 401
+    })
+    .await;
+    with(&made["admin_key"]).get("/api/v1/workspaces").await.expect(200);
+    let log = with(&replaced["platform_key"]).get("/api/v1/audit-log").await.expect(200).json();
+    let operations = log["data"].as_array().unwrap().iter().map(|event| &event["operation"]);
+    assert!(operations.into_iter().any(|operation| operation == "delete_api_key"), "{log}");
     stop(serving).await;
 }
 
@@ -241,11 +264,19 @@ async fn openapi_prints_the_committed_document() {
 async fn help_shows_flags_variables_and_defaults_in_groups() {
     let all = run(tollgate(&["--help"])).await;
     assert_eq!(all.code, Some(0));
-    let commands = ["serve", "demo", "bootstrap", "migrate", "rotate-master-key", "openapi"];
+    let commands = [
+        "serve",
+        "demo",
+        "bootstrap",
+        "migrate",
+        "replace-platform-key",
+        "rotate-master-key",
+        "openapi",
+    ];
     for command in commands {
         assert!(all.stdout.contains(&format!("\n  {command} ")), "{command}: {}", all.stdout);
     }
-    for name in ["serve", "bootstrap", "migrate", "rotate-master-key"] {
+    for name in ["serve", "bootstrap", "migrate", "replace-platform-key", "rotate-master-key"] {
         let help = run(tollgate(&[name, "--help"])).await;
         assert_eq!(help.code, Some(0));
         for part in [

@@ -22,6 +22,7 @@ mod log_hygiene;
 mod model_configurations;
 mod outage;
 mod problems;
+mod proxy_answers;
 mod proxy_bodies;
 mod proxy_drain;
 mod proxy_failures;
@@ -57,6 +58,7 @@ fn collect() -> Vec<Case> {
         model_configurations::cases(),
         outage::cases(),
         problems::cases(),
+        proxy_answers::cases(),
         proxy_bodies::cases(),
         proxy_drain::cases(),
         proxy_failures::cases(),

@@ -1,7 +1,7 @@
 //! `/audit-log`: who changed what. Read only; events are written with the changes themselves.
 
 use actix_web::{get, web};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, NaiveDateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -165,6 +165,19 @@ async fn list_audit_log(
     Ok(web::Json(Paged::of(rows, page, |row| row.id.uuid(), AuditEvent::from)))
 }
 
+/// An end of the time that is asked for, if the databases can tell it.
+fn instant(
+    field: &'static str,
+    at: Option<DateTime<Utc>>,
+) -> Result<Option<NaiveDateTime>, ApiError> {
+    match at {
+        Some(at) if !(0..=9999).contains(&at.year()) => {
+            Err(ApiError::field(field, "must lie in the years 0 to 9999"))
+        }
+        at => Ok(at.map(|at| at.naive_utc())),
+    }
+}
+
 fn filter(query: AuditLogQuery) -> Result<AuditEventFilter, ApiError> {
     let texts = [
         ("operation", &query.operation),
@@ -185,8 +198,8 @@ fn filter(query: AuditLogQuery) -> Result<AuditEventFilter, ApiError> {
         return Err(ApiError::Invalid(errors));
     }
     Ok(AuditEventFilter {
-        from: query.from.map(|at| at.naive_utc()),
-        to: query.to.map(|at| at.naive_utc()),
+        from: instant("from", query.from)?,
+        to: instant("to", query.to)?,
         actor: query.actor.map(|id| id.as_hyphenated().to_string()),
         operation: query.operation,
         resource_type: query.resource_type,

@@ -21,6 +21,9 @@ use super::error::ApiError;
 /// fits.
 pub const MOST_BYTES: usize = 1024 * 1024;
 
+/// How long a body may take to arrive.
+const MOST_TIME: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// A JSON body of exactly the fields of `T`.
 #[derive(Debug)]
 pub struct Json<T>(pub T);
@@ -143,10 +146,11 @@ fn read(
             return Err(ApiError::UnsupportedMediaType);
         }
         let body = body.map_err(|error| ApiError::Internal(error.to_string()))?;
-        match body.to_bytes_limited(MOST_BYTES).await {
-            Ok(Ok(bytes)) => Ok(bytes),
-            Ok(Err(error)) => Err(ApiError::Malformed(format!("The body broke off: {error}."))),
-            Err(_) => Err(ApiError::TooLarge(MOST_BYTES)),
+        match tokio::time::timeout(MOST_TIME, body.to_bytes_limited(MOST_BYTES)).await {
+            Ok(Ok(Ok(bytes))) => Ok(bytes),
+            Ok(Ok(Err(error))) => Err(ApiError::Malformed(format!("The body broke off: {error}."))),
+            Ok(Err(_)) => Err(ApiError::TooLarge(MOST_BYTES)),
+            Err(_) => Err(ApiError::Malformed("The body did not arrive in time.".to_owned())),
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::auth::Scope;
 use crate::auth::issue::{NewKey, issue_key};
 use crate::clock::Clock;
 use crate::crypto::SecretText;
+use crate::db::api_keys::delete_platform_keys;
 use crate::db::organizations::{OrganizationRow, any_organization, insert_organization};
 use crate::db::{Concerns, Conn, Database};
 use crate::domain::ids::OrganizationId;
@@ -55,6 +56,36 @@ pub async fn bootstrap(
                 platform_key: platform.text,
                 admin_key: created.admin_key,
             })
+        })
+        .await
+}
+
+/// Revokes every platform key and makes a new one, as the command line: for a platform key that is
+/// lost or has leaked. Its holder needs the machine, which is more than any key gives.
+pub async fn replace_platform_key(
+    database: &Database,
+    clock: &Clock,
+) -> Result<SecretText, ApiError> {
+    let actor = Actor::command_line(clock);
+    database
+        .write(Concerns::Everybody, async move |conn: &mut Conn| {
+            let revoked = delete_platform_keys(conn, actor.now.naive_utc()).await?;
+            for id in revoked {
+                let event = Event {
+                    operation: "delete_api_key",
+                    resource_type: "api_key",
+                    resource_id: id.to_string(),
+                    organization_id: None,
+                    workspace_id: None,
+                    before: None,
+                    after: None,
+                };
+                audit::record(conn, &actor, event).await?;
+            }
+            let new = first_key("Platform key", Scope::Platform, Role::PlatformAdmin)?;
+            let issued = issue_key(conn, &actor, new).await?;
+            record_created(conn, &actor, Scope::Platform, &ApiKey::from(issued.row)).await?;
+            Ok(issued.text)
         })
         .await
 }

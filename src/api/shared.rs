@@ -53,6 +53,12 @@ pub(super) fn check_description(description: Option<&str>) -> Result<(), ApiErro
             format!("must be at most {MOST_DESCRIPTION} characters long"),
         ));
     }
+    // PostgreSQL can't store some of them, and nobody can read the others.
+    let unprintable = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t');
+    if description.is_some_and(|text| text.contains(unprintable)) {
+        let message = "must not contain control characters other than line breaks and tabs";
+        return Err(ApiError::field("description", message));
+    }
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use super::open::Store;
 use crate::api::bootstrap as first;
 use crate::api::error::ApiError;
 use crate::clock::Clock;
+use crate::crypto::SecretText;
 use crate::domain::names::DisplayName;
 
 pub use first::Bootstrapped;
@@ -20,4 +21,10 @@ pub async fn bootstrap(
         ApiError::Conflict { .. } => StartError::AlreadyBootstrapped,
         other => StartError::Bootstrap(other.to_string()),
     })
+}
+
+/// Revokes every platform key and makes a new one, where the old one is lost or has leaked.
+pub async fn replace_platform_key(store: &Store, clock: &Clock) -> Result<SecretText, StartError> {
+    let replaced = first::replace_platform_key(&store.database, clock).await;
+    replaced.map_err(|error| StartError::Bootstrap(error.to_string()))
 }

@@ -278,3 +278,16 @@ pub async fn update_last_used(
     }
     Ok(())
 }
+
+/// Revokes every live platform key; which they were.
+pub async fn delete_platform_keys(
+    conn: &mut Conn,
+    now: NaiveDateTime,
+) -> Result<Vec<ApiKeyId>, DbError> {
+    on!(conn, c => diesel::update(api_keys::table)
+        .filter(api_keys::organization_id.is_null())
+        .filter(api_keys::deleted_at.is_null())
+        .set((api_keys::deleted_at.eq(Some(now)), api_keys::updated_at.eq(now)))
+        .returning(api_keys::id)
+        .get_results(c))
+}

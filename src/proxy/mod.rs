@@ -1,6 +1,6 @@
 //! The data plane, `/providers/...`: an application's call on its way to a model and back.
 //!
-//! [`pipeline`] is the whole of it; each step is a file.
+//! `pipeline` is the whole of it; each step is a file.
 
 pub mod body;
 pub mod budget;
@@ -37,6 +37,7 @@ use body::JsonBody;
 use budget::{Budget, InFlight};
 use error::ProxyError;
 use exchange::Exchange;
+use prepare::Prepared;
 use read::{BodyLimits, read_body};
 use relay::{Held, RelayBody};
 use route::{ProxyRoute, RouteMatch};
@@ -128,14 +129,16 @@ async fn pipeline(
         exchange.cause = Some(unavailable.to_string());
         ProxyError::SecretUnavailable { name: unavailable.name }
     })?;
-    let prepared =
+    let Prepared { request, credentials } =
         prepare::prepare(request, &route, &configuration, credentials, body, plane.timeouts);
 
-    let response = send::send(client, &prepared.request, exchange).await?;
+    let response = send::send(client, &request, exchange).await?;
+    // The body first, then the right to hold it.
+    drop(request);
     drop(memory);
 
     let Some(exchange) = exchange_slot.take() else { return Err(ProxyError::Internal) };
-    let secrets = &prepared.credentials.secrets;
+    let secrets = &credentials.secrets;
     Ok(relay::relay(response, &route.operation, withhold_usage, secrets, exchange, places).await)
 }
 

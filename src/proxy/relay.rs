@@ -7,10 +7,10 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep, timeout_at};
 
 use super::budget::{Share, Slot};
 use super::exchange::{Exchange, Outcome};
@@ -25,6 +25,9 @@ use crate::upstream::{UpstreamBody, UpstreamError, UpstreamResponse};
 /// How long what has come of a broken answer, its head included, has to be flushed before the body
 /// is failed: on a body error actix-http gives the connection up without writing what it still holds.
 const FLUSH: Duration = Duration::from_millis(100);
+
+/// How long an upstream's error may take to arrive. The caller waits for its head meanwhile.
+const ERROR_TIME: Duration = Duration::from_secs(30);
 
 /// What lasts as long as the request does.
 pub struct Held {
@@ -54,8 +57,22 @@ pub async fn relay(
     let mut first = None;
     let mut upstream = Some(body);
     let mut state = State::Open;
-    if matches!(watch, Watch::None)
-        && !headers.contains_key(CONTENT_ENCODING)
+    let mut down = downstream_headers(&headers, &exposed);
+    if has_no_body(status, length) {
+        // Nothing will be asked of such a body, so it is settled here.
+        upstream = None;
+        state = State::Ended;
+        exchange.outcome = Outcome::Completed;
+        if length.is_none() {
+            size = BodySize::None;
+        }
+    } else if matches!(watch, Watch::None) && is_compressed(&headers) {
+        upstream = None;
+        size = BodySize::Stream;
+        first = Some(Bytes::from_static(UNREADABLE));
+        down.remove(CONTENT_ENCODING);
+        down.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    } else if matches!(watch, Watch::None)
         && let Some(mut body) = upstream.take()
     {
         let told = read_error(&mut body).await;
@@ -74,8 +91,28 @@ pub async fn relay(
     }
     let body = RelayBody { upstream, first, watch, size, state, exchange, _held: held };
     let mut response = HttpResponse::with_body(status, body);
-    *response.headers_mut() = downstream_headers(&headers, &exposed);
+    *response.headers_mut() = down;
     response
+}
+
+/// Stands for an upstream's error that can't be looked through for the provider's key.
+const UNREADABLE: &[u8] = br#"{"error":{"message":"The provider answered with this status and a compressed body, although it was asked not to compress. The gateway does not pass such an error on, since it can't be searched for the provider's key.","type":"upstream_error","param":null,"code":"upstream_error_unreadable"}}"#;
+
+/// Whether an answer ends with its head (RFC 9112, section 6.3).
+fn has_no_body(status: StatusCode, length: Option<u64>) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) || length == Some(0)
+}
+
+/// Whether the body is in one of the codings of the HTTP Content Coding Registry that hide what it
+/// says. `identity`, and words that are none of them, hide nothing.
+fn is_compressed(headers: &HeaderMap) -> bool {
+    const CODINGS: [&str; 8] =
+        ["aes128gcm", "br", "compress", "deflate", "gzip", "x-compress", "x-gzip", "zstd"];
+    headers
+        .get_all(CONTENT_ENCODING)
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|coding| CODINGS.contains(&coding.trim().to_ascii_lowercase().as_str()))
 }
 
 /// What is read out of an answer while it passes.
@@ -124,13 +161,19 @@ enum ErrorEnd {
 
 /// Reads an error to its end, or as far as it is looked through.
 async fn read_error(body: &mut UpstreamBody) -> ToldError {
+    let deadline = Instant::now() + ERROR_TIME;
     let mut bytes = Vec::new();
     while bytes.len() < MOST_BYTES {
-        match body.next().await {
-            Some(Ok(chunk)) => bytes.extend_from_slice(&chunk),
-            Some(Err(error)) => return ToldError { bytes, end: ErrorEnd::BrokeOff(error) },
-            None => return ToldError { bytes, end: ErrorEnd::Whole },
-        }
+        let end = match timeout_at(deadline, body.next()).await {
+            Ok(Some(Ok(chunk))) => {
+                bytes.extend_from_slice(&chunk);
+                continue;
+            }
+            Ok(Some(Err(error))) => ErrorEnd::BrokeOff(error),
+            Ok(None) => ErrorEnd::Whole,
+            Err(_) => ErrorEnd::BrokeOff(UpstreamError::IdleTimeout),
+        };
+        return ToldError { bytes, end };
     }
     bytes.truncate(MOST_BYTES);
     ToldError { bytes, end: ErrorEnd::TooLong }

@@ -1,0 +1,82 @@
+//! Answers that are told apart by their heads: errors in a coding, and answers without a body.
+
+use serde_json::json;
+
+use crate::{
+    proxy_routes::gateway_error,
+    support::{
+        app::TestApp,
+        case::{Case, cases},
+        connection::Connection,
+        database::Database,
+        fixture::Fixture,
+        script::Script,
+    },
+};
+
+/// The cases of this file.
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        an_error_is_searched_for_the_key_whatever_coding_it_claims,
+        an_error_that_cannot_be_searched_does_not_pass,
+        an_answer_without_a_body_ends_with_its_head,
+        an_empty_answer_is_complete,
+    ]
+}
+
+async fn an_error_is_searched_for_the_key_whatever_coding_it_claims(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    for coding in ["identity", "utf-8", "Identity, identity"] {
+        let quoted = format!("bad key {}", team.provider_key);
+        team.upstream.push(Script::new().sized(401, &[("content-encoding", coding)], quoted));
+        let answer = team.caller().send(Fixture::chat()).await.expect(401);
+        assert_eq!(answer.text(), "bad key [redacted]", "{coding}");
+    }
+}
+
+async fn an_error_that_cannot_be_searched_does_not_pass(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    for coding in ["gzip", "br", "identity, ZSTD"] {
+        let quoted = format!("bad key {}", team.provider_key);
+        team.upstream.push(Script::new().sized(429, &[("content-encoding", coding)], quoted));
+        let answer = team.caller().send(Fixture::chat()).await.expect(429);
+        assert_eq!(answer.json()["error"]["code"], "upstream_error_unreadable", "{coding}");
+        assert_eq!(answer.header("content-encoding"), None);
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+    }
+    // The gateway's own errors go on to be told from the upstream's.
+    let refused = app.anonymous().send(Fixture::chat()).await;
+    gateway_error(&refused, 401, "missing_api_key");
+}
+
+async fn an_answer_without_a_body_ends_with_its_head(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let mut connection = Connection::open(app.address()).await.unwrap();
+    for status in [204, 304] {
+        team.upstream.push(Script::new().raw(format!("HTTP/1.1 {status} Nothing\r\n\r\n")));
+        // On one connection: a stray byte would be read as the beginning of the next answer.
+        let request =
+            Fixture::chat().header("authorization", &format!("Bearer {}", team.caller_key));
+        connection.request(&request).await.unwrap();
+        let head = connection.head().await.unwrap();
+        assert_eq!((head.status, head.header("transfer-encoding")), (status, None));
+    }
+    let settled = team.settled(&team.configuration_id, 2).await;
+    for line in settled {
+        line.says(&[("outcome", "\"completed\"")]);
+    }
+}
+
+async fn an_empty_answer_is_complete(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    team.upstream.push(Script::new().sized(200, &[], ""));
+    let answer = team.caller().send(Fixture::chat()).await.expect(200);
+    assert_eq!((answer.text().as_str(), answer.header("content-length")), ("", Some("0")));
+    team.settled_once().await.says(&[("outcome", "\"completed\"")]);
+    team.upstream.push(Script::json(200, &json!({"usage": null})));
+    team.caller().send(Fixture::chat()).await.expect(200);
+}

@@ -66,7 +66,7 @@ async fn an_answer_without_a_body_ends_with_its_head(database: Database) {
     }
     let settled = team.settled(&team.configuration_id, 2).await;
     for line in settled {
-        line.says(&[("outcome", "\"completed\"")]);
+        line.says(&[("outcome", "completed")]);
     }
 }
 
@@ -76,7 +76,7 @@ async fn an_empty_answer_is_complete(database: Database) {
     team.upstream.push(Script::new().sized(200, &[], ""));
     let answer = team.caller().send(Fixture::chat()).await.expect(200);
     assert_eq!((answer.text().as_str(), answer.header("content-length")), ("", Some("0")));
-    team.settled_once().await.says(&[("outcome", "\"completed\"")]);
+    team.settled_once().await.says(&[("outcome", "completed")]);
     team.upstream.push(Script::json(200, &json!({"usage": null})));
     team.caller().send(Fixture::chat()).await.expect(200);
 }

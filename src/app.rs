@@ -72,6 +72,14 @@ pub enum StartError {
     /// The name is not one.
     #[error("the organization's name {0}")]
     Name(#[from] crate::domain::names::InvalidName),
+    /// The embedded database's file can't be made.
+    #[error("the database {} can't be made: {error}", path.display())]
+    DatabaseFile {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        error: std::io::Error,
+    },
     /// The database CA file.
     #[error("--database-ca-file can't be read: {0}")]
     DatabaseCa(std::io::Error),

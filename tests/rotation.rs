@@ -291,7 +291,12 @@ async fn a_key_file_is_made_with_a_new_database_for_its_owner_alone() {
     serving.args(&options);
     let mut serving = Running::start(serving);
     serving.address().await;
-    assert_eq!(mode(&key), 0o600);
+    // The database too, and what SQLite puts beside it.
+    for file in std::fs::read_dir(key.parent().unwrap()).unwrap() {
+        let file = file.unwrap().path();
+        assert_eq!(mode(&file), 0o600, "{}", file.display());
+    }
+    assert!(key.exists());
     note_keys(&key);
     serving.signal(Signal::Int);
     assert_eq!(serving.ended().await.code(), Some(0));

@@ -1,5 +1,8 @@
 //! Opening what a process stands on: the database, migrated, and the keyring that fits it.
 
+use std::io::ErrorKind;
+use std::path::Path;
+
 use super::StartError;
 use crate::config::{DatabaseUrl, Settings};
 use crate::crypto::{
@@ -19,7 +22,10 @@ pub struct Store {
 /// Opens the database without migrating it.
 pub fn open_database(settings: &Settings) -> Result<Database, StartError> {
     let location = match &settings.database.database_url {
-        DatabaseUrl::Sqlite(path) => Location::Sqlite(path.clone()),
+        DatabaseUrl::Sqlite(path) => {
+            make_private(path)?;
+            Location::Sqlite(path.clone())
+        }
         DatabaseUrl::Postgres(url) => Location::Postgres {
             url: url.expose().to_owned(),
             ca_pem: match &settings.database.database_ca_file {
@@ -30,6 +36,20 @@ pub fn open_database(settings: &Settings) -> Result<Database, StartError> {
     };
     let options = &settings.database;
     Ok(Database::open(location, options.database_connections, options.database_timeout)?)
+}
+
+/// Makes the file of a new embedded database, for its owner alone. SQLite gives the files that it
+/// puts beside it the same mode.
+fn make_private(path: &Path) -> Result<(), StartError> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(StartError::DatabaseFile { path: path.to_owned(), error }),
+    }
 }
 
 /// Opens the database, brings it up to date, and makes sure that the keyring fits it. A keyring is

@@ -56,6 +56,9 @@ pub struct SseReader {
     open: bool,
     /// The last byte was a CR that ended a line.
     after_cr: bool,
+    /// 1 while the line at hand ended in a CRLF: its LF is not measured yet, since it may as well
+    /// have come in the next chunk.
+    unmeasured: u64,
     /// Past the first line, which may begin with a byte order mark.
     begun: bool,
     /// The current event was handed out; forget it before going on.
@@ -89,6 +92,7 @@ impl SseReader {
             has_data: false,
             open: false,
             after_cr: false,
+            unmeasured: 0,
             begun: false,
             reported: false,
         }
@@ -136,6 +140,7 @@ impl SseReader {
             let Some(length) = memchr::memchr2(b'\n', b'\r', rest) else {
                 *at = chunk.len();
                 self.offset += rest.len() as u64;
+                self.unmeasured = 0;
                 self.carry(rest);
                 self.spill(chunk, single);
                 return None;
@@ -147,6 +152,7 @@ impl SseReader {
             self.after_cr = is_cr && rest.len() == length + 1;
             *at += ended;
             self.offset += ended as u64;
+            self.unmeasured = u64::from(crlf);
 
             let text = chunk.get(content.clone()).unwrap_or_default();
             if !self.line.is_empty() {
@@ -171,7 +177,7 @@ impl SseReader {
                 }
                 Line::Event(value) => {
                     self.open = true;
-                    if self.offset - self.start <= self.longest {
+                    if !self.too_long() {
                         self.event.clear();
                         self.event.extend_from_slice(value);
                     }
@@ -196,6 +202,7 @@ impl SseReader {
     /// in whether they take it.
     pub fn finish(&mut self) -> Option<Block<'_>> {
         self.forget_reported();
+        self.unmeasured = 0;
         let line = std::mem::take(&mut self.line);
         match self.classify(&line) {
             Line::Data(value) => {
@@ -267,7 +274,7 @@ impl SseReader {
     }
 
     fn too_long(&self) -> bool {
-        self.offset - self.start > self.longest
+        self.offset - self.start - self.unmeasured > self.longest
     }
 
     fn report<'a>(&'a mut self, chunk: &'a [u8], single: Option<Range<usize>>) -> Block<'a> {
@@ -398,6 +405,17 @@ mod tests {
         let block = reader.finish().unwrap();
         assert_eq!((block.event, block.data), ("e", Some(&b"a\nb"[..])));
         assert_eq!(SseReader::default().finish(), None);
+    }
+
+    #[test]
+    fn the_bound_does_not_depend_on_where_a_crlf_is_cut() {
+        for longest in 8..24 {
+            let bytes = b"event: e\r\ndata: abcd\r\n\r\ndata: x\n\n";
+            for cut in 0..=bytes.len() {
+                let (first, second) = bytes.split_at(cut);
+                assert_eq!(read(&[first, second], longest), read(&[bytes], longest), "{cut}");
+            }
+        }
     }
 
     proptest! {

@@ -175,12 +175,11 @@ async fn a_compressed_answer_is_relayed_as_it_is(database: Database) {
     // An empty object, compressed by gzip.
     let bytes =
         b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xab\xae\x05\x00\x43\xbf\xa6\xa3\x02\x00\x00\x00";
-    for status in [200, 400] {
-        let headers = [("content-type", "application/json"), ("content-encoding", "gzip")];
-        team.upstream.push(Script::new().sized(status, &headers, &bytes[..]));
-        let answer = team.caller().send(Fixture::chat()).await.expect(status);
-        assert_eq!(answer.header("content-encoding"), Some("gzip"));
-        assert_eq!(answer.body, &bytes[..]);
-        assert_eq!(team.upstream.last_request().header("accept-encoding"), Some("identity"));
-    }
+    // An error would not pass: it can't be searched for the provider's key.
+    let headers = [("content-type", "application/json"), ("content-encoding", "gzip")];
+    team.upstream.push(Script::new().sized(200, &headers, &bytes[..]));
+    let answer = team.caller().send(Fixture::chat()).await.expect(200);
+    assert_eq!(answer.header("content-encoding"), Some("gzip"));
+    assert_eq!(answer.body, &bytes[..]);
+    assert_eq!(team.upstream.last_request().header("accept-encoding"), Some("identity"));
 }

@@ -11,6 +11,7 @@
     reason = "a test fails by panicking, and a test run speaks on standard output"
 )]
 
+mod admin_port;
 mod api_keys;
 mod audit_log;
 mod command_line;
@@ -47,6 +48,7 @@ use support::case::Case;
 /// Every case of every capability.
 fn collect() -> Vec<Case> {
     [
+        admin_port::cases(),
         api_keys::cases(),
         audit_log::cases(),
         command_line::cases(),

@@ -15,13 +15,14 @@
 //! | [`upstream`] | egress rules and the HTTP client; the one room that speaks to providers |
 //! | [`auth`] | credentials to principal: extraction, verification, permission checks |
 //! | [`directory`] | the in-memory read model of the data plane and its invalidation |
-//! | [`metering`] | what an answer says about its usage |
+//! | [`metering`] | what requests used and cost: read out of answers, priced, recorded in the journal and the ledger |
+//! | [`policy`] | admission before a request is sent, settlement after |
 //! | [`audit`] | who changed what |
 //! | [`api`] | the management plane, `/api/v1`: one file a resource |
 //! | [`proxy`] | the data plane, `/providers`: `proxy/mod.rs` reads as the pipeline |
 //! | [`demo`] | the built-in demonstration upstream and the `demo` command |
 //!
-//! Rules between rooms: `main -> cli -> {demo, app} -> {api, proxy} -> {auth, metering, directory,
+//! Rules between rooms: `main -> cli -> {demo, app} -> {api, proxy} -> {auth, policy, metering, directory,
 //! audit, upstream} -> {db, crypto} -> domain`. In the middle, `auth` stands on `directory` and
 //! `audit`, and `directory` on `upstream`. `clock`, `config` and `telemetry` are for all who need
 //! them. `api` and `proxy` never import each other.
@@ -39,6 +40,7 @@ pub mod demo;
 pub mod directory;
 pub mod domain;
 pub mod metering;
+pub mod policy;
 pub mod proxy;
 pub mod telemetry;
 pub mod upstream;

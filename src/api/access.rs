@@ -53,6 +53,7 @@ needs!(
     ApiKeysRead,
     ApiKeysWrite,
     AuditLogRead,
+    UsageRead,
 );
 
 /// Anybody with a good key.

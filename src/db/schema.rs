@@ -104,6 +104,9 @@ table! {
         created_at -> Timestamp,
         updated_at -> Timestamp,
         deleted_at -> Nullable<Timestamp>,
+        price -> Nullable<Json>,
+        context_window -> Nullable<BigInt>,
+        max_output_tokens -> Nullable<BigInt>,
     }
 }
 
@@ -163,6 +166,133 @@ table! {
         before -> Nullable<Json>,
         after -> Nullable<Json>,
         created_at -> Timestamp,
+    }
+}
+
+table! {
+    gateway_policies (id) {
+        id -> Text,
+        organization_id -> Text,
+        name -> Text,
+        description -> Nullable<Text>,
+        policy_type -> Text,
+        family -> Text,
+        subject_matchers -> Json,
+        matchers_key -> Text,
+        config -> Json,
+        action -> Text,
+        enabled -> Bool,
+        priority -> BigInt,
+        created_by -> Nullable<Text>,
+        is_system_generated -> Bool,
+        parent_policy_id -> Nullable<Text>,
+        detached -> Bool,
+        created_at -> Timestamp,
+        updated_at -> Timestamp,
+        deleted_at -> Nullable<Timestamp>,
+    }
+}
+
+table! {
+    model_prices (id) {
+        id -> Text,
+        organization_id -> Text,
+        provider -> Text,
+        model -> Text,
+        price -> Json,
+        version -> BigInt,
+        created_at -> Timestamp,
+        updated_at -> Timestamp,
+        deleted_at -> Nullable<Timestamp>,
+    }
+}
+
+table! {
+    ledger (id) {
+        id -> Text,
+        organization_id -> Text,
+        workspace_id -> Text,
+        request_id -> Text,
+        attempt -> BigInt,
+        api_key_id -> Text,
+        user_id -> Nullable<Text>,
+        configuration_id -> Text,
+        configuration -> Text,
+        route -> Text,
+        model_asked -> Nullable<Text>,
+        model -> Text,
+        model_used -> Nullable<Text>,
+        status -> Nullable<Integer>,
+        outcome -> Text,
+        code -> Nullable<Text>,
+        input_tokens -> Nullable<BigInt>,
+        cached_input_tokens -> Nullable<BigInt>,
+        cache_write_tokens -> Nullable<BigInt>,
+        output_tokens -> Nullable<BigInt>,
+        reasoning_tokens -> Nullable<BigInt>,
+        audio_input_tokens -> Nullable<BigInt>,
+        audio_output_tokens -> Nullable<BigInt>,
+        usage_source -> Text,
+        cost -> Nullable<BigInt>,
+        price_version -> Nullable<Text>,
+        first_byte_ms -> Nullable<BigInt>,
+        duration_ms -> Nullable<BigInt>,
+        policies -> Text,
+        metadata -> Text,
+        client_request_id -> Nullable<Text>,
+        admitted_at -> Timestamp,
+    }
+}
+
+table! {
+    usage_hours (organization_id, hour, workspace_id, user_id, api_key_id, configuration_id, model) {
+        organization_id -> Text,
+        hour -> Timestamp,
+        workspace_id -> Text,
+        user_id -> Text,
+        api_key_id -> Text,
+        configuration_id -> Text,
+        model -> Text,
+        requests -> BigInt,
+        attempts -> BigInt,
+        errors -> BigInt,
+        blocks -> BigInt,
+        input_tokens -> BigInt,
+        cached_input_tokens -> BigInt,
+        cache_write_tokens -> BigInt,
+        output_tokens -> BigInt,
+        reasoning_tokens -> BigInt,
+        audio_input_tokens -> BigInt,
+        audio_output_tokens -> BigInt,
+        cost -> BigInt,
+        unknown_costs -> BigInt,
+    }
+}
+
+table! {
+    usage_hours_by_metadata (organization_id, hour, metadata_key, metadata_value, workspace_id, user_id, api_key_id, configuration_id, model) {
+        organization_id -> Text,
+        hour -> Timestamp,
+        metadata_key -> Text,
+        metadata_value -> Text,
+        workspace_id -> Text,
+        user_id -> Text,
+        api_key_id -> Text,
+        configuration_id -> Text,
+        model -> Text,
+        requests -> BigInt,
+        attempts -> BigInt,
+        errors -> BigInt,
+        blocks -> BigInt,
+        input_tokens -> BigInt,
+        cached_input_tokens -> BigInt,
+        cache_write_tokens -> BigInt,
+        output_tokens -> BigInt,
+        reasoning_tokens -> BigInt,
+        audio_input_tokens -> BigInt,
+        audio_output_tokens -> BigInt,
+        cost -> BigInt,
+        unknown_costs -> BigInt,
     }
 }
 

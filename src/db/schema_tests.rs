@@ -10,9 +10,17 @@ use diesel_migrations::MigrationHarness;
 
 use super::migrate;
 
-/// Tables that are no tenant's: the change sequence, the tenants themselves, and the log, which
-/// outlives what it speaks of.
-const NOBODYS: [&str; 4] = ["change_sequence", "changes", "organizations", "audit_events"];
+/// Tables that are no tenant's: the change sequence, the tenants themselves, and the records, which
+/// outlive what they speak of.
+const NOBODYS: [&str; 7] = [
+    "change_sequence",
+    "changes",
+    "organizations",
+    "audit_events",
+    "ledger",
+    "usage_hours",
+    "usage_hours_by_metadata",
+];
 
 const OWNER: &str = "organization_id";
 

@@ -11,8 +11,8 @@ use diesel::sql_types::{Nullable, SingleValue, Text};
 use diesel::sqlite::Sqlite;
 
 use crate::domain::ids::{
-    ApiKeyId, AuditEventId, ConfigurationId, DataKeyId, OrganizationId, SecretId, UserId,
-    WorkspaceId,
+    ApiKeyId, AttemptId, AuditEventId, ConfigurationId, DataKeyId, ModelPriceId, OrganizationId,
+    PolicyId, RequestId, SecretId, UserId, WorkspaceId,
 };
 use crate::domain::names::{ConfigurationName, DisplayName, Email, Handle, SecretName};
 use crate::domain::permissions::Role;
@@ -95,10 +95,14 @@ macro_rules! name_columns {
 
 id_columns!(
     ApiKeyId,
+    AttemptId,
     AuditEventId,
     ConfigurationId,
     DataKeyId,
+    ModelPriceId,
     OrganizationId,
+    PolicyId,
+    RequestId,
     SecretId,
     UserId,
     WorkspaceId

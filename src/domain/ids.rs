@@ -61,6 +61,12 @@ id! {
     DataKeyId;
     /// An entry of the audit log.
     AuditEventId;
+    /// A gateway policy.
+    PolicyId;
+    /// A price that an organization set for a model.
+    ModelPriceId;
+    /// One request that was sent to an upstream, or one that a policy blocked: a row of the ledger.
+    AttemptId;
     /// One request to the gateway, as `x-request-id` tells it.
     RequestId;
 }

@@ -4,7 +4,12 @@
 pub mod headers;
 pub mod ids;
 pub mod model_configuration;
+pub mod money;
 pub mod names;
 pub mod permissions;
+pub mod policy;
+pub mod pricing;
 pub mod principal;
 pub mod scope;
+pub mod tokens;
+pub mod window;

@@ -41,6 +41,8 @@ pub enum Permission {
     ApiKeysWrite,
     /// Read the audit log.
     AuditLogRead,
+    /// Read what was used and spent, and the requests one by one.
+    UsageRead,
     /// Call models through the gateway.
     GatewayInvoke,
 }
@@ -65,6 +67,7 @@ impl Permission {
             Self::ApiKeysRead => "api-keys:read",
             Self::ApiKeysWrite => "api-keys:write",
             Self::AuditLogRead => "audit-log:read",
+            Self::UsageRead => "usage:read",
             Self::GatewayInvoke => "gateway:invoke",
         }
     }
@@ -154,7 +157,7 @@ impl Role {
     pub fn permissions(self) -> &'static [Permission] {
         use Permission::*;
         match self {
-            Self::PlatformAdmin => &[OrganizationsWrite, OperationsRead, AuditLogRead],
+            Self::PlatformAdmin => &[OrganizationsWrite, OperationsRead, AuditLogRead, UsageRead],
             Self::OrganizationAdmin => &[
                 OrganizationRead,
                 OrganizationManage,
@@ -170,6 +173,7 @@ impl Role {
                 ApiKeysRead,
                 ApiKeysWrite,
                 AuditLogRead,
+                UsageRead,
             ],
             Self::OrganizationViewer => &[
                 OrganizationRead,
@@ -179,6 +183,7 @@ impl Role {
                 ModelConfigurationsRead,
                 ApiKeysRead,
                 AuditLogRead,
+                UsageRead,
             ],
             Self::WorkspaceAdmin => &[
                 WorkspacesRead,
@@ -191,6 +196,7 @@ impl Role {
                 ApiKeysRead,
                 ApiKeysWrite,
                 AuditLogRead,
+                UsageRead,
                 GatewayInvoke,
             ],
             Self::WorkspaceEditor => &[
@@ -199,9 +205,10 @@ impl Role {
                 ModelConfigurationsRead,
                 ModelConfigurationsWrite,
                 ApiKeysRead,
+                UsageRead,
             ],
             Self::WorkspaceViewer => {
-                &[WorkspacesRead, SecretsRead, ModelConfigurationsRead, ApiKeysRead]
+                &[WorkspacesRead, SecretsRead, ModelConfigurationsRead, ApiKeysRead, UsageRead]
             }
             Self::GatewayCaller => &[GatewayInvoke],
         }

@@ -1,3 +1,4 @@
-//! What an answer says about its usage. Reads tokens out of answers; knows no prices and does no I/O.
+//! What requests used and cost: reading it out of answers, and recording it.
 
+pub mod record;
 pub mod usage;

@@ -8,35 +8,14 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+pub use crate::domain::tokens::TokenUsage;
+
 /// No request has more tokens than this. The bound keeps sums of money far from overflow; the
 /// largest context windows of today are some millions.
 pub const MOST_TOKENS: u64 = 1_000_000_000_000;
 
 /// No model name is longer than this, in bytes; a longer one is not worth keeping.
 const LONGEST_MODEL: usize = 256;
-
-/// The tokens of one answer, by kind, as the provider reported them; `None` is "not reported".
-///
-/// `cached_input`, `cache_write` and `audio_input` are parts of `input`; `reasoning` and
-/// `audio_output` are parts of `output`. Nothing here makes a provider keep to that, so whoever
-/// subtracts has to saturate.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct TokenUsage {
-    /// Everything that was read: prompt, tools, images, audio.
-    pub input: Option<u64>,
-    /// Input that came from the provider's cache.
-    pub cached_input: Option<u64>,
-    /// Input that was written to the provider's cache.
-    pub cache_write: Option<u64>,
-    /// Everything that was generated, what the caller does not see included.
-    pub output: Option<u64>,
-    /// Output that the model spent on reasoning.
-    pub reasoning: Option<u64>,
-    /// Input that was audio.
-    pub audio_input: Option<u64>,
-    /// Output that was audio.
-    pub audio_output: Option<u64>,
-}
 
 impl TokenUsage {
     /// Reads a `usage` object of chat completions or of responses (their names do not overlap).

@@ -1,0 +1,186 @@
+//! What is recorded of an attempt: its beginning, its end, and the row of the ledger that both make.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::domain::ids::{
+    ApiKeyId, AttemptId, ConfigurationId, OrganizationId, PolicyId, RequestId, UserId, WorkspaceId,
+};
+use crate::domain::money::NanoUsd;
+use crate::domain::tokens::TokenUsage;
+
+/// What is known of an attempt when it begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptStart {
+    /// Its id, and its row's.
+    pub id: AttemptId,
+    /// The request that it belongs to.
+    pub request_id: RequestId,
+    /// Its place among the request's attempts, from 1; 0 for a blocked request.
+    pub attempt: u32,
+    /// When the request was admitted, or blocked. What it costs belongs to this instant.
+    pub admitted_at: DateTime<Utc>,
+    /// The tenant.
+    pub organization_id: OrganizationId,
+    /// Where the key belongs.
+    pub workspace_id: WorkspaceId,
+    /// Who asked.
+    pub api_key_id: ApiKeyId,
+    /// Whose key it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<UserId>,
+    /// For what.
+    pub configuration_id: ConfigurationId,
+    /// Its name at the time.
+    pub configuration: String,
+    /// `chat_completions`, `responses`, `list_models` or `retrieve_model`.
+    pub route: String,
+    /// The model that the caller named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_asked: Option<String>,
+    /// The model that the upstream was asked for.
+    pub model: String,
+    /// The caller's own id of the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_request_id: Option<String>,
+    /// The policies that matched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<PolicyId>,
+    /// The caller's `X-Gateway-*` metadata, normalized.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// The most that it may cost; unknown without a price.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<NanoUsd>,
+    /// Which price applies, and which version of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price_version: Option<String>,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AttemptOutcome {
+    /// The upstream's answer was relayed to its end, whatever its status.
+    Completed,
+    /// No answer came: the upstream could not be reached, or was too slow.
+    Failed,
+    /// The upstream's answer broke off.
+    UpstreamBroke,
+    /// The caller hung up.
+    CallerLeft,
+    /// Sent on a connection that turned out to be closed, and sent again; nothing came back.
+    Unknown,
+    /// Nobody knows: the process ended. Charged as reserved.
+    Lost,
+    /// A policy forbade it; nothing was sent.
+    Blocked,
+}
+
+impl AttemptOutcome {
+    /// The text form, as the API and the database hold it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::UpstreamBroke => "upstream_broke",
+            Self::CallerLeft => "caller_left",
+            Self::Unknown => "unknown",
+            Self::Lost => "lost",
+            Self::Blocked => "blocked",
+        }
+    }
+}
+
+/// Where token counts come from.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum UsageSource {
+    /// There is nothing to count.
+    #[default]
+    None,
+    /// The provider said so.
+    Provider,
+    /// Counted or assumed by the gateway.
+    Estimated,
+}
+
+impl UsageSource {
+    /// The text form, as the API and the database hold it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Provider => "provider",
+            Self::Estimated => "estimated",
+        }
+    }
+}
+
+/// What is known of an attempt when it has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptEnd {
+    /// Which attempt.
+    pub id: AttemptId,
+    /// How it ended.
+    pub outcome: AttemptOutcome,
+    /// The status that the caller saw; none if they left before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// The stable code of what went wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// The model that the upstream says it used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_used: Option<String>,
+    /// Tokens by kind.
+    #[serde(default)]
+    pub usage: TokenUsage,
+    /// Where they come from.
+    #[serde(default)]
+    pub usage_source: UsageSource,
+    /// What they cost; unknown without a price.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<NanoUsd>,
+    /// From the request's arrival to the upstream's first byte, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_byte_ms: Option<u64>,
+    /// From the request's arrival to its end, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
+    /// The policies that forbade it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub violated: Vec<PolicyId>,
+}
+
+/// One row of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerEntry {
+    /// Its beginning.
+    pub start: AttemptStart,
+    /// Its end.
+    pub end: AttemptEnd,
+}
+
+impl LedgerEntry {
+    /// The row of an attempt that nobody saw the end of: charged as reserved.
+    pub fn lost(start: AttemptStart) -> Self {
+        let end = AttemptEnd {
+            id: start.id,
+            outcome: AttemptOutcome::Lost,
+            status: None,
+            code: None,
+            model_used: None,
+            usage: TokenUsage::default(),
+            usage_source: UsageSource::Estimated,
+            cost: start.reserved,
+            first_byte_ms: None,
+            duration_ms: None,
+            violated: Vec::new(),
+        };
+        Self { start, end }
+    }
+}

@@ -1,0 +1,3 @@
+//! Policies at work: admission before, settlement after.
+
+pub mod counters;

@@ -17,6 +17,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use uuid::Uuid;
 
+use crate::domain::money::NanoUsd;
+
 use super::series::{BoundedCounters, ConfigurationLabel, admit};
 
 /// Content type of what [`Metrics::encode`] gives.
@@ -80,6 +82,8 @@ struct Inner {
     directory_lookups: Family<ResultLabel, Counter>,
     key_verifications: Family<ResultLabel, Counter>,
     usage_tokens: Family<KindLabel, Counter>,
+    cost: Counter,
+    unknown_costs: Counter,
 }
 
 /// All metrics of a process, or of one application in a test. Cheap to clone.
@@ -118,6 +122,8 @@ impl Metrics {
             directory_lookups: Family::default(),
             key_verifications: Family::default(),
             usage_tokens: Family::default(),
+            cost: Counter::default(),
+            unknown_costs: Counter::default(),
         };
         let registry = registry_of(&inner);
         *inner.registry.write().unwrap_or_else(PoisonError::into_inner) = registry;
@@ -201,6 +207,18 @@ impl Metrics {
         self.inner.usage_tokens.get_or_create(&KindLabel { kind }).inc_by(tokens);
     }
 
+    /// What an attempt cost; `None` where nobody knows its price.
+    pub fn cost(&self, cost: Option<NanoUsd>) {
+        match cost {
+            Some(cost) => {
+                self.inner.cost.inc_by(u64::try_from(cost.nanos()).unwrap_or(0));
+            }
+            None => {
+                self.inner.unknown_costs.inc();
+            }
+        }
+    }
+
     /// Shows a counter that another room keeps, read at each scrape. `name` stands between
     /// `tollgate_` and `_total`.
     pub fn watch_counter(
@@ -276,6 +294,16 @@ fn registry_of(inner: &Inner) -> Registry {
         "usage_tokens",
         "Tokens that answers reported, by kind",
         inner.usage_tokens.clone(),
+    );
+    registry.register(
+        "cost_nano_usd",
+        "What attempts cost, in nano-dollars (1e-9 USD)",
+        inner.cost.clone(),
+    );
+    registry.register(
+        "unknown_costs",
+        "Attempts that used a model whose price nobody knows",
+        inner.unknown_costs.clone(),
     );
     registry
 }

@@ -72,11 +72,7 @@ pub struct Price {
     #[serde(default, deserialize_with = "checks::rate")]
     pub request: NanoUsd,
     /// Other rates for requests with long input, ascending, at most 16.
-    #[serde(
-        default,
-        deserialize_with = "checks::tiers",
-        skip_serializing_if = "Vec::is_empty"
-    )]
+    #[serde(default, deserialize_with = "checks::tiers", skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 16)]
     pub tiers: Vec<Tier>,
 }

@@ -84,12 +84,12 @@ pub(super) fn check(mut fields: ModelConfigurationFields) -> Result<Checked, Api
             format!("must be 1 to {MOST_CONCURRENT}, or null for no limit"),
         );
     }
-    for (field, limit) in [
-        ("context_window", fields.context_window),
-        ("max_output_tokens", fields.max_output_tokens),
-    ] {
+    for (field, limit) in
+        [("context_window", fields.context_window), ("max_output_tokens", fields.max_output_tokens)]
+    {
         if limit.is_some_and(|limit| !(1..=MOST_TOKENS).contains(&limit)) {
-            let message = format!("must be 1 to {MOST_TOKENS}, or null for what the catalogue says");
+            let message =
+                format!("must be 1 to {MOST_TOKENS}, or null for what the catalogue says");
             mistakes.add(field, message);
         }
     }

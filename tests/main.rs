@@ -21,6 +21,7 @@ mod first_call;
 mod granting;
 mod log_hygiene;
 mod model_configurations;
+mod model_prices;
 mod outage;
 mod problems;
 mod proxy_answers;
@@ -58,6 +59,7 @@ fn collect() -> Vec<Case> {
         granting::cases(),
         log_hygiene::cases(),
         model_configurations::cases(),
+        model_prices::cases(),
         outage::cases(),
         problems::cases(),
         proxy_answers::cases(),

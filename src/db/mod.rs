@@ -12,6 +12,7 @@ pub mod data_keys;
 mod error;
 mod migrate;
 pub mod model_configurations;
+pub mod model_prices;
 pub mod organizations;
 mod page;
 mod pool;

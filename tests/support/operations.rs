@@ -62,6 +62,8 @@ pub(crate) struct Sample {
     pub(crate) reach: Reach,
     /// What stands in the path.
     pub(crate) parameters: Vec<(&'static str, String)>,
+    /// What stands behind the path, with its question mark.
+    pub(crate) query: &'static str,
     /// The body.
     pub(crate) body: Option<Value>,
     /// What a success answers.
@@ -94,7 +96,7 @@ impl Sample {
             path = path.replace(&format!("{{{name}}}"), &value);
         }
         assert!(!path.contains('{'), "{} needs more parameters: {path}", operation.id);
-        path
+        path + self.query
     }
 }
 
@@ -131,6 +133,7 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
         reach,
         status,
         parameters,
+        query: "",
         body,
     };
     match operation.id.as_str() {
@@ -263,6 +266,21 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
             let id = home.team.configure(&world.fresh("gone "), json!({})).await;
             of(Anywhere, 204, vec![workspace, ("configuration_id", id)], None)
         }
+        "create_model_price" => of(Organization, 201, vec![], Some(price_of(world))),
+        "list_model_prices" => of(Organization, 200, vec![], None),
+        "resolve_model_price" => {
+            Sample { query: "?provider=openai&model=gpt-4o", ..of(Organization, 200, vec![], None) }
+        }
+        "get_model_price" | "update_model_price" | "delete_model_price" => {
+            let body = price_of(world);
+            let made = world.admin().post_json("/api/v1/model-prices", &body).await.expect(201);
+            let price = ("model_price_id", text(&made.json(), "id"));
+            match operation.id.as_str() {
+                "get_model_price" => of(Organization, 200, vec![price], None),
+                "delete_model_price" => of(Organization, 204, vec![price], None),
+                _ => of(Organization, 200, vec![price], Some(json!({"price": {"output": 3}}))),
+            }
+        }
         "create_chat_completion" => of(
             Workspace,
             200,
@@ -284,6 +302,14 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
         ),
         unknown => panic!("{unknown} has no sample request: tell how to call it, and who may"),
     }
+}
+
+fn price_of(world: &World) -> Value {
+    json!({
+        "provider": "openai",
+        "model": world.fresh("model-"),
+        "price": {"input": 1, "output": 2},
+    })
 }
 
 fn of_key(operation: &str, world: &World) -> (u16, Option<Value>) {

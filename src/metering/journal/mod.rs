@@ -57,6 +57,9 @@ pub enum JournalFull {
     /// The disk takes no more.
     #[error("the journal is full: its disk takes no more")]
     Disk,
+    /// The process ends.
+    #[error("the journal is closed")]
+    Closed,
 }
 
 /// What there is to read now.
@@ -146,7 +149,10 @@ impl Journal {
         record: RecordRef<'_>,
         begins: Option<AttemptId>,
     ) -> Result<(), JournalFull> {
-        if self.disk_full.load(Ordering::Relaxed) || self.closed.load(Ordering::Relaxed) {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(JournalFull::Closed);
+        }
+        if self.disk_full.load(Ordering::Relaxed) {
             return Err(JournalFull::Disk);
         }
         if self.bytes() >= self.options.max_bytes {
@@ -195,8 +201,8 @@ impl Journal {
         });
     }
 
-    /// Appends the starts again of those that are still open, and says where each was put. What
-    /// has ended meanwhile has its end further on already.
+    /// Appends an attempt's start again if it is still open, and says in which segment. Of one that
+    /// has ended meanwhile the end stands further on already.
     pub(super) fn start_again(&self, start: &AttemptStart) -> io::Result<Option<u64>> {
         BUFFER.with_borrow_mut(|buffer| {
             encode(RecordRef::Start(start), buffer)?;
@@ -238,6 +244,8 @@ impl Journal {
         if self.disk_full.load(Ordering::Relaxed) && settled {
             let filled = self.reserve.lock().unwrap_or_else(PoisonError::into_inner).fill();
             if filled.is_ok() {
+                // The file that could not grow may still be one that can't.
+                let _ = self.writer().roll(&self.options.directory);
                 self.disk_full.store(false, Ordering::Relaxed);
                 tracing::info!("there is room for the journal again");
             }

@@ -29,7 +29,7 @@ pub(super) fn start(journal: &Arc<Journal>) -> io::Result<()> {
 
 impl Journal {
     /// Makes everything durable that was written before.
-    pub(super) fn sync(&self) {
+    pub(in crate::metering) fn sync(&self) {
         if !self.unsynced.swap(false, Ordering::AcqRel) {
             return;
         }

@@ -8,6 +8,7 @@ mod database;
 mod directory;
 mod egress;
 mod keys;
+mod ledger;
 mod limits;
 mod listen;
 mod logging;
@@ -20,6 +21,7 @@ pub use database::{DatabaseSettings, DatabaseUrl, PostgresUrl};
 pub use directory::DirectorySettings;
 pub use egress::EgressSettings;
 pub use keys::KeySettings;
+pub use ledger::LedgerSettings;
 pub use limits::LimitSettings;
 pub use listen::ListenSettings;
 pub use logging::{LogFormat, LogSettings};
@@ -53,6 +55,9 @@ pub struct Settings {
     /// The read model.
     #[command(flatten)]
     pub directory: DirectorySettings,
+    /// The journal and the ledger.
+    #[command(flatten)]
+    pub ledger: LedgerSettings,
     /// What is logged, and how.
     #[command(flatten)]
     pub logging: LogSettings,

@@ -114,6 +114,8 @@ fn validation_names_everything_at_once_and_what_to_do() {
         "--body-timeout=0s",
         "--log-filter=a=b=c",
         "--upstream-ca-file=/nowhere/ca.pem",
+        "--journal-max-bytes=1KiB",
+        "--ledger-retention-days=31",
     ])
     .unwrap();
     let error = settings.validate().unwrap_err();
@@ -126,8 +128,10 @@ fn validation_names_everything_at_once_and_what_to_do() {
         "--body-timeout",
         "--log-filter",
         "--upstream-ca-file",
+        "--journal-max-bytes",
+        "--ledger-retention-days",
     ] {
         assert!(said.contains(flag), "{flag}: {said}");
     }
-    assert_eq!(error.problems.len(), 7, "{said}");
+    assert_eq!(error.problems.len(), 9, "{said}");
 }

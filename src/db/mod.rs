@@ -10,6 +10,7 @@ mod changes;
 mod conn;
 pub mod data_keys;
 mod error;
+pub mod ledger;
 mod migrate;
 pub mod model_configurations;
 pub mod model_prices;

@@ -2,5 +2,7 @@
 
 pub mod catalogue;
 pub mod prices;
+pub mod journal;
+pub mod ledger;
 pub mod record;
 pub mod usage;

@@ -1,4 +1,7 @@
 //! What requests used and cost: reading it out of answers, and recording it.
 
+pub mod estimate;
 pub mod record;
+pub mod sample;
+mod strings;
 pub mod usage;

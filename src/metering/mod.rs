@@ -3,5 +3,5 @@
 pub mod estimate;
 pub mod record;
 pub mod sample;
-mod strings;
+pub(crate) mod strings;
 pub mod usage;

@@ -65,7 +65,7 @@ impl Sample {
     }
 
     /// The text in what was kept.
-    fn text(&self) -> Result<String, NotText> {
+    pub(crate) fn text(&self) -> Result<String, NotText> {
         let mut text = String::new();
         let wanted: fn(&[u8], &[u8]) -> bool = match self.form {
             Form::Strings => {

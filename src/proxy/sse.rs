@@ -5,8 +5,9 @@
 
 use std::ops::Range;
 
-/// A longer event, in bytes, is reported without its data.
-pub const LONGEST_EVENT: usize = 1024 * 1024;
+/// A longer event, in bytes, is reported without its data. Others are kept until their end has come,
+/// so this is what a stream may cost in memory.
+pub const LONGEST_EVENT: usize = 32 * 1024;
 
 /// Buffers larger than this are given back when their event is over, so that an idle stream is small.
 const KEPT_CAPACITY: usize = 4096;

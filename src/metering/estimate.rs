@@ -5,7 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const MOST_WAITING: usize = 256;
 const HURRIED: Duration = Duration::from_secs(2);
 
 /// What an estimate is made of.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Estimation {
     /// What was sent.
     pub request: Sample,
@@ -142,11 +142,7 @@ impl Estimator {
 
     /// Estimates, and then calls `then`: on the estimator's thread, or, when too many wait already or
     /// the estimator is closed, here and now with an estimate by length. So `then` has to be quick.
-    pub fn estimate(
-        &self,
-        estimation: Estimation,
-        then: impl FnOnce(TokenUsage) + Send + 'static,
-    ) {
+    pub fn estimate(&self, estimation: Estimation, then: impl FnOnce(TokenUsage) + Send + 'static) {
         if let Some((estimation, then)) = self.queue(estimation, Box::new(then)) {
             then(estimation.rough());
         }
@@ -170,8 +166,7 @@ impl Estimator {
         drop(state);
         let job = Job { estimation, then, _open: Open(Arc::clone(&self.shared)) };
         let refused = queue.try_send(job).err()?;
-        let (std::sync::mpsc::TrySendError::Full(job)
-        | std::sync::mpsc::TrySendError::Disconnected(job)) = refused;
+        let (TrySendError::Full(job) | TrySendError::Disconnected(job)) = refused;
         Some((job.estimation, job.then))
     }
 
@@ -212,10 +207,8 @@ impl Estimator {
 fn work(jobs: &Receiver<Job>, hurry: impl Fn() -> bool) {
     for Job { estimation, then, _open } in jobs {
         // Neither a fault in the tokenizer nor one in what follows may be the end of all estimates.
-        let usage = match hurry() {
-            true => estimation.rough(),
-            false => catch_unwind(|| estimation.counted()).unwrap_or_else(|_| estimation.rough()),
-        };
+        let counted = if hurry() { None } else { catch_unwind(|| estimation.counted()).ok() };
+        let usage = counted.unwrap_or_else(|| estimation.rough());
         if catch_unwind(AssertUnwindSafe(|| then(usage))).is_err() {
             tracing::error!("an estimate of tokens could not be settled");
         }

@@ -159,9 +159,7 @@ mod tests {
 
     fn strings(json: &str) -> Vec<(&str, &str)> {
         let text = |bytes| std::str::from_utf8(bytes).unwrap();
-        StringValues::new(json.as_bytes())
-            .map(|value| (text(value.key), text(value.raw)))
-            .collect()
+        StringValues::new(json.as_bytes()).map(|value| (text(value.key), text(value.raw))).collect()
     }
 
     fn unescaped(raw: &str) -> String {
@@ -183,7 +181,8 @@ mod tests {
 
     #[test]
     fn what_is_said_twice_is_given_once() {
-        let json = r#"{"reasoning":"a","reasoning_details":[{"type":"t","text":"a"}],"content":"b"}"#;
+        let json =
+            r#"{"reasoning":"a","reasoning_details":[{"type":"t","text":"a"}],"content":"b"}"#;
         assert_eq!(strings(json), [("reasoning", "a"), ("content", "b")]);
         let json = r#"[{"reasoning_details":[{"text":"a"}]},{"text":"b"}]"#;
         assert_eq!(strings(json), [("text", "b")]);

@@ -109,6 +109,18 @@ impl SseReader {
         self.start
     }
 
+    /// Whether the current block is longer than what is kept, or will be if none of the next `more`
+    /// bytes ends it.
+    pub fn outgrows(&self, more: usize) -> bool {
+        self.offset - self.start + more as u64 > self.longest
+    }
+
+    /// What is kept of the current event: its data so far, and its unfinished line. All there is, as
+    /// long as the event is not too long.
+    pub fn kept(&self) -> (&[u8], &[u8]) {
+        (&self.data, &self.line)
+    }
+
     /// Whether the bytes so far end where an event may begin.
     pub fn at_event_boundary(&self) -> bool {
         self.offset == self.start

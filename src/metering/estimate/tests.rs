@@ -14,7 +14,13 @@ fn text(text: &str) -> Sample {
 }
 
 fn unbounded(answer: Sample) -> Estimation {
-    Estimation { answer, at_most_input: u64::MAX, at_most_output: u64::MAX, ..Estimation::default() }
+    Estimation {
+        request: Sample::default(),
+        answer,
+        reported: None,
+        at_most_input: u64::MAX,
+        at_most_output: u64::MAX,
+    }
 }
 
 fn estimated(estimation: Estimation) -> (Option<u64>, Option<u64>) {
@@ -69,11 +75,8 @@ fn what_was_reported_before_the_cut_stands() {
         output: Some(5),
         ..TokenUsage::default()
     };
-    let estimation = Estimation {
-        request,
-        reported: Some(reported),
-        ..unbounded(text("hello world"))
-    };
+    let estimation =
+        Estimation { request, reported: Some(reported), ..unbounded(text("hello world")) };
     assert_eq!(estimation.counted(), TokenUsage { output: Some(7), ..reported });
     let bounded = Estimation { at_most_output: 4, at_most_input: 1, ..estimation.clone() };
     assert_eq!(bounded.counted(), reported);

@@ -10,8 +10,11 @@ pub(super) const MOST_HELD: usize = 64 * 1024;
 
 const DATA: &[u8] = b"data:";
 
-/// Enough to tell an empty array from others, however it is indented, and one type from others.
-const KEEP: Keep =
+/// Enough to tell an empty array from others, and an object from `null`, however they are indented.
+const GLANCE: Keep = Keep { usage: 64, model: 0, choices: 64, kind: 0, response: false };
+
+/// All that is read out of an event.
+const ALL: Keep =
     Keep { usage: USAGE_BYTES, model: MODEL_BYTES, choices: 64, kind: 64, response: true };
 
 #[derive(Debug, Clone, Copy)]
@@ -28,15 +31,33 @@ enum At {
 pub(super) struct PassingEvent {
     at: At,
     json: TopLevelScanner,
-}
-
-impl Default for PassingEvent {
-    fn default() -> Self {
-        Self { at: At::Name(0), json: TopLevelScanner::new(KEEP) }
-    }
+    reads_all: bool,
 }
 
 impl PassingEvent {
+    /// One of which only is asked whether it may be a usage event.
+    pub(super) fn to_glance_at() -> Self {
+        Self { at: At::Name(0), json: TopLevelScanner::new(GLANCE), reads_all: false }
+    }
+
+    /// One of which everything is asked.
+    pub(super) fn to_read() -> Self {
+        Self { at: At::Name(0), json: TopLevelScanner::new(ALL), reads_all: true }
+    }
+
+    /// The same, in the middle of it: past this data and this beginning of a line.
+    pub(super) fn to_read_on(data: &[u8], line: &[u8]) -> Self {
+        let mut event = Self::to_read();
+        event.json.feed(data);
+        event.feed(line);
+        event
+    }
+
+    /// Whether everything may be asked.
+    pub(super) fn reads_all(&self) -> bool {
+        self.reads_all
+    }
+
     pub(super) fn feed(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while let Some((first, after)) = rest.split_first() {
@@ -99,9 +120,9 @@ mod tests {
     use super::*;
 
     fn may_be(text: &str) -> bool {
-        let mut whole = PassingEvent::default();
+        let mut whole = PassingEvent::to_glance_at();
         whole.feed(text.as_bytes());
-        let mut bytewise = PassingEvent::default();
+        let mut bytewise = PassingEvent::to_glance_at();
         text.as_bytes().iter().for_each(|byte| bytewise.feed(&[*byte]));
         assert_eq!(whole.may_be_usage(), bytewise.may_be_usage(), "{text}");
         whole.may_be_usage()
@@ -110,7 +131,7 @@ mod tests {
     #[test]
     fn the_usage_event_is_known_at_its_end() {
         let is = |text: &str| {
-            let mut event = PassingEvent::default();
+            let mut event = PassingEvent::to_read();
             event.feed(text.as_bytes());
             event.is_usage()
         };

@@ -23,7 +23,11 @@ impl Default for BodyWatch {
     fn default() -> Self {
         let keep =
             Keep { usage: USAGE_BYTES, model: MODEL_BYTES, choices: 0, kind: 0, response: false };
-        Self { scanner: TopLevelScanner::new(keep), beginning: Collector::default(), reported: None }
+        Self {
+            scanner: TopLevelScanner::new(keep),
+            beginning: Collector::default(),
+            reported: None,
+        }
     }
 }
 

@@ -51,7 +51,7 @@ pub struct StreamWatch {
     kind: StreamKind,
     reader: SseReader,
     hold: Option<Hold>,
-    /// The current event, if its end did not come with its beginning.
+    /// The current event, while it may have to be withheld or has become too long to be kept.
     passing: Option<Box<PassingEvent>>,
     notes: Notes,
 }
@@ -95,6 +95,13 @@ impl StreamWatch {
         let Self { kind, reader, hold, passing, notes } = self;
         let base = reader.offset();
         let in_chunk = |position: u64| usize::try_from(position.saturating_sub(base)).unwrap_or(0);
+        if !reader.at_event_boundary()
+            && reader.outgrows(chunk.len())
+            && !passing.as_ref().is_some_and(|event| event.reads_all())
+        {
+            let (data, line) = reader.kept();
+            *passing = Some(Box::new(PassingEvent::to_read_on(data, line)));
+        }
         let mut at = 0;
         let mut out = Out::Nothing;
         // From here on the chunk has neither been passed on nor withheld.
@@ -103,7 +110,7 @@ impl StreamWatch {
             let start = in_chunk(block.range.start);
             if block.kind == BlockKind::TooLong {
                 let end = chunk.get(start..at).unwrap_or_default();
-                passing.get_or_insert_default().feed(end);
+                passing.get_or_insert_with(|| Box::new(PassingEvent::to_read())).feed(end);
             }
             let is_usage = notes.take(*kind, &block, passing.take().as_deref());
             let Some(hold) = hold else {
@@ -123,14 +130,23 @@ impl StreamWatch {
         }
         let start = in_chunk(reader.block_start());
         if let Some(part) = chunk.get(start..).filter(|part| !part.is_empty()) {
-            let passing = passing.get_or_insert_default();
-            passing.feed(part);
-            if let Some(hold) = hold.as_mut().filter(|hold| !hold.released) {
-                if hold.keeps(part, passing) {
+            let held = hold.as_mut().filter(|hold| !hold.released);
+            if passing.is_none() && reader.outgrows(0) {
+                *passing = Some(Box::new(PassingEvent::to_read()));
+            } else if passing.is_none() && held.is_some() {
+                *passing = Some(Box::new(PassingEvent::to_glance_at()));
+            }
+            if let Some(event) = passing.as_mut() {
+                event.feed(part);
+            }
+            if let (Some(hold), Some(event)) = (held, passing.as_deref()) {
+                if hold.keeps(part, event) {
                     out.add_part(&chunk, open..start);
                     open = chunk.len();
                 } else {
                     out.add(std::mem::take(&mut hold.bytes).into());
+                    // Should it become too long, it is read on from what the reader has kept.
+                    passing.take_if(|event| !event.reads_all());
                 }
             }
         }
@@ -222,9 +238,8 @@ impl Notes {
         let for_model = self.observed.model.is_none() && self.events <= EVENTS_FOR_MODEL;
         let for_kind = kind == StreamKind::Responses && block.event.is_empty();
         // Most events hold none of what is looked for, and are not parsed.
-        let answer = (for_model || for_kind || mentions_usage(data))
-            .then(|| Answer::parse(data))
-            .flatten();
+        let answer =
+            (for_model || for_kind || mentions_usage(data)).then(|| Answer::parse(data)).flatten();
         let own_name = answer.as_ref().filter(|_| for_kind).and_then(Answer::kind);
         let name = own_name.as_deref().unwrap_or(block.event);
         match kind {

@@ -170,13 +170,14 @@ fn an_event_too_long_to_keep_is_read_as_it_passes() {
             "{name}data: {{\"type\":\"response.completed\",\"response\":{{\"output\":[\"{filler}\"],\
              \"model\":\"r-1\",\"usage\":{usage}}}}}\n\n"
         );
-        for size in [777, 40_000, stream.len()] {
+        for size in [777, 20_000, 40_000, stream.len()] {
             let mut watch = StreamWatch::new(StreamKind::Responses, false);
             assert_eq!(push_all(&mut watch, stream.as_bytes(), size), stream.as_bytes());
             assert!(watch.terminal_seen());
             assert_eq!(tokens(&watch), (Some(5), Some(6)), "{named} {size}");
             assert_eq!(watch.observed().model.as_deref(), Some("r-1"));
             assert!(watch.relayed().is_empty());
+            assert!(watch.passing.is_none());
         }
     }
     let stream = format!(
@@ -208,11 +209,32 @@ fn a_long_usage_event_is_withheld_as_well() {
 }
 
 #[test]
+fn an_event_is_read_the_same_wherever_it_is_cut() {
+    let filler = "x".repeat(LONGEST_EVENT);
+    let all = format!(
+        "{CONTENT}event: e\ndata: {{\"model\":\"m\",\"choices\":[{{}}],\ndata: \"x\":\"{filler}\",\
+         \r\ndata:\"usage\":{{\"prompt_tokens\":3,\"completion_tokens\":4}}}}\n\n{DONE}"
+    );
+    for cut in (0..250).chain(all.len() - 200..all.len()) {
+        for withhold in [false, true] {
+            let mut watch = StreamWatch::new(StreamKind::Chat, withhold);
+            let (first, second) = all.as_bytes().split_at(cut);
+            let mut out = push_all(&mut watch, first, cut.max(1));
+            out.extend(push_all(&mut watch, second, 30_000));
+            assert!(out == all.as_bytes(), "{cut}");
+            assert_eq!(tokens(&watch), (Some(3), Some(4)), "{cut} {withhold}");
+            assert!(watch.terminal_seen());
+        }
+    }
+}
+
+#[test]
 fn reports_are_cumulative_and_null_is_none() {
     let event = |usage: &str| {
         format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"a\"}}}}],\"usage\":{usage}}}\n\n")
     };
-    let details = r#"{"prompt_tokens":7,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":4}}"#;
+    let details =
+        r#"{"prompt_tokens":7,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":4}}"#;
     let stream = [
         event("null"),
         event(r#"{"prompt_tokens":0,"completion_tokens":1}"#),

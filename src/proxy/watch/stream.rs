@@ -203,6 +203,10 @@ impl StreamWatch {
     /// short or reported nothing; empty when the report was the last that was to be said. It is
     /// handed over, so asking again gives only what came since.
     pub fn relayed(&mut self) -> Sample {
+        if self.kind == StreamKind::Chat && self.reader.outgrows(0) {
+            // An event that is not over, and of which nothing has been collected.
+            self.notes.relayed.pass_over(self.reader.offset() - self.reader.block_start());
+        }
         self.notes.relayed.strings()
     }
 

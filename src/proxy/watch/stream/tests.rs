@@ -271,6 +271,19 @@ fn the_text_is_collected_until_usage_is_reported() {
 }
 
 #[test]
+fn what_was_relayed_of_an_unfinished_event_counts() {
+    let mut watch = StreamWatch::new(StreamKind::Chat, false);
+    watch.push("data: {\"choices\":[{\"delta\":{\"content\":\"hello wor".into());
+    watch.finish(End::Died(&ProxyError::UpstreamDied));
+    assert_eq!(watch.relayed().text().unwrap(), "hello wor");
+
+    let mut watch = StreamWatch::new(StreamKind::Chat, false);
+    let begun = format!("data: {{\"choices\":[{{\"x\":\"{}", "x".repeat(LONGEST_EVENT));
+    push_all(&mut watch, begun.as_bytes(), 1000);
+    assert_eq!(watch.relayed().whole(), begun.len() as u64);
+}
+
+#[test]
 fn the_end_is_known_before_it_is_given_on() {
     let mut watch = StreamWatch::new(StreamKind::Chat, false);
     let last = watch.push([CONTENT, USAGE, DONE].concat().into());

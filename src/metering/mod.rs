@@ -4,5 +4,8 @@ pub mod catalogue;
 pub mod prices;
 pub mod journal;
 pub mod ledger;
+pub mod estimate;
 pub mod record;
+pub mod sample;
+pub(crate) mod strings;
 pub mod usage;

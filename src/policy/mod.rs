@@ -1,3 +1,4 @@
 //! Policies at work: admission before, settlement after.
 
+pub mod bound;
 pub mod counters;

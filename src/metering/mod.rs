@@ -1,4 +1,6 @@
-//! What requests used and cost: reading it out of answers, and recording it.
+//! What requests used and cost: reading it out of answers, pricing it, and recording it.
 
+pub mod catalogue;
+pub mod prices;
 pub mod record;
 pub mod usage;

@@ -10,6 +10,7 @@ mod changes;
 mod conn;
 pub mod data_keys;
 mod error;
+pub mod gateway_policies;
 mod migrate;
 pub mod model_configurations;
 pub mod organizations;

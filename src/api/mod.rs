@@ -12,6 +12,7 @@ mod edge;
 pub mod error;
 pub mod me;
 pub mod model_configurations;
+pub mod model_prices;
 pub mod openapi;
 pub mod operations;
 pub mod organizations;
@@ -108,5 +109,6 @@ fn resources(config: &mut ServiceConfig) {
         .configure(api_keys::configure)
         .configure(secrets::configure)
         .configure(model_configurations::configure)
+        .configure(model_prices::configure)
         .configure(audit_log::configure);
 }

@@ -43,6 +43,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
         (name = "api-keys", description = "What callers present"),
         (name = "secrets", description = "Provider credentials, which go in and never come out"),
         (name = "model-configurations", description = "Named upstreams"),
+        (name = "model-prices", description = "What models cost an organization, over the catalogue"),
         (name = "audit-log", description = "Who changed what"),
         (name = "operations", description = "For balancers and operators"),
     ),

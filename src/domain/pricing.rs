@@ -14,6 +14,9 @@ pub use checks::{MOST_RATE, MOST_TIERS};
 use super::money::NanoUsd;
 use super::tokens::TokenUsage;
 
+/// Stands for every provider, and in a model's name for any characters, none included.
+pub const ANY: &str = "*";
+
 /// Tokens that a rate is for.
 const PER: i128 = 1_000_000;
 
@@ -85,7 +88,7 @@ pub struct Price {
 pub struct Tier {
     /// The tier is for requests with more input than this, of all kinds together.
     #[serde(deserialize_with = "checks::threshold")]
-    #[schema(minimum = 1, maximum = 1_000_000_000_000_u64, example = 200_000)]
+    #[schema(minimum = 1, maximum = 1_000_000_000_000, example = 200_000)]
     pub above_input_tokens: u64,
     /// US dollars for a million tokens of input, 0 to 1,000,000.
     #[serde(deserialize_with = "checks::rate")]

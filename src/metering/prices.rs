@@ -14,10 +14,7 @@ use serde::Serialize;
 
 use super::catalogue::Catalogue;
 use crate::domain::ids::{ConfigurationId, ModelPriceId};
-use crate::domain::pricing::Price;
-
-/// Stands for every provider, and in a model's name for any characters, none included.
-pub const ANY: &str = "*";
+use crate::domain::pricing::{ANY, Price};
 
 /// Where a price comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, utoipa::ToSchema)]

@@ -11,6 +11,7 @@ mod conn;
 pub mod data_keys;
 mod error;
 pub mod ledger;
+pub mod gateway_policies;
 mod migrate;
 pub mod model_configurations;
 pub mod model_prices;

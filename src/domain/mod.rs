@@ -3,6 +3,7 @@
 
 pub mod headers;
 pub mod ids;
+pub mod metadata;
 pub mod model_configuration;
 pub mod money;
 pub mod names;

@@ -17,11 +17,13 @@ pub mod operations;
 pub mod organizations;
 pub mod page;
 pub mod query;
+pub mod requests;
 mod sealing;
 pub mod secrets;
 mod shared;
 #[cfg(test)]
 mod tests;
+pub mod usage;
 pub mod users;
 pub mod workspaces;
 
@@ -108,5 +110,7 @@ fn resources(config: &mut ServiceConfig) {
         .configure(api_keys::configure)
         .configure(secrets::configure)
         .configure(model_configurations::configure)
+        .configure(usage::configure)
+        .configure(requests::configure)
         .configure(audit_log::configure);
 }

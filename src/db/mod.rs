@@ -12,15 +12,19 @@ pub mod data_keys;
 mod error;
 mod migrate;
 pub mod model_configurations;
+pub mod names;
 pub mod organizations;
 mod page;
 mod pool;
+pub mod requests;
 mod schema;
 #[cfg(test)]
 mod schema_tests;
 pub mod secrets;
+mod sql;
 mod tls;
 mod types;
+pub mod usage;
 pub mod users;
 pub mod workspaces;
 

@@ -147,7 +147,7 @@ async fn every_wrong_field_is_named(database: Database) {
         ("price", json!({"input": 1, "output": 1, "cached": 1}), "price.cached"),
         ("price", json!({"input": 1, "output": 1_000_001}), "price.output"),
         ("context_window", json!(0), "context_window"),
-        ("max_output_tokens", json!(1_000_000_000_001_u64), "max_output_tokens"),
+        ("max_output_tokens", json!(1_000_000_001_u64), "max_output_tokens"),
         ("description", json!("x".repeat(1025)), "description"),
     ] {
         let mut body = json!({

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa_actix_web::service_config::ServiceConfig;
 
-pub use resolve::{CatalogueEdition, PriceResolution};
+pub use resolve::{CatalogueEdition, PriceResolution, ResolveQuery};
 
 use super::Management;
 use super::access::{InOrganization, OrganizationManage, OrganizationRead};

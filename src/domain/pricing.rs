@@ -84,7 +84,7 @@ pub struct Price {
 pub struct Tier {
     /// The tier is for requests with more input than this, of all kinds together.
     #[serde(deserialize_with = "checks::threshold")]
-    #[schema(minimum = 1, maximum = 1_000_000_000_000, example = 200_000)]
+    #[schema(minimum = 1, maximum = 1_000_000_000, example = 200_000)]
     pub above_input_tokens: u64,
     /// US dollars for a million tokens of input, 0 to 1,000,000.
     #[serde(deserialize_with = "checks::rate")]

@@ -63,6 +63,7 @@ label_sets! {
     ReasonLabel { reason }
     ResultLabel { result }
     KindLabel { kind }
+    OutcomeLabel { outcome }
 }
 
 type Histograms = Family<OperationLabel, Histogram>;
@@ -80,6 +81,10 @@ struct Inner {
     directory_lookups: Family<ResultLabel, Counter>,
     key_verifications: Family<ResultLabel, Counter>,
     usage_tokens: Family<KindLabel, Counter>,
+    counter_calls: Family<OutcomeLabel, Counter>,
+    counters_up: Gauge,
+    counter_corrections_queued: Gauge,
+    counter_corrections_dropped: Counter,
 }
 
 /// All metrics of a process, or of one application in a test. Cheap to clone.
@@ -118,6 +123,10 @@ impl Metrics {
             directory_lookups: Family::default(),
             key_verifications: Family::default(),
             usage_tokens: Family::default(),
+            counter_calls: Family::default(),
+            counters_up: Gauge::default(),
+            counter_corrections_queued: Gauge::default(),
+            counter_corrections_dropped: Counter::default(),
         };
         let registry = registry_of(&inner);
         *inner.registry.write().unwrap_or_else(PoisonError::into_inner) = registry;
@@ -201,6 +210,27 @@ impl Metrics {
         self.inner.usage_tokens.get_or_create(&KindLabel { kind }).inc_by(tokens);
     }
 
+    /// A question to the counters in Redis: `ok`, `unavailable` (not asked, or it failed), `deadline`.
+    pub fn counter_call(&self, outcome: &'static str) {
+        self.inner.counter_calls.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// Whether the counters in Redis are reached; while they are not, the breaker is open.
+    pub fn counters_up(&self, up: bool) {
+        self.inner.counters_up.set(i64::from(up));
+    }
+
+    /// So many corrections wait for Redis.
+    pub fn counter_corrections_queued(&self, waiting: usize) {
+        let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
+        self.inner.counter_corrections_queued.set(waiting);
+    }
+
+    /// A correction found no room to wait in, or Redis would not have it.
+    pub fn counter_correction_dropped(&self) {
+        self.inner.counter_corrections_dropped.inc();
+    }
+
     /// Shows a counter that another room keeps, read at each scrape. `name` stands between
     /// `tollgate_` and `_total`.
     pub fn watch_counter(
@@ -276,6 +306,26 @@ fn registry_of(inner: &Inner) -> Registry {
         "usage_tokens",
         "Tokens that answers reported, by kind",
         inner.usage_tokens.clone(),
+    );
+    registry.register(
+        "counter_calls",
+        "Calls to the counters in Redis, by outcome",
+        inner.counter_calls.clone(),
+    );
+    registry.register(
+        "counters_up",
+        "Whether the counters in Redis are reached",
+        inner.counters_up.clone(),
+    );
+    registry.register(
+        "counter_corrections_queued",
+        "Corrections that wait for Redis",
+        inner.counter_corrections_queued.clone(),
+    );
+    registry.register(
+        "counter_corrections_dropped",
+        "Corrections that Redis was never told",
+        inner.counter_corrections_dropped.clone(),
     );
     registry
 }

@@ -13,6 +13,7 @@ mod limits;
 mod listen;
 mod logging;
 mod options;
+mod policies;
 mod timeouts;
 mod validate;
 pub mod values;
@@ -26,6 +27,7 @@ pub use limits::LimitSettings;
 pub use listen::ListenSettings;
 pub use logging::{LogFormat, LogSettings};
 pub use options::{OptionRow, option_rows, option_table_markdown};
+pub use policies::{PolicySettings, RedisUrl, SpendWithoutRedis};
 pub use timeouts::TimeoutSettings;
 pub use validate::SettingsError;
 pub use values::Networks;
@@ -58,6 +60,8 @@ pub struct Settings {
     /// The journal and the ledger.
     #[command(flatten)]
     pub ledger: LedgerSettings,
+    /// What limits are counted with.
+    pub policies: PolicySettings,
     /// What is logged, and how.
     #[command(flatten)]
     pub logging: LogSettings,

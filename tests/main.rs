@@ -19,6 +19,7 @@ mod concurrency;
 mod egress;
 mod first_call;
 mod granting;
+mod ledger;
 mod log_hygiene;
 mod model_configurations;
 mod outage;
@@ -56,6 +57,7 @@ fn collect() -> Vec<Case> {
         egress::cases(),
         first_call::cases(),
         granting::cases(),
+        ledger::cases(),
         log_hygiene::cases(),
         model_configurations::cases(),
         outage::cases(),

@@ -20,6 +20,7 @@ mod egress;
 mod first_call;
 mod gateway_policies;
 mod granting;
+mod ledger;
 mod log_hygiene;
 mod model_configurations;
 mod model_prices;
@@ -59,6 +60,7 @@ fn collect() -> Vec<Case> {
         first_call::cases(),
         gateway_policies::cases(),
         granting::cases(),
+        ledger::cases(),
         log_hygiene::cases(),
         model_configurations::cases(),
         model_prices::cases(),

@@ -9,10 +9,10 @@ use super::values::parse_size;
 const DEFAULT_DIRECTORY: &str = "tollgate-journal";
 
 /// The least that a journal may hold, in bytes: some seconds of a busy server.
-pub const LEAST_JOURNAL_BYTES: usize = 1 << 20;
+pub(super) const LEAST_JOURNAL_BYTES: usize = 1 << 20;
 
 /// The shortest that rows may be kept, in days: what a month's spend cap has to count.
-pub const LEAST_RETENTION_DAYS: u32 = 32;
+pub(super) const LEAST_RETENTION_DAYS: u32 = 32;
 
 /// Where attempts are written down first, and how long the ledger keeps them.
 #[derive(clap::Args, Clone, Debug)]
@@ -36,12 +36,7 @@ pub struct LedgerSettings {
 
     /// Days that the ledger keeps its rows, at least 32; 0 keeps them for ever. Hourly sums are
     /// always kept
-    #[arg(
-        long,
-        env = "TOLLGATE_LEDGER_RETENTION_DAYS",
-        value_name = "DAYS",
-        default_value_t = 0
-    )]
+    #[arg(long, env = "TOLLGATE_LEDGER_RETENTION_DAYS", value_name = "DAYS", default_value_t = 0)]
     pub ledger_retention_days: u32,
 }
 

@@ -19,6 +19,7 @@ use tollgate::{
     config::Settings,
     domain::names::DisplayName,
 };
+use uuid::Uuid;
 
 use super::{
     database::Database,
@@ -55,6 +56,8 @@ pub(crate) struct TestApp {
     address: SocketAddr,
     database: Database,
     options: Vec<String>,
+    /// This process' own; another that is started in its place goes on with it.
+    journal: PathBuf,
     keys: Keys,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<Result<(), String>>>,
@@ -70,7 +73,7 @@ impl TestApp {
     pub(crate) async fn with(database: &Database, options: &[&str]) -> Self {
         write_master_key(&master_key_file(database));
         let options: Vec<_> = options.iter().map(|&option| option.to_owned()).collect();
-        Self::launch(database, options, None).await
+        Self::launch(database, options, None, None).await
     }
 
     /// One more process of the same installation: same database, same master key.
@@ -82,27 +85,38 @@ impl TestApp {
     pub(crate) async fn replica_with(&self, options: &[&str]) -> Self {
         let more = options.iter().map(|&option| option.to_owned());
         let options = self.options.iter().cloned().chain(more).collect();
-        Self::launch(&self.database, options, Some(self.keys.clone())).await
+        Self::launch(&self.database, options, Some(self.keys.clone()), None).await
     }
 
     /// One more with options of its own in place of these.
     pub(crate) async fn replica_with_only(&self, options: &[&str]) -> Self {
         let options: Vec<_> = options.iter().map(|&option| option.to_owned()).collect();
-        Self::launch(&self.database, options, Some(self.keys.clone())).await
+        Self::launch(&self.database, options, Some(self.keys.clone()), None).await
     }
 
     /// The same over another way to the database, such as a [`Link`](super::cut::Link).
     pub(crate) async fn replica_over(&self, database: &Database) -> Self {
-        Self::launch(database, self.options.clone(), Some(self.keys.clone())).await
+        Self::launch(database, self.options.clone(), Some(self.keys.clone()), None).await
     }
 
     /// Bootstraps where there are no keys yet, then serves, on a thread and an actix system of its
     /// own. The thread bears the case's name, so the case answers for a panic there.
-    async fn launch(database: &Database, options: Vec<String>, keys: Option<Keys>) -> Self {
+    async fn launch(
+        database: &Database,
+        options: Vec<String>,
+        keys: Option<Keys>,
+        journal: Option<PathBuf>,
+    ) -> Self {
+        let journal = journal.unwrap_or_else(|| {
+            database.directory().join(format!("journal-{}", Uuid::now_v7().simple()))
+        });
         let case = thread::current().name().unwrap_or("test").to_owned();
         let (ready, started) = oneshot::channel();
         let (stop, stopped) = oneshot::channel::<()>();
-        let (held, given) = (database.clone(), options.clone());
+        let held = database.clone();
+        // The options of the case come last, and win.
+        let own = ["--journal-dir".to_owned(), journal.display().to_string()];
+        let given: Vec<_> = own.into_iter().chain(options.iter().cloned()).collect();
         let serve = async move {
             let keys = match keys {
                 Some(keys) => keys,
@@ -123,7 +137,7 @@ impl TestApp {
             panic!("the gateway did not start: {:?}", thread.join());
         };
         let database = database.clone();
-        Self { address, database, options, keys, stop: Some(stop), thread: Some(thread) }
+        Self { address, database, options, journal, keys, stop: Some(stop), thread: Some(thread) }
     }
 
     /// Asks it to stop as SIGTERM does, and waits until it has: open streams get their deadline.
@@ -138,9 +152,9 @@ impl TestApp {
     /// Stops it, and starts another process of the same installation in its place.
     pub(crate) async fn restart(self) -> Self {
         let (database, options) = (self.database.clone(), self.options.clone());
-        let keys = self.keys.clone();
+        let (keys, journal) = (self.keys.clone(), self.journal.clone());
         self.stop().await;
-        Self::launch(&database, options, Some(keys)).await
+        Self::launch(&database, options, Some(keys), Some(journal)).await
     }
 
     /// Asks it to stop without waiting: for tests of the drain.
@@ -230,12 +244,14 @@ pub(crate) fn write_master_key(path: &std::path::Path) {
 /// The options that every test's gateway runs with. Later ones on the command line win.
 pub(crate) fn options(database: &Database) -> Vec<String> {
     let file = master_key_file(database).display().to_string();
+    let journal = database.directory().join("journal").display().to_string();
     let pairs = [
         ("--listen", "127.0.0.1:0"),
         ("--database-url", database.url()),
         // Several gateways share a server that takes 100 connections.
         ("--database-connections", "4"),
         ("--master-key-file", &file),
+        ("--journal-dir", &journal),
         // Scripted upstreams live there.
         ("--egress-allow", "127.0.0.0/8,::1/128"),
         // A gateway that was dropped does not wait for the streams of a case that has ended.

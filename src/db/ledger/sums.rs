@@ -17,7 +17,7 @@ use crate::domain::ids::{ApiKeyId, ConfigurationId, OrganizationId, WorkspaceId}
 /// Values told apart for each organization, hour and metadata key; further ones are summed up
 /// under the empty text, which is no value. Replicas that write at the same instant may each add a
 /// batch more.
-pub(super) const MOST_VALUES: usize = 1_000;
+const MOST_VALUES: usize = 1_000;
 
 /// No sum grows further than by one more of these: to add beyond what a column holds would fail
 /// for good, on the word of one upstream that reports absurd numbers.
@@ -289,8 +289,13 @@ async fn find_others<'a>(
             .load::<String>(c))?
         .into_iter()
         .collect();
-        let mut new = values.into_iter().filter(|&value| !known.contains(value)).peekable();
-        if new.peek().is_none() {
+        let mut new = Vec::new();
+        for value in values {
+            if !known.contains(value) {
+                new.push(value);
+            }
+        }
+        if new.is_empty() {
             continue;
         }
         let there: i64 = on!(conn, c => table::table
@@ -302,7 +307,9 @@ async fn find_others<'a>(
             .first(c))?;
         let there = usize::try_from(there).unwrap_or(usize::MAX);
         let room = MOST_VALUES.saturating_sub(there);
-        others.extend(new.skip(room).map(|value| (organization_id, hour, key, value)));
+        for value in new.into_iter().skip(room) {
+            others.insert((organization_id, hour, key, value));
+        }
     }
     Ok(others)
 }

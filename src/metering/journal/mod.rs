@@ -15,9 +15,10 @@ mod writer;
 
 use std::cell::RefCell;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::domain::ids::AttemptId;
 use crate::metering::record::{AttemptEnd, AttemptStart};
@@ -39,12 +40,21 @@ pub struct JournalOptions {
     pub segment_bytes: u64,
     /// Bytes kept occupied, to be given up for the ends of what runs when the disk is full.
     pub reserve_bytes: u64,
+    /// After so long, a segment that only attempts still open keep is given up: their starts are
+    /// written down again.
+    pub compact_after: Duration,
 }
 
 impl JournalOptions {
     /// As servers have it.
     pub fn new(directory: PathBuf, max_bytes: u64) -> Self {
-        Self { directory, max_bytes, segment_bytes: 16 << 20, reserve_bytes: 4 << 20 }
+        Self {
+            directory,
+            max_bytes,
+            segment_bytes: 16 << 20,
+            reserve_bytes: 4 << 20,
+            compact_after: Duration::from_secs(60),
+        }
     }
 }
 
@@ -261,14 +271,9 @@ impl Journal {
         self.lock.release();
     }
 
-    /// Where it is.
-    pub(super) fn directory(&self) -> &Path {
-        &self.options.directory
-    }
-
-    /// How much it may hold.
-    pub(super) fn max_bytes(&self) -> u64 {
-        self.options.max_bytes
+    /// How much it may hold, and when.
+    pub(super) fn options(&self) -> &JournalOptions {
+        &self.options
     }
 
     /// Bytes in it.
@@ -320,3 +325,7 @@ impl Journal {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

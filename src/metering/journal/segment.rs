@@ -27,7 +27,10 @@ pub fn list(directory: &Path) -> io::Result<Vec<(u64, u64)>> {
 }
 
 /// Opens a file that is its owner's alone; makes it if `options` say so.
-pub(in crate::metering) fn open_private(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+pub(in crate::metering) fn open_private(
+    options: &mut OpenOptions,
+    path: &Path,
+) -> io::Result<File> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
     options.open(path)

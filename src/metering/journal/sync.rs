@@ -36,14 +36,14 @@ impl Journal {
         let (files, made) = self.writer().to_sync();
         let mut outcome = files.iter().try_for_each(|file| file.sync_data());
         if made {
-            outcome = outcome.and_then(|()| sync_directory(self.directory()));
+            outcome = outcome.and_then(|()| sync_directory(&self.options.directory));
         }
         if let Err(error) = outcome {
             // The kernel reports it once and may have dropped the pages: what can still be done is
             // to say so, and to have the next records in a file that has not failed.
             self.sync_errors.fetch_add(1, Ordering::Relaxed);
             tracing::error!(%error, "what the journal holds may not survive a power cut");
-            let _ = self.writer().roll(self.directory());
+            let _ = self.writer().roll(&self.options.directory);
         }
     }
 }

@@ -98,6 +98,12 @@ impl Writer {
         Ok(())
     }
 
+    /// For tests of a disk that fails.
+    #[cfg(test)]
+    pub(super) fn replace_file(&mut self, file: File) {
+        self.file = Arc::new(file);
+    }
+
     /// The files that may hold what is not durable, and whether the directory itself does.
     pub(super) fn to_sync(&mut self) -> (Vec<Arc<File>>, bool) {
         let mut files = std::mem::take(&mut self.retired);

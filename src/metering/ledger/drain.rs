@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::counts::Counts;
 use super::recover::Recovered;
@@ -25,9 +25,6 @@ use crate::metering::record::{AttemptEnd, AttemptOutcome, AttemptStart, LedgerEn
 
 /// Rows in one transaction.
 const BATCH: usize = 500;
-
-/// After this a segment that only open attempts keep is given up: they are written down again.
-const COMPACT_AFTER: Duration = Duration::from_secs(60);
 
 /// Bytes that segments may hold which only open attempts keep, before they are given up earlier.
 const CROWDED: u64 = 64 << 20;
@@ -46,7 +43,6 @@ pub(super) struct Drain {
     orphans: Vec<AttemptEnd>,
     /// Ends that are not in the journal, and wait until all starts are read.
     pub(super) unwritten: Vec<AttemptEnd>,
-    compact_after: Duration,
 }
 
 struct Segment {
@@ -81,7 +77,6 @@ impl Drain {
             batch: Vec::new(),
             orphans: Vec::new(),
             unwritten: Vec::new(),
-            compact_after: COMPACT_AFTER,
         }
     }
 
@@ -362,13 +357,14 @@ impl Drain {
     /// Writes open starts down again whose segments should go, so that a stream of hours does not
     /// keep what happened when it began.
     pub(super) fn compact(&mut self, journal: &Journal) -> io::Result<()> {
+        let after = journal.options().compact_after;
         let kept = self.segments.values().filter(|segment| segment.is_read());
         let kept: u64 = kept.map(|segment| segment.len).sum();
-        let crowded = kept > CROWDED.min(journal.max_bytes() / 4)
+        let crowded = kept > CROWDED.min(journal.options().max_bytes / 4)
             && kept > 4 * START_BYTES * self.open.len() as u64;
         let due: HashSet<u64> = (self.segments.iter())
             .filter(|(_, segment)| segment.is_read() && segment.open > 0)
-            .filter(|(_, segment)| crowded || segment.since.elapsed() >= self.compact_after)
+            .filter(|(_, segment)| crowded || segment.since.elapsed() >= after)
             .map(|(number, _)| *number)
             .collect();
         if due.is_empty() {
@@ -396,11 +392,5 @@ impl Drain {
         }
         journal.sync();
         outcome
-    }
-
-    /// For tests.
-    #[cfg(test)]
-    pub(super) fn compact_after(&mut self, after: Duration) {
-        self.compact_after = after;
     }
 }

@@ -6,8 +6,8 @@
 
 mod counts;
 mod drain;
-mod rejected;
 pub mod recover;
+mod rejected;
 pub mod retention;
 mod row;
 mod task;

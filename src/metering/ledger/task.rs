@@ -39,7 +39,7 @@ pub(super) fn start(
     // A runtime of its own, since it reads and removes files, which blocks.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let drain = Drain::new(
-        journal.directory().to_owned(),
+        journal.options().directory.clone(),
         parts.database.clone(),
         Arc::clone(&counts),
     );

@@ -36,6 +36,7 @@ mod proxy_routes;
 mod proxy_streams;
 mod readme;
 mod replicas;
+mod requests;
 mod rotation;
 mod secrets;
 mod support;
@@ -43,6 +44,7 @@ mod support_works;
 mod tenancy;
 mod tenants;
 mod upstream_works;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -76,12 +78,14 @@ fn collect() -> Vec<Case> {
         proxy_streams::cases(),
         readme::cases(),
         replicas::cases(),
+        requests::cases(),
         rotation::cases(),
         secrets::cases(),
         support_works::cases(),
         tenancy::cases(),
         tenants::cases(),
         upstream_works::cases(),
+        usage::cases(),
     ]
     .into_iter()
     .flatten()

@@ -63,6 +63,7 @@ label_sets! {
     ReasonLabel { reason }
     ResultLabel { result }
     KindLabel { kind }
+    VerdictLabel { verdict }
 }
 
 type Histograms = Family<OperationLabel, Histogram>;
@@ -80,6 +81,8 @@ struct Inner {
     directory_lookups: Family<ResultLabel, Counter>,
     key_verifications: Family<ResultLabel, Counter>,
     usage_tokens: Family<KindLabel, Counter>,
+    admissions: Family<VerdictLabel, Counter>,
+    unknown_prices: Counter,
 }
 
 /// All metrics of a process, or of one application in a test. Cheap to clone.
@@ -118,6 +121,8 @@ impl Metrics {
             directory_lookups: Family::default(),
             key_verifications: Family::default(),
             usage_tokens: Family::default(),
+            admissions: Family::default(),
+            unknown_prices: Counter::default(),
         };
         let registry = registry_of(&inner);
         *inner.registry.write().unwrap_or_else(PoisonError::into_inner) = registry;
@@ -201,6 +206,16 @@ impl Metrics {
         self.inner.usage_tokens.get_or_create(&KindLabel { kind }).inc_by(tokens);
     }
 
+    /// A request that asked to be let through: `unmatched`, `admitted`, or why it was not.
+    pub fn admission(&self, verdict: &'static str) {
+        self.inner.admissions.get_or_create(&VerdictLabel { verdict }).inc();
+    }
+
+    /// A request that was let through although nobody knows what it costs.
+    pub fn unknown_price(&self) {
+        self.inner.unknown_prices.inc();
+    }
+
     /// Shows a counter that another room keeps, read at each scrape. `name` stands between
     /// `tollgate_` and `_total`.
     pub fn watch_counter(
@@ -276,6 +291,16 @@ fn registry_of(inner: &Inner) -> Registry {
         "usage_tokens",
         "Tokens that answers reported, by kind",
         inner.usage_tokens.clone(),
+    );
+    registry.register(
+        "admissions",
+        "Requests that asked the policies, by verdict",
+        inner.admissions.clone(),
+    );
+    registry.register(
+        "unknown_prices",
+        "Requests let through although their model has no price",
+        inner.unknown_prices.clone(),
     );
     registry
 }

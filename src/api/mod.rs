@@ -18,11 +18,13 @@ pub mod operations;
 pub mod organizations;
 pub mod page;
 pub mod query;
+pub mod requests;
 mod sealing;
 pub mod secrets;
 mod shared;
 #[cfg(test)]
 mod tests;
+pub mod usage;
 pub mod users;
 pub mod workspaces;
 
@@ -110,5 +112,7 @@ fn resources(config: &mut ServiceConfig) {
         .configure(secrets::configure)
         .configure(model_configurations::configure)
         .configure(model_prices::configure)
+        .configure(usage::configure)
+        .configure(requests::configure)
         .configure(audit_log::configure);
 }

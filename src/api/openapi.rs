@@ -44,6 +44,8 @@ use utoipa_actix_web::service_config::ServiceConfig;
         (name = "secrets", description = "Provider credentials, which go in and never come out"),
         (name = "model-configurations", description = "Named upstreams"),
         (name = "model-prices", description = "What models cost an organization, over the catalogue"),
+        (name = "usage", description = "What was used and what it cost"),
+        (name = "requests", description = "Attempts and blocked requests, one by one"),
         (name = "audit-log", description = "Who changed what"),
         (name = "operations", description = "For balancers and operators"),
     ),

@@ -14,15 +14,19 @@ pub mod gateway_policies;
 mod migrate;
 pub mod model_configurations;
 pub mod model_prices;
+pub mod names;
 pub mod organizations;
 mod page;
 mod pool;
+pub mod requests;
 mod schema;
 #[cfg(test)]
 mod schema_tests;
 pub mod secrets;
+mod sql;
 mod tls;
 mod types;
+pub mod usage;
 pub mod users;
 pub mod workspaces;
 

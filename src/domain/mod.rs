@@ -13,4 +13,5 @@ pub mod pricing;
 pub mod principal;
 pub mod scope;
 pub mod tokens;
+pub mod usage;
 pub mod window;

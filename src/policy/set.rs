@@ -8,6 +8,8 @@ mod access;
 mod defaults;
 mod index;
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::domain::ids::PolicyId;
@@ -16,7 +18,8 @@ use crate::domain::policy::{
 };
 
 pub use access::Target;
-pub use defaults::{ChildSeed, MOST_CHILDREN, child_id, overflow_id};
+pub(super) use access::forbidding;
+pub use defaults::{ChildSeed, MOST_CHILDREN, MOST_CHILDREN_OF_ORGANIZATION, child_id, overflow_id};
 use defaults::{DefaultPolicy, Seat};
 use index::Index;
 
@@ -74,7 +77,7 @@ pub struct Policy {
     /// Its id.
     pub id: PolicyId,
     /// What people call it.
-    pub name: Box<str>,
+    pub name: Arc<str>,
     /// What it is.
     pub policy_type: PolicyType,
     /// What it says.
@@ -156,6 +159,9 @@ impl PolicySet {
             if stored.enabled {
                 rules.push((stored.priority, Rule::of(stored)?));
             }
+        }
+        if children.len() >= MOST_CHILDREN_OF_ORGANIZATION {
+            defaults.iter_mut().for_each(|default| default.is_full = true);
         }
         for (parent, id, detached) in children {
             if let Some(default) = defaults.iter_mut().find(|one| one.policy.id == parent) {

@@ -66,6 +66,7 @@ label_sets! {
     ResultLabel { result }
     KindLabel { kind }
     OutcomeLabel { outcome }
+    VerdictLabel { verdict }
 }
 
 type Histograms = Family<OperationLabel, Histogram>;
@@ -89,6 +90,8 @@ struct Inner {
     counters_up: Gauge,
     counter_corrections_queued: Gauge,
     counter_corrections_dropped: Counter,
+    admissions: Family<VerdictLabel, Counter>,
+    unknown_prices: Counter,
 }
 
 /// All metrics of a process, or of one application in a test. Cheap to clone.
@@ -133,6 +136,8 @@ impl Metrics {
             counters_up: Gauge::default(),
             counter_corrections_queued: Gauge::default(),
             counter_corrections_dropped: Counter::default(),
+            admissions: Family::default(),
+            unknown_prices: Counter::default(),
         };
         let registry = registry_of(&inner);
         *inner.registry.write().unwrap_or_else(PoisonError::into_inner) = registry;
@@ -245,6 +250,12 @@ impl Metrics {
     /// A correction found no room to wait in, or Redis would not have it.
     pub fn counter_correction_dropped(&self) {
         self.inner.counter_corrections_dropped.inc();
+    /// A request that asked to be let through: `unmatched`, `admitted`, or why it was not.
+    pub fn admission(&self, verdict: &'static str) {
+        self.inner.admissions.get_or_create(&VerdictLabel { verdict }).inc();
+    /// A request that was let through although nobody knows what it costs.
+    pub fn unknown_price(&self) {
+        self.inner.unknown_prices.inc();
     }
 
     /// Shows a counter that another room keeps, read at each scrape. `name` stands between
@@ -357,6 +368,12 @@ fn registry_of(inner: &Inner) -> Registry {
         "counter_corrections_dropped",
         "Corrections that Redis was never told",
         inner.counter_corrections_dropped.clone(),
+        "admissions",
+        "Requests that asked the policies, by verdict",
+        inner.admissions.clone(),
+        "unknown_prices",
+        "Requests let through although their model has no price",
+        inner.unknown_prices.clone(),
     );
     registry
 }

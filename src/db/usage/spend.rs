@@ -7,7 +7,7 @@ use diesel::sql_types::{BigInt, Text};
 use crate::db::requests::ID_SLACK;
 use crate::db::sql::{MOST_LISTED, Sql};
 use crate::db::{Conn, DbError};
-use crate::domain::ids::{ApiKeyId, AttemptId, OrganizationId, UserId, WorkspaceId};
+use crate::domain::ids::{ApiKeyId, AttemptId, OrganizationId, PolicyId, UserId, WorkspaceId};
 use crate::domain::money::NanoUsd;
 
 /// Whose spending is meant. All that is not empty has to hold.
@@ -22,6 +22,8 @@ pub struct SpendConditions {
     /// With one of these values, exactly, under each of these normalized metadata keys. No values
     /// match nothing.
     pub metadata: Vec<(String, Vec<String>)>,
+    /// With this policy among those that matched.
+    pub policy: Option<PolicyId>,
 }
 
 #[derive(QueryableByName)]
@@ -50,6 +52,7 @@ pub async fn spend_since(
     let asked = Asked { organization_id, conditions, from };
     match conditions.metadata.as_slice() {
         _ if conditions.metadata.iter().any(|(_, values)| values.is_empty()) => Ok(NanoUsd::ZERO),
+        _ if conditions.policy.is_some() => asked.of_rows(conn).await,
         [] => asked.of_hours(conn).await,
         [(key, values)] if !asked.has_others(conn, key).await? => {
             asked.of_tagged_hours(conn, key, values).await
@@ -122,6 +125,10 @@ impl Asked<'_> {
                     sql.contains("metadata", entry(key, value));
                 }
                 sql.push(")");
+            }
+            // A blocked request cost nothing, so where in the lists the policy stands is no matter.
+            if let Some(policy) = self.conditions.policy {
+                sql.push(" AND ").contains("policies", format!("\"{policy}\""));
             }
             spent += total(sql, conn).await?;
         }

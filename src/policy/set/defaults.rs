@@ -4,16 +4,18 @@
 //! replica.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest, Sha256};
 
 use super::{BadPolicy, Policy, StoredPolicy, Tier};
 use crate::domain::ids::PolicyId;
-use crate::domain::policy::{Audience, PolicyConfig, Subject, SubjectKind, SubjectMatcher};
+use crate::domain::policy::{Audience, PolicyConfig, PolicyType, Subject, SubjectKind, SubjectMatcher};
 
 /// Most children of one default; further subjects share a bucket.
 pub const MOST_CHILDREN: usize = 10_000;
+/// Most children of all defaults of one organization.
+pub const MOST_CHILDREN_OF_ORGANIZATION: usize = 50_000;
 
 /// A child of a default policy, as it is to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +24,10 @@ pub struct ChildSeed {
     pub id: PolicyId,
     /// The default policy.
     pub parent: PolicyId,
+    /// What the default policy is.
+    pub parent_type: PolicyType,
+    /// What the default policy is called, and its children are.
+    pub name: Arc<str>,
     /// What its subject is.
     pub kind: SubjectKind,
     /// The subject's id, as text.
@@ -49,6 +55,8 @@ pub(super) struct DefaultPolicy {
     pub(super) policy: Policy,
     pub(super) subject: (SubjectKind, Option<String>),
     children: HashSet<PolicyId>,
+    /// Whether there may be no more children, however few are this policy's.
+    pub(super) is_full: bool,
     /// Those that stand for themselves.
     detached: HashSet<PolicyId>,
     /// Children seen since the set was loaded, and whether they wait to be made.
@@ -87,6 +95,7 @@ impl DefaultPolicy {
             policy,
             subject: (kind, header),
             children: HashSet::new(),
+            is_full: false,
             detached: HashSet::new(),
             fresh: Mutex::default(),
         }))
@@ -114,7 +123,15 @@ impl DefaultPolicy {
             return None;
         }
         let parent = self.policy.id;
-        let seed = ChildSeed { id: child, parent, kind: *kind, subject: id, header };
+        let seed = ChildSeed {
+            id: child,
+            parent,
+            parent_type: self.policy.policy_type,
+            name: self.policy.name.clone(),
+            kind: *kind,
+            subject: id,
+            header,
+        };
         if self.children.contains(&child) {
             return Some(Seat::Own { seed, made: true });
         }
@@ -122,7 +139,7 @@ impl DefaultPolicy {
         if let Some(queued) = fresh.get(&child) {
             return Some(Seat::Own { seed, made: *queued });
         }
-        if self.children.len() + fresh.len() >= MOST_CHILDREN {
+        if self.is_full || self.children.len() + fresh.len() >= MOST_CHILDREN {
             return Some(Seat::Shared(overflow_id(parent)));
         }
         fresh.insert(child, false);

@@ -13,7 +13,7 @@ pub(super) const MODEL_BYTES: usize = 1024;
 /// long it is, but the beginning for an estimate as long as there is no usage.
 #[derive(Debug)]
 pub struct BodyWatch {
-    scanner: TopLevelScanner,
+    scanner: Box<TopLevelScanner>,
     beginning: Collector,
     /// Whether the usage, which has passed, tells the output.
     reported: Option<bool>,
@@ -24,7 +24,7 @@ impl Default for BodyWatch {
         let keep =
             Keep { usage: USAGE_BYTES, model: MODEL_BYTES, choices: 0, kind: 0, response: false };
         Self {
-            scanner: TopLevelScanner::new(keep),
+            scanner: Box::new(TopLevelScanner::new(keep)),
             beginning: Collector::default(),
             reported: None,
         }

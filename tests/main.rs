@@ -18,6 +18,7 @@ mod command_line;
 mod concurrency;
 mod egress;
 mod first_call;
+mod gateway_policies;
 mod granting;
 mod log_hygiene;
 mod model_configurations;
@@ -55,6 +56,7 @@ fn collect() -> Vec<Case> {
         concurrency::cases(),
         egress::cases(),
         first_call::cases(),
+        gateway_policies::cases(),
         granting::cases(),
         log_hygiene::cases(),
         model_configurations::cases(),

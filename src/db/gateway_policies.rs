@@ -1,6 +1,7 @@
 //! `gateway_policies`: rules that people made, defaults, and the children of defaults.
 
 mod children;
+mod spend;
 
 use chrono::NaiveDateTime;
 use diesel::prelude::*;
@@ -11,6 +12,8 @@ pub use children::{
     ChildOutcome, MOST_CHILDREN, MOST_CHILDREN_OF_ORGANIZATION, delete_attached_children,
     ensure_children, update_attached_children,
 };
+
+pub use spend::{SubjectSpend, sum_spend_by_metadata, sum_spend_by_subject};
 
 use super::conn::on;
 use super::schema::gateway_policies;

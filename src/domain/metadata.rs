@@ -239,7 +239,7 @@ mod tests {
             prop_assert!(metadata.iter().count() <= MOST_ENTRIES);
             for (key, value) in metadata.iter() {
                 prop_assert!(is_value(value));
-                prop_assert_eq!(normalize_key(key).as_deref(), Some(key));
+                prop_assert_eq!(normalize_key(key), Some(key.to_owned()));
             }
             let read: BTreeMap<String, String> = serde_json::from_str(&metadata.to_json()).unwrap();
             prop_assert_eq!(read, metadata.0);

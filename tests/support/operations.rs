@@ -38,7 +38,8 @@ impl Operation {
 
     /// Whether it changes what the management plane keeps.
     pub(crate) fn writes(&self) -> bool {
-        self.method != "GET" && !self.data_plane() && self.id != "check_model_configuration"
+        let reads = self.id == "check_model_configuration" || self.id.starts_with("search_");
+        self.method != "GET" && !self.data_plane() && !reads
     }
 }
 
@@ -263,6 +264,31 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
             let id = home.team.configure(&world.fresh("gone "), json!({})).await;
             of(Anywhere, 204, vec![workspace, ("configuration_id", id)], None)
         }
+        "list_gateway_policies"
+        | "list_gateway_policies_platform"
+        | "list_gateway_policies_compat" => of(Organization, 200, vec![], None),
+        "search_gateway_policies"
+        | "search_gateway_policies_platform"
+        | "search_gateway_policies_compat" => {
+            of(Organization, 200, vec![], Some(json!({"policy_type": "spend_cap"})))
+        }
+        "create_gateway_policy"
+        | "create_gateway_policy_platform"
+        | "create_gateway_policy_compat" => of(Organization, 201, vec![], Some(policy(world))),
+        "get_gateway_policy"
+        | "get_gateway_policy_platform"
+        | "get_gateway_policy_compat"
+        | "update_gateway_policy"
+        | "update_gateway_policy_platform"
+        | "update_gateway_policy_compat"
+        | "delete_gateway_policy"
+        | "delete_gateway_policy_platform"
+        | "delete_gateway_policy_compat" => {
+            let path = "/api/v1/gateway-policies";
+            let made = world.admin().post_json(path, &policy(world)).await.expect(201).json();
+            let (status, body) = of_key(&operation.id, world);
+            of(Organization, status, vec![("policy_id", text(&made, "id"))], body)
+        }
         "create_chat_completion" => of(
             Workspace,
             200,
@@ -284,6 +310,16 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
         ),
         unknown => panic!("{unknown} has no sample request: tell how to call it, and who may"),
     }
+}
+
+/// A spend cap for a subject that no other policy is for, and that no call has.
+fn policy(world: &World) -> Value {
+    json!({
+        "name": world.fresh("Cap "),
+        "policy_type": "spend_cap",
+        "subject_matchers": [{"key": "sample", "value": world.fresh("subject ")}],
+        "config": {"window": "daily", "limit_usd": 10},
+    })
 }
 
 fn of_key(operation: &str, world: &World) -> (u16, Option<Value>) {

@@ -107,6 +107,15 @@ impl Matchers {
     /// Whether the request is from somebody the policy is for. Who has no user, and a header that
     /// was not sent, match nothing.
     pub fn matches(&self, subject: &Subject<'_>) -> bool {
+        self.matches_identity(subject)
+            && self.headers.iter().all(|(key, wanted)| {
+                let found = subject.metadata.get(key);
+                found.is_some_and(|found| wanted.iter().any(|value| value == found))
+            })
+    }
+
+    /// The same as far as the caller's identity tells, whatever the metadata.
+    pub fn matches_identity(&self, subject: &Subject<'_>) -> bool {
         fn one_of<T: PartialEq>(wanted: &[T], found: Option<&T>) -> bool {
             wanted.is_empty() || found.is_some_and(|found| wanted.contains(found))
         }
@@ -114,10 +123,6 @@ impl Matchers {
             && one_of(&self.workspace_ids, Some(&subject.workspace_id))
             && one_of(&self.user_ids, subject.user_id.as_ref())
             && one_of(&self.api_key_ids, Some(&subject.api_key_id))
-            && self.headers.iter().all(|(key, wanted)| {
-                let found = subject.metadata.get(key);
-                found.is_some_and(|found| wanted.iter().any(|value| value == found))
-            })
     }
 
     /// The organizations, if it asks for any.

@@ -22,6 +22,7 @@ mod gateway_policies;
 mod granting;
 mod log_hygiene;
 mod model_configurations;
+mod model_prices;
 mod outage;
 mod problems;
 mod proxy_answers;
@@ -60,6 +61,7 @@ fn collect() -> Vec<Case> {
         granting::cases(),
         log_hygiene::cases(),
         model_configurations::cases(),
+        model_prices::cases(),
         outage::cases(),
         problems::cases(),
         proxy_answers::cases(),

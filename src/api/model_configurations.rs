@@ -103,11 +103,11 @@ pub struct ModelConfigurationFields {
     /// The most tokens that prompt and answer may have together, over the catalogue. Set by whoever
     /// may set `price`.
     #[serde(default)]
-    #[schema(minimum = 1, maximum = 1_000_000_000_000)]
+    #[schema(minimum = 1, maximum = 1_000_000_000)]
     pub context_window: Option<u64>,
     /// The most tokens that an answer may have, over the catalogue. Set by whoever may set `price`.
     #[serde(default)]
-    #[schema(minimum = 1, maximum = 1_000_000_000_000)]
+    #[schema(minimum = 1, maximum = 1_000_000_000)]
     pub max_output_tokens: Option<u64>,
 }
 

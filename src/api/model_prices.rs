@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa_actix_web::service_config::ServiceConfig;
 
-pub use resolve::{CatalogueEdition, PriceResolution};
+pub use resolve::{CatalogueEdition, PriceResolution, ResolveQuery};
 
 use super::Management;
 use super::access::{InOrganization, OrganizationManage, OrganizationRead};
@@ -48,6 +48,9 @@ pub struct ModelPriceFields {
     /// What tokens cost.
     pub price: Price,
 }
+
+/// Named because the documentation takes no generic of our own.
+type ModelPricePatch = MergePatch<ModelPriceFields>;
 
 /// A price that an organization set. Unique by provider and model.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
@@ -231,7 +234,7 @@ async fn get_model_price(
     tag = "model-prices",
     operation_id = "update_model_price",
     params(("model_price_id" = ModelPriceId, Path, description = "The price")),
-    request_body(content = MergePatch<ModelPriceFields>,
+    request_body(content = ModelPricePatch,
         content_type = "application/merge-patch+json"),
     responses(
         (status = 200, description = "The price as it is now", body = ModelPrice),
@@ -245,7 +248,7 @@ async fn update_model_price(
     plane: web::Data<Management>,
     caller: InOrganization<OrganizationManage>,
     path: web::Path<String>,
-    patch: MergePatch<ModelPriceFields>,
+    patch: ModelPricePatch,
 ) -> Result<web::Json<ModelPrice>, ApiError> {
     let id = path_id(&path, WHAT)?;
     let InOrganization { organization_id, actor, .. } = caller;

@@ -72,11 +72,7 @@ pub struct Price {
     #[serde(default, deserialize_with = "checks::rate")]
     pub request: NanoUsd,
     /// Other rates for requests with long input, ascending, at most 16.
-    #[serde(
-        default,
-        deserialize_with = "checks::tiers",
-        skip_serializing_if = "Vec::is_empty"
-    )]
+    #[serde(default, deserialize_with = "checks::tiers", skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 16)]
     pub tiers: Vec<Tier>,
 }
@@ -88,7 +84,7 @@ pub struct Price {
 pub struct Tier {
     /// The tier is for requests with more input than this, of all kinds together.
     #[serde(deserialize_with = "checks::threshold")]
-    #[schema(minimum = 1, maximum = 1_000_000_000_000, example = 200_000)]
+    #[schema(minimum = 1, maximum = 1_000_000_000, example = 200_000)]
     pub above_input_tokens: u64,
     /// US dollars for a million tokens of input, 0 to 1,000,000.
     #[serde(deserialize_with = "checks::rate")]

@@ -1,5 +1,8 @@
 //! The prices that ship with the gateway: what providers publish, as of a date.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};

@@ -63,6 +63,8 @@ pub(crate) struct Sample {
     pub(crate) reach: Reach,
     /// What stands in the path.
     pub(crate) parameters: Vec<(&'static str, String)>,
+    /// What stands behind the path, with its question mark.
+    pub(crate) query: &'static str,
     /// The body.
     pub(crate) body: Option<Value>,
     /// What a success answers.
@@ -95,7 +97,7 @@ impl Sample {
             path = path.replace(&format!("{{{name}}}"), &value);
         }
         assert!(!path.contains('{'), "{} needs more parameters: {path}", operation.id);
-        path
+        path + self.query
     }
 }
 
@@ -132,6 +134,7 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
         reach,
         status,
         parameters,
+        query: "",
         body,
     };
     match operation.id.as_str() {
@@ -288,6 +291,20 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
             let made = world.admin().post_json(path, &policy(world)).await.expect(201).json();
             let (status, body) = of_key(&operation.id, world);
             of(Organization, status, vec![("policy_id", text(&made, "id"))], body)
+        "create_model_price" => of(Organization, 201, vec![], Some(price_of(world))),
+        "list_model_prices" => of(Organization, 200, vec![], None),
+        "resolve_model_price" => {
+            Sample { query: "?provider=openai&model=gpt-4o", ..of(Organization, 200, vec![], None) }
+        }
+        "get_model_price" | "update_model_price" | "delete_model_price" => {
+            let body = price_of(world);
+            let made = world.admin().post_json("/api/v1/model-prices", &body).await.expect(201);
+            let price = ("model_price_id", text(&made.json(), "id"));
+            match operation.id.as_str() {
+                "get_model_price" => of(Organization, 200, vec![price], None),
+                "delete_model_price" => of(Organization, 204, vec![price], None),
+                _ => of(Organization, 200, vec![price], Some(json!({"price": {"output": 3}}))),
+            }
         }
         "create_chat_completion" => of(
             Workspace,
@@ -319,6 +336,11 @@ fn policy(world: &World) -> Value {
         "policy_type": "spend_cap",
         "subject_matchers": [{"key": "sample", "value": world.fresh("subject ")}],
         "config": {"window": "daily", "limit_usd": 10},
+fn price_of(world: &World) -> Value {
+    json!({
+        "provider": "openai",
+        "model": world.fresh("model-"),
+        "price": {"input": 1, "output": 2},
     })
 }
 

@@ -12,8 +12,8 @@ use crate::domain::money::NanoUsd;
 pub const MOST_RATE: NanoUsd = NanoUsd::from_nanos(1_000_000 * 1_000_000_000);
 /// The most tiers of one price.
 pub const MOST_TIERS: usize = 16;
-/// The highest threshold: no request has more tokens.
-const MOST_THRESHOLD: u64 = 1_000_000_000_000;
+/// The highest threshold, beyond what any model takes.
+const MOST_THRESHOLD: u64 = 1_000_000_000;
 
 pub(super) fn rate<'de, D: Deserializer<'de>>(from: D) -> Result<NanoUsd, D::Error> {
     within(NanoUsd::deserialize(from)?)

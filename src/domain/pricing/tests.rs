@@ -96,15 +96,25 @@ fn what_is_no_price_is_refused_by_its_field() {
         (serde_json::json!({"cached_input": 0.000_000_000_1}), "cached_input"),
         (serde_json::json!({"cached_input": -1}), "cached_input"),
         (serde_json::json!({"request": 1_000_001}), "request"),
-        (serde_json::json!({"tiers": [{"above_input_tokens": 0, "input": 1, "output": 1}]}),
-            "tiers[0].above_input_tokens"),
-        (serde_json::json!({"tiers": [{"above_input_tokens": 5, "input": -1, "output": 1}]}),
-            "tiers[0].input"),
-        (serde_json::json!({"tiers": vec![
-            serde_json::json!({"above_input_tokens": 5, "input": 1, "output": 1}); 2]}), "tiers"),
-        (serde_json::json!({"tiers": (1..18).map(|above| {
+        (
+            serde_json::json!({"tiers": [{"above_input_tokens": 0, "input": 1, "output": 1}]}),
+            "tiers[0].above_input_tokens",
+        ),
+        (
+            serde_json::json!({"tiers": [{"above_input_tokens": 5, "input": -1, "output": 1}]}),
+            "tiers[0].input",
+        ),
+        (
+            serde_json::json!({"tiers": vec![
+            serde_json::json!({"above_input_tokens": 5, "input": 1, "output": 1}); 2]}),
+            "tiers",
+        ),
+        (
+            serde_json::json!({"tiers": (1..18).map(|above| {
             serde_json::json!({"above_input_tokens": above, "input": 1, "output": 1})
-        }).collect::<Vec<_>>()}), "tiers"),
+        }).collect::<Vec<_>>()}),
+            "tiers",
+        ),
     ] {
         let mut price = sound.clone();
         for (name, value) in more.as_object().unwrap() {
@@ -188,12 +198,12 @@ fn oracle(price: &Price, usage: &TokenUsage) -> NanoUsd {
     }
     let mut sum = Big::default();
     let input = std::iter::once(plain_input).chain(input).zip(rates.0.map(|r| r.or(rates.0[0])));
-    let output =
-        std::iter::once(plain_output).chain(output).zip(rates.1.map(|r| r.or(rates.1[0])));
+    let output = std::iter::once(plain_output).chain(output).zip(rates.1.map(|r| r.or(rates.1[0])));
     for (tokens, rate) in input.chain(output) {
         sum.add(tokens, u128::try_from(rate.unwrap().nanos()).unwrap());
     }
-    let nanos = sum.divided_up(1_000_000).and_then(|nanos| nanos.checked_add(price.request.nanos()));
+    let nanos =
+        sum.divided_up(1_000_000).and_then(|nanos| nanos.checked_add(price.request.nanos()));
     NanoUsd::from_nanos(nanos.unwrap_or(i64::MAX))
 }
 

@@ -12,6 +12,7 @@ mod limits;
 mod listen;
 mod logging;
 mod options;
+mod policies;
 mod timeouts;
 mod validate;
 pub mod values;
@@ -24,6 +25,7 @@ pub use limits::LimitSettings;
 pub use listen::ListenSettings;
 pub use logging::{LogFormat, LogSettings};
 pub use options::{OptionRow, option_rows, option_table_markdown};
+pub use policies::{PolicySettings, RedisUrl, SpendWithoutRedis};
 pub use timeouts::TimeoutSettings;
 pub use validate::SettingsError;
 pub use values::Networks;
@@ -53,6 +55,9 @@ pub struct Settings {
     /// The read model.
     #[command(flatten)]
     pub directory: DirectorySettings,
+    /// What limits are counted with.
+    #[command(flatten)]
+    pub policies: PolicySettings,
     /// What is logged, and how.
     #[command(flatten)]
     pub logging: LogSettings,

@@ -76,6 +76,8 @@ impl Settings {
             ("--max-concurrent-requests", limits.max_concurrent_requests),
             ("--database-connections", self.database.database_connections),
             ("--directory-capacity", self.directory.directory_capacity),
+            ("--assumed-output-tokens", self.policies.assumed_output_tokens),
+            ("--assumed-context-tokens", self.policies.assumed_context_tokens),
         ] {
             if value == 0 {
                 problems.push(format!("{flag} is 0, which lets nothing through; give at least 1"));
@@ -110,6 +112,7 @@ impl Settings {
             ("--downstream-write-timeout", times.downstream_write_timeout),
             ("--database-timeout", self.database.database_timeout),
             ("--directory-poll", self.directory.directory_poll),
+            ("--redis-timeout", self.policies.redis_timeout),
         ] {
             if time == Duration::ZERO {
                 problems

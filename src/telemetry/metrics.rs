@@ -64,6 +64,7 @@ label_sets! {
     ResultLabel { result }
     KindLabel { kind }
     VerdictLabel { verdict }
+    OutcomeLabel { outcome }
 }
 
 type Histograms = Family<OperationLabel, Histogram>;
@@ -83,6 +84,10 @@ struct Inner {
     usage_tokens: Family<KindLabel, Counter>,
     admissions: Family<VerdictLabel, Counter>,
     unknown_prices: Counter,
+    counter_calls: Family<OutcomeLabel, Counter>,
+    counters_up: Gauge,
+    counter_corrections_queued: Gauge,
+    counter_corrections_dropped: Counter,
 }
 
 /// All metrics of a process, or of one application in a test. Cheap to clone.
@@ -123,6 +128,10 @@ impl Metrics {
             usage_tokens: Family::default(),
             admissions: Family::default(),
             unknown_prices: Counter::default(),
+            counter_calls: Family::default(),
+            counters_up: Gauge::default(),
+            counter_corrections_queued: Gauge::default(),
+            counter_corrections_dropped: Counter::default(),
         };
         let registry = registry_of(&inner);
         *inner.registry.write().unwrap_or_else(PoisonError::into_inner) = registry;
@@ -214,6 +223,25 @@ impl Metrics {
     /// A request that was let through although nobody knows what it costs.
     pub fn unknown_price(&self) {
         self.inner.unknown_prices.inc();
+    /// A question to the counters in Redis: `ok`, `unavailable` (not asked, or it failed), `deadline`.
+    pub fn counter_call(&self, outcome: &'static str) {
+        self.inner.counter_calls.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// Whether the counters in Redis are reached; while they are not, the breaker is open.
+    pub fn counters_up(&self, up: bool) {
+        self.inner.counters_up.set(i64::from(up));
+    }
+
+    /// So many corrections wait for Redis.
+    pub fn counter_corrections_queued(&self, waiting: usize) {
+        let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
+        self.inner.counter_corrections_queued.set(waiting);
+    }
+
+    /// A correction found no room to wait in, or Redis would not have it.
+    pub fn counter_correction_dropped(&self) {
+        self.inner.counter_corrections_dropped.inc();
     }
 
     /// Shows a counter that another room keeps, read at each scrape. `name` stands between
@@ -301,6 +329,24 @@ fn registry_of(inner: &Inner) -> Registry {
         "unknown_prices",
         "Requests let through although their model has no price",
         inner.unknown_prices.clone(),
+        "counter_calls",
+        "Calls to the counters in Redis, by outcome",
+        inner.counter_calls.clone(),
+    );
+    registry.register(
+        "counters_up",
+        "Whether the counters in Redis are reached",
+        inner.counters_up.clone(),
+    );
+    registry.register(
+        "counter_corrections_queued",
+        "Corrections that wait for Redis",
+        inner.counter_corrections_queued.clone(),
+    );
+    registry.register(
+        "counter_corrections_dropped",
+        "Corrections that Redis was never told",
+        inner.counter_corrections_dropped.clone(),
     );
     registry
 }

@@ -5,17 +5,22 @@
 //! is new is not taken for empty: it says so, and is told what the ledger has seen.
 
 mod memory;
+mod redis;
 mod waiting;
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use crate::clock::Clock;
+use crate::config::PolicySettings;
 use crate::domain::ids::{OrganizationId, PolicyId, RequestId};
 use crate::domain::money::NanoUsd;
 use crate::domain::policy::RateMetric;
 use crate::domain::window::{RateWindow, SpendWindow};
+use crate::telemetry::Metrics;
 pub use memory::Memory;
+pub use redis::{Redis, RedisOptions, RedisSetupError};
 
 /// One limit, and what a request takes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,12 +113,29 @@ pub const LEASE: Duration = Duration::from_secs(60);
 pub enum Counters {
     /// In this process.
     Memory(Memory),
+    /// In Redis.
+    Redis(Redis),
 }
 
 impl Counters {
     /// Counters in this process.
     pub fn in_memory() -> Self {
         Self::Memory(Memory::default())
+    }
+
+    /// The counters that the settings ask for: in Redis if they name one, else in this process.
+    pub fn open(
+        settings: &PolicySettings,
+        clock: &Clock,
+        metrics: &Metrics,
+    ) -> Result<Self, RedisSetupError> {
+        let Some(url) = settings.redis_url.clone() else { return Ok(Self::in_memory()) };
+        let options = RedisOptions {
+            url,
+            deadline: settings.redis_timeout,
+            spend_without: settings.spend_without_redis,
+        };
+        Redis::open(options, clock, metrics).map(Self::Redis)
     }
 
     /// Counts all claims or none, in one step. `history[i]` is what the window of the claim in
@@ -129,6 +151,7 @@ impl Counters {
     ) -> Result<Reserved, CountersUnavailable> {
         match self {
             Self::Memory(memory) => Ok(memory.reserve(claims, history)),
+            Self::Redis(redis) => redis.reserve(claims, history).await,
         }
     }
 
@@ -143,6 +166,7 @@ impl Counters {
     ) {
         match self {
             Self::Memory(memory) => memory.settle(organization_id, request_id, actual),
+            Self::Redis(redis) => redis.settle(organization_id, request_id, actual).await,
         }
     }
 
@@ -151,6 +175,7 @@ impl Counters {
     pub async fn release(&self, organization_id: OrganizationId, request_id: RequestId) {
         match self {
             Self::Memory(memory) => memory.release(organization_id, request_id),
+            Self::Redis(redis) => redis.release(organization_id, request_id).await,
         }
     }
 
@@ -179,6 +204,7 @@ impl Counters {
                 .iter()
                 .map(|(bucket, window)| memory.spent(organization_id, *bucket, *window, at))
                 .collect(),
+            Self::Redis(redis) => redis.spent_each(organization_id, counters, at).await,
         }
     }
 }

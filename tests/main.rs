@@ -35,6 +35,7 @@ mod proxy_routes;
 mod proxy_streams;
 mod readme;
 mod replicas;
+mod requests;
 mod rotation;
 mod secrets;
 mod support;
@@ -42,6 +43,7 @@ mod support_works;
 mod tenancy;
 mod tenants;
 mod upstream_works;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -74,12 +76,14 @@ fn collect() -> Vec<Case> {
         proxy_streams::cases(),
         readme::cases(),
         replicas::cases(),
+        requests::cases(),
         rotation::cases(),
         secrets::cases(),
         support_works::cases(),
         tenancy::cases(),
         tenants::cases(),
         upstream_works::cases(),
+        usage::cases(),
     ]
     .into_iter()
     .flatten()

@@ -15,8 +15,11 @@ use super::query::Query;
 use super::shared::{Missing, Refused, Unfit};
 use crate::db::Conn;
 use crate::db::usage::list_usage;
-use question::{Question, UsageQuery, check_places};
-use report::{UsageReport, report};
+pub use question::UsageQuery;
+pub use report::{UsageItem, UsageReport};
+
+use question::{Question, check_places};
+use report::report;
 
 /// How many groups an answer holds at most.
 const MOST_GROUPS: usize = 10_000;

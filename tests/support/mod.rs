@@ -14,6 +14,7 @@ pub(crate) mod eventually;
 pub(crate) mod fixture;
 pub(crate) mod framing;
 pub(crate) mod http;
+pub(crate) mod ledger;
 pub(crate) mod load;
 pub(crate) mod logs;
 pub(crate) mod openai;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{
     fixture::{Fixture, question},
     http::Request,
+    ledger,
     world::{World, text},
 };
 
@@ -146,7 +147,8 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
         | "get_metrics"
         | "get_me"
         | "list_workspaces"
-        | "list_audit_log" => of(Anywhere, 200, vec![], None),
+        | "list_audit_log"
+        | "get_usage" => of(Anywhere, 200, vec![], None),
         "create_organization" => {
             of(Anywhere, 201, vec![], Some(json!({"name": world.fresh("Organization ")})))
         }
@@ -218,8 +220,16 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
             vec![workspace],
             Some(json!({"name": "New", "role": "GATEWAY_CALLER"})),
         ),
-        "list_workspace_api_keys" | "list_secrets" | "list_model_configurations" => {
+        "list_workspace_api_keys"
+        | "list_secrets"
+        | "list_model_configurations"
+        | "list_requests" => {
             of(Anywhere, 200, vec![workspace], None)
+        }
+        "get_request" => {
+            let row = ledger::Row::of(home);
+            ledger::insert(world.app.database(), std::slice::from_ref(&row)).await;
+            of(Anywhere, 200, vec![workspace, ("request_id", row.request_id)], None)
         }
         "get_workspace_api_key"
         | "update_workspace_api_key"

@@ -223,6 +223,8 @@ impl Metrics {
     /// A request that was let through although nobody knows what it costs.
     pub fn unknown_price(&self) {
         self.inner.unknown_prices.inc();
+    }
+
     /// A question to the counters in Redis: `ok`, `unavailable` (not asked, or it failed), `deadline`.
     pub fn counter_call(&self, outcome: &'static str) {
         self.inner.counter_calls.get_or_create(&OutcomeLabel { outcome }).inc();
@@ -329,6 +331,8 @@ fn registry_of(inner: &Inner) -> Registry {
         "unknown_prices",
         "Requests let through although their model has no price",
         inner.unknown_prices.clone(),
+    );
+    registry.register(
         "counter_calls",
         "Calls to the counters in Redis, by outcome",
         inner.counter_calls.clone(),

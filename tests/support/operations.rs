@@ -301,6 +301,7 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
             let made = world.admin().post_json(path, &policy(world)).await.expect(201).json();
             let (status, body) = of_key(&operation.id, world);
             of(Organization, status, vec![("policy_id", text(&made, "id"))], body)
+        }
         "create_model_price" => of(Organization, 201, vec![], Some(price_of(world))),
         "list_model_prices" => of(Organization, 200, vec![], None),
         "resolve_model_price" => {
@@ -346,6 +347,10 @@ fn policy(world: &World) -> Value {
         "policy_type": "spend_cap",
         "subject_matchers": [{"key": "sample", "value": world.fresh("subject ")}],
         "config": {"window": "daily", "limit_usd": 10},
+    })
+}
+
+/// A price for a model that nobody else has one for.
 fn price_of(world: &World) -> Value {
     json!({
         "provider": "openai",

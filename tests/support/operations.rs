@@ -223,9 +223,7 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
         "list_workspace_api_keys"
         | "list_secrets"
         | "list_model_configurations"
-        | "list_requests" => {
-            of(Anywhere, 200, vec![workspace], None)
-        }
+        | "list_requests" => of(Anywhere, 200, vec![workspace], None),
         "get_request" => {
             let row = ledger::Row::of(home);
             ledger::insert(world.app.database(), std::slice::from_ref(&row)).await;

@@ -74,6 +74,15 @@ impl Sql {
         }
     }
 
+    /// Adds the index by which SQLite is to find the rows of the table just named: it has no counts
+    /// to decide by, and would take the longer way along the table's own key.
+    pub(super) fn by_index(&mut self, index: &str) -> &mut Self {
+        if !self.postgres {
+            self.push(" INDEXED BY ").push(index);
+        }
+        self
+    }
+
     /// Adds a condition: that the column's text contains this, letter for letter.
     pub(super) fn contains(&mut self, column: &str, part: String) -> &mut Self {
         let function = if self.postgres { "strpos" } else { "instr" };

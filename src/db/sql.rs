@@ -94,7 +94,8 @@ impl Sql {
     /// reading the rest.
     pub(super) fn sum(&mut self, column: &str) -> &mut Self {
         let text = if self.postgres {
-            format!("COALESCE(LEAST(SUM({column}), 9223372036854775807), 0)::bigint")
+            // Of nulls and numbers, LEAST takes a number.
+            format!("LEAST(COALESCE(SUM({column}), 0), 9223372036854775807)::bigint")
         } else {
             // In halves, which can't overflow; put together, a real number stands for too much.
             format!(

@@ -472,7 +472,7 @@ async fn children_follow_their_default_until_edited(database: Database) {
 
 async fn children_are_made_once_and_come_back(database: Database) {
     use tollgate::db::gateway_policies::{ChildOutcome, GatewayPolicyRow, ensure_children};
-    use tollgate::db::{Concerns, Conn, DbError, Location};
+    use tollgate::db::{Concerns, Conn, Location};
     use tollgate::domain::policy::{Audience, PolicyType, SubjectMatcher};
 
     let world = World::make(TestApp::start(&database).await).await;
@@ -521,7 +521,7 @@ async fn children_are_made_once_and_come_back(database: Database) {
     let ensure = async |organization_id, rows: Vec<GatewayPolicyRow>| -> Vec<ChildOutcome> {
         engine
             .write(Concerns::Organization(organization_id), async move |conn: &mut Conn| {
-                Ok::<_, DbError>(ensure_children(conn, organization_id, rows).await?)
+                ensure_children(conn, organization_id, rows).await
             })
             .await
             .unwrap()

@@ -37,6 +37,7 @@ fn allowed(role: Role, operation: &Operation, sample: &Sample) -> bool {
             _ => false,
         },
         ([needed], Reach::Anywhere) => holds(needed),
+        ([needed], Reach::Inside) => role.scope != "platform" && holds(needed),
         ([needed], Reach::Organization) => role.scope == "organization" && holds(needed),
         ([needed], Reach::Workspace) => role.scope == "workspace" && holds(needed),
         other => panic!("{}: nobody said what {other:?} means", operation.id),

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use tollgate::{
     db::{
-        Conn, DbError, Location,
+        Conn, Location,
         usage::{SpendConditions, spend_since},
     },
     domain::money::NanoUsd,
@@ -405,8 +405,7 @@ async fn spending_is_that_of_the_rows(database: Database) {
             let asked = conditions.clone();
             let spent = store
                 .read(async move |conn: &mut Conn| {
-                    let from = from.naive_utc();
-                    Ok::<_, DbError>(spend_since(conn, organization_id, &asked, from).await?)
+                    spend_since(conn, organization_id, &asked, from.naive_utc()).await
                 })
                 .await
                 .unwrap();

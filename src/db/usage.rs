@@ -193,7 +193,7 @@ async fn sums(
 ) -> Result<Vec<UsageGroup>, DbError> {
     let mut sql = Sql::of(conn);
     let mut groups = Vec::new();
-    let places = ["first", "second", "third"];
+    let places = [("2", "first"), ("3", "second"), ("4", "third")];
     sql.push("SELECT ");
     match interval {
         Some(interval) => {
@@ -205,10 +205,10 @@ async fn sums(
         }
     }
     sql.push(" AS start");
-    for (at, place) in places.into_iter().enumerate() {
+    for (at, (number, place)) in places.into_iter().enumerate() {
         match group_by.dimensions.get(at) {
             Some(dimension) => {
-                groups.push(["2", "3", "4"][at]);
+                groups.push(number);
                 sql.push(", ").push(column_of(*dimension));
             }
             None => {

@@ -53,6 +53,9 @@ pub(crate) enum Reach {
     Organizations,
     /// An organization's keys alone.
     Organization,
+    /// Keys of an organization and of its workspaces: the platform's permission of the same name is
+    /// not about what is inside.
+    Inside,
     /// A workspace's keys alone.
     Workspace,
 }
@@ -126,7 +129,7 @@ pub(crate) async fn operations(world: &World) -> Vec<Operation> {
 
 /// A request for the operation on what is at home, with targets of its own for what is changed.
 pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
-    use Reach::{Anywhere, Organization, Organizations, Workspace};
+    use Reach::{Anywhere, Inside, Organization, Organizations, Workspace};
 
     let home = &world.home;
     let workspace = ("workspace_id", home.team.workspace_id.clone());
@@ -220,14 +223,14 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
             vec![workspace],
             Some(json!({"name": "New", "role": "GATEWAY_CALLER"})),
         ),
-        "list_workspace_api_keys"
-        | "list_secrets"
-        | "list_model_configurations"
-        | "list_requests" => of(Anywhere, 200, vec![workspace], None),
+        "list_requests" => of(Inside, 200, vec![workspace], None),
+        "list_workspace_api_keys" | "list_secrets" | "list_model_configurations" => {
+            of(Anywhere, 200, vec![workspace], None)
+        }
         "get_request" => {
             let row = ledger::Row::of(home);
             ledger::insert(world.app.database(), std::slice::from_ref(&row)).await;
-            of(Anywhere, 200, vec![workspace, ("request_id", row.request_id)], None)
+            of(Inside, 200, vec![workspace, ("request_id", row.request_id)], None)
         }
         "get_workspace_api_key"
         | "update_workspace_api_key"

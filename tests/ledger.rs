@@ -72,7 +72,7 @@ impl Bench {
             }
             Kind::Postgres => Location::Postgres { url: database.url().to_owned(), ca_pem: None },
         };
-        let database = db::Database::open(location, 4, Duration::from_secs(2)).unwrap();
+        let database = db::Database::open(location, 4, Duration::from_secs(5)).unwrap();
         database.migrate().await.unwrap();
         Self {
             database,

@@ -135,7 +135,7 @@ impl Sums {
 }
 
 impl Of {
-    fn of(row: &LedgerRow) -> Self {
+    fn row(row: &LedgerRow) -> Self {
         let hour = row.admitted_at.with_minute(0).and_then(|at| at.with_second(0));
         let hour = hour.and_then(|at| at.with_nanosecond(0)).unwrap_or(row.admitted_at);
         Self {
@@ -168,12 +168,12 @@ impl Of {
 pub(super) async fn add(conn: &mut Conn, rows: &[&NewLedgerRow]) -> Result<(), DbError> {
     let mut hours: BTreeMap<Of, Sums> = BTreeMap::new();
     for new in rows {
-        hours.entry(Of::of(&new.row)).or_default().add(&Sums::of(&new.row));
+        hours.entry(Of::row(&new.row)).or_default().add(&Sums::of(&new.row));
     }
     let others = find_others(conn, rows).await?;
     let mut values: BTreeMap<OfValue, Sums> = BTreeMap::new();
     for new in rows {
-        let of = Of::of(&new.row);
+        let of = Of::row(&new.row);
         for (key, value) in &new.metadata {
             let told = (of.organization_id, of.hour, key.as_str(), value.as_str());
             let value = if others.contains(&told) { String::new() } else { value.clone() };
@@ -271,7 +271,7 @@ async fn find_others<'a>(
     let mut asked: BTreeMap<(OrganizationId, NaiveDateTime, &str), BTreeSet<&str>> =
         BTreeMap::new();
     for new in rows {
-        let of = Of::of(&new.row);
+        let of = Of::row(&new.row);
         for (key, value) in &new.metadata {
             asked.entry((of.organization_id, of.hour, key)).or_default().insert(value);
         }

@@ -33,7 +33,7 @@ impl Journal {
         if !self.unsynced.swap(false, Ordering::AcqRel) {
             return;
         }
-        let (files, made) = self.writer().to_sync();
+        let (files, made) = self.writer().take_unsynced();
         let mut outcome = files.iter().try_for_each(|file| file.sync_data());
         if made {
             outcome = outcome.and_then(|()| sync_directory(&self.options.directory));

@@ -105,7 +105,7 @@ impl Writer {
     }
 
     /// The files that may hold what is not durable, and whether the directory itself does.
-    pub(super) fn to_sync(&mut self) -> (Vec<Arc<File>>, bool) {
+    pub(super) fn take_unsynced(&mut self) -> (Vec<Arc<File>>, bool) {
         let mut files = std::mem::take(&mut self.retired);
         files.push(Arc::clone(&self.file));
         (files, std::mem::take(&mut self.made))

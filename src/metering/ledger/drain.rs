@@ -26,6 +26,9 @@ use crate::metering::record::{AttemptEnd, AttemptOutcome, AttemptStart, LedgerEn
 /// Rows in one transaction.
 const BATCH: usize = 500;
 
+/// Rows that any database that is there can take before it is given up on.
+const FEW: usize = 32;
+
 /// Bytes that segments may hold which only open attempts keep, before they are given up earlier.
 const CROWDED: u64 = 64 << 20;
 
@@ -39,6 +42,8 @@ pub(super) struct Drain {
     segments: BTreeMap<u64, Segment>,
     open: HashMap<AttemptId, Open>,
     batch: Vec<LedgerEntry>,
+    /// How much of the batch the database is given in one transaction.
+    at_once: usize,
     /// Ends whose starts are not in the journal any more, or could not be read.
     orphans: Vec<AttemptEnd>,
     /// Ends that are not in the journal, and wait until all starts are read.
@@ -75,6 +80,7 @@ impl Drain {
             segments: BTreeMap::new(),
             open: HashMap::new(),
             batch: Vec::new(),
+            at_once: BATCH,
             orphans: Vec::new(),
             unwritten: Vec::new(),
         }
@@ -214,21 +220,25 @@ impl Drain {
         told: &mut impl AsyncFnMut(Vec<Recovered>),
     ) -> Result<(), LedgerError> {
         self.settle_orphans().await?;
-        if self.batch.is_empty() {
-            return Ok(());
-        }
-        match self.insert(self.batch.iter().map(row_of).collect()).await {
-            Ok(inserted) => {
-                let batch = std::mem::take(&mut self.batch);
-                self.tell(batch, &inserted, told).await;
-                Ok(())
+        while !self.batch.is_empty() {
+            let kept = self.batch.len().saturating_sub(self.at_once);
+            let some = self.batch.get(kept..).unwrap_or_default();
+            match self.insert(some.iter().map(row_of).collect()).await {
+                Ok(inserted) => {
+                    let done = self.batch.split_off(kept);
+                    self.tell(done, &inserted, told).await;
+                    self.at_once = (self.at_once * 2).min(BATCH);
+                }
+                // A database that is slow, and not away, would never take the same again.
+                Err(DbError::Unavailable(_)) if self.at_once > FEW => self.at_once /= 4,
+                Err(error @ DbError::Unavailable(_)) => return Err(error.into()),
+                Err(error) => {
+                    tracing::warn!(%error, "rows of the ledger are tried one by one");
+                    self.commit_one_by_one(told).await?;
+                }
             }
-            Err(error @ DbError::Unavailable(_)) => Err(error.into()),
-            Err(error) => {
-                tracing::warn!(%error, "rows of the ledger are tried one by one");
-                self.commit_one_by_one(told).await
-            }
         }
+        Ok(())
     }
 
     /// Finds the rows that the database refuses, so that they do not keep the others out.

@@ -11,6 +11,7 @@
     reason = "a test fails by panicking, and a test run speaks on standard output"
 )]
 
+mod accounting;
 mod admin_port;
 mod api_keys;
 mod audit_log;
@@ -48,6 +49,7 @@ use support::case::Case;
 /// Every case of every capability.
 fn collect() -> Vec<Case> {
     [
+        accounting::cases(),
         admin_port::cases(),
         api_keys::cases(),
         audit_log::cases(),

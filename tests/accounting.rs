@@ -1,0 +1,130 @@
+//! Every attempt is accounted for: the provider's invoice and the ledger agree, whatever happens to
+//! callers, upstreams, the gateway's process and its database.
+
+use std::{rc::Rc, time::Duration};
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::support::{
+    case::{Case, cases},
+    cut::Link,
+    database::{Database, Kind},
+    eventually::{eventually, within},
+    fixture::Fixture,
+    invoice::Invoice,
+    ledger::{self, Rates},
+    plan::Plan,
+    random::Random,
+    reconcile::{Books, Life},
+    served::Served,
+    traffic::Traffic,
+};
+
+/// How many calls are made; more of them make a better test and a longer one.
+const CALLS: &str = "TOLLGATE_TEST_CALLS";
+/// Another seed makes another test.
+const SEED: &str = "TOLLGATE_TEST_SEED";
+
+/// How often the process is killed, and how often its database is taken away.
+const KILLS: u64 = 10;
+const OUTAGES: u64 = 5;
+/// Calls under way at a time.
+const CALLERS: usize = 24;
+
+/// Under a price of the organization's.
+const PRICED: Rates = Rates {
+    input: 2_500_000_000,
+    cached_input: 1_250_000_003,
+    output: 10_000_000_007,
+    reasoning: 12_000_000_000,
+    request: 0,
+};
+/// Under a price of the configuration's own.
+const OWN_PRICE: Rates = Rates {
+    input: 150_000_000,
+    cached_input: 75_000_000,
+    output: 600_000_001,
+    reasoning: 600_000_001,
+    request: 1_000_001,
+};
+
+/// The cases of this file.
+pub(crate) fn cases() -> Vec<Case> {
+    cases![the_ledger_agrees_with_the_invoice]
+}
+
+fn number_from(variable: &str, usual: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
+
+/// The configurations that are called: one asks for the usage of streams, one leaves that to the
+/// caller and has a price of its own.
+const CONFIGURATIONS: [&str; 2] = [Fixture::CONFIGURATION, "left"];
+
+async fn the_ledger_agrees_with_the_invoice(database: Database) {
+    let (calls, seed) = (number_from(CALLS, 2_000), number_from(SEED, 20_261_123));
+    let plan = move |number| Plan::of(seed, number, &CONFIGURATIONS);
+    let (link, reached) = match database.kind() {
+        Kind::Postgres => {
+            let (link, reached) = Link::to(&database).await;
+            (Some(link), reached)
+        }
+        Kind::Sqlite => (None, database.clone()),
+    };
+    let mut gateway = Served::start(&reached, &[("--shutdown-timeout", "10s")]).await;
+    let (invoice, upstream) = Invoice::kept(plan).await;
+    let team = Fixture::before(&gateway.admin(), gateway.address(), upstream).await;
+    let price = json!({
+        "provider": "openai_compatible", "model": Fixture::MODEL, "price": PRICED.json(),
+    });
+    gateway.admin().post_json("/api/v1/model-prices", &price).await.expect(201);
+    let own = json!({"stream_usage": "leave", "model": "own-model", "price": OWN_PRICE.json()});
+    team.configure("left", own).await;
+
+    let load = (CALLERS, calls);
+    let traffic = Traffic::start(plan, &invoice, &team.caller_key, gateway.address(), load);
+    let mut random = Random::new(seed);
+    let mut lives = vec![Life::begun()];
+    let each = calls / (KILLS + 1);
+    for round in 0..KILLS {
+        let (from, outage) = ((round * each) as usize, round % 2 == 0 && round / 2 < OUTAGES);
+        let until = from + random.below(each) as usize;
+        if let (Some(link), true) = (&link, outage) {
+            invoice.reaches(from + CALLERS).await;
+            take_away(link, &invoice, &mut random).await;
+        }
+        invoice.reaches(until.max(invoice.len() + CALLERS)).await;
+        gateway.kill().await;
+        lives.last_mut().expect("one").killed();
+        gateway.start_again().await;
+        lives.push(Life::begun());
+        traffic.moves(gateway.address());
+    }
+    let told = within(Duration::from_secs(60), "the calls end", traffic.end()).await;
+    gateway.stop().await;
+
+    let rows = ledger::rows(&database).await;
+    let rates = Rc::new(|configuration: &str| match configuration {
+        "left" => OWN_PRICE,
+        _ => PRICED,
+    });
+    let books = Books { invoice: invoice.entries(), told, lives, plan: Rc::new(plan), rates };
+    let problems = books.problems(&rows);
+    assert!(problems.is_empty(), "{} problems: {problems:#?}", problems.len());
+    books.are_mixed(&rows);
+    let (of_rows, of_hours) =
+        (ledger::sums_of_rows(&database).await, ledger::sums_of_hours(&database).await);
+    assert_eq!(of_rows, of_hours, "the roll-ups add up to the rows");
+}
+
+/// Takes the database away for a second or two while calls go on.
+async fn take_away(link: &Link, invoice: &Invoice, random: &mut Random) {
+    let (began, calls) = (Instant::now(), invoice.len());
+    let lasts = Duration::from_millis(1_000 + random.below(1_000));
+    if random.percent(50) { link.sever() } else { link.stall() }
+    eventually("the outage is over", async || began.elapsed() >= lasts).await;
+    // Who is known is served on.
+    invoice.reaches(calls + CALLERS).await;
+    link.restore();
+}

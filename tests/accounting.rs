@@ -122,7 +122,11 @@ async fn the_ledger_agrees_with_the_invoice(database: Database) {
 async fn take_away(link: &Link, invoice: &Invoice, random: &mut Random) {
     let (began, calls) = (Instant::now(), invoice.len());
     let lasts = Duration::from_millis(1_000 + random.below(1_000));
-    if random.percent(50) { link.sever() } else { link.stall() }
+    if random.percent(50) {
+        link.sever()
+    } else {
+        link.stall()
+    }
     eventually("the outage is over", async || began.elapsed() >= lasts).await;
     // Who is known is served on.
     invoice.reaches(calls + CALLERS).await;

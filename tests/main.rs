@@ -21,6 +21,7 @@ mod egress;
 mod first_call;
 mod granting;
 mod log_hygiene;
+mod model_access;
 mod model_configurations;
 mod outage;
 mod problems;
@@ -32,10 +33,13 @@ mod proxy_headers;
 mod proxy_limits;
 mod proxy_routes;
 mod proxy_streams;
+mod rate_limits;
 mod readme;
 mod replicas;
 mod rotation;
 mod secrets;
+mod spend_caps;
+mod spend_windows;
 mod support;
 mod support_works;
 mod tenancy;
@@ -59,6 +63,7 @@ fn collect() -> Vec<Case> {
         first_call::cases(),
         granting::cases(),
         log_hygiene::cases(),
+        model_access::cases(),
         model_configurations::cases(),
         outage::cases(),
         problems::cases(),
@@ -70,10 +75,13 @@ fn collect() -> Vec<Case> {
         proxy_limits::cases(),
         proxy_routes::cases(),
         proxy_streams::cases(),
+        rate_limits::cases(),
         readme::cases(),
         replicas::cases(),
         rotation::cases(),
         secrets::cases(),
+        spend_caps::cases(),
+        spend_windows::cases(),
         support_works::cases(),
         tenancy::cases(),
         tenants::cases(),

@@ -94,8 +94,9 @@ pub(crate) async fn rows(database: &Database) -> Vec<Row> {
         Kind::Sqlite => format!("json_object({fields})"),
         Kind::Postgres => format!("json_build_object({fields})::text"),
     };
-    let rows = sql::texts(database, &format!("SELECT {object} AS value FROM ledger ORDER BY id"));
-    rows.await.iter().map(|row| serde_json::from_str(row).unwrap()).collect()
+    let query = format!("SELECT {object} AS value FROM ledger ORDER BY id");
+    let rows = sql::texts(database, &query).await;
+    rows.iter().map(|row| serde_json::from_str(row).unwrap()).collect()
 }
 
 /// Waits until the ledger has so many rows, and gives them.

@@ -21,6 +21,7 @@ pub(crate) mod logs;
 pub(crate) mod openai;
 pub(crate) mod operations;
 pub(crate) mod plan;
+pub(crate) mod policies;
 pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod reconcile;

@@ -96,8 +96,15 @@ impl Plan {
         use Fate::*;
 
         let mut random = Random::of(seed, number);
-        let asked = random
-            .one_of(&[Chat, Chat, ChatStream, ChatStream, ChatStream, Response, ResponseStream]);
+        let asked = random.one_of(&[
+            Chat,
+            Chat,
+            ChatStream,
+            ChatStream,
+            ChatStream,
+            Response,
+            ResponseStream,
+        ]);
         let asked = if random.percent(3) { Models } else { asked };
         let error = random.one_of(&[400, 429, 500, 503]);
         let fates: &[Fate] = match asked {
@@ -246,9 +253,8 @@ impl Plan {
             Fate::Cumulative => events.iter().rposition(|event| event.contains("_tokens\"")),
             _ => of_usage,
         };
-        let (middle, to) = (events.len() / 2, |end: usize| {
-            Script::sse_head().chunks(events[..end].to_vec())
-        });
+        let (middle, to) =
+            (events.len() / 2, |end: usize| Script::sse_head().chunks(events[..end].to_vec()));
         match self.fate {
             Fate::BreaksInBody => (to(middle).reset(), false),
             Fate::BreaksInEvent => {
@@ -286,9 +292,7 @@ impl Plan {
         let parts: Vec<&str> = self.parts.iter().map(String::as_str).collect();
         let asked = request.json()["stream_options"]["include_usage"] == true;
         match (self.asked, self.fate) {
-            (Asked::ResponseStream, Fate::Silent) => {
-                openai::response_events_without_usage(&parts)
-            }
+            (Asked::ResponseStream, Fate::Silent) => openai::response_events_without_usage(&parts),
             (Asked::ResponseStream, _) => openai::response_events(&parts, self.usage),
             (_, Fate::Silent) => openai::chat_events(&parts, self.usage, false),
             (_, Fate::Cumulative) if asked => {

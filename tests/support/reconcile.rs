@@ -86,9 +86,8 @@ impl Books {
             };
             for problem in self.compare(told, entries, &rows) {
                 let plan = (self.plan)(number);
-                problems.push(format!(
-                    "{problem}:\n  {plan:?}\n  {told:?}\n  {entries:?}\n  {rows:?}"
-                ));
+                problems
+                    .push(format!("{problem}:\n  {plan:?}\n  {told:?}\n  {entries:?}\n  {rows:?}"));
             }
         }
         problems
@@ -99,7 +98,8 @@ impl Books {
         let mut problems = Vec::new();
         let died = self.lives.iter().any(|life| life.took(told));
         let answered = matches!(told.met, Met::Answered(_));
-        let of_request = |row: &&Row| told.request_id.as_ref().is_none_or(|id| *id == row.request_id);
+        let of_request =
+            |row: &&Row| told.request_id.as_ref().is_none_or(|id| *id == row.request_id);
         if !rows.iter().all(of_request) {
             problems.push("a row bears another request's id");
         }
@@ -145,9 +145,7 @@ impl Books {
             let fate = (self.plan)(told.number).fate;
             return match (fate, row.status) {
                 _ if read => Some("the ledger has usage that was not reported"),
-                (Fate::Error(_), Some(400..)) if row.cost != Some(0) => {
-                    Some("an error is billed")
-                }
+                (Fate::Error(_), Some(400..)) if row.cost != Some(0) => Some("an error is billed"),
                 _ => None,
             };
         };

@@ -151,7 +151,8 @@ impl Shared {
         };
         let Ok(head) = head else { return Met::Cut };
         *request_id = head.header("x-request-id").map(str::to_owned);
-        let leaves = head.status == 200 && matches!(plan.fate, Fate::LeftInBody | Fate::LeftAfterUsage);
+        let leaves =
+            head.status == 200 && matches!(plan.fate, Fate::LeftInBody | Fate::LeftAfterUsage);
         if !leaves {
             return match connection.rest().await.1 {
                 Ending::Complete => Met::Answered(head.status),

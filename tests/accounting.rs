@@ -12,8 +12,9 @@ use crate::support::{
     database::{Database, Kind},
     eventually::{eventually, within},
     fixture::Fixture,
+    http::Client,
     invoice::Invoice,
-    ledger::{self, Rates},
+    ledger::{self, Rates, Row},
     plan::Plan,
     random::Random,
     reconcile::{Books, Life},
@@ -76,7 +77,7 @@ async fn the_ledger_agrees_with_the_invoice(database: Database) {
     let (invoice, upstream) = Invoice::kept(plan).await;
     let team = Fixture::before(&gateway.admin(), gateway.address(), upstream).await;
     let price = json!({
-        "provider": "openai_compatible", "model": Fixture::MODEL, "price": PRICED.json(),
+        "provider": "*", "model": Fixture::MODEL, "price": PRICED.json(),
     });
     gateway.admin().post_json("/api/v1/model-prices", &price).await.expect(201);
     let own = json!({"stream_usage": "leave", "model": "own-model", "price": OWN_PRICE.json()});
@@ -116,6 +117,56 @@ async fn the_ledger_agrees_with_the_invoice(database: Database) {
     let (of_rows, of_hours) =
         (ledger::sums_of_rows(&database).await, ledger::sums_of_hours(&database).await);
     assert_eq!(of_rows, of_hours, "the roll-ups add up to the rows");
+
+    gateway.start_again().await;
+    reports_add_up(&gateway.admin(), &of_rows).await;
+    requests_are_read(&gateway.admin(), &team, &rows, seed).await;
+    assert_eq!(ledger::rows(&database).await.len(), rows.len(), "nothing was left in the journal");
+}
+
+/// What people read adds up to the rows, however it is grouped.
+async fn reports_add_up(admin: &Client, of_rows: &[String]) {
+    for group_by in ["", "workspace,api_key", "configuration,model", "X-Gateway-Request-Number"] {
+        let path = format!("/api/v1/usage?interval=hour&group_by={group_by}");
+        let report = admin.get(&path).await.expect(200).json();
+        assert_eq!(ledger::sums_of_report(&report["total"]), of_rows, "{group_by}");
+        let figures = report["data"].as_array().expect("figures");
+        let figures: Vec<_> = figures.iter().map(ledger::sums_of_report).collect();
+        let sum = |place: usize| -> i128 {
+            figures.iter().map(|figures| figures[place].parse::<i128>().unwrap()).sum()
+        };
+        let sums: Vec<_> = (0..of_rows.len()).map(|place| sum(place).to_string()).collect();
+        assert_eq!(sums, of_rows, "the figures by {group_by:?} add up to the rows");
+    }
+}
+
+/// A request is found by its id, with all of its attempts.
+async fn requests_are_read(admin: &Client, team: &Fixture, rows: &[Row], seed: u64) {
+    let mut random = Random::new(seed);
+    let several = rows.iter().filter(|row| row.attempt > 1).take(10);
+    let any = (0..40).map(|_| &rows[random.below(rows.len() as u64) as usize]);
+    for row in several.chain(any.collect::<Vec<_>>()) {
+        let path = team.path(&format!("requests/{}", row.request_id));
+        let read = admin.get(&path).await.expect(200).json();
+        let all: Vec<_> = rows.iter().filter(|one| one.request_id == row.request_id).collect();
+        let attempts = read["attempts"].as_array().expect("attempts");
+        assert_eq!(attempts.len(), all.len(), "{read}");
+        assert_eq!(
+            ledger::nanos(&read["cost_usd"]),
+            all.iter().map(|row| i128::from(row.cost.unwrap_or(0))).sum()
+        );
+        for attempt in attempts {
+            let row = all.iter().find(|row| attempt["id"] == row.id.as_str()).expect("its row");
+            assert_eq!(attempt["outcome"], row.outcome.as_str());
+            assert_eq!(attempt["usage"]["input_tokens"].as_u64(), row.input_tokens);
+            assert_eq!(
+                attempt["metadata"]["request_number"]
+                    .as_str()
+                    .and_then(|number| number.parse().ok()),
+                row.number()
+            );
+        }
+    }
 }
 
 /// Takes the database away for a second or two while calls go on.

@@ -20,6 +20,7 @@ mod concurrency;
 mod egress;
 mod first_call;
 mod granting;
+mod invoice_works;
 mod log_hygiene;
 mod model_access;
 mod model_configurations;
@@ -62,6 +63,7 @@ fn collect() -> Vec<Case> {
         egress::cases(),
         first_call::cases(),
         granting::cases(),
+        invoice_works::cases(),
         log_hygiene::cases(),
         model_access::cases(),
         model_configurations::cases(),

@@ -20,6 +20,13 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// One whose usage, if any, was told in full.
+    pub(crate) fn of(reports: Option<Usage>) -> Self {
+        let sent = Mark::default();
+        sent.set();
+        Self { reports, sent }
+    }
+
     /// The usage that was told in full; what the provider would bill by.
     pub(crate) fn told(&self) -> Option<Usage> {
         self.reports.filter(|_| self.sent.is_set())

@@ -147,6 +147,17 @@ pub(crate) async fn sums_of_hours(database: &Database) -> Vec<String> {
     sums(database, "usage_hours", columns).await
 }
 
+/// The same as `/usage` answers it: its `total`, or one of its figures.
+#[track_caller]
+pub(crate) fn sums_of_report(figures: &Value) -> Vec<String> {
+    let figure = |column: &str| match column {
+        "cost" => nanos(&figures["cost_usd"]).to_string(),
+        column => figures[column].as_number().unwrap_or_else(|| panic!("{figures}")).to_string(),
+    };
+    let counted = ["requests", "attempts", "errors", "blocks", "unknown_costs"];
+    SUMMED.into_iter().chain(counted).map(figure).collect()
+}
+
 async fn sums(
     database: &Database,
     table: &str,

@@ -11,7 +11,7 @@ use super::{
 pub(crate) const PARTS: [&str; 4] = ["Good", " morning", ", Zoë", " ☕"];
 
 /// Tokens as a provider reports them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Usage {
     /// Of the prompt.
     pub(crate) prompt: u64,

@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::support::{
+    accounts::{self, Rates, Row},
     case::{Case, cases},
     cut::Link,
     database::{Database, Kind},
@@ -14,7 +15,6 @@ use crate::support::{
     fixture::Fixture,
     http::Client,
     invoice::Invoice,
-    ledger::{self, Rates, Row},
     plan::Plan,
     random::Random,
     reconcile::{Books, Life},
@@ -105,7 +105,7 @@ async fn the_ledger_agrees_with_the_invoice(database: Database) {
     let told = within(Duration::from_secs(60), "the calls end", traffic.end()).await;
     gateway.stop().await;
 
-    let rows = ledger::rows(&database).await;
+    let rows = accounts::rows(&database).await;
     let rates = Rc::new(|configuration: &str| match configuration {
         "left" => OWN_PRICE,
         _ => PRICED,
@@ -115,13 +115,17 @@ async fn the_ledger_agrees_with_the_invoice(database: Database) {
     assert!(problems.is_empty(), "{} problems: {problems:#?}", problems.len());
     books.are_mixed(&rows);
     let (of_rows, of_hours) =
-        (ledger::sums_of_rows(&database).await, ledger::sums_of_hours(&database).await);
+        (accounts::sums_of_rows(&database).await, accounts::sums_of_hours(&database).await);
     assert_eq!(of_rows, of_hours, "the roll-ups add up to the rows");
 
     gateway.start_again().await;
     reports_add_up(&gateway.admin(), &of_rows).await;
     requests_are_read(&gateway.admin(), &team, &rows, seed).await;
-    assert_eq!(ledger::rows(&database).await.len(), rows.len(), "nothing was left in the journal");
+    assert_eq!(
+        accounts::rows(&database).await.len(),
+        rows.len(),
+        "nothing was left in the journal"
+    );
 }
 
 /// What people read adds up to the rows, however it is grouped.
@@ -129,9 +133,9 @@ async fn reports_add_up(admin: &Client, of_rows: &[String]) {
     for group_by in ["", "workspace,api_key", "configuration,model", "X-Gateway-Request-Number"] {
         let path = format!("/api/v1/usage?interval=hour&group_by={group_by}");
         let report = admin.get(&path).await.expect(200).json();
-        assert_eq!(ledger::sums_of_report(&report["total"]), of_rows, "{group_by}");
+        assert_eq!(accounts::sums_of_report(&report["total"]), of_rows, "{group_by}");
         let figures = report["data"].as_array().expect("figures");
-        let figures: Vec<_> = figures.iter().map(ledger::sums_of_report).collect();
+        let figures: Vec<_> = figures.iter().map(accounts::sums_of_report).collect();
         let sum = |place: usize| -> i128 {
             figures.iter().map(|figures| figures[place].parse::<i128>().unwrap()).sum()
         };
@@ -152,7 +156,7 @@ async fn requests_are_read(admin: &Client, team: &Fixture, rows: &[Row], seed: u
         let attempts = read["attempts"].as_array().expect("attempts");
         assert_eq!(attempts.len(), all.len(), "{read}");
         assert_eq!(
-            ledger::nanos(&read["cost_usd"]),
+            accounts::nanos(&read["cost_usd"]),
             all.iter().map(|row| i128::from(row.cost.unwrap_or(0))).sum()
         );
         for attempt in attempts {

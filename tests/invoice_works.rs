@@ -6,13 +6,13 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::support::{
+    accounts::{Rates, Row, nanos, usd},
     app::TestApp,
     case::{Case, cases},
     database::Database,
     eventually::within,
     fixture::Fixture,
     invoice::{Entry, Invoice},
-    ledger::{Rates, Row, nanos, usd},
     openai::Usage,
     plan::{Asked, Fate, Plan},
     reconcile::{Books, Life},

@@ -4,12 +4,12 @@
 use serde_json::{Value, json};
 
 use crate::support::{
+    accounts,
     app::TestApp,
     case::{Case, cases},
     database::Database,
     fixture::{Fixture, question},
     http::{Answer, Client, Request},
-    ledger,
     policies::{POLICIES, make, refused},
     world::text,
 };
@@ -152,7 +152,7 @@ async fn what_is_forbidden_is_neither_sent_nor_counted(database: Database) {
     let answer = team.call(&team.team.caller(), "main").await;
     refused(&answer, 403, "model_access_denied", "nothing");
     assert_eq!(team.team.upstream.seen().requests.len(), 0);
-    let rows = ledger::rows_at_least(&database, 1).await;
+    let rows = accounts::rows_at_least(&database, 1).await;
     assert_eq!((rows[0].outcome.as_str(), rows[0].attempt), ("blocked", 0), "{rows:?}");
     assert_eq!(Some(rows[0].request_id.as_str()), answer.header("x-request-id"));
 }

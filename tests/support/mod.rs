@@ -5,6 +5,7 @@
     reason = "a toolbox that the capabilities draw on; remove this line when the last tool is used"
 )]
 
+pub(crate) mod accounts;
 pub(crate) mod app;
 pub(crate) mod case;
 pub(crate) mod connection;
@@ -15,7 +16,7 @@ pub(crate) mod fixture;
 pub(crate) mod framing;
 pub(crate) mod http;
 pub(crate) mod invoice;
-pub(crate) mod ledger;
+
 pub(crate) mod load;
 pub(crate) mod logs;
 pub(crate) mod openai;

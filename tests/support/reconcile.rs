@@ -10,8 +10,8 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
+    accounts::{Rates, Row},
     invoice::Entry,
-    ledger::{Rates, Row},
     plan::{Fate, Plan},
     traffic::{Met, Told},
 };

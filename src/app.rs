@@ -1,6 +1,7 @@
 //! The application: built from settings, run until told to stop, drained.
 
 pub mod bootstrap;
+pub mod drain;
 pub mod open;
 pub mod rotate;
 mod server;
@@ -80,6 +81,15 @@ pub enum StartError {
         /// Why not.
         error: std::io::Error,
     },
+    /// `drain-journal` on what is none.
+    #[error("{} is no journal", .0.display())]
+    NoJournal(PathBuf),
+    /// `drain-journal` into a database that would have to be made.
+    #[error("the database {} does not exist", .0.display())]
+    NoDatabase(PathBuf),
+    /// The journal or the ledger.
+    #[error(transparent)]
+    Ledger(#[from] crate::metering::ledger::LedgerError),
     /// The database CA file.
     #[error("--database-ca-file can't be read: {0}")]
     DatabaseCa(std::io::Error),

@@ -1,10 +1,12 @@
 //! The commands and what each prints. Results go to standard output, logs to standard error.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use crate::app::bootstrap::{bootstrap, replace_platform_key};
+use crate::app::drain::drain_journal;
 use crate::app::open::{ensure_key_of_new_database, open_database, open_store};
 use crate::app::rotate::rotate_master_key;
 use crate::app::stop::stop_signal;
@@ -43,6 +45,14 @@ enum Command {
     RotateMasterKey(Box<Settings>),
     /// Revoke every platform key and print a new one, once: for one that is lost or has leaked
     ReplacePlatformKey(Box<Settings>),
+    /// Bring the journal of a process that will not come back into the ledger
+    DrainJournal {
+        /// The journal's directory
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        #[command(flatten)]
+        settings: Box<Settings>,
+    },
     /// Print the OpenAPI document
     Openapi,
 }
@@ -116,6 +126,17 @@ async fn dispatch(command: Command) -> Result<(), StartError> {
             let store = open_store(&settings).await?;
             let key = replace_platform_key(&store, &Clock::default()).await?;
             print(&serde_json::json!({ "platform_key": key.expose() }));
+            Ok(())
+        }
+        Command::DrainJournal { directory, settings } => {
+            start_logging(&settings.logging);
+            let found = drain_journal(&settings, &directory).await?;
+            print(&serde_json::json!({
+                "rows": found.rows,
+                "lost": found.lost,
+                "rejected": found.rejected,
+                "damaged_records": found.damaged,
+            }));
             Ok(())
         }
         Command::Openapi => {

@@ -8,10 +8,12 @@ mod database;
 mod directory;
 mod egress;
 mod keys;
+mod ledger;
 mod limits;
 mod listen;
 mod logging;
 mod options;
+mod policies;
 mod timeouts;
 mod validate;
 pub mod values;
@@ -20,10 +22,12 @@ pub use database::{DatabaseSettings, DatabaseUrl, PostgresUrl};
 pub use directory::DirectorySettings;
 pub use egress::EgressSettings;
 pub use keys::KeySettings;
+pub use ledger::LedgerSettings;
 pub use limits::LimitSettings;
 pub use listen::ListenSettings;
 pub use logging::{LogFormat, LogSettings};
 pub use options::{OptionRow, option_rows, option_table_markdown};
+pub use policies::{PolicySettings, RedisUrl, SpendWithoutRedis};
 pub use timeouts::TimeoutSettings;
 pub use validate::SettingsError;
 pub use values::Networks;
@@ -53,6 +57,11 @@ pub struct Settings {
     /// The read model.
     #[command(flatten)]
     pub directory: DirectorySettings,
+    /// The journal and the ledger.
+    #[command(flatten)]
+    pub ledger: LedgerSettings,
+    /// What limits are counted with.
+    pub policies: PolicySettings,
     /// What is logged, and how.
     #[command(flatten)]
     pub logging: LogSettings,

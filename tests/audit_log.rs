@@ -38,7 +38,8 @@ fn events_of(operation: &str) -> Vec<&str> {
         "delete_workspace_api_key" => vec!["delete_api_key"],
         "rotate_workspace_api_key" => vec!["rotate_api_key"],
         "delete_user" => vec!["deactivate_user"],
-        own => vec![own],
+        // One resource, served at several places.
+        own => vec![own.trim_end_matches("_platform").trim_end_matches("_compat")],
     }
 }
 

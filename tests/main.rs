@@ -19,11 +19,14 @@ mod command_line;
 mod concurrency;
 mod egress;
 mod first_call;
+mod gateway_policies;
 mod granting;
 mod invoice_works;
+mod ledger;
 mod log_hygiene;
 mod model_access;
 mod model_configurations;
+mod model_prices;
 mod outage;
 mod problems;
 mod proxy_answers;
@@ -37,6 +40,7 @@ mod proxy_streams;
 mod rate_limits;
 mod readme;
 mod replicas;
+mod requests;
 mod rotation;
 mod secrets;
 mod spend_caps;
@@ -46,6 +50,7 @@ mod support_works;
 mod tenancy;
 mod tenants;
 mod upstream_works;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -62,11 +67,14 @@ fn collect() -> Vec<Case> {
         concurrency::cases(),
         egress::cases(),
         first_call::cases(),
+        gateway_policies::cases(),
         granting::cases(),
         invoice_works::cases(),
+        ledger::cases(),
         log_hygiene::cases(),
         model_access::cases(),
         model_configurations::cases(),
+        model_prices::cases(),
         outage::cases(),
         problems::cases(),
         proxy_answers::cases(),
@@ -80,6 +88,7 @@ fn collect() -> Vec<Case> {
         rate_limits::cases(),
         readme::cases(),
         replicas::cases(),
+        requests::cases(),
         rotation::cases(),
         secrets::cases(),
         spend_caps::cases(),
@@ -88,6 +97,7 @@ fn collect() -> Vec<Case> {
         tenancy::cases(),
         tenants::cases(),
         upstream_works::cases(),
+        usage::cases(),
     ]
     .into_iter()
     .flatten()

@@ -46,6 +46,7 @@ async fn what_is_left_out_has_a_default(database: Database) {
         "description": null, "api_key_name": null, "auth": "bearer", "extra_headers": {},
         "forward_headers": [], "default_parameters": {}, "stream_usage": "inject", "timeouts": {},
         "max_concurrent_requests": null, "enabled": true,
+        "price": null, "context_window": null, "max_output_tokens": null,
     });
     assert_eq!(made, expected);
 }
@@ -141,6 +142,12 @@ async fn every_wrong_field_is_named(database: Database) {
         ("max_concurrent_requests", json!(-1), "max_concurrent_requests"),
         ("max_concurrent_requests", json!(100_001), "max_concurrent_requests"),
         ("enabled", json!("yes"), "enabled"),
+        ("price", json!({"input": 1}), "price.output"),
+        ("price", json!({"input": -1, "output": 1}), "price.input"),
+        ("price", json!({"input": 1, "output": 1, "cached": 1}), "price.cached"),
+        ("price", json!({"input": 1, "output": 1_000_001}), "price.output"),
+        ("context_window", json!(0), "context_window"),
+        ("max_output_tokens", json!(1_000_000_001_u64), "max_output_tokens"),
         ("description", json!("x".repeat(1025)), "description"),
     ] {
         let mut body = json!({

@@ -185,6 +185,11 @@ async fn every_list_is_paged_alike(database: Database) {
         world.admin().post_json("/api/v1/workspaces", &team).await.expect(201);
         let spare = json!({"name": name, "role": "ORGANIZATION_VIEWER"});
         world.admin().post_json("/api/v1/api-keys", &spare).await.expect(201);
+        for provider in ["openai", "*"] {
+            let price = json!({"input": 1, "output": 2});
+            let price = json!({"provider": provider, "model": name, "price": price});
+            world.admin().post_json("/api/v1/model-prices", &price).await.expect(201);
+        }
         let tenant = json!({"name": name});
         world.app.platform().post_json("/api/v1/organizations", &tenant).await.expect(201);
     }
@@ -241,7 +246,7 @@ async fn every_list_is_paged_alike(database: Database) {
         let answer = client.get(&format!("{target}?cursor=AAAAAAAAAAAAAAAAAAAAAA")).await;
         answer.expect(200);
     }
-    assert_eq!(tried, 8);
+    assert_eq!(tried, 9);
 }
 
 async fn paths_and_methods_that_are_not_there(database: Database) {

@@ -103,6 +103,11 @@ impl<T: Serialize + DeserializeOwned> MergePatch<T> {
         Ok(())
     }
 
+    /// What the patch says of this top-level field.
+    pub fn value(&self, field: &str) -> Option<&Value> {
+        self.patch.get(field)
+    }
+
     /// Whether the patch speaks of this top-level field.
     pub fn touches(&self, field: &str) -> bool {
         self.patch.get(field).is_some()

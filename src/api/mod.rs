@@ -10,18 +10,22 @@ pub mod client_address;
 pub mod docs;
 mod edge;
 pub mod error;
+pub mod gateway_policies;
 pub mod me;
 pub mod model_configurations;
+pub mod model_prices;
 pub mod openapi;
 pub mod operations;
 pub mod organizations;
 pub mod page;
 pub mod query;
+pub mod requests;
 mod sealing;
 pub mod secrets;
 mod shared;
 #[cfg(test)]
 mod tests;
+pub mod usage;
 pub mod users;
 pub mod workspaces;
 
@@ -94,6 +98,14 @@ fn documented(config: &mut ServiceConfig) {
         scope::scope("/api/v1")
             .app_data(edge::path_errors())
             .configure(resources)
+            .service(scope::scope("/platform").configure(gateway_policies::configure))
+            .wrap(from_fn(edge::edge)),
+    );
+    // Where scripts written for the gateway API that ours is modelled on look for it.
+    config.service(
+        scope::scope("/v1/platform")
+            .app_data(edge::path_errors())
+            .configure(gateway_policies::configure)
             .wrap(from_fn(edge::edge)),
     );
 }
@@ -108,5 +120,9 @@ fn resources(config: &mut ServiceConfig) {
         .configure(api_keys::configure)
         .configure(secrets::configure)
         .configure(model_configurations::configure)
+        .configure(model_prices::configure)
+        .configure(usage::configure)
+        .configure(requests::configure)
+        .configure(gateway_policies::configure)
         .configure(audit_log::configure);
 }

@@ -24,7 +24,7 @@ use super::page::{PageQuery, Paged};
 use super::query::Query;
 use super::shared::{as_json, live_workspace};
 use crate::audit::record;
-use crate::auth::Principal;
+use crate::auth::{Principal, Scope};
 use crate::db::model_configurations::{
     ModelConfigurationRow, delete_model_configuration as delete_row, find_model_configuration,
     insert_model_configuration, list_model_configurations as list_rows,
@@ -35,6 +35,7 @@ use crate::domain::ids::{ConfigurationId, WorkspaceId};
 use crate::domain::model_configuration::{Placement, Provider, StreamUsage, Timeouts};
 use crate::domain::names::{ConfigurationName, SecretName};
 use crate::domain::permissions::Permission;
+use crate::domain::pricing::Price;
 use crate::domain::scope::WorkspaceScope;
 use crate::upstream::{BaseUrl, EgressRules};
 use store::{changes, event, free_name, new_row, use_secrets};
@@ -95,6 +96,19 @@ pub struct ModelConfigurationFields {
     /// Whether it serves requests.
     #[serde(default = "enabled")]
     pub enabled: bool,
+    /// What it costs, over the organization's prices and the catalogue. Set with an organization's
+    /// key and `organization:manage` alone, since spend caps go by it.
+    #[serde(default)]
+    pub price: Option<Price>,
+    /// The most tokens that prompt and answer may have together, over the catalogue. Set by whoever
+    /// may set `price`.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 1_000_000_000)]
+    pub context_window: Option<u64>,
+    /// The most tokens that an answer may have, over the catalogue. Set by whoever may set `price`.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 1_000_000_000)]
+    pub max_output_tokens: Option<u64>,
 }
 
 /// Named because the documentation takes no generic of our own.
@@ -141,6 +155,9 @@ impl ModelConfiguration {
                 model: row.model,
                 api_key_name: row.api_key_name,
                 enabled: row.enabled,
+                price: row.price.map(read).transpose()?,
+                context_window: row.context_window.and_then(|most| u64::try_from(most).ok()),
+                max_output_tokens: row.max_output_tokens.and_then(|most| u64::try_from(most).ok()),
             },
         })
     }
@@ -236,9 +253,10 @@ async fn create_model_configuration(
     plane: web::Data<Management>,
     body: Json<ModelConfigurationFields>,
 ) -> Result<HttpResponse, ApiError> {
-    let InWorkspace { scope, actor, .. } = caller;
+    let InWorkspace { scope, actor, principal, .. } = caller;
     plane.database.read(async move |conn: &mut Conn| live_workspace(conn, scope).await).await?;
     let checked = check(body.0)?;
+    may_price(priced_change(None, &checked.fields), &principal)?;
     // Resolves a name, so it can't be done inside the transaction.
     check_egress(&checked.base_url, &plane.egress).await?;
     let keyring = plane.keyring.clone();
@@ -300,7 +318,9 @@ async fn get_model_configuration(
 ///
 /// A JSON merge patch (RFC 7396). Changing `provider`, `base_url`, `api_key_name`, `auth`,
 /// `extra_headers` or `forward_headers` needs `model-configurations:connect` as well; repeating
-/// their present values does not.
+/// their present values does not. Changing `price`, `context_window` or `max_output_tokens` takes a
+/// key of the organization with `organization:manage`, and so does changing `provider`, `base_url` or
+/// `model` where one of them is set.
 #[utoipa::path(
     tag = "model-configurations",
     operation_id = "update_model_configuration",
@@ -450,8 +470,53 @@ fn patched(
                 ),
             })
         }
-        _ => Ok(checked),
+        _ => {
+            may_price(priced_change(Some(before), &checked.fields), principal)?;
+            Ok(checked)
+        }
     }
+}
+
+/// Spend caps are the organization's, and they go by these fields: who runs a workspace could lift
+/// them with a price of nothing.
+fn may_price(changed: Option<&'static str>, principal: &Principal) -> Result<(), ApiError> {
+    let organizations = matches!(principal.scope, Scope::Organization(_));
+    match changed {
+        Some(field) if !(organizations && principal.may(Permission::OrganizationManage)) => {
+            Err(ApiError::Forbidden {
+                code: "permission_denied",
+                detail: format!(
+                    "Setting {field} takes a key of the organization with the permission {} where \
+                     a configuration has a price or limits of its own: spend caps go by them.",
+                    Permission::OrganizationManage
+                ),
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The first field that differs among those that say what a request may cost.
+fn priced_change(
+    before: Option<&ModelConfigurationFields>,
+    after: &ModelConfigurationFields,
+) -> Option<&'static str> {
+    let was = |limit: fn(&ModelConfigurationFields) -> Option<u64>| before.and_then(limit);
+    // What was set for one model does not go to another, which may be dearer.
+    let own = before.filter(|before| {
+        let limits = before.context_window.or(before.max_output_tokens);
+        before.price.is_some() || limits.is_some()
+    });
+    [
+        ("price", before.and_then(|before| before.price.as_ref()) != after.price.as_ref()),
+        ("context_window", was(|before| before.context_window) != after.context_window),
+        ("max_output_tokens", was(|before| before.max_output_tokens) != after.max_output_tokens),
+        ("model", own.is_some_and(|own| own.model != after.model)),
+        ("base_url", own.is_some_and(|own| own.base_url != after.base_url)),
+        ("provider", own.is_some_and(|own| own.provider != after.provider)),
+    ]
+    .into_iter()
+    .find_map(|(field, differs)| differs.then_some(field))
 }
 
 /// The first field that differs among those that say where requests and secrets go.

@@ -43,6 +43,10 @@ use utoipa_actix_web::service_config::ServiceConfig;
         (name = "api-keys", description = "What callers present"),
         (name = "secrets", description = "Provider credentials, which go in and never come out"),
         (name = "model-configurations", description = "Named upstreams"),
+        (name = "model-prices", description = "What models cost an organization, over the catalogue"),
+        (name = "usage", description = "What was used and what it cost"),
+        (name = "requests", description = "Attempts and blocked requests, one by one"),
+        (name = "gateway-policies", description = "Who may spend what, how fast, and on which models"),
         (name = "audit-log", description = "Who changed what"),
         (name = "operations", description = "For balancers and operators"),
     ),
@@ -89,7 +93,24 @@ pub fn document() -> OpenApi {
     if let Some(components) = &mut document.components {
         merge_flattened(&mut components.schemas);
     }
+    tell_mounts_apart(&mut document);
     document
+}
+
+/// Gives the operations of a resource that is served at several places an id for each place.
+fn tell_mounts_apart(document: &mut OpenApi) {
+    for (path, item) in &mut document.paths.paths {
+        let suffix = match path.as_str() {
+            path if path.starts_with("/api/v1/platform/") => "_platform",
+            path if path.starts_with("/v1/platform/") => "_compat",
+            _ => continue,
+        };
+        let operations =
+            [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
+        for id in operations.into_iter().flatten().filter_map(|one| one.operation_id.as_mut()) {
+            id.push_str(suffix);
+        }
+    }
 }
 
 /// Makes one object of each schema that is all of several. A flattened request type refuses unknown

@@ -145,7 +145,8 @@ async fn get_version() -> HttpResponse {
     operation_id = "get_readiness",
     responses(
         (status = 200, description = "Ready", body = ReadinessReport),
-        (status = 503, description = "Starting, draining, or no master key opens anything",
+        (status = 503, description = "Starting, draining, the journal is full, or no master key opens \
+            anything",
             body = ReadinessReport),
     ),
     security((), ("api_key" = []), ("x_api_key" = [])),
@@ -168,6 +169,13 @@ async fn get_readiness(
     if opens_nothing(&found.master_keys) {
         failing.push(
             "no master key opens anything; put the master keys back from their backup".to_owned(),
+        );
+    }
+    if plane.readiness.is_journal_full() {
+        failing.push(
+            "journal full: attempts can't be written down until the database takes them, or the \
+             disk has room again"
+                .to_owned(),
         );
     }
     let ready = failing.is_empty();

@@ -75,4 +75,12 @@ impl<T> Paged<T> {
         };
         Self { data: rows.into_iter().take(shown).map(show).collect(), next_cursor }
     }
+
+    /// Where the rows that were found have no next page: lets it begin after this one, the last
+    /// that was looked at.
+    pub fn or_after(mut self, looked_at: Option<Uuid>) -> Self {
+        self.next_cursor =
+            self.next_cursor.or_else(|| looked_at.map(|id| URL_SAFE_NO_PAD.encode(id.as_bytes())));
+        self
+    }
 }

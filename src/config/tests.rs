@@ -54,6 +54,8 @@ fn options_are_read() {
         "--max-body-bytes=1MiB",
         "--idle-timeout=90s",
         "--workers=3",
+        "--redis-url=rediss://:hunter2@cache:6380/1",
+        "--spend-without-redis=local",
         "--log-format=json",
     ])
     .unwrap();
@@ -62,6 +64,7 @@ fn options_are_read() {
     assert_eq!(settings.limits.max_body_bytes, 1 << 20);
     assert_eq!(settings.limits.workers(), 3);
     assert_eq!(settings.timeouts.idle_timeout.as_secs(), 90);
+    assert_eq!(settings.policies.spend_without_redis, SpendWithoutRedis::Local);
     assert_eq!(settings.logging.log_format, LogFormat::Json);
     assert!(!format!("{settings:#?}").contains("hunter2"));
 }
@@ -69,7 +72,7 @@ fn options_are_read() {
 #[test]
 fn help_shows_no_value_of_a_secret_variable() {
     let command = command();
-    for id in ["master_key", "database_url"] {
+    for id in ["master_key", "database_url", "redis_url"] {
         let arg = command.get_arguments().find(|arg| arg.get_id() == id).unwrap();
         assert!(arg.is_hide_env_values_set(), "{id}");
     }
@@ -83,6 +86,8 @@ fn nonsense_is_refused_by_name() {
         &["--egress-allow=10.0.0.1/8"],
         &["--workers=0"],
         &["--database-url=tollgate.db"],
+        &["--redis-url=localhost:6379"],
+        &["--spend-without-redis=maybe"],
     ] {
         let said = parse(args).unwrap_err().to_string();
         assert!(said.contains(args[0].split('=').next().unwrap()), "{said}");
@@ -99,9 +104,11 @@ fn master_keys_come_from_one_place() {
 }
 
 #[test]
-fn a_mistyped_database_url_is_not_repeated() {
+fn a_mistyped_url_is_not_repeated() {
     let said = parse(&["--database-url=postgre://u:hunter2@h/d"]).unwrap_err().to_string();
     assert!(said.contains("postgres://USER") && !said.contains("hunter2"), "{said}");
+    let said = parse(&["--redis-url=redsi://:hunter2@h"]).unwrap_err().to_string();
+    assert!(said.contains("redis://USER") && !said.contains("hunter2"), "{said}");
 }
 
 #[test]
@@ -112,8 +119,12 @@ fn validation_names_everything_at_once_and_what_to_do() {
         "--body-memory-bytes=1KiB",
         "--max-connections=0",
         "--body-timeout=0s",
+        "--redis-timeout=0s",
+        "--assumed-output-tokens=0",
         "--log-filter=a=b=c",
         "--upstream-ca-file=/nowhere/ca.pem",
+        "--journal-max-bytes=1KiB",
+        "--ledger-retention-days=31",
     ])
     .unwrap();
     let error = settings.validate().unwrap_err();
@@ -124,10 +135,14 @@ fn validation_names_everything_at_once_and_what_to_do() {
         "--body-memory-bytes",
         "--max-connections",
         "--body-timeout",
+        "--redis-timeout",
+        "--assumed-output-tokens",
         "--log-filter",
         "--upstream-ca-file",
+        "--journal-max-bytes",
+        "--ledger-retention-days",
     ] {
         assert!(said.contains(flag), "{flag}: {said}");
     }
-    assert_eq!(error.problems.len(), 7, "{said}");
+    assert_eq!(error.problems.len(), 9, "{said}");
 }

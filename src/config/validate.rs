@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::ledger::{LEAST_JOURNAL_BYTES, LEAST_RETENTION_DAYS};
 use super::{DatabaseUrl, Settings};
 
 /// All that is wrong with the settings, each line with what to do.
@@ -20,6 +21,7 @@ impl Settings {
         self.check_keys(&mut problems);
         self.check_limits(&mut problems);
         self.check_times(&mut problems);
+        self.check_ledger(&mut problems);
         let filter = &self.logging.log_filter;
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(filter) {
             problems.push(format!(
@@ -76,6 +78,8 @@ impl Settings {
             ("--max-concurrent-requests", limits.max_concurrent_requests),
             ("--database-connections", self.database.database_connections),
             ("--directory-capacity", self.directory.directory_capacity),
+            ("--assumed-output-tokens", self.policies.assumed_output_tokens),
+            ("--assumed-context-tokens", self.policies.assumed_context_tokens),
         ] {
             if value == 0 {
                 problems.push(format!("{flag} is 0, which lets nothing through; give at least 1"));
@@ -86,6 +90,24 @@ impl Settings {
                 "--body-memory-bytes ({}) is less than one body may have ({}); raise it, or lower \
                  --max-body-bytes",
                 limits.body_memory_bytes, limits.max_body_bytes
+            ));
+        }
+    }
+
+    fn check_ledger(&self, problems: &mut Vec<String>) {
+        let ledger = &self.ledger;
+        if ledger.journal_max_bytes < LEAST_JOURNAL_BYTES {
+            problems.push(format!(
+                "--journal-max-bytes ({}) is less than the {LEAST_JOURNAL_BYTES} bytes that a \
+                 journal needs; raise it",
+                ledger.journal_max_bytes
+            ));
+        }
+        if (1..LEAST_RETENTION_DAYS).contains(&ledger.ledger_retention_days) {
+            problems.push(format!(
+                "--ledger-retention-days ({}) is shorter than the month that spend caps count; \
+                 give at least {LEAST_RETENTION_DAYS}, or 0 to keep everything",
+                ledger.ledger_retention_days
             ));
         }
     }
@@ -110,6 +132,7 @@ impl Settings {
             ("--downstream-write-timeout", times.downstream_write_timeout),
             ("--database-timeout", self.database.database_timeout),
             ("--directory-poll", self.directory.directory_poll),
+            ("--redis-timeout", self.policies.redis_timeout),
         ] {
             if time == Duration::ZERO {
                 problems

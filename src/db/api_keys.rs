@@ -94,6 +94,21 @@ pub async fn find_credential(
         .first(c)))
 }
 
+/// Whether the organization, or a workspace of it, has this live key.
+pub async fn has_api_key(
+    conn: &mut Conn,
+    organization_id: OrganizationId,
+    id: ApiKeyId,
+) -> Result<bool, DbError> {
+    let keys: i64 = on!(conn, c => api_keys::table
+        .filter(api_keys::organization_id.eq(organization_id))
+        .filter(api_keys::id.eq(id))
+        .filter(api_keys::deleted_at.is_null())
+        .count()
+        .get_result(c))?;
+    Ok(keys > 0)
+}
+
 /// What an update may change.
 #[derive(Clone, Debug, AsChangeset)]
 #[diesel(table_name = api_keys, treat_none_as_null = true)]

@@ -10,17 +10,24 @@ mod changes;
 mod conn;
 pub mod data_keys;
 mod error;
+pub mod ledger;
+pub mod gateway_policies;
 mod migrate;
 pub mod model_configurations;
+pub mod model_prices;
+pub mod names;
 pub mod organizations;
 mod page;
 mod pool;
+pub mod requests;
 mod schema;
 #[cfg(test)]
 mod schema_tests;
 pub mod secrets;
+mod sql;
 mod tls;
 mod types;
+pub mod usage;
 pub mod users;
 pub mod workspaces;
 

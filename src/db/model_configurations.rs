@@ -57,6 +57,12 @@ pub struct ModelConfigurationRow {
     pub updated_at: NaiveDateTime,
     /// When it was deleted, UTC.
     pub deleted_at: Option<NaiveDateTime>,
+    /// A [`Price`](crate::domain::pricing::Price) object, if it has one of its own.
+    pub price: Option<Value>,
+    /// The most tokens that prompt and answer may have together.
+    pub context_window: Option<i64>,
+    /// The most tokens that an answer may have.
+    pub max_output_tokens: Option<i64>,
 }
 
 /// What an update may change: all that people set.
@@ -93,6 +99,12 @@ pub struct ModelConfigurationChanges {
     pub enabled: bool,
     /// The instant of the change, UTC.
     pub updated_at: NaiveDateTime,
+    /// See [`ModelConfigurationRow::price`].
+    pub price: Option<Value>,
+    /// The most tokens that prompt and answer may have together.
+    pub context_window: Option<i64>,
+    /// The most tokens that an answer may have.
+    pub max_output_tokens: Option<i64>,
 }
 
 #[derive(Insertable)]

@@ -270,7 +270,7 @@ table! {
 }
 
 table! {
-    usage_hours_by_metadata (organization_id, hour, metadata_key, metadata_value, workspace_id, user_id, api_key_id, configuration_id, model) {
+    usage_hours_by_metadata (organization_id, metadata_key, hour, metadata_value, workspace_id, user_id, api_key_id, configuration_id, model) {
         organization_id -> Text,
         hour -> Timestamp,
         metadata_key -> Text,

@@ -16,6 +16,7 @@ use crate::domain::ids::{
 };
 use crate::domain::names::{ConfigurationName, DisplayName, Email, Handle, SecretName};
 use crate::domain::permissions::Role;
+use crate::domain::policy::PolicyType;
 
 /// A type that is kept as text: written by `$write` (`&self -> String`), read by `$read`
 /// (`String -> Result`). Owned text is bound, since the SQLite connection moves its binds to
@@ -109,5 +110,6 @@ id_columns!(
 );
 name_columns!(ConfigurationName, DisplayName, Email, Handle, SecretName);
 text_column! {
+    PolicyType: |policy_type| policy_type.as_str().to_owned(), |text| text.parse().map_err(Into::into);
     Role: |role| role.as_str().to_owned(), |text| text.parse().map_err(Into::into);
 }

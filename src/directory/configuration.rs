@@ -1,6 +1,6 @@
 //! What the directory knows of one model configuration, with its secrets still sealed.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
@@ -9,20 +9,27 @@ use crate::crypto::{
 };
 use crate::db::data_keys::find_data_key;
 use crate::db::model_configurations::{ModelConfigurationRow, find_model_configuration_named};
+use crate::db::model_prices::list_model_prices_for;
 use crate::db::secrets::{SecretRow, list_secrets_named};
 use crate::db::{Conn, DbError};
-use crate::domain::ids::{ConfigurationId, DataKeyId};
+use crate::domain::ids::{ConfigurationId, DataKeyId, OrganizationId};
 use crate::domain::model_configuration::{
     HeaderTemplate, Placement, StreamUsage, TemplatePart, Timeouts,
 };
 use crate::domain::names::SecretName;
 use crate::domain::scope::WorkspaceScope;
+use crate::metering::catalogue::Catalogue;
+use crate::metering::prices::{
+    ConfigurationPrice, OrganizationPrice, PriceList, ResolvedPrice, resolve,
+};
 use crate::upstream::BaseUrl;
 
 /// A configuration, taken apart for use, as of one database snapshot.
 pub struct ConfigurationEntry {
     /// Its id.
     pub id: ConfigurationId,
+    /// What callers address it by.
+    pub name: String,
     /// Where it lives.
     pub scope: WorkspaceScope,
     /// Whether it serves requests.
@@ -41,6 +48,15 @@ pub struct ConfigurationEntry {
     pub timeouts: Timeouts,
     /// How many requests may be under way at once on this replica.
     pub max_concurrent_requests: Option<u32>,
+    /// Who serves it, by the catalogue's name for its host; the configuration's own word for hosts
+    /// that the catalogue does not know.
+    pub provider_name: String,
+    /// What it costs, as of the snapshot: a change of the organization's prices forgets the entry.
+    pub price: Option<Arc<ResolvedPrice>>,
+    /// The most tokens that prompt and answer may have together, if that is known.
+    pub context_window: Option<u64>,
+    /// The most tokens that an answer may have, if that is known.
+    pub max_output_tokens: Option<u64>,
     headers: Vec<(HeaderName, HeaderTemplate)>,
     secrets: Vec<SecretRow>,
     wrapped: Option<(DataKeyId, WrappedDataKey)>,
@@ -143,7 +159,7 @@ pub(super) async fn load(
     let Some(row) = find_model_configuration_named(conn, scope, name).await? else {
         return Ok(None);
     };
-    let mut entry = entry(row)?;
+    let mut entry = priced(conn, &row, entry(&row)?).await?;
     let names: Vec<SecretName> =
         entry.headers.iter().flat_map(|(_, template)| template.secrets().cloned()).collect();
     if !names.is_empty() {
@@ -155,9 +171,60 @@ pub(super) async fn load(
     Ok(Some(entry))
 }
 
+/// Who serves what is at the URL: the catalogue's name for its host, else `otherwise`.
+pub fn provider_name(base_url: &BaseUrl, otherwise: &str) -> String {
+    Catalogue::shipped().provider_at(&base_url.host()).unwrap_or(otherwise).to_owned()
+}
+
+/// Adds what the configuration costs and how much it takes, from the same snapshot.
+async fn priced(
+    conn: &mut Conn,
+    row: &ModelConfigurationRow,
+    mut entry: ConfigurationEntry,
+) -> Result<ConfigurationEntry, DbError> {
+    let broken = |error: serde_json::Error| {
+        DbError::Internal(format!("model configuration {}: price: {error}", row.id))
+    };
+    let tokens = |limit: Option<i64>| limit.and_then(|limit| u64::try_from(limit).ok());
+    let own = ConfigurationPrice {
+        id: row.id,
+        updated_at: row.updated_at.and_utc(),
+        price: row.price.clone().map(serde_json::from_value).transpose().map_err(broken)?,
+        context_window: tokens(row.context_window),
+        max_output_tokens: tokens(row.max_output_tokens),
+    };
+    let prices = price_list(conn, row.organization_id, &entry.provider_name).await?;
+    let resolution = resolve(&entry.provider_name, &entry.model, Some(&own), &prices);
+    entry.price = resolution.price.map(Arc::new);
+    entry.context_window = resolution.context_window;
+    entry.max_output_tokens = resolution.max_output_tokens;
+    Ok(entry)
+}
+
+/// The prices that the organization set for a provider, and for all.
+pub async fn price_list(
+    conn: &mut Conn,
+    organization_id: OrganizationId,
+    provider: &str,
+) -> Result<PriceList, DbError> {
+    let rows = list_model_prices_for(conn, organization_id, provider.to_owned()).await?;
+    let read = rows.into_iter().map(|row| {
+        let price = serde_json::from_value(row.price)
+            .map_err(|error| DbError::Internal(format!("model price {}: {error}", row.id)))?;
+        Ok(OrganizationPrice {
+            id: row.id,
+            version: row.version,
+            provider: row.provider,
+            model: row.model,
+            price,
+        })
+    });
+    read.collect::<Result<_, DbError>>().map(PriceList)
+}
+
 /// Reads the row's texts. They were checked when they were saved, so an error here means that
 /// somebody wrote to the database by hand.
-fn entry(row: ModelConfigurationRow) -> Result<ConfigurationEntry, DbError> {
+fn entry(row: &ModelConfigurationRow) -> Result<ConfigurationEntry, DbError> {
     let broken = |field: &str, error: &dyn std::fmt::Display| {
         DbError::Internal(format!("model configuration {}: {field}: {error}", row.id))
     };
@@ -194,14 +261,17 @@ fn entry(row: ModelConfigurationRow) -> Result<ConfigurationEntry, DbError> {
         .flatten()
         .map(|(key, value)| (key.clone(), value.to_string()))
         .collect();
+    let base_url = BaseUrl::parse(&row.base_url).map_err(|error| broken("base_url", &error))?;
     Ok(ConfigurationEntry {
         id: row.id,
+        name: row.name.as_str().to_owned(),
         scope: WorkspaceScope {
             organization_id: row.organization_id,
             workspace_id: row.workspace_id,
         },
         enabled: row.enabled,
-        base_url: BaseUrl::parse(&row.base_url).map_err(|error| broken("base_url", &error))?,
+        provider_name: provider_name(&base_url, &row.provider),
+        base_url,
         model: row.model.clone(),
         forward_headers,
         default_parameters,
@@ -215,6 +285,9 @@ fn entry(row: ModelConfigurationRow) -> Result<ConfigurationEntry, DbError> {
         max_concurrent_requests: row
             .max_concurrent_requests
             .map(|most| u32::try_from(most).unwrap_or(u32::MAX)),
+        price: None,
+        context_window: None,
+        max_output_tokens: None,
         headers,
         secrets: Vec::new(),
         wrapped: None,

@@ -8,6 +8,7 @@
 pub mod configuration;
 pub mod key;
 mod last_used;
+mod policies;
 mod shelf;
 mod sync;
 mod verification;
@@ -21,11 +22,14 @@ use chrono::{DateTime, Utc};
 use crate::crypto::{KeyDigester, LookupId, ParsedApiKey};
 use crate::db::api_keys::update_last_used;
 use crate::db::{Change, Concerns, Conn, Database, DbError, current_sequence};
+use crate::domain::ids::OrganizationId;
 use crate::domain::scope::WorkspaceScope;
+use crate::policy::set::PolicySet;
 use crate::telemetry::Metrics;
 use configuration::ConfigurationEntry;
 use key::{KeyEntry, Verdict};
 use last_used::LastUses;
+use policies::PoliciesEntry;
 use shelf::{Found, Shelf, wait};
 use verification::Verifications;
 
@@ -52,6 +56,7 @@ struct Inner {
     verifications: Verifications,
     keys: Shelf<LookupId, KeyEntry>,
     configurations: Shelf<ConfigurationKey, ConfigurationEntry>,
+    policies: Shelf<OrganizationId, PoliciesEntry>,
     /// The last step of the change sequence that was applied.
     applied: AtomicI64,
     began: Instant,
@@ -90,6 +95,7 @@ impl Directory {
                 verifications: Verifications::new(options.capacity),
                 keys: Shelf::new(options.capacity),
                 configurations: Shelf::new(options.capacity),
+                policies: Shelf::new(options.capacity),
                 applied: AtomicI64::new(applied),
                 began: Instant::now(),
                 synced_millis: AtomicU64::new(0),
@@ -135,6 +141,21 @@ impl Directory {
             async move |conn: &mut Conn| configuration::load(conn, scope, name).await,
         )
         .await
+    }
+
+    /// The organization's gateway policies.
+    pub async fn find_policies(
+        &self,
+        organization_id: OrganizationId,
+    ) -> Result<Arc<PolicySet>, Unavailable> {
+        let found = self
+            .look_up(
+                organization_id,
+                |inner| &inner.policies,
+                async move |conn: &mut Conn| policies::load(conn, organization_id).await,
+            )
+            .await?;
+        Ok(found.map(|entry| entry.set.clone()).unwrap_or_default())
     }
 
     /// Notes that the key was used, roughly.
@@ -236,6 +257,7 @@ impl Inner {
             Concerns::Organization(id) => {
                 self.keys.forget(|entry| entry.organization_id == Some(id));
                 self.configurations.forget(|entry| entry.scope.organization_id == id);
+                self.policies.forget(|entry| entry.organization_id == id);
             }
             Concerns::Everybody => self.forget_all(),
         }
@@ -244,5 +266,6 @@ impl Inner {
     fn forget_all(&self) {
         self.keys.forget(|_| true);
         self.configurations.forget(|_| true);
+        self.policies.forget(|_| true);
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod headers;
 pub mod ids;
+pub mod metadata;
 pub mod model_configuration;
 pub mod money;
 pub mod names;
@@ -12,4 +13,5 @@ pub mod pricing;
 pub mod principal;
 pub mod scope;
 pub mod tokens;
+pub mod usage;
 pub mod window;

@@ -1,9 +1,31 @@
 //! Gateway policies: who may use what, how fast, and for how much.
 
+mod config;
+mod matchers;
+
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use super::money::NanoUsd;
 use super::window::{RateWindow, SpendWindow};
+pub use matchers::{Audience, MOST_MATCHERS, MatcherKey, Matchers, Subject, SubjectKind};
+
+/// A field of a policy that is wrong, and how; the words are for the person who wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// Its path, such as `config.limits[1].window`.
+    pub field: String,
+    /// What would be right.
+    pub message: String,
+}
+
+impl Mistake {
+    /// A mistake in a field.
+    pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { field: field.into(), message: message.into() }
+    }
+}
 
 /// What a policy is; it never changes.
 #[derive(
@@ -86,6 +108,19 @@ impl PolicyType {
             Self::DefaultRateLimit => Some(Self::RateLimit),
             _ => None,
         }
+    }
+}
+
+/// The text is no policy type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no policy type")]
+pub struct UnknownPolicyType;
+
+impl FromStr for PolicyType {
+    type Err = UnknownPolicyType;
+
+    fn from_str(text: &str) -> Result<Self, UnknownPolicyType> {
+        Self::ALL.into_iter().find(|one| one.as_str() == text).ok_or(UnknownPolicyType)
     }
 }
 

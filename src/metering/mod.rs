@@ -1,4 +1,11 @@
-//! What requests used and cost: reading it out of answers, and recording it.
+//! What requests used and cost: reading it out of answers, pricing it, and recording it.
 
+pub mod catalogue;
+pub mod prices;
+pub mod journal;
+pub mod ledger;
+pub mod estimate;
 pub mod record;
+pub mod sample;
+pub(crate) mod strings;
 pub mod usage;

@@ -28,7 +28,9 @@ impl TokenUsage {
         let output: DetailFields<'_> = output.and_then(|raw| object(raw.get())).unwrap_or_default();
         let usage = Self {
             input: count(fields.prompt_tokens).or(count(fields.input_tokens)),
-            cached_input: count(input.cached_tokens).or(count(fields.prompt_cache_hit_tokens)),
+            cached_input: count(input.cached_tokens)
+                .or(count(fields.prompt_cache_hit_tokens))
+                .or(count(fields.cached_tokens)),
             cache_write: count(input.cache_write_tokens)
                 .or(count(fields.cache_creation_input_tokens)),
             output: count(fields.completion_tokens).or(count(fields.output_tokens)),
@@ -37,6 +39,27 @@ impl TokenUsage {
             audio_output: count(output.audio_tokens),
         };
         (usage != Self::default()).then_some(usage)
+    }
+
+    /// What stands when a later report of the same answer has come. Reports are cumulative, so they
+    /// are not added up: each of the later counts replaces the earlier one, and a kind that only the
+    /// earlier report had stays. A total of 0 after a real one is an adapter's blank, since no count
+    /// goes down to nothing; then its kinds are blanks as well.
+    pub fn updated(self, later: Self) -> Self {
+        let is_blank = |earlier: Option<u64>, later: Option<u64>| {
+            later == Some(0) && earlier.is_some_and(|count| count > 0)
+        };
+        let input = if is_blank(self.input, later.input) { Self::default() } else { later };
+        let output = if is_blank(self.output, later.output) { Self::default() } else { later };
+        Self {
+            input: input.input.or(self.input),
+            cached_input: input.cached_input.or(self.cached_input),
+            cache_write: input.cache_write.or(self.cache_write),
+            output: output.output.or(self.output),
+            reasoning: output.reasoning.or(self.reasoning),
+            audio_input: input.audio_input.or(self.audio_input),
+            audio_output: output.audio_output.or(self.audio_output),
+        }
     }
 }
 
@@ -112,6 +135,8 @@ struct UsageFields<'a> {
     completion_tokens_details: Option<&'a RawValue>,
     #[serde(borrow, default)]
     prompt_cache_hit_tokens: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    cached_tokens: Option<&'a RawValue>,
     #[serde(borrow, default)]
     cache_creation_input_tokens: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -198,6 +223,44 @@ mod tests {
         .unwrap();
         assert_eq!((usage.cached_input, usage.cache_write), (Some(5), Some(1)));
         assert_eq!(usage.output, None);
+    }
+
+    #[test]
+    fn cached_input_in_all_spellings() {
+        for spelling in [
+            r#""prompt_tokens_details": {"cached_tokens": 5}"#,
+            r#""prompt_cache_hit_tokens": 5, "prompt_cache_miss_tokens": 2"#,
+            r#""cached_tokens": 5"#,
+            r#""prompt_tokens_details": {"cached_tokens": 5}, "prompt_cache_hit_tokens": 4"#,
+            r#""prompt_tokens_details": {"cached_tokens": null}, "prompt_cache_hit_tokens": 5"#,
+        ] {
+            let usage = TokenUsage::from_json(&format!(r#"{{"prompt_tokens": 7, {spelling}}}"#));
+            let usage = usage.unwrap_or_default();
+            assert_eq!((usage.input, usage.cached_input), (Some(7), Some(5)), "{spelling}");
+        }
+    }
+
+    #[test]
+    fn later_reports_replace_earlier_ones() {
+        let usage = |raw: &str| TokenUsage::from_json(raw).unwrap();
+        let first = usage(
+            r#"{"prompt_tokens": 25, "completion_tokens": 1,
+                "prompt_tokens_details": {"cached_tokens": 10}}"#,
+        );
+        let last = usage(r#"{"prompt_tokens": 26, "completion_tokens": 30}"#);
+        let expected = TokenUsage { input: Some(26), output: Some(30), ..first };
+        assert_eq!(first.updated(last), expected);
+        assert_eq!(first.updated(first), first);
+
+        let blank = usage(
+            r#"{"prompt_tokens": 0, "completion_tokens": 30,
+                "prompt_tokens_details": {"cached_tokens": 0},
+                "completion_tokens_details": {"reasoning_tokens": 0}}"#,
+        );
+        let expected = TokenUsage { output: Some(30), reasoning: Some(0), ..first };
+        assert_eq!(first.updated(blank), expected);
+        assert_eq!(blank.updated(first).output, Some(1), "a correction");
+        assert_eq!(blank.updated(first).input, Some(25));
     }
 
     #[test]

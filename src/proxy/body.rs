@@ -193,6 +193,26 @@ impl JsonBody {
         })
     }
 
+    /// The fields as they go up: unescaped keys and raw values.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        let own = self.keys().zip(&self.fields).map(|(key, field)| {
+            let value = field.edit.as_deref().or_else(|| self.slice(&field.value));
+            (key, value.unwrap_or_default())
+        });
+        own.chain(self.added.iter().map(|(key, raw)| (key.as_str(), raw.as_str())))
+    }
+
+    /// Bytes that go up, as [`into_bytes`](Self::into_bytes) gives them.
+    pub fn length(&self) -> usize {
+        let edited = self.fields.iter().filter_map(|field| {
+            field.edit.as_ref().map(|edit| (edit.len(), field.value.len()))
+        });
+        let kept = edited.fold(self.text.len(), |length, (new, old)| length + new - old);
+        let added = self.added.iter().map(|(key, raw)| quoted(key).len() + raw.len() + 2);
+        let first = usize::from(self.fields.is_empty() && !self.added.is_empty());
+        kept + added.sum::<usize>() - first
+    }
+
     fn check_keys(&self) -> Result<(), BodyError> {
         let mut keys: Vec<&str> = self.keys().collect();
         for sent in &keys {

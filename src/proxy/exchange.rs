@@ -3,9 +3,14 @@
 
 use std::time::{Duration, Instant};
 
+use actix_web::http::header::{HeaderName, HeaderValue};
+
+use super::account::{Account, Ending};
 use super::error::ProxyError;
 use crate::auth::Principal;
 use crate::domain::ids::ConfigurationId;
+use crate::metering::estimate::Sample;
+use crate::metering::record::AttemptOutcome;
 use crate::metering::usage::TokenUsage;
 use crate::telemetry::requests::RequestIds;
 use crate::telemetry::{Metrics, OpenStream};
@@ -62,6 +67,12 @@ pub struct Exchange {
     pub cause: Option<String>,
     /// Requests sent upstream.
     pub attempts: u32,
+    /// What the caller got of an answer that reported no usage.
+    pub relayed: Option<Sample>,
+    /// The money side, from admission until it is settled.
+    pub account: Option<Account>,
+    /// What policies tell the caller of.
+    policy_headers: Vec<(HeaderName, HeaderValue)>,
     first_byte: Option<Duration>,
     open: Option<OpenStream>,
 }
@@ -84,6 +95,9 @@ impl Exchange {
             code: None,
             cause: None,
             attempts: 0,
+            relayed: None,
+            account: None,
+            policy_headers: Vec::new(),
             first_byte: None,
             open: None,
         }
@@ -106,6 +120,15 @@ impl Exchange {
         }
     }
 
+    /// A request is about to be sent upstream. Nothing is, unless it is recorded first.
+    pub fn attempt_begins(&mut self) -> Result<(), ProxyError> {
+        self.attempts += 1;
+        match &mut self.account {
+            Some(account) => account.begin_attempt(),
+            None => Err(ProxyError::Internal),
+        }
+    }
+
     /// An attempt failed.
     pub fn attempt_failed(&mut self, reason: &'static str, cause: String) {
         self.metrics.upstream_error(reason);
@@ -113,15 +136,51 @@ impl Exchange {
         self.cause = Some(cause);
     }
 
-    /// A second attempt follows.
+    /// A second attempt follows one that nothing came back from.
     pub fn retried(&mut self) {
         self.metrics.upstream_retry();
+        if let Some(account) = &mut self.account {
+            account.end_unanswered(self.code, self.began.elapsed());
+        }
+    }
+
+    /// Policies have something to tell the caller, whatever the answer will be.
+    pub fn tell_policies(&mut self, headers: Vec<(HeaderName, HeaderValue)>) {
+        self.policy_headers = headers;
+    }
+
+    /// What policies tell the caller; taken once.
+    pub fn policy_headers(&mut self) -> Vec<(HeaderName, HeaderValue)> {
+        std::mem::take(&mut self.policy_headers)
+    }
+
+    /// Records how the last attempt ended and what it cost. Once; what happens later is for the
+    /// log alone.
+    pub fn settle(&mut self) {
+        let Some(account) = self.account.take() else { return };
+        let left_early = self.outcome == Outcome::CallerLeft && self.first_byte.is_none();
+        account.settle(Ending {
+            outcome: match self.outcome {
+                Outcome::Completed => AttemptOutcome::Completed,
+                Outcome::Refused => AttemptOutcome::Failed,
+                Outcome::UpstreamBroke => AttemptOutcome::UpstreamBroke,
+                Outcome::CallerLeft => AttemptOutcome::CallerLeft,
+            },
+            status: (!left_early).then_some(self.status),
+            code: self.code,
+            model_used: self.model_used.clone(),
+            usage: self.usage,
+            relayed: self.relayed.take(),
+            first_byte: self.first_byte,
+            duration: self.began.elapsed(),
+        });
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.open = None;
+        self.settle();
         let duration = self.began.elapsed();
         let configuration = self.configuration_id.map(|id| id.uuid());
         self.metrics.proxy_request(self.operation, self.status, configuration, duration);

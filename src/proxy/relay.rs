@@ -89,7 +89,15 @@ pub async fn relay(
             ErrorEnd::Whole | ErrorEnd::TooLong => drop(body),
         }
     }
-    let body = RelayBody { upstream, first, watch, size, state, exchange, _held: held };
+    let left = match (size, &watch) {
+        (BodySize::Sized(length), Watch::Plain(_)) => Some(length),
+        _ => None,
+    };
+    if matches!(state, State::Ended) {
+        exchange.settle();
+    }
+    down.extend(exchange.policy_headers());
+    let body = RelayBody { upstream, first, watch, size, left, state, exchange, _held: held };
     let mut response = HttpResponse::with_body(status, body);
     *response.headers_mut() = down;
     response
@@ -196,6 +204,8 @@ pub struct RelayBody {
     first: Option<Bytes>,
     watch: Watch,
     size: BodySize,
+    /// Bytes of a plain answer that are still to come, where its length was declared.
+    left: Option<u64>,
     state: State,
     exchange: Exchange,
     _held: Held,
@@ -215,30 +225,55 @@ impl RelayBody {
         };
         self.exchange.usage = usage;
         self.exchange.model_used = model;
+        if usage.is_none() || self.exchange.outcome != Outcome::Completed {
+            self.exchange.relayed = match &self.watch {
+                Watch::None => None,
+                Watch::Plain(watch) => Some(watch.relayed()),
+                Watch::Stream(watch) => Some(watch.relayed()),
+            };
+        }
+    }
+
+    /// Settles the request as completed, before its last bytes go down: whoever has got the whole
+    /// answer is in the journal.
+    fn settle_completed(&mut self) {
+        self.exchange.outcome = Outcome::Completed;
+        self.observe();
+        self.exchange.settle();
     }
 
     /// Takes a chunk from the upstream and gives what the caller gets of it now.
     fn pass(&mut self, chunk: Bytes) -> Option<Bytes> {
-        match &mut self.watch {
-            Watch::None => Some(chunk),
+        let (passed, is_last) = match &mut self.watch {
+            Watch::None => (Some(chunk), false),
             Watch::Plain(watch) => {
                 watch.push(&chunk);
-                Some(chunk)
+                if let Some(left) = &mut self.left {
+                    *left = left.saturating_sub(chunk.len() as u64);
+                }
+                (Some(chunk), self.left == Some(0))
             }
-            Watch::Stream(watch) => watch.push(chunk),
+            Watch::Stream(watch) => {
+                let passed = watch.push(chunk);
+                (passed, watch.terminal_seen())
+            }
+        };
+        if is_last {
+            self.settle_completed();
         }
-        .filter(|chunk| !chunk.is_empty())
+        passed.filter(|chunk| !chunk.is_empty())
     }
 
     /// The upstream's body has ended well. Gives what is still owed to the caller.
     fn complete(&mut self) -> Option<Bytes> {
         self.upstream = None;
         self.state = State::Ended;
-        self.exchange.outcome = Outcome::Completed;
-        match &mut self.watch {
+        let last = match &mut self.watch {
             Watch::Stream(watch) => watch.finish(End::Complete).last,
             Watch::None | Watch::Plain(_) => None,
-        }
+        };
+        self.settle_completed();
+        last
     }
 
     /// The upstream's body broke off. Gives what the caller is told of it.
@@ -250,7 +285,7 @@ impl RelayBody {
                 let finish = watch.finish(End::Died(&told));
                 if !finish.abort {
                     self.state = State::Ended;
-                    self.exchange.outcome = Outcome::Completed;
+                    self.settle_completed();
                     return finish.last;
                 }
                 finish.last
@@ -259,6 +294,8 @@ impl RelayBody {
         };
         self.exchange.attempt_failed(error.reason(), error.to_string());
         self.exchange.outcome = Outcome::UpstreamBroke;
+        self.observe();
+        self.exchange.settle();
         self.state = State::Flushing(Box::pin(tokio::time::sleep(FLUSH)));
         finish
     }

@@ -10,7 +10,7 @@ pub async fn send(
     request: &UpstreamRequest,
     exchange: &mut Exchange,
 ) -> Result<UpstreamResponse, ProxyError> {
-    exchange.attempts += 1;
+    exchange.attempt_begins()?;
     let failure = match client.send(request).await {
         Ok(response) => return Ok(response),
         Err(failure) => failure,
@@ -20,7 +20,7 @@ pub async fn send(
         return Err(told(&failure.error));
     }
     exchange.retried();
-    exchange.attempts += 1;
+    exchange.attempt_begins()?;
     match client.send(request).await {
         Ok(response) => {
             exchange.code = None;

@@ -2,10 +2,11 @@
 //! as a stream should. Nothing here holds an answer back, but for the one event that is not the
 //! caller's.
 
-mod hold;
+mod passing;
 mod plain;
 mod scan;
 mod stream;
+mod text;
 
 pub use plain::BodyWatch;
 pub use stream::{End, Finish, StreamKind, StreamWatch};
@@ -15,7 +16,7 @@ use crate::metering::usage::TokenUsage;
 /// What an answer said about itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observed {
-    /// The last usage that was reported.
+    /// The usage that was reported, in the last report where there were several.
     pub usage: Option<TokenUsage>,
     /// The model that answered.
     pub model: Option<String>,

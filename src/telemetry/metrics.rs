@@ -11,11 +11,13 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text::encode};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use uuid::Uuid;
+
+use crate::domain::money::NanoUsd;
 
 use super::series::{BoundedCounters, ConfigurationLabel, admit};
 
@@ -63,6 +65,8 @@ label_sets! {
     ReasonLabel { reason }
     ResultLabel { result }
     KindLabel { kind }
+    OutcomeLabel { outcome }
+    VerdictLabel { verdict }
 }
 
 type Histograms = Family<OperationLabel, Histogram>;
@@ -80,6 +84,14 @@ struct Inner {
     directory_lookups: Family<ResultLabel, Counter>,
     key_verifications: Family<ResultLabel, Counter>,
     usage_tokens: Family<KindLabel, Counter>,
+    cost: Counter,
+    unknown_costs: Counter,
+    counter_calls: Family<OutcomeLabel, Counter>,
+    counters_up: Gauge,
+    counter_corrections_queued: Gauge,
+    counter_corrections_dropped: Counter,
+    admissions: Family<VerdictLabel, Counter>,
+    unknown_prices: Counter,
 }
 
 /// All metrics of a process, or of one application in a test. Cheap to clone.
@@ -118,6 +130,14 @@ impl Metrics {
             directory_lookups: Family::default(),
             key_verifications: Family::default(),
             usage_tokens: Family::default(),
+            cost: Counter::default(),
+            unknown_costs: Counter::default(),
+            counter_calls: Family::default(),
+            counters_up: Gauge::default(),
+            counter_corrections_queued: Gauge::default(),
+            counter_corrections_dropped: Counter::default(),
+            admissions: Family::default(),
+            unknown_prices: Counter::default(),
         };
         let registry = registry_of(&inner);
         *inner.registry.write().unwrap_or_else(PoisonError::into_inner) = registry;
@@ -201,6 +221,43 @@ impl Metrics {
         self.inner.usage_tokens.get_or_create(&KindLabel { kind }).inc_by(tokens);
     }
 
+    /// What an attempt cost; `None` where nobody knows its price.
+    pub fn cost(&self, cost: Option<NanoUsd>) {
+        match cost {
+            Some(cost) => {
+                self.inner.cost.inc_by(u64::try_from(cost.nanos()).unwrap_or(0));
+            }
+            None => {
+                self.inner.unknown_costs.inc();
+            }
+        }
+    /// A question to the counters in Redis: `ok`, `unavailable` (not asked, or it failed), `deadline`.
+    pub fn counter_call(&self, outcome: &'static str) {
+        self.inner.counter_calls.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// Whether the counters in Redis are reached; while they are not, the breaker is open.
+    pub fn counters_up(&self, up: bool) {
+        self.inner.counters_up.set(i64::from(up));
+    }
+
+    /// So many corrections wait for Redis.
+    pub fn counter_corrections_queued(&self, waiting: usize) {
+        let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
+        self.inner.counter_corrections_queued.set(waiting);
+    }
+
+    /// A correction found no room to wait in, or Redis would not have it.
+    pub fn counter_correction_dropped(&self) {
+        self.inner.counter_corrections_dropped.inc();
+    /// A request that asked to be let through: `unmatched`, `admitted`, or why it was not.
+    pub fn admission(&self, verdict: &'static str) {
+        self.inner.admissions.get_or_create(&VerdictLabel { verdict }).inc();
+    /// A request that was let through although nobody knows what it costs.
+    pub fn unknown_price(&self) {
+        self.inner.unknown_prices.inc();
+    }
+
     /// Shows a counter that another room keeps, read at each scrape. `name` stands between
     /// `tollgate_` and `_total`.
     pub fn watch_counter(
@@ -209,7 +266,20 @@ impl Metrics {
         help: &'static str,
         read: impl Fn() -> u64 + Send + Sync + 'static,
     ) {
-        let watched = Watched { name, help, read: Box::new(read) };
+        self.watch(Watched { name, help, read: Read::Counter(Box::new(read)) });
+    }
+
+    /// The same for what goes up and down. `name` stands after `tollgate_`.
+    pub fn watch_gauge(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        read: impl Fn() -> f64 + Send + Sync + 'static,
+    ) {
+        self.watch(Watched { name, help, read: Read::Gauge(Box::new(read)) });
+    }
+
+    fn watch(&self, watched: Watched) {
         let mut registry = self.inner.registry.write().unwrap_or_else(PoisonError::into_inner);
         registry.register_collector(Box::new(watched));
     }
@@ -277,6 +347,34 @@ fn registry_of(inner: &Inner) -> Registry {
         "Tokens that answers reported, by kind",
         inner.usage_tokens.clone(),
     );
+    registry.register(
+        "cost_nano_usd",
+        "What attempts cost, in nano-dollars (1e-9 USD)",
+        inner.cost.clone(),
+    );
+    registry.register(
+        "unknown_costs",
+        "Attempts that used a model whose price nobody knows",
+        inner.unknown_costs.clone(),
+        "counter_calls",
+        "Calls to the counters in Redis, by outcome",
+        inner.counter_calls.clone(),
+        "counters_up",
+        "Whether the counters in Redis are reached",
+        inner.counters_up.clone(),
+        "counter_corrections_queued",
+        "Corrections that wait for Redis",
+        inner.counter_corrections_queued.clone(),
+        "counter_corrections_dropped",
+        "Corrections that Redis was never told",
+        inner.counter_corrections_dropped.clone(),
+        "admissions",
+        "Requests that asked the policies, by verdict",
+        inner.admissions.clone(),
+        "unknown_prices",
+        "Requests let through although their model has no price",
+        inner.unknown_prices.clone(),
+    );
     registry
 }
 
@@ -295,7 +393,12 @@ impl Drop for OpenStream {
 struct Watched {
     name: &'static str,
     help: &'static str,
-    read: Box<dyn Fn() -> u64 + Send + Sync>,
+    read: Read,
+}
+
+enum Read {
+    Counter(Box<dyn Fn() -> u64 + Send + Sync>),
+    Gauge(Box<dyn Fn() -> f64 + Send + Sync>),
 }
 
 impl fmt::Debug for Watched {
@@ -306,11 +409,15 @@ impl fmt::Debug for Watched {
 
 impl Collector for Watched {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let counter = ConstCounter::new((self.read)());
         // What the registry does by itself for its own: end the sentence.
         let help = format!("{}.", self.help);
-        let metric = encoder.encode_descriptor(self.name, &help, None, counter.metric_type())?;
-        counter.encode(metric)
+        let mut encode = |value: &dyn EncodeMetric| {
+            value.encode(encoder.encode_descriptor(self.name, &help, None, value.metric_type())?)
+        };
+        match &self.read {
+            Read::Counter(read) => encode(&ConstCounter::new(read())),
+            Read::Gauge(read) => encode(&ConstGauge::new(read())),
+        }
     }
 }
 

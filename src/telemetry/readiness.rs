@@ -1,7 +1,8 @@
-//! Whether this process wants requests: the word of the one who starts and stops it.
+//! Whether this process wants requests: the word of the one who starts and stops it, and of the
+//! journal, without which nothing may be sent.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 /// How far the process is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
@@ -15,10 +16,11 @@ pub enum Phase {
     Draining,
 }
 
-/// The phase, shared. Begins as [`Phase::Starting`]; clones share it.
+/// The phase and the journal's word, shared. Begins as [`Phase::Starting`]; clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
     phase: Arc<AtomicU8>,
+    journal_full: Arc<AtomicBool>,
 }
 
 impl Readiness {
@@ -39,6 +41,16 @@ impl Readiness {
             1 => Phase::Ready,
             _ => Phase::Draining,
         }
+    }
+
+    /// Says whether the journal takes no more attempts.
+    pub fn journal_is_full(&self, full: bool) {
+        self.journal_full.store(full, Ordering::Relaxed);
+    }
+
+    /// Whether the journal takes no more attempts.
+    pub fn is_journal_full(&self) -> bool {
+        self.journal_full.load(Ordering::Relaxed)
     }
 
     fn raise(&self, to: Phase) {

@@ -17,6 +17,7 @@ pub(crate) mod framing;
 pub(crate) mod http;
 pub(crate) mod invoice;
 
+pub(crate) mod ledger;
 pub(crate) mod load;
 pub(crate) mod logs;
 pub(crate) mod openai;

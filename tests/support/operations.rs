@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{
     fixture::{Fixture, question},
     http::Request,
+    ledger,
     world::{World, text},
 };
 
@@ -38,7 +39,8 @@ impl Operation {
 
     /// Whether it changes what the management plane keeps.
     pub(crate) fn writes(&self) -> bool {
-        self.method != "GET" && !self.data_plane() && self.id != "check_model_configuration"
+        let reads = self.id == "check_model_configuration" || self.id.starts_with("search_");
+        self.method != "GET" && !self.data_plane() && !reads
     }
 }
 
@@ -62,6 +64,8 @@ pub(crate) struct Sample {
     pub(crate) reach: Reach,
     /// What stands in the path.
     pub(crate) parameters: Vec<(&'static str, String)>,
+    /// What stands behind the path, with its question mark.
+    pub(crate) query: &'static str,
     /// The body.
     pub(crate) body: Option<Value>,
     /// What a success answers.
@@ -94,7 +98,7 @@ impl Sample {
             path = path.replace(&format!("{{{name}}}"), &value);
         }
         assert!(!path.contains('{'), "{} needs more parameters: {path}", operation.id);
-        path
+        path + self.query
     }
 }
 
@@ -131,6 +135,7 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
         reach,
         status,
         parameters,
+        query: "",
         body,
     };
     match operation.id.as_str() {
@@ -142,7 +147,8 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
         | "get_metrics"
         | "get_me"
         | "list_workspaces"
-        | "list_audit_log" => of(Anywhere, 200, vec![], None),
+        | "list_audit_log"
+        | "get_usage" => of(Anywhere, 200, vec![], None),
         "create_organization" => {
             of(Anywhere, 201, vec![], Some(json!({"name": world.fresh("Organization ")})))
         }
@@ -214,8 +220,16 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
             vec![workspace],
             Some(json!({"name": "New", "role": "GATEWAY_CALLER"})),
         ),
-        "list_workspace_api_keys" | "list_secrets" | "list_model_configurations" => {
+        "list_workspace_api_keys"
+        | "list_secrets"
+        | "list_model_configurations"
+        | "list_requests" => {
             of(Anywhere, 200, vec![workspace], None)
+        }
+        "get_request" => {
+            let row = ledger::Row::of(home);
+            ledger::insert(world.app.database(), std::slice::from_ref(&row)).await;
+            of(Anywhere, 200, vec![workspace, ("request_id", row.request_id)], None)
         }
         "get_workspace_api_key"
         | "update_workspace_api_key"
@@ -263,6 +277,44 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
             let id = home.team.configure(&world.fresh("gone "), json!({})).await;
             of(Anywhere, 204, vec![workspace, ("configuration_id", id)], None)
         }
+        "create_model_price" => of(Organization, 201, vec![], Some(price_of(world))),
+        "list_model_prices" => of(Organization, 200, vec![], None),
+        "resolve_model_price" => {
+            Sample { query: "?provider=openai&model=gpt-4o", ..of(Organization, 200, vec![], None) }
+        }
+        "get_model_price" | "update_model_price" | "delete_model_price" => {
+            let body = price_of(world);
+            let made = world.admin().post_json("/api/v1/model-prices", &body).await.expect(201);
+            let price = ("model_price_id", text(&made.json(), "id"));
+            match operation.id.as_str() {
+                "get_model_price" => of(Organization, 200, vec![price], None),
+                "delete_model_price" => of(Organization, 204, vec![price], None),
+                _ => of(Organization, 200, vec![price], Some(json!({"price": {"output": 3}}))),
+            }
+        "list_gateway_policies"
+        | "list_gateway_policies_platform"
+        | "list_gateway_policies_compat" => of(Organization, 200, vec![], None),
+        "search_gateway_policies"
+        | "search_gateway_policies_platform"
+        | "search_gateway_policies_compat" => {
+            of(Organization, 200, vec![], Some(json!({"policy_type": "spend_cap"})))
+        "create_gateway_policy"
+        | "create_gateway_policy_platform"
+        | "create_gateway_policy_compat" => of(Organization, 201, vec![], Some(policy(world))),
+        "get_gateway_policy"
+        | "get_gateway_policy_platform"
+        | "get_gateway_policy_compat"
+        | "update_gateway_policy"
+        | "update_gateway_policy_platform"
+        | "update_gateway_policy_compat"
+        | "delete_gateway_policy"
+        | "delete_gateway_policy_platform"
+        | "delete_gateway_policy_compat" => {
+            let path = "/api/v1/gateway-policies";
+            let made = world.admin().post_json(path, &policy(world)).await.expect(201).json();
+            let (status, body) = of_key(&operation.id, world);
+            of(Organization, status, vec![("policy_id", text(&made, "id"))], body)
+        }
         "create_chat_completion" => of(
             Workspace,
             200,
@@ -284,6 +336,20 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
         ),
         unknown => panic!("{unknown} has no sample request: tell how to call it, and who may"),
     }
+}
+
+fn price_of(world: &World) -> Value {
+    json!({
+        "provider": "openai",
+        "model": world.fresh("model-"),
+        "price": {"input": 1, "output": 2},
+/// A spend cap for a subject that no other policy is for, and that no call has.
+fn policy(world: &World) -> Value {
+        "name": world.fresh("Cap "),
+        "policy_type": "spend_cap",
+        "subject_matchers": [{"key": "sample", "value": world.fresh("subject ")}],
+        "config": {"window": "daily", "limit_usd": 10},
+    })
 }
 
 fn of_key(operation: &str, world: &World) -> (u16, Option<Value>) {

@@ -35,6 +35,29 @@ pub(crate) async fn texts(database: &Database, sql: &str) -> Vec<String> {
     }
 }
 
+#[derive(QueryableByName)]
+struct Step {
+    #[diesel(sql_type = Text)]
+    detail: String,
+}
+
+/// How the database says that it would run a query.
+pub(crate) async fn plan(database: &Database, sql: &str) -> String {
+    let steps: Vec<String> = match database.kind() {
+        Kind::Sqlite => {
+            let explain = sql_query(format!("EXPLAIN QUERY PLAN {sql}"));
+            let steps: Vec<Step> = explain.load(&mut open(database)).unwrap();
+            steps.into_iter().map(|step| step.detail).collect()
+        }
+        Kind::Postgres => {
+            let explain = format!("EXPLAIN {sql}");
+            let rows = database.connect().await.query(&explain, &[]).await.unwrap();
+            rows.iter().map(|row| row.get(0)).collect()
+        }
+    };
+    steps.join("\n")
+}
+
 /// The one writer that SQLite has, kept from everybody else until dropped.
 pub(crate) struct WriteLock(SqliteConnection);
 

@@ -24,7 +24,7 @@ pub(crate) const ROLES: [Role; 7] = [
     Role {
         name: "PLATFORM_ADMIN",
         scope: "platform",
-        permissions: &["organizations:write", "operations:read", "audit-log:read"],
+        permissions: &["organizations:write", "operations:read", "audit-log:read", "usage:read"],
     },
     Role {
         name: "ORGANIZATION_ADMIN",
@@ -44,6 +44,7 @@ pub(crate) const ROLES: [Role; 7] = [
             "api-keys:read",
             "api-keys:write",
             "audit-log:read",
+            "usage:read",
         ],
     },
     Role {
@@ -57,6 +58,7 @@ pub(crate) const ROLES: [Role; 7] = [
             "model-configurations:read",
             "api-keys:read",
             "audit-log:read",
+            "usage:read",
         ],
     },
     Role {
@@ -73,6 +75,7 @@ pub(crate) const ROLES: [Role; 7] = [
             "api-keys:read",
             "api-keys:write",
             "audit-log:read",
+            "usage:read",
             "gateway:invoke",
         ],
     },
@@ -85,6 +88,7 @@ pub(crate) const ROLES: [Role; 7] = [
             "model-configurations:read",
             "model-configurations:write",
             "api-keys:read",
+            "usage:read",
         ],
     },
     Role {
@@ -95,6 +99,7 @@ pub(crate) const ROLES: [Role; 7] = [
             "secrets:read",
             "model-configurations:read",
             "api-keys:read",
+            "usage:read",
         ],
     },
     Role { name: "GATEWAY_CALLER", scope: "workspace", permissions: &["gateway:invoke"] },

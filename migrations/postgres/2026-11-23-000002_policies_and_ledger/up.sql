@@ -83,6 +83,8 @@ CREATE TABLE ledger (
     admitted_at TIMESTAMP NOT NULL
 );
 CREATE INDEX ledger_workspace ON ledger (organization_id, workspace_id, id);
+CREATE INDEX ledger_key ON ledger (organization_id, api_key_id, id);
+CREATE INDEX ledger_errors ON ledger (organization_id, workspace_id, id) WHERE status >= 400;
 CREATE INDEX ledger_request ON ledger (organization_id, request_id);
 CREATE INDEX ledger_admitted ON ledger (admitted_at);
 
@@ -111,6 +113,9 @@ CREATE TABLE usage_hours (
     unknown_costs BIGINT NOT NULL,
     PRIMARY KEY (organization_id, hour, workspace_id, user_id, api_key_id, configuration_id, model)
 );
+-- What a key or a user has spent since the beginning of a window.
+CREATE INDEX usage_hours_key ON usage_hours (organization_id, api_key_id, hour);
+CREATE INDEX usage_hours_user ON usage_hours (organization_id, user_id, hour);
 
 -- The same once more for each key of the callers' X-Gateway metadata and its value.
 CREATE TABLE usage_hours_by_metadata (
@@ -136,5 +141,7 @@ CREATE TABLE usage_hours_by_metadata (
     audio_output_tokens BIGINT NOT NULL,
     cost BIGINT NOT NULL,
     unknown_costs BIGINT NOT NULL,
-    PRIMARY KEY (organization_id, hour, metadata_key, metadata_value, workspace_id, user_id, api_key_id, configuration_id, model)
+    PRIMARY KEY (organization_id, metadata_key, hour, metadata_value, workspace_id, user_id, api_key_id, configuration_id, model)
 );
+CREATE INDEX usage_hours_by_metadata_value
+    ON usage_hours_by_metadata (organization_id, metadata_key, metadata_value, hour);

@@ -115,6 +115,9 @@ pub(super) fn changes(
         max_concurrent_requests: fields.max_concurrent_requests.map(i64::from),
         enabled: fields.enabled,
         updated_at: actor.now.naive_utc(),
+        price: fields.price.as_ref().map(as_json).transpose()?,
+        context_window: fields.context_window.and_then(|most| i64::try_from(most).ok()),
+        max_output_tokens: fields.max_output_tokens.and_then(|most| i64::try_from(most).ok()),
     })
 }
 
@@ -146,6 +149,9 @@ pub(super) fn new_row(
         created_at: all.updated_at,
         updated_at: all.updated_at,
         deleted_at: None,
+        price: all.price,
+        context_window: all.context_window,
+        max_output_tokens: all.max_output_tokens,
     })
 }
 

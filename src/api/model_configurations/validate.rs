@@ -21,6 +21,8 @@ const MOST_TEMPLATE: usize = 4 * 1024;
 const MOST_PARAMETERS: usize = 16 * 1024;
 /// The most requests at once that can be asked for.
 const MOST_CONCURRENT: u32 = 100_000;
+/// The most tokens that a limit can allow.
+const MOST_TOKENS: u64 = 1_000_000_000;
 /// What can't have a default: the model is the configuration's, and whether to stream is the
 /// caller's to say, since it decides the form of the answer.
 const NO_DEFAULT: [&str; 3] = ["model", "stream", "stream_options"];
@@ -81,6 +83,15 @@ pub(super) fn check(mut fields: ModelConfigurationFields) -> Result<Checked, Api
             "max_concurrent_requests",
             format!("must be 1 to {MOST_CONCURRENT}, or null for no limit"),
         );
+    }
+    for (field, limit) in
+        [("context_window", fields.context_window), ("max_output_tokens", fields.max_output_tokens)]
+    {
+        if limit.is_some_and(|limit| !(1..=MOST_TOKENS).contains(&limit)) {
+            let message =
+                format!("must be 1 to {MOST_TOKENS}, or null for what the catalogue says");
+            mistakes.add(field, message);
+        }
     }
     match BaseUrl::parse(&fields.base_url) {
         Ok(base_url) if mistakes.0.is_empty() => {
@@ -226,6 +237,8 @@ mod tests {
             (json!({"default_parameters": {"a": "x".repeat(16 * 1024)}}), "default_parameters"),
             (json!({"timeouts": {"idle_ms": 0}}), "timeouts.idle_ms"),
             (json!({"max_concurrent_requests": 0}), "max_concurrent_requests"),
+            (json!({"context_window": 0}), "context_window"),
+            (json!({"max_output_tokens": 1_000_000_001_u64}), "max_output_tokens"),
         ] {
             assert_eq!(wrong(&more), [field], "{more}");
         }

@@ -1,14 +1,26 @@
 //! How much of every limit is used. A request's claims on all limits that it falls under move
 //! together or not at all.
+//!
+//! [`Counters`] are kept in this process for one replica, in Redis for several. A spend counter that
+//! is new is not taken for empty: it says so, and is told what the ledger has seen.
+
+mod memory;
+mod redis;
+mod waiting;
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use crate::clock::Clock;
+use crate::config::PolicySettings;
 use crate::domain::ids::{OrganizationId, PolicyId, RequestId};
 use crate::domain::money::NanoUsd;
 use crate::domain::policy::RateMetric;
 use crate::domain::window::{RateWindow, SpendWindow};
+use crate::telemetry::Metrics;
+pub use memory::Memory;
+pub use redis::{Redis, RedisOptions, RedisSetupError};
 
 /// One limit, and what a request takes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +63,7 @@ pub struct Claims {
     pub request_id: RequestId,
     /// The instant of admission, which all windows are told by.
     pub at: DateTime<Utc>,
-    /// One for each limit.
+    /// One for each limit; no counter twice.
     pub claims: Vec<Claim>,
 }
 
@@ -95,3 +107,107 @@ pub struct Actual {
 
 /// How long before a lease that nobody renews is over.
 pub const LEASE: Duration = Duration::from_secs(60);
+
+/// The counters. Clones share them; any thread may use them.
+#[derive(Clone, Debug)]
+pub enum Counters {
+    /// In this process.
+    Memory(Memory),
+    /// In Redis.
+    Redis(Redis),
+}
+
+impl Counters {
+    /// Counters in this process.
+    pub fn in_memory() -> Self {
+        Self::Memory(Memory::default())
+    }
+
+    /// The counters that the settings ask for: in Redis if they name one, else in this process.
+    pub fn open(
+        settings: &PolicySettings,
+        clock: &Clock,
+        metrics: &Metrics,
+    ) -> Result<Self, RedisSetupError> {
+        let Some(url) = settings.redis_url.clone() else { return Ok(Self::in_memory()) };
+        let options = RedisOptions {
+            url,
+            deadline: settings.redis_timeout,
+            spend_without: settings.spend_without_redis,
+        };
+        Redis::open(options, clock, metrics).map(Self::Redis)
+    }
+
+    /// Counts all claims or none, in one step. `history[i]` is what the window of the claim in
+    /// place `i` has already seen, for when an earlier call answered [`Reserved::Unknown`] with that
+    /// place; a counter that exists ignores it, and places beyond its end are not given.
+    ///
+    /// What is admitted lives until [`settle`](Self::settle) or [`release`](Self::release). A request
+    /// reserves once.
+    pub async fn reserve(
+        &self,
+        claims: &Claims,
+        history: &[Option<NanoUsd>],
+    ) -> Result<Reserved, CountersUnavailable> {
+        match self {
+            Self::Memory(memory) => Ok(memory.reserve(claims, history)),
+            Self::Redis(redis) => redis.reserve(claims, history).await,
+        }
+    }
+
+    /// Turns what a request has reserved into what it has used: the cost in the window of its
+    /// admission, the tokens in the bucket of its admission if that is still in the window. Counted
+    /// once, however often it is called. What can't be counted now is counted later.
+    pub async fn settle(
+        &self,
+        organization_id: OrganizationId,
+        request_id: RequestId,
+        actual: Actual,
+    ) {
+        match self {
+            Self::Memory(memory) => memory.settle(organization_id, request_id, actual),
+            Self::Redis(redis) => redis.settle(organization_id, request_id, actual).await,
+        }
+    }
+
+    /// Takes back all that a request has reserved, as if it had never come: for one that was admitted
+    /// and then not sent.
+    pub async fn release(&self, organization_id: OrganizationId, request_id: RequestId) {
+        match self {
+            Self::Memory(memory) => memory.release(organization_id, request_id),
+            Self::Redis(redis) => redis.release(organization_id, request_id).await,
+        }
+    }
+
+    /// What is settled, open reservations apart, in the window that holds `at`; none if the counter
+    /// is not known or can't be asked.
+    pub async fn spent(
+        &self,
+        organization_id: OrganizationId,
+        bucket: PolicyId,
+        window: SpendWindow,
+        at: DateTime<Utc>,
+    ) -> Option<NanoUsd> {
+        let spent = self.spent_each(organization_id, &[(bucket, window)], at).await;
+        spent.into_iter().next().flatten()
+    }
+
+    /// [`spent`](Self::spent) of several counters at once, in their order.
+    pub async fn spent_each(
+        &self,
+        organization_id: OrganizationId,
+        counters: &[(PolicyId, SpendWindow)],
+        at: DateTime<Utc>,
+    ) -> Vec<Option<NanoUsd>> {
+        match self {
+            Self::Memory(memory) => counters
+                .iter()
+                .map(|(bucket, window)| memory.spent(organization_id, *bucket, *window, at))
+                .collect(),
+            Self::Redis(redis) => redis.spent_each(organization_id, counters, at).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

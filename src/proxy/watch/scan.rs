@@ -5,8 +5,8 @@
 
 use crate::proxy::words;
 
-/// The longest key that is looked for is `choices`; of a longer one this much tells it apart.
-const KEY_KEPT: usize = 8;
+/// The longest key that is looked for is `response`; of a longer one this much tells it apart.
+const KEY_KEPT: usize = 9;
 
 /// How much of each member's raw value is kept, in bytes.
 #[derive(Debug, Clone, Copy)]
@@ -14,6 +14,9 @@ pub(super) struct Keep {
     pub(super) usage: usize,
     pub(super) model: usize,
     pub(super) choices: usize,
+    pub(super) kind: usize,
+    /// Whether the members of `response` are looked for as well.
+    pub(super) response: bool,
 }
 
 /// One member's raw value, as far as it is kept.
@@ -77,6 +80,8 @@ enum Which {
     Usage,
     Model,
     Choices,
+    Kind,
+    Response,
 }
 
 /// See the module.
@@ -92,6 +97,10 @@ pub(super) struct TopLevelScanner {
     pub(super) usage: Member,
     pub(super) model: Member,
     pub(super) choices: Member,
+    /// The member `type`.
+    pub(super) kind: Member,
+    keep: Keep,
+    response: Option<Box<Self>>,
 }
 
 impl TopLevelScanner {
@@ -106,7 +115,15 @@ impl TopLevelScanner {
             usage: Member::keeping(keep.usage),
             model: Member::keeping(keep.model),
             choices: Member::keeping(keep.choices),
+            kind: Member::keeping(keep.kind),
+            keep,
+            response: None,
         }
+    }
+
+    /// The members of the object under `response`, if that has begun to pass and was asked for.
+    pub(super) fn response(&self) -> Option<&Self> {
+        self.response.as_deref()
     }
 
     /// Whether the text is certainly no object.
@@ -208,8 +225,14 @@ impl TopLevelScanner {
             b"usage" => Some(Which::Usage),
             b"model" => Some(Which::Model),
             b"choices" => Some(Which::Choices),
+            b"type" => Some(Which::Kind),
+            b"response" if self.keep.response => Some(Which::Response),
             _ => None,
         };
+        if matches!(self.current, Some(Which::Response)) {
+            let keep = Keep { choices: 0, kind: 0, response: false, ..self.keep };
+            self.response = Some(Box::new(Self::new(keep)));
+        }
         if let Some(member) = self.member() {
             member.begin();
         }
@@ -224,7 +247,9 @@ impl TopLevelScanner {
     }
 
     fn take(&mut self, part: &[u8]) {
-        if let Some(member) = self.member() {
+        if let (Some(Which::Response), Some(response)) = (self.current, &mut self.response) {
+            response.feed(part);
+        } else if let Some(member) = self.member() {
             member.take(part);
         }
     }
@@ -234,6 +259,8 @@ impl TopLevelScanner {
             Which::Usage => Some(&mut self.usage),
             Which::Model => Some(&mut self.model),
             Which::Choices => Some(&mut self.choices),
+            Which::Kind => Some(&mut self.kind),
+            Which::Response => None,
         }
     }
 }

@@ -7,8 +7,10 @@ use bytes::{Bytes, BytesMut};
 use memchr::memmem::Finder;
 
 use super::Observed;
-use super::hold::{Beginning, MOST_HELD};
-use crate::metering::usage::Answer;
+use super::passing::{MOST_HELD, PassingEvent};
+use super::text::{relayed_by_chat, relayed_by_responses};
+use crate::metering::sample::{Collector, Sample};
+use crate::metering::usage::{Answer, TokenUsage, model_name};
 use crate::proxy::error::ProxyError;
 use crate::proxy::sse::{Block, BlockKind, SseReader};
 
@@ -49,6 +51,8 @@ pub struct StreamWatch {
     kind: StreamKind,
     reader: SseReader,
     hold: Option<Hold>,
+    /// The current event, while it may have to be withheld or has become too long to be kept.
+    passing: Option<Box<PassingEvent>>,
     notes: Notes,
 }
 
@@ -56,15 +60,15 @@ pub struct StreamWatch {
 struct Notes {
     observed: Observed,
     events: u64,
-    unread_events: u64,
     terminal: bool,
+    /// What has been relayed since the last report of usage.
+    relayed: Collector,
 }
 
 /// What is held back of the current event, and why.
 #[derive(Debug, Default)]
 struct Hold {
     bytes: Vec<u8>,
-    beginning: Option<Box<Beginning>>,
     /// Some of the current event has been sent, so the rest has to be.
     released: bool,
     /// The event before was withheld.
@@ -80,47 +84,70 @@ impl StreamWatch {
             kind,
             reader: SseReader::default(),
             hold: withhold.then(Hold::default),
+            passing: None,
             notes: Notes::default(),
         }
     }
 
-    /// Takes the upstream's next chunk and gives what goes to the caller now, if anything does.
+    /// Takes the upstream's next chunk and gives what goes to the caller now, if anything does. All
+    /// that the chunk says is known when this returns, so before the caller gets any of it.
     pub fn push(&mut self, chunk: Bytes) -> Option<Bytes> {
-        let Self { kind, reader, hold, notes } = self;
+        let Self { kind, reader, hold, passing, notes } = self;
         let base = reader.offset();
         let in_chunk = |position: u64| usize::try_from(position.saturating_sub(base)).unwrap_or(0);
+        if !reader.at_event_boundary()
+            && reader.outgrows(chunk.len())
+            && !passing.as_ref().is_some_and(|event| event.reads_all())
+        {
+            let (data, line) = reader.kept();
+            *passing = Some(Box::new(PassingEvent::to_read_on(data, line)));
+        }
         let mut at = 0;
-        let Some(hold) = hold else {
-            while let Some(block) = reader.next(&chunk, &mut at) {
-                notes.take(*kind, &block);
-            }
-            return (!chunk.is_empty()).then_some(chunk);
-        };
-
         let mut out = Out::Nothing;
         // From here on the chunk has neither been passed on nor withheld.
         let mut open = 0;
         while let Some(block) = reader.next(&chunk, &mut at) {
-            let is_usage = notes.take(*kind, &block);
+            let start = in_chunk(block.range.start);
+            if block.kind == BlockKind::TooLong {
+                let end = chunk.get(start..at).unwrap_or_default();
+                passing.get_or_insert_with(|| Box::new(PassingEvent::to_read())).feed(end);
+            }
+            let is_usage = notes.take(*kind, &block, passing.take().as_deref());
+            let Some(hold) = hold else {
+                continue;
+            };
             let withheld = match block.kind {
                 BlockKind::LineFeed => hold.withheld,
                 _ => is_usage && !hold.released,
             };
             let held = hold.next_event(withheld);
             if withheld {
-                out.add_part(&chunk, open..in_chunk(block.range.start));
+                out.add_part(&chunk, open..start);
                 open = at;
             } else {
                 out.add(held.into());
             }
         }
         let start = in_chunk(reader.block_start());
-        if !hold.released && start < chunk.len() {
-            if hold.keeps(chunk.get(start..).unwrap_or_default()) {
-                out.add_part(&chunk, open..start);
-                open = chunk.len();
-            } else {
-                out.add(std::mem::take(&mut hold.bytes).into());
+        if let Some(part) = chunk.get(start..).filter(|part| !part.is_empty()) {
+            let held = hold.as_mut().filter(|hold| !hold.released);
+            if passing.is_none() && reader.outgrows(0) {
+                *passing = Some(Box::new(PassingEvent::to_read()));
+            } else if passing.is_none() && held.is_some() {
+                *passing = Some(Box::new(PassingEvent::to_glance_at()));
+            }
+            if let Some(event) = passing.as_mut() {
+                event.feed(part);
+            }
+            if let (Some(hold), Some(event)) = (held, passing.as_deref()) {
+                if hold.keeps(part, event) {
+                    out.add_part(&chunk, open..start);
+                    open = chunk.len();
+                } else {
+                    out.add(std::mem::take(&mut hold.bytes).into());
+                    // Should it become too long, it is read on from what the reader has kept.
+                    passing.take_if(|event| !event.reads_all());
+                }
             }
         }
         out.add_part(&chunk, open..chunk.len());
@@ -135,7 +162,10 @@ impl StreamWatch {
         let caller_at_boundary = self.at_event_boundary();
         let held = self.hold.as_mut().map(|hold| hold.next_event(false)).unwrap_or_default();
         let is_usage = match self.reader.finish() {
-            Some(block) => self.notes.take(self.kind, &block) && !held.is_empty(),
+            Some(block) => {
+                let passing = self.passing.take();
+                self.notes.take(self.kind, &block, passing.as_deref()) && !held.is_empty()
+            }
             None => false,
         };
         let held = Some(Bytes::from(held)).filter(|held| !held.is_empty() && !is_usage);
@@ -169,9 +199,15 @@ impl StreamWatch {
         self.notes.terminal
     }
 
-    /// How many events were too long to be read.
-    pub fn unread_events(&self) -> u64 {
-        self.notes.unread_events
+    /// What has been relayed since the last report of usage, for an estimate where the stream was cut
+    /// short or reported nothing; empty when the report was the last that was to be said. It is
+    /// handed over, so asking again gives only what came since.
+    pub fn relayed(&mut self) -> Sample {
+        if self.kind == StreamKind::Chat && self.reader.outgrows(0) {
+            // An event that is not over, and of which nothing has been collected.
+            self.notes.relayed.pass_over(self.reader.offset() - self.reader.block_start());
+        }
+        self.notes.relayed.strings()
     }
 
     /// What has been seen so far.
@@ -182,14 +218,20 @@ impl StreamWatch {
 
 impl Notes {
     /// Looks at a block; says whether it is the event that a request for usage adds to a chat stream.
-    fn take(&mut self, kind: StreamKind, block: &Block<'_>) -> bool {
-        match block.kind {
-            BlockKind::Filler | BlockKind::LineFeed => return false,
-            BlockKind::TooLong => self.unread_events += 1,
-            BlockKind::Event => {}
+    fn take(
+        &mut self,
+        kind: StreamKind,
+        block: &Block<'_>,
+        passing: Option<&PassingEvent>,
+    ) -> bool {
+        if matches!(block.kind, BlockKind::Filler | BlockKind::LineFeed) {
+            return false;
         }
         self.events += 1;
         self.terminal |= kind == StreamKind::Responses && is_terminal(block.event);
+        if let (BlockKind::TooLong, Some(event)) = (block.kind, passing) {
+            return self.take_long(kind, block, event);
+        }
         let Some(data) = block.data.map(<[u8]>::trim_ascii) else {
             return false;
         };
@@ -200,30 +242,59 @@ impl Notes {
         let for_model = self.observed.model.is_none() && self.events <= EVENTS_FOR_MODEL;
         let for_kind = kind == StreamKind::Responses && block.event.is_empty();
         // Most events hold none of what is looked for, and are not parsed.
-        if !(for_model || for_kind || mentions_usage(data)) {
-            return false;
+        let answer =
+            (for_model || for_kind || mentions_usage(data)).then(|| Answer::parse(data)).flatten();
+        let own_name = answer.as_ref().filter(|_| for_kind).and_then(Answer::kind);
+        let name = own_name.as_deref().unwrap_or(block.event);
+        match kind {
+            StreamKind::Chat => relayed_by_chat(data, &mut self.relayed),
+            StreamKind::Responses => relayed_by_responses(name, data, &mut self.relayed),
         }
-        let Some(answer) = Answer::parse(data) else {
+        self.terminal |= for_kind && is_terminal(name);
+        let Some(answer) = answer else {
             return false;
         };
-        self.terminal |= for_kind && answer.kind().is_some_and(|kind| is_terminal(&kind));
-        self.observe(&answer);
+        self.observe(answer.usage(), || answer.model());
         if kind == StreamKind::Responses
             && let Some(response) = answer.response()
         {
-            self.observe(&response);
+            self.observe(response.usage(), || response.model());
         }
         kind == StreamKind::Chat && answer.is_usage_event()
     }
 
-    fn observe(&mut self, answer: &Answer<'_>) {
-        let Observed { usage, model } = &mut self.observed;
-        // Usage in several events is cumulative.
-        if let Some(last) = answer.usage() {
-            *usage = Some(last);
+    /// Looks at an event that was read as it passed.
+    fn take_long(&mut self, kind: StreamKind, block: &Block<'_>, event: &PassingEvent) -> bool {
+        let json = event.json();
+        let for_kind = kind == StreamKind::Responses && block.event.is_empty();
+        let own_name = json.kind.value().filter(|_| for_kind).map(|name| name.trim_matches('"'));
+        let name = own_name.unwrap_or(block.event);
+        self.terminal |= for_kind && is_terminal(name);
+        let is_text = match kind {
+            StreamKind::Chat => !event.is_usage(),
+            StreamKind::Responses => name.ends_with(".delta"),
+        };
+        if is_text {
+            self.relayed.pass_over(block.range.end - block.range.start);
         }
-        if model.is_none() {
-            *model = answer.model();
+        let response = json.response().filter(|_| kind == StreamKind::Responses);
+        for part in [Some(json), response].into_iter().flatten() {
+            let usage = part.usage.value().and_then(TokenUsage::from_json);
+            self.observe(usage, || part.model.value().and_then(model_name));
+        }
+        kind == StreamKind::Chat && event.is_usage()
+    }
+
+    fn observe(&mut self, reported: Option<TokenUsage>, model: impl FnOnce() -> Option<String>) {
+        let Observed { usage, model: known_model } = &mut self.observed;
+        if let Some(reported) = reported {
+            *usage = Some(usage.unwrap_or_default().updated(reported));
+            if reported.output.is_some() {
+                self.relayed.clear();
+            }
+        }
+        if known_model.is_none() {
+            *known_model = model();
         }
     }
 }
@@ -233,21 +304,17 @@ impl Hold {
     fn next_event(&mut self, withheld: bool) -> Vec<u8> {
         self.withheld = withheld;
         self.released = false;
-        self.beginning = None;
         let held = std::mem::take(&mut self.bytes);
         if withheld { Vec::new() } else { held }
     }
 
     /// Takes more of an unfinished event; says whether it has to wait for its end.
-    fn keeps(&mut self, part: &[u8]) -> bool {
-        let beginning = self.beginning.get_or_insert_with(|| Box::new(Beginning::new()));
-        beginning.feed(part);
-        if beginning.may_be_usage() && self.bytes.len() + part.len() <= MOST_HELD {
+    fn keeps(&mut self, part: &[u8], event: &PassingEvent) -> bool {
+        if event.may_be_usage() && self.bytes.len() + part.len() <= MOST_HELD {
             self.bytes.extend_from_slice(part);
             return true;
         }
         self.released = true;
-        self.beginning = None;
         false
     }
 }

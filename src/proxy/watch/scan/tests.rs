@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const KEEP: Keep = Keep { usage: 64, model: 16, choices: 8 };
+const KEEP: Keep = Keep { usage: 64, model: 16, choices: 8, kind: 8, response: true };
 
 fn scan(text: &str, size: usize) -> TopLevelScanner {
     let mut scanner = TopLevelScanner::new(KEEP);
@@ -37,6 +37,22 @@ fn unfinished_and_foreign_text() {
             scan(odd, size);
         }
     }
+}
+
+#[test]
+fn members_of_the_response() {
+    let text = r#"{"type": "r.c","usage": 0, "response": {"usage": {"a": [1, "}"]}, "model": "m",
+        "response": {"usage": 2}, "type": "no"}, "responses": {"usage": 3}}"#;
+    for size in [1, 5, 1000] {
+        let scanner = scan(text, size);
+        assert_eq!(scanner.kind.value(), Some("\"r.c\""));
+        assert_eq!(scanner.usage.value(), Some("0"));
+        let response = scanner.response().unwrap();
+        assert_eq!(response.usage.value(), Some(r#"{"a": [1, "}"]}"#));
+        assert_eq!(response.model.value(), Some("\"m\""));
+        assert!(response.response().is_none());
+    }
+    assert!(scan("{\"response\":[]}", 3).response().unwrap().is_other());
 }
 
 /// A member as the scanner has to see it.
@@ -107,6 +123,7 @@ fn same_as_byte_by_byte(text: &str, sizes: &[usize]) -> Result<(), TestCaseError
         ("usage", &scanner.usage, KEEP.usage),
         ("model", &scanner.model, KEEP.model),
         ("choices", &scanner.choices, KEEP.choices),
+        ("type", &scanner.kind, KEEP.kind),
     ] {
         let begun = members.iter().filter(|seen| seen.key == key.as_bytes());
         let last = begun.rev().find_map(|seen| Some((seen.value.as_deref()?, seen.ended)));

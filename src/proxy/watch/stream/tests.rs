@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::proxy::sse::LONGEST_EVENT;
 
 const CONTENT: &str = "data: {\"id\":\"1\",\"model\":\"m-1\",\"choices\":[{\"delta\":{\"content\":\"é \\\"usage\\\":{\"}}],\"usage\":null}\n\n";
 const USAGE: &str = "data: {\"id\":\"1\",\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4}}\n\n";
@@ -92,7 +93,6 @@ fn no_more_is_held_than_the_bound() {
     }
     got += watch.push("\",\"usage\":{}}\n\n".into()).unwrap().len();
     assert_eq!(got, sent + 25 + 15);
-    assert_eq!(watch.unread_events(), 1);
 }
 
 #[test]
@@ -161,16 +161,135 @@ fn responses_streams() {
 }
 
 #[test]
-fn a_completed_response_too_long_to_read_still_ends_its_stream() {
-    let mut watch = StreamWatch::new(StreamKind::Responses, false);
-    watch.push("event: response.completed\ndata: {\"response\":\"".into());
-    for _ in 0..1100 {
-        watch.push(Bytes::from_static(&[b'x'; 1024]));
+fn an_event_too_long_to_keep_is_read_as_it_passes() {
+    let filler = "x".repeat(3 * LONGEST_EVENT);
+    let usage = r#"{"input_tokens":5,"output_tokens":6}"#;
+    for named in [true, false] {
+        let name = if named { "event: response.completed\n" } else { "" };
+        let stream = format!(
+            "{name}data: {{\"type\":\"response.completed\",\"response\":{{\"output\":[\"{filler}\"],\
+             \"model\":\"r-1\",\"usage\":{usage}}}}}\n\n"
+        );
+        for size in [777, 20_000, 40_000, stream.len()] {
+            let mut watch = StreamWatch::new(StreamKind::Responses, false);
+            assert_eq!(push_all(&mut watch, stream.as_bytes(), size), stream.as_bytes());
+            assert!(watch.terminal_seen());
+            assert_eq!(tokens(&watch), (Some(5), Some(6)), "{named} {size}");
+            assert_eq!(watch.observed().model.as_deref(), Some("r-1"));
+            assert!(watch.relayed().is_empty());
+            assert!(watch.passing.is_none());
+        }
     }
-    watch.push("\"}\n\n".into());
-    assert!(watch.terminal_seen());
-    assert_eq!(watch.unread_events(), 1);
+    let stream = format!(
+        "data: {{\"choices\":[{{\"delta\":{{\"content\":\"{filler}\"}}}}],\
+         \"usage\":{{\"prompt_tokens\":1}}}}\n\n"
+    );
+    for size in [777, stream.len()] {
+        let mut watch = StreamWatch::new(StreamKind::Chat, true);
+        assert_eq!(push_all(&mut watch, stream.as_bytes(), size), stream.as_bytes());
+        assert_eq!(tokens(&watch), (Some(1), None));
+        assert_eq!(watch.relayed().whole(), stream.len() as u64);
+    }
+}
+
+#[test]
+fn a_long_usage_event_is_withheld_as_well() {
+    let filler = "x".repeat(LONGEST_EVENT);
+    let usage = format!(
+        "data: {{\"choices\":[],\"x\":\"{filler}\",\"usage\":{{\"prompt_tokens\":3,\
+         \"completion_tokens\":4}}}}\n\n"
+    );
+    let all = [CONTENT, &usage, DONE].concat();
+    for size in [777, all.len()] {
+        let mut watch = StreamWatch::new(StreamKind::Chat, true);
+        let out = push_all(&mut watch, all.as_bytes(), size);
+        assert!(out == [CONTENT, DONE].concat().as_bytes(), "{size}");
+        assert_eq!(tokens(&watch), (Some(3), Some(4)));
+    }
+}
+
+#[test]
+fn an_event_is_read_the_same_wherever_it_is_cut() {
+    let filler = "x".repeat(LONGEST_EVENT);
+    let all = format!(
+        "{CONTENT}event: e\ndata: {{\"model\":\"m\",\"choices\":[{{}}],\ndata: \"x\":\"{filler}\",\
+         \r\ndata:\"usage\":{{\"prompt_tokens\":3,\"completion_tokens\":4}}}}\n\n{DONE}"
+    );
+    for cut in (0..250).chain(all.len() - 200..all.len()) {
+        for withhold in [false, true] {
+            let mut watch = StreamWatch::new(StreamKind::Chat, withhold);
+            let (first, second) = all.as_bytes().split_at(cut);
+            let mut out = push_all(&mut watch, first, cut.max(1));
+            out.extend(push_all(&mut watch, second, 30_000));
+            assert!(out == all.as_bytes(), "{cut}");
+            assert_eq!(tokens(&watch), (Some(3), Some(4)), "{cut} {withhold}");
+            assert!(watch.terminal_seen());
+        }
+    }
+}
+
+#[test]
+fn reports_are_cumulative_and_null_is_none() {
+    let event = |usage: &str| {
+        format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"a\"}}}}],\"usage\":{usage}}}\n\n")
+    };
+    let details =
+        r#"{"prompt_tokens":7,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":4}}"#;
+    let stream = [
+        event("null"),
+        event(r#"{"prompt_tokens":0,"completion_tokens":1}"#),
+        event(details),
+        event(r#"{"prompt_tokens":7,"completion_tokens":3}"#),
+        event("null"),
+        event("{}"),
+    ];
+    let mut watch = StreamWatch::new(StreamKind::Chat, false);
+    push_all(&mut watch, stream[0].as_bytes(), 1000);
     assert_eq!(watch.observed().usage, None);
+    push_all(&mut watch, stream[1..].concat().as_bytes(), 1000);
+    assert_eq!(tokens(&watch), (Some(7), Some(3)));
+    assert_eq!(watch.observed().usage.and_then(|usage| usage.cached_input), Some(4));
+    assert_eq!(watch.relayed().whole(), 2, "what came after the last report");
+}
+
+#[test]
+fn the_text_is_collected_until_usage_is_reported() {
+    let mut watch = StreamWatch::new(StreamKind::Chat, true);
+    assert_eq!(watch.notes.relayed.capacity(), 0);
+    push_all(&mut watch, CONTENT.repeat(3).as_bytes(), 50);
+    assert!(watch.notes.relayed.capacity() > 0);
+    push_all(&mut watch, USAGE.as_bytes(), 50);
+    assert_eq!(watch.notes.relayed.capacity(), 0);
+    push_all(&mut watch, DONE.as_bytes(), 50);
+    assert!(watch.relayed().is_empty());
+
+    let mut watch = StreamWatch::new(StreamKind::Chat, true);
+    push_all(&mut watch, CONTENT.repeat(3).as_bytes(), 50);
+    let sample = watch.relayed();
+    assert_eq!(sample.text().unwrap(), "é \"usage\":{".repeat(3));
+    assert!(watch.relayed().is_empty());
+}
+
+#[test]
+fn what_was_relayed_of_an_unfinished_event_counts() {
+    let mut watch = StreamWatch::new(StreamKind::Chat, false);
+    watch.push("data: {\"choices\":[{\"delta\":{\"content\":\"hello wor".into());
+    watch.finish(End::Died(&ProxyError::UpstreamDied));
+    assert_eq!(watch.relayed().text().unwrap(), "hello wor");
+
+    let mut watch = StreamWatch::new(StreamKind::Chat, false);
+    let begun = format!("data: {{\"choices\":[{{\"x\":\"{}", "x".repeat(LONGEST_EVENT));
+    push_all(&mut watch, begun.as_bytes(), 1000);
+    assert_eq!(watch.relayed().whole(), begun.len() as u64);
+}
+
+#[test]
+fn the_end_is_known_before_it_is_given_on() {
+    let mut watch = StreamWatch::new(StreamKind::Chat, false);
+    let last = watch.push([CONTENT, USAGE, DONE].concat().into());
+    assert!(watch.terminal_seen());
+    assert_eq!(tokens(&watch), (Some(3), Some(4)));
+    drop(last);
 }
 
 proptest! {

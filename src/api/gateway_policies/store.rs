@@ -1,0 +1,281 @@
+//! What a policy must look like before it is stored, and how it gets into the table with all that
+//! hangs on it.
+
+use serde_json::{Map, Value};
+
+use super::{GatewayPolicy, GatewayPolicyFields, WHAT, fields_of};
+use crate::api::body::MergePatch;
+use crate::api::error::{ApiError, FieldError};
+use crate::api::shared::{as_json, check_description};
+use crate::audit::{self, Actor, Event};
+use crate::db::Conn;
+use crate::db::api_keys::has_api_key;
+use crate::db::gateway_policies::{
+    GatewayPolicyChanges, GatewayPolicyRow, MOST_POLICIES, count_made_gateway_policies,
+    delete_attached_children, delete_gateway_policy, find_gateway_policy, find_gateway_policy_for,
+    insert_gateway_policy, update_attached_children, update_gateway_policy,
+};
+use crate::db::users::find_user;
+use crate::db::workspaces::find_workspace;
+use crate::domain::ids::{OrganizationId, PolicyId};
+use crate::domain::policy::{Audience, Matchers, Mistake, PolicyConfig};
+use crate::domain::scope::WorkspaceScope;
+
+/// Priorities lie between this and its negative.
+const MOST_PRIORITY: i64 = 1_000_000_000;
+
+/// Fields that are right in themselves, with the matchers in normal form.
+pub(super) struct Checked {
+    fields: GatewayPolicyFields,
+    audience: Audience,
+    matchers_key: String,
+}
+
+/// Checks what can be checked without looking anything up; tells every mistake at once.
+pub(super) fn check(mut fields: GatewayPolicyFields) -> Result<Checked, ApiError> {
+    let mut mistakes = Vec::new();
+    if let Err(ApiError::Invalid(errors)) = check_description(fields.description.as_deref()) {
+        mistakes.extend(errors);
+    }
+    if !(-MOST_PRIORITY..=MOST_PRIORITY).contains(&fields.priority) {
+        let message = format!("must be -{MOST_PRIORITY} to {MOST_PRIORITY}");
+        mistakes.push(FieldError { field: "priority".to_owned(), message });
+    }
+    let told = |Mistake { field, message }: Mistake| FieldError { field, message };
+    if let Err(wrong) = PolicyConfig::parse(fields.policy_type, &fields.config) {
+        mistakes.extend(wrong.into_iter().map(told));
+    }
+    match Audience::parse(fields.policy_type, &fields.subject_matchers) {
+        Ok((audience, matchers)) if mistakes.is_empty() => {
+            let matchers_key = Audience::digest(&matchers);
+            fields.subject_matchers = matchers;
+            return Ok(Checked { fields, audience, matchers_key });
+        }
+        Ok(_) => {}
+        Err(wrong) => mistakes.extend(wrong.into_iter().map(told)),
+    }
+    Err(ApiError::Invalid(mistakes))
+}
+
+/// Stores a policy: a new one, or as the content of the live one of the family that is for exactly
+/// the same subject.
+pub(super) async fn put(
+    conn: &mut Conn,
+    organization_id: OrganizationId,
+    actor: &Actor,
+    checked: Checked,
+) -> Result<GatewayPolicyRow, ApiError> {
+    subjects_exist(conn, organization_id, &checked.audience).await?;
+    let family = checked.fields.policy_type.family();
+    let present =
+        find_gateway_policy_for(conn, organization_id, family, &checked.matchers_key).await?;
+    if let Some(present) = present {
+        return change(conn, actor, present, checked).await;
+    }
+    if count_made_gateway_policies(conn, organization_id).await? >= MOST_POLICIES {
+        return Err(ApiError::Conflict {
+            code: "too_many_policies",
+            detail: format!(
+                "An organization has at most {MOST_POLICIES} policies besides the children of \
+                 defaults; delete some, or let one policy match several subjects."
+            ),
+        });
+    }
+    let now = actor.now.naive_utc();
+    let Checked { fields, matchers_key, .. } = checked;
+    let row = GatewayPolicyRow {
+        id: actor.clock.new_id(),
+        organization_id,
+        name: fields.name.into(),
+        description: fields.description,
+        policy_type: fields.policy_type,
+        family: family.as_str().to_owned(),
+        subject_matchers: as_json(&fields.subject_matchers)?,
+        matchers_key,
+        config: fields.config,
+        action: fields.action.as_str().to_owned(),
+        enabled: fields.enabled,
+        priority: fields.priority,
+        created_by: actor.principal.map(|principal| principal.key_id),
+        is_system_generated: false,
+        parent_policy_id: None,
+        detached: false,
+        created_at: now,
+        updated_at: now,
+        deleted_at: None,
+    };
+    insert_gateway_policy(conn, row.clone()).await?;
+    let after = as_json(&GatewayPolicy::of(&row)?)?;
+    record(conn, actor, "create_gateway_policy", &row, None, Some(after)).await?;
+    Ok(row)
+}
+
+/// Changes what a patch names. One that changes nothing does nothing.
+pub(super) async fn patch(
+    conn: &mut Conn,
+    organization_id: OrganizationId,
+    actor: &Actor,
+    id: PolicyId,
+    patch: &MergePatch<GatewayPolicyFields>,
+) -> Result<GatewayPolicyRow, ApiError> {
+    let present = existing(conn, organization_id, id).await?;
+    let mut current = fields_of(&present)?;
+    // A configuration that is whole is not mixed with the one it takes the place of.
+    if let Some(Value::Object(config)) = patch.value("config")
+        && PolicyConfig::is_whole(present.policy_type, config)
+    {
+        current.config = Value::Object(Map::new());
+    }
+    let patched = patch.apply(&current)?;
+    if patched.policy_type != present.policy_type {
+        let message = "can't change; delete the policy and make another";
+        return Err(ApiError::field("policy_type", message));
+    }
+    let checked = check(patched)?;
+    if checked.fields == fields_of(&present)? {
+        return Ok(present);
+    }
+    if checked.matchers_key != present.matchers_key {
+        if present.parent_policy_id.is_some() {
+            let message = "can't change: a default policy made this one for its subject";
+            return Err(ApiError::field("subject_matchers", message));
+        }
+        subjects_exist(conn, organization_id, &checked.audience).await?;
+        let family = checked.fields.policy_type.family();
+        let other =
+            find_gateway_policy_for(conn, organization_id, family, &checked.matchers_key).await?;
+        if let Some(other) = other {
+            return Err(ApiError::Conflict {
+                code: "already_exists",
+                detail: format!(
+                    "Another policy of the same family ({}) has these subject_matchers; change \
+                     that one.",
+                    other.id
+                ),
+            });
+        }
+    }
+    change(conn, actor, present, checked).await
+}
+
+/// Deletes a policy, and with a default the children that nobody has edited.
+pub(super) async fn delete(
+    conn: &mut Conn,
+    organization_id: OrganizationId,
+    actor: &Actor,
+    id: PolicyId,
+) -> Result<(), ApiError> {
+    let present = existing(conn, organization_id, id).await?;
+    let now = actor.now.naive_utc();
+    delete_gateway_policy(conn, organization_id, id, now).await?;
+    let mut after = None;
+    if present.policy_type.is_default() {
+        let children = delete_attached_children(conn, organization_id, id, now).await?;
+        after = Some(serde_json::json!({"deleted": {"children": children}}));
+    }
+    let before = as_json(&GatewayPolicy::of(&present)?)?;
+    record(conn, actor, "delete_gateway_policy", &present, Some(before), after).await
+}
+
+/// The organization's live policy of that id.
+pub(super) async fn existing(
+    conn: &mut Conn,
+    organization_id: OrganizationId,
+    id: PolicyId,
+) -> Result<GatewayPolicyRow, ApiError> {
+    find_gateway_policy(conn, organization_id, id).await?.ok_or(ApiError::NotFound(WHAT))
+}
+
+/// Gives a live policy another content. A child is detached by it, and the children of a default
+/// that are still attached follow; they go when it is for other subjects from now on.
+async fn change(
+    conn: &mut Conn,
+    actor: &Actor,
+    present: GatewayPolicyRow,
+    checked: Checked,
+) -> Result<GatewayPolicyRow, ApiError> {
+    let Checked { fields, matchers_key, .. } = checked;
+    let before = as_json(&GatewayPolicy::of(&present)?)?;
+    let moved = matchers_key != present.matchers_key;
+    let changes = GatewayPolicyChanges {
+        name: fields.name.into(),
+        description: fields.description,
+        subject_matchers: as_json(&fields.subject_matchers)?,
+        matchers_key,
+        config: fields.config,
+        action: fields.action.as_str().to_owned(),
+        enabled: fields.enabled,
+        priority: fields.priority,
+        is_system_generated: false,
+        detached: present.parent_policy_id.is_some(),
+        updated_at: actor.now.naive_utc(),
+    };
+    let row = update_gateway_policy(conn, present.organization_id, present.id, changes).await?;
+    let mut after = as_json(&GatewayPolicy::of(&row)?)?;
+    if row.policy_type.is_default() {
+        let (word, children) = if moved {
+            let (of, now) = (row.organization_id, row.updated_at);
+            ("deleted", delete_attached_children(conn, of, row.id, now).await?)
+        } else {
+            ("updated", update_attached_children(conn, &row).await?)
+        };
+        if let Value::Object(after) = &mut after {
+            after.insert(word.to_owned(), serde_json::json!({"children": children}));
+        }
+    }
+    record(conn, actor, "update_gateway_policy", &row, Some(before), Some(after)).await?;
+    Ok(row)
+}
+
+/// That everything that the matchers name is there, in this organization.
+async fn subjects_exist(
+    conn: &mut Conn,
+    organization_id: OrganizationId,
+    audience: &Audience,
+) -> Result<(), ApiError> {
+    let Audience::Matching(matchers) = audience else { return Ok(()) };
+    if matchers.organization_ids().iter().any(|id| *id != organization_id) {
+        return Err(ApiError::NotFound("organization"));
+    }
+    identities_exist(conn, organization_id, matchers).await
+}
+
+async fn identities_exist(
+    conn: &mut Conn,
+    organization_id: OrganizationId,
+    matchers: &Matchers,
+) -> Result<(), ApiError> {
+    for workspace_id in matchers.workspace_ids().iter().copied() {
+        let scope = WorkspaceScope { organization_id, workspace_id };
+        find_workspace(conn, scope).await?.ok_or(ApiError::NotFound("workspace"))?;
+    }
+    for user_id in matchers.user_ids().iter().copied() {
+        find_user(conn, organization_id, user_id).await?.ok_or(ApiError::NotFound("user"))?;
+    }
+    for api_key_id in matchers.api_key_ids().iter().copied() {
+        if !has_api_key(conn, organization_id, api_key_id).await? {
+            return Err(ApiError::NotFound("API key"));
+        }
+    }
+    Ok(())
+}
+
+async fn record(
+    conn: &mut Conn,
+    actor: &Actor,
+    operation: &'static str,
+    row: &GatewayPolicyRow,
+    before: Option<Value>,
+    after: Option<Value>,
+) -> Result<(), ApiError> {
+    let event = Event {
+        operation,
+        resource_type: "gateway_policy",
+        resource_id: row.id.to_string(),
+        organization_id: Some(row.organization_id),
+        workspace_id: None,
+        before,
+        after,
+    };
+    Ok(audit::record(conn, actor, event).await?)
+}

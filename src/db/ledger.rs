@@ -1,0 +1,176 @@
+//! `ledger`, one row an attempt, and its sums by hour: `usage_hours`, `usage_hours_by_metadata`.
+//!
+//! Rows are written once. A row that is there already is left alone and not summed up again, so
+//! the same rows may be brought any number of times. The order of everything written here is the
+//! same in every process, so that two of them wait for each other and never in a circle.
+
+mod sums;
+
+use std::collections::{BTreeMap, HashSet};
+
+use chrono::NaiveDateTime;
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+
+use super::conn::on;
+use super::schema::ledger;
+use super::{Conn, DbError};
+use crate::domain::ids::{
+    ApiKeyId, AttemptId, ConfigurationId, OrganizationId, RequestId, UserId, WorkspaceId,
+};
+
+/// One attempt, or one blocked request.
+#[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = ledger)]
+pub struct LedgerRow {
+    /// Its id.
+    pub id: AttemptId,
+    /// The tenant.
+    pub organization_id: OrganizationId,
+    /// Where the key belongs.
+    pub workspace_id: WorkspaceId,
+    /// The request that it belongs to.
+    pub request_id: RequestId,
+    /// Its place among the request's attempts, from 1; 0 for a blocked request.
+    pub attempt: i64,
+    /// Who asked.
+    pub api_key_id: ApiKeyId,
+    /// Whose key it is.
+    pub user_id: Option<UserId>,
+    /// For what.
+    pub configuration_id: ConfigurationId,
+    /// Its name at the time.
+    pub configuration: String,
+    /// `chat_completions`, `responses`, `list_models` or `retrieve_model`.
+    pub route: String,
+    /// The model that the caller named.
+    pub model_asked: Option<String>,
+    /// The model that the upstream was asked for.
+    pub model: String,
+    /// The model that the upstream says it used.
+    pub model_used: Option<String>,
+    /// The status that the caller saw.
+    pub status: Option<i32>,
+    /// How it ended.
+    pub outcome: String,
+    /// The stable code of what went wrong.
+    pub code: Option<String>,
+    /// Tokens read.
+    pub input_tokens: Option<i64>,
+    /// Of those, from the provider's cache.
+    pub cached_input_tokens: Option<i64>,
+    /// Of those, written to the provider's cache.
+    pub cache_write_tokens: Option<i64>,
+    /// Tokens generated.
+    pub output_tokens: Option<i64>,
+    /// Of those, spent on reasoning.
+    pub reasoning_tokens: Option<i64>,
+    /// Of the tokens read, audio.
+    pub audio_input_tokens: Option<i64>,
+    /// Of the tokens generated, audio.
+    pub audio_output_tokens: Option<i64>,
+    /// `provider`, `estimated` or `none`.
+    pub usage_source: String,
+    /// In nano-dollars; none without a price.
+    pub cost: Option<i64>,
+    /// Which price applied.
+    pub price_version: Option<String>,
+    /// From the request's arrival to the upstream's first byte.
+    pub first_byte_ms: Option<i64>,
+    /// From the request's arrival to its end.
+    pub duration_ms: Option<i64>,
+    /// `{"matched": [ids], "violated": [ids]}`.
+    pub policies: String,
+    /// The caller's metadata, one JSON object of texts, its keys sorted.
+    pub metadata: String,
+    /// The caller's own id of the request.
+    pub client_request_id: Option<String>,
+    /// When the request was admitted, or blocked; UTC.
+    pub admitted_at: NaiveDateTime,
+}
+
+/// A row to be written, with its metadata as that is summed up.
+#[derive(Clone, Debug)]
+pub struct NewLedgerRow {
+    /// The row.
+    pub row: LedgerRow,
+    /// What [`LedgerRow::metadata`] says.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// Rows in one statement: each has 32 values, and PostgreSQL takes 65,535.
+const ROWS_A_STATEMENT: usize = 500;
+
+/// Writes the rows that are not there yet and adds them to the sums; the ids of those.
+pub async fn insert_ledger_rows(
+    conn: &mut Conn,
+    rows: &[NewLedgerRow],
+) -> Result<HashSet<AttemptId>, DbError> {
+    let mut sorted: Vec<&NewLedgerRow> = rows.iter().collect();
+    sorted.sort_by_key(|new| new.row.id);
+    let mut inserted = HashSet::with_capacity(rows.len());
+    match conn {
+        // One by one: it takes no batches through diesel-async.
+        Conn::Sqlite(object) => {
+            for new in &sorted {
+                let done = diesel::insert_into(ledger::table)
+                    .values(&new.row)
+                    .on_conflict(ledger::id)
+                    .do_nothing()
+                    .execute(&mut **object)
+                    .await?;
+                if done > 0 {
+                    inserted.insert(new.row.id);
+                }
+            }
+        }
+        Conn::Postgres(object) => {
+            for some in sorted.chunks(ROWS_A_STATEMENT) {
+                let values: Vec<&LedgerRow> = some.iter().map(|new| &new.row).collect();
+                let ids: Vec<AttemptId> = diesel::insert_into(ledger::table)
+                    .values(values)
+                    .on_conflict(ledger::id)
+                    .do_nothing()
+                    .returning(ledger::id)
+                    .get_results(&mut **object)
+                    .await?;
+                inserted.extend(ids);
+            }
+        }
+    }
+    // The same id twice among the rows is one row.
+    sorted.dedup_by_key(|new| new.row.id);
+    sorted.retain(|new| inserted.contains(&new.row.id));
+    sums::add(conn, &sorted).await?;
+    Ok(inserted)
+}
+
+/// Those of the ids that have a row. For the journal's reader, which knows ids alone.
+pub async fn list_known_attempts(
+    conn: &mut Conn,
+    ids: Vec<AttemptId>,
+) -> Result<Vec<AttemptId>, DbError> {
+    on!(conn, c => ledger::table
+        .filter(ledger::id.eq_any(ids.clone()))
+        .select(ledger::id)
+        .load(c))
+}
+
+/// Deletes at most `most` of the rows admitted before the instant, oldest first; how many it were.
+/// The sums stay.
+pub async fn delete_ledger_rows_before(
+    conn: &mut Conn,
+    before: NaiveDateTime,
+    most: i64,
+) -> Result<usize, DbError> {
+    let ids: Vec<AttemptId> = on!(conn, c => ledger::table
+        .filter(ledger::admitted_at.lt(before))
+        .order(ledger::admitted_at)
+        .limit(most)
+        .select(ledger::id)
+        .load(c))?;
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    on!(conn, c => diesel::delete(ledger::table.filter(ledger::id.eq_any(ids.clone()))).execute(c))
+}

@@ -1,0 +1,228 @@
+//! `ledger`, read: attempts and blocked requests, one by one. The ledger's writer adds them.
+
+use chrono::{NaiveDateTime, TimeDelta};
+use diesel::prelude::*;
+use diesel::sql_types::Text;
+
+use super::page::Page;
+use super::schema::ledger;
+use super::sql::Sql;
+use super::{Conn, DbError};
+use crate::domain::ids::{
+    ApiKeyId, AttemptId, ConfigurationId, PolicyId, RequestId, UserId, WorkspaceId,
+};
+use crate::domain::scope::WorkspaceScope;
+
+/// How many rows one page looks at where no index leads to those that fit.
+const MOST_SEARCHED: usize = 50_000;
+/// A row's id is made at its admission; this much is allowed for what lies between the two.
+pub(super) const ID_SLACK: TimeDelta = TimeDelta::minutes(2);
+/// How many rows of one request are read; there are a few.
+const MOST_ATTEMPTS: usize = 100;
+
+/// One attempt, or one blocked request.
+#[derive(Clone, Debug, QueryableByName)]
+#[diesel(table_name = ledger)]
+pub struct RequestRow {
+    /// Its id.
+    pub id: AttemptId,
+    /// Where it was made.
+    pub workspace_id: WorkspaceId,
+    /// The request that it belongs to.
+    pub request_id: RequestId,
+    /// Its place among the request's attempts, from 1; 0 for a blocked request.
+    pub attempt: i64,
+    /// Who asked.
+    pub api_key_id: ApiKeyId,
+    /// Whose key that is.
+    pub user_id: Option<UserId>,
+    /// For what.
+    pub configuration_id: ConfigurationId,
+    /// Its name at the time.
+    pub configuration: String,
+    /// Which of the routes.
+    pub route: String,
+    /// The model that the caller named.
+    pub model_asked: Option<String>,
+    /// The model that the upstream was asked for.
+    pub model: String,
+    /// The model that the upstream says it used.
+    pub model_used: Option<String>,
+    /// The status that the caller saw.
+    pub status: Option<i32>,
+    /// An [`AttemptOutcome`](crate::metering::record::AttemptOutcome)'s text form.
+    pub outcome: String,
+    /// The stable code of what went wrong.
+    pub code: Option<String>,
+    /// Tokens read.
+    pub input_tokens: Option<i64>,
+    /// Those of them from a cache.
+    pub cached_input_tokens: Option<i64>,
+    /// Those of them written to a cache.
+    pub cache_write_tokens: Option<i64>,
+    /// Tokens generated.
+    pub output_tokens: Option<i64>,
+    /// Those of them spent on reasoning.
+    pub reasoning_tokens: Option<i64>,
+    /// Input that was audio.
+    pub audio_input_tokens: Option<i64>,
+    /// Output that was audio.
+    pub audio_output_tokens: Option<i64>,
+    /// A [`UsageSource`](crate::metering::record::UsageSource)'s text form.
+    pub usage_source: String,
+    /// What it cost, in nano-dollars.
+    pub cost: Option<i64>,
+    /// Which price, and which version of it.
+    pub price_version: Option<String>,
+    /// Until the upstream's first byte, in milliseconds.
+    pub first_byte_ms: Option<i64>,
+    /// Until the end, in milliseconds.
+    pub duration_ms: Option<i64>,
+    /// JSON: the policies that matched and those that were violated.
+    pub policies: String,
+    /// JSON: the caller's metadata.
+    pub metadata: String,
+    /// The caller's own id of the request.
+    pub client_request_id: Option<String>,
+    /// When it was admitted or blocked, UTC.
+    pub admitted_at: NaiveDateTime,
+}
+
+/// Which rows a list shows. All that is given has to hold.
+#[derive(Clone, Debug, Default)]
+pub struct RequestFilter {
+    /// Admitted at this instant or later, UTC.
+    pub from: Option<NaiveDateTime>,
+    /// Admitted before this instant, UTC.
+    pub to: Option<NaiveDateTime>,
+    /// With this key.
+    pub api_key_id: Option<ApiKeyId>,
+    /// With a key of this person.
+    pub user_id: Option<UserId>,
+    /// For this model configuration.
+    pub configuration_id: Option<ConfigurationId>,
+    /// The lowest and the highest status.
+    pub status: Option<(u16, u16)>,
+    /// With this outcome.
+    pub outcome: Option<&'static str>,
+    /// Matched or violated this policy.
+    pub policy_id: Option<PolicyId>,
+    /// Of this request.
+    pub request_id: Option<RequestId>,
+    /// Of requests that their caller gave this id.
+    pub client_request_id: Option<String>,
+}
+
+impl RequestFilter {
+    /// Whether it asks for what no index leads to.
+    fn searches(&self) -> bool {
+        self.request_id.is_none()
+            && (self.user_id.is_some()
+                || self.configuration_id.is_some()
+                || self.status.is_some()
+                || self.outcome.is_some()
+                || self.policy_id.is_some()
+                || self.client_request_id.is_some())
+    }
+}
+
+/// Rows of a list, newest first.
+#[derive(Clone, Debug)]
+pub struct RequestRows {
+    /// One more than the page holds, if there are more.
+    pub rows: Vec<RequestRow>,
+    /// The oldest row that was looked at, where the search ended before the rows did.
+    pub searched_to: Option<AttemptId>,
+}
+
+#[derive(QueryableByName)]
+struct IdRow {
+    #[diesel(sql_type = Text)]
+    id: AttemptId,
+}
+
+/// The workspace's rows, newest first. A filter that no index serves looks at a bounded number of
+/// rows, and says how far it came.
+pub async fn list_requests(
+    conn: &mut Conn,
+    scope: WorkspaceScope,
+    filter: &RequestFilter,
+    page: Page<AttemptId>,
+) -> Result<RequestRows, DbError> {
+    let searched_to = match filter.searches() {
+        true => {
+            let mut sql = Sql::of(conn);
+            sql.push("SELECT id FROM ledger");
+            bind_found_by_index(&mut sql, scope, filter, page.after);
+            sql.push(" ORDER BY id DESC LIMIT 1 OFFSET ").push(&(MOST_SEARCHED - 1).to_string());
+            sql.load::<IdRow>(conn).await?.pop().map(|row| row.id)
+        }
+        false => None,
+    };
+    let mut sql = Sql::of(conn);
+    sql.push("SELECT * FROM ledger");
+    bind_found_by_index(&mut sql, scope, filter, page.after);
+    if let Some(id) = searched_to {
+        sql.push(" AND id >= ").text(id.to_string());
+    }
+    bind_searched(&mut sql, filter);
+    sql.push(" ORDER BY id DESC LIMIT ").push(&page.rows().to_string());
+    Ok(RequestRows { rows: sql.load(conn).await?, searched_to })
+}
+
+/// The rows of one of the workspace's requests, first attempt first.
+pub async fn list_attempts(
+    conn: &mut Conn,
+    scope: WorkspaceScope,
+    request_id: RequestId,
+) -> Result<Vec<RequestRow>, DbError> {
+    let mut sql = Sql::of(conn);
+    let filter = RequestFilter { request_id: Some(request_id), ..RequestFilter::default() };
+    sql.push("SELECT * FROM ledger");
+    bind_found_by_index(&mut sql, scope, &filter, None);
+    sql.push(" ORDER BY attempt, id LIMIT ").push(&MOST_ATTEMPTS.to_string());
+    sql.load(conn).await
+}
+
+/// The conditions by which indexes find rows, or walk along them: time as a range of ids.
+fn bind_found_by_index(
+    sql: &mut Sql,
+    scope: WorkspaceScope,
+    filter: &RequestFilter,
+    before: Option<AttemptId>,
+) {
+    sql.push(" WHERE organization_id = ").text(scope.organization_id.to_string());
+    sql.and_is("workspace_id", Some(scope.workspace_id));
+    sql.and_is("api_key_id", filter.api_key_id).and_is("request_id", filter.request_id);
+    if filter.status.is_some_and(|(low, _)| low >= 400) {
+        // In the very words of the index.
+        sql.push(" AND status >= 400");
+    }
+    if let Some(from) = filter.from {
+        let first = AttemptId::first_at(from.and_utc() - ID_SLACK);
+        sql.push(" AND id >= ").text(first.to_string());
+        sql.push(" AND admitted_at >= ").time(from);
+    }
+    if let Some(to) = filter.to {
+        let beyond = AttemptId::first_at(to.and_utc() + ID_SLACK);
+        sql.push(" AND id < ").text(beyond.to_string());
+        sql.push(" AND admitted_at < ").time(to);
+    }
+    if let Some(before) = before {
+        sql.push(" AND id < ").text(before.to_string());
+    }
+}
+
+/// The other conditions.
+fn bind_searched(sql: &mut Sql, filter: &RequestFilter) {
+    sql.and_is("user_id", filter.user_id)
+        .and_is("configuration_id", filter.configuration_id)
+        .and_is("outcome", filter.outcome)
+        .and_is("client_request_id", filter.client_request_id.as_ref());
+    if let Some((low, high)) = filter.status {
+        sql.push(&format!(" AND status >= {low} AND status <= {high}"));
+    }
+    if let Some(policy_id) = filter.policy_id {
+        sql.push(" AND ").contains("policies", format!("\"{policy_id}\""));
+    }
+}

@@ -1,0 +1,125 @@
+//! Statements whose columns, groups and filters are only known at run time, put together from
+//! constant text and bound values. Where diesel's own builder can say it, that is used instead.
+
+use chrono::NaiveDateTime;
+use diesel::pg::Pg;
+use diesel::sql_types::{Text, Timestamp};
+use diesel::sqlite::Sqlite;
+use diesel::{QueryableByName, sql_query};
+use diesel_async::RunQueryDsl;
+
+use super::conn::on;
+use super::{Conn, DbError};
+
+/// How many values one statement names in a list. SQLite takes 32,766 in all.
+pub(super) const MOST_LISTED: usize = 500;
+
+enum Bind {
+    Text(String),
+    Time(NaiveDateTime),
+}
+
+/// A statement in the words of one of the databases. Values are only ever bound.
+pub(super) struct Sql {
+    text: String,
+    binds: Vec<Bind>,
+    postgres: bool,
+}
+
+impl Sql {
+    /// An empty one for the connection's database.
+    pub(super) fn of(conn: &Conn) -> Self {
+        let postgres = matches!(conn, Conn::Postgres(_));
+        Self { text: String::new(), binds: Vec::new(), postgres }
+    }
+
+    /// Whether it is for PostgreSQL.
+    pub(super) fn is_postgres(&self) -> bool {
+        self.postgres
+    }
+
+    /// Adds text as it is: never a caller's.
+    pub(super) fn push(&mut self, text: &str) -> &mut Self {
+        self.text.push_str(text);
+        self
+    }
+
+    /// Adds a value.
+    pub(super) fn text(&mut self, value: impl Into<String>) -> &mut Self {
+        self.bind(Bind::Text(value.into()))
+    }
+
+    /// Adds an instant, UTC.
+    pub(super) fn time(&mut self, value: NaiveDateTime) -> &mut Self {
+        self.bind(Bind::Time(value))
+    }
+
+    /// Adds ` AND column IN (...)`; nothing for an empty list.
+    pub(super) fn and_one_of<T: ToString>(&mut self, column: &str, values: &[T]) -> &mut Self {
+        if values.is_empty() {
+            return self;
+        }
+        self.push(" AND ").push(column).push(" IN (");
+        for (at, value) in values.iter().enumerate() {
+            self.push(if at == 0 { "" } else { ", " }).text(value.to_string());
+        }
+        self.push(")")
+    }
+
+    /// Adds ` AND column = ...`, if there is a value.
+    pub(super) fn and_is<T: ToString>(&mut self, column: &str, value: Option<T>) -> &mut Self {
+        match value {
+            Some(value) => self.push(" AND ").push(column).push(" = ").text(value.to_string()),
+            None => self,
+        }
+    }
+
+    /// Adds a condition: that the column's text contains this, letter for letter.
+    pub(super) fn contains(&mut self, column: &str, part: String) -> &mut Self {
+        let function = if self.postgres { "strpos" } else { "instr" };
+        self.push(function).push("(").push(column).push(", ").text(part).push(") > 0")
+    }
+
+    /// Adds the sum of a column of numbers that are not negative. It stops at the largest number
+    /// where the databases would fail: what upstreams and admins made up must not keep anybody from
+    /// reading the rest.
+    pub(super) fn sum(&mut self, column: &str) -> &mut Self {
+        let text = if self.postgres {
+            format!("COALESCE(LEAST(SUM({column}), 9223372036854775807), 0)::bigint")
+        } else {
+            // In halves, which can't overflow; put together, a real number stands for too much.
+            format!(
+                "COALESCE(CAST(SUM({column} >> 32) * 4294967296 \
+                 + SUM({column} & 4294967295) AS INTEGER), 0)"
+            )
+        };
+        self.push(&text)
+    }
+
+    /// Runs it.
+    pub(super) async fn load<R>(self, conn: &mut Conn) -> Result<Vec<R>, DbError>
+    where
+        R: QueryableByName<Sqlite> + QueryableByName<Pg> + Send + 'static,
+    {
+        let Self { text, binds, .. } = self;
+        on!(conn, c => {
+            let mut query = sql_query(text).into_boxed();
+            for bind in binds {
+                query = match bind {
+                    Bind::Text(value) => query.bind::<Text, _>(value),
+                    Bind::Time(value) => query.bind::<Timestamp, _>(value),
+                };
+            }
+            query.load(c)
+        })
+    }
+
+    fn bind(&mut self, value: Bind) -> &mut Self {
+        self.binds.push(value);
+        match self.postgres {
+            true => self.text.push_str(&format!("${}", self.binds.len())),
+            false => self.text.push('?'),
+        }
+        self
+    }
+}

@@ -1,0 +1,164 @@
+//! What has been spent since an hour began, as the policy engine asks for it.
+
+use chrono::NaiveDateTime;
+use diesel::QueryableByName;
+use diesel::sql_types::{BigInt, Text};
+
+use crate::db::requests::ID_SLACK;
+use crate::db::sql::{MOST_LISTED, Sql};
+use crate::db::{Conn, DbError};
+use crate::domain::ids::{ApiKeyId, AttemptId, OrganizationId, PolicyId, UserId, WorkspaceId};
+use crate::domain::money::NanoUsd;
+
+/// Whose spending is meant. All that is not empty has to hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SpendConditions {
+    /// In one of these workspaces.
+    pub workspaces: Vec<WorkspaceId>,
+    /// By one of these people.
+    pub users: Vec<UserId>,
+    /// With one of these keys.
+    pub keys: Vec<ApiKeyId>,
+    /// With one of these values, exactly, under each of these normalized metadata keys. No values
+    /// match nothing.
+    pub metadata: Vec<(String, Vec<String>)>,
+    /// With this policy among those that matched.
+    pub policy: Option<PolicyId>,
+}
+
+#[derive(QueryableByName)]
+struct Sum {
+    #[diesel(sql_type = BigInt)]
+    cost: i64,
+}
+
+#[derive(QueryableByName)]
+struct One {
+    #[diesel(sql_type = Text)]
+    value: String,
+}
+
+/// What the organization's requests that meet the conditions have cost since `from`, the beginning
+/// of an hour in UTC. Unknown costs are not in it.
+///
+/// Without metadata, and with one key of it, this reads roll-ups; with several keys, or where an
+/// hour had more values than are told apart, the rows of the ledger.
+pub async fn spend_since(
+    conn: &mut Conn,
+    organization_id: OrganizationId,
+    conditions: &SpendConditions,
+    from: NaiveDateTime,
+) -> Result<NanoUsd, DbError> {
+    let asked = Asked { organization_id, conditions, from };
+    match conditions.metadata.as_slice() {
+        _ if conditions.metadata.iter().any(|(_, values)| values.is_empty()) => Ok(NanoUsd::ZERO),
+        _ if conditions.policy.is_some() => asked.of_rows(conn).await,
+        [] => asked.of_hours(conn).await,
+        [(key, values)] if !asked.has_others(conn, key).await? => {
+            asked.of_tagged_hours(conn, key, values).await
+        }
+        _ => asked.of_rows(conn).await,
+    }
+}
+
+struct Asked<'a> {
+    organization_id: OrganizationId,
+    conditions: &'a SpendConditions,
+    from: NaiveDateTime,
+}
+
+impl Asked<'_> {
+    async fn of_hours(&self, conn: &mut Conn) -> Result<NanoUsd, DbError> {
+        let mut sql = Sql::of(conn);
+        sql.push("SELECT ").sum("cost").push(" AS cost FROM usage_hours WHERE hour >= ");
+        sql.time(self.from);
+        self.bind(&mut sql);
+        total(sql, conn).await
+    }
+
+    async fn of_tagged_hours(
+        &self,
+        conn: &mut Conn,
+        key: &str,
+        values: &[String],
+    ) -> Result<NanoUsd, DbError> {
+        let mut spent = NanoUsd::ZERO;
+        for some in distinct(values).chunks(MOST_LISTED) {
+            let mut sql = Sql::of(conn);
+            sql.push("SELECT ").sum("cost");
+            sql.push(" AS cost FROM usage_hours_by_metadata WHERE hour >= ").time(self.from);
+            self.bind(&mut sql);
+            sql.and_is("metadata_key", Some(key)).and_one_of("metadata_value", some);
+            spent += total(sql, conn).await?;
+        }
+        Ok(spent)
+    }
+
+    /// Whether values of the key were recorded together, as the empty one.
+    async fn has_others(&self, conn: &mut Conn, key: &str) -> Result<bool, DbError> {
+        let mut sql = Sql::of(conn);
+        sql.push("SELECT metadata_value AS value FROM usage_hours_by_metadata WHERE hour >= ");
+        sql.time(self.from);
+        self.bind(&mut sql);
+        sql.and_is("metadata_key", Some(key)).push(" AND metadata_value = '' LIMIT 1");
+        Ok(sql.load::<One>(conn).await?.first().is_some_and(|one| one.value.is_empty()))
+    }
+
+    /// Workspace by workspace, since that is how the ledger's rows of a time are found.
+    async fn of_rows(&self, conn: &mut Conn) -> Result<NanoUsd, DbError> {
+        let mut sql = Sql::of(conn);
+        sql.push("SELECT DISTINCT workspace_id AS value FROM usage_hours WHERE hour >= ");
+        sql.time(self.from);
+        self.bind(&mut sql);
+        let workspaces = sql.load::<One>(conn).await?;
+        let first = AttemptId::first_at(self.from.and_utc() - ID_SLACK);
+        let mut spent = NanoUsd::ZERO;
+        for workspace in workspaces {
+            let mut sql = Sql::of(conn);
+            sql.push("SELECT ").sum("cost").push(" AS cost FROM ledger WHERE admitted_at >= ");
+            sql.time(self.from).push(" AND id >= ").text(first.to_string());
+            self.bind(&mut sql);
+            sql.and_is("workspace_id", Some(workspace.value));
+            for (key, values) in &self.conditions.metadata {
+                for (at, value) in distinct(values).iter().enumerate() {
+                    sql.push(if at == 0 { " AND (" } else { " OR " });
+                    sql.contains("metadata", entry(key, value));
+                }
+                sql.push(")");
+            }
+            // A blocked request cost nothing, so where in the lists the policy stands is no matter.
+            if let Some(policy) = self.conditions.policy {
+                sql.push(" AND ").contains("policies", format!("\"{policy}\""));
+            }
+            spent += total(sql, conn).await?;
+        }
+        Ok(spent)
+    }
+
+    /// What holds in each of the tables.
+    fn bind(&self, sql: &mut Sql) {
+        sql.and_is("organization_id", Some(self.organization_id))
+            .and_one_of("workspace_id", &self.conditions.workspaces)
+            .and_one_of("user_id", &self.conditions.users)
+            .and_one_of("api_key_id", &self.conditions.keys);
+    }
+}
+
+async fn total(sql: Sql, conn: &mut Conn) -> Result<NanoUsd, DbError> {
+    let rows = sql.load::<Sum>(conn).await?;
+    Ok(rows.into_iter().map(|row| NanoUsd::from_nanos(row.cost)).sum())
+}
+
+fn distinct(values: &[String]) -> Vec<String> {
+    let mut values = values.to_vec();
+    values.sort_unstable();
+    values.dedup();
+    values
+}
+
+/// How an entry stands in the ledger's JSON. Nothing else there reads the same: inside of a string
+/// each quotation mark has a backslash before it, and only a key's is followed by a colon.
+fn entry(key: &str, value: &str) -> String {
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    format!("{}:{}", quoted(key), quoted(value))
+}

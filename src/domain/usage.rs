@@ -1,0 +1,256 @@
+//! What was used, summed up: the figures, and what they can be grouped by.
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::money::NanoUsd;
+
+/// How many things of the gateway's own one question may group by.
+pub const MOST_DIMENSIONS: usize = 3;
+/// The longest key of the callers' metadata.
+const MOST_KEY_BYTES: usize = 64;
+/// How a header that carries metadata begins, in lower case.
+const HEADER_PREFIX: &str = "x-gateway-";
+
+/// How long a period is that one figure stands for, in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Interval {
+    /// From the top of an hour.
+    Hour,
+    /// From midnight.
+    Day,
+    /// From the first's midnight.
+    Month,
+}
+
+/// What figures can be told apart by, besides time and the callers' metadata.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dimension {
+    /// The tenant.
+    Organization,
+    /// The workspace of the key.
+    Workspace,
+    /// The person whose key it is.
+    User,
+    /// The key.
+    ApiKey,
+    /// The model that upstreams were asked for.
+    Model,
+    /// The model configuration.
+    Configuration,
+}
+
+impl Dimension {
+    /// Every one.
+    pub const ALL: [Self; 6] = [
+        Self::Organization,
+        Self::Workspace,
+        Self::User,
+        Self::ApiKey,
+        Self::Model,
+        Self::Configuration,
+    ];
+
+    /// The text form, as questions name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Organization => "organization",
+            Self::Workspace => "workspace",
+            Self::User => "user",
+            Self::ApiKey => "api_key",
+            Self::Model => "model",
+            Self::Configuration => "configuration",
+        }
+    }
+}
+
+/// What figures are told apart by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupBy {
+    /// In the order asked for, at most [`MOST_DIMENSIONS`], each once.
+    pub dimensions: Vec<Dimension>,
+    /// A key of the callers' metadata, normalized.
+    pub metadata_key: Option<String>,
+}
+
+/// The text does not say what to group by; the words are for the person who wrote it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidGroupBy {
+    /// Nothing has that name.
+    #[error(
+        "'{0}' is none of organization, workspace, user, api_key, model, configuration, \
+         metadata.<key> and x-gateway-<name>"
+    )]
+    Unknown(String),
+    /// One thing is named twice.
+    #[error("'{0}' must be named once")]
+    Twice(String),
+    /// More than can be told apart at once.
+    #[error("must name at most {MOST_DIMENSIONS} things besides a metadata key")]
+    TooMany,
+    /// More than one key of the metadata.
+    #[error("must name at most one metadata key")]
+    TooManyKeys,
+}
+
+impl FromStr for GroupBy {
+    type Err = InvalidGroupBy;
+
+    /// Reads names parted by commas: those of [`Dimension`], and at most one key of the callers'
+    /// metadata, either normalized (`metadata.customer_id`) or as the header that carries it
+    /// (`X-Gateway-Customer-Id`).
+    fn from_str(text: &str) -> Result<Self, InvalidGroupBy> {
+        let mut read = Self::default();
+        for name in text.split(',').map(str::trim).filter(|_| !text.trim().is_empty()) {
+            let dimension = Dimension::ALL.into_iter().find(|one| one.as_str() == name);
+            match (dimension, metadata_key(name)) {
+                (Some(one), _) if read.dimensions.contains(&one) => {
+                    return Err(InvalidGroupBy::Twice(name.to_owned()));
+                }
+                (Some(_), _) if read.dimensions.len() == MOST_DIMENSIONS => {
+                    return Err(InvalidGroupBy::TooMany);
+                }
+                (Some(one), _) => read.dimensions.push(one),
+                (None, Some(_)) if read.metadata_key.is_some() => {
+                    return Err(InvalidGroupBy::TooManyKeys);
+                }
+                (None, Some(key)) => read.metadata_key = Some(key),
+                (None, None) => {
+                    return Err(InvalidGroupBy::Unknown(name.chars().take(100).collect()));
+                }
+            }
+        }
+        Ok(read)
+    }
+}
+
+/// The metadata key that is meant: its normal form, or that of the header.
+fn metadata_key(name: &str) -> Option<String> {
+    let normal = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '_');
+    let key = match name.strip_prefix("metadata.") {
+        Some(key) => key.chars().all(normal).then(|| key.to_owned())?,
+        None => {
+            let lower = name.to_ascii_lowercase();
+            let name = lower.strip_prefix(HEADER_PREFIX)?;
+            name.chars().map(|c| if normal(c) { c } else { '_' }).collect()
+        }
+    };
+    (1..=MOST_KEY_BYTES).contains(&key.len()).then_some(key)
+}
+
+/// What was used, in sum. Sums stop at the largest number that fits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct UsageTotals {
+    /// Tokens read: prompts, tools, images, audio.
+    pub input_tokens: i64,
+    /// Those of them that came from a provider's cache.
+    pub cached_input_tokens: i64,
+    /// Those of them that were written to a provider's cache.
+    pub cache_write_tokens: i64,
+    /// Tokens generated.
+    pub output_tokens: i64,
+    /// Those of them that were spent on reasoning.
+    pub reasoning_tokens: i64,
+    /// Input tokens that were audio.
+    pub audio_input_tokens: i64,
+    /// Output tokens that were audio.
+    pub audio_output_tokens: i64,
+    /// What it cost, as far as that is known.
+    pub cost_usd: NanoUsd,
+    /// Attempts of which it is not known what they cost.
+    pub unknown_costs: i64,
+    /// Requests, blocked ones included.
+    pub requests: i64,
+    /// Requests sent to upstreams.
+    pub attempts: i64,
+    /// Attempts that were not completed, or answered with a status from 400.
+    pub errors: i64,
+    /// Requests that a policy blocked.
+    pub blocks: i64,
+}
+
+impl UsageTotals {
+    /// Both together.
+    pub fn plus(self, other: Self) -> Self {
+        self.with(other, i64::saturating_add, |a, b| a + b)
+    }
+
+    /// What is left of it without a part of it.
+    pub fn minus(self, part: Self) -> Self {
+        self.with(part, i64::saturating_sub, |a, b| a - b)
+    }
+
+    /// Whether there was nothing.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn with(
+        self,
+        other: Self,
+        count: impl Fn(i64, i64) -> i64,
+        money: impl Fn(NanoUsd, NanoUsd) -> NanoUsd,
+    ) -> Self {
+        Self {
+            input_tokens: count(self.input_tokens, other.input_tokens),
+            cached_input_tokens: count(self.cached_input_tokens, other.cached_input_tokens),
+            cache_write_tokens: count(self.cache_write_tokens, other.cache_write_tokens),
+            output_tokens: count(self.output_tokens, other.output_tokens),
+            reasoning_tokens: count(self.reasoning_tokens, other.reasoning_tokens),
+            audio_input_tokens: count(self.audio_input_tokens, other.audio_input_tokens),
+            audio_output_tokens: count(self.audio_output_tokens, other.audio_output_tokens),
+            cost_usd: money(self.cost_usd, other.cost_usd),
+            unknown_costs: count(self.unknown_costs, other.unknown_costs),
+            requests: count(self.requests, other.requests),
+            attempts: count(self.attempts, other.attempts),
+            errors: count(self.errors, other.errors),
+            blocks: count(self.blocks, other.blocks),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<GroupBy, InvalidGroupBy> {
+        text.parse()
+    }
+
+    #[test]
+    fn groups_are_read_in_their_order() {
+        let both = read("model, api_key,metadata.customer_id").unwrap();
+        assert_eq!(both.dimensions, [Dimension::Model, Dimension::ApiKey]);
+        assert_eq!(both.metadata_key.as_deref(), Some("customer_id"));
+        assert_eq!(read("").unwrap(), GroupBy::default());
+    }
+
+    #[test]
+    fn metadata_keys_are_named_in_either_form() {
+        for name in ["metadata.customer_id", "x-gateway-customer-id", "X-Gateway-Customer.ID"] {
+            let key = read(name).unwrap().metadata_key;
+            assert_eq!(key.as_deref(), Some("customer_id"), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        use InvalidGroupBy::*;
+        for (text, error) in [
+            ("colour", Unknown("colour".into())),
+            ("metadata.Customer", Unknown("metadata.Customer".into())),
+            ("metadata.", Unknown("metadata.".into())),
+            ("x-gateway-", Unknown("x-gateway-".into())),
+            ("model,", Unknown(String::new())),
+            ("model,model", Twice("model".into())),
+            ("model,user,workspace,api_key", TooMany),
+            ("metadata.a,metadata.b", TooManyKeys),
+        ] {
+            assert_eq!(read(text), Err(error), "{text}");
+        }
+        assert!(read("model,user,workspace,metadata.a").is_ok());
+        assert!(read(&format!("metadata.{}", "a".repeat(65))).is_err());
+    }
+}

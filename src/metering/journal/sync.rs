@@ -1,0 +1,49 @@
+//! Making what was written durable, now and then, on a thread of its own: fdatasync(2) may take as
+//! long as the disk likes.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::Duration;
+
+use super::Journal;
+use super::segment::sync_directory;
+
+/// The longest that a record is not durable, the disk's own time not counted: what a power cut can
+/// take.
+pub const SYNC_EVERY: Duration = Duration::from_millis(100);
+
+/// Starts the thread, which ends soon after the journal is dropped.
+pub(super) fn start(journal: &Arc<Journal>) -> io::Result<()> {
+    let journal: Weak<Journal> = Arc::downgrade(journal);
+    thread::Builder::new().name("journal".to_owned()).spawn(move || {
+        while let Some(journal) = journal.upgrade() {
+            journal.sync();
+            drop(journal);
+            thread::sleep(SYNC_EVERY);
+        }
+    })?;
+    Ok(())
+}
+
+impl Journal {
+    /// Makes everything durable that was written before.
+    pub(in crate::metering) fn sync(&self) {
+        if !self.unsynced.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let (files, made) = self.writer().to_sync();
+        let mut outcome = files.iter().try_for_each(|file| file.sync_data());
+        if made {
+            outcome = outcome.and_then(|()| sync_directory(&self.options.directory));
+        }
+        if let Err(error) = outcome {
+            // The kernel reports it once and may have dropped the pages: what can still be done is
+            // to say so, and to have the next records in a file that has not failed.
+            self.sync_errors.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(%error, "what the journal holds may not survive a power cut");
+            let _ = self.writer().roll(&self.options.directory);
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Counters in Redis, for several replicas. Each question is one call of a script, which counts all
+//! claims or none.
+//!
+//! A reservation is a record in Redis (what was taken of which counters) and a lease, which this
+//! process renews as long as the request lives. A lease that runs out is charged as reserved; the
+//! record stays until its longest window is over, so that whoever learns the truth can still correct
+//! it, once.
+//!
+//! A Redis that was emptied is noticed: spend counters say that they are unknown and are rebuilt from
+//! the ledger, living reservations are put back when their leases are renewed, and a request that ends
+//! before that is charged in full. What the ledger saw as well in that moment is counted twice, never
+//! not at all. Rates start from what is put back.
+//!
+//! While Redis is away, spend claims can't be reserved (or are counted apart, if that is the
+//! choice, and then caps may be passed); rates are counted in this process, and Redis is told when it
+//! is back.
+
+mod answer;
+mod connect;
+mod keeper;
+mod keys;
+mod late;
+mod line;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::sync::Notify;
+
+use super::{Actual, Claims, CountersUnavailable, Limit, Memory, Reserved};
+use crate::clock::Clock;
+use crate::config::{RedisUrl, SpendWithoutRedis};
+use crate::domain::ids::{OrganizationId, PolicyId, RequestId};
+use crate::domain::money::NanoUsd;
+use crate::domain::window::SpendWindow;
+use crate::telemetry::Metrics;
+use answer::Answer;
+use connect::Address;
+use keys::Scripts;
+use late::{Ending, Late, Pending};
+use line::{Failure, Line};
+
+/// How Redis is used.
+#[derive(Clone, Debug)]
+pub struct RedisOptions {
+    /// Where it is.
+    pub url: RedisUrl,
+    /// How long a call may take.
+    pub deadline: Duration,
+    /// What becomes of spend claims while it is away.
+    pub spend_without: SpendWithoutRedis,
+}
+
+/// The counters in Redis can't be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum RedisSetupError {
+    /// The URL is not one.
+    #[error("the Redis URL cannot be used: {0}")]
+    Url(redis::RedisError),
+    /// There is no runtime for its connection.
+    #[error("there is no runtime for Redis: {0}")]
+    Runtime(std::io::Error),
+}
+
+/// An admitted request that has not ended.
+struct Living {
+    claims: Arc<Claims>,
+    /// Counted in this process.
+    local: bool,
+}
+
+struct Inner {
+    line: Line,
+    scripts: Scripts,
+    living: Mutex<HashMap<RequestId, Living>>,
+    late: Late,
+    local: Memory,
+    spend_without: SpendWithoutRedis,
+    clock: Clock,
+    wake: Arc<Notify>,
+}
+
+/// The runtime that the connection lives on, since workers come and go. Ends without waiting.
+struct Runtime(Option<tokio::runtime::Runtime>);
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Counters in Redis. Clones share them.
+#[derive(Clone)]
+pub struct Redis {
+    inner: Arc<Inner>,
+    _runtime: Arc<Runtime>,
+}
+
+impl fmt::Debug for Redis {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Redis(..)")
+    }
+}
+
+impl Redis {
+    /// Counters behind this URL. Connecting begins now and is not waited for.
+    pub fn open(
+        options: RedisOptions,
+        clock: &Clock,
+        metrics: &Metrics,
+    ) -> Result<Self, RedisSetupError> {
+        let address = Address::new(&options.url).map_err(RedisSetupError::Url)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("redis")
+            .enable_all()
+            .build()
+            .map_err(RedisSetupError::Runtime)?;
+        let wake = Arc::new(Notify::new());
+        let inner = Arc::new(Inner {
+            line: Line::new(address, options.deadline, wake.clone(), metrics.clone()),
+            scripts: Scripts::new(),
+            living: Mutex::default(),
+            late: Late::new(metrics.clone()),
+            local: Memory::default(),
+            spend_without: options.spend_without,
+            clock: clock.clone(),
+            wake: wake.clone(),
+        });
+        runtime.spawn(keeper::keep(Arc::downgrade(&inner), wake));
+        Ok(Self { inner, _runtime: Arc::new(Runtime(Some(runtime))) })
+    }
+
+    /// Counts all claims or none.
+    pub async fn reserve(
+        &self,
+        claims: &Claims,
+        history: &[Option<NanoUsd>],
+    ) -> Result<Reserved, CountersUnavailable> {
+        let inner = &*self.inner;
+        // Until Redis has answered, it may have counted; whoever stops waiting has to take it back.
+        let pending = Pending::new(
+            &inner.late,
+            Ending {
+                organization_id: claims.organization_id,
+                request_id: claims.request_id,
+                actual: None,
+                claims: None,
+                tries: 0,
+            },
+        );
+        let script = inner.scripts.reserve(claims, history, inner.clock.now());
+        let failure = match inner.line.call(&script).await {
+            Ok(value) => match answer::read(&value, claims) {
+                Some(Answer::Reserved(reserved)) => {
+                    if matches!(reserved, Reserved::Admitted(_)) {
+                        inner.register(claims, false);
+                    }
+                    pending.done();
+                    return Ok(reserved);
+                }
+                Some(Answer::Ended) => {
+                    pending.done();
+                    return Err(CountersUnavailable("the request has reserved before".to_owned()));
+                }
+                None => "Redis answered with something else".to_owned(),
+            },
+            Err(Failure::NotSent) => {
+                pending.done();
+                return inner.reserve_apart(claims, history, "Redis is away".to_owned());
+            }
+            Err(Failure::Unanswered(why) | Failure::Error(why)) => why,
+        };
+        drop(pending);
+        inner.wake.notify_one();
+        inner.reserve_apart(claims, history, failure)
+    }
+
+    /// Turns what a request has reserved into what it has used.
+    pub async fn settle(
+        &self,
+        organization_id: OrganizationId,
+        request_id: RequestId,
+        actual: Actual,
+    ) {
+        self.end(organization_id, request_id, Some(actual)).await;
+    }
+
+    /// Takes back what a request has reserved, as if it had never come.
+    pub async fn release(&self, organization_id: OrganizationId, request_id: RequestId) {
+        self.end(organization_id, request_id, None).await;
+    }
+
+    async fn end(
+        &self,
+        organization_id: OrganizationId,
+        request_id: RequestId,
+        actual: Option<Actual>,
+    ) {
+        let inner = &*self.inner;
+        let living = inner.living().remove(&request_id);
+        let local = living.as_ref().is_some_and(|living| living.local);
+        if local {
+            match actual {
+                Some(actual) => inner.local.settle(organization_id, request_id, actual),
+                // Redis has never heard of it.
+                None => return inner.local.release(organization_id, request_id),
+            }
+        }
+        let claims = living.map(|living| living.claims);
+        let ending = Ending { organization_id, request_id, actual, claims, tries: 0 };
+        let pending = Pending::new(&inner.late, ending.clone());
+        match inner.tell(&ending).await {
+            Ok(()) => pending.done(),
+            Err(_) => drop(pending),
+        }
+    }
+
+    /// What is settled in the windows that hold `at`, one for each counter.
+    pub async fn spent_each(
+        &self,
+        organization_id: OrganizationId,
+        counters: &[(PolicyId, SpendWindow)],
+        at: DateTime<Utc>,
+    ) -> Vec<Option<NanoUsd>> {
+        let prefix = keys::prefix(organization_id);
+        let mut pipe = redis::pipe();
+        for (bucket, window) in counters {
+            let key = keys::spend_counter(&prefix, *bucket, *window, at);
+            pipe.cmd("HMGET").arg(key).arg("u").arg("k");
+        }
+        if counters.is_empty() {
+            return Vec::new();
+        }
+        let told = self.inner.line.query::<Vec<(Option<i64>, Option<i64>)>>(&pipe).await;
+        let Ok(told) = told else { return vec![None; counters.len()] };
+        let known = |(settled, known): (Option<i64>, Option<i64>)| {
+            known.map(|_| NanoUsd::from_nanos(settled.unwrap_or(0)))
+        };
+        told.into_iter().map(known).collect()
+    }
+
+    /// Whether Redis is reached.
+    pub fn is_up(&self) -> bool {
+        self.inner.line.is_up()
+    }
+
+    #[cfg(test)]
+    pub(super) async fn renew(&self) {
+        self.inner.renew().await;
+    }
+}
+
+impl Inner {
+    fn living(&self) -> MutexGuard<'_, HashMap<RequestId, Living>> {
+        self.living.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn register(&self, claims: &Claims, local: bool) {
+        let living = Living { claims: Arc::new(claims.clone()), local };
+        self.living().insert(claims.request_id, living);
+    }
+
+    /// Counts in this process what may be counted apart.
+    fn reserve_apart(
+        &self,
+        claims: &Claims,
+        history: &[Option<NanoUsd>],
+        why: String,
+    ) -> Result<Reserved, CountersUnavailable> {
+        let spends = |limit: &Limit| matches!(limit, Limit::Spend { .. });
+        if self.spend_without == SpendWithoutRedis::Refuse
+            && claims.claims.iter().any(|claim| spends(&claim.limit))
+        {
+            return Err(CountersUnavailable(why));
+        }
+        let reserved = self.local.reserve(claims, history);
+        if matches!(reserved, Reserved::Admitted(_)) {
+            self.register(claims, true);
+        }
+        Ok(reserved)
+    }
+}

@@ -1,0 +1,111 @@
+//! Connecting to Redis, over TLS where the URL says so.
+
+use std::sync::Arc;
+
+use redis::aio::MultiplexedConnection;
+use redis::{
+    AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
+    RedisError,
+};
+use rustls_pki_types::ServerName;
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
+
+use crate::config::RedisUrl;
+
+/// Commands that may wait to be written: as many as there are requests under way, within reason.
+const WAITING: usize = 1_024;
+
+/// Where Redis is, and how it is spoken to.
+pub(super) struct Address {
+    info: ConnectionInfo,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+}
+
+/// A connection, and the task that drives it, which ends with this.
+pub(super) struct Connected {
+    pub(super) connection: MultiplexedConnection,
+    driver: tokio::task::AbortHandle,
+}
+
+impl Connected {
+    /// Every call that waits for an answer fails.
+    pub(super) fn close(&self) {
+        self.driver.abort();
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Address {
+    /// Reads the URL. What it says of an error never holds the URL, which may hold a password.
+    pub(super) fn new(url: &RedisUrl) -> Result<Self, RedisError> {
+        // The crate would speak TLS only with features that bring a second set of cryptography along.
+        let plain = url.expose().strip_prefix("rediss://").map(|rest| format!("redis://{rest}"));
+        let info = match &plain {
+            Some(plain) => plain.as_str().into_connection_info()?,
+            None => url.expose().into_connection_info()?,
+        };
+        let tls = match (plain, info.addr()) {
+            (Some(_), ConnectionAddr::Tcp(host, _)) => {
+                let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
+                let name =
+                    name.map_err(|_| invalid("the host of the Redis URL is no host name"))?;
+                Some((connector()?, name))
+            }
+            _ => None,
+        };
+        Ok(Self { info, tls })
+    }
+
+    /// Connects, and leaves the connection to a task of the runtime that this is called on.
+    pub(super) async fn connect(&self) -> Result<Connected, RedisError> {
+        let settings = self.info.redis_settings();
+        match self.info.addr() {
+            ConnectionAddr::Tcp(host, port) => {
+                let stream = TcpStream::connect((host.trim_matches(['[', ']']), *port)).await?;
+                stream.set_nodelay(true)?;
+                match &self.tls {
+                    Some((connector, name)) => {
+                        drive(settings, connector.connect(name.clone(), stream).await?).await
+                    }
+                    None => drive(settings, stream).await,
+                }
+            }
+            ConnectionAddr::Unix(path) => drive(settings, UnixStream::connect(path).await?).await,
+            _ => Err(invalid("this kind of Redis URL is not supported")),
+        }
+    }
+}
+
+async fn drive<S>(settings: &RedisConnectionInfo, stream: S) -> Result<Connected, RedisError>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    // Deadlines are kept by the caller.
+    let config =
+        AsyncConnectionConfig::new().set_response_timeout(None).set_pipeline_buffer_size(WAITING);
+    let (connection, driver) =
+        MultiplexedConnection::new_with_config(settings, stream, config).await?;
+    let driver = tokio::spawn(driver).abort_handle();
+    Ok(Connected { connection, driver })
+}
+
+fn connector() -> Result<TlsConnector, RedisError> {
+    let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|_| invalid("TLS is misconfigured"))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+fn invalid(what: &'static str) -> RedisError {
+    RedisError::from((redis::ErrorKind::InvalidClientConfig, what))
+}

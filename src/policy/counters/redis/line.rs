@@ -1,0 +1,194 @@
+//! The line to Redis: its deadline, and its breaker. A call never waits for a connection to be made
+//! anew: while the line is down it fails at once, and the keeper alone tries whether Redis is back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{ErrorKind, FromRedisValue, Pipeline, RedisError, ScriptInvocation};
+use tokio::sync::{Notify, watch};
+
+use super::connect::{Address, Connected};
+use super::keys::Scripts;
+use crate::telemetry::Metrics;
+
+/// So many calls in a row that fail open the breaker.
+const FAILURES: u32 = 3;
+
+/// Why a call failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It was not sent.
+    NotSent,
+    /// It was sent, and Redis may have done it or may do it still.
+    Unanswered(String),
+    /// Redis says that it could not.
+    Error(String),
+}
+
+enum State {
+    /// The first connection is being made.
+    Connecting,
+    Up(Arc<Connected>),
+    Down,
+}
+
+/// The line to Redis.
+pub(super) struct Line {
+    address: Address,
+    deadline: Duration,
+    state: watch::Sender<State>,
+    failures: AtomicU32,
+    /// Wakes the keeper.
+    wake: Arc<Notify>,
+    metrics: Metrics,
+}
+
+impl Line {
+    pub(super) fn new(
+        address: Address,
+        deadline: Duration,
+        wake: Arc<Notify>,
+        metrics: Metrics,
+    ) -> Self {
+        let state = watch::Sender::new(State::Connecting);
+        metrics.counters_up(false);
+        Self { address, deadline, state, failures: AtomicU32::new(0), wake, metrics }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        matches!(*self.state.borrow(), State::Up(_))
+    }
+
+    /// Runs a script within the deadline.
+    pub(super) async fn call<T: FromRedisValue>(
+        &self,
+        script: &ScriptInvocation<'_>,
+    ) -> Result<T, Failure> {
+        self.ask(|mut connection| async move { script.invoke_async(&mut connection).await }).await
+    }
+
+    /// Runs commands within the deadline.
+    pub(super) async fn query<T: FromRedisValue>(&self, pipe: &Pipeline) -> Result<T, Failure> {
+        self.ask(|mut connection| async move { pipe.query_async(&mut connection).await }).await
+    }
+
+    async fn ask<T, F>(&self, call: impl FnOnce(MultiplexedConnection) -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, RedisError>>,
+    {
+        let mut used = None;
+        let asked = tokio::time::timeout(self.deadline, async {
+            let connected = self.connected().await?;
+            let connection = connected.connection.clone();
+            used = Some(connected);
+            Some(call(connection).await)
+        });
+        let asked = asked.await;
+        let Some(used) = used else {
+            self.metrics.counter_call("unavailable");
+            return Err(Failure::NotSent);
+        };
+        match asked {
+            Ok(Some(Ok(value))) => {
+                self.failures.store(0, Ordering::Relaxed);
+                self.metrics.counter_call("ok");
+                Ok(value)
+            }
+            Ok(Some(Err(error))) => {
+                self.metrics.counter_call("unavailable");
+                self.failed(&used, error.is_unrecoverable_error());
+                Err(match error.kind() {
+                    ErrorKind::Server(_) | ErrorKind::Extension => Failure::Error(said(&error)),
+                    _ => Failure::Unanswered(said(&error)),
+                })
+            }
+            Ok(None) => Err(Failure::NotSent),
+            Err(_) => {
+                self.metrics.counter_call("deadline");
+                self.failed(&used, false);
+                Err(Failure::Unanswered(format!("no answer within {:?}", self.deadline)))
+            }
+        }
+    }
+
+    /// The connection, if there is one; waits for the first to be made.
+    async fn connected(&self) -> Option<Arc<Connected>> {
+        if let State::Up(connected) = &*self.state.borrow() {
+            return Some(connected.clone());
+        }
+        let mut state = self.state.subscribe();
+        let state = state.wait_for(|state| !matches!(state, State::Connecting)).await.ok()?;
+        match &*state {
+            State::Up(connected) => Some(connected.clone()),
+            _ => None,
+        }
+    }
+
+    /// Counts a failure. The line goes down with its connection, or when too many have failed.
+    fn failed(&self, used: &Arc<Connected>, lost: bool) {
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        if !lost && failures < FAILURES {
+            return;
+        }
+        let went_down = self.state.send_if_modified(|state| {
+            let own = matches!(state, State::Up(current) if Arc::ptr_eq(current, used));
+            if own {
+                *state = State::Down;
+            }
+            own
+        });
+        if went_down {
+            // Who still waits on it need not wait to the end.
+            used.close();
+            self.metrics.counters_up(false);
+            tracing::warn!("the counters in Redis can't be reached");
+            self.wake.notify_one();
+        }
+    }
+
+    /// Tries to come up: connects, and loads the scripts, which shows that Redis answers.
+    pub(super) async fn come_up(&self, scripts: &Scripts) -> bool {
+        let most = self.deadline.max(Duration::from_secs(1));
+        let trying = tokio::time::timeout(most, async {
+            let connected = self.address.connect().await?;
+            for script in scripts.all() {
+                script.load_async(&mut connected.connection.clone()).await?;
+            }
+            Ok::<_, RedisError>(connected)
+        });
+        match trying.await {
+            Ok(Ok(connected)) => {
+                self.failures.store(0, Ordering::Relaxed);
+                self.state.send_replace(State::Up(Arc::new(connected)));
+                self.metrics.counters_up(true);
+                tracing::info!("the counters in Redis are reached");
+                true
+            }
+            failed => {
+                let first = self.state.send_if_modified(|state| {
+                    let first = matches!(state, State::Connecting);
+                    *state = State::Down;
+                    first
+                });
+                if first {
+                    let why = match failed {
+                        Ok(Err(error)) => said(&error),
+                        _ => format!("no answer within {most:?}"),
+                    };
+                    tracing::warn!(error = why, "the counters in Redis can't be reached");
+                }
+                false
+            }
+        }
+    }
+}
+
+/// Redis' own words, without what was sent.
+fn said(error: &RedisError) -> String {
+    match error.code() {
+        Some(code) => format!("{code} {}", error.detail().unwrap_or_default()),
+        None => error.to_string(),
+    }
+}

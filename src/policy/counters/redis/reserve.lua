@@ -1,0 +1,100 @@
+-- KEYS: leases, record, tombstone, and the counter of each claim.
+-- ARGV: prefix, request, now, end of the lease, time to keep the record; then for each claim its
+-- letter, limit, amount, history (spend; empty if it is not told) or bucket (rate), and time to keep.
+-- All times in milliseconds.
+local leases, record, tombstone = KEYS[1], KEYS[2], KEYS[3]
+local prefix, id, now = ARGV[1], ARGV[2], tonumber(ARGV[3])
+
+-- Reservations that nobody renews are charged as reserved.
+for _, due in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', ARGV[3], 'LIMIT', 0, 20)) do
+  local key = prefix .. 'r:' .. due
+  local held = redis.call('GET', key)
+  if held and string.sub(held, 1, 1) == 'o' then
+    for kind, counter, amount, epoch in string.gmatch(held, PART) do
+      if kind == 's' and redis.call('HGET', counter, 'e') == epoch then
+        change(counter, 'o', less(amount))
+        change(counter, 'u', amount)
+      end
+    end
+    redis.call('SET', key, 'c' .. string.sub(held, 2), 'KEEPTTL')
+  end
+  redis.call('ZREM', leases, due)
+end
+
+-- Given up before it came, or here already.
+if redis.call('EXISTS', tombstone, record) > 0 then return {'E'} end
+
+local claims, unknown, fits = {}, {}, true
+for i = 4, #KEYS do
+  local first = 6 + (i - 4) * 5
+  local key, kind, limit, amount = KEYS[i], ARGV[first], ARGV[first + 1], ARGV[first + 2]
+  local extra, time = ARGV[first + 3], tonumber(ARGV[first + 4])
+  local claim = {key = key, kind = kind, amount = amount, time = time, buckets = {}}
+  local high, low = 0, 0
+  if kind == 's' then
+    local now_in = redis.call('HMGET', key, 'u', 'o', 'k')
+    if not now_in[3] and extra == '' then
+      unknown[#unknown + 1] = i - 4
+    elseif not now_in[3] then
+      epoch_of(key, id, time)
+      change(key, 'u', extra)
+      redis.call('HSET', key, 'k', '1')
+      now_in = redis.call('HMGET', key, 'u', 'o')
+    end
+    high, low = parts(now_in[1])
+    high, low = sum(high, low, now_in[2])
+  else
+    claim.bucket = extra
+    local oldest, over = tonumber(extra) - 59, {}
+    local all = redis.call('HGETALL', key)
+    for j = 1, #all, 2 do
+      if tonumber(all[j]) < oldest then
+        over[#over + 1] = all[j]
+      else
+        high, low = sum(high, low, all[j + 1])
+        claim.buckets[#claim.buckets + 1] = all[j]
+        claim.buckets[#claim.buckets + 1] = all[j + 1]
+      end
+    end
+    if #over > 0 then redis.call('HDEL', key, unpack(over)) end
+  end
+  claim.used = written(high, low)
+  high, low = sum(high, low, amount)
+  claim.used_then = written(high, low)
+  local most_high, most_low = parts(limit)
+  claim.violated = high > most_high or (high == most_high and low > most_low)
+  fits = fits and not claim.violated
+  claims[#claims + 1] = claim
+end
+if #unknown > 0 then return {'U', unknown} end
+
+local answer = {fits and 'A' or 'R'}
+if not fits then
+  for _, claim in ipairs(claims) do
+    local buckets = claim.violated and claim.buckets or {}
+    answer[#answer + 1] = {claim.used, claim.violated and 1 or 0, buckets}
+  end
+  return answer
+end
+
+local held, leased = {'o'}, false
+for _, claim in ipairs(claims) do
+  local mark = claim.bucket
+  if claim.kind == 's' then
+    mark = epoch_of(claim.key, id, claim.time)
+    change(claim.key, 'o', claim.amount)
+    leased = true
+  else
+    change(claim.key, claim.bucket, claim.amount)
+    keep(claim.key, claim.time)
+  end
+  local till = whole(now + claim.time)
+  held[#held + 1] = table.concat({'\n' .. claim.kind, claim.key, claim.amount, mark, till}, ' ')
+  answer[#answer + 1] = {claim.used_then, 0, {}}
+end
+redis.call('SET', record, table.concat(held), 'PX', ARGV[5])
+if leased then
+  redis.call('ZADD', leases, ARGV[4], id)
+  keep(leases, tonumber(ARGV[5]))
+end
+return answer

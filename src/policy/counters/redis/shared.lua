@@ -1,0 +1,60 @@
+-- What all scripts share. Amounts are whole numbers up to 2^63, more than a number of Lua holds
+-- exactly: Redis adds them up, and here they are compared in two parts, billions and the rest.
+--
+-- A spend counter is a hash: u (settled), o (open), e (its epoch: the request that made it) and k
+-- (set once what the ledger knew has been added). A rate counter is a hash of buckets. A record is
+-- text: o (open) or c (charged as reserved), then a line for each part: a letter (s spend, t tokens,
+-- q requests), the counter, the amount, the epoch or bucket, and until when it matters.
+local BILLION = 1000000000
+local MOST = '9223372036854775807'
+local PART = '\n(%a) (%S+) (%S+) (%S+) (%S+)'
+
+local function parts(amount)
+  if not amount or amount == '' or string.sub(amount, 1, 1) == '-' then return 0, 0 end
+  local digits = #amount
+  if digits <= 9 then return 0, tonumber(amount) end
+  return tonumber(string.sub(amount, 1, digits - 9)), tonumber(string.sub(amount, digits - 8))
+end
+
+local function sum(high, low, amount)
+  local more_high, more_low = parts(amount)
+  low = low + more_low
+  local carry = math.floor(low / BILLION)
+  return high + more_high + carry, low - carry * BILLION
+end
+
+local function written(high, low)
+  if high == 0 then return string.format('%.0f', low) end
+  return string.format('%.0f%09.0f', high, low)
+end
+
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+-- Adds; what would overflow stays at the most.
+local function change(key, field, by)
+  local done = redis.pcall('HINCRBY', key, field, by)
+  if type(done) == 'table' and done.err then redis.call('HSET', key, field, MOST) end
+end
+
+local function less(amount)
+  if amount == '0' then return amount end
+  return '-' .. amount
+end
+
+-- Lets a key live at least so many milliseconds.
+local function keep(key, time)
+  if redis.call('PTTL', key) < time then redis.call('PEXPIRE', key, whole(time)) end
+end
+
+-- The epoch of a spend counter, which is begun if there is none.
+local function epoch_of(key, id, time)
+  local epoch = redis.call('HGET', key, 'e')
+  if not epoch then
+    redis.call('HSET', key, 'e', id)
+    epoch = id
+  end
+  keep(key, time)
+  return epoch
+end

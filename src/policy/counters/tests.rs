@@ -1,0 +1,3 @@
+//! The counters: in memory against a naive model, and both kinds by one suite.
+
+mod model;

@@ -1,0 +1,189 @@
+//! The money side of one request: what is recorded of its attempts, and how its reservation is
+//! settled. Each attempt is ended exactly once, and so is the reservation, whatever happens to the
+//! request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::domain::ids::AttemptId;
+use crate::domain::money::NanoUsd;
+use crate::domain::tokens::TokenUsage;
+use crate::metering::estimate::{Estimation, Estimator, Sample};
+use crate::metering::ledger::{JournalFull, Ledger};
+use crate::metering::prices::ResolvedPrice;
+use crate::metering::record::{AttemptEnd, AttemptOutcome, AttemptStart, UsageSource};
+use crate::policy::admission::Admitted;
+use crate::policy::bound::Bound;
+use crate::policy::counters::Actual;
+use crate::telemetry::Metrics;
+
+/// What accounts are kept with. One for all workers.
+#[derive(Clone)]
+pub struct Books {
+    /// Where attempts are recorded.
+    pub ledger: Ledger,
+    /// Counts tokens where the provider does not.
+    pub estimator: Estimator,
+    /// Where money is counted for people to watch.
+    pub metrics: Metrics,
+    /// Tells attempts' ids.
+    pub clock: Clock,
+}
+
+/// One admitted request. Dropping it gives back what no attempt has used.
+pub struct Account {
+    books: Books,
+    /// The next attempt's beginning; the open one's while there is one.
+    attempt: AttemptStart,
+    is_open: bool,
+    admitted: Admitted,
+    price: Option<Arc<ResolvedPrice>>,
+    bound: Bound,
+    sent: Sample,
+}
+
+/// How the last attempt ended.
+pub struct Ending {
+    /// How.
+    pub outcome: AttemptOutcome,
+    /// The status that the caller saw.
+    pub status: Option<u16>,
+    /// What went wrong.
+    pub code: Option<&'static str>,
+    /// The model that the upstream says it used.
+    pub model_used: Option<String>,
+    /// Tokens as the upstream reported them.
+    pub usage: Option<TokenUsage>,
+    /// What the caller got of the answer.
+    pub relayed: Option<Sample>,
+    /// From the request's arrival to the upstream's first byte.
+    pub first_byte: Option<Duration>,
+    /// From the request's arrival to its end.
+    pub duration: Duration,
+}
+
+impl Account {
+    /// Opens the account of an admitted request.
+    pub fn open(
+        books: &Books,
+        attempt: AttemptStart,
+        admitted: Admitted,
+        price: Option<Arc<ResolvedPrice>>,
+        bound: Bound,
+        sent: Sample,
+    ) -> Self {
+        Self { books: books.clone(), attempt, is_open: false, admitted, price, bound, sent }
+    }
+
+    /// Records that an attempt is about to be made. Unless that can be recorded, it must not be.
+    pub fn begin_attempt(&mut self) -> Result<(), ProxyError> {
+        self.attempt.id = self.books.clock.new_id();
+        self.attempt.attempt += 1;
+        self.books.ledger.start(&self.attempt).map_err(|_| ProxyError::JournalFull)?;
+        self.is_open = true;
+        Ok(())
+    }
+
+    /// The open attempt brought nothing back, and another one follows.
+    pub fn end_unanswered(&mut self, code: Option<&'static str>, duration: Duration) {
+        self.is_open = false;
+        self.books.ledger.end(AttemptEnd {
+            id: self.attempt.id,
+            outcome: AttemptOutcome::Unknown,
+            status: None,
+            code: code.map(str::to_owned),
+            model_used: None,
+            usage: TokenUsage::default(),
+            usage_source: UsageSource::None,
+            cost: Some(NanoUsd::ZERO),
+            first_byte_ms: None,
+            duration_ms: Some(millis(duration)),
+            violated: Vec::new(),
+        });
+    }
+
+    /// Ends the open attempt, if there is one, and settles the reservation: with what the provider
+    /// reported; with nothing where nothing can have been used; else with an estimate, which is made
+    /// off this thread.
+    pub fn settle(self, ending: Ending) {
+        if !self.is_open {
+            // Nothing was sent, or nothing came back.
+            self.admitted.settle(Actual::default());
+            return;
+        }
+        let Self { books, attempt, admitted, price, bound, sent, .. } = self;
+        let Ending { outcome, status, code, model_used, usage, relayed, first_byte, duration } =
+            ending;
+        let end = AttemptEnd {
+            id: attempt.id,
+            outcome,
+            status,
+            code: code.map(str::to_owned),
+            model_used,
+            usage: TokenUsage::default(),
+            usage_source: UsageSource::None,
+            cost: Some(NanoUsd::ZERO),
+            first_byte_ms: first_byte.map(millis),
+            duration_ms: Some(millis(duration)),
+            violated: Vec::new(),
+        };
+        let settlement = Settlement { books, end, admitted, price };
+        let is_error = status.is_some_and(|status| status >= 400);
+        let told_all =
+            outcome == AttemptOutcome::Completed || relayed.as_ref().is_none_or(Sample::is_empty);
+        match usage {
+            _ if bound.free => settlement.nothing(),
+            Some(usage) if told_all => settlement.write(usage, UsageSource::Provider),
+            None if is_error || outcome == AttemptOutcome::Failed => settlement.nothing(),
+            reported => {
+                let estimation = Estimation {
+                    request: sent,
+                    answer: relayed.unwrap_or_default(),
+                    reported,
+                    at_most_input: bound.input_tokens,
+                    at_most_output: bound.output_tokens,
+                };
+                let estimator = settlement.books.estimator.clone();
+                estimator.estimate(estimation, move |usage| {
+                    settlement.write(usage, UsageSource::Estimated);
+                });
+            }
+        }
+    }
+}
+
+/// What is left to be written of an ended attempt.
+struct Settlement {
+    books: Books,
+    end: AttemptEnd,
+    admitted: Admitted,
+    price: Option<Arc<ResolvedPrice>>,
+}
+
+impl Settlement {
+    /// Nothing was used.
+    fn nothing(self) {
+        self.books.ledger.end(self.end);
+        self.admitted.settle(Actual::default());
+    }
+
+    /// The tokens are known. The journal first: it is what a restart goes by.
+    fn write(mut self, usage: TokenUsage, source: UsageSource) {
+        self.end.usage = usage;
+        self.end.usage_source = source;
+        self.end.cost = self.price.as_ref().map(|price| price.price.cost(&usage));
+        let cost = self.end.cost;
+        self.books.metrics.cost(cost);
+        self.books.ledger.end(self.end);
+        let tokens = usage.input.unwrap_or(0).saturating_add(usage.output.unwrap_or(0));
+        self.admitted.settle(Actual {
+            cost: cost.unwrap_or_default(),
+            tokens: i64::try_from(tokens).unwrap_or(i64::MAX),
+        });
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,603 @@
+//! Gateway policies as a resource: their shapes, whom they may name, what becomes of a second one
+//! for the same subject, and what hangs on a default.
+
+use serde_json::{Value, json};
+
+use crate::{
+    problems::{problem, wrong_fields},
+    support::{
+        app::TestApp,
+        case::{Case, cases},
+        database::Database,
+        http::{Client, Request},
+        sql::{execute, texts},
+        world::{World, text},
+    },
+};
+
+/// The cases of this file.
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        a_policy_is_made_read_changed_and_deleted,
+        the_same_at_three_places_with_either_credential,
+        wrong_shapes_are_named,
+        matchers_name_what_is_ones_own,
+        one_policy_for_one_subject,
+        two_at_once_are_one,
+        a_patch_changes_what_it_names,
+        lists_are_sorted_and_filtered,
+        a_search_takes_hundreds_of_values,
+        children_follow_their_default_until_edited,
+        current_spend_is_what_the_roll_ups_say,
+        policies_are_limited,
+    ]
+}
+
+const PATH: &str = "/api/v1/gateway-policies";
+
+fn matcher(key: &str, value: &str) -> Value {
+    json!({"key": key, "value": value})
+}
+
+fn cap(name: &str, matchers: &[Value]) -> Value {
+    json!({
+        "name": name, "policy_type": "spend_cap", "subject_matchers": matchers,
+        "config": {"window": "daily", "limit_usd": 10},
+    })
+}
+
+async fn make(client: &Client, body: &Value) -> Value {
+    client.post_json(PATH, body).await.expect(201).json()
+}
+
+async fn names(client: &Client, query: &str) -> Vec<String> {
+    let list = client.get(&format!("{PATH}?{query}")).await.expect(200).json();
+    list.as_array().unwrap().iter().map(|policy| text(policy, "name")).collect()
+}
+
+async fn a_policy_is_made_read_changed_and_deleted(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let admin = world.admin();
+    let own = &world.home.organization_id;
+    let body = json!({
+        "name": "Everybody", "description": "For a start", "policy_type": "spend_cap",
+        "subject_matchers": [matcher("organization_id", own)],
+        "config": {"version": 2, "limits": [{"window": "monthly", "limit_usd": 12.50}]},
+    });
+    let answer = admin.post_json(PATH, &body).await.expect(201);
+    let one = answer.header("location").unwrap().to_owned();
+    let made = answer.json();
+    assert_eq!(one, format!("{PATH}/{}", text(&made, "id")));
+    for (field, value) in body.as_object().unwrap() {
+        assert_eq!(&made[field], value, "{field}");
+    }
+    assert!(answer.text().contains("12.50"), "as it was posted: {}", answer.text());
+    for (field, value) in [
+        ("organization_id", json!(own)),
+        ("action", json!("block")),
+        ("enabled", json!(true)),
+        ("priority", json!(100)),
+        ("is_system_generated", json!(false)),
+        ("parent_policy_id", json!(null)),
+        ("current_spend_usd", json!(0)),
+    ] {
+        assert_eq!(made[field], value, "{field}");
+    }
+    let me = admin.get("/api/v1/me").await.expect(200).json();
+    assert_eq!(made["created_by"], me["api_key_id"]);
+    assert_eq!(admin.get(&one).await.expect(200).json(), made);
+    let changed = admin.patch(&one, &json!({"enabled": false})).await.expect(200).json();
+    assert_eq!((&changed["enabled"], &changed["name"]), (&json!(false), &json!("Everybody")));
+    admin.delete(&one).await.expect(204);
+    problem(&admin.get(&one).await, 404, "not_found");
+    problem(&admin.patch(&one, &json!({"enabled": true})).await, 404, "not_found");
+    problem(&admin.delete(&one).await, 404, "not_found");
+    let query = format!("/api/v1/audit-log?resource_id={}", text(&made, "id"));
+    let log = admin.get(&query).await.expect(200).json();
+    let events: Vec<String> =
+        log["data"].as_array().unwrap().iter().map(|event| text(event, "operation")).collect();
+    assert_eq!(events, ["delete_gateway_policy", "update_gateway_policy", "create_gateway_policy"]);
+    // A deleted policy is in nobody's way.
+    let again = make(&admin, &body).await;
+    assert_ne!(again["id"], made["id"]);
+}
+
+async fn the_same_at_three_places_with_either_credential(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let by_header = world.app.anonymous().with_header("x-api-key", &world.home.admin_key);
+    let places = [PATH, "/api/v1/platform/gateway-policies", "/v1/platform/gateway-policies"];
+    for (index, place) in places.into_iter().enumerate() {
+        let body = cap("Cap", &[matcher("team", &index.to_string())]);
+        let answer = by_header.post_json(place, &body).await.expect(201);
+        let one = answer.header("location").unwrap().to_owned();
+        assert!(one.starts_with(place), "{one}");
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        for elsewhere in places {
+            let there = format!("{elsewhere}/{}", text(&answer.json(), "id"));
+            assert_eq!(world.admin().get(&there).await.expect(200).json(), answer.json());
+        }
+        let listed = by_header.get(place).await.expect(200).json();
+        assert_eq!(listed.as_array().unwrap().len(), index + 1);
+        let search = json!({"subject_matcher_key": "team", "subject_matcher_values": ["0"]});
+        let found = by_header.post_json(&format!("{place}/search"), &search).await.expect(200);
+        assert_eq!(found.json().as_array().unwrap().len(), 1);
+        // As plain JSON, which is what scripts send.
+        let patch = Request::new("PATCH", &one).json(&json!({"priority": 7}));
+        assert_eq!(by_header.send(patch).await.expect(200).json()["priority"], 7);
+        problem(&world.app.anonymous().get(place).await, 401, "missing_api_key");
+        problem(&world.app.platform().get(place).await, 403, "permission_denied");
+        problem(&world.as_role("WORKSPACE_ADMIN").get(place).await, 403, "permission_denied");
+        let stranger = world.app.as_key(&world.stranger.admin_key);
+        problem(&stranger.get(&one).await, 404, "not_found");
+        problem(&stranger.delete(&one).await, 404, "not_found");
+        assert_eq!(stranger.get(place).await.expect(200).json(), json!([]));
+    }
+    problem(&by_header.get("/v1/platform/nothing").await, 404, "not_found");
+}
+
+async fn wrong_shapes_are_named(database: Database) {
+    let app = TestApp::start(&database).await;
+    let admin = app.admin();
+    let good = cap("Cap", &[matcher("team", "a")]);
+    let with = |changes: Value| {
+        let mut body = good.clone();
+        for (field, value) in changes.as_object().unwrap() {
+            body[field] = value.clone();
+        }
+        body
+    };
+    let limit = json!({"window": "daily", "limit_usd": 1});
+    for (changes, fields) in [
+        (json!({"name": ""}), vec!["name"]),
+        (json!({"policy_type": "guard"}), vec!["policy_type"]),
+        (json!({"action": "warn"}), vec!["action"]),
+        (json!({"priority": 10_000_000_000_i64}), vec!["priority"]),
+        (json!({"description": "x".repeat(1025)}), vec!["description"]),
+        (json!({"id": "x"}), vec!["id"]),
+        (json!({"subject_matchers": []}), vec!["subject_matchers"]),
+        (json!({"subject_matchers": [{"key": "team"}]}), vec!["subject_matchers[0].value"]),
+        (
+            json!({"subject_matchers": [matcher("user_email", "a")]}),
+            vec!["subject_matchers[0].key"],
+        ),
+        (
+            json!({"subject_matchers": [matcher("user_id", "ada")]}),
+            vec!["subject_matchers[0].value"],
+        ),
+        (json!({"config": {"window": "yearly", "limit_usd": 1}}), vec!["config.window"]),
+        (json!({"config": {"window": "daily", "limit_usd": -1}}), vec!["config.limit_usd"]),
+        (
+            json!({"config": {"version": 2, "limits": [limit, limit]}, "priority": -2_000_000_000}),
+            vec!["config.limits[1].window", "priority"],
+        ),
+        (
+            json!({"policy_type": "rate_limit"}),
+            vec!["config.limit_usd", "config.limits", "config.version", "config.window"],
+        ),
+        (json!({"policy_type": "default_spend_cap"}), vec!["subject_matchers[0].value"]),
+    ] {
+        let answer = admin.post_json(PATH, &with(changes.clone())).await;
+        assert_eq!(wrong_fields(&answer), fields, "{changes}");
+    }
+    for (query, field) in [
+        ("policy_type=guard", "policy_type"),
+        ("subject_matcher_value=x", "subject_matcher_key"),
+        ("subject_matcher_key=user_email", "subject_matcher_key"),
+        ("limit=0", "limit"),
+        ("limit=20001", "limit"),
+        ("cursor=x", "cursor"),
+    ] {
+        assert_eq!(wrong_fields(&admin.get(&format!("{PATH}?{query}")).await), [field], "{query}");
+    }
+    let many = vec!["x"; 1_001];
+    let search = json!({"subject_matcher_key": "team", "subject_matcher_values": many});
+    let answer = admin.post_json(&format!("{PATH}/search"), &search).await;
+    assert_eq!(wrong_fields(&answer), ["subject_matcher_values"]);
+}
+
+async fn matchers_name_what_is_ones_own(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let admin = world.admin();
+    let nobody = uuid::Uuid::now_v7().to_string();
+    let (home, other) = (&world.home, &world.stranger);
+    for (key, own, theirs) in [
+        ("organization_id", &home.organization_id, &other.organization_id),
+        ("workspace_id", &home.team.workspace_id, &other.team.workspace_id),
+        ("user_id", &home.user_id, &other.user_id),
+        ("api_key_id", &home.team.caller_key_id, &other.team.caller_key_id),
+    ] {
+        for foreign in [theirs, &nobody] {
+            let both = [matcher(key, own), matcher(key, foreign)];
+            problem(&admin.post_json(PATH, &cap("Cap", &both)).await, 404, "not_found");
+        }
+        let upper = own.to_uppercase();
+        let made = make(&admin, &cap("Cap", &[matcher(key, &upper), matcher(key, own)])).await;
+        assert_eq!(made["subject_matchers"], json!([matcher(key, own)]));
+        let one = format!("{PATH}/{}", text(&made, "id"));
+        let patch = json!({"subject_matchers": [matcher(key, theirs)]});
+        problem(&admin.patch(&one, &patch).await, 404, "not_found");
+    }
+    assert_eq!(names(&admin, "").await.len(), 4);
+    // What is gone since is no reason to refuse another change.
+    let key = &home.keys.iter().find(|key| key.role.name == "WORKSPACE_VIEWER").unwrap().id;
+    let made = make(&admin, &cap("Of one who left", &[matcher("api_key_id", key)])).await;
+    admin.delete(&home.team.path(&format!("api-keys/{key}"))).await.expect(204);
+    let one = format!("{PATH}/{}", text(&made, "id"));
+    admin.patch(&one, &json!({"enabled": false})).await.expect(200);
+}
+
+async fn one_policy_for_one_subject(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let admin = world.admin();
+    let user = matcher("user_id", &world.home.user_id);
+    let made = make(&admin, &cap("One", &[user.clone(), matcher("team", "a")])).await;
+    let mut again = cap("Two", &[matcher("X-Gateway-Team", "a"), user.clone(), user.clone()]);
+    again["config"] = json!({"window": "hourly", "limit_usd": 1});
+    again["enabled"] = json!(false);
+    let updated = make(&admin, &again).await;
+    for field in ["id", "created_at", "created_by", "is_system_generated"] {
+        assert_eq!(updated[field], made[field], "{field}");
+    }
+    assert_eq!((&updated["name"], &updated["enabled"]), (&json!("Two"), &json!(false)));
+    assert_eq!(updated["config"], again["config"]);
+    // Another family, and another subject, are other policies.
+    let mut rate = again.clone();
+    rate["policy_type"] = json!("rate_limit");
+    rate["config"] =
+        json!({"version": 1, "limits": [{"metric": "requests", "window": "hour", "value": 5}]});
+    let rate = make(&admin, &rate).await;
+    assert_ne!(rate["id"], made["id"]);
+    assert!(rate.get("current_spend_usd").is_none(), "{rate}");
+    let other = make(&admin, &cap("Three", &[user])).await;
+    assert_eq!(names(&admin, "").await.len(), 3);
+    // A patch does not swallow another policy.
+    let one = format!("{PATH}/{}", text(&other, "id"));
+    let patch = json!({"subject_matchers": updated["subject_matchers"]});
+    problem(&admin.patch(&one, &patch).await, 409, "already_exists");
+}
+
+async fn two_at_once_are_one(database: Database) {
+    let app = TestApp::start(&database).await;
+    let admin = app.admin();
+    for round in 0..5 {
+        let subject = [matcher("team", &round.to_string())];
+        let bodies: Vec<Value> =
+            (0..4).map(|writer| cap(&format!("By {writer}"), &subject)).collect();
+        let answers =
+            futures_util::future::join_all(bodies.iter().map(|body| admin.post_json(PATH, body)));
+        let mut ids: Vec<String> =
+            answers.await.into_iter().map(|one| text(&one.expect(201).json(), "id")).collect();
+        ids.dedup();
+        assert_eq!(ids.len(), 1, "{ids:?}");
+    }
+    assert_eq!(names(&admin, "").await.len(), 5);
+}
+
+async fn a_patch_changes_what_it_names(database: Database) {
+    let app = TestApp::start(&database).await;
+    let admin = app.admin();
+    let mut body = cap("Cap", &[matcher("team", "a")]);
+    body["description"] = json!("A note");
+    let made = make(&admin, &body).await;
+    let one = format!("{PATH}/{}", text(&made, "id"));
+    let patch = async |patch: Value| admin.patch(&one, &patch).await;
+    assert_eq!(patch(json!({})).await.expect(200).json(), made, "nothing changes");
+    assert_eq!(
+        patch(json!({"policy_type": "spend_cap"})).await.expect(200).json()["updated_at"],
+        made["updated_at"]
+    );
+    let answer = patch(json!({"policy_type": "default_spend_cap"})).await;
+    assert_eq!(wrong_fields(&answer), ["policy_type"]);
+    let after = patch(json!({"description": null, "priority": 1})).await.expect(200).json();
+    assert_eq!((&after["description"], &after["priority"]), (&json!(null), &json!(1)));
+    assert_eq!(after["config"], made["config"]);
+    // Part of a configuration is merged, a whole one takes its place.
+    let part = patch(json!({"config": {"limit_usd": 2.5}})).await.expect(200).json();
+    assert_eq!(part["config"], json!({"window": "daily", "limit_usd": 2.5}));
+    let v2 = json!({"version": 2, "limits": [{"window": "hourly", "limit_usd": 1}]});
+    let whole = patch(json!({"config": v2})).await.expect(200).json();
+    assert_eq!(whole["config"], v2);
+    let back = json!({"window": "weekly", "limit_usd": 3});
+    assert_eq!(patch(json!({"config": back})).await.expect(200).json()["config"], back);
+    for (wrong, field) in [
+        (json!({"name": null}), "name"),
+        (json!({"created_by": null}), "created_by"),
+        (json!({"config": null}), "config"),
+        (json!({"config": {"limit_usd": -1}}), "config.limit_usd"),
+        (json!({"config": {"limits": []}}), "config.limits"),
+        (json!({"subject_matchers": []}), "subject_matchers"),
+    ] {
+        let fields = wrong_fields(&patch(wrong.clone()).await);
+        assert!(fields.iter().any(|one| one == field), "{wrong}: {fields:?}");
+    }
+    let moved = patch(json!({"subject_matchers": [matcher("team", "b")]})).await.expect(200).json();
+    assert_eq!(moved["id"], made["id"]);
+    assert_eq!(moved["subject_matchers"], json!([matcher("team", "b")]));
+    assert_ne!(make(&admin, &body).await["id"], made["id"], "the old subject is free again");
+}
+
+async fn lists_are_sorted_and_filtered(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let admin = world.admin();
+    let user = world.home.user_id.as_str();
+    for (name, priority, kind, matchers) in [
+        ("late", 200, "spend_cap", vec![matcher("team", "a")]),
+        ("first", 100, "spend_cap", vec![matcher("team", "b"), matcher("team", "c")]),
+        ("second", 100, "spend_cap", vec![matcher("user_id", user), matcher("team", "b")]),
+        ("early", -5, "default_spend_cap", vec![matcher("user_id", "")]),
+    ] {
+        let mut body = cap(name, &matchers);
+        body["priority"] = json!(priority);
+        body["policy_type"] = json!(kind);
+        make(&admin, &body).await;
+    }
+    let upper = user.to_uppercase();
+    for (query, expected) in [
+        ("", vec!["early", "second", "first", "late"]),
+        ("policy_type=spend_cap", vec!["second", "first", "late"]),
+        ("policy_type=model_access", vec![]),
+        ("subject_matcher_key=team", vec!["second", "first", "late"]),
+        ("subject_matcher_key=X-Gateway-Team&subject_matcher_value=b", vec!["second", "first"]),
+        (&format!("subject_matcher_key=user_id&subject_matcher_value={upper}"), vec!["second"]),
+        ("subject_matcher_key=user_id&subject_matcher_value=", vec!["early"]),
+        ("subject_matcher_key=user_id&subject_matcher_value=nobody", vec![]),
+        ("limit=2&offset=1", vec!["second", "first"]),
+        ("offset=9", vec![]),
+    ] {
+        assert_eq!(names(&admin, query).await, expected, "{query}");
+    }
+    let answer = admin.get(&format!("{PATH}?limit=1")).await.expect(200);
+    assert_eq!(answer.header("x-total-count"), Some("4"));
+}
+
+async fn a_search_takes_hundreds_of_values(database: Database) {
+    let app = TestApp::start(&database).await;
+    let admin = app.admin();
+    for team in ["1", "400", "800"] {
+        make(&admin, &cap(team, &[matcher("team", team)])).await;
+    }
+    let search = async |body: Value| -> Vec<String> {
+        let found = admin.post_json(&format!("{PATH}/search"), &body).await.expect(200).json();
+        found.as_array().unwrap().iter().map(|policy| text(policy, "name")).collect()
+    };
+    let values: Vec<String> = (0..500).map(|number| number.to_string()).collect();
+    let by_team = json!({"subject_matcher_key": "team", "subject_matcher_values": values});
+    assert_eq!(search(by_team.clone()).await, ["400", "1"]);
+    let mut of_type = by_team;
+    of_type["policy_type"] = json!("rate_limit");
+    assert!(search(of_type).await.is_empty());
+    // No values, no subject in particular.
+    let none = json!({"subject_matcher_key": "team", "subject_matcher_values": []});
+    assert_eq!(search(none).await.len(), 3);
+    assert_eq!(search(json!({})).await.len(), 3);
+}
+
+/// Puts a child of a default into the table, as the gateway does when it first sees a subject.
+async fn child(database: &Database, parent: &Value, team: &str, deleted: bool) -> String {
+    let (id, parent_id) = (uuid::Uuid::now_v7().to_string(), text(parent, "id"));
+    let matchers = tollgate::domain::policy::SubjectMatcher {
+        key: "user_id".to_owned(),
+        value: team.to_owned(),
+    };
+    let matchers = vec![matchers];
+    let key = tollgate::domain::policy::Audience::digest(&matchers);
+    let gone = if deleted { "created_at" } else { "NULL" };
+    execute(
+        database,
+        &format!(
+            "INSERT INTO gateway_policies (id, organization_id, name, policy_type, family,
+                subject_matchers, matchers_key, config, action, enabled, priority,
+                is_system_generated, parent_policy_id, detached, created_at, updated_at, deleted_at)
+             SELECT '{id}', organization_id, 'Child {team}', 'spend_cap', family,
+                '{}', '{key}', config, action, enabled, priority,
+                TRUE, '{parent_id}', FALSE, created_at, updated_at, {gone}
+             FROM gateway_policies WHERE id = '{parent_id}'",
+            serde_json::to_string(&matchers).unwrap()
+        ),
+    )
+    .await;
+    id
+}
+
+async fn children_follow_their_default_until_edited(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let admin = world.admin();
+    let mut body = cap("Each person", &[matcher("user_id", "")]);
+    body["policy_type"] = json!("default_spend_cap");
+    let default = make(&admin, &body).await;
+    assert!(default.get("current_spend_usd").is_none(), "{default}");
+    let user = world.home.user_id.clone();
+    let attached = child(&database, &default, &uuid::Uuid::now_v7().to_string(), false).await;
+    let edited = child(&database, &default, &uuid::Uuid::now_v7().to_string(), false).await;
+    let taken = child(&database, &default, &user, false).await;
+    let deleted = child(&database, &default, &uuid::Uuid::now_v7().to_string(), true).await;
+    let read = async |id: &str| admin.get(&format!("{PATH}/{id}")).await.expect(200).json();
+    let parent = format!("{PATH}/{}", text(&default, "id"));
+
+    let one = read(&attached).await;
+    assert_eq!(one["is_system_generated"], true);
+    assert_eq!(one["parent_policy_id"], default["id"]);
+    assert_eq!(one["created_by"], json!(null));
+    // A patch that changes nothing detaches nothing.
+    admin.patch(&format!("{PATH}/{edited}"), &json!({"enabled": true})).await.expect(200);
+    assert_eq!(read(&edited).await["is_system_generated"], true);
+    let patch = json!({"config": {"limit_usd": 99}});
+    let after = admin.patch(&format!("{PATH}/{edited}"), &patch).await.expect(200).json();
+    assert_eq!(after["is_system_generated"], false);
+    assert_eq!(after["parent_policy_id"], default["id"]);
+    let moved = json!({"subject_matchers": [matcher("user_id", &user)]});
+    let answer = admin.patch(&format!("{PATH}/{attached}"), &moved).await;
+    assert_eq!(wrong_fields(&answer), ["subject_matchers"]);
+    // A policy of one's own for its subject takes the child over.
+    let own = make(&admin, &cap("My own", &[matcher("user_id", &user)])).await;
+    assert_eq!((text(&own, "id"), &own["is_system_generated"]), (taken.clone(), &json!(false)));
+
+    let config = json!({"window": "hourly", "limit_usd": 5});
+    let patch = json!({"config": config, "enabled": false, "priority": 3, "name": "Renamed"});
+    admin.patch(&parent, &patch).await.expect(200);
+    let follows = read(&attached).await;
+    assert_eq!(follows["config"], config);
+    assert_eq!((&follows["enabled"], &follows["priority"]), (&json!(false), &json!(3)));
+    assert_eq!(follows["name"], one["name"]);
+    for (id, limit) in [(&edited, 99), (&taken, 10)] {
+        let stays = read(id).await;
+        assert_eq!(
+            (&stays["config"]["limit_usd"], &stays["enabled"]),
+            (&json!(limit), &json!(true))
+        );
+    }
+    problem(&admin.get(&format!("{PATH}/{deleted}")).await, 404, "not_found");
+    // Posting the default again is an edit like any other.
+    make(&admin, &body).await;
+    assert_eq!(read(&attached).await["config"], body["config"]);
+
+    admin.delete(&parent).await.expect(204);
+    problem(&admin.get(&format!("{PATH}/{attached}")).await, 404, "not_found");
+    for id in [&edited, &taken] {
+        read(id).await;
+    }
+    let log = admin.get("/api/v1/audit-log?operation=delete_gateway_policy").await.expect(200);
+    assert_eq!(log.json()["data"][0]["after"]["deleted"]["children"], 1);
+
+    // A default for another kind of subject has no use for the children it had.
+    let default = make(&admin, &body).await;
+    let old = child(&database, &default, &uuid::Uuid::now_v7().to_string(), false).await;
+    let patch = json!({"subject_matchers": [matcher("api_key_id", "")]});
+    admin.patch(&format!("{PATH}/{}", text(&default, "id")), &patch).await.expect(200);
+    problem(&admin.get(&format!("{PATH}/{old}")).await, 404, "not_found");
+}
+
+async fn current_spend_is_what_the_roll_ups_say(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let (admin, home) = (world.admin(), &world.home);
+    let now = chrono::Utc::now();
+    let hour =
+        |ago: i64| (now - chrono::TimeDelta::days(ago)).format("%Y-%m-%d %H:00:00").to_string();
+    let counts = "1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0";
+    let mut statements = String::new();
+    for (organization, workspace, user, key, ago, nanos) in [
+        (
+            &home.organization_id,
+            &home.team.workspace_id,
+            home.user_id.as_str(),
+            &home.keys[0].id,
+            0,
+            1_500_000_000_i64,
+        ),
+        (
+            &home.organization_id,
+            &home.team.workspace_id,
+            "",
+            &home.team.caller_key_id,
+            0,
+            250_000_001,
+        ),
+        (
+            &home.organization_id,
+            &world.sibling.team.workspace_id,
+            "",
+            &world.sibling.team.caller_key_id,
+            0,
+            4_000_000_000,
+        ),
+        // Of another window, and of another tenant.
+        (
+            &home.organization_id,
+            &home.team.workspace_id,
+            "",
+            &home.team.caller_key_id,
+            40,
+            9_000_000_000,
+        ),
+        (
+            &world.stranger.organization_id,
+            &home.team.workspace_id,
+            "",
+            &home.team.caller_key_id,
+            0,
+            7_000_000_000,
+        ),
+    ] {
+        let hour = hour(ago);
+        let names = "requests, attempts, errors, blocks, input_tokens, cached_input_tokens,
+            cache_write_tokens, output_tokens, reasoning_tokens, audio_input_tokens,
+            audio_output_tokens, cost, unknown_costs";
+        statements.push_str(&format!(
+            "INSERT INTO usage_hours (organization_id, hour, workspace_id, user_id, api_key_id,
+                configuration_id, model, {names})
+             VALUES ('{organization}', '{hour}', '{workspace}', '{user}', '{key}', 'c', 'm',
+                {counts}, {nanos}, 0);
+             INSERT INTO usage_hours_by_metadata (organization_id, hour, metadata_key,
+                metadata_value, workspace_id, user_id, api_key_id, configuration_id, model, {names})
+             VALUES ('{organization}', '{hour}', 'team', 'a', '{workspace}', '{user}', '{key}',
+                'c', 'm', {counts}, {nanos}, 0);"
+        ));
+    }
+    execute(&database, &statements).await;
+    let workspace = matcher("workspace_id", &home.team.workspace_id);
+    for (matchers, spend) in [
+        (vec![matcher("organization_id", &home.organization_id)], Some("5.750000001")),
+        (vec![workspace.clone()], Some("1.750000001")),
+        (vec![matcher("user_id", &home.user_id)], Some("1.5")),
+        (vec![matcher("api_key_id", &home.team.caller_key_id)], Some("0.250000001")),
+        (
+            vec![
+                matcher("user_id", &home.user_id),
+                matcher("api_key_id", &home.team.caller_key_id),
+            ],
+            Some("0"),
+        ),
+        (vec![matcher("team", "a")], Some("5.750000001")),
+        (vec![matcher("team", "a"), matcher("team", "b"), workspace], Some("1.750000001")),
+        (vec![matcher("team", "b")], Some("0")),
+        (vec![matcher("team", "a"), matcher("region", "eu")], None),
+    ] {
+        let mut body = cap("Cap", &matchers);
+        body["config"] = json!({"version": 2, "limits": [
+            {"window": "monthly", "limit_usd": 1}, {"window": "hourly", "limit_usd": 1}]});
+        let made = make(&admin, &body).await;
+        let shown = made.get("current_spend_usd").map(Value::to_string);
+        assert_eq!(shown.as_deref(), spend, "{matchers:?}");
+    }
+    let listed = admin.get(PATH).await.expect(200).json();
+    let shown: Vec<Option<String>> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .rev()
+        .map(|policy| policy.get("current_spend_usd").map(Value::to_string))
+        .collect();
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        shown[..4],
+        [some("5.750000001"), some("1.750000001"), some("1.5"), some("0.250000001")]
+    );
+    assert_eq!(shown[8], None);
+    let held = texts(&database, "SELECT name AS value FROM gateway_policies").await;
+    assert_eq!(held.len(), 9);
+}
+
+async fn policies_are_limited(database: Database) {
+    let app = TestApp::start(&database).await;
+    let admin = app.admin();
+    let first = make(&admin, &cap("Cap", &[matcher("team", "0")])).await;
+    let mut statements = String::new();
+    for number in 1..1_000 {
+        statements.push_str(&format!(
+            "INSERT INTO gateway_policies (id, organization_id, name, policy_type, family,
+                subject_matchers, matchers_key, config, action, enabled, priority,
+                is_system_generated, detached, created_at, updated_at)
+             SELECT '{}', organization_id, name, policy_type, family, subject_matchers, '{number}',
+                config, action, enabled, priority, is_system_generated, detached, created_at,
+                updated_at
+             FROM gateway_policies WHERE id = '{}';",
+            uuid::Uuid::now_v7(),
+            text(&first, "id"),
+        ));
+    }
+    execute(&database, &statements).await;
+    let one_more = admin.post_json(PATH, &cap("Cap", &[matcher("team", "1")])).await;
+    problem(&one_more, 409, "too_many_policies");
+    make(&admin, &cap("The first one again", &[matcher("team", "0")])).await;
+    assert_eq!(names(&admin, "").await.len(), 1_000);
+}

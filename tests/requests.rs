@@ -1,0 +1,300 @@
+//! The rows of the ledger, as people read them: newest first, filtered, and one request with all of
+//! its attempts.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::{Value, json};
+
+use crate::support::{
+    app::TestApp,
+    case::{Case, cases},
+    database::{Database, Kind},
+    ledger::{Row, insert_with_others},
+    sql::{execute, plan},
+    world::World,
+};
+
+/// The cases of this file.
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        filters_and_pages,
+        a_request_has_all_its_attempts,
+        what_is_elsewhere_is_not_there,
+        a_search_goes_on_where_it_ended,
+        indexes_lead_to_rows,
+    ]
+}
+
+const POLICY: &str = "019aaf9d-2801-7000-8000-0000000000aa";
+
+async fn world(database: &Database) -> World {
+    World::make(TestApp::start(database).await).await
+}
+
+/// Sixty rows, a second apart, oldest first.
+fn rows(world: &World) -> Vec<Row> {
+    let beginning: DateTime<Utc> = "2026-10-01T00:00:00Z".parse().unwrap();
+    let mut rows = Vec::new();
+    for at in 0..60_usize {
+        let seconds = i64::try_from(at).unwrap();
+        let mut row = Row::of(&world.home).at(beginning + TimeDelta::seconds(seconds));
+        row.api_key_id = world.home.keys[at % 3].id.clone();
+        row.user_id = (at % 4 == 0).then(|| world.home.user_id.clone());
+        (row.outcome, row.status) = [
+            ("completed", Some(200)),
+            ("completed", Some(404)),
+            ("blocked", Some(402)),
+            ("caller_left", None),
+            ("failed", Some(502)),
+        ][at % 5];
+        row.attempt = i64::from(row.outcome != "blocked");
+        if row.outcome == "blocked" {
+            row.violated = vec![POLICY.to_owned()];
+        }
+        row.client_request_id = (at % 7 == 0).then(|| format!("Own-{at}"));
+        rows.push(row);
+    }
+    rows
+}
+
+async fn ids(world: &World, query: &str) -> Vec<String> {
+    let path = world.home.team.path(&format!("requests?limit=200&{query}"));
+    let page = world.admin().get(&path).await.expect(200).json();
+    assert_eq!(page["next_cursor"], Value::Null, "{query}");
+    page["data"].as_array().unwrap().iter().map(|one| crate::support::world::text(one, "id")).collect()
+}
+
+async fn filters_and_pages(database: Database) {
+    let world = world(&database).await;
+    let rows = rows(&world);
+    insert_with_others(&database, &rows, &[]).await;
+    let expected = |holds: &dyn Fn(&Row) -> bool| -> Vec<String> {
+        rows.iter().rev().filter(|row| holds(row)).map(|row| row.id.clone()).collect()
+    };
+    let all = ids(&world, "").await;
+    assert_eq!(all, expected(&|_| true));
+
+    let instant = |at: usize| rows[at].admitted_at.format("%FT%T%.6fZ").to_string();
+    let key = world.home.keys[1].id.clone();
+    let user = world.home.user_id.clone();
+    let configuration = world.home.team.configuration_id.clone();
+    let within = |status: Option<i64>, low: i64, high: i64| {
+        status.is_some_and(|status| (low..=high).contains(&status))
+    };
+    let cases: Vec<(String, Vec<String>)> = vec![
+        (format!("from={}", instant(20)), expected(&|row| row.admitted_at >= rows[20].admitted_at)),
+        (format!("to={}", instant(20)), expected(&|row| row.admitted_at < rows[20].admitted_at)),
+        (
+            format!("from={}&to={}", instant(10), instant(20)),
+            expected(&|row| (rows[10].admitted_at..rows[20].admitted_at).contains(&row.admitted_at)),
+        ),
+        (format!("api_key_id={key}"), expected(&|row| row.api_key_id == key)),
+        (format!("user_id={user}"), expected(&|row| row.user_id.as_ref() == Some(&user))),
+        (format!("configuration_id={configuration}"), expected(&|_| true)),
+        ("status=404".to_owned(), expected(&|row| row.status == Some(404))),
+        ("status=2xx".to_owned(), expected(&|row| within(row.status, 200, 299))),
+        ("status=4xx".to_owned(), expected(&|row| within(row.status, 400, 499))),
+        ("status=5xx".to_owned(), expected(&|row| within(row.status, 500, 599))),
+        ("outcome=blocked".to_owned(), expected(&|row| row.outcome == "blocked")),
+        ("outcome=lost".to_owned(), vec![]),
+        (format!("policy_id={POLICY}"), expected(&|row| !row.violated.is_empty())),
+        (format!("policy_id={key}"), vec![]),
+        (format!("request_id={}", rows[5].request_id), vec![rows[5].id.clone()]),
+        ("client_request_id=Own-14".to_owned(), vec![rows[14].id.clone()]),
+        ("client_request_id=own-14".to_owned(), vec![]),
+        (
+            format!("status=4xx&api_key_id={key}&from={}", instant(30)),
+            expected(&|row| {
+                within(row.status, 400, 499)
+                    && row.api_key_id == key
+                    && row.admitted_at >= rows[30].admitted_at
+            }),
+        ),
+    ];
+    for (query, expected) in cases {
+        assert_eq!(ids(&world, &query).await, expected, "{query}");
+    }
+
+    let mut paged: Vec<String> = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let path = world.home.team.path(&format!("requests?limit=7&status=4xx{cursor}"));
+        let page = world.admin().get(&path).await.expect(200).json();
+        let items = page["data"].as_array().unwrap();
+        paged.extend(items.iter().map(|one| crate::support::world::text(one, "id")));
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(paged, expected(&|row| within(row.status, 400, 499)));
+
+    for (query, field) in [
+        ("status=600", "status"),
+        ("status=x4x", "status"),
+        ("outcome=good", "outcome"),
+        ("limit=0", "limit"),
+        ("cursor=AAAA", "cursor"),
+        ("from=1900-01-01T00:00:00Z", "from"),
+        ("policy_id=x", "policy_id"),
+        ("client_request_id=a%00b", "client_request_id"),
+        ("nothing=1", "nothing"),
+    ] {
+        let path = world.home.team.path(&format!("requests?{query}"));
+        let answer = world.admin().get(&path).await.expect(422).json();
+        assert_eq!(answer["errors"][0]["field"], field, "{query}: {answer}");
+    }
+}
+
+async fn a_request_has_all_its_attempts(database: Database) {
+    let world = world(&database).await;
+    let mut first = Row::of(&world.home).at("2026-10-01T00:00:00.123456Z".parse().unwrap());
+    first.outcome = "unknown";
+    first.status = None;
+    first.cost = None;
+    let mut second = Row { id: crate::support::ledger::id_at(first.admitted_at), ..first.clone() };
+    second.attempt = 2;
+    second.outcome = "completed";
+    second.status = Some(200);
+    second.cost = Some(2_000_000_001);
+    second.client_request_id = Some("the-callers".to_owned());
+    second.matched = vec![POLICY.to_owned()];
+    second.metadata.insert("customer".to_owned(), "a \"b\"".to_owned());
+    insert_with_others(&database, &[second.clone(), first.clone()], &[]).await;
+    let path = world.home.team.path(&format!("requests/{}", first.request_id));
+    let record = world.as_role("WORKSPACE_VIEWER").get(&path).await.expect(200).json();
+    assert_eq!(record["request_id"], first.request_id);
+    assert_eq!(record["cost_usd"].to_string(), "2.000000001");
+    let attempts = record["attempts"].as_array().unwrap();
+    assert_eq!((&attempts[0]["id"], &attempts[1]["id"]), (&json!(first.id), &json!(second.id)));
+    assert_eq!(attempts[0]["cost_usd"], Value::Null);
+    let mut shown = attempts[1].clone();
+    assert_eq!(shown["cost_usd"].take().to_string(), "2.000000001");
+    assert_eq!(
+        shown,
+        json!({
+            "id": second.id,
+            "request_id": second.request_id,
+            "client_request_id": "the-callers",
+            "attempt": 2,
+            "admitted_at": "2026-10-01T00:00:00.123456Z",
+            "workspace_id": second.workspace_id,
+            "api_key_id": second.api_key_id,
+            "user_id": null,
+            "configuration_id": second.configuration_id,
+            "configuration": "main",
+            "route": "chat_completions",
+            "model_asked": null,
+            "model": "gpt-test",
+            "model_used": null,
+            "status": 200,
+            "outcome": "completed",
+            "code": null,
+            "usage": {
+                "input_tokens": 10,
+                "cached_input_tokens": 4,
+                "cache_write_tokens": 1,
+                "output_tokens": 5,
+                "reasoning_tokens": 2,
+                "audio_input_tokens": 0,
+                "audio_output_tokens": 0,
+            },
+            "usage_source": "provider",
+            "cost_usd": null,
+            "price_version": null,
+            "first_byte_ms": 12,
+            "duration_ms": 34,
+            "policies": {"matched": [POLICY], "violated": []},
+            "metadata": {"customer": "a \"b\""},
+        })
+    );
+}
+
+async fn what_is_elsewhere_is_not_there(database: Database) {
+    let world = world(&database).await;
+    let rows = [
+        Row::of(&world.home),
+        Row::of(&world.sibling),
+        Row::of(&world.stranger),
+        // Should ids ever be guessed or made up: the tenant decides, too.
+        Row { organization_id: world.stranger.organization_id.clone(), ..Row::of(&world.home) },
+    ];
+    insert_with_others(&database, &rows, &[]).await;
+    assert_eq!(ids(&world, "").await, [rows[0].id.clone()]);
+    for row in &rows[1..] {
+        let path = world.home.team.path(&format!("requests/{}", row.request_id));
+        world.admin().get(&path).await.expect(404);
+        assert!(ids(&world, &format!("request_id={}", row.request_id)).await.is_empty());
+    }
+    world.admin().get(&world.home.team.path("requests/nothing")).await.expect(404);
+    let nowhere = format!("/api/v1/workspaces/{}/requests", uuid::Uuid::now_v7());
+    world.admin().get(&nowhere).await.expect(404);
+    world.admin().get(&world.stranger.team.path("requests")).await.expect(404);
+    world.app.platform().get(&world.home.team.path("requests")).await.expect(404);
+}
+
+/// Makes `count` rows, a second apart, out of the newest one there is.
+async fn many(database: &Database, count: usize) {
+    let (numbers, id, at) = match database.kind() {
+        Kind::Sqlite => (
+            format!(
+                "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {count})"
+            ),
+            "printf('018f%08x', n) || substr(id, 13)",
+            "datetime('2026-01-01', '+' || n || ' seconds')",
+        ),
+        Kind::Postgres => (
+            format!("WITH n AS (SELECT generate_series(1, {count}) AS n)"),
+            "'018f' || lpad(to_hex(n), 8, '0') || substr(id, 13)",
+            "TIMESTAMP '2026-01-01' + n * INTERVAL '1 second'",
+        ),
+    };
+    let columns = "organization_id, workspace_id, request_id, attempt, api_key_id, user_id, \
+                   configuration_id, configuration, route, model_asked, model, model_used, status, \
+                   outcome, code, input_tokens, cached_input_tokens, cache_write_tokens, \
+                   output_tokens, reasoning_tokens, audio_input_tokens, audio_output_tokens, \
+                   usage_source, cost, price_version, first_byte_ms, duration_ms, policies, \
+                   metadata, client_request_id";
+    let sql = format!(
+        "{numbers} INSERT INTO ledger (id, {columns}, admitted_at) SELECT {id}, {columns}, {at} \
+         FROM n, (SELECT * FROM ledger ORDER BY id DESC LIMIT 1) AS newest"
+    );
+    execute(database, &sql).await;
+}
+
+async fn a_search_goes_on_where_it_ended(database: Database) {
+    let world = world(&database).await;
+    let sought: DateTime<Utc> = "2020-01-01T00:00:00Z".parse().unwrap();
+    let mut oldest = Row::of(&world.home).at(sought);
+    oldest.outcome = "lost";
+    let newest = Row::of(&world.home);
+    insert_with_others(&database, &[oldest.clone(), newest], &[]).await;
+    many(&database, 60_000).await;
+    let first = world.home.team.path("requests?outcome=lost");
+    let page = world.admin().get(&first).await.expect(200).json();
+    assert_eq!(page["data"], json!([]));
+    let next = crate::support::world::text(&page, "next_cursor");
+    let page = world.admin().get(&format!("{first}&cursor={next}")).await.expect(200).json();
+    assert_eq!(page["data"][0]["id"], oldest.id);
+    assert_eq!(page["next_cursor"], Value::Null);
+}
+
+/// What the databases say of how they would look: never through all rows.
+async fn indexes_lead_to_rows(database: Database) {
+    let world = world(&database).await;
+    insert_with_others(&database, &[Row::of(&world.home)], &[]).await;
+    many(&database, 20_000).await;
+    execute(&database, "ANALYZE").await;
+    let (organization, workspace) = (&world.home.organization_id, &world.home.team.workspace_id);
+    let here = format!("organization_id = '{organization}' AND workspace_id = '{workspace}'");
+    let key = &world.stranger.keys[0].id;
+    for (filter, index) in [
+        ("id >= '019a' AND id < '019b'".to_owned(), "ledger_workspace"),
+        (format!("api_key_id = '{key}'"), "ledger_key"),
+        (format!("request_id = '{key}'"), "ledger_request"),
+        ("status >= 400 AND status >= 500 AND status <= 599".to_owned(), "ledger_errors"),
+    ] {
+        let select = format!("SELECT * FROM ledger WHERE {here} AND {filter} ORDER BY id DESC LIMIT 51");
+        let plan = plan(&database, &select).await;
+        assert!(plan.contains(index), "{filter}: {plan}");
+    }
+}

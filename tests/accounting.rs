@@ -89,15 +89,19 @@ async fn the_ledger_agrees_with_the_invoice(database: Database) {
     let mut lives = vec![Life::begun()];
     let each = calls / (KILLS + 1);
     for round in 0..KILLS {
-        let (from, outage) = ((round * each) as usize, round % 2 == 0 && round / 2 < OUTAGES);
-        let until = from + random.below(each) as usize;
-        if let (Some(link), true) = (&link, outage) {
-            invoice.reaches(from + CALLERS).await;
-            take_away(link, &invoice, &mut random).await;
+        let at = round * each + random.below(each);
+        let mut away = None;
+        if let (Some(link), true) = (&link, round % 2 == 0 && round / 2 < OUTAGES) {
+            traffic.reaches(round * each).await;
+            // Every other time the process dies while its database is away.
+            away = take_away(link, &traffic, &mut random, round % 4 == 0).await;
         }
-        invoice.reaches(until.max(invoice.len() + CALLERS)).await;
+        traffic.reaches(at.max(traffic.ended() + CALLERS as u64)).await;
         gateway.kill().await;
         lives.last_mut().expect("one").killed();
+        if let Some(link) = away {
+            link.restore();
+        }
         gateway.start_again().await;
         lives.push(Life::begun());
         traffic.moves(gateway.address());
@@ -173,17 +177,29 @@ async fn requests_are_read(admin: &Client, team: &Fixture, rows: &[Row], seed: u
     }
 }
 
-/// Takes the database away for a second or two while calls go on.
-async fn take_away(link: &Link, invoice: &Invoice, random: &mut Random) {
-    let (began, calls) = (Instant::now(), invoice.len());
+/// Takes the database away for a second or two while calls go on; it is given back unless it is to
+/// stay away.
+async fn take_away<'l>(
+    link: &'l Link,
+    traffic: &Traffic,
+    random: &mut Random,
+    stays: bool,
+) -> Option<&'l Link> {
+    // The process has been started just now, and has to know its callers before.
+    traffic.reaches(traffic.ended() + CALLERS as u64).await;
+    let (began, before) = (Instant::now(), traffic.ended());
     let lasts = Duration::from_millis(1_000 + random.below(1_000));
     if random.percent(50) {
-        link.sever()
+        link.sever();
     } else {
-        link.stall()
+        link.stall();
     }
     eventually("the outage is over", async || began.elapsed() >= lasts).await;
     // Who is known is served on.
-    invoice.reaches(calls + CALLERS).await;
+    traffic.reaches(before + CALLERS as u64).await;
+    if stays {
+        return Some(link);
+    }
     link.restore();
+    None
 }

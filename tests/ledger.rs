@@ -70,9 +70,7 @@ impl Bench {
             Kind::Sqlite => {
                 Location::Sqlite(database.url().strip_prefix("sqlite:").unwrap().into())
             }
-            Kind::Postgres => {
-                Location::Postgres { url: database.url().to_owned(), ca_pem: None }
-            }
+            Kind::Postgres => Location::Postgres { url: database.url().to_owned(), ca_pem: None },
         };
         let database = db::Database::open(location, 4, Duration::from_secs(2)).unwrap();
         database.migrate().await.unwrap();
@@ -187,7 +185,9 @@ async fn sums_agree(database: &Database) {
         ("blocks", one(blocked)),
         (
             "errors",
-            one(&format!("NOT {blocked} AND (outcome <> 'completed' OR coalesce(status, 0) >= 400)")),
+            one(&format!(
+                "NOT {blocked} AND (outcome <> 'completed' OR coalesce(status, 0) >= 400)"
+            )),
         ),
         ("unknown_costs", one(&format!("NOT {blocked} AND cost IS NULL"))),
     ];
@@ -212,8 +212,7 @@ async fn sums_agree(database: &Database) {
 async fn what_has_ended_is_in_the_ledger(database: Database) {
     let bench = Bench::new(&database).await;
     let ledger = bench.open(small(journal(&database, "j"))).await;
-    let (done, open, refused) =
-        (start(&bench.clock), start(&bench.clock), start(&bench.clock));
+    let (done, open, refused) = (start(&bench.clock), start(&bench.clock), start(&bench.clock));
     ledger.start(&done).unwrap();
     ledger.start(&open).unwrap();
     let blocked =
@@ -222,8 +221,7 @@ async fn what_has_ended_is_in_the_ledger(database: Database) {
     ledger.end(end(&done, 7));
     ledger.end(end(&done, 8));
     ledger.flush().await.unwrap();
-    let expected =
-        BTreeSet::from([row(done.id, "completed", 7), row(refused.id, "blocked", 0)]);
+    let expected = BTreeSet::from([row(done.id, "completed", 7), row(refused.id, "blocked", 0)]);
     assert_eq!(rows(&database).await.into_iter().collect::<BTreeSet<_>>(), expected);
     ledger.end(end(&open, 9));
     // Without being asked to.
@@ -400,13 +398,8 @@ async fn sums_add_up_to_the_rows(database: Database) {
             start.metadata.insert("team".to_owned(), format!("team {team}"));
             start.metadata.insert("stage".to_owned(), "test".to_owned());
         }
-        let usage = TokenUsage {
-            input,
-            cached_input: cached,
-            output,
-            reasoning,
-            ..TokenUsage::default()
-        };
+        let usage =
+            TokenUsage { input, cached_input: cached, output, reasoning, ..TokenUsage::default() };
         let cost = cost.map(NanoUsd::from_nanos);
         let end = AttemptEnd { outcome, status, cost, usage, ..end(&start, 0) };
         ledger.start(&start).unwrap();

@@ -60,7 +60,12 @@ async fn ids(world: &World, query: &str) -> Vec<String> {
     let path = world.home.team.path(&format!("requests?limit=200&{query}"));
     let page = world.admin().get(&path).await.expect(200).json();
     assert_eq!(page["next_cursor"], Value::Null, "{query}");
-    page["data"].as_array().unwrap().iter().map(|one| crate::support::world::text(one, "id")).collect()
+    page["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| crate::support::world::text(one, "id"))
+        .collect()
 }
 
 async fn filters_and_pages(database: Database) {
@@ -85,7 +90,9 @@ async fn filters_and_pages(database: Database) {
         (format!("to={}", instant(20)), expected(&|row| row.admitted_at < rows[20].admitted_at)),
         (
             format!("from={}&to={}", instant(10), instant(20)),
-            expected(&|row| (rows[10].admitted_at..rows[20].admitted_at).contains(&row.admitted_at)),
+            expected(&|row| {
+                (rows[10].admitted_at..rows[20].admitted_at).contains(&row.admitted_at)
+            }),
         ),
         (format!("api_key_id={key}"), expected(&|row| row.api_key_id == key)),
         (format!("user_id={user}"), expected(&|row| row.user_id.as_ref() == Some(&user))),
@@ -293,7 +300,8 @@ async fn indexes_lead_to_rows(database: Database) {
         (format!("request_id = '{key}'"), "ledger_request"),
         ("status >= 400 AND status >= 500 AND status <= 599".to_owned(), "ledger_errors"),
     ] {
-        let select = format!("SELECT * FROM ledger WHERE {here} AND {filter} ORDER BY id DESC LIMIT 51");
+        let select =
+            format!("SELECT * FROM ledger WHERE {here} AND {filter} ORDER BY id DESC LIMIT 51");
         let plan = plan(&database, &select).await;
         assert!(plan.contains(index), "{filter}: {plan}");
     }

@@ -43,7 +43,8 @@ async fn world(database: &Database) -> World {
 fn rows(world: &World) -> Vec<Row> {
     let mut state = 7_u64;
     let mut pick = |count: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(state >> 33).unwrap() % count
     };
     let beginning: DateTime<Utc> = BEGINNING.parse().unwrap();
@@ -159,8 +160,12 @@ async fn figures_are_those_of_the_rows(database: Database) {
             assert_eq!(answered(&report, &groups), expected, "{path}");
             let total = naive(rows.iter().filter(own), "", &[]);
             assert_eq!(figures(&report["total"]), total["[null]"], "{path}");
-            let starts: Vec<_> =
-                report["data"].as_array().unwrap().iter().map(|one| one["start"].as_str()).collect();
+            let starts: Vec<_> = report["data"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|one| one["start"].as_str())
+                .collect();
             assert!(starts.is_sorted(), "{path}");
         }
     }
@@ -248,7 +253,9 @@ async fn tables_are_safe_in_spreadsheets(database: Database) {
     let mut silent = row.clone().at(BEGINNING.parse().unwrap());
     silent.metadata.clear();
     insert_with_others(&database, &[row, other, silent], &["one too many"]).await;
-    let path = format!("/api/v1/usage?from={BEGINNING}&group_by=metadata.customer&interval=day&to=2026-10-01T00:00:00Z");
+    let path = format!(
+        "/api/v1/usage?from={BEGINNING}&group_by=metadata.customer&interval=day&to=2026-10-01T00:00:00Z"
+    );
     let ask = async |accept: &str| {
         world.admin().send(Request::get(&path).header("accept", accept)).await.expect(200)
     };

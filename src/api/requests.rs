@@ -16,11 +16,9 @@ use super::error::ApiError;
 use super::page::{Paged, page};
 use super::query::Query;
 use super::shared::{Missing, Refused, Unfit};
-use crate::db::names::was_workspace;
-use crate::db::requests::{
-    RequestFilter, RequestRow, list_attempts, list_requests as list_rows,
-};
 use crate::db::Conn;
+use crate::db::names::was_workspace;
+use crate::db::requests::{RequestFilter, RequestRow, list_attempts, list_requests as list_rows};
 use crate::domain::ids::{
     ApiKeyId, AttemptId, ConfigurationId, PolicyId, RequestId, UserId, WorkspaceId,
 };
@@ -273,8 +271,7 @@ async fn get_request(
     path: web::Path<(String, String)>,
 ) -> Result<web::Json<RequestRecord>, ApiError> {
     let scope = caller.scope;
-    let request_id: RequestId =
-        path.1.parse().map_err(|_| ApiError::NotFound("request"))?;
+    let request_id: RequestId = path.1.parse().map_err(|_| ApiError::NotFound("request"))?;
     let rows = plane
         .database
         .read(async move |conn: &mut Conn| list_attempts(conn, scope, request_id).await)
@@ -324,12 +321,13 @@ fn instant(
 /// The lowest and the highest status that are meant.
 fn statuses(text: &str) -> Result<(u16, u16), ApiError> {
     let exact = || text.parse().ok().map(|status| (status, status));
-    let class = || text.strip_suffix("xx")?.parse().ok().map(|class: u16| (class * 100, class * 100 + 99));
+    let class =
+        || text.strip_suffix("xx")?.parse().ok().map(|class: u16| (class * 100, class * 100 + 99));
     let digits = text.len() == 3 && text.starts_with(|c: char| c.is_ascii_digit());
     let found = if digits { exact().or_else(class) } else { None };
-    found
-        .filter(|(low, _)| (100..=599).contains(low))
-        .ok_or_else(|| ApiError::field("status", "must be a status such as 429 or a class such as 4xx"))
+    found.filter(|(low, _)| (100..=599).contains(low)).ok_or_else(|| {
+        ApiError::field("status", "must be a status such as 429 or a class such as 4xx")
+    })
 }
 
 /// Adds the operations.
@@ -346,7 +344,8 @@ mod tests {
         for (text, range) in [("429", (429, 429)), ("4xx", (400, 499)), ("5xx", (500, 599))] {
             assert_eq!(statuses(text).unwrap(), range);
         }
-        for text in ["", "4", "40", "4000", "6xx", "0xx", "xx", "4xx ", "abc", "099", "+42", "-xx"] {
+        for text in ["", "4", "40", "4000", "6xx", "0xx", "xx", "4xx ", "abc", "099", "+42", "-xx"]
+        {
             assert!(statuses(text).is_err(), "{text}");
         }
     }

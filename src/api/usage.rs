@@ -63,8 +63,7 @@ async fn get_usage(
         .read(async move |conn: &mut Conn| {
             check_places(conn, scope, &question.filter).await?;
             let Question { filter, interval, group_by } = &question;
-            let groups =
-                list_usage(conn, scope, filter, *interval, group_by, MOST_GROUPS).await?;
+            let groups = list_usage(conn, scope, filter, *interval, group_by, MOST_GROUPS).await?;
             let groups = groups.ok_or_else(too_many)?;
             report(conn, scope, question, groups).await
         })

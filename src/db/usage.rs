@@ -149,8 +149,7 @@ pub async fn list_usage(
         return Ok(None);
     }
     if group_by.metadata_key.is_some() {
-        let by_others =
-            GroupBy { dimensions: group_by.dimensions.clone(), metadata_key: None };
+        let by_others = GroupBy { dimensions: group_by.dimensions.clone(), metadata_key: None };
         let whole = sums(conn, scope, filter, interval, &by_others, most).await?;
         if whole.len() > most {
             return Ok(None);
@@ -161,7 +160,8 @@ pub async fn list_usage(
         }
     }
     groups.sort_by(|a, b| {
-        let place = |group: &UsageGroup| (group.start, group.dimensions.clone(), group.metadata.clone());
+        let place =
+            |group: &UsageGroup| (group.start, group.dimensions.clone(), group.metadata.clone());
         place(a).cmp(&place(b))
     });
     Ok(Some(groups))

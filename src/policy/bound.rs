@@ -106,10 +106,21 @@ fn input_of(key: &str, raw: &str) -> Seen {
         b"tools" => Walk::new(raw).tools(),
         // Text in the older API, a stored template in the newer one.
         b"prompt" if raw.starts_with('"') => Seen::Text,
-        b"prompt" | b"previous_response_id" | b"conversation" | b"background" | b"file_ids"
-        | b"attachments" | b"cached_content" => given(Seen::Stored),
-        b"web_search_options" | b"web_search" | b"enable_search" | b"search_parameters"
-        | b"data_sources" | b"plugins" | b"mcp_servers" | b"container" => given(Seen::Hosted),
+        b"prompt"
+        | b"previous_response_id"
+        | b"conversation"
+        | b"background"
+        | b"file_ids"
+        | b"attachments"
+        | b"cached_content" => given(Seen::Stored),
+        b"web_search_options"
+        | b"web_search"
+        | b"enable_search"
+        | b"search_parameters"
+        | b"data_sources"
+        | b"plugins"
+        | b"mcp_servers"
+        | b"container" => given(Seen::Hosted),
         _ => Seen::Text,
     }
 }
@@ -167,9 +178,8 @@ impl Output {
             (None, Some(most)) => (most.max(self.most.unwrap_or(0)), true),
             (None, None) => (assumed.output_tokens.max(self.most.unwrap_or(0)), false),
         };
-        let tokens = one
-            .saturating_add(self.prediction)
-            .saturating_mul(self.choices.unwrap_or(1).max(1));
+        let tokens =
+            one.saturating_add(self.prediction).saturating_mul(self.choices.unwrap_or(1).max(1));
         (tokens, hard && !self.choices_unreadable)
     }
 }

@@ -186,4 +186,3 @@ fn row(organization_id: OrganizationId, seed: ChildSeed, now: NaiveDateTime) -> 
         deleted_at: None,
     }
 }
-

@@ -19,7 +19,9 @@ use crate::domain::policy::{
 
 pub use access::Target;
 pub(super) use access::forbidding;
-pub use defaults::{ChildSeed, MOST_CHILDREN, MOST_CHILDREN_OF_ORGANIZATION, child_id, overflow_id};
+pub use defaults::{
+    ChildSeed, MOST_CHILDREN, MOST_CHILDREN_OF_ORGANIZATION, child_id, overflow_id,
+};
 use defaults::{DefaultPolicy, Seat};
 use index::Index;
 
@@ -245,7 +247,8 @@ impl PolicySet {
 impl Rule {
     fn of(stored: StoredPolicy) -> Result<Self, BadPolicy> {
         let bad = |mistakes: Vec<Mistake>| BadPolicy::of(stored.id, mistakes);
-        let audience = Audience::parse(stored.policy_type, &stored.subject_matchers).map_err(bad)?;
+        let audience =
+            Audience::parse(stored.policy_type, &stored.subject_matchers).map_err(bad)?;
         let Audience::Matching(matchers) = audience.0 else {
             return Err(BadPolicy::of(stored.id, Vec::new()));
         };

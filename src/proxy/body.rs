@@ -204,9 +204,10 @@ impl JsonBody {
 
     /// Bytes that go up, as [`into_bytes`](Self::into_bytes) gives them.
     pub fn length(&self) -> usize {
-        let edited = self.fields.iter().filter_map(|field| {
-            field.edit.as_ref().map(|edit| (edit.len(), field.value.len()))
-        });
+        let edited = self
+            .fields
+            .iter()
+            .filter_map(|field| field.edit.as_ref().map(|edit| (edit.len(), field.value.len())));
         let kept = edited.fold(self.text.len(), |length, (new, old)| length + new - old);
         let added = self.added.iter().map(|(key, raw)| quoted(key).len() + raw.len() + 2);
         let first = usize::from(self.fields.is_empty() && !self.added.is_empty());

@@ -231,6 +231,8 @@ impl Metrics {
                 self.inner.unknown_costs.inc();
             }
         }
+    }
+
     /// A question to the counters in Redis: `ok`, `unavailable` (not asked, or it failed), `deadline`.
     pub fn counter_call(&self, outcome: &'static str) {
         self.inner.counter_calls.get_or_create(&OutcomeLabel { outcome }).inc();
@@ -250,9 +252,13 @@ impl Metrics {
     /// A correction found no room to wait in, or Redis would not have it.
     pub fn counter_correction_dropped(&self) {
         self.inner.counter_corrections_dropped.inc();
+    }
+
     /// A request that asked to be let through: `unmatched`, `admitted`, or why it was not.
     pub fn admission(&self, verdict: &'static str) {
         self.inner.admissions.get_or_create(&VerdictLabel { verdict }).inc();
+    }
+
     /// A request that was let through although nobody knows what it costs.
     pub fn unknown_price(&self) {
         self.inner.unknown_prices.inc();
@@ -356,21 +362,33 @@ fn registry_of(inner: &Inner) -> Registry {
         "unknown_costs",
         "Attempts that used a model whose price nobody knows",
         inner.unknown_costs.clone(),
+    );
+    registry.register(
         "counter_calls",
         "Calls to the counters in Redis, by outcome",
         inner.counter_calls.clone(),
+    );
+    registry.register(
         "counters_up",
         "Whether the counters in Redis are reached",
         inner.counters_up.clone(),
+    );
+    registry.register(
         "counter_corrections_queued",
         "Corrections that wait for Redis",
         inner.counter_corrections_queued.clone(),
+    );
+    registry.register(
         "counter_corrections_dropped",
         "Corrections that Redis was never told",
         inner.counter_corrections_dropped.clone(),
+    );
+    registry.register(
         "admissions",
         "Requests that asked the policies, by verdict",
         inner.admissions.clone(),
+    );
+    registry.register(
         "unknown_prices",
         "Requests let through although their model has no price",
         inner.unknown_prices.clone(),

@@ -67,17 +67,6 @@ impl Invoice {
         let _ = entries.wait_for(|entries| entries.contains_key(&number)).await;
     }
 
-    /// Returns when the upstream has been sent so many numbers.
-    pub(crate) async fn reaches(&self, count: usize) {
-        let mut entries = self.0.subscribe();
-        let _ = entries.wait_for(|entries| entries.len() >= count).await;
-    }
-
-    /// How many numbers the upstream has been sent.
-    pub(crate) fn len(&self) -> usize {
-        self.0.borrow().len()
-    }
-
     /// All of it.
     pub(crate) fn entries(&self) -> BTreeMap<u64, Vec<Entry>> {
         self.0.borrow().clone()

@@ -156,12 +156,13 @@ pub(crate) async fn insert_with_others(database: &Database, rows: &[Row], others
     let mut tagged: BTreeMap<String, [i64; 13]> = BTreeMap::new();
     for row in rows {
         let hour = text(&row.hour().naive_utc().format("%F %T").to_string());
-        let own = [&row.workspace_id, row.user_id.as_ref().unwrap_or(&String::new()), &row.api_key_id]
-            .into_iter()
-            .chain([&row.configuration_id, &row.model])
-            .map(|one| text(one))
-            .collect::<Vec<_>>()
-            .join(", ");
+        let own =
+            [&row.workspace_id, row.user_id.as_ref().unwrap_or(&String::new()), &row.api_key_id]
+                .into_iter()
+                .chain([&row.configuration_id, &row.model])
+                .map(|one| text(one))
+                .collect::<Vec<_>>()
+                .join(", ");
         let organization = text(&row.organization_id);
         add(&mut hours, format!("{organization}, {hour}, {own}"), row.figures());
         for (key, value) in &row.metadata {

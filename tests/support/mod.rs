@@ -16,7 +16,6 @@ pub(crate) mod fixture;
 pub(crate) mod framing;
 pub(crate) mod http;
 pub(crate) mod invoice;
-
 pub(crate) mod ledger;
 pub(crate) mod load;
 pub(crate) mod logs;

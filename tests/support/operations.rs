@@ -223,9 +223,7 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
         "list_workspace_api_keys"
         | "list_secrets"
         | "list_model_configurations"
-        | "list_requests" => {
-            of(Anywhere, 200, vec![workspace], None)
-        }
+        | "list_requests" => of(Anywhere, 200, vec![workspace], None),
         "get_request" => {
             let row = ledger::Row::of(home);
             ledger::insert(world.app.database(), std::slice::from_ref(&row)).await;
@@ -291,6 +289,7 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
                 "delete_model_price" => of(Organization, 204, vec![price], None),
                 _ => of(Organization, 200, vec![price], Some(json!({"price": {"output": 3}}))),
             }
+        }
         "list_gateway_policies"
         | "list_gateway_policies_platform"
         | "list_gateway_policies_compat" => of(Organization, 200, vec![], None),
@@ -298,6 +297,7 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
         | "search_gateway_policies_platform"
         | "search_gateway_policies_compat" => {
             of(Organization, 200, vec![], Some(json!({"policy_type": "spend_cap"})))
+        }
         "create_gateway_policy"
         | "create_gateway_policy_platform"
         | "create_gateway_policy_compat" => of(Organization, 201, vec![], Some(policy(world))),
@@ -343,8 +343,12 @@ fn price_of(world: &World) -> Value {
         "provider": "openai",
         "model": world.fresh("model-"),
         "price": {"input": 1, "output": 2},
+    })
+}
+
 /// A spend cap for a subject that no other policy is for, and that no call has.
 fn policy(world: &World) -> Value {
+    json!({
         "name": world.fresh("Cap "),
         "policy_type": "spend_cap",
         "subject_matchers": [{"key": "sample", "value": world.fresh("subject ")}],

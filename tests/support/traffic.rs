@@ -54,6 +54,7 @@ struct Shared {
     next: Cell<u64>,
     end: u64,
     told: RefCell<Vec<Told>>,
+    ended: watch::Sender<u64>,
 }
 
 /// Callers at work.
@@ -79,6 +80,7 @@ impl Traffic {
             next: Cell::new(0),
             end,
             told: RefCell::default(),
+            ended: watch::Sender::new(0),
         });
         let gateway = watch::Sender::new(gateway);
         let one = |_| actix_rt::spawn(Rc::clone(&shared).work(gateway.subscribe()));
@@ -92,8 +94,16 @@ impl Traffic {
     }
 
     /// How many calls have ended.
-    pub(crate) fn ended(&self) -> usize {
-        self.shared.told.borrow().len()
+    pub(crate) fn ended(&self) -> u64 {
+        *self.shared.ended.borrow()
+    }
+
+    /// Waits until so many have ended, or all.
+    pub(crate) async fn reaches(&self, count: u64) {
+        let mut ended = self.shared.ended.subscribe();
+        let count = count.min(self.shared.end);
+        // The sender is in what this shares.
+        let _ = ended.wait_for(|ended| *ended >= count).await;
     }
 
     /// Waits until all numbers have been called, and gives what became of them.
@@ -117,6 +127,7 @@ impl Shared {
                     let call = self.call(&plan, connection);
                     let told = within(PATIENCE, &format!("{plan:?} ends"), call).await;
                     self.told.borrow_mut().push(told);
+                    self.ended.send_modify(|ended| *ended += 1);
                     break;
                 }
                 // Nothing was sent. The gateway is being started again elsewhere.

@@ -55,7 +55,8 @@ pub(super) fn table(report: &UsageReport) -> Result<Vec<u8>, ApiError> {
     let mut out = ::csv::Writer::from_writer(Vec::new());
     out.write_record(&columns).map_err(failed)?;
     for item in &report.data {
-        let start = item.start.map(|start| start.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
+        let start =
+            item.start.map(|start| start.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
         let mut row = vec![start.unwrap_or_default()];
         for name in &report.group_by {
             let cells = match name.as_str() {
@@ -103,7 +104,8 @@ mod tests {
 
     #[test]
     fn figures_have_their_columns() {
-        let totals = UsageTotals { cost_usd: "0.25".parse().unwrap(), blocks: 7, ..Default::default() };
+        let totals =
+            UsageTotals { cost_usd: "0.25".parse().unwrap(), blocks: 7, ..Default::default() };
         let json = serde_json::to_value(totals).unwrap();
         assert_eq!(json.as_object().unwrap().len(), FIGURES.len());
         for (column, figure) in FIGURES.iter().zip(figures(&totals)) {

@@ -4,9 +4,9 @@ use chrono::{DateTime, Datelike, DurationRound, TimeDelta, Utc};
 use serde::Deserialize;
 
 use crate::api::error::ApiError;
+use crate::db::Conn;
 use crate::db::names::{find_organization_names, was_workspace};
 use crate::db::usage::UsageFilter;
-use crate::db::Conn;
 use crate::domain::ids::{ApiKeyId, ConfigurationId, OrganizationId, UserId, WorkspaceId};
 use crate::domain::scope::{Scope, WorkspaceScope};
 use crate::domain::usage::{Dimension, GroupBy, Interval};
@@ -75,7 +75,10 @@ impl Question {
         let group_by: GroupBy =
             group_by.parse().map_err(|error| ApiError::field("group_by", error))?;
         if query.model.as_ref().is_some_and(|text| text.len() > MOST_MODEL || text.contains('\0')) {
-            return Err(ApiError::field("model", format!("must be at most {MOST_MODEL} bytes of text")));
+            return Err(ApiError::field(
+                "model",
+                format!("must be at most {MOST_MODEL} bytes of text"),
+            ));
         }
         let filter = UsageFilter {
             from: from.naive_utc(),

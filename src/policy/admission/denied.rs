@@ -130,7 +130,10 @@ impl Denied {
         let mut denied = Self::by(reason, request, applied, &places, counted);
         if !of_money {
             // All of them have to pass, so the longest wait counts, and "never" is the longest.
-            denied.retry_after = waits.into_iter().collect::<Option<Vec<u64>>>().and_then(|waits| waits.into_iter().max());
+            denied.retry_after = waits
+                .into_iter()
+                .collect::<Option<Vec<u64>>>()
+                .and_then(|waits| waits.into_iter().max());
             if let Some(seconds) = denied.retry_after {
                 denied.headers.push((RETRY_AFTER, HeaderValue::from(seconds)));
             }

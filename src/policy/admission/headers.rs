@@ -66,14 +66,13 @@ pub(super) fn of(
 /// of it is back.
 fn tightest(metric: RateMetric, told: Option<Told<'_>>) -> Option<(i64, i64, u64)> {
     let (claims, _, standings) = told?;
-    let limits = claims.claims.iter().zip(standings).filter_map(|(claim, standing)| {
-        match claim.limit {
+    let limits =
+        claims.claims.iter().zip(standings).filter_map(|(claim, standing)| match claim.limit {
             Limit::Rate { metric: of, window, value } if of == metric => {
                 Some((value, left(value, standing), reset(window, standing)))
             }
             _ => None,
-        }
-    });
+        });
     limits.min_by_key(|(_, left, reset)| (*left, std::cmp::Reverse(*reset)))
 }
 
@@ -83,7 +82,8 @@ fn left(value: i64, standing: &Standing) -> i64 {
 
 /// Seconds until nothing that is counted now is in the window any more, at the latest.
 fn reset(window: RateWindow, standing: &Standing) -> u64 {
-    let seconds = if standing.used == 0 { 0 } else { RateWindow::BUCKETS * window.bucket_seconds() };
+    let seconds =
+        if standing.used == 0 { 0 } else { RateWindow::BUCKETS * window.bucket_seconds() };
     u64::try_from(seconds).unwrap_or(0)
 }
 
@@ -140,12 +140,7 @@ fn element(
     list.push('}');
 }
 
-fn limit(
-    list: &mut String,
-    request: &AdmissionRequest<'_>,
-    claim: &Claim,
-    standing: &Standing,
-) {
+fn limit(list: &mut String, request: &AdmissionRequest<'_>, claim: &Claim, standing: &Standing) {
     let _ = match claim.limit {
         Limit::Spend { window, limit } => write!(
             list,

@@ -102,9 +102,7 @@ fn conditions(bucket: PolicyId, counted: &Counted<'_>) -> Result<SpendConditions
         },
         Counted::Child(seed) => of_child(seed)?,
         // Nothing but the rows themselves tells who shared the bucket.
-        Counted::Shared => {
-            SpendConditions { policy: Some(bucket), ..SpendConditions::default() }
-        }
+        Counted::Shared => SpendConditions { policy: Some(bucket), ..SpendConditions::default() },
     })
 }
 

@@ -208,7 +208,9 @@ fn naive(value: &Value) -> Seen {
             .iter()
             .map(|(key, value)| match (key.to_ascii_lowercase().as_str(), value) {
                 ("type", Value::Null) => Seen::Text,
-                ("type", Value::String(kind)) if ["text", "input_text"].contains(&kind.as_str()) => {
+                ("type", Value::String(kind))
+                    if ["text", "input_text"].contains(&kind.as_str()) =>
+                {
                     Seen::Text
                 }
                 ("type", _) => Seen::Stored,

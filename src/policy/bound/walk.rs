@@ -123,11 +123,8 @@ impl<'a> Walk<'a> {
         let worst = marks.worst.unwrap_or(Seen::Text);
         // What does not stand in the item is looked up by its id. Of reasoning, only the sealed form
         // is what the model reads.
-        let is_reference = if marks.is_reasoning {
-            marks.has_id && !marks.is_sealed
-        } else {
-            !marks.is_whole
-        };
+        let is_reference =
+            if marks.is_reasoning { marks.has_id && !marks.is_sealed } else { !marks.is_whole };
         Ok(if is_reference { worst.max(Seen::Stored) } else { worst })
     }
 
@@ -206,7 +203,11 @@ impl<'a> Walk<'a> {
                     Seen::Stored
                 }
                 b"data" if first == b'"' => {
-                    if is_inline(self.raw_string()?) { Seen::Text } else { Seen::Stored }
+                    if is_inline(self.raw_string()?) {
+                        Seen::Text
+                    } else {
+                        Seen::Stored
+                    }
                 }
                 b"content" | b"text" | b"arguments" | b"output" | b"input" => {
                     marks.is_whole |= given;

@@ -10,7 +10,9 @@ use sha2::{Digest, Sha256};
 
 use super::{BadPolicy, Policy, StoredPolicy, Tier};
 use crate::domain::ids::PolicyId;
-use crate::domain::policy::{Audience, PolicyConfig, PolicyType, Subject, SubjectKind, SubjectMatcher};
+use crate::domain::policy::{
+    Audience, PolicyConfig, PolicyType, Subject, SubjectKind, SubjectMatcher,
+};
 
 /// Most children of one default; further subjects share a bucket.
 pub const MOST_CHILDREN: usize = 10_000;
@@ -76,7 +78,8 @@ impl DefaultPolicy {
             return Ok(None);
         }
         let bad = |mistakes| BadPolicy::of(stored.id, mistakes);
-        let audience = Audience::parse(stored.policy_type, &stored.subject_matchers).map_err(bad)?;
+        let audience =
+            Audience::parse(stored.policy_type, &stored.subject_matchers).map_err(bad)?;
         let Audience::Each(kind, header) = audience.0 else {
             return Err(BadPolicy::of(stored.id, Vec::new()));
         };

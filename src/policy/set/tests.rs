@@ -130,13 +130,9 @@ fn a_detached_child_stands_for_itself() {
     let default = policy(20, PolicyType::DefaultSpendCap, &[("user_id", String::new())]);
     let mut own = child(20, 5, true, true);
     own.config = json!({"window": "monthly", "limit_usd": 7});
-    let set = PolicySet::compile([
-        default,
-        own,
-        child(20, 6, true, false),
-        child(20, 7, false, true),
-    ])
-    .unwrap();
+    let set =
+        PolicySet::compile([default, own, child(20, 6, true, false), child(20, 7, false, true)])
+            .unwrap();
     let none = Metadata::default();
     let applied_to = |user| {
         let applied: Vec<(PolicyId, PolicyType)> = set
@@ -196,10 +192,7 @@ fn a_rate_limit_of_its_own_replaces_the_default_and_a_cap_does_not() {
         found(5, &red),
         sorted(vec![id(30), id(31), default(21, 5, None), default(22, 5, Some("red"))])
     );
-    assert_eq!(
-        found(6, &red),
-        sorted(vec![id(32), default(20, 6, None), default(21, 6, None)])
-    );
+    assert_eq!(found(6, &red), sorted(vec![id(32), default(20, 6, None), default(21, 6, None)]));
     assert_eq!(
         found(7, &none),
         sorted(vec![id(33), default(20, 7, None), default(21, 7, None)]),

@@ -8,7 +8,7 @@ use crate::{
     support::{
         app::TestApp,
         case::{Case, cases},
-        database::Database,
+        database::{Database, Kind},
         http::{Client, Request},
         sql::{execute, texts},
         world::{World, text},
@@ -28,6 +28,7 @@ pub(crate) fn cases() -> Vec<Case> {
         lists_are_sorted_and_filtered,
         a_search_takes_hundreds_of_values,
         children_follow_their_default_until_edited,
+        children_are_made_once_and_come_back,
         current_spend_is_what_the_roll_ups_say,
         policies_are_limited,
     ]
@@ -465,6 +466,118 @@ async fn children_follow_their_default_until_edited(database: Database) {
     let patch = json!({"subject_matchers": [matcher("api_key_id", "")]});
     admin.patch(&format!("{PATH}/{}", text(&default, "id")), &patch).await.expect(200);
     problem(&admin.get(&format!("{PATH}/{old}")).await, 404, "not_found");
+}
+
+async fn children_are_made_once_and_come_back(database: Database) {
+    use tollgate::db::gateway_policies::{ChildOutcome, GatewayPolicyRow, ensure_children};
+    use tollgate::db::{Concerns, Conn, DbError, Location};
+    use tollgate::domain::policy::{Audience, PolicyType, SubjectMatcher};
+
+    let world = World::make(TestApp::start(&database).await).await;
+    let admin = world.admin();
+    let mut body = cap("Each person", &[matcher("user_id", "")]);
+    body["policy_type"] = json!("default_spend_cap");
+    let default = make(&admin, &body).await;
+    let capped = matcher("user_id", &world.home.user_id);
+    let own = make(&admin, &cap("My own", &[capped])).await;
+    let location = match database.kind() {
+        Kind::Sqlite => {
+            Location::Sqlite(database.url().strip_prefix("sqlite:").expect("a path").into())
+        }
+        Kind::Postgres => Location::Postgres { url: database.url().to_owned(), ca_pem: None },
+    };
+    let engine =
+        tollgate::db::Database::open(location, 2, std::time::Duration::from_secs(5)).unwrap();
+    let organization_id: tollgate::domain::ids::OrganizationId =
+        world.home.organization_id.parse().unwrap();
+    let wanted = |parent: &Value, key: &str, subject: &str| {
+        let matchers = vec![SubjectMatcher { key: key.to_owned(), value: subject.to_owned() }];
+        let now = chrono::Utc::now().naive_utc();
+        GatewayPolicyRow {
+            id: uuid::Uuid::now_v7().into(),
+            organization_id,
+            name: format!("Each person: {subject}"),
+            description: None,
+            policy_type: PolicyType::SpendCap,
+            family: "spend".to_owned(),
+            matchers_key: Audience::digest(&matchers),
+            subject_matchers: serde_json::to_value(matchers).unwrap(),
+            // What it says is the parent's to say.
+            config: json!({}),
+            action: String::new(),
+            enabled: false,
+            priority: 0,
+            created_by: None,
+            is_system_generated: true,
+            parent_policy_id: Some(text(parent, "id").parse().unwrap()),
+            detached: false,
+            created_at: now,
+            updated_at: now,
+            deleted_at: None,
+        }
+    };
+    let ensure = async |organization_id, rows: Vec<GatewayPolicyRow>| -> Vec<ChildOutcome> {
+        engine
+            .write(Concerns::Organization(organization_id), async move |conn: &mut Conn| {
+                Ok::<_, DbError>(ensure_children(conn, organization_id, rows).await?)
+            })
+            .await
+            .unwrap()
+    };
+    let somebody = uuid::Uuid::now_v7().to_string();
+    let child = wanted(&default, "user_id", &somebody);
+    let rows = vec![
+        child.clone(),
+        child.clone(),
+        wanted(&default, "user_id", &world.home.user_id),
+        wanted(&default, "api_key_id", &somebody),
+        wanted(&own, "user_id", &somebody),
+    ];
+    assert_eq!(
+        ensure(organization_id, rows).await,
+        [
+            ChildOutcome::Made,
+            ChildOutcome::Present,
+            ChildOutcome::SubjectTaken,
+            ChildOutcome::ParentChanged,
+            ChildOutcome::ParentChanged,
+        ]
+    );
+    let foreign = world.stranger.organization_id.parse().unwrap();
+    assert_eq!(ensure(foreign, vec![child.clone()]).await, [ChildOutcome::ParentChanged]);
+    let one = format!("{PATH}/{}", child.id);
+    let made = admin.get(&one).await.expect(200).json();
+    assert_eq!((&made["config"], &made["enabled"]), (&default["config"], &json!(true)));
+    assert_eq!(made["parent_policy_id"], default["id"]);
+    // Edited, deleted, seen again: it is its parent's once more.
+    admin.patch(&one, &json!({"priority": 1})).await.expect(200);
+    admin.delete(&one).await.expect(204);
+    assert_eq!(ensure(organization_id, vec![child.clone()]).await, [ChildOutcome::Revived]);
+    let back = admin.get(&one).await.expect(200).json();
+    assert_eq!((&back["is_system_generated"], &back["priority"]), (&json!(true), &json!(100)));
+    // The parent holds so many and no more.
+    let many = (0..10_000_i64).map(|number| {
+        let values = format!("'{}', '{number}'", uuid::Uuid::now_v7());
+        format!(
+            "INSERT INTO gateway_policies (id, matchers_key, organization_id, name, policy_type,
+                family, subject_matchers, config, action, enabled, priority, is_system_generated,
+                parent_policy_id, detached, created_at, updated_at)
+             SELECT {values}, organization_id, name, policy_type, family, subject_matchers, config,
+                action, enabled, priority, is_system_generated, parent_policy_id, detached,
+                created_at, updated_at
+             FROM gateway_policies WHERE id = '{}';",
+            child.id
+        )
+    });
+    let all = format!("BEGIN; {} COMMIT;", many.collect::<String>());
+    execute(&database, &all).await;
+    let one_more = wanted(&default, "user_id", &uuid::Uuid::now_v7().to_string());
+    assert_eq!(ensure(organization_id, vec![one_more]).await, [ChildOutcome::Full]);
+    let answer = admin.get(&format!("{PATH}?limit=1")).await.expect(200);
+    assert_eq!(answer.header("x-total-count"), Some("10003"));
+    admin.delete(&format!("{PATH}/{}", text(&default, "id"))).await.expect(204);
+    assert_eq!(names(&admin, "").await, ["My own"]);
+    assert_eq!(ensure(organization_id, vec![child]).await, [ChildOutcome::ParentChanged]);
 }
 
 async fn current_spend_is_what_the_roll_ups_say(database: Database) {

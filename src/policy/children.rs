@@ -167,7 +167,7 @@ fn row(organization_id: OrganizationId, seed: ChildSeed, now: NaiveDateTime) -> 
     GatewayPolicyRow {
         id: seed.id,
         organization_id,
-        name: seed.name.into(),
+        name: seed.name.to_string(),
         description: None,
         policy_type,
         family: policy_type.family().as_str().to_owned(),

@@ -9,11 +9,12 @@ use crate::clock::Clock;
 use crate::domain::ids::AttemptId;
 use crate::domain::money::NanoUsd;
 use crate::domain::tokens::TokenUsage;
-use crate::metering::estimate::{Estimation, Estimator, Sample};
-use crate::metering::ledger::{JournalFull, Ledger};
+use crate::metering::estimate::{Estimation, Estimator};
+use crate::metering::ledger::Ledger;
 use crate::metering::prices::ResolvedPrice;
 use crate::metering::record::{AttemptEnd, AttemptOutcome, AttemptStart, UsageSource};
-use crate::policy::admission::Admitted;
+use crate::metering::sample::Sample;
+use crate::policy::admission::Reservation;
 use crate::policy::bound::Bound;
 use crate::policy::counters::Actual;
 use crate::telemetry::Metrics;
@@ -37,10 +38,11 @@ pub struct Account {
     /// The next attempt's beginning; the open one's while there is one.
     attempt: AttemptStart,
     is_open: bool,
-    admitted: Admitted,
+    reservation: Reservation,
     price: Option<Arc<ResolvedPrice>>,
     bound: Bound,
     sent: Sample,
+    is_background: bool,
 }
 
 /// How the last attempt ended.
@@ -68,12 +70,14 @@ impl Account {
     pub fn open(
         books: &Books,
         attempt: AttemptStart,
-        admitted: Admitted,
+        reservation: Reservation,
         price: Option<Arc<ResolvedPrice>>,
         bound: Bound,
         sent: Sample,
+        is_background: bool,
     ) -> Self {
-        Self { books: books.clone(), attempt, is_open: false, admitted, price, bound, sent }
+        let books = books.clone();
+        Self { books, attempt, is_open: false, reservation, price, bound, sent, is_background }
     }
 
     /// Records that an attempt is about to be made. Unless that can be recorded, it must not be.
@@ -82,6 +86,7 @@ impl Account {
         self.attempt.attempt += 1;
         self.books.ledger.start(&self.attempt).map_err(|_| ProxyError::JournalFull)?;
         self.is_open = true;
+        self.reservation.is_sent();
         Ok(())
     }
 
@@ -109,10 +114,10 @@ impl Account {
     pub fn settle(self, ending: Ending) {
         if !self.is_open {
             // Nothing was sent, or nothing came back.
-            self.admitted.settle(Actual::default());
+            self.reservation.settle(Actual::default());
             return;
         }
-        let Self { books, attempt, admitted, price, bound, sent, .. } = self;
+        let Self { books, attempt, reservation, price, bound, sent, is_background, .. } = self;
         let Ending { outcome, status, code, model_used, usage, relayed, first_byte, duration } =
             ending;
         let end = AttemptEnd {
@@ -128,7 +133,7 @@ impl Account {
             duration_ms: Some(millis(duration)),
             violated: Vec::new(),
         };
-        let settlement = Settlement { books, end, admitted, price };
+        let settlement = Settlement { books, end, reservation, price };
         let is_error = status.is_some_and(|status| status >= 400);
         let told_all =
             outcome == AttemptOutcome::Completed || relayed.as_ref().is_none_or(Sample::is_empty);
@@ -136,6 +141,7 @@ impl Account {
             _ if bound.free => settlement.nothing(),
             Some(usage) if told_all => settlement.write(usage, UsageSource::Provider),
             None if is_error || outcome == AttemptOutcome::Failed => settlement.nothing(),
+            None if is_background => settlement.as_reserved(attempt.reserved, &bound),
             reported => {
                 let estimation = Estimation {
                     request: sent,
@@ -157,7 +163,7 @@ impl Account {
 struct Settlement {
     books: Books,
     end: AttemptEnd,
-    admitted: Admitted,
+    reservation: Reservation,
     price: Option<Arc<ResolvedPrice>>,
 }
 
@@ -165,7 +171,20 @@ impl Settlement {
     /// Nothing was used.
     fn nothing(self) {
         self.books.ledger.end(self.end);
-        self.admitted.settle(Actual::default());
+        self.reservation.settle(Actual::default());
+    }
+
+    /// The provider goes on working, and nobody will learn what it used: it is taken to be all that
+    /// was reserved.
+    fn as_reserved(mut self, reserved: Option<NanoUsd>, bound: &Bound) {
+        self.end.cost = reserved;
+        self.end.usage_source = UsageSource::Estimated;
+        self.books.metrics.cost(reserved.unwrap_or_default());
+        self.books.ledger.end(self.end);
+        self.reservation.settle(Actual {
+            cost: reserved.unwrap_or_default(),
+            tokens: bound.estimate_tokens,
+        });
     }
 
     /// The tokens are known. The journal first: it is what a restart goes by.
@@ -174,10 +193,10 @@ impl Settlement {
         self.end.usage_source = source;
         self.end.cost = self.price.as_ref().map(|price| price.price.cost(&usage));
         let cost = self.end.cost;
-        self.books.metrics.cost(cost);
+        self.books.metrics.cost(cost.unwrap_or_default());
         self.books.ledger.end(self.end);
         let tokens = usage.input.unwrap_or(0).saturating_add(usage.output.unwrap_or(0));
-        self.admitted.settle(Actual {
+        self.reservation.settle(Actual {
             cost: cost.unwrap_or_default(),
             tokens: i64::try_from(tokens).unwrap_or(i64::MAX),
         });

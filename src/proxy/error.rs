@@ -16,6 +16,7 @@ use actix_web_httpauth::headers::www_authenticate::bearer::Bearer;
 use serde::Serialize;
 
 use super::body::BodyError;
+use crate::policy::admission::{Denied, Reason};
 
 pub use table::{Retry, Row};
 
@@ -61,6 +62,12 @@ pub enum ProxyError {
     Overloaded,
     SecretUnavailable { name: String },
     DirectoryUnavailable,
+    ModelForbidden { message: String },
+    PriceUnknown { message: String },
+    SpendCapExceeded { message: String },
+    RateLimited { message: String, retry_after: Option<u64> },
+    LimitsUnavailable,
+    JournalFull,
 }
 
 impl ProxyError {
@@ -137,6 +144,19 @@ struct ErrorEvent<'a> {
     message: &'a str,
     param: Option<&'a str>,
     sequence_number: u64,
+}
+
+impl From<&Denied> for ProxyError {
+    fn from(denied: &Denied) -> Self {
+        let message = denied.message.clone();
+        match denied.reason {
+            Reason::ModelAccess => Self::ModelForbidden { message },
+            Reason::PriceUnknown => Self::PriceUnknown { message },
+            Reason::Spend => Self::SpendCapExceeded { message },
+            Reason::Rate => Self::RateLimited { message, retry_after: denied.retry_after },
+            Reason::Unavailable => Self::LimitsUnavailable,
+        }
+    }
 }
 
 impl From<BodyError> for ProxyError {

@@ -9,8 +9,8 @@ use super::account::{Account, Ending};
 use super::error::ProxyError;
 use crate::auth::Principal;
 use crate::domain::ids::ConfigurationId;
-use crate::metering::estimate::Sample;
 use crate::metering::record::AttemptOutcome;
+use crate::metering::sample::Sample;
 use crate::metering::usage::TokenUsage;
 use crate::telemetry::requests::RequestIds;
 use crate::telemetry::{Metrics, OpenStream};
@@ -101,6 +101,16 @@ impl Exchange {
             first_byte: None,
             open: None,
         }
+    }
+
+    /// The request's ids.
+    pub fn ids(&self) -> Option<&RequestIds> {
+        self.ids.as_ref()
+    }
+
+    /// How long ago it arrived.
+    pub fn age(&self) -> Duration {
+        self.began.elapsed()
     }
 
     /// The gateway answers by itself.

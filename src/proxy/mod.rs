@@ -2,6 +2,8 @@
 //!
 //! `pipeline` is the whole of it; each step is a file.
 
+pub mod account;
+pub mod admit;
 pub mod body;
 pub mod budget;
 pub mod error;
@@ -30,9 +32,13 @@ use crate::directory::Directory;
 use crate::directory::configuration::ConfigurationEntry;
 use crate::domain::permissions::Permission;
 use crate::domain::scope::WorkspaceScope;
+use crate::policy::admission::Admission;
+use crate::policy::bound::{AssumedLimits, Bound};
 use crate::telemetry::Metrics;
 use crate::telemetry::requests::RequestIds;
 use crate::upstream::{UpstreamClient, UpstreamTimeouts};
+use account::Books;
+use admit::Asked;
 use body::JsonBody;
 use budget::{Budget, InFlight};
 use error::ProxyError;
@@ -50,6 +56,12 @@ pub struct DataPlane {
     pub keyring: KeyringHandle,
     /// What time it is.
     pub clock: Clock,
+    /// Asks the policies.
+    pub admission: Admission,
+    /// What accounts of requests are kept with.
+    pub books: Books,
+    /// What is assumed of models of which nothing is known.
+    pub assumed_limits: AssumedLimits,
     /// Where requests are counted.
     pub metrics: Metrics,
     /// Limits of callers' bodies.
@@ -76,10 +88,14 @@ pub async fn handle(
     match pipeline(&request, payload, &plane, &client, &mut exchange).await {
         Ok(response) => response.map_into_left_body(),
         Err(error) => {
+            let mut response = error.error_response();
             if let Some(exchange) = &mut exchange {
                 exchange.refused(&error);
+                for (name, value) in exchange.policy_headers() {
+                    response.headers_mut().insert(name, value);
+                }
             }
-            HttpResponse::from_error(error).map_into_right_body()
+            response.map_into_right_body()
         }
     }
 }
@@ -114,16 +130,32 @@ async fn pipeline(
     };
 
     let mut withhold_usage = false;
+    let mut bound = Bound::FREE;
+    let mut is_background = false;
     let (body, memory) = if route.operation.is_post() {
         let (bytes, memory) =
             read_body(request.headers(), payload, plane.body_limits, &plane.body_memory).await?;
         let mut body = JsonBody::parse(bytes).map_err(ProxyError::Body)?;
         exchange.model_asked = body.get("model").and_then(crate::metering::usage::model_name);
         withhold_usage = prepare::edit_body(&mut body, &route.operation, &configuration)?;
+        bound = admit::bound_of(plane, &route.operation, &body, &configuration);
+        is_background = body.get_bool("background") == Some(true);
         (body.into_bytes(), Some(memory))
     } else {
         (Bytes::new(), None)
     };
+
+    let asked = Asked {
+        request,
+        principal: &principal,
+        scope,
+        operation: &route.operation,
+        configuration: &configuration,
+        bound,
+        body: &body,
+        is_background,
+    };
+    admit::admit(plane, asked, exchange).await?;
 
     let credentials = configuration.open(&plane.keyring).map_err(|unavailable| {
         exchange.cause = Some(unavailable.to_string());

@@ -96,7 +96,9 @@ pub async fn relay(
     if matches!(state, State::Ended) {
         exchange.settle();
     }
-    down.extend(exchange.policy_headers());
+    for (name, value) in exchange.policy_headers() {
+        down.insert(name, value);
+    }
     let body = RelayBody { upstream, first, watch, size, left, state, exchange, _held: held };
     let mut response = HttpResponse::with_body(status, body);
     *response.headers_mut() = down;
@@ -226,7 +228,7 @@ impl RelayBody {
         self.exchange.usage = usage;
         self.exchange.model_used = model;
         if usage.is_none() || self.exchange.outcome != Outcome::Completed {
-            self.exchange.relayed = match &self.watch {
+            self.exchange.relayed = match &mut self.watch {
                 Watch::None => None,
                 Watch::Plain(watch) => Some(watch.relayed()),
                 Watch::Stream(watch) => Some(watch.relayed()),

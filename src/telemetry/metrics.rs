@@ -11,7 +11,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text::encode};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
@@ -65,8 +65,8 @@ label_sets! {
     ReasonLabel { reason }
     ResultLabel { result }
     KindLabel { kind }
-    OutcomeLabel { outcome }
     VerdictLabel { verdict }
+    OutcomeLabel { outcome }
 }
 
 type Histograms = Family<OperationLabel, Histogram>;
@@ -85,13 +85,12 @@ struct Inner {
     key_verifications: Family<ResultLabel, Counter>,
     usage_tokens: Family<KindLabel, Counter>,
     cost: Counter,
-    unknown_costs: Counter,
+    admissions: Family<VerdictLabel, Counter>,
+    unknown_prices: Counter,
     counter_calls: Family<OutcomeLabel, Counter>,
     counters_up: Gauge,
     counter_corrections_queued: Gauge,
     counter_corrections_dropped: Counter,
-    admissions: Family<VerdictLabel, Counter>,
-    unknown_prices: Counter,
 }
 
 /// All metrics of a process, or of one application in a test. Cheap to clone.
@@ -131,13 +130,12 @@ impl Metrics {
             key_verifications: Family::default(),
             usage_tokens: Family::default(),
             cost: Counter::default(),
-            unknown_costs: Counter::default(),
+            admissions: Family::default(),
+            unknown_prices: Counter::default(),
             counter_calls: Family::default(),
             counters_up: Gauge::default(),
             counter_corrections_queued: Gauge::default(),
             counter_corrections_dropped: Counter::default(),
-            admissions: Family::default(),
-            unknown_prices: Counter::default(),
         };
         let registry = registry_of(&inner);
         *inner.registry.write().unwrap_or_else(PoisonError::into_inner) = registry;
@@ -221,16 +219,19 @@ impl Metrics {
         self.inner.usage_tokens.get_or_create(&KindLabel { kind }).inc_by(tokens);
     }
 
-    /// What an attempt cost; `None` where nobody knows its price.
-    pub fn cost(&self, cost: Option<NanoUsd>) {
-        match cost {
-            Some(cost) => {
-                self.inner.cost.inc_by(u64::try_from(cost.nanos()).unwrap_or(0));
-            }
-            None => {
-                self.inner.unknown_costs.inc();
-            }
-        }
+    /// What an attempt cost.
+    pub fn cost(&self, cost: NanoUsd) {
+        self.inner.cost.inc_by(u64::try_from(cost.nanos()).unwrap_or(0));
+    }
+
+    /// A request that asked to be let through: `unmatched`, `admitted`, or why it was not.
+    pub fn admission(&self, verdict: &'static str) {
+        self.inner.admissions.get_or_create(&VerdictLabel { verdict }).inc();
+    }
+
+    /// A request that was let through although nobody knows what it costs.
+    pub fn unknown_price(&self) {
+        self.inner.unknown_prices.inc();
     }
 
     /// A question to the counters in Redis: `ok`, `unavailable` (not asked, or it failed), `deadline`.
@@ -254,16 +255,6 @@ impl Metrics {
         self.inner.counter_corrections_dropped.inc();
     }
 
-    /// A request that asked to be let through: `unmatched`, `admitted`, or why it was not.
-    pub fn admission(&self, verdict: &'static str) {
-        self.inner.admissions.get_or_create(&VerdictLabel { verdict }).inc();
-    }
-
-    /// A request that was let through although nobody knows what it costs.
-    pub fn unknown_price(&self) {
-        self.inner.unknown_prices.inc();
-    }
-
     /// Shows a counter that another room keeps, read at each scrape. `name` stands between
     /// `tollgate_` and `_total`.
     pub fn watch_counter(
@@ -272,20 +263,7 @@ impl Metrics {
         help: &'static str,
         read: impl Fn() -> u64 + Send + Sync + 'static,
     ) {
-        self.watch(Watched { name, help, read: Read::Counter(Box::new(read)) });
-    }
-
-    /// The same for what goes up and down. `name` stands after `tollgate_`.
-    pub fn watch_gauge(
-        &self,
-        name: &'static str,
-        help: &'static str,
-        read: impl Fn() -> f64 + Send + Sync + 'static,
-    ) {
-        self.watch(Watched { name, help, read: Read::Gauge(Box::new(read)) });
-    }
-
-    fn watch(&self, watched: Watched) {
+        let watched = Watched { name, help, read: Box::new(read) };
         let mut registry = self.inner.registry.write().unwrap_or_else(PoisonError::into_inner);
         registry.register_collector(Box::new(watched));
     }
@@ -359,9 +337,14 @@ fn registry_of(inner: &Inner) -> Registry {
         inner.cost.clone(),
     );
     registry.register(
-        "unknown_costs",
-        "Attempts that used a model whose price nobody knows",
-        inner.unknown_costs.clone(),
+        "admissions",
+        "Requests that asked the policies, by verdict",
+        inner.admissions.clone(),
+    );
+    registry.register(
+        "unknown_prices",
+        "Requests let through although their model has no price",
+        inner.unknown_prices.clone(),
     );
     registry.register(
         "counter_calls",
@@ -383,16 +366,6 @@ fn registry_of(inner: &Inner) -> Registry {
         "Corrections that Redis was never told",
         inner.counter_corrections_dropped.clone(),
     );
-    registry.register(
-        "admissions",
-        "Requests that asked the policies, by verdict",
-        inner.admissions.clone(),
-    );
-    registry.register(
-        "unknown_prices",
-        "Requests let through although their model has no price",
-        inner.unknown_prices.clone(),
-    );
     registry
 }
 
@@ -411,12 +384,7 @@ impl Drop for OpenStream {
 struct Watched {
     name: &'static str,
     help: &'static str,
-    read: Read,
-}
-
-enum Read {
-    Counter(Box<dyn Fn() -> u64 + Send + Sync>),
-    Gauge(Box<dyn Fn() -> f64 + Send + Sync>),
+    read: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
 impl fmt::Debug for Watched {
@@ -427,15 +395,11 @@ impl fmt::Debug for Watched {
 
 impl Collector for Watched {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let counter = ConstCounter::new((self.read)());
         // What the registry does by itself for its own: end the sentence.
         let help = format!("{}.", self.help);
-        let mut encode = |value: &dyn EncodeMetric| {
-            value.encode(encoder.encode_descriptor(self.name, &help, None, value.metric_type())?)
-        };
-        match &self.read {
-            Read::Counter(read) => encode(&ConstCounter::new(read())),
-            Read::Gauge(read) => encode(&ConstGauge::new(read())),
-        }
+        let metric = encoder.encode_descriptor(self.name, &help, None, counter.metric_type())?;
+        counter.encode(metric)
     }
 }
 

@@ -275,21 +275,6 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
             let id = home.team.configure(&world.fresh("gone "), json!({})).await;
             of(Anywhere, 204, vec![workspace, ("configuration_id", id)], None)
         }
-        "create_model_price" => of(Organization, 201, vec![], Some(price_of(world))),
-        "list_model_prices" => of(Organization, 200, vec![], None),
-        "resolve_model_price" => {
-            Sample { query: "?provider=openai&model=gpt-4o", ..of(Organization, 200, vec![], None) }
-        }
-        "get_model_price" | "update_model_price" | "delete_model_price" => {
-            let body = price_of(world);
-            let made = world.admin().post_json("/api/v1/model-prices", &body).await.expect(201);
-            let price = ("model_price_id", text(&made.json(), "id"));
-            match operation.id.as_str() {
-                "get_model_price" => of(Organization, 200, vec![price], None),
-                "delete_model_price" => of(Organization, 204, vec![price], None),
-                _ => of(Organization, 200, vec![price], Some(json!({"price": {"output": 3}}))),
-            }
-        }
         "list_gateway_policies"
         | "list_gateway_policies_platform"
         | "list_gateway_policies_compat" => of(Organization, 200, vec![], None),
@@ -315,6 +300,21 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
             let (status, body) = of_key(&operation.id, world);
             of(Organization, status, vec![("policy_id", text(&made, "id"))], body)
         }
+        "create_model_price" => of(Organization, 201, vec![], Some(price_of(world))),
+        "list_model_prices" => of(Organization, 200, vec![], None),
+        "resolve_model_price" => {
+            Sample { query: "?provider=openai&model=gpt-4o", ..of(Organization, 200, vec![], None) }
+        }
+        "get_model_price" | "update_model_price" | "delete_model_price" => {
+            let body = price_of(world);
+            let made = world.admin().post_json("/api/v1/model-prices", &body).await.expect(201);
+            let price = ("model_price_id", text(&made.json(), "id"));
+            match operation.id.as_str() {
+                "get_model_price" => of(Organization, 200, vec![price], None),
+                "delete_model_price" => of(Organization, 204, vec![price], None),
+                _ => of(Organization, 200, vec![price], Some(json!({"price": {"output": 3}}))),
+            }
+        }
         "create_chat_completion" => of(
             Workspace,
             200,
@@ -338,14 +338,6 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
     }
 }
 
-fn price_of(world: &World) -> Value {
-    json!({
-        "provider": "openai",
-        "model": world.fresh("model-"),
-        "price": {"input": 1, "output": 2},
-    })
-}
-
 /// A spend cap for a subject that no other policy is for, and that no call has.
 fn policy(world: &World) -> Value {
     json!({
@@ -353,6 +345,15 @@ fn policy(world: &World) -> Value {
         "policy_type": "spend_cap",
         "subject_matchers": [{"key": "sample", "value": world.fresh("subject ")}],
         "config": {"window": "daily", "limit_usd": 10},
+    })
+}
+
+/// A price for a model that nobody else has one for.
+fn price_of(world: &World) -> Value {
+    json!({
+        "provider": "openai",
+        "model": world.fresh("model-"),
+        "price": {"input": 1, "output": 2},
     })
 }
 

@@ -84,8 +84,7 @@ impl Held {
         match counters {
             // No need to trouble anybody: it takes a microsecond.
             Counters::Memory(memory) => memory.settle(organization_id, request_id, actual),
-            #[expect(unreachable_patterns, reason = "the kinds that have to wait")]
-            counters => database.spawn_background(async move {
+            counters @ Counters::Redis(_) => database.spawn_background(async move {
                 counters.settle(organization_id, request_id, actual).await;
             }),
         }
@@ -93,9 +92,12 @@ impl Held {
 
     fn release(self) {
         let Self { counters, database, organization_id, request_id, .. } = self;
-        database.spawn_background(async move {
-            counters.release(organization_id, request_id).await;
-        });
+        match counters {
+            Counters::Memory(memory) => memory.release(organization_id, request_id),
+            counters @ Counters::Redis(_) => database.spawn_background(async move {
+                counters.release(organization_id, request_id).await;
+            }),
+        }
     }
 }
 

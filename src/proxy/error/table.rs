@@ -249,6 +249,33 @@ impl ProxyError {
                     "The provider secret '{name}' is missing or cannot be opened. Ask an administrator of the workspace to store it again."
                 ),
             ),
+            Self::ModelForbidden { message } => {
+                row(StatusCode::FORBIDDEN, "model_access_denied", Never, message.clone())
+            }
+            Self::PriceUnknown { message } => {
+                row(StatusCode::PAYMENT_REQUIRED, "price_unknown", Never, message.clone())
+            }
+            Self::SpendCapExceeded { message } => {
+                row(StatusCode::PAYMENT_REQUIRED, "spend_cap_exceeded", Never, message.clone())
+            }
+            Self::RateLimited { message, retry_after } => row(
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate_limit_exceeded",
+                retry_after.map_or(Never, |after| After(u32::try_from(after).unwrap_or(u32::MAX))),
+                message.clone(),
+            ),
+            Self::LimitsUnavailable => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "limits_unavailable",
+                After(1),
+                "The limits that apply to this request can't be checked at the moment, so it was not sent. Try again.",
+            ),
+            Self::JournalFull => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "journal_full",
+                After(5),
+                "The gateway has no room left to record requests, so none are sent. Try again; an administrator has to see to the database or the disk.",
+            ),
             Self::DirectoryUnavailable => row(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "directory_unavailable",

@@ -97,7 +97,6 @@ impl Books {
     fn compare(&self, told: &Told, entries: &[Entry], rows: &[&Row]) -> Vec<&'static str> {
         let mut problems = Vec::new();
         let died = self.lives.iter().any(|life| life.took(told));
-        let answered = matches!(told.met, Met::Answered(_));
         let of_request =
             |row: &&Row| told.request_id.as_ref().is_none_or(|id| *id == row.request_id);
         if !rows.iter().all(of_request) {
@@ -122,7 +121,7 @@ impl Books {
             }
         }
         for row in rows {
-            if row.outcome == "lost" && (answered || !died) {
+            if row.outcome == "lost" && !died {
                 problems.push("an attempt is lost whose process lived on");
             }
         }
@@ -134,8 +133,15 @@ impl Books {
 
     fn compare_attempt(&self, told: &Told, entry: &Entry, row: &Row) -> Option<&'static str> {
         if row.outcome == "lost" {
-            return (row.usage_source != "estimated" || row.cost.is_none())
-                .then_some("a lost attempt is not charged as reserved");
+            // Where the provider did not count, the gateway does, after the last byte.
+            let is_counted = entry.told().is_none() && told.met == Met::Answered(200);
+            return match told.met {
+                Met::Answered(_) if !is_counted => Some("an answer that came whole is lost"),
+                _ if row.usage_source != "estimated" || row.cost.is_none() => {
+                    Some("a lost attempt is not charged as reserved")
+                }
+                _ => None,
+            };
         }
         if row.cost.is_none() {
             return Some("the cost is not known in spite of a price");

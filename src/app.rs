@@ -1,5 +1,6 @@
 //! The application: built from settings, run until told to stop, drained.
 
+mod accounting;
 pub mod bootstrap;
 pub mod drain;
 pub mod open;
@@ -21,6 +22,7 @@ use crate::db::DbError;
 use crate::directory::{Directory, DirectoryOptions};
 use crate::telemetry::Metrics;
 use crate::telemetry::readiness::Readiness;
+use accounting::Accounting;
 use open::{Store, open_store};
 
 /// How often the uses of keys are written down.
@@ -90,6 +92,9 @@ pub enum StartError {
     /// The journal or the ledger.
     #[error(transparent)]
     Ledger(#[from] crate::metering::ledger::LedgerError),
+    /// Where limits are counted.
+    #[error(transparent)]
+    Counters(#[from] crate::policy::counters::RedisSetupError),
     /// The database CA file.
     #[error("--database-ca-file can't be read: {0}")]
     DatabaseCa(std::io::Error),
@@ -130,6 +135,7 @@ pub struct Application {
     handles: Vec<ServerHandle>,
     running: Vec<tokio::task::JoinHandle<std::io::Result<()>>>,
     directory: Directory,
+    accounting: Accounting,
     readiness: Readiness,
     clock: Clock,
     metrics: Metrics,
@@ -159,10 +165,13 @@ impl Application {
         let digester = KeyDigester::new(&mut system_random)?;
         let directory =
             Directory::start(store.database.clone(), options, digester, metrics.clone()).await?;
+        let accounting =
+            accounting::open(&settings, &store, &directory, &clock, &metrics, &readiness).await?;
         server::watch_counters(&metrics, &store);
         let parts = server::Parts {
             store,
             directory: directory.clone(),
+            accounting: accounting.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
             readiness: readiness.clone(),
@@ -177,6 +186,7 @@ impl Application {
             handles: bound.servers.iter().map(actix_web::dev::Server::handle).collect(),
             running: bound.servers.into_iter().map(actix_web::rt::spawn).collect(),
             directory,
+            accounting,
             readiness,
             clock,
             metrics,
@@ -218,6 +228,7 @@ impl Application {
         tracing::info!(open_streams = self.metrics.open_streams(), "draining");
         tokio::time::sleep(self.settings.timeouts.shutdown_delay).await;
         futures_util::future::join_all(self.handles.iter().map(|handle| handle.stop(true))).await;
+        self.accounting.close().await;
         match tokio::time::timeout(LAST_WRITE, self.directory.write_uses()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {

@@ -11,11 +11,13 @@ use actix_web::{App, Error, HttpMessage, HttpServer, web};
 use tracing_actix_web::TracingLogger;
 
 use super::StartError;
+use super::accounting::Accounting;
 use super::open::Store;
 use crate::api::{self, Management, client_address::TrustedProxies};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::directory::Directory;
+use crate::policy::bound::AssumedLimits;
 use crate::proxy::budget::{Budget, InFlight};
 use crate::proxy::read::BodyLimits;
 use crate::proxy::{self, DataPlane};
@@ -32,6 +34,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(super) struct Parts {
     pub(super) store: Store,
     pub(super) directory: Directory,
+    pub(super) accounting: Accounting,
     pub(super) clock: Clock,
     pub(super) metrics: Metrics,
     pub(super) readiness: Readiness,
@@ -128,6 +131,12 @@ fn data_plane(settings: &Settings, parts: &Parts) -> DataPlane {
         directory: parts.directory.clone(),
         keyring: parts.store.keyring.clone(),
         clock: parts.clock.clone(),
+        admission: parts.accounting.admission.clone(),
+        books: parts.accounting.books.clone(),
+        assumed_limits: AssumedLimits {
+            context_tokens: tokens(settings.policies.assumed_context_tokens),
+            output_tokens: tokens(settings.policies.assumed_output_tokens),
+        },
         metrics: parts.metrics.clone(),
         body_limits: BodyLimits { bytes: limits.max_body_bytes, time: timeouts.body_timeout },
         body_memory: Budget::new(limits.body_memory_bytes),
@@ -139,6 +148,10 @@ fn data_plane(settings: &Settings, parts: &Parts) -> DataPlane {
             idle: timeouts.idle_timeout,
         },
     }
+}
+
+fn tokens(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 fn serve(

@@ -189,3 +189,5 @@ fn a_listing_takes_no_money() {
     let request = AdmissionRequest { bound: Bound::FREE, ..request(&metadata, 100) };
     assert!(ask(&set, &Memory::default(), &request, 0).0);
 }
+
+mod whole;

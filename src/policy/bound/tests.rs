@@ -209,7 +209,7 @@ fn naive(value: &Value) -> Seen {
             .map(|(key, value)| match (key.to_ascii_lowercase().as_str(), value) {
                 ("type", Value::Null) => Seen::Text,
                 ("type", Value::String(kind))
-                    if ["text", "input_text"].contains(&kind.as_str()) =>
+                    if ["text", "input_text", "content"].contains(&kind.as_str()) =>
                 {
                     Seen::Text
                 }

@@ -1,0 +1,265 @@
+//! Redis over two replicas, and when it is slow, gone, emptied or asked too late.
+
+use std::time::{Duration, Instant};
+
+use super::super::{Actual, Claims, Counters, LEASE, Redis, Reserved};
+use super::redis_server::{RedisServer, Way};
+use super::support::{Tenant, eventually, redis_at, redis_url, redis_with};
+use crate::clock::Clock;
+use crate::config::SpendWithoutRedis;
+use crate::domain::money::NanoUsd;
+use crate::domain::policy::RateMetric;
+use crate::domain::window::{RateWindow, SpendWindow};
+
+fn tenant_on(redis: &Redis) -> Tenant {
+    Tenant::new(Counters::Redis(redis.clone()))
+}
+
+async fn is_up(redis: &Redis) {
+    eventually("Redis is reached", async || redis.is_up()).await;
+}
+
+#[tokio::test]
+async fn a_cap_holds_over_two_replicas() {
+    let one = tenant_on(&redis_at(&redis_url()));
+    let two = one.through(Counters::Redis(redis_at(&redis_url())));
+    let claim = one.spend(SpendWindow::Monthly, 100, 1);
+    let claim = std::slice::from_ref(&claim);
+    let asking = (0..400).map(|i| if i % 2 == 0 { one.admit(claim) } else { two.admit(claim) });
+    let admitted: Vec<_> = futures_util::future::join_all(asking).await;
+    assert_eq!(admitted.iter().flatten().count(), 100);
+    for request in admitted.into_iter().flatten() {
+        // Whichever replica it is told to, and however often.
+        two.settle(request, 1, 0).await;
+        one.settle(request, 1, 0).await;
+    }
+    assert_eq!((one.spent().await, two.used().await), (Some(100), 100));
+}
+
+#[tokio::test]
+async fn a_stalled_redis_is_not_waited_for_and_nothing_leaks() {
+    let way = Way::to(&redis_url()).await;
+    let deadline = Duration::from_millis(250);
+    let redis = redis_with(&way.url, deadline, SpendWithoutRedis::Refuse, &Clock::default());
+    is_up(&redis).await;
+    let tenant = tenant_on(&redis);
+    let witness = tenant.through(Counters::Redis(redis_at(&redis_url())));
+    let claim = tenant.spend(SpendWindow::Monthly, 1_000, 10);
+    let open = witness.admit(&[claim]).await.unwrap();
+    let settled_late = loop {
+        // A busy machine may be slow by itself.
+        if let (request, Ok(Reserved::Admitted(_))) =
+            tenant.reserve_at(tenant.clock.now(), &[claim]).await
+        {
+            break request;
+        }
+        is_up(&redis).await;
+    };
+    way.hold(true);
+    let begun = Instant::now();
+    let claims = [claim];
+    let asking = (0..20).map(|_| tenant.reserve_at(tenant.clock.now(), &claims));
+    for (_, reserved) in futures_util::future::join_all(asking).await {
+        assert!(reserved.is_err(), "{reserved:?}");
+    }
+    tenant.settle(settled_late, 3, 0).await;
+    assert!(begun.elapsed() < deadline * 2 + Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert!(!redis.is_up());
+    let begun = Instant::now();
+    for _ in 0..100 {
+        assert!(tenant.reserve_at(tenant.clock.now(), &claims).await.1.is_err());
+    }
+    assert!(begun.elapsed() < deadline, "the breaker is open");
+    let rate = tenant.rate(RateMetric::Requests, RateWindow::Hour, 2, 1);
+    for _ in 0..2 {
+        assert!(tenant.admit(&[rate]).await.is_some(), "rates are counted here");
+    }
+    assert!(tenant.admit(&[rate]).await.is_none());
+    way.hold(false);
+    is_up(&redis).await;
+    // One is open, the other was settled; of the twenty nothing is left, even if they were done late.
+    eventually("nothing leaks", async || witness.used().await == 13).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(witness.used().await, 13);
+    witness.settle(open, 1, 0).await;
+    assert_eq!((witness.spent().await, witness.used().await), (Some(4), 4));
+}
+
+#[tokio::test]
+async fn who_stops_waiting_leaves_nothing() {
+    let way = Way::to(&redis_url()).await;
+    let redis = redis_at(&way.url);
+    is_up(&redis).await;
+    let tenant = tenant_on(&redis);
+    let witness = tenant.through(Counters::Redis(redis_at(&redis_url())));
+    let claim = tenant.spend(SpendWindow::Monthly, 1_000, 10);
+    assert_eq!(witness.used().await, 0);
+    way.hold(true);
+    let asking = tenant.admit(std::slice::from_ref(&claim));
+    assert!(tokio::time::timeout(Duration::from_millis(100), asking).await.is_err());
+    way.hold(false);
+    assert!(tenant.admit(&[claim]).await.is_some(), "asked after the other");
+    eventually("the other is taken back", async || witness.used().await == 10).await;
+}
+
+#[tokio::test]
+async fn a_release_that_comes_first_wins() {
+    let tenant = tenant_on(&redis_at(&redis_url()));
+    let request_id = tenant.clock.new_id();
+    tenant.counters.release(tenant.organization_id, request_id).await;
+    let claims = Claims {
+        organization_id: tenant.organization_id,
+        request_id,
+        at: tenant.clock.now(),
+        claims: vec![tenant.spend(SpendWindow::Monthly, 100, 10)],
+    };
+    let reserved = tenant.counters.reserve(&claims, &[Some(NanoUsd::ZERO)]).await;
+    assert!(reserved.is_err(), "{reserved:?}");
+    assert_eq!(tenant.used().await, 0);
+}
+
+#[tokio::test]
+async fn what_was_counted_apart_is_told_when_redis_is_back() {
+    let way = Way::to(&redis_url()).await;
+    way.hold(true);
+    let deadline = Duration::from_millis(100);
+    let redis = redis_with(&way.url, deadline, SpendWithoutRedis::Local, &Clock::default());
+    let tenant = tenant_on(&redis);
+    let claims = [
+        tenant.spend(SpendWindow::Monthly, 100, 60),
+        tenant.rate(RateMetric::Tokens, RateWindow::Hour, 100, 50),
+    ];
+    let request = tenant.admit(&claims).await.expect("counted apart");
+    assert!(tenant.admit(&claims).await.is_none(), "and limited apart");
+    tenant.settle(request, 40, 80).await;
+    way.hold(false);
+    let witness = tenant.through(Counters::Redis(redis_at(&redis_url())));
+    eventually("Redis is told", async || witness.used().await == 40).await;
+    let tokens = witness.rate(RateMetric::Tokens, RateWindow::Hour, 100, 30);
+    assert!(witness.admit(&[tokens]).await.is_none());
+}
+
+#[tokio::test]
+async fn an_emptied_redis_is_rebuilt_and_never_counts_too_little() {
+    let server = RedisServer::start().await;
+    let redis = redis_at(&server.url);
+    let tenant = tenant_on(&redis);
+    let claim = tenant.spend(SpendWindow::Monthly, 1_000, 100);
+    let living = tenant.admit(&[claim]).await.unwrap();
+    let ending = tenant.admit(&[claim]).await.unwrap();
+    let settled = tenant.admit(&[claim]).await.unwrap();
+    tenant.settle(settled, 70, 0).await;
+    server.command(&["FLUSHALL"]).await;
+    // One ends before anybody has asked for the counter again.
+    tenant.settle(ending, 30, 0).await;
+    tenant.settle(ending, 30, 0).await;
+    let claims = Claims {
+        organization_id: tenant.organization_id,
+        request_id: tenant.clock.new_id(),
+        at: tenant.clock.now(),
+        claims: vec![claim],
+    };
+    let asked = tenant.counters.reserve(&claims, &[]).await.unwrap();
+    assert_eq!(asked, Reserved::Unknown(vec![0]));
+    assert_eq!(tenant.spent().await, None);
+    let told = tenant.counters.reserve(&claims, &[Some(NanoUsd::from_nanos(70))]).await.unwrap();
+    let Reserved::Admitted(standings) = told else { panic!("{told:?}") };
+    assert_eq!(standings[0].used, 200, "the ledger's 70, the 30 since, and its own");
+    redis.renew().await;
+    redis.renew().await;
+    assert_eq!(tenant.used().await, 300, "the living one is back, once");
+    tenant.settle(living, 40, 0).await;
+    tenant.settle(living, 40, 0).await;
+    assert_eq!((tenant.spent().await, tenant.used().await), (Some(140), 240));
+    // A single counter that is lost is noticed as well.
+    let keys = server.command(&["KEYS", "tg:*:s:*"]).await;
+    let keys: Vec<String> = redis::from_redis_value(keys).unwrap();
+    server.command(&["DEL", &keys[0]]).await;
+    assert_eq!(tenant.used().await, 0);
+    redis.renew().await;
+    assert_eq!(tenant.used().await, 100);
+    tenant.settle(claims.request_id, 5, 0).await;
+    assert_eq!((tenant.spent().await, tenant.used().await), (Some(5), 5));
+}
+
+#[tokio::test]
+async fn a_lease_that_runs_out_is_charged_as_reserved_until_somebody_knows_better() {
+    let clock = Clock::default();
+    let deadline = Duration::from_secs(10);
+    let redis = redis_with(&redis_url(), deadline, SpendWithoutRedis::Refuse, &clock);
+    let tenant = tenant_on(&redis);
+    let claim = tenant.spend(SpendWindow::Monthly, 1_000, 100);
+    let request = tenant.admit(&[claim]).await.unwrap();
+    clock.advance(LEASE / 2);
+    redis.renew().await;
+    clock.advance(LEASE * 3 / 4);
+    assert_eq!((tenant.used().await, tenant.spent().await), (100, Some(0)), "it was renewed");
+    clock.advance(LEASE);
+    assert_eq!((tenant.used().await, tenant.spent().await), (100, Some(100)), "charged");
+    redis.renew().await;
+    assert_eq!(tenant.used().await, 100, "renewed too late");
+    // Another replica knows, from this one's journal.
+    let other = Counters::Redis(redis_at(&redis_url()));
+    let actual = Actual { cost: NanoUsd::from_nanos(20), tokens: 0 };
+    for _ in 0..2 {
+        other.settle(tenant.organization_id, request, actual).await;
+        assert_eq!((tenant.used().await, tenant.spent().await), (20, Some(20)));
+    }
+    tenant.settle(request, 20, 0).await;
+    assert_eq!((tenant.used().await, tenant.spent().await), (20, Some(20)));
+}
+
+#[tokio::test]
+async fn everything_in_redis_ends_by_itself() {
+    let server = RedisServer::start().await;
+    let redis = redis_at(&server.url);
+    let tenant = tenant_on(&redis);
+    let claims = [
+        tenant.spend(SpendWindow::Hourly, 100, 10),
+        tenant.rate(RateMetric::Tokens, RateWindow::Minute, 100, 10),
+    ];
+    let request = tenant.admit(&claims).await.unwrap();
+    tenant.admit(&claims).await.unwrap();
+    tenant.settle(request, 1, 1).await;
+    server.command(&["FLUSHALL"]).await;
+    redis.renew().await;
+    tenant.settle(tenant.clock.new_id(), 1, 1).await;
+    tenant.admit(&claims).await.unwrap();
+    let keys: Vec<String> = redis::from_redis_value(server.command(&["KEYS", "*"]).await).unwrap();
+    assert!(keys.len() >= 5, "{keys:?}");
+    let tag = format!("tg:{{{}}}:", tenant.organization_id);
+    for key in keys {
+        assert!(key.starts_with(&tag), "{key}");
+        let left = server.command(&["PTTL", &key]).await;
+        assert!(matches!(left, redis::Value::Int(1..)), "{key}: {left:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_forgotten_script_is_loaded_again() {
+    let server = RedisServer::start().await;
+    let redis = redis_at(&server.url);
+    let tenant = tenant_on(&redis);
+    let claim = tenant.spend(SpendWindow::Monthly, 100, 10);
+    assert!(tenant.admit(&[claim]).await.is_some());
+    server.command(&["SCRIPT", "FLUSH"]).await;
+    assert!(tenant.admit(&[claim]).await.is_some());
+}
+
+#[tokio::test]
+async fn a_redis_that_is_gone_is_reached_again() {
+    let server = RedisServer::start().await;
+    let redis = redis_at(&server.url);
+    let tenant = tenant_on(&redis);
+    let claim = tenant.spend(SpendWindow::Monthly, 100, 10);
+    assert!(tenant.admit(&[claim]).await.is_some());
+    server.command(&["CLIENT", "KILL", "TYPE", "normal"]).await;
+    eventually("reached again", async || {
+        matches!(tenant.reserve_at(tenant.clock.now(), &[claim]).await.1, Ok(Reserved::Admitted(_)))
+    })
+    .await;
+    drop(server);
+    eventually("gone", async || tenant.reserve_at(tenant.clock.now(), &[claim]).await.1.is_err())
+        .await;
+    eventually("known to be gone", async || !redis.is_up()).await;
+}

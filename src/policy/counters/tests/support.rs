@@ -1,0 +1,136 @@
+//! What the tests of counters are made of.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::super::{
+    Actual, Claim, Claims, Counters, CountersUnavailable, Limit, Redis, RedisOptions, Reserved,
+};
+use crate::clock::Clock;
+use crate::config::SpendWithoutRedis;
+use crate::domain::ids::{OrganizationId, PolicyId, RequestId};
+use crate::domain::money::NanoUsd;
+use crate::domain::policy::RateMetric;
+use crate::domain::window::{RateWindow, SpendWindow};
+use crate::telemetry::Metrics;
+
+/// The Redis that tests share.
+pub(super) fn redis_url() -> String {
+    std::env::var("TOLLGATE_TEST_REDIS_URL").unwrap_or_else(|_| "redis://127.0.0.1:6379".to_owned())
+}
+
+/// Counters behind a URL, with a deadline that a busy machine keeps.
+pub(super) fn redis_at(url: &str) -> Redis {
+    redis_with(url, Duration::from_secs(10), SpendWithoutRedis::Refuse, &Clock::default())
+}
+
+pub(super) fn redis_with(
+    url: &str,
+    deadline: Duration,
+    spend_without: SpendWithoutRedis,
+    clock: &Clock,
+) -> Redis {
+    let options = RedisOptions { url: url.parse().unwrap(), deadline, spend_without };
+    Redis::open(options, clock, &Metrics::new()).unwrap()
+}
+
+/// An organization of its own, with one bucket.
+#[derive(Clone)]
+pub(super) struct Tenant {
+    pub(super) counters: Counters,
+    pub(super) organization_id: OrganizationId,
+    pub(super) bucket: PolicyId,
+    pub(super) clock: Clock,
+}
+
+impl Tenant {
+    pub(super) fn new(counters: Counters) -> Self {
+        let clock = Clock::default();
+        Self { counters, organization_id: clock.new_id(), bucket: clock.new_id(), clock }
+    }
+
+    /// The same tenant, as another replica sees it.
+    pub(super) fn through(&self, counters: Counters) -> Self {
+        Self { counters, ..self.clone() }
+    }
+
+    pub(super) fn spend(&self, window: SpendWindow, limit: i64, amount: i64) -> Claim {
+        let limit = Limit::Spend { window, limit: NanoUsd::from_nanos(limit) };
+        Claim { bucket: self.bucket, limit, amount }
+    }
+
+    pub(super) fn rate(
+        &self,
+        metric: RateMetric,
+        window: RateWindow,
+        value: i64,
+        amount: i64,
+    ) -> Claim {
+        Claim { bucket: self.bucket, limit: Limit::Rate { metric, window, value }, amount }
+    }
+
+    /// Asks, and tells new counters that nothing was spent.
+    pub(super) async fn reserve_at(
+        &self,
+        at: DateTime<Utc>,
+        claims: &[Claim],
+    ) -> (RequestId, Result<Reserved, CountersUnavailable>) {
+        let request_id = self.clock.new_id();
+        let claims = Claims {
+            organization_id: self.organization_id,
+            request_id,
+            at,
+            claims: claims.to_vec(),
+        };
+        let reserved = match self.counters.reserve(&claims, &[]).await {
+            Ok(Reserved::Unknown(_)) => {
+                let history = vec![Some(NanoUsd::ZERO); claims.claims.len()];
+                self.counters.reserve(&claims, &history).await
+            }
+            reserved => reserved,
+        };
+        (request_id, reserved)
+    }
+
+    /// Asks now; the request if it was admitted.
+    pub(super) async fn admit(&self, claims: &[Claim]) -> Option<RequestId> {
+        let (request_id, reserved) = self.reserve_at(self.clock.now(), claims).await;
+        match reserved {
+            Ok(Reserved::Admitted(_)) => Some(request_id),
+            Ok(Reserved::Refused(_)) => None,
+            odd => panic!("{odd:?}"),
+        }
+    }
+
+    pub(super) async fn settle(&self, request_id: RequestId, cost: i64, tokens: i64) {
+        let actual = Actual { cost: NanoUsd::from_nanos(cost), tokens };
+        self.counters.settle(self.organization_id, request_id, actual).await;
+    }
+
+    /// Settled nano-dollars of the month.
+    pub(super) async fn spent(&self) -> Option<i64> {
+        let now = self.clock.now();
+        let window = SpendWindow::Monthly;
+        let spent = self.counters.spent(self.organization_id, self.bucket, window, now).await;
+        spent.map(NanoUsd::nanos)
+    }
+
+    /// What is used of the month, reservations included: what a claim beyond all limits is told.
+    pub(super) async fn used(&self) -> i64 {
+        let claim = self.spend(SpendWindow::Monthly, 0, 1);
+        match self.reserve_at(self.clock.now(), &[claim]).await.1 {
+            Ok(Reserved::Refused(standings)) => standings[0].used,
+            odd => panic!("{odd:?}"),
+        }
+    }
+}
+
+/// Waits until this is so.
+pub(super) async fn eventually(what: &str, mut so: impl AsyncFnMut() -> bool) {
+    let begun = tokio::time::Instant::now();
+    while !so().await {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

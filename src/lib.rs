@@ -24,8 +24,8 @@
 //!
 //! Rules between rooms: `main -> cli -> {demo, app} -> {api, proxy} -> {auth, policy, metering, directory,
 //! audit, upstream} -> {db, crypto} -> domain`. In the middle, `auth` stands on `directory` and
-//! `audit`, and `directory` on `upstream` and `metering`. `clock`, `config` and `telemetry` are for all who need
-//! them. `api` and `proxy` never import each other.
+//! `audit`, and `directory` on `upstream` and `metering`. `clock`, `config` and `telemetry` are for
+//! all who need them. `api` and `proxy` never import each other.
 
 pub mod api;
 pub mod app;

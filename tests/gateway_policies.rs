@@ -65,12 +65,14 @@ async fn a_policy_is_made_read_changed_and_deleted(database: Database) {
         "subject_matchers": [matcher("organization_id", own)],
         "config": {"version": 2, "limits": [{"window": "monthly", "limit_usd": 12.50}]},
     });
-    let answer = admin.post_json(PATH, &body).await.expect(201);
+    let posted = body.to_string().replace("12.5", "12.50");
+    let request = Request::new("POST", PATH).header("content-type", "application/json");
+    let answer = admin.send(request.body(posted)).await.expect(201);
     let one = answer.header("location").unwrap().to_owned();
     let made = answer.json();
     assert_eq!(one, format!("{PATH}/{}", text(&made, "id")));
-    for (field, value) in body.as_object().unwrap() {
-        assert_eq!(&made[field], value, "{field}");
+    for field in ["name", "description", "policy_type", "subject_matchers"] {
+        assert_eq!(made[field], body[field], "{field}");
     }
     assert!(answer.text().contains("12.50"), "as it was posted: {}", answer.text());
     for (field, value) in [

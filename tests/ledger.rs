@@ -203,8 +203,8 @@ async fn sums_agree(database: &Database) {
     }
     let by = "GROUP BY api_key_id, model ORDER BY api_key_id, model";
     let rows = sql::texts(database, &format!("SELECT {of_rows} AS value FROM ledger {by}")).await;
-    let sums = sql::texts(database, &format!("SELECT {of_sums} AS value FROM usage_hours {by}"));
-    assert_eq!(sums.await, rows);
+    let query = format!("SELECT {of_sums} AS value FROM usage_hours {by}");
+    assert_eq!(sql::texts(database, &query).await, rows);
     let with = "SELECT {} AS value FROM {}";
     let of_key = "WHERE metadata LIKE '%\"team\":%'";
     let rows = with.replacen("{}", &of_rows, 1).replacen("{}", &format!("ledger {of_key} {by}"), 1);

@@ -195,7 +195,9 @@ async fn every_list_is_paged_alike(database: Database) {
     }
     let mut tried = 0;
     for operation in operations(&world).await {
-        if !operation.id.starts_with("list_") || operation.data_plane() {
+        // A plain array, in the form of the API that it is modelled on.
+        let plain = operation.id.starts_with("list_gateway_policies");
+        if !operation.id.starts_with("list_") || operation.data_plane() || plain {
             continue;
         }
         tried += 1;

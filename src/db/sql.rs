@@ -74,6 +74,15 @@ impl Sql {
         }
     }
 
+    /// Adds the index by which SQLite is to find the rows of the table just named: it has no counts
+    /// to decide by, and would take the longer way along the table's own key.
+    pub(super) fn by_index(&mut self, index: &str) -> &mut Self {
+        if !self.postgres {
+            self.push(" INDEXED BY ").push(index);
+        }
+        self
+    }
+
     /// Adds a condition: that the column's text contains this, letter for letter.
     pub(super) fn contains(&mut self, column: &str, part: String) -> &mut Self {
         let function = if self.postgres { "strpos" } else { "instr" };
@@ -85,7 +94,8 @@ impl Sql {
     /// reading the rest.
     pub(super) fn sum(&mut self, column: &str) -> &mut Self {
         let text = if self.postgres {
-            format!("COALESCE(LEAST(SUM({column}), 9223372036854775807), 0)::bigint")
+            // Of nulls and numbers, LEAST takes a number.
+            format!("LEAST(COALESCE(SUM({column}), 0), 9223372036854775807)::bigint")
         } else {
             // In halves, which can't overflow; put together, a real number stands for too much.
             format!(

@@ -83,9 +83,9 @@ CREATE TABLE ledger (
     admitted_at TIMESTAMP NOT NULL
 );
 CREATE INDEX ledger_workspace ON ledger (organization_id, workspace_id, id);
-CREATE INDEX ledger_key ON ledger (organization_id, api_key_id, id);
+CREATE INDEX ledger_key ON ledger (organization_id, workspace_id, api_key_id, id);
 CREATE INDEX ledger_errors ON ledger (organization_id, workspace_id, id) WHERE status >= 400;
-CREATE INDEX ledger_request ON ledger (organization_id, request_id);
+CREATE INDEX ledger_request ON ledger (organization_id, workspace_id, request_id, id);
 CREATE INDEX ledger_admitted ON ledger (admitted_at);
 
 -- The ledger summed up per hour of admission. No user is the empty text, since a key's columns

@@ -70,8 +70,13 @@ struct Asked<'a> {
 impl Asked<'_> {
     async fn of_hours(&self, conn: &mut Conn) -> Result<NanoUsd, DbError> {
         let mut sql = Sql::of(conn);
-        sql.push("SELECT ").sum("cost").push(" AS cost FROM usage_hours WHERE hour >= ");
-        sql.time(self.from);
+        sql.push("SELECT ").sum("cost").push(" AS cost FROM usage_hours");
+        if !self.conditions.keys.is_empty() {
+            sql.by_index("usage_hours_key");
+        } else if !self.conditions.users.is_empty() {
+            sql.by_index("usage_hours_user");
+        }
+        sql.push(" WHERE hour >= ").time(self.from);
         self.bind(&mut sql);
         total(sql, conn).await
     }
@@ -86,7 +91,9 @@ impl Asked<'_> {
         for some in distinct(values).chunks(MOST_LISTED) {
             let mut sql = Sql::of(conn);
             sql.push("SELECT ").sum("cost");
-            sql.push(" AS cost FROM usage_hours_by_metadata WHERE hour >= ").time(self.from);
+            sql.push(" AS cost FROM usage_hours_by_metadata");
+            sql.by_index("usage_hours_by_metadata_value");
+            sql.push(" WHERE hour >= ").time(self.from);
             self.bind(&mut sql);
             sql.and_is("metadata_key", Some(key)).and_one_of("metadata_value", some);
             spent += total(sql, conn).await?;
@@ -97,8 +104,9 @@ impl Asked<'_> {
     /// Whether values of the key were recorded together, as the empty one.
     async fn has_others(&self, conn: &mut Conn, key: &str) -> Result<bool, DbError> {
         let mut sql = Sql::of(conn);
-        sql.push("SELECT metadata_value AS value FROM usage_hours_by_metadata WHERE hour >= ");
-        sql.time(self.from);
+        sql.push("SELECT metadata_value AS value FROM usage_hours_by_metadata");
+        sql.by_index("usage_hours_by_metadata_value");
+        sql.push(" WHERE hour >= ").time(self.from);
         self.bind(&mut sql);
         sql.and_is("metadata_key", Some(key)).push(" AND metadata_value = '' LIMIT 1");
         Ok(sql.load::<One>(conn).await?.first().is_some_and(|one| one.value.is_empty()))

@@ -61,6 +61,7 @@ pub struct Settings {
     #[command(flatten)]
     pub ledger: LedgerSettings,
     /// What limits are counted with.
+    #[command(flatten)]
     pub policies: PolicySettings,
     /// What is logged, and how.
     #[command(flatten)]

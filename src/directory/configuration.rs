@@ -51,6 +51,8 @@ pub struct ConfigurationEntry {
     /// Who serves it, by the catalogue's name for its host; the configuration's own word for hosts
     /// that the catalogue does not know.
     pub provider_name: String,
+    /// Which API it speaks, as the configuration says.
+    pub provider: String,
     /// What it costs, as of the snapshot: a change of the organization's prices forgets the entry.
     pub price: Option<Arc<ResolvedPrice>>,
     /// The most tokens that prompt and answer may have together, if that is known.
@@ -271,6 +273,7 @@ fn entry(row: &ModelConfigurationRow) -> Result<ConfigurationEntry, DbError> {
         },
         enabled: row.enabled,
         provider_name: provider_name(&base_url, &row.provider),
+        provider: row.provider.clone(),
         base_url,
         model: row.model.clone(),
         forward_headers,

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::error::ProxyError;
 use crate::clock::Clock;
-use crate::domain::ids::AttemptId;
 use crate::domain::money::NanoUsd;
 use crate::domain::tokens::TokenUsage;
 use crate::metering::estimate::{Estimation, Estimator};

@@ -59,7 +59,7 @@ pub fn bound_of(
         context_window: configuration.context_window,
         max_output_tokens: configuration.max_output_tokens,
     };
-    Bound::of_body(api, body.len(), body.fields(), limits, plane.assumed_limits)
+    Bound::of_body(api, body.length(), body.fields(), limits, plane.assumed_limits)
 }
 
 /// Asks the policies, and opens the request's account if they let it through. A request that they

@@ -185,25 +185,6 @@ impl JsonBody {
         out.into()
     }
 
-    /// The fields as they go up: unescaped keys and raw values.
-    pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
-        let own = self.fields.iter().filter_map(|field| {
-            let key = match &field.key {
-                Key::Plain(range) => self.slice(range)?,
-                Key::Unescaped(key) => key,
-            };
-            Some((key, field.edit.as_deref().or_else(|| self.slice(&field.value))?))
-        });
-        own.chain(self.added.iter().map(|(key, raw)| (key.as_str(), raw.as_str())))
-    }
-
-    /// About how many bytes go up; never fewer than do.
-    pub fn len(&self) -> usize {
-        let edits = self.fields.iter().filter_map(|field| field.edit.as_ref());
-        let added = self.added.iter().map(|(key, raw)| 6 * key.len() + raw.len() + 8);
-        self.text.len() + edits.map(String::len).sum::<usize>() + added.sum::<usize>()
-    }
-
     /// The caller's keys, unescaped.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.fields.iter().map(|field| match &field.key {

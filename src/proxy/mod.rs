@@ -22,7 +22,7 @@ mod words;
 use std::sync::Arc;
 
 use actix_web::body::{BoxBody, EitherBody};
-use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, ResponseError, web};
 use bytes::Bytes;
 
 use crate::auth::{AuthError, Principal, Scope, authenticate};

@@ -11,7 +11,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text::encode};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
@@ -263,7 +263,20 @@ impl Metrics {
         help: &'static str,
         read: impl Fn() -> u64 + Send + Sync + 'static,
     ) {
-        let watched = Watched { name, help, read: Box::new(read) };
+        self.watch(Watched { name, help, read: Read::Counter(Box::new(read)) });
+    }
+
+    /// The same for what goes up and down. `name` stands after `tollgate_`.
+    pub fn watch_gauge(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        read: impl Fn() -> f64 + Send + Sync + 'static,
+    ) {
+        self.watch(Watched { name, help, read: Read::Gauge(Box::new(read)) });
+    }
+
+    fn watch(&self, watched: Watched) {
         let mut registry = self.inner.registry.write().unwrap_or_else(PoisonError::into_inner);
         registry.register_collector(Box::new(watched));
     }
@@ -384,7 +397,12 @@ impl Drop for OpenStream {
 struct Watched {
     name: &'static str,
     help: &'static str,
-    read: Box<dyn Fn() -> u64 + Send + Sync>,
+    read: Read,
+}
+
+enum Read {
+    Counter(Box<dyn Fn() -> u64 + Send + Sync>),
+    Gauge(Box<dyn Fn() -> f64 + Send + Sync>),
 }
 
 impl fmt::Debug for Watched {
@@ -395,11 +413,15 @@ impl fmt::Debug for Watched {
 
 impl Collector for Watched {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let counter = ConstCounter::new((self.read)());
         // What the registry does by itself for its own: end the sentence.
         let help = format!("{}.", self.help);
-        let metric = encoder.encode_descriptor(self.name, &help, None, counter.metric_type())?;
-        counter.encode(metric)
+        let mut encode = |value: &dyn EncodeMetric| {
+            value.encode(encoder.encode_descriptor(self.name, &help, None, value.metric_type())?)
+        };
+        match &self.read {
+            Read::Counter(read) => encode(&ConstCounter::new(read())),
+            Read::Gauge(read) => encode(&ConstGauge::new(read())),
+        }
     }
 }
 

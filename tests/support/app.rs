@@ -126,7 +126,8 @@ impl TestApp {
         let (held, mut given) = (database.clone(), options.clone());
         given.splice(0..0, ["--journal-dir".to_owned(), journal.display().to_string()]);
         let time = clock.clone();
-        let serve = async move {
+        // Made where it runs: it need not be able to move to another thread.
+        let serve = async move || {
             let keys = match keys {
                 Some(keys) => keys,
                 None => first_keys(settings(&held, &given)?).await?,
@@ -143,7 +144,7 @@ impl TestApp {
         let thread = thread::Builder::new()
             .name(format!("{case}/gateway"))
             .stack_size(8 << 20)
-            .spawn(move || actix_rt::System::new().block_on(serve))
+            .spawn(move || actix_rt::System::new().block_on(serve()))
             .unwrap();
         let Ok((address, keys)) = started.await else {
             panic!("the gateway did not start: {:?}", thread.join());

@@ -8,17 +8,29 @@ use std::time::Duration;
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 
 /// The wall clock, in UTC and whole microseconds (what both databases keep). Clones share one
-/// offset, which tests use to move time.
+/// offset, which tests use to move time, and stop together.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     offset_micros: Arc<AtomicI64>,
+    /// Where it was stopped; 0 while it runs.
+    stopped_micros: Arc<AtomicI64>,
 }
 
 impl Clock {
     /// The instant now.
     pub fn now(&self) -> DateTime<Utc> {
         let offset = TimeDelta::microseconds(self.offset_micros.load(Ordering::Relaxed));
-        (Utc::now() + offset).trunc_subsecs(6)
+        let stopped = self.stopped_micros.load(Ordering::Relaxed);
+        let running = match stopped {
+            0 => Utc::now(),
+            stopped => DateTime::from_timestamp_micros(stopped).unwrap_or_default(),
+        };
+        (running + offset).trunc_subsecs(6)
+    }
+
+    /// Stops this clock and all its clones: from now on only [`Self::advance`] moves them.
+    pub fn stop(&self) {
+        self.stopped_micros.store(Utc::now().timestamp_micros(), Ordering::Relaxed);
     }
 
     /// Moves this clock and all its clones forward.

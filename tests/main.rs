@@ -11,6 +11,7 @@
     reason = "a test fails by panicking, and a test run speaks on standard output"
 )]
 
+mod accounting;
 mod admin_port;
 mod api_keys;
 mod audit_log;
@@ -20,8 +21,10 @@ mod egress;
 mod first_call;
 mod gateway_policies;
 mod granting;
+mod invoice_works;
 mod ledger;
 mod log_hygiene;
+mod model_access;
 mod model_configurations;
 mod model_prices;
 mod outage;
@@ -34,11 +37,14 @@ mod proxy_headers;
 mod proxy_limits;
 mod proxy_routes;
 mod proxy_streams;
+mod rate_limits;
 mod readme;
 mod replicas;
 mod requests;
 mod rotation;
 mod secrets;
+mod spend_caps;
+mod spend_windows;
 mod support;
 mod support_works;
 mod tenancy;
@@ -53,6 +59,7 @@ use support::case::Case;
 /// Every case of every capability.
 fn collect() -> Vec<Case> {
     [
+        accounting::cases(),
         admin_port::cases(),
         api_keys::cases(),
         audit_log::cases(),
@@ -62,8 +69,10 @@ fn collect() -> Vec<Case> {
         first_call::cases(),
         gateway_policies::cases(),
         granting::cases(),
+        invoice_works::cases(),
         ledger::cases(),
         log_hygiene::cases(),
+        model_access::cases(),
         model_configurations::cases(),
         model_prices::cases(),
         outage::cases(),
@@ -76,11 +85,14 @@ fn collect() -> Vec<Case> {
         proxy_limits::cases(),
         proxy_routes::cases(),
         proxy_streams::cases(),
+        rate_limits::cases(),
         readme::cases(),
         replicas::cases(),
         requests::cases(),
         rotation::cases(),
         secrets::cases(),
+        spend_caps::cases(),
+        spend_windows::cases(),
         support_works::cases(),
         tenancy::cases(),
         tenants::cases(),

@@ -384,6 +384,7 @@ async fn spending_is_that_of_the_rows(database: Database) {
             })
         }) {
             let conditions = SpendConditions {
+                policy: None,
                 workspaces: workspaces.iter().map(|id| id.parse().unwrap()).collect(),
                 users: users.iter().map(|id| id.parse().unwrap()).collect(),
                 keys: keys.iter().map(|id| id.parse().unwrap()).collect(),

@@ -1,10 +1,10 @@
 //! What requests used and cost: reading it out of answers, pricing it, and recording it.
 
 pub mod catalogue;
-pub mod prices;
+pub mod estimate;
 pub mod journal;
 pub mod ledger;
-pub mod estimate;
+pub mod prices;
 pub mod record;
 pub mod sample;
 pub(crate) mod strings;

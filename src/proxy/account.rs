@@ -181,10 +181,8 @@ impl Settlement {
         self.end.usage_source = UsageSource::Estimated;
         self.books.metrics.cost(reserved.unwrap_or_default());
         self.books.ledger.end(self.end);
-        self.reservation.settle(Actual {
-            cost: reserved.unwrap_or_default(),
-            tokens: bound.estimate_tokens,
-        });
+        self.reservation
+            .settle(Actual { cost: reserved.unwrap_or_default(), tokens: bound.estimate_tokens });
     }
 
     /// The tokens are known. The journal first: it is what a restart goes by.

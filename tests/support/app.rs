@@ -11,6 +11,7 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use chrono::{DateTime, Utc};
 use clap::Parser as _;
 use tokio::sync::oneshot;
 use tollgate::{
@@ -56,9 +57,9 @@ pub(crate) struct TestApp {
     address: SocketAddr,
     database: Database,
     options: Vec<String>,
-    /// This process' own; another that is started in its place goes on with it.
-    journal: PathBuf,
     keys: Keys,
+    clock: Clock,
+    journal: PathBuf,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<Result<(), String>>>,
 }
@@ -73,7 +74,16 @@ impl TestApp {
     pub(crate) async fn with(database: &Database, options: &[&str]) -> Self {
         write_master_key(&master_key_file(database));
         let options: Vec<_> = options.iter().map(|&option| option.to_owned()).collect();
-        Self::launch(database, options, None, None).await
+        Self::launch(Installation::of(database), options).await
+    }
+
+    /// The same with a clock that stands still but for [`Self::advance`] and [`Self::advance_to`].
+    pub(crate) async fn with_stopped_clock(database: &Database, options: &[&str]) -> Self {
+        write_master_key(&master_key_file(database));
+        let options: Vec<_> = options.iter().map(|&option| option.to_owned()).collect();
+        let installation = Installation::of(database);
+        installation.clock.stop();
+        Self::launch(installation, options).await
     }
 
     /// One more process of the same installation: same database, same master key.
@@ -85,44 +95,47 @@ impl TestApp {
     pub(crate) async fn replica_with(&self, options: &[&str]) -> Self {
         let more = options.iter().map(|&option| option.to_owned());
         let options = self.options.iter().cloned().chain(more).collect();
-        Self::launch(&self.database, options, Some(self.keys.clone()), None).await
+        Self::launch(self.beside(&self.database), options).await
     }
 
     /// One more with options of its own in place of these.
     pub(crate) async fn replica_with_only(&self, options: &[&str]) -> Self {
         let options: Vec<_> = options.iter().map(|&option| option.to_owned()).collect();
-        Self::launch(&self.database, options, Some(self.keys.clone()), None).await
+        Self::launch(self.beside(&self.database), options).await
     }
 
     /// The same over another way to the database, such as a [`Link`](super::cut::Link).
     pub(crate) async fn replica_over(&self, database: &Database) -> Self {
-        Self::launch(database, self.options.clone(), Some(self.keys.clone()), None).await
+        Self::launch(self.beside(database), self.options.clone()).await
+    }
+
+    /// What another process of the same installation is made of: the clock is shared, the journal
+    /// is its own.
+    fn beside(&self, database: &Database) -> Installation {
+        let (keys, clock) = (Some(self.keys.clone()), self.clock.clone());
+        Installation { keys, clock, ..Installation::of(database) }
     }
 
     /// Bootstraps where there are no keys yet, then serves, on a thread and an actix system of its
     /// own. The thread bears the case's name, so the case answers for a panic there.
-    async fn launch(
-        database: &Database,
-        options: Vec<String>,
-        keys: Option<Keys>,
-        journal: Option<PathBuf>,
-    ) -> Self {
-        let journal = journal.unwrap_or_else(|| {
-            database.directory().join(format!("journal-{}", Uuid::now_v7().simple()))
-        });
+    async fn launch(installation: Installation, options: Vec<String>) -> Self {
+        let Installation { database, keys, clock, journal } = installation;
         let case = thread::current().name().unwrap_or("test").to_owned();
         let (ready, started) = oneshot::channel();
         let (stop, stopped) = oneshot::channel::<()>();
-        let held = database.clone();
-        // The options of the case come last, and win.
-        let own = ["--journal-dir".to_owned(), journal.display().to_string()];
-        let given: Vec<_> = own.into_iter().chain(options.iter().cloned()).collect();
-        let serve = async move {
+        let (held, mut given) = (database.clone(), options.clone());
+        given.splice(0..0, ["--journal-dir".to_owned(), journal.display().to_string()]);
+        let time = clock.clone();
+        // Made where it runs: it need not be able to move to another thread.
+        let serve = async move || {
             let keys = match keys {
                 Some(keys) => keys,
                 None => first_keys(settings(&held, &given)?).await?,
             };
-            let application = Application::build(settings(&held, &given)?).await.map_err(tell)?;
+            let settings = settings(&held, &given)?;
+            settings.validate().map_err(tell)?;
+            let store = open_store(&settings).await.map_err(tell)?;
+            let application = Application::build_on(settings, store, time).await.map_err(tell)?;
             let _ = ready.send((application.address(), keys));
             // Told, or dropped: both mean stop.
             let stopped = async { drop(stopped.await) };
@@ -131,13 +144,13 @@ impl TestApp {
         let thread = thread::Builder::new()
             .name(format!("{case}/gateway"))
             .stack_size(8 << 20)
-            .spawn(move || actix_rt::System::new().block_on(serve))
+            .spawn(move || actix_rt::System::new().block_on(serve()))
             .unwrap();
         let Ok((address, keys)) = started.await else {
             panic!("the gateway did not start: {:?}", thread.join());
         };
-        let database = database.clone();
-        Self { address, database, options, journal, keys, stop: Some(stop), thread: Some(thread) }
+        let (stop, thread) = (Some(stop), Some(thread));
+        Self { address, database, options, keys, clock, journal, stop, thread }
     }
 
     /// Asks it to stop as SIGTERM does, and waits until it has: open streams get their deadline.
@@ -151,10 +164,10 @@ impl TestApp {
 
     /// Stops it, and starts another process of the same installation in its place.
     pub(crate) async fn restart(self) -> Self {
-        let (database, options) = (self.database.clone(), self.options.clone());
-        let (keys, journal) = (self.keys.clone(), self.journal.clone());
+        let (beside, options) = (self.beside(&self.database), self.options.clone());
+        let installation = Installation { journal: self.journal.clone(), ..beside };
         self.stop().await;
-        Self::launch(&database, options, Some(keys), Some(journal)).await
+        Self::launch(installation, options).await
     }
 
     /// Asks it to stop without waiting: for tests of the drain.
@@ -170,6 +183,21 @@ impl TestApp {
     /// What it runs over.
     pub(crate) fn database(&self) -> &Database {
         &self.database
+    }
+
+    /// What time it is for it and its replicas.
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// Moves its time and its replicas' forward.
+    pub(crate) fn advance(&self, by: Duration) {
+        self.clock.advance(by);
+    }
+
+    /// The same up to this instant, which must not have passed.
+    pub(crate) fn advance_to(&self, instant: DateTime<Utc>) {
+        self.advance((instant - self.now()).to_std().expect("time goes forward"));
     }
 
     /// What bootstrap gave.
@@ -217,6 +245,23 @@ impl TestApp {
     /// A workspace with an upstream, a secret, a configuration and a caller's key.
     pub(crate) async fn workspace(&self) -> Fixture {
         Fixture::create(&self.admin(), self.address).await
+    }
+}
+
+/// What a process is started on.
+struct Installation {
+    database: Database,
+    /// None before it is bootstrapped.
+    keys: Option<Keys>,
+    clock: Clock,
+    journal: PathBuf,
+}
+
+impl Installation {
+    /// A new one, or one more process, over this database: with a journal of its own.
+    fn of(database: &Database) -> Self {
+        let journal = database.directory().join(format!("journal-{}", Uuid::now_v7().simple()));
+        Self { database: database.clone(), keys: None, clock: Clock::default(), journal }
     }
 }
 

@@ -1,5 +1,5 @@
-//! The line between the gateway and its PostgreSQL, which a test may cut, stall and mend without
-//! touching the server that other tests use.
+//! The line between the gateway and its PostgreSQL or Redis, which a test may cut, stall and mend
+//! without touching the server that other tests use.
 
 use std::net::SocketAddr;
 
@@ -28,6 +28,15 @@ enum Line {
     Severed,
 }
 
+/// What passes, as far as the line understands it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speech {
+    /// What a PostgreSQL server says.
+    Postgres,
+    /// Anything else.
+    Other,
+}
+
 /// A forwarder on a port of its own. It runs on the case's runtime and ends when dropped.
 pub(crate) struct Link {
     address: SocketAddr,
@@ -44,19 +53,33 @@ impl Link {
         let host = config.get_hosts().first().cloned().unwrap_or(Host::Tcp("localhost".to_owned()));
         let port = config.get_ports().first().copied().unwrap_or(5432);
 
+        let link = Self::open(host, port, Speech::Postgres).await;
+        let mut url = Url::parse(database.url()).unwrap();
+        url.set_host(Some("127.0.0.1")).unwrap();
+        url.set_port(Some(link.address.port())).unwrap();
+        // The line reads along for notifications, and a socket's path in the query must not win.
+        url.set_query(Some("sslmode=disable"));
+        (link, database.reached_by(url.into()))
+    }
+
+    /// A whole line to a server of any other kind, and its URL as reached by it.
+    pub(crate) async fn to_url(url: &str) -> (Self, String) {
+        let mut url = Url::parse(url).unwrap();
+        let host = Host::Tcp(url.host_str().expect("a host").to_owned());
+        let link = Self::open(host, url.port().expect("a port"), Speech::Other).await;
+        url.set_host(Some("127.0.0.1")).unwrap();
+        url.set_port(Some(link.address.port())).unwrap();
+        (link, url.into())
+    }
+
+    async fn open(host: Host, port: u16, speech: Speech) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let line = watch::Sender::new(Line::Whole);
         let dead = watch::Sender::new(0);
         let ways = (line.subscribe(), dead.subscribe());
-        let accepting = tokio::spawn(accept(listener, host, port, ways));
-
-        let mut url = Url::parse(database.url()).unwrap();
-        url.set_host(Some("127.0.0.1")).unwrap();
-        url.set_port(Some(address.port())).unwrap();
-        // The line reads along for notifications, and a socket's path in the query must not win.
-        url.set_query(Some("sslmode=disable"));
-        (Self { address, line, dead, accepting }, database.reached_by(url.into()))
+        let accepting = tokio::spawn(accept(listener, (host, port, speech), ways));
+        Self { address, line, dead, accepting }
     }
 
     /// Breaks every connection and refuses new ones.
@@ -100,7 +123,8 @@ impl Drop for Link {
 /// What the line does, and how often it was stranded.
 type Ways = (watch::Receiver<Line>, watch::Receiver<usize>);
 
-async fn accept(listener: TcpListener, host: Host, port: u16, ways: Ways) {
+async fn accept(listener: TcpListener, server: (Host, u16, Speech), ways: Ways) {
+    let (host, port, speech) = server;
     let mut connections = JoinSet::new();
     loop {
         let (near, _) = listener.accept().await.unwrap();
@@ -111,13 +135,13 @@ async fn accept(listener: TcpListener, host: Host, port: u16, ways: Ways) {
                 Host::Tcp(host) => match TcpStream::connect((host.as_str(), port)).await {
                     Ok(far) => {
                         let _ = far.set_nodelay(true);
-                        forward(near, far, line).await
+                        forward(near, far, speech, line).await
                     }
                     Err(error) => Err(error),
                 },
                 Host::Unix(directory) => {
                     match UnixStream::connect(directory.join(format!(".s.PGSQL.{port}"))).await {
-                        Ok(far) => forward(near, far, line).await,
+                        Ok(far) => forward(near, far, speech, line).await,
                         Err(error) => Err(error),
                     }
                 }
@@ -133,6 +157,7 @@ async fn accept(listener: TcpListener, host: Host, port: u16, ways: Ways) {
 async fn forward(
     mut near: TcpStream,
     far: impl AsyncRead + AsyncWrite,
+    speech: Speech,
     ways: Ways,
 ) -> std::io::Result<()> {
     let (mut line, mut dead) = ways;
@@ -142,8 +167,8 @@ async fn forward(
     let (up_line, down_line) = (line.clone(), line.clone());
     let passing = async {
         tokio::select! {
-            _ = pass(&mut near_reader, &mut far_writer, up_line, false) => {}
-            _ = pass(&mut far_reader, &mut near_writer, down_line, true) => {}
+            _ = pass(&mut near_reader, &mut far_writer, up_line, Speech::Other) => {}
+            _ = pass(&mut far_reader, &mut near_writer, down_line, speech) => {}
         }
     };
     let stranded = async { dead.wait_for(|dead| *dead > born).await.is_ok() };
@@ -170,19 +195,19 @@ enum End {
     Closed,
 }
 
-/// Passes bytes one way. From the server they are taken apart into messages (a byte, a length that
+/// Passes bytes one way. What PostgreSQL says is taken apart into messages (a byte, a length that
 /// counts itself, the rest), so that notifications (`A`) can be left out.
 async fn pass(
     reader: &mut (impl AsyncRead + Unpin),
     writer: &mut (impl AsyncWrite + Unpin),
     mut line: watch::Receiver<Line>,
-    from_server: bool,
+    speech: Speech,
 ) -> std::io::Result<()> {
     let mut buffer = BytesMut::new();
     while reader.read_buf(&mut buffer).await? > 0 {
         // The sender is gone only with the whole link.
         let _ = line.wait_for(|line| *line != Line::Stalled).await;
-        if !from_server {
+        if speech == Speech::Other {
             writer.write_all(&buffer.split()).await?;
             continue;
         }

@@ -42,7 +42,15 @@ impl Fixture {
 
     /// Makes one with an admin's key, for calls to `gateway`.
     pub(crate) async fn create(admin: &Client, gateway: SocketAddr) -> Self {
-        let upstream = ScriptedUpstream::start().await;
+        Self::before(admin, gateway, ScriptedUpstream::start().await).await
+    }
+
+    /// The same before an upstream of the test's own.
+    pub(crate) async fn before(
+        admin: &Client,
+        gateway: SocketAddr,
+        upstream: ScriptedUpstream,
+    ) -> Self {
         // Ids of one millisecond begin alike; the end is what differs.
         let handle = format!("team-{}", &Uuid::now_v7().simple().to_string()[16..]);
         let team = json!({"name": format!("Team {handle}"), "handle": handle});

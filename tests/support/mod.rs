@@ -5,6 +5,7 @@
     reason = "a toolbox that the capabilities draw on; remove this line when the last tool is used"
 )]
 
+pub(crate) mod accounts;
 pub(crate) mod app;
 pub(crate) mod case;
 pub(crate) mod connection;
@@ -14,17 +15,24 @@ pub(crate) mod eventually;
 pub(crate) mod fixture;
 pub(crate) mod framing;
 pub(crate) mod http;
+pub(crate) mod invoice;
 pub(crate) mod ledger;
 pub(crate) mod load;
 pub(crate) mod logs;
 pub(crate) mod openai;
 pub(crate) mod operations;
+pub(crate) mod plan;
+pub(crate) mod policies;
 pub(crate) mod process;
+pub(crate) mod random;
+pub(crate) mod reconcile;
+pub(crate) mod redis;
 pub(crate) mod runner;
 pub(crate) mod script;
 pub(crate) mod secrets;
 pub(crate) mod served;
 pub(crate) mod sql;
 pub(crate) mod tables;
+pub(crate) mod traffic;
 pub(crate) mod upstream;
 pub(crate) mod world;

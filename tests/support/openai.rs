@@ -11,7 +11,7 @@ use super::{
 pub(crate) const PARTS: [&str; 4] = ["Good", " morning", ", Zoë", " ☕"];
 
 /// Tokens as a provider reports them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Usage {
     /// Of the prompt.
     pub(crate) prompt: u64,
@@ -77,20 +77,22 @@ pub(crate) fn answer(request: &RecordedRequest) -> Script {
 
 /// A plain chat completion.
 pub(crate) fn chat_completion(text: &str, usage: Usage) -> Script {
+    Script::json(200, &chat_object(text, usage))
+}
+
+/// The body of [`chat_completion`].
+pub(crate) fn chat_object(text: &str, usage: Usage) -> Value {
     let choice = json!({
         "index": 0,
         "message": {"role": "assistant", "content": text, "refusal": null},
         "logprobs": null,
         "finish_reason": "stop",
     });
-    Script::json(
-        200,
-        &json!({
-            "id": "chatcmpl-test", "object": "chat.completion", "created": 1_700_000_000,
-            "model": "gpt-test-2025", "choices": [choice], "usage": usage.chat(),
-            "service_tier": "default",
-        }),
-    )
+    json!({
+        "id": "chatcmpl-test", "object": "chat.completion", "created": 1_700_000_000,
+        "model": "gpt-test-2025", "choices": [choice], "usage": usage.chat(),
+        "service_tier": "default",
+    })
 }
 
 /// A streamed chat completion, each event a write of its own. With `include_usage` every event but
@@ -139,6 +141,15 @@ pub(crate) fn response_stream(parts: &[&str], usage: Usage) -> Script {
 
 /// The events of [`response_stream`]. There is no `[DONE]`: `response.completed` is the end.
 pub(crate) fn response_events(parts: &[&str], usage: Usage) -> Vec<String> {
+    events_of_response(parts, Some(usage))
+}
+
+/// The same from a provider that does not count.
+pub(crate) fn response_events_without_usage(parts: &[&str]) -> Vec<String> {
+    events_of_response(parts, None)
+}
+
+fn events_of_response(parts: &[&str], usage: Option<Usage>) -> Vec<String> {
     let mut number = 0;
     let mut event = |kind: &str, mut fields: Value| {
         fields["type"] = kind.into();
@@ -153,12 +164,13 @@ pub(crate) fn response_events(parts: &[&str], usage: Usage) -> Vec<String> {
             json!({"item_id": "msg_test", "output_index": 0, "content_index": 0, "delta": part});
         events.push(event("response.output_text.delta", delta));
     }
-    let done = response_object("completed", Some(&parts.concat()), Some(usage));
+    let done = response_object("completed", Some(&parts.concat()), usage);
     events.push(event("response.completed", json!({"response": done})));
     events
 }
 
-fn response_object(status: &str, text: Option<&str>, usage: Option<Usage>) -> Value {
+/// A response as an object.
+pub(crate) fn response_object(status: &str, text: Option<&str>, usage: Option<Usage>) -> Value {
     let message = |text| {
         json!({
             "id": "msg_test", "type": "message", "role": "assistant", "status": "completed",

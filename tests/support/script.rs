@@ -1,7 +1,14 @@
 //! What the scripted upstream does with one request: a list of steps, each as small as what the
 //! network can do.
 
-use std::{fmt, iter, sync::Arc, time::Duration};
+use std::{
+    fmt, iter,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -26,6 +33,8 @@ pub(crate) enum Step {
     Chunks(Box<dyn Iterator<Item = Bytes> + Send>),
     /// The chunk that ends a chunked body.
     EndChunks,
+    /// Notes that all steps before this one are done.
+    Note(Mark),
     /// Says no more, and closes in order (FIN).
     Close,
     /// Breaks the connection off (RST).
@@ -129,6 +138,11 @@ impl Script {
         self.then(Step::EndChunks)
     }
 
+    /// Notes that the script has come this far.
+    pub(crate) fn note(self, mark: &Mark) -> Self {
+        self.then(Step::Note(mark.clone()))
+    }
+
     /// Closes in order.
     pub(crate) fn close(self) -> Self {
         self.then(Step::Close)
@@ -198,6 +212,21 @@ impl Gate {
     }
 }
 
+/// How far a script has come. Clones are the same mark.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Mark(Arc<AtomicBool>);
+
+impl Mark {
+    /// Whether it has come there.
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 /// Only for people who read a capture.
 fn reason(status: u16) -> &'static str {
     match status {
@@ -208,6 +237,7 @@ fn reason(status: u16) -> &'static str {
         404 => "Not Found",
         429 => "Too Many Requests",
         500 => "Internal Server Error",
+        502 => "Bad Gateway",
         503 => "Service Unavailable",
         _ => "Scripted",
     }

@@ -8,7 +8,7 @@ use super::{
     database::Database,
     fixture::Fixture,
     http::Client,
-    process::{self, Running, tollgate},
+    process::{self, Running, Signal, tollgate},
     secrets,
 };
 
@@ -18,6 +18,7 @@ pub(crate) struct Served {
     pub(crate) process: Running,
     address: SocketAddr,
     keys: Keys,
+    options: Vec<String>,
 }
 
 impl Served {
@@ -32,11 +33,8 @@ impl Served {
                 None => options.extend([(*name).to_owned(), (*value).to_owned()]),
             }
         }
-        let with = |command: &[&str]| {
-            let rest = options.iter().map(String::as_str);
-            tollgate(&command.iter().copied().chain(rest).collect::<Vec<_>>())
-        };
-        let made = process::run(with(&["bootstrap", "--organization", "The tests"])).await;
+        let bootstrap = command(&["bootstrap", "--organization", "The tests"], &options);
+        let made = process::run(bootstrap).await;
         assert_eq!(made.code, Some(0), "bootstrap: {}", made.stderr);
         let made: serde_json::Value = serde_json::from_str(&made.stdout).unwrap();
         let text = |field: &str| made[field].as_str().unwrap().to_owned();
@@ -47,9 +45,39 @@ impl Served {
         };
         secrets::register_key(&keys.platform);
         secrets::register_key(&keys.admin);
-        let process = Running::start(with(&["serve"]));
+        let process = Running::start(command(&["serve"], &options));
         let address = process.address().await;
-        Self { process, address, keys }
+        Self { process, address, keys, options }
+    }
+
+    /// Ends it at once (SIGKILL), as a power cut would but for the disk's cache.
+    pub(crate) async fn kill(&mut self) {
+        self.process.kill();
+        self.process.ended().await;
+    }
+
+    /// Asks it to stop, and waits until it has, with an exit code of 0.
+    pub(crate) async fn stop(&mut self) {
+        self.process.signal(Signal::Term);
+        let status = self.process.ended().await;
+        assert_eq!(status.code(), Some(0), "{:#?}", self.process.lines());
+    }
+
+    /// Starts a process in the place of one that has ended: the same options, and so the same
+    /// journal; another port.
+    pub(crate) async fn start_again(&mut self) {
+        self.process = Running::start(command(&["serve"], &self.options));
+        self.address = self.process.address().await;
+    }
+
+    /// The first organization's admin.
+    pub(crate) fn admin(&self) -> Client {
+        self.anonymous().with_key(&self.keys.admin)
+    }
+
+    /// The platform's admin.
+    pub(crate) fn platform(&self) -> Client {
+        self.anonymous().with_key(&self.keys.platform)
     }
 
     /// Where it listens.
@@ -64,6 +92,12 @@ impl Served {
 
     /// A workspace with an upstream, a secret, a configuration and a caller's key.
     pub(crate) async fn workspace(&self) -> Fixture {
-        Fixture::create(&self.anonymous().with_key(&self.keys.admin), self.address).await
+        Fixture::create(&self.admin(), self.address).await
     }
+}
+
+fn command(name: &[&str], options: &[String]) -> std::process::Command {
+    let mut command = tollgate(name);
+    command.args(options);
+    command
 }

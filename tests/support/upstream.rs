@@ -361,6 +361,7 @@ async fn perform(writer: &mut (impl AsyncWrite + Unpin), step: Step) -> io::Resu
                 tokio::task::yield_now().await;
             }
         }
+        Step::Note(mark) => mark.set(),
         Step::EndChunks => writer.write_all(framing::LAST_CHUNK).await?,
         // `play` has dealt with these.
         Step::WaitForNextRequest | Step::KeepOpen | Step::Close | Step::Reset => {}

@@ -1,0 +1,192 @@
+//! The tools of the accounting cases: calls go as planned, and books that do not agree are noticed.
+
+use std::{collections::BTreeMap, rc::Rc, time::Duration};
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::support::{
+    accounts::{Rates, Row, nanos, usd},
+    app::TestApp,
+    case::{Case, cases},
+    database::Database,
+    eventually::within,
+    fixture::Fixture,
+    invoice::{Entry, Invoice},
+    openai::Usage,
+    plan::{Asked, Fate, Plan},
+    reconcile::{Books, Life},
+    traffic::{Met, Told, Traffic},
+};
+
+/// The cases of this file.
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        calls_go_as_planned,
+        plain plans_are_mixed_and_the_same_each_time,
+        plain amounts_keep_their_digits,
+        plain books_that_agree_have_no_problems,
+        plain books_that_differ_are_noticed,
+    ]
+}
+
+const CONFIGURATIONS: [&str; 1] = [Fixture::CONFIGURATION];
+
+fn plan(number: u64) -> Plan {
+    Plan::of(7, number, &CONFIGURATIONS)
+}
+
+async fn calls_go_as_planned(database: Database) {
+    const CALLS: u64 = 300;
+    let app = TestApp::start(&database).await;
+    let (invoice, upstream) = Invoice::kept(plan).await;
+    let team = Fixture::before(&app.admin(), app.address(), upstream).await;
+    let traffic = Traffic::start(plan, &invoice, &team.caller_key, app.address(), (8, CALLS));
+    let told = within(Duration::from_secs(60), "the calls end", traffic.end()).await;
+    assert_eq!(told.len() as u64, CALLS);
+    let entries = invoice.entries();
+    for told in told {
+        let plan = plan(told.number);
+        let expected: &[Met] = match plan.fate {
+            Fate::Whole | Fate::Slow | Fate::Cumulative | Fate::Silent => &[Met::Answered(200)],
+            // Once more on another connection, or not if it was a fresh one.
+            Fate::BreaksBefore => &[Met::Answered(200), Met::Answered(502)],
+            Fate::Error(400) => &[Met::Answered(400)],
+            Fate::Error(429) => &[Met::Answered(429)],
+            Fate::Error(500) => &[Met::Answered(500)],
+            Fate::Error(_) => &[Met::Answered(503)],
+            // The gateway tells what it was before it breaks off.
+            Fate::BreaksInBody | Fate::BreaksInEvent | Fate::BreaksAfterUsage => &[Met::Cut],
+            Fate::LeftBefore | Fate::LeftInBody | Fate::LeftAfterUsage => &[Met::Left],
+        };
+        assert!(expected.contains(&told.met), "{plan:?} {told:?}");
+        let entries = &entries[&told.number];
+        let last = entries.last().expect("the upstream was asked");
+        let tells = match plan.fate {
+            Fate::Whole | Fate::Slow | Fate::Cumulative => plan.asked != Asked::Models,
+            Fate::BreaksBefore => told.met == Met::Answered(200),
+            // As far as somebody asked for it, which the gateway does here.
+            Fate::BreaksAfterUsage | Fate::LeftAfterUsage => true,
+            _ => false,
+        };
+        assert_eq!(last.told(), tells.then_some(plan.usage), "{plan:?} {told:?}");
+    }
+}
+
+async fn plans_are_mixed_and_the_same_each_time() {
+    let mut fates: BTreeMap<String, usize> = BTreeMap::new();
+    for number in 0..1_000 {
+        let (one, same) = (plan(number), plan(number));
+        assert_eq!(format!("{one:?}"), format!("{same:?}"));
+        assert!(one.usage.cached <= one.usage.prompt);
+        assert!(one.usage.reasoning <= one.usage.completion);
+        let name = format!("{:?}", one.fate);
+        *fates.entry(name.split('(').next().unwrap().to_owned()).or_default() += 1;
+    }
+    assert_eq!(fates.len(), 12, "{fates:?}");
+    assert!(fates.values().all(|count| *count >= 20), "{fates:?}");
+}
+
+async fn amounts_keep_their_digits() {
+    for amount in [0, 1, 999_999_999, 1_000_000_000, 12_000_000_345] {
+        assert_eq!(nanos(&usd(amount)), amount);
+    }
+    assert_eq!(nanos(&json!(3)), 3_000_000_000);
+    let usage = Usage { prompt: 3, completion: 2, cached: 1, reasoning: 1 };
+    // 2 * 5 + 1 * 3 + 1 * 7 + 1 * 11, and a millionth more makes a nano-dollar more.
+    let rates = Rates {
+        input: 5_000_000,
+        cached_input: 3_000_000,
+        output: 7_000_000,
+        reasoning: 11_000_000,
+        request: 13,
+    };
+    assert_eq!(rates.bill(usage), 31 + 13);
+    assert_eq!(Rates { reasoning: 11_000_001, ..rates }.bill(usage), 32 + 13);
+}
+
+const RATES: Rates =
+    Rates { input: 1_000_000, cached_input: 0, output: 2_000_000, reasoning: 0, request: 0 };
+const USAGE: Usage = Usage { prompt: 10, completion: 5, cached: 0, reasoning: 0 };
+
+/// The books of one call that was answered.
+fn books() -> Books {
+    let lives = vec![Life::begun()];
+    let now = Instant::now();
+    let told = Told {
+        number: 1,
+        request_id: Some("request".to_owned()),
+        met: Met::Answered(200),
+        began: now,
+        ended: now,
+    };
+    Books {
+        invoice: [(1, vec![Entry::of(Some(USAGE))])].into(),
+        told: vec![told],
+        lives,
+        plan: Rc::new(plan),
+        rates: Rc::new(|_| RATES),
+    }
+}
+
+/// The row that goes with them.
+fn row() -> Row {
+    let row = json!({
+        "id": "a", "request_id": "request", "attempt": 1, "organization_id": "o",
+        "api_key_id": "k", "configuration": "main", "outcome": "completed", "status": 200,
+        "input_tokens": 10, "cached_input_tokens": 0, "output_tokens": 5, "reasoning_tokens": 0,
+        "usage_source": "provider", "cost": 20, "price_version": "v",
+        "metadata": r#"{"request_number":"1"}"#,
+    });
+    serde_json::from_value(row).unwrap()
+}
+
+async fn books_that_agree_have_no_problems() {
+    assert_eq!(books().problems(&[row()]), [""; 0]);
+    // An attempt that the upstream never got, and one more that it did.
+    let unknown = Row {
+        id: "b".to_owned(),
+        outcome: "unknown".to_owned(),
+        usage_source: "none".to_owned(),
+        cost: Some(0),
+        ..row()
+    };
+    let second = Row { attempt: 2, ..row() };
+    assert_eq!(books().problems(&[unknown, second]), [""; 0]);
+    // A process that died.
+    let mut died = books();
+    died.lives[0].killed();
+    died.told[0].met = Met::Cut;
+    let lost = Row { outcome: "lost".to_owned(), usage_source: "estimated".to_owned(), ..row() };
+    assert_eq!(died.problems(&[lost]), [""; 0]);
+}
+
+async fn books_that_differ_are_noticed() {
+    let named = |outcome: &str| Row { outcome: outcome.to_owned(), ..row() };
+    let wrong = [
+        vec![],
+        vec![row(), row()],
+        vec![row(), Row { id: "b".to_owned(), attempt: 2, ..row() }],
+        vec![Row { attempt: 2, ..row() }],
+        vec![Row { request_id: "another".to_owned(), ..row() }],
+        vec![Row { metadata: "{}".to_owned(), ..row() }],
+        vec![Row { metadata: r#"{"request_number":"2"}"#.to_owned(), ..row() }],
+        vec![Row { input_tokens: Some(11), ..row() }],
+        vec![Row { reasoning_tokens: None, ..row() }],
+        vec![Row { cost: Some(19), ..row() }],
+        vec![Row { cost: None, ..row() }],
+        vec![Row { usage_source: "estimated".to_owned(), ..row() }],
+        vec![named("lost")],
+    ];
+    for rows in wrong {
+        assert!(!books().problems(&rows).is_empty(), "{rows:?}");
+    }
+    // Nothing was reported, or the answer had come whole before the process died.
+    let mut silent = books();
+    silent.invoice = [(1, vec![Entry::of(None)])].into();
+    assert!(!silent.problems(&[row()]).is_empty());
+    let mut died = books();
+    died.lives[0].killed();
+    let lost = Row { usage_source: "estimated".to_owned(), ..named("lost") };
+    assert!(!died.problems(&[lost]).is_empty());
+}

@@ -1,0 +1,306 @@
+//! Rate limits through HTTP: rolling windows, what the caller is told, and limits that every subject
+//! has for itself. Time stands still but where a case moves it.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    accounts,
+    app::TestApp,
+    case::{Case, cases},
+    database::Database,
+    eventually::eventually,
+    fixture::{Fixture, question},
+    http::{Answer, Client, Request},
+    openai::{self, PARTS, Usage},
+    policies::{POLICIES, crowd, make, rate_limit, rates, refused, statuses},
+    redis::shared_url,
+    script::Script,
+    world::text,
+};
+
+/// The cases of this file.
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        requests_of_a_minute_roll,
+        requests_of_an_hour_roll,
+        they_roll_over_two_replicas_on_redis_too,
+        a_crowd_gets_what_the_limit_says,
+        what_was_asked_is_corrected_by_what_was_used,
+        tokens_roll,
+        what_can_never_pass_is_not_told_when,
+        every_subject_has_its_own,
+        a_header_tells_buckets_apart,
+        a_granular_limit_replaces_the_default,
+    ]
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn call(caller: &Client) -> Answer {
+    caller.send(Fixture::chat()).await
+}
+
+/// Fails the case unless the limit of that name refused this; how many seconds it is to wait.
+#[track_caller]
+fn limited(answer: &Answer, name: &str) -> u64 {
+    refused(answer, 429, "rate_limit_exceeded", name);
+    let after = answer.header("retry-after").expect("a time to come again");
+    after.parse().ok().filter(|after| *after > 0).expect("whole seconds")
+}
+
+/// A number that a header says.
+#[track_caller]
+fn says(answer: &Answer, header: &str) -> u64 {
+    let value =
+        answer.header(header).unwrap_or_else(|| panic!("no {header}: {:?}", answer.headers));
+    value.parse().unwrap_or_else(|_| panic!("{header}: {value}"))
+}
+
+/// Asks for as long as it is refused at the same instant, then waits as it is told: before that it is
+/// refused, after that it passes.
+async fn waits_as_told(app: &TestApp, callers: &[Client], name: &str) -> u64 {
+    let after = limited(&call(&callers[0]).await, name);
+    app.advance(SECOND * (after as u32 - 1));
+    for caller in callers {
+        assert_eq!(limited(&call(caller).await, name), 1);
+    }
+    app.advance(SECOND);
+    call(callers.last().unwrap()).await.expect(200);
+    after
+}
+
+async fn requests_of_a_minute_roll(database: Database) {
+    let app = TestApp::with_stopped_clock(&database, &[]).await;
+    let team = app.workspace().await;
+    roll(&app, &[team.caller()], &team).await;
+}
+
+async fn they_roll_over_two_replicas_on_redis_too(database: Database) {
+    let url = shared_url();
+    let app = TestApp::with_stopped_clock(&database, &["--redis-url", &url]).await;
+    let other = app.replica().await;
+    let team = app.workspace().await;
+    roll(&app, &[team.caller(), team.caller_at(other.address())], &team).await;
+}
+
+async fn roll(app: &TestApp, callers: &[Client], team: &Fixture) {
+    let subject = [("workspace_id", team.workspace_id.as_str())];
+    rate_limit(&app.admin(), "three", &subject, &[("requests", "minute", 3)]).await;
+    for left in [2, 1] {
+        let answer = call(&callers[0]).await.expect(200);
+        assert_eq!(says(&answer, "x-ratelimit-limit-requests"), 3);
+        assert_eq!(says(&answer, "x-ratelimit-remaining-requests"), left);
+    }
+    app.advance(10 * SECOND);
+    call(callers.last().unwrap()).await.expect(200);
+    // The first two leave together, sixty seconds after they came.
+    assert_eq!(waits_as_told(app, callers, "three").await, 50);
+    call(&callers[0]).await.expect(200);
+    // Then the third.
+    assert_eq!(waits_as_told(app, callers, "three").await, 10);
+    // Then those that came in place of the first.
+    assert_eq!(waits_as_told(app, callers, "three").await, 50);
+    call(&callers[0]).await.expect(200);
+    // What was refused counts for nothing: after a quiet minute all of the limit is there.
+    app.advance(60 * SECOND);
+    for caller in callers.iter().cycle().take(3) {
+        call(caller).await.expect(200);
+    }
+    limited(&call(&callers[0]).await, "three");
+}
+
+async fn requests_of_an_hour_roll(database: Database) {
+    let app = TestApp::with_stopped_clock(&database, &[]).await;
+    let team = app.workspace().await;
+    let subject = [("api_key_id", team.caller_key_id.as_str())];
+    rate_limit(&app.admin(), "two", &subject, &[("requests", "hour", 2)]).await;
+    let callers = [team.caller()];
+    call(&callers[0]).await.expect(200);
+    app.advance(30 * 60 * SECOND);
+    call(&callers[0]).await.expect(200);
+    // In buckets of a minute: it leaves with the minute that it came in.
+    let first = waits_as_told(&app, &callers, "two").await;
+    assert!((29 * 60 + 1..=30 * 60).contains(&first), "{first}");
+    assert_eq!(app.now().timestamp() % 60, 0, "at the beginning of a minute");
+    let second = waits_as_told(&app, &callers, "two").await;
+    assert_eq!(second, 30 * 60);
+}
+
+async fn a_crowd_gets_what_the_limit_says(database: Database) {
+    let app = TestApp::with_stopped_clock(&database, &[]).await;
+    let team = app.workspace().await;
+    let subject = [("workspace_id", team.workspace_id.as_str())];
+    rate_limit(&app.admin(), "twenty", &subject, &[("requests", "minute", 20)]).await;
+    let answers = crowd(&[team.caller()], &Fixture::chat(), 100).await;
+    assert_eq!(statuses(&answers), [(200, 20), (429, 80)].into());
+    assert_eq!(team.upstream.seen().requests.len(), 20);
+    let rows = accounts::rows_at_least(&database, 100).await;
+    let blocked = rows.iter().filter(|row| row.outcome == "blocked" && row.attempt == 0);
+    assert_eq!(blocked.count(), 80);
+}
+
+/// A request of at least so many bytes.
+fn long(bytes: usize) -> Request {
+    let mut body = question(false);
+    body["messages"][0]["content"] = "word ".repeat(bytes / 5 + 1).into();
+    Request::post_json(&Fixture::route("chat/completions"), &body)
+}
+
+/// The next answer of the upstream uses so many tokens.
+fn uses(team: &Fixture, tokens: u64) {
+    let usage = Usage { prompt: tokens - 1, completion: 1, cached: 0, reasoning: 0 };
+    team.upstream.push(openai::chat_completion(&PARTS.concat(), usage));
+}
+
+async fn what_was_asked_is_corrected_by_what_was_used(database: Database) {
+    let app = TestApp::with_stopped_clock(&database, &[]).await;
+    let team = app.workspace().await;
+    let subject = [("workspace_id", team.workspace_id.as_str())];
+    rate_limit(&app.admin(), "tokens", &subject, &[("tokens", "minute", 1_500)]).await;
+    // A thousand are assumed; a hundred are used, five times over.
+    for number in 0..5 {
+        uses(&team, 100);
+        let answer = team.caller().send(long(4_000)).await.expect(200);
+        assert_eq!(says(&answer, "x-ratelimit-limit-tokens"), 1_500);
+        accounts::rows_at_least(&database, number + 1).await;
+    }
+    // With five hundred used no second thousand fits beside one that is under way.
+    let (head, stream) = {
+        team.upstream.push(Script::sse_head().keep_open());
+        let mut body: Value = question(true);
+        body["messages"][0]["content"] = "word ".repeat(700).into();
+        let request = Request::post_json(&Fixture::route("chat/completions"), &body);
+        team.caller().stream(request).await
+    };
+    assert_eq!(head.status, 200);
+    limited(&team.caller().send(long(4_000)).await, "tokens");
+    drop(stream);
+}
+
+async fn tokens_roll(database: Database) {
+    let app = TestApp::with_stopped_clock(&database, &[]).await;
+    let team = app.workspace().await;
+    let subject = [("workspace_id", team.workspace_id.as_str())];
+    let limits = [("tokens", "minute", 10_000), ("requests", "minute", 100)];
+    rate_limit(&app.admin(), "tokens", &subject, &limits).await;
+    // More than was assumed: over the limit, but it was let through.
+    uses(&team, 12_000);
+    call(&team.caller()).await.expect(200);
+    accounts::rows_at_least(&database, 1).await;
+    app.advance(20 * SECOND);
+    assert_eq!(waits_as_told(&app, &[team.caller()], "tokens").await, 40);
+}
+
+async fn what_can_never_pass_is_not_told_when(database: Database) {
+    let app = TestApp::with_stopped_clock(&database, &[]).await;
+    let team = app.workspace().await;
+    let subject = [("workspace_id", team.workspace_id.as_str())];
+    rate_limit(&app.admin(), "few tokens", &subject, &[("tokens", "hour", 500)]).await;
+    let answer = team.caller().send(long(4_000)).await;
+    refused(&answer, 429, "rate_limit_exceeded", "few tokens");
+    assert_eq!(answer.header("retry-after"), None);
+    uses(&team, 100);
+    call(&team.caller()).await.expect(200);
+}
+
+/// The children of a policy.
+async fn children(admin: &Client, parent: &Value) -> Vec<Value> {
+    let all = admin.get(POLICIES).await.expect(200).json();
+    let mut all = all.as_array().expect("a plain array").clone();
+    all.retain(|policy| policy["parent_policy_id"] == parent["id"]);
+    all
+}
+
+/// Waits until it has so many.
+async fn has_children(admin: &Client, parent: &Value, count: usize) -> Vec<Value> {
+    let mut found = Vec::new();
+    eventually(&format!("{} has {count} children", parent["name"]), async || {
+        found = children(admin, parent).await;
+        found.len() >= count
+    })
+    .await;
+    assert_eq!(found.len(), count);
+    found
+}
+
+async fn every_subject_has_its_own(database: Database) {
+    let app = TestApp::with_stopped_clock(&database, &[]).await;
+    let team = app.workspace().await;
+    let admin = app.admin();
+    let (_, key) = team.key("GATEWAY_CALLER").await;
+    let (first, second) = (team.caller(), app.as_key(&key));
+    let limits = rates(&[("requests", "minute", 2)]);
+    let default = ("default_rate_limit", "for each");
+    let parent = make(&admin, default, &[("api_key_id", "")], limits).await;
+    for caller in [&first, &second] {
+        call(caller).await.expect(200);
+        call(caller).await.expect(200);
+        limited(&call(caller).await, "for each");
+    }
+    // A child has the counter that its bucket had before.
+    let made = has_children(&admin, &parent, 2).await;
+    for child in &made {
+        assert_eq!(
+            (&child["policy_type"], &child["is_system_generated"]),
+            (&json!("rate_limit"), &json!(true))
+        );
+    }
+    limited(&call(&first).await, "for each");
+
+    // Editing the default changes those that are still attached to it.
+    let of_first = made
+        .iter()
+        .find(|child| child["subject_matchers"][0]["value"] == team.caller_key_id.as_str());
+    let path = format!("{POLICIES}/{}", text(of_first.expect("the first key's"), "id"));
+    let wider = json!({"config": rates(&[("requests", "minute", 4)])});
+    admin.patch(&path, &wider).await.expect(200);
+    let path = format!("{POLICIES}/{}", text(&parent, "id"));
+    let narrower = json!({"config": rates(&[("requests", "minute", 3)])});
+    admin.patch(&path, &narrower).await.expect(200);
+    for (caller, more) in [(&first, 2), (&second, 1)] {
+        for _ in 0..more {
+            call(caller).await.expect(200);
+        }
+        limited(&call(caller).await, "for each");
+    }
+}
+
+async fn a_header_tells_buckets_apart(database: Database) {
+    let app = TestApp::with_stopped_clock(&database, &[]).await;
+    let team = app.workspace().await;
+    let default = ("default_rate_limit", "for each app");
+    let subject = [("workspace_id", ""), ("app_name", "")];
+    make(&app.admin(), default, &subject, rates(&[("requests", "minute", 2)])).await;
+    let of = |name: &str| team.caller().with_header("X-Gateway-App-Name", name);
+    let json = json!({"app_name": "blue"}).to_string();
+    let as_metadata = team.caller().with_header("X-Gateway-Metadata", &json);
+    for name in ["blue", "red"] {
+        call(&of(name)).await.expect(200);
+        call(&of(name)).await.expect(200);
+        limited(&call(&of(name)).await, "for each app");
+    }
+    limited(&call(&as_metadata).await, "for each app");
+    // Without the header nothing matches.
+    for _ in 0..4 {
+        call(&team.caller()).await.expect(200);
+    }
+}
+
+async fn a_granular_limit_replaces_the_default(database: Database) {
+    let app = TestApp::with_stopped_clock(&database, &[]).await;
+    let team = app.workspace().await;
+    let (_, other) = team.key("GATEWAY_CALLER").await;
+    let admin = app.admin();
+    let limits = rates(&[("requests", "minute", 1)]);
+    make(&admin, ("default_rate_limit", "usual"), &[("api_key_id", "")], limits).await;
+    let subject = [("api_key_id", team.caller_key_id.as_str())];
+    rate_limit(&admin, "of its own", &subject, &[("requests", "minute", 3)]).await;
+    for _ in 0..3 {
+        call(&team.caller()).await.expect(200);
+    }
+    limited(&call(&team.caller()).await, "of its own");
+    call(&app.as_key(&other)).await.expect(200);
+    limited(&call(&app.as_key(&other)).await, "usual");
+}

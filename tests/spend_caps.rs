@@ -1,0 +1,265 @@
+//! Spend caps hold: whatever comes at once, over however many replicas, whoever leaves, whether or
+//! not Redis answers, the sum of what is settled stays within the cap.
+
+use std::{cell::Cell, rc::Rc, time::Duration};
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::support::{
+    accounts::{self, Rates},
+    app::TestApp,
+    case::{Case, cases},
+    cut::Link,
+    database::Database,
+    eventually::{eventually, within},
+    fixture::Fixture,
+    http::{Client, Request},
+    openai::{self, PARTS, Usage},
+    policies::{crowd, has_spent, over_cap, spend_cap, statuses},
+    redis::shared_url,
+    script::{Gate, Script},
+    upstream::{RecordedRequest, ScriptedUpstream},
+};
+
+/// The cases of this file.
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        of_400_at_once_a_cap_worth_100_lets_100_through,
+        so_do_two_replicas_on_redis,
+        a_cap_holds_while_half_the_callers_leave,
+        so_it_does_over_two_replicas_on_redis,
+        a_cap_holds_while_redis_says_nothing,
+        a_cap_holds_while_redis_is_away,
+    ]
+}
+
+/// What a call costs where only a fee is charged: a cent.
+const FEE: i128 = 10_000_000;
+/// Calls that the cap is worth.
+const WORTH: usize = 100;
+/// Calls at once.
+const AT_ONCE: usize = 400;
+/// Only a failure takes so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An organization with a cap on all it does.
+struct Capped {
+    app: TestApp,
+    team: Fixture,
+    cap: Value,
+}
+
+impl Capped {
+    /// One whose calls are priced like this, with a cap of so many nano-dollars a month.
+    async fn start(app: TestApp, upstream: ScriptedUpstream, price: Rates, cap: i128) -> Self {
+        let team = Fixture::before(&app.admin(), app.address(), upstream).await;
+        let path = team.path(&format!("model-configurations/{}", team.configuration_id));
+        app.admin().patch(&path, &json!({"price": price.json()})).await.expect(200);
+        let organization = app.keys().organization_id.clone();
+        let subject = [("organization_id", organization.as_str())];
+        let cap = spend_cap(&app.admin(), "the cap", &subject, ("monthly", cap)).await;
+        Self { app, team, cap }
+    }
+
+    /// What all rows of the ledger cost, when they are so many.
+    async fn settled(&self, rows: usize) -> i128 {
+        accounts::cost(&accounts::rows_at_least(self.app.database(), rows).await)
+    }
+}
+
+/// Starts a gateway on the Redis that cases share, over `link` where there is one.
+async fn on_redis(database: &Database, url: &str) -> TestApp {
+    TestApp::with_stopped_clock(database, &["--redis-url", url]).await
+}
+
+async fn of_400_at_once_a_cap_worth_100_lets_100_through(database: Database) {
+    let app = TestApp::with_stopped_clock(&database, &[]).await;
+    let callers = |capped: &Capped| vec![capped.team.caller()];
+    let capped = four_hundred(app, callers).await;
+    // Another call, when all is settled, is not let through either.
+    over_cap(&capped.team.caller().send(Fixture::chat()).await, "the cap");
+}
+
+async fn so_do_two_replicas_on_redis(database: Database) {
+    let app = on_redis(&database, &shared_url()).await;
+    let other = app.replica().await;
+    let address = other.address();
+    let callers = |capped: &Capped| vec![capped.team.caller(), capped.team.caller_at(address)];
+    four_hundred(app, callers).await;
+    drop(other);
+}
+
+async fn four_hundred(app: TestApp, callers: impl Fn(&Capped) -> Vec<Client>) -> Capped {
+    let gate = Gate::closed();
+    let held = gate.clone();
+    let answer =
+        move |asked: &RecordedRequest| Script::new().wait(&held).and(openai::answer(asked));
+    let upstream = ScriptedUpstream::with(answer).await;
+    let cap = FEE * WORTH as i128;
+    let capped = Capped::start(app, upstream, Rates::fee(FEE), cap).await;
+    let callers = callers(&capped);
+    let request = Fixture::chat();
+    // All that pass are under way at once, and none of them is settled before all are judged.
+    let released = async {
+        let seen = capped
+            .team
+            .upstream
+            .wait_for("the cap's worth is asked", |seen| seen.requests.len() >= WORTH);
+        seen.await;
+        eventually("the others are refused", async || {
+            accounts::rows(capped.app.database()).await.len() >= AT_ONCE - WORTH
+        })
+        .await;
+        gate.open();
+    };
+    let crowd = crowd(&callers, &request, AT_ONCE);
+    let (answers, ()) =
+        within(PATIENCE, "all are answered", async { tokio::join!(crowd, released) }).await;
+    let expected = [(200, WORTH), (402, AT_ONCE - WORTH)].into();
+    assert_eq!(statuses(&answers), expected);
+    let refused = answers.iter().filter(|answer| answer.status == 402);
+    refused.for_each(|answer| over_cap(answer, "the cap"));
+    assert_eq!(capped.team.upstream.seen().requests.len(), WORTH);
+    assert_eq!(capped.settled(AT_ONCE).await, cap);
+    has_spent(&capped.app.admin(), &capped.cap, cap).await;
+    capped
+}
+
+/// Dear enough that a few hundred small answers use the cap up.
+const TOKENS: Rates = Rates {
+    input: 3_000_000_000,
+    cached_input: 1_500_000_000,
+    output: 15_000_000_000,
+    reasoning: 15_000_000_000,
+    request: 0,
+};
+
+async fn a_cap_holds_while_half_the_callers_leave(database: Database) {
+    let app = TestApp::with_stopped_clock(&database, &[]).await;
+    half_leave(app, |_| Vec::new()).await;
+}
+
+async fn so_it_does_over_two_replicas_on_redis(database: Database) {
+    let app = on_redis(&database, &shared_url()).await;
+    let other = app.replica().await;
+    let address = other.address();
+    half_leave(app, |capped| vec![capped.team.caller_at(address)]).await;
+    drop(other);
+}
+
+/// A stream of which the caller leaves in the middle, or reads the end.
+fn asks(leaves: bool) -> Request {
+    let mut body = crate::support::fixture::question(true);
+    body["max_tokens"] = 100.into();
+    body["user"] = if leaves { "leaves" } else { "stays" }.into();
+    Request::post_json(&Fixture::route("chat/completions"), &body)
+}
+
+async fn half_leave(app: TestApp, others: impl Fn(&Capped) -> Vec<Client>) {
+    const CALLERS: usize = 40;
+    const CALLS: usize = 10;
+    let answer = |asked: &RecordedRequest| match asked.json()["user"] == "leaves" {
+        true => {
+            let events = openai::chat_events(&PARTS, Usage::USUAL, false);
+            Script::sse_head().chunks(events[..4].to_vec()).keep_open()
+        }
+        false => openai::answer(asked),
+    };
+    let upstream = ScriptedUpstream::with(answer).await;
+    let cap = 10 * TOKENS.bill(Usage { completion: 100, prompt: 200, cached: 0, reasoning: 0 });
+    let capped = Capped::start(app, upstream, TOKENS, cap).await;
+    let mut callers = vec![capped.team.caller()];
+    callers.extend(others(&capped));
+    let sent = Cell::new(0);
+    let work = |number: usize| {
+        let (caller, sent) = (&callers[number % callers.len()], &sent);
+        async move {
+            for _ in 0..CALLS {
+                let leaves = number % 4 < 2;
+                let (head, mut stream) = caller.stream(asks(leaves)).await;
+                sent.set(sent.get() + 1);
+                match head.status {
+                    200 if leaves => {
+                        stream.event().await.unwrap();
+                        stream.hang_up();
+                    }
+                    200 => drop(stream.events().await),
+                    402 => drop(stream.rest().await),
+                    other => panic!("{other}"),
+                }
+            }
+        }
+    };
+    within(PATIENCE, "all are answered", join_all((0..CALLERS).map(work))).await;
+    let rows = accounts::rows_at_least(capped.app.database(), CALLERS * CALLS).await;
+    let settled = accounts::cost(&rows);
+    assert!(settled <= cap, "{settled} of {cap}");
+    let left: Vec<_> = rows.iter().filter(|row| row.outcome == "caller_left").collect();
+    let blocked = rows.iter().filter(|row| row.outcome == "blocked").count();
+    assert!(left.len() > 5 && blocked > 5, "{} left, {blocked} blocked", left.len());
+    for row in left {
+        assert_eq!(row.usage_source, "estimated", "{row:?}");
+        assert!(row.cost > Some(0), "what was served is charged: {row:?}");
+    }
+    has_spent(&capped.app.admin(), &capped.cap, settled).await;
+}
+
+async fn a_cap_holds_while_redis_says_nothing(database: Database) {
+    without_redis(database, Link::stall).await;
+}
+
+async fn a_cap_holds_while_redis_is_away(database: Database) {
+    without_redis(database, Link::sever).await;
+}
+
+async fn without_redis(database: Database, cut: fn(&Link)) {
+    const CALLERS: usize = 40;
+    let (link, url) = Link::to_url(&shared_url()).await;
+    let app = on_redis(&database, &url).await;
+    let upstream = ScriptedUpstream::start().await;
+    let cap = FEE * WORTH as i128;
+    let capped = Capped::start(app, upstream, Rates::fee(FEE), cap).await;
+    let [passed, refused, unknown, stop] = [(); 4].map(|()| Rc::new(Cell::new(0)));
+    let caller = capped.team.caller();
+    let work = |_| async {
+        while stop.get() == 0 {
+            let answer = caller.send(Fixture::chat()).await;
+            let count = match answer.status {
+                200 => &passed,
+                402 => &refused,
+                503 => &unknown,
+                other => panic!("{other}: {}", answer.text()),
+            };
+            count.set(count.get() + 1);
+            if answer.status == 503 {
+                assert!(answer.header("retry-after").is_some(), "{:?}", answer.headers);
+            }
+        }
+    };
+    let disturb = async {
+        let settled = async || passed.get() >= WORTH / 4;
+        eventually("a quarter of the cap is used", settled).await;
+        cut(&link);
+        let began = Instant::now();
+        let lasts = Duration::from_secs(1);
+        eventually("a second passes", async || began.elapsed() >= lasts).await;
+        assert!(unknown.get() > 0, "what can't be checked is not let through");
+        link.restore();
+        eventually("the cap is reached", async || refused.get() >= CALLERS).await;
+        stop.set(1);
+    };
+    let all = async { tokio::join!(join_all((0..CALLERS).map(work)), disturb) };
+    within(PATIENCE, "the cap is reached", all).await;
+    assert!((WORTH / 4..=WORTH).contains(&passed.get()), "{} passed", passed.get());
+    let mut settled = 0;
+    eventually("what passed is in the ledger", async || {
+        let rows = accounts::rows(capped.app.database()).await;
+        settled = accounts::cost(&rows);
+        rows.iter().filter(|row| row.outcome == "completed").count() == passed.get()
+    })
+    .await;
+    assert_eq!(settled, FEE * passed.get() as i128);
+    assert!(settled <= cap, "{settled} of {cap}");
+}

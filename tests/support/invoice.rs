@@ -1,0 +1,74 @@
+//! The provider's invoice: what a scripted upstream was asked and what it served, however that
+//! ended.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tokio::sync::watch;
+
+use super::{
+    openai::Usage,
+    plan::Plan,
+    script::{Mark, Script},
+    upstream::{RecordedRequest, ScriptedUpstream},
+};
+
+/// One request that reached the upstream whole.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    reports: Option<Usage>,
+    sent: Mark,
+}
+
+impl Entry {
+    /// One whose usage, if any, was told in full.
+    pub(crate) fn of(reports: Option<Usage>) -> Self {
+        let sent = Mark::default();
+        sent.set();
+        Self { reports, sent }
+    }
+
+    /// The usage that was told in full; what the provider would bill by.
+    pub(crate) fn told(&self) -> Option<Usage> {
+        self.reports.filter(|_| self.sent.is_set())
+    }
+}
+
+/// The entries by the numbers of their calls, in the order in which they came. Clones are the same
+/// invoice.
+#[derive(Clone)]
+pub(crate) struct Invoice(Arc<watch::Sender<BTreeMap<u64, Vec<Entry>>>>);
+
+impl Invoice {
+    /// An upstream that serves the plans of numbers and keeps the invoice.
+    pub(crate) async fn kept(
+        plan: impl Fn(u64) -> Plan + Send + Sync + 'static,
+    ) -> (Self, ScriptedUpstream) {
+        let invoice = Self(Arc::new(watch::Sender::new(BTreeMap::new())));
+        let book = invoice.clone();
+        let serve = move |request: &RecordedRequest| book.enter(request, &plan);
+        let upstream = ScriptedUpstream::with(serve).await;
+        (invoice, upstream)
+    }
+
+    fn enter(&self, request: &RecordedRequest, plan: &impl Fn(u64) -> Plan) -> Script {
+        let number = Plan::number_of(request)
+            .unwrap_or_else(|| panic!("a request without a number: {}", request.target));
+        let before = self.0.borrow().get(&number).map_or(0, Vec::len);
+        let served = plan(number).serve(request, before);
+        let entry = Entry { reports: served.reports, sent: served.sent };
+        self.0.send_modify(|entries| entries.entry(number).or_default().push(entry));
+        served.script
+    }
+
+    /// Returns when the upstream has been sent this number.
+    pub(crate) async fn has(&self, number: u64) {
+        let mut entries = self.0.subscribe();
+        // The sender is in this very invoice.
+        let _ = entries.wait_for(|entries| entries.contains_key(&number)).await;
+    }
+
+    /// All of it.
+    pub(crate) fn entries(&self) -> BTreeMap<u64, Vec<Entry>> {
+        self.0.borrow().clone()
+    }
+}

@@ -1,0 +1,316 @@
+//! Mixed calls: what number N asks for, what the upstream makes of it and when its caller leaves.
+//! All of it follows from the number, so the caller, the upstream and the check agree without
+//! telling each other.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{
+    http::Request,
+    openai::{self, Usage},
+    random::Random,
+    script::{Mark, Script, data},
+    upstream::RecordedRequest,
+};
+
+/// The header that brings a call's number to the ledger (its metadata says `request_number`).
+pub(crate) const NUMBER_HEADER: &str = "x-gateway-request-number";
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// A chat completion.
+    Chat,
+    /// A streamed one.
+    ChatStream,
+    /// A response.
+    Response,
+    /// A streamed one.
+    ResponseStream,
+    /// The listing of models.
+    Models,
+}
+
+/// What becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fate {
+    /// A whole answer that says its usage.
+    Whole,
+    /// The same after a pause.
+    Slow,
+    /// The usage so far on every chunk, and in full on the last.
+    Cumulative,
+    /// A whole answer without usage.
+    Silent,
+    /// The first time the connection breaks instead of an answer; the next time a whole answer.
+    BreaksBefore,
+    /// The connection breaks in the body, between events if it has events.
+    BreaksInBody,
+    /// The connection breaks inside an event.
+    BreaksInEvent,
+    /// The connection closes after the usage, before the end.
+    BreaksAfterUsage,
+    /// An error of the provider.
+    Error(u16),
+    /// No answer; the caller leaves.
+    LeftBefore,
+    /// The caller leaves in the middle.
+    LeftInBody,
+    /// The caller leaves after the event with the usage, before the end.
+    LeftAfterUsage,
+}
+
+/// One call.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// Its number.
+    pub(crate) number: u64,
+    /// The configuration that it calls.
+    pub(crate) configuration: &'static str,
+    /// What it asks for.
+    pub(crate) asked: Asked,
+    /// What becomes of it.
+    pub(crate) fate: Fate,
+    /// What the provider reports if it reports.
+    pub(crate) usage: Usage,
+    /// Whether the caller asks for the usage of a chat stream.
+    asks_usage: bool,
+    parts: Vec<String>,
+}
+
+/// A call that the upstream was sent: its plan, and how often that came before.
+pub(crate) struct Served {
+    /// What to do.
+    pub(crate) script: Script,
+    /// What the script says of usage, if it says so at all.
+    pub(crate) reports: Option<Usage>,
+    /// Set when all of that has been sent.
+    pub(crate) sent: Mark,
+}
+
+impl Plan {
+    /// The plan of a number, for a workspace with these configurations.
+    pub(crate) fn of(seed: u64, number: u64, configurations: &[&'static str]) -> Self {
+        use Asked::{Chat, ChatStream, Models, Response, ResponseStream};
+        use Fate::*;
+
+        let mut random = Random::of(seed, number);
+        let asked = random.one_of(&[
+            Chat,
+            Chat,
+            ChatStream,
+            ChatStream,
+            ChatStream,
+            Response,
+            ResponseStream,
+        ]);
+        let asked = if random.percent(3) { Models } else { asked };
+        let error = random.one_of(&[400, 429, 500, 503]);
+        let fates: &[Fate] = match asked {
+            Models => &[Whole, Error(error)],
+            Chat | Response => &[
+                Whole,
+                Whole,
+                Slow,
+                Silent,
+                BreaksBefore,
+                BreaksInBody,
+                Error(error),
+                LeftBefore,
+                LeftInBody,
+            ],
+            ChatStream | ResponseStream => &[
+                Whole,
+                Whole,
+                Slow,
+                Silent,
+                BreaksBefore,
+                BreaksInBody,
+                BreaksInEvent,
+                BreaksAfterUsage,
+                Error(error),
+                LeftBefore,
+                LeftInBody,
+                LeftAfterUsage,
+            ],
+        };
+        let fate = random.one_of(fates);
+        let fate = match (asked, fate) {
+            (ChatStream, Whole) if random.percent(40) => Cumulative,
+            _ => fate,
+        };
+        let (prompt, completion) = (1 + random.below(40_000), 1 + random.below(3_000));
+        let cached = if random.percent(50) { random.below(prompt + 1) } else { 0 };
+        let reasoning = if random.percent(50) { random.below(completion + 1) } else { 0 };
+        let words = 3 + random.below(8);
+        Self {
+            number,
+            configuration: random.one_of(configurations),
+            asked,
+            fate,
+            usage: Usage { prompt, completion, cached, reasoning },
+            asks_usage: fate == LeftAfterUsage || random.percent(50),
+            parts: (0..words).map(|word| format!(" word {word} of {number}")).collect(),
+        }
+    }
+
+    /// The caller's request.
+    pub(crate) fn request(&self) -> Request {
+        let number = self.number.to_string();
+        let question = format!("What is number {number} like?");
+        let route = |rest: &str| format!("/providers/{}/v1/{rest}", self.configuration);
+        let streamed = self.is_stream();
+        let request = match self.asked {
+            Asked::Models => Request::get(&route(&format!("models?user={number}"))),
+            Asked::Response | Asked::ResponseStream => {
+                let body = json!({
+                    "input": question, "user": number, "stream": streamed, "max_output_tokens": 64,
+                });
+                Request::post_json(&route("responses"), &body)
+            }
+            Asked::Chat | Asked::ChatStream => {
+                let mut body = json!({
+                    "messages": [{"role": "user", "content": question}],
+                    "user": number, "stream": streamed, "max_completion_tokens": 64,
+                });
+                if streamed && self.asks_usage {
+                    body["stream_options"] = json!({"include_usage": true});
+                }
+                Request::post_json(&route("chat/completions"), &body)
+            }
+        };
+        request.header(NUMBER_HEADER, &number)
+    }
+
+    /// Whether its upstream never comes to tell the usage, although it is planned to: nobody asked.
+    pub(crate) fn withholds_usage(&self) -> bool {
+        self.asked == Asked::ChatStream && !self.asks_usage
+    }
+
+    /// Whether the answer is a stream of events.
+    pub(crate) fn is_stream(&self) -> bool {
+        matches!(self.asked, Asked::ChatStream | Asked::ResponseStream)
+    }
+
+    /// The number that a request to the upstream belongs to.
+    pub(crate) fn number_of(request: &RecordedRequest) -> Option<u64> {
+        let body = request.json();
+        let query = request.query().and_then(|query| query.strip_prefix("user="));
+        body["user"].as_str().or(query)?.parse().ok()
+    }
+
+    /// What the upstream does with it when it has been sent so often before.
+    pub(crate) fn serve(&self, request: &RecordedRequest, before: usize) -> Served {
+        let sent = Mark::default();
+        let silent = matches!(self.fate, Fate::Silent) || self.asked == Asked::Models;
+        let (script, reports) = match self.fate {
+            Fate::BreaksBefore if before == 0 => (Script::new().reset(), false),
+            Fate::LeftBefore => (Script::new().keep_open(), false),
+            Fate::Error(status) => {
+                (openai::error(status, "scripted", "scripted", "As the plan says."), false)
+            }
+            _ if self.is_stream() => self.stream(request, &sent),
+            _ => (self.plain(&sent), !matches!(self.fate, Fate::BreaksInBody | Fate::LeftInBody)),
+        };
+        let reports = (reports && !silent).then_some(self.usage);
+        let pause = Duration::from_millis(if self.fate == Fate::Slow { 80 } else { 0 });
+        Served { script: Script::new().delay(pause).and(script), reports, sent }
+    }
+
+    fn plain(&self, sent: &Mark) -> Script {
+        let mut body = match self.asked {
+            Asked::Models => json!({"object": "list", "data": []}),
+            Asked::Response | Asked::ResponseStream => {
+                openai::response_object("completed", Some(&self.parts.concat()), Some(self.usage))
+            }
+            Asked::Chat | Asked::ChatStream => {
+                openai::chat_object(&self.parts.concat(), self.usage)
+            }
+        };
+        if self.fate == Fate::Silent {
+            // Not zero: unknown.
+            body["usage"] = Value::Null;
+        }
+        let body = body.to_string();
+        let json = &[("content-type", "application/json")];
+        let half = body[..body.len() / 2].to_owned();
+        match self.fate {
+            Fate::BreaksInBody => Script::new().sized_head(200, json, body.len()).raw(half).close(),
+            Fate::LeftInBody => {
+                Script::new().sized_head(200, json, body.len()).raw(half).keep_open()
+            }
+            _ => Script::new().sized(200, json, body).note(sent),
+        }
+    }
+
+    /// The script of a stream, and whether it comes to the usage.
+    fn stream(&self, request: &RecordedRequest, sent: &Mark) -> (Script, bool) {
+        let events = self.events(request);
+        let of_usage = events.iter().position(|event| event.contains("_tokens\""));
+        let of_usage = match self.fate {
+            // On every chunk; the last is the whole.
+            Fate::Cumulative => events.iter().rposition(|event| event.contains("_tokens\"")),
+            _ => of_usage,
+        };
+        let (middle, to) =
+            (events.len() / 2, |end: usize| Script::sse_head().chunks(events[..end].to_vec()));
+        match self.fate {
+            Fate::BreaksInBody => (to(middle).reset(), false),
+            Fate::BreaksInEvent => {
+                let next = &events[middle];
+                (to(middle).chunk(next[..next.len() / 2].to_owned()).reset(), false)
+            }
+            Fate::LeftInBody => (to(middle).keep_open(), false),
+            Fate::BreaksAfterUsage | Fate::LeftAfterUsage => {
+                let Some(at) = of_usage else {
+                    // Nobody asked for it; the stream stops as if it were about to come.
+                    let most = to(events.len() - 1);
+                    return match self.fate {
+                        Fate::LeftAfterUsage => (most.keep_open(), false),
+                        _ => (most.close(), false),
+                    };
+                };
+                let script = to(at + 1).note(sent);
+                match self.fate {
+                    Fate::LeftAfterUsage => (script.keep_open(), true),
+                    // In order: what has been sent is read.
+                    _ => (script.close(), true),
+                }
+            }
+            _ => match of_usage {
+                Some(at) => {
+                    let rest = events[at + 1..].to_vec();
+                    (to(at + 1).note(sent).chunks(rest).end(), true)
+                }
+                None => (to(events.len()).end(), false),
+            },
+        }
+    }
+
+    fn events(&self, request: &RecordedRequest) -> Vec<String> {
+        let parts: Vec<&str> = self.parts.iter().map(String::as_str).collect();
+        let asked = request.json()["stream_options"]["include_usage"] == true;
+        match (self.asked, self.fate) {
+            (Asked::ResponseStream, Fate::Silent) => openai::response_events_without_usage(&parts),
+            (Asked::ResponseStream, _) => openai::response_events(&parts, self.usage),
+            (_, Fate::Silent) => openai::chat_events(&parts, self.usage, false),
+            (_, Fate::Cumulative) if asked => {
+                let events = openai::chat_events(&parts, self.usage, true);
+                let last = events.len() as u64;
+                let grown = |(at, event): (usize, String)| {
+                    let Some(text) = event.strip_prefix("data: {") else { return event };
+                    let mut event: Value = serde_json::from_str(&format!("{{{text}")).unwrap();
+                    if event["usage"].is_null() {
+                        let completion = self.usage.completion * at as u64 / last;
+                        let reasoning = self.usage.reasoning.min(completion);
+                        event["usage"] = Usage { completion, reasoning, ..self.usage }.chat();
+                    }
+                    data(event)
+                };
+                events.into_iter().enumerate().map(grown).collect()
+            }
+            _ => openai::chat_events(&parts, self.usage, asked),
+        }
+    }
+}

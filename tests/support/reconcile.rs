@@ -1,0 +1,189 @@
+//! The books side by side: what the provider bills, what callers were told, and what the ledger
+//! says.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    accounts::{Rates, Row},
+    invoice::Entry,
+    plan::{Fate, Plan},
+    traffic::{Met, Told},
+};
+
+/// How long before its process died a caller may have left without the attempt having been settled.
+const SETTLING: Duration = Duration::from_secs(2);
+
+/// The life of a process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Life {
+    began: Instant,
+    killed: Option<Instant>,
+}
+
+impl Life {
+    /// One that begins now.
+    pub(crate) fn begun() -> Self {
+        Self { began: Instant::now(), killed: None }
+    }
+
+    /// It was ended without warning, just now.
+    pub(crate) fn killed(&mut self) {
+        self.killed = Some(Instant::now());
+    }
+
+    /// Whether a call that was under way from `began` to `ended` may have died with it.
+    fn took(&self, told: &Told) -> bool {
+        self.killed.is_some_and(|killed| {
+            told.began <= killed && told.ended + SETTLING >= killed && told.ended >= self.began
+        })
+    }
+}
+
+/// All that is known outside the ledger.
+pub(crate) struct Books {
+    /// By number.
+    pub(crate) invoice: BTreeMap<u64, Vec<Entry>>,
+    /// One a number.
+    pub(crate) told: Vec<Told>,
+    /// One after the other.
+    pub(crate) lives: Vec<Life>,
+    /// What numbers stand for.
+    pub(crate) plan: Rc<dyn Fn(u64) -> Plan>,
+    /// What a configuration's tokens cost.
+    pub(crate) rates: Rc<dyn Fn(&str) -> Rates>,
+}
+
+impl Books {
+    /// Where the ledger and the rest do not agree. Nothing, when all is well.
+    pub(crate) fn problems(&self, rows: &[Row]) -> Vec<String> {
+        let mut problems = Vec::new();
+        let ids: BTreeSet<_> = rows.iter().map(|row| &row.id).collect();
+        if ids.len() != rows.len() {
+            problems.push("a row's id is there twice".to_owned());
+        }
+        let mut by_number: BTreeMap<u64, Vec<&Row>> = BTreeMap::new();
+        for row in rows {
+            match row.number() {
+                Some(number) => by_number.entry(number).or_default().push(row),
+                None => problems.push(format!("a row without a number: {row:?}")),
+            }
+        }
+        let told: BTreeMap<_, _> = self.told.iter().map(|told| (told.number, told)).collect();
+        let numbers: BTreeSet<_> = by_number.keys().chain(self.invoice.keys()).copied().collect();
+        for number in numbers {
+            let mut rows = by_number.remove(&number).unwrap_or_default();
+            rows.sort_by_key(|row| row.attempt);
+            let entries = self.invoice.get(&number).map_or(&[][..], Vec::as_slice);
+            let Some(told) = told.get(&number) else {
+                problems.push(format!("number {number} was never sent: {rows:?}"));
+                continue;
+            };
+            for problem in self.compare(told, entries, &rows) {
+                let plan = (self.plan)(number);
+                problems
+                    .push(format!("{problem}:\n  {plan:?}\n  {told:?}\n  {entries:?}\n  {rows:?}"));
+            }
+        }
+        problems
+    }
+
+    /// The same for one number.
+    fn compare(&self, told: &Told, entries: &[Entry], rows: &[&Row]) -> Vec<&'static str> {
+        let mut problems = Vec::new();
+        let died = self.lives.iter().any(|life| life.took(told));
+        let of_request =
+            |row: &&Row| told.request_id.as_ref().is_none_or(|id| *id == row.request_id);
+        if !rows.iter().all(of_request) {
+            problems.push("a row bears another request's id");
+        }
+        let attempts: Vec<_> = rows.iter().map(|row| row.attempt).collect();
+        if attempts != (1..=rows.len() as i64).collect::<Vec<_>>() {
+            problems.push("the attempts are not numbered from 1 on");
+        }
+        if rows.len() < entries.len() {
+            problems.push("the ledger lacks an attempt");
+            return problems;
+        }
+        // Attempts that the upstream does not know come first: what it got last was the last sent.
+        let (unknown, known) = rows.split_at(rows.len() - entries.len());
+        for row in unknown {
+            let nothing = matches!(row.outcome.as_str(), "failed" | "unknown" | "caller_left")
+                && row.cost == Some(0)
+                && row.usage_source != "provider";
+            if !nothing && row.outcome != "lost" {
+                problems.push("the ledger bills what never reached the upstream");
+            }
+        }
+        for row in rows {
+            if row.outcome == "lost" && !died {
+                problems.push("an attempt is lost whose process lived on");
+            }
+        }
+        for (row, entry) in known.iter().zip(entries) {
+            problems.extend(self.compare_attempt(told, entry, row));
+        }
+        problems
+    }
+
+    fn compare_attempt(&self, told: &Told, entry: &Entry, row: &Row) -> Option<&'static str> {
+        if row.outcome == "lost" {
+            // Where the provider did not count, the gateway does, after the last byte.
+            let is_counted = entry.told().is_none() && told.met == Met::Answered(200);
+            return match told.met {
+                Met::Answered(_) if !is_counted => Some("an answer that came whole is lost"),
+                _ if row.usage_source != "estimated" || row.cost.is_none() => {
+                    Some("a lost attempt is not charged as reserved")
+                }
+                _ => None,
+            };
+        }
+        if row.cost.is_none() {
+            return Some("the cost is not known in spite of a price");
+        }
+        let read = row.usage_source == "provider";
+        let Some(usage) = entry.told() else {
+            let fate = (self.plan)(told.number).fate;
+            return match (fate, row.status) {
+                _ if read => Some("the ledger has usage that was not reported"),
+                (Fate::Error(_), Some(400..)) if row.cost != Some(0) => Some("an error is billed"),
+                _ => None,
+            };
+        };
+        // A caller that hung up may have cut the answer off before its usage was read.
+        let must_be_read = matches!(told.met, Met::Answered(200)) || row.outcome != "caller_left";
+        if !read {
+            return must_be_read.then_some("usage that was reported is not in the ledger");
+        }
+        if !row.counts(usage) {
+            return Some("the tokens differ");
+        }
+        let bill = (self.rates)(&row.configuration).bill(usage);
+        (row.cost.map(i128::from) != Some(bill)).then_some("the cost differs")
+    }
+
+    /// Fails the case unless enough of everything has happened for the comparison to mean something.
+    #[track_caller]
+    pub(crate) fn are_mixed(&self, rows: &[Row]) {
+        let mut fates: BTreeMap<String, usize> = BTreeMap::new();
+        for told in &self.told {
+            let fate = (self.plan)(told.number).fate;
+            *fates.entry(format!("{fate:?} {:?}", told.met)).or_default() += 1;
+        }
+        let count = |outcome: &str| rows.iter().filter(|row| row.outcome == outcome).count();
+        let retried = rows.iter().filter(|row| row.attempt > 1).count();
+        let outcomes = ["completed", "upstream_broke", "caller_left", "failed", "unknown", "lost"];
+        let outcomes = outcomes.map(|outcome| (outcome, count(outcome)));
+        println!("{} rows: {outcomes:?}, {retried} retried\n{fates:#?}", rows.len());
+        for (outcome, count) in &outcomes[..4] {
+            assert!(*count > 0, "nothing is {outcome}: {outcomes:?}");
+        }
+        let read = rows.iter().filter(|row| row.usage_source == "provider").count();
+        assert!(read * 5 >= self.told.len(), "{read} of {} have usage", self.told.len());
+    }
+}

@@ -1,0 +1,77 @@
+//! The Redis that cases share, each with ids of its own, and servers that a case may empty or kill.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    process::{Child, Command, Stdio},
+};
+
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use super::eventually::eventually;
+
+/// The variable that names the Redis that cases share.
+pub(crate) const REDIS_URL: &str = "TOLLGATE_TEST_REDIS_URL";
+
+/// The Redis that cases share: whoever uses it touches only what belongs to its own ids.
+pub(crate) fn shared_url() -> String {
+    let given = std::env::var(REDIS_URL).ok().filter(|url| !url.trim().is_empty());
+    given.unwrap_or_else(|| "redis://127.0.0.1:6379".to_owned())
+}
+
+/// A server of the case's own. Killed when dropped.
+pub(crate) struct OwnRedis {
+    child: Child,
+    address: SocketAddr,
+    _directory: TempDir,
+}
+
+impl OwnRedis {
+    /// Starts one, empty, and waits until it answers.
+    pub(crate) async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        // Free at this moment; nobody else asks for it in between but by chance.
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let child = Command::new("redis-server")
+            .args(["--bind", "127.0.0.1", "--port", &free.port().to_string()])
+            .args(["--save", "", "--appendonly", "no", "--dir"])
+            .arg(directory.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed");
+        let redis = Self { child, address: free, _directory: directory };
+        eventually("the case's Redis answers", async || redis.ask("PING").await.is_some()).await;
+        redis
+    }
+
+    /// As `--redis-url` takes it.
+    pub(crate) fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    /// Forgets everything.
+    pub(crate) async fn flush(&self) {
+        let done = self.ask("FLUSHALL").await;
+        assert_eq!(done.as_deref(), Some("+OK\r\n"));
+    }
+
+    /// A command without spaces in its words, and the beginning of the answer.
+    async fn ask(&self, command: &str) -> Option<String> {
+        let mut stream = TcpStream::connect(self.address).await.ok()?;
+        stream.write_all(format!("{command}\r\n").as_bytes()).await.ok()?;
+        let mut answer = [0; 64];
+        let length = stream.read(&mut answer).await.ok().filter(|length| *length > 0)?;
+        Some(String::from_utf8_lossy(&answer[..length]).into_owned())
+    }
+}
+
+impl Drop for OwnRedis {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,184 @@
+//! Callers that make the calls of a plan, one number after the other, at whatever address the
+//! gateway has just now, and write down what became of each.
+
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    time::Duration,
+};
+
+use tokio::{sync::watch, task::JoinHandle, time::Instant};
+
+use super::{
+    connection::{Connection, Ending},
+    eventually::within,
+    invoice::Invoice,
+    plan::{Fate, Plan},
+};
+
+/// A call hangs when it takes so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How a call ended for its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Met {
+    /// The answer came whole.
+    Answered(u16),
+    /// The answer broke off, or never began.
+    Cut,
+    /// The caller left, as planned.
+    Left,
+}
+
+/// What a caller knows of a call.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    /// Its number.
+    pub(crate) number: u64,
+    /// The gateway's id of it, if a head came.
+    pub(crate) request_id: Option<String>,
+    /// How it ended.
+    pub(crate) met: Met,
+    /// When it was sent.
+    pub(crate) began: Instant,
+    /// When it ended.
+    pub(crate) ended: Instant,
+}
+
+/// What the callers share.
+struct Shared {
+    plan: Box<dyn Fn(u64) -> Plan>,
+    invoice: Invoice,
+    key: String,
+    next: Cell<u64>,
+    end: u64,
+    told: RefCell<Vec<Told>>,
+    ended: watch::Sender<u64>,
+}
+
+/// Callers at work.
+pub(crate) struct Traffic {
+    shared: Rc<Shared>,
+    gateway: watch::Sender<SocketAddr>,
+    callers: Vec<JoinHandle<()>>,
+}
+
+impl Traffic {
+    /// Starts callers for the numbers below `end`.
+    pub(crate) fn start(
+        plan: impl Fn(u64) -> Plan + 'static,
+        invoice: &Invoice,
+        key: &str,
+        gateway: SocketAddr,
+        (callers, end): (usize, u64),
+    ) -> Self {
+        let shared = Rc::new(Shared {
+            plan: Box::new(plan),
+            invoice: invoice.clone(),
+            key: key.to_owned(),
+            next: Cell::new(0),
+            end,
+            told: RefCell::default(),
+            ended: watch::Sender::new(0),
+        });
+        let gateway = watch::Sender::new(gateway);
+        let one = |_| actix_rt::spawn(Rc::clone(&shared).work(gateway.subscribe()));
+        let callers = (0..callers).map(one).collect();
+        Self { shared, gateway, callers }
+    }
+
+    /// The gateway is elsewhere now.
+    pub(crate) fn moves(&self, gateway: SocketAddr) {
+        self.gateway.send_replace(gateway);
+    }
+
+    /// How many calls have ended.
+    pub(crate) fn ended(&self) -> u64 {
+        *self.shared.ended.borrow()
+    }
+
+    /// Waits until so many have ended, or all.
+    pub(crate) async fn reaches(&self, count: u64) {
+        let mut ended = self.shared.ended.subscribe();
+        let count = count.min(self.shared.end);
+        // The sender is in what this shares.
+        let _ = ended.wait_for(|ended| *ended >= count).await;
+    }
+
+    /// Waits until all numbers have been called, and gives what became of them.
+    pub(crate) async fn end(self) -> Vec<Told> {
+        for caller in self.callers {
+            caller.await.expect("a caller ends");
+        }
+        self.shared.told.take()
+    }
+}
+
+impl Shared {
+    async fn work(self: Rc<Self>, mut gateway: watch::Receiver<SocketAddr>) {
+        while self.next.get() < self.end {
+            let number = self.next.get();
+            self.next.set(number + 1);
+            let plan = (self.plan)(number);
+            loop {
+                let address = *gateway.borrow_and_update();
+                if let Ok(connection) = Connection::open(address).await {
+                    let call = self.call(&plan, connection);
+                    let told = within(PATIENCE, &format!("{plan:?} ends"), call).await;
+                    self.told.borrow_mut().push(told);
+                    self.ended.send_modify(|ended| *ended += 1);
+                    break;
+                }
+                // Nothing was sent. The gateway is being started again elsewhere.
+                if gateway.changed().await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn call(&self, plan: &Plan, mut connection: Connection) -> Told {
+        let began = Instant::now();
+        let mut request_id = None;
+        let met = self.exchange(plan, &mut connection, &mut request_id).await;
+        // A caller that leaves does so here, by dropping its connection.
+        drop(connection);
+        Told { number: plan.number, request_id, met, began, ended: Instant::now() }
+    }
+
+    async fn exchange(
+        &self,
+        plan: &Plan,
+        connection: &mut Connection,
+        request_id: &mut Option<String>,
+    ) -> Met {
+        if connection.request(&plan.request().bearer(&self.key)).await.is_err() {
+            return Met::Cut;
+        }
+        let head = tokio::select! {
+            head = connection.head() => head,
+            () = self.invoice.has(plan.number), if plan.fate == Fate::LeftBefore => return Met::Left,
+        };
+        let Ok(head) = head else { return Met::Cut };
+        *request_id = head.header("x-request-id").map(str::to_owned);
+        let leaves =
+            head.status == 200 && matches!(plan.fate, Fate::LeftInBody | Fate::LeftAfterUsage);
+        if !leaves {
+            return match connection.rest().await.1 {
+                Ending::Complete => Met::Answered(head.status),
+                Ending::UntilClose | Ending::Cut(_) => Met::Cut,
+            };
+        }
+        // The upstream holds the rest back, so the end can only be a cut.
+        let mut seen = Vec::new();
+        loop {
+            let Ok(Some(piece)) = connection.piece().await else { return Met::Cut };
+            seen.extend_from_slice(&piece.bytes);
+            let has = |text: &str| memchr::memmem::find(&seen, text.as_bytes()).is_some();
+            if plan.fate == Fate::LeftInBody || has("_tokens\"") || plan.withholds_usage() {
+                return Met::Left;
+            }
+        }
+    }
+}

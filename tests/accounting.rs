@@ -64,7 +64,7 @@ fn number_from(variable: &str, usual: u64) -> u64 {
 const CONFIGURATIONS: [&str; 2] = [Fixture::CONFIGURATION, "left"];
 
 async fn the_ledger_agrees_with_the_invoice(database: Database) {
-    let (calls, seed) = (number_from(CALLS, 2_000), number_from(SEED, 20_261_123));
+    let (calls, seed) = (number_from(CALLS, 3_000), number_from(SEED, 20_261_123));
     let plan = move |number| Plan::of(seed, number, &CONFIGURATIONS);
     let (link, reached) = match database.kind() {
         Kind::Postgres => {

@@ -57,12 +57,9 @@ pub(super) async fn open(
         metrics.clone(),
         flush_of(ledger.clone()),
     );
-    let books = Books {
-        ledger,
-        estimator: Estimator::default(),
-        metrics: metrics.clone(),
-        clock: clock.clone(),
-    };
+    let estimator = Estimator::default();
+    estimator.warm_up();
+    let books = Books { ledger, estimator, metrics: metrics.clone(), clock: clock.clone() };
     Ok(Accounting { admission, books })
 }
 

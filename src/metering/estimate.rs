@@ -140,6 +140,15 @@ impl Estimator {
         Self { shared: Arc::new(Shared { most_waiting, state, over, hurry }) }
     }
 
+    /// Begins to load the tokenizer's tables, so that the first estimates need not wait for them: what
+    /// waits when the process dies is lost.
+    pub fn warm_up(&self) {
+        let mut state = self.shared.state();
+        if matches!(state.worker, Worker::NotStarted) {
+            state.worker = self.start();
+        }
+    }
+
     /// Estimates, and then calls `then`: on the estimator's thread, or, when too many wait already or
     /// the estimator is closed, here and now with an estimate by length. So `then` has to be quick.
     pub fn estimate(&self, estimation: Estimation, then: impl FnOnce(TokenUsage) + Send + 'static) {
@@ -205,6 +214,8 @@ impl Estimator {
 
 /// Until the queue is closed and empty.
 fn work(jobs: &Receiver<Job>, hurry: impl Fn() -> bool) {
+    // Loads the tables. A fault shows again with every estimate, and is dealt with there.
+    let _ = catch_unwind(|| count(""));
     for Job { estimation, then, _open } in jobs {
         // Neither a fault in the tokenizer nor one in what follows may be the end of all estimates.
         let counted = if hurry() { None } else { catch_unwind(|| estimation.counted()).ok() };

@@ -183,6 +183,9 @@ impl Books {
         for (outcome, count) in &outcomes[..4] {
             assert!(*count > 0, "nothing is {outcome}: {outcomes:?}");
         }
+        // Those under way when a process died, and few besides.
+        let lost = count("lost");
+        assert!(lost > 0 && lost * 5 < rows.len(), "{lost} of {} rows are lost", rows.len());
         let read = rows.iter().filter(|row| row.usage_source == "provider").count();
         assert!(read * 5 >= self.told.len(), "{read} of {} have usage", self.told.len());
     }

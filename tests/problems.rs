@@ -7,6 +7,8 @@ use crate::support::{
     app::TestApp,
     case::{Case, cases},
     database::Database,
+    eventually::eventually,
+    fixture::Fixture,
     http::{Answer, Request},
     operations::{Operation, operations, sample},
     tables::differences,
@@ -193,6 +195,15 @@ async fn every_list_is_paged_alike(database: Database) {
         let tenant = json!({"name": name});
         world.app.platform().post_json("/api/v1/organizations", &tenant).await.expect(201);
     }
+    for _ in 0..5 {
+        world.home.team.caller().send(Fixture::chat_stream()).await.expect(200);
+    }
+    let rows = format!("/api/v1/workspaces/{}/requests", world.home.team.workspace_id);
+    eventually("the calls are in the ledger", async || {
+        let page = world.admin().get(&rows).await.expect(200).json();
+        page["data"].as_array().is_some_and(|rows| rows.len() == 5)
+    })
+    .await;
     let mut tried = 0;
     for operation in operations(&world).await {
         // A plain array, in the form of the API that it is modelled on.

@@ -452,6 +452,13 @@ async fn a_hundred_megabytes_take_constant_memory(database: Database) {
         assert_eq!(length, count * event.len() + data("[DONE]").len());
         most.max(served.process.resident())
     };
+    read(COUNT / 20).await;
+    let rows = format!("/api/v1/workspaces/{}/requests", team.workspace_id);
+    eventually("the tokens of the first are counted", async || {
+        let page = served.admin().get(&rows).await.expect(200).json();
+        page["data"].as_array().is_some_and(|rows| !rows.is_empty())
+    })
+    .await;
     let before = read(COUNT / 20).await;
     let most = read(COUNT).await;
     let grown = most.saturating_sub(before);

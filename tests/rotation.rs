@@ -294,7 +294,8 @@ async fn a_key_file_is_made_with_a_new_database_for_its_owner_alone() {
     // The database too, and what SQLite puts beside it.
     for file in std::fs::read_dir(key.parent().unwrap()).unwrap() {
         let file = file.unwrap().path();
-        assert_eq!(mode(&file), 0o600, "{}", file.display());
+        let expected = if file.is_dir() { 0o700 } else { 0o600 };
+        assert_eq!(mode(&file), expected, "{}", file.display());
     }
     assert!(key.exists());
     note_keys(&key);

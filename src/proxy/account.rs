@@ -141,7 +141,7 @@ impl Account {
             _ if bound.free => settlement.nothing(),
             Some(usage) if told_all => settlement.write(usage, UsageSource::Provider),
             None if is_error || outcome == AttemptOutcome::Failed => settlement.nothing(),
-            None if is_background => settlement.as_reserved(attempt.reserved, &bound),
+            None if is_background => settlement.charge_reserved(attempt.reserved, &bound),
             reported => {
                 let estimation = Estimation {
                     request: sent,
@@ -176,7 +176,7 @@ impl Settlement {
 
     /// The provider goes on working, and nobody will learn what it used: it is taken to be all that
     /// was reserved.
-    fn as_reserved(mut self, reserved: Option<NanoUsd>, bound: &Bound) {
+    fn charge_reserved(mut self, reserved: Option<NanoUsd>, bound: &Bound) {
         self.end.cost = reserved;
         self.end.usage_source = UsageSource::Estimated;
         self.books.metrics.cost(reserved.unwrap_or_default());

@@ -144,5 +144,5 @@ fn validation_names_everything_at_once_and_what_to_do() {
     ] {
         assert!(said.contains(flag), "{flag}: {said}");
     }
-    assert_eq!(error.problems.len(), 9, "{said}");
+    assert_eq!(error.problems.len(), 11, "{said}");
 }

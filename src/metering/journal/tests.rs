@@ -1,6 +1,5 @@
 use std::collections::BTreeMap;
 use std::process::Command;
-use std::time::Instant;
 
 use super::segment::{self, Lines};
 use super::*;
@@ -153,29 +152,28 @@ fn beyond_the_bound_nothing_begins_and_everything_ends() {
     journal.start(&start(&Clock::default())).unwrap();
 }
 
-/// Runs the ignored test below in a process whose files can't grow beyond 16 KiB, as on a full
-/// disk: write(2) is cut short first and then fails with EFBIG.
+/// Runs itself once more in a process whose files can't grow beyond 16 KiB, as on a full disk:
+/// write(2) is cut short first and then fails with EFBIG.
 #[test]
 fn a_full_disk_takes_the_ends_of_what_runs() {
+    const DIRECTORY: &str = "TOLLGATE_JOURNAL_TEST";
+    if let Some(directory) = std::env::var_os(DIRECTORY) {
+        return on_a_full_disk(PathBuf::from(directory));
+    }
     let directory = tempfile::tempdir().unwrap();
     let script = "trap '' XFSZ; ulimit -f 32; exec \"$0\" \"$@\" 2>&1";
     let output = Command::new("sh")
         .args(["-c", script])
         .arg(std::env::current_exe().unwrap())
-        .args(["metering::journal::tests::on_a_full_disk", "--exact", "--ignored"])
-        .env("TOLLGATE_JOURNAL_TEST", directory.path())
+        .args(["metering::journal::tests::a_full_disk_takes_the_ends_of_what_runs", "--exact"])
+        .env(DIRECTORY, directory.path())
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }
 
-#[test]
-#[ignore = "run by another test, in a process whose files can't grow"]
-fn on_a_full_disk() {
-    let Some(directory) = std::env::var_os("TOLLGATE_JOURNAL_TEST").map(PathBuf::from) else {
-        return;
-    };
+fn on_a_full_disk(directory: PathBuf) {
     let journal = open(options(&directory));
     let mut running = Vec::new();
     let refused = loop {
@@ -251,21 +249,4 @@ fn many_threads_write_whole_lines() {
     assert_eq!(journal.records(), 3_200);
     let bytes: u64 = segment::list(directory.path()).unwrap().iter().map(|(_, len)| len).sum();
     assert_eq!(journal.bytes(), bytes);
-}
-
-/// `cargo test --release --lib measure_the_journal -- --ignored --nocapture`
-#[test]
-#[ignore = "a measurement"]
-fn measure_the_journal() {
-    let directory = tempfile::tempdir().unwrap();
-    let journal = open(options(directory.path()));
-    let clock = Clock::default();
-    let attempts: Vec<_> = (0..100_000).map(|_| start(&clock)).collect();
-    let ends: Vec<_> = attempts.iter().map(end).collect();
-    let began = Instant::now();
-    for (start, end) in attempts.iter().zip(ends) {
-        journal.start(start).unwrap();
-        journal.end(end);
-    }
-    println!("{:?} for a start and an end", began.elapsed() / 100_000);
 }

@@ -154,7 +154,7 @@ impl Admission {
         let applied = set.matching(&request.subject);
         for seed in applied.iter().filter_map(|one| one.unmade.as_ref()) {
             if self.inner.children.note(organization_id, seed) {
-                set.is_queued(seed);
+                set.note_queued(seed);
             }
         }
         self.ask(request, &applied, reserved).await

@@ -167,7 +167,7 @@ impl PolicySet {
         }
         for (parent, id, detached) in children {
             if let Some(default) = defaults.iter_mut().find(|one| one.policy.id == parent) {
-                default.has_child(id, detached);
+                default.add_child(id, detached);
             }
         }
         rules.sort_by_key(|(priority, rule)| {
@@ -237,9 +237,9 @@ impl PolicySet {
     }
 
     /// Says that the child waits to be made, so that it need not be asked for again.
-    pub fn is_queued(&self, seed: &ChildSeed) {
+    pub fn note_queued(&self, seed: &ChildSeed) {
         if let Some(default) = self.defaults.iter().find(|one| one.policy.id == seed.parent) {
-            default.is_queued(seed.id);
+            default.note_queued(seed.id);
         }
     }
 }

@@ -104,7 +104,7 @@ impl DefaultPolicy {
         }))
     }
 
-    pub(super) fn has_child(&mut self, id: PolicyId, detached: bool) {
+    pub(super) fn add_child(&mut self, id: PolicyId, detached: bool) {
         self.children.insert(id);
         if detached {
             self.detached.insert(id);
@@ -149,7 +149,7 @@ impl DefaultPolicy {
         Some(Seat::Own { seed, made: false })
     }
 
-    pub(super) fn is_queued(&self, child: PolicyId) {
+    pub(super) fn note_queued(&self, child: PolicyId) {
         if let Some(queued) = self.fresh().get_mut(&child) {
             *queued = true;
         }

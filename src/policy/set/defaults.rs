@@ -11,13 +11,8 @@ use sha2::{Digest, Sha256};
 use super::{BadPolicy, Policy, StoredPolicy, Tier};
 use crate::domain::ids::PolicyId;
 use crate::domain::policy::{
-    Audience, PolicyConfig, PolicyType, Subject, SubjectKind, SubjectMatcher,
+    Audience, MOST_CHILDREN, PolicyConfig, PolicyType, Subject, SubjectKind, SubjectMatcher,
 };
-
-/// Most children of one default; further subjects share a bucket.
-pub const MOST_CHILDREN: usize = 10_000;
-/// Most children of all defaults of one organization.
-pub const MOST_CHILDREN_OF_ORGANIZATION: usize = 50_000;
 
 /// A child of a default policy, as it is to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,7 +137,7 @@ impl DefaultPolicy {
         if let Some(queued) = fresh.get(&child) {
             return Some(Seat::Own { seed, made: *queued });
         }
-        if self.is_full || self.children.len() + fresh.len() >= MOST_CHILDREN {
+        if self.is_full || self.children.len() + fresh.len() >= usize::from(MOST_CHILDREN) {
             return Some(Seat::Shared(overflow_id(parent)));
         }
         fresh.insert(child, false);

@@ -16,7 +16,7 @@
 //! | [`auth`] | credentials to principal: extraction, verification, permission checks |
 //! | [`directory`] | the in-memory read model of the data plane and its invalidation |
 //! | [`metering`] | what requests used and cost: read out of answers, priced, recorded in the journal and the ledger |
-//! | [`policy`] | admission before a request is sent, settlement after |
+//! | [`policy`] | what an organization allows: its policies arranged, counters, admission before a request is sent, settlement after |
 //! | [`audit`] | who changed what |
 //! | [`api`] | the management plane, `/api/v1`: one file a resource |
 //! | [`proxy`] | the data plane, `/providers`: `proxy/mod.rs` reads as the pipeline |
@@ -24,8 +24,10 @@
 //!
 //! Rules between rooms: `main -> cli -> {demo, app} -> {api, proxy} -> {auth, policy, metering, directory,
 //! audit, upstream} -> {db, crypto} -> domain`. In the middle, `auth` stands on `directory` and
-//! `audit`, and `directory` on `upstream` and `metering`. `clock`, `config` and `telemetry` are for
-//! all who need them. `api` and `proxy` never import each other.
+//! `audit`; `directory` on `upstream`, `metering` and `policy::set`, the arranged policies that it
+//! holds; the rest of `policy` on `directory` and `metering`. `policy::set` itself stands on `domain`
+//! alone. `clock`, `config` and `telemetry` are for all who need them. `api` and `proxy` never import
+//! each other.
 
 pub mod api;
 pub mod app;

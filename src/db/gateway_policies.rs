@@ -9,8 +9,7 @@ use diesel_async::RunQueryDsl;
 use serde_json::Value;
 
 pub use children::{
-    ChildOutcome, MOST_CHILDREN, MOST_CHILDREN_OF_ORGANIZATION, delete_attached_children,
-    ensure_children, update_attached_children,
+    ChildOutcome, delete_attached_children, ensure_children, update_attached_children,
 };
 
 pub use spend::{SubjectSpend, sum_spend_by_metadata, sum_spend_by_subject};
@@ -176,7 +175,7 @@ pub async fn list_gateway_policies(
 
 /// What the data plane has to know of the organization: its live policies that are enabled, and
 /// children that are not, since a subject with a child of its own is not its parent's any more.
-/// At most [`MOST_POLICIES`] and [`MOST_CHILDREN_OF_ORGANIZATION`] together; by id.
+/// At most [`MOST_POLICIES`] and [`MOST_CHILDREN_OF_ORGANIZATION`](crate::domain::policy::MOST_CHILDREN_OF_ORGANIZATION) together; by id.
 pub async fn list_live_policies(
     conn: &mut Conn,
     organization_id: OrganizationId,

@@ -105,19 +105,27 @@ impl Metadata {
 /// ASCII lower case, every character outside `a-z0-9_` an underscore. `None` when it is empty, too
 /// long, or what the gateway itself says.
 pub fn normalize_key(name: &str) -> Option<String> {
-    let bare = if has_prefix(name) { name.get(PREFIX.len()..)? } else { name };
+    let bare = without_prefix(name).unwrap_or(name);
     // A character is at least a byte, and becomes one.
     if bare.is_empty() || bare.chars().nth(MOST_KEY).is_some() {
         return None;
     }
-    let key: String = bare
-        .chars()
-        .map(|c| match c.to_ascii_lowercase() {
-            kept @ ('a'..='z' | '0'..='9' | '_') => kept,
-            _ => '_',
-        })
-        .collect();
+    let key: String = bare.chars().map(normal).collect();
     (!is_reserved(&key)).then_some(key)
+}
+
+/// What becomes of a character of a key.
+pub(super) fn normal(character: char) -> char {
+    match character.to_ascii_lowercase() {
+        kept @ ('a'..='z' | '0'..='9' | '_') => kept,
+        _ => '_',
+    }
+}
+
+/// What follows [`PREFIX`], in any letter case, at the beginning of a header's name.
+pub(super) fn without_prefix(name: &str) -> Option<&str> {
+    let (start, rest) = name.split_at_checked(PREFIX.len())?;
+    start.eq_ignore_ascii_case(PREFIX).then_some(rest)
 }
 
 /// Whether a normalized key is one of those that the gateway itself fills in.
@@ -131,7 +139,7 @@ pub fn is_value(value: &str) -> bool {
 }
 
 fn has_prefix(name: &str) -> bool {
-    name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+    without_prefix(name).is_some()
 }
 
 #[cfg(test)]

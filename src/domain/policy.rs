@@ -11,6 +11,11 @@ use super::money::NanoUsd;
 use super::window::{RateWindow, SpendWindow};
 pub use matchers::{Audience, MOST_MATCHERS, MatcherKey, Matchers, Subject, SubjectKind};
 
+/// The most live children of one default policy; further subjects share a bucket.
+pub const MOST_CHILDREN: u16 = 10_000;
+/// The most live children of all default policies of one organization.
+pub const MOST_CHILDREN_OF_ORGANIZATION: u16 = 50_000;
+
 /// A field of a policy that is wrong, and how; the words are for the person who wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {

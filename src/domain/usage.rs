@@ -4,14 +4,11 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::metadata::{MOST_KEY, normal, without_prefix};
 use super::money::NanoUsd;
 
 /// How many things of the gateway's own one question may group by.
 pub const MOST_DIMENSIONS: usize = 3;
-/// The longest key of the callers' metadata.
-const MOST_KEY_BYTES: usize = 64;
-/// How a header that carries metadata begins, in lower case.
-const HEADER_PREFIX: &str = "x-gateway-";
 
 /// How long a period is that one figure stands for, in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -128,16 +125,11 @@ impl FromStr for GroupBy {
 
 /// The metadata key that is meant: its normal form, or that of the header.
 fn metadata_key(name: &str) -> Option<String> {
-    let normal = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '_');
-    let key = match name.strip_prefix("metadata.") {
-        Some(key) => key.chars().all(normal).then(|| key.to_owned())?,
-        None => {
-            let lower = name.to_ascii_lowercase();
-            let name = lower.strip_prefix(HEADER_PREFIX)?;
-            name.chars().map(|c| if normal(c) { c } else { '_' }).collect()
-        }
+    let key: String = match name.strip_prefix("metadata.") {
+        Some(key) => key.chars().all(|c| normal(c) == c).then(|| key.to_owned())?,
+        None => without_prefix(name)?.chars().map(normal).collect(),
     };
-    (1..=MOST_KEY_BYTES).contains(&key.len()).then_some(key)
+    (1..=MOST_KEY).contains(&key.len()).then_some(key)
 }
 
 /// What was used, in sum. Sums stop at the largest number that fits.

@@ -25,13 +25,12 @@ pub use reservation::Reservation;
 use super::bound::Bound;
 use super::children::Children;
 use super::counters::{Claims, Counters, Reserved, Standing};
-use super::set::{Applied, Counted, Target, forbidding};
+use super::set::{Applied, Target, forbidding};
 use crate::db::Database;
 use crate::directory::Directory;
-use crate::domain::ids::{OrganizationId, PolicyId, RequestId};
+use crate::domain::ids::{PolicyId, RequestId};
 use crate::domain::money::NanoUsd;
-use crate::domain::policy::{Matchers, PolicyConfig, Subject};
-use crate::domain::window::SpendWindow;
+use crate::domain::policy::{PolicyConfig, Subject};
 use crate::metering::prices::ResolvedPrice;
 use crate::telemetry::Metrics;
 use claims::Claimed;
@@ -154,7 +153,7 @@ impl Admission {
         let applied = set.matching(&request.subject);
         for seed in applied.iter().filter_map(|one| one.unmade.as_ref()) {
             if self.inner.children.note(organization_id, seed) {
-                set.is_queued(seed);
+                set.note_queued(seed);
             }
         }
         self.ask(request, &applied, reserved).await
@@ -247,23 +246,6 @@ impl Admission {
             }
         }
         Err(Denied::unavailable("the counters keep forgetting what they are told".to_owned()))
-    }
-
-    /// What a policy's subjects have spent in the window that holds `at`: as its counter has it, or
-    /// as the ledger has it by now; none if neither can be asked.
-    pub async fn spent(
-        &self,
-        organization_id: OrganizationId,
-        policy: PolicyId,
-        matchers: &Matchers,
-        window: SpendWindow,
-        at: DateTime<Utc>,
-    ) -> Option<NanoUsd> {
-        if let Some(spent) = self.inner.counters.spent(organization_id, policy, window, at).await {
-            return Some(spent);
-        }
-        let counted = Counted::Matching(matchers);
-        self.inner.histories.read(organization_id, policy, &counted, window.start(at)).await.ok()
     }
 }
 

@@ -114,7 +114,7 @@ impl Children {
                 })
                 .await;
             match made {
-                Ok(outcomes) => self.are_done(organization_id, &ids, &outcomes),
+                Ok(outcomes) => self.take_off(organization_id, &ids, &outcomes),
                 // The others may have more luck: a lock is held, or this one was deleted.
                 Err(error) => outcome = Err(error),
             }
@@ -122,7 +122,8 @@ impl Children {
         outcome
     }
 
-    fn are_done(
+    /// Takes a batch off the queue, and remembers what was refused.
+    fn take_off(
         &self,
         organization_id: OrganizationId,
         ids: &[PolicyId],

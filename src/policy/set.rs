@@ -14,14 +14,13 @@ use serde_json::Value;
 
 use crate::domain::ids::PolicyId;
 use crate::domain::policy::{
-    Audience, Matchers, Mistake, PolicyConfig, PolicyType, Subject, SubjectKind, SubjectMatcher,
+    Audience, MOST_CHILDREN_OF_ORGANIZATION, Matchers, Mistake, PolicyConfig, PolicyType, Subject,
+    SubjectKind, SubjectMatcher,
 };
 
 pub use access::Target;
 pub(super) use access::forbidding;
-pub use defaults::{
-    ChildSeed, MOST_CHILDREN, MOST_CHILDREN_OF_ORGANIZATION, child_id, overflow_id,
-};
+pub use defaults::{ChildSeed, child_id, overflow_id};
 use defaults::{DefaultPolicy, Seat};
 use index::Index;
 
@@ -162,12 +161,12 @@ impl PolicySet {
                 rules.push((stored.priority, Rule::of(stored)?));
             }
         }
-        if children.len() >= MOST_CHILDREN_OF_ORGANIZATION {
+        if children.len() >= usize::from(MOST_CHILDREN_OF_ORGANIZATION) {
             defaults.iter_mut().for_each(|default| default.is_full = true);
         }
         for (parent, id, detached) in children {
             if let Some(default) = defaults.iter_mut().find(|one| one.policy.id == parent) {
-                default.has_child(id, detached);
+                default.add_child(id, detached);
             }
         }
         rules.sort_by_key(|(priority, rule)| {
@@ -237,9 +236,9 @@ impl PolicySet {
     }
 
     /// Says that the child waits to be made, so that it need not be asked for again.
-    pub fn is_queued(&self, seed: &ChildSeed) {
+    pub fn note_queued(&self, seed: &ChildSeed) {
         if let Some(default) = self.defaults.iter().find(|one| one.policy.id == seed.parent) {
-            default.is_queued(seed.id);
+            default.note_queued(seed.id);
         }
     }
 }

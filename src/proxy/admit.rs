@@ -14,8 +14,10 @@ use super::route::Operation;
 use crate::auth::Principal;
 use crate::directory::configuration::ConfigurationEntry;
 use crate::domain::metadata::Metadata;
+use crate::domain::money::NanoUsd;
 use crate::domain::policy::Subject;
 use crate::domain::scope::WorkspaceScope;
+use crate::domain::tokens::TokenUsage;
 use crate::metering::record::{AttemptEnd, AttemptOutcome, AttemptStart, UsageSource};
 use crate::metering::sample::Sample;
 use crate::policy::admission::{AdmissionRequest, Denied};
@@ -171,9 +173,9 @@ fn record_blocked(
         status: Some(row.status.as_u16()),
         code: Some(row.code.to_owned()),
         model_used: None,
-        usage: crate::domain::tokens::TokenUsage::default(),
+        usage: TokenUsage::default(),
         usage_source: UsageSource::None,
-        cost: Some(crate::domain::money::NanoUsd::ZERO),
+        cost: Some(NanoUsd::ZERO),
         first_byte_ms: None,
         duration_ms: u64::try_from(exchange.age().as_millis()).ok(),
         violated: denied.violated.clone(),

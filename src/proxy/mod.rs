@@ -32,6 +32,7 @@ use crate::directory::Directory;
 use crate::directory::configuration::ConfigurationEntry;
 use crate::domain::permissions::Permission;
 use crate::domain::scope::WorkspaceScope;
+use crate::metering::usage::model_name;
 use crate::policy::admission::Admission;
 use crate::policy::bound::{AssumedLimits, Bound};
 use crate::telemetry::Metrics;
@@ -40,7 +41,7 @@ use crate::upstream::{UpstreamClient, UpstreamTimeouts};
 use account::Books;
 use admit::Asked;
 use body::JsonBody;
-use budget::{Budget, InFlight};
+use budget::{Budget, InFlight, Share};
 use error::ProxyError;
 use exchange::Exchange;
 use prepare::Prepared;
@@ -129,21 +130,12 @@ async fn pipeline(
             .ok_or_else(|| ProxyError::ConcurrencyLimited { name: route.config_name.clone() })?,
     };
 
-    let mut withhold_usage = false;
-    let mut bound = Bound::FREE;
-    let mut is_background = false;
-    let (body, memory) = if route.operation.is_post() {
-        let (bytes, memory) =
-            read_body(request.headers(), payload, plane.body_limits, &plane.body_memory).await?;
-        let mut body = JsonBody::parse(bytes).map_err(ProxyError::Body)?;
-        exchange.model_asked = body.get("model").and_then(crate::metering::usage::model_name);
-        withhold_usage = prepare::edit_body(&mut body, &route.operation, &configuration)?;
-        bound = admit::bound_of(plane, &route.operation, &body, &configuration);
-        is_background = body.get_bool("background") == Some(true);
-        (body.into_bytes(), Some(memory))
-    } else {
-        (Bytes::new(), None)
-    };
+    let Outgoing { body, memory, withhold_usage, bound, is_background } =
+        if route.operation.is_post() {
+            read_outgoing(plane, request, payload, &route, &configuration, exchange).await?
+        } else {
+            Outgoing::nothing()
+        };
 
     let asked = Asked {
         request,
@@ -215,6 +207,56 @@ async fn resolve(
         return Err(ProxyError::DisabledConfiguration { name: name.clone() });
     }
     Ok(configuration)
+}
+
+/// What goes up, and what is known of it.
+struct Outgoing {
+    body: Bytes,
+    /// The right to hold the body in memory.
+    memory: Option<Share>,
+    /// Whether the answer's usage was not the caller's wish, and so not theirs to see.
+    withhold_usage: bool,
+    /// The most that it can use.
+    bound: Bound,
+    /// Whether the provider answers before it has done the work.
+    is_background: bool,
+}
+
+impl Outgoing {
+    fn nothing() -> Self {
+        Self {
+            body: Bytes::new(),
+            memory: None,
+            withhold_usage: false,
+            bound: Bound::FREE,
+            is_background: false,
+        }
+    }
+}
+
+/// Reads the caller's body, and makes of it what goes up.
+async fn read_outgoing(
+    plane: &DataPlane,
+    request: &HttpRequest,
+    payload: web::Payload,
+    route: &ProxyRoute,
+    configuration: &ConfigurationEntry,
+    exchange: &mut Exchange,
+) -> Result<Outgoing, ProxyError> {
+    let (bytes, memory) =
+        read_body(request.headers(), payload, plane.body_limits, &plane.body_memory).await?;
+    let mut body = JsonBody::parse(bytes).map_err(ProxyError::Body)?;
+    exchange.model_asked = body.get("model").and_then(model_name);
+    let withhold_usage = prepare::edit_body(&mut body, &route.operation, configuration)?;
+    let bound = admit::bound_of(plane, &route.operation, &body, configuration);
+    let is_background = body.get_bool("background") == Some(true);
+    Ok(Outgoing {
+        body: body.into_bytes(),
+        memory: Some(memory),
+        withhold_usage,
+        bound,
+        is_background,
+    })
 }
 
 fn refusal(error: AuthError) -> ProxyError {

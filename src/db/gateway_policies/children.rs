@@ -5,12 +5,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use super::*;
-use crate::domain::policy::SubjectMatcher;
-
-/// The most live children of one default policy.
-pub const MOST_CHILDREN: i64 = 10_000;
-/// The most live children of all default policies of one organization.
-pub const MOST_CHILDREN_OF_ORGANIZATION: i64 = 50_000;
+use crate::domain::policy::{MOST_CHILDREN, MOST_CHILDREN_OF_ORGANIZATION, SubjectMatcher};
 
 /// What became of a child that is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +96,9 @@ async fn ensure_child(
     if taken.await?.is_some() {
         return Ok(ChildOutcome::SubjectTaken);
     }
-    if parent.children >= MOST_CHILDREN || all >= MOST_CHILDREN_OF_ORGANIZATION {
+    if parent.children >= i64::from(MOST_CHILDREN)
+        || all >= i64::from(MOST_CHILDREN_OF_ORGANIZATION)
+    {
         return Ok(ChildOutcome::Full);
     }
     let child = GatewayPolicyRow {

@@ -71,23 +71,23 @@ impl Reader {
     fn spend(&mut self, config: &Value) -> Option<Vec<SpendLimit>> {
         let fields = self.object(config, "config")?;
         if fields.contains_key("limits") || fields.get("version").is_some_and(|v| !is(v, 1)) {
-            self.known(fields, "config", &["version", "limits"]);
+            self.only(fields, "config", &["version", "limits"]);
             self.version(fields, 2);
             let limits = self.list(fields, "limits", SpendWindow::ALL.len())?;
             let limits = self.each(limits, |reader, item, path| {
                 let fields = reader.object(item, path)?;
-                reader.known(fields, path, &["window", "limit_usd"]);
+                reader.only(fields, path, &["window", "limit_usd"]);
                 reader.spend_limit(fields, path)
             })?;
             self.once(&limits, |limit| limit.window, "window", "each window may be limited once");
             return Some(limits);
         }
-        self.known(fields, "config", &["version", "window", "limit_usd"]);
+        self.only(fields, "config", &["version", "window", "limit_usd"]);
         self.spend_limit(fields, "config").map(|limit| vec![limit])
     }
 
     fn spend_limit(&mut self, fields: &Map<String, Value>, path: &str) -> Option<SpendLimit> {
-        let window = self.of(fields, path, "window", "must be hourly, daily, weekly or monthly");
+        let window = self.word(fields, path, "window", "must be hourly, daily, weekly or monthly");
         let limit: Option<NanoUsd> = match fields.get("limit_usd") {
             None => self.wrong(format!("{path}.limit_usd"), "must be given"),
             Some(value) => match serde_json::from_value(value.clone()) {
@@ -106,16 +106,16 @@ impl Reader {
 
     fn rate(&mut self, config: &Value) -> Option<Vec<RateLimit>> {
         let fields = self.object(config, "config")?;
-        self.known(fields, "config", &["version", "limits"]);
+        self.only(fields, "config", &["version", "limits"]);
         self.version(fields, 1);
         let limits = self.list(fields, "limits", 4)?;
         let limits = self.each(limits, |reader, item, path| {
             let fields = reader.object(item, path)?;
-            reader.known(fields, path, &["metric", "window", "value"]);
+            reader.only(fields, path, &["metric", "window", "value"]);
             let metric: Option<RateMetric> =
-                reader.of(fields, path, "metric", "must be requests or tokens");
+                reader.word(fields, path, "metric", "must be requests or tokens");
             let window: Option<RateWindow> =
-                reader.of(fields, path, "window", "must be minute or hour");
+                reader.word(fields, path, "window", "must be minute or hour");
             let value = fields.get("value").and_then(Value::as_u64);
             let Some(value) = value.filter(|value| (1..=MOST_RATE).contains(value)) else {
                 let message = format!("must be a whole number, 1 to {MOST_RATE}");
@@ -130,7 +130,7 @@ impl Reader {
 
     fn model_access(&mut self, config: &Value) -> Option<Vec<ProviderAccess>> {
         let fields = self.object(config, "config")?;
-        self.known(fields, "config", &["providers"]);
+        self.only(fields, "config", &["providers"]);
         let Some(Value::Array(providers)) = fields.get("providers") else {
             return self.wrong("config.providers", "must be a list of providers");
         };
@@ -158,7 +158,7 @@ impl Reader {
 
     fn provider(&mut self, item: &Value, path: &str) -> Option<ProviderAccess> {
         let fields = self.object(item, path)?;
-        self.known(fields, path, &["provider", "models"]);
+        self.only(fields, path, &["provider", "models"]);
         let provider = fields.get("provider").and_then(Value::as_str).filter(|name| is_name(name));
         let name_message = format!("must be 1 to {MOST_NAME} characters of text");
         if provider.is_none() {
@@ -191,7 +191,7 @@ impl Reader {
         }
     }
 
-    fn known(&mut self, fields: &Map<String, Value>, path: &str, names: &[&str]) {
+    fn only(&mut self, fields: &Map<String, Value>, path: &str, names: &[&str]) {
         for name in fields.keys().filter(|name| !names.contains(&name.as_str())) {
             self.wrong::<()>(format!("{path}.{name}"), "there is no such field");
         }
@@ -228,7 +228,8 @@ impl Reader {
         read.into_iter().collect()
     }
 
-    fn of<T: DeserializeOwned>(
+    /// One of the words of an enumeration.
+    fn word<T: DeserializeOwned>(
         &mut self,
         fields: &Map<String, Value>,
         path: &str,
@@ -262,144 +263,4 @@ fn is_name(name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn wrong(policy_type: PolicyType, config: &Value) -> Vec<String> {
-        let mistakes = PolicyConfig::parse(policy_type, config).unwrap_err();
-        mistakes.into_iter().map(|mistake| mistake.field).collect()
-    }
-
-    #[test]
-    fn both_forms_of_a_spend_cap() {
-        let limit = |window, nanos| SpendLimit { window, limit_usd: NanoUsd::from_nanos(nanos) };
-        for (config, limits) in [
-            (
-                json!({"window": "daily", "limit_usd": 12.5}),
-                vec![limit(SpendWindow::Daily, 12_500_000_000)],
-            ),
-            (
-                json!({"version": 1, "window": "weekly", "limit_usd": 0}),
-                vec![limit(SpendWindow::Weekly, 0)],
-            ),
-            (
-                json!({"version": 2, "limits": [{"window": "hourly", "limit_usd": 1},
-                    {"window": "monthly", "limit_usd": "0.000000001"}]}),
-                vec![limit(SpendWindow::Hourly, 1_000_000_000), limit(SpendWindow::Monthly, 1)],
-            ),
-        ] {
-            for policy_type in [PolicyType::SpendCap, PolicyType::DefaultSpendCap] {
-                let parsed = PolicyConfig::parse(policy_type, &config).unwrap();
-                assert_eq!(parsed, PolicyConfig::Spend(limits.clone()), "{config}");
-            }
-        }
-    }
-
-    #[test]
-    fn mistakes_in_spend_caps_are_named() {
-        let twice =
-            json!([{"window": "daily", "limit_usd": 1}, {"window": "daily", "limit_usd": 2}]);
-        for (config, fields) in [
-            (json!([]), vec!["config"]),
-            (json!({}), vec!["config.window", "config.limit_usd"]),
-            (json!({"window": "yearly", "limit_usd": 1}), vec!["config.window"]),
-            (json!({"window": {"daily": null}, "limit_usd": 1}), vec!["config.window"]),
-            (json!({"window": "daily", "limit_usd": -0.01}), vec!["config.limit_usd"]),
-            (json!({"window": "daily", "limit_usd": "much"}), vec!["config.limit_usd"]),
-            (json!({"window": "daily", "limit_usd": 1_000_000_001}), vec!["config.limit_usd"]),
-            (json!({"window": "daily", "limit_usd": null}), vec!["config.limit_usd"]),
-            (json!({"window": "daily", "limit_usd": 1, "more": 1}), vec!["config.more"]),
-            (json!({"version": 3, "limits": []}), vec!["config.version", "config.limits"]),
-            (json!({"version": 2}), vec!["config.limits"]),
-            (json!({"limits": [{"window": "daily", "limit_usd": 1}]}), vec!["config.version"]),
-            (json!({"version": 2, "limits": twice}), vec!["config.limits[1].window"]),
-            (json!({"version": 2, "limits": [1]}), vec!["config.limits[0]"]),
-            (
-                json!({"version": 2, "limits": [{"window": "daily", "limit_usd": 1},
-                    {"window": "never", "limit_usd": 1, "x": 1}]}),
-                vec!["config.limits[1].x", "config.limits[1].window"],
-            ),
-        ] {
-            assert_eq!(wrong(PolicyType::SpendCap, &config), fields, "{config}");
-        }
-    }
-
-    #[test]
-    fn rate_limits() {
-        let config = json!({"version": 1, "limits": [
-            {"metric": "requests", "window": "minute", "value": 1},
-            {"metric": "tokens", "window": "minute", "value": 1_000_000_000_000_u64},
-            {"metric": "requests", "window": "hour", "value": 60}]});
-        let Ok(PolicyConfig::Rate(limits)) = PolicyConfig::parse(PolicyType::RateLimit, &config)
-        else {
-            panic!("{config}");
-        };
-        assert_eq!(limits.len(), 3);
-        let one = |value: Value| json!({"version": 1, "limits": [value]});
-        for (config, field) in [
-            (json!({"version": 2, "limits": config["limits"]}), "config.version"),
-            (json!({"version": 1}), "config.limits"),
-            (json!({"version": 1, "limits": []}), "config.limits"),
-            (
-                one(json!({"metric": "bytes", "window": "hour", "value": 1})),
-                "config.limits[0].metric",
-            ),
-            (
-                one(json!({"metric": "tokens", "window": "day", "value": 1})),
-                "config.limits[0].window",
-            ),
-            (
-                one(json!({"metric": "tokens", "window": "hour", "value": 0})),
-                "config.limits[0].value",
-            ),
-            (
-                one(json!({"metric": "tokens", "window": "hour", "value": 1.5})),
-                "config.limits[0].value",
-            ),
-            (one(json!({"metric": "tokens", "window": "hour"})), "config.limits[0].value"),
-            (
-                json!({"version": 1, "limits": [config["limits"][0], config["limits"][0]]}),
-                "config.limits[1].window",
-            ),
-        ] {
-            assert_eq!(wrong(PolicyType::DefaultRateLimit, &config), [field], "{config}");
-        }
-    }
-
-    #[test]
-    fn model_access() {
-        let config = json!({"providers": [{"provider": "openai", "models": "all"},
-            {"provider": "model_configuration", "models": ["chat", "support/gpt 4o"]},
-            {"provider": "none", "models": []}]});
-        let Ok(PolicyConfig::ModelAccess(providers)) =
-            PolicyConfig::parse(PolicyType::ModelAccess, &config)
-        else {
-            panic!("{config}");
-        };
-        assert_eq!(serde_json::to_value(&providers).unwrap(), config["providers"]);
-        for (config, field) in [
-            (json!({}), "config.providers"),
-            (json!({"providers": {}}), "config.providers"),
-            (json!({"providers": ["openai"]}), "config.providers[0]"),
-            (json!({"providers": [{"models": "all"}]}), "config.providers[0].provider"),
-            (
-                json!({"providers": [{"provider": "a", "models": "some"}]}),
-                "config.providers[0].models",
-            ),
-            (
-                json!({"providers": [{"provider": "a", "models": ["m", 1]}]}),
-                "config.providers[0].models[1]",
-            ),
-            (
-                json!({"providers": [{"provider": "a", "models": "all"},
-                    {"provider": "a", "models": []}]}),
-                "config.providers[1].provider",
-            ),
-            (json!({"providers": [], "x": "y".repeat(40_000)}), "config"),
-        ] {
-            assert_eq!(wrong(PolicyType::ModelAccess, &config), [field], "{config}");
-        }
-    }
-}
+mod tests;

@@ -47,8 +47,8 @@ impl Histories {
         shared.cell.get_or_try_init(read).await.copied()
     }
 
-    /// The same, by itself, for a window that began at `from`.
-    pub(super) async fn read(
+    /// What was spent since `from`, the beginning of a window, as the ledger has it by now.
+    async fn read(
         &self,
         organization_id: OrganizationId,
         bucket: PolicyId,

@@ -11,13 +11,8 @@ use sha2::{Digest, Sha256};
 use super::{BadPolicy, Policy, StoredPolicy, Tier};
 use crate::domain::ids::PolicyId;
 use crate::domain::policy::{
-    Audience, PolicyConfig, PolicyType, Subject, SubjectKind, SubjectMatcher,
+    Audience, MOST_CHILDREN, PolicyConfig, PolicyType, Subject, SubjectKind, SubjectMatcher,
 };
-
-/// Most children of one default; further subjects share a bucket.
-pub const MOST_CHILDREN: usize = 10_000;
-/// Most children of all defaults of one organization.
-pub const MOST_CHILDREN_OF_ORGANIZATION: usize = 50_000;
 
 /// A child of a default policy, as it is to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,7 +99,7 @@ impl DefaultPolicy {
         }))
     }
 
-    pub(super) fn has_child(&mut self, id: PolicyId, detached: bool) {
+    pub(super) fn add_child(&mut self, id: PolicyId, detached: bool) {
         self.children.insert(id);
         if detached {
             self.detached.insert(id);
@@ -142,14 +137,14 @@ impl DefaultPolicy {
         if let Some(queued) = fresh.get(&child) {
             return Some(Seat::Own { seed, made: *queued });
         }
-        if self.is_full || self.children.len() + fresh.len() >= MOST_CHILDREN {
+        if self.is_full || self.children.len() + fresh.len() >= usize::from(MOST_CHILDREN) {
             return Some(Seat::Shared(overflow_id(parent)));
         }
         fresh.insert(child, false);
         Some(Seat::Own { seed, made: false })
     }
 
-    pub(super) fn is_queued(&self, child: PolicyId) {
+    pub(super) fn note_queued(&self, child: PolicyId) {
         if let Some(queued) = self.fresh().get_mut(&child) {
             *queued = true;
         }

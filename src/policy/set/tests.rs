@@ -109,7 +109,7 @@ fn a_default_gives_each_subject_a_bucket() {
     let seeds: Vec<ChildSeed> =
         set.matching(&subject).into_iter().filter_map(|one| one.unmade).collect();
     assert_eq!(seeds.len(), 2, "nobody has said that they wait");
-    seeds.iter().for_each(|seed| set.is_queued(seed));
+    seeds.iter().for_each(|seed| set.note_queued(seed));
     assert!(set.matching(&subject).iter().all(|one| one.unmade.is_none()));
     let matchers = seeds[0].subject_matchers();
     assert_eq!(matchers[0], SubjectMatcher { key: "user_id".to_owned(), value: text(5) });
@@ -149,7 +149,7 @@ fn a_detached_child_stands_for_itself() {
 
 #[test]
 fn subjects_beyond_the_last_child_share_a_bucket() {
-    let most = u128::try_from(MOST_CHILDREN).unwrap();
+    let most = u128::from(crate::domain::policy::MOST_CHILDREN);
     let default = policy(20, PolicyType::DefaultSpendCap, &[("user_id", String::new())]);
     let children = (0..most - 1).map(|user| child(20, 1_000_000 + user, false, true));
     let set = PolicySet::compile(children.chain([default])).unwrap();

@@ -192,6 +192,12 @@ async fn list_model_prices(
     let organization_id = caller.organization_id;
     let query = query.0;
     let page = page::<ModelPriceId>(query.limit, query.cursor.as_deref())?;
+    for (field, text) in [("provider", &query.provider), ("model", &query.model)] {
+        // PostgreSQL has no text with it.
+        if text.as_ref().is_some_and(|text| text.contains('\0')) {
+            return Err(ApiError::field(field, "must not contain control characters"));
+        }
+    }
     let filter = ModelPriceFilter { provider: query.provider, model: query.model };
     let rows = plane
         .database

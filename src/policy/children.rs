@@ -53,14 +53,14 @@ impl Children {
             return true;
         }
         let has_room = waiting.count < MOST_WAITING;
-        let own = waiting.seeds.entry(organization_id).or_default();
-        if own.contains_key(&seed.id) {
+        let own = waiting.seeds.get(&organization_id);
+        if own.is_some_and(|own| own.contains_key(&seed.id)) {
             return true;
         }
-        if !has_room || own.len() >= MOST_OF_ONE {
+        if !has_room || own.is_some_and(|own| own.len() >= MOST_OF_ONE) {
             return false;
         }
-        own.insert(seed.id, seed.clone());
+        waiting.seeds.entry(organization_id).or_default().insert(seed.id, seed.clone());
         waiting.count += 1;
         true
     }

@@ -92,6 +92,9 @@ pub struct Policy {
 struct Rule {
     policy: Policy,
     matchers: Matchers,
+    /// What its limits are counted under. With other matchers it counts anew: what its former
+    /// subjects used is not its present ones'.
+    counter: PolicyId,
     /// What a default policy would have as its subject, if this is for exactly such subjects.
     alike: Option<(SubjectKind, Option<String>)>,
 }
@@ -108,9 +111,11 @@ pub struct PolicySet {
 /// A policy that a request falls under.
 #[derive(Clone, Debug)]
 pub struct Applied<'s> {
-    /// Where it is counted: the policy's id, that of the subject's child of a default, or the one
+    /// What it is told as: the policy's id, that of the subject's child of a default, or the one
     /// that all share who came after the last child.
     pub bucket: PolicyId,
+    /// What its counters go by.
+    pub counter: PolicyId,
     /// What it says. Of a child, its default.
     pub policy: &'s Policy,
     /// Whose spending it counts.
@@ -201,6 +206,7 @@ impl PolicySet {
             }
             applied.push(Applied {
                 bucket: rule.policy.id,
+                counter: rule.counter,
                 policy: &rule.policy,
                 audience: Counted::Matching(&rule.matchers),
                 unmade: None,
@@ -216,12 +222,14 @@ impl PolicySet {
             applied.push(match seat {
                 Seat::Own { seed, made } => Applied {
                     bucket: seed.id,
+                    counter: seed.id,
                     policy: &default.policy,
                     unmade: (!made).then(|| seed.clone()),
                     audience: Counted::Child(seed),
                 },
                 Seat::Shared(bucket) => Applied {
                     bucket,
+                    counter: bucket,
                     policy: &default.policy,
                     audience: Counted::Shared,
                     unmade: None,
@@ -248,6 +256,7 @@ impl Rule {
         let bad = |mistakes: Vec<Mistake>| BadPolicy::of(stored.id, mistakes);
         let audience =
             Audience::parse(stored.policy_type, &stored.subject_matchers).map_err(bad)?;
+        let counter = child_id(stored.id, &Audience::digest(&audience.1), None);
         let Audience::Matching(matchers) = audience.0 else {
             return Err(BadPolicy::of(stored.id, Vec::new()));
         };
@@ -261,7 +270,7 @@ impl Rule {
             config,
             tier,
         };
-        Ok(Self { policy, matchers, alike })
+        Ok(Self { policy, matchers, counter, alike })
     }
 }
 

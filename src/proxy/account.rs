@@ -134,7 +134,8 @@ impl Account {
             violated: Vec::new(),
         };
         let settlement = Settlement { books, end, reservation, price };
-        let is_error = status.is_some_and(|status| status >= 400);
+        // What is no success is not charged by providers, and not looked into here.
+        let is_error = status.is_some_and(|status| !(200..300).contains(&status));
         let told_all =
             outcome == AttemptOutcome::Completed || relayed.as_ref().is_none_or(Sample::is_empty);
         match usage {

@@ -32,6 +32,8 @@ pub const RESERVED_KEYS: &[&str] = &[
     "max_completion_tokens",
     "max_output_tokens",
     "n",
+    "best_of",
+    "prediction",
     "messages",
     "input",
     "instructions",

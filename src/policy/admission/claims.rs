@@ -22,7 +22,7 @@ impl Claimed {
     ) -> Self {
         let mut claimed = Self::default();
         for (owner, one) in applied.iter().enumerate() {
-            let bucket = one.bucket;
+            let bucket = one.counter;
             match &one.policy.config {
                 PolicyConfig::Spend(limits) => claimed.add(
                     owner,

@@ -8,8 +8,9 @@
 //!
 //! A Redis that was emptied is noticed: spend counters say that they are unknown and are rebuilt from
 //! the ledger, living reservations are put back when their leases are renewed, and a request that ends
-//! before that is charged in full. What the ledger saw as well in that moment is counted twice, never
-//! not at all. Rates start from what is put back.
+//! before that is charged in full. What the ledger saw as well in that moment is counted twice; what
+//! another replica has settled and not brought into the ledger yet is missed. Rates start from what is
+//! put back.
 //!
 //! While Redis is away, spend claims can't be reserved (or are counted apart, if that is the
 //! choice, and then caps may be passed); rates are counted in this process, and Redis is told when it
@@ -176,9 +177,16 @@ impl Redis {
             }
             Err(Failure::Unanswered(why) | Failure::Error(why)) => why,
         };
-        drop(pending);
-        inner.wake.notify_one();
-        inner.reserve_apart(claims, history, failure)
+        let apart = inner.reserve_apart(claims, history, failure);
+        if matches!(apart, Ok(Reserved::Admitted(_))) {
+            // It lives, counted here, and Redis is told when it ends. What Redis may have counted of
+            // it is settled then, too.
+            pending.done();
+        } else {
+            drop(pending);
+            inner.wake.notify_one();
+        }
+        apart
     }
 
     /// Turns what a request has reserved into what it has used.

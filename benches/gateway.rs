@@ -27,7 +27,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use measure::{Plan, Results};
-use targets::{Target, Upstream};
+use targets::{Limits, Target, Upstream};
 
 /// Whatever went wrong, in words; a benchmark has no caller that would match on it.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -73,7 +73,9 @@ fn run(plan: &Plan, baseline: bool) -> Result<(), Failure> {
     let nginx_installed = nginx.is_some();
     targets.extend(nginx);
     if !baseline {
-        targets.push(Target::tollgate(&upstream)?);
+        for limits in [Limits::None, Limits::InMemory, Limits::InRedis] {
+            targets.extend(Target::tollgate(&upstream, limits)?);
+        }
     }
 
     let mut results = Results::new(targets.len());

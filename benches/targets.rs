@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -44,6 +44,37 @@ impl Upstream {
         let mut port = String::new();
         BufReader::new(output).read_line(&mut port)?;
         Ok(Self { process, address: loopback(port.trim().parse()?) })
+    }
+}
+
+/// Where the Redis of the last column is.
+const REDIS: &str = "127.0.0.1:6379";
+
+/// What a Tollgate counts, and where.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Limits {
+    /// No policy matches.
+    None,
+    /// A spend cap and a rate limit, in memory.
+    InMemory,
+    /// The same in Redis.
+    InRedis,
+}
+
+impl Limits {
+    fn name(self) -> &'static str {
+        match self {
+            Self::None => "tollgate",
+            Self::InMemory => "limits",
+            Self::InRedis => "redis",
+        }
+    }
+
+    fn options(self) -> Vec<String> {
+        match self {
+            Self::None | Self::InMemory => Vec::new(),
+            Self::InRedis => vec!["--redis-url".to_owned(), format!("redis://{REDIS}")],
+        }
     }
 }
 
@@ -116,8 +147,12 @@ impl Target {
         }))
     }
 
-    /// Tollgate with one worker and its defaults otherwise, on a new SQLite database.
-    pub(crate) fn tollgate(upstream: &Upstream) -> Result<Self, Failure> {
+    /// Tollgate with one worker and its defaults otherwise, on a new SQLite database. `None` where
+    /// it should count in a Redis that is not there.
+    pub(crate) fn tollgate(upstream: &Upstream, limits: Limits) -> Result<Option<Self>, Failure> {
+        if limits == Limits::InRedis && TcpStream::connect(REDIS).is_err() {
+            return Ok(None);
+        }
         let directory = tempfile::tempdir()?;
         let database = format!("sqlite:{}", directory.path().join("tollgate.db").display());
         let log = directory.path().join("output.log");
@@ -140,6 +175,7 @@ impl Target {
         let child = command("serve")?
             .args(["--workers", "1", "--egress-allow", "127.0.0.0/8", "--listen"])
             .arg(address.to_string())
+            .args(limits.options())
             .stdout(Stdio::null())
             .spawn()?;
         let pid = child.id();
@@ -149,8 +185,11 @@ impl Target {
         })?;
         let key = prepare(address, text(&made, "admin_key")?, upstream.address)
             .map_err(|error| format!("{error}\n{}", tail(&log)))?;
-        Ok(Self {
-            name: "tollgate",
+        if limits != Limits::None {
+            make_limits(address, &made).map_err(|error| format!("{error}\n{}", tail(&log)))?;
+        }
+        Ok(Some(Self {
+            name: limits.name(),
             address,
             pid,
             prefix: "/providers",
@@ -158,7 +197,7 @@ impl Target {
             platform_key: Some(text(&made, "platform_key")?.to_owned()),
             _process: Some(process),
             _directory: Some(directory),
-        })
+        }))
     }
 
     /// A request of this kind to this target, ready to be written to a socket.
@@ -210,6 +249,29 @@ fn prepare(address: SocketAddr, admin_key: &str, upstream: SocketAddr) -> Result
     let key = json!({"name": "bench", "role": "GATEWAY_CALLER"});
     let key = create("POST", &format!("{workspace}/api-keys"), key)?;
     Ok(text(&key, "key")?.to_owned())
+}
+
+/// A price, and a spend cap and a rate limit that hold for every request and stop none.
+fn make_limits(address: SocketAddr, made: &Value) -> Result<(), Failure> {
+    let admin_key = text(made, "admin_key")?;
+    let everybody = json!([{"key": "organization_id", "value": text(made, "organization_id")?}]);
+    let price = json!({
+        "provider": "openai_compatible", "model": "bench-model",
+        "price": {"input": 1.25, "output": 10},
+    });
+    call(address, "POST", "/api/v1/model-prices", admin_key, Some(&price))?;
+    let rate = json!({"metric": "requests", "window": "minute", "value": 1_000_000_000});
+    for (policy_type, config) in [
+        ("spend_cap", json!({"window": "monthly", "limit_usd": 100_000_000})),
+        ("rate_limit", json!({"version": 1, "limits": [rate]})),
+    ] {
+        let policy = json!({
+            "name": policy_type, "policy_type": policy_type,
+            "subject_matchers": everybody, "config": config,
+        });
+        call(address, "POST", "/api/v1/gateway-policies", admin_key, Some(&policy))?;
+    }
+    Ok(())
 }
 
 /// One call of the management plane.

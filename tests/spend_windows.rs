@@ -10,9 +10,10 @@ use crate::support::{
     case::{Case, cases},
     database::Database,
     fixture::Fixture,
-    http::Answer,
+    http::{Answer, Request},
     policies::{POLICIES, has_spent, make, over_cap, refused, spend_cap},
     redis::OwnRedis,
+    script::{Script, data},
 };
 
 /// The cases of this file.
@@ -22,6 +23,8 @@ pub(crate) fn cases() -> Vec<Case> {
         each_limit_of_a_cap_counts,
         a_new_cap_counts_what_was_spent,
         a_raised_cap_lets_more_through_at_once,
+        what_a_cap_has_missed_it_learns,
+        what_is_only_named_is_charged_in_full,
         a_restart_forgets_nothing,
         an_emptied_redis_is_rebuilt,
         without_a_price_a_cap_blocks,
@@ -141,6 +144,48 @@ async fn a_raised_cap_lets_more_through_at_once(database: Database) {
     over_cap(&call(&team).await, "narrow");
     app.admin().delete(&path).await.success();
     passes(&team, 1).await;
+}
+
+async fn what_a_cap_has_missed_it_learns(database: Database) {
+    let (app, team) = at_a_cent_each(&database, &[]).await;
+    let subject = [("workspace_id", team.workspace_id.as_str())];
+    let cap = spend_cap(&app.admin(), "learns", &subject, ("monthly", 5 * FEE)).await;
+    let path = format!("{POLICIES}/{}", cap["id"].as_str().unwrap());
+    let change = async |change| app.admin().patch(&path, &change).await.expect(200);
+    passes(&team, 1).await;
+    change(json!({"enabled": false})).await;
+    passes(&team, 2).await;
+    change(json!({"enabled": true})).await;
+    passes(&team, 1).await;
+    change(json!({"config": {"window": "hourly", "limit_usd": 1}})).await;
+    passes(&team, 1).await;
+    change(json!({"config": {"window": "monthly", "limit_usd": accounts::usd(5 * FEE)}})).await;
+    over_cap(&call(&team).await, "learns");
+    // For others, it counts what they have spent, and not what its former subjects have.
+    change(json!({"subject_matchers": [{"key": "X-Gateway-Team", "value": "red"}]})).await;
+    passes(&team, 1).await;
+    let of_red = || Fixture::chat().header("X-Gateway-Team", "red");
+    for _ in 0..5 {
+        team.caller().send(of_red()).await.expect(200);
+    }
+    over_cap(&team.caller().send(of_red()).await, "learns");
+}
+
+async fn what_is_only_named_is_charged_in_full(database: Database) {
+    let app = TestApp::with(&database, &["--assumed-context-tokens", "5000"]).await;
+    let team = app.workspace().await;
+    let event = data(json!({"type": "response.output_text.delta", "delta": "Good"}));
+    team.upstream.push(Script::sse_head().chunk(event).close());
+    let body = json!({"input": "And then?", "previous_response_id": "resp_1", "stream": true});
+    let request = Request::post_json(&Fixture::route("responses"), &body);
+    // It breaks off before the provider has said what it read.
+    let (head, mut stream) = team.caller().stream(request).await;
+    assert_eq!(head.status, 200);
+    while let Ok(Some(_)) = stream.piece().await {}
+    let rows = accounts::rows_at_least(&database, 1).await;
+    let row = &rows[0];
+    assert_eq!((row.outcome.as_str(), row.usage_source.as_str()), ("upstream_broke", "estimated"));
+    assert_eq!((row.input_tokens, row.output_tokens), (Some(5000), Some(1)));
 }
 
 async fn a_restart_forgets_nothing(database: Database) {

@@ -60,6 +60,9 @@ pub struct GatewayPolicyRow {
     pub parent_policy_id: Option<PolicyId>,
     /// Whether it is a child that was edited by hand and no longer changes with its parent.
     pub detached: bool,
+    /// How often its counters have begun anew: whenever it is for others, is enabled again, or has
+    /// other windows.
+    pub generation: i64,
     /// When it was made, UTC.
     pub created_at: NaiveDateTime,
     /// When it last changed, UTC.
@@ -92,6 +95,9 @@ pub struct GatewayPolicyChanges {
     pub is_system_generated: bool,
     /// See [`GatewayPolicyRow::detached`].
     pub detached: bool,
+    /// How often its counters have begun anew: whenever it is for others, is enabled again, or has
+    /// other windows.
+    pub generation: i64,
     /// The instant of the change, UTC.
     pub updated_at: NaiveDateTime,
 }

@@ -37,5 +37,6 @@ fn stored(row: GatewayPolicyRow) -> Result<StoredPolicy, DbError> {
         priority: row.priority,
         parent_policy_id: row.parent_policy_id,
         detached: row.detached,
+        generation: row.generation,
     })
 }

@@ -104,7 +104,6 @@ fn is_prompt(key: &[u8], raw: &[u8]) -> bool {
         key,
         b"b64_json"
             | b"call_id"
-            | b"data"
             | b"encrypted_content"
             | b"file_data"
             | b"file_id"
@@ -118,10 +117,15 @@ fn is_prompt(key: &[u8], raw: &[u8]) -> bool {
             | b"service_tier"
             | b"tool_call_id"
             | b"type"
-            | b"url"
             | b"user"
     );
-    !is_other && !raw.starts_with(b"data:")
+    !is_other && !is_encoded(raw)
+}
+
+/// Whether a string is a file in base64, which models do not read as text.
+fn is_encoded(raw: &[u8]) -> bool {
+    let head = raw.get(..128).unwrap_or(raw);
+    raw.starts_with(b"data:") && memchr::memmem::find(head, b";base64,").is_some()
 }
 
 /// Whether an answer's string under this key is text that the model wrote.

@@ -37,6 +37,10 @@ pub struct AssumedLimits {
     pub output_tokens: u64,
 }
 
+/// Choices that are assumed where their number can't be read, as in `100.0` or `"100"`, which lenient
+/// upstreams take: the most that OpenAI's API allows.
+const MOST_CHOICES: u64 = 128;
+
 /// The most that a request can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bound {
@@ -50,12 +54,21 @@ pub struct Bound {
     pub estimate_tokens: i64,
     /// Whether the request can cost nothing at all: a listing.
     pub free: bool,
+    /// Whether the body only names a part of what the model reads, so that nobody but the provider
+    /// can tell how much it was.
+    pub names_input: bool,
 }
 
 impl Bound {
     /// Of a request that calls no model, such as a listing.
-    pub const FREE: Self =
-        Self { input_tokens: 0, output_tokens: 0, hard: true, estimate_tokens: 0, free: true };
+    pub const FREE: Self = Self {
+        input_tokens: 0,
+        output_tokens: 0,
+        hard: true,
+        estimate_tokens: 0,
+        free: true,
+        names_input: false,
+    };
 
     /// Of a body of so many bytes, as it goes up, with these top-level fields: their unescaped keys
     /// and raw values. The values have to be JSON.
@@ -87,6 +100,7 @@ impl Bound {
             hard: input_hard && output_hard,
             estimate_tokens: i64::try_from(bytes.div_ceil(4)).unwrap_or(i64::MAX),
             free: false,
+            names_input: seen != Seen::Text,
         }
     }
 }
@@ -136,6 +150,8 @@ struct Output {
     unreadable: bool,
     choices: Option<u64>,
     choices_unreadable: bool,
+    /// Whether a tier of service is asked for that costs more than the price says.
+    is_dear: bool,
     /// Bytes of a prediction, whose rejected tokens are charged as output.
     prediction: u64,
 }
@@ -162,8 +178,17 @@ impl Output {
             }
             "n" | "best_of" => match raw.parse::<u64>() {
                 Ok(n) => self.choices = self.choices.max(Some(n)),
-                Err(_) => self.choices_unreadable = true,
+                Err(_) => {
+                    self.choices = self.choices.max(Some(MOST_CHOICES));
+                    self.choices_unreadable = true;
+                }
             },
+            // Other tiers cost more, or less, than what is priced.
+            "service_tier" => {
+                let usual =
+                    matches!(raw, r#""auto""# | r#""default""# | r#""standard""# | r#""flex""#);
+                self.is_dear |= !usual;
+            }
             "prediction" => self.prediction = u64::try_from(raw.len()).unwrap_or(u64::MAX),
             _ => {}
         }
@@ -180,7 +205,7 @@ impl Output {
         };
         let tokens =
             one.saturating_add(self.prediction).saturating_mul(self.choices.unwrap_or(1).max(1));
-        (tokens, hard && !self.choices_unreadable)
+        (tokens, hard && !self.choices_unreadable && !self.is_dear)
     }
 }
 

@@ -45,6 +45,8 @@ pub struct StoredPolicy {
     pub parent_policy_id: Option<PolicyId>,
     /// Whether it goes its own way since.
     pub detached: bool,
+    /// How often its counters have begun anew.
+    pub generation: i64,
 }
 
 /// A stored policy can't be read; somebody wrote to the database by hand.
@@ -85,6 +87,8 @@ pub struct Policy {
     pub config: PolicyConfig,
     /// How narrow it is.
     pub tier: Tier,
+    /// How often its counters have begun anew.
+    generation: i64,
 }
 
 /// A policy for those who match.
@@ -92,9 +96,6 @@ pub struct Policy {
 struct Rule {
     policy: Policy,
     matchers: Matchers,
-    /// What its limits are counted under. With other matchers it counts anew: what its former
-    /// subjects used is not its present ones'.
-    counter: PolicyId,
     /// What a default policy would have as its subject, if this is for exactly such subjects.
     alike: Option<(SubjectKind, Option<String>)>,
 }
@@ -131,8 +132,8 @@ pub enum Counted<'s> {
     Matching(&'s Matchers),
     /// Of one subject.
     Child(ChildSeed),
-    /// Of all who share the bucket, which only the ledger's rows tell.
-    Shared,
+    /// Of all who share this bucket, which only the ledger's rows tell.
+    Shared(PolicyId),
 }
 
 impl PolicySet {
@@ -206,7 +207,7 @@ impl PolicySet {
             }
             applied.push(Applied {
                 bucket: rule.policy.id,
-                counter: rule.counter,
+                counter: rule.policy.counter(rule.policy.id),
                 policy: &rule.policy,
                 audience: Counted::Matching(&rule.matchers),
                 unmade: None,
@@ -222,16 +223,16 @@ impl PolicySet {
             applied.push(match seat {
                 Seat::Own { seed, made } => Applied {
                     bucket: seed.id,
-                    counter: seed.id,
+                    counter: default.policy.counter(seed.id),
                     policy: &default.policy,
                     unmade: (!made).then(|| seed.clone()),
                     audience: Counted::Child(seed),
                 },
                 Seat::Shared(bucket) => Applied {
                     bucket,
-                    counter: bucket,
+                    counter: default.policy.counter(bucket),
                     policy: &default.policy,
-                    audience: Counted::Shared,
+                    audience: Counted::Shared(bucket),
                     unmade: None,
                 },
             });
@@ -251,12 +252,23 @@ impl PolicySet {
     }
 }
 
+impl Policy {
+    /// What a bucket of this policy is counted under. It changes when the policy begins to count
+    /// anew: what its counters missed while it was for others, or did not count, they learn from the
+    /// ledger.
+    fn counter(&self, bucket: PolicyId) -> PolicyId {
+        match self.generation {
+            0 => bucket,
+            generation => child_id(bucket, &generation.to_string(), None),
+        }
+    }
+}
+
 impl Rule {
     fn of(stored: StoredPolicy) -> Result<Self, BadPolicy> {
         let bad = |mistakes: Vec<Mistake>| BadPolicy::of(stored.id, mistakes);
         let audience =
             Audience::parse(stored.policy_type, &stored.subject_matchers).map_err(bad)?;
-        let counter = child_id(stored.id, &Audience::digest(&audience.1), None);
         let Audience::Matching(matchers) = audience.0 else {
             return Err(BadPolicy::of(stored.id, Vec::new()));
         };
@@ -269,8 +281,9 @@ impl Rule {
             policy_type: stored.policy_type,
             config,
             tier,
+            generation: stored.generation,
         };
-        Ok(Self { policy, matchers, counter, alike })
+        Ok(Self { policy, matchers, alike })
     }
 }
 

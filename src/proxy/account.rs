@@ -140,7 +140,9 @@ impl Account {
             outcome == AttemptOutcome::Completed || relayed.as_ref().is_none_or(Sample::is_empty);
         match usage {
             _ if bound.free => settlement.nothing(),
-            Some(usage) if told_all => settlement.write(usage, UsageSource::Provider),
+            Some(usage) if told_all && usage.input.is_some() && usage.output.is_some() => {
+                settlement.write(usage, UsageSource::Provider);
+            }
             None if is_error || outcome == AttemptOutcome::Failed => settlement.nothing(),
             None if is_background => settlement.charge_reserved(attempt.reserved, &bound),
             reported => {
@@ -152,7 +154,13 @@ impl Account {
                     at_most_output: bound.output_tokens,
                 };
                 let estimator = settlement.books.estimator.clone();
-                estimator.estimate(estimation, move |usage| {
+                let unseen_input =
+                    bound.names_input && reported.is_none_or(|usage| usage.input.is_none());
+                estimator.estimate(estimation, move |mut usage| {
+                    if unseen_input {
+                        // What the body only names was read all the same.
+                        usage.input = Some(bound.input_tokens);
+                    }
                     settlement.write(usage, UsageSource::Estimated);
                 });
             }

@@ -268,8 +268,9 @@ pub fn with_include_usage(raw: Option<&str>) -> Result<Option<String>, BodyError
     let mut options = JsonBody::parse(Bytes::copy_from_slice(raw.as_bytes()))?;
     match options.get(MEMBER) {
         None => options.set_if_absent(MEMBER, "true").map(|_| ())?,
-        Some("false" | "null") => options.set(MEMBER, "true"),
-        Some(_) => return Ok(None),
+        Some("true") => return Ok(None),
+        // Some upstreams would take other values for a no, and then nobody knew what was used.
+        Some(_) => options.set(MEMBER, "true"),
     }
     Ok(String::from_utf8(options.into_bytes().into()).ok())
 }

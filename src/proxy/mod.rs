@@ -249,7 +249,7 @@ async fn read_outgoing(
     exchange.model_asked = body.get("model").and_then(model_name);
     let withhold_usage = prepare::edit_body(&mut body, &route.operation, configuration)?;
     let bound = admit::bound_of(plane, &route.operation, &body, configuration);
-    let is_background = body.get_bool("background") == Some(true);
+    let is_background = body.get("background").is_some_and(|raw| !matches!(raw, "false" | "null"));
     Ok(Outgoing {
         body: body.into_bytes(),
         memory: Some(memory),

@@ -227,7 +227,8 @@ impl RelayBody {
         };
         self.exchange.usage = usage;
         self.exchange.model_used = model;
-        if usage.is_none() || self.exchange.outcome != Outcome::Completed {
+        let is_whole = usage.is_some_and(|usage| usage.input.is_some() && usage.output.is_some());
+        if !is_whole || self.exchange.outcome != Outcome::Completed {
             self.exchange.relayed = match &mut self.watch {
                 Watch::None => None,
                 Watch::Plain(watch) => Some(watch.relayed()),
@@ -257,7 +258,8 @@ impl RelayBody {
             }
             Watch::Stream(watch) => {
                 let passed = watch.push(chunk);
-                (passed, watch.terminal_seen())
+                // What comes after the mark may still tell the usage.
+                (passed, watch.terminal_seen() && watch.observed().usage.is_some())
             }
         };
         if is_last {

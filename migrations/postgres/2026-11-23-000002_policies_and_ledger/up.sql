@@ -18,6 +18,7 @@ CREATE TABLE gateway_policies (
     is_system_generated BOOLEAN NOT NULL,
     parent_policy_id TEXT,
     detached BOOLEAN NOT NULL,
+    generation BIGINT NOT NULL,
     created_at TIMESTAMP NOT NULL,
     updated_at TIMESTAMP NOT NULL,
     deleted_at TIMESTAMP

@@ -100,6 +100,7 @@ pub(super) async fn put(
         is_system_generated: false,
         parent_policy_id: None,
         detached: false,
+        generation: 0,
         created_at: now,
         updated_at: now,
         deleted_at: None,
@@ -197,6 +198,9 @@ async fn change(
     let Checked { fields, matchers_key, .. } = checked;
     let before = as_json(&GatewayPolicy::of(&present)?)?;
     let moved = matchers_key != present.matchers_key;
+    let (was, is) = (limits_of(&present.config), limits_of(&fields.config));
+    // What its counters have not counted meanwhile, or have counted of others, they have to learn.
+    let anew = moved || (fields.enabled && !present.enabled) || was != is;
     let changes = GatewayPolicyChanges {
         name: fields.name.into(),
         description: fields.description,
@@ -208,6 +212,7 @@ async fn change(
         priority: fields.priority,
         is_system_generated: false,
         detached: present.parent_policy_id.is_some(),
+        generation: present.generation + i64::from(anew),
         updated_at: actor.now.naive_utc(),
     };
     let row = update_gateway_policy(conn, present.organization_id, present.id, changes).await?;
@@ -225,6 +230,17 @@ async fn change(
     }
     record(conn, actor, "update_gateway_policy", &row, Some(before), Some(after)).await?;
     Ok(row)
+}
+
+/// What a configuration counts, apart from how much of it is too much.
+fn limits_of<'c>(config: &'c Value) -> Vec<(Option<&'c str>, Option<&'c str>)> {
+    let counted = |limit: &'c Value| (limit["window"].as_str(), limit["metric"].as_str());
+    let mut limits: Vec<_> = match config["limits"].as_array() {
+        Some(limits) => limits.iter().map(counted).collect(),
+        None => vec![counted(config)],
+    };
+    limits.sort_unstable();
+    limits
 }
 
 /// That everything that the matchers name is there, in this organization.

@@ -113,6 +113,7 @@ async fn ensure_child(
         is_system_generated: true,
         parent_policy_id: Some(of.id),
         detached: false,
+        generation: 0,
         deleted_at: None,
         ..child
     };
@@ -131,6 +132,7 @@ async fn ensure_child(
         priority: child.priority,
         is_system_generated: true,
         detached: false,
+        generation: child.generation,
         updated_at: child.updated_at,
     };
     on!(conn, c => diesel::update(gateway_policies::table)

@@ -142,22 +142,24 @@ impl Journal {
 
     /// Appends an attempt's start.
     pub(super) fn start(&self, start: &AttemptStart) -> Result<(), JournalFull> {
-        self.append_new(RecordRef::Start(start), Some(start.id))
+        self.append_new(RecordRef::Start(start), Some(start.id), self.options.max_bytes)
     }
 
-    /// Appends a whole row.
+    /// Appends a whole row, of a request that nothing was sent of. Those may only take half of the
+    /// room: refusals cost their callers nothing, and must not keep others from being served.
     pub(super) fn blocked(
         &self,
         start: &AttemptStart,
         end: &AttemptEnd,
     ) -> Result<(), JournalFull> {
-        self.append_new(RecordRef::Blocked(start, end), None)
+        self.append_new(RecordRef::Blocked(start, end), None, self.options.max_bytes / 2)
     }
 
     fn append_new(
         &self,
         record: RecordRef<'_>,
         begins: Option<AttemptId>,
+        most: u64,
     ) -> Result<(), JournalFull> {
         if self.closed.load(Ordering::Relaxed) {
             return Err(JournalFull::Closed);
@@ -165,8 +167,10 @@ impl Journal {
         if self.disk_full.load(Ordering::Relaxed) {
             return Err(JournalFull::Disk);
         }
-        if self.bytes() >= self.options.max_bytes {
-            self.readiness.journal_is_full(true);
+        if self.bytes() >= most {
+            if most == self.options.max_bytes {
+                self.readiness.journal_is_full(true);
+            }
             return Err(JournalFull::Bound);
         }
         let appended = BUFFER.with_borrow_mut(|buffer| {

@@ -190,8 +190,14 @@ impl Drain {
                 tracing::warn!(segment = number, "the last record is cut short");
             }
             None => {
-                tracing::error!(segment = number, "a record of the journal is damaged");
+                tracing::error!(
+                    segment = number,
+                    "a record of the journal is damaged, see `rejected`"
+                );
                 self.counts.damaged();
+                if let Err(error) = rejected::keep_line(&self.directory, line) {
+                    tracing::error!(%error, "a damaged record could not be kept");
+                }
             }
         }
     }

@@ -15,8 +15,13 @@ pub(super) const NAME: &str = "rejected";
 pub(super) fn keep(directory: &Path, record: RecordRef<'_>) -> io::Result<()> {
     let mut line = Vec::new();
     encode(record, &mut line)?;
+    keep_line(directory, line.get(1..).unwrap_or_default())
+}
+
+/// Appends a line as it was found, durably.
+pub(super) fn keep_line(directory: &Path, line: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
     let mut file = open_private(options.append(true).create(true), &directory.join(NAME))?;
-    file.write_all(line.get(1..).unwrap_or_default())?;
+    file.write_all(line)?;
     file.sync_all()
 }

@@ -43,7 +43,7 @@ impl Histories {
         let from = window.start(claims.at);
         let key = (claims.organization_id, claim.bucket, from);
         let shared = Shared { cell: self.lock().entry(key).or_default().clone(), key, of: self };
-        let read = || self.read(claims.organization_id, claim.bucket, counted, from);
+        let read = || self.read(claims.organization_id, counted, from);
         shared.cell.get_or_try_init(read).await.copied()
     }
 
@@ -51,12 +51,11 @@ impl Histories {
     async fn read(
         &self,
         organization_id: OrganizationId,
-        bucket: PolicyId,
         counted: &Counted<'_>,
         from: DateTime<Utc>,
     ) -> Result<NanoUsd, String> {
         (self.flush_ledger)().await?;
-        let conditions = conditions(bucket, counted)?;
+        let conditions = conditions(counted)?;
         let from = from.naive_utc();
         let spent: Result<NanoUsd, DbError> = self
             .database
@@ -91,7 +90,7 @@ impl Drop for Shared<'_> {
     }
 }
 
-fn conditions(bucket: PolicyId, counted: &Counted<'_>) -> Result<SpendConditions, String> {
+fn conditions(counted: &Counted<'_>) -> Result<SpendConditions, String> {
     Ok(match counted {
         Counted::Matching(matchers) => SpendConditions {
             workspaces: matchers.workspace_ids().to_vec(),
@@ -102,7 +101,9 @@ fn conditions(bucket: PolicyId, counted: &Counted<'_>) -> Result<SpendConditions
         },
         Counted::Child(seed) => of_child(seed)?,
         // Nothing but the rows themselves tells who shared the bucket.
-        Counted::Shared => SpendConditions { policy: Some(bucket), ..SpendConditions::default() },
+        Counted::Shared(bucket) => {
+            SpendConditions { policy: Some(*bucket), ..SpendConditions::default() }
+        }
     })
 }
 

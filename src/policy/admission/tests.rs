@@ -27,6 +27,7 @@ fn policy(number: u128, name: &str, policy_type: PolicyType, config: Value) -> S
         priority: i64::try_from(number).unwrap(),
         parent_policy_id: None,
         detached: false,
+        generation: 0,
     }
 }
 
@@ -47,6 +48,7 @@ fn request(metadata: &Metadata, number: u128) -> AdmissionRequest<'_> {
             hard: true,
             estimate_tokens: 25,
             free: false,
+            names_input: false,
         },
         request_id: id(number),
         at: "2026-03-04T05:06:07Z".parse().unwrap(),

@@ -38,7 +38,8 @@ fn text_is_bounded_by_its_bytes() {
             output_tokens: 100,
             hard: true,
             estimate_tokens: length.div_ceil(4) as i64,
-            free: false
+            free: false,
+            names_input: false,
         }
     );
 }
@@ -89,8 +90,13 @@ fn what_is_assumed_is_not_hard() {
     let stored = json!({"max_output_tokens": 1, "previous_response_id": "resp_1"});
     let bound = bound_of(Api::Responses, &stored, nothing);
     assert_eq!((bound.input_tokens, bound.hard), (128_000, false));
-    assert!(!chat(json!({"max_tokens": 10, "n": "3"})).hard);
-    assert!(!chat(json!({"max_tokens": 10, "n": 1.5})).hard);
+    for n in [json!("3"), json!(100.0), json!([2])] {
+        let bound = chat(json!({"max_tokens": 10, "n": n}));
+        assert_eq!((bound.output_tokens, bound.hard), (10 * MOST_CHOICES, false), "{n}");
+    }
+    for (tier, hard) in [("auto", true), ("default", true), ("flex", true), ("priority", false)] {
+        assert_eq!(chat(json!({"max_tokens": 10, "service_tier": tier})).hard, hard, "{tier}");
+    }
 }
 
 #[test]

@@ -106,7 +106,7 @@ pub struct Actual {
 }
 
 /// How long before a lease that nobody renews is over.
-pub const LEASE: Duration = Duration::from_secs(60);
+pub const LEASE: Duration = Duration::from_secs(15);
 
 /// The counters. Clones share them; any thread may use them.
 #[derive(Clone, Debug)]

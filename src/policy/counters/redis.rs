@@ -159,6 +159,10 @@ impl Redis {
         let failure = match inner.line.call(&script).await {
             Ok(value) => match answer::read(&value, claims) {
                 Some(Answer::Reserved(reserved)) => {
+                    if matches!(reserved, Reserved::Unknown(_)) {
+                        // Perhaps Redis was emptied: what lives is put back before others are let in.
+                        inner.renew().await;
+                    }
                     if matches!(reserved, Reserved::Admitted(_)) {
                         inner.register(claims, false);
                     }

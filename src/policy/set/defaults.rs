@@ -88,6 +88,7 @@ impl DefaultPolicy {
                 SubjectKind::User => Tier::User,
                 SubjectKind::ApiKey => Tier::ApiKey,
             },
+            generation: stored.generation,
         };
         Ok(Some(Self {
             policy,

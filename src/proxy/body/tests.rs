@@ -114,7 +114,7 @@ fn usage_is_asked_for_once() {
         (r#"{"stream_options":{"include_usage": false}}"#, true, r#"{"include_usage": true}"#),
         (r#"{"stream_options":{"x": 1}}"#, true, r#"{"x": 1,"include_usage":true}"#),
         (r#"{"stream_options":{"include_usage": true}}"#, false, r#"{"include_usage": true}"#),
-        (r#"{"stream_options":{"include_usage": 1}}"#, false, r#"{"include_usage": 1}"#),
+        (r#"{"stream_options":{"include_usage": 1}}"#, true, r#"{"include_usage": true}"#),
     ] {
         let mut body = parse(sent).unwrap();
         assert_eq!(body.ask_for_usage(), Ok(asked), "{sent}");

@@ -2,7 +2,7 @@
 //! depends on it.
 //!
 //! A directory of append-only segments. A record is one line ([`record`]), appended by one write(2)
-//! under a short lock; a thread calls fdatasync(2) at most every [`SYNC_EVERY`] ([`sync`]). Records
+//! under a short lock; a thread calls fdatasync(2) at most every [`SYNC_EVERY`] (`sync`). Records
 //! stand in the order in which things happened: an attempt's end never before its start. What reads
 //! them, and removes them once the database has them, is [`super::ledger`].
 

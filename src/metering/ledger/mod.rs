@@ -1,6 +1,6 @@
 //! The ledger: every attempt is written to the journal first, and from there into the database.
 //!
-//! [`Ledger`] is what the data plane holds. A thread of its own ([`drain`]) reads the journal,
+//! [`Ledger`] is what the data plane holds. A thread of its own (`drain`) reads the journal,
 //! pairs starts with ends, writes rows and sums in one transaction, and removes what the database
 //! has. At start everything that an earlier process left is brought in first ([`recover`]).
 

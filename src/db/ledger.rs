@@ -21,7 +21,8 @@ use crate::domain::ids::{
 
 /// One attempt, or one blocked request.
 #[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable, Insertable)]
-#[diesel(table_name = ledger)]
+// One text for every row, so that a statement is prepared once.
+#[diesel(table_name = ledger, treat_none_as_default_value = false)]
 pub struct LedgerRow {
     /// Its id.
     pub id: AttemptId,
@@ -104,28 +105,21 @@ const ROWS_A_STATEMENT: usize = 500;
 /// Writes the rows that are not there yet and adds them to the sums; the ids of those.
 pub async fn insert_ledger_rows(
     conn: &mut Conn,
-    rows: &[NewLedgerRow],
+    mut rows: Vec<NewLedgerRow>,
 ) -> Result<HashSet<AttemptId>, DbError> {
-    let mut sorted: Vec<&NewLedgerRow> = rows.iter().collect();
-    sorted.sort_by_key(|new| new.row.id);
-    let mut inserted = HashSet::with_capacity(rows.len());
-    match conn {
-        // One by one: it takes no batches through diesel-async.
+    // The same id twice among the rows is one row.
+    rows.sort_by_key(|new| new.row.id);
+    rows.dedup_by_key(|new| new.row.id);
+    let inserted = match conn {
         Conn::Sqlite(object) => {
-            for new in &sorted {
-                let done = diesel::insert_into(ledger::table)
-                    .values(&new.row)
-                    .on_conflict(ledger::id)
-                    .do_nothing()
-                    .execute(&mut **object)
-                    .await?;
-                if done > 0 {
-                    inserted.insert(new.row.id);
-                }
-            }
+            let (given_back, inserted) =
+                object.spawn_blocking(move |c| insert_one_by_one(c, rows)).await?;
+            rows = given_back;
+            inserted
         }
         Conn::Postgres(object) => {
-            for some in sorted.chunks(ROWS_A_STATEMENT) {
+            let mut inserted = HashSet::with_capacity(rows.len());
+            for some in rows.chunks(ROWS_A_STATEMENT) {
                 let values: Vec<&LedgerRow> = some.iter().map(|new| &new.row).collect();
                 let ids: Vec<AttemptId> = diesel::insert_into(ledger::table)
                     .values(values)
@@ -136,13 +130,31 @@ pub async fn insert_ledger_rows(
                     .await?;
                 inserted.extend(ids);
             }
+            inserted
+        }
+    };
+    rows.retain(|new| inserted.contains(&new.row.id));
+    sums::add(conn, &rows).await?;
+    Ok(inserted)
+}
+
+/// All rows in one visit to the connection's thread: to go there and back for each would take
+/// longer than the row itself. Gives the rows back, and the ids of those that are new.
+fn insert_one_by_one(
+    conn: &mut SqliteConnection,
+    rows: Vec<NewLedgerRow>,
+) -> QueryResult<(Vec<NewLedgerRow>, HashSet<AttemptId>)> {
+    let mut inserted = HashSet::with_capacity(rows.len());
+    for new in &rows {
+        let insert = diesel::insert_into(ledger::table)
+            .values(&new.row)
+            .on_conflict(ledger::id)
+            .do_nothing();
+        if diesel::RunQueryDsl::execute(insert, conn)? > 0 {
+            inserted.insert(new.row.id);
         }
     }
-    // The same id twice among the rows is one row.
-    sorted.dedup_by_key(|new| new.row.id);
-    sorted.retain(|new| inserted.contains(&new.row.id));
-    sums::add(conn, &sorted).await?;
-    Ok(inserted)
+    Ok((rows, inserted))
 }
 
 /// Those of the ids that have a row. For the journal's reader, which knows ids alone.

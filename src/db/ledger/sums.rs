@@ -165,7 +165,7 @@ impl Of {
 }
 
 /// Adds what rows count for that were just inserted.
-pub(super) async fn add(conn: &mut Conn, rows: &[&NewLedgerRow]) -> Result<(), DbError> {
+pub(super) async fn add(conn: &mut Conn, rows: &[NewLedgerRow]) -> Result<(), DbError> {
     let mut hours: BTreeMap<Of, Sums> = BTreeMap::new();
     for new in rows {
         hours.entry(Of::row(&new.row)).or_default().add(&Sums::of(&new.row));
@@ -264,7 +264,7 @@ type Told<'a> = (OrganizationId, NaiveDateTime, &'a str, &'a str);
 /// Which of the rows' values have to be summed up with others, since there are too many.
 async fn find_others<'a>(
     conn: &mut Conn,
-    rows: &[&'a NewLedgerRow],
+    rows: &'a [NewLedgerRow],
 ) -> Result<HashSet<Told<'a>>, DbError> {
     use usage_hours_by_metadata as table;
 

@@ -291,7 +291,7 @@ impl Drain {
         let tried = self
             .database
             .housekeeping_write(async move |conn: &mut Conn| {
-                insert_ledger_rows(conn, &[row]).await?;
+                insert_ledger_rows(conn, vec![row]).await?;
                 Err::<(), _>(DbError::NotFound)
             })
             .await;
@@ -300,7 +300,7 @@ impl Drain {
 
     async fn insert(&self, rows: Vec<NewLedgerRow>) -> Result<HashSet<AttemptId>, DbError> {
         self.database
-            .housekeeping_write(async move |conn: &mut Conn| insert_ledger_rows(conn, &rows).await)
+            .housekeeping_write(async move |conn: &mut Conn| insert_ledger_rows(conn, rows).await)
             .await
     }
 

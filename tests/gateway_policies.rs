@@ -390,11 +390,11 @@ async fn child(database: &Database, parent: &Value, team: &str, deleted: bool) -
         &format!(
             "INSERT INTO gateway_policies (id, organization_id, name, policy_type, family,
                 subject_matchers, matchers_key, config, action, enabled, priority,
-                is_system_generated, parent_policy_id, detached, generation, created_at, updated_at,
+                is_system_generated, parent_policy_id, detached, epochs, created_at, updated_at,
                 deleted_at)
              SELECT '{id}', organization_id, 'Child {team}', 'spend_cap', family,
                 '{}', '{key}', config, action, enabled, priority,
-                TRUE, '{parent_id}', FALSE, 0, created_at, updated_at, {gone}
+                TRUE, '{parent_id}', FALSE, epochs, created_at, updated_at, {gone}
              FROM gateway_policies WHERE id = '{parent_id}'",
             serde_json::to_string(&matchers).unwrap()
         ),
@@ -514,7 +514,7 @@ async fn children_are_made_once_and_come_back(database: Database) {
             is_system_generated: true,
             parent_policy_id: Some(text(parent, "id").parse().unwrap()),
             detached: false,
-            generation: 0,
+            epochs: json!({}),
             created_at: now,
             updated_at: now,
             deleted_at: None,
@@ -565,10 +565,10 @@ async fn children_are_made_once_and_come_back(database: Database) {
         format!(
             "INSERT INTO gateway_policies (id, matchers_key, organization_id, name, policy_type,
                 family, subject_matchers, config, action, enabled, priority, is_system_generated,
-                parent_policy_id, detached, generation, created_at, updated_at)
+                parent_policy_id, detached, epochs, created_at, updated_at)
              SELECT {values}, organization_id, name, policy_type, family, subject_matchers, config,
                 action, enabled, priority, is_system_generated, parent_policy_id, detached,
-                generation, created_at, updated_at
+                epochs, created_at, updated_at
              FROM gateway_policies WHERE id = '{}';",
             child.id
         )
@@ -703,9 +703,9 @@ async fn policies_are_limited(database: Database) {
         statements.push_str(&format!(
             "INSERT INTO gateway_policies (id, organization_id, name, policy_type, family,
                 subject_matchers, matchers_key, config, action, enabled, priority,
-                is_system_generated, detached, generation, created_at, updated_at)
+                is_system_generated, detached, epochs, created_at, updated_at)
              SELECT '{}', organization_id, name, policy_type, family, subject_matchers, '{number}',
-                config, action, enabled, priority, is_system_generated, detached, generation,
+                config, action, enabled, priority, is_system_generated, detached, epochs,
                 created_at, updated_at
              FROM gateway_policies WHERE id = '{}';",
             uuid::Uuid::now_v7(),

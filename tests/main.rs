@@ -17,6 +17,7 @@ mod api_keys;
 mod audit_log;
 mod command_line;
 mod concurrency;
+mod edited_limits;
 mod egress;
 mod first_call;
 mod gateway_policies;
@@ -65,6 +66,7 @@ fn collect() -> Vec<Case> {
         audit_log::cases(),
         command_line::cases(),
         concurrency::cases(),
+        edited_limits::cases(),
         egress::cases(),
         first_call::cases(),
         gateway_policies::cases(),

@@ -60,9 +60,9 @@ pub struct GatewayPolicyRow {
     pub parent_policy_id: Option<PolicyId>,
     /// Whether it is a child that was edited by hand and no longer changes with its parent.
     pub detached: bool,
-    /// How often its counters have begun anew: whenever it is for others, is enabled again, or has
-    /// other windows.
-    pub generation: i64,
+    /// Its limits' [`Epochs`](crate::domain::policy::Epochs); an attached child goes by its
+    /// default's.
+    pub epochs: Value,
     /// When it was made, UTC.
     pub created_at: NaiveDateTime,
     /// When it last changed, UTC.
@@ -95,9 +95,8 @@ pub struct GatewayPolicyChanges {
     pub is_system_generated: bool,
     /// See [`GatewayPolicyRow::detached`].
     pub detached: bool,
-    /// How often its counters have begun anew: whenever it is for others, is enabled again, or has
-    /// other windows.
-    pub generation: i64,
+    /// See [`GatewayPolicyRow::epochs`].
+    pub epochs: Value,
     /// The instant of the change, UTC.
     pub updated_at: NaiveDateTime,
 }

@@ -187,7 +187,7 @@ table! {
         is_system_generated -> Bool,
         parent_policy_id -> Nullable<Text>,
         detached -> Bool,
-        generation -> BigInt,
+        epochs -> Json,
         created_at -> Timestamp,
         updated_at -> Timestamp,
         deleted_at -> Nullable<Timestamp>,

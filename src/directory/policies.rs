@@ -27,6 +27,9 @@ fn stored(row: GatewayPolicyRow) -> Result<StoredPolicy, DbError> {
     let subject_matchers = serde_json::from_value(row.subject_matchers).map_err(|error| {
         DbError::Internal(format!("gateway policy {}: subject_matchers: {error}", row.id))
     })?;
+    let epochs = serde_json::from_value(row.epochs).map_err(|error| {
+        DbError::Internal(format!("gateway policy {}: epochs: {error}", row.id))
+    })?;
     Ok(StoredPolicy {
         id: row.id,
         name: row.name,
@@ -37,6 +40,6 @@ fn stored(row: GatewayPolicyRow) -> Result<StoredPolicy, DbError> {
         priority: row.priority,
         parent_policy_id: row.parent_policy_id,
         detached: row.detached,
-        generation: row.generation,
+        epochs,
     })
 }

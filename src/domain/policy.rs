@@ -1,6 +1,7 @@
 //! Gateway policies: who may use what, how fast, and for how much.
 
 mod config;
+mod epochs;
 mod matchers;
 
 use std::str::FromStr;
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::money::NanoUsd;
 use super::window::{RateWindow, SpendWindow};
+pub use epochs::Epochs;
 pub use matchers::{Audience, MOST_MATCHERS, MatcherKey, Matchers, Subject, SubjectKind};
 
 /// The most live children of one default policy; further subjects share a bucket.
@@ -165,6 +167,17 @@ pub enum PolicyConfig {
     ModelAccess(Vec<ProviderAccess>),
 }
 
+impl PolicyConfig {
+    /// What its limits are called, in their order: each name once.
+    pub fn limit_names(&self) -> Vec<&'static str> {
+        match self {
+            Self::Spend(limits) => limits.iter().map(|limit| limit.window.as_str()).collect(),
+            Self::Rate(limits) => limits.iter().map(RateLimit::name).collect(),
+            Self::ModelAccess(_) => Vec::new(),
+        }
+    }
+}
+
 /// So much money in a calendar window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -185,6 +198,17 @@ pub struct RateLimit {
     pub window: RateWindow,
     /// The most that may be in it; at least 1.
     pub value: u64,
+}
+
+impl RateLimit {
+    fn name(&self) -> &'static str {
+        match (self.metric, self.window) {
+            (RateMetric::Requests, RateWindow::Minute) => "requests/minute",
+            (RateMetric::Requests, RateWindow::Hour) => "requests/hour",
+            (RateMetric::Tokens, RateWindow::Minute) => "tokens/minute",
+            (RateMetric::Tokens, RateWindow::Hour) => "tokens/hour",
+        }
+    }
 }
 
 /// What a rate limit counts.

@@ -25,7 +25,7 @@ pub use reservation::Reservation;
 use super::bound::Bound;
 use super::children::Children;
 use super::counters::{Claims, Counters, Reserved, Standing};
-use super::set::{Applied, Target, forbidding};
+use super::set::{Applied, PolicySet, Target, forbidding};
 use crate::db::Database;
 use crate::directory::Directory;
 use crate::domain::ids::{PolicyId, RequestId};
@@ -156,13 +156,15 @@ impl Admission {
                 set.note_queued(seed);
             }
         }
-        self.ask(request, &applied, reserved).await
+        let apart = set.counted_apart(&request.subject);
+        self.ask(request, &set, (&applied, &apart), reserved).await
     }
 
     async fn ask(
         &self,
         request: &AdmissionRequest<'_>,
-        applied: &[Applied<'_>],
+        set: &PolicySet,
+        (applied, apart): (&[Applied<'_>], &[Applied<'_>]),
         reserved: Option<NanoUsd>,
     ) -> Result<Admitted, Denied> {
         let forbidding: Vec<usize> = places_of(applied, forbidding(applied, &request.target));
@@ -176,7 +178,7 @@ impl Admission {
                 return Err(Denied::by(Reason::PriceUnknown, request, applied, &capping, None));
             }
         }
-        let claimed = Claimed::of(applied, request, reserved.unwrap_or_default());
+        let claimed = Claimed::of(applied, apart, request, reserved.unwrap_or_default());
         if claimed.claims.is_empty() {
             return Ok(Admitted {
                 policies: applied.iter().map(|one| one.bucket).collect(),
@@ -198,7 +200,8 @@ impl Admission {
             &claims,
             Amounts::of(reserved, request.bound),
         );
-        match self.reserve(&claims, applied, &owners).await {
+        let owner = |place: usize| applied.iter().chain(apart).nth(*owners.get(place)?);
+        match self.reserve(&claims, set, owner).await {
             Ok((true, standings)) => Ok(Admitted {
                 policies: applied.iter().map(|one| one.bucket).collect(),
                 reserved,
@@ -218,11 +221,11 @@ impl Admission {
     }
 
     /// Counts all claims, or says which don't fit. New counters are told what they have missed.
-    async fn reserve(
+    async fn reserve<'a, 's: 'a>(
         &self,
         claims: &Claims,
-        applied: &[Applied<'_>],
-        owners: &[usize],
+        set: &PolicySet,
+        owner: impl Fn(usize) -> Option<&'a Applied<'s>>,
     ) -> Result<(bool, Vec<Standing>), Denied> {
         let mut history: Vec<Option<NanoUsd>> = Vec::new();
         for _ in 0..MOST_TRIES {
@@ -234,11 +237,12 @@ impl Admission {
             };
             history.resize(claims.claims.len(), None);
             for place in unknown {
-                let owner = owners.get(place).and_then(|owner| applied.get(*owner));
-                let (Some(claim), Some(owner)) = (claims.claims.get(place), owner) else {
+                let (Some(claim), Some(owner)) = (claims.claims.get(place), owner(place)) else {
                     continue;
                 };
-                let spent = self.inner.histories.spent(claims, claim, &owner.audience).await;
+                let counts_here = matches!(self.inner.counters, Counters::Memory(_));
+                let seen = counts_here.then(|| set.version());
+                let spent = self.inner.histories.spent(claims, claim, &owner.audience, seen).await;
                 let spent = spent.map_err(Denied::unavailable)?;
                 if let Some(known) = history.get_mut(place) {
                     *known = Some(spent);

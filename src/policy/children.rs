@@ -182,7 +182,7 @@ fn row(organization_id: OrganizationId, seed: ChildSeed, now: NaiveDateTime) -> 
         is_system_generated: true,
         parent_policy_id: Some(seed.parent),
         detached: false,
-        generation: 0,
+        epochs: serde_json::Value::Null,
         created_at: now,
         updated_at: now,
         deleted_at: None,

@@ -8,14 +8,16 @@ mod access;
 mod defaults;
 mod index;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::domain::ids::PolicyId;
 use crate::domain::policy::{
-    Audience, MOST_CHILDREN_OF_ORGANIZATION, Matchers, Mistake, PolicyConfig, PolicyType, Subject,
-    SubjectKind, SubjectMatcher,
+    Audience, Epochs, MOST_CHILDREN, MOST_CHILDREN_OF_ORGANIZATION, Matchers, Mistake,
+    PolicyConfig, PolicyType, Subject, SubjectKind, SubjectMatcher,
 };
 
 pub use access::Target;
@@ -45,8 +47,17 @@ pub struct StoredPolicy {
     pub parent_policy_id: Option<PolicyId>,
     /// Whether it goes its own way since.
     pub detached: bool,
-    /// How often its counters have begun anew.
-    pub generation: i64,
+    /// Which counters its limits go by.
+    pub epochs: Epochs,
+}
+
+impl StoredPolicy {
+    /// What it counts, of whom: not what it is called.
+    fn hash(&self, state: &mut impl Hasher) {
+        (self.id, self.enabled, self.detached).hash(state);
+        (&self.subject_matchers, self.config.to_string()).hash(state);
+        serde_json::to_string(&self.epochs).unwrap_or_default().hash(state);
+    }
 }
 
 /// A stored policy can't be read; somebody wrote to the database by hand.
@@ -87,8 +98,8 @@ pub struct Policy {
     pub config: PolicyConfig,
     /// How narrow it is.
     pub tier: Tier,
-    /// How often its counters have begun anew.
-    generation: i64,
+    /// Of each limit, in the order of the configuration; none is the first.
+    epochs: Vec<Option<Uuid>>,
 }
 
 /// A policy for those who match.
@@ -107,6 +118,7 @@ pub struct PolicySet {
     rules: Vec<Rule>,
     defaults: Vec<DefaultPolicy>,
     index: Index,
+    version: u64,
 }
 
 /// A policy that a request falls under.
@@ -115,8 +127,6 @@ pub struct Applied<'s> {
     /// What it is told as: the policy's id, that of the subject's child of a default, or the one
     /// that all share who came after the last child.
     pub bucket: PolicyId,
-    /// What its counters go by.
-    pub counter: PolicyId,
     /// What it says. Of a child, its default.
     pub policy: &'s Policy,
     /// Whose spending it counts.
@@ -141,7 +151,11 @@ impl PolicySet {
     pub fn compile(policies: impl IntoIterator<Item = StoredPolicy>) -> Result<Self, BadPolicy> {
         let (mut rules, mut defaults, mut children) = (Vec::new(), Vec::new(), Vec::new());
         let mut others = Vec::new();
+        let mut version = DefaultHasher::new();
         for stored in policies {
+            if stored.parent_policy_id.is_none() || stored.detached {
+                stored.hash(&mut version);
+            }
             if stored.policy_type.is_default() {
                 if let Some(default) = DefaultPolicy::of(&stored)? {
                     defaults.push((stored.priority, default));
@@ -167,6 +181,10 @@ impl PolicySet {
                 rules.push((stored.priority, Rule::of(stored)?));
             }
         }
+        if children.len() > usize::from(MOST_CHILDREN) / 2 {
+            // Subjects may come to share a bucket, or leave it.
+            children.len().hash(&mut version);
+        }
         if children.len() >= usize::from(MOST_CHILDREN_OF_ORGANIZATION) {
             defaults.iter_mut().for_each(|default| default.is_full = true);
         }
@@ -180,7 +198,14 @@ impl PolicySet {
         });
         let rules: Vec<Rule> = rules.into_iter().map(|(_, rule)| rule).collect();
         let index = Index::of(rules.iter().map(|rule| &rule.matchers));
-        Ok(Self { rules, defaults, index })
+        Ok(Self { rules, defaults, index, version: version.finish() })
+    }
+
+    /// Tells apart what policies say and whom they are for; the same in one process as long as
+    /// whatever was counted by this set would have been counted alike. Children that a default makes
+    /// are not told apart.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// Whether there are no policies at all.
@@ -207,7 +232,6 @@ impl PolicySet {
             }
             applied.push(Applied {
                 bucket: rule.policy.id,
-                counter: rule.policy.counter(rule.policy.id),
                 policy: &rule.policy,
                 audience: Counted::Matching(&rule.matchers),
                 unmade: None,
@@ -223,14 +247,12 @@ impl PolicySet {
             applied.push(match seat {
                 Seat::Own { seed, made } => Applied {
                     bucket: seed.id,
-                    counter: default.policy.counter(seed.id),
                     policy: &default.policy,
                     unmade: (!made).then(|| seed.clone()),
                     audience: Counted::Child(seed),
                 },
                 Seat::Shared(bucket) => Applied {
                     bucket,
-                    counter: default.policy.counter(bucket),
                     policy: &default.policy,
                     audience: Counted::Shared(bucket),
                     unmade: None,
@@ -244,6 +266,20 @@ impl PolicySet {
         applied
     }
 
+    /// What the request's subject is counted in and not held to: its place in a default whose child
+    /// for it goes its own way. When that child is deleted, the default knows what was spent.
+    pub fn counted_apart(&self, subject: &Subject<'_>) -> Vec<Applied<'_>> {
+        let apart = |default: &'_ DefaultPolicy| default.detached_child(subject);
+        let seeds = self.defaults.iter().filter_map(|one| apart(one).map(|seed| (one, seed)));
+        let applied = seeds.map(|(default, seed)| Applied {
+            bucket: seed.id,
+            policy: &default.policy,
+            audience: Counted::Child(seed),
+            unmade: None,
+        });
+        applied.collect()
+    }
+
     /// Says that the child waits to be made, so that it need not be asked for again.
     pub fn note_queued(&self, seed: &ChildSeed) {
         if let Some(default) = self.defaults.iter().find(|one| one.policy.id == seed.parent) {
@@ -253,13 +289,26 @@ impl PolicySet {
 }
 
 impl Policy {
-    /// What a bucket of this policy is counted under. It changes when the policy begins to count
-    /// anew: what its counters missed while it was for others, or did not count, they learn from the
-    /// ledger.
-    fn counter(&self, bucket: PolicyId) -> PolicyId {
-        match self.generation {
-            0 => bucket,
-            generation => child_id(bucket, &generation.to_string(), None),
+    fn of(stored: &StoredPolicy, config: PolicyConfig, tier: Tier) -> Self {
+        let epochs = config.limit_names().into_iter().map(|limit| stored.epochs.of(limit));
+        Self {
+            id: stored.id,
+            name: stored.name.as_str().into(),
+            policy_type: stored.policy_type,
+            epochs: epochs.collect(),
+            config,
+            tier,
+        }
+    }
+}
+
+impl Applied<'_> {
+    /// What the limit in this place of the configuration is counted under. A child that goes its
+    /// own way counts on under what its default counted it under, as long as neither began anew.
+    pub fn counter(&self, limit: usize) -> PolicyId {
+        match self.policy.epochs.get(limit).copied().flatten() {
+            None => self.bucket,
+            Some(epoch) => child_id(self.bucket, &epoch.to_string(), None),
         }
     }
 }
@@ -275,14 +324,7 @@ impl Rule {
         let config = PolicyConfig::parse(stored.policy_type, &stored.config).map_err(bad)?;
         let tier = tier_of(&matchers);
         let alike = alike(&matchers);
-        let policy = Policy {
-            id: stored.id,
-            name: stored.name.into(),
-            policy_type: stored.policy_type,
-            config,
-            tier,
-            generation: stored.generation,
-        };
+        let policy = Policy::of(&stored, config, tier);
         Ok(Self { policy, matchers, alike })
     }
 }

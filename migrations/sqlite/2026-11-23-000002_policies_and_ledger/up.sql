@@ -1,6 +1,7 @@
 -- Who may spend what, how fast, and on which models. `family` and `matchers_key` (a digest of the
 -- matchers in normal form) tell policies for the same subject apart. A child of a default policy
--- has a parent; edited by hand it is detached and keeps its own configuration.
+-- has a parent; edited by hand it is detached and keeps its own configuration. `epochs` is an object:
+-- which counter each limit goes by.
 CREATE TABLE gateway_policies (
     id TEXT PRIMARY KEY,
     organization_id TEXT NOT NULL REFERENCES organizations (id),
@@ -18,7 +19,7 @@ CREATE TABLE gateway_policies (
     is_system_generated BOOLEAN NOT NULL,
     parent_policy_id TEXT,
     detached BOOLEAN NOT NULL,
-    generation BIGINT NOT NULL,
+    epochs TEXT NOT NULL,
     created_at TIMESTAMP NOT NULL,
     updated_at TIMESTAMP NOT NULL,
     deleted_at TIMESTAMP

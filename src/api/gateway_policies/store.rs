@@ -8,7 +8,6 @@ use crate::api::body::MergePatch;
 use crate::api::error::{ApiError, FieldError};
 use crate::api::shared::{as_json, check_description};
 use crate::audit::{self, Actor, Event};
-use crate::db::Conn;
 use crate::db::api_keys::has_api_key;
 use crate::db::gateway_policies::{
     GatewayPolicyChanges, GatewayPolicyRow, MOST_POLICIES, count_made_gateway_policies,
@@ -17,8 +16,9 @@ use crate::db::gateway_policies::{
 };
 use crate::db::users::find_user;
 use crate::db::workspaces::find_workspace;
+use crate::db::{Conn, DbError};
 use crate::domain::ids::{OrganizationId, PolicyId};
-use crate::domain::policy::{Audience, Matchers, Mistake, PolicyConfig};
+use crate::domain::policy::{Audience, Epochs, Matchers, Mistake, PolicyConfig, PolicyType};
 use crate::domain::scope::WorkspaceScope;
 
 /// Priorities lie between this and its negative.
@@ -100,7 +100,7 @@ pub(super) async fn put(
         is_system_generated: false,
         parent_policy_id: None,
         detached: false,
-        generation: 0,
+        epochs: Value::Object(Map::new()),
         created_at: now,
         updated_at: now,
         deleted_at: None,
@@ -198,9 +198,14 @@ async fn change(
     let Checked { fields, matchers_key, .. } = checked;
     let before = as_json(&GatewayPolicy::of(&present)?)?;
     let moved = matchers_key != present.matchers_key;
-    let (was, is) = (limits_of(&present.config), limits_of(&fields.config));
-    // What its counters have not counted meanwhile, or have counted of others, they have to learn.
-    let anew = moved || (fields.enabled && !present.enabled) || was != is;
+    // What was not counted meanwhile, or was of others, counters have to learn.
+    let counted = match moved || !present.enabled {
+        true => Vec::new(),
+        false => limit_names(present.policy_type, &present.config),
+    };
+    let limits = limit_names(present.policy_type, &fields.config);
+    let epochs = epochs_of(conn, &present).await?;
+    let epochs = epochs.after(&counted, &limits, actor.clock.new_id());
     let changes = GatewayPolicyChanges {
         name: fields.name.into(),
         description: fields.description,
@@ -212,7 +217,7 @@ async fn change(
         priority: fields.priority,
         is_system_generated: false,
         detached: present.parent_policy_id.is_some(),
-        generation: present.generation + i64::from(anew),
+        epochs: as_json(&epochs)?,
         updated_at: actor.now.naive_utc(),
     };
     let row = update_gateway_policy(conn, present.organization_id, present.id, changes).await?;
@@ -232,15 +237,23 @@ async fn change(
     Ok(row)
 }
 
-/// What a configuration counts, apart from how much of it is too much.
-fn limits_of<'c>(config: &'c Value) -> Vec<(Option<&'c str>, Option<&'c str>)> {
-    let counted = |limit: &'c Value| (limit["window"].as_str(), limit["metric"].as_str());
-    let mut limits: Vec<_> = match config["limits"].as_array() {
-        Some(limits) => limits.iter().map(counted).collect(),
-        None => vec![counted(config)],
+/// Which counters the policy's limits go by: those of an attached child are its default's.
+async fn epochs_of(conn: &mut Conn, row: &GatewayPolicyRow) -> Result<Epochs, ApiError> {
+    let stored = match row.parent_policy_id.filter(|_| !row.detached) {
+        Some(parent) => {
+            find_gateway_policy(conn, row.organization_id, parent).await?.map(|row| row.epochs)
+        }
+        None => Some(row.epochs.clone()),
     };
-    limits.sort_unstable();
-    limits
+    let epochs = stored.map(serde_json::from_value).transpose();
+    epochs.map(Option::unwrap_or_default).map_err(|error| {
+        DbError::Internal(format!("gateway policy {}: epochs: {error}", row.id)).into()
+    })
+}
+
+/// What limits a stored configuration has; none if it can't be read.
+fn limit_names(policy_type: PolicyType, config: &Value) -> Vec<&'static str> {
+    PolicyConfig::parse(policy_type, config).map_or_else(|_| Vec::new(), |one| one.limit_names())
 }
 
 /// That everything that the matchers name is there, in this organization.

@@ -113,7 +113,7 @@ async fn ensure_child(
         is_system_generated: true,
         parent_policy_id: Some(of.id),
         detached: false,
-        generation: 0,
+        epochs: Value::Object(serde_json::Map::new()),
         deleted_at: None,
         ..child
     };
@@ -132,7 +132,7 @@ async fn ensure_child(
         priority: child.priority,
         is_system_generated: true,
         detached: false,
-        generation: child.generation,
+        epochs: child.epochs,
         updated_at: child.updated_at,
     };
     on!(conn, c => diesel::update(gateway_policies::table)

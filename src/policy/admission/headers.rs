@@ -54,7 +54,7 @@ pub(super) fn of(
         headers.push((POLICIES, value));
     }
     for (metric, names) in [(RateMetric::Requests, REQUESTS), (RateMetric::Tokens, TOKENS)] {
-        let Some((value, remaining, reset)) = tightest(metric, told) else { continue };
+        let Some((value, remaining, reset)) = tightest(metric, applied, told) else { continue };
         headers.push((names.limit, HeaderValue::from(value)));
         headers.push((names.remaining, HeaderValue::from(remaining)));
         headers.push((names.reset, HeaderValue::from(reset)));
@@ -64,15 +64,21 @@ pub(super) fn of(
 
 /// The limit of a metric that has least left: its value, what is left, and in how many seconds all
 /// of it is back.
-fn tightest(metric: RateMetric, told: Option<Told<'_>>) -> Option<(i64, i64, u64)> {
-    let (claims, _, standings) = told?;
-    let limits =
-        claims.claims.iter().zip(standings).filter_map(|(claim, standing)| match claim.limit {
-            Limit::Rate { metric: of, window, value } if of == metric => {
-                Some((value, left(value, standing), reset(window, standing)))
-            }
-            _ => None,
-        });
+fn tightest(
+    metric: RateMetric,
+    applied: &[Applied<'_>],
+    told: Option<Told<'_>>,
+) -> Option<(i64, i64, u64)> {
+    let (claims, owners, standings) = told?;
+    // What is beyond is counted and holds nobody.
+    let of_applied = claims.claims.iter().zip(owners).zip(standings);
+    let of_applied = of_applied.filter(|((_, owner), _)| **owner < applied.len());
+    let limits = of_applied.filter_map(|((claim, _), standing)| match claim.limit {
+        Limit::Rate { metric: of, window, value } if of == metric => {
+            Some((value, left(value, standing), reset(window, standing)))
+        }
+        _ => None,
+    });
     limits.min_by_key(|(_, left, reset)| (*left, std::cmp::Reverse(*reset)))
 }
 

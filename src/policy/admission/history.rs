@@ -1,12 +1,17 @@
-//! What the ledger has seen in a window that a new counter begins in.
+//! What a window has seen that a new counter begins in.
 //!
-//! Many requests may find the same counter new at once: one of them asks, the others wait for it.
+//! A window that began while this process alone counted by the same policies has seen nothing that
+//! its counters have not: so in memory, counters begin anew every hour, day and month without a word
+//! to the database. Else the ledger tells. Many requests may find the same counter new at once: one
+//! of them asks, the others wait for what it hears, an error as well. Readings are few at a time and
+//! end soon, since each holds a connection, and a request that waits holds its place.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
 use super::FlushLedger;
 use crate::db::usage::{SpendConditions, spend_since};
@@ -17,34 +22,105 @@ use crate::domain::policy::SubjectKind;
 use crate::policy::counters::{Claim, Claims, Limit};
 use crate::policy::set::{ChildSeed, Counted};
 
+/// Readings at once. Fewer than the database has connections by default, so that others have some.
+const MOST_READINGS: usize = 4;
+/// Those of one organization.
+const MOST_OF_ONE: usize = 2;
+/// How long a reading waits for its turn.
+const TURN: Duration = Duration::from_secs(3);
+/// How long after a failed reading the organization's others fail without being tried: a database
+/// that hangs costs each of them seconds.
+const RESPITE: Duration = Duration::from_secs(1);
+/// Organizations remembered.
+const MOST_ORGANIZATIONS: usize = 100_000;
+
 type Key = (OrganizationId, PolicyId, DateTime<Utc>);
-type Cell = Arc<OnceCell<NanoUsd>>;
+type Cell = Arc<OnceCell<Result<NanoUsd, String>>>;
 
 /// Readings of the ledger, those under way shared.
 pub(super) struct Histories {
     database: Database,
     flush_ledger: FlushLedger,
+    turns: Semaphore,
     under_way: Mutex<HashMap<Key, Cell>>,
+    organizations: Mutex<HashMap<OrganizationId, Arc<Organization>>>,
+}
+
+struct Organization {
+    turns: Semaphore,
+    /// The version of its policies, and since when requests are counted by it.
+    counted: Mutex<Option<(u64, DateTime<Utc>)>>,
+    /// When a reading last failed, and why.
+    failed: Mutex<Option<(Instant, String)>>,
 }
 
 impl Histories {
     pub(super) fn new(database: Database, flush_ledger: FlushLedger) -> Self {
-        Self { database, flush_ledger, under_way: Mutex::default() }
+        Self {
+            database,
+            flush_ledger,
+            turns: Semaphore::new(MOST_READINGS),
+            under_way: Mutex::default(),
+            organizations: Mutex::default(),
+        }
     }
 
-    /// What was spent in the window that the claim is for, before the claim's instant.
+    /// What was spent in the window that the claim is for, before the claim's instant. `version` is
+    /// that of the policies, where nobody but this process counts.
     pub(super) async fn spent(
         &self,
         claims: &Claims,
         claim: &Claim,
         counted: &Counted<'_>,
+        version: Option<u64>,
     ) -> Result<NanoUsd, String> {
         let Limit::Spend { window, .. } = claim.limit else { return Ok(NanoUsd::ZERO) };
         let from = window.start(claims.at);
+        let own = self.organization(claims.organization_id);
+        if version.is_some_and(|version| own.has_seen_all(version, from, claims.at)) {
+            return Ok(NanoUsd::ZERO);
+        }
         let key = (claims.organization_id, claim.bucket, from);
-        let shared = Shared { cell: self.lock().entry(key).or_default().clone(), key, of: self };
-        let read = || self.read(claims.organization_id, counted, from);
-        shared.cell.get_or_try_init(read).await.copied()
+        let cell = lock(&self.under_way).entry(key).or_default().clone();
+        let shared = Shared { cell, key, of: self };
+        let read = || self.read_in_turn(&own, claims.organization_id, counted, from);
+        shared.cell.get_or_init(read).await.clone()
+    }
+
+    fn organization(&self, id: OrganizationId) -> Arc<Organization> {
+        let mut organizations = lock(&self.organizations);
+        if organizations.len() >= MOST_ORGANIZATIONS && !organizations.contains_key(&id) {
+            organizations.clear();
+        }
+        let new = || {
+            Arc::new(Organization {
+                turns: Semaphore::new(MOST_OF_ONE),
+                counted: Mutex::default(),
+                failed: Mutex::default(),
+            })
+        };
+        organizations.entry(id).or_insert_with(new).clone()
+    }
+
+    async fn read_in_turn(
+        &self,
+        own: &Organization,
+        organization_id: OrganizationId,
+        counted: &Counted<'_>,
+        from: DateTime<Utc>,
+    ) -> Result<NanoUsd, String> {
+        own.has_respite()?;
+        let turns = async { (own.turns.acquire().await, self.turns.acquire().await) };
+        let Ok((Ok(_own), Ok(_turn))) = tokio::time::timeout(TURN, turns).await else {
+            return Err("too many new counters ask the ledger what was spent".to_owned());
+        };
+        // Perhaps it failed for who was before.
+        own.has_respite()?;
+        let read = self.read(organization_id, counted, from).await;
+        if let Err(why) = &read {
+            *lock(&own.failed) = Some((Instant::now(), why.clone()));
+        }
+        read
     }
 
     /// What was spent since `from`, the beginning of a window, as the ledger has it by now.
@@ -65,10 +141,33 @@ impl Histories {
             .await;
         spent.map_err(|error| error.to_string())
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Cell>> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+impl Organization {
+    /// Whether the window began after this process began to count by these policies: then a counter
+    /// that is not there has nothing to count.
+    fn has_seen_all(&self, version: u64, from: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+        let mut counted = lock(&self.counted);
+        match *counted {
+            Some((known, since)) if known == version => from > since,
+            _ => {
+                *counted = Some((version, now));
+                false
+            }
+        }
     }
+
+    /// An error while a reading has just failed.
+    fn has_respite(&self) -> Result<(), String> {
+        match &*lock(&self.failed) {
+            Some((at, why)) if at.elapsed() < RESPITE => Err(why.clone()),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One who waits; the last one out takes the reading off the list.
@@ -80,7 +179,7 @@ struct Shared<'h> {
 
 impl Drop for Shared<'_> {
     fn drop(&mut self) {
-        let mut under_way = self.of.lock();
+        let mut under_way = lock(&self.of.under_way);
         // The list's and this one.
         let is_last = Arc::strong_count(&self.cell) <= 2;
         let is_listed = under_way.get(&self.key).is_some_and(|cell| Arc::ptr_eq(cell, &self.cell));
@@ -121,3 +220,7 @@ fn of_child(seed: &ChildSeed) -> Result<SpendConditions, String> {
         seed.header.iter().map(|(key, value)| (key.clone(), vec![value.clone()])).collect();
     Ok(conditions)
 }
+
+#[cfg(test)]
+#[path = "history/tests.rs"]
+mod tests;

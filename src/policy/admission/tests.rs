@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::ids::{ApiKeyId, UserId, WorkspaceId};
 use crate::domain::metadata::Metadata;
-use crate::domain::policy::{PolicyType, SubjectMatcher};
+use crate::domain::policy::{Epochs, PolicyType, SubjectMatcher};
 use crate::policy::counters::Memory;
 use crate::policy::set::{PolicySet, StoredPolicy};
 
@@ -27,7 +27,7 @@ fn policy(number: u128, name: &str, policy_type: PolicyType, config: Value) -> S
         priority: i64::try_from(number).unwrap(),
         parent_policy_id: None,
         detached: false,
-        generation: 0,
+        epochs: Epochs::default(),
     }
 }
 
@@ -60,7 +60,7 @@ type Told = (bool, Vec<(HeaderName, HeaderValue)>, Option<Denied>);
 /// Asks the counters as admission does, with nothing spent before.
 fn ask(set: &PolicySet, memory: &Memory, request: &AdmissionRequest<'_>, cost: i64) -> Told {
     let applied = set.matching(&request.subject);
-    let Claimed { claims, owners } = Claimed::of(&applied, request, NanoUsd::from_nanos(cost));
+    let Claimed { claims, owners } = Claimed::of(&applied, &[], request, NanoUsd::from_nanos(cost));
     let history = vec![Some(NanoUsd::ZERO); claims.len()];
     let claims = Claims {
         organization_id: request.subject.organization_id,

@@ -78,20 +78,14 @@ impl DefaultPolicy {
         let Audience::Each(kind, header) = audience.0 else {
             return Err(BadPolicy::of(stored.id, Vec::new()));
         };
-        let policy = Policy {
-            id: stored.id,
-            name: stored.name.as_str().into(),
-            policy_type: stored.policy_type,
-            config: PolicyConfig::parse(stored.policy_type, &stored.config).map_err(bad)?,
-            tier: match kind {
-                SubjectKind::Workspace => Tier::Workspace,
-                SubjectKind::User => Tier::User,
-                SubjectKind::ApiKey => Tier::ApiKey,
-            },
-            generation: stored.generation,
+        let config = PolicyConfig::parse(stored.policy_type, &stored.config).map_err(bad)?;
+        let tier = match kind {
+            SubjectKind::Workspace => Tier::Workspace,
+            SubjectKind::User => Tier::User,
+            SubjectKind::ApiKey => Tier::ApiKey,
         };
         Ok(Some(Self {
-            policy,
+            policy: Policy::of(stored, config, tier),
             subject: (kind, header),
             children: HashSet::new(),
             is_full: false,
@@ -110,27 +104,11 @@ impl DefaultPolicy {
     /// Where the request's subject is counted; none if it has no such subject, or one that stands
     /// for itself.
     pub(super) fn seat(&self, subject: &Subject<'_>) -> Option<Seat> {
-        let (kind, header) = &self.subject;
-        let id = kind.id_of(subject)?;
-        let header = match header {
-            Some(key) => Some((key.clone(), subject.metadata.get(key)?.to_owned())),
-            None => None,
-        };
-        let value = header.as_ref().map(|(_, value)| value.as_str());
-        let child = child_id(self.policy.id, &id, value);
+        let seed = self.seed(subject)?;
+        let child = seed.id;
         if self.detached.contains(&child) {
             return None;
         }
-        let parent = self.policy.id;
-        let seed = ChildSeed {
-            id: child,
-            parent,
-            parent_type: self.policy.policy_type,
-            name: self.policy.name.clone(),
-            kind: *kind,
-            subject: id,
-            header,
-        };
         if self.children.contains(&child) {
             return Some(Seat::Own { seed, made: true });
         }
@@ -139,10 +117,38 @@ impl DefaultPolicy {
             return Some(Seat::Own { seed, made: *queued });
         }
         if self.is_full || self.children.len() + fresh.len() >= usize::from(MOST_CHILDREN) {
-            return Some(Seat::Shared(overflow_id(parent)));
+            return Some(Seat::Shared(overflow_id(self.policy.id)));
         }
         fresh.insert(child, false);
         Some(Seat::Own { seed, made: false })
+    }
+
+    /// The child of the request's subject, if it stands for itself.
+    pub(super) fn detached_child(&self, subject: &Subject<'_>) -> Option<ChildSeed> {
+        if self.detached.is_empty() {
+            return None;
+        }
+        self.seed(subject).filter(|seed| self.detached.contains(&seed.id))
+    }
+
+    /// The child of the request's subject, made or not.
+    fn seed(&self, subject: &Subject<'_>) -> Option<ChildSeed> {
+        let (kind, header) = &self.subject;
+        let id = kind.id_of(subject)?;
+        let header = match header {
+            Some(key) => Some((key.clone(), subject.metadata.get(key)?.to_owned())),
+            None => None,
+        };
+        let value = header.as_ref().map(|(_, value)| value.as_str());
+        Some(ChildSeed {
+            id: child_id(self.policy.id, &id, value),
+            parent: self.policy.id,
+            parent_type: self.policy.policy_type,
+            name: self.policy.name.clone(),
+            kind: *kind,
+            subject: id,
+            header,
+        })
     }
 
     pub(super) fn note_queued(&self, child: PolicyId) {

@@ -55,7 +55,7 @@ fn policy(number: u128, policy_type: PolicyType, matchers: &[(&str, String)]) ->
         priority: 100,
         parent_policy_id: None,
         detached: false,
-        generation: 0,
+        epochs: Epochs::default(),
     }
 }
 

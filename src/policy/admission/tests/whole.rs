@@ -93,7 +93,7 @@ fn row(policy: StoredPolicy, now: NaiveDateTime) -> GatewayPolicyRow {
         is_system_generated: false,
         parent_policy_id: policy.parent_policy_id,
         detached: policy.detached,
-        generation: policy.generation,
+        epochs: serde_json::to_value(policy.epochs).unwrap(),
         created_at: now,
         updated_at: now,
         deleted_at: None,

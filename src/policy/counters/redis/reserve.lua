@@ -63,6 +63,8 @@ for i = 4, #KEYS do
   claim.used_then = written(high, low)
   local most_high, most_low = parts(limit)
   claim.violated = high > most_high or (high == most_high and low > most_low)
+  -- What costs nothing passes a cap that is already overdrawn: it takes nothing from it.
+  if kind == 's' and amount == '0' then claim.violated = false end
   fits = fits and not claim.violated
   claims[#claims + 1] = claim
 end

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
-    RedisError,
+    AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, ErrorKind, InfoDict, IntoConnectionInfo,
+    RedisConnectionInfo, RedisError,
 };
 use rustls_pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
@@ -23,9 +23,15 @@ pub(super) struct Address {
     tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
+/// What stands for the run of a server that does not tell it. One that was started again is taken for
+/// the same then.
+const UNTOLD: &str = "-";
+
 /// A connection, and the task that drives it, which ends with this.
 pub(super) struct Connected {
     pub(super) connection: MultiplexedConnection,
+    /// Which run of which server this leads to: another after every start, and of every replica.
+    pub(super) run: String,
     driver: tokio::task::AbortHandle,
 }
 
@@ -93,7 +99,30 @@ where
     let (connection, driver) =
         MultiplexedConnection::new_with_config(settings, stream, config).await?;
     let driver = tokio::spawn(driver).abort_handle();
-    Ok(Connected { connection, driver })
+    let mut connected = Connected { connection, run: UNTOLD.to_owned(), driver };
+    match run_of(&mut connected.connection).await? {
+        Some(run) => connected.run = run,
+        None => tracing::warn!(
+            "Redis does not tell its run (INFO server): if it loses writes, that is not noticed"
+        ),
+    }
+    Ok(connected)
+}
+
+/// The server's name for its run. None if it does not tell: a proxy may not know the command, a user
+/// may not be allowed it.
+async fn run_of(connection: &mut MultiplexedConnection) -> Result<Option<String>, RedisError> {
+    match redis::cmd("INFO").arg("server").query_async::<InfoDict>(connection).await {
+        Ok(info) => Ok(info.get::<String>("run_id").filter(|run| is_word(run))),
+        Err(error) => match error.kind() {
+            ErrorKind::Server(_) | ErrorKind::Extension => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|char| char.is_ascii_alphanumeric())
 }
 
 fn connector() -> Result<TlsConnector, RedisError> {
@@ -107,5 +136,5 @@ fn connector() -> Result<TlsConnector, RedisError> {
 }
 
 fn invalid(what: &'static str) -> RedisError {
-    RedisError::from((redis::ErrorKind::InvalidClientConfig, what))
+    RedisError::from((ErrorKind::InvalidClientConfig, what))
 }

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{ErrorKind, FromRedisValue, Pipeline, RedisError, ScriptInvocation};
+use redis::{ErrorKind, FromRedisValue, RedisError, ScriptInvocation};
 use tokio::sync::{Notify, watch};
 
 use super::connect::{Address, Connected};
@@ -61,29 +60,18 @@ impl Line {
         matches!(*self.state.borrow(), State::Up(_))
     }
 
-    /// Runs a script within the deadline.
-    pub(super) async fn call<T: FromRedisValue>(
+    /// Runs a script within the deadline. It is made for the run of the server that it goes to.
+    pub(super) async fn call<'s, T: FromRedisValue>(
         &self,
-        script: &ScriptInvocation<'_>,
+        script: impl FnOnce(&str) -> ScriptInvocation<'s>,
     ) -> Result<T, Failure> {
-        self.ask(|mut connection| async move { script.invoke_async(&mut connection).await }).await
-    }
-
-    /// Runs commands within the deadline.
-    pub(super) async fn query<T: FromRedisValue>(&self, pipe: &Pipeline) -> Result<T, Failure> {
-        self.ask(|mut connection| async move { pipe.query_async(&mut connection).await }).await
-    }
-
-    async fn ask<T, F>(&self, call: impl FnOnce(MultiplexedConnection) -> F) -> Result<T, Failure>
-    where
-        F: Future<Output = Result<T, RedisError>>,
-    {
         let mut used = None;
         let asked = tokio::time::timeout(self.deadline, async {
             let connected = self.connected().await?;
-            let connection = connected.connection.clone();
+            let script = script(&connected.run);
+            let mut connection = connected.connection.clone();
             used = Some(connected);
-            Some(call(connection).await)
+            Some(script.invoke_async(&mut connection).await)
         });
         let asked = asked.await;
         let Some(used) = used else {

@@ -244,6 +244,22 @@ impl Redis {
         }
     }
 
+    /// Waits until Redis is reached and knows of all that has ended, but no longer than `most`.
+    /// Whether it does.
+    pub async fn catch_up(&self, most: Duration) -> bool {
+        let inner = &*self.inner;
+        let caught_up = async {
+            loop {
+                inner.line.up().await;
+                inner.tell_late().await;
+                if inner.late.is_empty() && inner.line.is_up() {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(most, caught_up).await.is_ok()
+    }
+
     /// Whether Redis is reached.
     pub fn is_up(&self) -> bool {
         self.inner.line.is_up()

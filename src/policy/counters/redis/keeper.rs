@@ -53,7 +53,7 @@ pub(super) async fn keep(inner: Weak<Inner>, wake: Arc<Notify>) {
 
 impl Inner {
     /// Tells Redis what it has missed, oldest first, until all is told or Redis is away again.
-    async fn tell_late(&self) {
+    pub(super) async fn tell_late(&self) {
         while self.line.is_up() {
             let batch = self.late.take(BATCH);
             if batch.is_empty() {

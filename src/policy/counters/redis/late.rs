@@ -64,6 +64,10 @@ impl Late {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
     /// The next ones, oldest first.
     pub(super) fn take(&self, most: usize) -> Vec<Ending> {
         let mut waiting = self.lock();

@@ -60,6 +60,13 @@ impl Line {
         matches!(*self.state.borrow(), State::Up(_))
     }
 
+    /// Waits until it is up.
+    pub(super) async fn up(&self) {
+        let mut state = self.state.subscribe();
+        // An error is that the line is gone, which it is not while this borrows it.
+        let _ = state.wait_for(|state| matches!(state, State::Up(_))).await;
+    }
+
     /// Runs a script within the deadline. It is made for the run of the server that it goes to.
     pub(super) async fn call<'s, T: FromRedisValue>(
         &self,

@@ -13,7 +13,8 @@
 //! rebuilt from the ledger; living reservations are put back by the process that they live in, before
 //! it asks for more and when it reaches Redis again; a request that ends before that is charged in
 //! full. What the ledger saw as well in that moment is counted twice; what another replica has not put
-//! back or not brought into the ledger yet is missed. Rates start from what is put back.
+//! back or not brought into the ledger yet is missed. In another run nothing is admitted for a moment,
+//! so that all have done so. Rates start from what is put back.
 //!
 //! While Redis is away, spend claims can't be reserved (or are counted apart, if that is the
 //! choice, and then caps may be passed); rates are counted in this process, and Redis is told when it
@@ -291,7 +292,7 @@ impl Inner {
             let held_in = held_in.as_deref().unwrap_or("");
             let now = self.clock.now();
             let script = |run: &str| self.scripts.reserve(claims, history, held_in, run, now);
-            let value = self.line.call(script).await?;
+            let value = self.line.call_when_open(script).await?;
             tries += 1;
             match answer::read(&value, claims) {
                 Some(Answer::Anew(generation)) if tries < TRIES => {

@@ -9,6 +9,8 @@ use redis::{
 };
 use rustls_pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 
@@ -32,6 +34,8 @@ pub(super) struct Connected {
     pub(super) connection: MultiplexedConnection,
     /// Which run of which server this leads to: another after every start, and of every replica.
     pub(super) run: String,
+    /// From when on it is open to what would count more.
+    pub(super) opens: Instant,
     driver: tokio::task::AbortHandle,
 }
 
@@ -39,6 +43,11 @@ impl Connected {
     /// Every call that waits for an answer fails.
     pub(super) fn close(&self) {
         self.driver.abort();
+    }
+
+    /// Whether it has ended: Redis has closed it.
+    pub(super) fn is_over(&self) -> bool {
+        self.driver.is_finished()
     }
 }
 
@@ -69,8 +78,9 @@ impl Address {
         Ok(Self { info, tls })
     }
 
-    /// Connects, and leaves the connection to a task of the runtime that this is called on.
-    pub(super) async fn connect(&self) -> Result<Connected, RedisError> {
+    /// Connects, and leaves the connection to a task of the runtime that this is called on. `over` is
+    /// told when it ends.
+    pub(super) async fn connect(&self, over: &Arc<Notify>) -> Result<Connected, RedisError> {
         let settings = self.info.redis_settings();
         match self.info.addr() {
             ConnectionAddr::Tcp(host, port) => {
@@ -78,18 +88,25 @@ impl Address {
                 stream.set_nodelay(true)?;
                 match &self.tls {
                     Some((connector, name)) => {
-                        drive(settings, connector.connect(name.clone(), stream).await?).await
+                        let stream = connector.connect(name.clone(), stream).await?;
+                        drive(settings, stream, over).await
                     }
-                    None => drive(settings, stream).await,
+                    None => drive(settings, stream, over).await,
                 }
             }
-            ConnectionAddr::Unix(path) => drive(settings, UnixStream::connect(path).await?).await,
+            ConnectionAddr::Unix(path) => {
+                drive(settings, UnixStream::connect(path).await?, over).await
+            }
             _ => Err(invalid("this kind of Redis URL is not supported")),
         }
     }
 }
 
-async fn drive<S>(settings: &RedisConnectionInfo, stream: S) -> Result<Connected, RedisError>
+async fn drive<S>(
+    settings: &RedisConnectionInfo,
+    stream: S,
+    over: &Arc<Notify>,
+) -> Result<Connected, RedisError>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
@@ -98,8 +115,16 @@ where
         AsyncConnectionConfig::new().set_response_timeout(None).set_pipeline_buffer_size(WAITING);
     let (connection, driver) =
         MultiplexedConnection::new_with_config(settings, stream, config).await?;
-    let driver = tokio::spawn(driver).abort_handle();
-    let mut connected = Connected { connection, run: UNTOLD.to_owned(), driver };
+    let driving = tokio::spawn(driver);
+    let driver = driving.abort_handle();
+    let over = over.clone();
+    tokio::spawn(async move {
+        // However it ended.
+        let _ = driving.await;
+        over.notify_one();
+    });
+    let (run, opens) = (UNTOLD.to_owned(), Instant::now());
+    let mut connected = Connected { connection, run, opens, driver };
     match run_of(&mut connected.connection).await? {
         Some(run) => connected.run = run,
         None => tracing::warn!(

@@ -26,6 +26,7 @@ pub(super) async fn keep(inner: Weak<Inner>, wake: Arc<Notify>) {
     loop {
         let pause = {
             let Some(inner) = inner.upgrade() else { return };
+            inner.line.go_down_if_over();
             let was_up = inner.line.is_up();
             if was_up || inner.line.come_up(&inner.scripts).await {
                 // What was away may have come back as another, which lacks what lives here until

@@ -1,6 +1,6 @@
 //! Redis after it has lost what it counted, and what it is spared while it has not.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
@@ -20,7 +20,7 @@ fn on(server: &RedisServer) -> Counters {
 /// Asks until Redis is there.
 async fn first_answer(tenant: &Tenant, claim: Claim) -> Reserved {
     let mut answer: Result<Reserved, CountersUnavailable> = tenant.ask(claim, None).await;
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     while answer.is_err() {
         assert!(begun.elapsed() < Duration::from_secs(30), "{answer:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -129,6 +129,24 @@ async fn another_replica_puts_back_its_own_before_it_asks_for_more() {
     assert_eq!(one.used().await, 600);
     two.settle(request, 500, 0).await;
     assert_eq!((one.spent().await, one.used().await), (Some(500), 500));
+}
+
+#[tokio::test]
+async fn what_others_hold_is_back_before_a_started_redis_is_counted_in() {
+    let mut server = RedisServer::start().await;
+    let one = Tenant::new(on(&server));
+    let two = one.through(on(&server));
+    let claim = one.spend(SpendWindow::Monthly, 1_000, 600);
+    assert!(two.admit(&[claim]).await.is_some());
+    assert_eq!(one.used().await, 600);
+    let begun = Instant::now();
+    server.die_and_start_again().await;
+    // Nobody asks the other anything.
+    assert!(is_unknown(&first_answer(&one, claim).await));
+    assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
+    let refused = one.ask(claim, Some(0)).await.unwrap();
+    assert!(matches!(refused, Reserved::Refused(_)), "{refused:?}");
+    assert_eq!(used(refused), 600);
 }
 
 #[tokio::test]

@@ -89,6 +89,11 @@ pub enum StartError {
     /// `drain-journal` into a database that would have to be made.
     #[error("the database {} does not exist", .0.display())]
     NoDatabase(PathBuf),
+    /// `drain-journal` while Redis can't be told.
+    #[error(
+        "Redis can't be reached; without --redis-url it is not told, and keeps what was reserved"
+    )]
+    CountersAway,
     /// The journal or the ledger.
     #[error(transparent)]
     Ledger(#[from] crate::metering::ledger::LedgerError),

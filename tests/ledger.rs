@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::TcpListener,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -16,13 +17,15 @@ use proptest::{
 use serde_json::Value;
 use tollgate::{
     clock::Clock,
+    config::PolicySettings,
     db::{self, Location},
-    domain::{ids::*, money::NanoUsd, tokens::TokenUsage},
+    domain::{ids::*, money::NanoUsd, tokens::TokenUsage, window::SpendWindow},
     metering::{
         journal::{JournalFull, JournalOptions},
         ledger::{Ledger, LedgerError, LedgerParts, Recovered, retention::delete_expired},
         record::{AttemptEnd, AttemptOutcome, AttemptStart, UsageSource},
     },
+    policy::counters::{Claim, Claims, Counters, Limit, Reserved},
     telemetry::{Metrics, readiness::Readiness},
 };
 
@@ -33,6 +36,7 @@ use crate::support::{
     database::{Database, Kind},
     eventually::eventually,
     process::{run, tollgate},
+    redis::shared_url,
     sql,
 };
 
@@ -51,6 +55,7 @@ pub(crate) fn cases() -> Vec<Case> {
         many_threads_at_once,
         old_rows_go_and_their_sums_stay,
         a_dead_process_journal_is_drained_by_command,
+        what_a_dead_process_has_reserved_is_settled_with_its_journal,
         postgres while_the_database_is_away_the_journal_holds_what_it_may,
         postgres two_replicas_write_the_same_sums,
     ]
@@ -607,6 +612,50 @@ async fn a_dead_process_journal_is_drained_by_command(database: Database) {
     let none = drain(&database.directory().display().to_string()).await;
     assert_eq!(none.code, Some(1), "{}", none.stderr);
     assert!(none.stderr.contains("is no journal"), "{}", none.stderr);
+}
+
+async fn what_a_dead_process_has_reserved_is_settled_with_its_journal(database: Database) {
+    let bench = Bench::new(&database).await;
+    let directory = journal(&database, "dead");
+    let ledger = bench.open(small(directory.clone())).await;
+    let open = start(&bench.clock);
+    let counters = || {
+        let redis_url = Some(shared_url().parse().unwrap());
+        let settings = PolicySettings { redis_url, ..PolicySettings::default() };
+        Counters::open(&settings, &bench.clock, &Metrics::new()).unwrap()
+    };
+    let (bucket, window) = (bench.clock.new_id(), SpendWindow::Monthly);
+    let limit = Limit::Spend { window, limit: NanoUsd::from_nanos(5_000) };
+    let claims = Claims {
+        organization_id: open.organization_id,
+        request_id: open.request_id,
+        at: open.admitted_at,
+        claims: vec![Claim { bucket, limit, amount: 1_000 }],
+    };
+    let dying = counters();
+    assert!(dying.catch_up(Duration::from_secs(30)).await);
+    let reserved = dying.reserve(&claims, &[Some(NanoUsd::ZERO)]).await;
+    assert!(matches!(reserved, Ok(Reserved::Admitted(_))), "{reserved:?}");
+    drop(dying);
+    ledger.start(&open).unwrap();
+    ledger.close().await.unwrap();
+
+    let drain = |redis_url: String| {
+        let mut command = tollgate(&["drain-journal", &directory.display().to_string()]);
+        command.args(options(&database)).args(["--redis-url", &redis_url]);
+        run(command)
+    };
+    let nowhere = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let refused = drain(format!("redis://{nowhere}")).await;
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    assert!(refused.stderr.contains("Redis can't be reached"), "{}", refused.stderr);
+    let drained = drain(shared_url()).await;
+    assert_eq!(drained.code, Some(0), "{}", drained.stderr);
+    assert_eq!(rows(&database).await, [row(open.id, "lost", 900)]);
+    let witness = counters();
+    assert!(witness.catch_up(Duration::from_secs(30)).await);
+    let spent = witness.spent(open.organization_id, bucket, window, open.admitted_at).await;
+    assert_eq!(spent, Some(NanoUsd::from_nanos(900)));
 }
 
 async fn while_the_database_is_away_the_journal_holds_what_it_may(database: Database) {

@@ -80,14 +80,17 @@ async fn open_ledger(
         readiness: readiness.clone(),
         retention_days: settings.ledger.ledger_retention_days,
     };
-    let settle = async |found: Vec<Recovered>| {
-        // One that nothing came back from was followed by another, which tells what was used.
-        for one in found.iter().filter(|one| one.outcome != AttemptOutcome::Unknown) {
-            let actual = Actual { cost: one.cost.unwrap_or_default(), tokens: one.tokens };
-            counters.settle(one.organization_id, one.request_id, actual).await;
-        }
-    };
+    let settle = async |found: Vec<Recovered>| settle_found(counters, &found).await;
     Ok(Ledger::open(JournalOptions::new(directory, most), parts, settle).await?)
+}
+
+/// Settles what a process that has ended had reserved, as its journal says.
+pub(super) async fn settle_found(counters: &Counters, found: &[Recovered]) {
+    // One that nothing came back from was followed by another, which tells what was used.
+    for one in found.iter().filter(|one| one.outcome != AttemptOutcome::Unknown) {
+        let actual = Actual { cost: one.cost.unwrap_or_default(), tokens: one.tokens };
+        counters.settle(one.organization_id, one.request_id, actual).await;
+    }
 }
 
 /// What counters that are rebuilt from the ledger wait for.

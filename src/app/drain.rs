@@ -1,15 +1,25 @@
 //! The journal of a replica that will not come back.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::StartError;
+use super::accounting::settle_found;
 use super::open::open_database;
+use crate::clock::Clock;
 use crate::config::{DatabaseUrl, Settings};
+use crate::metering::ledger::Recovered;
 use crate::metering::ledger::recover::{Found, drain_journal as drain};
+use crate::policy::counters::Counters;
+use crate::telemetry::Metrics;
 
-/// Brings what is in the journal at `directory` into the database, and empties it. Refuses while a
-/// process uses it, and where journal or database are not there: what is drained into the wrong
-/// database is gone from the journal.
+/// How long Redis is waited for.
+const COUNTERS: Duration = Duration::from_secs(5);
+
+/// Brings what is in the journal at `directory` into the database, settles with Redis, where the
+/// settings name one, what its process had reserved, and empties it. Refuses while a process uses it,
+/// and where journal, database or Redis are not there: what is drained into the wrong database, or
+/// without Redis, is gone from the journal.
 pub async fn drain_journal(settings: &Settings, directory: &Path) -> Result<Found, StartError> {
     if !directory.join("lock").is_file() {
         return Err(StartError::NoJournal(directory.to_owned()));
@@ -21,5 +31,14 @@ pub async fn drain_journal(settings: &Settings, directory: &Path) -> Result<Foun
     }
     let database = open_database(settings)?;
     database.migrate().await?;
-    Ok(drain(directory, &database).await?)
+    let counters = Counters::open(&settings.policies, &Clock::default(), &Metrics::new())?;
+    if !counters.catch_up(COUNTERS).await {
+        return Err(StartError::CountersAway);
+    }
+    let settle = async |found: Vec<Recovered>| settle_found(&counters, &found).await;
+    let found = drain(directory, &database, settle).await?;
+    if !counters.catch_up(COUNTERS).await {
+        tracing::warn!("Redis was not told of all; the rest stays charged as reserved");
+    }
+    Ok(found)
 }

@@ -87,9 +87,14 @@ pub(super) async fn recover(
     Ok(Found { rows, lost, rejected, damaged, next_segment })
 }
 
-/// Drains the journal of a process that will not come back. Refuses while one uses it.
-pub async fn drain_journal(directory: &Path, database: &Database) -> Result<Found, LedgerError> {
+/// Drains the journal of a process that will not come back, and tells of every attempt that has its
+/// row. Refuses while a process uses it.
+pub async fn drain_journal(
+    directory: &Path,
+    database: &Database,
+    told: impl AsyncFnMut(Vec<Recovered>),
+) -> Result<Found, LedgerError> {
     let _lock = DirectoryLock::take(directory)?;
     let counts = std::sync::Arc::new(Counts::default());
-    recover(directory, database, &counts, async |_| {}).await
+    recover(directory, database, &counts, told).await
 }

@@ -179,6 +179,14 @@ impl Counters {
         }
     }
 
+    /// Waits until all that was said is counted, but no longer than `most`. Whether it is.
+    pub async fn catch_up(&self, most: Duration) -> bool {
+        match self {
+            Self::Memory(_) => true,
+            Self::Redis(redis) => redis.catch_up(most).await,
+        }
+    }
+
     /// What is settled, open reservations apart, in the window that holds `at`; none if the counter
     /// is not known or can't be asked.
     pub async fn spent(

@@ -6,11 +6,15 @@
 //! record stays until its longest window is over, so that whoever learns the truth can still correct
 //! it, once.
 //!
-//! A Redis that was emptied is noticed: spend counters say that they are unknown and are rebuilt from
-//! the ledger, living reservations are put back when their leases are renewed, and a request that ends
-//! before that is charged in full. What the ledger saw as well in that moment is counted twice; what
-//! another replica has settled and not brought into the ledger yet is missed. Rates start from what is
-//! put back.
+//! A Redis may lose what it has counted: emptied, or back in time, if it was started again from a file
+//! or another has taken over that was behind. So every organization's keys are named under a
+//! generation, which is begun anew where none is known, and where the last was begun in another run of
+//! the server. What is older is never read again. In a new generation spend counters are unknown, and
+//! rebuilt from the ledger; living reservations are put back by the process that they live in, before
+//! it asks for more and when it reaches Redis again; a request that ends before that is charged in
+//! full. What the ledger saw as well in that moment is counted twice; what another replica has not put
+//! back or not brought into the ledger yet is missed. In another run nothing is admitted for a moment,
+//! so that all have done so. Rates start from what is put back.
 //!
 //! While Redis is away, spend claims can't be reserved (or are counted apart, if that is the
 //! choice, and then caps may be passed); rates are counted in this process, and Redis is told when it
@@ -22,10 +26,11 @@ mod keeper;
 mod keys;
 mod late;
 mod line;
+mod living;
+mod renewal;
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -43,6 +48,10 @@ use connect::Address;
 use keys::Scripts;
 use late::{Ending, Late, Pending};
 use line::{Failure, Line};
+use living::{Ended, Living};
+
+/// How often a question is asked anew because Redis has just been emptied.
+const TRIES: u32 = 3;
 
 /// How Redis is used.
 #[derive(Clone, Debug)]
@@ -66,17 +75,10 @@ pub enum RedisSetupError {
     Runtime(std::io::Error),
 }
 
-/// An admitted request that has not ended.
-struct Living {
-    claims: Arc<Claims>,
-    /// Counted in this process.
-    local: bool,
-}
-
 struct Inner {
     line: Line,
     scripts: Scripts,
-    living: Mutex<HashMap<RequestId, Living>>,
+    living: Living,
     late: Late,
     local: Memory,
     spend_without: SpendWithoutRedis,
@@ -126,7 +128,7 @@ impl Redis {
         let inner = Arc::new(Inner {
             line: Line::new(address, options.deadline, wake.clone(), metrics.clone()),
             scripts: Scripts::new(),
-            living: Mutex::default(),
+            living: Living::default(),
             late: Late::new(metrics.clone()),
             local: Memory::default(),
             spend_without: options.spend_without,
@@ -145,36 +147,21 @@ impl Redis {
     ) -> Result<Reserved, CountersUnavailable> {
         let inner = &*self.inner;
         // Until Redis has answered, it may have counted; whoever stops waiting has to take it back.
-        let pending = Pending::new(
-            &inner.late,
-            Ending {
-                organization_id: claims.organization_id,
-                request_id: claims.request_id,
-                actual: None,
-                claims: None,
-                tries: 0,
-            },
-        );
-        let script = inner.scripts.reserve(claims, history, inner.clock.now());
-        let failure = match inner.line.call(&script).await {
-            Ok(value) => match answer::read(&value, claims) {
-                Some(Answer::Reserved(reserved)) => {
-                    if matches!(reserved, Reserved::Unknown(_)) {
-                        // Perhaps Redis was emptied: what lives is put back before others are let in.
-                        inner.renew().await;
-                    }
-                    if matches!(reserved, Reserved::Admitted(_)) {
-                        inner.register(claims, false);
-                    }
-                    pending.done();
-                    return Ok(reserved);
+        let pending = Pending::new(&inner.late, Ending::given_up(claims));
+        let failure = match inner.ask(claims, history).await {
+            Ok(Some(Answer::Reserved(reserved, generation))) => {
+                if matches!(reserved, Reserved::Admitted(_)) {
+                    inner.living.add(claims, &generation);
                 }
-                Some(Answer::Ended) => {
-                    pending.done();
-                    return Err(CountersUnavailable("the request has reserved before".to_owned()));
-                }
-                None => "Redis answered with something else".to_owned(),
-            },
+                pending.done();
+                return Ok(reserved);
+            }
+            Ok(Some(Answer::Ended)) => {
+                pending.done();
+                return Err(CountersUnavailable("the request has reserved before".to_owned()));
+            }
+            Ok(Some(Answer::Anew(_))) => "Redis is emptied again and again".to_owned(),
+            Ok(None) => "Redis answered with something else".to_owned(),
             Err(Failure::NotSent) => {
                 pending.done();
                 return inner.reserve_apart(claims, history, "Redis is away".to_owned());
@@ -215,17 +202,21 @@ impl Redis {
         actual: Option<Actual>,
     ) {
         let inner = &*self.inner;
-        let living = inner.living().remove(&request_id);
-        let local = living.as_ref().is_some_and(|living| living.local);
-        if local {
-            match actual {
-                Some(actual) => inner.local.settle(organization_id, request_id, actual),
-                // Redis has never heard of it.
-                None => return inner.local.release(organization_id, request_id),
+        let (claims, generation) = match inner.living.remove(organization_id, request_id) {
+            Some(Ended::Held(held)) => (Some(held.claims), Some(held.generation)),
+            Some(Ended::Apart(claims)) => {
+                match actual {
+                    Some(actual) => inner.local.settle(organization_id, request_id, actual),
+                    // Redis has never heard of it.
+                    None => return inner.local.release(organization_id, request_id),
+                }
+                (Some(claims), None)
             }
-        }
-        let claims = living.map(|living| living.claims);
-        let ending = Ending { organization_id, request_id, actual, claims, tries: 0 };
+            // It was not admitted, and if Redis may have counted it, that is being taken back.
+            None if actual.is_none() => return,
+            None => (None, None),
+        };
+        let ending = Ending { organization_id, request_id, actual, claims, generation, tries: 0 };
         let pending = Pending::new(&inner.late, ending.clone());
         match inner.tell(&ending).await {
             Ok(()) => pending.done(),
@@ -240,26 +231,45 @@ impl Redis {
         counters: &[(PolicyId, SpendWindow)],
         at: DateTime<Utc>,
     ) -> Vec<Option<NanoUsd>> {
-        let prefix = keys::prefix(organization_id);
-        let mut pipe = redis::pipe();
-        for (bucket, window) in counters {
-            let key = keys::spend_counter(&prefix, *bucket, *window, at);
-            pipe.cmd("HMGET").arg(key).arg("u").arg("k");
-        }
         if counters.is_empty() {
             return Vec::new();
         }
-        let told = self.inner.line.query::<Vec<(Option<i64>, Option<i64>)>>(&pipe).await;
-        let Ok(told) = told else { return vec![None; counters.len()] };
-        let known = |(settled, known): (Option<i64>, Option<i64>)| {
-            known.map(|_| NanoUsd::from_nanos(settled.unwrap_or(0)))
+        let inner = &*self.inner;
+        let now = inner.clock.now();
+        let told = inner.line.call::<Vec<Option<i64>>>(|run| {
+            inner.scripts.spent(organization_id, counters, at, run, now)
+        });
+        match told.await {
+            Ok(told) => told.into_iter().map(|settled| settled.map(NanoUsd::from_nanos)).collect(),
+            Err(_) => vec![None; counters.len()],
+        }
+    }
+
+    /// Waits until Redis is reached and knows of all that has ended, but no longer than `most`.
+    /// Whether it does.
+    pub async fn catch_up(&self, most: Duration) -> bool {
+        let inner = &*self.inner;
+        let caught_up = async {
+            loop {
+                inner.line.up().await;
+                inner.tell_late().await;
+                if inner.late.is_empty() && inner.line.is_up() {
+                    return;
+                }
+            }
         };
-        told.into_iter().map(known).collect()
+        tokio::time::timeout(most, caught_up).await.is_ok()
     }
 
     /// Whether Redis is reached.
     pub fn is_up(&self) -> bool {
         self.inner.line.is_up()
+    }
+
+    /// Tells Redis at once that a request has stopped waiting for its answer.
+    #[cfg(test)]
+    pub(super) async fn give_up(&self, claims: &Claims) {
+        self.inner.tell(&Ending::given_up(claims)).await.unwrap();
     }
 
     #[cfg(test)]
@@ -269,13 +279,28 @@ impl Redis {
 }
 
 impl Inner {
-    fn living(&self) -> MutexGuard<'_, HashMap<RequestId, Living>> {
-        self.living.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn register(&self, claims: &Claims, local: bool) {
-        let living = Living { claims: Arc::new(claims.clone()), local };
-        self.living().insert(claims.request_id, living);
+    /// Asks Redis to count all claims or none. Where it has lost what lives here, that is put back
+    /// first. None if the answer is not understood.
+    async fn ask(
+        &self,
+        claims: &Claims,
+        history: &[Option<NanoUsd>],
+    ) -> Result<Option<Answer>, Failure> {
+        let mut tries = 0;
+        loop {
+            let held_in = self.living.held_in(claims.organization_id);
+            let held_in = held_in.as_deref().unwrap_or("");
+            let now = self.clock.now();
+            let script = |run: &str| self.scripts.reserve(claims, history, held_in, run, now);
+            let value = self.line.call_when_open(script).await?;
+            tries += 1;
+            match answer::read(&value, claims) {
+                Some(Answer::Anew(generation)) if tries < TRIES => {
+                    self.put_back(claims.organization_id, &generation).await?;
+                }
+                answer => return Ok(answer),
+            }
+        }
     }
 
     /// Counts in this process what may be counted apart.
@@ -293,7 +318,7 @@ impl Inner {
         }
         let reserved = self.local.reserve(claims, history);
         if matches!(reserved, Reserved::Admitted(_)) {
-            self.register(claims, true);
+            self.living.add_apart(claims);
         }
         Ok(reserved)
     }

@@ -95,7 +95,9 @@ impl Tenant {
                 (used, i128::from(value))
             }
         };
-        let violated = used + amount > limit;
+        // What costs nothing passes a cap that is already overdrawn: it takes nothing from it.
+        let is_free = amount == 0 && matches!(claim.limit, Limit::Spend { .. });
+        let violated = !is_free && used + amount > limit;
         let retry_after = match claim.limit {
             _ if !violated => Some(0),
             _ if amount > limit => None,

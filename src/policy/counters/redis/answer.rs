@@ -1,5 +1,7 @@
 //! Reads what the reserving script answers.
 
+use std::sync::Arc;
+
 use redis::Value;
 
 use super::super::waiting::{saturated, until_bucket_left, until_next_window};
@@ -7,19 +9,26 @@ use super::super::{Claim, Claims, Limit, Reserved, Standing};
 
 /// What the script may say.
 pub(super) enum Answer {
-    Reserved(Reserved),
+    /// Counted, or not, in this generation of keys.
+    Reserved(Reserved, Arc<str>),
+    /// Nothing was counted: the generation of keys is this one, and not the one that the caller's
+    /// living requests are held in.
+    Anew(Arc<str>),
     /// The request has reserved before, or was given up.
     Ended,
 }
 
 /// None if it is not what the script answers.
 pub(super) fn read(value: &Value, claims: &Claims) -> Option<Answer> {
-    let (code, rest) = list(value)?.split_first()?;
+    let [code, generation, rest @ ..] = list(value)? else { return None };
+    let generation: Arc<str> = text(generation)?.into();
     let refused = match text(code)? {
         "E" => return Some(Answer::Ended),
+        "N" => return Some(Answer::Anew(generation)),
         "U" => {
             let places = list(rest.first()?)?.iter().map(|place| number(place)?.try_into().ok());
-            return Some(Answer::Reserved(Reserved::Unknown(places.collect::<Option<_>>()?)));
+            let unknown = Reserved::Unknown(places.collect::<Option<_>>()?);
+            return Some(Answer::Reserved(unknown, generation));
         }
         "A" => false,
         "R" => true,
@@ -32,11 +41,9 @@ pub(super) fn read(value: &Value, claims: &Claims) -> Option<Answer> {
     for (claim, told) in claims.claims.iter().zip(rest) {
         standings.push(standing(claim, claims, list(told)?)?);
     }
-    Some(Answer::Reserved(if refused {
-        Reserved::Refused(standings)
-    } else {
-        Reserved::Admitted(standings)
-    }))
+    let reserved =
+        if refused { Reserved::Refused(standings) } else { Reserved::Admitted(standings) };
+    Some(Answer::Reserved(reserved, generation))
 }
 
 fn standing(claim: &Claim, claims: &Claims, told: &[Value]) -> Option<Standing> {

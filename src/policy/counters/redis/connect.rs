@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo,
-    RedisError,
+    AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, ErrorKind, InfoDict, IntoConnectionInfo,
+    RedisConnectionInfo, RedisError,
 };
 use rustls_pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 
@@ -23,9 +25,17 @@ pub(super) struct Address {
     tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
+/// What stands for the run of a server that does not tell it. One that was started again is taken for
+/// the same then.
+const UNTOLD: &str = "-";
+
 /// A connection, and the task that drives it, which ends with this.
 pub(super) struct Connected {
     pub(super) connection: MultiplexedConnection,
+    /// Which run of which server this leads to: another after every start, and of every replica.
+    pub(super) run: String,
+    /// From when on it is open to what would count more.
+    pub(super) opens: Instant,
     driver: tokio::task::AbortHandle,
 }
 
@@ -33,6 +43,11 @@ impl Connected {
     /// Every call that waits for an answer fails.
     pub(super) fn close(&self) {
         self.driver.abort();
+    }
+
+    /// Whether it has ended: Redis has closed it.
+    pub(super) fn is_over(&self) -> bool {
+        self.driver.is_finished()
     }
 }
 
@@ -63,8 +78,9 @@ impl Address {
         Ok(Self { info, tls })
     }
 
-    /// Connects, and leaves the connection to a task of the runtime that this is called on.
-    pub(super) async fn connect(&self) -> Result<Connected, RedisError> {
+    /// Connects, and leaves the connection to a task of the runtime that this is called on. `over` is
+    /// told when it ends.
+    pub(super) async fn connect(&self, over: &Arc<Notify>) -> Result<Connected, RedisError> {
         let settings = self.info.redis_settings();
         match self.info.addr() {
             ConnectionAddr::Tcp(host, port) => {
@@ -72,18 +88,25 @@ impl Address {
                 stream.set_nodelay(true)?;
                 match &self.tls {
                     Some((connector, name)) => {
-                        drive(settings, connector.connect(name.clone(), stream).await?).await
+                        let stream = connector.connect(name.clone(), stream).await?;
+                        drive(settings, stream, over).await
                     }
-                    None => drive(settings, stream).await,
+                    None => drive(settings, stream, over).await,
                 }
             }
-            ConnectionAddr::Unix(path) => drive(settings, UnixStream::connect(path).await?).await,
+            ConnectionAddr::Unix(path) => {
+                drive(settings, UnixStream::connect(path).await?, over).await
+            }
             _ => Err(invalid("this kind of Redis URL is not supported")),
         }
     }
 }
 
-async fn drive<S>(settings: &RedisConnectionInfo, stream: S) -> Result<Connected, RedisError>
+async fn drive<S>(
+    settings: &RedisConnectionInfo,
+    stream: S,
+    over: &Arc<Notify>,
+) -> Result<Connected, RedisError>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
@@ -92,8 +115,39 @@ where
         AsyncConnectionConfig::new().set_response_timeout(None).set_pipeline_buffer_size(WAITING);
     let (connection, driver) =
         MultiplexedConnection::new_with_config(settings, stream, config).await?;
-    let driver = tokio::spawn(driver).abort_handle();
-    Ok(Connected { connection, driver })
+    let driving = tokio::spawn(driver);
+    let driver = driving.abort_handle();
+    let over = over.clone();
+    tokio::spawn(async move {
+        // However it ended.
+        let _ = driving.await;
+        over.notify_one();
+    });
+    let (run, opens) = (UNTOLD.to_owned(), Instant::now());
+    let mut connected = Connected { connection, run, opens, driver };
+    match run_of(&mut connected.connection).await? {
+        Some(run) => connected.run = run,
+        None => tracing::warn!(
+            "Redis does not tell its run (INFO server): if it loses writes, that is not noticed"
+        ),
+    }
+    Ok(connected)
+}
+
+/// The server's name for its run. None if it does not tell: a proxy may not know the command, a user
+/// may not be allowed it.
+async fn run_of(connection: &mut MultiplexedConnection) -> Result<Option<String>, RedisError> {
+    match redis::cmd("INFO").arg("server").query_async::<InfoDict>(connection).await {
+        Ok(info) => Ok(info.get::<String>("run_id").filter(|run| is_word(run))),
+        Err(error) => match error.kind() {
+            ErrorKind::Server(_) | ErrorKind::Extension => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|char| char.is_ascii_alphanumeric())
 }
 
 fn connector() -> Result<TlsConnector, RedisError> {
@@ -107,5 +161,5 @@ fn connector() -> Result<TlsConnector, RedisError> {
 }
 
 fn invalid(what: &'static str) -> RedisError {
-    RedisError::from((redis::ErrorKind::InvalidClientConfig, what))
+    RedisError::from((ErrorKind::InvalidClientConfig, what))
 }

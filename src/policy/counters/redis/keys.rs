@@ -1,10 +1,12 @@
 //! The names of keys, and claims as the scripts read them. All keys of an organization carry its id
-//! in braces, which makes a cluster keep them together.
+//! in braces, which makes a cluster keep them together. Only one is named here, that of the
+//! organization's generation; the scripts name the others under that.
 
 use chrono::{DateTime, Utc};
 use redis::{Script, ScriptInvocation};
 
-use super::super::{Actual, Claim, Claims, LEASE, Limit};
+use super::super::{Claim, Claims, LEASE, Limit};
+use super::late::Ending;
 use crate::domain::ids::{OrganizationId, PolicyId, RequestId};
 use crate::domain::money::NanoUsd;
 use crate::domain::policy::RateMetric;
@@ -13,8 +15,9 @@ use crate::domain::window::{RateWindow, SpendWindow};
 /// How long keys are kept after their window: for clocks that differ, and for requests that were
 /// admitted just before its end. In milliseconds.
 const MARGIN: i64 = 3_600_000;
-/// How long it is remembered that a request has ended: longer than anything that was said of it
-/// can take to arrive. In milliseconds.
+/// How long it is remembered of a reservation that Redis did not hold that it has ended: longer than
+/// it may be on its way still, which is up to the network once its connection is given up. Where
+/// Redis held it, nothing is remembered: that would be the most of what Redis keeps. In milliseconds.
 const TOMBSTONE: i64 = 900_000;
 /// The longest that a reservation can matter. In milliseconds.
 const LONGEST: i64 = 32 * 86_400_000 + MARGIN;
@@ -26,6 +29,7 @@ pub(super) struct Scripts {
     settle: Script,
     renew: Script,
     restore: Script,
+    spent: Script,
 }
 
 impl Scripts {
@@ -36,29 +40,31 @@ impl Scripts {
             settle: script(include_str!("settle.lua")),
             renew: script(include_str!("renew.lua")),
             restore: script(include_str!("restore.lua")),
+            spent: script(include_str!("spent.lua")),
         }
     }
 
     /// Every script, for loading them ahead.
-    pub(super) fn all(&self) -> [&Script; 4] {
-        [&self.reserve, &self.settle, &self.renew, &self.restore]
+    pub(super) fn all(&self) -> [&Script; 5] {
+        [&self.reserve, &self.settle, &self.renew, &self.restore, &self.spent]
     }
 
+    /// Counts all claims or none. `held_in` is the generation that the organization's living requests
+    /// are held in; empty if there are none.
     pub(super) fn reserve(
         &self,
         claims: &Claims,
         history: &[Option<NanoUsd>],
+        held_in: &str,
+        run: &str,
         now: DateTime<Utc>,
     ) -> ScriptInvocation<'_> {
-        let prefix = prefix(claims.organization_id);
-        let id = claims.request_id.to_string();
-        let mut call = self.reserve.key(format!("{prefix}leases"));
-        call.key(record(&prefix, &id)).key(tombstone(&prefix, &id));
-        call.arg(&prefix).arg(&id).arg(now.timestamp_millis()).arg(lease_end(now));
+        let mut call = begin(&self.reserve, claims.organization_id, run, now);
+        call.arg(held_in).arg(claims.request_id.to_string()).arg(lease_end(now));
         call.arg(record_time(claims, claims.at));
         for (place, claim) in claims.claims.iter().enumerate() {
-            call.key(counter(&prefix, claim, claims.at));
-            call.arg(letter(claim)).arg(most(claim).max(0)).arg(claim.amount.max(0));
+            call.arg(letter(claim)).arg(counter(claim, claims.at));
+            call.arg(most(claim).max(0)).arg(claim.amount.max(0));
             match claim.limit {
                 Limit::Spend { .. } => {
                     let told = history.get(place).copied().flatten();
@@ -73,28 +79,22 @@ impl Scripts {
         call
     }
 
-    /// What ends a reservation: with what was used, or as if it had never been. `claims`, where they
-    /// are known, are charged if Redis does not know the reservation.
+    /// What ends a reservation. Its claims, where they are known, are charged if Redis has lost it.
     pub(super) fn settle(
         &self,
-        organization_id: OrganizationId,
-        request_id: RequestId,
-        actual: Option<Actual>,
-        claims: Option<&Claims>,
+        ending: &Ending,
+        run: &str,
         now: DateTime<Utc>,
     ) -> ScriptInvocation<'_> {
-        let prefix = prefix(organization_id);
-        let id = request_id.to_string();
-        let mut call = self.settle.key(format!("{prefix}leases"));
-        call.key(record(&prefix, &id)).key(tombstone(&prefix, &id));
-        let used = actual.unwrap_or_default();
-        call.arg(if actual.is_some() { "s" } else { "x" }).arg(&id).arg(now.timestamp_millis());
+        let mut call = begin(&self.settle, ending.organization_id, run, now);
+        let used = ending.actual.unwrap_or_default();
+        call.arg(if ending.actual.is_some() { "s" } else { "x" });
+        call.arg(ending.request_id.to_string()).arg(ending.generation.as_deref().unwrap_or(""));
         call.arg(used.cost.nanos().max(0)).arg(used.tokens.max(0)).arg(TOMBSTONE);
-        if let Some(claims) = claims {
+        if let Some(claims) = &ending.claims {
             for claim in &claims.claims {
-                call.key(counter(&prefix, claim, claims.at));
-                call.arg(letter(claim)).arg(bucket(claim, claims.at));
-                call.arg(time_left(claim, claims.at, now));
+                call.arg(letter(claim)).arg(counter(claim, claims.at));
+                call.arg(bucket(claim, claims.at)).arg(time_left(claim, claims.at, now));
             }
         }
         call
@@ -104,64 +104,73 @@ impl Scripts {
         &self,
         organization_id: OrganizationId,
         requests: &[RequestId],
+        run: &str,
         now: DateTime<Utc>,
     ) -> ScriptInvocation<'_> {
-        let prefix = prefix(organization_id);
-        let mut call = self.renew.key(format!("{prefix}leases"));
-        call.arg(&prefix).arg(now.timestamp_millis()).arg(lease_end(now)).arg(LONGEST);
+        let mut call = begin(&self.renew, organization_id, run, now);
+        call.arg(lease_end(now));
         for request in requests {
             call.arg(request.to_string());
         }
         call
     }
 
-    pub(super) fn restore(&self, claims: &Claims, now: DateTime<Utc>) -> ScriptInvocation<'_> {
-        let prefix = prefix(claims.organization_id);
-        let id = claims.request_id.to_string();
-        let mut call = self.restore.key(format!("{prefix}leases"));
-        call.key(record(&prefix, &id)).key(tombstone(&prefix, &id));
-        call.arg(&id).arg(now.timestamp_millis()).arg(lease_end(now));
-        call.arg(record_time(claims, now));
+    pub(super) fn restore(
+        &self,
+        claims: &Claims,
+        run: &str,
+        now: DateTime<Utc>,
+    ) -> ScriptInvocation<'_> {
+        let mut call = begin(&self.restore, claims.organization_id, run, now);
+        call.arg(claims.request_id.to_string()).arg(lease_end(now)).arg(record_time(claims, now));
         for claim in &claims.claims {
-            call.key(counter(&prefix, claim, claims.at));
-            call.arg(letter(claim)).arg(claim.amount.max(0)).arg(bucket(claim, claims.at));
-            call.arg(time_left(claim, claims.at, now));
+            call.arg(letter(claim)).arg(counter(claim, claims.at)).arg(claim.amount.max(0));
+            call.arg(bucket(claim, claims.at)).arg(time_left(claim, claims.at, now));
+        }
+        call
+    }
+
+    /// What is settled in the windows that hold `at`.
+    pub(super) fn spent(
+        &self,
+        organization_id: OrganizationId,
+        counters: &[(PolicyId, SpendWindow)],
+        at: DateTime<Utc>,
+        run: &str,
+        now: DateTime<Utc>,
+    ) -> ScriptInvocation<'_> {
+        let mut call = begin(&self.spent, organization_id, run, now);
+        for (bucket, window) in counters {
+            call.arg(spend_counter(*bucket, *window, at));
         }
         call
     }
 }
 
-/// What every key of an organization begins with.
-pub(super) fn prefix(organization_id: OrganizationId) -> String {
-    format!("tg:{{{organization_id}}}:")
+/// What every script is told: the organization, the run of the server that is asked, and the time.
+fn begin<'s>(
+    script: &'s Script,
+    organization_id: OrganizationId,
+    run: &str,
+    now: DateTime<Utc>,
+) -> ScriptInvocation<'s> {
+    let mut call = script.key(format!("tg:{{{organization_id}}}:g"));
+    call.arg(run).arg(now.timestamp_millis()).arg(LONGEST);
+    call
 }
 
-fn record(prefix: &str, id: &str) -> String {
-    format!("{prefix}r:{id}")
-}
-
-fn tombstone(prefix: &str, id: &str) -> String {
-    format!("{prefix}d:{id}")
-}
-
-fn counter(prefix: &str, claim: &Claim, at: DateTime<Utc>) -> String {
+fn counter(claim: &Claim, at: DateTime<Utc>) -> String {
     let bucket = claim.bucket;
     match claim.limit {
-        Limit::Spend { window, .. } => spend_counter(prefix, bucket, window, at),
+        Limit::Spend { window, .. } => spend_counter(bucket, window, at),
         Limit::Rate { metric, window, .. } => {
-            format!("{prefix}q:{bucket}:{}:{}", metric.as_str(), window.as_str())
+            format!("q:{bucket}:{}:{}", metric.as_str(), window.as_str())
         }
     }
 }
 
-/// The key of a spend counter.
-pub(super) fn spend_counter(
-    prefix: &str,
-    bucket: PolicyId,
-    window: SpendWindow,
-    at: DateTime<Utc>,
-) -> String {
-    format!("{prefix}s:{bucket}:{}:{}", window.as_str(), window.start(at).timestamp())
+fn spend_counter(bucket: PolicyId, window: SpendWindow, at: DateTime<Utc>) -> String {
+    format!("s:{bucket}:{}:{}", window.as_str(), window.start(at).timestamp())
 }
 
 fn letter(claim: &Claim) -> &'static str {

@@ -22,8 +22,24 @@ pub(super) struct Ending {
     pub(super) actual: Option<Actual>,
     /// What was claimed, where that is known here.
     pub(super) claims: Option<Arc<Claims>>,
+    /// The generation of keys that Redis has counted it in, where that is known here.
+    pub(super) generation: Option<Arc<str>>,
     /// How often Redis has said that it can't.
     pub(super) tries: u32,
+}
+
+impl Ending {
+    /// Of a request that does not wait for Redis to say whether it is admitted.
+    pub(super) fn given_up(claims: &Claims) -> Self {
+        Self {
+            organization_id: claims.organization_id,
+            request_id: claims.request_id,
+            actual: None,
+            claims: None,
+            generation: None,
+            tries: 0,
+        }
+    }
 }
 
 /// The endings that wait.
@@ -46,6 +62,10 @@ impl Late {
         } else {
             self.metrics.counter_correction_dropped();
         }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
     }
 
     /// The next ones, oldest first.

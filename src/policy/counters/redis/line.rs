@@ -1,13 +1,13 @@
 //! The line to Redis: its deadline, and its breaker. A call never waits for a connection to be made
 //! anew: while the line is down it fails at once, and the keeper alone tries whether Redis is back.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{ErrorKind, FromRedisValue, Pipeline, RedisError, ScriptInvocation};
+use redis::{ErrorKind, FromRedisValue, RedisError, ScriptInvocation};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use super::connect::{Address, Connected};
 use super::keys::Scripts;
@@ -15,6 +15,10 @@ use crate::telemetry::Metrics;
 
 /// So many calls in a row that fail open the breaker.
 const FAILURES: u32 = 3;
+
+/// For how long nothing more is counted in a run that is another than the last: so that every
+/// replica has reached it too, and put back what lives there.
+const GATHERING: Duration = Duration::from_secs(1);
 
 /// Why a call failed.
 #[derive(Debug)]
@@ -40,6 +44,8 @@ pub(super) struct Line {
     deadline: Duration,
     state: watch::Sender<State>,
     failures: AtomicU32,
+    /// The run that it led to last, and when that opened.
+    last_run: Mutex<Option<(String, Instant)>>,
     /// Wakes the keeper.
     wake: Arc<Notify>,
     metrics: Metrics,
@@ -54,36 +60,53 @@ impl Line {
     ) -> Self {
         let state = watch::Sender::new(State::Connecting);
         metrics.counters_up(false);
-        Self { address, deadline, state, failures: AtomicU32::new(0), wake, metrics }
+        let (failures, last_run) = (AtomicU32::new(0), Mutex::default());
+        Self { address, deadline, state, failures, last_run, wake, metrics }
     }
 
     pub(super) fn is_up(&self) -> bool {
         matches!(*self.state.borrow(), State::Up(_))
     }
 
-    /// Runs a script within the deadline.
-    pub(super) async fn call<T: FromRedisValue>(
+    /// Waits until it is up.
+    pub(super) async fn up(&self) {
+        let mut state = self.state.subscribe();
+        // An error is that the line is gone, which it is not while this borrows it.
+        let _ = state.wait_for(|state| matches!(state, State::Up(_))).await;
+    }
+
+    /// Runs a script within the deadline. It is made for the run of the server that it goes to.
+    pub(super) async fn call<'s, T: FromRedisValue>(
         &self,
-        script: &ScriptInvocation<'_>,
+        script: impl FnOnce(&str) -> ScriptInvocation<'s>,
     ) -> Result<T, Failure> {
-        self.ask(|mut connection| async move { script.invoke_async(&mut connection).await }).await
+        self.send(script, false).await
     }
 
-    /// Runs commands within the deadline.
-    pub(super) async fn query<T: FromRedisValue>(&self, pipe: &Pipeline) -> Result<T, Failure> {
-        self.ask(|mut connection| async move { pipe.query_async(&mut connection).await }).await
+    /// The same, for what would count more: not sent while replicas gather at a server that was
+    /// started.
+    pub(super) async fn call_when_open<'s, T: FromRedisValue>(
+        &self,
+        script: impl FnOnce(&str) -> ScriptInvocation<'s>,
+    ) -> Result<T, Failure> {
+        self.send(script, true).await
     }
 
-    async fn ask<T, F>(&self, call: impl FnOnce(MultiplexedConnection) -> F) -> Result<T, Failure>
-    where
-        F: Future<Output = Result<T, RedisError>>,
-    {
+    async fn send<'s, T: FromRedisValue>(
+        &self,
+        script: impl FnOnce(&str) -> ScriptInvocation<'s>,
+        when_open: bool,
+    ) -> Result<T, Failure> {
         let mut used = None;
         let asked = tokio::time::timeout(self.deadline, async {
             let connected = self.connected().await?;
-            let connection = connected.connection.clone();
+            if when_open && Instant::now() < connected.opens {
+                return None;
+            }
+            let script = script(&connected.run);
+            let mut connection = connected.connection.clone();
             used = Some(connected);
-            Some(call(connection).await)
+            Some(script.invoke_async(&mut connection).await)
         });
         let asked = asked.await;
         let Some(used) = used else {
@@ -148,14 +171,42 @@ impl Line {
         }
     }
 
+    /// Goes down if Redis has closed the connection. Who asks nothing would not see it, and has to be
+    /// back in time.
+    pub(super) fn go_down_if_over(&self) {
+        let over = match &*self.state.borrow() {
+            State::Up(connected) if connected.is_over() => Some(connected.clone()),
+            _ => None,
+        };
+        if let Some(connected) = over {
+            self.failed(&connected, true);
+        }
+    }
+
+    /// When the run that a connection leads to is open to what would count more.
+    fn opening_of(&self, run: &str) -> Instant {
+        let mut last_run = self.last_run.lock().unwrap_or_else(PoisonError::into_inner);
+        let opens = match &*last_run {
+            Some((last, opens)) if last == run => *opens,
+            Some(_) => {
+                tracing::warn!("Redis was started, or is another one: its counters are rebuilt");
+                Instant::now() + GATHERING
+            }
+            None => Instant::now(),
+        };
+        *last_run = Some((run.to_owned(), opens));
+        opens
+    }
+
     /// Tries to come up: connects, and loads the scripts, which shows that Redis answers.
     pub(super) async fn come_up(&self, scripts: &Scripts) -> bool {
         let most = self.deadline.max(Duration::from_secs(1));
         let trying = tokio::time::timeout(most, async {
-            let connected = self.address.connect().await?;
+            let mut connected = self.address.connect(&self.wake).await?;
             for script in scripts.all() {
                 script.load_async(&mut connected.connection.clone()).await?;
             }
+            connected.opens = self.opening_of(&connected.run);
             Ok::<_, RedisError>(connected)
         });
         match trying.await {

@@ -1,16 +1,20 @@
--- KEYS: leases, record, tombstone, and the counter of each claim.
--- ARGV: prefix, request, now, end of the lease, time to keep the record; then for each claim its
--- letter, limit, amount, history (spend; empty if it is not told) or bucket (rate), and time to keep.
--- All times in milliseconds.
-local leases, record, tombstone = KEYS[1], KEYS[2], KEYS[3]
-local prefix, id, now = ARGV[1], ARGV[2], tonumber(ARGV[3])
+-- ARGV: the generation that the caller's living requests are held in (empty if it has none), request,
+-- end of the lease, time to keep the record; then for each claim its letter, counter, limit, amount,
+-- history (spend; empty if it is not told) or bucket (rate), and time to keep.
+local generation, base = begin()
+local held_in, id, now = ARGV[4], ARGV[5], tonumber(ARGV[2])
+local leases, record, tombstone = base .. 'leases', base .. 'r:' .. id, base .. 'd:' .. id
+
+-- What the caller holds has to be put back before it is let in.
+if held_in ~= '' and held_in ~= generation then return {'N', generation} end
 
 -- Reservations that nobody renews are charged as reserved.
-for _, due in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', ARGV[3], 'LIMIT', 0, 20)) do
-  local key = prefix .. 'r:' .. due
+for _, due in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', ARGV[2], 'LIMIT', 0, 20)) do
+  local key = base .. 'r:' .. due
   local held = redis.call('GET', key)
   if held and string.sub(held, 1, 1) == 'o' then
     for kind, counter, amount, epoch in string.gmatch(held, PART) do
+      counter = base .. counter
       if kind == 's' and redis.call('HGET', counter, 'e') == epoch then
         change(counter, 'o', less(amount))
         change(counter, 'u', amount)
@@ -22,19 +26,19 @@ for _, due in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', ARGV[3], 'LIMIT
 end
 
 -- Given up before it came, or here already.
-if redis.call('EXISTS', tombstone, record) > 0 then return {'E'} end
+if redis.call('EXISTS', tombstone, record) > 0 then return {'E', generation} end
 
 local claims, unknown, fits = {}, {}, true
-for i = 4, #KEYS do
-  local first = 6 + (i - 4) * 5
-  local key, kind, limit, amount = KEYS[i], ARGV[first], ARGV[first + 1], ARGV[first + 2]
-  local extra, time = ARGV[first + 3], tonumber(ARGV[first + 4])
-  local claim = {key = key, kind = kind, amount = amount, time = time, buckets = {}}
+for first = 8, #ARGV, 6 do
+  local kind, name, limit, amount = ARGV[first], ARGV[first + 1], ARGV[first + 2], ARGV[first + 3]
+  local extra, time = ARGV[first + 4], tonumber(ARGV[first + 5])
+  local key = base .. name
+  local claim = {key = key, name = name, kind = kind, amount = amount, time = time, buckets = {}}
   local high, low = 0, 0
   if kind == 's' then
     local now_in = redis.call('HMGET', key, 'u', 'o', 'k')
     if not now_in[3] and extra == '' then
-      unknown[#unknown + 1] = i - 4
+      unknown[#unknown + 1] = (first - 8) / 6
     elseif not now_in[3] then
       epoch_of(key, id, time)
       change(key, 'u', extra)
@@ -63,12 +67,14 @@ for i = 4, #KEYS do
   claim.used_then = written(high, low)
   local most_high, most_low = parts(limit)
   claim.violated = high > most_high or (high == most_high and low > most_low)
+  -- What costs nothing passes a cap that is already overdrawn: it takes nothing from it.
+  if kind == 's' and amount == '0' then claim.violated = false end
   fits = fits and not claim.violated
   claims[#claims + 1] = claim
 end
-if #unknown > 0 then return {'U', unknown} end
+if #unknown > 0 then return {'U', generation, unknown} end
 
-local answer = {fits and 'A' or 'R'}
+local answer = {fits and 'A' or 'R', generation}
 if not fits then
   for _, claim in ipairs(claims) do
     local buckets = claim.violated and claim.buckets or {}
@@ -89,12 +95,12 @@ for _, claim in ipairs(claims) do
     keep(claim.key, claim.time)
   end
   local till = whole(now + claim.time)
-  held[#held + 1] = table.concat({'\n' .. claim.kind, claim.key, claim.amount, mark, till}, ' ')
+  held[#held + 1] = table.concat({'\n' .. claim.kind, claim.name, claim.amount, mark, till}, ' ')
   answer[#answer + 1] = {claim.used_then, 0, {}}
 end
-redis.call('SET', record, table.concat(held), 'PX', ARGV[5])
+redis.call('SET', record, table.concat(held), 'PX', ARGV[7])
 if leased then
-  redis.call('ZADD', leases, ARGV[4], id)
-  keep(leases, tonumber(ARGV[5]))
+  redis.call('ZADD', leases, ARGV[6], id)
+  keep(leases, tonumber(ARGV[7]))
 end
 return answer

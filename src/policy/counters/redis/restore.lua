@@ -1,15 +1,15 @@
 -- Puts back a living reservation that Redis has lost.
--- KEYS: leases, record, tombstone, and the counter of each claim.
--- ARGV: request, now, end of the lease, time to keep the record; then for each claim its letter,
+-- ARGV: request, end of the lease, time to keep the record; then for each claim its letter, counter,
 -- amount, bucket (rate), and for how long it matters still, which may be over.
-local leases, record, tombstone = KEYS[1], KEYS[2], KEYS[3]
-local id, now = ARGV[1], tonumber(ARGV[2])
-if redis.call('EXISTS', tombstone, record) > 0 then return 0 end
+-- Answers with the generation.
+local generation, base = begin()
+local now, id = tonumber(ARGV[2]), ARGV[4]
+local leases, record = base .. 'leases', base .. 'r:' .. id
+if redis.call('EXISTS', base .. 'd:' .. id, record) > 0 then return generation end
 local held = {'o'}
-for i = 4, #KEYS do
-  local first = 5 + (i - 4) * 4
-  local key, kind, amount, mark = KEYS[i], ARGV[first], ARGV[first + 1], ARGV[first + 2]
-  local time = tonumber(ARGV[first + 3])
+for first = 7, #ARGV, 5 do
+  local kind, name, amount, mark = ARGV[first], ARGV[first + 1], ARGV[first + 2], ARGV[first + 3]
+  local key, time = base .. name, tonumber(ARGV[first + 4])
   if time > 0 then
     if kind == 's' then
       mark = epoch_of(key, id, time)
@@ -18,10 +18,10 @@ for i = 4, #KEYS do
       change(key, mark, amount)
       keep(key, time)
     end
-    held[#held + 1] = table.concat({'\n' .. kind, key, amount, mark, whole(now + time)}, ' ')
+    held[#held + 1] = table.concat({'\n' .. kind, name, amount, mark, whole(now + time)}, ' ')
   end
 end
-redis.call('SET', record, table.concat(held), 'PX', ARGV[4])
-redis.call('ZADD', leases, ARGV[3], id)
-keep(leases, tonumber(ARGV[4]))
-return 1
+redis.call('SET', record, table.concat(held), 'PX', ARGV[6])
+redis.call('ZADD', leases, ARGV[5], id)
+keep(leases, tonumber(ARGV[6]))
+return generation

@@ -1,9 +1,14 @@
--- KEYS: leases, record, tombstone, and the counter of each claim if the caller still knows them.
--- ARGV: s (settle) or x (release), request, now, cost, tokens, time to keep the tombstone; then for
--- each claim its letter, its bucket (rate), and for how long it matters still, which may be over.
-local leases, record, tombstone = KEYS[1], KEYS[2], KEYS[3]
-local settles, id, now = ARGV[1] == 's', ARGV[2], tonumber(ARGV[3])
-local cost, tokens = ARGV[4], ARGV[5]
+-- ARGV: s (settle) or x (release), request, the generation that it was reserved in if the caller saw
+-- that, cost, tokens, time to keep a tombstone; then, if the caller still knows them, for each claim
+-- its letter, counter, bucket (rate), and for how long it matters still, which may be over.
+local generation, base = begin()
+local now, settles, id = tonumber(ARGV[2]), ARGV[4] == 's', ARGV[5]
+local cost, tokens, claimed = ARGV[7], ARGV[8], #ARGV > 9
+local leases, record, tombstone = base .. 'leases', base .. 'r:' .. id, base .. 'd:' .. id
+
+-- Then a record was made here, and only its end removes it: if it is gone, all has been said, and no
+-- tombstone is needed to know that.
+local seen = ARGV[6] == generation
 
 local function charge(key, time)
   epoch_of(key, id, time)
@@ -14,9 +19,11 @@ local held = redis.call('GET', record)
 if held then
   redis.call('DEL', record)
   redis.call('ZREM', leases, id)
-  redis.call('SET', tombstone, '', 'PX', ARGV[6])
+  -- Else the same, said again, would be taken for one that was lost.
+  if claimed and not seen then redis.call('SET', tombstone, '', 'PX', ARGV[9]) end
   local field = string.sub(held, 1, 1) == 'c' and 'u' or 'o'
-  for kind, key, amount, mark, till in string.gmatch(held, PART) do
+  for kind, name, amount, mark, till in string.gmatch(held, PART) do
+    local key = base .. name
     if kind == 's' then
       if redis.call('HGET', key, 'e') == mark then
         if settles then change(key, 'u', cost) end
@@ -37,15 +44,16 @@ if held then
   return 1
 end
 
-if redis.call('EXISTS', tombstone) == 1 then return 0 end
-if settles and #KEYS == 3 then return 0 end
-redis.call('SET', tombstone, '', 'PX', ARGV[6])
+if seen or redis.call('EXISTS', tombstone) == 1 then return 0 end
+if settles and not claimed then return 0 end
+-- The reservation may be under way still, and come after its end.
+redis.call('SET', tombstone, '', 'PX', ARGV[9])
 if not settles then return 0 end
 
 -- Redis has lost the reservation, or never had it: the whole of it is added.
-for i = 4, #KEYS do
-  local first = 7 + (i - 4) * 3
-  local key, kind, bucket, time = KEYS[i], ARGV[first], ARGV[first + 1], tonumber(ARGV[first + 2])
+for first = 10, #ARGV, 4 do
+  local kind, bucket, time = ARGV[first], ARGV[first + 2], tonumber(ARGV[first + 3])
+  local key = base .. ARGV[first + 1]
   if time > 0 then
     if kind == 's' then
       charge(key, time)

@@ -1,13 +1,47 @@
 -- What all scripts share. Amounts are whole numbers up to 2^63, more than a number of Lua holds
 -- exactly: Redis adds them up, and here they are compared in two parts, billions and the rest.
 --
--- A spend counter is a hash: u (settled), o (open), e (its epoch: the request that made it) and k
--- (set once what the ledger knew has been added). A rate counter is a hash of buckets. A record is
--- text: o (open) or c (charged as reserved), then a line for each part: a letter (s spend, t tokens,
--- q requests), the counter, the amount, the epoch or bucket, and until when it matters.
+-- KEYS of every script: the key that names the organization's generation. ARGV of every script
+-- begins with the run of the server that the connection leads to, now, and for how long the
+-- generation is kept. All times are in milliseconds.
+--
+-- All other keys are named under the generation: leases (open reservations by the end of their
+-- lease), r: (records), d: (tombstones), s: (spend counters) and q: (rate counters). A spend counter
+-- is a hash: u (settled), o (open), e (its epoch: the request that made it) and k (set once what the
+-- ledger knew has been added). A rate counter is a hash of buckets. A record is text: o (open) or c
+-- (charged as reserved), then a line for each part: a letter (s spend, t tokens, q requests), the
+-- counter, the amount, the epoch or bucket, and until when it matters.
 local BILLION = 1000000000
 local MOST = '9223372036854775807'
 local PART = '\n(%a) (%S+) (%S+) (%S+) (%S+)'
+local HOUR = 3600000
+
+-- The generation, and what the names of its keys begin with. Nothing if none was begun in this run.
+local function present()
+  local said = redis.call('GET', KEYS[1])
+  local run, generation = string.match(said or '', '^(%S+) (%S+)$')
+  if run ~= ARGV[1] then return nil end
+  return generation, string.sub(KEYS[1], 1, -2) .. generation .. ':'
+end
+
+-- The same, begun if there is none. A server that was started again, or another that has taken over,
+-- may have gone back in time: what an earlier run has counted is never taken up again, not even by
+-- that run.
+local function begin()
+  local generation, base = present()
+  if not generation then
+    local time = redis.call('TIME')
+    generation = string.format('%x%05x', time[1], time[2])
+    base = string.sub(KEYS[1], 1, -2) .. generation .. ':'
+    redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. generation, 'PX', ARGV[3])
+  end
+  -- Outlives all that is named under it.
+  local time = tonumber(ARGV[3])
+  if redis.call('PTTL', KEYS[1]) < time then
+    redis.call('PEXPIRE', KEYS[1], string.format('%.0f', time + HOUR))
+  end
+  return generation, base
+end
 
 local function parts(amount)
   if not amount or amount == '' or string.sub(amount, 1, 1) == '-' then return 0, 0 end

@@ -1,44 +1,90 @@
 //! A Redis of a test's own, and a way to it that can be held up.
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::support::eventually;
 
-/// A server that ends with this, and keeps nothing.
+/// A server that ends with this, and keeps nothing but what it is told to save.
 pub(super) struct RedisServer {
     child: Child,
+    pub(super) port: u16,
     pub(super) url: String,
+    directory: TempDir,
 }
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 
 impl RedisServer {
     pub(super) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    pub(super) async fn start_with(options: &[&str]) -> Self {
         // Free a moment ago; who takes it meanwhile makes the test fail, not pass.
         let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-        let child = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port"])
-            .arg(port.to_string())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server can be run");
+        let directory = tempfile::tempdir().unwrap();
+        let child = spawn(port, directory.path(), options);
         let url = format!("redis://127.0.0.1:{port}");
-        let server = Self { child, url };
+        let server = Self { child, port, url, directory };
+        server.answers().await;
+        server
+    }
+
+    /// As by SIGKILL, and started with what was last saved.
+    pub(super) async fn die_and_start_again(&mut self) {
+        self.kill();
+        self.child = spawn(self.port, self.directory.path(), &[]);
+        self.answers().await;
+    }
+
+    fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    async fn answers(&self) {
         eventually("redis-server answers", async || {
-            TcpStream::connect(("127.0.0.1", port)).await.is_ok()
+            TcpStream::connect(("127.0.0.1", self.port)).await.is_ok()
         })
         .await;
-        server
+    }
+
+    /// Replicates another server, and has all that it has.
+    pub(super) async fn follow(&self, other: &Self) {
+        self.command(&["REPLICAOF", "127.0.0.1", &other.port.to_string()]).await;
+        eventually("the replica follows", async || {
+            self.info("replication").await.contains("master_link_status:up")
+        })
+        .await;
+    }
+
+    /// A section of what it says of itself.
+    pub(super) async fn info(&self, section: &str) -> String {
+        redis::from_redis_value(self.command(&["INFO", section]).await).unwrap()
+    }
+
+    /// How often it has run a command.
+    pub(super) async fn calls(&self, command: &str) -> u64 {
+        let stats = self.info("commandstats").await;
+        let name = format!("cmdstat_{command}:calls=");
+        let line = stats.lines().find_map(|line| line.strip_prefix(&name));
+        line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
+    }
+
+    /// The keys whose names match.
+    pub(super) async fn keys(&self, pattern: &str) -> Vec<String> {
+        redis::from_redis_value(self.command(&["KEYS", pattern]).await).unwrap()
     }
 
     /// Runs a command.
@@ -48,6 +94,17 @@ impl RedisServer {
         let (first, rest) = words.split_first().unwrap();
         redis::cmd(first).arg(rest).query_async(&mut connection).await.unwrap()
     }
+}
+
+fn spawn(port: u16, directory: &Path, options: &[&str]) -> Child {
+    Command::new("redis-server")
+        .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--dir"])
+        .arg(directory)
+        .args(["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"])
+        .args(options)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("redis-server can be run")
 }
 
 /// Passes bytes on to Redis, unless it is told to hold them.

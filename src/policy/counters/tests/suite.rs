@@ -38,6 +38,7 @@ alike! {
     amounts_beyond_what_a_double_holds_are_exact
     amounts_saturate
     what_never_fits_says_so
+    what_costs_nothing_passes_an_overdrawn_cap
     a_request_may_end_without_a_claim
 }
 
@@ -233,6 +234,22 @@ async fn what_never_fits_says_so(tenant: Tenant) {
     let (_, refused) = tenant.reserve_at(tenant.clock.now(), &claims).await;
     let told: Vec<_> = standings(refused.unwrap()).iter().map(|one| one.retry_after).collect();
     assert_eq!(told, [None, None, Some(0)]);
+}
+
+async fn what_costs_nothing_passes_an_overdrawn_cap(tenant: Tenant) {
+    let cap = |amount| tenant.spend(SpendWindow::Monthly, 100, amount);
+    let request = tenant.admit(&[cap(60)]).await.unwrap();
+    tenant.settle(request, 150, 0).await;
+    assert_eq!(tenant.admit(&[cap(1)]).await, None);
+    let (free, reserved) = tenant.reserve_at(tenant.clock.now(), &[cap(0)]).await;
+    let Ok(Reserved::Admitted(standings)) = reserved else { panic!("{reserved:?}") };
+    assert_eq!((standings[0].used, standings[0].retry_after), (150, Some(0)));
+    tenant.settle(free, 0, 0).await;
+    assert_eq!(tenant.spent().await, Some(150));
+    let one_a_minute =
+        |amount| [cap(amount), tenant.rate(RateMetric::Requests, RateWindow::Minute, 1, 1)];
+    assert!(tenant.admit(&one_a_minute(0)).await.is_some());
+    assert!(tenant.admit(&one_a_minute(0)).await.is_none(), "other limits hold");
 }
 
 async fn a_request_may_end_without_a_claim(tenant: Tenant) {

@@ -70,6 +70,21 @@ impl Tenant {
         Claim { bucket: self.bucket, limit: Limit::Rate { metric, window, value }, amount }
     }
 
+    /// Asks once, as what nobody has asked before.
+    pub(super) async fn ask(
+        &self,
+        claim: Claim,
+        history: Option<i64>,
+    ) -> Result<Reserved, CountersUnavailable> {
+        let claims = Claims {
+            organization_id: self.organization_id,
+            request_id: self.clock.new_id(),
+            at: self.clock.now(),
+            claims: vec![claim],
+        };
+        self.counters.reserve(&claims, &[history.map(NanoUsd::from_nanos)]).await
+    }
+
     /// Asks, and tells new counters that nothing was spent.
     pub(super) async fn reserve_at(
         &self,

@@ -1,0 +1,12 @@
+-- What is settled. ARGV: spend counters. Answers with one for each: settled, or nothing if the
+-- counter is not known.
+local generation, base = present()
+local answer = {}
+for i = 4, #ARGV do
+  local known, settled = false, false
+  if generation then
+    settled, known = unpack(redis.call('HMGET', base .. ARGV[i], 'u', 'k'))
+  end
+  answer[#answer + 1] = known and (settled or '0')
+end
+return answer

@@ -21,7 +21,7 @@ use crate::domain::tokens::TokenUsage;
 use crate::metering::record::{AttemptEnd, AttemptOutcome, AttemptStart, UsageSource};
 use crate::metering::sample::Sample;
 use crate::policy::admission::{AdmissionRequest, Denied};
-use crate::policy::bound::{Api, Bound, ModelLimits};
+use crate::policy::bound::{Api, Bound, ModelLimits, unheeded};
 use crate::policy::set::Target;
 use crate::telemetry::requests::RequestIds;
 
@@ -61,7 +61,8 @@ pub fn bound_of(
         context_window: configuration.context_window,
         max_output_tokens: configuration.max_output_tokens,
     };
-    Bound::of_body(api, body.length(), body.fields(), limits, plane.assumed_limits)
+    let unheeded = unheeded(&configuration.provider_name);
+    Bound::of_body(api, unheeded, body.length(), body.fields(), limits, plane.assumed_limits)
 }
 
 /// Asks the policies, and opens the request's account if they let it through. A request that they

@@ -141,6 +141,13 @@ struct Rates {
     audio_output: i128,
 }
 
+/// The tokens of input and of output that a usage is charged for: parts that are more than their
+/// total are counted beside it.
+pub fn charged_tokens(usage: &TokenUsage) -> (u64, u64) {
+    let billed = Billed::of(usage);
+    (billed.all_input(), billed.all_output())
+}
+
 /// What one attempt is charged for, in tokens, each token of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Billed {
@@ -271,6 +278,10 @@ impl Billed {
         [self.cached_input, self.cache_write, self.audio_input]
             .into_iter()
             .fold(self.input, u64::saturating_add)
+    }
+
+    fn all_output(&self) -> u64 {
+        self.output.saturating_add(self.reasoning).saturating_add(self.audio_output)
     }
 }
 

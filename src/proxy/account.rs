@@ -80,6 +80,11 @@ impl Account {
         Self { books, attempt, is_open: false, reservation, price, bound, sent, is_background }
     }
 
+    /// The most tokens that the answer may have.
+    pub fn most_output(&self) -> u64 {
+        self.bound.output_tokens
+    }
+
     /// Records that an attempt is about to be made. Unless that can be recorded, it must not be.
     pub fn begin_attempt(&mut self) -> Result<(), ProxyError> {
         self.attempt.id = self.books.clock.new_id();

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::time::{Instant, Sleep, timeout_at};
 
+use super::account::Account;
 use super::budget::{Share, Slot};
 use super::exchange::{Exchange, Outcome};
 use super::headers::{content_length, downstream_headers};
@@ -99,7 +100,9 @@ pub async fn relay(
     for (name, value) in exchange.policy_headers() {
         down.insert(name, value);
     }
-    let body = RelayBody { upstream, first, watch, size, left, state, exchange, _held: held };
+    let most_output = exchange.account.as_ref().map_or(0, Account::most_output);
+    let body =
+        RelayBody { upstream, first, watch, most_output, size, left, state, exchange, _held: held };
     let mut response = HttpResponse::with_body(status, body);
     *response.headers_mut() = down;
     response
@@ -205,6 +208,8 @@ pub struct RelayBody {
     upstream: Option<UpstreamBody>,
     first: Option<Bytes>,
     watch: Watch,
+    /// Tokens that the answer may have.
+    most_output: u64,
     size: BodySize,
     /// Bytes of a plain answer that are still to come, where its length was declared.
     left: Option<u64>,
@@ -225,6 +230,7 @@ impl RelayBody {
             Watch::Plain(watch) => watch.observed(),
             Watch::Stream(watch) => watch.observed().clone(),
         };
+        let usage = usage.map(|report| report.tokens(self.most_output));
         self.exchange.usage = usage;
         self.exchange.model_used = model;
         let is_whole = usage.is_some_and(|usage| usage.input.is_some() && usage.output.is_some());

@@ -265,12 +265,6 @@ fn any_usage() -> impl Strategy<Value = TokenUsage> {
     })
 }
 
-/// Tokens that the usage is charged for, input and output.
-fn charged(usage: &TokenUsage) -> (u64, u64) {
-    let billed = Billed::of(usage);
-    (billed.all_input(), billed.output + billed.reasoning + billed.audio_output)
-}
-
 proptest! {
     #[test]
     fn a_cost_is_exact(price in any_price(), usage in any_usage()) {
@@ -283,7 +277,7 @@ proptest! {
         usage in any_usage(),
         more in (0..1_000_000_u64, 0..1_000_000_u64),
     ) {
-        let (input, output) = charged(&usage);
+        let (input, output) = charged_tokens(&usage);
         prop_assert!(price.cost(&usage) <= price.most(input + more.0, output + more.1));
         // Whatever the parts say, a provider's totals bound them four- and threefold.
         let most_of = |kinds: &[Option<u64>]| kinds.iter().flatten().max().copied().unwrap_or(0);
@@ -307,7 +301,7 @@ proptest! {
             reasoning: Some(reasoning),
             audio_output: Some(audio_output),
         };
-        prop_assert_eq!(charged(&usage), (usage.input.unwrap(), usage.output.unwrap()));
+        prop_assert_eq!(charged_tokens(&usage), (usage.input.unwrap(), usage.output.unwrap()));
         prop_assert!(price.cost(&usage) <= price.most(usage.input.unwrap(), usage.output.unwrap()));
     }
 

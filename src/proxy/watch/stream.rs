@@ -10,7 +10,7 @@ use super::Observed;
 use super::passing::{MOST_HELD, PassingEvent};
 use super::text::{relayed_by_chat, relayed_by_responses};
 use crate::metering::sample::{Collector, Sample};
-use crate::metering::usage::{Answer, TokenUsage, model_name};
+use crate::metering::usage::{Answer, Report, model_name};
 use crate::proxy::error::ProxyError;
 use crate::proxy::sse::{Block, BlockKind, SseReader};
 
@@ -279,17 +279,17 @@ impl Notes {
         }
         let response = json.response().filter(|_| kind == StreamKind::Responses);
         for part in [Some(json), response].into_iter().flatten() {
-            let usage = part.usage.value().and_then(TokenUsage::from_json);
+            let usage = part.usage.value().and_then(Report::from_json);
             self.observe(usage, || part.model.value().and_then(model_name));
         }
         kind == StreamKind::Chat && event.is_usage()
     }
 
-    fn observe(&mut self, reported: Option<TokenUsage>, model: impl FnOnce() -> Option<String>) {
+    fn observe(&mut self, reported: Option<Report>, model: impl FnOnce() -> Option<String>) {
         let Observed { usage, model: known_model } = &mut self.observed;
         if let Some(reported) = reported {
             *usage = Some(usage.unwrap_or_default().updated(reported));
-            if reported.output.is_some() {
+            if reported.counts.output.is_some() {
                 self.relayed.clear();
             }
         }

@@ -96,6 +96,8 @@ pub async fn admit(
         at,
     });
     let verdict = verdict.await;
+    // Its last bits are random, and the caller learns of it when the body has long been sent.
+    let (_, seed) = ids.request_id.uuid().as_u64_pair();
     let mut attempt = attempt_of(&asked, ids, &metadata, exchange, at);
     match verdict {
         Ok(mut admitted) => {
@@ -108,7 +110,7 @@ pub async fn admit(
                 admitted.reservation,
                 configuration.price.clone(),
                 bound,
-                Sample::of_body(asked.body),
+                Sample::of_body(asked.body, seed),
                 asked.is_background,
             ));
             Ok(())

@@ -9,7 +9,8 @@ use memchr::memmem::Finder;
 use super::Observed;
 use super::passing::{MOST_HELD, PassingEvent};
 use super::text::{relayed_by_chat, relayed_by_responses};
-use crate::metering::sample::{Collector, Sample};
+use crate::metering::sample::Sample;
+use crate::metering::spread::Spread;
 use crate::metering::usage::{Answer, Report, model_name};
 use crate::proxy::error::ProxyError;
 use crate::proxy::sse::{Block, BlockKind, SseReader};
@@ -62,7 +63,7 @@ struct Notes {
     events: u64,
     terminal: bool,
     /// What has been relayed since the last report of usage.
-    relayed: Collector,
+    relayed: Spread,
 }
 
 /// What is held back of the current event, and why.

@@ -59,6 +59,8 @@ pub struct Ending {
     pub usage: Option<TokenUsage>,
     /// What the caller got of the answer.
     pub relayed: Option<Sample>,
+    /// Whether the answer was compressed, so that nothing could be read out of it.
+    pub is_sealed: bool,
     /// From the request's arrival to the upstream's first byte.
     pub first_byte: Option<Duration>,
     /// From the request's arrival to its end.
@@ -114,8 +116,8 @@ impl Account {
     }
 
     /// Ends the open attempt, if there is one, and settles the reservation: with what the provider
-    /// reported; with nothing where nothing can have been used; else with an estimate, which is made
-    /// off this thread.
+    /// reported; with nothing where nothing can have been used; with all of it where nobody can tell;
+    /// else with an estimate, which is made off this thread.
     pub fn settle(self, ending: Ending) {
         if !self.is_open {
             // Nothing was sent, or nothing came back.
@@ -123,8 +125,17 @@ impl Account {
             return;
         }
         let Self { books, attempt, reservation, price, bound, sent, is_background, .. } = self;
-        let Ending { outcome, status, code, model_used, usage, relayed, first_byte, duration } =
-            ending;
+        let Ending {
+            outcome,
+            status,
+            code,
+            model_used,
+            usage,
+            relayed,
+            is_sealed,
+            first_byte,
+            duration,
+        } = ending;
         let end = AttemptEnd {
             id: attempt.id,
             outcome,
@@ -149,7 +160,9 @@ impl Account {
                 settlement.write(usage, UsageSource::Provider);
             }
             None if is_error || outcome == AttemptOutcome::Failed => settlement.nothing(),
-            None if is_background => settlement.charge_reserved(attempt.reserved, &bound),
+            None if is_background || is_sealed => {
+                settlement.charge_reserved(attempt.reserved, &bound)
+            }
             reported => {
                 let estimation = Estimation {
                     request: sent,
@@ -188,8 +201,8 @@ impl Settlement {
         self.reservation.settle(Actual::default());
     }
 
-    /// The provider goes on working, and nobody will learn what it used: it is taken to be all that
-    /// was reserved.
+    /// The provider goes on working, or its answer can't be read, and nobody will learn what it used:
+    /// it is taken to be all that was reserved.
     fn charge_reserved(mut self, reserved: Option<NanoUsd>, bound: &Bound) {
         self.end.cost = reserved;
         self.end.usage_source = UsageSource::Estimated;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::ProxyError;
+use super::sent::Sent;
 use crate::clock::Clock;
 use crate::domain::money::NanoUsd;
 use crate::domain::tokens::TokenUsage;
@@ -41,7 +42,7 @@ pub struct Account {
     reservation: Reservation,
     price: Option<Arc<ResolvedPrice>>,
     bound: Bound,
-    sent: Sample,
+    sent: Sent,
     is_background: bool,
 }
 
@@ -75,7 +76,7 @@ impl Account {
         reservation: Reservation,
         price: Option<Arc<ResolvedPrice>>,
         bound: Bound,
-        sent: Sample,
+        sent: Sent,
         is_background: bool,
     ) -> Self {
         let books = books.clone();
@@ -85,6 +86,11 @@ impl Account {
     /// The most tokens that the answer may have.
     pub fn most_output(&self) -> u64 {
         self.bound.output_tokens
+    }
+
+    /// Lets go what was sent, but for a sample: the answer may take long, and it is not sent again.
+    pub fn shorten_sent(&mut self) {
+        self.sent.shorten(seed_of(&self.attempt));
     }
 
     /// Records that an attempt is about to be made. Unless that can be recorded, it must not be.
@@ -149,6 +155,7 @@ impl Account {
             duration_ms: Some(millis(duration)),
             violated: Vec::new(),
         };
+        let seed = seed_of(&attempt);
         let settlement = Settlement { books, end, reservation, price };
         // What is no success is not charged by providers, and not looked into here.
         let is_error = status.is_some_and(|status| !(200..300).contains(&status));
@@ -165,7 +172,7 @@ impl Account {
             }
             reported => {
                 let estimation = Estimation {
-                    request: sent,
+                    request: sent.into_sample(seed),
                     answer: relayed.unwrap_or_default(),
                     reported,
                     at_most_input: bound.input_tokens,
@@ -226,6 +233,11 @@ impl Settlement {
             tokens: i64::try_from(tokens).unwrap_or(i64::MAX),
         });
     }
+}
+
+/// A request's id ends in random bits, and its caller learns of it when the body has long been sent.
+fn seed_of(attempt: &AttemptStart) -> u64 {
+    attempt.request_id.uuid().as_u64_pair().1
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -101,6 +101,9 @@ pub async fn relay(
         down.insert(name, value);
     }
     let most_output = exchange.account.as_ref().map_or(0, Account::most_output);
+    if is_stream && let Some(account) = &mut exchange.account {
+        account.shorten_sent();
+    }
     exchange.is_sealed = matches!(watch, Watch::Sealed);
     let body =
         RelayBody { upstream, first, watch, most_output, size, left, state, exchange, _held: held };

@@ -19,6 +19,7 @@ pub(crate) fn cases() -> Vec<Case> {
         a_compressed_answer_is_charged_as_reserved,
         thoughts_beside_the_answer_are_charged,
         a_prompt_behind_blanks_is_counted_when_the_caller_leaves,
+        an_attempt_that_brings_nothing_but_interim_answers_ends,
     ]
 }
 
@@ -144,4 +145,14 @@ async fn a_prompt_behind_blanks_is_counted_when_the_caller_leaves(database: Data
     // Ten tokens a sentence.
     let counted = row.input_tokens.unwrap_or(0);
     assert!((18_000..23_000).contains(&counted), "{row:?}");
+}
+
+async fn an_attempt_that_brings_nothing_but_interim_answers_ends(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = priced(&app).await;
+    let interim = (0..100).fold(Script::new(), |script, _| script.informational(103, &[]));
+    team.upstream.push(interim.keep_open());
+    team.caller().send(asks(false)).await.expect(502);
+    let row = last_of(&app, 1).await;
+    assert_eq!((row.outcome.as_str(), row.status, row.cost), ("failed", Some(502), Some(0)));
 }

@@ -15,6 +15,7 @@ mod accounting;
 mod admin_port;
 mod api_keys;
 mod audit_log;
+mod charges;
 mod command_line;
 mod concurrency;
 mod edited_limits;
@@ -64,6 +65,7 @@ fn collect() -> Vec<Case> {
         admin_port::cases(),
         api_keys::cases(),
         audit_log::cases(),
+        charges::cases(),
         command_line::cases(),
         concurrency::cases(),
         edited_limits::cases(),

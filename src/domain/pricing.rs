@@ -141,6 +141,13 @@ struct Rates {
     audio_output: i128,
 }
 
+/// The tokens of input and of output that a usage is charged for: parts that are more than their
+/// total are counted beside it.
+pub fn charged_tokens(usage: &TokenUsage) -> (u64, u64) {
+    let billed = Billed::of(usage);
+    (billed.all_input(), billed.all_output())
+}
+
 /// What one attempt is charged for, in tokens, each token of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Billed {
@@ -159,7 +166,9 @@ impl Price {
     ///
     /// Cached, written and audio input are parts of the input, reasoning and audio are parts of the
     /// output. Where parts are more than their total, the provider counts them beside it, and they
-    /// are charged on top: rather too much than too little. Never overflows; a sum beyond what
+    /// are charged on top: rather too much than too little. Audio alone overlaps with others, since it
+    /// comes from the cache as well: where both fit into the input, but not beside each other, what
+    /// both have in common is charged as cached, which is how audio from the cache is priced. Never overflows; a sum beyond what
     /// [`NanoUsd`] holds is [`NanoUsd::MAX`].
     pub fn cost(&self, usage: &TokenUsage) -> NanoUsd {
         let billed = Billed::of(usage);
@@ -261,6 +270,12 @@ impl Billed {
             reasoning: count(usage.reasoning),
             audio_output: count(usage.audio_output),
         };
+        let through_cache = billed.cached_input.saturating_add(billed.cache_write);
+        if let Some(others) = billed.input.checked_sub(through_cache)
+            && billed.audio_input <= billed.input
+        {
+            billed.audio_input = billed.audio_input.min(others);
+        }
         billed.input =
             rest(billed.input, &[billed.cached_input, billed.cache_write, billed.audio_input]);
         billed.output = rest(billed.output, &[billed.reasoning, billed.audio_output]);
@@ -271,6 +286,10 @@ impl Billed {
         [self.cached_input, self.cache_write, self.audio_input]
             .into_iter()
             .fold(self.input, u64::saturating_add)
+    }
+
+    fn all_output(&self) -> u64 {
+        self.output.saturating_add(self.reasoning).saturating_add(self.audio_output)
     }
 }
 

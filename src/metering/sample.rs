@@ -1,7 +1,9 @@
-//! Text kept for counting its tokens later: a bounded beginning, and how long the whole was.
+//! Text kept for counting its tokens later: a bounded part, and how long the whole was.
 
 use bytes::Bytes;
 
+use super::prompt::PromptText;
+use super::spread::{BLOCK, Spread};
 use super::strings::{NotText, StringValues, unescape};
 
 /// The bound of what is kept, in bytes.
@@ -10,7 +12,7 @@ pub const LONGEST_SAMPLE: usize = 32 * 1024;
 /// Some bytes stand for a token, on average; for where nothing better is to be had.
 const BYTES_PER_TOKEN: u64 = 4;
 
-/// A text, or its beginning; cheap to clone.
+/// A text, or a part of it; cheap to clone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sample {
     kept: Bytes,
@@ -25,6 +27,8 @@ enum Form {
     /// The insides of JSON strings, one after the other.
     #[default]
     Strings,
+    /// The same in blocks from all over them.
+    Blocks,
     /// A request's JSON body.
     Request,
     /// An answer's JSON body.
@@ -32,13 +36,31 @@ enum Form {
 }
 
 impl Sample {
-    /// What is sent: a request's JSON body. A body longer than a sample is not kept alive by it.
-    pub fn of_body(body: &Bytes) -> Self {
-        let kept = match body.get(..LONGEST_SAMPLE) {
-            Some(start) if body.len() > LONGEST_SAMPLE => Bytes::copy_from_slice(start),
-            _ => body.clone(),
-        };
-        Self { kept, whole: body.len() as u64, form: Form::Request }
+    /// What is sent: a request's JSON body. A short one is referred to, and looked at when it has to
+    /// be counted. Of a longer one, which is not kept alive, a part of its text is kept, from all
+    /// over it; `seed`, which the caller can't know, says which.
+    pub fn of_body(body: &Bytes, seed: u64) -> Self {
+        let whole = body.len() as u64;
+        if body.len() <= LONGEST_SAMPLE {
+            return Self { kept: body.clone(), whole, form: Form::Request };
+        }
+        let mut spread = Spread::new(seed);
+        for piece in PromptText::new(body) {
+            if !spread.is_empty() {
+                spread.take(BETWEEN.as_bytes());
+            }
+            spread.take(piece);
+        }
+        if spread.is_empty() {
+            // In no shape that we know.
+            return Self { kept: Bytes::new(), whole, form: Form::Request };
+        }
+        spread.strings()
+    }
+
+    /// The insides of strings: all of them, or blocks from all over a whole of this length.
+    pub(super) fn of_strings(kept: Bytes, whole: u64, in_blocks: bool) -> Self {
+        Self { kept, whole, form: if in_blocks { Form::Blocks } else { Form::Strings } }
     }
 
     /// Whether there was nothing.
@@ -46,7 +68,7 @@ impl Sample {
         self.whole == 0
     }
 
-    /// The length of the whole in bytes, as it came: in JSON's notation.
+    /// The length of the whole in bytes, in JSON's notation: of the text, or of the body it is in.
     pub fn whole(&self) -> u64 {
         self.whole
     }
@@ -67,22 +89,23 @@ impl Sample {
     /// The text in what was kept.
     pub(crate) fn text(&self) -> Result<String, NotText> {
         let mut text = String::new();
-        let wanted: fn(&[u8], &[u8]) -> bool = match self.form {
-            Form::Strings => {
-                unescape(&self.kept, &mut text)?;
-                return Ok(text);
+        let mut add = |piece: &[u8]| {
+            if !text.is_empty() {
+                text.push_str(BETWEEN);
             }
-            Form::Request => is_prompt,
-            Form::Answer => |key, _| is_generated(key),
+            unescape(piece, &mut text)
         };
-        for value in StringValues::new(&self.kept) {
-            if wanted(value.key, value.raw) {
-                if !text.is_empty() {
-                    // Stands for what models have between messages, and between their parts.
-                    text.push('\n');
+        match self.form {
+            Form::Strings => unescape(&self.kept, &mut text)?,
+            Form::Blocks => {
+                for block in self.kept.chunks(BLOCK) {
+                    unescape(without_begun_character(block), &mut text)?;
                 }
-                unescape(value.raw, &mut text)?;
             }
+            Form::Request => PromptText::new(&self.kept).try_for_each(&mut add)?,
+            Form::Answer => StringValues::new(&self.kept)
+                .filter(|value| is_generated(value.key))
+                .try_for_each(|value| add(value.raw))?,
         }
         if text.is_empty() {
             // In no shape that we know.
@@ -92,40 +115,20 @@ impl Sample {
     }
 }
 
+/// Stands for what models have between messages, and between their parts.
+const BETWEEN: &str = "\n";
+
+/// A block may begin in the middle of a character.
+fn without_begun_character(block: &[u8]) -> &[u8] {
+    let is_inside = |byte: &&u8| (0x80..0xc0).contains(*byte);
+    let begun = block.iter().take(3).take_while(is_inside).count();
+    block.get(begun..).unwrap_or_default()
+}
+
 /// Rounded up.
 fn scaled(tokens: u64, kept: u64, whole: u64) -> u64 {
     let tokens = u128::from(tokens) * u128::from(whole);
     u64::try_from(tokens.div_ceil(u128::from(kept.max(1)))).unwrap_or(u64::MAX)
-}
-
-/// Whether the model reads a request's string under this key as text.
-fn is_prompt(key: &[u8], raw: &[u8]) -> bool {
-    let is_other: bool = matches!(
-        key,
-        b"b64_json"
-            | b"call_id"
-            | b"encrypted_content"
-            | b"file_data"
-            | b"file_id"
-            | b"file_url"
-            | b"id"
-            | b"image_url"
-            | b"model"
-            | b"previous_response_id"
-            | b"prompt_cache_key"
-            | b"safety_identifier"
-            | b"service_tier"
-            | b"tool_call_id"
-            | b"type"
-            | b"user"
-    );
-    !is_other && !is_encoded(raw)
-}
-
-/// Whether a string is a file in base64, which models do not read as text.
-fn is_encoded(raw: &[u8]) -> bool {
-    let head = raw.get(..128).unwrap_or(raw);
-    raw.starts_with(b"data:") && memchr::memmem::find(head, b";base64,").is_some()
 }
 
 /// Whether an answer's string under this key is text that the model wrote.
@@ -143,7 +146,8 @@ pub(crate) fn is_generated(key: &[u8]) -> bool {
     )
 }
 
-/// Collects a sample of an answer while it passes. Nothing is allocated before there is text.
+/// Collects the beginning of an answer's JSON body while it passes. Nothing is allocated before there
+/// is some of it.
 #[derive(Debug, Default)]
 pub(crate) struct Collector {
     kept: Vec<u8>,
@@ -165,29 +169,15 @@ impl Collector {
         self.kept.extend_from_slice(part);
     }
 
-    /// Counts what can't be looked at.
-    pub(crate) fn pass_over(&mut self, length: u64) {
-        self.whole = self.whole.saturating_add(length);
-    }
-
     /// Forgets everything, and frees what it took.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// The sample of the insides of strings.
-    pub(crate) fn strings(&mut self) -> Sample {
-        self.sample(Form::Strings)
-    }
-
-    /// The sample of a JSON body.
+    /// The sample of the body. It is handed over.
     pub(crate) fn body(&mut self) -> Sample {
-        self.sample(Form::Answer)
-    }
-
-    fn sample(&mut self, form: Form) -> Sample {
         let Self { kept, whole } = std::mem::take(self);
-        Sample { kept: kept.into(), whole, form }
+        Sample { kept: kept.into(), whole, form: Form::Answer }
     }
 
     /// How much memory is taken, in bytes.
@@ -206,14 +196,29 @@ mod tests {
     }
 
     #[test]
-    fn a_short_body_is_referred_to_and_a_long_one_copied_in_part() {
+    fn a_short_body_is_referred_to_and_a_long_one_let_go() {
         let short = Bytes::from(vec![b'x'; LONGEST_SAMPLE]);
-        let sample = Sample::of_body(&short);
+        let sample = Sample::of_body(&short, 0);
         assert_eq!(sample.kept.as_ptr(), short.as_ptr());
-        let long = Bytes::from(vec![b'x'; LONGEST_SAMPLE + 1]);
-        let sample = Sample::of_body(&long);
-        assert_eq!((sample.kept.len(), sample.whole()), (LONGEST_SAMPLE, long.len() as u64));
+        let long = Bytes::from(format!("{{\"input\":\"{}\"}}", "x".repeat(LONGEST_SAMPLE * 3)));
+        let sample = Sample::of_body(&long, 0);
+        assert!((LONGEST_SAMPLE / 2..=LONGEST_SAMPLE).contains(&sample.kept.len()));
+        assert_eq!(sample.whole(), LONGEST_SAMPLE as u64 * 3);
         assert!(long.is_unique());
+        // In no shape that we know, it has its length.
+        let odd = Bytes::from(format!("{{\"n\":[{}1]}}", "1,".repeat(LONGEST_SAMPLE)));
+        assert_eq!(Sample::of_body(&odd, 0).tokens(|_| 0), Ok(odd.len().div_ceil(4) as u64));
+    }
+
+    #[test]
+    fn blocks_are_cut_anywhere() {
+        let whole = r"caf\u00e9 ☕ \\".repeat(LONGEST_SAMPLE / 4);
+        let mut spread = Spread::new(3);
+        spread.take(whole.as_bytes());
+        let sample = spread.strings();
+        assert_eq!(sample.form, Form::Blocks);
+        let text = text(&sample);
+        assert!(text.contains(r"café ☕ \café") && text.len() > LONGEST_SAMPLE / 4, "{text}");
     }
 
     #[test]
@@ -221,7 +226,7 @@ mod tests {
         let body = br#"{"model":"m","messages":[{"role":"user","content":"Say \"hi\""},
             {"role":"user","content":[{"type":"text","text":"caf\u00e9"},
             {"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}]}],"user":"u"}"#;
-        let sample = Sample::of_body(&Bytes::from_static(body));
+        let sample = Sample::of_body(&Bytes::from_static(body), 0);
         assert_eq!(text(&sample), "user\nSay \"hi\"\nuser\ncafé");
     }
 
@@ -258,10 +263,9 @@ mod tests {
             collector.take(b"word ");
             assert!(collector.capacity() <= LONGEST_SAMPLE);
         }
-        collector.pass_over(7);
-        let sample = collector.strings();
-        assert_eq!((sample.kept.len(), sample.whole()), (LONGEST_SAMPLE, 500_009));
-        assert!(collector.strings().is_empty());
+        let sample = collector.body();
+        assert_eq!((sample.kept.len(), sample.whole()), (LONGEST_SAMPLE, 500_002));
+        assert!(collector.body().is_empty());
     }
 
     #[test]

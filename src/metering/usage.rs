@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::domain::pricing::charged_tokens;
 pub use crate::domain::tokens::TokenUsage;
 
 /// No request has more tokens than this. The bound keeps sums of money far from overflow; the
@@ -17,7 +18,16 @@ pub const MOST_TOKENS: u64 = 1_000_000_000_000;
 /// No model name is longer than this, in bytes; a longer one is not worth keeping.
 const LONGEST_MODEL: usize = 256;
 
-impl TokenUsage {
+/// What a provider reported of one answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Tokens by kind, each as it was reported.
+    pub counts: TokenUsage,
+    /// All tokens together.
+    pub total: Option<u64>,
+}
+
+impl Report {
     /// Reads a `usage` object of chat completions or of responses (their names do not overlap).
     /// `None` when it is not an object or holds no count that we know.
     pub fn from_json(raw: &str) -> Option<Self> {
@@ -26,7 +36,7 @@ impl TokenUsage {
         let input: DetailFields<'_> = input.and_then(|raw| object(raw.get())).unwrap_or_default();
         let output = fields.completion_tokens_details.or(fields.output_tokens_details);
         let output: DetailFields<'_> = output.and_then(|raw| object(raw.get())).unwrap_or_default();
-        let usage = Self {
+        let counts = TokenUsage {
             input: count(fields.prompt_tokens).or(count(fields.input_tokens)),
             cached_input: count(input.cached_tokens)
                 .or(count(fields.prompt_cache_hit_tokens))
@@ -38,7 +48,9 @@ impl TokenUsage {
             audio_input: count(input.audio_tokens),
             audio_output: count(output.audio_tokens),
         };
-        (usage != Self::default()).then_some(usage)
+        // A total alone says nothing about kinds.
+        (counts != TokenUsage::default())
+            .then_some(Self { counts, total: count(fields.total_tokens) })
     }
 
     /// What stands when a later report of the same answer has come. Reports are cumulative, so they
@@ -49,16 +61,47 @@ impl TokenUsage {
         let is_blank = |earlier: Option<u64>, later: Option<u64>| {
             later == Some(0) && earlier.is_some_and(|count| count > 0)
         };
-        let input = if is_blank(self.input, later.input) { Self::default() } else { later };
-        let output = if is_blank(self.output, later.output) { Self::default() } else { later };
-        Self {
-            input: input.input.or(self.input),
-            cached_input: input.cached_input.or(self.cached_input),
-            cache_write: input.cache_write.or(self.cache_write),
-            output: output.output.or(self.output),
-            reasoning: output.reasoning.or(self.reasoning),
-            audio_input: input.audio_input.or(self.audio_input),
-            audio_output: output.audio_output.or(self.audio_output),
+        let (earlier, new) = (self.counts, later.counts);
+        let input = if is_blank(earlier.input, new.input) { TokenUsage::default() } else { new };
+        let output = if is_blank(earlier.output, new.output) { TokenUsage::default() } else { new };
+        let total = if is_blank(self.total, later.total) { None } else { later.total };
+        let counts = TokenUsage {
+            input: input.input.or(earlier.input),
+            cached_input: input.cached_input.or(earlier.cached_input),
+            cache_write: input.cache_write.or(earlier.cache_write),
+            output: output.output.or(earlier.output),
+            reasoning: output.reasoning.or(earlier.reasoning),
+            audio_input: input.audio_input.or(earlier.audio_input),
+            audio_output: output.audio_output.or(earlier.audio_output),
+        };
+        Self { counts, total: total.or(self.total) }
+    }
+
+    /// The tokens by kind, where the total tells of more than input and output: some providers count
+    /// what the model thought beside its output, with or without saying so in the details.
+    ///
+    /// As much more as there is reasoning, or input from and to the cache, is just that. Anything
+    /// else is output, unless the answer would become longer than `at_most_output` tokens, what the
+    /// request allowed: then the total counts something else, and nothing is charged for it. A total
+    /// that is smaller changes nothing.
+    pub fn tokens(self, at_most_output: u64) -> TokenUsage {
+        let Self { counts, total } = self;
+        if counts.input.is_none() || counts.output.is_none() {
+            return counts;
+        }
+        let (input, output) = charged_tokens(&counts);
+        let more = total.unwrap_or(0).saturating_sub(input.saturating_add(output));
+        let through_cache =
+            counts.cached_input.unwrap_or(0).saturating_add(counts.cache_write.unwrap_or(0));
+        let longer = TokenUsage { output: Some(output.saturating_add(more)), ..counts };
+        match more {
+            0 => counts,
+            _ if counts.reasoning == Some(more) => longer,
+            _ if through_cache == more => {
+                TokenUsage { input: Some(input.saturating_add(more)), ..counts }
+            }
+            _ if longer.output <= Some(at_most_output) => longer,
+            _ => counts,
         }
     }
 }
@@ -85,8 +128,8 @@ impl<'a> Answer<'a> {
     }
 
     /// The tokens reported; `usage: null` is none, not zero.
-    pub fn usage(&self) -> Option<TokenUsage> {
-        TokenUsage::from_json(self.usage?.get())
+    pub fn usage(&self) -> Option<Report> {
+        Report::from_json(self.usage?.get())
     }
 
     /// The model that answered.
@@ -129,6 +172,8 @@ struct UsageFields<'a> {
     prompt_tokens: Option<&'a RawValue>,
     #[serde(borrow, default)]
     completion_tokens: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    total_tokens: Option<&'a RawValue>,
     #[serde(borrow, default)]
     prompt_tokens_details: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -182,124 +227,4 @@ fn text(raw: &str) -> Option<Cow<'_, str>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chat_usage_with_all_its_details() {
-        let usage = TokenUsage::from_json(
-            r#"{"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150,
-                "prompt_tokens_details": {"cached_tokens": 64, "audio_tokens": 3},
-                "completion_tokens_details": {"reasoning_tokens": 20, "audio_tokens": 4}}"#,
-        );
-        assert_eq!(
-            usage,
-            Some(TokenUsage {
-                input: Some(100),
-                cached_input: Some(64),
-                cache_write: None,
-                output: Some(50),
-                reasoning: Some(20),
-                audio_input: Some(3),
-                audio_output: Some(4),
-            })
-        );
-    }
-
-    #[test]
-    fn responses_usage_and_other_dialects() {
-        let usage = TokenUsage::from_json(
-            r#"{"input_tokens": 7, "input_tokens_details": {"cached_tokens": 0},
-                "output_tokens": 9, "output_tokens_details": {"reasoning_tokens": 2}}"#,
-        )
-        .unwrap();
-        assert_eq!((usage.input, usage.output), (Some(7), Some(9)));
-        assert_eq!((usage.cached_input, usage.reasoning), (Some(0), Some(2)));
-
-        let usage = TokenUsage::from_json(
-            r#"{"prompt_tokens": 7, "prompt_cache_hit_tokens": 5, "prompt_tokens_details": null,
-                "cache_creation_input_tokens": 1}"#,
-        )
-        .unwrap();
-        assert_eq!((usage.cached_input, usage.cache_write), (Some(5), Some(1)));
-        assert_eq!(usage.output, None);
-    }
-
-    #[test]
-    fn cached_input_in_all_spellings() {
-        for spelling in [
-            r#""prompt_tokens_details": {"cached_tokens": 5}"#,
-            r#""prompt_cache_hit_tokens": 5, "prompt_cache_miss_tokens": 2"#,
-            r#""cached_tokens": 5"#,
-            r#""prompt_tokens_details": {"cached_tokens": 5}, "prompt_cache_hit_tokens": 4"#,
-            r#""prompt_tokens_details": {"cached_tokens": null}, "prompt_cache_hit_tokens": 5"#,
-        ] {
-            let usage = TokenUsage::from_json(&format!(r#"{{"prompt_tokens": 7, {spelling}}}"#));
-            let usage = usage.unwrap_or_default();
-            assert_eq!((usage.input, usage.cached_input), (Some(7), Some(5)), "{spelling}");
-        }
-    }
-
-    #[test]
-    fn later_reports_replace_earlier_ones() {
-        let usage = |raw: &str| TokenUsage::from_json(raw).unwrap();
-        let first = usage(
-            r#"{"prompt_tokens": 25, "completion_tokens": 1,
-                "prompt_tokens_details": {"cached_tokens": 10}}"#,
-        );
-        let last = usage(r#"{"prompt_tokens": 26, "completion_tokens": 30}"#);
-        let expected = TokenUsage { input: Some(26), output: Some(30), ..first };
-        assert_eq!(first.updated(last), expected);
-        assert_eq!(first.updated(first), first);
-
-        let blank = usage(
-            r#"{"prompt_tokens": 0, "completion_tokens": 30,
-                "prompt_tokens_details": {"cached_tokens": 0},
-                "completion_tokens_details": {"reasoning_tokens": 0}}"#,
-        );
-        let expected = TokenUsage { output: Some(30), reasoning: Some(0), ..first };
-        assert_eq!(first.updated(blank), expected);
-        assert_eq!(blank.updated(first).output, Some(1), "a correction");
-        assert_eq!(blank.updated(first).input, Some(25));
-    }
-
-    #[test]
-    fn absurd_counts_are_ignored_one_by_one() {
-        for absurd in [
-            "-1",
-            "1.5",
-            "1e999",
-            "99999999999999999999999",
-            "1000000000001",
-            "\"3\"",
-            "[3]",
-            "null",
-        ] {
-            let raw = format!(r#"{{"prompt_tokens": {absurd}, "completion_tokens": 2}}"#);
-            let usage = TokenUsage::from_json(&raw).unwrap();
-            assert_eq!((usage.input, usage.output), (None, Some(2)), "{absurd}");
-        }
-        for nothing in ["null", "{}", "[1, 2]", "3", "", "{", r#"{"prompt_tokens": null}"#] {
-            assert_eq!(TokenUsage::from_json(nothing), None, "{nothing}");
-        }
-    }
-
-    #[test]
-    fn the_usage_event_is_told_from_its_likes() {
-        let is = |json: &str| Answer::parse(json.as_bytes()).is_some_and(|a| a.is_usage_event());
-        assert!(is(r#"{"choices": [ ], "usage": {"prompt_tokens": 1}}"#));
-        assert!(!is(r#"{"choices": [], "usage": null}"#));
-        assert!(!is(r#"{"choices": [], "prompt_filter_results": []}"#));
-        assert!(!is(r#"{"choices": [{}], "usage": {"prompt_tokens": 1}}"#));
-        assert!(!is(r#"{"usage": {"prompt_tokens": 1}}"#));
-        assert!(!is("[DONE]"));
-    }
-
-    #[test]
-    fn models_are_bounded_text() {
-        let model = |json: &str| Answer::parse(json.as_bytes()).and_then(|a| a.model());
-        assert_eq!(model(r#"{"model": "gpt\u002d4"}"#).as_deref(), Some("gpt-4"));
-        assert_eq!(model(r#"{"model": 4}"#), None);
-        assert_eq!(model(&format!(r#"{{"model": "{}"}}"#, "x".repeat(257))), None);
-    }
-}
+mod tests;

@@ -6,8 +6,10 @@
 //! more lenient than its documentation.
 
 mod fold;
+mod unheeded;
 mod walk;
 
+pub use unheeded::unheeded;
 use walk::{Seen, Walk};
 
 /// Which of the APIs a body is for.
@@ -71,9 +73,11 @@ impl Bound {
     };
 
     /// Of a body of so many bytes, as it goes up, with these top-level fields: their unescaped keys
-    /// and raw values. The values have to be JSON.
+    /// and raw values. The values have to be JSON. `unheeded` names limits that the provider passes
+    /// over.
     pub fn of_body<'a>(
         api: Api,
+        unheeded: &[&str],
         body_bytes: usize,
         fields: impl Iterator<Item = (&'a str, &'a str)>,
         model: ModelLimits,
@@ -82,7 +86,7 @@ impl Bound {
         let mut output = Output::default();
         let mut seen = Seen::Text;
         for (key, raw) in fields {
-            output.note(api, key, raw);
+            output.note(api, unheeded, key, raw);
             seen = seen.max(input_of(key, raw));
         }
         let bytes = u64::try_from(body_bytes).unwrap_or(u64::MAX);
@@ -144,7 +148,7 @@ fn input_of(key: &str, raw: &str) -> Seen {
 struct Output {
     /// The largest limit on one choice.
     most: Option<u64>,
-    /// Whether one of the limits is of a field that this API heeds.
+    /// Whether one of the limits is of a field that this API, and its provider, heeds.
     heeded: bool,
     /// Whether a limit is there that can't be read: an upstream may read anything into it.
     unreadable: bool,
@@ -157,7 +161,7 @@ struct Output {
 }
 
 impl Output {
-    fn note(&mut self, api: Api, key: &str, raw: &str) {
+    fn note(&mut self, api: Api, unheeded: &[&str], key: &str, raw: &str) {
         if raw == "null" {
             return;
         }
@@ -166,7 +170,7 @@ impl Output {
                 let heeded = match api {
                     Api::ChatCompletions => key != "max_output_tokens",
                     Api::Responses => key == "max_output_tokens",
-                };
+                } && !unheeded.contains(&key);
                 // Zero is "not set" to some.
                 match raw.parse::<u64>().ok().filter(|most| *most > 0) {
                     Some(most) => {
@@ -199,7 +203,7 @@ impl Output {
         let said = self.most.filter(|_| self.heeded && !self.unreadable);
         let (one, hard) = match (said, model.max_output_tokens) {
             (Some(most), _) => (most, true),
-            // A limit that this API does not heed may still be heeded by the upstream.
+            // A limit that should not be heeded may still be heeded by the upstream.
             (None, Some(most)) => (most.max(self.most.unwrap_or(0)), true),
             (None, None) => (assumed.output_tokens.max(self.most.unwrap_or(0)), false),
         };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::ProxyError;
+use super::sent::Sent;
 use crate::clock::Clock;
 use crate::domain::money::NanoUsd;
 use crate::domain::tokens::TokenUsage;
@@ -41,7 +42,7 @@ pub struct Account {
     reservation: Reservation,
     price: Option<Arc<ResolvedPrice>>,
     bound: Bound,
-    sent: Sample,
+    sent: Sent,
     is_background: bool,
 }
 
@@ -59,6 +60,8 @@ pub struct Ending {
     pub usage: Option<TokenUsage>,
     /// What the caller got of the answer.
     pub relayed: Option<Sample>,
+    /// Whether the answer was compressed, so that nothing could be read out of it.
+    pub is_sealed: bool,
     /// From the request's arrival to the upstream's first byte.
     pub first_byte: Option<Duration>,
     /// From the request's arrival to its end.
@@ -73,11 +76,21 @@ impl Account {
         reservation: Reservation,
         price: Option<Arc<ResolvedPrice>>,
         bound: Bound,
-        sent: Sample,
+        sent: Sent,
         is_background: bool,
     ) -> Self {
         let books = books.clone();
         Self { books, attempt, is_open: false, reservation, price, bound, sent, is_background }
+    }
+
+    /// The most tokens that the answer may have.
+    pub fn most_output(&self) -> u64 {
+        self.bound.output_tokens
+    }
+
+    /// Lets go what was sent, but for a sample: the answer may take long, and it is not sent again.
+    pub fn shorten_sent(&mut self) {
+        self.sent.shorten(seed_of(&self.attempt));
     }
 
     /// Records that an attempt is about to be made. Unless that can be recorded, it must not be.
@@ -109,8 +122,8 @@ impl Account {
     }
 
     /// Ends the open attempt, if there is one, and settles the reservation: with what the provider
-    /// reported; with nothing where nothing can have been used; else with an estimate, which is made
-    /// off this thread.
+    /// reported; with nothing where nothing can have been used; with all of it where nobody can tell;
+    /// else with an estimate, which is made off this thread.
     pub fn settle(self, ending: Ending) {
         if !self.is_open {
             // Nothing was sent, or nothing came back.
@@ -118,8 +131,17 @@ impl Account {
             return;
         }
         let Self { books, attempt, reservation, price, bound, sent, is_background, .. } = self;
-        let Ending { outcome, status, code, model_used, usage, relayed, first_byte, duration } =
-            ending;
+        let Ending {
+            outcome,
+            status,
+            code,
+            model_used,
+            usage,
+            relayed,
+            is_sealed,
+            first_byte,
+            duration,
+        } = ending;
         let end = AttemptEnd {
             id: attempt.id,
             outcome,
@@ -133,6 +155,7 @@ impl Account {
             duration_ms: Some(millis(duration)),
             violated: Vec::new(),
         };
+        let seed = seed_of(&attempt);
         let settlement = Settlement { books, end, reservation, price };
         // What is no success is not charged by providers, and not looked into here.
         let is_error = status.is_some_and(|status| !(200..300).contains(&status));
@@ -144,10 +167,12 @@ impl Account {
                 settlement.write(usage, UsageSource::Provider);
             }
             None if is_error || outcome == AttemptOutcome::Failed => settlement.nothing(),
-            None if is_background => settlement.charge_reserved(attempt.reserved, &bound),
+            None if is_background || is_sealed => {
+                settlement.charge_reserved(attempt.reserved, &bound)
+            }
             reported => {
                 let estimation = Estimation {
-                    request: sent,
+                    request: sent.into_sample(seed),
                     answer: relayed.unwrap_or_default(),
                     reported,
                     at_most_input: bound.input_tokens,
@@ -183,8 +208,8 @@ impl Settlement {
         self.reservation.settle(Actual::default());
     }
 
-    /// The provider goes on working, and nobody will learn what it used: it is taken to be all that
-    /// was reserved.
+    /// The provider goes on working, or its answer can't be read, and nobody will learn what it used:
+    /// it is taken to be all that was reserved.
     fn charge_reserved(mut self, reserved: Option<NanoUsd>, bound: &Bound) {
         self.end.cost = reserved;
         self.end.usage_source = UsageSource::Estimated;
@@ -208,6 +233,11 @@ impl Settlement {
             tokens: i64::try_from(tokens).unwrap_or(i64::MAX),
         });
     }
+}
+
+/// A request's id ends in random bits, and its caller learns of it when the body has long been sent.
+fn seed_of(attempt: &AttemptStart) -> u64 {
+    attempt.request_id.uuid().as_u64_pair().1
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -8,9 +8,11 @@ use bytes::Bytes;
 use super::DataPlane;
 use super::account::Account;
 use super::body::JsonBody;
+use super::budget::Share;
 use super::error::ProxyError;
 use super::exchange::Exchange;
 use super::route::Operation;
+use super::sent::Sent;
 use crate::auth::Principal;
 use crate::directory::configuration::ConfigurationEntry;
 use crate::domain::metadata::Metadata;
@@ -19,9 +21,8 @@ use crate::domain::policy::Subject;
 use crate::domain::scope::WorkspaceScope;
 use crate::domain::tokens::TokenUsage;
 use crate::metering::record::{AttemptEnd, AttemptOutcome, AttemptStart, UsageSource};
-use crate::metering::sample::Sample;
 use crate::policy::admission::{AdmissionRequest, Denied};
-use crate::policy::bound::{Api, Bound, ModelLimits};
+use crate::policy::bound::{Api, Bound, ModelLimits, unheeded};
 use crate::policy::set::Target;
 use crate::telemetry::requests::RequestIds;
 
@@ -61,14 +62,17 @@ pub fn bound_of(
         context_window: configuration.context_window,
         max_output_tokens: configuration.max_output_tokens,
     };
-    Bound::of_body(api, body.length(), body.fields(), limits, plane.assumed_limits)
+    let unheeded = unheeded(&configuration.provider_name);
+    Bound::of_body(api, unheeded, body.length(), body.fields(), limits, plane.assumed_limits)
 }
 
-/// Asks the policies, and opens the request's account if they let it through. A request that they
-/// forbid is recorded, too.
+/// Asks the policies, and opens the request's account if they let it through: from then on it holds
+/// the body, and the right to that memory, as long as they may be needed. A request that they forbid
+/// is recorded, too.
 pub async fn admit(
     plane: &DataPlane,
     asked: Asked<'_>,
+    memory: Option<Share>,
     exchange: &mut Exchange,
 ) -> Result<(), ProxyError> {
     let Some(ids) = exchange.ids().cloned() else { return Err(ProxyError::Internal) };
@@ -107,7 +111,7 @@ pub async fn admit(
                 admitted.reservation,
                 configuration.price.clone(),
                 bound,
-                Sample::of_body(asked.body),
+                Sent::Body { bytes: asked.body.clone(), memory },
                 asked.is_background,
             ));
             Ok(())

@@ -137,11 +137,19 @@ impl JsonBody {
         if self.get(key).is_some() {
             return Ok(false);
         }
-        if let Some(sent) = self.keys().find(|sent| fold::same(sent, key)) {
-            return Err(BodyError::AmbiguousKey { sent: sent.to_owned(), meant: key.to_owned() });
-        }
+        self.check_spelling(key)?;
         self.set(key, raw);
         Ok(true)
+    }
+
+    /// Refuses a field that differs from `key` in letter case only.
+    fn check_spelling(&self, key: &str) -> Result<(), BodyError> {
+        match self.keys().find(|sent| *sent != key && fold::same(sent, key)) {
+            Some(sent) => {
+                Err(BodyError::AmbiguousKey { sent: sent.to_owned(), meant: key.to_owned() })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Asks for usage in a chat stream (`stream_options.include_usage`), keeping the other options.
@@ -266,12 +274,13 @@ pub fn with_include_usage(raw: Option<&str>) -> Result<Option<String>, BodyError
         return Err(BodyError::StreamOptions);
     }
     let mut options = JsonBody::parse(Bytes::copy_from_slice(raw.as_bytes()))?;
-    match options.get(MEMBER) {
-        None => options.set_if_absent(MEMBER, "true").map(|_| ())?,
-        Some("true") => return Ok(None),
-        // Some upstreams would take other values for a no, and then nobody knew what was used.
-        Some(_) => options.set(MEMBER, "true"),
+    // Whatever the caller says here, an upstream may go by the other spelling.
+    options.check_spelling(MEMBER)?;
+    if options.get(MEMBER) == Some("true") {
+        return Ok(None);
     }
+    // Some upstreams would take other values for a no, and then nobody knew what was used.
+    options.set(MEMBER, "true");
     Ok(String::from_utf8(options.into_bytes().into()).ok())
 }
 

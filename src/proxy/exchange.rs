@@ -69,6 +69,8 @@ pub struct Exchange {
     pub attempts: u32,
     /// What the caller got of an answer that reported no usage.
     pub relayed: Option<Sample>,
+    /// Whether the answer was compressed, so that nothing could be read out of it.
+    pub is_sealed: bool,
     /// The money side, from admission until it is settled.
     pub account: Option<Account>,
     /// What policies tell the caller of.
@@ -96,6 +98,7 @@ impl Exchange {
             cause: None,
             attempts: 0,
             relayed: None,
+            is_sealed: false,
             account: None,
             policy_headers: Vec::new(),
             first_byte: None,
@@ -181,6 +184,7 @@ impl Exchange {
             model_used: self.model_used.clone(),
             usage: self.usage,
             relayed: self.relayed.take(),
+            is_sealed: self.is_sealed,
             first_byte: self.first_byte,
             duration: self.began.elapsed(),
         });

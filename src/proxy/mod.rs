@@ -15,6 +15,7 @@ pub mod redact;
 pub mod relay;
 pub mod route;
 pub mod send;
+pub mod sent;
 pub mod sse;
 pub mod watch;
 mod words;
@@ -147,7 +148,7 @@ async fn pipeline(
         body: &body,
         is_background,
     };
-    admit::admit(plane, asked, exchange).await?;
+    admit::admit(plane, asked, memory, exchange).await?;
 
     let credentials = configuration.open(&plane.keyring).map_err(|unavailable| {
         exchange.cause = Some(unavailable.to_string());
@@ -157,9 +158,8 @@ async fn pipeline(
         prepare::prepare(request, &route, &configuration, credentials, body, plane.timeouts);
 
     let response = send::send(client, &request, exchange).await?;
-    // The body first, then the right to hold it.
+    // It is not sent again. The account holds the body on, as long as it may have to be counted.
     drop(request);
-    drop(memory);
 
     let Some(exchange) = exchange_slot.take() else { return Err(ProxyError::Internal) };
     let secrets = &credentials.secrets;

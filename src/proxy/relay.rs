@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::time::{Instant, Sleep, timeout_at};
 
+use super::account::Account;
 use super::budget::{Share, Slot};
 use super::exchange::{Exchange, Outcome};
 use super::headers::{content_length, downstream_headers};
@@ -49,7 +50,7 @@ pub async fn relay(
     let UpstreamResponse { status, headers, body, .. } = response;
     let exposed: Vec<&[u8]> = secrets.iter().map(SecretBytes::expose).collect();
     let watch = watch_for(operation, status, &headers, withhold_usage);
-    let is_stream = matches!(watch, Watch::Stream(_));
+    let is_stream = status.is_success() && is_event_stream(&headers);
     exchange.answered(status.as_u16(), is_stream);
     // What goes down of a stream may be an event shorter or longer than what came.
     let length = content_length(&headers).filter(|_| !is_stream);
@@ -90,7 +91,7 @@ pub async fn relay(
         }
     }
     let left = match (size, &watch) {
-        (BodySize::Sized(length), Watch::Plain(_)) => Some(length),
+        (BodySize::Sized(length), Watch::Plain(_) | Watch::Sealed) => Some(length),
         _ => None,
     };
     if matches!(state, State::Ended) {
@@ -99,7 +100,13 @@ pub async fn relay(
     for (name, value) in exchange.policy_headers() {
         down.insert(name, value);
     }
-    let body = RelayBody { upstream, first, watch, size, left, state, exchange, _held: held };
+    let most_output = exchange.account.as_ref().map_or(0, Account::most_output);
+    if is_stream && let Some(account) = &mut exchange.account {
+        account.shorten_sent();
+    }
+    exchange.is_sealed = matches!(watch, Watch::Sealed);
+    let body =
+        RelayBody { upstream, first, watch, most_output, size, left, state, exchange, _held: held };
     let mut response = HttpResponse::with_body(status, body);
     *response.headers_mut() = down;
     response
@@ -125,10 +132,18 @@ fn is_compressed(headers: &HeaderMap) -> bool {
         .any(|coding| CODINGS.contains(&coding.trim().to_ascii_lowercase().as_str()))
 }
 
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
+        value.trim_start().to_ascii_lowercase().starts_with("text/event-stream")
+    })
+}
+
 /// What is read out of an answer while it passes.
 enum Watch {
     /// Nothing: an upstream's error.
     None,
+    /// Nothing, for it is compressed.
+    Sealed,
     Plain(BodyWatch),
     Stream(Box<StreamWatch>),
 }
@@ -142,15 +157,14 @@ fn watch_for(
     if !status.is_success() {
         return Watch::None;
     }
-    let is_event_stream =
-        headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
-            value.trim_start().to_ascii_lowercase().starts_with("text/event-stream")
-        });
+    if is_compressed(headers) {
+        return Watch::Sealed;
+    }
     let kind = match operation {
         Operation::Responses => StreamKind::Responses,
         _ => StreamKind::Chat,
     };
-    if is_event_stream {
+    if is_event_stream(headers) {
         Watch::Stream(Box::new(StreamWatch::new(kind, withhold_usage)))
     } else {
         Watch::Plain(BodyWatch::default())
@@ -205,6 +219,8 @@ pub struct RelayBody {
     upstream: Option<UpstreamBody>,
     first: Option<Bytes>,
     watch: Watch,
+    /// Tokens that the answer may have.
+    most_output: u64,
     size: BodySize,
     /// Bytes of a plain answer that are still to come, where its length was declared.
     left: Option<u64>,
@@ -221,16 +237,17 @@ pub struct BrokenOff;
 impl RelayBody {
     fn observe(&mut self) {
         let Observed { usage, model } = match &self.watch {
-            Watch::None => return,
+            Watch::None | Watch::Sealed => return,
             Watch::Plain(watch) => watch.observed(),
             Watch::Stream(watch) => watch.observed().clone(),
         };
+        let usage = usage.map(|report| report.tokens(self.most_output));
         self.exchange.usage = usage;
         self.exchange.model_used = model;
         let is_whole = usage.is_some_and(|usage| usage.input.is_some() && usage.output.is_some());
         if !is_whole || self.exchange.outcome != Outcome::Completed {
             self.exchange.relayed = match &mut self.watch {
-                Watch::None => None,
+                Watch::None | Watch::Sealed => None,
                 Watch::Plain(watch) => Some(watch.relayed()),
                 Watch::Stream(watch) => Some(watch.relayed()),
             };
@@ -249,8 +266,10 @@ impl RelayBody {
     fn pass(&mut self, chunk: Bytes) -> Option<Bytes> {
         let (passed, is_last) = match &mut self.watch {
             Watch::None => (Some(chunk), false),
-            Watch::Plain(watch) => {
-                watch.push(&chunk);
+            Watch::Sealed | Watch::Plain(_) => {
+                if let Watch::Plain(watch) = &mut self.watch {
+                    watch.push(&chunk);
+                }
                 if let Some(left) = &mut self.left {
                     *left = left.saturating_sub(chunk.len() as u64);
                 }
@@ -274,7 +293,7 @@ impl RelayBody {
         self.state = State::Ended;
         let last = match &mut self.watch {
             Watch::Stream(watch) => watch.finish(End::Complete).last,
-            Watch::None | Watch::Plain(_) => None,
+            Watch::None | Watch::Sealed | Watch::Plain(_) => None,
         };
         self.settle_completed();
         last
@@ -294,7 +313,7 @@ impl RelayBody {
                 }
                 finish.last
             }
-            Watch::None | Watch::Plain(_) => None,
+            Watch::None | Watch::Sealed | Watch::Plain(_) => None,
         };
         self.exchange.attempt_failed(error.reason(), error.to_string());
         self.exchange.outcome = Outcome::UpstreamBroke;

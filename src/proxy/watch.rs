@@ -11,13 +11,13 @@ mod text;
 pub use plain::BodyWatch;
 pub use stream::{End, Finish, StreamKind, StreamWatch};
 
-use crate::metering::usage::TokenUsage;
+use crate::metering::usage::Report;
 
 /// What an answer said about itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observed {
     /// The usage that was reported, in the last report where there were several.
-    pub usage: Option<TokenUsage>,
+    pub usage: Option<Report>,
     /// The model that answered.
     pub model: Option<String>,
 }

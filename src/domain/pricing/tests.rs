@@ -86,6 +86,26 @@ fn parts_that_exceed_their_total_stand_beside_it() {
 }
 
 #[test]
+fn audio_from_the_cache_is_charged_once() {
+    let price = price(serde_json::json!({
+        "input": 1, "cached_input": 0.1, "audio_input": 10, "output": 1,
+    }));
+    let both = TokenUsage {
+        cached_input: Some(800_000),
+        audio_input: Some(600_000),
+        ..usage(1_000_000, 0)
+    };
+    // At least 0.4 of the audio is among the 0.8 that came from the cache.
+    assert_eq!(price.cost(&both), usd("2.08"));
+    assert!(price.cost(&both) <= price.most(1_000_000, 0));
+    assert_eq!(charged_tokens(&both), (1_000_000, 0));
+    let all = TokenUsage { cached_input: Some(1_000_000), ..both };
+    assert_eq!(price.cost(&all), usd("0.1"));
+    let beside = TokenUsage { audio_input: Some(1_100_000), ..both };
+    assert_eq!(price.cost(&beside), usd("12.08"));
+}
+
+#[test]
 fn what_is_no_price_is_refused_by_its_field() {
     let sound = serde_json::json!({"input": 1, "output": 2});
     for (more, field) in [
@@ -180,8 +200,17 @@ fn oracle(price: &Price, usage: &TokenUsage) -> NanoUsd {
         let plain = if sum <= total { total - sum } else { total };
         (plain, kinds)
     };
-    let (plain_input, input) =
-        parts(usage.input, &[usage.cached_input, usage.cache_write, usage.audio_input]);
+    let of_cache =
+        u128::from(usage.cached_input.unwrap_or(0)) + u128::from(usage.cache_write.unwrap_or(0));
+    let total = u128::from(usage.input.unwrap_or(0));
+    let audio = usage
+        .audio_input
+        .filter(|audio| of_cache > total || u128::from(*audio) > total)
+        .or_else(|| {
+            let left = u64::try_from(total.saturating_sub(of_cache)).unwrap();
+            usage.audio_input.map(|audio| audio.min(left))
+        });
+    let (plain_input, input) = parts(usage.input, &[usage.cached_input, usage.cache_write, audio]);
     let (plain_output, output) = parts(usage.output, &[usage.reasoning, usage.audio_output]);
     let all_input = plain_input + input.iter().sum::<u128>();
     let mut rates = (
@@ -265,12 +294,6 @@ fn any_usage() -> impl Strategy<Value = TokenUsage> {
     })
 }
 
-/// Tokens that the usage is charged for, input and output.
-fn charged(usage: &TokenUsage) -> (u64, u64) {
-    let billed = Billed::of(usage);
-    (billed.all_input(), billed.output + billed.reasoning + billed.audio_output)
-}
-
 proptest! {
     #[test]
     fn a_cost_is_exact(price in any_price(), usage in any_usage()) {
@@ -283,7 +306,7 @@ proptest! {
         usage in any_usage(),
         more in (0..1_000_000_u64, 0..1_000_000_u64),
     ) {
-        let (input, output) = charged(&usage);
+        let (input, output) = charged_tokens(&usage);
         prop_assert!(price.cost(&usage) <= price.most(input + more.0, output + more.1));
         // Whatever the parts say, a provider's totals bound them four- and threefold.
         let most_of = |kinds: &[Option<u64>]| kinds.iter().flatten().max().copied().unwrap_or(0);
@@ -307,7 +330,7 @@ proptest! {
             reasoning: Some(reasoning),
             audio_output: Some(audio_output),
         };
-        prop_assert_eq!(charged(&usage), (usage.input.unwrap(), usage.output.unwrap()));
+        prop_assert_eq!(charged_tokens(&usage), (usage.input.unwrap(), usage.output.unwrap()));
         prop_assert!(price.cost(&usage) <= price.most(usage.input.unwrap(), usage.output.unwrap()));
     }
 

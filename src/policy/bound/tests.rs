@@ -8,6 +8,10 @@ const MODEL: ModelLimits =
     ModelLimits { context_window: Some(200_000), max_output_tokens: Some(16_384) };
 
 fn bound_of(api: Api, body: &Value, model: ModelLimits) -> Bound {
+    bound_at("openai", api, body, model)
+}
+
+fn bound_at(provider: &str, api: Api, body: &Value, model: ModelLimits) -> Bound {
     let fields: Vec<(String, String)> = body
         .as_object()
         .unwrap()
@@ -16,7 +20,7 @@ fn bound_of(api: Api, body: &Value, model: ModelLimits) -> Bound {
         .collect();
     let length = body.to_string().len();
     let pairs = fields.iter().map(|(key, raw)| (key.as_str(), raw.as_str()));
-    Bound::of_body(api, length, pairs, model, ASSUMED)
+    Bound::of_body(api, unheeded(provider), length, pairs, model, ASSUMED)
 }
 
 fn chat(body: Value) -> Bound {
@@ -70,6 +74,23 @@ fn the_largest_limit_on_the_answer_counts_times_the_choices() {
     }
     assert_eq!(responses(json!({"max_output_tokens": 10})).output_tokens, 10);
     assert_eq!(responses(json!({"max_tokens": 10})).output_tokens, 16_384);
+}
+
+#[test]
+fn a_limit_that_the_provider_passes_over_bounds_nothing() {
+    for (body, tokens, hard) in [
+        (json!({"max_completion_tokens": 10}), 32_768, false),
+        (json!({"max_completion_tokens": 50_000}), 50_000, false),
+        (json!({"max_completion_tokens": "10"}), 32_768, false),
+        (json!({"max_tokens": 10}), 10, true),
+        (json!({"max_tokens": 10, "max_completion_tokens": 5}), 10, true),
+    ] {
+        let bound = bound_at("deepseek", Api::ChatCompletions, &body, ModelLimits::default());
+        assert_eq!((bound.output_tokens, bound.hard), (tokens, hard), "{body}");
+    }
+    let known =
+        bound_at("deepseek", Api::ChatCompletions, &json!({"max_completion_tokens": 10}), MODEL);
+    assert_eq!((known.output_tokens, known.hard), (16_384, true));
 }
 
 #[test]

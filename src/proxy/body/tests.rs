@@ -123,6 +123,11 @@ fn usage_is_asked_for_once() {
     for (sent, code) in [
         (r#"{"stream_options":[]}"#, "invalid_stream_options"),
         (r#"{"stream_options":{"Include_Usage":false}}"#, "ambiguous_field"),
+        (r#"{"stream_options":{"include_usage":true,"Include_usage":false}}"#, "ambiguous_field"),
+        (
+            r#"{"stream_options":{"\u0131nclude_usage":false,"include_usage":true}}"#,
+            "ambiguous_field",
+        ),
         (r#"{"stream_options":{"a":1,"a":1}}"#, "duplicate_field"),
     ] {
         assert_eq!(parse(sent).unwrap().ask_for_usage().unwrap_err().code(), code, "{sent}");

@@ -3,7 +3,7 @@
 use super::Observed;
 use super::scan::{Keep, TopLevelScanner};
 use crate::metering::sample::{Collector, Sample};
-use crate::metering::usage::{TokenUsage, model_name};
+use crate::metering::usage::{Report, model_name};
 
 /// Known `usage` objects have some hundred bytes.
 pub(super) const USAGE_BYTES: usize = 16 * 1024;
@@ -45,7 +45,7 @@ impl BodyWatch {
     }
 
     fn reports_output(&self) -> bool {
-        self.observed().usage.is_some_and(|usage| usage.output.is_some())
+        self.observed().usage.is_some_and(|usage| usage.counts.output.is_some())
     }
 
     /// What of the answer has been relayed, for an estimate; nothing when the output's tokens have
@@ -57,7 +57,7 @@ impl BodyWatch {
     /// What has been seen so far.
     pub fn observed(&self) -> Observed {
         Observed {
-            usage: self.scanner.usage.value().and_then(TokenUsage::from_json),
+            usage: self.scanner.usage.value().and_then(Report::from_json),
             model: self.scanner.model.value().and_then(model_name),
         }
     }
@@ -79,7 +79,7 @@ mod tests {
         watch.push(br#""}}],"usage":{"prompt_tokens":3,"comple"#);
         watch.push(br#"tion_tokens":4}}"#);
         let observed = watch.observed();
-        let usage = observed.usage.unwrap();
+        let usage = observed.usage.unwrap().counts;
         assert_eq!((usage.input, usage.output), (Some(3), Some(4)));
         assert_eq!(observed.model.as_deref(), Some("m"));
     }

@@ -9,8 +9,9 @@ use memchr::memmem::Finder;
 use super::Observed;
 use super::passing::{MOST_HELD, PassingEvent};
 use super::text::{relayed_by_chat, relayed_by_responses};
-use crate::metering::sample::{Collector, Sample};
-use crate::metering::usage::{Answer, TokenUsage, model_name};
+use crate::metering::sample::Sample;
+use crate::metering::spread::Spread;
+use crate::metering::usage::{Answer, Report, model_name};
 use crate::proxy::error::ProxyError;
 use crate::proxy::sse::{Block, BlockKind, SseReader};
 
@@ -62,7 +63,7 @@ struct Notes {
     events: u64,
     terminal: bool,
     /// What has been relayed since the last report of usage.
-    relayed: Collector,
+    relayed: Spread,
 }
 
 /// What is held back of the current event, and why.
@@ -279,17 +280,17 @@ impl Notes {
         }
         let response = json.response().filter(|_| kind == StreamKind::Responses);
         for part in [Some(json), response].into_iter().flatten() {
-            let usage = part.usage.value().and_then(TokenUsage::from_json);
+            let usage = part.usage.value().and_then(Report::from_json);
             self.observe(usage, || part.model.value().and_then(model_name));
         }
         kind == StreamKind::Chat && event.is_usage()
     }
 
-    fn observe(&mut self, reported: Option<TokenUsage>, model: impl FnOnce() -> Option<String>) {
+    fn observe(&mut self, reported: Option<Report>, model: impl FnOnce() -> Option<String>) {
         let Observed { usage, model: known_model } = &mut self.observed;
         if let Some(reported) = reported {
             *usage = Some(usage.unwrap_or_default().updated(reported));
-            if reported.output.is_some() {
+            if reported.counts.output.is_some() {
                 self.relayed.clear();
             }
         }

@@ -7,7 +7,8 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
-use crate::metering::sample::{Collector, is_generated};
+use crate::metering::sample::is_generated;
+use crate::metering::spread::Spread;
 use crate::metering::strings::{StringValues, after_colon, split_string};
 
 static DELTA: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"delta\""));
@@ -26,7 +27,7 @@ fn after_delta(data: &[u8]) -> Option<&[u8]> {
 }
 
 /// An event of a chat stream: the text in every choice's `delta`.
-pub(super) fn relayed_by_chat(data: &[u8], relayed: &mut Collector) {
+pub(super) fn relayed_by_chat(data: &[u8], relayed: &mut Spread) {
     let mut rest = data;
     while let Some(delta) = after_delta(rest) {
         rest = delta;
@@ -50,7 +51,7 @@ pub(super) fn relayed_by_chat(data: &[u8], relayed: &mut Collector) {
 }
 
 /// An event of a responses stream: its `delta`, if it is of text.
-pub(super) fn relayed_by_responses(name: &str, data: &[u8], relayed: &mut Collector) {
+pub(super) fn relayed_by_responses(name: &str, data: &[u8], relayed: &mut Spread) {
     if !name.ends_with(".delta") || name.ends_with("audio.delta") {
         return;
     }
@@ -64,12 +65,12 @@ mod tests {
     use super::*;
 
     fn chat(data: &str) -> (u64, String) {
-        let mut relayed = Collector::default();
+        let mut relayed = Spread::default();
         relayed_by_chat(data.as_bytes(), &mut relayed);
         kept(relayed)
     }
 
-    fn kept(mut relayed: Collector) -> (u64, String) {
+    fn kept(mut relayed: Spread) -> (u64, String) {
         let sample = relayed.strings();
         (sample.whole(), sample.text().unwrap_or_default())
     }
@@ -110,7 +111,7 @@ mod tests {
             ("response.audio.transcript.delta", r#"{"delta" : "hi"}"#, "hi"),
             ("x.delta", r#"{"delta":{"text":"a"}}"#, ""),
         ] {
-            let mut relayed = Collector::default();
+            let mut relayed = Spread::default();
             relayed_by_responses(name, data.as_bytes(), &mut relayed);
             assert_eq!(kept(relayed).1, expected, "{data}");
         }
@@ -118,7 +119,7 @@ mod tests {
 
     #[test]
     fn without_text_nothing_is_allocated() {
-        let mut relayed = Collector::default();
+        let mut relayed = Spread::default();
         relayed_by_chat(br#"{"choices":[{"delta":{"role":"a","content":""}}]}"#, &mut relayed);
         assert_eq!((relayed.capacity(), relayed.strings().whole()), (0, 0));
     }

@@ -19,7 +19,11 @@ fn push_all(watch: &mut StreamWatch, stream: &[u8], size: usize) -> Vec<u8> {
 }
 
 fn tokens(watch: &StreamWatch) -> (Option<u64>, Option<u64>) {
-    watch.observed().usage.map(|usage| (usage.input, usage.output)).unwrap_or_default()
+    watch
+        .observed()
+        .usage
+        .map(|usage| (usage.counts.input, usage.counts.output))
+        .unwrap_or_default()
 }
 
 #[test]
@@ -248,7 +252,7 @@ fn reports_are_cumulative_and_null_is_none() {
     assert_eq!(watch.observed().usage, None);
     push_all(&mut watch, stream[1..].concat().as_bytes(), 1000);
     assert_eq!(tokens(&watch), (Some(7), Some(3)));
-    assert_eq!(watch.observed().usage.and_then(|usage| usage.cached_input), Some(4));
+    assert_eq!(watch.observed().usage.and_then(|usage| usage.counts.cached_input), Some(4));
     assert_eq!(watch.relayed().whole(), 2, "what came after the last report");
 }
 

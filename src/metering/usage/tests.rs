@@ -1,0 +1,225 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn report(raw: &str) -> Report {
+    Report::from_json(raw).unwrap()
+}
+
+fn counts(raw: &str) -> TokenUsage {
+    report(raw).counts
+}
+
+#[test]
+fn chat_usage_with_all_its_details() {
+    let usage = Report::from_json(
+        r#"{"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150,
+            "prompt_tokens_details": {"cached_tokens": 64, "audio_tokens": 3},
+            "completion_tokens_details": {"reasoning_tokens": 20, "audio_tokens": 4}}"#,
+    );
+    assert_eq!(
+        usage,
+        Some(Report {
+            counts: TokenUsage {
+                input: Some(100),
+                cached_input: Some(64),
+                cache_write: None,
+                output: Some(50),
+                reasoning: Some(20),
+                audio_input: Some(3),
+                audio_output: Some(4),
+            },
+            total: Some(150),
+        })
+    );
+}
+
+#[test]
+fn responses_usage_and_other_dialects() {
+    let usage = counts(
+        r#"{"input_tokens": 7, "input_tokens_details": {"cached_tokens": 0},
+            "output_tokens": 9, "output_tokens_details": {"reasoning_tokens": 2}}"#,
+    );
+    assert_eq!((usage.input, usage.output), (Some(7), Some(9)));
+    assert_eq!((usage.cached_input, usage.reasoning), (Some(0), Some(2)));
+
+    let usage = counts(
+        r#"{"prompt_tokens": 7, "prompt_cache_hit_tokens": 5, "prompt_tokens_details": null,
+            "cache_creation_input_tokens": 1}"#,
+    );
+    assert_eq!((usage.cached_input, usage.cache_write), (Some(5), Some(1)));
+    assert_eq!(usage.output, None);
+}
+
+#[test]
+fn cached_input_in_all_spellings() {
+    for spelling in [
+        r#""prompt_tokens_details": {"cached_tokens": 5}"#,
+        r#""prompt_cache_hit_tokens": 5, "prompt_cache_miss_tokens": 2"#,
+        r#""cached_tokens": 5"#,
+        r#""prompt_tokens_details": {"cached_tokens": 5}, "prompt_cache_hit_tokens": 4"#,
+        r#""prompt_tokens_details": {"cached_tokens": null}, "prompt_cache_hit_tokens": 5"#,
+    ] {
+        let usage = counts(&format!(r#"{{"prompt_tokens": 7, {spelling}}}"#));
+        assert_eq!((usage.input, usage.cached_input), (Some(7), Some(5)), "{spelling}");
+    }
+}
+
+#[test]
+fn later_reports_replace_earlier_ones() {
+    let first = report(
+        r#"{"prompt_tokens": 25, "completion_tokens": 1,
+            "prompt_tokens_details": {"cached_tokens": 10}}"#,
+    );
+    let last = report(r#"{"prompt_tokens": 26, "completion_tokens": 30, "total_tokens": 56}"#);
+    let expected = TokenUsage { input: Some(26), output: Some(30), ..first.counts };
+    assert_eq!(first.updated(last), Report { counts: expected, total: Some(56) });
+    assert_eq!(first.updated(first), first);
+
+    let blank = report(
+        r#"{"prompt_tokens": 0, "completion_tokens": 30, "total_tokens": 0,
+            "prompt_tokens_details": {"cached_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 0}}"#,
+    );
+    let expected = TokenUsage { output: Some(30), reasoning: Some(0), ..first.counts };
+    assert_eq!(first.updated(blank).counts, expected);
+    assert_eq!(blank.updated(first).counts.output, Some(1), "a correction");
+    assert_eq!(blank.updated(first).counts.input, Some(25));
+    assert_eq!(last.updated(blank).total, Some(56));
+}
+
+#[test]
+fn a_total_tells_what_stands_beside_input_and_output() {
+    for (raw, input, output) in [
+        // Reasoning beside the output, and within it.
+        (
+            r#"{"prompt_tokens": 100, "completion_tokens": 200, "total_tokens": 450,
+                "completion_tokens_details": {"reasoning_tokens": 150}}"#,
+            100,
+            350,
+        ),
+        (
+            r#"{"prompt_tokens": 100, "completion_tokens": 200, "total_tokens": 300,
+                "completion_tokens_details": {"reasoning_tokens": 150}}"#,
+            100,
+            200,
+        ),
+        // The same with more reasoning than output, which stands beside it anyway.
+        (
+            r#"{"input_tokens": 10, "output_tokens": 20, "total_tokens": 530,
+                "output_tokens_details": {"reasoning_tokens": 500}}"#,
+            10,
+            20,
+        ),
+        (
+            r#"{"input_tokens": 10, "output_tokens": 20, "total_tokens": 1000,
+                "output_tokens_details": {"reasoning_tokens": 500}}"#,
+            10,
+            990,
+        ),
+        // Thoughts that no detail tells of.
+        (r#"{"prompt_tokens": 20, "completion_tokens": 198, "total_tokens": 623}"#, 20, 603),
+        // Input from the cache beside the input.
+        (
+            r#"{"prompt_tokens": 600, "completion_tokens": 20, "total_tokens": 1120,
+                "prompt_tokens_details": {"cached_tokens": 500}}"#,
+            1100,
+            20,
+        ),
+        (
+            r#"{"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 620,
+                "prompt_tokens_details": {"cached_tokens": 500}}"#,
+            100,
+            20,
+        ),
+        // Nothing new, too little, nonsense, and more than can have been written.
+        (r#"{"prompt_tokens": 20, "completion_tokens": 198}"#, 20, 198),
+        (r#"{"prompt_tokens": 20, "completion_tokens": 198, "total_tokens": 198}"#, 20, 198),
+        (r#"{"prompt_tokens": 20, "completion_tokens": 198, "total_tokens": 0}"#, 20, 198),
+        (r#"{"prompt_tokens": 20, "completion_tokens": 198, "total_tokens": -1}"#, 20, 198),
+        (r#"{"prompt_tokens": 20, "completion_tokens": 198, "total_tokens": "623"}"#, 20, 198),
+        (r#"{"prompt_tokens": 20, "completion_tokens": 198, "total_tokens": 1020}"#, 20, 1000),
+        (r#"{"prompt_tokens": 20, "completion_tokens": 198, "total_tokens": 1021}"#, 20, 198),
+        (
+            r#"{"prompt_tokens": 20, "completion_tokens": 198, "total_tokens": 1000000000000}"#,
+            20,
+            198,
+        ),
+    ] {
+        let usage = report(raw).tokens(1000);
+        assert_eq!((usage.input, usage.output), (Some(input), Some(output)), "{raw}");
+    }
+    // Beside what is not known nothing can stand.
+    let half = report(r#"{"prompt_tokens": 20, "total_tokens": 623}"#);
+    assert_eq!(half.tokens(1000), half.counts);
+    assert_eq!(Report::from_json(r#"{"total_tokens": 623}"#), None);
+}
+
+#[test]
+fn a_total_of_all_reports_is_held_against_the_counts_of_all() {
+    let first = report(r#"{"prompt_tokens": 100, "completion_tokens": 1, "total_tokens": 101}"#);
+    let last = report(
+        r#"{"completion_tokens": 200, "total_tokens": 450,
+            "completion_tokens_details": {"reasoning_tokens": 150}}"#,
+    );
+    assert_eq!(first.updated(last).tokens(0).output, Some(350));
+    let unsaid = report(r#"{"prompt_tokens": 100, "completion_tokens": 200}"#);
+    assert_eq!(first.updated(unsaid).tokens(1000).output, Some(200));
+}
+
+proptest! {
+    #[test]
+    fn what_is_charged_is_the_total_or_what_it_was(
+        counts in prop::array::uniform7(prop::option::of(0..2000_u64)),
+        total in prop::option::of(0..20_000_u64),
+        most in 0..5000_u64,
+    ) {
+        let [input, cached_input, cache_write, output, reasoning, audio_input, audio_output] = counts;
+        let counts = TokenUsage {
+            input, cached_input, cache_write, output, reasoning, audio_input, audio_output,
+        };
+        let usage = Report { counts, total }.tokens(most);
+        let sum = |usage: &TokenUsage| {
+            let (input, output) = charged_tokens(usage);
+            input + output
+        };
+        if usage == counts {
+            return Ok(());
+        }
+        prop_assert!(sum(&usage) > sum(&counts));
+        prop_assert_eq!(Some(sum(&usage)), total);
+    }
+}
+
+#[test]
+fn absurd_counts_are_ignored_one_by_one() {
+    for absurd in
+        ["-1", "1.5", "1e999", "99999999999999999999999", "1000000000001", "\"3\"", "[3]", "null"]
+    {
+        let raw = format!(r#"{{"prompt_tokens": {absurd}, "completion_tokens": 2}}"#);
+        let usage = counts(&raw);
+        assert_eq!((usage.input, usage.output), (None, Some(2)), "{absurd}");
+    }
+    for nothing in ["null", "{}", "[1, 2]", "3", "", "{", r#"{"prompt_tokens": null}"#] {
+        assert_eq!(Report::from_json(nothing), None, "{nothing}");
+    }
+}
+
+#[test]
+fn the_usage_event_is_told_from_its_likes() {
+    let is = |json: &str| Answer::parse(json.as_bytes()).is_some_and(|a| a.is_usage_event());
+    assert!(is(r#"{"choices": [ ], "usage": {"prompt_tokens": 1}}"#));
+    assert!(!is(r#"{"choices": [], "usage": null}"#));
+    assert!(!is(r#"{"choices": [], "prompt_filter_results": []}"#));
+    assert!(!is(r#"{"choices": [{}], "usage": {"prompt_tokens": 1}}"#));
+    assert!(!is(r#"{"usage": {"prompt_tokens": 1}}"#));
+    assert!(!is("[DONE]"));
+}
+
+#[test]
+fn models_are_bounded_text() {
+    let model = |json: &str| Answer::parse(json.as_bytes()).and_then(|a| a.model());
+    assert_eq!(model(r#"{"model": "gpt\u002d4"}"#).as_deref(), Some("gpt-4"));
+    assert_eq!(model(r#"{"model": 4}"#), None);
+    assert_eq!(model(&format!(r#"{{"model": "{}"}}"#, "x".repeat(257))), None);
+}

@@ -18,6 +18,7 @@ mod audit_log;
 mod charges;
 mod command_line;
 mod concurrency;
+mod default_policies;
 mod edited_limits;
 mod egress;
 mod first_call;
@@ -30,12 +31,15 @@ mod model_access;
 mod model_configurations;
 mod model_prices;
 mod outage;
+mod policy_spend;
 mod problems;
 mod proxy_answers;
 mod proxy_bodies;
+mod proxy_cut_streams;
 mod proxy_drain;
 mod proxy_failures;
 mod proxy_headers;
+mod proxy_leaving;
 mod proxy_limits;
 mod proxy_routes;
 mod proxy_streams;
@@ -68,6 +72,7 @@ fn collect() -> Vec<Case> {
         charges::cases(),
         command_line::cases(),
         concurrency::cases(),
+        default_policies::cases(),
         edited_limits::cases(),
         egress::cases(),
         first_call::cases(),
@@ -80,12 +85,15 @@ fn collect() -> Vec<Case> {
         model_configurations::cases(),
         model_prices::cases(),
         outage::cases(),
+        policy_spend::cases(),
         problems::cases(),
         proxy_answers::cases(),
         proxy_bodies::cases(),
+        proxy_cut_streams::cases(),
         proxy_drain::cases(),
         proxy_failures::cases(),
         proxy_headers::cases(),
+        proxy_leaving::cases(),
         proxy_limits::cases(),
         proxy_routes::cases(),
         proxy_streams::cases(),

@@ -1,0 +1,129 @@
+//! What a spend cap says is spent.
+
+use serde_json::{Value, json};
+
+use crate::{
+    gateway_policies::{PATH, cap, make, matcher},
+    support::{
+        app::TestApp,
+        case::{Case, cases},
+        database::Database,
+        sql::{execute, texts},
+        world::World,
+    },
+};
+
+/// The cases of this file.
+pub(crate) fn cases() -> Vec<Case> {
+    cases![current_spend_is_what_the_roll_ups_say,]
+}
+
+async fn current_spend_is_what_the_roll_ups_say(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let (admin, home) = (world.admin(), &world.home);
+    let now = chrono::Utc::now();
+    let hour =
+        |ago: i64| (now - chrono::TimeDelta::days(ago)).format("%Y-%m-%d %H:00:00").to_string();
+    let counts = "1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0";
+    let mut statements = String::new();
+    for (organization, workspace, user, key, ago, nanos) in [
+        (
+            &home.organization_id,
+            &home.team.workspace_id,
+            home.user_id.as_str(),
+            &home.keys[0].id,
+            0,
+            1_500_000_000_i64,
+        ),
+        (
+            &home.organization_id,
+            &home.team.workspace_id,
+            "",
+            &home.team.caller_key_id,
+            0,
+            250_000_001,
+        ),
+        (
+            &home.organization_id,
+            &world.sibling.team.workspace_id,
+            "",
+            &world.sibling.team.caller_key_id,
+            0,
+            4_000_000_000,
+        ),
+        // Of another window, and of another tenant.
+        (
+            &home.organization_id,
+            &home.team.workspace_id,
+            "",
+            &home.team.caller_key_id,
+            40,
+            9_000_000_000,
+        ),
+        (
+            &world.stranger.organization_id,
+            &home.team.workspace_id,
+            "",
+            &home.team.caller_key_id,
+            0,
+            7_000_000_000,
+        ),
+    ] {
+        let hour = hour(ago);
+        let names = "requests, attempts, errors, blocks, input_tokens, cached_input_tokens,
+            cache_write_tokens, output_tokens, reasoning_tokens, audio_input_tokens,
+            audio_output_tokens, cost, unknown_costs";
+        statements.push_str(&format!(
+            "INSERT INTO usage_hours (organization_id, hour, workspace_id, user_id, api_key_id,
+                configuration_id, model, {names})
+             VALUES ('{organization}', '{hour}', '{workspace}', '{user}', '{key}', 'c', 'm',
+                {counts}, {nanos}, 0);
+             INSERT INTO usage_hours_by_metadata (organization_id, hour, metadata_key,
+                metadata_value, workspace_id, user_id, api_key_id, configuration_id, model, {names})
+             VALUES ('{organization}', '{hour}', 'team', 'a', '{workspace}', '{user}', '{key}',
+                'c', 'm', {counts}, {nanos}, 0);"
+        ));
+    }
+    execute(&database, &statements).await;
+    let workspace = matcher("workspace_id", &home.team.workspace_id);
+    for (matchers, spend) in [
+        (vec![matcher("organization_id", &home.organization_id)], Some("5.750000001")),
+        (vec![workspace.clone()], Some("1.750000001")),
+        (vec![matcher("user_id", &home.user_id)], Some("1.5")),
+        (vec![matcher("api_key_id", &home.team.caller_key_id)], Some("0.250000001")),
+        (
+            vec![
+                matcher("user_id", &home.user_id),
+                matcher("api_key_id", &home.team.caller_key_id),
+            ],
+            Some("0"),
+        ),
+        (vec![matcher("team", "a")], Some("5.750000001")),
+        (vec![matcher("team", "a"), matcher("team", "b"), workspace], Some("1.750000001")),
+        (vec![matcher("team", "b")], Some("0")),
+        (vec![matcher("team", "a"), matcher("region", "eu")], None),
+    ] {
+        let mut body = cap("Cap", &matchers);
+        body["config"] = json!({"version": 2, "limits": [
+            {"window": "monthly", "limit_usd": 1}, {"window": "hourly", "limit_usd": 1}]});
+        let made = make(&admin, &body).await;
+        let shown = made.get("current_spend_usd").map(Value::to_string);
+        assert_eq!(shown.as_deref(), spend, "{matchers:?}");
+    }
+    let listed = admin.get(PATH).await.expect(200).json();
+    let shown: Vec<Option<String>> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .rev()
+        .map(|policy| policy.get("current_spend_usd").map(Value::to_string))
+        .collect();
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        shown[..4],
+        [some("5.750000001"), some("1.750000001"), some("1.5"), some("0.250000001")]
+    );
+    assert_eq!(shown[8], None);
+    let held = texts(&database, "SELECT name AS value FROM gateway_policies").await;
+    assert_eq!(held.len(), 9);
+}

@@ -1,0 +1,111 @@
+//! Callers that leave, or take nothing: the upstream hears of it.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::{
+    app::TestApp,
+    case::{Case, cases},
+    connection::Ending,
+    database::Database,
+    fixture::Fixture,
+    script::{Script, data},
+};
+
+/// The cases of this file.
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        a_caller_that_leaves_before_the_head_cancels_the_upstream,
+        a_caller_that_leaves_mid_stream_cancels_the_upstream,
+        a_caller_that_leaves_a_silent_stream_cancels_the_upstream,
+        a_caller_that_takes_nothing_lets_the_upstream_go,
+    ]
+}
+
+/// Only a failure waits so long.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The contract: an upstream sees within a second that the caller has left.
+const A_SECOND: Duration = Duration::from_secs(1);
+
+async fn a_caller_that_leaves_before_the_head_cancels_the_upstream(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    for (count, resets) in [false, true].into_iter().enumerate() {
+        team.upstream.push(Script::new().keep_open());
+        let caller = team.caller().open(Fixture::chat()).await.unwrap();
+        team.upstream.request(count).await;
+        if resets {
+            caller.reset()
+        } else {
+            caller.hang_up()
+        }
+        team.upstream.left_within(A_SECOND, count).await;
+    }
+    for settled in team.settled(&team.configuration_id, 2).await {
+        settled.says(&[("outcome", "caller_left"), ("attempts", "1"), ("status", "499")]);
+    }
+}
+
+async fn a_caller_that_leaves_mid_stream_cancels_the_upstream(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    for (count, resets) in [false, true].into_iter().enumerate() {
+        let event = data(json!({"choices": [{}]}));
+        let chatty = (0..1_000).fold(Script::sse_head(), |script, _| {
+            script.chunk(event.clone()).delay(Duration::from_millis(20))
+        });
+        team.upstream.push(chatty.end());
+        let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
+        stream.event().await.unwrap().unwrap();
+        if resets {
+            stream.reset()
+        } else {
+            stream.hang_up()
+        }
+        team.upstream.left_within(A_SECOND, count).await;
+    }
+    for settled in team.settled(&team.configuration_id, 2).await {
+        settled.says(&[("outcome", "caller_left"), ("status", "200")]);
+    }
+}
+
+async fn a_caller_that_leaves_a_silent_stream_cancels_the_upstream(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let event = data(json!({"choices": [{}]}));
+    for (count, resets) in [false, true].into_iter().enumerate() {
+        team.upstream.push(Script::sse_head().chunk(event.clone()).keep_open());
+        let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
+        stream.event().await.unwrap().unwrap();
+        if resets {
+            stream.reset()
+        } else {
+            stream.hang_up()
+        }
+        team.upstream.left_within(A_SECOND, count).await;
+    }
+    for settled in team.settled(&team.configuration_id, 2).await {
+        settled.says(&[("outcome", "caller_left"), ("status", "200")]);
+    }
+}
+
+async fn a_caller_that_takes_nothing_lets_the_upstream_go(database: Database) {
+    let app = TestApp::with(&database, &["--downstream-write-timeout", "1s"]).await;
+    let team = app.workspace().await;
+    let event = data(json!({"choices": [{"delta": {"content": "x".repeat(16_000)}}]}));
+    team.upstream.push(Script::sse_head().repeat(event, 10_000).end());
+    let stream = team.caller().open(Fixture::chat_stream()).await.unwrap();
+    // Filling what lies between takes a moment, and the kernel looks now and then.
+    team.upstream.left_within(PATIENCE, 0).await;
+    team.settled_once().await.says(&[("outcome", "caller_left")]);
+    drop(stream);
+
+    // One that takes its time, but takes, is not cut.
+    let pieces = 60;
+    let event = data(json!({"choices": [{"delta": {"content": "y".repeat(100_000)}}]}));
+    team.upstream.push(Script::sse_head().repeat(event, pieces).chunk(data("[DONE]")).end());
+    let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
+    let (events, ending) = stream.events().await;
+    assert_eq!((events.len(), ending), (pieces + 1, Ending::Complete));
+}

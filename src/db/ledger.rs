@@ -5,6 +5,7 @@
 //! same in every process, so that two of them wait for each other and never in a circle.
 
 mod sums;
+mod told;
 
 use std::collections::{BTreeMap, HashSet};
 

@@ -297,6 +297,15 @@ table! {
     }
 }
 
+table! {
+    usage_hours_keys (organization_id, hour, metadata_key) {
+        organization_id -> Text,
+        hour -> Timestamp,
+        metadata_key -> Text,
+        told_values -> BigInt,
+    }
+}
+
 joinable!(model_configuration_secrets -> secrets (secret_id));
 joinable!(model_configuration_secrets -> model_configurations (configuration_id));
 joinable!(secrets -> data_keys (data_key_id));

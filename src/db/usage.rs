@@ -46,7 +46,7 @@ pub struct UsageGroup {
     /// What the group has of each dimension, in the order asked for. No user is the empty text.
     pub dimensions: Vec<String>,
     /// The value of the metadata key: none where it was not sent, the empty text for all values
-    /// beyond those that are told apart.
+    /// beyond those that are told apart, and for what may have one in an hour of too many keys.
     pub metadata: Option<String>,
     /// Its figures.
     pub totals: UsageTotals,
@@ -236,8 +236,10 @@ async fn sums(
     sql.push(" FROM ").push(table);
     sql.push(" WHERE hour >= ").time(filter.from).push(" AND hour < ").time(filter.to);
     bind_scope(&mut sql, scope);
-    sql.and_is("metadata_key", group_by.metadata_key.as_ref())
-        .and_is("organization_id", filter.organization_id)
+    if let Some(key) = &group_by.metadata_key {
+        bind_metadata_key(&mut sql, key);
+    }
+    sql.and_is("organization_id", filter.organization_id)
         .and_is("workspace_id", filter.workspace_id)
         .and_is("user_id", filter.user_id)
         .and_is("api_key_id", filter.api_key_id)
@@ -266,6 +268,16 @@ fn bind_scope(sql: &mut Sql, scope: Scope) {
                 .and_is("workspace_id", Some(scope.workspace_id));
         }
     }
+}
+
+/// Rows that have a key beyond those that their hour told apart may have this one, unless the hour
+/// told it apart: they are with its values beyond the bound.
+fn bind_metadata_key(sql: &mut Sql, key: &str) {
+    sql.and_one_of("metadata_key", &[key, ""]).push(" AND (metadata_key = ").text(key);
+    sql.push(" OR NOT EXISTS (SELECT 1 FROM usage_hours_keys AS told");
+    sql.push(" WHERE told.organization_id = usage_hours_by_metadata.organization_id");
+    sql.push(" AND told.hour = usage_hours_by_metadata.hour AND told.metadata_key = ").text(key);
+    sql.push("))");
 }
 
 fn column_of(dimension: Dimension) -> &'static str {

@@ -1,3 +1,4 @@
+DROP TABLE usage_hours_keys;
 DROP TABLE usage_hours_by_metadata;
 DROP TABLE usage_hours;
 DROP TABLE ledger;

@@ -118,7 +118,9 @@ CREATE TABLE usage_hours (
 CREATE INDEX usage_hours_key ON usage_hours (organization_id, api_key_id, hour);
 CREATE INDEX usage_hours_user ON usage_hours (organization_id, user_id, hour);
 
--- The same once more for each key of the callers' X-Gateway metadata and its value.
+-- The same once more for each key of the callers' X-Gateway metadata and its value. The empty value
+-- stands for values beyond those that are told apart, the empty key for rows that have a key beyond
+-- those that are.
 CREATE TABLE usage_hours_by_metadata (
     organization_id TEXT NOT NULL,
     hour TIMESTAMP NOT NULL,
@@ -146,3 +148,12 @@ CREATE TABLE usage_hours_by_metadata (
 ) WITHOUT ROWID;
 CREATE INDEX usage_hours_by_metadata_value
     ON usage_hours_by_metadata (organization_id, metadata_key, metadata_value, hour);
+
+-- The keys that an hour tells apart, and about how many values of each.
+CREATE TABLE usage_hours_keys (
+    organization_id TEXT NOT NULL,
+    hour TIMESTAMP NOT NULL,
+    metadata_key TEXT NOT NULL,
+    told_values BIGINT NOT NULL,
+    PRIMARY KEY (organization_id, hour, metadata_key)
+) WITHOUT ROWID;

@@ -89,6 +89,12 @@ pub enum StartError {
     /// `drain-journal` into a database that would have to be made.
     #[error("the database {} does not exist", .0.display())]
     NoDatabase(PathBuf),
+    /// `drain-journal` had to leave something out.
+    #[error(
+        "not all of the journal could be brought into the ledger: {} has the rest",
+        .0.display()
+    )]
+    NotAllDrained(PathBuf),
     /// The journal or the ledger.
     #[error(transparent)]
     Ledger(#[from] crate::metering::ledger::LedgerError),

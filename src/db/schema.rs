@@ -246,6 +246,13 @@ table! {
 }
 
 table! {
+    ledger_retention (id) {
+        id -> Integer,
+        deleted_before -> Timestamp,
+    }
+}
+
+table! {
     usage_hours (organization_id, hour, workspace_id, user_id, api_key_id, configuration_id, model) {
         organization_id -> Text,
         hour -> Timestamp,

@@ -89,6 +89,12 @@ CREATE INDEX ledger_errors ON ledger (organization_id, workspace_id, id) WHERE s
 CREATE INDEX ledger_request ON ledger (organization_id, workspace_id, request_id, id);
 CREATE INDEX ledger_admitted ON ledger (admitted_at);
 
+-- Rows admitted before this instant may have been deleted. One row, once any was.
+CREATE TABLE ledger_retention (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    deleted_before TIMESTAMP NOT NULL
+);
+
 -- The ledger summed up per hour of admission. No user is the empty text, since a key's columns
 -- can't be null. Kept in the order of the key, which makes it half as large and faster to read.
 CREATE TABLE usage_hours (

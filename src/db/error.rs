@@ -36,6 +36,11 @@ impl DbError {
     pub fn is_of_data(&self) -> bool {
         matches!(self, Self::UniqueViolation | Self::ForeignKeyViolation | Self::Refused(_))
     }
+
+    /// Whether SQLite could not say a sum since it is beyond the largest number.
+    pub(super) fn is_overflow(&self) -> bool {
+        matches!(self, Self::Internal(cause) if cause.ends_with("integer overflow"))
+    }
 }
 
 /// How the databases say that a value is at fault where diesel has no kind for it: PostgreSQL's
@@ -106,5 +111,45 @@ pub(super) fn optional<T>(result: Result<T, DbError>) -> Result<Option<T>, DbErr
         Ok(row) => Ok(Some(row)),
         Err(DbError::NotFound) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_known_to_be_the_values_fault_is_taken_for_it() {
+        let error = |kind, message: &str| {
+            DbError::from(Error::DatabaseError(kind, Box::new(message.to_owned())))
+        };
+        let unknown = DatabaseErrorKind::Unknown;
+        for (kind, message) in [
+            (DatabaseErrorKind::UniqueViolation, "twice"),
+            (DatabaseErrorKind::ForeignKeyViolation, "nowhere"),
+            (DatabaseErrorKind::NotNullViolation, "nothing"),
+            (DatabaseErrorKind::CheckViolation, "odd"),
+            (unknown, "bigint out of range"),
+            (unknown, "invalid byte sequence for encoding \"UTF8\": 0x00"),
+            (unknown, "string or blob too big"),
+        ] {
+            assert!(error(kind, message).is_of_data(), "{kind:?} {message}");
+        }
+        for (kind, message) in [
+            (unknown, "database or disk is full"),
+            (unknown, "disk I/O error"),
+            (unknown, "could not extend file \"base/1/2\": No space left on device"),
+            (unknown, "could not write to file \"pg_wal/xlogtemp.1\": No space left on device"),
+            (unknown, "no such table: ledger"),
+            (unknown, "permission denied for table ledger"),
+            (unknown, "database is locked"),
+            (unknown, "out of memory"),
+            (unknown, "out of shared memory"),
+            (DatabaseErrorKind::ReadOnlyTransaction, "cannot execute INSERT"),
+            (DatabaseErrorKind::SerializationFailure, "could not serialize access"),
+            (DatabaseErrorKind::ClosedConnection, "closed"),
+        ] {
+            assert!(!error(kind, message).is_of_data(), "{kind:?} {message}");
+        }
     }
 }

@@ -191,7 +191,27 @@ async fn sums(
     group_by: &GroupBy,
     most: usize,
 ) -> Result<Vec<UsageGroup>, DbError> {
-    let mut sql = Sql::of(conn);
+    let select = |sql, sum| select_sums(sql, sum, scope, filter, interval, group_by, most);
+    let plain = select(Sql::of(conn), Sql::plain_sum);
+    let rows: Vec<GroupRow> = match plain.load(conn).await {
+        Err(error) if error.is_overflow() => select(Sql::of(conn), Sql::sum).load(conn).await?,
+        rows => rows?,
+    };
+    Ok(rows.into_iter().map(UsageGroup::from).collect())
+}
+
+/// How a statement sums up a column.
+type Sum = for<'s> fn(&'s mut Sql, &str) -> &'s mut Sql;
+
+fn select_sums(
+    mut sql: Sql,
+    sum: Sum,
+    scope: Scope,
+    filter: &UsageFilter,
+    interval: Option<Interval>,
+    group_by: &GroupBy,
+    most: usize,
+) -> Sql {
     let mut groups = Vec::new();
     let places = [("2", "first"), ("3", "second"), ("4", "third")];
     sql.push("SELECT ");
@@ -227,7 +247,7 @@ async fn sums(
         }
     }
     for column in FIGURES {
-        sql.push(", ").sum(column).push(" AS ").push(column);
+        sum(sql.push(", "), column).push(" AS ").push(column);
     }
     let table = match group_by.metadata_key {
         Some(_) => "usage_hours_by_metadata",
@@ -250,8 +270,7 @@ async fn sums(
     }
     // Of nothing at all there is no sum either.
     sql.push(" HAVING COUNT(*) > 0 LIMIT ").push(&(most + 1).to_string());
-    let rows = sql.load::<GroupRow>(conn).await?;
-    Ok(rows.into_iter().map(UsageGroup::from).collect())
+    sql
 }
 
 fn bind_scope(sql: &mut Sql, scope: Scope) {

@@ -115,7 +115,6 @@ fn a_full_disk_of_the_database_is_no_reason_to_give_rows_up() {
     assert!(!directory.path().join("journal").join(REJECTED).exists());
 }
 
-#[expect(clippy::print_stdout, reason = "what the process that began this one reads")]
 async fn on_a_full_disk(directory: &std::path::Path) {
     let (ledger, metrics) = open(directory).await;
     let clock = Clock::default();

@@ -94,6 +94,12 @@ pub enum StartError {
         "Redis can't be reached; without --redis-url it is not told, and keeps what was reserved"
     )]
     CountersAway,
+    /// `drain-journal` had to leave something out.
+    #[error(
+        "not all of the journal could be brought into the ledger: {} has the rest",
+        .0.display()
+    )]
+    NotAllDrained(PathBuf),
     /// The journal or the ledger.
     #[error(transparent)]
     Ledger(#[from] crate::metering::ledger::LedgerError),

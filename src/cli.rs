@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::config::{LogSettings, Settings};
 use crate::demo::{self, DemoSettings};
 use crate::domain::names::DisplayName;
+use crate::metering::ledger::REJECTED;
 use crate::telemetry::logs;
 
 /// A multi-tenant LLM gateway: one binary between your applications and their model providers.
@@ -137,7 +138,10 @@ async fn dispatch(command: Command) -> Result<(), StartError> {
                 "rejected": found.rejected,
                 "damaged_records": found.damaged,
             }));
-            Ok(())
+            match found.rejected + found.damaged {
+                0 => Ok(()),
+                _ => Err(StartError::NotAllDrained(directory.join(REJECTED))),
+            }
         }
         Command::Openapi => {
             print(&crate::api::openapi::document());

@@ -26,6 +26,8 @@ mod gateway_policies;
 mod granting;
 mod invoice_works;
 mod ledger;
+mod ledger_sums;
+mod ledger_troubles;
 mod log_hygiene;
 mod model_access;
 mod model_configurations;
@@ -80,6 +82,8 @@ fn collect() -> Vec<Case> {
         granting::cases(),
         invoice_works::cases(),
         ledger::cases(),
+        ledger_sums::cases(),
+        ledger_troubles::cases(),
         log_hygiene::cases(),
         model_access::cases(),
         model_configurations::cases(),

@@ -14,6 +14,9 @@ pub enum DbError {
     /// The row is referred to, or refers to something that is not there.
     #[error("a reference does not hold")]
     ForeignKeyViolation,
+    /// A value that no column may hold. Trying it again won't help.
+    #[error("the database refuses a value: {0}")]
+    Refused(String),
     /// The database can't be reached, or did not answer in time. Trying again later may help.
     #[error("the database is not available: {0}")]
     Unavailable(String),
@@ -27,7 +30,35 @@ impl DbError {
     pub fn require<T>(found: Option<T>) -> Result<T, Self> {
         found.ok_or(Self::NotFound)
     }
+
+    /// Whether what was to be written is at fault, so that it would fail at any other time too.
+    /// Only what is known to be so: everything else may pass, a full disk above all.
+    pub fn is_of_data(&self) -> bool {
+        matches!(self, Self::UniqueViolation | Self::ForeignKeyViolation | Self::Refused(_))
+    }
+
+    /// Whether SQLite could not say a sum since it is beyond the largest number.
+    pub(super) fn is_overflow(&self) -> bool {
+        matches!(self, Self::Internal(cause) if cause.ends_with("integer overflow"))
+    }
 }
+
+/// How the databases say that a value is at fault where diesel has no kind for it: PostgreSQL's
+/// class 22 and its rows too long for an index, SQLite's mismatch and too big. Diesel does not pass
+/// on the codes themselves. A server that speaks another language than English is not understood,
+/// and then the value is taken for one that may be tried again.
+const OF_DATA: [&str; 10] = [
+    "invalid byte sequence for encoding",
+    "has no equivalent in encoding",
+    "unsupported Unicode escape sequence",
+    "invalid input syntax for",
+    "value too long for type",
+    "out of range",
+    "index row size",
+    "index row requires",
+    "datatype mismatch",
+    "string or blob too big",
+];
 
 impl From<Error> for DbError {
     fn from(error: Error) -> Self {
@@ -41,6 +72,14 @@ impl From<Error> for DbError {
                 DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand,
                 info,
             ) => Self::Unavailable(info.message().to_owned()),
+            Error::DatabaseError(
+                kind @ (DatabaseErrorKind::NotNullViolation
+                | DatabaseErrorKind::CheckViolation
+                | DatabaseErrorKind::RestrictViolation
+                | DatabaseErrorKind::ExclusionViolation),
+                info,
+            ) => Self::Refused(format!("{kind:?}: {}", info.message())),
+            Error::SerializationError(error) => Self::Refused(error.to_string()),
             Error::DatabaseError(kind, info) => {
                 let message = info.message();
                 // PostgreSQL on its way down or up ends sessions with class 57 messages, which
@@ -54,6 +93,8 @@ impl From<Error> for DbError {
                 ];
                 if passing.iter().any(|text| message.contains(text)) {
                     Self::Unavailable(message.to_owned())
+                } else if OF_DATA.iter().any(|text| message.contains(text)) {
+                    Self::Refused(message.to_owned())
                 } else {
                     Self::Internal(format!("{kind:?}: {message}"))
                 }
@@ -70,5 +111,45 @@ pub(super) fn optional<T>(result: Result<T, DbError>) -> Result<Option<T>, DbErr
         Ok(row) => Ok(Some(row)),
         Err(DbError::NotFound) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_known_to_be_the_values_fault_is_taken_for_it() {
+        let error = |kind, message: &str| {
+            DbError::from(Error::DatabaseError(kind, Box::new(message.to_owned())))
+        };
+        let unknown = DatabaseErrorKind::Unknown;
+        for (kind, message) in [
+            (DatabaseErrorKind::UniqueViolation, "twice"),
+            (DatabaseErrorKind::ForeignKeyViolation, "nowhere"),
+            (DatabaseErrorKind::NotNullViolation, "nothing"),
+            (DatabaseErrorKind::CheckViolation, "odd"),
+            (unknown, "bigint out of range"),
+            (unknown, "invalid byte sequence for encoding \"UTF8\": 0x00"),
+            (unknown, "string or blob too big"),
+        ] {
+            assert!(error(kind, message).is_of_data(), "{kind:?} {message}");
+        }
+        for (kind, message) in [
+            (unknown, "database or disk is full"),
+            (unknown, "disk I/O error"),
+            (unknown, "could not extend file \"base/1/2\": No space left on device"),
+            (unknown, "could not write to file \"pg_wal/xlogtemp.1\": No space left on device"),
+            (unknown, "no such table: ledger"),
+            (unknown, "permission denied for table ledger"),
+            (unknown, "database is locked"),
+            (unknown, "out of memory"),
+            (unknown, "out of shared memory"),
+            (DatabaseErrorKind::ReadOnlyTransaction, "cannot execute INSERT"),
+            (DatabaseErrorKind::SerializationFailure, "could not serialize access"),
+            (DatabaseErrorKind::ClosedConnection, "closed"),
+        ] {
+            assert!(!error(kind, message).is_of_data(), "{kind:?} {message}");
+        }
     }
 }

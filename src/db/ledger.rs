@@ -5,16 +5,19 @@
 //! same in every process, so that two of them wait for each other and never in a circle.
 
 mod sums;
+mod told;
 
 use std::collections::{BTreeMap, HashSet};
 
 use chrono::NaiveDateTime;
+use diesel::dsl::case_when;
 use diesel::prelude::*;
+use diesel::upsert::excluded;
 use diesel_async::RunQueryDsl;
 
 use super::conn::on;
-use super::schema::ledger;
-use super::{Conn, DbError};
+use super::schema::{ledger, ledger_retention};
+use super::{Conn, DbError, optional};
 use crate::domain::ids::{
     ApiKeyId, AttemptId, ConfigurationId, OrganizationId, RequestId, UserId, WorkspaceId,
 };
@@ -99,14 +102,24 @@ pub struct NewLedgerRow {
     pub metadata: BTreeMap<String, String>,
 }
 
+/// What became of rows. Those in neither set were there already.
+#[derive(Clone, Debug, Default)]
+pub struct Inserted {
+    /// Written, and added to the sums.
+    pub new: HashSet<AttemptId>,
+    /// Not written: rows as old as these have been deleted, and they may be among those, summed up
+    /// long ago.
+    pub too_old: HashSet<AttemptId>,
+}
+
 /// Rows in one statement: each has 32 values, and PostgreSQL takes 65,535.
 const ROWS_A_STATEMENT: usize = 500;
 
-/// Writes the rows that are not there yet and adds them to the sums; the ids of those.
+/// Writes the rows that are not there yet and adds them to the sums.
 pub async fn insert_ledger_rows(
     conn: &mut Conn,
     mut rows: Vec<NewLedgerRow>,
-) -> Result<HashSet<AttemptId>, DbError> {
+) -> Result<Inserted, DbError> {
     // The same id twice among the rows is one row.
     rows.sort_by_key(|new| new.row.id);
     rows.dedup_by_key(|new| new.row.id);
@@ -134,8 +147,29 @@ pub async fn insert_ledger_rows(
         }
     };
     rows.retain(|new| inserted.contains(&new.row.id));
+    let too_old = take_back_old(conn, &mut rows).await?;
     sums::add(conn, &rows).await?;
-    Ok(inserted)
+    Ok(Inserted { new: rows.iter().map(|new| new.row.id).collect(), too_old })
+}
+
+/// Takes those of the rows, which have just been written, out again that may have been there before
+/// and deleted. Asked after they were written: who deleted one of the same id has committed by then.
+async fn take_back_old(
+    conn: &mut Conn,
+    rows: &mut Vec<NewLedgerRow>,
+) -> Result<HashSet<AttemptId>, DbError> {
+    let asked = on!(conn, c => ledger_retention::table
+        .select(ledger_retention::deleted_before)
+        .first::<NaiveDateTime>(c));
+    let Some(deleted_before) = optional(asked)? else { return Ok(HashSet::new()) };
+    let is_old = |new: &NewLedgerRow| new.row.admitted_at < deleted_before;
+    let old: Vec<AttemptId> = rows.iter().filter(|new| is_old(new)).map(|new| new.row.id).collect();
+    if !old.is_empty() {
+        rows.retain(|new| !is_old(new));
+        on!(conn, c =>
+            diesel::delete(ledger::table.filter(ledger::id.eq_any(old.clone()))).execute(c))?;
+    }
+    Ok(old.into_iter().collect())
 }
 
 /// All rows in one visit to the connection's thread: to go there and back for each would take
@@ -169,7 +203,7 @@ pub async fn list_known_attempts(
 }
 
 /// Deletes at most `most` of the rows admitted before the instant, oldest first; how many it were.
-/// The sums stay.
+/// The sums stay, and with them the knowledge of what may be in them without a row.
 pub async fn delete_ledger_rows_before(
     conn: &mut Conn,
     before: NaiveDateTime,
@@ -184,5 +218,18 @@ pub async fn delete_ledger_rows_before(
     if ids.is_empty() {
         return Ok(0);
     }
+    // Never back: days to keep may become more.
+    on!(conn, c => diesel::insert_into(ledger_retention::table)
+        .values((ledger_retention::id.eq(1), ledger_retention::deleted_before.eq(before)))
+        .on_conflict(ledger_retention::id)
+        .do_update()
+        .set(ledger_retention::deleted_before.eq(
+            case_when(
+                ledger_retention::deleted_before.lt(excluded(ledger_retention::deleted_before)),
+                excluded(ledger_retention::deleted_before),
+            )
+            .otherwise(ledger_retention::deleted_before),
+        ))
+        .execute(c))?;
     on!(conn, c => diesel::delete(ledger::table.filter(ledger::id.eq_any(ids.clone()))).execute(c))
 }

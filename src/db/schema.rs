@@ -246,6 +246,13 @@ table! {
 }
 
 table! {
+    ledger_retention (id) {
+        id -> Integer,
+        deleted_before -> Timestamp,
+    }
+}
+
+table! {
     usage_hours (organization_id, hour, workspace_id, user_id, api_key_id, configuration_id, model) {
         organization_id -> Text,
         hour -> Timestamp,
@@ -294,6 +301,15 @@ table! {
         audio_output_tokens -> BigInt,
         cost -> BigInt,
         unknown_costs -> BigInt,
+    }
+}
+
+table! {
+    usage_hours_keys (organization_id, hour, metadata_key) {
+        organization_id -> Text,
+        hour -> Timestamp,
+        metadata_key -> Text,
+        told_values -> BigInt,
     }
 }
 

@@ -12,7 +12,7 @@ use super::migrate;
 
 /// Tables that are no tenant's: the change sequence, the tenants themselves, and the records, which
 /// outlive what they speak of.
-const NOBODYS: [&str; 7] = [
+const NOBODYS: [&str; 9] = [
     "change_sequence",
     "changes",
     "organizations",
@@ -20,6 +20,8 @@ const NOBODYS: [&str; 7] = [
     "ledger",
     "usage_hours",
     "usage_hours_by_metadata",
+    "usage_hours_keys",
+    "ledger_retention",
 ];
 
 const OWNER: &str = "organization_id";

@@ -46,7 +46,7 @@ pub struct UsageGroup {
     /// What the group has of each dimension, in the order asked for. No user is the empty text.
     pub dimensions: Vec<String>,
     /// The value of the metadata key: none where it was not sent, the empty text for all values
-    /// beyond those that are told apart.
+    /// beyond those that are told apart, and for what may have one in an hour of too many keys.
     pub metadata: Option<String>,
     /// Its figures.
     pub totals: UsageTotals,
@@ -191,7 +191,27 @@ async fn sums(
     group_by: &GroupBy,
     most: usize,
 ) -> Result<Vec<UsageGroup>, DbError> {
-    let mut sql = Sql::of(conn);
+    let select = |sql, sum| select_sums(sql, sum, scope, filter, interval, group_by, most);
+    let plain = select(Sql::of(conn), Sql::plain_sum);
+    let rows: Vec<GroupRow> = match plain.load(conn).await {
+        Err(error) if error.is_overflow() => select(Sql::of(conn), Sql::sum).load(conn).await?,
+        rows => rows?,
+    };
+    Ok(rows.into_iter().map(UsageGroup::from).collect())
+}
+
+/// How a statement sums up a column.
+type Sum = for<'s> fn(&'s mut Sql, &str) -> &'s mut Sql;
+
+fn select_sums(
+    mut sql: Sql,
+    sum: Sum,
+    scope: Scope,
+    filter: &UsageFilter,
+    interval: Option<Interval>,
+    group_by: &GroupBy,
+    most: usize,
+) -> Sql {
     let mut groups = Vec::new();
     let places = [("2", "first"), ("3", "second"), ("4", "third")];
     sql.push("SELECT ");
@@ -227,7 +247,7 @@ async fn sums(
         }
     }
     for column in FIGURES {
-        sql.push(", ").sum(column).push(" AS ").push(column);
+        sum(sql.push(", "), column).push(" AS ").push(column);
     }
     let table = match group_by.metadata_key {
         Some(_) => "usage_hours_by_metadata",
@@ -236,8 +256,10 @@ async fn sums(
     sql.push(" FROM ").push(table);
     sql.push(" WHERE hour >= ").time(filter.from).push(" AND hour < ").time(filter.to);
     bind_scope(&mut sql, scope);
-    sql.and_is("metadata_key", group_by.metadata_key.as_ref())
-        .and_is("organization_id", filter.organization_id)
+    if let Some(key) = &group_by.metadata_key {
+        bind_metadata_key(&mut sql, key);
+    }
+    sql.and_is("organization_id", filter.organization_id)
         .and_is("workspace_id", filter.workspace_id)
         .and_is("user_id", filter.user_id)
         .and_is("api_key_id", filter.api_key_id)
@@ -248,8 +270,7 @@ async fn sums(
     }
     // Of nothing at all there is no sum either.
     sql.push(" HAVING COUNT(*) > 0 LIMIT ").push(&(most + 1).to_string());
-    let rows = sql.load::<GroupRow>(conn).await?;
-    Ok(rows.into_iter().map(UsageGroup::from).collect())
+    sql
 }
 
 fn bind_scope(sql: &mut Sql, scope: Scope) {
@@ -266,6 +287,16 @@ fn bind_scope(sql: &mut Sql, scope: Scope) {
                 .and_is("workspace_id", Some(scope.workspace_id));
         }
     }
+}
+
+/// Rows that have a key beyond those that their hour told apart may have this one, unless the hour
+/// told it apart: they are with its values beyond the bound.
+fn bind_metadata_key(sql: &mut Sql, key: &str) {
+    sql.and_one_of("metadata_key", &[key, ""]).push(" AND (metadata_key = ").text(key);
+    sql.push(" OR NOT EXISTS (SELECT 1 FROM usage_hours_keys AS told");
+    sql.push(" WHERE told.organization_id = usage_hours_by_metadata.organization_id");
+    sql.push(" AND told.hour = usage_hours_by_metadata.hour AND told.metadata_key = ").text(key);
+    sql.push("))");
 }
 
 fn column_of(dimension: Dimension) -> &'static str {

@@ -7,6 +7,7 @@
 
 pub(crate) mod accounts;
 pub(crate) mod app;
+pub(crate) mod bench;
 pub(crate) mod case;
 pub(crate) mod connection;
 pub(crate) mod cut;
@@ -24,6 +25,7 @@ pub(crate) mod operations;
 pub(crate) mod plan;
 pub(crate) mod policies;
 pub(crate) mod process;
+pub(crate) mod property;
 pub(crate) mod random;
 pub(crate) mod reconcile;
 pub(crate) mod redis;

@@ -1,5 +1,7 @@
+DROP TABLE usage_hours_keys;
 DROP TABLE usage_hours_by_metadata;
 DROP TABLE usage_hours;
+DROP TABLE ledger_retention;
 DROP TABLE ledger;
 ALTER TABLE model_configurations DROP COLUMN max_output_tokens;
 ALTER TABLE model_configurations DROP COLUMN context_window;

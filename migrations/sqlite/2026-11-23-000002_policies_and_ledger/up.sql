@@ -90,6 +90,12 @@ CREATE INDEX ledger_errors ON ledger (organization_id, workspace_id, id) WHERE s
 CREATE INDEX ledger_request ON ledger (organization_id, workspace_id, request_id, id);
 CREATE INDEX ledger_admitted ON ledger (admitted_at);
 
+-- Rows admitted before this instant may have been deleted. One row, once any was.
+CREATE TABLE ledger_retention (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    deleted_before TIMESTAMP NOT NULL
+);
+
 -- The ledger summed up per hour of admission. No user is the empty text, since a key's columns
 -- can't be null. Kept in the order of the key, which makes it half as large and faster to read.
 CREATE TABLE usage_hours (
@@ -119,7 +125,9 @@ CREATE TABLE usage_hours (
 CREATE INDEX usage_hours_key ON usage_hours (organization_id, api_key_id, hour);
 CREATE INDEX usage_hours_user ON usage_hours (organization_id, user_id, hour);
 
--- The same once more for each key of the callers' X-Gateway metadata and its value.
+-- The same once more for each key of the callers' X-Gateway metadata and its value. The empty value
+-- stands for values beyond those that are told apart, the empty key for rows that have a key beyond
+-- those that are.
 CREATE TABLE usage_hours_by_metadata (
     organization_id TEXT NOT NULL,
     hour TIMESTAMP NOT NULL,
@@ -147,3 +155,12 @@ CREATE TABLE usage_hours_by_metadata (
 ) WITHOUT ROWID;
 CREATE INDEX usage_hours_by_metadata_value
     ON usage_hours_by_metadata (organization_id, metadata_key, metadata_value, hour);
+
+-- The keys that an hour tells apart, and about how many values of each.
+CREATE TABLE usage_hours_keys (
+    organization_id TEXT NOT NULL,
+    hour TIMESTAMP NOT NULL,
+    metadata_key TEXT NOT NULL,
+    told_values BIGINT NOT NULL,
+    PRIMARY KEY (organization_id, hour, metadata_key)
+) WITHOUT ROWID;

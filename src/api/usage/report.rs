@@ -69,7 +69,8 @@ pub struct UsageItem {
     #[schema(value_type = Option<String>, required = false)]
     pub model: Group,
     /// The value of the metadata key, if asked for: null for requests that did not send it, empty
-    /// for all values beyond the thousand that an hour tells apart.
+    /// for all values beyond the ten thousand that an hour tells apart, and for requests with a key
+    /// beyond the 64 that it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, required = false)]
     pub metadata_value: Group,

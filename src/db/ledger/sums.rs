@@ -1,6 +1,6 @@
 //! What rows add to the sums by hour.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{NaiveDateTime, Timelike};
 use diesel::dsl::case_when;
@@ -8,16 +8,11 @@ use diesel::prelude::*;
 use diesel::upsert::excluded;
 use diesel_async::RunQueryDsl;
 
-use super::super::conn::on;
 use super::super::schema::{usage_hours, usage_hours_by_metadata};
 use super::super::{Conn, DbError};
+use super::told::{Place, Told};
 use super::{LedgerRow, NewLedgerRow};
 use crate::domain::ids::{ApiKeyId, ConfigurationId, OrganizationId, WorkspaceId};
-
-/// Values told apart for each organization, hour and metadata key; further ones are summed up
-/// under the empty text, which is no value. Replicas that write at the same instant may each add a
-/// batch more.
-const MOST_VALUES: usize = 1_000;
 
 /// No sum grows further than by one more of these: to add beyond what a column holds would fail
 /// for good, on the word of one upstream that reports absurd numbers.
@@ -134,13 +129,17 @@ impl Sums {
     }
 }
 
+/// The hour that a row belongs to.
+pub(super) fn hour_of(row: &LedgerRow) -> NaiveDateTime {
+    let hour = row.admitted_at.with_minute(0).and_then(|at| at.with_second(0));
+    hour.and_then(|at| at.with_nanosecond(0)).unwrap_or(row.admitted_at)
+}
+
 impl Of {
     fn row(row: &LedgerRow) -> Self {
-        let hour = row.admitted_at.with_minute(0).and_then(|at| at.with_second(0));
-        let hour = hour.and_then(|at| at.with_nanosecond(0)).unwrap_or(row.admitted_at);
         Self {
             organization_id: row.organization_id,
-            hour,
+            hour: hour_of(row),
             workspace_id: row.workspace_id,
             user_id: row.user_id.map(|id| id.to_string()).unwrap_or_default(),
             api_key_id: row.api_key_id,
@@ -170,31 +169,74 @@ pub(super) async fn add(conn: &mut Conn, rows: &[NewLedgerRow]) -> Result<(), Db
     for new in rows {
         hours.entry(Of::row(&new.row)).or_default().add(&Sums::of(&new.row));
     }
-    let others = find_others(conn, rows).await?;
+    let told = Told::apart(conn, rows).await?;
     let mut values: BTreeMap<OfValue, Sums> = BTreeMap::new();
     for new in rows {
         let of = Of::row(&new.row);
-        for (key, value) in &new.metadata {
-            let told = (of.organization_id, of.hour, key.as_str(), value.as_str());
-            let value = if others.contains(&told) { String::new() } else { value.clone() };
-            values.entry(of.with(key.clone(), value)).or_default().add(&Sums::of(&new.row));
+        // Of the keys that are not told apart, a row counts once.
+        let entries: BTreeSet<(&str, &str)> = new
+            .metadata
+            .iter()
+            .map(|(key, value)| match told.place((of.organization_id, of.hour), key, value) {
+                Place::Value => (key.as_str(), value.as_str()),
+                Place::OtherValues => (key.as_str(), ""),
+                Place::OtherKeys => ("", ""),
+            })
+            .collect();
+        for (key, value) in entries {
+            let of = of.with(key.to_owned(), value.to_owned());
+            values.entry(of).or_default().add(&Sums::of(&new.row));
         }
     }
     let hours: Vec<(Of, Sums)> = hours.into_iter().collect();
     let values: Vec<(OfValue, ValueSums)> =
         values.into_iter().map(|(of, sums)| (of, sums.of_values())).collect();
-    upsert(conn, hours, values).await
+    upsert(conn, hours, values).await?;
+    told.write(conn).await
 }
 
+/// The statement that adds sums to those of a table.
 macro_rules! upserted {
-    ($connection:expr, $table:ident, $values:expr, $($key:ident),+) => {
+    ($table:ident, $values:expr, $($key:ident),+) => {
         diesel::insert_into($table::table)
             .values($values)
             .on_conflict(($($table::$key),+))
             .do_update()
             .set(added!($table))
-            .execute($connection)
-            .await?
+    };
+}
+
+macro_rules! hours {
+    ($values:expr) => {
+        upserted!(
+            usage_hours,
+            $values,
+            organization_id,
+            hour,
+            workspace_id,
+            user_id,
+            api_key_id,
+            configuration_id,
+            model
+        )
+    };
+}
+
+macro_rules! values {
+    ($values:expr) => {
+        upserted!(
+            usage_hours_by_metadata,
+            $values,
+            organization_id,
+            hour,
+            metadata_key,
+            metadata_value,
+            workspace_id,
+            user_id,
+            api_key_id,
+            configuration_id,
+            model
+        )
     };
 }
 
@@ -203,113 +245,29 @@ async fn upsert(
     hours: Vec<(Of, Sums)>,
     values: Vec<(OfValue, ValueSums)>,
 ) -> Result<(), DbError> {
-    macro_rules! hours {
-        ($object:ident, $rows:expr) => {
-            upserted!(
-                &mut **$object,
-                usage_hours,
-                $rows,
-                organization_id,
-                hour,
-                workspace_id,
-                user_id,
-                api_key_id,
-                configuration_id,
-                model
-            )
-        };
-    }
-    macro_rules! values {
-        ($object:ident, $rows:expr) => {
-            upserted!(
-                &mut **$object,
-                usage_hours_by_metadata,
-                $rows,
-                organization_id,
-                hour,
-                metadata_key,
-                metadata_value,
-                workspace_id,
-                user_id,
-                api_key_id,
-                configuration_id,
-                model
-            )
-        };
-    }
     match conn {
+        // In one visit to the connection's thread, as the rows themselves.
         Conn::Sqlite(object) => {
-            for row in hours {
-                hours!(object, row);
-            }
-            for row in values {
-                values!(object, row);
-            }
+            object
+                .spawn_blocking(move |conn| {
+                    for row in hours {
+                        diesel::RunQueryDsl::execute(hours!(row), conn)?;
+                    }
+                    for row in values {
+                        diesel::RunQueryDsl::execute(values!(row), conn)?;
+                    }
+                    Ok(())
+                })
+                .await?;
         }
         Conn::Postgres(object) => {
             for rows in hours.chunks(ROWS_A_STATEMENT) {
-                hours!(object, rows.to_vec());
+                hours!(rows.to_vec()).execute(&mut **object).await?;
             }
             for rows in values.chunks(ROWS_A_STATEMENT) {
-                values!(object, rows.to_vec());
+                values!(rows.to_vec()).execute(&mut **object).await?;
             }
         }
     }
     Ok(())
-}
-
-/// A value of a metadata key, in an hour of an organization.
-type Told<'a> = (OrganizationId, NaiveDateTime, &'a str, &'a str);
-
-/// Which of the rows' values have to be summed up with others, since there are too many.
-async fn find_others<'a>(
-    conn: &mut Conn,
-    rows: &'a [NewLedgerRow],
-) -> Result<HashSet<Told<'a>>, DbError> {
-    use usage_hours_by_metadata as table;
-
-    let mut asked: BTreeMap<(OrganizationId, NaiveDateTime, &str), BTreeSet<&str>> =
-        BTreeMap::new();
-    for new in rows {
-        let of = Of::row(&new.row);
-        for (key, value) in &new.metadata {
-            asked.entry((of.organization_id, of.hour, key)).or_default().insert(value);
-        }
-    }
-    let mut others = HashSet::new();
-    for ((organization_id, hour, key), values) in asked {
-        let wanted: Vec<String> = values.iter().map(|&value| value.to_owned()).collect();
-        let known: HashSet<String> = on!(conn, c => table::table
-            .filter(table::organization_id.eq(organization_id))
-            .filter(table::hour.eq(hour))
-            .filter(table::metadata_key.eq(key.to_owned()))
-            .filter(table::metadata_value.eq_any(wanted.clone()))
-            .select(table::metadata_value)
-            .distinct()
-            .load::<String>(c))?
-        .into_iter()
-        .collect();
-        let mut new = Vec::new();
-        for value in values {
-            if !known.contains(value) {
-                new.push(value);
-            }
-        }
-        if new.is_empty() {
-            continue;
-        }
-        let there: i64 = on!(conn, c => table::table
-            .filter(table::organization_id.eq(organization_id))
-            .filter(table::hour.eq(hour))
-            .filter(table::metadata_key.eq(key.to_owned()))
-            .filter(table::metadata_value.ne(String::new()))
-            .select(diesel::dsl::count(table::metadata_value).aggregate_distinct())
-            .first(c))?;
-        let there = usize::try_from(there).unwrap_or(usize::MAX);
-        let room = MOST_VALUES.saturating_sub(there);
-        for value in new.into_iter().skip(room) {
-            others.insert((organization_id, hour, key, value));
-        }
-    }
-    Ok(others)
 }

@@ -42,7 +42,7 @@ struct One {
 /// of an hour in UTC. Unknown costs are not in it.
 ///
 /// Without metadata, and with one key of it, this reads roll-ups; with several keys, or where an
-/// hour had more values than are told apart, the rows of the ledger.
+/// hour had more keys or values than are told apart, the rows of the ledger.
 pub async fn spend_since(
     conn: &mut Conn,
     organization_id: OrganizationId,
@@ -101,14 +101,15 @@ impl Asked<'_> {
         Ok(spent)
     }
 
-    /// Whether values of the key were recorded together, as the empty one.
+    /// Whether values of the key were recorded together, as the empty one, or the key may have been
+    /// with others, as the empty one too.
     async fn has_others(&self, conn: &mut Conn, key: &str) -> Result<bool, DbError> {
         let mut sql = Sql::of(conn);
         sql.push("SELECT metadata_value AS value FROM usage_hours_by_metadata");
         sql.by_index("usage_hours_by_metadata_value");
         sql.push(" WHERE hour >= ").time(self.from);
         self.bind(&mut sql);
-        sql.and_is("metadata_key", Some(key)).push(" AND metadata_value = '' LIMIT 1");
+        sql.and_one_of("metadata_key", &[key, ""]).push(" AND metadata_value = '' LIMIT 1");
         Ok(sql.load::<One>(conn).await?.first().is_some_and(|one| one.value.is_empty()))
     }
 

@@ -97,6 +97,8 @@ pub(super) struct Journal {
     disk_full: AtomicBool,
     closed: AtomicBool,
     unsynced: AtomicBool,
+    /// Held by who makes records durable, until they are.
+    syncing: Mutex<()>,
     lock: DirectoryLock,
 }
 
@@ -134,6 +136,7 @@ impl Journal {
             disk_full: AtomicBool::new(disk_full),
             closed: AtomicBool::new(false),
             unsynced: AtomicBool::new(true),
+            syncing: Mutex::new(()),
             lock,
         });
         sync::start(&journal)?;
@@ -271,7 +274,8 @@ impl Journal {
     /// Takes nothing more, makes all that is written durable, and lets go of the directory.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
-        self.sync();
+        // It says so itself if that fails, and the next process can do nothing about it.
+        let _ = self.sync();
         self.lock.release();
     }
 
@@ -298,6 +302,12 @@ impl Journal {
     /// Whether something waits in memory for the database.
     pub(super) fn has_unwritten(&self) -> bool {
         !self.writer().unwritten.is_empty()
+    }
+
+    /// For tests of a disk that fails.
+    #[cfg(test)]
+    pub(super) fn replace_file(&self, file: std::fs::File) {
+        self.writer().replace_file(file);
     }
 
     fn append(&self, writer: &mut Writer, line: &[u8]) -> io::Result<()> {

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -19,7 +19,8 @@ pub(super) fn start(journal: &Arc<Journal>) -> io::Result<()> {
     let journal: Weak<Journal> = Arc::downgrade(journal);
     thread::Builder::new().name("journal".to_owned()).spawn(move || {
         while let Some(journal) = journal.upgrade() {
-            journal.sync();
+            // It has said so itself.
+            let _ = journal.sync();
             drop(journal);
             thread::sleep(SYNC_EVERY);
         }
@@ -28,22 +29,26 @@ pub(super) fn start(journal: &Arc<Journal>) -> io::Result<()> {
 }
 
 impl Journal {
-    /// Makes everything durable that was written before.
-    pub(in crate::metering) fn sync(&self) {
+    /// Makes everything durable that was written before, and waits for whoever is about it. What
+    /// failed once may be lost without failing again: [`Journal::sync_errors`] counts that.
+    pub(in crate::metering) fn sync(&self) -> io::Result<()> {
+        let _turn = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.unsynced.swap(false, Ordering::AcqRel) {
-            return;
+            return Ok(());
         }
         let (files, made) = self.writer().take_unsynced();
-        let mut outcome = files.iter().try_for_each(|file| file.sync_data());
+        // Each of them, also after one that fails.
+        let synced = files.iter().map(|file| file.sync_data());
+        let mut outcome = synced.fold(Ok(()), Result::and);
         if made {
-            outcome = outcome.and_then(|()| sync_directory(&self.options.directory));
+            outcome = outcome.and(sync_directory(&self.options.directory));
         }
-        if let Err(error) = outcome {
+        outcome.inspect_err(|error| {
             // The kernel reports it once and may have dropped the pages: what can still be done is
             // to say so, and to have the next records in a file that has not failed.
             self.sync_errors.fetch_add(1, Ordering::Relaxed);
             tracing::error!(%error, "what the journal holds may not survive a power cut");
             let _ = self.writer().roll(&self.options.directory);
-        }
+        })
     }
 }

@@ -212,7 +212,7 @@ fn ends_that_no_disk_takes_are_kept_in_memory() {
     journal.seal();
     // Neither the old file nor a new one can be written.
     let unwritable = std::fs::File::open(segment::path(directory.path(), 2)).unwrap();
-    journal.writer().replace_file(unwritable);
+    journal.replace_file(unwritable);
     std::fs::write(segment::path(directory.path(), 3), "").unwrap();
     journal.end(end(&start));
     assert_eq!(journal.start(&start), Err(JournalFull::Disk));

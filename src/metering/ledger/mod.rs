@@ -11,6 +11,8 @@ mod rejected;
 pub mod retention;
 mod row;
 mod task;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -25,6 +27,7 @@ use crate::telemetry::Metrics;
 use crate::telemetry::readiness::Readiness;
 use counts::Counts;
 pub use recover::Recovered;
+pub use rejected::NAME as REJECTED;
 
 /// Why the ledger can't be opened, or what was asked of it could not be done.
 #[derive(Debug, thiserror::Error)]

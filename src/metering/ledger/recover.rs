@@ -1,18 +1,26 @@
 //! What an earlier process left in its journal is brought into the database.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
 use super::LedgerError;
 use super::counts::Counts;
 use super::drain::Drain;
-use crate::db::Database;
+use crate::db::{Database, DbError};
 use crate::domain::ids::{AttemptId, OrganizationId, RequestId};
 use crate::domain::money::NanoUsd;
 use crate::metering::journal::lock::DirectoryLock;
 use crate::metering::journal::segment;
 use crate::metering::record::{AttemptOutcome, LedgerEntry};
+
+/// For how long a database is waited for that takes nothing, since it last took something: a start
+/// that fails has to read all of the journal again.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long after a failure it is tried again.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// An attempt that was found in the journal at start, and has its row now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,14 +85,37 @@ pub(super) async fn recover(
     for (number, len) in segments {
         drain.add(number, len, true);
     }
-    drain.read(&mut told).await?;
-    drain.lose_open(&mut told).await?;
-    drain.remove_done()?;
+    let (mut taken, mut since) = (0, Instant::now());
+    while let Err(error) = bring_in(&mut drain, &mut told).await {
+        if drain.taken != taken {
+            (taken, since) = (drain.taken, Instant::now());
+        }
+        match error {
+            LedgerError::Database(DbError::Unavailable(cause)) if since.elapsed() < PATIENCE => {
+                tracing::warn!(cause, "the database is slow to take the journal; it is waited for");
+                tokio::time::sleep(AGAIN_AFTER).await;
+            }
+            error => return Err(error),
+        }
+    }
     let [rows, lost, rejected, damaged] = counts.totals();
     if rows + rejected + damaged > 0 {
         tracing::info!(rows, lost, rejected, damaged, "recovered the journal");
     }
     Ok(Found { rows, lost, rejected, damaged, next_segment })
+}
+
+/// Goes on where it stopped.
+async fn bring_in(
+    drain: &mut Drain,
+    told: &mut impl AsyncFnMut(Vec<Recovered>),
+) -> Result<(), LedgerError> {
+    while drain.read_segment(told).await? {
+        drain.remove_done()?;
+    }
+    drain.lose_open(told).await?;
+    drain.remove_done()?;
+    Ok(())
 }
 
 /// Drains the journal of a process that will not come back, and tells of every attempt that has its

@@ -107,7 +107,11 @@ impl Task {
         let (number, len) = written.current;
         self.drain.add(number, len, false);
         self.drain.unwritten.extend(written.unwritten);
-        self.drain.read(nobody).await?;
+        while self.drain.read_segment(nobody).await? {
+            // Room for what begins, however much is still to come.
+            self.journal.forget(self.drain.remove_done()?);
+            self.look_for_room();
+        }
         self.drain.take_unwritten(nobody).await?;
         self.journal.forget(self.drain.remove_done()?);
         self.drain.compact(&self.journal)?;

@@ -1,0 +1,236 @@
+//! Which keys of the callers' metadata, and which values of those, are summed up by themselves.
+//!
+//! Callers make up both, so both are bounded: what comes first in an hour is told apart until it
+//! ends, and the rest is summed up together. How much there is already stands in
+//! `usage_hours_keys`, so that nobody has to count it.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use chrono::NaiveDateTime;
+use diesel::QueryableByName;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Text};
+use diesel::upsert::excluded;
+use diesel_async::RunQueryDsl;
+
+use super::super::schema::usage_hours_keys;
+use super::super::sql::Sql;
+use super::super::{Conn, DbError};
+use super::NewLedgerRow;
+use super::sums::hour_of;
+use crate::domain::ids::OrganizationId;
+
+/// Keys told apart for each organization and hour; rows with further ones are summed up under the
+/// empty text, which is no key. Replicas that write at the same instant may each add as many.
+pub(super) const MOST_KEYS: usize = 64;
+
+/// Values told apart for each of them; further ones are summed up under the empty text, which is no
+/// value.
+pub(super) const MOST_VALUES: usize = 10_000;
+
+/// Hours, or values, that one statement asks for. SQLite takes 32,766 bound values.
+const MOST_ASKED: usize = 2_000;
+
+/// An hour of an organization.
+type Hour = (OrganizationId, NaiveDateTime);
+
+/// Where an entry of a row's metadata is summed up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// By its key and value.
+    Value,
+    /// By its key, with other values.
+    OtherValues,
+    /// With other keys.
+    OtherKeys,
+}
+
+/// What is told apart of some rows' metadata.
+pub(super) struct Told<'r> {
+    /// The keys told apart, and how many values of each are new.
+    keys: BTreeMap<(Hour, &'r str), usize>,
+    /// Values beyond the bound.
+    others: HashSet<(Hour, &'r str, &'r str)>,
+}
+
+/// Values that a key tells apart from now on.
+#[derive(Clone, Debug, Insertable)]
+#[diesel(table_name = usage_hours_keys)]
+struct NewKey {
+    organization_id: OrganizationId,
+    hour: NaiveDateTime,
+    metadata_key: String,
+    told_values: i64,
+}
+
+#[derive(QueryableByName)]
+struct Key {
+    /// Which of the hours asked for.
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+    #[diesel(sql_type = Text)]
+    name: String,
+    #[diesel(sql_type = BigInt)]
+    told_values: i64,
+}
+
+#[derive(QueryableByName)]
+struct Number {
+    #[diesel(sql_type = BigInt)]
+    number: i64,
+}
+
+impl<'r> Told<'r> {
+    /// Decides it. Takes as many statements however many keys there are.
+    pub(super) async fn apart(conn: &mut Conn, rows: &'r [NewLedgerRow]) -> Result<Self, DbError> {
+        let mut asked: BTreeMap<Hour, BTreeMap<&str, BTreeSet<&str>>> = BTreeMap::new();
+        for new in rows.iter().filter(|new| !new.metadata.is_empty()) {
+            let keys = asked.entry((new.row.organization_id, hour_of(&new.row))).or_default();
+            for (key, value) in &new.metadata {
+                keys.entry(key).or_default().insert(value);
+            }
+        }
+        let known = list_keys(conn, asked.keys().copied().collect()).await?;
+        let (mut keys, mut values) = (BTreeMap::new(), Vec::new());
+        for (hour, wanted) in asked {
+            let known = known.get(&hour);
+            let mut room = MOST_KEYS.saturating_sub(known.map_or(0, BTreeMap::len));
+            for (key, wanted) in wanted {
+                let told_values = known.and_then(|known| known.get(key)).copied();
+                if told_values.is_none() {
+                    let Some(less) = room.checked_sub(1) else { continue };
+                    room = less;
+                }
+                keys.insert((hour, key), 0);
+                values.push((hour, key, wanted, told_values.unwrap_or(0)));
+            }
+        }
+        let entries = values.iter().filter(|(.., told_values)| *told_values > 0);
+        let entries = entries
+            .flat_map(|(hour, key, values, _)| values.iter().map(|value| (*hour, *key, *value)));
+        let there = find_values(conn, entries.collect()).await?;
+        let mut told = Self { keys, others: HashSet::new() };
+        for (hour, key, values, told_values) in values {
+            let new = values.into_iter().filter(|value| !there.contains(&(hour, key, *value)));
+            let room = MOST_VALUES.saturating_sub(told_values);
+            for (at, value) in new.enumerate() {
+                if at >= room {
+                    told.others.insert((hour, key, value));
+                } else if let Some(count) = told.keys.get_mut(&(hour, key)) {
+                    *count += 1;
+                }
+            }
+        }
+        Ok(told)
+    }
+
+    /// Where an entry of a row's metadata is summed up.
+    pub(super) fn place(&self, hour: Hour, key: &'r str, value: &'r str) -> Place {
+        if !self.keys.contains_key(&(hour, key)) {
+            Place::OtherKeys
+        } else if self.others.contains(&(hour, key, value)) {
+            Place::OtherValues
+        } else {
+            Place::Value
+        }
+    }
+
+    /// Keeps what is new.
+    pub(super) async fn write(self, conn: &mut Conn) -> Result<(), DbError> {
+        macro_rules! added {
+            ($keys:expr) => {
+                diesel::insert_into(table::table)
+                    .values($keys)
+                    .on_conflict((table::organization_id, table::hour, table::metadata_key))
+                    .do_update()
+                    .set(table::told_values.eq(table::told_values + excluded(table::told_values)))
+            };
+        }
+        use usage_hours_keys as table;
+
+        // A value that two replicas write at the same instant counts twice: the bound is met a
+        // little earlier.
+        let keys = self.keys.into_iter().filter(|(_, new)| *new > 0);
+        let keys: Vec<NewKey> = keys
+            .map(|(((organization_id, hour), key), new)| NewKey {
+                organization_id,
+                hour,
+                metadata_key: key.to_owned(),
+                told_values: i64::try_from(new).unwrap_or(i64::MAX),
+            })
+            .collect();
+        match conn {
+            Conn::Sqlite(object) => {
+                object
+                    .spawn_blocking(move |conn| {
+                        for key in keys {
+                            diesel::RunQueryDsl::execute(added!(key), conn)?;
+                        }
+                        Ok(())
+                    })
+                    .await?;
+            }
+            Conn::Postgres(object) => {
+                for some in keys.chunks(MOST_ASKED) {
+                    added!(some.to_vec()).execute(&mut **object).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The keys that the hours tell apart, and how many values of each.
+async fn list_keys(
+    conn: &mut Conn,
+    hours: Vec<Hour>,
+) -> Result<BTreeMap<Hour, BTreeMap<String, usize>>, DbError> {
+    let mut known: BTreeMap<Hour, BTreeMap<String, usize>> = BTreeMap::new();
+    for some in hours.chunks(MOST_ASKED) {
+        let mut sql = Sql::of(conn);
+        sql.push(
+            "SELECT CAST(asked.column1 AS bigint) AS number, metadata_key AS name, told_values",
+        );
+        sql.push(" FROM (VALUES ");
+        for (number, (organization_id, hour)) in some.iter().enumerate() {
+            sql.push(if number == 0 { "(" } else { ", (" }).push(&number.to_string());
+            sql.push(", ").text(organization_id.to_string()).push(", ").time(*hour).push(")");
+        }
+        // In this order: SQLite would go through the whole table otherwise.
+        sql.push(") AS asked CROSS JOIN usage_hours_keys WHERE organization_id = asked.column2");
+        sql.push(" AND hour = asked.column3");
+        for row in sql.load::<Key>(conn).await? {
+            let hour = usize::try_from(row.number).ok().and_then(|number| some.get(number));
+            if let Some(hour) = hour {
+                let told_values = usize::try_from(row.told_values).unwrap_or(0);
+                known.entry(*hour).or_default().insert(row.name, told_values);
+            }
+        }
+    }
+    Ok(known)
+}
+
+/// Those of the values that are told apart already.
+async fn find_values<'r>(
+    conn: &mut Conn,
+    entries: Vec<(Hour, &'r str, &'r str)>,
+) -> Result<HashSet<(Hour, &'r str, &'r str)>, DbError> {
+    let mut there = HashSet::new();
+    for some in entries.chunks(MOST_ASKED) {
+        let mut sql = Sql::of(conn);
+        sql.push("SELECT CAST(asked.column1 AS bigint) AS number FROM (VALUES ");
+        for (number, ((organization_id, hour), key, value)) in some.iter().enumerate() {
+            sql.push(if number == 0 { "(" } else { ", (" }).push(&number.to_string());
+            sql.push(", ").text(organization_id.to_string()).push(", ").time(*hour);
+            sql.push(", ").text(*key).push(", ").text(*value).push(")");
+        }
+        sql.push(") AS asked WHERE EXISTS (SELECT 1 FROM usage_hours_by_metadata");
+        sql.push(" WHERE organization_id = asked.column2 AND hour = asked.column3");
+        sql.push(" AND metadata_key = asked.column4 AND metadata_value = asked.column5)");
+        for row in sql.load::<Number>(conn).await? {
+            let entry = usize::try_from(row.number).ok().and_then(|number| some.get(number));
+            there.extend(entry);
+        }
+    }
+    Ok(there)
+}

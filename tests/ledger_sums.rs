@@ -1,0 +1,318 @@
+//! The sums by hour: they add up to the rows, whatever callers make up, and stay when rows go.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use chrono::{DurationRound as _, TimeDelta};
+use diesel::connection::InstrumentationEvent;
+use diesel_async::AsyncConnection as _;
+use proptest::prelude::*;
+use tollgate::{
+    db::{
+        Conn,
+        usage::{SpendConditions, UsageFilter, list_usage, spend_since},
+    },
+    domain::{ids::*, money::NanoUsd, scope::Scope, tokens::TokenUsage, usage::GroupBy},
+    metering::{
+        ledger::{REJECTED, retention::delete_expired},
+        record::{AttemptEnd, AttemptOutcome, AttemptStart},
+    },
+};
+
+use crate::support::{
+    bench::{Bench, copy, end, journal, row, rows, small, start, sums_agree, sums_agree_where},
+    case::{Case, cases},
+    database::Database,
+    property::holds_for,
+    sql,
+};
+
+/// The cases of this file.
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        sums_add_up_to_the_rows,
+        of_a_metadata_key_so_many_values_are_told_apart,
+        of_an_hour_so_many_metadata_keys_are_told_apart,
+        metadata_keys_cost_few_statements,
+        old_rows_go_and_their_sums_stay,
+        what_was_deleted_is_not_summed_up_again,
+        postgres two_replicas_write_the_same_sums,
+    ]
+}
+
+async fn sums_add_up_to_the_rows(database: Database) {
+    let outcomes = prop_oneof![
+        Just(AttemptOutcome::Completed),
+        Just(AttemptOutcome::Failed),
+        Just(AttemptOutcome::CallerLeft),
+        Just(AttemptOutcome::Blocked),
+    ];
+    let tokens = || prop::option::of(0_u64..1_000_000);
+    let attempt = (
+        (0..3_usize, 0..2_usize, 0_i64..5_000, prop::option::of(0..4_usize)),
+        (outcomes, prop::option::of(200_u16..600), prop::option::of(0_i64..1 << 40)),
+        (tokens(), tokens(), tokens(), tokens()),
+        (0..3_u32, prop::bool::weighted(0.1)),
+    );
+    let bench = Bench::new(&database).await;
+    let ledger = bench.open(small(journal(&database, "j"))).await;
+    let clock = &bench.clock;
+    holds_for(prop::collection::vec(attempt, 1..60), 24, async |all| {
+        let count = all.len();
+        let organization_id: OrganizationId = clock.new_id();
+        let keys: [ApiKeyId; 3] = [clock.new_id(), clock.new_id(), clock.new_id()];
+        for (of, how, (input, cached, output, reasoning), (number, flush)) in all {
+            let ((key, model, minutes, team), (outcome, status, cost)) = (of, how);
+            let mut start = start(clock);
+            start.organization_id = organization_id;
+            start.api_key_id = keys[key];
+            start.model = format!("model {model}");
+            start.admitted_at -= TimeDelta::minutes(minutes);
+            start.attempt = number;
+            if let Some(team) = team {
+                start.metadata.insert("team".to_owned(), format!("team {team}"));
+                start.metadata.insert("stage".to_owned(), "test".to_owned());
+            }
+            let usage = TokenUsage {
+                input,
+                cached_input: cached,
+                output,
+                reasoning,
+                ..TokenUsage::default()
+            };
+            let cost = cost.map(NanoUsd::from_nanos);
+            let end = AttemptEnd { outcome, status, cost, usage, ..end(&start, 0) };
+            ledger.start(&start).unwrap();
+            ledger.end(end);
+            if flush {
+                ledger.flush().await.unwrap();
+            }
+        }
+        ledger.flush().await.unwrap();
+        let own = format!("organization_id = '{organization_id}'");
+        let ids = format!("SELECT id AS value FROM ledger WHERE {own}");
+        assert_eq!(sql::texts(&database, &ids).await.len(), count);
+        sums_agree_where(&database, &own).await
+    })
+    .await;
+    let ragged = "SELECT cast(hour AS text) AS value FROM usage_hours \
+                  WHERE cast(hour AS text) NOT LIKE '%:00:00%'";
+    assert!(sql::texts(&database, ragged).await.is_empty());
+}
+
+async fn of_a_metadata_key_so_many_values_are_told_apart(database: Database) {
+    let bench = Bench::new(&database).await;
+    let ledger = bench.open(small(journal(&database, "j"))).await;
+    let template = start(&bench.clock);
+    let write = async |numbers: std::ops::Range<usize>| {
+        for number in numbers {
+            let id = bench.clock.new_id();
+            let mut start = AttemptStart { id, ..template.clone() };
+            start.metadata.insert("team".to_owned(), format!("{number}"));
+            ledger.start(&start).unwrap();
+            ledger.end(end(&start, 1));
+        }
+        ledger.flush().await.unwrap();
+    };
+    let counts = async || {
+        let count = "SELECT cast(count(*) AS text) || ' ' || cast(sum(requests) AS text) AS value \
+                     FROM usage_hours_by_metadata GROUP BY metadata_value = '' \
+                     ORDER BY metadata_value = ''";
+        sql::texts(&database, count).await
+    };
+    let told = "SELECT cast(told_values AS text) AS value FROM usage_hours_keys";
+    write(0..1_200).await;
+    write(0..10).await;
+    assert_eq!(counts().await, ["1200 1210"]);
+    assert_eq!(sql::texts(&database, told).await, ["1200"]);
+    // As if most of what an hour tells apart had been there before.
+    sql::execute(&database, "UPDATE usage_hours_keys SET told_values = 9900").await;
+    write(1_100..1_400).await;
+    write(0..1_400).await;
+    assert_eq!(counts().await, ["1300 2710", "1 200"]);
+    assert_eq!(sql::texts(&database, told).await, ["10000"]);
+    sums_agree(&database).await;
+}
+
+/// A few more keys than are told apart come in one batch after the other.
+async fn of_an_hour_so_many_metadata_keys_are_told_apart(database: Database) {
+    let bench = Bench::new(&database).await;
+    let ledger = bench.open(small(journal(&database, "j"))).await;
+    let template = start(&bench.clock);
+    for batch in 0..4 {
+        for number in 0..3 {
+            let id = bench.clock.new_id();
+            let mut start = AttemptStart { id, ..template.clone() };
+            start.metadata.insert("team".to_owned(), format!("{number}"));
+            // No more at once than a request may have.
+            for key in (0..82).skip(batch * 25).take(25) {
+                start.metadata.insert(format!("key_{key:02}"), "same".to_owned());
+            }
+            ledger.start(&start).unwrap();
+            ledger.end(end(&start, 1));
+        }
+        ledger.flush().await.unwrap();
+    }
+    sums_agree(&database).await;
+    let keys = "SELECT metadata_key AS value FROM usage_hours_keys ORDER BY metadata_key";
+    let keys = sql::texts(&database, keys).await;
+    assert_eq!((keys.len(), keys[0].as_str(), keys[62].as_str()), (64, "key_00", "key_62"));
+    let marked = "SELECT cast(requests AS text) AS value FROM usage_hours_by_metadata \
+                  WHERE metadata_key = '' AND metadata_value = ''";
+    assert_eq!(sql::texts(&database, marked).await, ["6"], "two batches of three, each once");
+
+    let organization_id = template.organization_id;
+    let hour = template.admitted_at.duration_trunc(TimeDelta::hours(1)).unwrap().naive_utc();
+    let filter = UsageFilter {
+        from: hour,
+        to: hour + TimeDelta::hours(2),
+        organization_id: None,
+        workspace_id: None,
+        user_id: None,
+        api_key_id: None,
+        configuration_id: None,
+        model: None,
+    };
+    let by = async |key: &str| {
+        let group_by = GroupBy { dimensions: Vec::new(), metadata_key: Some(key.to_owned()) };
+        let (scope, filter) = (Scope::Organization(organization_id), filter.clone());
+        let groups = bench.database.read(async move |conn: &mut Conn| {
+            list_usage(conn, scope, &filter, None, &group_by, 100).await
+        });
+        let groups = groups.await.unwrap().unwrap().into_iter();
+        groups.map(|group| (group.metadata, group.totals.requests)).collect::<Vec<_>>()
+    };
+    let some = |value: &str| Some(value.to_owned());
+    assert_eq!(by("team").await, [(some("0"), 4), (some("1"), 4), (some("2"), 4)]);
+    assert_eq!(by("key_01").await, [(None, 9), (some("same"), 3)]);
+    assert_eq!(by("key_62").await, [(None, 9), (some("same"), 3)], "told apart, and the last");
+    // It may be any of those that were not told apart.
+    assert_eq!(by("key_81").await, [(None, 6), (some(""), 6)]);
+
+    for (key, value, nanos) in
+        [("team", "1", 4), ("key_01", "same", 3), ("key_81", "same", 3), ("key_81", "other", 0)]
+    {
+        let metadata = vec![(key.to_owned(), vec![value.to_owned()])];
+        let asked = SpendConditions { metadata, ..SpendConditions::default() };
+        let spent = bench.database.read(async move |conn: &mut Conn| {
+            spend_since(conn, organization_id, &asked, hour).await
+        });
+        assert_eq!(spent.await.unwrap().nanos(), nanos, "{key}: {value}");
+    }
+}
+
+/// What one caller makes up must not keep the ledger from everybody.
+async fn metadata_keys_cost_few_statements(database: Database) {
+    let bench = Bench::with_connections(&database, 1).await;
+    let statements = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&statements);
+    let count = move |event: InstrumentationEvent<'_>| {
+        if matches!(event, InstrumentationEvent::StartQuery { .. }) {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let watched = bench.database.housekeeping_write(async move |conn: &mut Conn| {
+        match conn {
+            Conn::Sqlite(object) => object.set_instrumentation(count),
+            Conn::Postgres(object) => object.set_instrumentation(count),
+        }
+        Ok(())
+    });
+    watched.await.unwrap();
+    let ledger = bench.open(small(journal(&database, "j"))).await;
+    let template = start(&bench.clock);
+    for number in 0..31 {
+        let id = bench.clock.new_id();
+        let mut start = AttemptStart { id, ..template.clone() };
+        for key in 0..32 {
+            start.metadata.insert(format!("key_{number}_{key}"), "same".to_owned());
+        }
+        ledger.start(&start).unwrap();
+        ledger.end(end(&start, 1));
+    }
+    ledger.flush().await.unwrap();
+    assert_eq!(rows(&database).await.len(), 31);
+    // SQLite writes row by row: 31 rows, and sums and keys of what is told apart.
+    let statements = statements.load(Ordering::Relaxed);
+    assert!((10..250).contains(&statements), "{statements}");
+    let sums = "SELECT cast(count(*) AS text) AS value FROM usage_hours_by_metadata";
+    assert_eq!(sql::texts(&database, sums).await, ["65"]);
+}
+
+async fn old_rows_go_and_their_sums_stay(database: Database) {
+    let bench = Bench::new(&database).await;
+    let ledger = bench.open(small(journal(&database, "j"))).await;
+    let mut kept = BTreeSet::new();
+    for days in [0, 39, 41, 400] {
+        let mut start = start(&bench.clock);
+        start.admitted_at -= TimeDelta::days(days);
+        ledger.start(&start).unwrap();
+        ledger.end(end(&start, 1));
+        if days < 40 {
+            kept.insert(row(start.id, "completed", 1));
+        }
+    }
+    ledger.flush().await.unwrap();
+    assert!(!delete_expired(&bench.database, &bench.clock, 40).await.unwrap());
+    assert_eq!(rows(&database).await.into_iter().collect::<BTreeSet<_>>(), kept);
+    let requests = "SELECT cast(sum(requests) AS text) AS value FROM usage_hours";
+    assert_eq!(sql::texts(&database, requests).await, ["4"]);
+}
+
+async fn what_was_deleted_is_not_summed_up_again(database: Database) {
+    let bench = Bench::new(&database).await;
+    let directory = journal(&database, "j");
+    let ledger = bench.open(small(directory.clone())).await;
+    let admitted = async |days: i64| {
+        let mut start = start(&bench.clock);
+        start.admitted_at -= TimeDelta::days(days);
+        ledger.start(&start).unwrap();
+        ledger.end(end(&start, 1));
+        start.id
+    };
+    admitted(41).await;
+    let young = admitted(39).await;
+    let whole = copy(&directory, &journal(&database, "whole"));
+    ledger.flush().await.unwrap();
+    assert!(!delete_expired(&bench.database, &bench.clock, 40).await.unwrap());
+    // Days to keep may become more, and what was deleted stays deleted.
+    assert!(!delete_expired(&bench.database, &bench.clock, 400).await.unwrap());
+    bench.settle(&whole).await;
+    assert_eq!(rows(&database).await, [row(young, "completed", 1)]);
+    let requests = "SELECT cast(sum(requests) AS text) AS value FROM usage_hours";
+    assert_eq!(sql::texts(&database, requests).await, ["2"]);
+    // It may never have been in the ledger, for all that anybody knows.
+    let kept = std::fs::read_to_string(whole.join(REJECTED)).unwrap();
+    assert_eq!(kept.lines().count(), 1, "{kept}");
+}
+
+async fn two_replicas_write_the_same_sums(database: Database) {
+    let bench = Bench::new(&database).await;
+    let other = Bench::new(&database).await;
+    let ledgers = [
+        bench.open(small(journal(&database, "one"))).await,
+        other.open(small(journal(&database, "two"))).await,
+    ];
+    let template = start(&bench.clock);
+    for number in 0..2_000_usize {
+        let (id, api_key_id) = (bench.clock.new_id(), bench.clock.new_id());
+        let mut start = AttemptStart { id, ..template.clone() };
+        if number % 3 == 0 {
+            start.api_key_id = api_key_id;
+        }
+        start.metadata.insert("team".to_owned(), format!("{}", number % 50));
+        let ledger = &ledgers[number % 2];
+        ledger.start(&start).unwrap();
+        ledger.end(end(&start, 1));
+    }
+    let (one, two) = tokio::join!(ledgers[0].flush(), ledgers[1].flush());
+    one.unwrap();
+    two.unwrap();
+    assert_eq!(rows(&database).await.len(), 2_000);
+    sums_agree(&database).await;
+}

@@ -54,6 +54,7 @@ pub(super) async fn open(
         store.database.clone(),
         counters,
         children,
+        clock.clone(),
         metrics.clone(),
         flush_of(ledger.clone()),
     );

@@ -168,8 +168,8 @@ impl Price {
     /// output. Where parts are more than their total, the provider counts them beside it, and they
     /// are charged on top: rather too much than too little. Audio alone overlaps with others, since it
     /// comes from the cache as well: where both fit into the input, but not beside each other, what
-    /// both have in common is charged as cached, which is how audio from the cache is priced. Never overflows; a sum beyond what
-    /// [`NanoUsd`] holds is [`NanoUsd::MAX`].
+    /// both have in common is charged as cached, which is how audio from the cache is priced. Never
+    /// overflows; a sum beyond what [`NanoUsd`] holds is [`NanoUsd::MAX`].
     pub fn cost(&self, usage: &TokenUsage) -> NanoUsd {
         let billed = Billed::of(usage);
         let rates = self.rates(billed.all_input());

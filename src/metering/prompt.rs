@@ -59,7 +59,8 @@ impl<'a> PromptText<'a> {
         self.verbatim?;
         let is_end =
             |byte: &u8| matches!(byte, b',' | b']' | b'}' | b'"') || byte.is_ascii_whitespace();
-        let length = at.iter().position(is_end).unwrap_or(at.len());
+        // One byte at the least: in odd text, it may itself be an end.
+        let length = at.iter().position(is_end).unwrap_or(at.len()).max(1).min(at.len());
         let (scalar, rest) = at.split_at(length);
         self.rest = rest;
         Some(scalar)
@@ -200,7 +201,18 @@ mod tests {
 
     #[test]
     fn odd_text_is_no_danger() {
-        for odd in ["", "}", "]]", "{]", "\"", "{\"", "{\"a\"", "{\"tools\":[", "{\"tools\":[1"] {
+        for odd in [
+            "",
+            "}",
+            "]]",
+            "{]",
+            "\"",
+            "{\"",
+            "{\"a\"",
+            "{\"tools\":[",
+            "{\"tools\":[1",
+            "{\"tools\":[\u{c}",
+        ] {
             let _ = text(odd);
         }
     }

@@ -24,8 +24,9 @@ pub use reservation::Reservation;
 
 use super::bound::Bound;
 use super::children::Children;
-use super::counters::{Claims, Counters, Reserved, Standing};
+use super::counters::{Claim, Claims, Counters, Limit, Reserved, Standing};
 use super::set::{Applied, PolicySet, Target, forbidding};
+use crate::clock::Clock;
 use crate::db::Database;
 use crate::directory::Directory;
 use crate::domain::ids::{PolicyId, RequestId};
@@ -34,7 +35,7 @@ use crate::domain::policy::{PolicyConfig, Subject};
 use crate::metering::prices::ResolvedPrice;
 use crate::telemetry::Metrics;
 use claims::Claimed;
-use history::Histories;
+use history::{Alone, Histories};
 use reservation::Amounts;
 
 /// How often a request tells new counters what they have missed. Between two tries, the counters
@@ -83,6 +84,7 @@ struct Inner {
     counters: Counters,
     children: Children,
     histories: Histories,
+    clock: Clock,
     metrics: Metrics,
 }
 
@@ -106,11 +108,12 @@ impl Admission {
         database: Database,
         counters: Counters,
         children: Children,
+        clock: Clock,
         metrics: Metrics,
         flush_ledger: FlushLedger,
     ) -> Self {
         let histories = Histories::new(database.clone(), flush_ledger);
-        let inner = Inner { directory, database, counters, children, histories, metrics };
+        let inner = Inner { directory, database, counters, children, histories, clock, metrics };
         Self { inner: Arc::new(inner) }
     }
 
@@ -187,8 +190,8 @@ impl Admission {
                 reservation: Reservation::of_nothing(),
             });
         }
-        let Claimed { claims, owners } = claimed;
-        let claims = Claims {
+        let Claimed { claims, mut owners } = claimed;
+        let mut claims = Claims {
             organization_id: request.subject.organization_id,
             request_id: request.request_id,
             at: request.at,
@@ -200,8 +203,8 @@ impl Admission {
             &claims,
             Amounts::of(reserved, request.bound),
         );
-        let owner = |place: usize| applied.iter().chain(apart).nth(*owners.get(place)?);
-        match self.reserve(&claims, set, owner).await {
+        let all: Vec<&Applied<'_>> = applied.iter().chain(apart).collect();
+        match self.reserve(&mut claims, &mut owners, set, &all).await {
             Ok((true, standings)) => Ok(Admitted {
                 policies: applied.iter().map(|one| one.bucket).collect(),
                 reserved,
@@ -220,15 +223,20 @@ impl Admission {
         }
     }
 
-    /// Counts all claims, or says which don't fit. New counters are told what they have missed.
-    async fn reserve<'a, 's: 'a>(
+    /// Counts all claims, or says which don't fit. New counters are told what they have missed; one
+    /// that holds nobody, and can't be told, is left out and learns another time.
+    async fn reserve(
         &self,
-        claims: &Claims,
+        claims: &mut Claims,
+        owners: &mut Vec<usize>,
         set: &PolicySet,
-        owner: impl Fn(usize) -> Option<&'a Applied<'s>>,
+        all: &[&Applied<'_>],
     ) -> Result<(bool, Vec<Standing>), Denied> {
         let mut history: Vec<Option<NanoUsd>> = Vec::new();
         for _ in 0..MOST_TRIES {
+            if claims.claims.is_empty() {
+                return Ok((true, Vec::new()));
+            }
             let answer = self.inner.counters.reserve(claims, &history).await;
             let unknown = match answer.map_err(|error| Denied::unavailable(error.to_string()))? {
                 Reserved::Admitted(standings) => return Ok((true, standings)),
@@ -236,20 +244,43 @@ impl Admission {
                 Reserved::Unknown(unknown) => unknown,
             };
             history.resize(claims.claims.len(), None);
-            for place in unknown {
-                let (Some(claim), Some(owner)) = (claims.claims.get(place), owner(place)) else {
+            // From the last, so that what is left out moves none that is still to come.
+            for place in unknown.into_iter().rev() {
+                let owner = owners.get(place).and_then(|owner| all.get(*owner));
+                let (Some(claim), Some(owner)) = (claims.claims.get(place), owner) else {
                     continue;
                 };
-                let counts_here = matches!(self.inner.counters, Counters::Memory(_));
-                let seen = counts_here.then(|| set.version());
-                let spent = self.inner.histories.spent(claims, claim, &owner.audience, seen).await;
-                let spent = spent.map_err(Denied::unavailable)?;
-                if let Some(known) = history.get_mut(place) {
-                    *known = Some(spent);
+                let alone = self.alone(claims, claim, set);
+                match self.inner.histories.spent(claims, claim, &owner.audience, alone).await {
+                    Ok(spent) => {
+                        if let Some(known) = history.get_mut(place) {
+                            *known = Some(spent);
+                        }
+                    }
+                    Err(_) if claim.limit.holds_nobody() => {
+                        claims.claims.remove(place);
+                        owners.remove(place);
+                        history.remove(place);
+                    }
+                    Err(cause) => return Err(Denied::unavailable(cause)),
                 }
             }
         }
         Err(Denied::unavailable("the counters keep forgetting what they are told".to_owned()))
+    }
+
+    /// What is known of the claim's window where nobody but this process counts.
+    fn alone(&self, claims: &Claims, claim: &Claim, set: &PolicySet) -> Option<Alone> {
+        let (Counters::Memory(memory), Limit::Spend { window, .. }) =
+            (&self.inner.counters, claim.limit)
+        else {
+            return None;
+        };
+        Some(Alone {
+            version: set.version(),
+            now: self.inner.clock.now(),
+            keeps: memory.keeps(window.end(claims.at)),
+        })
     }
 }
 

@@ -16,8 +16,8 @@ use uuid::Uuid;
 
 use crate::domain::ids::PolicyId;
 use crate::domain::policy::{
-    Audience, Epochs, MOST_CHILDREN, MOST_CHILDREN_OF_ORGANIZATION, Matchers, Mistake,
-    PolicyConfig, PolicyType, Subject, SubjectKind, SubjectMatcher,
+    Audience, Epochs, MOST_CHILDREN_OF_ORGANIZATION, Matchers, Mistake, PolicyConfig, PolicyType,
+    Subject, SubjectKind, SubjectMatcher,
 };
 
 pub use access::Target;
@@ -180,10 +180,6 @@ impl PolicySet {
             if stored.enabled {
                 rules.push((stored.priority, Rule::of(stored)?));
             }
-        }
-        if children.len() > usize::from(MOST_CHILDREN) / 2 {
-            // Subjects may come to share a bucket, or leave it.
-            children.len().hash(&mut version);
         }
         if children.len() >= usize::from(MOST_CHILDREN_OF_ORGANIZATION) {
             defaults.iter_mut().for_each(|default| default.is_full = true);

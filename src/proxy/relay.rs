@@ -123,8 +123,20 @@ fn has_no_body(status: StatusCode, length: Option<u64>) -> bool {
 /// Whether the body is in one of the codings of the HTTP Content Coding Registry that hide what it
 /// says. `identity`, and words that are none of them, hide nothing.
 fn is_compressed(headers: &HeaderMap) -> bool {
-    const CODINGS: [&str; 8] =
-        ["aes128gcm", "br", "compress", "deflate", "gzip", "x-compress", "x-gzip", "zstd"];
+    const CODINGS: [&str; 12] = [
+        "aes128gcm",
+        "br",
+        "compress",
+        "dcb",
+        "dcz",
+        "deflate",
+        "exi",
+        "gzip",
+        "pack200-gzip",
+        "x-compress",
+        "x-gzip",
+        "zstd",
+    ];
     headers
         .get_all(CONTENT_ENCODING)
         .filter_map(|value| value.to_str().ok())

@@ -1,5 +1,6 @@
 //! What went up, kept for the case that nobody but the gateway counts its tokens. Most answers tell
-//! them, so it is looked at as late as can be.
+//! them, so a plain one's request is looked at only when it did not; a stream may last for hours, so
+//! its request is walked through and let go as soon as the answer begins.
 
 use bytes::Bytes;
 

@@ -1,7 +1,7 @@
 //! What a window has seen that a new counter begins in.
 //!
 //! A window that began while this process alone counted by the same policies has seen nothing that
-//! its counters have not: so in memory, counters begin anew every hour, day and month without a word
+//! its counters have not, or would have: so in memory, counters begin anew every hour, day and month without a word
 //! to the database. Else the ledger tells. Many requests may find the same counter new at once: one
 //! of them asks, the others wait for what it hears, an error as well. Readings are few at a time and
 //! end soon, since each holds a connection, and a request that waits holds its place.
@@ -49,9 +49,19 @@ pub(super) struct Histories {
 struct Organization {
     turns: Semaphore,
     /// The version of its policies, and since when requests are counted by it.
-    counted: Mutex<Option<(u64, DateTime<Utc>)>>,
+    since: Mutex<Option<(u64, DateTime<Utc>)>>,
     /// When a reading last failed, and why.
     failed: Mutex<Option<(Instant, String)>>,
+}
+
+/// What is known where nobody but this process counts.
+pub(super) struct Alone {
+    /// That of the policies by which the request is counted.
+    pub(super) version: u64,
+    /// The instant now, when these policies are in force already.
+    pub(super) now: DateTime<Utc>,
+    /// Whether counters of the claim's window are kept since they were made.
+    pub(super) keeps: bool,
 }
 
 impl Histories {
@@ -65,19 +75,18 @@ impl Histories {
         }
     }
 
-    /// What was spent in the window that the claim is for, before the claim's instant. `version` is
-    /// that of the policies, where nobody but this process counts.
+    /// What was spent in the window that the claim is for, before the claim's instant.
     pub(super) async fn spent(
         &self,
         claims: &Claims,
         claim: &Claim,
         counted: &Counted<'_>,
-        version: Option<u64>,
+        alone: Option<Alone>,
     ) -> Result<NanoUsd, String> {
         let Limit::Spend { window, .. } = claim.limit else { return Ok(NanoUsd::ZERO) };
         let from = window.start(claims.at);
         let own = self.organization(claims.organization_id);
-        if version.is_some_and(|version| own.has_seen_all(version, from, claims.at)) {
+        if alone.is_some_and(|alone| own.has_seen_all(&alone, counted, from)) {
             return Ok(NanoUsd::ZERO);
         }
         let key = (claims.organization_id, claim.bucket, from);
@@ -95,7 +104,7 @@ impl Histories {
         let new = || {
             Arc::new(Organization {
                 turns: Semaphore::new(MOST_OF_ONE),
-                counted: Mutex::default(),
+                since: Mutex::default(),
                 failed: Mutex::default(),
             })
         };
@@ -146,12 +155,17 @@ impl Histories {
 impl Organization {
     /// Whether the window began after this process began to count by these policies: then a counter
     /// that is not there has nothing to count.
-    fn has_seen_all(&self, version: u64, from: DateTime<Utc>, now: DateTime<Utc>) -> bool {
-        let mut counted = lock(&self.counted);
-        match *counted {
-            Some((known, since)) if known == version => from > since,
+    fn has_seen_all(&self, alone: &Alone, counted: &Counted<'_>, from: DateTime<Utc>) -> bool {
+        let mut since = lock(&self.since);
+        match *since {
+            // Who shares a bucket may get one of their own, in this same window.
+            Some((version, since))
+                if version == alone.version && !matches!(counted, Counted::Shared(_)) =>
+            {
+                from > since && alone.keeps
+            }
             _ => {
-                *counted = Some((version, now));
+                *since = Some((alone.version, alone.now));
                 false
             }
         }

@@ -11,6 +11,7 @@ mod tenant;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use chrono::{DateTime, Utc};
@@ -26,6 +27,9 @@ use tenant::Tenant;
 const SHARDS: usize = 16;
 /// Seconds from one sweep of a shard to the next.
 const SWEEP: i64 = 600;
+/// How long a counter is kept after its window, in seconds: for requests that were admitted just
+/// before its end.
+const MARGIN: i64 = 3_600;
 
 #[derive(Default)]
 struct Shard {
@@ -36,6 +40,8 @@ struct Shard {
 
 struct Inner {
     hasher: RandomState,
+    /// Counters may be gone whose windows ended by then, in seconds.
+    swept: AtomicI64,
     shards: [RwLock<Shard>; SHARDS],
 }
 
@@ -49,6 +55,7 @@ impl Default for Memory {
     fn default() -> Self {
         let inner = Inner {
             hasher: RandomState::new(),
+            swept: AtomicI64::new(i64::MIN),
             shards: std::array::from_fn(|_| RwLock::default()),
         };
         Self { inner: Arc::new(inner) }
@@ -95,6 +102,12 @@ impl Memory {
         lock(&tenant).settled(&SpendKey::new(bucket, window, at))
     }
 
+    /// Whether a counter of a window with this end that was made here is still here. It may not be
+    /// when the clock went far ahead for a while.
+    pub fn keeps(&self, end: DateTime<Utc>) -> bool {
+        end.timestamp() > self.inner.swept.load(Ordering::Relaxed)
+    }
+
     fn shard(&self, organization_id: OrganizationId) -> &RwLock<Shard> {
         let [first, ..] = &self.inner.shards;
         let place = self.inner.hasher.hash_one(organization_id) % SHARDS as u64;
@@ -119,11 +132,13 @@ impl Memory {
         let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
         if at.timestamp() >= shard.next_sweep {
             shard.next_sweep = at.timestamp().saturating_add(SWEEP);
+            let before = at.timestamp().saturating_sub(MARGIN);
+            self.inner.swept.fetch_max(before, Ordering::Relaxed);
             shard.tenants.retain(|_, tenant| {
                 // Who else holds it is about to count in it.
                 Arc::strong_count(tenant) > 1 || {
                     let mut tenant = lock(tenant);
-                    tenant.sweep(at);
+                    tenant.sweep(at, before);
                     !tenant.is_empty()
                 }
             });

@@ -40,8 +40,20 @@ async fn ask(
     claims: &Claims,
     version: Option<u64>,
 ) -> Result<NanoUsd, String> {
-    let claim = &claims.claims[0];
-    histories.spent(claims, claim, &Counted::Shared(claim.bucket), version).await
+    let alone = version.map(|version| Alone { version, now: claims.at, keeps: true });
+    histories.spent(claims, &claims.claims[0], &one_child(), alone).await
+}
+
+fn one_child() -> Counted<'static> {
+    Counted::Child(ChildSeed {
+        id: uuid::Uuid::from_u128(2).into(),
+        parent: uuid::Uuid::from_u128(3).into(),
+        parent_type: crate::domain::policy::PolicyType::DefaultSpendCap,
+        name: "each".into(),
+        kind: SubjectKind::ApiKey,
+        subject: uuid::Uuid::from_u128(4).to_string(),
+        header: None,
+    })
 }
 
 #[tokio::test]
@@ -75,4 +87,25 @@ async fn a_window_that_was_seen_whole_needs_no_reading() {
     assert_eq!(ask(&histories, &at("14:00:00"), Some(8)).await, Ok(NanoUsd::ZERO));
     // Who does not count alone asks.
     ask(&histories, &at("15:00:00"), None).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn what_may_have_been_counted_elsewhere_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let (histories, _) = failing(directory.path());
+    let at = |time: &str| claims(1, 2, &format!("2026-03-04T{time}Z"));
+    let ask = async |time: &str, counted: Counted<'_>, keeps: bool| {
+        let claims = at(time);
+        let alone = Alone { version: 7, now: claims.at, keeps };
+        histories.spent(&claims, &claims.claims[0], &counted, Some(alone)).await
+    };
+    ask("12:10:00", one_child(), true).await.unwrap_err();
+    assert_eq!(ask("13:00:00", one_child(), true).await, Ok(NanoUsd::ZERO));
+    // The clock was far ahead, and the window's counters may have been dropped.
+    ask("13:30:00", one_child(), false).await.unwrap_err();
+    // Some share a bucket in this hour, and may get one of their own.
+    let shared = Counted::Shared(uuid::Uuid::from_u128(5).into());
+    ask("14:20:00", shared, true).await.unwrap_err();
+    ask("14:30:00", one_child(), true).await.unwrap_err();
+    assert_eq!(ask("15:00:00", one_child(), true).await, Ok(NanoUsd::ZERO));
 }

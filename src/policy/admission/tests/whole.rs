@@ -1,6 +1,6 @@
 //! Admission over a database and counters in memory.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use chrono::NaiveDateTime;
 
@@ -25,6 +25,8 @@ struct House {
     database: Database,
     children: Children,
     flushes: Arc<AtomicUsize>,
+    /// Whether the ledger can't be read.
+    is_away: Arc<AtomicBool>,
     _folder: tempfile::TempDir,
 }
 
@@ -63,16 +65,25 @@ async fn house(policies: Vec<StoredPolicy>) -> House {
         .await
         .unwrap();
     let flushes = Arc::new(AtomicUsize::new(0));
-    let counted = flushes.clone();
+    let is_away = Arc::new(AtomicBool::new(false));
+    let (counted, away) = (flushes.clone(), is_away.clone());
     let flush: FlushLedger = Arc::new(move || {
         counted.fetch_add(1, Ordering::Relaxed);
-        Box::pin(async { Ok(()) })
+        let away = away.load(Ordering::Relaxed);
+        Box::pin(async move { if away { Err("it is away".to_owned()) } else { Ok(()) } })
     });
     let children = Children::default();
     let counters = Counters::in_memory();
-    let admission =
-        Admission::new(directory, database.clone(), counters, children.clone(), metrics, flush);
-    House { admission, database, children, flushes, _folder: folder }
+    let admission = Admission::new(
+        directory,
+        database.clone(),
+        counters,
+        children.clone(),
+        Clock::default(),
+        metrics,
+        flush,
+    );
+    House { admission, database, children, flushes, is_away, _folder: folder }
 }
 
 fn row(policy: StoredPolicy, now: NaiveDateTime) -> GatewayPolicyRow {
@@ -162,6 +173,29 @@ async fn a_policy_that_does_not_parse_refuses_rather_than_lets_through() {
     let metadata = Metadata::default();
     let denied = house.admission.admit(request(&metadata, 1)).await.unwrap_err();
     assert_eq!((denied.reason, denied.retry_after), (Reason::Unavailable, Some(1)));
+}
+
+#[tokio::test]
+async fn what_is_only_counted_forbids_nothing() {
+    let default = policy(20, "each", PolicyType::DefaultSpendCap, cap(json!(1)));
+    let subject = Uuid::from_u128(3).to_string();
+    let mut child = policy(21, "nobody's", PolicyType::SpendCap, cap(json!(1)));
+    child.id = child_id(id(20), &subject, None);
+    child.subject_matchers = vec![SubjectMatcher { key: "user_id".to_owned(), value: subject }];
+    (child.parent_policy_id, child.detached, child.enabled) = (Some(id(20)), true, false);
+    let house = house(vec![default, child]).await;
+    let (metadata, price) = (Metadata::default(), price());
+    let ask = async |number| {
+        let request = AdmissionRequest { price: Some(&price), ..request(&metadata, number) };
+        house.admission.admit(request).await
+    };
+    house.is_away.store(true, Ordering::Relaxed);
+    let admitted = ask(1).await.unwrap();
+    assert!(admitted.policies.is_empty() && admitted.headers.is_empty());
+    house.is_away.store(false, Ordering::Relaxed);
+    for number in 2..5 {
+        ask(number).await.unwrap().reservation.settle(Actual::default());
+    }
 }
 
 #[tokio::test]

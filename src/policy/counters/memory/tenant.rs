@@ -14,10 +14,6 @@ use crate::domain::money::NanoUsd;
 use crate::domain::policy::RateMetric;
 use crate::domain::window::RateWindow;
 
-/// How long a counter is kept after its window, in seconds: for requests that were admitted just
-/// before its end.
-const MARGIN: i64 = 3_600;
-
 /// Money of one window.
 #[derive(Clone, Copy, Debug)]
 struct Spend {
@@ -169,9 +165,8 @@ impl Tenant {
         self.spend.get(key).map(|spend| NanoUsd::from_nanos(spend.settled))
     }
 
-    /// Drops what no request can ask for any more.
-    pub(super) fn sweep(&mut self, at: DateTime<Utc>) {
-        let before = at.timestamp().saturating_sub(MARGIN);
+    /// Drops what no request can ask for any more: of windows that ended by `before`, in seconds.
+    pub(super) fn sweep(&mut self, at: DateTime<Utc>, before: i64) {
         self.spend.retain(|_, spend| spend.end > before);
         self.rates.retain(|key, ring| !ring.is_over(key.window, at));
         self.held.retain(|_, held| held.until > before);

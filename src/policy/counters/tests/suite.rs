@@ -276,4 +276,8 @@ fn passed_windows_are_forgotten() {
         memory.reserve(&claims, &[Some(NanoUsd::ZERO)]);
     }
     assert!(memory.len(organization_id) < 15, "{}", memory.len(organization_id));
+    // It says what it may have forgotten: who sets the clock back asks elsewhere.
+    let last = start + TimeDelta::hours(499);
+    assert!(memory.keeps(last + TimeDelta::hours(1)) && memory.keeps(last));
+    assert!(!memory.keeps(last - TimeDelta::hours(2)) && !memory.keeps(start));
 }

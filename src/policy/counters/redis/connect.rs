@@ -34,6 +34,8 @@ pub(super) struct Connected {
     pub(super) connection: MultiplexedConnection,
     /// Which run of which server this leads to: another after every start, and of every replica.
     pub(super) run: String,
+    /// For how many seconds that had lasted; none if the server does not tell.
+    pub(super) uptime: Option<u64>,
     /// From when on it is open to what would count more.
     pub(super) opens: Instant,
     driver: tokio::task::AbortHandle,
@@ -124,21 +126,26 @@ where
         over.notify_one();
     });
     let (run, opens) = (UNTOLD.to_owned(), Instant::now());
-    let mut connected = Connected { connection, run, opens, driver };
-    match run_of(&mut connected.connection).await? {
-        Some(run) => connected.run = run,
-        None => tracing::warn!(
+    let mut connected = Connected { connection, run, uptime: None, opens, driver };
+    if let Some(info) = info(&mut connected.connection).await? {
+        connected.uptime = info.get("uptime_in_seconds");
+        if let Some(run) = info.get::<String>("run_id").filter(|run| is_word(run)) {
+            connected.run = run;
+        }
+    }
+    if connected.run == UNTOLD {
+        tracing::warn!(
             "Redis does not tell its run (INFO server): if it loses writes, that is not noticed"
-        ),
+        );
     }
     Ok(connected)
 }
 
-/// The server's name for its run. None if it does not tell: a proxy may not know the command, a user
+/// What the server says of itself. None if it does not tell: a proxy may not know the command, a user
 /// may not be allowed it.
-async fn run_of(connection: &mut MultiplexedConnection) -> Result<Option<String>, RedisError> {
-    match redis::cmd("INFO").arg("server").query_async::<InfoDict>(connection).await {
-        Ok(info) => Ok(info.get::<String>("run_id").filter(|run| is_word(run))),
+async fn info(connection: &mut MultiplexedConnection) -> Result<Option<InfoDict>, RedisError> {
+    match redis::cmd("INFO").arg("server").query_async(connection).await {
+        Ok(info) => Ok(Some(info)),
         Err(error) => match error.kind() {
             ErrorKind::Server(_) | ErrorKind::Extension => Ok(None),
             _ => Err(error),

@@ -150,6 +150,20 @@ async fn what_others_hold_is_back_before_a_started_redis_is_counted_in() {
 }
 
 #[tokio::test]
+async fn a_replica_that_is_started_together_with_redis_waits_for_the_others() {
+    let mut server = RedisServer::start().await;
+    let old = Tenant::new(on(&server));
+    let claim = old.spend(SpendWindow::Monthly, 1_000, 600);
+    assert!(old.admit(&[claim]).await.is_some());
+    server.die_and_start_again().await;
+    let new = old.through(on(&server));
+    assert!(is_unknown(&first_answer(&new, claim).await));
+    let refused = new.ask(claim, Some(0)).await.unwrap();
+    assert!(matches!(refused, Reserved::Refused(_)), "{refused:?}");
+    assert_eq!(used(refused), 600, "what the other holds is back");
+}
+
+#[tokio::test]
 async fn a_new_counter_costs_no_renewal_and_an_emptied_redis_one() {
     const LIVING: u64 = 600;
     const ASKING: u64 = 40;

@@ -54,6 +54,16 @@ pub enum Limit {
     },
 }
 
+impl Limit {
+    /// Whether it is only counted: nothing is ever beyond it.
+    pub fn holds_nobody(&self) -> bool {
+        match self {
+            Self::Spend { limit, .. } => limit.nanos() == i64::MAX,
+            Self::Rate { value, .. } => *value == i64::MAX,
+        }
+    }
+}
+
 /// The claims of one request.
 #[derive(Clone, Debug)]
 pub struct Claims {

@@ -21,6 +21,7 @@
 //! is back.
 
 mod answer;
+mod apart;
 mod connect;
 mod keeper;
 mod keys;
@@ -36,7 +37,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 
-use super::{Actual, Claims, CountersUnavailable, Limit, Memory, Reserved};
+use super::{Actual, Claims, CountersUnavailable, Memory, Reserved};
 use crate::clock::Clock;
 use crate::config::{RedisUrl, SpendWithoutRedis};
 use crate::domain::ids::{OrganizationId, PolicyId, RequestId};
@@ -301,25 +302,5 @@ impl Inner {
                 answer => return Ok(answer),
             }
         }
-    }
-
-    /// Counts in this process what may be counted apart.
-    fn reserve_apart(
-        &self,
-        claims: &Claims,
-        history: &[Option<NanoUsd>],
-        why: String,
-    ) -> Result<Reserved, CountersUnavailable> {
-        let spends = |limit: &Limit| matches!(limit, Limit::Spend { .. });
-        if self.spend_without == SpendWithoutRedis::Refuse
-            && claims.claims.iter().any(|claim| spends(&claim.limit))
-        {
-            return Err(CountersUnavailable(why));
-        }
-        let reserved = self.local.reserve(claims, history);
-        if matches!(reserved, Reserved::Admitted(_)) {
-            self.living.add_apart(claims);
-        }
-        Ok(reserved)
     }
 }

@@ -140,6 +140,31 @@ async fn what_was_counted_apart_is_told_when_redis_is_back() {
 }
 
 #[tokio::test]
+async fn what_holds_nobody_refuses_nobody_while_redis_is_away() {
+    let way = Way::to(&redis_url()).await;
+    way.hold(true);
+    let deadline = Duration::from_millis(100);
+    let redis = redis_with(&way.url, deadline, SpendWithoutRedis::Refuse, &Clock::default());
+    let tenant = tenant_on(&redis);
+    let counted = tenant.spend(SpendWindow::Monthly, i64::MAX, 60);
+    let rate = tenant.rate(RateMetric::Requests, RateWindow::Hour, 1, 1);
+    let cap = tenant.spend(SpendWindow::Daily, i64::MAX - 1, 60);
+    let now = tenant.clock.now();
+    assert!(tenant.reserve_at(now, &[counted, cap]).await.1.is_err());
+    let (request, reserved) = tenant.reserve_at(now, &[counted, rate]).await;
+    let Ok(Reserved::Admitted(standings)) = reserved else { panic!("{reserved:?}") };
+    assert_eq!(standings.iter().map(|standing| standing.used).collect::<Vec<_>>(), [0, 1]);
+    let refused = tenant.reserve_at(now, &[counted, rate]).await.1;
+    let Ok(Reserved::Refused(standings)) = refused else { panic!("{refused:?}") };
+    let violated: Vec<_> = standings.iter().map(|standing| standing.violated).collect();
+    assert_eq!(violated, [false, true], "each in its place");
+    tenant.settle(request, 40, 0).await;
+    way.hold(false);
+    let witness = tenant.through(Counters::Redis(redis_at(&redis_url())));
+    eventually("Redis is told", async || witness.used().await == 40).await;
+}
+
+#[tokio::test]
 async fn an_emptied_redis_is_rebuilt_and_never_counts_too_little() {
     let server = RedisServer::start().await;
     let redis = redis_at(&server.url);

@@ -164,6 +164,24 @@ async fn a_replica_that_is_started_together_with_redis_waits_for_the_others() {
 }
 
 #[tokio::test]
+async fn a_renewal_that_fails_keeps_no_other_from_its_own() {
+    // So many that they are renewed in several rounds.
+    const TENANTS: usize = 160;
+    let server = RedisServer::start().await;
+    let redis = redis_at(&server.url);
+    let tenants: Vec<_> = (0..TENANTS).map(|_| tenant_on(&redis)).collect();
+    let admitted = tenants.iter().map(async |tenant| {
+        tenant.admit(&[tenant.spend(SpendWindow::Monthly, 100, 1)]).await.unwrap();
+    });
+    join_all(admitted).await;
+    // Two: fewer than open the breaker, and hardly both of the last round.
+    let spoilt = [&tenants[0], &tenants[1]].map(|tenant| tenant.organization_id);
+    server.empty_and_spoil(&spoilt).await;
+    redis.renew().await;
+    assert_eq!(server.keys("tg:*:r:*").await.len(), TENANTS - 2, "all others are put back");
+}
+
+#[tokio::test]
 async fn a_new_counter_costs_no_renewal_and_an_emptied_redis_one() {
     const LIVING: u64 = 600;
     const ASKING: u64 = 40;

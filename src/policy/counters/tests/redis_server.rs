@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::support::eventually;
+use crate::domain::ids::OrganizationId;
 
 /// A server that ends with this, and keeps nothing but what it is told to save.
 pub(super) struct RedisServer {
@@ -71,6 +72,18 @@ impl RedisServer {
             self.info("replication").await.contains("master_link_status:up")
         })
         .await;
+    }
+
+    /// Forgets everything, and from then on can do nothing for these organizations.
+    pub(super) async fn empty_and_spoil(&self, organizations: &[OrganizationId]) {
+        // In one step, or somebody could begin a generation in between.
+        let script = "redis.call('FLUSHALL')
+            for _, key in ipairs(KEYS) do redis.call('RPUSH', key, 'no generation') end";
+        let count = organizations.len().to_string();
+        let keys: Vec<_> = organizations.iter().map(|id| format!("tg:{{{id}}}:g")).collect();
+        let mut words = vec!["EVAL", script, &count];
+        words.extend(keys.iter().map(String::as_str));
+        self.command(&words).await;
     }
 
     /// A section of what it says of itself.

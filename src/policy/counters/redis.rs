@@ -165,11 +165,11 @@ impl Redis {
             Ok(None) => "Redis answered with something else".to_owned(),
             Err(Failure::NotSent) => {
                 pending.done();
-                return inner.reserve_apart(claims, history, "Redis is away".to_owned());
+                return inner.reserve_apart(claims, history, false, "Redis is away".to_owned());
             }
             Err(Failure::Unanswered(why) | Failure::Error(why)) => why,
         };
-        let apart = inner.reserve_apart(claims, history, failure);
+        let apart = inner.reserve_apart(claims, history, true, failure);
         if matches!(apart, Ok(Reserved::Admitted(_))) {
             // It lives, counted here, and Redis is told when it ends. What Redis may have counted of
             // it is settled then, too.
@@ -205,13 +205,16 @@ impl Redis {
         let inner = &*self.inner;
         let (claims, generation) = match inner.living.remove(organization_id, request_id) {
             Some(Ended::Held(held)) => (Some(held.claims), Some(held.generation)),
-            Some(Ended::Apart(claims)) => {
+            Some(Ended::Apart(apart)) => {
                 match actual {
                     Some(actual) => inner.local.settle(organization_id, request_id, actual),
-                    // Redis has never heard of it.
-                    None => return inner.local.release(organization_id, request_id),
+                    None => inner.local.release(organization_id, request_id),
                 }
-                (Some(claims), None)
+                if actual.is_none() && !apart.asked {
+                    // Redis has never heard of it.
+                    return;
+                }
+                (Some(apart.claims), None)
             }
             // It was not admitted, and if Redis may have counted it, that is being taken back.
             None if actual.is_none() => return,

@@ -11,10 +11,12 @@ const NOT_COUNTED: Standing = Standing { used: 0, violated: false, retry_after: 
 impl Inner {
     /// Counts in this process what may be counted apart. Where spend may not be, a cap that holds
     /// somebody refuses the request; what is spent beside those is told to Redis at its settlement.
+    /// `asked` is whether Redis was, and may have counted it as well.
     pub(super) fn reserve_apart(
         &self,
         claims: &Claims,
         history: &[Option<NanoUsd>],
+        asked: bool,
         why: String,
     ) -> Result<Reserved, CountersUnavailable> {
         let reserved = match self.spend_without {
@@ -28,7 +30,7 @@ impl Inner {
             }
         };
         if matches!(reserved, Reserved::Admitted(_)) {
-            self.living.add_apart(claims);
+            self.living.add_apart(claims, asked);
         }
         Ok(reserved)
     }

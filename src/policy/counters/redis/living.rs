@@ -11,7 +11,14 @@ pub(super) enum Ended {
     /// Redis has counted it.
     Held(Held),
     /// It was counted in this process.
-    Apart(Arc<Claims>),
+    Apart(Apart),
+}
+
+/// One that was counted in this process.
+pub(super) struct Apart {
+    pub(super) claims: Arc<Claims>,
+    /// Whether Redis was asked, did not say, and may hold it as well.
+    pub(super) asked: bool,
 }
 
 /// One that Redis has counted.
@@ -36,7 +43,7 @@ struct Tenant {
 #[derive(Default)]
 struct Inner {
     tenants: HashMap<OrganizationId, Tenant>,
-    apart: HashMap<RequestId, Arc<Claims>>,
+    apart: HashMap<RequestId, Apart>,
     stamps: u64,
 }
 
@@ -71,8 +78,9 @@ impl Living {
     }
 
     /// One that was counted in this process.
-    pub(super) fn add_apart(&self, claims: &Claims) {
-        self.lock().apart.insert(claims.request_id, Arc::new(claims.clone()));
+    pub(super) fn add_apart(&self, claims: &Claims, asked: bool) {
+        let apart = Apart { claims: Arc::new(claims.clone()), asked };
+        self.lock().apart.insert(claims.request_id, apart);
     }
 
     pub(super) fn remove(
@@ -81,8 +89,8 @@ impl Living {
         request_id: RequestId,
     ) -> Option<Ended> {
         let mut inner = self.lock();
-        if let Some(claims) = inner.apart.remove(&request_id) {
-            return Some(Ended::Apart(claims));
+        if let Some(apart) = inner.apart.remove(&request_id) {
+            return Some(Ended::Apart(apart));
         }
         let tenant = inner.tenants.get_mut(&organization_id)?;
         let held = tenant.requests.remove(&request_id);

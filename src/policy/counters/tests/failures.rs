@@ -140,6 +140,25 @@ async fn what_was_counted_apart_is_told_when_redis_is_back() {
 }
 
 #[tokio::test]
+async fn what_was_counted_apart_and_is_released_is_taken_back_in_redis_too() {
+    let server = RedisServer::start().await;
+    let way = Way::to(&server.url).await;
+    let deadline = Duration::from_millis(500);
+    let redis = redis_with(&way.url, deadline, SpendWithoutRedis::Refuse, &Clock::default());
+    is_up(&redis).await;
+    let tenant = tenant_on(&redis);
+    way.hold(true);
+    let rate = tenant.rate(RateMetric::Requests, RateWindow::Hour, 1, 1);
+    let request = tenant.admit(&[rate]).await.expect("counted apart");
+    tenant.counters.release(tenant.organization_id, request).await;
+    way.hold(false);
+    eventually("Redis counts it late", async || server.calls("evalsha").await > 0).await;
+    eventually("it is taken back", async || server.keys("tg:*:r:*").await.is_empty()).await;
+    let witness = tenant.through(Counters::Redis(redis_at(&server.url)));
+    assert!(witness.admit(&[rate]).await.is_some());
+}
+
+#[tokio::test]
 async fn what_holds_nobody_refuses_nobody_while_redis_is_away() {
     let way = Way::to(&redis_url()).await;
     way.hold(true);

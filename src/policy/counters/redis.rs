@@ -256,10 +256,10 @@ impl Redis {
         let caught_up = async {
             loop {
                 inner.line.up().await;
-                inner.tell_late().await;
-                if inner.late.is_empty() && inner.line.is_up() {
+                if inner.tell_late().await {
                     return;
                 }
+                tokio::time::sleep(keeper::AGAIN).await;
             }
         };
         tokio::time::timeout(most, caught_up).await.is_ok()

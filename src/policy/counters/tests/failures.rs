@@ -159,6 +159,27 @@ async fn what_was_counted_apart_and_is_released_is_taken_back_in_redis_too() {
 }
 
 #[tokio::test]
+async fn catching_up_is_over_when_redis_has_answered() {
+    let way = Way::to(&redis_url()).await;
+    let redis = redis_at(&way.url);
+    is_up(&redis).await;
+    let tenant = tenant_on(&redis);
+    let request = tenant.admit(&[tenant.spend(SpendWindow::Monthly, 100, 60)]).await.unwrap();
+    way.hold(true);
+    let settling = tenant.settle(request, 40, 0);
+    assert!(tokio::time::timeout(Duration::from_millis(50), settling).await.is_err());
+    for _ in 0..2 {
+        let catching_up = || tenant.counters.catch_up(Duration::from_millis(100));
+        let caught_up = tokio::join!(catching_up(), catching_up());
+        assert_eq!(caught_up, (false, false), "it is in somebody's hands, or waits again");
+    }
+    way.hold(false);
+    assert!(tenant.counters.catch_up(Duration::from_secs(30)).await);
+    let witness = tenant.through(Counters::Redis(redis_at(&redis_url())));
+    assert_eq!((witness.spent().await, witness.used().await), (Some(40), 40));
+}
+
+#[tokio::test]
 async fn what_holds_nobody_refuses_nobody_while_redis_is_away() {
     let way = Way::to(&redis_url()).await;
     way.hold(true);

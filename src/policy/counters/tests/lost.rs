@@ -164,6 +164,19 @@ async fn a_replica_that_is_started_together_with_redis_waits_for_the_others() {
 }
 
 #[tokio::test]
+async fn what_redis_refuses_is_told_again_when_it_may_have_changed() {
+    let server = RedisServer::start().await;
+    let tenant = Tenant::new(on(&server));
+    let request = tenant.admit(&[tenant.spend(SpendWindow::Monthly, 100, 60)]).await.unwrap();
+    server.empty_and_spoil(&[tenant.organization_id]).await;
+    tenant.settle(request, 40, 0).await;
+    assert!(!tenant.counters.catch_up(Duration::from_secs(2)).await);
+    server.command(&["FLUSHALL"]).await;
+    assert!(tenant.counters.catch_up(Duration::from_secs(30)).await);
+    assert_eq!(tenant.used().await, 40);
+}
+
+#[tokio::test]
 async fn a_renewal_that_fails_keeps_no_other_from_its_own() {
     // So many that they are renewed in several rounds.
     const TENANTS: usize = 160;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, ErrorKind, InfoDict, IntoConnectionInfo,
-    RedisConnectionInfo, RedisError,
+    RedisConnectionInfo, RedisError, ServerErrorKind,
 };
 use rustls_pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
@@ -141,15 +141,24 @@ where
     Ok(connected)
 }
 
-/// What the server says of itself. None if it does not tell: a proxy may not know the command, a user
-/// may not be allowed it.
+/// What the server says of itself. None if it never tells: a proxy may not know the command, a user
+/// may not be allowed it. Whatever else fails may not fail for the next replica, and all have to know
+/// the same run.
 async fn info(connection: &mut MultiplexedConnection) -> Result<Option<InfoDict>, RedisError> {
     match redis::cmd("INFO").arg("server").query_async(connection).await {
         Ok(info) => Ok(Some(info)),
-        Err(error) => match error.kind() {
-            ErrorKind::Server(_) | ErrorKind::Extension => Ok(None),
-            _ => Err(error),
-        },
+        Err(error) if never_tells(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn never_tells(error: &RedisError) -> bool {
+    match error.kind() {
+        ErrorKind::Server(ServerErrorKind::NoPerm) => true,
+        ErrorKind::Server(ServerErrorKind::ResponseError) => {
+            error.detail().is_some_and(|detail| detail.starts_with("unknown command"))
+        }
+        _ => false,
     }
 }
 
@@ -169,4 +178,22 @@ fn connector() -> Result<TlsConnector, RedisError> {
 
 fn invalid(what: &'static str) -> RedisError {
     RedisError::from((ErrorKind::InvalidClientConfig, what))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_never_tells_its_run_is_used_without() {
+        let never = |answer: &[u8]| {
+            let value = redis::parse_redis_value(answer).unwrap();
+            never_tells(&value.extract_error().unwrap_err())
+        };
+        assert!(never(b"-NOPERM this user has no permissions to run the 'info' command\r\n"));
+        assert!(never(b"-ERR unknown command 'INFO', with args beginning with: 'server'\r\n"));
+        assert!(!never(b"-ERR max number of clients reached\r\n"));
+        assert!(!never(b"-LOADING Redis is loading the dataset in memory\r\n"));
+        assert!(!never(b"-BUSY Redis is busy running a script\r\n"));
+    }
 }

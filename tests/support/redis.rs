@@ -30,7 +30,7 @@ pub(crate) struct OwnRedis {
 }
 
 impl OwnRedis {
-    /// Starts one, empty, and waits until it answers.
+    /// Starts one, empty, and waits until it has run for so long that a gateway counts in it at once.
     pub(crate) async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         // Free at this moment; nobody else asks for it in between but by chance.
@@ -44,7 +44,8 @@ impl OwnRedis {
             .spawn()
             .expect("redis-server is installed");
         let redis = Self { child, address: free, _directory: directory };
-        eventually("the case's Redis answers", async || redis.ask("PING").await.is_some()).await;
+        let waits = async || redis.uptime().await.is_some_and(|seconds| seconds >= 3);
+        eventually("the case's Redis has run for a while", waits).await;
         redis
     }
 
@@ -59,11 +60,16 @@ impl OwnRedis {
         assert_eq!(done.as_deref(), Some("+OK\r\n"));
     }
 
+    async fn uptime(&self) -> Option<u64> {
+        let told = self.ask("INFO server").await?;
+        told.lines().find_map(|line| line.strip_prefix("uptime_in_seconds:"))?.parse().ok()
+    }
+
     /// A command without spaces in its words, and the beginning of the answer.
     async fn ask(&self, command: &str) -> Option<String> {
         let mut stream = TcpStream::connect(self.address).await.ok()?;
         stream.write_all(format!("{command}\r\n").as_bytes()).await.ok()?;
-        let mut answer = [0; 64];
+        let mut answer = [0; 4_096];
         let length = stream.read(&mut answer).await.ok().filter(|length| *length > 0)?;
         Some(String::from_utf8_lossy(&answer[..length]).into_owned())
     }

@@ -21,6 +21,7 @@
 //! is back.
 
 mod answer;
+mod apart;
 mod connect;
 mod keeper;
 mod keys;
@@ -36,7 +37,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 
-use super::{Actual, Claims, CountersUnavailable, Limit, Memory, Reserved};
+use super::{Actual, Claims, CountersUnavailable, Memory, Reserved};
 use crate::clock::Clock;
 use crate::config::{RedisUrl, SpendWithoutRedis};
 use crate::domain::ids::{OrganizationId, PolicyId, RequestId};
@@ -164,11 +165,11 @@ impl Redis {
             Ok(None) => "Redis answered with something else".to_owned(),
             Err(Failure::NotSent) => {
                 pending.done();
-                return inner.reserve_apart(claims, history, "Redis is away".to_owned());
+                return inner.reserve_apart(claims, history, false, "Redis is away".to_owned());
             }
             Err(Failure::Unanswered(why) | Failure::Error(why)) => why,
         };
-        let apart = inner.reserve_apart(claims, history, failure);
+        let apart = inner.reserve_apart(claims, history, true, failure);
         if matches!(apart, Ok(Reserved::Admitted(_))) {
             // It lives, counted here, and Redis is told when it ends. What Redis may have counted of
             // it is settled then, too.
@@ -204,13 +205,16 @@ impl Redis {
         let inner = &*self.inner;
         let (claims, generation) = match inner.living.remove(organization_id, request_id) {
             Some(Ended::Held(held)) => (Some(held.claims), Some(held.generation)),
-            Some(Ended::Apart(claims)) => {
+            Some(Ended::Apart(apart)) => {
                 match actual {
                     Some(actual) => inner.local.settle(organization_id, request_id, actual),
-                    // Redis has never heard of it.
-                    None => return inner.local.release(organization_id, request_id),
+                    None => inner.local.release(organization_id, request_id),
                 }
-                (Some(claims), None)
+                if actual.is_none() && !apart.asked {
+                    // Redis has never heard of it.
+                    return;
+                }
+                (Some(apart.claims), None)
             }
             // It was not admitted, and if Redis may have counted it, that is being taken back.
             None if actual.is_none() => return,
@@ -252,10 +256,10 @@ impl Redis {
         let caught_up = async {
             loop {
                 inner.line.up().await;
-                inner.tell_late().await;
-                if inner.late.is_empty() && inner.line.is_up() {
+                if inner.tell_late().await {
                     return;
                 }
+                tokio::time::sleep(keeper::AGAIN).await;
             }
         };
         tokio::time::timeout(most, caught_up).await.is_ok()
@@ -301,25 +305,5 @@ impl Inner {
                 answer => return Ok(answer),
             }
         }
-    }
-
-    /// Counts in this process what may be counted apart.
-    fn reserve_apart(
-        &self,
-        claims: &Claims,
-        history: &[Option<NanoUsd>],
-        why: String,
-    ) -> Result<Reserved, CountersUnavailable> {
-        let spends = |limit: &Limit| matches!(limit, Limit::Spend { .. });
-        if self.spend_without == SpendWithoutRedis::Refuse
-            && claims.claims.iter().any(|claim| spends(&claim.limit))
-        {
-            return Err(CountersUnavailable(why));
-        }
-        let reserved = self.local.reserve(claims, history);
-        if matches!(reserved, Reserved::Admitted(_)) {
-            self.living.add_apart(claims);
-        }
-        Ok(reserved)
     }
 }

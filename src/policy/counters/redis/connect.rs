@@ -5,7 +5,7 @@ use std::sync::Arc;
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, ErrorKind, InfoDict, IntoConnectionInfo,
-    RedisConnectionInfo, RedisError,
+    RedisConnectionInfo, RedisError, ServerErrorKind,
 };
 use rustls_pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
@@ -34,6 +34,8 @@ pub(super) struct Connected {
     pub(super) connection: MultiplexedConnection,
     /// Which run of which server this leads to: another after every start, and of every replica.
     pub(super) run: String,
+    /// For how many seconds that had lasted; none if the server does not tell.
+    pub(super) uptime: Option<u64>,
     /// From when on it is open to what would count more.
     pub(super) opens: Instant,
     driver: tokio::task::AbortHandle,
@@ -124,25 +126,39 @@ where
         over.notify_one();
     });
     let (run, opens) = (UNTOLD.to_owned(), Instant::now());
-    let mut connected = Connected { connection, run, opens, driver };
-    match run_of(&mut connected.connection).await? {
-        Some(run) => connected.run = run,
-        None => tracing::warn!(
+    let mut connected = Connected { connection, run, uptime: None, opens, driver };
+    if let Some(info) = info(&mut connected.connection).await? {
+        connected.uptime = info.get("uptime_in_seconds");
+        if let Some(run) = info.get::<String>("run_id").filter(|run| is_word(run)) {
+            connected.run = run;
+        }
+    }
+    if connected.run == UNTOLD {
+        tracing::warn!(
             "Redis does not tell its run (INFO server): if it loses writes, that is not noticed"
-        ),
+        );
     }
     Ok(connected)
 }
 
-/// The server's name for its run. None if it does not tell: a proxy may not know the command, a user
-/// may not be allowed it.
-async fn run_of(connection: &mut MultiplexedConnection) -> Result<Option<String>, RedisError> {
-    match redis::cmd("INFO").arg("server").query_async::<InfoDict>(connection).await {
-        Ok(info) => Ok(info.get::<String>("run_id").filter(|run| is_word(run))),
-        Err(error) => match error.kind() {
-            ErrorKind::Server(_) | ErrorKind::Extension => Ok(None),
-            _ => Err(error),
-        },
+/// What the server says of itself. None if it never tells: a proxy may not know the command, a user
+/// may not be allowed it. Whatever else fails may not fail for the next replica, and all have to know
+/// the same run.
+async fn info(connection: &mut MultiplexedConnection) -> Result<Option<InfoDict>, RedisError> {
+    match redis::cmd("INFO").arg("server").query_async(connection).await {
+        Ok(info) => Ok(Some(info)),
+        Err(error) if never_tells(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn never_tells(error: &RedisError) -> bool {
+    match error.kind() {
+        ErrorKind::Server(ServerErrorKind::NoPerm) => true,
+        ErrorKind::Server(ServerErrorKind::ResponseError) => {
+            error.detail().is_some_and(|detail| detail.starts_with("unknown command"))
+        }
+        _ => false,
     }
 }
 
@@ -162,4 +178,22 @@ fn connector() -> Result<TlsConnector, RedisError> {
 
 fn invalid(what: &'static str) -> RedisError {
     RedisError::from((ErrorKind::InvalidClientConfig, what))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_never_tells_its_run_is_used_without() {
+        let never = |answer: &[u8]| {
+            let value = redis::parse_redis_value(answer).unwrap();
+            never_tells(&value.extract_error().unwrap_err())
+        };
+        assert!(never(b"-NOPERM this user has no permissions to run the 'info' command\r\n"));
+        assert!(never(b"-ERR unknown command 'INFO', with args beginning with: 'server'\r\n"));
+        assert!(!never(b"-ERR max number of clients reached\r\n"));
+        assert!(!never(b"-LOADING Redis is loading the dataset in memory\r\n"));
+        assert!(!never(b"-BUSY Redis is busy running a script\r\n"));
+    }
 }

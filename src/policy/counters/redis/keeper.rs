@@ -10,13 +10,15 @@ use tokio::time::Instant;
 
 use super::super::LEASE;
 use super::Inner;
-use super::late::Ending;
+use super::late::{Ending, Pending};
 use super::line::Failure;
 
 /// How often Redis is tried while it is away: the time that the breaker stays open.
 const RETRY: Duration = Duration::from_millis(200);
 /// How often leases are looked at.
 const TICK: Duration = Duration::from_secs(1);
+/// How long before what Redis has refused is told again.
+pub(super) const AGAIN: Duration = TICK;
 /// Endings told at once.
 const BATCH: usize = 256;
 
@@ -53,25 +55,38 @@ pub(super) async fn keep(inner: Weak<Inner>, wake: Arc<Notify>) {
 }
 
 impl Inner {
-    /// Tells Redis what it has missed, oldest first, until all is told or Redis is away again.
-    pub(super) async fn tell_late(&self) {
-        while self.line.is_up() {
+    /// Tells Redis what it has missed, oldest first, until all is told or some can't be. Whether all
+    /// is. Whoever stops waiting for this leaves what is not told to the next.
+    pub(super) async fn tell_late(&self) -> bool {
+        let mut turn = self.late.turn().await;
+        while self.line.is_up() && *turn <= Instant::now() {
             let batch = self.late.take(BATCH);
             if batch.is_empty() {
-                return;
+                return true;
             }
-            let told = join_all(batch.iter().map(|ending| self.tell(ending))).await;
-            let mut refused = false;
-            for (ending, told) in batch.into_iter().zip(told) {
-                if let Err(failure) = told {
-                    refused = true;
-                    self.late.again(ending, matches!(failure, Failure::Error(_)));
-                }
+            let telling = batch.into_iter().map(|pending| self.tell_pending(pending));
+            let told = join_all(telling).await;
+            if told.iter().any(|told| matches!(told, Err(Failure::Error(_)))) {
+                // Else its tries would be used up before anything has changed.
+                *turn = Instant::now() + AGAIN;
             }
-            if refused {
-                return;
+            if told.iter().any(Result::is_err) {
+                return false;
             }
         }
+        false
+    }
+
+    async fn tell_pending(&self, pending: Pending<'_>) -> Result<(), Failure> {
+        let Some(ending) = pending.ending() else { return Ok(()) };
+        let told = self.tell(ending).await;
+        match &told {
+            Ok(()) => pending.done(),
+            Err(Failure::Error(_)) => pending.refused(),
+            // It waits for another try.
+            Err(Failure::NotSent | Failure::Unanswered(_)) => drop(pending),
+        }
+        told
     }
 
     /// Tells Redis how a reservation ended.

@@ -16,9 +16,10 @@ use crate::domain::window::{RateWindow, SpendWindow};
 /// admitted just before its end. In milliseconds.
 const MARGIN: i64 = 3_600_000;
 /// How long it is remembered of a reservation that Redis did not hold that it has ended: longer than
-/// it may be on its way still, which is up to the network once its connection is given up. Where
-/// Redis held it, nothing is remembered: that would be the most of what Redis keeps. In milliseconds.
-const TOMBSTONE: i64 = 900_000;
+/// it may be on its way still, and than Redis may be out of reach for one that has not heard that its
+/// settlement was counted, and says it again then. These are rare: where Redis held the reservation,
+/// nothing is remembered, which would be the most of what Redis keeps. In milliseconds.
+const TOMBSTONE: i64 = 86_400_000;
 /// The longest that a reservation can matter. In milliseconds.
 const LONGEST: i64 = 32 * 86_400_000 + MARGIN;
 

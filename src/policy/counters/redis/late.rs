@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::time::Instant;
+
 use super::super::{Actual, Claims};
 use crate::domain::ids::{OrganizationId, RequestId};
 use crate::telemetry::Metrics;
@@ -46,12 +48,16 @@ impl Ending {
 #[derive(Debug)]
 pub(super) struct Late {
     waiting: Mutex<VecDeque<Ending>>,
+    /// Whoever tells Redis of them has this turn, and waits for the instant that it holds. While
+    /// nobody has it, nothing is in anybody's hands.
+    turn: tokio::sync::Mutex<Instant>,
     metrics: Metrics,
 }
 
 impl Late {
     pub(super) fn new(metrics: Metrics) -> Self {
-        Self { waiting: Mutex::default(), metrics }
+        let turn = tokio::sync::Mutex::new(Instant::now());
+        Self { waiting: Mutex::default(), turn, metrics }
     }
 
     pub(super) fn push(&self, ending: Ending) {
@@ -64,30 +70,18 @@ impl Late {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.lock().is_empty()
+    /// The turn to tell Redis of them, and from when on.
+    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, Instant> {
+        self.turn.lock().await
     }
 
     /// The next ones, oldest first.
-    pub(super) fn take(&self, most: usize) -> Vec<Ending> {
+    pub(super) fn take(&self, most: usize) -> Vec<Pending<'_>> {
         let mut waiting = self.lock();
         let most = most.min(waiting.len());
-        let taken = waiting.drain(..most).collect();
+        let taken = waiting.drain(..most).map(|ending| Pending::new(self, ending)).collect();
         self.metrics.counter_corrections_queued(waiting.len());
         taken
-    }
-
-    /// Keeps one for another try, unless Redis has refused it too often for that to help.
-    pub(super) fn again(&self, mut ending: Ending, refused: bool) {
-        if refused {
-            ending.tries += 1;
-        }
-        if ending.tries < TRIES {
-            self.push(ending);
-        } else {
-            tracing::error!(request_id = %ending.request_id, "Redis refuses a correction");
-            self.metrics.counter_correction_dropped();
-        }
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Ending>> {
@@ -106,9 +100,24 @@ impl<'a> Pending<'a> {
         Self { late, ending: Some(ending) }
     }
 
+    pub(super) fn ending(&self) -> Option<&Ending> {
+        self.ending.as_ref()
+    }
+
     /// Nothing is left to tell.
     pub(super) fn done(mut self) {
         self.ending = None;
+    }
+
+    /// Redis says that it can't. It is tried again, unless that was said too often for it to help.
+    pub(super) fn refused(mut self) {
+        let Some(ending) = &mut self.ending else { return };
+        ending.tries += 1;
+        if ending.tries >= TRIES {
+            tracing::error!(request_id = %ending.request_id, "Redis refuses a correction");
+            self.late.metrics.counter_correction_dropped();
+            self.ending = None;
+        }
     }
 }
 

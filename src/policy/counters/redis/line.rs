@@ -20,6 +20,11 @@ const FAILURES: u32 = 3;
 /// replica has reached it too, and put back what lives there.
 const GATHERING: Duration = Duration::from_secs(1);
 
+/// A server that has run for fewer seconds, as it counts them itself, may not have been reached by
+/// every replica yet: at least gathering, and a try to reach it. Its whole seconds are up to one more
+/// than have passed.
+const YOUNG: u64 = 3;
+
 /// Why a call failed.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -184,17 +189,21 @@ impl Line {
     }
 
     /// When the run that a connection leads to is open to what would count more.
-    fn opening_of(&self, run: &str) -> Instant {
+    fn opening_of(&self, connected: &Connected) -> Instant {
         let mut last_run = self.last_run.lock().unwrap_or_else(PoisonError::into_inner);
         let opens = match &*last_run {
-            Some((last, opens)) if last == run => *opens,
+            Some((last, opens)) if *last == connected.run => *opens,
             Some(_) => {
                 tracing::warn!("Redis was started, or is another one: its counters are rebuilt");
                 Instant::now() + GATHERING
             }
+            // This process was started with it, and others may have been there before.
+            None if connected.uptime.is_some_and(|uptime| uptime < YOUNG) => {
+                Instant::now() + GATHERING
+            }
             None => Instant::now(),
         };
-        *last_run = Some((run.to_owned(), opens));
+        *last_run = Some((connected.run.clone(), opens));
         opens
     }
 
@@ -206,7 +215,7 @@ impl Line {
             for script in scripts.all() {
                 script.load_async(&mut connected.connection.clone()).await?;
             }
-            connected.opens = self.opening_of(&connected.run);
+            connected.opens = self.opening_of(&connected);
             Ok::<_, RedisError>(connected)
         });
         match trying.await {

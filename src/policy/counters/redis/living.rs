@@ -1,6 +1,6 @@
 //! The requests that are admitted and have not ended, and where they are counted.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::super::Claims;
@@ -11,7 +11,14 @@ pub(super) enum Ended {
     /// Redis has counted it.
     Held(Held),
     /// It was counted in this process.
-    Apart(Arc<Claims>),
+    Apart(Apart),
+}
+
+/// One that was counted in this process.
+pub(super) struct Apart {
+    pub(super) claims: Arc<Claims>,
+    /// Whether Redis was asked, did not say, and may hold it as well.
+    pub(super) asked: bool,
 }
 
 /// One that Redis has counted.
@@ -36,7 +43,7 @@ struct Tenant {
 #[derive(Default)]
 struct Inner {
     tenants: HashMap<OrganizationId, Tenant>,
-    apart: HashMap<RequestId, Arc<Claims>>,
+    apart: HashMap<RequestId, Apart>,
     stamps: u64,
 }
 
@@ -71,8 +78,9 @@ impl Living {
     }
 
     /// One that was counted in this process.
-    pub(super) fn add_apart(&self, claims: &Claims) {
-        self.lock().apart.insert(claims.request_id, Arc::new(claims.clone()));
+    pub(super) fn add_apart(&self, claims: &Claims, asked: bool) {
+        let apart = Apart { claims: Arc::new(claims.clone()), asked };
+        self.lock().apart.insert(claims.request_id, apart);
     }
 
     pub(super) fn remove(
@@ -81,8 +89,8 @@ impl Living {
         request_id: RequestId,
     ) -> Option<Ended> {
         let mut inner = self.lock();
-        if let Some(claims) = inner.apart.remove(&request_id) {
-            return Some(Ended::Apart(claims));
+        if let Some(apart) = inner.apart.remove(&request_id) {
+            return Some(Ended::Apart(apart));
         }
         let tenant = inner.tenants.get_mut(&organization_id)?;
         let held = tenant.requests.remove(&request_id);
@@ -136,15 +144,55 @@ impl Living {
         roll: &Roll,
         generation: Option<Arc<str>>,
     ) {
+        let called: HashSet<_> = roll.requests.iter().collect();
         // Else somebody came in meanwhile who was counted in another.
         if let Some(tenant) = self.lock().tenants.get_mut(&organization_id)
             && tenant.stamp == roll.stamp
         {
-            tenant.held_in = generation;
+            let is_held = |(request_id, held): (&RequestId, &Held)| {
+                generation.as_ref() == Some(&held.generation) || called.contains(request_id)
+            };
+            // Who came in too late for the roll may be counted in the one before this, which
+            // everybody was still held in then.
+            let all_held = tenant.requests.iter().all(is_held);
+            tenant.held_in = generation.filter(|_| all_held);
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+
+    #[test]
+    fn who_was_not_on_the_roll_is_not_vouched_for() {
+        let clock = Clock::default();
+        let organization_id = clock.new_id();
+        let new = || Claims {
+            organization_id,
+            request_id: clock.new_id(),
+            at: clock.now(),
+            claims: Vec::new(),
+        };
+        let living = Living::default();
+        let (before, after): (Arc<str>, Arc<str>) = ("1".into(), "2".into());
+        living.add(&new(), &before);
+        let roll = living.roll(organization_id).unwrap();
+        // Counted before Redis was emptied, and answered after the roll was taken.
+        let late = new();
+        living.add(&late, &before);
+        living.renewed(organization_id, &roll, Some(after.clone()));
+        assert_ne!(living.held_in(organization_id), Some(after.clone()));
+
+        // One that came in since is counted in the new one.
+        let roll = living.roll(organization_id).unwrap();
+        living.add(&new(), &after);
+        living.renewed(organization_id, &roll, Some(after.clone()));
+        assert_eq!(living.held_in(organization_id), Some(after));
     }
 }

@@ -14,15 +14,19 @@ const RENEWED: usize = 256;
 const AT_A_TIME: usize = 16;
 
 impl Inner {
-    /// All organizations' leases.
+    /// All organizations' leases, as far as Redis is reached. Where it can't renew those of one, the
+    /// next round tries again.
     pub(super) async fn renew(&self) {
         for some in self.living.organizations().chunks(AT_A_TIME) {
             let renewing = some.iter().map(async |organization_id| {
-                let Some(turn) = self.living.turn(*organization_id) else { return Ok(()) };
+                let Some(turn) = self.living.turn(*organization_id) else { return };
                 let _turn = turn.lock().await;
-                self.renew_tenant(*organization_id).await
+                if let Err(Failure::Error(error)) = self.renew_tenant(*organization_id).await {
+                    tracing::warn!(%organization_id, error, "Redis does not renew leases");
+                }
             });
-            if join_all(renewing).await.iter().any(Result::is_err) {
+            join_all(renewing).await;
+            if !self.line.is_up() {
                 return;
             }
         }

@@ -140,6 +140,71 @@ async fn what_was_counted_apart_is_told_when_redis_is_back() {
 }
 
 #[tokio::test]
+async fn what_was_counted_apart_and_is_released_is_taken_back_in_redis_too() {
+    let server = RedisServer::start().await;
+    let way = Way::to(&server.url).await;
+    let deadline = Duration::from_millis(500);
+    let redis = redis_with(&way.url, deadline, SpendWithoutRedis::Refuse, &Clock::default());
+    is_up(&redis).await;
+    let tenant = tenant_on(&redis);
+    way.hold(true);
+    let rate = tenant.rate(RateMetric::Requests, RateWindow::Hour, 1, 1);
+    let request = tenant.admit(&[rate]).await.expect("counted apart");
+    tenant.counters.release(tenant.organization_id, request).await;
+    way.hold(false);
+    eventually("Redis counts it late", async || server.calls("evalsha").await > 0).await;
+    eventually("it is taken back", async || server.keys("tg:*:r:*").await.is_empty()).await;
+    let witness = tenant.through(Counters::Redis(redis_at(&server.url)));
+    assert!(witness.admit(&[rate]).await.is_some());
+}
+
+#[tokio::test]
+async fn catching_up_is_over_when_redis_has_answered() {
+    let way = Way::to(&redis_url()).await;
+    let redis = redis_at(&way.url);
+    is_up(&redis).await;
+    let tenant = tenant_on(&redis);
+    let request = tenant.admit(&[tenant.spend(SpendWindow::Monthly, 100, 60)]).await.unwrap();
+    way.hold(true);
+    let settling = tenant.settle(request, 40, 0);
+    assert!(tokio::time::timeout(Duration::from_millis(50), settling).await.is_err());
+    for _ in 0..2 {
+        let catching_up = || tenant.counters.catch_up(Duration::from_millis(100));
+        let caught_up = tokio::join!(catching_up(), catching_up());
+        assert_eq!(caught_up, (false, false), "it is in somebody's hands, or waits again");
+    }
+    way.hold(false);
+    assert!(tenant.counters.catch_up(Duration::from_secs(30)).await);
+    let witness = tenant.through(Counters::Redis(redis_at(&redis_url())));
+    assert_eq!((witness.spent().await, witness.used().await), (Some(40), 40));
+}
+
+#[tokio::test]
+async fn what_holds_nobody_refuses_nobody_while_redis_is_away() {
+    let way = Way::to(&redis_url()).await;
+    way.hold(true);
+    let deadline = Duration::from_millis(100);
+    let redis = redis_with(&way.url, deadline, SpendWithoutRedis::Refuse, &Clock::default());
+    let tenant = tenant_on(&redis);
+    let counted = tenant.spend(SpendWindow::Monthly, i64::MAX, 60);
+    let rate = tenant.rate(RateMetric::Requests, RateWindow::Hour, 1, 1);
+    let cap = tenant.spend(SpendWindow::Daily, i64::MAX - 1, 60);
+    let now = tenant.clock.now();
+    assert!(tenant.reserve_at(now, &[counted, cap]).await.1.is_err());
+    let (request, reserved) = tenant.reserve_at(now, &[counted, rate]).await;
+    let Ok(Reserved::Admitted(standings)) = reserved else { panic!("{reserved:?}") };
+    assert_eq!(standings.iter().map(|standing| standing.used).collect::<Vec<_>>(), [0, 1]);
+    let refused = tenant.reserve_at(now, &[counted, rate]).await.1;
+    let Ok(Reserved::Refused(standings)) = refused else { panic!("{refused:?}") };
+    let violated: Vec<_> = standings.iter().map(|standing| standing.violated).collect();
+    assert_eq!(violated, [false, true], "each in its place");
+    tenant.settle(request, 40, 0).await;
+    way.hold(false);
+    let witness = tenant.through(Counters::Redis(redis_at(&redis_url())));
+    eventually("Redis is told", async || witness.used().await == 40).await;
+}
+
+#[tokio::test]
 async fn an_emptied_redis_is_rebuilt_and_never_counts_too_little() {
     let server = RedisServer::start().await;
     let redis = redis_at(&server.url);

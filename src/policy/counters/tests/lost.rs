@@ -150,6 +150,51 @@ async fn what_others_hold_is_back_before_a_started_redis_is_counted_in() {
 }
 
 #[tokio::test]
+async fn a_replica_that_is_started_together_with_redis_waits_for_the_others() {
+    let mut server = RedisServer::start().await;
+    let old = Tenant::new(on(&server));
+    let claim = old.spend(SpendWindow::Monthly, 1_000, 600);
+    assert!(old.admit(&[claim]).await.is_some());
+    server.die_and_start_again().await;
+    let new = old.through(on(&server));
+    assert!(is_unknown(&first_answer(&new, claim).await));
+    let refused = new.ask(claim, Some(0)).await.unwrap();
+    assert!(matches!(refused, Reserved::Refused(_)), "{refused:?}");
+    assert_eq!(used(refused), 600, "what the other holds is back");
+}
+
+#[tokio::test]
+async fn what_redis_refuses_is_told_again_when_it_may_have_changed() {
+    let server = RedisServer::start().await;
+    let tenant = Tenant::new(on(&server));
+    let request = tenant.admit(&[tenant.spend(SpendWindow::Monthly, 100, 60)]).await.unwrap();
+    server.empty_and_spoil(&[tenant.organization_id]).await;
+    tenant.settle(request, 40, 0).await;
+    assert!(!tenant.counters.catch_up(Duration::from_secs(2)).await);
+    server.command(&["FLUSHALL"]).await;
+    assert!(tenant.counters.catch_up(Duration::from_secs(30)).await);
+    assert_eq!(tenant.used().await, 40);
+}
+
+#[tokio::test]
+async fn a_renewal_that_fails_keeps_no_other_from_its_own() {
+    // So many that they are renewed in several rounds.
+    const TENANTS: usize = 160;
+    let server = RedisServer::start().await;
+    let redis = redis_at(&server.url);
+    let tenants: Vec<_> = (0..TENANTS).map(|_| tenant_on(&redis)).collect();
+    let admitted = tenants.iter().map(async |tenant| {
+        tenant.admit(&[tenant.spend(SpendWindow::Monthly, 100, 1)]).await.unwrap();
+    });
+    join_all(admitted).await;
+    // Two: fewer than open the breaker, and hardly both of the last round.
+    let spoilt = [&tenants[0], &tenants[1]].map(|tenant| tenant.organization_id);
+    server.empty_and_spoil(&spoilt).await;
+    redis.renew().await;
+    assert_eq!(server.keys("tg:*:r:*").await.len(), TENANTS - 2, "all others are put back");
+}
+
+#[tokio::test]
 async fn a_new_counter_costs_no_renewal_and_an_emptied_redis_one() {
     const LIVING: u64 = 600;
     const ASKING: u64 = 40;
@@ -208,5 +253,9 @@ async fn what_has_ended_leaves_nothing_behind() {
     let request = tenant.admit(&[claim]).await.unwrap();
     server.command(&["FLUSHALL"]).await;
     tenant.settle(request, 1, 0).await;
-    assert_eq!(server.keys("tg:*:d:*").await.len(), 1);
+    let remembered = server.keys("tg:*:d:*").await;
+    assert_eq!(remembered.len(), 1);
+    let left = server.command(&["PTTL", &remembered[0]]).await;
+    // For longer than Redis may be out of reach for one that would say it again.
+    assert!(matches!(left, redis::Value::Int(80_000_000..)), "{left:?}");
 }

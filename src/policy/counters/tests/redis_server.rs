@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::support::eventually;
+use crate::domain::ids::OrganizationId;
 
 /// A server that ends with this, and keeps nothing but what it is told to save.
 pub(super) struct RedisServer {
@@ -26,10 +27,14 @@ impl Drop for RedisServer {
 }
 
 impl RedisServer {
+    /// One that has run for so long that nobody waits for others who were there before.
     pub(super) async fn start() -> Self {
-        Self::start_with(&[]).await
+        let server = Self::start_with(&[]).await;
+        eventually("redis-server has run for a while", async || server.uptime().await >= 3).await;
+        server
     }
 
+    /// One that has just been started.
     pub(super) async fn start_with(options: &[&str]) -> Self {
         // Free a moment ago; who takes it meanwhile makes the test fail, not pass.
         let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
@@ -69,9 +74,28 @@ impl RedisServer {
         .await;
     }
 
+    /// Forgets everything, and from then on can do nothing for these organizations.
+    pub(super) async fn empty_and_spoil(&self, organizations: &[OrganizationId]) {
+        // In one step, or somebody could begin a generation in between.
+        let script = "redis.call('FLUSHALL')
+            for _, key in ipairs(KEYS) do redis.call('RPUSH', key, 'no generation') end";
+        let count = organizations.len().to_string();
+        let keys: Vec<_> = organizations.iter().map(|id| format!("tg:{{{id}}}:g")).collect();
+        let mut words = vec!["EVAL", script, &count];
+        words.extend(keys.iter().map(String::as_str));
+        self.command(&words).await;
+    }
+
     /// A section of what it says of itself.
     pub(super) async fn info(&self, section: &str) -> String {
         redis::from_redis_value(self.command(&["INFO", section]).await).unwrap()
+    }
+
+    /// For how many seconds it says that it has run.
+    async fn uptime(&self) -> u64 {
+        let server = self.info("server").await;
+        let told = server.lines().find_map(|line| line.strip_prefix("uptime_in_seconds:"));
+        told.unwrap().trim().parse().unwrap()
     }
 
     /// How often it has run a command.

@@ -203,8 +203,7 @@ impl Admission {
             &claims,
             Amounts::of(reserved, request.bound),
         );
-        let all: Vec<&Applied<'_>> = applied.iter().chain(apart).collect();
-        match self.reserve(&mut claims, &mut owners, set, &all).await {
+        match self.reserve(&mut claims, &mut owners, set, (applied, apart)).await {
             Ok((true, standings)) => Ok(Admitted {
                 policies: applied.iter().map(|one| one.bucket).collect(),
                 reserved,
@@ -230,7 +229,7 @@ impl Admission {
         claims: &mut Claims,
         owners: &mut Vec<usize>,
         set: &PolicySet,
-        all: &[&Applied<'_>],
+        (applied, apart): (&[Applied<'_>], &[Applied<'_>]),
     ) -> Result<(bool, Vec<Standing>), Denied> {
         let mut history: Vec<Option<NanoUsd>> = Vec::new();
         for _ in 0..MOST_TRIES {
@@ -246,7 +245,7 @@ impl Admission {
             history.resize(claims.claims.len(), None);
             // From the last, so that what is left out moves none that is still to come.
             for place in unknown.into_iter().rev() {
-                let owner = owners.get(place).and_then(|owner| all.get(*owner));
+                let owner = owners.get(place).and_then(|at| applied.iter().chain(apart).nth(*at));
                 let (Some(claim), Some(owner)) = (claims.claims.get(place), owner) else {
                     continue;
                 };

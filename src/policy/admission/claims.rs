@@ -47,35 +47,38 @@ impl Claimed {
     }
 }
 
-fn claims_of(one: &Applied<'_>, request: &AdmissionRequest<'_>, cost: NanoUsd) -> Vec<Claim> {
-    match &one.policy.config {
-        PolicyConfig::Spend(limits) => limits
-            .iter()
-            .enumerate()
-            .map(|(place, limit)| Claim {
-                bucket: one.counter(place),
-                limit: Limit::Spend { window: limit.window, limit: limit.limit_usd },
-                amount: cost.nanos(),
-            })
-            .collect(),
-        PolicyConfig::Rate(limits) => limits
-            .iter()
-            .enumerate()
-            .map(|(place, limit)| Claim {
-                bucket: one.counter(place),
-                limit: Limit::Rate {
-                    metric: limit.metric,
-                    window: limit.window,
-                    value: i64::try_from(limit.value).unwrap_or(i64::MAX),
-                },
-                amount: match limit.metric {
-                    RateMetric::Requests => 1,
-                    RateMetric::Tokens => request.bound.estimate_tokens,
-                },
-            })
-            .collect(),
-        PolicyConfig::ModelAccess(_) => Vec::new(),
-    }
+fn claims_of<'a>(
+    one: &'a Applied<'_>,
+    request: &'a AdmissionRequest<'_>,
+    cost: NanoUsd,
+) -> impl Iterator<Item = Claim> + 'a {
+    (0..).map_while(move |place| claim_of(one, place, request, cost))
+}
+
+/// What the request takes of the limit in this place; none beyond the last.
+fn claim_of(
+    one: &Applied<'_>,
+    place: usize,
+    request: &AdmissionRequest<'_>,
+    cost: NanoUsd,
+) -> Option<Claim> {
+    let (limit, amount) = match &one.policy.config {
+        PolicyConfig::Spend(limits) => {
+            let limit = limits.get(place)?;
+            (Limit::Spend { window: limit.window, limit: limit.limit_usd }, cost.nanos())
+        }
+        PolicyConfig::Rate(limits) => {
+            let limit = limits.get(place)?;
+            let value = i64::try_from(limit.value).unwrap_or(i64::MAX);
+            let amount = match limit.metric {
+                RateMetric::Requests => 1,
+                RateMetric::Tokens => request.bound.estimate_tokens,
+            };
+            (Limit::Rate { metric: limit.metric, window: limit.window, value }, amount)
+        }
+        PolicyConfig::ModelAccess(_) => return None,
+    };
+    Some(Claim { bucket: one.counter(place), limit, amount })
 }
 
 fn without_bound(limit: Limit) -> Limit {

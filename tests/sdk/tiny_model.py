@@ -1,5 +1,8 @@
 """Makes a language model of half a megabyte that llama.cpp loads. What it says is noise; that it says it
-through a real inference server is the point."""
+through a real inference server is the point. It says only printable ASCII and never ends by itself, so that
+every token is one event of a stream (llama.cpp holds back the bytes of an unfinished character) and an
+answer is as long as it may be.
+"""
 import sys
 
 import gguf
@@ -21,6 +24,16 @@ def vocabulary():
         yield f"<0x{byte:02X}>", kinds.BYTE, 0.0
     for rank, word in enumerate(WORDS):
         yield word, kinds.NORMAL, -float(rank)
+
+
+def spoken(token):
+    return token in WORDS or token in [f"<0x{byte:02X}>" for byte in range(0x20, 0x7F)]
+
+
+def silence(values, tokens):
+    """Every embedding leans far along the first axis, and what is not to be said far against it."""
+    values["token_embd.weight"][:, 0] = 1.0
+    values["output.weight"][:, 0] = [0.0 if spoken(token) else -4.0 for token in tokens]
 
 
 def tensors(words):
@@ -62,9 +75,11 @@ def make(path):
     model.add_eos_token_id(2)
     model.add_chat_template(TEMPLATE)
     random = numpy.random.default_rng(seed=2)
-    for name, shape in tensors(len(tokens)):
-        values = numpy.ones(WIDTH) if shape is None else random.normal(0.0, 0.05, shape)
-        model.add_tensor(name, values.astype(numpy.float32))
+    values = {name: numpy.ones(WIDTH) if shape is None else random.normal(0.0, 0.05, shape)
+              for name, shape in tensors(len(tokens))}
+    silence(values, tokens)
+    for name, tensor in values.items():
+        model.add_tensor(name, tensor.astype(numpy.float32))
     model.write_header_to_file()
     model.write_kv_data_to_file()
     model.write_tensors_to_file()

@@ -7,6 +7,7 @@
 //! | [`cli`] | the commands, and what each prints |
 //! | [`app`] | builds the application from its settings, runs it, drains it |
 //! | [`clock`] | what time it is; everything else is told |
+//! | `words` | text looked at eight bytes at a time; for all who look for bytes |
 //! | [`config`] | every option, its flag and its environment variable |
 //! | [`telemetry`] | logs, metrics, readiness and the ids of requests; what may never be logged |
 //! | [`domain`] | pure values and rules: ids, names, permissions, principals; no clock, no I/O, no actix |
@@ -46,3 +47,4 @@ pub mod policy;
 pub mod proxy;
 pub mod telemetry;
 pub mod upstream;
+mod words;

@@ -18,7 +18,6 @@ pub mod send;
 pub mod sent;
 pub mod sse;
 pub mod watch;
-mod words;
 
 use std::sync::Arc;
 

@@ -394,6 +394,9 @@ impl MessageBody for RelayBody {
 
 impl Drop for RelayBody {
     fn drop(&mut self) {
-        self.observe();
+        // Every other end has been looked at.
+        if self.exchange.outcome == Outcome::CallerLeft {
+            self.observe();
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     pin::pin,
+    rc::Rc,
     sync::Arc,
     task::Poll,
     time::Duration,
@@ -19,7 +20,9 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 use tokio_rustls::{TlsConnector, rustls::ClientConfig};
 
-use super::{attempt::Attempt, base_url::RequestTarget, dialer::Dialer, egress::EgressRules};
+use super::{
+    attempt::Attempt, base_url::RequestTarget, dialer::Dialer, egress::EgressRules, quiet::Quiet,
+};
 pub use super::{
     body::UpstreamBody,
     error::{UpstreamError, UpstreamFailure},
@@ -66,6 +69,7 @@ pub struct UpstreamSettings {
 pub struct UpstreamClient {
     plain: awc::Client,
     tls: awc::Client,
+    quiet: Rc<Quiet>,
 }
 
 /// One request. A clone shares the body.
@@ -119,7 +123,7 @@ impl UpstreamTimeouts {
 }
 
 impl UpstreamClient {
-    /// A client for this worker. Has no connections yet.
+    /// A client for this worker, whose tasks run here. Has no connections yet.
     pub fn new(settings: &UpstreamSettings) -> Self {
         let client = |tls: Option<TlsConnector>| {
             let dialer = Dialer::new(settings.egress.clone(), tls, settings.idle_keep_alive);
@@ -137,7 +141,11 @@ impl UpstreamClient {
                 .no_default_headers()
                 .finish()
         };
-        Self { plain: client(None), tls: client(Some(TlsConnector::from(settings.tls.clone()))) }
+        Self {
+            plain: client(None),
+            tls: client(Some(TlsConnector::from(settings.tls.clone()))),
+            quiet: Rc::default(),
+        }
     }
 
     /// Sends a request and waits for the head of its answer. Dropping the future closes the
@@ -151,10 +159,11 @@ impl UpstreamClient {
         let attempt = Attempt::new(timeouts.connect);
         let result = match self.prepare(request) {
             Ok(work) => {
+                self.quiet.begin_request();
                 let mut work = pin!(attempt.scope(work));
                 let mut limit = pin!(None);
                 poll_fn(|cx| {
-                    if let Poll::Ready(result) = work.as_mut().poll(cx) {
+                    if let Poll::Ready(result) = self.quiet.poll(work.as_mut(), cx) {
                         return Poll::Ready(result.map_err(|error| {
                             attempt.take_failure().unwrap_or_else(|| from_awc(error))
                         }));

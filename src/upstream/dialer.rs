@@ -39,7 +39,7 @@ impl Dialer {
         tls: Option<TlsConnector>,
         keep_alive: Duration,
     ) -> Self {
-        Self { inner: Rc::new(Inner { egress, tls, sweeper: Sweeper::new(keep_alive) }) }
+        Self { inner: Rc::new(Inner { egress, tls, sweeper: Sweeper::start(keep_alive) }) }
     }
 }
 

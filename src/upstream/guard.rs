@@ -6,6 +6,7 @@
 use std::{
     cell::{Cell, RefCell},
     fmt, io,
+    mem::MaybeUninit,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -164,8 +165,8 @@ impl Guard {
     /// Reads until the head of the answer is there. An error has been noted when it returns.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            let mut piece = [0; HEAD_READ];
-            let mut piece = ReadBuf::new(&mut piece);
+            let mut piece = [MaybeUninit::uninit(); HEAD_READ];
+            let mut piece = ReadBuf::uninit(&mut piece);
             let read = ready!(self.line.poll(|io| io.poll_read(cx, &mut piece)));
             if read.is_err() || piece.filled().is_empty() {
                 return Poll::Ready(Err(self.fail(UpstreamError::Closed)));

@@ -12,6 +12,7 @@ mod dialer;
 pub mod egress;
 mod error;
 mod guard;
+mod quiet;
 mod sweeper;
 mod tls;
 mod transport;

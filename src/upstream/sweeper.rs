@@ -3,7 +3,7 @@
 //! sockets of hosts that nobody calls any more would stay open for good.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     rc::{Rc, Weak},
     time::Duration,
 };
@@ -17,38 +17,33 @@ use super::guard::Line;
 pub(super) struct Sweeper {
     keep_alive: Duration,
     lines: RefCell<Vec<Weak<Line>>>,
-    running: Cell<bool>,
 }
 
 impl Sweeper {
-    pub(super) fn new(keep_alive: Duration) -> Rc<Self> {
-        Rc::new(Self { keep_alive, lines: RefCell::default(), running: Cell::new(false) })
-    }
-
-    /// Watches over a new connection. The task runs only while there are any.
-    pub(super) fn watch(self: &Rc<Self>, line: &Rc<Line>) {
-        self.lines.borrow_mut().push(Rc::downgrade(line));
-        if self.running.replace(true) {
-            return;
-        }
-        let pause = (self.keep_alive / 2).max(Duration::from_millis(50));
-        let sweeper = Rc::downgrade(self);
+    /// Starts sweeping, until the client is gone. It is not started when there is something to
+    /// sweep, since nothing may be spawned there (see [`super::quiet`]).
+    pub(super) fn start(keep_alive: Duration) -> Rc<Self> {
+        let sweeper = Rc::new(Self { keep_alive, lines: RefCell::default() });
+        let pause = (keep_alive / 2).max(Duration::from_millis(50));
+        let swept = Rc::downgrade(&sweeper);
         actix_rt::spawn(async move {
             loop {
                 tokio::time::sleep(pause).await;
-                let Some(sweeper) = sweeper.upgrade() else { break };
-                if !sweeper.sweep(Instant::now()) {
-                    sweeper.running.set(false);
-                    break;
-                }
+                let Some(sweeper) = swept.upgrade() else { break };
+                sweeper.sweep(Instant::now());
             }
         });
+        sweeper
     }
 
-    /// Closes what has been idle too long and forgets what is gone. Is anything left?
-    fn sweep(&self, now: Instant) -> bool {
-        let mut lines = self.lines.borrow_mut();
-        lines.retain(|line| {
+    /// Watches over a new connection.
+    pub(super) fn watch(&self, line: &Rc<Line>) {
+        self.lines.borrow_mut().push(Rc::downgrade(line));
+    }
+
+    /// Closes what has been idle too long and forgets what is gone.
+    fn sweep(&self, now: Instant) {
+        self.lines.borrow_mut().retain(|line| {
             let Some(line) = line.upgrade() else { return false };
             let expired = line
                 .idle_since()
@@ -58,6 +53,5 @@ impl Sweeper {
             }
             !expired
         });
-        !lines.is_empty()
     }
 }

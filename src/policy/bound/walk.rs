@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 
 use super::fold;
+use crate::words;
 
 /// What a prompt holds, the worst of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -297,7 +298,8 @@ impl<'a> Walk<'a> {
         let start = self.at;
         loop {
             let rest = self.rest();
-            let found = memchr::memchr2(b'"', b'\\', rest).ok_or(Broken)?;
+            let quote_or_escape = |word| words::equal(word, b'"') | words::equal(word, b'\\');
+            let found = words::first(rest, quote_or_escape).ok_or(Broken)?;
             self.at += found + 1;
             if rest.get(found) == Some(&b'"') {
                 return self.text.get(start..self.at - 1).ok_or(Broken);

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::MOST_LEVELS;
-use crate::proxy::words;
+use crate::words;
 
 /// Why the text was not read to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! No validator: from text that is not JSON it may take anything, so what it finds is parsed before
 //! it is believed.
 
-use crate::proxy::words;
+use crate::words;
 
 /// The longest key that is looked for is `response`; of a longer one this much tells it apart.
 const KEY_KEPT: usize = 9;

@@ -6,25 +6,25 @@ const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
 
 /// Marks the bytes of `word` that equal this ASCII character.
 #[inline]
-pub(super) const fn equal(word: u64, character: u8) -> u64 {
+pub(crate) const fn equal(word: u64, character: u8) -> u64 {
     below(word ^ (ONES * character as u64), 1)
 }
 
 /// Marks the bytes of `word` that are smaller than `bound`, which is at most 0x80.
 #[inline]
-pub(super) const fn below(word: u64, bound: u8) -> u64 {
+pub(crate) const fn below(word: u64, bound: u8) -> u64 {
     word.wrapping_sub(ONES * bound as u64)
 }
 
 /// `word` with these bits set in every byte.
 #[inline]
-pub(super) const fn with_bits(word: u64, bits: u8) -> u64 {
+pub(crate) const fn with_bits(word: u64, bits: u8) -> u64 {
     word | (ONES * bits as u64)
 }
 
 /// Where the first marked byte stands.
 #[inline]
-pub(super) fn first(bytes: &[u8], marks: impl Fn(u64) -> u64) -> Option<usize> {
+pub(crate) fn first(bytes: &[u8], marks: impl Fn(u64) -> u64) -> Option<usize> {
     let (words, tail) = bytes.as_chunks();
     for (place, word) in words.iter().enumerate() {
         if let Some(at) = first_in(*word, &marks) {

@@ -22,9 +22,10 @@ use crate::telemetry::readiness::Readiness;
 /// How long a new counter waits for the ledger to have what the journal holds.
 const FLUSH: Duration = Duration::from_secs(5);
 
-/// How long the end waits for token counts, and then for the database to take the last rows. What
-/// is left stays in the journal.
+/// How long the end waits for token counts, then for Redis to hear of what was used, and then for
+/// the database to take the last rows. What is left of the rows stays in the journal.
 const LAST_ESTIMATES: Duration = Duration::from_secs(2);
+const LAST_SETTLEMENTS: Duration = Duration::from_secs(2);
 const LAST_ROWS: Duration = Duration::from_secs(5);
 
 /// Open, and ready for requests.
@@ -114,6 +115,9 @@ impl Accounting {
         let counted = actix_web::rt::task::spawn_blocking(move || estimator.close(LAST_ESTIMATES));
         if !counted.await.unwrap_or(false) {
             tracing::warn!("not all tokens could be counted in time; those attempts are lost ones");
+        }
+        if !self.admission.finish(LAST_SETTLEMENTS).await {
+            tracing::warn!("Redis was not told of all; the rest stays charged as reserved");
         }
         match tokio::time::timeout(LAST_ROWS, self.books.ledger.close()).await {
             Ok(Ok(())) => {}

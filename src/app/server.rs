@@ -166,6 +166,7 @@ fn serve(
     let upstream = upstream.clone();
     let write_timeout = settings.timeouts.downstream_write_timeout;
     let server = HttpServer::new(move || {
+        plane.admission.attach_worker();
         App::new()
             .app_data(plane.clone())
             .app_data(management.clone())

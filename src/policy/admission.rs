@@ -14,6 +14,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::http::header::{HeaderName, HeaderValue};
 use chrono::{DateTime, Utc};
@@ -80,7 +81,6 @@ pub struct Admitted {
 
 struct Inner {
     directory: Directory,
-    database: Database,
     counters: Counters,
     children: Children,
     histories: Histories,
@@ -112,9 +112,19 @@ impl Admission {
         metrics: Metrics,
         flush_ledger: FlushLedger,
     ) -> Self {
-        let histories = Histories::new(database.clone(), flush_ledger);
-        let inner = Inner { directory, database, counters, children, histories, clock, metrics };
+        let histories = Histories::new(database, flush_ledger);
+        let inner = Inner { directory, counters, children, histories, clock, metrics };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Says that this thread is a worker's, which asks often.
+    pub fn attach_worker(&self) {
+        self.inner.counters.attach_worker();
+    }
+
+    /// Waits until all that requests have used is counted, but no longer than `most`. Whether it is.
+    pub async fn finish(&self, most: Duration) -> bool {
+        self.inner.counters.finish(most).await
     }
 
     /// Lets a request through, with all that it may use reserved, or says why not; then nothing is
@@ -199,7 +209,6 @@ impl Admission {
         };
         let reservation = Reservation::of(
             self.inner.counters.clone(),
-            self.inner.database.clone(),
             &claims,
             Amounts::of(reserved, request.bound),
         );

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use crate::db::Database;
 use crate::domain::ids::{OrganizationId, RequestId};
 use crate::domain::money::NanoUsd;
 use crate::policy::bound::Bound;
@@ -20,7 +19,6 @@ impl Amounts {
 
 struct Held {
     counters: Counters,
-    database: Database,
     organization_id: OrganizationId,
     request_id: RequestId,
     amounts: Amounts,
@@ -47,14 +45,9 @@ impl Reservation {
         Self { held: None, is_sent: false }
     }
 
-    pub(super) fn of(
-        counters: Counters,
-        database: Database,
-        claims: &Claims,
-        amounts: Amounts,
-    ) -> Self {
+    pub(super) fn of(counters: Counters, claims: &Claims, amounts: Amounts) -> Self {
         let Claims { organization_id, request_id, .. } = *claims;
-        let held = Held { counters, database, organization_id, request_id, amounts };
+        let held = Held { counters, organization_id, request_id, amounts };
         Self { held: Some(held), is_sent: false }
     }
 
@@ -68,7 +61,7 @@ impl Reservation {
     /// wait: the counters hear of it in the background.
     pub fn settle(mut self, actual: Actual) {
         if let Some(held) = self.held.take() {
-            held.settle(actual);
+            held.end(Some(actual));
         }
     }
 
@@ -79,25 +72,9 @@ impl Reservation {
 }
 
 impl Held {
-    fn settle(self, actual: Actual) {
-        let Self { counters, database, organization_id, request_id, .. } = self;
-        match counters {
-            // No need to trouble anybody: it takes a microsecond.
-            Counters::Memory(memory) => memory.settle(organization_id, request_id, actual),
-            counters @ Counters::Redis(_) => database.spawn_background(async move {
-                counters.settle(organization_id, request_id, actual).await;
-            }),
-        }
-    }
-
-    fn release(self) {
-        let Self { counters, database, organization_id, request_id, .. } = self;
-        match counters {
-            Counters::Memory(memory) => memory.release(organization_id, request_id),
-            counters @ Counters::Redis(_) => database.spawn_background(async move {
-                counters.release(organization_id, request_id).await;
-            }),
-        }
+    /// Without an actual, nothing was used.
+    fn end(self, actual: Option<Actual>) {
+        self.counters.end_soon(self.organization_id, self.request_id, actual);
     }
 }
 
@@ -106,9 +83,9 @@ impl Drop for Reservation {
         let Some(held) = self.held.take() else { return };
         if self.is_sent {
             let Amounts(reserved) = held.amounts;
-            held.settle(reserved);
+            held.end(Some(reserved));
         } else {
-            held.release();
+            held.end(None);
         }
     }
 }

@@ -189,7 +189,42 @@ impl Counters {
         }
     }
 
-    /// Waits until all that was said is counted, but no longer than `most`. Whether it is.
+    /// [`settle`](Self::settle), or [`release`](Self::release) where there is nothing to settle,
+    /// without waiting for it.
+    pub fn end_soon(
+        &self,
+        organization_id: OrganizationId,
+        request_id: RequestId,
+        actual: Option<Actual>,
+    ) {
+        match (self, actual) {
+            // No need to trouble anybody: it takes a microsecond.
+            (Self::Memory(memory), Some(actual)) => {
+                memory.settle(organization_id, request_id, actual);
+            }
+            (Self::Memory(memory), None) => memory.release(organization_id, request_id),
+            (Self::Redis(redis), actual) => redis.end_soon(organization_id, request_id, actual),
+        }
+    }
+
+    /// Says that this thread is a worker's, which asks often.
+    pub fn attach_worker(&self) {
+        if let Self::Redis(redis) = self {
+            redis.attach_worker();
+        }
+    }
+
+    /// Waits until all that was said is counted, if anything is not, but no longer than `most`.
+    /// Whether it is.
+    pub async fn finish(&self, most: Duration) -> bool {
+        match self {
+            Self::Memory(_) => true,
+            Self::Redis(redis) => redis.finish(most).await,
+        }
+    }
+
+    /// Waits until Redis is reached and all that was said is counted, but no longer than `most`.
+    /// Whether it is.
     pub async fn catch_up(&self, most: Duration) -> bool {
         match self {
             Self::Memory(_) => true,

@@ -29,6 +29,7 @@ mod late;
 mod line;
 mod living;
 mod renewal;
+mod worker;
 
 use std::fmt;
 use std::sync::Arc;
@@ -53,6 +54,9 @@ use living::{Ended, Living};
 
 /// How often a question is asked anew because Redis has just been emptied.
 const TRIES: u32 = 3;
+
+/// How soon it is asked again whether all is told that is being told.
+const IN_HANDS: Duration = Duration::from_millis(10);
 
 /// How Redis is used.
 #[derive(Clone, Debug)]
@@ -80,7 +84,7 @@ struct Inner {
     line: Line,
     scripts: Scripts,
     living: Living,
-    late: Late,
+    late: Arc<Late>,
     local: Memory,
     spend_without: SpendWithoutRedis,
     clock: Clock,
@@ -102,7 +106,7 @@ impl Drop for Runtime {
 #[derive(Clone)]
 pub struct Redis {
     inner: Arc<Inner>,
-    _runtime: Arc<Runtime>,
+    runtime: Arc<Runtime>,
 }
 
 impl fmt::Debug for Redis {
@@ -130,14 +134,14 @@ impl Redis {
             line: Line::new(address, options.deadline, wake.clone(), metrics.clone()),
             scripts: Scripts::new(),
             living: Living::default(),
-            late: Late::new(metrics.clone()),
+            late: Arc::new(Late::new(metrics.clone())),
             local: Memory::default(),
             spend_without: options.spend_without,
             clock: clock.clone(),
             wake: wake.clone(),
         });
         runtime.spawn(keeper::keep(Arc::downgrade(&inner), wake));
-        Ok(Self { inner, _runtime: Arc::new(Runtime(Some(runtime))) })
+        Ok(Self { inner, runtime: Arc::new(Runtime(Some(runtime))) })
     }
 
     /// Counts all claims or none.
@@ -188,44 +192,39 @@ impl Redis {
         request_id: RequestId,
         actual: Actual,
     ) {
-        self.end(organization_id, request_id, Some(actual)).await;
+        if let Some(pending) = self.inner.ended(organization_id, request_id, Some(actual)) {
+            tell(self.inner.clone(), pending).await;
+        }
     }
 
     /// Takes back what a request has reserved, as if it had never come.
     pub async fn release(&self, organization_id: OrganizationId, request_id: RequestId) {
-        self.end(organization_id, request_id, None).await;
+        if let Some(pending) = self.inner.ended(organization_id, request_id, None) {
+            tell(self.inner.clone(), pending).await;
+        }
     }
 
-    async fn end(
+    /// [`settle`](Self::settle), or [`release`](Self::release) where nothing was used, without
+    /// waiting for it. On a worker it happens there.
+    pub fn end_soon(
         &self,
         organization_id: OrganizationId,
         request_id: RequestId,
         actual: Option<Actual>,
     ) {
-        let inner = &*self.inner;
-        let (claims, generation) = match inner.living.remove(organization_id, request_id) {
-            Some(Ended::Held(held)) => (Some(held.claims), Some(held.generation)),
-            Some(Ended::Apart(apart)) => {
-                match actual {
-                    Some(actual) => inner.local.settle(organization_id, request_id, actual),
-                    None => inner.local.release(organization_id, request_id),
-                }
-                if actual.is_none() && !apart.asked {
-                    // Redis has never heard of it.
-                    return;
-                }
-                (Some(apart.claims), None)
-            }
-            // It was not admitted, and if Redis may have counted it, that is being taken back.
-            None if actual.is_none() => return,
-            None => (None, None),
-        };
-        let ending = Ending { organization_id, request_id, actual, claims, generation, tries: 0 };
-        let pending = Pending::new(&inner.late, ending.clone());
-        match inner.tell(&ending).await {
-            Ok(()) => pending.done(),
-            Err(_) => drop(pending),
+        let Some(pending) = self.inner.ended(organization_id, request_id, actual) else { return };
+        // Not run, it leaves what is to be told to the keeper.
+        let telling = tell(self.inner.clone(), pending);
+        match (worker::runtime(), &self.runtime.0) {
+            (Some(here), _) => drop(here.spawn(telling)),
+            (None, Some(runtime)) => drop(runtime.spawn(telling)),
+            (None, None) => drop(telling),
         }
+    }
+
+    /// Says that this thread is a worker's, which drives a connection of its own.
+    pub fn attach_worker(&self) {
+        worker::attach();
     }
 
     /// What is settled in the windows that hold `at`, one for each counter.
@@ -256,13 +255,21 @@ impl Redis {
         let caught_up = async {
             loop {
                 inner.line.up().await;
-                if inner.tell_late().await {
-                    return;
-                }
-                tokio::time::sleep(keeper::AGAIN).await;
+                let pause = match inner.tell_late().await {
+                    true if inner.late.is_all_told() => return,
+                    // Others are about it.
+                    true => IN_HANDS,
+                    false => keeper::AGAIN,
+                };
+                tokio::time::sleep(pause).await;
             }
         };
         tokio::time::timeout(most, caught_up).await.is_ok()
+    }
+
+    /// The same, but Redis need not be reached if there is nothing to tell it.
+    pub async fn finish(&self, most: Duration) -> bool {
+        self.inner.late.is_all_told() || self.catch_up(most).await
     }
 
     /// Whether Redis is reached.
@@ -282,7 +289,43 @@ impl Redis {
     }
 }
 
+/// Tells Redis of an ending, now or later.
+async fn tell(inner: Arc<Inner>, pending: Pending) {
+    let Some(ending) = pending.ending() else { return };
+    if inner.tell(ending).await.is_ok() {
+        pending.done();
+    }
+}
+
 impl Inner {
+    /// A request has ended. What Redis has to be told of it, if anything.
+    fn ended(
+        &self,
+        organization_id: OrganizationId,
+        request_id: RequestId,
+        actual: Option<Actual>,
+    ) -> Option<Pending> {
+        let (claims, generation) = match self.living.remove(organization_id, request_id) {
+            Some(Ended::Held(held)) => (Some(held.claims), Some(held.generation)),
+            Some(Ended::Apart(apart)) => {
+                match actual {
+                    Some(actual) => self.local.settle(organization_id, request_id, actual),
+                    None => self.local.release(organization_id, request_id),
+                }
+                if actual.is_none() && !apart.asked {
+                    // Redis has never heard of it.
+                    return None;
+                }
+                (Some(apart.claims), None)
+            }
+            // It was not admitted, and if Redis may have counted it, that is being taken back.
+            None if actual.is_none() => return None,
+            None => (None, None),
+        };
+        let ending = Ending { organization_id, request_id, actual, claims, generation, tries: 0 };
+        Some(Pending::new(&self.late, ending))
+    }
+
     /// Asks Redis to count all claims or none. Where it has lost what lives here, that is put back
     /// first. None if the answer is not understood.
     async fn ask(

@@ -7,3 +7,4 @@ mod model;
 mod redis_server;
 mod suite;
 mod support;
+mod worker;

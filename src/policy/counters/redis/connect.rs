@@ -1,6 +1,6 @@
 //! Connecting to Redis, over TLS where the URL says so.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redis::aio::MultiplexedConnection;
 use redis::{
@@ -10,6 +10,7 @@ use redis::{
 use rustls_pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
@@ -38,13 +39,33 @@ pub(super) struct Connected {
     pub(super) uptime: Option<u64>,
     /// From when on it is open to what would count more.
     pub(super) opens: Instant,
-    driver: tokio::task::AbortHandle,
+    driver: AbortHandle,
+    /// What drives the connections that end with this one.
+    along: Mutex<Vec<AbortHandle>>,
 }
 
 impl Connected {
     /// Every call that waits for an answer fails.
     pub(super) fn close(&self) {
         self.driver.abort();
+        for driver in self.along().drain(..) {
+            driver.abort();
+        }
+    }
+
+    /// From now on the other ends with this one.
+    pub(super) fn take_along(&self, other: &Self) {
+        let mut along = self.along();
+        along.retain(|driver| !driver.is_finished());
+        along.push(other.driver.clone());
+        drop(along);
+        if self.is_over() {
+            other.close();
+        }
+    }
+
+    fn along(&self) -> MutexGuard<'_, Vec<AbortHandle>> {
+        self.along.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether it has ended: Redis has closed it.
@@ -104,6 +125,15 @@ impl Address {
     }
 }
 
+/// Tells that a connection has ended, however it did.
+struct Over(Arc<Notify>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
 async fn drive<S>(
     settings: &RedisConnectionInfo,
     stream: S,
@@ -117,16 +147,19 @@ where
         AsyncConnectionConfig::new().set_response_timeout(None).set_pipeline_buffer_size(WAITING);
     let (connection, driver) =
         MultiplexedConnection::new_with_config(settings, stream, config).await?;
-    let driving = tokio::spawn(driver);
-    let driver = driving.abort_handle();
-    let over = over.clone();
-    tokio::spawn(async move {
-        // However it ended.
-        let _ = driving.await;
-        over.notify_one();
+    let over = Over(over.clone());
+    let driving = tokio::spawn(async move {
+        let _over = over;
+        driver.await;
     });
-    let (run, opens) = (UNTOLD.to_owned(), Instant::now());
-    let mut connected = Connected { connection, run, uptime: None, opens, driver };
+    let mut connected = Connected {
+        connection,
+        run: UNTOLD.to_owned(),
+        uptime: None,
+        opens: Instant::now(),
+        driver: driving.abort_handle(),
+        along: Mutex::default(),
+    };
     if let Some(info) = info(&mut connected.connection).await? {
         connected.uptime = info.get("uptime_in_seconds");
         if let Some(run) = info.get::<String>("run_id").filter(|run| is_word(run)) {

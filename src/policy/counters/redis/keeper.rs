@@ -77,7 +77,7 @@ impl Inner {
         false
     }
 
-    async fn tell_pending(&self, pending: Pending<'_>) -> Result<(), Failure> {
+    async fn tell_pending(&self, pending: Pending) -> Result<(), Failure> {
         let Some(ending) = pending.ending() else { return Ok(()) };
         let told = self.tell(ending).await;
         match &told {

@@ -2,6 +2,7 @@
 //! charged as reserved once the lease is over.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
@@ -51,13 +52,21 @@ pub(super) struct Late {
     /// Whoever tells Redis of them has this turn, and waits for the instant that it holds. While
     /// nobody has it, nothing is in anybody's hands.
     turn: tokio::sync::Mutex<Instant>,
+    /// Endings that are being told.
+    in_hands: AtomicUsize,
     metrics: Metrics,
 }
 
 impl Late {
     pub(super) fn new(metrics: Metrics) -> Self {
         let turn = tokio::sync::Mutex::new(Instant::now());
-        Self { waiting: Mutex::default(), turn, metrics }
+        Self { waiting: Mutex::default(), turn, in_hands: AtomicUsize::new(0), metrics }
+    }
+
+    /// Whether nothing waits and nothing is being told.
+    pub(super) fn is_all_told(&self) -> bool {
+        // What is being told may wait again, but not the other way while nobody has the turn.
+        self.in_hands.load(Ordering::SeqCst) == 0 && self.lock().is_empty()
     }
 
     pub(super) fn push(&self, ending: Ending) {
@@ -76,7 +85,7 @@ impl Late {
     }
 
     /// The next ones, oldest first.
-    pub(super) fn take(&self, most: usize) -> Vec<Pending<'_>> {
+    pub(super) fn take(self: &Arc<Self>, most: usize) -> Vec<Pending> {
         let mut waiting = self.lock();
         let most = most.min(waiting.len());
         let taken = waiting.drain(..most).map(|ending| Pending::new(self, ending)).collect();
@@ -90,14 +99,15 @@ impl Late {
 }
 
 /// Ends a reservation sooner or later: queued when this is dropped, unless it was told in time.
-pub(super) struct Pending<'a> {
-    late: &'a Late,
+pub(super) struct Pending {
+    late: Arc<Late>,
     ending: Option<Ending>,
 }
 
-impl<'a> Pending<'a> {
-    pub(super) fn new(late: &'a Late, ending: Ending) -> Self {
-        Self { late, ending: Some(ending) }
+impl Pending {
+    pub(super) fn new(late: &Arc<Late>, ending: Ending) -> Self {
+        late.in_hands.fetch_add(1, Ordering::SeqCst);
+        Self { late: late.clone(), ending: Some(ending) }
     }
 
     pub(super) fn ending(&self) -> Option<&Ending> {
@@ -121,10 +131,12 @@ impl<'a> Pending<'a> {
     }
 }
 
-impl Drop for Pending<'_> {
+impl Drop for Pending {
     fn drop(&mut self) {
         if let Some(ending) = self.ending.take() {
             self.late.push(ending);
         }
+        // Last, so that it is never in neither place.
+        self.late.in_hands.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::connect::{Address, Connected};
 use super::keys::Scripts;
+use super::worker;
 use crate::telemetry::Metrics;
 
 /// So many calls in a row that fail open the breaker.
@@ -45,7 +46,7 @@ enum State {
 
 /// The line to Redis.
 pub(super) struct Line {
-    address: Address,
+    address: Arc<Address>,
     deadline: Duration,
     state: watch::Sender<State>,
     failures: AtomicU32,
@@ -66,6 +67,7 @@ impl Line {
         let state = watch::Sender::new(State::Connecting);
         metrics.counters_up(false);
         let (failures, last_run) = (AtomicU32::new(0), Mutex::default());
+        let address = Arc::new(address);
         Self { address, deadline, state, failures, last_run, wake, metrics }
     }
 
@@ -103,13 +105,16 @@ impl Line {
         when_open: bool,
     ) -> Result<T, Failure> {
         let mut used = None;
+        let mut is_own = false;
         let asked = tokio::time::timeout(self.deadline, async {
             let connected = self.connected().await?;
             if when_open && Instant::now() < connected.opens {
                 return None;
             }
             let script = script(&connected.run);
-            let mut connection = connected.connection.clone();
+            let own = worker::connection(&self.address, &connected);
+            is_own = own.is_some();
+            let mut connection = own.unwrap_or_else(|| connected.connection.clone());
             used = Some(connected);
             Some(script.invoke_async(&mut connection).await)
         });
@@ -126,7 +131,8 @@ impl Line {
             }
             Ok(Some(Err(error))) => {
                 self.metrics.counter_call("unavailable");
-                self.failed(&used, error.is_unrecoverable_error());
+                // A worker's own may be lost alone.
+                self.failed(&used, error.is_unrecoverable_error() && !is_own);
                 Err(match error.kind() {
                     ErrorKind::Server(_) | ErrorKind::Extension => Failure::Error(said(&error)),
                     _ => Failure::Unanswered(said(&error)),

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashSet};
 use chrono::NaiveDateTime;
 use diesel::dsl::case_when;
 use diesel::prelude::*;
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::upsert::excluded;
 use diesel_async::RunQueryDsl;
 
@@ -180,13 +181,15 @@ fn insert_one_by_one(
 ) -> QueryResult<(Vec<NewLedgerRow>, HashSet<AttemptId>)> {
     let mut inserted = HashSet::with_capacity(rows.len());
     for new in &rows {
-        let insert = diesel::insert_into(ledger::table)
-            .values(&new.row)
-            .on_conflict(ledger::id)
-            .do_nothing();
-        if diesel::RunQueryDsl::execute(insert, conn)? > 0 {
-            inserted.insert(new.row.id);
-        }
+        // Without ON CONFLICT the statement is known by its type, and its text is not made anew for
+        // every row. An error ends the statement, not the transaction.
+        let insert = diesel::insert_into(ledger::table).values(&new.row);
+        match diesel::RunQueryDsl::execute(insert, conn) {
+            Ok(_) => inserted.insert(new.row.id),
+            // There already: nothing but the id is unique.
+            Err(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => continue,
+            Err(error) => return Err(error),
+        };
     }
     Ok((rows, inserted))
 }

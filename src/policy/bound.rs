@@ -6,9 +6,11 @@
 //! more lenient than its documentation.
 
 mod fold;
+mod texts;
 mod unheeded;
 mod walk;
 
+pub use texts::{LONG, LongTexts};
 pub use unheeded::unheeded;
 use walk::{Seen, Walk};
 
@@ -19,6 +21,17 @@ pub enum Api {
     ChatCompletions,
     /// `POST /v1/responses`
     Responses,
+}
+
+/// A top-level field of a body.
+#[derive(Clone, Copy, Debug)]
+pub struct RawField<'a> {
+    /// Its key, unescaped.
+    pub key: &'a str,
+    /// Its value, which has to be JSON.
+    pub raw: &'a str,
+    /// The long texts in its value, as far as they are known.
+    pub texts: LongTexts<'a>,
 }
 
 /// What is known of a model, from its configuration or the catalogue.
@@ -72,22 +85,21 @@ impl Bound {
         names_input: false,
     };
 
-    /// Of a body of so many bytes, as it goes up, with these top-level fields: their unescaped keys
-    /// and raw values. The values have to be JSON. `unheeded` names limits that the provider passes
-    /// over.
+    /// Of a body of so many bytes, as it goes up, with these top-level fields. `unheeded` names
+    /// limits that the provider passes over.
     pub fn of_body<'a>(
         api: Api,
         unheeded: &[&str],
         body_bytes: usize,
-        fields: impl Iterator<Item = (&'a str, &'a str)>,
+        fields: impl Iterator<Item = RawField<'a>>,
         model: ModelLimits,
         assumed: AssumedLimits,
     ) -> Self {
         let mut output = Output::default();
         let mut seen = Seen::Text;
-        for (key, raw) in fields {
-            output.note(api, unheeded, key, raw);
-            seen = seen.max(input_of(key, raw));
+        for field in fields {
+            output.note(api, unheeded, field.key, field.raw);
+            seen = seen.max(input_of(field));
         }
         let bytes = u64::try_from(body_bytes).unwrap_or(u64::MAX);
         let (input_tokens, input_hard) = match (seen, model.context_window) {
@@ -110,7 +122,8 @@ impl Bound {
 }
 
 /// What one top-level field brings into the prompt.
-fn input_of(key: &str, raw: &str) -> Seen {
+fn input_of(field: RawField<'_>) -> Seen {
+    let RawField { key, raw, texts } = field;
     let mut buffer = [0; fold::LONGEST];
     let Some(key) = fold::folded(key, &mut buffer) else { return Seen::Text };
     let given = |seen: Seen| match raw {
@@ -119,9 +132,9 @@ fn input_of(key: &str, raw: &str) -> Seen {
     };
     match key {
         b"messages" | b"instructions" | b"prediction" | b"system" | b"extra_body"
-        | b"documents" => Walk::new(raw).content(),
-        b"input" => Walk::new(raw).items(),
-        b"tools" => Walk::new(raw).tools(),
+        | b"documents" => Walk::new(raw, texts).content(),
+        b"input" => Walk::new(raw, texts).items(),
+        b"tools" => Walk::new(raw, texts).tools(),
         // Text in the older API, a stored template in the newer one.
         b"prompt" if raw.starts_with('"') => Seen::Text,
         b"prompt"

@@ -13,6 +13,9 @@ use std::ops::Range;
 use bytes::Bytes;
 
 pub use error::BodyError;
+use parse::TopLevel;
+
+use crate::policy::bound::{LongTexts, RawField};
 
 /// Most levels of arrays and objects, the top-level object being the first. Deeper ones make
 /// recursive parsers at the upstream's side overflow.
@@ -57,6 +60,8 @@ pub struct JsonBody {
     fields: Vec<Field>,
     /// Where the closing brace stands in `text`.
     end: usize,
+    /// Where long texts stand in `text`, between their quotes.
+    long_texts: Vec<Range<usize>>,
     added: Vec<(String, String)>,
     edited: bool,
 }
@@ -80,8 +85,8 @@ enum Key {
 impl JsonBody {
     /// Takes a body apart, once.
     pub fn parse(text: Bytes) -> Result<Self, BodyError> {
-        let (fields, end) = parse::top_level(&text)?;
-        let body = Self { text, fields, end, added: Vec::new(), edited: false };
+        let TopLevel { fields, end, long_texts } = parse::top_level(&text)?;
+        let body = Self { text, fields, end, long_texts, added: Vec::new(), edited: false };
         body.check_keys()?;
         Ok(body)
     }
@@ -203,13 +208,19 @@ impl JsonBody {
         })
     }
 
-    /// The fields as they go up: unescaped keys and raw values.
-    pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
-        let own = self.keys().zip(&self.fields).map(|(key, field)| {
-            let value = field.edit.as_deref().or_else(|| self.slice(&field.value));
-            (key, value.unwrap_or_default())
+    /// The fields as they go up.
+    pub fn fields(&self) -> impl Iterator<Item = RawField<'_>> {
+        let own = self.keys().zip(&self.fields).map(|(key, field)| match &field.edit {
+            Some(raw) => RawField { key, raw, texts: LongTexts::default() },
+            None => RawField {
+                key,
+                raw: self.slice(&field.value).unwrap_or_default(),
+                texts: LongTexts::from(&self.long_texts, field.value.start),
+            },
         });
-        own.chain(self.added.iter().map(|(key, raw)| (key.as_str(), raw.as_str())))
+        let added =
+            self.added.iter().map(|(key, raw)| RawField { key, raw, texts: LongTexts::default() });
+        own.chain(added)
     }
 
     /// Bytes that go up, as [`into_bytes`](Self::into_bytes) gives them.

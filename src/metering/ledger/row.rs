@@ -57,7 +57,8 @@ pub(super) fn row_of(entry: &LedgerEntry) -> NewLedgerRow {
 }
 
 fn clean(text: impl AsRef<str>) -> String {
-    text.as_ref().replace('\0', "\u{fffd}")
+    let text = text.as_ref();
+    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text.to_owned() }
 }
 
 fn count(value: u64) -> i64 {

@@ -19,8 +19,12 @@ fn bound_at(provider: &str, api: Api, body: &Value, model: ModelLimits) -> Bound
         .map(|(key, value)| (key.clone(), value.to_string()))
         .collect();
     let length = body.to_string().len();
-    let pairs = fields.iter().map(|(key, raw)| (key.as_str(), raw.as_str()));
-    Bound::of_body(api, unheeded(provider), length, pairs, model, ASSUMED)
+    let fields = fields.iter().map(|(key, raw)| RawField { key, raw, texts: LongTexts::default() });
+    Bound::of_body(api, unheeded(provider), length, fields, model, ASSUMED)
+}
+
+fn walk(raw: &str) -> Walk<'_> {
+    Walk::new(raw, LongTexts::default())
 }
 
 fn chat(body: Value) -> Bound {
@@ -213,17 +217,17 @@ fn an_escaped_name_is_the_same_name() {
         r#"[{"content"}]"#,
         r#"[{"a":tr"ue}]"#,
     ] {
-        assert_eq!(Walk::new(raw).content(), Seen::Stored, "{raw}");
+        assert_eq!(walk(raw).content(), Seen::Stored, "{raw}");
     }
-    assert_eq!(Walk::new(r#"[{"type":"t\u0065xt","data":"aa\/b"}]"#).content(), Seen::Text);
-    assert_eq!(Walk::new(r#"[{"typ\u0065":"function"}]"#).tools(), Seen::Text);
+    assert_eq!(walk(r#"[{"type":"t\u0065xt","data":"aa\/b"}]"#).content(), Seen::Text);
+    assert_eq!(walk(r#"[{"typ\u0065":"function"}]"#).tools(), Seen::Text);
 }
 
 #[test]
 fn depth_is_bounded() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-    assert_eq!(Walk::new(&deep).content(), Seen::Stored);
-    assert_eq!(Walk::new(&format!(r#"[{{"file":{deep}}}]"#)).content(), Seen::Stored);
+    assert_eq!(walk(&deep).content(), Seen::Stored);
+    assert_eq!(walk(&format!(r#"[{{"file":{deep}}}]"#)).content(), Seen::Stored);
 }
 
 /// The same question put to a tree that serde_json has made.
@@ -345,13 +349,13 @@ proptest! {
         let read: Value = serde_json::from_str(&raw).unwrap();
         prop_assert_eq!(&read, &tree);
         // Kinds of other words that are text do not come up.
-        prop_assert_eq!(Walk::new(raw.trim()).content(), naive(&tree), "{}", raw);
+        prop_assert_eq!(walk(raw.trim()).content(), naive(&tree), "{}", raw);
     }
 
     #[test]
     fn nothing_makes_it_panic(raw in "[\\[\\]{}:,\"\\\\a-z0 ]{0,40}") {
-        let _ = Walk::new(&raw).content();
-        let _ = Walk::new(&raw).items();
-        let _ = Walk::new(&raw).tools();
+        let _ = walk(&raw).content();
+        let _ = walk(&raw).items();
+        let _ = walk(&raw).tools();
     }
 }

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 
 use super::fold;
+use super::texts::LongTexts;
 use crate::words;
 
 /// What a prompt holds, the worst of it.
@@ -56,6 +57,7 @@ const TEXT_KINDS: &[&str] = &[
 pub(super) struct Walk<'a> {
     text: &'a str,
     at: usize,
+    texts: LongTexts<'a>,
 }
 
 /// What an object says of itself.
@@ -75,8 +77,8 @@ struct Broken;
 type Outcome = Result<Seen, Broken>;
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
-        Self { text, at: 0 }
+    pub(super) fn new(text: &'a str, texts: LongTexts<'a>) -> Self {
+        Self { text, at: 0, texts }
     }
 
     /// Messages, or a part of them.
@@ -296,6 +298,10 @@ impl<'a> Walk<'a> {
     fn raw_string(&mut self) -> Result<&'a str, Broken> {
         self.expect(b'"')?;
         let start = self.at;
+        if let Some(end) = self.texts.end_of(start) {
+            self.at = end + 1;
+            return self.text.get(start..end).ok_or(Broken);
+        }
         loop {
             let rest = self.rest();
             let quote_or_escape = |word| words::equal(word, b'"') | words::equal(word, b'\\');

@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use super::MOST_LEVELS;
+use crate::policy::bound::LONG;
 use crate::words;
 
 /// Why the text was not read to its end.
@@ -22,6 +23,7 @@ pub(super) enum Fault {
 pub(super) struct Cursor<'a> {
     length: usize,
     rest: &'a [u8],
+    long_texts: Vec<Range<usize>>,
 }
 
 /// The arrays and objects that are open inside a top-level value.
@@ -37,7 +39,12 @@ const _: () = assert!(MOST_LEVELS - 1 <= u128::BITS as usize);
 
 impl<'a> Cursor<'a> {
     pub(super) fn new(text: &'a [u8]) -> Self {
-        Self { length: text.len(), rest: text }
+        Self { length: text.len(), rest: text, long_texts: Vec::new() }
+    }
+
+    /// Where the long texts stand that were read, between their quotes.
+    pub(super) fn into_long_texts(self) -> Vec<Range<usize>> {
+        self.long_texts
     }
 
     /// The next byte that is not blank.
@@ -139,6 +146,7 @@ impl<'a> Cursor<'a> {
     /// The rest of a string whose opening quote was read; says whether it has escapes.
     fn string(&mut self) -> Result<bool, Fault> {
         let mut escapes = false;
+        let start = self.position();
         loop {
             let plain = words::first(self.rest, |word| {
                 words::equal(word, b'"') | words::equal(word, b'\\') | words::below(word, b' ')
@@ -147,6 +155,10 @@ impl<'a> Cursor<'a> {
             self.rest = match rest {
                 [b'"', rest @ ..] => {
                     self.rest = rest;
+                    let end = self.position().saturating_sub(1);
+                    if end.saturating_sub(start) >= LONG {
+                        self.long_texts.push(start..end);
+                    }
                     return Ok(escapes);
                 }
                 [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', rest @ ..] => rest,

@@ -1,10 +1,21 @@
 //! One look over the text: its grammar is checked, the values of its top level are located.
 
+use std::ops::Range;
+
 use super::grammar::{Cursor, Fault};
 use super::{BodyError, Field, Key, MOST_FIELDS};
 
-/// The fields of a top-level object, and where its closing brace stands.
-pub(super) fn top_level(bytes: &[u8]) -> Result<(Vec<Field>, usize), BodyError> {
+/// What there is to know of a top-level object.
+pub(super) struct TopLevel {
+    pub(super) fields: Vec<Field>,
+    /// Where its closing brace stands.
+    pub(super) end: usize,
+    /// Where long texts stand, between their quotes.
+    pub(super) long_texts: Vec<Range<usize>>,
+}
+
+/// Reads a top-level object.
+pub(super) fn top_level(bytes: &[u8]) -> Result<TopLevel, BodyError> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| BodyError::NotUtf8 { at: error.valid_up_to() })?;
     let blank = [' ', '\t', '\n', '\r'];
@@ -16,15 +27,17 @@ pub(super) fn top_level(bytes: &[u8]) -> Result<(Vec<Field>, usize), BodyError> 
         return Err(BodyError::NotAnObject);
     }
     match fields(text) {
-        Ok(Some(fields)) => Ok((fields, trimmed.len().saturating_sub(1))),
+        Ok(Some((fields, long_texts))) => {
+            Ok(TopLevel { fields, end: trimmed.len().saturating_sub(1), long_texts })
+        }
         Ok(None) => Err(BodyError::TooManyFields),
         Err(Fault::TooDeep) => Err(BodyError::TooDeep),
         Err(Fault::Grammar) => Err(BodyError::NotJson { problem: problem(text) }),
     }
 }
 
-/// Nothing when there are too many.
-fn fields(text: &str) -> Result<Option<Vec<Field>>, Fault> {
+/// The fields and the long texts; nothing when there are too many fields.
+fn fields(text: &str) -> Result<Option<(Vec<Field>, Vec<Range<usize>>)>, Fault> {
     let mut cursor = Cursor::new(text.as_bytes());
     let mut fields = Vec::with_capacity(16);
     cursor.token()?; // the opening brace
@@ -52,7 +65,7 @@ fn fields(text: &str) -> Result<Option<Vec<Field>>, Fault> {
         }
     }
     cursor.end()?;
-    Ok(Some(fields))
+    Ok(Some((fields, cursor.into_long_texts())))
 }
 
 /// What is wrong with text that is not JSON, with line and column: a second look, for its author.

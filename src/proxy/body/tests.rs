@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::*;
+use crate::policy::bound::{Api, AssumedLimits, Bound, LONG, ModelLimits};
 
 fn parse(text: &str) -> Result<JsonBody, BodyError> {
     JsonBody::parse(Bytes::copy_from_slice(text.as_bytes()))
@@ -149,6 +150,60 @@ fn json_value() -> impl Strategy<Value = Value> {
                 .prop_map(|map| Value::from(map.into_iter().collect::<Map<_, _>>())),
         ]
     })
+}
+
+/// What prompts are made of, with texts around the length from which on they are remembered.
+fn prompt_part() -> impl Strategy<Value = Value> {
+    let odd = "[\"\\\\\n{}:,é]{0,3}";
+    let text = (odd, LONG - 4..LONG + 4, odd)
+        .prop_map(|(before, length, after)| format!("{before}{}{after}", "x".repeat(length)));
+    let word = prop::sample::select(vec!["text", "image_url", "function", "reasoning", "a:b", ""]);
+    let leaf = prop_oneof![
+        text.prop_map(Value::from),
+        word.prop_map(Value::from),
+        Just(Value::Null),
+        any::<i64>().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 24, 6, |inner| {
+        let key =
+            prop::sample::select(vec!["type", "content", "text", "file_id", "data", "id", "é\""]);
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(key, inner, 0..4).prop_map(|map| {
+                Value::from(map.into_iter().map(|(k, v)| (k.to_owned(), v)).collect::<Map<_, _>>())
+            }),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1024))]
+
+    #[test]
+    fn texts_that_are_stepped_over_change_no_bound(
+        parts in prop::collection::btree_map(
+            prop::sample::select(vec!["messages", "input", "tools", "prompt", "other"]),
+            prompt_part(),
+            0..5,
+        ),
+        pretty in any::<bool>(),
+    ) {
+        let body = json!(parts);
+        let sent =
+            if pretty { serde_json::to_string_pretty(&body).unwrap() } else { body.to_string() };
+        let body = parse(&sent).unwrap();
+        let bound = |known: bool| {
+            let fields = body.fields().map(|field| match known {
+                true => field,
+                false => RawField { texts: LongTexts::default(), ..field },
+            });
+            let assumed = AssumedLimits { context_tokens: 1, output_tokens: 1 };
+            Bound::of_body(Api::Responses, &[], 0, fields, ModelLimits::default(), assumed)
+        };
+        prop_assert_eq!(bound(true), bound(false), "{}", sent);
+        let long: Vec<&str> = body.long_texts.iter().map(|text| &sent[text.clone()]).collect();
+        prop_assert!(long.iter().all(|text| text.len() >= LONG));
+    }
 }
 
 proptest! {

@@ -8,7 +8,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::*;
-use crate::proxy::body::parse::top_level;
+use crate::proxy::body::parse::{TopLevel, top_level};
 use crate::proxy::body::{BodyError, Key, MOST_FIELDS};
 
 const BLANK: [char; 4] = [' ', '\t', '\n', '\r'];
@@ -41,7 +41,7 @@ fn theirs(text: &str) -> Result<Vec<(String, &str)>, String> {
 fn same(text: &str) {
     let theirs = theirs(text);
     match top_level(text.as_bytes()) {
-        Ok((fields, end)) => {
+        Ok(TopLevel { fields, end, .. }) => {
             let slice = |place: &Range<usize>| text.get(place.clone()).unwrap();
             let ours: Vec<(String, &str)> = fields
                 .iter()

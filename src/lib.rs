@@ -11,7 +11,7 @@
 //! | [`config`] | every option, its flag and its environment variable |
 //! | [`telemetry`] | logs, metrics, readiness and the ids of requests; what may never be logged |
 //! | [`domain`] | pure values and rules: ids, names, permissions, principals; no clock, no I/O, no actix |
-//! | [`crypto`] | master keys, envelope encryption, the form and hash of API keys |
+//! | [`crypto`] | master keys, envelope encryption, the form and hash of API keys, whom TLS trusts |
 //! | [`db`] | the database runtime, pools, transactions, migrations, one file a table; the one room that speaks diesel |
 //! | [`upstream`] | egress rules and the HTTP client; the one room that speaks to providers |
 //! | [`auth`] | credentials to principal: extraction, verification, permission checks |

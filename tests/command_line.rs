@@ -334,6 +334,7 @@ async fn a_bad_value_is_refused_with_its_options_name() {
         ("--log-format", "fancy"),
         ("--log-filter", "info,=,=x=y"),
         ("--upstream-ca-file", "/there/is/no/such/file"),
+        ("--redis-ca-file", "/there/is/no/such/file"),
         ("--no-such-option", "1"),
     ] {
         let mut command = tollgate(&["serve", option, value]);

@@ -1,6 +1,7 @@
 //! What limits are counted with, and what is assumed where nobody knows.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -23,6 +24,10 @@ pub struct PolicySettings {
         value_parser = RedisUrlParser
     )]
     pub redis_url: Option<RedisUrl>,
+
+    /// PEM file of authorities to trust besides the public ones when Redis speaks TLS (`rediss://`)
+    #[arg(long, env = "TOLLGATE_REDIS_CA_FILE", value_name = "PATH")]
+    pub redis_ca_file: Option<PathBuf>,
 
     /// For Redis to answer; past it, Redis counts as away
     #[arg(
@@ -71,6 +76,7 @@ impl Default for PolicySettings {
     fn default() -> Self {
         Self {
             redis_url: None,
+            redis_ca_file: None,
             redis_timeout: Duration::from_millis(250),
             spend_without_redis: SpendWithoutRedis::Refuse,
             assumed_output_tokens: 32_768,

@@ -40,13 +40,18 @@ impl Settings {
                  leave --admin-listen out"
             ));
         }
-        if let Some(path) = &self.egress.upstream_ca_file
-            && let Err(error) = std::fs::File::open(path)
-        {
-            problems.push(format!(
-                "--upstream-ca-file {} cannot be read ({error}); give a PEM file",
-                path.display()
-            ));
+        for (option, path) in [
+            ("--upstream-ca-file", &self.egress.upstream_ca_file),
+            ("--redis-ca-file", &self.policies.redis_ca_file),
+        ] {
+            if let Some(path) = path
+                && let Err(error) = std::fs::File::open(path)
+            {
+                problems.push(format!(
+                    "{option} {} cannot be read ({error}); give a PEM file",
+                    path.display()
+                ));
+            }
         }
     }
 

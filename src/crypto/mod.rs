@@ -1,4 +1,5 @@
-//! Master keys, envelope encryption of provider secrets, and the form and hash of API keys.
+//! Master keys, envelope encryption of provider secrets, the form and hash of API keys, and whom
+//! TLS trusts.
 //!
 //! A master key wraps one data key a workspace; a data key seals that workspace's secrets. Keys of
 //! different purposes are derived with HKDF and a label, never shared. Rows and blobs come in as
@@ -14,6 +15,7 @@ mod keyring_file;
 mod keyring_handle;
 mod random;
 mod secret;
+mod tls;
 
 pub use api_key::{
     ApiKeyText, HashError, KeyDigest, KeyDigester, KeyFormatError, LookupId, NewApiKey,
@@ -28,3 +30,4 @@ pub use keyring_file::KeyringFileError;
 pub use keyring_handle::{KeyringError, KeyringHandle, KeyringSource, Reload};
 pub use random::{Random, RandomError, system_random};
 pub use secret::{SecretBytes, SecretText};
+pub use tls::{TlsConfigError, tls_client_config};

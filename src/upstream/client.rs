@@ -26,7 +26,7 @@ use super::{
 pub use super::{
     body::UpstreamBody,
     error::{UpstreamError, UpstreamFailure},
-    tls::{TlsConfigError, tls_config},
+    tls::tls_config,
 };
 
 /// Idle connections are dropped after this, since common servers close theirs at 5 s.

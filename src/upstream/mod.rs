@@ -22,7 +22,7 @@ mod tests;
 
 pub use base_url::{BaseUrl, BaseUrlError, RequestTarget};
 pub use client::{
-    TlsConfigError, UpstreamBody, UpstreamClient, UpstreamError, UpstreamFailure, UpstreamRequest,
+    UpstreamBody, UpstreamClient, UpstreamError, UpstreamFailure, UpstreamRequest,
     UpstreamResponse, UpstreamSettings, UpstreamTimeouts, tls_config,
 };
 pub use egress::{EgressRefusal, EgressRules};

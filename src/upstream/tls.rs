@@ -1,41 +1,15 @@
-//! TLS towards upstreams: whom to trust, and what to speak.
+//! TLS towards upstreams: what to speak.
 
 use std::sync::Arc;
 
-use rustls_pki_types::{CertificateDer, pem::PemObject};
-use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, crypto::ring};
+use tokio_rustls::rustls::ClientConfig;
 
-/// Why the TLS configuration for upstreams could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsConfigError {
-    /// The extra CA file is not PEM.
-    #[error("the extra CA certificates are not valid PEM: {0}")]
-    Pem(#[from] rustls_pki_types::pem::Error),
-    /// The extra CA file holds no certificate at all.
-    #[error("there is no certificate among the extra CA certificates")]
-    NoCertificate,
-    /// A certificate cannot be a trust anchor, or TLS itself is misconfigured.
-    #[error("{0}")]
-    Rustls(#[from] rustls::Error),
-}
+use crate::crypto::{TlsConfigError, tls_client_config};
 
 /// The TLS configuration for upstreams: Mozilla's roots and the extra CAs, HTTP/1.1 only. Make it
 /// once and share it, since it holds the cache of TLS sessions.
 pub fn tls_config(extra_ca_pem: Option<&[u8]>) -> Result<Arc<ClientConfig>, TlsConfigError> {
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    if let Some(pem) = extra_ca_pem {
-        let before = roots.len();
-        for certificate in CertificateDer::pem_slice_iter(pem) {
-            roots.add(certificate?)?;
-        }
-        if roots.len() == before {
-            return Err(TlsConfigError::NoCertificate);
-        }
-    }
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let mut config = tls_client_config(extra_ca_pem)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

@@ -140,8 +140,13 @@ impl Counters {
         metrics: &Metrics,
     ) -> Result<Self, RedisSetupError> {
         let Some(url) = settings.redis_url.clone() else { return Ok(Self::in_memory()) };
+        let ca_pem = match &settings.redis_ca_file {
+            Some(path) => Some(std::fs::read(path).map_err(RedisSetupError::CaFile)?),
+            None => None,
+        };
         let options = RedisOptions {
             url,
+            ca_pem,
             deadline: settings.redis_timeout,
             spend_without: settings.spend_without_redis,
         };

@@ -41,6 +41,7 @@ use tokio::sync::Notify;
 use super::{Actual, Claims, CountersUnavailable, Memory, Reserved};
 use crate::clock::Clock;
 use crate::config::{RedisUrl, SpendWithoutRedis};
+use crate::crypto::TlsConfigError;
 use crate::domain::ids::{OrganizationId, PolicyId, RequestId};
 use crate::domain::money::NanoUsd;
 use crate::domain::window::SpendWindow;
@@ -63,6 +64,8 @@ const IN_HANDS: Duration = Duration::from_millis(10);
 pub struct RedisOptions {
     /// Where it is.
     pub url: RedisUrl,
+    /// Authorities to trust besides the public ones, in PEM.
+    pub ca_pem: Option<Vec<u8>>,
     /// How long a call may take.
     pub deadline: Duration,
     /// What becomes of spend claims while it is away.
@@ -75,6 +78,12 @@ pub enum RedisSetupError {
     /// The URL is not one.
     #[error("the Redis URL cannot be used: {0}")]
     Url(redis::RedisError),
+    /// The file of authorities can't be read.
+    #[error("--redis-ca-file cannot be read: {0}")]
+    CaFile(std::io::Error),
+    /// Nor can what is in it be used.
+    #[error("TLS to Redis: {0}")]
+    Tls(#[from] TlsConfigError),
     /// There is no runtime for its connection.
     #[error("there is no runtime for Redis: {0}")]
     Runtime(std::io::Error),
@@ -122,7 +131,7 @@ impl Redis {
         clock: &Clock,
         metrics: &Metrics,
     ) -> Result<Self, RedisSetupError> {
-        let address = Address::new(&options.url).map_err(RedisSetupError::Url)?;
+        let address = Address::new(&options.url, options.ca_pem.as_deref())?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("redis")

@@ -7,4 +7,5 @@ mod model;
 mod redis_server;
 mod suite;
 mod support;
+mod tls;
 mod worker;

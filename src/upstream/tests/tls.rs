@@ -6,6 +6,7 @@ use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
 
 use super::*;
+use crate::crypto::TlsConfigError;
 
 /// A TLS server for `name`, and the PEM of the CA to trust.
 async fn tls_server(name: &str, answer: &'static [u8], clean_close: bool) -> (Server, String) {

@@ -13,9 +13,11 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
+use tokio_rustls::rustls::ClientConfig;
 
+use super::RedisSetupError;
 use crate::config::RedisUrl;
+use crate::crypto::tls_client_config;
 
 /// Commands that may wait to be written: as many as there are requests under way, within reason.
 const WAITING: usize = 1_024;
@@ -82,7 +84,12 @@ impl Drop for Connected {
 
 impl Address {
     /// Reads the URL. What it says of an error never holds the URL, which may hold a password.
-    pub(super) fn new(url: &RedisUrl) -> Result<Self, RedisError> {
+    pub(super) fn new(url: &RedisUrl, ca_pem: Option<&[u8]>) -> Result<Self, RedisSetupError> {
+        let config = tls_client_config(ca_pem)?;
+        Self::with(url, config).map_err(RedisSetupError::Url)
+    }
+
+    fn with(url: &RedisUrl, config: ClientConfig) -> Result<Self, RedisError> {
         // The crate would speak TLS only with features that bring a second set of cryptography along.
         let plain = url.expose().strip_prefix("rediss://").map(|rest| format!("redis://{rest}"));
         let info = match &plain {
@@ -94,7 +101,7 @@ impl Address {
                 let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
                 let name =
                     name.map_err(|_| invalid("the host of the Redis URL is no host name"))?;
-                Some((connector()?, name))
+                Some((TlsConnector::from(Arc::new(config)), name))
             }
             _ => None,
         };
@@ -197,16 +204,6 @@ fn never_tells(error: &RedisError) -> bool {
 
 fn is_word(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|char| char.is_ascii_alphanumeric())
-}
-
-fn connector() -> Result<TlsConnector, RedisError> {
-    let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|_| invalid("TLS is misconfigured"))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 fn invalid(what: &'static str) -> RedisError {

@@ -36,8 +36,7 @@ impl RedisServer {
 
     /// One that has just been started.
     pub(super) async fn start_with(options: &[&str]) -> Self {
-        // Free a moment ago; who takes it meanwhile makes the test fail, not pass.
-        let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        let port = free_port().await;
         let directory = tempfile::tempdir().unwrap();
         let child = spawn(port, directory.path(), options);
         let url = format!("redis://127.0.0.1:{port}");
@@ -118,6 +117,11 @@ impl RedisServer {
         let (first, rest) = words.split_first().unwrap();
         redis::cmd(first).arg(rest).query_async(&mut connection).await.unwrap()
     }
+}
+
+/// Free a moment ago; who takes it meanwhile makes the test fail, not pass.
+pub(super) async fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
 }
 
 fn spawn(port: u16, directory: &Path, options: &[&str]) -> Child {

@@ -31,7 +31,7 @@ pub(super) fn redis_with(
     spend_without: SpendWithoutRedis,
     clock: &Clock,
 ) -> Redis {
-    let options = RedisOptions { url: url.parse().unwrap(), deadline, spend_without };
+    let options = RedisOptions { url: url.parse().unwrap(), ca_pem: None, deadline, spend_without };
     Redis::open(options, clock, &Metrics::new()).unwrap()
 }
 

@@ -13,9 +13,10 @@ use crate::metering::journal::JournalOptions;
 use crate::metering::ledger::{Ledger, LedgerParts, Recovered};
 use crate::metering::record::AttemptOutcome;
 use crate::policy::admission::{Admission, FlushLedger};
+use crate::policy::books::Books;
+use crate::policy::bound::AssumedLimits;
 use crate::policy::children::Children;
 use crate::policy::counters::{Actual, Counters};
-use crate::proxy::account::Books;
 use crate::telemetry::Metrics;
 use crate::telemetry::readiness::Readiness;
 
@@ -30,7 +31,6 @@ const LAST_ROWS: Duration = Duration::from_secs(5);
 /// Open, and ready for requests.
 #[derive(Clone)]
 pub(super) struct Accounting {
-    pub(super) admission: Admission,
     pub(super) books: Books,
 }
 
@@ -60,8 +60,22 @@ pub(super) async fn open(
     );
     let estimator = Estimator::default();
     estimator.warm_up();
-    let books = Books { ledger, estimator, metrics: metrics.clone(), clock: clock.clone() };
-    Ok(Accounting { admission, books })
+    let books = Books {
+        admission,
+        ledger,
+        estimator,
+        metrics: metrics.clone(),
+        clock: clock.clone(),
+        assumed_limits: AssumedLimits {
+            context_tokens: tokens(settings.policies.assumed_context_tokens),
+            output_tokens: tokens(settings.policies.assumed_output_tokens),
+        },
+    };
+    Ok(Accounting { books })
+}
+
+fn tokens(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 async fn open_ledger(

@@ -16,6 +16,7 @@ mod admin_port;
 mod api_keys;
 mod audit_log;
 mod charges;
+mod checks;
 mod command_line;
 mod concurrency;
 mod default_policies;
@@ -72,6 +73,7 @@ fn collect() -> Vec<Case> {
         api_keys::cases(),
         audit_log::cases(),
         charges::cases(),
+        checks::cases(),
         command_line::cases(),
         concurrency::cases(),
         default_policies::cases(),

@@ -116,6 +116,7 @@ fn management(settings: &Settings, parts: &Parts, upstream: &UpstreamSettings) -
         database: parts.store.database.clone(),
         directory: parts.directory.clone(),
         keyring: parts.store.keyring.clone(),
+        books: parts.accounting.books.clone(),
         clock: parts.clock.clone(),
         trusted_proxies: TrustedProxies::new(settings.listen.trusted_proxies.0.clone()),
         egress: upstream.egress.clone(),

@@ -52,6 +52,7 @@ mod replicas;
 mod requests;
 mod rotation;
 mod secrets;
+mod sent_back;
 mod spend_caps;
 mod spend_windows;
 mod support;
@@ -109,6 +110,7 @@ fn collect() -> Vec<Case> {
         requests::cases(),
         rotation::cases(),
         secrets::cases(),
+        sent_back::cases(),
         spend_caps::cases(),
         spend_windows::cases(),
         support_works::cases(),

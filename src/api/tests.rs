@@ -302,10 +302,10 @@ async fn an_editor_changes_all_but_where_requests_go() {
         let (status, _) = call(&app, &patch, editor, forbidden.clone()).await;
         assert_eq!(status, StatusCode::FORBIDDEN, "{forbidden}");
     }
-    let (status, problem) = call(&app, &patch, editor, json!({"id": "x"})).await;
+    let (status, problem) = call(&app, &patch, editor, json!({"ids": "x"})).await;
     assert_eq!(
         (status, &problem["errors"][0]["field"]),
-        (StatusCode::UNPROCESSABLE_ENTITY, &json!("id"))
+        (StatusCode::UNPROCESSABLE_ENTITY, &json!("ids"))
     );
     let (status, changed) =
         call(&app, &patch, admin, json!({"forward_headers": ["X-A"], "enabled": false})).await;

@@ -158,7 +158,7 @@ async fn wrong_shapes_are_named(database: Database) {
         (json!({"action": "warn"}), vec!["action"]),
         (json!({"priority": 10_000_000_000_i64}), vec!["priority"]),
         (json!({"description": "x".repeat(1025)}), vec!["description"]),
-        (json!({"id": "x"}), vec!["id"]),
+        (json!({"ids": "x"}), vec!["ids"]),
         (json!({"subject_matchers": []}), vec!["subject_matchers"]),
         (json!({"subject_matchers": [{"key": "team"}]}), vec!["subject_matchers[0].value"]),
         (
@@ -306,7 +306,7 @@ async fn a_patch_changes_what_it_names(database: Database) {
     assert_eq!(patch(json!({"config": back})).await.expect(200).json()["config"], back);
     for (wrong, field) in [
         (json!({"name": null}), "name"),
-        (json!({"created_by": null}), "created_by"),
+        (json!({"made_by": null}), "made_by"),
         (json!({"config": null}), "config"),
         (json!({"config": {"limit_usd": -1}}), "config.limit_usd"),
         (json!({"config": {"limits": []}}), "config.limits"),

@@ -16,6 +16,7 @@ mod admin_port;
 mod api_keys;
 mod audit_log;
 mod charges;
+mod checks;
 mod command_line;
 mod concurrency;
 mod default_policies;
@@ -51,6 +52,7 @@ mod replicas;
 mod requests;
 mod rotation;
 mod secrets;
+mod sent_back;
 mod spend_caps;
 mod spend_windows;
 mod support;
@@ -72,6 +74,7 @@ fn collect() -> Vec<Case> {
         api_keys::cases(),
         audit_log::cases(),
         charges::cases(),
+        checks::cases(),
         command_line::cases(),
         concurrency::cases(),
         default_policies::cases(),
@@ -107,6 +110,7 @@ fn collect() -> Vec<Case> {
         requests::cases(),
         rotation::cases(),
         secrets::cases(),
+        sent_back::cases(),
         spend_caps::cases(),
         spend_windows::cases(),
         support_works::cases(),

@@ -91,8 +91,7 @@ async fn a_patch_changes_what_it_names(database: Database) {
     for (patch, field) in [
         (json!({"name": null}), "name"),
         (json!({"base_url": null}), "base_url"),
-        (json!({"id": "x"}), "id"),
-        (json!({"created_at": null}), "created_at"),
+        (json!({"made_at": null}), "made_at"),
         (json!({"extra_header": null}), "extra_header"),
         (json!({"timeouts": {"idel_ms": null}}), "timeouts.idel_ms"),
         (json!({"timeouts": {"idel_ms": 1}}), "timeouts.idel_ms"),

@@ -26,6 +26,8 @@ pub(crate) fn cases() -> Vec<Case> {
         requests_of_a_minute_roll,
         requests_of_an_hour_roll,
         they_roll_over_two_replicas_on_redis_too,
+        answers_tell_when_a_limit_is_whole,
+        and_so_they_do_on_redis,
         a_crowd_gets_what_the_limit_says,
         what_was_asked_is_corrected_by_what_was_used,
         tokens_roll,
@@ -126,6 +128,53 @@ async fn requests_of_an_hour_roll(database: Database) {
     assert_eq!(app.now().timestamp() % 60, 0, "at the beginning of a minute");
     let second = waits_as_told(&app, &callers, "two").await;
     assert_eq!(second, 30 * 60);
+}
+
+async fn answers_tell_when_a_limit_is_whole(database: Database) {
+    whole_again(&TestApp::with_stopped_clock(&database, &[]).await).await;
+}
+
+async fn and_so_they_do_on_redis(database: Database) {
+    let url = shared_url();
+    whole_again(&TestApp::with_stopped_clock(&database, &["--redis-url", &url]).await).await;
+}
+
+async fn whole_again(app: &TestApp) {
+    let team = app.workspace().await;
+    let (subject, caller) = ([("workspace_id", team.workspace_id.as_str())], team.caller());
+    let limits = [("requests", "minute", 3), ("tokens", "minute", 10_000)];
+    rate_limit(&app.admin(), "pace", &subject, &limits).await;
+    let told = |answer: &Answer| {
+        let header = |name| answer.header(name).map(str::to_owned).unwrap_or_default();
+        let list: Value = serde_json::from_str(&header("x-tollgate-policies")).unwrap();
+        let limits = &list[0]["limits"];
+        let seconds = [0, 1].map(|place: usize| limits[place]["reset_seconds"].as_u64().unwrap());
+        (header("x-ratelimit-reset-requests"), header("x-ratelimit-reset-tokens"), seconds)
+    };
+    let says =
+        |requests: &str, tokens: &str, seconds| (requests.to_owned(), tokens.to_owned(), seconds);
+    // A listing takes no tokens, and has none to wait for.
+    let listing = Request::get(&Fixture::route("models"));
+    let answer = caller.send(listing.clone()).await.expect(200);
+    assert_eq!(told(&answer), says("1m0s", "0s", [60, 0]));
+    app.advance(5 * SECOND);
+    assert_eq!(told(&call(&caller).await.expect(200)), says("1m0s", "1m0s", [60, 60]));
+    app.advance(7 * SECOND);
+    assert_eq!(told(&caller.send(listing).await.expect(200)), says("1m0s", "53s", [60, 53]));
+    app.advance(8 * SECOND);
+    let refused = call(&caller).await;
+    assert_eq!(limited(&refused, "pace"), 40, "one may come");
+    assert_eq!(told(&refused), says("52s", "45s", [52, 45]), "all of it is back");
+
+    // An hour goes by minutes: what has come in this one leaves at its end.
+    rate_limit(&app.admin(), "pace", &subject, &[("requests", "hour", 100)]).await;
+    let left = 3_600 - u64::try_from(app.now().timestamp() % 60).unwrap();
+    let answer = call(&caller).await.expect(200);
+    let written = match left {
+        3_600 => "1h0m0s".to_owned(),
+        left => format!("59m{}s", left % 60),
+    };
+    assert_eq!(answer.header("x-ratelimit-reset-requests"), Some(written.as_str()));
 }
 
 async fn a_crowd_gets_what_the_limit_says(database: Database) {

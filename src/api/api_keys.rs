@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::Management;
-use super::body::MergePatch;
+use super::body::{Editable, MergePatch};
 use super::error::ApiError;
 use super::page::{Paged, page};
 use super::shared::{as_json, future, once};
@@ -53,14 +53,29 @@ pub struct CreateApiKey {
 #[serde(deny_unknown_fields)]
 pub struct UpdateApiKey {
     /// What people call it.
-    #[schema(required = false, min_length = 1, max_length = 128)]
+    #[schema(min_length = 1, max_length = 128)]
     pub name: DisplayName,
     /// When it stops; null for never.
     pub expires_at: Option<DateTime<Utc>>,
     /// Whether it is switched off.
-    #[schema(required = false)]
     pub disabled: bool,
+    /// What it is for; can't change.
+    pub role: Role,
+    /// The person whose key it is; can't change.
+    pub user_id: Option<UserId>,
+    /// The organization it belongs to; can't change.
+    pub organization_id: Option<OrganizationId>,
+    /// The workspace it belongs to; can't change.
+    pub workspace_id: Option<WorkspaceId>,
 }
+
+impl Editable for UpdateApiKey {
+    const READ_ONLY: &'static [&'static str] =
+        &["id", "short_key", "created_by", "created_at", "updated_at", "last_used_at"];
+}
+
+/// Named because the documentation takes no generic of our own.
+type ApiKeyPatch = MergePatch<UpdateApiKey>;
 
 /// The query of a list of keys.
 #[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
@@ -215,7 +230,7 @@ async fn update_in(
     actor: Actor,
     scope: Scope,
     id: ApiKeyId,
-    patch: MergePatch<UpdateApiKey>,
+    patch: ApiKeyPatch,
 ) -> Result<ApiKey, ApiError> {
     plane
         .database
@@ -228,10 +243,15 @@ async fn update_in(
                 name: before.name.clone(),
                 expires_at: before.expires_at,
                 disabled: before.disabled,
+                role: before.role,
+                user_id: before.user_id,
+                organization_id: before.organization_id,
+                workspace_id: before.workspace_id,
             })?;
+            is_for_the_same(&fields, &before)?;
             // An instant that has passed is no reason to refuse another change.
             let expires_at = match fields.expires_at {
-                Some(at) if patch.touches("expires_at") => {
+                Some(at) if before.expires_at != Some(at) => {
                     Some(future("expires_at", at, actor.now)?)
                 }
                 other => other,
@@ -248,6 +268,20 @@ async fn update_in(
             Ok::<_, ApiError>(after)
         })
         .await
+}
+
+/// Whoever asks for a key to be another one must not take it for done.
+fn is_for_the_same(fields: &UpdateApiKey, before: &ApiKey) -> Result<(), ApiError> {
+    let differs = [
+        ("role", fields.role != before.role),
+        ("user_id", fields.user_id != before.user_id),
+        ("organization_id", fields.organization_id != before.organization_id),
+        ("workspace_id", fields.workspace_id != before.workspace_id),
+    ];
+    match differs.into_iter().find(|(_, differs)| *differs) {
+        Some((field, _)) => Err(ApiError::field(field, "can't change; issue another key")),
+        None => Ok(()),
+    }
 }
 
 async fn delete_in(

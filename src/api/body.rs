@@ -1,5 +1,7 @@
 //! JSON bodies and merge patches, read so that every mistake is told by its field's name.
 
+mod read_only;
+
 use std::marker::PhantomData;
 
 use actix_web::dev::Payload;
@@ -7,7 +9,6 @@ use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpRequest};
 use futures_util::future::LocalBoxFuture;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use utoipa::openapi::RefOr;
@@ -16,6 +17,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::access::Gate;
 use super::error::ApiError;
+pub use read_only::{Editable, SentBack};
 
 /// The largest body that the management plane reads: a secret of 64 KiB with every byte escaped
 /// fits.
@@ -38,30 +40,32 @@ impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
     }
 }
 
-/// A JSON merge patch (RFC 7396) of the editable fields `T` of a resource.
+/// A JSON merge patch (RFC 7396) of the editable fields `T` of a resource. What is read-only in it is
+/// passed over.
 #[derive(Debug)]
 pub struct MergePatch<T> {
     patch: Value,
     of: PhantomData<T>,
 }
 
-impl<T: DeserializeOwned + 'static> FromRequest for MergePatch<T> {
+impl<T: Editable + 'static> FromRequest for MergePatch<T> {
     type Error = ApiError;
     type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let bytes = read(request, payload, "application/merge-patch+json");
         Box::pin(async move {
-            let patch: Value = parse(&bytes.await?)?;
+            let mut patch: Value = parse(&bytes.await?)?;
             if !patch.is_object() {
                 return Err(ApiError::Malformed("A merge patch is a JSON object.".to_owned()));
             }
+            read_only::pass_over::<T>(&mut patch);
             Ok(Self { patch, of: PhantomData })
         })
     }
 }
 
-impl<T: Serialize + DeserializeOwned> MergePatch<T> {
+impl<T: Editable> MergePatch<T> {
     /// The editable fields after the patch. A field that must have a value can't be removed, and
     /// one that is not editable or not known is refused by name.
     pub fn apply(&self, current: &T) -> Result<T, ApiError> {
@@ -107,25 +111,21 @@ impl<T: Serialize + DeserializeOwned> MergePatch<T> {
     pub fn value(&self, field: &str) -> Option<&Value> {
         self.patch.get(field)
     }
-
-    /// Whether the patch speaks of this top-level field.
-    pub fn touches(&self, field: &str) -> bool {
-        self.patch.get(field).is_some()
-    }
 }
 
-impl<T: ToSchema> PartialSchema for MergePatch<T> {
-    /// The schema of `T` with no field required.
+impl<T: Editable + ToSchema> PartialSchema for MergePatch<T> {
+    /// The schema of `T` and what is shown beside it, with no field required.
     fn schema() -> RefOr<Schema> {
         let mut schema = T::schema();
         if let RefOr::T(Schema::Object(object)) = &mut schema {
             object.required.clear();
         }
+        read_only::describe::<T>(&mut schema);
         schema
     }
 }
 
-impl<T: ToSchema> ToSchema for MergePatch<T> {
+impl<T: Editable + ToSchema> ToSchema for MergePatch<T> {
     fn name() -> std::borrow::Cow<'static, str> {
         format!("{}Patch", T::name()).into()
     }
@@ -230,7 +230,7 @@ fn shaped<T>(
 
 #[cfg(test)]
 mod tests {
-    use serde::Deserialize;
+    use serde::{Deserialize, Serialize};
 
     use super::*;
 
@@ -240,6 +240,10 @@ mod tests {
         name: String,
         note: Option<String>,
         inner: Inner,
+    }
+
+    impl Editable for Thing {
+        const READ_ONLY: &'static [&'static str] = &["made_at", "made_by"];
     }
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -266,6 +270,23 @@ mod tests {
         // In the order of the fields, as a derived type would take it.
         assert_eq!(wrong(r#"["a", null, {"size":1}]"#), ["body"]);
         assert_eq!(wrong(r#"{"name":"a","name":"b","inner":{"size":1}}"#), ["name"]);
+    }
+
+    #[test]
+    fn what_was_shown_can_be_sent_back() {
+        let shown =
+            r#"{"made_by":null,"name":"a","made_at":{"not":["looked","at"]},"inner":{"size":1}}"#;
+        let SentBack(thing) = parse::<SentBack<Thing>>(shown.as_bytes()).unwrap();
+        assert_eq!(thing, Thing { name: "a".into(), note: None, inner: Inner { size: 1 } });
+        let wrong = |body: &str| fields(parse::<SentBack<Thing>>(body.as_bytes()).unwrap_err());
+        assert_eq!(wrong(r#"{"name":"a","made_on":1,"inner":{"size":1}}"#), ["made_on"]);
+        assert_eq!(wrong(r#"{"name":"a","inner":{"size":1,"made_at":2}}"#), ["inner.made_at"]);
+        assert_eq!(wrong(r#"{"made_at":1,"name":"a","inner":{"size":300}}"#), ["inner.size"]);
+        assert_eq!(wrong(r#"{"name":"a","made_at":1}"#), ["inner"]);
+        assert_eq!(wrong(r#"{"name":"a","made_at":1,"name":"b","inner":{"size":1}}"#), ["name"]);
+        assert_eq!(wrong("[]"), ["body"]);
+        let broken = parse::<SentBack<Thing>>(br#"{"made_at":tru,"name":"a"}"#).unwrap_err();
+        assert!(matches!(broken, ApiError::Malformed(_)), "{broken}");
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub use filter::{GatewayPoliciesQuery, SearchGatewayPolicies};
 
 use super::Management;
 use super::access::{InOrganization, OrganizationManage};
-use super::body::{Json, MergePatch};
+use super::body::{Editable, Json, MergePatch, SentBack};
 use super::error::ApiError;
 use super::query::Query;
 use super::shared::{InTheWay, Missing, Refused, Unfit, path_id};
@@ -85,8 +85,22 @@ pub struct GatewayPolicyFields {
     pub priority: i64,
 }
 
+impl Editable for GatewayPolicyFields {
+    const READ_ONLY: &'static [&'static str] = &[
+        "id",
+        "organization_id",
+        "created_at",
+        "updated_at",
+        "created_by",
+        "is_system_generated",
+        "parent_policy_id",
+        "current_spend_usd",
+    ];
+}
+
 /// Named because the documentation takes no generic of our own.
 type GatewayPolicyPatch = MergePatch<GatewayPolicyFields>;
+type GatewayPolicyBody = SentBack<GatewayPolicyFields>;
 
 fn enabled() -> bool {
     true
@@ -253,7 +267,7 @@ pub fn configure(config: &mut ServiceConfig<'_>) {
 #[utoipa::path(
     tag = "gateway-policies",
     operation_id = "create_gateway_policy",
-    request_body = GatewayPolicyFields,
+    request_body = GatewayPolicyBody,
     responses(
         (status = 201, description = "It was made or updated", body = GatewayPolicy,
             headers(("Location" = String, description = "Where it is read"))),
@@ -267,10 +281,10 @@ async fn create_gateway_policy(
     plane: web::Data<Management>,
     caller: InOrganization<OrganizationManage>,
     request: HttpRequest,
-    body: Json<GatewayPolicyFields>,
+    body: Json<GatewayPolicyBody>,
 ) -> Result<HttpResponse, ApiError> {
     let InOrganization { organization_id, actor, .. } = caller;
-    let checked = store::check(body.0)?;
+    let checked = store::check(body.0.0)?;
     let now = actor.now;
     let row = plane
         .database

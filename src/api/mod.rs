@@ -38,6 +38,7 @@ use crate::clock::Clock;
 use crate::crypto::KeyringHandle;
 use crate::db::Database;
 use crate::directory::Directory;
+use crate::policy::books::Books;
 use crate::telemetry::Metrics;
 use crate::telemetry::readiness::Readiness;
 use crate::upstream::EgressRules;
@@ -51,6 +52,8 @@ pub struct Management {
     pub directory: Directory,
     /// Opens and wraps data keys.
     pub keyring: KeyringHandle,
+    /// Accounts for what a check sends upstream.
+    pub books: Books,
     /// What time it is.
     pub clock: Clock,
     /// Whose word about the caller's address counts.

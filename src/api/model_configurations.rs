@@ -19,7 +19,7 @@ use super::Management;
 use super::access::{
     InWorkspace, ModelConfigurationsConnect, ModelConfigurationsRead, ModelConfigurationsWrite,
 };
-use super::body::{Json, MergePatch};
+use super::body::{Editable, Json, MergePatch};
 use super::error::{ApiError, Problem};
 use super::page::{PageQuery, Paged};
 use super::query::Query;
@@ -109,6 +109,10 @@ pub struct ModelConfigurationFields {
     #[serde(default)]
     #[schema(minimum = 1, maximum = 1_000_000_000)]
     pub max_output_tokens: Option<u64>,
+}
+
+impl Editable for ModelConfigurationFields {
+    const READ_ONLY: &'static [&'static str] = &["id", "created_at", "updated_at"];
 }
 
 /// Named because the documentation takes no generic of our own.

@@ -13,7 +13,7 @@ pub use resolve::{CatalogueEdition, PriceResolution, ResolveQuery};
 
 use super::Management;
 use super::access::{InOrganization, OrganizationManage, OrganizationRead};
-use super::body::{Json, MergePatch};
+use super::body::{Editable, Json, MergePatch};
 use super::error::ApiError;
 use super::page::{Paged, page};
 use super::query::Query;
@@ -47,6 +47,11 @@ pub struct ModelPriceFields {
     pub model: String,
     /// What tokens cost.
     pub price: Price,
+}
+
+impl Editable for ModelPriceFields {
+    const READ_ONLY: &'static [&'static str] =
+        &["id", "organization_id", "version", "created_at", "updated_at"];
 }
 
 /// Named because the documentation takes no generic of our own.

@@ -226,6 +226,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_shown_can_be_sent_back_whole() {
+        let document = serde_json::to_value(document()).unwrap();
+        let properties = |content: &serde_json::Value| -> Vec<String> {
+            let (_, content) = content.as_object().unwrap().iter().next().unwrap();
+            let name = content["schema"]["$ref"].as_str().unwrap().rsplit('/').next().unwrap();
+            let schema = &document["components"]["schemas"][name];
+            let mut names: Vec<_> =
+                schema["properties"].as_object().unwrap().keys().cloned().collect();
+            names.sort_unstable();
+            names
+        };
+        let mut seen = 0;
+        for (path, item) in document["paths"].as_object().unwrap() {
+            let shown = &item["get"]["responses"]["200"]["content"];
+            if item["patch"].is_object() {
+                let taken = &item["patch"]["requestBody"]["content"];
+                assert_eq!(properties(taken), properties(shown), "PATCH {path}");
+                seen += 1;
+            }
+            if path.ends_with("/gateway-policies/{policy_id}") {
+                let list = path.trim_end_matches("/{policy_id}");
+                let taken = &document["paths"][list]["post"]["requestBody"]["content"];
+                assert_eq!(properties(taken), properties(shown), "POST {list}");
+            }
+        }
+        assert!(seen >= 9, "{seen}");
+    }
+
+    #[test]
     fn methods_are_told_by_path() {
         assert_eq!(methods("/healthz"), ["GET"]);
         assert_eq!(methods("/api/v1/workspaces/x/secrets/y"), ["DELETE", "GET", "PUT"]);

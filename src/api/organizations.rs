@@ -17,7 +17,7 @@ use super::access::{
     Authenticated, Needs, OrganizationManage, OrganizationRead, OrganizationsWrite, Permitted,
 };
 use super::api_keys::{CreateApiKey, IssuedApiKey, create_in};
-use super::body::{Json, MergePatch};
+use super::body::{Editable, Json, MergePatch};
 use super::bootstrap::insert_with_admin;
 use super::error::ApiError;
 use super::page::{PageQuery, Paged};
@@ -73,12 +73,18 @@ pub struct CreateOrganization {
 #[serde(deny_unknown_fields)]
 pub struct UpdateOrganization {
     /// Unique on this installation.
-    #[schema(required = false, min_length = 1, max_length = 128)]
+    #[schema(min_length = 1, max_length = 128)]
     pub name: DisplayName,
     /// For platform keys only.
-    #[schema(required = false)]
     pub status: OrganizationStatus,
 }
+
+impl Editable for UpdateOrganization {
+    const READ_ONLY: &'static [&'static str] = &["id", "created_at", "updated_at"];
+}
+
+/// Named because the documentation takes no generic of our own.
+type OrganizationPatch = MergePatch<UpdateOrganization>;
 
 /// An organization: the tenant and the billing boundary.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
@@ -258,7 +264,7 @@ async fn get_organization(
     tag = "organizations",
     operation_id = "update_organization",
     params(("organization_id" = OrganizationId, Path, description = "The organization")),
-    request_body(content = UpdateOrganization, content_type = "application/merge-patch+json"),
+    request_body(content = OrganizationPatch, content_type = "application/merge-patch+json"),
     responses(
         (status = 200, description = "The organization as it is now", body = Organization),
         Refused, Missing, InTheWay, Unfit,
@@ -271,17 +277,10 @@ async fn update_organization(
     plane: web::Data<Management>,
     caller: OverOrganizations<OrganizationManage>,
     path: web::Path<String>,
-    patch: MergePatch<UpdateOrganization>,
+    patch: OrganizationPatch,
 ) -> Result<web::Json<Organization>, ApiError> {
     let id = caller.named(&path)?;
-    if caller.own.is_some() && patch.touches("status") {
-        return Err(ApiError::Forbidden {
-            code: "platform_key_needed",
-            detail: "Whether an organization is active is for whoever runs this installation to \
-                     say; leave out 'status'."
-                .to_owned(),
-        });
-    }
+    let is_own = caller.own.is_some();
     let actor = caller.actor;
     let updated = plane
         .database
@@ -289,6 +288,14 @@ async fn update_organization(
             let before = Organization::from(existing(conn, id).await?);
             let fields = patch
                 .apply(&UpdateOrganization { name: before.name.clone(), status: before.status })?;
+            if is_own && fields.status != before.status {
+                return Err(ApiError::Forbidden {
+                    code: "platform_key_needed",
+                    detail: "Whether an organization is active is for whoever runs this \
+                             installation to say; leave out 'status'."
+                        .to_owned(),
+                });
+            }
             let changes = OrganizationChanges {
                 name: fields.name,
                 status: fields.status.as_str().to_owned(),

@@ -113,7 +113,8 @@ pub struct RequestAttempt {
     pub configuration_id: ConfigurationId,
     /// Its name at the time.
     pub configuration: String,
-    /// `chat_completions`, `responses`, `list_models` or `retrieve_model`.
+    /// `chat_completions`, `responses`, `list_models` or `retrieve_model`; `check` where a check of the
+    /// configuration asked for a token.
     #[schema(example = "chat_completions")]
     pub route: String,
     /// The model that the caller named.
@@ -122,7 +123,7 @@ pub struct RequestAttempt {
     pub model: String,
     /// The model that the upstream says it used.
     pub model_used: Option<String>,
-    /// The status that the caller saw; none if they left before.
+    /// The status that the caller saw, of a check the upstream's; none if they left before.
     pub status: Option<i32>,
     /// How it ended.
     pub outcome: AttemptOutcome,

@@ -19,6 +19,13 @@ use crate::directory::DirectoryOptions;
 use crate::domain::names::DisplayName;
 use crate::domain::permissions::Role;
 use crate::domain::scope::WorkspaceScope;
+use crate::metering::estimate::Estimator;
+use crate::metering::journal::JournalOptions;
+use crate::metering::ledger::{Ledger, LedgerParts};
+use crate::policy::admission::Admission;
+use crate::policy::bound::AssumedLimits;
+use crate::policy::children::Children;
+use crate::policy::counters::Counters;
 use crate::upstream::{UpstreamClient, UpstreamSettings, tls_config};
 
 const SECRET: &str = "sk-for-the-upstream";
@@ -50,10 +57,12 @@ async fn plane() -> Plane {
     let clock = Clock::default();
     let (scope, keys) = populate(&database, &clock).await;
     let [admin, editor, platform] = keys;
+    let books = books(&database, &directory, &clock, folder.path()).await;
     let management = Management {
         database,
         directory,
         keyring,
+        books,
         clock,
         trusted_proxies: TrustedProxies::default(),
         egress: EgressRules::new(vec!["127.0.0.0/8".parse().unwrap()]),
@@ -67,6 +76,40 @@ async fn plane() -> Plane {
         editor,
         platform,
         _folder: folder,
+    }
+}
+
+/// Books whose journal is in this folder.
+async fn books(
+    database: &Database,
+    directory: &Directory,
+    clock: &Clock,
+    folder: &std::path::Path,
+) -> Books {
+    let metrics = Metrics::new();
+    let parts = LedgerParts {
+        database: database.clone(),
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+        readiness: Readiness::default(),
+        retention_days: 0,
+    };
+    let options = JournalOptions::new(folder.join("journal"), 1 << 20);
+    Books {
+        admission: Admission::new(
+            directory.clone(),
+            database.clone(),
+            Counters::in_memory(),
+            Children::default(),
+            clock.clone(),
+            metrics.clone(),
+            std::sync::Arc::new(|| Box::pin(async { Ok(()) })),
+        ),
+        ledger: Ledger::open(options, parts, async |_| {}).await.unwrap(),
+        estimator: Estimator::default(),
+        metrics,
+        clock: clock.clone(),
+        assumed_limits: AssumedLimits { context_tokens: 128_000, output_tokens: 16_000 },
     }
 }
 
@@ -259,10 +302,10 @@ async fn an_editor_changes_all_but_where_requests_go() {
         let (status, _) = call(&app, &patch, editor, forbidden.clone()).await;
         assert_eq!(status, StatusCode::FORBIDDEN, "{forbidden}");
     }
-    let (status, problem) = call(&app, &patch, editor, json!({"id": "x"})).await;
+    let (status, problem) = call(&app, &patch, editor, json!({"ids": "x"})).await;
     assert_eq!(
         (status, &problem["errors"][0]["field"]),
-        (StatusCode::UNPROCESSABLE_ENTITY, &json!("id"))
+        (StatusCode::UNPROCESSABLE_ENTITY, &json!("ids"))
     );
     let (status, changed) =
         call(&app, &patch, admin, json!({"forward_headers": ["X-A"], "enabled": false})).await;

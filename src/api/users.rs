@@ -8,7 +8,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::Management;
 use super::access::{InOrganization, UsersRead, UsersWrite};
-use super::body::{Json, MergePatch};
+use super::body::{Editable, Json, MergePatch};
 use super::error::ApiError;
 use super::page::{Paged, page};
 use super::query::Query;
@@ -62,15 +62,22 @@ pub struct CreateUser {
 #[serde(deny_unknown_fields)]
 pub struct UpdateUser {
     /// Unique in the organization.
-    #[schema(required = false, max_length = 254, format = Email)]
+    #[schema(max_length = 254, format = Email)]
     pub email: Email,
     /// What they are called.
-    #[schema(required = false, min_length = 1, max_length = 128)]
+    #[schema(min_length = 1, max_length = 128)]
     pub name: DisplayName,
     /// Whether their keys count.
-    #[schema(required = false)]
     pub status: UserStatus,
 }
+
+impl Editable for UpdateUser {
+    const READ_ONLY: &'static [&'static str] =
+        &["id", "organization_id", "created_at", "updated_at"];
+}
+
+/// Named because the documentation takes no generic of our own.
+type UserPatch = MergePatch<UpdateUser>;
 
 /// The query of a list of users.
 #[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
@@ -227,7 +234,7 @@ async fn get_user(
     tag = "users",
     operation_id = "update_user",
     params(("user_id" = UserId, Path, description = "The user")),
-    request_body(content = UpdateUser, content_type = "application/merge-patch+json"),
+    request_body(content = UserPatch, content_type = "application/merge-patch+json"),
     responses(
         (status = 200, description = "The user as they are now", body = User),
         Refused, Missing, InTheWay, Unfit,
@@ -240,7 +247,7 @@ async fn update_user(
     plane: web::Data<Management>,
     caller: InOrganization<UsersWrite>,
     path: web::Path<String>,
-    patch: MergePatch<UpdateUser>,
+    patch: UserPatch,
 ) -> Result<web::Json<User>, ApiError> {
     let id = path_id(&path, "user")?;
     let InOrganization { organization_id, actor, .. } = caller;

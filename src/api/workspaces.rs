@@ -12,7 +12,7 @@ use super::Management;
 use super::access::{
     InOrganization, InWorkspace, OrganizationManage, Permitted, WorkspacesRead, WorkspacesWrite,
 };
-use super::body::{Json, MergePatch};
+use super::body::{Editable, Json, MergePatch};
 use super::error::ApiError;
 use super::page::{PageQuery, Paged};
 use super::query::Query;
@@ -50,12 +50,20 @@ pub struct CreateWorkspace {
 #[serde(deny_unknown_fields)]
 pub struct UpdateWorkspace {
     /// What people call it.
-    #[schema(required = false, min_length = 1, max_length = 128)]
+    #[schema(min_length = 1, max_length = 128)]
     pub name: DisplayName,
     /// Unique in the organization.
-    #[schema(required = false, min_length = 1, max_length = 63)]
+    #[schema(min_length = 1, max_length = 63)]
     pub handle: Handle,
 }
+
+impl Editable for UpdateWorkspace {
+    const READ_ONLY: &'static [&'static str] =
+        &["id", "organization_id", "created_at", "updated_at"];
+}
+
+/// Named because the documentation takes no generic of our own.
+type WorkspacePatch = MergePatch<UpdateWorkspace>;
 
 /// The query of a deletion.
 #[derive(Clone, Copy, Debug, Default, Deserialize, utoipa::IntoParams)]
@@ -203,7 +211,7 @@ async fn get_workspace(
     tag = "workspaces",
     operation_id = "update_workspace",
     params(("workspace_id" = WorkspaceId, Path, description = "The workspace")),
-    request_body(content = UpdateWorkspace, content_type = "application/merge-patch+json"),
+    request_body(content = WorkspacePatch, content_type = "application/merge-patch+json"),
     responses(
         (status = 200, description = "The workspace as it is now", body = Workspace),
         Refused, Missing, InTheWay, Unfit,
@@ -215,7 +223,7 @@ async fn get_workspace(
 async fn update_workspace(
     plane: web::Data<Management>,
     caller: InWorkspace<WorkspacesWrite>,
-    patch: MergePatch<UpdateWorkspace>,
+    patch: WorkspacePatch,
 ) -> Result<web::Json<Workspace>, ApiError> {
     let InWorkspace { scope, actor, .. } = caller;
     let updated = plane

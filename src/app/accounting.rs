@@ -13,9 +13,10 @@ use crate::metering::journal::JournalOptions;
 use crate::metering::ledger::{Ledger, LedgerParts, Recovered};
 use crate::metering::record::AttemptOutcome;
 use crate::policy::admission::{Admission, FlushLedger};
+use crate::policy::books::Books;
+use crate::policy::bound::AssumedLimits;
 use crate::policy::children::Children;
 use crate::policy::counters::{Actual, Counters};
-use crate::proxy::account::Books;
 use crate::telemetry::Metrics;
 use crate::telemetry::readiness::Readiness;
 
@@ -31,7 +32,6 @@ const LAST_ROWS: Duration = Duration::from_secs(5);
 /// Open, and ready for requests.
 #[derive(Clone)]
 pub(super) struct Accounting {
-    pub(super) admission: Admission,
     pub(super) books: Books,
 }
 
@@ -61,8 +61,22 @@ pub(super) async fn open(
     );
     let estimator = Estimator::default();
     estimator.warm_up();
-    let books = Books { ledger, estimator, metrics: metrics.clone(), clock: clock.clone() };
-    Ok(Accounting { admission, books })
+    let books = Books {
+        admission,
+        ledger,
+        estimator,
+        metrics: metrics.clone(),
+        clock: clock.clone(),
+        assumed_limits: AssumedLimits {
+            context_tokens: tokens(settings.policies.assumed_context_tokens),
+            output_tokens: tokens(settings.policies.assumed_output_tokens),
+        },
+    };
+    Ok(Accounting { books })
+}
+
+fn tokens(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 async fn open_ledger(
@@ -116,7 +130,7 @@ impl Accounting {
         if !counted.await.unwrap_or(false) {
             tracing::warn!("not all tokens could be counted in time; those attempts are lost ones");
         }
-        if !self.admission.finish(LAST_SETTLEMENTS).await {
+        if !self.books.admission.finish(LAST_SETTLEMENTS).await {
             tracing::warn!("Redis was not told of all; the rest stays charged as reserved");
         }
         match tokio::time::timeout(LAST_ROWS, self.books.ledger.close()).await {

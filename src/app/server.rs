@@ -17,7 +17,6 @@ use crate::api::{self, Management, client_address::TrustedProxies};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::directory::Directory;
-use crate::policy::bound::AssumedLimits;
 use crate::proxy::budget::{Budget, InFlight};
 use crate::proxy::read::BodyLimits;
 use crate::proxy::{self, DataPlane};
@@ -117,6 +116,7 @@ fn management(settings: &Settings, parts: &Parts, upstream: &UpstreamSettings) -
         database: parts.store.database.clone(),
         directory: parts.directory.clone(),
         keyring: parts.store.keyring.clone(),
+        books: parts.accounting.books.clone(),
         clock: parts.clock.clone(),
         trusted_proxies: TrustedProxies::new(settings.listen.trusted_proxies.0.clone()),
         egress: upstream.egress.clone(),
@@ -131,12 +131,7 @@ fn data_plane(settings: &Settings, parts: &Parts) -> DataPlane {
         directory: parts.directory.clone(),
         keyring: parts.store.keyring.clone(),
         clock: parts.clock.clone(),
-        admission: parts.accounting.admission.clone(),
         books: parts.accounting.books.clone(),
-        assumed_limits: AssumedLimits {
-            context_tokens: tokens(settings.policies.assumed_context_tokens),
-            output_tokens: tokens(settings.policies.assumed_output_tokens),
-        },
         metrics: parts.metrics.clone(),
         body_limits: BodyLimits { bytes: limits.max_body_bytes, time: timeouts.body_timeout },
         body_memory: Budget::new(limits.body_memory_bytes),
@@ -148,10 +143,6 @@ fn data_plane(settings: &Settings, parts: &Parts) -> DataPlane {
             idle: timeouts.idle_timeout,
         },
     }
-}
-
-fn tokens(count: usize) -> u64 {
-    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 fn serve(
@@ -166,7 +157,7 @@ fn serve(
     let upstream = upstream.clone();
     let write_timeout = settings.timeouts.downstream_write_timeout;
     let server = HttpServer::new(move || {
-        plane.admission.attach_worker();
+        plane.books.admission.attach_worker();
         App::new()
             .app_data(plane.clone())
             .app_data(management.clone())

@@ -46,7 +46,7 @@ pub struct LedgerRow {
     pub configuration_id: ConfigurationId,
     /// Its name at the time.
     pub configuration: String,
-    /// `chat_completions`, `responses`, `list_models` or `retrieve_model`.
+    /// `chat_completions`, `responses`, `list_models`, `retrieve_model` or `check`.
     pub route: String,
     /// The model that the caller named.
     pub model_asked: Option<String>,

@@ -24,7 +24,7 @@ pub struct AttemptStart {
     pub admitted_at: DateTime<Utc>,
     /// The tenant.
     pub organization_id: OrganizationId,
-    /// Where the key belongs.
+    /// Where the configuration belongs.
     pub workspace_id: WorkspaceId,
     /// Who asked.
     pub api_key_id: ApiKeyId,
@@ -35,7 +35,7 @@ pub struct AttemptStart {
     pub configuration_id: ConfigurationId,
     /// Its name at the time.
     pub configuration: String,
-    /// `chat_completions`, `responses`, `list_models` or `retrieve_model`.
+    /// `chat_completions`, `responses`, `list_models`, `retrieve_model` or `check`.
     pub route: String,
     /// The model that the caller named.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -34,6 +34,13 @@ pub struct RawField<'a> {
     pub texts: LongTexts<'a>,
 }
 
+impl<'a> RawField<'a> {
+    /// Of whose value nothing more is known.
+    pub fn new(key: &'a str, raw: &'a str) -> Self {
+        Self { key, raw, texts: LongTexts::default() }
+    }
+}
+
 /// What is known of a model, from its configuration or the catalogue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ModelLimits {

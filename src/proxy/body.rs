@@ -211,15 +211,14 @@ impl JsonBody {
     /// The fields as they go up.
     pub fn fields(&self) -> impl Iterator<Item = RawField<'_>> {
         let own = self.keys().zip(&self.fields).map(|(key, field)| match &field.edit {
-            Some(raw) => RawField { key, raw, texts: LongTexts::default() },
+            Some(raw) => RawField::new(key, raw),
             None => RawField {
                 key,
                 raw: self.slice(&field.value).unwrap_or_default(),
                 texts: LongTexts::from(&self.long_texts, field.value.start),
             },
         });
-        let added =
-            self.added.iter().map(|(key, raw)| RawField { key, raw, texts: LongTexts::default() });
+        let added = self.added.iter().map(|(key, raw)| RawField::new(key, raw));
         own.chain(added)
     }
 

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use actix_web::http::header::{HeaderName, HeaderValue};
 
-use super::account::{Account, Ending};
 use super::error::ProxyError;
+use super::sent::Sent;
 use crate::auth::Principal;
 use crate::domain::ids::ConfigurationId;
 use crate::metering::record::AttemptOutcome;
 use crate::metering::sample::Sample;
 use crate::metering::usage::TokenUsage;
+use crate::policy::account::{Account, Ending};
 use crate::telemetry::requests::RequestIds;
 use crate::telemetry::{Metrics, OpenStream};
 
@@ -73,6 +74,8 @@ pub struct Exchange {
     pub is_sealed: bool,
     /// The money side, from admission until it is settled.
     pub account: Option<Account>,
+    /// What went up, as long as it may have to be counted.
+    pub sent: Option<Sent>,
     /// What policies tell the caller of.
     policy_headers: Vec<(HeaderName, HeaderValue)>,
     first_byte: Option<Duration>,
@@ -100,6 +103,7 @@ impl Exchange {
             relayed: None,
             is_sealed: false,
             account: None,
+            sent: None,
             policy_headers: Vec::new(),
             first_byte: None,
             open: None,
@@ -111,9 +115,23 @@ impl Exchange {
         self.ids.as_ref()
     }
 
-    /// How long ago it arrived.
-    pub fn age(&self) -> Duration {
-        self.began.elapsed()
+    /// When it arrived.
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// Lets go what was sent, but for a sample: the answer may take long, and it is not sent again.
+    pub fn shorten_sent(&mut self) {
+        let seed = self.seed();
+        if let Some(sent) = &mut self.sent {
+            sent.shorten(seed);
+        }
+    }
+
+    /// A request's id ends in random bits, and its caller learns of it when the body has long been
+    /// sent.
+    fn seed(&self) -> u64 {
+        self.ids.as_ref().map_or(0, |ids| ids.request_id.uuid().as_u64_pair().1)
     }
 
     /// The gateway answers by itself.
@@ -137,7 +155,7 @@ impl Exchange {
     pub fn attempt_begins(&mut self) -> Result<(), ProxyError> {
         self.attempts += 1;
         match &mut self.account {
-            Some(account) => account.begin_attempt(),
+            Some(account) => account.begin_attempt().map_err(|_| ProxyError::JournalFull),
             None => Err(ProxyError::Internal),
         }
     }
@@ -171,8 +189,9 @@ impl Exchange {
     /// log alone.
     pub fn settle(&mut self) {
         let Some(account) = self.account.take() else { return };
+        let (sent, seed) = (self.sent.take(), self.seed());
         let left_early = self.outcome == Outcome::CallerLeft && self.first_byte.is_none();
-        account.settle(Ending {
+        let ending = Ending {
             outcome: match self.outcome {
                 Outcome::Completed => AttemptOutcome::Completed,
                 Outcome::Refused => AttemptOutcome::Failed,
@@ -187,7 +206,8 @@ impl Exchange {
             is_sealed: self.is_sealed,
             first_byte: self.first_byte,
             duration: self.began.elapsed(),
-        });
+        };
+        account.settle(ending, || sent.map_or_else(Sample::default, |sent| sent.into_sample(seed)));
     }
 }
 
@@ -202,16 +222,7 @@ impl Drop for Exchange {
             self.metrics.proxy_first_byte(self.operation, first_byte);
         }
         let usage = self.usage.unwrap_or_default();
-        for (kind, tokens) in [
-            ("input", usage.input),
-            ("cached_input", usage.cached_input),
-            ("output", usage.output),
-            ("reasoning", usage.reasoning),
-        ] {
-            if let Some(tokens) = tokens {
-                self.metrics.usage_tokens(kind, tokens);
-            }
-        }
+        self.metrics.usage_tokens(&usage);
         let principal = self.principal.as_ref();
         let organization = principal.and_then(|principal| principal.scope.organization_id());
         tracing::info!(

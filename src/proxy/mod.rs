@@ -2,7 +2,6 @@
 //!
 //! `pipeline` is the whole of it; each step is a file.
 
-pub mod account;
 pub mod admit;
 pub mod body;
 pub mod budget;
@@ -33,12 +32,11 @@ use crate::directory::configuration::ConfigurationEntry;
 use crate::domain::permissions::Permission;
 use crate::domain::scope::WorkspaceScope;
 use crate::metering::usage::model_name;
-use crate::policy::admission::Admission;
-use crate::policy::bound::{AssumedLimits, Bound};
+use crate::policy::books::Books;
+use crate::policy::bound::Bound;
 use crate::telemetry::Metrics;
 use crate::telemetry::requests::RequestIds;
 use crate::upstream::{UpstreamClient, UpstreamTimeouts};
-use account::Books;
 use admit::Asked;
 use body::JsonBody;
 use budget::{Budget, InFlight, Share};
@@ -57,12 +55,8 @@ pub struct DataPlane {
     pub keyring: KeyringHandle,
     /// What time it is.
     pub clock: Clock,
-    /// Asks the policies.
-    pub admission: Admission,
-    /// What accounts of requests are kept with.
+    /// Asks the policies, and keeps the accounts of requests.
     pub books: Books,
-    /// What is assumed of models of which nothing is known.
-    pub assumed_limits: AssumedLimits,
     /// Where requests are counted.
     pub metrics: Metrics,
     /// Limits of callers' bodies.

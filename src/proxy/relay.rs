@@ -12,7 +12,6 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::time::{Instant, Sleep, timeout_at};
 
-use super::account::Account;
 use super::budget::{Share, Slot};
 use super::exchange::{Exchange, Outcome};
 use super::headers::{content_length, downstream_headers};
@@ -21,6 +20,7 @@ use super::route::Operation;
 use super::send::told;
 use super::watch::{BodyWatch, End, Observed, StreamKind, StreamWatch};
 use crate::crypto::SecretBytes;
+use crate::policy::account::Account;
 use crate::upstream::{UpstreamBody, UpstreamError, UpstreamResponse};
 
 /// How long what has come of a broken answer, its head included, has to be flushed before the body
@@ -101,8 +101,8 @@ pub async fn relay(
         down.insert(name, value);
     }
     let most_output = exchange.account.as_ref().map_or(0, Account::most_output);
-    if is_stream && let Some(account) = &mut exchange.account {
-        account.shorten_sent();
+    if is_stream {
+        exchange.shorten_sent();
     }
     exchange.is_sealed = matches!(watch, Watch::Sealed);
     let body =

@@ -18,6 +18,7 @@ use prometheus_client::registry::{Registry, Unit};
 use uuid::Uuid;
 
 use crate::domain::money::NanoUsd;
+use crate::domain::tokens::TokenUsage;
 
 use super::series::{BoundedCounters, ConfigurationLabel, admit};
 
@@ -214,9 +215,18 @@ impl Metrics {
         self.inner.key_verifications.get_or_create(&ResultLabel { result }).inc();
     }
 
-    /// Tokens that an answer reported: `input`, `output`, `cached_input`, `reasoning`.
-    pub fn usage_tokens(&self, kind: &'static str, tokens: u64) {
-        self.inner.usage_tokens.get_or_create(&KindLabel { kind }).inc_by(tokens);
+    /// Tokens that an answer reported.
+    pub fn usage_tokens(&self, usage: &TokenUsage) {
+        for (kind, tokens) in [
+            ("input", usage.input),
+            ("cached_input", usage.cached_input),
+            ("output", usage.output),
+            ("reasoning", usage.reasoning),
+        ] {
+            if let Some(tokens) = tokens {
+                self.inner.usage_tokens.get_or_create(&KindLabel { kind }).inc_by(tokens);
+            }
+        }
     }
 
     /// What an attempt cost.

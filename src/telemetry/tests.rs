@@ -23,7 +23,7 @@ fn each_metric_has_its_name_and_labels() {
     metrics.upstream_retry();
     metrics.directory_lookup("hit");
     metrics.key_verification("cached");
-    metrics.usage_tokens("input", 12);
+    metrics.usage_tokens(&TokenUsage { input: Some(12), ..TokenUsage::default() });
     let database = Arc::new(AtomicU64::new(3));
     let read = Arc::clone(&database);
     metrics.watch_counter("database_queries", "Transactions", move || read.load(Ordering::Relaxed));

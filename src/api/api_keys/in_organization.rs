@@ -5,12 +5,12 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::rotation::{RotateApiKey, Rotation, rotate_in};
 use super::{
-    ApiKey, ApiKeysQuery, CreateApiKey, IssuedApiKey, UpdateApiKey, create_in, delete_in, get_in,
+    ApiKey, ApiKeyPatch, ApiKeysQuery, CreateApiKey, IssuedApiKey, create_in, delete_in, get_in,
     list_in, update_in,
 };
 use crate::api::Management;
 use crate::api::access::{ApiKeysRead, ApiKeysWrite, InOrganization};
-use crate::api::body::{Json, MergePatch};
+use crate::api::body::Json;
 use crate::api::error::ApiError;
 use crate::api::page::Paged;
 use crate::api::query::Query;
@@ -92,7 +92,7 @@ async fn get_api_key(
     tag = "api-keys",
     operation_id = "update_api_key",
     params(("api_key_id" = ApiKeyId, Path, description = "The key")),
-    request_body(content = UpdateApiKey, content_type = "application/merge-patch+json"),
+    request_body(content = ApiKeyPatch, content_type = "application/merge-patch+json"),
     responses(
         (status = 200, description = "The key as it is now", body = ApiKey),
         Refused, Missing, Unfit,
@@ -105,7 +105,7 @@ async fn update_api_key(
     plane: web::Data<Management>,
     caller: InOrganization<ApiKeysWrite>,
     path: web::Path<String>,
-    patch: MergePatch<UpdateApiKey>,
+    patch: ApiKeyPatch,
 ) -> Result<web::Json<ApiKey>, ApiError> {
     let id = path_id(&path, "API key")?;
     let scope = Scope::Organization(caller.organization_id);

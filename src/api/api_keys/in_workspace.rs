@@ -5,12 +5,12 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::rotation::{RotateApiKey, Rotation, rotate_in};
 use super::{
-    ApiKey, ApiKeysQuery, CreateApiKey, IssuedApiKey, UpdateApiKey, create_in, delete_in, get_in,
+    ApiKey, ApiKeyPatch, ApiKeysQuery, CreateApiKey, IssuedApiKey, create_in, delete_in, get_in,
     list_in, update_in,
 };
 use crate::api::Management;
 use crate::api::access::{ApiKeysRead, ApiKeysWrite, InWorkspace};
-use crate::api::body::{Json, MergePatch};
+use crate::api::body::Json;
 use crate::api::error::ApiError;
 use crate::api::page::Paged;
 use crate::api::query::Query;
@@ -99,7 +99,7 @@ async fn get_workspace_api_key(
         ("workspace_id" = WorkspaceId, Path, description = "The workspace"),
         ("api_key_id" = ApiKeyId, Path, description = "The key"),
     ),
-    request_body(content = UpdateApiKey, content_type = "application/merge-patch+json"),
+    request_body(content = ApiKeyPatch, content_type = "application/merge-patch+json"),
     responses(
         (status = 200, description = "The key as it is now", body = ApiKey),
         Refused, Missing, Unfit,
@@ -112,7 +112,7 @@ async fn update_workspace_api_key(
     plane: web::Data<Management>,
     caller: InWorkspace<ApiKeysWrite>,
     path: web::Path<(String, String)>,
-    patch: MergePatch<UpdateApiKey>,
+    patch: ApiKeyPatch,
 ) -> Result<web::Json<ApiKey>, ApiError> {
     let id = path_id(&path.1, "API key")?;
     let scope = Scope::Workspace(caller.scope);

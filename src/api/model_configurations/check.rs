@@ -3,14 +3,20 @@
 //! Nothing of what the upstream says is passed on but its status: its body may quote the key, and
 //! a base URL must not become a way to read what stands behind it.
 
-use std::time::{Duration, Instant};
+mod advice;
+mod token;
 
-use actix_web::http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderValue, USER_AGENT};
+use std::time::Duration;
+
+use actix_web::http::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT,
+};
 use actix_web::http::{Method, StatusCode};
-use actix_web::{post, web};
+use actix_web::{HttpMessage, HttpRequest, post, web};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, timeout_at};
 
 use super::super::access::{InWorkspace, ModelConfigurationsWrite};
 use super::super::error::{ApiError, Problem};
@@ -18,19 +24,22 @@ use super::{Management, WHAT, current};
 use crate::db::Conn;
 use crate::directory::configuration::{ConfigurationEntry, SecretUnavailable};
 use crate::domain::ids::{ConfigurationId, WorkspaceId};
+use crate::domain::metadata::Metadata;
+use crate::domain::policy::Subject;
+use crate::telemetry::requests::RequestIds;
 use crate::upstream::{
-    UpstreamBody, UpstreamClient, UpstreamError, UpstreamRequest, UpstreamTimeouts,
+    UpstreamBody, UpstreamClient, UpstreamError, UpstreamRequest, UpstreamResponse,
+    UpstreamTimeouts,
 };
+use advice::{advice, advice_for_failure, advice_for_silence};
+use token::{Asker, Token};
 
-/// For the whole check: somebody waits for it.
+/// For all that the upstream is asked: somebody waits for it.
 const LIMIT: Duration = Duration::from_secs(10);
 /// For the connection alone, so that what is wrong can be told apart.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How much of a listing is read; the longest known ones have a few hundred KiB.
 const MOST_LISTING: usize = 4 * 1024 * 1024;
-/// The names that upstreams know the bound on an answer's length by: older ones the first, newer
-/// models the second alone.
-const LENGTH_BOUNDS: [&str; 2] = ["max_tokens", "max_completion_tokens"];
 
 /// What a check found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -39,7 +48,7 @@ pub struct ModelConfigurationCheck {
     pub ok: bool,
     /// Whether the upstream answered at all.
     pub reachable: bool,
-    /// The status of its answer.
+    /// The status of its last answer.
     pub status: Option<u16>,
     /// How long that took, in milliseconds.
     pub latency_ms: u64,
@@ -49,16 +58,23 @@ pub struct ModelConfigurationCheck {
     pub message: String,
 }
 
-/// An answer, as far as it matters here.
-struct Answer {
+/// What was found out, as far as it matters here.
+struct Found {
+    /// The status of the last answer.
     status: StatusCode,
+    /// Whether the listing names the model, if there is one.
     listed: Option<bool>,
+    /// Why no token was asked for, where there is no listing.
+    silence: Option<String>,
 }
 
 /// Check that the upstream answers
 ///
-/// Asks it for its models with the real credential, or, if it has no listing, for one token.
-/// Takes at most 10 seconds.
+/// Asks it for its models with the real credential, or, if it has no listing, for one token. The
+/// upstream may take 10 seconds in all.
+///
+/// A token may cost money: it is asked for under the policies that apply to the key of this call,
+/// and each time stands in the ledger, with `check` as its route.
 #[utoipa::path(
     tag = "model-configurations",
     operation_id = "check_model_configuration",
@@ -84,6 +100,7 @@ pub(super) async fn check_model_configuration(
     plane: web::Data<Management>,
     client: web::Data<UpstreamClient>,
     path: web::Path<(String, String)>,
+    request: HttpRequest,
 ) -> Result<web::Json<ModelConfigurationCheck>, ApiError> {
     let scope = caller.scope;
     let id = path.into_inner().1;
@@ -95,14 +112,34 @@ pub(super) async fn check_model_configuration(
         .await
         .map_err(|error| ApiError::Unavailable(error.to_string()))?
         .ok_or(ApiError::NotFound(WHAT))?;
+    let headers = request.headers().iter();
+    let metadata =
+        Metadata::from_headers(headers.map(|(name, value)| (name.as_str(), value.as_bytes())));
+    let ids = request.extensions().get::<RequestIds>().cloned();
+    let asker = Asker {
+        books: &plane.books,
+        subject: Subject {
+            organization_id: scope.organization_id,
+            workspace_id: scope.workspace_id,
+            user_id: caller.principal.user_id,
+            api_key_id: caller.principal.key_id,
+            metadata: &metadata,
+        },
+        ids: ids.unwrap_or_else(|| RequestIds {
+            request_id: plane.clock.new_id(),
+            client_request_id: None,
+        }),
+    };
     let began = Instant::now();
     let outcome = match entry.open(&plane.keyring) {
         Ok(credentials) => {
-            let asking = ask(&client, &entry, credentials.headers);
-            tokio::time::timeout(LIMIT, asking)
-                .await
-                .unwrap_or(Err(UpstreamError::FirstByteTimeout))
-                .map_err(|error| advice_for_failure(&error))
+            let upstream = Upstream {
+                client: &client,
+                entry: &entry,
+                credentials: credentials.headers,
+                deadline: began + LIMIT,
+            };
+            ask(&upstream, asker).await.map_err(|error| advice_for_failure(&error))
         }
         Err(SecretUnavailable { name, .. }) => Err(format!(
             "The secret {name} can't be used; store its value again. If that fails, the server \
@@ -111,13 +148,16 @@ pub(super) async fn check_model_configuration(
     };
     let latency_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(web::Json(match outcome {
-        Ok(Answer { status, listed }) => ModelConfigurationCheck {
+        Ok(Found { status, listed, silence }) => ModelConfigurationCheck {
             ok: status.is_success() && listed != Some(false),
             reachable: true,
             status: Some(status.as_u16()),
             latency_ms,
             model_listed: listed,
-            message: advice(status, listed, &entry),
+            message: match silence {
+                Some(why) => advice_for_silence(status, &why),
+                None => advice(status, listed, &entry),
+            },
         },
         Err(message) => ModelConfigurationCheck {
             ok: false,
@@ -131,13 +171,43 @@ pub(super) async fn check_model_configuration(
 }
 
 /// Asks for the listing, or for a token where there is none.
-async fn ask(
-    client: &UpstreamClient,
-    entry: &ConfigurationEntry,
-    credentials: actix_web::http::header::HeaderMap,
-) -> Result<Answer, UpstreamError> {
-    let request = |method: Method, path: &str, body: Bytes| {
-        let mut headers = credentials.clone();
+async fn ask(upstream: &Upstream<'_>, asker: Asker<'_>) -> Result<Found, UpstreamError> {
+    let listing = upstream.send(Method::GET, "/models", Bytes::new()).await?;
+    let status = listing.status;
+    if !has_no_listing(status) {
+        let listed = if status.is_success() {
+            let mut all = BytesMut::new();
+            upstream.read(listing.body, &mut all, MOST_LISTING).await?;
+            names_model(&all, &upstream.entry.model)
+        } else {
+            None
+        };
+        return Ok(Found { status, listed, silence: None });
+    }
+    drop(listing);
+    Ok(match token::ask(upstream, asker).await? {
+        Token::Answered(status) => Found { status, listed: None, silence: None },
+        Token::NotAsked(why) => Found { status, listed: None, silence: Some(why) },
+    })
+}
+
+/// The upstream, as a check speaks to it.
+struct Upstream<'r> {
+    client: &'r UpstreamClient,
+    entry: &'r ConfigurationEntry,
+    credentials: HeaderMap,
+    /// When somebody has waited long enough.
+    deadline: Instant,
+}
+
+impl Upstream<'_> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<UpstreamResponse, UpstreamError> {
+        let mut headers = self.credentials.clone();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(
@@ -147,37 +217,35 @@ async fn ask(
         if !body.is_empty() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
-        UpstreamRequest {
+        let request = UpstreamRequest {
             method,
-            target: entry.base_url.join(path, None),
+            target: self.entry.base_url.join(path, None),
             headers,
             body,
             timeouts: UpstreamTimeouts { connect: CONNECT_LIMIT, first_byte: LIMIT, idle: LIMIT },
-        }
-    };
-    let send = async |request: UpstreamRequest| {
-        client.send(&request).await.map_err(|failure| failure.error)
-    };
-    let listing = send(request(Method::GET, "/models", Bytes::new())).await?;
-    if !has_no_listing(listing.status) {
-        let status = listing.status;
-        let listed = if status.is_success() {
-            names_model(&read(listing.body).await?, &entry.model)
-        } else {
-            None
         };
-        return Ok(Answer { status, listed });
-    }
-    drop(listing);
-    let mut status = StatusCode::BAD_REQUEST;
-    for bound in LENGTH_BOUNDS {
-        let body = one_token(&entry.model, bound);
-        status = send(request(Method::POST, "/chat/completions", body)).await?.status;
-        if status != StatusCode::BAD_REQUEST {
-            break;
+        match timeout_at(self.deadline, self.client.send(&request)).await {
+            Ok(sent) => sent.map_err(|failure| failure.error),
+            Err(_) => Err(UpstreamError::FirstByteTimeout),
         }
     }
-    Ok(Answer { status, listed: None })
+
+    /// Reads a body until it has ended, or so much of it is there.
+    async fn read(
+        &self,
+        mut body: UpstreamBody,
+        into: &mut BytesMut,
+        most: usize,
+    ) -> Result<(), UpstreamError> {
+        while into.len() <= most {
+            match timeout_at(self.deadline, body.next()).await {
+                Ok(Some(chunk)) => into.extend_from_slice(&chunk?),
+                Ok(None) => break,
+                Err(_) => return Err(UpstreamError::IdleTimeout),
+            }
+        }
+        Ok(())
+    }
 }
 
 fn has_no_listing(status: StatusCode) -> bool {
@@ -185,26 +253,6 @@ fn has_no_listing(status: StatusCode) -> bool {
         status,
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED
     )
-}
-
-fn one_token(model: &str, bound: &str) -> Bytes {
-    let body = serde_json::json!({
-        "model": model,
-        "messages": [{"role": "user", "content": "Hi"}],
-        bound: 1,
-    });
-    Bytes::from(body.to_string())
-}
-
-async fn read(mut body: UpstreamBody) -> Result<Bytes, UpstreamError> {
-    let mut all = BytesMut::new();
-    while let Some(chunk) = body.next().await {
-        all.extend_from_slice(&chunk?);
-        if all.len() > MOST_LISTING {
-            break;
-        }
-    }
-    Ok(all.freeze())
 }
 
 /// Whether a listing names the model; `None` if it is not of OpenAI's form.
@@ -222,82 +270,6 @@ fn names_model(listing: &[u8], model: &str) -> Option<bool> {
     Some(data.iter().any(|listed| listed.id == model))
 }
 
-/// What an answer means for whoever runs the configuration.
-fn advice(status: StatusCode, listed: Option<bool>, entry: &ConfigurationEntry) -> String {
-    let code = status.as_u16();
-    match code {
-        200..=299 => match listed {
-            Some(true) => "The upstream accepts the key and lists the model.".to_owned(),
-            Some(false) => format!(
-                "The upstream accepts the key, but does not list the model '{}'. Compare model \
-                 with the upstream's own names; some upstreams also serve models that they do not \
-                 list.",
-                entry.model
-            ),
-            None => "The upstream accepts the key.".to_owned(),
-        },
-        300..=399 => format!(
-            "The upstream answered {code}, a redirect, which is never followed. Set base_url to \
-             where it leads."
-        ),
-        400 | 422 => format!(
-            "The upstream answered {code} to a request for one token: it may not know the model. \
-             Check model and base_url."
-        ),
-        401 => "The upstream answered 401: it does not accept the key. Store the right value in \
-                the secret of api_key_name, and check that auth names the place where this \
-                upstream expects the key."
-            .to_owned(),
-        403 => "The upstream answered 403: it knows the key and does not allow this. Check what \
-                the key may do at the provider, and whether the provider is open to this network."
-            .to_owned(),
-        404 | 405 | 501 => format!(
-            "The upstream answered {code}: nothing is there. Check base_url, which usually ends in \
-             the API's version such as /v1, and model."
-        ),
-        429 => "The upstream answered 429: the key has reached a limit at the provider. Check its \
-                quota and billing there."
-            .to_owned(),
-        500..=599 => format!(
-            "The upstream answered {code}: it is in trouble itself. Try again later, and look at \
-             the provider's status page."
-        ),
-        _ => format!("The upstream answered {code}, which this check does not know."),
-    }
-}
-
-/// What no answer means.
-fn advice_for_failure(error: &UpstreamError) -> String {
-    let what_to_do = match error {
-        UpstreamError::Refused(_) => {
-            "Use a base_url that is reachable from the internet at large, or ask whoever runs this \
-             installation to admit the network with --egress-allow."
-        }
-        UpstreamError::Resolve(_) => "Check the host in base_url.",
-        UpstreamError::Connect(_) => "Check host and port in base_url, and that the upstream runs.",
-        UpstreamError::ConnectTimeout => {
-            "Check host and port in base_url, and that no firewall is in between."
-        }
-        UpstreamError::Tls(_) => {
-            "Check that base_url has the host that the certificate is for; a private certificate \
-             authority is added with --upstream-ca-file."
-        }
-        UpstreamError::FirstByteTimeout | UpstreamError::IdleTimeout => {
-            "It was reached, and said nothing or not enough within 10 seconds. Try again, and look \
-             at the provider's status page."
-        }
-        UpstreamError::Closed | UpstreamError::Protocol(_) => {
-            "Check that base_url has the right port and the right one of http and https."
-        }
-        UpstreamError::InvalidRequest(_) => "Check base_url, extra_headers and the secrets.",
-    };
-    let mut told = error.to_string();
-    if let Some(first) = told.get(..1).map(str::to_uppercase) {
-        told.replace_range(..1, &first);
-    }
-    format!("{told}. {what_to_do}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -309,11 +281,5 @@ mod tests {
         assert_eq!(names_model(listing, "c"), Some(false));
         assert_eq!(names_model(b"<html>", "c"), None);
         assert_eq!(names_model(br#"{"models":[]}"#, "c"), None);
-    }
-
-    #[test]
-    fn failures_say_what_to_do() {
-        let told = advice_for_failure(&UpstreamError::ConnectTimeout);
-        assert!(told.starts_with("Connecting to the upstream took too long. Check"), "{told}");
     }
 }

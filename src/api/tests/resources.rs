@@ -43,11 +43,13 @@ async fn plane() -> Plane {
     let name = DisplayName::parse("First").unwrap();
     let first = bootstrap::bootstrap(&database, &clock, name.clone()).await.unwrap();
     assert!(bootstrap::bootstrap(&database, &clock, name).await.is_err());
+    let live =
+        Directory::start(database.clone(), options, digester, Default::default()).await.unwrap();
+    let books = super::books(&database, &live, &clock, directory.path()).await;
     let management = Management {
-        directory: Directory::start(database.clone(), options, digester, Default::default())
-            .await
-            .unwrap(),
+        directory: live,
         database,
+        books,
         keyring: KeyringHandle::create_file(&directory.path().join("m.key"), &keyring).unwrap(),
         clock,
         trusted_proxies: TrustedProxies::default(),
@@ -134,7 +136,8 @@ async fn every_operation_says_what_it_needs() {
     }
     assert!(ids.len() >= 29, "{ids:?}");
     let schemas = document["components"]["schemas"].as_object().unwrap();
-    for name in ["ApiKey", "UpdateApiKey", "RotateApiKey", "CreatedOrganization", "AuditEvent"] {
+    for name in ["ApiKey", "UpdateApiKeyPatch", "RotateApiKey", "CreatedOrganization", "AuditEvent"]
+    {
         assert!(schemas.contains_key(name), "{name} of {:?}", schemas.keys());
     }
 }

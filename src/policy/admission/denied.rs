@@ -1,5 +1,6 @@
 //! Why a request may not go out, in words for whoever sent it.
 
+use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue, RETRY_AFTER};
 
 use super::{AdmissionRequest, headers};
@@ -34,6 +35,27 @@ impl Reason {
             Self::Spend => "spend",
             Self::Rate => "rate",
             Self::Unavailable => "unavailable",
+        }
+    }
+
+    /// The status that a request is refused with.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::ModelAccess => StatusCode::FORBIDDEN,
+            Self::PriceUnknown | Self::Spend => StatusCode::PAYMENT_REQUIRED,
+            Self::Rate => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The code that it is told under; stable.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::ModelAccess => "model_access_denied",
+            Self::PriceUnknown => "price_unknown",
+            Self::Spend => "spend_cap_exceeded",
+            Self::Rate => "rate_limit_exceeded",
+            Self::Unavailable => "limits_unavailable",
         }
     }
 }

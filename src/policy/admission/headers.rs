@@ -8,7 +8,6 @@ use chrono::SecondsFormat;
 use super::AdmissionRequest;
 use crate::domain::money::NanoUsd;
 use crate::domain::policy::{PolicyConfig, RateMetric};
-use crate::domain::window::RateWindow;
 use crate::policy::counters::{Claim, Claims, Limit, Standing};
 use crate::policy::set::Applied;
 
@@ -57,7 +56,9 @@ pub(super) fn of(
         let Some((value, remaining, reset)) = tightest(metric, applied, told) else { continue };
         headers.push((names.limit, HeaderValue::from(value)));
         headers.push((names.remaining, HeaderValue::from(remaining)));
-        headers.push((names.reset, HeaderValue::from(reset)));
+        if let Ok(reset) = HeaderValue::try_from(duration(reset)) {
+            headers.push((names.reset, reset));
+        }
     }
     headers
 }
@@ -74,8 +75,8 @@ fn tightest(
     let of_applied = claims.claims.iter().zip(owners).zip(standings);
     let of_applied = of_applied.filter(|((_, owner), _)| **owner < applied.len());
     let limits = of_applied.filter_map(|((claim, _), standing)| match claim.limit {
-        Limit::Rate { metric: of, window, value } if of == metric => {
-            Some((value, left(value, standing), reset(window, standing)))
+        Limit::Rate { metric: of, value, .. } if of == metric => {
+            Some((value, left(value, standing), standing.whole_after))
         }
         _ => None,
     });
@@ -86,11 +87,13 @@ fn left(value: i64, standing: &Standing) -> i64 {
     value.saturating_sub(standing.used).max(0)
 }
 
-/// Seconds until nothing that is counted now is in the window any more, at the latest.
-fn reset(window: RateWindow, standing: &Standing) -> u64 {
-    let seconds =
-        if standing.used == 0 { 0 } else { RateWindow::BUCKETS * window.bucket_seconds() };
-    u64::try_from(seconds).unwrap_or(0)
+/// As OpenAI's API writes it in these headers: `1s`, `6m0s`, `1h0m0s`.
+fn duration(seconds: u64) -> String {
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds}s"),
+        (0, minutes, seconds) => format!("{minutes}m{seconds}s"),
+        (hours, minutes, seconds) => format!("{hours}h{minutes}m{seconds}s"),
+    }
 }
 
 fn list(request: &AdmissionRequest<'_>, applied: &[Applied<'_>], told: Option<Told<'_>>) -> String {
@@ -161,7 +164,7 @@ fn limit(list: &mut String, request: &AdmissionRequest<'_>, claim: &Claim, stand
             metric.as_str(),
             window.as_str(),
             left(value, standing),
-            reset(window, standing),
+            standing.whole_after,
         ),
     };
     list.push_str(if standing.violated { ",\"violated\":true}" } else { "}" });

@@ -125,7 +125,7 @@ fn every_answer_tells_how_the_limits_stand() {
     assert!(header(&headers, "x-tollgate-policies").unwrap().is_ascii());
     assert_eq!(header(&headers, "x-ratelimit-limit-requests"), Some("2"));
     assert_eq!(header(&headers, "x-ratelimit-remaining-requests"), Some("1"));
-    assert_eq!(header(&headers, "x-ratelimit-reset-requests"), Some("60"));
+    assert_eq!(header(&headers, "x-ratelimit-reset-requests"), Some("1m0s"));
     assert_eq!(header(&headers, "x-ratelimit-limit-tokens"), None);
 }
 

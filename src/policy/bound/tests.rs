@@ -19,7 +19,7 @@ fn bound_at(provider: &str, api: Api, body: &Value, model: ModelLimits) -> Bound
         .map(|(key, value)| (key.clone(), value.to_string()))
         .collect();
     let length = body.to_string().len();
-    let fields = fields.iter().map(|(key, raw)| RawField { key, raw, texts: LongTexts::default() });
+    let fields = fields.iter().map(|(key, raw)| RawField::new(key, raw));
     Bound::of_body(api, unheeded(provider), length, fields, model, ASSUMED)
 }
 

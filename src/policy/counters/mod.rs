@@ -87,6 +87,8 @@ pub struct Standing {
     /// After how many whole seconds this same request would pass this limit, if it waits for
     /// nothing else; none if it never will. 0 if it fits.
     pub retry_after: Option<u64>,
+    /// After how many whole seconds nothing that is counted now counts any more; 0 if nothing does.
+    pub whole_after: u64,
 }
 
 /// What became of the claims.

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use actix_web::http::StatusCode;
 
 use super::ProxyError;
+use crate::policy::admission::Reason;
 
 /// Whether trying again can help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +48,11 @@ fn row(
         _ => "invalid_request_error",
     };
     Row { status, kind, code, retry, message: message.into() }
+}
+
+/// A row of what policies forbid.
+fn denied(reason: Reason, retry: Retry, message: impl Into<Cow<'static, str>>) -> Row {
+    row(reason.status(), reason.code(), retry, message)
 }
 
 impl ProxyError {
@@ -249,24 +255,16 @@ impl ProxyError {
                     "The provider secret '{name}' is missing or cannot be opened. Ask an administrator of the workspace to store it again."
                 ),
             ),
-            Self::ModelForbidden { message } => {
-                row(StatusCode::FORBIDDEN, "model_access_denied", Never, message.clone())
-            }
-            Self::PriceUnknown { message } => {
-                row(StatusCode::PAYMENT_REQUIRED, "price_unknown", Never, message.clone())
-            }
-            Self::SpendCapExceeded { message } => {
-                row(StatusCode::PAYMENT_REQUIRED, "spend_cap_exceeded", Never, message.clone())
-            }
-            Self::RateLimited { message, retry_after } => row(
-                StatusCode::TOO_MANY_REQUESTS,
-                "rate_limit_exceeded",
+            Self::ModelForbidden { message } => denied(Reason::ModelAccess, Never, message.clone()),
+            Self::PriceUnknown { message } => denied(Reason::PriceUnknown, Never, message.clone()),
+            Self::SpendCapExceeded { message } => denied(Reason::Spend, Never, message.clone()),
+            Self::RateLimited { message, retry_after } => denied(
+                Reason::Rate,
                 retry_after.map_or(Never, |after| After(u32::try_from(after).unwrap_or(u32::MAX))),
                 message.clone(),
             ),
-            Self::LimitsUnavailable => row(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "limits_unavailable",
+            Self::LimitsUnavailable => denied(
+                Reason::Unavailable,
                 After(1),
                 "The limits that apply to this request can't be checked at the moment, so it was not sent. Try again.",
             ),

@@ -56,6 +56,13 @@ impl Ring {
         self.newest
     }
 
+    /// The newest bucket that holds anything.
+    pub(super) fn newest_used(&self) -> Option<i64> {
+        let buckets = self.newest - RateWindow::BUCKETS + 1..=self.newest;
+        let holds = |bucket: &i64| self.slots.get(place(*bucket)).is_some_and(|slot| *slot > 0);
+        buckets.rev().find(holds)
+    }
+
     /// Adds to a bucket, if it is still in the window; a negative amount takes away.
     pub(super) fn add(&mut self, bucket: i64, amount: i128) {
         let in_window = bucket > self.newest - RateWindow::BUCKETS && bucket <= self.newest;

@@ -41,11 +41,15 @@ impl Tenant {
         let mut standings = Vec::with_capacity(claims.claims.len());
         standings.extend(claims.claims.iter().map(|claim| self.standing(claim, claims.at)));
         if standings.iter().any(|standing| standing.violated) {
+            for (claim, standing) in claims.claims.iter().zip(&mut standings) {
+                standing.whole_after = self.whole_after(claim, standing.used, claims.at);
+            }
             return Reserved::Refused(standings);
         }
         let mut held = Held::new();
         for (claim, standing) in claims.claims.iter().zip(&mut standings) {
             standing.used = self.take(claim, claims.at, &mut held);
+            standing.whole_after = self.whole_after(claim, standing.used, claims.at);
         }
         // A request reserves once. If it does so again all the same, what it held stays counted.
         self.held.insert(claims.request_id, held);
@@ -71,7 +75,7 @@ impl Tenant {
         unknown
     }
 
-    /// How a limit stands before this request.
+    /// How a limit stands before this request, but for when it is whole.
     fn standing(&mut self, claim: &Claim, at: DateTime<Utc>) -> Standing {
         let amount = i128::from(claim.amount.max(0));
         let (used, limit) = match claim.limit {
@@ -106,7 +110,20 @@ impl Tenant {
                 })
             }
         };
-        Standing { used: saturated(used), violated, retry_after }
+        Standing { used: saturated(used), violated, retry_after, whole_after: 0 }
+    }
+
+    /// When nothing of what is used counts any more.
+    fn whole_after(&self, claim: &Claim, used: i64, at: DateTime<Utc>) -> u64 {
+        match claim.limit {
+            _ if used == 0 => 0,
+            Limit::Spend { window, .. } => until_next_window(window, at),
+            Limit::Rate { metric, window, .. } => {
+                let key = RateKey { bucket: claim.bucket, metric, window };
+                let newest = self.rates.get(&key).and_then(|ring| ring.newest_used());
+                newest.map_or(0, |bucket| until_bucket_left(window, bucket, at))
+            }
+        }
     }
 
     /// Counts a claim that fits, and gives what is used then.

@@ -47,7 +47,7 @@ pub(super) fn read(value: &Value, claims: &Claims) -> Option<Answer> {
 }
 
 fn standing(claim: &Claim, claims: &Claims, told: &[Value]) -> Option<Standing> {
-    let [used, violated, buckets] = told else { return None };
+    let [used, violated, newest, buckets] = told else { return None };
     let used: i128 = text(used)?.parse().ok()?;
     let violated = number(violated)? != 0;
     let amount = i128::from(claim.amount.max(0));
@@ -74,7 +74,13 @@ fn standing(claim: &Claim, claims: &Claims, told: &[Value]) -> Option<Standing> 
             Some(until_bucket_left(window, *bucket, claims.at))
         }
     };
-    Some(Standing { used: saturated(used), violated, retry_after })
+    let whole_after = match (claim.limit, number(newest)?) {
+        _ if used == 0 => 0,
+        (Limit::Spend { window, .. }, _) => until_next_window(window, claims.at),
+        (Limit::Rate { .. }, 0) => 0,
+        (Limit::Rate { window, .. }, newest) => until_bucket_left(window, newest, claims.at),
+    };
+    Some(Standing { used: saturated(used), violated, retry_after, whole_after })
 }
 
 fn list(value: &Value) -> Option<&[Value]> {

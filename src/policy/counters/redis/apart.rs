@@ -6,7 +6,8 @@ use crate::config::SpendWithoutRedis;
 use crate::domain::money::NanoUsd;
 
 /// Of what nobody counts now, and nobody is held by.
-const NOT_COUNTED: Standing = Standing { used: 0, violated: false, retry_after: Some(0) };
+const NOT_COUNTED: Standing =
+    Standing { used: 0, violated: false, retry_after: Some(0), whole_after: 0 };
 
 impl Inner {
     /// Counts in this process what may be counted apart. Where spend may not be, a cap that holds

@@ -1,6 +1,8 @@
 -- ARGV: the generation that the caller's living requests are held in (empty if it has none), request,
 -- end of the lease, time to keep the record; then for each claim its letter, counter, limit, amount,
--- history (spend; empty if it is not told) or bucket (rate), and time to keep.
+-- history (spend; empty if it is not told) or bucket (rate), and time to keep. For each claim it says
+-- what is used, whether the claim is too much, the newest bucket that holds anything (rate; 0 if none
+-- does), and of a rate that is too much all buckets.
 local generation, base = begin()
 local held_in, id, now = ARGV[4], ARGV[5], tonumber(ARGV[2])
 local leases, record, tombstone = base .. 'leases', base .. 'r:' .. id, base .. 'd:' .. id
@@ -34,7 +36,7 @@ for first = 8, #ARGV, 6 do
   local extra, time = ARGV[first + 4], tonumber(ARGV[first + 5])
   local key = base .. name
   local claim = {key = key, name = name, kind = kind, amount = amount, time = time, buckets = {}}
-  local high, low = 0, 0
+  local high, low, newest = 0, 0, 0
   if kind == 's' then
     local now_in = redis.call('HMGET', key, 'u', 'o', 'k')
     if not now_in[3] and extra == '' then
@@ -51,10 +53,13 @@ for first = 8, #ARGV, 6 do
     claim.bucket = extra
     local oldest, over = tonumber(extra) - 59, {}
     local all = redis.call('HGETALL', key)
-    for j = 1, #all, 2 do
-      if tonumber(all[j]) < oldest then
+    -- Buckets mostly stand in the order in which they were begun, and the newest is looked for.
+    for j = #all - 1, 1, -2 do
+      local bucket = tonumber(all[j])
+      if bucket < oldest then
         over[#over + 1] = all[j]
       else
+        if bucket > newest and tonumber(all[j + 1]) > 0 then newest = bucket end
         high, low = sum(high, low, all[j + 1])
         claim.buckets[#claim.buckets + 1] = all[j]
         claim.buckets[#claim.buckets + 1] = all[j + 1]
@@ -62,6 +67,7 @@ for first = 8, #ARGV, 6 do
     end
     if #over > 0 then redis.call('HDEL', key, unpack(over)) end
   end
+  claim.newest = newest
   claim.used = written(high, low)
   high, low = sum(high, low, amount)
   claim.used_then = written(high, low)
@@ -78,7 +84,7 @@ local answer = {fits and 'A' or 'R', generation}
 if not fits then
   for _, claim in ipairs(claims) do
     local buckets = claim.violated and claim.buckets or {}
-    answer[#answer + 1] = {claim.used, claim.violated and 1 or 0, buckets}
+    answer[#answer + 1] = {claim.used, claim.violated and 1 or 0, claim.newest, buckets}
   end
   return answer
 end
@@ -92,11 +98,12 @@ for _, claim in ipairs(claims) do
     leased = true
   else
     change(claim.key, claim.bucket, claim.amount)
+    if claim.amount ~= '0' then claim.newest = math.max(claim.newest, tonumber(claim.bucket)) end
     keep(claim.key, claim.time)
   end
   local till = whole(now + claim.time)
   held[#held + 1] = table.concat({'\n' .. claim.kind, claim.name, claim.amount, mark, till}, ' ')
-  answer[#answer + 1] = {claim.used_then, 0, {}}
+  answer[#answer + 1] = {claim.used_then, 0, claim.newest, {}}
 end
 redis.call('SET', record, table.concat(held), 'PX', ARGV[7])
 if leased then

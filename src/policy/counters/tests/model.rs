@@ -61,6 +61,17 @@ impl Model {
         (1..most_seconds.min(3_700)).find(|seconds| !self.violates(claim, step(*seconds)))
     }
 
+    /// By trying every second.
+    fn whole_after(&self, claim: &Claim, at: DateTime<Utc>) -> u64 {
+        let end = match claim.limit {
+            Limit::Spend { window, .. } => (window.end(at) - at).num_seconds(),
+            Limit::Rate { .. } => 0,
+        };
+        let is_whole = |seconds: &i64| self.used(claim, at + TimeDelta::seconds(*seconds)) == 0;
+        let after = (0..1).chain(end.saturating_sub(3).max(1)..end + 3_700).find(is_whole);
+        u64::try_from(after.unwrap()).unwrap()
+    }
+
     fn reserve(&mut self, claims: &Claims) -> Reserved {
         let standings: Vec<_> = claims
             .claims
@@ -69,7 +80,9 @@ impl Model {
                 let violated = self.violates(claim, claims.at);
                 let retry_after =
                     if violated { self.retry_after(claim, claims.at) } else { Some(0) };
-                Standing { used: self.used(claim, claims.at), violated, retry_after }
+                let used = self.used(claim, claims.at);
+                let whole_after = self.whole_after(claim, claims.at);
+                Standing { used, violated, retry_after, whole_after }
             })
             .collect();
         if standings.iter().any(|standing| standing.violated) {
@@ -81,6 +94,7 @@ impl Model {
         }
         let used = |(standing, claim): (Standing, &Claim)| Standing {
             used: self.used(claim, claims.at),
+            whole_after: self.whole_after(claim, claims.at),
             ..standing
         };
         Reserved::Admitted(standings.into_iter().zip(&claims.claims).map(used).collect())

@@ -34,6 +34,7 @@ alike! {
     all_claims_move_together
     spend_windows_begin_anew
     rates_roll
+    limits_say_when_they_are_whole
     tokens_are_corrected_while_in_the_window
     amounts_beyond_what_a_double_holds_are_exact
     amounts_saturate
@@ -178,6 +179,50 @@ async fn rates_roll(tenant: Tenant) {
         let Ok(Reserved::Admitted(standings)) = reserved else { panic!("{reserved:?}") };
         assert_eq!(standings[0].used, 2);
     }
+}
+
+async fn limits_say_when_they_are_whole(tenant: Tenant) {
+    let start = at("2028-02-29T13:00:30.25Z");
+    let claims = |tokens: i64| {
+        [
+            tenant.rate(RateMetric::Requests, RateWindow::Minute, 2, 1),
+            tenant.rate(RateMetric::Tokens, RateWindow::Minute, 100, tokens),
+            tenant.rate(RateMetric::Requests, RateWindow::Hour, 100, 1),
+            tenant.rate(RateMetric::Tokens, RateWindow::Hour, 100, tokens),
+            tenant.spend(SpendWindow::Hourly, 100, tokens),
+        ]
+    };
+    let ask = async |seconds, tokens| {
+        let now = start + TimeDelta::seconds(seconds);
+        let (request, reserved) = tenant.reserve_at(now, &claims(tokens)).await;
+        let admitted = matches!(reserved, Ok(Reserved::Admitted(_)));
+        let whole: Vec<_> =
+            standings(reserved.unwrap()).iter().map(|one| one.whole_after).collect();
+        (request, admitted, whole)
+    };
+    // An hour goes by minutes: what comes in the middle of one leaves at its end.
+    let hour_left = 3_600 - 30;
+    let (_, admitted, whole) = ask(0, 0).await;
+    assert_eq!((admitted, whole), (true, vec![60, 0, 3_600 - 30, 0, 0]), "no tokens, no wait");
+    let (second, admitted, whole) = ask(10, 7).await;
+    let hourly = 3_600 - 40;
+    assert_eq!((admitted, whole), (true, vec![60, 60, hour_left - 10, hour_left - 10, hourly]));
+    // What is refused is told of what the others have used.
+    let (_, admitted, whole) = ask(25, 7).await;
+    assert_eq!(
+        (admitted, whole),
+        (false, vec![45, 45, hour_left - 25, hour_left - 25, hourly - 15])
+    );
+    // What turned out to be nothing is not waited for.
+    tenant.settle(second, 0, 0).await;
+    let (_, admitted, whole) = ask(26, 0).await;
+    assert_eq!((admitted, whole), (false, vec![44, 0, hour_left - 26, 0, 0]));
+    // A minute later only hours hold anything, until they do not.
+    let (third, admitted, whole) = ask(120, 1).await;
+    assert_eq!((admitted, whole), (true, vec![60, 60, hour_left, hour_left, hourly - 110]));
+    tenant.counters.release(tenant.organization_id, third).await;
+    let (_, admitted, whole) = ask(3_900, 0).await;
+    assert_eq!((admitted, whole), (true, vec![60, 0, hour_left, 0, 0]));
 }
 
 async fn tokens_are_corrected_while_in_the_window(tenant: Tenant) {

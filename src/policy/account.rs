@@ -5,33 +5,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::error::ProxyError;
-use super::sent::Sent;
-use crate::clock::Clock;
+use super::admission::Reservation;
+use super::books::Books;
+use super::bound::Bound;
+use super::counters::Actual;
 use crate::domain::money::NanoUsd;
 use crate::domain::tokens::TokenUsage;
-use crate::metering::estimate::{Estimation, Estimator};
-use crate::metering::ledger::Ledger;
+use crate::metering::estimate::Estimation;
+use crate::metering::journal::JournalFull;
 use crate::metering::prices::ResolvedPrice;
 use crate::metering::record::{AttemptEnd, AttemptOutcome, AttemptStart, UsageSource};
 use crate::metering::sample::Sample;
-use crate::policy::admission::Reservation;
-use crate::policy::bound::Bound;
-use crate::policy::counters::Actual;
-use crate::telemetry::Metrics;
-
-/// What accounts are kept with. One for all workers.
-#[derive(Clone)]
-pub struct Books {
-    /// Where attempts are recorded.
-    pub ledger: Ledger,
-    /// Counts tokens where the provider does not.
-    pub estimator: Estimator,
-    /// Where money is counted for people to watch.
-    pub metrics: Metrics,
-    /// Tells attempts' ids.
-    pub clock: Clock,
-}
 
 /// One admitted request. Dropping it gives back what no attempt has used.
 pub struct Account {
@@ -42,7 +26,6 @@ pub struct Account {
     reservation: Reservation,
     price: Option<Arc<ResolvedPrice>>,
     bound: Bound,
-    sent: Sent,
     is_background: bool,
 }
 
@@ -69,18 +52,16 @@ pub struct Ending {
 }
 
 impl Account {
-    /// Opens the account of an admitted request.
-    pub fn open(
+    pub(super) fn open(
         books: &Books,
         attempt: AttemptStart,
         reservation: Reservation,
         price: Option<Arc<ResolvedPrice>>,
         bound: Bound,
-        sent: Sent,
         is_background: bool,
     ) -> Self {
         let books = books.clone();
-        Self { books, attempt, is_open: false, reservation, price, bound, sent, is_background }
+        Self { books, attempt, is_open: false, reservation, price, bound, is_background }
     }
 
     /// The most tokens that the answer may have.
@@ -88,16 +69,11 @@ impl Account {
         self.bound.output_tokens
     }
 
-    /// Lets go what was sent, but for a sample: the answer may take long, and it is not sent again.
-    pub fn shorten_sent(&mut self) {
-        self.sent.shorten(seed_of(&self.attempt));
-    }
-
     /// Records that an attempt is about to be made. Unless that can be recorded, it must not be.
-    pub fn begin_attempt(&mut self) -> Result<(), ProxyError> {
+    pub fn begin_attempt(&mut self) -> Result<(), JournalFull> {
         self.attempt.id = self.books.clock.new_id();
         self.attempt.attempt += 1;
-        self.books.ledger.start(&self.attempt).map_err(|_| ProxyError::JournalFull)?;
+        self.books.ledger.start(&self.attempt)?;
         self.is_open = true;
         self.reservation.is_sent();
         Ok(())
@@ -123,14 +99,14 @@ impl Account {
 
     /// Ends the open attempt, if there is one, and settles the reservation: with what the provider
     /// reported; with nothing where nothing can have been used; with all of it where nobody can tell;
-    /// else with an estimate, which is made off this thread.
-    pub fn settle(self, ending: Ending) {
+    /// else with an estimate, which is made off this thread and is the only one to ask what was sent.
+    pub fn settle(self, ending: Ending, sent: impl FnOnce() -> Sample) {
         if !self.is_open {
             // Nothing was sent, or nothing came back.
             self.reservation.settle(Actual::default());
             return;
         }
-        let Self { books, attempt, reservation, price, bound, sent, is_background, .. } = self;
+        let Self { books, attempt, reservation, price, bound, is_background, .. } = self;
         let Ending {
             outcome,
             status,
@@ -155,7 +131,6 @@ impl Account {
             duration_ms: Some(millis(duration)),
             violated: Vec::new(),
         };
-        let seed = seed_of(&attempt);
         let settlement = Settlement { books, end, reservation, price };
         // What is no success is not charged by providers, and not looked into here.
         let is_error = status.is_some_and(|status| !(200..300).contains(&status));
@@ -172,7 +147,7 @@ impl Account {
             }
             reported => {
                 let estimation = Estimation {
-                    request: sent.into_sample(seed),
+                    request: sent(),
                     answer: relayed.unwrap_or_default(),
                     reported,
                     at_most_input: bound.input_tokens,
@@ -235,11 +210,7 @@ impl Settlement {
     }
 }
 
-/// A request's id ends in random bits, and its caller learns of it when the body has long been sent.
-fn seed_of(attempt: &AttemptStart) -> u64 {
-    attempt.request_id.uuid().as_u64_pair().1
-}
-
-fn millis(duration: Duration) -> u64 {
+/// Whole milliseconds, as the ledger has them.
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,0 +1,106 @@
+//! What a check tells whoever runs the configuration, and what to do about it.
+
+use actix_web::http::StatusCode;
+
+use crate::directory::configuration::ConfigurationEntry;
+use crate::upstream::UpstreamError;
+
+/// What an answer means for whoever runs the configuration.
+pub(super) fn advice(
+    status: StatusCode,
+    listed: Option<bool>,
+    entry: &ConfigurationEntry,
+) -> String {
+    let code = status.as_u16();
+    match code {
+        200..=299 => match listed {
+            Some(true) => "The upstream accepts the key and lists the model.".to_owned(),
+            Some(false) => format!(
+                "The upstream accepts the key, but does not list the model '{}'. Compare model \
+                 with the upstream's own names; some upstreams also serve models that they do not \
+                 list.",
+                entry.model
+            ),
+            None => "The upstream accepts the key.".to_owned(),
+        },
+        300..=399 => format!(
+            "The upstream answered {code}, a redirect, which is never followed. Set base_url to \
+             where it leads."
+        ),
+        400 | 422 => format!(
+            "The upstream answered {code} to a request for one token: it may not know the model. \
+             Check model and base_url."
+        ),
+        401 => "The upstream answered 401: it does not accept the key. Store the right value in \
+                the secret of api_key_name, and check that auth names the place where this \
+                upstream expects the key."
+            .to_owned(),
+        403 => "The upstream answered 403: it knows the key and does not allow this. Check what \
+                the key may do at the provider, and whether the provider is open to this network."
+            .to_owned(),
+        404 | 405 | 501 => format!(
+            "The upstream answered {code}: nothing is there. Check base_url, which usually ends in \
+             the API's version such as /v1, and model."
+        ),
+        429 => "The upstream answered 429: the key has reached a limit at the provider. Check its \
+                quota and billing there."
+            .to_owned(),
+        500..=599 => format!(
+            "The upstream answered {code}: it is in trouble itself. Try again later, and look at \
+             the provider's status page."
+        ),
+        _ => format!("The upstream answered {code}, which this check does not know."),
+    }
+}
+
+/// What no answer means.
+pub(super) fn advice_for_failure(error: &UpstreamError) -> String {
+    let what_to_do = match error {
+        UpstreamError::Refused(_) => {
+            "Use a base_url that is reachable from the internet at large, or ask whoever runs this \
+             installation to admit the network with --egress-allow."
+        }
+        UpstreamError::Resolve(_) => "Check the host in base_url.",
+        UpstreamError::Connect(_) => "Check host and port in base_url, and that the upstream runs.",
+        UpstreamError::ConnectTimeout => {
+            "Check host and port in base_url, and that no firewall is in between."
+        }
+        UpstreamError::Tls(_) => {
+            "Check that base_url has the host that the certificate is for; a private certificate \
+             authority is added with --upstream-ca-file."
+        }
+        UpstreamError::FirstByteTimeout | UpstreamError::IdleTimeout => {
+            "It was reached, and said nothing or not enough within 10 seconds. Try again, and look \
+             at the provider's status page."
+        }
+        UpstreamError::Closed | UpstreamError::Protocol(_) => {
+            "Check that base_url has the right port and the right one of http and https."
+        }
+        UpstreamError::InvalidRequest(_) => "Check base_url, extra_headers and the secrets.",
+    };
+    let mut told = error.to_string();
+    if let Some(first) = told.get(..1).map(str::to_uppercase) {
+        told.replace_range(..1, &first);
+    }
+    format!("{told}. {what_to_do}")
+}
+
+/// What it means that no token was asked for, where only that would have told more.
+pub(super) fn advice_for_silence(status: StatusCode, why: &str) -> String {
+    format!(
+        "The upstream lists no models: it answered {}. Whether it accepts the key is not known, since \
+         it was not asked for a token: {why}.",
+        status.as_u16()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_say_what_to_do() {
+        let told = advice_for_failure(&UpstreamError::ConnectTimeout);
+        assert!(told.starts_with("Connecting to the upstream took too long. Check"), "{told}");
+    }
+}

@@ -4,6 +4,7 @@
 //! the same rows may be brought any number of times. The order of everything written here is the
 //! same in every process, so that two of them wait for each other and never in a circle.
 
+mod rollups;
 mod sums;
 mod told;
 

@@ -1,4 +1,4 @@
-//! `ledger`, one row an attempt, and its sums by hour: `usage_hours`, `usage_hours_by_metadata`.
+//! `ledger`, one row an attempt, and its sums: `usage_hours`, `usage_days`, and each `_by_metadata`.
 //!
 //! Rows are written once. A row that is there already is left alone and not summed up again, so
 //! the same rows may be brought any number of times. The order of everything written here is the

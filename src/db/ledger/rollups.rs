@@ -1,10 +1,10 @@
-//! The tables that the ledger is summed up in: by hour, all of it and once more by each entry
-//! of the callers' metadata.
+//! The tables that the ledger is summed up in: by hour and by day, all of it and once more by each
+//! entry of the callers' metadata.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use chrono::NaiveDateTime;
+use chrono::{NaiveDateTime, NaiveTime};
 use diesel::backend::Backend;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, QueryFragment, QueryId};
@@ -26,7 +26,7 @@ const ROWS_A_STATEMENT: usize = 1_000;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Of<E> {
     pub(super) organization_id: OrganizationId,
-    /// The beginning of the hour.
+    /// The beginning of the hour, or of the day.
     pub(super) since: NaiveDateTime,
     /// Of which entry of the metadata: [`Whole`] or [`Entry`].
     pub(super) entry: E,
@@ -84,14 +84,27 @@ sums!(
     unknown_costs,
 );
 
-/// Adds sums by hour to the tables.
+/// Adds sums by hour to the tables, and to those by day. A day's rows are made of nothing but its
+/// hours', so they add up to the same whatever an hour tells apart.
 pub(super) async fn add(
     conn: &mut Conn,
     hours: SumsOf<Whole>,
     hours_by_entry: SumsOf<Entry>,
 ) -> Result<(), DbError> {
+    let (days, days_by_entry) = (by_day(&hours), by_day(&hours_by_entry));
     write(conn, &HOURS, hours).await?;
-    write(conn, &HOURS_BY_ENTRY, hours_by_entry).await
+    write(conn, &HOURS_BY_ENTRY, hours_by_entry).await?;
+    write(conn, &DAYS, days).await?;
+    write(conn, &DAYS_BY_ENTRY, days_by_entry).await
+}
+
+fn by_day<E: Clone + Ord>(hours: &SumsOf<E>) -> SumsOf<E> {
+    let mut days = SumsOf::new();
+    for (of, sums) in hours {
+        let since = of.since.date().and_time(NaiveTime::MIN);
+        days.entry(Of { since, ..of.clone() }).or_insert_with(Sums::default).add(sums);
+    }
+    days
 }
 
 async fn write<E>(
@@ -131,8 +144,11 @@ struct Statement {
 }
 
 static HOURS: LazyLock<Statement> = LazyLock::new(|| Statement::of("usage_hours", "hour", &[]));
+static DAYS: LazyLock<Statement> = LazyLock::new(|| Statement::of("usage_days", "day", &[]));
 static HOURS_BY_ENTRY: LazyLock<Statement> =
     LazyLock::new(|| Statement::of("usage_hours_by_metadata", "hour", &ENTRY));
+static DAYS_BY_ENTRY: LazyLock<Statement> =
+    LazyLock::new(|| Statement::of("usage_days_by_metadata", "day", &ENTRY));
 
 /// The columns of an [`Entry`].
 const ENTRY: [&str; 2] = ["metadata_key", "metadata_value"];

@@ -1,4 +1,4 @@
-//! What rows add to the sums by hour.
+//! What rows add to the sums.
 
 use std::collections::BTreeSet;
 

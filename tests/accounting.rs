@@ -118,9 +118,11 @@ async fn the_ledger_agrees_with_the_invoice(database: Database) {
     let problems = books.problems(&rows);
     assert!(problems.is_empty(), "{} problems: {problems:#?}", problems.len());
     books.are_mixed(&rows);
-    let (of_rows, of_hours) =
-        (accounts::sums_of_rows(&database).await, accounts::sums_of_hours(&database).await);
-    assert_eq!(of_rows, of_hours, "the roll-ups add up to the rows");
+    let of_rows = accounts::sums_of_rows(&database).await;
+    for table in ["usage_hours", "usage_days"] {
+        let of_table = accounts::sums_of_table(&database, table).await;
+        assert_eq!(of_rows, of_table, "{table} adds up to the rows");
+    }
 
     gateway.start_again().await;
     reports_add_up(&gateway.admin(), &of_rows).await;

@@ -1,14 +1,14 @@
-//! The sums by hour: they add up to the rows, whatever callers make up, and stay when rows go.
+//! The sums by hour and by day: they add up to the rows, whatever callers make up, and stay when rows go.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
-use chrono::{DurationRound as _, TimeDelta};
+use chrono::{DurationRound as _, NaiveDateTime, TimeDelta};
 use diesel::connection::InstrumentationEvent;
 use diesel_async::AsyncConnection as _;
 use proptest::prelude::*;
@@ -17,7 +17,13 @@ use tollgate::{
         Conn,
         usage::{SpendConditions, UsageFilter, list_usage, spend_since},
     },
-    domain::{ids::*, money::NanoUsd, scope::Scope, tokens::TokenUsage, usage::GroupBy},
+    domain::{
+        ids::*,
+        money::NanoUsd,
+        scope::Scope,
+        tokens::TokenUsage,
+        usage::{GroupBy, Interval, UsageTotals},
+    },
     metering::{
         ledger::{REJECTED, retention::delete_expired},
         record::{AttemptEnd, AttemptOutcome, AttemptStart},
@@ -25,7 +31,10 @@ use tollgate::{
 };
 
 use crate::support::{
-    bench::{Bench, copy, end, journal, row, rows, small, start, sums_agree, sums_agree_where},
+    bench::{
+        Bench, copy, days_agree, end, journal, row, rows, small, start, sums_agree,
+        sums_agree_where,
+    },
     case::{Case, cases},
     database::Database,
     property::holds_for,
@@ -38,6 +47,7 @@ pub(crate) fn cases() -> Vec<Case> {
         sums_add_up_to_the_rows,
         of_a_metadata_key_so_many_values_are_told_apart,
         of_an_hour_so_many_metadata_keys_are_told_apart,
+        a_day_says_what_its_hours_tell_apart,
         metadata_keys_cost_few_statements,
         old_rows_go_and_their_sums_stay,
         what_was_deleted_is_not_summed_up_again,
@@ -139,6 +149,20 @@ async fn of_a_metadata_key_so_many_values_are_told_apart(database: Database) {
     sums_agree(&database).await;
 }
 
+/// Everything of a time.
+fn filter(from: NaiveDateTime, to: NaiveDateTime) -> UsageFilter {
+    UsageFilter {
+        from,
+        to,
+        organization_id: None,
+        workspace_id: None,
+        user_id: None,
+        api_key_id: None,
+        configuration_id: None,
+        model: None,
+    }
+}
+
 /// A few more keys than are told apart come in one batch after the other.
 async fn of_an_hour_so_many_metadata_keys_are_told_apart(database: Database) {
     let bench = Bench::new(&database).await;
@@ -168,16 +192,7 @@ async fn of_an_hour_so_many_metadata_keys_are_told_apart(database: Database) {
 
     let organization_id = template.organization_id;
     let hour = template.admitted_at.duration_trunc(TimeDelta::hours(1)).unwrap().naive_utc();
-    let filter = UsageFilter {
-        from: hour,
-        to: hour + TimeDelta::hours(2),
-        organization_id: None,
-        workspace_id: None,
-        user_id: None,
-        api_key_id: None,
-        configuration_id: None,
-        model: None,
-    };
+    let filter = filter(hour, hour + TimeDelta::hours(2));
     let by = async |key: &str| {
         let group_by = GroupBy { dimensions: Vec::new(), metadata_key: Some(key.to_owned()) };
         let (scope, filter) = (Scope::Organization(organization_id), filter.clone());
@@ -204,6 +219,69 @@ async fn of_an_hour_so_many_metadata_keys_are_told_apart(database: Database) {
         });
         assert_eq!(spent.await.unwrap().nanos(), nanos, "{key}: {value}");
     }
+}
+
+/// A key, and a value, may be told apart in one hour and be with the others in the next.
+async fn a_day_says_what_its_hours_tell_apart(database: Database) {
+    let bench = Bench::new(&database).await;
+    let ledger = bench.open(small(journal(&database, "j"))).await;
+    let template = start(&bench.clock);
+    let midnight = template.admitted_at.duration_trunc(TimeDelta::days(1)).unwrap();
+    let write = async |hour: i64, metadata: &[(&str, &str)]| {
+        let id = bench.clock.new_id();
+        let admitted_at = midnight + TimeDelta::hours(hour);
+        let mut start = AttemptStart { id, admitted_at, ..template.clone() };
+        let metadata = metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        start.metadata.extend(metadata);
+        ledger.start(&start).unwrap();
+        ledger.end(end(&start, 1));
+        ledger.flush().await.unwrap();
+    };
+    for hour in [-1, 0, 5, 23, 24] {
+        write(hour, &[("team", "a"), ("stage", "test")]).await;
+    }
+    // As if two hours told as much apart as they may, of values and of keys.
+    let full = |hour: i64| (midnight + TimeDelta::hours(hour)).format("'%F %T'").to_string();
+    let values =
+        format!("UPDATE usage_hours_keys SET told_values = 10000 WHERE hour = {}", full(5));
+    sql::execute(&database, &values).await;
+    for number in 0..63 {
+        write(6, &[(&format!("key_{number}"), "x")]).await;
+    }
+    for hour in [5, 6, 7] {
+        write(hour, &[("team", "b"), ("stage", "test")]).await;
+        write(hour, &[("team", "a")]).await;
+        write(hour, &[]).await;
+    }
+    days_agree(&database).await;
+
+    let organization_id = template.organization_id;
+    let by = async |key: &str, (from, to): (i64, i64), interval: Option<Interval>| {
+        let group_by = GroupBy { dimensions: Vec::new(), metadata_key: Some(key.to_owned()) };
+        let (scope, midnight) = (Scope::Organization(organization_id), midnight.naive_utc());
+        let filter = filter(midnight + TimeDelta::hours(from), midnight + TimeDelta::hours(to));
+        let groups = bench.database.read(async move |conn: &mut Conn| {
+            list_usage(conn, scope, &filter, interval, &group_by, 1_000).await
+        });
+        let mut sums: BTreeMap<Option<String>, UsageTotals> = BTreeMap::new();
+        for group in groups.await.unwrap().unwrap() {
+            let sum = sums.entry(group.metadata).or_default();
+            *sum = sum.plus(group.totals);
+        }
+        sums
+    };
+    for key in ["team", "stage", "key_1", "nothing"] {
+        for time in [(0, 24), (-1, 25), (-24, 48), (5, 48), (-24, 7), (6, 7)] {
+            let by_hour = by(key, time, Some(Interval::Hour)).await;
+            for interval in [None, Some(Interval::Day), Some(Interval::Month)] {
+                assert_eq!(by(key, time, interval).await, by_hour, "{key} {time:?} {interval:?}");
+            }
+        }
+    }
+    let some = |value: &str| Some(value.to_owned());
+    let team = by("team", (0, 24), Some(Interval::Day)).await;
+    let team: Vec<_> = team.into_iter().map(|(value, sums)| (value, sums.requests)).collect();
+    assert_eq!(team, [(None, 66), (some(""), 3), (some("a"), 5), (some("b"), 1)]);
 }
 
 /// What one caller makes up must not keep the ledger from everybody.

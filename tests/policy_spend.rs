@@ -22,8 +22,9 @@ async fn current_spend_is_what_the_roll_ups_say(database: Database) {
     let world = World::make(TestApp::start(&database).await).await;
     let (admin, home) = (world.admin(), &world.home);
     let now = chrono::Utc::now();
-    let hour =
-        |ago: i64| (now - chrono::TimeDelta::days(ago)).format("%Y-%m-%d %H:00:00").to_string();
+    // The whole days of a window are read by the day: nothing is said of their hours.
+    let day =
+        |ago: i64| (now - chrono::TimeDelta::days(ago)).format("%Y-%m-%d 00:00:00").to_string();
     let counts = "1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0";
     let mut statements = String::new();
     for (organization, workspace, user, key, ago, nanos) in [
@@ -69,18 +70,18 @@ async fn current_spend_is_what_the_roll_ups_say(database: Database) {
             7_000_000_000,
         ),
     ] {
-        let hour = hour(ago);
+        let day = day(ago);
         let names = "requests, attempts, errors, blocks, input_tokens, cached_input_tokens,
             cache_write_tokens, output_tokens, reasoning_tokens, audio_input_tokens,
             audio_output_tokens, cost, unknown_costs";
         statements.push_str(&format!(
-            "INSERT INTO usage_hours (organization_id, hour, workspace_id, user_id, api_key_id,
+            "INSERT INTO usage_days (organization_id, day, workspace_id, user_id, api_key_id,
                 configuration_id, model, {names})
-             VALUES ('{organization}', '{hour}', '{workspace}', '{user}', '{key}', 'c', 'm',
+             VALUES ('{organization}', '{day}', '{workspace}', '{user}', '{key}', 'c', 'm',
                 {counts}, {nanos}, 0);
-             INSERT INTO usage_hours_by_metadata (organization_id, hour, metadata_key,
+             INSERT INTO usage_days_by_metadata (organization_id, day, metadata_key,
                 metadata_value, workspace_id, user_id, api_key_id, configuration_id, model, {names})
-             VALUES ('{organization}', '{hour}', 'team', 'a', '{workspace}', '{user}', '{key}',
+             VALUES ('{organization}', '{day}', 'team', 'a', '{workspace}', '{user}', '{key}',
                 'c', 'm', {counts}, {nanos}, 0);"
         ));
     }

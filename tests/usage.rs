@@ -18,6 +18,7 @@ use crate::support::{
     database::{Database, Kind},
     http::Request,
     ledger::{Row, insert_with_others},
+    sql::execute,
     world::World,
 };
 
@@ -25,6 +26,7 @@ use crate::support::{
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         figures_are_those_of_the_rows,
+        whole_days_are_read_by_the_day,
         each_sees_their_own,
         tables_are_safe_in_spreadsheets,
         what_cannot_be_answered_is_named,
@@ -34,6 +36,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 const BEGINNING: &str = "2026-09-29T22:00:00Z";
+const END: &str = "2026-10-02T22:00:00Z";
 
 async fn world(database: &Database) -> World {
     World::make(TestApp::start(database).await).await
@@ -134,41 +137,64 @@ fn figures(item: &Value) -> [i64; 13] {
     })
 }
 
+/// What the figures are told apart by.
+const GROUPS: [&[&str]; 7] = [
+    &[],
+    &["organization"],
+    &["workspace", "user"],
+    &["api_key", "model", "configuration"],
+    &["metadata.customer"],
+    &["user", "metadata.stage"],
+    &["metadata.nothing"],
+];
+
+/// Asks for figures of a time, and holds them to the rows that were admitted at home in it.
+async fn agrees(
+    world: &World,
+    rows: &[Row],
+    (from, to): (&str, &str),
+    interval: &str,
+    groups: &[&str],
+) {
+    let mut path = format!("/api/v1/usage?from={from}&to={to}&group_by={}", groups.join(","));
+    if !interval.is_empty() {
+        path.push_str(&format!("&interval={interval}"));
+    }
+    let (from, to): (DateTime<Utc>, DateTime<Utc>) = (from.parse().unwrap(), to.parse().unwrap());
+    let own = || {
+        let at_home = |row: &&Row| row.organization_id == world.home.organization_id;
+        rows.iter().filter(at_home).filter(|row| (from..to).contains(&row.admitted_at))
+    };
+    let report = world.admin().get(&path).await.expect(200).json();
+    assert_eq!(answered(&report, groups), naive(own(), interval, groups), "{path}");
+    let total = naive(own(), "", &[]);
+    assert_eq!(figures(&report["total"]), *total.get("[null]").unwrap_or(&[0; 13]), "{path}");
+    let starts = report["data"].as_array().unwrap().iter().map(|one| one["start"].as_str());
+    assert!(starts.is_sorted(), "{path}");
+}
+
 async fn figures_are_those_of_the_rows(database: Database) {
     let world = world(&database).await;
     let rows = rows(&world);
     insert_with_others(&database, &rows, &[]).await;
-    let admin = world.admin();
-    let own = |row: &&Row| row.organization_id == world.home.organization_id;
-    let time = "from=2026-09-29T22:00:00Z&to=2026-10-02T22:00:00Z";
-    for groups in [
-        vec![],
-        vec!["organization"],
-        vec!["workspace", "user"],
-        vec!["api_key", "model", "configuration"],
-        vec!["metadata.customer"],
-        vec!["user", "metadata.stage"],
-        vec!["metadata.nothing"],
+    for time in [
+        // With ragged ends on both sides, on one, on none; without a whole day; within one.
+        (BEGINNING, END),
+        ("2026-09-30T00:00:00Z", "2026-10-02T13:00:00Z"),
+        ("2026-09-29T23:00:00Z", "2026-10-02T00:00:00Z"),
+        ("2026-09-29T00:00:00Z", "2026-10-03T00:00:00Z"),
+        ("2026-09-30T05:00:00Z", "2026-10-01T19:00:00Z"),
+        ("2026-10-01T03:00:00Z", "2026-10-01T12:00:00Z"),
     ] {
-        for interval in ["", "hour", "day", "month"] {
-            let mut path = format!("/api/v1/usage?{time}&group_by={}", groups.join(","));
-            if !interval.is_empty() {
-                path.push_str(&format!("&interval={interval}"));
+        for groups in GROUPS {
+            for interval in ["", "hour", "day", "month"] {
+                agrees(&world, &rows, time, interval, groups).await;
             }
-            let report = admin.get(&path).await.expect(200).json();
-            let expected = naive(rows.iter().filter(own), interval, &groups);
-            assert_eq!(answered(&report, &groups), expected, "{path}");
-            let total = naive(rows.iter().filter(own), "", &[]);
-            assert_eq!(figures(&report["total"]), total["[null]"], "{path}");
-            let starts: Vec<_> = report["data"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|one| one["start"].as_str())
-                .collect();
-            assert!(starts.is_sorted(), "{path}");
         }
     }
+    let admin = world.admin();
+    let own = |row: &&Row| row.organization_id == world.home.organization_id;
+    let time = format!("from={BEGINNING}&to={END}");
     // Part of it: the time is widened to whole hours, and filters hold together.
     let path = format!(
         "/api/v1/usage?from=2026-09-30T10:59:59Z&to=2026-10-01T03:00:01Z&model=small&user_id={}",
@@ -194,11 +220,34 @@ async fn figures_are_those_of_the_rows(database: Database) {
     assert_eq!(report["group_by"], json!(["api_key"]));
 }
 
+/// Of a month, nobody has to add up the hours.
+async fn whole_days_are_read_by_the_day(database: Database) {
+    let world = world(&database).await;
+    let rows = rows(&world);
+    insert_with_others(&database, &rows, &[]).await;
+    let (first, last) = ("2026-09-30 00:00:00", "2026-10-02 00:00:00");
+    let mut statements = String::new();
+    for table in ["", "_by_metadata"] {
+        statements.push_str(&format!(
+            "DELETE FROM usage_hours{table} WHERE hour >= '{first}' AND hour < '{last}';
+             DELETE FROM usage_days{table} WHERE day < '{first}' OR day >= '{last}';"
+        ));
+    }
+    execute(&database, &statements).await;
+    for groups in GROUPS {
+        for interval in ["", "day", "month"] {
+            agrees(&world, &rows, (BEGINNING, END), interval, groups).await;
+        }
+        let time = ("2026-09-30T00:00:00Z", "2026-10-02T00:00:00Z");
+        agrees(&world, &[], time, "hour", groups).await;
+    }
+}
+
 async fn each_sees_their_own(database: Database) {
     let world = world(&database).await;
     let rows = rows(&world);
     insert_with_others(&database, &rows, &[]).await;
-    let usage = format!("/api/v1/usage?from={BEGINNING}&to=2026-10-02T22:00:00Z");
+    let usage = format!("/api/v1/usage?from={BEGINNING}&to={END}");
     let (home, sibling) = (&world.home.team.workspace_id, &world.sibling.team.workspace_id);
 
     let viewer = world.as_role("WORKSPACE_VIEWER");
@@ -305,16 +354,16 @@ async fn what_cannot_be_answered_is_named(database: Database) {
         }
         Kind::Postgres => "WITH n AS (SELECT generate_series(1, 10001) AS n)",
     };
-    let hour = match database.kind() {
+    let day = match database.kind() {
         Kind::Sqlite => "'2026-09-30 00:00:00'",
         Kind::Postgres => "TIMESTAMP '2026-09-30 00:00:00'",
     };
     let sql = format!(
-        "{numbers} INSERT INTO usage_hours SELECT '{}', {hour}, 'w', '', 'k', 'c', \
+        "{numbers} INSERT INTO usage_days SELECT '{}', {day}, 'w', '', 'k', 'c', \
          'm' || n, 1, 1, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 0 FROM n",
         world.home.organization_id
     );
-    crate::support::sql::execute(&database, &sql).await;
+    execute(&database, &sql).await;
     let usage = "/api/v1/usage?from=2026-09-30T00:00:00Z&to=2026-10-01T00:00:00Z";
     let answer = world.admin().get(&format!("{usage}&group_by=model")).await.expect(422).json();
     assert_eq!(answer["errors"][0]["field"], "group_by", "{answer}");
@@ -346,6 +395,15 @@ async fn spending_is_that_of_the_rows(database: Database) {
     let world = world(&database).await;
     let rows = rows(&world);
     insert_with_others(&database, &rows, &["käse"]).await;
+    // Days that are whole are read by the day, and the others are not.
+    let mut statements = String::new();
+    for table in ["", "_by_metadata"] {
+        statements.push_str(&format!(
+            "DELETE FROM usage_hours{table} WHERE hour >= '2026-09-30 00:00:00';
+             DELETE FROM usage_days{table} WHERE day < '2026-09-30 00:00:00';"
+        ));
+    }
+    execute(&database, &statements).await;
     let location = match database.kind() {
         Kind::Sqlite => Location::Sqlite(database.url().strip_prefix("sqlite:").unwrap().into()),
         Kind::Postgres => Location::Postgres { url: database.url().to_owned(), ca_pem: None },

@@ -34,8 +34,8 @@ pub struct LedgerSettings {
     )]
     pub journal_max_bytes: usize,
 
-    /// Days that the ledger keeps its rows, at least 32; 0 keeps them for ever. Hourly sums are
-    /// always kept
+    /// Days that the ledger keeps its rows, at least 32; 0 keeps them for ever. Sums by hour
+    /// and by day are always kept
     #[arg(long, env = "TOLLGATE_LEDGER_RETENTION_DAYS", value_name = "DAYS", default_value_t = 0)]
     pub ledger_retention_days: u32,
 }

@@ -1,9 +1,10 @@
-//! `ledger`, one row an attempt, and its sums by hour: `usage_hours`, `usage_hours_by_metadata`.
+//! `ledger`, one row an attempt, and its sums: `usage_hours`, `usage_days`, and each `_by_metadata`.
 //!
 //! Rows are written once. A row that is there already is left alone and not summed up again, so
 //! the same rows may be brought any number of times. The order of everything written here is the
 //! same in every process, so that two of them wait for each other and never in a circle.
 
+mod rollups;
 mod sums;
 mod told;
 

@@ -305,6 +305,58 @@ table! {
 }
 
 table! {
+    usage_days (organization_id, day, workspace_id, user_id, api_key_id, configuration_id, model) {
+        organization_id -> Text,
+        day -> Timestamp,
+        workspace_id -> Text,
+        user_id -> Text,
+        api_key_id -> Text,
+        configuration_id -> Text,
+        model -> Text,
+        requests -> BigInt,
+        attempts -> BigInt,
+        errors -> BigInt,
+        blocks -> BigInt,
+        input_tokens -> BigInt,
+        cached_input_tokens -> BigInt,
+        cache_write_tokens -> BigInt,
+        output_tokens -> BigInt,
+        reasoning_tokens -> BigInt,
+        audio_input_tokens -> BigInt,
+        audio_output_tokens -> BigInt,
+        cost -> BigInt,
+        unknown_costs -> BigInt,
+    }
+}
+
+table! {
+    usage_days_by_metadata (organization_id, metadata_key, day, metadata_value, workspace_id, user_id, api_key_id, configuration_id, model) {
+        organization_id -> Text,
+        day -> Timestamp,
+        metadata_key -> Text,
+        metadata_value -> Text,
+        workspace_id -> Text,
+        user_id -> Text,
+        api_key_id -> Text,
+        configuration_id -> Text,
+        model -> Text,
+        requests -> BigInt,
+        attempts -> BigInt,
+        errors -> BigInt,
+        blocks -> BigInt,
+        input_tokens -> BigInt,
+        cached_input_tokens -> BigInt,
+        cache_write_tokens -> BigInt,
+        output_tokens -> BigInt,
+        reasoning_tokens -> BigInt,
+        audio_input_tokens -> BigInt,
+        audio_output_tokens -> BigInt,
+        cost -> BigInt,
+        unknown_costs -> BigInt,
+    }
+}
+
+table! {
     usage_hours_keys (organization_id, hour, metadata_key) {
         organization_id -> Text,
         hour -> Timestamp,

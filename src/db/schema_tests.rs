@@ -12,7 +12,7 @@ use super::migrate;
 
 /// Tables that are no tenant's: the change sequence, the tenants themselves, and the records, which
 /// outlive what they speak of.
-const NOBODYS: [&str; 9] = [
+const NOBODYS: [&str; 11] = [
     "change_sequence",
     "changes",
     "organizations",
@@ -20,6 +20,8 @@ const NOBODYS: [&str; 9] = [
     "ledger",
     "usage_hours",
     "usage_hours_by_metadata",
+    "usage_days",
+    "usage_days_by_metadata",
     "usage_hours_keys",
     "ledger_retention",
 ];

@@ -140,11 +140,10 @@ pub(crate) async fn sums_of_rows(database: &Database) -> Vec<String> {
     sums(database, "ledger", SUMMED.iter().map(|&column| column.to_owned()).chain(counted)).await
 }
 
-/// The same over all roll-ups.
-pub(crate) async fn sums_of_hours(database: &Database) -> Vec<String> {
+/// The same over all roll-ups of a table.
+pub(crate) async fn sums_of_table(database: &Database, table: &str) -> Vec<String> {
     let counted = ["requests", "attempts", "errors", "blocks", "unknown_costs"];
-    let columns = SUMMED.into_iter().chain(counted).map(str::to_owned);
-    sums(database, "usage_hours", columns).await
+    sums(database, table, SUMMED.into_iter().chain(counted).map(str::to_owned)).await
 }
 
 /// The same as `/usage` answers it: its `total`, or one of its figures.

@@ -20,6 +20,7 @@ use tollgate::{
 
 use super::{
     database::{Database, Kind},
+    ledger::FIGURES,
     sql,
 };
 
@@ -165,7 +166,7 @@ pub(crate) fn row(id: AttemptId, outcome: &str, cost: i64) -> String {
     format!("{id} {outcome} {cost}")
 }
 
-/// Fails unless the sums of both tables are those of the rows.
+/// Fails unless the sums by the hour are those of the rows, and each by the day that of its hours.
 pub(crate) async fn sums_agree(database: &Database) {
     sums_agree_where(database, "1 = 1").await.unwrap();
 }
@@ -205,7 +206,41 @@ pub(crate) async fn sums_agree_where(database: &Database, condition: &str) -> Re
     };
     same("", &format!("usage_hours WHERE {condition}")).await?;
     let of_key = format!("usage_hours_by_metadata WHERE {condition} AND metadata_key = 'team'");
-    same("AND metadata LIKE '%\"team\":%'", &of_key).await
+    same("AND metadata LIKE '%\"team\":%'", &of_key).await?;
+    days_agree_where(database, condition).await
+}
+
+/// Fails unless each sum by the day is that of its hours.
+pub(crate) async fn days_agree(database: &Database) {
+    days_agree_where(database, "1 = 1").await.unwrap();
+}
+
+/// The same of a part of the tables, with words for what differs.
+async fn days_agree_where(database: &Database, condition: &str) -> Result<(), String> {
+    const OWN: [&str; 6] =
+        ["organization_id", "workspace_id", "user_id", "api_key_id", "configuration_id", "model"];
+    for (suffix, entry) in [("", &[][..]), ("_by_metadata", &["metadata_key", "metadata_value"])] {
+        let sums = async |table: &str, since: &str| {
+            let own = [&[since], &OWN[..], entry].concat();
+            let figures = FIGURES.map(|name| format!("cast(sum({name}) AS text)"));
+            let query = format!(
+                "SELECT {} || ' ' || {} AS value FROM {table}{suffix} WHERE {condition} \
+                 GROUP BY {} ORDER BY value",
+                own.join(" || ' ' || "),
+                figures.join(" || ' ' || "),
+                own.join(", "),
+            );
+            sql::texts(database, &query).await
+        };
+        let of_hours =
+            sums("usage_hours", "substr(cast(hour AS text), 1, 10) || ' 00:00:00'").await;
+        // An instant beside midnight is nobody's day.
+        let of_days = sums("usage_days", "cast(day AS text)").await;
+        if of_hours != of_days {
+            return Err(format!("hours{suffix} {of_hours:#?}, days{suffix} {of_days:#?}"));
+        }
+    }
+    Ok(())
 }
 
 /// What a crash leaves: the files as they are at one instant. A copy takes longer than that, so it

@@ -89,7 +89,7 @@ impl Row {
         self.admitted_at.duration_trunc(TimeDelta::hours(1)).unwrap()
     }
 
-    /// What it adds to its hour.
+    /// What it adds to its hour, and to its day.
     pub(crate) fn figures(&self) -> [i64; 13] {
         let blocked = self.outcome == "blocked";
         let error = !blocked
@@ -149,57 +149,60 @@ pub(crate) fn id_at(at: DateTime<Utc>) -> String {
     Uuid::from_u128(first | (random & ((1 << 62) - 1))).to_string()
 }
 
-/// Writes rows, and adds them to hours that have nothing yet. Values of metadata in `others` are
-/// recorded together, as an hour's values beyond the bound are.
+/// Writes rows, and adds them to hours and days that have nothing yet. Values of metadata in `others`
+/// are recorded together, as an hour's values beyond the bound are.
 pub(crate) async fn insert_with_others(database: &Database, rows: &[Row], others: &[&str]) {
-    let mut hours: BTreeMap<String, [i64; 13]> = BTreeMap::new();
-    let mut tagged: BTreeMap<String, [i64; 13]> = BTreeMap::new();
-    for row in rows {
-        let hour = text(&row.hour().naive_utc().format("%F %T").to_string());
-        let own =
-            [&row.workspace_id, row.user_id.as_ref().unwrap_or(&String::new()), &row.api_key_id]
-                .into_iter()
-                .chain([&row.configuration_id, &row.model])
-                .map(|one| text(one))
-                .collect::<Vec<_>>()
-                .join(", ");
-        let organization = text(&row.organization_id);
-        add(&mut hours, format!("{organization}, {hour}, {own}"), row.figures());
-        for (key, value) in &row.metadata {
-            let value = if others.contains(&value.as_str()) { "" } else { value };
-            let key = format!("{organization}, {hour}, {}, {}, {own}", text(key), text(value));
-            add(&mut tagged, key, row.figures());
-        }
-    }
     for some in rows.chunks(200) {
         let values: Vec<String> = some.iter().map(Row::values).collect();
         execute(database, &format!("INSERT INTO ledger VALUES {}", values.join(", "))).await;
     }
-    let own = "workspace_id, user_id, api_key_id, configuration_id, model";
-    for (table, keys, sums) in [
-        ("usage_hours", format!("organization_id, hour, {own}"), hours),
-        (
-            "usage_hours_by_metadata",
-            format!("organization_id, hour, metadata_key, metadata_value, {own}"),
-            tagged,
-        ),
-    ] {
-        let rows: Vec<String> = sums
-            .iter()
-            .map(|(key, sums)| format!("({key}, {})", sums.map(|sum| sum.to_string()).join(", ")))
-            .collect();
-        for some in rows.chunks(200) {
-            let figures = FIGURES.join(", ");
-            let sql = format!("INSERT INTO {table} ({keys}, {figures}) VALUES {}", some.join(", "));
-            execute(database, &sql).await;
+    for (table, since, format) in
+        [("usage_hours", "hour", "%F %H:00:00"), ("usage_days", "day", "%F 00:00:00")]
+    {
+        let mut whole: BTreeMap<String, [i64; 13]> = BTreeMap::new();
+        let mut tagged: BTreeMap<String, [i64; 13]> = BTreeMap::new();
+        for row in rows {
+            let time = text(&row.admitted_at.format(format).to_string());
+            let user_id = row.user_id.as_deref().unwrap_or_default();
+            let own =
+                [&row.workspace_id, user_id, &row.api_key_id, &row.configuration_id, &row.model];
+            let own = own.map(text).join(", ");
+            let organization = text(&row.organization_id);
+            add(&mut whole, format!("{organization}, {time}, {own}"), row.figures());
+            for (key, value) in &row.metadata {
+                let value = if others.contains(&value.as_str()) { "" } else { value };
+                let key = format!("{organization}, {time}, {}, {}, {own}", text(key), text(value));
+                add(&mut tagged, key, row.figures());
+            }
+        }
+        let own = "workspace_id, user_id, api_key_id, configuration_id, model";
+        for (table, keys, sums) in [
+            (table.to_owned(), format!("organization_id, {since}, {own}"), whole),
+            (
+                format!("{table}_by_metadata"),
+                format!("organization_id, {since}, metadata_key, metadata_value, {own}"),
+                tagged,
+            ),
+        ] {
+            let rows: Vec<String> = sums
+                .iter()
+                .map(|(key, sums)| {
+                    format!("({key}, {})", sums.map(|sum| sum.to_string()).join(", "))
+                })
+                .collect();
+            for some in rows.chunks(200) {
+                let (figures, rows) = (FIGURES.join(", "), some.join(", "));
+                let sql = format!("INSERT INTO {table} ({keys}, {figures}) VALUES {rows}");
+                execute(database, &sql).await;
+            }
         }
     }
 }
 
-/// Writes rows, and adds them to hours that have nothing yet.
+/// Writes rows, and adds them to hours and days that have nothing yet.
 pub(crate) async fn insert(database: &Database, rows: &[Row]) {
     let mut fresh = rows.to_vec();
-    // An hour of one's own for each call would be too much to ask: single rows make a model of
+    // A day of one's own for each call would be too much to ask: single rows make a model of
     // their own.
     if let [row] = fresh.as_mut_slice() {
         row.model = format!("{} {}", row.model, row.id);

@@ -1,4 +1,6 @@
 DROP TABLE usage_hours_keys;
+DROP TABLE usage_days_by_metadata;
+DROP TABLE usage_days;
 DROP TABLE usage_hours_by_metadata;
 DROP TABLE usage_hours;
 DROP TABLE ledger_retention;

@@ -156,6 +156,63 @@ CREATE TABLE usage_hours_by_metadata (
 CREATE INDEX usage_hours_by_metadata_value
     ON usage_hours_by_metadata (organization_id, metadata_key, metadata_value, hour);
 
+-- Both once more by the day (UTC), with the keys and values that its hours tell apart: a day's row is
+-- the sum of the rows that its hours have of the same. A day may so have up to 24 times the rows of
+-- an hour.
+CREATE TABLE usage_days (
+    organization_id TEXT NOT NULL,
+    day TIMESTAMP NOT NULL,
+    workspace_id TEXT NOT NULL,
+    user_id TEXT NOT NULL,
+    api_key_id TEXT NOT NULL,
+    configuration_id TEXT NOT NULL,
+    model TEXT NOT NULL,
+    requests BIGINT NOT NULL,
+    attempts BIGINT NOT NULL,
+    errors BIGINT NOT NULL,
+    blocks BIGINT NOT NULL,
+    input_tokens BIGINT NOT NULL,
+    cached_input_tokens BIGINT NOT NULL,
+    cache_write_tokens BIGINT NOT NULL,
+    output_tokens BIGINT NOT NULL,
+    reasoning_tokens BIGINT NOT NULL,
+    audio_input_tokens BIGINT NOT NULL,
+    audio_output_tokens BIGINT NOT NULL,
+    cost BIGINT NOT NULL,
+    unknown_costs BIGINT NOT NULL,
+    PRIMARY KEY (organization_id, day, workspace_id, user_id, api_key_id, configuration_id, model)
+) WITHOUT ROWID;
+CREATE INDEX usage_days_key ON usage_days (organization_id, api_key_id, day);
+CREATE INDEX usage_days_user ON usage_days (organization_id, user_id, day);
+
+CREATE TABLE usage_days_by_metadata (
+    organization_id TEXT NOT NULL,
+    day TIMESTAMP NOT NULL,
+    metadata_key TEXT NOT NULL,
+    metadata_value TEXT NOT NULL,
+    workspace_id TEXT NOT NULL,
+    user_id TEXT NOT NULL,
+    api_key_id TEXT NOT NULL,
+    configuration_id TEXT NOT NULL,
+    model TEXT NOT NULL,
+    requests BIGINT NOT NULL,
+    attempts BIGINT NOT NULL,
+    errors BIGINT NOT NULL,
+    blocks BIGINT NOT NULL,
+    input_tokens BIGINT NOT NULL,
+    cached_input_tokens BIGINT NOT NULL,
+    cache_write_tokens BIGINT NOT NULL,
+    output_tokens BIGINT NOT NULL,
+    reasoning_tokens BIGINT NOT NULL,
+    audio_input_tokens BIGINT NOT NULL,
+    audio_output_tokens BIGINT NOT NULL,
+    cost BIGINT NOT NULL,
+    unknown_costs BIGINT NOT NULL,
+    PRIMARY KEY (organization_id, metadata_key, day, metadata_value, workspace_id, user_id, api_key_id, configuration_id, model)
+) WITHOUT ROWID;
+CREATE INDEX usage_days_by_metadata_value
+    ON usage_days_by_metadata (organization_id, metadata_key, metadata_value, day);
+
 -- The keys that an hour tells apart, and about how many values of each.
 CREATE TABLE usage_hours_keys (
     organization_id TEXT NOT NULL,

@@ -1,9 +1,12 @@
 //! What has been spent since an hour began, as the policy engine asks for it.
 
+use std::collections::BTreeSet;
+
 use chrono::NaiveDateTime;
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
 
+use super::Stretch;
 use crate::db::requests::ID_SLACK;
 use crate::db::sql::{MOST_LISTED, Sql};
 use crate::db::{Conn, DbError};
@@ -53,9 +56,9 @@ pub async fn spend_since(
     match conditions.metadata.as_slice() {
         _ if conditions.metadata.iter().any(|(_, values)| values.is_empty()) => Ok(NanoUsd::ZERO),
         _ if conditions.policy.is_some() => asked.of_rows(conn).await,
-        [] => asked.of_hours(conn).await,
+        [] => asked.of_sums(conn).await,
         [(key, values)] if !asked.has_others(conn, key).await? => {
-            asked.of_tagged_hours(conn, key, values).await
+            asked.of_tagged_sums(conn, key, values).await
         }
         _ => asked.of_rows(conn).await,
     }
@@ -68,35 +71,41 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    async fn of_hours(&self, conn: &mut Conn) -> Result<NanoUsd, DbError> {
-        let mut sql = Sql::of(conn);
-        sql.push("SELECT ").sum("cost").push(" AS cost FROM usage_hours");
-        if !self.conditions.keys.is_empty() {
-            sql.by_index("usage_hours_key");
-        } else if !self.conditions.users.is_empty() {
-            sql.by_index("usage_hours_user");
+    async fn of_sums(&self, conn: &mut Conn) -> Result<NanoUsd, DbError> {
+        let mut spent = NanoUsd::ZERO;
+        for stretch in self.stretches() {
+            let table = stretch.grain.table();
+            let mut sql = Sql::of(conn);
+            sql.push("SELECT ").sum("cost").push(" AS cost FROM ").push(table);
+            if !self.conditions.keys.is_empty() {
+                sql.by_index(&format!("{table}_key"));
+            } else if !self.conditions.users.is_empty() {
+                sql.by_index(&format!("{table}_user"));
+            }
+            sql.push(" WHERE ");
+            stretch.bind(&mut sql);
+            self.bind(&mut sql);
+            spent += total(sql, conn).await?;
         }
-        sql.push(" WHERE hour >= ").time(self.from);
-        self.bind(&mut sql);
-        total(sql, conn).await
+        Ok(spent)
     }
 
-    async fn of_tagged_hours(
+    async fn of_tagged_sums(
         &self,
         conn: &mut Conn,
         key: &str,
         values: &[String],
     ) -> Result<NanoUsd, DbError> {
         let mut spent = NanoUsd::ZERO;
-        for some in distinct(values).chunks(MOST_LISTED) {
-            let mut sql = Sql::of(conn);
-            sql.push("SELECT ").sum("cost");
-            sql.push(" AS cost FROM usage_hours_by_metadata");
-            sql.by_index("usage_hours_by_metadata_value");
-            sql.push(" WHERE hour >= ").time(self.from);
-            self.bind(&mut sql);
-            sql.and_is("metadata_key", Some(key)).and_one_of("metadata_value", some);
-            spent += total(sql, conn).await?;
+        let values = distinct(values);
+        for stretch in self.stretches() {
+            for some in values.chunks(MOST_LISTED) {
+                let mut sql = Sql::of(conn);
+                sql.push("SELECT ").sum("cost").push(" AS cost");
+                self.push_from_tagged(&mut sql, stretch);
+                sql.and_is("metadata_key", Some(key)).and_one_of("metadata_value", some);
+                spent += total(sql, conn).await?;
+            }
         }
         Ok(spent)
     }
@@ -104,22 +113,29 @@ impl Asked<'_> {
     /// Whether values of the key were recorded together, as the empty one, or the key may have been
     /// with others, as the empty one too.
     async fn has_others(&self, conn: &mut Conn, key: &str) -> Result<bool, DbError> {
-        let mut sql = Sql::of(conn);
-        sql.push("SELECT metadata_value AS value FROM usage_hours_by_metadata");
-        sql.by_index("usage_hours_by_metadata_value");
-        sql.push(" WHERE hour >= ").time(self.from);
-        self.bind(&mut sql);
-        sql.and_one_of("metadata_key", &[key, ""]).push(" AND metadata_value = '' LIMIT 1");
-        Ok(sql.load::<One>(conn).await?.first().is_some_and(|one| one.value.is_empty()))
+        for stretch in self.stretches() {
+            let mut sql = Sql::of(conn);
+            sql.push("SELECT metadata_value AS value");
+            self.push_from_tagged(&mut sql, stretch);
+            sql.and_one_of("metadata_key", &[key, ""]).push(" AND metadata_value = '' LIMIT 1");
+            if !sql.load::<One>(conn).await?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Workspace by workspace, since that is how the ledger's rows of a time are found.
     async fn of_rows(&self, conn: &mut Conn) -> Result<NanoUsd, DbError> {
-        let mut sql = Sql::of(conn);
-        sql.push("SELECT DISTINCT workspace_id AS value FROM usage_hours WHERE hour >= ");
-        sql.time(self.from);
-        self.bind(&mut sql);
-        let workspaces = sql.load::<One>(conn).await?;
+        let mut workspaces = BTreeSet::new();
+        for stretch in self.stretches() {
+            let mut sql = Sql::of(conn);
+            sql.push("SELECT DISTINCT workspace_id AS value FROM ").push(stretch.grain.table());
+            sql.push(" WHERE ");
+            stretch.bind(&mut sql);
+            self.bind(&mut sql);
+            workspaces.extend(sql.load::<One>(conn).await?.into_iter().map(|one| one.value));
+        }
         let first = AttemptId::first_at(self.from.and_utc() - ID_SLACK);
         let mut spent = NanoUsd::ZERO;
         for workspace in workspaces {
@@ -127,7 +143,7 @@ impl Asked<'_> {
             sql.push("SELECT ").sum("cost").push(" AS cost FROM ledger WHERE admitted_at >= ");
             sql.time(self.from).push(" AND id >= ").text(first.to_string());
             self.bind(&mut sql);
-            sql.and_is("workspace_id", Some(workspace.value));
+            sql.and_is("workspace_id", Some(workspace));
             for (key, values) in &self.conditions.metadata {
                 for (at, value) in distinct(values).iter().enumerate() {
                     sql.push(if at == 0 { " AND (" } else { " OR " });
@@ -142,6 +158,18 @@ impl Asked<'_> {
             spent += total(sql, conn).await?;
         }
         Ok(spent)
+    }
+
+    fn stretches(&self) -> Vec<Stretch> {
+        Stretch::split(self.from, None)
+    }
+
+    /// The table of the stretch that tells metadata apart, and what holds in it.
+    fn push_from_tagged(&self, sql: &mut Sql, stretch: Stretch) {
+        let table = stretch.grain.table_by_metadata();
+        sql.push(" FROM ").push(table).by_index(&format!("{table}_value")).push(" WHERE ");
+        stretch.bind(sql);
+        self.bind(sql);
     }
 
     /// What holds in each of the tables.

@@ -1,4 +1,4 @@
-//! Rows that are too old go; the sums by hour stay.
+//! Rows that are too old go; the sums stay.
 
 use std::time::{Duration, Instant};
 

@@ -51,6 +51,7 @@ mod replicas;
 mod requests;
 mod rotation;
 mod secrets;
+mod server_stops;
 mod spend_caps;
 mod spend_windows;
 mod support;
@@ -107,6 +108,7 @@ fn collect() -> Vec<Case> {
         requests::cases(),
         rotation::cases(),
         secrets::cases(),
+        server_stops::cases(),
         spend_caps::cases(),
         spend_windows::cases(),
         support_works::cases(),

@@ -12,7 +12,7 @@ use crate::support::{
     database::{Database, Kind},
     eventually::{eventually, within},
     fixture::Fixture,
-    http::{Answer, Request},
+    http::Request,
     load::Load,
     sql::WriteLock,
 };
@@ -63,17 +63,17 @@ async fn ride_out(database: &Database, cut: fn(&Link)) {
     let strangers = futures_util::future::join_all(strangers);
     for answer in within(BOUNDED, "strangers are answered", strangers).await {
         assert_eq!(answer.header("x-tollgate-error"), Some("gateway"));
-        come_again(answer);
+        answer.says_to_come_again();
     }
     // So are admins, reading and writing.
     let secret = json!({"value": "never-stored-value"});
     let listing = app.admin();
     let listing = listing.get("/api/v1/workspaces");
-    come_again(within(BOUNDED, "a listing is answered", listing).await);
+    within(BOUNDED, "a listing is answered", listing).await.says_to_come_again();
     let path = team.path("secrets/ANOTHER");
     let admin = app.admin();
     let writing = admin.put(&path, &secret);
-    come_again(within(BOUNDED, "a write is answered", writing).await);
+    within(BOUNDED, "a write is answered", writing).await.says_to_come_again();
     app.anonymous().get("/healthz").await.expect(200);
     let ready = app.anonymous();
     within(BOUNDED, "readiness is answered", ready.get("/readyz")).await.expect(200);
@@ -101,15 +101,6 @@ async fn ride_out(database: &Database, cut: fn(&Link)) {
     .await;
     load.end().await;
     streams.end().await;
-}
-
-/// 503, with a time to come again, and nothing about what is the matter.
-#[track_caller]
-fn come_again(answer: Answer) {
-    let answer = answer.expect(503);
-    let after = answer.header("retry-after").and_then(|value| value.parse::<u64>().ok());
-    assert!(after.is_some_and(|after| after > 0), "{:?}", answer.headers);
-    assert!(!answer.text().contains("connection"), "{}", answer.text());
 }
 
 async fn dead_connections_are_given_up(database: Database) {
@@ -172,7 +163,7 @@ async fn dead_connections_in_the_middle_of_work_are_given_up(database: Database)
     holder.batch_execute("ROLLBACK").await.unwrap();
     load.goes_on().await;
     for write in futures_util::future::join_all(writes).await {
-        come_again(write.unwrap());
+        write.unwrap().says_to_come_again();
     }
     beside.admin().delete(&team.path(&format!("api-keys/{doomed_id}"))).await.success();
     eventually("the change is seen by a new connection", async || {
@@ -195,8 +186,8 @@ async fn known_callers_are_served_for_a_bounded_time(database: Database) {
         team.caller().send(Fixture::chat()).await.status == 503
     })
     .await;
-    come_again(team.caller().send(Fixture::chat()).await);
-    come_again(app.admin().get("/api/v1/me").await);
+    team.caller().send(Fixture::chat()).await.says_to_come_again();
+    app.admin().get("/api/v1/me").await.says_to_come_again();
     link.restore();
     eventually("callers are served again", async || {
         team.caller().send(Fixture::chat()).await.status == 200
@@ -243,7 +234,7 @@ async fn a_writer_beside_us_makes_writes_wait_and_nothing_else(database: Databas
     let value = json!({"value": "stored-after-a-wait"});
     let admin = app.admin();
     let refused = admin.put(&path, &value);
-    come_again(within(BOUNDED, "a write is answered", refused).await);
+    within(BOUNDED, "a write is answered", refused).await.says_to_come_again();
     load.goes_on().await;
 
     // One that is let through in time is only late.

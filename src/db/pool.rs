@@ -23,8 +23,8 @@ const PRAGMAS: &str = "PRAGMA busy_timeout=5000; PRAGMA journal_mode=WAL; \
 /// What every PostgreSQL session is told first. Writers take turns, so one whose machine died in the
 /// middle of a transaction would keep every replica from writing until the server notices, which
 /// takes it hours by default. Our transactions think for milliseconds between statements; and who
-/// waits longer for its turn has been given up by us soon after.
-const SESSION: &str = "SET idle_in_transaction_session_timeout = '5s'; SET lock_timeout = '15s'";
+/// waits longer for its turn has been given up by us before (see `Purpose::limit`).
+const SESSION: &str = "SET idle_in_transaction_session_timeout = '5s'; SET lock_timeout = '25s'";
 
 /// A pool of connections to the embedded database.
 pub(super) fn sqlite_pool(

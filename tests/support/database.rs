@@ -85,7 +85,7 @@ impl Database {
                 let name = format!("tollgate_test_{}", Uuid::now_v7().simple());
                 let url = url_of(&name)?;
                 // The other template may be in use, and a database can't be made from one that is.
-                administer(&format!("CREATE DATABASE {name} TEMPLATE template0"))?;
+                administer(&format!("CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0"))?;
                 MADE.lock().unwrap().insert(name.clone());
                 (Some(name), url)
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::{
+    accounts,
     app::TestApp,
     case::{Case, cases},
     cut::Link,
@@ -30,6 +31,7 @@ pub(crate) fn cases() -> Vec<Case> {
         postgres known_callers_are_served_for_a_bounded_time,
         postgres a_gateway_stops_while_the_database_says_nothing,
         postgres a_replica_does_not_start_without_its_database,
+        postgres sessions_that_only_read_are_given_up,
         a_writer_beside_us_makes_writes_wait_and_nothing_else,
     ]
 }
@@ -215,6 +217,36 @@ async fn a_replica_does_not_start_without_its_database(database: Database) {
     let ended = crate::support::process::run(command).await;
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
     assert!(ended.stderr.contains("database"), "{}", ended.stderr);
+}
+
+/// As after a failover: the server that answers does not write, and the sessions that it has begun
+/// meanwhile never will.
+async fn sessions_that_only_read_are_given_up(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let load = Load::start(&team.caller(), Fixture::chat(), 4).await;
+    let operator = database.connect().await;
+    let name = operator.query_one("SELECT current_database()", &[]).await.unwrap();
+    let name: &str = name.get(0);
+    let end_sessions = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let read_only = format!("ALTER DATABASE {name} SET default_transaction_read_only = on");
+    operator.batch_execute(&format!("{read_only}; {end_sessions}")).await.unwrap();
+
+    let (admin, path) = (app.admin(), team.path("secrets/ANOTHER"));
+    let value = json!({"value": "stored-after-all"});
+    // Every session of the pool.
+    let writes = (0..8).map(|_| admin.put(&path, &value));
+    for answer in futures_util::future::join_all(writes).await {
+        answer.says_to_come_again();
+    }
+    app.admin().get("/api/v1/workspaces").await.expect(200);
+    load.goes_on().await;
+    let writable = format!("ALTER DATABASE {name} RESET default_transaction_read_only");
+    operator.batch_execute(&writable).await.unwrap();
+    admin.put(&path, &value).await.success();
+    load.end().await;
+    accounts::has_all(&app, &team.upstream).await;
 }
 
 async fn a_writer_beside_us_makes_writes_wait_and_nothing_else(database: Database) {

@@ -24,6 +24,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases![
         postgres a_server_that_stops_is_not_noticed_by_known_callers,
         postgres work_that_a_server_breaks_off_may_be_tried_again,
+        postgres what_was_answered_survives_a_crash_of_the_server,
     ]
 }
 
@@ -116,5 +117,30 @@ async fn work_that_a_server_breaks_off_may_be_tried_again(_: Database) {
     within(BOUNDED, "a write is answered", in_vain).await.unwrap().says_to_come_again();
     holder.batch_execute("ROLLBACK").await.unwrap();
     write("THIRD").await.unwrap().success();
+    app.stop().await;
+}
+
+/// Also of one that is set up to answer before it has written.
+async fn what_was_answered_survives_a_crash_of_the_server(_: Database) {
+    let mut server = OwnPostgres::start().await;
+    let database = server.database();
+    let hasty =
+        "ALTER SYSTEM SET synchronous_commit = off; ALTER SYSTEM SET wal_writer_delay = 10000";
+    let operator = database.connect().await;
+    for statement in hasty.split(';').chain(["SELECT pg_reload_conf()"]) {
+        operator.batch_execute(statement).await.unwrap();
+    }
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    for _ in 0..20 {
+        team.caller().send(Fixture::chat()).await.expect(200);
+    }
+    accounts::has_all(&app, &team.upstream).await;
+    let path = team.path("secrets/ANOTHER");
+    app.admin().put(&path, &json!({"value": "stored-just-in-time"})).await.success();
+    server.stop(Stop::Killed).await;
+    server.start_again().await;
+    app.admin().get(&path).await.expect(200);
+    accounts::has_all(&app, &team.upstream).await;
     app.stop().await;
 }

@@ -25,8 +25,12 @@ const PRAGMAS: &str = "PRAGMA busy_timeout=5000; PRAGMA journal_mode=WAL; \
 /// What every PostgreSQL session is told first. Writers take turns, so one whose machine died in the
 /// middle of a transaction would keep every replica from writing until the server notices, which
 /// takes it hours by default. Our transactions think for milliseconds between statements; and who
-/// waits longer for its turn has been given up by us before (see `Purpose::limit`).
-const SESSION: &str = "SET idle_in_transaction_session_timeout = '5s'; SET lock_timeout = '25s'";
+/// waits longer for its turn has been given up by us before (see `Purpose::limit`). A commit is on
+/// the server's disk when it is told to us, whatever others of its users find good enough: callers
+/// are answered on it, and the journal forgets.
+const SESSION: &str = "SET idle_in_transaction_session_timeout = '5s'; SET lock_timeout = '25s'; \
+                       SELECT set_config('synchronous_commit', 'on', false) \
+                       WHERE current_setting('synchronous_commit') = 'off'";
 
 diesel::define_sql_function! {
     /// A setting of the session.

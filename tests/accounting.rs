@@ -9,13 +9,13 @@ use tokio::time::Instant;
 use crate::support::{
     accounts::{self, Rates, Row},
     case::{Case, cases},
-    cut::Link,
     database::{Database, Kind},
     eventually::{eventually, within},
     fixture::Fixture,
     http::Client,
     invoice::Invoice,
     plan::Plan,
+    postgres::{OwnPostgres, Stop},
     random::Random,
     reconcile::{Books, Life},
     served::Served,
@@ -27,9 +27,12 @@ const CALLS: &str = "TOLLGATE_TEST_CALLS";
 /// Another seed makes another test.
 const SEED: &str = "TOLLGATE_TEST_SEED";
 
-/// How often the process is killed, and how often its database is taken away.
+/// How often the process is killed. Before every other time its database is stopped, if that is a
+/// server.
 const KILLS: u64 = 10;
-const OUTAGES: u64 = 5;
+/// What a server tells whom it disconnects, and whom it does not connect yet.
+const SHUT_DOWN: &str = "57P01";
+const RECOVERING: &str = "57P03";
 /// Calls under way at a time.
 const CALLERS: usize = 24;
 
@@ -66,14 +69,13 @@ const CONFIGURATIONS: [&str; 2] = [Fixture::CONFIGURATION, "left"];
 async fn the_ledger_agrees_with_the_invoice(database: Database) {
     let (calls, seed) = (number_from(CALLS, 3_000), number_from(SEED, 20_261_123));
     let plan = move |number| Plan::of(seed, number, &CONFIGURATIONS);
-    let (link, reached) = match database.kind() {
-        Kind::Postgres => {
-            let (link, reached) = Link::to(&database).await;
-            (Some(link), reached)
-        }
-        Kind::Sqlite => (None, database.clone()),
+    let mut server = match database.kind() {
+        // The one that cases share can't be stopped.
+        Kind::Postgres => Some(OwnPostgres::start().await),
+        Kind::Sqlite => None,
     };
-    let mut gateway = Served::start(&reached, &[("--shutdown-timeout", "10s")]).await;
+    let database = server.as_ref().map_or(database, OwnPostgres::database);
+    let mut gateway = Served::start(&database, &[("--shutdown-timeout", "10s")]).await;
     let (invoice, upstream) = Invoice::kept(plan).await;
     let team = Fixture::before(&gateway.admin(), gateway.address(), upstream).await;
     let price = json!({
@@ -90,17 +92,20 @@ async fn the_ledger_agrees_with_the_invoice(database: Database) {
     let each = calls / (KILLS + 1);
     for round in 0..KILLS {
         let at = round * each + random.below(each);
-        let mut away = None;
-        if let (Some(link), true) = (&link, round % 2 == 0 && round / 2 < OUTAGES) {
+        if let Some(server) = server.as_mut().filter(|_| round % 2 == 0) {
+            let how = Stop::ALL[round as usize / 2 % Stop::ALL.len()];
             traffic.reaches(round * each).await;
+            take_away(server, how, &traffic, &mut random).await;
             // Every other time the process dies while its database is away.
-            away = take_away(link, &traffic, &mut random, round % 4 == 0).await;
+            if round % 4 != 0 {
+                give_back(server, &traffic).await;
+            }
         }
         traffic.reaches(at.max(traffic.ended() + CALLERS as u64)).await;
         gateway.kill().await;
         lives.last_mut().expect("one").killed();
-        if let Some(link) = away {
-            link.restore();
+        if let Some(server) = server.as_mut().filter(|server| !server.is_running()) {
+            server.start_again().await;
         }
         gateway.start_again().await;
         lives.push(Life::begun());
@@ -122,6 +127,10 @@ async fn the_ledger_agrees_with_the_invoice(database: Database) {
     for table in ["usage_hours", "usage_days"] {
         let of_table = accounts::sums_of_table(&database, table).await;
         assert_eq!(of_rows, of_table, "{table} adds up to the rows");
+    }
+    for sqlstate in [SHUT_DOWN, RECOVERING] {
+        let told = server.as_ref().is_none_or(|server| server.times_told(sqlstate) > 0);
+        assert!(told, "the gateway was never told {sqlstate}");
     }
 
     gateway.start_again().await;
@@ -179,29 +188,27 @@ async fn requests_are_read(admin: &Client, team: &Fixture, rows: &[Row], seed: u
     }
 }
 
-/// Takes the database away for a second or two while calls go on; it is given back unless it is to
-/// stay away.
-async fn take_away<'l>(
-    link: &'l Link,
-    traffic: &Traffic,
-    random: &mut Random,
-    stays: bool,
-) -> Option<&'l Link> {
+/// Stops the database's server for a second or two while calls go on.
+async fn take_away(server: &mut OwnPostgres, how: Stop, traffic: &Traffic, random: &mut Random) {
     // The process has been started just now, and has to know its callers before.
     traffic.reaches(traffic.ended() + CALLERS as u64).await;
     let (began, before) = (Instant::now(), traffic.ended());
     let lasts = Duration::from_millis(1_000 + random.below(1_000));
-    if random.percent(50) {
-        link.sever();
-    } else {
-        link.stall();
-    }
+    server.stop(how).await;
     eventually("the outage is over", async || began.elapsed() >= lasts).await;
     // Who is known is served on.
     traffic.reaches(before + CALLERS as u64).await;
-    if stays {
-        return Some(link);
-    }
-    link.restore();
-    None
+}
+
+/// Starts it again. At first it recovers, and tells the process so.
+async fn give_back(server: &mut OwnPostgres, traffic: &Traffic) {
+    let recovering = async |server: &OwnPostgres| {
+        let before = server.times_told(RECOVERING);
+        eventually("the server is asked too early", async || {
+            server.times_told(RECOVERING) > before
+        })
+        .await;
+        traffic.reaches(traffic.ended() + CALLERS as u64).await;
+    };
+    server.recover(recovering).await;
 }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use serde_json::{Value, json};
+use url::Url;
 
 use crate::support::{
     app::{master_key_file, options, write_master_key},
@@ -23,6 +24,7 @@ pub(crate) fn cases() -> Vec<Case> {
         a_platform_key_is_replaced_while_serving,
         several_migrate_at_once,
         a_newer_schema_is_refused,
+        postgres a_database_that_can_not_hold_all_text_is_refused,
         an_empty_database_serves_nobody,
         a_port_in_use_is_named,
         what_was_answered_survives_a_kill,
@@ -167,6 +169,20 @@ async fn a_newer_schema_is_refused(database: Database) {
         assert!(ended.stderr.contains("29991231235959"), "{}", ended.stderr);
         assert!(ended.stderr.contains("newer"), "{}", ended.stderr);
     }
+}
+
+async fn a_database_that_can_not_hold_all_text_is_refused(database: Database) {
+    let mut url = Url::parse(database.url()).unwrap();
+    let name = format!("{}_latin1", url.path().trim_start_matches('/'));
+    url.set_path(&name);
+    let other = database.reached_by(url.into());
+    let make = format!("CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
+    sql::execute(&database, &make).await;
+    let ended = run(with(&other, &["migrate"])).await;
+    sql::execute(&database, &format!("DROP DATABASE {name}")).await;
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("LATIN1"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("ENCODING 'UTF8'"), "{}", ended.stderr);
 }
 
 async fn an_empty_database_serves_nobody(database: Database) {

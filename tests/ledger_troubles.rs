@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
+use chrono::{DateTime, Utc};
 use tollgate::{
     domain::tokens::TokenUsage,
     metering::{
@@ -19,6 +20,7 @@ use crate::support::{
     cut::Link,
     database::{Database, Kind},
     eventually::eventually,
+    random::Random,
     sql,
 };
 
@@ -28,6 +30,7 @@ pub(crate) fn cases() -> Vec<Case> {
         a_row_that_the_database_refuses_does_not_keep_others_out,
         what_no_database_could_hold_is_made_fit,
         what_is_drained_makes_room_at_once,
+        postgres no_trouble_of_a_server_is_taken_for_the_rows,
         postgres a_full_disk_is_no_reason_to_give_rows_up,
         postgres a_database_that_takes_few_rows_at_once_gets_them_all,
         postgres a_start_waits_for_a_slow_database,
@@ -83,20 +86,30 @@ async fn what_no_database_could_hold_is_made_fit(database: Database) {
     let bench = Bench::new(&database).await;
     let ledger = bench.open(small(journal(&database, "j"))).await;
     let template = start(&bench.clock);
-    for number in 0..4 {
+    // What does not get shorter by being compressed, and whose characters don't end at round numbers.
+    let long = |seed| {
+        let mut random = Random::new(seed);
+        let characters = (0..9_000).map(|_| char::from_u32(0x4e00 + random.below(0x5000) as u32));
+        characters.map(Option::unwrap).collect::<String>()
+    };
+    let instants = [DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC, bench.clock.now()];
+    for (number, admitted_at) in instants.into_iter().cycle().take(6).enumerate() {
         let (id, model_asked) = (bench.clock.new_id(), Some("a\0b".to_owned()));
-        let mut start = AttemptStart { id, model_asked, ..template.clone() };
+        let model = format!("\0{}", long(1));
+        let mut start = AttemptStart { id, model_asked, model, admitted_at, ..template.clone() };
+        start.user_id = Some(bench.clock.new_id());
         start.metadata.insert("team".to_owned(), format!("\0{number}"));
+        start.metadata.insert(long(2), long(3));
         let usage = TokenUsage { input: Some(u64::MAX), ..TokenUsage::default() };
         ledger.start(&start).unwrap();
         // One at a time, so that the sum in the database would overflow.
         ledger.end(AttemptEnd { usage, ..end(&start, i64::MAX) });
         ledger.flush().await.unwrap();
     }
-    assert_eq!(rows(&database).await.len(), 4);
+    assert_eq!(rows(&database).await.len(), 6);
     assert_eq!(bench.counter("tollgate_ledger_rows_rejected_total"), 0);
     let requests = "SELECT cast(sum(requests) AS text) AS value FROM usage_hours";
-    assert_eq!(sql::texts(&database, requests).await, ["4"]);
+    assert_eq!(sql::texts(&database, requests).await, ["6"]);
 }
 
 async fn what_is_drained_makes_room_at_once(database: Database) {
@@ -154,6 +167,38 @@ async fn what_is_drained_makes_room_at_once(database: Database) {
 fn segments(directory: &Path) -> usize {
     let paths = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     paths.filter(|path| path.extension().is_some_and(|it| it == "journal")).count()
+}
+
+/// Whatever words it has for that.
+async fn no_trouble_of_a_server_is_taken_for_the_rows(database: Database) {
+    const TROUBLES: [&str; 18] = [
+        "08006", "25006", "40001", "40P01", "42P01", "42501", "53100", "53200", "53300", "55P03",
+        "57014", "57P01", "57P02", "57P03", "58030", "XX000", "XX001", "XX002",
+    ];
+    let bench = Bench::new(&database).await;
+    let directory = journal(&database, "j");
+    let ledger = bench.open(small(directory.clone())).await;
+    let mut expected = BTreeSet::new();
+    for sqlstate in TROUBLES {
+        let trouble = format!(
+            "CREATE OR REPLACE FUNCTION trouble() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN              RAISE EXCEPTION 'value too long for type: block number out of range'              USING ERRCODE = '{sqlstate}'; END$$;              CREATE TRIGGER trouble BEFORE INSERT ON ledger FOR EACH ROW              WHEN (NEW.configuration = 'bad') EXECUTE FUNCTION trouble()"
+        );
+        sql::execute(&database, &trouble).await;
+        for configuration in ["good", "bad", "good"] {
+            let configuration = configuration.to_owned();
+            let start = AttemptStart { configuration, ..start(&bench.clock) };
+            expected.insert(row(start.id, "completed", 1));
+            ledger.start(&start).unwrap();
+            ledger.end(end(&start, 1));
+        }
+        assert!(ledger.flush().await.is_err(), "{sqlstate}");
+        sql::execute(&database, "DROP TRIGGER trouble ON ledger").await;
+        ledger.flush().await.unwrap();
+        assert_eq!(bench.counter("tollgate_ledger_rows_rejected_total"), 0, "{sqlstate}");
+    }
+    assert_eq!(rows(&database).await.into_iter().collect::<BTreeSet<_>>(), expected);
+    assert!(!directory.join(REJECTED).exists());
+    sums_agree(&database).await;
 }
 
 /// What shows only when a transaction ends, and not for what is taken back.

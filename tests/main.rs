@@ -53,6 +53,7 @@ mod requests;
 mod rotation;
 mod secrets;
 mod sent_back;
+mod server_stops;
 mod spend_caps;
 mod spend_windows;
 mod support;
@@ -111,6 +112,7 @@ fn collect() -> Vec<Case> {
         rotation::cases(),
         secrets::cases(),
         sent_back::cases(),
+        server_stops::cases(),
         spend_caps::cases(),
         spend_windows::cases(),
         support_works::cases(),

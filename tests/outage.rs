@@ -6,13 +6,14 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::{
+    accounts,
     app::TestApp,
     case::{Case, cases},
     cut::Link,
     database::{Database, Kind},
     eventually::{eventually, within},
     fixture::Fixture,
-    http::{Answer, Request},
+    http::Request,
     load::Load,
     sql::WriteLock,
 };
@@ -30,6 +31,7 @@ pub(crate) fn cases() -> Vec<Case> {
         postgres known_callers_are_served_for_a_bounded_time,
         postgres a_gateway_stops_while_the_database_says_nothing,
         postgres a_replica_does_not_start_without_its_database,
+        postgres sessions_that_only_read_are_given_up,
         a_writer_beside_us_makes_writes_wait_and_nothing_else,
     ]
 }
@@ -63,17 +65,17 @@ async fn ride_out(database: &Database, cut: fn(&Link)) {
     let strangers = futures_util::future::join_all(strangers);
     for answer in within(BOUNDED, "strangers are answered", strangers).await {
         assert_eq!(answer.header("x-tollgate-error"), Some("gateway"));
-        come_again(answer);
+        answer.says_to_come_again();
     }
     // So are admins, reading and writing.
     let secret = json!({"value": "never-stored-value"});
     let listing = app.admin();
     let listing = listing.get("/api/v1/workspaces");
-    come_again(within(BOUNDED, "a listing is answered", listing).await);
+    within(BOUNDED, "a listing is answered", listing).await.says_to_come_again();
     let path = team.path("secrets/ANOTHER");
     let admin = app.admin();
     let writing = admin.put(&path, &secret);
-    come_again(within(BOUNDED, "a write is answered", writing).await);
+    within(BOUNDED, "a write is answered", writing).await.says_to_come_again();
     app.anonymous().get("/healthz").await.expect(200);
     let ready = app.anonymous();
     within(BOUNDED, "readiness is answered", ready.get("/readyz")).await.expect(200);
@@ -101,15 +103,6 @@ async fn ride_out(database: &Database, cut: fn(&Link)) {
     .await;
     load.end().await;
     streams.end().await;
-}
-
-/// 503, with a time to come again, and nothing about what is the matter.
-#[track_caller]
-fn come_again(answer: Answer) {
-    let answer = answer.expect(503);
-    let after = answer.header("retry-after").and_then(|value| value.parse::<u64>().ok());
-    assert!(after.is_some_and(|after| after > 0), "{:?}", answer.headers);
-    assert!(!answer.text().contains("connection"), "{}", answer.text());
 }
 
 async fn dead_connections_are_given_up(database: Database) {
@@ -172,7 +165,7 @@ async fn dead_connections_in_the_middle_of_work_are_given_up(database: Database)
     holder.batch_execute("ROLLBACK").await.unwrap();
     load.goes_on().await;
     for write in futures_util::future::join_all(writes).await {
-        come_again(write.unwrap());
+        write.unwrap().says_to_come_again();
     }
     beside.admin().delete(&team.path(&format!("api-keys/{doomed_id}"))).await.success();
     eventually("the change is seen by a new connection", async || {
@@ -195,8 +188,8 @@ async fn known_callers_are_served_for_a_bounded_time(database: Database) {
         team.caller().send(Fixture::chat()).await.status == 503
     })
     .await;
-    come_again(team.caller().send(Fixture::chat()).await);
-    come_again(app.admin().get("/api/v1/me").await);
+    team.caller().send(Fixture::chat()).await.says_to_come_again();
+    app.admin().get("/api/v1/me").await.says_to_come_again();
     link.restore();
     eventually("callers are served again", async || {
         team.caller().send(Fixture::chat()).await.status == 200
@@ -226,6 +219,36 @@ async fn a_replica_does_not_start_without_its_database(database: Database) {
     assert!(ended.stderr.contains("database"), "{}", ended.stderr);
 }
 
+/// As after a failover: the server that answers does not write, and the sessions that it has begun
+/// meanwhile never will.
+async fn sessions_that_only_read_are_given_up(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let load = Load::start(&team.caller(), Fixture::chat(), 4).await;
+    let operator = database.connect().await;
+    let name = operator.query_one("SELECT current_database()", &[]).await.unwrap();
+    let name: &str = name.get(0);
+    let end_sessions = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let read_only = format!("ALTER DATABASE {name} SET default_transaction_read_only = on");
+    operator.batch_execute(&format!("{read_only}; {end_sessions}")).await.unwrap();
+
+    let (admin, path) = (app.admin(), team.path("secrets/ANOTHER"));
+    let value = json!({"value": "stored-after-all"});
+    // Every session of the pool.
+    let writes = (0..8).map(|_| admin.put(&path, &value));
+    for answer in futures_util::future::join_all(writes).await {
+        answer.says_to_come_again();
+    }
+    app.admin().get("/api/v1/workspaces").await.expect(200);
+    load.goes_on().await;
+    let writable = format!("ALTER DATABASE {name} RESET default_transaction_read_only");
+    operator.batch_execute(&writable).await.unwrap();
+    admin.put(&path, &value).await.success();
+    load.end().await;
+    accounts::has_all(&app, &team.upstream).await;
+}
+
 async fn a_writer_beside_us_makes_writes_wait_and_nothing_else(database: Database) {
     if database.kind() == Kind::Postgres {
         // Writers take turns by the sequence's row there.
@@ -243,7 +266,7 @@ async fn a_writer_beside_us_makes_writes_wait_and_nothing_else(database: Databas
     let value = json!({"value": "stored-after-a-wait"});
     let admin = app.admin();
     let refused = admin.put(&path, &value);
-    come_again(within(BOUNDED, "a write is answered", refused).await);
+    within(BOUNDED, "a write is answered", refused).await.says_to_come_again();
     load.goes_on().await;
 
     // One that is let through in time is only late.

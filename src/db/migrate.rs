@@ -1,8 +1,10 @@
 //! Bringing a database to the schema this binary knows.
 
 use diesel::SqliteConnection;
+use diesel::dsl::sql;
+use diesel::sql_types::Text;
 use diesel_async::pooled_connection::deadpool::Pool;
-use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection};
+use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::DbError;
@@ -29,6 +31,7 @@ fn migrate_locked(conn: &mut SqliteConnection) -> Result<(), DbError> {
 /// Migrates a server, one replica at a time.
 pub(super) async fn migrate_postgres(pool: &Pool<AsyncPgConnection>) -> Result<(), DbError> {
     let mut conn = pool.get().await.map_err(super::unavailable)?;
+    check_encoding(&mut conn).await?;
     // However long another replica migrates.
     conn.batch_execute(&format!("SET lock_timeout = 0; SELECT pg_advisory_lock({LOCK})")).await?;
     let mut harness = AsyncMigrationHarness::new(conn);
@@ -39,6 +42,19 @@ pub(super) async fn migrate_postgres(pool: &Pool<AsyncPgConnection>) -> Result<(
     drop(deadpool::managed::Object::take(conn));
     unlocked?;
     outcome
+}
+
+/// Callers and upstreams write in every script. `SQL_ASCII` takes bytes as they come.
+async fn check_encoding(conn: &mut AsyncPgConnection) -> Result<(), DbError> {
+    let asked = diesel::select(sql::<Text>("getdatabaseencoding()::text"));
+    let encoding: String = asked.get_result(conn).await?;
+    if ["UTF8", "SQL_ASCII"].contains(&encoding.as_str()) {
+        return Ok(());
+    }
+    Err(DbError::Internal(format!(
+        "the database's encoding is {encoding}, in which most of the world's text can't be kept. \
+         Make one with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
+    )))
 }
 
 fn run<DB, H>(harness: &mut H, ours: EmbeddedMigrations) -> Result<(), DbError>

@@ -294,23 +294,23 @@ impl Database {
                 .map_err(|_| DbError::Unavailable(format!("no connection within {wait:?}")))??;
             let limit = purpose.limit(begin, wait);
             let running = async {
-                conn.execute(begin.sql(&conn)).await.map_err(|error| (error.into(), true))?;
-                match work(&mut conn).await {
-                    Ok(value) => match conn.execute("COMMIT").await {
-                        Ok(()) => Ok(value),
-                        Err(error) => Err((error.into(), true)),
-                    },
-                    Err(error) => Err((error, conn.execute("ROLLBACK").await.is_err())),
+                match transact(&mut conn, begin, work).await {
+                    Ok(value) => Ok(value),
+                    Err(error) => Err((error, conn.execute("ROLLBACK").await.err())),
                 }
             };
             match tokio::time::timeout(limit, running).await {
                 Ok(Ok(value)) => Ok(value),
-                Ok(Err((error, broken))) => {
-                    // A connection that may still be in a transaction must not be lent again.
-                    if broken {
-                        conn.discard();
+                Ok(Err((error, None))) => Err(error),
+                Ok(Err((error, Some(left_open)))) => {
+                    // It may still be in a transaction, and must not be lent again.
+                    conn.discard();
+                    match left_open {
+                        // The server has ended the session. What it said before is of no use: it
+                        // says so in its own language.
+                        DbError::Unavailable(_) => Err(left_open.into()),
+                        _ => Err(error),
                     }
-                    Err(error)
                 }
                 Err(_) => {
                     // What it waits for may never come: a network that swallows packets.
@@ -343,6 +343,18 @@ impl Database {
             Err(_) => Err(DbError::Unavailable("no answer within 30 seconds".into()).into()),
         }
     }
+}
+
+/// Runs a transaction. One that fails is left open.
+async fn transact<T, E, F>(conn: &mut Conn, begin: Begin, work: F) -> Result<T, E>
+where
+    F: for<'c> Work<&'c mut Conn, Result<T, E>, Running: Send>,
+    E: From<DbError>,
+{
+    conn.execute(begin.sql(conn)).await?;
+    let value = work(conn).await?;
+    conn.execute("COMMIT").await?;
+    Ok(value)
 }
 
 /// How a transaction begins.

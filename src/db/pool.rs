@@ -4,12 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use diesel::{ConnectionError, ConnectionResult};
+use diesel::result::DatabaseErrorKind;
+use diesel::sql_types::Text;
+use diesel::{ConnectionError, ConnectionResult, QueryResult};
 use diesel_async::pooled_connection::deadpool::Pool;
 use diesel_async::pooled_connection::{
     AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
 };
-use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use futures_util::FutureExt;
 
 use super::conn::Sqlite;
@@ -23,8 +25,17 @@ const PRAGMAS: &str = "PRAGMA busy_timeout=5000; PRAGMA journal_mode=WAL; \
 /// What every PostgreSQL session is told first. Writers take turns, so one whose machine died in the
 /// middle of a transaction would keep every replica from writing until the server notices, which
 /// takes it hours by default. Our transactions think for milliseconds between statements; and who
-/// waits longer for its turn has been given up by us soon after.
-const SESSION: &str = "SET idle_in_transaction_session_timeout = '5s'; SET lock_timeout = '15s'";
+/// waits longer for its turn has been given up by us before (see `Purpose::limit`). A commit is on
+/// the server's disk when it is told to us, whatever others of its users find good enough: callers
+/// are answered on it, and the journal forgets.
+const SESSION: &str = "SET idle_in_transaction_session_timeout = '5s'; SET lock_timeout = '25s'; \
+                       SELECT set_config('synchronous_commit', 'on', false) \
+                       WHERE current_setting('synchronous_commit') = 'off'";
+
+diesel::define_sql_function! {
+    /// A setting of the session.
+    fn current_setting(name: Text) -> Text;
+}
 
 /// A pool of connections to the embedded database.
 pub(super) fn sqlite_pool(
@@ -58,12 +69,26 @@ pub(super) fn postgres_pool(
     wait: Duration,
 ) -> Result<Pool<AsyncPgConnection>, DbError> {
     let mut config = ManagerConfig::default();
-    config.recycling_method = RecyclingMethod::Verified;
+    config.recycling_method =
+        RecyclingMethod::CustomFunction(Box::new(|conn| still_writes(conn).boxed()));
     config.custom_setup = Box::new(move |url| {
         let ca_pem = ca_pem.clone();
         async move { postgres_connection(url, ca_pem.as_deref()).await }.boxed()
     });
     build(AsyncDieselConnectionManager::new_with_config(url, config), size, wait)
+}
+
+/// Fails unless the session lives, and could write. One that was begun while the server only read,
+/// in the course of a failover or by its operator's word, may never write although others do.
+async fn still_writes(conn: &mut AsyncPgConnection) -> QueryResult<()> {
+    let asked = diesel::select(current_setting("transaction_read_only"));
+    match asked.get_result::<String>(conn).await?.as_str() {
+        "off" => Ok(()),
+        _ => Err(diesel::result::Error::DatabaseError(
+            DatabaseErrorKind::ReadOnlyTransaction,
+            Box::new("the session only reads".to_owned()),
+        )),
+    }
 }
 
 /// `wait` bounds waiting for a free connection, opening one, and trying one that was idle.

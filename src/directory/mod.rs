@@ -33,6 +33,9 @@ use policies::PoliciesEntry;
 use shelf::{Found, Shelf, wait};
 use verification::Verifications;
 
+/// Uses of keys that one transaction writes down.
+const USES_AT_ONCE: usize = 500;
+
 /// How large the directory may grow and how it keeps up.
 #[derive(Clone, Debug)]
 pub struct DirectoryOptions {
@@ -163,16 +166,26 @@ impl Directory {
         self.inner.last_uses.note(entry.key_id, &entry.noted, now);
     }
 
-    /// Writes the noted uses to the database.
+    /// Writes the noted uses to the database. What can't be written waits for the next time.
     pub async fn write_uses(&self) -> Result<(), DbError> {
-        let uses = self.inner.last_uses.take();
-        if uses.is_empty() {
-            return Ok(());
+        let mut uses = self.inner.last_uses.take();
+        while !uses.is_empty() {
+            let kept = uses.len().saturating_sub(USES_AT_ONCE);
+            let some = uses.get(kept..).unwrap_or_default().to_vec();
+            let written = self
+                .inner
+                .database
+                .housekeeping_write(async move |conn: &mut Conn| {
+                    update_last_used(conn, &some).await
+                })
+                .await;
+            if let Err(error) = written {
+                self.inner.last_uses.put_back(uses);
+                return Err(error);
+            }
+            uses.truncate(kept);
         }
-        self.inner
-            .database
-            .housekeeping_write(async move |conn: &mut Conn| update_last_used(conn, &uses).await)
-            .await
+        Ok(())
     }
 
     /// Compares a presented secret with the entry's, and counts how that went.

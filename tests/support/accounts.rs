@@ -5,10 +5,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
+    app::TestApp,
     database::{Database, Kind},
     eventually::eventually,
     openai::Usage,
     sql,
+    upstream::ScriptedUpstream,
 };
 
 /// One attempt, or one blocked request.
@@ -108,6 +110,15 @@ pub(crate) async fn rows_at_least(database: &Database, count: usize) -> Vec<Row>
     })
     .await;
     all
+}
+
+/// Waits until the ledger has a row for each request that the upstream got, and had to reject none.
+pub(crate) async fn has_all(app: &TestApp, upstream: &ScriptedUpstream) {
+    let attempts = upstream.seen().requests.len().to_string();
+    let rows = "SELECT CAST(count(*) AS TEXT) AS value FROM ledger";
+    let are_there = async || sql::texts(app.database(), rows).await == [&*attempts];
+    eventually("every attempt has its row", are_there).await;
+    assert_eq!(app.counter("tollgate_ledger_rows_rejected_total").await, 0);
 }
 
 /// What rows cost together, in nano-dollars.

@@ -62,7 +62,9 @@ pub(crate) struct Database {
 struct Shared {
     kind: Kind,
     directory: TempDir,
-    /// PostgreSQL's name for it.
+    /// Where it is, past any link.
+    url: String,
+    /// PostgreSQL's name for it, where it has to be dropped.
     name: Option<String>,
 }
 
@@ -74,10 +76,7 @@ pub(crate) fn postgres_url() -> Option<String> {
 impl Database {
     /// Makes a fresh one. Blocks.
     pub(crate) fn create(kind: Kind) -> Result<Self, String> {
-        let directory = tempfile::Builder::new()
-            .prefix("tollgate-test-")
-            .tempdir()
-            .map_err(|error| format!("no directory for the test: {error}"))?;
+        let directory = directory_for_a_test()?;
         let (name, url) = match kind {
             Kind::Sqlite => {
                 (None, format!("sqlite:{}", directory.path().join("tollgate.db").display()))
@@ -86,13 +85,23 @@ impl Database {
                 let name = format!("tollgate_test_{}", Uuid::now_v7().simple());
                 let url = url_of(&name)?;
                 // The other template may be in use, and a database can't be made from one that is.
-                administer(&format!("CREATE DATABASE {name} TEMPLATE template0"))?;
+                administer(&format!("CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0"))?;
                 MADE.lock().unwrap().insert(name.clone());
                 (Some(name), url)
             }
         };
+        Ok(Self::of(Shared { kind, directory, url, name }))
+    }
+
+    /// The database of a server of the case's own, with which it goes.
+    pub(crate) fn of_server(url: String) -> Self {
+        let directory = directory_for_a_test().unwrap();
+        Self::of(Shared { kind: Kind::Postgres, directory, url, name: None })
+    }
+
+    fn of(shared: Shared) -> Self {
         HELD.fetch_add(1, Ordering::SeqCst);
-        Ok(Self { shared: Arc::new(Shared { kind, directory, name }), url })
+        Self { url: shared.url.clone(), shared: Arc::new(shared) }
     }
 
     /// Which kind it is.
@@ -117,9 +126,7 @@ impl Database {
 
     /// A connection of the test's own, past any link. PostgreSQL only.
     pub(crate) async fn connect(&self) -> tokio_postgres::Client {
-        let name = self.shared.name.as_deref().expect("a PostgreSQL database");
-        let url = url_of(name).unwrap();
-        let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+        let (client, connection) = tokio_postgres::connect(&self.shared.url, NoTls).await.unwrap();
         tokio::spawn(connection);
         client
     }
@@ -138,6 +145,11 @@ impl Drop for Shared {
         });
         DROPPING.lock().unwrap().push(dropping);
     }
+}
+
+fn directory_for_a_test() -> Result<TempDir, String> {
+    let made = tempfile::Builder::new().prefix("tollgate-test-").tempdir();
+    made.map_err(|error| format!("no directory for the test: {error}"))
 }
 
 /// Waits until applications have stopped and drops are done, then drops what a hung case kept. For

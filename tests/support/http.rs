@@ -187,6 +187,16 @@ impl Answer {
         );
         self
     }
+
+    /// Fails the case unless it is a 503 with a time to come again, and nothing about what is the
+    /// matter.
+    #[track_caller]
+    pub(crate) fn says_to_come_again(self) {
+        let answer = self.expect(503);
+        let after = answer.header("retry-after").and_then(|value| value.parse::<u64>().ok());
+        assert!(after.is_some_and(|after| after > 0), "{:?}", answer.headers);
+        assert!(!answer.text().contains("connection"), "{}", answer.text());
+    }
 }
 
 /// A caller with an address and headers of its own. Each call takes a new connection, so that no

@@ -24,6 +24,7 @@ pub(crate) mod openai;
 pub(crate) mod operations;
 pub(crate) mod plan;
 pub(crate) mod policies;
+pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod property;
 pub(crate) mod random;

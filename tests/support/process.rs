@@ -50,6 +50,28 @@ pub(crate) enum Signal {
     Term,
     /// As Ctrl-C.
     Int,
+    /// Please end at once.
+    Quit,
+    /// Stand still.
+    Stop,
+    /// End, without being asked.
+    Kill,
+}
+
+impl Signal {
+    /// Sends it to processes, all of which have to be there.
+    pub(crate) fn send(self, processes: &[u32]) {
+        let name = match self {
+            Self::Term => "-TERM",
+            Self::Int => "-INT",
+            Self::Quit => "-QUIT",
+            Self::Stop => "-STOP",
+            Self::Kill => "-KILL",
+        };
+        let processes = processes.iter().map(u32::to_string);
+        let sent = Command::new("kill").arg(name).args(processes).status().unwrap();
+        assert!(sent.success(), "the signal was not sent");
+    }
 }
 
 /// A child that goes on running. Killed when dropped.
@@ -105,6 +127,11 @@ impl Running {
         .await
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The memory that it holds, in bytes (`VmRSS`, proc(5)).
     pub(crate) fn resident(&self) -> usize {
         let path = format!("/proc/{}/status", self.child.id());
@@ -116,18 +143,17 @@ impl Running {
 
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
-        let name = match signal {
-            Signal::Term => "-TERM",
-            Signal::Int => "-INT",
-        };
-        let sent =
-            Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
-        assert!(sent.success(), "the signal was not sent");
+        signal.send(&[self.id()]);
     }
 
     /// Ends it at once (SIGKILL).
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// Waits for its end, and for all that it wrote to be read.

@@ -1,5 +1,6 @@
 //! An attempt as a row.
 
+use chrono::DateTime;
 use serde::Serialize;
 
 use crate::db::ledger::{LedgerRow, NewLedgerRow};
@@ -12,13 +13,22 @@ struct Policies<'a> {
     violated: &'a [PolicyId],
 }
 
-/// The row, with nothing in it that a database could refuse: PostgreSQL's text holds no NUL, and
-/// callers and upstreams may send one.
+/// The most bytes of texts that stand in one entry of an index, of which PostgreSQL takes 2,704. As
+/// many as a model's name may have, and more than the others are let in with.
+const MOST_MODEL: usize = 1_024;
+const MOST_KEY: usize = 256;
+const MOST_VALUE: usize = 1_024;
+
+/// The row, with nothing in it that a database could refuse: PostgreSQL's text holds no NUL, which
+/// callers and upstreams may send, and its time begins some thousand years ago. Here, since nobody
+/// can tell later whether the row is refused for what is in it.
 pub(super) fn row_of(entry: &LedgerEntry) -> NewLedgerRow {
     let (start, end) = (&entry.start, &entry.end);
     let tokens = &end.usage;
     let policies = Policies { matched: &start.policies, violated: &end.violated };
-    let metadata = start.metadata.iter().map(|(key, value)| (clean(key), clean(value))).collect();
+    let metadata = (start.metadata.iter())
+        .map(|(key, value)| (shorten(clean(key), MOST_KEY), shorten(clean(value), MOST_VALUE)))
+        .collect();
     let row = LedgerRow {
         id: start.id,
         organization_id: start.organization_id,
@@ -31,7 +41,7 @@ pub(super) fn row_of(entry: &LedgerEntry) -> NewLedgerRow {
         configuration: clean(&start.configuration),
         route: clean(&start.route),
         model_asked: start.model_asked.as_deref().map(clean),
-        model: clean(&start.model),
+        model: shorten(clean(&start.model), MOST_MODEL),
         model_used: end.model_used.as_deref().map(clean),
         status: end.status.map(i32::from),
         outcome: end.outcome.as_str().to_owned(),
@@ -51,7 +61,7 @@ pub(super) fn row_of(entry: &LedgerEntry) -> NewLedgerRow {
         policies: json(&policies),
         metadata: json(&metadata),
         client_request_id: start.client_request_id.as_deref().map(clean),
-        admitted_at: start.admitted_at.naive_utc(),
+        admitted_at: start.admitted_at.max(DateTime::UNIX_EPOCH).naive_utc(),
     };
     NewLedgerRow { row, metadata }
 }
@@ -59,6 +69,14 @@ pub(super) fn row_of(entry: &LedgerEntry) -> NewLedgerRow {
 fn clean(text: impl AsRef<str>) -> String {
     let text = text.as_ref();
     if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text.to_owned() }
+}
+
+fn shorten(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        let end = (0..=most).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(end.unwrap_or_default());
+    }
+    text
 }
 
 fn count(value: u64) -> i64 {

@@ -1,0 +1,146 @@
+//! PostgreSQL stops, in every way that it does, recovers, and is there again: who is known notices
+//! nothing, everybody else is told to come again, and nobody has to start the gateway again.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::{
+    accounts,
+    app::TestApp,
+    case::{Case, cases},
+    database::Database,
+    eventually::{eventually, within},
+    fixture::Fixture,
+    load::Load,
+    postgres::{OwnPostgres, Stop},
+};
+
+/// More than the waits inside. A bound, not a measurement.
+const BOUNDED: Duration = Duration::from_secs(45);
+
+/// The cases of this file.
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        postgres a_server_that_stops_is_not_noticed_by_known_callers,
+        postgres work_that_a_server_breaks_off_may_be_tried_again,
+        postgres what_was_answered_survives_a_crash_of_the_server,
+    ]
+}
+
+async fn a_server_that_stops_is_not_noticed_by_known_callers(_: Database) {
+    let mut server = OwnPostgres::start().await;
+    let app = TestApp::start(&server.database()).await;
+    let team = app.workspace().await;
+    for how in Stop::ALL {
+        let (_, unasked) = team.key("GATEWAY_CALLER").await;
+        let load = Load::start(&team.caller(), Fixture::chat(), 4).await;
+        let streams = Load::start(&team.caller(), Fixture::chat_stream(), 4).await;
+        app.admin().get("/api/v1/me").await.expect(200);
+        app.caught_up().await;
+
+        server.stop(how).await;
+        load.goes_on().await;
+        the_database_is_away(&app, &team, &unasked).await;
+        let recovering = async |server: &OwnPostgres| {
+            let before = server.times_told("57P03");
+            let is_told = async || server.times_told("57P03") > before;
+            eventually("the gateway is turned away", is_told).await;
+            the_database_is_away(&app, &team, &unasked).await;
+            load.goes_on().await;
+            streams.goes_on().await;
+        };
+        server.recover(recovering).await;
+
+        // The first of each.
+        let value = json!({"value": format!("stored-after-{how:?}")});
+        app.admin().put(&team.path("secrets/ANOTHER"), &value).await.success();
+        app.as_key(&unasked).send(Fixture::chat()).await.expect(200);
+        app.admin().get("/api/v1/workspaces").await.expect(200);
+        eventually("the database is reported to be back", async || reaches(&app).await).await;
+        load.end().await;
+        streams.end().await;
+    }
+    accounts::has_all(&app, &team.upstream).await;
+    app.stop().await;
+}
+
+/// What everybody meets who needs the database.
+async fn the_database_is_away(app: &TestApp, team: &Fixture, unasked: &str) {
+    let stranger = app.as_key(unasked);
+    let answer = within(BOUNDED, "a stranger is answered", stranger.send(Fixture::chat())).await;
+    assert_eq!(answer.header("x-tollgate-error"), Some("gateway"));
+    answer.says_to_come_again();
+    let admin = app.admin();
+    let listing = admin.get("/api/v1/workspaces");
+    within(BOUNDED, "a listing is answered", listing).await.says_to_come_again();
+    let (path, value) = (team.path("secrets/ANOTHER"), json!({"value": "never-stored-value"}));
+    let writing = admin.put(&path, &value);
+    within(BOUNDED, "a write is answered", writing).await.says_to_come_again();
+    app.anonymous().get("/healthz").await.expect(200);
+    eventually("the database is reported to be away", async || !reaches(app).await).await;
+}
+
+/// Whether readiness, which the database does not decide, reports that the database is reached.
+async fn reaches(app: &TestApp) -> bool {
+    let report = app.platform().get("/readyz").await.expect(200).json();
+    report["details"]["database_reachable"].as_bool().expect("details, for the platform's key")
+}
+
+/// The server's words are French; what it means is not in them.
+async fn work_that_a_server_breaks_off_may_be_tried_again(_: Database) {
+    let server = OwnPostgres::start().await;
+    let database = server.database();
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let holder = database.connect().await;
+    holder.batch_execute("BEGIN; UPDATE change_sequence SET value = value").await.unwrap();
+    let write = |name: &str| {
+        let (admin, path) = (app.admin(), team.path(&format!("secrets/{name}")));
+        let value = json!({"value": "written-by-nobody-knows"});
+        actix_rt::spawn(async move { admin.put(&path, &value).await })
+    };
+    let waiting = "FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let operator = database.connect().await;
+    let broken_off = write("FIRST");
+    eventually("it waits for its turn", async || {
+        let count = format!("SELECT count(*) {waiting}");
+        operator.query_one(&count, &[]).await.unwrap().get::<_, i64>(0) == 1
+    })
+    .await;
+    operator.batch_execute(&format!("SELECT pg_terminate_backend(pid) {waiting}")).await.unwrap();
+    broken_off.await.unwrap().says_to_come_again();
+    assert!(server.times_told("57P01") > 0);
+
+    let in_vain = write("SECOND");
+    within(BOUNDED, "a write is answered", in_vain).await.unwrap().says_to_come_again();
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    write("THIRD").await.unwrap().success();
+    app.stop().await;
+}
+
+/// Also of one that is set up to answer before it has written.
+async fn what_was_answered_survives_a_crash_of_the_server(_: Database) {
+    let mut server = OwnPostgres::start().await;
+    let database = server.database();
+    let hasty =
+        "ALTER SYSTEM SET synchronous_commit = off; ALTER SYSTEM SET wal_writer_delay = 10000";
+    let operator = database.connect().await;
+    for statement in hasty.split(';').chain(["SELECT pg_reload_conf()"]) {
+        operator.batch_execute(statement).await.unwrap();
+    }
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    for _ in 0..20 {
+        team.caller().send(Fixture::chat()).await.expect(200);
+    }
+    accounts::has_all(&app, &team.upstream).await;
+    let path = team.path("secrets/ANOTHER");
+    app.admin().put(&path, &json!({"value": "stored-just-in-time"})).await.success();
+    server.stop(Stop::Killed).await;
+    server.start_again().await;
+    app.admin().get(&path).await.expect(200);
+    accounts::has_all(&app, &team.upstream).await;
+    app.stop().await;
+}

@@ -276,9 +276,17 @@ impl Redis {
         tokio::time::timeout(most, caught_up).await.is_ok()
     }
 
-    /// The same, but Redis need not be reached if there is nothing to tell it.
+    /// Waits until nothing lives here any more, and Redis knows of all that has ended, but no longer
+    /// than `most`. Whether both. Redis need not be reached if there is nothing to tell it.
     pub async fn finish(&self, most: Duration) -> bool {
-        self.inner.late.is_all_told() || self.catch_up(most).await
+        let finished = async {
+            // What is cut at the end of a worker ends a moment after it.
+            while !self.inner.living.is_empty() {
+                tokio::time::sleep(IN_HANDS).await;
+            }
+            self.inner.late.is_all_told() || self.catch_up(most).await
+        };
+        tokio::time::timeout(most, finished).await.unwrap_or(false)
     }
 
     /// Whether Redis is reached.

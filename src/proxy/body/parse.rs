@@ -26,19 +26,21 @@ pub(super) fn top_level(bytes: &[u8]) -> Result<TopLevel, BodyError> {
     if first != '{' {
         return Err(BodyError::NotAnObject);
     }
-    match fields(text) {
-        Ok(Some((fields, long_texts))) => {
-            Ok(TopLevel { fields, end: trimmed.len().saturating_sub(1), long_texts })
-        }
+    let mut cursor = Cursor::new(text.as_bytes());
+    match fields(text, &mut cursor) {
+        Ok(Some(fields)) => Ok(TopLevel {
+            fields,
+            end: trimmed.len().saturating_sub(1),
+            long_texts: cursor.into_long_texts(),
+        }),
         Ok(None) => Err(BodyError::TooManyFields),
         Err(Fault::TooDeep) => Err(BodyError::TooDeep),
         Err(Fault::Grammar) => Err(BodyError::NotJson { problem: problem(text) }),
     }
 }
 
-/// The fields and the long texts; nothing when there are too many fields.
-fn fields(text: &str) -> Result<Option<(Vec<Field>, Vec<Range<usize>>)>, Fault> {
-    let mut cursor = Cursor::new(text.as_bytes());
+/// Nothing when there are too many.
+fn fields(text: &str, cursor: &mut Cursor<'_>) -> Result<Option<Vec<Field>>, Fault> {
     let mut fields = Vec::with_capacity(16);
     cursor.token()?; // the opening brace
     let mut token = cursor.token()?;
@@ -65,7 +67,7 @@ fn fields(text: &str) -> Result<Option<(Vec<Field>, Vec<Range<usize>>)>, Fault> 
         }
     }
     cursor.end()?;
-    Ok(Some((fields, cursor.into_long_texts())))
+    Ok(Some(fields))
 }
 
 /// What is wrong with text that is not JSON, with line and column: a second look, for its author.

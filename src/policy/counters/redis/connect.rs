@@ -41,7 +41,7 @@ pub(super) struct Connected {
     pub(super) uptime: Option<u64>,
     /// From when on it is open to what would count more.
     pub(super) opens: Instant,
-    driver: AbortHandle,
+    pub(super) driver: AbortHandle,
     /// What drives the connections that end with this one.
     along: Mutex<Vec<AbortHandle>>,
 }
@@ -132,7 +132,8 @@ impl Address {
     }
 }
 
-/// Tells that a connection has ended, however it did.
+/// Tells that a connection has ended, however it did. It does so while its task ends: who looks
+/// whether that is over has to be on the same thread.
 struct Over(Arc<Notify>);
 
 impl Drop for Over {

@@ -65,8 +65,10 @@ impl Late {
 
     /// Whether nothing waits and nothing is being told.
     pub(super) fn is_all_told(&self) -> bool {
-        // What is being told may wait again, but not the other way while nobody has the turn.
-        self.in_hands.load(Ordering::SeqCst) == 0 && self.lock().is_empty()
+        // What waits comes into hands under this lock, and what comes back waits before it leaves
+        // them.
+        let waiting = self.lock();
+        waiting.is_empty() && self.in_hands.load(Ordering::SeqCst) == 0
     }
 
     pub(super) fn push(&self, ending: Ending) {

@@ -1,10 +1,12 @@
 //! The line to Redis: its deadline, and its breaker. A call never waits for a connection to be made
 //! anew: while the line is down it fails at once, and the keeper alone tries whether Redis is back.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use redis::{ErrorKind, FromRedisValue, RedisError, ScriptInvocation};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -104,46 +106,57 @@ impl Line {
         script: impl FnOnce(&str) -> ScriptInvocation<'s>,
         when_open: bool,
     ) -> Result<T, Failure> {
-        let mut used = None;
-        let mut is_own = false;
-        let asked = tokio::time::timeout(self.deadline, async {
-            let connected = self.connected().await?;
-            if when_open && Instant::now() < connected.opens {
-                return None;
-            }
-            let script = script(&connected.run);
-            let own = worker::connection(&self.address, &connected);
-            is_own = own.is_some();
-            let mut connection = own.unwrap_or_else(|| connected.connection.clone());
-            used = Some(connected);
-            Some(script.invoke_async(&mut connection).await)
-        });
-        let asked = asked.await;
-        let Some(used) = used else {
+        let deadline = Instant::now() + self.deadline;
+        let Ok(Some(line)) = tokio::time::timeout_at(deadline, self.connected()).await else {
             self.metrics.counter_call("unavailable");
             return Err(Failure::NotSent);
         };
-        match asked {
-            Ok(Some(Ok(value))) => {
-                self.failures.store(0, Ordering::Relaxed);
+        if when_open && Instant::now() < line.opens {
+            return Err(Failure::NotSent);
+        }
+        let own = worker::connection(&self.address, &line);
+        let is_own = own.is_some();
+        let mut connection = own.unwrap_or_else(|| line.connection.clone());
+        let script = script(&line.run);
+        let mut call = pin!(script.invoke_async(&mut connection));
+        let mut answer = tokio::time::timeout_at(deadline, &mut call).await.ok();
+        if answer.is_none() && is_own {
+            // A worker that was held up itself may have the answer, and not have read it yet.
+            tokio::task::yield_now().await;
+            answer = call.as_mut().now_or_never();
+        }
+        match answer {
+            Some(Ok(value)) => {
+                if !is_own {
+                    self.failures.store(0, Ordering::Relaxed);
+                }
                 self.metrics.counter_call("ok");
                 Ok(value)
             }
-            Ok(Some(Err(error))) => {
+            Some(Err(error)) => {
                 self.metrics.counter_call("unavailable");
-                // A worker's own may be lost alone.
-                self.failed(&used, error.is_unrecoverable_error() && !is_own);
+                let lost = error.is_unrecoverable_error();
+                self.failed_on(&line, is_own, lost);
                 Err(match error.kind() {
                     ErrorKind::Server(_) | ErrorKind::Extension => Failure::Error(said(&error)),
                     _ => Failure::Unanswered(said(&error)),
                 })
             }
-            Ok(None) => Err(Failure::NotSent),
-            Err(_) => {
+            None => {
                 self.metrics.counter_call("deadline");
-                self.failed(&used, false);
+                self.failed_on(&line, is_own, false);
                 Err(Failure::Unanswered(format!("no answer within {:?}", self.deadline)))
             }
+        }
+    }
+
+    /// A failure on a worker's own connection is no sign of the line's: the one must not be taken down
+    /// for the other, nor an answer on the one hide that the other is silent.
+    fn failed_on(&self, line: &Arc<Connected>, is_own: bool, lost: bool) {
+        if is_own {
+            worker::leave();
+        } else {
+            self.failed(line, lost);
         }
     }
 

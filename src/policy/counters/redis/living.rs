@@ -77,6 +77,12 @@ impl Living {
         tenant.requests.insert(claims.request_id, held);
     }
 
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        let inner = self.lock();
+        inner.tenants.is_empty() && inner.apart.is_empty()
+    }
+
     /// One that was counted in this process.
     pub(super) fn add_apart(&self, claims: &Claims, asked: bool) {
         let apart = Apart { claims: Arc::new(claims.clone()), asked };

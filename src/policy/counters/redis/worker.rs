@@ -4,7 +4,7 @@
 //!
 //! Whether Redis is up, and which run of it counts, is the line's to say: a worker's connection
 //! stands beside the line's, is used while that is, and ends with it. One that leads to another run
-//! is not used; while there is none, the line's is.
+//! is not used, and one that fails is left at once; while there is none, the line's is.
 
 use std::cell::RefCell;
 use std::sync::{Arc, Weak};
@@ -13,6 +13,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 
 use super::connect::{Address, Connected};
 
@@ -24,7 +25,19 @@ const PATIENCE: Duration = Duration::from_secs(1);
 struct Here {
     /// The line's connection that the own one stands beside.
     beside: Weak<Connected>,
-    own: Option<MultiplexedConnection>,
+    own: Option<Own>,
+}
+
+struct Own {
+    connection: MultiplexedConnection,
+    driver: AbortHandle,
+}
+
+impl Own {
+    fn of(connected: &Connected) -> Self {
+        let connection = connected.connection.clone();
+        Self { connection, driver: connected.driver.clone() }
+    }
 }
 
 thread_local! {
@@ -53,8 +66,18 @@ pub(super) fn connection(
             *here = Here { beside: Arc::downgrade(line), own: None };
             tokio::spawn(keep(address.clone(), here.beside.clone()));
         }
-        here.own.clone()
+        here.own.as_ref().map(|own| own.connection.clone())
     })?
+}
+
+/// The own connection has failed. It is left, and whoever waits on it still need not wait to the end;
+/// the next question goes by the line, which decides what that means.
+pub(super) fn leave() {
+    with(|here| {
+        if let Some(own) = here.own.take() {
+            own.driver.abort();
+        }
+    });
 }
 
 /// Nothing while the thread ends, too.
@@ -64,17 +87,18 @@ fn with<T>(look: impl FnOnce(&mut Here) -> T) -> Option<T> {
 
 /// Makes the connection, again when it has ended, as long as the line's is the same.
 async fn keep(address: Arc<Address>, beside: Weak<Connected>) {
-    let over = Arc::new(Notify::new());
     let place = |own: Option<&Connected>| {
         with(|here| {
             let same = here.beside.ptr_eq(&beside);
             if same {
-                here.own = own.map(|own| own.connection.clone());
+                here.own = own.map(Own::of);
             }
             same
         })
     };
     while beside.strong_count() > 0 {
+        // Another each time: what was not used tells of its end as well.
+        let over = Arc::new(Notify::new());
         let made = tokio::time::timeout(PATIENCE, address.connect(&over)).await;
         if let (Ok(Ok(own)), Some(line)) = (made, beside.upgrade())
             && own.run == line.run

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 use super::support::eventually;
 use crate::domain::ids::OrganizationId;
@@ -139,7 +140,11 @@ fn spawn(port: u16, directory: &Path, options: &[&str]) -> Child {
 pub(super) struct Way {
     pub(super) url: String,
     holding: Arc<watch::Sender<bool>>,
+    connections: Arc<Mutex<Vec<Passing>>>,
 }
+
+/// One connection: what holds it, and what passes its bytes.
+type Passing = (watch::Sender<bool>, [AbortHandle; 2]);
 
 impl Way {
     pub(super) async fn to(redis: &str) -> Self {
@@ -148,16 +153,39 @@ impl Way {
         let url = format!("redis://{}", listener.local_addr().unwrap());
         let holding = Arc::new(watch::Sender::new(false));
         let held = holding.clone();
+        let connections = Arc::new(Mutex::new(Vec::new()));
+        let made = connections.clone();
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
                 let Ok(far) = TcpStream::connect(&target).await else { continue };
                 let ((near_read, near_write), (far_read, far_write)) =
                     (near.into_split(), far.into_split());
-                tokio::spawn(pass(near_read, far_write, held.subscribe()));
-                tokio::spawn(pass(far_read, near_write, held.subscribe()));
+                let own = watch::Sender::new(false);
+                let held = || [held.subscribe(), own.subscribe()];
+                let there = tokio::spawn(pass(near_read, far_write, held()));
+                let back = tokio::spawn(pass(far_read, near_write, held()));
+                let passing = [there.abort_handle(), back.abort_handle()];
+                made.lock().unwrap().push((own, passing));
             }
         });
-        Self { url, holding }
+        Self { url, holding, connections }
+    }
+
+    /// How many connections were made.
+    pub(super) fn count(&self) -> usize {
+        self.connections.lock().unwrap().len()
+    }
+
+    /// Holds one connection, by its place among all that were made.
+    pub(super) fn hold_one(&self, place: usize) {
+        self.connections.lock().unwrap()[place].0.send_replace(true);
+    }
+
+    /// Cuts one.
+    pub(super) fn cut_one(&self, place: usize) {
+        for passing in &self.connections.lock().unwrap()[place].1 {
+            passing.abort();
+        }
     }
 
     pub(super) fn hold(&self, hold: bool) {
@@ -168,15 +196,20 @@ impl Way {
 async fn pass(
     mut from: impl AsyncReadExt + Unpin,
     mut to: impl AsyncWriteExt + Unpin,
-    mut holding: watch::Receiver<bool>,
+    mut holding: [watch::Receiver<bool>; 2],
 ) {
     let mut buffer = [0; 4096];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        if holding.wait_for(|holding| !holding).await.is_err()
-            || to.write_all(&buffer[..read]).await.is_err()
-        {
+        if released(&mut holding).await.is_err() || to.write_all(&buffer[..read]).await.is_err() {
             return;
         }
     }
-    let _ = holding.wait_for(|holding| !holding).await;
+    let _ = released(&mut holding).await;
+}
+
+async fn released(holding: &mut [watch::Receiver<bool>; 2]) -> Result<(), watch::error::RecvError> {
+    for one in holding {
+        one.wait_for(|holding| !holding).await?;
+    }
+    Ok(())
 }

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use super::super::{Actual, Counters, Reserved};
-use super::redis_server::RedisServer;
-use super::support::{Tenant, eventually, redis_at, redis_url};
+use super::super::{Actual, Counters, Redis, Reserved};
+use super::redis_server::{RedisServer, Way};
+use super::support::{Tenant, eventually, redis_at, redis_url, redis_with};
+use crate::clock::Clock;
+use crate::config::SpendWithoutRedis;
 use crate::domain::money::NanoUsd;
 use crate::domain::window::SpendWindow;
 
@@ -99,4 +101,89 @@ async fn what_a_worker_leaves_unsaid_is_told_all_the_same() {
     ending.join().unwrap();
     assert!(tenant.counters.finish(Duration::from_secs(30)).await);
     assert_eq!((tenant.spent().await, tenant.used().await), (Some(40), 40));
+}
+
+/// A worker on a way to Redis where its own connection is the second, after the line's.
+async fn worker_on_a_way(server: &RedisServer, deadline: Duration) -> (Way, Redis, Tenant) {
+    let way = Way::to(&server.url).await;
+    let redis = redis_with(&way.url, deadline, SpendWithoutRedis::Refuse, &Clock::default());
+    redis.attach_worker();
+    let tenant = Tenant::new(Counters::Redis(redis.clone()));
+    let claim = tenant.spend(SpendWindow::Monthly, 1_000, 1);
+    eventually("the worker's own connection is used", async || {
+        let _ = tenant.reserve_at(tenant.clock.now(), &[claim]).await;
+        let clients = clients(server).await;
+        clients.len() == 2 && clients[1].last_command == "evalsha"
+    })
+    .await;
+    assert_eq!(way.count(), 2);
+    (way, redis, tenant)
+}
+
+#[tokio::test]
+async fn an_own_connection_that_is_silent_is_left_for_the_line() {
+    let server = RedisServer::start().await;
+    let (way, redis, tenant) = worker_on_a_way(&server, Duration::from_secs(1)).await;
+    let claim = tenant.spend(SpendWindow::Monthly, 1_000, 1);
+    way.hold_one(1);
+    assert!(tenant.ask(claim, None).await.is_err());
+    eventually("asked by the line", async || tenant.ask(claim, None).await.is_ok()).await;
+    assert!(redis.is_up());
+    eventually("another is made", async || way.count() == 3).await;
+}
+
+#[tokio::test]
+async fn an_own_connection_that_is_lost_does_not_take_the_line_down() {
+    let server = RedisServer::start().await;
+    let (way, redis, tenant) = worker_on_a_way(&server, Duration::from_secs(30)).await;
+    let claim = tenant.spend(SpendWindow::Monthly, 1_000, 1);
+    way.hold_one(1);
+    let asking = futures_util::future::join_all((0..5).map(|_| tenant.ask(claim, None)));
+    let (answers, ()) = tokio::join!(asking, async {
+        // All of them are under way.
+        tokio::task::yield_now().await;
+        way.cut_one(1);
+    });
+    assert!(answers.iter().all(Result::is_err), "{answers:?}");
+    assert!(redis.is_up());
+    assert!(tenant.ask(claim, None).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_line_that_is_silent_is_noticed_whatever_workers_hear() {
+    let server = RedisServer::start().await;
+    let (way, redis, tenant) = worker_on_a_way(&server, Duration::from_secs(1)).await;
+    let claim = tenant.spend(SpendWindow::Monthly, 1_000, 1);
+    way.hold_one(0);
+    eventually("the line is made again", async || {
+        let _ = tenant.ask(claim, None).await;
+        redis.renew().await;
+        way.count() > 3 && redis.is_up()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_connection_that_could_not_be_used_does_not_spoil_the_next() {
+    let server = RedisServer::start().await;
+    let redis = redis_at(&server.url);
+    let tenant = Tenant::new(Counters::Redis(redis.clone()));
+    let claim = tenant.spend(SpendWindow::Monthly, 1_000, 1);
+    tenant.admit(&[claim]).await.unwrap();
+    // What does not tell its run is not the line's.
+    server.command(&["ACL", "SETUSER", "default", "-info"]).await;
+    redis.attach_worker();
+    eventually("one is tried", async || {
+        tenant.admit(&[claim]).await.unwrap();
+        let refused = server.command(&["ACL", "LOG"]).await;
+        matches!(refused, redis::Value::Array(entries) if !entries.is_empty())
+    })
+    .await;
+    server.command(&["ACL", "SETUSER", "default", "+info"]).await;
+    eventually("one is made and used", async || {
+        tenant.admit(&[claim]).await.unwrap();
+        let clients = clients(&server).await;
+        clients.len() == 2 && clients[1].last_command == "evalsha"
+    })
+    .await;
 }

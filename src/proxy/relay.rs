@@ -307,7 +307,10 @@ impl RelayBody {
             Watch::Stream(watch) => watch.finish(End::Complete).last,
             Watch::None | Watch::Sealed | Watch::Plain(_) => None,
         };
-        self.settle_completed();
+        // One whose declared length has passed was settled with its last byte.
+        if self.left != Some(0) {
+            self.settle_completed();
+        }
         last
     }
 

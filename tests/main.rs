@@ -33,6 +33,7 @@ mod log_hygiene;
 mod model_access;
 mod model_configurations;
 mod model_prices;
+mod observability;
 mod outage;
 mod policy_spend;
 mod problems;
@@ -92,6 +93,7 @@ fn collect() -> Vec<Case> {
         model_access::cases(),
         model_configurations::cases(),
         model_prices::cases(),
+        observability::cases(),
         outage::cases(),
         policy_spend::cases(),
         problems::cases(),

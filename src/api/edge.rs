@@ -15,7 +15,7 @@ use futures_util::FutureExt;
 use super::error::{ApiError, respond};
 use super::{Management, Offer, openapi, operations};
 use crate::auth::authenticate;
-use crate::telemetry::requests::RequestIds;
+use crate::telemetry::requests::{ErrorCode, RequestIds};
 
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
@@ -120,6 +120,7 @@ fn failed(error: &ApiError, request_id: Option<String>) -> HttpResponse {
     }
     let mut response = respond(error, request_id);
     response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+    response.extensions_mut().insert(ErrorCode(problem.code));
     response
 }
 

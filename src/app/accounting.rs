@@ -123,6 +123,11 @@ fn flush_of(ledger: Ledger) -> FlushLedger {
 }
 
 impl Accounting {
+    /// Makes the journal durable and releases it. The next process brings its rows into the ledger.
+    pub(super) fn close_journal(&self) {
+        self.books.ledger.close_journal();
+    }
+
     /// Writes what is left, as far as there is time, and lets go of the journal.
     pub(super) async fn close(&self) {
         let estimator = self.books.estimator.clone();

@@ -48,7 +48,7 @@ fn make_private(path: &Path) -> Result<(), StartError> {
     match options.open(path) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(StartError::DatabaseFile { path: path.to_owned(), error }),
+        Err(error) => Err(StartError::DatabaseFile(path.to_owned(), error)),
     }
 }
 

@@ -232,6 +232,30 @@ impl Database {
         self.run(Purpose::Housekeeping, Begin::Write, work).await
     }
 
+    /// Ends all work: waits briefly for open transactions and closes the connections. The embedded
+    /// database's write-ahead log is merged into its file, so that the file alone is complete.
+    pub async fn close(&self) {
+        /// Open transactions get as long to end.
+        const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+        let this = self.clone();
+        let closing = self.spawn(async move {
+            let merged = tokio::time::timeout(CLOSE_TIMEOUT, this.inner.pools.merge_log()).await;
+            this.inner.pools.close();
+            while this.inner.pools.connections() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            merged.unwrap_or_else(|_| Err(DbError::Unavailable("timed out".into())))
+        });
+        match tokio::time::timeout(CLOSE_TIMEOUT * 2, closing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "cannot merge the write-ahead log; back it up with the database");
+            }
+            Err(_) => tracing::warn!("some database connections are still in use; closing anyway"),
+        }
+    }
+
     /// Transactions so far that requests caused.
     pub fn requested_transactions(&self) -> u64 {
         self.inner.requested.load(Ordering::Relaxed)
@@ -389,6 +413,35 @@ impl Pools {
             (Self::Postgres { pool, .. }, _) => {
                 pool.get().await.map(Conn::Postgres).map_err(unavailable)
             }
+        }
+    }
+}
+
+impl Pools {
+    async fn merge_log(&self) -> Result<(), DbError> {
+        match self {
+            Self::Sqlite { .. } => {
+                self.checkout(Begin::Write).await?.execute("PRAGMA wal_checkpoint(TRUNCATE)").await
+            }
+            Self::Postgres { .. } => Ok(()),
+        }
+    }
+
+    /// Idle connections close at once, others when their work ends.
+    fn close(&self) {
+        match self {
+            Self::Sqlite { writer, readers } => {
+                readers.close();
+                writer.close();
+            }
+            Self::Postgres { pool, .. } => pool.close(),
+        }
+    }
+
+    fn connections(&self) -> usize {
+        match self {
+            Self::Sqlite { writer, readers } => writer.status().size + readers.status().size,
+            Self::Postgres { pool, .. } => pool.status().size,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! It is configured by the same options as the binary, so a test reads as an operator would write.
 
 use std::{
+    future::pending,
     net::SocketAddr,
     path::PathBuf,
     thread::{self, JoinHandle},
@@ -139,7 +140,7 @@ impl TestApp {
             let _ = ready.send((application.address(), keys));
             // Told, or dropped: both mean stop.
             let stopped = async { drop(stopped.await) };
-            application.run_until(stopped).await.map_err(tell)
+            application.run_until(stopped, pending()).await.map(|_| ()).map_err(tell)
         };
         let thread = thread::Builder::new()
             .name(format!("{case}/gateway"))

@@ -59,12 +59,10 @@ pub(super) async fn open(
         metrics.clone(),
         flush_of(ledger.clone()),
     );
-    let estimator = Estimator::default();
-    estimator.warm_up();
     let books = Books {
         admission,
         ledger,
-        estimator,
+        estimator: Estimator::default(),
         metrics: metrics.clone(),
         clock: clock.clone(),
         assumed_limits: AssumedLimits {

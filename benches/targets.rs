@@ -243,7 +243,7 @@ impl Target {
 
     /// The transactions that requests have caused so far; `None` for other targets than Tollgate.
     pub(crate) async fn database_queries(&self) -> Result<Option<u64>, Failure> {
-        const COUNTER: &str = "tollgate_database_queries_total ";
+        const COUNTER: &str = "tollgate_database_request_transactions_total ";
         let Some(key) = &self.platform_key else {
             return Ok(None);
         };

@@ -77,13 +77,17 @@ enum Port {
 /// Shows the counts that the database keeps.
 pub(super) fn watch_counters(metrics: &Metrics, database: &Database) {
     let counted = database.clone();
-    metrics.watch_counter("database_queries", "Transactions that requests caused", move || {
-        counted.requested_transactions()
-    });
+    metrics.watch_counter(
+        "database_request_transactions",
+        "Database transactions that requests caused",
+        move || counted.requested_transactions(),
+    );
     let counted = database.clone();
-    metrics.watch_counter("database_housekeeping", "Periodic transactions", move || {
-        counted.housekeeping_transactions()
-    });
+    metrics.watch_counter(
+        "database_housekeeping_transactions",
+        "Database transactions of periodic tasks",
+        move || counted.housekeeping_transactions(),
+    );
 }
 
 /// Makes the servers, which serve once they are polled.

@@ -26,7 +26,9 @@ fn each_metric_has_its_name_and_labels() {
     metrics.usage_tokens(&TokenUsage { input: Some(12), ..TokenUsage::default() });
     let database = Arc::new(AtomicU64::new(3));
     let read = Arc::clone(&database);
-    metrics.watch_counter("database_queries", "Transactions", move || read.load(Ordering::Relaxed));
+    metrics.watch_counter("database_request_transactions", "Transactions", move || {
+        read.load(Ordering::Relaxed)
+    });
 
     for line in [
         "tollgate_http_requests_total{plane=\"management\",route=\"/api/v1/me\",status=\"200\"} 1",
@@ -42,14 +44,14 @@ fn each_metric_has_its_name_and_labels() {
         "tollgate_directory_lookups_total{result=\"hit\"} 1",
         "tollgate_key_verifications_total{result=\"cached\"} 1",
         "tollgate_usage_tokens_total{kind=\"input\"} 12",
-        "tollgate_database_queries_total 3",
+        "tollgate_database_request_transactions_total 3",
         "# EOF",
     ] {
         assert_line(&metrics, line);
     }
     assert!(metrics.encode().contains("tollgate_build_info{version="));
     database.store(4, Ordering::Relaxed);
-    assert_line(&metrics, "tollgate_database_queries_total 4");
+    assert_line(&metrics, "tollgate_database_request_transactions_total 4");
 }
 
 #[cfg(target_os = "linux")]

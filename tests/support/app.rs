@@ -236,7 +236,7 @@ impl TestApp {
     /// Waits until this process has followed all that others have written so far, so that nothing
     /// it holds from now on is forgotten for an old reason.
     pub(crate) async fn caught_up(&self) {
-        const READS: &str = "tollgate_database_housekeeping_total";
+        const READS: &str = "tollgate_database_housekeeping_transactions_total";
         let before = self.counter(READS).await;
         // The one that is under way may have begun too early, and another may be no reading of the
         // sequence; the next but one after those has seen everything.

@@ -81,7 +81,7 @@ pub enum StartError {
     #[error("the organization's name {0}")]
     Name(#[from] crate::domain::names::InvalidName),
     /// The embedded database's file can't be created.
-    #[error("the database {} can't be created: {1}", .0.display())]
+    #[error("the database {path} can't be created: {1}", path = .0.display())]
     DatabaseFile(PathBuf, std::io::Error),
     /// Another process serves the embedded database.
     #[error(
@@ -91,7 +91,7 @@ pub enum StartError {
     )]
     DatabaseInUse(PathBuf),
     /// The embedded database's lock file can't be used.
-    #[error("the lock file {} can't be used: {1}", .0.display())]
+    #[error("the lock file {path} can't be used: {1}", path = .0.display())]
     DatabaseLock(PathBuf, std::io::Error),
     /// `drain-journal` on a directory without a journal.
     #[error("{} is no journal", .0.display())]

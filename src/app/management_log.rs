@@ -51,6 +51,7 @@ impl ManagementRequest {
         let principal =
             request.and_then(|request| request.extensions().get::<Principal>().copied());
         let scope = principal.map(|principal| principal.scope);
+        let organization_id = scope.and_then(|scope| scope.organization_id());
         let in_path =
             |name| request.and_then(|request| request.match_info().get(name)?.parse().ok());
         let workspace_id: Option<WorkspaceId> =
@@ -72,8 +73,8 @@ impl ManagementRequest {
             method = %self.method,
             route = &*route,
             status = status.as_u16(),
-            code,
-            organization_id = scope.and_then(|scope| scope.organization_id()).map(tracing::field::display),
+            code = code.as_deref(),
+            organization_id = organization_id.map(tracing::field::display),
             workspace_id = workspace_id.map(tracing::field::display),
             key_id = principal.map(|principal| tracing::field::display(principal.key_id)),
             duration_ms = milliseconds(self.began.elapsed()),

@@ -239,20 +239,27 @@ impl Database {
         const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
         let this = self.clone();
-        let closing = self.spawn(async move {
-            let merged = tokio::time::timeout(CLOSE_TIMEOUT, this.inner.pools.merge_log()).await;
-            this.inner.pools.close();
-            while this.inner.pools.connections() > 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            merged.unwrap_or_else(|_| Err(DbError::Unavailable("timed out".into())))
-        });
-        match tokio::time::timeout(CLOSE_TIMEOUT * 2, closing).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "cannot merge the write-ahead log; back it up with the database");
-            }
-            Err(_) => tracing::warn!("some database connections are still in use; closing anyway"),
+        let closed: Result<(), DbError> = self
+            .spawn(async move {
+                let pools = &this.inner.pools;
+                let merged = tokio::time::timeout(CLOSE_TIMEOUT, pools.merge_log()).await;
+                pools.close();
+                let all_closed = async {
+                    while pools.connections() > 0 {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                };
+                if tokio::time::timeout(CLOSE_TIMEOUT, all_closed).await.is_err() {
+                    tracing::warn!("some database connections are still in use at the end");
+                }
+                merged.unwrap_or_else(|_| Err(DbError::Unavailable("timed out".into())))
+            })
+            .await;
+        if let Err(error) = closed {
+            tracing::warn!(
+                %error,
+                "cannot merge the write-ahead log; back up the -wal file with the database"
+            );
         }
     }
 

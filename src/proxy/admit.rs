@@ -64,7 +64,7 @@ pub async fn admit(
     exchange: &mut Exchange,
 ) -> Result<(), ProxyError> {
     let Some(ids) = exchange.ids().cloned() else { return Err(ProxyError::Internal) };
-    let metadata = metadata_of(asked.request.headers());
+    let metadata = metadata_of(asked.request.headers())?;
     let opened = plane.books.open(books::Asked {
         subject: Subject {
             organization_id: asked.scope.organization_id,
@@ -98,6 +98,7 @@ pub async fn admit(
 }
 
 /// What the caller says of the request. Most say nothing, which costs one pass over the names.
-fn metadata_of(headers: &HeaderMap) -> Metadata {
+fn metadata_of(headers: &HeaderMap) -> Result<Metadata, ProxyError> {
     Metadata::from_headers(headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())))
+        .map_err(ProxyError::InvalidMetadata)
 }

@@ -16,6 +16,7 @@ use actix_web_httpauth::headers::www_authenticate::bearer::Bearer;
 use serde::Serialize;
 
 use super::body::BodyError;
+use crate::domain::metadata::InvalidMetadata;
 use crate::policy::admission::{Denied, Reason};
 
 pub use table::{Retry, Row};
@@ -32,6 +33,7 @@ pub enum ProxyError {
     Body(BodyError),
     IncompleteBody,
     BadModelId,
+    InvalidMetadata(InvalidMetadata),
     MissingKey,
     InvalidKey,
     ExpiredKey,

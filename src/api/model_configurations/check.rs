@@ -114,7 +114,8 @@ pub(super) async fn check_model_configuration(
         .ok_or(ApiError::NotFound(WHAT))?;
     let headers = request.headers().iter();
     let metadata =
-        Metadata::from_headers(headers.map(|(name, value)| (name.as_str(), value.as_bytes())));
+        Metadata::from_headers(headers.map(|(name, value)| (name.as_str(), value.as_bytes())))
+            .map_err(|invalid| ApiError::Malformed(format!("{invalid}.")))?;
     let ids = request.extensions().get::<RequestIds>().cloned();
     let asker = Asker {
         books: &plane.books,

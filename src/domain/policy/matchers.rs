@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Mistake, PolicyType, SubjectMatcher};
 use crate::domain::ids::{ApiKeyId, OrganizationId, UserId, WorkspaceId};
-use crate::domain::metadata::{MOST_KEY, MOST_VALUE, Metadata, is_value, normalize_key};
+use crate::domain::metadata::{MAX_KEY, MAX_VALUE, Metadata, is_value, normalize_key};
 
 /// The most conditions a policy has.
 pub const MOST_MATCHERS: usize = 10;
@@ -40,7 +40,7 @@ impl MatcherKey {
             name => Self::Header(normalize_key(name).ok_or_else(|| {
                 format!(
                     "must be organization_id, workspace_id, user_id, api_key_id or the name of an \
-                     X-Gateway header of at most {MOST_KEY} characters that is none of those the \
+                     X-Gateway header of at most {MAX_KEY} characters that is none of those the \
                      gateway itself fills in"
                 )
             })?),
@@ -71,7 +71,7 @@ impl MatcherKey {
             Self::ApiKeyId => id::<ApiKeyId>(value),
             Self::Header(_) if is_value(value) => Ok(value.to_owned()),
             Self::Header(_) => {
-                Err(format!("must be 1 to {MOST_VALUE} bytes of text without control characters"))
+                Err(format!("must be 1 to {MAX_VALUE} bytes of text without control characters"))
             }
         }
     }

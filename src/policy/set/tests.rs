@@ -15,7 +15,7 @@ const ORGANIZATION: u128 = 1;
 fn metadata(pairs: &[(&str, &str)]) -> Metadata {
     let names: Vec<String> = pairs.iter().map(|(key, _)| format!("x-gateway-{key}")).collect();
     let headers = names.iter().zip(pairs);
-    Metadata::from_headers(headers.map(|(name, (_, value))| (name.as_str(), value.as_bytes())))
+    Metadata::from_headers(headers.map(|(name, (_, value))| (name.as_str(), value.as_bytes()))).unwrap()
 }
 
 fn subject(workspace: u128, user: Option<u128>, key: u128, metadata: &Metadata) -> Subject<'_> {

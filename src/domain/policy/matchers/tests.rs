@@ -14,7 +14,7 @@ fn id(number: u128) -> String {
 fn metadata(entries: &[(String, String)]) -> Metadata {
     let headers: Vec<(String, &[u8])> =
         entries.iter().map(|(key, value)| (format!("x-gateway-{key}"), value.as_bytes())).collect();
-    Metadata::from_headers(headers.iter().map(|(name, value)| (name.as_str(), *value)))
+    Metadata::from_headers(headers.iter().map(|(name, value)| (name.as_str(), *value))).unwrap()
 }
 
 fn wrong(policy_type: PolicyType, matchers: &[SubjectMatcher]) -> Vec<String> {
@@ -59,7 +59,7 @@ fn mistakes_are_named() {
         (vec![matcher("user_id", "")], "subject_matchers[0].value"),
         (vec![matcher("team", "")], "subject_matchers[0].value"),
         (vec![matcher("team", "a\nb")], "subject_matchers[0].value"),
-        (vec![matcher("team", &"x".repeat(MOST_VALUE + 1))], "subject_matchers[0].value"),
+        (vec![matcher("team", &"x".repeat(MAX_VALUE + 1))], "subject_matchers[0].value"),
     ] {
         for policy_type in [PolicyType::SpendCap, PolicyType::RateLimit, PolicyType::ModelAccess] {
             assert_eq!(wrong(policy_type, &matchers), [field], "{matchers:?}");

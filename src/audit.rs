@@ -70,7 +70,7 @@ pub async fn record(conn: &mut Conn, actor: &Actor, event: Event) -> Result<(), 
             id: actor.clock.new_id(),
             organization_id: event.organization_id,
             workspace_id: event.workspace_id,
-            actor_key_id: principal.map(|principal| principal.key_id),
+            actor_key_id: principal.and_then(|principal| principal.api_key_id()),
             actor_user_id: principal.and_then(|principal| principal.user_id),
             actor_scope: match principal.map(|principal| principal.scope.kind()) {
                 Some(ScopeKind::Platform) => "platform",

@@ -77,7 +77,7 @@ pub async fn issue_key(
         short_key: credential.short_key,
         disabled: false,
         expires_at: new.expires_at.map(|at| at.naive_utc()),
-        created_by: actor.principal.map(|principal| principal.key_id),
+        created_by: actor.principal.and_then(|principal| principal.api_key_id()),
         last_used_at: None,
         created_at: now,
         updated_at: now,

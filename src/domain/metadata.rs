@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::Serialize;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
 /// The start of every metadata header's name, in any letter case.
@@ -318,7 +318,10 @@ mod tests {
     fn one_key_has_one_value() {
         let both = [("x-gateway-metadata", r#"{"team":"object"}"#), ("X-Gateway-Team", "header")];
         assert_eq!(read(&both).unwrap().get("team"), Some("header"));
-        assert_eq!(json(&[("x-gateway-a_b", "same"), ("x-gateway-a-b", "same")]), r#"{"a_b":"same"}"#);
+        assert_eq!(
+            json(&[("x-gateway-a_b", "same"), ("x-gateway-a-b", "same")]),
+            r#"{"a_b":"same"}"#
+        );
         for two in [
             &[("x-gateway-a_b", "one"), ("x-gateway-a-b", "two")][..],
             &[("x-gateway-a", "one"), ("x-gateway-a", "two")],
@@ -341,7 +344,8 @@ mod tests {
     #[test]
     fn it_is_bounded() {
         let names: Vec<String> = (0..=MAX_ENTRIES).map(|n| format!("x-gateway-k{n}")).collect();
-        let mut headers: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "v")).collect();
+        let mut headers: Vec<(&str, &str)> =
+            names.iter().map(|name| (name.as_str(), "v")).collect();
         assert!(error(&headers).contains("32 entries"));
         headers.pop();
         assert_eq!(read(&headers).unwrap().iter().count(), MAX_ENTRIES);

@@ -70,7 +70,7 @@ pub async fn admit(
             organization_id: asked.scope.organization_id,
             workspace_id: asked.scope.workspace_id,
             user_id: asked.principal.user_id,
-            api_key_id: asked.principal.key_id,
+            api_key_id: asked.principal.api_key_id(),
             metadata: &metadata,
         },
         configuration: asked.configuration,

@@ -236,7 +236,7 @@ impl Drop for Exchange {
             code = self.code,
             cause = self.cause.as_deref(),
             organization_id = organization.map(tracing::field::display),
-            key_id = principal.map(|principal| tracing::field::display(principal.key_id)),
+            key_id = principal.and_then(Principal::api_key_id).map(tracing::field::display),
             configuration_id = self.configuration_id.map(tracing::field::display),
             model_asked = self.model_asked.as_deref(),
             model_used = self.model_used.as_deref(),

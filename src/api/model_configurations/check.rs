@@ -123,7 +123,7 @@ pub(super) async fn check_model_configuration(
             organization_id: scope.organization_id,
             workspace_id: scope.workspace_id,
             user_id: caller.principal.user_id,
-            api_key_id: caller.principal.key_id,
+            api_key_id: caller.principal.api_key_id(),
             metadata: &metadata,
         },
         ids: ids.unwrap_or_else(|| RequestIds {

@@ -87,7 +87,7 @@ pub struct Subject<'r> {
     /// The person whose key it is, if anybody's.
     pub user_id: Option<UserId>,
     /// The caller's key.
-    pub api_key_id: ApiKeyId,
+    pub api_key_id: Option<ApiKeyId>,
     /// What the caller says about the request.
     pub metadata: &'r Metadata,
 }
@@ -122,7 +122,7 @@ impl Matchers {
         one_of(&self.organization_ids, Some(&subject.organization_id))
             && one_of(&self.workspace_ids, Some(&subject.workspace_id))
             && one_of(&self.user_ids, subject.user_id.as_ref())
-            && one_of(&self.api_key_ids, Some(&subject.api_key_id))
+            && one_of(&self.api_key_ids, subject.api_key_id.as_ref())
     }
 
     /// The organizations, if it asks for any.
@@ -196,7 +196,7 @@ impl SubjectKind {
         match self {
             Self::Workspace => Some(subject.workspace_id.to_string()),
             Self::User => subject.user_id.map(|id| id.to_string()),
-            Self::ApiKey => Some(subject.api_key_id.to_string()),
+            Self::ApiKey => subject.api_key_id.map(|id| id.to_string()),
         }
     }
 }

@@ -101,7 +101,7 @@ fn a_missing_header_and_nobody_match_nothing() {
         organization_id: Uuid::from_u128(1).into(),
         workspace_id: Uuid::from_u128(2).into(),
         user_id: None,
-        api_key_id: Uuid::from_u128(3).into(),
+        api_key_id: Some(Uuid::from_u128(3).into()),
         metadata: &none,
     };
     for (one, matches) in [
@@ -139,7 +139,7 @@ proptest! {
             organization_id: Uuid::from_u128(organization).into(),
             workspace_id: Uuid::from_u128(workspace).into(),
             user_id: user.map(|user| Uuid::from_u128(user).into()),
-            api_key_id: Uuid::from_u128(key).into(),
+            api_key_id: Some(Uuid::from_u128(key).into()),
             metadata: &metadata,
         };
         let found = |name: &str| match name {

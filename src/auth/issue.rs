@@ -28,13 +28,10 @@ pub enum IssueError {
 pub struct NewKey {
     /// Where it counts; the role must fit.
     pub scope: Scope,
-    /// What it is for.
     pub role: Role,
-    /// What people call it.
     pub name: DisplayName,
     /// The person whose key it is, of the scope's organization.
     pub user_id: Option<UserId>,
-    /// When it stops.
     pub expires_at: Option<DateTime<Utc>>,
 }
 

@@ -16,11 +16,9 @@ pub const MOST_MATCHERS: usize = 10;
 /// What a matcher looks at.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MatcherKey {
-    /// The tenant.
     OrganizationId,
     /// The workspace of the caller's key.
     WorkspaceId,
-    /// The person whose key it is.
     UserId,
     /// The caller's key.
     ApiKeyId,
@@ -80,7 +78,6 @@ impl MatcherKey {
 /// Who a request is from, as far as policies tell.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'r> {
-    /// The tenant.
     pub organization_id: OrganizationId,
     /// The workspace of the caller's key.
     pub workspace_id: WorkspaceId,
@@ -173,11 +170,8 @@ impl Matchers {
 /// The kind of subject that a default policy gives a policy of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SubjectKind {
-    /// Every workspace.
     Workspace,
-    /// Every person.
     User,
-    /// Every API key.
     ApiKey,
 }
 

@@ -361,7 +361,9 @@ mod tests {
             ("x-gateway-a", "a\tb"),
             ("x-gateway-a", &"v".repeat(MAX_VALUE + 1)),
         ] {
-            assert!(error(&[(name, value)]).contains(name), "{name}");
+            // A name that is too long is cut in the message.
+            let shown: String = name.chars().take(MAX_KEY).collect();
+            assert!(error(&[(name, value)]).contains(&shown), "{name}");
         }
     }
 
@@ -402,7 +404,7 @@ mod tests {
             let read = |headers: &[(String, String)]| Metadata::from_headers(headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())));
             let forwards = read(&headers);
             headers.reverse();
-            prop_assert_eq!(read(&headers), forwards);
+            prop_assert_eq!(read(&headers).ok(), forwards.ok());
         }
     }
 }

@@ -10,7 +10,6 @@ use serde_json::Value;
 use super::{
     connection::{Connection, Cut, Ending, Head},
     framing::{self, HeaderList},
-    secrets,
 };
 
 /// A request to be written.

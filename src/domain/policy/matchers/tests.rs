@@ -132,9 +132,9 @@ proptest! {
     fn values_are_ored_and_keys_are_anded(
         matchers in prop::collection::vec(any_matcher(), 1..=MOST_MATCHERS),
         (organization, workspace, user, key) in (0..3_u128, 0..3_u128, prop::option::of(0..3_u128), 0..3_u128),
-        headers in prop::collection::vec(("[ab]", "[xyz]"), 0..3),
+        headers in prop::collection::btree_map("[ab]", "[xyz]", 0..3),
     ) {
-        let metadata = metadata(&headers);
+        let metadata = metadata(&headers.into_iter().collect::<Vec<_>>());
         let subject = Subject {
             organization_id: Uuid::from_u128(organization).into(),
             workspace_id: Uuid::from_u128(workspace).into(),

@@ -24,7 +24,7 @@ pub struct RequestReporter {
 
 struct Shared {
     metrics: Metrics,
-    waiting: Mutex<Vec<Box<RequestRecord>>>,
+    waiting: Mutex<Vec<RequestRecord>>,
     /// Held while records are reported, so that a flush waits for those that were taken before it.
     reporting: Mutex<()>,
     not_empty: Condvar,
@@ -58,9 +58,9 @@ impl RequestReporter {
         let mut waiting = self.shared.waiting();
         if waiting.len() >= MAX_WAITING {
             drop(waiting);
-            return self.shared.report(vec![record]);
+            return self.shared.report(vec![*record]);
         }
-        waiting.push(record);
+        waiting.push(*record);
         if waiting.len() == 1 {
             self.shared.not_empty.notify_one();
         }
@@ -76,7 +76,7 @@ impl Shared {
     fn run(&self) {
         loop {
             let waiting = self.waiting();
-            let is_idle = |waiting: &mut Vec<Box<RequestRecord>>| {
+            let is_idle = |waiting: &mut Vec<RequestRecord>| {
                 waiting.is_empty() && !self.closed.load(Ordering::Acquire)
             };
             drop(self.not_empty.wait_while(waiting, is_idle));
@@ -95,7 +95,7 @@ impl Shared {
         drop(reporting);
     }
 
-    fn report(&self, records: Vec<Box<RequestRecord>>) {
+    fn report(&self, records: Vec<RequestRecord>) {
         logs::in_one_write(|| {
             for record in records {
                 record.count(&self.metrics);
@@ -104,7 +104,7 @@ impl Shared {
         });
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Vec<Box<RequestRecord>>> {
+    fn waiting(&self) -> MutexGuard<'_, Vec<RequestRecord>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -31,17 +31,18 @@ pub mod usage;
 pub mod users;
 pub mod workspaces;
 
+use actix_web::dev::HttpServiceFactory;
+use actix_web::middleware::from_fn;
+use actix_web::web;
+
+use crate::accounting::books::Books;
 use crate::clock::Clock;
 use crate::crypto::KeyringHandle;
 use crate::db::Database;
 use crate::directory::Directory;
-use crate::policy::books::Books;
 use crate::telemetry::Metrics;
 use crate::telemetry::readiness::Readiness;
 use crate::upstream::EgressRules;
-use actix_web::dev::HttpServiceFactory;
-use actix_web::middleware::from_fn;
-use actix_web::web;
 use client_address::TrustedProxies;
 use routes::Routes;
 

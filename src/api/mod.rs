@@ -35,7 +35,7 @@ use actix_web::dev::HttpServiceFactory;
 use actix_web::middleware::from_fn;
 use actix_web::web;
 
-use crate::accounting::books::Books;
+use crate::accounting::engine::Accounting;
 use crate::clock::Clock;
 use crate::crypto::KeyringHandle;
 use crate::db::Database;
@@ -55,7 +55,7 @@ pub struct Management {
     /// Opens and wraps data keys.
     pub keyring: KeyringHandle,
     /// Accounts for what a check sends upstream.
-    pub books: Books,
+    pub accounting: Accounting,
     /// What time it is.
     pub clock: Clock,
     /// Whose word about the caller's address counts.

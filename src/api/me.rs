@@ -1,14 +1,13 @@
 //! `/me`: who a key is, as the gateway sees it.
 
-use actix_web::{get, web};
+use actix_web::web;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::Management;
 use super::access::Authenticated;
 use super::error::ApiError;
-use super::shared::Refused;
+use super::routes::Routes;
 use crate::db::Conn;
 use crate::db::api_keys::find_api_key;
 use crate::domain::ids::{ApiKeyId, OrganizationId, UserId, WorkspaceId};
@@ -44,16 +43,13 @@ pub struct Me {
 ///
 /// Tells any good key its scope, role and permissions.
 #[utoipa::path(
-    tag = "me",
-    operation_id = "get_me",
-    responses((status = 200, description = "The key that asked", body = Me), Refused),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("authenticated"))),
+    get,
+    path = "/me",
+    responses((status = 200, description = "The key that asked", body = Me)),
 )]
-#[get("/me")]
 async fn get_me(
-    plane: web::Data<Management>,
     caller: Authenticated,
+    plane: web::Data<Management>,
 ) -> Result<web::Json<Me>, ApiError> {
     let principal = caller.principal;
     let row = plane
@@ -78,6 +74,6 @@ async fn get_me(
 }
 
 /// Adds the operations.
-pub fn configure(config: &mut ServiceConfig<'_>) {
-    config.service(get_me);
+pub(super) fn configure(routes: &mut Routes) {
+    routes.tag("me").add(__path_get_me, get_me);
 }

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 
+use crate::accounting::engine::Accounting;
 use crate::clock::Clock;
 use crate::config::{Settings, SettingsError};
 use crate::crypto::{KeyDigester, KeyringError, RandomError, system_random};
@@ -25,7 +26,6 @@ use crate::db::{Conn, Database, DbError};
 use crate::directory::{Directory, DirectoryOptions};
 use crate::telemetry::Metrics;
 use crate::telemetry::readiness::Readiness;
-use accounting::Accounting;
 use database_lock::DatabaseLock;
 use open::{Store, open_store};
 use server::Listeners;
@@ -289,7 +289,8 @@ impl Application {
             () = self.drain() => Stopped::Drained,
             () = stop_now => {
                 tracing::warn!("told to stop at once; open requests are cut off");
-                self.accounting.close_journal();
+                self.accounting.ledger.close_journal();
+                self.accounting.reporter.flush();
                 Stopped::Interrupted
             }
         };
@@ -301,7 +302,7 @@ impl Application {
     async fn drain(&self) {
         tokio::time::sleep(self.settings.timeouts.shutdown_delay).await;
         futures_util::future::join_all(self.handles.iter().map(|handle| handle.stop(true))).await;
-        self.accounting.close().await;
+        accounting::close(&self.accounting).await;
         match tokio::time::timeout(LAST_WRITE_TIMEOUT, self.directory.write_uses()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {

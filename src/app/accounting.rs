@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::StartError;
 use super::open::Store;
-use crate::accounting::books::Books;
+use crate::accounting::engine::Accounting;
 use crate::accounting::estimate::Estimator;
 use crate::accounting::journal::JournalOptions;
 use crate::accounting::ledger::{Ledger, LedgerParts, Recovered};
@@ -19,6 +19,7 @@ use crate::policy::children::Children;
 use crate::policy::limits::{Actual, Counters};
 use crate::telemetry::Metrics;
 use crate::telemetry::readiness::Readiness;
+use crate::telemetry::request_reporter::RequestReporter;
 
 /// How long a new counter waits until the rows of the journal are in the ledger.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,12 +29,6 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 const ESTIMATES_TIMEOUT: Duration = Duration::from_secs(2);
 const SETTLEMENTS_TIMEOUT: Duration = Duration::from_secs(2);
 const ROWS_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// What was opened.
-#[derive(Clone)]
-pub(super) struct Accounting {
-    pub(super) books: Books,
-}
 
 /// Opens all of it, and brings what an earlier process left in the journal into the ledger.
 pub(super) async fn open(
@@ -58,18 +53,17 @@ pub(super) async fn open(
         metrics.clone(),
         flush_of(ledger.clone()),
     );
-    let books = Books {
+    Ok(Accounting {
         admission,
         ledger,
         estimator: Estimator::default(),
-        metrics: metrics.clone(),
+        reporter: RequestReporter::start(metrics.clone())?,
         clock: clock.clone(),
         assumed_limits: AssumedLimits {
             context_tokens: tokens(settings.policies.assumed_context_tokens),
             output_tokens: tokens(settings.policies.assumed_output_tokens),
         },
-    };
-    Ok(Accounting { books })
+    })
 }
 
 fn tokens(count: usize) -> u64 {
@@ -121,35 +115,22 @@ fn flush_of(ledger: Ledger) -> FlushLedger {
     })
 }
 
-impl Accounting {
-    /// Makes the journal durable and releases it. The next process brings its rows into the ledger.
-    pub(super) fn close_journal(&self) {
-        self.books.ledger.close_journal();
+/// Writes what is left, within the time limits, and releases the journal.
+pub(super) async fn close(accounting: &Accounting) {
+    let estimator = accounting.estimator.clone();
+    let counted = actix_web::rt::task::spawn_blocking(move || estimator.close(ESTIMATES_TIMEOUT));
+    if !counted.await.unwrap_or(false) {
+        tracing::warn!("cannot count all tokens in time; those attempts are charged as reserved");
     }
-
-    /// Writes what is left, within the time limits, and releases the journal.
-    pub(super) async fn close(&self) {
-        let estimator = self.books.estimator.clone();
-        let counted =
-            actix_web::rt::task::spawn_blocking(move || estimator.close(ESTIMATES_TIMEOUT));
-        if !counted.await.unwrap_or(false) {
-            tracing::warn!(
-                "cannot count all tokens in time; those attempts are charged as reserved"
-            );
-        }
-        if !self.books.admission.finish(SETTLEMENTS_TIMEOUT).await {
-            tracing::warn!(
-                "Redis did not take every settlement; the rest stays charged as reserved"
-            );
-        }
-        match tokio::time::timeout(ROWS_TIMEOUT, self.books.ledger.close()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "cannot write the last rows; they stay in the journal")
-            }
-            Err(_) => {
-                tracing::warn!("cannot write the last rows in time; they stay in the journal")
-            }
-        }
+    if !accounting.admission.finish(SETTLEMENTS_TIMEOUT).await {
+        tracing::warn!("Redis did not take every settlement; the rest stays charged as reserved");
     }
+    match tokio::time::timeout(ROWS_TIMEOUT, accounting.ledger.close()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "cannot write the last rows; they stay in the journal");
+        }
+        Err(_) => tracing::warn!("cannot write the last rows in time; they stay in the journal"),
+    }
+    accounting.reporter.flush();
 }

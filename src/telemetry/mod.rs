@@ -6,6 +6,8 @@ pub mod logs;
 pub mod metrics;
 mod process;
 pub mod readiness;
+pub mod request_record;
+pub mod request_reporter;
 pub mod requests;
 mod series;
 

@@ -28,6 +28,12 @@ pub struct RequestIds {
 #[derive(Clone, Debug)]
 pub struct ErrorCode(pub String);
 
+impl Default for RequestIds {
+    fn default() -> Self {
+        Self { request_id: RequestId::from(uuid::Uuid::nil()), client_request_id: None }
+    }
+}
+
 /// Whether a path belongs to the data plane.
 pub fn is_proxied(path: &str) -> bool {
     path.starts_with("/providers/")

@@ -94,7 +94,7 @@ async fn ask_within(
         Ok((account, _)) => request.admitted(account),
         Err(denied) => {
             let record = request.record();
-            record.status = denied.reason.status().as_u16();
+            record.status = Some(denied.reason.status().as_u16());
             record.code = Some(denied.reason.code());
             record.cause = denied.cause;
             record.violated = denied.violated;

@@ -14,6 +14,7 @@ use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use actix_web_httpauth::headers::www_authenticate::WwwAuthenticate;
 use actix_web_httpauth::headers::www_authenticate::bearer::Bearer;
 
+use crate::domain::metadata::InvalidMetadata;
 use crate::json::object::BodyError;
 use crate::llm::error::GatewayError;
 use crate::policy::admission::{Denied, Reason};
@@ -32,6 +33,7 @@ pub enum ProxyError {
     Body(BodyError),
     IncompleteBody,
     BadModelId,
+    InvalidMetadata(InvalidMetadata),
     MissingKey,
     InvalidKey,
     ExpiredKey,

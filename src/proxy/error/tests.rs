@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 
 use super::*;
+use crate::domain::metadata::Metadata;
 use serde_json::{Value, json};
 
 fn all() -> Vec<ProxyError> {
@@ -10,6 +11,9 @@ fn all() -> Vec<ProxyError> {
         E::Body(BodyError::DuplicateKey { key: "model".into() }),
         E::IncompleteBody,
         E::BadModelId,
+        E::InvalidMetadata(
+            Metadata::from_headers([("x-gateway-", &b"v"[..])].into_iter()).unwrap_err(),
+        ),
         E::MissingKey,
         E::InvalidKey,
         E::ExpiredKey,

@@ -15,10 +15,10 @@ use crate::directory::configuration::ConfigurationEntry;
 use crate::domain::money::NanoUsd;
 use crate::domain::policy::Subject;
 use crate::domain::tokens::TokenUsage;
-use crate::json::object::RawField;
-use crate::llm::limits::{Api, AssumedLimits, Bound, ModelLimits, unheeded};
+use crate::llm::limits::{Api, AssumedLimits, Bound, ModelLimits, RequestFacts, TargetLimits};
 use crate::policy::admission::{Admission, AdmissionRequest, Denied};
 use crate::policy::set::Target;
+use crate::providers::quirks;
 use crate::telemetry::Metrics;
 use crate::telemetry::requests::RequestIds;
 
@@ -68,20 +68,26 @@ pub struct Opened {
 }
 
 impl Books {
-    /// The most that a body of so many bytes can use, as it goes up, with these top-level fields.
-    pub fn bound<'b>(
+    /// The maximum that a body of so many bytes can use as it goes up.
+    pub fn bound(
         &self,
         api: Api,
         configuration: &ConfigurationEntry,
         body_bytes: usize,
-        fields: impl Iterator<Item = RawField<'b>>,
+        facts: &RequestFacts,
     ) -> Bound {
-        let limits = ModelLimits {
-            context_window: configuration.context_window,
-            max_output_tokens: configuration.max_output_tokens,
+        let quirks = quirks(&configuration.provider_name);
+        let target = TargetLimits {
+            api,
+            ignored_limits: quirks.ignored_limits,
+            image_tokens: quirks.image_tokens(&configuration.model),
+            model: ModelLimits {
+                context_window: configuration.context_window,
+                max_output_tokens: configuration.max_output_tokens,
+            },
+            assumed: self.assumed_limits,
         };
-        let unheeded = unheeded(&configuration.provider_name);
-        Bound::of_body(api, unheeded, body_bytes, fields, limits, self.assumed_limits)
+        Bound::of_request(facts, body_bytes, &target)
     }
 
     /// Asks the policies, and opens the request's account if they let it through. A request that they

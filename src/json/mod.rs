@@ -6,8 +6,7 @@
 
 pub(crate) mod bytes;
 pub(crate) mod case_fold;
-pub mod long_texts;
 pub mod object;
 pub mod scanner;
 pub(crate) mod strings;
-pub(crate) mod tokenizer;
+pub mod tokenizer;

@@ -31,6 +31,7 @@ pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 #[expect(missing_docs, reason = "the table below says of each what it means, in words for callers")]
 pub enum ProxyError {
     Body(BodyError),
+    ModelOverride { field: String },
     IncompleteBody,
     BadModelId,
     MissingKey,
@@ -75,6 +76,7 @@ impl ProxyError {
     pub fn param(&self) -> Option<&str> {
         match self {
             Self::Body(error) => error.param(),
+            Self::ModelOverride { field } => Some(field),
             _ => None,
         }
     }

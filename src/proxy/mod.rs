@@ -29,8 +29,7 @@ use crate::directory::Directory;
 use crate::directory::configuration::ConfigurationEntry;
 use crate::domain::permissions::Permission;
 use crate::domain::scope::WorkspaceScope;
-use crate::json::object::JsonBody;
-use crate::llm::limits::Bound;
+use crate::llm::limits::{Bound, RequestFacts};
 use crate::llm::usage::model_name;
 use crate::telemetry::Metrics;
 use crate::telemetry::requests::RequestIds;
@@ -235,13 +234,14 @@ async fn read_outgoing(
 ) -> Result<Outgoing, ProxyError> {
     let (bytes, memory) =
         read_body(request.headers(), payload, plane.body_limits, &plane.body_memory).await?;
-    let mut body = JsonBody::parse(bytes).map_err(ProxyError::Body)?;
+    let (body, facts) = RequestFacts::parse(bytes).map_err(ProxyError::Body)?;
     exchange.model_asked = body.get("model").and_then(model_name);
-    let withhold_usage = prepare::edit_body(&mut body, &route.operation, configuration)?;
-    let bound = admit::bound_of(plane, &route.operation, &body, configuration);
-    let is_background = body.get("background").is_some_and(|raw| !matches!(raw, "false" | "null"));
+    let (edits, withhold_usage) =
+        prepare::edit_body(&body, &facts, &route.operation, configuration)?;
+    let is_background = facts.answers_later();
+    let bound = admit::bound_of(plane, &route.operation, facts, &edits, configuration);
     Ok(Outgoing {
-        body: body.into_bytes(),
+        body: edits.to_bytes(),
         memory: Some(memory),
         withhold_usage,
         bound,

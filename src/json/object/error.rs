@@ -1,6 +1,7 @@
 //! What is wrong with a body, said so that its author can put it right.
 
-use super::{MOST_FIELDS, MOST_LEVELS};
+use super::MAX_FIELDS;
+use crate::json::tokenizer::MAX_LEVELS;
 
 /// Why a body is refused; always a 400.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,10 +27,10 @@ pub enum BodyError {
     #[error("The request body must be a JSON object, beginning with '{{'.")]
     NotAnObject,
     /// Too many levels.
-    #[error("The request body nests deeper than {MOST_LEVELS} levels. Flatten it.")]
+    #[error("The request body nests deeper than {MAX_LEVELS} levels. Flatten it.")]
     TooDeep,
     /// Too many fields.
-    #[error("The request body has more than {MOST_FIELDS} top-level fields. Send fewer.")]
+    #[error("The request body has more than {MAX_FIELDS} top-level fields. Send fewer.")]
     TooManyFields,
     /// One key twice; which one counts differs from parser to parser.
     #[error("The request body holds the field '{key}' twice. Send it once.")]

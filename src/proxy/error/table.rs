@@ -63,6 +63,14 @@ impl ProxyError {
             Self::Body(error) => {
                 row(StatusCode::BAD_REQUEST, error.code(), Never, error.to_string())
             }
+            Self::ModelOverride { field } => row(
+                StatusCode::BAD_REQUEST,
+                "model_override",
+                Never,
+                format!(
+                    "The field '{field}' could choose another model, provider or price than the model configuration's. Leave it out, or ask an administrator to set it in the configuration's default_parameters."
+                ),
+            ),
             Self::IncompleteBody => row(
                 StatusCode::BAD_REQUEST,
                 "incomplete_body",

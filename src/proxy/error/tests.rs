@@ -8,6 +8,7 @@ fn all() -> Vec<ProxyError> {
     let name = || "a \"b\"".to_owned();
     vec![
         E::Body(BodyError::DuplicateKey { key: "model".into() }),
+        E::ModelOverride { field: name() },
         E::IncompleteBody,
         E::BadModelId,
         E::MissingKey,

@@ -12,10 +12,10 @@ use crate::accounting::account::{Account, Ending};
 use crate::accounting::books::{Asked, Books};
 use crate::accounting::record::AttemptOutcome;
 use crate::domain::policy::Subject;
-use crate::json::object::RawField;
-use crate::llm::limits::{Api, unheeded};
+use crate::llm::limits::{Api, RequestFacts};
 use crate::llm::sample::{Collector, Sample};
 use crate::llm::usage::Answer;
+use crate::providers::quirks;
 use crate::telemetry::Metrics;
 use crate::telemetry::requests::RequestIds;
 use crate::upstream::UpstreamError;
@@ -49,9 +49,9 @@ pub(super) async fn ask(
     upstream: &Upstream<'_>,
     mut asker: Asker<'_>,
 ) -> Result<Token, UpstreamError> {
-    let unheeded = unheeded(&upstream.entry.provider_name);
+    let ignored = quirks(&upstream.entry.provider_name).ignored_limits;
     let mut told = Token::Answered(StatusCode::BAD_REQUEST);
-    for bound in LENGTH_BOUNDS.into_iter().filter(|bound| !unheeded.contains(bound)) {
+    for bound in LENGTH_BOUNDS.into_iter().filter(|bound| !ignored.contains(bound)) {
         told = ask_within(upstream, &asker, bound).await?;
         if !matches!(told, Token::Answered(StatusCode::BAD_REQUEST)) {
             break;
@@ -74,9 +74,7 @@ async fn ask_within(
         bound: 1,
     });
     let body = Bytes::from(fields.to_string());
-    let raw = fields.as_object().into_iter().flatten();
-    let raw: Vec<_> = raw.map(|(key, value)| (key.as_str(), value.to_string())).collect();
-    let raw = raw.iter().map(|(key, value)| RawField::new(key, value));
+    let facts = RequestFacts::parse(body.clone()).map(|(_, facts)| facts).unwrap_or_default();
     let opened = books.open(Asked {
         subject: *subject,
         configuration: upstream.entry,
@@ -84,7 +82,7 @@ async fn ask_within(
         model_asked: None,
         ids: ids.clone(),
         began,
-        bound: books.bound(Api::ChatCompletions, upstream.entry, body.len(), raw),
+        bound: books.bound(Api::ChatCompletions, upstream.entry, body.len(), &facts),
         is_background: false,
     });
     let account = match opened.await {

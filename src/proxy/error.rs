@@ -56,6 +56,7 @@ pub enum ProxyError {
     UpstreamTls,
     UpstreamInvalid,
     UpstreamDied,
+    UpstreamRedirect,
     EgressRefused,
     ConnectTimeout,
     FirstByteTimeout,

@@ -53,6 +53,15 @@ impl Share {
     }
 }
 
+impl Share {
+    /// Gives a part back.
+    pub fn shrink(&mut self, by: usize) {
+        let by = by.min(self.size);
+        self.size -= by;
+        self.shared.used.fetch_sub(by, Ordering::AcqRel);
+    }
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
         self.shared.used.fetch_sub(self.size, Ordering::AcqRel);
@@ -109,6 +118,8 @@ mod tests {
         assert!(first.grow(4));
         assert!(!first.grow(1));
         assert!(!first.grow(usize::MAX));
+        first.shrink(3);
+        assert!(first.grow(3) && !first.grow(1));
         drop(first);
         assert!(budget.take(10).is_some());
     }

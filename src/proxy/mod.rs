@@ -4,6 +4,7 @@
 
 pub mod admit;
 pub mod budget;
+pub mod content_coding;
 pub mod error;
 pub mod exchange;
 pub mod headers;

@@ -43,6 +43,9 @@ pub(super) enum CallErrors {
     /// The body is too large.
     #[response(status = 413)]
     TooLarge(#[to_schema] GatewayError),
+    /// The body is compressed in a way that is not read.
+    #[response(status = 415)]
+    UnsupportedEncoding(#[to_schema] GatewayError),
     /// Too many requests at once for this model configuration.
     #[response(status = 429)]
     TooMany(#[to_schema] GatewayError),

@@ -10,7 +10,7 @@ use super::*;
 use crate::json::object::{BodyError, JsonBody, MAX_FIELDS};
 
 fn top_level(text: &[u8]) -> Result<JsonBody, BodyError> {
-    JsonBody::parse(bytes::Bytes::copy_from_slice(text))
+    JsonBody::parse(::bytes::Bytes::copy_from_slice(text))
 }
 
 const BLANK: [char; 4] = [' ', '\t', '\n', '\r'];

@@ -9,6 +9,8 @@ fn all() -> Vec<ProxyError> {
     vec![
         E::Body(BodyError::DuplicateKey { key: "model".into() }),
         E::ModelOverride { field: name() },
+        E::UndecodableBody,
+        E::UnsupportedContentEncoding { named: name() },
         E::IncompleteBody,
         E::BadModelId,
         E::MissingKey,

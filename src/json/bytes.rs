@@ -1,5 +1,5 @@
-//! Looks at text eight bytes at a time, for kinds of bytes that `memchr` does not know, or of which
-//! the next is often near. What is looked for is said as a function from a word to its marks.
+//! Searches text several bytes at a time, for sets of bytes that `memchr` does not know, or of which
+//! the next is often near. A set is given as a function that marks its bytes in a word of eight.
 
 const ONES: u64 = u64::from_ne_bytes([1; 8]);
 const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
@@ -36,7 +36,7 @@ pub(crate) const fn with_bits(word: u64, bits: u8) -> u64 {
     word | (ONES * bits as u64)
 }
 
-/// Where the first marked byte stands.
+/// The position of the first marked byte.
 #[inline]
 pub(crate) fn first(bytes: &[u8], marks: impl Fn(u64) -> u64) -> Option<usize> {
     let (words, tail) = bytes.as_chunks();
@@ -51,7 +51,7 @@ pub(crate) fn first(bytes: &[u8], marks: impl Fn(u64) -> u64) -> Option<usize> {
     Some(words.len() * 8 + at)
 }
 
-/// A mark is the highest bit of its byte, set by borrowing from it. Bytes behind a marked one may be
+/// A mark is the highest bit of its byte, set by borrowing from it. Bytes after a marked one may be
 /// marked in error, so only the first counts; bytes beyond ASCII had the bit before.
 #[inline]
 fn first_in(word: [u8; 8], marks: impl Fn(u64) -> u64) -> Option<usize> {

@@ -22,8 +22,8 @@ use super::tokenizer::{SyntaxError, Token, Tokenizer};
 /// a large body of tiny fields from outgrowing the body.
 pub const MAX_FIELDS: usize = 1024;
 
-/// Keys that the gateway reads or sets, or that policies judge a request by. None of them may occur
-/// in another letter case, which some upstreams would take for the same key.
+/// Keys that the gateway reads or sets. None of them may occur in another letter case, which some
+/// upstreams would take for the same key.
 pub const RESERVED_KEYS: &[&str] = &[
     "model",
     "stream",

@@ -1,4 +1,4 @@
-//! Takes the provider's key out of upstream error bodies, which like to quote it.
+//! Removes the provider's key from upstream error bodies, which may quote it.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -7,15 +7,15 @@ use memchr::memmem;
 
 use crate::json::strings::UnescapedText;
 
-/// How much of an upstream's error body is worth reading, in bytes. What comes after it has not been
-/// looked at, and a key may lie across the cut.
+/// Maximum length of an upstream's error body that is searched and relayed, in bytes. A key may lie
+/// across the cut.
 pub const MOST_BYTES: usize = 64 * 1024;
 
 const MARK: &[u8] = b"[redacted]";
 
 /// Replaces every occurrence of a secret, also where JSON escapes some of its characters (`\/`,
-/// `\u002B`, `\"`, a pair of surrogates). Empty secrets are ignored. Takes time in proportion to
-/// the body and the secrets, not to their product: both are somebody else's choice.
+/// `\u002B`, `\"`, a pair of surrogates). Empty secrets are ignored. Takes time in proportion to the
+/// lengths of body and secrets, not to their product.
 pub fn redact<'a>(body: &'a [u8], secrets: &[&[u8]]) -> Cow<'a, [u8]> {
     let unescaped = UnescapedText::read(body);
     let mut found: Vec<Range<usize>> = Vec::new();
@@ -34,7 +34,7 @@ pub fn redact<'a>(body: &'a [u8], secrets: &[&[u8]]) -> Cow<'a, [u8]> {
     let mut out = Vec::with_capacity(body.len());
     let mut copied = 0;
     for range in found {
-        // Finds that overlap, such as of secrets that begin alike, leave one mark.
+        // Overlapping matches, such as of secrets that begin alike, leave one mark.
         if range.start >= copied {
             out.extend_from_slice(body.get(copied..range.start).unwrap_or_default());
             out.extend_from_slice(MARK);
@@ -45,15 +45,18 @@ pub fn redact<'a>(body: &'a [u8], secrets: &[&[u8]]) -> Cow<'a, [u8]> {
     Cow::Owned(out)
 }
 
-/// How much of a body that was cut off can be shown: up to where a secret may have begun, in any of
-/// its spellings, that the cut left unfinished.
+/// How much of a body that was cut off can be relayed: up to where a secret may begin, escaped or
+/// not, whose end was cut off.
 pub fn without_begun_secret(body: &[u8], secrets: &[&[u8]]) -> usize {
     let unescaped = UnescapedText::read(body);
     let shown = |secret: &&[u8]| {
-        let plain = body.len() - begun(body, secret);
+        let plain = body.len() - length_of_start(body, secret);
         let escaped = unescaped.as_ref().map_or(body.len(), |unescaped| {
             unescaped
-                .source(unescaped.text.len() - begun(&unescaped.text, secret)..unescaped.text.len())
+                .source(
+                    unescaped.text.len() - length_of_start(&unescaped.text, secret)
+                        ..unescaped.text.len(),
+                )
                 .start
         });
         plain.min(escaped)
@@ -64,7 +67,7 @@ pub fn without_begun_secret(body: &[u8], secrets: &[&[u8]]) -> usize {
 
 /// How many bytes at the end of `text` are the beginning of `secret`, without being all of it: the
 /// Knuth-Morris-Pratt automaton, run over as much of the end as can matter.
-fn begun(text: &[u8], secret: &[u8]) -> usize {
+fn length_of_start(text: &[u8], secret: &[u8]) -> usize {
     let byte = |at: usize| secret.get(at).copied();
     let mut shorter = vec![0; secret.len()];
     let step = |shorter: &[usize], mut state: usize, next: u8| {

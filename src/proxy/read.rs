@@ -22,7 +22,7 @@ pub struct BodyLimits {
 
 /// Space that is set aside before the first byte has come, whatever length was declared: a caller who
 /// only announces a large body holds no memory.
-const INITIAL_CAPACITY: usize = 64 * 1024;
+const INITIAL_CAPACITY: usize = 128 * 1024;
 
 /// Reads the whole body, and decodes it if it is compressed. The share of the memory budget has to be
 /// held as long as the body.

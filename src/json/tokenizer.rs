@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use super::bytes;
 use super::case_fold::{self, FoldBuffer};
-use super::strings;
+use super::escapes;
 
 /// Maximum depth of arrays and objects, the outermost included. Deeper ones overflow the stack of
 /// recursive parsers upstream.
@@ -65,7 +65,7 @@ impl<'a> RawString<'a> {
     /// The text that it stands for; `None` if it is not UTF-8 or has half a surrogate pair.
     pub fn text(self) -> Option<Cow<'a, str>> {
         if self.has_escapes {
-            strings::unescape_strict(self.raw).map(Cow::Owned)
+            escapes::unescape_strict(self.raw).map(Cow::Owned)
         } else {
             std::str::from_utf8(self.raw).ok().map(Cow::Borrowed)
         }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use memchr::memmem;
 
-use crate::json::strings::UnescapedText;
+use crate::json::escapes::UnescapedText;
 
 /// Maximum length of an upstream's error body that is searched and relayed, in bytes. A key may lie
 /// across the cut.

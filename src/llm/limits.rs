@@ -10,7 +10,7 @@ mod input;
 mod model_fields;
 mod output;
 
-pub use facts::RequestFacts;
+pub use facts::BodyFacts;
 pub use model_fields::{KNOWN_MODEL_FIELDS, is_set};
 
 use input::InputKind;
@@ -87,7 +87,7 @@ impl Bound {
     };
 
     /// Of a body of so many bytes as it goes up.
-    pub fn of_request(facts: &RequestFacts, body_bytes: usize, target: &TargetLimits<'_>) -> Self {
+    pub fn of_request(facts: &BodyFacts, body_bytes: usize, target: &TargetLimits<'_>) -> Self {
         let bytes = u64::try_from(body_bytes).unwrap_or(u64::MAX);
         let input = &facts.input;
         let window = target.model.context_window;

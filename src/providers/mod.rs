@@ -5,7 +5,7 @@
 
 use crate::json::case_fold::{self, FoldBuffer};
 use crate::json::object::JsonBody;
-use crate::llm::limits::{KNOWN_MODEL_FIELDS, RequestFacts, is_set};
+use crate::llm::limits::{BodyFacts, KNOWN_MODEL_FIELDS, is_set};
 
 /// What one provider does differently.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ impl Quirks {
 
     /// The first field of a caller's body that could choose another model, provider or price than the
     /// configured one. `model` itself is none: it is replaced.
-    pub fn model_override(&self, body: &JsonBody, facts: &RequestFacts) -> Option<String> {
+    pub fn model_override(&self, body: &JsonBody, facts: &BodyFacts) -> Option<String> {
         let overrides = |key: &str| {
             let mut buffer = FoldBuffer::default();
             let key = case_fold::fold(key, &mut buffer).unwrap_or_default();
@@ -112,7 +112,7 @@ mod tests {
     use crate::accounting::catalogue::Catalogue;
 
     fn model_override(provider: &str, body: &str) -> Option<String> {
-        let (body, facts) = RequestFacts::parse(Bytes::copy_from_slice(body.as_bytes())).unwrap();
+        let (body, facts) = BodyFacts::parse(Bytes::copy_from_slice(body.as_bytes())).unwrap();
         quirks(provider).model_override(&body, &facts)
     }
 

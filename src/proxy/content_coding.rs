@@ -8,8 +8,8 @@ use std::io::{self, BufRead, BufReader, Cursor, Read};
 use actix_web::http::header::{CONTENT_ENCODING, HeaderMap};
 use bytes::{Bytes, BytesMut};
 
-use super::budget::Share;
 use super::error::ProxyError;
+use crate::accounting::budget::Share;
 
 /// The codings that are read, as `Accept-Encoding` lists them.
 pub const SUPPORTED: &str = "gzip, deflate, br, zstd";

@@ -9,7 +9,7 @@ use super::route::{Operation, ProxyRoute};
 use crate::directory::configuration::{ConfigurationEntry, Credentials};
 use crate::domain::model_configuration::StreamUsage;
 use crate::json::object::{BodyEdits, JsonBody};
-use crate::llm::limits::RequestFacts;
+use crate::llm::limits::BodyFacts;
 use crate::providers::quirks;
 use crate::upstream::{UpstreamRequest, UpstreamTimeouts};
 
@@ -25,7 +25,7 @@ pub struct Prepared {
 /// caller sent none. Returns also whether the usage event has to be withheld from the caller.
 pub fn edit_body<'b>(
     body: &'b JsonBody,
-    facts: &RequestFacts,
+    facts: &BodyFacts,
     operation: &Operation,
     configuration: &'b ConfigurationEntry,
 ) -> Result<(BodyEdits<'b>, bool), ProxyError> {

@@ -11,14 +11,14 @@ use crate::json::tokenizer::{SyntaxError, Token, Tokenizer};
 
 /// What bounds the use of a request, apart from the length of its body.
 #[derive(Clone, Debug, Default)]
-pub struct RequestFacts {
+pub struct BodyFacts {
     pub(super) input: InputFacts,
     pub(super) output: OutputFacts,
     model_fields: ModelFields,
     answers_later: bool,
 }
 
-impl RequestFacts {
+impl BodyFacts {
     /// Parses a body and collects what bounds its use, in one pass.
     pub fn parse(text: Bytes) -> Result<(JsonBody, Self), BodyError> {
         let mut facts = Self::default();

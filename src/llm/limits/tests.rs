@@ -9,8 +9,8 @@ const ASSUMED: AssumedLimits = AssumedLimits { context_tokens: 128_000, output_t
 const MODEL: ModelLimits =
     ModelLimits { context_window: Some(200_000), max_output_tokens: Some(16_384) };
 
-fn facts(body: &str) -> RequestFacts {
-    RequestFacts::parse(Bytes::copy_from_slice(body.as_bytes())).unwrap().1
+fn facts(body: &str) -> BodyFacts {
+    BodyFacts::parse(Bytes::copy_from_slice(body.as_bytes())).unwrap().1
 }
 
 fn target(api: Api, model: ModelLimits) -> TargetLimits<'static> {
@@ -32,7 +32,7 @@ fn bound_at_ignorant(body: &Value, model: ModelLimits) -> Bound {
 
 /// The kind of input that the value of a field makes the request.
 fn kind_of(field: &str, raw: &str) -> InputKind {
-    let mut facts = RequestFacts::default();
+    let mut facts = BodyFacts::default();
     facts.add_field(field, raw);
     facts.input.kind
 }

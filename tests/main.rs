@@ -31,6 +31,7 @@ mod ledger;
 mod ledger_sums;
 mod ledger_troubles;
 mod log_hygiene;
+mod metadata;
 mod model_access;
 mod model_configurations;
 mod model_prices;
@@ -91,6 +92,7 @@ fn collect() -> Vec<Case> {
         ledger_sums::cases(),
         ledger_troubles::cases(),
         log_hygiene::cases(),
+        metadata::cases(),
         model_access::cases(),
         model_configurations::cases(),
         model_prices::cases(),

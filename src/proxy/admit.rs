@@ -45,14 +45,14 @@ pub async fn admit(
     outgoing: &mut Outgoing,
     context: &mut RequestContext,
 ) -> Result<(), ProxyError> {
-    let metadata = metadata_of(request.headers());
+    let metadata = metadata_of(request.headers())?;
     let facts = RequestFacts {
         record: context.request.record(),
         subject: Subject {
             organization_id: scope.organization_id,
             workspace_id: scope.workspace_id,
             user_id: principal.user_id,
-            api_key_id: principal.key_id,
+            api_key_id: principal.api_key_id(),
             metadata: &metadata,
         },
         configuration,
@@ -78,6 +78,7 @@ pub async fn admit(
 }
 
 /// What the caller says of the request. Most say nothing, which costs one pass over the names.
-fn metadata_of(headers: &HeaderMap) -> Metadata {
+fn metadata_of(headers: &HeaderMap) -> Result<Metadata, ProxyError> {
     Metadata::from_headers(headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())))
+        .map_err(ProxyError::InvalidMetadata)
 }

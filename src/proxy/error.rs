@@ -15,6 +15,7 @@ use actix_web_httpauth::headers::www_authenticate::WwwAuthenticate;
 use actix_web_httpauth::headers::www_authenticate::bearer::Bearer;
 
 use super::content_coding::SUPPORTED;
+use crate::domain::metadata::InvalidMetadata;
 use crate::json::object::BodyError;
 use crate::llm::error::GatewayError;
 use crate::policy::admission::{Denied, Reason};
@@ -36,6 +37,7 @@ pub enum ProxyError {
     UnsupportedContentEncoding { named: String },
     IncompleteBody,
     BadModelId,
+    InvalidMetadata(InvalidMetadata),
     MissingKey,
     InvalidKey,
     ExpiredKey,

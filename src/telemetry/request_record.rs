@@ -139,7 +139,7 @@ impl RequestRecord {
                     policies = (!self.violated.is_empty()).then(|| tracing::field::display(PolicyIds(&self.violated))),
                     organization_id = self.principal.and_then(|p| p.scope.organization_id()).map(tracing::field::display),
                     workspace_id = self.principal.and_then(|p| p.scope.workspace_id()).map(tracing::field::display),
-                    key_id = self.principal.map(|principal| tracing::field::display(principal.key_id)),
+                    key_id = self.principal.and_then(|principal| principal.api_key_id()).map(tracing::field::display),
                     configuration_id = self.configuration.as_ref().map(|(id, _)| tracing::field::display(id)),
                     configuration = self.configuration.as_ref().map(|(_, name)| &**name),
                     model_asked = self.model_asked.as_deref(),

@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 
 use super::*;
+use crate::domain::metadata::Metadata;
 use serde_json::{Value, json};
 
 fn all() -> Vec<ProxyError> {
@@ -13,6 +14,9 @@ fn all() -> Vec<ProxyError> {
         E::UnsupportedContentEncoding { named: name() },
         E::IncompleteBody,
         E::BadModelId,
+        E::InvalidMetadata(
+            Metadata::from_headers([("x-gateway-", &b"v"[..])].into_iter()).unwrap_err(),
+        ),
         E::MissingKey,
         E::InvalidKey,
         E::ExpiredKey,

@@ -51,6 +51,7 @@ impl ManagementRequest {
         let principal =
             request.and_then(|request| request.extensions().get::<Principal>().copied());
         let scope = principal.map(|principal| principal.scope);
+        let key_id = principal.and_then(|principal| principal.api_key_id());
         let organization_id = scope.and_then(|scope| scope.organization_id());
         let in_path =
             |name| request.and_then(|request| request.match_info().get(name)?.parse().ok());
@@ -76,7 +77,7 @@ impl ManagementRequest {
             code = code.as_deref(),
             organization_id = organization_id.map(tracing::field::display),
             workspace_id = workspace_id.map(tracing::field::display),
-            key_id = principal.map(|principal| tracing::field::display(principal.key_id)),
+            key_id = key_id.map(tracing::field::display),
             duration_ms = milliseconds(self.began.elapsed()),
             "{message}"
         );

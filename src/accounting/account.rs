@@ -15,7 +15,7 @@ use crate::domain::tokens::TokenUsage;
 use crate::llm::limits::Bound;
 use crate::llm::sample::Sample;
 use crate::policy::admission::Reservation;
-use crate::policy::limits::Actual;
+use crate::policy::limits::Amounts;
 
 /// One admitted request. Dropping it gives back what no attempt has used.
 pub struct Account {
@@ -75,7 +75,7 @@ impl Account {
         self.attempt.attempt += 1;
         self.books.ledger.start(&self.attempt)?;
         self.is_open = true;
-        self.reservation.is_sent();
+        self.reservation.mark_sent();
         Ok(())
     }
 
@@ -103,7 +103,7 @@ impl Account {
     pub fn settle(self, ending: Ending, sent: impl FnOnce() -> Sample) {
         if !self.is_open {
             // Nothing was sent, or nothing came back.
-            self.reservation.settle(Actual::default());
+            self.reservation.settle(Amounts::default());
             return;
         }
         let Self { books, attempt, reservation, price, bound, is_background, .. } = self;
@@ -180,7 +180,7 @@ impl Settlement {
     /// Nothing was used.
     fn nothing(self) {
         self.books.ledger.end(self.end);
-        self.reservation.settle(Actual::default());
+        self.reservation.settle(Amounts::default());
     }
 
     /// The provider goes on working, or its answer can't be read, and nobody will learn what it used:
@@ -191,7 +191,7 @@ impl Settlement {
         self.books.metrics.cost(reserved.unwrap_or_default());
         self.books.ledger.end(self.end);
         self.reservation
-            .settle(Actual { cost: reserved.unwrap_or_default(), tokens: bound.estimate_tokens });
+            .settle(Amounts { cost: reserved.unwrap_or_default(), tokens: bound.estimate_tokens });
     }
 
     /// The tokens are known. The journal first: it is what a restart goes by.
@@ -203,7 +203,7 @@ impl Settlement {
         self.books.metrics.cost(cost.unwrap_or_default());
         self.books.ledger.end(self.end);
         let tokens = usage.input.unwrap_or(0).saturating_add(usage.output.unwrap_or(0));
-        self.reservation.settle(Actual {
+        self.reservation.settle(Amounts {
             cost: cost.unwrap_or_default(),
             tokens: i64::try_from(tokens).unwrap_or(i64::MAX),
         });

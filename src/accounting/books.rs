@@ -3,7 +3,6 @@
 
 use std::time::Instant;
 
-use actix_web::http::header::{HeaderName, HeaderValue};
 use chrono::{DateTime, Utc};
 
 use super::account::{Account, millis};
@@ -17,7 +16,7 @@ use crate::domain::policy::Subject;
 use crate::domain::tokens::TokenUsage;
 use crate::json::object::RawField;
 use crate::llm::limits::{Api, AssumedLimits, Bound, ModelLimits, unheeded};
-use crate::policy::admission::{Admission, AdmissionRequest, Denied};
+use crate::policy::admission::{Admission, AdmissionRequest, Denied, PolicyReport, Reason};
 use crate::policy::set::Target;
 use crate::telemetry::Metrics;
 use crate::telemetry::requests::RequestIds;
@@ -63,8 +62,8 @@ pub struct Asked<'r> {
 pub struct Opened {
     /// The account.
     pub account: Account,
-    /// What the answer tells of the policies.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The policies that the request matches.
+    pub report: PolicyReport,
 }
 
 impl Books {
@@ -108,12 +107,12 @@ impl Books {
         let mut attempt = attempt_of(asked, at);
         match verdict {
             Ok(admitted) => {
-                attempt.policies = admitted.policies;
+                attempt.policies = admitted.report.policy_ids().collect();
                 attempt.reserved = admitted.reserved;
                 let reservation = admitted.reservation;
                 let account =
                     Account::open(self, attempt, reservation, price, bound, is_background);
-                Ok(Opened { account, headers: admitted.headers })
+                Ok(Opened { account, report: admitted.report })
             }
             Err(denied) => {
                 self.record_blocked(attempt, &denied, began);
@@ -124,11 +123,11 @@ impl Books {
 
     fn record_blocked(&self, mut attempt: AttemptStart, denied: &Denied, began: Instant) {
         attempt.id = self.clock.new_id();
-        attempt.policies.clone_from(&denied.matched);
+        attempt.policies = denied.report.policy_ids().collect();
         let end = AttemptEnd {
             id: attempt.id,
             outcome: AttemptOutcome::Blocked,
-            status: Some(denied.reason.status().as_u16()),
+            status: Some(denied_status(denied.reason)),
             code: Some(denied.reason.code().to_owned()),
             model_used: None,
             usage: TokenUsage::default(),
@@ -143,6 +142,16 @@ impl Books {
             let request_id = attempt.request_id;
             tracing::warn!(error = %full, %request_id, "a refusal is not recorded");
         }
+    }
+}
+
+/// The status that a denied request is recorded with: the one that the data plane answers with.
+pub fn denied_status(reason: Reason) -> u16 {
+    match reason {
+        Reason::ModelAccess => 403,
+        Reason::PriceUnknown | Reason::Spend => 402,
+        Reason::Rate => 429,
+        Reason::Unavailable => 503,
     }
 }
 

@@ -24,7 +24,7 @@ use crate::domain::permissions::Role;
 use crate::domain::scope::WorkspaceScope;
 use crate::llm::limits::AssumedLimits;
 use crate::policy::admission::Admission;
-use crate::policy::children::Children;
+use crate::policy::child_queue::ChildQueue;
 use crate::policy::limits::Counters;
 use crate::upstream::{UpstreamClient, UpstreamSettings, tls_config};
 
@@ -100,7 +100,7 @@ async fn books(
             directory.clone(),
             database.clone(),
             Counters::in_memory(),
-            Children::default(),
+            ChildQueue::default(),
             clock.clone(),
             metrics.clone(),
             std::sync::Arc::new(|| Box::pin(async { Ok(()) })),

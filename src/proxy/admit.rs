@@ -82,8 +82,8 @@ pub async fn admit(
         is_background: asked.is_background,
     });
     match opened.await {
-        Ok(Opened { account, headers }) => {
-            exchange.tell_policies(headers);
+        Ok(Opened { account, report }) => {
+            exchange.policy_report = Some(report);
             exchange.account = Some(account);
             exchange.sent = Some(Sent::Body { bytes: asked.body.clone(), memory });
             Ok(())
@@ -91,7 +91,7 @@ pub async fn admit(
         Err(denied) => {
             let error = ProxyError::from(&denied);
             exchange.cause = denied.cause;
-            exchange.tell_policies(denied.headers);
+            exchange.policy_report = Some(denied.report);
             Err(error)
         }
     }

@@ -3,8 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use actix_web::http::header::{HeaderName, HeaderValue};
-
 use super::error::ProxyError;
 use super::sent::Sent;
 use crate::accounting::account::{Account, Ending};
@@ -13,6 +11,7 @@ use crate::auth::Principal;
 use crate::domain::ids::ConfigurationId;
 use crate::llm::sample::Sample;
 use crate::llm::usage::TokenUsage;
+use crate::policy::admission::PolicyReport;
 use crate::telemetry::requests::RequestIds;
 use crate::telemetry::{Metrics, OpenStream};
 
@@ -76,8 +75,8 @@ pub struct Exchange {
     pub account: Option<Account>,
     /// What went up, as long as it may have to be counted.
     pub sent: Option<Sent>,
-    /// What policies tell the caller of.
-    policy_headers: Vec<(HeaderName, HeaderValue)>,
+    /// The policies that the request matches, until the head of its answer is written.
+    pub policy_report: Option<PolicyReport>,
     first_byte: Option<Duration>,
     open: Option<OpenStream>,
 }
@@ -104,7 +103,7 @@ impl Exchange {
             is_sealed: false,
             account: None,
             sent: None,
-            policy_headers: Vec::new(),
+            policy_report: None,
             first_byte: None,
             open: None,
         }
@@ -173,16 +172,6 @@ impl Exchange {
         if let Some(account) = &mut self.account {
             account.end_unanswered(self.code, self.began.elapsed());
         }
-    }
-
-    /// Policies have something to tell the caller, whatever the answer will be.
-    pub fn tell_policies(&mut self, headers: Vec<(HeaderName, HeaderValue)>) {
-        self.policy_headers = headers;
-    }
-
-    /// What policies tell the caller; taken once.
-    pub fn policy_headers(&mut self) -> Vec<(HeaderName, HeaderValue)> {
-        std::mem::take(&mut self.policy_headers)
     }
 
     /// Records how the last attempt ended and what it cost. Once; what happens later is for the

@@ -8,6 +8,7 @@ pub mod error;
 pub mod exchange;
 pub mod headers;
 pub mod key_scrubber;
+pub mod policy_headers;
 pub mod prepare;
 pub mod read;
 pub mod relay;
@@ -39,6 +40,7 @@ use admit::Asked;
 use budget::{Budget, InFlight, Share};
 use error::ProxyError;
 use exchange::Exchange;
+use policy_headers::insert_policy_headers;
 use prepare::Prepared;
 use read::{BodyLimits, read_body};
 use relay::{Held, RelayBody};
@@ -83,8 +85,8 @@ pub async fn handle(
             let mut response = error.error_response();
             if let Some(exchange) = &mut exchange {
                 exchange.refused(&error);
-                for (name, value) in exchange.policy_headers() {
-                    response.headers_mut().insert(name, value);
+                if let Some(report) = exchange.policy_report.take() {
+                    insert_policy_headers(response.headers_mut(), &report);
                 }
             }
             response.map_into_right_body()

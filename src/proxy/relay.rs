@@ -16,6 +16,7 @@ use super::budget::{Share, Slot};
 use super::exchange::{Exchange, Outcome};
 use super::headers::{content_length, downstream_headers};
 use super::key_scrubber::{MOST_BYTES, redact, without_begun_secret};
+use super::policy_headers::insert_policy_headers;
 use super::route::Operation;
 use super::send::told;
 use crate::accounting::account::Account;
@@ -97,8 +98,8 @@ pub async fn relay(
     if matches!(state, State::Ended) {
         exchange.settle();
     }
-    for (name, value) in exchange.policy_headers() {
-        down.insert(name, value);
+    if let Some(report) = exchange.policy_report.take() {
+        insert_policy_headers(&mut down, &report);
     }
     let most_output = exchange.account.as_ref().map_or(0, Account::most_output);
     if is_stream {

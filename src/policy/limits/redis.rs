@@ -38,7 +38,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 
-use super::{Actual, Claims, CountersUnavailable, Memory, Reserved};
+use super::{Amounts, Claims, CountersUnavailable, Memory, Reserved};
 use crate::clock::Clock;
 use crate::config::{RedisUrl, SpendWithoutRedis};
 use crate::crypto::TlsConfigError;
@@ -154,15 +154,11 @@ impl Redis {
     }
 
     /// Counts all claims or none.
-    pub async fn reserve(
-        &self,
-        claims: &Claims,
-        history: &[Option<NanoUsd>],
-    ) -> Result<Reserved, CountersUnavailable> {
+    pub async fn reserve(&self, claims: &Claims) -> Result<Reserved, CountersUnavailable> {
         let inner = &*self.inner;
         // Until Redis has answered, it may have counted; whoever stops waiting has to take it back.
         let pending = Pending::new(&inner.late, Ending::given_up(claims));
-        let failure = match inner.ask(claims, history).await {
+        let failure = match inner.ask(claims).await {
             Ok(Some(Answer::Reserved(reserved, generation))) => {
                 if matches!(reserved, Reserved::Admitted(_)) {
                     inner.living.add(claims, &generation);
@@ -178,11 +174,11 @@ impl Redis {
             Ok(None) => "Redis answered with something else".to_owned(),
             Err(Failure::NotSent) => {
                 pending.done();
-                return inner.reserve_apart(claims, history, false, "Redis is away".to_owned());
+                return inner.reserve_apart(claims, false, "Redis is away".to_owned());
             }
             Err(Failure::Unanswered(why) | Failure::Error(why)) => why,
         };
-        let apart = inner.reserve_apart(claims, history, true, failure);
+        let apart = inner.reserve_apart(claims, true, failure);
         if matches!(apart, Ok(Reserved::Admitted(_))) {
             // It lives, counted here, and Redis is told when it ends. What Redis may have counted of
             // it is settled then, too.
@@ -194,32 +190,25 @@ impl Redis {
         apart
     }
 
-    /// Turns what a request has reserved into what it has used.
-    pub async fn settle(
+    /// Replaces what a request has reserved by what it has used, if anything.
+    pub async fn end(
         &self,
         organization_id: OrganizationId,
         request_id: RequestId,
-        actual: Actual,
+        used: Option<Amounts>,
     ) {
-        if let Some(pending) = self.inner.ended(organization_id, request_id, Some(actual)) {
-            tell(self.inner.clone(), pending).await;
-        }
-    }
-
-    /// Takes back what a request has reserved, as if it had never come.
-    pub async fn release(&self, organization_id: OrganizationId, request_id: RequestId) {
-        if let Some(pending) = self.inner.ended(organization_id, request_id, None) {
+        if let Some(pending) = self.inner.ended(organization_id, request_id, used) {
             tell(self.inner.clone(), pending).await;
         }
     }
 
     /// [`settle`](Self::settle), or [`release`](Self::release) where nothing was used, without
     /// waiting for it. On a worker it happens there.
-    pub fn end_soon(
+    pub fn end_in_background(
         &self,
         organization_id: OrganizationId,
         request_id: RequestId,
-        actual: Option<Actual>,
+        actual: Option<Amounts>,
     ) {
         let Some(pending) = self.inner.ended(organization_id, request_id, actual) else { return };
         // Not run, it leaves what is to be told to the keeper.
@@ -320,15 +309,12 @@ impl Inner {
         &self,
         organization_id: OrganizationId,
         request_id: RequestId,
-        actual: Option<Actual>,
+        actual: Option<Amounts>,
     ) -> Option<Pending> {
         let (claims, generation) = match self.living.remove(organization_id, request_id) {
             Some(Ended::Held(held)) => (Some(held.claims), Some(held.generation)),
             Some(Ended::Apart(apart)) => {
-                match actual {
-                    Some(actual) => self.local.settle(organization_id, request_id, actual),
-                    None => self.local.release(organization_id, request_id),
-                }
+                self.local.end(organization_id, request_id, actual);
                 if actual.is_none() && !apart.asked {
                     // Redis has never heard of it.
                     return None;
@@ -345,17 +331,13 @@ impl Inner {
 
     /// Asks Redis to count all claims or none. Where it has lost what lives here, that is put back
     /// first. None if the answer is not understood.
-    async fn ask(
-        &self,
-        claims: &Claims,
-        history: &[Option<NanoUsd>],
-    ) -> Result<Option<Answer>, Failure> {
+    async fn ask(&self, claims: &Claims) -> Result<Option<Answer>, Failure> {
         let mut tries = 0;
         loop {
             let held_in = self.living.held_in(claims.organization_id);
             let held_in = held_in.as_deref().unwrap_or("");
             let now = self.clock.now();
-            let script = |run: &str| self.scripts.reserve(claims, history, held_in, run, now);
+            let script = |run: &str| self.scripts.reserve(claims, held_in, run, now);
             let value = self.line.call_when_open(script).await?;
             tries += 1;
             match answer::read(&value, claims) {

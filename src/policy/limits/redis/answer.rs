@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use redis::Value;
 
-use super::super::waiting::{saturated, until_bucket_left, until_next_window};
-use super::super::{Claim, Claims, Limit, Reserved, Standing};
+use super::super::retry_times::{saturated, until_bucket_left, until_next_window};
+use super::super::{Claim, Claims, LimitStatus, LimitStatuses, Reserved};
+use crate::policy::limit::Limit;
 
 /// What the script may say.
 pub(super) enum Answer {
@@ -34,11 +35,11 @@ pub(super) fn read(value: &Value, claims: &Claims) -> Option<Answer> {
         "R" => true,
         _ => return None,
     };
-    if rest.len() != claims.claims.len() {
+    if rest.len() != claims.list.len() {
         return None;
     }
-    let mut standings = Vec::with_capacity(rest.len());
-    for (claim, told) in claims.claims.iter().zip(rest) {
+    let mut standings = LimitStatuses::new();
+    for (claim, told) in claims.list.iter().zip(rest) {
         standings.push(standing(claim, claims, list(told)?)?);
     }
     let reserved =
@@ -46,7 +47,7 @@ pub(super) fn read(value: &Value, claims: &Claims) -> Option<Answer> {
     Some(Answer::Reserved(reserved, generation))
 }
 
-fn standing(claim: &Claim, claims: &Claims, told: &[Value]) -> Option<Standing> {
+fn standing(claim: &Claim, claims: &Claims, told: &[Value]) -> Option<LimitStatus> {
     let [used, violated, newest, buckets] = told else { return None };
     let used: i128 = text(used)?.parse().ok()?;
     let violated = number(violated)? != 0;
@@ -74,13 +75,13 @@ fn standing(claim: &Claim, claims: &Claims, told: &[Value]) -> Option<Standing> 
             Some(until_bucket_left(window, *bucket, claims.at))
         }
     };
-    let whole_after = match (claim.limit, number(newest)?) {
+    let reset_after = match (claim.limit, number(newest)?) {
         _ if used == 0 => 0,
         (Limit::Spend { window, .. }, _) => until_next_window(window, claims.at),
         (Limit::Rate { .. }, 0) => 0,
         (Limit::Rate { window, .. }, newest) => until_bucket_left(window, newest, claims.at),
     };
-    Some(Standing { used: saturated(used), violated, retry_after, whole_after })
+    Some(LimitStatus { used: saturated(used), violated, retry_after, reset_after })
 }
 
 fn list(value: &Value) -> Option<&[Value]> {

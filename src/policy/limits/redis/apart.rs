@@ -1,13 +1,12 @@
 //! What is counted in this process, because Redis does not count it.
 
-use super::super::{Claim, Claims, CountersUnavailable, Limit, Reserved, Standing};
+use super::super::{Claim, Claims, CountersUnavailable, LimitStatus, LimitStatuses, Reserved};
 use super::Inner;
 use crate::config::SpendWithoutRedis;
-use crate::domain::money::NanoUsd;
 
 /// Of what nobody counts now, and nobody is held by.
-const NOT_COUNTED: Standing =
-    Standing { used: 0, violated: false, retry_after: Some(0), whole_after: 0 };
+const NOT_COUNTED: LimitStatus =
+    LimitStatus { used: 0, violated: false, retry_after: Some(0), reset_after: 0 };
 
 impl Inner {
     /// Counts in this process what may be counted apart. Where spend may not be, a cap that holds
@@ -16,15 +15,14 @@ impl Inner {
     pub(super) fn reserve_apart(
         &self,
         claims: &Claims,
-        history: &[Option<NanoUsd>],
         asked: bool,
         why: String,
     ) -> Result<Reserved, CountersUnavailable> {
         let reserved = match self.spend_without {
-            SpendWithoutRedis::Local => self.local.reserve(claims, history),
+            SpendWithoutRedis::Local => self.local.reserve(claims),
             SpendWithoutRedis::Refuse => {
-                let caps = |claim: &Claim| is_spend(claim) && !claim.limit.holds_nobody();
-                if claims.claims.iter().any(caps) {
+                let caps = |claim: &Claim| claim.limit.is_spend() && !claim.limit.is_unlimited();
+                if claims.list.iter().any(caps) {
                     return Err(CountersUnavailable(why));
                 }
                 self.reserve_rates(claims)
@@ -38,23 +36,19 @@ impl Inner {
 
     /// Counts the rates among the claims.
     fn reserve_rates(&self, claims: &Claims) -> Reserved {
-        let rates = claims.claims.iter().copied().filter(|claim| !is_spend(claim)).collect();
-        let in_their_places = |standings: Vec<Standing>| {
+        let rates = claims.list.iter().copied().filter(|claim| !claim.limit.is_spend()).collect();
+        let in_their_places = |standings: LimitStatuses| {
             let mut standings = standings.into_iter();
             let place = |claim: &Claim| {
-                if is_spend(claim) { Some(NOT_COUNTED) } else { standings.next() }
+                if claim.limit.is_spend() { Some(NOT_COUNTED) } else { standings.next() }
             };
-            claims.claims.iter().filter_map(place).collect()
+            claims.list.iter().filter_map(place).collect()
         };
-        match self.local.reserve(&Claims { claims: rates, ..claims.clone() }, &[]) {
+        match self.local.reserve(&Claims { list: rates, ..*claims }) {
             Reserved::Admitted(standings) => Reserved::Admitted(in_their_places(standings)),
             Reserved::Refused(standings) => Reserved::Refused(in_their_places(standings)),
             // Only spend counters are ever unknown.
             Reserved::Unknown(places) => Reserved::Unknown(places),
         }
     }
-}
-
-fn is_spend(claim: &Claim) -> bool {
-    matches!(claim.limit, Limit::Spend { .. })
 }

@@ -5,12 +5,12 @@
 use chrono::{DateTime, Utc};
 use redis::{Script, ScriptInvocation};
 
-use super::super::{Claim, Claims, LEASE, Limit};
+use super::super::{Claim, Claims, LEASE};
 use super::late::Ending;
 use crate::domain::ids::{OrganizationId, PolicyId, RequestId};
-use crate::domain::money::NanoUsd;
 use crate::domain::policy::RateMetric;
 use crate::domain::window::{RateWindow, SpendWindow};
+use crate::policy::limit::Limit;
 
 /// How long keys are kept after their window: for clocks that differ, and for requests that were
 /// admitted just before its end. In milliseconds.
@@ -55,7 +55,6 @@ impl Scripts {
     pub(super) fn reserve(
         &self,
         claims: &Claims,
-        history: &[Option<NanoUsd>],
         held_in: &str,
         run: &str,
         now: DateTime<Utc>,
@@ -63,13 +62,13 @@ impl Scripts {
         let mut call = begin(&self.reserve, claims.organization_id, run, now);
         call.arg(held_in).arg(claims.request_id.to_string()).arg(lease_end(now));
         call.arg(record_time(claims, claims.at));
-        for (place, claim) in claims.claims.iter().enumerate() {
+        for claim in &claims.list {
             call.arg(letter(claim)).arg(counter(claim, claims.at));
-            call.arg(most(claim).max(0)).arg(claim.amount.max(0));
+            call.arg(claim.limit.max().max(0)).arg(claim.amount.max(0));
             match claim.limit {
                 Limit::Spend { .. } => {
-                    let told = history.get(place).copied().flatten();
-                    call.arg(told.map(|told| told.nanos().max(0).to_string()).unwrap_or_default());
+                    let spent = claim.spent_before.map(|spent| spent.nanos().max(0).to_string());
+                    call.arg(spent.unwrap_or_default());
                 }
                 Limit::Rate { window, .. } => {
                     call.arg(window.bucket(claims.at));
@@ -93,7 +92,7 @@ impl Scripts {
         call.arg(ending.request_id.to_string()).arg(ending.generation.as_deref().unwrap_or(""));
         call.arg(used.cost.nanos().max(0)).arg(used.tokens.max(0)).arg(TOMBSTONE);
         if let Some(claims) = &ending.claims {
-            for claim in &claims.claims {
+            for claim in &claims.list {
                 call.arg(letter(claim)).arg(counter(claim, claims.at));
                 call.arg(bucket(claim, claims.at)).arg(time_left(claim, claims.at, now));
             }
@@ -124,7 +123,7 @@ impl Scripts {
     ) -> ScriptInvocation<'_> {
         let mut call = begin(&self.restore, claims.organization_id, run, now);
         call.arg(claims.request_id.to_string()).arg(lease_end(now)).arg(record_time(claims, now));
-        for claim in &claims.claims {
+        for claim in &claims.list {
             call.arg(letter(claim)).arg(counter(claim, claims.at)).arg(claim.amount.max(0));
             call.arg(bucket(claim, claims.at)).arg(time_left(claim, claims.at, now));
         }
@@ -161,7 +160,7 @@ fn begin<'s>(
 }
 
 fn counter(claim: &Claim, at: DateTime<Utc>) -> String {
-    let bucket = claim.bucket;
+    let bucket = claim.counter;
     match claim.limit {
         Limit::Spend { window, .. } => spend_counter(bucket, window, at),
         Limit::Rate { metric, window, .. } => {
@@ -179,13 +178,6 @@ fn letter(claim: &Claim) -> &'static str {
         Limit::Spend { .. } => "s",
         Limit::Rate { metric: RateMetric::Tokens, .. } => "t",
         Limit::Rate { metric: RateMetric::Requests, .. } => "q",
-    }
-}
-
-fn most(claim: &Claim) -> i64 {
-    match claim.limit {
-        Limit::Spend { limit, .. } => limit.nanos(),
-        Limit::Rate { value, .. } => value,
     }
 }
 
@@ -210,7 +202,7 @@ fn time_left(claim: &Claim, at: DateTime<Utc>, now: DateTime<Utc>) -> i64 {
 
 /// Until the longest window is over, and a margin.
 fn record_time(claims: &Claims, now: DateTime<Utc>) -> i64 {
-    let left = claims.claims.iter().map(|claim| time_left(claim, claims.at, now));
+    let left = claims.list.iter().map(|claim| time_left(claim, claims.at, now));
     left.max().unwrap_or(0).max(0) + MARGIN
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-use super::super::{Actual, Claims};
+use super::super::{Amounts, Claims};
 use crate::domain::ids::{OrganizationId, RequestId};
 use crate::telemetry::Metrics;
 
@@ -22,7 +22,7 @@ pub(super) struct Ending {
     pub(super) organization_id: OrganizationId,
     pub(super) request_id: RequestId,
     /// What was used; none to take the reservation back.
-    pub(super) actual: Option<Actual>,
+    pub(super) actual: Option<Amounts>,
     /// What was claimed, where that is known here.
     pub(super) claims: Option<Arc<Claims>>,
     /// The generation of keys that Redis has counted it in, where that is known here.

@@ -183,7 +183,7 @@ mod tests {
             organization_id,
             request_id: clock.new_id(),
             at: clock.now(),
-            claims: Vec::new(),
+            list: crate::policy::limits::ClaimList::new(),
         };
         let living = Living::default();
         let (before, after): (Arc<str>, Arc<str>) = ("1".into(), "2".into());

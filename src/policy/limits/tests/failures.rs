@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::{Actual, Claims, Counters, LEASE, Redis, Reserved};
+use super::super::{Amounts, Claim, Claims, Counters, LEASE, Redis, Reserved};
 use super::redis_server::{RedisServer, Way};
 use super::support::{Tenant, eventually, redis_at, redis_url, redis_with};
 use crate::clock::Clock;
@@ -110,10 +110,15 @@ async fn a_release_that_comes_first_wins() {
         organization_id: tenant.organization_id,
         request_id: tenant.clock.new_id(),
         at: tenant.clock.now(),
-        claims: vec![tenant.spend(SpendWindow::Monthly, 100, 10)],
+        list: [Claim {
+            spent_before: Some(NanoUsd::ZERO),
+            ..tenant.spend(SpendWindow::Monthly, 100, 10)
+        }]
+        .into_iter()
+        .collect(),
     };
     redis.give_up(&claims).await;
-    let reserved = tenant.counters.reserve(&claims, &[Some(NanoUsd::ZERO)]).await;
+    let reserved = tenant.counters.reserve(&claims).await;
     assert!(reserved.is_err(), "{reserved:?}");
     assert_eq!(tenant.used().await, 0);
 }
@@ -180,7 +185,7 @@ async fn catching_up_is_over_when_redis_has_answered() {
 }
 
 #[tokio::test]
-async fn what_holds_nobody_refuses_nobody_while_redis_is_away() {
+async fn what_is_unlimited_refuses_nobody_while_redis_is_away() {
     let way = Way::to(&redis_url()).await;
     way.hold(true);
     let deadline = Duration::from_millis(100);
@@ -218,16 +223,17 @@ async fn an_emptied_redis_is_rebuilt_and_never_counts_too_little() {
     // One ends before anybody has asked for the counter again.
     tenant.settle(ending, 30, 0).await;
     tenant.settle(ending, 30, 0).await;
-    let claims = Claims {
+    let mut claims = Claims {
         organization_id: tenant.organization_id,
         request_id: tenant.clock.new_id(),
         at: tenant.clock.now(),
-        claims: vec![claim],
+        list: [claim].into_iter().collect(),
     };
-    let asked = tenant.counters.reserve(&claims, &[]).await.unwrap();
+    let asked = tenant.counters.reserve(&claims).await.unwrap();
     assert_eq!(asked, Reserved::Unknown(vec![0]));
     assert_eq!(tenant.spent().await, None);
-    let told = tenant.counters.reserve(&claims, &[Some(NanoUsd::from_nanos(70))]).await.unwrap();
+    claims.list[0].spent_before = Some(NanoUsd::from_nanos(70));
+    let told = tenant.counters.reserve(&claims).await.unwrap();
     let Reserved::Admitted(standings) = told else { panic!("{told:?}") };
     assert_eq!(standings[0].used, 300, "the ledger's 70, the 30 since, what lives, and its own");
     redis.renew().await;
@@ -263,7 +269,7 @@ async fn a_lease_that_runs_out_is_charged_as_reserved_until_somebody_knows_bette
     assert_eq!(tenant.used().await, 100, "renewed too late");
     // Another replica knows, from this one's journal.
     let other = Counters::Redis(redis_at(&redis_url()));
-    let actual = Actual { cost: NanoUsd::from_nanos(20), tokens: 0 };
+    let actual = Amounts { cost: NanoUsd::from_nanos(20), tokens: 0 };
     for _ in 0..2 {
         other.settle(tenant.organization_id, request, actual).await;
         assert_eq!((tenant.used().await, tenant.spent().await), (20, Some(20)));

@@ -211,7 +211,7 @@ async fn a_new_counter_costs_no_renewal_and_an_emptied_redis_one() {
     let before = server.calls("zadd").await;
     let asking = (0..ASKING).map(async |number| {
         let tenant = if number % 2 == 0 { &one } else { &two };
-        let new = Claim { bucket: tenant.clock.new_id(), ..claim };
+        let new = Claim { counter: tenant.clock.new_id(), ..claim };
         tenant.admit(&[new]).await.expect("room");
     });
     join_all(asking).await;

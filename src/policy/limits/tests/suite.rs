@@ -2,11 +2,12 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::super::{Counters, Limit, Reserved, Standing};
-use super::support::{Tenant, redis_at, redis_url};
+use super::super::{Counters, LimitStatuses, Reserved};
+use super::support::{Tenant, claim, redis_at, redis_url};
 use crate::domain::money::NanoUsd;
 use crate::domain::policy::RateMetric;
 use crate::domain::window::{RateWindow, SpendWindow};
+use crate::policy::limit::Limit;
 
 macro_rules! alike {
     ($($name:ident)+) => {
@@ -47,7 +48,7 @@ fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
 }
 
-fn standings(reserved: Reserved) -> Vec<Standing> {
+fn standings(reserved: Reserved) -> LimitStatuses {
     match reserved {
         Reserved::Admitted(standings) | Reserved::Refused(standings) => standings,
         Reserved::Unknown(places) => panic!("unknown: {places:?}"),
@@ -56,25 +57,29 @@ fn standings(reserved: Reserved) -> Vec<Standing> {
 
 async fn a_new_counter_is_told_its_past(tenant: Tenant) {
     let now = tenant.clock.now();
-    let claims = super::super::Claims {
+    let mut claims = super::super::Claims {
         organization_id: tenant.organization_id,
         request_id: tenant.clock.new_id(),
         at: now,
-        claims: vec![
+        list: [
             tenant.spend(SpendWindow::Daily, 100, 10),
             tenant.rate(RateMetric::Requests, RateWindow::Minute, 10, 1),
             tenant.spend(SpendWindow::Monthly, 100, 10),
-        ],
+        ]
+        .into_iter()
+        .collect(),
     };
     let counters = &tenant.counters;
     let unknown = Reserved::Unknown(vec![0, 2]);
-    assert_eq!(counters.reserve(&claims, &[]).await.unwrap(), unknown);
-    assert_eq!(counters.reserve(&claims, &[]).await.unwrap(), unknown, "nothing was made");
+    assert_eq!(counters.reserve(&claims).await.unwrap(), unknown);
+    assert_eq!(counters.reserve(&claims).await.unwrap(), unknown, "nothing was made");
     assert_eq!(tenant.spent().await, None);
     let history = |nanos| Some(NanoUsd::from_nanos(nanos));
-    let half = counters.reserve(&claims, &[None, None, history(70)]).await.unwrap();
+    claims.list[2].spent_before = history(70);
+    let half = counters.reserve(&claims).await.unwrap();
     assert_eq!(half, Reserved::Unknown(vec![0]));
-    let told = counters.reserve(&claims, &[history(30), None, history(5)]).await.unwrap();
+    (claims.list[0].spent_before, claims.list[2].spent_before) = (history(30), history(5));
+    let told = counters.reserve(&claims).await.unwrap();
     let Reserved::Admitted(standings) = told else { panic!("{told:?}") };
     let used: Vec<_> = standings.iter().map(|standing| standing.used).collect();
     assert_eq!(used, [40, 1, 80], "a counter that exists ignores what it is told");
@@ -197,7 +202,7 @@ async fn limits_say_when_they_are_whole(tenant: Tenant) {
         let (request, reserved) = tenant.reserve_at(now, &claims(tokens)).await;
         let admitted = matches!(reserved, Ok(Reserved::Admitted(_)));
         let whole: Vec<_> =
-            standings(reserved.unwrap()).iter().map(|one| one.whole_after).collect();
+            standings(reserved.unwrap()).iter().map(|one| one.reset_after).collect();
         (request, admitted, whole)
     };
     // An hour goes by minutes: what comes in the middle of one leaves at its end.
@@ -313,16 +318,21 @@ fn passed_windows_are_forgotten() {
         let spend = Limit::Spend { window: SpendWindow::Hourly, limit: NanoUsd::MAX };
         let rate =
             Limit::Rate { metric: RateMetric::Tokens, window: RateWindow::Minute, value: 10 };
-        let claims = [spend, rate].map(|limit| super::super::Claim { bucket, limit, amount: 1 });
+        let mut claims = [spend, rate].map(|limit| claim(bucket, limit, 1));
+        claims[0].spent_before = Some(NanoUsd::ZERO);
         let at = start + TimeDelta::hours(hour);
         let request_id = clock.new_id();
-        let claims =
-            super::super::Claims { organization_id, request_id, at, claims: claims.to_vec() };
-        memory.reserve(&claims, &[Some(NanoUsd::ZERO)]);
+        let claims = super::super::Claims {
+            organization_id,
+            request_id,
+            at,
+            list: claims.into_iter().collect(),
+        };
+        memory.reserve(&claims);
     }
     assert!(memory.len(organization_id) < 15, "{}", memory.len(organization_id));
     // It says what it may have forgotten: who sets the clock back asks elsewhere.
     let last = start + TimeDelta::hours(499);
-    assert!(memory.keeps(last + TimeDelta::hours(1)) && memory.keeps(last));
-    assert!(!memory.keeps(last - TimeDelta::hours(2)) && !memory.keeps(start));
+    assert!(memory.keeps_window(last + TimeDelta::hours(1)) && memory.keeps_window(last));
+    assert!(!memory.keeps_window(last - TimeDelta::hours(2)) && !memory.keeps_window(start));
 }

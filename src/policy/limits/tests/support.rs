@@ -5,7 +5,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::super::{
-    Actual, Claim, Claims, Counters, CountersUnavailable, Limit, Redis, RedisOptions, Reserved,
+    Amounts, Claim, Claims, Counters, CountersUnavailable, LimitSource, Redis, RedisOptions,
+    Reserved,
 };
 use crate::clock::Clock;
 use crate::config::SpendWithoutRedis;
@@ -13,7 +14,13 @@ use crate::domain::ids::{OrganizationId, PolicyId, RequestId};
 use crate::domain::money::NanoUsd;
 use crate::domain::policy::RateMetric;
 use crate::domain::window::{RateWindow, SpendWindow};
+use crate::policy::limit::Limit;
 use crate::telemetry::Metrics;
+
+/// A claim on a counter, as a caller makes it at first.
+pub(super) fn claim(counter: PolicyId, limit: Limit, amount: i64) -> Claim {
+    Claim { counter, limit, amount, spent_before: None, source: LimitSource::default() }
+}
 
 /// The Redis that tests share.
 pub(super) fn redis_url() -> String {
@@ -57,7 +64,7 @@ impl Tenant {
 
     pub(super) fn spend(&self, window: SpendWindow, limit: i64, amount: i64) -> Claim {
         let limit = Limit::Spend { window, limit: NanoUsd::from_nanos(limit) };
-        Claim { bucket: self.bucket, limit, amount }
+        claim(self.bucket, limit, amount)
     }
 
     pub(super) fn rate(
@@ -67,7 +74,7 @@ impl Tenant {
         value: i64,
         amount: i64,
     ) -> Claim {
-        Claim { bucket: self.bucket, limit: Limit::Rate { metric, window, value }, amount }
+        claim(self.bucket, Limit::Rate { metric, window, value }, amount)
     }
 
     /// Asks once, as what nobody has asked before.
@@ -80,9 +87,11 @@ impl Tenant {
             organization_id: self.organization_id,
             request_id: self.clock.new_id(),
             at: self.clock.now(),
-            claims: vec![claim],
+            list: [Claim { spent_before: history.map(NanoUsd::from_nanos), ..claim }]
+                .into_iter()
+                .collect(),
         };
-        self.counters.reserve(&claims, &[history.map(NanoUsd::from_nanos)]).await
+        self.counters.reserve(&claims).await
     }
 
     /// Asks, and tells new counters that nothing was spent.
@@ -92,16 +101,16 @@ impl Tenant {
         claims: &[Claim],
     ) -> (RequestId, Result<Reserved, CountersUnavailable>) {
         let request_id = self.clock.new_id();
-        let claims = Claims {
+        let mut claims = Claims {
             organization_id: self.organization_id,
             request_id,
             at,
-            claims: claims.to_vec(),
+            list: claims.iter().copied().collect(),
         };
-        let reserved = match self.counters.reserve(&claims, &[]).await {
+        let reserved = match self.counters.reserve(&claims).await {
             Ok(Reserved::Unknown(_)) => {
-                let history = vec![Some(NanoUsd::ZERO); claims.claims.len()];
-                self.counters.reserve(&claims, &history).await
+                claims.list.iter_mut().for_each(|one| one.spent_before = Some(NanoUsd::ZERO));
+                self.counters.reserve(&claims).await
             }
             reserved => reserved,
         };
@@ -119,7 +128,7 @@ impl Tenant {
     }
 
     pub(super) async fn settle(&self, request_id: RequestId, cost: i64, tokens: i64) {
-        let actual = Actual { cost: NanoUsd::from_nanos(cost), tokens };
+        let actual = Amounts { cost: NanoUsd::from_nanos(cost), tokens };
         self.counters.settle(self.organization_id, request_id, actual).await;
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::{Actual, Counters, Redis, Reserved};
+use super::super::{Amounts, Counters, Redis, Reserved};
 use super::redis_server::{RedisServer, Way};
 use super::support::{Tenant, eventually, redis_at, redis_url, redis_with};
 use crate::clock::Clock;
@@ -92,9 +92,9 @@ async fn what_a_worker_leaves_unsaid_is_told_all_the_same() {
             redis.attach_worker();
             let [settled, released] =
                 [worker.admit(&[claim]).await.unwrap(), worker.admit(&[claim]).await.unwrap()];
-            let actual = Actual { cost: NanoUsd::from_nanos(40), tokens: 0 };
-            worker.counters.end_soon(worker.organization_id, settled, Some(actual));
-            worker.counters.end_soon(worker.organization_id, released, None);
+            let actual = Amounts { cost: NanoUsd::from_nanos(40), tokens: 0 };
+            worker.counters.end_in_background(worker.organization_id, settled, Some(actual));
+            worker.counters.end_in_background(worker.organization_id, released, None);
         });
         // Nobody has run what was to be done here.
     });

@@ -1,7 +1,11 @@
 //! Why a request is denied, in words for the caller.
 
+use chrono::SecondsFormat;
+
 use super::{AdmissionRequest, PolicyReport};
 use crate::domain::ids::PolicyId;
+use crate::domain::money::NanoUsd;
+use crate::policy::limit::Limit;
 
 /// Seconds after which to retry when the limits can't be checked.
 const RETRY_UNAVAILABLE: u64 = 1;
@@ -108,6 +112,34 @@ impl Denied {
         // All limits have to be passed: the longest wait counts, and "never" is the longest.
         let waits: Option<Vec<u64>> = violated().map(|one| one.status.retry_after).collect();
         let retry_after = waits.filter(|_| !is_spend).and_then(|all| all.into_iter().max());
-        Self { retry_after, ..Self::by_policies(reason, request, report, &places) }
+        let mut denied = Self::by_policies(reason, request, report, &places);
+        denied.message.extend(spend_explanation(&denied.report));
+        denied.retry_after = retry_after;
+        denied
     }
+}
+
+/// What the request may cost and what is left of the violated spend limit with the least left, so that
+/// a reservation that does not fit is not mistaken for money spent.
+fn spend_explanation(report: &PolicyReport) -> Option<String> {
+    let violated = report.limits.iter().filter(|one| one.status.violated && one.limit.is_spend());
+    let tightest = violated.min_by_key(|one| one.remaining())?;
+    let Limit::Spend { window, limit } = tightest.limit else { return None };
+    let name = report.policies.get(tightest.source.policy).map(|one| &*one.policy.name)?;
+    let cost = NanoUsd::from_nanos(tightest.amount);
+    let window_name = window.as_str();
+    let limit = format!("{name}'s {window_name} limit of {limit} USD");
+    Some(match tightest.remaining() {
+        0 => {
+            let end = window.end(report.at).to_rfc3339_opts(SecondsFormat::Secs, true);
+            format!(". It may cost up to {cost} USD, and nothing is left of {limit} until {end}.")
+        }
+        left => {
+            let left = NanoUsd::from_nanos(left);
+            format!(
+                ". It may cost up to {cost} USD, and {left} USD is left of {limit}. A lower \
+                 max_tokens (max_output_tokens in the Responses API) lowers what it may cost."
+            )
+        }
+    })
 }

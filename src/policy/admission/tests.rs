@@ -117,7 +117,11 @@ fn all_violated_policies_are_named_and_a_spend_cap_decides_the_reason() {
     ask(&set, &memory, &request(&metadata, 100), 1_000_000_000).unwrap();
     let denied = ask(&set, &memory, &request(&metadata, 101), 1).unwrap_err();
     assert_eq!(denied.reason, Reason::Spend);
-    assert_eq!(denied.message, "request blocked by gateway policies: cap, pace");
+    assert_eq!(
+        denied.message,
+        "request blocked by gateway policies: cap, pace. It may cost up to 0.000000001 USD, and \
+         nothing is left of cap's daily limit of 1 USD until 2026-03-05T00:00:00Z."
+    );
     assert_eq!(denied.violated, [id(10), id(11)]);
     let matched: Vec<PolicyId> = denied.report.policy_ids().collect();
     assert_eq!(matched, [10, 11, 12].map(id));
@@ -127,6 +131,22 @@ fn all_violated_policies_are_named_and_a_spend_cap_decides_the_reason() {
     assert_eq!(denied.retry_after, Some(60));
     let violated: Vec<bool> = denied.report.limits.iter().map(|one| one.status.violated).collect();
     assert_eq!(violated, [false, true, false]);
+}
+
+#[test]
+fn a_request_that_may_cost_more_than_is_left_is_told_how_to_lower_that() {
+    let cap = cap(json!(1));
+    let set = PolicySet::compile([policy(10, "cap", PolicyType::SpendCap, cap)]).unwrap();
+    let metadata = Metadata::default();
+    let memory = Memory::default();
+    ask(&set, &memory, &request(&metadata, 100), 600_000_000).unwrap();
+    let denied = ask(&set, &memory, &request(&metadata, 101), 500_000_000).unwrap_err();
+    assert_eq!(
+        denied.message,
+        "request blocked by gateway policies: cap. It may cost up to 0.5 USD, and 0.4 USD is left \
+         of cap's daily limit of 1 USD. A lower max_tokens (max_output_tokens in the Responses API) \
+         lowers what it may cost."
+    );
 }
 
 #[test]

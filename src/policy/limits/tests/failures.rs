@@ -117,7 +117,7 @@ async fn a_release_that_comes_first_wins() {
         .into_iter()
         .collect(),
     };
-    redis.give_up(&claims).await;
+    redis.abandon(&claims).await;
     let reserved = tenant.counters.reserve(&claims).await;
     assert!(reserved.is_err(), "{reserved:?}");
     assert_eq!(tenant.used().await, 0);

@@ -146,7 +146,7 @@ fn a_step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn memory_counts_as_a_list_of_events_does(
+    fn memory_agrees_with_a_naive_model(
         limits in prop::collection::vec((0..3_u128, a_limit()), 1..6),
         steps in prop::collection::vec(a_step(), 1..60),
     ) {

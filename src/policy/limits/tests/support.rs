@@ -27,7 +27,7 @@ pub(super) fn redis_url() -> String {
     std::env::var("TOLLGATE_TEST_REDIS_URL").unwrap_or_else(|_| "redis://127.0.0.1:6379".to_owned())
 }
 
-/// Counters behind a URL, with a deadline that a busy machine keeps.
+/// Counters behind a URL, with a deadline that a busy machine can keep.
 pub(super) fn redis_at(url: &str) -> Redis {
     redis_with(url, Duration::from_secs(10), SpendWithoutRedis::Refuse, &Clock::default())
 }
@@ -77,7 +77,7 @@ impl Tenant {
         claim(self.bucket, Limit::Rate { metric, window, value }, amount)
     }
 
-    /// Asks once, as what nobody has asked before.
+    /// Reserves once, for a new request.
     pub(super) async fn ask(
         &self,
         claim: Claim,
@@ -94,7 +94,7 @@ impl Tenant {
         self.counters.reserve(&claims).await
     }
 
-    /// Asks, and tells new counters that nothing was spent.
+    /// Reserves; new counters begin at zero.
     pub(super) async fn reserve_at(
         &self,
         at: DateTime<Utc>,
@@ -117,7 +117,7 @@ impl Tenant {
         (request_id, reserved)
     }
 
-    /// Asks now; the request if it was admitted.
+    /// Reserves now. The request if it was admitted.
     pub(super) async fn admit(&self, claims: &[Claim]) -> Option<RequestId> {
         let (request_id, reserved) = self.reserve_at(self.clock.now(), claims).await;
         match reserved {
@@ -128,8 +128,8 @@ impl Tenant {
     }
 
     pub(super) async fn settle(&self, request_id: RequestId, cost: i64, tokens: i64) {
-        let actual = Amounts { cost: NanoUsd::from_nanos(cost), tokens };
-        self.counters.settle(self.organization_id, request_id, actual).await;
+        let used = Amounts { cost: NanoUsd::from_nanos(cost), tokens };
+        self.counters.settle(self.organization_id, request_id, used).await;
     }
 
     /// Settled nano-dollars of the month.
@@ -140,11 +140,11 @@ impl Tenant {
         spent.map(NanoUsd::nanos)
     }
 
-    /// What is used of the month, reservations included: what a claim beyond all limits is told.
+    /// What is used of the month, reservations included.
     pub(super) async fn used(&self) -> i64 {
         let claim = self.spend(SpendWindow::Monthly, 0, 1);
         match self.reserve_at(self.clock.now(), &[claim]).await.1 {
-            Ok(Reserved::Refused(standings)) => standings[0].used,
+            Ok(Reserved::Refused(statuses)) => statuses[0].used,
             odd => panic!("{odd:?}"),
         }
     }

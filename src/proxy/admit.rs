@@ -91,7 +91,7 @@ pub async fn admit(
         Err(denied) => {
             let error = ProxyError::from(&denied);
             exchange.cause = denied.cause;
-            exchange.policy_report = Some(denied.report);
+            exchange.policy_report = Some(*denied.report);
             Err(error)
         }
     }

@@ -59,7 +59,7 @@ pub struct Denied {
     pub reason: Reason,
     /// For the caller.
     pub message: String,
-    pub report: PolicyReport,
+    pub report: Box<PolicyReport>,
     /// The policies that deny the request, the broadest first.
     pub violated: Vec<PolicyId>,
     /// After how many seconds the same request would pass; none if never, or if that is not known.
@@ -73,7 +73,7 @@ impl Denied {
         Self {
             reason: Reason::Unavailable,
             message: "limits can't be checked right now; try again in a moment".to_owned(),
-            report,
+            report: Box::new(report),
             violated: Vec::new(),
             retry_after: Some(RETRY_UNAVAILABLE),
             cause: Some(cause),
@@ -99,6 +99,7 @@ impl Denied {
                 request.target.model, request.target.configuration
             );
         }
+        let report = Box::new(report);
         Self { reason, message, report, violated, retry_after: None, cause: None }
     }
 

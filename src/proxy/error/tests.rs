@@ -2,7 +2,6 @@ use std::collections::HashMap;
 
 use super::*;
 use crate::accounting::books::denied_status;
-use crate::policy::admission::PolicyReport;
 use serde_json::{Value, json};
 
 fn all() -> Vec<ProxyError> {
@@ -106,7 +105,7 @@ fn a_denied_request_gets_the_status_that_the_ledger_records() {
         let denied = Denied {
             reason,
             message: "No.".to_owned(),
-            report: PolicyReport::default(),
+            report: Box::default(),
             violated: Vec::new(),
             retry_after: None,
             cause: None,

@@ -155,10 +155,11 @@ async fn a_402_without_money_spent_says_that_max_tokens_lowers_the_cost(database
     let upstream = ScriptedUpstream::start().await;
     // A cent: less than 10,000 output tokens cost, and more than 10 do.
     let capped = Capped::start(app, upstream, TOKENS, 10_000_000).await;
-    let ask = |max_tokens: u32| {
+    let ask = async |max_tokens: u32| {
         let mut body = crate::support::fixture::question(false);
         body["max_tokens"] = max_tokens.into();
-        capped.team.caller().send(Request::post_json(&Fixture::route("chat/completions"), &body))
+        let request = Request::post_json(&Fixture::route("chat/completions"), &body);
+        capped.team.caller().send(request).await
     };
     let refused = ask(10_000).await;
     over_cap(&refused, "the cap");

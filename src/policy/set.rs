@@ -70,7 +70,7 @@ pub enum CountedRequests<'s> {
     Matching(&'s Matchers),
     /// Those of one subject.
     Child(ChildPolicy),
-    /// Those of the subjects that share an overflow bucket. Only the ledger's rows tell which.
+    /// Those of the subjects that share an overflow bucket. Only the rows of the ledger show which.
     Overflow(PolicyId),
 }
 

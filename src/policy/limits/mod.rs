@@ -2,7 +2,7 @@
 //! step: all of them or none.
 //!
 //! [`Counters`] live in this process if there is one replica, in Redis if there are several. A spend
-//! counter that does not exist yet is not taken for zero: the caller is asked for what the ledger says
+//! counter that does not exist yet is not taken for zero: the caller has to supply what the ledger says
 //! was spent in its window.
 
 mod memory;

@@ -23,7 +23,7 @@ pub struct StoredPolicy {
     /// In normal form.
     pub subject_matchers: Vec<SubjectMatcher>,
     pub config: Value,
-    /// A disabled policy limits nobody, but a disabled child still replaces its default policy.
+    /// A disabled policy has no effect, except that a disabled child still replaces its default policy.
     pub enabled: bool,
     /// Order within a tier; the smaller first.
     pub priority: i64,

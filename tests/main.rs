@@ -20,6 +20,7 @@ mod checks;
 mod command_line;
 mod concurrency;
 mod default_policies;
+mod doc_comments;
 mod edited_limits;
 mod egress;
 mod first_call;
@@ -30,6 +31,7 @@ mod ledger;
 mod ledger_sums;
 mod ledger_troubles;
 mod log_hygiene;
+mod metadata;
 mod model_access;
 mod model_configurations;
 mod model_prices;
@@ -79,6 +81,7 @@ fn collect() -> Vec<Case> {
         command_line::cases(),
         concurrency::cases(),
         default_policies::cases(),
+        doc_comments::cases(),
         edited_limits::cases(),
         egress::cases(),
         first_call::cases(),
@@ -89,6 +92,7 @@ fn collect() -> Vec<Case> {
         ledger_sums::cases(),
         ledger_troubles::cases(),
         log_hygiene::cases(),
+        metadata::cases(),
         model_access::cases(),
         model_configurations::cases(),
         model_prices::cases(),

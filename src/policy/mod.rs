@@ -3,8 +3,6 @@
 //! No HTTP here: this room says what was decided, `proxy` says it to the caller. [`limit`] and [`set`]
 //! stand on `domain` alone, since the directory holds compiled sets.
 
-#![expect(missing_docs, reason = "a field whose name says all has no comment")]
-
 pub mod admission;
 pub mod child_queue;
 pub mod limit;

@@ -14,6 +14,7 @@ use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use actix_web_httpauth::headers::www_authenticate::WwwAuthenticate;
 use actix_web_httpauth::headers::www_authenticate::bearer::Bearer;
 
+use crate::domain::metadata::InvalidMetadata;
 use crate::json::object::BodyError;
 use crate::llm::error::GatewayError;
 use crate::policy::admission::{Denied, Reason};
@@ -28,11 +29,11 @@ pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// Everything that the gateway answers by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the table below says of each what it means, in words for callers")]
 pub enum ProxyError {
     Body(BodyError),
     IncompleteBody,
     BadModelId,
+    InvalidMetadata(InvalidMetadata),
     MissingKey,
     InvalidKey,
     ExpiredKey,

@@ -17,7 +17,7 @@ fn start(clock: &Clock) -> AttemptStart {
         admitted_at: clock.now(),
         organization_id: clock.new_id(),
         workspace_id: clock.new_id(),
-        api_key_id: clock.new_id(),
+        api_key_id: Some(clock.new_id()),
         user_id: Some(clock.new_id()),
         configuration_id: clock.new_id(),
         configuration: "chat\nbot".to_owned(),
@@ -165,7 +165,7 @@ fn a_full_disk_takes_the_ends_of_what_runs() {
     let output = Command::new("sh")
         .args(["-c", script])
         .arg(std::env::current_exe().unwrap())
-        .args(["metering::journal::tests::a_full_disk_takes_the_ends_of_what_runs", "--exact"])
+        .args(["accounting::journal::tests::a_full_disk_takes_the_ends_of_what_runs", "--exact"])
         .env(DIRECTORY, directory.path())
         .output()
         .unwrap();

@@ -36,7 +36,7 @@ fn request(metadata: &Metadata, number: u128) -> AdmissionRequest<'_> {
             organization_id: id(1),
             workspace_id: id::<WorkspaceId>(2),
             user_id: Some(id::<UserId>(3)),
-            api_key_id: id::<ApiKeyId>(4),
+            api_key_id: Some(id::<ApiKeyId>(4)),
             metadata,
         },
         target: Target { configuration: "chat", providers: &["openai"], model: "gpt-4o" },

@@ -56,7 +56,7 @@ impl Index {
         let narrower = [
             self.workspaces.get(&subject.workspace_id),
             subject.user_id.and_then(|id| self.users.get(&id)),
-            self.keys.get(&subject.api_key_id),
+            subject.api_key_id.and_then(|id| self.keys.get(&id)),
         ];
         for policies in narrower.into_iter().flatten() {
             policies.candidates(subject, places);

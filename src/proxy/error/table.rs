@@ -81,6 +81,14 @@ impl ProxyError {
                 Never,
                 "The model id in the path holds '.' or '..' as a path segment. Use the id as the model listing shows it.",
             ),
+            Self::InvalidMetadata(error) => row(
+                StatusCode::BAD_REQUEST,
+                "invalid_metadata",
+                Never,
+                format!(
+                    "{error}. Gateway policies match by it, so the request was not sent. Correct it or leave it out."
+                ),
+            ),
             Self::MissingKey => row(
                 StatusCode::UNAUTHORIZED,
                 "missing_api_key",

@@ -1,7 +1,8 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::accounting::books::denied_status;
+use crate::accounting::engine::denied_status;
+use crate::domain::metadata::Metadata;
 use serde_json::{Value, json};
 
 fn all() -> Vec<ProxyError> {
@@ -11,6 +12,9 @@ fn all() -> Vec<ProxyError> {
         E::Body(BodyError::DuplicateKey { key: "model".into() }),
         E::IncompleteBody,
         E::BadModelId,
+        E::InvalidMetadata(
+            Metadata::from_headers([("x-gateway-", &b"v"[..])].into_iter()).unwrap_err(),
+        ),
         E::MissingKey,
         E::InvalidKey,
         E::ExpiredKey,

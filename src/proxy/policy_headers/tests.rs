@@ -36,7 +36,7 @@ fn report(policies: Vec<StoredPolicy>, statuses: &[Option<LimitStatus>]) -> Poli
         organization_id: id(1).into(),
         workspace_id: WorkspaceId::from(id(2)),
         user_id: None,
-        api_key_id: ApiKeyId::from(id(4)),
+        api_key_id: Some(ApiKeyId::from(id(4))),
         metadata: &Metadata::default(),
     };
     let mut report = PolicyReport {

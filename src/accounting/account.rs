@@ -120,12 +120,12 @@ impl RequestAccount {
                     at_most_output: bound.output_tokens,
                 };
                 let estimator = settlement.accounting.estimator.clone();
-                let unseen_input =
-                    bound.names_input && reported.is_none_or(|usage| usage.input.is_none());
+                let is_input_reported = reported.is_some_and(|usage| usage.input.is_some());
                 estimator.estimate(estimation, move |mut usage| {
-                    if unseen_input {
-                        // What the body only names was read all the same.
-                        usage.input = Some(bound.input_tokens);
+                    if !is_input_reported {
+                        // Images and the like were read all the same.
+                        let read = usage.input.unwrap_or(0).saturating_add(bound.unseen_tokens);
+                        usage.input = Some(read.min(bound.input_tokens));
                     }
                     settlement.finish(usage, UsageSource::Estimated);
                 });

@@ -6,6 +6,7 @@ use actix_web::http::StatusCode;
 
 use super::ProxyError;
 use crate::policy::admission::Reason;
+use crate::proxy::content_coding::SUPPORTED;
 
 /// Whether trying again can help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +70,28 @@ impl ProxyError {
             Self::Body(error) => {
                 row(StatusCode::BAD_REQUEST, error.code(), Never, error.to_string())
             }
+            Self::ModelOverride { field } => row(
+                StatusCode::BAD_REQUEST,
+                "model_override",
+                Never,
+                format!(
+                    "The field '{field}' could choose another model, provider or price than the model configuration's. Leave it out, or ask an administrator to set it in the configuration's default_parameters."
+                ),
+            ),
+            Self::UndecodableBody => row(
+                StatusCode::BAD_REQUEST,
+                "undecodable_body",
+                Never,
+                "The request body is not compressed as its Content-Encoding says, or is incomplete. Compress it again, or send it uncompressed without Content-Encoding.",
+            ),
+            Self::UnsupportedContentEncoding { named } => row(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_content_encoding",
+                Never,
+                format!(
+                    "The gateway does not read the Content-Encoding '{named}'. Send the body uncompressed, or compressed once or twice with any of: {SUPPORTED}."
+                ),
+            ),
             Self::IncompleteBody => row(
                 StatusCode::BAD_REQUEST,
                 "incomplete_body",

@@ -98,7 +98,7 @@ impl RequestAccount {
         let AnswerSummary { usage, text, is_unreadable } = answer;
         let outcome = settlement.record.outcome;
         // Providers do not charge for errors.
-        let status = settlement.record.answered_status();
+        let status = settlement.record.status;
         let is_error = status.is_some_and(|status| !(200..300).contains(&status));
         let is_final =
             outcome == RequestOutcome::Completed || text.as_ref().is_none_or(Sample::is_empty);
@@ -177,7 +177,7 @@ impl AttemptEnd {
     /// The end of a request's last attempt.
     fn of(record: &RequestRecord, id: crate::domain::ids::AttemptId, source: UsageSource) -> Self {
         Self {
-            status: record.answered_status(),
+            status: record.status,
             code: record.code.map(str::to_owned),
             model_used: record.model_used.clone(),
             usage: record.usage,

@@ -258,7 +258,7 @@ impl ProxyError {
                 StatusCode::BAD_GATEWAY,
                 "upstream_redirect",
                 Never,
-                "The provider answered with a redirect, which the gateway neither follows nor passes on: it would carry the request and its key elsewhere. Set the model configuration's base_url to where the redirect leads.",
+                "The provider answered with a redirect, which the gateway neither follows nor passes on, since it would take the prompt and the key to another address. Set the model configuration's base_url to where the redirect leads.",
             ),
             Self::EgressRefused => row(
                 StatusCode::BAD_GATEWAY,

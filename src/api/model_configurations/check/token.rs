@@ -92,7 +92,7 @@ async fn ask_within(
         Ok((account, _)) => request.admitted(account),
         Err(denied) => {
             let record = request.record();
-            record.status = denied_status(denied.reason);
+            record.status = Some(denied_status(denied.reason));
             record.code = Some(denied.reason.code());
             record.cause = denied.cause;
             record.violated = denied.violated;

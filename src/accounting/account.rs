@@ -16,7 +16,7 @@ use crate::domain::tokens::TokenUsage;
 use crate::llm::limits::Bound;
 use crate::llm::sample::Sample;
 use crate::policy::admission::Reservation;
-use crate::policy::limits::Actual;
+use crate::policy::limits::Amounts;
 use crate::telemetry::request_record::{RequestOutcome, RequestRecord};
 
 /// One admitted request. Dropping it without settling it gives back what no attempt has used.
@@ -55,7 +55,7 @@ impl RequestAccount {
         self.start.attempt += 1;
         self.accounting.ledger.start(&self.start)?;
         self.is_open = true;
-        self.reservation.is_sent();
+        self.reservation.mark_sent();
         Ok(())
     }
 
@@ -91,7 +91,7 @@ impl RequestAccount {
         let settlement = Settlement { accounting, start, reservation, price, record };
         if !is_open {
             // Nothing was sent, or nothing came back.
-            settlement.reservation.settle(Actual::default());
+            settlement.reservation.settle(Amounts::default());
             settlement.accounting.reporter.finish(settlement.record);
             return;
         }
@@ -168,7 +168,7 @@ impl Settlement {
         self.record.usage_is_estimated = source == UsageSource::Estimated;
         self.record.cost = cost;
         self.accounting.ledger.end(AttemptEnd::of(&self.record, self.start.id, source));
-        self.reservation.settle(Actual { cost: cost.unwrap_or_default(), tokens });
+        self.reservation.settle(Amounts { cost: cost.unwrap_or_default(), tokens });
         self.accounting.reporter.finish(self.record);
     }
 }

@@ -30,7 +30,7 @@ use crate::db::model_configurations::{
     insert_model_configuration, list_model_configurations as list_rows,
     update_model_configuration as update_row,
 };
-use crate::db::{Concerns, Conn};
+use crate::db::{ChangeScope, Conn};
 use crate::domain::ids::{ConfigurationId, WorkspaceId};
 use crate::domain::model_configuration::{Placement, Provider, StreamUsage, Timeouts};
 use crate::domain::names::{ConfigurationName, SecretName};
@@ -266,7 +266,7 @@ async fn create_model_configuration(
     let keyring = plane.keyring.clone();
     let made = plane
         .database
-        .write(Concerns::Organization(scope.organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(scope.organization_id), async move |conn: &mut Conn| {
             live_workspace(conn, scope).await?;
             let Checked { fields, secrets, .. } = checked;
             free_name(conn, scope, &fields.name, None).await?;
@@ -378,7 +378,7 @@ async fn update_model_configuration(
     let keyring = plane.keyring.clone();
     let changed = plane
         .database
-        .write(Concerns::Organization(scope.organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(scope.organization_id), async move |conn: &mut Conn| {
             let before = ModelConfiguration::of(current(conn, scope, &id).await?)?;
             let Checked { fields, secrets, base_url: now_base_url } =
                 patched(&patch, &before.fields, &principal)?;
@@ -435,7 +435,7 @@ async fn delete_model_configuration(
     let id = path.into_inner().1;
     plane
         .database
-        .write(Concerns::Organization(scope.organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(scope.organization_id), async move |conn: &mut Conn| {
             let gone = ModelConfiguration::of(current(conn, scope, &id).await?)?;
             delete_row(conn, scope, gone.id, actor.now.naive_utc()).await?;
             let before = Some(as_json(&gone)?);

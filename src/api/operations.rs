@@ -15,7 +15,7 @@ use super::edge;
 use super::error::Problem;
 use super::{Management, Offer};
 use crate::crypto::{KeyringHandle, WrappedDataKey, unwrap_data_key};
-use crate::db::data_keys::{DataKeyRow, list_any_of_each_master_key};
+use crate::db::data_keys::{DataKeyRow, list_one_per_master_key};
 use crate::db::{Conn, Database};
 use crate::telemetry::METRICS_CONTENT_TYPE;
 use crate::telemetry::readiness::Phase;
@@ -248,8 +248,8 @@ impl KeyCheck {
         {
             return found.clone();
         }
-        let asking = database
-            .housekeeping_read(async |conn: &mut Conn| list_any_of_each_master_key(conn).await);
+        let asking =
+            database.housekeeping_read(async |conn: &mut Conn| list_one_per_master_key(conn).await);
         let found = match tokio::time::timeout(DATABASE_LIMIT, asking).await {
             Ok(Ok(rows)) => Found {
                 at: Instant::now(),

@@ -27,7 +27,7 @@ use crate::upstream::BaseUrl;
 /// A parsed configuration from one database snapshot.
 pub struct ConfigurationEntry {
     pub id: ConfigurationId,
-    pub name: String,
+    pub name: Arc<str>,
     pub scope: WorkspaceScope,
     pub enabled: bool,
     pub base_url: BaseUrl,
@@ -257,7 +257,7 @@ fn parse(row: &ModelConfigurationRow) -> Result<ConfigurationEntry, DbError> {
     let base_url = BaseUrl::parse(&row.base_url).map_err(|error| invalid("base_url", &error))?;
     Ok(ConfigurationEntry {
         id: row.id,
-        name: row.name.as_str().to_owned(),
+        name: row.name.as_str().into(),
         scope: WorkspaceScope {
             organization_id: row.organization_id,
             workspace_id: row.workspace_id,

@@ -118,7 +118,8 @@ pub(super) async fn check_model_configuration(
             .map_err(|invalid| ApiError::Malformed(format!("{invalid}.")))?;
     let ids = request.extensions().get::<RequestIds>().cloned();
     let asker = Asker {
-        books: &plane.books,
+        accounting: &plane.accounting,
+        principal: caller.principal,
         subject: Subject {
             organization_id: scope.organization_id,
             workspace_id: scope.workspace_id,

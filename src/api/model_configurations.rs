@@ -55,7 +55,7 @@ pub struct ModelConfigurationFields {
     #[serde(default)]
     #[schema(max_length = 1024)]
     pub description: Option<String>,
-    /// Which API the upstream speaks.
+    /// The API of the upstream.
     #[serde(default)]
     pub provider: Provider,
     /// Where the upstream's API begins, with its version: what stands after `/v1` in a request's

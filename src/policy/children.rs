@@ -13,7 +13,7 @@ use chrono::NaiveDateTime;
 use super::set::ChildSeed;
 use crate::clock::Clock;
 use crate::db::gateway_policies::{ChildOutcome, GatewayPolicyRow, ensure_children};
-use crate::db::{Concerns, Conn, Database, DbError};
+use crate::db::{ChangeScope, Conn, Database, DbError};
 use crate::domain::ids::{OrganizationId, PolicyId};
 use crate::domain::policy::{Audience, PolicyType};
 
@@ -109,7 +109,7 @@ impl Children {
             let now = clock.now().naive_utc();
             let rows = batch.into_iter().map(|seed| row(organization_id, seed, now)).collect();
             let made = database
-                .write(Concerns::Organization(organization_id), async move |conn: &mut Conn| {
+                .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
                     ensure_children(conn, organization_id, rows).await
                 })
                 .await;
@@ -164,7 +164,7 @@ impl Children {
 /// The row that is wanted; what the policy says is filled in from its parent.
 fn row(organization_id: OrganizationId, seed: ChildSeed, now: NaiveDateTime) -> GatewayPolicyRow {
     let matchers = seed.subject_matchers();
-    let policy_type = seed.parent_type.of_children().unwrap_or(PolicyType::SpendCap);
+    let policy_type = seed.parent_type.child_type().unwrap_or(PolicyType::SpendCap);
     GatewayPolicyRow {
         id: seed.id,
         organization_id,

@@ -16,8 +16,8 @@ use uuid::Uuid;
 
 use crate::domain::ids::PolicyId;
 use crate::domain::policy::{
-    Audience, Epochs, MOST_CHILDREN_OF_ORGANIZATION, Matchers, Mistake, PolicyConfig, PolicyType,
-    Subject, SubjectKind, SubjectMatcher,
+    Audience, Epochs, InvalidField, MAX_CHILDREN_OF_ORGANIZATION, Matchers, PolicyConfig,
+    PolicyType, Subject, SubjectKind, SubjectMatcher,
 };
 
 pub use access::Target;
@@ -181,7 +181,7 @@ impl PolicySet {
                 rules.push((stored.priority, Rule::of(stored)?));
             }
         }
-        if children.len() >= usize::from(MOST_CHILDREN_OF_ORGANIZATION) {
+        if children.len() >= usize::from(MAX_CHILDREN_OF_ORGANIZATION) {
             defaults.iter_mut().for_each(|default| default.is_full = true);
         }
         for (parent, id, detached) in children {
@@ -311,7 +311,7 @@ impl Applied<'_> {
 
 impl Rule {
     fn of(stored: StoredPolicy) -> Result<Self, BadPolicy> {
-        let bad = |mistakes: Vec<Mistake>| BadPolicy::of(stored.id, mistakes);
+        let bad = |invalid: Vec<InvalidField>| BadPolicy::of(stored.id, invalid);
         let audience =
             Audience::parse(stored.policy_type, &stored.subject_matchers).map_err(bad)?;
         let Audience::Matching(matchers) = audience.0 else {
@@ -326,11 +326,11 @@ impl Rule {
 }
 
 impl BadPolicy {
-    fn of(id: PolicyId, mistakes: Vec<Mistake>) -> Self {
-        let first = mistakes.into_iter().next();
+    fn of(id: PolicyId, invalid: Vec<InvalidField>) -> Self {
+        let first = invalid.into_iter().next();
         let (field, message) = first.map_or_else(
             || ("subject_matchers".to_owned(), "do not go with its type".to_owned()),
-            |mistake| (mistake.field, mistake.message),
+            |field| (field.field, field.message),
         );
         Self { id, field, message }
     }

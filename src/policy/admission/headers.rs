@@ -124,7 +124,7 @@ fn element(
     told: Option<Told<'_>>,
 ) {
     let policy_type = one.policy.policy_type;
-    let policy_type = policy_type.of_children().unwrap_or(policy_type).as_str();
+    let policy_type = policy_type.child_type().unwrap_or(policy_type).as_str();
     let _ = write!(list, "{{\"id\":\"{}\",\"name\":", one.bucket);
     quote(list, &one.policy.name);
     let _ = write!(list, ",\"type\":\"{policy_type}\"");

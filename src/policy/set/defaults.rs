@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::{BadPolicy, Policy, StoredPolicy, Tier};
 use crate::domain::ids::PolicyId;
 use crate::domain::policy::{
-    Audience, MOST_CHILDREN, PolicyConfig, PolicyType, Subject, SubjectKind, SubjectMatcher,
+    Audience, MAX_CHILDREN, PolicyConfig, PolicyType, Subject, SubjectKind, SubjectMatcher,
 };
 
 /// A child of a default policy, as it is to be made.
@@ -72,7 +72,7 @@ impl DefaultPolicy {
         if !stored.enabled {
             return Ok(None);
         }
-        let bad = |mistakes| BadPolicy::of(stored.id, mistakes);
+        let bad = |invalid| BadPolicy::of(stored.id, invalid);
         let audience =
             Audience::parse(stored.policy_type, &stored.subject_matchers).map_err(bad)?;
         let Audience::Each(kind, header) = audience.0 else {
@@ -116,7 +116,7 @@ impl DefaultPolicy {
         if let Some(queued) = fresh.get(&child) {
             return Some(Seat::Own { seed, made: *queued });
         }
-        if self.is_full || self.children.len() + fresh.len() >= usize::from(MOST_CHILDREN) {
+        if self.is_full || self.children.len() + fresh.len() >= usize::from(MAX_CHILDREN) {
             return Some(Seat::Shared(overflow_id(self.policy.id)));
         }
         fresh.insert(child, false);

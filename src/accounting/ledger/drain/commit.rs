@@ -37,7 +37,7 @@ impl Drain {
                     self.at_once = (self.at_once * 2).min(BATCH);
                 }
                 Err(error) => match some {
-                    [entry] if error.is_of_data() && self.takes_others(entry).await => {
+                    [entry] if error.is_caused_by_data() && self.takes_others(entry).await => {
                         self.put_last_aside(&error.to_string())?;
                     }
                     [_] => return Err(error.into()),

@@ -370,7 +370,7 @@ async fn update_gateway_policy(
     let now = actor.now;
     let row = plane
         .database
-        .write(Concerns::Organization(organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
             store::patch(conn, organization_id, &actor, id, &patch.0).await
         })
         .await?;

@@ -31,7 +31,7 @@ use crate::db::model_configurations::{
     insert_model_configuration, list_model_configurations as list_rows,
     update_model_configuration as update_row,
 };
-use crate::db::{Concerns, Conn};
+use crate::db::{ChangeScope, Conn};
 use crate::domain::ids::ConfigurationId;
 use crate::domain::model_configuration::{Placement, Provider, StreamUsage, Timeouts};
 use crate::domain::names::{ConfigurationName, SecretName};

@@ -22,7 +22,7 @@ use crate::db::secrets::{
     SecretChanges, SecretRow, SecretUse, delete_secret as delete_row, find_secret, insert_secret,
     list_secret_uses, list_secrets as list_rows, update_secret,
 };
-use crate::db::{Concerns, Conn};
+use crate::db::{ChangeScope, Conn};
 use crate::domain::ids::{ConfigurationId, SecretId};
 use crate::domain::names::{ConfigurationName, SecretName};
 use crate::domain::scope::WorkspaceScope;

@@ -15,14 +15,15 @@ use crate::directory::configuration::ConfigurationEntry;
 use crate::domain::metadata::Metadata;
 use crate::domain::policy::Subject;
 use crate::domain::scope::WorkspaceScope;
-use crate::json::object::JsonBody;
-use crate::llm::limits::{Api, Bound};
+use crate::json::object::BodyEdits;
+use crate::llm::limits::{Api, BodyFacts, Bound};
 
-/// The most that a body can use, as it goes up.
+/// The maximum that a body can use as it goes up.
 pub fn bound_of(
     plane: &DataPlane,
     operation: &Operation,
-    body: &JsonBody,
+    mut facts: BodyFacts,
+    edits: &BodyEdits<'_>,
     configuration: &ConfigurationEntry,
 ) -> Bound {
     let api = match operation {
@@ -30,7 +31,8 @@ pub fn bound_of(
         Operation::ChatCompletions => Api::ChatCompletions,
         Operation::ListModels | Operation::GetModel { .. } => return Bound::FREE,
     };
-    plane.accounting.bound(api, configuration, body.length(), body.fields())
+    edits.added().for_each(|(key, raw)| facts.add_field(key, raw));
+    plane.accounting.bound(api, configuration, edits.length(), &facts)
 }
 
 /// Asks the policies and opens the request's account if they admit it.

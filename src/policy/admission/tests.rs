@@ -48,7 +48,7 @@ fn request(metadata: &Metadata, number: u128) -> AdmissionRequest<'_> {
             hard: true,
             estimate_tokens: 25,
             free: false,
-            names_input: false,
+            unseen_tokens: 0,
         },
         request_id: id(number),
         at: "2026-03-04T05:06:07Z".parse().unwrap(),

@@ -9,6 +9,9 @@ fn all() -> Vec<ProxyError> {
     let name = || "a \"b\"".to_owned();
     vec![
         E::Body(BodyError::DuplicateKey { key: "model".into() }),
+        E::ModelOverride { field: name() },
+        E::UndecodableBody,
+        E::UnsupportedContentEncoding { named: name() },
         E::IncompleteBody,
         E::BadModelId,
         E::InvalidMetadata(

@@ -141,9 +141,9 @@ impl Children {
         }
         let now = Instant::now();
         for (id, outcome) in ids.iter().zip(outcomes) {
-            use ChildOutcome::{Full, Made, ParentChanged, Present, Revived, SubjectTaken};
+            use ChildOutcome::{Created, Full, ParentChanged, Present, Restored, SubjectTaken};
             match outcome {
-                Made | Revived | Present => {}
+                Created | Restored | Present => {}
                 SubjectTaken | ParentChanged | Full => {
                     if waiting.refused.len() >= MOST_REFUSED {
                         waiting.refused.retain(|_, at| now.duration_since(*at) < REFUSED_FOR);

@@ -55,6 +55,7 @@ pub enum ProxyError {
     UpstreamTls,
     UpstreamInvalid,
     UpstreamDied,
+    UpstreamRedirect,
     EgressRefused,
     ConnectTimeout,
     FirstByteTimeout,

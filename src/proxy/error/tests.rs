@@ -32,6 +32,7 @@ fn all() -> Vec<ProxyError> {
         E::UpstreamTls,
         E::UpstreamInvalid,
         E::UpstreamDied,
+        E::UpstreamRedirect,
         E::EgressRefused,
         E::ConnectTimeout,
         E::FirstByteTimeout,

@@ -37,19 +37,19 @@ const HEAD_READ: usize = 4096;
 
 /// The connection itself, shared with the sweeper, which closes it when it has been idle too long.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(in crate::upstream) struct Line {
     io: RefCell<Option<Transport>>,
     idle_since: Cell<Option<Instant>>,
 }
 
 impl Line {
-    pub(super) fn close(&self) {
+    pub(in crate::upstream) fn close(&self) {
         self.idle_since.set(None);
         drop(self.io.borrow_mut().take());
     }
 
     /// Since when it has been waiting in the pool.
-    pub(super) fn idle_since(&self) -> Option<Instant> {
+    pub(in crate::upstream) fn idle_since(&self) -> Option<Instant> {
         self.idle_since.get()
     }
 
@@ -82,7 +82,7 @@ enum Phase {
 }
 
 /// A connection as awc sees it.
-pub(super) struct Guard {
+pub(in crate::upstream) struct Guard {
     line: Rc<Line>,
     attempt: Option<Rc<Attempt>>,
     phase: Phase,
@@ -100,7 +100,7 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    pub(super) fn new(io: Transport) -> Self {
+    pub(in crate::upstream) fn new(io: Transport) -> Self {
         Self {
             line: Rc::new(Line { io: RefCell::new(Some(io)), idle_since: Cell::new(None) }),
             attempt: None,
@@ -115,7 +115,7 @@ impl Guard {
         }
     }
 
-    pub(super) fn line(&self) -> &Rc<Line> {
+    pub(in crate::upstream) fn line(&self) -> &Rc<Line> {
         &self.line
     }
 

@@ -15,7 +15,7 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 
 #[derive(Debug)]
-pub(super) enum Transport {
+pub(in crate::upstream) enum Transport {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }

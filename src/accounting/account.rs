@@ -21,7 +21,7 @@ use crate::policy::limits::Actual;
 pub struct Account {
     books: Books,
     /// The next attempt's beginning; the open one's while there is one.
-    attempt: AttemptStart,
+    attempt: Arc<AttemptStart>,
     is_open: bool,
     reservation: Reservation,
     price: Option<Arc<ResolvedPrice>>,
@@ -61,6 +61,7 @@ impl Account {
         is_background: bool,
     ) -> Self {
         let books = books.clone();
+        let attempt = Arc::new(attempt);
         Self { books, attempt, is_open: false, reservation, price, bound, is_background }
     }
 
@@ -71,9 +72,10 @@ impl Account {
 
     /// Records that an attempt is about to be made. Unless that can be recorded, it must not be.
     pub fn begin_attempt(&mut self) -> Result<(), JournalFull> {
-        self.attempt.id = self.books.clock.new_id();
-        self.attempt.attempt += 1;
-        self.books.ledger.start(&self.attempt)?;
+        let attempt = Arc::make_mut(&mut self.attempt);
+        attempt.id = self.books.clock.new_id();
+        attempt.attempt += 1;
+        self.books.ledger.start(Arc::clone(&self.attempt))?;
         self.is_open = true;
         self.reservation.is_sent();
         Ok(())

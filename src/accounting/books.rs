@@ -139,8 +139,8 @@ impl Books {
             violated: denied.violated.clone(),
         };
         // Full, the journal keeps its room for what costs money; the refusal stands either way.
-        if let Err(full) = self.ledger.blocked(&attempt, &end) {
-            let request_id = attempt.request_id;
+        let request_id = attempt.request_id;
+        if let Err(full) = self.ledger.blocked(attempt, end) {
             tracing::warn!(error = %full, %request_id, "a refusal is not recorded");
         }
     }

@@ -93,6 +93,7 @@ async fn books(
         metrics: metrics.clone(),
         readiness: Readiness::default(),
         retention_days: 0,
+        on_finished: std::sync::Arc::new(|_| {}),
     };
     let options = JournalOptions::new(folder.join("journal"), 1 << 20);
     Books {

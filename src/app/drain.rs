@@ -7,7 +7,7 @@ use super::StartError;
 use super::accounting::settle_found;
 use super::open::open_database;
 use crate::accounting::ledger::Recovered;
-use crate::accounting::ledger::recover::{Found, drain_journal as drain};
+use crate::accounting::ledger::recover::{Recovery, drain_journal as drain};
 use crate::clock::Clock;
 use crate::config::{DatabaseUrl, Settings};
 use crate::policy::limits::Counters;
@@ -20,7 +20,7 @@ const COUNTERS: Duration = Duration::from_secs(5);
 /// settings name one, what its process had reserved, and empties it. Refuses while a process uses it,
 /// and where journal, database or Redis are not there: what is drained into the wrong database, or
 /// without Redis, is gone from the journal.
-pub async fn drain_journal(settings: &Settings, directory: &Path) -> Result<Found, StartError> {
+pub async fn drain_journal(settings: &Settings, directory: &Path) -> Result<Recovery, StartError> {
     if !directory.join("lock").is_file() {
         return Err(StartError::NoJournal(directory.to_owned()));
     }

@@ -145,7 +145,7 @@ async fn what_is_drained_makes_room_at_once(database: Database) {
     assert!(segments(&whole) > 10);
     assert!(ledger.flush().await.is_err());
     let bytes = bench.counter("tollgate_journal_bytes");
-    assert!(0 < bytes && bytes < 2 * options.segment_bytes, "only the last: {bytes}");
+    assert!(0 < bytes && bytes < 3 * options.segment_bytes, "only the last: {bytes}");
 
     // The same when the next process begins.
     options.directory.clone_from(&whole);

@@ -56,7 +56,9 @@ impl Journal {
         let mut buffer = Vec::new();
         encode_start(&open.start, &mut buffer);
         let appended = self.append(&mut writer, &buffer);
-        appended.inspect_err(|error| self.note_full_disk(error))?;
+        appended.inspect_err(|error| {
+            self.note_full_disk(error);
+        })?;
         Ok(Some(writer.number()))
     }
 }

@@ -302,7 +302,7 @@ fn what_memory_has_no_room_for_can_be_read_back() {
     journal.forget_entries(1);
     journal.blocked(entry(&starts[0])).unwrap();
     let sealed = journal.seal();
-    assert_eq!(sealed.to_read, []);
+    assert!(sealed.to_read.is_empty());
     assert!(!sealed.finished[0].is_only_on_disk);
 }
 

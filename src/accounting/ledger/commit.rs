@@ -55,7 +55,7 @@ impl RowWriter {
         Self { directory, database, counts, rows_at_once: MAX_ROWS }
     }
 
-    /// Commits the last of the entries, which leave the list then; `None` when it is empty.
+    /// Commits the first of the entries, which leave the list then; `None` when it is empty.
     ///
     /// Where the database does not take so many rows it is given fewer, down to one: a slow database
     /// would never take the same number again, and only of a single row it can be decided whether
@@ -65,17 +65,18 @@ impl RowWriter {
         entries: &mut Vec<Finished>,
     ) -> Result<Option<Committed>, LedgerError> {
         while !entries.is_empty() {
-            let kept = entries.len().saturating_sub(self.rows_at_once);
-            let some = entries.get(kept..).unwrap_or_default();
+            let count = entries.len().min(self.rows_at_once);
+            let some = entries.get(..count).unwrap_or_default();
             match self.insert(some.iter().map(|one| row_of(&one.entry)).collect()).await {
                 Ok(inserted) => {
-                    let rows = entries.split_off(kept);
+                    let rest = entries.split_off(count);
+                    let rows = std::mem::replace(entries, rest);
                     let (too_old, rows) = if inserted.too_old.is_empty() {
                         (Vec::new(), rows)
                     } else {
-                        let too_old =
+                        let is_old =
                             |one: &Finished| inserted.too_old.contains(&one.entry.start.id);
-                        rows.into_iter().partition(too_old)
+                        rows.into_iter().partition(is_old)
                     };
                     self.rows_at_once = (self.rows_at_once * 2).min(MAX_ROWS);
                     let committed = Committed { rows, inserted };
@@ -85,12 +86,12 @@ impl RowWriter {
                 }
                 Err(error) => match some {
                     [one] if error.is_of_data() && self.takes_others(&one.entry).await => {
-                        self.reject_last(entries, &error.to_string())?;
+                        self.reject_first(entries, &error.to_string())?;
                     }
                     [_] => return Err(error.into()),
                     _ => {
-                        tracing::debug!(%error, rows = some.len(), "writing fewer rows at once");
-                        self.rows_at_once = (some.len() / 4).max(1);
+                        tracing::debug!(%error, rows = count, "writing fewer rows at once");
+                        self.rows_at_once = (count / 4).max(1);
                     }
                 },
             }
@@ -100,18 +101,18 @@ impl RowWriter {
 
     /// Rejects rows that may have been in the ledger, and in its sums, before they grew too old for
     /// it: it is not known, and nothing may be counted twice.
-    fn reject_old(&self, entries: &mut Vec<Finished>, mut old: Vec<Finished>) -> io::Result<()> {
+    fn reject_old(&self, entries: &mut Vec<Finished>, old: Vec<Finished>) -> io::Result<()> {
         let count = old.len();
         // Should this fail for one of them, the rest is rejected when it is tried again.
-        entries.append(&mut old);
+        entries.splice(0..0, old);
         for _ in 0..count {
-            self.reject_last(entries, "it is older than rows that were deleted")?;
+            self.reject_first(entries, "it is older than rows that were deleted")?;
         }
         Ok(())
     }
 
-    fn reject_last(&self, entries: &mut Vec<Finished>, why: &str) -> io::Result<()> {
-        let Some(LedgerEntry { start, end }) = entries.last().map(|one| &one.entry) else {
+    fn reject_first(&self, entries: &mut Vec<Finished>, why: &str) -> io::Result<()> {
+        let Some(LedgerEntry { start, end }) = entries.first().map(|one| &one.entry) else {
             return Ok(());
         };
         tracing::error!(
@@ -121,7 +122,7 @@ impl RowWriter {
         );
         rejected::keep_entry(&self.directory, start, end)?;
         self.counts.rejected();
-        entries.pop();
+        entries.remove(0);
         Ok(())
     }
 

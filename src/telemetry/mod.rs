@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows what a request means; rooms hand over names from fixed sets and numbers.
 
+mod json_lines;
 pub mod logs;
 pub mod metrics;
 pub mod readiness;

@@ -35,6 +35,7 @@ mod metadata;
 mod model_access;
 mod model_configurations;
 mod model_prices;
+mod observability;
 mod outage;
 mod policy_spend;
 mod problems;
@@ -96,6 +97,7 @@ fn collect() -> Vec<Case> {
         model_access::cases(),
         model_configurations::cases(),
         model_prices::cases(),
+        observability::cases(),
         outage::cases(),
         policy_spend::cases(),
         problems::cases(),

@@ -23,7 +23,7 @@ use crate::telemetry::request_record::{RequestOutcome, RequestRecord};
 pub struct RequestAccount {
     pub(super) accounting: Accounting,
     /// The open attempt's start, or the next one's while none is open.
-    pub(super) start: AttemptStart,
+    pub(super) start: Arc<AttemptStart>,
     pub(super) is_open: bool,
     pub(super) reservation: Reservation,
     pub(super) price: Option<Arc<ResolvedPrice>>,
@@ -51,9 +51,10 @@ impl RequestAccount {
 
     /// Records that an attempt is about to be made. Unless that can be recorded, it must not be.
     pub fn begin_attempt(&mut self) -> Result<(), JournalFull> {
-        self.start.id = self.accounting.clock.new_id();
-        self.start.attempt += 1;
-        self.accounting.ledger.start(&self.start)?;
+        let start = Arc::make_mut(&mut self.start);
+        start.id = self.accounting.clock.new_id();
+        start.attempt += 1;
+        self.accounting.ledger.start(Arc::clone(&self.start))?;
         self.is_open = true;
         self.reservation.mark_sent();
         Ok(())
@@ -137,7 +138,7 @@ impl RequestAccount {
 /// What is left to do when an attempt's tokens are known.
 struct Settlement {
     accounting: Accounting,
-    start: AttemptStart,
+    start: Arc<AttemptStart>,
     reservation: Reservation,
     price: Option<Arc<ResolvedPrice>>,
     record: Box<RequestRecord>,

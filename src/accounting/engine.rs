@@ -96,7 +96,7 @@ impl Accounting {
                 start.reserved = admitted.reserved;
                 let account = RequestAccount {
                     accounting: self.clone(),
-                    start,
+                    start: start.into(),
                     is_open: false,
                     reservation: admitted.reservation,
                     price: configuration.price.clone(),
@@ -125,8 +125,8 @@ impl Accounting {
             ..AttemptEnd::without_usage(start.id, AttemptOutcome::Blocked)
         };
         // When the journal is full its room is kept for what costs money; the denial stands anyway.
-        if let Err(full) = self.ledger.blocked(&start, &end) {
-            let request_id = start.request_id;
+        let request_id = start.request_id;
+        if let Err(full) = self.ledger.blocked(start, end) {
             tracing::warn!(error = %full, %request_id, "a denied request is not in the ledger");
         }
     }

@@ -7,19 +7,19 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::support::{
-    accounts::{self, Rates, Row},
+    call_plan::Plan,
     case::{Case, cases},
     database::{Database, Kind},
-    eventually::{eventually, within},
     fixture::Fixture,
     http::Client,
     invoice::Invoice,
-    plan::Plan,
+    ledger_rows::{self, Rates, Row},
     postgres::{OwnPostgres, Stop},
     random::Random,
-    reconcile::{Books, Life},
-    served::Served,
+    reconciliation::{Books, Life},
+    server_process::Served,
     traffic::Traffic,
+    wait::{eventually, within},
 };
 
 /// How many calls are made; more of them make a better test and a longer one.
@@ -114,7 +114,7 @@ async fn the_ledger_agrees_with_the_invoice(database: Database) {
     let told = within(Duration::from_secs(60), "the calls end", traffic.end()).await;
     gateway.stop().await;
 
-    let rows = accounts::rows(&database).await;
+    let rows = ledger_rows::rows(&database).await;
     let rates = Rc::new(|configuration: &str| match configuration {
         "left" => OWN_PRICE,
         _ => PRICED,
@@ -123,9 +123,9 @@ async fn the_ledger_agrees_with_the_invoice(database: Database) {
     let problems = books.problems(&rows);
     assert!(problems.is_empty(), "{} problems: {problems:#?}", problems.len());
     books.are_mixed(&rows);
-    let of_rows = accounts::sums_of_rows(&database).await;
+    let of_rows = ledger_rows::sums_of_rows(&database).await;
     for table in ["usage_hours", "usage_days"] {
-        let of_table = accounts::sums_of_table(&database, table).await;
+        let of_table = ledger_rows::sums_of_table(&database, table).await;
         assert_eq!(of_rows, of_table, "{table} adds up to the rows");
     }
     for sqlstate in [SHUT_DOWN, RECOVERING] {
@@ -137,7 +137,7 @@ async fn the_ledger_agrees_with_the_invoice(database: Database) {
     reports_add_up(&gateway.admin(), &of_rows).await;
     requests_are_read(&gateway.admin(), &team, &rows, seed).await;
     assert_eq!(
-        accounts::rows(&database).await.len(),
+        ledger_rows::rows(&database).await.len(),
         rows.len(),
         "nothing was left in the journal"
     );
@@ -148,9 +148,9 @@ async fn reports_add_up(admin: &Client, of_rows: &[String]) {
     for group_by in ["", "workspace,api_key", "configuration,model", "X-Gateway-Request-Number"] {
         let path = format!("/api/v1/usage?interval=hour&group_by={group_by}");
         let report = admin.get(&path).await.expect(200).json();
-        assert_eq!(accounts::sums_of_report(&report["total"]), of_rows, "{group_by}");
+        assert_eq!(ledger_rows::sums_of_report(&report["total"]), of_rows, "{group_by}");
         let figures = report["data"].as_array().expect("figures");
-        let figures: Vec<_> = figures.iter().map(accounts::sums_of_report).collect();
+        let figures: Vec<_> = figures.iter().map(ledger_rows::sums_of_report).collect();
         let sum = |place: usize| -> i128 {
             figures.iter().map(|figures| figures[place].parse::<i128>().unwrap()).sum()
         };
@@ -171,7 +171,7 @@ async fn requests_are_read(admin: &Client, team: &Fixture, rows: &[Row], seed: u
         let attempts = read["attempts"].as_array().expect("attempts");
         assert_eq!(attempts.len(), all.len(), "{read}");
         assert_eq!(
-            accounts::nanos(&read["cost_usd"]),
+            ledger_rows::nanos(&read["cost_usd"]),
             all.iter().map(|row| i128::from(row.cost.unwrap_or(0))).sum()
         );
         for attempt in attempts {

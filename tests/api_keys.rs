@@ -1,5 +1,5 @@
 //! API keys: how they are made, rotated and stopped, and when a key works on either plane. Who may do
-//! it to which is in [`granting`](crate::granting).
+//! it to which is in [`role_grants`](crate::role_grants).
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::{
-    problems::{problem, wrong_fields},
+    api_errors::{problem, wrong_fields},
     support::{
         app::TestApp,
         case::{Case, cases},
         database::Database,
-        eventually::eventually,
         fixture::Fixture,
         http::{Answer, Client, Request},
-        world::{World, text},
+        two_tenants::{World, text},
+        wait::eventually,
     },
 };
 

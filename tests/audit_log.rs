@@ -7,10 +7,10 @@ use crate::support::{
     app::TestApp,
     case::{Case, cases},
     database::Database,
+    database_dump::differences,
     operations::{Operation, operations, sample},
     sql::execute,
-    tables::differences,
-    world::{RoleKey, World, text},
+    two_tenants::{RoleKey, World, text},
 };
 
 /// The cases of this file.

@@ -9,11 +9,11 @@ use crate::support::{
     app::{master_key_file, options, write_master_key},
     case::{Case, cases},
     database::{Database, Kind},
-    eventually::eventually,
     fixture::Fixture,
     http::{Client, Request},
     process::{Ended, Running, Signal, run, tollgate},
     secrets, sql,
+    wait::eventually,
 };
 
 /// The cases of this file.

@@ -3,14 +3,14 @@
 use serde_json::{Value, json};
 
 use crate::{
+    api_errors::{problem, wrong_fields},
     gateway_policies::{PATH, cap, make, matcher, names},
-    problems::{problem, wrong_fields},
     support::{
         app::TestApp,
         case::{Case, cases},
         database::{Database, Kind},
         sql::execute,
-        world::{World, text},
+        two_tenants::{World, text},
     },
 };
 

@@ -23,12 +23,12 @@ use tollgate::{
 
 use crate::support::{
     app::options,
-    bench::{Bench, copy, end, journal, row, rows, small, start, sums_agree},
     case::{Case, cases},
     database::Database,
-    eventually::eventually,
+    ledger_fixture::{Bench, copy, end, journal, row, rows, small, start, sums_agree},
     process::{run, tollgate},
     redis::shared_url,
+    wait::eventually,
 };
 
 /// The cases of this file.

@@ -11,7 +11,7 @@ use crate::support::{
     fixture::{Fixture, question},
     http::{Answer, Client, Request},
     policies::{POLICIES, make, refused},
-    world::text,
+    two_tenants::text,
 };
 
 /// The cases of this file.
@@ -152,7 +152,7 @@ async fn what_is_forbidden_is_neither_sent_nor_counted(database: Database) {
     let answer = team.call(&team.team.caller(), "main").await;
     refused(&answer, 403, "model_access_denied", "nothing");
     assert_eq!(team.team.upstream.seen().requests.len(), 0);
-    let rows = accounts::rows_at_least(&database, 1).await;
+    let rows = ledger_rows::rows_at_least(&database, 1).await;
     assert_eq!((rows[0].outcome.as_str(), rows[0].attempt), ("blocked", 0), "{rows:?}");
     assert_eq!(Some(rows[0].request_id.as_str()), answer.header("x-request-id"));
 }

@@ -9,7 +9,7 @@ use crate::{
         case::{Case, cases},
         database::Database,
         sql::{execute, texts},
-        world::World,
+        two_tenants::World,
     },
 };
 

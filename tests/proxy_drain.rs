@@ -6,12 +6,12 @@ use crate::support::{
     case::{Case, cases},
     connection::{Connection, Ending},
     database::Database,
-    eventually::{eventually, within},
     fixture::Fixture,
     openai::{self, PARTS, Usage},
     process::Signal,
     script::{Gate, Script},
-    served::Served,
+    server_process::Served,
+    wait::{eventually, within},
 };
 
 /// The cases of this file.

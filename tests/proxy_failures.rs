@@ -12,11 +12,11 @@ use crate::{
         case::{Case, cases},
         connection::{Cut, Ending},
         database::Database,
-        eventually::{eventually, within},
         fixture::{Fixture, question},
         http::Request,
         openai::{self, Usage},
         script::{Gate, Script},
+        wait::{eventually, within},
     },
 };
 

@@ -13,11 +13,11 @@ use crate::{
         case::{Case, cases},
         connection::{Connection, Cut, Ending},
         database::Database,
-        eventually::{eventually, within},
         fixture::{Fixture, question},
         http::{Answer, Client, Request},
         openai::{self, PARTS, Usage},
         script::{Gate, Script, data},
+        wait::{eventually, within},
     },
 };
 

@@ -10,9 +10,9 @@ use crate::support::{
     case::{Case, cases},
     connection::Head,
     database::Database,
-    eventually::within,
     fixture::{Fixture, question},
     http::{Answer, Request},
+    wait::within,
 };
 
 /// The cases of this file.

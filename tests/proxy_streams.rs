@@ -11,12 +11,12 @@ use crate::support::{
     case::{Case, cases},
     connection::{Connection, Ending, Event},
     database::Database,
-    eventually::{eventually, within},
     fixture::{Fixture, question},
     http::Request,
     openai::{self, PARTS, Usage},
     script::{Gate, Script, data},
-    served::Served,
+    server_process::Served,
+    wait::{eventually, within},
 };
 
 /// The cases of this file.

@@ -10,14 +10,14 @@ use crate::support::{
     app::TestApp,
     case::{Case, cases},
     database::Database,
-    eventually::eventually,
     fixture::{Fixture, question},
     http::{Answer, Client, Request},
     openai::{self, PARTS, Usage},
     policies::{POLICIES, crowd, make, rate_limit, rates, refused, statuses},
     redis::shared_url,
     script::Script,
-    world::text,
+    two_tenants::text,
+    wait::eventually,
 };
 
 /// The cases of this file.
@@ -185,7 +185,7 @@ async fn a_crowd_gets_what_the_limit_says(database: Database) {
     let answers = crowd(&[team.caller()], &Fixture::chat(), 100).await;
     assert_eq!(statuses(&answers), [(200, 20), (429, 80)].into());
     assert_eq!(team.upstream.seen().requests.len(), 20);
-    let rows = accounts::rows_at_least(&database, 100).await;
+    let rows = ledger_rows::rows_at_least(&database, 100).await;
     let blocked = rows.iter().filter(|row| row.outcome == "blocked" && row.attempt == 0);
     assert_eq!(blocked.count(), 80);
 }
@@ -213,7 +213,7 @@ async fn what_was_asked_is_corrected_by_what_was_used(database: Database) {
         uses(&team, 100);
         let answer = team.caller().send(long(4_000)).await.expect(200);
         assert_eq!(says(&answer, "x-ratelimit-limit-tokens"), 1_500);
-        accounts::rows_at_least(&database, number + 1).await;
+        ledger_rows::rows_at_least(&database, number + 1).await;
     }
     // With five hundred used no second thousand fits beside one that is under way.
     let (head, stream) = {
@@ -237,7 +237,7 @@ async fn tokens_roll(database: Database) {
     // More than was assumed: over the limit, but it was let through.
     uses(&team, 12_000);
     call(&team.caller()).await.expect(200);
-    accounts::rows_at_least(&database, 1).await;
+    ledger_rows::rows_at_least(&database, 1).await;
     app.advance(20 * SECOND);
     assert_eq!(waits_as_told(&app, &[team.caller()], "tokens").await, 40);
 }

@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use crate::support::{
     app::TestApp,
     case::{Case, cases},
-    cut::Link,
     database::Database,
-    eventually::eventually_within,
+    fault_proxy::Link,
     fixture::Fixture,
     http::{Answer, Client, Request},
     secrets,
+    wait::eventually_within,
 };
 
 /// How long another replica may go on as before: the contract's number.

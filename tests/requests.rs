@@ -8,9 +8,9 @@ use crate::support::{
     app::TestApp,
     case::{Case, cases},
     database::{Database, Kind},
-    ledger::{Row, insert_with_others},
+    ledger_seed::{Row, insert_with_others},
     sql::{execute, plan},
-    world::World,
+    two_tenants::World,
 };
 
 /// The cases of this file.
@@ -64,7 +64,7 @@ async fn ids(world: &World, query: &str) -> Vec<String> {
         .as_array()
         .unwrap()
         .iter()
-        .map(|one| crate::support::world::text(one, "id"))
+        .map(|one| crate::support::two_tenants::text(one, "id"))
         .collect()
 }
 
@@ -127,7 +127,7 @@ async fn filters_and_pages(database: Database) {
         let path = world.home.team.path(&format!("requests?limit=7&status=4xx{cursor}"));
         let page = world.admin().get(&path).await.expect(200).json();
         let items = page["data"].as_array().unwrap();
-        paged.extend(items.iter().map(|one| crate::support::world::text(one, "id")));
+        paged.extend(items.iter().map(|one| crate::support::two_tenants::text(one, "id")));
         match page["next_cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
             None => break,
@@ -158,7 +158,8 @@ async fn a_request_has_all_its_attempts(database: Database) {
     first.outcome = "unknown";
     first.status = None;
     first.cost = None;
-    let mut second = Row { id: crate::support::ledger::id_at(first.admitted_at), ..first.clone() };
+    let mut second =
+        Row { id: crate::support::ledger_seed::id_at(first.admitted_at), ..first.clone() };
     second.attempt = 2;
     second.outcome = "completed";
     second.status = Some(200);
@@ -279,7 +280,7 @@ async fn a_search_goes_on_where_it_ended(database: Database) {
     let first = world.home.team.path("requests?outcome=lost");
     let page = world.admin().get(&first).await.expect(200).json();
     assert_eq!(page["data"], json!([]));
-    let next = crate::support::world::text(&page, "next_cursor");
+    let next = crate::support::two_tenants::text(&page, "next_cursor");
     let page = world.admin().get(&format!("{first}&cursor={next}")).await.expect(200).json();
     assert_eq!(page["data"][0]["id"], oldest.id);
     assert_eq!(page["next_cursor"], Value::Null);

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::{
-    problems::{problem, wrong_fields},
+    api_errors::{problem, wrong_fields},
     support::{
         app::TestApp,
         case::{Case, cases},
@@ -13,7 +13,7 @@ use crate::{
         operations::{operations, sample},
         secrets::register,
         sql::{execute, texts},
-        world::{World, text},
+        two_tenants::{World, text},
     },
 };
 

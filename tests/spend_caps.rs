@@ -8,19 +8,19 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::support::{
-    accounts::{self, Rates},
     app::TestApp,
     case::{Case, cases},
-    cut::Link,
     database::Database,
-    eventually::{eventually, within},
+    fault_proxy::Link,
     fixture::Fixture,
     http::{Client, Request},
+    ledger_rows::{self, Rates},
     openai::{self, PARTS, Usage},
     policies::{crowd, has_spent, over_cap, spend_cap, statuses},
     redis::shared_url,
     script::{Gate, Script},
     upstream::{RecordedRequest, ScriptedUpstream},
+    wait::{eventually, within},
 };
 
 /// The cases of this file.
@@ -65,7 +65,7 @@ impl Capped {
 
     /// What all rows of the ledger cost, when they are so many.
     async fn settled(&self, rows: usize) -> i128 {
-        accounts::cost(&accounts::rows_at_least(self.app.database(), rows).await)
+        ledger_rows::cost(&ledger_rows::rows_at_least(self.app.database(), rows).await)
     }
 }
 
@@ -109,7 +109,7 @@ async fn four_hundred(app: TestApp, callers: impl Fn(&Capped) -> Vec<Client>) ->
             .wait_for("the cap's worth is asked", |seen| seen.requests.len() >= WORTH);
         seen.await;
         eventually("the others are refused", async || {
-            accounts::rows(capped.app.database()).await.len() >= AT_ONCE - WORTH
+            ledger_rows::rows(capped.app.database()).await.len() >= AT_ONCE - WORTH
         })
         .await;
         gate.open();
@@ -193,8 +193,8 @@ async fn half_leave(app: TestApp, others: impl Fn(&Capped) -> Vec<Client>) {
         }
     };
     within(PATIENCE, "all are answered", join_all((0..CALLERS).map(work))).await;
-    let rows = accounts::rows_at_least(capped.app.database(), CALLERS * CALLS).await;
-    let settled = accounts::cost(&rows);
+    let rows = ledger_rows::rows_at_least(capped.app.database(), CALLERS * CALLS).await;
+    let settled = ledger_rows::cost(&rows);
     assert!(settled <= cap, "{settled} of {cap}");
     let left: Vec<_> = rows.iter().filter(|row| row.outcome == "caller_left").collect();
     let blocked = rows.iter().filter(|row| row.outcome == "blocked").count();
@@ -255,8 +255,8 @@ async fn without_redis(database: Database, cut: fn(&Link)) {
     assert!((WORTH / 4..=WORTH).contains(&passed.get()), "{} passed", passed.get());
     let mut settled = 0;
     eventually("what passed is in the ledger", async || {
-        let rows = accounts::rows(capped.app.database()).await;
-        settled = accounts::cost(&rows);
+        let rows = ledger_rows::rows(capped.app.database()).await;
+        settled = ledger_rows::cost(&rows);
         rows.iter().filter(|row| row.outcome == "completed").count() == passed.get()
     })
     .await;

@@ -5,12 +5,12 @@ use chrono::{DateTime, Datelike, TimeDelta, Timelike, Utc};
 use serde_json::{Value, json};
 
 use crate::support::{
-    accounts::{self, Rates},
     app::TestApp,
     case::{Case, cases},
     database::Database,
     fixture::Fixture,
     http::{Answer, Request},
+    ledger_rows::{self, Rates},
     policies::{POLICIES, has_spent, make, over_cap, refused, spend_cap},
     redis::OwnRedis,
     script::{Script, data},
@@ -100,7 +100,7 @@ async fn windows_roll_over_at_the_instant(database: Database) {
 async fn each_limit_of_a_cap_counts(database: Database) {
     let (app, team) = at_a_cent_each(&database, &[]).await;
     app.advance_to(next("daily", app.now()));
-    let limit = |window: &str, calls: i128| json!({"window": window, "limit_usd": accounts::usd(calls * FEE)});
+    let limit = |window: &str, calls: i128| json!({"window": window, "limit_usd": ledger_rows::usd(calls * FEE)});
     let config = json!({"version": 2, "limits": [limit("hourly", 2), limit("daily", 3)]});
     let subject = [("workspace_id", team.workspace_id.as_str())];
     make(&app.admin(), ("spend_cap", "both"), &subject, config).await;
@@ -119,10 +119,10 @@ async fn each_limit_of_a_cap_counts(database: Database) {
 async fn a_new_cap_counts_what_was_spent(database: Database) {
     let (app, team) = at_a_cent_each(&database, &[]).await;
     passes(&team, 3).await;
-    accounts::rows_at_least(&database, 3).await;
+    ledger_rows::rows_at_least(&database, 3).await;
     let subject = [("api_key_id", team.caller_key_id.as_str())];
     let cap = spend_cap(&app.admin(), "late", &subject, ("monthly", 5 * FEE)).await;
-    assert_eq!(accounts::nanos(&cap["current_spend_usd"]), 3 * FEE, "{cap}");
+    assert_eq!(ledger_rows::nanos(&cap["current_spend_usd"]), 3 * FEE, "{cap}");
     passes(&team, 2).await;
     over_cap(&call(&team).await, "late");
 }
@@ -134,7 +134,7 @@ async fn a_raised_cap_lets_more_through_at_once(database: Database) {
     let path = format!("{POLICIES}/{}", cap["id"].as_str().unwrap());
     passes(&team, 2).await;
     over_cap(&call(&team).await, "narrow");
-    let wider = json!({"config": {"window": "monthly", "limit_usd": accounts::usd(3 * FEE)}});
+    let wider = json!({"config": {"window": "monthly", "limit_usd": ledger_rows::usd(3 * FEE)}});
     app.admin().patch(&path, &wider).await.expect(200);
     passes(&team, 1).await;
     over_cap(&call(&team).await, "narrow");
@@ -159,7 +159,7 @@ async fn what_a_cap_has_missed_it_learns(database: Database) {
     passes(&team, 1).await;
     change(json!({"config": {"window": "hourly", "limit_usd": 1}})).await;
     passes(&team, 1).await;
-    change(json!({"config": {"window": "monthly", "limit_usd": accounts::usd(5 * FEE)}})).await;
+    change(json!({"config": {"window": "monthly", "limit_usd": ledger_rows::usd(5 * FEE)}})).await;
     over_cap(&call(&team).await, "learns");
     // For others, it counts what they have spent, and not what its former subjects have.
     change(json!({"subject_matchers": [{"key": "X-Gateway-Team", "value": "red"}]})).await;
@@ -182,7 +182,7 @@ async fn what_is_only_named_is_charged_in_full(database: Database) {
     let (head, mut stream) = team.caller().stream(request).await;
     assert_eq!(head.status, 200);
     while let Ok(Some(_)) = stream.piece().await {}
-    let rows = accounts::rows_at_least(&database, 1).await;
+    let rows = ledger_rows::rows_at_least(&database, 1).await;
     let row = &rows[0];
     assert_eq!((row.outcome.as_str(), row.usage_source.as_str()), ("upstream_broke", "estimated"));
     assert_eq!((row.input_tokens, row.output_tokens), (Some(5000), Some(1)));
@@ -210,7 +210,7 @@ async fn an_emptied_redis_is_rebuilt(database: Database) {
     spend_cap(&app.admin(), "kept", &subject, ("monthly", 5 * FEE)).await;
     passes(&team, 2).await;
     team.caller_at(other.address()).send(Fixture::chat()).await.expect(200);
-    accounts::rows_at_least(&database, 3).await;
+    ledger_rows::rows_at_least(&database, 3).await;
     redis.flush().await;
     passes(&team, 1).await;
     team.caller_at(other.address()).send(Fixture::chat()).await.expect(200);
@@ -224,7 +224,7 @@ async fn without_a_price_a_cap_blocks(database: Database) {
     let path = team.path(&format!("model-configurations/{}", team.configuration_id));
     app.admin().patch(&path, &json!({"model": "nobody-prices-this"})).await.expect(200);
     call(&team).await.expect(200);
-    let rows = accounts::rows_at_least(&database, 1).await;
+    let rows = ledger_rows::rows_at_least(&database, 1).await;
     assert_eq!((rows[0].cost, rows[0].price_version.as_deref()), (None, None), "{rows:?}");
 
     let subject = [("workspace_id", team.workspace_id.as_str())];

@@ -4,14 +4,14 @@
 use serde_json::{Value, json};
 
 use crate::{
-    problems::{problem, wrong_fields},
+    api_errors::{problem, wrong_fields},
     support::{
         app::TestApp,
         case::{Case, cases},
         database::Database,
         fixture::Fixture,
         sql::texts,
-        world::{World, text},
+        two_tenants::{World, text},
     },
 };
 

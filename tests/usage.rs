@@ -17,9 +17,9 @@ use crate::support::{
     case::{Case, cases},
     database::{Database, Kind},
     http::Request,
-    ledger::{Row, insert_with_others},
+    ledger_seed::{Row, insert_with_others},
     sql::execute,
-    world::World,
+    two_tenants::World,
 };
 
 /// The cases of this file.
@@ -131,7 +131,7 @@ fn answered(report: &Value, groups: &[&str]) -> BTreeMap<String, [i64; 13]> {
 }
 
 fn figures(item: &Value) -> [i64; 13] {
-    crate::support::ledger::FIGURES.map(|name| match name {
+    crate::support::ledger_seed::FIGURES.map(|name| match name {
         "cost" => item["cost_usd"].to_string().parse::<NanoUsd>().unwrap().nanos(),
         name => item[name].as_i64().unwrap_or_else(|| panic!("no {name}: {item}")),
     })

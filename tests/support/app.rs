@@ -24,10 +24,10 @@ use uuid::Uuid;
 
 use super::{
     database::Database,
-    eventually::{eventually, within},
     fixture::Fixture,
     http::Client,
     secrets,
+    wait::{eventually, within},
 };
 
 /// A drain may take as long as its deadline; more is a hang.
@@ -104,7 +104,7 @@ impl TestApp {
         Self::launch(self.beside(&self.database), options).await
     }
 
-    /// The same over another way to the database, such as a [`Link`](super::cut::Link).
+    /// The same over another way to the database, such as a [`Link`](super::fault_proxy::Link).
     pub(crate) async fn replica_over(&self, database: &Database) -> Self {
         Self::launch(self.beside(database), self.options.clone()).await
     }

@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    eventually::eventually,
     http::{Client, Request},
     logs, secrets,
+    two_tenants::text,
     upstream::ScriptedUpstream,
-    world::text,
+    wait::eventually,
 };
 
 /// A workspace and all that a call needs.

@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::watch;
 
 use super::{
+    call_plan::Plan,
     openai::Usage,
-    plan::Plan,
     script::{Mark, Script},
     upstream::{RecordedRequest, ScriptedUpstream},
 };

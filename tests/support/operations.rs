@@ -8,7 +8,7 @@ use super::{
     fixture::{Fixture, question},
     http::Request,
     ledger,
-    world::{World, text},
+    two_tenants::{World, text},
 };
 
 /// An operation as the document has it.
@@ -228,8 +228,8 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
             of(Anywhere, 200, vec![workspace], None)
         }
         "get_request" => {
-            let row = ledger::Row::of(home);
-            ledger::insert(world.app.database(), std::slice::from_ref(&row)).await;
+            let row = ledger_seed::Row::of(home);
+            ledger_seed::insert(world.app.database(), std::slice::from_ref(&row)).await;
             of(Inside, 200, vec![workspace, ("request_id", row.request_id)], None)
         }
         "get_workspace_api_key"

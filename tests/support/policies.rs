@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::{
     accounts,
-    eventually::eventually,
     http::{Answer, Client, Request},
-    world::text,
+    two_tenants::text,
+    wait::eventually,
 };
 
 /// Where they are.
@@ -40,7 +40,7 @@ pub(crate) async fn spend_cap(
     matchers: &[(&str, &str)],
     (window, limit): (&str, i128),
 ) -> Value {
-    let config = json!({"window": window, "limit_usd": accounts::usd(limit)});
+    let config = json!({"window": window, "limit_usd": ledger_rows::usd(limit)});
     make(admin, ("spend_cap", name), matchers, config).await
 }
 
@@ -66,7 +66,7 @@ pub(crate) fn rates(limits: &[(&str, &str, u64)]) -> Value {
 pub(crate) async fn spent(admin: &Client, policy: &Value) -> Option<i128> {
     let path = format!("{POLICIES}/{}", text(policy, "id"));
     let policy = admin.get(&path).await.expect(200).json();
-    policy.get("current_spend_usd").filter(|spend| !spend.is_null()).map(accounts::nanos)
+    policy.get("current_spend_usd").filter(|spend| !spend.is_null()).map(ledger_rows::nanos)
 }
 
 /// Waits until it says this.

@@ -18,8 +18,8 @@ use tokio_postgres::NoTls;
 
 use super::{
     database::Database,
-    eventually::eventually,
     process::{self, Running, Signal},
+    wait::eventually,
 };
 
 /// What has to be installed.

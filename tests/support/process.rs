@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{eventually::eventually, logs};
+use super::{logs, wait::eventually};
 
 /// The binary, with nothing of the environment's `TOLLGATE_` settings.
 pub(crate) fn tollgate(arguments: &[&str]) -> Command {

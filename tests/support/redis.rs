@@ -11,7 +11,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::eventually::eventually;
+use super::wait::eventually;
 
 /// The variable that names the Redis that cases share.
 pub(crate) const REDIS_URL: &str = "TOLLGATE_TEST_REDIS_URL";

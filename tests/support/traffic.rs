@@ -11,10 +11,10 @@ use std::{
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
 use super::{
+    call_plan::{Fate, Plan},
     connection::{Connection, Ending},
-    eventually::within,
     invoice::Invoice,
-    plan::{Fate, Plan},
+    wait::within,
 };
 
 /// A call hangs when it takes so long.

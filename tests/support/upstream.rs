@@ -23,10 +23,10 @@ use tokio::{
 };
 
 use super::{
-    eventually::within,
     framing::{self, Chunk, HeaderList},
     openai,
     script::{Script, Step},
+    wait::within,
 };
 
 /// Only a failure waits so long.

@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use super::{
     app::TestApp,
     database::{Database, Kind},
-    eventually::eventually,
     openai::Usage,
     sql,
     upstream::ScriptedUpstream,
+    wait::eventually,
 };
 
 /// One attempt, or one blocked request.
@@ -71,7 +71,7 @@ impl Row {
         "metadata",
     ];
 
-    /// The number that its caller gave it ([`NUMBER_HEADER`](super::plan::NUMBER_HEADER)).
+    /// The number that its caller gave it ([`NUMBER_HEADER`](super::call_plan::NUMBER_HEADER)).
     pub(crate) fn number(&self) -> Option<u64> {
         let metadata: Value = serde_json::from_str(&self.metadata).ok()?;
         metadata["request_number"].as_str()?.parse().ok()

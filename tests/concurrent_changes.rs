@@ -10,7 +10,7 @@ use crate::support::{
     fixture::Fixture,
     http::Client,
     sql::texts,
-    world::{World, text},
+    two_tenants::{World, text},
 };
 
 /// The cases of this file.

@@ -6,17 +6,17 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::support::{
-    accounts::{Rates, Row, nanos, usd},
     app::TestApp,
+    call_plan::{Asked, Fate, Plan},
     case::{Case, cases},
     database::Database,
-    eventually::within,
     fixture::Fixture,
     invoice::{Entry, Invoice},
+    ledger_rows::{Rates, Row, nanos, usd},
     openai::Usage,
-    plan::{Asked, Fate, Plan},
-    reconcile::{Books, Life},
+    reconciliation::{Books, Life},
     traffic::{Met, Told, Traffic},
+    wait::within,
 };
 
 /// The cases of this file.

@@ -31,12 +31,12 @@ use tollgate::{
 };
 
 use crate::support::{
-    bench::{
+    case::{Case, cases},
+    database::Database,
+    ledger_fixture::{
         Bench, copy, days_agree, end, journal, row, rows, small, start, sums_agree,
         sums_agree_where,
     },
-    case::{Case, cases},
-    database::Database,
     property::holds_for,
     sql,
 };

@@ -8,14 +8,14 @@ use serde_json::json;
 use crate::support::{
     accounts,
     app::TestApp,
+    background_load::Load,
     case::{Case, cases},
-    cut::Link,
     database::{Database, Kind},
-    eventually::{eventually, within},
+    fault_proxy::Link,
     fixture::Fixture,
     http::Request,
-    load::Load,
     sql::WriteLock,
+    wait::{eventually, within},
 };
 
 /// More than the waits inside: a connection, then an answer. A bound, not a measurement.
@@ -246,7 +246,7 @@ async fn sessions_that_only_read_are_given_up(database: Database) {
     operator.batch_execute(&writable).await.unwrap();
     admin.put(&path, &value).await.success();
     load.end().await;
-    accounts::has_all(&app, &team.upstream).await;
+    ledger_rows::has_all(&app, &team.upstream).await;
 }
 
 async fn a_writer_beside_us_makes_writes_wait_and_nothing_else(database: Database) {

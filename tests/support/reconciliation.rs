@@ -10,9 +10,9 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    accounts::{Rates, Row},
+    call_plan::{Fate, Plan},
     invoice::Entry,
-    plan::{Fate, Plan},
+    ledger_rows::{Rates, Row},
     traffic::{Met, Told},
 };
 

@@ -4,14 +4,14 @@
 use serde_json::json;
 
 use crate::{
-    problems::wrong_fields,
+    api_errors::wrong_fields,
     support::{
         app::TestApp,
         case::{Case, cases},
         database::Database,
+        database_dump::differences,
         http::Request,
-        tables::differences,
-        world::{ROLES, Role, World, text},
+        two_tenants::{ROLES, Role, World, text},
     },
 };
 

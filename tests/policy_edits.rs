@@ -3,15 +3,15 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    accounts::{self, Rates},
     app::TestApp,
     case::{Case, cases},
     database::Database,
-    eventually::eventually,
     fixture::Fixture,
+    ledger_rows::{self, Rates},
     policies::{POLICIES, make, over_cap, rate_limit, rates, refused, spend_cap},
     script::{Script, data},
-    world::text,
+    two_tenants::text,
+    wait::eventually,
 };
 
 /// The cases of this file.
@@ -53,9 +53,9 @@ async fn change(app: &TestApp, policy: &Value, patch: Value) -> Value {
 }
 
 fn limits(limits: &[(&str, i128)]) -> Value {
-    let limits = limits
-        .iter()
-        .map(|(window, calls)| json!({"window": window, "limit_usd": accounts::usd(calls * FEE)}));
+    let limits = limits.iter().map(
+        |(window, calls)| json!({"window": window, "limit_usd": ledger_rows::usd(calls * FEE)}),
+    );
     json!({"version": 2, "limits": limits.collect::<Vec<_>>()})
 }
 

@@ -4,19 +4,19 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    accounts::{self, Rates, nanos, rows_at_least, usd},
     app::TestApp,
     case::{Case, cases},
     database::Database,
-    eventually::eventually,
     fixture::Fixture,
     http::{Client, Request},
+    ledger_rows::{self, Rates, nanos, rows_at_least, usd},
     openai::{self, Usage},
     policies::{has_spent, over_cap, rate_limit, spend_cap},
     script::Script,
-    served::Served,
+    server_process::Served,
+    two_tenants::text,
     upstream::{RecordedRequest, ScriptedUpstream},
-    world::text,
+    wait::eventually,
 };
 
 /// The cases of this file.
@@ -132,7 +132,10 @@ async fn a_token_is_in_the_ledger(database: Database) {
     assert!(text(row, "price_version").contains(&team.configuration_id), "{row}");
 
     let report = app.admin().get("/api/v1/usage?group_by=api_key").await.expect(200).json();
-    assert_eq!(accounts::sums_of_report(&report["total"]), accounts::sums_of_rows(&database).await);
+    assert_eq!(
+        ledger_rows::sums_of_report(&report["total"]),
+        ledger_rows::sums_of_rows(&database).await
+    );
     assert!(report.to_string().contains(&key_id), "{report}");
     let cost = u64::try_from(RATES.bill(TOKEN)).unwrap();
     for (metric, count) in [

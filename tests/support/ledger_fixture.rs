@@ -20,7 +20,7 @@ use tollgate::{
 
 use super::{
     database::{Database, Kind},
-    ledger::FIGURES,
+    ledger_seed::FIGURES,
     sql,
 };
 

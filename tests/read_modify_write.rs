@@ -6,15 +6,15 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::{
+    api_errors::{problem, wrong_fields},
     gateway_policies::{PATH, cap, make, matcher},
-    problems::{problem, wrong_fields},
     support::{
         app::TestApp,
         case::{Case, cases},
         database::Database,
         http::Client,
         policies::rates,
-        world::{World, text},
+        two_tenants::{World, text},
     },
 };
 

@@ -7,7 +7,7 @@ use serde_json::json;
 use tollgate::domain::ids::AttemptId;
 use uuid::Uuid;
 
-use super::{database::Database, sql::execute, world::Place};
+use super::{database::Database, sql::execute, two_tenants::Place};
 
 /// One row. Instants are whole seconds or parts of them as [`Utc`] gives them.
 #[derive(Clone, Debug)]

@@ -8,10 +8,10 @@ use crate::support::{
     app::TestApp,
     case::{Case, cases},
     database::Database,
+    database_dump::differences,
     http::{Client, Request},
     operations::{Operation, Reach, Sample, operations, sample},
-    tables::differences,
-    world::{Place, ROLES, Role, RoleKey, World},
+    two_tenants::{Place, ROLES, Role, RoleKey, World},
 };
 
 /// The cases of this file.

@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use crate::support::{
     app::{TestApp, master_key_file, options, write_master_key},
+    background_load::Load,
     case::{Case, cases},
     database::{Database, Kind},
     fixture::Fixture,
-    load::Load,
     process::{Ended, Running, Signal, run, tollgate},
     secrets, sql,
 };

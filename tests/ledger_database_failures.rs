@@ -15,13 +15,13 @@ use tollgate::{
 };
 
 use crate::support::{
-    bench::{Bench, copy, end, journal, row, rows, small, start, sums_agree},
     case::{Case, cases},
-    cut::Link,
     database::{Database, Kind},
-    eventually::eventually,
+    fault_proxy::Link,
+    ledger_fixture::{Bench, copy, end, journal, row, rows, small, start, sums_agree},
     random::Random,
     sql,
+    wait::eventually,
 };
 
 /// The cases of this file.

@@ -8,13 +8,13 @@ use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::support::{
     case::{Case, Running, cases},
-    cut::Link,
     database::{Database, Kind},
-    eventually::{eventually, within},
+    fault_proxy::Link,
     logs::{self, Capture, Sink},
     process,
     runner::watch_for,
     secrets,
+    wait::{eventually, within},
 };
 
 /// The cases of this file.
@@ -106,7 +106,7 @@ async fn a_run_that_logged_a_secret_or_hid_a_panic_fails() {
     ];
     for (how, success, line) in expected {
         let mut run = std::process::Command::new(std::env::current_exe().unwrap());
-        run.args(["--exact", "support_works::misbehaves_when_told"]).env(MISBEHAVE, how);
+        run.args(["--exact", "support_runner::misbehaves_when_told"]).env(MISBEHAVE, how);
         let output = tokio::task::spawn_blocking(move || run.output()).await.unwrap().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(text.contains("1 passed"), "{text}");

@@ -8,12 +8,12 @@ use serde_json::json;
 use crate::support::{
     accounts,
     app::TestApp,
+    background_load::Load,
     case::{Case, cases},
     database::Database,
-    eventually::{eventually, within},
     fixture::Fixture,
-    load::Load,
     postgres::{OwnPostgres, Stop},
+    wait::{eventually, within},
 };
 
 /// More than the waits inside. A bound, not a measurement.
@@ -61,7 +61,7 @@ async fn a_server_that_stops_is_not_noticed_by_known_callers(_: Database) {
         load.end().await;
         streams.end().await;
     }
-    accounts::has_all(&app, &team.upstream).await;
+    ledger_rows::has_all(&app, &team.upstream).await;
     app.stop().await;
 }
 
@@ -135,12 +135,12 @@ async fn what_was_answered_survives_a_crash_of_the_server(_: Database) {
     for _ in 0..20 {
         team.caller().send(Fixture::chat()).await.expect(200);
     }
-    accounts::has_all(&app, &team.upstream).await;
+    ledger_rows::has_all(&app, &team.upstream).await;
     let path = team.path("secrets/ANOTHER");
     app.admin().put(&path, &json!({"value": "stored-just-in-time"})).await.success();
     server.stop(Stop::Killed).await;
     server.start_again().await;
     app.admin().get(&path).await.expect(200);
-    accounts::has_all(&app, &team.upstream).await;
+    ledger_rows::has_all(&app, &team.upstream).await;
     app.stop().await;
 }

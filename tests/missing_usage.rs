@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    accounts::{self, Rates, Row},
     app::TestApp,
     case::{Case, cases},
     database::Database,
     fixture::Fixture,
     http::Request,
+    ledger_rows::{self, Rates, Row},
     openai::{self, PARTS, Usage},
     script::{Script, data},
 };
@@ -46,7 +46,7 @@ fn asks(stream: bool) -> Request {
 }
 
 async fn last_of(app: &TestApp, count: usize) -> Row {
-    let rows = accounts::rows_at_least(app.database(), count).await;
+    let rows = ledger_rows::rows_at_least(app.database(), count).await;
     assert_eq!(rows.len(), count);
     rows.into_iter().next_back().unwrap()
 }

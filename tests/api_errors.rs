@@ -7,12 +7,12 @@ use crate::support::{
     app::TestApp,
     case::{Case, cases},
     database::Database,
-    eventually::eventually,
+    database_dump::differences,
     fixture::Fixture,
     http::{Answer, Request},
     operations::{Operation, operations, sample},
-    tables::differences,
-    world::World,
+    two_tenants::World,
+    wait::eventually,
 };
 
 /// The cases of this file.

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::support::{
-    call_plan::Plan,
+    call_plan::CallPlan,
     case::{Case, cases},
     database::{Database, Kind},
     fixture::Fixture,
@@ -16,8 +16,8 @@ use crate::support::{
     ledger_rows::{self, Rates, Row},
     postgres::{OwnPostgres, Stop},
     random::Random,
-    reconciliation::{Books, Life},
-    server_process::Served,
+    reconciliation::{ProcessLifetime, Reconciliation},
+    server_process::ServerProcess,
     traffic::Traffic,
     wait::{eventually, within},
 };
@@ -68,14 +68,14 @@ const CONFIGURATIONS: [&str; 2] = [Fixture::CONFIGURATION, "left"];
 
 async fn the_ledger_agrees_with_the_invoice(database: Database) {
     let (calls, seed) = (number_from(CALLS, 3_000), number_from(SEED, 20_261_123));
-    let plan = move |number| Plan::of(seed, number, &CONFIGURATIONS);
+    let plan = move |number| CallPlan::of(seed, number, &CONFIGURATIONS);
     let mut server = match database.kind() {
         // The one that cases share can't be stopped.
         Kind::Postgres => Some(OwnPostgres::start().await),
         Kind::Sqlite => None,
     };
     let database = server.as_ref().map_or(database, OwnPostgres::database);
-    let mut gateway = Served::start(&database, &[("--shutdown-timeout", "10s")]).await;
+    let mut gateway = ServerProcess::start(&database, &[("--shutdown-timeout", "10s")]).await;
     let (invoice, upstream) = Invoice::kept(plan).await;
     let team = Fixture::before(&gateway.admin(), gateway.address(), upstream).await;
     let price = json!({
@@ -88,7 +88,7 @@ async fn the_ledger_agrees_with_the_invoice(database: Database) {
     let load = (CALLERS, calls);
     let traffic = Traffic::start(plan, &invoice, &team.caller_key, gateway.address(), load);
     let mut random = Random::new(seed);
-    let mut lives = vec![Life::begun()];
+    let mut lives = vec![ProcessLifetime::begun()];
     let each = calls / (KILLS + 1);
     for round in 0..KILLS {
         let at = round * each + random.below(each);
@@ -108,7 +108,7 @@ async fn the_ledger_agrees_with_the_invoice(database: Database) {
             server.start_again().await;
         }
         gateway.start_again().await;
-        lives.push(Life::begun());
+        lives.push(ProcessLifetime::begun());
         traffic.moves(gateway.address());
     }
     let told = within(Duration::from_secs(60), "the calls end", traffic.end()).await;
@@ -119,10 +119,11 @@ async fn the_ledger_agrees_with_the_invoice(database: Database) {
         "left" => OWN_PRICE,
         _ => PRICED,
     });
-    let books = Books { invoice: invoice.entries(), told, lives, plan: Rc::new(plan), rates };
-    let problems = books.problems(&rows);
+    let reconciliation =
+        Reconciliation { invoice: invoice.entries(), told, lives, plan: Rc::new(plan), rates };
+    let problems = reconciliation.problems(&rows);
     assert!(problems.is_empty(), "{} problems: {problems:#?}", problems.len());
-    books.are_mixed(&rows);
+    reconciliation.are_mixed(&rows);
     let of_rows = ledger_rows::sums_of_rows(&database).await;
     for table in ["usage_hours", "usage_days"] {
         let of_table = ledger_rows::sums_of_table(&database, table).await;

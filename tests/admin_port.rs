@@ -8,7 +8,7 @@ use crate::support::{
     database::Database,
     fixture::Fixture,
     http::Client,
-    process::{Running, Signal, run, tollgate},
+    process::{ChildProcess, Signal, run, tollgate},
     secrets,
 };
 
@@ -31,7 +31,7 @@ async fn admins_have_a_port_of_their_own(database: Database) {
     drop(free);
     let mut serve = tollgate(&["serve"]);
     serve.args(options(&database)).args(["--admin-listen", &admins.to_string()]);
-    let mut serving = Running::start(serve);
+    let mut serving = ChildProcess::start(serve);
     let callers = serving.address().await;
 
     let admin = Client::new(admins).with_key(made["admin_key"].as_str().unwrap());

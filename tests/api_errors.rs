@@ -11,7 +11,7 @@ use crate::support::{
     fixture::Fixture,
     http::{Answer, Request},
     operations::{Operation, operations, sample},
-    two_tenants::World,
+    two_tenants::TwoTenants,
     wait::eventually,
 };
 
@@ -68,7 +68,7 @@ pub(crate) fn wrong_fields(answer: &Answer) -> Vec<String> {
 }
 
 /// The key that may do it.
-fn doer(world: &World, operation: &Operation) -> crate::support::http::Client {
+fn doer(world: &TwoTenants, operation: &Operation) -> crate::support::http::Client {
     match operation.permissions.iter().any(|one| one == "organizations:write") {
         true => world.app.platform(),
         false => world.admin(),
@@ -76,7 +76,7 @@ fn doer(world: &World, operation: &Operation) -> crate::support::http::Client {
 }
 
 async fn every_body_is_checked_alike(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let mut tried = 0;
     for operation in operations(&world).await {
         if !operation.body || operation.data_plane() {
@@ -139,7 +139,7 @@ async fn every_body_is_checked_alike(database: Database) {
 }
 
 async fn ids_that_are_none_name_nothing(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let absent = uuid::Uuid::now_v7().to_string();
     for operation in operations(&world).await {
         if operation.data_plane() || operation.public() {
@@ -176,7 +176,7 @@ async fn ids_that_are_none_name_nothing(database: Database) {
 }
 
 async fn every_list_is_paged_alike(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     for name in ["P1", "P2", "P3", "P4"] {
         world.home.team.put_secret(name, "sk-paged-value").await;
         world.home.team.configure(name, json!({})).await;
@@ -282,7 +282,7 @@ async fn paths_and_methods_that_are_not_there(database: Database) {
 }
 
 async fn what_was_sent_is_not_quoted(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let secret = "sk-in-the-wrong-place-0123456789";
     crate::support::secrets::register(secret);
     let admin = world.admin();

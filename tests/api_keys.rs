@@ -14,7 +14,7 @@ use crate::{
         database::Database,
         fixture::Fixture,
         http::{Answer, Client, Request},
-        two_tenants::{World, text},
+        two_tenants::{TwoTenants, text},
         wait::eventually,
     },
 };
@@ -38,7 +38,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 async fn a_key_is_made_and_listed(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (admin, path) = (world.admin(), world.home.team.path("api-keys"));
     let expires = "2999-01-02T03:04:05.123456Z";
     let body = json!({
@@ -115,7 +115,7 @@ async fn a_key_is_made_and_listed(database: Database) {
 }
 
 /// A key that may call models and read its workspace, so that it can be tried on both planes.
-async fn both_planes(world: &World) -> (String, String) {
+async fn both_planes(world: &TwoTenants) -> (String, String) {
     world.home.team.key("WORKSPACE_ADMIN").await
 }
 
@@ -124,14 +124,14 @@ async fn on_both(client: &Client) -> [Answer; 2] {
 }
 
 /// That a key works on both planes.
-async fn works(world: &World, key: &str) {
+async fn works(world: &TwoTenants, key: &str) {
     for answer in on_both(&world.app.as_key(key)).await {
         answer.expect(200);
     }
 }
 
 /// That a key is refused on both planes, with the same code.
-async fn refused(world: &World, key: &str, status: u16, code: &str) {
+async fn refused(world: &TwoTenants, key: &str, status: u16, code: &str) {
     let [management, data] = on_both(&world.app.as_key(key)).await;
     problem(&management, status, code);
     assert_eq!(data.status, status, "{}", data.text());
@@ -140,7 +140,7 @@ async fn refused(world: &World, key: &str, status: u16, code: &str) {
 }
 
 async fn a_rotated_key_keeps_its_id(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (id, old) = both_planes(&world).await;
     let path = world.home.team.path(&format!("api-keys/{id}"));
     works(&world, &old).await;
@@ -167,7 +167,7 @@ async fn a_rotated_key_keeps_its_id(database: Database) {
 }
 
 async fn the_old_credential_works_until_its_grace_ends(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (id, first) = both_planes(&world).await;
     let rotate = world.home.team.path(&format!("api-keys/{id}/rotate"));
     let grace = json!({"grace_seconds": 3600});
@@ -196,7 +196,7 @@ async fn the_old_credential_works_until_its_grace_ends(database: Database) {
 }
 
 async fn rotation_is_bounded(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (id, _) = both_planes(&world).await;
     let rotate = world.home.team.path(&format!("api-keys/{id}/rotate"));
     for grace in [json!(-1), json!(2_592_001), json!("1"), json!(1.5), json!(null)] {
@@ -217,7 +217,7 @@ async fn rotation_is_bounded(database: Database) {
 }
 
 async fn a_disabled_or_revoked_key_stops(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (id, key) = both_planes(&world).await;
     let path = world.home.team.path(&format!("api-keys/{id}"));
     works(&world, &key).await;
@@ -230,7 +230,7 @@ async fn a_disabled_or_revoked_key_stops(database: Database) {
 }
 
 async fn a_key_stops_when_it_expires(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (id, key) = both_planes(&world).await;
     works(&world, &key).await;
     let path = world.home.team.path(&format!("api-keys/{id}"));
@@ -248,7 +248,7 @@ async fn a_key_stops_when_it_expires(database: Database) {
 }
 
 async fn a_key_stops_with_its_user(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let body = json!({"name": "Theirs", "role": "WORKSPACE_ADMIN", "user_id": world.home.user_id});
     let path = world.home.team.path("api-keys");
     let made = world.admin().post_json(&path, &body).await.expect(201).json();
@@ -265,7 +265,7 @@ async fn a_key_stops_with_its_user(database: Database) {
 }
 
 async fn a_key_stops_with_its_organization(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (_, key) = both_planes(&world).await;
     let never_used = both_planes(&world).await.1;
     works(&world, &key).await;
@@ -290,7 +290,7 @@ async fn a_key_stops_with_its_organization(database: Database) {
 }
 
 async fn last_use_is_kept_roughly(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let began = chrono::Utc::now();
     let (used, unused) = (both_planes(&world).await, both_planes(&world).await);
     works(&world, &used.1).await;
@@ -323,7 +323,7 @@ fn wrong_secret(known: &str, secret: &str) -> String {
 }
 
 async fn wrong_secrets_are_limited_and_lock_nobody_out(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (_, good) = both_planes(&world).await;
     let (_, bystander) = both_planes(&world).await;
     works(&world, &good).await;
@@ -352,7 +352,7 @@ async fn wrong_secrets_are_limited_and_lock_nobody_out(database: Database) {
 }
 
 async fn first_uses_at_once_all_succeed(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (_, key) = both_planes(&world).await;
     let client = world.app.as_key(&key);
     let (known, secret) = key.rsplit_once('_').unwrap();
@@ -376,7 +376,7 @@ async fn first_uses_at_once_all_succeed(database: Database) {
 }
 
 /// How many keys were verified by hashing, as `/metrics` counts it.
-async fn verified(world: &World) -> u64 {
+async fn verified(world: &TwoTenants) -> u64 {
     let metrics = world.app.platform().get("/metrics").await.expect(200).text();
     let line = metrics.lines().find(|line| {
         line.starts_with("tollgate_key_verifications_total") && line.contains("\"verified\"")

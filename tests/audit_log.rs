@@ -10,7 +10,7 @@ use crate::support::{
     database_dump::differences,
     operations::{Operation, operations, sample},
     sql::execute,
-    two_tenants::{RoleKey, World, text},
+    two_tenants::{RoleKey, TwoTenants, text},
 };
 
 /// The cases of this file.
@@ -44,7 +44,7 @@ fn events_of(operation: &str) -> Vec<&str> {
 }
 
 /// The key that an operation is done with here.
-fn doer<'a>(world: &'a World, operation: &Operation) -> &'a RoleKey {
+fn doer<'a>(world: &'a TwoTenants, operation: &Operation) -> &'a RoleKey {
     match operation.permissions.iter().any(|one| one == "organizations:write") {
         true => &world.platform,
         false => world.key("ORGANIZATION_ADMIN"),
@@ -52,14 +52,14 @@ fn doer<'a>(world: &'a World, operation: &Operation) -> &'a RoleKey {
 }
 
 /// All events, newest first, as the organization's admin and the platform see them together.
-async fn events(world: &World, key: &RoleKey) -> Vec<Value> {
+async fn events(world: &TwoTenants, key: &RoleKey) -> Vec<Value> {
     let log =
         world.app.as_key(&key.key).get("/api/v1/audit-log?limit=200").await.expect(200).json();
     log["data"].as_array().unwrap().clone()
 }
 
 async fn every_change_leaves_its_events(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     for operation in operations(&world).await.iter().filter(|operation| operation.writes()) {
         let key = doer(&world, operation);
         let sample = sample(&world, operation).await;
@@ -112,7 +112,7 @@ async fn every_change_leaves_its_events(database: Database) {
 }
 
 async fn no_change_without_its_event(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     for operation in operations(&world).await.iter().filter(|operation| operation.writes()) {
         let client = world.app.as_key(&doer(&world, operation).key);
         let sample = sample(&world, operation).await;
@@ -131,7 +131,7 @@ async fn no_change_without_its_event(database: Database) {
 }
 
 async fn a_change_that_changes_nothing_is_told_too(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let user = format!("/api/v1/users/{}", world.home.user_id);
     world.admin().delete(&user).await.expect(204);
     world.admin().delete(&user).await.expect(204);
@@ -148,7 +148,7 @@ async fn a_change_that_changes_nothing_is_told_too(database: Database) {
 }
 
 async fn each_sees_what_concerns_them(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let home = &world.home;
     for event in events(&world, world.key("WORKSPACE_ADMIN")).await {
         assert_eq!(event["workspace_id"], home.team.workspace_id, "{event}");
@@ -170,7 +170,7 @@ async fn each_sees_what_concerns_them(database: Database) {
 }
 
 async fn filters_and_pages(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let admin = world.admin();
     let of = async |query: &str| {
         let log = admin.get(&format!("/api/v1/audit-log?limit=200&{query}")).await.expect(200);

@@ -10,8 +10,8 @@ use crate::support::{
     database::Database,
     database_dump::differences,
     http::{Client, Request},
-    operations::{Operation, Reach, Sample, operations, sample},
-    two_tenants::{Place, ROLES, Role, RoleKey, World},
+    operations::{ExampleCall, Operation, Reach, operations, sample},
+    two_tenants::{ROLES, Role, RoleKey, TenantWorkspace, TwoTenants},
 };
 
 /// The cases of this file.
@@ -26,7 +26,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// Whether a key of the role, used in its own place, may do it.
-fn allowed(role: Role, operation: &Operation, sample: &Sample) -> bool {
+fn allowed(role: Role, operation: &Operation, sample: &ExampleCall) -> bool {
     let holds = |permission: &str| role.permissions.contains(&permission);
     let permissions: Vec<&str> = operation.permissions.iter().map(String::as_str).collect();
     match (permissions.as_slice(), sample.reach) {
@@ -44,8 +44,8 @@ fn allowed(role: Role, operation: &Operation, sample: &Sample) -> bool {
     }
 }
 
-async fn world(database: &Database) -> World {
-    World::make(TestApp::start(database).await).await
+async fn world(database: &Database) -> TwoTenants {
+    TwoTenants::make(TestApp::start(database).await).await
 }
 
 async fn roles_hold_what_is_written_down(database: Database) {
@@ -214,25 +214,25 @@ async fn who_may_not_learns_nothing_from_a_wrong_body(database: Database) {
     }
 }
 
-fn client_of(world: &World, key: &RoleKey) -> Client {
+fn client_of(world: &TwoTenants, key: &RoleKey) -> Client {
     world.app.as_key(&key.key)
 }
 
 /// That an answer holds nothing of a place but what the request said.
-fn hides(place: &Place, sample: &Sample, answer: &str, who: &str) {
+fn hides(place: &TenantWorkspace, sample: &ExampleCall, answer: &str, who: &str) {
     let said: Vec<&str> = sample.parameters.iter().map(|(_, value)| value.as_str()).collect();
     for mark in marks(place).iter().filter(|mark| !said.contains(mark)) {
         assert!(!answer.contains(mark), "{who} was told {mark}: {answer}");
     }
 }
 
-fn hides_all(place: &Place, answer: &str, who: &str) {
+fn hides_all(place: &TenantWorkspace, answer: &str, who: &str) {
     for mark in marks(place) {
         assert!(!answer.contains(mark), "{who} was told {mark}: {answer}");
     }
 }
 
-fn marks(place: &Place) -> Vec<&str> {
+fn marks(place: &TenantWorkspace) -> Vec<&str> {
     let team = &place.team;
     let mut marks = vec![
         place.user_id.as_str(),

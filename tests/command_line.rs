@@ -11,7 +11,7 @@ use crate::support::{
     database::{Database, Kind},
     fixture::Fixture,
     http::{Client, Request},
-    process::{Ended, Running, Signal, run, tollgate},
+    process::{ChildProcess, Ended, Signal, run, tollgate},
     secrets, sql,
     wait::eventually,
 };
@@ -59,13 +59,13 @@ fn first_keys(ended: &Ended) -> Value {
     object
 }
 
-async fn serve(database: &Database) -> (Running, SocketAddr) {
-    let serving = Running::start(with(database, &["serve"]));
+async fn serve(database: &Database) -> (ChildProcess, SocketAddr) {
+    let serving = ChildProcess::start(with(database, &["serve"]));
     let address = serving.address().await;
     (serving, address)
 }
 
-async fn stop(mut serving: Running) {
+async fn stop(mut serving: ChildProcess) {
     serving.signal(Signal::Term);
     let status = serving.ended().await;
     assert_eq!(status.code(), Some(0), "{:#?}", serving.lines());

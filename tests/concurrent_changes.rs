@@ -10,7 +10,7 @@ use crate::support::{
     fixture::Fixture,
     http::Client,
     sql::texts,
-    two_tenants::{World, text},
+    two_tenants::{TwoTenants, text},
 };
 
 /// The cases of this file.
@@ -39,7 +39,7 @@ async fn one_of_twenty(client: &Client, path: &str, body: &Value, code: &str) {
 }
 
 async fn of_twenty_creations_of_one_name_one_succeeds(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let admin = world.admin();
     let team = json!({"name": "Same", "handle": "same"});
     one_of_twenty(&admin, "/api/v1/workspaces", &team, "handle_taken").await;
@@ -56,7 +56,7 @@ async fn of_twenty_creations_of_one_name_one_succeeds(database: Database) {
 }
 
 async fn a_deleted_secret_is_used_by_no_configuration(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (admin, team) = (world.admin(), &world.home.team);
     let mut outcomes = Vec::new();
     for round in 0..12 {
@@ -86,7 +86,7 @@ async fn a_deleted_secret_is_used_by_no_configuration(database: Database) {
 }
 
 async fn a_deleted_workspace_gains_nothing(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let admin = world.admin();
     for round in 0..6 {
         let body = json!({"name": "Racing", "handle": format!("racing-{round}")});
@@ -117,7 +117,7 @@ async fn a_deleted_workspace_gains_nothing(database: Database) {
 }
 
 async fn a_deactivated_user_gains_no_key(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let admin = world.admin();
     for round in 0..6 {
         let body = json!({"name": "Racing", "email": format!("racing{round}@example.com")});
@@ -138,7 +138,7 @@ async fn a_deactivated_user_gains_no_key(database: Database) {
 }
 
 async fn renames_to_one_name_leave_one(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (admin, team) = (world.admin(), &world.home.team);
     let mut paths = Vec::new();
     for number in 0..8 {

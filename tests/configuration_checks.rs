@@ -13,7 +13,7 @@ use crate::support::{
     openai::{self, Usage},
     policies::{has_spent, over_cap, rate_limit, spend_cap},
     script::Script,
-    server_process::Served,
+    server_process::ServerProcess,
     two_tenants::text,
     upstream::{RecordedRequest, ScriptedUpstream},
     wait::eventually,
@@ -256,7 +256,7 @@ async fn who_leaves_is_charged_for_what_was_sent(database: Database) {
 }
 
 async fn a_killed_process_leaves_a_lost_token(database: Database) {
-    let mut gateway = Served::start(&database, &[]).await;
+    let mut gateway = ServerProcess::start(&database, &[]).await;
     let team = priced(&gateway.admin(), gateway.address()).await;
     team.upstream.push(no_listing());
     team.upstream.push(Script::new().keep_open());

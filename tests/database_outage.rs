@@ -8,10 +8,10 @@ use serde_json::json;
 use crate::support::{
     accounts,
     app::TestApp,
-    background_load::Load,
+    background_load::BackgroundLoad,
     case::{Case, cases},
     database::{Database, Kind},
-    fault_proxy::Link,
+    fault_proxy::FaultProxy,
     fixture::Fixture,
     http::Request,
     sql::WriteLock,
@@ -37,15 +37,15 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 async fn a_database_that_is_away_is_not_noticed_by_known_callers(database: Database) {
-    ride_out(&database, Link::sever).await;
+    ride_out(&database, FaultProxy::sever).await;
 }
 
 async fn a_database_that_says_nothing_is_not_noticed_by_known_callers(database: Database) {
-    ride_out(&database, Link::stall).await;
+    ride_out(&database, FaultProxy::stall).await;
 }
 
-async fn ride_out(database: &Database, cut: fn(&Link)) {
-    let (link, linked) = Link::to(database).await;
+async fn ride_out(database: &Database, cut: fn(&FaultProxy)) {
+    let (link, linked) = FaultProxy::to(database).await;
     let beside = TestApp::start(database).await;
     let app = beside.replica_over(&linked).await;
     let team = beside.workspace().await;
@@ -54,28 +54,29 @@ async fn ride_out(database: &Database, cut: fn(&Link)) {
     app.caught_up().await;
     app.admin().get("/api/v1/me").await.expect(200);
     app.as_key(&doomed).send(Fixture::chat()).await.expect(200);
-    let load = Load::start(&team.caller_at(app.address()), Fixture::chat(), 4).await;
-    let streams = Load::start(&team.caller_at(app.address()), Fixture::chat_stream(), 4).await;
+    let load = BackgroundLoad::start(&team.caller_at(app.address()), Fixture::chat(), 4).await;
+    let streams =
+        BackgroundLoad::start(&team.caller_at(app.address()), Fixture::chat_stream(), 4).await;
 
     cut(&link);
-    load.goes_on().await;
+    load.wait_for_progress().await;
     // A key that is not held is not called wrong, however many ask.
     let strangers = (0..3).map(|_| app.as_key(&unasked));
     let strangers = strangers.map(|client| async move { client.send(Fixture::chat()).await });
     let strangers = futures_util::future::join_all(strangers);
     for answer in within(BOUNDED, "strangers are answered", strangers).await {
         assert_eq!(answer.header("x-tollgate-error"), Some("gateway"));
-        answer.says_to_come_again();
+        answer.expect_retry_later();
     }
     // So are admins, reading and writing.
     let secret = json!({"value": "never-stored-value"});
     let listing = app.admin();
     let listing = listing.get("/api/v1/workspaces");
-    within(BOUNDED, "a listing is answered", listing).await.says_to_come_again();
+    within(BOUNDED, "a listing is answered", listing).await.expect_retry_later();
     let path = team.path("secrets/ANOTHER");
     let admin = app.admin();
     let writing = admin.put(&path, &secret);
-    within(BOUNDED, "a write is answered", writing).await.says_to_come_again();
+    within(BOUNDED, "a write is answered", writing).await.expect_retry_later();
     app.anonymous().get("/healthz").await.expect(200);
     let ready = app.anonymous();
     within(BOUNDED, "readiness is answered", ready.get("/readyz")).await.expect(200);
@@ -85,8 +86,8 @@ async fn ride_out(database: &Database, cut: fn(&Link)) {
     beside.admin().delete(&path).await.success();
     beside.as_key(&doomed).send(Fixture::chat()).await.expect(401);
     app.as_key(&doomed).send(Fixture::chat()).await.expect(200);
-    load.goes_on().await;
-    streams.goes_on().await;
+    load.wait_for_progress().await;
+    streams.wait_for_progress().await;
 
     link.restore();
     eventually("the change made meanwhile is seen", async || {
@@ -106,14 +107,14 @@ async fn ride_out(database: &Database, cut: fn(&Link)) {
 }
 
 async fn dead_connections_are_given_up(database: Database) {
-    let (link, linked) = Link::to(&database).await;
+    let (link, linked) = FaultProxy::to(&database).await;
     let beside = TestApp::with(&database, &["--database-timeout", "1s"]).await;
     let app = beside.replica_over(&linked).await;
     let team = beside.workspace().await;
     let (doomed_id, doomed) = team.key("GATEWAY_CALLER").await;
     app.caught_up().await;
     app.as_key(&doomed).send(Fixture::chat()).await.expect(200);
-    let load = Load::start(&team.caller_at(app.address()), Fixture::chat(), 4).await;
+    let load = BackgroundLoad::start(&team.caller_at(app.address()), Fixture::chat(), 4).await;
     // Every connection of the pool has been used, and is idle or at work.
     let admin = app.admin();
     let reads = (0..8).map(|_| admin.get("/api/v1/workspaces"));
@@ -135,7 +136,7 @@ async fn dead_connections_are_given_up(database: Database) {
 }
 
 async fn dead_connections_in_the_middle_of_work_are_given_up(database: Database) {
-    let (link, linked) = Link::to(&database).await;
+    let (link, linked) = FaultProxy::to(&database).await;
     let beside = TestApp::start(&database).await;
     let app = beside.replica_over(&linked).await;
     let team = beside.workspace().await;
@@ -143,7 +144,7 @@ async fn dead_connections_in_the_middle_of_work_are_given_up(database: Database)
     app.caught_up().await;
     app.as_key(&doomed).send(Fixture::chat()).await.expect(200);
     app.admin().get("/api/v1/me").await.expect(200);
-    let load = Load::start(&team.caller_at(app.address()), Fixture::chat(), 4).await;
+    let load = BackgroundLoad::start(&team.caller_at(app.address()), Fixture::chat(), 4).await;
 
     // As many writes as the pool has connections (see `options`), all in the middle of a statement.
     let holder = database.connect().await;
@@ -163,9 +164,9 @@ async fn dead_connections_in_the_middle_of_work_are_given_up(database: Database)
     .await;
     link.strand();
     holder.batch_execute("ROLLBACK").await.unwrap();
-    load.goes_on().await;
+    load.wait_for_progress().await;
     for write in futures_util::future::join_all(writes).await {
-        write.unwrap().says_to_come_again();
+        write.unwrap().expect_retry_later();
     }
     beside.admin().delete(&team.path(&format!("api-keys/{doomed_id}"))).await.success();
     eventually("the change is seen by a new connection", async || {
@@ -177,7 +178,7 @@ async fn dead_connections_in_the_middle_of_work_are_given_up(database: Database)
 }
 
 async fn known_callers_are_served_for_a_bounded_time(database: Database) {
-    let (link, linked) = Link::to(&database).await;
+    let (link, linked) = FaultProxy::to(&database).await;
     let options = ["--directory-max-stale", "3s", "--directory-poll", "200ms"];
     let app = TestApp::with(&linked, &options).await;
     let team = app.workspace().await;
@@ -188,8 +189,8 @@ async fn known_callers_are_served_for_a_bounded_time(database: Database) {
         team.caller().send(Fixture::chat()).await.status == 503
     })
     .await;
-    team.caller().send(Fixture::chat()).await.says_to_come_again();
-    app.admin().get("/api/v1/me").await.says_to_come_again();
+    team.caller().send(Fixture::chat()).await.expect_retry_later();
+    app.admin().get("/api/v1/me").await.expect_retry_later();
     link.restore();
     eventually("callers are served again", async || {
         team.caller().send(Fixture::chat()).await.status == 200
@@ -198,7 +199,7 @@ async fn known_callers_are_served_for_a_bounded_time(database: Database) {
 }
 
 async fn a_gateway_stops_while_the_database_says_nothing(database: Database) {
-    let (link, linked) = Link::to(&database).await;
+    let (link, linked) = FaultProxy::to(&database).await;
     let app = TestApp::start(&linked).await;
     let team = app.workspace().await;
     team.caller().send(Fixture::chat()).await.expect(200);
@@ -208,7 +209,7 @@ async fn a_gateway_stops_while_the_database_says_nothing(database: Database) {
 }
 
 async fn a_replica_does_not_start_without_its_database(database: Database) {
-    let (link, linked) = Link::to(&database).await;
+    let (link, linked) = FaultProxy::to(&database).await;
     crate::support::app::write_master_key(&crate::support::app::master_key_file(&database));
     link.sever();
     let arguments = crate::support::app::options(&linked);
@@ -224,7 +225,7 @@ async fn a_replica_does_not_start_without_its_database(database: Database) {
 async fn sessions_that_only_read_are_given_up(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
-    let load = Load::start(&team.caller(), Fixture::chat(), 4).await;
+    let load = BackgroundLoad::start(&team.caller(), Fixture::chat(), 4).await;
     let operator = database.connect().await;
     let name = operator.query_one("SELECT current_database()", &[]).await.unwrap();
     let name: &str = name.get(0);
@@ -238,10 +239,10 @@ async fn sessions_that_only_read_are_given_up(database: Database) {
     // Every session of the pool.
     let writes = (0..8).map(|_| admin.put(&path, &value));
     for answer in futures_util::future::join_all(writes).await {
-        answer.says_to_come_again();
+        answer.expect_retry_later();
     }
     app.admin().get("/api/v1/workspaces").await.expect(200);
-    load.goes_on().await;
+    load.wait_for_progress().await;
     let writable = format!("ALTER DATABASE {name} RESET default_transaction_read_only");
     operator.batch_execute(&writable).await.unwrap();
     admin.put(&path, &value).await.success();
@@ -257,7 +258,7 @@ async fn a_writer_beside_us_makes_writes_wait_and_nothing_else(database: Databas
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let (_, unasked) = team.key("GATEWAY_CALLER").await;
-    let load = Load::start(&team.caller(), Fixture::chat(), 4).await;
+    let load = BackgroundLoad::start(&team.caller(), Fixture::chat(), 4).await;
 
     let lock = WriteLock::take(&database);
     app.as_key(&unasked).send(Fixture::chat()).await.expect(200);
@@ -266,15 +267,15 @@ async fn a_writer_beside_us_makes_writes_wait_and_nothing_else(database: Databas
     let value = json!({"value": "stored-after-a-wait"});
     let admin = app.admin();
     let refused = admin.put(&path, &value);
-    within(BOUNDED, "a write is answered", refused).await.says_to_come_again();
-    load.goes_on().await;
+    within(BOUNDED, "a write is answered", refused).await.expect_retry_later();
+    load.wait_for_progress().await;
 
     // One that is let through in time is only late.
     let late = {
         let (admin, path, value) = (app.admin(), path.clone(), value.clone());
         actix_rt::spawn(async move { admin.put(&path, &value).await })
     };
-    load.goes_on().await;
+    load.wait_for_progress().await;
     drop(lock);
     late.await.unwrap().success();
     load.end().await;
@@ -284,7 +285,7 @@ async fn a_locked_row_makes_writes_wait(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let (_, unasked) = team.key("GATEWAY_CALLER").await;
-    let load = Load::start(&team.caller(), Fixture::chat(), 4).await;
+    let load = BackgroundLoad::start(&team.caller(), Fixture::chat(), 4).await;
     let holder = database.connect().await;
     holder.batch_execute("BEGIN; UPDATE change_sequence SET value = value").await.unwrap();
     let (admin, path) = (app.admin(), team.path("secrets/ANOTHER"));
@@ -292,7 +293,7 @@ async fn a_locked_row_makes_writes_wait(database: Database) {
     let late = actix_rt::spawn(async move { admin.put(&path, &value).await });
     app.as_key(&unasked).send(Fixture::chat()).await.expect(200);
     app.admin().send(Request::get("/api/v1/workspaces")).await.expect(200);
-    load.goes_on().await;
+    load.wait_for_progress().await;
     assert!(!late.is_finished(), "the write did not wait for its turn");
     holder.batch_execute("COMMIT").await.unwrap();
     late.await.unwrap().success();

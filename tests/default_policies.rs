@@ -10,7 +10,7 @@ use crate::{
         case::{Case, cases},
         database::{Database, Kind},
         sql::execute,
-        two_tenants::{World, text},
+        two_tenants::{TwoTenants, text},
     },
 };
 
@@ -48,7 +48,7 @@ async fn child(database: &Database, parent: &Value, team: &str, deleted: bool) -
 }
 
 async fn children_follow_their_default_until_edited(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let admin = world.admin();
     let mut body = cap("Each person", &[matcher("user_id", "")]);
     body["policy_type"] = json!("default_spend_cap");
@@ -120,7 +120,7 @@ async fn children_are_made_once_and_come_back(database: Database) {
     use tollgate::db::{Concerns, Conn, Location};
     use tollgate::domain::policy::{Audience, PolicyType, SubjectMatcher};
 
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let admin = world.admin();
     let mut body = cap("Each person", &[matcher("user_id", "")]);
     body["policy_type"] = json!("default_spend_cap");

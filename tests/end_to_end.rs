@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::support::{
     app::TestApp,
     case::{Case, cases},
-    connection::Ending,
+    connection::BodyEnd,
     database::Database,
     fixture::Fixture,
     logs, openai,
@@ -39,7 +39,7 @@ async fn a_streamed_call_is_relayed(database: Database) {
     assert_eq!(head.status, 200);
     let (events, ending) = stream.events().await;
     let sent = openai::chat_events(&openai::PARTS, openai::Usage::USUAL, false);
-    assert_eq!((events.len(), ending), (sent.len(), Ending::Complete));
+    assert_eq!((events.len(), ending), (sent.len(), BodyEnd::Complete));
     assert_eq!(events.last().map(|event| event.data.as_str()), Some("[DONE]"));
     let asked = team.upstream.last_request().json();
     assert_eq!(asked["stream_options"], json!({"include_usage": true}));

@@ -11,7 +11,7 @@ use crate::{
         database::Database,
         http::{Client, Request},
         sql::execute,
-        two_tenants::{World, text},
+        two_tenants::{TwoTenants, text},
     },
 };
 
@@ -59,7 +59,7 @@ pub(crate) async fn names(client: &Client, query: &str) -> Vec<String> {
 }
 
 async fn a_policy_is_made_read_changed_and_deleted(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let admin = world.admin();
     let own = &world.home.organization_id;
     let body = json!({
@@ -108,7 +108,7 @@ async fn a_policy_is_made_read_changed_and_deleted(database: Database) {
 }
 
 async fn the_same_at_three_places_with_either_credential(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let by_header = world.app.anonymous().with_header("x-api-key", &world.home.admin_key);
     let places = [PATH, "/api/v1/platform/gateway-policies", "/v1/platform/gateway-policies"];
     for (index, place) in places.into_iter().enumerate() {
@@ -201,7 +201,7 @@ async fn wrong_shapes_are_named(database: Database) {
 }
 
 async fn matchers_name_what_is_ones_own(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let admin = world.admin();
     let nobody = uuid::Uuid::now_v7().to_string();
     let (home, other) = (&world.home, &world.stranger);
@@ -232,7 +232,7 @@ async fn matchers_name_what_is_ones_own(database: Database) {
 }
 
 async fn one_policy_for_one_subject(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let admin = world.admin();
     let user = matcher("user_id", &world.home.user_id);
     let made = make(&admin, &cap("One", &[user.clone(), matcher("team", "a")])).await;
@@ -322,7 +322,7 @@ async fn a_patch_changes_what_it_names(database: Database) {
 }
 
 async fn lists_are_sorted_and_filtered(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let admin = world.admin();
     let user = world.home.user_id.as_str();
     for (name, priority, kind, matchers) in [

@@ -25,7 +25,7 @@ use crate::support::{
     app::options,
     case::{Case, cases},
     database::Database,
-    ledger_fixture::{Bench, copy, end, journal, row, rows, small, start, sums_agree},
+    ledger_fixture::{LedgerFixture, copy, end, journal, row, rows, small, start, sums_agree},
     process::{run, tollgate},
     redis::shared_url,
     wait::eventually,
@@ -47,7 +47,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 async fn what_has_ended_is_in_the_ledger(database: Database) {
-    let bench = Bench::new(&database).await;
+    let bench = LedgerFixture::new(&database).await;
     let ledger = bench.open(small(journal(&database, "j"))).await;
     let (done, open, refused) = (start(&bench.clock), start(&bench.clock), start(&bench.clock));
     ledger.start(&done).unwrap();
@@ -72,7 +72,7 @@ async fn what_has_ended_is_in_the_ledger(database: Database) {
 }
 
 async fn what_nobody_saw_the_end_of_is_lost_at_its_reserve(database: Database) {
-    let bench = Bench::new(&database).await;
+    let bench = LedgerFixture::new(&database).await;
     let directory = journal(&database, "j");
     let ledger = bench.open(small(directory.clone())).await;
     let (done, open) = (start(&bench.clock), start(&bench.clock));
@@ -110,7 +110,7 @@ async fn a_journal_copied_at_any_instant_recovers_to_each_row_once(database: Dat
     ];
     let strategy = prop::collection::vec(steps, 1..60);
     let mut runner = TestRunner::new(Config::default());
-    let bench = Bench::new(&database).await;
+    let bench = LedgerFixture::new(&database).await;
     let mut expected = BTreeSet::new();
     for round in 0..12 {
         let mut directory = journal(&database, &format!("{round}"));
@@ -158,7 +158,7 @@ async fn a_journal_copied_at_any_instant_recovers_to_each_row_once(database: Dat
 }
 
 async fn a_torn_record_is_left_out_and_a_damaged_one_is_told(database: Database) {
-    let bench = Bench::new(&database).await;
+    let bench = LedgerFixture::new(&database).await;
     let directory = journal(&database, "j");
     let ledger = bench.open(small(directory.clone())).await;
     let attempts: Vec<_> = (0..3).map(|_| start(&bench.clock)).collect();
@@ -187,7 +187,7 @@ async fn a_torn_record_is_left_out_and_a_damaged_one_is_told(database: Database)
 }
 
 async fn open_attempts_do_not_keep_old_segments(database: Database) {
-    let bench = Bench::new(&database).await;
+    let bench = LedgerFixture::new(&database).await;
     let directory = journal(&database, "j");
     let mut options = small(directory.clone());
     (options.segment_bytes, options.compact_after) = (8192, Duration::ZERO);
@@ -217,7 +217,7 @@ async fn open_attempts_do_not_keep_old_segments(database: Database) {
 }
 
 async fn many_threads_at_once(database: Database) {
-    let bench = Bench::new(&database).await;
+    let bench = LedgerFixture::new(&database).await;
     let mut options = small(journal(&database, "j"));
     options.segment_bytes = 16 << 10;
     let ledger = bench.open(options).await;
@@ -243,7 +243,7 @@ async fn many_threads_at_once(database: Database) {
 }
 
 async fn a_dead_process_journal_is_drained_by_command(database: Database) {
-    let bench = Bench::new(&database).await;
+    let bench = LedgerFixture::new(&database).await;
     let directory = journal(&database, "dead");
     let ledger = bench.open(small(directory.clone())).await;
     let open = start(&bench.clock);
@@ -269,7 +269,7 @@ async fn a_dead_process_journal_is_drained_by_command(database: Database) {
 }
 
 async fn what_a_dead_process_has_reserved_is_settled_with_its_journal(database: Database) {
-    let bench = Bench::new(&database).await;
+    let bench = LedgerFixture::new(&database).await;
     let directory = journal(&database, "dead");
     let ledger = bench.open(small(directory.clone())).await;
     let open = start(&bench.clock);
@@ -313,7 +313,7 @@ async fn what_a_dead_process_has_reserved_is_settled_with_its_journal(database: 
 }
 
 async fn what_could_not_be_drained_is_told_by_the_command(database: Database) {
-    let bench = Bench::new(&database).await;
+    let bench = LedgerFixture::new(&database).await;
     let directory = journal(&database, "dead");
     let ledger = bench.open(small(directory.clone())).await;
     let attempts = [start(&bench.clock), start(&bench.clock)];

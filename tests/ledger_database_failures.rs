@@ -17,8 +17,8 @@ use tollgate::{
 use crate::support::{
     case::{Case, cases},
     database::{Database, Kind},
-    fault_proxy::Link,
-    ledger_fixture::{Bench, copy, end, journal, row, rows, small, start, sums_agree},
+    fault_proxy::FaultProxy,
+    ledger_fixture::{LedgerFixture, copy, end, journal, row, rows, small, start, sums_agree},
     random::Random,
     sql,
     wait::eventually,
@@ -39,7 +39,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 async fn a_row_that_the_database_refuses_does_not_keep_others_out(database: Database) {
-    let bench = Bench::new(&database).await;
+    let bench = LedgerFixture::new(&database).await;
     let refuse = match database.kind() {
         // Not a word of the trigger's own: the constraint of a table.
         Kind::Sqlite => {
@@ -83,7 +83,7 @@ async fn a_row_that_the_database_refuses_does_not_keep_others_out(database: Data
 }
 
 async fn what_no_database_could_hold_is_made_fit(database: Database) {
-    let bench = Bench::new(&database).await;
+    let bench = LedgerFixture::new(&database).await;
     let ledger = bench.open(small(journal(&database, "j"))).await;
     let template = start(&bench.clock);
     // What does not get shorter by being compressed, and whose characters don't end at round numbers.
@@ -113,7 +113,7 @@ async fn what_no_database_could_hold_is_made_fit(database: Database) {
 }
 
 async fn what_is_drained_makes_room_at_once(database: Database) {
-    let bench = Bench::new(&database).await;
+    let bench = LedgerFixture::new(&database).await;
     let refuse = match database.kind() {
         Kind::Sqlite => {
             "CREATE TRIGGER refuse BEFORE INSERT ON ledger WHEN NEW.configuration = 'late' \
@@ -175,7 +175,7 @@ async fn no_trouble_of_a_server_is_taken_for_the_rows(database: Database) {
         "08006", "25006", "40001", "40P01", "42P01", "42501", "53100", "53200", "53300", "55P03",
         "57014", "57P01", "57P02", "57P03", "58030", "XX000", "XX001", "XX002",
     ];
-    let bench = Bench::new(&database).await;
+    let bench = LedgerFixture::new(&database).await;
     let directory = journal(&database, "j");
     let ledger = bench.open(small(directory.clone())).await;
     let mut expected = BTreeSet::new();
@@ -203,7 +203,7 @@ async fn no_trouble_of_a_server_is_taken_for_the_rows(database: Database) {
 
 /// What shows only when a transaction ends, and not for what is taken back.
 async fn a_full_disk_is_no_reason_to_give_rows_up(database: Database) {
-    let bench = Bench::new(&database).await;
+    let bench = LedgerFixture::new(&database).await;
     let fill = "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS \
                 'BEGIN RAISE EXCEPTION ''could not extend file: No space left on device'' \
                 USING ERRCODE = ''disk_full''; END'; \
@@ -230,7 +230,7 @@ async fn a_full_disk_is_no_reason_to_give_rows_up(database: Database) {
 }
 
 async fn a_database_that_takes_few_rows_at_once_gets_them_all(database: Database) {
-    let bench = Bench::new(&database).await;
+    let bench = LedgerFixture::new(&database).await;
     let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
                 'BEGIN IF (SELECT count(*) FROM new_rows) > 1 THEN \
                 RAISE EXCEPTION ''too slow''; END IF; RETURN NULL; END'; \
@@ -250,8 +250,8 @@ async fn a_database_that_takes_few_rows_at_once_gets_them_all(database: Database
 }
 
 async fn a_start_waits_for_a_slow_database(database: Database) {
-    let (link, linked) = Link::to(&database).await;
-    let bench = Bench::new(&linked).await;
+    let (link, linked) = FaultProxy::to(&database).await;
+    let bench = LedgerFixture::new(&linked).await;
     let directory = journal(&database, "j");
     let ledger = bench.open(small(directory.clone())).await;
     let open = start(&bench.clock);
@@ -271,8 +271,8 @@ async fn a_start_waits_for_a_slow_database(database: Database) {
 }
 
 async fn while_the_database_is_away_the_journal_holds_what_it_may(database: Database) {
-    let (link, linked) = Link::to(&database).await;
-    let bench = Bench::new(&linked).await;
+    let (link, linked) = FaultProxy::to(&database).await;
+    let bench = LedgerFixture::new(&linked).await;
     let mut options = small(journal(&database, "j"));
     (options.max_bytes, options.segment_bytes) = (1 << 20, 64 << 10);
     let ledger = bench.open(options).await;

@@ -34,7 +34,7 @@ use crate::support::{
     case::{Case, cases},
     database::Database,
     ledger_fixture::{
-        Bench, copy, days_agree, end, journal, row, rows, small, start, sums_agree,
+        LedgerFixture, copy, days_agree, end, journal, row, rows, small, start, sums_agree,
         sums_agree_where,
     },
     property::holds_for,
@@ -69,7 +69,7 @@ async fn sums_add_up_to_the_rows(database: Database) {
         (tokens(), tokens(), tokens(), tokens()),
         (0..3_u32, prop::bool::weighted(0.1)),
     );
-    let bench = Bench::new(&database).await;
+    let bench = LedgerFixture::new(&database).await;
     let ledger = bench.open(small(journal(&database, "j"))).await;
     let clock = &bench.clock;
     holds_for(prop::collection::vec(attempt, 1..60), 24, async |all| {
@@ -116,7 +116,7 @@ async fn sums_add_up_to_the_rows(database: Database) {
 }
 
 async fn of_a_metadata_key_so_many_values_are_told_apart(database: Database) {
-    let bench = Bench::new(&database).await;
+    let bench = LedgerFixture::new(&database).await;
     let ledger = bench.open(small(journal(&database, "j"))).await;
     let template = start(&bench.clock);
     let write = async |numbers: std::ops::Range<usize>| {
@@ -165,7 +165,7 @@ fn filter(from: NaiveDateTime, to: NaiveDateTime) -> UsageFilter {
 
 /// A few more keys than are told apart come in one batch after the other.
 async fn of_an_hour_so_many_metadata_keys_are_told_apart(database: Database) {
-    let bench = Bench::new(&database).await;
+    let bench = LedgerFixture::new(&database).await;
     let ledger = bench.open(small(journal(&database, "j"))).await;
     let template = start(&bench.clock);
     for batch in 0..4 {
@@ -223,7 +223,7 @@ async fn of_an_hour_so_many_metadata_keys_are_told_apart(database: Database) {
 
 /// A key, and a value, may be told apart in one hour and be with the others in the next.
 async fn a_day_says_what_its_hours_tell_apart(database: Database) {
-    let bench = Bench::new(&database).await;
+    let bench = LedgerFixture::new(&database).await;
     let ledger = bench.open(small(journal(&database, "j"))).await;
     let template = start(&bench.clock);
     let midnight = template.admitted_at.duration_trunc(TimeDelta::days(1)).unwrap();
@@ -286,7 +286,7 @@ async fn a_day_says_what_its_hours_tell_apart(database: Database) {
 
 /// What one caller makes up must not keep the ledger from everybody.
 async fn metadata_keys_cost_few_statements(database: Database) {
-    let bench = Bench::with_connections(&database, 1).await;
+    let bench = LedgerFixture::with_connections(&database, 1).await;
     let statements = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&statements);
     let count = move |event: InstrumentationEvent<'_>| {
@@ -323,7 +323,7 @@ async fn metadata_keys_cost_few_statements(database: Database) {
 }
 
 async fn old_rows_go_and_their_sums_stay(database: Database) {
-    let bench = Bench::new(&database).await;
+    let bench = LedgerFixture::new(&database).await;
     let ledger = bench.open(small(journal(&database, "j"))).await;
     let mut kept = BTreeSet::new();
     for days in [0, 39, 41, 400] {
@@ -343,7 +343,7 @@ async fn old_rows_go_and_their_sums_stay(database: Database) {
 }
 
 async fn what_was_deleted_is_not_summed_up_again(database: Database) {
-    let bench = Bench::new(&database).await;
+    let bench = LedgerFixture::new(&database).await;
     let directory = journal(&database, "j");
     let ledger = bench.open(small(directory.clone())).await;
     let admitted = async |days: i64| {
@@ -370,8 +370,8 @@ async fn what_was_deleted_is_not_summed_up_again(database: Database) {
 }
 
 async fn two_replicas_write_the_same_sums(database: Database) {
-    let bench = Bench::new(&database).await;
-    let other = Bench::new(&database).await;
+    let bench = LedgerFixture::new(&database).await;
+    let other = LedgerFixture::new(&database).await;
     let ledgers = [
         bench.open(small(journal(&database, "one"))).await,
         other.open(small(journal(&database, "two"))).await,

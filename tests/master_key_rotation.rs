@@ -10,11 +10,11 @@ use serde_json::Value;
 
 use crate::support::{
     app::{TestApp, master_key_file, options, write_master_key},
-    background_load::Load,
+    background_load::BackgroundLoad,
     case::{Case, cases},
     database::{Database, Kind},
     fixture::Fixture,
-    process::{Ended, Running, Signal, run, tollgate},
+    process::{ChildProcess, Ended, Signal, run, tollgate},
     secrets, sql,
 };
 
@@ -75,11 +75,14 @@ async fn a_rotation_under_load_fails_no_request(database: Database) {
     let teams = [app.workspace().await, app.workspace().await, app.workspace().await];
     // One that has opened nothing so far, and so has had no reason to look at the file again.
     let idle = app.replica().await;
-    let plain = Load::start(&teams[0].caller(), Fixture::chat(), 4).await;
-    let streamed = Load::start(&teams[1].caller(), Fixture::chat_stream(), 2).await;
-    let admin =
-        Load::start(&app.admin(), crate::support::http::Request::get("/api/v1/workspaces"), 1)
-            .await;
+    let plain = BackgroundLoad::start(&teams[0].caller(), Fixture::chat(), 4).await;
+    let streamed = BackgroundLoad::start(&teams[1].caller(), Fixture::chat_stream(), 2).await;
+    let admin = BackgroundLoad::start(
+        &app.admin(),
+        crate::support::http::Request::get("/api/v1/workspaces"),
+        1,
+    )
+    .await;
     let before = in_use(&database).await;
     let mut active = String::new();
     for round in 1..=3 {
@@ -89,9 +92,9 @@ async fn a_rotation_under_load_fails_no_request(database: Database) {
         assert!(!before.contains(&active));
         // What is stored in the middle of it all is there afterwards.
         teams[2].put_secret(Fixture::SECRET, &teams[2].provider_key).await;
-        plain.goes_on().await;
-        streamed.goes_on().await;
-        admin.goes_on().await;
+        plain.wait_for_progress().await;
+        streamed.wait_for_progress().await;
+        admin.wait_for_progress().await;
     }
     // A workspace that begins to seal now does so under the new key.
     let late = idle.workspace().await;
@@ -200,7 +203,7 @@ async fn keys_in_a_variable_are_rotated_by_putting_one_in_front(database: Databa
     let mut command =
         tollgate(&["serve", "--listen", "127.0.0.1:0", "--egress-allow", "127.0.0.0/8"]);
     command.env("TOLLGATE_MASTER_KEY", &new).env("TOLLGATE_DATABASE_URL", database.url());
-    let mut serving = Running::start(command);
+    let mut serving = ChildProcess::start(command);
     let address = serving.address().await;
     team.caller_at(address).send(Fixture::chat()).await.expect(200);
     serving.signal(Signal::Term);
@@ -289,7 +292,7 @@ async fn a_key_file_is_made_with_a_new_database_for_its_owner_alone() {
     let (directory, key, options) = fresh();
     let mut serving = tollgate(&["serve"]);
     serving.args(&options);
-    let mut serving = Running::start(serving);
+    let mut serving = ChildProcess::start(serving);
     serving.address().await;
     // The database too, and what SQLite puts beside it.
     for file in std::fs::read_dir(key.parent().unwrap()).unwrap() {
@@ -336,7 +339,7 @@ async fn a_variable_that_is_set_to_nothing_is_not_set(database: Database) {
     sealed(&database).await;
     let mut command = tollgate(&["serve"]);
     command.args(options(&database)).env("TOLLGATE_MASTER_KEY", "");
-    let mut serving = Running::start(command);
+    let mut serving = ChildProcess::start(command);
     serving.address().await;
     serving.signal(Signal::Term);
     assert_eq!(serving.ended().await.code(), Some(0));

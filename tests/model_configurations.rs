@@ -10,7 +10,7 @@ use crate::{
         database::Database,
         database_dump::differences,
         fixture::Fixture,
-        two_tenants::{World, text},
+        two_tenants::{TwoTenants, text},
     },
 };
 
@@ -170,7 +170,7 @@ async fn every_wrong_field_is_named(database: Database) {
 }
 
 async fn names_are_unique_among_the_living(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (admin, team) = (world.admin(), &world.home.team);
     let path = team.path("model-configurations");
     let first = team.configure("50% of/ünïque?", json!({})).await;
@@ -189,7 +189,7 @@ async fn names_are_unique_among_the_living(database: Database) {
 }
 
 async fn an_editor_points_nothing_elsewhere(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (team, editor) = (&world.home.team, world.as_role("WORKSPACE_EDITOR"));
     team.put_secret("OTHER", "sk-another-value").await;
     let headers = json!({"extra_headers": {"x-a": "1"}, "forward_headers": ["x-trace"]});

@@ -10,7 +10,7 @@ use crate::{
         database::Database,
         database_dump::differences,
         http::Client,
-        two_tenants::{World, text},
+        two_tenants::{TwoTenants, text},
     },
 };
 
@@ -30,7 +30,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 async fn a_price_is_set_changed_and_deleted(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let admin = world.admin();
     let body = json!({
         "provider": "openai", "model": "gpt-x-*",
@@ -70,7 +70,7 @@ async fn a_price_is_set_changed_and_deleted(database: Database) {
 }
 
 async fn a_price_is_for_one_model_once(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let admin = world.admin();
     let of = |model: &str| {
         json!({
@@ -92,7 +92,7 @@ async fn a_price_is_for_one_model_once(database: Database) {
 }
 
 async fn wrong_prices_are_named(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let admin = world.admin();
     let sound = json!({"provider": "openai", "model": "m", "price": {"input": 1, "output": 2}});
     let before = database.dump().await;
@@ -160,7 +160,7 @@ async fn resolved(client: &Client, provider: &str, model: &str) -> Value {
 }
 
 async fn the_price_that_applies_is_told_with_its_reason(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let admin = world.admin();
     let listed = resolved(&admin, "openai", "gpt-4o-2024-08-06").await;
     assert_eq!(listed["origin"], "catalogue");
@@ -200,7 +200,7 @@ async fn the_price_that_applies_is_told_with_its_reason(database: Database) {
 }
 
 async fn prices_stay_in_their_organization(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (admin, stranger) = (world.admin(), world.app.as_key(&world.stranger.admin_key));
     let body = json!({"provider": "*", "model": "*", "price": {"input": 1, "output": 2}});
     let made = admin.post_json(PRICES, &body).await.expect(201).json();
@@ -220,7 +220,7 @@ async fn prices_stay_in_their_organization(database: Database) {
 }
 
 async fn a_workspace_can_not_price_its_own_spending(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (team, admin) = (&world.home.team, world.admin());
     let path = team.path("model-configurations");
     let workspace_admin = world.as_role("WORKSPACE_ADMIN");

@@ -9,7 +9,7 @@ use crate::{
         case::{Case, cases},
         database::Database,
         sql::{execute, texts},
-        two_tenants::World,
+        two_tenants::TwoTenants,
     },
 };
 
@@ -19,7 +19,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 async fn current_spend_is_what_the_roll_ups_say(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (admin, home) = (world.admin(), &world.home);
     let now = chrono::Utc::now();
     // The whole days of a window are read by the day: nothing is said of their hours.

@@ -8,11 +8,11 @@ use serde_json::json;
 use crate::support::{
     accounts,
     app::TestApp,
-    background_load::Load,
+    background_load::BackgroundLoad,
     case::{Case, cases},
     database::Database,
     fixture::Fixture,
-    postgres::{OwnPostgres, Stop},
+    postgres::{OwnPostgres, StopMode},
     wait::{eventually, within},
 };
 
@@ -32,23 +32,23 @@ async fn a_server_that_stops_is_not_noticed_by_known_callers(_: Database) {
     let mut server = OwnPostgres::start().await;
     let app = TestApp::start(&server.database()).await;
     let team = app.workspace().await;
-    for how in Stop::ALL {
+    for how in StopMode::ALL {
         let (_, unasked) = team.key("GATEWAY_CALLER").await;
-        let load = Load::start(&team.caller(), Fixture::chat(), 4).await;
-        let streams = Load::start(&team.caller(), Fixture::chat_stream(), 4).await;
+        let load = BackgroundLoad::start(&team.caller(), Fixture::chat(), 4).await;
+        let streams = BackgroundLoad::start(&team.caller(), Fixture::chat_stream(), 4).await;
         app.admin().get("/api/v1/me").await.expect(200);
         app.caught_up().await;
 
         server.stop(how).await;
-        load.goes_on().await;
+        load.wait_for_progress().await;
         the_database_is_away(&app, &team, &unasked).await;
         let recovering = async |server: &OwnPostgres| {
             let before = server.times_told("57P03");
             let is_told = async || server.times_told("57P03") > before;
             eventually("the gateway is turned away", is_told).await;
             the_database_is_away(&app, &team, &unasked).await;
-            load.goes_on().await;
-            streams.goes_on().await;
+            load.wait_for_progress().await;
+            streams.wait_for_progress().await;
         };
         server.recover(recovering).await;
 
@@ -70,13 +70,13 @@ async fn the_database_is_away(app: &TestApp, team: &Fixture, unasked: &str) {
     let stranger = app.as_key(unasked);
     let answer = within(BOUNDED, "a stranger is answered", stranger.send(Fixture::chat())).await;
     assert_eq!(answer.header("x-tollgate-error"), Some("gateway"));
-    answer.says_to_come_again();
+    answer.expect_retry_later();
     let admin = app.admin();
     let listing = admin.get("/api/v1/workspaces");
-    within(BOUNDED, "a listing is answered", listing).await.says_to_come_again();
+    within(BOUNDED, "a listing is answered", listing).await.expect_retry_later();
     let (path, value) = (team.path("secrets/ANOTHER"), json!({"value": "never-stored-value"}));
     let writing = admin.put(&path, &value);
-    within(BOUNDED, "a write is answered", writing).await.says_to_come_again();
+    within(BOUNDED, "a write is answered", writing).await.expect_retry_later();
     app.anonymous().get("/healthz").await.expect(200);
     eventually("the database is reported to be away", async || !reaches(app).await).await;
 }
@@ -110,11 +110,11 @@ async fn work_that_a_server_breaks_off_may_be_tried_again(_: Database) {
     })
     .await;
     operator.batch_execute(&format!("SELECT pg_terminate_backend(pid) {waiting}")).await.unwrap();
-    broken_off.await.unwrap().says_to_come_again();
+    broken_off.await.unwrap().expect_retry_later();
     assert!(server.times_told("57P01") > 0);
 
     let in_vain = write("SECOND");
-    within(BOUNDED, "a write is answered", in_vain).await.unwrap().says_to_come_again();
+    within(BOUNDED, "a write is answered", in_vain).await.unwrap().expect_retry_later();
     holder.batch_execute("ROLLBACK").await.unwrap();
     write("THIRD").await.unwrap().success();
     app.stop().await;
@@ -138,7 +138,7 @@ async fn what_was_answered_survives_a_crash_of_the_server(_: Database) {
     ledger_rows::has_all(&app, &team.upstream).await;
     let path = team.path("secrets/ANOTHER");
     app.admin().put(&path, &json!({"value": "stored-just-in-time"})).await.success();
-    server.stop(Stop::Killed).await;
+    server.stop(StopMode::Killed).await;
     server.start_again().await;
     app.admin().get(&path).await.expect(200);
     ledger_rows::has_all(&app, &team.upstream).await;

@@ -9,7 +9,7 @@ use crate::{
     support::{
         app::TestApp,
         case::{Case, cases},
-        connection::Ending,
+        connection::BodyEnd,
         database::Database,
         fixture::Fixture,
         openai::{self, PARTS, Usage},
@@ -40,7 +40,7 @@ async fn a_death_at_a_boundary_is_told_in_an_event(database: Database) {
         team.upstream.push(script);
         let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
         let (events, ending) = stream.events().await;
-        assert!(matches!(ending, Ending::Cut(_)), "{how}: never a clean end, but {ending:?}");
+        assert!(matches!(ending, BodyEnd::Broken(_)), "{how}: never a clean end, but {ending:?}");
         assert_eq!(events.len(), 2, "{how}: {events:?}");
         assert_eq!(events[0].raw, sent);
         let error = events[1].json()["error"].clone();
@@ -57,7 +57,7 @@ async fn a_death_at_a_boundary_is_told_in_an_event(database: Database) {
         assert_eq!(head.status, 200);
         let (body, ending) = whole(&mut stream).await;
         let text = String::from_utf8_lossy(&body).into_owned();
-        assert!(matches!(ending, Ending::Cut(_)), "{ending:?}");
+        assert!(matches!(ending, BodyEnd::Broken(_)), "{ending:?}");
         assert!(text.starts_with(&format!("{begun}data: {{\"error\":")), "{text}");
     }
     for settled in team.settled(&team.configuration_id, 4).await {
@@ -69,7 +69,7 @@ async fn a_death_at_a_boundary_is_told_in_an_event(database: Database) {
     team.upstream.push(Script::sse_head().chunks(sent[..3].to_vec()).close());
     let (_, mut stream) = team.caller().stream(responses_stream()).await;
     let (events, ending) = stream.events().await;
-    assert!(matches!(ending, Ending::Cut(_)), "{ending:?}");
+    assert!(matches!(ending, BodyEnd::Broken(_)), "{ending:?}");
     assert_eq!(raw(&events[..3]), sent[..3].concat());
     assert_eq!((events.len(), events[3].name.as_deref()), (4, Some("error")));
     let error = events[3].json();
@@ -87,7 +87,7 @@ async fn a_death_inside_an_event_is_only_a_cut(database: Database) {
             team.upstream.push(if resets { script.reset() } else { script.close() });
             let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
             let (body, ending) = whole(&mut stream).await;
-            assert!(matches!(ending, Ending::Cut(_)), "{half}: {ending:?}");
+            assert!(matches!(ending, BodyEnd::Broken(_)), "{half}: {ending:?}");
             let text = String::from_utf8_lossy(&body).into_owned();
             assert!(text.starts_with(&sent), "{text}");
             let rest = &text[sent.len()..];
@@ -102,7 +102,7 @@ async fn a_death_inside_an_event_is_only_a_cut(database: Database) {
     team.upstream.push(Script::sse_head().chunk(half).close());
     let (_, mut stream) = team.caller().stream(responses_stream()).await;
     let (body, ending) = whole(&mut stream).await;
-    assert!(matches!(ending, Ending::Cut(_)), "{ending:?}");
+    assert!(matches!(ending, BodyEnd::Broken(_)), "{ending:?}");
     assert_eq!(body, half);
 }
 
@@ -117,13 +117,13 @@ async fn a_death_after_the_end_mark_is_a_success(database: Database) {
         team.upstream.push(if resets { script.reset() } else { script.close() });
         let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
         let (body, ending) = whole(&mut stream).await;
-        assert_eq!((body, ending), (sent.concat().into(), Ending::Complete));
+        assert_eq!((body, ending), (sent.concat().into(), BodyEnd::Complete));
     }
     let sent = openai::response_events(&PARTS, Usage::USUAL);
     team.upstream.push(Script::sse_head().chunks(sent.clone()).close());
     let (_, mut stream) = team.caller().stream(responses_stream()).await;
     let (body, ending) = whole(&mut stream).await;
-    assert_eq!((body, ending), (sent.concat().into(), Ending::Complete));
+    assert_eq!((body, ending), (sent.concat().into(), BodyEnd::Complete));
     for settled in team.settled(&team.configuration_id, 3).await {
         settled.says(&[("outcome", "completed")]);
     }

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::support::{
     app::TestApp,
     case::{Case, cases},
-    connection::Ending,
+    connection::BodyEnd,
     database::Database,
     fixture::Fixture,
     script::{Script, data},
@@ -107,5 +107,5 @@ async fn a_caller_that_takes_nothing_lets_the_upstream_go(database: Database) {
     team.upstream.push(Script::sse_head().repeat(event, pieces).chunk(data("[DONE]")).end());
     let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
     let (events, ending) = stream.events().await;
-    assert_eq!((events.len(), ending), (pieces + 1, Ending::Complete));
+    assert_eq!((events.len(), ending), (pieces + 1, BodyEnd::Complete));
 }

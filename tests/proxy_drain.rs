@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use crate::support::{
     case::{Case, cases},
-    connection::{Connection, Ending},
+    connection::{BodyEnd, Connection},
     database::Database,
     fixture::Fixture,
     openai::{self, PARTS, Usage},
     process::Signal,
-    script::{Gate, Script},
-    server_process::Served,
+    script::{Pause, Script},
+    server_process::ServerProcess,
     wait::{eventually, within},
 };
 
@@ -27,12 +27,12 @@ pub(crate) fn cases() -> Vec<Case> {
 /// Only a failure waits so long.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn held(gate: &Gate) -> Script {
+fn held(pause: &Pause) -> Script {
     let events = openai::chat_events(&PARTS, Usage::USUAL, false);
-    Script::sse_head().chunk(events[0].clone()).wait(gate).chunks(events[1..].to_vec()).end()
+    Script::sse_head().chunk(events[0].clone()).wait(pause).chunks(events[1..].to_vec()).end()
 }
 
-async fn draining(served: &Served) {
+async fn draining(served: &ServerProcess) {
     let line =
         served.process.line("word of the drain", |line| line.contains("draining").then_some(()));
     within(PATIENCE, "the drain begins", line).await;
@@ -40,7 +40,7 @@ async fn draining(served: &Served) {
 
 async fn readiness_fails_while_requests_are_still_taken(database: Database) {
     let options = [("--shutdown-delay", "60s"), ("--shutdown-timeout", "60s")];
-    let served = Served::start(&database, &options).await;
+    let served = ServerProcess::start(&database, &options).await;
     let team = served.workspace().await;
     served.anonymous().get("/readyz").await.expect(200);
     served.process.signal(Signal::Term);
@@ -52,10 +52,10 @@ async fn readiness_fails_while_requests_are_still_taken(database: Database) {
 }
 
 async fn an_open_stream_is_let_finish(database: Database) {
-    let mut served = Served::start(&database, &[("--shutdown-timeout", "60s")]).await;
+    let mut served = ServerProcess::start(&database, &[("--shutdown-timeout", "60s")]).await;
     let team = served.workspace().await;
-    let gate = Gate::closed();
-    team.upstream.push(held(&gate));
+    let pause = Pause::new();
+    team.upstream.push(held(&pause));
     let (head, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
     assert_eq!(head.status, 200);
     served.process.signal(Signal::Term);
@@ -67,9 +67,9 @@ async fn an_open_stream_is_let_finish(database: Database) {
         connection.head().await.is_err()
     })
     .await;
-    gate.open();
+    pause.release_all();
     let (events, ending) = within(PATIENCE, "the stream ends", stream.events()).await;
-    assert_eq!(ending, Ending::Complete);
+    assert_eq!(ending, BodyEnd::Complete);
     assert_eq!(events.last().map(|event| event.data.as_str()), Some("[DONE]"));
     assert_eq!(events.len(), openai::chat_events(&PARTS, Usage::USUAL, false).len());
     let status = within(PATIENCE, "the process ends", served.process.ended()).await;
@@ -77,15 +77,15 @@ async fn an_open_stream_is_let_finish(database: Database) {
 }
 
 async fn the_deadline_cuts_a_stream_that_does_not_end(database: Database) {
-    let mut served = Served::start(&database, &[("--shutdown-timeout", "1s")]).await;
+    let mut served = ServerProcess::start(&database, &[("--shutdown-timeout", "1s")]).await;
     let team = served.workspace().await;
-    let gate = Gate::closed();
-    team.upstream.push(held(&gate));
+    let pause = Pause::new();
+    team.upstream.push(held(&pause));
     let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
     stream.event().await.unwrap().unwrap();
     served.process.signal(Signal::Term);
     let (events, ending) = within(PATIENCE, "the stream is cut", stream.events()).await;
-    assert!(matches!(ending, Ending::Cut(_)), "{ending:?}");
+    assert!(matches!(ending, BodyEnd::Broken(_)), "{ending:?}");
     assert!(events.iter().all(|event| event.data != "[DONE]"));
     team.upstream.left_within(PATIENCE, 0).await;
     let status = within(PATIENCE, "the process ends", served.process.ended()).await;
@@ -93,11 +93,11 @@ async fn the_deadline_cuts_a_stream_that_does_not_end(database: Database) {
 }
 
 async fn an_idle_connection_does_not_hold_the_drain_up(database: Database) {
-    let mut served = Served::start(&database, &[("--shutdown-timeout", "60s")]).await;
+    let mut served = ServerProcess::start(&database, &[("--shutdown-timeout", "60s")]).await;
     let team = served.workspace().await;
     let (head, mut connection) = team.caller().stream(Fixture::chat()).await;
     assert_eq!(head.status, 200);
-    assert_eq!(connection.rest().await.1, Ending::Complete);
+    assert_eq!(connection.rest().await.1, BodyEnd::Complete);
     served.process.signal(Signal::Term);
     within(PATIENCE, "the idle connection is closed", connection.closed()).await;
     let status = within(PATIENCE, "the process ends", served.process.ended()).await;

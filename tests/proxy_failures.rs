@@ -10,12 +10,12 @@ use crate::{
     support::{
         app::TestApp,
         case::{Case, cases},
-        connection::{Cut, Ending},
+        connection::{BodyEnd, ReadError},
         database::Database,
         fixture::{Fixture, question},
         http::Request,
         openai::{self, Usage},
-        script::{Gate, Script},
+        script::{Pause, Script},
         wait::{eventually, within},
     },
 };
@@ -115,7 +115,7 @@ async fn the_providers_key_is_taken_out_of_errors(database: Database) {
     team.upstream.push(Script::new().sized_head(401, &[], 500).raw(half).close());
     let answer = team.caller().send(Fixture::chat()).await;
     assert_eq!((answer.status, answer.text().as_str()), (401, "Incorrect key "));
-    assert!(matches!(answer.ending, Ending::Cut(_)), "{:?}", answer.ending);
+    assert!(matches!(answer.ending, BodyEnd::Broken(_)), "{:?}", answer.ending);
     // What is looked through is bounded; what is not looked through does not pass.
     let filler = "x".repeat(64 * 1024 - 20);
     team.upstream.push(Script::new().sized(500, &[], [&filler, key.as_str(), "more"].concat()));
@@ -162,7 +162,7 @@ async fn a_death_after_the_head_is_a_cut(database: Database) {
         let answer = team.caller().try_send(Fixture::chat()).await;
         // The head may have gone down, or been lost with the connection; a clean end it never is.
         if let Ok(answer) = answer {
-            assert!(matches!(answer.ending, Ending::Cut(_)), "{:?}", answer.ending);
+            assert!(matches!(answer.ending, BodyEnd::Broken(_)), "{:?}", answer.ending);
         }
     }
     for settled in team.settled(&team.configuration_id, 4).await {
@@ -188,14 +188,14 @@ async fn a_plain_body_cut_short_is_a_cut(database: Database) {
         assert_eq!(head.status, 200, "{how}");
         let (pieces, ending) = connection.rest().await;
         let text: Vec<u8> = pieces.iter().flat_map(|piece| piece.bytes.to_vec()).collect();
-        assert!(matches!(ending, Ending::Cut(_)), "{how}: {ending:?}");
+        assert!(matches!(ending, BodyEnd::Broken(_)), "{how}: {ending:?}");
         assert_eq!(text, b"{\"half\":", "{how}: what came is passed on first");
     }
     // What follows a chunk is not one: known at once, or when the head is gone.
     team.upstream.push(Script::new().chunked_head(200, &json).chunk("{\"half\":").raw("zz\r\n"));
     let answer = team.caller().send(Fixture::chat()).await;
     match answer.status {
-        200 => assert!(matches!(answer.ending, Ending::Cut(_)), "{:?}", answer.ending),
+        200 => assert!(matches!(answer.ending, BodyEnd::Broken(_)), "{:?}", answer.ending),
         _ => gateway_error(&answer, 502, "upstream_invalid_response"),
     }
     // A body that only the close ends is whole when it is closed.
@@ -269,9 +269,9 @@ async fn an_address_refused_at_connect_gets_no_connection(database: Database) {
     assert_eq!(team.upstream.seen().accepted(), before);
 }
 
-/// A script that answers and then closes the idle connection when the gate is opened.
-fn then_closes(gate: &Gate) -> Script {
-    openai::chat_completion("first", Usage::USUAL).wait(gate).close()
+/// A script that answers and then closes the idle connection when the pause is opened.
+fn then_closes(pause: &Pause) -> Script {
+    openai::chat_completion("first", Usage::USUAL).wait(pause).close()
 }
 
 async fn a_connection_that_closed_while_idle_is_tried_once_more(database: Database) {
@@ -290,10 +290,10 @@ async fn a_connection_that_closed_while_idle_is_tried_once_more(database: Databa
     settled[1].says(&[("attempts", "2"), ("status", "200"), ("outcome", "completed")]);
 
     // One that is closed and quiet is noticed before anything is sent on it.
-    let gate = Gate::closed();
-    team.upstream.push(then_closes(&gate));
+    let pause = Pause::new();
+    team.upstream.push(then_closes(&pause));
     team.caller().send(Fixture::chat()).await.expect(200);
-    gate.open();
+    pause.release_all();
     let closed = |seen: &crate::support::upstream::Seen| seen.connections[1].closed.is_some();
     team.upstream.wait_for("the idle connection is closed", closed).await;
     team.caller().send(Fixture::chat()).await.expect(200);
@@ -398,11 +398,11 @@ async fn keys_that_do_not_work_are_told_why(database: Database) {
     let head = within(PATIENCE, "an answer", connection.head()).await.unwrap();
     assert_eq!(head.status, 401);
     let (_, ending) = connection.rest().await;
-    assert_eq!(ending, Ending::Complete);
+    assert_eq!(ending, BodyEnd::Complete);
     connection.request(&Fixture::chat().bearer(&team.caller_key)).await.ok();
     match connection.head().await {
         Ok(head) => assert_eq!(head.status, 200, "the rest of a body was taken for a request"),
-        Err(cut) => assert!(matches!(cut, Cut::Closed | Cut::Reset), "{cut:?}"),
+        Err(cut) => assert!(matches!(cut, ReadError::Closed | ReadError::Reset), "{cut:?}"),
     }
 
     let organization = format!("/api/v1/organizations/{}", app.keys().organization_id);

@@ -11,12 +11,12 @@ use crate::{
     support::{
         app::TestApp,
         case::{Case, cases},
-        connection::{Connection, Cut, Ending},
+        connection::{BodyEnd, Connection, ReadError},
         database::Database,
         fixture::{Fixture, question},
         http::{Answer, Client, Request},
         openai::{self, PARTS, Usage},
-        script::{Gate, Script, data},
+        script::{Pause, Script, data},
         wait::{eventually, within},
     },
 };
@@ -100,7 +100,7 @@ async fn a_body_that_breaks_off_is_told(database: Database) {
     // Whether there is an answer is up to the HTTP library; what is malformed goes nowhere.
     match within(PATIENCE, "an end", connection.head()).await {
         Ok(head) => assert_eq!(head.status, 400),
-        Err(cut) => assert!(matches!(cut, Cut::Closed | Cut::Reset), "{cut:?}"),
+        Err(cut) => assert!(matches!(cut, ReadError::Closed | ReadError::Reset), "{cut:?}"),
     }
     assert_eq!(team.upstream.seen().accepted(), 0);
 }
@@ -113,8 +113,8 @@ async fn all_bodies_share_a_memory_budget(database: Database) {
     let large = || Bytes::from(format!("{{\"x\":\"{}\"}}", "a".repeat(700_000)));
     let whole = || Request::new("POST", &route).body(large());
     // A body is held until the upstream has answered, since it may have to be sent again.
-    let gate = Gate::closed();
-    let script = Script::new().wait(&gate).and(openai::chat_completion("held", Usage::USUAL));
+    let pause = Pause::new();
+    let script = Script::new().wait(&pause).and(openai::chat_completion("held", Usage::USUAL));
     team.upstream.push(script);
     let held = team.caller().open(whole()).await.unwrap();
     team.upstream.request(0).await;
@@ -123,7 +123,7 @@ async fn all_bodies_share_a_memory_budget(database: Database) {
     assert!(told.header("retry-after").is_some());
     // Small ones still fit, and all is given back.
     team.caller().send(Fixture::chat()).await.expect(200);
-    gate.open();
+    pause.release_all();
     assert_eq!(answer(held).await.status, 200);
     team.caller().send(whole()).await.expect(200);
     let left = Request::new("POST", &route).promising(large().len());
@@ -179,7 +179,7 @@ async fn silence_in_a_stream_has_a_limit(database: Database) {
     team.upstream.push(Script::sse_head().chunk(event.clone()).keep_open());
     let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
     let (events, ending) = within(PATIENCE, "an end", stream.events()).await;
-    assert!(matches!(ending, Ending::Cut(_)), "{ending:?}");
+    assert!(matches!(ending, BodyEnd::Broken(_)), "{ending:?}");
     assert_eq!(events.len(), 2);
     assert_eq!(events[0].raw, event);
     assert_eq!(events[1].json()["error"]["code"], "upstream_idle_timeout");
@@ -194,7 +194,7 @@ async fn silence_in_a_plain_answer_has_a_limit(database: Database) {
         team.upstream.push(Script::new().sized_head(status, &[], 10).raw("{").keep_open());
         let caller = team.caller();
         let answer = within(PATIENCE, "an end", caller.try_send(Fixture::chat())).await;
-        assert!(answer.is_err() || matches!(answer.unwrap().ending, Ending::Cut(_)));
+        assert!(answer.is_err() || matches!(answer.unwrap().ending, BodyEnd::Broken(_)));
     }
 }
 
@@ -225,10 +225,10 @@ async fn a_configuration_sets_its_own_limits(database: Database) {
     let (_, mut stream) = team.caller().stream(request()).await;
     let (events, ending) = within(PATIENCE, "an end", stream.events()).await;
     assert_eq!(events.last().unwrap().json()["error"]["code"], "upstream_idle_timeout");
-    assert!(matches!(ending, Ending::Cut(_)));
+    assert!(matches!(ending, BodyEnd::Broken(_)));
 }
 
-/// Opens streams that the gate holds, and reads the head of each.
+/// Opens streams that the pause holds, and reads the head of each.
 async fn open_streams(caller: &Client, route: &str, count: usize) -> Vec<Connection> {
     let mut open = Vec::new();
     for _ in 0..count {
@@ -239,9 +239,9 @@ async fn open_streams(caller: &Client, route: &str, count: usize) -> Vec<Connect
     open
 }
 
-fn held(gate: &Gate) -> Script {
+fn held(pause: &Pause) -> Script {
     let events = openai::chat_events(&PARTS, Usage::USUAL, false);
-    Script::sse_head().chunk(events[0].clone()).wait(gate).chunks(events[1..].to_vec()).end()
+    Script::sse_head().chunk(events[0].clone()).wait(pause).chunks(events[1..].to_vec()).end()
 }
 
 async fn a_configuration_bounds_its_requests(database: Database) {
@@ -249,9 +249,9 @@ async fn a_configuration_bounds_its_requests(database: Database) {
     let team = app.workspace().await;
     team.configure("narrow", json!({"max_concurrent_requests": 2})).await;
     let route = "/providers/narrow/v1/chat/completions";
-    let gate = Gate::closed();
+    let pause = Pause::new();
     for _ in 0..3 {
-        team.upstream.push(held(&gate));
+        team.upstream.push(held(&pause));
     }
     let mut open = open_streams(&team.caller(), route, 2).await;
     for request in
@@ -272,40 +272,40 @@ async fn a_configuration_bounds_its_requests(database: Database) {
         team.caller().send(request).await.status == 200
     };
     eventually("a place is given back by a caller that left", free).await;
-    team.upstream.push(held(&gate));
+    team.upstream.push(held(&pause));
     open.extend(open_streams(&team.caller(), route, 1).await);
     assert_eq!(team.caller().post_json(route, &question(false)).await.status, 429);
-    gate.open();
+    pause.release_all();
     for mut stream in open.into_iter().chain(other) {
-        assert_eq!(stream.events().await.1, Ending::Complete);
+        assert_eq!(stream.events().await.1, BodyEnd::Complete);
     }
     eventually("both places are given back", free).await;
     // So does one that fails.
     team.upstream.push(Script::new().raw("HTTP/1.1 2").close());
     team.caller().post_json(route, &question(false)).await.expect(502);
-    let gate = Gate::closed();
-    team.upstream.push(held(&gate));
-    team.upstream.push(held(&gate));
+    let pause = Pause::new();
+    team.upstream.push(held(&pause));
+    team.upstream.push(held(&pause));
     let open = open_streams(&team.caller(), route, 2).await;
-    gate.open();
+    pause.release_all();
     drop(open);
 }
 
 async fn the_process_bounds_its_requests(database: Database) {
     let app = TestApp::with(&database, &["--max-concurrent-requests", "2"]).await;
     let team = app.workspace().await;
-    let gate = Gate::closed();
-    team.upstream.push(held(&gate));
-    team.upstream.push(held(&gate));
+    let pause = Pause::new();
+    team.upstream.push(held(&pause));
+    team.upstream.push(held(&pause));
     let open = open_streams(&team.caller(), &Fixture::route("chat/completions"), 2).await;
     let told = team.caller().send(Fixture::chat()).await;
     gateway_error(&told, 503, "overloaded");
     assert!(told.header("retry-after").is_some());
     // The management plane is not what was bounded.
     app.admin().get("/api/v1/me").await.expect(200);
-    gate.open();
+    pause.release_all();
     for mut stream in open {
-        assert_eq!(stream.events().await.1, Ending::Complete);
+        assert_eq!(stream.events().await.1, BodyEnd::Complete);
     }
     eventually("the places are given back", async || {
         team.caller().send(Fixture::chat()).await.status == 200

@@ -9,13 +9,13 @@ use tokio::time::Instant;
 use crate::support::{
     app::TestApp,
     case::{Case, cases},
-    connection::{Connection, Ending, Event},
+    connection::{BodyEnd, Connection, Event},
     database::Database,
     fixture::{Fixture, question},
     http::Request,
     openai::{self, PARTS, Usage},
-    script::{Gate, Script, data},
-    server_process::Served,
+    script::{Pause, Script, data},
+    server_process::ServerProcess,
     wait::{eventually, within},
 };
 
@@ -58,7 +58,7 @@ pub(crate) fn responses_stream() -> Request {
 }
 
 /// Everything of a body, as bytes, and how it ended.
-pub(crate) async fn whole(connection: &mut Connection) -> (Bytes, Ending) {
+pub(crate) async fn whole(connection: &mut Connection) -> (Bytes, BodyEnd) {
     let (pieces, ending) = connection.rest().await;
     (pieces.iter().flat_map(|piece| piece.bytes.to_vec()).collect(), ending)
 }
@@ -172,7 +172,7 @@ async fn a_stream_with_a_length_is_relayed_without_its_usage_event(database: Dat
     let (events, ending) = stream.events().await;
     assert_eq!(events.len(), 2);
     assert_eq!(events[1].json()["error"]["code"], "upstream_closed");
-    assert!(matches!(ending, Ending::Cut(_)), "{ending:?}");
+    assert!(matches!(ending, BodyEnd::Broken(_)), "{ending:?}");
 }
 
 async fn what_the_caller_asked_for_is_not_withheld(database: Database) {
@@ -212,7 +212,7 @@ async fn a_responses_stream_is_relayed_byte_for_byte(database: Database) {
     let (head, mut stream) = team.caller().stream(responses_stream()).await;
     assert_eq!(head.header("content-type"), Some("text/event-stream; charset=utf-8"));
     let (events, ending) = stream.events().await;
-    assert_eq!(ending, Ending::Complete);
+    assert_eq!(ending, BodyEnd::Complete);
     assert_eq!(raw(&events), openai::response_events(&PARTS, Usage::USUAL).concat());
     assert_eq!(team.upstream.last_request().json().get("stream_options"), None);
 }
@@ -220,13 +220,13 @@ async fn a_responses_stream_is_relayed_byte_for_byte(database: Database) {
 async fn each_chunk_is_relayed_when_it_comes(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
-    let gate = Gate::closed();
+    let pause = Pause::new();
     let events: Vec<_> = (0..5)
         .map(|number| data(json!({"choices": [{"delta": {"content": number.to_string()}}]})))
         .collect();
     let script = events
         .iter()
-        .fold(Script::sse_head(), |script, event| script.chunk(event.clone()).wait(&gate));
+        .fold(Script::sse_head(), |script, event| script.chunk(event.clone()).wait(&pause));
     team.upstream.push(script.chunk(data("[DONE]")).end());
     let reading = async {
         let (head, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
@@ -235,10 +235,10 @@ async fn each_chunk_is_relayed_when_it_comes(database: Database) {
             // The upstream holds the next one back until this one is here.
             let event = stream.event().await.unwrap().unwrap();
             assert_eq!(event.raw, *sent);
-            gate.release();
+            pause.release();
         }
         let (rest, ending) = stream.events().await;
-        assert_eq!((rest.len(), ending), (1, Ending::Complete));
+        assert_eq!((rest.len(), ending), (1, BodyEnd::Complete));
     };
     within(PATIENCE, "each event comes before the next is sent", reading).await;
 }
@@ -273,18 +273,18 @@ async fn chunks_may_be_cut_anywhere(database: Database) {
     let sent = [event.as_str(), &event, &data("[DONE]")].concat();
     let coffee = sent.find('☕').unwrap();
     for cuts in [vec![coffee + 1], vec![coffee + 2, coffee + 3], vec![2], vec![4, 5, 6]] {
-        let gate = Gate::closed();
+        let pause = Pause::new();
         let mut script = Script::sse_head();
         let mut from = 0;
         for cut in cuts.iter().copied().chain([sent.len()]) {
-            script = script.chunk(sent.as_bytes()[from..cut].to_vec()).wait(&gate);
+            script = script.chunk(sent.as_bytes()[from..cut].to_vec()).wait(&pause);
             from = cut;
         }
         team.upstream.push(script.end());
         let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
-        gate.open();
+        pause.release_all();
         let (body, ending) = within(PATIENCE, "the stream ends", whole(&mut stream)).await;
-        assert_eq!((body.as_ref(), ending), (sent.as_bytes(), Ending::Complete), "{cuts:?}");
+        assert_eq!((body.as_ref(), ending), (sent.as_bytes(), BodyEnd::Complete), "{cuts:?}");
     }
     // Whole UTF-8 or not is none of our business.
     let odd = b"data: \xff\xfe\n\n";
@@ -307,17 +307,17 @@ async fn a_slow_first_byte_is_waited_for(database: Database) {
 async fn an_interim_answer_is_no_answer(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
-    let gate = Gate::closed();
+    let pause = Pause::new();
     let hint = [("link", "</a>; rel=preload")];
-    let script = Script::new().informational(103, &hint).informational(103, &hint).wait(&gate);
+    let script = Script::new().informational(103, &hint).informational(103, &hint).wait(&pause);
     team.upstream.push(script.and(openai::chat_completion("the real one", Usage::USUAL)));
     team.upstream.push(openai::chat_completion("the next one", Usage::USUAL));
     let mut first = team.caller().open(Fixture::chat()).await.unwrap();
     team.upstream.request(0).await;
-    gate.release();
+    pause.release();
     assert_eq!(first.head().await.unwrap().status, 200);
     let (body, ending) = whole(&mut first).await;
-    assert_eq!(ending, Ending::Complete);
+    assert_eq!(ending, BodyEnd::Complete);
     assert!(String::from_utf8_lossy(&body).contains("the real one"));
     let next = team.caller().send(Fixture::chat()).await.expect(200);
     assert!(next.text().contains("the next one"));
@@ -326,7 +326,7 @@ async fn an_interim_answer_is_no_answer(database: Database) {
 async fn a_hundred_megabytes_take_constant_memory(database: Database) {
     const CHUNK: usize = 16 * 1024;
     const COUNT: usize = 100 * 1024 * 1024 / CHUNK;
-    let served = Served::start(&database, &[("--workers", "1")]).await;
+    let served = ServerProcess::start(&database, &[("--workers", "1")]).await;
     let team = served.workspace().await;
     let text = "x".repeat(CHUNK - 46);
     let event = data(json!({"choices": [{"delta": {"content": text}}]}));
@@ -372,10 +372,10 @@ async fn five_hundred_streams_at_once(database: Database) {
     const STREAMS: usize = 500;
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
-    let gate = Gate::closed();
+    let pause = Pause::new();
     let sent = openai::chat_events(&PARTS, Usage::USUAL, false);
     for _ in 0..STREAMS {
-        let script = Script::sse_head().chunk(sent[0].clone()).wait(&gate);
+        let script = Script::sse_head().chunk(sent[0].clone()).wait(&pause);
         team.upstream.push(script.chunks(sent[1..].to_vec()).end());
     }
     let mut streams = Vec::new();
@@ -388,10 +388,10 @@ async fn five_hundred_streams_at_once(database: Database) {
         assert_eq!(first.raw, sent[0]);
     }
     assert_eq!(team.upstream.seen().open(), STREAMS, "all at once, none queued");
-    gate.open();
+    pause.release_all();
     for stream in &mut streams {
         let (events, ending) = within(PATIENCE, "the rest", stream.events()).await;
-        assert_eq!((raw(&events), ending), (sent[1..].concat().into(), Ending::Complete));
+        assert_eq!((raw(&events), ending), (sent[1..].concat().into(), BodyEnd::Complete));
     }
 }
 
@@ -403,12 +403,12 @@ async fn metrics_count_what_passed(database: Database) {
         let value = text.lines().find_map(|told| told.strip_prefix(line)?.strip_prefix(' '));
         value.map(|value| value.trim().to_owned())
     };
-    let gate = Gate::closed();
-    team.upstream.push(Script::sse_head().chunk(data("{}")).wait(&gate).end());
+    let pause = Pause::new();
+    team.upstream.push(Script::sse_head().chunk(data("{}")).wait(&pause).end());
     let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
     assert_eq!(metric("tollgate_open_streams").await.as_deref(), Some("1"));
-    gate.open();
-    assert_eq!(stream.rest().await.1, Ending::Complete);
+    pause.release_all();
+    assert_eq!(stream.rest().await.1, BodyEnd::Complete);
     team.caller().send(Fixture::chat()).await.expect(200);
     team.upstream.push(Script::new().close());
     team.caller().send(Fixture::chat()).await.expect(200);

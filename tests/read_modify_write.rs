@@ -14,7 +14,7 @@ use crate::{
         database::Database,
         http::Client,
         policies::rates,
-        two_tenants::{World, text},
+        two_tenants::{TwoTenants, text},
     },
 };
 
@@ -61,7 +61,7 @@ fn same_but(before: &Value, after: &Value, fields: &[&str]) {
 }
 
 async fn a_policy_is_patched_with_itself(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let admin = world.admin();
     let made = make(&admin, &cap("Cap", &[matcher("team", "a")])).await;
     for place in [PATH, "/api/v1/platform/gateway-policies", "/v1/platform/gateway-policies"] {
@@ -91,7 +91,7 @@ async fn a_policy_is_patched_with_itself(database: Database) {
 }
 
 async fn a_policy_is_posted_with_itself(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let admin = world.admin();
     let made = make(&admin, &cap("Cap", &[matcher("team", "a")])).await;
     let one = format!("{PATH}/{}", text(&made, "id"));
@@ -122,7 +122,7 @@ async fn a_policy_is_posted_with_itself(database: Database) {
 }
 
 async fn every_resource_is_patched_with_itself(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (admin, home) = (world.admin(), &world.home);
     let price = json!({"provider": "*", "model": "m*", "price": {"input": 1.25, "output": 10}});
     let price = admin.post_json("/api/v1/model-prices", &price).await.expect(201).json();
@@ -161,7 +161,7 @@ async fn is_patched_with_itself(admin: &Client, path: &str, field: &str, value: 
 }
 
 async fn what_a_key_is_does_not_change(database: Database) {
-    let world = World::make(TestApp::with_stopped_clock(&database, &[]).await).await;
+    let world = TwoTenants::make(TestApp::with_stopped_clock(&database, &[]).await).await;
     let (admin, home) = (world.admin(), &world.home);
     let soon = world.app.now() + chrono::TimeDelta::seconds(60);
     let body = json!({

@@ -9,7 +9,7 @@ use crate::support::{
     app::TestApp,
     case::{Case, cases},
     database::Database,
-    fault_proxy::Link,
+    fault_proxy::FaultProxy,
     fixture::Fixture,
     http::{Answer, Client, Request},
     secrets,
@@ -230,7 +230,7 @@ async fn a_deleted_workspaces_keys_stop(database: Database) {
 }
 
 async fn everything_arrives_with_notifications_lost(database: Database) {
-    let (link, linked) = Link::to(&database).await;
+    let (link, linked) = FaultProxy::to(&database).await;
     link.lose_notifications();
     let app = TestApp::start(&database).await;
     let other = app.replica_over(&linked).await;

@@ -10,7 +10,7 @@ use crate::support::{
     database::{Database, Kind},
     ledger_seed::{Row, insert_with_others},
     sql::{execute, plan},
-    two_tenants::World,
+    two_tenants::TwoTenants,
 };
 
 /// The cases of this file.
@@ -26,12 +26,12 @@ pub(crate) fn cases() -> Vec<Case> {
 
 const POLICY: &str = "019aaf9d-2801-7000-8000-0000000000aa";
 
-async fn world(database: &Database) -> World {
-    World::make(TestApp::start(database).await).await
+async fn world(database: &Database) -> TwoTenants {
+    TwoTenants::make(TestApp::start(database).await).await
 }
 
 /// Sixty rows, a second apart, oldest first.
-fn rows(world: &World) -> Vec<Row> {
+fn rows(world: &TwoTenants) -> Vec<Row> {
     let beginning: DateTime<Utc> = "2026-10-01T00:00:00Z".parse().unwrap();
     let mut rows = Vec::new();
     for at in 0..60_usize {
@@ -56,7 +56,7 @@ fn rows(world: &World) -> Vec<Row> {
     rows
 }
 
-async fn ids(world: &World, query: &str) -> Vec<String> {
+async fn ids(world: &TwoTenants, query: &str) -> Vec<String> {
     let path = world.home.team.path(&format!("requests?limit=200&{query}"));
     let page = world.admin().get(&path).await.expect(200).json();
     assert_eq!(page["next_cursor"], Value::Null, "{query}");

@@ -11,7 +11,7 @@ use crate::{
         database::Database,
         database_dump::differences,
         http::Request,
-        two_tenants::{ROLES, Role, World, text},
+        two_tenants::{ROLES, Role, TwoTenants, text},
     },
 };
 
@@ -38,7 +38,7 @@ fn may_grant(granter: &Role, granted: &Role) -> bool {
 
 /// The paths under which keys are made, with the scope of the keys there and the scope whose keys
 /// get in.
-fn places(world: &World) -> [(String, &'static str, &'static [&'static str]); 3] {
+fn places(world: &TwoTenants) -> [(String, &'static str, &'static [&'static str]); 3] {
     [
         (world.home.team.path("api-keys"), "workspace", &["organization", "workspace"]),
         ("/api/v1/api-keys".to_owned(), "organization", &["organization"]),
@@ -51,7 +51,7 @@ fn places(world: &World) -> [(String, &'static str, &'static [&'static str]); 3]
 }
 
 async fn nobody_issues_a_key_beyond_what_they_may_grant(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     for granter in world.roles() {
         let client = world.app.as_key(&granter.key);
         for (path, scope, from) in places(&world) {
@@ -95,7 +95,7 @@ async fn nobody_issues_a_key_beyond_what_they_may_grant(database: Database) {
 }
 
 async fn nobody_manages_a_key_beyond_what_they_may_grant(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     for target in &ROLES {
         // A key of their own for this to be done to.
         let id = match target.scope {
@@ -141,7 +141,7 @@ async fn nobody_manages_a_key_beyond_what_they_may_grant(database: Database) {
 }
 
 async fn no_field_moves_a_key(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let path = world.home.team.path(&format!("api-keys/{}", world.home.team.caller_key_id));
     let before = database.dump().await;
     for client in [world.admin(), world.as_role("WORKSPACE_ADMIN")] {
@@ -176,7 +176,7 @@ async fn no_field_moves_a_key(database: Database) {
 }
 
 async fn users_of_others_own_no_keys(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let theirs = &world.stranger.user_id;
     let body = json!({"name": "n", "role": "GATEWAY_CALLER", "user_id": theirs});
     let at_home = world.home.team.path("api-keys");
@@ -196,7 +196,7 @@ async fn users_of_others_own_no_keys(database: Database) {
 }
 
 async fn a_key_is_shown_once(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let path = world.home.team.path("api-keys");
     let body = json!({"name": "Once", "role": "GATEWAY_CALLER"});
     let made = world.admin().post_json(&path, &body).await.expect(201);

@@ -13,7 +13,7 @@ use crate::{
         operations::{operations, sample},
         secrets::register,
         sql::{execute, texts},
-        two_tenants::{World, text},
+        two_tenants::{TwoTenants, text},
     },
 };
 
@@ -32,7 +32,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 async fn a_secret_is_stored_read_about_and_deleted(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (admin, path) = (world.admin(), world.home.team.path("secrets/UPSTREAM_KEY"));
     let body = json!({"value": "sk-first-value", "description": "For tests"});
     let made = admin.put(&path, &body).await.expect(201);
@@ -98,7 +98,7 @@ async fn names_values_and_descriptions_are_bounded(database: Database) {
 }
 
 async fn values_never_come_out(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let admin = world.admin();
     let value = "sk-never-comes-out-4b1d";
     register(value);
@@ -199,7 +199,7 @@ async fn look_again(team: &Fixture) {
 }
 
 async fn a_moved_ciphertext_does_not_open(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (home, sibling) = (&world.home.team, &world.sibling.team);
     home.put_secret("OTHER", "sk-another-secret-here").await;
     home.caller().send(Fixture::chat()).await.expect(200);

@@ -11,14 +11,14 @@ use crate::support::{
     app::TestApp,
     case::{Case, cases},
     database::Database,
-    fault_proxy::Link,
+    fault_proxy::FaultProxy,
     fixture::Fixture,
     http::{Client, Request},
     ledger_rows::{self, Rates},
     openai::{self, PARTS, Usage},
     policies::{crowd, has_spent, over_cap, spend_cap, statuses},
     redis::shared_url,
-    script::{Gate, Script},
+    script::{Pause, Script},
     upstream::{RecordedRequest, ScriptedUpstream},
     wait::{eventually, within},
 };
@@ -92,8 +92,8 @@ async fn so_do_two_replicas_on_redis(database: Database) {
 }
 
 async fn four_hundred(app: TestApp, callers: impl Fn(&Capped) -> Vec<Client>) -> Capped {
-    let gate = Gate::closed();
-    let held = gate.clone();
+    let pause = Pause::new();
+    let held = pause.clone();
     let answer =
         move |asked: &RecordedRequest| Script::new().wait(&held).and(openai::answer(asked));
     let upstream = ScriptedUpstream::with(answer).await;
@@ -112,7 +112,7 @@ async fn four_hundred(app: TestApp, callers: impl Fn(&Capped) -> Vec<Client>) ->
             ledger_rows::rows(capped.app.database()).await.len() >= AT_ONCE - WORTH
         })
         .await;
-        gate.open();
+        pause.release_all();
     };
     let crowd = crowd(&callers, &request, AT_ONCE);
     let (answers, ()) =
@@ -207,16 +207,16 @@ async fn half_leave(app: TestApp, others: impl Fn(&Capped) -> Vec<Client>) {
 }
 
 async fn a_cap_holds_while_redis_says_nothing(database: Database) {
-    without_redis(database, Link::stall).await;
+    without_redis(database, FaultProxy::stall).await;
 }
 
 async fn a_cap_holds_while_redis_is_away(database: Database) {
-    without_redis(database, Link::sever).await;
+    without_redis(database, FaultProxy::sever).await;
 }
 
-async fn without_redis(database: Database, cut: fn(&Link)) {
+async fn without_redis(database: Database, cut: fn(&FaultProxy)) {
     const CALLERS: usize = 40;
-    let (link, url) = Link::to_url(&shared_url()).await;
+    let (link, url) = FaultProxy::to_url(&shared_url()).await;
     let app = on_redis(&database, &url).await;
     let upstream = ScriptedUpstream::start().await;
     let cap = FEE * WORTH as i128;

@@ -1,4 +1,4 @@
-//! The tools of the accounting cases: calls go as planned, and books that do not agree are noticed.
+//! The tools of the accounting cases: calls go as planned, and reconciliation that do not agree are noticed.
 
 use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
@@ -7,15 +7,15 @@ use tokio::time::Instant;
 
 use crate::support::{
     app::TestApp,
-    call_plan::{Asked, Fate, Plan},
+    call_plan::{CallKind, CallPlan, Scenario},
     case::{Case, cases},
     database::Database,
     fixture::Fixture,
     invoice::{Entry, Invoice},
     ledger_rows::{Rates, Row, nanos, usd},
     openai::Usage,
-    reconciliation::{Books, Life},
-    traffic::{Met, Told, Traffic},
+    reconciliation::{ProcessLifetime, Reconciliation},
+    traffic::{CallRecord, CallResult, Traffic},
     wait::within,
 };
 
@@ -32,8 +32,8 @@ pub(crate) fn cases() -> Vec<Case> {
 
 const CONFIGURATIONS: [&str; 1] = [Fixture::CONFIGURATION];
 
-fn plan(number: u64) -> Plan {
-    Plan::of(7, number, &CONFIGURATIONS)
+fn plan(number: u64) -> CallPlan {
+    CallPlan::of(7, number, &CONFIGURATIONS)
 }
 
 async fn calls_go_as_planned(database: Database) {
@@ -47,26 +47,34 @@ async fn calls_go_as_planned(database: Database) {
     let entries = invoice.entries();
     for told in told {
         let plan = plan(told.number);
-        let expected: &[Met] = match plan.fate {
-            Fate::Whole | Fate::Slow | Fate::Cumulative | Fate::Silent => &[Met::Answered(200)],
+        let expected: &[CallResult] = match plan.scenario {
+            Scenario::Complete | Scenario::Slow | Scenario::CumulativeUsage | Scenario::NoUsage => {
+                &[CallResult::Answered(200)]
+            }
             // Once more on another connection, or not if it was a fresh one.
-            Fate::BreaksBefore => &[Met::Answered(200), Met::Answered(502)],
-            Fate::Error(400) => &[Met::Answered(400)],
-            Fate::Error(429) => &[Met::Answered(429)],
-            Fate::Error(500) => &[Met::Answered(500)],
-            Fate::Error(_) => &[Met::Answered(503)],
+            Scenario::ResetBeforeHead => &[CallResult::Answered(200), CallResult::Answered(502)],
+            Scenario::Error(400) => &[CallResult::Answered(400)],
+            Scenario::Error(429) => &[CallResult::Answered(429)],
+            Scenario::Error(500) => &[CallResult::Answered(500)],
+            Scenario::Error(_) => &[CallResult::Answered(503)],
             // The gateway tells what it was before it breaks off.
-            Fate::BreaksInBody | Fate::BreaksInEvent | Fate::BreaksAfterUsage => &[Met::Cut],
-            Fate::LeftBefore | Fate::LeftInBody | Fate::LeftAfterUsage => &[Met::Left],
+            Scenario::ResetInBody | Scenario::ResetInEvent | Scenario::CloseAfterUsage => {
+                &[CallResult::Broken]
+            }
+            Scenario::CallerLeavesBeforeHead
+            | Scenario::CallerLeavesInBody
+            | Scenario::CallerLeavesAfterUsage => &[CallResult::CallerLeft],
         };
         assert!(expected.contains(&told.met), "{plan:?} {told:?}");
         let entries = &entries[&told.number];
         let last = entries.last().expect("the upstream was asked");
-        let tells = match plan.fate {
-            Fate::Whole | Fate::Slow | Fate::Cumulative => plan.asked != Asked::Models,
-            Fate::BreaksBefore => told.met == Met::Answered(200),
+        let tells = match plan.scenario {
+            Scenario::Complete | Scenario::Slow | Scenario::CumulativeUsage => {
+                plan.asked != CallKind::Models
+            }
+            Scenario::ResetBeforeHead => told.met == CallResult::Answered(200),
             // As far as somebody asked for it, which the gateway does here.
-            Fate::BreaksAfterUsage | Fate::LeftAfterUsage => true,
+            Scenario::CloseAfterUsage | Scenario::CallerLeavesAfterUsage => true,
             _ => false,
         };
         assert_eq!(last.told(), tells.then_some(plan.usage), "{plan:?} {told:?}");
@@ -74,17 +82,17 @@ async fn calls_go_as_planned(database: Database) {
 }
 
 async fn plans_are_mixed_and_the_same_each_time() {
-    let mut fates: BTreeMap<String, usize> = BTreeMap::new();
+    let mut scenarios: BTreeMap<String, usize> = BTreeMap::new();
     for number in 0..1_000 {
         let (one, same) = (plan(number), plan(number));
         assert_eq!(format!("{one:?}"), format!("{same:?}"));
         assert!(one.usage.cached <= one.usage.prompt);
         assert!(one.usage.reasoning <= one.usage.completion);
-        let name = format!("{:?}", one.fate);
-        *fates.entry(name.split('(').next().unwrap().to_owned()).or_default() += 1;
+        let name = format!("{:?}", one.scenario);
+        *scenarios.entry(name.split('(').next().unwrap().to_owned()).or_default() += 1;
     }
-    assert_eq!(fates.len(), 12, "{fates:?}");
-    assert!(fates.values().all(|count| *count >= 20), "{fates:?}");
+    assert_eq!(scenarios.len(), 12, "{scenarios:?}");
+    assert!(scenarios.values().all(|count| *count >= 20), "{scenarios:?}");
 }
 
 async fn amounts_keep_their_digits() {
@@ -109,18 +117,18 @@ const RATES: Rates =
     Rates { input: 1_000_000, cached_input: 0, output: 2_000_000, reasoning: 0, request: 0 };
 const USAGE: Usage = Usage { prompt: 10, completion: 5, cached: 0, reasoning: 0 };
 
-/// The books of one call that was answered.
-fn books() -> Books {
-    let lives = vec![Life::begun()];
+/// The reconciliation of one call that was answered.
+fn reconciliation() -> Reconciliation {
+    let lives = vec![ProcessLifetime::begun()];
     let now = Instant::now();
-    let told = Told {
+    let told = CallRecord {
         number: 1,
         request_id: Some("request".to_owned()),
-        met: Met::Answered(200),
+        met: CallResult::Answered(200),
         began: now,
         ended: now,
     };
-    Books {
+    Reconciliation {
         invoice: [(1, vec![Entry::of(Some(USAGE))])].into(),
         told: vec![told],
         lives,
@@ -142,7 +150,7 @@ fn row() -> Row {
 }
 
 async fn books_that_agree_have_no_problems() {
-    assert_eq!(books().problems(&[row()]), [""; 0]);
+    assert_eq!(reconciliation().problems(&[row()]), [""; 0]);
     // An attempt that the upstream never got, and one more that it did.
     let unknown = Row {
         id: "b".to_owned(),
@@ -152,11 +160,11 @@ async fn books_that_agree_have_no_problems() {
         ..row()
     };
     let second = Row { attempt: 2, ..row() };
-    assert_eq!(books().problems(&[unknown, second]), [""; 0]);
+    assert_eq!(reconciliation().problems(&[unknown, second]), [""; 0]);
     // A process that died.
-    let mut died = books();
+    let mut died = reconciliation();
     died.lives[0].killed();
-    died.told[0].met = Met::Cut;
+    died.told[0].met = CallResult::Broken;
     let lost = Row { outcome: "lost".to_owned(), usage_source: "estimated".to_owned(), ..row() };
     assert_eq!(died.problems(&[lost]), [""; 0]);
 }
@@ -179,13 +187,13 @@ async fn books_that_differ_are_noticed() {
         vec![named("lost")],
     ];
     for rows in wrong {
-        assert!(!books().problems(&rows).is_empty(), "{rows:?}");
+        assert!(!reconciliation().problems(&rows).is_empty(), "{rows:?}");
     }
     // Nothing was reported, or the answer had come whole before the process died.
-    let mut silent = books();
+    let mut silent = reconciliation();
     silent.invoice = [(1, vec![Entry::of(None)])].into();
     assert!(!silent.problems(&[row()]).is_empty());
-    let mut died = books();
+    let mut died = reconciliation();
     died.lives[0].killed();
     let lost = Row { usage_source: "estimated".to_owned(), ..named("lost") };
     assert!(!died.problems(&[lost]).is_empty());

@@ -7,9 +7,9 @@ use serde_json::json;
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::support::{
-    case::{Case, Running, cases},
+    case::{Case, CaseFuture, cases},
     database::{Database, Kind},
-    fault_proxy::Link,
+    fault_proxy::FaultProxy,
     logs::{self, Capture, Sink},
     process,
     runner::watch_for,
@@ -132,7 +132,7 @@ async fn a_child_is_heard_and_signalled() {
     let mut shell = Command::new("sh");
     // A child of the shell's own would keep its output open after the shell has ended.
     shell.args(["-c", "echo \"$0\" at http://127.0.0.1:4321/x >&2; exec sleep 600", &id]);
-    let mut child = process::Running::start(shell);
+    let mut child = process::ChildProcess::start(shell);
     assert_eq!(child.address().await.port(), 4321);
     assert_eq!(logs::lines_with(&id).len(), 1);
     child.signal(process::Signal::Term);
@@ -146,7 +146,7 @@ async fn a_child_is_heard_and_signalled() {
 
 async fn a_hanging_or_failing_case_fails_by_name() {
     let limit = Duration::from_millis(300);
-    let trial = |name: &'static str, body: fn() -> Running| {
+    let trial = |name: &'static str, body: fn() -> CaseFuture| {
         tokio::task::spawn_blocking(move || watch_for(limit, name, body))
     };
     let hung = trial("a-hung-one", || Box::pin(std::future::pending())).await.unwrap().unwrap_err();
@@ -184,7 +184,7 @@ async fn every_case_has_a_database_of_its_own(database: Database) {
 }
 
 async fn a_link_can_be_severed_stalled_and_restored(database: Database) {
-    let (link, through) = Link::to(&database).await;
+    let (link, through) = FaultProxy::to(&database).await;
     let (client, connection) = connect(&through).await.unwrap();
     let running = tokio::spawn(connection);
     client.batch_execute("CREATE TABLE marks (n BIGINT)").await.unwrap();
@@ -208,7 +208,7 @@ async fn a_link_can_be_severed_stalled_and_restored(database: Database) {
 }
 
 async fn a_link_can_lose_notifications(database: Database) {
-    let (link, through) = Link::to(&database).await;
+    let (link, through) = FaultProxy::to(&database).await;
     let (client, mut connection) = connect(&through).await.unwrap();
     let (heard, mut hearing) = tokio::sync::mpsc::unbounded_channel();
     tokio::spawn(async move {

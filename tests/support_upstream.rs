@@ -14,10 +14,10 @@ use serde_json::json;
 
 use crate::support::{
     case::{Case, cases},
-    connection::{Connection, Cut, Ending},
+    connection::{BodyEnd, Connection, ReadError},
     http::{Client, Request},
     openai,
-    script::{Gate, Script, Step, data},
+    script::{Pause, Script, Step, data},
     upstream::{ClosedBy, ScriptedUpstream},
 };
 
@@ -69,13 +69,13 @@ async fn the_upstream_keeps_connections_alive() {
     for _ in 0..3 {
         connection.request(&Request::get("/v1/models")).await.unwrap();
         assert_eq!(connection.head().await.unwrap().status, 200);
-        assert_eq!(connection.rest().await.1, Ending::Complete);
+        assert_eq!(connection.rest().await.1, BodyEnd::Complete);
     }
     assert_eq!((upstream.seen().accepted(), upstream.seen().open()), (1, 1));
     connection.request(&Request::get("/v1/models").header("connection", "close")).await.unwrap();
     assert_eq!(connection.head().await.unwrap().status, 200);
-    assert_eq!(connection.rest().await.1, Ending::Complete);
-    assert_eq!(connection.closed().await, Cut::Closed);
+    assert_eq!(connection.rest().await.1, BodyEnd::Complete);
+    assert_eq!(connection.closed().await, ReadError::Closed);
     let seen = upstream.wait_for("the connection is closed", |seen| seen.open() == 0).await;
     assert_eq!(seen.connections[0].closed.unwrap().0, ClosedBy::Upstream);
 }
@@ -94,7 +94,7 @@ async fn the_upstream_answers_as_openai_does() {
         let (_, mut stream) =
             client.stream(Request::post_json("/v1/chat/completions", &body)).await;
         let (events, ending) = stream.events().await;
-        assert_eq!(ending, Ending::Complete);
+        assert_eq!(ending, BodyEnd::Complete);
         let (done, events) = events.split_last().unwrap();
         assert_eq!(done.raw, "data: [DONE]\n\n");
         let last = events.last().unwrap().json();
@@ -122,21 +122,22 @@ async fn the_upstream_answers_as_openai_does() {
 
 async fn chunks_arrive_one_by_one_when_they_are_sent() {
     let upstream = ScriptedUpstream::start().await;
-    let gate = Gate::closed();
+    let pause = Pause::new();
     // Split inside `data:` and inside a character.
     let event = data("ë").into_bytes();
     let parts = [&event[..2], &event[2..7], &event[7..]].map(Bytes::copy_from_slice);
     let [one, two, three] = parts.clone();
-    upstream
-        .push(Script::sse_head().chunk(one).wait(&gate).chunk(two).wait(&gate).chunk(three).end());
+    upstream.push(
+        Script::sse_head().chunk(one).wait(&pause).chunk(two).wait(&pause).chunk(three).end(),
+    );
     let (head, mut stream) = Client::new(upstream.address()).stream(Request::get("/")).await;
     assert_eq!(head.header("Content-Type"), Some("text/event-stream; charset=utf-8"));
     let mut last = None;
     for (index, part) in parts.into_iter().enumerate() {
         if index > 0 {
-            // Nothing has come before the gate was opened.
+            // Nothing has come before the pause was opened.
             assert!(tokio::time::timeout(Duration::from_millis(30), stream.piece()).await.is_err());
-            gate.release();
+            pause.release();
         }
         let piece = stream.piece().await.unwrap().unwrap();
         assert_eq!(piece.bytes, part);
@@ -147,33 +148,39 @@ async fn chunks_arrive_one_by_one_when_they_are_sent() {
 
 async fn an_interim_head_comes_before_the_answer() {
     let upstream = ScriptedUpstream::start().await;
-    let gate = Gate::closed();
+    let pause = Pause::new();
     let early =
-        Script::new().informational(103, &[("link", "</style.css>; rel=preload")]).wait(&gate);
+        Script::new().informational(103, &[("link", "</style.css>; rel=preload")]).wait(&pause);
     upstream.push(early.and(Script::json(200, &json!({"ok": true}))));
     let (head, mut connection) = Client::new(upstream.address()).stream(Request::get("/")).await;
     assert_eq!(head.status, 103);
-    gate.open();
+    pause.release_all();
     assert_eq!(connection.head().await.unwrap().status, 200);
     let (pieces, ending) = connection.rest().await;
-    assert_eq!((pieces[0].bytes.as_ref(), ending), (&b"{\"ok\":true}"[..], Ending::Complete));
+    assert_eq!((pieces[0].bytes.as_ref(), ending), (&b"{\"ok\":true}"[..], BodyEnd::Complete));
 }
 
 async fn a_whole_body_is_told_from_a_cut_one() {
     let upstream = ScriptedUpstream::start().await;
     let whole = [
-        (Script::new().sized(200, &[], "four"), Ending::Complete),
-        (Script::new().chunked_head(200, &[]).chunk("four").end(), Ending::Complete),
-        (Script::new().head(200, &[]).raw("four").close(), Ending::UntilClose),
-        (Script::new().sized_head(200, &[], 5).raw("four").close(), Ending::Cut(Cut::Closed)),
-        (Script::new().chunked_head(200, &[]).chunk("four").close(), Ending::Cut(Cut::Closed)),
+        (Script::new().sized(200, &[], "four"), BodyEnd::Complete),
+        (Script::new().chunked_head(200, &[]).chunk("four").end(), BodyEnd::Complete),
+        (Script::new().head(200, &[]).raw("four").close(), BodyEnd::UntilClose),
+        (
+            Script::new().sized_head(200, &[], 5).raw("four").close(),
+            BodyEnd::Broken(ReadError::Closed),
+        ),
+        (
+            Script::new().chunked_head(200, &[]).chunk("four").close(),
+            BodyEnd::Broken(ReadError::Closed),
+        ),
         (
             Script::new().chunked_head(200, &[]).chunk("four").raw("9\r\nshor").close(),
-            Ending::Cut(Cut::Closed),
+            BodyEnd::Broken(ReadError::Closed),
         ),
         (
             Script::new().chunked_head(200, &[]).chunk("four").raw("zz\r\n"),
-            Ending::Cut(Cut::Malformed),
+            BodyEnd::Broken(ReadError::Malformed),
         ),
     ];
     let client = Client::new(upstream.address());
@@ -183,26 +190,27 @@ async fn a_whole_body_is_told_from_a_cut_one() {
         assert_eq!((answer.text().as_str(), answer.ending), ("four", ending), "script {index}");
     }
     let (head, mut connection) = client.stream(Request::new("HEAD", "/v1/models")).await;
-    assert_eq!((head.status, connection.rest().await.1), (404, Ending::Complete));
+    assert_eq!((head.status, connection.rest().await.1), (404, BodyEnd::Complete));
 }
 
 async fn a_reset_is_told_from_a_close() {
     let upstream = ScriptedUpstream::start().await;
     let client = Client::new(upstream.address());
-    for (script, cut) in [(Script::new().close(), Cut::Closed), (Script::new().reset(), Cut::Reset)]
+    for (script, cut) in
+        [(Script::new().close(), ReadError::Closed), (Script::new().reset(), ReadError::Reset)]
     {
         upstream.push(script);
         assert_eq!(client.try_send(Request::get("/")).await.unwrap_err(), cut);
     }
     // After the head, in the middle of a stream: the client has read what came before.
-    let gate = Gate::closed();
-    upstream.push(Script::sse_head().chunk(data(1)).chunk("data: {\"un").wait(&gate).reset());
+    let pause = Pause::new();
+    upstream.push(Script::sse_head().chunk(data(1)).chunk("data: {\"un").wait(&pause).reset());
     let (_, mut stream) = client.stream(Request::get("/")).await;
     assert_eq!(stream.event().await.unwrap().unwrap().data, "1");
     stream.piece().await.unwrap();
-    gate.open();
+    pause.release_all();
     let (events, ending) = stream.events().await;
-    assert_eq!((events.len(), ending), (0, Ending::Cut(Cut::Reset)));
+    assert_eq!((events.len(), ending), (0, BodyEnd::Broken(ReadError::Reset)));
 }
 
 async fn the_upstream_notices_a_caller_that_leaves() {
@@ -212,7 +220,7 @@ async fn the_upstream_notices_a_caller_that_leaves() {
     for (index, reset) in [(0, false), (1, true)] {
         upstream.push(Script::new().keep_open());
         let quiet = client.open(Request::get("/")).await.unwrap();
-        upstream.push(Script::sse_head().chunk(data(1)).wait(&Gate::closed()));
+        upstream.push(Script::sse_head().chunk(data(1)).wait(&Pause::new()));
         let (_, mut stream) = client.stream(Request::get("/")).await;
         stream.event().await.unwrap();
         upstream.request(index * 2 + 1).await;
@@ -241,9 +249,9 @@ async fn the_upstream_closes_an_idle_connection_under_a_request() {
     let mut connection = Connection::open(upstream.address()).await.unwrap();
     connection.request(&Request::get("/")).await.unwrap();
     connection.head().await.unwrap();
-    assert_eq!(connection.rest().await.1, Ending::Complete);
+    assert_eq!(connection.rest().await.1, BodyEnd::Complete);
     connection.request(&Request::get("/again")).await.unwrap();
-    assert_eq!(connection.head().await.unwrap_err(), Cut::Closed);
+    assert_eq!(connection.head().await.unwrap_err(), ReadError::Closed);
     assert_eq!(upstream.seen().requests.len(), 1);
 }
 
@@ -271,8 +279,8 @@ async fn a_long_stream_is_made_as_it_is_read() {
 
 async fn many_streams_stay_open_at_once() {
     const STREAMS: usize = 200;
-    let gate = Gate::closed();
-    let waiting = gate.clone();
+    let pause = Pause::new();
+    let waiting = pause.clone();
     let upstream = ScriptedUpstream::with(move |_| {
         Script::sse_head().chunk(data(1)).wait(&waiting).chunk(data(2)).end()
     })
@@ -285,10 +293,10 @@ async fn many_streams_stay_open_at_once() {
         streams.push(stream);
     }
     assert_eq!(upstream.seen().open(), STREAMS);
-    gate.open();
+    pause.release_all();
     for stream in &mut streams {
         let (events, ending) = stream.events().await;
-        assert_eq!((events.len(), ending), (1, Ending::Complete));
+        assert_eq!((events.len(), ending), (1, BodyEnd::Complete));
     }
     drop(streams);
     upstream.wait_for("all have left", |seen| seen.left_by_peer() == STREAMS).await;
@@ -308,7 +316,7 @@ async fn requests_can_be_slow_and_half_closed() {
     // The upstream takes a half-close for gone; the other half still reads its close.
     slow.half_close().await.unwrap();
     upstream.left_within(Duration::from_secs(5), 0).await;
-    assert_eq!(slow.closed().await, Cut::Closed);
+    assert_eq!(slow.closed().await, ReadError::Closed);
 }
 
 async fn a_stopped_upstream_refuses_connections() {

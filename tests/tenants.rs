@@ -11,7 +11,7 @@ use crate::{
         database::Database,
         fixture::Fixture,
         sql::texts,
-        two_tenants::{World, text},
+        two_tenants::{TwoTenants, text},
     },
 };
 
@@ -53,7 +53,7 @@ async fn an_organization_is_made_with_a_key_that_works(database: Database) {
 }
 
 async fn organizations_change_by_who_may(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let path = format!("/api/v1/organizations/{}", world.home.organization_id);
     let (platform, admin) = (world.app.platform(), world.admin());
     assert_eq!(
@@ -74,7 +74,7 @@ async fn organizations_change_by_who_may(database: Database) {
 }
 
 async fn a_workspace_is_made_changed_and_deleted(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (admin, path) = (world.admin(), "/api/v1/workspaces");
     let made = admin.post_json(path, &json!({"name": "R&D / Berlin"})).await.expect(201);
     let one = made.header("location").unwrap().to_owned();
@@ -129,7 +129,7 @@ async fn a_workspace_with_live_keys_stays(database: Database) {
 }
 
 async fn what_was_in_a_workspace_goes_with_it(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (admin, team) = (world.admin(), &world.home.team);
     team.caller().send(Fixture::chat()).await.expect(200);
     let path = format!("/api/v1/workspaces/{}", team.workspace_id);
@@ -160,7 +160,7 @@ async fn what_was_in_a_workspace_goes_with_it(database: Database) {
 }
 
 async fn a_user_is_made_found_and_deactivated(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+    let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (admin, path) = (world.admin(), "/api/v1/users");
     let body = json!({"email": "ada@example.com", "name": "Ada"});
     let made = admin.post_json(path, &body).await.expect(201);

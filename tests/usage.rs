@@ -19,7 +19,7 @@ use crate::support::{
     http::Request,
     ledger_seed::{Row, insert_with_others},
     sql::execute,
-    two_tenants::World,
+    two_tenants::TwoTenants,
 };
 
 /// The cases of this file.
@@ -38,12 +38,12 @@ pub(crate) fn cases() -> Vec<Case> {
 const BEGINNING: &str = "2026-09-29T22:00:00Z";
 const END: &str = "2026-10-02T22:00:00Z";
 
-async fn world(database: &Database) -> World {
-    World::make(TestApp::start(database).await).await
+async fn world(database: &Database) -> TwoTenants {
+    TwoTenants::make(TestApp::start(database).await).await
 }
 
 /// A few hundred rows over three days and the end of a month, all kinds of them, always the same.
-fn rows(world: &World) -> Vec<Row> {
+fn rows(world: &TwoTenants) -> Vec<Row> {
     let mut state = 7_u64;
     let mut pick = |count: usize| {
         state =
@@ -150,7 +150,7 @@ const GROUPS: [&[&str]; 7] = [
 
 /// Asks for figures of a time, and holds them to the rows that were admitted at home in it.
 async fn agrees(
-    world: &World,
+    world: &TwoTenants,
     rows: &[Row],
     (from, to): (&str, &str),
     interval: &str,

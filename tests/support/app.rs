@@ -104,7 +104,7 @@ impl TestApp {
         Self::launch(self.beside(&self.database), options).await
     }
 
-    /// The same over another way to the database, such as a [`Link`](super::fault_proxy::Link).
+    /// The same over another way to the database, such as a [`FaultProxy`](super::fault_proxy::Link).
     pub(crate) async fn replica_over(&self, database: &Database) -> Self {
         Self::launch(self.beside(database), self.options.clone()).await
     }

@@ -8,14 +8,14 @@ use tokio::{sync::watch, task::JoinHandle};
 use super::http::{Client, Request};
 
 /// Callers at work. They stop when asked to, or when this is dropped.
-pub(crate) struct Load {
+pub(crate) struct BackgroundLoad {
     stop: watch::Sender<bool>,
     answered: watch::Receiver<u64>,
     failures: Rc<RefCell<Vec<String>>>,
     callers: Vec<JoinHandle<()>>,
 }
 
-impl Load {
+impl BackgroundLoad {
     /// Starts `callers` of them, each sending `request` again and again, and waits until the first
     /// have been answered.
     pub(crate) async fn start(client: &Client, request: Request, callers: usize) -> Self {
@@ -42,13 +42,13 @@ impl Load {
         };
         let callers = (0..callers).map(one).collect();
         let load = Self { stop, answered, failures, callers };
-        load.goes_on().await;
+        load.wait_for_progress().await;
         load
     }
 
     /// Waits until as many answers have come as there are callers, twice over: each of them has then
     /// begun and ended a call meanwhile. Fails the case if one was refused.
-    pub(crate) async fn goes_on(&self) {
+    pub(crate) async fn wait_for_progress(&self) {
         let mut answered = self.answered.clone();
         let until = *answered.borrow() + 2 * self.callers.len().max(1) as u64;
         answered.wait_for(|answered| *answered >= until).await.expect("the callers call");
@@ -70,7 +70,7 @@ impl Load {
     }
 }
 
-impl Drop for Load {
+impl Drop for BackgroundLoad {
     fn drop(&mut self) {
         self.stop.send_replace(true);
     }

@@ -10,7 +10,7 @@ use super::{
     http::Request,
     openai::{self, Usage},
     random::Random,
-    script::{Mark, Script, data},
+    script::{Marker, Script, data},
     upstream::RecordedRequest,
 };
 
@@ -19,7 +19,7 @@ pub(crate) const NUMBER_HEADER: &str = "x-gateway-request-number";
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub(crate) enum CallKind {
     /// A chat completion.
     Chat,
     /// A streamed one.
@@ -34,44 +34,44 @@ pub(crate) enum Asked {
 
 /// What becomes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Fate {
+pub(crate) enum Scenario {
     /// A whole answer that says its usage.
-    Whole,
+    Complete,
     /// The same after a pause.
     Slow,
     /// The usage so far on every chunk, and in full on the last.
-    Cumulative,
+    CumulativeUsage,
     /// A whole answer without usage.
-    Silent,
+    NoUsage,
     /// The first time the connection breaks instead of an answer; the next time a whole answer.
-    BreaksBefore,
+    ResetBeforeHead,
     /// The connection breaks in the body, between events if it has events.
-    BreaksInBody,
+    ResetInBody,
     /// The connection breaks inside an event.
-    BreaksInEvent,
+    ResetInEvent,
     /// The connection closes after the usage, before the end.
-    BreaksAfterUsage,
+    CloseAfterUsage,
     /// An error of the provider.
     Error(u16),
     /// No answer; the caller leaves.
-    LeftBefore,
+    CallerLeavesBeforeHead,
     /// The caller leaves in the middle.
-    LeftInBody,
+    CallerLeavesInBody,
     /// The caller leaves after the event with the usage, before the end.
-    LeftAfterUsage,
+    CallerLeavesAfterUsage,
 }
 
 /// One call.
 #[derive(Clone, Debug)]
-pub(crate) struct Plan {
+pub(crate) struct CallPlan {
     /// Its number.
     pub(crate) number: u64,
     /// The configuration that it calls.
     pub(crate) configuration: &'static str,
     /// What it asks for.
-    pub(crate) asked: Asked,
+    pub(crate) asked: CallKind,
     /// What becomes of it.
-    pub(crate) fate: Fate,
+    pub(crate) scenario: Scenario,
     /// What the provider reports if it reports.
     pub(crate) usage: Usage,
     /// Whether the caller asks for the usage of a chat stream.
@@ -80,20 +80,20 @@ pub(crate) struct Plan {
 }
 
 /// A call that the upstream was sent: its plan, and how often that came before.
-pub(crate) struct Served {
+pub(crate) struct PlannedReply {
     /// What to do.
     pub(crate) script: Script,
     /// What the script says of usage, if it says so at all.
     pub(crate) reports: Option<Usage>,
     /// Set when all of that has been sent.
-    pub(crate) sent: Mark,
+    pub(crate) sent: Marker,
 }
 
-impl Plan {
+impl CallPlan {
     /// The plan of a number, for a workspace with these configurations.
     pub(crate) fn of(seed: u64, number: u64, configurations: &[&'static str]) -> Self {
-        use Asked::{Chat, ChatStream, Models, Response, ResponseStream};
-        use Fate::*;
+        use CallKind::{Chat, ChatStream, Models, Response, ResponseStream};
+        use Scenario::*;
 
         let mut random = Random::of(seed, number);
         let asked = random.one_of(&[
@@ -107,38 +107,38 @@ impl Plan {
         ]);
         let asked = if random.percent(3) { Models } else { asked };
         let error = random.one_of(&[400, 429, 500, 503]);
-        let fates: &[Fate] = match asked {
-            Models => &[Whole, Error(error)],
+        let scenarios: &[Scenario] = match asked {
+            Models => &[Complete, Error(error)],
             Chat | Response => &[
-                Whole,
-                Whole,
+                Complete,
+                Complete,
                 Slow,
-                Silent,
-                BreaksBefore,
-                BreaksInBody,
+                NoUsage,
+                ResetBeforeHead,
+                ResetInBody,
                 Error(error),
-                LeftBefore,
-                LeftInBody,
+                CallerLeavesBeforeHead,
+                CallerLeavesInBody,
             ],
             ChatStream | ResponseStream => &[
-                Whole,
-                Whole,
+                Complete,
+                Complete,
                 Slow,
-                Silent,
-                BreaksBefore,
-                BreaksInBody,
-                BreaksInEvent,
-                BreaksAfterUsage,
+                NoUsage,
+                ResetBeforeHead,
+                ResetInBody,
+                ResetInEvent,
+                CloseAfterUsage,
                 Error(error),
-                LeftBefore,
-                LeftInBody,
-                LeftAfterUsage,
+                CallerLeavesBeforeHead,
+                CallerLeavesInBody,
+                CallerLeavesAfterUsage,
             ],
         };
-        let fate = random.one_of(fates);
-        let fate = match (asked, fate) {
-            (ChatStream, Whole) if random.percent(40) => Cumulative,
-            _ => fate,
+        let scenario = random.one_of(scenarios);
+        let scenario = match (asked, scenario) {
+            (ChatStream, Complete) if random.percent(40) => CumulativeUsage,
+            _ => scenario,
         };
         let (prompt, completion) = (1 + random.below(40_000), 1 + random.below(3_000));
         let cached = if random.percent(50) { random.below(prompt + 1) } else { 0 };
@@ -148,9 +148,9 @@ impl Plan {
             number,
             configuration: random.one_of(configurations),
             asked,
-            fate,
+            scenario,
             usage: Usage { prompt, completion, cached, reasoning },
-            asks_usage: fate == LeftAfterUsage || random.percent(50),
+            asks_usage: scenario == CallerLeavesAfterUsage || random.percent(50),
             parts: (0..words).map(|word| format!(" word {word} of {number}")).collect(),
         }
     }
@@ -162,14 +162,14 @@ impl Plan {
         let route = |rest: &str| format!("/providers/{}/v1/{rest}", self.configuration);
         let streamed = self.is_stream();
         let request = match self.asked {
-            Asked::Models => Request::get(&route(&format!("models?user={number}"))),
-            Asked::Response | Asked::ResponseStream => {
+            CallKind::Models => Request::get(&route(&format!("models?user={number}"))),
+            CallKind::Response | CallKind::ResponseStream => {
                 let body = json!({
                     "input": question, "user": number, "stream": streamed, "max_output_tokens": 64,
                 });
                 Request::post_json(&route("responses"), &body)
             }
-            Asked::Chat | Asked::ChatStream => {
+            CallKind::Chat | CallKind::ChatStream => {
                 let mut body = json!({
                     "messages": [{"role": "user", "content": question}],
                     "user": number, "stream": streamed, "max_completion_tokens": 64,
@@ -185,12 +185,12 @@ impl Plan {
 
     /// Whether its upstream never comes to tell the usage, although it is planned to: nobody asked.
     pub(crate) fn withholds_usage(&self) -> bool {
-        self.asked == Asked::ChatStream && !self.asks_usage
+        self.asked == CallKind::ChatStream && !self.asks_usage
     }
 
     /// Whether the answer is a stream of events.
     pub(crate) fn is_stream(&self) -> bool {
-        matches!(self.asked, Asked::ChatStream | Asked::ResponseStream)
+        matches!(self.asked, CallKind::ChatStream | CallKind::ResponseStream)
     }
 
     /// The number that a request to the upstream belongs to.
@@ -201,43 +201,48 @@ impl Plan {
     }
 
     /// What the upstream does with it when it has been sent so often before.
-    pub(crate) fn serve(&self, request: &RecordedRequest, before: usize) -> Served {
-        let sent = Mark::default();
-        let silent = matches!(self.fate, Fate::Silent) || self.asked == Asked::Models;
-        let (script, reports) = match self.fate {
-            Fate::BreaksBefore if before == 0 => (Script::new().reset(), false),
-            Fate::LeftBefore => (Script::new().keep_open(), false),
-            Fate::Error(status) => {
+    pub(crate) fn serve(&self, request: &RecordedRequest, before: usize) -> PlannedReply {
+        let sent = Marker::default();
+        let silent = matches!(self.scenario, Scenario::NoUsage) || self.asked == CallKind::Models;
+        let (script, reports) = match self.scenario {
+            Scenario::ResetBeforeHead if before == 0 => (Script::new().reset(), false),
+            Scenario::CallerLeavesBeforeHead => (Script::new().keep_open(), false),
+            Scenario::Error(status) => {
                 (openai::error(status, "scripted", "scripted", "As the plan says."), false)
             }
             _ if self.is_stream() => self.stream(request, &sent),
-            _ => (self.plain(&sent), !matches!(self.fate, Fate::BreaksInBody | Fate::LeftInBody)),
+            _ => (
+                self.plain(&sent),
+                !matches!(self.scenario, Scenario::ResetInBody | Scenario::CallerLeavesInBody),
+            ),
         };
         let reports = (reports && !silent).then_some(self.usage);
-        let pause = Duration::from_millis(if self.fate == Fate::Slow { 80 } else { 0 });
-        Served { script: Script::new().delay(pause).and(script), reports, sent }
+        let pause = Duration::from_millis(if self.scenario == Scenario::Slow { 80 } else { 0 });
+        PlannedReply { script: Script::new().delay(pause).and(script), reports, sent }
     }
 
-    fn plain(&self, sent: &Mark) -> Script {
+    fn plain(&self, sent: &Marker) -> Script {
         let mut body = match self.asked {
-            Asked::Models => json!({"object": "list", "data": []}),
-            Asked::Response | Asked::ResponseStream => {
+            CallKind::Models => json!({"object": "list", "data": []}),
+            CallKind::Response | CallKind::ResponseStream => {
                 openai::response_object("completed", Some(&self.parts.concat()), Some(self.usage))
             }
-            Asked::Chat | Asked::ChatStream => {
+            CallKind::Chat | CallKind::ChatStream => {
                 openai::chat_object(&self.parts.concat(), self.usage)
             }
         };
-        if self.fate == Fate::Silent {
+        if self.scenario == Scenario::NoUsage {
             // Not zero: unknown.
             body["usage"] = Value::Null;
         }
         let body = body.to_string();
         let json = &[("content-type", "application/json")];
         let half = body[..body.len() / 2].to_owned();
-        match self.fate {
-            Fate::BreaksInBody => Script::new().sized_head(200, json, body.len()).raw(half).close(),
-            Fate::LeftInBody => {
+        match self.scenario {
+            Scenario::ResetInBody => {
+                Script::new().sized_head(200, json, body.len()).raw(half).close()
+            }
+            Scenario::CallerLeavesInBody => {
                 Script::new().sized_head(200, json, body.len()).raw(half).keep_open()
             }
             _ => Script::new().sized(200, json, body).note(sent),
@@ -245,35 +250,37 @@ impl Plan {
     }
 
     /// The script of a stream, and whether it comes to the usage.
-    fn stream(&self, request: &RecordedRequest, sent: &Mark) -> (Script, bool) {
+    fn stream(&self, request: &RecordedRequest, sent: &Marker) -> (Script, bool) {
         let events = self.events(request);
         let of_usage = events.iter().position(|event| event.contains("_tokens\""));
-        let of_usage = match self.fate {
+        let of_usage = match self.scenario {
             // On every chunk; the last is the whole.
-            Fate::Cumulative => events.iter().rposition(|event| event.contains("_tokens\"")),
+            Scenario::CumulativeUsage => {
+                events.iter().rposition(|event| event.contains("_tokens\""))
+            }
             _ => of_usage,
         };
         let (middle, to) =
             (events.len() / 2, |end: usize| Script::sse_head().chunks(events[..end].to_vec()));
-        match self.fate {
-            Fate::BreaksInBody => (to(middle).reset(), false),
-            Fate::BreaksInEvent => {
+        match self.scenario {
+            Scenario::ResetInBody => (to(middle).reset(), false),
+            Scenario::ResetInEvent => {
                 let next = &events[middle];
                 (to(middle).chunk(next[..next.len() / 2].to_owned()).reset(), false)
             }
-            Fate::LeftInBody => (to(middle).keep_open(), false),
-            Fate::BreaksAfterUsage | Fate::LeftAfterUsage => {
+            Scenario::CallerLeavesInBody => (to(middle).keep_open(), false),
+            Scenario::CloseAfterUsage | Scenario::CallerLeavesAfterUsage => {
                 let Some(at) = of_usage else {
                     // Nobody asked for it; the stream stops as if it were about to come.
                     let most = to(events.len() - 1);
-                    return match self.fate {
-                        Fate::LeftAfterUsage => (most.keep_open(), false),
+                    return match self.scenario {
+                        Scenario::CallerLeavesAfterUsage => (most.keep_open(), false),
                         _ => (most.close(), false),
                     };
                 };
                 let script = to(at + 1).note(sent);
-                match self.fate {
-                    Fate::LeftAfterUsage => (script.keep_open(), true),
+                match self.scenario {
+                    Scenario::CallerLeavesAfterUsage => (script.keep_open(), true),
                     // In order: what has been sent is read.
                     _ => (script.close(), true),
                 }
@@ -291,11 +298,13 @@ impl Plan {
     fn events(&self, request: &RecordedRequest) -> Vec<String> {
         let parts: Vec<&str> = self.parts.iter().map(String::as_str).collect();
         let asked = request.json()["stream_options"]["include_usage"] == true;
-        match (self.asked, self.fate) {
-            (Asked::ResponseStream, Fate::Silent) => openai::response_events_without_usage(&parts),
-            (Asked::ResponseStream, _) => openai::response_events(&parts, self.usage),
-            (_, Fate::Silent) => openai::chat_events(&parts, self.usage, false),
-            (_, Fate::Cumulative) if asked => {
+        match (self.asked, self.scenario) {
+            (CallKind::ResponseStream, Scenario::NoUsage) => {
+                openai::response_events_without_usage(&parts)
+            }
+            (CallKind::ResponseStream, _) => openai::response_events(&parts, self.usage),
+            (_, Scenario::NoUsage) => openai::chat_events(&parts, self.usage, false),
+            (_, Scenario::CumulativeUsage) if asked => {
                 let events = openai::chat_events(&parts, self.usage, true);
                 let last = events.len() as u64;
                 let grown = |(at, event): (usize, String)| {

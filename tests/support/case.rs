@@ -5,17 +5,17 @@ use std::{future::Future, pin::Pin};
 use super::database::Database;
 
 /// A case's body, on the thread of its own that the runner gives it.
-pub(crate) type Running = Pin<Box<dyn Future<Output = ()>>>;
+pub(crate) type CaseFuture = Pin<Box<dyn Future<Output = ()>>>;
 
 /// Which databases a case runs on, and how it is started.
 #[derive(Clone, Copy)]
 pub(crate) enum Body {
     /// On SQLite, and on PostgreSQL where one is at hand.
-    Both(fn(Database) -> Running),
+    Both(fn(Database) -> CaseFuture),
     /// On PostgreSQL alone: replicas, notifications, outages.
-    Postgres(fn(Database) -> Running),
+    Postgres(fn(Database) -> CaseFuture),
     /// Without a database.
-    Plain(fn() -> Running),
+    Plain(fn() -> CaseFuture),
 }
 
 /// One test.
@@ -34,7 +34,7 @@ impl Case {
     pub(crate) const fn new(
         capability: &'static str,
         name: &'static str,
-        run: fn(Database) -> Running,
+        run: fn(Database) -> CaseFuture,
     ) -> Self {
         Self { capability, name, body: Body::Both(run) }
     }
@@ -43,7 +43,7 @@ impl Case {
     pub(crate) const fn postgres(
         capability: &'static str,
         name: &'static str,
-        run: fn(Database) -> Running,
+        run: fn(Database) -> CaseFuture,
     ) -> Self {
         Self { capability, name, body: Body::Postgres(run) }
     }
@@ -52,7 +52,7 @@ impl Case {
     pub(crate) const fn plain(
         capability: &'static str,
         name: &'static str,
-        run: fn() -> Running,
+        run: fn() -> CaseFuture,
     ) -> Self {
         Self { capability, name, body: Body::Plain(run) }
     }

@@ -36,7 +36,7 @@ impl Head {
 
 /// What an answer broke off with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cut {
+pub(crate) enum ReadError {
     /// The peer closed in order, but too early.
     Closed,
     /// The peer reset the connection.
@@ -45,7 +45,7 @@ pub(crate) enum Cut {
     Malformed,
 }
 
-impl From<io::Error> for Cut {
+impl From<io::Error> for ReadError {
     fn from(_: io::Error) -> Self {
         Self::Reset
     }
@@ -53,13 +53,13 @@ impl From<io::Error> for Cut {
 
 /// How a body ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub(crate) enum BodyEnd {
     /// With its last chunk, or with as many bytes as promised (none, for an answer without a body).
     Complete,
     /// It had neither, and the connection was closed: nobody can tell.
     UntilClose,
     /// Before its end.
-    Cut(Cut),
+    Broken(ReadError),
 }
 
 /// Part of a body: a chunk as the peer framed it, or what one read of an unchunked body gave.
@@ -161,7 +161,7 @@ impl Connection {
     pub(crate) fn hang_up(self) {}
 
     /// Reads the next head, an interim one (1xx) too.
-    pub(crate) async fn head(&mut self) -> Result<Head, Cut> {
+    pub(crate) async fn head(&mut self) -> Result<Head, ReadError> {
         let head = loop {
             if let Some(head) = self.take_head()? {
                 break head;
@@ -176,18 +176,18 @@ impl Connection {
             (None, Some(Ok(length))) => Left::Bytes(length),
             (None, None) => Left::UntilClose,
             // Both, or a length that is none: what request smuggling is made of.
-            _ => return Err(Cut::Malformed),
+            _ => return Err(ReadError::Malformed),
         };
         Ok(head)
     }
 
-    fn take_head(&mut self) -> Result<Option<Head>, Cut> {
+    fn take_head(&mut self) -> Result<Option<Head>, ReadError> {
         let mut headers = [httparse::EMPTY_HEADER; framing::MOST_HEADERS];
         let mut response = httparse::Response::new(&mut headers);
         let (length, status) = match response.parse(&self.buffer) {
             Ok(httparse::Status::Complete(length)) => (length, response.code.unwrap_or_default()),
             Ok(httparse::Status::Partial) => return Ok(None),
-            Err(_) => return Err(Cut::Malformed),
+            Err(_) => return Err(ReadError::Malformed),
         };
         let headers = framing::list(response.headers);
         let _ = self.buffer.split_to(length);
@@ -195,7 +195,7 @@ impl Connection {
     }
 
     /// Reads the next piece of the body; `None` at its end, or at the close of one without an end.
-    pub(crate) async fn piece(&mut self) -> Result<Option<Piece>, Cut> {
+    pub(crate) async fn piece(&mut self) -> Result<Option<Piece>, ReadError> {
         let bytes = loop {
             match self.left {
                 Left::Nothing | Left::Bytes(0) => return Ok(None),
@@ -212,11 +212,11 @@ impl Connection {
                         return Ok(None);
                     }
                     Ok(None) => self.fill().await?,
-                    Err(_) => return Err(Cut::Malformed),
+                    Err(_) => return Err(ReadError::Malformed),
                 },
                 Left::Bytes(_) => self.fill().await?,
                 Left::UntilClose => match self.fill().await {
-                    Err(Cut::Closed) => return Ok(None),
+                    Err(ReadError::Closed) => return Ok(None),
                     filled => filled?,
                 },
             }
@@ -226,7 +226,7 @@ impl Connection {
 
     /// Reads the next event of a stream; `None` at the end of the body. What a body leaves unfinished
     /// is in [`Self::partial_event`].
-    pub(crate) async fn event(&mut self) -> Result<Option<Event>, Cut> {
+    pub(crate) async fn event(&mut self) -> Result<Option<Event>, ReadError> {
         let mut at = Instant::now();
         loop {
             if let Some(end) = memchr::memmem::find(&self.event, b"\n\n") {
@@ -244,38 +244,38 @@ impl Connection {
     }
 
     /// Reads all events up to the end of the body, and tells how it ended.
-    pub(crate) async fn events(&mut self) -> (Vec<Event>, Ending) {
+    pub(crate) async fn events(&mut self) -> (Vec<Event>, BodyEnd) {
         let mut events = Vec::new();
         loop {
             match self.event().await {
                 Ok(Some(event)) => events.push(event),
                 Ok(None) => return (events, self.ending()),
-                Err(cut) => return (events, Ending::Cut(cut)),
+                Err(cut) => return (events, BodyEnd::Broken(cut)),
             }
         }
     }
 
     /// Reads all that is left of the body, and tells how it ended.
-    pub(crate) async fn rest(&mut self) -> (Vec<Piece>, Ending) {
+    pub(crate) async fn rest(&mut self) -> (Vec<Piece>, BodyEnd) {
         let mut pieces = Vec::new();
         loop {
             match self.piece().await {
                 Ok(Some(piece)) => pieces.push(piece),
                 Ok(None) => return (pieces, self.ending()),
-                Err(cut) => return (pieces, Ending::Cut(cut)),
+                Err(cut) => return (pieces, BodyEnd::Broken(cut)),
             }
         }
     }
 
-    fn ending(&self) -> Ending {
+    fn ending(&self) -> BodyEnd {
         match self.left {
-            Left::UntilClose => Ending::UntilClose,
-            Left::Nothing | Left::Bytes(_) | Left::Chunks => Ending::Complete,
+            Left::UntilClose => BodyEnd::UntilClose,
+            Left::Nothing | Left::Bytes(_) | Left::Chunks => BodyEnd::Complete,
         }
     }
 
     /// Returns when the peer closes, and how; bytes that arrive before are dropped.
-    pub(crate) async fn closed(&mut self) -> Cut {
+    pub(crate) async fn closed(&mut self) -> ReadError {
         loop {
             self.buffer.clear();
             if let Err(cut) = self.fill().await {
@@ -284,9 +284,9 @@ impl Connection {
         }
     }
 
-    async fn fill(&mut self) -> Result<(), Cut> {
+    async fn fill(&mut self) -> Result<(), ReadError> {
         match self.stream.read_buf(&mut self.buffer).await? {
-            0 => Err(Cut::Closed),
+            0 => Err(ReadError::Closed),
             _ => Ok(()),
         }
     }

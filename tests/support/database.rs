@@ -114,7 +114,7 @@ impl Database {
         &self.url
     }
 
-    /// The same database, reached by another way (a [`Link`](super::fault_proxy::Link)).
+    /// The same database, reached by another way (a [`FaultProxy`](super::fault_proxy::Link)).
     pub(crate) fn reached_by(&self, url: String) -> Self {
         Self { shared: Arc::clone(&self.shared), url }
     }

@@ -38,7 +38,7 @@ enum Speech {
 }
 
 /// A forwarder on a port of its own. It runs on the case's runtime and ends when dropped.
-pub(crate) struct Link {
+pub(crate) struct FaultProxy {
     address: SocketAddr,
     line: watch::Sender<Line>,
     /// How often everything that was open then has died.
@@ -46,7 +46,7 @@ pub(crate) struct Link {
     accepting: JoinHandle<()>,
 }
 
-impl Link {
+impl FaultProxy {
     /// A whole line to `database`, and the database as reached by it.
     pub(crate) async fn to(database: &Database) -> (Self, Database) {
         let config: tokio_postgres::Config = database.url().parse().unwrap();
@@ -114,7 +114,7 @@ impl Link {
     }
 }
 
-impl Drop for Link {
+impl Drop for FaultProxy {
     fn drop(&mut self) {
         self.accepting.abort();
     }

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 
 use super::{
-    connection::{Connection, Cut, Ending, Head},
+    connection::{BodyEnd, Connection, Head, ReadError},
     framing::{self, HeaderList},
     secrets,
 };
@@ -142,7 +142,7 @@ pub(crate) struct Answer {
     /// As much of it as came.
     pub(crate) body: Bytes,
     /// Whether that is all of it.
-    pub(crate) ending: Ending,
+    pub(crate) ending: BodyEnd,
 }
 
 impl Answer {
@@ -177,7 +177,7 @@ impl Answer {
     /// Itself, if it has this status and came whole. Fails the case otherwise, telling what came.
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Self {
-        let whole = matches!(self.ending, Ending::Complete);
+        let whole = matches!(self.ending, BodyEnd::Complete);
         assert!(
             self.status == status && whole,
             "expected {status}: {} {:?} {}",
@@ -191,7 +191,7 @@ impl Answer {
     /// Fails the case unless it is a 503 with a time to come again, and nothing about what is the
     /// matter.
     #[track_caller]
-    pub(crate) fn says_to_come_again(self) {
+    pub(crate) fn expect_retry_later(self) {
         let answer = self.expect(503);
         let after = answer.header("retry-after").and_then(|value| value.parse::<u64>().ok());
         assert!(after.is_some_and(|after| after > 0), "{:?}", answer.headers);
@@ -231,7 +231,7 @@ impl Client {
 
     /// Sends a request on a connection of its own and returns that, for a test that reads the answer
     /// itself.
-    pub(crate) async fn open(&self, request: Request) -> Result<Connection, Cut> {
+    pub(crate) async fn open(&self, request: Request) -> Result<Connection, ReadError> {
         let mut request = request;
         request.headers.extend(self.headers.iter().cloned());
         let mut connection = Connection::open(self.address).await?;
@@ -254,7 +254,7 @@ impl Client {
 
     /// Sends a request and reads the answer. An error is an answer that did not begin; one that broke
     /// off tells so in its `ending`.
-    pub(crate) async fn try_send(&self, request: Request) -> Result<Answer, Cut> {
+    pub(crate) async fn try_send(&self, request: Request) -> Result<Answer, ReadError> {
         let mut connection = self.open(request).await?;
         let head = connection.head().await?;
         let (pieces, ending) = connection.rest().await;

@@ -6,9 +6,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::watch;
 
 use super::{
-    call_plan::Plan,
+    call_plan::CallPlan,
     openai::Usage,
-    script::{Mark, Script},
+    script::{Marker, Script},
     upstream::{RecordedRequest, ScriptedUpstream},
 };
 
@@ -16,13 +16,13 @@ use super::{
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     reports: Option<Usage>,
-    sent: Mark,
+    sent: Marker,
 }
 
 impl Entry {
     /// One whose usage, if any, was told in full.
     pub(crate) fn of(reports: Option<Usage>) -> Self {
-        let sent = Mark::default();
+        let sent = Marker::default();
         sent.set();
         Self { reports, sent }
     }
@@ -41,7 +41,7 @@ pub(crate) struct Invoice(Arc<watch::Sender<BTreeMap<u64, Vec<Entry>>>>);
 impl Invoice {
     /// An upstream that serves the plans of numbers and keeps the invoice.
     pub(crate) async fn kept(
-        plan: impl Fn(u64) -> Plan + Send + Sync + 'static,
+        plan: impl Fn(u64) -> CallPlan + Send + Sync + 'static,
     ) -> (Self, ScriptedUpstream) {
         let invoice = Self(Arc::new(watch::Sender::new(BTreeMap::new())));
         let book = invoice.clone();
@@ -50,8 +50,8 @@ impl Invoice {
         (invoice, upstream)
     }
 
-    fn enter(&self, request: &RecordedRequest, plan: &impl Fn(u64) -> Plan) -> Script {
-        let number = Plan::number_of(request)
+    fn enter(&self, request: &RecordedRequest, plan: &impl Fn(u64) -> CallPlan) -> Script {
+        let number = CallPlan::number_of(request)
             .unwrap_or_else(|| panic!("a request without a number: {}", request.target));
         let before = self.0.borrow().get(&number).map_or(0, Vec::len);
         let served = plan(number).serve(request, before);

@@ -25,14 +25,14 @@ use super::{
 };
 
 /// A ledger over the case's database, with a journal of its own.
-pub(crate) struct Bench {
+pub(crate) struct LedgerFixture {
     pub(crate) database: db::Database,
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
     pub(crate) readiness: Readiness,
 }
 
-impl Bench {
+impl LedgerFixture {
     /// Migrates the database.
     pub(crate) async fn new(database: &Database) -> Self {
         Self::with_connections(database, 4).await

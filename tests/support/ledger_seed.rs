@@ -7,7 +7,7 @@ use serde_json::json;
 use tollgate::domain::ids::AttemptId;
 use uuid::Uuid;
 
-use super::{database::Database, sql::execute, two_tenants::Place};
+use super::{database::Database, sql::execute, two_tenants::TenantWorkspace};
 
 /// One row. Instants are whole seconds or parts of them as [`Utc`] gives them.
 #[derive(Clone, Debug)]
@@ -52,7 +52,7 @@ pub(crate) const FIGURES: [&str; 13] = [
 
 impl Row {
     /// A completed attempt in a place, now.
-    pub(crate) fn of(place: &Place) -> Self {
+    pub(crate) fn of(place: &TenantWorkspace) -> Self {
         let at = Utc::now();
         Self {
             id: id_at(at),

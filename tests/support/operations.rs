@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::{
     fixture::{Fixture, question},
     http::Request,
-    ledger,
-    two_tenants::{World, text},
+    ledger_seed,
+    two_tenants::{TwoTenants, text},
 };
 
 /// An operation as the document has it.
@@ -62,7 +62,7 @@ pub(crate) enum Reach {
 
 /// A request that succeeds for those who may make it.
 #[derive(Clone, Debug)]
-pub(crate) struct Sample {
+pub(crate) struct ExampleCall {
     /// For whom.
     pub(crate) reach: Reach,
     /// What stands in the path.
@@ -75,7 +75,7 @@ pub(crate) struct Sample {
     pub(crate) status: u16,
 }
 
-impl Sample {
+impl ExampleCall {
     /// Whether the request names something of the place it was made for.
     pub(crate) fn names_something(&self) -> bool {
         !self.parameters.is_empty()
@@ -106,7 +106,7 @@ impl Sample {
 }
 
 /// All operations, from the document as it is served.
-pub(crate) async fn operations(world: &World) -> Vec<Operation> {
+pub(crate) async fn operations(world: &TwoTenants) -> Vec<Operation> {
     let document = world.app.anonymous().get("/api/v1/openapi.json").await.expect(200).json();
     let mut operations = Vec::new();
     for (path, item) in document["paths"].as_object().expect("paths") {
@@ -128,18 +128,14 @@ pub(crate) async fn operations(world: &World) -> Vec<Operation> {
 }
 
 /// A request for the operation on what is at home, with targets of its own for what is changed.
-pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
+pub(crate) async fn sample(world: &TwoTenants, operation: &Operation) -> ExampleCall {
     use Reach::{Anywhere, Inside, Organization, Organizations, Workspace};
 
     let home = &world.home;
     let workspace = ("workspace_id", home.team.workspace_id.clone());
     let organization = ("organization_id", home.organization_id.clone());
-    let of = |reach, status, parameters: Vec<(&'static str, String)>, body: Option<Value>| Sample {
-        reach,
-        status,
-        parameters,
-        query: "",
-        body,
+    let of = |reach, status, parameters: Vec<(&'static str, String)>, body: Option<Value>| {
+        ExampleCall { reach, status, parameters, query: "", body }
     };
     match operation.id.as_str() {
         "get_health"
@@ -305,9 +301,10 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
         }
         "create_model_price" => of(Organization, 201, vec![], Some(price_of(world))),
         "list_model_prices" => of(Organization, 200, vec![], None),
-        "resolve_model_price" => {
-            Sample { query: "?provider=openai&model=gpt-4o", ..of(Organization, 200, vec![], None) }
-        }
+        "resolve_model_price" => ExampleCall {
+            query: "?provider=openai&model=gpt-4o",
+            ..of(Organization, 200, vec![], None)
+        },
         "get_model_price" | "update_model_price" | "delete_model_price" => {
             let body = price_of(world);
             let made = world.admin().post_json("/api/v1/model-prices", &body).await.expect(201);
@@ -342,7 +339,7 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
 }
 
 /// A spend cap for a subject that no other policy is for, and that no call has.
-fn policy(world: &World) -> Value {
+fn policy(world: &TwoTenants) -> Value {
     json!({
         "name": world.fresh("Cap "),
         "policy_type": "spend_cap",
@@ -352,7 +349,7 @@ fn policy(world: &World) -> Value {
 }
 
 /// A price for a model that nobody else has one for.
-fn price_of(world: &World) -> Value {
+fn price_of(world: &TwoTenants) -> Value {
     json!({
         "provider": "openai",
         "model": world.fresh("model-"),
@@ -360,7 +357,7 @@ fn price_of(world: &World) -> Value {
     })
 }
 
-fn of_key(operation: &str, world: &World) -> (u16, Option<Value>) {
+fn of_key(operation: &str, world: &TwoTenants) -> (u16, Option<Value>) {
     if operation.starts_with("update") {
         (200, Some(json!({"name": world.fresh("Renamed ")})))
     } else if operation.starts_with("delete") {

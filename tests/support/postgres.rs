@@ -18,7 +18,7 @@ use tokio_postgres::NoTls;
 
 use super::{
     database::Database,
-    process::{self, Running, Signal},
+    process::{self, ChildProcess, Signal},
     wait::eventually,
 };
 
@@ -33,7 +33,7 @@ const HOLD: &str = "hold";
 
 /// How a server stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stop {
+pub(crate) enum StopMode {
     /// `pg_ctl stop -m fast`: sessions are told and ended, and everything is written.
     Fast,
     /// `pg_ctl stop -m immediate`: the next start has to recover.
@@ -42,7 +42,7 @@ pub(crate) enum Stop {
     Killed,
 }
 
-impl Stop {
+impl StopMode {
     /// All of them.
     pub(crate) const ALL: [Self; 3] = [Self::Fast, Self::Killed, Self::Immediate];
 }
@@ -52,14 +52,14 @@ pub(crate) struct OwnPostgres {
     programs: PathBuf,
     account: Option<(u32, u32)>,
     directory: TempDir,
-    life: Option<Life>,
+    life: Option<ServerRun>,
     /// What it wrote in lives that have ended.
     told: Vec<String>,
 }
 
 /// From one start to the next stop.
-struct Life {
-    postmaster: Running,
+struct ServerRun {
+    postmaster: ChildProcess,
     /// Stops the server once nobody holds the other end of its standard input.
     guard: Child,
 }
@@ -88,13 +88,13 @@ impl OwnPostgres {
     }
 
     /// Stops it.
-    pub(crate) async fn stop(&mut self, how: Stop) {
+    pub(crate) async fn stop(&mut self, how: StopMode) {
         let mut life = self.life.take().expect("it runs");
         let postmaster = life.postmaster.id();
         match how {
-            Stop::Fast => Signal::Int.send(&[postmaster]),
-            Stop::Immediate => Signal::Quit.send(&[postmaster]),
-            Stop::Killed => kill_with_children(postmaster),
+            StopMode::Fast => Signal::Int.send(&[postmaster]),
+            StopMode::Immediate => Signal::Quit.send(&[postmaster]),
+            StopMode::Killed => kill_with_children(postmaster),
         }
         life.postmaster.ended().await;
         self.told.extend(life.postmaster.lines());
@@ -146,7 +146,7 @@ impl OwnPostgres {
         self.directory.path().join("data")
     }
 
-    fn begin(&self) -> Life {
+    fn begin(&self) -> ServerRun {
         let hold = format!("while test -e {HOLD}; do sleep 0.05; done; false");
         let mut command = self.program("postgres");
         command.arg("-D").arg(self.data());
@@ -162,13 +162,13 @@ impl OwnPostgres {
         ] {
             command.arg("-c").arg(format!("{name}={value}"));
         }
-        let postmaster = Running::start(command);
+        let postmaster = ChildProcess::start(command);
         let guard = Command::new("sh")
             .args(["-c", "read -r _; kill -QUIT \"$0\"", &postmaster.id().to_string()])
             .stdin(Stdio::piped())
             .spawn()
             .expect("a shell can be run");
-        Life { postmaster, guard }
+        ServerRun { postmaster, guard }
     }
 
     fn program(&self, name: &str) -> Command {
@@ -198,7 +198,7 @@ impl Drop for OwnPostgres {
     }
 }
 
-impl Drop for Life {
+impl Drop for ServerRun {
     fn drop(&mut self) {
         // Before somebody else may have the process id that it knows.
         let _ = self.guard.kill();
@@ -231,7 +231,7 @@ fn id_of_account(which: &str) -> u32 {
 
 fn kill_with_children(process: u32) {
     // Standing still, it starts no more of them.
-    Signal::Stop.send(&[process]);
+    Signal::StopMode.send(&[process]);
     Signal::Kill.send(&children_of(process).chain([process]).collect::<Vec<_>>());
 }
 

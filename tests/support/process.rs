@@ -75,13 +75,13 @@ impl Signal {
 }
 
 /// A child that goes on running. Killed when dropped.
-pub(crate) struct Running {
+pub(crate) struct ChildProcess {
     child: Child,
     lines: watch::Receiver<Vec<String>>,
     readers: Vec<JoinHandle<()>>,
 }
 
-impl Running {
+impl ChildProcess {
     /// Starts it.
     pub(crate) fn start(mut command: Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -176,7 +176,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         self.kill();
         let _ = self.child.wait();

@@ -1,4 +1,4 @@
-//! The books side by side: what the provider bills, what callers were told, and what the ledger
+//! The reconciliation side by side: what the provider bills, what callers were told, and what the ledger
 //! says.
 
 use std::{
@@ -10,10 +10,10 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    call_plan::{Fate, Plan},
+    call_plan::{CallPlan, Scenario},
     invoice::Entry,
     ledger_rows::{Rates, Row},
-    traffic::{Met, Told},
+    traffic::{CallRecord, CallResult},
 };
 
 /// How long before its process died a caller may have left without the attempt having been settled.
@@ -21,12 +21,12 @@ const SETTLING: Duration = Duration::from_secs(2);
 
 /// The life of a process.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Life {
+pub(crate) struct ProcessLifetime {
     began: Instant,
     killed: Option<Instant>,
 }
 
-impl Life {
+impl ProcessLifetime {
     /// One that begins now.
     pub(crate) fn begun() -> Self {
         Self { began: Instant::now(), killed: None }
@@ -38,7 +38,7 @@ impl Life {
     }
 
     /// Whether a call that was under way from `began` to `ended` may have died with it.
-    fn took(&self, told: &Told) -> bool {
+    fn took(&self, told: &CallRecord) -> bool {
         self.killed.is_some_and(|killed| {
             told.began <= killed && told.ended + SETTLING >= killed && told.ended >= self.began
         })
@@ -46,20 +46,20 @@ impl Life {
 }
 
 /// All that is known outside the ledger.
-pub(crate) struct Books {
+pub(crate) struct Reconciliation {
     /// By number.
     pub(crate) invoice: BTreeMap<u64, Vec<Entry>>,
     /// One a number.
-    pub(crate) told: Vec<Told>,
+    pub(crate) told: Vec<CallRecord>,
     /// One after the other.
-    pub(crate) lives: Vec<Life>,
+    pub(crate) lives: Vec<ProcessLifetime>,
     /// What numbers stand for.
-    pub(crate) plan: Rc<dyn Fn(u64) -> Plan>,
+    pub(crate) plan: Rc<dyn Fn(u64) -> CallPlan>,
     /// What a configuration's tokens cost.
     pub(crate) rates: Rc<dyn Fn(&str) -> Rates>,
 }
 
-impl Books {
+impl Reconciliation {
     /// Where the ledger and the rest do not agree. Nothing, when all is well.
     pub(crate) fn problems(&self, rows: &[Row]) -> Vec<String> {
         let mut problems = Vec::new();
@@ -94,7 +94,7 @@ impl Books {
     }
 
     /// The same for one number.
-    fn compare(&self, told: &Told, entries: &[Entry], rows: &[&Row]) -> Vec<&'static str> {
+    fn compare(&self, told: &CallRecord, entries: &[Entry], rows: &[&Row]) -> Vec<&'static str> {
         let mut problems = Vec::new();
         let died = self.lives.iter().any(|life| life.took(told));
         let of_request =
@@ -131,12 +131,12 @@ impl Books {
         problems
     }
 
-    fn compare_attempt(&self, told: &Told, entry: &Entry, row: &Row) -> Option<&'static str> {
+    fn compare_attempt(&self, told: &CallRecord, entry: &Entry, row: &Row) -> Option<&'static str> {
         if row.outcome == "lost" {
             // Where the provider did not count, the gateway does, after the last byte.
-            let is_counted = entry.told().is_none() && told.met == Met::Answered(200);
+            let is_counted = entry.told().is_none() && told.met == CallResult::Answered(200);
             return match told.met {
-                Met::Answered(_) if !is_counted => Some("an answer that came whole is lost"),
+                CallResult::Answered(_) if !is_counted => Some("an answer that came whole is lost"),
                 _ if row.usage_source != "estimated" || row.cost.is_none() => {
                     Some("a lost attempt is not charged as reserved")
                 }
@@ -148,15 +148,18 @@ impl Books {
         }
         let read = row.usage_source == "provider";
         let Some(usage) = entry.told() else {
-            let fate = (self.plan)(told.number).fate;
-            return match (fate, row.status) {
+            let scenario = (self.plan)(told.number).scenario;
+            return match (scenario, row.status) {
                 _ if read => Some("the ledger has usage that was not reported"),
-                (Fate::Error(_), Some(400..)) if row.cost != Some(0) => Some("an error is billed"),
+                (Scenario::Error(_), Some(400..)) if row.cost != Some(0) => {
+                    Some("an error is billed")
+                }
                 _ => None,
             };
         };
         // A caller that hung up may have cut the answer off before its usage was read.
-        let must_be_read = matches!(told.met, Met::Answered(200)) || row.outcome != "caller_left";
+        let must_be_read =
+            matches!(told.met, CallResult::Answered(200)) || row.outcome != "caller_left";
         if !read {
             return must_be_read.then_some("usage that was reported is not in the ledger");
         }
@@ -170,16 +173,16 @@ impl Books {
     /// Fails the case unless enough of everything has happened for the comparison to mean something.
     #[track_caller]
     pub(crate) fn are_mixed(&self, rows: &[Row]) {
-        let mut fates: BTreeMap<String, usize> = BTreeMap::new();
+        let mut scenarios: BTreeMap<String, usize> = BTreeMap::new();
         for told in &self.told {
-            let fate = (self.plan)(told.number).fate;
-            *fates.entry(format!("{fate:?} {:?}", told.met)).or_default() += 1;
+            let scenario = (self.plan)(told.number).scenario;
+            *scenarios.entry(format!("{scenario:?} {:?}", told.met)).or_default() += 1;
         }
         let count = |outcome: &str| rows.iter().filter(|row| row.outcome == outcome).count();
         let retried = rows.iter().filter(|row| row.attempt > 1).count();
         let outcomes = ["completed", "upstream_broke", "caller_left", "failed", "unknown", "lost"];
         let outcomes = outcomes.map(|outcome| (outcome, count(outcome)));
-        println!("{} rows: {outcomes:?}, {retried} retried\n{fates:#?}", rows.len());
+        println!("{} rows: {outcomes:?}, {retried} retried\n{scenarios:#?}", rows.len());
         for (outcome, count) in &outcomes[..4] {
             assert!(*count > 0, "nothing is {outcome}: {outcomes:?}");
         }

@@ -12,7 +12,7 @@ use std::{
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use super::{
-    case::{Body, Case, Running},
+    case::{Body, Case, CaseFuture},
     database::{self, Database, Kind},
     logs, secrets,
 };
@@ -73,7 +73,7 @@ fn check(name: &str, problems: &[String]) -> bool {
 /// The trials of a case: one a database.
 fn trials(case: Case, postgres: bool) -> Vec<Trial> {
     let title = case.title();
-    let on = |kind: Kind, body: fn(Database) -> Running| {
+    let on = |kind: Kind, body: fn(Database) -> CaseFuture| {
         let name = format!("{title}::{}", kind.name());
         Trial::test(name.clone(), move || {
             let database = Database::create(kind).map_err(Failed::from)?;
@@ -94,7 +94,7 @@ fn trials(case: Case, postgres: bool) -> Vec<Trial> {
 
 /// Runs a case on a thread that bears its name, and tells how it ended. A case fails by a panic on
 /// its thread, also one inside a task that nobody awaits.
-fn watch(name: &str, body: impl FnOnce() -> Running + Send + 'static) -> Result<(), Failed> {
+fn watch(name: &str, body: impl FnOnce() -> CaseFuture + Send + 'static) -> Result<(), Failed> {
     watch_for(HUNG, name, body)
 }
 
@@ -102,7 +102,7 @@ fn watch(name: &str, body: impl FnOnce() -> Running + Send + 'static) -> Result<
 pub(crate) fn watch_for(
     limit: Duration,
     name: &str,
-    body: impl FnOnce() -> Running + Send + 'static,
+    body: impl FnOnce() -> CaseFuture + Send + 'static,
 ) -> Result<(), Failed> {
     let (alive, ended) = mpsc::channel::<()>();
     let thread =

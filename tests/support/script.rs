@@ -20,7 +20,7 @@ pub(crate) type Headers<'a> = &'a [(&'a str, &'a str)];
 /// One step.
 pub(crate) enum Step {
     /// Goes on when the test lets it through.
-    WaitForRelease(Gate),
+    WaitForRelease(Pause),
     /// Goes on when the peer has sent bytes beyond the request: its next one.
     WaitForNextRequest,
     /// Latency that is part of the script.
@@ -34,7 +34,7 @@ pub(crate) enum Step {
     /// The chunk that ends a chunked body.
     EndChunks,
     /// Notes that all steps before this one are done.
-    Note(Mark),
+    Note(Marker),
     /// Says no more, and closes in order (FIN).
     Close,
     /// Breaks the connection off (RST).
@@ -67,9 +67,9 @@ impl Script {
         self
     }
 
-    /// Waits at `gate`.
-    pub(crate) fn wait(self, gate: &Gate) -> Self {
-        self.then(Step::WaitForRelease(gate.clone()))
+    /// Waits at `pause`.
+    pub(crate) fn wait(self, pause: &Pause) -> Self {
+        self.then(Step::WaitForRelease(pause.clone()))
     }
 
     /// Waits for as long.
@@ -139,7 +139,7 @@ impl Script {
     }
 
     /// Notes that the script has come this far.
-    pub(crate) fn note(self, mark: &Mark) -> Self {
+    pub(crate) fn note(self, mark: &Marker) -> Self {
         self.then(Step::Note(mark.clone()))
     }
 
@@ -183,11 +183,11 @@ pub(crate) fn data(text: impl fmt::Display) -> String {
     format!("data: {text}\n\n")
 }
 
-/// Where a script waits for the test. Clones are the same gate.
+/// Where a script waits for the test. Clones are the same pause.
 #[derive(Clone)]
-pub(crate) struct Gate(Arc<Semaphore>);
+pub(crate) struct Pause(Arc<Semaphore>);
 
-impl Gate {
+impl Pause {
     /// Closed.
     pub(crate) fn closed() -> Self {
         Self(Arc::new(Semaphore::new(0)))
@@ -205,7 +205,7 @@ impl Gate {
 
     /// Returns when let through.
     pub(super) async fn pass(&self) {
-        // A closed semaphore is an open gate.
+        // A closed semaphore is an open pause.
         if let Ok(permit) = self.0.acquire().await {
             permit.forget();
         }
@@ -214,9 +214,9 @@ impl Gate {
 
 /// How far a script has come. Clones are the same mark.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Mark(Arc<AtomicBool>);
+pub(crate) struct Marker(Arc<AtomicBool>);
 
-impl Mark {
+impl Marker {
     /// Whether it has come there.
     pub(crate) fn is_set(&self) -> bool {
         self.0.load(Ordering::SeqCst)

@@ -8,20 +8,20 @@ use super::{
     database::Database,
     fixture::Fixture,
     http::Client,
-    process::{self, Running, Signal, tollgate},
+    process::{self, ChildProcess, Signal, tollgate},
     secrets,
 };
 
 /// A gateway as a child process. Killed when dropped.
-pub(crate) struct Served {
+pub(crate) struct ServerProcess {
     /// The process.
-    pub(crate) process: Running,
+    pub(crate) process: ChildProcess,
     address: SocketAddr,
     keys: Keys,
     options: Vec<String>,
 }
 
-impl Served {
+impl ServerProcess {
     /// Bootstraps an installation and serves it. Options are those of every test
     /// ([`app::options`]), with `more` over them.
     pub(crate) async fn start(database: &Database, more: &[(&str, &str)]) -> Self {
@@ -45,7 +45,7 @@ impl Served {
         };
         secrets::register_key(&keys.platform);
         secrets::register_key(&keys.admin);
-        let process = Running::start(command(&["serve"], &options));
+        let process = ChildProcess::start(command(&["serve"], &options));
         let address = process.address().await;
         Self { process, address, keys, options }
     }
@@ -66,7 +66,7 @@ impl Served {
     /// Starts a process in the place of one that has ended: the same options, and so the same
     /// journal; another port.
     pub(crate) async fn start_again(&mut self) {
-        self.process = Running::start(command(&["serve"], &self.options));
+        self.process = ChildProcess::start(command(&["serve"], &self.options));
         self.address = self.process.address().await;
     }
 

@@ -11,8 +11,8 @@ use std::{
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
 use super::{
-    call_plan::{Fate, Plan},
-    connection::{Connection, Ending},
+    call_plan::{CallPlan, Scenario},
+    connection::{BodyEnd, Connection},
     invoice::Invoice,
     wait::within,
 };
@@ -22,24 +22,24 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How a call ended for its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Met {
+pub(crate) enum CallResult {
     /// The answer came whole.
     Answered(u16),
     /// The answer broke off, or never began.
-    Cut,
+    Broken,
     /// The caller left, as planned.
-    Left,
+    CallerLeft,
 }
 
 /// What a caller knows of a call.
 #[derive(Clone, Debug)]
-pub(crate) struct Told {
+pub(crate) struct CallRecord {
     /// Its number.
     pub(crate) number: u64,
     /// The gateway's id of it, if a head came.
     pub(crate) request_id: Option<String>,
     /// How it ended.
-    pub(crate) met: Met,
+    pub(crate) met: CallResult,
     /// When it was sent.
     pub(crate) began: Instant,
     /// When it ended.
@@ -48,12 +48,12 @@ pub(crate) struct Told {
 
 /// What the callers share.
 struct Shared {
-    plan: Box<dyn Fn(u64) -> Plan>,
+    plan: Box<dyn Fn(u64) -> CallPlan>,
     invoice: Invoice,
     key: String,
     next: Cell<u64>,
     end: u64,
-    told: RefCell<Vec<Told>>,
+    told: RefCell<Vec<CallRecord>>,
     ended: watch::Sender<u64>,
 }
 
@@ -67,7 +67,7 @@ pub(crate) struct Traffic {
 impl Traffic {
     /// Starts callers for the numbers below `end`.
     pub(crate) fn start(
-        plan: impl Fn(u64) -> Plan + 'static,
+        plan: impl Fn(u64) -> CallPlan + 'static,
         invoice: &Invoice,
         key: &str,
         gateway: SocketAddr,
@@ -107,7 +107,7 @@ impl Traffic {
     }
 
     /// Waits until all numbers have been called, and gives what became of them.
-    pub(crate) async fn end(self) -> Vec<Told> {
+    pub(crate) async fn end(self) -> Vec<CallRecord> {
         for caller in self.callers {
             caller.await.expect("a caller ends");
         }
@@ -138,46 +138,52 @@ impl Shared {
         }
     }
 
-    async fn call(&self, plan: &Plan, mut connection: Connection) -> Told {
+    async fn call(&self, plan: &CallPlan, mut connection: Connection) -> CallRecord {
         let began = Instant::now();
         let mut request_id = None;
         let met = self.exchange(plan, &mut connection, &mut request_id).await;
         // A caller that leaves does so here, by dropping its connection.
         drop(connection);
-        Told { number: plan.number, request_id, met, began, ended: Instant::now() }
+        CallRecord { number: plan.number, request_id, met, began, ended: Instant::now() }
     }
 
     async fn exchange(
         &self,
-        plan: &Plan,
+        plan: &CallPlan,
         connection: &mut Connection,
         request_id: &mut Option<String>,
-    ) -> Met {
+    ) -> CallResult {
         if connection.request(&plan.request().bearer(&self.key)).await.is_err() {
-            return Met::Cut;
+            return CallResult::Broken;
         }
         let head = tokio::select! {
             head = connection.head() => head,
-            () = self.invoice.has(plan.number), if plan.fate == Fate::LeftBefore => return Met::Left,
+            () = self.invoice.has(plan.number), if plan.scenario == Scenario::CallerLeavesBeforeHead => return CallResult::CallerLeft,
         };
-        let Ok(head) = head else { return Met::Cut };
+        let Ok(head) = head else { return CallResult::Broken };
         *request_id = head.header("x-request-id").map(str::to_owned);
-        let leaves =
-            head.status == 200 && matches!(plan.fate, Fate::LeftInBody | Fate::LeftAfterUsage);
+        let leaves = head.status == 200
+            && matches!(
+                plan.scenario,
+                Scenario::CallerLeavesInBody | Scenario::CallerLeavesAfterUsage
+            );
         if !leaves {
             return match connection.rest().await.1 {
-                Ending::Complete => Met::Answered(head.status),
-                Ending::UntilClose | Ending::Cut(_) => Met::Cut,
+                BodyEnd::Complete => CallResult::Answered(head.status),
+                BodyEnd::UntilClose | BodyEnd::Broken(_) => CallResult::Broken,
             };
         }
         // The upstream holds the rest back, so the end can only be a cut.
         let mut seen = Vec::new();
         loop {
-            let Ok(Some(piece)) = connection.piece().await else { return Met::Cut };
+            let Ok(Some(piece)) = connection.piece().await else { return CallResult::Broken };
             seen.extend_from_slice(&piece.bytes);
             let has = |text: &str| memchr::memmem::find(&seen, text.as_bytes()).is_some();
-            if plan.fate == Fate::LeftInBody || has("_tokens\"") || plan.withholds_usage() {
-                return Met::Left;
+            if plan.scenario == Scenario::CallerLeavesInBody
+                || has("_tokens\"")
+                || plan.withholds_usage()
+            {
+                return CallResult::CallerLeft;
             }
         }
     }

@@ -117,7 +117,7 @@ pub(crate) struct RoleKey {
 }
 
 /// A workspace with all that can be in one, in an organization of which keys are at hand.
-pub(crate) struct Place {
+pub(crate) struct TenantWorkspace {
     /// The organization.
     pub(crate) organization_id: String,
     /// The workspace, with an upstream, a secret, a configuration and a caller's key.
@@ -133,31 +133,32 @@ pub(crate) struct Place {
 }
 
 /// The whole.
-pub(crate) struct World {
+pub(crate) struct TwoTenants {
     /// The gateway.
     pub(crate) app: TestApp,
     /// What operations are tried on.
-    pub(crate) home: Place,
+    pub(crate) home: TenantWorkspace,
     /// Another workspace of the same organization.
-    pub(crate) sibling: Place,
+    pub(crate) sibling: TenantWorkspace,
     /// A workspace of another organization.
-    pub(crate) stranger: Place,
+    pub(crate) stranger: TenantWorkspace,
     /// The platform's key.
     pub(crate) platform: RoleKey,
     count: AtomicUsize,
 }
 
-impl World {
+impl TwoTenants {
     /// Makes it, through the API.
     pub(crate) async fn make(app: TestApp) -> Self {
         let (own, admin) = (app.keys().organization_id.clone(), app.keys().admin.clone());
-        let home = Place::make(&app, own.clone(), &admin, "home").await;
-        let sibling = Place::make(&app, own, &admin, "sibling").await;
+        let home = TenantWorkspace::make(&app, own.clone(), &admin, "home").await;
+        let sibling = TenantWorkspace::make(&app, own, &admin, "sibling").await;
         let body = json!({"name": "Strangers"});
         let made =
             app.platform().post_json("/api/v1/organizations", &body).await.expect(201).json();
         let stranger =
-            Place::make(&app, text(&made, "id"), &text(&made, "admin_key"), "other").await;
+            TenantWorkspace::make(&app, text(&made, "id"), &text(&made, "admin_key"), "other")
+                .await;
         let me = app.platform().get("/api/v1/me").await.expect(200).json();
         let key = app.keys().platform.clone();
         let platform = RoleKey { role: ROLES[0], id: text(&me, "api_key_id"), key };
@@ -190,7 +191,7 @@ impl World {
     }
 }
 
-impl Place {
+impl TenantWorkspace {
     async fn make(app: &TestApp, organization_id: String, admin_key: &str, name: &str) -> Self {
         let admin = app.as_key(admin_key);
         let team = Fixture::create(&admin, app.address()).await;

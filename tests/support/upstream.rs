@@ -350,7 +350,7 @@ async fn peer_leaves(reader: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMu
 
 async fn perform(writer: &mut (impl AsyncWrite + Unpin), step: Step) -> io::Result<()> {
     match step {
-        Step::WaitForRelease(gate) => gate.pass().await,
+        Step::WaitForRelease(pause) => pause.released().await,
         Step::Delay(time) => tokio::time::sleep(time).await,
         Step::Raw(bytes) => writer.write_all(&bytes).await?,
         Step::Chunk(bytes) => writer.write_all(&framing::put_chunk(&bytes)).await?,

@@ -1,7 +1,7 @@
 //! Waiting for something that will come true, and the only place in the tests that may sleep.
 //!
 //! A test never sleeps to let time pass: it names what it waits for. Where the other side can say
-//! so (a [`watch`](tokio::sync::watch) in the scripted upstream, a gate in a script) wait for that
+//! so (a [`watch`](tokio::sync::watch) in the scripted upstream, a pause in a script) wait for that
 //! instead; this is for what can only be asked about, such as an answer of the gateway's API.
 
 use std::time::Duration;

@@ -113,7 +113,7 @@ pub struct RequestAttempt {
     pub configuration_id: ConfigurationId,
     /// Its name at the time.
     pub configuration: String,
-    /// `chat_completions`, `responses`, `list_models` or `retrieve_model`; `check` where a check of the
+    /// `chat_completions`, `responses`, `list_models` or `get_model`; `check` where a check of the
     /// configuration asked for a token.
     #[schema(example = "chat_completions")]
     pub route: String,

@@ -1,4 +1,4 @@
-//! The options as data, for the table in the README: read from the command line's own definition,
+//! The options as data, for the tables in `docs/options.md`: read from the command line's own definition,
 //! so that the two cannot differ.
 
 use std::fmt::Write;

@@ -80,6 +80,11 @@ impl ServerProcess {
         self.anonymous().with_key(&self.keys.platform)
     }
 
+    /// What bootstrap gave.
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address

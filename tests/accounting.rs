@@ -14,7 +14,7 @@ use crate::support::{
     http::Client,
     invoice::Invoice,
     ledger_rows::{self, Rates, Row},
-    postgres::{OwnPostgres, Stop},
+    postgres::{OwnPostgres, StopMode},
     random::Random,
     reconciliation::{ProcessLifetime, Reconciliation},
     server_process::ServerProcess,
@@ -93,12 +93,12 @@ async fn the_ledger_agrees_with_the_invoice(database: Database) {
     for round in 0..KILLS {
         let at = round * each + random.below(each);
         if let Some(server) = server.as_mut().filter(|_| round % 2 == 0) {
-            let how = Stop::ALL[round as usize / 2 % Stop::ALL.len()];
+            let how = StopMode::ALL[round as usize / 2 % StopMode::ALL.len()];
             traffic.reaches(round * each).await;
-            take_away(server, how, &traffic, &mut random).await;
+            stop_database(server, how, &traffic, &mut random).await;
             // Every other time the process dies while its database is away.
             if round % 4 != 0 {
-                give_back(server, &traffic).await;
+                restart_database(server, &traffic).await;
             }
         }
         traffic.reaches(at.max(traffic.ended() + CALLERS as u64)).await;
@@ -190,7 +190,12 @@ async fn requests_are_read(admin: &Client, team: &Fixture, rows: &[Row], seed: u
 }
 
 /// Stops the database's server for a second or two while calls go on.
-async fn take_away(server: &mut OwnPostgres, how: Stop, traffic: &Traffic, random: &mut Random) {
+async fn stop_database(
+    server: &mut OwnPostgres,
+    how: StopMode,
+    traffic: &Traffic,
+    random: &mut Random,
+) {
     // The process has been started just now, and has to know its callers before.
     traffic.reaches(traffic.ended() + CALLERS as u64).await;
     let (began, before) = (Instant::now(), traffic.ended());
@@ -202,7 +207,7 @@ async fn take_away(server: &mut OwnPostgres, how: Stop, traffic: &Traffic, rando
 }
 
 /// Starts it again. At first it recovers, and tells the process so.
-async fn give_back(server: &mut OwnPostgres, traffic: &Traffic) {
+async fn restart_database(server: &mut OwnPostgres, traffic: &Traffic) {
     let recovering = async |server: &OwnPostgres| {
         let before = server.times_told(RECOVERING);
         eventually("the server is asked too early", async || {

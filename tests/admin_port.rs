@@ -14,10 +14,10 @@ use crate::support::{
 
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
-    cases![admins_have_a_port_of_their_own]
+    cases![the_admin_port_alone_serves_the_management_plane]
 }
 
-async fn admins_have_a_port_of_their_own(database: Database) {
+async fn the_admin_port_alone_serves_the_management_plane(database: Database) {
     write_master_key(&master_key_file(&database));
     let mut bootstrap = tollgate(&["bootstrap", "--organization", "First"]);
     bootstrap.args(options(&database));

@@ -18,13 +18,13 @@ use crate::support::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        every_body_is_checked_alike,
-        ids_that_are_none_name_nothing,
-        every_list_is_paged_alike,
-        paths_and_methods_that_are_not_there,
-        what_was_sent_is_not_quoted,
-        problems_are_told_with_the_requests_id,
-        json_is_read_strictly,
+        every_operation_rejects_bad_bodies,
+        malformed_and_unknown_ids_get_404,
+        every_list_pages_the_same_way,
+        unknown_paths_get_404_and_wrong_methods_405,
+        errors_do_not_quote_the_request,
+        errors_carry_the_request_id,
+        json_is_parsed_strictly,
     ]
 }
 
@@ -68,14 +68,14 @@ pub(crate) fn wrong_fields(answer: &Answer) -> Vec<String> {
 }
 
 /// The key that may do it.
-fn doer(world: &TwoTenants, operation: &Operation) -> crate::support::http::Client {
+fn permitted_client(world: &TwoTenants, operation: &Operation) -> crate::support::http::Client {
     match operation.permissions.iter().any(|one| one == "organizations:write") {
         true => world.app.platform(),
         false => world.admin(),
     }
 }
 
-async fn every_body_is_checked_alike(database: Database) {
+async fn every_operation_rejects_bad_bodies(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let mut tried = 0;
     for operation in operations(&world).await {
@@ -84,7 +84,7 @@ async fn every_body_is_checked_alike(database: Database) {
         }
         tried += 1;
         let sample = sample(&world, &operation).await;
-        let (client, target) = (doer(&world, &operation), sample.target(&operation));
+        let (client, target) = (permitted_client(&world, &operation), sample.target(&operation));
         let body = sample.body.clone().unwrap();
         let before = database.dump().await;
         let send = async |media: &str, body: String| {
@@ -138,7 +138,7 @@ async fn every_body_is_checked_alike(database: Database) {
     assert!(tried > 12, "{tried}");
 }
 
-async fn ids_that_are_none_name_nothing(database: Database) {
+async fn malformed_and_unknown_ids_get_404(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let absent = uuid::Uuid::now_v7().to_string();
     for operation in operations(&world).await {
@@ -146,7 +146,7 @@ async fn ids_that_are_none_name_nothing(database: Database) {
             continue;
         }
         let sample = sample(&world, &operation).await;
-        let client = doer(&world, &operation);
+        let client = permitted_client(&world, &operation);
         let before = database.dump().await;
         for (place, (name, _)) in sample.parameters.iter().enumerate() {
             if *name == "name" && operation.method == "PUT" {
@@ -175,7 +175,7 @@ async fn ids_that_are_none_name_nothing(database: Database) {
     }
 }
 
-async fn every_list_is_paged_alike(database: Database) {
+async fn every_list_pages_the_same_way(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     for name in ["P1", "P2", "P3", "P4"] {
         world.home.team.put_secret(name, "sk-paged-value").await;
@@ -214,7 +214,7 @@ async fn every_list_is_paged_alike(database: Database) {
         tried += 1;
         let id = &operation.id;
         let sample = sample(&world, &operation).await;
-        let (client, target) = (doer(&world, &operation), sample.target(&operation));
+        let (client, target) = (permitted_client(&world, &operation), sample.target(&operation));
         let all = client.get(&format!("{target}?limit=200")).await.expect(200).json();
         let whole = all["data"].as_array().unwrap().clone();
         assert_eq!(all["next_cursor"], Value::Null, "{id}");
@@ -262,7 +262,7 @@ async fn every_list_is_paged_alike(database: Database) {
     assert_eq!(tried, 10);
 }
 
-async fn paths_and_methods_that_are_not_there(database: Database) {
+async fn unknown_paths_get_404_and_wrong_methods_405(database: Database) {
     let app = TestApp::start(&database).await;
     let admin = app.admin();
     problem(&admin.get("/api/v1/nothing").await, 404, "not_found");
@@ -281,7 +281,7 @@ async fn paths_and_methods_that_are_not_there(database: Database) {
     problem(&app.anonymous().delete("/healthz").await, 405, "method_not_allowed");
 }
 
-async fn what_was_sent_is_not_quoted(database: Database) {
+async fn errors_do_not_quote_the_request(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let secret = "sk-in-the-wrong-place-0123456789";
     crate::support::secrets::register(secret);
@@ -308,7 +308,7 @@ async fn what_was_sent_is_not_quoted(database: Database) {
     admin.get(&path).await.expect(404);
 }
 
-async fn problems_are_told_with_the_requests_id(database: Database) {
+async fn errors_carry_the_request_id(database: Database) {
     let app = TestApp::start(&database).await;
     let client = app.admin().with_header("x-request-id", "chosen-by-the-caller");
     let answer = client.get("/api/v1/nothing").await;
@@ -324,7 +324,7 @@ async fn problems_are_told_with_the_requests_id(database: Database) {
     assert!(nobody.header("www-authenticate").unwrap().starts_with("Bearer"));
 }
 
-async fn json_is_read_strictly(database: Database) {
+async fn json_is_parsed_strictly(database: Database) {
     let app = TestApp::start(&database).await;
     let admin = app.admin();
     let send = async |body: String| {

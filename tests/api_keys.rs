@@ -22,22 +22,22 @@ use crate::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        a_key_is_made_and_listed,
+        a_key_is_created_and_listed,
         a_rotated_key_keeps_its_id,
-        the_old_credential_works_until_its_grace_ends,
-        rotation_is_bounded,
-        a_disabled_or_revoked_key_stops,
-        a_key_stops_when_it_expires,
-        a_key_stops_with_its_user,
-        a_key_stops_with_its_organization,
-        last_use_is_kept_roughly,
-        wrong_secrets_are_limited_and_lock_nobody_out,
-        first_uses_at_once_all_succeed,
-        keys_are_taken_from_either_header,
+        the_old_credential_works_until_its_grace_period_ends,
+        the_number_of_credentials_is_limited,
+        a_disabled_or_revoked_key_gets_401,
+        an_expired_key_gets_401,
+        keys_of_a_deactivated_user_get_401,
+        keys_of_a_suspended_organization_get_403,
+        the_last_use_is_recorded,
+        wrong_secrets_are_limited_without_locking_the_key_out,
+        concurrent_first_uses_succeed,
+        a_key_is_accepted_in_either_header,
     ]
 }
 
-async fn a_key_is_made_and_listed(database: Database) {
+async fn a_key_is_created_and_listed(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (admin, path) = (world.admin(), world.home.team.path("api-keys"));
     let expires = "2999-01-02T03:04:05.123456Z";
@@ -115,24 +115,24 @@ async fn a_key_is_made_and_listed(database: Database) {
 }
 
 /// A key that may call models and read its workspace, so that it can be tried on both planes.
-async fn both_planes(world: &TwoTenants) -> (String, String) {
+async fn admin_key(world: &TwoTenants) -> (String, String) {
     world.home.team.key("WORKSPACE_ADMIN").await
 }
 
-async fn on_both(client: &Client) -> [Answer; 2] {
+async fn call_both_planes(client: &Client) -> [Answer; 2] {
     [client.get("/api/v1/me").await, client.send(Fixture::chat()).await]
 }
 
 /// That a key works on both planes.
-async fn works(world: &TwoTenants, key: &str) {
-    for answer in on_both(&world.app.as_key(key)).await {
+async fn assert_works(world: &TwoTenants, key: &str) {
+    for answer in call_both_planes(&world.app.as_key(key)).await {
         answer.expect(200);
     }
 }
 
 /// That a key is refused on both planes, with the same code.
-async fn refused(world: &TwoTenants, key: &str, status: u16, code: &str) {
-    let [management, data] = on_both(&world.app.as_key(key)).await;
+async fn assert_refused(world: &TwoTenants, key: &str, status: u16, code: &str) {
+    let [management, data] = call_both_planes(&world.app.as_key(key)).await;
     problem(&management, status, code);
     assert_eq!(data.status, status, "{}", data.text());
     assert_eq!(data.json()["error"]["code"], code, "{}", data.text());
@@ -141,9 +141,9 @@ async fn refused(world: &TwoTenants, key: &str, status: u16, code: &str) {
 
 async fn a_rotated_key_keeps_its_id(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let (id, old) = both_planes(&world).await;
+    let (id, old) = admin_key(&world).await;
     let path = world.home.team.path(&format!("api-keys/{id}"));
-    works(&world, &old).await;
+    assert_works(&world, &old).await;
     let before = world.admin().get(&path).await.expect(200).json();
     // Without a body, the old one ends at once.
     let rotated = world.admin().send(Request::new("POST", &format!("{path}/rotate"))).await;
@@ -155,25 +155,25 @@ async fn a_rotated_key_keeps_its_id(database: Database) {
     for field in ["name", "role", "created_at", "workspace_id", "expires_at", "disabled"] {
         assert_eq!(rotated[field], before[field], "{field}");
     }
-    works(&world, &new).await;
-    refused(&world, &old, 401, "revoked_api_key").await;
+    assert_works(&world, &new).await;
+    assert_refused(&world, &old, 401, "revoked_api_key").await;
     let me = world.app.as_key(&new).get("/api/v1/me").await.expect(200).json();
     assert_eq!(me["api_key_id"], id);
     // A key may rotate itself, if it may grant its role.
     let own = world.app.as_key(&new);
     let again = own.post_json(&format!("{path}/rotate"), &json!({})).await.expect(200).json();
-    works(&world, &text(&again, "key")).await;
-    refused(&world, &new, 401, "revoked_api_key").await;
+    assert_works(&world, &text(&again, "key")).await;
+    assert_refused(&world, &new, 401, "revoked_api_key").await;
 }
 
-async fn the_old_credential_works_until_its_grace_ends(database: Database) {
+async fn the_old_credential_works_until_its_grace_period_ends(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let (id, first) = both_planes(&world).await;
+    let (id, first) = admin_key(&world).await;
     let rotate = world.home.team.path(&format!("api-keys/{id}/rotate"));
     let grace = json!({"grace_seconds": 3600});
     let second = text(&world.admin().post_json(&rotate, &grace).await.expect(200).json(), "key");
-    works(&world, &first).await;
-    works(&world, &second).await;
+    assert_works(&world, &first).await;
+    assert_works(&world, &second).await;
     // A second rotation with a short grace ends both sooner; a longer one would prolong nothing.
     let grace = json!({"grace_seconds": 2});
     let third = text(&world.admin().post_json(&rotate, &grace).await.expect(200).json(), "key");
@@ -184,20 +184,20 @@ async fn the_old_credential_works_until_its_grace_ends(database: Database) {
             world.app.as_key(old).get("/api/v1/me").await.status == 401
         })
         .await;
-        refused(&world, old, 401, "revoked_api_key").await;
+        assert_refused(&world, old, 401, "revoked_api_key").await;
     }
-    works(&world, &third).await;
-    works(&world, &fourth).await;
+    assert_works(&world, &third).await;
+    assert_works(&world, &fourth).await;
     // Revoking the key ends all of them.
     let path = world.home.team.path(&format!("api-keys/{id}"));
     world.admin().delete(&path).await.expect(204);
-    refused(&world, &third, 401, "revoked_api_key").await;
-    refused(&world, &fourth, 401, "revoked_api_key").await;
+    assert_refused(&world, &third, 401, "revoked_api_key").await;
+    assert_refused(&world, &fourth, 401, "revoked_api_key").await;
 }
 
-async fn rotation_is_bounded(database: Database) {
+async fn the_number_of_credentials_is_limited(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let (id, _) = both_planes(&world).await;
+    let (id, _) = admin_key(&world).await;
     let rotate = world.home.team.path(&format!("api-keys/{id}/rotate"));
     for grace in [json!(-1), json!(2_592_001), json!("1"), json!(1.5), json!(null)] {
         let answer = world.admin().post_json(&rotate, &json!({"grace_seconds": grace})).await;
@@ -216,23 +216,23 @@ async fn rotation_is_bounded(database: Database) {
     world.admin().post_json(&rotate, &json!({})).await.expect(200);
 }
 
-async fn a_disabled_or_revoked_key_stops(database: Database) {
+async fn a_disabled_or_revoked_key_gets_401(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let (id, key) = both_planes(&world).await;
+    let (id, key) = admin_key(&world).await;
     let path = world.home.team.path(&format!("api-keys/{id}"));
-    works(&world, &key).await;
+    assert_works(&world, &key).await;
     world.admin().patch(&path, &json!({"disabled": true})).await.expect(200);
-    refused(&world, &key, 401, "disabled_api_key").await;
+    assert_refused(&world, &key, 401, "disabled_api_key").await;
     world.admin().patch(&path, &json!({"disabled": false})).await.expect(200);
-    works(&world, &key).await;
+    assert_works(&world, &key).await;
     world.admin().delete(&path).await.expect(204);
-    refused(&world, &key, 401, "revoked_api_key").await;
+    assert_refused(&world, &key, 401, "revoked_api_key").await;
 }
 
-async fn a_key_stops_when_it_expires(database: Database) {
+async fn an_expired_key_gets_401(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let (id, key) = both_planes(&world).await;
-    works(&world, &key).await;
+    let (id, key) = admin_key(&world).await;
+    assert_works(&world, &key).await;
     let path = world.home.team.path(&format!("api-keys/{id}"));
     let soon = chrono::Utc::now() + Duration::from_secs(2);
     world.admin().patch(&path, &json!({"expires_at": soon})).await.expect(200);
@@ -240,40 +240,40 @@ async fn a_key_stops_when_it_expires(database: Database) {
     // No write, no notification: the key stops by itself.
     eventually("the key expires", async || client.get("/api/v1/me").await.status == 401).await;
     assert!(chrono::Utc::now() >= soon);
-    refused(&world, &key, 401, "expired_api_key").await;
+    assert_refused(&world, &key, 401, "expired_api_key").await;
     // An expired key may still be renamed, and brought back.
     world.admin().patch(&path, &json!({"name": "Expired"})).await.expect(200);
     world.admin().patch(&path, &json!({"expires_at": null})).await.expect(200);
-    works(&world, &key).await;
+    assert_works(&world, &key).await;
 }
 
-async fn a_key_stops_with_its_user(database: Database) {
+async fn keys_of_a_deactivated_user_get_401(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let body = json!({"name": "Theirs", "role": "WORKSPACE_ADMIN", "user_id": world.home.user_id});
     let path = world.home.team.path("api-keys");
     let made = world.admin().post_json(&path, &body).await.expect(201).json();
     let key = text(&made, "key");
-    works(&world, &key).await;
+    assert_works(&world, &key).await;
     let user = format!("/api/v1/users/{}", world.home.user_id);
     world.admin().delete(&user).await.expect(204);
-    refused(&world, &key, 401, "user_deactivated").await;
+    assert_refused(&world, &key, 401, "user_deactivated").await;
     assert_eq!(wrong_fields(&world.admin().post_json(&path, &body).await), ["user_id"]);
     world.admin().patch(&user, &json!({"status": "active"})).await.expect(200);
-    works(&world, &key).await;
+    assert_works(&world, &key).await;
     world.admin().patch(&user, &json!({"status": "deactivated"})).await.expect(200);
-    refused(&world, &key, 401, "user_deactivated").await;
+    assert_refused(&world, &key, 401, "user_deactivated").await;
 }
 
-async fn a_key_stops_with_its_organization(database: Database) {
+async fn keys_of_a_suspended_organization_get_403(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let (_, key) = both_planes(&world).await;
-    let never_used = both_planes(&world).await.1;
-    works(&world, &key).await;
+    let (_, key) = admin_key(&world).await;
+    let never_used = admin_key(&world).await.1;
+    assert_works(&world, &key).await;
     let path = format!("/api/v1/organizations/{}", world.home.organization_id);
     let platform = world.app.platform();
     platform.patch(&path, &json!({"status": "suspended"})).await.expect(200);
-    refused(&world, &key, 403, "organization_suspended").await;
-    refused(&world, &never_used, 403, "organization_suspended").await;
+    assert_refused(&world, &key, 403, "organization_suspended").await;
+    assert_refused(&world, &never_used, 403, "organization_suspended").await;
     for key in &world.home.keys {
         let answer = world.app.as_key(&key.key).get("/api/v1/me").await;
         let told = problem(&answer, 403, "organization_suspended");
@@ -286,14 +286,14 @@ async fn a_key_stops_with_its_organization(database: Database) {
     // Others go on.
     world.stranger.team.caller().send(Fixture::chat()).await.expect(200);
     platform.patch(&path, &json!({"status": "active"})).await.expect(200);
-    works(&world, &key).await;
+    assert_works(&world, &key).await;
 }
 
-async fn last_use_is_kept_roughly(database: Database) {
+async fn the_last_use_is_recorded(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let began = chrono::Utc::now();
-    let (used, unused) = (both_planes(&world).await, both_planes(&world).await);
-    works(&world, &used.1).await;
+    let (used, unused) = (admin_key(&world).await, admin_key(&world).await);
+    assert_works(&world, &used.1).await;
     let path = |id: &str| world.home.team.path(&format!("api-keys/{id}"));
     let before = world.admin().get(&path(&unused.0)).await.expect(200).json();
     assert_eq!(before["last_used_at"], Value::Null);
@@ -322,11 +322,11 @@ fn wrong_secret(known: &str, secret: &str) -> String {
     format!("{text}{}", String::from_utf8_lossy(&checksum))
 }
 
-async fn wrong_secrets_are_limited_and_lock_nobody_out(database: Database) {
+async fn wrong_secrets_are_limited_without_locking_the_key_out(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let (_, good) = both_planes(&world).await;
-    let (_, bystander) = both_planes(&world).await;
-    works(&world, &good).await;
+    let (_, good) = admin_key(&world).await;
+    let (_, bystander) = admin_key(&world).await;
+    assert_works(&world, &good).await;
     let (known, secret) = good.rsplit_once('_').unwrap();
     let wrong = wrong_secret(known, secret);
     let guesses = async || -> Vec<u16> {
@@ -343,17 +343,17 @@ async fn wrong_secrets_are_limited_and_lock_nobody_out(database: Database) {
     assert_eq!(limited.json()["error"]["code"], "key_attempts_limited");
     assert!(limited.header("retry-after").is_some());
     // Whoever has the key is not locked out by those who guess, nor is anybody else.
-    works(&world, &good).await;
-    works(&world, &bystander).await;
+    assert_works(&world, &good).await;
+    assert_works(&world, &bystander).await;
     // Neither after a change that makes the gateway look its keys up again.
     world.home.team.put_secret("ANOTHER", "sk-another-value").await;
     guesses().await;
-    works(&world, &good).await;
+    assert_works(&world, &good).await;
 }
 
-async fn first_uses_at_once_all_succeed(database: Database) {
+async fn concurrent_first_uses_succeed(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let (_, key) = both_planes(&world).await;
+    let (_, key) = admin_key(&world).await;
     let client = world.app.as_key(&key);
     let (known, secret) = key.rsplit_once('_').unwrap();
     let wrong = world.app.as_key(&wrong_secret(known, secret));
@@ -371,7 +371,7 @@ async fn first_uses_at_once_all_succeed(database: Database) {
     // One hash was computed for the thirty, and none after a change that has entries loaded again.
     assert_eq!(verified(&world).await, before + 1);
     world.home.team.put_secret("ANOTHER", "sk-another-value").await;
-    works(&world, &key).await;
+    assert_works(&world, &key).await;
     assert_eq!(verified(&world).await, before + 1);
 }
 
@@ -384,7 +384,7 @@ async fn verified(world: &TwoTenants) -> u64 {
     line.and_then(|line| line.rsplit(' ').next()).and_then(|count| count.parse().ok()).unwrap()
 }
 
-async fn keys_are_taken_from_either_header(database: Database) {
+async fn a_key_is_accepted_in_either_header(database: Database) {
     let app = TestApp::start(&database).await;
     let (admin, nobody) = (app.keys().admin.clone(), app.anonymous());
     for (name, value) in [

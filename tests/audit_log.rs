@@ -16,14 +16,14 @@ use crate::support::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        every_change_leaves_its_events,
-        no_change_without_its_event,
-        a_change_that_changes_nothing_is_told_too,
-        each_sees_what_concerns_them,
-        filters_and_pages,
-        the_address_is_what_trusted_proxies_say,
-        who_is_not_trusted_speaks_for_themselves,
-        the_command_line_signs_what_it_did,
+        every_change_is_audited,
+        a_change_that_cannot_be_audited_is_rolled_back,
+        a_change_without_effect_is_not_audited,
+        keys_see_the_events_of_their_scope,
+        events_are_filtered_and_paged,
+        trusted_proxies_determine_the_client_address,
+        forwarding_headers_of_untrusted_peers_are_ignored,
+        commands_are_audited_as_command_line,
     ]
 }
 
@@ -44,7 +44,7 @@ fn events_of(operation: &str) -> Vec<&str> {
 }
 
 /// The key that an operation is done with here.
-fn doer<'a>(world: &'a TwoTenants, operation: &Operation) -> &'a RoleKey {
+fn permitted_key<'a>(world: &'a TwoTenants, operation: &Operation) -> &'a RoleKey {
     match operation.permissions.iter().any(|one| one == "organizations:write") {
         true => &world.platform,
         false => world.key("ORGANIZATION_ADMIN"),
@@ -58,10 +58,10 @@ async fn events(world: &TwoTenants, key: &RoleKey) -> Vec<Value> {
     log["data"].as_array().unwrap().clone()
 }
 
-async fn every_change_leaves_its_events(database: Database) {
+async fn every_change_is_audited(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     for operation in operations(&world).await.iter().filter(|operation| operation.writes()) {
-        let key = doer(&world, operation);
+        let key = permitted_key(&world, operation);
         let sample = sample(&world, operation).await;
         let before = events(&world, key).await;
         let client = world.app.as_key(&key.key).with_header("x-request-id", "the-callers-own");
@@ -111,10 +111,10 @@ async fn every_change_leaves_its_events(database: Database) {
     }
 }
 
-async fn no_change_without_its_event(database: Database) {
+async fn a_change_that_cannot_be_audited_is_rolled_back(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     for operation in operations(&world).await.iter().filter(|operation| operation.writes()) {
-        let client = world.app.as_key(&doer(&world, operation).key);
+        let client = world.app.as_key(&permitted_key(&world, operation).key);
         let sample = sample(&world, operation).await;
         execute(&database, "ALTER TABLE audit_events RENAME TO audit_events_away").await;
         let before = database.dump().await;
@@ -130,7 +130,7 @@ async fn no_change_without_its_event(database: Database) {
     }
 }
 
-async fn a_change_that_changes_nothing_is_told_too(database: Database) {
+async fn a_change_without_effect_is_not_audited(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let user = format!("/api/v1/users/{}", world.home.user_id);
     world.admin().delete(&user).await.expect(204);
@@ -147,7 +147,7 @@ async fn a_change_that_changes_nothing_is_told_too(database: Database) {
     assert_eq!(told, ["deactivate_user", "create_user"]);
 }
 
-async fn each_sees_what_concerns_them(database: Database) {
+async fn keys_see_the_events_of_their_scope(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let home = &world.home;
     for event in events(&world, world.key("WORKSPACE_ADMIN")).await {
@@ -169,7 +169,7 @@ async fn each_sees_what_concerns_them(database: Database) {
     assert!(!log["data"].as_array().unwrap().is_empty());
 }
 
-async fn filters_and_pages(database: Database) {
+async fn events_are_filtered_and_paged(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let admin = world.admin();
     let of = async |query: &str| {
@@ -234,7 +234,7 @@ async fn filters_and_pages(database: Database) {
     }
 }
 
-async fn the_address_is_what_trusted_proxies_say(database: Database) {
+async fn trusted_proxies_determine_the_client_address(database: Database) {
     let app = TestApp::with(&database, &["--trusted-proxies", "127.0.0.0/8,10.0.0.0/8"]).await;
     for (header, expected) in [
         (Some("198.51.100.7, 203.0.113.9"), "203.0.113.9"),
@@ -247,7 +247,7 @@ async fn the_address_is_what_trusted_proxies_say(database: Database) {
     }
 }
 
-async fn who_is_not_trusted_speaks_for_themselves(database: Database) {
+async fn forwarding_headers_of_untrusted_peers_are_ignored(database: Database) {
     let app = TestApp::with(&database, &["--trusted-proxies", "192.0.2.0/24"]).await;
     assert_eq!(audited_address(&app, Some("203.0.113.9")).await, "127.0.0.1");
 }
@@ -265,7 +265,7 @@ async fn audited_address(app: &TestApp, header: Option<&str>) -> Value {
     log["data"][0]["client_address"].clone()
 }
 
-async fn the_command_line_signs_what_it_did(database: Database) {
+async fn commands_are_audited_as_command_line(database: Database) {
     let app = TestApp::start(&database).await;
     let log = app.platform().get("/api/v1/audit-log").await.expect(200).json();
     let mut told: Vec<&str> = log["data"]

@@ -17,11 +17,11 @@ use crate::support::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        roles_hold_what_is_written_down,
-        nobody_and_wrong_keys_are_refused,
-        others_see_and_change_nothing,
-        each_role_does_what_it_may_and_nothing_else,
-        who_may_not_learns_nothing_from_a_wrong_body,
+        roles_have_the_documented_permissions,
+        missing_and_invalid_keys_are_refused,
+        other_tenants_see_and_change_nothing,
+        each_role_can_do_exactly_what_it_is_permitted,
+        permissions_are_checked_before_the_body,
     ]
 }
 
@@ -48,7 +48,7 @@ async fn world(database: &Database) -> TwoTenants {
     TwoTenants::make(TestApp::start(database).await).await
 }
 
-async fn roles_hold_what_is_written_down(database: Database) {
+async fn roles_have_the_documented_permissions(database: Database) {
     let world = world(&database).await;
     for key in world.roles() {
         let me = world.app.as_key(&key.key).get("/api/v1/me").await.expect(200).json();
@@ -65,7 +65,7 @@ async fn roles_hold_what_is_written_down(database: Database) {
     assert_eq!(world.roles().count(), ROLES.len());
 }
 
-async fn nobody_and_wrong_keys_are_refused(database: Database) {
+async fn missing_and_invalid_keys_are_refused(database: Database) {
     let world = world(&database).await;
     let app = &world.app;
     let (known, secret) = world.home.team.caller_key.rsplit_once('_').unwrap();
@@ -90,7 +90,7 @@ async fn nobody_and_wrong_keys_are_refused(database: Database) {
             let expected = if operation.public() { sample.status } else { 401 };
             assert_eq!(answer.status, expected, "{} as {who}: {}", operation.id, answer.text());
             if expected == 401 {
-                hides(&world.home, &sample, &answer.text(), &operation.id);
+                assert_hidden(&world.home, &sample, &answer.text(), &operation.id);
             }
         }
         assert_eq!(world.home.team.upstream.seen().requests.len(), asked, "{}", operation.id);
@@ -99,7 +99,7 @@ async fn nobody_and_wrong_keys_are_refused(database: Database) {
     }
 }
 
-async fn others_see_and_change_nothing(database: Database) {
+async fn other_tenants_see_and_change_nothing(database: Database) {
     let world = world(&database).await;
     for operation in operations(&world).await {
         if operation.public() {
@@ -126,7 +126,7 @@ async fn others_see_and_change_nothing(database: Database) {
                     assert!(matches!(answer.status, 403 | 404), "{who}: {}", answer.text());
                 }
             }
-            hides(&world.home, &sample, &answer.text(), &who);
+            assert_hidden(&world.home, &sample, &answer.text(), &who);
             let same = world.sibling.keys.iter().any(|key| key.id == other.id);
             let told = answer.text().contains(&world.home.organization_id);
             assert!(same || !told, "{who}: {}", answer.text());
@@ -142,13 +142,13 @@ async fn others_see_and_change_nothing(database: Database) {
             ["/api/v1/organizations", "/api/v1/workspaces", "/api/v1/audit-log", "/api/v1/users"]
         {
             let answer = client.get(path).await;
-            hides_all(&world.home, &answer.text(), path);
-            hides_all(&world.sibling, &answer.text(), path);
+            assert_all_hidden(&world.home, &answer.text(), path);
+            assert_all_hidden(&world.sibling, &answer.text(), path);
         }
     }
 }
 
-async fn each_role_does_what_it_may_and_nothing_else(database: Database) {
+async fn each_role_can_do_exactly_what_it_is_permitted(database: Database) {
     let world = world(&database).await;
     for operation in operations(&world).await {
         let denied_sample = sample(&world, &operation).await;
@@ -166,7 +166,7 @@ async fn each_role_does_what_it_may_and_nothing_else(database: Database) {
                 answer.status,
                 answer.text()
             );
-            hides(&world.home, &denied_sample, &answer.text(), &who);
+            assert_hidden(&world.home, &denied_sample, &answer.text(), &who);
         }
         let changed = differences(&before, &database.dump().await);
         assert!(changed.is_empty(), "{} by roles that may not: {changed:#?}", operation.id);
@@ -186,7 +186,7 @@ async fn each_role_does_what_it_may_and_nothing_else(database: Database) {
     }
 }
 
-async fn who_may_not_learns_nothing_from_a_wrong_body(database: Database) {
+async fn permissions_are_checked_before_the_body(database: Database) {
     let world = world(&database).await;
     let broken = |target: &str, method: &str| {
         Request::new(method, target).header("content-type", "application/json").body("{\"nam")
@@ -219,20 +219,20 @@ fn client_of(world: &TwoTenants, key: &RoleKey) -> Client {
 }
 
 /// That an answer holds nothing of a place but what the request said.
-fn hides(place: &TenantWorkspace, sample: &ExampleCall, answer: &str, who: &str) {
+fn assert_hidden(place: &TenantWorkspace, sample: &ExampleCall, answer: &str, who: &str) {
     let said: Vec<&str> = sample.parameters.iter().map(|(_, value)| value.as_str()).collect();
-    for mark in marks(place).iter().filter(|mark| !said.contains(mark)) {
+    for mark in identifiers(place).iter().filter(|mark| !said.contains(mark)) {
         assert!(!answer.contains(mark), "{who} was told {mark}: {answer}");
     }
 }
 
-fn hides_all(place: &TenantWorkspace, answer: &str, who: &str) {
-    for mark in marks(place) {
+fn assert_all_hidden(place: &TenantWorkspace, answer: &str, who: &str) {
+    for mark in identifiers(place) {
         assert!(!answer.contains(mark), "{who} was told {mark}: {answer}");
     }
 }
 
-fn marks(place: &TenantWorkspace) -> Vec<&str> {
+fn identifiers(place: &TenantWorkspace) -> Vec<&str> {
     let team = &place.team;
     let mut marks = vec![
         place.user_id.as_str(),

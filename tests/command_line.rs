@@ -20,28 +20,28 @@ use crate::support::{
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         bootstrap_prints_one_object_and_its_keys_work,
-        of_several_bootstraps_at_once_one_wins,
+        one_of_several_concurrent_bootstraps_succeeds,
         a_platform_key_is_replaced_while_serving,
-        several_migrate_at_once,
+        concurrent_migrations_succeed,
         a_newer_schema_is_refused,
-        postgres a_database_that_can_not_hold_all_text_is_refused,
+        postgres a_database_without_full_unicode_is_refused,
         an_empty_database_serves_nobody,
-        a_port_in_use_is_named,
-        what_was_answered_survives_a_kill,
+        a_port_in_use_is_named_in_the_error,
+        answered_changes_survive_a_kill,
         plain openapi_prints_the_committed_document,
         plain help_shows_flags_variables_and_defaults_in_groups,
-        plain a_bad_value_is_refused_with_its_options_name,
+        plain a_bad_value_is_refused_with_the_name_of_its_option,
         plain a_bad_database_url_is_not_quoted,
     ]
 }
 
-fn with(database: &Database, name: &[&str]) -> std::process::Command {
+fn command_with_key(database: &Database, name: &[&str]) -> std::process::Command {
     write_master_key(&master_key_file(database));
-    bare(database, name)
+    command(database, name)
 }
 
 /// Without a master key made beforehand.
-fn bare(database: &Database, name: &[&str]) -> std::process::Command {
+fn command(database: &Database, name: &[&str]) -> std::process::Command {
     let mut command = tollgate(name);
     command.args(options(database));
     command
@@ -60,7 +60,7 @@ fn first_keys(ended: &Ended) -> Value {
 }
 
 async fn serve(database: &Database) -> (ChildProcess, SocketAddr) {
-    let serving = ChildProcess::start(with(database, &["serve"]));
+    let serving = ChildProcess::start(command_with_key(database, &["serve"]));
     let address = serving.address().await;
     (serving, address)
 }
@@ -72,7 +72,7 @@ async fn stop(mut serving: ChildProcess) {
 }
 
 async fn bootstrap_prints_one_object_and_its_keys_work(database: Database) {
-    let ended = run(with(&database, BOOTSTRAP)).await;
+    let ended = run(command_with_key(&database, BOOTSTRAP)).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let made = first_keys(&ended);
     let names: BTreeSet<_> = made.as_object().expect("an object").keys().cloned().collect();
@@ -82,7 +82,7 @@ async fn bootstrap_prints_one_object_and_its_keys_work(database: Database) {
         assert!(!ended.stderr.contains(secret), "standard error shows {key}");
     }
 
-    let again = run(with(&database, BOOTSTRAP)).await;
+    let again = run(command_with_key(&database, BOOTSTRAP)).await;
     assert_eq!(again.code, Some(1), "{}", again.stderr);
     assert!(again.stdout.is_empty());
     assert!(again.stderr.contains("organization already"), "{}", again.stderr);
@@ -96,12 +96,12 @@ async fn bootstrap_prints_one_object_and_its_keys_work(database: Database) {
     stop(serving).await;
 }
 
-async fn of_several_bootstraps_at_once_one_wins(database: Database) {
+async fn one_of_several_concurrent_bootstraps_succeeds(database: Database) {
     // On PostgreSQL the key is brought along; beside a new embedded database it is made, once.
     if database.kind() == Kind::Postgres {
         write_master_key(&master_key_file(&database));
     }
-    let all = (0..4).map(|_| run(bare(&database, BOOTSTRAP)));
+    let all = (0..4).map(|_| run(command(&database, BOOTSTRAP)));
     let all = futures_util::future::join_all(all).await;
     let (won, lost): (Vec<_>, Vec<_>) = all.into_iter().partition(|ended| ended.code == Some(0));
     for ended in &lost {
@@ -121,30 +121,34 @@ async fn of_several_bootstraps_at_once_one_wins(database: Database) {
 
 async fn a_platform_key_is_replaced_while_serving(database: Database) {
     write_master_key(&master_key_file(&database));
-    let made = first_keys(&run(bare(&database, BOOTSTRAP)).await);
+    let made = first_keys(&run(command(&database, BOOTSTRAP)).await);
     let (serving, address) = serve(&database).await;
     let with = |key: &Value| Client::new(address).with_key(key.as_str().unwrap());
-    with(&made["platform_key"]).get("/api/v1/organizations").await.expect(200);
-    let ended = run(bare(&database, &["replace-platform-key"])).await;
+    command_with_key(&made["platform_key"]).get("/api/v1/organizations").await.expect(200);
+    let ended = run(command(&database, &["replace-platform-key"])).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let replaced: Value = serde_json::from_str(&ended.stdout).expect("JSON on standard output");
     secrets::register_key(replaced["platform_key"].as_str().unwrap());
-    with(&replaced["platform_key"]).get("/api/v1/organizations").await.expect(200);
+    command_with_key(&replaced["platform_key"]).get("/api/v1/organizations").await.expect(200);
     eventually("the old platform key is refused", async || {
-        with(&made["platform_key"]).get("/api/v1/organizations").await.status == 401
+        command_with_key(&made["platform_key"]).get("/api/v1/organizations").await.status == 401
     })
     .await;
-    with(&made["admin_key"]).get("/api/v1/workspaces").await.expect(200);
-    let log = with(&replaced["platform_key"]).get("/api/v1/audit-log").await.expect(200).json();
+    command_with_key(&made["admin_key"]).get("/api/v1/workspaces").await.expect(200);
+    let log = command_with_key(&replaced["platform_key"])
+        .get("/api/v1/audit-log")
+        .await
+        .expect(200)
+        .json();
     let operations = log["data"].as_array().unwrap().iter().map(|event| &event["operation"]);
     assert!(operations.into_iter().any(|operation| operation == "delete_api_key"), "{log}");
     stop(serving).await;
 }
 
-async fn several_migrate_at_once(database: Database) {
+async fn concurrent_migrations_succeed(database: Database) {
     write_master_key(&master_key_file(&database));
     for _ in 0..2 {
-        let all = (0..4).map(|_| run(bare(&database, &["migrate"])));
+        let all = (0..4).map(|_| run(command(&database, &["migrate"])));
         for ended in futures_util::future::join_all(all).await {
             assert_eq!(ended.code, Some(0), "{}", ended.stderr);
             assert!(ended.stdout.is_empty());
@@ -158,27 +162,27 @@ async fn several_migrate_at_once(database: Database) {
 }
 
 async fn a_newer_schema_is_refused(database: Database) {
-    let ended = run(with(&database, &["migrate"])).await;
+    let ended = run(command_with_key(&database, &["migrate"])).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let newer = "INSERT INTO __diesel_schema_migrations (version) VALUES ('29991231235959')";
     sql::execute(&database, newer).await;
     let bootstrap = BOOTSTRAP;
     for name in [&["serve"][..], &["migrate"], bootstrap, &["rotate-master-key"]] {
-        let ended = run(with(&database, name)).await;
+        let ended = run(command_with_key(&database, name)).await;
         assert_eq!(ended.code, Some(1), "{name:?}: {}", ended.stderr);
         assert!(ended.stderr.contains("29991231235959"), "{}", ended.stderr);
         assert!(ended.stderr.contains("newer"), "{}", ended.stderr);
     }
 }
 
-async fn a_database_that_can_not_hold_all_text_is_refused(database: Database) {
+async fn a_database_without_full_unicode_is_refused(database: Database) {
     let mut url = Url::parse(database.url()).unwrap();
     let name = format!("{}_latin1", url.path().trim_start_matches('/'));
     url.set_path(&name);
     let other = database.reached_by(url.into());
     let make = format!("CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
     sql::execute(&database, &make).await;
-    let ended = run(with(&other, &["migrate"])).await;
+    let ended = run(command_with_key(&other, &["migrate"])).await;
     sql::execute(&database, &format!("DROP DATABASE {name}")).await;
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
     assert!(ended.stderr.contains("LATIN1"), "{}", ended.stderr);
@@ -200,7 +204,7 @@ async fn an_empty_database_serves_nobody(database: Database) {
     stop(serving).await;
 }
 
-async fn a_port_in_use_is_named(database: Database) {
+async fn a_port_in_use_is_named_in_the_error(database: Database) {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     write_master_key(&master_key_file(&database));
@@ -215,8 +219,8 @@ async fn a_port_in_use_is_named(database: Database) {
     drop(taken);
 }
 
-async fn what_was_answered_survives_a_kill(database: Database) {
-    let made = first_keys(&run(with(&database, BOOTSTRAP)).await);
+async fn answered_changes_survive_a_kill(database: Database) {
+    let made = first_keys(&run(command_with_key(&database, BOOTSTRAP)).await);
     let admin_key = made["admin_key"].as_str().unwrap().to_owned();
     let mut answered = Vec::new();
     for round in 0..3 {
@@ -328,7 +332,7 @@ async fn help_shows_flags_variables_and_defaults_in_groups() {
     assert!(!help.stdout.contains(secret));
 }
 
-async fn a_bad_value_is_refused_with_its_options_name() {
+async fn a_bad_value_is_refused_with_the_name_of_its_option() {
     let directory = tempfile::tempdir().unwrap();
     for (option, value) in [
         ("--listen", "nowhere"),

@@ -16,11 +16,11 @@ use crate::support::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        of_twenty_creations_of_one_name_one_succeeds,
-        a_deleted_secret_is_used_by_no_configuration,
-        a_deleted_workspace_gains_nothing,
-        a_deactivated_user_gains_no_key,
-        renames_to_one_name_leave_one,
+        one_of_twenty_concurrent_creations_of_a_name_succeeds,
+        no_configuration_uses_a_deleted_secret,
+        nothing_is_added_to_a_deleted_workspace,
+        no_key_is_added_to_a_deactivated_user,
+        one_of_several_concurrent_renames_to_a_name_succeeds,
     ]
 }
 
@@ -38,7 +38,7 @@ async fn one_of_twenty(client: &Client, path: &str, body: &Value, code: &str) {
     assert_eq!(made, 1, "{path}");
 }
 
-async fn of_twenty_creations_of_one_name_one_succeeds(database: Database) {
+async fn one_of_twenty_concurrent_creations_of_a_name_succeeds(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let admin = world.admin();
     let team = json!({"name": "Same", "handle": "same"});
@@ -55,7 +55,7 @@ async fn of_twenty_creations_of_one_name_one_succeeds(database: Database) {
     one_of_twenty(&admin, &path, &configuration, "already_exists").await;
 }
 
-async fn a_deleted_secret_is_used_by_no_configuration(database: Database) {
+async fn no_configuration_uses_a_deleted_secret(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (admin, team) = (world.admin(), &world.home.team);
     let mut outcomes = Vec::new();
@@ -85,7 +85,7 @@ async fn a_deleted_secret_is_used_by_no_configuration(database: Database) {
     assert_eq!(outcomes.len(), 12);
 }
 
-async fn a_deleted_workspace_gains_nothing(database: Database) {
+async fn nothing_is_added_to_a_deleted_workspace(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let admin = world.admin();
     for round in 0..6 {
@@ -116,7 +116,7 @@ async fn a_deleted_workspace_gains_nothing(database: Database) {
     }
 }
 
-async fn a_deactivated_user_gains_no_key(database: Database) {
+async fn no_key_is_added_to_a_deactivated_user(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let admin = world.admin();
     for round in 0..6 {
@@ -137,7 +137,7 @@ async fn a_deactivated_user_gains_no_key(database: Database) {
     }
 }
 
-async fn renames_to_one_name_leave_one(database: Database) {
+async fn one_of_several_concurrent_renames_to_a_name_succeeds(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (admin, team) = (world.admin(), &world.home.team);
     let mut paths = Vec::new();

@@ -22,14 +22,14 @@ use crate::support::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        a_listing_costs_nothing,
-        a_token_is_in_the_ledger,
-        every_ending_is_in_the_ledger,
-        each_try_is_a_request_of_its_own,
-        a_token_counts_against_the_caps_of_who_asks,
-        what_policies_forbid_is_not_asked,
-        who_leaves_is_charged_for_what_was_sent,
-        a_killed_process_leaves_a_lost_token,
+        a_check_by_model_list_is_free,
+        a_check_by_token_is_in_the_ledger,
+        every_outcome_of_a_check_is_in_the_ledger,
+        each_attempt_of_a_check_is_a_request,
+        a_check_counts_against_the_callers_caps,
+        a_check_that_policies_refuse_is_not_sent,
+        a_check_whose_caller_disconnects_is_charged,
+        a_check_in_a_killed_process_is_lost,
     ]
 }
 
@@ -44,21 +44,21 @@ const RATES: Rates = Rates {
 const TOKEN: Usage = Usage { prompt: 8, completion: 1, cached: 0, reasoning: 0 };
 
 /// An upstream without a listing.
-async fn unlisted() -> ScriptedUpstream {
+async fn upstream_without_model_list() -> ScriptedUpstream {
     ScriptedUpstream::with(|request: &RecordedRequest| match request.method.as_str() {
-        "GET" => no_listing(),
+        "GET" => no_model_list(),
         _ => openai::chat_completion("Good", TOKEN),
     })
     .await
 }
 
-fn no_listing() -> Script {
+fn no_model_list() -> Script {
     Script::json(404, &json!({}))
 }
 
 /// A workspace before such an upstream, whose calls are priced.
 async fn priced(admin: &Client, gateway: std::net::SocketAddr) -> Fixture {
-    let team = Fixture::before(admin, gateway, unlisted().await).await;
+    let team = Fixture::before(admin, gateway, upstream_without_model_list().await).await;
     let path = team.path(&format!("model-configurations/{}", team.configuration_id));
     admin.patch(&path, &json!({"price": RATES.json()})).await.expect(200);
     team
@@ -81,7 +81,7 @@ async fn requests(app: &TestApp, team: &Fixture, count: usize) -> Vec<Value> {
     all
 }
 
-async fn a_listing_costs_nothing(database: Database) {
+async fn a_check_by_model_list_is_free(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let found = check(&app.admin(), &team).await;
@@ -92,7 +92,7 @@ async fn a_listing_costs_nothing(database: Database) {
     assert_eq!(all[0]["route"], "chat_completions");
 }
 
-async fn a_token_is_in_the_ledger(database: Database) {
+async fn a_check_by_token_is_in_the_ledger(database: Database) {
     let app = TestApp::start(&database).await;
     let team = priced(&app.admin(), app.address()).await;
     let (key_id, key) = team.key("WORKSPACE_EDITOR").await;
@@ -148,7 +148,7 @@ async fn a_token_is_in_the_ledger(database: Database) {
     }
 }
 
-async fn every_ending_is_in_the_ledger(database: Database) {
+async fn every_outcome_of_a_check_is_in_the_ledger(database: Database) {
     let app = TestApp::start(&database).await;
     let team = priced(&app.admin(), app.address()).await;
     let uncounted = json!({"choices": [{"message": {"content": "Good"}}]});
@@ -161,7 +161,7 @@ async fn every_ending_is_in_the_ledger(database: Database) {
         (Script::json(200, &uncounted), Some(200), "completed", None, "estimated"),
     ];
     for (number, (script, status, outcome, code, source)) in cases.into_iter().enumerate() {
-        team.upstream.push(no_listing());
+        team.upstream.push(no_model_list());
         team.upstream.push(script);
         let found = check(&app.admin(), &team).await;
         assert_eq!(found["ok"], status == Some(200) && outcome == "completed", "{found}");
@@ -174,10 +174,10 @@ async fn every_ending_is_in_the_ledger(database: Database) {
     }
 }
 
-async fn each_try_is_a_request_of_its_own(database: Database) {
+async fn each_attempt_of_a_check_is_a_request(database: Database) {
     let app = TestApp::start(&database).await;
     let team = priced(&app.admin(), app.address()).await;
-    team.upstream.push(no_listing());
+    team.upstream.push(no_model_list());
     // As newer models refuse the older name.
     team.upstream.push(Script::json(400, &json!({})));
     let found = check(&app.admin(), &team).await;
@@ -190,7 +190,7 @@ async fn each_try_is_a_request_of_its_own(database: Database) {
     assert_ne!(all[0]["request_id"], all[1]["request_id"]);
 }
 
-async fn a_token_counts_against_the_caps_of_who_asks(database: Database) {
+async fn a_check_counts_against_the_callers_caps(database: Database) {
     let app = TestApp::with_stopped_clock(&database, &[]).await;
     let team = priced(&app.admin(), app.address()).await;
     let of_team = [("workspace_id", team.workspace_id.as_str())];
@@ -217,9 +217,10 @@ async fn a_token_counts_against_the_caps_of_who_asks(database: Database) {
     has_spent(&app.admin(), &cap, RATES.bill(TOKEN)).await;
 }
 
-async fn what_policies_forbid_is_not_asked(database: Database) {
+async fn a_check_that_policies_refuse_is_not_sent(database: Database) {
     let app = TestApp::with_stopped_clock(&database, &[]).await;
-    let team = Fixture::before(&app.admin(), app.address(), unlisted().await).await;
+    let team =
+        Fixture::before(&app.admin(), app.address(), upstream_without_model_list().await).await;
     let (key_id, key) = team.key("WORKSPACE_EDITOR").await;
     let (editor, of_key) = (app.as_key(&key), [("api_key_id", key_id.as_str())]);
     rate_limit(&app.admin(), "slowly", &of_key, &[("requests", "minute", 1)]).await;
@@ -240,10 +241,10 @@ async fn what_policies_forbid_is_not_asked(database: Database) {
     assert_eq!(codes, [&blocked[0], &Value::Null, &blocked[1], &Value::Null]);
 }
 
-async fn who_leaves_is_charged_for_what_was_sent(database: Database) {
+async fn a_check_whose_caller_disconnects_is_charged(database: Database) {
     let app = TestApp::start(&database).await;
     let team = priced(&app.admin(), app.address()).await;
-    team.upstream.push(no_listing());
+    team.upstream.push(no_model_list());
     team.upstream.push(Script::new().keep_open());
     let caller = app.admin().open(Request::new("POST", &path(&team))).await.unwrap();
     team.upstream.request(1).await;
@@ -255,10 +256,10 @@ async fn who_leaves_is_charged_for_what_was_sent(database: Database) {
     assert!(nanos(&row["cost_usd"]) > 0, "{row}");
 }
 
-async fn a_killed_process_leaves_a_lost_token(database: Database) {
+async fn a_check_in_a_killed_process_is_lost(database: Database) {
     let mut gateway = ServerProcess::start(&database, &[]).await;
     let team = priced(&gateway.admin(), gateway.address()).await;
-    team.upstream.push(no_listing());
+    team.upstream.push(no_model_list());
     team.upstream.push(Script::new().keep_open());
     let caller = gateway.admin().open(Request::new("POST", &path(&team))).await.unwrap();
     let asked = team.upstream.request(1).await;

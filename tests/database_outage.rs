@@ -6,7 +6,6 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::{
-    accounts,
     app::TestApp,
     background_load::BackgroundLoad,
     case::{Case, cases},
@@ -14,6 +13,7 @@ use crate::support::{
     fault_proxy::FaultProxy,
     fixture::Fixture,
     http::Request,
+    ledger_rows,
     sql::WriteLock,
     wait::{eventually, within},
 };
@@ -24,27 +24,27 @@ const BOUNDED: Duration = Duration::from_secs(45);
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        postgres a_database_that_is_away_is_not_noticed_by_known_callers,
-        postgres a_database_that_says_nothing_is_not_noticed_by_known_callers,
-        postgres dead_connections_are_given_up,
-        postgres dead_connections_in_the_middle_of_work_are_given_up,
-        postgres known_callers_are_served_for_a_bounded_time,
-        postgres a_gateway_stops_while_the_database_says_nothing,
-        postgres a_replica_does_not_start_without_its_database,
-        postgres sessions_that_only_read_are_given_up,
-        a_writer_beside_us_makes_writes_wait_and_nothing_else,
+        postgres known_callers_are_served_while_the_database_refuses_connections,
+        postgres known_callers_are_served_while_the_database_does_not_answer,
+        postgres dead_connections_are_dropped,
+        postgres connections_that_die_in_a_transaction_are_dropped,
+        postgres known_callers_are_served_for_a_limited_time,
+        postgres a_gateway_stops_while_the_database_does_not_answer,
+        postgres a_replica_does_not_start_without_the_database,
+        postgres read_only_sessions_are_dropped,
+        another_writer_delays_only_writes,
     ]
 }
 
-async fn a_database_that_is_away_is_not_noticed_by_known_callers(database: Database) {
-    ride_out(&database, FaultProxy::sever).await;
+async fn known_callers_are_served_while_the_database_refuses_connections(database: Database) {
+    known_callers_are_served_during(&database, FaultProxy::sever).await;
 }
 
-async fn a_database_that_says_nothing_is_not_noticed_by_known_callers(database: Database) {
-    ride_out(&database, FaultProxy::stall).await;
+async fn known_callers_are_served_while_the_database_does_not_answer(database: Database) {
+    known_callers_are_served_during(&database, FaultProxy::stall).await;
 }
 
-async fn ride_out(database: &Database, cut: fn(&FaultProxy)) {
+async fn known_callers_are_served_during(database: &Database, cut: fn(&FaultProxy)) {
     let (link, linked) = FaultProxy::to(database).await;
     let beside = TestApp::start(database).await;
     let app = beside.replica_over(&linked).await;
@@ -106,7 +106,7 @@ async fn ride_out(database: &Database, cut: fn(&FaultProxy)) {
     streams.end().await;
 }
 
-async fn dead_connections_are_given_up(database: Database) {
+async fn dead_connections_are_dropped(database: Database) {
     let (link, linked) = FaultProxy::to(&database).await;
     let beside = TestApp::with(&database, &["--database-timeout", "1s"]).await;
     let app = beside.replica_over(&linked).await;
@@ -135,7 +135,7 @@ async fn dead_connections_are_given_up(database: Database) {
     load.end().await;
 }
 
-async fn dead_connections_in_the_middle_of_work_are_given_up(database: Database) {
+async fn connections_that_die_in_a_transaction_are_dropped(database: Database) {
     let (link, linked) = FaultProxy::to(&database).await;
     let beside = TestApp::start(&database).await;
     let app = beside.replica_over(&linked).await;
@@ -177,7 +177,7 @@ async fn dead_connections_in_the_middle_of_work_are_given_up(database: Database)
     load.end().await;
 }
 
-async fn known_callers_are_served_for_a_bounded_time(database: Database) {
+async fn known_callers_are_served_for_a_limited_time(database: Database) {
     let (link, linked) = FaultProxy::to(&database).await;
     let options = ["--directory-max-stale", "3s", "--directory-poll", "200ms"];
     let app = TestApp::with(&linked, &options).await;
@@ -198,7 +198,7 @@ async fn known_callers_are_served_for_a_bounded_time(database: Database) {
     .await;
 }
 
-async fn a_gateway_stops_while_the_database_says_nothing(database: Database) {
+async fn a_gateway_stops_while_the_database_does_not_answer(database: Database) {
     let (link, linked) = FaultProxy::to(&database).await;
     let app = TestApp::start(&linked).await;
     let team = app.workspace().await;
@@ -208,7 +208,7 @@ async fn a_gateway_stops_while_the_database_says_nothing(database: Database) {
     drop(link);
 }
 
-async fn a_replica_does_not_start_without_its_database(database: Database) {
+async fn a_replica_does_not_start_without_the_database(database: Database) {
     let (link, linked) = FaultProxy::to(&database).await;
     crate::support::app::write_master_key(&crate::support::app::master_key_file(&database));
     link.sever();
@@ -222,7 +222,7 @@ async fn a_replica_does_not_start_without_its_database(database: Database) {
 
 /// As after a failover: the server that answers does not write, and the sessions that it has begun
 /// meanwhile never will.
-async fn sessions_that_only_read_are_given_up(database: Database) {
+async fn read_only_sessions_are_dropped(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let load = BackgroundLoad::start(&team.caller(), Fixture::chat(), 4).await;
@@ -250,10 +250,10 @@ async fn sessions_that_only_read_are_given_up(database: Database) {
     ledger_rows::has_all(&app, &team.upstream).await;
 }
 
-async fn a_writer_beside_us_makes_writes_wait_and_nothing_else(database: Database) {
+async fn another_writer_delays_only_writes(database: Database) {
     if database.kind() == Kind::Postgres {
         // Writers take turns by the sequence's row there.
-        return a_locked_row_makes_writes_wait(database).await;
+        return a_locked_row_delays_writes(database).await;
     }
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
@@ -281,7 +281,7 @@ async fn a_writer_beside_us_makes_writes_wait_and_nothing_else(database: Databas
     load.end().await;
 }
 
-async fn a_locked_row_makes_writes_wait(database: Database) {
+async fn a_locked_row_delays_writes(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let (_, unasked) = team.key("GATEWAY_CALLER").await;

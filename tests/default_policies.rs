@@ -16,7 +16,7 @@ use crate::{
 
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
-    cases![children_follow_their_default_until_edited, children_are_made_once_and_come_back,]
+    cases![children_follow_their_default_until_edited, children_are_created_once_and_restored,]
 }
 
 /// Puts a child of a default into the table, as the gateway does when it first sees a subject.
@@ -115,7 +115,7 @@ async fn children_follow_their_default_until_edited(database: Database) {
     problem(&admin.get(&format!("{PATH}/{old}")).await, 404, "not_found");
 }
 
-async fn children_are_made_once_and_come_back(database: Database) {
+async fn children_are_created_once_and_restored(database: Database) {
     use tollgate::db::gateway_policies::{ChildOutcome, GatewayPolicyRow, ensure_children};
     use tollgate::db::{Concerns, Conn, Location};
     use tollgate::domain::policy::{Audience, PolicyType, SubjectMatcher};

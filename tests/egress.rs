@@ -14,11 +14,11 @@ use crate::support::{
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         refused_addresses_name_their_rule_in_every_notation,
-        what_is_no_base_url_is_refused,
+        invalid_base_urls_are_refused,
         public_addresses_and_unknown_names_are_saved,
-        an_admitted_network_is_admitted_and_no_more,
-        a_change_is_checked_like_a_new_one,
-        rules_that_changed_are_kept_at_connect_too,
+        exactly_the_allowed_networks_are_allowed,
+        a_changed_base_url_is_checked,
+        rules_are_checked_again_at_connect,
     ]
 }
 
@@ -109,7 +109,7 @@ async fn save(team: &Fixture, app: &TestApp, name: &str, base_url: &str) -> Answ
 
 /// Refused for `base_url` alone; what was said about it.
 #[track_caller]
-fn why(answer: Answer, base_url: &str) -> String {
+fn refusal_message(answer: Answer, base_url: &str) -> String {
     assert_eq!(answer.status, 422, "{base_url}: {}", answer.text());
     let problem = answer.json();
     let errors = problem["errors"].as_array().expect("errors");
@@ -119,24 +119,24 @@ fn why(answer: Answer, base_url: &str) -> String {
 }
 
 /// An application that admits nothing, over one that made the team while loopback was admitted.
-async fn strict(database: &Database, admitted: &str) -> (TestApp, TestApp, Fixture) {
+async fn replica_that_allows(database: &Database, admitted: &str) -> (TestApp, TestApp, Fixture) {
     let lenient = TestApp::start(database).await;
     let team = lenient.workspace().await;
     let strict = lenient.replica_with(&["--egress-allow", admitted]).await;
-    (lenient, strict, team)
+    (lenient, replica_that_allows, team)
 }
 
 async fn refused_addresses_name_their_rule_in_every_notation(database: Database) {
-    let (_lenient, app, team) = strict(&database, "").await;
+    let (_lenient, app, team) = replica_that_allows(&database, "").await;
     for (base_url, rule) in REFUSED {
-        let said = why(save(&team, &app, "refused", base_url).await, base_url);
+        let said = refusal_message(save(&team, &app, "refused", base_url).await, base_url);
         assert!(said.contains(&format!("egress rule {rule}:")), "{base_url}: {said}");
     }
     let listed = app.admin().get(&team.path("model-configurations")).await.expect(200).json();
     assert_eq!(listed["data"].as_array().map(Vec::len), Some(1), "only the usual one: {listed}");
 }
 
-async fn what_is_no_base_url_is_refused(database: Database) {
+async fn invalid_base_urls_are_refused(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     for (base_url, word) in [
@@ -162,15 +162,15 @@ async fn what_is_no_base_url_is_refused(database: Database) {
         ("https://256.256.256.256/v1", "URL"),
         ("https://a..b/v1", "host"),
     ] {
-        let said = why(save(&team, &app, "refused", base_url).await, base_url);
+        let said = refusal_message(save(&team, &app, "refused", base_url).await, base_url);
         assert!(said.contains(word), "{base_url}: {said}");
     }
     let long = format!("https://api.example.com/{}", "x".repeat(3_000));
-    why(save(&team, &app, "refused", &long).await, &long);
+    refusal_message(save(&team, &app, "refused", &long).await, &long);
 }
 
 async fn public_addresses_and_unknown_names_are_saved(database: Database) {
-    let (_lenient, app, team) = strict(&database, "").await;
+    let (_lenient, app, team) = replica_that_allows(&database, "").await;
     for (number, (base_url, stored)) in [
         ("https://1.1.1.1/v1", "https://1.1.1.1/v1"),
         ("https://0x01010101/v1/", "https://1.1.1.1/v1"),
@@ -191,8 +191,9 @@ async fn public_addresses_and_unknown_names_are_saved(database: Database) {
     }
 }
 
-async fn an_admitted_network_is_admitted_and_no_more(database: Database) {
-    let (_lenient, app, team) = strict(&database, "10.9.0.0/16,fd00:9::/32,192.168.7.7").await;
+async fn exactly_the_allowed_networks_are_allowed(database: Database) {
+    let (_lenient, app, team) =
+        replica_that_allows(&database, "10.9.0.0/16,fd00:9::/32,192.168.7.7").await;
     for (number, base_url) in [
         "http://10.9.1.2:8000/v1",
         "https://10.9.255.255/v1",
@@ -216,16 +217,19 @@ async fn an_admitted_network_is_admitted_and_no_more(database: Database) {
         // Admitting a network does not admit others that its addresses stand for.
         ("https://[64:ff9b::10.8.1.2]/v1", "private_use"),
     ] {
-        let said = why(save(&team, &app, "refused", base_url).await, base_url);
+        let said = refusal_message(save(&team, &app, "refused", base_url).await, base_url);
         assert!(said.contains(&format!("egress rule {rule}:")), "{base_url}: {said}");
     }
 }
 
-async fn a_change_is_checked_like_a_new_one(database: Database) {
-    let (_lenient, app, team) = strict(&database, "").await;
+async fn a_changed_base_url_is_checked(database: Database) {
+    let (_lenient, app, team) = replica_that_allows(&database, "").await;
     let path = team.path(&format!("model-configurations/{}", team.configuration_id));
     for (base_url, rule) in &REFUSED[..8] {
-        let said = why(app.admin().patch(&path, &json!({"base_url": base_url})).await, base_url);
+        let said = refusal_message(
+            app.admin().patch(&path, &json!({"base_url": base_url})).await,
+            base_url,
+        );
         assert!(said.contains(&format!("egress rule {rule}:")), "{base_url}: {said}");
     }
     // What was saved under other rules can still be changed in other ways.
@@ -234,8 +238,8 @@ async fn a_change_is_checked_like_a_new_one(database: Database) {
     assert_eq!(stored["base_url"], team.upstream.base_url());
 }
 
-async fn rules_that_changed_are_kept_at_connect_too(database: Database) {
-    let (lenient, app, team) = strict(&database, "").await;
+async fn rules_are_checked_again_at_connect(database: Database) {
+    let (lenient, app, team) = replica_that_allows(&database, "").await;
     team.caller().send(Fixture::chat()).await.expect(200);
     let before = team.upstream.seen().accepted();
     let refused = team.caller_at(app.address()).send(Fixture::chat()).await;

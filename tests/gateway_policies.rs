@@ -18,16 +18,16 @@ use crate::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        a_policy_is_made_read_changed_and_deleted,
-        the_same_at_three_places_with_either_credential,
-        wrong_shapes_are_named,
-        matchers_name_what_is_ones_own,
-        one_policy_for_one_subject,
-        two_at_once_are_one,
-        a_patch_changes_what_it_names,
+        a_policy_is_created_read_changed_and_deleted,
+        three_paths_serve_the_same_policies,
+        invalid_fields_are_named,
+        matchers_accept_only_the_own_organizations_ids,
+        posting_the_same_matchers_updates_the_policy,
+        concurrent_posts_for_a_subject_make_one_policy,
+        a_patch_changes_only_what_it_names,
         lists_are_sorted_and_filtered,
-        a_search_takes_hundreds_of_values,
-        policies_are_limited,
+        a_search_accepts_hundreds_of_values,
+        the_number_of_policies_is_limited,
     ]
 }
 
@@ -58,7 +58,7 @@ pub(crate) async fn names(client: &Client, query: &str) -> Vec<String> {
     list.as_array().unwrap().iter().map(|policy| text(policy, "name")).collect()
 }
 
-async fn a_policy_is_made_read_changed_and_deleted(database: Database) {
+async fn a_policy_is_created_read_changed_and_deleted(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let admin = world.admin();
     let own = &world.home.organization_id;
@@ -107,7 +107,7 @@ async fn a_policy_is_made_read_changed_and_deleted(database: Database) {
     assert_ne!(again["id"], made["id"]);
 }
 
-async fn the_same_at_three_places_with_either_credential(database: Database) {
+async fn three_paths_serve_the_same_policies(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let by_header = world.app.anonymous().with_header("x-api-key", &world.home.admin_key);
     let places = [PATH, "/api/v1/platform/gateway-policies", "/v1/platform/gateway-policies"];
@@ -140,7 +140,7 @@ async fn the_same_at_three_places_with_either_credential(database: Database) {
     problem(&by_header.get("/v1/platform/nothing").await, 404, "not_found");
 }
 
-async fn wrong_shapes_are_named(database: Database) {
+async fn invalid_fields_are_named(database: Database) {
     let app = TestApp::start(&database).await;
     let admin = app.admin();
     let good = cap("Cap", &[matcher("team", "a")]);
@@ -200,7 +200,7 @@ async fn wrong_shapes_are_named(database: Database) {
     assert_eq!(wrong_fields(&answer), ["subject_matcher_values"]);
 }
 
-async fn matchers_name_what_is_ones_own(database: Database) {
+async fn matchers_accept_only_the_own_organizations_ids(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let admin = world.admin();
     let nobody = uuid::Uuid::now_v7().to_string();
@@ -231,7 +231,7 @@ async fn matchers_name_what_is_ones_own(database: Database) {
     admin.patch(&one, &json!({"enabled": false})).await.expect(200);
 }
 
-async fn one_policy_for_one_subject(database: Database) {
+async fn posting_the_same_matchers_updates_the_policy(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let admin = world.admin();
     let user = matcher("user_id", &world.home.user_id);
@@ -261,7 +261,7 @@ async fn one_policy_for_one_subject(database: Database) {
     problem(&admin.patch(&one, &patch).await, 409, "already_exists");
 }
 
-async fn two_at_once_are_one(database: Database) {
+async fn concurrent_posts_for_a_subject_make_one_policy(database: Database) {
     let app = TestApp::start(&database).await;
     let admin = app.admin();
     for round in 0..5 {
@@ -278,7 +278,7 @@ async fn two_at_once_are_one(database: Database) {
     assert_eq!(names(&admin, "").await.len(), 5);
 }
 
-async fn a_patch_changes_what_it_names(database: Database) {
+async fn a_patch_changes_only_what_it_names(database: Database) {
     let app = TestApp::start(&database).await;
     let admin = app.admin();
     let mut body = cap("Cap", &[matcher("team", "a")]);
@@ -355,7 +355,7 @@ async fn lists_are_sorted_and_filtered(database: Database) {
     assert_eq!(answer.header("x-total-count"), Some("4"));
 }
 
-async fn a_search_takes_hundreds_of_values(database: Database) {
+async fn a_search_accepts_hundreds_of_values(database: Database) {
     let app = TestApp::start(&database).await;
     let admin = app.admin();
     for team in ["1", "400", "800"] {
@@ -377,7 +377,7 @@ async fn a_search_takes_hundreds_of_values(database: Database) {
     assert_eq!(search(json!({})).await.len(), 3);
 }
 
-async fn policies_are_limited(database: Database) {
+async fn the_number_of_policies_is_limited(database: Database) {
     let app = TestApp::start(&database).await;
     let admin = app.admin();
     let first = make(&admin, &cap("Cap", &[matcher("team", "0")])).await;

@@ -34,19 +34,19 @@ use crate::support::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        what_has_ended_is_in_the_ledger,
-        what_nobody_saw_the_end_of_is_lost_at_its_reserve,
-        a_journal_copied_at_any_instant_recovers_to_each_row_once,
-        a_torn_record_is_left_out_and_a_damaged_one_is_told,
+        ended_attempts_are_in_the_ledger,
+        attempts_without_an_end_are_lost_at_the_reserved_cost,
+        a_journal_copied_at_any_time_recovers_each_row_once,
+        a_torn_record_is_skipped_and_a_damaged_one_is_reported,
         open_attempts_do_not_keep_old_segments,
-        many_threads_at_once,
-        a_dead_process_journal_is_drained_by_command,
-        what_a_dead_process_has_reserved_is_settled_with_its_journal,
-        what_could_not_be_drained_is_told_by_the_command,
+        many_threads_write_concurrently,
+        a_command_drains_the_journal_of_a_dead_process,
+        draining_a_journal_settles_its_reservations,
+        the_drain_command_reports_damaged_records,
     ]
 }
 
-async fn what_has_ended_is_in_the_ledger(database: Database) {
+async fn ended_attempts_are_in_the_ledger(database: Database) {
     let bench = LedgerFixture::new(&database).await;
     let ledger = bench.open(small(journal(&database, "j"))).await;
     let (done, open, refused) = (start(&bench.clock), start(&bench.clock), start(&bench.clock));
@@ -71,7 +71,7 @@ async fn what_has_ended_is_in_the_ledger(database: Database) {
     assert!(bench.settle(&journal(&database, "j")).await.is_empty());
 }
 
-async fn what_nobody_saw_the_end_of_is_lost_at_its_reserve(database: Database) {
+async fn attempts_without_an_end_are_lost_at_the_reserved_cost(database: Database) {
     let bench = LedgerFixture::new(&database).await;
     let directory = journal(&database, "j");
     let ledger = bench.open(small(directory.clone())).await;
@@ -101,7 +101,7 @@ enum Step {
     Crash,
 }
 
-async fn a_journal_copied_at_any_instant_recovers_to_each_row_once(database: Database) {
+async fn a_journal_copied_at_any_time_recovers_each_row_once(database: Database) {
     let steps = prop_oneof![
         6 => Just(Step::Start),
         5 => any::<prop::sample::Index>().prop_map(Step::End),
@@ -157,7 +157,7 @@ async fn a_journal_copied_at_any_instant_recovers_to_each_row_once(database: Dat
     sums_agree(&database).await;
 }
 
-async fn a_torn_record_is_left_out_and_a_damaged_one_is_told(database: Database) {
+async fn a_torn_record_is_skipped_and_a_damaged_one_is_reported(database: Database) {
     let bench = LedgerFixture::new(&database).await;
     let directory = journal(&database, "j");
     let ledger = bench.open(small(directory.clone())).await;
@@ -216,7 +216,7 @@ async fn open_attempts_do_not_keep_old_segments(database: Database) {
     sums_agree(&database).await;
 }
 
-async fn many_threads_at_once(database: Database) {
+async fn many_threads_write_concurrently(database: Database) {
     let bench = LedgerFixture::new(&database).await;
     let mut options = small(journal(&database, "j"));
     options.segment_bytes = 16 << 10;
@@ -242,7 +242,7 @@ async fn many_threads_at_once(database: Database) {
     sums_agree(&database).await;
 }
 
-async fn a_dead_process_journal_is_drained_by_command(database: Database) {
+async fn a_command_drains_the_journal_of_a_dead_process(database: Database) {
     let bench = LedgerFixture::new(&database).await;
     let directory = journal(&database, "dead");
     let ledger = bench.open(small(directory.clone())).await;
@@ -268,7 +268,7 @@ async fn a_dead_process_journal_is_drained_by_command(database: Database) {
     assert!(none.stderr.contains("is no journal"), "{}", none.stderr);
 }
 
-async fn what_a_dead_process_has_reserved_is_settled_with_its_journal(database: Database) {
+async fn draining_a_journal_settles_its_reservations(database: Database) {
     let bench = LedgerFixture::new(&database).await;
     let directory = journal(&database, "dead");
     let ledger = bench.open(small(directory.clone())).await;
@@ -312,7 +312,7 @@ async fn what_a_dead_process_has_reserved_is_settled_with_its_journal(database: 
     assert_eq!(spent, Some(NanoUsd::from_nanos(900)));
 }
 
-async fn what_could_not_be_drained_is_told_by_the_command(database: Database) {
+async fn the_drain_command_reports_damaged_records(database: Database) {
     let bench = LedgerFixture::new(&database).await;
     let directory = journal(&database, "dead");
     let ledger = bench.open(small(directory.clone())).await;

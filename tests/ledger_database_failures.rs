@@ -27,18 +27,18 @@ use crate::support::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        a_row_that_the_database_refuses_does_not_keep_others_out,
-        what_no_database_could_hold_is_made_fit,
-        what_is_drained_makes_room_at_once,
-        postgres no_trouble_of_a_server_is_taken_for_the_rows,
-        postgres a_full_disk_is_no_reason_to_give_rows_up,
-        postgres a_database_that_takes_few_rows_at_once_gets_them_all,
-        postgres a_start_waits_for_a_slow_database,
-        postgres while_the_database_is_away_the_journal_holds_what_it_may,
+        a_row_that_the_database_refuses_does_not_block_others,
+        values_too_large_for_the_database_are_made_to_fit,
+        drained_segments_are_removed_at_once,
+        postgres server_errors_do_not_reject_rows,
+        postgres a_full_disk_does_not_reject_rows,
+        postgres a_database_that_accepts_single_rows_gets_them_all,
+        postgres a_start_waits_for_the_database,
+        postgres the_journal_fills_to_its_limit_while_the_database_is_away,
     ]
 }
 
-async fn a_row_that_the_database_refuses_does_not_keep_others_out(database: Database) {
+async fn a_row_that_the_database_refuses_does_not_block_others(database: Database) {
     let bench = LedgerFixture::new(&database).await;
     let refuse = match database.kind() {
         // Not a word of the trigger's own: the constraint of a table.
@@ -82,7 +82,7 @@ async fn a_row_that_the_database_refuses_does_not_keep_others_out(database: Data
     assert_eq!(bench.counter("tollgate_ledger_rows_rejected_total"), 3);
 }
 
-async fn what_no_database_could_hold_is_made_fit(database: Database) {
+async fn values_too_large_for_the_database_are_made_to_fit(database: Database) {
     let bench = LedgerFixture::new(&database).await;
     let ledger = bench.open(small(journal(&database, "j"))).await;
     let template = start(&bench.clock);
@@ -112,7 +112,7 @@ async fn what_no_database_could_hold_is_made_fit(database: Database) {
     assert_eq!(sql::texts(&database, requests).await, ["6"]);
 }
 
-async fn what_is_drained_makes_room_at_once(database: Database) {
+async fn drained_segments_are_removed_at_once(database: Database) {
     let bench = LedgerFixture::new(&database).await;
     let refuse = match database.kind() {
         Kind::Sqlite => {
@@ -170,7 +170,7 @@ fn segments(directory: &Path) -> usize {
 }
 
 /// Whatever words it has for that.
-async fn no_trouble_of_a_server_is_taken_for_the_rows(database: Database) {
+async fn server_errors_do_not_reject_rows(database: Database) {
     const TROUBLES: [&str; 18] = [
         "08006", "25006", "40001", "40P01", "42P01", "42501", "53100", "53200", "53300", "55P03",
         "57014", "57P01", "57P02", "57P03", "58030", "XX000", "XX001", "XX002",
@@ -202,7 +202,7 @@ async fn no_trouble_of_a_server_is_taken_for_the_rows(database: Database) {
 }
 
 /// What shows only when a transaction ends, and not for what is taken back.
-async fn a_full_disk_is_no_reason_to_give_rows_up(database: Database) {
+async fn a_full_disk_does_not_reject_rows(database: Database) {
     let bench = LedgerFixture::new(&database).await;
     let fill = "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS \
                 'BEGIN RAISE EXCEPTION ''could not extend file: No space left on device'' \
@@ -229,7 +229,7 @@ async fn a_full_disk_is_no_reason_to_give_rows_up(database: Database) {
     sums_agree(&database).await;
 }
 
-async fn a_database_that_takes_few_rows_at_once_gets_them_all(database: Database) {
+async fn a_database_that_accepts_single_rows_gets_them_all(database: Database) {
     let bench = LedgerFixture::new(&database).await;
     let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS \
                 'BEGIN IF (SELECT count(*) FROM new_rows) > 1 THEN \
@@ -249,7 +249,7 @@ async fn a_database_that_takes_few_rows_at_once_gets_them_all(database: Database
     sums_agree(&database).await;
 }
 
-async fn a_start_waits_for_a_slow_database(database: Database) {
+async fn a_start_waits_for_the_database(database: Database) {
     let (link, linked) = FaultProxy::to(&database).await;
     let bench = LedgerFixture::new(&linked).await;
     let directory = journal(&database, "j");
@@ -270,7 +270,7 @@ async fn a_start_waits_for_a_slow_database(database: Database) {
     assert_eq!(rows(&database).await, [row(open.id, "lost", 900)]);
 }
 
-async fn while_the_database_is_away_the_journal_holds_what_it_may(database: Database) {
+async fn the_journal_fills_to_its_limit_while_the_database_is_away(database: Database) {
     let (link, linked) = FaultProxy::to(&database).await;
     let bench = LedgerFixture::new(&linked).await;
     let mut options = small(journal(&database, "j"));

@@ -45,12 +45,12 @@ use crate::support::{
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         sums_add_up_to_the_rows,
-        of_a_metadata_key_so_many_values_are_told_apart,
-        of_an_hour_so_many_metadata_keys_are_told_apart,
-        a_day_says_what_its_hours_tell_apart,
-        metadata_keys_cost_few_statements,
-        old_rows_go_and_their_sums_stay,
-        what_was_deleted_is_not_summed_up_again,
+        the_number_of_values_per_metadata_key_is_limited,
+        the_number_of_metadata_keys_per_hour_is_limited,
+        a_day_tells_apart_what_its_hours_do,
+        many_metadata_keys_need_few_statements,
+        retention_deletes_rows_and_keeps_sums,
+        deleted_rows_are_not_summed_again,
         postgres two_replicas_write_the_same_sums,
     ]
 }
@@ -115,7 +115,7 @@ async fn sums_add_up_to_the_rows(database: Database) {
     assert!(sql::texts(&database, ragged).await.is_empty());
 }
 
-async fn of_a_metadata_key_so_many_values_are_told_apart(database: Database) {
+async fn the_number_of_values_per_metadata_key_is_limited(database: Database) {
     let bench = LedgerFixture::new(&database).await;
     let ledger = bench.open(small(journal(&database, "j"))).await;
     let template = start(&bench.clock);
@@ -164,7 +164,7 @@ fn filter(from: NaiveDateTime, to: NaiveDateTime) -> UsageFilter {
 }
 
 /// A few more keys than are told apart come in one batch after the other.
-async fn of_an_hour_so_many_metadata_keys_are_told_apart(database: Database) {
+async fn the_number_of_metadata_keys_per_hour_is_limited(database: Database) {
     let bench = LedgerFixture::new(&database).await;
     let ledger = bench.open(small(journal(&database, "j"))).await;
     let template = start(&bench.clock);
@@ -222,7 +222,7 @@ async fn of_an_hour_so_many_metadata_keys_are_told_apart(database: Database) {
 }
 
 /// A key, and a value, may be told apart in one hour and be with the others in the next.
-async fn a_day_says_what_its_hours_tell_apart(database: Database) {
+async fn a_day_tells_apart_what_its_hours_do(database: Database) {
     let bench = LedgerFixture::new(&database).await;
     let ledger = bench.open(small(journal(&database, "j"))).await;
     let template = start(&bench.clock);
@@ -285,7 +285,7 @@ async fn a_day_says_what_its_hours_tell_apart(database: Database) {
 }
 
 /// What one caller makes up must not keep the ledger from everybody.
-async fn metadata_keys_cost_few_statements(database: Database) {
+async fn many_metadata_keys_need_few_statements(database: Database) {
     let bench = LedgerFixture::with_connections(&database, 1).await;
     let statements = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&statements);
@@ -322,7 +322,7 @@ async fn metadata_keys_cost_few_statements(database: Database) {
     assert_eq!(sql::texts(&database, sums).await, ["65"]);
 }
 
-async fn old_rows_go_and_their_sums_stay(database: Database) {
+async fn retention_deletes_rows_and_keeps_sums(database: Database) {
     let bench = LedgerFixture::new(&database).await;
     let ledger = bench.open(small(journal(&database, "j"))).await;
     let mut kept = BTreeSet::new();
@@ -342,7 +342,7 @@ async fn old_rows_go_and_their_sums_stay(database: Database) {
     assert_eq!(sql::texts(&database, requests).await, ["4"]);
 }
 
-async fn what_was_deleted_is_not_summed_up_again(database: Database) {
+async fn deleted_rows_are_not_summed_again(database: Database) {
     let bench = LedgerFixture::new(&database).await;
     let directory = journal(&database, "j");
     let ledger = bench.open(small(directory.clone())).await;

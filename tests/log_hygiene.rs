@@ -17,13 +17,13 @@ use crate::support::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        an_upstream_that_quotes_the_key_is_not_quoted,
-        management_errors_quote_no_secret,
+        a_provider_key_in_an_answer_is_not_logged,
+        secrets_in_bad_requests_are_not_logged,
         malformed_credentials_are_not_logged,
     ]
 }
 
-async fn an_upstream_that_quotes_the_key_is_not_quoted(database: Database) {
+async fn a_provider_key_in_an_answer_is_not_logged(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let key = &team.provider_key;
@@ -67,7 +67,7 @@ async fn an_upstream_that_quotes_the_key_is_not_quoted(database: Database) {
     assert!(!checked.text().contains(key.as_str()), "the check shows the key");
 }
 
-async fn management_errors_quote_no_secret(database: Database) {
+async fn secrets_in_bad_requests_are_not_logged(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let value = "sk-a-value-that-nobody-may-quote";

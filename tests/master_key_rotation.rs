@@ -22,16 +22,16 @@ use crate::support::{
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_rotation_under_load_fails_no_request,
-        a_rotation_cut_short_is_finished_by_the_next,
-        a_half_made_key_file_stops_a_rotation_and_is_named,
-        keys_in_a_variable_are_rotated_by_putting_one_in_front,
-        a_missing_key_stops_the_start_and_is_named,
-        a_wrong_key_stops_the_start_and_is_named,
+        an_interrupted_rotation_is_finished_by_the_next,
+        an_incomplete_key_file_stops_a_rotation,
+        keys_in_a_variable_are_rotated_by_prepending_one,
+        a_missing_key_stops_the_start,
+        a_wrong_key_stops_the_start,
         a_missing_file_beside_an_old_database_stops_the_start,
-        a_broken_file_stops_the_start_and_is_not_quoted,
-        plain a_key_file_is_made_with_a_new_database_for_its_owner_alone,
-        plain a_database_that_was_only_migrated_has_its_key,
-        a_variable_that_is_set_to_nothing_is_not_set,
+        a_malformed_file_stops_the_start_and_is_not_quoted,
+        plain a_new_database_gets_a_private_key_file,
+        plain a_migrated_database_has_its_key,
+        an_empty_variable_counts_as_unset,
         postgres postgres_without_a_key_says_what_to_do,
     ]
 }
@@ -121,7 +121,7 @@ async fn a_rotation_under_load_fails_no_request(database: Database) {
     }
 }
 
-async fn a_rotation_cut_short_is_finished_by_the_next(database: Database) {
+async fn an_interrupted_rotation_is_finished_by_the_next(database: Database) {
     let app = TestApp::start(&database).await;
     let teams = [app.workspace().await, app.workspace().await, app.workspace().await];
     let keep = "CREATE TABLE before_rotation AS SELECT id, master_key_id, wrapped FROM data_keys";
@@ -153,7 +153,7 @@ async fn a_rotation_cut_short_is_finished_by_the_next(database: Database) {
     }
 }
 
-async fn a_half_made_key_file_stops_a_rotation_and_is_named(database: Database) {
+async fn an_incomplete_key_file_stops_a_rotation(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let file = master_key_file(&database);
@@ -183,7 +183,7 @@ async fn with_variable(database: &Database, name: &str, keys: &str) -> Ended {
     run(command).await
 }
 
-async fn keys_in_a_variable_are_rotated_by_putting_one_in_front(database: Database) {
+async fn keys_in_a_variable_are_rotated_by_prepending_one(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let old = note_keys(&master_key_file(&database)).remove(0);
@@ -219,7 +219,7 @@ async fn refuses_to_serve(database: &Database, names: &[&str]) -> Ended {
     ended
 }
 
-async fn a_missing_key_stops_the_start_and_is_named(database: Database) {
+async fn a_missing_key_stops_the_start(database: Database) {
     sealed(&database).await;
     let file = master_key_file(&database);
     let other = database.directory().join("other.key");
@@ -232,7 +232,7 @@ async fn a_missing_key_stops_the_start_and_is_named(database: Database) {
     assert_eq!(note_keys(&file).len(), 1, "nothing was changed");
 }
 
-async fn a_wrong_key_stops_the_start_and_is_named(database: Database) {
+async fn a_wrong_key_stops_the_start(database: Database) {
     sealed(&database).await;
     let file = master_key_file(&database);
     std::fs::remove_file(&file).unwrap();
@@ -248,7 +248,7 @@ async fn a_missing_file_beside_an_old_database_stops_the_start(database: Databas
     assert!(!file.exists(), "a key was made beside a database that has another");
 }
 
-async fn a_broken_file_stops_the_start_and_is_not_quoted(database: Database) {
+async fn a_malformed_file_stops_the_start_and_is_not_quoted(database: Database) {
     sealed(&database).await;
     let file = master_key_file(&database);
     let line = note_keys(&file).remove(0);
@@ -288,7 +288,7 @@ fn fresh() -> (tempfile::TempDir, PathBuf, Vec<String>) {
     (directory, key, options.to_vec())
 }
 
-async fn a_key_file_is_made_with_a_new_database_for_its_owner_alone() {
+async fn a_new_database_gets_a_private_key_file() {
     let (directory, key, options) = fresh();
     let mut serving = tollgate(&["serve"]);
     serving.args(&options);
@@ -315,7 +315,7 @@ async fn a_key_file_is_made_with_a_new_database_for_its_owner_alone() {
     drop(directory);
 }
 
-async fn a_database_that_was_only_migrated_has_its_key() {
+async fn a_migrated_database_has_its_key() {
     let (directory, key, options) = fresh();
     let mut migrate = tollgate(&["migrate"]);
     migrate.args(&options);
@@ -335,7 +335,7 @@ async fn a_database_that_was_only_migrated_has_its_key() {
     drop(directory);
 }
 
-async fn a_variable_that_is_set_to_nothing_is_not_set(database: Database) {
+async fn an_empty_variable_counts_as_unset(database: Database) {
     sealed(&database).await;
     let mut command = tollgate(&["serve"]);
     command.args(options(&database)).env("TOLLGATE_MASTER_KEY", "");

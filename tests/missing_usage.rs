@@ -17,9 +17,9 @@ use crate::support::{
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_compressed_answer_is_charged_as_reserved,
-        thoughts_beside_the_answer_are_charged,
-        a_prompt_behind_blanks_is_counted_when_the_caller_leaves,
-        an_attempt_that_brings_nothing_but_interim_answers_ends,
+        reasoning_tokens_outside_the_output_are_charged,
+        a_prompt_after_blanks_is_counted_on_disconnect,
+        an_attempt_with_only_interim_answers_gets_502,
     ]
 }
 
@@ -88,7 +88,7 @@ async fn a_compressed_answer_is_charged_as_reserved(database: Database) {
     assert_eq!(last_of(&app, 5).await.output_tokens, Some(0));
 }
 
-async fn thoughts_beside_the_answer_are_charged(database: Database) {
+async fn reasoning_tokens_outside_the_output_are_charged(database: Database) {
     let app = TestApp::start(&database).await;
     let team = priced(&app).await;
     let told = json!({"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 135,
@@ -126,7 +126,7 @@ fn answer(usage: &Value, stream: bool) -> Script {
     Script::sse(events)
 }
 
-async fn a_prompt_behind_blanks_is_counted_when_the_caller_leaves(database: Database) {
+async fn a_prompt_after_blanks_is_counted_on_disconnect(database: Database) {
     let app = TestApp::start(&database).await;
     let team = priced(&app).await;
     let prompt = "The quick brown fox jumps over the lazy dog. ".repeat(2_000);
@@ -147,7 +147,7 @@ async fn a_prompt_behind_blanks_is_counted_when_the_caller_leaves(database: Data
     assert!((18_000..23_000).contains(&counted), "{row:?}");
 }
 
-async fn an_attempt_that_brings_nothing_but_interim_answers_ends(database: Database) {
+async fn an_attempt_with_only_interim_answers_gets_502(database: Database) {
     let app = TestApp::start(&database).await;
     let team = priced(&app).await;
     let interim = (0..100).fold(Script::new(), |script, _| script.informational(103, &[]));

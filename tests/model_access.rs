@@ -4,12 +4,12 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    accounts,
     app::TestApp,
     case::{Case, cases},
     database::Database,
     fixture::{Fixture, question},
     http::{Answer, Client, Request},
+    ledger_rows,
     policies::{POLICIES, make, refused},
     two_tenants::text,
 };
@@ -17,12 +17,12 @@ use crate::support::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        without_a_policy_all_is_allowed,
+        without_a_policy_everything_is_allowed,
         the_most_specific_tier_decides,
-        several_at_one_tier_are_intersected,
-        a_header_is_of_the_organizations_tier,
-        providers_and_their_models_are_named,
-        what_is_forbidden_is_neither_sent_nor_counted,
+        several_policies_of_one_tier_are_intersected,
+        a_header_belongs_to_the_organization_tier,
+        providers_and_models_can_be_listed,
+        a_forbidden_request_is_recorded_but_not_sent,
     ]
 }
 
@@ -71,7 +71,7 @@ impl Team {
     }
 }
 
-async fn without_a_policy_all_is_allowed(database: Database) {
+async fn without_a_policy_everything_is_allowed(database: Database) {
     let team = Team::start(&database).await;
     team.may_use(&team.team.caller(), &["main", "second", "third"], "").await;
     // Nor does one that is about others.
@@ -109,7 +109,7 @@ async fn the_most_specific_tier_decides(database: Database) {
     team.may_use(&hers, &["main", "third"], "user's").await;
 }
 
-async fn several_at_one_tier_are_intersected(database: Database) {
+async fn several_policies_of_one_tier_are_intersected(database: Database) {
     let team = Team::start(&database).await;
     let key = ("api_key_id", team.team.caller_key_id.as_str());
     let workspace = ("workspace_id", team.team.workspace_id.as_str());
@@ -121,7 +121,7 @@ async fn several_at_one_tier_are_intersected(database: Database) {
     team.may_use(&team.team.caller(), &[], "none of them").await;
 }
 
-async fn a_header_is_of_the_organizations_tier(database: Database) {
+async fn a_header_belongs_to_the_organization_tier(database: Database) {
     let team = Team::start(&database).await;
     team.allow("by header", &[("app", "batch")], json!(["third"])).await;
     team.allow("organization's", &[team.organization()], json!(["third", "main"])).await;
@@ -135,7 +135,7 @@ async fn a_header_is_of_the_organizations_tier(database: Database) {
     team.may_use(&batch, &["second"], "workspace's").await;
 }
 
-async fn providers_and_their_models_are_named(database: Database) {
+async fn providers_and_models_can_be_listed(database: Database) {
     let team = Team::start(&database).await;
     let config = json!({"providers": [
         {"provider": "openai_compatible", "models": ["model-of-second"]},
@@ -146,7 +146,7 @@ async fn providers_and_their_models_are_named(database: Database) {
     team.may_use(&team.team.caller(), &["second", "third"], "named").await;
 }
 
-async fn what_is_forbidden_is_neither_sent_nor_counted(database: Database) {
+async fn a_forbidden_request_is_recorded_but_not_sent(database: Database) {
     let team = Team::start(&database).await;
     team.allow("nothing", &[team.organization()], json!([])).await;
     let answer = team.call(&team.team.caller(), "main").await;

@@ -17,16 +17,16 @@ use crate::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        what_is_left_out_has_a_default,
-        a_patch_changes_what_it_names,
+        omitted_fields_have_defaults,
+        a_patch_changes_only_what_it_names,
         every_wrong_field_is_named,
-        names_are_unique_among_the_living,
-        an_editor_points_nothing_elsewhere,
-        a_disabled_configuration_serves_nobody,
+        names_are_unique_among_undeleted_configurations,
+        an_editor_cannot_change_where_requests_go,
+        a_disabled_configuration_gets_404,
     ]
 }
 
-async fn what_is_left_out_has_a_default(database: Database) {
+async fn omitted_fields_have_defaults(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let (admin, path) = (app.admin(), team.path("model-configurations"));
@@ -51,7 +51,7 @@ async fn what_is_left_out_has_a_default(database: Database) {
     assert_eq!(made, expected);
 }
 
-async fn a_patch_changes_what_it_names(database: Database) {
+async fn a_patch_changes_only_what_it_names(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     team.put_secret("TEAM", "sk-team-value").await;
@@ -169,7 +169,7 @@ async fn every_wrong_field_is_named(database: Database) {
     assert!(changed.is_empty(), "{changed:#?}");
 }
 
-async fn names_are_unique_among_the_living(database: Database) {
+async fn names_are_unique_among_undeleted_configurations(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (admin, team) = (world.admin(), &world.home.team);
     let path = team.path("model-configurations");
@@ -188,7 +188,7 @@ async fn names_are_unique_among_the_living(database: Database) {
     admin.post_json(&path, &body).await.expect(201);
 }
 
-async fn an_editor_points_nothing_elsewhere(database: Database) {
+async fn an_editor_cannot_change_where_requests_go(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (team, editor) = (&world.home.team, world.as_role("WORKSPACE_EDITOR"));
     team.put_secret("OTHER", "sk-another-value").await;
@@ -228,7 +228,7 @@ async fn an_editor_points_nothing_elsewhere(database: Database) {
     assert_eq!((&after["name"], &after["enabled"]), (&json!("tuned"), &json!(false)));
 }
 
-async fn a_disabled_configuration_serves_nobody(database: Database) {
+async fn a_disabled_configuration_gets_404(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let path = team.path(&format!("model-configurations/{}", team.configuration_id));

@@ -19,17 +19,17 @@ const PRICES: &str = "/api/v1/model-prices";
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        a_price_is_set_changed_and_deleted,
-        a_price_is_for_one_model_once,
-        wrong_prices_are_named,
+        a_price_is_created_changed_and_deleted,
+        a_model_has_one_price,
+        invalid_prices_are_named,
         amounts_keep_every_digit,
-        the_price_that_applies_is_told_with_its_reason,
+        resolve_explains_which_price_applies,
         prices_stay_in_their_organization,
-        a_workspace_can_not_price_its_own_spending,
+        a_workspace_key_cannot_set_prices,
     ]
 }
 
-async fn a_price_is_set_changed_and_deleted(database: Database) {
+async fn a_price_is_created_changed_and_deleted(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let admin = world.admin();
     let body = json!({
@@ -69,7 +69,7 @@ async fn a_price_is_set_changed_and_deleted(database: Database) {
     assert_eq!(operations, ["create_model_price", "delete_model_price", "update_model_price"]);
 }
 
-async fn a_price_is_for_one_model_once(database: Database) {
+async fn a_model_has_one_price(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let admin = world.admin();
     let of = |model: &str| {
@@ -91,7 +91,7 @@ async fn a_price_is_for_one_model_once(database: Database) {
     assert_ne!(again["id"], first["id"], "another price, and another version text");
 }
 
-async fn wrong_prices_are_named(database: Database) {
+async fn invalid_prices_are_named(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let admin = world.admin();
     let sound = json!({"provider": "openai", "model": "m", "price": {"input": 1, "output": 2}});
@@ -159,7 +159,7 @@ async fn resolved(client: &Client, provider: &str, model: &str) -> Value {
     client.get(&path).await.expect(200).json()
 }
 
-async fn the_price_that_applies_is_told_with_its_reason(database: Database) {
+async fn resolve_explains_which_price_applies(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let admin = world.admin();
     let listed = resolved(&admin, "openai", "gpt-4o-2024-08-06").await;
@@ -219,7 +219,7 @@ async fn prices_stay_in_their_organization(database: Database) {
     }
 }
 
-async fn a_workspace_can_not_price_its_own_spending(database: Database) {
+async fn a_workspace_key_cannot_set_prices(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (team, admin) = (&world.home.team, world.admin());
     let path = team.path("model-configurations");

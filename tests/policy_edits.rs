@@ -17,13 +17,13 @@ use crate::support::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        a_window_that_is_added_leaves_the_others,
-        a_rate_that_is_taken_off_leaves_the_others,
-        a_window_that_comes_back_learns,
-        a_child_that_is_edited_counts_on,
-        a_default_knows_what_its_edited_child_spent,
-        a_switched_off_child_is_still_counted,
-        a_new_window_asks_no_database,
+        adding_a_window_keeps_what_others_counted,
+        removing_a_rate_keeps_what_others_counted,
+        a_window_that_is_added_again_knows_past_spend,
+        an_edited_child_keeps_its_count,
+        a_default_knows_what_a_deleted_child_spent,
+        a_disabled_child_keeps_counting,
+        a_new_window_needs_no_database_query,
     ]
 }
 
@@ -79,7 +79,7 @@ async fn child_of(app: &TestApp, default: &Value) -> Value {
     find().await.unwrap()
 }
 
-async fn a_window_that_is_added_leaves_the_others(database: Database) {
+async fn adding_a_window_keeps_what_others_counted(database: Database) {
     let (app, team) = at_a_cent_each(&database).await;
     let subject = [("workspace_id", team.workspace_id.as_str())];
     let cap = spend_cap(&app.admin(), "monthly", &subject, ("monthly", 2 * FEE)).await;
@@ -95,7 +95,7 @@ async fn a_window_that_is_added_leaves_the_others(database: Database) {
     drop(stream);
 }
 
-async fn a_rate_that_is_taken_off_leaves_the_others(database: Database) {
+async fn removing_a_rate_keeps_what_others_counted(database: Database) {
     let app = TestApp::with_stopped_clock(&database, &[]).await;
     let team = app.workspace().await;
     let subject = [("workspace_id", team.workspace_id.as_str())];
@@ -111,7 +111,7 @@ async fn a_rate_that_is_taken_off_leaves_the_others(database: Database) {
     is_over().await;
 }
 
-async fn a_window_that_comes_back_learns(database: Database) {
+async fn a_window_that_is_added_again_knows_past_spend(database: Database) {
     let (app, team) = at_a_cent_each(&database).await;
     let subject = [("workspace_id", team.workspace_id.as_str())];
     let cap = spend_cap(&app.admin(), "both", &subject, ("monthly", 2 * FEE)).await;
@@ -122,7 +122,7 @@ async fn a_window_that_comes_back_learns(database: Database) {
     over_cap(&team.caller().send(Fixture::chat()).await, "both");
 }
 
-async fn a_child_that_is_edited_counts_on(database: Database) {
+async fn an_edited_child_keeps_its_count(database: Database) {
     let (app, team) = at_a_cent_each(&database).await;
     let (default, child) = default_and_child(&app, &team, 3).await;
     change(&app, &default, json!({"enabled": false})).await;
@@ -134,7 +134,7 @@ async fn a_child_that_is_edited_counts_on(database: Database) {
     over_cap(&team.caller().send(Fixture::chat()).await, "for each");
 }
 
-async fn a_default_knows_what_its_edited_child_spent(database: Database) {
+async fn a_default_knows_what_a_deleted_child_spent(database: Database) {
     let (app, team) = at_a_cent_each(&database).await;
     let (_, child) = default_and_child(&app, &team, 2).await;
     let wider = json!({"config": limits(&[("daily", 100), ("monthly", 100)])});
@@ -147,7 +147,7 @@ async fn a_default_knows_what_its_edited_child_spent(database: Database) {
     over_cap(&team.caller().send(Fixture::chat()).await, "for each");
 }
 
-async fn a_switched_off_child_is_still_counted(database: Database) {
+async fn a_disabled_child_keeps_counting(database: Database) {
     let (app, team) = at_a_cent_each(&database).await;
     let (_, child) = default_and_child(&app, &team, 2).await;
     change(&app, &child, json!({"enabled": false})).await;
@@ -161,7 +161,7 @@ async fn a_switched_off_child_is_still_counted(database: Database) {
     over_cap(&team.caller().send(Fixture::chat()).await, "for each");
 }
 
-async fn a_new_window_asks_no_database(database: Database) {
+async fn a_new_window_needs_no_database_query(database: Database) {
     let (app, team) = at_a_cent_each(&database).await;
     let subject = [("workspace_id", team.workspace_id.as_str())];
     spend_cap(&app.admin(), "hourly", &subject, ("hourly", 2 * FEE)).await;

@@ -15,10 +15,10 @@ use crate::{
 
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
-    cases![current_spend_is_what_the_roll_ups_say,]
+    cases![current_spend_comes_from_the_rollups,]
 }
 
-async fn current_spend_is_what_the_roll_ups_say(database: Database) {
+async fn current_spend_comes_from_the_rollups(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (admin, home) = (world.admin(), &world.home);
     let now = chrono::Utc::now();

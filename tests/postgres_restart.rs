@@ -6,12 +6,12 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::{
-    accounts,
     app::TestApp,
     background_load::BackgroundLoad,
     case::{Case, cases},
     database::Database,
     fixture::Fixture,
+    ledger_rows,
     postgres::{OwnPostgres, StopMode},
     wait::{eventually, within},
 };
@@ -22,13 +22,13 @@ const BOUNDED: Duration = Duration::from_secs(45);
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        postgres a_server_that_stops_is_not_noticed_by_known_callers,
-        postgres work_that_a_server_breaks_off_may_be_tried_again,
-        postgres what_was_answered_survives_a_crash_of_the_server,
+        postgres known_callers_are_served_while_the_server_restarts,
+        postgres interrupted_work_can_be_retried,
+        postgres answered_changes_survive_a_server_crash,
     ]
 }
 
-async fn a_server_that_stops_is_not_noticed_by_known_callers(_: Database) {
+async fn known_callers_are_served_while_the_server_restarts(_: Database) {
     let mut server = OwnPostgres::start().await;
     let app = TestApp::start(&server.database()).await;
     let team = app.workspace().await;
@@ -41,12 +41,12 @@ async fn a_server_that_stops_is_not_noticed_by_known_callers(_: Database) {
 
         server.stop(how).await;
         load.wait_for_progress().await;
-        the_database_is_away(&app, &team, &unasked).await;
+        assert_database_is_away(&app, &team, &unasked).await;
         let recovering = async |server: &OwnPostgres| {
             let before = server.times_told("57P03");
             let is_told = async || server.times_told("57P03") > before;
             eventually("the gateway is turned away", is_told).await;
-            the_database_is_away(&app, &team, &unasked).await;
+            assert_database_is_away(&app, &team, &unasked).await;
             load.wait_for_progress().await;
             streams.wait_for_progress().await;
         };
@@ -57,7 +57,10 @@ async fn a_server_that_stops_is_not_noticed_by_known_callers(_: Database) {
         app.admin().put(&team.path("secrets/ANOTHER"), &value).await.success();
         app.as_key(&unasked).send(Fixture::chat()).await.expect(200);
         app.admin().get("/api/v1/workspaces").await.expect(200);
-        eventually("the database is reported to be back", async || reaches(&app).await).await;
+        eventually("the database is reported to be back", async || {
+            reports_database_reachable(&app).await
+        })
+        .await;
         load.end().await;
         streams.end().await;
     }
@@ -66,7 +69,7 @@ async fn a_server_that_stops_is_not_noticed_by_known_callers(_: Database) {
 }
 
 /// What everybody meets who needs the database.
-async fn the_database_is_away(app: &TestApp, team: &Fixture, unasked: &str) {
+async fn assert_database_is_away(app: &TestApp, team: &Fixture, unasked: &str) {
     let stranger = app.as_key(unasked);
     let answer = within(BOUNDED, "a stranger is answered", stranger.send(Fixture::chat())).await;
     assert_eq!(answer.header("x-tollgate-error"), Some("gateway"));
@@ -78,17 +81,20 @@ async fn the_database_is_away(app: &TestApp, team: &Fixture, unasked: &str) {
     let writing = admin.put(&path, &value);
     within(BOUNDED, "a write is answered", writing).await.expect_retry_later();
     app.anonymous().get("/healthz").await.expect(200);
-    eventually("the database is reported to be away", async || !reaches(app).await).await;
+    eventually("the database is reported to be away", async || {
+        !reports_database_reachable(app).await
+    })
+    .await;
 }
 
 /// Whether readiness, which the database does not decide, reports that the database is reached.
-async fn reaches(app: &TestApp) -> bool {
+async fn reports_database_reachable(app: &TestApp) -> bool {
     let report = app.platform().get("/readyz").await.expect(200).json();
     report["details"]["database_reachable"].as_bool().expect("details, for the platform's key")
 }
 
 /// The server's words are French; what it means is not in them.
-async fn work_that_a_server_breaks_off_may_be_tried_again(_: Database) {
+async fn interrupted_work_can_be_retried(_: Database) {
     let server = OwnPostgres::start().await;
     let database = server.database();
     let app = TestApp::start(&database).await;
@@ -121,7 +127,7 @@ async fn work_that_a_server_breaks_off_may_be_tried_again(_: Database) {
 }
 
 /// Also of one that is set up to answer before it has written.
-async fn what_was_answered_survives_a_crash_of_the_server(_: Database) {
+async fn answered_changes_survive_a_server_crash(_: Database) {
     let mut server = OwnPostgres::start().await;
     let database = server.database();
     let hasty =

@@ -20,23 +20,23 @@ use crate::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        a_death_at_a_boundary_is_told_in_an_event,
-        a_death_inside_an_event_is_only_a_cut,
-        a_death_after_the_end_mark_is_a_success,
+        a_break_between_events_sends_an_error_event,
+        a_break_inside_an_event_only_breaks_the_connection,
+        a_break_after_the_final_event_is_a_success,
     ]
 }
 
 /// How an upstream's stream dies after these events.
-fn deaths(begun: Script) -> [(&'static str, Script); 2] {
+fn breaks(begun: Script) -> [(&'static str, Script); 2] {
     let again = Script::sse_head().chunk(data(json!({"choices": [{}]})));
     [("closed", begun.close()), ("reset", again.reset())]
 }
 
-async fn a_death_at_a_boundary_is_told_in_an_event(database: Database) {
+async fn a_break_between_events_sends_an_error_event(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let sent = data(json!({"choices": [{}]}));
-    for (how, script) in deaths(Script::sse_head().chunk(sent.clone())) {
+    for (how, script) in breaks(Script::sse_head().chunk(sent.clone())) {
         team.upstream.push(script);
         let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
         let (events, ending) = stream.events().await;
@@ -77,7 +77,7 @@ async fn a_death_at_a_boundary_is_told_in_an_event(database: Database) {
     assert_eq!(error["sequence_number"], 3);
 }
 
-async fn a_death_inside_an_event_is_only_a_cut(database: Database) {
+async fn a_break_inside_an_event_only_breaks_the_connection(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let sent = data(json!({"choices": [{"delta": {"content": "half of"}}]}));
@@ -106,7 +106,7 @@ async fn a_death_inside_an_event_is_only_a_cut(database: Database) {
     assert_eq!(body, half);
 }
 
-async fn a_death_after_the_end_mark_is_a_success(database: Database) {
+async fn a_break_after_the_final_event_is_a_success(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let sent = openai::chat_events(&PARTS, Usage::USUAL, false);

@@ -16,10 +16,10 @@ use crate::support::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        a_caller_that_leaves_before_the_head_cancels_the_upstream,
-        a_caller_that_leaves_mid_stream_cancels_the_upstream,
-        a_caller_that_leaves_a_silent_stream_cancels_the_upstream,
-        a_caller_that_takes_nothing_lets_the_upstream_go,
+        a_disconnect_before_the_head_cancels_the_upstream,
+        a_disconnect_in_a_stream_cancels_the_upstream,
+        a_disconnect_from_a_silent_stream_cancels_the_upstream,
+        a_caller_that_stops_reading_cancels_the_upstream,
     ]
 }
 
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The contract: an upstream sees within a second that the caller has left.
 const A_SECOND: Duration = Duration::from_secs(1);
 
-async fn a_caller_that_leaves_before_the_head_cancels_the_upstream(database: Database) {
+async fn a_disconnect_before_the_head_cancels_the_upstream(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     for (count, resets) in [false, true].into_iter().enumerate() {
@@ -47,7 +47,7 @@ async fn a_caller_that_leaves_before_the_head_cancels_the_upstream(database: Dat
     }
 }
 
-async fn a_caller_that_leaves_mid_stream_cancels_the_upstream(database: Database) {
+async fn a_disconnect_in_a_stream_cancels_the_upstream(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     for (count, resets) in [false, true].into_iter().enumerate() {
@@ -70,7 +70,7 @@ async fn a_caller_that_leaves_mid_stream_cancels_the_upstream(database: Database
     }
 }
 
-async fn a_caller_that_leaves_a_silent_stream_cancels_the_upstream(database: Database) {
+async fn a_disconnect_from_a_silent_stream_cancels_the_upstream(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let event = data(json!({"choices": [{}]}));
@@ -90,7 +90,7 @@ async fn a_caller_that_leaves_a_silent_stream_cancels_the_upstream(database: Dat
     }
 }
 
-async fn a_caller_that_takes_nothing_lets_the_upstream_go(database: Database) {
+async fn a_caller_that_stops_reading_cancels_the_upstream(database: Database) {
     let app = TestApp::with(&database, &["--downstream-write-timeout", "1s"]).await;
     let team = app.workspace().await;
     let event = data(json!({"choices": [{"delta": {"content": "x".repeat(16_000)}}]}));

@@ -17,10 +17,10 @@ use crate::support::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        readiness_fails_while_requests_are_still_taken,
-        an_open_stream_is_let_finish,
-        the_deadline_cuts_a_stream_that_does_not_end,
-        an_idle_connection_does_not_hold_the_drain_up,
+        readiness_fails_while_requests_are_still_served,
+        an_open_stream_finishes,
+        the_deadline_ends_an_open_stream,
+        an_idle_connection_does_not_delay_the_stop,
     ]
 }
 
@@ -32,26 +32,26 @@ fn held(pause: &Pause) -> Script {
     Script::sse_head().chunk(events[0].clone()).wait(pause).chunks(events[1..].to_vec()).end()
 }
 
-async fn draining(served: &ServerProcess) {
+async fn drain_has_begun(served: &ServerProcess) {
     let line =
         served.process.line("word of the drain", |line| line.contains("draining").then_some(()));
     within(PATIENCE, "the drain begins", line).await;
 }
 
-async fn readiness_fails_while_requests_are_still_taken(database: Database) {
+async fn readiness_fails_while_requests_are_still_served(database: Database) {
     let options = [("--shutdown-delay", "60s"), ("--shutdown-timeout", "60s")];
     let served = ServerProcess::start(&database, &options).await;
     let team = served.workspace().await;
     served.anonymous().get("/readyz").await.expect(200);
     served.process.signal(Signal::Term);
-    draining(&served).await;
+    drain_has_begun(&served).await;
     served.anonymous().get("/readyz").await.expect(503);
     served.anonymous().get("/healthz").await.expect(200);
     team.caller().send(Fixture::chat()).await.expect(200);
     team.caller().send(Fixture::chat_stream()).await.expect(200);
 }
 
-async fn an_open_stream_is_let_finish(database: Database) {
+async fn an_open_stream_finishes(database: Database) {
     let mut served = ServerProcess::start(&database, &[("--shutdown-timeout", "60s")]).await;
     let team = served.workspace().await;
     let pause = Pause::new();
@@ -59,7 +59,7 @@ async fn an_open_stream_is_let_finish(database: Database) {
     let (head, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
     assert_eq!(head.status, 200);
     served.process.signal(Signal::Term);
-    draining(&served).await;
+    drain_has_begun(&served).await;
     let address = served.address();
     eventually("no more connections are taken", async || {
         let Ok(mut connection) = Connection::open(address).await else { return true };
@@ -76,7 +76,7 @@ async fn an_open_stream_is_let_finish(database: Database) {
     assert_eq!(status.code(), Some(0), "{:#?}", served.process.lines());
 }
 
-async fn the_deadline_cuts_a_stream_that_does_not_end(database: Database) {
+async fn the_deadline_ends_an_open_stream(database: Database) {
     let mut served = ServerProcess::start(&database, &[("--shutdown-timeout", "1s")]).await;
     let team = served.workspace().await;
     let pause = Pause::new();
@@ -92,7 +92,7 @@ async fn the_deadline_cuts_a_stream_that_does_not_end(database: Database) {
     assert_eq!(status.code(), Some(0), "{:#?}", served.process.lines());
 }
 
-async fn an_idle_connection_does_not_hold_the_drain_up(database: Database) {
+async fn an_idle_connection_does_not_delay_the_stop(database: Database) {
     let mut served = ServerProcess::start(&database, &[("--shutdown-timeout", "60s")]).await;
     let team = served.workspace().await;
     let (head, mut connection) = team.caller().stream(Fixture::chat()).await;

@@ -23,31 +23,31 @@ use crate::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        an_upstreams_429_passes_with_its_headers,
-        an_upstreams_500_with_html_passes,
-        every_upstream_error_passes_with_its_status,
-        the_providers_key_is_taken_out_of_errors,
-        a_death_before_the_head_is_a_502,
-        a_death_after_the_head_is_a_cut,
-        a_plain_body_cut_short_is_a_cut,
-        what_is_not_http_is_a_502,
-        an_upstream_that_is_not_there_is_a_502,
-        a_name_that_does_not_resolve_is_a_502,
-        an_address_refused_at_connect_gets_no_connection,
-        a_connection_that_closed_while_idle_is_tried_once_more,
-        a_failure_of_a_fresh_connection_is_not_tried_again,
-        a_failure_on_a_reused_connection_after_a_byte_is_not_tried_again,
-        a_retry_that_fails_is_not_tried_again,
-        an_idle_connection_is_dropped_before_the_upstream_would,
-        keys_that_do_not_work_are_told_why,
-        postgres a_secret_that_does_not_open_is_a_503_that_names_it,
+        an_upstream_429_is_passed_on_with_its_headers,
+        an_upstream_500_with_html_is_passed_on,
+        every_upstream_error_is_passed_on_with_its_status,
+        the_provider_key_is_redacted_from_errors,
+        a_break_before_the_head_gets_502,
+        a_break_after_the_head_breaks_the_connection,
+        an_incomplete_body_breaks_the_connection,
+        an_answer_that_is_not_http_gets_502,
+        an_unreachable_upstream_gets_502,
+        an_unresolvable_name_gets_502,
+        a_refused_address_is_not_connected_to,
+        a_request_on_a_connection_that_just_closed_is_retried_once,
+        a_failure_on_a_new_connection_is_not_retried,
+        a_failure_after_the_first_byte_is_not_retried,
+        a_failed_retry_is_not_retried,
+        idle_upstream_connections_are_closed_in_time,
+        each_kind_of_bad_key_has_its_own_code,
+        postgres a_secret_that_cannot_be_decrypted_gets_503_with_its_name,
     ]
 }
 
 /// Only a failure waits so long.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-async fn an_upstreams_429_passes_with_its_headers(database: Database) {
+async fn an_upstream_429_is_passed_on_with_its_headers(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let body = r#"{"error":{"message":"slow down","type":"requests","param":null,"code":"x"}}"#;
@@ -70,7 +70,7 @@ async fn an_upstreams_429_passes_with_its_headers(database: Database) {
     ]);
 }
 
-async fn an_upstreams_500_with_html_passes(database: Database) {
+async fn an_upstream_500_with_html_is_passed_on(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let html = "<html><body>oops \u{1f4a5}</body></html>";
@@ -85,7 +85,7 @@ async fn an_upstreams_500_with_html_passes(database: Database) {
     assert_eq!(team.upstream.seen().requests.len(), 2, "an answer is no reason to try again");
 }
 
-async fn every_upstream_error_passes_with_its_status(database: Database) {
+async fn every_upstream_error_is_passed_on_with_its_status(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     for status in [400, 401, 403, 404, 409, 413, 418, 422, 500, 502, 503, 504, 529] {
@@ -96,7 +96,7 @@ async fn every_upstream_error_passes_with_its_status(database: Database) {
     }
 }
 
-async fn the_providers_key_is_taken_out_of_errors(database: Database) {
+async fn the_provider_key_is_redacted_from_errors(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let key = &team.provider_key;
@@ -125,7 +125,7 @@ async fn the_providers_key_is_taken_out_of_errors(database: Database) {
     assert!(!rest.contains("sk-test-"), "not even a part of the key: {rest}");
 }
 
-async fn a_death_before_the_head_is_a_502(database: Database) {
+async fn a_break_before_the_head_gets_502(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     for (count, script) in [
@@ -149,7 +149,7 @@ async fn a_death_before_the_head_is_a_502(database: Database) {
     }
 }
 
-async fn a_death_after_the_head_is_a_cut(database: Database) {
+async fn a_break_after_the_head_breaks_the_connection(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     for script in [
@@ -170,7 +170,7 @@ async fn a_death_after_the_head_is_a_cut(database: Database) {
     }
 }
 
-async fn a_plain_body_cut_short_is_a_cut(database: Database) {
+async fn an_incomplete_body_breaks_the_connection(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let json = [("content-type", "application/json")];
@@ -205,7 +205,7 @@ async fn a_plain_body_cut_short_is_a_cut(database: Database) {
     assert_eq!(answer.text(), "{}");
 }
 
-async fn what_is_not_http_is_a_502(database: Database) {
+async fn an_answer_that_is_not_http_gets_502(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     for raw in [
@@ -225,7 +225,7 @@ async fn what_is_not_http_is_a_502(database: Database) {
     assert_eq!(team.upstream.seen().accepted(), 6);
 }
 
-async fn an_upstream_that_is_not_there_is_a_502(database: Database) {
+async fn an_unreachable_upstream_gets_502(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -237,7 +237,7 @@ async fn an_upstream_that_is_not_there_is_a_502(database: Database) {
     gateway_error(&answer, 502, "upstream_unreachable");
 }
 
-async fn a_name_that_does_not_resolve_is_a_502(database: Database) {
+async fn an_unresolvable_name_gets_502(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     // RFC 6761 keeps this name from ever existing.
@@ -247,7 +247,7 @@ async fn a_name_that_does_not_resolve_is_a_502(database: Database) {
     gateway_error(&answer, 502, "upstream_unresolved");
 }
 
-async fn an_address_refused_at_connect_gets_no_connection(database: Database) {
+async fn a_refused_address_is_not_connected_to(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let port = team.upstream.address().port();
@@ -274,7 +274,7 @@ fn then_closes(pause: &Pause) -> Script {
     openai::chat_completion("first", Usage::USUAL).wait(pause).close()
 }
 
-async fn a_connection_that_closed_while_idle_is_tried_once_more(database: Database) {
+async fn a_request_on_a_connection_that_just_closed_is_retried_once(database: Database) {
     // One worker has one pool, so that the second request meets the first one's connection.
     let app = TestApp::with(&database, &["--workers", "1"]).await;
     let team = app.workspace().await;
@@ -300,7 +300,7 @@ async fn a_connection_that_closed_while_idle_is_tried_once_more(database: Databa
     assert_eq!(team.upstream.last_request().connection, 2);
 }
 
-async fn a_failure_of_a_fresh_connection_is_not_tried_again(database: Database) {
+async fn a_failure_on_a_new_connection_is_not_retried(database: Database) {
     let app = TestApp::with(&database, &["--workers", "1"]).await;
     let team = app.workspace().await;
     team.upstream.push(Script::new().reset());
@@ -309,7 +309,7 @@ async fn a_failure_of_a_fresh_connection_is_not_tried_again(database: Database) 
     team.settled_once().await.says(&[("attempts", "1")]);
 }
 
-async fn a_failure_on_a_reused_connection_after_a_byte_is_not_tried_again(database: Database) {
+async fn a_failure_after_the_first_byte_is_not_retried(database: Database) {
     let app = TestApp::with(&database, &["--workers", "1"]).await;
     let team = app.workspace().await;
     for script in [
@@ -328,7 +328,7 @@ async fn a_failure_on_a_reused_connection_after_a_byte_is_not_tried_again(databa
     }
 }
 
-async fn a_retry_that_fails_is_not_tried_again(database: Database) {
+async fn a_failed_retry_is_not_retried(database: Database) {
     let app = TestApp::with(&database, &["--workers", "1"]).await;
     let team = app.workspace().await;
     team.caller().send(Fixture::chat()).await.expect(200);
@@ -339,7 +339,7 @@ async fn a_retry_that_fails_is_not_tried_again(database: Database) {
     team.settled(&team.configuration_id, 2).await[1].says(&[("attempts", "2")]);
 }
 
-async fn an_idle_connection_is_dropped_before_the_upstream_would(database: Database) {
+async fn idle_upstream_connections_are_closed_in_time(database: Database) {
     let app = TestApp::with(&database, &["--workers", "1", "--upstream-keep-alive", "300ms"]).await;
     let team = app.workspace().await;
     team.caller().send(Fixture::chat()).await.expect(200);
@@ -349,7 +349,7 @@ async fn an_idle_connection_is_dropped_before_the_upstream_would(database: Datab
     team.settled(&team.configuration_id, 2).await[1].says(&[("attempts", "1")]);
 }
 
-async fn keys_that_do_not_work_are_told_why(database: Database) {
+async fn each_kind_of_bad_key_has_its_own_code(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let admin = app.admin();
@@ -412,7 +412,7 @@ async fn keys_that_do_not_work_are_told_why(database: Database) {
     assert_eq!(answer.header("x-should-retry"), Some("false"));
 }
 
-async fn a_secret_that_does_not_open_is_a_503_that_names_it(database: Database) {
+async fn a_secret_that_cannot_be_decrypted_gets_503_with_its_name(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let spoil = "UPDATE secrets SET sealed = set_byte(sealed, length(sealed) - 1, \

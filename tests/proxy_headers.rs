@@ -21,14 +21,14 @@ use crate::support::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        exactly_the_list_goes_up,
-        a_listing_goes_up_with_the_list_alone,
-        no_credential_of_a_callers_goes_up,
-        a_configuration_forwards_more_and_sets_its_own,
-        credentials_go_where_the_configuration_says,
-        all_but_a_few_come_down,
-        a_header_that_holds_the_providers_key_stays_up,
-        every_answer_has_an_id_of_our_own,
+        only_listed_headers_are_sent_upstream,
+        a_model_list_request_sends_only_listed_headers,
+        no_caller_credential_is_sent_upstream,
+        a_configuration_forwards_and_adds_headers,
+        the_credential_is_sent_as_configured,
+        all_but_a_few_headers_are_returned,
+        a_header_with_the_provider_key_is_not_returned,
+        every_response_has_a_request_id,
     ]
 }
 
@@ -85,7 +85,7 @@ fn talkative(request: Request) -> Request {
     .fold(request, |request, (name, value)| request.header(name, value))
 }
 
-async fn exactly_the_list_goes_up(database: Database) {
+async fn only_listed_headers_are_sent_upstream(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     team.caller().send(talkative(Fixture::chat())).await.expect(200);
@@ -114,7 +114,7 @@ async fn exactly_the_list_goes_up(database: Database) {
     assert_eq!(team.upstream.last_request().header("openai-beta"), Some("assistants=v2"));
 }
 
-async fn a_listing_goes_up_with_the_list_alone(database: Database) {
+async fn a_model_list_request_sends_only_listed_headers(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     team.caller().get(&Fixture::route("models")).await.expect(200);
@@ -128,7 +128,7 @@ async fn a_listing_goes_up_with_the_list_alone(database: Database) {
     assert_eq!(told(&team.upstream.last_request()), expected);
 }
 
-async fn no_credential_of_a_callers_goes_up(database: Database) {
+async fn no_caller_credential_is_sent_upstream(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let key = team.caller_key.as_str();
@@ -160,7 +160,7 @@ async fn no_credential_of_a_callers_goes_up(database: Database) {
     }
 }
 
-async fn a_configuration_forwards_more_and_sets_its_own(database: Database) {
+async fn a_configuration_forwards_and_adds_headers(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let second = "second-secret-value";
@@ -187,7 +187,7 @@ async fn a_configuration_forwards_more_and_sets_its_own(database: Database) {
     assert!(!told.contains_key("x-hop") && !told.contains_key("accept-language"));
 }
 
-async fn credentials_go_where_the_configuration_says(database: Database) {
+async fn the_credential_is_sent_as_configured(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     team.configure("azure", json!({"auth": "api-key"})).await;
@@ -204,7 +204,7 @@ async fn credentials_go_where_the_configuration_says(database: Database) {
     assert!(!told.contains_key("authorization") && !told.contains_key("api-key"));
 }
 
-async fn all_but_a_few_come_down(database: Database) {
+async fn all_but_a_few_headers_are_returned(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let passed = [
@@ -256,7 +256,7 @@ async fn all_but_a_few_come_down(database: Database) {
     }
 }
 
-async fn a_header_that_holds_the_providers_key_stays_up(database: Database) {
+async fn a_header_with_the_provider_key_is_not_returned(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let echo = format!("got Bearer {}!", team.provider_key);
@@ -269,7 +269,7 @@ async fn a_header_that_holds_the_providers_key_stays_up(database: Database) {
     }
 }
 
-async fn every_answer_has_an_id_of_our_own(database: Database) {
+async fn every_response_has_a_request_id(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     team.upstream.push(openai::chat_completion("hello", Usage::USUAL));

@@ -24,18 +24,18 @@ use crate::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        a_body_beyond_the_limit_is_413,
-        a_body_that_is_slow_is_408,
-        a_body_that_breaks_off_is_told,
+        a_body_over_the_limit_gets_413,
+        a_slow_body_gets_408,
+        an_incomplete_body_is_not_sent_upstream,
         all_bodies_share_a_memory_budget,
-        connecting_has_a_limit,
-        the_first_byte_has_a_limit,
-        silence_in_a_stream_has_a_limit,
-        silence_in_a_plain_answer_has_a_limit,
-        there_is_no_limit_on_the_whole,
-        a_configuration_sets_its_own_limits,
-        a_configuration_bounds_its_requests,
-        the_process_bounds_its_requests,
+        a_slow_connect_gets_504,
+        a_slow_first_byte_gets_504,
+        a_silent_stream_is_ended,
+        a_silent_plain_answer_is_ended,
+        a_whole_request_has_no_time_limit,
+        a_configuration_overrides_time_limits,
+        concurrent_requests_of_a_configuration_are_limited,
+        concurrent_requests_of_the_process_are_limited,
     ]
 }
 
@@ -50,7 +50,7 @@ async fn answer(mut connection: Connection) -> Answer {
     Answer { status: head.status, headers: head.headers, body: body.into(), ending }
 }
 
-async fn a_body_beyond_the_limit_is_413(database: Database) {
+async fn a_body_over_the_limit_gets_413(database: Database) {
     let app = TestApp::with(&database, &["--max-body-bytes", "1MiB"]).await;
     let team = app.workspace().await;
     let route = Fixture::route("chat/completions");
@@ -78,7 +78,7 @@ async fn a_body_beyond_the_limit_is_413(database: Database) {
     assert_eq!(team.upstream.seen().requests.len(), 2);
 }
 
-async fn a_body_that_is_slow_is_408(database: Database) {
+async fn a_slow_body_gets_408(database: Database) {
     let app = TestApp::with(&database, &["--body-timeout", "300ms"]).await;
     let team = app.workspace().await;
     let request = Request::new("POST", &Fixture::route("responses")).promising(100);
@@ -90,7 +90,7 @@ async fn a_body_that_is_slow_is_408(database: Database) {
     assert_eq!(team.upstream.seen().accepted(), 0);
 }
 
-async fn a_body_that_breaks_off_is_told(database: Database) {
+async fn an_incomplete_body_is_not_sent_upstream(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let request =
@@ -136,7 +136,7 @@ async fn all_bodies_share_a_memory_budget(database: Database) {
     .await;
 }
 
-async fn connecting_has_a_limit(database: Database) {
+async fn a_slow_connect_gets_504(database: Database) {
     let app = TestApp::with(&database, &["--connect-timeout", "300ms"]).await;
     let team = app.workspace().await;
     // A full backlog takes no more connections and refuses none: these are never accepted.
@@ -158,7 +158,7 @@ async fn connecting_has_a_limit(database: Database) {
     gateway_error(&answer, 504, "upstream_connect_timeout");
 }
 
-async fn the_first_byte_has_a_limit(database: Database) {
+async fn a_slow_first_byte_gets_504(database: Database) {
     let app = TestApp::with(&database, &["--first-byte-timeout", "300ms"]).await;
     let team = app.workspace().await;
     let interim = Script::new().informational(103, &[]).keep_open();
@@ -172,7 +172,7 @@ async fn the_first_byte_has_a_limit(database: Database) {
     assert_eq!(team.upstream.seen().requests.len(), 2, "a limit is no reason to try again");
 }
 
-async fn silence_in_a_stream_has_a_limit(database: Database) {
+async fn a_silent_stream_is_ended(database: Database) {
     let app = TestApp::with(&database, &["--idle-timeout", "300ms"]).await;
     let team = app.workspace().await;
     let event = data(json!({"choices": [{}]}));
@@ -187,7 +187,7 @@ async fn silence_in_a_stream_has_a_limit(database: Database) {
     team.settled_once().await.says(&[("outcome", "upstream_broke"), ("code", "idle_timeout")]);
 }
 
-async fn silence_in_a_plain_answer_has_a_limit(database: Database) {
+async fn a_silent_plain_answer_is_ended(database: Database) {
     let app = TestApp::with(&database, &["--idle-timeout", "300ms"]).await;
     let team = app.workspace().await;
     for status in [200, 500] {
@@ -198,7 +198,7 @@ async fn silence_in_a_plain_answer_has_a_limit(database: Database) {
     }
 }
 
-async fn there_is_no_limit_on_the_whole(database: Database) {
+async fn a_whole_request_has_no_time_limit(database: Database) {
     let options = ["--idle-timeout", "600ms", "--first-byte-timeout", "600ms"];
     let app = TestApp::with(&database, &options).await;
     let team = app.workspace().await;
@@ -211,7 +211,7 @@ async fn there_is_no_limit_on_the_whole(database: Database) {
     assert_eq!(answer.text(), event.repeat(10) + &data("[DONE]"));
 }
 
-async fn a_configuration_sets_its_own_limits(database: Database) {
+async fn a_configuration_overrides_time_limits(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let limits = json!({"timeouts": {"first_byte_ms": 300, "idle_ms": 300}});
@@ -244,7 +244,7 @@ fn held(pause: &Pause) -> Script {
     Script::sse_head().chunk(events[0].clone()).wait(pause).chunks(events[1..].to_vec()).end()
 }
 
-async fn a_configuration_bounds_its_requests(database: Database) {
+async fn concurrent_requests_of_a_configuration_are_limited(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     team.configure("narrow", json!({"max_concurrent_requests": 2})).await;
@@ -291,7 +291,7 @@ async fn a_configuration_bounds_its_requests(database: Database) {
     drop(open);
 }
 
-async fn the_process_bounds_its_requests(database: Database) {
+async fn concurrent_requests_of_the_process_are_limited(database: Database) {
     let app = TestApp::with(&database, &["--max-concurrent-requests", "2"]).await;
     let team = app.workspace().await;
     let pause = Pause::new();

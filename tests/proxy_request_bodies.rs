@@ -18,11 +18,11 @@ use crate::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        the_model_is_replaced_in_its_place,
-        what_nobody_touches_stays_byte_for_byte,
-        defaults_stand_where_the_caller_sent_none,
+        the_model_is_replaced_in_place,
+        unknown_fields_are_passed_on_byte_for_byte,
+        default_parameters_fill_missing_fields,
         ambiguous_and_malformed_bodies_are_refused,
-        nesting_is_bounded,
+        nesting_is_limited,
         large_bodies_pass_byte_for_byte,
         a_compressed_answer_is_relayed_as_it_is,
     ]
@@ -33,7 +33,7 @@ fn chat(body: impl Into<Bytes>) -> Request {
     request.header("content-type", "application/json").body(body)
 }
 
-async fn the_model_is_replaced_in_its_place(database: Database) {
+async fn the_model_is_replaced_in_place(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     for (sent, arrived) in [
@@ -51,7 +51,7 @@ async fn the_model_is_replaced_in_its_place(database: Database) {
     }
 }
 
-async fn what_nobody_touches_stays_byte_for_byte(database: Database) {
+async fn unknown_fields_are_passed_on_byte_for_byte(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let sent = concat!(
@@ -77,7 +77,7 @@ async fn what_nobody_touches_stays_byte_for_byte(database: Database) {
     }
 }
 
-async fn defaults_stand_where_the_caller_sent_none(database: Database) {
+async fn default_parameters_fill_missing_fields(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let defaults = json!({"default_parameters": {"temperature": 0.25, "stop": ["a"], "seed": 7}});
@@ -130,7 +130,7 @@ async fn ambiguous_and_malformed_bodies_are_refused(database: Database) {
     gateway_error(&team.caller().send(none).await, 400, "invalid_json");
 }
 
-async fn nesting_is_bounded(database: Database) {
+async fn nesting_is_limited(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     // The object itself is the first level.

@@ -17,14 +17,14 @@ use crate::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        an_error_is_searched_for_the_key_whatever_coding_it_claims,
-        an_error_that_cannot_be_searched_does_not_pass,
+        an_uncompressed_error_is_searched_for_the_key,
+        the_body_of_a_compressed_error_is_replaced,
         an_answer_without_a_body_ends_with_its_head,
         an_empty_answer_is_complete,
     ]
 }
 
-async fn an_error_is_searched_for_the_key_whatever_coding_it_claims(database: Database) {
+async fn an_uncompressed_error_is_searched_for_the_key(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     for coding in ["identity", "utf-8", "Identity, identity"] {
@@ -35,7 +35,7 @@ async fn an_error_is_searched_for_the_key_whatever_coding_it_claims(database: Da
     }
 }
 
-async fn an_error_that_cannot_be_searched_does_not_pass(database: Database) {
+async fn the_body_of_a_compressed_error_is_replaced(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     for coding in ["gzip", "br", "identity, ZSTD"] {

@@ -18,14 +18,14 @@ use crate::support::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        what_is_on_the_list_is_passed_on,
-        all_else_is_501_before_its_body_and_closes,
-        a_head_request_and_a_websocket_are_501_too,
-        the_checks_have_an_order,
+        served_routes_reach_the_upstream,
+        other_routes_get_501_without_reading_the_body,
+        head_requests_and_websockets_get_501,
+        checks_run_in_order,
         a_name_is_one_segment_decoded_once,
-        a_model_id_goes_up_as_it_was_encoded,
-        a_model_id_does_not_climb,
-        a_url_is_joined_and_the_configuration_wins,
+        a_model_id_keeps_its_encoding,
+        a_model_id_with_dot_segments_gets_400,
+        query_parameters_of_the_base_url_win,
         a_redirect_is_not_followed,
     ]
 }
@@ -46,7 +46,7 @@ pub(crate) fn gateway_error(answer: &Answer, status: u16, code: &str) {
     assert!(answer.header("x-request-id").is_some());
 }
 
-async fn what_is_on_the_list_is_passed_on(database: Database) {
+async fn served_routes_reach_the_upstream(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let caller = team.caller();
@@ -74,7 +74,7 @@ async fn what_is_on_the_list_is_passed_on(database: Database) {
     assert_eq!(listing["data"][1]["id"], "org/other model", "listings are relayed as they are");
 }
 
-async fn all_else_is_501_before_its_body_and_closes(database: Database) {
+async fn other_routes_get_501_without_reading_the_body(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     for (method, path) in [
@@ -123,7 +123,7 @@ async fn all_else_is_501_before_its_body_and_closes(database: Database) {
     assert_eq!(team.upstream.seen().accepted(), 0);
 }
 
-async fn a_head_request_and_a_websocket_are_501_too(database: Database) {
+async fn head_requests_and_websockets_get_501(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let head = Request::new("HEAD", &Fixture::route("models"));
@@ -147,7 +147,7 @@ async fn a_head_request_and_a_websocket_are_501_too(database: Database) {
     team.caller().send(offer).await.expect(200);
 }
 
-async fn the_checks_have_an_order(database: Database) {
+async fn checks_run_in_order(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     team.configure("off", json!({"enabled": false})).await;
@@ -199,7 +199,7 @@ async fn a_name_is_one_segment_decoded_once(database: Database) {
     assert_eq!(team.upstream.seen().requests.len(), asked);
 }
 
-async fn a_model_id_goes_up_as_it_was_encoded(database: Database) {
+async fn a_model_id_keeps_its_encoding(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     for (number, id) in
@@ -213,7 +213,7 @@ async fn a_model_id_goes_up_as_it_was_encoded(database: Database) {
     }
 }
 
-async fn a_model_id_does_not_climb(database: Database) {
+async fn a_model_id_with_dot_segments_gets_400(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     for id in [".", "..", "%2e", "%2E%2e", ".%2e", "%252e%252e", "..%2Fadmin", "a%2f..", "..%5cx"] {
@@ -224,7 +224,7 @@ async fn a_model_id_does_not_climb(database: Database) {
     assert_eq!(team.upstream.seen().accepted(), 0);
 }
 
-async fn a_url_is_joined_and_the_configuration_wins(database: Database) {
+async fn query_parameters_of_the_base_url_win(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let origin = format!("http://{}", team.upstream.address());

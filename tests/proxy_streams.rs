@@ -24,20 +24,20 @@ pub(crate) fn cases() -> Vec<Case> {
     cases![
         usage_of_a_plain_answer_is_read,
         usage_of_a_responses_answer_is_read,
-        the_usage_event_is_withheld_and_nothing_else,
-        a_usage_event_in_pieces_is_withheld_too,
+        only_the_usage_event_is_withheld,
+        a_usage_event_in_pieces_is_withheld,
         a_stream_with_a_length_is_relayed_without_its_usage_event,
-        what_the_caller_asked_for_is_not_withheld,
-        a_configuration_may_leave_streams_alone,
+        usage_that_the_caller_asked_for_is_not_withheld,
+        stream_usage_leave_changes_nothing,
         a_responses_stream_is_relayed_byte_for_byte,
-        each_chunk_is_relayed_when_it_comes,
+        each_chunk_is_relayed_when_it_arrives,
         small_chunks_do_not_wait_for_each_other,
-        chunks_may_be_cut_anywhere,
-        a_slow_first_byte_is_waited_for,
-        an_interim_answer_is_no_answer,
-        a_hundred_megabytes_take_constant_memory,
-        five_hundred_streams_at_once,
-        metrics_count_what_passed,
+        chunks_may_be_split_anywhere,
+        a_slow_first_byte_is_awaited,
+        interim_answers_are_skipped,
+        a_long_stream_takes_constant_memory,
+        five_hundred_concurrent_streams_are_served,
+        metrics_count_streams_and_tokens,
     ]
 }
 
@@ -100,7 +100,7 @@ async fn usage_of_a_responses_answer_is_read(database: Database) {
     }
 }
 
-async fn the_usage_event_is_withheld_and_nothing_else(database: Database) {
+async fn only_the_usage_event_is_withheld(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let answer = team.caller().send(Fixture::chat_stream()).await.expect(200);
@@ -138,7 +138,7 @@ fn odd_events() -> (Vec<String>, String) {
     (passed, withheld)
 }
 
-async fn a_usage_event_in_pieces_is_withheld_too(database: Database) {
+async fn a_usage_event_in_pieces_is_withheld(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let (passed, withheld) = odd_events();
@@ -175,7 +175,7 @@ async fn a_stream_with_a_length_is_relayed_without_its_usage_event(database: Dat
     assert!(matches!(ending, BodyEnd::Broken(_)), "{ending:?}");
 }
 
-async fn what_the_caller_asked_for_is_not_withheld(database: Database) {
+async fn usage_that_the_caller_asked_for_is_not_withheld(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let mut body = question(true);
@@ -187,7 +187,7 @@ async fn what_the_caller_asked_for_is_not_withheld(database: Database) {
     team.settled_once().await.says(&TOKENS);
 }
 
-async fn a_configuration_may_leave_streams_alone(database: Database) {
+async fn stream_usage_leave_changes_nothing(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let id = team.configure("left", json!({"stream_usage": "leave"})).await;
@@ -217,7 +217,7 @@ async fn a_responses_stream_is_relayed_byte_for_byte(database: Database) {
     assert_eq!(team.upstream.last_request().json().get("stream_options"), None);
 }
 
-async fn each_chunk_is_relayed_when_it_comes(database: Database) {
+async fn each_chunk_is_relayed_when_it_arrives(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let pause = Pause::new();
@@ -266,7 +266,7 @@ async fn small_chunks_do_not_wait_for_each_other(database: Database) {
     assert!(median < Duration::from_millis(35), "half of the chunks waited {median:?} or longer");
 }
 
-async fn chunks_may_be_cut_anywhere(database: Database) {
+async fn chunks_may_be_split_anywhere(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let event = data(json!({"choices": [{"delta": {"content": "Zoë ☕ 😀"}}]}));
@@ -293,7 +293,7 @@ async fn chunks_may_be_cut_anywhere(database: Database) {
     assert!(answer.body.starts_with(odd));
 }
 
-async fn a_slow_first_byte_is_waited_for(database: Database) {
+async fn a_slow_first_byte_is_awaited(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     // Longer than the five seconds that the client library would wait by itself.
@@ -304,7 +304,7 @@ async fn a_slow_first_byte_is_waited_for(database: Database) {
     team.settled_once().await.says(&[("attempts", "1"), ("outcome", "completed")]);
 }
 
-async fn an_interim_answer_is_no_answer(database: Database) {
+async fn interim_answers_are_skipped(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let pause = Pause::new();
@@ -323,7 +323,7 @@ async fn an_interim_answer_is_no_answer(database: Database) {
     assert!(next.text().contains("the next one"));
 }
 
-async fn a_hundred_megabytes_take_constant_memory(database: Database) {
+async fn a_long_stream_takes_constant_memory(database: Database) {
     const CHUNK: usize = 16 * 1024;
     const COUNT: usize = 100 * 1024 * 1024 / CHUNK;
     let served = ServerProcess::start(&database, &[("--workers", "1")]).await;
@@ -368,7 +368,7 @@ async fn a_hundred_megabytes_take_constant_memory(database: Database) {
     assert!(grown < 8 << 20, "{grown} bytes more for one long event");
 }
 
-async fn five_hundred_streams_at_once(database: Database) {
+async fn five_hundred_concurrent_streams_are_served(database: Database) {
     const STREAMS: usize = 500;
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
@@ -395,7 +395,7 @@ async fn five_hundred_streams_at_once(database: Database) {
     }
 }
 
-async fn metrics_count_what_passed(database: Database) {
+async fn metrics_count_streams_and_tokens(database: Database) {
     let app = TestApp::with(&database, &["--workers", "1"]).await;
     let team = app.workspace().await;
     let metric = async |line: &str| {

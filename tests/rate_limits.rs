@@ -6,12 +6,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::{
-    accounts,
     app::TestApp,
     case::{Case, cases},
     database::Database,
     fixture::{Fixture, question},
     http::{Answer, Client, Request},
+    ledger_rows,
     openai::{self, PARTS, Usage},
     policies::{POLICIES, crowd, make, rate_limit, rates, refused, statuses},
     redis::shared_url,
@@ -23,18 +23,18 @@ use crate::support::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        requests_of_a_minute_roll,
-        requests_of_an_hour_roll,
-        they_roll_over_two_replicas_on_redis_too,
-        answers_tell_when_a_limit_is_whole,
-        and_so_they_do_on_redis,
-        a_crowd_gets_what_the_limit_says,
-        what_was_asked_is_corrected_by_what_was_used,
-        tokens_roll,
-        what_can_never_pass_is_not_told_when,
-        every_subject_has_its_own,
-        a_header_tells_buckets_apart,
-        a_granular_limit_replaces_the_default,
+        requests_per_minute_roll,
+        requests_per_hour_roll,
+        requests_per_minute_roll_over_two_replicas,
+        responses_say_when_a_limit_resets,
+        responses_say_when_a_limit_resets_with_redis,
+        concurrent_requests_stay_within_the_limit,
+        reserved_tokens_are_corrected_to_used_tokens,
+        tokens_per_minute_roll,
+        a_request_over_the_whole_limit_gets_no_retry_after,
+        every_subject_has_its_own_default_limit,
+        a_default_limit_can_be_per_header_value,
+        a_specific_limit_replaces_the_default,
     ]
 }
 
@@ -73,13 +73,13 @@ async fn waits_as_told(app: &TestApp, callers: &[Client], name: &str) -> u64 {
     after
 }
 
-async fn requests_of_a_minute_roll(database: Database) {
+async fn requests_per_minute_roll(database: Database) {
     let app = TestApp::with_stopped_clock(&database, &[]).await;
     let team = app.workspace().await;
     roll(&app, &[team.caller()], &team).await;
 }
 
-async fn they_roll_over_two_replicas_on_redis_too(database: Database) {
+async fn requests_per_minute_roll_over_two_replicas(database: Database) {
     let url = shared_url();
     let app = TestApp::with_stopped_clock(&database, &["--redis-url", &url]).await;
     let other = app.replica().await;
@@ -113,7 +113,7 @@ async fn roll(app: &TestApp, callers: &[Client], team: &Fixture) {
     limited(&call(&callers[0]).await, "three");
 }
 
-async fn requests_of_an_hour_roll(database: Database) {
+async fn requests_per_hour_roll(database: Database) {
     let app = TestApp::with_stopped_clock(&database, &[]).await;
     let team = app.workspace().await;
     let subject = [("api_key_id", team.caller_key_id.as_str())];
@@ -130,11 +130,11 @@ async fn requests_of_an_hour_roll(database: Database) {
     assert_eq!(second, 30 * 60);
 }
 
-async fn answers_tell_when_a_limit_is_whole(database: Database) {
+async fn responses_say_when_a_limit_resets(database: Database) {
     whole_again(&TestApp::with_stopped_clock(&database, &[]).await).await;
 }
 
-async fn and_so_they_do_on_redis(database: Database) {
+async fn responses_say_when_a_limit_resets_with_redis(database: Database) {
     let url = shared_url();
     whole_again(&TestApp::with_stopped_clock(&database, &["--redis-url", &url]).await).await;
 }
@@ -177,7 +177,7 @@ async fn whole_again(app: &TestApp) {
     assert_eq!(answer.header("x-ratelimit-reset-requests"), Some(written.as_str()));
 }
 
-async fn a_crowd_gets_what_the_limit_says(database: Database) {
+async fn concurrent_requests_stay_within_the_limit(database: Database) {
     let app = TestApp::with_stopped_clock(&database, &[]).await;
     let team = app.workspace().await;
     let subject = [("workspace_id", team.workspace_id.as_str())];
@@ -203,7 +203,7 @@ fn uses(team: &Fixture, tokens: u64) {
     team.upstream.push(openai::chat_completion(&PARTS.concat(), usage));
 }
 
-async fn what_was_asked_is_corrected_by_what_was_used(database: Database) {
+async fn reserved_tokens_are_corrected_to_used_tokens(database: Database) {
     let app = TestApp::with_stopped_clock(&database, &[]).await;
     let team = app.workspace().await;
     let subject = [("workspace_id", team.workspace_id.as_str())];
@@ -228,7 +228,7 @@ async fn what_was_asked_is_corrected_by_what_was_used(database: Database) {
     drop(stream);
 }
 
-async fn tokens_roll(database: Database) {
+async fn tokens_per_minute_roll(database: Database) {
     let app = TestApp::with_stopped_clock(&database, &[]).await;
     let team = app.workspace().await;
     let subject = [("workspace_id", team.workspace_id.as_str())];
@@ -242,7 +242,7 @@ async fn tokens_roll(database: Database) {
     assert_eq!(waits_as_told(&app, &[team.caller()], "tokens").await, 40);
 }
 
-async fn what_can_never_pass_is_not_told_when(database: Database) {
+async fn a_request_over_the_whole_limit_gets_no_retry_after(database: Database) {
     let app = TestApp::with_stopped_clock(&database, &[]).await;
     let team = app.workspace().await;
     let subject = [("workspace_id", team.workspace_id.as_str())];
@@ -274,7 +274,7 @@ async fn has_children(admin: &Client, parent: &Value, count: usize) -> Vec<Value
     found
 }
 
-async fn every_subject_has_its_own(database: Database) {
+async fn every_subject_has_its_own_default_limit(database: Database) {
     let app = TestApp::with_stopped_clock(&database, &[]).await;
     let team = app.workspace().await;
     let admin = app.admin();
@@ -316,7 +316,7 @@ async fn every_subject_has_its_own(database: Database) {
     }
 }
 
-async fn a_header_tells_buckets_apart(database: Database) {
+async fn a_default_limit_can_be_per_header_value(database: Database) {
     let app = TestApp::with_stopped_clock(&database, &[]).await;
     let team = app.workspace().await;
     let default = ("default_rate_limit", "for each app");
@@ -337,7 +337,7 @@ async fn a_header_tells_buckets_apart(database: Database) {
     }
 }
 
-async fn a_granular_limit_replaces_the_default(database: Database) {
+async fn a_specific_limit_replaces_the_default(database: Database) {
     let app = TestApp::with_stopped_clock(&database, &[]).await;
     let team = app.workspace().await;
     let (_, other) = team.key("GATEWAY_CALLER").await;

@@ -21,10 +21,10 @@ use crate::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        a_policy_is_patched_with_itself,
-        a_policy_is_posted_with_itself,
-        every_resource_is_patched_with_itself,
-        what_a_key_is_does_not_change,
+        a_policy_can_be_patched_with_itself,
+        a_policy_can_be_posted_with_itself,
+        every_resource_can_be_patched_with_itself,
+        fixed_fields_of_a_key_cannot_be_changed,
     ]
 }
 
@@ -51,7 +51,7 @@ fn with(whole: &Value, changes: Value) -> Value {
 
 /// Fails the case unless the two differ in nothing but these fields.
 #[track_caller]
-fn same_but(before: &Value, after: &Value, fields: &[&str]) {
+fn assert_same_except(before: &Value, after: &Value, fields: &[&str]) {
     for (field, value) in before.as_object().unwrap() {
         if !fields.contains(&field.as_str()) {
             assert_eq!(&after[field], value, "{field}");
@@ -60,7 +60,7 @@ fn same_but(before: &Value, after: &Value, fields: &[&str]) {
     assert_eq!(before.as_object().unwrap().len(), after.as_object().unwrap().len());
 }
 
-async fn a_policy_is_patched_with_itself(database: Database) {
+async fn a_policy_can_be_patched_with_itself(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let admin = world.admin();
     let made = make(&admin, &cap("Cap", &[matcher("team", "a")])).await;
@@ -71,13 +71,21 @@ async fn a_policy_is_patched_with_itself(database: Database) {
         assert_eq!(admin.patch(&one, &read).await.expect(200).json(), read, "nothing changes");
         let renamed = with(&read, json!({"name": format!("Cap at {place}")}));
         let after = admin.patch(&one, &renamed).await.expect(200).json();
-        same_but(&renamed, &after, &["updated_at"]);
+        assert_same_except(&renamed, &after, &["updated_at"]);
         let odd = OF_POLICY.map(|field| (field.to_owned(), json!({"any": ["thing"]})));
         let odd = with(&read, Value::Object(odd.into_iter().collect()));
-        same_but(&read, &admin.patch(&one, &odd).await.expect(200).json(), &["updated_at"]);
+        assert_same_except(
+            &read,
+            &admin.patch(&one, &odd).await.expect(200).json(),
+            &["updated_at"],
+        );
         let nulls = OF_POLICY.map(|field| (field.to_owned(), Value::Null));
         let nulls = Value::Object(nulls.into_iter().collect());
-        same_but(&read, &admin.patch(&one, &nulls).await.expect(200).json(), &["updated_at"]);
+        assert_same_except(
+            &read,
+            &admin.patch(&one, &nulls).await.expect(200).json(),
+            &["updated_at"],
+        );
         for (changes, field) in [
             (json!({"policy_type": "default_spend_cap"}), "policy_type"),
             (json!({"current_spend": 1}), "current_spend"),
@@ -90,14 +98,14 @@ async fn a_policy_is_patched_with_itself(database: Database) {
     }
 }
 
-async fn a_policy_is_posted_with_itself(database: Database) {
+async fn a_policy_can_be_posted_with_itself(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let admin = world.admin();
     let made = make(&admin, &cap("Cap", &[matcher("team", "a")])).await;
     let one = format!("{PATH}/{}", text(&made, "id"));
     let read = admin.get(&one).await.expect(200).json();
     let enlarged = with(&read, json!({"config": {"window": "monthly", "limit_usd": 3}}));
-    same_but(&enlarged, &make(&admin, &enlarged).await, &["updated_at"]);
+    assert_same_except(&enlarged, &make(&admin, &enlarged).await, &["updated_at"]);
     // Of another type it is another policy, and none of what the gateway sets goes over to it.
     let rate = json!({"policy_type": "rate_limit", "config": rates(&[("requests", "hour", 5)])});
     let other = make(&admin, &with(&read, rate)).await;
@@ -121,7 +129,7 @@ async fn a_policy_is_posted_with_itself(database: Database) {
     }
 }
 
-async fn every_resource_is_patched_with_itself(database: Database) {
+async fn every_resource_can_be_patched_with_itself(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (admin, home) = (world.admin(), &world.home);
     let price = json!({"provider": "*", "model": "m*", "price": {"input": 1.25, "output": 10}});
@@ -140,27 +148,27 @@ async fn every_resource_is_patched_with_itself(database: Database) {
         (format!("/api/v1/model-prices/{}", text(&price, "id")), "model", json!("n*")),
         (organization.clone(), "name", json!("Renamed")),
     ] {
-        is_patched_with_itself(&admin, &path, field, &value).await;
+        patch_with_itself(&admin, &path, field, &value).await;
     }
     let read = admin.get(&organization).await.expect(200).json();
     let suspended = with(&read, json!({"status": "suspended"}));
     problem(&admin.patch(&organization, &suspended).await, 403, "platform_key_needed");
 }
 
-async fn is_patched_with_itself(admin: &Client, path: &str, field: &str, value: &Value) {
+async fn patch_with_itself(admin: &Client, path: &str, field: &str, value: &Value) {
     let read = admin.get(path).await.expect(200).json();
     let changed = with(&read, json!({field: value}));
     let after = admin.patch(path, &changed).await.expect(200).json();
-    same_but(&changed, &after, &["updated_at", "version"]);
+    assert_same_except(&changed, &after, &["updated_at", "version"]);
     // What its like may not say is passed over, and what nobody knows is not.
     let odd = with(&changed, json!({"id": "x", "created_at": {"y": 1}, "updated_at": null}));
     let after = admin.patch(path, &odd).await.expect(200).json();
-    same_but(&changed, &after, &["updated_at", "version"]);
+    assert_same_except(&changed, &after, &["updated_at", "version"]);
     let unknown = with(&changed, json!({"deleted_at": null}));
     assert_eq!(wrong_fields(&admin.patch(path, &unknown).await), ["deleted_at"], "{path}");
 }
 
-async fn what_a_key_is_does_not_change(database: Database) {
+async fn fixed_fields_of_a_key_cannot_be_changed(database: Database) {
     let world = TwoTenants::make(TestApp::with_stopped_clock(&database, &[]).await).await;
     let (admin, home) = (world.admin(), &world.home);
     let soon = world.app.now() + chrono::TimeDelta::seconds(60);
@@ -185,5 +193,5 @@ async fn what_a_key_is_does_not_change(database: Database) {
     world.app.advance(Duration::from_secs(120));
     let renamed = with(&read, json!({"name": "Two"}));
     let after = admin.patch(&one, &renamed).await.expect(200).json();
-    same_but(&renamed, &after, &["updated_at"]);
+    assert_same_except(&renamed, &after, &["updated_at"]);
 }

@@ -22,18 +22,18 @@ const ELSEWHERE: Duration = Duration::from_secs(2);
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        a_revoked_key_stops,
-        a_disabled_key_stops_until_it_is_enabled,
-        a_rotated_key_stops_and_the_new_one_works_at_once,
-        a_changed_configuration_counts,
-        a_deleted_configuration_is_gone,
+        a_revoked_key_gets_401_everywhere,
+        a_disabled_key_gets_401_until_it_is_enabled,
+        a_rotated_key_gets_401_and_the_new_one_works_at_once,
+        a_changed_configuration_takes_effect,
+        a_deleted_configuration_gets_404,
         a_new_secret_value_is_used,
-        a_freed_and_deleted_secret_is_no_longer_sent,
-        a_suspended_organization_stops_and_comes_back,
-        a_deactivated_users_keys_stop,
-        a_deleted_workspaces_keys_stop,
-        postgres everything_arrives_with_notifications_lost,
-        the_steady_state_touches_no_database,
+        a_deleted_secret_is_no_longer_sent,
+        a_suspended_organization_gets_403_until_it_is_active,
+        keys_of_a_deactivated_user_get_401,
+        keys_of_a_deleted_workspace_get_401,
+        postgres changes_arrive_without_notifications,
+        known_callers_cause_no_database_queries,
         guessing_one_key_does_not_reach_the_database,
     ]
 }
@@ -108,7 +108,7 @@ impl Pair {
     }
 }
 
-async fn a_revoked_key_stops(database: Database) {
+async fn a_revoked_key_gets_401_everywhere(database: Database) {
     revoke(&Pair::start(&database).await).await;
 }
 
@@ -118,7 +118,7 @@ async fn revoke(pair: &Pair) {
     pair.caller_is(401).await;
 }
 
-async fn a_disabled_key_stops_until_it_is_enabled(database: Database) {
+async fn a_disabled_key_gets_401_until_it_is_enabled(database: Database) {
     disable(&Pair::start(&database).await).await;
 }
 
@@ -129,7 +129,7 @@ async fn disable(pair: &Pair) {
     pair.caller_is(200).await;
 }
 
-async fn a_rotated_key_stops_and_the_new_one_works_at_once(database: Database) {
+async fn a_rotated_key_gets_401_and_the_new_one_works_at_once(database: Database) {
     let pair = Pair::start(&database).await;
     let path = pair.team.path(&format!("api-keys/{}/rotate", pair.team.caller_key_id));
     let rotated = pair.admin().post_json(&path, &json!({"grace_seconds": 0})).await.success();
@@ -140,7 +140,7 @@ async fn a_rotated_key_stops_and_the_new_one_works_at_once(database: Database) {
     pair.caller_is(401).await;
 }
 
-async fn a_changed_configuration_counts(database: Database) {
+async fn a_changed_configuration_takes_effect(database: Database) {
     change(&Pair::start(&database).await).await;
 }
 
@@ -153,7 +153,7 @@ async fn change(pair: &Pair) {
     pair.caller_is(200).await;
 }
 
-async fn a_deleted_configuration_is_gone(database: Database) {
+async fn a_deleted_configuration_gets_404(database: Database) {
     let pair = Pair::start(&database).await;
     let path = pair.team.path(&format!("model-configurations/{}", pair.team.configuration_id));
     pair.admin().delete(&path).await.success();
@@ -175,7 +175,7 @@ async fn replace_secret(pair: &Pair) {
     pair.upstream_sees(|asked| asked.header("authorization") == Some(&credential)).await;
 }
 
-async fn a_freed_and_deleted_secret_is_no_longer_sent(database: Database) {
+async fn a_deleted_secret_is_no_longer_sent(database: Database) {
     free_secret(&Pair::start(&database).await).await;
 }
 
@@ -187,7 +187,7 @@ async fn free_secret(pair: &Pair) {
     pair.upstream_sees(|asked| asked.header("authorization").is_none()).await;
 }
 
-async fn a_suspended_organization_stops_and_comes_back(database: Database) {
+async fn a_suspended_organization_gets_403_until_it_is_active(database: Database) {
     suspend(&Pair::start(&database).await).await;
 }
 
@@ -204,7 +204,7 @@ async fn suspend(pair: &Pair) {
     pair.caller_is(200).await;
 }
 
-async fn a_deactivated_users_keys_stop(database: Database) {
+async fn keys_of_a_deactivated_user_get_401(database: Database) {
     deactivate(&Pair::start(&database).await).await;
 }
 
@@ -222,14 +222,14 @@ async fn deactivate(pair: &Pair) {
     pair.caller_is(200).await;
 }
 
-async fn a_deleted_workspaces_keys_stop(database: Database) {
+async fn keys_of_a_deleted_workspace_get_401(database: Database) {
     let pair = Pair::start(&database).await;
     let path = format!("/api/v1/workspaces/{}?force=true", pair.team.workspace_id);
     pair.admin().delete(&path).await.success();
     pair.caller_is(401).await;
 }
 
-async fn everything_arrives_with_notifications_lost(database: Database) {
+async fn changes_arrive_without_notifications(database: Database) {
     let (link, linked) = FaultProxy::to(&database).await;
     link.lose_notifications();
     let app = TestApp::start(&database).await;
@@ -244,7 +244,7 @@ async fn everything_arrives_with_notifications_lost(database: Database) {
     revoke(&pair).await;
 }
 
-async fn the_steady_state_touches_no_database(database: Database) {
+async fn known_callers_cause_no_database_queries(database: Database) {
     const QUERIES: &str = "tollgate_database_queries_total";
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;

@@ -16,11 +16,11 @@ use crate::support::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        filters_and_pages,
+        requests_are_filtered_and_paged,
         a_request_has_all_its_attempts,
-        what_is_elsewhere_is_not_there,
-        a_search_goes_on_where_it_ended,
-        indexes_lead_to_rows,
+        requests_of_other_places_are_hidden,
+        a_search_continues_at_its_cursor,
+        queries_use_indexes,
     ]
 }
 
@@ -68,7 +68,7 @@ async fn ids(world: &TwoTenants, query: &str) -> Vec<String> {
         .collect()
 }
 
-async fn filters_and_pages(database: Database) {
+async fn requests_are_filtered_and_paged(database: Database) {
     let world = world(&database).await;
     let rows = rows(&world);
     insert_with_others(&database, &rows, &[]).await;
@@ -217,7 +217,7 @@ async fn a_request_has_all_its_attempts(database: Database) {
     );
 }
 
-async fn what_is_elsewhere_is_not_there(database: Database) {
+async fn requests_of_other_places_are_hidden(database: Database) {
     let world = world(&database).await;
     let rows = [
         Row::of(&world.home),
@@ -269,7 +269,7 @@ async fn many(database: &Database, count: usize) {
     execute(database, &sql).await;
 }
 
-async fn a_search_goes_on_where_it_ended(database: Database) {
+async fn a_search_continues_at_its_cursor(database: Database) {
     let world = world(&database).await;
     let sought: DateTime<Utc> = "2020-01-01T00:00:00Z".parse().unwrap();
     let mut oldest = Row::of(&world.home).at(sought);
@@ -287,7 +287,7 @@ async fn a_search_goes_on_where_it_ended(database: Database) {
 }
 
 /// What the databases say of how they would look: never through all rows.
-async fn indexes_lead_to_rows(database: Database) {
+async fn queries_use_indexes(database: Database) {
     let world = world(&database).await;
     insert_with_others(&database, &[Row::of(&world.home)], &[]).await;
     many(&database, 20_000).await;

@@ -18,10 +18,10 @@ use crate::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        nobody_issues_a_key_beyond_what_they_may_grant,
-        nobody_manages_a_key_beyond_what_they_may_grant,
-        no_field_moves_a_key,
-        users_of_others_own_no_keys,
+        a_key_creates_only_keys_it_may_grant,
+        a_key_manages_only_keys_it_may_grant,
+        no_field_moves_a_key_to_another_place,
+        a_key_cannot_belong_to_another_organizations_user,
         a_key_is_shown_once,
     ]
 }
@@ -50,7 +50,7 @@ fn places(world: &TwoTenants) -> [(String, &'static str, &'static [&'static str]
     ]
 }
 
-async fn nobody_issues_a_key_beyond_what_they_may_grant(database: Database) {
+async fn a_key_creates_only_keys_it_may_grant(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     for granter in world.roles() {
         let client = world.app.as_key(&granter.key);
@@ -94,7 +94,7 @@ async fn nobody_issues_a_key_beyond_what_they_may_grant(database: Database) {
     }
 }
 
-async fn nobody_manages_a_key_beyond_what_they_may_grant(database: Database) {
+async fn a_key_manages_only_keys_it_may_grant(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     for target in &ROLES {
         // A key of their own for this to be done to.
@@ -140,7 +140,7 @@ async fn nobody_manages_a_key_beyond_what_they_may_grant(database: Database) {
     }
 }
 
-async fn no_field_moves_a_key(database: Database) {
+async fn no_field_moves_a_key_to_another_place(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let path = world.home.team.path(&format!("api-keys/{}", world.home.team.caller_key_id));
     let before = database.dump().await;
@@ -175,7 +175,7 @@ async fn no_field_moves_a_key(database: Database) {
     }
 }
 
-async fn users_of_others_own_no_keys(database: Database) {
+async fn a_key_cannot_belong_to_another_organizations_user(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let theirs = &world.stranger.user_id;
     let body = json!({"name": "n", "role": "GATEWAY_CALLER", "user_id": theirs});

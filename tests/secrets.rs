@@ -20,18 +20,18 @@ use crate::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        a_secret_is_stored_read_about_and_deleted,
-        names_values_and_descriptions_are_bounded,
-        values_never_come_out,
-        what_a_header_carries_must_fit_one,
-        a_used_secret_stays,
-        a_moved_ciphertext_does_not_open,
-        an_earlier_ciphertext_does_not_open,
+        a_secret_is_stored_described_and_deleted,
+        names_values_and_descriptions_are_limited,
+        values_are_never_returned,
+        values_in_headers_must_be_valid_header_values,
+        a_secret_in_use_cannot_be_deleted,
+        a_moved_ciphertext_cannot_be_decrypted,
+        an_earlier_ciphertext_cannot_be_decrypted,
         versions_count_every_write,
     ]
 }
 
-async fn a_secret_is_stored_read_about_and_deleted(database: Database) {
+async fn a_secret_is_stored_described_and_deleted(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (admin, path) = (world.admin(), world.home.team.path("secrets/UPSTREAM_KEY"));
     let body = json!({"value": "sk-first-value", "description": "For tests"});
@@ -65,7 +65,7 @@ async fn a_secret_is_stored_read_about_and_deleted(database: Database) {
     assert_eq!(again["version"], 1);
 }
 
-async fn names_values_and_descriptions_are_bounded(database: Database) {
+async fn names_values_and_descriptions_are_limited(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let admin = app.admin();
@@ -97,7 +97,7 @@ async fn names_values_and_descriptions_are_bounded(database: Database) {
     put("A", json!({"value": "x", "description": "é".repeat(1024)})).await.expect(201);
 }
 
-async fn values_never_come_out(database: Database) {
+async fn values_are_never_returned(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let admin = world.admin();
     let value = "sk-never-comes-out-4b1d";
@@ -137,7 +137,7 @@ async fn values_never_come_out(database: Database) {
     assert!(!dump.contains(value) && !dump.to_lowercase().contains(&hex));
 }
 
-async fn what_a_header_carries_must_fit_one(database: Database) {
+async fn values_in_headers_must_be_valid_header_values(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let admin = app.admin();
@@ -161,7 +161,7 @@ async fn what_a_header_carries_must_fit_one(database: Database) {
     team.caller().send(Fixture::chat()).await.expect(200);
 }
 
-async fn a_used_secret_stays(database: Database) {
+async fn a_secret_in_use_cannot_be_deleted(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let admin = app.admin();
@@ -183,7 +183,7 @@ async fn a_used_secret_stays(database: Database) {
 }
 
 /// That a call fails because this secret does not open.
-async fn unavailable(team: &Fixture, name: &str) {
+async fn assert_unavailable(team: &Fixture, name: &str) {
     let seen = team.upstream.seen().requests.len();
     let answer = team.caller().send(Fixture::chat()).await.expect(503);
     let told = answer.json();
@@ -194,11 +194,11 @@ async fn unavailable(team: &Fixture, name: &str) {
 }
 
 /// Makes the gateway look again: a write tells it that something changed.
-async fn look_again(team: &Fixture) {
+async fn invalidate_caches(team: &Fixture) {
     team.put_secret("UNRELATED", "sk-unrelated-value").await;
 }
 
-async fn a_moved_ciphertext_does_not_open(database: Database) {
+async fn a_moved_ciphertext_cannot_be_decrypted(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (home, sibling) = (&world.home.team, &world.sibling.team);
     home.put_secret("OTHER", "sk-another-secret-here").await;
@@ -237,12 +237,12 @@ async fn a_moved_ciphertext_does_not_open(database: Database) {
         format!("UPDATE secrets SET version = version + 1 WHERE id = '{target}'"),
     ] {
         execute(&database, &tampering).await;
-        look_again(home).await;
-        unavailable(home, Fixture::SECRET).await;
+        invalidate_caches(home).await;
+        assert_unavailable(home, Fixture::SECRET).await;
         // Others are not touched by it.
         sibling.caller().send(Fixture::chat()).await.expect(200);
         execute(&database, &restore).await;
-        look_again(home).await;
+        invalidate_caches(home).await;
         home.caller().send(Fixture::chat()).await.expect(200);
     }
     // A data key that was moved opens nothing either.
@@ -256,14 +256,14 @@ async fn a_moved_ciphertext_does_not_open(database: Database) {
         )
     };
     execute(&database, &moved(other)).await;
-    look_again(sibling).await;
-    unavailable(home, Fixture::SECRET).await;
+    invalidate_caches(sibling).await;
+    assert_unavailable(home, Fixture::SECRET).await;
     execute(&database, &moved(own)).await;
-    look_again(sibling).await;
+    invalidate_caches(sibling).await;
     home.caller().send(Fixture::chat()).await.expect(200);
 }
 
-async fn an_earlier_ciphertext_does_not_open(database: Database) {
+async fn an_earlier_ciphertext_cannot_be_decrypted(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let only = format!("workspace_id = '{}' AND name = '{}'", team.workspace_id, Fixture::SECRET);
@@ -276,8 +276,8 @@ async fn an_earlier_ciphertext_does_not_open(database: Database) {
         &format!("UPDATE secrets SET sealed = (SELECT sealed FROM kept) WHERE {only}"),
     )
     .await;
-    look_again(&team).await;
-    unavailable(&team, Fixture::SECRET).await;
+    invalidate_caches(&team).await;
+    assert_unavailable(&team, Fixture::SECRET).await;
     // Stored again, it works again.
     team.put_secret(Fixture::SECRET, "sk-the-newest-value").await;
     team.caller().send(Fixture::chat()).await.expect(200);

@@ -26,12 +26,12 @@ use crate::support::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        of_400_at_once_a_cap_worth_100_lets_100_through,
-        so_do_two_replicas_on_redis,
-        a_cap_holds_while_half_the_callers_leave,
-        so_it_does_over_two_replicas_on_redis,
-        a_cap_holds_while_redis_says_nothing,
-        a_cap_holds_while_redis_is_away,
+        of_400_concurrent_requests_a_cap_for_100_admits_100,
+        of_400_concurrent_requests_on_two_replicas_a_cap_for_100_admits_100,
+        a_cap_holds_while_half_the_callers_disconnect,
+        a_cap_holds_on_two_replicas_while_half_the_callers_disconnect,
+        a_cap_holds_while_redis_does_not_answer,
+        a_cap_holds_while_redis_refuses_connections,
     ]
 }
 
@@ -74,7 +74,7 @@ async fn on_redis(database: &Database, url: &str) -> TestApp {
     TestApp::with_stopped_clock(database, &["--redis-url", url]).await
 }
 
-async fn of_400_at_once_a_cap_worth_100_lets_100_through(database: Database) {
+async fn of_400_concurrent_requests_a_cap_for_100_admits_100(database: Database) {
     let app = TestApp::with_stopped_clock(&database, &[]).await;
     let callers = |capped: &Capped| vec![capped.team.caller()];
     let capped = four_hundred(app, callers).await;
@@ -82,7 +82,7 @@ async fn of_400_at_once_a_cap_worth_100_lets_100_through(database: Database) {
     over_cap(&capped.team.caller().send(Fixture::chat()).await, "the cap");
 }
 
-async fn so_do_two_replicas_on_redis(database: Database) {
+async fn of_400_concurrent_requests_on_two_replicas_a_cap_for_100_admits_100(database: Database) {
     let app = on_redis(&database, &shared_url()).await;
     let other = app.replica().await;
     let address = other.address();
@@ -136,12 +136,12 @@ const TOKENS: Rates = Rates {
     request: 0,
 };
 
-async fn a_cap_holds_while_half_the_callers_leave(database: Database) {
+async fn a_cap_holds_while_half_the_callers_disconnect(database: Database) {
     let app = TestApp::with_stopped_clock(&database, &[]).await;
     half_leave(app, |_| Vec::new()).await;
 }
 
-async fn so_it_does_over_two_replicas_on_redis(database: Database) {
+async fn a_cap_holds_on_two_replicas_while_half_the_callers_disconnect(database: Database) {
     let app = on_redis(&database, &shared_url()).await;
     let other = app.replica().await;
     let address = other.address();
@@ -206,11 +206,11 @@ async fn half_leave(app: TestApp, others: impl Fn(&Capped) -> Vec<Client>) {
     has_spent(&capped.app.admin(), &capped.cap, settled).await;
 }
 
-async fn a_cap_holds_while_redis_says_nothing(database: Database) {
+async fn a_cap_holds_while_redis_does_not_answer(database: Database) {
     without_redis(database, FaultProxy::stall).await;
 }
 
-async fn a_cap_holds_while_redis_is_away(database: Database) {
+async fn a_cap_holds_while_redis_refuses_connections(database: Database) {
     without_redis(database, FaultProxy::sever).await;
 }
 

@@ -19,16 +19,16 @@ use crate::support::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        windows_roll_over_at_the_instant,
+        windows_end_on_time,
         each_limit_of_a_cap_counts,
-        a_new_cap_counts_what_was_spent,
-        a_raised_cap_lets_more_through_at_once,
-        what_a_cap_has_missed_it_learns,
-        what_is_only_named_is_charged_in_full,
-        a_restart_forgets_nothing,
-        an_emptied_redis_is_rebuilt,
-        without_a_price_a_cap_blocks,
-        of_several_caps_none_loosens_another,
+        a_new_cap_counts_past_spend,
+        a_raised_cap_admits_more_at_once,
+        a_cap_that_was_disabled_counts_past_spend,
+        input_named_by_reference_is_charged_as_reserved,
+        a_restart_keeps_what_was_spent,
+        counters_in_an_emptied_redis_are_rebuilt,
+        a_cap_refuses_models_without_a_price,
+        the_strictest_of_several_caps_applies,
     ]
 }
 
@@ -77,7 +77,7 @@ fn next(window: &str, now: DateTime<Utc>) -> DateTime<Utc> {
     instant
 }
 
-async fn windows_roll_over_at_the_instant(database: Database) {
+async fn windows_end_on_time(database: Database) {
     let (app, team) = at_a_cent_each(&database, &[]).await;
     for window in ["hourly", "daily", "weekly", "monthly"] {
         let (id, key) = team.key("GATEWAY_CALLER").await;
@@ -116,7 +116,7 @@ async fn each_limit_of_a_cap_counts(database: Database) {
     over_cap(&call(&team).await, "both");
 }
 
-async fn a_new_cap_counts_what_was_spent(database: Database) {
+async fn a_new_cap_counts_past_spend(database: Database) {
     let (app, team) = at_a_cent_each(&database, &[]).await;
     passes(&team, 3).await;
     ledger_rows::rows_at_least(&database, 3).await;
@@ -127,7 +127,7 @@ async fn a_new_cap_counts_what_was_spent(database: Database) {
     over_cap(&call(&team).await, "late");
 }
 
-async fn a_raised_cap_lets_more_through_at_once(database: Database) {
+async fn a_raised_cap_admits_more_at_once(database: Database) {
     let (app, team) = at_a_cent_each(&database, &[]).await;
     let subject = [("workspace_id", team.workspace_id.as_str())];
     let cap = spend_cap(&app.admin(), "narrow", &subject, ("monthly", 2 * FEE)).await;
@@ -146,7 +146,7 @@ async fn a_raised_cap_lets_more_through_at_once(database: Database) {
     passes(&team, 1).await;
 }
 
-async fn what_a_cap_has_missed_it_learns(database: Database) {
+async fn a_cap_that_was_disabled_counts_past_spend(database: Database) {
     let (app, team) = at_a_cent_each(&database, &[]).await;
     let subject = [("workspace_id", team.workspace_id.as_str())];
     let cap = spend_cap(&app.admin(), "learns", &subject, ("monthly", 5 * FEE)).await;
@@ -171,7 +171,7 @@ async fn what_a_cap_has_missed_it_learns(database: Database) {
     over_cap(&team.caller().send(of_red()).await, "learns");
 }
 
-async fn what_is_only_named_is_charged_in_full(database: Database) {
+async fn input_named_by_reference_is_charged_as_reserved(database: Database) {
     let app = TestApp::with(&database, &["--assumed-context-tokens", "5000"]).await;
     let team = app.workspace().await;
     let event = data(json!({"type": "response.output_text.delta", "delta": "Good"}));
@@ -188,7 +188,7 @@ async fn what_is_only_named_is_charged_in_full(database: Database) {
     assert_eq!((row.input_tokens, row.output_tokens), (Some(5000), Some(1)));
 }
 
-async fn a_restart_forgets_nothing(database: Database) {
+async fn a_restart_keeps_what_was_spent(database: Database) {
     let (app, team) = at_a_cent_each(&database, &[]).await;
     let subject = [("api_key_id", team.caller_key_id.as_str())];
     spend_cap(&app.admin(), "kept", &subject, ("monthly", 5 * FEE)).await;
@@ -201,7 +201,7 @@ async fn a_restart_forgets_nothing(database: Database) {
     over_cap(&caller.send(Fixture::chat()).await, "kept");
 }
 
-async fn an_emptied_redis_is_rebuilt(database: Database) {
+async fn counters_in_an_emptied_redis_are_rebuilt(database: Database) {
     let redis = OwnRedis::start().await;
     let url = redis.url();
     let (app, team) = at_a_cent_each(&database, &["--redis-url", &url]).await;
@@ -218,7 +218,7 @@ async fn an_emptied_redis_is_rebuilt(database: Database) {
     over_cap(&team.caller_at(other.address()).send(Fixture::chat()).await, "kept");
 }
 
-async fn without_a_price_a_cap_blocks(database: Database) {
+async fn a_cap_refuses_models_without_a_price(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let path = team.path(&format!("model-configurations/{}", team.configuration_id));
@@ -242,7 +242,7 @@ async fn without_a_price_a_cap_blocks(database: Database) {
     call(&team).await.expect(200);
 }
 
-async fn of_several_caps_none_loosens_another(database: Database) {
+async fn the_strictest_of_several_caps_applies(database: Database) {
     let (app, team) = at_a_cent_each(&database, &[]).await;
     let (organization, admin) = (app.keys().organization_id.clone(), app.admin());
     let caps: [(&str, &str, &str, i128); 3] = [

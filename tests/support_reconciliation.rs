@@ -22,11 +22,11 @@ use crate::support::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        calls_go_as_planned,
-        plain plans_are_mixed_and_the_same_each_time,
+        calls_follow_their_plan,
+        plain plans_are_varied_and_reproducible,
         plain amounts_keep_their_digits,
-        plain books_that_agree_have_no_problems,
-        plain books_that_differ_are_noticed,
+        plain a_ledger_that_agrees_has_no_problems,
+        plain every_difference_in_the_ledger_is_reported,
     ]
 }
 
@@ -36,7 +36,7 @@ fn plan(number: u64) -> CallPlan {
     CallPlan::of(7, number, &CONFIGURATIONS)
 }
 
-async fn calls_go_as_planned(database: Database) {
+async fn calls_follow_their_plan(database: Database) {
     const CALLS: u64 = 300;
     let app = TestApp::start(&database).await;
     let (invoice, upstream) = Invoice::kept(plan).await;
@@ -81,7 +81,7 @@ async fn calls_go_as_planned(database: Database) {
     }
 }
 
-async fn plans_are_mixed_and_the_same_each_time() {
+async fn plans_are_varied_and_reproducible() {
     let mut scenarios: BTreeMap<String, usize> = BTreeMap::new();
     for number in 0..1_000 {
         let (one, same) = (plan(number), plan(number));
@@ -149,7 +149,7 @@ fn row() -> Row {
     serde_json::from_value(row).unwrap()
 }
 
-async fn books_that_agree_have_no_problems() {
+async fn a_ledger_that_agrees_has_no_problems() {
     assert_eq!(reconciliation().problems(&[row()]), [""; 0]);
     // An attempt that the upstream never got, and one more that it did.
     let unknown = Row {
@@ -169,7 +169,7 @@ async fn books_that_agree_have_no_problems() {
     assert_eq!(died.problems(&[lost]), [""; 0]);
 }
 
-async fn books_that_differ_are_noticed() {
+async fn every_difference_in_the_ledger_is_reported() {
     let named = |outcome: &str| Row { outcome: outcome.to_owned(), ..row() };
     let wrong = [
         vec![],

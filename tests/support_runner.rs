@@ -24,11 +24,11 @@ pub(crate) fn cases() -> Vec<Case> {
         plain misbehaves_when_told,
         plain a_run_that_logged_a_secret_or_hid_a_panic_fails,
         plain the_run_records_what_our_crates_and_others_log,
-        plain a_child_is_heard_and_signalled,
+        plain a_child_process_is_read_and_signalled,
         plain a_hanging_or_failing_case_fails_by_name,
         every_case_has_a_database_of_its_own,
-        postgres a_link_can_be_severed_stalled_and_restored,
-        postgres a_link_can_lose_notifications,
+        postgres a_fault_proxy_resets_stalls_and_restores,
+        postgres a_fault_proxy_drops_notifications,
     ]
 }
 
@@ -127,7 +127,7 @@ async fn the_run_records_what_our_crates_and_others_log() {
     assert_eq!(lines.len(), 2, "{lines:?}");
 }
 
-async fn a_child_is_heard_and_signalled() {
+async fn a_child_process_is_read_and_signalled() {
     let id = uuid::Uuid::now_v7().to_string();
     let mut shell = Command::new("sh");
     // A child of the shell's own would keep its output open after the shell has ended.
@@ -183,7 +183,7 @@ async fn every_case_has_a_database_of_its_own(database: Database) {
     }
 }
 
-async fn a_link_can_be_severed_stalled_and_restored(database: Database) {
+async fn a_fault_proxy_resets_stalls_and_restores(database: Database) {
     let (link, through) = FaultProxy::to(&database).await;
     let (client, connection) = connect(&through).await.unwrap();
     let running = tokio::spawn(connection);
@@ -207,7 +207,7 @@ async fn a_link_can_be_severed_stalled_and_restored(database: Database) {
     assert_eq!(count.get::<_, i64>(0), 1);
 }
 
-async fn a_link_can_lose_notifications(database: Database) {
+async fn a_fault_proxy_drops_notifications(database: Database) {
     let (link, through) = FaultProxy::to(&database).await;
     let (client, mut connection) = connect(&through).await.unwrap();
     let (heard, mut hearing) = tokio::sync::mpsc::unbounded_channel();

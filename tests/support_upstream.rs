@@ -27,14 +27,14 @@ pub(crate) fn cases() -> Vec<Case> {
         plain the_upstream_records_what_it_is_sent,
         plain the_upstream_keeps_connections_alive,
         plain the_upstream_answers_as_openai_does,
-        plain chunks_arrive_one_by_one_when_they_are_sent,
+        plain chunks_arrive_one_by_one_when_sent,
         plain an_interim_head_comes_before_the_answer,
-        plain a_whole_body_is_told_from_a_cut_one,
-        plain a_reset_is_told_from_a_close,
-        plain the_upstream_notices_a_caller_that_leaves,
+        plain a_complete_body_differs_from_a_broken_one,
+        plain a_reset_differs_from_a_close,
+        plain the_upstream_notices_a_disconnect,
         plain the_upstream_closes_an_idle_connection_under_a_request,
-        plain a_long_stream_is_made_as_it_is_read,
-        plain many_streams_stay_open_at_once,
+        plain a_long_stream_is_generated_as_it_is_read,
+        plain many_streams_stay_open_concurrently,
         plain requests_can_be_slow_and_half_closed,
         plain a_stopped_upstream_refuses_connections,
     ]
@@ -120,7 +120,7 @@ async fn the_upstream_answers_as_openai_does() {
     assert_eq!(client.get(&format!("/v1/models/{id}")).await.expect(200).json()["id"], id);
 }
 
-async fn chunks_arrive_one_by_one_when_they_are_sent() {
+async fn chunks_arrive_one_by_one_when_sent() {
     let upstream = ScriptedUpstream::start().await;
     let pause = Pause::new();
     // Split inside `data:` and inside a character.
@@ -160,7 +160,7 @@ async fn an_interim_head_comes_before_the_answer() {
     assert_eq!((pieces[0].bytes.as_ref(), ending), (&b"{\"ok\":true}"[..], BodyEnd::Complete));
 }
 
-async fn a_whole_body_is_told_from_a_cut_one() {
+async fn a_complete_body_differs_from_a_broken_one() {
     let upstream = ScriptedUpstream::start().await;
     let whole = [
         (Script::new().sized(200, &[], "four"), BodyEnd::Complete),
@@ -193,7 +193,7 @@ async fn a_whole_body_is_told_from_a_cut_one() {
     assert_eq!((head.status, connection.rest().await.1), (404, BodyEnd::Complete));
 }
 
-async fn a_reset_is_told_from_a_close() {
+async fn a_reset_differs_from_a_close() {
     let upstream = ScriptedUpstream::start().await;
     let client = Client::new(upstream.address());
     for (script, cut) in
@@ -213,7 +213,7 @@ async fn a_reset_is_told_from_a_close() {
     assert_eq!((events.len(), ending), (0, BodyEnd::Broken(ReadError::Reset)));
 }
 
-async fn the_upstream_notices_a_caller_that_leaves() {
+async fn the_upstream_notices_a_disconnect() {
     let upstream = ScriptedUpstream::start().await;
     let client = Client::new(upstream.address());
     // Before the head, and in the middle of a quiet stream; in order, and broken off.
@@ -255,7 +255,7 @@ async fn the_upstream_closes_an_idle_connection_under_a_request() {
     assert_eq!(upstream.seen().requests.len(), 1);
 }
 
-async fn a_long_stream_is_made_as_it_is_read() {
+async fn a_long_stream_is_generated_as_it_is_read() {
     const CHUNKS: usize = 1600;
     let upstream = ScriptedUpstream::start().await;
     let made = Arc::new(AtomicUsize::new(0));
@@ -277,7 +277,7 @@ async fn a_long_stream_is_made_as_it_is_read() {
     assert_eq!(total, (CHUNKS - 1) * 64 * 1024);
 }
 
-async fn many_streams_stay_open_at_once() {
+async fn many_streams_stay_open_concurrently() {
     const STREAMS: usize = 200;
     let pause = Pause::new();
     let waiting = pause.clone();

@@ -18,16 +18,16 @@ use crate::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        an_organization_is_made_with_a_key_that_works,
-        organizations_change_by_who_may,
-        a_workspace_is_made_changed_and_deleted,
-        a_workspace_with_live_keys_stays,
-        what_was_in_a_workspace_goes_with_it,
-        a_user_is_made_found_and_deactivated,
+        a_new_organization_has_a_working_key,
+        only_permitted_keys_change_organizations,
+        a_workspace_is_created_changed_and_deleted,
+        a_workspace_with_working_keys_is_not_deleted,
+        deleting_a_workspace_deletes_its_contents,
+        a_user_is_created_found_and_deactivated,
     ]
 }
 
-async fn an_organization_is_made_with_a_key_that_works(database: Database) {
+async fn a_new_organization_has_a_working_key(database: Database) {
     let app = TestApp::start(&database).await;
     let path = "/api/v1/organizations";
     let made = app.platform().post_json(path, &json!({"name": "Zoë & Söhne"})).await.expect(201);
@@ -52,7 +52,7 @@ async fn an_organization_is_made_with_a_key_that_works(database: Database) {
     app.platform().post_json(path, &json!({"name": "é".repeat(128)})).await.expect(201);
 }
 
-async fn organizations_change_by_who_may(database: Database) {
+async fn only_permitted_keys_change_organizations(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let path = format!("/api/v1/organizations/{}", world.home.organization_id);
     let (platform, admin) = (world.app.platform(), world.admin());
@@ -73,7 +73,7 @@ async fn organizations_change_by_who_may(database: Database) {
     assert_eq!(all["data"].as_array().unwrap().len(), 2);
 }
 
-async fn a_workspace_is_made_changed_and_deleted(database: Database) {
+async fn a_workspace_is_created_changed_and_deleted(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (admin, path) = (world.admin(), "/api/v1/workspaces");
     let made = admin.post_json(path, &json!({"name": "R&D / Berlin"})).await.expect(201);
@@ -113,7 +113,7 @@ async fn a_workspace_is_made_changed_and_deleted(database: Database) {
     admin.post_json(path, &json!({"name": "Again", "handle": "r-d-berlin"})).await.expect(201);
 }
 
-async fn a_workspace_with_live_keys_stays(database: Database) {
+async fn a_workspace_with_working_keys_is_not_deleted(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let admin = app.admin();
@@ -128,7 +128,7 @@ async fn a_workspace_with_live_keys_stays(database: Database) {
     admin.delete(&path).await.expect(204);
 }
 
-async fn what_was_in_a_workspace_goes_with_it(database: Database) {
+async fn deleting_a_workspace_deletes_its_contents(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (admin, team) = (world.admin(), &world.home.team);
     team.caller().send(Fixture::chat()).await.expect(200);
@@ -159,7 +159,7 @@ async fn what_was_in_a_workspace_goes_with_it(database: Database) {
     world.sibling.team.caller().send(Fixture::chat()).await.expect(200);
 }
 
-async fn a_user_is_made_found_and_deactivated(database: Database) {
+async fn a_user_is_created_found_and_deactivated(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (admin, path) = (world.admin(), "/api/v1/users");
     let body = json!({"email": "ada@example.com", "name": "Ada"});

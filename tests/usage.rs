@@ -25,13 +25,13 @@ use crate::support::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        figures_are_those_of_the_rows,
-        whole_days_are_read_by_the_day,
-        each_sees_their_own,
-        tables_are_safe_in_spreadsheets,
-        what_cannot_be_answered_is_named,
-        sums_stop_where_numbers_end,
-        spending_is_that_of_the_rows,
+        totals_agree_with_the_rows,
+        whole_days_are_read_from_daily_sums,
+        keys_see_the_usage_of_their_scope,
+        csv_is_safe_in_spreadsheets,
+        invalid_queries_name_the_parameter,
+        sums_saturate,
+        spend_agrees_with_the_rows,
     ]
 }
 
@@ -173,7 +173,7 @@ async fn agrees(
     assert!(starts.is_sorted(), "{path}");
 }
 
-async fn figures_are_those_of_the_rows(database: Database) {
+async fn totals_agree_with_the_rows(database: Database) {
     let world = world(&database).await;
     let rows = rows(&world);
     insert_with_others(&database, &rows, &[]).await;
@@ -221,7 +221,7 @@ async fn figures_are_those_of_the_rows(database: Database) {
 }
 
 /// Of a month, nobody has to add up the hours.
-async fn whole_days_are_read_by_the_day(database: Database) {
+async fn whole_days_are_read_from_daily_sums(database: Database) {
     let world = world(&database).await;
     let rows = rows(&world);
     insert_with_others(&database, &rows, &[]).await;
@@ -243,7 +243,7 @@ async fn whole_days_are_read_by_the_day(database: Database) {
     }
 }
 
-async fn each_sees_their_own(database: Database) {
+async fn keys_see_the_usage_of_their_scope(database: Database) {
     let world = world(&database).await;
     let rows = rows(&world);
     insert_with_others(&database, &rows, &[]).await;
@@ -293,7 +293,7 @@ async fn each_sees_their_own(database: Database) {
     }
 }
 
-async fn tables_are_safe_in_spreadsheets(database: Database) {
+async fn csv_is_safe_in_spreadsheets(database: Database) {
     let world = world(&database).await;
     let mut row = Row::of(&world.home).at(BEGINNING.parse().unwrap());
     row.metadata.insert("customer".to_owned(), "=1+1".to_owned());
@@ -330,7 +330,7 @@ async fn tables_are_safe_in_spreadsheets(database: Database) {
     }
 }
 
-async fn what_cannot_be_answered_is_named(database: Database) {
+async fn invalid_queries_name_the_parameter(database: Database) {
     let world = world(&database).await;
     for (query, field) in [
         ("group_by=colour", "group_by"),
@@ -371,7 +371,7 @@ async fn what_cannot_be_answered_is_named(database: Database) {
     assert_eq!(report["total"]["requests"], 10_001);
 }
 
-async fn sums_stop_where_numbers_end(database: Database) {
+async fn sums_saturate(database: Database) {
     let world = world(&database).await;
     let row = |tokens: i64, model: &str| {
         let mut row = Row::of(&world.home).at(BEGINNING.parse().unwrap());
@@ -391,7 +391,7 @@ async fn sums_stop_where_numbers_end(database: Database) {
     assert_eq!(ask("model=c").await["input_tokens"], i64::MAX - 5);
 }
 
-async fn spending_is_that_of_the_rows(database: Database) {
+async fn spend_agrees_with_the_rows(database: Database) {
     let world = world(&database).await;
     let rows = rows(&world);
     insert_with_others(&database, &rows, &["käse"]).await;

@@ -6,8 +6,8 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::{
-    accounts,
     http::{Answer, Client, Request},
+    ledger_rows,
     two_tenants::text,
     wait::eventually,
 };

@@ -124,22 +124,18 @@ async fn a_platform_key_is_replaced_while_serving(database: Database) {
     let made = first_keys(&run(command(&database, BOOTSTRAP)).await);
     let (serving, address) = serve(&database).await;
     let with = |key: &Value| Client::new(address).with_key(key.as_str().unwrap());
-    command_with_key(&made["platform_key"]).get("/api/v1/organizations").await.expect(200);
+    with(&made["platform_key"]).get("/api/v1/organizations").await.expect(200);
     let ended = run(command(&database, &["replace-platform-key"])).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let replaced: Value = serde_json::from_str(&ended.stdout).expect("JSON on standard output");
     secrets::register_key(replaced["platform_key"].as_str().unwrap());
-    command_with_key(&replaced["platform_key"]).get("/api/v1/organizations").await.expect(200);
+    with(&replaced["platform_key"]).get("/api/v1/organizations").await.expect(200);
     eventually("the old platform key is refused", async || {
-        command_with_key(&made["platform_key"]).get("/api/v1/organizations").await.status == 401
+        with(&made["platform_key"]).get("/api/v1/organizations").await.status == 401
     })
     .await;
-    command_with_key(&made["admin_key"]).get("/api/v1/workspaces").await.expect(200);
-    let log = command_with_key(&replaced["platform_key"])
-        .get("/api/v1/audit-log")
-        .await
-        .expect(200)
-        .json();
+    with(&made["admin_key"]).get("/api/v1/workspaces").await.expect(200);
+    let log = with(&replaced["platform_key"]).get("/api/v1/audit-log").await.expect(200).json();
     let operations = log["data"].as_array().unwrap().iter().map(|event| &event["operation"]);
     assert!(operations.into_iter().any(|operation| operation == "delete_api_key"), "{log}");
     stop(serving).await;

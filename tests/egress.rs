@@ -123,7 +123,7 @@ async fn replica_that_allows(database: &Database, admitted: &str) -> (TestApp, T
     let lenient = TestApp::start(database).await;
     let team = lenient.workspace().await;
     let strict = lenient.replica_with(&["--egress-allow", admitted]).await;
-    (lenient, replica_that_allows, team)
+    (lenient, strict, team)
 }
 
 async fn refused_addresses_name_their_rule_in_every_notation(database: Database) {

@@ -231,7 +231,7 @@ fn id_of_account(which: &str) -> u32 {
 
 fn kill_with_children(process: u32) {
     // Standing still, it starts no more of them.
-    Signal::StopMode.send(&[process]);
+    Signal::Stop.send(&[process]);
     Signal::Kill.send(&children_of(process).chain([process]).collect::<Vec<_>>());
 }
 

@@ -188,8 +188,7 @@ pub(crate) fn data(text: impl fmt::Display) -> String {
 pub(crate) struct Pause(Arc<Semaphore>);
 
 impl Pause {
-    /// Closed.
-    pub(crate) fn closed() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Arc::new(Semaphore::new(0)))
     }
 
@@ -199,12 +198,12 @@ impl Pause {
     }
 
     /// Lets through all that wait and all that will come.
-    pub(crate) fn open(&self) {
+    pub(crate) fn release_all(&self) {
         self.0.close();
     }
 
     /// Returns when let through.
-    pub(super) async fn pass(&self) {
+    pub(super) async fn released(&self) {
         // A closed semaphore is an open pause.
         if let Ok(permit) = self.0.acquire().await {
             permit.forget();

@@ -1,5 +1,4 @@
-//! Callers that call without a pause while a test does something to the gateway, and that must not
-//! notice.
+//! Callers that send requests continuously, none of which may fail, while a test disturbs the gateway.
 
 use std::{cell::RefCell, rc::Rc};
 
@@ -7,7 +6,7 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use super::http::{Client, Request};
 
-/// Callers at work. They stop when asked to, or when this is dropped.
+/// Running callers. They stop when this is stopped or dropped.
 pub(crate) struct BackgroundLoad {
     stop: watch::Sender<bool>,
     answered: watch::Receiver<u64>,
@@ -16,8 +15,7 @@ pub(crate) struct BackgroundLoad {
 }
 
 impl BackgroundLoad {
-    /// Starts `callers` of them, each sending `request` again and again, and waits until the first
-    /// have been answered.
+    /// Starts `callers` callers that repeat `request`, and waits until each has been answered.
     pub(crate) async fn start(client: &Client, request: Request, callers: usize) -> Self {
         let stop = watch::Sender::new(false);
         let (count, answered) = watch::channel(0);
@@ -46,8 +44,8 @@ impl BackgroundLoad {
         load
     }
 
-    /// Waits until as many answers have come as there are callers, twice over: each of them has then
-    /// begun and ended a call meanwhile. Fails the case if one was refused.
+    /// Waits until each caller has begun and ended a request since this call. Fails the test if a
+    /// request failed.
     pub(crate) async fn wait_for_progress(&self) {
         let mut answered = self.answered.clone();
         let until = *answered.borrow() + 2 * self.callers.len().max(1) as u64;
@@ -55,7 +53,7 @@ impl BackgroundLoad {
         self.check();
     }
 
-    /// Ends the load. Fails the case if any call was refused.
+    /// Stops the callers. Fails the test if a request failed.
     pub(crate) async fn end(mut self) {
         self.stop.send_replace(true);
         for caller in self.callers.drain(..) {

@@ -1,6 +1,5 @@
-//! Mixed calls: what number N asks for, what the upstream makes of it and when its caller leaves.
-//! All of it follows from the number, so the caller, the upstream and the check agree without
-//! telling each other.
+//! Plans of varied calls. The number of a call determines its request, what the upstream does with it
+//! and when its caller disconnects, so caller, upstream and reconciliation agree without communicating.
 
 use std::time::Duration;
 
@@ -14,83 +13,73 @@ use super::{
     upstream::RecordedRequest,
 };
 
-/// The header that brings a call's number to the ledger (its metadata says `request_number`).
+/// The header that carries a call's number to the ledger (as the metadata `request_number`).
 pub(crate) const NUMBER_HEADER: &str = "x-gateway-request-number";
 
-/// What is asked for.
+/// The kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CallKind {
-    /// A chat completion.
     Chat,
-    /// A streamed one.
     ChatStream,
-    /// A response.
     Response,
-    /// A streamed one.
     ResponseStream,
-    /// The listing of models.
     Models,
 }
 
-/// What becomes of it.
+/// What happens to the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Scenario {
-    /// A whole answer that says its usage.
+    /// A complete answer with usage.
     Complete,
-    /// The same after a pause.
+    /// The same after a delay.
     Slow,
-    /// The usage so far on every chunk, and in full on the last.
+    /// Every chunk has the usage so far; the last has all of it.
     CumulativeUsage,
-    /// A whole answer without usage.
+    /// A complete answer without usage.
     NoUsage,
-    /// The first time the connection breaks instead of an answer; the next time a whole answer.
+    /// The first attempt is reset before an answer; the second gets a complete answer.
     ResetBeforeHead,
-    /// The connection breaks in the body, between events if it has events.
+    /// The connection is reset in the body, between events if it has events.
     ResetInBody,
-    /// The connection breaks inside an event.
+    /// The connection is reset inside an event.
     ResetInEvent,
-    /// The connection closes after the usage, before the end.
+    /// The connection is closed after the usage, before the end.
     CloseAfterUsage,
-    /// An error of the provider.
+    /// The provider answers with this error.
     Error(u16),
-    /// No answer; the caller leaves.
+    /// There is no answer; the caller disconnects.
     CallerLeavesBeforeHead,
-    /// The caller leaves in the middle.
+    /// The caller disconnects in the body.
     CallerLeavesInBody,
-    /// The caller leaves after the event with the usage, before the end.
+    /// The caller disconnects after the event with the usage, before the end.
     CallerLeavesAfterUsage,
 }
 
-/// One call.
 #[derive(Clone, Debug)]
 pub(crate) struct CallPlan {
-    /// Its number.
     pub(crate) number: u64,
-    /// The configuration that it calls.
     pub(crate) configuration: &'static str,
-    /// What it asks for.
     pub(crate) asked: CallKind,
-    /// What becomes of it.
+    /// What happens to the call.
     pub(crate) scenario: Scenario,
-    /// What the provider reports if it reports.
+    /// What the provider reports, if it reports usage.
     pub(crate) usage: Usage,
-    /// Whether the caller asks for the usage of a chat stream.
+    /// Whether the caller asks for usage in a chat stream.
     asks_usage: bool,
     parts: Vec<String>,
 }
 
-/// A call that the upstream was sent: its plan, and how often that came before.
+/// What the upstream does with one request.
 pub(crate) struct PlannedReply {
-    /// What to do.
     pub(crate) script: Script,
-    /// What the script says of usage, if it says so at all.
+    /// The usage that the script reports, if any.
     pub(crate) reports: Option<Usage>,
-    /// Set when all of that has been sent.
+    /// Set when the usage has been sent.
     pub(crate) sent: Marker,
 }
 
 impl CallPlan {
-    /// The plan of a number, for a workspace with these configurations.
+    /// The plan of a number for a workspace with these configurations.
     pub(crate) fn of(seed: u64, number: u64, configurations: &[&'static str]) -> Self {
         use CallKind::{Chat, ChatStream, Models, Response, ResponseStream};
         use Scenario::*;
@@ -155,7 +144,6 @@ impl CallPlan {
         }
     }
 
-    /// The caller's request.
     pub(crate) fn request(&self) -> Request {
         let number = self.number.to_string();
         let question = format!("What is number {number} like?");
@@ -183,24 +171,23 @@ impl CallPlan {
         request.header(NUMBER_HEADER, &number)
     }
 
-    /// Whether its upstream never comes to tell the usage, although it is planned to: nobody asked.
+    /// Whether the upstream reports no usage because nobody asks for it.
     pub(crate) fn withholds_usage(&self) -> bool {
         self.asked == CallKind::ChatStream && !self.asks_usage
     }
 
-    /// Whether the answer is a stream of events.
     pub(crate) fn is_stream(&self) -> bool {
         matches!(self.asked, CallKind::ChatStream | CallKind::ResponseStream)
     }
 
-    /// The number that a request to the upstream belongs to.
+    /// The call number of a request that the upstream received.
     pub(crate) fn number_of(request: &RecordedRequest) -> Option<u64> {
         let body = request.json();
         let query = request.query().and_then(|query| query.strip_prefix("user="));
         body["user"].as_str().or(query)?.parse().ok()
     }
 
-    /// What the upstream does with it when it has been sent so often before.
+    /// What the upstream does with the request after `before` earlier ones for the same call.
     pub(crate) fn serve(&self, request: &RecordedRequest, before: usize) -> PlannedReply {
         let sent = Marker::default();
         let silent = matches!(self.scenario, Scenario::NoUsage) || self.asked == CallKind::Models;
@@ -232,7 +219,7 @@ impl CallPlan {
             }
         };
         if self.scenario == Scenario::NoUsage {
-            // Not zero: unknown.
+            // Unknown, which is not zero.
             body["usage"] = Value::Null;
         }
         let body = body.to_string();
@@ -249,12 +236,12 @@ impl CallPlan {
         }
     }
 
-    /// The script of a stream, and whether it comes to the usage.
+    /// The script of a stream, and whether it reports usage.
     fn stream(&self, request: &RecordedRequest, sent: &Marker) -> (Script, bool) {
         let events = self.events(request);
         let of_usage = events.iter().position(|event| event.contains("_tokens\""));
         let of_usage = match self.scenario {
-            // On every chunk; the last is the whole.
+            // Every chunk has usage; the last has all of it.
             Scenario::CumulativeUsage => {
                 events.iter().rposition(|event| event.contains("_tokens\""))
             }
@@ -271,7 +258,7 @@ impl CallPlan {
             Scenario::CallerLeavesInBody => (to(middle).keep_open(), false),
             Scenario::CloseAfterUsage | Scenario::CallerLeavesAfterUsage => {
                 let Some(at) = of_usage else {
-                    // Nobody asked for it; the stream stops as if it were about to come.
+                    // Nobody asked for usage: the stream stops where it would come.
                     let most = to(events.len() - 1);
                     return match self.scenario {
                         Scenario::CallerLeavesAfterUsage => (most.keep_open(), false),
@@ -281,7 +268,7 @@ impl CallPlan {
                 let script = to(at + 1).note(sent);
                 match self.scenario {
                     Scenario::CallerLeavesAfterUsage => (script.keep_open(), true),
-                    // In order: what has been sent is read.
+                    // A close, not a reset, so that everything sent is read.
                     _ => (script.close(), true),
                 }
             }

@@ -1,4 +1,4 @@
-//! All that the database holds, as text: what a request left behind, and what a denied one did not.
+//! The content of the database as text, to see what a request changed.
 
 use std::collections::BTreeMap;
 
@@ -7,18 +7,18 @@ use super::{
     sql::texts,
 };
 
-/// Kept roughly, by nobody's request.
+/// Written in the background, not by a request.
 const HOUSEKEEPING: &str = "last_used_at";
 
-/// What earlier calls used, written a moment after they were answered.
+/// Written after requests were answered.
 const WRITTEN_LATER: [&str; 5] =
     ["ledger", "usage_hours", "usage_hours_by_metadata", "usage_days", "usage_days_by_metadata"];
 
-/// All rows of all tables, as text.
+/// The rows of each table.
 pub(crate) type Dump = BTreeMap<String, Vec<String>>;
 
 impl Database {
-    /// Everything, but for what is written without a request.
+    /// All rows except those that are written in the background.
     pub(crate) async fn dump(&self) -> Dump {
         let mut dump = Dump::new();
         let tables = match self.kind() {
@@ -57,7 +57,7 @@ impl Database {
     }
 }
 
-/// The tables that differ, with the rows that only one side has.
+/// The rows that only one of the dumps has, with their tables.
 pub(crate) fn differences(before: &Dump, after: &Dump) -> Vec<String> {
     let none = Vec::new();
     let mut found = Vec::new();

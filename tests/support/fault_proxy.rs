@@ -1,5 +1,5 @@
-//! The line between the gateway and its PostgreSQL or Redis, which a test may cut, stall and mend
-//! without touching the server that other tests use.
+//! A TCP proxy between the gateway and its PostgreSQL or Redis that can reset, stall and restore
+//! connections without disturbing the server, which other tests use.
 
 use std::net::SocketAddr;
 
@@ -15,39 +15,38 @@ use url::Url;
 
 use super::database::Database;
 
-/// What the line does now.
+/// What the proxy does now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Line {
-    /// Passes everything.
+    /// Forwards everything.
     Whole,
-    /// Passes everything but PostgreSQL's notifications.
+    /// Forwards everything but PostgreSQL's notifications.
     Deaf,
-    /// Passes nothing and says nothing: a network that swallows packets.
+    /// Forwards nothing and closes nothing, like a network that drops packets.
     Stalled,
-    /// Resets what is open and what is opened.
+    /// Resets open and new connections.
     Severed,
 }
 
-/// What passes, as far as the line understands it.
+/// The protocol of the bytes in one direction, as far as the proxy parses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Speech {
-    /// What a PostgreSQL server says.
+    /// Messages of a PostgreSQL server.
     Postgres,
-    /// Anything else.
     Other,
 }
 
-/// A forwarder on a port of its own. It runs on the case's runtime and ends when dropped.
+/// The proxy, on its own port. It runs on the test's runtime and ends when dropped.
 pub(crate) struct FaultProxy {
     address: SocketAddr,
     line: watch::Sender<Line>,
-    /// How often everything that was open then has died.
+    /// How often open connections were abandoned.
     dead: watch::Sender<usize>,
     accepting: JoinHandle<()>,
 }
 
 impl FaultProxy {
-    /// A whole line to `database`, and the database as reached by it.
+    /// Starts one for `database`, and returns the database at its address.
     pub(crate) async fn to(database: &Database) -> (Self, Database) {
         let config: tokio_postgres::Config = database.url().parse().unwrap();
         let host = config.get_hosts().first().cloned().unwrap_or(Host::Tcp("localhost".to_owned()));
@@ -57,12 +56,12 @@ impl FaultProxy {
         let mut url = Url::parse(database.url()).unwrap();
         url.set_host(Some("127.0.0.1")).unwrap();
         url.set_port(Some(link.address.port())).unwrap();
-        // The line reads along for notifications, and a socket's path in the query must not win.
+        // The proxy parses messages, so no TLS; and a socket path in the query must not win.
         url.set_query(Some("sslmode=disable"));
         (link, database.reached_by(url.into()))
     }
 
-    /// A whole line to a server of any other kind, and its URL as reached by it.
+    /// Starts one for another kind of server, and returns the URL at its address.
     pub(crate) async fn to_url(url: &str) -> (Self, String) {
         let mut url = Url::parse(url).unwrap();
         let host = Host::Tcp(url.host_str().expect("a host").to_owned());
@@ -82,33 +81,32 @@ impl FaultProxy {
         Self { address, line, dead, accepting }
     }
 
-    /// Breaks every connection and refuses new ones.
+    /// Resets every connection, new ones included.
     pub(crate) fn sever(&self) {
         self.line.send_replace(Line::Severed);
     }
 
-    /// Passes nothing more, without a sign.
+    /// Stops forwarding without closing anything.
     pub(crate) fn stall(&self) {
         self.line.send_replace(Line::Stalled);
     }
 
-    /// Loses notifications, and only those.
+    /// Drops notifications and forwards everything else.
     pub(crate) fn lose_notifications(&self) {
         self.line.send_replace(Line::Deaf);
     }
 
-    /// Passes nothing more on what is open, for good and without a sign; what is opened from now on
-    /// is passed: a server that died with its machine and came back elsewhere.
+    /// Stops forwarding on open connections for good, without closing them, but forwards new ones:
+    /// like a server whose machine died and that was started on another.
     pub(crate) fn strand(&self) {
         self.dead.send_modify(|dead| *dead += 1);
     }
 
-    /// Passes everything again.
+    /// Forwards everything again.
     pub(crate) fn restore(&self) {
         self.line.send_replace(Line::Whole);
     }
 
-    /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -120,7 +118,7 @@ impl Drop for FaultProxy {
     }
 }
 
-/// What the line does, and how often it was stranded.
+/// What the proxy does, and how often connections were abandoned.
 type Ways = (watch::Receiver<Line>, watch::Receiver<usize>);
 
 async fn accept(listener: TcpListener, server: (Host, u16, Speech), ways: Ways) {
@@ -146,14 +144,14 @@ async fn accept(listener: TcpListener, server: (Host, u16, Speech), ways: Ways) 
                     }
                 }
             };
-            // A server that is not there shows as a closed connection; the test will notice.
+            // If the server is unreachable, the connection is closed, which the test will notice.
             drop(connected);
         });
         while connections.try_join_next().is_some() {}
     }
 }
 
-/// Passes bytes both ways until a side closes or the line is cut.
+/// Forwards bytes both ways until a side closes or the proxy resets or abandons the connection.
 async fn forward(
     mut near: TcpStream,
     far: impl AsyncRead + AsyncWrite,
@@ -181,22 +179,22 @@ async fn forward(
     };
     match end {
         End::Severed => near.set_zero_linger()?,
-        // Both sides stay open, and neither hears of the other again.
+        // Both sides stay open, and nothing is forwarded any more.
         End::Stranded => std::future::pending().await,
         End::Closed => {}
     }
     Ok(())
 }
 
-/// How a connection's passing ended.
+/// How forwarding ended.
 enum End {
     Severed,
     Stranded,
     Closed,
 }
 
-/// Passes bytes one way. What PostgreSQL says is taken apart into messages (a byte, a length that
-/// counts itself, the rest), so that notifications (`A`) can be left out.
+/// Forwards bytes one way. Bytes of a PostgreSQL server are split into messages (a byte, a length
+/// that includes itself, the rest), so that notifications (`A`) can be dropped.
 async fn pass(
     reader: &mut (impl AsyncRead + Unpin),
     writer: &mut (impl AsyncWrite + Unpin),
@@ -205,7 +203,7 @@ async fn pass(
 ) -> std::io::Result<()> {
     let mut buffer = BytesMut::new();
     while reader.read_buf(&mut buffer).await? > 0 {
-        // The sender is gone only with the whole link.
+        // The sender is dropped only with the whole proxy.
         let _ = line.wait_for(|line| *line != Line::Stalled).await;
         if speech == Speech::Other {
             writer.write_all(&buffer.split()).await?;
@@ -222,7 +220,7 @@ async fn pass(
     Ok(())
 }
 
-/// The length of the first message, when all of it is there.
+/// The length of the first message, if it is complete.
 fn message(buffer: &BytesMut) -> Option<usize> {
     let length = buffer.get(1..5)?;
     let length = 1 + u32::from_be_bytes(length.try_into().unwrap()) as usize;

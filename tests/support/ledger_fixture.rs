@@ -1,4 +1,4 @@
-//! The ledger by itself over a case's database, and attempts to put into it.
+//! The ledger alone over a test's database, and attempts to write into it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,7 +24,7 @@ use super::{
     sql,
 };
 
-/// A ledger over the case's database, with a journal of its own.
+/// What a ledger over the test's database needs.
 pub(crate) struct LedgerFixture {
     pub(crate) database: db::Database,
     pub(crate) clock: Clock,
@@ -33,12 +33,12 @@ pub(crate) struct LedgerFixture {
 }
 
 impl LedgerFixture {
-    /// Migrates the database.
+    /// Migrates the database, with four connections.
     pub(crate) async fn new(database: &Database) -> Self {
         Self::with_connections(database, 4).await
     }
 
-    /// The same with so many connections.
+    /// The same with this number of connections.
     pub(crate) async fn with_connections(database: &Database, connections: usize) -> Self {
         let location = match database.kind() {
             Kind::Sqlite => {
@@ -56,12 +56,12 @@ impl LedgerFixture {
         }
     }
 
-    /// Opens the ledger; its numbers are in [`Self::counter`].
+    /// Opens the ledger, with metrics in [`Self::counter`].
     pub(crate) async fn open(&self, options: JournalOptions) -> Ledger {
         self.recover(options, &self.metrics).await.0
     }
 
-    /// Opens it, and says what was found in the journal.
+    /// Opens the ledger, and returns what it recovered from the journal.
     pub(crate) async fn recover(
         &self,
         options: JournalOptions,
@@ -70,7 +70,7 @@ impl LedgerFixture {
         self.try_recover(options, metrics).await.unwrap()
     }
 
-    /// The same where it may fail.
+    /// The same, returning the error.
     pub(crate) async fn try_recover(
         &self,
         options: JournalOptions,
@@ -88,14 +88,14 @@ impl LedgerFixture {
         Ok((opened, all))
     }
 
-    /// Brings in what is in a directory, as the next process would.
+    /// Recovers the journal in a directory, as the next process would.
     pub(crate) async fn settle(&self, directory: &Path) -> Vec<Recovered> {
         let (ledger, recovered) = self.recover(small(directory.to_owned()), &Metrics::new()).await;
         ledger.close().await.unwrap();
         recovered
     }
 
-    /// What a counter, or a gauge, says.
+    /// The value of a counter or gauge.
     pub(crate) fn counter(&self, name: &str) -> u64 {
         let text = self.metrics.encode();
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -103,17 +103,16 @@ impl LedgerFixture {
     }
 }
 
-/// Options of a journal with little beside it.
+/// Options of a small journal.
 pub(crate) fn small(directory: PathBuf) -> JournalOptions {
     JournalOptions { reserve_bytes: 4096, ..JournalOptions::new(directory, 64 << 20) }
 }
 
-/// A directory of the case's own.
+/// A directory for a journal of the test.
 pub(crate) fn journal(database: &Database, name: &str) -> PathBuf {
     database.directory().join(name)
 }
 
-/// An attempt that begins now.
 pub(crate) fn start(clock: &Clock) -> AttemptStart {
     AttemptStart {
         id: clock.new_id(),
@@ -137,7 +136,7 @@ pub(crate) fn start(clock: &Clock) -> AttemptStart {
     }
 }
 
-/// How it ended, at this cost in nano-dollars.
+/// The end of an attempt, with this cost in nano-dollars.
 pub(crate) fn end(start: &AttemptStart, cost: i64) -> AttemptEnd {
     AttemptEnd {
         id: start.id,
@@ -154,24 +153,23 @@ pub(crate) fn end(start: &AttemptStart, cost: i64) -> AttemptEnd {
     }
 }
 
-/// `ID OUTCOME COST` of every row.
 pub(crate) async fn rows(database: &Database) -> Vec<String> {
     let query = "SELECT id || ' ' || outcome || ' ' || coalesce(cast(cost AS text), '-') AS value \
                  FROM ledger ORDER BY id";
     sql::texts(database, query).await
 }
 
-/// A row as [`rows`] says it.
+/// A row in the form of [`rows`].
 pub(crate) fn row(id: AttemptId, outcome: &str, cost: i64) -> String {
     format!("{id} {outcome} {cost}")
 }
 
-/// Fails unless the sums by the hour are those of the rows, and each by the day that of its hours.
+/// Fails the test unless hourly sums agree with the rows and daily sums with the hours.
 pub(crate) async fn sums_agree(database: &Database) {
     sums_agree_where(database, "1 = 1").await.unwrap();
 }
 
-/// The same of a part of the tables, with words for what differs.
+/// The same for some of the rows, returning the difference.
 pub(crate) async fn sums_agree_where(database: &Database, condition: &str) -> Result<(), String> {
     const COLUMNS: &str = "input_tokens cached_input_tokens cache_write_tokens output_tokens \
                            reasoning_tokens audio_input_tokens audio_output_tokens cost";
@@ -210,12 +208,12 @@ pub(crate) async fn sums_agree_where(database: &Database, condition: &str) -> Re
     days_agree_where(database, condition).await
 }
 
-/// Fails unless each sum by the day is that of its hours.
+/// Fails the test unless daily sums agree with the hourly ones.
 pub(crate) async fn days_agree(database: &Database) {
     days_agree_where(database, "1 = 1").await.unwrap();
 }
 
-/// The same of a part of the tables, with words for what differs.
+/// The same for some of the rows, returning the difference.
 async fn days_agree_where(database: &Database, condition: &str) -> Result<(), String> {
     const OWN: [&str; 6] =
         ["organization_id", "workspace_id", "user_id", "api_key_id", "configuration_id", "model"];
@@ -234,7 +232,7 @@ async fn days_agree_where(database: &Database, condition: &str) -> Result<(), St
         };
         let of_hours =
             sums("usage_hours", "substr(cast(hour AS text), 1, 10) || ' 00:00:00'").await;
-        // An instant beside midnight is nobody's day.
+        // A day starts exactly at midnight.
         let of_days = sums("usage_days", "cast(day AS text)").await;
         if of_hours != of_days {
             return Err(format!("hours{suffix} {of_hours:#?}, days{suffix} {of_days:#?}"));
@@ -243,8 +241,8 @@ async fn days_agree_where(database: &Database, condition: &str) -> Result<(), St
     Ok(())
 }
 
-/// What a crash leaves: the files as they are at one instant. A copy takes longer than that, so it
-/// is made again if a file came or went meanwhile.
+/// Copies a journal as a crash would leave it. Repeats the copy if a file appeared or disappeared
+/// meanwhile.
 pub(crate) fn copy(from: &Path, to: &Path) -> PathBuf {
     let names = || -> BTreeSet<_> {
         std::fs::read_dir(from).unwrap().map(|entry| entry.unwrap().file_name()).collect()

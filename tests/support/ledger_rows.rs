@@ -1,5 +1,4 @@
-//! The ledger's rows as the database holds them, and prices in arithmetic of the tests' own, so that
-//! neither is checked by itself.
+//! The ledger's rows as stored in the database, and an independent calculation of prices.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -13,45 +12,30 @@ use super::{
     wait::eventually,
 };
 
-/// One attempt, or one blocked request.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Row {
-    /// Its own id.
     pub(crate) id: String,
-    /// The request's.
     pub(crate) request_id: String,
-    /// From 1; 0 when blocked.
+    /// From 1; 0 if blocked.
     pub(crate) attempt: i64,
-    /// Whose.
     pub(crate) organization_id: String,
-    /// By which key.
     pub(crate) api_key_id: String,
-    /// The configuration's name.
     pub(crate) configuration: String,
-    /// `completed`, `lost`, ...
     pub(crate) outcome: String,
-    /// What the caller saw.
+    /// The status that the caller saw.
     pub(crate) status: Option<i64>,
-    /// Tokens.
     pub(crate) input_tokens: Option<u64>,
-    /// Tokens.
     pub(crate) cached_input_tokens: Option<u64>,
-    /// Tokens.
     pub(crate) output_tokens: Option<u64>,
-    /// Tokens.
     pub(crate) reasoning_tokens: Option<u64>,
-    /// `provider`, `estimated` or `none`.
     pub(crate) usage_source: String,
-    /// In nano-dollars.
     pub(crate) cost: Option<i64>,
-    /// Which price.
     pub(crate) price_version: Option<String>,
-    /// The caller's, as JSON text.
+    /// As JSON text.
     pub(crate) metadata: String,
 }
 
 impl Row {
-    /// Columns that are read.
     const COLUMNS: [&str; 16] = [
         "id",
         "request_id",
@@ -71,13 +55,13 @@ impl Row {
         "metadata",
     ];
 
-    /// The number that its caller gave it ([`NUMBER_HEADER`](super::call_plan::NUMBER_HEADER)).
+    /// The call number that the caller sent ([`NUMBER_HEADER`](super::call_plan::NUMBER_HEADER)).
     pub(crate) fn number(&self) -> Option<u64> {
         let metadata: Value = serde_json::from_str(&self.metadata).ok()?;
         metadata["request_number"].as_str()?.parse().ok()
     }
 
-    /// Whether it says exactly this.
+    /// Whether it has exactly this usage.
     pub(crate) fn counts(&self, usage: Usage) -> bool {
         let told = [
             self.input_tokens,
@@ -89,7 +73,7 @@ impl Row {
     }
 }
 
-/// All rows, by id.
+/// All rows, sorted by id.
 pub(crate) async fn rows(database: &Database) -> Vec<Row> {
     let fields = Row::COLUMNS.map(|column| format!("'{column}', {column}")).join(", ");
     let object = match database.kind() {
@@ -101,7 +85,7 @@ pub(crate) async fn rows(database: &Database) -> Vec<Row> {
     rows.iter().map(|row| serde_json::from_str(row).unwrap()).collect()
 }
 
-/// Waits until the ledger has so many rows, and gives them.
+/// Waits until the ledger has at least `count` rows, and returns all.
 pub(crate) async fn rows_at_least(database: &Database, count: usize) -> Vec<Row> {
     let mut all = Vec::new();
     eventually(&format!("the ledger has {count} rows"), async || {
@@ -112,7 +96,8 @@ pub(crate) async fn rows_at_least(database: &Database, count: usize) -> Vec<Row>
     all
 }
 
-/// Waits until the ledger has a row for each request that the upstream got, and had to reject none.
+/// Waits until the ledger has a row for each request of the upstream, and checks that none was
+/// rejected.
 pub(crate) async fn has_all(app: &TestApp, upstream: &ScriptedUpstream) {
     let attempts = upstream.seen().requests.len().to_string();
     let rows = "SELECT CAST(count(*) AS TEXT) AS value FROM ledger";
@@ -121,12 +106,12 @@ pub(crate) async fn has_all(app: &TestApp, upstream: &ScriptedUpstream) {
     assert_eq!(app.counter("tollgate_ledger_rows_rejected_total").await, 0);
 }
 
-/// What rows cost together, in nano-dollars.
+/// The total cost in nano-dollars.
 pub(crate) fn cost(rows: &[Row]) -> i128 {
     rows.iter().map(|row| i128::from(row.cost.unwrap_or(0))).sum()
 }
 
-/// Sums that the ledger and its roll-ups have to agree on.
+/// Columns on whose sums the ledger and its roll-ups must agree.
 const SUMMED: [&str; 8] = [
     "input_tokens",
     "cached_input_tokens",
@@ -138,7 +123,8 @@ const SUMMED: [&str; 8] = [
     "cost",
 ];
 
-/// The sums over all rows of the ledger, then requests, attempts, errors, blocks and unknown costs.
+/// The sums over all rows of the ledger, then the numbers of requests, attempts, errors, blocks and
+/// unknown costs.
 pub(crate) async fn sums_of_rows(database: &Database) -> Vec<String> {
     let counted = [
         "attempt <= 1",
@@ -151,13 +137,13 @@ pub(crate) async fn sums_of_rows(database: &Database) -> Vec<String> {
     sums(database, "ledger", SUMMED.iter().map(|&column| column.to_owned()).chain(counted)).await
 }
 
-/// The same over all roll-ups of a table.
+/// The same over a table of roll-ups.
 pub(crate) async fn sums_of_table(database: &Database, table: &str) -> Vec<String> {
     let counted = ["requests", "attempts", "errors", "blocks", "unknown_costs"];
     sums(database, table, SUMMED.into_iter().chain(counted).map(str::to_owned)).await
 }
 
-/// The same as `/usage` answers it: its `total`, or one of its figures.
+/// The same from an item of a `/usage` answer.
 #[track_caller]
 pub(crate) fn sums_of_report(figures: &Value) -> Vec<String> {
     let figure = |column: &str| match column {
@@ -182,28 +168,23 @@ async fn sums(
     sums
 }
 
-/// A price, in nano-dollars for a million tokens (the fee: for a request).
+/// Prices in nano-dollars per million tokens, and per request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rates {
-    /// Of the prompt.
     pub(crate) input: i128,
-    /// Of the prompt's tokens from a cache.
     pub(crate) cached_input: i128,
-    /// Of the answer.
     pub(crate) output: i128,
-    /// Of the answer's tokens for reasoning.
     pub(crate) reasoning: i128,
-    /// For each request.
     pub(crate) request: i128,
 }
 
 impl Rates {
-    /// A fee and nothing else.
+    /// A fee per request and nothing else.
     pub(crate) const fn fee(nanos: i128) -> Self {
         Self { input: 0, cached_input: 0, output: 0, reasoning: 0, request: nanos }
     }
 
-    /// As the API takes it.
+    /// The form of the API.
     pub(crate) fn json(self) -> Value {
         json!({
             "input": usd(self.input),
@@ -214,7 +195,7 @@ impl Rates {
         })
     }
 
-    /// What a provider bills, in nano-dollars, rounded up once.
+    /// What the provider bills in nano-dollars, rounded up once.
     pub(crate) fn bill(self, usage: Usage) -> i128 {
         let tokens = |count: u64, rate: i128| i128::from(count) * rate;
         let millionths = tokens(usage.prompt - usage.cached, self.input)
@@ -225,13 +206,13 @@ impl Rates {
     }
 }
 
-/// Nano-dollars as a number of dollars in JSON, digit by digit.
+/// Nano-dollars as a JSON number of dollars with all digits.
 pub(crate) fn usd(nanos: i128) -> Value {
     let number = format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000);
     serde_json::from_str(&number).unwrap()
 }
 
-/// A number of dollars in JSON as nano-dollars.
+/// A JSON number of dollars as nano-dollars.
 #[track_caller]
 pub(crate) fn nanos(value: &Value) -> i128 {
     let text = value.as_number().unwrap_or_else(|| panic!("no amount: {value}")).to_string();

@@ -1,4 +1,4 @@
-//! Rows of the ledger, and the roll-ups that belong to them, past the application.
+//! Writes rows of the ledger and their roll-ups into the database without the application.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,6 @@ use uuid::Uuid;
 
 use super::{database::Database, sql::execute, two_tenants::TenantWorkspace};
 
-/// One row. Instants are whole seconds or parts of them as [`Utc`] gives them.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub(crate) id: String,
@@ -25,7 +24,7 @@ pub(crate) struct Row {
     pub(crate) model: String,
     pub(crate) status: Option<i64>,
     pub(crate) outcome: &'static str,
-    /// As in [`FIGURES`]' first seven.
+    /// The first seven of [`FIGURES`].
     pub(crate) tokens: [i64; 7],
     pub(crate) cost: Option<i64>,
     pub(crate) matched: Vec<String>,
@@ -33,7 +32,7 @@ pub(crate) struct Row {
     pub(crate) metadata: BTreeMap<String, String>,
 }
 
-/// What roll-ups hold, in the order of [`Row::figures`].
+/// The columns of roll-ups, in the order of [`Row::figures`].
 pub(crate) const FIGURES: [&str; 13] = [
     "input_tokens",
     "cached_input_tokens",
@@ -51,7 +50,7 @@ pub(crate) const FIGURES: [&str; 13] = [
 ];
 
 impl Row {
-    /// A completed attempt in a place, now.
+    /// A completed attempt of now.
     pub(crate) fn of(place: &TenantWorkspace) -> Self {
         let at = Utc::now();
         Self {
@@ -76,7 +75,7 @@ impl Row {
         }
     }
 
-    /// The same, admitted at another instant, with ids that go with it.
+    /// The same, admitted at another time, with ids of that time.
     pub(crate) fn at(mut self, at: DateTime<Utc>) -> Self {
         self.id = id_at(at);
         self.request_id = id_at(at);
@@ -84,12 +83,11 @@ impl Row {
         self
     }
 
-    /// The hour that it belongs to.
     pub(crate) fn hour(&self) -> DateTime<Utc> {
         self.admitted_at.duration_trunc(TimeDelta::hours(1)).unwrap()
     }
 
-    /// What it adds to its hour, and to its day.
+    /// What it adds to its roll-ups.
     pub(crate) fn figures(&self) -> [i64; 13] {
         let blocked = self.outcome == "blocked";
         let error = !blocked
@@ -142,15 +140,15 @@ impl Row {
     }
 }
 
-/// An id as the gateway makes one at this instant.
+/// An id as the gateway makes it at this time.
 pub(crate) fn id_at(at: DateTime<Utc>) -> String {
     let first = AttemptId::first_at(at).uuid().as_u128();
     let random = Uuid::new_v7(uuid::Timestamp::now(uuid::NoContext)).as_u128();
     Uuid::from_u128(first | (random & ((1 << 62) - 1))).to_string()
 }
 
-/// Writes rows, and adds them to hours and days that have nothing yet. Values of metadata in `others`
-/// are recorded together, as an hour's values beyond the bound are.
+/// Writes rows, and roll-ups for hours and days that have none yet. Metadata values in `others` are
+/// summed together, as values over the limit of an hour are.
 pub(crate) async fn insert_with_others(database: &Database, rows: &[Row], others: &[&str]) {
     for some in rows.chunks(200) {
         let values: Vec<String> = some.iter().map(Row::values).collect();
@@ -199,11 +197,10 @@ pub(crate) async fn insert_with_others(database: &Database, rows: &[Row], others
     }
 }
 
-/// Writes rows, and adds them to hours and days that have nothing yet.
+/// Writes rows, and roll-ups for hours and days that have none yet.
 pub(crate) async fn insert(database: &Database, rows: &[Row]) {
     let mut fresh = rows.to_vec();
-    // A day of one's own for each call would be too much to ask: single rows make a model of
-    // their own.
+    // A single row gets its own model, so that it does not collide with the roll-ups of others.
     if let [row] = fresh.as_mut_slice() {
         row.model = format!("{} {}", row.model, row.id);
     }

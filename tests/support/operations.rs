@@ -1,5 +1,5 @@
-//! The operations of the OpenAPI document, and for each a request that succeeds for those who may
-//! make it. An operation that is not in [`sample`] fails the cases that walk the document.
+//! The operations of the OpenAPI document, and for each an example call that succeeds with a permitted
+//! key. An operation without an example in [`example_call`] fails the tests that go through the document.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
@@ -11,77 +11,69 @@ use super::{
     two_tenants::{TwoTenants, text},
 };
 
-/// An operation as the document has it.
+/// An operation of the document.
 #[derive(Clone, Debug)]
 pub(crate) struct Operation {
-    /// `create_workspace`.
+    /// Such as `create_workspace`.
     pub(crate) id: String,
-    /// `POST`.
     pub(crate) method: String,
-    /// With its parameters in braces.
+    /// With parameters in braces.
     pub(crate) path: String,
-    /// `x-permission`, taken apart at the bars.
+    /// `x-permission`, split at `|`.
     pub(crate) permissions: Vec<String>,
-    /// Whether it takes a body.
     pub(crate) body: bool,
 }
 
 impl Operation {
-    /// Whether it needs no key.
     pub(crate) fn public(&self) -> bool {
         self.permissions == ["none"]
     }
 
-    /// Whether it is a call to a model.
     pub(crate) fn data_plane(&self) -> bool {
         self.path.starts_with("/providers/")
     }
 
-    /// Whether it changes what the management plane keeps.
+    /// Whether it changes data of the management plane.
     pub(crate) fn writes(&self) -> bool {
         let reads = self.id == "check_model_configuration" || self.id.starts_with("search_");
         self.method != "GET" && !self.data_plane() && !reads
     }
 }
 
-/// Whose keys an operation is for, besides the permission it needs.
+/// The scopes whose keys may use an operation, given the permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// Wherever the permission is held.
+    /// Any scope.
     Anywhere,
-    /// Organizations: the platform's keys by their own permission, an organization's for their own.
+    /// Platform keys by one permission; organization keys, for their own organization, by another.
     Organizations,
-    /// An organization's keys alone.
+    /// Organization keys only.
     Organization,
-    /// Keys of an organization and of its workspaces: the platform's permission of the same name is
-    /// not about what is inside.
+    /// Organization and workspace keys; the platform's permission of the same name does not count.
     Inside,
-    /// A workspace's keys alone.
+    /// Workspace keys only.
     Workspace,
 }
 
-/// A request that succeeds for those who may make it.
+/// A request that succeeds with a permitted key.
 #[derive(Clone, Debug)]
 pub(crate) struct ExampleCall {
-    /// For whom.
     pub(crate) reach: Reach,
-    /// What stands in the path.
+    /// The path parameters.
     pub(crate) parameters: Vec<(&'static str, String)>,
-    /// What stands behind the path, with its question mark.
+    /// With its question mark.
     pub(crate) query: &'static str,
-    /// The body.
     pub(crate) body: Option<Value>,
-    /// What a success answers.
+    /// The status of a success.
     pub(crate) status: u16,
 }
 
 impl ExampleCall {
-    /// Whether the request names something of the place it was made for.
+    /// Whether the request names a resource of its workspace.
     pub(crate) fn names_something(&self) -> bool {
         !self.parameters.is_empty()
     }
 
-    /// The request.
     pub(crate) fn request(&self, operation: &Operation) -> Request {
         let request = Request::new(&operation.method, &self.target(operation));
         match &self.body {
@@ -93,7 +85,6 @@ impl ExampleCall {
         }
     }
 
-    /// Its path.
     pub(crate) fn target(&self, operation: &Operation) -> String {
         let mut path = operation.path.clone();
         for (name, value) in &self.parameters {
@@ -105,7 +96,7 @@ impl ExampleCall {
     }
 }
 
-/// All operations, from the document as it is served.
+/// All operations of the served document.
 pub(crate) async fn operations(world: &TwoTenants) -> Vec<Operation> {
     let document = world.app.anonymous().get("/api/v1/openapi.json").await.expect(200).json();
     let mut operations = Vec::new();
@@ -127,7 +118,7 @@ pub(crate) async fn operations(world: &TwoTenants) -> Vec<Operation> {
     operations
 }
 
-/// A request for the operation on what is at home, with targets of its own for what is changed.
+/// An example call of the operation in the home workspace. What it changes is created for it.
 pub(crate) async fn sample(world: &TwoTenants, operation: &Operation) -> ExampleCall {
     use Reach::{Anywhere, Inside, Organization, Organizations, Workspace};
 
@@ -338,7 +329,7 @@ pub(crate) async fn sample(world: &TwoTenants, operation: &Operation) -> Example
     }
 }
 
-/// A spend cap for a subject that no other policy is for, and that no call has.
+/// A spend cap for a new subject.
 fn policy(world: &TwoTenants) -> Value {
     json!({
         "name": world.fresh("Cap "),
@@ -348,7 +339,7 @@ fn policy(world: &TwoTenants) -> Value {
     })
 }
 
-/// A price for a model that nobody else has one for.
+/// A price for a new model.
 fn price_of(world: &TwoTenants) -> Value {
     json!({
         "provider": "openai",

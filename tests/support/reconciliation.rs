@@ -1,5 +1,4 @@
-//! The reconciliation side by side: what the provider bills, what callers were told, and what the ledger
-//! says.
+//! Compares what the provider bills and what callers received with the ledger.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,10 +15,11 @@ use super::{
     traffic::{CallRecord, CallResult},
 };
 
-/// How long before its process died a caller may have left without the attempt having been settled.
+/// How long before the process was killed a caller may have disconnected from an attempt that was not
+/// settled.
 const SETTLING: Duration = Duration::from_secs(2);
 
-/// The life of a process.
+/// The time from the start of a process to its end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ProcessLifetime {
     began: Instant,
@@ -27,17 +27,16 @@ pub(crate) struct ProcessLifetime {
 }
 
 impl ProcessLifetime {
-    /// One that begins now.
     pub(crate) fn begun() -> Self {
         Self { began: Instant::now(), killed: None }
     }
 
-    /// It was ended without warning, just now.
+    /// The process was killed now.
     pub(crate) fn killed(&mut self) {
         self.killed = Some(Instant::now());
     }
 
-    /// Whether a call that was under way from `began` to `ended` may have died with it.
+    /// Whether the call may have been lost when the process was killed.
     fn took(&self, told: &CallRecord) -> bool {
         self.killed.is_some_and(|killed| {
             told.began <= killed && told.ended + SETTLING >= killed && told.ended >= self.began
@@ -45,22 +44,21 @@ impl ProcessLifetime {
     }
 }
 
-/// All that is known outside the ledger.
+/// What is known independently of the ledger.
 pub(crate) struct Reconciliation {
-    /// By number.
+    /// By call number.
     pub(crate) invoice: BTreeMap<u64, Vec<Entry>>,
-    /// One a number.
+    /// One per call number.
     pub(crate) told: Vec<CallRecord>,
-    /// One after the other.
+    /// In order.
     pub(crate) lives: Vec<ProcessLifetime>,
-    /// What numbers stand for.
     pub(crate) plan: Rc<dyn Fn(u64) -> CallPlan>,
-    /// What a configuration's tokens cost.
+    /// The prices of a configuration.
     pub(crate) rates: Rc<dyn Fn(&str) -> Rates>,
 }
 
 impl Reconciliation {
-    /// Where the ledger and the rest do not agree. Nothing, when all is well.
+    /// The differences from the ledger.
     pub(crate) fn problems(&self, rows: &[Row]) -> Vec<String> {
         let mut problems = Vec::new();
         let ids: BTreeSet<_> = rows.iter().map(|row| &row.id).collect();
@@ -93,7 +91,7 @@ impl Reconciliation {
         problems
     }
 
-    /// The same for one number.
+    /// The differences for one call.
     fn compare(&self, told: &CallRecord, entries: &[Entry], rows: &[&Row]) -> Vec<&'static str> {
         let mut problems = Vec::new();
         let died = self.lives.iter().any(|life| life.took(told));
@@ -110,7 +108,7 @@ impl Reconciliation {
             problems.push("the ledger lacks an attempt");
             return problems;
         }
-        // Attempts that the upstream does not know come first: what it got last was the last sent.
+        // Attempts that did not reach the upstream come first: the last attempts are those it received.
         let (unknown, known) = rows.split_at(rows.len() - entries.len());
         for row in unknown {
             let nothing = matches!(row.outcome.as_str(), "failed" | "unknown" | "caller_left")
@@ -133,7 +131,7 @@ impl Reconciliation {
 
     fn compare_attempt(&self, told: &CallRecord, entry: &Entry, row: &Row) -> Option<&'static str> {
         if row.outcome == "lost" {
-            // Where the provider did not count, the gateway does, after the last byte.
+            // If the provider reported no usage, the gateway counts tokens after the last byte.
             let is_counted = entry.told().is_none() && told.met == CallResult::Answered(200);
             return match told.met {
                 CallResult::Answered(_) if !is_counted => Some("an answer that came whole is lost"),
@@ -157,7 +155,7 @@ impl Reconciliation {
                 _ => None,
             };
         };
-        // A caller that hung up may have cut the answer off before its usage was read.
+        // A caller that disconnected may have ended the answer before its usage was read.
         let must_be_read =
             matches!(told.met, CallResult::Answered(200)) || row.outcome != "caller_left";
         if !read {
@@ -170,7 +168,7 @@ impl Reconciliation {
         (row.cost.map(i128::from) != Some(bill)).then_some("the cost differs")
     }
 
-    /// Fails the case unless enough of everything has happened for the comparison to mean something.
+    /// Fails the test unless enough of everything has happened to make the comparison meaningful.
     #[track_caller]
     pub(crate) fn are_mixed(&self, rows: &[Row]) {
         let mut scenarios: BTreeMap<String, usize> = BTreeMap::new();
@@ -186,7 +184,7 @@ impl Reconciliation {
         for (outcome, count) in &outcomes[..4] {
             assert!(*count > 0, "nothing is {outcome}: {outcomes:?}");
         }
-        // Those under way when a process died, and few besides.
+        // Few besides those in progress when a process was killed.
         let lost = count("lost");
         assert!(lost > 0 && lost * 5 < rows.len(), "{lost} of {} rows are lost", rows.len());
         let read = rows.iter().filter(|row| row.usage_source == "provider").count();

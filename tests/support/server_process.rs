@@ -1,5 +1,4 @@
-//! The real binary serving over a case's database: for what only a process of its own can show, such
-//! as its memory, a signal, or its exit code.
+//! The real binary serving a test's database, for tests of signals, memory, exit codes and kills.
 
 use std::net::SocketAddr;
 
@@ -12,9 +11,8 @@ use super::{
     secrets,
 };
 
-/// A gateway as a child process. Killed when dropped.
+/// A gateway in a child process. Killed when dropped.
 pub(crate) struct ServerProcess {
-    /// The process.
     pub(crate) process: ChildProcess,
     address: SocketAddr,
     keys: Keys,
@@ -22,8 +20,8 @@ pub(crate) struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Bootstraps an installation and serves it. Options are those of every test
-    /// ([`app::options`]), with `more` over them.
+    /// Bootstraps the database and serves it with the options of every test ([`app::options`]); `more`
+    /// adds to or replaces them.
     pub(crate) async fn start(database: &Database, more: &[(&str, &str)]) -> Self {
         write_master_key(&master_key_file(database));
         let mut options = app::options(database);
@@ -50,52 +48,48 @@ impl ServerProcess {
         Self { process, address, keys, options }
     }
 
-    /// Ends it at once (SIGKILL), as a power cut would but for the disk's cache.
+    /// Kills it (SIGKILL).
     pub(crate) async fn kill(&mut self) {
         self.process.kill();
         self.process.ended().await;
     }
 
-    /// Asks it to stop, and waits until it has, with an exit code of 0.
+    /// Stops it (SIGTERM) and checks that it exits with code 0.
     pub(crate) async fn stop(&mut self) {
         self.process.signal(Signal::Term);
         let status = self.process.ended().await;
         assert_eq!(status.code(), Some(0), "{:#?}", self.process.lines());
     }
 
-    /// Starts a process in the place of one that has ended: the same options, and so the same
-    /// journal; another port.
+    /// Starts a new process after one that has ended, with the same options and journal on another port.
     pub(crate) async fn start_again(&mut self) {
         self.process = ChildProcess::start(command(&["serve"], &self.options));
         self.address = self.process.address().await;
     }
 
-    /// The first organization's admin.
+    /// A client with the organization's admin key.
     pub(crate) fn admin(&self) -> Client {
         self.anonymous().with_key(&self.keys.admin)
     }
 
-    /// The platform's admin.
+    /// A client with the platform key.
     pub(crate) fn platform(&self) -> Client {
         self.anonymous().with_key(&self.keys.platform)
     }
 
-    /// What bootstrap gave.
     pub(crate) fn keys(&self) -> &Keys {
         &self.keys
     }
 
-    /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// A caller without a key.
     pub(crate) fn anonymous(&self) -> Client {
         Client::new(self.address)
     }
 
-    /// A workspace with an upstream, a secret, a configuration and a caller's key.
+    /// Creates a workspace with an upstream, a secret, a configuration and a caller's key.
     pub(crate) async fn workspace(&self) -> Fixture {
         Fixture::create(&self.admin(), self.address).await
     }

@@ -1,5 +1,5 @@
-//! Callers that make the calls of a plan, one number after the other, at whatever address the
-//! gateway has just now, and write down what became of each.
+//! Callers that make planned calls in the order of their numbers, at the gateway's current address, and
+//! record the result of each.
 
 use std::{
     cell::{Cell, RefCell},
@@ -17,36 +17,30 @@ use super::{
     wait::within,
 };
 
-/// A call hangs when it takes so long.
+/// A call that takes longer counts as hung.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How a call ended for its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CallResult {
-    /// The answer came whole.
+    /// A complete answer with this status.
     Answered(u16),
-    /// The answer broke off, or never began.
+    /// No answer, or an incomplete one.
     Broken,
-    /// The caller left, as planned.
+    /// The caller disconnected as planned.
     CallerLeft,
 }
 
-/// What a caller knows of a call.
+/// What the caller knows about a call.
 #[derive(Clone, Debug)]
 pub(crate) struct CallRecord {
-    /// Its number.
     pub(crate) number: u64,
-    /// The gateway's id of it, if a head came.
+    /// The `x-request-id` of the answer, if there was one.
     pub(crate) request_id: Option<String>,
-    /// How it ended.
     pub(crate) met: CallResult,
-    /// When it was sent.
     pub(crate) began: Instant,
-    /// When it ended.
     pub(crate) ended: Instant,
 }
 
-/// What the callers share.
 struct Shared {
     plan: Box<dyn Fn(u64) -> CallPlan>,
     invoice: Invoice,
@@ -57,7 +51,7 @@ struct Shared {
     ended: watch::Sender<u64>,
 }
 
-/// Callers at work.
+/// Running callers.
 pub(crate) struct Traffic {
     shared: Rc<Shared>,
     gateway: watch::Sender<SocketAddr>,
@@ -65,7 +59,6 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
-    /// Starts callers for the numbers below `end`.
     pub(crate) fn start(
         plan: impl Fn(u64) -> CallPlan + 'static,
         invoice: &Invoice,
@@ -88,25 +81,25 @@ impl Traffic {
         Self { shared, gateway, callers }
     }
 
-    /// The gateway is elsewhere now.
+    /// Sets the gateway's new address.
     pub(crate) fn moves(&self, gateway: SocketAddr) {
         self.gateway.send_replace(gateway);
     }
 
-    /// How many calls have ended.
+    /// The number of ended calls.
     pub(crate) fn ended(&self) -> u64 {
         *self.shared.ended.borrow()
     }
 
-    /// Waits until so many have ended, or all.
+    /// Waits until `count` calls have ended, or all.
     pub(crate) async fn reaches(&self, count: u64) {
         let mut ended = self.shared.ended.subscribe();
         let count = count.min(self.shared.end);
-        // The sender is in what this shares.
+        // The sender lives as long as this.
         let _ = ended.wait_for(|ended| *ended >= count).await;
     }
 
-    /// Waits until all numbers have been called, and gives what became of them.
+    /// Waits until all calls have ended, and returns their records.
     pub(crate) async fn end(self) -> Vec<CallRecord> {
         for caller in self.callers {
             caller.await.expect("a caller ends");
@@ -130,7 +123,7 @@ impl Shared {
                     self.ended.send_modify(|ended| *ended += 1);
                     break;
                 }
-                // Nothing was sent. The gateway is being started again elsewhere.
+                // Nothing was sent: the gateway is being restarted on another port.
                 if gateway.changed().await.is_err() {
                     return;
                 }
@@ -142,7 +135,7 @@ impl Shared {
         let began = Instant::now();
         let mut request_id = None;
         let met = self.exchange(plan, &mut connection, &mut request_id).await;
-        // A caller that leaves does so here, by dropping its connection.
+        // Callers disconnect here.
         drop(connection);
         CallRecord { number: plan.number, request_id, met, began, ended: Instant::now() }
     }
@@ -173,7 +166,7 @@ impl Shared {
                 BodyEnd::UntilClose | BodyEnd::Broken(_) => CallResult::Broken,
             };
         }
-        // The upstream holds the rest back, so the end can only be a cut.
+        // The upstream does not send the rest, so an end of the body is a broken connection.
         let mut seen = Vec::new();
         loop {
             let Ok(Some(piece)) = connection.piece().await else { return CallResult::Broken };

@@ -1,5 +1,5 @@
-//! Two organizations, three workspaces, and a key of every role in each place: what the cases of the
-//! management plane try every operation with.
+//! Two organizations with three workspaces, and a key of every role in each, for tests of the management
+//! plane.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,19 +7,15 @@ use serde_json::{Value, json};
 
 use super::{app::TestApp, fixture::Fixture, http::Client};
 
-/// A role as the issue of rights is documented: its name, where its keys live, and what it may do.
-/// Written down here a second time on purpose: a change of either side has to be meant.
+/// A role: its name, the scope of its keys, and its permissions. Repeated here on purpose, so that a
+/// change of the code must be intended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Role {
-    /// As the API writes it.
     pub(crate) name: &'static str,
-    /// `platform`, `organization` or `workspace`.
     pub(crate) scope: &'static str,
-    /// What it may do there.
     pub(crate) permissions: &'static [&'static str],
 }
 
-/// All of them.
 pub(crate) const ROLES: [Role; 7] = [
     Role {
         name: "PLATFORM_ADMIN",
@@ -105,50 +101,38 @@ pub(crate) const ROLES: [Role; 7] = [
     Role { name: "GATEWAY_CALLER", scope: "workspace", permissions: &["gateway:invoke"] },
 ];
 
-/// A key of some role.
 #[derive(Clone, Debug)]
 pub(crate) struct RoleKey {
-    /// Which.
     pub(crate) role: Role,
-    /// The key's id.
     pub(crate) id: String,
-    /// The key.
     pub(crate) key: String,
 }
 
-/// A workspace with all that can be in one, in an organization of which keys are at hand.
+/// A workspace with everything that can be in one, and keys of it and of its organization.
 pub(crate) struct TenantWorkspace {
-    /// The organization.
     pub(crate) organization_id: String,
-    /// The workspace, with an upstream, a secret, a configuration and a caller's key.
     pub(crate) team: Fixture,
-    /// A person in the organization.
     pub(crate) user_id: String,
-    /// A configuration whose name no other place has.
+    /// The name of a configuration that no other workspace has.
     pub(crate) configuration: String,
-    /// A key of the organization's admin.
     pub(crate) admin_key: String,
-    /// One of every role that lives in the organization or the workspace.
+    /// One of every role of an organization or a workspace.
     pub(crate) keys: Vec<RoleKey>,
 }
 
-/// The whole.
+/// A gateway with two organizations.
 pub(crate) struct TwoTenants {
-    /// The gateway.
     pub(crate) app: TestApp,
-    /// What operations are tried on.
+    /// The workspace that operations are tried on.
     pub(crate) home: TenantWorkspace,
-    /// Another workspace of the same organization.
     pub(crate) sibling: TenantWorkspace,
-    /// A workspace of another organization.
     pub(crate) stranger: TenantWorkspace,
-    /// The platform's key.
     pub(crate) platform: RoleKey,
     count: AtomicUsize,
 }
 
 impl TwoTenants {
-    /// Makes it, through the API.
+    /// Creates everything through the API.
     pub(crate) async fn make(app: TestApp) -> Self {
         let (own, admin) = (app.keys().organization_id.clone(), app.keys().admin.clone());
         let home = TenantWorkspace::make(&app, own.clone(), &admin, "home").await;
@@ -165,27 +149,27 @@ impl TwoTenants {
         Self { app, home, sibling, stranger, platform, count: AtomicUsize::new(0) }
     }
 
-    /// The admin of the home's organization.
+    /// A client with the admin key of the home workspace's organization.
     pub(crate) fn admin(&self) -> Client {
         self.app.as_key(&self.home.admin_key)
     }
 
-    /// A name that was not used yet.
+    /// A name that was not used before.
     pub(crate) fn fresh(&self, what: &str) -> String {
         format!("{what}{}", self.count.fetch_add(1, Ordering::SeqCst))
     }
 
-    /// A key of every role, the platform's included, that could have to do with the home.
+    /// The platform key, and a key of every role of the home workspace and its organization.
     pub(crate) fn roles(&self) -> impl Iterator<Item = &RoleKey> {
         std::iter::once(&self.platform).chain(&self.home.keys)
     }
 
-    /// The home's key of that role.
+    /// The key with this role among [`Self::roles`].
     pub(crate) fn key(&self, role: &str) -> &RoleKey {
         self.roles().find(|key| key.role.name == role).expect("a role")
     }
 
-    /// A caller with the home's key of that role.
+    /// A client with that key.
     pub(crate) fn as_role(&self, role: &str) -> Client {
         self.app.as_key(&self.key(role).key)
     }
@@ -215,7 +199,7 @@ impl TenantWorkspace {
     }
 }
 
-/// A field that is there and is text.
+/// The text of a field. Fails the test if there is none.
 #[track_caller]
 pub(crate) fn text(value: &Value, field: &str) -> String {
     value[field].as_str().unwrap_or_else(|| panic!("no {field}: {value}")).to_owned()

@@ -102,10 +102,10 @@ pub enum StartError {
     NotAllDrained(PathBuf),
     /// The journal or the ledger.
     #[error(transparent)]
-    Ledger(#[from] crate::metering::ledger::LedgerError),
+    Ledger(#[from] crate::accounting::ledger::LedgerError),
     /// Where limits are counted.
     #[error(transparent)]
-    Counters(#[from] crate::policy::counters::RedisSetupError),
+    Counters(#[from] crate::policy::limits::RedisSetupError),
     /// The database CA file.
     #[error("--database-ca-file can't be read: {0}")]
     DatabaseCa(std::io::Error),

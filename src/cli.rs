@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::accounting::ledger::REJECTED;
 use crate::app::bootstrap::{bootstrap, replace_platform_key};
 use crate::app::drain::drain_journal;
 use crate::app::open::{ensure_key_of_new_database, open_database, open_store};
@@ -15,7 +16,6 @@ use crate::clock::Clock;
 use crate::config::{LogSettings, Settings};
 use crate::demo::{self, DemoSettings};
 use crate::domain::names::DisplayName;
-use crate::metering::ledger::REJECTED;
 use crate::telemetry::logs;
 
 /// A multi-tenant LLM gateway: one binary between your applications and their model providers.

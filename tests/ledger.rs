@@ -10,14 +10,14 @@ use proptest::{
 };
 use serde_json::Value;
 use tollgate::{
-    config::PolicySettings,
-    domain::{money::NanoUsd, window::SpendWindow},
-    metering::{
+    accounting::{
         journal::JournalFull,
         ledger::{LedgerError, REJECTED},
         record::{AttemptEnd, AttemptOutcome, AttemptStart},
     },
-    policy::counters::{Claim, Claims, Counters, Limit, Reserved},
+    config::PolicySettings,
+    domain::{money::NanoUsd, window::SpendWindow},
+    policy::limits::{Claim, Claims, Counters, Limit, Reserved},
     telemetry::Metrics,
 };
 

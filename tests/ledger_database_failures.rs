@@ -5,12 +5,12 @@ use std::{collections::BTreeSet, path::Path};
 
 use chrono::{DateTime, Utc};
 use tollgate::{
-    domain::tokens::TokenUsage,
-    metering::{
+    accounting::{
         journal::JournalFull,
         ledger::REJECTED,
         record::{AttemptEnd, AttemptStart},
     },
+    domain::tokens::TokenUsage,
     telemetry::Metrics,
 };
 

@@ -13,6 +13,10 @@ use diesel::connection::InstrumentationEvent;
 use diesel_async::AsyncConnection as _;
 use proptest::prelude::*;
 use tollgate::{
+    accounting::{
+        ledger::{REJECTED, retention::delete_expired},
+        record::{AttemptEnd, AttemptOutcome, AttemptStart},
+    },
     db::{
         Conn,
         usage::{SpendConditions, UsageFilter, list_usage, spend_since},
@@ -23,10 +27,6 @@ use tollgate::{
         scope::Scope,
         tokens::TokenUsage,
         usage::{GroupBy, Interval, UsageTotals},
-    },
-    metering::{
-        ledger::{REJECTED, retention::delete_expired},
-        record::{AttemptEnd, AttemptOutcome, AttemptStart},
     },
 };
 

@@ -26,6 +26,8 @@ pub(crate) fn cases() -> Vec<Case> {
         an_upstream_429_is_passed_on_with_its_headers,
         an_upstream_500_with_html_is_passed_on,
         every_upstream_error_is_passed_on_with_its_status,
+        a_redirect_gets_502_without_its_location,
+        a_304_is_passed_on_only_for_a_conditional_get,
         the_provider_key_is_redacted_from_errors,
         a_break_before_the_head_gets_502,
         a_break_after_the_head_breaks_the_connection,
@@ -94,6 +96,45 @@ async fn every_upstream_error_is_passed_on_with_its_status(database: Database) {
         assert_eq!(answer.json()["error"]["code"], "its_code");
         assert_eq!(answer.header("x-tollgate-error"), None);
     }
+}
+
+async fn a_redirect_gets_502_without_its_location(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let location = ("location", "https://elsewhere.example/v1/chat/completions");
+    for status in [300, 301, 302, 303, 305, 307, 308, 399] {
+        for request in
+            [Fixture::chat(), Fixture::chat_stream(), Request::get(&Fixture::route("models"))]
+        {
+            team.upstream.push(Script::new().sized(status, &[location], "moved"));
+            let answer = team.caller().send(request).await;
+            gateway_error(&answer, 502, "upstream_redirect");
+            assert_eq!(answer.header("location"), None, "{status}");
+            assert!(!answer.text().contains("elsewhere"), "{status}");
+            assert!(answer.text().contains("base_url"), "{status}");
+        }
+    }
+    let lines = team.settled(&team.configuration_id, 24).await;
+    for line in lines {
+        line.says(&[("code", "upstream_redirect"), ("status", "502"), ("outcome", "refused")]);
+    }
+}
+
+async fn a_304_is_passed_on_only_for_a_conditional_get(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    team.configure("conditional", json!({"forward_headers": ["if-none-match"]})).await;
+    let models = || Request::get("/providers/conditional/v1/models");
+    team.upstream.push(Script::new().raw("HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n"));
+    let conditional = models().header("if-none-match", "\"a\"");
+    let answer = team.caller().send(conditional).await.expect(304);
+    assert_eq!(answer.header("etag"), Some("\"a\""));
+    team.upstream.push(Script::new().raw("HTTP/1.1 304 Not Modified\r\n\r\n"));
+    gateway_error(&team.caller().send(models()).await, 502, "upstream_redirect");
+    team.upstream.push(Script::new().raw("HTTP/1.1 304 Not Modified\r\n\r\n"));
+    let chat = "/providers/conditional/v1/chat/completions";
+    let post = Request::post_json(chat, &question(false)).header("if-none-match", "\"a\"");
+    gateway_error(&team.caller().send(post).await, 502, "upstream_redirect");
 }
 
 async fn the_provider_key_is_redacted_from_errors(database: Database) {

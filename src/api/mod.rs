@@ -34,11 +34,11 @@ use actix_web::web;
 use utoipa_actix_web::scope;
 use utoipa_actix_web::service_config::ServiceConfig;
 
+use crate::accounting::books::Books;
 use crate::clock::Clock;
 use crate::crypto::KeyringHandle;
 use crate::db::Database;
 use crate::directory::Directory;
-use crate::policy::books::Books;
 use crate::telemetry::Metrics;
 use crate::telemetry::readiness::Readiness;
 use crate::upstream::EgressRules;

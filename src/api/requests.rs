@@ -16,6 +16,7 @@ use super::error::ApiError;
 use super::page::{Paged, page};
 use super::query::Query;
 use super::shared::{Missing, Refused, Unfit};
+use crate::accounting::record::{AttemptOutcome, UsageSource};
 use crate::db::Conn;
 use crate::db::names::was_workspace;
 use crate::db::requests::{RequestFilter, RequestRow, list_attempts, list_requests as list_rows};
@@ -23,7 +24,6 @@ use crate::domain::ids::{
     ApiKeyId, AttemptId, ConfigurationId, PolicyId, RequestId, UserId, WorkspaceId,
 };
 use crate::domain::money::NanoUsd;
-use crate::metering::record::{AttemptOutcome, UsageSource};
 
 /// Callers' ids of requests are kept to this length.
 const MOST_CHARS: usize = 128;

@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 
 use super::*;
 
+use crate::accounting::estimate::Estimator;
+use crate::accounting::journal::JournalOptions;
+use crate::accounting::ledger::{Ledger, LedgerParts};
 use crate::audit::Actor;
 use crate::auth::Scope;
 use crate::auth::issue::{NewKey, issue_key};
@@ -19,13 +22,10 @@ use crate::directory::DirectoryOptions;
 use crate::domain::names::DisplayName;
 use crate::domain::permissions::Role;
 use crate::domain::scope::WorkspaceScope;
-use crate::metering::estimate::Estimator;
-use crate::metering::journal::JournalOptions;
-use crate::metering::ledger::{Ledger, LedgerParts};
+use crate::llm::limits::AssumedLimits;
 use crate::policy::admission::Admission;
-use crate::policy::bound::AssumedLimits;
 use crate::policy::children::Children;
-use crate::policy::counters::Counters;
+use crate::policy::limits::Counters;
 use crate::upstream::{UpstreamClient, UpstreamSettings, tls_config};
 
 const SECRET: &str = "sk-for-the-upstream";

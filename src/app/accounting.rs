@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use super::StartError;
 use super::open::Store;
+use crate::accounting::books::Books;
+use crate::accounting::estimate::Estimator;
+use crate::accounting::journal::JournalOptions;
+use crate::accounting::ledger::{Ledger, LedgerParts, Recovered};
+use crate::accounting::record::AttemptOutcome;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::directory::Directory;
-use crate::metering::estimate::Estimator;
-use crate::metering::journal::JournalOptions;
-use crate::metering::ledger::{Ledger, LedgerParts, Recovered};
-use crate::metering::record::AttemptOutcome;
+use crate::llm::limits::AssumedLimits;
 use crate::policy::admission::{Admission, FlushLedger};
-use crate::policy::books::Books;
-use crate::policy::bound::AssumedLimits;
 use crate::policy::children::Children;
-use crate::policy::counters::{Actual, Counters};
+use crate::policy::limits::{Actual, Counters};
 use crate::telemetry::Metrics;
 use crate::telemetry::readiness::Readiness;
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 use super::StartError;
 use super::accounting::settle_found;
 use super::open::open_database;
+use crate::accounting::ledger::Recovered;
+use crate::accounting::ledger::recover::{Found, drain_journal as drain};
 use crate::clock::Clock;
 use crate::config::{DatabaseUrl, Settings};
-use crate::metering::ledger::Recovered;
-use crate::metering::ledger::recover::{Found, drain_journal as drain};
-use crate::policy::counters::Counters;
+use crate::policy::limits::Counters;
 use crate::telemetry::Metrics;
 
 /// How long Redis is waited for.

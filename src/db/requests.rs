@@ -50,7 +50,7 @@ pub struct RequestRow {
     pub model_used: Option<String>,
     /// The status that the caller saw.
     pub status: Option<i32>,
-    /// An [`AttemptOutcome`](crate::metering::record::AttemptOutcome)'s text form.
+    /// An [`AttemptOutcome`](crate::accounting::record::AttemptOutcome)'s text form.
     pub outcome: String,
     /// The stable code of what went wrong.
     pub code: Option<String>,
@@ -68,7 +68,7 @@ pub struct RequestRow {
     pub audio_input_tokens: Option<i64>,
     /// Output that was audio.
     pub audio_output_tokens: Option<i64>,
-    /// A [`UsageSource`](crate::metering::record::UsageSource)'s text form.
+    /// A [`UsageSource`](crate::accounting::record::UsageSource)'s text form.
     pub usage_source: String,
     /// What it cost, in nano-dollars.
     pub cost: Option<i64>,

@@ -4,6 +4,10 @@ use std::sync::{Arc, OnceLock};
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
+use crate::accounting::catalogue::Catalogue;
+use crate::accounting::prices::{
+    ConfigurationPrice, OrganizationPrice, PriceList, ResolvedPrice, resolve,
+};
 use crate::crypto::{
     DataKey, KeyringHandle, SecretBytes, SecretContext, WrappedDataKey, open, unwrap_data_key,
 };
@@ -18,10 +22,6 @@ use crate::domain::model_configuration::{
 };
 use crate::domain::names::SecretName;
 use crate::domain::scope::WorkspaceScope;
-use crate::metering::catalogue::Catalogue;
-use crate::metering::prices::{
-    ConfigurationPrice, OrganizationPrice, PriceList, ResolvedPrice, resolve,
-};
 use crate::upstream::BaseUrl;
 
 /// A configuration, taken apart for use, as of one database snapshot.

@@ -6,19 +6,19 @@ use actix_web::http::header::HeaderMap;
 use bytes::Bytes;
 
 use super::DataPlane;
-use super::body::JsonBody;
 use super::budget::Share;
 use super::error::ProxyError;
 use super::exchange::Exchange;
 use super::route::Operation;
 use super::sent::Sent;
+use crate::accounting::books::{self, Opened};
 use crate::auth::Principal;
 use crate::directory::configuration::ConfigurationEntry;
 use crate::domain::metadata::Metadata;
 use crate::domain::policy::Subject;
 use crate::domain::scope::WorkspaceScope;
-use crate::policy::books::{self, Opened};
-use crate::policy::bound::{Api, Bound};
+use crate::json::object::JsonBody;
+use crate::llm::limits::{Api, Bound};
 
 /// What is asked for, as policies see it.
 pub struct Asked<'r> {

@@ -13,9 +13,9 @@ use actix_web::http::header::{HeaderName, RETRY_AFTER};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use actix_web_httpauth::headers::www_authenticate::WwwAuthenticate;
 use actix_web_httpauth::headers::www_authenticate::bearer::Bearer;
-use serde::Serialize;
 
-use super::body::BodyError;
+use crate::json::object::BodyError;
+use crate::llm::error::GatewayError;
 use crate::policy::admission::{Denied, Reason};
 
 pub use table::{Retry, Row};
@@ -55,6 +55,7 @@ pub enum ProxyError {
     UpstreamTls,
     UpstreamInvalid,
     UpstreamDied,
+    UpstreamRedirect,
     EgressRefused,
     ConnectTimeout,
     FirstByteTimeout,
@@ -92,58 +93,11 @@ impl ProxyError {
         )
     }
 
-    /// The API's envelope, as it stands in a body and in a chat stream's last event.
-    pub fn envelope(&self) -> String {
+    /// Calls `render` with what the caller is told.
+    pub fn render<T>(&self, render: impl FnOnce(GatewayError<'_>) -> T) -> T {
         let Row { kind, code, message, .. } = self.row();
-        json(&Envelope { error: Told { message: &message, kind, param: self.param(), code } })
+        render(GatewayError { message: &message, kind, code, param: self.param() })
     }
-
-    /// The event by which a chat stream tells its reader that it will not be finished.
-    pub fn chat_event(&self) -> String {
-        format!("data: {}\n\n", self.envelope())
-    }
-
-    /// The same for a stream of the responses API, whose events are numbered.
-    pub fn responses_event(&self, sequence_number: u64) -> String {
-        let Row { code, message, .. } = self.row();
-        let event = ErrorEvent {
-            kind: "error",
-            code,
-            message: &message,
-            param: self.param(),
-            sequence_number,
-        };
-        format!("event: error\ndata: {}\n\n", json(&event))
-    }
-}
-
-/// Text, numbers and fixed keys can't fail to serialize; were it so, an empty object is still JSON.
-fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_else(|_| "{}".to_owned())
-}
-
-#[derive(Serialize)]
-struct Envelope<'a> {
-    error: Told<'a>,
-}
-
-#[derive(Serialize)]
-struct Told<'a> {
-    message: &'a str,
-    #[serde(rename = "type")]
-    kind: &'static str,
-    param: Option<&'a str>,
-    code: &'static str,
-}
-
-#[derive(Serialize)]
-struct ErrorEvent<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    code: &'static str,
-    message: &'a str,
-    param: Option<&'a str>,
-    sequence_number: u64,
 }
 
 impl From<&Denied> for ProxyError {
@@ -197,7 +151,7 @@ impl ResponseError for ProxyError {
         if self.leaves_body_unread() {
             response.force_close();
         }
-        response.content_type("application/json").body(self.envelope())
+        response.content_type("application/json").body(self.render(|error| error.body()))
     }
 }
 

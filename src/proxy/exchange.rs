@@ -7,12 +7,12 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 
 use super::error::ProxyError;
 use super::sent::Sent;
+use crate::accounting::account::{Account, Ending};
+use crate::accounting::record::AttemptOutcome;
 use crate::auth::Principal;
 use crate::domain::ids::ConfigurationId;
-use crate::metering::record::AttemptOutcome;
-use crate::metering::sample::Sample;
-use crate::metering::usage::TokenUsage;
-use crate::policy::account::{Account, Ending};
+use crate::llm::sample::Sample;
+use crate::llm::usage::TokenUsage;
 use crate::telemetry::requests::RequestIds;
 use crate::telemetry::{Metrics, OpenStream};
 

@@ -3,20 +3,17 @@
 //! `pipeline` is the whole of it; each step is a file.
 
 pub mod admit;
-pub mod body;
 pub mod budget;
 pub mod error;
 pub mod exchange;
 pub mod headers;
+pub mod key_scrubber;
 pub mod prepare;
 pub mod read;
-pub mod redact;
 pub mod relay;
 pub mod route;
 pub mod send;
 pub mod sent;
-pub mod sse;
-pub mod watch;
 
 use std::sync::Arc;
 
@@ -24,6 +21,7 @@ use actix_web::body::{BoxBody, EitherBody};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, ResponseError, web};
 use bytes::Bytes;
 
+use crate::accounting::books::Books;
 use crate::auth::{AuthError, Principal, Scope, authenticate};
 use crate::clock::Clock;
 use crate::crypto::KeyringHandle;
@@ -31,14 +29,13 @@ use crate::directory::Directory;
 use crate::directory::configuration::ConfigurationEntry;
 use crate::domain::permissions::Permission;
 use crate::domain::scope::WorkspaceScope;
-use crate::metering::usage::model_name;
-use crate::policy::books::Books;
-use crate::policy::bound::Bound;
+use crate::json::object::JsonBody;
+use crate::llm::limits::Bound;
+use crate::llm::usage::model_name;
 use crate::telemetry::Metrics;
 use crate::telemetry::requests::RequestIds;
 use crate::upstream::{UpstreamClient, UpstreamTimeouts};
 use admit::Asked;
-use body::JsonBody;
 use budget::{Budget, InFlight, Share};
 use error::ProxyError;
 use exchange::Exchange;

@@ -3,12 +3,12 @@
 use actix_web::HttpRequest;
 use bytes::Bytes;
 
-use super::body::JsonBody;
 use super::error::ProxyError;
 use super::headers::upstream_headers;
 use super::route::{Operation, ProxyRoute};
 use crate::directory::configuration::{ConfigurationEntry, Credentials};
 use crate::domain::model_configuration::StreamUsage;
+use crate::json::object::JsonBody;
 use crate::upstream::{UpstreamRequest, UpstreamTimeouts};
 
 /// A request ready to be sent, as often as need be.

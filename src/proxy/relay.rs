@@ -15,12 +15,12 @@ use tokio::time::{Instant, Sleep, timeout_at};
 use super::budget::{Share, Slot};
 use super::exchange::{Exchange, Outcome};
 use super::headers::{content_length, downstream_headers};
-use super::redact::{MOST_BYTES, redact, without_begun_secret};
+use super::key_scrubber::{MOST_BYTES, redact, without_begun_secret};
 use super::route::Operation;
 use super::send::told;
-use super::watch::{BodyWatch, End, Observed, StreamKind, StreamWatch};
+use crate::accounting::account::Account;
 use crate::crypto::SecretBytes;
-use crate::policy::account::Account;
+use crate::llm::answer::{BodyWatch, End, Observed, StreamKind, StreamWatch};
 use crate::upstream::{UpstreamBody, UpstreamError, UpstreamResponse};
 
 /// How long what has come of a broken answer, its head included, has to be flushed before the body
@@ -320,7 +320,7 @@ impl RelayBody {
         let told = told(error);
         let finish = match &mut self.watch {
             Watch::Stream(watch) => {
-                let finish = watch.finish(End::Died(&told));
+                let finish = told.render(|told| watch.finish(End::Died(told)));
                 if !finish.abort {
                     self.state = State::Ended;
                     self.settle_completed();

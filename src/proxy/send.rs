@@ -1,5 +1,8 @@
 //! Sending, and what to do when that fails: once more, or an answer of our own.
 
+use actix_web::http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH};
+use actix_web::http::{Method, StatusCode};
+
 use super::error::ProxyError;
 use super::exchange::Exchange;
 use crate::upstream::{UpstreamClient, UpstreamError, UpstreamRequest, UpstreamResponse};
@@ -12,7 +15,7 @@ pub async fn send(
 ) -> Result<UpstreamResponse, ProxyError> {
     exchange.attempt_begins()?;
     let failure = match client.send(request).await {
-        Ok(response) => return Ok(response),
+        Ok(response) => return accept(response, request, exchange),
         Err(failure) => failure,
     };
     exchange.attempt_failed(failure.error.reason(), failure.error.to_string());
@@ -25,13 +28,30 @@ pub async fn send(
         Ok(response) => {
             exchange.code = None;
             exchange.cause = None;
-            Ok(response)
+            accept(response, request, exchange)
         }
         Err(failure) => {
             exchange.attempt_failed(failure.error.reason(), failure.error.to_string());
             Err(told(&failure.error))
         }
     }
+}
+
+/// Refuses a redirect. SDKs follow one with the prompt, and with a key in a header of its own. The
+/// answer to the caller's own conditional GET is no redirect (RFC 9110, section 15.4.5).
+fn accept(
+    response: UpstreamResponse,
+    request: &UpstreamRequest,
+    exchange: &mut Exchange,
+) -> Result<UpstreamResponse, ProxyError> {
+    let is_conditional = request.method == Method::GET
+        && [IF_NONE_MATCH, IF_MODIFIED_SINCE].iter().any(|name| request.headers.contains_key(name));
+    let is_own_304 = response.status == StatusCode::NOT_MODIFIED && is_conditional;
+    if response.status.is_redirection() && !is_own_304 {
+        exchange.attempt_failed("redirect", format!("status {}", response.status.as_u16()));
+        return Err(ProxyError::UpstreamRedirect);
+    }
+    Ok(response)
 }
 
 /// What the caller is told of a failure upstream.

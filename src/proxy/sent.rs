@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 use super::budget::Share;
-use crate::metering::sample::Sample;
+use crate::llm::sample::Sample;
 
 /// The body that went up, or what is left of it.
 pub enum Sent {
@@ -40,7 +40,7 @@ impl Sent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metering::sample::LONGEST_SAMPLE;
+    use crate::llm::sample::LONGEST_SAMPLE;
     use crate::proxy::budget::Budget;
 
     #[test]

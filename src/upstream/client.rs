@@ -21,7 +21,9 @@ use tokio::time::{Instant, sleep_until};
 use tokio_rustls::{TlsConnector, rustls::ClientConfig};
 
 use super::{
-    attempt::Attempt, base_url::RequestTarget, dialer::Dialer, egress::EgressRules, quiet::Quiet,
+    awc::{attempt::Attempt, dialer::Dialer, quiet::Quiet},
+    base_url::RequestTarget,
+    egress::EgressRules,
 };
 pub use super::{
     body::UpstreamBody,

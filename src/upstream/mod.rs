@@ -4,18 +4,13 @@
 //!
 //! What must not live here: who may call what, which headers travel, what a body means.
 
-mod attempt;
+mod awc;
 pub mod base_url;
 mod body;
 pub mod client;
-mod dialer;
 pub mod egress;
 mod error;
-mod guard;
-mod quiet;
-mod sweeper;
 mod tls;
-mod transport;
 
 #[cfg(test)]
 mod tests;

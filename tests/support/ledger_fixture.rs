@@ -7,14 +7,14 @@ use std::{
 };
 
 use tollgate::{
-    clock::Clock,
-    db::{self, Location},
-    domain::{ids::AttemptId, money::NanoUsd, tokens::TokenUsage},
-    metering::{
+    accounting::{
         journal::JournalOptions,
         ledger::{Ledger, LedgerError, LedgerParts, Recovered},
         record::{AttemptEnd, AttemptOutcome, AttemptStart, UsageSource},
     },
+    clock::Clock,
+    db::{self, Location},
+    domain::{ids::AttemptId, money::NanoUsd, tokens::TokenUsage},
     telemetry::{Metrics, readiness::Readiness},
 };
 

@@ -4,6 +4,8 @@ use actix_web::{get, web};
 use serde::{Deserialize, Serialize};
 
 use super::validate::is_model;
+use crate::accounting::catalogue::Catalogue;
+use crate::accounting::prices::{Matched, NameMatch, PriceOrigin, Resolution, resolve};
 use crate::api::Management;
 use crate::api::access::{InOrganization, OrganizationRead};
 use crate::api::error::ApiError;
@@ -12,8 +14,6 @@ use crate::api::shared::{Refused, Unfit};
 use crate::db::Conn;
 use crate::directory::configuration::price_list;
 use crate::domain::pricing::Price;
-use crate::metering::catalogue::Catalogue;
-use crate::metering::prices::{Matched, NameMatch, PriceOrigin, Resolution, resolve};
 
 /// Which model is asked about.
 #[derive(Clone, Debug, Deserialize, utoipa::IntoParams)]

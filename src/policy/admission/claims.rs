@@ -3,7 +3,7 @@
 use super::AdmissionRequest;
 use crate::domain::money::NanoUsd;
 use crate::domain::policy::{PolicyConfig, RateMetric};
-use crate::policy::counters::{Claim, Limit};
+use crate::policy::limits::{Claim, Limit};
 use crate::policy::set::Applied;
 
 /// A request's claims, and whose each is.

@@ -5,7 +5,7 @@ use actix_web::http::header::{HeaderName, HeaderValue, RETRY_AFTER};
 
 use super::{AdmissionRequest, headers};
 use crate::domain::ids::PolicyId;
-use crate::policy::counters::{Claims, Limit, Standing};
+use crate::policy::limits::{Claims, Limit, Standing};
 use crate::policy::set::Applied;
 
 /// Seconds after which to ask again for what can't be checked now.

@@ -8,7 +8,7 @@ use chrono::SecondsFormat;
 use super::AdmissionRequest;
 use crate::domain::money::NanoUsd;
 use crate::domain::policy::{PolicyConfig, RateMetric};
-use crate::policy::counters::{Claim, Claims, Limit, Standing};
+use crate::policy::limits::{Claim, Claims, Limit, Standing};
 use crate::policy::set::Applied;
 
 /// The policies that matched and how each of their limits stands: a JSON list, in ASCII.

@@ -19,7 +19,7 @@ use crate::db::{Conn, Database, DbError};
 use crate::domain::ids::{OrganizationId, PolicyId};
 use crate::domain::money::NanoUsd;
 use crate::domain::policy::SubjectKind;
-use crate::policy::counters::{Claim, Claims, Limit};
+use crate::policy::limits::{Claim, Claims, Limit};
 use crate::policy::set::{ChildSeed, Counted};
 
 /// Readings at once. Fewer than the database has connections by default, so that others have some.

@@ -4,8 +4,8 @@ use std::fmt;
 
 use crate::domain::ids::{OrganizationId, RequestId};
 use crate::domain::money::NanoUsd;
-use crate::policy::bound::Bound;
-use crate::policy::counters::{Actual, Claims, Counters};
+use crate::llm::limits::Bound;
+use crate::policy::limits::{Actual, Claims, Counters};
 
 /// What was reserved.
 #[derive(Clone, Copy, Debug)]

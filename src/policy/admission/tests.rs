@@ -6,7 +6,7 @@ use super::*;
 use crate::domain::ids::{ApiKeyId, UserId, WorkspaceId};
 use crate::domain::metadata::Metadata;
 use crate::domain::policy::{Epochs, PolicyType, SubjectMatcher};
-use crate::policy::counters::Memory;
+use crate::policy::limits::Memory;
 use crate::policy::set::{PolicySet, StoredPolicy};
 
 fn id<T: From<Uuid>>(number: u128) -> T {

@@ -217,6 +217,12 @@ impl ProxyError {
                 May,
                 "The provider closed the connection before its answer was complete. Try again.",
             ),
+            Self::UpstreamRedirect => row(
+                StatusCode::BAD_GATEWAY,
+                "upstream_redirect",
+                Never,
+                "The provider answered with a redirect, which the gateway neither follows nor passes on: it would carry the request and its key elsewhere. Set the model configuration's base_url to where the redirect leads.",
+            ),
             Self::EgressRefused => row(
                 StatusCode::BAD_GATEWAY,
                 "egress_refused",

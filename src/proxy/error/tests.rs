@@ -32,6 +32,7 @@ fn all() -> Vec<ProxyError> {
         E::UpstreamTls,
         E::UpstreamInvalid,
         E::UpstreamDied,
+        E::UpstreamRedirect,
         E::EgressRefused,
         E::ConnectTimeout,
         E::FirstByteTimeout,
@@ -73,7 +74,7 @@ fn statuses_and_headers_agree() {
 fn the_envelope_is_the_apis_own() {
     let error = ProxyError::Body(BodyError::DuplicateKey { key: "mo\"del".into() });
     assert_eq!(
-        serde_json::from_str::<Value>(&error.envelope()).unwrap(),
+        serde_json::from_str::<Value>(&error.render(|error| error.body())).unwrap(),
         json!({"error": {
             "message": "The request body holds the field 'mo\"del' twice. Send it once.",
             "type": "invalid_request_error",
@@ -86,10 +87,10 @@ fn the_envelope_is_the_apis_own() {
 #[test]
 fn stream_events_have_their_apis_shape() {
     let error = ProxyError::UpstreamDied;
-    let chat = error.chat_event();
+    let chat = error.render(|error| error.chat_event());
     let data = chat.strip_prefix("data: ").unwrap().strip_suffix("\n\n").unwrap();
-    assert_eq!(data, error.envelope());
-    let responses = error.responses_event(4);
+    assert_eq!(data, error.render(|error| error.body()));
+    let responses = error.render(|error| error.responses_event(4));
     let data = responses.strip_prefix("event: error\ndata: ").unwrap();
     let event: Value = serde_json::from_str(data.trim_end()).unwrap();
     assert_eq!(event["type"], "error");

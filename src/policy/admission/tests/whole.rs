@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use chrono::NaiveDateTime;
 
 use super::*;
+use crate::accounting::prices::PriceOrigin;
 use crate::clock::Clock;
 use crate::crypto::{KeyDigester, system_random};
 use crate::db::gateway_policies::{
@@ -16,8 +17,7 @@ use crate::directory::DirectoryOptions;
 use crate::domain::names::DisplayName;
 use crate::domain::policy::Audience;
 use crate::domain::pricing::Price;
-use crate::metering::prices::PriceOrigin;
-use crate::policy::counters::Actual;
+use crate::policy::limits::Actual;
 use crate::policy::set::child_id;
 
 struct House {

@@ -1,0 +1,131 @@
+//! The ledger: every attempt is written to the journal first, and from there into the database.
+//!
+//! [`Ledger`] is what the data plane holds. A thread of its own (`drain`) reads the journal,
+//! pairs starts with ends, writes rows and sums in one transaction, and removes what the database
+//! has. At start everything that an earlier process left is brought in first ([`recover`]).
+
+mod counts;
+mod drain;
+pub mod recover;
+mod rejected;
+pub mod retention;
+mod row;
+mod task;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::accounting::journal::lock::{DirectoryLock, LockError};
+use crate::accounting::journal::{Journal, JournalFull, JournalOptions};
+use crate::accounting::record::{AttemptEnd, AttemptStart};
+use crate::clock::Clock;
+use crate::db::{Database, DbError};
+use crate::telemetry::Metrics;
+use crate::telemetry::readiness::Readiness;
+use counts::Counts;
+pub use recover::Recovered;
+pub use rejected::NAME as REJECTED;
+
+/// Why the ledger can't be opened, or what was asked of it could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The journal's directory can't be had.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The journal's files can't be read or made.
+    #[error("the journal can't be used: {0}")]
+    Journal(#[from] std::io::Error),
+    /// The database did not take what the journal holds. It stays there.
+    #[error("the database does not take what the journal holds: {0}")]
+    Database(#[from] DbError),
+    /// The ledger has been closed.
+    #[error("the ledger is closed")]
+    Closed,
+}
+
+/// What the ledger is made of besides the journal.
+#[derive(Clone)]
+pub struct LedgerParts {
+    /// Where rows go.
+    pub database: Database,
+    /// What time it is.
+    pub clock: Clock,
+    /// Where the ledger's numbers are shown.
+    pub metrics: Metrics,
+    /// Who has to know that the journal is full.
+    pub readiness: Readiness,
+    /// How many days rows are kept; 0 is for ever.
+    pub retention_days: u32,
+}
+
+/// The ledger. Clones share it; when all are gone, or it was closed, its directory is free.
+#[derive(Clone)]
+pub struct Ledger {
+    journal: Arc<Journal>,
+    commands: mpsc::Sender<task::Command>,
+}
+
+impl Ledger {
+    /// Locks the journal, brings what an earlier process left there into the database, and begins.
+    ///
+    /// `recovered` is told of those rows in batches of some hundreds, after each is committed, so
+    /// that counters can be settled: ended attempts as they ended, others as lost, at their
+    /// reserved cost. A request may have several; one that was told may be told again after
+    /// another crash.
+    pub async fn open(
+        options: JournalOptions,
+        parts: LedgerParts,
+        recovered: impl AsyncFnMut(Vec<Recovered>),
+    ) -> Result<Self, LedgerError> {
+        let lock = DirectoryLock::take(&options.directory)?;
+        let counts = Arc::new(Counts::default());
+        let database = &parts.database;
+        let found = recover::recover(&options.directory, database, &counts, recovered).await?;
+        let journal = Journal::open(options, lock, found.next_segment, parts.readiness.clone())?;
+        counts::watch(&parts.metrics, &journal, &counts);
+        let (commands, receiver) = mpsc::channel(64);
+        task::start(Arc::clone(&journal), parts, counts, receiver)?;
+        Ok(Self { journal, commands })
+    }
+
+    /// Writes down that an attempt is about to be sent. One that can't be written down may not be
+    /// sent.
+    pub fn start(&self, start: &AttemptStart) -> Result<(), JournalFull> {
+        self.journal.start(start)
+    }
+
+    /// Writes down how an attempt ended whose start was written down. Never fails; of several ends
+    /// the first counts.
+    pub fn end(&self, end: AttemptEnd) {
+        self.journal.end(end);
+    }
+
+    /// Writes down a request that was refused before anything was sent.
+    pub fn blocked(&self, start: &AttemptStart, end: &AttemptEnd) -> Result<(), JournalFull> {
+        self.journal.blocked(start, end)
+    }
+
+    /// Waits until all that has ended so far is in the database, or says why it is not. Takes as
+    /// long as the database does: give it a time limit.
+    pub async fn flush(&self) -> Result<(), LedgerError> {
+        self.ask(task::Command::Flush).await
+    }
+
+    /// Flushes and lets go of the directory, also if flushing failed: the next process recovers
+    /// what is there. Nothing can be started afterwards.
+    pub async fn close(&self) -> Result<(), LedgerError> {
+        self.ask(task::Command::Close).await
+    }
+
+    async fn ask(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<(), LedgerError>>) -> task::Command,
+    ) -> Result<(), LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| LedgerError::Closed)?;
+        answer.await.map_err(|_| LedgerError::Closed)?
+    }
+}

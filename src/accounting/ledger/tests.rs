@@ -1,0 +1,184 @@
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::Duration;
+
+use super::drain::Drain;
+use super::*;
+use crate::accounting::journal::segment;
+use crate::accounting::record::{AttemptOutcome, UsageSource};
+use crate::db::Location;
+use crate::domain::money::NanoUsd;
+use crate::domain::tokens::TokenUsage;
+
+fn start(clock: &Clock) -> AttemptStart {
+    AttemptStart {
+        id: clock.new_id(),
+        request_id: clock.new_id(),
+        attempt: 1,
+        admitted_at: clock.now(),
+        organization_id: clock.new_id(),
+        workspace_id: clock.new_id(),
+        api_key_id: clock.new_id(),
+        user_id: None,
+        configuration_id: clock.new_id(),
+        configuration: "chat".to_owned(),
+        route: "chat_completions".to_owned(),
+        model_asked: None,
+        model: "gpt-4o-mini".to_owned(),
+        client_request_id: None,
+        policies: Vec::new(),
+        metadata: BTreeMap::new(),
+        reserved: Some(NanoUsd::from_nanos(900)),
+        price_version: None,
+    }
+}
+
+fn end(start: &AttemptStart) -> AttemptEnd {
+    AttemptEnd {
+        id: start.id,
+        outcome: AttemptOutcome::Completed,
+        status: Some(200),
+        code: None,
+        model_used: None,
+        usage: TokenUsage::default(),
+        usage_source: UsageSource::Provider,
+        cost: Some(NanoUsd::from_nanos(7)),
+        first_byte_ms: None,
+        duration_ms: None,
+        violated: Vec::new(),
+    }
+}
+
+async fn database(directory: &std::path::Path) -> Database {
+    let location = Location::Sqlite(directory.join("t.db"));
+    let database = Database::open(location, 1, Duration::from_secs(5)).unwrap();
+    database.migrate().await.unwrap();
+    database
+}
+
+fn options(directory: &std::path::Path) -> JournalOptions {
+    let directory = directory.join("journal");
+    JournalOptions { reserve_bytes: 4096, ..JournalOptions::new(directory, 1 << 30) }
+}
+
+async fn open(directory: &std::path::Path) -> (Ledger, Metrics) {
+    let metrics = Metrics::new();
+    let parts = LedgerParts {
+        database: database(directory).await,
+        clock: Clock::default(),
+        metrics: metrics.clone(),
+        readiness: Readiness::default(),
+        retention_days: 0,
+    };
+    let ledger = Ledger::open(options(directory), parts, async |_| {}).await.unwrap();
+    (ledger, metrics)
+}
+
+fn run<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test)
+}
+
+/// Runs itself once more in a process whose files can't grow beyond a megabyte, as on a full disk.
+/// The database meets that when a transaction ends, and not for what is taken back. The next
+/// process has room again.
+#[test]
+fn a_full_disk_of_the_database_is_no_reason_to_give_rows_up() {
+    const DIRECTORY: &str = "TOLLGATE_LEDGER_TEST";
+    if let Some(directory) = std::env::var_os(DIRECTORY) {
+        return run(on_a_full_disk(directory.as_ref()));
+    }
+    let directory = tempfile::tempdir().unwrap();
+    run(database(directory.path()));
+    let script = "trap '' XFSZ; ulimit -f 2048; exec \"$0\" \"$@\" 2>&1";
+    let name = "metering::ledger::tests::a_full_disk_of_the_database_is_no_reason_to_give_rows_up";
+    let output = Command::new("sh")
+        .args(["-c", script])
+        .arg(std::env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture"])
+        .env(DIRECTORY, directory.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    let count = |word: &str| -> usize {
+        let line = said.lines().find_map(|line| line.split_once(&format!("{word}: ")));
+        line.unwrap_or_else(|| panic!("{said}")).1.trim().parse().unwrap()
+    };
+    assert!(!directory.path().join("journal").join(REJECTED).exists());
+    run(async {
+        let (ledger, metrics) = open(directory.path()).await;
+        let rest = rows_taken(&metrics);
+        assert!(rest > 0);
+        assert_eq!(count("taken") + rest, count("ended"));
+        ledger.close().await.unwrap();
+    });
+    assert!(!directory.path().join("journal").join(REJECTED).exists());
+}
+
+async fn on_a_full_disk(directory: &std::path::Path) {
+    let (ledger, metrics) = open(directory).await;
+    let clock = Clock::default();
+    let mut ended = 0;
+    loop {
+        for _ in 0..50 {
+            let start = start(&clock);
+            ledger.start(&start).unwrap();
+            ledger.end(end(&start));
+            ended += 1;
+        }
+        if ledger.flush().await.is_err() {
+            break;
+        }
+        assert!(ended < 10_000, "the disk is not full");
+    }
+    assert!(ledger.flush().await.is_err(), "still full");
+    println!("\ntaken: {}\nended: {ended}", rows_taken(&metrics));
+}
+
+fn rows_taken(metrics: &Metrics) -> usize {
+    let text = metrics.encode();
+    let rows = text.lines().find_map(|line| line.strip_prefix("tollgate_ledger_rows_total "));
+    rows.unwrap().parse().unwrap()
+}
+
+/// A power cut would take what a failed fdatasync(2) did not make durable.
+#[test]
+fn a_start_whose_copy_may_not_be_durable_keeps_its_segment() {
+    let directory = tempfile::tempdir().unwrap();
+    run(async {
+        let mut options = options(directory.path());
+        options.compact_after = Duration::ZERO;
+        let lock = DirectoryLock::take(&options.directory).unwrap();
+        let journal = Journal::open(options.clone(), lock, 1, Readiness::default()).unwrap();
+        let database = database(directory.path()).await;
+        let mut drain = Drain::new(options.directory.clone(), database, Arc::default());
+        let long = start(&Clock::default());
+        journal.start(&long).unwrap();
+        let read = async |drain: &mut Drain| {
+            let written = journal.seal();
+            for (number, len) in written.sealed {
+                drain.add(number, len, true);
+            }
+            drain.add(written.current.0, written.current.1, false);
+            while drain.read_segment(&mut async |_| {}).await.unwrap() {}
+        };
+        read(&mut drain).await;
+        // What is written to it is gone, and it can't be synced.
+        let null = std::fs::OpenOptions::new().write(true).open("/dev/null").unwrap();
+        journal.replace_file(null);
+        drain.compact(&journal).unwrap_err();
+        drain.remove_done().unwrap();
+        let first = segment::path(&options.directory, 1);
+        assert!(first.exists());
+
+        // It is written down once more in a file that can be synced. The bad one is tried again
+        // before.
+        for _ in 0..3 {
+            read(&mut drain).await;
+            if drain.compact(&journal).is_ok() {
+                drain.remove_done().unwrap();
+            }
+        }
+        assert!(!first.exists());
+    });
+}

@@ -1,0 +1,10 @@
+//! What requests used and cost: reading it out of answers, pricing it, and recording it.
+
+pub mod account;
+pub mod books;
+pub mod catalogue;
+pub mod estimate;
+pub mod journal;
+pub mod ledger;
+pub mod prices;
+pub mod record;

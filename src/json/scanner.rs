@@ -1,0 +1,292 @@
+//! Finds a few members of a JSON object while it passes, in constant memory.
+//!
+//! No validator: from text that is not JSON it may take anything, so what it finds is parsed before
+//! it is believed.
+
+use crate::json::bytes;
+
+/// The longest key that is looked for is `response`; of a longer one this much tells it apart.
+const KEY_KEPT: usize = 9;
+
+/// How much of each member's raw value is kept, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Keep {
+    pub(crate) usage: usize,
+    pub(crate) model: usize,
+    pub(crate) choices: usize,
+    pub(crate) kind: usize,
+    /// Whether the members of `response` are looked for as well.
+    pub(crate) response: bool,
+}
+
+/// One member's raw value, as far as it is kept.
+#[derive(Debug, Default)]
+pub(crate) struct Member {
+    keep: usize,
+    text: Vec<u8>,
+    cut: bool,
+    closed: bool,
+}
+
+impl Member {
+    fn keeping(keep: usize) -> Self {
+        Self { keep, ..Self::default() }
+    }
+
+    fn begin(&mut self) {
+        self.text.clear();
+        self.cut = false;
+        self.closed = false;
+    }
+
+    fn take(&mut self, part: &[u8]) {
+        let room = self.keep.saturating_sub(self.text.len());
+        self.cut |= part.len() > room;
+        self.text.extend_from_slice(part.get(..room).unwrap_or(part));
+    }
+
+    /// The value, when all of it has passed and was kept.
+    pub(crate) fn value(&self) -> Option<&str> {
+        if !self.closed || self.cut {
+            return None;
+        }
+        std::str::from_utf8(&self.text).ok().map(str::trim)
+    }
+
+    /// The value's first bytes that are not blank, as far as they have passed.
+    pub(crate) fn beginning(&self) -> impl Iterator<Item = u8> {
+        self.text.iter().copied().filter(|byte| !byte.is_ascii_whitespace())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Nothing but blanks so far.
+    Start,
+    /// At the top level, before or in a key.
+    Key,
+    /// At the top level, after a key.
+    Colon,
+    /// In a member's value.
+    Value,
+    /// Past the object's end.
+    End,
+    /// Not an object.
+    Other,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Which {
+    Usage,
+    Model,
+    Choices,
+    Kind,
+    Response,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct TopLevelScanner {
+    part: Part,
+    /// Levels below the top level.
+    depth: u64,
+    in_text: bool,
+    escaped: bool,
+    key: Vec<u8>,
+    current: Option<Which>,
+    pub(crate) usage: Member,
+    pub(crate) model: Member,
+    pub(crate) choices: Member,
+    /// The member `type`.
+    pub(crate) kind: Member,
+    keep: Keep,
+    response: Option<Box<Self>>,
+}
+
+impl TopLevelScanner {
+    pub(crate) fn new(keep: Keep) -> Self {
+        Self {
+            part: Part::Start,
+            depth: 0,
+            in_text: false,
+            escaped: false,
+            key: Vec::new(),
+            current: None,
+            usage: Member::keeping(keep.usage),
+            model: Member::keeping(keep.model),
+            choices: Member::keeping(keep.choices),
+            kind: Member::keeping(keep.kind),
+            keep,
+            response: None,
+        }
+    }
+
+    /// The members of the object under `response`, if that has begun to pass and was asked for.
+    pub(crate) fn response(&self) -> Option<&Self> {
+        self.response.as_deref()
+    }
+
+    /// Whether the text is certainly no object.
+    pub(crate) fn is_other(&self) -> bool {
+        self.part == Part::Other
+    }
+
+    /// Looks at the next bytes.
+    pub(crate) fn feed(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() && !matches!(self.part, Part::End | Part::Other) {
+            bytes = match (self.part, self.in_text) {
+                (Part::Value, _) => self.feed_value(bytes),
+                (_, true) => self.feed_key(bytes),
+                (_, false) => self.feed_between(bytes),
+            };
+        }
+    }
+
+    /// Between the top level's keys and values.
+    fn feed_between<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let Some((byte, rest)) = bytes.split_first() else {
+            return bytes;
+        };
+        match (self.part, byte) {
+            (_, b' ' | b'\t' | b'\n' | b'\r') => {}
+            (Part::Start, b'{') => self.part = Part::Key,
+            (Part::Key, b'"') => {
+                self.in_text = true;
+                self.key.clear();
+            }
+            (Part::Key, b'}') => self.part = Part::End,
+            (Part::Colon, b':') => self.begin_value(),
+            _ => self.part = Part::Other,
+        }
+        rest
+    }
+
+    fn feed_key<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let quote = self.closing_quote(bytes);
+        let (key, rest) = bytes.split_at(quote.unwrap_or(bytes.len()));
+        let room = KEY_KEPT.saturating_sub(self.key.len());
+        self.key.extend_from_slice(key.get(..room).unwrap_or(key));
+        if quote.is_some() {
+            self.part = Part::Colon;
+        }
+        rest.get(1..).unwrap_or_default()
+    }
+
+    /// The inside of a value, up to the comma or brace that ends it.
+    fn feed_value<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let mut unseen = bytes;
+        let mut depth = self.depth;
+        let end = loop {
+            if self.in_text {
+                let Some(quote) = self.closing_quote(unseen) else {
+                    break None;
+                };
+                unseen = unseen.get(quote + 1..).unwrap_or_default();
+            }
+            let mark = next_mark(unseen, depth == 0).and_then(|mark| unseen.get(mark..));
+            let Some((byte, after)) = mark.and_then(<[u8]>::split_first) else {
+                break None;
+            };
+            match byte {
+                b'"' => self.in_text = true,
+                b'{' | b'[' => depth = depth.saturating_add(1),
+                b',' | b'}' if depth == 0 => break Some((*byte, after)),
+                b'}' | b']' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            unseen = after;
+        };
+        self.depth = depth;
+        let Some((byte, after)) = end else {
+            self.take(bytes);
+            return &[];
+        };
+        let value = bytes.len().saturating_sub(after.len() + 1);
+        self.take(bytes.get(..value).unwrap_or_default());
+        self.end_value(if byte == b',' { Part::Key } else { Part::End });
+        after
+    }
+
+    /// Where the string ends that `bytes` go on with. Only quotes are looked for, since text has
+    /// more other escapes; how many backslashes stand before one tells whether it is escaped.
+    fn closing_quote(&mut self, bytes: &[u8]) -> Option<usize> {
+        let skipped = usize::from(std::mem::take(&mut self.escaped));
+        let text = bytes.get(skipped..)?;
+        let quote = memchr::memchr_iter(b'"', text)
+            .find(|quote| !ends_in_escape(text.get(..*quote).unwrap_or_default()));
+        self.in_text = quote.is_none();
+        self.escaped = self.in_text && ends_in_escape(text);
+        quote.map(|quote| skipped + quote)
+    }
+
+    fn begin_value(&mut self) {
+        self.part = Part::Value;
+        self.current = match self.key.as_slice() {
+            b"usage" => Some(Which::Usage),
+            b"model" => Some(Which::Model),
+            b"choices" => Some(Which::Choices),
+            b"type" => Some(Which::Kind),
+            b"response" if self.keep.response => Some(Which::Response),
+            _ => None,
+        };
+        if matches!(self.current, Some(Which::Response)) {
+            let keep = Keep { choices: 0, kind: 0, response: false, ..self.keep };
+            self.response = Some(Box::new(Self::new(keep)));
+        }
+        if let Some(member) = self.member() {
+            member.begin();
+        }
+    }
+
+    fn end_value(&mut self, next: Part) {
+        if let Some(member) = self.member() {
+            member.closed = true;
+        }
+        self.current = None;
+        self.part = next;
+    }
+
+    fn take(&mut self, part: &[u8]) {
+        if let (Some(Which::Response), Some(response)) = (self.current, &mut self.response) {
+            response.feed(part);
+        } else if let Some(member) = self.member() {
+            member.take(part);
+        }
+    }
+
+    fn member(&mut self) -> Option<&mut Member> {
+        match self.current? {
+            Which::Usage => Some(&mut self.usage),
+            Which::Model => Some(&mut self.model),
+            Which::Choices => Some(&mut self.choices),
+            Which::Kind => Some(&mut self.kind),
+            Which::Response => None,
+        }
+    }
+}
+
+/// Whether the byte after this part of a string, which begins outside an escape, is escaped.
+fn ends_in_escape(mut text: &[u8]) -> bool {
+    let mut escaped = false;
+    while let [before @ .., b'\\'] = text {
+        escaped = !escaped;
+        text = before;
+    }
+    escaped
+}
+
+/// The next quote or bracket, or, at the top level, comma.
+fn next_mark(bytes: &[u8], top: bool) -> Option<usize> {
+    let comma = if top { b',' } else { b'"' };
+    bytes::first(bytes, |word| {
+        // Bracket and brace differ in this bit only.
+        let brackets = bytes::with_bits(word, b'{' ^ b'[');
+        bytes::equal(word, b'"')
+            | bytes::equal(word, comma)
+            | bytes::equal(brackets, b'{')
+            | bytes::equal(brackets, b'}')
+    })
+}
+
+#[cfg(test)]
+mod tests;

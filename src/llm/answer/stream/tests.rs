@@ -1,0 +1,341 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::llm::sse::LONGEST_EVENT;
+
+const CONTENT: &str = "data: {\"id\":\"1\",\"model\":\"m-1\",\"choices\":[{\"delta\":{\"content\":\"é \\\"usage\\\":{\"}}],\"usage\":null}\n\n";
+const USAGE: &str = "data: {\"id\":\"1\",\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4}}\n\n";
+const UPSTREAM_DIED: GatewayError<'static> = GatewayError {
+    message: "The provider closed the connection.",
+    kind: "upstream_error",
+    code: "upstream_closed",
+    param: None,
+};
+const DONE: &str = "data: [DONE]\n\n";
+
+fn push_all(watch: &mut StreamWatch, stream: &[u8], size: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    for chunk in stream.chunks(size) {
+        if let Some(bytes) = watch.push(Bytes::copy_from_slice(chunk)) {
+            assert!(!bytes.is_empty());
+            out.extend_from_slice(&bytes);
+        }
+    }
+    out
+}
+
+fn tokens(watch: &StreamWatch) -> (Option<u64>, Option<u64>) {
+    watch
+        .observed()
+        .usage
+        .map(|usage| (usage.counts.input, usage.counts.output))
+        .unwrap_or_default()
+}
+
+#[test]
+fn chunks_pass_without_being_copied() {
+    for withhold in [false, true] {
+        let mut watch = StreamWatch::new(StreamKind::Chat, withhold);
+        let chunk = Bytes::from(format!("{CONTENT}{CONTENT}"));
+        let out = watch.push(chunk.clone()).unwrap();
+        assert_eq!((out.as_ptr(), out.len()), (chunk.as_ptr(), chunk.len()));
+        assert_eq!(watch.observed().model.as_deref(), Some("m-1"));
+        assert_eq!(watch.observed().usage, None);
+        assert_eq!(watch.push(Bytes::new()), None);
+    }
+}
+
+#[test]
+fn exactly_the_usage_event_is_withheld() {
+    for (end, size) in [("\n", 1), ("\n", 17), ("\n", 10_000), ("\r\n", 1), ("\r\n", 50), ("\r", 1)]
+    {
+        let all = [": wait\n\n", CONTENT, USAGE, ": wait\n\n", DONE].concat().replace('\n', end);
+        let left = [": wait\n\n", CONTENT, ": wait\n\n", DONE].concat().replace('\n', end);
+        let mut watch = StreamWatch::new(StreamKind::Chat, true);
+        let out = push_all(&mut watch, all.as_bytes(), size);
+        assert_eq!(String::from_utf8(out).unwrap(), left, "{end:?} {size}");
+        assert_eq!(tokens(&watch), (Some(3), Some(4)));
+        assert!(watch.terminal_seen() && watch.at_event_boundary());
+        assert_eq!(watch.finish(End::Complete), Finish { last: None, abort: false });
+
+        let mut watch = StreamWatch::new(StreamKind::Chat, false);
+        assert_eq!(push_all(&mut watch, all.as_bytes(), size), all.as_bytes());
+        assert_eq!(tokens(&watch), (Some(3), Some(4)));
+    }
+}
+
+#[test]
+fn likes_of_the_usage_event_pass() {
+    let filter = "data: {\"choices\":[],\"usage\":null,\"prompt_filter_results\":[{}]}\n\n";
+    let cumulative = "data: {\"choices\":[{\"delta\":{}}],\"usage\":{\"prompt_tokens\":1}}\n\n";
+    let all = [filter, cumulative, cumulative, DONE].concat();
+    for size in [1, 1000] {
+        let mut watch = StreamWatch::new(StreamKind::Chat, true);
+        assert_eq!(push_all(&mut watch, all.as_bytes(), size), all.as_bytes());
+        assert_eq!(tokens(&watch), (Some(1), None));
+    }
+}
+
+#[test]
+fn content_is_not_held_back_once_it_is_known_as_such() {
+    let mut watch = StreamWatch::new(StreamKind::Chat, true);
+    assert_eq!(watch.push("data: {\"id\":\"1\",\"cho".into()), None);
+    assert!(watch.at_event_boundary(), "the caller has got nothing of it");
+    let out = watch.push("ices\":[{\"delta\":".into()).unwrap();
+    assert_eq!(out, "data: {\"id\":\"1\",\"choices\":[{\"delta\":");
+    assert!(!watch.at_event_boundary());
+    assert_eq!(watch.push("{".into()).unwrap(), "{");
+    assert_eq!(watch.push("}}]}\n\nda".into()).unwrap(), "}}]}\n\n");
+    assert_eq!(watch.push("ta: [".into()).unwrap(), "data: [");
+    assert_eq!(watch.push("DONE]\n\n".into()).unwrap(), "DONE]\n\n");
+}
+
+#[test]
+fn no_more_is_held_than_the_bound() {
+    let mut watch = StreamWatch::new(StreamKind::Chat, true);
+    let mut sent = 0;
+    let mut got = watch.push("data: {\"choices\":[],\"x\":\"".into()).map_or(0, |out| out.len());
+    assert_eq!(got, 0);
+    for _ in 0..3000 {
+        sent += 1000;
+        got += watch.push(Bytes::from_static(&[b'x'; 1000])).map_or(0, |out| out.len());
+        assert!(sent <= got + MOST_HELD);
+    }
+    got += watch.push("\",\"usage\":{}}\n\n".into()).unwrap().len();
+    assert_eq!(got, sent + 25 + 15);
+}
+
+#[test]
+fn a_death_is_told_where_an_event_may_stand() {
+    let error = UPSTREAM_DIED;
+    let told = Finish { last: Some(error.chat_event().into()), abort: true };
+    let untold = Finish { last: None, abort: true };
+    for (withhold, stream, expected) in [
+        (false, String::new(), &told),
+        (false, CONTENT.to_owned(), &told),
+        (false, format!("{CONTENT}: wait\n"), &told),
+        (false, format!("{CONTENT}data: {{\"cho"), &untold),
+        // Held back, so the caller is still at a boundary.
+        (true, format!("{CONTENT}data: {{\"cho"), &told),
+        (true, format!("{CONTENT}data: {{\"choices\":[{{"), &untold),
+    ] {
+        let mut watch = StreamWatch::new(StreamKind::Chat, withhold);
+        push_all(&mut watch, stream.as_bytes(), 1000);
+        assert_eq!(watch.finish(End::Died(error)), *expected, "{withhold} {stream}");
+    }
+    let mut watch = StreamWatch::new(StreamKind::Chat, true);
+    push_all(&mut watch, format!("{CONTENT}{DONE}").as_bytes(), 7);
+    assert_eq!(watch.finish(End::Died(error)), Finish { last: None, abort: false });
+}
+
+#[test]
+fn what_was_held_is_released_at_the_end() {
+    let mut watch = StreamWatch::new(StreamKind::Chat, true);
+    assert_eq!(watch.push("data: {\"x\"".into()), None);
+    let last = Some("data: {\"x\"".into());
+    assert_eq!(watch.finish(End::Complete), Finish { last, abort: false });
+    // A usage event that lacks only its blank line.
+    let mut watch = StreamWatch::new(StreamKind::Chat, true);
+    assert_eq!(watch.push(USAGE.trim_end().into()), None);
+    assert_eq!(watch.finish(End::Complete), Finish { last: None, abort: false });
+    assert_eq!(tokens(&watch), (Some(3), Some(4)));
+}
+
+#[test]
+fn responses_streams() {
+    let created = "event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"model\":\"r-1\",\"usage\":null}}\n\n";
+    let delta = "event: response.output_text.delta\ndata: {\"delta\":\"x\"}\n\n";
+    let completed = "event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"model\":\"r-1\",\"usage\":{\"input_tokens\":5,\"output_tokens\":6,\"output_tokens_details\":{\"reasoning_tokens\":2}}}}\n\n";
+    for nameless in [false, true] {
+        let mut all = [created, delta, completed].concat();
+        if nameless {
+            all = all
+                .lines()
+                .filter(|line| !line.starts_with("event:"))
+                .fold(String::new(), |all, line| all + line + "\n");
+        }
+        let mut watch = StreamWatch::new(StreamKind::Responses, true);
+        assert_eq!(push_all(&mut watch, all.as_bytes(), 9), all.as_bytes());
+        assert!(watch.terminal_seen());
+        assert_eq!(tokens(&watch), (Some(5), Some(6)));
+        assert_eq!(watch.observed().model.as_deref(), Some("r-1"));
+        let end = watch.finish(End::Died(UPSTREAM_DIED));
+        assert_eq!(end, Finish { last: None, abort: false });
+    }
+    let mut watch = StreamWatch::new(StreamKind::Responses, false);
+    push_all(&mut watch, format!("{created}{delta}").as_bytes(), 1000);
+    assert!(!watch.terminal_seen());
+    let end = watch.finish(End::Died(UPSTREAM_DIED));
+    let event = UPSTREAM_DIED.responses_event(2);
+    assert_eq!(end, Finish { last: Some(event.into()), abort: true });
+}
+
+#[test]
+fn an_event_too_long_to_keep_is_read_as_it_passes() {
+    let filler = "x".repeat(3 * LONGEST_EVENT);
+    let usage = r#"{"input_tokens":5,"output_tokens":6}"#;
+    for named in [true, false] {
+        let name = if named { "event: response.completed\n" } else { "" };
+        let stream = format!(
+            "{name}data: {{\"type\":\"response.completed\",\"response\":{{\"output\":[\"{filler}\"],\
+             \"model\":\"r-1\",\"usage\":{usage}}}}}\n\n"
+        );
+        for size in [777, 20_000, 40_000, stream.len()] {
+            let mut watch = StreamWatch::new(StreamKind::Responses, false);
+            assert_eq!(push_all(&mut watch, stream.as_bytes(), size), stream.as_bytes());
+            assert!(watch.terminal_seen());
+            assert_eq!(tokens(&watch), (Some(5), Some(6)), "{named} {size}");
+            assert_eq!(watch.observed().model.as_deref(), Some("r-1"));
+            assert!(watch.relayed().is_empty());
+            assert!(watch.passing.is_none());
+        }
+    }
+    let stream = format!(
+        "data: {{\"choices\":[{{\"delta\":{{\"content\":\"{filler}\"}}}}],\
+         \"usage\":{{\"prompt_tokens\":1}}}}\n\n"
+    );
+    for size in [777, stream.len()] {
+        let mut watch = StreamWatch::new(StreamKind::Chat, true);
+        assert_eq!(push_all(&mut watch, stream.as_bytes(), size), stream.as_bytes());
+        assert_eq!(tokens(&watch), (Some(1), None));
+        assert_eq!(watch.relayed().whole(), stream.len() as u64);
+    }
+}
+
+#[test]
+fn a_long_usage_event_is_withheld_as_well() {
+    let filler = "x".repeat(LONGEST_EVENT);
+    let usage = format!(
+        "data: {{\"choices\":[],\"x\":\"{filler}\",\"usage\":{{\"prompt_tokens\":3,\
+         \"completion_tokens\":4}}}}\n\n"
+    );
+    let all = [CONTENT, &usage, DONE].concat();
+    for size in [777, all.len()] {
+        let mut watch = StreamWatch::new(StreamKind::Chat, true);
+        let out = push_all(&mut watch, all.as_bytes(), size);
+        assert!(out == [CONTENT, DONE].concat().as_bytes(), "{size}");
+        assert_eq!(tokens(&watch), (Some(3), Some(4)));
+    }
+}
+
+#[test]
+fn an_event_is_read_the_same_wherever_it_is_cut() {
+    let filler = "x".repeat(LONGEST_EVENT);
+    let all = format!(
+        "{CONTENT}event: e\ndata: {{\"model\":\"m\",\"choices\":[{{}}],\ndata: \"x\":\"{filler}\",\
+         \r\ndata:\"usage\":{{\"prompt_tokens\":3,\"completion_tokens\":4}}}}\n\n{DONE}"
+    );
+    for cut in (0..250).chain(all.len() - 200..all.len()) {
+        for withhold in [false, true] {
+            let mut watch = StreamWatch::new(StreamKind::Chat, withhold);
+            let (first, second) = all.as_bytes().split_at(cut);
+            let mut out = push_all(&mut watch, first, cut.max(1));
+            out.extend(push_all(&mut watch, second, 30_000));
+            assert!(out == all.as_bytes(), "{cut}");
+            assert_eq!(tokens(&watch), (Some(3), Some(4)), "{cut} {withhold}");
+            assert!(watch.terminal_seen());
+        }
+    }
+}
+
+#[test]
+fn reports_are_cumulative_and_null_is_none() {
+    let event = |usage: &str| {
+        format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"a\"}}}}],\"usage\":{usage}}}\n\n")
+    };
+    let details =
+        r#"{"prompt_tokens":7,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":4}}"#;
+    let stream = [
+        event("null"),
+        event(r#"{"prompt_tokens":0,"completion_tokens":1}"#),
+        event(details),
+        event(r#"{"prompt_tokens":7,"completion_tokens":3}"#),
+        event("null"),
+        event("{}"),
+    ];
+    let mut watch = StreamWatch::new(StreamKind::Chat, false);
+    push_all(&mut watch, stream[0].as_bytes(), 1000);
+    assert_eq!(watch.observed().usage, None);
+    push_all(&mut watch, stream[1..].concat().as_bytes(), 1000);
+    assert_eq!(tokens(&watch), (Some(7), Some(3)));
+    assert_eq!(watch.observed().usage.and_then(|usage| usage.counts.cached_input), Some(4));
+    assert_eq!(watch.relayed().whole(), 2, "what came after the last report");
+}
+
+#[test]
+fn the_text_is_collected_until_usage_is_reported() {
+    let mut watch = StreamWatch::new(StreamKind::Chat, true);
+    assert_eq!(watch.notes.relayed.capacity(), 0);
+    push_all(&mut watch, CONTENT.repeat(3).as_bytes(), 50);
+    assert!(watch.notes.relayed.capacity() > 0);
+    push_all(&mut watch, USAGE.as_bytes(), 50);
+    assert_eq!(watch.notes.relayed.capacity(), 0);
+    push_all(&mut watch, DONE.as_bytes(), 50);
+    assert!(watch.relayed().is_empty());
+
+    let mut watch = StreamWatch::new(StreamKind::Chat, true);
+    push_all(&mut watch, CONTENT.repeat(3).as_bytes(), 50);
+    let sample = watch.relayed();
+    assert_eq!(sample.text().unwrap(), "é \"usage\":{".repeat(3));
+    assert!(watch.relayed().is_empty());
+}
+
+#[test]
+fn what_was_relayed_of_an_unfinished_event_counts() {
+    let mut watch = StreamWatch::new(StreamKind::Chat, false);
+    watch.push("data: {\"choices\":[{\"delta\":{\"content\":\"hello wor".into());
+    watch.finish(End::Died(UPSTREAM_DIED));
+    assert_eq!(watch.relayed().text().unwrap(), "hello wor");
+
+    let mut watch = StreamWatch::new(StreamKind::Chat, false);
+    let begun = format!("data: {{\"choices\":[{{\"x\":\"{}", "x".repeat(LONGEST_EVENT));
+    push_all(&mut watch, begun.as_bytes(), 1000);
+    assert_eq!(watch.relayed().whole(), begun.len() as u64);
+}
+
+#[test]
+fn the_end_is_known_before_it_is_given_on() {
+    let mut watch = StreamWatch::new(StreamKind::Chat, false);
+    let last = watch.push([CONTENT, USAGE, DONE].concat().into());
+    assert!(watch.terminal_seen());
+    assert_eq!(tokens(&watch), (Some(3), Some(4)));
+    drop(last);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn however_it_is_cut(
+        events in prop::collection::vec(
+            prop::sample::select(vec![CONTENT, USAGE, ": wait\n\n", "\n", "data: [DO", "id: 1\n", DONE]),
+            0..8,
+        ),
+        end in prop::sample::select(vec!["\n", "\r", "\r\n"]),
+        cuts in prop::collection::vec(1usize..90, 1..30),
+        withhold in any::<bool>(),
+    ) {
+        let stream = events.concat().replace('\n', end);
+        let bytes = stream.as_bytes();
+        let mut whole = StreamWatch::new(StreamKind::Chat, withhold);
+        let mut expected = push_all(&mut whole, bytes, bytes.len().max(1));
+        let mut cut = StreamWatch::new(StreamKind::Chat, withhold);
+        let mut out = Vec::new();
+        let mut rest = bytes;
+        for size in cuts.iter().cycle() {
+            let (chunk, after) = rest.split_at((*size).min(rest.len()));
+            out.extend(cut.push(Bytes::copy_from_slice(chunk)).unwrap_or_default());
+            rest = after;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        prop_assert_eq!(cut.observed(), whole.observed());
+        expected.extend(whole.finish(End::Complete).last.unwrap_or_default());
+        out.extend(cut.finish(End::Complete).last.unwrap_or_default());
+        if !withhold {
+            prop_assert_eq!(&expected, bytes);
+        }
+        prop_assert_eq!(String::from_utf8(out), String::from_utf8(expected));
+    }
+}

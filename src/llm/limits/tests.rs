@@ -1,0 +1,362 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::json::long_texts::LongTexts;
+
+const ASSUMED: AssumedLimits = AssumedLimits { context_tokens: 128_000, output_tokens: 32_768 };
+const MODEL: ModelLimits =
+    ModelLimits { context_window: Some(200_000), max_output_tokens: Some(16_384) };
+
+fn bound_of(api: Api, body: &Value, model: ModelLimits) -> Bound {
+    bound_at("openai", api, body, model)
+}
+
+fn bound_at(provider: &str, api: Api, body: &Value, model: ModelLimits) -> Bound {
+    let fields: Vec<(String, String)> = body
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(key, value)| (key.clone(), value.to_string()))
+        .collect();
+    let length = body.to_string().len();
+    let fields = fields.iter().map(|(key, raw)| RawField::new(key, raw));
+    Bound::of_body(api, unheeded(provider), length, fields, model, ASSUMED)
+}
+
+fn walk(raw: &str) -> Walk<'_> {
+    Walk::new(raw, LongTexts::default())
+}
+
+fn chat(body: Value) -> Bound {
+    bound_of(Api::ChatCompletions, &body, MODEL)
+}
+
+fn responses(body: Value) -> Bound {
+    bound_of(Api::Responses, &body, MODEL)
+}
+
+#[test]
+fn text_is_bounded_by_its_bytes() {
+    let body = json!({"messages": [{"role": "user", "content": "Grüße"}], "max_tokens": 100});
+    let length = body.to_string().len() as u64;
+    assert_eq!(
+        chat(body),
+        Bound {
+            input_tokens: length,
+            output_tokens: 100,
+            hard: true,
+            estimate_tokens: length.div_ceil(4) as i64,
+            free: false,
+            names_input: false,
+        }
+    );
+}
+
+#[test]
+fn the_largest_limit_on_the_answer_counts_times_the_choices() {
+    for (body, tokens) in [
+        (json!({"max_tokens": 10, "max_completion_tokens": 20}), 20),
+        (json!({"max_tokens": 10, "max_output_tokens": 30}), 30),
+        (json!({"max_tokens": 10, "n": 3}), 30),
+        (json!({"max_tokens": 10, "n": 0}), 10),
+        (json!({"max_tokens": 10, "n": 2, "best_of": 5}), 50),
+        (json!({"max_tokens": null, "max_completion_tokens": 7}), 7),
+        (json!({"max_tokens": u64::MAX, "n": 2}), u64::MAX),
+        (json!({}), 16_384),
+        (json!({"n": 2}), 32_768),
+        // What some upstream may read otherwise is as good as not said.
+        (json!({"max_tokens": -1}), 16_384),
+        (json!({"max_tokens": 0}), 16_384),
+        (json!({"max_tokens": "10"}), 16_384),
+        (json!({"max_tokens": 10, "max_completion_tokens": "99999"}), 16_384),
+        // Not a field of this API: most upstreams pass over it.
+        (json!({"max_output_tokens": 10}), 16_384),
+        (json!({"max_output_tokens": 20_000}), 20_000),
+    ] {
+        let bound = chat(body.clone());
+        assert_eq!((bound.output_tokens, bound.hard), (tokens, true), "{body}");
+    }
+    assert_eq!(responses(json!({"max_output_tokens": 10})).output_tokens, 10);
+    assert_eq!(responses(json!({"max_tokens": 10})).output_tokens, 16_384);
+}
+
+#[test]
+fn a_limit_that_the_provider_passes_over_bounds_nothing() {
+    for (body, tokens, hard) in [
+        (json!({"max_completion_tokens": 10}), 32_768, false),
+        (json!({"max_completion_tokens": 50_000}), 50_000, false),
+        (json!({"max_completion_tokens": "10"}), 32_768, false),
+        (json!({"max_tokens": 10}), 10, true),
+        (json!({"max_tokens": 10, "max_completion_tokens": 5}), 10, true),
+    ] {
+        let bound = bound_at("deepseek", Api::ChatCompletions, &body, ModelLimits::default());
+        assert_eq!((bound.output_tokens, bound.hard), (tokens, hard), "{body}");
+    }
+    let known =
+        bound_at("deepseek", Api::ChatCompletions, &json!({"max_completion_tokens": 10}), MODEL);
+    assert_eq!((known.output_tokens, known.hard), (16_384, true));
+}
+
+#[test]
+fn rejected_tokens_of_a_prediction_are_output() {
+    let prediction = json!({"type": "content", "content": "abc"});
+    let bytes = prediction.to_string().len() as u64;
+    let bound = chat(json!({"max_tokens": 10, "n": 2, "prediction": prediction}));
+    assert_eq!((bound.output_tokens, bound.hard), (2 * (10 + bytes), true));
+}
+
+#[test]
+fn what_is_assumed_is_not_hard() {
+    let nothing = ModelLimits::default();
+    let bound = bound_of(Api::ChatCompletions, &json!({}), nothing);
+    assert_eq!((bound.output_tokens, bound.hard), (32_768, false));
+    let bound = bound_of(Api::ChatCompletions, &json!({"max_tokens": 1}), nothing);
+    assert_eq!((bound.output_tokens, bound.hard), (1, true));
+    let stored = json!({"max_output_tokens": 1, "previous_response_id": "resp_1"});
+    let bound = bound_of(Api::Responses, &stored, nothing);
+    assert_eq!((bound.input_tokens, bound.hard), (128_000, false));
+    for n in [json!("3"), json!(100.0), json!([2])] {
+        let bound = chat(json!({"max_tokens": 10, "n": n}));
+        assert_eq!((bound.output_tokens, bound.hard), (10 * MOST_CHOICES, false), "{n}");
+    }
+    for (tier, hard) in [("auto", true), ("default", true), ("flex", true), ("priority", false)] {
+        assert_eq!(chat(json!({"max_tokens": 10, "service_tier": tier})).hard, hard, "{tier}");
+    }
+}
+
+#[test]
+fn what_the_body_only_names_takes_the_whole_window() {
+    for body in [
+        json!({"previous_response_id": "resp_1"}),
+        json!({"Previous_Response_Id": "resp_1"}),
+        json!({"conversation": {"id": "conv_1"}}),
+        json!({"prompt": {"id": "pmpt_1"}}),
+        json!({"background": true}),
+        json!({"input": [{"type": "item_reference", "id": "msg_1"}]}),
+        json!({"input": [{"id": "msg_1"}]}),
+        json!({"input": [{"type": "message", "id": "msg_1"}]}),
+        json!({"input": [{"type": "reasoning", "id": "rs_1", "summary": []}]}),
+        json!({"input": [{"type": "image_generation_call", "id": "ig_1"}]}),
+        json!({"input": [{"type": "something_new", "content": ""}]}),
+        json!({"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}]}),
+        json!({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "d"}]}]}),
+        json!({"input": [{"type": "function_call_output", "call_id": "c",
+            "output": [{"type": "input_image", "image_url": "data:image/png;base64,AA"}]}]}),
+        json!({"messages": [{"role": "user", "content": [
+            {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}]}]}),
+        json!({"messages": [{"role": "user", "content": [{"image_url": {"url": "a"}}]}]}),
+        json!({"messages": [{"role": "user", "content": [{"Type": "Image_URL"}]}]}),
+        json!({"messages": [{"role": "user", "content": [{"type": 7}]}]}),
+        json!({"messages": [{"role": "assistant", "audio": {"id": "audio_1"}}]}),
+        json!({"messages": [{"role": "user", "content": [
+            {"type": "input_audio", "input_audio": {"data": "https://example.com/a"}}]}]}),
+        json!({"extra_body": {"google": {"cached_content": "cachedContents/1"}}}),
+    ] {
+        let bound = responses(body.clone());
+        assert_eq!((bound.input_tokens, bound.hard), (200_000, true), "{body}");
+    }
+}
+
+#[test]
+fn hosted_tools_may_read_the_window_more_than_once() {
+    for body in [
+        json!({"tools": [{"type": "web_search"}]}),
+        json!({"tools": [{"type": "function", "name": "f"}, {"type": "mcp"}]}),
+        json!({"tools": [{"google_search": {}}]}),
+        json!({"tools": [{}]}),
+        json!({"tools": ["web_search"]}),
+        json!({"tools": [{"type": ["function"]}]}),
+        json!({"web_search_options": {}}),
+        json!({"enable_search": true}),
+    ] {
+        let bound = chat(body.clone());
+        assert_eq!((bound.input_tokens, bound.hard), (200_000, false), "{body}");
+    }
+}
+
+#[test]
+fn text_that_speaks_of_such_things_is_text() {
+    for body in [
+        json!({"messages": [{"role": "user", "content": "image_url"}]}),
+        json!({"messages": [{"role": "user", "content": "{\"type\":\"image_url\"}"}]}),
+        json!({"messages": [{"role": "user", "content": "a\\\"type\":\"image_url\""}]}),
+        json!({"messages": [{"role": "assistant", "audio": null, "content": null, "tool_calls": [
+            {"id": "call_1", "type": "function", "function": {"name": "file_id", "arguments": "{}"}}
+        ]}]}),
+        json!({"messages": [{"role": "user", "content": [
+            {"type": "input_audio", "input_audio": {"data": "UklGRg", "format": "wav"}},
+            {"type": "text", "text": "t", "cache_control": {"type": "ephemeral"}}]}]}),
+        json!({"tools": [{"type": "function", "function": {"name": "f", "parameters":
+            {"type": "object", "properties": {"type": {"type": "string"}, "file_id": {}}}}}]}),
+        json!({"tools": [{"type": "custom", "name": "f"}]}),
+        json!({"tools": []}),
+        json!({"input": "previous_response_id"}),
+        json!({"input": [{"type": "reasoning", "id": "rs_1", "encrypted_content": "x"}]}),
+        json!({"input": [{"type": "function_call", "id": "fc_1", "arguments": "{}"}]}),
+        json!({"background": false, "conversation": null, "prompt": "text"}),
+        json!({"messages": 7, "input": {}, "instructions": null}),
+    ] {
+        let length = body.to_string().len() as u64;
+        let bound = responses(body.clone());
+        assert_eq!((bound.input_tokens, bound.hard), (length, true), "{body}");
+    }
+}
+
+#[test]
+fn an_escaped_name_is_the_same_name() {
+    for raw in [
+        r#"[{"content":[{"type":"image\u005furl"}]}]"#,
+        r#"[{"content":[{"\u0074ype":"image_url"}]}]"#,
+        r#"[{"content":[{"type":"text","image\u005Furl":"x"}]}]"#,
+        r#"[{"content":[{"type":"text","IMAGE_URL":"x"}]}]"#,
+        r#"[{"content":[{"type":"te\ud800xt"}]}]"#,
+        r#"[{"content":[{"type":"text","type":"file"}]}]"#,
+        r#"[{"content":[{"type" : "input_audio","data":"http\u003a//a"}]}]"#,
+        // Not JSON: it never comes so far, and would not be trusted.
+        r#"[{"content":"#,
+        r#"[{"content"}]"#,
+        r#"[{"a":tr"ue}]"#,
+    ] {
+        assert_eq!(walk(raw).content(), Seen::Stored, "{raw}");
+    }
+    assert_eq!(walk(r#"[{"type":"t\u0065xt","data":"aa\/b"}]"#).content(), Seen::Text);
+    assert_eq!(walk(r#"[{"typ\u0065":"function"}]"#).tools(), Seen::Text);
+}
+
+#[test]
+fn depth_is_bounded() {
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    assert_eq!(walk(&deep).content(), Seen::Stored);
+    assert_eq!(walk(&format!(r#"[{{"file":{deep}}}]"#)).content(), Seen::Stored);
+}
+
+/// The same question put to a tree that serde_json has made.
+fn naive(value: &Value) -> Seen {
+    const NAMED: [&str; 4] = ["file_id", "image_url", "audio", "file"];
+    match value {
+        Value::Array(parts) => parts.iter().map(naive).max().unwrap_or(Seen::Text),
+        Value::Object(object) => object
+            .iter()
+            .map(|(key, value)| match (key.to_ascii_lowercase().as_str(), value) {
+                ("type", Value::Null) => Seen::Text,
+                ("type", Value::String(kind))
+                    if ["text", "input_text", "content"].contains(&kind.as_str()) =>
+                {
+                    Seen::Text
+                }
+                ("type", _) => Seen::Stored,
+                (key, Value::Null) if NAMED.contains(&key) => Seen::Text,
+                (key, _) if NAMED.contains(&key) => Seen::Stored,
+                _ => naive(value),
+            })
+            .max()
+            .unwrap_or(Seen::Text),
+        _ => Seen::Text,
+    }
+}
+
+fn word() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => prop::sample::select(vec![
+            "type", "Type", "text", "input_text", "image_url", "file_id", "file", "audio", "role",
+            "content", "x", "\"type\":\"file\"", "\\", "\"", "é", "\n",
+        ])
+        .prop_map(str::to_owned),
+        1 => "[a-z_\"\\\\]{0,6}",
+    ]
+}
+
+fn tree() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i32>().prop_map(Value::from),
+        word().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 24, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec((word(), inner), 0..4)
+                .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+        ]
+    })
+}
+
+/// Writes the tree with blanks and escapes as `dice` falls.
+fn written(value: &Value, dice: &mut impl Iterator<Item = u8>, out: &mut String) {
+    let blank = |out: &mut String, die: u8| match die % 8 {
+        0 => out.push(' '),
+        1 => out.push_str("\r\n\t"),
+        _ => {}
+    };
+    blank(out, dice.next().unwrap());
+    match value {
+        Value::String(text) => quote(text, dice, out),
+        Value::Array(parts) => {
+            out.push('[');
+            for (place, part) in parts.iter().enumerate() {
+                out.push_str(if place > 0 { "," } else { "" });
+                written(part, dice, out);
+            }
+            blank(out, dice.next().unwrap());
+            out.push(']');
+        }
+        Value::Object(object) => {
+            out.push('{');
+            for (place, (key, part)) in object.iter().enumerate() {
+                out.push_str(if place > 0 { "," } else { "" });
+                blank(out, dice.next().unwrap());
+                quote(key, dice, out);
+                blank(out, dice.next().unwrap());
+                out.push(':');
+                written(part, dice, out);
+            }
+            blank(out, dice.next().unwrap());
+            out.push('}');
+        }
+        other => out.push_str(&other.to_string()),
+    }
+    blank(out, dice.next().unwrap());
+}
+
+fn quote(text: &str, dice: &mut impl Iterator<Item = u8>, out: &mut String) {
+    use std::fmt::Write;
+    out.push('"');
+    for unit in text.encode_utf16() {
+        let character = char::from_u32(unit.into()).unwrap();
+        let must = matches!(character, '"' | '\\' | '\n');
+        match dice.next().unwrap() % 6 {
+            0 => write!(out, "\\u{unit:04x}").unwrap(),
+            1 => write!(out, "\\u{unit:04X}").unwrap(),
+            2 if character == '"' => out.push_str("\\\""),
+            _ if must => write!(out, "\\u{unit:04x}").unwrap(),
+            _ => out.push(character),
+        }
+    }
+    out.push('"');
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn however_it_is_written_the_verdict_is_that_of_the_tree(
+        tree in tree(),
+        dice in prop::collection::vec(any::<u8>(), 64),
+    ) {
+        let mut raw = String::new();
+        written(&tree, &mut dice.iter().copied().cycle(), &mut raw);
+        let read: Value = serde_json::from_str(&raw).unwrap();
+        prop_assert_eq!(&read, &tree);
+        // Kinds of other words that are text do not come up.
+        prop_assert_eq!(walk(raw.trim()).content(), naive(&tree), "{}", raw);
+    }
+
+    #[test]
+    fn nothing_makes_it_panic(raw in "[\\[\\]{}:,\"\\\\a-z0 ]{0,40}") {
+        let _ = walk(&raw).content();
+        let _ = walk(&raw).items();
+        let _ = walk(&raw).tools();
+    }
+}

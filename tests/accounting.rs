@@ -1,5 +1,5 @@
-//! Every attempt is accounted for: the provider's invoice and the ledger agree, whatever happens to
-//! callers, upstreams, the gateway's process and its database.
+//! Every attempt is accounted for: the provider's invoice and the ledger agree while callers disconnect,
+//! upstreams fail, the gateway is killed and its database is stopped.
 
 use std::{rc::Rc, time::Duration};
 
@@ -22,21 +22,20 @@ use crate::support::{
     wait::{eventually, within},
 };
 
-/// How many calls are made; more of them make a better test and a longer one.
+/// The number of calls; more make a better and longer test.
 const CALLS: &str = "TOLLGATE_TEST_CALLS";
-/// Another seed makes another test.
+/// The seed of the random choices.
 const SEED: &str = "TOLLGATE_TEST_SEED";
 
-/// How often the process is killed. Before every other time its database is stopped, if that is a
-/// server.
+/// How often the process is killed. Before every second kill the database server is stopped.
 const KILLS: u64 = 10;
-/// What a server tells whom it disconnects, and whom it does not connect yet.
+/// SQLSTATEs of a server that shuts down, and of one that is not ready yet.
 const SHUT_DOWN: &str = "57P01";
 const RECOVERING: &str = "57P03";
-/// Calls under way at a time.
+/// Concurrent calls.
 const CALLERS: usize = 24;
 
-/// Under a price of the organization's.
+/// A price of the organization.
 const PRICED: Rates = Rates {
     input: 2_500_000_000,
     cached_input: 1_250_000_003,
@@ -44,7 +43,7 @@ const PRICED: Rates = Rates {
     reasoning: 12_000_000_000,
     request: 0,
 };
-/// Under a price of the configuration's own.
+/// A price of the configuration.
 const OWN_PRICE: Rates = Rates {
     input: 150_000_000,
     cached_input: 75_000_000,
@@ -62,15 +61,15 @@ fn number_from(variable: &str, usual: u64) -> u64 {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }
 
-/// The configurations that are called: one asks for the usage of streams, one leaves that to the
-/// caller and has a price of its own.
+/// The configurations: one asks for the usage of streams; the other leaves that to the caller and has
+/// its own price.
 const CONFIGURATIONS: [&str; 2] = [Fixture::CONFIGURATION, "left"];
 
 async fn the_ledger_agrees_with_the_invoice(database: Database) {
     let (calls, seed) = (number_from(CALLS, 3_000), number_from(SEED, 20_261_123));
     let plan = move |number| CallPlan::of(seed, number, &CONFIGURATIONS);
     let mut server = match database.kind() {
-        // The one that cases share can't be stopped.
+        // The shared server must not be stopped.
         Kind::Postgres => Some(OwnPostgres::start().await),
         Kind::Sqlite => None,
     };
@@ -96,7 +95,7 @@ async fn the_ledger_agrees_with_the_invoice(database: Database) {
             let how = StopMode::ALL[round as usize / 2 % StopMode::ALL.len()];
             traffic.reaches(round * each).await;
             stop_database(server, how, &traffic, &mut random).await;
-            // Every other time the process dies while its database is away.
+            // Every second time the process is killed while its database is down.
             if round % 4 != 0 {
                 restart_database(server, &traffic).await;
             }
@@ -144,7 +143,7 @@ async fn the_ledger_agrees_with_the_invoice(database: Database) {
     );
 }
 
-/// What people read adds up to the rows, however it is grouped.
+/// Usage reports add up to the rows, however they are grouped.
 async fn reports_add_up(admin: &Client, of_rows: &[String]) {
     for group_by in ["", "workspace,api_key", "configuration,model", "X-Gateway-Request-Number"] {
         let path = format!("/api/v1/usage?interval=hour&group_by={group_by}");
@@ -160,7 +159,7 @@ async fn reports_add_up(admin: &Client, of_rows: &[String]) {
     }
 }
 
-/// A request is found by its id, with all of its attempts.
+/// Requests are found by id, with all their attempts.
 async fn requests_are_read(admin: &Client, team: &Fixture, rows: &[Row], seed: u64) {
     let mut random = Random::new(seed);
     let several = rows.iter().filter(|row| row.attempt > 1).take(10);
@@ -189,24 +188,24 @@ async fn requests_are_read(admin: &Client, team: &Fixture, rows: &[Row], seed: u
     }
 }
 
-/// Stops the database's server for a second or two while calls go on.
+/// Stops the database server for one to two seconds while calls go on.
 async fn stop_database(
     server: &mut OwnPostgres,
     how: StopMode,
     traffic: &Traffic,
     random: &mut Random,
 ) {
-    // The process has been started just now, and has to know its callers before.
+    // The process was just started and must have cached its callers first.
     traffic.reaches(traffic.ended() + CALLERS as u64).await;
     let (began, before) = (Instant::now(), traffic.ended());
     let lasts = Duration::from_millis(1_000 + random.below(1_000));
     server.stop(how).await;
     eventually("the outage is over", async || began.elapsed() >= lasts).await;
-    // Who is known is served on.
+    // Known callers are served.
     traffic.reaches(before + CALLERS as u64).await;
 }
 
-/// Starts it again. At first it recovers, and tells the process so.
+/// Starts the server again; at first it is in recovery and refuses connections.
 async fn restart_database(server: &mut OwnPostgres, traffic: &Traffic) {
     let recovering = async |server: &OwnPostgres| {
         let before = server.times_told(RECOVERING);

@@ -1,4 +1,4 @@
-//! A port for admins alone: what it serves, and what the callers' port no longer does.
+//! `--admin-listen`: what the second port serves, and what the first no longer does.
 
 use serde_json::Value;
 
@@ -25,7 +25,7 @@ async fn the_admin_port_alone_serves_the_management_plane(database: Database) {
     for name in ["platform_key", "admin_key"] {
         secrets::register_key(made[name].as_str().unwrap());
     }
-    // A port that was free a moment ago; the callers' port is found in what the process prints.
+    // A free port; the callers' port is read from the output of the process.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let admins = free.local_addr().unwrap();
     drop(free);

@@ -1,5 +1,5 @@
-//! Errors of the management plane: their form, and what every operation says to a request that it
-//! can't read. Walks the OpenAPI document, so a new operation is held to the same.
+//! Errors of the management plane: their form, and how every operation of the OpenAPI document answers
+//! malformed requests.
 
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// Checks an error's form, and returns it.
+/// Checks the form of a problem document and returns it.
 #[track_caller]
 pub(crate) fn problem(answer: &Answer, status: u16, code: &str) -> Value {
     assert_eq!(answer.status, status, "{}", answer.text());
@@ -67,7 +67,7 @@ pub(crate) fn wrong_fields(answer: &Answer) -> Vec<String> {
     fields
 }
 
-/// The key that may do it.
+/// A client that may use the operation.
 fn permitted_client(world: &TwoTenants, operation: &Operation) -> crate::support::http::Client {
     match operation.permissions.iter().any(|one| one == "organizations:write") {
         true => world.app.platform(),
@@ -101,7 +101,7 @@ async fn every_operation_rejects_bad_bodies(database: Database) {
         for broken in ["{", "", "nul", &format!("{body} and more")] {
             let answer = send("application/json", broken.to_owned()).await;
             if broken.is_empty() && id.starts_with("rotate") {
-                // The one body that may be left out: checked below.
+                // This body is optional.
                 continue;
             }
             assert_eq!(answer.status, 400, "{id} {broken:?}: {}", answer.text());
@@ -131,7 +131,7 @@ async fn every_operation_rejects_bad_bodies(database: Database) {
         if !id.starts_with("rotate") {
             assert!(changed.is_empty(), "{id}: {changed:#?}");
         }
-        // With a parameter, the media type is the same one.
+        // Parameters of the media type do not matter.
         let media = "Application/JSON; charset=utf-8";
         assert_eq!(send(media, body.to_string()).await.status, sample.status, "{id}");
     }
@@ -206,7 +206,7 @@ async fn every_list_pages_the_same_way(database: Database) {
     .await;
     let mut tried = 0;
     for operation in operations(&world).await {
-        // A plain array, in the form of the API that it is modelled on.
+        // This list is a plain array.
         let plain = operation.id.starts_with("list_gateway_policies");
         if !operation.id.starts_with("list_") || operation.data_plane() || plain {
             continue;
@@ -255,7 +255,7 @@ async fn every_list_pages_the_same_way(database: Database) {
             let answer = client.get(&format!("{target}?{query}")).await;
             assert_eq!(wrong_fields(&answer), [field], "{id}?{query}");
         }
-        // A cursor that was never given out is a place like any other.
+        // Any well-formed cursor is a valid position.
         let answer = client.get(&format!("{target}?cursor=AAAAAAAAAAAAAAAAAAAAAA")).await;
         answer.expect(200);
     }

@@ -1,5 +1,5 @@
-//! API keys: how they are made, rotated and stopped, and when a key works on either plane. Who may do
-//! it to which is in [`role_grants`](crate::role_grants).
+//! API keys: creation, rotation and revocation, and when a key works on each plane. Who may do this to
+//! which key is tested in [`role_grants`](crate::role_grants).
 
 use std::time::Duration;
 
@@ -77,7 +77,7 @@ async fn a_key_is_created_and_listed(database: Database) {
     assert_eq!(wrong_fields(&admin.get(&format!("{path}?role=KING")).await), ["role"]);
     assert_eq!(wrong_fields(&admin.get(&format!("{path}?user_id=x")).await), ["user_id"]);
 
-    // A patch changes what it names; null removes what may be absent, and nothing else.
+    // A patch changes what it names; null removes optional fields only.
     let one = format!("{path}/{id}");
     let changed = admin.patch(&one, &json!({"name": "Renamed"})).await.expect(200).json();
     assert_eq!((&changed["name"], &changed["expires_at"]), (&json!("Renamed"), &json!(expires)));
@@ -105,7 +105,7 @@ async fn a_key_is_created_and_listed(database: Database) {
     let answer = admin.post_json(&path, &json!({"name": "n"})).await;
     assert_eq!(wrong_fields(&answer), ["role"]);
 
-    // Revoked, it is gone from lists and for good.
+    // A revoked key is gone.
     admin.delete(&one).await.expect(204);
     problem(&admin.delete(&one).await, 404, "not_found");
     problem(&admin.get(&one).await, 404, "not_found");
@@ -114,7 +114,7 @@ async fn a_key_is_created_and_listed(database: Database) {
     assert!(!ids("").await.contains(&id));
 }
 
-/// A key that may call models and read its workspace, so that it can be tried on both planes.
+/// A key that works on both planes.
 async fn admin_key(world: &TwoTenants) -> (String, String) {
     world.home.team.key("WORKSPACE_ADMIN").await
 }
@@ -123,14 +123,14 @@ async fn call_both_planes(client: &Client) -> [Answer; 2] {
     [client.get("/api/v1/me").await, client.send(Fixture::chat()).await]
 }
 
-/// That a key works on both planes.
+/// Fails the test unless the key works on both planes.
 async fn assert_works(world: &TwoTenants, key: &str) {
     for answer in call_both_planes(&world.app.as_key(key)).await {
         answer.expect(200);
     }
 }
 
-/// That a key is refused on both planes, with the same code.
+/// Fails the test unless both planes refuse the key with this code.
 async fn assert_refused(world: &TwoTenants, key: &str, status: u16, code: &str) {
     let [management, data] = call_both_planes(&world.app.as_key(key)).await;
     problem(&management, status, code);
@@ -145,7 +145,7 @@ async fn a_rotated_key_keeps_its_id(database: Database) {
     let path = world.home.team.path(&format!("api-keys/{id}"));
     assert_works(&world, &old).await;
     let before = world.admin().get(&path).await.expect(200).json();
-    // Without a body, the old one ends at once.
+    // Without a body, the old credential stops at once.
     let rotated = world.admin().send(Request::new("POST", &format!("{path}/rotate"))).await;
     let rotated = rotated.expect(200).json();
     let new = text(&rotated, "key");
@@ -159,7 +159,7 @@ async fn a_rotated_key_keeps_its_id(database: Database) {
     assert_refused(&world, &old, 401, "revoked_api_key").await;
     let me = world.app.as_key(&new).get("/api/v1/me").await.expect(200).json();
     assert_eq!(me["api_key_id"], id);
-    // A key may rotate itself, if it may grant its role.
+    // A key that may grant its role may rotate itself.
     let own = world.app.as_key(&new);
     let again = own.post_json(&format!("{path}/rotate"), &json!({})).await.expect(200).json();
     assert_works(&world, &text(&again, "key")).await;
@@ -174,7 +174,7 @@ async fn the_old_credential_works_until_its_grace_period_ends(database: Database
     let second = text(&world.admin().post_json(&rotate, &grace).await.expect(200).json(), "key");
     assert_works(&world, &first).await;
     assert_works(&world, &second).await;
-    // A second rotation with a short grace ends both sooner; a longer one would prolong nothing.
+    // A rotation with a shorter grace period shortens earlier ones; a longer one extends nothing.
     let grace = json!({"grace_seconds": 2});
     let third = text(&world.admin().post_json(&rotate, &grace).await.expect(200).json(), "key");
     let grace = json!({"grace_seconds": 3600});
@@ -188,7 +188,7 @@ async fn the_old_credential_works_until_its_grace_period_ends(database: Database
     }
     assert_works(&world, &third).await;
     assert_works(&world, &fourth).await;
-    // Revoking the key ends all of them.
+    // Revoking the key stops all its credentials.
     let path = world.home.team.path(&format!("api-keys/{id}"));
     world.admin().delete(&path).await.expect(204);
     assert_refused(&world, &third, 401, "revoked_api_key").await;
@@ -237,11 +237,11 @@ async fn an_expired_key_gets_401(database: Database) {
     let soon = chrono::Utc::now() + Duration::from_secs(2);
     world.admin().patch(&path, &json!({"expires_at": soon})).await.expect(200);
     let client = world.app.as_key(&key);
-    // No write, no notification: the key stops by itself.
+    // No write and no notification is needed.
     eventually("the key expires", async || client.get("/api/v1/me").await.status == 401).await;
     assert!(chrono::Utc::now() >= soon);
     assert_refused(&world, &key, 401, "expired_api_key").await;
-    // An expired key may still be renamed, and brought back.
+    // An expired key can be changed and made valid again.
     world.admin().patch(&path, &json!({"name": "Expired"})).await.expect(200);
     world.admin().patch(&path, &json!({"expires_at": null})).await.expect(200);
     assert_works(&world, &key).await;
@@ -279,11 +279,11 @@ async fn keys_of_a_suspended_organization_get_403(database: Database) {
         let told = problem(&answer, 403, "organization_suspended");
         assert!(text(&told, "detail").contains("suspended"), "{told}");
     }
-    // Who has no good key is not told.
+    // An invalid key does not reveal that the organization is suspended.
     let (known, secret) = key.rsplit_once('_').unwrap();
     let wrong = wrong_secret(known, secret);
     problem(&world.app.as_key(&wrong).get("/api/v1/me").await, 401, "invalid_api_key");
-    // Others go on.
+    // Other organizations are not affected.
     world.stranger.team.caller().send(Fixture::chat()).await.expect(200);
     platform.patch(&path, &json!({"status": "active"})).await.expect(200);
     assert_works(&world, &key).await;
@@ -298,7 +298,7 @@ async fn the_last_use_is_recorded(database: Database) {
     let before = world.admin().get(&path(&unused.0)).await.expect(200).json();
     assert_eq!(before["last_used_at"], Value::Null);
     let (used, unused) = (path(&used.0), path(&unused.0));
-    // Written when the process ends, at the latest.
+    // Written at the latest when the process stops.
     let next = world.app.restart().await;
     let after = next.admin().get(&used).await.expect(200).json();
     let at: chrono::DateTime<chrono::Utc> = text(&after, "last_used_at").parse().unwrap();
@@ -307,7 +307,7 @@ async fn the_last_use_is_recorded(database: Database) {
     assert_eq!(after["last_used_at"], Value::Null);
 }
 
-/// The same lookup id with another secret, and a checksum that fits.
+/// The same lookup id with another secret and a valid checksum.
 fn wrong_secret(known: &str, secret: &str) -> String {
     const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let mut secret: Vec<char> = secret[..43].chars().collect();
@@ -342,10 +342,10 @@ async fn wrong_secrets_are_limited_without_locking_the_key_out(database: Databas
     let limited = world.app.as_key(&wrong).send(Fixture::chat()).await.expect(429);
     assert_eq!(limited.json()["error"]["code"], "key_attempts_limited");
     assert!(limited.header("retry-after").is_some());
-    // Whoever has the key is not locked out by those who guess, nor is anybody else.
+    // The key and other keys keep working.
     assert_works(&world, &good).await;
     assert_works(&world, &bystander).await;
-    // Neither after a change that makes the gateway look its keys up again.
+    // Also after a change that makes the gateway load its keys again.
     world.home.team.put_secret("ANOTHER", "sk-another-value").await;
     guesses().await;
     assert_works(&world, &good).await;
@@ -359,7 +359,7 @@ async fn concurrent_first_uses_succeed(database: Database) {
     let wrong = world.app.as_key(&wrong_secret(known, secret));
     let before = verified(&world).await;
     let calls = (0..40).map(async |number: usize| match number % 4 {
-        // Wrong ones among them spoil nothing.
+        // Wrong keys among them do no harm.
         0 => wrong.get("/api/v1/me").await.status,
         1 => client.send(Fixture::chat()).await.status,
         _ => client.get("/api/v1/me").await.status,
@@ -368,14 +368,14 @@ async fn concurrent_first_uses_succeed(database: Database) {
     for (number, status) in statuses.iter().enumerate() {
         assert_eq!(*status, if number % 4 == 0 { 401 } else { 200 }, "{statuses:?}");
     }
-    // One hash was computed for the thirty, and none after a change that has entries loaded again.
+    // One hash for thirty requests, and none after a change that reloads entries.
     assert_eq!(verified(&world).await, before + 1);
     world.home.team.put_secret("ANOTHER", "sk-another-value").await;
     assert_works(&world, &key).await;
     assert_eq!(verified(&world).await, before + 1);
 }
 
-/// How many keys were verified by hashing, as `/metrics` counts it.
+/// The number of keys verified by hashing, from `/metrics`.
 async fn verified(world: &TwoTenants) -> u64 {
     let metrics = world.app.platform().get("/metrics").await.expect(200).text();
     let line = metrics.lines().find(|line| {

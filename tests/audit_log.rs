@@ -1,5 +1,5 @@
-//! The audit log: one event a change, in the change's own transaction, saying who did what to what,
-//! from where and when; none without a change.
+//! The audit log: one event per change, in the same transaction, with who changed what, when and from
+//! which address.
 
 use serde_json::{Value, json};
 
@@ -27,23 +27,23 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// The events that an operation leaves, oldest first: what is done in a workspace is called as what
-/// is done in an organization.
+/// The events of an operation, oldest first. Events in a workspace have the same names as in an
+/// organization.
 fn events_of(operation: &str) -> Vec<&str> {
     match operation {
-        // And the first key of its administrator.
+        // With the first key of its administrator.
         "create_organization" => vec!["create_organization", "create_api_key"],
         "create_organization_api_key" | "create_workspace_api_key" => vec!["create_api_key"],
         "update_workspace_api_key" => vec!["update_api_key"],
         "delete_workspace_api_key" => vec!["delete_api_key"],
         "rotate_workspace_api_key" => vec!["rotate_api_key"],
         "delete_user" => vec!["deactivate_user"],
-        // One resource, served at several places.
+        // The same resource at other paths.
         own => vec![own.trim_end_matches("_platform").trim_end_matches("_compat")],
     }
 }
 
-/// The key that an operation is done with here.
+/// The key that performs the operation.
 fn permitted_key<'a>(world: &'a TwoTenants, operation: &Operation) -> &'a RoleKey {
     match operation.permissions.iter().any(|one| one == "organizations:write") {
         true => &world.platform,
@@ -51,7 +51,7 @@ fn permitted_key<'a>(world: &'a TwoTenants, operation: &Operation) -> &'a RoleKe
     }
 }
 
-/// All events, newest first, as the organization's admin and the platform see them together.
+/// All events that the key sees, newest first.
 async fn events(world: &TwoTenants, key: &RoleKey) -> Vec<Value> {
     let log =
         world.app.as_key(&key.key).get("/api/v1/audit-log?limit=200").await.expect(200).json();
@@ -98,7 +98,7 @@ async fn every_change_is_audited(database: Database) {
                 "delete" => assert!(was, "{id}: {event}"),
                 _ => assert!(is, "{id}: {event}"),
             }
-            // What the answer shows is what the event says there is now.
+            // The event's `after` agrees with the answer.
             if answer.status != 204 && name.ends_with(event["resource_type"].as_str().unwrap()) {
                 let shown = answer.json();
                 for (field, value) in event["after"].as_object().unwrap() {
@@ -124,7 +124,7 @@ async fn a_change_that_cannot_be_audited_is_rolled_back(database: Database) {
         assert_eq!(answer.status, 500, "{}: {}", operation.id, answer.text());
         assert!(!answer.text().contains("audit_events"), "{}: {}", operation.id, answer.text());
         assert!(changed.is_empty(), "{} changed, unaudited: {changed:#?}", operation.id);
-        // And nothing stands in the way of the same afterwards.
+        // The same request succeeds afterwards.
         let answer = client.send(sample.request(operation)).await;
         assert_eq!(answer.status, sample.status, "{}: {}", operation.id, answer.text());
     }
@@ -143,7 +143,7 @@ async fn a_change_without_effect_is_not_audited(database: Database) {
         .iter()
         .filter_map(|one| one["operation"].as_str())
         .collect();
-    // Who was deactivated already was not deactivated again.
+    // The second request changed nothing.
     assert_eq!(told, ["deactivate_user", "create_user"]);
 }
 
@@ -161,7 +161,7 @@ async fn keys_see_the_events_of_their_scope(database: Database) {
         let scope = event["actor"]["scope"].as_str();
         assert!(matches!(scope, Some("platform" | "command_line")), "{event}");
     }
-    // A workspace's filter does not widen what its key sees.
+    // A filter does not widen what a key sees.
     let other = format!("/api/v1/audit-log?workspace_id={}", world.sibling.team.workspace_id);
     let log = world.as_role("WORKSPACE_ADMIN").get(&other).await.expect(200).json();
     assert_eq!(log["data"], json!([]));
@@ -252,7 +252,7 @@ async fn forwarding_headers_of_untrusted_peers_are_ignored(database: Database) {
     assert_eq!(audited_address(&app, Some("203.0.113.9")).await, "127.0.0.1");
 }
 
-/// The address in the event of a change that was sent with this forwarding header.
+/// The audited address of a change that was sent with this forwarding header.
 async fn audited_address(app: &TestApp, header: Option<&str>) -> Value {
     let client = header.iter().fold(app.admin(), |client, header| {
         client.with_header("x-forwarded-for", header).with_header("forwarded", "for=192.0.2.9")

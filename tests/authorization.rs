@@ -1,8 +1,7 @@
-//! Who may do what, where: every operation of the OpenAPI document, tried as nobody, with a wrong
-//! key, from another organization, from another workspace, and with each role.
+//! Authorization: every operation of the OpenAPI document is tried without a key, with an invalid key,
+//! from another organization, from another workspace, and with each role.
 //!
-//! The list of operations is the document's own. One that it has and
-//! [`operations::sample`](crate::support::operations::sample) does not fails here.
+//! An operation without an [example](crate::support::operations::sample) fails here.
 
 use crate::support::{
     app::TestApp,
@@ -25,7 +24,7 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// Whether a key of the role, used in its own place, may do it.
+/// Whether a key with this role may use the operation in its own scope.
 fn allowed(role: Role, operation: &Operation, sample: &ExampleCall) -> bool {
     let holds = |permission: &str| role.permissions.contains(&permission);
     let permissions: Vec<&str> = operation.permissions.iter().map(String::as_str).collect();
@@ -106,7 +105,7 @@ async fn other_tenants_see_and_change_nothing(database: Database) {
             continue;
         }
         let sample = sample(&world, &operation).await;
-        // Of the same organization, the workspace's keys alone are strangers here.
+        // Within the organization, only the keys of another workspace have no access.
         let siblings = world.sibling.keys.iter().filter(|key| key.role.scope == "workspace");
         let others: Vec<&RoleKey> = siblings.chain(&world.stranger.keys).collect();
         let before = database.dump().await;
@@ -115,7 +114,7 @@ async fn other_tenants_see_and_change_nothing(database: Database) {
             let who = format!("{} as another's {}", operation.id, other.role.name);
             let may = allowed(other.role, &operation, &sample);
             if !sample.names_something() && may && operation.writes() {
-                // What names nothing is about one's own: the roles' case has it.
+                // Without parameters, the request is about the key's own resources.
                 continue;
             }
             let answer = world.app.as_key(&other.key).send(sample.request(&operation)).await;
@@ -135,7 +134,7 @@ async fn other_tenants_see_and_change_nothing(database: Database) {
         let changed = differences(&before, &database.dump().await);
         assert!(changed.is_empty(), "{} by others changed {changed:#?}", operation.id);
     }
-    // What they do to their own does not reach the home either.
+    // Their own lists do not contain anything of the home workspace.
     for key in &world.stranger.keys {
         let client = world.app.as_key(&key.key);
         for path in
@@ -218,7 +217,7 @@ fn client_of(world: &TwoTenants, key: &RoleKey) -> Client {
     world.app.as_key(&key.key)
 }
 
-/// That an answer holds nothing of a place but what the request said.
+/// Fails the test if an answer reveals identifiers of the workspace that the request did not contain.
 fn assert_hidden(place: &TenantWorkspace, sample: &ExampleCall, answer: &str, who: &str) {
     let said: Vec<&str> = sample.parameters.iter().map(|(_, value)| value.as_str()).collect();
     for mark in identifiers(place).iter().filter(|mark| !said.contains(mark)) {

@@ -1,4 +1,4 @@
-//! The real binary: what it prints where, with which exit code, and what it leaves behind.
+//! The real binary: output, exit codes and side effects.
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
@@ -40,7 +40,7 @@ fn command_with_key(database: &Database, name: &[&str]) -> std::process::Command
     command(database, name)
 }
 
-/// Without a master key made beforehand.
+/// Without creating a master key first.
 fn command(database: &Database, name: &[&str]) -> std::process::Command {
     let mut command = tollgate(name);
     command.args(options(database));
@@ -49,7 +49,7 @@ fn command(database: &Database, name: &[&str]) -> std::process::Command {
 
 const BOOTSTRAP: &[&str] = &["bootstrap", "--organization", "First & Sons"];
 
-/// The object on standard output, its keys registered as secrets.
+/// The object on standard output; registers its keys as secrets.
 fn first_keys(ended: &Ended) -> Value {
     let object: Value = serde_json::from_str(&ended.stdout)
         .unwrap_or_else(|error| panic!("{error}: {} bytes, {}", ended.stdout.len(), ended.stderr));
@@ -97,7 +97,7 @@ async fn bootstrap_prints_one_object_and_its_keys_work(database: Database) {
 }
 
 async fn one_of_several_concurrent_bootstraps_succeeds(database: Database) {
-    // On PostgreSQL the key is brought along; beside a new embedded database it is made, once.
+    // On PostgreSQL the key must exist; with a new SQLite database it is created once.
     if database.kind() == Kind::Postgres {
         write_master_key(&master_key_file(&database));
     }
@@ -315,7 +315,7 @@ async fn help_shows_flags_variables_and_defaults_in_groups() {
             assert!(help.stdout.contains(part), "{name} --help lacks {part:?}: {}", help.stdout);
         }
     }
-    // A value from the environment is shown, unless it may hold a secret.
+    // A value from the environment is shown unless it may contain a secret.
     let mut command = tollgate(&["serve", "--help"]);
     let secret = "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3I=";
     secrets::register(secret);
@@ -360,7 +360,7 @@ async fn a_bad_value_is_refused_with_the_name_of_its_option() {
         assert!(ended.stderr.contains(option), "{option} {value}: {}", ended.stderr);
         assert!(ended.stdout.is_empty());
     }
-    // From a variable too, by the option's name.
+    // Also from a variable, by the option's name.
     let mut command = tollgate(&["serve"]);
     command.current_dir(directory.path()).env("TOLLGATE_IDLE_TIMEOUT", "soon");
     let ended = run(command).await;

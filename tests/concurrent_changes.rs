@@ -1,4 +1,4 @@
-//! Two at once: of changes that exclude each other, exactly one happens.
+//! Concurrent changes: of changes that exclude each other, exactly one succeeds.
 
 use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// Sends it twenty times at once: one 201, nineteen 409 with this code.
+/// Sends it twenty times concurrently: one 201, nineteen 409 with this code.
 async fn one_of_twenty(client: &Client, path: &str, body: &Value, code: &str) {
     let answers = join_all((0..20).map(|_| client.post_json(path, body))).await;
     let mut made = 0;

@@ -1,5 +1,5 @@
-//! What a check of a model configuration costs: nothing where the upstream lists its models, and
-//! elsewhere a token, which is admitted and accounted for like any request of the key that asks.
+//! The cost of checking a model configuration: nothing if the upstream lists its models, otherwise one
+//! token, which is admitted and accounted for like a request of the key.
 
 use serde_json::{Value, json};
 
@@ -40,10 +40,9 @@ const RATES: Rates = Rates {
     reasoning: 12_000_000_000,
     request: 1_000,
 };
-/// What a token's answer reports.
+/// The usage of the answer to a check.
 const TOKEN: Usage = Usage { prompt: 8, completion: 1, cached: 0, reasoning: 0 };
 
-/// An upstream without a listing.
 async fn upstream_without_model_list() -> ScriptedUpstream {
     ScriptedUpstream::with(|request: &RecordedRequest| match request.method.as_str() {
         "GET" => no_model_list(),
@@ -56,7 +55,7 @@ fn no_model_list() -> Script {
     Script::json(404, &json!({}))
 }
 
-/// A workspace before such an upstream, whose calls are priced.
+/// A workspace with such an upstream and a price.
 async fn priced(admin: &Client, gateway: std::net::SocketAddr) -> Fixture {
     let team = Fixture::before(admin, gateway, upstream_without_model_list().await).await;
     let path = team.path(&format!("model-configurations/{}", team.configuration_id));
@@ -72,7 +71,7 @@ async fn check(caller: &Client, team: &Fixture) -> Value {
     caller.send(Request::new("POST", &path(team))).await.expect(200).json()
 }
 
-/// The requests of the workspace as the API tells them, the newest first.
+/// The requests of the workspace from the API, newest first.
 async fn requests(app: &TestApp, team: &Fixture, count: usize) -> Vec<Value> {
     rows_at_least(app.database(), count).await;
     let page = app.admin().get(&team.path("requests")).await.expect(200).json();
@@ -86,7 +85,7 @@ async fn a_check_by_model_list_is_free(database: Database) {
     let team = app.workspace().await;
     let found = check(&app.admin(), &team).await;
     assert_eq!((&found["ok"], &found["model_listed"]), (&true.into(), &true.into()), "{found}");
-    // Whatever is recorded is recorded in order.
+    // Records arrive in order, so a record of the check would have arrived.
     team.caller().send(Fixture::chat()).await.expect(200);
     let all = requests(&app, &team, 1).await;
     assert_eq!(all[0]["route"], "chat_completions");
@@ -178,7 +177,7 @@ async fn each_attempt_of_a_check_is_a_request(database: Database) {
     let app = TestApp::start(&database).await;
     let team = priced(&app.admin(), app.address()).await;
     team.upstream.push(no_model_list());
-    // As newer models refuse the older name.
+    // As newer models refuse `max_tokens`.
     team.upstream.push(Script::json(400, &json!({})));
     let found = check(&app.admin(), &team).await;
     assert_eq!((&found["ok"], &found["status"]), (&true.into(), &200.into()), "{found}");
@@ -199,7 +198,7 @@ async fn a_check_counts_against_the_callers_caps(database: Database) {
     assert_eq!(found["ok"], true, "{found}");
     has_spent(&app.admin(), &cap, RATES.bill(TOKEN)).await;
 
-    // What is left of it is less than a token may cost.
+    // Less is left than a token may cost.
     let limit = RATES.bill(TOKEN) + 1;
     let config = json!({"config": {"window": "monthly", "limit_usd": usd(limit)}});
     let policy = format!("/api/v1/gateway-policies/{}", text(&cap, "id"));
@@ -228,9 +227,9 @@ async fn a_check_that_policies_refuse_is_not_sent(database: Database) {
     let found = check(&editor, &team).await;
     assert_eq!((&found["ok"], &found["status"]), (&false.into(), &404.into()), "{found}");
     assert!(text(&found, "message").contains("gateway policies: slowly"), "{found}");
-    // It is the editor's policy, and nobody else's.
+    // The policy applies to the editor only.
     assert_eq!(check(&app.admin(), &team).await["ok"], true);
-    // Money can't be counted without a price, which is told as it is to callers.
+    // Without a price the message is the same as for callers.
     spend_cap(&app.admin(), "the cap", &of_key, ("monthly", 1_000_000)).await;
     app.advance(std::time::Duration::from_secs(60));
     let message = text(&check(&editor, &team).await, "message");

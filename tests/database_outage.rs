@@ -1,5 +1,5 @@
-//! The database goes away and comes back under load: who is known notices nothing, who is not is
-//! told to come again, and what changed meanwhile is seen.
+//! Database outages under load: known callers are served, others get 503 with `Retry-After`, and changes
+//! made meanwhile take effect afterwards.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::support::{
     wait::{eventually, within},
 };
 
-/// More than the waits inside: a connection, then an answer. A bound, not a measurement.
+/// More than all timeouts together.
 const BOUNDED: Duration = Duration::from_secs(45);
 
 /// The cases of this file.
@@ -60,7 +60,7 @@ async fn known_callers_are_served_during(database: &Database, cut: fn(&FaultProx
 
     cut(&link);
     load.wait_for_progress().await;
-    // A key that is not held is not called wrong, however many ask.
+    // An unknown key gets 503, not 401.
     let strangers = (0..3).map(|_| app.as_key(&unasked));
     let strangers = strangers.map(|client| async move { client.send(Fixture::chat()).await });
     let strangers = futures_util::future::join_all(strangers);
@@ -68,7 +68,7 @@ async fn known_callers_are_served_during(database: &Database, cut: fn(&FaultProx
         assert_eq!(answer.header("x-tollgate-error"), Some("gateway"));
         answer.expect_retry_later();
     }
-    // So are admins, reading and writing.
+    // So do administrators.
     let secret = json!({"value": "never-stored-value"});
     let listing = app.admin();
     let listing = listing.get("/api/v1/workspaces");
@@ -81,7 +81,7 @@ async fn known_callers_are_served_during(database: &Database, cut: fn(&FaultProx
     let ready = app.anonymous();
     within(BOUNDED, "readiness is answered", ready.get("/readyz")).await.expect(200);
 
-    // Meanwhile, elsewhere.
+    // Meanwhile, a change through another replica.
     let path = team.path(&format!("api-keys/{doomed_id}"));
     beside.admin().delete(&path).await.success();
     beside.as_key(&doomed).send(Fixture::chat()).await.expect(401);
@@ -115,7 +115,7 @@ async fn dead_connections_are_dropped(database: Database) {
     app.caught_up().await;
     app.as_key(&doomed).send(Fixture::chat()).await.expect(200);
     let load = BackgroundLoad::start(&team.caller_at(app.address()), Fixture::chat(), 4).await;
-    // Every connection of the pool has been used, and is idle or at work.
+    // Every connection of the pool has been used.
     let admin = app.admin();
     let reads = (0..8).map(|_| admin.get("/api/v1/workspaces"));
     for answer in futures_util::future::join_all(reads).await {
@@ -146,7 +146,7 @@ async fn connections_that_die_in_a_transaction_are_dropped(database: Database) {
     app.admin().get("/api/v1/me").await.expect(200);
     let load = BackgroundLoad::start(&team.caller_at(app.address()), Fixture::chat(), 4).await;
 
-    // As many writes as the pool has connections (see `options`), all in the middle of a statement.
+    // As many writes as the pool has connections (see `options`), all waiting in a statement.
     let holder = database.connect().await;
     holder.batch_execute("BEGIN; UPDATE change_sequence SET value = value").await.unwrap();
     let writes = (0..4).map(|number| {
@@ -220,8 +220,7 @@ async fn a_replica_does_not_start_without_the_database(database: Database) {
     assert!(ended.stderr.contains("database"), "{}", ended.stderr);
 }
 
-/// As after a failover: the server that answers does not write, and the sessions that it has begun
-/// meanwhile never will.
+/// As after a failover: the server is read-only, and sessions started meanwhile stay read-only.
 async fn read_only_sessions_are_dropped(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
@@ -236,7 +235,7 @@ async fn read_only_sessions_are_dropped(database: Database) {
 
     let (admin, path) = (app.admin(), team.path("secrets/ANOTHER"));
     let value = json!({"value": "stored-after-all"});
-    // Every session of the pool.
+    // One write per session of the pool.
     let writes = (0..8).map(|_| admin.put(&path, &value));
     for answer in futures_util::future::join_all(writes).await {
         answer.expect_retry_later();
@@ -252,7 +251,7 @@ async fn read_only_sessions_are_dropped(database: Database) {
 
 async fn another_writer_delays_only_writes(database: Database) {
     if database.kind() == Kind::Postgres {
-        // Writers take turns by the sequence's row there.
+        // There, writers wait for the row of the change sequence.
         return a_locked_row_delays_writes(database).await;
     }
     let app = TestApp::start(&database).await;
@@ -270,7 +269,7 @@ async fn another_writer_delays_only_writes(database: Database) {
     within(BOUNDED, "a write is answered", refused).await.expect_retry_later();
     load.wait_for_progress().await;
 
-    // One that is let through in time is only late.
+    // A write that gets the lock in time succeeds.
     let late = {
         let (admin, path, value) = (app.admin(), path.clone(), value.clone());
         actix_rt::spawn(async move { admin.put(&path, &value).await })

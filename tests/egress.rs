@@ -1,4 +1,4 @@
-//! Where a configuration may point to, as an admin meets the rules: at save, in words.
+//! Egress rules: which base URLs can be saved, and the messages for those that cannot.
 
 use serde_json::json;
 
@@ -22,8 +22,7 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// Base URLs that are refused, each with the rule's name. Notations are those that some resolver
-/// or URL parser takes for the same address.
+/// Refused base URLs with the name of the rule. Some resolver or URL parser accepts each notation.
 const REFUSED: &[(&str, &str)] = &[
     ("https://0.0.0.0/v1", "this_network"),
     ("https://0.1.2.3/v1", "this_network"),
@@ -44,7 +43,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("https://224.0.0.1/v1", "multicast"),
     ("https://240.0.0.1/v1", "reserved"),
     ("https://255.255.255.255/v1", "limited_broadcast"),
-    // Decimal, hexadecimal, octal, short, with a dot at the end.
+    // Decimal, hexadecimal, octal, short, with a trailing dot.
     ("https://2130706433/v1", "loopback"),
     ("https://0x7f000001/v1", "loopback"),
     ("https://0x7f.0x0.0x0.0x1/v1", "loopback"),
@@ -56,7 +55,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("https://0xA9FEA9FE/latest", "link_local"),
     ("https://2852039166/latest", "link_local"),
     ("https://0/v1", "this_network"),
-    // Percent-encoded, and in characters that fold to digits and dots.
+    // Percent-encoded, and in characters that are normalized to digits and dots.
     ("https://%31%32%37.0.0.1/v1", "loopback"),
     ("https://\u{ff11}\u{ff12}\u{ff17}.0.0.1/v1", "loopback"),
     ("https://127\u{3002}0\u{3002}0\u{3002}1/v1", "loopback"),
@@ -86,11 +85,11 @@ const REFUSED: &[(&str, &str)] = &[
     ("https://[ff02::1]/v1", "multicast"),
     ("https://[4000::1]/v1", "not_global_unicast"),
     ("https://[2606:4700::5efe:10.0.0.1]/v1", "private_use"),
-    // Names that lead there.
+    // Names.
     ("https://localhost/v1", "loopback"),
     ("https://LocalHost:8443/v1", "loopback"),
     ("https://localhost./v1", "loopback"),
-    // No key in clear over the internet.
+    // Plain HTTP to public addresses.
     ("http://1.1.1.1/v1", "plain_http"),
     ("http://[2606:4700:4700::1111]/v1", "plain_http"),
     ("http://[64:ff9b::1.1.1.1]/v1", "plain_http"),
@@ -107,7 +106,7 @@ async fn save(team: &Fixture, app: &TestApp, name: &str, base_url: &str) -> Answ
     app.admin().post_json(&team.path("model-configurations"), &body).await
 }
 
-/// Refused for `base_url` alone; what was said about it.
+/// The message of a refusal that concerns only `base_url`.
 #[track_caller]
 fn refusal_message(answer: Answer, base_url: &str) -> String {
     assert_eq!(answer.status, 422, "{base_url}: {}", answer.text());
@@ -118,7 +117,7 @@ fn refusal_message(answer: Answer, base_url: &str) -> String {
     errors[0]["message"].as_str().expect("a message").to_owned()
 }
 
-/// An application that admits nothing, over one that made the team while loopback was admitted.
+/// A gateway that allows loopback, a replica with these egress rules, and a workspace.
 async fn replica_that_allows(database: &Database, admitted: &str) -> (TestApp, TestApp, Fixture) {
     let lenient = TestApp::start(database).await;
     let team = lenient.workspace().await;
@@ -214,7 +213,7 @@ async fn exactly_the_allowed_networks_are_allowed(database: Database) {
         ("https://[fd00:a::1]/v1", "unique_local"),
         ("https://127.0.0.1/v1", "loopback"),
         ("http://1.1.1.1/v1", "plain_http"),
-        // Admitting a network does not admit others that its addresses stand for.
+        // Embedded addresses outside the allowed networks are refused.
         ("https://[64:ff9b::10.8.1.2]/v1", "private_use"),
     ] {
         let said = refusal_message(save(&team, &app, "refused", base_url).await, base_url);
@@ -232,7 +231,7 @@ async fn a_changed_base_url_is_checked(database: Database) {
         );
         assert!(said.contains(&format!("egress rule {rule}:")), "{base_url}: {said}");
     }
-    // What was saved under other rules can still be changed in other ways.
+    // Other fields of a configuration saved under other rules can be changed.
     app.admin().patch(&path, &json!({"description": "an old one"})).await.expect(200);
     let stored = app.admin().get(&path).await.expect(200).json();
     assert_eq!(stored["base_url"], team.upstream.base_url());

@@ -1,4 +1,4 @@
-//! The whole way once: an admin sets up, an application calls, the upstream is asked.
+//! End to end: an administrator sets up a workspace, an application calls, the upstream receives it.
 
 use serde_json::json;
 

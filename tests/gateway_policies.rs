@@ -1,5 +1,5 @@
-//! Gateway policies as a resource: their shapes, whom they may name, and what becomes of a second
-//! one for the same subject.
+//! Gateway policies as a resource: their fields, which ids they may name, and what happens to a second
+//! policy for the same subject.
 
 use serde_json::{Value, json};
 
@@ -31,15 +31,13 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// Where they are.
 pub(crate) const PATH: &str = "/api/v1/gateway-policies";
 
-/// A matcher, as bodies hold them.
 pub(crate) fn matcher(key: &str, value: &str) -> Value {
     json!({"key": key, "value": value})
 }
 
-/// A spend cap's body.
+/// The body of a spend cap.
 pub(crate) fn cap(name: &str, matchers: &[Value]) -> Value {
     json!({
         "name": name, "policy_type": "spend_cap", "subject_matchers": matchers,
@@ -47,12 +45,12 @@ pub(crate) fn cap(name: &str, matchers: &[Value]) -> Value {
     })
 }
 
-/// Makes the policy of this body.
+/// Creates the policy.
 pub(crate) async fn make(client: &Client, body: &Value) -> Value {
     client.post_json(PATH, body).await.expect(201).json()
 }
 
-/// What those that a list shows are called.
+/// The names in a list.
 pub(crate) async fn names(client: &Client, query: &str) -> Vec<String> {
     let list = client.get(&format!("{PATH}?{query}")).await.expect(200).json();
     list.as_array().unwrap().iter().map(|policy| text(policy, "name")).collect()
@@ -102,7 +100,7 @@ async fn a_policy_is_created_read_changed_and_deleted(database: Database) {
     let events: Vec<String> =
         log["data"].as_array().unwrap().iter().map(|event| text(event, "operation")).collect();
     assert_eq!(events, ["delete_gateway_policy", "update_gateway_policy", "create_gateway_policy"]);
-    // A deleted policy is in nobody's way.
+    // A deleted policy does not block a new one.
     let again = make(&admin, &body).await;
     assert_ne!(again["id"], made["id"]);
 }
@@ -126,7 +124,7 @@ async fn three_paths_serve_the_same_policies(database: Database) {
         let search = json!({"subject_matcher_key": "team", "subject_matcher_values": ["0"]});
         let found = by_header.post_json(&format!("{place}/search"), &search).await.expect(200);
         assert_eq!(found.json().as_array().unwrap().len(), 1);
-        // As plain JSON, which is what scripts send.
+        // As plain JSON, which scripts send.
         let patch = Request::new("PATCH", &one).json(&json!({"priority": 7}));
         assert_eq!(by_header.send(patch).await.expect(200).json()["priority"], 7);
         problem(&world.app.anonymous().get(place).await, 401, "missing_api_key");
@@ -223,7 +221,7 @@ async fn matchers_accept_only_the_own_organizations_ids(database: Database) {
         problem(&admin.patch(&one, &patch).await, 404, "not_found");
     }
     assert_eq!(names(&admin, "").await.len(), 4);
-    // What is gone since is no reason to refuse another change.
+    // A matcher of something deleted since does not prevent other changes.
     let key = &home.keys.iter().find(|key| key.role.name == "WORKSPACE_VIEWER").unwrap().id;
     let made = make(&admin, &cap("Of one who left", &[matcher("api_key_id", key)])).await;
     admin.delete(&home.team.path(&format!("api-keys/{key}"))).await.expect(204);
@@ -245,7 +243,7 @@ async fn posting_the_same_matchers_updates_the_policy(database: Database) {
     }
     assert_eq!((&updated["name"], &updated["enabled"]), (&json!("Two"), &json!(false)));
     assert_eq!(updated["config"], again["config"]);
-    // Another family, and another subject, are other policies.
+    // Another family or subject makes another policy.
     let mut rate = again.clone();
     rate["policy_type"] = json!("rate_limit");
     rate["config"] =
@@ -255,7 +253,7 @@ async fn posting_the_same_matchers_updates_the_policy(database: Database) {
     assert!(rate.get("current_spend_usd").is_none(), "{rate}");
     let other = make(&admin, &cap("Three", &[user])).await;
     assert_eq!(names(&admin, "").await.len(), 3);
-    // A patch does not swallow another policy.
+    // A patch does not replace another policy.
     let one = format!("{PATH}/{}", text(&other, "id"));
     let patch = json!({"subject_matchers": updated["subject_matchers"]});
     problem(&admin.patch(&one, &patch).await, 409, "already_exists");
@@ -296,7 +294,7 @@ async fn a_patch_changes_only_what_it_names(database: Database) {
     let after = patch(json!({"description": null, "priority": 1})).await.expect(200).json();
     assert_eq!((&after["description"], &after["priority"]), (&json!(null), &json!(1)));
     assert_eq!(after["config"], made["config"]);
-    // Part of a configuration is merged, a whole one takes its place.
+    // A partial configuration is merged; a complete one replaces it.
     let part = patch(json!({"config": {"limit_usd": 2.5}})).await.expect(200).json();
     assert_eq!(part["config"], json!({"window": "daily", "limit_usd": 2.5}));
     let v2 = json!({"version": 2, "limits": [{"window": "hourly", "limit_usd": 1}]});
@@ -371,7 +369,7 @@ async fn a_search_accepts_hundreds_of_values(database: Database) {
     let mut of_type = by_team;
     of_type["policy_type"] = json!("rate_limit");
     assert!(search(of_type).await.is_empty());
-    // No values, no subject in particular.
+    // Without values, all subjects match.
     let none = json!({"subject_matcher_key": "team", "subject_matcher_values": []});
     assert_eq!(search(none).await.len(), 3);
     assert_eq!(search(json!({})).await.len(), 3);

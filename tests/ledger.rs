@@ -1,5 +1,5 @@
-//! The journal and the ledger: what was written down is in the ledger once, whatever happens to
-//! process, disk and database in between.
+//! The journal and the ledger: each record gets into the ledger exactly once, in spite of crashes, damaged
+//! files and database errors.
 
 use std::{collections::BTreeSet, net::TcpListener, time::Duration};
 
@@ -61,7 +61,7 @@ async fn ended_attempts_are_in_the_ledger(database: Database) {
     let expected = BTreeSet::from([row(done.id, "completed", 7), row(refused.id, "blocked", 0)]);
     assert_eq!(rows(&database).await.into_iter().collect::<BTreeSet<_>>(), expected);
     ledger.end(end(&open, 9));
-    // Without being asked to.
+    // Without a flush.
     eventually("the row is there", async || rows(&database).await.len() == 3).await;
     eventually("all is drained", async || bench.counter("tollgate_journal_bytes") == 0).await;
     assert_eq!(bench.counter("tollgate_ledger_rows_total"), 3);
@@ -115,7 +115,7 @@ async fn a_journal_copied_at_any_time_recovers_each_row_once(database: Database)
     for round in 0..12 {
         let mut directory = journal(&database, &format!("{round}"));
         let mut options = small(directory.clone());
-        // Every kind of file boundary and rewriting, all the time.
+        // Small segments, compacted at once.
         (options.segment_bytes, options.compact_after) = (1500, Duration::ZERO);
         let mut ledger = bench.recover(options.clone(), &Metrics::new()).await.0;
         let mut open: Vec<AttemptStart> = Vec::new();
@@ -135,9 +135,9 @@ async fn a_journal_copied_at_any_time_recovers_each_row_once(database: Database)
                 }
                 Step::Flush => ledger.flush().await.unwrap(),
                 Step::Crash => {
-                    // At once: the thread that drains stands at any point.
+                    // The draining thread may be anywhere.
                     directory = copy(&directory, &journal(&database, &format!("{round}-{at}")));
-                    // Its files are gone on with; what the old one still has to say is the same.
+                    // The test continues with the copy; the old ledger writes the same rows.
                     ledger.close().await.unwrap();
                     expected.extend(open.drain(..).map(|start| row(start.id, "lost", 900)));
                     options.directory.clone_from(&directory);
@@ -167,7 +167,7 @@ async fn a_torn_record_is_skipped_and_a_damaged_one_is_reported(database: Databa
     }
     let whole = copy(&directory, &journal(&database, "whole"));
     ledger.close().await.unwrap();
-    // Wherever a segment ended meanwhile.
+    // A segment may have ended meanwhile.
     let mut segments: Vec<_> =
         std::fs::read_dir(&whole).unwrap().map(|entry| entry.unwrap().path()).collect();
     segments.retain(|path| path.extension().is_some_and(|it| it == "journal"));
@@ -208,7 +208,7 @@ async fn open_attempts_do_not_keep_old_segments(database: Database) {
     })
     .await;
     let recovered = bench.settle(&copy(&directory, &journal(&database, "copy"))).await;
-    // As it was written, if it is not being written down again at this very moment.
+    // Empty if it is just being rewritten.
     assert!(recovered.iter().all(|told| told.id == long.id), "{recovered:?}");
     ledger.end(end(&long, 1));
     ledger.flush().await.unwrap();

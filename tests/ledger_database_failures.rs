@@ -1,5 +1,4 @@
-//! Databases that refuse rows, are full, slow or away: nothing that the journal holds is given up
-//! for that.
+//! Databases that refuse rows, are full, slow or away: no record of the journal is lost.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -41,7 +40,7 @@ pub(crate) fn cases() -> Vec<Case> {
 async fn a_row_that_the_database_refuses_does_not_block_others(database: Database) {
     let bench = LedgerFixture::new(&database).await;
     let refuse = match database.kind() {
-        // Not a word of the trigger's own: the constraint of a table.
+        // The error must be that of a constraint.
         Kind::Sqlite => {
             "CREATE TABLE bad (n INTEGER CHECK (n <> 1)); \
              CREATE TRIGGER refuse BEFORE INSERT ON ledger WHEN NEW.configuration = 'bad' \
@@ -69,7 +68,7 @@ async fn a_row_that_the_database_refuses_does_not_block_others(database: Databas
     let rejected = std::fs::read_to_string(directory.join(REJECTED)).unwrap();
     assert_eq!(rejected.matches("\"bad\"").count(), 3, "{rejected}");
 
-    // A database that takes nothing at all is no reason to give rows up.
+    // A database that refuses everything does not cause rows to be rejected.
     sql::execute(&database, "ALTER TABLE ledger RENAME TO away").await;
     let start = start(&bench.clock);
     ledger.start(&start).unwrap();
@@ -86,7 +85,7 @@ async fn values_too_large_for_the_database_are_made_to_fit(database: Database) {
     let bench = LedgerFixture::new(&database).await;
     let ledger = bench.open(small(journal(&database, "j"))).await;
     let template = start(&bench.clock);
-    // What does not get shorter by being compressed, and whose characters don't end at round numbers.
+    // Text that does not compress, with multi-byte characters.
     let long = |seed| {
         let mut random = Random::new(seed);
         let characters = (0..9_000).map(|_| char::from_u32(0x4e00 + random.below(0x5000) as u32));
@@ -102,7 +101,7 @@ async fn values_too_large_for_the_database_are_made_to_fit(database: Database) {
         start.metadata.insert(long(2), long(3));
         let usage = TokenUsage { input: Some(u64::MAX), ..TokenUsage::default() };
         ledger.start(&start).unwrap();
-        // One at a time, so that the sum in the database would overflow.
+        // One at a time, so that the sum in the database overflows.
         ledger.end(AttemptEnd { usage, ..end(&start, i64::MAX) });
         ledger.flush().await.unwrap();
     }
@@ -147,7 +146,7 @@ async fn drained_segments_are_removed_at_once(database: Database) {
     let bytes = bench.counter("tollgate_journal_bytes");
     assert!(0 < bytes && bytes < 2 * options.segment_bytes, "only the last: {bytes}");
 
-    // The same when the next process begins.
+    // The same at the start of the next process.
     options.directory.clone_from(&whole);
     assert!(bench.try_recover(options, &Metrics::new()).await.is_err());
     assert!((1..3).contains(&segments(&whole)), "only the last");
@@ -169,7 +168,7 @@ fn segments(directory: &Path) -> usize {
     paths.filter(|path| path.extension().is_some_and(|it| it == "journal")).count()
 }
 
-/// Whatever words it has for that.
+/// Whatever the message says.
 async fn server_errors_do_not_reject_rows(database: Database) {
     const TROUBLES: [&str; 18] = [
         "08006", "25006", "40001", "40P01", "42P01", "42501", "53100", "53200", "53300", "55P03",
@@ -201,7 +200,7 @@ async fn server_errors_do_not_reject_rows(database: Database) {
     sums_agree(&database).await;
 }
 
-/// What shows only when a transaction ends, and not for what is taken back.
+/// An error that appears only at commit.
 async fn a_full_disk_does_not_reject_rows(database: Database) {
     let bench = LedgerFixture::new(&database).await;
     let fill = "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS \
@@ -261,7 +260,7 @@ async fn a_start_waits_for_the_database(database: Database) {
     link.sever();
     let before = bench.database.housekeeping_transactions();
     let (found, ()) = tokio::join!(bench.settle(&copied), async {
-        // Once more than a start that gives up would.
+        // More often than a start that gives up would try.
         let tried = async || bench.database.housekeeping_transactions() > before + 1;
         eventually("it was tried again", tried).await;
         link.restore();

@@ -1,4 +1,5 @@
-//! The sums by hour and by day: they add up to the rows, whatever callers make up, and stay when rows go.
+//! Hourly and daily sums: they add up to the rows, whatever metadata callers send, and stay when rows are
+//! deleted.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -140,7 +141,7 @@ async fn the_number_of_values_per_metadata_key_is_limited(database: Database) {
     write(0..10).await;
     assert_eq!(counts().await, ["1200 1210"]);
     assert_eq!(sql::texts(&database, told).await, ["1200"]);
-    // As if most of what an hour tells apart had been there before.
+    // As if the hour already had nearly all the values it can tell apart.
     sql::execute(&database, "UPDATE usage_hours_keys SET told_values = 9900").await;
     write(1_100..1_400).await;
     write(0..1_400).await;
@@ -149,7 +150,7 @@ async fn the_number_of_values_per_metadata_key_is_limited(database: Database) {
     sums_agree(&database).await;
 }
 
-/// Everything of a time.
+/// A filter for a time range.
 fn filter(from: NaiveDateTime, to: NaiveDateTime) -> UsageFilter {
     UsageFilter {
         from,
@@ -163,7 +164,7 @@ fn filter(from: NaiveDateTime, to: NaiveDateTime) -> UsageFilter {
     }
 }
 
-/// A few more keys than are told apart come in one batch after the other.
+/// More keys than can be told apart, in several batches.
 async fn the_number_of_metadata_keys_per_hour_is_limited(database: Database) {
     let bench = LedgerFixture::new(&database).await;
     let ledger = bench.open(small(journal(&database, "j"))).await;
@@ -173,7 +174,7 @@ async fn the_number_of_metadata_keys_per_hour_is_limited(database: Database) {
             let id = bench.clock.new_id();
             let mut start = AttemptStart { id, ..template.clone() };
             start.metadata.insert("team".to_owned(), format!("{number}"));
-            // No more at once than a request may have.
+            // A request has at most this many keys.
             for key in (0..82).skip(batch * 25).take(25) {
                 start.metadata.insert(format!("key_{key:02}"), "same".to_owned());
             }
@@ -206,7 +207,7 @@ async fn the_number_of_metadata_keys_per_hour_is_limited(database: Database) {
     assert_eq!(by("team").await, [(some("0"), 4), (some("1"), 4), (some("2"), 4)]);
     assert_eq!(by("key_01").await, [(None, 9), (some("same"), 3)]);
     assert_eq!(by("key_62").await, [(None, 9), (some("same"), 3)], "told apart, and the last");
-    // It may be any of those that were not told apart.
+    // It is among the keys that were not told apart.
     assert_eq!(by("key_81").await, [(None, 6), (some(""), 6)]);
 
     for (key, value, nanos) in
@@ -221,7 +222,7 @@ async fn the_number_of_metadata_keys_per_hour_is_limited(database: Database) {
     }
 }
 
-/// A key, and a value, may be told apart in one hour and be with the others in the next.
+/// A key or value may be told apart in one hour and not in the next.
 async fn a_day_tells_apart_what_its_hours_do(database: Database) {
     let bench = LedgerFixture::new(&database).await;
     let ledger = bench.open(small(journal(&database, "j"))).await;
@@ -240,7 +241,7 @@ async fn a_day_tells_apart_what_its_hours_do(database: Database) {
     for hour in [-1, 0, 5, 23, 24] {
         write(hour, &[("team", "a"), ("stage", "test")]).await;
     }
-    // As if two hours told as much apart as they may, of values and of keys.
+    // As if one hour had reached the limit of values and another that of keys.
     let full = |hour: i64| (midnight + TimeDelta::hours(hour)).format("'%F %T'").to_string();
     let values =
         format!("UPDATE usage_hours_keys SET told_values = 10000 WHERE hour = {}", full(5));
@@ -284,7 +285,7 @@ async fn a_day_tells_apart_what_its_hours_do(database: Database) {
     assert_eq!(team, [(None, 66), (some(""), 3), (some("a"), 5), (some("b"), 1)]);
 }
 
-/// What one caller makes up must not keep the ledger from everybody.
+/// The metadata of one caller must not slow the ledger down for all.
 async fn many_metadata_keys_need_few_statements(database: Database) {
     let bench = LedgerFixture::with_connections(&database, 1).await;
     let statements = Arc::new(AtomicUsize::new(0));
@@ -315,7 +316,7 @@ async fn many_metadata_keys_need_few_statements(database: Database) {
     }
     ledger.flush().await.unwrap();
     assert_eq!(rows(&database).await.len(), 31);
-    // SQLite writes row by row: 31 rows, and sums and keys of what is told apart.
+    // SQLite writes row by row: 31 rows, their sums and their keys.
     let statements = statements.load(Ordering::Relaxed);
     assert!((10..250).contains(&statements), "{statements}");
     let sums = "SELECT cast(count(*) AS text) AS value FROM usage_hours_by_metadata";
@@ -358,13 +359,13 @@ async fn deleted_rows_are_not_summed_again(database: Database) {
     let whole = copy(&directory, &journal(&database, "whole"));
     ledger.flush().await.unwrap();
     assert!(!delete_expired(&bench.database, &bench.clock, 40).await.unwrap());
-    // Days to keep may become more, and what was deleted stays deleted.
+    // A longer retention does not bring deleted rows back.
     assert!(!delete_expired(&bench.database, &bench.clock, 400).await.unwrap());
     bench.settle(&whole).await;
     assert_eq!(rows(&database).await, [row(young, "completed", 1)]);
     let requests = "SELECT cast(sum(requests) AS text) AS value FROM usage_hours";
     assert_eq!(sql::texts(&database, requests).await, ["2"]);
-    // It may never have been in the ledger, for all that anybody knows.
+    // The row is kept in a file, because it may never have been in the ledger.
     let kept = std::fs::read_to_string(whole.join(REJECTED)).unwrap();
     assert_eq!(kept.lines().count(), 1, "{kept}");
 }

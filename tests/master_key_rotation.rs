@@ -1,4 +1,4 @@
-//! The master key: made, missing, wrong, and changed by the real binary while a server serves.
+//! The master key: creation, missing and wrong keys, and rotation while a server serves.
 
 use std::{
     os::unix::fs::PermissionsExt as _,
@@ -36,7 +36,7 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// Runs one of the binary's commands over a database.
+/// Runs a command of the binary on a database.
 async fn command(database: &Database, name: &str, more: &[&str]) -> Ended {
     let mut command = tollgate(&[name]);
     command.args(options(database)).args(more);
@@ -50,7 +50,7 @@ async fn rotate(database: &Database) -> Value {
     serde_json::from_str(&ended.stdout).expect("JSON on standard output")
 }
 
-/// Registers the keys of a file as secrets, and returns the file's lines of keys.
+/// Registers the keys of a file as secrets, and returns its key lines.
 fn note_keys(file: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(file).unwrap();
     let lines = text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty());
@@ -73,7 +73,7 @@ async fn in_use(database: &Database) -> Vec<String> {
 async fn a_rotation_under_load_fails_no_request(database: Database) {
     let app = TestApp::start(&database).await;
     let teams = [app.workspace().await, app.workspace().await, app.workspace().await];
-    // One that has opened nothing so far, and so has had no reason to look at the file again.
+    // This replica has decrypted nothing so far and so has not read the file again.
     let idle = app.replica().await;
     let plain = BackgroundLoad::start(&teams[0].caller(), Fixture::chat(), 4).await;
     let streamed = BackgroundLoad::start(&teams[1].caller(), Fixture::chat_stream(), 2).await;
@@ -90,13 +90,13 @@ async fn a_rotation_under_load_fails_no_request(database: Database) {
         active = told["master_key_id"].as_str().expect("an id").to_owned();
         assert_eq!(told["rewrapped_data_keys"], 3, "round {round}");
         assert!(!before.contains(&active));
-        // What is stored in the middle of it all is there afterwards.
+        // Secrets can be stored meanwhile.
         teams[2].put_secret(Fixture::SECRET, &teams[2].provider_key).await;
         plain.wait_for_progress().await;
         streamed.wait_for_progress().await;
         admin.wait_for_progress().await;
     }
-    // A workspace that begins to seal now does so under the new key.
+    // A new workspace uses the new key.
     let late = idle.workspace().await;
     late.caller().send(Fixture::chat()).await.expect(200);
     assert_eq!(in_use(&database).await, [active]);
@@ -109,7 +109,7 @@ async fn a_rotation_under_load_fails_no_request(database: Database) {
         let asked = team.upstream.last_request();
         assert_eq!(asked.header("authorization"), Some(credential.as_str()));
     }
-    // The old keys are still in the file, and are needed no more.
+    // The old keys are still in the file but no longer needed.
     let file = master_key_file(&database);
     let lines = note_keys(&file);
     assert_eq!(lines.len(), 4, "three new ones and the first");
@@ -127,7 +127,7 @@ async fn an_interrupted_rotation_is_finished_by_the_next(database: Database) {
     let keep = "CREATE TABLE before_rotation AS SELECT id, master_key_id, wrapped FROM data_keys";
     sql::execute(&database, keep).await;
     rotate(&database).await;
-    // As kill -9 between two batches leaves it: the file has both keys, some data keys the old one.
+    // As after kill -9 between two batches: the file has both keys, and some data keys use the old one.
     sql::execute(
         &database,
         "UPDATE data_keys SET
@@ -170,7 +170,7 @@ async fn an_incomplete_key_file_stops_a_rotation(database: Database) {
     team.caller().send(Fixture::chat()).await.expect(200);
 }
 
-/// The binary's command with the keys in the variable instead of a file.
+/// Runs a command with the keys in the variable instead of a file.
 async fn with_variable(database: &Database, name: &str, keys: &str) -> Ended {
     let mut command = tollgate(&[name]);
     let without_file: Vec<_> = options(database)
@@ -199,7 +199,7 @@ async fn keys_in_a_variable_are_rotated_by_prepending_one(database: Database) {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert_eq!(in_use(&database).await, ["second"]);
 
-    // A server that has the new one alone in its variable.
+    // A server with only the new key in its variable.
     let mut command =
         tollgate(&["serve", "--listen", "127.0.0.1:0", "--egress-allow", "127.0.0.0/8"]);
     command.env("TOLLGATE_MASTER_KEY", &new).env("TOLLGATE_DATABASE_URL", database.url());
@@ -268,7 +268,7 @@ async fn a_malformed_file_stops_the_start_and_is_not_quoted(database: Database) 
     }
 }
 
-/// A database that holds a sealed secret, with nobody serving it.
+/// Creates a database with a secret, not being served.
 async fn sealed(database: &Database) {
     let app = TestApp::start(database).await;
     app.workspace().await;
@@ -279,7 +279,7 @@ fn mode(file: &Path) -> u32 {
     std::fs::metadata(file).unwrap().permissions().mode() & 0o777
 }
 
-/// A directory with nothing in it, and the binary's options for an installation there.
+/// An empty directory, and the options for an installation in it.
 fn fresh() -> (tempfile::TempDir, PathBuf, Vec<String>) {
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", directory.path().join("t.db").display());
@@ -294,7 +294,7 @@ async fn a_new_database_gets_a_private_key_file() {
     serving.args(&options);
     let mut serving = ChildProcess::start(serving);
     serving.address().await;
-    // The database too, and what SQLite puts beside it.
+    // Also the database and SQLite's other files.
     for file in std::fs::read_dir(key.parent().unwrap()).unwrap() {
         let file = file.unwrap().path();
         let expected = if file.is_dir() { 0o700 } else { 0o600 };
@@ -362,13 +362,13 @@ async fn postgres_without_a_key_says_what_to_do(database: Database) {
             assert!(ended.stderr.contains(word), "{}", ended.stderr);
         }
     }
-    // Named, but not there: nothing is made on a database that others may share.
+    // A missing file is not created, because other replicas may share the database.
     let file = master_key_file(&database);
     let ended = command(&database, "serve", &[]).await;
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
     assert!(ended.stderr.contains(&file.display().to_string()), "{}", ended.stderr);
     assert!(!file.exists());
-    // Whoever only migrates needs none.
+    // `migrate` needs no key.
     let ended = run(tollgate(&["migrate", "--database-url", database.url()])).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
 }

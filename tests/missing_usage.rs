@@ -1,4 +1,4 @@
-//! What an attempt is charged where the provider's own word is missing, hidden or odd.
+//! What an attempt is charged if the provider's usage is missing, unreadable or inconsistent.
 
 use serde_json::{Value, json};
 
@@ -31,7 +31,7 @@ const RATES: Rates = Rates {
     request: 1_000,
 };
 
-/// A workspace whose calls are priced.
+/// A workspace with a price.
 async fn priced(app: &TestApp) -> Fixture {
     let team = app.workspace().await;
     let path = team.path(&format!("model-configurations/{}", team.configuration_id));
@@ -76,13 +76,13 @@ async fn a_compressed_answer_is_charged_as_reserved(database: Database) {
         assert_eq!(relayed, hidden);
         let row = last_of(&app, number + 1).await;
         let prompt = team.upstream.last_request().body.len() as u64;
-        // The dearest kinds of as much as the request allows.
+        // The most expensive kinds of tokens that the request allows.
         let most = Usage { prompt, completion: 100, cached: 0, reasoning: 100 };
         assert_eq!(row.cost.map(i128::from), Some(RATES.bill(most)), "{row:?}");
         assert_eq!((row.outcome.as_str(), row.usage_source.as_str()), (outcome, "estimated"));
         assert_eq!((row.input_tokens, row.output_tokens), (None, None));
     }
-    // Where no body comes, nothing is hidden.
+    // An empty body hides nothing.
     team.upstream.push(Script::new().sized(200, &json, ""));
     team.caller().send(asks(false)).await.expect(200);
     assert_eq!(last_of(&app, 5).await.output_tokens, Some(0));
@@ -116,7 +116,7 @@ fn answer(usage: &Value, stream: bool) -> Script {
         return Script::json(200, &json!({"choices": [], "usage": usage}));
     }
     let mut events = openai::chat_events(&PARTS, Usage::USUAL, false);
-    // Cumulative: the first report is overtaken by the second.
+    // The later report replaces the earlier one.
     for part in
         [json!({"prompt_tokens": 100, "completion_tokens": 1, "total_tokens": 101}), usage.clone()]
     {
@@ -142,7 +142,7 @@ async fn a_prompt_after_blanks_is_counted_on_disconnect(database: Database) {
     stream.hang_up();
     let row = last_of(&app, 1).await;
     assert_eq!((row.outcome.as_str(), row.usage_source.as_str()), ("caller_left", "estimated"));
-    // Ten tokens a sentence.
+    // Ten tokens per sentence.
     let counted = row.input_tokens.unwrap_or(0);
     assert!((18_000..23_000).contains(&counted), "{row:?}");
 }

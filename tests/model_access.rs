@@ -1,5 +1,5 @@
-//! Which models a caller may use: the most specific tier that matches decides, and several policies
-//! at one tier allow what all of them allow.
+//! Which models a caller may use: the most specific matching tier decides, and several policies of one
+//! tier allow what all of them allow.
 
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// A team with the configurations `main`, `second` and `third`.
+/// A workspace with the configurations `main`, `second` and `third`.
 struct Team {
     app: TestApp,
     team: Fixture,
@@ -42,7 +42,7 @@ impl Team {
         Self { app, team }
     }
 
-    /// Allows these configurations to who matches.
+    /// Creates a policy that allows these configurations.
     async fn allow(&self, name: &str, matchers: &[(&str, &str)], configurations: Value) -> Value {
         let config = json!({
             "providers": [{"provider": "model_configuration", "models": configurations}],
@@ -55,7 +55,7 @@ impl Team {
         caller.send(Request::post_json(&route, &question(false))).await
     }
 
-    /// Fails the case unless this caller may use exactly these.
+    /// Fails the test unless the caller may use exactly these.
     async fn may_use(&self, caller: &Client, allowed: &[&str], forbidden_by: &str) {
         for configuration in ["main", "second", "third"] {
             let answer = self.call(caller, configuration).await;
@@ -74,7 +74,7 @@ impl Team {
 async fn without_a_policy_everything_is_allowed(database: Database) {
     let team = Team::start(&database).await;
     team.may_use(&team.team.caller(), &["main", "second", "third"], "").await;
-    // Nor does one that is about others.
+    // A policy for others does not matter.
     let (_, other) = ("", team.team.key("GATEWAY_CALLER").await);
     team.allow("others", &[("api_key_id", &other.0)], json!(["third"])).await;
     team.may_use(&team.team.caller(), &["main", "second", "third"], "").await;
@@ -104,7 +104,7 @@ async fn the_most_specific_tier_decides(database: Database) {
     let of_key = team.allow("key's", &of_key, json!("all")).await;
     team.may_use(&hers, &["main", "second", "third"], "").await;
 
-    // One that goes leaves the next in charge.
+    // When a policy is deleted, the next tier decides.
     admin.delete(&format!("{POLICIES}/{}", text(&of_key, "id"))).await.success();
     team.may_use(&hers, &["main", "third"], "user's").await;
 }
@@ -114,7 +114,7 @@ async fn several_policies_of_one_tier_are_intersected(database: Database) {
     let key = ("api_key_id", team.team.caller_key_id.as_str());
     let workspace = ("workspace_id", team.team.workspace_id.as_str());
     team.allow("first two", &[key], json!(["main", "second"])).await;
-    // Its most specific condition says which tier it is of.
+    // The most specific matcher determines the tier.
     team.allow("last two", &[key, workspace], json!(["second", "third"])).await;
     team.may_use(&team.team.caller(), &["second"], "two").await;
     team.allow("none of them", &[key, team.organization()], json!([])).await;

@@ -1,4 +1,4 @@
-//! Model configurations: what they hold, how a patch changes them, and who may point them elsewhere.
+//! Model configurations: fields, patches, and who may change where they point to.
 
 use serde_json::{Value, json};
 
@@ -86,7 +86,7 @@ async fn a_patch_changes_only_what_it_names(database: Database) {
     assert_eq!(after["max_concurrent_requests"], Value::Null);
     assert_eq!(after["forward_headers"], json!(["x-other"]), "lists are replaced");
     assert_eq!(after["default_parameters"], json!({"top_p": 1, "seed": 1}));
-    // Removing what was never there is no mistake in a map; in a structure it is a slip.
+    // Removing a missing key is allowed in a map, but not in a structure.
     admin.patch(&path, &json!({"extra_headers": {"x-never": null}})).await.expect(200);
     for (patch, field) in [
         (json!({"name": null}), "name"),
@@ -215,7 +215,7 @@ async fn an_editor_cannot_change_where_requests_go(database: Database) {
         assert_eq!(answer.status, 403, "{patch}: {}", answer.text());
         problem(&answer, 403, "permission_denied");
     }
-    // There is one provider yet; another is refused before anybody asks who wants it.
+    // An unknown provider is refused before permissions are checked.
     editor.patch(&path, &json!({"provider": "other"})).await.expect(422);
     let changed = differences(&before, &database.dump().await);
     assert!(changed.is_empty(), "{changed:#?}");

@@ -1,4 +1,4 @@
-//! Prices: what organizations set over the catalogue, which one applies and why, and who may.
+//! Prices: how organizations set them, which one applies and why, and who may set them.
 
 use serde_json::{Value, json};
 
@@ -55,7 +55,7 @@ async fn a_price_is_created_changed_and_deleted(database: Database) {
     assert_eq!(changed["price"]["output"], json!(7));
     assert!(changed["price"].get("cached_input").is_none(), "{changed}");
     assert_eq!(changed["price"]["tiers"], body["price"]["tiers"]);
-    // What changes nothing is no new version.
+    // A patch without effect makes no new version.
     assert_eq!(admin.patch(&one, &patch).await.expect(200).json(), changed);
 
     admin.delete(&one).await.expect(204);
@@ -191,7 +191,7 @@ async fn resolve_explains_which_price_applies(database: Database) {
     let own = resolved(&admin, "openai_compatible", "our-model").await;
     assert_eq!(own["version"], format!("organization:{}:2", text(&made, "id")));
 
-    // Over the catalogue, whose limits stay.
+    // The limits of the catalogue stay.
     let body = json!({"provider": "openai", "model": "gpt-4o", "price": {"input": 0, "output": 0}});
     admin.post_json(PRICES, &body).await.expect(201);
     let over = resolved(&admin, "openai", "gpt-4o").await;
@@ -255,7 +255,7 @@ async fn a_workspace_key_cannot_set_prices(database: Database) {
         };
         assert_eq!(after[field], expected, "{field}");
     }
-    // What was set for one model does not go to another; the rest is theirs as before.
+    // While a price is set, the workspace cannot change the model, but other fields.
     let other = json!({"model": "a-dearer-one"});
     problem(&workspace_admin.patch(&one, &other).await, 403, "permission_denied");
     let rest = json!({"description": "Tuned", "price": {"input": 1}});

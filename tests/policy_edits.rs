@@ -1,4 +1,4 @@
-//! Limits that are edited while they count: what they counted stays counted.
+//! Editing limits keeps what they have counted.
 
 use serde_json::{Value, json};
 
@@ -27,10 +27,10 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// What each call costs: a cent.
+/// The cost of a call: a cent.
 const FEE: i128 = 10_000_000;
 
-/// A gateway whose time stands still, and a team whose calls cost [`FEE`].
+/// A gateway with a stopped clock, and a workspace whose calls cost [`FEE`].
 async fn at_a_cent_each(database: &Database) -> (TestApp, Fixture) {
     let app = TestApp::with_stopped_clock(database, &[]).await;
     let team = app.workspace().await;
@@ -39,7 +39,7 @@ async fn at_a_cent_each(database: &Database) -> (TestApp, Fixture) {
     (app, team)
 }
 
-/// Calls so often that the cap of that name is used up, which has to be then.
+/// Makes as many calls as pass, and checks that the cap refuses the next.
 async fn use_up(team: &Fixture, times: usize, name: &str) {
     for _ in 0..times {
         team.caller().send(Fixture::chat()).await.expect(200);
@@ -59,7 +59,7 @@ fn limits(limits: &[(&str, i128)]) -> Value {
     json!({"version": 2, "limits": limits.collect::<Vec<_>>()})
 }
 
-/// A default spend cap of so many calls for each key, and the team's child of it, once that is made.
+/// A default spend cap of this many calls per key, and its child for the caller's key.
 async fn default_and_child(app: &TestApp, team: &Fixture, calls: i128) -> (Value, Value) {
     let default = ("default_spend_cap", "for each");
     let config = limits(&[("monthly", calls)]);
@@ -84,7 +84,7 @@ async fn adding_a_window_keeps_what_others_counted(database: Database) {
     let subject = [("workspace_id", team.workspace_id.as_str())];
     let cap = spend_cap(&app.admin(), "monthly", &subject, ("monthly", 2 * FEE)).await;
     team.caller().send(Fixture::chat()).await.expect(200);
-    // One is under way, and holds the rest.
+    // A request in progress holds the rest.
     team.upstream.push(Script::sse_head().chunk(data(json!({"choices": []}))).keep_open());
     let (head, stream) = team.caller().stream(Fixture::chat_stream()).await;
     assert_eq!(head.status, 200);
@@ -128,7 +128,7 @@ async fn an_edited_child_keeps_its_count(database: Database) {
     change(&app, &default, json!({"enabled": false})).await;
     change(&app, &default, json!({"enabled": true})).await;
     use_up(&team, 2, "for each").await;
-    // Words alone, and it goes its own way from now on.
+    // Any edit detaches the child.
     let edited = change(&app, &child, json!({"description": "an important one"})).await;
     assert_eq!(edited["is_system_generated"], false);
     over_cap(&team.caller().send(Fixture::chat()).await, "for each");
@@ -155,7 +155,7 @@ async fn a_disabled_child_keeps_counting(database: Database) {
         let answer = team.caller().send(Fixture::chat()).await.expect(200);
         assert_eq!(answer.header("x-tollgate-policies"), None, "{:?}", answer.headers);
     }
-    // Nobody holds the key to anything; when that ends, all of it counts.
+    // Deleting the child makes the default apply, which counts everything.
     let path = format!("{POLICIES}/{}", text(&child, "id"));
     app.admin().delete(&path).await.success();
     over_cap(&team.caller().send(Fixture::chat()).await, "for each");

@@ -1,4 +1,4 @@
-//! What a spend cap says is spent.
+//! The current spend that a spend cap shows.
 
 use serde_json::{Value, json};
 
@@ -22,7 +22,7 @@ async fn current_spend_comes_from_the_rollups(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     let (admin, home) = (world.admin(), &world.home);
     let now = chrono::Utc::now();
-    // The whole days of a window are read by the day: nothing is said of their hours.
+    // Whole days are read from daily sums, so hours are not needed.
     let day =
         |ago: i64| (now - chrono::TimeDelta::days(ago)).format("%Y-%m-%d 00:00:00").to_string();
     let counts = "1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0";
@@ -52,7 +52,7 @@ async fn current_spend_comes_from_the_rollups(database: Database) {
             0,
             4_000_000_000,
         ),
-        // Of another window, and of another tenant.
+        // Another window, and another organization.
         (
             &home.organization_id,
             &home.team.workspace_id,

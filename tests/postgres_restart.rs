@@ -1,5 +1,5 @@
-//! PostgreSQL stops, in every way that it does, recovers, and is there again: who is known notices
-//! nothing, everybody else is told to come again, and nobody has to start the gateway again.
+//! PostgreSQL stops in every way, recovers and is back: known callers are served, others get 503 with
+//! `Retry-After`, and the gateway needs no restart.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::support::{
     wait::{eventually, within},
 };
 
-/// More than the waits inside. A bound, not a measurement.
+/// More than all timeouts together.
 const BOUNDED: Duration = Duration::from_secs(45);
 
 /// The cases of this file.
@@ -52,7 +52,7 @@ async fn known_callers_are_served_while_the_server_restarts(_: Database) {
         };
         server.recover(recovering).await;
 
-        // The first of each.
+        // The first request of each kind succeeds.
         let value = json!({"value": format!("stored-after-{how:?}")});
         app.admin().put(&team.path("secrets/ANOTHER"), &value).await.success();
         app.as_key(&unasked).send(Fixture::chat()).await.expect(200);
@@ -68,7 +68,7 @@ async fn known_callers_are_served_while_the_server_restarts(_: Database) {
     app.stop().await;
 }
 
-/// What everybody meets who needs the database.
+/// Checks the answers to requests that need the database.
 async fn assert_database_is_away(app: &TestApp, team: &Fixture, unasked: &str) {
     let stranger = app.as_key(unasked);
     let answer = within(BOUNDED, "a stranger is answered", stranger.send(Fixture::chat())).await;
@@ -87,13 +87,13 @@ async fn assert_database_is_away(app: &TestApp, team: &Fixture, unasked: &str) {
     .await;
 }
 
-/// Whether readiness, which the database does not decide, reports that the database is reached.
+/// Whether `/readyz` reports that the database is reachable.
 async fn reports_database_reachable(app: &TestApp) -> bool {
     let report = app.platform().get("/readyz").await.expect(200).json();
     report["details"]["database_reachable"].as_bool().expect("details, for the platform's key")
 }
 
-/// The server's words are French; what it means is not in them.
+/// The server's messages are in French.
 async fn interrupted_work_can_be_retried(_: Database) {
     let server = OwnPostgres::start().await;
     let database = server.database();
@@ -126,7 +126,7 @@ async fn interrupted_work_can_be_retried(_: Database) {
     app.stop().await;
 }
 
-/// Also of one that is set up to answer before it has written.
+/// Also with `synchronous_commit` off.
 async fn answered_changes_survive_a_server_crash(_: Database) {
     let mut server = OwnPostgres::start().await;
     let database = server.database();

@@ -1,4 +1,4 @@
-//! Streams that break off: told truthfully, never ended as if they were whole.
+//! Streams that break off: callers are told, and never see a clean end.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// How an upstream's stream dies after these events.
+/// The ways in which a stream breaks after these events.
 fn breaks(begun: Script) -> [(&'static str, Script); 2] {
     let again = Script::sse_head().chunk(data(json!({"choices": [{}]})));
     [("closed", begun.close()), ("reset", again.reset())]
@@ -48,7 +48,7 @@ async fn a_break_between_events_sends_an_error_event(database: Database) {
         assert_eq!(error["type"], "upstream_error");
         assert!(error["message"].is_string() && stream.partial_event().is_empty());
     }
-    // Before its first event, and after a comment.
+    // Before the first event, and after a comment.
     for begun in ["", ": waiting\n\n"] {
         let script = Script::sse_head();
         let script = if begun.is_empty() { script } else { script.chunk(begun) };
@@ -64,7 +64,7 @@ async fn a_break_between_events_sends_an_error_event(database: Database) {
         settled.says(&[("outcome", "upstream_broke"), ("status", "200"), ("attempts", "1")]);
     }
 
-    // The other API has an event of another shape, and numbers its events.
+    // The responses API has another error event with a sequence number.
     let sent = openai::response_events(&PARTS, Usage::USUAL);
     team.upstream.push(Script::sse_head().chunks(sent[..3].to_vec()).close());
     let (_, mut stream) = team.caller().stream(responses_stream()).await;
@@ -91,8 +91,8 @@ async fn a_break_inside_an_event_only_breaks_the_connection(database: Database) 
             let text = String::from_utf8_lossy(&body).into_owned();
             assert!(text.starts_with(&sent), "{text}");
             let rest = &text[sent.len()..];
-            // What was still held back, and could not be told apart, may be left out; then the caller
-            // stands at a boundary and can be told.
+            // Bytes that the gateway still held back may be left out; then the caller is between events and gets
+            // an error event.
             let told = rest.starts_with("data: {\"error\":") && rest.ends_with("\n\n");
             assert!(half.starts_with(rest) && !rest.is_empty() || told, "{half}: {rest}");
             assert!(!text.contains("[DONE]"));
@@ -112,7 +112,7 @@ async fn a_break_after_the_final_event_is_a_success(database: Database) {
     let sent = openai::chat_events(&PARTS, Usage::USUAL, false);
     for resets in [false, true] {
         let script = Script::sse_head().chunks(sent.clone());
-        // A reset may overtake what was sent before it.
+        // A reset may overtake earlier data.
         let script = script.delay(Duration::from_millis(200));
         team.upstream.push(if resets { script.reset() } else { script.close() });
         let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;

@@ -1,4 +1,4 @@
-//! Callers that leave, or take nothing: the upstream hears of it.
+//! Callers that disconnect or stop reading: the upstream request is cancelled.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 /// Only a failure waits so long.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The contract: an upstream sees within a second that the caller has left.
+/// The deadline for the upstream to notice that the caller has disconnected.
 const A_SECOND: Duration = Duration::from_secs(1);
 
 async fn a_disconnect_before_the_head_cancels_the_upstream(database: Database) {
@@ -96,12 +96,12 @@ async fn a_caller_that_stops_reading_cancels_the_upstream(database: Database) {
     let event = data(json!({"choices": [{"delta": {"content": "x".repeat(16_000)}}]}));
     team.upstream.push(Script::sse_head().repeat(event, 10_000).end());
     let stream = team.caller().open(Fixture::chat_stream()).await.unwrap();
-    // Filling what lies between takes a moment, and the kernel looks now and then.
+    // The buffers in between must fill first.
     team.upstream.left_within(PATIENCE, 0).await;
     team.settled_once().await.says(&[("outcome", "caller_left")]);
     drop(stream);
 
-    // One that takes its time, but takes, is not cut.
+    // A slow reader is not disconnected.
     let pieces = 60;
     let event = data(json!({"choices": [{"delta": {"content": "y".repeat(100_000)}}]}));
     team.upstream.push(Script::sse_head().repeat(event, pieces).chunk(data("[DONE]")).end());

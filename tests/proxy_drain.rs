@@ -1,4 +1,4 @@
-//! A gateway that is told to stop: it lets open streams end, within a deadline, and exits with 0.
+//! Stopping a gateway: open streams may end within a deadline, and it exits with code 0.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What can go wrong between the gateway and an upstream.
+//! Failures between the gateway and an upstream.
 
 use std::time::Duration;
 
@@ -151,13 +151,13 @@ async fn the_provider_key_is_redacted_from_errors(database: Database) {
         let answer = team.caller().send(Fixture::chat()).await.expect(401);
         assert_eq!(answer.text(), told);
     }
-    // Nor does a part of it pass that the upstream did not finish.
+    // An incomplete body with part of the key is cut before it.
     let half = format!("Incorrect key {}", &key[..key.len() / 2]);
     team.upstream.push(Script::new().sized_head(401, &[], 500).raw(half).close());
     let answer = team.caller().send(Fixture::chat()).await;
     assert_eq!((answer.status, answer.text().as_str()), (401, "Incorrect key "));
     assert!(matches!(answer.ending, BodyEnd::Broken(_)), "{:?}", answer.ending);
-    // What is looked through is bounded; what is not looked through does not pass.
+    // Only as much as is searched is passed on.
     let filler = "x".repeat(64 * 1024 - 20);
     team.upstream.push(Script::new().sized(500, &[], [&filler, key.as_str(), "more"].concat()));
     let answer = team.caller().send(Fixture::chat()).await;
@@ -201,7 +201,7 @@ async fn a_break_after_the_head_breaks_the_connection(database: Database) {
     ] {
         team.upstream.push(script);
         let answer = team.caller().try_send(Fixture::chat()).await;
-        // The head may have gone down, or been lost with the connection; a clean end it never is.
+        // The head may have been sent or lost, but the answer is never complete.
         if let Ok(answer) = answer {
             assert!(matches!(answer.ending, BodyEnd::Broken(_)), "{:?}", answer.ending);
         }
@@ -232,14 +232,14 @@ async fn an_incomplete_body_breaks_the_connection(database: Database) {
         assert!(matches!(ending, BodyEnd::Broken(_)), "{how}: {ending:?}");
         assert_eq!(text, b"{\"half\":", "{how}: what came is passed on first");
     }
-    // What follows a chunk is not one: known at once, or when the head is gone.
+    // An invalid chunk is noticed before or after the head is sent.
     team.upstream.push(Script::new().chunked_head(200, &json).chunk("{\"half\":").raw("zz\r\n"));
     let answer = team.caller().send(Fixture::chat()).await;
     match answer.status {
         200 => assert!(matches!(answer.ending, BodyEnd::Broken(_)), "{:?}", answer.ending),
         _ => gateway_error(&answer, 502, "upstream_invalid_response"),
     }
-    // A body that only the close ends is whole when it is closed.
+    // A body that ends with the connection is complete when it closes.
     let script = Script::new().head(200, &json).raw("{}").close();
     team.upstream.push(script);
     let answer = team.caller().send(Fixture::chat()).await.expect(200);
@@ -261,7 +261,7 @@ async fn an_answer_that_is_not_http_gets_502(database: Database) {
         let answer = within(PATIENCE, raw, caller.send(Fixture::chat())).await;
         gateway_error(&answer, 502, "upstream_invalid_response");
     }
-    // None of these connections is used again.
+    // None of these connections is reused.
     team.caller().send(Fixture::chat()).await.expect(200);
     assert_eq!(team.upstream.seen().accepted(), 6);
 }
@@ -281,7 +281,7 @@ async fn an_unreachable_upstream_gets_502(database: Database) {
 async fn an_unresolvable_name_gets_502(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
-    // RFC 6761 keeps this name from ever existing.
+    // RFC 6761 reserves this name.
     team.configure("nowhere", json!({"base_url": "https://nowhere.invalid/v1"})).await;
     let answer =
         team.caller().post_json("/providers/nowhere/v1/chat/completions", &question(false)).await;
@@ -297,7 +297,7 @@ async fn a_refused_address_is_not_connected_to(database: Database) {
     team.caller().post_json("/providers/named/v1/responses", &question(false)).await.expect(200);
     let before = team.upstream.seen().accepted();
 
-    // The same installation, started with rules that do not admit what was saved.
+    // A replica whose rules do not allow the saved base URL.
     let strict = app.replica_with_only(&["--egress-allow", ""]).await;
     let caller = team.caller_at(strict.address());
     for name in ["main", "named"] {
@@ -310,17 +310,17 @@ async fn a_refused_address_is_not_connected_to(database: Database) {
     assert_eq!(team.upstream.seen().accepted(), before);
 }
 
-/// A script that answers and then closes the idle connection when the pause is opened.
+/// Answers, and closes the idle connection when the pause is released.
 fn then_closes(pause: &Pause) -> Script {
     openai::chat_completion("first", Usage::USUAL).wait(pause).close()
 }
 
 async fn a_request_on_a_connection_that_just_closed_is_retried_once(database: Database) {
-    // One worker has one pool, so that the second request meets the first one's connection.
+    // One worker has one pool, so the second request reuses the first connection.
     let app = TestApp::with(&database, &["--workers", "1"]).await;
     let team = app.workspace().await;
     team.caller().send(Fixture::chat()).await.expect(200);
-    // The request arrives on a connection that is given up without an answer.
+    // The connection is closed without an answer.
     team.upstream.push(Script::new().close());
     team.caller().send(Fixture::chat()).await.expect(200);
     let seen = team.upstream.seen();
@@ -330,7 +330,7 @@ async fn a_request_on_a_connection_that_just_closed_is_retried_once(database: Da
     let settled = team.settled(&team.configuration_id, 2).await;
     settled[1].says(&[("attempts", "2"), ("status", "200"), ("outcome", "completed")]);
 
-    // One that is closed and quiet is noticed before anything is sent on it.
+    // A closed idle connection is noticed before it is used.
     let pause = Pause::new();
     team.upstream.push(then_closes(&pause));
     team.caller().send(Fixture::chat()).await.expect(200);
@@ -355,7 +355,7 @@ async fn a_failure_after_the_first_byte_is_not_retried(database: Database) {
     let team = app.workspace().await;
     for script in [
         Script::new().raw("HTTP/1.1 2").close(),
-        // Later than a connection that was stale would have failed.
+        // Later than a stale connection would fail.
         Script::new().delay(Duration::from_millis(1_300)).close(),
     ] {
         team.caller().send(Fixture::chat()).await.expect(200);
@@ -412,7 +412,7 @@ async fn each_kind_of_bad_key_has_its_own_code(database: Database) {
     admin.delete(&path).await.success();
     let answer = app.as_key(&disabled).send(Fixture::chat()).await;
     gateway_error(&answer, 401, "revoked_api_key");
-    // Checked when it is presented, not when it was loaded.
+    // Expiry is checked at each request.
     let soon = (chrono::Utc::now() + chrono::TimeDelta::seconds(2)).to_rfc3339();
     let short = json!({"name": "short-lived", "role": "GATEWAY_CALLER", "expires_at": soon});
     let made = admin.post_json(&team.path("api-keys"), &short).await.success().json();
@@ -429,8 +429,7 @@ async fn each_kind_of_bad_key_has_its_own_code(database: Database) {
     let path = format!("/api/v1/users/{}", user["id"].as_str().unwrap());
     admin.delete(&path).await.success();
     gateway_error(&theirs.send(Fixture::chat()).await, 401, "user_deactivated");
-    // A body that nobody reads does not keep the answer from the caller, and a connection that
-    // goes on is in step.
+    // The answer arrives although the body is not read, and the connection stays in sync or is closed.
     let mut connection = app
         .as_key(&disabled)
         .open(Request::new("POST", &Fixture::route("responses")).body(vec![b' '; 1 << 20]))
@@ -459,7 +458,7 @@ async fn a_secret_that_cannot_be_decrypted_gets_503_with_its_name(database: Data
     let spoil = "UPDATE secrets SET sealed = set_byte(sealed, length(sealed) - 1, \
                  get_byte(sealed, length(sealed) - 1) # 1)";
     assert_eq!(database.connect().await.execute(spoil, &[]).await.unwrap(), 1);
-    // One that has not read it yet.
+    // A replica that has not cached it yet.
     let replica = app.replica().await;
     let answer = team.caller_at(replica.address()).send(Fixture::chat()).await;
     gateway_error(&answer, 503, "secret_unavailable");

@@ -1,4 +1,4 @@
-//! Which headers cross the gateway, in both directions.
+//! Which headers are passed on, in both directions.
 
 use std::collections::BTreeMap;
 
@@ -32,8 +32,7 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// Name and value of each header, sorted; `date` left out, which the client library writes on every
-/// request by itself.
+/// The headers, sorted, without `date`, which the client library adds to every request.
 fn told(asked: &RecordedRequest) -> BTreeMap<String, Vec<String>> {
     let mut told = sorted(&asked.headers);
     assert_eq!(told.remove("date").map(|dates| dates.len()), Some(1), "the one known extra");
@@ -52,7 +51,7 @@ fn expected(pairs: &[(&str, &str)]) -> BTreeMap<String, Vec<String>> {
     sorted(&pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect())
 }
 
-/// All that a caller might send, allowed or not.
+/// Adds many headers, allowed or not.
 fn talkative(request: Request) -> Request {
     [
         ("Accept", "application/json, text/event-stream"),
@@ -108,7 +107,7 @@ async fn only_listed_headers_are_sent_upstream(database: Database) {
         ("x-stainless-lang", "python"),
         ("x-stainless-retry-count", "0"),
     ]);
-    // OpenAI-Beta is on the list, and stays behind because this caller's `Connection` names it.
+    // OpenAI-Beta is on the list but is dropped because `Connection` names it.
     assert_eq!(told(&asked), expected);
     team.caller().send(Fixture::chat().header("OpenAI-Beta", "assistants=v2")).await.expect(200);
     assert_eq!(team.upstream.last_request().header("openai-beta"), Some("assistants=v2"));
@@ -139,7 +138,7 @@ async fn no_caller_credential_is_sent_upstream(database: Database) {
         &[("Authorization", &shouting)],
         &[("X-Api-Key", key)],
         &[("x-goog-api-key", key)],
-        // What is not ours is ignored, and goes nowhere.
+        // Other credentials are ignored and not passed on.
         &[("authorization", "Bearer sk-somebody-elses"), ("x-api-key", key)],
         &[
             ("authorization", "Basic c29tZWJvZHk6ZWxzZQ=="),
@@ -247,7 +246,7 @@ async fn all_but_a_few_headers_are_returned(database: Database) {
         let ours = told.remove("x-request-id").unwrap();
         assert_eq!(ours.len(), 1);
         assert_ne!(ours, ["req_upstream"]);
-        // How the body is framed is between us and the caller.
+        // The framing may differ.
         let framing = told.remove("content-length").or(told.remove("transfer-encoding"));
         assert!(framing.is_some_and(|values| values == ["2"] || values == ["chunked"]));
         let mut expected = expected(&passed);

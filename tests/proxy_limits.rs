@@ -1,4 +1,4 @@
-//! Limits of size, memory, time and number, and that what they held is given back.
+//! Limits of size, memory, time and concurrency, and that they are released.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ pub(crate) fn cases() -> Vec<Case> {
 /// Only a failure waits so long.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What came of a request that is on its way.
+/// The answer to a request that was sent.
 async fn answer(mut connection: Connection) -> Answer {
     let head = within(PATIENCE, "an answer", connection.head()).await.unwrap();
     let (pieces, ending) = connection.rest().await;
@@ -62,13 +62,13 @@ async fn a_body_over_the_limit_gets_413(database: Database) {
     let chunks = |body: Bytes| body.chunks(50_000).map(Bytes::copy_from_slice).collect::<Vec<_>>();
     team.caller().send(Request::new("POST", &route).body(text(most))).await.expect(200);
     team.caller().send(Request::new("POST", &route).chunked(chunks(text(most)))).await.expect(200);
-    // Declared, and not even begun.
+    // Declared but not sent.
     let declared = Request::new("POST", &route).promising(most + 1);
     let told = answer(team.caller().open(declared).await.unwrap()).await;
     gateway_error(&told, 413, "body_too_large");
     assert_eq!(told.header("x-should-retry"), Some("false"));
     assert_eq!(told.header("connection"), Some("close"));
-    // Sent whole, in either framing.
+    // Sent completely, in either framing.
     for request in [
         Request::new("POST", &route).body(text(most + 1)),
         Request::new("POST", &route).chunked(chunks(text(most + 1))),
@@ -97,7 +97,7 @@ async fn an_incomplete_body_is_not_sent_upstream(database: Database) {
         Request::new("POST", &Fixture::route("responses")).header("transfer-encoding", "chunked");
     let mut connection = team.caller().open(request).await.unwrap();
     connection.send("5\r\n{\"a\":\r\nzz\r\n").await.unwrap();
-    // Whether there is an answer is up to the HTTP library; what is malformed goes nowhere.
+    // The HTTP library decides whether there is an answer.
     match within(PATIENCE, "an end", connection.head()).await {
         Ok(head) => assert_eq!(head.status, 400),
         Err(cut) => assert!(matches!(cut, ReadError::Closed | ReadError::Reset), "{cut:?}"),
@@ -112,7 +112,7 @@ async fn all_bodies_share_a_memory_budget(database: Database) {
     let route = Fixture::route("chat/completions");
     let large = || Bytes::from(format!("{{\"x\":\"{}\"}}", "a".repeat(700_000)));
     let whole = || Request::new("POST", &route).body(large());
-    // A body is held until the upstream has answered, since it may have to be sent again.
+    // The body is kept until the upstream has answered, because it may be sent again.
     let pause = Pause::new();
     let script = Script::new().wait(&pause).and(openai::chat_completion("held", Usage::USUAL));
     team.upstream.push(script);
@@ -121,7 +121,7 @@ async fn all_bodies_share_a_memory_budget(database: Database) {
     let told = team.caller().send(whole()).await;
     gateway_error(&told, 503, "overloaded");
     assert!(told.header("retry-after").is_some());
-    // Small ones still fit, and all is given back.
+    // Small bodies still fit, and memory is released.
     team.caller().send(Fixture::chat()).await.expect(200);
     pause.release_all();
     assert_eq!(answer(held).await.status, 200);
@@ -139,7 +139,7 @@ async fn all_bodies_share_a_memory_budget(database: Database) {
 async fn a_slow_connect_gets_504(database: Database) {
     let app = TestApp::with(&database, &["--connect-timeout", "300ms"]).await;
     let team = app.workspace().await;
-    // A full backlog takes no more connections and refuses none: these are never accepted.
+    // A full backlog neither accepts nor refuses connections.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener: TcpListener = socket.listen(1).unwrap();
@@ -228,7 +228,7 @@ async fn a_configuration_overrides_time_limits(database: Database) {
     assert!(matches!(ending, BodyEnd::Broken(_)));
 }
 
-/// Opens streams that the pause holds, and reads the head of each.
+/// Opens streams and reads the head of each.
 async fn open_streams(caller: &Client, route: &str, count: usize) -> Vec<Connection> {
     let mut open = Vec::new();
     for _ in 0..count {
@@ -263,9 +263,9 @@ async fn concurrent_requests_of_a_configuration_are_limited(database: Database) 
         assert_eq!(told.json()["error"]["type"], "rate_limit_error");
     }
     assert_eq!(team.upstream.seen().requests.len(), 2);
-    // Another configuration is not held up. (It gets the script that is left.)
+    // Another configuration is not affected. (It gets the remaining script.)
     let other = open_streams(&team.caller(), &Fixture::route("chat/completions"), 1).await;
-    // A caller that leaves gives its place back, and so does a stream that ends.
+    // A disconnect and the end of a stream release their slots.
     open.pop().unwrap().hang_up();
     let free = async || {
         let request = Request::get("/providers/narrow/v1/models");
@@ -280,7 +280,7 @@ async fn concurrent_requests_of_a_configuration_are_limited(database: Database) 
         assert_eq!(stream.events().await.1, BodyEnd::Complete);
     }
     eventually("both places are given back", free).await;
-    // So does one that fails.
+    // A failed request releases its slot.
     team.upstream.push(Script::new().raw("HTTP/1.1 2").close());
     team.caller().post_json(route, &question(false)).await.expect(502);
     let pause = Pause::new();
@@ -301,7 +301,7 @@ async fn concurrent_requests_of_the_process_are_limited(database: Database) {
     let told = team.caller().send(Fixture::chat()).await;
     gateway_error(&told, 503, "overloaded");
     assert!(told.header("retry-after").is_some());
-    // The management plane is not what was bounded.
+    // The limit does not apply to the management plane.
     app.admin().get("/api/v1/me").await.expect(200);
     pause.release_all();
     for mut stream in open {

@@ -1,4 +1,4 @@
-//! What happens to the caller's body: the model is the configuration's, all else stays.
+//! The caller's body: the model is replaced, everything else is unchanged.
 
 use bytes::Bytes;
 use serde_json::json;
@@ -125,7 +125,7 @@ async fn ambiguous_and_malformed_bodies_are_refused(database: Database) {
         assert_eq!(answer.header("x-should-retry"), Some("false"));
     }
     assert_eq!(team.upstream.seen().accepted(), 0);
-    // Nor is a body read on a connection that is told to hold none.
+    // A request without a body.
     let none = Request::new("POST", &Fixture::route("responses"));
     gateway_error(&team.caller().send(none).await, 400, "invalid_json");
 }
@@ -133,12 +133,12 @@ async fn ambiguous_and_malformed_bodies_are_refused(database: Database) {
 async fn nesting_is_limited(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
-    // The object itself is the first level.
+    // The object is the first level.
     let nested = |levels: usize, open: &str, close: &str| {
         format!("{{\"x\":{}{}}}", open.repeat(levels - 1), close.repeat(levels - 1))
     };
     for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
-        // An object's innermost needs a value.
+        // The innermost object needs a value.
         let fill = |body: String| body.replace("\"a\":}", "\"a\":1}");
         team.caller().send(chat(fill(nested(128, open, close)))).await.expect(200);
         for levels in [129, 100_000] {
@@ -146,7 +146,7 @@ async fn nesting_is_limited(database: Database) {
             gateway_error(&answer, 400, "json_too_deep");
         }
     }
-    // Brackets in text are none.
+    // Brackets in text do not count.
     let text = format!("{{\"x\":\"{}\"}}", "[".repeat(1000));
     team.caller().send(chat(text)).await.expect(200);
 }
@@ -172,10 +172,10 @@ async fn large_bodies_pass_byte_for_byte(database: Database) {
 async fn a_compressed_answer_is_relayed_as_it_is(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
-    // An empty object, compressed by gzip.
+    // An empty object in gzip.
     let bytes =
         b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xab\xae\x05\x00\x43\xbf\xa6\xa3\x02\x00\x00\x00";
-    // An error would not pass: it can't be searched for the provider's key.
+    // A compressed error would be replaced, because it cannot be searched for the key.
     let headers = [("content-type", "application/json"), ("content-encoding", "gzip")];
     team.upstream.push(Script::new().sized(200, &headers, &bytes[..]));
     let answer = team.caller().send(Fixture::chat()).await.expect(200);

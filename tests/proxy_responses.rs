@@ -1,4 +1,4 @@
-//! Answers that are told apart by their heads: errors in a coding, and answers without a body.
+//! Answers with a content coding, and answers without a body.
 
 use serde_json::json;
 
@@ -46,7 +46,7 @@ async fn the_body_of_a_compressed_error_is_replaced(database: Database) {
         assert_eq!(answer.header("content-encoding"), None);
         assert_eq!(answer.header("content-type"), Some("application/json"));
     }
-    // The gateway's own errors go on to be told from the upstream's.
+    // The gateway's own errors are marked as such.
     let refused = app.anonymous().send(Fixture::chat()).await;
     gateway_error(&refused, 401, "missing_api_key");
 }
@@ -57,7 +57,7 @@ async fn an_answer_without_a_body_ends_with_its_head(database: Database) {
     let mut connection = Connection::open(app.address()).await.unwrap();
     for _ in 0..2 {
         team.upstream.push(Script::new().raw("HTTP/1.1 204 Nothing\r\n\r\n"));
-        // On one connection: a stray byte would be read as the beginning of the next answer.
+        // On one connection, where a stray byte would be read as part of the next answer.
         let request =
             Fixture::chat().header("authorization", &format!("Bearer {}", team.caller_key));
         connection.request(&request).await.unwrap();

@@ -1,4 +1,4 @@
-//! Which calls the data plane serves, in which order it checks them, and where they go.
+//! Which routes the data plane serves, in which order it checks requests, and where it sends them.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub(crate) fn cases() -> Vec<Case> {
 /// Only a failure waits so long.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Fails the case unless the answer is an error of the gateway's own, as the API tells errors.
+/// Fails the test unless the answer is the gateway's own error in the API's form.
 #[track_caller]
 pub(crate) fn gateway_error(answer: &Answer, status: u16, code: &str) {
     assert_eq!(answer.status, status, "{}", answer.text());
@@ -100,7 +100,7 @@ async fn other_routes_get_501_without_reading_the_body(database: Database) {
         ("GET", "/providers/main/v1/models%0A"),
         ("POST", "/providers/a%0Ab/v1/embeddings"),
     ] {
-        // Promised and never sent: who waits for the body never answers.
+        // The body is declared but never sent.
         let request = Request::new(method, path)
             .header("origin", "https://example.org")
             .header("access-control-request-method", "POST")
@@ -139,7 +139,7 @@ async fn head_requests_and_websockets_get_501(database: Database) {
         within(PATIENCE, "the connection is closed", connection.closed()).await;
     }
     assert_eq!(team.upstream.seen().accepted(), 0);
-    // A version of HTTP that clients offer in passing is no such thing.
+    // An offer to upgrade to HTTP/2 is ignored.
     let offer = Request::get(&Fixture::route("models"))
         .header("connection", "Upgrade, HTTP2-Settings")
         .header("upgrade", "h2c")

@@ -1,4 +1,4 @@
-//! Streams: relayed as they come, and watched for usage.
+//! Streams: relayed as they arrive, and searched for usage.
 
 use std::time::Duration;
 
@@ -44,12 +44,12 @@ pub(crate) fn cases() -> Vec<Case> {
 /// Only a failure waits so long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The bytes of the events, as they came.
+/// The bytes of the events.
 pub(crate) fn raw(events: &[Event]) -> Bytes {
     events.iter().flat_map(|event| event.raw.to_vec()).collect()
 }
 
-/// A question to the responses API, to be answered as a stream.
+/// A streamed request to the responses API.
 pub(crate) fn responses_stream() -> Request {
     Request::post_json(
         &Fixture::route("responses"),
@@ -57,7 +57,7 @@ pub(crate) fn responses_stream() -> Request {
     )
 }
 
-/// Everything of a body, as bytes, and how it ended.
+/// The rest of the body, and how it ended.
 pub(crate) async fn whole(connection: &mut Connection) -> (Bytes, BodyEnd) {
     let (pieces, ending) = connection.rest().await;
     (pieces.iter().flat_map(|piece| piece.bytes.to_vec()).collect(), ending)
@@ -112,7 +112,7 @@ async fn only_the_usage_event_is_withheld(database: Database) {
     assert_eq!(answer.text(), sent.concat());
     team.settled_once().await.says(&TOKENS);
 
-    // The caller's other options stay.
+    // The caller's other options are kept.
     let mut body = question(true);
     body["stream_options"] = json!({"include_obfuscation": false});
     team.caller().post_json(&Fixture::route("chat/completions"), &body).await.expect(200);
@@ -121,7 +121,7 @@ async fn only_the_usage_event_is_withheld(database: Database) {
     assert_eq!(asked["stream_options"], options);
 }
 
-/// Odd things that look a little like the usage event, and the event itself, spelled oddly.
+/// Events that resemble the usage event, and a usage event with unusual formatting.
 fn odd_events() -> (Vec<String>, String) {
     let passed = vec![
         ": a comment\n\n".to_owned(),
@@ -166,7 +166,7 @@ async fn a_stream_with_a_length_is_relayed_without_its_usage_event(database: Dat
     sent.remove(sent.len() - 2);
     assert_eq!(answer.text(), sent.concat());
 
-    // And one that dies has room for the event that says so.
+    // If it breaks off, there is room for the error event.
     team.upstream.push(Script::new().sized_head(200, &kind, 1000).raw(data("{}")).close());
     let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
     let (events, ending) = stream.events().await;
@@ -196,7 +196,7 @@ async fn stream_usage_leave_changes_nothing(database: Database) {
     assert_eq!(answer.text(), openai::chat_events(&PARTS, Usage::USUAL, false).concat());
     assert_eq!(team.upstream.last_request().json().get("stream_options"), None);
 
-    // An upstream that reports usage without being asked is heard all the same.
+    // Usage that was not asked for is read too.
     let (mut sent, usage) = odd_events();
     sent.insert(sent.len() - 1, usage);
     team.upstream.push(Script::sse(sent.clone()));
@@ -232,7 +232,7 @@ async fn each_chunk_is_relayed_when_it_arrives(database: Database) {
         let (head, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
         assert_eq!(head.status, 200);
         for sent in &events {
-            // The upstream holds the next one back until this one is here.
+            // The upstream sends the next event only after this one has arrived.
             let event = stream.event().await.unwrap().unwrap();
             assert_eq!(event.raw, *sent);
             pause.release();
@@ -243,8 +243,8 @@ async fn each_chunk_is_relayed_when_it_arrives(database: Database) {
     within(PATIENCE, "each event comes before the next is sent", reading).await;
 }
 
-/// Nagle's algorithm on either side would hold a small write back until the one before was
-/// acknowledged, which the other side delays by 40 ms.
+/// Nagle's algorithm on either side would delay a small write until the previous one is acknowledged,
+/// which takes up to 40 ms.
 async fn small_chunks_do_not_wait_for_each_other(database: Database) {
     const CHUNKS: u32 = 50;
     let app = TestApp::start(&database).await;
@@ -286,7 +286,7 @@ async fn chunks_may_be_split_anywhere(database: Database) {
         let (body, ending) = within(PATIENCE, "the stream ends", whole(&mut stream)).await;
         assert_eq!((body.as_ref(), ending), (sent.as_bytes(), BodyEnd::Complete), "{cuts:?}");
     }
-    // Whole UTF-8 or not is none of our business.
+    // Invalid UTF-8 is relayed.
     let odd = b"data: \xff\xfe\n\n";
     team.upstream.push(Script::sse([&odd[..], b"data: [DONE]\n\n"]));
     let answer = team.caller().send(Fixture::chat_stream()).await.expect(200);
@@ -296,7 +296,7 @@ async fn chunks_may_be_split_anywhere(database: Database) {
 async fn a_slow_first_byte_is_awaited(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
-    // Longer than the five seconds that the client library would wait by itself.
+    // Longer than the default timeout of the client library.
     let slow = Script::new().delay(Duration::from_millis(5_500));
     team.upstream.push(slow.and(openai::chat_completion("late", Usage::USUAL)));
     let answer = team.caller().send(Fixture::chat()).await.expect(200);
@@ -330,7 +330,7 @@ async fn a_long_stream_takes_constant_memory(database: Database) {
     let team = served.workspace().await;
     let text = "x".repeat(CHUNK - 46);
     let event = data(json!({"choices": [{"delta": {"content": text}}]}));
-    // Once to warm up: the first stream pays for what all need.
+    // The first stream is a warm-up.
     let read = async |count: usize| {
         let script = Script::sse_head().repeat(event.clone(), count);
         team.upstream.push(script.chunk(data("[DONE]")).end());
@@ -359,7 +359,7 @@ async fn a_long_stream_takes_constant_memory(database: Database) {
     let most = read(COUNT).await;
     let grown = most.saturating_sub(before);
     assert!(grown < 8 << 20, "{grown} bytes more for twenty times the stream");
-    // One event of any length, too.
+    // Also for one very long event.
     let long = Script::sse_head().chunk("data: {\"choices\":[{\"x\":\"").repeat(text, COUNT);
     team.upstream.push(long.chunk("\"}]}\n\ndata: [DONE]\n\n").end());
     let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;

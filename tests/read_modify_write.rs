@@ -1,5 +1,4 @@
-//! What was read can be changed in one place and sent back whole: fields that only the gateway sets
-//! are passed over, whatever they say.
+//! A resource can be read, changed and sent back whole: fields that only the gateway sets are ignored.
 
 use std::time::Duration;
 
@@ -28,7 +27,7 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// What the gateway alone sets of a policy.
+/// The fields of a policy that only the gateway sets.
 const OF_POLICY: [&str; 8] = [
     "id",
     "organization_id",
@@ -49,7 +48,7 @@ fn with(whole: &Value, changes: Value) -> Value {
     whole
 }
 
-/// Fails the case unless the two differ in nothing but these fields.
+/// Fails the test if the two differ in other fields than these.
 #[track_caller]
 fn assert_same_except(before: &Value, after: &Value, fields: &[&str]) {
     for (field, value) in before.as_object().unwrap() {
@@ -106,7 +105,7 @@ async fn a_policy_can_be_posted_with_itself(database: Database) {
     let read = admin.get(&one).await.expect(200).json();
     let enlarged = with(&read, json!({"config": {"window": "monthly", "limit_usd": 3}}));
     assert_same_except(&enlarged, &make(&admin, &enlarged).await, &["updated_at"]);
-    // Of another type it is another policy, and none of what the gateway sets goes over to it.
+    // With another type it is another policy, which takes over none of the gateway's fields.
     let rate = json!({"policy_type": "rate_limit", "config": rates(&[("requests", "hour", 5)])});
     let other = make(&admin, &with(&read, rate)).await;
     assert_ne!(other["id"], read["id"]);
@@ -160,7 +159,7 @@ async fn patch_with_itself(admin: &Client, path: &str, field: &str, value: &Valu
     let changed = with(&read, json!({field: value}));
     let after = admin.patch(path, &changed).await.expect(200).json();
     assert_same_except(&changed, &after, &["updated_at", "version"]);
-    // What its like may not say is passed over, and what nobody knows is not.
+    // The gateway's fields are ignored; unknown fields are refused.
     let odd = with(&changed, json!({"id": "x", "created_at": {"y": 1}, "updated_at": null}));
     let after = admin.patch(path, &odd).await.expect(200).json();
     assert_same_except(&changed, &after, &["updated_at", "version"]);
@@ -189,7 +188,7 @@ async fn fixed_fields_of_a_key_cannot_be_changed(database: Database) {
         let answer = admin.patch(&one, &with(&read, changes.clone())).await;
         assert_eq!(wrong_fields(&answer), [field], "{changes}");
     }
-    // That it has expired is no reason to refuse another change.
+    // An expired key can be changed.
     world.app.advance(Duration::from_secs(120));
     let renamed = with(&read, json!({"name": "Two"}));
     let after = admin.patch(&one, &renamed).await.expect(200).json();

@@ -1,5 +1,5 @@
-//! Several processes over one database: what one of them writes, it has before it answers, and the
-//! others have within two seconds, whether or not anybody tells them.
+//! Several replicas over one database: a change takes effect on the replica that made it before it
+//! answers, and on others within two seconds, with or without notifications.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::support::{
     wait::eventually_within,
 };
 
-/// How long another replica may go on as before: the contract's number.
+/// How long a change may take to reach another replica.
 const ELSEWHERE: Duration = Duration::from_secs(2);
 
 /// The cases of this file.
@@ -38,7 +38,7 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// Two processes, and what a call needs. Both have served the caller.
+/// Two replicas that have both served the caller.
 struct Pair {
     app: TestApp,
     other: TestApp,
@@ -67,7 +67,7 @@ impl Pair {
         app.as_key(key).send(Fixture::chat()).await
     }
 
-    /// The replica that took the write has it on the very next request, the other in time.
+    /// Checks that the replica that made the change applies it at once, and the other in time.
     async fn both(&self, key: &str, is_so: impl Fn(&Answer) -> bool) {
         let here = self.call(&self.app, key).await;
         assert!(
@@ -96,7 +96,7 @@ impl Pair {
         self.admin().patch(&path, &fields).await.expect(200);
     }
 
-    /// Both replicas' next calls reach the upstream as `is_so` says.
+    /// Checks the upstream request of both replicas.
     async fn upstream_sees(
         &self,
         is_so: impl Fn(&crate::support::upstream::RecordedRequest) -> bool,
@@ -134,7 +134,7 @@ async fn a_rotated_key_gets_401_and_the_new_one_works_at_once(database: Database
     let path = pair.team.path(&format!("api-keys/{}/rotate", pair.team.caller_key_id));
     let rotated = pair.admin().post_json(&path, &json!({"grace_seconds": 0})).await.success();
     let new = rotated.json()["key"].as_str().expect("the new key").to_owned();
-    // Nobody has asked for the new one yet, so nobody can hold that it is unknown.
+    // No replica can have cached that the new key is unknown.
     pair.call(&pair.app, &new).await.expect(200);
     pair.call(&pair.other, &new).await.expect(200);
     pair.caller_is(401).await;
@@ -158,7 +158,7 @@ async fn a_deleted_configuration_gets_404(database: Database) {
     let path = pair.team.path(&format!("model-configurations/{}", pair.team.configuration_id));
     pair.admin().delete(&path).await.success();
     pair.caller_is(404).await;
-    // The name is free again, and means the new one everywhere.
+    // The name can be used again, for the new configuration.
     pair.team.configure(Fixture::CONFIGURATION, json!({"model": "the-second"})).await;
     pair.upstream_sees(|asked| asked.json()["model"] == "the-second").await;
 }
@@ -218,7 +218,7 @@ async fn deactivate(pair: &Pair) {
     pair.both(key, |answer| answer.status == 200).await;
     pair.admin().delete(&format!("/api/v1/users/{id}")).await.success();
     pair.both(key, |answer| answer.status == 401).await;
-    // Nobody else's.
+    // Other keys keep working.
     pair.caller_is(200).await;
 }
 
@@ -267,7 +267,7 @@ async fn guessing_one_key_does_not_reach_the_database(database: Database) {
     const QUERIES: &str = "tollgate_database_queries_total";
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
-    // A key that has been deleted with its installation is well formed and known to nobody here.
+    // A well-formed key of another installation.
     let elsewhere = Database::create(crate::support::database::Kind::Sqlite).expect("another");
     let stranger = TestApp::start(&elsewhere).await.keys().admin.clone();
     let before = app.counter(QUERIES).await;

@@ -1,5 +1,4 @@
-//! The rows of the ledger, as people read them: newest first, filtered, and one request with all of
-//! its attempts.
+//! Reading the ledger: newest first, filtered, and one request with all its attempts.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
@@ -30,7 +29,7 @@ async fn world(database: &Database) -> TwoTenants {
     TwoTenants::make(TestApp::start(database).await).await
 }
 
-/// Sixty rows, a second apart, oldest first.
+/// Sixty rows, one per second, oldest first.
 fn rows(world: &TwoTenants) -> Vec<Row> {
     let beginning: DateTime<Utc> = "2026-10-01T00:00:00Z".parse().unwrap();
     let mut rows = Vec::new();
@@ -223,7 +222,7 @@ async fn requests_of_other_places_are_hidden(database: Database) {
         Row::of(&world.home),
         Row::of(&world.sibling),
         Row::of(&world.stranger),
-        // Should ids ever be guessed or made up: the tenant decides, too.
+        // The organization must match too.
         Row { organization_id: world.stranger.organization_id.clone(), ..Row::of(&world.home) },
     ];
     insert_with_others(&database, &rows, &[]).await;
@@ -240,7 +239,7 @@ async fn requests_of_other_places_are_hidden(database: Database) {
     world.app.platform().get(&world.home.team.path("requests")).await.expect(404);
 }
 
-/// Makes `count` rows (of at most 65,535), a second apart, out of the newest one there is.
+/// Makes `count` copies (at most 65,535) of the newest row, one per second.
 async fn many(database: &Database, count: usize) {
     let (numbers, id, at) = match database.kind() {
         Kind::Sqlite => (
@@ -286,7 +285,7 @@ async fn a_search_continues_at_its_cursor(database: Database) {
     assert_eq!(page["next_cursor"], Value::Null);
 }
 
-/// What the databases say of how they would look: never through all rows.
+/// The query plans do not scan all rows.
 async fn queries_use_indexes(database: Database) {
     let world = world(&database).await;
     insert_with_others(&database, &[Row::of(&world.home)], &[]).await;
@@ -306,7 +305,7 @@ async fn queries_use_indexes(database: Database) {
         let select =
             format!("SELECT * FROM ledger WHERE {here} AND {filter} ORDER BY id DESC LIMIT 51");
         let plan = plan(&database, &select).await;
-        // Where one workspace has all rows, their own ids are as good a range as its ids.
+        // If one workspace has all rows, the primary key serves as well.
         let by_id = index == "ledger_workspace" && plan.contains("ledger_pkey");
         assert!(plan.contains(index) || by_id, "{filter}: {plan}");
     }

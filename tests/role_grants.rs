@@ -1,5 +1,5 @@
-//! Granting: nobody gets a key of a role that they may not grant, by any field or path, and a key's
-//! text is shown once.
+//! Granting roles: no field or path creates or manages a key whose role the caller may not grant, and a
+//! key is shown only once.
 
 use serde_json::json;
 
@@ -26,7 +26,7 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// As it is meant: who may grant what.
+/// Who may grant which role, as intended.
 fn may_grant(granter: &Role, granted: &Role) -> bool {
     match granter.name {
         "PLATFORM_ADMIN" => true,
@@ -36,8 +36,7 @@ fn may_grant(granter: &Role, granted: &Role) -> bool {
     }
 }
 
-/// The paths under which keys are made, with the scope of the keys there and the scope whose keys
-/// get in.
+/// The paths for creating keys, with the scope of the created keys and the scopes that have access.
 fn places(world: &TwoTenants) -> [(String, &'static str, &'static [&'static str]); 3] {
     [
         (world.home.team.path("api-keys"), "workspace", &["organization", "workspace"]),
@@ -75,7 +74,7 @@ async fn a_key_creates_only_keys_it_may_grant(database: Database) {
             }
         }
     }
-    // Not by a second field of the same name either, nor by another spelling.
+    // Also not with a repeated or differently spelled field.
     let admin = world.as_role("WORKSPACE_ADMIN");
     let path = world.home.team.path("api-keys");
     for body in [
@@ -97,7 +96,7 @@ async fn a_key_creates_only_keys_it_may_grant(database: Database) {
 async fn a_key_manages_only_keys_it_may_grant(database: Database) {
     let world = TwoTenants::make(TestApp::start(&database).await).await;
     for target in &ROLES {
-        // A key of their own for this to be done to.
+        // A key to be managed.
         let id = match target.scope {
             "platform" => world.platform.id.clone(),
             "organization" => {
@@ -154,7 +153,7 @@ async fn no_field_moves_a_key_to_another_place(database: Database) {
             ("key", json!("tg_mine")),
             ("grace_seconds", json!(5)),
         ] {
-            // Removing what is not editable would change nothing, and is no success either.
+            // Removing a fixed field is refused.
             let answer = client.patch(&path, &json!({"name": "y", field: value})).await;
             assert_eq!(wrong_fields(&answer), [field]);
         }
@@ -235,7 +234,7 @@ async fn a_key_is_shown_once(database: Database) {
             }
         }
     }
-    // Nor does the database hold it.
+    // The database does not contain it either.
     let dump = format!("{:?}", database.dump().await);
     for secret in &secrets {
         assert!(!dump.contains(secret.as_str()));

@@ -1,4 +1,5 @@
-//! Provider secrets: a value goes in and never comes out, and at rest it opens only where it was put.
+//! Provider secrets: values are never returned, and an encrypted value can only be decrypted where it was
+//! stored.
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -45,7 +46,7 @@ async fn a_secret_is_stored_described_and_deleted(database: Database) {
     assert!(made.get("value").is_none());
     assert_eq!(admin.get(&path).await.expect(200).json(), made);
 
-    // The same value has the same mark here, another one another, and elsewhere it has another.
+    // Equal values have equal fingerprints in a workspace, but not in another.
     let same = admin.put(&path, &json!({"value": "sk-first-value"})).await.expect(200).json();
     assert_eq!((&same["version"], &same["fingerprint"]), (&json!(2), &made["fingerprint"]));
     assert_eq!(same["description"], "For tests", "left out, it stays");
@@ -79,7 +80,7 @@ async fn names_values_and_descriptions_are_limited(database: Database) {
     put(&"A".repeat(128), json!({"value": "sk-some-value"})).await.expect(201);
     put("_", json!({"value": "x"})).await.expect(201);
     put("LARGE", json!({"value": "x".repeat(64 * 1024)})).await.expect(201);
-    // As large as it gets, and every byte of it escaped.
+    // The maximum size, with every byte escaped.
     put("ESCAPED", json!({"value": "\u{1}".repeat(64 * 1024)})).await.expect(201);
     for (body, field) in [
         (json!({"value": ""}), "value"),
@@ -174,7 +175,7 @@ async fn a_secret_in_use_cannot_be_deleted(database: Database) {
     let told = problem(&admin.delete(&path).await, 409, "secret_in_use");
     assert!(text(&told, "detail").contains("second/one"), "{told}");
     assert!(text(&told, "detail").contains(Fixture::CONFIGURATION), "{told}");
-    // Whoever stops using it frees it: by a change, or by going.
+    // It can be deleted when no configuration uses it.
     let first = team.path(&format!("model-configurations/{}", team.configuration_id));
     admin.patch(&first, &json!({"api_key_name": null})).await.expect(200);
     problem(&admin.delete(&path).await, 409, "secret_in_use");
@@ -182,7 +183,7 @@ async fn a_secret_in_use_cannot_be_deleted(database: Database) {
     admin.delete(&path).await.expect(204);
 }
 
-/// That a call fails because this secret does not open.
+/// Fails the test unless a call fails because this secret cannot be decrypted.
 async fn assert_unavailable(team: &Fixture, name: &str) {
     let seen = team.upstream.seen().requests.len();
     let answer = team.caller().send(Fixture::chat()).await.expect(503);
@@ -193,7 +194,7 @@ async fn assert_unavailable(team: &Fixture, name: &str) {
     assert_eq!(team.upstream.seen().requests.len(), seen, "nothing went upstream");
 }
 
-/// Makes the gateway look again: a write tells it that something changed.
+/// Makes the gateway reload its caches, by an unrelated change.
 async fn invalidate_caches(team: &Fixture) {
     team.put_secret("UNRELATED", "sk-unrelated-value").await;
 }
@@ -219,8 +220,8 @@ async fn a_moved_ciphertext_cannot_be_decrypted(database: Database) {
             data_key_id = (SELECT data_key_id FROM kept WHERE id = '{target}')
          WHERE id = '{target}'"
     );
-    // From another row of the workspace; from another workspace; from there with all that goes with
-    // it; and with a bit turned.
+    // From another row, from another workspace, from there with version and key, and with a changed
+    // version.
     let from = |source: &str, columns: &[&str]| {
         let columns: Vec<String> = columns
             .iter()
@@ -239,13 +240,13 @@ async fn a_moved_ciphertext_cannot_be_decrypted(database: Database) {
         execute(&database, &tampering).await;
         invalidate_caches(home).await;
         assert_unavailable(home, Fixture::SECRET).await;
-        // Others are not touched by it.
+        // Other secrets are not affected.
         sibling.caller().send(Fixture::chat()).await.expect(200);
         execute(&database, &restore).await;
         invalidate_caches(home).await;
         home.caller().send(Fixture::chat()).await.expect(200);
     }
-    // A data key that was moved opens nothing either.
+    // A moved data key decrypts nothing.
     let (own, other) = (&home.workspace_id, &sibling.workspace_id);
     execute(&database, "CREATE TABLE kept_keys AS SELECT workspace_id, wrapped FROM data_keys")
         .await;
@@ -278,7 +279,7 @@ async fn an_earlier_ciphertext_cannot_be_decrypted(database: Database) {
     .await;
     invalidate_caches(&team).await;
     assert_unavailable(&team, Fixture::SECRET).await;
-    // Stored again, it works again.
+    // It works again when stored again.
     team.put_secret(Fixture::SECRET, "sk-the-newest-value").await;
     team.caller().send(Fixture::chat()).await.expect(200);
     let sent = team.upstream.last_request();

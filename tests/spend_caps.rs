@@ -1,5 +1,5 @@
-//! Spend caps hold: whatever comes at once, over however many replicas, whoever leaves, whether or
-//! not Redis answers, the sum of what is settled stays within the cap.
+//! Spend caps hold: with concurrent requests, several replicas, disconnecting callers and a failing Redis,
+//! the settled cost stays within the cap.
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
@@ -35,16 +35,16 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// What a call costs where only a fee is charged: a cent.
+/// The fee of a call: a cent.
 const FEE: i128 = 10_000_000;
-/// Calls that the cap is worth.
+/// The number of calls that the cap allows.
 const WORTH: usize = 100;
-/// Calls at once.
+/// The number of concurrent calls.
 const AT_ONCE: usize = 400;
 /// Only a failure takes so long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// An organization with a cap on all it does.
+/// An organization with a spend cap.
 struct Capped {
     app: TestApp,
     team: Fixture,
@@ -52,7 +52,7 @@ struct Capped {
 }
 
 impl Capped {
-    /// One whose calls are priced like this, with a cap of so many nano-dollars a month.
+    /// One with this price and a monthly cap in nano-dollars.
     async fn start(app: TestApp, upstream: ScriptedUpstream, price: Rates, cap: i128) -> Self {
         let team = Fixture::before(&app.admin(), app.address(), upstream).await;
         let path = team.path(&format!("model-configurations/{}", team.configuration_id));
@@ -63,13 +63,13 @@ impl Capped {
         Self { app, team, cap }
     }
 
-    /// What all rows of the ledger cost, when they are so many.
+    /// The total cost when the ledger has this many rows.
     async fn settled(&self, rows: usize) -> i128 {
         ledger_rows::cost(&ledger_rows::rows_at_least(self.app.database(), rows).await)
     }
 }
 
-/// Starts a gateway on the Redis that cases share, over `link` where there is one.
+/// Starts a gateway with Redis at this URL.
 async fn on_redis(database: &Database, url: &str) -> TestApp {
     TestApp::with_stopped_clock(database, &["--redis-url", url]).await
 }
@@ -78,7 +78,7 @@ async fn of_400_concurrent_requests_a_cap_for_100_admits_100(database: Database)
     let app = TestApp::with_stopped_clock(&database, &[]).await;
     let callers = |capped: &Capped| vec![capped.team.caller()];
     let capped = four_hundred(app, callers).await;
-    // Another call, when all is settled, is not let through either.
+    // After settlement another call is refused too.
     over_cap(&capped.team.caller().send(Fixture::chat()).await, "the cap");
 }
 
@@ -101,7 +101,7 @@ async fn four_hundred(app: TestApp, callers: impl Fn(&Capped) -> Vec<Client>) ->
     let capped = Capped::start(app, upstream, Rates::fee(FEE), cap).await;
     let callers = callers(&capped);
     let request = Fixture::chat();
-    // All that pass are under way at once, and none of them is settled before all are judged.
+    // All admitted calls are in progress until all others are refused.
     let released = async {
         let seen = capped
             .team
@@ -127,7 +127,7 @@ async fn four_hundred(app: TestApp, callers: impl Fn(&Capped) -> Vec<Client>) ->
     capped
 }
 
-/// Dear enough that a few hundred small answers use the cap up.
+/// Prices at which a few hundred small answers use the cap up.
 const TOKENS: Rates = Rates {
     input: 3_000_000_000,
     cached_input: 1_500_000_000,
@@ -149,7 +149,7 @@ async fn a_cap_holds_on_two_replicas_while_half_the_callers_disconnect(database:
     drop(other);
 }
 
-/// A stream of which the caller leaves in the middle, or reads the end.
+/// A streamed request whose caller disconnects in the middle or reads to the end.
 fn asks(leaves: bool) -> Request {
     let mut body = crate::support::fixture::question(true);
     body["max_tokens"] = 100.into();

@@ -1,5 +1,4 @@
-//! What a spend cap counts: its window, to the instant, and all that was spent in it, whatever has
-//! become of the counters.
+//! What a spend cap counts: everything spent in its window, also if counters were lost.
 
 use chrono::{DateTime, Datelike, TimeDelta, Timelike, Utc};
 use serde_json::{Value, json};
@@ -32,10 +31,10 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// What each call costs: a cent.
+/// The cost of a call: a cent.
 const FEE: i128 = 10_000_000;
 
-/// A gateway whose time stands still, and a team whose calls cost [`FEE`].
+/// A gateway with a stopped clock, and a workspace whose calls cost [`FEE`].
 async fn at_a_cent_each(database: &Database, options: &[&str]) -> (TestApp, Fixture) {
     let app = TestApp::with_stopped_clock(database, options).await;
     let team = app.workspace().await;
@@ -49,14 +48,14 @@ async fn call(team: &Fixture) -> Answer {
     team.caller().send(Fixture::chat()).await
 }
 
-/// Sends as many as pass.
+/// Makes this many calls, all of which must pass.
 async fn passes(team: &Fixture, times: usize) {
     for _ in 0..times {
         call(team).await.expect(200);
     }
 }
 
-/// The first instant of the next window, told from the calendar by other means than the gateway's.
+/// The start of the next window, calculated independently of the gateway.
 fn next(window: &str, now: DateTime<Utc>) -> DateTime<Utc> {
     let mut instant = now.with_nanosecond(0).unwrap() + TimeDelta::seconds(1);
     let begins = |at: DateTime<Utc>| {
@@ -161,7 +160,7 @@ async fn a_cap_that_was_disabled_counts_past_spend(database: Database) {
     passes(&team, 1).await;
     change(json!({"config": {"window": "monthly", "limit_usd": ledger_rows::usd(5 * FEE)}})).await;
     over_cap(&call(&team).await, "learns");
-    // For others, it counts what they have spent, and not what its former subjects have.
+    // For another subject, it counts what that subject has spent.
     change(json!({"subject_matchers": [{"key": "X-Gateway-Team", "value": "red"}]})).await;
     passes(&team, 1).await;
     let of_red = || Fixture::chat().header("X-Gateway-Team", "red");
@@ -178,7 +177,7 @@ async fn input_named_by_reference_is_charged_as_reserved(database: Database) {
     team.upstream.push(Script::sse_head().chunk(event).close());
     let body = json!({"input": "And then?", "previous_response_id": "resp_1", "stream": true});
     let request = Request::post_json(&Fixture::route("responses"), &body);
-    // It breaks off before the provider has said what it read.
+    // It breaks off before the provider reports usage.
     let (head, mut stream) = team.caller().stream(request).await;
     assert_eq!(head.status, 200);
     while let Ok(Some(_)) = stream.piece().await {}
@@ -256,7 +255,7 @@ async fn the_strictest_of_several_caps_applies(database: Database) {
     }
     passes(&team, 3).await;
     over_cap(&call(&team).await, "of the workspace");
-    // What is refused by one is counted by none.
+    // A request refused by one cap is counted by none.
     for cap in &made {
         has_spent(&admin, cap, 3 * FEE).await;
     }

@@ -1,4 +1,5 @@
-//! The tools of the accounting cases: calls go as planned, and reconciliation that do not agree are noticed.
+//! Tests of the tools of the accounting test: calls follow their plan, and differences from the ledger are
+//! reported.
 
 use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
@@ -51,13 +52,13 @@ async fn calls_follow_their_plan(database: Database) {
             Scenario::Complete | Scenario::Slow | Scenario::CumulativeUsage | Scenario::NoUsage => {
                 &[CallResult::Answered(200)]
             }
-            // Once more on another connection, or not if it was a fresh one.
+            // Retried unless the connection was new.
             Scenario::ResetBeforeHead => &[CallResult::Answered(200), CallResult::Answered(502)],
             Scenario::Error(400) => &[CallResult::Answered(400)],
             Scenario::Error(429) => &[CallResult::Answered(429)],
             Scenario::Error(500) => &[CallResult::Answered(500)],
             Scenario::Error(_) => &[CallResult::Answered(503)],
-            // The gateway tells what it was before it breaks off.
+            // The gateway sends an error event and then breaks the connection.
             Scenario::ResetInBody | Scenario::ResetInEvent | Scenario::CloseAfterUsage => {
                 &[CallResult::Broken]
             }
@@ -73,7 +74,7 @@ async fn calls_follow_their_plan(database: Database) {
                 plan.asked != CallKind::Models
             }
             Scenario::ResetBeforeHead => told.met == CallResult::Answered(200),
-            // As far as somebody asked for it, which the gateway does here.
+            // The gateway asks for usage here.
             Scenario::CloseAfterUsage | Scenario::CallerLeavesAfterUsage => true,
             _ => false,
         };
@@ -101,7 +102,7 @@ async fn amounts_keep_their_digits() {
     }
     assert_eq!(nanos(&json!(3)), 3_000_000_000);
     let usage = Usage { prompt: 3, completion: 2, cached: 1, reasoning: 1 };
-    // 2 * 5 + 1 * 3 + 1 * 7 + 1 * 11, and a millionth more makes a nano-dollar more.
+    // 2 * 5 + 1 * 3 + 1 * 7 + 1 * 11, and fractions are rounded up.
     let rates = Rates {
         input: 5_000_000,
         cached_input: 3_000_000,
@@ -117,7 +118,7 @@ const RATES: Rates =
     Rates { input: 1_000_000, cached_input: 0, output: 2_000_000, reasoning: 0, request: 0 };
 const USAGE: Usage = Usage { prompt: 10, completion: 5, cached: 0, reasoning: 0 };
 
-/// The reconciliation of one call that was answered.
+/// The reconciliation of one answered call.
 fn reconciliation() -> Reconciliation {
     let lives = vec![ProcessLifetime::begun()];
     let now = Instant::now();
@@ -137,7 +138,7 @@ fn reconciliation() -> Reconciliation {
     }
 }
 
-/// The row that goes with them.
+/// The row of that call.
 fn row() -> Row {
     let row = json!({
         "id": "a", "request_id": "request", "attempt": 1, "organization_id": "o",
@@ -151,7 +152,7 @@ fn row() -> Row {
 
 async fn a_ledger_that_agrees_has_no_problems() {
     assert_eq!(reconciliation().problems(&[row()]), [""; 0]);
-    // An attempt that the upstream never got, and one more that it did.
+    // An attempt that did not reach the upstream, and one that did.
     let unknown = Row {
         id: "b".to_owned(),
         outcome: "unknown".to_owned(),
@@ -161,7 +162,7 @@ async fn a_ledger_that_agrees_has_no_problems() {
     };
     let second = Row { attempt: 2, ..row() };
     assert_eq!(reconciliation().problems(&[unknown, second]), [""; 0]);
-    // A process that died.
+    // A killed process.
     let mut died = reconciliation();
     died.lives[0].killed();
     died.told[0].met = CallResult::Broken;
@@ -189,7 +190,7 @@ async fn every_difference_in_the_ledger_is_reported() {
     for rows in wrong {
         assert!(!reconciliation().problems(&rows).is_empty(), "{rows:?}");
     }
-    // Nothing was reported, or the answer had come whole before the process died.
+    // No usage was reported, or the answer was complete before the process was killed.
     let mut silent = reconciliation();
     silent.invoice = [(1, vec![Entry::of(None)])].into();
     assert!(!silent.problems(&[row()]).is_empty());

@@ -1,5 +1,5 @@
-//! The runner, the databases, the line to PostgreSQL, child processes and the record of the run,
-//! tried out: each must be able to fail where cases rely on it to fail.
+//! Tests of the test support: the runner, the databases, the fault proxy, child processes and the log of
+//! the run.
 
 use std::{process::Command, time::Duration};
 
@@ -32,11 +32,11 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// Logs a secret in one way; beside it stands the form in which it is to be found.
+/// Logs a secret in one way.
 type Log = fn(&str);
 
 async fn a_logged_secret_is_found_in_every_form() {
-    // Each form of it differs from the others.
+    // Each of its forms is different.
     let secret = "sk-\"quoted\" &\u{1} ünusual/+42";
     let sink = Sink::create("leak-self-test");
     let subscriber = tracing_subscriber::registry().with(Capture(sink.clone()));
@@ -82,10 +82,10 @@ async fn a_logged_secret_is_found_in_every_form() {
     sink.remove();
 }
 
-/// Tells [`misbehaves_when_told`] how.
+/// Tells [`misbehaves_when_told`] what to do.
 const MISBEHAVE: &str = "TOLLGATE_TEST_MISBEHAVE";
 
-/// Does nothing, unless the next case runs it as a run of its own that must fail.
+/// Does nothing, unless the next test runs it in its own process.
 async fn misbehaves_when_told() {
     let secret = format!("misbehaving-{}", uuid::Uuid::now_v7());
     match std::env::var(MISBEHAVE).as_deref() {
@@ -130,7 +130,7 @@ async fn the_run_records_what_our_crates_and_others_log() {
 async fn a_child_process_is_read_and_signalled() {
     let id = uuid::Uuid::now_v7().to_string();
     let mut shell = Command::new("sh");
-    // A child of the shell's own would keep its output open after the shell has ended.
+    // `exec`, because a child of the shell would keep its output open.
     shell.args(["-c", "echo \"$0\" at http://127.0.0.1:4321/x >&2; exec sleep 600", &id]);
     let mut child = process::ChildProcess::start(shell);
     assert_eq!(child.address().await.port(), 4321);
@@ -153,7 +153,7 @@ async fn a_hanging_or_failing_case_fails_by_name() {
     assert!(hung.message().unwrap().contains("a-hung-one hung"));
     let failed = trial("a-failed-one", || Box::pin(async { panic!("for a reason") }));
     assert!(failed.await.unwrap().unwrap_err().message().unwrap().contains("for a reason"));
-    // A failed assertion in a task that nobody waits for is a failed case, too.
+    // A failed assertion in a task that is not awaited fails the case.
     let unseen = trial("an-unseen-one", || {
         Box::pin(async {
             tokio::spawn(async { panic!("in a task") });
@@ -176,7 +176,7 @@ async fn every_case_has_a_database_of_its_own(database: Database) {
             let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
             assert_eq!(client.query_one(tables, &[]).await.unwrap().get::<_, i64>(0), 0);
             let made = tokio::task::spawn_blocking(|| Database::create(Kind::Postgres)).await;
-            // Its database is dropped while this connection to it is open.
+            // The database is dropped while this connection is open.
             let other = made.unwrap().unwrap().connect().await;
             eventually("a database that nobody holds is dropped", async || other.is_closed()).await;
         }
@@ -227,7 +227,7 @@ async fn a_fault_proxy_drops_notifications(database: Database) {
             link.restore()
         }
         teller.batch_execute(&format!("NOTIFY news, '{news}'")).await.unwrap();
-        // A notification leaves the server before the answer to a later query does.
+        // A notification arrives before the answer to a later query.
         client.batch_execute("SELECT 1").await.unwrap();
     }
     let mut all = Vec::new();

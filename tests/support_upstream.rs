@@ -1,5 +1,4 @@
-//! The scripted upstream and the raw client, tried on each other: each must be able to do what cases
-//! rely on, and to tell what they rely on it to tell.
+//! Tests of the scripted upstream and the raw client against each other.
 
 use std::{
     sync::{
@@ -135,7 +134,7 @@ async fn chunks_arrive_one_by_one_when_sent() {
     let mut last = None;
     for (index, part) in parts.into_iter().enumerate() {
         if index > 0 {
-            // Nothing has come before the pause was opened.
+            // Nothing arrives before the pause is released.
             assert!(tokio::time::timeout(Duration::from_millis(30), stream.piece()).await.is_err());
             pause.release();
         }
@@ -202,7 +201,7 @@ async fn a_reset_differs_from_a_close() {
         upstream.push(script);
         assert_eq!(client.try_send(Request::get("/")).await.unwrap_err(), cut);
     }
-    // After the head, in the middle of a stream: the client has read what came before.
+    // In the middle of a stream: the client has read what was sent before.
     let pause = Pause::new();
     upstream.push(Script::sse_head().chunk(data(1)).chunk("data: {\"un").wait(&pause).reset());
     let (_, mut stream) = client.stream(Request::get("/")).await;
@@ -216,7 +215,7 @@ async fn a_reset_differs_from_a_close() {
 async fn the_upstream_notices_a_disconnect() {
     let upstream = ScriptedUpstream::start().await;
     let client = Client::new(upstream.address());
-    // Before the head, and in the middle of a quiet stream; in order, and broken off.
+    // Before the head and in a silent stream, with FIN and with RST.
     for (index, reset) in [(0, false), (1, true)] {
         upstream.push(Script::new().keep_open());
         let quiet = client.open(Request::get("/")).await.unwrap();
@@ -268,7 +267,7 @@ async fn a_long_stream_is_generated_as_it_is_read() {
     let (_, mut stream) = Client::new(upstream.address()).stream(Request::get("/")).await;
     stream.piece().await.unwrap();
     tokio::task::yield_now().await;
-    // What is made is bounded by the socket buffers, not by the stream.
+    // Socket buffers limit how much is generated.
     assert!(made.load(Ordering::SeqCst) < CHUNKS / 2);
     let mut total = 0;
     while let Some(piece) = stream.piece().await.unwrap() {
@@ -313,7 +312,7 @@ async fn requests_can_be_slow_and_half_closed() {
     }
     assert_eq!(slow.head().await.unwrap().status, 404);
     assert_eq!(upstream.last_request().body, "abc");
-    // The upstream takes a half-close for gone; the other half still reads its close.
+    // A half-close counts as a disconnect; the client still sees the close.
     slow.half_close().await.unwrap();
     upstream.left_within(Duration::from_secs(5), 0).await;
     assert_eq!(slow.closed().await, ReadError::Closed);

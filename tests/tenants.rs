@@ -1,5 +1,4 @@
-//! Organizations, workspaces and users: what they are called, how they change, and what goes with
-//! them.
+//! Organizations, workspaces and users: names, changes, and what is deleted with them.
 
 use serde_json::{Value, json};
 
@@ -155,7 +154,7 @@ async fn deleting_a_workspace_deletes_its_contents(database: Database) {
         format!("/api/v1/audit-log?operation=delete_workspace&workspace_id={}", team.workspace_id);
     let log = admin.get(&query).await.expect(200).json();
     assert_eq!(log["data"][0]["after"]["deleted"]["secrets"], 1, "{log}");
-    // The neighbour lives on.
+    // Another workspace is not affected.
     world.sibling.team.caller().send(Fixture::chat()).await.expect(200);
 }
 

@@ -1,4 +1,4 @@
-//! What was used and what it cost, by time and group: the figures are those of the ledger's rows.
+//! Usage and cost by time and group: the totals agree with the ledger's rows.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -42,7 +42,7 @@ async fn world(database: &Database) -> TwoTenants {
     TwoTenants::make(TestApp::start(database).await).await
 }
 
-/// A few hundred rows over three days and the end of a month, all kinds of them, always the same.
+/// A few hundred varied but fixed rows over three days around the end of a month.
 fn rows(world: &TwoTenants) -> Vec<Row> {
     let mut state = 7_u64;
     let mut pick = |count: usize| {
@@ -82,7 +82,7 @@ fn rows(world: &TwoTenants) -> Vec<Row> {
     rows
 }
 
-/// What roll-ups are to say, summed up row by row: by start, groups and metadata.
+/// The expected sums, calculated row by row, by start, groups and metadata.
 fn naive<'r>(
     rows: impl Iterator<Item = &'r Row>,
     interval: &str,
@@ -115,7 +115,7 @@ fn naive<'r>(
     sums
 }
 
-/// The same, from an answer.
+/// The sums in an answer.
 fn answered(report: &Value, groups: &[&str]) -> BTreeMap<String, [i64; 13]> {
     let mut sums = BTreeMap::new();
     for item in report["data"].as_array().unwrap() {
@@ -137,7 +137,7 @@ fn figures(item: &Value) -> [i64; 13] {
     })
 }
 
-/// What the figures are told apart by.
+/// The groupings to test.
 const GROUPS: [&[&str]; 7] = [
     &[],
     &["organization"],
@@ -148,7 +148,7 @@ const GROUPS: [&[&str]; 7] = [
     &["metadata.nothing"],
 ];
 
-/// Asks for figures of a time, and holds them to the rows that were admitted at home in it.
+/// Compares the usage of a time range with the rows of the home organization.
 async fn agrees(
     world: &TwoTenants,
     rows: &[Row],
@@ -178,7 +178,7 @@ async fn totals_agree_with_the_rows(database: Database) {
     let rows = rows(&world);
     insert_with_others(&database, &rows, &[]).await;
     for time in [
-        // With ragged ends on both sides, on one, on none; without a whole day; within one.
+        // Partial days at both ends, one end or none; no whole day; within a day.
         (BEGINNING, END),
         ("2026-09-30T00:00:00Z", "2026-10-02T13:00:00Z"),
         ("2026-09-29T23:00:00Z", "2026-10-02T00:00:00Z"),
@@ -195,7 +195,7 @@ async fn totals_agree_with_the_rows(database: Database) {
     let admin = world.admin();
     let own = |row: &&Row| row.organization_id == world.home.organization_id;
     let time = format!("from={BEGINNING}&to={END}");
-    // Part of it: the time is widened to whole hours, and filters hold together.
+    // The time is widened to whole hours, and filters are combined.
     let path = format!(
         "/api/v1/usage?from=2026-09-30T10:59:59Z&to=2026-10-01T03:00:01Z&model=small&user_id={}",
         world.home.user_id
@@ -211,7 +211,7 @@ async fn totals_agree_with_the_rows(database: Database) {
     });
     assert_eq!(answered(&report, &[]), naive(part, "", &[]));
 
-    // Names are told, of what is deleted as well.
+    // Names are included, also of deleted resources.
     let key = &world.home.keys[0];
     let path = format!("/api/v1/usage?{time}&group_by=api_key&api_key_id={}", key.id);
     admin.delete(&format!("/api/v1/api-keys/{}", key.id)).await.expect(204);
@@ -220,7 +220,7 @@ async fn totals_agree_with_the_rows(database: Database) {
     assert_eq!(report["group_by"], json!(["api_key"]));
 }
 
-/// Of a month, nobody has to add up the hours.
+/// Without the hourly sums of whole days the result is the same.
 async fn whole_days_are_read_from_daily_sums(database: Database) {
     let world = world(&database).await;
     let rows = rows(&world);
@@ -347,7 +347,7 @@ async fn invalid_queries_name_the_parameter(database: Database) {
         let answer = world.admin().get(&format!("/api/v1/usage?{query}")).await.expect(422).json();
         assert_eq!(answer["errors"][0]["field"], field, "{query}: {answer}");
     }
-    // More groups than an answer holds: ten thousand and one.
+    // More groups than an answer may have: 10,001.
     let numbers = match database.kind() {
         Kind::Sqlite => {
             "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 10001)"
@@ -395,7 +395,7 @@ async fn spend_agrees_with_the_rows(database: Database) {
     let world = world(&database).await;
     let rows = rows(&world);
     insert_with_others(&database, &rows, &["käse"]).await;
-    // Days that are whole are read by the day, and the others are not.
+    // Whole days are read from daily sums, others from hourly sums.
     let mut statements = String::new();
     for table in ["", "_by_metadata"] {
         statements.push_str(&format!(
@@ -422,7 +422,7 @@ async fn spend_agrees_with_the_rows(database: Database) {
         tagged(&[]),
         tagged(&[("stage", &["test"])]),
         tagged(&[("stage", &["test", "live", "test"])]),
-        // Beside values beyond the bound, and one of them.
+        // With values over the limit, and one of them.
         tagged(&[("customer", &["acme"])]),
         tagged(&[("customer", &["käse", "a \"b\" \\"])]),
         tagged(&[("customer", &["acme", "=1+1"]), ("stage", &["live"])]),

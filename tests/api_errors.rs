@@ -9,8 +9,9 @@ use crate::support::{
     database::Database,
     database_dump::differences,
     fixture::Fixture,
-    http::{Answer, Request},
-    operations::{Operation, operations, sample},
+    http::{Answer, Client, Request},
+    operations::{Operation, example_call, operations},
+    secrets,
     two_tenants::TwoTenants,
     wait::eventually,
 };
@@ -68,24 +69,24 @@ pub(crate) fn wrong_fields(answer: &Answer) -> Vec<String> {
 }
 
 /// A client that may use the operation.
-fn permitted_client(world: &TwoTenants, operation: &Operation) -> crate::support::http::Client {
+fn permitted_client(tenants: &TwoTenants, operation: &Operation) -> Client {
     match operation.permissions.iter().any(|one| one == "organizations:write") {
-        true => world.app.platform(),
-        false => world.admin(),
+        true => tenants.app.platform(),
+        false => tenants.admin(),
     }
 }
 
 async fn every_operation_rejects_bad_bodies(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
     let mut tried = 0;
-    for operation in operations(&world).await {
+    for operation in operations(&tenants).await {
         if !operation.body || operation.data_plane() {
             continue;
         }
         tried += 1;
-        let sample = sample(&world, &operation).await;
-        let (client, target) = (permitted_client(&world, &operation), sample.target(&operation));
-        let body = sample.body.clone().unwrap();
+        let example = example_call(&tenants, &operation).await;
+        let (client, target) = (permitted_client(&tenants, &operation), example.target(&operation));
+        let body = example.body.clone().unwrap();
         let before = database.dump().await;
         let send = async |media: &str, body: String| {
             let request = Request::new(&operation.method, &target);
@@ -133,22 +134,22 @@ async fn every_operation_rejects_bad_bodies(database: Database) {
         }
         // Parameters of the media type do not matter.
         let media = "Application/JSON; charset=utf-8";
-        assert_eq!(send(media, body.to_string()).await.status, sample.status, "{id}");
+        assert_eq!(send(media, body.to_string()).await.status, example.status, "{id}");
     }
     assert!(tried > 12, "{tried}");
 }
 
 async fn malformed_and_unknown_ids_get_404(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
     let absent = uuid::Uuid::now_v7().to_string();
-    for operation in operations(&world).await {
+    for operation in operations(&tenants).await {
         if operation.data_plane() || operation.public() {
             continue;
         }
-        let sample = sample(&world, &operation).await;
-        let client = permitted_client(&world, &operation);
+        let example = example_call(&tenants, &operation).await;
+        let client = permitted_client(&tenants, &operation);
         let before = database.dump().await;
-        for (place, (name, _)) in sample.parameters.iter().enumerate() {
+        for (place, (name, _)) in example.parameters.iter().enumerate() {
             if *name == "name" && operation.method == "PUT" {
                 continue;
             }
@@ -157,7 +158,7 @@ async fn malformed_and_unknown_ids_get_404(database: Database) {
             for none in
                 ["1", "no-id", absent.as_str(), &absent.to_uppercase(), &long, quote, "é", "a\0b"]
             {
-                let mut other = sample.clone();
+                let mut other = example.clone();
                 other.parameters[place].1 = none.to_owned();
                 let answer = client.send(other.request(&operation)).await;
                 assert_eq!(
@@ -176,36 +177,36 @@ async fn malformed_and_unknown_ids_get_404(database: Database) {
 }
 
 async fn every_list_pages_the_same_way(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
     for name in ["P1", "P2", "P3", "P4"] {
-        world.home.team.put_secret(name, "sk-paged-value").await;
-        world.home.team.configure(name, json!({})).await;
-        world.home.team.key("WORKSPACE_VIEWER").await;
+        tenants.home.team.put_secret(name, "sk-paged-value").await;
+        tenants.home.team.configure(name, json!({})).await;
+        tenants.home.team.key("WORKSPACE_VIEWER").await;
         let person = json!({"name": name, "email": format!("{name}@example.com")});
-        world.admin().post_json("/api/v1/users", &person).await.expect(201);
+        tenants.admin().post_json("/api/v1/users", &person).await.expect(201);
         let team = json!({"name": name, "handle": name.to_lowercase()});
-        world.admin().post_json("/api/v1/workspaces", &team).await.expect(201);
+        tenants.admin().post_json("/api/v1/workspaces", &team).await.expect(201);
         let spare = json!({"name": name, "role": "ORGANIZATION_VIEWER"});
-        world.admin().post_json("/api/v1/api-keys", &spare).await.expect(201);
+        tenants.admin().post_json("/api/v1/api-keys", &spare).await.expect(201);
         for provider in ["openai", "*"] {
             let price = json!({"input": 1, "output": 2});
             let price = json!({"provider": provider, "model": name, "price": price});
-            world.admin().post_json("/api/v1/model-prices", &price).await.expect(201);
+            tenants.admin().post_json("/api/v1/model-prices", &price).await.expect(201);
         }
         let tenant = json!({"name": name});
-        world.app.platform().post_json("/api/v1/organizations", &tenant).await.expect(201);
+        tenants.app.platform().post_json("/api/v1/organizations", &tenant).await.expect(201);
     }
     for _ in 0..5 {
-        world.home.team.caller().send(Fixture::chat_stream()).await.expect(200);
+        tenants.home.team.caller().send(Fixture::chat_stream()).await.expect(200);
     }
-    let rows = format!("/api/v1/workspaces/{}/requests", world.home.team.workspace_id);
+    let rows = format!("/api/v1/workspaces/{}/requests", tenants.home.team.workspace_id);
     eventually("the calls are in the ledger", async || {
-        let page = world.admin().get(&rows).await.expect(200).json();
+        let page = tenants.admin().get(&rows).await.expect(200).json();
         page["data"].as_array().is_some_and(|rows| rows.len() == 5)
     })
     .await;
     let mut tried = 0;
-    for operation in operations(&world).await {
+    for operation in operations(&tenants).await {
         // This list is a plain array.
         let plain = operation.id.starts_with("list_gateway_policies");
         if !operation.id.starts_with("list_") || operation.data_plane() || plain {
@@ -213,28 +214,17 @@ async fn every_list_pages_the_same_way(database: Database) {
         }
         tried += 1;
         let id = &operation.id;
-        let sample = sample(&world, &operation).await;
-        let (client, target) = (permitted_client(&world, &operation), sample.target(&operation));
+        let example = example_call(&tenants, &operation).await;
+        let (client, target) = (permitted_client(&tenants, &operation), example.target(&operation));
         let all = client.get(&format!("{target}?limit=200")).await.expect(200).json();
         let whole = all["data"].as_array().unwrap().clone();
         assert_eq!(all["next_cursor"], Value::Null, "{id}");
         assert!(whole.len() >= 5, "{id}: {all}");
         for limit in [1, 3, whole.len() - 1, whole.len()] {
-            let mut paged = Vec::new();
-            let mut next = format!("{target}?limit={limit}");
-            loop {
-                let page = client.get(&next).await.expect(200).json();
-                let data = page["data"].as_array().unwrap();
-                paged.extend(data.clone());
-                match page["next_cursor"].as_str() {
-                    Some(cursor) => {
-                        assert_eq!(data.len(), limit, "{id}");
-                        next = format!("{target}?limit={limit}&cursor={cursor}");
-                    }
-                    None => break,
-                }
-                assert!(paged.len() < whole.len(), "{id}: a page after the last");
-            }
+            let first = format!("{target}?limit={limit}");
+            let page = client.get(&first).await.expect(200).json();
+            assert_eq!(page["data"].as_array().unwrap().len(), limit, "{id}");
+            let paged = client.get_pages(&first).await;
             assert_eq!(paged.len(), whole.len(), "{id} by {limit}");
             for (paged, whole) in paged.iter().zip(&whole) {
                 assert_eq!(paged["id"], whole["id"], "{id} by {limit}");
@@ -282,11 +272,11 @@ async fn unknown_paths_get_404_and_wrong_methods_405(database: Database) {
 }
 
 async fn errors_do_not_quote_the_request(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
     let secret = "sk-in-the-wrong-place-0123456789";
-    crate::support::secrets::register(secret);
-    let admin = world.admin();
-    let path = world.home.team.path("secrets/WRONG");
+    secrets::register(secret);
+    let admin = tenants.admin();
+    let path = tenants.home.team.path("secrets/WRONG");
     for body in [
         json!(secret),
         json!([secret]),

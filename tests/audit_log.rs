@@ -8,7 +8,7 @@ use crate::support::{
     case::{Case, cases},
     database::Database,
     database_dump::differences,
-    operations::{Operation, operations, sample},
+    operations::{Operation, example_call, operations},
     sql::execute,
     two_tenants::{RoleKey, TwoTenants, text},
 };
@@ -44,32 +44,32 @@ fn events_of(operation: &str) -> Vec<&str> {
 }
 
 /// The key that performs the operation.
-fn permitted_key<'a>(world: &'a TwoTenants, operation: &Operation) -> &'a RoleKey {
+fn permitted_key<'a>(tenants: &'a TwoTenants, operation: &Operation) -> &'a RoleKey {
     match operation.permissions.iter().any(|one| one == "organizations:write") {
-        true => &world.platform,
-        false => world.key("ORGANIZATION_ADMIN"),
+        true => &tenants.platform,
+        false => tenants.key("ORGANIZATION_ADMIN"),
     }
 }
 
 /// All events that the key sees, newest first.
-async fn events(world: &TwoTenants, key: &RoleKey) -> Vec<Value> {
+async fn events(tenants: &TwoTenants, key: &RoleKey) -> Vec<Value> {
     let log =
-        world.app.as_key(&key.key).get("/api/v1/audit-log?limit=200").await.expect(200).json();
+        tenants.app.as_key(&key.key).get("/api/v1/audit-log?limit=200").await.expect(200).json();
     log["data"].as_array().unwrap().clone()
 }
 
 async fn every_change_is_audited(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    for operation in operations(&world).await.iter().filter(|operation| operation.writes()) {
-        let key = permitted_key(&world, operation);
-        let sample = sample(&world, operation).await;
-        let before = events(&world, key).await;
-        let client = world.app.as_key(&key.key).with_header("x-request-id", "the-callers-own");
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    for operation in operations(&tenants).await.iter().filter(|operation| operation.writes()) {
+        let key = permitted_key(&tenants, operation);
+        let example = example_call(&tenants, operation).await;
+        let before = events(&tenants, key).await;
+        let client = tenants.app.as_key(&key.key).with_header("x-request-id", "the-callers-own");
         let began = chrono::Utc::now();
-        let answer = client.send(sample.request(operation)).await.expect(sample.status);
+        let answer = client.send(example.request(operation)).await.expect(example.status);
         let ended = chrono::Utc::now();
 
-        let after = events(&world, key).await;
+        let after = events(&tenants, key).await;
         let mut new: Vec<&Value> = after
             .iter()
             .filter(|event| !before.iter().any(|old| old["id"] == event["id"]))
@@ -112,31 +112,31 @@ async fn every_change_is_audited(database: Database) {
 }
 
 async fn a_change_that_cannot_be_audited_is_rolled_back(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    for operation in operations(&world).await.iter().filter(|operation| operation.writes()) {
-        let client = world.app.as_key(&permitted_key(&world, operation).key);
-        let sample = sample(&world, operation).await;
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    for operation in operations(&tenants).await.iter().filter(|operation| operation.writes()) {
+        let client = tenants.app.as_key(&permitted_key(&tenants, operation).key);
+        let example = example_call(&tenants, operation).await;
         execute(&database, "ALTER TABLE audit_events RENAME TO audit_events_away").await;
         let before = database.dump().await;
-        let answer = client.send(sample.request(operation)).await;
+        let answer = client.send(example.request(operation)).await;
         let changed = differences(&before, &database.dump().await);
         execute(&database, "ALTER TABLE audit_events_away RENAME TO audit_events").await;
         assert_eq!(answer.status, 500, "{}: {}", operation.id, answer.text());
         assert!(!answer.text().contains("audit_events"), "{}: {}", operation.id, answer.text());
         assert!(changed.is_empty(), "{} changed, unaudited: {changed:#?}", operation.id);
         // The same request succeeds afterwards.
-        let answer = client.send(sample.request(operation)).await;
-        assert_eq!(answer.status, sample.status, "{}: {}", operation.id, answer.text());
+        let answer = client.send(example.request(operation)).await;
+        assert_eq!(answer.status, example.status, "{}: {}", operation.id, answer.text());
     }
 }
 
 async fn a_change_without_effect_is_not_audited(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let user = format!("/api/v1/users/{}", world.home.user_id);
-    world.admin().delete(&user).await.expect(204);
-    world.admin().delete(&user).await.expect(204);
-    let filter = format!("/api/v1/audit-log?resource_id={}", world.home.user_id);
-    let log = world.admin().get(&filter).await.expect(200).json();
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let user = format!("/api/v1/users/{}", tenants.home.user_id);
+    tenants.admin().delete(&user).await.expect(204);
+    tenants.admin().delete(&user).await.expect(204);
+    let filter = format!("/api/v1/audit-log?resource_id={}", tenants.home.user_id);
+    let log = tenants.admin().get(&filter).await.expect(200).json();
     let told: Vec<&str> = log["data"]
         .as_array()
         .unwrap()
@@ -148,30 +148,30 @@ async fn a_change_without_effect_is_not_audited(database: Database) {
 }
 
 async fn keys_see_the_events_of_their_scope(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let home = &world.home;
-    for event in events(&world, world.key("WORKSPACE_ADMIN")).await {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let home = &tenants.home;
+    for event in events(&tenants, tenants.key("WORKSPACE_ADMIN")).await {
         assert_eq!(event["workspace_id"], home.team.workspace_id, "{event}");
     }
-    let whole = events(&world, world.key("ORGANIZATION_VIEWER")).await;
+    let whole = events(&tenants, tenants.key("ORGANIZATION_VIEWER")).await;
     assert!(whole.iter().all(|event| event["organization_id"] == home.organization_id.as_str()));
     let seen = |workspace: &str| whole.iter().any(|event| event["workspace_id"] == workspace);
-    assert!(seen(&home.team.workspace_id) && seen(&world.sibling.team.workspace_id));
-    for event in events(&world, &world.platform).await {
+    assert!(seen(&home.team.workspace_id) && seen(&tenants.sibling.team.workspace_id));
+    for event in events(&tenants, &tenants.platform).await {
         let scope = event["actor"]["scope"].as_str();
         assert!(matches!(scope, Some("platform" | "command_line")), "{event}");
     }
     // A filter does not widen what a key sees.
-    let other = format!("/api/v1/audit-log?workspace_id={}", world.sibling.team.workspace_id);
-    let log = world.as_role("WORKSPACE_ADMIN").get(&other).await.expect(200).json();
+    let other = format!("/api/v1/audit-log?workspace_id={}", tenants.sibling.team.workspace_id);
+    let log = tenants.as_role("WORKSPACE_ADMIN").get(&other).await.expect(200).json();
     assert_eq!(log["data"], json!([]));
-    let log = world.admin().get(&other).await.expect(200).json();
+    let log = tenants.admin().get(&other).await.expect(200).json();
     assert!(!log["data"].as_array().unwrap().is_empty());
 }
 
 async fn events_are_filtered_and_paged(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let admin = world.admin();
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let admin = tenants.admin();
     let of = async |query: &str| {
         let log = admin.get(&format!("/api/v1/audit-log?limit=200&{query}")).await.expect(200);
         log.json()["data"].as_array().unwrap().clone()
@@ -191,7 +191,7 @@ async fn events_are_filtered_and_paged(database: Database) {
     let mine = of(&format!("actor={}", text(&me, "api_key_id"))).await;
     assert!(!mine.is_empty() && mine.len() < all.len());
     assert!(mine.iter().all(|one| one["actor"]["api_key_id"] == me["api_key_id"]));
-    assert!(of(&format!("actor={}", world.stranger.keys[0].id)).await.is_empty());
+    assert!(of(&format!("actor={}", tenants.stranger.keys[0].id)).await.is_empty());
 
     // `from` is inclusive, `to` exclusive.
     let at = text(&all[3], "created_at");
@@ -200,18 +200,7 @@ async fn events_are_filtered_and_paged(database: Database) {
     assert_eq!(from.len() + to.len(), all.len());
     assert!(from.iter().any(|one| one["id"] == all[3]["id"]));
 
-    let mut paged = Vec::new();
-    let mut cursor = String::new();
-    loop {
-        let page =
-            admin.get(&format!("/api/v1/audit-log?limit=7{cursor}")).await.expect(200).json();
-        paged.extend(page["data"].as_array().unwrap().clone());
-        match page["next_cursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => break,
-        }
-    }
-    assert_eq!(paged, all);
+    assert_eq!(admin.get_pages("/api/v1/audit-log?limit=7").await, all);
 
     for (query, field) in [
         ("from=yesterday", "from"),

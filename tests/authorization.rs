@@ -1,7 +1,7 @@
 //! Authorization: every operation of the OpenAPI document is tried without a key, with an invalid key,
 //! from another organization, from another workspace, and with each role.
 //!
-//! An operation without an [example](crate::support::operations::sample) fails here.
+//! An operation without an [example](crate::support::operations::example_call) fails here.
 
 use crate::support::{
     app::TestApp,
@@ -9,7 +9,7 @@ use crate::support::{
     database::Database,
     database_dump::differences,
     http::{Client, Request},
-    operations::{ExampleCall, Operation, Reach, operations, sample},
+    operations::{ExampleCall, Operation, Reach, example_call, operations},
     two_tenants::{ROLES, Role, RoleKey, TenantWorkspace, TwoTenants},
 };
 
@@ -28,7 +28,7 @@ pub(crate) fn cases() -> Vec<Case> {
 fn allowed(role: Role, operation: &Operation, sample: &ExampleCall) -> bool {
     let holds = |permission: &str| role.permissions.contains(&permission);
     let permissions: Vec<&str> = operation.permissions.iter().map(String::as_str).collect();
-    match (permissions.as_slice(), sample.reach) {
+    match (permissions.as_slice(), example.reach) {
         (["none" | "authenticated"], _) => true,
         ([platform, own], Reach::Organizations) => match role.scope {
             "platform" => holds(platform),
@@ -43,14 +43,14 @@ fn allowed(role: Role, operation: &Operation, sample: &ExampleCall) -> bool {
     }
 }
 
-async fn world(database: &Database) -> TwoTenants {
+async fn tenants(database: &Database) -> TwoTenants {
     TwoTenants::make(TestApp::start(database).await).await
 }
 
 async fn roles_have_the_documented_permissions(database: Database) {
-    let world = world(&database).await;
-    for key in world.roles() {
-        let me = world.app.as_key(&key.key).get("/api/v1/me").await.expect(200).json();
+    let tenants = tenants(&database).await;
+    for key in tenants.roles() {
+        let me = tenants.app.as_key(&key.key).get("/api/v1/me").await.expect(200).json();
         assert_eq!(me["role"], key.role.name);
         assert_eq!(me["scope"], key.role.scope);
         assert_eq!(me["api_key_id"], key.id);
@@ -61,13 +61,13 @@ async fn roles_have_the_documented_permissions(database: Database) {
         written.sort_unstable();
         assert_eq!(held, written, "{}", key.role.name);
     }
-    assert_eq!(world.roles().count(), ROLES.len());
+    assert_eq!(tenants.roles().count(), ROLES.len());
 }
 
 async fn missing_and_invalid_keys_are_refused(database: Database) {
-    let world = world(&database).await;
-    let app = &world.app;
-    let (known, secret) = world.home.team.caller_key.rsplit_once('_').unwrap();
+    let tenants = tenants(&database).await;
+    let app = &tenants.app;
+    let (known, secret) = tenants.home.team.caller_key.rsplit_once('_').unwrap();
     let unknown = tollgate::crypto::ApiKeyText::generate(&mut |buffer: &mut [u8]| {
         tollgate::crypto::system_random(buffer)
     });
@@ -80,84 +80,84 @@ async fn missing_and_invalid_keys_are_refused(database: Database) {
         ("what is no key", app.as_key("sk-not-one-of-ours")),
         ("an unknown key in X-Api-Key", app.anonymous().with_header("x-api-key", &unknown)),
     ];
-    for operation in operations(&world).await {
-        let sample = sample(&world, &operation).await;
+    for operation in operations(&tenants).await {
+        let example = example_call(&tenants, &operation).await;
         let before = database.dump().await;
-        let asked = world.home.team.upstream.seen().requests.len();
+        let asked = tenants.home.team.upstream.seen().requests.len();
         for (who, client) in &nobodies {
-            let answer = client.send(sample.request(&operation)).await;
-            let expected = if operation.public() { sample.status } else { 401 };
+            let answer = client.send(example.request(&operation)).await;
+            let expected = if operation.public() { example.status } else { 401 };
             assert_eq!(answer.status, expected, "{} as {who}: {}", operation.id, answer.text());
             if expected == 401 {
-                assert_hidden(&world.home, &sample, &answer.text(), &operation.id);
+                assert_hidden(&tenants.home, &example, &answer.text(), &operation.id);
             }
         }
-        assert_eq!(world.home.team.upstream.seen().requests.len(), asked, "{}", operation.id);
+        assert_eq!(tenants.home.team.upstream.seen().requests.len(), asked, "{}", operation.id);
         let changed = differences(&before, &database.dump().await);
         assert!(changed.is_empty(), "{} by nobody changed {changed:#?}", operation.id);
     }
 }
 
 async fn other_tenants_see_and_change_nothing(database: Database) {
-    let world = world(&database).await;
-    for operation in operations(&world).await {
+    let tenants = tenants(&database).await;
+    for operation in operations(&tenants).await {
         if operation.public() {
             continue;
         }
-        let sample = sample(&world, &operation).await;
+        let example = example_call(&tenants, &operation).await;
         // Within the organization, only the keys of another workspace have no access.
-        let siblings = world.sibling.keys.iter().filter(|key| key.role.scope == "workspace");
-        let others: Vec<&RoleKey> = siblings.chain(&world.stranger.keys).collect();
+        let siblings = tenants.sibling.keys.iter().filter(|key| key.role.scope == "workspace");
+        let others: Vec<&RoleKey> = siblings.chain(&tenants.stranger.keys).collect();
         let before = database.dump().await;
-        let asked = world.home.team.upstream.seen().requests.len();
+        let asked = tenants.home.team.upstream.seen().requests.len();
         for other in &others {
             let who = format!("{} as another's {}", operation.id, other.role.name);
-            let may = allowed(other.role, &operation, &sample);
-            if !sample.names_something() && may && operation.writes() {
+            let may = allowed(other.role, &operation, &example);
+            if !example.names_something() && may && operation.writes() {
                 // Without parameters, the request is about the key's own resources.
                 continue;
             }
-            let answer = world.app.as_key(&other.key).send(sample.request(&operation)).await;
-            match (may, sample.names_something()) {
-                (true, false) => assert_eq!(answer.status, sample.status, "{who}"),
+            let answer = tenants.app.as_key(&other.key).send(example.request(&operation)).await;
+            match (may, example.names_something()) {
+                (true, false) => assert_eq!(answer.status, example.status, "{who}"),
                 (true, true) => assert_eq!(answer.status, 404, "{who}: {}", answer.text()),
                 (false, _) => {
                     assert!(matches!(answer.status, 403 | 404), "{who}: {}", answer.text());
                 }
             }
-            assert_hidden(&world.home, &sample, &answer.text(), &who);
-            let same = world.sibling.keys.iter().any(|key| key.id == other.id);
-            let told = answer.text().contains(&world.home.organization_id);
+            assert_hidden(&tenants.home, &example, &answer.text(), &who);
+            let same = tenants.sibling.keys.iter().any(|key| key.id == other.id);
+            let told = answer.text().contains(&tenants.home.organization_id);
             assert!(same || !told, "{who}: {}", answer.text());
         }
-        assert_eq!(world.home.team.upstream.seen().requests.len(), asked, "{}", operation.id);
+        assert_eq!(tenants.home.team.upstream.seen().requests.len(), asked, "{}", operation.id);
         let changed = differences(&before, &database.dump().await);
         assert!(changed.is_empty(), "{} by others changed {changed:#?}", operation.id);
     }
     // Their own lists do not contain anything of the home workspace.
-    for key in &world.stranger.keys {
-        let client = world.app.as_key(&key.key);
+    for key in &tenants.stranger.keys {
+        let client = tenants.app.as_key(&key.key);
         for path in
             ["/api/v1/organizations", "/api/v1/workspaces", "/api/v1/audit-log", "/api/v1/users"]
         {
             let answer = client.get(path).await;
-            assert_all_hidden(&world.home, &answer.text(), path);
-            assert_all_hidden(&world.sibling, &answer.text(), path);
+            assert_all_hidden(&tenants.home, &answer.text(), path);
+            assert_all_hidden(&tenants.sibling, &answer.text(), path);
         }
     }
 }
 
 async fn each_role_can_do_exactly_what_it_is_permitted(database: Database) {
-    let world = world(&database).await;
-    for operation in operations(&world).await {
-        let denied_sample = sample(&world, &operation).await;
+    let tenants = tenants(&database).await;
+    for operation in operations(&tenants).await {
+        let denied_example = example_call(&tenants, &operation).await;
         let before = database.dump().await;
-        for key in world.roles() {
-            if allowed(key.role, &operation, &denied_sample) {
+        for key in tenants.roles() {
+            if allowed(key.role, &operation, &denied_example) {
                 continue;
             }
-            let client = world.app.as_key(&key.key);
-            let answer = client.send(denied_sample.request(&operation)).await;
+            let client = tenants.app.as_key(&key.key);
+            let answer = client.send(denied_example.request(&operation)).await;
             let who = format!("{} as {}", operation.id, key.role.name);
             assert!(
                 matches!(answer.status, 403 | 404),
@@ -165,39 +165,39 @@ async fn each_role_can_do_exactly_what_it_is_permitted(database: Database) {
                 answer.status,
                 answer.text()
             );
-            assert_hidden(&world.home, &denied_sample, &answer.text(), &who);
+            assert_hidden(&tenants.home, &denied_example, &answer.text(), &who);
         }
         let changed = differences(&before, &database.dump().await);
         assert!(changed.is_empty(), "{} by roles that may not: {changed:#?}", operation.id);
 
         let mut somebody = false;
-        for key in world.roles() {
-            let sample = sample(&world, &operation).await;
-            if !allowed(key.role, &operation, &sample) {
+        for key in tenants.roles() {
+            let example = example_call(&tenants, &operation).await;
+            if !allowed(key.role, &operation, &example) {
                 continue;
             }
             somebody = true;
-            let answer = world.app.as_key(&key.key).send(sample.request(&operation)).await;
+            let answer = tenants.app.as_key(&key.key).send(example.request(&operation)).await;
             let who = format!("{} as {}", operation.id, key.role.name);
-            assert_eq!(answer.status, sample.status, "{who}: {}", answer.text());
+            assert_eq!(answer.status, example.status, "{who}: {}", answer.text());
         }
         assert!(somebody, "{} is for nobody", operation.id);
     }
 }
 
 async fn permissions_are_checked_before_the_body(database: Database) {
-    let world = world(&database).await;
+    let tenants = tenants(&database).await;
     let broken = |target: &str, method: &str| {
         Request::new(method, target).header("content-type", "application/json").body("{\"nam")
     };
-    for operation in operations(&world).await.iter().filter(|one| one.writes() && one.body) {
-        let sample = sample(&world, operation).await;
-        let (target, method) = (sample.target(operation), operation.method.as_str());
-        let nobody = world.app.anonymous().send(broken(&target, method)).await;
+    for operation in operations(&tenants).await.iter().filter(|one| one.writes() && one.body) {
+        let example = example_call(&tenants, operation).await;
+        let (target, method) = (example.target(operation), operation.method.as_str());
+        let nobody = tenants.app.anonymous().send(broken(&target, method)).await;
         assert_eq!(nobody.status, 401, "{}", operation.id);
-        for key in world.roles() {
-            let answer = client_of(&world, key).send(broken(&target, method)).await;
-            let right = match allowed(key.role, operation, &sample) {
+        for key in tenants.roles() {
+            let answer = client_of(&tenants, key).send(broken(&target, method)).await;
+            let right = match allowed(key.role, operation, &example) {
                 true => answer.status == 400,
                 false => matches!(answer.status, 403 | 404),
             };
@@ -207,19 +207,23 @@ async fn permissions_are_checked_before_the_body(database: Database) {
     let listings =
         ["/api/v1/users?nothing=1", "/api/v1/api-keys?limit=0", "/api/v1/audit-log?limit=x"];
     for listing in listings {
-        assert_eq!(world.app.anonymous().get(listing).await.status, 401, "{listing}");
-        assert_eq!(world.as_role("GATEWAY_CALLER").get(listing).await.status, 403, "{listing}");
-        assert_eq!(world.as_role("ORGANIZATION_ADMIN").get(listing).await.status, 422, "{listing}");
+        assert_eq!(tenants.app.anonymous().get(listing).await.status, 401, "{listing}");
+        assert_eq!(tenants.as_role("GATEWAY_CALLER").get(listing).await.status, 403, "{listing}");
+        assert_eq!(
+            tenants.as_role("ORGANIZATION_ADMIN").get(listing).await.status,
+            422,
+            "{listing}"
+        );
     }
 }
 
-fn client_of(world: &TwoTenants, key: &RoleKey) -> Client {
-    world.app.as_key(&key.key)
+fn client_of(tenants: &TwoTenants, key: &RoleKey) -> Client {
+    tenants.app.as_key(&key.key)
 }
 
 /// Fails the test if an answer reveals identifiers of the workspace that the request did not contain.
 fn assert_hidden(place: &TenantWorkspace, sample: &ExampleCall, answer: &str, who: &str) {
-    let said: Vec<&str> = sample.parameters.iter().map(|(_, value)| value.as_str()).collect();
+    let said: Vec<&str> = example.parameters.iter().map(|(_, value)| value.as_str()).collect();
     for mark in identifiers(place).iter().filter(|mark| !said.contains(mark)) {
         assert!(!answer.contains(mark), "{who} was told {mark}: {answer}");
     }

@@ -39,25 +39,25 @@ async fn one_of_twenty(client: &Client, path: &str, body: &Value, code: &str) {
 }
 
 async fn one_of_twenty_concurrent_creations_of_a_name_succeeds(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let admin = world.admin();
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let admin = tenants.admin();
     let team = json!({"name": "Same", "handle": "same"});
     one_of_twenty(&admin, "/api/v1/workspaces", &team, "handle_taken").await;
     let person = json!({"name": "Same", "email": "same@example.com"});
     one_of_twenty(&admin, "/api/v1/users", &person, "email_taken").await;
     let tenant = json!({"name": "Same"});
-    one_of_twenty(&world.app.platform(), "/api/v1/organizations", &tenant, "name_taken").await;
+    one_of_twenty(&tenants.app.platform(), "/api/v1/organizations", &tenant, "name_taken").await;
     let configuration = json!({
-        "name": "same", "base_url": world.home.team.upstream.base_url(), "model": "m",
+        "name": "same", "base_url": tenants.home.team.upstream.base_url(), "model": "m",
         "api_key_name": Fixture::SECRET,
     });
-    let path = world.home.team.path("model-configurations");
+    let path = tenants.home.team.path("model-configurations");
     one_of_twenty(&admin, &path, &configuration, "already_exists").await;
 }
 
 async fn no_configuration_uses_a_deleted_secret(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let (admin, team) = (world.admin(), &world.home.team);
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let (admin, team) = (tenants.admin(), &tenants.home.team);
     let mut outcomes = Vec::new();
     for round in 0..12 {
         let name = format!("RACED_{round}");
@@ -86,8 +86,8 @@ async fn no_configuration_uses_a_deleted_secret(database: Database) {
 }
 
 async fn nothing_is_added_to_a_deleted_workspace(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let admin = world.admin();
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let admin = tenants.admin();
     for round in 0..6 {
         let body = json!({"name": "Racing", "handle": format!("racing-{round}")});
         let made = admin.post_json("/api/v1/workspaces", &body).await.expect(201).json();
@@ -106,7 +106,7 @@ async fn nothing_is_added_to_a_deleted_workspace(database: Database) {
         assert!(matches!(secret.status, 201 | 404), "{}", secret.text());
         if key.status == 201 {
             let key = text(&key.json(), "key");
-            world.app.as_key(&key).get("/api/v1/me").await.expect(401);
+            tenants.app.as_key(&key).get("/api/v1/me").await.expect(401);
         }
         let left = format!(
             "SELECT name AS value FROM secrets WHERE workspace_id = '{}'",
@@ -117,19 +117,19 @@ async fn nothing_is_added_to_a_deleted_workspace(database: Database) {
 }
 
 async fn no_key_is_added_to_a_deactivated_user(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let admin = world.admin();
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let admin = tenants.admin();
     for round in 0..6 {
         let body = json!({"name": "Racing", "email": format!("racing{round}@example.com")});
         let made = admin.post_json("/api/v1/users", &body).await.expect(201).json();
         let user = format!("/api/v1/users/{}", text(&made, "id"));
         let key = json!({"name": "Late", "role": "GATEWAY_CALLER", "user_id": made["id"]});
-        let path = world.home.team.path("api-keys");
+        let path = tenants.home.team.path("api-keys");
         let (key, gone) = join(admin.post_json(&path, &key), admin.delete(&user)).await;
         gone.expect(204);
         match key.status {
             201 => {
-                let caller = world.app.as_key(&text(&key.json(), "key"));
+                let caller = tenants.app.as_key(&text(&key.json(), "key"));
                 caller.send(Fixture::chat()).await.expect(401);
             }
             status => assert_eq!(status, 422, "{}", key.text()),
@@ -138,8 +138,8 @@ async fn no_key_is_added_to_a_deactivated_user(database: Database) {
 }
 
 async fn one_of_several_concurrent_renames_to_a_name_succeeds(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let (admin, team) = (world.admin(), &world.home.team);
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let (admin, team) = (tenants.admin(), &tenants.home.team);
     let mut paths = Vec::new();
     for number in 0..8 {
         let id = team.configure(&format!("c{number}"), json!({})).await;

@@ -58,13 +58,12 @@ fn no_model_list() -> Script {
 /// A workspace with such an upstream and a price.
 async fn priced(admin: &Client, gateway: std::net::SocketAddr) -> Fixture {
     let team = Fixture::before(admin, gateway, upstream_without_model_list().await).await;
-    let path = team.path(&format!("model-configurations/{}", team.configuration_id));
-    admin.patch(&path, &json!({"price": RATES.json()})).await.expect(200);
+    team.set_price(RATES).await;
     team
 }
 
 fn path(team: &Fixture) -> String {
-    team.path(&format!("model-configurations/{}/check", team.configuration_id))
+    format!("{}/check", team.configuration_path())
 }
 
 async fn check(caller: &Client, team: &Fixture) -> Value {

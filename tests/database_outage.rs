@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::{
-    app::TestApp,
+    app::{TestApp, master_key_file, options, write_master_key},
     background_load::BackgroundLoad,
     case::{Case, cases},
     database::{Database, Kind},
@@ -14,6 +14,7 @@ use crate::support::{
     fixture::Fixture,
     http::Request,
     ledger_rows,
+    process::{run, tollgate},
     sql::WriteLock,
     wait::{eventually, within},
 };
@@ -210,12 +211,12 @@ async fn a_gateway_stops_while_the_database_does_not_answer(database: Database) 
 
 async fn a_replica_does_not_start_without_the_database(database: Database) {
     let (link, linked) = FaultProxy::to(&database).await;
-    crate::support::app::write_master_key(&crate::support::app::master_key_file(&database));
+    write_master_key(&master_key_file(&database));
     link.sever();
-    let arguments = crate::support::app::options(&linked);
-    let mut command = crate::support::process::tollgate(&["serve"]);
+    let arguments = options(&linked);
+    let mut command = tollgate(&["serve"]);
     command.args(&arguments);
-    let ended = crate::support::process::run(command).await;
+    let ended = run(command).await;
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
     assert!(ended.stderr.contains("database"), "{}", ended.stderr);
 }

@@ -8,7 +8,7 @@ use crate::{
     support::{
         app::TestApp,
         case::{Case, cases},
-        database::{Database, Kind},
+        database::Database,
         sql::execute,
         two_tenants::{TwoTenants, text},
     },
@@ -48,13 +48,13 @@ async fn child(database: &Database, parent: &Value, team: &str, deleted: bool) -
 }
 
 async fn children_follow_their_default_until_edited(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let admin = world.admin();
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let admin = tenants.admin();
     let mut body = cap("Each person", &[matcher("user_id", "")]);
     body["policy_type"] = json!("default_spend_cap");
     let default = make(&admin, &body).await;
     assert!(default.get("current_spend_usd").is_none(), "{default}");
-    let user = world.home.user_id.clone();
+    let user = tenants.home.user_id.clone();
     let attached = child(&database, &default, &uuid::Uuid::now_v7().to_string(), false).await;
     let edited = child(&database, &default, &uuid::Uuid::now_v7().to_string(), false).await;
     let taken = child(&database, &default, &user, false).await;
@@ -117,26 +117,19 @@ async fn children_follow_their_default_until_edited(database: Database) {
 
 async fn children_are_created_once_and_restored(database: Database) {
     use tollgate::db::gateway_policies::{ChildOutcome, GatewayPolicyRow, ensure_children};
-    use tollgate::db::{Concerns, Conn, Location};
+    use tollgate::db::{Concerns, Conn};
     use tollgate::domain::policy::{Audience, PolicyType, SubjectMatcher};
 
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let admin = world.admin();
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let admin = tenants.admin();
     let mut body = cap("Each person", &[matcher("user_id", "")]);
     body["policy_type"] = json!("default_spend_cap");
     let default = make(&admin, &body).await;
-    let capped = matcher("user_id", &world.home.user_id);
+    let capped = matcher("user_id", &tenants.home.user_id);
     let own = make(&admin, &cap("My own", &[capped])).await;
-    let location = match database.kind() {
-        Kind::Sqlite => {
-            Location::Sqlite(database.url().strip_prefix("sqlite:").expect("a path").into())
-        }
-        Kind::Postgres => Location::Postgres { url: database.url().to_owned(), ca_pem: None },
-    };
-    let engine =
-        tollgate::db::Database::open(location, 2, std::time::Duration::from_secs(5)).unwrap();
+    let engine = database.open(2);
     let organization_id: tollgate::domain::ids::OrganizationId =
-        world.home.organization_id.parse().unwrap();
+        tenants.home.organization_id.parse().unwrap();
     let wanted = |parent: &Value, key: &str, subject: &str| {
         let matchers = vec![SubjectMatcher { key: key.to_owned(), value: subject.to_owned() }];
         let now = chrono::Utc::now().naive_utc();
@@ -177,7 +170,7 @@ async fn children_are_created_once_and_restored(database: Database) {
     let rows = vec![
         child.clone(),
         child.clone(),
-        wanted(&default, "user_id", &world.home.user_id),
+        wanted(&default, "user_id", &tenants.home.user_id),
         wanted(&default, "api_key_id", &somebody),
         wanted(&own, "user_id", &somebody),
     ];
@@ -191,7 +184,7 @@ async fn children_are_created_once_and_restored(database: Database) {
             ChildOutcome::ParentChanged,
         ]
     );
-    let foreign = world.stranger.organization_id.parse().unwrap();
+    let foreign = tenants.stranger.organization_id.parse().unwrap();
     assert_eq!(ensure(foreign, vec![child.clone()]).await, [ChildOutcome::ParentChanged]);
     let one = format!("{PATH}/{}", child.id);
     let made = admin.get(&one).await.expect(200).json();

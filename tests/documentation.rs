@@ -212,7 +212,7 @@ fn commands(page: &str) -> Vec<String> {
     blocks
 }
 
-/// Fails the case unless the page holds exactly this between `<!-- begin: NAME -->` and
+/// Fails the test unless the page holds exactly this between `<!-- begin: NAME -->` and
 /// `<!-- end -->`.
 fn assert_block(page: &str, name: &str, expected: &str) {
     let begin = format!("<!-- begin: {name} -->\n");

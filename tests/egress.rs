@@ -223,7 +223,7 @@ async fn exactly_the_allowed_networks_are_allowed(database: Database) {
 
 async fn a_changed_base_url_is_checked(database: Database) {
     let (_lenient, app, team) = replica_that_allows(&database, "").await;
-    let path = team.path(&format!("model-configurations/{}", team.configuration_id));
+    let path = team.configuration_path();
     for (base_url, rule) in &REFUSED[..8] {
         let said = refusal_message(
             app.admin().patch(&path, &json!({"base_url": base_url})).await,
@@ -245,7 +245,7 @@ async fn rules_are_checked_again_at_connect(database: Database) {
     assert_eq!(refused.status, 502, "{}", refused.text());
     assert_eq!(refused.header("x-tollgate-error"), Some("gateway"));
     assert_eq!(team.upstream.seen().accepted(), before, "it was dialed");
-    let path = team.path(&format!("model-configurations/{}/check", team.configuration_id));
+    let path = format!("{}/check", team.configuration_path());
     let checked = app.admin().post_json(&path, &json!({})).await.success().json();
     assert_eq!(checked["reachable"], false, "{checked}");
     assert!(checked.to_string().contains("--egress-allow"), "{checked}");

@@ -57,9 +57,9 @@ pub(crate) async fn names(client: &Client, query: &str) -> Vec<String> {
 }
 
 async fn a_policy_is_created_read_changed_and_deleted(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let admin = world.admin();
-    let own = &world.home.organization_id;
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let admin = tenants.admin();
+    let own = &tenants.home.organization_id;
     let body = json!({
         "name": "Everybody", "description": "For a start", "policy_type": "spend_cap",
         "subject_matchers": [matcher("organization_id", own)],
@@ -106,8 +106,8 @@ async fn a_policy_is_created_read_changed_and_deleted(database: Database) {
 }
 
 async fn three_paths_serve_the_same_policies(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let by_header = world.app.anonymous().with_header("x-api-key", &world.home.admin_key);
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let by_header = tenants.app.anonymous().with_header("x-api-key", &tenants.home.admin_key);
     let places = [PATH, "/api/v1/platform/gateway-policies", "/v1/platform/gateway-policies"];
     for (index, place) in places.into_iter().enumerate() {
         let body = cap("Cap", &[matcher("team", &index.to_string())]);
@@ -117,7 +117,7 @@ async fn three_paths_serve_the_same_policies(database: Database) {
         assert_eq!(answer.header("cache-control"), Some("no-store"));
         for elsewhere in places {
             let there = format!("{elsewhere}/{}", text(&answer.json(), "id"));
-            assert_eq!(world.admin().get(&there).await.expect(200).json(), answer.json());
+            assert_eq!(tenants.admin().get(&there).await.expect(200).json(), answer.json());
         }
         let listed = by_header.get(place).await.expect(200).json();
         assert_eq!(listed.as_array().unwrap().len(), index + 1);
@@ -127,10 +127,10 @@ async fn three_paths_serve_the_same_policies(database: Database) {
         // As plain JSON, which scripts send.
         let patch = Request::new("PATCH", &one).json(&json!({"priority": 7}));
         assert_eq!(by_header.send(patch).await.expect(200).json()["priority"], 7);
-        problem(&world.app.anonymous().get(place).await, 401, "missing_api_key");
-        problem(&world.app.platform().get(place).await, 403, "permission_denied");
-        problem(&world.as_role("WORKSPACE_ADMIN").get(place).await, 403, "permission_denied");
-        let stranger = world.app.as_key(&world.stranger.admin_key);
+        problem(&tenants.app.anonymous().get(place).await, 401, "missing_api_key");
+        problem(&tenants.app.platform().get(place).await, 403, "permission_denied");
+        problem(&tenants.as_role("WORKSPACE_ADMIN").get(place).await, 403, "permission_denied");
+        let stranger = tenants.app.as_key(&tenants.stranger.admin_key);
         problem(&stranger.get(&one).await, 404, "not_found");
         problem(&stranger.delete(&one).await, 404, "not_found");
         assert_eq!(stranger.get(place).await.expect(200).json(), json!([]));
@@ -199,10 +199,10 @@ async fn invalid_fields_are_named(database: Database) {
 }
 
 async fn matchers_accept_only_the_own_organizations_ids(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let admin = world.admin();
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let admin = tenants.admin();
     let nobody = uuid::Uuid::now_v7().to_string();
-    let (home, other) = (&world.home, &world.stranger);
+    let (home, other) = (&tenants.home, &tenants.stranger);
     for (key, own, theirs) in [
         ("organization_id", &home.organization_id, &other.organization_id),
         ("workspace_id", &home.team.workspace_id, &other.team.workspace_id),
@@ -230,9 +230,9 @@ async fn matchers_accept_only_the_own_organizations_ids(database: Database) {
 }
 
 async fn posting_the_same_matchers_updates_the_policy(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let admin = world.admin();
-    let user = matcher("user_id", &world.home.user_id);
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let admin = tenants.admin();
+    let user = matcher("user_id", &tenants.home.user_id);
     let made = make(&admin, &cap("One", &[user.clone(), matcher("team", "a")])).await;
     let mut again = cap("Two", &[matcher("X-Gateway-Team", "a"), user.clone(), user.clone()]);
     again["config"] = json!({"window": "hourly", "limit_usd": 1});
@@ -320,9 +320,9 @@ async fn a_patch_changes_only_what_it_names(database: Database) {
 }
 
 async fn lists_are_sorted_and_filtered(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let admin = world.admin();
-    let user = world.home.user_id.as_str();
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let admin = tenants.admin();
+    let user = tenants.home.user_id.as_str();
     for (name, priority, kind, matchers) in [
         ("late", 200, "spend_cap", vec![matcher("team", "a")]),
         ("first", 100, "spend_cap", vec![matcher("team", "b"), matcher("team", "c")]),

@@ -47,9 +47,10 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 async fn ended_attempts_are_in_the_ledger(database: Database) {
-    let bench = LedgerFixture::new(&database).await;
-    let ledger = bench.open(small(journal(&database, "j"))).await;
-    let (done, open, refused) = (start(&bench.clock), start(&bench.clock), start(&bench.clock));
+    let fixture = LedgerFixture::new(&database).await;
+    let ledger = fixture.open(small(journal(&database, "j"))).await;
+    let (done, open, refused) =
+        (start(&fixture.clock), start(&fixture.clock), start(&fixture.clock));
     ledger.start(&done).unwrap();
     ledger.start(&open).unwrap();
     let blocked =
@@ -63,31 +64,31 @@ async fn ended_attempts_are_in_the_ledger(database: Database) {
     ledger.end(end(&open, 9));
     // Without a flush.
     eventually("the row is there", async || rows(&database).await.len() == 3).await;
-    eventually("all is drained", async || bench.counter("tollgate_journal_bytes") == 0).await;
-    assert_eq!(bench.counter("tollgate_ledger_rows_total"), 3);
+    eventually("all is drained", async || fixture.counter("tollgate_journal_bytes") == 0).await;
+    assert_eq!(fixture.counter("tollgate_ledger_rows_total"), 3);
     sums_agree(&database).await;
     ledger.close().await.unwrap();
     assert_eq!(ledger.start(&done), Err(JournalFull::Closed));
-    assert!(bench.settle(&journal(&database, "j")).await.is_empty());
+    assert!(fixture.settle(&journal(&database, "j")).await.is_empty());
 }
 
 async fn attempts_without_an_end_are_lost_at_the_reserved_cost(database: Database) {
-    let bench = LedgerFixture::new(&database).await;
+    let fixture = LedgerFixture::new(&database).await;
     let directory = journal(&database, "j");
-    let ledger = bench.open(small(directory.clone())).await;
-    let (done, open) = (start(&bench.clock), start(&bench.clock));
+    let ledger = fixture.open(small(directory.clone())).await;
+    let (done, open) = (start(&fixture.clock), start(&fixture.clock));
     ledger.start(&done).unwrap();
     ledger.start(&open).unwrap();
     ledger.end(end(&done, 7));
     let copy = copy(&directory, &journal(&database, "copy"));
-    let recovered = bench.settle(&copy).await;
+    let recovered = fixture.settle(&copy).await;
     let told: BTreeSet<_> =
         recovered.iter().map(|told| (told.id, told.cost.unwrap().nanos(), told.tokens)).collect();
     assert_eq!(told, BTreeSet::from([(done.id, 7, 7), (open.id, 900, 0)]));
     let expected = BTreeSet::from([row(done.id, "completed", 7), row(open.id, "lost", 900)]);
     assert_eq!(rows(&database).await.into_iter().collect::<BTreeSet<_>>(), expected);
-    assert!(bench.settle(&copy).await.is_empty(), "nothing is left");
-    let said = bench.try_recover(small(directory), &Metrics::new()).await;
+    assert!(fixture.settle(&copy).await.is_empty(), "nothing is left");
+    let said = fixture.try_recover(small(directory), &Metrics::new()).await;
     assert!(matches!(said, Err(LedgerError::Lock(_))), "the first one still has it");
     ledger.flush().await.unwrap();
     sums_agree(&database).await;
@@ -110,20 +111,20 @@ async fn a_journal_copied_at_any_time_recovers_each_row_once(database: Database)
     ];
     let strategy = prop::collection::vec(steps, 1..60);
     let mut runner = TestRunner::new(Config::default());
-    let bench = LedgerFixture::new(&database).await;
+    let fixture = LedgerFixture::new(&database).await;
     let mut expected = BTreeSet::new();
     for round in 0..12 {
         let mut directory = journal(&database, &format!("{round}"));
         let mut options = small(directory.clone());
         // Small segments, compacted at once.
         (options.segment_bytes, options.compact_after) = (1500, Duration::ZERO);
-        let mut ledger = bench.recover(options.clone(), &Metrics::new()).await.0;
+        let mut ledger = fixture.recover(options.clone(), &Metrics::new()).await.0;
         let mut open: Vec<AttemptStart> = Vec::new();
         let steps = strategy.new_tree(&mut runner).unwrap().current();
         for (at, step) in steps.into_iter().enumerate() {
             match step {
                 Step::Start => {
-                    let start = start(&bench.clock);
+                    let start = start(&fixture.clock);
                     ledger.start(&start).unwrap();
                     open.push(start);
                 }
@@ -141,13 +142,13 @@ async fn a_journal_copied_at_any_time_recovers_each_row_once(database: Database)
                     ledger.close().await.unwrap();
                     expected.extend(open.drain(..).map(|start| row(start.id, "lost", 900)));
                     options.directory.clone_from(&directory);
-                    ledger = bench.recover(options.clone(), &Metrics::new()).await.0;
+                    ledger = fixture.recover(options.clone(), &Metrics::new()).await.0;
                 }
             }
         }
         ledger.close().await.unwrap();
         expected.extend(open.drain(..).map(|start| row(start.id, "lost", 900)));
-        bench.settle(&directory).await;
+        fixture.settle(&directory).await;
         let found: BTreeSet<_> = rows(&database).await.into_iter().collect();
         assert_eq!(found, expected, "round {round}");
     }
@@ -158,10 +159,10 @@ async fn a_journal_copied_at_any_time_recovers_each_row_once(database: Database)
 }
 
 async fn a_torn_record_is_skipped_and_a_damaged_one_is_reported(database: Database) {
-    let bench = LedgerFixture::new(&database).await;
+    let fixture = LedgerFixture::new(&database).await;
     let directory = journal(&database, "j");
-    let ledger = bench.open(small(directory.clone())).await;
-    let attempts: Vec<_> = (0..3).map(|_| start(&bench.clock)).collect();
+    let ledger = fixture.open(small(directory.clone())).await;
+    let attempts: Vec<_> = (0..3).map(|_| start(&fixture.clock)).collect();
     for attempt in &attempts {
         ledger.start(attempt).unwrap();
     }
@@ -179,7 +180,7 @@ async fn a_torn_record_is_skipped_and_a_damaged_one_is_reported(database: Databa
     let lines: Vec<&str> = text.lines().collect();
     let torn = format!("{}\n{}\n{}", lines[0], &lines[1].replace("chat", "chaT"), &lines[2][..99]);
     std::fs::write(&segment, torn).unwrap();
-    let recovered = bench.settle(&whole).await;
+    let recovered = fixture.settle(&whole).await;
     assert_eq!(recovered.iter().map(|told| told.id).collect::<Vec<_>>(), [attempts[0].id]);
     let kept = std::fs::read_to_string(whole.join(REJECTED)).unwrap();
     assert_eq!(kept, format!("{}\n", lines[1].replace("chat", "chaT")), "as it was found");
@@ -187,43 +188,43 @@ async fn a_torn_record_is_skipped_and_a_damaged_one_is_reported(database: Databa
 }
 
 async fn open_attempts_do_not_keep_old_segments(database: Database) {
-    let bench = LedgerFixture::new(&database).await;
+    let fixture = LedgerFixture::new(&database).await;
     let directory = journal(&database, "j");
     let mut options = small(directory.clone());
     (options.segment_bytes, options.compact_after) = (8192, Duration::ZERO);
-    let ledger = bench.open(options).await;
-    let long = start(&bench.clock);
+    let ledger = fixture.open(options).await;
+    let long = start(&fixture.clock);
     ledger.start(&long).unwrap();
     for _ in 0..20 {
         for _ in 0..20 {
-            let start = start(&bench.clock);
+            let start = start(&fixture.clock);
             ledger.start(&start).unwrap();
             ledger.end(end(&start, 1));
         }
         ledger.flush().await.unwrap();
     }
     eventually("one start is left", async || {
-        let bytes = bench.counter("tollgate_journal_bytes");
+        let bytes = fixture.counter("tollgate_journal_bytes");
         0 < bytes && bytes < 8192
     })
     .await;
-    let recovered = bench.settle(&copy(&directory, &journal(&database, "copy"))).await;
+    let recovered = fixture.settle(&copy(&directory, &journal(&database, "copy"))).await;
     // Empty if it is just being rewritten.
     assert!(recovered.iter().all(|told| told.id == long.id), "{recovered:?}");
     ledger.end(end(&long, 1));
     ledger.flush().await.unwrap();
-    eventually("nothing is left", async || bench.counter("tollgate_journal_bytes") == 0).await;
+    eventually("nothing is left", async || fixture.counter("tollgate_journal_bytes") == 0).await;
     sums_agree(&database).await;
 }
 
 async fn many_threads_write_concurrently(database: Database) {
-    let bench = LedgerFixture::new(&database).await;
+    let fixture = LedgerFixture::new(&database).await;
     let mut options = small(journal(&database, "j"));
     options.segment_bytes = 16 << 10;
-    let ledger = bench.open(options).await;
+    let ledger = fixture.open(options).await;
     let threads: Vec<_> = (0..8)
         .map(|_| {
-            let (ledger, clock) = (ledger.clone(), bench.clock.clone());
+            let (ledger, clock) = (ledger.clone(), fixture.clock.clone());
             std::thread::spawn(move || {
                 for _ in 0..150 {
                     let start = start(&clock);
@@ -238,15 +239,15 @@ async fn many_threads_write_concurrently(database: Database) {
     }
     ledger.flush().await.unwrap();
     assert_eq!(rows(&database).await.len(), 1_200);
-    assert_eq!(bench.counter("tollgate_ledger_rows_total"), 1_200);
+    assert_eq!(fixture.counter("tollgate_ledger_rows_total"), 1_200);
     sums_agree(&database).await;
 }
 
 async fn a_command_drains_the_journal_of_a_dead_process(database: Database) {
-    let bench = LedgerFixture::new(&database).await;
+    let fixture = LedgerFixture::new(&database).await;
     let directory = journal(&database, "dead");
-    let ledger = bench.open(small(directory.clone())).await;
-    let open = start(&bench.clock);
+    let ledger = fixture.open(small(directory.clone())).await;
+    let open = start(&fixture.clock);
     ledger.start(&open).unwrap();
     let path = directory.display().to_string();
     let drain = |path: &str| {
@@ -269,16 +270,16 @@ async fn a_command_drains_the_journal_of_a_dead_process(database: Database) {
 }
 
 async fn draining_a_journal_settles_its_reservations(database: Database) {
-    let bench = LedgerFixture::new(&database).await;
+    let fixture = LedgerFixture::new(&database).await;
     let directory = journal(&database, "dead");
-    let ledger = bench.open(small(directory.clone())).await;
-    let open = start(&bench.clock);
+    let ledger = fixture.open(small(directory.clone())).await;
+    let open = start(&fixture.clock);
     let counters = || {
         let redis_url = Some(shared_url().parse().unwrap());
         let settings = PolicySettings { redis_url, ..PolicySettings::default() };
-        Counters::open(&settings, &bench.clock, &Metrics::new()).unwrap()
+        Counters::open(&settings, &fixture.clock, &Metrics::new()).unwrap()
     };
-    let (bucket, window) = (bench.clock.new_id(), SpendWindow::Monthly);
+    let (bucket, window) = (fixture.clock.new_id(), SpendWindow::Monthly);
     let limit = Limit::Spend { window, limit: NanoUsd::from_nanos(5_000) };
     let claims = Claims {
         organization_id: open.organization_id,
@@ -313,10 +314,10 @@ async fn draining_a_journal_settles_its_reservations(database: Database) {
 }
 
 async fn the_drain_command_reports_damaged_records(database: Database) {
-    let bench = LedgerFixture::new(&database).await;
+    let fixture = LedgerFixture::new(&database).await;
     let directory = journal(&database, "dead");
-    let ledger = bench.open(small(directory.clone())).await;
-    let attempts = [start(&bench.clock), start(&bench.clock)];
+    let ledger = fixture.open(small(directory.clone())).await;
+    let attempts = [start(&fixture.clock), start(&fixture.clock)];
     attempts.iter().for_each(|attempt| ledger.start(attempt).unwrap());
     ledger.close().await.unwrap();
     for entry in std::fs::read_dir(&directory).unwrap() {

@@ -70,9 +70,9 @@ async fn sums_add_up_to_the_rows(database: Database) {
         (tokens(), tokens(), tokens(), tokens()),
         (0..3_u32, prop::bool::weighted(0.1)),
     );
-    let bench = LedgerFixture::new(&database).await;
-    let ledger = bench.open(small(journal(&database, "j"))).await;
-    let clock = &bench.clock;
+    let fixture = LedgerFixture::new(&database).await;
+    let ledger = fixture.open(small(journal(&database, "j"))).await;
+    let clock = &fixture.clock;
     holds_for(prop::collection::vec(attempt, 1..60), 24, async |all| {
         let count = all.len();
         let organization_id: OrganizationId = clock.new_id();
@@ -117,12 +117,12 @@ async fn sums_add_up_to_the_rows(database: Database) {
 }
 
 async fn the_number_of_values_per_metadata_key_is_limited(database: Database) {
-    let bench = LedgerFixture::new(&database).await;
-    let ledger = bench.open(small(journal(&database, "j"))).await;
-    let template = start(&bench.clock);
+    let fixture = LedgerFixture::new(&database).await;
+    let ledger = fixture.open(small(journal(&database, "j"))).await;
+    let template = start(&fixture.clock);
     let write = async |numbers: std::ops::Range<usize>| {
         for number in numbers {
-            let id = bench.clock.new_id();
+            let id = fixture.clock.new_id();
             let mut start = AttemptStart { id, ..template.clone() };
             start.metadata.insert("team".to_owned(), format!("{number}"));
             ledger.start(&start).unwrap();
@@ -166,12 +166,12 @@ fn filter(from: NaiveDateTime, to: NaiveDateTime) -> UsageFilter {
 
 /// More keys than can be told apart, in several batches.
 async fn the_number_of_metadata_keys_per_hour_is_limited(database: Database) {
-    let bench = LedgerFixture::new(&database).await;
-    let ledger = bench.open(small(journal(&database, "j"))).await;
-    let template = start(&bench.clock);
+    let fixture = LedgerFixture::new(&database).await;
+    let ledger = fixture.open(small(journal(&database, "j"))).await;
+    let template = start(&fixture.clock);
     for batch in 0..4 {
         for number in 0..3 {
-            let id = bench.clock.new_id();
+            let id = fixture.clock.new_id();
             let mut start = AttemptStart { id, ..template.clone() };
             start.metadata.insert("team".to_owned(), format!("{number}"));
             // A request has at most this many keys.
@@ -197,7 +197,7 @@ async fn the_number_of_metadata_keys_per_hour_is_limited(database: Database) {
     let by = async |key: &str| {
         let group_by = GroupBy { dimensions: Vec::new(), metadata_key: Some(key.to_owned()) };
         let (scope, filter) = (Scope::Organization(organization_id), filter.clone());
-        let groups = bench.database.read(async move |conn: &mut Conn| {
+        let groups = fixture.database.read(async move |conn: &mut Conn| {
             list_usage(conn, scope, &filter, None, &group_by, 100).await
         });
         let groups = groups.await.unwrap().unwrap().into_iter();
@@ -215,7 +215,7 @@ async fn the_number_of_metadata_keys_per_hour_is_limited(database: Database) {
     {
         let metadata = vec![(key.to_owned(), vec![value.to_owned()])];
         let asked = SpendConditions { metadata, ..SpendConditions::default() };
-        let spent = bench.database.read(async move |conn: &mut Conn| {
+        let spent = fixture.database.read(async move |conn: &mut Conn| {
             spend_since(conn, organization_id, &asked, hour).await
         });
         assert_eq!(spent.await.unwrap().nanos(), nanos, "{key}: {value}");
@@ -224,12 +224,12 @@ async fn the_number_of_metadata_keys_per_hour_is_limited(database: Database) {
 
 /// A key or value may be told apart in one hour and not in the next.
 async fn a_day_tells_apart_what_its_hours_do(database: Database) {
-    let bench = LedgerFixture::new(&database).await;
-    let ledger = bench.open(small(journal(&database, "j"))).await;
-    let template = start(&bench.clock);
+    let fixture = LedgerFixture::new(&database).await;
+    let ledger = fixture.open(small(journal(&database, "j"))).await;
+    let template = start(&fixture.clock);
     let midnight = template.admitted_at.duration_trunc(TimeDelta::days(1)).unwrap();
     let write = async |hour: i64, metadata: &[(&str, &str)]| {
-        let id = bench.clock.new_id();
+        let id = fixture.clock.new_id();
         let admitted_at = midnight + TimeDelta::hours(hour);
         let mut start = AttemptStart { id, admitted_at, ..template.clone() };
         let metadata = metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
@@ -261,7 +261,7 @@ async fn a_day_tells_apart_what_its_hours_do(database: Database) {
         let group_by = GroupBy { dimensions: Vec::new(), metadata_key: Some(key.to_owned()) };
         let (scope, midnight) = (Scope::Organization(organization_id), midnight.naive_utc());
         let filter = filter(midnight + TimeDelta::hours(from), midnight + TimeDelta::hours(to));
-        let groups = bench.database.read(async move |conn: &mut Conn| {
+        let groups = fixture.database.read(async move |conn: &mut Conn| {
             list_usage(conn, scope, &filter, interval, &group_by, 1_000).await
         });
         let mut sums: BTreeMap<Option<String>, UsageTotals> = BTreeMap::new();
@@ -287,7 +287,7 @@ async fn a_day_tells_apart_what_its_hours_do(database: Database) {
 
 /// The metadata of one caller must not slow the ledger down for all.
 async fn many_metadata_keys_need_few_statements(database: Database) {
-    let bench = LedgerFixture::with_connections(&database, 1).await;
+    let fixture = LedgerFixture::with_connections(&database, 1).await;
     let statements = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&statements);
     let count = move |event: InstrumentationEvent<'_>| {
@@ -295,7 +295,7 @@ async fn many_metadata_keys_need_few_statements(database: Database) {
             counted.fetch_add(1, Ordering::Relaxed);
         }
     };
-    let watched = bench.database.housekeeping_write(async move |conn: &mut Conn| {
+    let watched = fixture.database.housekeeping_write(async move |conn: &mut Conn| {
         match conn {
             Conn::Sqlite(object) => object.set_instrumentation(count),
             Conn::Postgres(object) => object.set_instrumentation(count),
@@ -303,10 +303,10 @@ async fn many_metadata_keys_need_few_statements(database: Database) {
         Ok(())
     });
     watched.await.unwrap();
-    let ledger = bench.open(small(journal(&database, "j"))).await;
-    let template = start(&bench.clock);
+    let ledger = fixture.open(small(journal(&database, "j"))).await;
+    let template = start(&fixture.clock);
     for number in 0..31 {
-        let id = bench.clock.new_id();
+        let id = fixture.clock.new_id();
         let mut start = AttemptStart { id, ..template.clone() };
         for key in 0..32 {
             start.metadata.insert(format!("key_{number}_{key}"), "same".to_owned());
@@ -324,11 +324,11 @@ async fn many_metadata_keys_need_few_statements(database: Database) {
 }
 
 async fn retention_deletes_rows_and_keeps_sums(database: Database) {
-    let bench = LedgerFixture::new(&database).await;
-    let ledger = bench.open(small(journal(&database, "j"))).await;
+    let fixture = LedgerFixture::new(&database).await;
+    let ledger = fixture.open(small(journal(&database, "j"))).await;
     let mut kept = BTreeSet::new();
     for days in [0, 39, 41, 400] {
-        let mut start = start(&bench.clock);
+        let mut start = start(&fixture.clock);
         start.admitted_at -= TimeDelta::days(days);
         ledger.start(&start).unwrap();
         ledger.end(end(&start, 1));
@@ -337,18 +337,18 @@ async fn retention_deletes_rows_and_keeps_sums(database: Database) {
         }
     }
     ledger.flush().await.unwrap();
-    assert!(!delete_expired(&bench.database, &bench.clock, 40).await.unwrap());
+    assert!(!delete_expired(&fixture.database, &fixture.clock, 40).await.unwrap());
     assert_eq!(rows(&database).await.into_iter().collect::<BTreeSet<_>>(), kept);
     let requests = "SELECT cast(sum(requests) AS text) AS value FROM usage_hours";
     assert_eq!(sql::texts(&database, requests).await, ["4"]);
 }
 
 async fn deleted_rows_are_not_summed_again(database: Database) {
-    let bench = LedgerFixture::new(&database).await;
+    let fixture = LedgerFixture::new(&database).await;
     let directory = journal(&database, "j");
-    let ledger = bench.open(small(directory.clone())).await;
+    let ledger = fixture.open(small(directory.clone())).await;
     let admitted = async |days: i64| {
-        let mut start = start(&bench.clock);
+        let mut start = start(&fixture.clock);
         start.admitted_at -= TimeDelta::days(days);
         ledger.start(&start).unwrap();
         ledger.end(end(&start, 1));
@@ -358,10 +358,10 @@ async fn deleted_rows_are_not_summed_again(database: Database) {
     let young = admitted(39).await;
     let whole = copy(&directory, &journal(&database, "whole"));
     ledger.flush().await.unwrap();
-    assert!(!delete_expired(&bench.database, &bench.clock, 40).await.unwrap());
+    assert!(!delete_expired(&fixture.database, &fixture.clock, 40).await.unwrap());
     // A longer retention does not bring deleted rows back.
-    assert!(!delete_expired(&bench.database, &bench.clock, 400).await.unwrap());
-    bench.settle(&whole).await;
+    assert!(!delete_expired(&fixture.database, &fixture.clock, 400).await.unwrap());
+    fixture.settle(&whole).await;
     assert_eq!(rows(&database).await, [row(young, "completed", 1)]);
     let requests = "SELECT cast(sum(requests) AS text) AS value FROM usage_hours";
     assert_eq!(sql::texts(&database, requests).await, ["2"]);
@@ -371,15 +371,15 @@ async fn deleted_rows_are_not_summed_again(database: Database) {
 }
 
 async fn two_replicas_write_the_same_sums(database: Database) {
-    let bench = LedgerFixture::new(&database).await;
+    let fixture = LedgerFixture::new(&database).await;
     let other = LedgerFixture::new(&database).await;
     let ledgers = [
-        bench.open(small(journal(&database, "one"))).await,
+        fixture.open(small(journal(&database, "one"))).await,
         other.open(small(journal(&database, "two"))).await,
     ];
-    let template = start(&bench.clock);
+    let template = start(&fixture.clock);
     for number in 0..2_000_usize {
-        let (id, api_key_id) = (bench.clock.new_id(), bench.clock.new_id());
+        let (id, api_key_id) = (fixture.clock.new_id(), fixture.clock.new_id());
         let mut start = AttemptStart { id, ..template.clone() };
         if number % 3 == 0 {
             start.api_key_id = api_key_id;

@@ -60,7 +60,7 @@ async fn a_provider_key_in_an_answer_is_not_logged(database: Database) {
         }
     }
     assert!(team.upstream.seen().requests.len() >= count);
-    let check = team.path(&format!("model-configurations/{}/check", team.configuration_id));
+    let check = format!("{}/check", team.configuration_path());
     team.upstream.push(Script::json(401, &json));
     let checked = app.admin().post_json(&check, &json!({})).await.success();
     assert!(!checked.text().contains(key.as_str()), "the check shows the key");

@@ -14,6 +14,7 @@ use crate::support::{
     case::{Case, cases},
     database::{Database, Kind},
     fixture::Fixture,
+    http::Request,
     process::{ChildProcess, Ended, Signal, run, tollgate},
     secrets, sql,
 };
@@ -77,12 +78,7 @@ async fn a_rotation_under_load_fails_no_request(database: Database) {
     let idle = app.replica().await;
     let plain = BackgroundLoad::start(&teams[0].caller(), Fixture::chat(), 4).await;
     let streamed = BackgroundLoad::start(&teams[1].caller(), Fixture::chat_stream(), 2).await;
-    let admin = BackgroundLoad::start(
-        &app.admin(),
-        crate::support::http::Request::get("/api/v1/workspaces"),
-        1,
-    )
-    .await;
+    let admin = BackgroundLoad::start(&app.admin(), Request::get("/api/v1/workspaces"), 1).await;
     let before = in_use(&database).await;
     let mut active = String::new();
     for round in 1..=3 {

@@ -6,7 +6,7 @@ use crate::support::{
     app::TestApp,
     case::{Case, cases},
     database::Database,
-    fixture::Fixture,
+    fixture::{Fixture, question},
     http::Request,
     ledger_rows::{self, Rates, Row},
     openai::{self, PARTS, Usage},
@@ -34,13 +34,12 @@ const RATES: Rates = Rates {
 /// A workspace with a price.
 async fn priced(app: &TestApp) -> Fixture {
     let team = app.workspace().await;
-    let path = team.path(&format!("model-configurations/{}", team.configuration_id));
-    app.admin().patch(&path, &json!({"price": RATES.json()})).await.expect(200);
+    team.set_price(RATES).await;
     team
 }
 
 fn asks(stream: bool) -> Request {
-    let mut body = crate::support::fixture::question(stream);
+    let mut body = question(stream);
     body["max_tokens"] = 100.into();
     Request::post_json(&Fixture::route("chat/completions"), &body)
 }

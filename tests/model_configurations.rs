@@ -170,8 +170,8 @@ async fn every_wrong_field_is_named(database: Database) {
 }
 
 async fn names_are_unique_among_undeleted_configurations(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let (admin, team) = (world.admin(), &world.home.team);
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let (admin, team) = (tenants.admin(), &tenants.home.team);
     let path = team.path("model-configurations");
     let first = team.configure("50% of/ünïque?", json!({})).await;
     let second = team.configure("other", json!({})).await;
@@ -181,7 +181,7 @@ async fn names_are_unique_among_undeleted_configurations(database: Database) {
     let rename = json!({"name": "50% of/ünïque?"});
     problem(&admin.patch(&format!("{path}/{second}"), &rename).await, 409, "already_exists");
     admin.patch(&format!("{path}/{first}"), &rename).await.expect(200);
-    admin.post_json(&world.sibling.team.path("model-configurations"), &body).await.expect(201);
+    admin.post_json(&tenants.sibling.team.path("model-configurations"), &body).await.expect(201);
     admin.delete(&format!("{path}/{first}")).await.expect(204);
     problem(&admin.get(&format!("{path}/{first}")).await, 404, "not_found");
     problem(&admin.patch(&format!("{path}/{first}"), &rename).await, 404, "not_found");
@@ -189,8 +189,8 @@ async fn names_are_unique_among_undeleted_configurations(database: Database) {
 }
 
 async fn an_editor_cannot_change_where_requests_go(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let (team, editor) = (&world.home.team, world.as_role("WORKSPACE_EDITOR"));
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let (team, editor) = (&tenants.home.team, tenants.as_role("WORKSPACE_EDITOR"));
     team.put_secret("OTHER", "sk-another-value").await;
     let headers = json!({"extra_headers": {"x-a": "1"}, "forward_headers": ["x-trace"]});
     let id = team.configure("guarded", headers).await;
@@ -231,7 +231,7 @@ async fn an_editor_cannot_change_where_requests_go(database: Database) {
 async fn a_disabled_configuration_gets_404(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
-    let path = team.path(&format!("model-configurations/{}", team.configuration_id));
+    let path = team.configuration_path();
     team.caller().send(Fixture::chat()).await.expect(200);
     app.admin().patch(&path, &json!({"enabled": false})).await.expect(200);
     let answer = team.caller().send(Fixture::chat()).await.expect(404);

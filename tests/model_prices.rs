@@ -9,7 +9,7 @@ use crate::{
         case::{Case, cases},
         database::Database,
         database_dump::differences,
-        http::Client,
+        http::{Client, Request},
         two_tenants::{TwoTenants, text},
     },
 };
@@ -30,8 +30,8 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 async fn a_price_is_created_changed_and_deleted(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let admin = world.admin();
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let admin = tenants.admin();
     let body = json!({
         "provider": "openai", "model": "gpt-x-*",
         "price": {"input": 1.5, "cached_input": 0.15, "output": 6, "request": 0.001,
@@ -42,7 +42,7 @@ async fn a_price_is_created_changed_and_deleted(database: Database) {
     let made = made.json();
     assert_eq!(one, format!("{PRICES}/{}", text(&made, "id")));
     assert_eq!((&made["version"], &made["price"]), (&json!(1), &body["price"]));
-    assert_eq!(made["organization_id"], world.home.organization_id);
+    assert_eq!(made["organization_id"], tenants.home.organization_id);
     assert_eq!(admin.get(&one).await.expect(200).json(), made);
     let list = admin.get(&format!("{PRICES}?provider=openai&model=gpt-x-*")).await.expect(200);
     assert_eq!(list.json()["data"], json!([made]));
@@ -70,8 +70,8 @@ async fn a_price_is_created_changed_and_deleted(database: Database) {
 }
 
 async fn a_model_has_one_price(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let admin = world.admin();
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let admin = tenants.admin();
     let of = |model: &str| {
         json!({
             "provider": "openai", "model": model, "price": {"input": 0, "output": 0},
@@ -84,7 +84,7 @@ async fn a_model_has_one_price(database: Database) {
     problem(&admin.patch(&path, &json!({"model": "a"})).await, 409, "already_exists");
     let other = json!({"provider": "*", "model": "a", "price": {"input": 0, "output": 0}});
     admin.post_json(PRICES, &other).await.expect(201);
-    let stranger = world.app.as_key(&world.stranger.admin_key);
+    let stranger = tenants.app.as_key(&tenants.stranger.admin_key);
     stranger.post_json(PRICES, &of("a")).await.expect(201);
     admin.delete(&format!("{PRICES}/{}", text(&first, "id"))).await.expect(204);
     let again = admin.post_json(PRICES, &of("a")).await.expect(201).json();
@@ -92,8 +92,8 @@ async fn a_model_has_one_price(database: Database) {
 }
 
 async fn invalid_prices_are_named(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let admin = world.admin();
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let admin = tenants.admin();
     let sound = json!({"provider": "openai", "model": "m", "price": {"input": 1, "output": 2}});
     let before = database.dump().await;
     let tier = json!({"above_input_tokens": 10, "input": 1, "output": 2});
@@ -141,9 +141,8 @@ async fn amounts_keep_every_digit(database: Database) {
     let admin = app.admin();
     let body = r#"{"provider": "openai", "model": "m",
         "price": {"input": 0.100000001, "output": 999999.999999999, "request": 1e-9}}"#;
-    let request = crate::support::http::Request::new("POST", PRICES)
-        .header("content-type", "application/json")
-        .body(body);
+    let request =
+        Request::new("POST", PRICES).header("content-type", "application/json").body(body);
     let made = admin.send(request).await.expect(201);
     let read = admin.get(made.header("location").unwrap()).await.expect(200).text();
     for digits in ["0.100000001", "999999.999999999", "0.000000001"] {
@@ -160,8 +159,8 @@ async fn resolved(client: &Client, provider: &str, model: &str) -> Value {
 }
 
 async fn resolve_explains_which_price_applies(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let admin = world.admin();
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let admin = tenants.admin();
     let listed = resolved(&admin, "openai", "gpt-4o-2024-08-06").await;
     assert_eq!(listed["origin"], "catalogue");
     assert_eq!(
@@ -200,8 +199,8 @@ async fn resolve_explains_which_price_applies(database: Database) {
 }
 
 async fn prices_stay_in_their_organization(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let (admin, stranger) = (world.admin(), world.app.as_key(&world.stranger.admin_key));
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let (admin, stranger) = (tenants.admin(), tenants.app.as_key(&tenants.stranger.admin_key));
     let body = json!({"provider": "*", "model": "*", "price": {"input": 1, "output": 2}});
     let made = admin.post_json(PRICES, &body).await.expect(201).json();
     let path = format!("{PRICES}/{}", text(&made, "id"));
@@ -210,20 +209,20 @@ async fn prices_stay_in_their_organization(database: Database) {
     problem(&stranger.delete(&path).await, 404, "not_found");
     assert_eq!(stranger.get(PRICES).await.expect(200).json()["data"], json!([]));
     assert_eq!(resolved(&stranger, "openai_compatible", "m").await["price"], Value::Null);
-    let viewer = world.as_role("ORGANIZATION_VIEWER");
+    let viewer = tenants.as_role("ORGANIZATION_VIEWER");
     assert_eq!(viewer.get(&path).await.expect(200).json(), made);
     problem(&viewer.post_json(PRICES, &body).await, 403, "permission_denied");
     problem(&viewer.delete(&path).await, 403, "permission_denied");
     for role in ["WORKSPACE_ADMIN", "WORKSPACE_VIEWER", "GATEWAY_CALLER"] {
-        assert_eq!(world.as_role(role).get(PRICES).await.status, 403, "{role}");
+        assert_eq!(tenants.as_role(role).get(PRICES).await.status, 403, "{role}");
     }
 }
 
 async fn a_workspace_key_cannot_set_prices(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let (team, admin) = (&world.home.team, world.admin());
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let (team, admin) = (&tenants.home.team, tenants.admin());
     let path = team.path("model-configurations");
-    let workspace_admin = world.as_role("WORKSPACE_ADMIN");
+    let workspace_admin = tenants.as_role("WORKSPACE_ADMIN");
     let one = format!("{path}/{}", team.configuration_id);
     let before = database.dump().await;
     for (field, value) in [
@@ -234,7 +233,7 @@ async fn a_workspace_key_cannot_set_prices(database: Database) {
         let patch = json!({field: value});
         for role in ["WORKSPACE_ADMIN", "WORKSPACE_EDITOR"] {
             let told =
-                problem(&world.as_role(role).patch(&one, &patch).await, 403, "permission_denied");
+                problem(&tenants.as_role(role).patch(&one, &patch).await, 403, "permission_denied");
             assert!(text(&told, "detail").contains("organization:manage"), "{told}");
         }
         let mut body = json!({"name": "n", "base_url": team.upstream.base_url(), "model": "m"});

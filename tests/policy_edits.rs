@@ -34,8 +34,7 @@ const FEE: i128 = 10_000_000;
 async fn at_a_cent_each(database: &Database) -> (TestApp, Fixture) {
     let app = TestApp::with_stopped_clock(database, &[]).await;
     let team = app.workspace().await;
-    let path = team.path(&format!("model-configurations/{}", team.configuration_id));
-    app.admin().patch(&path, &json!({"price": Rates::fee(FEE).json()})).await.expect(200);
+    team.set_price(Rates::fee(FEE)).await;
     (app, team)
 }
 

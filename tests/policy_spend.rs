@@ -19,8 +19,8 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 async fn current_spend_comes_from_the_rollups(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let (admin, home) = (world.admin(), &world.home);
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let (admin, home) = (tenants.admin(), &tenants.home);
     let now = chrono::Utc::now();
     // Whole days are read from daily sums, so hours are not needed.
     let day =
@@ -46,9 +46,9 @@ async fn current_spend_comes_from_the_rollups(database: Database) {
         ),
         (
             &home.organization_id,
-            &world.sibling.team.workspace_id,
+            &tenants.sibling.team.workspace_id,
             "",
-            &world.sibling.team.caller_key_id,
+            &tenants.sibling.team.caller_key_id,
             0,
             4_000_000_000,
         ),
@@ -62,7 +62,7 @@ async fn current_spend_comes_from_the_rollups(database: Database) {
             9_000_000_000,
         ),
         (
-            &world.stranger.organization_id,
+            &tenants.stranger.organization_id,
             &home.team.workspace_id,
             "",
             &home.team.caller_key_id,

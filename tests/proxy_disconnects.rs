@@ -11,6 +11,7 @@ use crate::support::{
     database::Database,
     fixture::Fixture,
     script::{Script, data},
+    wait::DEADLINE,
 };
 
 /// The cases of this file.
@@ -23,8 +24,6 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// Only a failure waits so long.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// The deadline for the upstream to notice that the caller has disconnected.
 const A_SECOND: Duration = Duration::from_secs(1);
 
@@ -35,11 +34,7 @@ async fn a_disconnect_before_the_head_cancels_the_upstream(database: Database) {
         team.upstream.push(Script::new().keep_open());
         let caller = team.caller().open(Fixture::chat()).await.unwrap();
         team.upstream.request(count).await;
-        if resets {
-            caller.reset()
-        } else {
-            caller.hang_up()
-        }
+        caller.disconnect(resets);
         team.upstream.left_within(A_SECOND, count).await;
     }
     for settled in team.settled(&team.configuration_id, 2).await {
@@ -58,11 +53,7 @@ async fn a_disconnect_in_a_stream_cancels_the_upstream(database: Database) {
         team.upstream.push(chatty.end());
         let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
         stream.event().await.unwrap().unwrap();
-        if resets {
-            stream.reset()
-        } else {
-            stream.hang_up()
-        }
+        stream.disconnect(resets);
         team.upstream.left_within(A_SECOND, count).await;
     }
     for settled in team.settled(&team.configuration_id, 2).await {
@@ -78,11 +69,7 @@ async fn a_disconnect_from_a_silent_stream_cancels_the_upstream(database: Databa
         team.upstream.push(Script::sse_head().chunk(event.clone()).keep_open());
         let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
         stream.event().await.unwrap().unwrap();
-        if resets {
-            stream.reset()
-        } else {
-            stream.hang_up()
-        }
+        stream.disconnect(resets);
         team.upstream.left_within(A_SECOND, count).await;
     }
     for settled in team.settled(&team.configuration_id, 2).await {
@@ -97,7 +84,7 @@ async fn a_caller_that_stops_reading_cancels_the_upstream(database: Database) {
     team.upstream.push(Script::sse_head().repeat(event, 10_000).end());
     let stream = team.caller().open(Fixture::chat_stream()).await.unwrap();
     // The buffers in between must fill first.
-    team.upstream.left_within(PATIENCE, 0).await;
+    team.upstream.left_within(DEADLINE, 0).await;
     team.settled_once().await.says(&[("outcome", "caller_left")]);
     drop(stream);
 

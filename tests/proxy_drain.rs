@@ -7,11 +7,11 @@ use crate::support::{
     connection::{BodyEnd, Connection},
     database::Database,
     fixture::Fixture,
-    openai::{self, PARTS, Usage},
+    openai::{self, PARTS, Usage, paused_chat_stream},
     process::Signal,
-    script::{Pause, Script},
+    script::Pause,
     server_process::ServerProcess,
-    wait::{eventually, within},
+    wait::{DEADLINE, eventually, within},
 };
 
 /// The cases of this file.
@@ -24,18 +24,10 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// Only a failure waits so long.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-fn held(pause: &Pause) -> Script {
-    let events = openai::chat_events(&PARTS, Usage::USUAL, false);
-    Script::sse_head().chunk(events[0].clone()).wait(pause).chunks(events[1..].to_vec()).end()
-}
-
 async fn drain_has_begun(served: &ServerProcess) {
     let line =
         served.process.line("word of the drain", |line| line.contains("draining").then_some(()));
-    within(PATIENCE, "the drain begins", line).await;
+    within(DEADLINE, "the drain begins", line).await;
 }
 
 async fn readiness_fails_while_requests_are_still_served(database: Database) {
@@ -55,7 +47,7 @@ async fn an_open_stream_finishes(database: Database) {
     let mut served = ServerProcess::start(&database, &[("--shutdown-timeout", "60s")]).await;
     let team = served.workspace().await;
     let pause = Pause::new();
-    team.upstream.push(held(&pause));
+    team.upstream.push(paused_chat_stream(&pause));
     let (head, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
     assert_eq!(head.status, 200);
     served.process.signal(Signal::Term);
@@ -68,11 +60,11 @@ async fn an_open_stream_finishes(database: Database) {
     })
     .await;
     pause.release_all();
-    let (events, ending) = within(PATIENCE, "the stream ends", stream.events()).await;
+    let (events, ending) = within(DEADLINE, "the stream ends", stream.events()).await;
     assert_eq!(ending, BodyEnd::Complete);
     assert_eq!(events.last().map(|event| event.data.as_str()), Some("[DONE]"));
     assert_eq!(events.len(), openai::chat_events(&PARTS, Usage::USUAL, false).len());
-    let status = within(PATIENCE, "the process ends", served.process.ended()).await;
+    let status = within(DEADLINE, "the process ends", served.process.ended()).await;
     assert_eq!(status.code(), Some(0), "{:#?}", served.process.lines());
 }
 
@@ -80,15 +72,15 @@ async fn the_deadline_ends_an_open_stream(database: Database) {
     let mut served = ServerProcess::start(&database, &[("--shutdown-timeout", "1s")]).await;
     let team = served.workspace().await;
     let pause = Pause::new();
-    team.upstream.push(held(&pause));
+    team.upstream.push(paused_chat_stream(&pause));
     let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
     stream.event().await.unwrap().unwrap();
     served.process.signal(Signal::Term);
-    let (events, ending) = within(PATIENCE, "the stream is cut", stream.events()).await;
+    let (events, ending) = within(DEADLINE, "the stream is cut", stream.events()).await;
     assert!(matches!(ending, BodyEnd::Broken(_)), "{ending:?}");
     assert!(events.iter().all(|event| event.data != "[DONE]"));
-    team.upstream.left_within(PATIENCE, 0).await;
-    let status = within(PATIENCE, "the process ends", served.process.ended()).await;
+    team.upstream.left_within(DEADLINE, 0).await;
+    let status = within(DEADLINE, "the process ends", served.process.ended()).await;
     assert_eq!(status.code(), Some(0), "{:#?}", served.process.lines());
 }
 
@@ -99,7 +91,7 @@ async fn an_idle_connection_does_not_delay_the_stop(database: Database) {
     assert_eq!(head.status, 200);
     assert_eq!(connection.rest().await.1, BodyEnd::Complete);
     served.process.signal(Signal::Term);
-    within(PATIENCE, "the idle connection is closed", connection.closed()).await;
-    let status = within(PATIENCE, "the process ends", served.process.ended()).await;
+    within(DEADLINE, "the idle connection is closed", connection.closed()).await;
+    let status = within(DEADLINE, "the process ends", served.process.ended()).await;
     assert_eq!(status.code(), Some(0), "{:#?}", served.process.lines());
 }

@@ -16,7 +16,8 @@ use crate::{
         http::Request,
         openai::{self, Usage},
         script::{Pause, Script},
-        wait::{eventually, within},
+        upstream::Seen,
+        wait::{DEADLINE, eventually, within},
     },
 };
 
@@ -45,9 +46,6 @@ pub(crate) fn cases() -> Vec<Case> {
         postgres a_secret_that_cannot_be_decrypted_gets_503_with_its_name,
     ]
 }
-
-/// Only a failure waits so long.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn an_upstream_429_is_passed_on_with_its_headers(database: Database) {
     let app = TestApp::start(&database).await;
@@ -258,7 +256,7 @@ async fn an_answer_that_is_not_http_gets_502(database: Database) {
     ] {
         team.upstream.push(Script::new().raw(raw).keep_open());
         let caller = team.caller();
-        let answer = within(PATIENCE, raw, caller.send(Fixture::chat())).await;
+        let answer = within(DEADLINE, raw, caller.send(Fixture::chat())).await;
         gateway_error(&answer, 502, "upstream_invalid_response");
     }
     // None of these connections is reused.
@@ -335,7 +333,7 @@ async fn a_request_on_a_connection_that_just_closed_is_retried_once(database: Da
     team.upstream.push(then_closes(&pause));
     team.caller().send(Fixture::chat()).await.expect(200);
     pause.release_all();
-    let closed = |seen: &crate::support::upstream::Seen| seen.connections[1].closed.is_some();
+    let closed = |seen: &Seen| seen.connections[1].closed.is_some();
     team.upstream.wait_for("the idle connection is closed", closed).await;
     team.caller().send(Fixture::chat()).await.expect(200);
     assert_eq!(team.upstream.last_request().connection, 2);
@@ -384,7 +382,7 @@ async fn idle_upstream_connections_are_closed_in_time(database: Database) {
     let app = TestApp::with(&database, &["--workers", "1", "--upstream-keep-alive", "300ms"]).await;
     let team = app.workspace().await;
     team.caller().send(Fixture::chat()).await.expect(200);
-    team.upstream.left_within(PATIENCE, 0).await;
+    team.upstream.left_within(DEADLINE, 0).await;
     team.caller().send(Fixture::chat()).await.expect(200);
     assert_eq!(team.upstream.last_request().connection, 1);
     team.settled(&team.configuration_id, 2).await[1].says(&[("attempts", "1")]);
@@ -435,7 +433,7 @@ async fn each_kind_of_bad_key_has_its_own_code(database: Database) {
         .open(Request::new("POST", &Fixture::route("responses")).body(vec![b' '; 1 << 20]))
         .await
         .unwrap();
-    let head = within(PATIENCE, "an answer", connection.head()).await.unwrap();
+    let head = within(DEADLINE, "an answer", connection.head()).await.unwrap();
     assert_eq!(head.status, 401);
     let (_, ending) = connection.rest().await;
     assert_eq!(ending, BodyEnd::Complete);

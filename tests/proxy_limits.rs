@@ -15,9 +15,9 @@ use crate::{
         database::Database,
         fixture::{Fixture, question},
         http::{Answer, Client, Request},
-        openai::{self, PARTS, Usage},
+        openai::{self, Usage, paused_chat_stream},
         script::{Pause, Script, data},
-        wait::{eventually, within},
+        wait::{DEADLINE, eventually, within},
     },
 };
 
@@ -39,12 +39,9 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// Only a failure waits so long.
-const PATIENCE: Duration = Duration::from_secs(20);
-
 /// The answer to a request that was sent.
 async fn answer(mut connection: Connection) -> Answer {
-    let head = within(PATIENCE, "an answer", connection.head()).await.unwrap();
+    let head = within(DEADLINE, "an answer", connection.head()).await.unwrap();
     let (pieces, ending) = connection.rest().await;
     let body: Vec<u8> = pieces.iter().flat_map(|piece| piece.bytes.to_vec()).collect();
     Answer { status: head.status, headers: head.headers, body: body.into(), ending }
@@ -98,7 +95,7 @@ async fn an_incomplete_body_is_not_sent_upstream(database: Database) {
     let mut connection = team.caller().open(request).await.unwrap();
     connection.send("5\r\n{\"a\":\r\nzz\r\n").await.unwrap();
     // The HTTP library decides whether there is an answer.
-    match within(PATIENCE, "an end", connection.head()).await {
+    match within(DEADLINE, "an end", connection.head()).await {
         Ok(head) => assert_eq!(head.status, 400),
         Err(cut) => assert!(matches!(cut, ReadError::Closed | ReadError::Reset), "{cut:?}"),
     }
@@ -167,7 +164,7 @@ async fn a_slow_first_byte_gets_504(database: Database) {
         let answer = team.caller().send(Fixture::chat()).await;
         gateway_error(&answer, 504, "upstream_first_byte_timeout");
         assert_eq!(answer.json()["error"]["type"], "upstream_error");
-        team.upstream.left_within(PATIENCE, count).await;
+        team.upstream.left_within(DEADLINE, count).await;
     }
     assert_eq!(team.upstream.seen().requests.len(), 2, "a limit is no reason to try again");
 }
@@ -178,12 +175,12 @@ async fn a_silent_stream_is_ended(database: Database) {
     let event = data(json!({"choices": [{}]}));
     team.upstream.push(Script::sse_head().chunk(event.clone()).keep_open());
     let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
-    let (events, ending) = within(PATIENCE, "an end", stream.events()).await;
+    let (events, ending) = within(DEADLINE, "an end", stream.events()).await;
     assert!(matches!(ending, BodyEnd::Broken(_)), "{ending:?}");
     assert_eq!(events.len(), 2);
     assert_eq!(events[0].raw, event);
     assert_eq!(events[1].json()["error"]["code"], "upstream_idle_timeout");
-    team.upstream.left_within(PATIENCE, 0).await;
+    team.upstream.left_within(DEADLINE, 0).await;
     team.settled_once().await.says(&[("outcome", "upstream_broke"), ("code", "idle_timeout")]);
 }
 
@@ -193,7 +190,7 @@ async fn a_silent_plain_answer_is_ended(database: Database) {
     for status in [200, 500] {
         team.upstream.push(Script::new().sized_head(status, &[], 10).raw("{").keep_open());
         let caller = team.caller();
-        let answer = within(PATIENCE, "an end", caller.try_send(Fixture::chat())).await;
+        let answer = within(DEADLINE, "an end", caller.try_send(Fixture::chat())).await;
         assert!(answer.is_err() || matches!(answer.unwrap().ending, BodyEnd::Broken(_)));
     }
 }
@@ -219,11 +216,11 @@ async fn a_configuration_overrides_time_limits(database: Database) {
     let request = || Request::post_json("/providers/hasty/v1/chat/completions", &question(true));
     team.upstream.push(Script::new().keep_open());
     let caller = team.caller();
-    let answer = within(PATIENCE, "an answer", caller.send(request())).await;
+    let answer = within(DEADLINE, "an answer", caller.send(request())).await;
     gateway_error(&answer, 504, "upstream_first_byte_timeout");
     team.upstream.push(Script::sse_head().chunk(data("{}")).keep_open());
     let (_, mut stream) = team.caller().stream(request()).await;
-    let (events, ending) = within(PATIENCE, "an end", stream.events()).await;
+    let (events, ending) = within(DEADLINE, "an end", stream.events()).await;
     assert_eq!(events.last().unwrap().json()["error"]["code"], "upstream_idle_timeout");
     assert!(matches!(ending, BodyEnd::Broken(_)));
 }
@@ -239,11 +236,6 @@ async fn open_streams(caller: &Client, route: &str, count: usize) -> Vec<Connect
     open
 }
 
-fn held(pause: &Pause) -> Script {
-    let events = openai::chat_events(&PARTS, Usage::USUAL, false);
-    Script::sse_head().chunk(events[0].clone()).wait(pause).chunks(events[1..].to_vec()).end()
-}
-
 async fn concurrent_requests_of_a_configuration_are_limited(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
@@ -251,7 +243,7 @@ async fn concurrent_requests_of_a_configuration_are_limited(database: Database) 
     let route = "/providers/narrow/v1/chat/completions";
     let pause = Pause::new();
     for _ in 0..3 {
-        team.upstream.push(held(&pause));
+        team.upstream.push(paused_chat_stream(&pause));
     }
     let mut open = open_streams(&team.caller(), route, 2).await;
     for request in
@@ -272,7 +264,7 @@ async fn concurrent_requests_of_a_configuration_are_limited(database: Database) 
         team.caller().send(request).await.status == 200
     };
     eventually("a place is given back by a caller that left", free).await;
-    team.upstream.push(held(&pause));
+    team.upstream.push(paused_chat_stream(&pause));
     open.extend(open_streams(&team.caller(), route, 1).await);
     assert_eq!(team.caller().post_json(route, &question(false)).await.status, 429);
     pause.release_all();
@@ -284,8 +276,8 @@ async fn concurrent_requests_of_a_configuration_are_limited(database: Database) 
     team.upstream.push(Script::new().raw("HTTP/1.1 2").close());
     team.caller().post_json(route, &question(false)).await.expect(502);
     let pause = Pause::new();
-    team.upstream.push(held(&pause));
-    team.upstream.push(held(&pause));
+    team.upstream.push(paused_chat_stream(&pause));
+    team.upstream.push(paused_chat_stream(&pause));
     let open = open_streams(&team.caller(), route, 2).await;
     pause.release_all();
     drop(open);
@@ -295,8 +287,8 @@ async fn concurrent_requests_of_the_process_are_limited(database: Database) {
     let app = TestApp::with(&database, &["--max-concurrent-requests", "2"]).await;
     let team = app.workspace().await;
     let pause = Pause::new();
-    team.upstream.push(held(&pause));
-    team.upstream.push(held(&pause));
+    team.upstream.push(paused_chat_stream(&pause));
+    team.upstream.push(paused_chat_stream(&pause));
     let open = open_streams(&team.caller(), &Fixture::route("chat/completions"), 2).await;
     let told = team.caller().send(Fixture::chat()).await;
     gateway_error(&told, 503, "overloaded");

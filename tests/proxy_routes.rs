@@ -12,7 +12,7 @@ use crate::support::{
     database::Database,
     fixture::{Fixture, question},
     http::{Answer, Request},
-    wait::within,
+    wait::{DEADLINE, within},
 };
 
 /// The cases of this file.
@@ -29,9 +29,6 @@ pub(crate) fn cases() -> Vec<Case> {
         a_redirect_is_not_followed,
     ]
 }
-
-/// Only a failure waits so long.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Fails the test unless the answer is the gateway's own error in the API's form.
 #[track_caller]
@@ -118,7 +115,7 @@ async fn other_routes_get_501_without_reading_the_body(database: Database) {
             assert!(!answer.headers.iter().any(cors), "no browser calls us");
             connection.closed().await;
         };
-        within(PATIENCE, &format!("{method} {path} is answered"), exchange).await;
+        within(DEADLINE, &format!("{method} {path} is answered"), exchange).await;
     }
     assert_eq!(team.upstream.seen().accepted(), 0);
 }
@@ -136,7 +133,7 @@ async fn head_requests_and_websockets_get_501(database: Database) {
         let (head, mut connection) = team.caller().stream(request).await;
         assert_eq!((head.status, head.header("x-tollgate-error")), (501, Some("gateway")));
         assert_eq!(head.header("x-should-retry"), Some("false"));
-        within(PATIENCE, "the connection is closed", connection.closed()).await;
+        within(DEADLINE, "the connection is closed", connection.closed()).await;
     }
     assert_eq!(team.upstream.seen().accepted(), 0);
     // An offer to upgrade to HTTP/2 is ignored.

@@ -16,7 +16,7 @@ use crate::support::{
     openai::{self, PARTS, Usage},
     script::{Pause, Script, data},
     server_process::ServerProcess,
-    wait::{eventually, within},
+    wait::{DEADLINE, eventually, within},
 };
 
 /// The cases of this file.
@@ -40,9 +40,6 @@ pub(crate) fn cases() -> Vec<Case> {
         metrics_count_streams_and_tokens,
     ]
 }
-
-/// Only a failure waits so long.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The bytes of the events.
 pub(crate) fn raw(events: &[Event]) -> Bytes {
@@ -240,7 +237,7 @@ async fn each_chunk_is_relayed_when_it_arrives(database: Database) {
         let (rest, ending) = stream.events().await;
         assert_eq!((rest.len(), ending), (1, BodyEnd::Complete));
     };
-    within(PATIENCE, "each event comes before the next is sent", reading).await;
+    within(DEADLINE, "each event comes before the next is sent", reading).await;
 }
 
 /// Nagle's algorithm on either side would delay a small write until the previous one is acknowledged,
@@ -283,7 +280,7 @@ async fn chunks_may_be_split_anywhere(database: Database) {
         team.upstream.push(script.end());
         let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
         pause.release_all();
-        let (body, ending) = within(PATIENCE, "the stream ends", whole(&mut stream)).await;
+        let (body, ending) = within(DEADLINE, "the stream ends", whole(&mut stream)).await;
         assert_eq!((body.as_ref(), ending), (sent.as_bytes(), BodyEnd::Complete), "{cuts:?}");
     }
     // Invalid UTF-8 is relayed.
@@ -383,14 +380,14 @@ async fn five_hundred_concurrent_streams_are_served(database: Database) {
         streams.push(team.caller().open(Fixture::chat_stream()).await.unwrap());
     }
     for stream in &mut streams {
-        assert_eq!(within(PATIENCE, "a head", stream.head()).await.unwrap().status, 200);
-        let first = within(PATIENCE, "a first event", stream.event()).await.unwrap().unwrap();
+        assert_eq!(within(DEADLINE, "a head", stream.head()).await.unwrap().status, 200);
+        let first = within(DEADLINE, "a first event", stream.event()).await.unwrap().unwrap();
         assert_eq!(first.raw, sent[0]);
     }
     assert_eq!(team.upstream.seen().open(), STREAMS, "all at once, none queued");
     pause.release_all();
     for stream in &mut streams {
-        let (events, ending) = within(PATIENCE, "the rest", stream.events()).await;
+        let (events, ending) = within(DEADLINE, "the rest", stream.events()).await;
         assert_eq!((raw(&events), ending), (sent[1..].concat().into(), BodyEnd::Complete));
     }
 }

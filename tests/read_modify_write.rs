@@ -60,8 +60,8 @@ fn assert_same_except(before: &Value, after: &Value, fields: &[&str]) {
 }
 
 async fn a_policy_can_be_patched_with_itself(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let admin = world.admin();
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let admin = tenants.admin();
     let made = make(&admin, &cap("Cap", &[matcher("team", "a")])).await;
     for place in [PATH, "/api/v1/platform/gateway-policies", "/v1/platform/gateway-policies"] {
         let one = format!("{place}/{}", text(&made, "id"));
@@ -98,8 +98,8 @@ async fn a_policy_can_be_patched_with_itself(database: Database) {
 }
 
 async fn a_policy_can_be_posted_with_itself(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let admin = world.admin();
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let admin = tenants.admin();
     let made = make(&admin, &cap("Cap", &[matcher("team", "a")])).await;
     let one = format!("{PATH}/{}", text(&made, "id"));
     let read = admin.get(&one).await.expect(200).json();
@@ -129,8 +129,8 @@ async fn a_policy_can_be_posted_with_itself(database: Database) {
 }
 
 async fn every_resource_can_be_patched_with_itself(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let (admin, home) = (world.admin(), &world.home);
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let (admin, home) = (tenants.admin(), &tenants.home);
     let price = json!({"provider": "*", "model": "m*", "price": {"input": 1.25, "output": 10}});
     let price = admin.post_json("/api/v1/model-prices", &price).await.expect(201).json();
     let key = json!({"name": "One", "role": "ORGANIZATION_VIEWER", "user_id": home.user_id});
@@ -168,9 +168,9 @@ async fn patch_with_itself(admin: &Client, path: &str, field: &str, value: &Valu
 }
 
 async fn fixed_fields_of_a_key_cannot_be_changed(database: Database) {
-    let world = TwoTenants::make(TestApp::with_stopped_clock(&database, &[]).await).await;
-    let (admin, home) = (world.admin(), &world.home);
-    let soon = world.app.now() + chrono::TimeDelta::seconds(60);
+    let tenants = TwoTenants::make(TestApp::with_stopped_clock(&database, &[]).await).await;
+    let (admin, home) = (tenants.admin(), &tenants.home);
+    let soon = tenants.app.now() + chrono::TimeDelta::seconds(60);
     let body = json!({
         "name": "One", "role": "WORKSPACE_VIEWER", "user_id": home.user_id, "expires_at": soon,
     });
@@ -182,14 +182,14 @@ async fn fixed_fields_of_a_key_cannot_be_changed(database: Database) {
         (json!({"role": null}), "role"),
         (json!({"user_id": null}), "user_id"),
         (json!({"user_id": home.organization_id}), "user_id"),
-        (json!({"organization_id": world.stranger.organization_id}), "organization_id"),
-        (json!({"workspace_id": world.sibling.team.workspace_id}), "workspace_id"),
+        (json!({"organization_id": tenants.stranger.organization_id}), "organization_id"),
+        (json!({"workspace_id": tenants.sibling.team.workspace_id}), "workspace_id"),
     ] {
         let answer = admin.patch(&one, &with(&read, changes.clone())).await;
         assert_eq!(wrong_fields(&answer), [field], "{changes}");
     }
     // An expired key can be changed.
-    world.app.advance(Duration::from_secs(120));
+    tenants.app.advance(Duration::from_secs(120));
     let renamed = with(&read, json!({"name": "Two"}));
     let after = admin.patch(&one, &renamed).await.expect(200).json();
     assert_same_except(&renamed, &after, &["updated_at"]);

@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 use crate::support::{
     app::TestApp,
     case::{Case, cases},
-    database::Database,
+    database::{Database, Kind},
     fault_proxy::FaultProxy,
     fixture::Fixture,
     http::{Answer, Client, Request},
     secrets,
+    upstream::RecordedRequest,
     wait::eventually_within,
 };
 
@@ -92,15 +93,12 @@ impl Pair {
     }
 
     async fn change_configuration(&self, fields: Value) {
-        let path = self.team.path(&format!("model-configurations/{}", self.team.configuration_id));
+        let path = self.team.configuration_path();
         self.admin().patch(&path, &fields).await.expect(200);
     }
 
     /// Checks the upstream request of both replicas.
-    async fn upstream_sees(
-        &self,
-        is_so: impl Fn(&crate::support::upstream::RecordedRequest) -> bool,
-    ) {
+    async fn upstream_sees(&self, is_so: impl Fn(&RecordedRequest) -> bool) {
         self.both(&self.team.caller_key, |answer| {
             answer.status == 200 && is_so(&self.team.upstream.last_request())
         })
@@ -155,7 +153,7 @@ async fn change(pair: &Pair) {
 
 async fn a_deleted_configuration_gets_404(database: Database) {
     let pair = Pair::start(&database).await;
-    let path = pair.team.path(&format!("model-configurations/{}", pair.team.configuration_id));
+    let path = pair.team.configuration_path();
     pair.admin().delete(&path).await.success();
     pair.caller_is(404).await;
     // The name can be used again, for the new configuration.
@@ -268,7 +266,7 @@ async fn guessing_one_key_does_not_reach_the_database(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     // A well-formed key of another installation.
-    let elsewhere = Database::create(crate::support::database::Kind::Sqlite).expect("another");
+    let elsewhere = Database::create(Kind::Sqlite).expect("another");
     let stranger = TestApp::start(&elsewhere).await.keys().admin.clone();
     let before = app.counter(QUERIES).await;
     for _ in 0..60 {

@@ -37,12 +37,12 @@ fn may_grant(granter: &Role, granted: &Role) -> bool {
 }
 
 /// The paths for creating keys, with the scope of the created keys and the scopes that have access.
-fn places(world: &TwoTenants) -> [(String, &'static str, &'static [&'static str]); 3] {
+fn places(tenants: &TwoTenants) -> [(String, &'static str, &'static [&'static str]); 3] {
     [
-        (world.home.team.path("api-keys"), "workspace", &["organization", "workspace"]),
+        (tenants.home.team.path("api-keys"), "workspace", &["organization", "workspace"]),
         ("/api/v1/api-keys".to_owned(), "organization", &["organization"]),
         (
-            format!("/api/v1/organizations/{}/api-keys", world.home.organization_id),
+            format!("/api/v1/organizations/{}/api-keys", tenants.home.organization_id),
             "organization",
             &["platform"],
         ),
@@ -50,10 +50,10 @@ fn places(world: &TwoTenants) -> [(String, &'static str, &'static [&'static str]
 }
 
 async fn a_key_creates_only_keys_it_may_grant(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    for granter in world.roles() {
-        let client = world.app.as_key(&granter.key);
-        for (path, scope, from) in places(&world) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    for granter in tenants.roles() {
+        let client = tenants.app.as_key(&granter.key);
+        for (path, scope, from) in places(&tenants) {
             for granted in &ROLES {
                 let body = json!({"name": "Granted", "role": granted.name});
                 let may = from.contains(&granter.role.scope)
@@ -64,7 +64,8 @@ async fn a_key_creates_only_keys_it_may_grant(database: Database) {
                 let what = format!("{} {} at {path}", granter.role.name, granted.name);
                 if may {
                     assert_eq!(answer.status, 201, "{what}: {}", answer.text());
-                    let me = world.app.as_key(&text(&answer.json(), "key")).get("/api/v1/me").await;
+                    let me =
+                        tenants.app.as_key(&text(&answer.json(), "key")).get("/api/v1/me").await;
                     assert_eq!(me.expect(200).json()["role"], granted.name);
                 } else {
                     assert!(matches!(answer.status, 403 | 404 | 422), "{what}: {}", answer.text());
@@ -75,8 +76,8 @@ async fn a_key_creates_only_keys_it_may_grant(database: Database) {
         }
     }
     // Also not with a repeated or differently spelled field.
-    let admin = world.as_role("WORKSPACE_ADMIN");
-    let path = world.home.team.path("api-keys");
+    let admin = tenants.as_role("WORKSPACE_ADMIN");
+    let path = tenants.home.team.path("api-keys");
     for body in [
         r#"{"name":"x","role":"GATEWAY_CALLER","role":"ORGANIZATION_ADMIN"}"#,
         r#"{"name":"x","role":"GATEWAY_CALLER","Role":"ORGANIZATION_ADMIN"}"#,
@@ -94,20 +95,20 @@ async fn a_key_creates_only_keys_it_may_grant(database: Database) {
 }
 
 async fn a_key_manages_only_keys_it_may_grant(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
     for target in &ROLES {
         // A key to be managed.
         let id = match target.scope {
-            "platform" => world.platform.id.clone(),
+            "platform" => tenants.platform.id.clone(),
             "organization" => {
                 let body = json!({"name": "Target", "role": target.name});
-                text(&world.admin().post_json("/api/v1/api-keys", &body).await.json(), "id")
+                text(&tenants.admin().post_json("/api/v1/api-keys", &body).await.json(), "id")
             }
-            _ => world.home.team.key(target.name).await.0,
+            _ => tenants.home.team.key(target.name).await.0,
         };
-        for manager in world.roles() {
-            let client = world.app.as_key(&manager.key);
-            for (path, scope, from) in places(&world) {
+        for manager in tenants.roles() {
+            let client = tenants.app.as_key(&manager.key);
+            for (path, scope, from) in places(&tenants) {
                 if path.contains("organizations") {
                     continue;
                 }
@@ -140,15 +141,15 @@ async fn a_key_manages_only_keys_it_may_grant(database: Database) {
 }
 
 async fn no_field_moves_a_key_to_another_place(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let path = world.home.team.path(&format!("api-keys/{}", world.home.team.caller_key_id));
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let path = tenants.home.team.path(&format!("api-keys/{}", tenants.home.team.caller_key_id));
     let before = database.dump().await;
-    for client in [world.admin(), world.as_role("WORKSPACE_ADMIN")] {
+    for client in [tenants.admin(), tenants.as_role("WORKSPACE_ADMIN")] {
         for (field, value) in [
             ("role", json!("WORKSPACE_ADMIN")),
-            ("user_id", json!(world.home.user_id)),
-            ("workspace_id", json!(world.sibling.team.workspace_id)),
-            ("organization_id", json!(world.stranger.organization_id)),
+            ("user_id", json!(tenants.home.user_id)),
+            ("workspace_id", json!(tenants.sibling.team.workspace_id)),
+            ("organization_id", json!(tenants.stranger.organization_id)),
             ("workspace_id", json!(null)),
             ("key", json!("tg_mine")),
             ("grace_seconds", json!(5)),
@@ -160,65 +161,66 @@ async fn no_field_moves_a_key_to_another_place(database: Database) {
     }
     let changed = differences(&before, &database.dump().await);
     assert!(changed.is_empty(), "{changed:#?}");
-    let before = world.admin().get(&path).await.expect(200).json();
+    let before = tenants.admin().get(&path).await.expect(200).json();
     for (field, value) in [
-        ("id", json!(world.sibling.team.caller_key_id)),
+        ("id", json!(tenants.sibling.team.caller_key_id)),
         ("short_key", json!("tg_mine")),
         ("created_by", json!(null)),
         ("created_at", json!("2020-01-01T00:00:00Z")),
         ("last_used_at", json!(null)),
     ] {
-        let mut after = world.admin().patch(&path, &json!({field: value})).await.expect(200).json();
+        let mut after =
+            tenants.admin().patch(&path, &json!({field: value})).await.expect(200).json();
         after["updated_at"] = before["updated_at"].clone();
         assert_eq!(after, before, "{field} is passed over");
     }
 }
 
 async fn a_key_cannot_belong_to_another_organizations_user(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let theirs = &world.stranger.user_id;
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let theirs = &tenants.stranger.user_id;
     let body = json!({"name": "n", "role": "GATEWAY_CALLER", "user_id": theirs});
-    let at_home = world.home.team.path("api-keys");
-    for client in [world.admin(), world.as_role("WORKSPACE_ADMIN")] {
+    let at_home = tenants.home.team.path("api-keys");
+    for client in [tenants.admin(), tenants.as_role("WORKSPACE_ADMIN")] {
         let answer = client.post_json(&at_home, &body).await;
         assert_eq!(wrong_fields(&answer), ["user_id"]);
     }
     let body = json!({"name": "n", "role": "ORGANIZATION_VIEWER", "user_id": theirs});
     assert_eq!(
-        wrong_fields(&world.admin().post_json("/api/v1/api-keys", &body).await),
+        wrong_fields(&tenants.admin().post_json("/api/v1/api-keys", &body).await),
         ["user_id"]
     );
-    let path = format!("/api/v1/organizations/{}/api-keys", world.home.organization_id);
-    assert_eq!(wrong_fields(&world.app.platform().post_json(&path, &body).await), ["user_id"]);
-    let mine = world.admin().get(&format!("/api/v1/api-keys?user_id={theirs}")).await.expect(200);
+    let path = format!("/api/v1/organizations/{}/api-keys", tenants.home.organization_id);
+    assert_eq!(wrong_fields(&tenants.app.platform().post_json(&path, &body).await), ["user_id"]);
+    let mine = tenants.admin().get(&format!("/api/v1/api-keys?user_id={theirs}")).await.expect(200);
     assert_eq!(mine.json()["data"], json!([]));
 }
 
 async fn a_key_is_shown_once(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let path = world.home.team.path("api-keys");
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let path = tenants.home.team.path("api-keys");
     let body = json!({"name": "Once", "role": "GATEWAY_CALLER"});
-    let made = world.admin().post_json(&path, &body).await.expect(201);
+    let made = tenants.admin().post_json(&path, &body).await.expect(201);
     assert_eq!(made.header("cache-control"), Some("no-store"));
     let id = text(&made.json(), "id");
     assert_eq!(made.header("location"), Some(format!("{path}/{id}").as_str()));
     let rotated =
-        world.admin().post_json(&format!("{path}/{id}/rotate"), &json!({})).await.expect(200);
+        tenants.admin().post_json(&format!("{path}/{id}/rotate"), &json!({})).await.expect(200);
     assert_eq!(rotated.header("cache-control"), Some("no-store"));
     let first = text(&made.json(), "key");
     let second = text(&rotated.json(), "key");
-    let created = json!({"name": world.fresh("Tenant ")});
+    let created = json!({"name": tenants.fresh("Tenant ")});
     let tenant =
-        world.app.platform().post_json("/api/v1/organizations", &created).await.expect(201);
+        tenants.app.platform().post_json("/api/v1/organizations", &created).await.expect(201);
     let third = text(&tenant.json(), "admin_key");
-    world.admin().patch(&format!("{path}/{id}"), &json!({"disabled": true})).await.expect(200);
+    tenants.admin().patch(&format!("{path}/{id}"), &json!({"disabled": true})).await.expect(200);
 
     let secrets: Vec<String> = [first, second, third]
         .iter()
         .map(|key| key.rsplit_once('_').unwrap().1.to_owned())
         .collect();
-    for key in world.roles() {
-        let client = world.app.as_key(&key.key);
+    for key in tenants.roles() {
+        let client = tenants.app.as_key(&key.key);
         for path in [
             path.clone(),
             format!("{path}/{id}"),

@@ -11,7 +11,7 @@ use crate::{
         case::{Case, cases},
         database::Database,
         fixture::Fixture,
-        operations::{operations, sample},
+        operations::{example_call, operations},
         secrets::register,
         sql::{execute, texts},
         two_tenants::{TwoTenants, text},
@@ -33,8 +33,8 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 async fn a_secret_is_stored_described_and_deleted(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let (admin, path) = (world.admin(), world.home.team.path("secrets/UPSTREAM_KEY"));
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let (admin, path) = (tenants.admin(), tenants.home.team.path("secrets/UPSTREAM_KEY"));
     let body = json!({"value": "sk-first-value", "description": "For tests"});
     let made = admin.put(&path, &body).await.expect(201);
     assert_eq!(made.header("location"), Some(path.as_str()));
@@ -55,7 +55,7 @@ async fn a_secret_is_stored_described_and_deleted(database: Database) {
     assert_ne!(other["fingerprint"], made["fingerprint"]);
     assert_eq!(other["description"], Value::Null);
     assert_eq!(other["created_at"], made["created_at"]);
-    let elsewhere = world.sibling.team.path("secrets/UPSTREAM_KEY");
+    let elsewhere = tenants.sibling.team.path("secrets/UPSTREAM_KEY");
     let elsewhere = admin.put(&elsewhere, &json!({"value": "sk-first-value"})).await.expect(201);
     assert_ne!(elsewhere.json()["fingerprint"], made["fingerprint"]);
 
@@ -99,34 +99,34 @@ async fn names_values_and_descriptions_are_limited(database: Database) {
 }
 
 async fn values_are_never_returned(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let admin = world.admin();
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let admin = tenants.admin();
     let value = "sk-never-comes-out-4b1d";
     register(value);
-    let path = world.home.team.path(&format!("secrets/{}", Fixture::SECRET));
+    let path = tenants.home.team.path(&format!("secrets/{}", Fixture::SECRET));
     for secret in [value, "sk-not-this-one-either", value] {
         admin.put(&path, &json!({"value": secret, "description": "Rotated"})).await.expect(200);
     }
-    let spare = world.home.team.path("secrets/SPARE");
+    let spare = tenants.home.team.path("secrets/SPARE");
     let told = admin.put(&spare, &json!({"value": value})).await.expect(201);
     let mut answers = vec![told.text()];
     let headers = json!({"extra_headers": {"x-spare": "a {{secret:SPARE}}"}});
-    world.home.team.configure("spare", headers).await;
-    world.home.team.caller().send(Fixture::chat()).await.expect(200);
+    tenants.home.team.configure("spare", headers).await;
+    tenants.home.team.caller().send(Fixture::chat()).await.expect(200);
     let used = format!("Bearer {value}");
     assert_eq!(
-        world.home.team.upstream.last_request().header("authorization"),
+        tenants.home.team.upstream.last_request().header("authorization"),
         Some(used.as_str())
     );
     answers.push(admin.delete(&spare).await.text());
-    for operation in operations(&world).await {
+    for operation in operations(&tenants).await {
         if operation.method != "GET" && operation.id != "check_model_configuration" {
             continue;
         }
-        let sample = sample(&world, &operation).await;
-        for key in world.roles() {
-            let client = world.app.as_key(&key.key);
-            answers.push(client.send(sample.request(&operation)).await.text());
+        let example = example_call(&tenants, &operation).await;
+        for key in tenants.roles() {
+            let client = tenants.app.as_key(&key.key);
+            answers.push(client.send(example.request(&operation)).await.text());
         }
     }
     assert!(answers.len() > 150, "{}", answers.len());
@@ -176,7 +176,7 @@ async fn a_secret_in_use_cannot_be_deleted(database: Database) {
     assert!(text(&told, "detail").contains("second/one"), "{told}");
     assert!(text(&told, "detail").contains(Fixture::CONFIGURATION), "{told}");
     // It can be deleted when no configuration uses it.
-    let first = team.path(&format!("model-configurations/{}", team.configuration_id));
+    let first = team.configuration_path();
     admin.patch(&first, &json!({"api_key_name": null})).await.expect(200);
     problem(&admin.delete(&path).await, 409, "secret_in_use");
     admin.delete(&team.path(&format!("model-configurations/{second}"))).await.expect(204);
@@ -200,8 +200,8 @@ async fn invalidate_caches(team: &Fixture) {
 }
 
 async fn a_moved_ciphertext_cannot_be_decrypted(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let (home, sibling) = (&world.home.team, &world.sibling.team);
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let (home, sibling) = (&tenants.home.team, &tenants.sibling.team);
     home.put_secret("OTHER", "sk-another-secret-here").await;
     home.caller().send(Fixture::chat()).await.expect(200);
     execute(&database, "CREATE TABLE kept AS SELECT id, sealed, version, data_key_id FROM secrets")

@@ -12,7 +12,7 @@ use crate::support::{
     case::{Case, cases},
     database::Database,
     fault_proxy::FaultProxy,
-    fixture::Fixture,
+    fixture::{Fixture, question},
     http::{Client, Request},
     ledger_rows::{self, Rates},
     openai::{self, PARTS, Usage},
@@ -55,8 +55,7 @@ impl Capped {
     /// One with this price and a monthly cap in nano-dollars.
     async fn start(app: TestApp, upstream: ScriptedUpstream, price: Rates, cap: i128) -> Self {
         let team = Fixture::before(&app.admin(), app.address(), upstream).await;
-        let path = team.path(&format!("model-configurations/{}", team.configuration_id));
-        app.admin().patch(&path, &json!({"price": price.json()})).await.expect(200);
+        team.set_price(price).await;
         let organization = app.keys().organization_id.clone();
         let subject = [("organization_id", organization.as_str())];
         let cap = spend_cap(&app.admin(), "the cap", &subject, ("monthly", cap)).await;
@@ -151,7 +150,7 @@ async fn a_cap_holds_on_two_replicas_while_half_the_callers_disconnect(database:
 
 /// A streamed request whose caller disconnects in the middle or reads to the end.
 fn asks(leaves: bool) -> Request {
-    let mut body = crate::support::fixture::question(true);
+    let mut body = question(true);
     body["max_tokens"] = 100.into();
     body["user"] = if leaves { "leaves" } else { "stays" }.into();
     Request::post_json(&Fixture::route("chat/completions"), &body)

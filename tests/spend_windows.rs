@@ -38,9 +38,7 @@ const FEE: i128 = 10_000_000;
 async fn at_a_cent_each(database: &Database, options: &[&str]) -> (TestApp, Fixture) {
     let app = TestApp::with_stopped_clock(database, options).await;
     let team = app.workspace().await;
-    let path = team.path(&format!("model-configurations/{}", team.configuration_id));
-    let price = json!({"price": Rates::fee(FEE).json()});
-    app.admin().patch(&path, &price).await.expect(200);
+    team.set_price(Rates::fee(FEE)).await;
     (app, team)
 }
 
@@ -220,7 +218,7 @@ async fn counters_in_an_emptied_redis_are_rebuilt(database: Database) {
 async fn a_cap_refuses_models_without_a_price(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
-    let path = team.path(&format!("model-configurations/{}", team.configuration_id));
+    let path = team.configuration_path();
     app.admin().patch(&path, &json!({"model": "nobody-prices-this"})).await.expect(200);
     call(&team).await.expect(200);
     let rows = ledger_rows::rows_at_least(&database, 1).await;
@@ -236,8 +234,7 @@ async fn a_cap_refuses_models_without_a_price(database: Database) {
     assert!(says("price") && says("nobody-prices-this"), "{error}");
 
     // Zero is a price.
-    let price = json!({"price": Rates::fee(0).json()});
-    app.admin().patch(&path, &price).await.expect(200);
+    team.set_price(Rates::fee(0)).await;
     call(&team).await.expect(200);
 }
 

@@ -225,11 +225,7 @@ async fn the_upstream_notices_a_disconnect() {
         upstream.request(index * 2 + 1).await;
         for (connection, caller) in [(index * 2, quiet), (index * 2 + 1, stream)] {
             assert!(upstream.seen().connections[connection].closed.is_none());
-            if reset {
-                caller.reset()
-            } else {
-                caller.hang_up()
-            }
+            caller.disconnect(reset);
             upstream.left_within(Duration::from_secs(5), connection).await;
             let by = upstream.seen().connections[connection].closed.unwrap().0;
             assert_eq!(by, if reset { ClosedBy::PeerReset } else { ClosedBy::Peer });

@@ -52,9 +52,9 @@ async fn a_new_organization_has_a_working_key(database: Database) {
 }
 
 async fn only_permitted_keys_change_organizations(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let path = format!("/api/v1/organizations/{}", world.home.organization_id);
-    let (platform, admin) = (world.app.platform(), world.admin());
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let path = format!("/api/v1/organizations/{}", tenants.home.organization_id);
+    let (platform, admin) = (tenants.app.platform(), tenants.admin());
     assert_eq!(
         admin.patch(&path, &json!({"name": "Ours"})).await.expect(200).json()["name"],
         "Ours"
@@ -67,23 +67,23 @@ async fn only_permitted_keys_change_organizations(database: Database) {
     assert_eq!(wrong_fields(&platform.patch(&path, &json!({"ids": "x"})).await), ["ids"]);
     let mine = admin.get("/api/v1/organizations").await.expect(200).json();
     assert_eq!(mine["data"].as_array().unwrap().len(), 1);
-    assert_eq!(mine["data"][0]["id"], world.home.organization_id);
+    assert_eq!(mine["data"][0]["id"], tenants.home.organization_id);
     let all = platform.get("/api/v1/organizations").await.expect(200).json();
     assert_eq!(all["data"].as_array().unwrap().len(), 2);
 }
 
 async fn a_workspace_is_created_changed_and_deleted(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let (admin, path) = (world.admin(), "/api/v1/workspaces");
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let (admin, path) = (tenants.admin(), "/api/v1/workspaces");
     let made = admin.post_json(path, &json!({"name": "R&D / Berlin"})).await.expect(201);
     let one = made.header("location").unwrap().to_owned();
     let made = made.json();
     assert_eq!(made["handle"], "r-d-berlin");
-    assert_eq!(made["organization_id"], world.home.organization_id);
+    assert_eq!(made["organization_id"], tenants.home.organization_id);
     assert_eq!(admin.get(&one).await.expect(200).json(), made);
     let body = json!({"name": "Other", "handle": "r-d-berlin"});
     problem(&admin.post_json(path, &body).await, 409, "handle_taken");
-    world.app.as_key(&world.stranger.admin_key).post_json(path, &body).await.expect(201);
+    tenants.app.as_key(&tenants.stranger.admin_key).post_json(path, &body).await.expect(201);
     for (body, field) in [
         (json!({"name": "名前"}), "handle"),
         (json!({"name": "n", "handle": "Upper"}), "handle"),
@@ -92,7 +92,7 @@ async fn a_workspace_is_created_changed_and_deleted(database: Database) {
         (json!({"name": ""}), "name"),
         (json!({"handle": "a"}), "name"),
         (
-            json!({"name": "n", "organization_id": world.stranger.organization_id}),
+            json!({"name": "n", "organization_id": tenants.stranger.organization_id}),
             "organization_id",
         ),
     ] {
@@ -100,12 +100,12 @@ async fn a_workspace_is_created_changed_and_deleted(database: Database) {
     }
     let changed = admin.patch(&one, &json!({"name": "Renamed"})).await.expect(200).json();
     assert_eq!((&changed["name"], &changed["handle"]), (&json!("Renamed"), &json!("r-d-berlin")));
-    let home = admin.get(&world.home.team.path("").replace("//", "/")).await;
+    let home = admin.get(&tenants.home.team.path("").replace("//", "/")).await;
     assert_eq!(home.status, 404, "a trailing slash is another path");
     assert_eq!(wrong_fields(&admin.patch(&one, &json!({"handle": null})).await), ["handle"]);
-    let moved = json!({"organization_id": world.stranger.organization_id});
+    let moved = json!({"organization_id": tenants.stranger.organization_id});
     let moved = admin.patch(&one, &moved).await.expect(200).json();
-    assert_eq!(moved["organization_id"], world.home.organization_id, "it stays where it is");
+    assert_eq!(moved["organization_id"], tenants.home.organization_id, "it stays where it is");
     admin.delete(&one).await.expect(204);
     problem(&admin.get(&one).await, 404, "not_found");
     problem(&admin.delete(&one).await, 404, "not_found");
@@ -128,14 +128,14 @@ async fn a_workspace_with_working_keys_is_not_deleted(database: Database) {
 }
 
 async fn deleting_a_workspace_deletes_its_contents(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let (admin, team) = (world.admin(), &world.home.team);
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let (admin, team) = (tenants.admin(), &tenants.home.team);
     team.caller().send(Fixture::chat()).await.expect(200);
     let path = format!("/api/v1/workspaces/{}", team.workspace_id);
     admin.delete(&format!("{path}?force=true")).await.expect(204);
     team.caller().send(Fixture::chat()).await.expect(401);
-    for key in world.home.keys.iter().filter(|key| key.role.scope == "workspace") {
-        let answer = world.app.as_key(&key.key).get("/api/v1/me").await;
+    for key in tenants.home.keys.iter().filter(|key| key.role.scope == "workspace") {
+        let answer = tenants.app.as_key(&key.key).get("/api/v1/me").await;
         problem(&answer, 401, "revoked_api_key");
     }
     for rest in ["secrets", "model-configurations", "api-keys", "secrets/PROVIDER_KEY"] {
@@ -155,12 +155,12 @@ async fn deleting_a_workspace_deletes_its_contents(database: Database) {
     let log = admin.get(&query).await.expect(200).json();
     assert_eq!(log["data"][0]["after"]["deleted"]["secrets"], 1, "{log}");
     // Another workspace is not affected.
-    world.sibling.team.caller().send(Fixture::chat()).await.expect(200);
+    tenants.sibling.team.caller().send(Fixture::chat()).await.expect(200);
 }
 
 async fn a_user_is_created_found_and_deactivated(database: Database) {
-    let world = TwoTenants::make(TestApp::start(&database).await).await;
-    let (admin, path) = (world.admin(), "/api/v1/users");
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let (admin, path) = (tenants.admin(), "/api/v1/users");
     let body = json!({"email": "ada@example.com", "name": "Ada"});
     let made = admin.post_json(path, &body).await.expect(201);
     let one = made.header("location").unwrap().to_owned();
@@ -168,7 +168,7 @@ async fn a_user_is_created_found_and_deactivated(database: Database) {
     assert_eq!(made["status"], "active");
     assert_eq!(admin.get(&one).await.expect(200).json(), made);
     problem(&admin.post_json(path, &body).await, 409, "email_taken");
-    world.app.as_key(&world.stranger.admin_key).post_json(path, &body).await.expect(201);
+    tenants.app.as_key(&tenants.stranger.admin_key).post_json(path, &body).await.expect(201);
     for (body, field) in [
         (json!({"email": "no-address", "name": "n"}), "email"),
         (json!({"email": format!("{}@x", "a".repeat(254)), "name": "n"}), "email"),

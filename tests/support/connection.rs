@@ -119,11 +119,6 @@ impl Connection {
         Ok(Self { stream, peer: address, buffer, left: Left::Nothing, event, asked_head: false })
     }
 
-    /// The local address, which the gateway sees as the caller's.
-    pub(crate) fn local(&self) -> SocketAddr {
-        self.stream.local_addr().unwrap()
-    }
-
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.write_all(bytes.as_ref()).await
     }
@@ -139,9 +134,11 @@ impl Connection {
         self.stream.shutdown().await
     }
 
-    /// Disconnects with RST.
-    pub(crate) fn reset(self) {
-        self.stream.set_zero_linger().unwrap();
+    /// Disconnects, with RST or with FIN.
+    pub(crate) fn disconnect(self, reset: bool) {
+        if reset {
+            self.stream.set_zero_linger().unwrap();
+        }
     }
 
     /// Disconnects with FIN, as dropping does.
@@ -169,7 +166,7 @@ impl Connection {
     }
 
     fn take_head(&mut self) -> Result<Option<Head>, ReadError> {
-        let mut headers = [httparse::EMPTY_HEADER; framing::MOST_HEADERS];
+        let mut headers = [httparse::EMPTY_HEADER; framing::MAX_HEADERS];
         let mut response = httparse::Response::new(&mut headers);
         let (length, status) = match response.parse(&self.buffer) {
             Ok(httparse::Status::Complete(length)) => (length, response.code.unwrap_or_default()),

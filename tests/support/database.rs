@@ -16,6 +16,7 @@ use std::{
 
 use tempfile::TempDir;
 use tokio_postgres::NoTls;
+use tollgate::db::Location;
 use url::Url;
 use uuid::Uuid;
 
@@ -112,6 +113,15 @@ impl Database {
     /// The same database at another address, that of a [`FaultProxy`](super::fault_proxy::FaultProxy).
     pub(crate) fn reached_by(&self, url: String) -> Self {
         Self { shared: Arc::clone(&self.shared), url }
+    }
+
+    /// Opens it as the application does, with this number of connections.
+    pub(crate) fn open(&self, connections: usize) -> tollgate::db::Database {
+        let location = match self.kind() {
+            Kind::Sqlite => Location::Sqlite(self.url.strip_prefix("sqlite:").unwrap().into()),
+            Kind::Postgres => Location::Postgres { url: self.url.clone(), ca_pem: None },
+        };
+        tollgate::db::Database::open(location, connections, Duration::from_secs(5)).unwrap()
     }
 
     /// A directory that is removed with the database.

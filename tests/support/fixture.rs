@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{
     http::{Client, Request},
+    ledger_rows::Rates,
     logs, secrets,
     two_tenants::text,
     upstream::ScriptedUpstream,
@@ -96,6 +97,17 @@ impl Fixture {
         }
         let path = self.path("model-configurations");
         text(&self.admin.post_json(&path, &body).await.success().json(), "id")
+    }
+
+    /// The management API's path of the usual configuration.
+    pub(crate) fn configuration_path(&self) -> String {
+        self.path(&format!("model-configurations/{}", self.configuration_id))
+    }
+
+    /// Sets the price of the usual configuration.
+    pub(crate) async fn set_price(&self, price: Rates) {
+        let price = json!({"price": price.json()});
+        self.admin.patch(&self.configuration_path(), &price).await.expect(200);
     }
 
     /// Creates a key with this role in the workspace; returns its id and the key.

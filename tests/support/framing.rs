@@ -5,7 +5,7 @@ use bytes::{Buf, Bytes, BytesMut};
 /// Headers in the order received; bytes that are not UTF-8 are replaced.
 pub(crate) type HeaderList = Vec<(String, String)>;
 
-pub(super) const MOST_HEADERS: usize = 128;
+pub(super) const MAX_HEADERS: usize = 128;
 
 /// Part of a chunked body.
 #[derive(Debug, PartialEq, Eq)]

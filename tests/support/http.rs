@@ -268,6 +268,20 @@ impl Client {
         self.send(Request::new("PUT", target).json(body)).await
     }
 
+    /// All items of a list, read in pages.
+    pub(crate) async fn get_pages(&self, target: &str) -> Vec<Value> {
+        let mut items = Vec::new();
+        let mut next = target.to_owned();
+        loop {
+            let page = self.get(&next).await.expect(200).json();
+            items.extend(page["data"].as_array().expect("a page").iter().cloned());
+            match page["next_cursor"].as_str() {
+                Some(cursor) => next = format!("{target}&cursor={cursor}"),
+                None => return items,
+            }
+        }
+    }
+
     /// Sends a JSON merge patch.
     pub(crate) async fn patch(&self, target: &str, body: &Value) -> Answer {
         let request =

@@ -13,16 +13,12 @@ use tollgate::{
         record::{AttemptEnd, AttemptOutcome, AttemptStart, UsageSource},
     },
     clock::Clock,
-    db::{self, Location},
+    db,
     domain::{ids::AttemptId, money::NanoUsd, tokens::TokenUsage},
     telemetry::{Metrics, readiness::Readiness},
 };
 
-use super::{
-    database::{Database, Kind},
-    ledger_seed::FIGURES,
-    sql,
-};
+use super::{database::Database, ledger_seed::FIGURES, sql};
 
 /// What a ledger over the test's database needs.
 pub(crate) struct LedgerFixture {
@@ -40,13 +36,7 @@ impl LedgerFixture {
 
     /// The same with this number of connections.
     pub(crate) async fn with_connections(database: &Database, connections: usize) -> Self {
-        let location = match database.kind() {
-            Kind::Sqlite => {
-                Location::Sqlite(database.url().strip_prefix("sqlite:").unwrap().into())
-            }
-            Kind::Postgres => Location::Postgres { url: database.url().to_owned(), ca_pem: None },
-        };
-        let database = db::Database::open(location, connections, Duration::from_secs(5)).unwrap();
+        let database = database.open(connections);
         database.migrate().await.unwrap();
         Self {
             database,

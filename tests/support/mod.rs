@@ -1,10 +1,5 @@
 //! What the tests share: the runner, the databases, the scripted upstream, the raw HTTP client, and the
 //! log of the run. It contains no tests.
-#![expect(
-    dead_code,
-    reason = "a toolbox that the capabilities draw on; remove this line when the last tool is used"
-)]
-
 pub(crate) mod app;
 pub(crate) mod background_load;
 pub(crate) mod call_plan;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    script::{Script, data},
+    script::{Pause, Script, data},
     upstream::RecordedRequest,
 };
 
@@ -94,6 +94,12 @@ pub(crate) fn chat_object(text: &str, usage: Usage) -> Value {
 /// but the last has `"usage": null`, and the last has no choices.
 pub(crate) fn chat_stream(parts: &[&str], usage: Usage, include_usage: bool) -> Script {
     Script::sse(chat_events(parts, usage, include_usage))
+}
+
+/// The stream of [`answer`], which waits at `pause` after its first event.
+pub(crate) fn paused_chat_stream(pause: &Pause) -> Script {
+    let events = chat_events(&PARTS, Usage::USUAL, false);
+    Script::sse_head().chunk(events[0].clone()).wait(pause).chunks(events[1..].to_vec()).end()
 }
 
 /// The events of [`chat_stream`], including `[DONE]`.

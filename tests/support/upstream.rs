@@ -26,10 +26,8 @@ use super::{
     framing::{self, Chunk, HeaderList},
     openai,
     script::{Script, Step},
-    wait::within,
+    wait::{DEADLINE, within},
 };
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A received request.
 #[derive(Clone, Debug)]
@@ -166,7 +164,7 @@ impl ScriptedUpstream {
 
     /// Waits until `condition` holds, and fails the test, naming `what`, if it does not.
     pub(crate) async fn wait_for(&self, what: &str, condition: impl Fn(&Seen) -> bool) -> Seen {
-        self.wait_within(PATIENCE, what, condition).await
+        self.wait_within(DEADLINE, what, condition).await
     }
 
     /// The same with a deadline that is under test.
@@ -402,7 +400,7 @@ async fn read_request(
 
 /// Method, target and headers, if they are complete. Panics if they are not HTTP.
 fn take_head(buffer: &mut BytesMut) -> Option<(String, String, HeaderList)> {
-    let mut headers = [httparse::EMPTY_HEADER; framing::MOST_HEADERS];
+    let mut headers = [httparse::EMPTY_HEADER; framing::MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     let length = match request.parse(buffer) {
         Ok(httparse::Status::Complete(length)) => length,

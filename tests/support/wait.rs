@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Long enough for a slow machine: only failing tests wait this long.
-const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Short compared with the two seconds in which changes reach other replicas.
 const POLL: Duration = Duration::from_millis(20);

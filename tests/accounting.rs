@@ -75,7 +75,7 @@ async fn the_ledger_agrees_with_the_invoice(database: Database) {
     };
     let database = server.as_ref().map_or(database, OwnPostgres::database);
     let mut gateway = ServerProcess::start(&database, &[("--shutdown-timeout", "10s")]).await;
-    let (invoice, upstream) = Invoice::kept(plan).await;
+    let (invoice, upstream) = Invoice::start(plan).await;
     let team = Fixture::before(&gateway.admin(), gateway.address(), upstream).await;
     let price = json!({
         "provider": "*", "model": Fixture::MODEL, "price": PRICED.json(),
@@ -87,7 +87,7 @@ async fn the_ledger_agrees_with_the_invoice(database: Database) {
     let load = (CALLERS, calls);
     let traffic = Traffic::start(plan, &invoice, &team.caller_key, gateway.address(), load);
     let mut random = Random::new(seed);
-    let mut lives = vec![ProcessLifetime::begun()];
+    let mut lifetimes = vec![ProcessLifetime::begun()];
     let each = calls / (KILLS + 1);
     for round in 0..KILLS {
         let at = round * each + random.below(each);
@@ -102,15 +102,15 @@ async fn the_ledger_agrees_with_the_invoice(database: Database) {
         }
         traffic.reaches(at.max(traffic.ended() + CALLERS as u64)).await;
         gateway.kill().await;
-        lives.last_mut().expect("one").killed();
+        lifetimes.last_mut().expect("one").killed();
         if let Some(server) = server.as_mut().filter(|server| !server.is_running()) {
             server.start_again().await;
         }
         gateway.start_again().await;
-        lives.push(ProcessLifetime::begun());
-        traffic.moves(gateway.address());
+        lifetimes.push(ProcessLifetime::begun());
+        traffic.set_gateway(gateway.address());
     }
-    let told = within(Duration::from_secs(60), "the calls end", traffic.end()).await;
+    let records = within(Duration::from_secs(60), "the calls end", traffic.end()).await;
     gateway.stop().await;
 
     let rows = ledger_rows::rows(&database).await;
@@ -118,11 +118,16 @@ async fn the_ledger_agrees_with_the_invoice(database: Database) {
         "left" => OWN_PRICE,
         _ => PRICED,
     });
-    let reconciliation =
-        Reconciliation { invoice: invoice.entries(), told, lives, plan: Rc::new(plan), rates };
+    let reconciliation = Reconciliation {
+        invoice: invoice.entries(),
+        records,
+        lifetimes,
+        plan: Rc::new(plan),
+        rates,
+    };
     let problems = reconciliation.problems(&rows);
     assert!(problems.is_empty(), "{} problems: {problems:#?}", problems.len());
-    reconciliation.are_mixed(&rows);
+    reconciliation.assert_varied(&rows);
     let of_rows = ledger_rows::sums_of_rows(&database).await;
     for table in ["usage_hours", "usage_days"] {
         let of_table = ledger_rows::sums_of_table(&database, table).await;

@@ -38,17 +38,17 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 async fn known_callers_are_served_while_the_database_refuses_connections(database: Database) {
-    known_callers_are_served_during(&database, FaultProxy::sever).await;
+    known_callers_are_served_during(&database, FaultProxy::reset_connections).await;
 }
 
 async fn known_callers_are_served_while_the_database_does_not_answer(database: Database) {
     known_callers_are_served_during(&database, FaultProxy::stall).await;
 }
 
-async fn known_callers_are_served_during(database: &Database, cut: fn(&FaultProxy)) {
-    let (link, linked) = FaultProxy::to(database).await;
+async fn known_callers_are_served_during(database: &Database, fault: fn(&FaultProxy)) {
+    let (proxy, proxied) = FaultProxy::to(database).await;
     let beside = TestApp::start(database).await;
-    let app = beside.replica_over(&linked).await;
+    let app = beside.replica_over(&proxied).await;
     let team = beside.workspace().await;
     let (doomed_id, doomed) = team.key("GATEWAY_CALLER").await;
     let (_, unasked) = team.key("GATEWAY_CALLER").await;
@@ -59,7 +59,7 @@ async fn known_callers_are_served_during(database: &Database, cut: fn(&FaultProx
     let streams =
         BackgroundLoad::start(&team.caller_at(app.address()), Fixture::chat_stream(), 4).await;
 
-    cut(&link);
+    fault(&proxy);
     load.wait_for_progress().await;
     // An unknown key gets 503, not 401.
     let strangers = (0..3).map(|_| app.as_key(&unasked));
@@ -90,7 +90,7 @@ async fn known_callers_are_served_during(database: &Database, cut: fn(&FaultProx
     load.wait_for_progress().await;
     streams.wait_for_progress().await;
 
-    link.restore();
+    proxy.restore();
     eventually("the change made meanwhile is seen", async || {
         app.as_key(&doomed).send(Fixture::chat()).await.status == 401
     })
@@ -108,9 +108,9 @@ async fn known_callers_are_served_during(database: &Database, cut: fn(&FaultProx
 }
 
 async fn dead_connections_are_dropped(database: Database) {
-    let (link, linked) = FaultProxy::to(&database).await;
+    let (proxy, proxied) = FaultProxy::to(&database).await;
     let beside = TestApp::with(&database, &["--database-timeout", "1s"]).await;
-    let app = beside.replica_over(&linked).await;
+    let app = beside.replica_over(&proxied).await;
     let team = beside.workspace().await;
     let (doomed_id, doomed) = team.key("GATEWAY_CALLER").await;
     app.caught_up().await;
@@ -123,7 +123,7 @@ async fn dead_connections_are_dropped(database: Database) {
         answer.expect(200);
     }
 
-    link.strand();
+    proxy.abandon_connections();
     beside.admin().delete(&team.path(&format!("api-keys/{doomed_id}"))).await.success();
     eventually("the change is seen by a new connection", async || {
         app.as_key(&doomed).send(Fixture::chat()).await.status == 401
@@ -137,9 +137,9 @@ async fn dead_connections_are_dropped(database: Database) {
 }
 
 async fn connections_that_die_in_a_transaction_are_dropped(database: Database) {
-    let (link, linked) = FaultProxy::to(&database).await;
+    let (proxy, proxied) = FaultProxy::to(&database).await;
     let beside = TestApp::start(&database).await;
-    let app = beside.replica_over(&linked).await;
+    let app = beside.replica_over(&proxied).await;
     let team = beside.workspace().await;
     let (doomed_id, doomed) = team.key("GATEWAY_CALLER").await;
     app.caught_up().await;
@@ -163,7 +163,7 @@ async fn connections_that_die_in_a_transaction_are_dropped(database: Database) {
         onlooker.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 4
     })
     .await;
-    link.strand();
+    proxy.abandon_connections();
     holder.batch_execute("ROLLBACK").await.unwrap();
     load.wait_for_progress().await;
     for write in futures_util::future::join_all(writes).await {
@@ -179,12 +179,12 @@ async fn connections_that_die_in_a_transaction_are_dropped(database: Database) {
 }
 
 async fn known_callers_are_served_for_a_limited_time(database: Database) {
-    let (link, linked) = FaultProxy::to(&database).await;
+    let (proxy, proxied) = FaultProxy::to(&database).await;
     let options = ["--directory-max-stale", "3s", "--directory-poll", "200ms"];
-    let app = TestApp::with(&linked, &options).await;
+    let app = TestApp::with(&proxied, &options).await;
     let team = app.workspace().await;
     team.caller().send(Fixture::chat()).await.expect(200);
-    link.sever();
+    proxy.reset_connections();
     team.caller().send(Fixture::chat()).await.expect(200);
     eventually("what is held is too old", async || {
         team.caller().send(Fixture::chat()).await.status == 503
@@ -192,7 +192,7 @@ async fn known_callers_are_served_for_a_limited_time(database: Database) {
     .await;
     team.caller().send(Fixture::chat()).await.expect_retry_later();
     app.admin().get("/api/v1/me").await.expect_retry_later();
-    link.restore();
+    proxy.restore();
     eventually("callers are served again", async || {
         team.caller().send(Fixture::chat()).await.status == 200
     })
@@ -200,20 +200,20 @@ async fn known_callers_are_served_for_a_limited_time(database: Database) {
 }
 
 async fn a_gateway_stops_while_the_database_does_not_answer(database: Database) {
-    let (link, linked) = FaultProxy::to(&database).await;
-    let app = TestApp::start(&linked).await;
+    let (proxy, proxied) = FaultProxy::to(&database).await;
+    let app = TestApp::start(&proxied).await;
     let team = app.workspace().await;
     team.caller().send(Fixture::chat()).await.expect(200);
-    link.stall();
+    proxy.stall();
     within(Duration::from_secs(20), "it stops", app.stop()).await;
-    drop(link);
+    drop(proxy);
 }
 
 async fn a_replica_does_not_start_without_the_database(database: Database) {
-    let (link, linked) = FaultProxy::to(&database).await;
+    let (proxy, proxied) = FaultProxy::to(&database).await;
     write_master_key(&master_key_file(&database));
-    link.sever();
-    let arguments = options(&linked);
+    proxy.reset_connections();
+    let arguments = options(&proxied);
     let mut command = tollgate(&["serve"]);
     command.args(&arguments);
     let ended = run(command).await;

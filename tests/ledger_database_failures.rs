@@ -249,36 +249,36 @@ async fn a_database_that_accepts_single_rows_gets_them_all(database: Database) {
 }
 
 async fn a_start_waits_for_the_database(database: Database) {
-    let (link, linked) = FaultProxy::to(&database).await;
-    let fixture = LedgerFixture::new(&linked).await;
+    let (proxy, proxied) = FaultProxy::to(&database).await;
+    let fixture = LedgerFixture::new(&proxied).await;
     let directory = journal(&database, "j");
     let ledger = fixture.open(small(directory.clone())).await;
     let open = start(&fixture.clock);
     ledger.start(&open).unwrap();
     let copied = copy(&directory, &journal(&database, "copy"));
     ledger.flush().await.unwrap();
-    link.sever();
+    proxy.reset_connections();
     let before = fixture.database.housekeeping_transactions();
     let (found, ()) = tokio::join!(fixture.settle(&copied), async {
         // More often than a start that gives up would try.
         let tried = async || fixture.database.housekeeping_transactions() > before + 1;
         eventually("it was tried again", tried).await;
-        link.restore();
+        proxy.restore();
     });
     assert_eq!(found.iter().map(|told| told.id).collect::<Vec<_>>(), [open.id]);
     assert_eq!(rows(&database).await, [row(open.id, "lost", 900)]);
 }
 
 async fn the_journal_fills_to_its_limit_while_the_database_is_away(database: Database) {
-    let (link, linked) = FaultProxy::to(&database).await;
-    let fixture = LedgerFixture::new(&linked).await;
+    let (proxy, proxied) = FaultProxy::to(&database).await;
+    let fixture = LedgerFixture::new(&proxied).await;
     let mut options = small(journal(&database, "j"));
     (options.max_bytes, options.segment_bytes) = (1 << 20, 64 << 10);
     let ledger = fixture.open(options).await;
     let early = start(&fixture.clock);
     ledger.start(&early).unwrap();
     ledger.flush().await.unwrap();
-    link.sever();
+    proxy.reset_connections();
     let mut expected = BTreeSet::new();
     let mut running = Vec::new();
     let refused = loop {
@@ -297,7 +297,7 @@ async fn the_journal_fills_to_its_limit_while_the_database_is_away(database: Dat
     }
     assert!(ledger.flush().await.is_err());
     assert!(fixture.counter("tollgate_journal_bytes") >= 1 << 20);
-    link.restore();
+    proxy.restore();
     eventually("all is drained", async || ledger.flush().await.is_ok()).await;
     assert_eq!(rows(&database).await.into_iter().collect::<BTreeSet<_>>(), expected);
     assert!(!fixture.readiness.is_journal_full());

@@ -228,10 +228,10 @@ async fn keys_of_a_deleted_workspace_get_401(database: Database) {
 }
 
 async fn changes_arrive_without_notifications(database: Database) {
-    let (link, linked) = FaultProxy::to(&database).await;
-    link.lose_notifications();
+    let (proxy, proxied) = FaultProxy::to(&database).await;
+    proxy.drop_notifications();
     let app = TestApp::start(&database).await;
-    let other = app.replica_over(&linked).await;
+    let other = app.replica_over(&proxied).await;
     let pair = Pair::of(app, other).await;
     disable(&pair).await;
     change(&pair).await;

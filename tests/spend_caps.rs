@@ -210,12 +210,12 @@ async fn a_cap_holds_while_redis_does_not_answer(database: Database) {
 }
 
 async fn a_cap_holds_while_redis_refuses_connections(database: Database) {
-    without_redis(database, FaultProxy::sever).await;
+    without_redis(database, FaultProxy::reset_connections).await;
 }
 
-async fn without_redis(database: Database, cut: fn(&FaultProxy)) {
+async fn without_redis(database: Database, fault: fn(&FaultProxy)) {
     const CALLERS: usize = 40;
-    let (link, url) = FaultProxy::to_url(&shared_url()).await;
+    let (proxy, url) = FaultProxy::to_url(&shared_url()).await;
     let app = on_redis(&database, &url).await;
     let upstream = ScriptedUpstream::start().await;
     let cap = FEE * WORTH as i128;
@@ -240,12 +240,12 @@ async fn without_redis(database: Database, cut: fn(&FaultProxy)) {
     let disturb = async {
         let settled = async || passed.get() >= WORTH / 4;
         eventually("a quarter of the cap is used", settled).await;
-        cut(&link);
+        fault(&proxy);
         let began = Instant::now();
         let lasts = Duration::from_secs(1);
         eventually("a second passes", async || began.elapsed() >= lasts).await;
         assert!(unknown.get() > 0, "what can't be checked is not let through");
-        link.restore();
+        proxy.restore();
         eventually("the cap is reached", async || refused.get() >= CALLERS).await;
         stop.set(1);
     };

@@ -40,14 +40,14 @@ fn plan(number: u64) -> CallPlan {
 async fn calls_follow_their_plan(database: Database) {
     const CALLS: u64 = 300;
     let app = TestApp::start(&database).await;
-    let (invoice, upstream) = Invoice::kept(plan).await;
+    let (invoice, upstream) = Invoice::start(plan).await;
     let team = Fixture::before(&app.admin(), app.address(), upstream).await;
     let traffic = Traffic::start(plan, &invoice, &team.caller_key, app.address(), (8, CALLS));
-    let told = within(Duration::from_secs(60), "the calls end", traffic.end()).await;
-    assert_eq!(told.len() as u64, CALLS);
+    let record = within(Duration::from_secs(60), "the calls end", traffic.end()).await;
+    assert_eq!(record.len() as u64, CALLS);
     let entries = invoice.entries();
-    for told in told {
-        let plan = plan(told.number);
+    for record in record {
+        let plan = plan(record.number);
         let expected: &[CallResult] = match plan.scenario {
             Scenario::Complete | Scenario::Slow | Scenario::CumulativeUsage | Scenario::NoUsage => {
                 &[CallResult::Answered(200)]
@@ -66,19 +66,19 @@ async fn calls_follow_their_plan(database: Database) {
             | Scenario::CallerLeavesInBody
             | Scenario::CallerLeavesAfterUsage => &[CallResult::CallerLeft],
         };
-        assert!(expected.contains(&told.met), "{plan:?} {told:?}");
-        let entries = &entries[&told.number];
+        assert!(expected.contains(&record.result), "{plan:?} {record:?}");
+        let entries = &entries[&record.number];
         let last = entries.last().expect("the upstream was asked");
         let tells = match plan.scenario {
             Scenario::Complete | Scenario::Slow | Scenario::CumulativeUsage => {
                 plan.asked != CallKind::Models
             }
-            Scenario::ResetBeforeHead => told.met == CallResult::Answered(200),
+            Scenario::ResetBeforeHead => record.result == CallResult::Answered(200),
             // The gateway asks for usage here.
             Scenario::CloseAfterUsage | Scenario::CallerLeavesAfterUsage => true,
             _ => false,
         };
-        assert_eq!(last.told(), tells.then_some(plan.usage), "{plan:?} {told:?}");
+        assert_eq!(last.told(), tells.then_some(plan.usage), "{plan:?} {record:?}");
     }
 }
 
@@ -120,19 +120,19 @@ const USAGE: Usage = Usage { prompt: 10, completion: 5, cached: 0, reasoning: 0 
 
 /// The reconciliation of one answered call.
 fn reconciliation() -> Reconciliation {
-    let lives = vec![ProcessLifetime::begun()];
+    let lifetimes = vec![ProcessLifetime::begun()];
     let now = Instant::now();
-    let told = CallRecord {
+    let record = CallRecord {
         number: 1,
         request_id: Some("request".to_owned()),
-        met: CallResult::Answered(200),
+        result: CallResult::Answered(200),
         began: now,
         ended: now,
     };
     Reconciliation {
         invoice: [(1, vec![Entry::of(Some(USAGE))])].into(),
-        told: vec![told],
-        lives,
+        records: vec![record],
+        lifetimes,
         plan: Rc::new(plan),
         rates: Rc::new(|_| RATES),
     }
@@ -164,8 +164,8 @@ async fn a_ledger_that_agrees_has_no_problems() {
     assert_eq!(reconciliation().problems(&[unknown, second]), [""; 0]);
     // A killed process.
     let mut died = reconciliation();
-    died.lives[0].killed();
-    died.told[0].met = CallResult::Broken;
+    died.lifetimes[0].killed();
+    died.records[0].result = CallResult::Broken;
     let lost = Row { outcome: "lost".to_owned(), usage_source: "estimated".to_owned(), ..row() };
     assert_eq!(died.problems(&[lost]), [""; 0]);
 }
@@ -195,7 +195,7 @@ async fn every_difference_in_the_ledger_is_reported() {
     silent.invoice = [(1, vec![Entry::of(None)])].into();
     assert!(!silent.problems(&[row()]).is_empty());
     let mut died = reconciliation();
-    died.lives[0].killed();
+    died.lifetimes[0].killed();
     let lost = Row { usage_source: "estimated".to_owned(), ..named("lost") };
     assert!(!died.problems(&[lost]).is_empty());
 }

@@ -184,23 +184,23 @@ async fn every_case_has_a_database_of_its_own(database: Database) {
 }
 
 async fn a_fault_proxy_resets_stalls_and_restores(database: Database) {
-    let (link, through) = FaultProxy::to(&database).await;
+    let (proxy, through) = FaultProxy::to(&database).await;
     let (client, connection) = connect(&through).await.unwrap();
     let running = tokio::spawn(connection);
     client.batch_execute("CREATE TABLE marks (n BIGINT)").await.unwrap();
 
-    link.stall();
+    proxy.stall();
     let insert = client.batch_execute("INSERT INTO marks VALUES (1)");
     tokio::pin!(insert);
     assert!(tokio::time::timeout(Duration::from_millis(100), &mut insert).await.is_err());
-    link.restore();
+    proxy.restore();
     within(Duration::from_secs(5), "what was stalled goes on", insert).await.unwrap();
 
-    link.sever();
+    proxy.reset_connections();
     let broken = within(Duration::from_secs(5), "what is open breaks", running).await.unwrap();
     assert!(broken.is_err());
     assert!(connect(&through).await.is_err());
-    link.restore();
+    proxy.restore();
     let (client, connection) = connect(&through).await.unwrap();
     tokio::spawn(connection);
     let count = client.query_one("SELECT count(*) FROM marks", &[]).await.unwrap();
@@ -208,7 +208,7 @@ async fn a_fault_proxy_resets_stalls_and_restores(database: Database) {
 }
 
 async fn a_fault_proxy_drops_notifications(database: Database) {
-    let (link, through) = FaultProxy::to(&database).await;
+    let (proxy, through) = FaultProxy::to(&database).await;
     let (client, mut connection) = connect(&through).await.unwrap();
     let (heard, mut hearing) = tokio::sync::mpsc::unbounded_channel();
     tokio::spawn(async move {
@@ -222,9 +222,9 @@ async fn a_fault_proxy_drops_notifications(database: Database) {
     let teller = database.connect().await;
     for (deaf, news) in [(false, "one"), (true, "lost"), (false, "three")] {
         if deaf {
-            link.lose_notifications()
+            proxy.drop_notifications()
         } else {
-            link.restore()
+            proxy.restore()
         }
         teller.batch_execute(&format!("NOTIFY news, '{news}'")).await.unwrap();
         // A notification arrives before the answer to a later query.

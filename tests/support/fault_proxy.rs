@@ -17,20 +17,20 @@ use super::database::Database;
 
 /// What the proxy does now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Line {
+enum Mode {
     /// Forwards everything.
-    Whole,
+    Forward,
     /// Forwards everything but PostgreSQL's notifications.
-    Deaf,
+    DropNotifications,
     /// Forwards nothing and closes nothing, like a network that drops packets.
-    Stalled,
+    Stall,
     /// Resets open and new connections.
-    Severed,
+    Reset,
 }
 
 /// The protocol of the bytes in one direction, as far as the proxy parses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Speech {
+enum Protocol {
     /// Messages of a PostgreSQL server.
     Postgres,
     Other,
@@ -39,9 +39,9 @@ enum Speech {
 /// The proxy, on its own port. It runs on the test's runtime and ends when dropped.
 pub(crate) struct FaultProxy {
     address: SocketAddr,
-    line: watch::Sender<Line>,
+    mode: watch::Sender<Mode>,
     /// How often open connections were abandoned.
-    dead: watch::Sender<usize>,
+    abandoned: watch::Sender<usize>,
     accepting: JoinHandle<()>,
 }
 
@@ -52,59 +52,59 @@ impl FaultProxy {
         let host = config.get_hosts().first().cloned().unwrap_or(Host::Tcp("localhost".to_owned()));
         let port = config.get_ports().first().copied().unwrap_or(5432);
 
-        let link = Self::open(host, port, Speech::Postgres).await;
+        let proxy = Self::open(host, port, Protocol::Postgres).await;
         let mut url = Url::parse(database.url()).unwrap();
         url.set_host(Some("127.0.0.1")).unwrap();
-        url.set_port(Some(link.address.port())).unwrap();
+        url.set_port(Some(proxy.address.port())).unwrap();
         // The proxy parses messages, so no TLS; and a socket path in the query must not win.
         url.set_query(Some("sslmode=disable"));
-        (link, database.reached_by(url.into()))
+        (proxy, database.reached_by(url.into()))
     }
 
     /// Starts one for another kind of server, and returns the URL at its address.
     pub(crate) async fn to_url(url: &str) -> (Self, String) {
         let mut url = Url::parse(url).unwrap();
         let host = Host::Tcp(url.host_str().expect("a host").to_owned());
-        let link = Self::open(host, url.port().expect("a port"), Speech::Other).await;
+        let proxy = Self::open(host, url.port().expect("a port"), Protocol::Other).await;
         url.set_host(Some("127.0.0.1")).unwrap();
-        url.set_port(Some(link.address.port())).unwrap();
-        (link, url.into())
+        url.set_port(Some(proxy.address.port())).unwrap();
+        (proxy, url.into())
     }
 
-    async fn open(host: Host, port: u16, speech: Speech) -> Self {
+    async fn open(host: Host, port: u16, protocol: Protocol) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let line = watch::Sender::new(Line::Whole);
-        let dead = watch::Sender::new(0);
-        let ways = (line.subscribe(), dead.subscribe());
-        let accepting = tokio::spawn(accept(listener, (host, port, speech), ways));
-        Self { address, line, dead, accepting }
+        let mode = watch::Sender::new(Mode::Forward);
+        let abandoned = watch::Sender::new(0);
+        let state = (mode.subscribe(), abandoned.subscribe());
+        let accepting = tokio::spawn(accept(listener, (host, port, protocol), state));
+        Self { address, mode, abandoned, accepting }
     }
 
     /// Resets every connection, new ones included.
-    pub(crate) fn sever(&self) {
-        self.line.send_replace(Line::Severed);
+    pub(crate) fn reset_connections(&self) {
+        self.mode.send_replace(Mode::Reset);
     }
 
     /// Stops forwarding without closing anything.
     pub(crate) fn stall(&self) {
-        self.line.send_replace(Line::Stalled);
+        self.mode.send_replace(Mode::Stall);
     }
 
     /// Drops notifications and forwards everything else.
-    pub(crate) fn lose_notifications(&self) {
-        self.line.send_replace(Line::Deaf);
+    pub(crate) fn drop_notifications(&self) {
+        self.mode.send_replace(Mode::DropNotifications);
     }
 
     /// Stops forwarding on open connections for good, without closing them, but forwards new ones:
     /// like a server whose machine died and that was started on another.
-    pub(crate) fn strand(&self) {
-        self.dead.send_modify(|dead| *dead += 1);
+    pub(crate) fn abandon_connections(&self) {
+        self.abandoned.send_modify(|abandoned| *abandoned += 1);
     }
 
     /// Forwards everything again.
     pub(crate) fn restore(&self) {
-        self.line.send_replace(Line::Whole);
+        self.mode.send_replace(Mode::Forward);
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -119,27 +119,27 @@ impl Drop for FaultProxy {
 }
 
 /// What the proxy does, and how often connections were abandoned.
-type Ways = (watch::Receiver<Line>, watch::Receiver<usize>);
+type State = (watch::Receiver<Mode>, watch::Receiver<usize>);
 
-async fn accept(listener: TcpListener, server: (Host, u16, Speech), ways: Ways) {
-    let (host, port, speech) = server;
+async fn accept(listener: TcpListener, server: (Host, u16, Protocol), state: State) {
+    let (host, port, protocol) = server;
     let mut connections = JoinSet::new();
     loop {
         let (near, _) = listener.accept().await.unwrap();
         near.set_nodelay(true).unwrap();
-        let (host, line) = (host.clone(), ways.clone());
+        let (host, mode) = (host.clone(), state.clone());
         connections.spawn(async move {
             let connected = match host {
                 Host::Tcp(host) => match TcpStream::connect((host.as_str(), port)).await {
                     Ok(far) => {
                         let _ = far.set_nodelay(true);
-                        forward(near, far, speech, line).await
+                        forward(near, far, protocol, mode).await
                     }
                     Err(error) => Err(error),
                 },
                 Host::Unix(directory) => {
                     match UnixStream::connect(directory.join(format!(".s.PGSQL.{port}"))).await {
-                        Ok(far) => forward(near, far, speech, line).await,
+                        Ok(far) => forward(near, far, protocol, mode).await,
                         Err(error) => Err(error),
                     }
                 }
@@ -155,32 +155,32 @@ async fn accept(listener: TcpListener, server: (Host, u16, Speech), ways: Ways) 
 async fn forward(
     mut near: TcpStream,
     far: impl AsyncRead + AsyncWrite,
-    speech: Speech,
-    ways: Ways,
+    protocol: Protocol,
+    state: State,
 ) -> std::io::Result<()> {
-    let (mut line, mut dead) = ways;
-    let born = *dead.borrow_and_update();
+    let (mut mode, mut abandoned) = state;
+    let born = *abandoned.borrow_and_update();
     let (mut far_reader, mut far_writer) = tokio::io::split(far);
     let (mut near_reader, mut near_writer) = near.split();
-    let (up_line, down_line) = (line.clone(), line.clone());
+    let (up_mode, down_mode) = (mode.clone(), mode.clone());
     let passing = async {
         tokio::select! {
-            _ = pass(&mut near_reader, &mut far_writer, up_line, Speech::Other) => {}
-            _ = pass(&mut far_reader, &mut near_writer, down_line, speech) => {}
+            _ = pass(&mut near_reader, &mut far_writer, up_mode, Protocol::Other) => {}
+            _ = pass(&mut far_reader, &mut near_writer, down_mode, protocol) => {}
         }
     };
-    let stranded = async { dead.wait_for(|dead| *dead > born).await.is_ok() };
-    let severed = async { line.wait_for(|line| *line == Line::Severed).await.is_ok() };
+    let is_abandoned = async { abandoned.wait_for(|abandoned| *abandoned > born).await.is_ok() };
+    let is_reset = async { mode.wait_for(|mode| *mode == Mode::Reset).await.is_ok() };
     let end = tokio::select! {
         biased;
-        true = severed => End::Severed,
-        true = stranded => End::Stranded,
+        true = is_reset => End::Reset,
+        true = is_abandoned => End::Abandoned,
         () = passing => End::Closed,
     };
     match end {
-        End::Severed => near.set_zero_linger()?,
+        End::Reset => near.set_zero_linger()?,
         // Both sides stay open, and nothing is forwarded any more.
-        End::Stranded => std::future::pending().await,
+        End::Abandoned => std::future::pending().await,
         End::Closed => {}
     }
     Ok(())
@@ -188,8 +188,8 @@ async fn forward(
 
 /// How forwarding ended.
 enum End {
-    Severed,
-    Stranded,
+    Reset,
+    Abandoned,
     Closed,
 }
 
@@ -198,19 +198,19 @@ enum End {
 async fn pass(
     reader: &mut (impl AsyncRead + Unpin),
     writer: &mut (impl AsyncWrite + Unpin),
-    mut line: watch::Receiver<Line>,
-    speech: Speech,
+    mut mode: watch::Receiver<Mode>,
+    protocol: Protocol,
 ) -> std::io::Result<()> {
     let mut buffer = BytesMut::new();
     while reader.read_buf(&mut buffer).await? > 0 {
         // The sender is dropped only with the whole proxy.
-        let _ = line.wait_for(|line| *line != Line::Stalled).await;
-        if speech == Speech::Other {
+        let _ = mode.wait_for(|mode| *mode != Mode::Stall).await;
+        if protocol == Protocol::Other {
             writer.write_all(&buffer.split()).await?;
             continue;
         }
         while let Some(length) = message(&buffer) {
-            if buffer[0] == b'A' && *line.borrow() == Line::Deaf {
+            if buffer[0] == b'A' && *mode.borrow() == Mode::DropNotifications {
                 buffer.advance(length);
             } else {
                 writer.write_all(&buffer.split_to(length)).await?;

@@ -38,7 +38,7 @@ pub(crate) struct Invoice(Arc<watch::Sender<BTreeMap<u64, Vec<Entry>>>>);
 
 impl Invoice {
     /// Starts an upstream that follows the plans and records the invoice.
-    pub(crate) async fn kept(
+    pub(crate) async fn start(
         plan: impl Fn(u64) -> CallPlan + Send + Sync + 'static,
     ) -> (Self, ScriptedUpstream) {
         let invoice = Self(Arc::new(watch::Sender::new(BTreeMap::new())));

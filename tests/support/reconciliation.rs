@@ -37,9 +37,11 @@ impl ProcessLifetime {
     }
 
     /// Whether the call may have been lost when the process was killed.
-    fn took(&self, told: &CallRecord) -> bool {
+    fn took(&self, record: &CallRecord) -> bool {
         self.killed.is_some_and(|killed| {
-            told.began <= killed && told.ended + SETTLING >= killed && told.ended >= self.began
+            record.began <= killed
+                && record.ended + SETTLING >= killed
+                && record.ended >= self.began
         })
     }
 }
@@ -49,9 +51,9 @@ pub(crate) struct Reconciliation {
     /// By call number.
     pub(crate) invoice: BTreeMap<u64, Vec<Entry>>,
     /// One per call number.
-    pub(crate) told: Vec<CallRecord>,
+    pub(crate) records: Vec<CallRecord>,
     /// In order.
-    pub(crate) lives: Vec<ProcessLifetime>,
+    pub(crate) lifetimes: Vec<ProcessLifetime>,
     pub(crate) plan: Rc<dyn Fn(u64) -> CallPlan>,
     /// The prices of a configuration.
     pub(crate) rates: Rc<dyn Fn(&str) -> Rates>,
@@ -72,31 +74,33 @@ impl Reconciliation {
                 None => problems.push(format!("a row without a number: {row:?}")),
             }
         }
-        let told: BTreeMap<_, _> = self.told.iter().map(|told| (told.number, told)).collect();
+        let records: BTreeMap<_, _> =
+            self.records.iter().map(|record| (record.number, record)).collect();
         let numbers: BTreeSet<_> = by_number.keys().chain(self.invoice.keys()).copied().collect();
         for number in numbers {
             let mut rows = by_number.remove(&number).unwrap_or_default();
             rows.sort_by_key(|row| row.attempt);
             let entries = self.invoice.get(&number).map_or(&[][..], Vec::as_slice);
-            let Some(told) = told.get(&number) else {
+            let Some(record) = records.get(&number) else {
                 problems.push(format!("number {number} was never sent: {rows:?}"));
                 continue;
             };
-            for problem in self.compare(told, entries, &rows) {
+            for problem in self.compare(record, entries, &rows) {
                 let plan = (self.plan)(number);
-                problems
-                    .push(format!("{problem}:\n  {plan:?}\n  {told:?}\n  {entries:?}\n  {rows:?}"));
+                problems.push(format!(
+                    "{problem}:\n  {plan:?}\n  {record:?}\n  {entries:?}\n  {rows:?}"
+                ));
             }
         }
         problems
     }
 
     /// The differences for one call.
-    fn compare(&self, told: &CallRecord, entries: &[Entry], rows: &[&Row]) -> Vec<&'static str> {
+    fn compare(&self, record: &CallRecord, entries: &[Entry], rows: &[&Row]) -> Vec<&'static str> {
         let mut problems = Vec::new();
-        let died = self.lives.iter().any(|life| life.took(told));
+        let died = self.lifetimes.iter().any(|lifetime| lifetime.took(record));
         let of_request =
-            |row: &&Row| told.request_id.as_ref().is_none_or(|id| *id == row.request_id);
+            |row: &&Row| record.request_id.as_ref().is_none_or(|id| *id == row.request_id);
         if !rows.iter().all(of_request) {
             problems.push("a row bears another request's id");
         }
@@ -124,16 +128,21 @@ impl Reconciliation {
             }
         }
         for (row, entry) in known.iter().zip(entries) {
-            problems.extend(self.compare_attempt(told, entry, row));
+            problems.extend(self.compare_attempt(record, entry, row));
         }
         problems
     }
 
-    fn compare_attempt(&self, told: &CallRecord, entry: &Entry, row: &Row) -> Option<&'static str> {
+    fn compare_attempt(
+        &self,
+        record: &CallRecord,
+        entry: &Entry,
+        row: &Row,
+    ) -> Option<&'static str> {
         if row.outcome == "lost" {
             // If the provider reported no usage, the gateway counts tokens after the last byte.
-            let is_counted = entry.told().is_none() && told.met == CallResult::Answered(200);
-            return match told.met {
+            let is_counted = entry.told().is_none() && record.result == CallResult::Answered(200);
+            return match record.result {
                 CallResult::Answered(_) if !is_counted => Some("an answer that came whole is lost"),
                 _ if row.usage_source != "estimated" || row.cost.is_none() => {
                     Some("a lost attempt is not charged as reserved")
@@ -146,7 +155,7 @@ impl Reconciliation {
         }
         let read = row.usage_source == "provider";
         let Some(usage) = entry.told() else {
-            let scenario = (self.plan)(told.number).scenario;
+            let scenario = (self.plan)(record.number).scenario;
             return match (scenario, row.status) {
                 _ if read => Some("the ledger has usage that was not reported"),
                 (Scenario::Error(_), Some(400..)) if row.cost != Some(0) => {
@@ -157,7 +166,7 @@ impl Reconciliation {
         };
         // A caller that disconnected may have ended the answer before its usage was read.
         let must_be_read =
-            matches!(told.met, CallResult::Answered(200)) || row.outcome != "caller_left";
+            matches!(record.result, CallResult::Answered(200)) || row.outcome != "caller_left";
         if !read {
             return must_be_read.then_some("usage that was reported is not in the ledger");
         }
@@ -170,11 +179,11 @@ impl Reconciliation {
 
     /// Fails the test unless enough of everything has happened to make the comparison meaningful.
     #[track_caller]
-    pub(crate) fn are_mixed(&self, rows: &[Row]) {
+    pub(crate) fn assert_varied(&self, rows: &[Row]) {
         let mut scenarios: BTreeMap<String, usize> = BTreeMap::new();
-        for told in &self.told {
-            let scenario = (self.plan)(told.number).scenario;
-            *scenarios.entry(format!("{scenario:?} {:?}", told.met)).or_default() += 1;
+        for record in &self.records {
+            let scenario = (self.plan)(record.number).scenario;
+            *scenarios.entry(format!("{scenario:?} {:?}", record.result)).or_default() += 1;
         }
         let count = |outcome: &str| rows.iter().filter(|row| row.outcome == outcome).count();
         let retried = rows.iter().filter(|row| row.attempt > 1).count();
@@ -188,6 +197,6 @@ impl Reconciliation {
         let lost = count("lost");
         assert!(lost > 0 && lost * 5 < rows.len(), "{lost} of {} rows are lost", rows.len());
         let read = rows.iter().filter(|row| row.usage_source == "provider").count();
-        assert!(read * 5 >= self.told.len(), "{read} of {} have usage", self.told.len());
+        assert!(read * 5 >= self.records.len(), "{read} of {} have usage", self.records.len());
     }
 }

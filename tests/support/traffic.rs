@@ -36,7 +36,7 @@ pub(crate) struct CallRecord {
     pub(crate) number: u64,
     /// The `x-request-id` of the answer, if there was one.
     pub(crate) request_id: Option<String>,
-    pub(crate) met: CallResult,
+    pub(crate) result: CallResult,
     pub(crate) began: Instant,
     pub(crate) ended: Instant,
 }
@@ -47,7 +47,7 @@ struct Shared {
     key: String,
     next: Cell<u64>,
     end: u64,
-    told: RefCell<Vec<CallRecord>>,
+    records: RefCell<Vec<CallRecord>>,
     ended: watch::Sender<u64>,
 }
 
@@ -72,7 +72,7 @@ impl Traffic {
             key: key.to_owned(),
             next: Cell::new(0),
             end,
-            told: RefCell::default(),
+            records: RefCell::default(),
             ended: watch::Sender::new(0),
         });
         let gateway = watch::Sender::new(gateway);
@@ -82,7 +82,7 @@ impl Traffic {
     }
 
     /// Sets the gateway's new address.
-    pub(crate) fn moves(&self, gateway: SocketAddr) {
+    pub(crate) fn set_gateway(&self, gateway: SocketAddr) {
         self.gateway.send_replace(gateway);
     }
 
@@ -104,7 +104,7 @@ impl Traffic {
         for caller in self.callers {
             caller.await.expect("a caller ends");
         }
-        self.shared.told.take()
+        self.shared.records.take()
     }
 }
 
@@ -118,8 +118,8 @@ impl Shared {
                 let address = *gateway.borrow_and_update();
                 if let Ok(connection) = Connection::open(address).await {
                     let call = self.call(&plan, connection);
-                    let told = within(PATIENCE, &format!("{plan:?} ends"), call).await;
-                    self.told.borrow_mut().push(told);
+                    let record = within(PATIENCE, &format!("{plan:?} ends"), call).await;
+                    self.records.borrow_mut().push(record);
                     self.ended.send_modify(|ended| *ended += 1);
                     break;
                 }
@@ -134,10 +134,10 @@ impl Shared {
     async fn call(&self, plan: &CallPlan, mut connection: Connection) -> CallRecord {
         let began = Instant::now();
         let mut request_id = None;
-        let met = self.exchange(plan, &mut connection, &mut request_id).await;
+        let result = self.exchange(plan, &mut connection, &mut request_id).await;
         // Callers disconnect here.
         drop(connection);
-        CallRecord { number: plan.number, request_id, met, began, ended: Instant::now() }
+        CallRecord { number: plan.number, request_id, result, began, ended: Instant::now() }
     }
 
     async fn exchange(

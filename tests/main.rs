@@ -43,6 +43,7 @@ cfg_if! {
         mod configuration_checks;
         mod database_outage;
         mod default_policies;
+        mod doc_comments;
         mod documentation;
         mod egress;
         mod end_to_end;

@@ -25,7 +25,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// Whether a key with this role may use the operation in its own scope.
-fn allowed(role: Role, operation: &Operation, sample: &ExampleCall) -> bool {
+fn allowed(role: Role, operation: &Operation, example: &ExampleCall) -> bool {
     let holds = |permission: &str| role.permissions.contains(&permission);
     let permissions: Vec<&str> = operation.permissions.iter().map(String::as_str).collect();
     match (permissions.as_slice(), example.reach) {
@@ -222,7 +222,7 @@ fn client_of(tenants: &TwoTenants, key: &RoleKey) -> Client {
 }
 
 /// Fails the test if an answer reveals identifiers of the workspace that the request did not contain.
-fn assert_hidden(place: &TenantWorkspace, sample: &ExampleCall, answer: &str, who: &str) {
+fn assert_hidden(place: &TenantWorkspace, example: &ExampleCall, answer: &str, who: &str) {
     let said: Vec<&str> = example.parameters.iter().map(|(_, value)| value.as_str()).collect();
     for mark in identifiers(place).iter().filter(|mark| !said.contains(mark)) {
         assert!(!answer.contains(mark), "{who} was told {mark}: {answer}");

@@ -1,7 +1,5 @@
 //! Stopping a gateway: open streams may end within a deadline, and it exits with code 0.
 
-use std::time::Duration;
-
 use crate::support::{
     case::{Case, cases},
     connection::{BodyEnd, Connection},

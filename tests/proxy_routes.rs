@@ -1,7 +1,5 @@
 //! Which routes the data plane serves, in which order it checks requests, and where it sends them.
 
-use std::time::Duration;
-
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 

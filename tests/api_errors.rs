@@ -26,6 +26,7 @@ pub(crate) fn cases() -> Vec<Case> {
         errors_do_not_quote_the_request,
         errors_carry_the_request_id,
         json_is_parsed_strictly,
+        invalid_instants_say_what_is_missing,
     ]
 }
 
@@ -312,6 +313,34 @@ async fn errors_carry_the_request_id(database: Database) {
     let nobody = app.anonymous().get("/api/v1/me").await;
     problem(&nobody, 401, "missing_api_key");
     assert!(nobody.header("www-authenticate").unwrap().starts_with("Bearer"));
+}
+
+async fn invalid_instants_say_what_is_missing(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let admin = tenants.admin();
+    let says = |answer: &Answer, field: &str, part: &str| {
+        let problem = problem(answer, 422, "invalid_fields");
+        assert_eq!(problem["errors"][0]["field"], field, "{problem}");
+        let message = problem["errors"][0]["message"].as_str().unwrap();
+        assert!(message.contains(part) && !message.contains("input"), "{problem}");
+    };
+    let date = "such as 2099-12-31T00:00:00Z";
+    let body = json!({"name": "k", "role": "ORGANIZATION_VIEWER", "expires_at": "2099-12-31"});
+    says(&admin.post_json("/api/v1/api-keys", &body).await, "expires_at", date);
+    let (id, _) = tenants.home.team.key("GATEWAY_CALLER").await;
+    let key = tenants.home.team.path(&format!("api-keys/{id}"));
+    let patch = json!({"expires_at": "2099-12-31T08:00"});
+    says(&admin.patch(&key, &patch).await, "expires_at", "such as 2099-12-31T08:00:00Z");
+    let rows = tenants.home.team.path("requests");
+    for list in ["/api/v1/audit-log", "/api/v1/usage", &rows] {
+        for field in ["from", "to"] {
+            says(&admin.get(&format!("{list}?{field}=2099-12-31")).await, field, date);
+            let unescaped = format!("{list}?{field}=2099-12-31T08:00:00+02:00");
+            says(&admin.get(&unescaped).await, field, "%2B");
+            let none = format!("{list}?{field}=");
+            says(&admin.get(&none).await, field, "RFC 3339");
+        }
+    }
 }
 
 async fn json_is_parsed_strictly(database: Database) {

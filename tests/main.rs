@@ -53,6 +53,7 @@ cfg_if! {
         mod ledger_rollups;
         mod log_hygiene;
         mod master_key_rotation;
+        mod metadata;
         mod missing_usage;
         mod model_access;
         mod model_configurations;

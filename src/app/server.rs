@@ -174,9 +174,9 @@ fn serve(
                 api::configure(
                     config,
                     match port {
-                        Port::Whole => api::Offer::Everything,
-                        Port::Callers => api::Offer::Health,
-                        Port::Admins => api::Offer::AdminPort,
+                        Port::Whole => api::Exposure::Full,
+                        Port::Callers => api::Exposure::HealthOnly,
+                        Port::Admins => api::Exposure::AdminPort,
                     },
                 );
             })

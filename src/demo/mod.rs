@@ -59,12 +59,7 @@ pub enum DemoError {
     NotFresh(PathBuf),
     /// The directory can't be made or removed.
     #[error("the directory {}: {error}", path.display())]
-    Directory {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        error: std::io::Error,
-    },
+    Directory { path: PathBuf, error: std::io::Error },
     /// The upstream has to be where the demonstration's egress rules allow it.
     #[error("--upstream-listen has to be a loopback address, such as 127.0.0.1:0")]
     NotLoopback,
@@ -74,7 +69,6 @@ pub enum DemoError {
     /// The gateway did not answer as it should.
     #[error("{request}: {problem}")]
     Call {
-        /// What was asked.
         request: String,
         /// What came back instead of an answer.
         problem: String,

@@ -9,7 +9,6 @@ use serde_json::Value;
 use super::{
     connection::{BodyEnd, Connection, Head, ReadError},
     framing::{self, HeaderList},
-    secrets,
 };
 
 #[derive(Clone, Debug)]
@@ -236,15 +235,7 @@ impl Client {
     /// Sends a request and reads the answer. An error means that there was no head; `ending` tells
     /// whether the body is complete.
     pub(crate) async fn try_send(&self, request: Request) -> Result<Answer, ReadError> {
-        let mut connection = self.open(request).await?;
-        let head = connection.head().await?;
-        let (pieces, ending) = connection.rest().await;
-        let body = pieces.iter().fold(BytesMut::new(), |mut body, piece| {
-            body.extend_from_slice(&piece.bytes);
-            body
-        });
-        secrets::note_received(&body);
-        Ok(Answer { status: head.status, headers: head.headers, body: body.freeze(), ending })
+        self.open(request).await?.answer().await
     }
 
     /// The same; fails the test if there is no answer.

@@ -58,6 +58,7 @@ cfg_if! {
         mod model_access;
         mod model_configurations;
         mod model_prices;
+        mod observability;
         mod policy_edits;
         mod policy_spend;
         mod postgres_restart;

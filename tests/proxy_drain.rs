@@ -19,6 +19,7 @@ pub(crate) fn cases() -> Vec<Case> {
         an_open_stream_finishes,
         the_deadline_ends_an_open_stream,
         an_idle_connection_does_not_delay_the_stop,
+        a_second_signal_stops_at_once_and_closes_the_journal,
     ]
 }
 
@@ -92,4 +93,27 @@ async fn an_idle_connection_does_not_delay_the_stop(database: Database) {
     within(DEADLINE, "the idle connection is closed", connection.closed()).await;
     let status = within(DEADLINE, "the process ends", served.process.ended()).await;
     assert_eq!(status.code(), Some(0), "{:#?}", served.process.lines());
+}
+
+async fn a_second_signal_stops_at_once_and_closes_the_journal(database: Database) {
+    let options = [("--shutdown-delay", "60s"), ("--shutdown-timeout", "60s")];
+    let mut served = ServerProcess::start(&database, &options).await;
+    let team = served.workspace().await;
+    let pause = Pause::new();
+    team.upstream.push(paused_chat_stream(&pause));
+    let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
+    stream.event().await.unwrap().unwrap();
+    served.process.signal(Signal::Term);
+    drain_has_begun(&served).await;
+    served.process.signal(Signal::Term);
+    let status = within(DEADLINE, "the process ends", served.process.ended()).await;
+    assert_eq!(status.code(), Some(130), "{:#?}", served.process.lines());
+    let lines = served.process.lines();
+    assert!(lines.iter().any(|line| line.contains("stopped")), "{lines:#?}");
+
+    served.start_again().await;
+    let requests = format!("/api/v1/workspaces/{}/requests", team.workspace_id);
+    let page = served.admin().get(&requests).await.expect(200).json();
+    assert_eq!(page["data"].as_array().map(Vec::len), Some(1), "{page}");
+    served.stop().await;
 }

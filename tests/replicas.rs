@@ -243,7 +243,7 @@ async fn changes_arrive_without_notifications(database: Database) {
 }
 
 async fn known_callers_cause_no_database_queries(database: Database) {
-    const QUERIES: &str = "tollgate_database_queries_total";
+    const QUERIES: &str = "tollgate_database_request_transactions_total";
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     for request in [Fixture::chat(), Fixture::chat_stream()] {
@@ -262,7 +262,7 @@ async fn known_callers_cause_no_database_queries(database: Database) {
 }
 
 async fn guessing_one_key_does_not_reach_the_database(database: Database) {
-    const QUERIES: &str = "tollgate_database_queries_total";
+    const QUERIES: &str = "tollgate_database_request_transactions_total";
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     // A well-formed key of another installation.

@@ -402,12 +402,12 @@ async fn operations_and_what_is_not_there() {
         let (status, body) = call(&app, request, key, none.clone()).await;
         assert_eq!(status.as_u16(), expected, "{request}: {body}");
     }
-    plane.management.readiness.is_ready();
+    plane.management.readiness.set_ready();
     let (status, report) = call(&app, "GET /readyz", "", none.clone()).await;
     assert_eq!((status, &report["details"]), (StatusCode::OK, &none));
     let (_, report) = call(&app, "GET /readyz", &plane.platform, none.clone()).await;
     assert_eq!(report["details"]["database_reachable"], true, "{report}");
-    plane.management.readiness.is_draining();
+    plane.management.readiness.set_draining();
     let (status, _) = call(&app, "GET /readyz", "", none.clone()).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
 

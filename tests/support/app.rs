@@ -3,6 +3,7 @@
 //! It is configured by the same options as the binary.
 
 use std::{
+    future::pending,
     net::SocketAddr,
     path::PathBuf,
     thread::{self, JoinHandle},
@@ -134,7 +135,7 @@ impl TestApp {
             let _ = ready.send((application.address(), keys));
             // A message and a dropped sender both mean stop.
             let stopped = async { drop(stopped.await) };
-            application.run_until(stopped).await.map_err(tell)
+            application.run_until(stopped, pending()).await.map(|_| ()).map_err(tell)
         };
         let thread = thread::Builder::new()
             .name(format!("{case}/gateway"))
@@ -225,7 +226,7 @@ impl TestApp {
     /// Waits until this process has read all changes so far, so that no earlier change invalidates
     /// what it caches from now on.
     pub(crate) async fn caught_up(&self) {
-        const READS: &str = "tollgate_database_housekeeping_total";
+        const READS: &str = "tollgate_database_housekeeping_transactions_total";
         let before = self.counter(READS).await;
         // One transaction may have begun before the change, and others may not read the change
         // sequence: four of them include a later reading.

@@ -6,7 +6,7 @@ use crate::support::{
     case::{Case, cases},
     database::Database,
     http::Request,
-    process::Running,
+    process::ChildProcess,
     server_process::ServerProcess,
 };
 
@@ -21,7 +21,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// The log lines of requests to this route.
-async fn lines_of(process: &Running, message: &str, request_id: &str) -> Vec<Value> {
+async fn lines_of(process: &ChildProcess, message: &str, request_id: &str) -> Vec<Value> {
     let is_it = |line: &str| {
         let line: Value = serde_json::from_str(line).ok()?;
         let is_it = line["request_id"] == request_id && line["message"] == message;

@@ -19,7 +19,7 @@
 //! | [`auth`] | credentials to principal: extraction, verification, permission checks |
 //! | [`directory`] | the in-memory read model of the data plane and its invalidation |
 //! | [`accounting`] | what requests used and cost: attempts, estimates, prices, the journal and the ledger |
-//! | [`policy`] | what an organization allows: its policies arranged, counters, admission before a request is sent, settlement after, the books of it |
+//! | [`policy`] | what an organization's policies allow: compiled policies, counters, admission before a request is sent, settlement after it; no HTTP |
 //! | [`audit`] | who changed what |
 //! | [`api`] | the management plane, `/api/v1`: one file a resource |
 //! | [`proxy`] | the data plane, `/providers`: `proxy/mod.rs` reads as the pipeline |

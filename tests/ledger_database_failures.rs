@@ -59,7 +59,7 @@ async fn a_row_that_the_database_refuses_does_not_block_others(database: Databas
         } else {
             expected.insert(row(start.id, "completed", 1));
         }
-        ledger.start(&start).unwrap();
+        ledger.start(start.clone()).unwrap();
         ledger.end(end(&start, 1));
     }
     ledger.flush().await.unwrap();
@@ -71,7 +71,7 @@ async fn a_row_that_the_database_refuses_does_not_block_others(database: Databas
     // A database that refuses everything does not cause rows to be rejected.
     sql::execute(&database, "ALTER TABLE ledger RENAME TO away").await;
     let start = start(&fixture.clock);
-    ledger.start(&start).unwrap();
+    ledger.start(start.clone()).unwrap();
     ledger.end(end(&start, 1));
     assert!(ledger.flush().await.is_err());
     sql::execute(&database, "ALTER TABLE away RENAME TO ledger").await;
@@ -100,8 +100,8 @@ async fn values_too_large_for_the_database_are_made_to_fit(database: Database) {
         start.metadata.insert("team".to_owned(), format!("\0{number}"));
         start.metadata.insert(long(2), long(3));
         let usage = TokenUsage { input: Some(u64::MAX), ..TokenUsage::default() };
-        ledger.start(&start).unwrap();
-        // One at a time, so that the sum in the database overflows.
+        ledger.start(start.clone()).unwrap();
+        // One at a time, so that the sum in the database would overflow.
         ledger.end(AttemptEnd { usage, ..end(&start, i64::MAX) });
         ledger.flush().await.unwrap();
     }
@@ -128,7 +128,7 @@ async fn drained_segments_are_removed_at_once(database: Database) {
     sql::execute(&database, refuse).await;
     let directory = journal(&database, "j");
     let mut options = small(directory.clone());
-    options.segment_bytes = 4096;
+    options.segment_bytes = 1024;
     let ledger = fixture.open(options.clone()).await;
     let mut expected = BTreeSet::new();
     for number in 0..60 {
@@ -137,14 +137,14 @@ async fn drained_segments_are_removed_at_once(database: Database) {
             start.configuration = "late".to_owned();
         }
         expected.insert(row(start.id, "completed", 1));
-        ledger.start(&start).unwrap();
+        ledger.start(start.clone()).unwrap();
         ledger.end(end(&start, 1));
     }
     let whole = copy(&directory, &journal(&database, "whole"));
     assert!(segments(&whole) > 10);
     assert!(ledger.flush().await.is_err());
     let bytes = fixture.counter("tollgate_journal_bytes");
-    assert!(0 < bytes && bytes < 2 * options.segment_bytes, "only the last: {bytes}");
+    assert!(0 < bytes && bytes < 3 * options.segment_bytes, "only the last: {bytes}");
 
     // The same at the start of the next process.
     options.directory.clone_from(&whole);
@@ -187,7 +187,7 @@ async fn server_errors_do_not_reject_rows(database: Database) {
             let configuration = configuration.to_owned();
             let start = AttemptStart { configuration, ..start(&fixture.clock) };
             expected.insert(row(start.id, "completed", 1));
-            ledger.start(&start).unwrap();
+            ledger.start(start.clone()).unwrap();
             ledger.end(end(&start, 1));
         }
         assert!(ledger.flush().await.is_err(), "{sqlstate}");
@@ -215,7 +215,7 @@ async fn a_full_disk_does_not_reject_rows(database: Database) {
     for _ in 0..40 {
         let start = start(&fixture.clock);
         expected.insert(row(start.id, "completed", 1));
-        ledger.start(&start).unwrap();
+        ledger.start(start.clone()).unwrap();
         ledger.end(end(&start, 1));
     }
     assert!(ledger.flush().await.is_err());
@@ -239,7 +239,7 @@ async fn a_database_that_accepts_single_rows_gets_them_all(database: Database) {
     let ledger = fixture.open(small(journal(&database, "j"))).await;
     for _ in 0..40 {
         let start = start(&fixture.clock);
-        ledger.start(&start).unwrap();
+        ledger.start(start.clone()).unwrap();
         ledger.end(end(&start, 1));
     }
     ledger.flush().await.unwrap();
@@ -254,7 +254,7 @@ async fn a_start_waits_for_the_database(database: Database) {
     let directory = journal(&database, "j");
     let ledger = fixture.open(small(directory.clone())).await;
     let open = start(&fixture.clock);
-    ledger.start(&open).unwrap();
+    ledger.start(open.clone()).unwrap();
     let copied = copy(&directory, &journal(&database, "copy"));
     ledger.flush().await.unwrap();
     proxy.reset_connections();
@@ -276,14 +276,14 @@ async fn the_journal_fills_to_its_limit_while_the_database_is_away(database: Dat
     (options.max_bytes, options.segment_bytes) = (1 << 20, 64 << 10);
     let ledger = fixture.open(options).await;
     let early = start(&fixture.clock);
-    ledger.start(&early).unwrap();
+    ledger.start(early.clone()).unwrap();
     ledger.flush().await.unwrap();
     proxy.reset_connections();
     let mut expected = BTreeSet::new();
     let mut running = Vec::new();
     let refused = loop {
         let start = start(&fixture.clock);
-        match ledger.start(&start) {
+        match ledger.start(start.clone()) {
             Ok(()) => running.push(start),
             Err(refused) => break refused,
         }
@@ -301,6 +301,6 @@ async fn the_journal_fills_to_its_limit_while_the_database_is_away(database: Dat
     eventually("all is drained", async || ledger.flush().await.is_ok()).await;
     assert_eq!(rows(&database).await.into_iter().collect::<BTreeSet<_>>(), expected);
     assert!(!fixture.readiness.is_journal_full());
-    ledger.start(&start(&fixture.clock)).unwrap();
+    ledger.start(start(&fixture.clock)).unwrap();
     sums_agree(&database).await;
 }

@@ -98,7 +98,7 @@ async fn sums_add_up_to_the_rows(database: Database) {
             };
             let cost = cost.map(NanoUsd::from_nanos);
             let end = AttemptEnd { outcome, status, cost, usage, ..end(&start, 0) };
-            ledger.start(&start).unwrap();
+            ledger.start(start.clone()).unwrap();
             ledger.end(end);
             if flush {
                 ledger.flush().await.unwrap();
@@ -125,7 +125,7 @@ async fn the_number_of_values_per_metadata_key_is_limited(database: Database) {
             let id = fixture.clock.new_id();
             let mut start = AttemptStart { id, ..template.clone() };
             start.metadata.insert("team".to_owned(), format!("{number}"));
-            ledger.start(&start).unwrap();
+            ledger.start(start.clone()).unwrap();
             ledger.end(end(&start, 1));
         }
         ledger.flush().await.unwrap();
@@ -178,7 +178,7 @@ async fn the_number_of_metadata_keys_per_hour_is_limited(database: Database) {
             for key in (0..82).skip(batch * 25).take(25) {
                 start.metadata.insert(format!("key_{key:02}"), "same".to_owned());
             }
-            ledger.start(&start).unwrap();
+            ledger.start(start.clone()).unwrap();
             ledger.end(end(&start, 1));
         }
         ledger.flush().await.unwrap();
@@ -234,7 +234,7 @@ async fn a_day_tells_apart_what_its_hours_do(database: Database) {
         let mut start = AttemptStart { id, admitted_at, ..template.clone() };
         let metadata = metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         start.metadata.extend(metadata);
-        ledger.start(&start).unwrap();
+        ledger.start(start.clone()).unwrap();
         ledger.end(end(&start, 1));
         ledger.flush().await.unwrap();
     };
@@ -311,7 +311,7 @@ async fn many_metadata_keys_need_few_statements(database: Database) {
         for key in 0..32 {
             start.metadata.insert(format!("key_{number}_{key}"), "same".to_owned());
         }
-        ledger.start(&start).unwrap();
+        ledger.start(start.clone()).unwrap();
         ledger.end(end(&start, 1));
     }
     ledger.flush().await.unwrap();
@@ -330,7 +330,7 @@ async fn retention_deletes_rows_and_keeps_sums(database: Database) {
     for days in [0, 39, 41, 400] {
         let mut start = start(&fixture.clock);
         start.admitted_at -= TimeDelta::days(days);
-        ledger.start(&start).unwrap();
+        ledger.start(start.clone()).unwrap();
         ledger.end(end(&start, 1));
         if days < 40 {
             kept.insert(row(start.id, "completed", 1));
@@ -350,7 +350,7 @@ async fn deleted_rows_are_not_summed_again(database: Database) {
     let admitted = async |days: i64| {
         let mut start = start(&fixture.clock);
         start.admitted_at -= TimeDelta::days(days);
-        ledger.start(&start).unwrap();
+        ledger.start(start.clone()).unwrap();
         ledger.end(end(&start, 1));
         start.id
     };
@@ -386,7 +386,7 @@ async fn two_replicas_write_the_same_sums(database: Database) {
         }
         start.metadata.insert("team".to_owned(), format!("{}", number % 50));
         let ledger = &ledgers[number % 2];
-        ledger.start(&start).unwrap();
+        ledger.start(start.clone()).unwrap();
         ledger.end(end(&start, 1));
     }
     let (one, two) = tokio::join!(ledgers[0].flush(), ledgers[1].flush());

@@ -84,6 +84,7 @@ cfg_if! {
         mod support_runner;
         mod support_upstream;
         mod tenants;
+        mod upgrade;
         mod usage;
     }
 }

@@ -32,6 +32,7 @@ pub(crate) fn cases() -> Vec<Case> {
         a_cap_holds_on_two_replicas_while_half_the_callers_disconnect,
         a_cap_holds_while_redis_does_not_answer,
         a_cap_holds_while_redis_refuses_connections,
+        a_402_without_money_spent_says_that_max_tokens_lowers_the_cost,
     ]
 }
 
@@ -146,6 +147,34 @@ async fn a_cap_holds_on_two_replicas_while_half_the_callers_disconnect(database:
     let address = other.address();
     half_leave(app, |capped| vec![capped.team.caller_at(address)]).await;
     drop(other);
+}
+
+async fn a_402_without_money_spent_says_that_max_tokens_lowers_the_cost(database: Database) {
+    let app = TestApp::with_stopped_clock(&database, &[]).await;
+    let upstream = ScriptedUpstream::start().await;
+    // A cent: less than 10,000 output tokens cost, and more than 10 do.
+    let capped = Capped::start(app, upstream, TOKENS, 10_000_000).await;
+    let ask = async |max_tokens: u32| {
+        let mut body = question(false);
+        body["max_tokens"] = max_tokens.into();
+        let request = Request::post_json(&Fixture::route("chat/completions"), &body);
+        capped.team.caller().send(request).await
+    };
+    let refused = ask(10_000).await;
+    over_cap(&refused, "the cap");
+    let answer = refused.json();
+    let message = answer["error"]["message"].as_str().unwrap();
+    // The prompt costs a little too.
+    assert!(message.contains(": the cap. It may cost up to 0.15"), "{message}");
+    assert!(
+        message.contains("0.01 USD is left of the cap's monthly limit of 0.01 USD"),
+        "{message}"
+    );
+    assert!(
+        message.contains("A lower max_tokens (max_output_tokens in the Responses API)"),
+        "{message}"
+    );
+    ask(10).await.expect(200);
 }
 
 /// A streamed request whose caller disconnects in the middle or reads to the end.

@@ -24,7 +24,7 @@ use crate::domain::permissions::Role;
 use crate::domain::scope::WorkspaceScope;
 use crate::llm::limits::AssumedLimits;
 use crate::policy::admission::Admission;
-use crate::policy::children::Children;
+use crate::policy::child_queue::ChildQueue;
 use crate::policy::limits::Counters;
 use crate::telemetry::request_reporter::RequestReporter;
 use crate::upstream::{UpstreamClient, UpstreamSettings, tls_config};
@@ -94,6 +94,7 @@ async fn accounting(
         metrics: metrics.clone(),
         readiness: Readiness::default(),
         retention_days: 0,
+        on_finished: std::sync::Arc::new(|_| {}),
     };
     let options = JournalOptions::new(folder.join("journal"), 1 << 20);
     Accounting {
@@ -101,7 +102,7 @@ async fn accounting(
             directory.clone(),
             database.clone(),
             Counters::in_memory(),
-            Children::default(),
+            ChildQueue::default(),
             clock.clone(),
             metrics.clone(),
             std::sync::Arc::new(|| Box::pin(async { Ok(()) })),

@@ -83,6 +83,14 @@ impl TestApp {
         Self::launch(installation, options).await
     }
 
+    /// Serves a database and a master key that the test has prepared.
+    pub(crate) async fn over(database: &Database, keys: Keys) -> Self {
+        secrets::register_key(&keys.platform);
+        secrets::register_key(&keys.admin);
+        Self::launch(Installation { keys: Some(keys), ..Installation::of(database) }, Vec::new())
+            .await
+    }
+
     /// Starts another replica: same database, same master key, same options.
     pub(crate) async fn replica(&self) -> Self {
         self.replica_over(&self.database).await

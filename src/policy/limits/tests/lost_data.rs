@@ -1,4 +1,4 @@
-//! Redis after it has lost what it counted, and what it is spared while it has not.
+//! Redis after it has lost data, and what it does not have to do while it has not.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ fn on(server: &RedisServer) -> Counters {
     Counters::Redis(redis_at(&server.url))
 }
 
-/// Asks until Redis is there.
+/// Asks until Redis answers.
 async fn first_answer(tenant: &Tenant, claim: Claim) -> Reserved {
     let mut answer: Result<Reserved, CountersUnavailable> = tenant.ask(claim, None).await;
     let begun = Instant::now();
@@ -35,13 +35,13 @@ fn is_unknown(reserved: &Reserved) -> bool {
 
 fn used(reserved: Reserved) -> i64 {
     match reserved {
-        Reserved::Admitted(standings) | Reserved::Refused(standings) => standings[0].used,
+        Reserved::Admitted(statuses) | Reserved::Refused(statuses) => statuses[0].used,
         Reserved::Unknown(places) => panic!("unknown: {places:?}"),
     }
 }
 
 #[tokio::test]
-async fn a_redis_that_went_back_in_time_is_not_believed() {
+async fn counters_of_a_redis_restarted_from_an_old_file_are_not_used() {
     let mut server = RedisServer::start().await;
     let tenant = Tenant::new(on(&server));
     let claim = |amount| tenant.spend(SpendWindow::Monthly, 1_000, amount);
@@ -59,7 +59,7 @@ async fn a_redis_that_went_back_in_time_is_not_believed() {
     assert_eq!(tenant.spent().await, None);
     let refused = tenant.ask(claim(100), Some(950)).await.unwrap();
     assert!(matches!(refused, Reserved::Refused(_)), "{refused:?}");
-    assert_eq!(used(refused), 980, "what the ledger knows, and what lives");
+    assert_eq!(used(refused), 980, "what the ledger knows, and what is open");
     tenant.settle(saved, 4, 0).await;
     tenant.settle(lost, 6, 0).await;
     for request in [early, saved, late, lost] {
@@ -69,7 +69,7 @@ async fn a_redis_that_went_back_in_time_is_not_believed() {
 }
 
 #[tokio::test]
-async fn what_ends_while_redis_is_started_again_is_charged() {
+async fn a_request_that_ends_while_redis_restarts_is_charged() {
     let mut server = RedisServer::start().await;
     let tenant = Tenant::new(on(&server));
     let claim = |amount| tenant.spend(SpendWindow::Monthly, 1_000, amount);
@@ -77,14 +77,14 @@ async fn what_ends_while_redis_is_started_again_is_charged() {
     server.command(&["SAVE"]).await;
     server.die_and_start_again().await;
     tenant.settle(request, 30, 0).await;
-    eventually("it is told", async || {
+    eventually("Redis has counted it", async || {
         tenant.ask(claim(2_000), Some(0)).await.is_ok_and(|answer| used(answer) == 30)
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_server_that_has_followed_another_is_not_believed() {
+async fn counters_of_a_promoted_replica_are_not_used() {
     let (one, two) = (RedisServer::start().await, RedisServer::start().await);
     let first = Tenant::new(on(&one));
     let claim = |amount| first.spend(SpendWindow::Monthly, 1_000, amount);
@@ -108,7 +108,7 @@ async fn a_server_that_has_followed_another_is_not_believed() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_tell_its_run_is_used() {
+async fn a_server_without_info_is_used() {
     let server = RedisServer::start_with(&["--rename-command", "INFO", ""]).await;
     let tenant = Tenant::new(on(&server));
     let claim = tenant.spend(SpendWindow::Monthly, 100, 60);
@@ -117,7 +117,7 @@ async fn a_server_that_does_not_tell_its_run_is_used() {
 }
 
 #[tokio::test]
-async fn another_replica_puts_back_its_own_before_it_asks_for_more() {
+async fn a_replica_restores_its_reservations_before_it_reserves_more() {
     let server = RedisServer::start().await;
     let one = Tenant::new(on(&server));
     let two = one.through(on(&server));
@@ -132,7 +132,7 @@ async fn another_replica_puts_back_its_own_before_it_asks_for_more() {
 }
 
 #[tokio::test]
-async fn what_others_hold_is_back_before_a_started_redis_is_counted_in() {
+async fn reservations_of_other_replicas_are_restored_before_a_restarted_redis_is_used() {
     let mut server = RedisServer::start().await;
     let one = Tenant::new(on(&server));
     let two = one.through(on(&server));
@@ -141,7 +141,7 @@ async fn what_others_hold_is_back_before_a_started_redis_is_counted_in() {
     assert_eq!(one.used().await, 600);
     let begun = Instant::now();
     server.die_and_start_again().await;
-    // Nobody asks the other anything.
+    // The other replica gets no requests.
     assert!(is_unknown(&first_answer(&one, claim).await));
     assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
     let refused = one.ask(claim, Some(0)).await.unwrap();
@@ -150,7 +150,7 @@ async fn what_others_hold_is_back_before_a_started_redis_is_counted_in() {
 }
 
 #[tokio::test]
-async fn a_replica_that_is_started_together_with_redis_waits_for_the_others() {
+async fn a_replica_that_starts_together_with_redis_waits_for_the_others() {
     let mut server = RedisServer::start().await;
     let old = Tenant::new(on(&server));
     let claim = old.spend(SpendWindow::Monthly, 1_000, 600);
@@ -160,11 +160,11 @@ async fn a_replica_that_is_started_together_with_redis_waits_for_the_others() {
     assert!(is_unknown(&first_answer(&new, claim).await));
     let refused = new.ask(claim, Some(0)).await.unwrap();
     assert!(matches!(refused, Reserved::Refused(_)), "{refused:?}");
-    assert_eq!(used(refused), 600, "what the other holds is back");
+    assert_eq!(used(refused), 600, "the other replica has restored its own");
 }
 
 #[tokio::test]
-async fn what_redis_refuses_is_told_again_when_it_may_have_changed() {
+async fn a_refused_correction_is_sent_again() {
     let server = RedisServer::start().await;
     let tenant = Tenant::new(on(&server));
     let request = tenant.admit(&[tenant.spend(SpendWindow::Monthly, 100, 60)]).await.unwrap();
@@ -177,7 +177,7 @@ async fn what_redis_refuses_is_told_again_when_it_may_have_changed() {
 }
 
 #[tokio::test]
-async fn a_renewal_that_fails_keeps_no_other_from_its_own() {
+async fn a_failed_renewal_does_not_stop_the_others() {
     // So many that they are renewed in several rounds.
     const TENANTS: usize = 160;
     let server = RedisServer::start().await;
@@ -191,27 +191,27 @@ async fn a_renewal_that_fails_keeps_no_other_from_its_own() {
     let spoilt = [&tenants[0], &tenants[1]].map(|tenant| tenant.organization_id);
     server.empty_and_spoil(&spoilt).await;
     redis.renew().await;
-    assert_eq!(server.keys("tg:*:r:*").await.len(), TENANTS - 2, "all others are put back");
+    assert_eq!(server.keys("tg:*:r:*").await.len(), TENANTS - 2, "all others are restored");
 }
 
 #[tokio::test]
 async fn a_new_counter_costs_no_renewal_and_an_emptied_redis_one() {
-    const LIVING: u64 = 600;
+    const OPEN: u64 = 600;
     const ASKING: u64 = 40;
     let server = RedisServer::start().await;
     let redis = redis_at(&server.url);
     let (one, two) = (tenant_on(&redis), tenant_on(&redis));
     let claim = one.spend(SpendWindow::Monthly, 1_000_000, 1);
-    let living = (0..LIVING).map(|_| one.admit(std::slice::from_ref(&claim)));
-    assert_eq!(join_all(living).await.iter().flatten().count(), 600);
+    let opening = (0..OPEN).map(|_| one.admit(std::slice::from_ref(&claim)));
+    assert_eq!(join_all(opening).await.iter().flatten().count(), 600);
     // What is admitted is leased with one ZADD, and one more at every renewal. Leases fall due every
     // few seconds besides.
-    let due = 3 * LIVING;
+    let due = 3 * OPEN;
 
     let before = server.calls("zadd").await;
     let asking = (0..ASKING).map(async |number| {
         let tenant = if number % 2 == 0 { &one } else { &two };
-        let new = Claim { bucket: tenant.clock.new_id(), ..claim };
+        let new = Claim { counter: tenant.clock.new_id(), ..claim };
         tenant.admit(&[new]).await.expect("room");
     });
     join_all(asking).await;
@@ -221,17 +221,17 @@ async fn a_new_counter_costs_no_renewal_and_an_emptied_redis_one() {
     server.command(&["FLUSHALL"]).await;
     let before = server.calls("zadd").await;
     let asking = (0..ASKING).map(async |_| {
-        let standing = one.ask(claim, Some(0)).await.unwrap();
-        assert!(used(standing) > 600, "what lives is back before");
+        let status = one.ask(claim, Some(0)).await.unwrap();
+        assert!(used(status) > 600, "open requests are restored first");
     });
     join_all(asking).await;
     let renewed = server.calls("zadd").await - before - ASKING;
-    assert!(renewed >= LIVING && renewed <= LIVING + due, "{renewed} leases were renewed");
+    assert!(renewed >= OPEN && renewed <= OPEN + due, "{renewed} leases were renewed");
     assert_eq!(one.used().await, 640);
 }
 
 #[tokio::test]
-async fn what_has_ended_leaves_nothing_behind() {
+async fn an_ended_request_leaves_no_key() {
     let server = RedisServer::start().await;
     let tenant = Tenant::new(on(&server));
     let claim = tenant.spend(SpendWindow::Monthly, 1_000, 10);
@@ -246,16 +246,16 @@ async fn what_has_ended_leaves_nothing_behind() {
         keys.push(server.keys("*").await.len());
     }
     assert_eq!(keys.iter().max(), Some(&2), "the generation and the counter: {keys:?}");
-    // Nor does what was never admitted.
+    // Nor does a request that was never admitted.
     tenant.counters.release(tenant.organization_id, tenant.clock.new_id()).await;
     assert_eq!(server.keys("*").await.len(), 2);
-    // One that Redis has lost could come again.
+    // A reservation that Redis has lost could still arrive.
     let request = tenant.admit(&[claim]).await.unwrap();
     server.command(&["FLUSHALL"]).await;
     tenant.settle(request, 1, 0).await;
     let remembered = server.keys("tg:*:d:*").await;
     assert_eq!(remembered.len(), 1);
     let left = server.command(&["PTTL", &remembered[0]]).await;
-    // For longer than Redis may be out of reach for one that would say it again.
+    // Longer than an outage after which the end could be sent again.
     assert!(matches!(left, redis::Value::Int(80_000_000..)), "{left:?}");
 }

@@ -1,14 +1,15 @@
-//! What both kinds of counters have to do alike.
+//! What both kinds of counters have to do both_backends.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::super::{Counters, Limit, Reserved, Standing};
-use super::support::{Tenant, redis_at, redis_url};
+use super::super::{Counters, LimitStatuses, Reserved};
+use super::support::{Tenant, claim, redis_at, redis_url};
 use crate::domain::money::NanoUsd;
 use crate::domain::policy::RateMetric;
 use crate::domain::window::{RateWindow, SpendWindow};
+use crate::policy::limit::Limit;
 
-macro_rules! alike {
+macro_rules! both_backends {
     ($($name:ident)+) => {
         mod memory {
             $(#[tokio::test]
@@ -26,62 +27,66 @@ macro_rules! alike {
     };
 }
 
-alike! {
-    a_new_counter_is_told_its_past
+both_backends! {
+    a_new_spend_counter_begins_with_what_was_spent_before
     a_cap_holds_under_concurrency
     a_settlement_counts_once
     a_release_leaves_nothing
     all_claims_move_together
-    spend_windows_begin_anew
-    rates_roll
-    limits_say_when_they_are_whole
+    spend_windows_begin_at_zero
+    rate_windows_roll
+    limits_say_when_they_are_reset
     tokens_are_corrected_while_in_the_window
-    amounts_beyond_what_a_double_holds_are_exact
+    amounts_above_2_to_the_53_are_exact
     amounts_saturate
-    what_never_fits_says_so
-    what_costs_nothing_passes_an_overdrawn_cap
-    a_request_may_end_without_a_claim
+    a_claim_that_never_fits_has_no_retry_time
+    a_free_request_passes_an_exceeded_cap
+    ending_an_unknown_request_changes_nothing
 }
 
 fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
 }
 
-fn standings(reserved: Reserved) -> Vec<Standing> {
+fn statuses(reserved: Reserved) -> LimitStatuses {
     match reserved {
-        Reserved::Admitted(standings) | Reserved::Refused(standings) => standings,
+        Reserved::Admitted(statuses) | Reserved::Refused(statuses) => statuses,
         Reserved::Unknown(places) => panic!("unknown: {places:?}"),
     }
 }
 
-async fn a_new_counter_is_told_its_past(tenant: Tenant) {
+async fn a_new_spend_counter_begins_with_what_was_spent_before(tenant: Tenant) {
     let now = tenant.clock.now();
-    let claims = super::super::Claims {
+    let mut claims = super::super::Claims {
         organization_id: tenant.organization_id,
         request_id: tenant.clock.new_id(),
         at: now,
-        claims: vec![
+        list: [
             tenant.spend(SpendWindow::Daily, 100, 10),
             tenant.rate(RateMetric::Requests, RateWindow::Minute, 10, 1),
             tenant.spend(SpendWindow::Monthly, 100, 10),
-        ],
+        ]
+        .into_iter()
+        .collect(),
     };
     let counters = &tenant.counters;
     let unknown = Reserved::Unknown(vec![0, 2]);
-    assert_eq!(counters.reserve(&claims, &[]).await.unwrap(), unknown);
-    assert_eq!(counters.reserve(&claims, &[]).await.unwrap(), unknown, "nothing was made");
+    assert_eq!(counters.reserve(&claims).await.unwrap(), unknown);
+    assert_eq!(counters.reserve(&claims).await.unwrap(), unknown, "nothing was made");
     assert_eq!(tenant.spent().await, None);
     let history = |nanos| Some(NanoUsd::from_nanos(nanos));
-    let half = counters.reserve(&claims, &[None, None, history(70)]).await.unwrap();
+    claims.list[2].spent_before = history(70);
+    let half = counters.reserve(&claims).await.unwrap();
     assert_eq!(half, Reserved::Unknown(vec![0]));
-    let told = counters.reserve(&claims, &[history(30), None, history(5)]).await.unwrap();
-    let Reserved::Admitted(standings) = told else { panic!("{told:?}") };
-    let used: Vec<_> = standings.iter().map(|standing| standing.used).collect();
-    assert_eq!(used, [40, 1, 80], "a counter that exists ignores what it is told");
+    (claims.list[0].spent_before, claims.list[2].spent_before) = (history(30), history(5));
+    let reserved = counters.reserve(&claims).await.unwrap();
+    let Reserved::Admitted(statuses) = reserved else { panic!("{reserved:?}") };
+    let used: Vec<_> = statuses.iter().map(|status| status.used).collect();
+    assert_eq!(used, [40, 1, 80], "a counter that exists ignores spent_before");
     assert_eq!(tenant.spent().await, Some(70), "settled only");
     let month = (tenant.bucket, SpendWindow::Monthly);
-    let nobody = (tenant.clock.new_id(), SpendWindow::Monthly);
-    let each = counters.spent_each(tenant.organization_id, &[nobody, month], now).await;
+    let unknown = (tenant.clock.new_id(), SpendWindow::Monthly);
+    let each = counters.spent_each(tenant.organization_id, &[unknown, month], now).await;
     assert_eq!(each, [None, history(70)]);
 }
 
@@ -131,24 +136,24 @@ async fn all_claims_move_together(tenant: Tenant) {
     assert!(matches!(first, Ok(Reserved::Admitted(_))), "{first:?}");
     for _ in 0..2 {
         let (_, second) = tenant.reserve_at(now, &[wide, narrow, rate]).await;
-        let Ok(Reserved::Refused(standings)) = second else { panic!("{second:?}") };
-        let told: Vec<_> = standings.iter().map(|one| (one.used, one.violated)).collect();
-        assert_eq!(told, [(60, false), (60, true), (1, false)]);
-        let waits: Vec<_> = standings.iter().map(|one| one.retry_after).collect();
+        let Ok(Reserved::Refused(statuses)) = second else { panic!("{second:?}") };
+        let found: Vec<_> = statuses.iter().map(|one| (one.used, one.violated)).collect();
+        assert_eq!(found, [(60, false), (60, true), (1, false)]);
+        let waits: Vec<_> = statuses.iter().map(|one| one.retry_after).collect();
         assert_eq!(waits, [Some(0), Some(3_600), Some(0)], "until two o'clock");
     }
 }
 
-async fn spend_windows_begin_anew(tenant: Tenant) {
+async fn spend_windows_begin_at_zero(tenant: Tenant) {
     let claim = tenant.spend(SpendWindow::Hourly, 100, 80);
     let before = at("2028-02-29T13:59:59.999999Z");
     let (old, reserved) = tenant.reserve_at(before, &[claim]).await;
     assert!(matches!(reserved, Ok(Reserved::Admitted(_))));
     let (_, refused) = tenant.reserve_at(before, &[claim]).await;
-    assert_eq!(standings(refused.unwrap())[0].retry_after, Some(1));
+    assert_eq!(statuses(refused.unwrap())[0].retry_after, Some(1));
     let after = at("2028-02-29T14:00:00Z");
     let (_, reserved) = tenant.reserve_at(after, &[claim]).await;
-    assert_eq!(standings(reserved.unwrap())[0].used, 80, "the new window alone");
+    assert_eq!(statuses(reserved.unwrap())[0].used, 80, "the new window alone");
     tenant.settle(old, 30, 0).await;
     let counters = &tenant.counters;
     let (organization, bucket) = (tenant.organization_id, tenant.bucket);
@@ -157,7 +162,7 @@ async fn spend_windows_begin_anew(tenant: Tenant) {
     assert_eq!(spent(after).await, Some(NanoUsd::ZERO));
 }
 
-async fn rates_roll(tenant: Tenant) {
+async fn rate_windows_roll(tenant: Tenant) {
     for (window, bucket) in [(RateWindow::Minute, 1), (RateWindow::Hour, 60)] {
         let start = at("2028-02-29T13:00:00.25Z");
         let claim = tenant.rate(RateMetric::Requests, window, 3, 1);
@@ -167,7 +172,7 @@ async fn rates_roll(tenant: Tenant) {
             assert!(matches!(reserved, Ok(Reserved::Admitted(_))), "{reserved:?}");
         }
         let (_, refused) = tenant.reserve_at(step(20), &[claim]).await;
-        let refused = standings(refused.unwrap())[0];
+        let refused = statuses(refused.unwrap())[0];
         assert_eq!((refused.used, refused.violated), (3, true));
         let wait = i64::try_from(refused.retry_after.unwrap()).unwrap();
         assert_eq!(wait, 40 * bucket);
@@ -176,12 +181,12 @@ async fn rates_roll(tenant: Tenant) {
         assert!(matches!(reserved, Ok(Reserved::Refused(_))), "{reserved:?}");
         let then = step(20) + TimeDelta::seconds(wait);
         let (_, reserved) = tenant.reserve_at(then, &[claim]).await;
-        let Ok(Reserved::Admitted(standings)) = reserved else { panic!("{reserved:?}") };
-        assert_eq!(standings[0].used, 2);
+        let Ok(Reserved::Admitted(statuses)) = reserved else { panic!("{reserved:?}") };
+        assert_eq!(statuses[0].used, 2);
     }
 }
 
-async fn limits_say_when_they_are_whole(tenant: Tenant) {
+async fn limits_say_when_they_are_reset(tenant: Tenant) {
     let start = at("2028-02-29T13:00:30.25Z");
     let claims = |tokens: i64| {
         [
@@ -196,8 +201,7 @@ async fn limits_say_when_they_are_whole(tenant: Tenant) {
         let now = start + TimeDelta::seconds(seconds);
         let (request, reserved) = tenant.reserve_at(now, &claims(tokens)).await;
         let admitted = matches!(reserved, Ok(Reserved::Admitted(_)));
-        let whole: Vec<_> =
-            standings(reserved.unwrap()).iter().map(|one| one.whole_after).collect();
+        let whole: Vec<_> = statuses(reserved.unwrap()).iter().map(|one| one.reset_after).collect();
         (request, admitted, whole)
     };
     // An hour goes by minutes: what comes in the middle of one leaves at its end.
@@ -207,7 +211,7 @@ async fn limits_say_when_they_are_whole(tenant: Tenant) {
     let (second, admitted, whole) = ask(10, 7).await;
     let hourly = 3_600 - 40;
     assert_eq!((admitted, whole), (true, vec![60, 60, hour_left - 10, hour_left - 10, hourly]));
-    // What is refused is told of what the others have used.
+    // A refused request hears when what the others use is reset.
     let (_, admitted, whole) = ask(25, 7).await;
     assert_eq!(
         (admitted, whole),
@@ -231,18 +235,18 @@ async fn tokens_are_corrected_while_in_the_window(tenant: Tenant) {
     let (first, _) = tenant.reserve_at(start, &[claim]).await;
     tenant.settle(first, 0, 90).await;
     let (_, refused) = tenant.reserve_at(start + TimeDelta::seconds(1), &[claim]).await;
-    assert_eq!(standings(refused.unwrap())[0].used, 90);
+    assert_eq!(statuses(refused.unwrap())[0].used, 90);
     let (late, reserved) = tenant.reserve_at(start + TimeDelta::seconds(60), &[claim]).await;
-    assert_eq!(standings(reserved.unwrap())[0].used, 60, "the first has left");
+    assert_eq!(statuses(reserved.unwrap())[0].used, 60, "the first has left");
     let other = tenant.rate(RateMetric::Tokens, RateWindow::Minute, 100, 10);
     let (_, reserved) = tenant.reserve_at(start + TimeDelta::seconds(120), &[other]).await;
-    assert_eq!(standings(reserved.unwrap())[0].used, 10, "the second has left");
+    assert_eq!(statuses(reserved.unwrap())[0].used, 10, "the second has left");
     tenant.settle(late, 0, 5_000).await;
     let (_, reserved) = tenant.reserve_at(start + TimeDelta::seconds(120), &[other]).await;
-    assert_eq!(standings(reserved.unwrap())[0].used, 20, "too late to matter");
+    assert_eq!(statuses(reserved.unwrap())[0].used, 20, "too late to matter");
 }
 
-async fn amounts_beyond_what_a_double_holds_are_exact(tenant: Tenant) {
+async fn amounts_above_2_to_the_53_are_exact(tenant: Tenant) {
     // 2^53 + 1 is the first whole number that a double does not hold.
     let limit = (1 << 53) + 1;
     let one = |limit| tenant.spend(SpendWindow::Monthly, limit, 1);
@@ -270,25 +274,25 @@ async fn amounts_saturate(tenant: Tenant) {
     assert_eq!(tenant.admit(&[claim]).await, None);
 }
 
-async fn what_never_fits_says_so(tenant: Tenant) {
+async fn a_claim_that_never_fits_has_no_retry_time(tenant: Tenant) {
     let claims = [
         tenant.spend(SpendWindow::Daily, 10, 11),
         tenant.rate(RateMetric::Tokens, RateWindow::Minute, 10, 11),
         tenant.rate(RateMetric::Requests, RateWindow::Hour, 10, 1),
     ];
     let (_, refused) = tenant.reserve_at(tenant.clock.now(), &claims).await;
-    let told: Vec<_> = standings(refused.unwrap()).iter().map(|one| one.retry_after).collect();
-    assert_eq!(told, [None, None, Some(0)]);
+    let found: Vec<_> = statuses(refused.unwrap()).iter().map(|one| one.retry_after).collect();
+    assert_eq!(found, [None, None, Some(0)]);
 }
 
-async fn what_costs_nothing_passes_an_overdrawn_cap(tenant: Tenant) {
+async fn a_free_request_passes_an_exceeded_cap(tenant: Tenant) {
     let cap = |amount| tenant.spend(SpendWindow::Monthly, 100, amount);
     let request = tenant.admit(&[cap(60)]).await.unwrap();
     tenant.settle(request, 150, 0).await;
     assert_eq!(tenant.admit(&[cap(1)]).await, None);
     let (free, reserved) = tenant.reserve_at(tenant.clock.now(), &[cap(0)]).await;
-    let Ok(Reserved::Admitted(standings)) = reserved else { panic!("{reserved:?}") };
-    assert_eq!((standings[0].used, standings[0].retry_after), (150, Some(0)));
+    let Ok(Reserved::Admitted(statuses)) = reserved else { panic!("{reserved:?}") };
+    assert_eq!((statuses[0].used, statuses[0].retry_after), (150, Some(0)));
     tenant.settle(free, 0, 0).await;
     assert_eq!(tenant.spent().await, Some(150));
     let one_a_minute =
@@ -297,14 +301,14 @@ async fn what_costs_nothing_passes_an_overdrawn_cap(tenant: Tenant) {
     assert!(tenant.admit(&one_a_minute(0)).await.is_none(), "other limits hold");
 }
 
-async fn a_request_may_end_without_a_claim(tenant: Tenant) {
+async fn ending_an_unknown_request_changes_nothing(tenant: Tenant) {
     tenant.settle(tenant.clock.new_id(), 100, 100).await;
     tenant.counters.release(tenant.organization_id, tenant.clock.new_id()).await;
     assert_eq!(tenant.used().await, 0);
 }
 
 #[test]
-fn passed_windows_are_forgotten() {
+fn counters_of_past_windows_are_dropped() {
     let (memory, clock) = (super::super::Memory::default(), crate::clock::Clock::default());
     let organization_id = clock.new_id();
     let start = at("2028-02-01T00:00:00Z");
@@ -313,16 +317,21 @@ fn passed_windows_are_forgotten() {
         let spend = Limit::Spend { window: SpendWindow::Hourly, limit: NanoUsd::MAX };
         let rate =
             Limit::Rate { metric: RateMetric::Tokens, window: RateWindow::Minute, value: 10 };
-        let claims = [spend, rate].map(|limit| super::super::Claim { bucket, limit, amount: 1 });
+        let mut claims = [spend, rate].map(|limit| claim(bucket, limit, 1));
+        claims[0].spent_before = Some(NanoUsd::ZERO);
         let at = start + TimeDelta::hours(hour);
         let request_id = clock.new_id();
-        let claims =
-            super::super::Claims { organization_id, request_id, at, claims: claims.to_vec() };
-        memory.reserve(&claims, &[Some(NanoUsd::ZERO)]);
+        let claims = super::super::Claims {
+            organization_id,
+            request_id,
+            at,
+            list: claims.into_iter().collect(),
+        };
+        memory.reserve(&claims);
     }
     assert!(memory.len(organization_id) < 15, "{}", memory.len(organization_id));
     // It says what it may have forgotten: who sets the clock back asks elsewhere.
     let last = start + TimeDelta::hours(499);
-    assert!(memory.keeps(last + TimeDelta::hours(1)) && memory.keeps(last));
-    assert!(!memory.keeps(last - TimeDelta::hours(2)) && !memory.keeps(start));
+    assert!(memory.keeps_window(last + TimeDelta::hours(1)) && memory.keeps_window(last));
+    assert!(!memory.keeps_window(last - TimeDelta::hours(2)) && !memory.keeps_window(start));
 }

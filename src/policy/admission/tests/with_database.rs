@@ -17,20 +17,20 @@ use crate::directory::DirectoryOptions;
 use crate::domain::names::DisplayName;
 use crate::domain::policy::Audience;
 use crate::domain::pricing::Price;
-use crate::policy::limits::Actual;
+use crate::policy::limits::Amounts;
 use crate::policy::set::child_id;
 
-struct House {
+struct TestBed {
     admission: Admission,
     database: Database,
-    children: Children,
+    child_queue: ChildQueue,
     flushes: Arc<AtomicUsize>,
     /// Whether the ledger can't be read.
     is_away: Arc<AtomicBool>,
     _folder: tempfile::TempDir,
 }
 
-async fn house(policies: Vec<StoredPolicy>) -> House {
+async fn test_bed(policies: Vec<StoredPolicy>) -> TestBed {
     let folder = tempfile::tempdir().unwrap();
     let location = Location::Sqlite(folder.path().join("tollgate.db"));
     let database = Database::open(location, 2, std::time::Duration::from_secs(5)).unwrap();
@@ -72,18 +72,18 @@ async fn house(policies: Vec<StoredPolicy>) -> House {
         let away = away.load(Ordering::Relaxed);
         Box::pin(async move { if away { Err("it is away".to_owned()) } else { Ok(()) } })
     });
-    let children = Children::default();
+    let child_queue = ChildQueue::default();
     let counters = Counters::in_memory();
     let admission = Admission::new(
         directory,
         database.clone(),
         counters,
-        children.clone(),
+        child_queue.clone(),
         Clock::default(),
         metrics,
         flush,
     );
-    House { admission, database, children, flushes, is_away, _folder: folder }
+    TestBed { admission, database, child_queue, flushes, is_away, _folder: folder }
 }
 
 fn row(policy: StoredPolicy, now: NaiveDateTime) -> GatewayPolicyRow {
@@ -124,31 +124,31 @@ fn price() -> ResolvedPrice {
 }
 
 #[tokio::test]
-async fn of_four_hundred_at_once_a_cap_of_a_hundred_lets_a_hundred_through() {
-    let house = house(vec![policy(10, "cap", PolicyType::SpendCap, cap(json!(100)))]).await;
+async fn a_cap_worth_100_requests_admits_100_of_400_at_once() {
+    let bed = test_bed(vec![policy(10, "cap", PolicyType::SpendCap, cap(json!(100)))]).await;
     let (metadata, price) = (Metadata::default(), price());
     let asked = (0..400).map(|number| {
         let request = AdmissionRequest { price: Some(&price), ..request(&metadata, 1000 + number) };
-        house.admission.admit(request)
+        bed.admission.admit(request)
     });
     let answers = futures_util::future::join_all(asked).await;
     let (admitted, denied): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
     assert_eq!((admitted.len(), denied.len()), (100, 300));
     assert!(denied.iter().all(|one| one.as_ref().unwrap_err().reason == Reason::Spend));
-    assert_eq!(house.flushes.load(Ordering::Relaxed), 1, "the first asks for all");
+    assert_eq!(bed.flushes.load(Ordering::Relaxed), 1, "the first asks for all");
 
     // What is dropped unsent is free again, what was sent is charged, what is settled is corrected.
     let mut admitted = admitted.into_iter().map(Result::unwrap);
     drop(admitted.next());
     let mut sent = admitted.next().unwrap();
     assert_eq!(sent.reserved.map(NanoUsd::nanos), Some(1_000_000_000));
-    sent.reservation.is_sent();
+    sent.reservation.mark_sent();
     drop(sent);
-    let actual = Actual { cost: NanoUsd::from_nanos(250_000_000), tokens: 5 };
-    admitted.next().unwrap().reservation.settle(actual);
+    let used = Amounts { cost: NanoUsd::from_nanos(250_000_000), tokens: 5 };
+    admitted.next().unwrap().reservation.settle(used);
     let again = |number| {
         let request = AdmissionRequest { price: Some(&price), ..request(&metadata, number) };
-        house.admission.admit(request)
+        bed.admission.admit(request)
     };
     let one = again(2000).await.unwrap();
     assert_eq!(again(2001).await.unwrap_err().reason, Reason::Spend);
@@ -156,60 +156,61 @@ async fn of_four_hundred_at_once_a_cap_of_a_hundred_lets_a_hundred_through() {
 }
 
 #[tokio::test]
-async fn without_a_price_a_cap_blocks_and_says_what_to_do() {
-    let house = house(vec![policy(10, "cap", PolicyType::SpendCap, cap(json!(100)))]).await;
+async fn without_a_price_a_cap_denies_and_says_how_to_set_one() {
+    let bed = test_bed(vec![policy(10, "cap", PolicyType::SpendCap, cap(json!(100)))]).await;
     let metadata = Metadata::default();
-    let denied = house.admission.admit(request(&metadata, 1)).await.unwrap_err();
+    let denied = bed.admission.admit(request(&metadata, 1)).await.unwrap_err();
     assert_eq!(denied.reason, Reason::PriceUnknown);
     assert!(denied.message.starts_with("request blocked by gateway policies: cap. "));
     assert!(denied.message.contains("/api/v1/model-prices"), "{}", denied.message);
     let listing = AdmissionRequest { bound: Bound::FREE, ..request(&metadata, 2) };
-    assert!(house.admission.admit(listing).await.is_ok());
+    assert!(bed.admission.admit(listing).await.is_ok());
 }
 
 #[tokio::test]
-async fn a_policy_that_does_not_parse_refuses_rather_than_lets_through() {
-    let house = house(vec![policy(10, "cap", PolicyType::SpendCap, json!({}))]).await;
+async fn a_policy_that_does_not_parse_denies_all_requests() {
+    let bed = test_bed(vec![policy(10, "cap", PolicyType::SpendCap, json!({}))]).await;
     let metadata = Metadata::default();
-    let denied = house.admission.admit(request(&metadata, 1)).await.unwrap_err();
+    let denied = bed.admission.admit(request(&metadata, 1)).await.unwrap_err();
     assert_eq!((denied.reason, denied.retry_after), (Reason::Unavailable, Some(1)));
 }
 
 #[tokio::test]
-async fn what_is_only_counted_forbids_nothing() {
+async fn a_policy_that_is_not_enforced_denies_nothing() {
     let default = policy(20, "each", PolicyType::DefaultSpendCap, cap(json!(1)));
     let subject = Uuid::from_u128(3).to_string();
     let mut child = policy(21, "nobody's", PolicyType::SpendCap, cap(json!(1)));
     child.id = child_id(id(20), &subject, None);
     child.subject_matchers = vec![SubjectMatcher { key: "user_id".to_owned(), value: subject }];
     (child.parent_policy_id, child.detached, child.enabled) = (Some(id(20)), true, false);
-    let house = house(vec![default, child]).await;
+    let bed = test_bed(vec![default, child]).await;
     let (metadata, price) = (Metadata::default(), price());
     let ask = async |number| {
         let request = AdmissionRequest { price: Some(&price), ..request(&metadata, number) };
-        house.admission.admit(request).await
+        bed.admission.admit(request).await
     };
-    house.is_away.store(true, Ordering::Relaxed);
+    bed.is_away.store(true, Ordering::Relaxed);
     let admitted = ask(1).await.unwrap();
-    assert!(admitted.policies.is_empty() && admitted.headers.is_empty());
-    house.is_away.store(false, Ordering::Relaxed);
+    assert!(admitted.report.policies.is_empty() && admitted.report.limits.is_empty());
+    bed.is_away.store(false, Ordering::Relaxed);
     for number in 2..5 {
-        ask(number).await.unwrap().reservation.settle(Actual::default());
+        ask(number).await.unwrap().reservation.settle(Amounts::default());
     }
 }
 
 #[tokio::test]
-async fn a_childs_row_follows_its_bucket() {
+async fn a_childs_row_is_written_after_its_first_request() {
     let default = policy(20, "each", PolicyType::DefaultRateLimit, rate("requests", 2));
-    let house = house(vec![default]).await;
+    let bed = test_bed(vec![default]).await;
     let metadata = Metadata::default();
     let child = child_id(id(20), &Uuid::from_u128(3).to_string(), None);
-    let ask = async |number| house.admission.admit(request(&metadata, number)).await;
-    assert_eq!(ask(1).await.unwrap().policies, [child]);
-    assert_eq!(house.children.len(), 1);
-    house.children.write(&house.database, &Clock::default()).await.unwrap();
-    assert!(house.children.is_empty());
-    let made = house
+    let ask = async |number| bed.admission.admit(request(&metadata, number)).await;
+    let ids = |admitted: Admitted| admitted.report.policy_ids().collect::<Vec<_>>();
+    assert_eq!(ids(ask(1).await.unwrap()), [child]);
+    assert_eq!(bed.child_queue.len(), 1);
+    bed.child_queue.write(&bed.database, &Clock::default()).await.unwrap();
+    assert!(bed.child_queue.is_empty());
+    let made = bed
         .database
         .read(async move |conn: &mut Conn| find_gateway_policy(conn, id(1), child).await)
         .await
@@ -217,9 +218,9 @@ async fn a_childs_row_follows_its_bucket() {
         .unwrap();
     assert_eq!((made.parent_policy_id, made.is_system_generated), (Some(id(20)), true));
     assert_eq!(made.policy_type, PolicyType::RateLimit);
-    assert_eq!(ask(2).await.unwrap().policies, [child], "it is the same bucket");
-    assert_eq!(house.children.len(), 0, "it is known now");
-    let rows = house
+    assert_eq!(ids(ask(2).await.unwrap()), [child], "it is the same bucket");
+    assert_eq!(bed.child_queue.len(), 0, "it is known now");
+    let rows = bed
         .database
         .read(async move |conn: &mut Conn| list_live_policies(conn, id(1)).await)
         .await

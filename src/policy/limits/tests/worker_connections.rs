@@ -1,22 +1,22 @@
-//! Workers, and their own connections to Redis.
+//! Workers, and the connections to Redis that they have of their own.
 
 use std::time::Duration;
 
-use super::super::{Actual, Counters, Redis, Reserved};
-use super::redis_server::{RedisServer, Way};
+use super::super::{Amounts, Counters, Redis, Reserved};
+use super::redis_server::{Proxy, RedisServer};
 use super::support::{Tenant, eventually, redis_at, redis_url, redis_with};
 use crate::clock::Clock;
 use crate::config::SpendWithoutRedis;
 use crate::domain::money::NanoUsd;
 use crate::domain::window::SpendWindow;
 
-/// A client of the server, as that lists it.
+/// A client in the server's list.
 struct Client {
     id: String,
     last_command: String,
 }
 
-/// All clients but the one that asks, oldest first.
+/// All clients but the one that lists them, oldest first.
 async fn clients(server: &RedisServer) -> Vec<Client> {
     let list: String = redis::from_redis_value(server.command(&["CLIENT", "LIST"]).await).unwrap();
     let field = |line: &str, name: &str| {
@@ -31,8 +31,8 @@ async fn clients(server: &RedisServer) -> Vec<Client> {
     clients.filter(|client| client.last_command != "client|list").collect()
 }
 
-/// The line's connection and the worker's, once both are there; asking has the second one made.
-async fn line_and_own(server: &RedisServer, asking: &Tenant) -> [Client; 2] {
+/// The shared connection and the worker's, which a call makes.
+async fn shared_and_own(server: &RedisServer, asking: &Tenant) -> [Client; 2] {
     let claim = asking.spend(SpendWindow::Monthly, 1_000, 1);
     let mut found = Vec::new();
     eventually("the worker has a connection", async || {
@@ -45,13 +45,13 @@ async fn line_and_own(server: &RedisServer, asking: &Tenant) -> [Client; 2] {
 }
 
 #[tokio::test]
-async fn a_worker_asks_on_a_connection_of_its_own() {
+async fn a_worker_uses_a_connection_of_its_own() {
     let server = RedisServer::start().await;
     let redis = redis_at(&server.url);
     redis.attach_worker();
     let tenant = Tenant::new(Counters::Redis(redis.clone()));
     let claim = tenant.spend(SpendWindow::Monthly, 1_000, 10);
-    let [line, own] = line_and_own(&server, &tenant).await;
+    let [shared, own] = shared_and_own(&server, &tenant).await;
 
     let asked = tenant.admit(&[claim]).await.unwrap();
     tenant.settle(asked, 1, 0).await;
@@ -60,27 +60,27 @@ async fn a_worker_asks_on_a_connection_of_its_own() {
         now.iter().find(|client| client.id == id).map(|client| client.last_command.as_str())
     };
     assert_eq!(command(&own.id), Some("evalsha"));
-    assert!(command(&line.id).is_some());
+    assert!(command(&shared.id).is_some());
 
-    // Alone, it is made again, and the line stays up.
+    // Lost, it is made again, and the shared one stays.
     server.command(&["CLIENT", "KILL", "ID", &own.id]).await;
-    let [same_line, another] = line_and_own(&server, &tenant).await;
+    let [same_shared, another] = shared_and_own(&server, &tenant).await;
     assert!(redis.is_up());
-    assert_eq!(same_line.id, line.id);
+    assert_eq!(same_shared.id, shared.id);
     assert_ne!(another.id, own.id);
 
-    // With the line it ends.
-    server.command(&["CLIENT", "KILL", "ID", &line.id]).await;
+    // It ends with the shared one.
+    server.command(&["CLIENT", "KILL", "ID", &shared.id]).await;
     eventually("both are made again", async || {
-        let [new_line, new_own] = line_and_own(&server, &tenant).await;
-        new_line.id != line.id && new_own.id != another.id
+        let [new_shared, new_own] = shared_and_own(&server, &tenant).await;
+        new_shared.id != shared.id && new_own.id != another.id
     })
     .await;
     assert!(matches!(tenant.ask(claim, None).await, Ok(Reserved::Admitted(_))));
 }
 
 #[tokio::test]
-async fn what_a_worker_leaves_unsaid_is_told_all_the_same() {
+async fn settlements_of_a_worker_that_ends_are_sent() {
     let redis = redis_at(&redis_url());
     let tenant = Tenant::new(Counters::Redis(redis.clone()));
     let claim = tenant.spend(SpendWindow::Monthly, 1_000, 100);
@@ -92,21 +92,24 @@ async fn what_a_worker_leaves_unsaid_is_told_all_the_same() {
             redis.attach_worker();
             let [settled, released] =
                 [worker.admit(&[claim]).await.unwrap(), worker.admit(&[claim]).await.unwrap()];
-            let actual = Actual { cost: NanoUsd::from_nanos(40), tokens: 0 };
-            worker.counters.end_soon(worker.organization_id, settled, Some(actual));
-            worker.counters.end_soon(worker.organization_id, released, None);
+            let used = Amounts { cost: NanoUsd::from_nanos(40), tokens: 0 };
+            worker.counters.end_in_background(worker.organization_id, settled, Some(used));
+            worker.counters.end_in_background(worker.organization_id, released, None);
         });
-        // Nobody has run what was to be done here.
+        // The runtime ends before it has run the settlements.
     });
     ending.join().unwrap();
     assert!(tenant.counters.finish(Duration::from_secs(30)).await);
     assert_eq!((tenant.spent().await, tenant.used().await), (Some(40), 40));
 }
 
-/// A worker on a way to Redis where its own connection is the second, after the line's.
-async fn worker_on_a_way(server: &RedisServer, deadline: Duration) -> (Way, Redis, Tenant) {
-    let way = Way::to(&server.url).await;
-    let redis = redis_with(&way.url, deadline, SpendWithoutRedis::Refuse, &Clock::default());
+/// A worker whose own connection is the second through the proxy, after the shared one.
+async fn worker_through_a_proxy(
+    server: &RedisServer,
+    deadline: Duration,
+) -> (Proxy, Redis, Tenant) {
+    let proxy = Proxy::to(&server.url).await;
+    let redis = redis_with(&proxy.url, deadline, SpendWithoutRedis::Refuse, &Clock::default());
     redis.attach_worker();
     let tenant = Tenant::new(Counters::Redis(redis.clone()));
     let claim = tenant.spend(SpendWindow::Monthly, 1_000, 1);
@@ -116,33 +119,33 @@ async fn worker_on_a_way(server: &RedisServer, deadline: Duration) -> (Way, Redi
         clients.len() == 2 && clients[1].last_command == "evalsha"
     })
     .await;
-    assert_eq!(way.count(), 2);
-    (way, redis, tenant)
+    assert_eq!(proxy.count(), 2);
+    (proxy, redis, tenant)
 }
 
 #[tokio::test]
-async fn an_own_connection_that_is_silent_is_left_for_the_line() {
+async fn a_stalled_worker_connection_is_replaced_by_the_shared_one() {
     let server = RedisServer::start().await;
-    let (way, redis, tenant) = worker_on_a_way(&server, Duration::from_secs(1)).await;
+    let (proxy, redis, tenant) = worker_through_a_proxy(&server, Duration::from_secs(1)).await;
     let claim = tenant.spend(SpendWindow::Monthly, 1_000, 1);
-    way.hold_one(1);
+    proxy.hold_one(1);
     assert!(tenant.ask(claim, None).await.is_err());
-    eventually("asked by the line", async || tenant.ask(claim, None).await.is_ok()).await;
+    eventually("the shared one is used", async || tenant.ask(claim, None).await.is_ok()).await;
     assert!(redis.is_up());
-    eventually("another is made", async || way.count() == 3).await;
+    eventually("another is made", async || proxy.count() == 3).await;
 }
 
 #[tokio::test]
-async fn an_own_connection_that_is_lost_does_not_take_the_line_down() {
+async fn a_lost_worker_connection_does_not_open_the_breaker() {
     let server = RedisServer::start().await;
-    let (way, redis, tenant) = worker_on_a_way(&server, Duration::from_secs(30)).await;
+    let (proxy, redis, tenant) = worker_through_a_proxy(&server, Duration::from_secs(30)).await;
     let claim = tenant.spend(SpendWindow::Monthly, 1_000, 1);
-    way.hold_one(1);
+    proxy.hold_one(1);
     let asking = futures_util::future::join_all((0..5).map(|_| tenant.ask(claim, None)));
     let (answers, ()) = tokio::join!(asking, async {
-        // All of them are under way.
+        // All of them are under proxy.
         tokio::task::yield_now().await;
-        way.cut_one(1);
+        proxy.cut_one(1);
     });
     assert!(answers.iter().all(Result::is_err), "{answers:?}");
     assert!(redis.is_up());
@@ -150,27 +153,27 @@ async fn an_own_connection_that_is_lost_does_not_take_the_line_down() {
 }
 
 #[tokio::test]
-async fn a_line_that_is_silent_is_noticed_whatever_workers_hear() {
+async fn a_stalled_shared_connection_is_noticed_although_workers_get_answers() {
     let server = RedisServer::start().await;
-    let (way, redis, tenant) = worker_on_a_way(&server, Duration::from_secs(1)).await;
+    let (proxy, redis, tenant) = worker_through_a_proxy(&server, Duration::from_secs(1)).await;
     let claim = tenant.spend(SpendWindow::Monthly, 1_000, 1);
-    way.hold_one(0);
-    eventually("the line is made again", async || {
+    proxy.hold_one(0);
+    eventually("the shared one is made again", async || {
         let _ = tenant.ask(claim, None).await;
         redis.renew().await;
-        way.count() > 3 && redis.is_up()
+        proxy.count() > 3 && redis.is_up()
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_connection_that_could_not_be_used_does_not_spoil_the_next() {
+async fn a_worker_connection_is_tried_again_after_one_that_could_not_be_used() {
     let server = RedisServer::start().await;
     let redis = redis_at(&server.url);
     let tenant = Tenant::new(Counters::Redis(redis.clone()));
     let claim = tenant.spend(SpendWindow::Monthly, 1_000, 1);
     tenant.admit(&[claim]).await.unwrap();
-    // What does not tell its run is not the line's.
+    // A connection that does not know the run is not used beside one that does.
     server.command(&["ACL", "SETUSER", "default", "-info"]).await;
     redis.attach_worker();
     eventually("one is tried", async || {

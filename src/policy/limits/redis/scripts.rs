@@ -1,29 +1,29 @@
-//! The names of keys, and claims as the scripts read them. All keys of an organization carry its id
-//! in braces, which makes a cluster keep them together. Only one is named here, that of the
-//! organization's generation; the scripts name the others under that.
+//! The scripts, and claims as they read them.
+//!
+//! All keys of an organization contain its id in braces, so that a cluster keeps them together. Only
+//! the key of the organization's generation is named here; the scripts derive the others from it.
 
 use chrono::{DateTime, Utc};
 use redis::{Script, ScriptInvocation};
 
-use super::super::{Claim, Claims, LEASE, Limit};
-use super::late::Ending;
+use super::super::{Claim, Claims, LEASE};
+use super::pending_corrections::Correction;
 use crate::domain::ids::{OrganizationId, PolicyId, RequestId};
-use crate::domain::money::NanoUsd;
 use crate::domain::policy::RateMetric;
 use crate::domain::window::{RateWindow, SpendWindow};
+use crate::policy::limit::Limit;
 
-/// How long keys are kept after their window: for clocks that differ, and for requests that were
+/// How long keys are kept after their window, for clocks that differ and for requests that were
 /// admitted just before its end. In milliseconds.
 const MARGIN: i64 = 3_600_000;
-/// How long it is remembered of a reservation that Redis did not hold that it has ended: longer than
-/// it may be on its way still, and than Redis may be out of reach for one that has not heard that its
-/// settlement was counted, and says it again then. These are rare: where Redis held the reservation,
-/// nothing is remembered, which would be the most of what Redis keeps. In milliseconds.
+/// How long Redis remembers the end of a reservation that it did not hold: the reservation may still
+/// arrive, or the end may be sent again after an outage. Rare; of other reservations nothing is kept.
+/// In milliseconds.
 const TOMBSTONE: i64 = 86_400_000;
-/// The longest that a reservation can matter. In milliseconds.
-const LONGEST: i64 = 32 * 86_400_000 + MARGIN;
+/// The longest time that a reservation can matter. In milliseconds.
+const MAX_LIFETIME: i64 = 32 * 86_400_000 + MARGIN;
 
-/// The scripts, each with what they share in front.
+/// The scripts, each behind the functions that they share.
 #[derive(Debug)]
 pub(super) struct Scripts {
     reserve: Script,
@@ -45,17 +45,16 @@ impl Scripts {
         }
     }
 
-    /// Every script, for loading them ahead.
+    /// All scripts, to load them when connecting.
     pub(super) fn all(&self) -> [&Script; 5] {
         [&self.reserve, &self.settle, &self.renew, &self.restore, &self.spent]
     }
 
-    /// Counts all claims or none. `held_in` is the generation that the organization's living requests
-    /// are held in; empty if there are none.
+    /// Counts all claims or none. `held_in` is the generation of keys that holds the organization's open
+    /// requests; empty if there are none.
     pub(super) fn reserve(
         &self,
         claims: &Claims,
-        history: &[Option<NanoUsd>],
         held_in: &str,
         run: &str,
         now: DateTime<Utc>,
@@ -63,13 +62,13 @@ impl Scripts {
         let mut call = begin(&self.reserve, claims.organization_id, run, now);
         call.arg(held_in).arg(claims.request_id.to_string()).arg(lease_end(now));
         call.arg(record_time(claims, claims.at));
-        for (place, claim) in claims.claims.iter().enumerate() {
-            call.arg(letter(claim)).arg(counter(claim, claims.at));
-            call.arg(most(claim).max(0)).arg(claim.amount.max(0));
+        for claim in &claims.list {
+            call.arg(kind(claim)).arg(counter_name(claim, claims.at));
+            call.arg(claim.limit.max().max(0)).arg(claim.amount.max(0));
             match claim.limit {
                 Limit::Spend { .. } => {
-                    let told = history.get(place).copied().flatten();
-                    call.arg(told.map(|told| told.nanos().max(0).to_string()).unwrap_or_default());
+                    let spent = claim.spent_before.map(|spent| spent.nanos().max(0).to_string());
+                    call.arg(spent.unwrap_or_default());
                 }
                 Limit::Rate { window, .. } => {
                     call.arg(window.bucket(claims.at));
@@ -80,21 +79,22 @@ impl Scripts {
         call
     }
 
-    /// What ends a reservation. Its claims, where they are known, are charged if Redis has lost it.
+    /// Ends a reservation. If Redis has lost it, its claims are charged where they are known.
     pub(super) fn settle(
         &self,
-        ending: &Ending,
+        correction: &Correction,
         run: &str,
         now: DateTime<Utc>,
     ) -> ScriptInvocation<'_> {
-        let mut call = begin(&self.settle, ending.organization_id, run, now);
-        let used = ending.actual.unwrap_or_default();
-        call.arg(if ending.actual.is_some() { "s" } else { "x" });
-        call.arg(ending.request_id.to_string()).arg(ending.generation.as_deref().unwrap_or(""));
+        let mut call = begin(&self.settle, correction.organization_id, run, now);
+        let used = correction.used.unwrap_or_default();
+        call.arg(if correction.used.is_some() { "s" } else { "x" });
+        call.arg(correction.request_id.to_string())
+            .arg(correction.generation.as_deref().unwrap_or(""));
         call.arg(used.cost.nanos().max(0)).arg(used.tokens.max(0)).arg(TOMBSTONE);
-        if let Some(claims) = &ending.claims {
-            for claim in &claims.claims {
-                call.arg(letter(claim)).arg(counter(claim, claims.at));
+        if let Some(claims) = &correction.claims {
+            for claim in &claims.list {
+                call.arg(kind(claim)).arg(counter_name(claim, claims.at));
                 call.arg(bucket(claim, claims.at)).arg(time_left(claim, claims.at, now));
             }
         }
@@ -124,14 +124,14 @@ impl Scripts {
     ) -> ScriptInvocation<'_> {
         let mut call = begin(&self.restore, claims.organization_id, run, now);
         call.arg(claims.request_id.to_string()).arg(lease_end(now)).arg(record_time(claims, now));
-        for claim in &claims.claims {
-            call.arg(letter(claim)).arg(counter(claim, claims.at)).arg(claim.amount.max(0));
+        for claim in &claims.list {
+            call.arg(kind(claim)).arg(counter_name(claim, claims.at)).arg(claim.amount.max(0));
             call.arg(bucket(claim, claims.at)).arg(time_left(claim, claims.at, now));
         }
         call
     }
 
-    /// What is settled in the windows that hold `at`.
+    /// What is settled in the windows that contain `at`.
     pub(super) fn spent(
         &self,
         organization_id: OrganizationId,
@@ -141,14 +141,14 @@ impl Scripts {
         now: DateTime<Utc>,
     ) -> ScriptInvocation<'_> {
         let mut call = begin(&self.spent, organization_id, run, now);
-        for (bucket, window) in counters {
-            call.arg(spend_counter(*bucket, *window, at));
+        for (counter, window) in counters {
+            call.arg(spend_counter_name(*counter, *window, at));
         }
         call
     }
 }
 
-/// What every script is told: the organization, the run of the server that is asked, and the time.
+/// What every script takes: the organization, the run of the server that is called, and the time.
 fn begin<'s>(
     script: &'s Script,
     organization_id: OrganizationId,
@@ -156,36 +156,29 @@ fn begin<'s>(
     now: DateTime<Utc>,
 ) -> ScriptInvocation<'s> {
     let mut call = script.key(format!("tg:{{{organization_id}}}:g"));
-    call.arg(run).arg(now.timestamp_millis()).arg(LONGEST);
+    call.arg(run).arg(now.timestamp_millis()).arg(MAX_LIFETIME);
     call
 }
 
-fn counter(claim: &Claim, at: DateTime<Utc>) -> String {
-    let bucket = claim.bucket;
+fn counter_name(claim: &Claim, at: DateTime<Utc>) -> String {
+    let id = claim.counter;
     match claim.limit {
-        Limit::Spend { window, .. } => spend_counter(bucket, window, at),
+        Limit::Spend { window, .. } => spend_counter_name(id, window, at),
         Limit::Rate { metric, window, .. } => {
-            format!("q:{bucket}:{}:{}", metric.as_str(), window.as_str())
+            format!("q:{id}:{}:{}", metric.as_str(), window.as_str())
         }
     }
 }
 
-fn spend_counter(bucket: PolicyId, window: SpendWindow, at: DateTime<Utc>) -> String {
-    format!("s:{bucket}:{}:{}", window.as_str(), window.start(at).timestamp())
+fn spend_counter_name(id: PolicyId, window: SpendWindow, at: DateTime<Utc>) -> String {
+    format!("s:{id}:{}:{}", window.as_str(), window.start(at).timestamp())
 }
 
-fn letter(claim: &Claim) -> &'static str {
+fn kind(claim: &Claim) -> &'static str {
     match claim.limit {
         Limit::Spend { .. } => "s",
         Limit::Rate { metric: RateMetric::Tokens, .. } => "t",
         Limit::Rate { metric: RateMetric::Requests, .. } => "q",
-    }
-}
-
-fn most(claim: &Claim) -> i64 {
-    match claim.limit {
-        Limit::Spend { limit, .. } => limit.nanos(),
-        Limit::Rate { value, .. } => value,
     }
 }
 
@@ -196,21 +189,21 @@ fn bucket(claim: &Claim, at: DateTime<Utc>) -> i64 {
     }
 }
 
-/// Milliseconds from `now` until what was admitted at `at` no longer counts; less than 0 if it is
-/// over.
+/// Milliseconds from `now` until what was admitted at `at` no longer counts; negative if it no longer
+/// does.
 fn time_left(claim: &Claim, at: DateTime<Utc>, now: DateTime<Utc>) -> i64 {
-    let over = match claim.limit {
+    let end = match claim.limit {
         Limit::Spend { window, .. } => window.end(at).timestamp(),
         Limit::Rate { window, .. } => {
             (window.bucket(at) + RateWindow::BUCKETS) * window.bucket_seconds()
         }
     };
-    over.saturating_mul(1_000).saturating_sub(now.timestamp_millis())
+    end.saturating_mul(1_000).saturating_sub(now.timestamp_millis())
 }
 
-/// Until the longest window is over, and a margin.
+/// Until the last window has ended, and a margin.
 fn record_time(claims: &Claims, now: DateTime<Utc>) -> i64 {
-    let left = claims.claims.iter().map(|claim| time_left(claim, claims.at, now));
+    let left = claims.list.iter().map(|claim| time_left(claim, claims.at, now));
     left.max().unwrap_or(0).max(0) + MARGIN
 }
 

@@ -1,53 +1,53 @@
-//! Reads what the reserving script answers.
+//! Reads the reply of the reserving script.
 
 use std::sync::Arc;
 
 use redis::Value;
 
-use super::super::waiting::{saturated, until_bucket_left, until_next_window};
-use super::super::{Claim, Claims, Limit, Reserved, Standing};
+use super::super::retry_times::{saturated, until_bucket_left, until_next_window};
+use super::super::{Claim, Claims, LimitStatus, LimitStatuses, Reserved};
+use crate::policy::limit::Limit;
 
-/// What the script may say.
-pub(super) enum Answer {
-    /// Counted, or not, in this generation of keys.
+/// The reply.
+pub(super) enum Reply {
+    /// In this generation of keys.
     Reserved(Reserved, Arc<str>),
-    /// Nothing was counted: the generation of keys is this one, and not the one that the caller's
-    /// living requests are held in.
-    Anew(Arc<str>),
-    /// The request has reserved before, or was given up.
+    /// Nothing was counted: this is the generation of keys, and it does not hold the open requests of
+    /// this process.
+    OtherGeneration(Arc<str>),
+    /// The request has reserved before, or was abandoned.
     Ended,
 }
 
-/// None if it is not what the script answers.
-pub(super) fn read(value: &Value, claims: &Claims) -> Option<Answer> {
+/// None if the script never replies like this.
+pub(super) fn read(value: &Value, claims: &Claims) -> Option<Reply> {
     let [code, generation, rest @ ..] = list(value)? else { return None };
     let generation: Arc<str> = text(generation)?.into();
     let refused = match text(code)? {
-        "E" => return Some(Answer::Ended),
-        "N" => return Some(Answer::Anew(generation)),
+        "E" => return Some(Reply::Ended),
+        "N" => return Some(Reply::OtherGeneration(generation)),
         "U" => {
             let places = list(rest.first()?)?.iter().map(|place| number(place)?.try_into().ok());
             let unknown = Reserved::Unknown(places.collect::<Option<_>>()?);
-            return Some(Answer::Reserved(unknown, generation));
+            return Some(Reply::Reserved(unknown, generation));
         }
         "A" => false,
         "R" => true,
         _ => return None,
     };
-    if rest.len() != claims.claims.len() {
+    if rest.len() != claims.list.len() {
         return None;
     }
-    let mut standings = Vec::with_capacity(rest.len());
-    for (claim, told) in claims.claims.iter().zip(rest) {
-        standings.push(standing(claim, claims, list(told)?)?);
+    let mut statuses = LimitStatuses::new();
+    for (claim, reply) in claims.list.iter().zip(rest) {
+        statuses.push(status(claim, claims, list(reply)?)?);
     }
-    let reserved =
-        if refused { Reserved::Refused(standings) } else { Reserved::Admitted(standings) };
-    Some(Answer::Reserved(reserved, generation))
+    let reserved = if refused { Reserved::Refused(statuses) } else { Reserved::Admitted(statuses) };
+    Some(Reply::Reserved(reserved, generation))
 }
 
-fn standing(claim: &Claim, claims: &Claims, told: &[Value]) -> Option<Standing> {
-    let [used, violated, newest, buckets] = told else { return None };
+fn status(claim: &Claim, claims: &Claims, reply: &[Value]) -> Option<LimitStatus> {
+    let [used, violated, newest, buckets] = reply else { return None };
     let used: i128 = text(used)?.parse().ok()?;
     let violated = number(violated)? != 0;
     let amount = i128::from(claim.amount.max(0));
@@ -74,13 +74,13 @@ fn standing(claim: &Claim, claims: &Claims, told: &[Value]) -> Option<Standing> 
             Some(until_bucket_left(window, *bucket, claims.at))
         }
     };
-    let whole_after = match (claim.limit, number(newest)?) {
+    let reset_after = match (claim.limit, number(newest)?) {
         _ if used == 0 => 0,
         (Limit::Spend { window, .. }, _) => until_next_window(window, claims.at),
         (Limit::Rate { .. }, 0) => 0,
         (Limit::Rate { window, .. }, newest) => until_bucket_left(window, newest, claims.at),
     };
-    Some(Standing { used: saturated(used), violated, retry_after, whole_after })
+    Some(LimitStatus { used: saturated(used), violated, retry_after, reset_after })
 }
 
 fn list(value: &Value) -> Option<&[Value]> {

@@ -106,10 +106,6 @@ impl FaultProxy {
     pub(crate) fn restore(&self) {
         self.mode.send_replace(Mode::Forward);
     }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
-    }
 }
 
 impl Drop for FaultProxy {

@@ -18,8 +18,6 @@ pub(crate) struct Row {
     pub(crate) request_id: String,
     /// From 1; 0 if blocked.
     pub(crate) attempt: i64,
-    pub(crate) organization_id: String,
-    pub(crate) api_key_id: String,
     pub(crate) configuration: String,
     pub(crate) outcome: String,
     /// The status that the caller saw.
@@ -36,12 +34,10 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    const COLUMNS: [&str; 16] = [
+    const COLUMNS: [&str; 14] = [
         "id",
         "request_id",
         "attempt",
-        "organization_id",
-        "api_key_id",
         "configuration",
         "outcome",
         "status",

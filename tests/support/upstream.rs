@@ -38,7 +38,6 @@ pub(crate) struct RecordedRequest {
     pub(crate) target: String,
     pub(crate) headers: HeaderList,
     pub(crate) body: Bytes,
-    pub(crate) at: Instant,
 }
 
 impl RecordedRequest {
@@ -73,7 +72,6 @@ pub(crate) enum ClosedBy {
 /// An accepted connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SeenConnection {
-    pub(crate) accepted: Instant,
     pub(crate) closed: Option<(ClosedBy, Instant)>,
 }
 
@@ -223,7 +221,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         let mut number = 0;
         shared.seen.send_modify(|seen| {
             number = seen.connections.len();
-            seen.connections.push(SeenConnection { accepted: Instant::now(), closed: None });
+            seen.connections.push(SeenConnection { closed: None });
         });
         let shared = Arc::clone(&shared);
         connections.spawn(async move {
@@ -388,14 +386,7 @@ async fn read_request(
             }
         }
     }
-    Ok(Some(RecordedRequest {
-        connection,
-        method,
-        target,
-        headers,
-        body: body.freeze(),
-        at: Instant::now(),
-    }))
+    Ok(Some(RecordedRequest { connection, method, target, headers, body: body.freeze() }))
 }
 
 /// Method, target and headers, if they are complete. Panics if they are not HTTP.

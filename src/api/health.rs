@@ -188,6 +188,7 @@ async fn get_readiness(
         content_type = "application/openmetrics-text")),
 )]
 async fn get_metrics(_: OperationsReader, plane: web::Data<Management>) -> HttpResponse {
+    plane.accounting.reporter.flush();
     HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, METRICS_CONTENT_TYPE))
         .insert_header((CACHE_CONTROL, "no-store"))

@@ -34,7 +34,7 @@ use actix_web::dev::HttpServiceFactory;
 use actix_web::middleware::from_fn;
 use actix_web::web;
 
-use crate::accounting::books::Books;
+use crate::accounting::engine::Accounting;
 use crate::clock::Clock;
 use crate::crypto::KeyringHandle;
 use crate::db::Database;
@@ -54,7 +54,7 @@ pub struct Management {
     /// Opens and wraps data keys.
     pub keyring: KeyringHandle,
     /// Accounts for what a check sends upstream.
-    pub books: Books,
+    pub accounting: Accounting,
     /// What time it is.
     pub clock: Clock,
     /// Whose word about the caller's address counts.

@@ -165,7 +165,7 @@ fn a_full_disk_takes_the_ends_of_what_runs() {
     let output = Command::new("sh")
         .args(["-c", script])
         .arg(std::env::current_exe().unwrap())
-        .args(["metering::journal::tests::a_full_disk_takes_the_ends_of_what_runs", "--exact"])
+        .args(["accounting::journal::tests::a_full_disk_takes_the_ends_of_what_runs", "--exact"])
         .env(DIRECTORY, directory.path())
         .output()
         .unwrap();

@@ -90,7 +90,8 @@ fn a_full_disk_of_the_database_is_no_reason_to_give_rows_up() {
     let directory = tempfile::tempdir().unwrap();
     run(database(directory.path()));
     let script = "trap '' XFSZ; ulimit -f 2048; exec \"$0\" \"$@\" 2>&1";
-    let name = "metering::ledger::tests::a_full_disk_of_the_database_is_no_reason_to_give_rows_up";
+    let name =
+        "accounting::ledger::tests::a_full_disk_of_the_database_is_no_reason_to_give_rows_up";
     let output = Command::new("sh")
         .args(["-c", script])
         .arg(std::env::current_exe().unwrap())

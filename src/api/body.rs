@@ -141,7 +141,6 @@ fn example<T: ToSchema>() -> Map<String, Value> {
 #[cfg(test)]
 mod tests {
     use serde::{Deserialize, Serialize};
-    use serde_json::json;
 
     use super::*;
     use crate::api::error::FieldError;

@@ -14,6 +14,7 @@
 //! | [`domain`] | pure values and rules: ids, names, permissions, principals; no clock, no I/O, no actix |
 //! | [`crypto`] | master keys, envelope encryption, the form and hash of API keys, whom TLS trusts |
 //! | [`db`] | the database runtime, pools, transactions, migrations, one file a table; the one room that speaks diesel |
+//! | [`providers`] | what differs from provider to provider |
 //! | [`upstream`] | egress rules and the HTTP client; the one room that speaks to providers |
 //! | [`auth`] | credentials to principal: extraction, verification, permission checks |
 //! | [`directory`] | the in-memory read model of the data plane and its invalidation |
@@ -47,6 +48,7 @@ pub mod domain;
 pub mod json;
 pub mod llm;
 pub mod policy;
+pub mod providers;
 pub mod proxy;
 pub mod telemetry;
 pub mod upstream;

@@ -98,7 +98,7 @@ impl RequestAccount {
         let AnswerSummary { usage, text, is_unreadable } = answer;
         let outcome = settlement.record.outcome;
         // Providers do not charge for errors.
-        let status = settlement.record.answered_status();
+        let status = settlement.record.status;
         let is_error = status.is_some_and(|status| !(200..300).contains(&status));
         let is_final =
             outcome == RequestOutcome::Completed || text.as_ref().is_none_or(Sample::is_empty);
@@ -120,12 +120,12 @@ impl RequestAccount {
                     at_most_output: bound.output_tokens,
                 };
                 let estimator = settlement.accounting.estimator.clone();
-                let unseen_input =
-                    bound.names_input && reported.is_none_or(|usage| usage.input.is_none());
+                let is_input_reported = reported.is_some_and(|usage| usage.input.is_some());
                 estimator.estimate(estimation, move |mut usage| {
-                    if unseen_input {
-                        // What the body only names was read all the same.
-                        usage.input = Some(bound.input_tokens);
+                    if !is_input_reported {
+                        // Images and the like were read all the same.
+                        let read = usage.input.unwrap_or(0).saturating_add(bound.unseen_tokens);
+                        usage.input = Some(read.min(bound.input_tokens));
                     }
                     settlement.finish(usage, UsageSource::Estimated);
                 });
@@ -177,7 +177,7 @@ impl AttemptEnd {
     /// The end of a request's last attempt.
     fn of(record: &RequestRecord, id: crate::domain::ids::AttemptId, source: UsageSource) -> Self {
         Self {
-            status: record.answered_status(),
+            status: record.status,
             code: record.code.map(str::to_owned),
             model_used: record.model_used.clone(),
             usage: record.usage,

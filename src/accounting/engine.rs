@@ -10,10 +10,10 @@ use super::sent_body::SentBody;
 use crate::clock::Clock;
 use crate::directory::configuration::ConfigurationEntry;
 use crate::domain::policy::Subject;
-use crate::json::object::RawField;
-use crate::llm::limits::{Api, AssumedLimits, Bound, ModelLimits, unheeded};
+use crate::llm::limits::{Api, AssumedLimits, BodyFacts, Bound, ModelLimits, TargetLimits};
 use crate::policy::admission::{Admission, AdmissionRequest, Denied, PolicyHeaders};
 use crate::policy::set::Target;
+use crate::providers::quirks;
 use crate::telemetry::request_record::RequestRecord;
 use crate::telemetry::request_reporter::RequestReporter;
 
@@ -45,20 +45,26 @@ pub struct RequestFacts<'r> {
 }
 
 impl Accounting {
-    /// The most that a body of so many bytes can use, as it goes up, with these top-level fields.
-    pub fn bound<'b>(
+    /// The maximum that a body of so many bytes can use as it goes up.
+    pub fn bound(
         &self,
         api: Api,
         configuration: &ConfigurationEntry,
         body_bytes: usize,
-        fields: impl Iterator<Item = RawField<'b>>,
+        facts: &BodyFacts,
     ) -> Bound {
-        let limits = ModelLimits {
-            context_window: configuration.context_window,
-            max_output_tokens: configuration.max_output_tokens,
+        let quirks = quirks(&configuration.provider_name);
+        let target = TargetLimits {
+            api,
+            ignored_limits: quirks.ignored_limits,
+            image_tokens: quirks.image_tokens(&configuration.model),
+            model: ModelLimits {
+                context_window: configuration.context_window,
+                max_output_tokens: configuration.max_output_tokens,
+            },
+            assumed: self.assumed_limits,
         };
-        let unheeded = unheeded(&configuration.provider_name);
-        Bound::of_body(api, unheeded, body_bytes, fields, limits, self.assumed_limits)
+        Bound::of_request(facts, body_bytes, &target)
     }
 
     /// Asks the policies and opens the request's account if they admit it. A request that they deny

@@ -26,8 +26,9 @@ pub struct AttemptStart {
     pub organization_id: OrganizationId,
     /// Where the configuration belongs.
     pub workspace_id: WorkspaceId,
-    /// Who asked.
-    pub api_key_id: ApiKeyId,
+    /// The API key that was presented, if the credential was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key_id: Option<ApiKeyId>,
     /// Whose key it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_id: Option<UserId>,

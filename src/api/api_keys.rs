@@ -214,14 +214,13 @@ fn concerns(scope: Scope) -> Concerns {
 /// A caller who can create, change or rotate a key of a role can get that role. So each of these needs
 /// the right to grant the role.
 fn check_grant(principal: &Principal, role: Role) -> Result<(), ApiError> {
-    if principal.role.may_grant(role) {
+    if principal.may_grant(role) {
         return Ok(());
     }
     Err(ApiError::Forbidden {
         code: "role_not_grantable",
         detail: format!(
-            "A key of the role {} can't manage keys of the role {role}.",
-            principal.role
+            "This key can't manage keys of the role {role}. Use a key with api-keys:write whose scope is at least as wide."
         ),
     })
 }

@@ -11,7 +11,7 @@ use super::routes::Routes;
 use crate::db::Conn;
 use crate::db::api_keys::find_api_key;
 use crate::domain::ids::{ApiKeyId, OrganizationId, UserId, WorkspaceId};
-use crate::domain::permissions::{Role, ScopeKind};
+use crate::domain::permissions::{Permission, Role, ScopeKind};
 
 /// The key that the request was made with.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -50,21 +50,20 @@ async fn get_me(
     let row = plane
         .database
         .read(async move |conn: &mut Conn| {
-            find_api_key(conn, principal.scope, principal.key_id)
-                .await?
-                .ok_or(ApiError::NotFound("API key"))
+            let id = principal.api_key_id().ok_or(ApiError::NotFound("API key"))?;
+            find_api_key(conn, principal.scope, id).await?.ok_or(ApiError::NotFound("API key"))
         })
         .await?;
     Ok(web::Json(Me {
         api_key_id: row.id,
         name: row.name.into(),
         short_key: row.short_key,
-        role: principal.role,
+        role: row.role,
         scope: principal.scope.kind(),
         organization_id: row.organization_id,
         workspace_id: row.workspace_id,
         user_id: row.user_id,
-        permissions: principal.role.permissions().iter().map(|one| one.as_str()).collect(),
+        permissions: principal.permissions.iter().map(Permission::as_str).collect(),
         expires_at: row.expires_at.map(|at| at.and_utc()),
     }))
 }

@@ -44,7 +44,7 @@ impl RequestContext {
         }
         let row = error.row();
         let record = self.request.record();
-        record.status = row.status.as_u16();
+        record.status = Some(row.status.as_u16());
         record.code = Some(row.code);
         self.request.finish(RequestOutcome::Refused);
         response

@@ -101,7 +101,8 @@ pub async fn relay(answer: Answer, mut context: RequestContext) -> HttpResponse<
         down.insert(name, value);
     }
     let max_output_tokens = context.request.max_output_tokens();
-    context.request.answer.is_unreadable = matches!(watch, Watch::Sealed);
+    context.request.answer.is_unreadable =
+        matches!(watch, Watch::Sealed) && !matches!(state, State::Ended);
     if matches!(state, State::Ended) {
         context.request.finish(RequestOutcome::Completed);
     }

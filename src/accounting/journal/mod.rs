@@ -124,7 +124,7 @@ impl Journal {
                 true
             }
         };
-        readiness.journal_is_full(disk_full);
+        readiness.set_journal_full(disk_full);
         let journal = Arc::new(Self {
             options,
             writer: Mutex::new(writer),
@@ -172,7 +172,7 @@ impl Journal {
         }
         if self.bytes() >= most {
             if most == self.options.max_bytes {
-                self.readiness.journal_is_full(true);
+                self.readiness.set_journal_full(true);
             }
             return Err(JournalFull::Bound);
         }
@@ -268,7 +268,7 @@ impl Journal {
             }
         }
         let full = self.bytes() >= self.options.max_bytes;
-        self.readiness.journal_is_full(full || self.disk_full.load(Ordering::Relaxed));
+        self.readiness.set_journal_full(full || self.disk_full.load(Ordering::Relaxed));
     }
 
     /// Takes nothing more, makes all that is written durable, and lets go of the directory.
@@ -325,7 +325,7 @@ impl Journal {
     }
 
     fn note_full_disk(&self, error: &io::Error) {
-        self.readiness.journal_is_full(true);
+        self.readiness.set_journal_full(true);
         if !self.disk_full.swap(true, Ordering::Relaxed) {
             tracing::error!(%error, "the journal can't be written: nothing more may begin");
         }

@@ -98,7 +98,8 @@ pub(super) async fn check_model_configuration(
         .ok_or(ApiError::NotFound(WHAT))?;
     let headers = request.headers().iter();
     let metadata =
-        Metadata::from_headers(headers.map(|(name, value)| (name.as_str(), value.as_bytes())));
+        Metadata::from_headers(headers.map(|(name, value)| (name.as_str(), value.as_bytes())))
+            .map_err(|invalid| ApiError::Malformed(format!("{invalid}.")))?;
     let ids = request.extensions().get::<RequestIds>().cloned();
     let asker = Asker {
         accounting: &plane.accounting,
@@ -107,7 +108,7 @@ pub(super) async fn check_model_configuration(
             organization_id: scope.organization_id,
             workspace_id: scope.workspace_id,
             user_id: caller.principal.user_id,
-            api_key_id: caller.principal.key_id,
+            api_key_id: caller.principal.api_key_id(),
             metadata: &metadata,
         },
         ids: ids.unwrap_or_else(|| RequestIds {

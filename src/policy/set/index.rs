@@ -54,7 +54,7 @@ impl Index {
         let shelves = [
             self.workspaces.get(&subject.workspace_id),
             subject.user_id.and_then(|id| self.users.get(&id)),
-            self.keys.get(&subject.api_key_id),
+            subject.api_key_id.and_then(|id| self.keys.get(&id)),
         ];
         for shelf in shelves.into_iter().flatten() {
             shelf.candidates(subject, places);

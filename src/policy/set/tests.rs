@@ -16,6 +16,7 @@ fn metadata(pairs: &[(&str, &str)]) -> Metadata {
     let names: Vec<String> = pairs.iter().map(|(key, _)| format!("x-gateway-{key}")).collect();
     let headers = names.iter().zip(pairs);
     Metadata::from_headers(headers.map(|(name, (_, value))| (name.as_str(), value.as_bytes())))
+        .unwrap()
 }
 
 fn subject(workspace: u128, user: Option<u128>, key: u128, metadata: &Metadata) -> Subject<'_> {
@@ -23,7 +24,7 @@ fn subject(workspace: u128, user: Option<u128>, key: u128, metadata: &Metadata) 
         organization_id: id(ORGANIZATION),
         workspace_id: id::<WorkspaceId>(workspace),
         user_id: user.map(id::<UserId>),
-        api_key_id: id::<ApiKeyId>(key),
+        api_key_id: Some(id::<ApiKeyId>(key)),
         metadata,
     }
 }
@@ -271,7 +272,7 @@ fn naive(policy: &StoredPolicy, subject: &Subject<'_>) -> bool {
         "organization_id" => Some(subject.organization_id.to_string()),
         "workspace_id" => Some(subject.workspace_id.to_string()),
         "user_id" => subject.user_id.map(|id| id.to_string()),
-        "api_key_id" => Some(subject.api_key_id.to_string()),
+        "api_key_id" => subject.api_key_id.map(|id| id.to_string()),
         key => subject.metadata.get(key).map(str::to_owned),
     };
     policy.subject_matchers.iter().all(|condition| {

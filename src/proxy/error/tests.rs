@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 
 use super::*;
+use crate::domain::metadata::Metadata;
 use serde_json::{Value, json};
 
 fn all() -> Vec<ProxyError> {
@@ -8,8 +9,14 @@ fn all() -> Vec<ProxyError> {
     let name = || "a \"b\"".to_owned();
     vec![
         E::Body(BodyError::DuplicateKey { key: "model".into() }),
+        E::ModelOverride { field: name() },
+        E::UndecodableBody,
+        E::UnsupportedContentEncoding { named: name() },
         E::IncompleteBody,
         E::BadModelId,
+        E::InvalidMetadata(
+            Metadata::from_headers([("x-gateway-", &b"v"[..])].into_iter()).unwrap_err(),
+        ),
         E::MissingKey,
         E::InvalidKey,
         E::ExpiredKey,

@@ -23,7 +23,7 @@ use crate::db::api_keys::{ApiKeyRow, find_api_key};
 use crate::db::organizations::find_organization;
 use crate::db::users::find_user;
 use crate::db::workspaces::find_workspace;
-use crate::db::{Concerns, Conn};
+use crate::db::{ChangeScope, Conn};
 use crate::domain::ids::{ApiKeyId, OrganizationId, UserId, WorkspaceId};
 use crate::domain::names::DisplayName;
 use crate::domain::permissions::{Role, ScopeKind};
@@ -171,7 +171,7 @@ pub(super) async fn create_in(
     })?;
     let issued = plane
         .database
-        .write(concerns(scope), async move |conn: &mut Conn| {
+        .write(change_scope(scope), async move |conn: &mut Conn| {
             check_exists(conn, scope).await?;
             if let Some(user_id) = new.user_id {
                 active_user(conn, scope, user_id).await?;
@@ -207,8 +207,8 @@ fn check_unchangeable(fields: &ApiKeyFields, before: &ApiKeyFields) -> Result<()
     if errors.is_empty() { Ok(()) } else { Err(ApiError::Invalid(errors)) }
 }
 
-fn concerns(scope: Scope) -> Concerns {
-    scope.organization_id().map_or(Concerns::Everybody, Concerns::Organization)
+fn change_scope(scope: Scope) -> ChangeScope {
+    scope.organization_id().map_or(ChangeScope::Everything, ChangeScope::Organization)
 }
 
 /// A caller who can create, change or rotate a key of a role can get that role. So each of these needs

@@ -20,7 +20,7 @@ use super::query::Query;
 use super::routes::Routes;
 use super::shared::{Conflicts, NotFound, created, path_id};
 use crate::db::gateway_policies::GatewayPolicyRow;
-use crate::db::{Concerns, Conn};
+use crate::db::{ChangeScope, Conn};
 use crate::domain::ids::{ApiKeyId, OrganizationId, PolicyId};
 use crate::domain::money::NanoUsd;
 use crate::domain::names::DisplayName;
@@ -253,7 +253,7 @@ async fn create_gateway_policy(
     let now = actor.now;
     let row = plane
         .database
-        .write(Concerns::Organization(organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
             store::put(conn, organization_id, &actor, checked).await
         })
         .await?;
@@ -343,7 +343,7 @@ async fn update_gateway_policy(
     let now = actor.now;
     let row = plane
         .database
-        .write(Concerns::Organization(organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
             store::patch(conn, organization_id, &actor, id, &patch).await
         })
         .await?;
@@ -367,7 +367,7 @@ async fn delete_gateway_policy(
     let InOrganization { organization_id, actor, .. } = caller;
     plane
         .database
-        .write(Concerns::Organization(organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
             store::delete(conn, organization_id, &actor, id).await
         })
         .await?;

@@ -28,7 +28,7 @@ use crate::db::model_configurations::{
     insert_model_configuration, list_model_configurations as list_rows,
     update_model_configuration as update_row,
 };
-use crate::db::{Concerns, Conn};
+use crate::db::{ChangeScope, Conn};
 use crate::domain::ids::ConfigurationId;
 use crate::domain::model_configuration::{Placement, Provider, StreamUsage, Timeouts};
 use crate::domain::names::{ConfigurationName, SecretName};
@@ -237,7 +237,7 @@ async fn create_model_configuration(
     let keyring = plane.keyring.clone();
     let configuration = plane
         .database
-        .write(Concerns::Organization(scope.organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(scope.organization_id), async move |conn: &mut Conn| {
             check_workspace(conn, scope).await?;
             let Checked { fields, secrets, .. } = checked;
             check_name_is_free(conn, scope, &fields.name, None).await?;
@@ -312,7 +312,7 @@ async fn update_model_configuration(
     let keyring = plane.keyring.clone();
     let changed = plane
         .database
-        .write(Concerns::Organization(scope.organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(scope.organization_id), async move |conn: &mut Conn| {
             let before = ModelConfiguration::of(current(conn, scope, &id).await?)?;
             let Checked { fields, secrets, base_url: now_base_url } =
                 apply_patch(&patch, &before.fields, &principal)?;
@@ -353,7 +353,7 @@ async fn delete_model_configuration(
     let id = path.into_inner().1;
     plane
         .database
-        .write(Concerns::Organization(scope.organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(scope.organization_id), async move |conn: &mut Conn| {
             let before = ModelConfiguration::of(current(conn, scope, &id).await?)?;
             delete_row(conn, scope, before.id, actor.now.naive_utc()).await?;
             let scope = Scope::Workspace(scope);

@@ -30,7 +30,7 @@ use crate::db::organizations::{
     OrganizationChanges, OrganizationRow, find_organization, list_organizations as list_all,
     update_organization as update_row,
 };
-use crate::db::{Concerns, Conn};
+use crate::db::{ChangeScope, Conn};
 use crate::domain::ids::{ApiKeyId, OrganizationId};
 use crate::domain::names::DisplayName;
 use crate::domain::permissions::Permission;
@@ -197,7 +197,7 @@ async fn create_organization(
     let body = body.valid()?;
     let organization = plane
         .database
-        .write(Concerns::Organization(id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(id), async move |conn: &mut Conn| {
             insert_with_admin(conn, &actor, id, body.name).await
         })
         .await?;
@@ -268,7 +268,7 @@ async fn update_organization(
     let actor = caller.actor;
     let updated = plane
         .database
-        .write(Concerns::Organization(id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(id), async move |conn: &mut Conn| {
             let before = Organization::from(existing(conn, id).await?);
             let fields = patch.apply(&before.fields)?.valid()?;
             if is_own && fields.status != before.fields.status {

@@ -22,7 +22,7 @@ use crate::db::secrets::{
     SecretChanges, SecretRow, SecretUse, delete_secret as delete_row, find_secret, insert_secret,
     list_secret_uses, list_secrets as list_rows, update_secret,
 };
-use crate::db::{Concerns, Conn};
+use crate::db::{ChangeScope, Conn};
 use crate::domain::ids::{ConfigurationId, SecretId};
 use crate::domain::names::{ConfigurationName, SecretName};
 use crate::domain::scope::WorkspaceScope;
@@ -166,7 +166,7 @@ async fn put_secret(
     let keyring = plane.keyring.clone();
     let (is_new, secret) = plane
         .database
-        .write(Concerns::Organization(scope.organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(scope.organization_id), async move |conn: &mut Conn| {
             check_workspace(conn, scope).await?;
             let (put, name) = put?;
             let current = match find_secret(conn, scope, &name).await? {
@@ -275,7 +275,7 @@ async fn delete_secret(
     let name = path.into_inner().1;
     plane
         .database
-        .write(Concerns::Organization(scope.organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(scope.organization_id), async move |conn: &mut Conn| {
             let (row, uses) = current(conn, scope, name).await?;
             if !uses.is_empty() {
                 return Err(ApiError::Conflict {

@@ -18,7 +18,7 @@ use crate::db::users::{
     UserChanges, UserFilter, UserRow, find_user, insert_user, list_users as list_rows,
     update_user as update_row,
 };
-use crate::db::{Concerns, Conn, DbError};
+use crate::db::{ChangeScope, Conn, DbError};
 use crate::domain::ids::{OrganizationId, UserId};
 use crate::domain::names::{DisplayName, Email};
 
@@ -152,7 +152,7 @@ async fn create_user(
     };
     let user = plane
         .database
-        .write(Concerns::Organization(organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
             insert_user(conn, row.clone()).await.map_err(email_taken)?;
             let user = User::from(row);
             let scope = Scope::Organization(organization_id);
@@ -231,7 +231,7 @@ async fn update_user(
     let InOrganization { organization_id, actor, .. } = caller;
     let updated = plane
         .database
-        .write(Concerns::Organization(organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
             let before = User::from(existing(conn, organization_id, id).await?);
             let fields = patch.apply(&before.fields)?.valid()?;
             change(conn, &actor, "update_user", before, fields).await
@@ -258,7 +258,7 @@ async fn delete_user(
     let InOrganization { organization_id, actor, .. } = caller;
     plane
         .database
-        .write(Concerns::Organization(organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
             let before = User::from(existing(conn, organization_id, id).await?);
             if before.fields.status == UserStatus::Deactivated {
                 return Ok::<_, ApiError>(());

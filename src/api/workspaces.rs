@@ -26,7 +26,7 @@ use crate::db::workspaces::{
     WorkspaceChanges, WorkspaceRow, delete_workspace as delete_row, find_workspace,
     insert_workspace, list_workspaces as list_rows, update_workspace as update_row,
 };
-use crate::db::{Concerns, Conn, DbError};
+use crate::db::{ChangeScope, Conn, DbError};
 use crate::domain::ids::{OrganizationId, WorkspaceId};
 use crate::domain::names::{DisplayName, Handle};
 use crate::domain::permissions::Permission;
@@ -134,7 +134,7 @@ async fn create_workspace(
     let scope = Scope::Workspace(WorkspaceScope { organization_id, workspace_id: row.id });
     let workspace = plane
         .database
-        .write(Concerns::Organization(organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
             insert_workspace(conn, row.clone()).await.map_err(handle_taken)?;
             let workspace = Workspace::from(row);
             record(conn, &actor, scope, "create_workspace", None, Some(&workspace)).await?;
@@ -203,7 +203,7 @@ async fn update_workspace(
     let patch = patch.valid()?;
     let updated = plane
         .database
-        .write(Concerns::Organization(scope.organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(scope.organization_id), async move |conn: &mut Conn| {
             let before = Workspace::from(existing(conn, scope).await?);
             let fields = patch.apply(&before.fields)?.valid()?;
             let changes = WorkspaceChanges {
@@ -243,7 +243,7 @@ async fn delete_workspace(
     let force = query.valid()?.force;
     plane
         .database
-        .write(Concerns::Organization(organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
             let before = Workspace::from(existing(conn, scope).await?);
             let now = actor.now.naive_utc();
             let live = count_live_api_keys(conn, scope, now).await?;

@@ -16,8 +16,9 @@ use super::concurrency::ConcurrencyPermit;
 use super::context::RequestContext;
 use super::headers::{content_length, downstream_headers};
 use super::key_scrubber::{MOST_BYTES, redact, without_begun_secret};
+use super::policy_headers::insert_policy_headers;
 use super::route::Operation;
-use super::send::told;
+use super::send::error_for;
 use crate::accounting::budget::Share;
 use crate::crypto::SecretBytes;
 use crate::llm::answer::{BodyWatch, End, Observed, StreamKind, StreamWatch};
@@ -97,9 +98,7 @@ pub async fn relay(answer: Answer, mut context: RequestContext) -> HttpResponse<
         (BodySize::Sized(length), Watch::Plain(_) | Watch::Sealed) => Some(length),
         _ => None,
     };
-    for (name, value) in std::mem::take(&mut context.policy_headers) {
-        down.insert(name, value);
-    }
+    insert_policy_headers(&mut down, &std::mem::take(&mut context.policy_report));
     let max_output_tokens = context.request.max_output_tokens();
     context.request.answer.is_unreadable =
         matches!(watch, Watch::Sealed) && !matches!(state, State::Ended);
@@ -323,7 +322,7 @@ impl RelayBody {
     /// The upstream's body broke off. Gives what the caller is told of it.
     fn broken(&mut self, error: &UpstreamError) -> Option<Bytes> {
         self.upstream = None;
-        let told = told(error);
+        let told = error_for(error);
         let finish = match &mut self.watch {
             Watch::Stream(watch) => {
                 let finish = told.render(|told| watch.finish(End::Died(told)));

@@ -8,8 +8,8 @@ use futures_util::future::LocalBoxFuture;
 
 use super::rotation::{RotateApiKey, Rotation, rotate};
 use super::{
-    ApiKey, ApiKeyFields, ApiKeyPatch, ApiKeysQuery, CreateApiKey, IssuedApiKey, check_exists,
-    check_grant, check_unchangeable, concerns, create_in, existing,
+    ApiKey, ApiKeyFields, ApiKeyPatch, ApiKeysQuery, CreateApiKey, IssuedApiKey, change_scope,
+    check_exists, check_grant, check_unchangeable, create_in, existing,
 };
 use crate::api::Management;
 use crate::api::access::{
@@ -179,7 +179,7 @@ async fn update_api_key(
     let KeysCaller { scope, principal, actor, .. } = caller;
     let updated = plane
         .database
-        .write(concerns(scope), async move |conn: &mut Conn| {
+        .write(change_scope(scope), async move |conn: &mut Conn| {
             check_exists(conn, scope).await?;
             let row = existing(conn, scope, id).await?;
             check_grant(&principal, row.role)?;
@@ -229,7 +229,7 @@ async fn delete_api_key(
     let KeysCaller { scope, principal, actor, .. } = caller;
     plane
         .database
-        .write(concerns(scope), async move |conn: &mut Conn| {
+        .write(change_scope(scope), async move |conn: &mut Conn| {
             check_exists(conn, scope).await?;
             let row = existing(conn, scope, id).await?;
             check_grant(&principal, row.role)?;

@@ -7,7 +7,7 @@ use chrono::{NaiveDateTime, TimeDelta};
 use futures_util::future::LocalBoxFuture;
 use serde::Deserialize;
 
-use super::{ApiKey, IssuedApiKey, check_exists, check_grant, concerns, existing};
+use super::{ApiKey, IssuedApiKey, change_scope, check_exists, check_grant, existing};
 use crate::api::Management;
 use crate::api::body::Json;
 use crate::api::error::ApiError;
@@ -70,7 +70,7 @@ pub(super) async fn rotate(
     let end = end_of_grace(now, rotation.0.grace_seconds)?;
     let issued = plane
         .database
-        .write(concerns(scope), async move |conn: &mut Conn| {
+        .write(change_scope(scope), async move |conn: &mut Conn| {
             check_exists(conn, scope).await?;
             let row = existing(conn, scope, id).await?;
             check_grant(&principal, row.role)?;

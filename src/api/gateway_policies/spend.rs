@@ -146,7 +146,7 @@ impl SubjectSpends {
                 api_key_id: Some(group.api_key_id),
                 metadata: &none,
             };
-            matchers.matches_identity(&subject).then_some(group.cost)
+            matchers.matches_ids(&subject).then_some(group.cost)
         };
         let indices = indices(&self.by_key, matchers.api_key_ids())
             .or_else(|| indices(&self.by_user, matchers.user_ids()))

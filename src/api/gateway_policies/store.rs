@@ -9,7 +9,7 @@ use crate::api::shared::{as_json, check_description};
 use crate::audit::{self, Actor, Event};
 use crate::db::api_keys::has_api_key;
 use crate::db::gateway_policies::{
-    GatewayPolicyChanges, GatewayPolicyRow, MOST_POLICIES, count_made_gateway_policies,
+    GatewayPolicyChanges, GatewayPolicyRow, MAX_POLICIES, count_created_gateway_policies,
     delete_attached_children, delete_gateway_policy, find_gateway_policy, find_gateway_policy_for,
     insert_gateway_policy, update_attached_children, update_gateway_policy,
 };
@@ -17,7 +17,7 @@ use crate::db::users::find_user;
 use crate::db::workspaces::find_workspace;
 use crate::db::{Conn, DbError};
 use crate::domain::ids::{OrganizationId, PolicyId};
-use crate::domain::policy::{Audience, Epochs, Matchers, Mistake, PolicyConfig, PolicyType};
+use crate::domain::policy::{Audience, Epochs, InvalidField, Matchers, PolicyConfig, PolicyType};
 use crate::domain::scope::WorkspaceScope;
 
 /// Priorities lie between this and its negative.
@@ -40,7 +40,7 @@ pub(super) fn check(mut fields: GatewayPolicyFields) -> Result<Checked, ApiError
         let message = format!("must be -{MAX_PRIORITY} to {MAX_PRIORITY}");
         errors.push(FieldError { field: "priority".to_owned(), message });
     }
-    let field_error = |Mistake { field, message }: Mistake| FieldError { field, message };
+    let field_error = |InvalidField { field, message }: InvalidField| FieldError { field, message };
     if let Err(wrong) = PolicyConfig::parse(fields.policy_type, &fields.config) {
         errors.extend(wrong.into_iter().map(field_error));
     }
@@ -70,11 +70,11 @@ pub(super) async fn put(
     if let Some(present) = present {
         return change(conn, actor, present, checked).await;
     }
-    if count_made_gateway_policies(conn, organization_id).await? >= MOST_POLICIES {
+    if count_created_gateway_policies(conn, organization_id).await? >= MAX_POLICIES {
         return Err(ApiError::Conflict {
             code: "too_many_policies",
             detail: format!(
-                "An organization has at most {MOST_POLICIES} policies besides the children of \
+                "An organization has at most {MAX_POLICIES} policies besides the children of \
                  defaults; delete some, or let one policy match several subjects."
             ),
         });
@@ -121,7 +121,7 @@ pub(super) async fn patch(
     let mut current = fields_of(&present)?;
     // A complete configuration replaces the present one and is not merged with it.
     if let Some(Value::Object(config)) = patch.value("config")
-        && PolicyConfig::is_whole(present.policy_type, config)
+        && PolicyConfig::is_complete(present.policy_type, config)
     {
         current.config = Value::Object(Map::new());
     }

@@ -7,7 +7,7 @@ use crate::api::date_time;
 use crate::api::error::ApiError;
 use crate::api::field_errors::both;
 use crate::db::Conn;
-use crate::db::names::{find_organization_names, was_workspace};
+use crate::db::names::{find_organization_names, workspace_existed};
 use crate::db::usage::UsageFilter;
 use crate::domain::ids::{ApiKeyId, ConfigurationId, OrganizationId, UserId, WorkspaceId};
 use crate::domain::scope::{Scope, WorkspaceScope};
@@ -170,7 +170,8 @@ pub(super) async fn check_filter(
         let is_visible = match scope {
             Scope::Workspace(own) => own.workspace_id == id,
             Scope::Organization(organization_id) => {
-                was_workspace(conn, WorkspaceScope { organization_id, workspace_id: id }).await?
+                workspace_existed(conn, WorkspaceScope { organization_id, workspace_id: id })
+                    .await?
             }
             Scope::Platform => false,
         };

@@ -17,7 +17,7 @@ use crate::audit::Actor;
 use crate::auth::Scope;
 use crate::auth::issue::{NewKey, issue_key};
 use crate::crypto::{KeyDigester, Keyring, system_random};
-use crate::db::{Concerns, Conn, Location};
+use crate::db::{ChangeScope, Conn, Location};
 use crate::directory::DirectoryOptions;
 use crate::domain::names::DisplayName;
 use crate::domain::permissions::Role;
@@ -123,7 +123,7 @@ async fn populate(database: &Database, clock: &Clock) -> (WorkspaceScope, [Strin
     let actor = Actor::command_line(clock);
     let scope = WorkspaceScope { organization_id: clock.new_id(), workspace_id: clock.new_id() };
     let keys = database
-        .write(Concerns::Everybody, async move |conn: &mut Conn| {
+        .write(ChangeScope::Everything, async move |conn: &mut Conn| {
             let now = actor.now.naive_utc();
             let organization = OrganizationRow {
                 id: scope.organization_id,

@@ -144,7 +144,7 @@ impl Admission {
             _ if request.bound.free => Some(NanoUsd::ZERO),
             Some(resolved) => {
                 let Bound { input_tokens, output_tokens, .. } = request.bound;
-                Some(resolved.price.most(input_tokens, output_tokens))
+                Some(resolved.price.max_cost(input_tokens, output_tokens))
             }
             None => None,
         };

@@ -56,7 +56,7 @@ impl TargetFacts<'_> {
     fn max_cost(&self) -> (bool, Option<NanoUsd>) {
         let Bound { input_tokens, output_tokens, free, .. } = self.bound;
         let price = self.configuration.price.as_ref().filter(|_| !free);
-        let cost = price.map(|resolved| resolved.price.most(input_tokens, output_tokens));
+        let cost = price.map(|resolved| resolved.price.max_cost(input_tokens, output_tokens));
         (!free && cost.is_none(), cost)
     }
 }

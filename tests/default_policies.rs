@@ -117,7 +117,7 @@ async fn children_follow_their_default_until_edited(database: Database) {
 
 async fn children_are_created_once_and_restored(database: Database) {
     use tollgate::db::gateway_policies::{ChildOutcome, GatewayPolicyRow, ensure_children};
-    use tollgate::db::{Concerns, Conn};
+    use tollgate::db::{ChangeScope, Conn};
     use tollgate::domain::policy::{Audience, PolicyType, SubjectMatcher};
 
     let tenants = TwoTenants::make(TestApp::start(&database).await).await;
@@ -159,7 +159,7 @@ async fn children_are_created_once_and_restored(database: Database) {
     };
     let ensure = async |organization_id, rows: Vec<GatewayPolicyRow>| -> Vec<ChildOutcome> {
         engine
-            .write(Concerns::Organization(organization_id), async move |conn: &mut Conn| {
+            .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
                 ensure_children(conn, organization_id, rows).await
             })
             .await
@@ -177,7 +177,7 @@ async fn children_are_created_once_and_restored(database: Database) {
     assert_eq!(
         ensure(organization_id, rows).await,
         [
-            ChildOutcome::Made,
+            ChildOutcome::Created,
             ChildOutcome::Present,
             ChildOutcome::SubjectTaken,
             ChildOutcome::ParentChanged,
@@ -193,7 +193,7 @@ async fn children_are_created_once_and_restored(database: Database) {
     // A deleted child that is seen again is attached again.
     admin.patch(&one, &json!({"priority": 1})).await.expect(200);
     admin.delete(&one).await.expect(204);
-    assert_eq!(ensure(organization_id, vec![child.clone()]).await, [ChildOutcome::Revived]);
+    assert_eq!(ensure(organization_id, vec![child.clone()]).await, [ChildOutcome::Restored]);
     let back = admin.get(&one).await.expect(200).json();
     assert_eq!((&back["is_system_generated"], &back["priority"]), (&json!(true), &json!(100)));
     // The number of children is limited.

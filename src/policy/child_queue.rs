@@ -13,7 +13,7 @@ use chrono::NaiveDateTime;
 use super::set::ChildPolicy;
 use crate::clock::Clock;
 use crate::db::gateway_policies::{ChildOutcome, GatewayPolicyRow, ensure_children};
-use crate::db::{Concerns, Conn, Database, DbError};
+use crate::db::{ChangeScope, Conn, Database, DbError};
 use crate::domain::ids::{OrganizationId, PolicyId};
 use crate::domain::policy::{Audience, PolicyType};
 
@@ -109,7 +109,7 @@ impl ChildQueue {
             let now = clock.now().naive_utc();
             let rows = batch.into_iter().map(|child| row(organization_id, child, now)).collect();
             let made = database
-                .write(Concerns::Organization(organization_id), async move |conn: &mut Conn| {
+                .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
                     ensure_children(conn, organization_id, rows).await
                 })
                 .await;
@@ -136,9 +136,9 @@ impl ChildQueue {
         }
         let now = Instant::now();
         for (id, outcome) in ids.iter().zip(outcomes) {
-            use ChildOutcome::{Full, Made, ParentChanged, Present, Revived, SubjectTaken};
+            use ChildOutcome::{Created, Full, ParentChanged, Present, Restored, SubjectTaken};
             match outcome {
-                Made | Revived | Present => {}
+                Created | Restored | Present => {}
                 SubjectTaken | ParentChanged | Full => {
                     if queue.refused.len() >= MAX_REFUSED {
                         queue.refused.retain(|_, at| now.duration_since(*at) < REFUSED_FOR);
@@ -163,7 +163,7 @@ fn row(
     now: NaiveDateTime,
 ) -> GatewayPolicyRow {
     let matchers = child.subject_matchers();
-    let policy_type = child.parent_type.of_children().unwrap_or(PolicyType::SpendCap);
+    let policy_type = child.parent_type.child_type().unwrap_or(PolicyType::SpendCap);
     GatewayPolicyRow {
         id: child.id,
         organization_id,

@@ -16,8 +16,8 @@ use smallvec::SmallVec;
 
 use crate::domain::ids::PolicyId;
 use crate::domain::policy::{
-    Audience, MOST_CHILDREN_OF_ORGANIZATION, Matchers, Mistake, PolicyConfig, PolicyType, Subject,
-    SubjectKind,
+    Audience, InvalidField, MAX_CHILDREN_OF_ORGANIZATION, Matchers, PolicyConfig, PolicyType,
+    Subject, SubjectKind,
 };
 
 pub use access::Target;
@@ -109,7 +109,7 @@ impl PolicySet {
                 rules.push((stored.priority, Rule::of(stored)?));
             }
         }
-        if children.len() >= usize::from(MOST_CHILDREN_OF_ORGANIZATION) {
+        if children.len() >= usize::from(MAX_CHILDREN_OF_ORGANIZATION) {
             defaults.iter_mut().for_each(|default| default.is_full = true);
         }
         for (parent, id, detached) in children {
@@ -227,7 +227,7 @@ impl MatchedPolicy<'_> {
 
 impl Rule {
     fn of(stored: StoredPolicy) -> Result<Self, BadPolicy> {
-        let bad = |mistakes: Vec<Mistake>| BadPolicy::of(stored.id, mistakes);
+        let bad = |invalid: Vec<InvalidField>| BadPolicy::of(stored.id, invalid);
         let audience =
             Audience::parse(stored.policy_type, &stored.subject_matchers).map_err(bad)?;
         let Audience::Matching(matchers) = audience.0 else {

@@ -85,7 +85,7 @@ impl RowWriter {
                     return Ok(Some(committed));
                 }
                 Err(error) => match some {
-                    [one] if error.is_of_data() && self.takes_others(&one.entry).await => {
+                    [one] if error.is_caused_by_data() && self.takes_others(&one.entry).await => {
                         self.reject_first(entries, &error.to_string())?;
                     }
                     [_] => return Err(error.into()),

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::policy::{BadPolicy, Policy, StoredPolicy, Tier};
 use crate::domain::ids::PolicyId;
 use crate::domain::policy::{
-    Audience, MOST_CHILDREN, PolicyConfig, PolicyType, Subject, SubjectKind, SubjectMatcher,
+    Audience, MAX_CHILDREN, PolicyConfig, PolicyType, Subject, SubjectKind, SubjectMatcher,
 };
 
 /// The child that a default policy has for one subject, whether or not its row exists.
@@ -103,7 +103,7 @@ impl DefaultPolicy {
         if let Some(is_queued) = new_children.get(&child.id) {
             return Some(ChildBucket::Own { child, is_known: *is_queued });
         }
-        if self.is_full || self.children.len() + new_children.len() >= usize::from(MOST_CHILDREN) {
+        if self.is_full || self.children.len() + new_children.len() >= usize::from(MAX_CHILDREN) {
             return Some(ChildBucket::Overflow(overflow_id(self.policy.id)));
         }
         new_children.insert(child.id, false);

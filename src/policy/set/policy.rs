@@ -10,7 +10,8 @@ use uuid::Uuid;
 use super::child_id;
 use crate::domain::ids::PolicyId;
 use crate::domain::policy::{
-    Epochs, Matchers, Mistake, PolicyConfig, PolicyFamily, PolicyType, SubjectKind, SubjectMatcher,
+    Epochs, InvalidField, Matchers, PolicyConfig, PolicyFamily, PolicyType, SubjectKind,
+    SubjectMatcher,
 };
 use crate::policy::limit::Limit;
 
@@ -53,7 +54,7 @@ pub struct BadPolicy {
 }
 
 impl BadPolicy {
-    pub(super) fn of(id: PolicyId, mistakes: Vec<Mistake>) -> Self {
+    pub(super) fn of(id: PolicyId, mistakes: Vec<InvalidField>) -> Self {
         let first = mistakes.into_iter().next();
         let (field, message) = first.map_or_else(
             || ("subject_matchers".to_owned(), "do not go with its type".to_owned()),
@@ -125,7 +126,7 @@ impl Policy {
         let policy_type = stored.policy_type;
         let mut json = "\"name\":".to_owned();
         write_ascii_string(&mut json, &stored.name);
-        let shown_type = policy_type.of_children().unwrap_or(policy_type).as_str();
+        let shown_type = policy_type.child_type().unwrap_or(policy_type).as_str();
         let _ = write!(json, ",\"type\":\"{shown_type}\"");
         let epochs = config.limit_names().into_iter().map(|limit| stored.epochs.of(limit));
         let limits = limits_of(&config).into_iter().zip(epochs);

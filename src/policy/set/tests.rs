@@ -153,7 +153,7 @@ fn a_detached_child_stands_for_itself() {
 
 #[test]
 fn subjects_beyond_the_last_child_share_a_bucket() {
-    let most = u128::from(crate::domain::policy::MOST_CHILDREN);
+    let most = u128::from(crate::domain::policy::MAX_CHILDREN);
     let default = policy(20, PolicyType::DefaultSpendCap, &[("user_id", String::new())]);
     let children = (0..most - 1).map(|user| child(20, 1_000_000 + user, false, true));
     let set = PolicySet::compile(children.chain([default])).unwrap();

@@ -9,10 +9,10 @@ use crate::accounting::prices::PriceOrigin;
 use crate::clock::Clock;
 use crate::crypto::{KeyDigester, system_random};
 use crate::db::gateway_policies::{
-    GatewayPolicyRow, find_gateway_policy, insert_gateway_policy, list_live_policies,
+    GatewayPolicyRow, find_gateway_policy, insert_gateway_policy, list_effective_policies,
 };
 use crate::db::organizations::{OrganizationRow, insert_organization};
-use crate::db::{Concerns, Conn, DbError, Location};
+use crate::db::{ChangeScope, Conn, DbError, Location};
 use crate::directory::DirectoryOptions;
 use crate::domain::names::DisplayName;
 use crate::domain::policy::Audience;
@@ -55,7 +55,7 @@ async fn test_bed(policies: Vec<StoredPolicy>) -> TestBed {
     };
     let rows: Vec<GatewayPolicyRow> = policies.into_iter().map(|one| row(one, now)).collect();
     database
-        .write(Concerns::Everybody, async move |conn: &mut Conn| {
+        .write(ChangeScope::Everything, async move |conn: &mut Conn| {
             insert_organization(conn, organization).await?;
             for row in rows {
                 insert_gateway_policy(conn, row).await?;
@@ -222,7 +222,7 @@ async fn a_childs_row_is_written_after_its_first_request() {
     assert_eq!(bed.child_queue.len(), 0, "it is known now");
     let rows = bed
         .database
-        .read(async move |conn: &mut Conn| list_live_policies(conn, id(1)).await)
+        .read(async move |conn: &mut Conn| list_effective_policies(conn, id(1)).await)
         .await
         .unwrap();
     assert_eq!(rows.len(), 2);

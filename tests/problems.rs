@@ -389,7 +389,6 @@ async fn all_wrong_fields_are_named_at_once(database: Database) {
         "name",
         "no_such",
         "price.input",
-        "price.output",
         "provider",
         "timeouts.idle_ms",
         "timeouts.total_ms",
@@ -435,7 +434,7 @@ async fn all_wrong_fields_are_named_at_once(database: Database) {
             "POST",
             "/api/v1/model-prices".to_owned(),
             json!({"provider": "A b", "model": "", "price": {"input": -1}}),
-            vec!["model", "price.input", "price.output", "provider"],
+            vec!["model", "price.input", "provider"],
         ),
         (
             "POST",
@@ -491,8 +490,13 @@ async fn the_example_of_every_body_is_valid(database: Database) {
                 true => world.home.team.caller(),
                 false => doer(&world, &operation),
             };
+            let mut example = example.clone();
+            if example["base_url"].is_string() {
+                // Not a name that this machine would resolve.
+                example["base_url"] = json!(world.home.team.upstream.base_url());
+            }
             let target = sample.target(&operation);
-            let answer = client.send(Request::new(&operation.method, &target).json(example)).await;
+            let answer = client.send(Request::new(&operation.method, &target).json(&example)).await;
             statuses.push(answer.status);
         }
         // Of several examples, one may be for another scope.

@@ -37,7 +37,7 @@ pub fn edit_body<'b>(
     for (name, value) in &configuration.default_parameters {
         edits.set_if_absent(name, value).map_err(ProxyError::Body)?;
     }
-    let streams = *operation == Operation::ChatCompletions && body.get_bool("stream") == Some(true);
+    let streams = *operation == Operation::ChatCompletions && edits.get("stream") == Some("true");
     let withhold_usage = streams
         && configuration.stream_usage == StreamUsage::Inject
         && edits.ask_for_usage().map_err(ProxyError::Body)?;

@@ -35,6 +35,7 @@ mod metadata;
 mod model_access;
 mod model_configurations;
 mod model_prices;
+mod observability;
 mod outage;
 mod policy_spend;
 mod problems;
@@ -62,6 +63,7 @@ mod support;
 mod support_works;
 mod tenancy;
 mod tenants;
+mod upgrade;
 mod upstream_works;
 mod usage;
 
@@ -96,6 +98,7 @@ fn collect() -> Vec<Case> {
         model_access::cases(),
         model_configurations::cases(),
         model_prices::cases(),
+        observability::cases(),
         outage::cases(),
         policy_spend::cases(),
         problems::cases(),
@@ -122,6 +125,7 @@ fn collect() -> Vec<Case> {
         support_works::cases(),
         tenancy::cases(),
         tenants::cases(),
+        upgrade::cases(),
         upstream_works::cases(),
         usage::cases(),
     ]

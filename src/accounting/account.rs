@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::engine::Accounting;
+use super::engine::{Accounting, TargetFacts};
 use super::estimate::Estimation;
 use super::journal::JournalFull;
 use super::prices::ResolvedPrice;
@@ -16,14 +16,14 @@ use crate::domain::tokens::TokenUsage;
 use crate::llm::limits::Bound;
 use crate::llm::sample::Sample;
 use crate::policy::admission::Reservation;
-use crate::policy::limits::Actual;
+use crate::policy::limits::Amounts;
 use crate::telemetry::request_record::{RequestOutcome, RequestRecord};
 
 /// One admitted request. Dropping it without settling it gives back what no attempt has used.
 pub struct RequestAccount {
     pub(super) accounting: Accounting,
     /// The open attempt's start, or the next one's while none is open.
-    pub(super) start: AttemptStart,
+    pub(super) start: Arc<AttemptStart>,
     pub(super) is_open: bool,
     pub(super) reservation: Reservation,
     pub(super) price: Option<Arc<ResolvedPrice>>,
@@ -49,19 +49,41 @@ impl RequestAccount {
         self.bound.output_tokens
     }
 
-    /// Records that an attempt is about to be made. Unless that can be recorded, it must not be.
-    pub fn begin_attempt(&mut self) -> Result<(), JournalFull> {
-        self.start.id = self.accounting.clock.new_id();
-        self.start.attempt += 1;
-        self.accounting.ledger.start(&self.start)?;
+    /// Records that `body` is about to be sent to a target. Unless that succeeds it must not be sent.
+    pub fn begin_attempt(
+        &mut self,
+        target: &TargetFacts<'_>,
+        body: SentBody,
+    ) -> Result<(), JournalFull> {
+        self.sent = body;
+        self.begin_again(target)
+    }
+
+    /// The same for the body that was sent last.
+    pub fn begin_again(&mut self, target: &TargetFacts<'_>) -> Result<(), JournalFull> {
+        let configuration = target.configuration;
+        let start = Arc::make_mut(&mut self.start);
+        start.id = self.accounting.clock.new_id();
+        start.attempt += 1;
+        if start.configuration_id != configuration.id {
+            start.configuration_id = configuration.id;
+            start.configuration = configuration.name.to_string();
+            start.model.clone_from(&configuration.model);
+            start.price_version = configuration.price.as_ref().map(|price| price.version.clone());
+        }
+        self.price.clone_from(&configuration.price);
+        self.bound = target.bound;
+        self.accounting.ledger.start(Arc::clone(&self.start))?;
         self.is_open = true;
-        self.reservation.is_sent();
+        self.reservation.mark_sent();
         Ok(())
     }
 
     /// Ends the open attempt, which no answer came back from; another one follows.
     pub fn end_unanswered(&mut self, code: Option<&'static str>, duration: Duration) {
-        self.is_open = false;
+        if !std::mem::take(&mut self.is_open) {
+            return;
+        }
         self.accounting.ledger.end(AttemptEnd {
             code: code.map(str::to_owned),
             duration_ms: Some(millis(duration)),
@@ -91,14 +113,14 @@ impl RequestAccount {
         let settlement = Settlement { accounting, start, reservation, price, record };
         if !is_open {
             // Nothing was sent, or nothing came back.
-            settlement.reservation.settle(Actual::default());
+            settlement.reservation.settle(Amounts::default());
             settlement.accounting.reporter.finish(settlement.record);
             return;
         }
         let AnswerSummary { usage, text, is_unreadable } = answer;
         let outcome = settlement.record.outcome;
         // Providers do not charge for errors.
-        let status = settlement.record.answered_status();
+        let status = settlement.record.status;
         let is_error = status.is_some_and(|status| !(200..300).contains(&status));
         let is_final =
             outcome == RequestOutcome::Completed || text.as_ref().is_none_or(Sample::is_empty);
@@ -137,7 +159,7 @@ impl RequestAccount {
 /// What is left to do when an attempt's tokens are known.
 struct Settlement {
     accounting: Accounting,
-    start: AttemptStart,
+    start: Arc<AttemptStart>,
     reservation: Reservation,
     price: Option<Arc<ResolvedPrice>>,
     record: Box<RequestRecord>,
@@ -168,7 +190,7 @@ impl Settlement {
         self.record.usage_is_estimated = source == UsageSource::Estimated;
         self.record.cost = cost;
         self.accounting.ledger.end(AttemptEnd::of(&self.record, self.start.id, source));
-        self.reservation.settle(Actual { cost: cost.unwrap_or_default(), tokens });
+        self.reservation.settle(Amounts { cost: cost.unwrap_or_default(), tokens });
         self.accounting.reporter.finish(self.record);
     }
 }
@@ -177,7 +199,7 @@ impl AttemptEnd {
     /// The end of a request's last attempt.
     fn of(record: &RequestRecord, id: crate::domain::ids::AttemptId, source: UsageSource) -> Self {
         Self {
-            status: record.answered_status(),
+            status: record.status,
             code: record.code.map(str::to_owned),
             model_used: record.model_used.clone(),
             usage: record.usage,

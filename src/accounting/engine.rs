@@ -1,6 +1,7 @@
 //! Admits requests that an upstream may bill, and records them, whichever plane sends them.
 
 use chrono::{DateTime, Utc};
+use smallvec::SmallVec;
 
 use super::account::RequestAccount;
 use super::estimate::Estimator;
@@ -9,9 +10,10 @@ use super::record::{AttemptEnd, AttemptOutcome, AttemptStart};
 use super::sent_body::SentBody;
 use crate::clock::Clock;
 use crate::directory::configuration::ConfigurationEntry;
+use crate::domain::money::NanoUsd;
 use crate::domain::policy::Subject;
 use crate::llm::limits::{Api, AssumedLimits, BodyFacts, Bound, ModelLimits, TargetLimits};
-use crate::policy::admission::{Admission, AdmissionRequest, Denied, PolicyHeaders};
+use crate::policy::admission::{Admission, AdmissionRequest, Denied, PolicyReport, Reason};
 use crate::policy::set::Target;
 use crate::providers::quirks;
 use crate::telemetry::request_record::RequestRecord;
@@ -35,13 +37,28 @@ pub struct Accounting {
 pub struct RequestFacts<'r> {
     pub record: &'r RequestRecord,
     pub subject: Subject<'r>,
-    pub configuration: &'r ConfigurationEntry,
-    /// The most that it can use.
-    pub bound: Bound,
+    /// Where it may be sent, in the order in which that is tried. Not empty.
+    pub targets: &'r [TargetFacts<'r>],
     /// The provider answers before it has done the work, and so without usage.
     pub is_background: bool,
-    /// What will be sent.
-    pub body: SentBody,
+}
+
+/// One upstream that a request may be sent to.
+#[derive(Clone, Copy)]
+pub struct TargetFacts<'r> {
+    pub configuration: &'r ConfigurationEntry,
+    /// The most that the request can use there.
+    pub bound: Bound,
+}
+
+impl TargetFacts<'_> {
+    /// The most that the request may cost there; none without a price, which is more than any sum.
+    fn max_cost(&self) -> (bool, Option<NanoUsd>) {
+        let Bound { input_tokens, output_tokens, free, .. } = self.bound;
+        let price = self.configuration.price.as_ref().filter(|_| !free);
+        let cost = price.map(|resolved| resolved.price.max_cost(input_tokens, output_tokens));
+        (!free && cost.is_none(), cost)
+    }
 }
 
 impl Accounting {
@@ -72,39 +89,47 @@ impl Accounting {
     pub async fn admit(
         &self,
         facts: RequestFacts<'_>,
-    ) -> Result<(RequestAccount, PolicyHeaders), Denied> {
+    ) -> Result<(RequestAccount, PolicyReport), Denied> {
         let at = self.clock.now();
-        let configuration = facts.configuration;
-        let providers = [configuration.provider_name.as_str(), configuration.provider.as_str()];
+        // What is reserved covers each of them.
+        let costliest = facts.targets.iter().max_by_key(|target| target.max_cost());
+        let (Some(first), Some(costliest)) = (facts.targets.first(), costliest) else {
+            return Err(Denied::unavailable(PolicyReport::default(), "no target".to_owned()));
+        };
+        let providers: SmallVec<[[&str; 2]; 1]> = facts.targets.iter().map(providers_of).collect();
+        let targets = facts.targets.iter().zip(&providers);
+        let targets: SmallVec<[Target<'_>; 1]> = targets
+            .map(|(target, providers)| Target {
+                configuration: &target.configuration.name,
+                providers,
+                model: &target.configuration.model,
+            })
+            .collect();
         let admitted = self.admission.admit(AdmissionRequest {
             subject: facts.subject,
-            target: Target {
-                configuration: &configuration.name,
-                providers: &providers,
-                model: &configuration.model,
-            },
-            price: configuration.price.as_deref(),
-            bound: facts.bound,
+            targets: &targets,
+            price: costliest.configuration.price.as_deref(),
+            bound: costliest.bound,
             request_id: facts.record.ids.request_id,
             at,
         });
         let admitted = admitted.await;
-        let mut start = start_of(&facts, at);
+        let mut start = start_of(&facts, first, at);
         match admitted {
             Ok(admitted) => {
-                start.policies = admitted.policies;
+                start.policies = admitted.report.policy_ids().collect();
                 start.reserved = admitted.reserved;
                 let account = RequestAccount {
                     accounting: self.clone(),
-                    start,
+                    start: start.into(),
                     is_open: false,
                     reservation: admitted.reservation,
-                    price: configuration.price.clone(),
-                    bound: facts.bound,
+                    price: None,
+                    bound: first.bound,
                     is_background: facts.is_background,
-                    sent: facts.body,
+                    sent: SentBody::default(),
                 };
-                Ok((account, admitted.headers))
+                Ok((account, admitted.report))
             }
             Err(denied) => {
                 self.record_blocked(start, &denied, facts.record);
@@ -115,25 +140,40 @@ impl Accounting {
 
     fn record_blocked(&self, mut start: AttemptStart, denied: &Denied, record: &RequestRecord) {
         start.id = self.clock.new_id();
-        start.policies.clone_from(&denied.matched);
+        start.policies = denied.report.policy_ids().collect();
         let duration = record.received_at.elapsed();
         let end = AttemptEnd {
-            status: Some(denied.reason.status().as_u16()),
+            status: Some(denied_status(denied.reason)),
             code: Some(denied.reason.code().to_owned()),
             duration_ms: u64::try_from(duration.as_millis()).ok(),
             violated: denied.violated.clone(),
             ..AttemptEnd::without_usage(start.id, AttemptOutcome::Blocked)
         };
         // When the journal is full its room is kept for what costs money; the denial stands anyway.
-        if let Err(full) = self.ledger.blocked(&start, &end) {
-            let request_id = start.request_id;
+        let request_id = start.request_id;
+        if let Err(full) = self.ledger.blocked(start, end) {
             tracing::warn!(error = %full, %request_id, "a denied request is not in the ledger");
         }
     }
 }
 
-fn start_of(facts: &RequestFacts<'_>, at: DateTime<Utc>) -> AttemptStart {
-    let RequestFacts { record, subject, configuration, .. } = facts;
+/// The status that a denied request is recorded with: the one that the data plane answers with.
+pub fn denied_status(reason: Reason) -> u16 {
+    match reason {
+        Reason::ModelAccess => 403,
+        Reason::PriceUnknown | Reason::Spend => 402,
+        Reason::Rate => 429,
+        Reason::Unavailable => 503,
+    }
+}
+
+fn providers_of<'r>(target: &TargetFacts<'r>) -> [&'r str; 2] {
+    [target.configuration.provider_name.as_str(), target.configuration.provider.as_str()]
+}
+
+fn start_of(facts: &RequestFacts<'_>, target: &TargetFacts<'_>, at: DateTime<Utc>) -> AttemptStart {
+    let RequestFacts { record, subject, .. } = facts;
+    let configuration = target.configuration;
     let metadata = subject.metadata.iter();
     AttemptStart {
         id: uuid::Uuid::nil().into(),

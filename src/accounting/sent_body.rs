@@ -14,6 +14,12 @@ pub enum SentBody {
     Sample(Sample),
 }
 
+impl Default for SentBody {
+    fn default() -> Self {
+        Self::Whole(Bytes::new(), None)
+    }
+}
+
 impl SentBody {
     /// Drops the body and keeps a sample; see [`Sample::of_body`] for the seed.
     pub fn shorten(&mut self, seed: u64) {

@@ -15,7 +15,7 @@ use futures_util::FutureExt;
 use super::Management;
 use super::error::{ApiError, respond};
 use crate::auth::authenticate;
-use crate::telemetry::requests::RequestIds;
+use crate::telemetry::requests::{ErrorCode, RequestIds};
 
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
@@ -102,5 +102,6 @@ fn log_and_render(error: &ApiError, request_id: Option<String>) -> HttpResponse 
     }
     let mut response = respond(error, &problem);
     response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+    response.extensions_mut().insert(ErrorCode(problem.code));
     response
 }

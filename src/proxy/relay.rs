@@ -12,13 +12,13 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::time::{Instant, Sleep, timeout_at};
 
+use super::attempt::error_for;
 use super::concurrency::ConcurrencyPermit;
 use super::context::RequestContext;
 use super::headers::{content_length, downstream_headers};
 use super::key_scrubber::{MOST_BYTES, redact, without_begun_secret};
+use super::policy_headers::insert_policy_headers;
 use super::route::Operation;
-use super::send::told;
-use crate::accounting::budget::Share;
 use crate::crypto::SecretBytes;
 use crate::llm::answer::{BodyWatch, End, Observed, StreamKind, StreamWatch};
 use crate::telemetry::request_record::RequestOutcome;
@@ -39,18 +39,13 @@ pub struct Answer {
     pub withhold_usage: bool,
     /// What must not reach the caller.
     pub secrets: Vec<SecretBytes>,
-    pub permits: Permits,
-}
-
-/// The places that the request takes for as long as it lasts.
-pub struct Permits {
-    pub _request: Share,
-    pub _configuration: ConcurrencyPermit,
+    /// The place among the configuration's requests.
+    pub permit: ConcurrencyPermit,
 }
 
 /// Begins the answer to the caller.
 pub async fn relay(answer: Answer, mut context: RequestContext) -> HttpResponse<RelayBody> {
-    let Answer { response, operation, withhold_usage, secrets, permits } = answer;
+    let Answer { response, operation, withhold_usage, secrets, permit } = answer;
     let UpstreamResponse { status, headers, body, .. } = response;
     let exposed: Vec<&[u8]> = secrets.iter().map(SecretBytes::expose).collect();
     let watch = watch_for(&operation, status, &headers, withhold_usage);
@@ -97,11 +92,10 @@ pub async fn relay(answer: Answer, mut context: RequestContext) -> HttpResponse<
         (BodySize::Sized(length), Watch::Plain(_) | Watch::Sealed) => Some(length),
         _ => None,
     };
-    for (name, value) in std::mem::take(&mut context.policy_headers) {
-        down.insert(name, value);
-    }
+    insert_policy_headers(&mut down, &std::mem::take(&mut context.policy_report));
     let max_output_tokens = context.request.max_output_tokens();
-    context.request.answer.is_unreadable = matches!(watch, Watch::Sealed);
+    context.request.answer.is_unreadable =
+        matches!(watch, Watch::Sealed) && !matches!(state, State::Ended);
     if matches!(state, State::Ended) {
         context.request.finish(RequestOutcome::Completed);
     }
@@ -114,7 +108,7 @@ pub async fn relay(answer: Answer, mut context: RequestContext) -> HttpResponse<
         left,
         state,
         context,
-        _permits: permits,
+        _permit: permit,
     };
     let mut response = HttpResponse::with_body(status, body);
     *response.headers_mut() = down;
@@ -246,7 +240,7 @@ pub struct RelayBody {
     left: Option<u64>,
     state: State,
     context: RequestContext,
-    _permits: Permits,
+    _permit: ConcurrencyPermit,
 }
 
 /// The answer could not be relayed to its end; the connection is cut so that the caller can tell.
@@ -322,7 +316,7 @@ impl RelayBody {
     /// The upstream's body broke off. Gives what the caller is told of it.
     fn broken(&mut self, error: &UpstreamError) -> Option<Bytes> {
         self.upstream = None;
-        let told = told(error);
+        let told = error_for(error);
         let finish = match &mut self.watch {
             Watch::Stream(watch) => {
                 let finish = told.render(|told| watch.finish(End::Died(told)));

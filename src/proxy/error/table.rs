@@ -51,9 +51,15 @@ fn row(
     Row { status, kind, code, retry, message: message.into() }
 }
 
-/// A row of what policies forbid.
+/// The row of a request that policies deny.
 fn denied(reason: Reason, retry: Retry, message: impl Into<Cow<'static, str>>) -> Row {
-    row(reason.status(), reason.code(), retry, message)
+    let status = match reason {
+        Reason::ModelAccess => StatusCode::FORBIDDEN,
+        Reason::PriceUnknown | Reason::Spend => StatusCode::PAYMENT_REQUIRED,
+        Reason::Rate => StatusCode::TOO_MANY_REQUESTS,
+        Reason::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    row(status, reason.code(), retry, message)
 }
 
 impl ProxyError {
@@ -252,7 +258,7 @@ impl ProxyError {
                 StatusCode::BAD_GATEWAY,
                 "upstream_redirect",
                 Never,
-                "The provider answered with a redirect, which the gateway neither follows nor passes on: it would carry the request and its key elsewhere. Set the model configuration's base_url to where the redirect leads.",
+                "The provider answered with a redirect, which the gateway neither follows nor passes on, since it would take the prompt and the key to another address. Set the model configuration's base_url to where the redirect leads.",
             ),
             Self::EgressRefused => row(
                 StatusCode::BAD_GATEWAY,

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use serde_json::json;
 
 use super::Upstream;
-use crate::accounting::engine::{Accounting, RequestFacts};
+use crate::accounting::engine::{Accounting, RequestFacts, TargetFacts, denied_status};
 use crate::accounting::request::AccountedRequest;
 use crate::accounting::sent_body::SentBody;
 use crate::domain::policy::Subject;
@@ -80,19 +80,17 @@ async fn ask_within(
     record.operation = OPERATION;
     record.principal = Some(*principal);
     record.configuration = Some((upstream.entry.id, upstream.entry.name.clone()));
-    let admitted = accounting.admit(RequestFacts {
-        record,
-        subject: *subject,
+    let target = TargetFacts {
         configuration: upstream.entry,
         bound: accounting.bound(Api::ChatCompletions, upstream.entry, body.len(), &facts),
-        is_background: false,
-        body: SentBody::Whole(body.clone(), None),
-    });
-    match admitted.await {
+    };
+    let targets = &[target];
+    let facts = RequestFacts { record, subject: *subject, targets, is_background: false };
+    match accounting.admit(facts).await {
         Ok((account, _)) => request.admitted(account),
         Err(denied) => {
             let record = request.record();
-            record.status = denied.reason.status().as_u16();
+            record.status = Some(denied_status(denied.reason));
             record.code = Some(denied.reason.code());
             record.cause = denied.cause;
             record.violated = denied.violated;
@@ -100,7 +98,7 @@ async fn ask_within(
             return Ok(Token::NotAsked(denied.message));
         }
     }
-    if let Err(full) = request.begin_attempt() {
+    if let Err(full) = request.begin_attempt(&target, SentBody::Whole(body.clone(), None)) {
         request.finish(RequestOutcome::Refused);
         return Ok(Token::NotAsked(full.to_string()));
     }

@@ -1,0 +1,94 @@
+//! The changes of a model configuration that need more than the permission to change one.
+
+use super::validate::{Checked, check};
+use super::{ModelConfigurationFields, ModelConfigurationPatch};
+use crate::api::error::ApiError;
+use crate::auth::{Principal, Scope};
+use crate::domain::permissions::Permission;
+
+/// The fields after the patch, if the principal may make each of the changes.
+pub(super) fn apply_patch(
+    patch: &ModelConfigurationPatch,
+    before: &ModelConfigurationFields,
+    principal: &Principal,
+) -> Result<Checked, ApiError> {
+    let checked = patch.apply(before)?.check(check)?;
+    match connection_change(before, &checked.fields) {
+        Some(field) if !principal.may(Permission::ModelConfigurationsConnect) => {
+            Err(ApiError::Forbidden {
+                code: "permission_denied",
+                detail: format!(
+                    "Changing {field} needs the permission {}, which the key's role lacks.",
+                    Permission::ModelConfigurationsConnect
+                ),
+            })
+        }
+        _ => {
+            check_price_permission(price_change(Some(before), &checked.fields), principal)?;
+            Ok(checked)
+        }
+    }
+}
+
+/// Spend caps belong to the organization and depend on these fields: without this check, a
+/// workspace's administrator could disable them with a price of 0.
+pub(super) fn check_price_permission(
+    changed: Option<&'static str>,
+    principal: &Principal,
+) -> Result<(), ApiError> {
+    let is_organization_key = matches!(principal.scope, Scope::Organization(_));
+    match changed {
+        Some(field) if !(is_organization_key && principal.may(Permission::OrganizationManage)) => {
+            Err(ApiError::Forbidden {
+                code: "permission_denied",
+                detail: format!(
+                    "Setting {field} needs a key of the organization with the permission {} if the \
+                     configuration has a price or limits of its own, because spend caps depend on \
+                     them.",
+                    Permission::OrganizationManage
+                ),
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The first changed field among those that decide what a request may cost.
+pub(super) fn price_change(
+    before: Option<&ModelConfigurationFields>,
+    after: &ModelConfigurationFields,
+) -> Option<&'static str> {
+    let was = |limit: fn(&ModelConfigurationFields) -> Option<u64>| before.and_then(limit);
+    // A price or limit that was set for one model must not apply to another, more expensive one.
+    let own = before.filter(|before| {
+        let limits = before.context_window.or(before.max_output_tokens);
+        before.price.is_some() || limits.is_some()
+    });
+    [
+        ("price", before.and_then(|before| before.price.as_ref()) != after.price.as_ref()),
+        ("context_window", was(|before| before.context_window) != after.context_window),
+        ("max_output_tokens", was(|before| before.max_output_tokens) != after.max_output_tokens),
+        ("model", own.is_some_and(|own| own.model != after.model)),
+        ("base_url", own.is_some_and(|own| own.base_url != after.base_url)),
+        ("provider", own.is_some_and(|own| own.provider != after.provider)),
+    ]
+    .into_iter()
+    .find_map(|(field, differs)| differs.then_some(field))
+}
+
+/// The first changed field among those that decide where requests and secrets are sent.
+fn connection_change(
+    before: &ModelConfigurationFields,
+    after: &ModelConfigurationFields,
+) -> Option<&'static str> {
+    [
+        ("provider", before.provider != after.provider),
+        ("base_url", before.base_url != after.base_url),
+        ("api_key_name", before.api_key_name != after.api_key_name),
+        ("auth", before.auth != after.auth),
+        ("extra_headers", before.extra_headers != after.extra_headers),
+        ("forward_headers", before.forward_headers != after.forward_headers),
+    ]
+    .into_iter()
+    .find_map(|(field, differs)| differs.then_some(field))
+}

@@ -60,7 +60,7 @@ impl<'r> Target<'r> {
             edits.set_if_absent(name, value).map_err(ProxyError::Body)?;
         }
         let withhold_usage = api == Api::ChatCompletions
-            && json.get_bool("stream") == Some(true)
+            && edits.get("stream") == Some("true")
             && configuration.stream_usage == StreamUsage::Inject
             && edits.ask_for_usage().map_err(ProxyError::Body)?;
         let mut facts = Cow::Borrowed(facts);

@@ -6,7 +6,6 @@ use actix_web::http::header::HeaderMap;
 
 use super::context::RequestContext;
 use super::error::ProxyError;
-use super::route::Operation;
 use super::{DataPlane, Outgoing};
 use crate::accounting::engine::RequestFacts;
 use crate::accounting::sent_body::SentBody;
@@ -16,7 +15,8 @@ use crate::domain::metadata::Metadata;
 use crate::domain::policy::Subject;
 use crate::domain::scope::WorkspaceScope;
 use crate::json::object::BodyEdits;
-use crate::llm::limits::{Api, BodyFacts, Bound};
+use crate::llm::format::Operation;
+use crate::llm::limits::{BodyFacts, Bound};
 
 /// The maximum that a body can use as it goes up.
 pub fn bound_of(
@@ -26,13 +26,9 @@ pub fn bound_of(
     edits: &BodyEdits<'_>,
     configuration: &ConfigurationEntry,
 ) -> Bound {
-    let api = match operation {
-        Operation::Responses => Api::Responses,
-        Operation::ChatCompletions => Api::ChatCompletions,
-        Operation::ListModels | Operation::GetModel { .. } => return Bound::FREE,
-    };
+    let Some(format) = operation.format() else { return Bound::FREE };
     edits.added().for_each(|(key, raw)| facts.add_field(key, raw));
-    plane.accounting.bound(api, configuration, edits.length(), &facts)
+    plane.accounting.bound(format, configuration, edits.length(), &facts)
 }
 
 /// Asks the policies and opens the request's account if they admit it.

@@ -106,7 +106,7 @@ async fn pipeline(
             .ok_or_else(|| ProxyError::ConcurrencyLimited { name: route.config_name.clone() })?,
     };
 
-    let mut outgoing = if route.operation.is_post() {
+    let mut outgoing = if route.operation.format().is_some() {
         read_outgoing(plane, request, payload, &route, &configuration, context).await?
     } else {
         Outgoing::empty()
@@ -118,7 +118,7 @@ async fn pipeline(
         context.request.record().cause = Some(unavailable.to_string());
         ProxyError::SecretUnavailable { name: unavailable.name }
     })?;
-    let Outgoing { body, withhold_usage, .. } = outgoing;
+    let Outgoing { body, is_stream_expected, withhold_usage, .. } = outgoing;
     let Prepared { request, credentials } =
         prepare::prepare(request, &route, &configuration, credentials, body, plane.timeouts);
 
@@ -126,6 +126,7 @@ async fn pipeline(
     Ok(Answer {
         response,
         operation: route.operation,
+        is_stream_expected,
         withhold_usage,
         secrets: credentials.secrets,
         permits,
@@ -181,6 +182,8 @@ pub struct Outgoing {
     body: Bytes,
     /// The right to hold the body in memory.
     memory: Option<Share>,
+    /// The caller asked for a stream.
+    is_stream_expected: bool,
     /// Whether the answer's usage was not the caller's wish, and so not theirs to see.
     withhold_usage: bool,
     /// The most that it can use.
@@ -194,6 +197,7 @@ impl Outgoing {
         Self {
             body: Bytes::new(),
             memory: None,
+            is_stream_expected: false,
             withhold_usage: false,
             bound: Bound::FREE,
             is_background: false,
@@ -216,11 +220,13 @@ async fn read_outgoing(
     context.request.record().model_asked = body.get("model").and_then(model_name);
     let (edits, withhold_usage) =
         prepare::edit_body(&body, &facts, &route.operation, configuration)?;
+    let is_stream_expected = body.get_bool("stream") == Some(true);
     let is_background = facts.answers_later();
     let bound = admit::bound_of(plane, &route.operation, facts, &edits, configuration);
     Ok(Outgoing {
         body: edits.to_bytes(),
         memory: Some(memory),
+        is_stream_expected,
         withhold_usage,
         bound,
         is_background,

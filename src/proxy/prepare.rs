@@ -5,10 +5,11 @@ use bytes::Bytes;
 
 use super::error::ProxyError;
 use super::headers::upstream_headers;
-use super::route::{Operation, ProxyRoute};
+use super::route::ProxyRoute;
 use crate::directory::configuration::{ConfigurationEntry, Credentials};
 use crate::domain::model_configuration::StreamUsage;
 use crate::json::object::{BodyEdits, JsonBody};
+use crate::llm::format::{Format, Operation};
 use crate::llm::limits::BodyFacts;
 use crate::providers::quirks;
 use crate::upstream::{UpstreamRequest, UpstreamTimeouts};
@@ -37,7 +38,7 @@ pub fn edit_body<'b>(
     for (name, value) in &configuration.default_parameters {
         edits.set_if_absent(name, value).map_err(ProxyError::Body)?;
     }
-    let streams = *operation == Operation::ChatCompletions && body.get_bool("stream") == Some(true);
+    let streams = operation.format() == Some(Format::Chat) && body.get_bool("stream") == Some(true);
     let withhold_usage = streams
         && configuration.stream_usage == StreamUsage::Inject
         && edits.ask_for_usage().map_err(ProxyError::Body)?;

@@ -30,7 +30,7 @@ use crate::upstream::{
     UpstreamBody, UpstreamClient, UpstreamError, UpstreamRequest, UpstreamResponse,
     UpstreamTimeouts,
 };
-use advice::{advice, advice_for_failure, advice_for_silence};
+use advice::{advice, advice_for_failure, advice_for_missing_answer, advice_for_silence};
 use token::{Asker, Token};
 
 /// For all that the upstream is asked: somebody waits for it.
@@ -65,6 +65,8 @@ struct Found {
     listed: Option<bool>,
     /// Why no token was asked for, where there is no listing.
     silence: Option<String>,
+    /// Whether a success status came without an answer.
+    failed: bool,
 }
 
 /// Check that the upstream answers
@@ -134,14 +136,15 @@ pub(super) async fn check_model_configuration(
     };
     let latency_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(web::Json(match outcome {
-        Ok(Found { status, listed, silence }) => ModelConfigurationCheck {
-            ok: status.is_success() && listed != Some(false),
+        Ok(Found { status, listed, silence, failed }) => ModelConfigurationCheck {
+            ok: status.is_success() && listed != Some(false) && !failed,
             reachable: true,
             status: Some(status.as_u16()),
             latency_ms,
             model_listed: listed,
             message: match silence {
                 Some(why) => advice_for_silence(status, &why),
+                None if failed => advice_for_missing_answer(status),
                 None => advice(status, listed, &entry),
             },
         },
@@ -168,13 +171,15 @@ async fn ask(upstream: &Upstream<'_>, asker: Asker<'_>) -> Result<Found, Upstrea
         } else {
             None
         };
-        return Ok(Found { status, listed, silence: None });
+        return Ok(Found { status, listed, silence: None, failed: false });
     }
     drop(listing);
-    Ok(match token::ask(upstream, asker).await? {
-        Token::Answered(status) => Found { status, listed: None, silence: None },
-        Token::NotAsked(why) => Found { status, listed: None, silence: Some(why) },
-    })
+    let (status, silence, failed) = match token::ask(upstream, asker).await? {
+        Token::Answered(status) => (status, None, false),
+        Token::Failed(status) => (status, None, true),
+        Token::NotAsked(why) => (status, Some(why), false),
+    };
+    Ok(Found { status, listed: None, silence, failed })
 }
 
 /// The upstream, as a check speaks to it.

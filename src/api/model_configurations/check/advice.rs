@@ -85,6 +85,15 @@ pub(super) fn advice_for_failure(error: &UpstreamError) -> String {
     format!("{told}. {what_to_do}")
 }
 
+/// What it means that an answer with a success status holds an error, or no answer at all.
+pub(super) fn advice_for_missing_answer(status: StatusCode) -> String {
+    format!(
+        "The upstream answered {} to a request for one token, but with an error or nothing in place \
+         of an answer. Check base_url and model, and the key's quota at the provider.",
+        status.as_u16()
+    )
+}
+
 /// What it means that no token was asked for, where only that would have told more.
 pub(super) fn advice_for_silence(status: StatusCode, why: &str) -> String {
     format!(

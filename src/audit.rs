@@ -1,4 +1,4 @@
-//! Who changed what: one event a change, written in the change's own transaction.
+//! The audit log: one event for each change, written in the transaction of the change.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -13,12 +13,13 @@ use crate::domain::principal::Principal;
 /// Who makes a change, from where and when.
 #[derive(Clone, Debug)]
 pub struct Actor {
+    /// `None` for the command line.
     pub principal: Option<Principal>,
-    /// The address that the request came from, as far as trusted proxies tell.
+    /// The address that the request came from, taken from the headers of trusted proxies if there are any.
     pub client_address: Option<String>,
     pub request_id: Option<String>,
     pub client_request_id: Option<String>,
-    /// The instant that stands in the event and in the changed rows.
+    /// The instant that is written to the event and to the changed rows.
     pub now: DateTime<Utc>,
     pub clock: Clock,
 }
@@ -37,27 +38,22 @@ impl Actor {
     }
 }
 
-/// A change, as the log tells it. `before` and `after` are what the API shows of the resource, so
-/// they hold no secrets.
+/// A change. `before` and `after` are the resource as the API shows it, so they contain no secrets.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// Verb and noun, for example `create_workspace`.
+    /// For example `create_workspace`.
     pub operation: &'static str,
-    /// The noun, for example `workspace`.
+    /// For example `workspace`.
     pub resource_type: &'static str,
-    /// The id of what was changed; for secrets the name.
+    /// The id of the resource; for secrets the name.
     pub resource_id: String,
-    /// The tenant that it concerns.
     pub organization_id: Option<OrganizationId>,
-    /// The workspace that it concerns, if one.
     pub workspace_id: Option<WorkspaceId>,
-    /// What was there.
     pub before: Option<Value>,
-    /// What is there now.
     pub after: Option<Value>,
 }
 
-/// Writes the event into the open transaction.
+/// Inserts the event in the open transaction.
 pub async fn record(conn: &mut Conn, actor: &Actor, event: Event) -> Result<(), DbError> {
     let principal = actor.principal;
     insert_audit_event(

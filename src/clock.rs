@@ -1,5 +1,5 @@
-//! What time it is. Everything else is told; the change log alone ([`crate::db`]) asks the machine by
-//! itself, since its rows need nothing but to grow old.
+//! The wall clock and the generator of ids. Other code gets the time passed in, except the change
+//! sequence in [`crate::db`], which uses the machine's clock only to expire its rows.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,21 +8,21 @@ use std::time::Duration;
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use uuid::timestamp::context::ContextV7;
 
-/// How far the machine's clock may be set back before ids follow it. Until then they keep their
-/// order; beyond, their time would be too far from the truth.
-const MOST_SET_BACK_MILLIS: u64 = 10_000;
+/// While the machine's clock is set back by no more than this, new ids keep the later time, so that
+/// ids stay ordered. Beyond it, they take the clock's time.
+const MAX_SET_BACK_MILLIS: u64 = 10_000;
 
-/// The wall clock, in UTC and whole microseconds (what both databases keep). Clones share one
-/// offset, which tests use to move time, and stop together.
+/// The wall clock, in UTC and whole microseconds (the precision of both databases). Clones share their
+/// state; tests stop it and move it forward.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     offset_micros: Arc<AtomicI64>,
-    /// Where it was stopped; 0 while it runs.
+    /// The instant at which the clock was stopped; 0 while it runs.
     stopped_micros: Arc<AtomicI64>,
     last_id: Arc<Mutex<LastId>>,
 }
 
-/// What the next id has to come after.
+/// The next id has to sort after this.
 #[derive(Debug, Default)]
 struct LastId {
     millis: u64,
@@ -30,7 +30,7 @@ struct LastId {
 }
 
 impl Clock {
-    /// The instant now.
+    /// The current time.
     pub fn now(&self) -> DateTime<Utc> {
         let offset = TimeDelta::microseconds(self.offset_micros.load(Ordering::Relaxed));
         let stopped = self.stopped_micros.load(Ordering::Relaxed);
@@ -52,13 +52,13 @@ impl Clock {
         self.offset_micros.fetch_add(micros, Ordering::Relaxed);
     }
 
-    /// A new id, made of this instant, a counter and fresh randomness (RFC 9562, section 6.2,
-    /// method 1): ids of one process sort in the order in which they were made, within a millisecond
-    /// too. Lists are sorted by them.
+    /// A new id from the current time, a counter and randomness (RFC 9562, section 6.2, method 1): ids
+    /// of one process sort in the order of their creation, also within a millisecond. Lists are
+    /// sorted by them.
     pub fn new_id<T: From<uuid::Uuid>>(&self) -> T {
         let millis = u64::try_from(self.now().timestamp_millis()).unwrap_or(0);
         let mut last = self.last_id.lock().unwrap_or_else(PoisonError::into_inner);
-        if millis.saturating_add(MOST_SET_BACK_MILLIS) < last.millis {
+        if millis.saturating_add(MAX_SET_BACK_MILLIS) < last.millis {
             *last = LastId::default();
         }
         last.millis = last.millis.max(millis);

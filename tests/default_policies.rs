@@ -117,7 +117,7 @@ async fn children_follow_their_default_until_edited(database: Database) {
 
 async fn children_are_made_once_and_come_back(database: Database) {
     use tollgate::db::gateway_policies::{ChildOutcome, GatewayPolicyRow, ensure_children};
-    use tollgate::db::{Concerns, Conn, Location};
+    use tollgate::db::{ChangeScope, Conn, Location};
     use tollgate::domain::policy::{Audience, PolicyType, SubjectMatcher};
 
     let world = World::make(TestApp::start(&database).await).await;
@@ -166,7 +166,7 @@ async fn children_are_made_once_and_come_back(database: Database) {
     };
     let ensure = async |organization_id, rows: Vec<GatewayPolicyRow>| -> Vec<ChildOutcome> {
         engine
-            .write(Concerns::Organization(organization_id), async move |conn: &mut Conn| {
+            .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
                 ensure_children(conn, organization_id, rows).await
             })
             .await
@@ -184,7 +184,7 @@ async fn children_are_made_once_and_come_back(database: Database) {
     assert_eq!(
         ensure(organization_id, rows).await,
         [
-            ChildOutcome::Made,
+            ChildOutcome::Created,
             ChildOutcome::Present,
             ChildOutcome::SubjectTaken,
             ChildOutcome::ParentChanged,
@@ -200,7 +200,7 @@ async fn children_are_made_once_and_come_back(database: Database) {
     // Edited, deleted, seen again: it is its parent's once more.
     admin.patch(&one, &json!({"priority": 1})).await.expect(200);
     admin.delete(&one).await.expect(204);
-    assert_eq!(ensure(organization_id, vec![child.clone()]).await, [ChildOutcome::Revived]);
+    assert_eq!(ensure(organization_id, vec![child.clone()]).await, [ChildOutcome::Restored]);
     let back = admin.get(&one).await.expect(200).json();
     assert_eq!((&back["is_system_generated"], &back["priority"]), (&json!(true), &json!(100)));
     // The parent holds so many and no more.

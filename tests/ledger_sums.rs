@@ -97,7 +97,7 @@ async fn sums_add_up_to_the_rows(database: Database) {
             };
             let cost = cost.map(NanoUsd::from_nanos);
             let end = AttemptEnd { outcome, status, cost, usage, ..end(&start, 0) };
-            ledger.start(&start).unwrap();
+            ledger.start(start.clone()).unwrap();
             ledger.end(end);
             if flush {
                 ledger.flush().await.unwrap();
@@ -124,7 +124,7 @@ async fn of_a_metadata_key_so_many_values_are_told_apart(database: Database) {
             let id = bench.clock.new_id();
             let mut start = AttemptStart { id, ..template.clone() };
             start.metadata.insert("team".to_owned(), format!("{number}"));
-            ledger.start(&start).unwrap();
+            ledger.start(start.clone()).unwrap();
             ledger.end(end(&start, 1));
         }
         ledger.flush().await.unwrap();
@@ -177,7 +177,7 @@ async fn of_an_hour_so_many_metadata_keys_are_told_apart(database: Database) {
             for key in (0..82).skip(batch * 25).take(25) {
                 start.metadata.insert(format!("key_{key:02}"), "same".to_owned());
             }
-            ledger.start(&start).unwrap();
+            ledger.start(start.clone()).unwrap();
             ledger.end(end(&start, 1));
         }
         ledger.flush().await.unwrap();
@@ -233,7 +233,7 @@ async fn a_day_says_what_its_hours_tell_apart(database: Database) {
         let mut start = AttemptStart { id, admitted_at, ..template.clone() };
         let metadata = metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         start.metadata.extend(metadata);
-        ledger.start(&start).unwrap();
+        ledger.start(start.clone()).unwrap();
         ledger.end(end(&start, 1));
         ledger.flush().await.unwrap();
     };
@@ -310,7 +310,7 @@ async fn metadata_keys_cost_few_statements(database: Database) {
         for key in 0..32 {
             start.metadata.insert(format!("key_{number}_{key}"), "same".to_owned());
         }
-        ledger.start(&start).unwrap();
+        ledger.start(start.clone()).unwrap();
         ledger.end(end(&start, 1));
     }
     ledger.flush().await.unwrap();
@@ -329,7 +329,7 @@ async fn old_rows_go_and_their_sums_stay(database: Database) {
     for days in [0, 39, 41, 400] {
         let mut start = start(&bench.clock);
         start.admitted_at -= TimeDelta::days(days);
-        ledger.start(&start).unwrap();
+        ledger.start(start.clone()).unwrap();
         ledger.end(end(&start, 1));
         if days < 40 {
             kept.insert(row(start.id, "completed", 1));
@@ -349,7 +349,7 @@ async fn what_was_deleted_is_not_summed_up_again(database: Database) {
     let admitted = async |days: i64| {
         let mut start = start(&bench.clock);
         start.admitted_at -= TimeDelta::days(days);
-        ledger.start(&start).unwrap();
+        ledger.start(start.clone()).unwrap();
         ledger.end(end(&start, 1));
         start.id
     };
@@ -385,7 +385,7 @@ async fn two_replicas_write_the_same_sums(database: Database) {
         }
         start.metadata.insert("team".to_owned(), format!("{}", number % 50));
         let ledger = &ledgers[number % 2];
-        ledger.start(&start).unwrap();
+        ledger.start(start.clone()).unwrap();
         ledger.end(end(&start, 1));
     }
     let (one, two) = tokio::join!(ledgers[0].flush(), ledgers[1].flush());

@@ -60,7 +60,7 @@ async fn a_row_that_the_database_refuses_does_not_keep_others_out(database: Data
         } else {
             expected.insert(row(start.id, "completed", 1));
         }
-        ledger.start(&start).unwrap();
+        ledger.start(start.clone()).unwrap();
         ledger.end(end(&start, 1));
     }
     ledger.flush().await.unwrap();
@@ -72,7 +72,7 @@ async fn a_row_that_the_database_refuses_does_not_keep_others_out(database: Data
     // A database that takes nothing at all is no reason to give rows up.
     sql::execute(&database, "ALTER TABLE ledger RENAME TO away").await;
     let start = start(&bench.clock);
-    ledger.start(&start).unwrap();
+    ledger.start(start.clone()).unwrap();
     ledger.end(end(&start, 1));
     assert!(ledger.flush().await.is_err());
     sql::execute(&database, "ALTER TABLE away RENAME TO ledger").await;
@@ -101,7 +101,7 @@ async fn what_no_database_could_hold_is_made_fit(database: Database) {
         start.metadata.insert("team".to_owned(), format!("\0{number}"));
         start.metadata.insert(long(2), long(3));
         let usage = TokenUsage { input: Some(u64::MAX), ..TokenUsage::default() };
-        ledger.start(&start).unwrap();
+        ledger.start(start.clone()).unwrap();
         // One at a time, so that the sum in the database would overflow.
         ledger.end(AttemptEnd { usage, ..end(&start, i64::MAX) });
         ledger.flush().await.unwrap();
@@ -129,7 +129,7 @@ async fn what_is_drained_makes_room_at_once(database: Database) {
     sql::execute(&database, refuse).await;
     let directory = journal(&database, "j");
     let mut options = small(directory.clone());
-    options.segment_bytes = 4096;
+    options.segment_bytes = 1024;
     let ledger = bench.open(options.clone()).await;
     let mut expected = BTreeSet::new();
     for number in 0..60 {
@@ -138,14 +138,14 @@ async fn what_is_drained_makes_room_at_once(database: Database) {
             start.configuration = "late".to_owned();
         }
         expected.insert(row(start.id, "completed", 1));
-        ledger.start(&start).unwrap();
+        ledger.start(start.clone()).unwrap();
         ledger.end(end(&start, 1));
     }
     let whole = copy(&directory, &journal(&database, "whole"));
     assert!(segments(&whole) > 10);
     assert!(ledger.flush().await.is_err());
     let bytes = bench.counter("tollgate_journal_bytes");
-    assert!(0 < bytes && bytes < 2 * options.segment_bytes, "only the last: {bytes}");
+    assert!(0 < bytes && bytes < 3 * options.segment_bytes, "only the last: {bytes}");
 
     // The same when the next process begins.
     options.directory.clone_from(&whole);
@@ -188,7 +188,7 @@ async fn no_trouble_of_a_server_is_taken_for_the_rows(database: Database) {
             let configuration = configuration.to_owned();
             let start = AttemptStart { configuration, ..start(&bench.clock) };
             expected.insert(row(start.id, "completed", 1));
-            ledger.start(&start).unwrap();
+            ledger.start(start.clone()).unwrap();
             ledger.end(end(&start, 1));
         }
         assert!(ledger.flush().await.is_err(), "{sqlstate}");
@@ -216,7 +216,7 @@ async fn a_full_disk_is_no_reason_to_give_rows_up(database: Database) {
     for _ in 0..40 {
         let start = start(&bench.clock);
         expected.insert(row(start.id, "completed", 1));
-        ledger.start(&start).unwrap();
+        ledger.start(start.clone()).unwrap();
         ledger.end(end(&start, 1));
     }
     assert!(ledger.flush().await.is_err());
@@ -240,7 +240,7 @@ async fn a_database_that_takes_few_rows_at_once_gets_them_all(database: Database
     let ledger = bench.open(small(journal(&database, "j"))).await;
     for _ in 0..40 {
         let start = start(&bench.clock);
-        ledger.start(&start).unwrap();
+        ledger.start(start.clone()).unwrap();
         ledger.end(end(&start, 1));
     }
     ledger.flush().await.unwrap();
@@ -255,7 +255,7 @@ async fn a_start_waits_for_a_slow_database(database: Database) {
     let directory = journal(&database, "j");
     let ledger = bench.open(small(directory.clone())).await;
     let open = start(&bench.clock);
-    ledger.start(&open).unwrap();
+    ledger.start(open.clone()).unwrap();
     let copied = copy(&directory, &journal(&database, "copy"));
     ledger.flush().await.unwrap();
     link.sever();
@@ -277,14 +277,14 @@ async fn while_the_database_is_away_the_journal_holds_what_it_may(database: Data
     (options.max_bytes, options.segment_bytes) = (1 << 20, 64 << 10);
     let ledger = bench.open(options).await;
     let early = start(&bench.clock);
-    ledger.start(&early).unwrap();
+    ledger.start(early.clone()).unwrap();
     ledger.flush().await.unwrap();
     link.sever();
     let mut expected = BTreeSet::new();
     let mut running = Vec::new();
     let refused = loop {
         let start = start(&bench.clock);
-        match ledger.start(&start) {
+        match ledger.start(start.clone()) {
             Ok(()) => running.push(start),
             Err(refused) => break refused,
         }
@@ -302,6 +302,6 @@ async fn while_the_database_is_away_the_journal_holds_what_it_may(database: Data
     eventually("all is drained", async || ledger.flush().await.is_ok()).await;
     assert_eq!(rows(&database).await.into_iter().collect::<BTreeSet<_>>(), expected);
     assert!(!bench.readiness.is_journal_full());
-    ledger.start(&start(&bench.clock)).unwrap();
+    ledger.start(start(&bench.clock)).unwrap();
     sums_agree(&database).await;
 }

@@ -63,6 +63,7 @@ mod support;
 mod support_works;
 mod tenancy;
 mod tenants;
+mod upgrade;
 mod upstream_works;
 mod usage;
 
@@ -124,6 +125,7 @@ fn collect() -> Vec<Case> {
         support_works::cases(),
         tenancy::cases(),
         tenants::cases(),
+        upgrade::cases(),
         upstream_works::cases(),
         usage::cases(),
     ]

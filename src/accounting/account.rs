@@ -17,14 +17,14 @@ use crate::llm::answer::AnswerContent;
 use crate::llm::limits::Bound;
 use crate::llm::text_sample::TextSample;
 use crate::policy::admission::Reservation;
-use crate::policy::limits::Actual;
+use crate::policy::limits::Amounts;
 use crate::telemetry::request_record::{RequestOutcome, RequestRecord};
 
 /// One admitted request. Dropping it without settling it gives back what no attempt has used.
 pub struct RequestAccount {
     pub(super) accounting: Accounting,
     /// The open attempt's start, or the next one's while none is open.
-    pub(super) start: AttemptStart,
+    pub(super) start: Arc<AttemptStart>,
     pub(super) is_open: bool,
     pub(super) reservation: Reservation,
     pub(super) price: Option<Arc<ResolvedPrice>>,
@@ -54,11 +54,12 @@ impl RequestAccount {
 
     /// Records that an attempt is about to be made. Unless that can be recorded, it must not be.
     pub fn begin_attempt(&mut self) -> Result<(), JournalFull> {
-        self.start.id = self.accounting.clock.new_id();
-        self.start.attempt += 1;
-        self.accounting.ledger.start(&self.start)?;
+        let start = Arc::make_mut(&mut self.start);
+        start.id = self.accounting.clock.new_id();
+        start.attempt += 1;
+        self.accounting.ledger.start(Arc::clone(&self.start))?;
         self.is_open = true;
-        self.reservation.is_sent();
+        self.reservation.mark_sent();
         Ok(())
     }
 
@@ -100,7 +101,7 @@ impl RequestAccount {
         let settlement = Settlement { accounting, start, reservation, price, record };
         if !is_open {
             // Nothing was sent, or nothing came back.
-            settlement.reservation.settle(Actual::default());
+            settlement.reservation.settle(Amounts::default());
             settlement.accounting.reporter.finish(settlement.record);
             return;
         }
@@ -148,7 +149,7 @@ impl RequestAccount {
 /// What is left to do when an attempt's tokens are known.
 struct Settlement {
     accounting: Accounting,
-    start: AttemptStart,
+    start: Arc<AttemptStart>,
     reservation: Reservation,
     price: Option<Arc<ResolvedPrice>>,
     record: Box<RequestRecord>,
@@ -179,7 +180,7 @@ impl Settlement {
         self.record.usage_is_estimated = source == UsageSource::Estimated;
         self.record.cost = cost;
         self.accounting.ledger.end(AttemptEnd::of(&self.record, self.start.id, source));
-        self.reservation.settle(Actual { cost: cost.unwrap_or_default(), tokens });
+        self.reservation.settle(Amounts { cost: cost.unwrap_or_default(), tokens });
         self.accounting.reporter.finish(self.record);
     }
 }

@@ -12,7 +12,7 @@ use crate::directory::configuration::ConfigurationEntry;
 use crate::domain::policy::Subject;
 use crate::llm::format::Format;
 use crate::llm::limits::{AssumedLimits, BodyFacts, Bound, ModelLimits, TargetLimits};
-use crate::policy::admission::{Admission, AdmissionRequest, Denied, PolicyHeaders};
+use crate::policy::admission::{Admission, AdmissionRequest, Denied, PolicyReport, Reason};
 use crate::policy::set::Target;
 use crate::providers::quirks;
 use crate::telemetry::request_record::RequestRecord;
@@ -73,7 +73,7 @@ impl Accounting {
     pub async fn admit(
         &self,
         facts: RequestFacts<'_>,
-    ) -> Result<(RequestAccount, PolicyHeaders), Denied> {
+    ) -> Result<(RequestAccount, PolicyReport), Denied> {
         let at = self.clock.now();
         let configuration = facts.configuration;
         let providers = [configuration.provider_name.as_str(), configuration.provider.as_str()];
@@ -93,11 +93,11 @@ impl Accounting {
         let mut start = start_of(&facts, at);
         match admitted {
             Ok(admitted) => {
-                start.policies = admitted.policies;
+                start.policies = admitted.report.policy_ids().collect();
                 start.reserved = admitted.reserved;
                 let account = RequestAccount {
                     accounting: self.clone(),
-                    start,
+                    start: start.into(),
                     is_open: false,
                     reservation: admitted.reservation,
                     price: configuration.price.clone(),
@@ -105,7 +105,7 @@ impl Accounting {
                     is_background: facts.is_background,
                     sent: facts.body,
                 };
-                Ok((account, admitted.headers))
+                Ok((account, admitted.report))
             }
             Err(denied) => {
                 self.record_blocked(start, &denied, facts.record);
@@ -116,20 +116,30 @@ impl Accounting {
 
     fn record_blocked(&self, mut start: AttemptStart, denied: &Denied, record: &RequestRecord) {
         start.id = self.clock.new_id();
-        start.policies.clone_from(&denied.matched);
+        start.policies = denied.report.policy_ids().collect();
         let duration = record.received_at.elapsed();
         let end = AttemptEnd {
-            status: Some(denied.reason.status().as_u16()),
+            status: Some(denied_status(denied.reason)),
             code: Some(denied.reason.code().to_owned()),
             duration_ms: u64::try_from(duration.as_millis()).ok(),
             violated: denied.violated.clone(),
             ..AttemptEnd::without_usage(start.id, AttemptOutcome::Blocked)
         };
         // When the journal is full its room is kept for what costs money; the denial stands anyway.
-        if let Err(full) = self.ledger.blocked(&start, &end) {
-            let request_id = start.request_id;
+        let request_id = start.request_id;
+        if let Err(full) = self.ledger.blocked(start, end) {
             tracing::warn!(error = %full, %request_id, "a denied request is not in the ledger");
         }
+    }
+}
+
+/// The status that a denied request is recorded with: the one that the data plane answers with.
+pub fn denied_status(reason: Reason) -> u16 {
+    match reason {
+        Reason::ModelAccess => 403,
+        Reason::PriceUnknown | Reason::Spend => 402,
+        Reason::Rate => 429,
+        Reason::Unavailable => 503,
     }
 }
 

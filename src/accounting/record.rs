@@ -1,6 +1,7 @@
 //! What is recorded of an attempt: its beginning, its end, and the row of the ledger that both make.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -161,15 +162,13 @@ pub struct AttemptEnd {
 /// One row of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LedgerEntry {
-    /// Its beginning.
-    pub start: AttemptStart,
-    /// Its end.
+    pub start: Arc<AttemptStart>,
     pub end: AttemptEnd,
 }
 
 impl LedgerEntry {
-    /// The row of an attempt that nobody saw the end of: charged as reserved.
-    pub fn lost(start: AttemptStart) -> Self {
+    /// The row of an attempt whose end is not known: charged as reserved.
+    pub fn lost(start: Arc<AttemptStart>) -> Self {
         let end = AttemptEnd {
             id: start.id,
             outcome: AttemptOutcome::Lost,

@@ -28,7 +28,7 @@ use crate::db::api_keys::{
 use crate::db::organizations::find_organization;
 use crate::db::users::find_user;
 use crate::db::workspaces::find_workspace;
-use crate::db::{Concerns, Conn};
+use crate::db::{ChangeScope, Conn};
 use crate::domain::ids::{ApiKeyId, OrganizationId, UserId, WorkspaceId};
 use crate::domain::names::DisplayName;
 use crate::domain::permissions::{Role, ScopeKind};
@@ -179,7 +179,7 @@ pub(super) async fn create_in(
     let new = NewKey { scope, role: body.role, name: body.name, user_id: body.user_id, expires_at };
     let issued = plane
         .database
-        .write(concerns(scope), async move |conn: &mut Conn| {
+        .write(change_scope(scope), async move |conn: &mut Conn| {
             exists(conn, scope).await?;
             if let Some(user_id) = new.user_id {
                 active_user(conn, scope, user_id).await?;
@@ -237,7 +237,7 @@ async fn update_in(
 ) -> Result<ApiKey, ApiError> {
     plane
         .database
-        .write(concerns(scope), async move |conn: &mut Conn| {
+        .write(change_scope(scope), async move |conn: &mut Conn| {
             exists(conn, scope).await?;
             let row = existing(conn, scope, id).await?;
             must_grant(&principal, row.role)?;
@@ -296,7 +296,7 @@ async fn delete_in(
 ) -> Result<HttpResponse, ApiError> {
     plane
         .database
-        .write(concerns(scope), async move |conn: &mut Conn| {
+        .write(change_scope(scope), async move |conn: &mut Conn| {
             exists(conn, scope).await?;
             let row = existing(conn, scope, id).await?;
             must_grant(&principal, row.role)?;
@@ -337,8 +337,8 @@ async fn record(
     Ok(audit::record(conn, actor, event).await?)
 }
 
-fn concerns(scope: Scope) -> Concerns {
-    scope.organization_id().map_or(Concerns::Everybody, Concerns::Organization)
+fn change_scope(scope: Scope) -> ChangeScope {
+    scope.organization_id().map_or(ChangeScope::Everything, ChangeScope::Organization)
 }
 
 /// Whoever can make, change or rotate a key of a role can have that role: so granting is asked for

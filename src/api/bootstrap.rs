@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::crypto::SecretText;
 use crate::db::api_keys::delete_platform_keys;
 use crate::db::organizations::{OrganizationRow, any_organization, insert_organization};
-use crate::db::{Concerns, Conn, Database};
+use crate::db::{ChangeScope, Conn, Database};
 use crate::domain::ids::OrganizationId;
 use crate::domain::names::DisplayName;
 use crate::domain::permissions::Role;
@@ -37,7 +37,7 @@ pub async fn bootstrap(
 ) -> Result<Bootstrapped, ApiError> {
     let actor = Actor::command_line(clock);
     database
-        .write(Concerns::Everybody, async move |conn: &mut Conn| {
+        .write(ChangeScope::Everything, async move |conn: &mut Conn| {
             if any_organization(conn).await? {
                 return Err(ApiError::Conflict {
                     code: "already_bootstrapped",
@@ -68,7 +68,7 @@ pub async fn replace_platform_key(
 ) -> Result<SecretText, ApiError> {
     let actor = Actor::command_line(clock);
     database
-        .write(Concerns::Everybody, async move |conn: &mut Conn| {
+        .write(ChangeScope::Everything, async move |conn: &mut Conn| {
             let revoked = delete_platform_keys(conn, actor.now.naive_utc()).await?;
             for id in revoked {
                 let event = Event {

@@ -281,7 +281,7 @@ impl From<DbError> for ApiError {
                 Self::Conflict { code: "in_use", detail: "Something else refers to it.".to_owned() }
             }
             DbError::Unavailable(cause) => Self::Unavailable(cause),
-            DbError::Refused(cause) | DbError::Internal(cause) => Self::Internal(cause),
+            DbError::InvalidValue(cause) | DbError::Internal(cause) => Self::Internal(cause),
         }
     }
 }

@@ -21,7 +21,7 @@ use super::query::Query;
 use super::routes::Routes;
 use super::shared::{Conflicts, NotFound, path_id};
 use crate::db::gateway_policies::GatewayPolicyRow;
-use crate::db::{Concerns, Conn};
+use crate::db::{ChangeScope, Conn};
 use crate::domain::ids::{ApiKeyId, OrganizationId, PolicyId};
 use crate::domain::money::NanoUsd;
 use crate::domain::names::DisplayName;
@@ -281,7 +281,7 @@ async fn create_gateway_policy(
     let now = actor.now;
     let row = plane
         .database
-        .write(Concerns::Organization(organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
             store::put(conn, organization_id, &actor, checked).await
         })
         .await?;
@@ -370,7 +370,7 @@ async fn update_gateway_policy(
     let now = actor.now;
     let row = plane
         .database
-        .write(Concerns::Organization(organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
             store::patch(conn, organization_id, &actor, id, &patch.0).await
         })
         .await?;
@@ -394,7 +394,7 @@ async fn delete_gateway_policy(
     let InOrganization { organization_id, actor, .. } = caller;
     plane
         .database
-        .write(Concerns::Organization(organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
             store::delete(conn, organization_id, &actor, id).await
         })
         .await?;

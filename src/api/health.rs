@@ -16,7 +16,7 @@ use super::middleware::{as_error, error_response};
 use super::routes::Routes;
 use super::{Exposure, Management};
 use crate::crypto::{KeyringHandle, WrappedDataKey, unwrap_data_key};
-use crate::db::data_keys::{DataKeyRow, list_any_of_each_master_key};
+use crate::db::data_keys::{DataKeyRow, list_one_per_master_key};
 use crate::db::{Conn, Database};
 use crate::telemetry::METRICS_CONTENT_TYPE;
 use crate::telemetry::readiness::Phase;
@@ -247,8 +247,8 @@ impl KeyCheck {
         {
             return result.clone();
         }
-        let rows = database
-            .housekeeping_read(async |conn: &mut Conn| list_any_of_each_master_key(conn).await);
+        let rows =
+            database.housekeeping_read(async |conn: &mut Conn| list_one_per_master_key(conn).await);
         let result = match tokio::time::timeout(DATABASE_TIMEOUT, rows).await {
             Ok(Ok(rows)) => KeyCheckResult {
                 at: Instant::now(),

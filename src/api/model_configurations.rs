@@ -31,7 +31,7 @@ use crate::db::model_configurations::{
     insert_model_configuration, list_model_configurations as list_rows,
     update_model_configuration as update_row,
 };
-use crate::db::{Concerns, Conn};
+use crate::db::{ChangeScope, Conn};
 use crate::domain::ids::ConfigurationId;
 use crate::domain::model_configuration::{Placement, Provider, StreamUsage, Timeouts};
 use crate::domain::names::{ConfigurationName, SecretName};
@@ -56,7 +56,7 @@ pub struct ModelConfigurationFields {
     #[serde(default)]
     #[schema(max_length = 1024)]
     pub description: Option<String>,
-    /// Which API the upstream speaks.
+    /// The API of the upstream.
     #[serde(default)]
     pub provider: Provider,
     /// Where the upstream's API begins, with its version: what stands after `/v1` in a request's
@@ -233,7 +233,7 @@ async fn create_model_configuration(
     let keyring = plane.keyring.clone();
     let made = plane
         .database
-        .write(Concerns::Organization(scope.organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(scope.organization_id), async move |conn: &mut Conn| {
             live_workspace(conn, scope).await?;
             let Checked { fields, secrets, .. } = checked;
             free_name(conn, scope, &fields.name, None).await?;
@@ -305,7 +305,7 @@ async fn update_model_configuration(
     let keyring = plane.keyring.clone();
     let changed = plane
         .database
-        .write(Concerns::Organization(scope.organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(scope.organization_id), async move |conn: &mut Conn| {
             let before = ModelConfiguration::of(current(conn, scope, &id).await?)?;
             let Checked { fields, secrets, base_url: now_base_url } =
                 patched(&patch.0, &before.fields, &principal)?;
@@ -347,7 +347,7 @@ async fn delete_model_configuration(
     let id = path.into_inner().1;
     plane
         .database
-        .write(Concerns::Organization(scope.organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(scope.organization_id), async move |conn: &mut Conn| {
             let gone = ModelConfiguration::of(current(conn, scope, &id).await?)?;
             delete_row(conn, scope, gone.id, actor.now.naive_utc()).await?;
             let before = Some(as_json(&gone)?);

@@ -24,7 +24,7 @@ use crate::db::model_prices::{
     delete_model_price as delete_row, find_model_price, insert_model_price,
     list_model_prices as list_rows, update_model_price as update_row,
 };
-use crate::db::{Concerns, Conn, DbError};
+use crate::db::{ChangeScope, Conn, DbError};
 use crate::domain::ids::{ModelPriceId, OrganizationId};
 use crate::domain::pricing::Price;
 use validate::check;
@@ -149,7 +149,7 @@ async fn create_model_price(
     };
     let made = plane
         .database
-        .write(Concerns::Organization(organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
             if count_model_prices(conn, organization_id).await? >= MOST_PRICES {
                 return Err(ApiError::Conflict {
                     code: "too_many_model_prices",
@@ -242,7 +242,7 @@ async fn update_model_price(
     let InOrganization { organization_id, actor, .. } = caller;
     let updated = plane
         .database
-        .write(Concerns::Organization(organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
             let before = existing(conn, organization_id, id).await?;
             let fields = check(patch.0.apply(&before.fields)?)?;
             if fields == before.fields {
@@ -281,7 +281,7 @@ async fn delete_model_price(
     let InOrganization { organization_id, actor, .. } = caller;
     plane
         .database
-        .write(Concerns::Organization(organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
             let before = existing(conn, organization_id, id).await?;
             delete_row(conn, organization_id, id, actor.now.naive_utc()).await?;
             record(conn, &actor, "delete_model_price", Some(&before), None).await

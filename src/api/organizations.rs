@@ -31,7 +31,7 @@ use crate::db::organizations::{
     OrganizationChanges, OrganizationRow, find_organization, list_organizations as list_all,
     update_organization as update_row,
 };
-use crate::db::{Concerns, Conn};
+use crate::db::{ChangeScope, Conn};
 use crate::domain::ids::{ApiKeyId, OrganizationId};
 use crate::domain::names::DisplayName;
 use crate::domain::permissions::Permission;
@@ -194,7 +194,7 @@ async fn create_organization(
     let id: OrganizationId = actor.clock.new_id();
     let created = plane
         .database
-        .write(Concerns::Organization(id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(id), async move |conn: &mut Conn| {
             insert_with_admin(conn, &actor, id, body.0.name).await
         })
         .await?;
@@ -266,7 +266,7 @@ async fn update_organization(
     let actor = caller.actor;
     let updated = plane
         .database
-        .write(Concerns::Organization(id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(id), async move |conn: &mut Conn| {
             let before = Organization::from(existing(conn, id).await?);
             let fields = patch
                 .0

@@ -18,7 +18,7 @@ use super::query::Query;
 use super::routes::Routes;
 use crate::accounting::record::{AttemptOutcome, UsageSource};
 use crate::db::Conn;
-use crate::db::names::was_workspace;
+use crate::db::names::workspace_existed;
 use crate::db::requests::{RequestFilter, RequestRow, list_attempts, list_requests as list_rows};
 use crate::domain::ids::{
     ApiKeyId, AttemptId, ConfigurationId, PolicyId, RequestId, UserId, WorkspaceId,
@@ -235,7 +235,7 @@ async fn list_requests(
     let found = plane
         .database
         .read(async move |conn: &mut Conn| {
-            if !was_workspace(conn, scope).await? {
+            if !workspace_existed(conn, scope).await? {
                 return Err(ApiError::NotFound("workspace"));
             }
             Ok(list_rows(conn, scope, &filter, page).await?)

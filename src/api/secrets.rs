@@ -22,7 +22,7 @@ use crate::db::secrets::{
     SecretChanges, SecretRow, SecretUse, delete_secret as delete_row, find_secret, insert_secret,
     list_secret_uses, list_secrets as list_rows, update_secret,
 };
-use crate::db::{Concerns, Conn};
+use crate::db::{ChangeScope, Conn};
 use crate::domain::ids::{ConfigurationId, SecretId};
 use crate::domain::names::{ConfigurationName, SecretName};
 use crate::domain::scope::WorkspaceScope;
@@ -159,7 +159,7 @@ async fn put_secret(
     let keyring = plane.keyring.clone();
     let (created, secret) = plane
         .database
-        .write(Concerns::Organization(scope.organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(scope.organization_id), async move |conn: &mut Conn| {
             live_workspace(conn, scope).await?;
             let name = SecretName::parse(name).map_err(|error| ApiError::field("name", error))?;
             check(&put)?;
@@ -276,7 +276,7 @@ async fn delete_secret(
     let name = path.into_inner().1;
     plane
         .database
-        .write(Concerns::Organization(scope.organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(scope.organization_id), async move |conn: &mut Conn| {
             let (row, uses) = current(conn, scope, name).await?;
             if !uses.is_empty() {
                 return Err(ApiError::Conflict {

@@ -17,14 +17,14 @@ use crate::audit::Actor;
 use crate::auth::Scope;
 use crate::auth::issue::{NewKey, issue_key};
 use crate::crypto::{KeyDigester, Keyring, system_random};
-use crate::db::{Concerns, Conn, Location};
+use crate::db::{ChangeScope, Conn, Location};
 use crate::directory::DirectoryOptions;
 use crate::domain::names::DisplayName;
 use crate::domain::permissions::Role;
 use crate::domain::scope::WorkspaceScope;
 use crate::llm::limits::AssumedLimits;
 use crate::policy::admission::Admission;
-use crate::policy::children::Children;
+use crate::policy::child_queue::ChildQueue;
 use crate::policy::limits::Counters;
 use crate::telemetry::request_reporter::RequestReporter;
 use crate::upstream::{UpstreamClient, UpstreamSettings, tls_config};
@@ -94,6 +94,7 @@ async fn accounting(
         metrics: metrics.clone(),
         readiness: Readiness::default(),
         retention_days: 0,
+        on_finished: std::sync::Arc::new(|_| {}),
     };
     let options = JournalOptions::new(folder.join("journal"), 1 << 20);
     Accounting {
@@ -101,7 +102,7 @@ async fn accounting(
             directory.clone(),
             database.clone(),
             Counters::in_memory(),
-            Children::default(),
+            ChildQueue::default(),
             clock.clone(),
             metrics.clone(),
             std::sync::Arc::new(|| Box::pin(async { Ok(()) })),
@@ -122,7 +123,7 @@ async fn populate(database: &Database, clock: &Clock) -> (WorkspaceScope, [Strin
     let actor = Actor::command_line(clock);
     let scope = WorkspaceScope { organization_id: clock.new_id(), workspace_id: clock.new_id() };
     let keys = database
-        .write(Concerns::Everybody, async move |conn: &mut Conn| {
+        .write(ChangeScope::Everything, async move |conn: &mut Conn| {
             let now = actor.now.naive_utc();
             let organization = OrganizationRow {
                 id: scope.organization_id,

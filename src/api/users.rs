@@ -18,7 +18,7 @@ use crate::db::users::{
     UserChanges, UserFilter, UserRow, find_user, insert_user, list_users as list_rows,
     update_user as update_row,
 };
-use crate::db::{Concerns, Conn, DbError};
+use crate::db::{ChangeScope, Conn, DbError};
 use crate::domain::ids::{OrganizationId, UserId};
 use crate::domain::names::{DisplayName, Email};
 
@@ -153,7 +153,7 @@ async fn create_user(
     };
     let created = plane
         .database
-        .write(Concerns::Organization(organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
             insert_user(conn, row.clone()).await.map_err(email_taken)?;
             let created = User::from(row);
             record(conn, &actor, "create_user", None, &created).await?;
@@ -231,7 +231,7 @@ async fn update_user(
     let InOrganization { organization_id, actor, .. } = caller;
     let updated = plane
         .database
-        .write(Concerns::Organization(organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
             let before = User::from(existing(conn, organization_id, id).await?);
             let fields = patch.0.apply(&UpdateUser {
                 email: before.email.clone(),
@@ -262,7 +262,7 @@ async fn delete_user(
     let InOrganization { organization_id, actor, .. } = caller;
     plane
         .database
-        .write(Concerns::Organization(organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
             let before = User::from(existing(conn, organization_id, id).await?);
             if before.status == UserStatus::Deactivated {
                 return Ok::<_, ApiError>(());

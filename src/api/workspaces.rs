@@ -27,7 +27,7 @@ use crate::db::workspaces::{
     WorkspaceChanges, WorkspaceRow, delete_workspace as delete_row, find_workspace,
     insert_workspace, list_workspaces as list_rows, update_workspace as update_row,
 };
-use crate::db::{Concerns, Conn, DbError};
+use crate::db::{ChangeScope, Conn, DbError};
 use crate::domain::ids::{OrganizationId, WorkspaceId};
 use crate::domain::names::{DisplayName, Handle};
 use crate::domain::permissions::Permission;
@@ -136,7 +136,7 @@ async fn create_workspace(
     };
     let created = plane
         .database
-        .write(Concerns::Organization(organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
             insert_workspace(conn, row.clone()).await.map_err(handle_taken)?;
             let created = Workspace::from(row);
             record(conn, &actor, "create_workspace", None, Some(&created)).await?;
@@ -206,7 +206,7 @@ async fn update_workspace(
     let InWorkspace { scope, actor, .. } = caller;
     let updated = plane
         .database
-        .write(Concerns::Organization(scope.organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(scope.organization_id), async move |conn: &mut Conn| {
             let before = Workspace::from(existing(conn, scope).await?);
             let fields = patch.0.apply(&UpdateWorkspace {
                 name: before.name.clone(),
@@ -249,7 +249,7 @@ async fn delete_workspace(
     let force = query.0.force;
     plane
         .database
-        .write(Concerns::Organization(organization_id), async move |conn: &mut Conn| {
+        .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
             let before = Workspace::from(existing(conn, scope).await?);
             let now = actor.now.naive_utc();
             let live = count_live_api_keys(conn, scope, now).await?;

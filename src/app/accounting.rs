@@ -15,8 +15,8 @@ use crate::config::Settings;
 use crate::directory::Directory;
 use crate::llm::limits::AssumedLimits;
 use crate::policy::admission::{Admission, FlushLedger};
-use crate::policy::children::Children;
-use crate::policy::limits::{Actual, Counters};
+use crate::policy::child_queue::ChildQueue;
+use crate::policy::limits::{Amounts, Counters};
 use crate::telemetry::Metrics;
 use crate::telemetry::readiness::Readiness;
 use crate::telemetry::request_reporter::RequestReporter;
@@ -41,14 +41,14 @@ pub(super) async fn open(
 ) -> Result<Accounting, StartError> {
     let counters = Counters::open(&settings.policies, clock, metrics)?;
     let ledger = open_ledger(settings, store, &counters, clock, metrics, readiness).await?;
-    let children = Children::default();
-    let writing = children.clone().write_now_and_then(store.database.clone(), clock.clone());
+    let child_queue = ChildQueue::default();
+    let writing = child_queue.clone().write_periodically(store.database.clone(), clock.clone());
     store.database.spawn_background(writing);
     let admission = Admission::new(
         directory.clone(),
         store.database.clone(),
         counters,
-        children,
+        child_queue,
         clock.clone(),
         metrics.clone(),
         flush_of(ledger.clone()),
@@ -86,6 +86,7 @@ async fn open_ledger(
         metrics: metrics.clone(),
         readiness: readiness.clone(),
         retention_days: settings.ledger.ledger_retention_days,
+        on_finished: std::sync::Arc::new(|_| {}),
     };
     let settle = async |found: Vec<Recovered>| settle_found(counters, &found).await;
     Ok(Ledger::open(JournalOptions::new(directory, max_bytes), parts, settle).await?)
@@ -95,7 +96,7 @@ async fn open_ledger(
 pub(super) async fn settle_found(counters: &Counters, found: &[Recovered]) {
     // An attempt with an unknown outcome was repeated; the other one has the usage.
     for one in found.iter().filter(|one| one.outcome != AttemptOutcome::Unknown) {
-        let actual = Actual { cost: one.cost.unwrap_or_default(), tokens: one.tokens };
+        let actual = Amounts { cost: one.cost.unwrap_or_default(), tokens: one.tokens };
         counters.settle(one.organization_id, one.request_id, actual).await;
     }
 }

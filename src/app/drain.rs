@@ -7,7 +7,7 @@ use super::StartError;
 use super::accounting::settle_found;
 use super::open::open_database;
 use crate::accounting::ledger::Recovered;
-use crate::accounting::ledger::recover::{Found, drain_journal as drain};
+use crate::accounting::ledger::recover::{Recovery, drain_journal as drain};
 use crate::clock::Clock;
 use crate::config::{DatabaseUrl, Settings};
 use crate::db::Database;
@@ -21,7 +21,7 @@ const COUNTERS_TIMEOUT: Duration = Duration::from_secs(5);
 /// settings name one, what its process had reserved, and empties it. Refuses while a process uses
 /// the journal, and where journal, database or Redis are missing: what is drained into the wrong
 /// database, or without Redis, is gone from the journal.
-pub async fn drain_journal(settings: &Settings, directory: &Path) -> Result<Found, StartError> {
+pub async fn drain_journal(settings: &Settings, directory: &Path) -> Result<Recovery, StartError> {
     if !directory.join("lock").is_file() {
         return Err(StartError::NoJournal(directory.to_owned()));
     }
@@ -40,7 +40,7 @@ async fn drain_into(
     database: &Database,
     settings: &Settings,
     directory: &Path,
-) -> Result<Found, StartError> {
+) -> Result<Recovery, StartError> {
     database.migrate().await?;
     let counters = Counters::open(&settings.policies, &Clock::default(), &Metrics::new())?;
     if !counters.catch_up(COUNTERS_TIMEOUT).await {

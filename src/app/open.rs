@@ -8,7 +8,7 @@ use crate::config::{DatabaseUrl, Settings};
 use crate::crypto::{
     Keyring, KeyringHandle, KeyringSource, WrappedDataKey, system_random, unwrap_data_key,
 };
-use crate::db::data_keys::{DataKeyRow, list_any_of_each_master_key};
+use crate::db::data_keys::{DataKeyRow, list_one_per_master_key};
 use crate::db::{Conn, Database, Location};
 
 /// The database and the master keys.
@@ -98,7 +98,7 @@ fn load_keyring(settings: &Settings, source: KeyringSource) -> Result<KeyringHan
 /// Opens one data key of each master key that the database names.
 async fn check_keyring(database: &Database, keyring: &KeyringHandle) -> Result<(), StartError> {
     let rows: Vec<DataKeyRow> = database
-        .housekeeping_read(async |conn: &mut Conn| list_any_of_each_master_key(conn).await)
+        .housekeeping_read(async |conn: &mut Conn| list_one_per_master_key(conn).await)
         .await?;
     for row in rows {
         let keyring = keyring.with_key(&row.master_key_id)?;

@@ -6,7 +6,7 @@ use crate::audit::{Actor, Event, record};
 use crate::clock::Clock;
 use crate::crypto::{KeyringError, KeyringHandle, WrappedDataKey, rewrap_data_key, system_random};
 use crate::db::data_keys::{list_wrapped_by_others, update_wrapping};
-use crate::db::{Concerns, Conn, DbError};
+use crate::db::{ChangeScope, Conn, DbError};
 
 /// Data keys rewrapped in one transaction: few, so that other writers wait only briefly.
 const BATCH_SIZE: i64 = 50;
@@ -38,7 +38,7 @@ pub async fn rotate_master_key(store: &Store, clock: &Clock) -> Result<Rotation,
         let (handle, clock) = (store.keyring.clone(), clock.clone());
         let done = store
             .database
-            .write(Concerns::Everybody, async move |conn: &mut Conn| {
+            .write(ChangeScope::Everything, async move |conn: &mut Conn| {
                 rewrap_batch(conn, &handle, &clock).await
             })
             .await?;

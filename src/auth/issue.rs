@@ -1,5 +1,5 @@
-//! Making keys: the one place that a credential comes from, for the API and the command line alike.
-//! Who may have one made is not asked here.
+//! Creates API keys and their credentials, for the API and the command line. Does not check whether the
+//! caller may create one.
 
 use chrono::{DateTime, Utc};
 
@@ -12,50 +12,46 @@ use crate::domain::ids::{ApiKeyId, UserId};
 use crate::domain::names::DisplayName;
 use crate::domain::permissions::Role;
 
-/// No key was made.
+/// Creating a key failed.
 #[derive(Debug, thiserror::Error)]
 pub enum IssueError {
-    /// It could not be stored.
     #[error(transparent)]
     Database(#[from] DbError),
-    /// It could not be made.
     #[error(transparent)]
     Hash(#[from] HashError),
 }
 
-/// What a key is to be.
+/// The properties of a key to be created.
 #[derive(Clone, Debug)]
 pub struct NewKey {
-    /// Where it counts; the role must fit.
+    /// Has to be of the role's kind.
     pub scope: Scope,
     pub role: Role,
     pub name: DisplayName,
-    /// The person whose key it is, of the scope's organization.
+    /// A user of the scope's organization.
     pub user_id: Option<UserId>,
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// A key that was made, and the one chance to show it.
+/// A key that was created.
 #[derive(Debug)]
 pub struct IssuedKey {
-    /// As it is stored.
     pub row: ApiKeyRow,
-    /// What its owner presents.
+    /// The whole key. It is shown once and not stored.
     pub text: SecretText,
 }
 
-/// A fresh credential for a key, not stored yet.
+/// A credential of a key, not stored yet.
 #[derive(Debug)]
 pub struct IssuedCredential {
-    /// What is stored of it.
     pub row: CredentialRow,
-    /// How it may be shown.
+    /// The part of the key that may be shown.
     pub short_key: String,
-    /// What its owner presents.
+    /// The whole key. It is shown once and not stored.
     pub text: SecretText,
 }
 
-/// Makes a key with its first credential and stores both in the open transaction.
+/// Creates a key with its first credential and inserts both.
 pub async fn issue_key(
     conn: &mut Conn,
     actor: &Actor,
@@ -84,20 +80,20 @@ pub async fn issue_key(
     Ok(IssuedKey { row, text: credential.text })
 }
 
-/// Makes another credential for a key.
+/// Creates another credential for a key, without inserting it.
 pub fn new_credential(
     key_id: ApiKeyId,
     scope: Scope,
     actor: &Actor,
 ) -> Result<IssuedCredential, IssueError> {
-    let made = ApiKeyText::generate(&mut system_random).map_err(HashError::from)?;
+    let key = ApiKeyText::generate(&mut system_random).map_err(HashError::from)?;
     let row = CredentialRow {
-        lookup_id: made.lookup_id.to_string(),
+        lookup_id: key.lookup_id.to_string(),
         api_key_id: key_id,
         organization_id: scope.organization_id(),
-        secret_hash: hash_secret(&made.parsed, &mut system_random)?,
+        secret_hash: hash_secret(&key.parsed, &mut system_random)?,
         expires_at: None,
         created_at: actor.now.naive_utc(),
     };
-    Ok(IssuedCredential { row, short_key: made.short_key, text: made.text })
+    Ok(IssuedCredential { row, short_key: key.short_key, text: key.text })
 }

@@ -1,4 +1,4 @@
-//! From a credential to a principal: extraction, verification, and why not.
+//! Authentication: finds the credential in a request's headers, verifies it and makes the principal.
 
 pub mod issue;
 
@@ -7,48 +7,43 @@ use chrono::{DateTime, Utc};
 
 use crate::clock::Clock;
 use crate::crypto::{ApiKeyText, KeyFormatError, ParsedApiKey};
-use crate::directory::key::{KeyEntry, Refusal, Verdict};
+use crate::directory::key::{KeyEntry, KeyState, SecretCheck};
 use crate::directory::{Directory, Unavailable};
 pub use crate::domain::principal::{Credential, Principal};
 pub use crate::domain::scope::Scope;
 
-/// Why a request has no principal.
+/// Why a request was not authenticated.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
-    /// No credential of ours in any of the three headers.
     #[error("no API key was sent")]
     Missing,
-    /// It has our prefix but is not one of our keys by form.
+    /// The text begins like an API key and is not one.
     #[error("{0}")]
     Malformed(#[from] KeyFormatError),
-    /// No such key, or the secret is wrong.
+    /// There is no such key, or the secret is wrong.
     #[error("the API key is not valid")]
     Unknown,
-    /// Its time is over.
     #[error("the API key has expired")]
     Expired,
-    /// It was revoked, or replaced by rotation.
+    /// The key was revoked, or the credential replaced by a rotation.
     #[error("the API key was revoked")]
     Revoked,
-    /// It is switched off.
     #[error("the API key is disabled")]
     Disabled,
-    /// Its user is deactivated.
     #[error("the user of this API key is deactivated")]
     UserDeactivated,
-    /// Its organization is suspended.
     #[error("the organization of this API key is suspended")]
     OrganizationSuspended,
-    /// Too many wrong secrets for this key lately.
+    /// Too many wrong secrets were presented for this key recently.
     #[error("too many failed attempts with this API key")]
     Limited,
-    /// Nobody can tell at the moment.
+    /// The key cannot be looked up at the moment.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
 
-/// Finds out who sent the headers. Suspension of the organization is told only to holders of a
-/// good key.
+/// Authenticates a request by its headers. The state of a key and of its organization is only
+/// disclosed to callers who present the right secret.
 pub async fn authenticate(
     headers: &HeaderMap,
     directory: &Directory,
@@ -58,20 +53,19 @@ pub async fn authenticate(
     let Some(entry) = directory.find_key(key.lookup_id()).await? else {
         return Err(AuthError::Unknown);
     };
-    match directory.verify(&entry, &key) {
-        Verdict::Known | Verdict::Verified => {}
-        Verdict::Wrong => return Err(AuthError::Unknown),
-        Verdict::Limited => return Err(AuthError::Limited),
+    match directory.check_secret(&entry, &key) {
+        SecretCheck::Cached | SecretCheck::Verified => {}
+        SecretCheck::Wrong => return Err(AuthError::Unknown),
+        SecretCheck::Limited => return Err(AuthError::Limited),
     }
     let now = clock.now();
-    standing(&entry, now)?;
+    check_key_state(&entry, now)?;
     directory.note_use(&entry, now);
     Ok(principal(&entry))
 }
 
-/// The first of our keys in `Authorization: Bearer` (the scheme in any case, RFC 9110 section
-/// 11.1), `X-Api-Key` and `x-goog-api-key`. A value in one of them that is not ours does not hide
-/// a key of ours in the next.
+/// The first Tollgate API key in `Authorization: Bearer` (the scheme in any letter case, RFC 9110,
+/// section 11.1), `X-Api-Key` and `x-goog-api-key`. Other credentials in these headers are ignored.
 fn presented_key(headers: &HeaderMap) -> Result<ParsedApiKey, AuthError> {
     let bearer = headers.get_all("authorization").filter_map(|value| {
         let (scheme, credential) = value.to_str().ok()?.split_once(' ')?;
@@ -81,17 +75,17 @@ fn presented_key(headers: &HeaderMap) -> Result<ParsedApiKey, AuthError> {
         .into_iter()
         .flat_map(|name| headers.get_all(name))
         .filter_map(|value| value.to_str().ok().map(str::trim));
-    let key = bearer.chain(bare).find(|text| ApiKeyText::is_ours(text));
+    let key = bearer.chain(bare).find(|text| ApiKeyText::has_prefix(text));
     Ok(ApiKeyText::parse(key.ok_or(AuthError::Missing)?)?)
 }
 
-fn standing(entry: &KeyEntry, now: DateTime<Utc>) -> Result<(), AuthError> {
-    match entry.refusal {
-        None => {}
-        Some(Refusal::Revoked) => return Err(AuthError::Revoked),
-        Some(Refusal::Disabled) => return Err(AuthError::Disabled),
-        Some(Refusal::UserDeactivated) => return Err(AuthError::UserDeactivated),
-        Some(Refusal::OrganizationSuspended) => return Err(AuthError::OrganizationSuspended),
+fn check_key_state(entry: &KeyEntry, now: DateTime<Utc>) -> Result<(), AuthError> {
+    match entry.state {
+        KeyState::Active => {}
+        KeyState::Revoked => return Err(AuthError::Revoked),
+        KeyState::Disabled => return Err(AuthError::Disabled),
+        KeyState::UserDeactivated => return Err(AuthError::UserDeactivated),
+        KeyState::OrganizationSuspended => return Err(AuthError::OrganizationSuspended),
     }
     if entry.key_expires_at.is_some_and(|at| at <= now) {
         return Err(AuthError::Expired);

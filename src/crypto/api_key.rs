@@ -1,11 +1,11 @@
-//! API keys: their written form, what is stored of them, and how a presented one is checked.
+//! API keys: their format, what is stored of them, and how a presented key is checked.
 //!
 //! ```text
 //! tg_ AbCdEfGhIjKl _ <43 characters> <6 characters>
 //!     lookup id      256 random bits  CRC32 of everything before
 //! ```
-//! All in base 62, always 65 characters. The lookup id is no secret: it finds the row. The checksum
-//! refuses typos and what scanners try without a look at anything else.
+//! The variable parts are base 62; a key always has 65 characters. The lookup id is not secret: it identifies the row.
+//! The checksum detects typos and the guesses of scanners without a lookup.
 
 use std::fmt;
 
@@ -23,50 +23,44 @@ use super::derive::keyed;
 use super::random::{Random, RandomError};
 use super::secret::SecretText;
 
-/// What every key begins with. A credential without it is not ours and is never looked up.
+/// The beginning of every key. Credentials without it are never looked up.
 const PREFIX: &str = "tg_";
 const LOOKUP_CHARS: usize = 12;
 const BEFORE_SECRET: usize = PREFIX.len() + LOOKUP_CHARS + 1;
 const BEFORE_CHECKSUM: usize = BEFORE_SECRET + CHARS_256_BIT;
-/// Length of every key, in characters.
+/// The length of every key, in characters.
 const KEY_CHARS: usize = BEFORE_CHECKSUM + CHARS_32_BIT;
 
-/// Why a text is not an API key. None of these says anything about which keys exist.
+/// Why a text is not an API key. None of the reasons discloses which keys exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyFormatError {
-    /// It does not begin with `tg_`.
     #[error("an API key begins with {PREFIX}")]
     Prefix,
-    /// It is too short or too long.
     #[error("an API key has {KEY_CHARS} characters")]
     Length,
-    /// It has characters or separators where none can be.
-    #[error("the API key has a character that cannot be there")]
+    #[error("the API key has an invalid character")]
     Characters,
-    /// Its checksum does not fit: mistyped or made up.
-    #[error("the API key is mistyped: its checksum does not fit")]
+    #[error("the API key is mistyped: its checksum is wrong")]
     Checksum,
 }
 
-/// Making or hashing a key failed.
+/// Generating or hashing a key failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HashError {
-    /// No salt without randomness.
     #[error(transparent)]
     Random(#[from] RandomError),
-    /// The hash function refused its parameters.
     #[error("argon2 failed: {0}")]
     Argon2(String),
 }
 
-/// The public part of a key, by which its row is found. Twelve characters of base 62.
+/// The public part of a key, which identifies its row: twelve characters of base 62.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LookupId([u8; LOOKUP_CHARS]);
 
 impl LookupId {
-    /// The id as it is stored.
+    /// The text form.
     pub fn as_str(&self) -> &str {
-        // Every constructor admits ASCII only.
+        // Every constructor accepts only ASCII.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
@@ -95,7 +89,7 @@ impl std::str::FromStr for LookupId {
     }
 }
 
-/// A well-formed key, its parts apart. Whether it is anybody's key is not yet known.
+/// A well-formed key. Whether it exists is not known.
 #[derive(Clone)]
 pub struct ParsedApiKey {
     lookup_id: LookupId,
@@ -103,7 +97,7 @@ pub struct ParsedApiKey {
 }
 
 impl ParsedApiKey {
-    /// The part that finds the row.
+    /// The part that identifies the row.
     pub fn lookup_id(&self) -> LookupId {
         self.lookup_id
     }
@@ -115,19 +109,19 @@ impl fmt::Debug for ParsedApiKey {
     }
 }
 
-/// Reads the written form.
+/// Parses and generates the text form of keys.
 #[derive(Debug, Clone, Copy)]
 pub struct ApiKeyText;
 
 impl ApiKeyText {
-    /// Whether a credential claims to be one of ours.
-    pub fn is_ours(text: &str) -> bool {
+    /// Whether a credential begins like an API key.
+    pub fn has_prefix(text: &str) -> bool {
         text.starts_with(PREFIX)
     }
 
-    /// Takes a key apart. Allocates nothing and costs one CRC of 59 bytes.
+    /// Parses a key. Costs one CRC of 59 bytes and no allocation.
     pub fn parse(text: &str) -> Result<ParsedApiKey, KeyFormatError> {
-        if !Self::is_ours(text) {
+        if !Self::has_prefix(text) {
             return Err(KeyFormatError::Prefix);
         }
         let bytes: &[u8; KEY_CHARS] =
@@ -151,13 +145,13 @@ impl ApiKeyText {
         })
     }
 
-    /// Makes a new key. Its text is shown once and stored nowhere.
+    /// Generates a new key. Its text is shown once and not stored.
     pub fn generate(random: &mut Random<'_>) -> Result<NewApiKey, RandomError> {
         let lookup_id = LookupId(base62::random_chars(random)?);
         let mut number = Zeroizing::new([0; 32]);
         random(number.as_mut())?;
         let secret = base62::encode_256(number);
-        // The full capacity at once: a growing String would leave copies behind.
+        // Allocated at full size, since a growing String would leave copies in memory.
         let mut text = Zeroizing::new(String::with_capacity(KEY_CHARS));
         text.push_str(PREFIX);
         text.push_str(lookup_id.as_str());
@@ -175,34 +169,30 @@ impl ApiKeyText {
     }
 }
 
-/// A key that was just made.
+/// A new key.
 #[derive(Debug)]
 pub struct NewApiKey {
-    /// What the caller gets, once.
+    /// The whole key, which is shown once.
     pub text: SecretText,
-    /// The same key taken apart, for [`hash_secret`].
+    /// The same key, for [`hash_secret`].
     pub parsed: ParsedApiKey,
-    /// What the row is found by.
     pub lookup_id: LookupId,
-    /// Display form: enough of the lookup id to recognise a key, nothing of its secret.
+    /// The display form: the beginning of the lookup id, nothing of the secret.
     pub short_key: String,
 }
 
-/// 64 KiB, one pass, one lane.
+/// Light parameters (64 KiB, one pass, one lane), which take tens of microseconds.
 ///
-/// Right here, and wrong for passwords. A slow hash makes each guess at a secret dear, which matters
-/// where people choose secrets that can be guessed. This secret is 256 random bits: at any price of
-/// a guess there are too many guesses, so the hash only has to be one-way, and its cost would only
-/// be paid by us, inline, on each first use of a key. These parameters take tens of microseconds.
-/// A person's password needs the OWASP parameters (19 MiB, two passes, or more) and a thread of its
-/// own.
+/// They are right for keys and wrong for passwords. A slow hash protects secrets that can be guessed. This
+/// secret has 256 random bits, which cannot be guessed at any speed, so the hash only has to be one-way, and
+/// a slow one would only delay the first use of each key, since it runs inline. Passwords of people need the
+/// OWASP parameters (19 MiB, two passes, or more) and a thread of their own.
 fn argon2() -> Result<Argon2<'static>, HashError> {
     let params = Params::new(64, 1, 1, Some(32)).map_err(|e| HashError::Argon2(e.to_string()))?;
     Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
 }
 
-/// Hashes the key's secret for storage, as a PHC string. See the note on its light parameters:
-/// fit for 256 random bits, never for a password.
+/// Hashes the key's secret for storage as a PHC string. Never use it for passwords: see [`argon2`].
 pub fn hash_secret(key: &ParsedApiKey, random: &mut Random<'_>) -> Result<String, HashError> {
     let mut salt = [0; 16];
     random(&mut salt)?;
@@ -212,7 +202,7 @@ pub fn hash_secret(key: &ParsedApiKey, random: &mut Random<'_>) -> Result<String
     Ok(hash.to_string())
 }
 
-/// Whether the key's secret is the one that was hashed. A hash that cannot be read is a no.
+/// Whether the key's secret matches the hash. False if the hash cannot be parsed.
 pub fn verify_secret(key: &ParsedApiKey, phc: &str) -> bool {
     let (Ok(hash), Ok(argon2)) = (PasswordHash::new(phc), argon2()) else {
         return false;
@@ -220,22 +210,22 @@ pub fn verify_secret(key: &ParsedApiKey, phc: &str) -> bool {
     argon2.verify_password(key.secret.as_ref(), &hash).is_ok()
 }
 
-/// Remembers verified keys without keeping them: a keyed digest under a key that lives and dies
-/// with the process, so that a memory dump of a cache is no list of key hashes to compare with.
+/// Makes digests of verified keys for a cache, keyed with a random key of this process, so that a dump of
+/// the cache does not contain hashes that can be compared with other data.
 #[derive(Clone)]
 pub struct KeyDigester {
     keyed: Hmac<Sha256>,
 }
 
 impl KeyDigester {
-    /// A digester with a fresh key. Make one a process.
+    /// A digester with a new key. Create one for each process.
     pub fn new(random: &mut Random<'_>) -> Result<Self, RandomError> {
         let mut key = Zeroizing::new([0; 32]);
         random(key.as_mut())?;
         Ok(Self { keyed: keyed(&key) })
     }
 
-    /// The digest of a key: lookup id and secret together.
+    /// The digest of lookup id and secret.
     pub fn digest(&self, key: &ParsedApiKey) -> KeyDigest {
         let mut mac = self.keyed.clone();
         mac.update(&key.lookup_id.0);
@@ -250,12 +240,12 @@ impl fmt::Debug for KeyDigester {
     }
 }
 
-/// What a [`KeyDigester`] made. Compared in constant time only, hence no `PartialEq`.
+/// A digest by a [`KeyDigester`]. Has no `PartialEq`, so that it is only compared in constant time.
 #[derive(Clone, Copy)]
 pub struct KeyDigest([u8; 32]);
 
 impl KeyDigest {
-    /// Constant-time comparison.
+    /// Compares in constant time.
     pub fn matches(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }

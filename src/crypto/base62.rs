@@ -1,4 +1,5 @@
-//! Base 62: the letters and digits, so that a key survives double-click selection, URLs and shells.
+//! Base 62: letters and digits only, so that keys can be selected with a double click and need no escaping
+//! in URLs and shells.
 
 use zeroize::Zeroizing;
 
@@ -7,14 +8,14 @@ use super::random::{Random, RandomError};
 /// Digits in the order of their values.
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// Characters that 256 bits take: 62^43 is just over 2^256.
+/// The number of characters of 256 bits: 62^43 is just above 2^256.
 pub(super) const CHARS_256_BIT: usize = 43;
 
-/// Characters that 32 bits take: 62^6 is 5.7e10.
+/// The number of characters of 32 bits: 62^6 is 5.7e10.
 pub(super) const CHARS_32_BIT: usize = 6;
 
 fn digit(value: u32) -> u8 {
-    // `value % 62` is always inside; the fallback is never taken.
+    // `value % 62` is always in range; the fallback is never used.
     DIGITS.get((value % 62) as usize).copied().unwrap_or(b'0')
 }
 
@@ -47,7 +48,8 @@ pub(super) fn encode_32(mut number: u32) -> [u8; CHARS_32_BIT] {
 pub(super) fn random_chars<const N: usize>(
     random: &mut Random<'_>,
 ) -> Result<[u8; N], RandomError> {
-    // 248 is the largest multiple of 62 in a byte: what is above is thrown again, not folded.
+    // 248 is the largest multiple of 62 in a byte. Higher bytes are replaced by new ones, so that every
+    // character is equally likely.
     const FAIR: u8 = 248;
     let mut text = [b'0'; N];
     for place in &mut text {
@@ -70,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fixed_width_at_both_ends() {
+    fn the_smallest_and_largest_numbers_have_the_fixed_width() {
         assert_eq!(&encode_256(Zeroizing::new([0; 32]))[..], "0".repeat(43).as_bytes());
         assert_eq!(encode_32(u32::MAX), *b"4gfFC3");
         assert_eq!(encode_32(61), *b"00000z");
@@ -82,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn random_characters_are_not_folded() {
+    fn random_characters_are_unbiased() {
         let mut bytes = [255u8, 248, 247, 0].into_iter();
         let mut random = |buffer: &mut [u8]| {
             buffer[0] = bytes.next().unwrap();

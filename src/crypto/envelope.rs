@@ -1,10 +1,10 @@
 //! Envelope encryption with AES-256-GCM: a master key wraps a workspace's data key, the data key
 //! seals its secrets.
 //!
-//! A blob is one byte of format version, twelve of nonce, the ciphertext and its tag. What a blob
-//! belongs to is authenticated with it, so a row that was moved elsewhere does not open. Nonces are
-//! random: a data key seals one workspace's secrets, far from the 2^32 messages after which NIST
-//! SP 800-38D wants a new key.
+//! A sealed value has one byte of format version, twelve bytes of nonce, the ciphertext and its tag. Its row
+//! is part of the associated data, so a value that was copied to another row does not open. Nonces are
+//! random: a data key seals the secrets of one workspace, far fewer than the 2^32 messages after which
+//! NIST SP 800-38D requires a new key.
 
 use std::sync::Arc;
 
@@ -23,48 +23,45 @@ const FORMAT: u8 = 1;
 const NONCE_BYTES: usize = 12;
 const TAG_BYTES: usize = 16;
 
-/// Labels: one a purpose, for derived keys and for associated data alike.
+// One label for each purpose, for derived keys and for associated data.
 const SEAL_LABEL: &[u8] = b"tollgate/v1/seal-secret";
 const FINGERPRINT_LABEL: &[u8] = b"tollgate/v1/fingerprint-secret";
 const WRAPPED_LABEL: &[u8] = b"tollgate/v1/wrapped-data-key";
 
-/// Hex characters of a fingerprint: 48 bits tell one workspace's values apart and give nothing away
-/// without the key.
+/// Hex characters of a fingerprint: 48 bits distinguish the values of one workspace.
 const FINGERPRINT_CHARS: usize = 12;
 
 /// Sealing or opening failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EnvelopeError {
-    /// The keyring lacks the key that wrapped this. Reading the key file again may help.
+    /// Reading the key file again may help.
     #[error("the master key `{0}` is not in the keyring")]
     UnknownMasterKey(String),
-    /// Wrong key, altered, or belonging to something else: these look the same by design.
+    /// The key is wrong, or the value was changed or copied from another row. These cases cannot be told apart.
     #[error("the ciphertext does not open: it was altered, moved, or sealed under another key")]
     DoesNotOpen,
-    /// Written by something that is not ours, or by a later version.
+    /// Written by a later version.
     #[error("the ciphertext has the unknown format {0}")]
     UnknownFormat(u8),
-    /// Too short to be a ciphertext.
-    #[error("the ciphertext is cut short")]
+    #[error("the ciphertext is too short")]
     CutShort,
-    /// No nonce without randomness.
     #[error(transparent)]
     Random(#[from] RandomError),
 }
 
 struct DataKeyInner {
     key: Zeroizing<[u8; 32]>,
-    /// Made once a key: the data plane opens a secret per request, and deriving costs more than that.
+    /// Derived once, since it costs more than opening a secret, which happens for every request.
     seal: Aes256Gcm,
     fingerprint: Zeroizing<[u8; 32]>,
 }
 
-/// A workspace's data key. Cheap to clone; wiped when the last clone goes.
+/// A workspace's data key. Cheap to clone; zeroized when the last clone is dropped.
 #[derive(Clone)]
 pub struct DataKey(Arc<DataKeyInner>);
 
 impl DataKey {
-    /// A new key.
+    /// A new random key.
     pub fn generate(random: &mut Random<'_>) -> Result<Self, RandomError> {
         let mut key = Zeroizing::new([0; 32]);
         random(key.as_mut())?;
@@ -86,28 +83,25 @@ impl std::fmt::Debug for DataKey {
     }
 }
 
-/// A data key as it is stored.
+/// The stored form of a data key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WrappedDataKey {
-    /// The master key that opens it.
     pub master_key_id: String,
-    /// The blob.
     pub sealed: Vec<u8>,
 }
 
-/// Where a secret lives. Bound to its ciphertext: it opens there and nowhere else.
+/// Identifies a secret's value. It is part of the associated data: the ciphertext opens only with the same
+/// context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SecretContext {
-    /// The workspace that owns it.
     pub workspace_id: Uuid,
-    /// The secret's row.
     pub secret_id: Uuid,
-    /// Which of its values, so that an old one cannot be put back.
+    /// Prevents that an old value is restored.
     pub version: i64,
 }
 
 impl SecretContext {
-    /// Fixed widths after a label of its own: no two contexts read the same.
+    /// Every field has a fixed width, so that different contexts differ.
     fn associated_data(&self) -> Vec<u8> {
         [
             SEAL_LABEL,
@@ -121,7 +115,7 @@ impl SecretContext {
 }
 
 fn wrap_associated_data(workspace_id: Uuid, data_key_id: Uuid, master_key_id: &str) -> Vec<u8> {
-    // The one part of varying width stands last.
+    // Only the last part has a variable width.
     [
         WRAPPED_LABEL,
         &[FORMAT],
@@ -161,8 +155,8 @@ pub fn unwrap_data_key(
     Ok(DataKey::new(Zeroizing::new(key)))
 }
 
-/// Wraps a data key under the active master key, or `None` if it already is. The data key itself
-/// stays, so nothing that it sealed changes.
+/// Wraps a data key under the active master key; `None` if it is already. The data key does not change, so
+/// secrets need not be sealed again.
 pub fn rewrap_data_key(
     keyring: &Keyring,
     wrapped: &WrappedDataKey,
@@ -177,7 +171,7 @@ pub fn rewrap_data_key(
     wrap_data_key(keyring, &data_key, workspace_id, data_key_id, random).map(Some)
 }
 
-/// Seals a secret's value for its place.
+/// Seals a secret's value.
 pub fn seal(
     data_key: &DataKey,
     context: &SecretContext,
@@ -187,7 +181,7 @@ pub fn seal(
     seal_with(&data_key.0.seal, &context.associated_data(), plaintext, random)
 }
 
-/// Opens a secret's value in its place.
+/// Opens a secret's value.
 pub fn open(
     data_key: &DataKey,
     context: &SecretContext,
@@ -196,8 +190,8 @@ pub fn open(
     open_with(&data_key.0.seal, &context.associated_data(), sealed)
 }
 
-/// A short keyed mark of a value: tells whether two secrets of a workspace are the same, and cannot
-/// be tried out without its data key.
+/// A short keyed hash of a value. Shows whether two secrets of a workspace are equal; guesses cannot be checked
+/// without the data key.
 pub fn fingerprint(data_key: &DataKey, plaintext: &[u8]) -> String {
     let mut mac = keyed(&data_key.0.fingerprint);
     mac.update(plaintext);
@@ -223,18 +217,19 @@ fn seal_with(
 fn open_with(
     cipher: &Aes256Gcm,
     associated_data: &[u8],
-    blob: &[u8],
+    sealed: &[u8],
 ) -> Result<SecretBytes, EnvelopeError> {
-    let (&format, rest) = blob.split_first().ok_or(EnvelopeError::CutShort)?;
+    let (&format, rest) = sealed.split_first().ok_or(EnvelopeError::CutShort)?;
     if format != FORMAT {
         return Err(EnvelopeError::UnknownFormat(format));
     }
-    let (nonce, sealed) = rest.split_first_chunk::<NONCE_BYTES>().ok_or(EnvelopeError::CutShort)?;
-    if sealed.len() < TAG_BYTES {
+    let (nonce, ciphertext) =
+        rest.split_first_chunk::<NONCE_BYTES>().ok_or(EnvelopeError::CutShort)?;
+    if ciphertext.len() < TAG_BYTES {
         return Err(EnvelopeError::CutShort);
     }
-    // In place, in a buffer that is wiped whatever happens.
-    let mut buffer = Zeroizing::new(sealed.to_vec());
+    // Decrypted in place, in a buffer that is zeroized in every case.
+    let mut buffer = Zeroizing::new(ciphertext.to_vec());
     cipher
         .decrypt_in_place(&(*nonce).into(), associated_data, &mut *buffer)
         .map_err(|_| EnvelopeError::DoesNotOpen)?;

@@ -1,6 +1,6 @@
-//! Master keys, several at once by id, and their text form: one `<id> <base64 of 32 bytes>` a line,
-//! `#` comments, the first key active. New data keys are wrapped under the active one; the others
-//! stay to open what they wrapped before.
+//! The keyring: several master keys with ids. Its text form has one `<id> <base64 of 32 bytes>` on each line and
+//! `#` comments. The first key is active: it wraps new data keys. The others open data keys that they
+//! wrapped before.
 
 use std::fmt;
 
@@ -16,25 +16,19 @@ const MAX_ID_CHARS: usize = 64;
 /// HKDF label of the key that wraps data keys.
 const WRAP_LABEL: &[u8] = b"tollgate/v1/wrap-data-key";
 
-/// What is wrong with a keyring's text. Names the line, never its content: it may be a key.
+/// A keyring's text is invalid. The errors name the line and not its content, which may be a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyringParseError {
-    /// No line holds a key.
     #[error("there is no master key in it; a line is `<id> <base64 of 32 bytes>`")]
     Empty,
-    /// A line has too few or too many parts.
     #[error("line {line}: expected `<id> <base64 of 32 bytes>`, found {parts} part(s)")]
     Parts { line: usize, parts: usize },
-    /// An id that cannot be one.
     #[error("line {line}: an id has 1 to {MAX_ID_CHARS} letters, digits, `.`, `_` or `-`")]
     Id { line: usize },
-    /// The key is not base64.
     #[error("line {line}: the key is not base64 (standard alphabet, with padding)")]
     Base64 { line: usize },
-    /// The key has the wrong size.
     #[error("line {line}: the key has {bytes} bytes, not 32")]
     Length { line: usize, bytes: usize },
-    /// Two keys under one id.
     #[error("line {line}: the id `{id}` is used twice")]
     Duplicate { line: usize, id: String },
 }
@@ -42,7 +36,7 @@ pub enum KeyringParseError {
 pub(super) struct MasterKey {
     id: String,
     key: Zeroizing<[u8; 32]>,
-    /// Made once, since deriving costs more than using it.
+    /// Derived once, since it costs more than using it.
     wrap: Box<Aes256Gcm>,
 }
 
@@ -68,14 +62,14 @@ impl MasterKey {
     }
 }
 
-/// All master keys of a process. There is always an active one.
+/// The master keys of a process. One of them is active.
 pub struct Keyring {
     active: MasterKey,
     older: Vec<MasterKey>,
 }
 
 impl Keyring {
-    /// Reads the text form.
+    /// Parses the text form.
     pub fn parse(text: &str) -> Result<Self, KeyringParseError> {
         let mut keys: Vec<MasterKey> = Vec::new();
         for (line, content) in text.lines().enumerate().map(|(i, content)| (i + 1, content)) {
@@ -113,7 +107,7 @@ impl Keyring {
         Ok(Self { active: MasterKey::generate(random)?, older: Vec::new() })
     }
 
-    /// Puts a new key in front and returns its id. What was active stays, to open what it wrapped.
+    /// Adds a new active key and returns its id. The other keys stay, to open what they wrapped.
     pub fn add_new_active(&mut self, random: &mut Random<'_>) -> Result<&str, RandomError> {
         let mut key = MasterKey::generate(random)?;
         while self.contains(&key.id) {
@@ -123,30 +117,32 @@ impl Keyring {
         Ok(&self.active.id)
     }
 
-    /// Id of the key that wraps new data keys.
+    /// The id of the key that wraps new data keys.
     pub fn active_id(&self) -> &str {
         &self.active.id
     }
 
-    /// Ids of all keys, the active one first.
+    /// The ids of all keys, the active one first.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
         self.keys().map(|key| key.id.as_str())
     }
 
-    /// Whether a key of this id is here.
+    /// Whether there is a key with this id.
     pub fn contains(&self, id: &str) -> bool {
         self.find(id).is_some()
     }
 
-    /// The text form, which [`Keyring::parse`] reads back.
+    /// The text form for [`Keyring::parse`].
     pub fn to_text(&self) -> SecretText {
-        // Sized beforehand: a growing String would leave copies of keys behind.
+        // Allocated at full size, since a growing String would leave copies of keys in memory.
         let size = 128 + self.keys().map(|key| key.id.len() + 64).sum::<usize>();
         let mut text = Zeroizing::new(String::with_capacity(size));
-        text.push_str("# Tollgate master keys. The first is the active one. Keep a copy apart.\n");
+        text.push_str(
+            "# Tollgate master keys. The first is the active one. Keep a copy elsewhere.\n",
+        );
         for key in self.keys() {
             let mut encoded = Zeroizing::new([0; 44]);
-            // 32 bytes take exactly 44 characters.
+            // 32 bytes are exactly 44 characters.
             let written = STANDARD.encode_slice(key.key.as_slice(), encoded.as_mut()).unwrap_or(0);
             text.push_str(&key.id);
             text.push(' ');

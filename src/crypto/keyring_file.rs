@@ -1,6 +1,6 @@
-//! The master key file: made once, never overwritten, replaced only as a whole.
+//! The master key file: created once, never overwritten, and replaced atomically.
 //!
-//! Unix only, like the rest of the server: modes and owners are part of the contract.
+//! Unix only, like the rest of the server, since file modes and owners matter.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -12,36 +12,26 @@ use zeroize::Zeroizing;
 use super::keyring::{Keyring, KeyringParseError};
 use super::random::{Random, RandomError};
 
-/// Owner may read and write, nobody else anything.
 const MODE: u32 = 0o600;
-/// Far more keys than anybody keeps; more is another file given by mistake.
+/// Far more than the keys of any installation: a larger file is not a key file.
 const MAX_BYTES: u64 = 64 * 1024;
 
 /// The master key file cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyringFileError {
-    /// There is none.
     #[error("the master key file {} does not exist", path.display())]
     Missing { path: PathBuf },
-    /// There is one where none may be.
-    #[error("{} exists already and is not overwritten", path.display())]
+    #[error("{} already exists and is not overwritten", path.display())]
     Exists { path: PathBuf },
-    /// Another rotation holds the place of the new file.
     #[error(
-        "{} exists: another rotation is running, or one was cut short; if none is running, remove it",
+        "{} exists: another rotation is running or was aborted; if none is running, remove the file",
         path.display()
     )]
-    Busy {
-        /// The half-made file.
-        path: PathBuf,
-    },
-    /// The operating system refused.
+    Busy { path: PathBuf },
     #[error("cannot {action} {}: {source}", path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
-    /// It was read and makes no sense.
     #[error("the master key file {}: {source}", path.display())]
     Parse { path: PathBuf, source: KeyringParseError },
-    /// No key without randomness.
     #[error(transparent)]
     Random(#[from] RandomError),
 }
@@ -53,7 +43,7 @@ fn io_error<'a>(
     move |source| KeyringFileError::Io { action, path: path.to_owned(), source }
 }
 
-/// Which version of the file was read: changes with every replacement and every edit.
+/// Identifies the content of the file: changes when it is replaced or edited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileVersion {
     device: u64,
@@ -73,12 +63,12 @@ impl FileVersion {
     }
 }
 
-/// The version that is there now, without reading it.
+/// The current version of the file, without reading it.
 pub(super) fn version(path: &Path) -> Option<FileVersion> {
     fs::metadata(path).ok().as_ref().map(FileVersion::of)
 }
 
-/// Reads a file, and warns if others than its owner may read it too.
+/// Reads a file. Warns if users other than its owner may read it.
 pub(super) fn read(path: &Path) -> Result<(Keyring, FileVersion), KeyringFileError> {
     let file = File::open(path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => KeyringFileError::Missing { path: path.to_owned() },
@@ -90,10 +80,10 @@ pub(super) fn read(path: &Path) -> Result<(Keyring, FileVersion), KeyringFileErr
         tracing::warn!(
             path = %path.display(),
             mode = %format!("{mode:04o}"),
-            "the master key file is open to others than its owner; run chmod 600 on it"
+            "other users can read the master key file; run chmod 600 on it"
         );
     }
-    // Sized beforehand: a growing buffer would leave copies of keys behind.
+    // Allocated at full size, since a growing buffer would leave copies of keys in memory.
     let size = metadata.len().min(MAX_BYTES) as usize;
     let mut text = Zeroizing::new(String::with_capacity(size + 1));
     file.take(MAX_BYTES).read_to_string(&mut text).map_err(io_error("read", path))?;
@@ -102,7 +92,7 @@ pub(super) fn read(path: &Path) -> Result<(Keyring, FileVersion), KeyringFileErr
     Ok((keyring, FileVersion::of(&metadata)))
 }
 
-/// Writes a new file with mode 0600, on disk when this returns. Never overwrites one.
+/// Writes a new file with mode 0600 and syncs it. Never overwrites a file.
 pub(super) fn create(path: &Path, keyring: &Keyring) -> Result<(), KeyringFileError> {
     write_new(path, keyring).map_err(|error| match error {
         KeyringFileError::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
@@ -113,24 +103,24 @@ pub(super) fn create(path: &Path, keyring: &Keyring) -> Result<(), KeyringFileEr
     sync_directory(path)
 }
 
-/// Puts a new active key in front of a file's keys, and replaces the file as a whole: a reader sees
-/// the old keys or the new ones. The half-made file is the lock between two rotations.
+/// Adds a new active key and replaces the file atomically: a reader sees the old keys or the new ones. The
+/// temporary file is also the lock that prevents two rotations at once.
 pub(super) fn rotate(path: &Path, random: &mut Random<'_>) -> Result<Keyring, KeyringFileError> {
-    // A link stays a link: what it points to is replaced.
+    // Replace the target of a symbolic link, not the link.
     let path = &fs::canonicalize(path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => KeyringFileError::Missing { path: path.to_owned() },
         _ => KeyringFileError::Io { action: "find", path: path.to_owned(), source },
     })?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".rotating");
-    let half_made = path.with_file_name(name);
-    let lock = open_new(&half_made).map_err(|source| match source.kind() {
-        io::ErrorKind::AlreadyExists => KeyringFileError::Busy { path: half_made.clone() },
-        _ => KeyringFileError::Io { action: "create", path: half_made.clone(), source },
+    let temporary = path.with_file_name(name);
+    let lock = open_new(&temporary).map_err(|source| match source.kind() {
+        io::ErrorKind::AlreadyExists => KeyringFileError::Busy { path: temporary.clone() },
+        _ => KeyringFileError::Io { action: "create", path: temporary.clone(), source },
     })?;
-    let replaced = rotate_into(path, lock, &half_made, random);
+    let replaced = rotate_into(path, lock, &temporary, random);
     if replaced.is_err() {
-        let _ = fs::remove_file(&half_made);
+        let _ = fs::remove_file(&temporary);
     }
     let keyring = replaced?;
     sync_directory(path)?;
@@ -140,22 +130,22 @@ pub(super) fn rotate(path: &Path, random: &mut Random<'_>) -> Result<Keyring, Ke
 fn rotate_into(
     path: &Path,
     mut file: File,
-    half_made: &Path,
+    temporary: &Path,
     random: &mut Random<'_>,
 ) -> Result<Keyring, KeyringFileError> {
     let (mut keyring, _) = read(path)?;
     keyring.add_new_active(random)?;
-    fill(&mut file, half_made, &keyring)?;
-    // Rotated by root, read by the server's own user: the owner must stay.
+    fill(&mut file, temporary, &keyring)?;
+    // Keep the owner: root may rotate the file, and the server's user has to read it.
     let (old, new) = (
         fs::metadata(path).map_err(io_error("inspect", path))?,
-        file.metadata().map_err(io_error("inspect", half_made))?,
+        file.metadata().map_err(io_error("inspect", temporary))?,
     );
     if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
         std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()))
-            .map_err(io_error("give the old owner to", half_made))?;
+            .map_err(io_error("give the old owner to", temporary))?;
     }
-    fs::rename(half_made, path).map_err(io_error("replace", path))?;
+    fs::rename(temporary, path).map_err(io_error("replace", path))?;
     Ok(keyring)
 }
 
@@ -178,7 +168,7 @@ fn fill(file: &mut File, path: &Path, keyring: &Keyring) -> Result<(), KeyringFi
         .map_err(io_error("write", path))
 }
 
-/// A new name is only safe once its directory is on disk.
+/// A new or renamed file survives a power cut only after its directory was synced.
 fn sync_directory(path: &Path) -> Result<(), KeyringFileError> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

@@ -1,5 +1,5 @@
-//! The keyring of a running process: shared, and read again when a key appears that it lacks, so
-//! that master keys are rotated while serving.
+//! The shared keyring of a running process. It is read again when a key is missing, so that master keys can
+//! be rotated while the server runs.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -10,33 +10,32 @@ use super::keyring_file::{self, FileVersion, KeyringFileError};
 use super::random::Random;
 use super::secret::SecretText;
 
-/// A file that has not changed is read again no more often than this.
+/// A file that did not change is read again at most this often.
 const REREAD_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Where the master keys come from.
+/// The source of the master keys.
 #[derive(Debug, Clone)]
 pub enum KeyringSource {
-    /// A file, which may change while we run.
+    /// A file, which may change at any time.
     File(PathBuf),
-    /// An environment variable: the text form, its lines parted by newlines or `;`.
+    /// The value of an environment variable: the text form, with lines separated by newlines or `;`.
     Environment(SecretText),
 }
 
-/// There is no usable keyring.
+/// The keyring cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyringError {
     #[error(transparent)]
     File(#[from] KeyringFileError),
-    #[error("the master key variable: {0}")]
+    #[error("the environment variable with the master keys: {0}")]
     Environment(#[from] KeyringParseError),
-    /// A key that is needed is not there, in the file as it is now either.
-    #[error("the master key `{id}` is not in the keyring (it holds: {held})")]
+    /// A required key is missing, also after reading the file again.
+    #[error("the master key `{id}` is not in the keyring (available: {available})")]
     UnknownKey {
         id: String,
-        /// Ids that are there.
-        held: String,
+        /// The ids of the available keys.
+        available: String,
     },
-    /// A variable cannot be rewritten from inside.
     #[error(
         "the master keys come from the environment, and the first of them wraps every data key \
          already: put a new key in front there (a new one: echo \"mk-2 $(openssl rand -base64 32)\"), \
@@ -45,12 +44,11 @@ pub enum KeyringError {
     NotAFile,
 }
 
-/// What reading again brought.
+/// The result of [`KeyringHandle::reload`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reload {
-    /// The file was read.
     Read,
-    /// The file is the one that was read less than a second ago, or the source cannot change.
+    /// The file was read less than a second ago and has not changed, or the source cannot change.
     Unchanged,
 }
 
@@ -72,7 +70,7 @@ pub struct KeyringHandle {
 }
 
 impl KeyringHandle {
-    /// Reads the keys. Blocks for the time of reading a small file.
+    /// Reads the keys. Blocks while a small file is read.
     pub fn load(source: KeyringSource) -> Result<Self, KeyringError> {
         let (keyring, version) = match &source {
             KeyringSource::File(path) => {
@@ -93,23 +91,23 @@ impl KeyringHandle {
         })
     }
 
-    /// Writes a new file with mode 0600 (refusing to overwrite one) and loads it.
+    /// Writes a new file with mode 0600 and loads it. Fails if the file exists.
     pub fn create_file(path: &Path, keyring: &Keyring) -> Result<Self, KeyringError> {
         keyring_file::create(path, keyring)?;
         Self::load(KeyringSource::File(path.to_owned()))
     }
 
-    /// Where the keys come from.
+    /// The source of the keys.
     pub fn source(&self) -> &KeyringSource {
         &self.shared.source
     }
 
-    /// The keys as last read.
+    /// The keys that were read last.
     pub fn get(&self) -> Arc<Keyring> {
         Arc::clone(&self.shared.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The keys, read again first if the key of this id is not among them.
+    /// The keys. Reads them again if the key with this id is not among them.
     pub fn with_key(&self, id: &str) -> Result<Arc<Keyring>, KeyringError> {
         let keyring = self.get();
         if keyring.contains(id) {
@@ -122,12 +120,12 @@ impl KeyringHandle {
         }
         Err(KeyringError::UnknownKey {
             id: id.to_owned(),
-            held: keyring.ids().collect::<Vec<_>>().join(", "),
+            available: keyring.ids().collect::<Vec<_>>().join(", "),
         })
     }
 
-    /// Reads the file again, at once if it has changed, else at most once a second. A file that
-    /// cannot be read leaves the keys as they are.
+    /// Reads the file again if it has changed or was read more than a second ago. If it cannot be read,
+    /// the keys do not change.
     pub fn reload(&self) -> Result<Reload, KeyringError> {
         self.reload_at(Instant::now())
     }
@@ -136,7 +134,7 @@ impl KeyringHandle {
         let KeyringSource::File(path) = &self.shared.source else {
             return Ok(Reload::Unchanged);
         };
-        // Held while reading: of many who miss a key at once, one reads.
+        // Locked while reading, so that concurrent requests read the file once.
         let mut last = self.shared.last_read.lock().unwrap_or_else(PoisonError::into_inner);
         let recent = now.saturating_duration_since(last.at) < REREAD_INTERVAL;
         if recent && keyring_file::version(path) == last.version {
@@ -149,8 +147,8 @@ impl KeyringHandle {
         Ok(Reload::Read)
     }
 
-    /// Adds a new active key to the file, replacing it as a whole, and uses it from now on. Data keys
-    /// are to be wrapped anew after this, not before: other processes find the key in the file.
+    /// Adds a new active key to the file and uses it from now on. Data keys have to be wrapped again after
+    /// this, because other processes find the new key in the file.
     pub fn rotate(&self, random: &mut Random<'_>) -> Result<Arc<Keyring>, KeyringError> {
         let KeyringSource::File(path) = &self.shared.source else {
             return Err(KeyringError::NotAFile);

@@ -1,10 +1,10 @@
-//! Master keys, envelope encryption of provider secrets, the form and hash of API keys, and whom
-//! TLS trusts.
+//! Master keys, envelope encryption of provider secrets, the format and hash of API keys, and the
+//! certificates that TLS trusts.
 //!
-//! A master key wraps one data key a workspace; a data key seals that workspace's secrets. Keys of
-//! different purposes are derived with HKDF and a label, never shared. Rows and blobs come in as
-//! plain values: this room knows no database, no HTTP and no clock beyond the file it reads again.
-//! Randomness is passed in, so that a test can say what it is.
+//! Master keys wrap one data key for each workspace, which seals the secrets of the workspace. Keys for
+//! different purposes are derived with HKDF and a label. This module uses no database, no HTTP and no
+//! clock, except to limit how often the key file is read. Randomness is passed in, so that tests can
+//! choose it.
 
 mod api_key;
 mod base62;

@@ -1,5 +1,5 @@
-//! Types for what must not be seen: wiped when dropped, silent in Debug, without Display and
-//! Serialize. The one way in is a call named `expose`, so that a search finds every use.
+//! Types for secrets: zeroized when dropped, hidden in `Debug`, without `Display` and `Serialize`. The only
+//! access is through methods named `expose`, so that a search finds every use.
 
 use std::fmt;
 
@@ -13,18 +13,18 @@ pub struct SecretBytes(Zeroizing<Vec<u8>>);
 #[derive(Clone, Default)]
 pub struct SecretText(Zeroizing<String>);
 
-/// The bytes were to be text, and are not UTF-8.
+/// The bytes are not UTF-8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the secret is not valid UTF-8")]
 pub struct NotText;
 
 impl SecretBytes {
-    /// The bytes. Keep the borrow short and copy nothing out that outlives it.
+    /// The bytes. Do not copy them.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
 
-    /// The same bytes as text, without a copy.
+    /// Converts to text without a copy.
     pub fn into_text(mut self) -> Result<SecretText, NotText> {
         String::from_utf8(std::mem::take(&mut *self.0)).map(SecretText::from).map_err(|error| {
             drop(SecretBytes::from(error.into_bytes()));
@@ -34,17 +34,17 @@ impl SecretBytes {
 }
 
 impl SecretText {
-    /// The text. Keep the borrow short and copy nothing out that outlives it.
+    /// The text. Do not copy it.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Length in bytes.
+    /// The length in bytes.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is no text at all.
+    /// Whether the text is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -80,7 +80,7 @@ impl fmt::Debug for SecretText {
     }
 }
 
-/// Secrets come in through request bodies and go out nowhere: there is no `Serialize`.
+/// For request bodies. There is no `Serialize`.
 impl<'de> serde::Deserialize<'de> for SecretText {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer).map(Self::from)
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debug_is_silent() {
+    fn debug_hides_the_secret() {
         let text = SecretText::from("sk-visible");
         let bytes = SecretBytes::from(b"sk-visible".to_vec());
         for shown in [format!("{text:?}"), format!("{bytes:?}"), format!("{:#?}", (&text, &bytes))]
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_become_text_only_if_they_are() {
+    fn only_utf_8_becomes_text() {
         let text = SecretBytes::from("schlüssel".as_bytes().to_vec()).into_text().unwrap();
         assert_eq!(text.expose(), "schlüssel");
         assert_eq!(SecretBytes::from(vec![0xff]).into_text().unwrap_err(), NotText);

@@ -1,25 +1,23 @@
-//! TLS towards others: whom to trust.
+//! The TLS configuration of clients: which certificates are trusted.
 
 use std::sync::Arc;
 
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, crypto::ring};
 
-/// Why a TLS configuration could not be made.
+/// A TLS configuration is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsConfigError {
-    /// The extra CA file is not PEM.
     #[error("the extra CA certificates are not valid PEM: {0}")]
     Pem(#[from] rustls_pki_types::pem::Error),
-    /// The extra CA file holds no certificate at all.
     #[error("there is no certificate among the extra CA certificates")]
     NoCertificate,
-    /// A certificate cannot be a trust anchor, or TLS itself is misconfigured.
+    /// A certificate cannot be a trust anchor, or the protocol configuration is invalid.
     #[error("{0}")]
     Rustls(#[from] rustls::Error),
 }
 
-/// Trusts Mozilla's roots and the extra CAs.
+/// A configuration that trusts Mozilla's roots and the extra certificate authorities.
 pub fn tls_client_config(extra_ca_pem: Option<&[u8]>) -> Result<ClientConfig, TlsConfigError> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     if let Some(pem) = extra_ca_pem {

@@ -1,4 +1,5 @@
-//! `api_keys` and `api_key_credentials`: a key keeps its id, its credentials come and go.
+//! `api_keys` and `api_key_credentials`. Rotation adds a credential to a key and ends the others; the
+//! key's id stays.
 
 use chrono::NaiveDateTime;
 use diesel::prelude::*;
@@ -23,29 +24,29 @@ pub struct ApiKeyRow {
     pub user_id: Option<UserId>,
     pub name: DisplayName,
     pub role: Role,
-    /// The newest credential as it may be shown.
+    /// The part of the newest credential that may be shown.
     pub short_key: String,
     pub disabled: bool,
     pub expires_at: Option<NaiveDateTime>,
     pub created_by: Option<ApiKeyId>,
-    /// Roughly when it was last used, UTC.
+    /// Accurate to about a minute.
     pub last_used_at: Option<NaiveDateTime>,
     pub created_at: NaiveDateTime,
     pub updated_at: NaiveDateTime,
     pub deleted_at: Option<NaiveDateTime>,
 }
 
-/// What a key is presented as.
+/// A credential of a key.
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
 #[diesel(table_name = api_key_credentials)]
 pub struct CredentialRow {
-    /// The public half, by which it is found.
+    /// The public part, which identifies the credential.
     pub lookup_id: String,
     pub api_key_id: ApiKeyId,
     pub organization_id: Option<OrganizationId>,
-    /// The argon2id hash of the secret half.
+    /// The argon2id hash of the secret part.
     pub secret_hash: String,
-    /// When it stops because a newer one took its place, UTC.
+    /// Set when a rotation replaced the credential.
     pub expires_at: Option<NaiveDateTime>,
     pub created_at: NaiveDateTime,
 }
@@ -66,8 +67,8 @@ pub async fn insert_credential(conn: &mut Conn, row: CredentialRow) -> Result<()
         .map(|_| ())
 }
 
-/// The credential of that lookup id with its key, revoked keys included: who presents one is told
-/// so.
+/// The credential with this lookup id and its key. Includes revoked keys, for which the caller gets a
+/// specific error.
 pub async fn find_credential(
     conn: &mut Conn,
     lookup_id: String,
@@ -79,7 +80,7 @@ pub async fn find_credential(
         .first(c)))
 }
 
-/// Whether the organization, or a workspace of it, has this live key.
+/// Whether the organization or one of its workspaces has this key.
 pub async fn has_api_key(
     conn: &mut Conn,
     organization_id: OrganizationId,
@@ -94,28 +95,28 @@ pub async fn has_api_key(
     Ok(keys > 0)
 }
 
-/// What an update may change.
+/// The columns that an update sets.
 #[derive(Clone, Debug, AsChangeset)]
 #[diesel(table_name = api_keys, treat_none_as_null = true)]
 pub struct ApiKeyChanges {
     pub name: DisplayName,
-    /// The newest credential as it may be shown.
+    /// The part of the newest credential that may be shown.
     pub short_key: String,
     pub disabled: bool,
     pub expires_at: Option<NaiveDateTime>,
     pub updated_at: NaiveDateTime,
 }
 
-/// Which keys a list shows.
+/// Filters a list of keys.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ApiKeyFilter {
     pub role: Option<Role>,
     pub user_id: Option<UserId>,
 }
 
-/// Binds a query on live keys to exactly this scope: an organization's own keys are not its
-/// workspaces' keys.
-macro_rules! of_scope {
+/// Restricts a query to keys of exactly this scope that are not revoked. An organization's scope does not
+/// include the keys of its workspaces.
+macro_rules! in_scope {
     ($query:expr, $scope:expr) => {{
         let query = $query.filter(api_keys::deleted_at.is_null()).into_boxed();
         match $scope {
@@ -132,20 +133,20 @@ macro_rules! of_scope {
     }};
 }
 
-/// The scope's live key of that id.
+/// The scope's key with this id.
 pub async fn find_api_key(
     conn: &mut Conn,
     scope: Scope,
     id: ApiKeyId,
 ) -> Result<Option<ApiKeyRow>, DbError> {
     optional(on!(conn, c => {
-        of_scope!(api_keys::table.select(ApiKeyRow::as_select()), scope)
+        in_scope!(api_keys::table.select(ApiKeyRow::as_select()), scope)
             .filter(api_keys::id.eq(id))
             .first(c)
     }))
 }
 
-/// The scope's live keys, oldest first.
+/// The scope's keys, oldest first.
 pub async fn list_api_keys(
     conn: &mut Conn,
     scope: Scope,
@@ -153,7 +154,7 @@ pub async fn list_api_keys(
     page: Page<ApiKeyId>,
 ) -> Result<Vec<ApiKeyRow>, DbError> {
     on!(conn, c => {
-        let mut query = of_scope!(api_keys::table.select(ApiKeyRow::as_select()), scope)
+        let mut query = in_scope!(api_keys::table.select(ApiKeyRow::as_select()), scope)
             .order(api_keys::id)
             .limit(page.rows());
         if let Some(role) = filter.role {
@@ -169,7 +170,7 @@ pub async fn list_api_keys(
     })
 }
 
-/// Changes a live key of the scope.
+/// Updates a key of the scope.
 pub async fn update_api_key(
     conn: &mut Conn,
     scope: Scope,
@@ -177,7 +178,7 @@ pub async fn update_api_key(
     changes: ApiKeyChanges,
 ) -> Result<ApiKeyRow, DbError> {
     on!(conn, c => {
-        of_scope!(diesel::update(api_keys::table), scope)
+        in_scope!(diesel::update(api_keys::table), scope)
             .filter(api_keys::id.eq(id))
             .set(&changes)
             .returning(ApiKeyRow::as_returning())
@@ -185,7 +186,7 @@ pub async fn update_api_key(
     })
 }
 
-/// Revokes a live key of the scope.
+/// Revokes a key of the scope.
 pub async fn delete_api_key(
     conn: &mut Conn,
     scope: Scope,
@@ -193,7 +194,7 @@ pub async fn delete_api_key(
     now: NaiveDateTime,
 ) -> Result<(), DbError> {
     on!(conn, c => {
-        of_scope!(diesel::update(api_keys::table), scope)
+        in_scope!(diesel::update(api_keys::table), scope)
             .filter(api_keys::id.eq(id))
             .set((api_keys::deleted_at.eq(Some(now)), api_keys::updated_at.eq(now)))
             .execute(c)
@@ -201,35 +202,34 @@ pub async fn delete_api_key(
     .map(|_| ())
 }
 
-/// How many of the workspace's keys are neither revoked nor over. A disabled key counts: it can be
-/// switched on again.
+/// How many of the workspace's keys are neither revoked nor expired. Disabled keys count, since they can
+/// be enabled again.
 pub async fn count_live_api_keys(
     conn: &mut Conn,
     scope: WorkspaceScope,
     now: NaiveDateTime,
 ) -> Result<i64, DbError> {
     on!(conn, c => {
-        of_scope!(api_keys::table.count(), Scope::Workspace(scope))
+        in_scope!(api_keys::table.count(), Scope::Workspace(scope))
             .filter(api_keys::expires_at.is_null().or(api_keys::expires_at.gt(now)))
             .get_result(c)
     })
 }
 
-/// Revokes all keys of the workspace; how many there were.
+/// Revokes all keys of the workspace. Returns their number.
 pub async fn delete_workspace_api_keys(
     conn: &mut Conn,
     scope: WorkspaceScope,
     now: NaiveDateTime,
 ) -> Result<usize, DbError> {
     on!(conn, c => {
-        of_scope!(diesel::update(api_keys::table), Scope::Workspace(scope))
+        in_scope!(diesel::update(api_keys::table), Scope::Workspace(scope))
             .set((api_keys::deleted_at.eq(Some(now)), api_keys::updated_at.eq(now)))
             .execute(c)
     })
 }
 
-/// Gives the key's credentials an end: none works after `end`, and one that ends earlier still
-/// does.
+/// Makes the key's credentials expire at `end`, except those that expire earlier.
 pub async fn end_credentials(
     conn: &mut Conn,
     key: &ApiKeyRow,
@@ -245,7 +245,7 @@ pub async fn end_credentials(
     .map(|_| ())
 }
 
-/// How many of the key's credentials still work.
+/// How many of the key's credentials have not expired.
 pub async fn count_live_credentials(
     conn: &mut Conn,
     key: &ApiKeyRow,
@@ -260,7 +260,7 @@ pub async fn count_live_credentials(
         .get_result(c))
 }
 
-/// Writes down when keys were last used.
+/// Writes the times of last use of keys.
 pub async fn update_last_used(
     conn: &mut Conn,
     uses: &[(ApiKeyId, NaiveDateTime)],
@@ -273,7 +273,7 @@ pub async fn update_last_used(
     Ok(())
 }
 
-/// Revokes every live platform key; which they were.
+/// Revokes all platform keys. Returns their ids.
 pub async fn delete_platform_keys(
     conn: &mut Conn,
     now: NaiveDateTime,

@@ -1,4 +1,4 @@
-//! `audit_events`: written with each change, never altered.
+//! `audit_events`: inserted with each change and never updated.
 
 use chrono::NaiveDateTime;
 use diesel::prelude::*;
@@ -12,16 +12,14 @@ use super::{Conn, DbError};
 use crate::domain::ids::{ApiKeyId, AuditEventId, OrganizationId, UserId, WorkspaceId};
 use crate::domain::scope::Scope;
 
-/// One change, and who made it.
+/// One change.
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
 #[diesel(table_name = audit_events)]
 pub struct AuditEventRow {
     pub id: AuditEventId,
-    /// The tenant that it concerns; events of the platform alone have none.
     pub organization_id: Option<OrganizationId>,
-    /// The workspace that it concerns, if one.
     pub workspace_id: Option<WorkspaceId>,
-    /// The key that made the change; the command line has none.
+    /// `None` for the command line.
     pub actor_key_id: Option<ApiKeyId>,
     pub actor_user_id: Option<UserId>,
     /// `platform`, `organization`, `workspace` or `command_line`.
@@ -30,31 +28,31 @@ pub struct AuditEventRow {
     pub operation: String,
     /// For example `workspace`.
     pub resource_type: String,
-    /// The id (or for secrets the name) of what was changed.
+    /// The id of the resource, or the name of a secret.
     pub resource_id: String,
     pub client_address: Option<String>,
     pub request_id: Option<String>,
     pub client_request_id: Option<String>,
-    /// What was there, secrets left out.
+    /// The resource before the change, without secrets.
     pub before: Option<Value>,
-    /// What is there now, secrets left out.
+    /// The resource after the change, without secrets.
     pub after: Option<Value>,
     pub created_at: NaiveDateTime,
 }
 
-/// Appends an event.
+/// Inserts an event.
 pub async fn insert_audit_event(conn: &mut Conn, row: AuditEventRow) -> Result<(), DbError> {
     on!(conn, c => diesel::insert_into(audit_events::table).values(&row).execute(c)).map(|_| ())
 }
 
-/// Which events a list shows.
+/// Filters a list of events.
 #[derive(Clone, Debug, Default)]
 pub struct AuditEventFilter {
-    /// Not before this instant, UTC.
+    /// At or after this instant.
     pub from: Option<NaiveDateTime>,
-    /// Before this instant, UTC.
+    /// Before this instant.
     pub to: Option<NaiveDateTime>,
-    /// A key's or a user's id.
+    /// The id of a key or of a user.
     pub actor: Option<String>,
     pub operation: Option<String>,
     pub resource_type: Option<String>,
@@ -62,8 +60,8 @@ pub struct AuditEventFilter {
     pub workspace_id: Option<WorkspaceId>,
 }
 
-/// The events that concern the scope, newest first. The platform's are those that its keys and the
-/// command line caused, in whatever organization.
+/// The events of the scope, newest first. The platform's are those that platform keys and the command
+/// line caused, in any organization.
 pub async fn list_audit_events(
     conn: &mut Conn,
     scope: Scope,

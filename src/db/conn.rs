@@ -1,4 +1,4 @@
-//! One connection, to either database, and the macro that runs one query body on both.
+//! A connection to either database, and the macro that runs the same query on both.
 
 use diesel::SqliteConnection;
 use diesel_async::AsyncPgConnection;
@@ -9,16 +9,14 @@ use diesel_async::sync_connection_wrapper::SyncConnectionWrapper;
 pub(super) type Sqlite = SyncConnectionWrapper<SqliteConnection>;
 
 /// A connection checked out of a pool. Table functions take `&mut Conn`.
-#[expect(clippy::large_enum_variant, reason = "one a transaction, on its task; never kept")]
+#[expect(clippy::large_enum_variant, reason = "one for each transaction, on its task")]
 pub enum Conn {
-    /// Embedded.
     Sqlite(Object<Sqlite>),
-    /// A server.
     Postgres(Object<AsyncPgConnection>),
 }
 
-/// Expands the same expression for either kind of connection: `on!(conn, c => query.execute(c))`
-/// awaits it and turns diesel's error into [`DbError`](super::DbError).
+/// Expands the expression for both kinds of connection: `on!(conn, c => query.execute(c))` awaits it
+/// and converts diesel's error to [`DbError`](super::DbError).
 macro_rules! on {
     ($conn:expr, $c:ident => $query:expr) => {
         match $conn {

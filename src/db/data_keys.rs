@@ -1,4 +1,4 @@
-//! `data_keys`: one a workspace, wrapped by a master key.
+//! `data_keys`: one for each workspace, wrapped by a master key.
 
 use chrono::NaiveDateTime;
 use diesel::prelude::*;
@@ -16,13 +16,10 @@ use crate::domain::scope::WorkspaceScope;
 pub struct DataKeyRow {
     pub id: DataKeyId,
     pub organization_id: OrganizationId,
-    /// The workspace whose secrets it seals.
     pub workspace_id: WorkspaceId,
-    /// The master key that wraps it.
     pub master_key_id: String,
     pub wrapped: Vec<u8>,
     pub created_at: NaiveDateTime,
-    /// When it was last wrapped, UTC.
     pub updated_at: NaiveDateTime,
 }
 
@@ -43,7 +40,7 @@ pub async fn insert_data_key(conn: &mut Conn, row: DataKeyRow) -> Result<(), DbE
     on!(conn, c => diesel::insert_into(data_keys::table).values(&row).execute(c)).map(|_| ())
 }
 
-/// Deletes the workspace's data key for good; its secrets must be gone.
+/// Deletes the workspace's data key. Its secrets have to be deleted before.
 pub async fn delete_data_key(conn: &mut Conn, scope: WorkspaceScope) -> Result<(), DbError> {
     on!(conn, c => diesel::delete(data_keys::table)
         .filter(data_keys::organization_id.eq(scope.organization_id))
@@ -52,7 +49,7 @@ pub async fn delete_data_key(conn: &mut Conn, scope: WorkspaceScope) -> Result<(
     .map(|_| ())
 }
 
-/// The oldest data keys, of any tenant, that another master key than this one wraps, up to `limit`.
+/// The oldest data keys of any tenant that are wrapped by another master key, up to `limit`.
 pub async fn list_wrapped_by_others(
     conn: &mut Conn,
     master_key_id: &str,
@@ -67,7 +64,7 @@ pub async fn list_wrapped_by_others(
         .load(c))
 }
 
-/// Replaces the wrapping of a data key.
+/// Replaces the wrapped form of a data key.
 pub async fn update_wrapping(
     conn: &mut Conn,
     id: DataKeyId,
@@ -85,8 +82,8 @@ pub async fn update_wrapping(
     .map(|_| ())
 }
 
-/// One data key for each master key that wraps any, in any tenant: what the keyring must open.
-pub async fn list_any_of_each_master_key(conn: &mut Conn) -> Result<Vec<DataKeyRow>, DbError> {
+/// One data key for each master key that wraps any: the keyring has to open all of them.
+pub async fn list_one_per_master_key(conn: &mut Conn) -> Result<Vec<DataKeyRow>, DbError> {
     let ids: Vec<String> = on!(conn, c => data_keys::table
         .select(data_keys::master_key_id)
         .distinct()

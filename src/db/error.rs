@@ -1,54 +1,54 @@
-//! What can go wrong with the database, as far as callers decide by it.
+//! Errors of the database, classified as far as callers need it.
 
 use diesel::result::{DatabaseErrorKind, Error};
 
 /// A failed database operation.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
-    /// What was asked for is not there, or not in the scope that asked.
+    /// The row does not exist in the scope.
     #[error("not found")]
     NotFound,
-    /// Another live row has this name.
+    /// Another row that is not deleted has this unique value.
     #[error("a row with the same unique value exists")]
     UniqueViolation,
-    /// The row is referred to, or refers to something that is not there.
-    #[error("a reference does not hold")]
+    /// The row is referenced, or references a row that does not exist.
+    #[error("a foreign key constraint failed")]
     ForeignKeyViolation,
-    /// A value that no column may hold. Trying it again won't help.
-    #[error("the database refuses a value: {0}")]
-    Refused(String),
-    /// The database can't be reached, or did not answer in time. Trying again later may help.
+    /// The column cannot contain the value. Retrying does not help.
+    #[error("the database rejects a value: {0}")]
+    InvalidValue(String),
+    /// The database cannot be reached or did not answer in time. Retrying later may help.
     #[error("the database is not available: {0}")]
     Unavailable(String),
-    /// Anything else: a defect, or a database in a state that should not be.
+    /// Anything else: a defect, or a database in an unexpected state.
     #[error("database error: {0}")]
     Internal(String),
 }
 
 impl DbError {
-    /// The value, or [`DbError::NotFound`].
+    /// The value, or [`DbError::NotFound`] for `None`.
     pub fn require<T>(found: Option<T>) -> Result<T, Self> {
         found.ok_or(Self::NotFound)
     }
 
-    /// Whether what was to be written is at fault, so that it would fail at any other time too.
-    /// Only what is known to be so: everything else may pass, a full disk above all.
-    pub fn is_of_data(&self) -> bool {
-        matches!(self, Self::UniqueViolation | Self::ForeignKeyViolation | Self::Refused(_))
+    /// Whether the data that was to be written is the cause, so that every retry would fail too. False
+    /// for every error that may be temporary, such as a full disk.
+    pub fn is_caused_by_data(&self) -> bool {
+        matches!(self, Self::UniqueViolation | Self::ForeignKeyViolation | Self::InvalidValue(_))
     }
 
-    /// Whether SQLite could not say a sum since it is beyond the largest number.
+    /// Whether a sum overflowed in SQLite.
     pub(super) fn is_overflow(&self) -> bool {
         matches!(self, Self::Internal(cause) if cause.ends_with("integer overflow"))
     }
 }
 
-/// How SQLite says that a value is at fault, where diesel has no kind for it.
-const OF_DATA: [&str; 2] = ["datatype mismatch", "string or blob too big"];
+/// SQLite's messages for invalid values, for which diesel has no kind.
+const INVALID_VALUE_MESSAGES: [&str; 2] = ["datatype mismatch", "string or blob too big"];
 
-/// By diesel's kinds, which are made of codes. Diesel does not pass on the codes themselves, and a
-/// PostgreSQL says the rest in any language, so its words decide nothing: of a session that it ended
-/// we know by the session, and a value that a column can't hold is never given to it.
+/// Classifies by diesel's kinds, which are derived from error codes. Diesel does not expose the codes,
+/// and PostgreSQL's messages may be in any language, so they are not compared: a session that the
+/// server ended is recognized when it is rolled back, and values are checked before they are written.
 impl From<Error> for DbError {
     fn from(error: Error) -> Self {
         match error {
@@ -61,7 +61,7 @@ impl From<Error> for DbError {
                 DatabaseErrorKind::ClosedConnection
                 | DatabaseErrorKind::UnableToSendCommand
                 | DatabaseErrorKind::SerializationFailure
-                // A server that another has taken over from, or that is out of disk.
+                // The server is a standby after a failover, or its disk is full.
                 | DatabaseErrorKind::ReadOnlyTransaction,
                 info,
             ) => Self::Unavailable(info.message().to_owned()),
@@ -71,26 +71,26 @@ impl From<Error> for DbError {
                 | DatabaseErrorKind::RestrictViolation
                 | DatabaseErrorKind::ExclusionViolation),
                 info,
-            ) => Self::Refused(format!("{kind:?}: {}", info.message())),
-            Error::SerializationError(error) => Self::Refused(error.to_string()),
+            ) => Self::InvalidValue(format!("{kind:?}: {}", info.message())),
+            Error::SerializationError(error) => Self::InvalidValue(error.to_string()),
             Error::DatabaseError(kind, info) => {
                 let message = info.message();
                 if message.contains("is locked") {
-                    // SQLite, which has written so long for somebody else.
+                    // SQLite: another connection was writing for too long.
                     Self::Unavailable(message.to_owned())
-                } else if OF_DATA.contains(&message) {
-                    Self::Refused(message.to_owned())
+                } else if INVALID_VALUE_MESSAGES.contains(&message) {
+                    Self::InvalidValue(message.to_owned())
                 } else {
                     Self::Internal(format!("{kind:?}: {message}"))
                 }
             }
-            Error::BrokenTransactionManager => Self::Unavailable("transaction broken off".into()),
+            Error::BrokenTransactionManager => Self::Unavailable("the transaction was aborted".into()),
             other => Self::Internal(other.to_string()),
         }
     }
 }
 
-/// Turns "no such row" into `None`.
+/// Converts [`DbError::NotFound`] to `None`.
 pub(super) fn optional<T>(result: Result<T, DbError>) -> Result<Option<T>, DbError> {
     match result {
         Ok(row) => Ok(Some(row)),
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_known_to_be_the_values_fault_is_taken_for_it() {
+    fn only_errors_that_are_certainly_caused_by_data_are_classified_so() {
         let error = |kind, message: &str| {
             DbError::from(Error::DatabaseError(kind, Box::new(message.to_owned())))
         };
@@ -118,7 +118,7 @@ mod tests {
             (DatabaseErrorKind::ExclusionViolation, "beside"),
             (unknown, "string or blob too big"),
         ] {
-            assert!(error(kind, message).is_of_data(), "{kind:?} {message}");
+            assert!(error(kind, message).is_caused_by_data(), "{kind:?} {message}");
         }
         for (kind, message) in [
             (unknown, "database or disk is full"),
@@ -136,7 +136,7 @@ mod tests {
             (DatabaseErrorKind::SerializationFailure, "could not serialize access"),
             (DatabaseErrorKind::ClosedConnection, "closed"),
         ] {
-            assert!(!error(kind, message).is_of_data(), "{kind:?} {message}");
+            assert!(!error(kind, message).is_caused_by_data(), "{kind:?} {message}");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! `gateway_policies`: rules that people made, defaults, and the children of defaults.
+//! `gateway_policies`: policies that people created, default policies and the children of default
+//! policies.
 
 mod children;
 mod spend;
@@ -20,50 +21,50 @@ use super::{Conn, DbError, optional};
 use crate::domain::ids::{ApiKeyId, OrganizationId, PolicyId};
 use crate::domain::policy::{PolicyFamily, PolicyType};
 
-/// The most policies that people make in one organization.
-pub const MOST_POLICIES: i64 = 1_000;
+/// The most policies of one organization, without the children of default policies.
+pub const MAX_POLICIES: i64 = 1_000;
 
 /// One policy.
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
 #[diesel(table_name = gateway_policies)]
 pub struct GatewayPolicyRow {
-    /// Its id; a child's is made of its parent and its subject.
+    /// A child's id is derived from its parent and its subject.
     pub id: PolicyId,
     pub organization_id: OrganizationId,
-    /// What people call it; a [`DisplayName`](crate::domain::names::DisplayName).
+    /// A [`DisplayName`](crate::domain::names::DisplayName).
     pub name: String,
     pub description: Option<String>,
     pub policy_type: PolicyType,
-    /// The type's [`PolicyFamily`], as text.
+    /// The text form of the type's [`PolicyFamily`].
     pub family: String,
-    /// A list of [`SubjectMatcher`](crate::domain::policy::SubjectMatcher), in normal form.
+    /// A list of [`SubjectMatcher`](crate::domain::policy::SubjectMatcher) in normal form.
     pub subject_matchers: Value,
-    /// The [digest](crate::domain::policy::Audience::digest) of the matchers: one for each subject
-    /// among the live ones of organization and family.
+    /// The [digest](crate::domain::policy::Audience::digest) of the matchers, unique in the
+    /// organization and family among the policies that are not deleted.
     pub matchers_key: String,
-    /// As it was given; a valid [`PolicyConfig`](crate::domain::policy::PolicyConfig).
+    /// A valid [`PolicyConfig`](crate::domain::policy::PolicyConfig), as it was given.
     pub config: Value,
     /// `block`.
     pub action: String,
     pub enabled: bool,
-    /// Its place in lists, lowest first.
+    /// Lists are sorted by it, lowest first.
     pub priority: i64,
     pub created_by: Option<ApiKeyId>,
-    /// Whether it is a child that nobody has edited.
+    /// Whether it is a child that was not edited.
     pub is_system_generated: bool,
-    /// The default policy that it was made for.
+    /// The default policy of a child.
     pub parent_policy_id: Option<PolicyId>,
-    /// Whether it is a child that was edited by hand and no longer changes with its parent.
+    /// Whether it is a child that was edited and no longer changes with its parent.
     pub detached: bool,
-    /// Its limits' [`Epochs`](crate::domain::policy::Epochs); an attached child goes by its
-    /// default's.
+    /// The [`Epochs`](crate::domain::policy::Epochs) of the limits. A child that is not detached uses
+    /// those of its parent.
     pub epochs: Value,
     pub created_at: NaiveDateTime,
     pub updated_at: NaiveDateTime,
     pub deleted_at: Option<NaiveDateTime>,
 }
 
-/// What an update may change.
+/// The columns that an update sets.
 #[derive(Clone, Debug, AsChangeset)]
 #[diesel(table_name = gateway_policies, treat_none_as_null = true)]
 pub struct GatewayPolicyChanges {
@@ -87,7 +88,7 @@ pub async fn insert_gateway_policy(conn: &mut Conn, row: GatewayPolicyRow) -> Re
     on!(conn, c => diesel::insert_into(gateway_policies::table).values(&row).execute(c)).map(|_| ())
 }
 
-/// The organization's live policy of that id.
+/// The organization's policy with this id.
 pub async fn find_gateway_policy(
     conn: &mut Conn,
     organization_id: OrganizationId,
@@ -101,7 +102,7 @@ pub async fn find_gateway_policy(
         .first(c)))
 }
 
-/// The organization's live policy of the family for that subject.
+/// The organization's policy of the family for these subjects.
 pub async fn find_gateway_policy_for(
     conn: &mut Conn,
     organization_id: OrganizationId,
@@ -117,8 +118,8 @@ pub async fn find_gateway_policy_for(
         .first(c)))
 }
 
-/// How many live policies of the organization people made; edited children are not among them.
-pub async fn count_made_gateway_policies(
+/// How many policies the organization has, without the children of default policies.
+pub async fn count_created_gateway_policies(
     conn: &mut Conn,
     organization_id: OrganizationId,
 ) -> Result<i64, DbError> {
@@ -130,8 +131,8 @@ pub async fn count_made_gateway_policies(
         .get_result(c))
 }
 
-/// Some of the organization's live policies, by priority, then newest first: `limit` after the
-/// first `offset`.
+/// A part of the organization's policies, sorted by priority, then newest first: `limit` after the first
+/// `offset`.
 pub async fn list_gateway_policies(
     conn: &mut Conn,
     organization_id: OrganizationId,
@@ -159,10 +160,11 @@ pub async fn list_gateway_policies(
     })
 }
 
-/// What the data plane has to know of the organization: its live policies that are enabled, and
-/// children that are not, since a subject with a child of its own is not its parent's any more.
-/// At most [`MOST_POLICIES`] and [`MOST_CHILDREN_OF_ORGANIZATION`](crate::domain::policy::MOST_CHILDREN_OF_ORGANIZATION) together; by id.
-pub async fn list_live_policies(
+/// The organization's policies that the data plane needs, sorted by id: those that are enabled, and
+/// children that are disabled, since the parent does not apply to a subject that has a child. Their number
+/// is limited by [`MAX_POLICIES`] and
+/// [`MAX_CHILDREN_OF_ORGANIZATION`](crate::domain::policy::MAX_CHILDREN_OF_ORGANIZATION).
+pub async fn list_effective_policies(
     conn: &mut Conn,
     organization_id: OrganizationId,
 ) -> Result<Vec<GatewayPolicyRow>, DbError> {
@@ -177,7 +179,7 @@ pub async fn list_live_policies(
         .load(c))
 }
 
-/// Changes a live policy.
+/// Updates a policy.
 pub async fn update_gateway_policy(
     conn: &mut Conn,
     organization_id: OrganizationId,
@@ -193,7 +195,7 @@ pub async fn update_gateway_policy(
         .get_result(c))
 }
 
-/// Marks a live policy as deleted and lets go of its subject.
+/// Marks a policy as deleted. Another policy for the same subjects can be created then.
 pub async fn delete_gateway_policy(
     conn: &mut Conn,
     organization_id: OrganizationId,

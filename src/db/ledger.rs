@@ -104,13 +104,12 @@ pub struct NewLedgerRow {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// What became of rows. Those in neither set were there already.
+/// Rows that were not written. All others were, and were added to the sums.
 #[derive(Clone, Debug, Default)]
 pub struct Inserted {
-    /// Written, and added to the sums.
-    pub new: HashSet<AttemptId>,
-    /// Not written: rows as old as these have been deleted, and they may be among those, summed up
-    /// long ago.
+    /// They were there already.
+    pub existing: HashSet<AttemptId>,
+    /// Rows as old as these have been deleted, and they may be among those, summed up long ago.
     pub too_old: HashSet<AttemptId>,
 }
 
@@ -125,12 +124,12 @@ pub async fn insert_ledger_rows(
     // The same id twice among the rows is one row.
     rows.sort_by_key(|new| new.row.id);
     rows.dedup_by_key(|new| new.row.id);
-    let inserted = match conn {
+    let existing = match conn {
         Conn::Sqlite(object) => {
-            let (given_back, inserted) =
+            let (given_back, existing) =
                 object.spawn_blocking(move |c| insert_one_by_one(c, rows)).await?;
             rows = given_back;
-            inserted
+            existing
         }
         Conn::Postgres(object) => {
             let mut inserted = HashSet::with_capacity(rows.len());
@@ -145,13 +144,16 @@ pub async fn insert_ledger_rows(
                     .await?;
                 inserted.extend(ids);
             }
-            inserted
+            let ids = rows.iter().map(|new| new.row.id);
+            ids.filter(|id| !inserted.contains(id)).collect()
         }
     };
-    rows.retain(|new| inserted.contains(&new.row.id));
+    if !existing.is_empty() {
+        rows.retain(|new| !existing.contains(&new.row.id));
+    }
     let too_old = take_back_old(conn, &mut rows).await?;
     sums::add(conn, &rows).await?;
-    Ok(Inserted { new: rows.iter().map(|new| new.row.id).collect(), too_old })
+    Ok(Inserted { existing, too_old })
 }
 
 /// Takes those of the rows, which have just been written, out again that may have been there before
@@ -175,24 +177,26 @@ async fn take_back_old(
 }
 
 /// All rows in one visit to the connection's thread: to go there and back for each would take
-/// longer than the row itself. Gives the rows back, and the ids of those that are new.
+/// longer than the row itself. Gives the rows back, and the ids of those that were there already.
 fn insert_one_by_one(
     conn: &mut SqliteConnection,
     rows: Vec<NewLedgerRow>,
 ) -> QueryResult<(Vec<NewLedgerRow>, HashSet<AttemptId>)> {
-    let mut inserted = HashSet::with_capacity(rows.len());
+    let mut existing = HashSet::new();
     for new in &rows {
         // Without ON CONFLICT the statement is known by its type, and its text is not made anew for
         // every row. An error ends the statement, not the transaction.
         let insert = diesel::insert_into(ledger::table).values(&new.row);
         match diesel::RunQueryDsl::execute(insert, conn) {
-            Ok(_) => inserted.insert(new.row.id),
+            Ok(_) => {}
             // There already: nothing but the id is unique.
-            Err(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => continue,
+            Err(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => {
+                existing.insert(new.row.id);
+            }
             Err(error) => return Err(error),
-        };
+        }
     }
-    Ok((rows, inserted))
+    Ok((rows, existing))
 }
 
 /// Those of the ids that have a row. For the journal's reader, which knows ids alone.

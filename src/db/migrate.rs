@@ -1,4 +1,4 @@
-//! Bringing a database to the schema this binary knows.
+//! Migrations: brings a database to the schema of this version.
 
 use diesel::SqliteConnection;
 use diesel::dsl::sql;
@@ -13,51 +13,51 @@ use super::conn::Sqlite;
 pub(super) const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
-/// The advisory lock that lets one replica migrate at a time; the number has no meaning beyond
-/// being ours ("tollgate" in ASCII).
+/// The advisory lock with which one replica migrates at a time ("tollgate" in ASCII).
 const LOCK: i64 = 0x746f_6c6c_6761_7465;
 
-/// Migrates the embedded database.
+/// Migrates SQLite.
 pub(super) async fn migrate_sqlite(pool: &Pool<Sqlite>) -> Result<(), DbError> {
     let mut conn = pool.get().await.map_err(super::unavailable)?;
     conn.spawn_blocking(|conn| Ok(migrate_locked(conn))).await?
 }
 
-/// One process at a time: what is applied is asked under the same lock that it is applied under.
+/// Reads the applied migrations and applies the pending ones under one lock, so that two processes do not
+/// apply the same one.
 fn migrate_locked(conn: &mut SqliteConnection) -> Result<(), DbError> {
     conn.immediate_transaction(|conn| run(conn, SQLITE))
 }
 
-/// Migrates a server, one replica at a time.
+/// Migrates PostgreSQL, one replica at a time.
 pub(super) async fn migrate_postgres(pool: &Pool<AsyncPgConnection>) -> Result<(), DbError> {
     let mut conn = pool.get().await.map_err(super::unavailable)?;
     check_encoding(&mut conn).await?;
-    // However long another replica migrates.
+    // Wait for another replica's migration, however long it takes.
     conn.batch_execute(&format!("SET lock_timeout = 0; SELECT pg_advisory_lock({LOCK})")).await?;
     let mut harness = AsyncMigrationHarness::new(conn);
     let outcome = run(&mut harness, POSTGRES);
     let mut conn = harness.into_inner();
-    // The session is not as the others are; a new one will be.
+    // The session's settings were changed: close it instead of returning it to the pool.
     let unlocked = conn.batch_execute(&format!("SELECT pg_advisory_unlock({LOCK})")).await;
     drop(deadpool::managed::Object::take(conn));
     unlocked?;
     outcome
 }
 
-/// Callers and upstreams write in every script. `SQL_ASCII` takes bytes as they come.
+/// Text of callers and upstreams is in every script. `SQL_ASCII` stores bytes unchanged.
 async fn check_encoding(conn: &mut AsyncPgConnection) -> Result<(), DbError> {
-    let asked = diesel::select(sql::<Text>("getdatabaseencoding()::text"));
-    let encoding: String = asked.get_result(conn).await?;
+    let query = diesel::select(sql::<Text>("getdatabaseencoding()::text"));
+    let encoding: String = query.get_result(conn).await?;
     if ["UTF8", "SQL_ASCII"].contains(&encoding.as_str()) {
         return Ok(());
     }
     Err(DbError::Internal(format!(
-        "the database's encoding is {encoding}, in which most of the world's text can't be kept. \
-         Make one with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
+        "the database's encoding is {encoding}, which cannot represent all text. \
+         Create one with CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
     )))
 }
 
-fn run<DB, H>(harness: &mut H, ours: EmbeddedMigrations) -> Result<(), DbError>
+fn run<DB, H>(harness: &mut H, migrations: EmbeddedMigrations) -> Result<(), DbError>
 where
     DB: diesel::backend::Backend,
     H: MigrationHarness<DB>,
@@ -68,7 +68,7 @@ where
     let internal = |error: Box<dyn std::error::Error + Send + Sync>| {
         DbError::Internal(format!("migration failed: {error}"))
     };
-    let known: Vec<String> = MigrationSource::<DB>::migrations(&ours)
+    let known: Vec<String> = MigrationSource::<DB>::migrations(&migrations)
         .map_err(internal)?
         .iter()
         .map(|migration| migration.name().version().to_string())
@@ -76,10 +76,10 @@ where
     let applied = harness.applied_migrations().map_err(internal)?;
     if let Some(newer) = applied.iter().find(|version| !known.contains(&version.to_string())) {
         return Err(DbError::Internal(format!(
-            "the database has schema version {newer}, which this binary does not know: it was \
-             made by a newer Tollgate. Start that version or a later one, or restore a backup"
+            "the database has schema version {newer}, which this version of Tollgate does not know: \
+             it was migrated by a newer version. Start that version or a later one, or restore a backup"
         )));
     }
-    harness.run_pending_migrations(ours).map_err(internal)?;
+    harness.run_pending_migrations(migrations).map_err(internal)?;
     Ok(())
 }

@@ -1,8 +1,8 @@
-//! The database: runtime, pools, transactions, migrations, and one file a table. The one room that
-//! speaks diesel.
+//! The database: runtime, pools, transactions, migrations, and one file for each table. Only this
+//! module uses diesel. All times in rows are UTC.
 //!
-//! All work, reads too, runs to completion in tasks on one runtime of its own, so that a request
-//! that is dropped leaves no open transaction and no half-used connection behind.
+//! All work, including reads, runs to completion in tasks on a runtime of its own, so that a dropped
+//! request leaves no open transaction and no connection in an undefined state.
 
 pub mod api_keys;
 pub mod audit_events;
@@ -41,14 +41,14 @@ use diesel_async::pooled_connection::deadpool::Pool;
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use futures_util::StreamExt;
 
-pub use changes::{Change, Concerns, changes_since, current_sequence};
+pub use changes::{Change, ChangeScope, changes_since, current_sequence};
 pub use conn::Conn;
 pub use error::DbError;
 use error::optional;
 pub use page::Page;
 
-/// An async closure over a connection whose future may move between threads. It only exists
-/// because that bound can't be put on `AsyncFnOnce` itself yet.
+/// An async closure over a connection whose future is `Send`. The trait exists because this bound
+/// cannot be put on `AsyncFnOnce` yet.
 pub trait Work<C, R>: AsyncFnOnce(C) -> R + FnOnce(C) -> <Self as Work<C, R>>::Running {
     /// The future that the closure returns.
     type Running: Future<Output = R>;
@@ -62,22 +62,22 @@ where
     type Running = Fut;
 }
 
-/// Where the database is.
+/// The location of the database.
 #[derive(Clone)]
 pub enum Location {
-    /// A file on this machine.
+    /// The path of a file.
     Sqlite(PathBuf),
     /// A server.
     Postgres {
-        /// Its URL, password included.
+        /// Includes the password.
         url: String,
-        /// Authorities to trust besides the public ones, as PEM.
+        /// Certificate authorities to trust in addition to the public ones, as PEM.
         ca_pem: Option<Arc<[u8]>>,
     },
 }
 
 enum Pools {
-    /// One writer, since SQLite has one, and several readers.
+    /// One writer, since SQLite allows only one, and several readers.
     Sqlite {
         writer: Pool<conn::Sqlite>,
         readers: Pool<conn::Sqlite>,
@@ -90,7 +90,7 @@ enum Pools {
 }
 
 struct Inner {
-    /// In an option, so that dropping it need not wait for its threads.
+    /// Taken when dropped, so that dropping does not wait for the threads.
     runtime: Option<tokio::runtime::Runtime>,
     pools: Pools,
     wait: Duration,
@@ -113,7 +113,7 @@ pub struct Database {
     inner: Arc<Inner>,
 }
 
-/// What a transaction is for, as the counters tell it.
+/// Counted separately: transactions of requests, and periodic ones.
 #[derive(Clone, Copy)]
 enum Purpose {
     Request,
@@ -121,9 +121,9 @@ enum Purpose {
 }
 
 impl Purpose {
-    /// How long a transaction may take. Periodic ones are small, and as long as one is stuck the
-    /// next does not begin; writers take turns and wait for each other.
-    fn limit(self, begin: Begin, wait: Duration) -> Duration {
+    /// How long a transaction may take. Periodic transactions are small, and a stuck one delays the
+    /// next. Writers also wait for each other.
+    fn time_limit(self, begin: Begin, wait: Duration) -> Duration {
         match (self, begin) {
             (Self::Housekeeping, _) => wait,
             (Self::Request, Begin::Read) => Duration::from_secs(10),
@@ -133,15 +133,17 @@ impl Purpose {
 }
 
 impl Database {
-    /// Opens pools of at most `connections` connections, for each of which work waits at most
-    /// `wait`. Nothing is connected to yet.
+    /// Creates pools of at most `connections` connections without connecting. `wait` limits how long
+    /// a transaction waits for a connection.
     pub fn open(location: Location, connections: usize, wait: Duration) -> Result<Self, DbError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("database")
             .enable_all()
             .build()
-            .map_err(|error| DbError::Internal(format!("no database runtime: {error}")))?;
+            .map_err(|error| {
+                DbError::Internal(format!("cannot start the database runtime: {error}"))
+            })?;
         let pools = match location {
             Location::Sqlite(path) => Pools::Sqlite {
                 writer: pool::sqlite_pool(&path, 1, wait)?,
@@ -165,13 +167,13 @@ impl Database {
         })
     }
 
-    /// Says who is told of each write that this process commits, before the write's caller is
-    /// answered. Only the first call counts.
+    /// Sets the listener that is called with each write of this process, after the commit and before
+    /// [`Self::write`] returns. Only the first call has an effect.
     pub fn on_commit(&self, listener: impl Fn(Change) + Send + Sync + 'static) {
         let _ = self.inner.on_commit.set(Box::new(listener));
     }
 
-    /// Brings the schema up to date; refuses one that a newer binary made.
+    /// Applies the pending migrations. Fails if a newer version of Tollgate has migrated the database.
     pub async fn migrate(&self) -> Result<(), DbError> {
         let this = self.clone();
         self.spawn(async move {
@@ -183,7 +185,7 @@ impl Database {
         .await
     }
 
-    /// Runs reads on one snapshot.
+    /// Runs a read transaction on one snapshot.
     pub async fn read<T, E, F>(&self, work: F) -> Result<T, E>
     where
         F: for<'c> Work<&'c mut Conn, Result<T, E>, Running: Send> + Send + 'static,
@@ -193,10 +195,10 @@ impl Database {
         self.run(Purpose::Request, Begin::Read, work).await
     }
 
-    /// Runs one write transaction: takes the next step of the change sequence, then does the work,
-    /// then tells the listener. Writes take turns, so what the work reads stays true until it
-    /// commits.
-    pub async fn write<T, E, F>(&self, concerns: Concerns, work: F) -> Result<T, E>
+    /// Runs a write transaction: takes the next number of the change sequence, runs the work, commits
+    /// and calls the listener. Writes run one after the other, so what the work reads does not change
+    /// until it commits. `scope` says which cached entries the write invalidates.
+    pub async fn write<T, E, F>(&self, scope: ChangeScope, work: F) -> Result<T, E>
     where
         F: for<'c> Work<&'c mut Conn, Result<T, E>, Running: Send> + Send + 'static,
         T: Send + 'static,
@@ -204,7 +206,7 @@ impl Database {
     {
         let (change, value) = self
             .run(Purpose::Request, Begin::Write, async move |conn: &mut Conn| {
-                let change = changes::next_change(conn, concerns).await?;
+                let change = changes::next_change(conn, scope).await?;
                 Ok::<_, E>((change, work(conn).await?))
             })
             .await?;
@@ -214,7 +216,7 @@ impl Database {
         Ok(value)
     }
 
-    /// Runs periodic reads, counted apart from those that requests cause.
+    /// Runs a periodic read transaction.
     pub async fn housekeeping_read<T, F>(&self, work: F) -> Result<T, DbError>
     where
         F: for<'c> Work<&'c mut Conn, Result<T, DbError>, Running: Send> + Send + 'static,
@@ -223,7 +225,8 @@ impl Database {
         self.run(Purpose::Housekeeping, Begin::Read, work).await
     }
 
-    /// Runs periodic writes that no directory needs to hear of, such as when keys were last used.
+    /// Runs a periodic write transaction that invalidates no cached entries, such as the times of last
+    /// use of keys.
     pub async fn housekeeping_write<T, F>(&self, work: F) -> Result<T, DbError>
     where
         F: for<'c> Work<&'c mut Conn, Result<T, DbError>, Running: Send> + Send + 'static,
@@ -263,18 +266,18 @@ impl Database {
         }
     }
 
-    /// Transactions so far that requests caused.
+    /// The number of transactions of requests so far.
     pub fn requested_transactions(&self) -> u64 {
         self.inner.requested.load(Ordering::Relaxed)
     }
 
-    /// Transactions so far that were periodic.
+    /// The number of periodic transactions so far.
     pub fn housekeeping_transactions(&self) -> u64 {
         self.inner.housekeeping.load(Ordering::Relaxed)
     }
 
-    /// Calls `wake` whenever some replica says that it has written. Messages can get lost; who
-    /// needs to be sure looks at the sequence as well. Does nothing on the embedded database.
+    /// Calls `wake` when a replica notifies of a write. Notifications can be lost, so the caller also
+    /// has to poll the change sequence. Does nothing on SQLite.
     pub fn listen(&self, wake: impl Fn() + Send + Sync + 'static) {
         let Pools::Postgres { url, ca_pem, .. } = &self.inner.pools else { return };
         let (url, ca_pem) = (url.clone(), ca_pem.clone());
@@ -287,7 +290,7 @@ impl Database {
                     conn.batch_execute(&listen).await.ok().map(|()| conn)
                 });
                 if let Ok(Some(mut conn)) = listening.await {
-                    // Whatever was said while nobody listened.
+                    // Notifications may have been missed before the connection was made.
                     wake();
                     let mut notices = std::pin::pin!(conn.notifications_stream());
                     while let Some(Ok(_)) = notices.next().await {
@@ -299,7 +302,7 @@ impl Database {
         });
     }
 
-    /// Runs a background task on the database's runtime, which ends with the database.
+    /// Spawns a task on the database's runtime. It is aborted when the database is dropped.
     pub fn spawn_background(&self, task: impl Future<Output = ()> + Send + 'static) {
         if let Some(runtime) = &self.inner.runtime {
             runtime.spawn(task);
@@ -323,30 +326,30 @@ impl Database {
             let mut conn = checkout
                 .await
                 .map_err(|_| DbError::Unavailable(format!("no connection within {wait:?}")))??;
-            let limit = purpose.limit(begin, wait);
+            let time_limit = purpose.time_limit(begin, wait);
             let running = async {
                 match transact(&mut conn, begin, work).await {
                     Ok(value) => Ok(value),
                     Err(error) => Err((error, conn.execute("ROLLBACK").await.err())),
                 }
             };
-            match tokio::time::timeout(limit, running).await {
+            match tokio::time::timeout(time_limit, running).await {
                 Ok(Ok(value)) => Ok(value),
                 Ok(Err((error, None))) => Err(error),
-                Ok(Err((error, Some(left_open)))) => {
-                    // It may still be in a transaction, and must not be lent again.
+                Ok(Err((error, Some(rollback_error)))) => {
+                    // The connection may still be in a transaction and must not be used again.
                     conn.discard();
-                    match left_open {
-                        // The server has ended the session. What it said before is of no use: it
-                        // says so in its own language.
-                        DbError::Unavailable(_) => Err(left_open.into()),
+                    match rollback_error {
+                        // The server ended the session. Its first message is in the server's
+                        // language, so `error` is not classified as unavailable.
+                        DbError::Unavailable(_) => Err(rollback_error.into()),
                         _ => Err(error),
                     }
                 }
                 Err(_) => {
-                    // What it waits for may never come: a network that swallows packets.
+                    // The answer may never come, for example if the network drops packets.
                     conn.discard();
-                    Err(DbError::Unavailable(format!("no answer within {limit:?}")).into())
+                    Err(DbError::Unavailable(format!("no answer within {time_limit:?}")).into())
                 }
             }
         })
@@ -361,14 +364,14 @@ impl Database {
         T: Send + 'static,
         E: From<DbError> + Send + 'static,
     {
-        /// Longer than every wait inside, so that this only ends what is stuck for good.
-        const MOST: Duration = Duration::from_secs(30);
+        /// Longer than every other time limit, so that it only ends tasks that are stuck.
+        const TASK_LIMIT: Duration = Duration::from_secs(30);
 
         let Some(runtime) = &self.inner.runtime else {
             return Err(DbError::Unavailable("the database is shut down".into()).into());
         };
         let task = runtime.spawn(task);
-        match tokio::time::timeout(MOST, task).await {
+        match tokio::time::timeout(TASK_LIMIT, task).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => Err(DbError::Internal(format!("database task: {error}")).into()),
             Err(_) => Err(DbError::Unavailable("no answer within 30 seconds".into()).into()),
@@ -376,7 +379,7 @@ impl Database {
     }
 }
 
-/// Runs a transaction. One that fails is left open.
+/// Runs a transaction. If it fails, the caller has to roll it back.
 async fn transact<T, E, F>(conn: &mut Conn, begin: Begin, work: F) -> Result<T, E>
 where
     F: for<'c> Work<&'c mut Conn, Result<T, E>, Running: Send>,
@@ -401,8 +404,8 @@ impl Begin {
             (Self::Read, Conn::Sqlite(_)) => "BEGIN DEFERRED",
             (Self::Write, Conn::Sqlite(_)) => "BEGIN IMMEDIATE",
             (Self::Read, Conn::Postgres(_)) => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-            // Each statement sees what was committed before it; the sequence row makes writers
-            // take turns.
+            // Each statement sees what was committed before it. Writers wait for each other at the
+            // row of the change sequence.
             (Self::Write, Conn::Postgres(_)) => "BEGIN ISOLATION LEVEL READ COMMITTED",
         }
     }
@@ -462,7 +465,7 @@ impl Conn {
         Ok(())
     }
 
-    /// Takes the connection out of its pool and closes it.
+    /// Removes the connection from its pool and closes it.
     fn discard(self) {
         match self {
             Self::Sqlite(conn) => drop(deadpool::managed::Object::take(conn)),

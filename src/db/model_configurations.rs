@@ -20,7 +20,7 @@ pub struct ModelConfigurationRow {
     pub id: ConfigurationId,
     pub organization_id: OrganizationId,
     pub workspace_id: WorkspaceId,
-    /// Unique among the live ones of the workspace.
+    /// Unique in the workspace among the configurations that are not deleted.
     pub name: ConfigurationName,
     pub description: Option<String>,
     /// A [`Provider`](crate::domain::model_configuration::Provider)'s text form.
@@ -28,64 +28,59 @@ pub struct ModelConfigurationRow {
     /// In normal form.
     pub base_url: String,
     pub model: String,
-    /// The secret that holds the credential, if the upstream wants one.
+    /// The name of the secret with the upstream's credential.
     pub api_key_name: Option<SecretName>,
     /// A [`Placement`](crate::domain::model_configuration::Placement)'s text form.
     pub auth: String,
-    /// An object of header name to template.
+    /// An object of header names and templates.
     pub extra_headers: Value,
     /// An array of lower-case header names.
     pub forward_headers: Value,
-    /// An object of parameters for callers that sent none.
+    /// An object of parameters that are added to bodies which lack them.
     pub default_parameters: Value,
     /// A [`StreamUsage`](crate::domain::model_configuration::StreamUsage)'s text form.
     pub stream_usage: String,
     /// A [`Timeouts`](crate::domain::model_configuration::Timeouts) object.
     pub timeouts: Value,
-    /// How many requests may be under way at once on one replica.
+    /// For each replica.
     pub max_concurrent_requests: Option<i64>,
     pub enabled: bool,
     pub created_at: NaiveDateTime,
     pub updated_at: NaiveDateTime,
     pub deleted_at: Option<NaiveDateTime>,
-    /// A [`Price`](crate::domain::pricing::Price) object, if it has one of its own.
+    /// A [`Price`](crate::domain::pricing::Price) object.
     pub price: Option<Value>,
-    /// The most tokens that prompt and answer may have together.
     pub context_window: Option<i64>,
-    /// The most tokens that an answer may have.
     pub max_output_tokens: Option<i64>,
 }
 
-/// What an update may change: all that people set.
+/// The columns that an update sets.
 #[derive(Clone, Debug, AsChangeset)]
 #[diesel(table_name = model_configurations, treat_none_as_null = true)]
 pub struct ModelConfigurationChanges {
-    /// Unique among the live ones of the workspace.
     pub name: ConfigurationName,
     pub description: Option<String>,
     pub provider: String,
     /// In normal form.
     pub base_url: String,
     pub model: String,
-    /// The secret that holds the credential, if the upstream wants one.
+    /// The name of the secret with the upstream's credential.
     pub api_key_name: Option<SecretName>,
     pub auth: String,
-    /// An object of header name to template.
+    /// An object of header names and templates.
     pub extra_headers: Value,
     /// An array of lower-case header names.
     pub forward_headers: Value,
-    /// An object of parameters for callers that sent none.
+    /// An object of parameters that are added to bodies which lack them.
     pub default_parameters: Value,
     pub stream_usage: String,
     pub timeouts: Value,
-    /// How many requests may be under way at once on one replica.
+    /// For each replica.
     pub max_concurrent_requests: Option<i64>,
     pub enabled: bool,
     pub updated_at: NaiveDateTime,
     pub price: Option<Value>,
-    /// The most tokens that prompt and answer may have together.
     pub context_window: Option<i64>,
-    /// The most tokens that an answer may have.
     pub max_output_tokens: Option<i64>,
 }
 
@@ -107,7 +102,7 @@ pub async fn insert_model_configuration(
         .map(|_| ())
 }
 
-/// The workspace's live configuration of that id.
+/// The workspace's configuration with this id.
 pub async fn find_model_configuration(
     conn: &mut Conn,
     scope: WorkspaceScope,
@@ -122,7 +117,7 @@ pub async fn find_model_configuration(
         .first(c)))
 }
 
-/// The workspace's live configurations, oldest first.
+/// The workspace's configurations, oldest first.
 pub async fn list_model_configurations(
     conn: &mut Conn,
     scope: WorkspaceScope,
@@ -144,7 +139,7 @@ pub async fn list_model_configurations(
     })
 }
 
-/// Changes a live configuration.
+/// Updates a configuration.
 pub async fn update_model_configuration(
     conn: &mut Conn,
     scope: WorkspaceScope,
@@ -161,7 +156,8 @@ pub async fn update_model_configuration(
         .get_result(c))
 }
 
-/// Marks a live configuration as deleted and lets go of its name and its secrets.
+/// Marks a configuration as deleted, which makes its name available again, and removes its references to
+/// secrets.
 pub async fn delete_model_configuration(
     conn: &mut Conn,
     scope: WorkspaceScope,
@@ -198,7 +194,7 @@ pub async fn list_used_secrets(
         .load(c))
 }
 
-/// Writes down that the configuration uses these secrets and no others.
+/// Replaces the list of secrets that the configuration uses.
 pub async fn update_used_secrets(
     conn: &mut Conn,
     scope: WorkspaceScope,
@@ -210,7 +206,7 @@ pub async fn update_used_secrets(
             .filter(model_configuration_secrets::workspace_id.eq(scope.workspace_id))
             .filter(model_configuration_secrets::configuration_id.eq(id)))
         .execute(c))?;
-    // One by one: SQLite takes no batches through diesel-async.
+    // One by one, since diesel-async does not support batch inserts on SQLite.
     for secret_id in secrets {
         let row = UseRow {
             organization_id: scope.organization_id,
@@ -225,7 +221,7 @@ pub async fn update_used_secrets(
     Ok(())
 }
 
-/// The workspace's live configuration of that name.
+/// The workspace's configuration with this name.
 pub async fn find_model_configuration_named(
     conn: &mut Conn,
     scope: WorkspaceScope,
@@ -240,8 +236,8 @@ pub async fn find_model_configuration_named(
         .first(c)))
 }
 
-/// Marks all configurations of a workspace deleted and lets go of the secrets they use; how many
-/// there were.
+/// Marks all configurations of a workspace as deleted and removes their references to secrets. Returns
+/// their number.
 pub async fn delete_workspace_model_configurations(
     conn: &mut Conn,
     scope: WorkspaceScope,

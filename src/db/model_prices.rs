@@ -11,27 +11,27 @@ use super::schema::model_prices;
 use super::{Conn, DbError, optional};
 use crate::domain::ids::{ModelPriceId, OrganizationId};
 
-/// A price that an organization set.
+/// A price of an organization.
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
 #[diesel(table_name = model_prices)]
 pub struct ModelPriceRow {
     pub id: ModelPriceId,
     pub organization_id: OrganizationId,
-    /// The provider that it is for, or `*`.
+    /// A provider's name, or `*`.
     pub provider: String,
-    /// The model that it is for, or a pattern with `*`. Unique with the provider among the live
-    /// ones of the organization.
+    /// A model's name, or a pattern with `*`. Unique in the organization together with the provider
+    /// among the prices that are not deleted.
     pub model: String,
     /// A [`Price`](crate::domain::pricing::Price) object.
     pub price: Value,
-    /// Counts its changes, from 1.
+    /// Starts at 1 and increases with every change.
     pub version: i64,
     pub created_at: NaiveDateTime,
     pub updated_at: NaiveDateTime,
     pub deleted_at: Option<NaiveDateTime>,
 }
 
-/// What an update may change.
+/// The columns that an update sets.
 #[derive(Clone, Debug, AsChangeset)]
 #[diesel(table_name = model_prices)]
 pub struct ModelPriceChanges {
@@ -42,21 +42,19 @@ pub struct ModelPriceChanges {
     pub updated_at: NaiveDateTime,
 }
 
-/// Which prices a list shows.
+/// Filters a list of prices.
 #[derive(Clone, Debug, Default)]
 pub struct ModelPriceFilter {
-    /// Only those for exactly this provider.
     pub provider: Option<String>,
-    /// Only those for exactly this model or pattern.
     pub model: Option<String>,
 }
 
-/// Inserts a row.
+/// Inserts a price.
 pub async fn insert_model_price(conn: &mut Conn, row: ModelPriceRow) -> Result<(), DbError> {
     on!(conn, c => diesel::insert_into(model_prices::table).values(&row).execute(c)).map(|_| ())
 }
 
-/// The organization's live price of that id.
+/// The organization's price with this id.
 pub async fn find_model_price(
     conn: &mut Conn,
     organization_id: OrganizationId,
@@ -70,7 +68,7 @@ pub async fn find_model_price(
         .first(c)))
 }
 
-/// The organization's live prices, oldest first.
+/// The organization's prices, oldest first.
 pub async fn list_model_prices(
     conn: &mut Conn,
     organization_id: OrganizationId,
@@ -98,7 +96,7 @@ pub async fn list_model_prices(
     })
 }
 
-/// The organization's live prices that may be for this provider: its own, and those for all.
+/// The organization's prices for this provider and for all providers.
 pub async fn list_model_prices_for(
     conn: &mut Conn,
     organization_id: OrganizationId,
@@ -114,7 +112,7 @@ pub async fn list_model_prices_for(
         .load(c))
 }
 
-/// How many live prices the organization has.
+/// How many prices the organization has.
 pub async fn count_model_prices(
     conn: &mut Conn,
     organization_id: OrganizationId,
@@ -126,7 +124,7 @@ pub async fn count_model_prices(
         .get_result(c))
 }
 
-/// Changes a live price.
+/// Updates a price.
 pub async fn update_model_price(
     conn: &mut Conn,
     organization_id: OrganizationId,
@@ -142,7 +140,7 @@ pub async fn update_model_price(
         .get_result(c))
 }
 
-/// Marks a live price as deleted.
+/// Marks a price as deleted.
 pub async fn delete_model_price(
     conn: &mut Conn,
     organization_id: OrganizationId,

@@ -1,16 +1,16 @@
-//! What things are called, deleted ones included: for records that outlive what they speak of.
+//! Names of resources, including deleted ones, for records that are kept after the resource is deleted.
 
 use std::collections::HashMap;
 
 use diesel::QueryableByName;
 use diesel::sql_types::Text;
 
-use super::sql::{MOST_LISTED, Sql};
+use super::sql::{MAX_LISTED, Sql};
 use super::{Conn, DbError};
 use crate::domain::ids::OrganizationId;
 use crate::domain::scope::WorkspaceScope;
 
-/// Kinds of things that have names.
+/// Resources that have names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Named {
     Workspace,
@@ -38,41 +38,41 @@ struct NameRow {
     name: String,
 }
 
-/// The names of those of the organization's things that have these ids, by id.
+/// The names of the organization's resources with these ids, by id.
 pub async fn find_names(
     conn: &mut Conn,
     organization_id: OrganizationId,
-    what: Named,
+    kind: Named,
     ids: &[String],
 ) -> Result<HashMap<String, String>, DbError> {
     let mut names = HashMap::new();
-    for some in ids.chunks(MOST_LISTED) {
+    for chunk in ids.chunks(MAX_LISTED) {
         let mut sql = Sql::of(conn);
-        sql.push("SELECT id, name FROM ").push(what.table());
+        sql.push("SELECT id, name FROM ").push(kind.table());
         sql.push(" WHERE organization_id = ").text(organization_id.to_string());
-        sql.and_one_of("id", some);
+        sql.and_one_of("id", chunk);
         names.extend(sql.load::<NameRow>(conn).await?.into_iter().map(|row| (row.id, row.name)));
     }
     Ok(names)
 }
 
-/// The names of the organizations that have these ids, by id.
+/// The names of the organizations with these ids, by id.
 pub async fn find_organization_names(
     conn: &mut Conn,
     ids: &[String],
 ) -> Result<HashMap<String, String>, DbError> {
     let mut names = HashMap::new();
-    for some in ids.chunks(MOST_LISTED) {
+    for chunk in ids.chunks(MAX_LISTED) {
         let mut sql = Sql::of(conn);
-        sql.push("SELECT id, name FROM organizations WHERE 1 = 1").and_one_of("id", some);
+        sql.push("SELECT id, name FROM organizations WHERE 1 = 1").and_one_of("id", chunk);
         names.extend(sql.load::<NameRow>(conn).await?.into_iter().map(|row| (row.id, row.name)));
     }
     Ok(names)
 }
 
-/// Whether the organization has, or had, this workspace.
-pub async fn was_workspace(conn: &mut Conn, scope: WorkspaceScope) -> Result<bool, DbError> {
+/// Whether the organization has this workspace or had it before it was deleted.
+pub async fn workspace_existed(conn: &mut Conn, scope: WorkspaceScope) -> Result<bool, DbError> {
     let id = [scope.workspace_id.to_string()];
-    let found = find_names(conn, scope.organization_id, Named::Workspace, &id).await?;
-    Ok(!found.is_empty())
+    let names = find_names(conn, scope.organization_id, Named::Workspace, &id).await?;
+    Ok(!names.is_empty())
 }

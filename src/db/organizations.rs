@@ -16,7 +16,7 @@ use crate::domain::names::DisplayName;
 #[diesel(table_name = organizations)]
 pub struct OrganizationRow {
     pub id: OrganizationId,
-    /// Unique among the live ones.
+    /// Unique among the organizations that are not deleted.
     pub name: DisplayName,
     /// `active` or `suspended`.
     pub status: String,
@@ -25,7 +25,7 @@ pub struct OrganizationRow {
     pub deleted_at: Option<NaiveDateTime>,
 }
 
-/// What an update may change.
+/// The columns that an update sets.
 #[derive(Clone, Debug, AsChangeset)]
 #[diesel(table_name = organizations)]
 pub struct OrganizationChanges {
@@ -34,12 +34,12 @@ pub struct OrganizationChanges {
     pub updated_at: NaiveDateTime,
 }
 
-/// Inserts a row.
+/// Inserts an organization.
 pub async fn insert_organization(conn: &mut Conn, row: OrganizationRow) -> Result<(), DbError> {
     on!(conn, c => diesel::insert_into(organizations::table).values(&row).execute(c)).map(|_| ())
 }
 
-/// The live organization of that id.
+/// The organization with this id.
 pub async fn find_organization(
     conn: &mut Conn,
     id: OrganizationId,
@@ -51,12 +51,12 @@ pub async fn find_organization(
         .first(c)))
 }
 
-/// Whether there is any organization, deleted ones included.
+/// Whether there is any organization, including deleted ones.
 pub async fn any_organization(conn: &mut Conn) -> Result<bool, DbError> {
     on!(conn, c => diesel::select(diesel::dsl::exists(organizations::table.select(organizations::id))).get_result(c))
 }
 
-/// The live organizations, oldest first.
+/// The organizations, oldest first.
 pub async fn list_organizations(
     conn: &mut Conn,
     page: Page<OrganizationId>,
@@ -75,7 +75,7 @@ pub async fn list_organizations(
     })
 }
 
-/// Changes a live organization.
+/// Updates an organization.
 pub async fn update_organization(
     conn: &mut Conn,
     id: OrganizationId,

@@ -1,17 +1,16 @@
-//! Pages of a list, as table functions take them.
+//! Pages of lists.
 
-/// How many rows, after which one. Lists are ordered by id.
+/// A page of a list that is ordered by id.
 #[derive(Clone, Copy, Debug)]
 pub struct Page<Id> {
-    /// The last row of the page before.
+    /// The last row of the previous page.
     pub after: Option<Id>,
-    /// How many rows the page holds at most.
+    /// The most rows of the page.
     pub limit: u16,
 }
 
 impl<Id> Page<Id> {
-    /// How many rows to ask the database for: one more than the page holds, which tells whether
-    /// another page follows.
+    /// How many rows to query: one more than the page has, to know whether another page follows.
     pub(super) fn rows(&self) -> i64 {
         i64::from(self.limit) + 1
     }

@@ -1,4 +1,4 @@
-//! Opening connections: pragmas for the embedded database, TLS for a server.
+//! Connection pools: pragmas for SQLite; TLS and session settings for PostgreSQL.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,17 +17,18 @@ use futures_util::FutureExt;
 use super::conn::Sqlite;
 use super::{DbError, tls};
 
-/// What every SQLite connection is told first. `synchronous=FULL`: a commit that was answered
-/// survives a power cut. The writer waits for its turn at most five seconds.
+/// Settings of every SQLite connection. With `synchronous=FULL`, a commit survives a power cut. A writer
+/// waits at most five seconds for another one.
 const PRAGMAS: &str = "PRAGMA busy_timeout=5000; PRAGMA journal_mode=WAL; \
                        PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;";
 
-/// What every PostgreSQL session is told first. Writers take turns, so one whose machine died in the
-/// middle of a transaction would keep every replica from writing until the server notices, which
-/// takes it hours by default. Our transactions think for milliseconds between statements; and who
-/// waits longer for its turn has been given up by us before (see `Purpose::limit`). A commit is on
-/// the server's disk when it is told to us, whatever others of its users find good enough: callers
-/// are answered on it, and the journal forgets.
+/// Settings of every PostgreSQL session.
+///
+/// Writers wait for each other, so a replica that dies in a transaction would block all writes until the
+/// server notices, which takes hours by default. Our transactions are idle for milliseconds between
+/// statements, and we abort one that waits longer for a lock (see `Purpose::time_limit`). Commits have to be
+/// synchronous whatever the server's default is: callers are answered, and records are removed from the
+/// journal, once a transaction is committed.
 const SESSION: &str = "SET idle_in_transaction_session_timeout = '5s'; SET lock_timeout = '25s'; \
                        SELECT set_config('synchronous_commit', 'on', false) \
                        WHERE current_setting('synchronous_commit') = 'off'";
@@ -37,7 +38,7 @@ diesel::define_sql_function! {
     fn current_setting(name: Text) -> Text;
 }
 
-/// A pool of connections to the embedded database.
+/// A pool of connections to SQLite.
 pub(super) fn sqlite_pool(
     path: &Path,
     size: usize,
@@ -70,7 +71,7 @@ pub(super) fn postgres_pool(
 ) -> Result<Pool<AsyncPgConnection>, DbError> {
     let mut config = ManagerConfig::default();
     config.recycling_method =
-        RecyclingMethod::CustomFunction(Box::new(|conn| still_writes(conn).boxed()));
+        RecyclingMethod::CustomFunction(Box::new(|conn| check_writable(conn).boxed()));
     config.custom_setup = Box::new(move |url| {
         let ca_pem = ca_pem.clone();
         async move { postgres_connection(url, ca_pem.as_deref()).await }.boxed()
@@ -78,20 +79,20 @@ pub(super) fn postgres_pool(
     build(AsyncDieselConnectionManager::new_with_config(url, config), size, wait)
 }
 
-/// Fails unless the session lives, and could write. One that was begun while the server only read,
-/// in the course of a failover or by its operator's word, may never write although others do.
-async fn still_writes(conn: &mut AsyncPgConnection) -> QueryResult<()> {
-    let asked = diesel::select(current_setting("transaction_read_only"));
-    match asked.get_result::<String>(conn).await?.as_str() {
+/// Fails unless the session is alive and may write. A session that began while the server was read-only,
+/// for example during a failover, may stay read-only.
+async fn check_writable(conn: &mut AsyncPgConnection) -> QueryResult<()> {
+    let query = diesel::select(current_setting("transaction_read_only"));
+    match query.get_result::<String>(conn).await?.as_str() {
         "off" => Ok(()),
         _ => Err(diesel::result::Error::DatabaseError(
             DatabaseErrorKind::ReadOnlyTransaction,
-            Box::new("the session only reads".to_owned()),
+            Box::new("the session is read-only".to_owned()),
         )),
     }
 }
 
-/// `wait` bounds waiting for a free connection, opening one, and trying one that was idle.
+/// `wait` limits waiting for a free connection, opening one, and checking one that was idle.
 fn build<C>(
     manager: AsyncDieselConnectionManager<C>,
     size: usize,
@@ -112,22 +113,23 @@ where
         .map_err(|error| DbError::Internal(error.to_string()))
 }
 
-/// Connects, with TLS as the URL's `sslmode` says.
+/// Connects, with TLS according to the URL's `sslmode`.
 pub(super) async fn postgres_connection(
     url: &str,
     ca_pem: Option<&[u8]>,
 ) -> ConnectionResult<AsyncPgConnection> {
-    let bad = |error: tokio_postgres::Error| ConnectionError::BadConnection(describe(&error));
-    let mut config: tokio_postgres::Config = url.parse().map_err(bad)?;
-    notice_silence(&mut config);
+    let failed = |error: tokio_postgres::Error| ConnectionError::BadConnection(describe(&error));
+    let mut config: tokio_postgres::Config = url.parse().map_err(failed)?;
+    detect_dead_peers(&mut config);
     let tls = tls::connector(config.get_ssl_mode(), ca_pem);
     let mut conn = match tls.map_err(ConnectionError::BadConnection)? {
         None => {
-            let (client, connection) = config.connect(tokio_postgres::NoTls).await.map_err(bad)?;
+            let (client, connection) =
+                config.connect(tokio_postgres::NoTls).await.map_err(failed)?;
             AsyncPgConnection::try_from_client_and_connection(client, connection).await?
         }
         Some(tls) => {
-            let (client, connection) = config.connect(tls).await.map_err(bad)?;
+            let (client, connection) = config.connect(tls).await.map_err(failed)?;
             AsyncPgConnection::try_from_client_and_connection(client, connection).await?
         }
     };
@@ -135,12 +137,12 @@ pub(super) async fn postgres_connection(
     Ok(conn)
 }
 
-/// A server or a network that died without a word is noticed within half a minute, unless the URL
-/// says otherwise: the operating system would take two hours on an idle connection, and a quarter
-/// of one on a busy one.
-fn notice_silence(config: &mut tokio_postgres::Config) {
-    let unset = tokio_postgres::Config::new();
-    if config.get_keepalives_idle() == unset.get_keepalives_idle() {
+/// Sets timeouts with which a dead server or network is detected within half a minute, unless the URL
+/// sets them. The operating system's defaults take two hours on an idle connection and 15 minutes on a
+/// busy one.
+fn detect_dead_peers(config: &mut tokio_postgres::Config) {
+    let default = tokio_postgres::Config::new();
+    if config.get_keepalives_idle() == default.get_keepalives_idle() {
         config.keepalives_idle(Duration::from_secs(10));
     }
     if config.get_keepalives_interval().is_none() {
@@ -154,7 +156,7 @@ fn notice_silence(config: &mut tokio_postgres::Config) {
     }
 }
 
-/// The error with its causes: tokio-postgres' own text leaves out why.
+/// The error with its causes, which tokio-postgres leaves out of its text.
 fn describe(error: &tokio_postgres::Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);

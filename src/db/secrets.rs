@@ -1,4 +1,4 @@
-//! `secrets`: sealed values and what may be shown of them.
+//! `secrets`: sealed values and their metadata.
 
 use chrono::NaiveDateTime;
 use diesel::prelude::*;
@@ -19,12 +19,11 @@ pub struct SecretRow {
     pub id: SecretId,
     pub organization_id: OrganizationId,
     pub workspace_id: WorkspaceId,
-    /// The data key that seals it.
     pub data_key_id: DataKeyId,
     /// Unique in the workspace.
     pub name: SecretName,
     pub description: Option<String>,
-    /// Counts the values it has had, from 1.
+    /// Starts at 1 and increases with every new value.
     pub version: i64,
     pub sealed: Vec<u8>,
     /// A short keyed fingerprint of the value.
@@ -33,11 +32,10 @@ pub struct SecretRow {
     pub updated_at: NaiveDateTime,
 }
 
-/// What a new value changes.
+/// The columns that a new value sets.
 #[derive(Clone, Debug, AsChangeset)]
 #[diesel(table_name = secrets, treat_none_as_null = true)]
 pub struct SecretChanges {
-    /// The data key that seals the new value.
     pub data_key_id: DataKeyId,
     pub description: Option<String>,
     pub version: i64,
@@ -46,7 +44,7 @@ pub struct SecretChanges {
     pub updated_at: NaiveDateTime,
 }
 
-/// A live configuration that uses a secret.
+/// A configuration that uses a secret.
 #[derive(Clone, Debug)]
 pub struct SecretUse {
     pub secret_id: SecretId,
@@ -59,7 +57,7 @@ pub async fn insert_secret(conn: &mut Conn, row: SecretRow) -> Result<(), DbErro
     on!(conn, c => diesel::insert_into(secrets::table).values(&row).execute(c)).map(|_| ())
 }
 
-/// The workspace's secret of that name.
+/// The workspace's secret with this name.
 pub async fn find_secret(
     conn: &mut Conn,
     scope: WorkspaceScope,
@@ -94,7 +92,7 @@ pub async fn list_secrets(
     })
 }
 
-/// Puts a new value in the place of the old one.
+/// Replaces the value of a secret.
 pub async fn update_secret(
     conn: &mut Conn,
     scope: WorkspaceScope,
@@ -110,8 +108,7 @@ pub async fn update_secret(
         .get_result(c))
 }
 
-/// Deletes a secret for good. One that a configuration uses is a
-/// [`DbError::ForeignKeyViolation`].
+/// Deletes a secret. If a configuration uses it, the error is [`DbError::ForeignKeyViolation`].
 pub async fn delete_secret(
     conn: &mut Conn,
     scope: WorkspaceScope,
@@ -125,7 +122,7 @@ pub async fn delete_secret(
     .map(|_| ())
 }
 
-/// Which live configurations use these secrets.
+/// The configurations that use these secrets.
 pub async fn list_secret_uses(
     conn: &mut Conn,
     scope: WorkspaceScope,
@@ -156,7 +153,7 @@ pub async fn list_secret_uses(
         .collect())
 }
 
-/// Those of the workspace's secrets that have one of these names.
+/// The workspace's secrets with these names.
 pub async fn list_secrets_named(
     conn: &mut Conn,
     scope: WorkspaceScope,
@@ -171,7 +168,7 @@ pub async fn list_secrets_named(
         .load(c))
 }
 
-/// Deletes all secrets of a workspace for good, sealed values included; how many there were.
+/// Deletes all secrets of a workspace. Returns their number.
 pub async fn delete_workspace_secrets(
     conn: &mut Conn,
     scope: WorkspaceScope,

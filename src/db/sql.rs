@@ -1,5 +1,5 @@
-//! Statements whose columns, groups and filters are only known at run time, put together from
-//! constant text and bound values. Where diesel's own builder can say it, that is used instead.
+//! Builds statements whose columns, groups and filters are only known at run time, from constant text and
+//! bound values. Only for statements that diesel's query builder cannot express.
 
 use chrono::NaiveDateTime;
 use diesel::pg::Pg;
@@ -11,15 +11,15 @@ use diesel_async::RunQueryDsl;
 use super::conn::on;
 use super::{Conn, DbError};
 
-/// How many values one statement names in a list. SQLite takes 32,766 in all.
-pub(super) const MOST_LISTED: usize = 500;
+/// The most values of an `IN` list. SQLite allows 32,766 values in a statement.
+pub(super) const MAX_LISTED: usize = 500;
 
 enum Bind {
     Text(String),
     Time(NaiveDateTime),
 }
 
-/// A statement in the words of one of the databases. Values are only ever bound.
+/// A statement in the dialect of one of the databases. Values are always bound.
 pub(super) struct Sql {
     text: String,
     binds: Vec<Bind>,
@@ -27,18 +27,18 @@ pub(super) struct Sql {
 }
 
 impl Sql {
-    /// An empty one for the connection's database.
+    /// An empty statement for the connection's database.
     pub(super) fn of(conn: &Conn) -> Self {
         let postgres = matches!(conn, Conn::Postgres(_));
         Self { text: String::new(), binds: Vec::new(), postgres }
     }
 
-    /// Whether it is for PostgreSQL.
+    /// Whether the statement is for PostgreSQL.
     pub(super) fn is_postgres(&self) -> bool {
         self.postgres
     }
 
-    /// Adds text as it is: never a caller's.
+    /// Adds text, which must not come from a caller.
     pub(super) fn push(&mut self, text: &str) -> &mut Self {
         self.text.push_str(text);
         self
@@ -49,7 +49,7 @@ impl Sql {
         self.bind(Bind::Text(value.into()))
     }
 
-    /// Adds an instant, UTC.
+    /// Adds an instant.
     pub(super) fn time(&mut self, value: NaiveDateTime) -> &mut Self {
         self.bind(Bind::Time(value))
     }
@@ -74,8 +74,8 @@ impl Sql {
         }
     }
 
-    /// Adds the index by which SQLite is to find the rows of the table just named: it has no counts
-    /// to decide by, and would take the longer way along the table's own key.
+    /// Tells SQLite which index to use for the table that was just added: without statistics it would
+    /// choose the primary key, which is slower.
     pub(super) fn by_index(&mut self, index: &str) -> &mut Self {
         if !self.postgres {
             self.push(" INDEXED BY ").push(index);
@@ -83,14 +83,14 @@ impl Sql {
         self
     }
 
-    /// Adds a condition: that the column's text contains this, letter for letter.
+    /// Adds the condition that the column contains this text exactly.
     pub(super) fn contains(&mut self, column: &str, part: String) -> &mut Self {
         let function = if self.postgres { "strpos" } else { "instr" };
         self.push(function).push("(").push(column).push(", ").text(part).push(") > 0")
     }
 
-    /// Adds the sum of a column of numbers that are not negative, at half the cost of [`Self::sum`]
-    /// on SQLite, where it fails beyond the largest number: see [`DbError::is_overflow`].
+    /// Adds the sum of a column of non-negative numbers. Half the cost of [`Self::sum`] on SQLite, but
+    /// fails there if it overflows: see [`DbError::is_overflow`].
     pub(super) fn plain_sum(&mut self, column: &str) -> &mut Self {
         match self.postgres {
             true => self.sum(column),
@@ -98,15 +98,15 @@ impl Sql {
         }
     }
 
-    /// Adds the sum of a column of numbers that are not negative. It stops at the largest number
-    /// where the databases would fail: what upstreams and admins made up must not keep anybody from
-    /// reading the rest.
+    /// Adds the sum of a column of non-negative numbers. Saturates instead of failing, so that absurd
+    /// numbers from upstreams or admins do not make the other data unreadable.
     pub(super) fn sum(&mut self, column: &str) -> &mut Self {
         let text = if self.postgres {
-            // Of nulls and numbers, LEAST takes a number.
+            // LEAST ignores nulls.
             format!("LEAST(COALESCE(SUM({column}), 0), 9223372036854775807)::bigint")
         } else {
-            // In halves, which can't overflow; put together, a real number stands for too much.
+            // The sums of the upper and lower 32 bits cannot overflow. Added together they become a real
+            // number if they are too large.
             format!(
                 "COALESCE(CAST(SUM({column} >> 32) * 4294967296 \
                  + SUM({column} & 4294967295) AS INTEGER), 0)"
@@ -115,7 +115,7 @@ impl Sql {
         self.push(&text)
     }
 
-    /// Runs it.
+    /// Runs the statement.
     pub(super) async fn load<R>(self, conn: &mut Conn) -> Result<Vec<R>, DbError>
     where
         R: QueryableByName<Sqlite> + QueryableByName<Pg> + Send + 'static,

@@ -1,8 +1,8 @@
-//! TLS towards a PostgreSQL server.
+//! TLS for connections to PostgreSQL.
 //!
 //! `sslmode=require` (or `--database-ca-file`) checks the server's certificate and name.
-//! `sslmode=prefer`, PostgreSQL's default, encrypts where the server offers it without asking who
-//! it is, as libpq does; it keeps listeners out, not impostors.
+//! `sslmode=prefer`, PostgreSQL's default, encrypts if the server supports it and does not check the
+//! certificate, as libpq does. It protects against eavesdropping, not against impersonation.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use tokio_rustls::rustls::{
     ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
-/// How to speak TLS to the server, if at all.
+/// The TLS configuration; `None` for no TLS.
 pub(super) fn connector(
     mode: SslMode,
     ca_pem: Option<&[u8]>,
@@ -33,7 +33,7 @@ pub(super) fn connector(
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
     let config = if mode == SslMode::Prefer && ca_pem.is_none() {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
     } else {
         let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         for certificate in ca_pem.into_iter().flat_map(CertificateDer::pem_slice_iter) {
@@ -45,11 +45,11 @@ pub(super) fn connector(
     Ok(Some(MakeRustlsConnect::new(config.with_no_client_auth())))
 }
 
-/// Takes any certificate; the signatures of the handshake are checked nonetheless.
+/// Accepts any certificate. Signatures of the handshake are checked.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct AnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

@@ -1,4 +1,4 @@
-//! How the domain's types stand in columns.
+//! Conversions between the domain's types and columns.
 
 use std::io::Write;
 
@@ -18,9 +18,9 @@ use crate::domain::names::{ConfigurationName, DisplayName, Email, Handle, Secret
 use crate::domain::permissions::Role;
 use crate::domain::policy::PolicyType;
 
-/// A type that is kept as text: written by `$write` (`&self -> String`), read by `$read`
-/// (`String -> Result`). Owned text is bound, since the SQLite connection moves its binds to
-/// another thread.
+/// A type that is stored as text: written by `$write` (`&self -> String`), read by `$read`
+/// (`String -> Result`). Binds owned text, since the SQLite connection moves its binds to another
+/// thread.
 macro_rules! text_column {
     ($($name:ty: $write:expr, $read:expr;)+) => {$(
         text_column!(@expression $name, $name, Text, $write, |value| &value);

@@ -11,13 +11,13 @@ use super::{Conn, DbError, optional};
 use crate::domain::ids::{OrganizationId, UserId};
 use crate::domain::names::{DisplayName, Email};
 
-/// One person.
+/// One user.
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
 #[diesel(table_name = users)]
 pub struct UserRow {
     pub id: UserId,
     pub organization_id: OrganizationId,
-    /// Unique among the live ones of the organization.
+    /// Unique in the organization among the users that are not deleted.
     pub email: Email,
     pub name: DisplayName,
     /// `active` or `deactivated`.
@@ -27,7 +27,7 @@ pub struct UserRow {
     pub deleted_at: Option<NaiveDateTime>,
 }
 
-/// The organization's live user of that id.
+/// The organization's user with this id.
 pub async fn find_user(
     conn: &mut Conn,
     organization_id: OrganizationId,
@@ -41,7 +41,7 @@ pub async fn find_user(
         .first(c)))
 }
 
-/// What an update may change.
+/// The columns that an update sets.
 #[derive(Clone, Debug, AsChangeset)]
 #[diesel(table_name = users)]
 pub struct UserChanges {
@@ -51,21 +51,19 @@ pub struct UserChanges {
     pub updated_at: NaiveDateTime,
 }
 
-/// Which users a list shows.
+/// Filters a list of users.
 #[derive(Clone, Debug, Default)]
 pub struct UserFilter {
-    /// Only the one with this address.
     pub email: Option<Email>,
-    /// Only those with this status.
     pub status: Option<String>,
 }
 
-/// Inserts a row.
+/// Inserts a user.
 pub async fn insert_user(conn: &mut Conn, row: UserRow) -> Result<(), DbError> {
     on!(conn, c => diesel::insert_into(users::table).values(&row).execute(c)).map(|_| ())
 }
 
-/// The organization's live users, oldest first.
+/// The organization's users, oldest first.
 pub async fn list_users(
     conn: &mut Conn,
     organization_id: OrganizationId,
@@ -93,7 +91,7 @@ pub async fn list_users(
     })
 }
 
-/// Changes a live user.
+/// Updates a user.
 pub async fn update_user(
     conn: &mut Conn,
     organization_id: OrganizationId,

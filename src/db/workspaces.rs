@@ -19,14 +19,14 @@ pub struct WorkspaceRow {
     pub id: WorkspaceId,
     pub organization_id: OrganizationId,
     pub name: DisplayName,
-    /// Unique among the live ones of the organization.
+    /// Unique in the organization among the workspaces that are not deleted.
     pub handle: Handle,
     pub created_at: NaiveDateTime,
     pub updated_at: NaiveDateTime,
     pub deleted_at: Option<NaiveDateTime>,
 }
 
-/// The live workspace of that scope.
+/// The workspace of this scope.
 pub async fn find_workspace(
     conn: &mut Conn,
     scope: WorkspaceScope,
@@ -39,7 +39,7 @@ pub async fn find_workspace(
         .first(c)))
 }
 
-/// What an update may change.
+/// The columns that an update sets.
 #[derive(Clone, Debug, AsChangeset)]
 #[diesel(table_name = workspaces)]
 pub struct WorkspaceChanges {
@@ -48,12 +48,12 @@ pub struct WorkspaceChanges {
     pub updated_at: NaiveDateTime,
 }
 
-/// Inserts a row.
+/// Inserts a workspace.
 pub async fn insert_workspace(conn: &mut Conn, row: WorkspaceRow) -> Result<(), DbError> {
     on!(conn, c => diesel::insert_into(workspaces::table).values(&row).execute(c)).map(|_| ())
 }
 
-/// The organization's live workspaces, oldest first; only that one if one is named.
+/// The organization's workspaces, oldest first; only `only` if it is given.
 pub async fn list_workspaces(
     conn: &mut Conn,
     organization_id: OrganizationId,
@@ -78,7 +78,7 @@ pub async fn list_workspaces(
     })
 }
 
-/// Changes a live workspace.
+/// Updates a workspace.
 pub async fn update_workspace(
     conn: &mut Conn,
     scope: WorkspaceScope,
@@ -93,7 +93,7 @@ pub async fn update_workspace(
         .get_result(c))
 }
 
-/// Marks a live workspace deleted, which frees its handle. What is in it is its own tables' matter.
+/// Marks a workspace as deleted, which makes its handle available again. Does not delete its resources.
 pub async fn delete_workspace(
     conn: &mut Conn,
     scope: WorkspaceScope,

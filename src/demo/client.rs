@@ -1,4 +1,4 @@
-//! The demonstration's own caller: speaks HTTP to the gateway's front door, as anybody would.
+//! The demo's HTTP client, which calls the gateway like any other client.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use serde_json::Value;
 use super::DemoError;
 use crate::crypto::SecretText;
 
-/// Everything is on this machine; longer means that something is wrong.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Everything runs on this machine, so a call that takes longer has failed.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A client of one gateway.
 pub(super) struct GatewayClient {
@@ -21,7 +21,7 @@ pub(super) struct GatewayClient {
     http: Client,
 }
 
-/// An answer that was a success.
+/// A successful response.
 pub(super) struct Answer {
     pub(super) request_id: String,
     pub(super) body: Value,
@@ -29,14 +29,14 @@ pub(super) struct Answer {
 
 impl GatewayClient {
     pub(super) fn new(address: SocketAddr) -> Self {
-        Self { address, http: Client::builder().timeout(PATIENCE).finish() }
+        Self { address, http: Client::builder().timeout(TIMEOUT).finish() }
     }
 
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Sends JSON and reads JSON; anything but a success is an error that says what came instead.
+    /// Sends and receives JSON. Returns an error unless the status is a success.
     pub(super) async fn send(
         &self,
         method: Method,
@@ -51,20 +51,20 @@ impl GatewayClient {
         Ok(Answer { request_id, body })
     }
 
-    /// Sends JSON and hands over the data of each event when it arrives.
+    /// Sends JSON and calls `on_data` with the data of each event when it arrives.
     pub(super) async fn stream(
         &self,
         path: &str,
         key: &SecretText,
         body: &Value,
-        mut each: impl FnMut(&str),
+        mut on_data: impl FnMut(&str),
     ) -> Result<String, DemoError> {
         let failed = failure(&Method::POST, path);
         let mut response = self.begin(&Method::POST, path, key, body).await?;
         let mut events = EventData::default();
         while let Some(chunk) = response.next().await {
             let chunk = chunk.map_err(|error| failed(error.to_string()))?;
-            events.push(&chunk, &mut each);
+            events.push(&chunk, &mut on_data);
         }
         Ok(request_id(response.headers()))
     }
@@ -93,8 +93,8 @@ impl GatewayClient {
         if response.status().is_success() {
             return Ok(response);
         }
-        let told = response.body().await.unwrap_or_default();
-        Err(failed(format!("{} {}", response.status(), String::from_utf8_lossy(&told))))
+        let text = response.body().await.unwrap_or_default();
+        Err(failed(format!("{} {}", response.status(), String::from_utf8_lossy(&text))))
     }
 }
 
@@ -108,18 +108,18 @@ fn request_id(headers: &HeaderMap) -> String {
     id.unwrap_or("none").to_owned()
 }
 
-/// Finds the data in a stream of events of one line each, which is all that chat streams have.
+/// Parses a stream of events whose data is one line each, as in chat streams.
 #[derive(Default)]
 struct EventData(Vec<u8>);
 
 impl EventData {
-    fn push(&mut self, chunk: &[u8], each: &mut impl FnMut(&str)) {
+    fn push(&mut self, chunk: &[u8], on_data: &mut impl FnMut(&str)) {
         self.0.extend_from_slice(chunk);
         while let Some(end) = memchr::memchr(b'\n', &self.0) {
             let line: Vec<u8> = self.0.drain(..=end).collect();
             let line = String::from_utf8_lossy(&line);
             if let Some(data) = line.trim_end().strip_prefix("data: ") {
-                each(data);
+                on_data(data);
             }
         }
     }
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_are_found_however_they_are_cut() {
+    fn events_are_parsed_wherever_chunks_end() {
         let text = "data: {\"a\":\"é\"}\n\n: a comment\r\ndata: [DONE]\r\n\r\n".as_bytes();
         for cut in 0..text.len() {
             let (mut found, mut events) = (Vec::new(), EventData::default());

@@ -1,4 +1,4 @@
-//! Where the demonstration's installation lies: in a directory that is kept, or in one that goes.
+//! The directory of the demo's installation: temporary, or one that is kept.
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
@@ -9,14 +9,14 @@ use uuid::Uuid;
 use super::DemoError;
 use crate::clock::Clock;
 
-/// Nobody else has any business with a master key.
+/// It contains the master key.
 const MODE: u32 = 0o700;
 
-/// The name that `serve` uses too.
+/// The default name of `serve`.
 pub(super) const DATABASE_FILE: &str = "tollgate.db";
 
-/// A directory for one installation. A temporary one is removed when this is dropped, however the
-/// demonstration ends; [`DemoDirectory::end`] also tells whether that worked.
+/// A directory for one installation. A temporary one is removed when this is dropped;
+/// [`DemoDirectory::close`] also reports errors.
 #[derive(Debug)]
 pub(super) struct DemoDirectory {
     path: PathBuf,
@@ -24,7 +24,7 @@ pub(super) struct DemoDirectory {
 }
 
 impl DemoDirectory {
-    /// Makes it, or takes the given one if it holds no installation yet.
+    /// Creates a temporary directory, or uses the given one if it has no installation yet.
     pub(super) fn make(given: Option<&Path>, clock: &Clock) -> Result<Self, DemoError> {
         let (path, temporary) = match given {
             Some(path) => (path.to_owned(), false),
@@ -33,9 +33,9 @@ impl DemoDirectory {
                 (std::env::temp_dir().join(format!("tollgate-demo-{unique}")), true)
             }
         };
-        // A temporary one must not be there yet: somebody else may have put it there.
-        let made = DirBuilder::new().mode(MODE).recursive(!temporary).create(&path);
-        made.map_err(|error| DemoError::Directory { path: path.clone(), error })?;
+        // Fails if the temporary directory exists, since another user may have created it.
+        let created = DirBuilder::new().mode(MODE).recursive(!temporary).create(&path);
+        created.map_err(|error| DemoError::Directory { path: path.clone(), error })?;
         let directory = Self { path, temporary };
         if directory.database().exists() {
             return Err(DemoError::NotFresh(directory.database()));
@@ -47,7 +47,7 @@ impl DemoDirectory {
         &self.path
     }
 
-    /// The database's file; the master key's lies beside it.
+    /// The path of the database. The master key's file is beside it.
     pub(super) fn database(&self) -> PathBuf {
         self.path.join(DATABASE_FILE)
     }
@@ -56,8 +56,8 @@ impl DemoDirectory {
         self.temporary
     }
 
-    /// Removes it if it is temporary.
-    pub(super) fn end(mut self) -> Result<(), DemoError> {
+    /// Removes the directory if it is temporary.
+    pub(super) fn close(mut self) -> Result<(), DemoError> {
         self.remove().map_err(|error| DemoError::Directory { path: self.path.clone(), error })
     }
 
@@ -68,7 +68,7 @@ impl DemoDirectory {
 
 impl Drop for DemoDirectory {
     fn drop(&mut self) {
-        // After an error there is one to tell already.
+        // `close` reports errors; here another error is already being reported.
         let _ = self.remove();
     }
 }
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_temporary_one_goes_and_a_given_one_stays() {
+    fn a_temporary_directory_is_removed_and_a_given_one_is_kept() {
         let clock = Clock::default();
         let temporary = DemoDirectory::make(None, &clock).unwrap();
         let path = temporary.path().to_owned();
@@ -90,7 +90,7 @@ mod tests {
         let given = home.path().join("a/b");
         let kept = DemoDirectory::make(Some(&given), &clock).unwrap();
         fs::write(kept.database(), "x").unwrap();
-        kept.end().unwrap();
+        kept.close().unwrap();
         assert!(given.join("tollgate.db").exists());
         let again = DemoDirectory::make(Some(&given), &clock);
         assert!(matches!(again, Err(DemoError::NotFresh(_))), "{again:?}");

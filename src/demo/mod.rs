@@ -1,7 +1,7 @@
-//! The `demo` command: a fresh installation with a built-in upstream, set up as an admin would set
-//! it up, called as an application would call it, and left running.
+//! The `demo` command: a new installation with a built-in upstream, which is set up through the management
+//! API, called once plain and once streamed, and then kept running.
 //!
-//! It shows the gateway, it is not part of it: nothing here is reached by `serve`.
+//! `serve` uses nothing of this.
 
 mod client;
 mod directory;
@@ -26,20 +26,19 @@ use client::GatewayClient;
 use directory::DemoDirectory;
 use upstream::DemoUpstream;
 
-/// What the demonstration is told.
+/// The options of `demo`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct DemoSettings {
     /// Address and port of the gateway; port 0 takes a free one
     #[arg(long, env = "TOLLGATE_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
-    /// Address and port of the demonstration upstream, which has to be a loopback one; port 0 takes
-    /// a free one
+    /// Loopback address and port of the built-in upstream; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub upstream_listen: SocketAddr,
 
-    /// Where to put the installation, to be kept; it may not hold one (unset: a temporary directory,
-    /// removed at the end)
+    /// Directory of the installation, which is kept and must not contain one (unset: a temporary
+    /// directory, removed at the end)
     #[arg(long, value_name = "DIR")]
     pub directory: Option<PathBuf>,
 
@@ -48,31 +47,25 @@ pub struct DemoSettings {
     pub log_filter: String,
 }
 
-/// Why the demonstration could not be shown.
+/// The demo failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
-    /// There is an installation already, and its keys were shown when it was made.
+    /// Its keys cannot be shown again, so it cannot be used.
     #[error(
-        "{} holds a database already. Serve it with `tollgate serve --database-url sqlite:{}`, or \
-         give the demonstration another --directory", .0.display(), .0.display()
+        "{} already exists. Serve it with `tollgate serve --database-url sqlite:{}`, or choose \
+         another --directory for the demo", .0.display(), .0.display()
     )]
     NotFresh(PathBuf),
-    /// The directory can't be made or removed.
     #[error("the directory {}: {error}", path.display())]
     Directory { path: PathBuf, error: std::io::Error },
-    /// The upstream has to be where the demonstration's egress rules allow it.
-    #[error("--upstream-listen has to be a loopback address, such as 127.0.0.1:0")]
+    /// The demo's egress rules allow only loopback addresses.
+    #[error("--upstream-listen must be a loopback address, such as 127.0.0.1:0")]
     NotLoopback,
-    /// Somebody else listens there; with the usual port that happens easily.
     #[error("{0} is in use by another program. `--listen 127.0.0.1:0` takes a free port")]
     PortTaken(SocketAddr),
-    /// The gateway did not answer as it should.
+    /// A call to the gateway failed.
     #[error("{request}: {problem}")]
-    Call {
-        request: String,
-        /// What came back instead of an answer.
-        problem: String,
-    },
+    Call { request: String, problem: String },
 }
 
 /// Sets up, calls, and serves until Ctrl-C or SIGTERM.
@@ -83,7 +76,7 @@ pub async fn run(settings: DemoSettings) -> Result<(), StartError> {
     if !settings.upstream_listen.ip().is_loopback() {
         return Err(DemoError::NotLoopback.into());
     }
-    // Asked for early, so that Ctrl-C during the set-up removes the directory as well.
+    // Before the set-up, so that Ctrl-C during it also removes the directory.
     let (stop, stop_now) = stop_signals()?;
     let clock = Clock::default();
     let directory = DemoDirectory::make(settings.directory.as_deref(), &clock)?;
@@ -100,18 +93,18 @@ pub async fn run(settings: DemoSettings) -> Result<(), StartError> {
         Application::build_on(gateway_settings, store, clock).await.map_err(port_taken)?;
 
     let client = GatewayClient::new(reachable(application.address()));
-    let team =
+    let workspace =
         setup::set_up(&client, &first.admin_key, &upstream.base_url(), &provider_key).await?;
     report::installation(&directory, &upstream, client.address());
-    report::plain_call(&client, &team.caller_key).await?;
-    report::streamed_call(&client, &team.caller_key).await?;
-    report::what_to_try(client.address(), &first, &team);
+    report::plain_call(&client, &workspace.caller_key).await?;
+    report::streamed_call(&client, &workspace.caller_key).await?;
+    report::next_steps(client.address(), &first, &workspace);
 
     application.run_until(stop, stop_now).await?;
     upstream.stop().await;
     let (path, kept) = (directory.path().to_owned(), !directory.is_temporary());
-    directory.end()?;
-    report::farewell(&path, kept);
+    directory.close()?;
+    report::stopped(&path, kept);
     Ok(())
 }
 
@@ -121,7 +114,7 @@ fn gateway_settings(settings: &DemoSettings, directory: &DemoDirectory) -> Setti
     gateway.database.database_url = DatabaseUrl::Sqlite(directory.database());
     gateway.egress.egress_allow = loopback();
     gateway.logging.log_filter.clone_from(&settings.log_filter);
-    // Open streams of a demonstration are not worth the usual half a minute.
+    // Shorter than the default of half a minute, since nobody depends on the streams of a demo.
     gateway.timeouts.shutdown_timeout = std::time::Duration::from_secs(2);
     gateway
 }
@@ -135,14 +128,14 @@ fn port_taken(error: StartError) -> StartError {
     }
 }
 
-/// What `--egress-allow 127.0.0.0/8,::1` says.
+/// The networks of `--egress-allow 127.0.0.0/8,::1`.
 fn loopback() -> Networks {
     let v4 = ipnet::Ipv4Net::new_assert(std::net::Ipv4Addr::new(127, 0, 0, 0), 8);
     let v6 = ipnet::Ipv6Net::new_assert(std::net::Ipv6Addr::LOCALHOST, 128);
     [v4.into(), v6.into()].into_iter().collect()
 }
 
-/// Where to call what listens there: nobody can connect to "everywhere".
+/// An address to connect to: an unspecified address is replaced by the loopback address.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address {
@@ -153,7 +146,7 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// The demonstration upstream's key, of the form that providers' keys have.
+/// A random key for the built-in upstream, in the format of provider keys.
 fn new_provider_key() -> Result<SecretText, StartError> {
     let mut random = [0; 24];
     system_random(&mut random)?;
@@ -166,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everywhere_is_called_at_home() {
+    fn an_unspecified_address_is_called_on_loopback() {
         for (listens, called) in [
             ("0.0.0.0:80", "127.0.0.1:80"),
             ("[::]:80", "[::1]:80"),
@@ -177,12 +170,12 @@ mod tests {
     }
 
     #[test]
-    fn loopback_is_what_it_is() {
+    fn loopback_equals_the_option_text() {
         assert_eq!(loopback(), "127.0.0.0/8,::1".parse().unwrap());
     }
 
     #[test]
-    fn keys_differ() {
+    fn provider_keys_are_random() {
         let (one, other) = (new_provider_key().unwrap(), new_provider_key().unwrap());
         assert_ne!(one.expose(), other.expose());
         assert_eq!(one.len(), "sk-demo-".len() + 48);

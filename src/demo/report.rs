@@ -1,4 +1,4 @@
-//! What the demonstration prints. What is meant to be pasted stands at the beginning of its line.
+//! The output of the demo. Text that is meant to be pasted begins at the start of a line.
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -11,78 +11,78 @@ use serde_json::{Value, json};
 use super::DemoError;
 use super::client::GatewayClient;
 use super::directory::{DATABASE_FILE, DemoDirectory};
-use super::setup::{CONFIGURATION, ORGANIZATION, SECRET, Team, WORKSPACE};
+use super::setup::{CONFIGURATION, DemoWorkspace, ORGANIZATION, SECRET, WORKSPACE};
 use super::upstream::{DemoUpstream, MODEL};
 use crate::app::bootstrap::Bootstrapped;
 use crate::crypto::SecretText;
 
-/// Prints. Whether somebody reads it is no reason to stop serving.
-macro_rules! put {
+/// Prints text. Ignores errors, so that a closed standard output does not stop the server.
+macro_rules! print_text {
     ($($text:tt)*) => {{ let _ = write!(std::io::stdout(), $($text)*); }};
 }
 
 /// Prints a line.
-macro_rules! say {
+macro_rules! print_line {
     ($($text:tt)*) => {{ let _ = writeln!(std::io::stdout(), $($text)*); }};
 }
 
-/// What there is, and where.
+/// Prints the parts of the installation.
 pub(super) fn installation(
     directory: &DemoDirectory,
     upstream: &DemoUpstream,
     gateway: SocketAddr,
 ) {
-    let fate = if directory.is_temporary() { ", removed at the end" } else { "" };
-    say!("Tollgate {}, a demonstration", env!("CARGO_PKG_VERSION"));
-    heading("A fresh installation");
-    fact("directory", &format!("{}{fate}", directory.path().display()));
-    fact("", "tollgate.db (embedded SQLite) and tollgate-master.key");
-    fact("organization", ORGANIZATION);
-    fact("workspace", WORKSPACE);
-    fact("secret", &format!("{SECRET}: the upstream's key, sealed; callers never see it"));
-    fact("configuration", &format!("{CONFIGURATION} -> {}, {MODEL}", upstream.base_url()));
-    fact("upstream", "built in and OpenAI-compatible; it repeats what it hears, it is no model");
-    fact("gateway", &format!("http://{gateway}"));
+    let note = if directory.is_temporary() { ", removed at the end" } else { "" };
+    print_line!("Tollgate {} demo", env!("CARGO_PKG_VERSION"));
+    heading("A new installation");
+    field("directory", &format!("{}{note}", directory.path().display()));
+    field("", "tollgate.db (embedded SQLite) and tollgate-master.key");
+    field("organization", ORGANIZATION);
+    field("workspace", WORKSPACE);
+    field("secret", &format!("{SECRET}: the upstream's key, encrypted; callers do not see it"));
+    field("configuration", &format!("{CONFIGURATION} -> {}, {MODEL}", upstream.base_url()));
+    field("upstream", "built in and OpenAI-compatible; repeats the message, is not a model");
+    field("gateway", &format!("http://{gateway}"));
 }
 
-/// A plain call, and what came back.
+/// Makes a plain call and prints the answer.
 pub(super) async fn plain_call(client: &GatewayClient, key: &SecretText) -> Result<(), DemoError> {
-    let said = "Good morning! Is anybody there?";
+    let message = "Good morning! Is anybody there?";
     heading(&format!("A plain call: POST {}", path()));
-    say!("  > {said}");
+    print_line!("  > {message}");
     let began = Instant::now();
-    let answer = client.send(Method::POST, &path(), key, &question(said, false)).await?;
+    let answer = client.send(Method::POST, &path(), key, &question(message, false)).await?;
     let took = began.elapsed().as_secs_f64() * 1e3;
-    let heard = answer.body["choices"][0]["message"]["content"].as_str().unwrap_or_default();
-    let (asked, answered) =
+    let content = answer.body["choices"][0]["message"]["content"].as_str().unwrap_or_default();
+    let (input, output) =
         (&answer.body["usage"]["prompt_tokens"], &answer.body["usage"]["completion_tokens"]);
-    say!("  < {heard}");
-    say!("    in {took:.1} ms, {asked} tokens in, {answered} out");
-    say!("    x-request-id: {}", answer.request_id);
+    print_line!("  < {content}");
+    print_line!("    in {took:.1} ms, {input} tokens in, {output} out");
+    print_line!("    x-request-id: {}", answer.request_id);
     Ok(())
 }
 
-/// A streamed call, whose words are printed when they arrive.
+/// Makes a streamed call and prints the words when they arrive.
 pub(super) async fn streamed_call(
     client: &GatewayClient,
     key: &SecretText,
 ) -> Result<(), DemoError> {
-    let said = "And now one word at a time, please.";
+    let message = "And now one word at a time, please.";
     heading(&format!("A streamed call: POST {}", path()));
-    say!("  > {said}");
-    put!("  < ");
+    print_line!("  > {message}");
+    print_text!("  < ");
     flush();
     let began = Instant::now();
     let (mut first, mut words, mut last) = (None, 0_u32, String::new());
     let request_id = client
-        .stream(&path(), key, &question(said, true), |data| {
+        .stream(&path(), key, &question(message, true), |data| {
             let event: Value = serde_json::from_str(data).unwrap_or_default();
             if let Some(word) = event["choices"][0]["delta"]["content"].as_str()
                 && !word.is_empty()
             {
                 first.get_or_insert_with(|| began.elapsed());
                 words += 1;
-                put!("{word}");
+                print_text!("{word}");
                 flush();
             }
             data.clone_into(&mut last);
@@ -90,14 +90,14 @@ pub(super) async fn streamed_call(
         .await?;
     let took = began.elapsed().as_millis();
     let first = first.unwrap_or_default().as_millis();
-    say!("\n    first word after {first} ms, {words} words in {took} ms, then {last}");
-    say!("    x-request-id: {request_id}");
+    print_line!("\n    first word after {first} ms, {words} words in {took} ms, then {last}");
+    print_line!("    x-request-id: {request_id}");
     Ok(())
 }
 
-/// Lines to be pasted.
-pub(super) fn what_to_try(gateway: SocketAddr, first: &Bootstrapped, team: &Team) {
-    let (caller, admin) = (team.caller_key.expose(), first.admin_key.expose());
+/// Prints the keys, and commands to paste.
+pub(super) fn next_steps(gateway: SocketAddr, first: &Bootstrapped, workspace: &DemoWorkspace) {
+    let (caller, admin) = (workspace.caller_key.expose(), first.admin_key.expose());
     let base = format!("http://{gateway}/providers/{CONFIGURATION}/v1");
     let chat = |more: &str| {
         format!(
@@ -105,55 +105,61 @@ pub(super) fn what_to_try(gateway: SocketAddr, first: &Bootstrapped, team: &Team
              -H 'Content-Type: application/json' \\\n  -d"
         )
     };
-    heading("Its keys, shown this once");
-    fact("caller key", &format!("{caller}  (GATEWAY_CALLER: what an application holds)"));
-    fact("admin key", &format!("{admin}  (ORGANIZATION_ADMIN: /api/v1)"));
-    fact("platform key", &format!("{}  (PLATFORM_ADMIN: /metrics)", first.platform_key.expose()));
+    heading("The keys, which are shown only once");
+    field("caller key", &format!("{caller}  (GATEWAY_CALLER: for applications)"));
+    field("admin key", &format!("{admin}  (ORGANIZATION_ADMIN: for /api/v1)"));
+    field(
+        "platform key",
+        &format!("{}  (PLATFORM_ADMIN: for /metrics)", first.platform_key.expose()),
+    );
 
     heading("Call it with curl");
-    say!("{} '{{\"messages\": [{{\"role\": \"user\", \"content\": \"Hello!\"}}]}}'\n", chat(""));
-    say!(
+    print_line!(
+        "{} '{{\"messages\": [{{\"role\": \"user\", \"content\": \"Hello!\"}}]}}'\n",
+        chat("")
+    );
+    print_line!(
         "{} '{{\"stream\": true, \"messages\": [{{\"role\": \"user\", \"content\": \"Hello!\"}}]}}'",
         chat(" -N")
     );
     heading("with OpenAI's SDK for Python (pip install openai)");
-    say!(
+    print_line!(
         "from openai import OpenAI\n\
          client = OpenAI(base_url=\"{base}\", api_key=\"{caller}\")\n\
          messages = [{{\"role\": \"user\", \"content\": \"Hello!\"}}]\n\
          print(client.chat.completions.create(model=\"any\", messages=messages).choices[0].message.content)"
     );
     heading("or for JavaScript (npm install openai)");
-    say!(
+    print_line!(
         "import OpenAI from \"openai\";\n\
          const client = new OpenAI({{ baseURL: \"{base}\", apiKey: \"{caller}\" }});\n\
          const messages = [{{ role: \"user\", content: \"Hello!\" }}];\n\
          console.log((await client.chat.completions.create({{ model: \"any\", messages }})).choices[0].message.content);"
     );
     heading("Manage it");
-    say!(
+    print_line!(
         "curl http://{gateway}/api/v1/workspaces/{}/model-configurations \\\n  \
          -H 'Authorization: Bearer {admin}'\n",
-        team.workspace_id
+        workspace.workspace_id
     );
-    fact("API docs", &format!("http://{gateway}/docs"));
-    say!("\nServing until Ctrl-C.");
+    field("API docs", &format!("http://{gateway}/docs"));
+    print_line!("\nServing until Ctrl-C.");
     flush();
 }
 
-/// What is left.
-pub(super) fn farewell(directory: &Path, kept: bool) {
+/// Prints what remains after the demo.
+pub(super) fn stopped(directory: &Path, kept: bool) {
     if !kept {
-        say!("\nStopped; {} is removed.", directory.display());
+        print_line!("\nStopped; {} was removed.", directory.display());
         return;
     }
     let database = directory.join(DATABASE_FILE);
-    say!("\nStopped. The installation stays; to serve it (without the built-in upstream):");
-    say!("tollgate serve --database-url sqlite:{}", database.display());
+    print_line!("\nStopped. To serve the installation without the built-in upstream:");
+    print_line!("tollgate serve --database-url sqlite:{}", database.display());
 }
 
-/// Something that is no reason to stop.
-#[expect(clippy::print_stderr, reason = "there is no log to say it in")]
+/// Prints a problem that does not stop the demo.
+#[expect(clippy::print_stderr, reason = "logging could not be initialized")]
 pub(super) fn warn(problem: &dyn std::error::Error) {
     eprintln!("tollgate: {problem}");
 }
@@ -162,21 +168,21 @@ fn path() -> String {
     format!("/providers/{CONFIGURATION}/v1/chat/completions")
 }
 
-/// A chat request; the model is left for the gateway to fill in.
-fn question(said: &str, stream: bool) -> Value {
-    json!({"messages": [{"role": "user", "content": said}], "stream": stream})
+/// A chat request. The gateway sets the model.
+fn question(message: &str, stream: bool) -> Value {
+    json!({"messages": [{"role": "user", "content": message}], "stream": stream})
 }
 
 fn heading(text: &str) {
     if std::io::stdout().is_terminal() {
-        say!("\n\x1b[1m{text}\x1b[0m");
+        print_line!("\n\x1b[1m{text}\x1b[0m");
     } else {
-        say!("\n{text}");
+        print_line!("\n{text}");
     }
 }
 
-fn fact(name: &str, value: &str) {
-    say!("  {name:<14} {value}");
+fn field(name: &str, value: &str) {
+    print_line!("  {name:<14} {value}");
 }
 
 fn flush() {

@@ -1,4 +1,4 @@
-//! What an admin does before the first call, through the management API.
+//! Sets up the demo's workspace through the management API, as an admin would.
 
 use actix_web::http::Method;
 use serde_json::{Value, json};
@@ -13,34 +13,34 @@ pub(super) const WORKSPACE: &str = "demo";
 pub(super) const SECRET: &str = "DEMO_UPSTREAM_KEY";
 pub(super) const CONFIGURATION: &str = "demo";
 
-/// What an application needs to know.
-pub(super) struct Team {
+/// The workspace, and a key for calls.
+pub(super) struct DemoWorkspace {
     pub(super) workspace_id: String,
-    /// A key of the role `GATEWAY_CALLER`.
+    /// Has the role `GATEWAY_CALLER`.
     pub(super) caller_key: SecretText,
 }
 
-/// Makes a workspace, stores the provider's key, names the upstream and issues a caller's key.
+/// Creates a workspace, the provider secret, the model configuration and an API key.
 pub(super) async fn set_up(
     client: &GatewayClient,
     admin_key: &SecretText,
     base_url: &str,
     provider_key: &SecretText,
-) -> Result<Team, DemoError> {
-    let ask = async |method: Method, path: String, body: Value| {
+) -> Result<DemoWorkspace, DemoError> {
+    let send = async |method: Method, path: String, body: Value| {
         client.send(method, &path, admin_key, &body).await
     };
     let workspaces = "/api/v1/workspaces";
     let body = json!({"name": "Demonstration", "handle": WORKSPACE});
-    let workspace = ask(Method::POST, workspaces.to_owned(), body).await?;
+    let workspace = send(Method::POST, workspaces.to_owned(), body).await?;
     let workspace_id = text(&workspace.body, "id", workspaces)?;
-    let inside = |rest: &str| format!("{workspaces}/{workspace_id}/{rest}");
+    let path = |rest: &str| format!("{workspaces}/{workspace_id}/{rest}");
 
     let secret = json!({
         "value": provider_key.expose(),
         "description": "The built-in demonstration upstream's key",
     });
-    ask(Method::PUT, inside(&format!("secrets/{SECRET}")), secret).await?;
+    send(Method::PUT, path(&format!("secrets/{SECRET}")), secret).await?;
 
     let configuration = json!({
         "name": CONFIGURATION,
@@ -50,13 +50,13 @@ pub(super) async fn set_up(
         "model": MODEL,
         "api_key_name": SECRET,
     });
-    ask(Method::POST, inside("model-configurations"), configuration).await?;
+    send(Method::POST, path("model-configurations"), configuration).await?;
 
-    let keys = inside("api-keys");
+    let keys = path("api-keys");
     let body = json!({"name": "Demonstration caller", "role": "GATEWAY_CALLER"});
-    let issued = ask(Method::POST, keys.clone(), body).await?;
+    let issued = send(Method::POST, keys.clone(), body).await?;
     let caller_key = SecretText::from(text(&issued.body, "key", &keys)?);
-    Ok(Team { workspace_id, caller_key })
+    Ok(DemoWorkspace { workspace_id, caller_key })
 }
 
 fn text(body: &Value, field: &str, path: &str) -> Result<String, DemoError> {

@@ -1,5 +1,5 @@
-//! The built-in demonstration upstream: an OpenAI-compatible responder on a port of its own, which
-//! says of itself that it is no model. It answers with what it was told, a word at a time.
+//! The built-in upstream: an OpenAI-compatible server on a port of its own, which repeats the last message.
+//! Its answers say that it is not a model.
 
 mod chat;
 mod error;
@@ -21,27 +21,27 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::crypto::SecretText;
-use error::UpstreamRefusal;
+use error::UpstreamError;
 
-/// The one model that it pretends to have.
+/// The name of its only model.
 pub const MODEL: &str = "tollgate-demo";
 
-/// Between two words of a stream: slow enough to be seen arriving, quick enough not to bore.
-const PAUSE: Duration = Duration::from_millis(40);
+/// The pause between two words of a stream, long enough to see them arrive.
+const WORD_PAUSE: Duration = Duration::from_millis(40);
 
-/// As large as the gateway's own limit, so that this is never the smaller of the two.
-const MOST_BODY: usize = 32 * 1024 * 1024;
+/// The same as the gateway's limit.
+const MAX_BODY: usize = 32 * 1024 * 1024;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// A running demonstration upstream.
+/// A running built-in upstream.
 #[derive(Debug)]
 pub struct DemoUpstream {
     address: SocketAddr,
     server: ServerHandle,
 }
 
-/// What its handlers work with.
+/// The state of the handlers.
 struct Responder {
     key: SecretText,
     clock: Clock,
@@ -49,12 +49,12 @@ struct Responder {
 }
 
 impl DemoUpstream {
-    /// Listens and serves. Must run inside an actix system. Callers have to present `key`.
+    /// Starts the server, which accepts only `key`. Has to run in an actix system.
     pub fn start(address: SocketAddr, key: SecretText, clock: Clock) -> std::io::Result<Self> {
-        Self::start_paced(address, key, clock, PAUSE)
+        Self::start_with_pause(address, key, clock, WORD_PAUSE)
     }
 
-    fn start_paced(
+    fn start_with_pause(
         address: SocketAddr,
         key: SecretText,
         clock: Clock,
@@ -66,8 +66,8 @@ impl DemoUpstream {
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(web::Data::from(responder.clone()))
-                .app_data(web::PayloadConfig::new(MOST_BODY))
-                .wrap(from_fn(let_in))
+                .app_data(web::PayloadConfig::new(MAX_BODY))
+                .wrap(from_fn(authorize))
                 .route("/v1/chat/completions", web::post().to(chat::complete))
                 .route("/v1/responses", web::post().to(responses::create))
                 .route("/v1/models", web::get().to(list_models))
@@ -84,24 +84,24 @@ impl DemoUpstream {
         Ok(Self { address, server: handle })
     }
 
-    /// Where it listens.
+    /// The address of the server.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What a model configuration names as its base URL.
+    /// The base URL for a model configuration.
     pub fn base_url(&self) -> String {
         format!("http://{}/v1", self.address)
     }
 
-    /// Stops it, open streams included.
+    /// Stops the server and its open streams.
     pub async fn stop(self) {
         self.server.stop(false).await;
     }
 }
 
 impl Responder {
-    /// An id as OpenAI writes them: what it is of, and something unique.
+    /// An id in OpenAI's format: a prefix and a unique part.
     fn id(&self, prefix: &str) -> String {
         format!("{prefix}{}", self.clock.new_id::<Uuid>().simple())
     }
@@ -110,30 +110,28 @@ impl Responder {
         self.clock.now().timestamp()
     }
 
-    fn accepts(&self, headers: &HeaderMap) -> Result<(), UpstreamRefusal> {
+    fn check_key(&self, headers: &HeaderMap) -> Result<(), UpstreamError> {
         let credential = headers
             .get(AUTHORIZATION)
             .and_then(|value| value.to_str().ok()?.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, credential)| credential.trim())
-            .ok_or(UpstreamRefusal::NoKey)?;
-        let right = self.key.expose().as_bytes().ct_eq(credential.as_bytes());
-        if right.into() { Ok(()) } else { Err(UpstreamRefusal::WrongKey) }
+            .ok_or(UpstreamError::NoKey)?;
+        let is_equal = self.key.expose().as_bytes().ct_eq(credential.as_bytes());
+        if is_equal.into() { Ok(()) } else { Err(UpstreamError::WrongKey) }
     }
 }
 
-/// Asks for the key, and gives every answer an id.
-async fn let_in(
+/// Checks the key and sets `x-request-id` on every response.
+async fn authorize(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let responder = request.app_data::<web::Data<Responder>>().cloned();
-    let refused =
-        responder.as_ref().and_then(|responder| responder.accepts(request.headers()).err());
-    let mut response = match refused {
-        Some(refusal) => {
-            request.into_response(HttpResponse::from_error(refusal)).map_into_boxed_body()
-        }
+    let error =
+        responder.as_ref().and_then(|responder| responder.check_key(request.headers()).err());
+    let mut response = match error {
+        Some(error) => request.into_response(HttpResponse::from_error(error)).map_into_boxed_body(),
         None => next.call(request).await?.map_into_boxed_body(),
     };
     if let Some(id) = responder.map(|responder| responder.id("req_"))
@@ -151,13 +149,13 @@ async fn list_models(responder: web::Data<Responder>) -> web::Json<Value> {
 async fn get_model(
     responder: web::Data<Responder>,
     id: web::Path<String>,
-) -> Result<web::Json<Value>, UpstreamRefusal> {
-    known(&id)?;
+) -> Result<web::Json<Value>, UpstreamError> {
+    check_model(&id)?;
     Ok(web::Json(model(&responder)))
 }
 
-async fn unknown_url(request: HttpRequest) -> UpstreamRefusal {
-    UpstreamRefusal::UnknownUrl(format!("{} {}", request.method(), request.path()))
+async fn unknown_url(request: HttpRequest) -> UpstreamError {
+    UpstreamError::UnknownUrl(format!("{} {}", request.method(), request.path()))
 }
 
 fn model(responder: &Responder) -> Value {
@@ -169,22 +167,22 @@ fn model(responder: &Responder) -> Value {
     })
 }
 
-/// Whether a model is the one there is.
-fn known(model: &str) -> Result<(), UpstreamRefusal> {
-    if model == MODEL { Ok(()) } else { Err(UpstreamRefusal::UnknownModel(model.to_owned())) }
+/// Fails unless the model is [`MODEL`].
+fn check_model(model: &str) -> Result<(), UpstreamError> {
+    if model == MODEL { Ok(()) } else { Err(UpstreamError::UnknownModel(model.to_owned())) }
 }
 
-/// A request's body, as far as both operations read it alike.
-struct Asked {
+/// A request's body and the fields that both operations have.
+struct RequestBody {
     body: Value,
     stream: bool,
 }
 
-impl Asked {
-    fn read(bytes: &[u8]) -> Result<Self, UpstreamRefusal> {
-        let body: Value = serde_json::from_slice(bytes).map_err(|_| UpstreamRefusal::NotJson)?;
-        let model = body["model"].as_str().ok_or(UpstreamRefusal::Missing("model"))?;
-        known(model)?;
+impl RequestBody {
+    fn parse(bytes: &[u8]) -> Result<Self, UpstreamError> {
+        let body: Value = serde_json::from_slice(bytes).map_err(|_| UpstreamError::NotJson)?;
+        let model = body["model"].as_str().ok_or(UpstreamError::Missing("model"))?;
+        check_model(model)?;
         let stream = body["stream"].as_bool().unwrap_or(false);
         Ok(Self { body, stream })
     }

@@ -1,4 +1,4 @@
-//! What the directory knows of one model configuration, with its secrets still sealed.
+//! The cached state of one model configuration. Its secrets stay sealed until a request needs them.
 
 use std::sync::{Arc, OnceLock};
 
@@ -24,34 +24,32 @@ use crate::domain::names::SecretName;
 use crate::domain::scope::WorkspaceScope;
 use crate::upstream::BaseUrl;
 
-/// A configuration, taken apart for use, as of one database snapshot.
+/// A parsed configuration from one database snapshot.
 pub struct ConfigurationEntry {
     pub id: ConfigurationId,
-    /// What callers address it by.
     pub name: Arc<str>,
     pub scope: WorkspaceScope,
     pub enabled: bool,
     pub base_url: BaseUrl,
     pub model: String,
-    /// More caller headers to pass on.
+    /// Headers of the caller that are forwarded in addition to the usual ones.
     pub forward_headers: Vec<HeaderName>,
-    /// Parameters for callers that sent none, each as raw JSON.
+    /// Parameters that are added to bodies which lack them, each with its value as JSON.
     pub default_parameters: Vec<(String, String)>,
-    /// Who asks streams for usage.
     pub stream_usage: StreamUsage,
     pub timeouts: Timeouts,
-    /// How many requests may be under way at once on this replica.
+    /// For each replica.
     pub max_concurrent_requests: Option<u32>,
-    /// Who serves it, by the catalogue's name for its host; the configuration's own word for hosts
-    /// that the catalogue does not know.
+    /// The catalogue's name for the host, or the configuration's `provider` for hosts that the
+    /// catalogue does not know.
     pub provider_name: String,
-    /// Which API it speaks, as the configuration says.
+    /// The configuration's `provider`.
     pub provider: String,
-    /// What it costs, as of the snapshot: a change of the organization's prices forgets the entry.
+    /// A change of the organization's prices invalidates the entry.
     pub price: Option<Arc<ResolvedPrice>>,
-    /// The most tokens that prompt and answer may have together, if that is known.
+    /// The most tokens of prompt and answer together, if known.
     pub context_window: Option<u64>,
-    /// The most tokens that an answer may have, if that is known.
+    /// The most tokens of an answer, if known.
     pub max_output_tokens: Option<u64>,
     headers: Vec<(HeaderName, HeaderTemplate)>,
     secrets: Vec<SecretRow>,
@@ -59,27 +57,26 @@ pub struct ConfigurationEntry {
     data_key: OnceLock<DataKey>,
 }
 
-/// The headers that carry a configuration's credentials, open, and the secrets they hold. Made for
-/// one request and dropped with it.
+/// A configuration's credentials in plaintext. Made for one request and dropped with it.
 pub struct Credentials {
     /// To be set on the upstream request.
     pub headers: HeaderMap,
-    /// What must never come back to a caller.
+    /// The secrets in `headers`, which must not reach the caller.
     pub secrets: Vec<SecretBytes>,
 }
 
-/// A secret that a configuration needs can't be used.
+/// A secret that a configuration needs cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("secret {name}: {cause}")]
 pub struct SecretUnavailable {
-    /// Which one, or the header that can't be made.
+    /// The secret, or the header that cannot be made.
     pub name: String,
-    /// Why; for the log.
+    /// For the log.
     pub cause: String,
 }
 
 impl ConfigurationEntry {
-    /// Opens the secrets. Costs about a microsecond a secret, once the data key is unwrapped.
+    /// Opens the secrets. Takes about a microsecond for each, once the data key is unwrapped.
     pub fn open(&self, keyring: &KeyringHandle) -> Result<Credentials, SecretUnavailable> {
         let mut headers = HeaderMap::with_capacity(self.headers.len());
         let mut secrets = Vec::new();
@@ -101,7 +98,7 @@ impl ConfigurationEntry {
                 HeaderValue::from_maybe_shared(bytes::Bytes::from(value)).map_err(|_| {
                     SecretUnavailable {
                         name: last.map_or_else(|| name.to_string(), ToString::to_string),
-                        cause: "its value can't stand in a header".to_owned(),
+                        cause: "its value is not a valid header value".to_owned(),
                     }
                 })?;
             value.set_sensitive(true);
@@ -146,7 +143,7 @@ impl ConfigurationEntry {
     }
 }
 
-/// Loads the live configuration of that name, with its secrets, from one snapshot.
+/// Loads the configuration of that name with its secrets, from one snapshot.
 pub(super) async fn load(
     conn: &mut Conn,
     scope: WorkspaceScope,
@@ -155,7 +152,7 @@ pub(super) async fn load(
     let Some(row) = find_model_configuration_named(conn, scope, name).await? else {
         return Ok(None);
     };
-    let mut entry = priced(conn, &row, entry(&row)?).await?;
+    let mut entry = add_price(conn, &row, parse(&row)?).await?;
     let names: Vec<SecretName> =
         entry.headers.iter().flat_map(|(_, template)| template.secrets().cloned()).collect();
     if !names.is_empty() {
@@ -167,25 +164,25 @@ pub(super) async fn load(
     Ok(Some(entry))
 }
 
-/// Who serves what is at the URL: the catalogue's name for its host, else `otherwise`.
-pub fn provider_name(base_url: &BaseUrl, otherwise: &str) -> String {
-    Catalogue::shipped().provider_at(&base_url.host()).unwrap_or(otherwise).to_owned()
+/// The catalogue's name for the provider at the URL, or `fallback` for unknown hosts.
+pub fn provider_name(base_url: &BaseUrl, fallback: &str) -> String {
+    Catalogue::shipped().provider_at(&base_url.host()).unwrap_or(fallback).to_owned()
 }
 
-/// Adds what the configuration costs and how much it takes, from the same snapshot.
-async fn priced(
+/// Adds the configuration's price and limits from the same snapshot.
+async fn add_price(
     conn: &mut Conn,
     row: &ModelConfigurationRow,
     mut entry: ConfigurationEntry,
 ) -> Result<ConfigurationEntry, DbError> {
-    let broken = |error: serde_json::Error| {
+    let invalid = |error: serde_json::Error| {
         DbError::Internal(format!("model configuration {}: price: {error}", row.id))
     };
     let tokens = |limit: Option<i64>| limit.and_then(|limit| u64::try_from(limit).ok());
     let own = ConfigurationPrice {
         id: row.id,
         updated_at: row.updated_at.and_utc(),
-        price: row.price.clone().map(serde_json::from_value).transpose().map_err(broken)?,
+        price: row.price.clone().map(serde_json::from_value).transpose().map_err(invalid)?,
         context_window: tokens(row.context_window),
         max_output_tokens: tokens(row.max_output_tokens),
     };
@@ -197,7 +194,7 @@ async fn priced(
     Ok(entry)
 }
 
-/// The prices that the organization set for a provider, and for all.
+/// The organization's prices for this provider and for all providers.
 pub async fn price_list(
     conn: &mut Conn,
     organization_id: OrganizationId,
@@ -218,14 +215,14 @@ pub async fn price_list(
     read.collect::<Result<_, DbError>>().map(PriceList)
 }
 
-/// Reads the row's texts. They were checked when they were saved, so an error here means that
-/// somebody wrote to the database by hand.
-fn entry(row: &ModelConfigurationRow) -> Result<ConfigurationEntry, DbError> {
-    let broken = |field: &str, error: &dyn std::fmt::Display| {
+/// Parses the row. Its fields were checked when they were saved, so an error here means that the
+/// database was edited by hand.
+fn parse(row: &ModelConfigurationRow) -> Result<ConfigurationEntry, DbError> {
+    let invalid = |field: &str, error: &dyn std::fmt::Display| {
         DbError::Internal(format!("model configuration {}: {field}: {error}", row.id))
     };
     let header = |field: &str, name: &str| {
-        HeaderName::from_bytes(name.as_bytes()).map_err(|error| broken(field, &error))
+        HeaderName::from_bytes(name.as_bytes()).map_err(|error| invalid(field, &error))
     };
     let mut headers = Vec::new();
     if let Some(secret) = &row.api_key_name {
@@ -233,13 +230,13 @@ fn entry(row: &ModelConfigurationRow) -> Result<ConfigurationEntry, DbError> {
             Placement::Bearer => (AUTHORIZATION, format!("Bearer {{{{secret:{secret}}}}}")),
             Placement::Header(name) => (header("auth", &name)?, format!("{{{{secret:{secret}}}}}")),
         };
-        let template = HeaderTemplate::parse(&template).map_err(|error| broken("auth", &error))?;
+        let template = HeaderTemplate::parse(&template).map_err(|error| invalid("auth", &error))?;
         headers.push((name, template));
     }
     for (name, value) in row.extra_headers.as_object().into_iter().flatten() {
         let text = value.as_str().unwrap_or_default();
         let template =
-            HeaderTemplate::parse(text).map_err(|error| broken("extra_headers", &error))?;
+            HeaderTemplate::parse(text).map_err(|error| invalid("extra_headers", &error))?;
         headers.push((header("extra_headers", name)?, template));
     }
     let forward_headers = row
@@ -257,7 +254,7 @@ fn entry(row: &ModelConfigurationRow) -> Result<ConfigurationEntry, DbError> {
         .flatten()
         .map(|(key, value)| (key.clone(), value.to_string()))
         .collect();
-    let base_url = BaseUrl::parse(&row.base_url).map_err(|error| broken("base_url", &error))?;
+    let base_url = BaseUrl::parse(&row.base_url).map_err(|error| invalid("base_url", &error))?;
     Ok(ConfigurationEntry {
         id: row.id,
         name: row.name.as_str().into(),
@@ -278,10 +275,10 @@ fn entry(row: &ModelConfigurationRow) -> Result<ConfigurationEntry, DbError> {
             StreamUsage::Inject
         },
         timeouts: serde_json::from_value(row.timeouts.clone())
-            .map_err(|error| broken("timeouts", &error))?,
+            .map_err(|error| invalid("timeouts", &error))?,
         max_concurrent_requests: row
             .max_concurrent_requests
-            .map(|most| u32::try_from(most).unwrap_or(u32::MAX)),
+            .map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)),
         price: None,
         context_window: None,
         max_output_tokens: None,

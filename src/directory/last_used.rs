@@ -1,4 +1,5 @@
-//! Roughly when keys were last used, gathered in memory and written now and then.
+//! Approximate times of last use of API keys, collected in memory and written to the database from
+//! time to time.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -8,42 +9,42 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 
 use crate::domain::ids::ApiKeyId;
 
-/// How exactly uses are told apart, in seconds. Between two, a use costs one comparison.
-const GRAIN: i64 = 60;
+/// Uses of a key within this many seconds of the last noted one are not noted again, so that most
+/// uses cost one comparison.
+const RESOLUTION_SECONDS: i64 = 60;
 
-/// The uses that are not written yet. At most one a key.
+/// The uses that are not written yet, at most one for each key.
 #[derive(Debug, Default)]
 pub(super) struct LastUses {
-    waiting: Mutex<HashMap<ApiKeyId, NaiveDateTime>>,
+    unwritten: Mutex<HashMap<ApiKeyId, NaiveDateTime>>,
 }
 
-/// When a key's use was last noted, in seconds of the epoch; stands in the key's entry.
+/// When a key's use was last noted, in seconds since the epoch. Part of the key's entry.
 #[derive(Debug, Default)]
-pub(super) struct Noted(AtomicI64);
+pub(super) struct LastNoted(AtomicI64);
 
 impl LastUses {
-    pub(super) fn note(&self, key: ApiKeyId, noted: &Noted, now: DateTime<Utc>) {
+    pub(super) fn note(&self, key: ApiKeyId, last_noted: &LastNoted, now: DateTime<Utc>) {
         let seconds = now.timestamp();
-        let before = noted.0.load(Ordering::Relaxed);
-        if seconds - before < GRAIN {
+        if seconds - last_noted.0.load(Ordering::Relaxed) < RESOLUTION_SECONDS {
             return;
         }
-        noted.0.store(seconds, Ordering::Relaxed);
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.insert(key, now.naive_utc());
+        last_noted.0.store(seconds, Ordering::Relaxed);
+        let mut unwritten = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner);
+        unwritten.insert(key, now.naive_utc());
     }
 
     pub(super) fn take(&self) -> Vec<(ApiKeyId, NaiveDateTime)> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.drain().collect()
+        let mut unwritten = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner);
+        unwritten.drain().collect()
     }
 
-    /// Lets uses wait on that could not be written.
+    /// Puts back uses that could not be written.
     pub(super) fn put_back(&self, uses: Vec<(ApiKeyId, NaiveDateTime)>) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unwritten = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner);
         for (key, used_at) in uses {
-            // It may have been used again meanwhile.
-            waiting.entry(key).or_insert(used_at);
+            // A later use may have been noted meanwhile.
+            unwritten.entry(key).or_insert(used_at);
         }
     }
 }
@@ -55,19 +56,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_could_not_be_written_waits_on_unless_a_later_use_does() {
+    fn uses_that_were_put_back_do_not_replace_later_ones() {
         let uses = LastUses::default();
-        let (clock, noted) = (crate::clock::Clock::default(), Noted::default());
-        let (busy, quiet): (ApiKeyId, ApiKeyId) = (clock.new_id(), clock.new_id());
-        let (now, later) = (clock.now(), clock.now() + TimeDelta::seconds(GRAIN));
-        uses.note(busy, &noted, now);
-        uses.note(quiet, &Noted::default(), now);
+        let (clock, last_noted) = (crate::clock::Clock::default(), LastNoted::default());
+        let (used_twice, used_once): (ApiKeyId, ApiKeyId) = (clock.new_id(), clock.new_id());
+        let now = clock.now();
+        let later = now + TimeDelta::seconds(RESOLUTION_SECONDS);
+        uses.note(used_twice, &last_noted, now);
+        uses.note(used_once, &LastNoted::default(), now);
         let taken = uses.take();
         assert!(uses.take().is_empty());
-        uses.note(busy, &noted, later);
+        uses.note(used_twice, &last_noted, later);
         uses.put_back(taken);
-        let mut waiting = uses.take();
-        waiting.sort();
-        assert_eq!(waiting, [(busy, later.naive_utc()), (quiet, now.naive_utc())]);
+        let mut unwritten = uses.take();
+        unwritten.sort();
+        assert_eq!(unwritten, [(used_twice, later.naive_utc()), (used_once, now.naive_utc())]);
     }
 }

@@ -1,15 +1,17 @@
-//! The in-memory read model that requests are answered from.
+//! In-memory caches of API keys, model configurations and gateway policies, which the data plane
+//! reads instead of the database.
 //!
-//! Entries are loaded on demand, bounded in number, and hold until a change concerns them: the
-//! replica that takes a write forgets before it answers, the others follow the change sequence. In
-//! the steady state no request touches the database. While the database is away, what is held goes
-//! on serving for a bounded time; what is not held is unavailable, never "unknown".
+//! Entries are loaded on demand, bounded in number, and valid until a change in their organization:
+//! the replica that commits the change invalidates them before it answers, the others follow the
+//! change sequence. In the steady state no request queries the database. While the database is
+//! unreachable, cached entries are served for a bounded time; a lookup of anything else fails with
+//! [`Unavailable`], never with "not found".
 
 pub mod configuration;
 pub mod key;
 mod last_used;
+mod loading_cache;
 mod policies;
-mod shelf;
 mod sync;
 mod verification;
 
@@ -21,35 +23,35 @@ use chrono::{DateTime, Utc};
 
 use crate::crypto::{KeyDigester, LookupId, ParsedApiKey};
 use crate::db::api_keys::update_last_used;
-use crate::db::{Change, Concerns, Conn, Database, DbError, current_sequence};
+use crate::db::{Change, ChangeScope, Conn, Database, DbError, current_sequence};
 use crate::domain::ids::OrganizationId;
 use crate::domain::scope::WorkspaceScope;
 use crate::policy::set::PolicySet;
 use crate::telemetry::Metrics;
 use configuration::ConfigurationEntry;
-use key::{KeyEntry, Verdict};
+use key::{KeyEntry, SecretCheck};
 use last_used::LastUses;
+use loading_cache::{LoadingCache, Lookup, outcome_of};
 use policies::PoliciesEntry;
-use shelf::{Found, Shelf, wait};
 use verification::Verifications;
 
-/// Uses of keys that one transaction writes down.
-const USES_AT_ONCE: usize = 500;
+/// Uses of keys that one transaction writes.
+const USES_PER_TRANSACTION: usize = 500;
 
-/// How large the directory may grow and how it keeps up.
+/// The size of the directory and how it follows changes.
 #[derive(Clone, Debug)]
 pub struct DirectoryOptions {
-    /// Entries of each kind at the most, unknown ids among them.
+    /// The most entries of each kind, including keys known not to exist.
     pub capacity: usize,
-    /// How long entries serve while the change sequence can't be read.
+    /// How long entries are served while the change sequence cannot be read.
     pub max_stale: Duration,
     /// How often the change sequence is read.
     pub poll: Duration,
 }
 
-/// The directory has no answer: the database is away, and what was asked for is not held.
+/// The database is unreachable and the entry is not cached.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("the directory can't answer: {0}")]
+#[error("the directory cannot load the entry: {0}")]
 pub struct Unavailable(Arc<str>);
 
 struct Inner {
@@ -57,10 +59,10 @@ struct Inner {
     options: DirectoryOptions,
     digester: KeyDigester,
     verifications: Verifications,
-    keys: Shelf<LookupId, KeyEntry>,
-    configurations: Shelf<ConfigurationKey, ConfigurationEntry>,
-    policies: Shelf<OrganizationId, PoliciesEntry>,
-    /// The last step of the change sequence that was applied.
+    keys: LoadingCache<LookupId, KeyEntry>,
+    configurations: LoadingCache<ConfigurationKey, ConfigurationEntry>,
+    policies: LoadingCache<OrganizationId, PoliciesEntry>,
+    /// The last number of the change sequence that was applied.
     applied: AtomicI64,
     began: Instant,
     /// When the sequence was last read, in milliseconds since `began`.
@@ -83,7 +85,7 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Starts empty, at the database's current step, following it from there.
+    /// Starts with empty caches at the current number of the change sequence and follows it from there.
     pub async fn start(
         database: Database,
         options: DirectoryOptions,
@@ -96,9 +98,9 @@ impl Directory {
         let directory = Self {
             inner: Arc::new(Inner {
                 verifications: Verifications::new(options.capacity),
-                keys: Shelf::new(options.capacity),
-                configurations: Shelf::new(options.capacity),
-                policies: Shelf::new(options.capacity),
+                keys: LoadingCache::new(options.capacity),
+                configurations: LoadingCache::new(options.capacity),
+                policies: LoadingCache::new(options.capacity),
                 applied: AtomicI64::new(applied),
                 began: Instant::now(),
                 synced_millis: AtomicU64::new(0),
@@ -120,7 +122,7 @@ impl Directory {
         Ok(directory)
     }
 
-    /// The credential of that lookup id.
+    /// The credential with that lookup id.
     pub async fn find_key(&self, id: LookupId) -> Result<Option<Arc<KeyEntry>>, Unavailable> {
         self.look_up(
             id,
@@ -161,16 +163,16 @@ impl Directory {
         Ok(found.map(|entry| entry.set.clone()).unwrap_or_default())
     }
 
-    /// Notes that the key was used, roughly.
+    /// Notes that the key was used; see [`last_used`] for how exactly.
     pub fn note_use(&self, entry: &KeyEntry, now: DateTime<Utc>) {
-        self.inner.last_uses.note(entry.key_id, &entry.noted, now);
+        self.inner.last_uses.note(entry.key_id, &entry.last_noted, now);
     }
 
-    /// Writes the noted uses to the database. What can't be written waits for the next time.
+    /// Writes the noted uses to the database. Uses that cannot be written are kept for the next call.
     pub async fn write_uses(&self) -> Result<(), DbError> {
         let mut uses = self.inner.last_uses.take();
         while !uses.is_empty() {
-            let kept = uses.len().saturating_sub(USES_AT_ONCE);
+            let kept = uses.len().saturating_sub(USES_PER_TRANSACTION);
             let some = uses.get(kept..).unwrap_or_default().to_vec();
             let written = self
                 .inner
@@ -188,16 +190,16 @@ impl Directory {
         Ok(())
     }
 
-    /// Compares a presented secret with the entry's, and counts how that went.
-    pub fn verify(&self, entry: &KeyEntry, key: &ParsedApiKey) -> Verdict {
-        let verdict = entry.verify(key, &self.inner.digester, &self.inner.verifications);
-        self.inner.metrics.key_verification(match verdict {
-            Verdict::Known => "cached",
-            Verdict::Verified => "verified",
-            Verdict::Wrong => "wrong",
-            Verdict::Limited => "limited",
+    /// Compares a presented secret with the entry's hash and counts the result in the metrics.
+    pub fn check_secret(&self, entry: &KeyEntry, key: &ParsedApiKey) -> SecretCheck {
+        let check = entry.check_secret(key, &self.inner.digester, &self.inner.verifications);
+        self.inner.metrics.key_verification(match check {
+            SecretCheck::Cached => "cached",
+            SecretCheck::Verified => "verified",
+            SecretCheck::Wrong => "wrong",
+            SecretCheck::Limited => "limited",
         });
-        verdict
+        check
     }
 
     /// How long ago the change sequence was last read.
@@ -208,7 +210,7 @@ impl Directory {
     async fn look_up<K, V, L>(
         &self,
         key: K,
-        shelf: fn(&Inner) -> &Shelf<K, V>,
+        cache: fn(&Inner) -> &LoadingCache<K, V>,
         load: L,
     ) -> Result<Option<Arc<V>>, Unavailable>
     where
@@ -221,26 +223,26 @@ impl Directory {
         let inner = &self.inner;
         if inner.age() > inner.options.max_stale {
             inner.metrics.directory_lookup("stale");
-            return Err(Unavailable("the database has been away for too long".into()));
+            return Err(Unavailable("the database has been unreachable for too long".into()));
         }
-        let waiting = match shelf(inner).find(&key) {
-            Found::Held(found) => {
-                inner.metrics.directory_lookup(if found.is_some() { "hit" } else { "unknown" });
-                return Ok(found);
+        let receiver = match cache(inner).find(&key) {
+            Lookup::Cached(entry) => {
+                inner.metrics.directory_lookup(if entry.is_some() { "hit" } else { "unknown" });
+                return Ok(entry);
             }
-            Found::Loading(waiting) => waiting,
-            Found::Missing(ticket, waiting) => {
-                // In the background, so that a caller that leaves does not strand the others.
+            Lookup::Loading(receiver) => receiver,
+            Lookup::Missing(ticket, receiver) => {
+                // In the background: the load goes on for other requests if this one is dropped.
                 let inner = inner.clone();
                 self.inner.database.spawn_background(async move {
                     let outcome = inner.database.read(load).await;
-                    shelf(&inner).finish(key, ticket, outcome);
+                    cache(&inner).finish(key, ticket, outcome);
                 });
-                waiting
+                receiver
             }
         };
         inner.metrics.directory_lookup("miss");
-        wait(waiting).await.map_err(|reason| {
+        outcome_of(receiver).await.map_err(|reason| {
             inner.metrics.directory_lookup("unavailable");
             Unavailable(reason)
         })
@@ -253,10 +255,10 @@ impl Inner {
         self.began.elapsed().saturating_sub(synced)
     }
 
-    /// A write of this process. Applied at once; it only counts as the next step if none before it
-    /// is outstanding.
+    /// Applies a change that this process committed. The number of the sequence advances only if
+    /// every earlier change was applied.
     fn apply_own(&self, change: Change) {
-        self.forget(change.concerns);
+        self.invalidate(change.scope);
         let _ = self.applied.compare_exchange(
             change.sequence - 1,
             change.sequence,
@@ -265,20 +267,20 @@ impl Inner {
         );
     }
 
-    fn forget(&self, concerns: Concerns) {
-        match concerns {
-            Concerns::Organization(id) => {
-                self.keys.forget(|entry| entry.organization_id == Some(id));
-                self.configurations.forget(|entry| entry.scope.organization_id == id);
-                self.policies.forget(|entry| entry.organization_id == id);
+    fn invalidate(&self, scope: ChangeScope) {
+        match scope {
+            ChangeScope::Organization(id) => {
+                self.keys.invalidate(|entry| entry.organization_id == Some(id));
+                self.configurations.invalidate(|entry| entry.scope.organization_id == id);
+                self.policies.invalidate(|entry| entry.organization_id == id);
             }
-            Concerns::Everybody => self.forget_all(),
+            ChangeScope::Everything => self.invalidate_all(),
         }
     }
 
-    fn forget_all(&self) {
-        self.keys.forget(|_| true);
-        self.configurations.forget(|_| true);
-        self.policies.forget(|_| true);
+    fn invalidate_all(&self) {
+        self.keys.invalidate(|_| true);
+        self.configurations.invalidate(|_| true);
+        self.policies.invalidate(|_| true);
     }
 }

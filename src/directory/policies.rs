@@ -1,23 +1,23 @@
-//! What the directory knows of an organization's gateway policies.
+//! The cached gateway policies of one organization.
 
-use crate::db::gateway_policies::{GatewayPolicyRow, list_live_policies};
+use crate::db::gateway_policies::{GatewayPolicyRow, list_effective_policies};
 use crate::db::{Conn, DbError};
 use crate::domain::ids::OrganizationId;
 use crate::policy::set::{PolicySet, StoredPolicy};
 
-/// An organization's policies as of one database snapshot; an empty set if there are none.
+/// An organization's policies from one database snapshot; an empty set if it has none.
 pub(super) struct PoliciesEntry {
     pub(super) organization_id: OrganizationId,
     pub(super) set: std::sync::Arc<PolicySet>,
 }
 
-/// Loads the organization's policies. One that can't be read fails the load: requests are then
-/// refused rather than let through unchecked.
+/// Loads the organization's policies. One that cannot be parsed fails the load, so that requests are
+/// refused rather than sent without its check.
 pub(super) async fn load(
     conn: &mut Conn,
     organization_id: OrganizationId,
 ) -> Result<Option<PoliciesEntry>, DbError> {
-    let rows = list_live_policies(conn, organization_id).await?;
+    let rows = list_effective_policies(conn, organization_id).await?;
     let stored = rows.into_iter().map(stored).collect::<Result<Vec<_>, _>>()?;
     let set = PolicySet::compile(stored).map_err(|bad| DbError::Internal(bad.to_string()))?;
     Ok(Some(PoliciesEntry { organization_id, set: set.into() }))

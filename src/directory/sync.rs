@@ -1,4 +1,5 @@
-//! Following the change sequence: woken by notifications, sure by polling.
+//! Follows the change sequence: a notification triggers a read at once, and polling covers
+//! notifications that were lost.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -6,7 +7,7 @@ use std::sync::{Arc, Weak};
 use super::Inner;
 use crate::db::{Conn, changes_since};
 
-/// Follows the sequence for as long as the directory lives.
+/// Follows the sequence until the directory is dropped.
 pub(super) fn follow(inner: &Arc<Inner>) {
     let weak = Arc::downgrade(inner);
     inner.database.listen({
@@ -27,13 +28,15 @@ async fn run(weak: Weak<Inner>) {
         match inner.catch_up().await {
             Ok(()) => {
                 if failing {
-                    tracing::info!("the database is back, the directory follows it again");
+                    tracing::info!(
+                        "the change sequence can be read again; the directory is up to date"
+                    );
                 }
                 failing = false;
             }
             Err(error) => {
                 if !failing {
-                    tracing::warn!(%error, "the change sequence can't be read; serving what is held");
+                    tracing::warn!(%error, "the change sequence cannot be read; serving cached entries");
                 }
                 failing = true;
             }
@@ -45,9 +48,9 @@ async fn run(weak: Weak<Inner>) {
 }
 
 impl Inner {
-    /// Applies what was committed since the last time.
+    /// Applies the changes that were committed since the last call.
     async fn catch_up(&self) -> Result<(), crate::db::DbError> {
-        let asked = self.began.elapsed();
+        let read_at = self.began.elapsed();
         let applied = self.applied.load(Ordering::Acquire);
         let changes = self
             .database
@@ -59,23 +62,25 @@ impl Inner {
         match changes {
             (Some(changes), _) => {
                 for change in changes {
-                    // A write of this process that was applied since we asked. What is held was
-                    // loaded after it; forgetting that again, with the database going away, would
-                    // leave nothing to serve from.
+                    // This process committed and applied it after `applied` was read. The entries were
+                    // loaded since; invalidating them again could leave nothing to serve if the
+                    // database becomes unreachable.
                     if change.sequence <= self.applied.load(Ordering::Acquire) {
                         continue;
                     }
-                    self.forget(change.concerns);
+                    self.invalidate(change.scope);
                     self.applied.fetch_max(change.sequence, Ordering::AcqRel);
                 }
             }
             (None, current) => {
-                tracing::info!("steps of the change sequence are missing; forgetting everything");
-                self.forget_all();
+                tracing::info!(
+                    "changes are missing from the change sequence; invalidating all entries"
+                );
+                self.invalidate_all();
                 self.applied.store(current, Ordering::Release);
             }
         }
-        let millis = u64::try_from(asked.as_millis()).unwrap_or(u64::MAX);
+        let millis = u64::try_from(read_at.as_millis()).unwrap_or(u64::MAX);
         self.synced_millis.store(millis, Ordering::Relaxed);
         Ok(())
     }

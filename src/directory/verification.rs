@@ -1,8 +1,11 @@
-//! What presented secrets have shown of themselves: which is known to match, and how many wrong ones
-//! came lately. Kept apart from the entries of keys, which every change nearby has loaded again:
-//! whoever was verified must not be lockable out by those who guess after each change, and those who
-//! guess get no fresh start by one.
+//! Results of comparing presented secrets with stored hashes: which digest is known to match, and how
+//! many wrong secrets were presented recently.
+//!
+//! Kept separately from the entries of keys, which are loaded again after every change in their
+//! organization. A verified caller must not be locked out by others who guess after such a change,
+//! and the change must not reset the count of failures.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -13,17 +16,16 @@ use crate::crypto::{KeyDigest, LookupId};
 /// The state of one credential.
 #[derive(Default)]
 pub(super) struct Verification {
-    /// The stored hash that the rest is about.
+    /// The stored hash that the other fields refer to.
     pub(super) secret_hash: String,
-    /// The digest of the secret that matched it.
-    pub(super) known: Option<KeyDigest>,
-    /// Wrong secrets since the window began.
+    /// The digest of the secret that matched the hash.
+    pub(super) verified: Option<KeyDigest>,
+    /// Wrong secrets since `window_began`.
     pub(super) failures: u32,
-    /// When the first of them came.
     pub(super) window_began: Option<Instant>,
 }
 
-/// The states of all credentials in use, bounded in number.
+/// The states of the credentials in use, bounded in number.
 pub(super) struct Verifications(Cache<LookupId, Arc<Mutex<Verification>>>);
 
 impl Verifications {
@@ -31,18 +33,9 @@ impl Verifications {
         Self(Cache::new(capacity))
     }
 
-    /// The state of the credential, made where there is none.
-    pub(super) fn of(&self, id: LookupId) -> Arc<Mutex<Verification>> {
-        if let Some(known) = self.0.get(&id) {
-            return known;
-        }
-        let made = Arc::default();
-        match self
-            .0
-            .get_or_insert_with::<_, std::convert::Infallible>(&id, || Ok(Arc::clone(&made)))
-        {
-            Ok(kept) => kept,
-            Err(never) => match never {},
-        }
+    /// The state of the credential, created if there is none.
+    pub(super) fn get_or_create(&self, id: LookupId) -> Arc<Mutex<Verification>> {
+        let Ok(state) = self.0.get_or_insert_with(&id, || Ok::<_, Infallible>(Arc::default()));
+        state
     }
 }

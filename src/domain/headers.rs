@@ -1,10 +1,10 @@
-//! Which headers a configuration may pass on from the caller, and which it may set itself.
+//! Which headers of the caller a configuration may forward, and which headers it may set.
 //!
-//! Both planes ask: the management plane when a configuration is saved, the data plane at every
-//! request, so that a rule that is added later also holds for what was saved before.
+//! The management plane checks this when a configuration is saved, and the data plane at every
+//! request, so that a new rule also applies to configurations that were saved before it.
 
-/// Headers of one connection (RFC 9110, section 7.6.1, and its older custom): a relay takes them as
-/// its own and passes none on.
+/// Headers that concern one connection and are not forwarded (RFC 9110, section 7.6.1, and older
+/// practice).
 pub const HOP_BY_HOP: &[&str] = &[
     "connection",
     "keep-alive",
@@ -19,47 +19,48 @@ pub const HOP_BY_HOP: &[&str] = &[
     "http2-settings",
 ];
 
-/// Where callers put keys, ours among them.
+/// Headers that carry the caller's credentials.
 const CREDENTIALS: &[&str] =
     &["authorization", "x-api-key", "x-goog-api-key", "api-key", "cookie", "cookie2"];
 
-/// What describes the request as we send it, which is not as the caller sent it.
-const OURS: &[&str] = &["host", "content-length", "content-encoding", "accept-encoding", "expect"];
+/// Headers that describe the upstream request, which the gateway sets itself.
+const SET_BY_GATEWAY: &[&str] =
+    &["host", "content-length", "content-encoding", "accept-encoding", "expect"];
 
-/// The start of every header that speaks of the gateway itself.
+/// The start of the names of Tollgate's own headers.
 pub const OWN_PREFIX: &str = "x-tollgate-";
 
-/// Whether a header is of one connection only. Any letter case.
+/// Whether a header concerns one connection only. Ignores letter case.
 pub fn is_hop_by_hop(name: &str) -> bool {
     one_of(name, HOP_BY_HOP)
 }
 
-/// Whether a configuration's `forward_headers` may name this header: a valid name that is no
-/// credential, not of one connection, and not ours. Any letter case.
+/// Whether a configuration's `forward_headers` may name this header: not a credential, not
+/// hop-by-hop, not set by the gateway. Ignores letter case.
 pub fn is_forwardable(name: &str) -> bool {
     is_name(name)
         && !is_hop_by_hop(name)
         && !one_of(name, CREDENTIALS)
-        && !one_of(name, OURS)
+        && !one_of(name, SET_BY_GATEWAY)
         && !is_own(name)
 }
 
-/// Whether a configuration's `extra_headers` may set this header. Unlike the caller's, its
-/// credentials may go up: some upstreams want more than one. Any letter case.
+/// Whether a configuration's `extra_headers` may set this header. They may set credentials, since
+/// some upstreams want more than one. Ignores letter case.
 pub fn is_settable_extra(name: &str) -> bool {
     is_name(name)
         && !is_hop_by_hop(name)
-        && !one_of(name, OURS)
+        && !one_of(name, SET_BY_GATEWAY)
         && !name.eq_ignore_ascii_case("content-type")
         && !is_own(name)
 }
 
-/// Whether a header speaks of the gateway itself. Any letter case.
+/// Whether a header is one of Tollgate's own. Ignores letter case.
 pub fn is_own(name: &str) -> bool {
     name.get(..OWN_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(OWN_PREFIX))
 }
 
-/// RFC 9110, section 5.6.2: a token.
+/// Whether it is a token (RFC 9110, section 5.6.2).
 fn is_name(name: &str) -> bool {
     let mark = |b: u8| b"!#$%&'*+-.^_`|~".contains(&b);
     (1..=256).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || mark(b))
@@ -74,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_be_passed_on() {
+    fn credentials_and_hop_by_hop_headers_are_not_forwarded() {
         for good in ["X-Team", "openai-organization", "x-request-id", "X-Gateway-Project"] {
             assert!(is_forwardable(good), "{good}");
         }
@@ -99,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_set() {
+    fn an_extra_header_may_be_a_credential_but_not_one_of_the_gateways() {
         for good in ["authorization", "api-key", "x-team", "openai-organization"] {
             assert!(is_settable_extra(good), "{good}");
         }

@@ -1,5 +1,5 @@
-//! Identifiers: UUIDs of version 7 (RFC 9562), so that ids sort by creation, one type for each kind
-//! of thing so that one is never taken for another.
+//! Identifiers: UUIDs of version 7 (RFC 9562), which sort by creation. Each kind of resource has its own
+//! type, so that one id cannot be passed for another.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,11 +22,11 @@ macro_rules! id {
                 self.0
             }
 
-            /// The lowest id that can have been made in the millisecond of this instant, and so a
-            /// bound between earlier and later ids. Instants before 1970 count as its beginning.
+            /// The lowest id of the millisecond of this instant: a bound between earlier and later
+            /// ids. Instants before 1970 count as 1970.
             pub fn first_at(at: DateTime<Utc>) -> Self {
-                const MOST_MILLIS: u128 = (1 << 48) - 1;
-                let millis = u128::try_from(at.timestamp_millis()).unwrap_or(0).min(MOST_MILLIS);
+                const MAX_MILLIS: u128 = (1 << 48) - 1;
+                let millis = u128::try_from(at.timestamp_millis()).unwrap_or(0).min(MAX_MILLIS);
                 Self(Uuid::from_u128(millis << 80 | 0x7 << 76 | 0b10 << 62))
             }
         }
@@ -74,9 +74,9 @@ id! {
     PolicyId;
     /// A price that an organization set for a model.
     ModelPriceId;
-    /// One request that was sent to an upstream, or one that a policy blocked: a row of the ledger.
+    /// A request that was sent to an upstream, or that a policy blocked: a row of the ledger.
     AttemptId;
-    /// One request to the gateway, as `x-request-id` tells it.
+    /// One request to the gateway, as in `x-request-id`.
     RequestId;
 }
 
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_id_of_a_millisecond_parts_earlier_from_later_ones() {
+    fn the_first_id_of_a_millisecond_separates_earlier_from_later_ids() {
         let at: DateTime<Utc> = "2026-11-23T08:00:00.001Z".parse().unwrap();
         let first = AttemptId::first_at(at);
         assert_eq!(first.to_string(), "01a2076b-4401-7000-8000-000000000000");
@@ -96,10 +96,10 @@ mod tests {
         let context = uuid::timestamp::context::NoContext;
         let seconds = u64::try_from(at.timestamp()).unwrap();
         for _ in 0..100 {
-            let made = Uuid::new_v7(uuid::Timestamp::from_unix(context, seconds, 1_000_000));
-            let made = AttemptId::from(made);
-            assert!(first <= made && first.to_string() <= made.to_string());
-            assert!(made < AttemptId::first_at(at + chrono::TimeDelta::milliseconds(1)));
+            let uuid = Uuid::new_v7(uuid::Timestamp::from_unix(context, seconds, 1_000_000));
+            let id = AttemptId::from(uuid);
+            assert!(first <= id && first.to_string() <= id.to_string());
+            assert!(id < AttemptId::first_at(at + chrono::TimeDelta::milliseconds(1)));
         }
     }
 }

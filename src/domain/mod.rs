@@ -1,5 +1,5 @@
-//! Pure values and rules: ids, names, roles, and who a request was authenticated as. No actix, no I/O, no clock: time and randomness are
-//! passed in.
+//! Pure values and rules: ids, names, permissions, principals, policies, prices and money. No actix, no I/O, no
+//! clock: time and randomness are passed in.
 
 pub mod headers;
 pub mod ids;

@@ -1,4 +1,4 @@
-//! What a model configuration is made of, apart from its base URL.
+//! The parts of a model configuration, except its base URL.
 
 use std::fmt;
 
@@ -6,17 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use super::names::SecretName;
 
-/// Which API the upstream speaks.
+/// The API of the upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Provider {
-    /// OpenAI's API or a faithful likeness of it.
+    /// OpenAI's API or one that is compatible with it.
     #[default]
     OpenaiCompatible,
 }
 
 impl Provider {
-    /// The text form, as the API and the database hold it.
+    /// The text form in the API and the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::OpenaiCompatible => "openai_compatible",
@@ -24,19 +24,19 @@ impl Provider {
     }
 }
 
-/// Who asks a streaming upstream for usage.
+/// Whether the gateway asks streaming upstreams for usage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StreamUsage {
-    /// The gateway asks for it where the caller did not, and keeps the answer to itself.
+    /// The gateway asks for usage if the caller did not, and does not forward it to the caller.
     #[default]
     Inject,
-    /// Requests and streams are left as they are.
+    /// Requests and streams are not changed.
     Leave,
 }
 
 impl StreamUsage {
-    /// The text form, as the API and the database hold it.
+    /// The text form in the API and the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Inject => "inject",
@@ -45,14 +45,14 @@ impl StreamUsage {
     }
 }
 
-/// Where the credential goes: `bearer`, or the name of a header that holds it bare.
+/// Where the credential is sent: `bearer`, or the name of a header that contains only the credential.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum Placement {
     /// `Authorization: Bearer <credential>`.
     #[default]
     Bearer,
-    /// `<name>: <credential>`; the name is lower-case.
+    /// `<name>: <credential>`, with the name in lower case.
     Header(String),
 }
 
@@ -81,7 +81,7 @@ impl From<Placement> for String {
 }
 
 impl Placement {
-    /// The header that carries the credential.
+    /// The name of the header.
     pub fn header(&self) -> &str {
         match self {
             Self::Bearer => "authorization",
@@ -99,7 +99,7 @@ impl fmt::Display for Placement {
     }
 }
 
-/// Time limits of one configuration, in milliseconds; what is not set follows the server's options.
+/// Time limits of one configuration, in milliseconds. The server's options apply where one is not set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timeouts {
@@ -118,7 +118,7 @@ pub struct Timeouts {
 }
 
 impl Timeouts {
-    /// The first field that is out of its range, with the range's end.
+    /// The first field that is out of range, with the highest value that it may have.
     pub fn out_of_range(&self) -> Option<(&'static str, u32)> {
         [
             ("connect_ms", self.connect_ms, 600_000),
@@ -126,12 +126,12 @@ impl Timeouts {
             ("idle_ms", self.idle_ms, 3_600_000),
         ]
         .into_iter()
-        .find(|(_, value, most)| value.is_some_and(|value| value == 0 || value > *most))
-        .map(|(field, _, most)| (field, most))
+        .find(|(_, value, max)| value.is_some_and(|value| value == 0 || value > *max))
+        .map(|(field, _, max)| (field, max))
     }
 }
 
-/// A header value that may name secrets as `{{secret:NAME}}`.
+/// A header value that may contain secrets as `{{secret:NAME}}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderTemplate {
     parts: Vec<TemplatePart>,
@@ -140,19 +140,17 @@ pub struct HeaderTemplate {
 /// A piece of a [`HeaderTemplate`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TemplatePart {
-    /// Stands as it is.
     Text(String),
-    /// Stands for the secret's value.
+    /// Replaced by the secret's value.
     Secret(SecretName),
 }
 
-/// Why a header value is not a template; the text is for the person who wrote it.
+/// Why a header value is not a template.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTemplate {
-    /// `{{` without a matching `}}`, or something else than `secret:` between them.
+    /// `{{` without a matching `}}`, or without `secret:` after it.
     #[error("'{{{{' must begin a reference of the form {{{{secret:NAME}}}}")]
     NotAReference,
-    /// What stands after `secret:` is no secret's name.
     #[error("'{0}' is not a secret's name")]
     BadName(String),
     /// A character that HTTP does not allow in a header value (RFC 9110, section 5.5).
@@ -161,7 +159,7 @@ pub enum InvalidTemplate {
 }
 
 impl HeaderTemplate {
-    /// Takes a header value apart.
+    /// Parses a header value.
     pub fn parse(text: &str) -> Result<Self, InvalidTemplate> {
         if !text.bytes().all(|b| b == b'\t' || (0x20..0x7f).contains(&b)) {
             return Err(InvalidTemplate::NotAHeaderValue);
@@ -187,12 +185,12 @@ impl HeaderTemplate {
         Ok(Self { parts })
     }
 
-    /// The pieces, in order.
+    /// The parts, in order.
     pub fn parts(&self) -> &[TemplatePart] {
         &self.parts
     }
 
-    /// The secrets it names.
+    /// The names of the secrets in the template.
     pub fn secrets(&self) -> impl Iterator<Item = &SecretName> {
         self.parts.iter().filter_map(|part| match part {
             TemplatePart::Secret(name) => Some(name),
@@ -215,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_templates_say_why() {
+    fn invalid_templates_are_rejected_with_the_reason() {
         assert_eq!(HeaderTemplate::parse("a{{secret:A"), Err(InvalidTemplate::NotAReference));
         assert_eq!(HeaderTemplate::parse("{{env:A}}"), Err(InvalidTemplate::NotAReference));
         assert_eq!(
@@ -226,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn placement_is_bearer_in_any_case_or_a_header() {
+    fn placement_is_bearer_in_any_letter_case_or_a_header() {
         assert_eq!(Placement::from("Bearer".to_owned()), Placement::Bearer);
         assert_eq!(Placement::from("API-Key".to_owned()), Placement::Header("api-key".to_owned()));
     }

@@ -1,4 +1,4 @@
-//! Money: whole nano-dollars, read from and written as decimals, never as floating point.
+//! Money in whole nano-dollars, parsed from and written as decimals, never as floating point.
 
 use std::fmt;
 use std::iter::Sum;
@@ -11,45 +11,42 @@ use serde_json::Number;
 /// Nano-dollars in a dollar.
 pub const NANOS_PER_USD: i64 = 1_000_000_000;
 
-/// An amount of US dollars, in whole nano-dollars (1e-9 USD). Sums saturate some nine billion
-/// dollars away from zero.
+/// An amount of US dollars in whole nano-dollars (1e-9 USD). Sums saturate at about nine billion
+/// dollars.
 ///
 /// In JSON it is a number of dollars with at most nine digits after the point, read and written
-/// exactly; text that holds such a number is read as well.
+/// exactly. A string with such a number is also accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NanoUsd(i64);
 
-/// The text is not an amount that can be kept exactly; the words are for the person who wrote it.
+/// The text is not an amount that can be represented exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAmount {
-    /// Not a decimal number.
     #[error("must be a decimal number of US dollars, such as 12.50")]
     NotANumber,
-    /// Less than a nano-dollar would be lost.
     #[error("must have at most nine digits after the decimal point")]
     TooPrecise,
-    /// Beyond what is kept.
     #[error("must be less than nine billion dollars")]
     TooLarge,
 }
 
 impl NanoUsd {
-    /// Nothing.
+    /// Zero dollars.
     pub const ZERO: Self = Self(0);
-    /// The largest amount; stands for what no cap can hold.
+    /// The largest amount, which exceeds every cap.
     pub const MAX: Self = Self(i64::MAX);
 
-    /// From nano-dollars.
+    /// Converts from nano-dollars.
     pub const fn from_nanos(nanos: i64) -> Self {
         Self(nanos)
     }
 
-    /// In nano-dollars.
+    /// The amount in nano-dollars.
     pub const fn nanos(self) -> i64 {
         self.0
     }
 
-    /// Rounds up what was computed beyond nano-dollars: `amount / divisor`.
+    /// `amount / divisor` in nano-dollars, rounded up.
     pub fn from_ratio_up(amount: i128, divisor: i128) -> Self {
         let whole = amount.div_euclid(divisor) + i128::from(amount.rem_euclid(divisor) != 0);
         Self(i64::try_from(whole).unwrap_or(if whole < 0 { i64::MIN } else { i64::MAX }))
@@ -75,7 +72,7 @@ impl FromStr for NanoUsd {
         if whole.is_empty() || !is_number(whole) || !is_number(fraction) || text.ends_with('.') {
             return Err(InvalidAmount::NotANumber);
         }
-        // More digits than this are either zeros or too many.
+        // More digits are either zeros or too many.
         if mantissa.len() > 64 || exponent.abs() > 64 {
             return Err(InvalidAmount::TooLarge);
         }
@@ -104,7 +101,7 @@ impl FromStr for NanoUsd {
     }
 }
 
-/// Dollars, without superfluous zeros: `0.25`, `12`, `-1.5`.
+/// Dollars without trailing zeros: `0.25`, `12`, `-1.5`.
 impl fmt::Display for NanoUsd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = if self.0 < 0 { "-" } else { "" };
@@ -210,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_amount_is_refused() {
+    fn texts_that_are_not_amounts_are_rejected() {
         use InvalidAmount::*;
         for (text, error) in [
             ("", NotANumber),
@@ -244,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn one_rounding_up() {
+    fn ratios_are_rounded_up() {
         assert_eq!(NanoUsd::from_ratio_up(1, 1_000_000), NanoUsd(1));
         assert_eq!(NanoUsd::from_ratio_up(1_000_000, 1_000_000), NanoUsd(1));
         assert_eq!(NanoUsd::from_ratio_up(0, 1_000_000), NanoUsd(0));

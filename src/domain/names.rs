@@ -1,10 +1,10 @@
-//! Names that people choose, each parsed once at the edge and right ever after.
+//! Names that people choose. Each type checks its rules when it is parsed.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Why a name was refused; the text is for the person who chose it.
+/// A name that breaks the rules of its type. The text says what the rules are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidName(&'static str);
@@ -18,7 +18,7 @@ macro_rules! name {
         pub struct $name(String);
 
         impl $name {
-            /// Takes the text as it is, or says what is wrong with it.
+            /// Checks the text and takes it unchanged.
             pub fn parse(text: impl Into<String>) -> Result<Self, InvalidName> {
                 let text = text.into();
                 let check: fn(&str) -> Result<(), InvalidName> = $check;
@@ -55,12 +55,12 @@ macro_rules! name {
 }
 
 name!(
-    /// What people call an organization, a workspace, a person or a key: 1 to 128 Unicode
-    /// characters without control characters, not blank.
+    /// The name of an organization, a workspace, a person or a key: 1 to 128 Unicode characters
+    /// without control characters, not blank.
     DisplayName,
     |text| {
-        within(text, 1, 128, "must be 1 to 128 characters long")?;
-        printable(text)?;
+        check_length(text)?;
+        check_printable(text)?;
         if text.trim().is_empty() {
             return Err(InvalidName("must not be blank"));
         }
@@ -69,12 +69,12 @@ name!(
 );
 
 name!(
-    /// A model configuration's name, which stands as one segment in URLs: 1 to 128 Unicode
-    /// characters without control characters, not `.` or `..`, which URL clients remove.
+    /// A model configuration's name, which is one segment of URLs: 1 to 128 Unicode characters
+    /// without control characters, not `.` or `..`, which URL clients remove.
     ConfigurationName,
     |text| {
-        within(text, 1, 128, "must be 1 to 128 characters long")?;
-        printable(text)?;
+        check_length(text)?;
+        check_printable(text)?;
         if matches!(text, "." | "..") {
             return Err(InvalidName("must not be '.' or '..', which URL clients remove"));
         }
@@ -116,27 +116,29 @@ name!(
 );
 
 name!(
-    /// An e-mail address, as far as it can be told without sending a message: something, one `@`,
-    /// something, at most 254 bytes (RFC 5321), no spaces or control characters.
+    /// An e-mail address, checked roughly: something, one `@`, something, at most 254 bytes (RFC
+    /// 5321), no spaces or control characters.
     Email,
     |text| {
         let parts = text.split_once('@');
-        let shaped = parts.is_some_and(|(local, host)| {
+        let is_address = parts.is_some_and(|(local, host)| {
             !local.is_empty() && !host.is_empty() && !host.contains('@')
         });
-        if !shaped || text.len() > 254 || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        if !is_address || text.len() > 254 || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return Err(InvalidName("must be an e-mail address such as ada@example.com"));
         }
         Ok(())
     }
 );
 
-fn within(text: &str, least: usize, most: usize, message: &'static str) -> Result<(), InvalidName> {
-    let length = text.chars().take(most + 1).count();
-    if (least..=most).contains(&length) { Ok(()) } else { Err(InvalidName(message)) }
+fn check_length(text: &str) -> Result<(), InvalidName> {
+    match text.chars().take(129).count() {
+        1..=128 => Ok(()),
+        _ => Err(InvalidName("must be 1 to 128 characters long")),
+    }
 }
 
-fn printable(text: &str) -> Result<(), InvalidName> {
+fn check_printable(text: &str) -> Result<(), InvalidName> {
     if text.chars().any(char::is_control) {
         return Err(InvalidName("must not contain control characters"));
     }
@@ -148,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn configuration_names_may_hold_anything_a_segment_can_carry() {
+    fn configuration_names_may_contain_any_printable_text() {
         for good in ["gpt 4o/mini", "50%+?", "名前", "...", "a"] {
             assert_eq!(ConfigurationName::parse(good).unwrap().as_str(), good);
         }
@@ -169,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn handles_and_addresses() {
+    fn handles_and_email_addresses_are_checked() {
         assert!(Handle::parse("team-1").is_ok());
         for bad in ["", "-a", "a-", "A", "a_b", &"a".repeat(64)] {
             assert!(Handle::parse(bad).is_err(), "{bad}");

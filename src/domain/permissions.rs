@@ -30,7 +30,7 @@ pub enum Permission {
     SecretsWrite,
     /// List, read and check model configurations.
     ModelConfigurationsRead,
-    /// Change those parts of a model configuration that do not say where requests and secrets go.
+    /// Change the parts of a model configuration that do not say where requests and secrets go.
     ModelConfigurationsWrite,
     /// Create and delete model configurations, and say where requests and secrets go: provider,
     /// base URL, credential and headers.
@@ -41,7 +41,7 @@ pub enum Permission {
     ApiKeysWrite,
     /// Read the audit log.
     AuditLogRead,
-    /// Read what was used and spent, and the requests one by one.
+    /// Read usage, cost and single requests.
     UsageRead,
     /// Call models through the gateway.
     GatewayInvoke,
@@ -70,7 +70,7 @@ impl Permission {
         Self::GatewayInvoke,
     ];
 
-    /// The text form, as `GET /api/v1/me` and error messages show it.
+    /// The text form in the API and in error messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::OrganizationsWrite => "organizations:write",
@@ -140,11 +140,10 @@ impl PermissionSet {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ScopeKind {
-    /// The whole installation, but nothing inside an organization.
+    /// The whole installation, except what is inside organizations.
     Platform,
     /// One organization and all its workspaces.
     Organization,
-    /// One workspace.
     Workspace,
 }
 
@@ -152,19 +151,19 @@ pub enum ScopeKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Role {
-    /// Runs the installation: organizations and operations.
+    /// Manages organizations and operates the installation.
     PlatformAdmin,
-    /// Runs an organization.
+    /// Manages an organization.
     OrganizationAdmin,
-    /// Sees an organization.
+    /// Reads an organization.
     OrganizationViewer,
-    /// Runs a workspace, and may call models.
+    /// Manages a workspace and may call models.
     WorkspaceAdmin,
-    /// Tunes a workspace's model configurations.
+    /// Changes the settings of a workspace's model configurations.
     WorkspaceEditor,
-    /// Sees a workspace.
+    /// Reads a workspace.
     WorkspaceViewer,
-    /// An application: may call models and nothing else.
+    /// An application: may call models only.
     GatewayCaller,
 }
 
@@ -185,7 +184,7 @@ impl Role {
         Self::GatewayCaller,
     ];
 
-    /// The text form, as the API and the database hold it.
+    /// The text form in the API and the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::PlatformAdmin => "PLATFORM_ADMIN",

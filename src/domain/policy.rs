@@ -1,4 +1,4 @@
-//! Gateway policies: who may use what, how fast, and for how much.
+//! Gateway policies: spend caps, rate limits and model access.
 
 mod config;
 mod epochs;
@@ -11,30 +11,30 @@ use serde::{Deserialize, Serialize};
 use super::money::NanoUsd;
 use super::window::{RateWindow, SpendWindow};
 pub use epochs::Epochs;
-pub use matchers::{Audience, MOST_MATCHERS, MatcherKey, Matchers, Subject, SubjectKind};
+pub use matchers::{Audience, MAX_MATCHERS, MatcherKey, Matchers, Subject, SubjectKind};
 
-/// The most live children of one default policy; further subjects share a bucket.
-pub const MOST_CHILDREN: u16 = 10_000;
-/// The most live children of all default policies of one organization.
-pub const MOST_CHILDREN_OF_ORGANIZATION: u16 = 50_000;
+/// The most children of one default policy; further subjects share one set of limits.
+pub const MAX_CHILDREN: u16 = 10_000;
+/// The most children of all default policies of one organization.
+pub const MAX_CHILDREN_OF_ORGANIZATION: u16 = 50_000;
 
-/// A field of a policy that is wrong, and how; the words are for the person who wrote it.
+/// A field of a policy with an invalid value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mistake {
-    /// Its path, such as `config.limits[1].window`.
+pub struct InvalidField {
+    /// The path of the field, such as `config.limits[1].window`.
     pub field: String,
-    /// What would be right.
+    /// What a valid value is.
     pub message: String,
 }
 
-impl Mistake {
-    /// A mistake in a field.
+impl InvalidField {
+    /// Names the field and says what is valid.
     pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self { field: field.into(), message: message.into() }
     }
 }
 
-/// What a policy is; it never changes.
+/// The type of a policy, which never changes.
 #[derive(
     Clone,
     Copy,
@@ -50,7 +50,7 @@ impl Mistake {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum PolicyType {
-    /// Caps what its subjects spend together in a calendar window.
+    /// Limits what its subjects spend together in a calendar window.
     SpendCap,
     /// Gives every subject of a kind a spend cap of its own.
     DefaultSpendCap,
@@ -58,18 +58,15 @@ pub enum PolicyType {
     RateLimit,
     /// Gives every subject of a kind a rate limit of its own.
     DefaultRateLimit,
-    /// Says which models its subjects may use.
+    /// Limits the models that its subjects may use.
     ModelAccess,
 }
 
-/// Policies of one family and for the same subject are one policy.
+/// An organization has at most one policy of a family for the same subjects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PolicyFamily {
-    /// Spend caps and their defaults.
     Spend,
-    /// Rate limits and their defaults.
     Rate,
-    /// Model access.
     ModelAccess,
 }
 
@@ -83,7 +80,7 @@ impl PolicyType {
         Self::ModelAccess,
     ];
 
-    /// The text form, as the API and the database hold it.
+    /// The text form in the API and the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::SpendCap => "spend_cap",
@@ -94,7 +91,7 @@ impl PolicyType {
         }
     }
 
-    /// The family.
+    /// The family that the type belongs to.
     pub fn family(self) -> PolicyFamily {
         match self {
             Self::SpendCap | Self::DefaultSpendCap => PolicyFamily::Spend,
@@ -103,13 +100,13 @@ impl PolicyType {
         }
     }
 
-    /// Whether it is a template for children rather than a rule.
+    /// Whether it is a template that gives each subject a policy of its own.
     pub fn is_default(self) -> bool {
         matches!(self, Self::DefaultSpendCap | Self::DefaultRateLimit)
     }
 
     /// The type of a default policy's children.
-    pub fn of_children(self) -> Option<Self> {
+    pub fn child_type(self) -> Option<Self> {
         match self {
             Self::DefaultSpendCap => Some(Self::SpendCap),
             Self::DefaultRateLimit => Some(Self::RateLimit),
@@ -118,9 +115,9 @@ impl PolicyType {
     }
 }
 
-/// The text is no policy type.
+/// The text is not a policy type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no policy type")]
+#[error("not a policy type")]
 pub struct UnknownPolicyType;
 
 impl FromStr for PolicyType {
@@ -132,7 +129,7 @@ impl FromStr for PolicyType {
 }
 
 impl PolicyFamily {
-    /// The text form, as the database holds it.
+    /// The text form in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Spend => "spend",
@@ -142,8 +139,8 @@ impl PolicyFamily {
     }
 }
 
-/// One condition on who a request is from. Values under one key are alternatives; all keys of a
-/// policy have to match.
+/// One condition on the subject of a request. Of the matchers with the same key, one has to match;
+/// every key has to match.
 #[derive(
     Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
 )]
@@ -152,23 +149,23 @@ pub struct SubjectMatcher {
     /// `organization_id`, `workspace_id`, `user_id`, `api_key_id`, or a normalized `X-Gateway-*`
     /// header.
     pub key: String,
-    /// What it has to be, exactly; empty in default policies.
+    /// Compared exactly. Empty in default policies.
     pub value: String,
 }
 
-/// What a policy says, taken apart.
+/// A parsed `config`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PolicyConfig {
-    /// Of spend caps and their defaults; each window once.
+    /// For spend caps and their defaults. Each window occurs once.
     Spend(Vec<SpendLimit>),
-    /// Of rate limits and their defaults; each metric and window once.
+    /// For rate limits and their defaults. Each metric and window occurs once.
     Rate(Vec<RateLimit>),
-    /// Of model access.
+    /// For model access.
     ModelAccess(Vec<ProviderAccess>),
 }
 
 impl PolicyConfig {
-    /// What its limits are called, in their order: each name once.
+    /// The names of the limits, in their order. Each name occurs once.
     pub fn limit_names(&self) -> Vec<&'static str> {
         match self {
             Self::Spend(limits) => limits.iter().map(|limit| limit.window.as_str()).collect(),
@@ -178,25 +175,25 @@ impl PolicyConfig {
     }
 }
 
-/// So much money in a calendar window.
+/// The most money for a calendar window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SpendLimit {
-    /// The window.
+    /// The calendar window.
     pub window: SpendWindow,
-    /// The most that may be spent in it.
+    /// The most that may be spent in the window.
     pub limit_usd: NanoUsd,
 }
 
-/// So much of something in a rolling window.
+/// The most requests or tokens for a rolling window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
     /// What is counted.
     pub metric: RateMetric,
-    /// The window.
+    /// The rolling window.
     pub window: RateWindow,
-    /// The most that may be in it; at least 1.
+    /// The limit; at least 1.
     pub value: u64,
 }
 
@@ -227,7 +224,6 @@ impl RateLimit {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum RateMetric {
-    /// Requests.
     Requests,
     /// Input and output tokens together.
     Tokens,
@@ -247,18 +243,16 @@ impl RateMetric {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProviderAccess {
-    /// A provider's name, or `model_configuration`, whose models are names of configurations.
+    /// A provider's name, or `model_configuration` to list configurations by name.
     pub provider: String,
     /// `"all"`, or a list of names.
     pub models: Models,
 }
 
-/// Which models.
+/// The models of a provider that may be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Models {
-    /// Every one.
     All,
-    /// These.
     Named(Vec<String>),
 }
 
@@ -273,7 +267,7 @@ impl Serialize for Models {
 
 impl<'de> Deserialize<'de> for Models {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let wrong = || serde::de::Error::custom("must be \"all\" or a list of model names");
+        let invalid = || serde::de::Error::custom("must be \"all\" or a list of model names");
         match serde_json::Value::deserialize(deserializer)? {
             serde_json::Value::String(text) if text == "all" => Ok(Self::All),
             serde_json::Value::Array(names) => names
@@ -281,8 +275,8 @@ impl<'de> Deserialize<'de> for Models {
                 .map(|name| name.as_str().map(str::to_owned))
                 .collect::<Option<_>>()
                 .map(Self::Named)
-                .ok_or_else(wrong),
-            _ => Err(wrong()),
+                .ok_or_else(invalid),
+            _ => Err(invalid()),
         }
     }
 }

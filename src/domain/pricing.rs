@@ -1,7 +1,7 @@
-//! What tokens cost.
+//! The cost of tokens.
 //!
-//! A price is rates for a million tokens by kind, a fee for the request, and tiers: providers with
-//! long-context prices charge a whole request at the rates of its tier, by how much input it has.
+//! A price has rates for a million tokens by kind, a fee for each request, and tiers: providers with
+//! long-context prices charge the whole request at the rates of the tier that its input falls in.
 
 mod checks;
 #[cfg(test)]
@@ -9,19 +9,19 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-pub use checks::{MOST_RATE, MOST_TIERS};
+pub use checks::{MAX_RATE, MAX_TIERS};
 
 use super::money::NanoUsd;
 use super::tokens::TokenUsage;
 
-/// Stands for every provider, and in a model's name for any characters, none included.
+/// Every provider; in a model's name, any number of characters.
 pub const ANY: &str = "*";
 
-/// Tokens that a rate is for.
-const PER: i128 = 1_000_000;
+/// A rate is for this many tokens.
+const TOKENS_PER_RATE: i128 = 1_000_000;
 
-/// What one request costs. Read from JSON, it has no negative amounts, none above [`MOST_RATE`] and
-/// at most [`MOST_TIERS`] tiers in ascending order.
+/// A price. One that was read from JSON has amounts from zero to [`MAX_RATE`] and at most
+/// [`MAX_TIERS`] tiers in ascending order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Price {
@@ -29,98 +29,98 @@ pub struct Price {
     #[serde(deserialize_with = "checks::rate")]
     #[schema(example = 2.5)]
     pub input: NanoUsd,
-    /// Of input that the provider had in its cache; as `input` unless given.
+    /// Input that the provider read from its cache; `input` if not given.
     #[serde(
         default,
         deserialize_with = "checks::optional_rate",
         skip_serializing_if = "Option::is_none"
     )]
     pub cached_input: Option<NanoUsd>,
-    /// Of input that the provider puts into its cache; as `input` unless given.
+    /// Input that the provider wrote to its cache; `input` if not given.
     #[serde(
         default,
         deserialize_with = "checks::optional_rate",
         skip_serializing_if = "Option::is_none"
     )]
     pub cache_write: Option<NanoUsd>,
-    /// Of output.
+    /// US dollars for a million tokens of output, 0 to 1,000,000.
     #[serde(deserialize_with = "checks::rate")]
     #[schema(example = 10)]
     pub output: NanoUsd,
-    /// Of output that is reasoning; as `output` unless given.
+    /// Output that is reasoning; `output` if not given.
     #[serde(
         default,
         deserialize_with = "checks::optional_rate",
         skip_serializing_if = "Option::is_none"
     )]
     pub reasoning: Option<NanoUsd>,
-    /// Of input that is audio; as `input` unless given.
+    /// Input that is audio; `input` if not given.
     #[serde(
         default,
         deserialize_with = "checks::optional_rate",
         skip_serializing_if = "Option::is_none"
     )]
     pub audio_input: Option<NanoUsd>,
-    /// Of output that is audio; as `output` unless given.
+    /// Output that is audio; `output` if not given.
     #[serde(
         default,
         deserialize_with = "checks::optional_rate",
         skip_serializing_if = "Option::is_none"
     )]
     pub audio_output: Option<NanoUsd>,
-    /// US dollars for each request besides, 0 to 1,000,000.
+    /// US dollars for each request, in addition to its tokens, 0 to 1,000,000.
     #[serde(default, deserialize_with = "checks::rate")]
     pub request: NanoUsd,
-    /// Other rates for requests with long input, ascending, at most 16.
+    /// Rates for requests with long input, in ascending order, at most 16.
     #[serde(default, deserialize_with = "checks::tiers", skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 16)]
     pub tiers: Vec<Tier>,
 }
 
-/// The rates of requests with more than so much input. They hold for the whole request, and what is
-/// not given follows this tier's `input` and `output`.
+/// The rates for requests with more input than a threshold. They apply to the whole request. Rates that
+/// are not given are this tier's `input` or `output`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tier {
-    /// The tier is for requests with more input than this, of all kinds together.
+    /// The tier applies to requests with more tokens of input, of all kinds together.
     #[serde(deserialize_with = "checks::threshold")]
     #[schema(minimum = 1, maximum = 1_000_000_000, example = 200_000)]
     pub above_input_tokens: u64,
     /// US dollars for a million tokens of input, 0 to 1,000,000.
     #[serde(deserialize_with = "checks::rate")]
     pub input: NanoUsd,
-    /// Of input that the provider had in its cache; as `input` unless given.
+    /// Input that the provider read from its cache; `input` if not given.
     #[serde(
         default,
         deserialize_with = "checks::optional_rate",
         skip_serializing_if = "Option::is_none"
     )]
     pub cached_input: Option<NanoUsd>,
-    /// Of input that the provider puts into its cache; as `input` unless given.
+    /// Input that the provider wrote to its cache; `input` if not given.
     #[serde(
         default,
         deserialize_with = "checks::optional_rate",
         skip_serializing_if = "Option::is_none"
     )]
     pub cache_write: Option<NanoUsd>,
-    /// Of output.
+    /// US dollars for a million tokens of output, 0 to 1,000,000.
     #[serde(deserialize_with = "checks::rate")]
     pub output: NanoUsd,
-    /// Of output that is reasoning; as `output` unless given.
+    /// Output that is reasoning; `output` if not given.
     #[serde(
         default,
         deserialize_with = "checks::optional_rate",
         skip_serializing_if = "Option::is_none"
     )]
     pub reasoning: Option<NanoUsd>,
-    /// Of input that is audio; as `input` unless given.
+    /// Input that is audio; `input` if not given.
     #[serde(
         default,
         deserialize_with = "checks::optional_rate",
         skip_serializing_if = "Option::is_none"
     )]
     pub audio_input: Option<NanoUsd>,
-    /// Of output that is audio; as `output` unless given.
+    /// Output that is audio; `output` if not given.
     #[serde(
         default,
         deserialize_with = "checks::optional_rate",
@@ -129,7 +129,7 @@ pub struct Tier {
     pub audio_output: Option<NanoUsd>,
 }
 
-/// The rates of one tier, in nano-dollars for a million tokens, what was not given filled in.
+/// The rates of one tier in nano-dollars for a million tokens, including the ones that were not given.
 #[derive(Clone, Copy, Debug)]
 struct Rates {
     input: i128,
@@ -141,16 +141,16 @@ struct Rates {
     audio_output: i128,
 }
 
-/// The tokens of input and of output that a usage is charged for: parts that are more than their
-/// total are counted beside it.
+/// The tokens of input and of output that are charged for a usage: parts that exceed their total are
+/// added to it.
 pub fn charged_tokens(usage: &TokenUsage) -> (u64, u64) {
-    let billed = Billed::of(usage);
-    (billed.all_input(), billed.all_output())
+    let charged = ChargedTokens::of(usage);
+    (charged.all_input(), charged.all_output())
 }
 
-/// What one attempt is charged for, in tokens, each token of one kind.
+/// The tokens that an attempt is charged for. Each token is counted as one kind only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Billed {
+struct ChargedTokens {
     input: u64,
     cached_input: u64,
     cache_write: u64,
@@ -161,40 +161,39 @@ struct Billed {
 }
 
 impl Price {
-    /// What these tokens cost: the rates of the tier that the input falls in, and one rounding up,
-    /// to whole nano-dollars. What was not reported counts as nothing.
+    /// The cost of these tokens at the rates of the tier that the input falls in, rounded up once to
+    /// whole nano-dollars. Counts that were not reported are zero.
     ///
-    /// Cached, written and audio input are parts of the input, reasoning and audio are parts of the
-    /// output. Where parts are more than their total, the provider counts them beside it, and they
-    /// are charged on top: rather too much than too little. Audio alone overlaps with others, since it
-    /// comes from the cache as well: where both fit into the input, but not beside each other, what
-    /// both have in common is charged as cached, which is how audio from the cache is priced. Never
-    /// overflows; a sum beyond what [`NanoUsd`] holds is [`NanoUsd::MAX`].
+    /// Cached, written and audio input are parts of the input; reasoning and audio output are parts
+    /// of the output. If the parts exceed their total, the provider counts them separately, and they
+    /// are charged in addition: too much rather than too little. Audio input may also be cached: if
+    /// the two fit into the input only together, their common part is charged as cached, which is how
+    /// audio from the cache is priced. Never overflows; a sum that [`NanoUsd`] cannot represent is
+    /// [`NanoUsd::MAX`].
     pub fn cost(&self, usage: &TokenUsage) -> NanoUsd {
-        let billed = Billed::of(usage);
-        let rates = self.rates(billed.all_input());
+        let charged = ChargedTokens::of(usage);
+        let rates = self.rates(charged.all_input());
         let sum = [
-            (billed.input, rates.input),
-            (billed.cached_input, rates.cached_input),
-            (billed.cache_write, rates.cache_write),
-            (billed.audio_input, rates.audio_input),
-            (billed.output, rates.output),
-            (billed.reasoning, rates.reasoning),
-            (billed.audio_output, rates.audio_output),
+            (charged.input, rates.input),
+            (charged.cached_input, rates.cached_input),
+            (charged.cache_write, rates.cache_write),
+            (charged.audio_input, rates.audio_input),
+            (charged.output, rates.output),
+            (charged.reasoning, rates.reasoning),
+            (charged.audio_output, rates.audio_output),
         ]
         .into_iter()
         .fold(0, |sum: i128, (tokens, rate)| sum.saturating_add(product(tokens, rate)));
-        NanoUsd::from_ratio_up(sum, PER) + self.request
+        NanoUsd::from_ratio_up(sum, TOKENS_PER_RATE) + self.request
     }
 
-    /// The most that a request can cost that is charged for at most so many tokens of input and of
-    /// output, whatever their kinds: the dearest rate of each side, in the dearest tier that so
-    /// much input can reach. No usage whose parts fit into its totals, and its totals into these
-    /// bounds, costs more; and some usage costs exactly this.
+    /// The highest cost of a request with at most this many tokens of input and output of any kinds:
+    /// the highest rates, in the most expensive tier that this much input can reach. It is exact: some
+    /// usage within these bounds costs this much.
     ///
-    /// A provider that counts parts beside the total is charged for the sum of them, so the bounds
-    /// have to hold for that sum.
-    pub fn most(&self, input: u64, output: u64) -> NanoUsd {
+    /// A provider that counts parts separately from the total is charged for their sum, so the bounds
+    /// have to include that sum.
+    pub fn max_cost(&self, input: u64, output: u64) -> NanoUsd {
         let starts = std::iter::once(None).chain(self.tiers.iter().map(Some));
         let ends = self.tiers.iter().map(|tier| Some(tier.above_input_tokens)).chain([None]);
         starts
@@ -203,15 +202,15 @@ impl Price {
             .map(|(tier, end)| {
                 let rates = tier.map_or_else(|| self.base(), Tier::rates);
                 let input = end.map_or(input, |end| input.min(end));
-                let sum = product(input, rates.most_input());
-                let sum = sum.saturating_add(product(output, rates.most_output()));
-                NanoUsd::from_ratio_up(sum, PER) + self.request
+                let sum = product(input, rates.max_input());
+                let sum = sum.saturating_add(product(output, rates.max_output()));
+                NanoUsd::from_ratio_up(sum, TOKENS_PER_RATE) + self.request
             })
             .max()
             .unwrap_or(self.request)
     }
 
-    /// The rates for a request with so much input.
+    /// The rates for a request with this much input.
     fn rates(&self, input: u64) -> Rates {
         let tier = self.tiers.iter().rfind(|tier| input > tier.above_input_tokens);
         tier.map_or_else(|| self.base(), Tier::rates)
@@ -249,19 +248,19 @@ impl Tier {
 }
 
 impl Rates {
-    fn most_input(self) -> i128 {
+    fn max_input(self) -> i128 {
         self.input.max(self.cached_input).max(self.cache_write).max(self.audio_input)
     }
 
-    fn most_output(self) -> i128 {
+    fn max_output(self) -> i128 {
         self.output.max(self.reasoning).max(self.audio_output)
     }
 }
 
-impl Billed {
+impl ChargedTokens {
     fn of(usage: &TokenUsage) -> Self {
         let count = |tokens: Option<u64>| tokens.unwrap_or(0);
-        let mut billed = Self {
+        let mut charged = Self {
             input: count(usage.input),
             cached_input: count(usage.cached_input),
             cache_write: count(usage.cache_write),
@@ -270,16 +269,18 @@ impl Billed {
             reasoning: count(usage.reasoning),
             audio_output: count(usage.audio_output),
         };
-        let through_cache = billed.cached_input.saturating_add(billed.cache_write);
-        if let Some(others) = billed.input.checked_sub(through_cache)
-            && billed.audio_input <= billed.input
+        let through_cache = charged.cached_input.saturating_add(charged.cache_write);
+        if let Some(others) = charged.input.checked_sub(through_cache)
+            && charged.audio_input <= charged.input
         {
-            billed.audio_input = billed.audio_input.min(others);
+            charged.audio_input = charged.audio_input.min(others);
         }
-        billed.input =
-            rest(billed.input, &[billed.cached_input, billed.cache_write, billed.audio_input]);
-        billed.output = rest(billed.output, &[billed.reasoning, billed.audio_output]);
-        billed
+        charged.input = remainder(
+            charged.input,
+            &[charged.cached_input, charged.cache_write, charged.audio_input],
+        );
+        charged.output = remainder(charged.output, &[charged.reasoning, charged.audio_output]);
+        charged
     }
 
     fn all_input(&self) -> u64 {
@@ -293,8 +294,8 @@ impl Billed {
     }
 }
 
-/// What is left of the total without its parts; all of it where the parts stand beside it.
-fn rest(total: u64, parts: &[u64]) -> u64 {
+/// The total without its parts, or the whole total if the parts exceed it.
+fn remainder(total: u64, parts: &[u64]) -> u64 {
     let left = parts.iter().try_fold(total, |left, part| left.checked_sub(*part));
     left.unwrap_or(total)
 }

@@ -1,26 +1,24 @@
-//! Where an operation takes place. Table functions take one of these instead of loose ids, so that
-//! every query is bound to its tenant.
+//! Scopes. Functions of the tables take a scope instead of separate ids, so that every query is bound
+//! to its tenant.
 
 use super::ids::{OrganizationId, WorkspaceId};
 use super::permissions::ScopeKind;
 
-/// Inside one workspace. Queries filter on both ids, so a workspace of another organization is not
-/// found even if its id is known.
+/// One workspace. Queries filter on both ids, so a workspace of another organization is not found
+/// even if its id is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WorkspaceScope {
     pub organization_id: OrganizationId,
-    /// The workspace in it.
     pub workspace_id: WorkspaceId,
 }
 
-/// Where a key's permissions hold.
+/// Where the permissions of a principal hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// The installation, but nothing inside an organization.
+    /// The installation, except what is inside organizations.
     Platform,
     /// One organization and its workspaces.
     Organization(OrganizationId),
-    /// One workspace.
     Workspace(WorkspaceScope),
 }
 
@@ -34,7 +32,7 @@ impl Scope {
         }
     }
 
-    /// The organization that it lies in.
+    /// The organization of the scope.
     pub fn organization_id(self) -> Option<OrganizationId> {
         match self {
             Self::Platform => None,
@@ -43,7 +41,7 @@ impl Scope {
         }
     }
 
-    /// The workspace that it is.
+    /// The workspace of the scope.
     pub fn workspace_id(self) -> Option<WorkspaceId> {
         match self {
             Self::Platform | Self::Organization(_) => None,

@@ -1,27 +1,81 @@
-//! Tokens, by kind.
+//! Tokens, by kind. [`kinds`] is the one list of kinds: counts of an answer, ledger, roll-ups and the
+//! API's figures are made from it.
 
 use serde::{Deserialize, Serialize};
 
-/// The tokens of one answer, by kind, as the provider reported them; `None` is "not reported".
-///
-/// `cached_input`, `cache_write` and `audio_input` are parts of `input`; `reasoning` and
-/// `audio_output` are parts of `output`. Nothing here makes a provider keep to that, so whoever
-/// subtracts has to saturate.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct TokenUsage {
-    /// Everything that was read: prompt, tools, images, audio.
-    pub input: Option<u64>,
-    /// Input that came from the provider's cache.
-    pub cached_input: Option<u64>,
-    /// Input that was written to the provider's cache.
-    pub cache_write: Option<u64>,
-    /// Everything that was generated, what the caller does not see included.
-    pub output: Option<u64>,
-    /// Output that the model spent on reasoning.
-    pub reasoning: Option<u64>,
-    /// Input that was audio.
-    pub audio_input: Option<u64>,
-    /// Output that was audio.
-    pub audio_output: Option<u64>,
+/// How many kinds there are.
+pub const KINDS: usize = TokenUsage::NAMES.len();
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])+ $name:ident $column:ident;)+) => {
+        /// The tokens of one answer, by kind, as the provider reported them; `None` is "not reported".
+        ///
+        /// `cached_input`, `cache_write` and `audio_input` are parts of `input`; `reasoning` and
+        /// `audio_output` are parts of `output`. Providers need not keep to that: subtract with
+        /// saturation.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(default)]
+        pub struct TokenUsage {
+            $($(#[$doc])+ pub $name: Option<u64>,)+
+        }
+
+        impl TokenUsage {
+            /// The kinds' names, in the order of the list.
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($name)),+];
+
+            /// The count of each kind, in the order of the list.
+            pub fn counts(&self) -> [Option<u64>; KINDS] {
+                [$(self.$name),+]
+            }
+
+            /// The usage with these counts, in the order of the list.
+            pub fn from_counts(counts: [Option<u64>; KINDS]) -> Self {
+                let [$($name),+] = counts;
+                Self { $($name),+ }
+            }
+        }
+
+        /// A figure for each kind of tokens, under the names that the database and the API use.
+        #[derive(
+            Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema,
+        )]
+        pub struct TokenFigures<T> {
+            $($(#[$doc])+ pub $column: T,)+
+        }
+
+        impl<T> TokenFigures<T> {
+            /// The columns' names, in the order of the list.
+            pub const COLUMNS: [&'static str; KINDS] = [$(stringify!($column)),+];
+
+            /// The figures, in the order of the list.
+            pub fn into_array(self) -> [T; KINDS] {
+                [$(self.$column),+]
+            }
+        }
+
+        impl<T> From<[T; KINDS]> for TokenFigures<T> {
+            fn from(figures: [T; KINDS]) -> Self {
+                let [$($column),+] = figures;
+                Self { $($column),+ }
+            }
+        }
+    };
+}
+
+// The journal knows a kind by its place: new kinds come last.
+kinds! {
+    /// Tokens read: prompts, tools, images, audio.
+    input input_tokens;
+    /// Those of the input that came from the provider's cache.
+    cached_input cached_input_tokens;
+    /// Those of the input that were written to the provider's cache.
+    cache_write cache_write_tokens;
+    /// Tokens generated, including those that the caller does not see.
+    output output_tokens;
+    /// Those of the output that were spent on reasoning.
+    reasoning reasoning_tokens;
+    /// Input tokens that were audio.
+    audio_input audio_input_tokens;
+    /// Output tokens that were audio.
+    audio_output audio_output_tokens;
 }

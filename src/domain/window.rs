@@ -1,4 +1,4 @@
-//! The windows of limits. Instants are passed in; everything is UTC.
+//! The time windows of limits. Instants are passed in; all times are UTC.
 
 use chrono::{
     DateTime, Datelike, Days, DurationRound, Months, NaiveDate, NaiveTime, TimeDelta, Utc,
@@ -21,13 +21,13 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "snake_case")]
 pub enum SpendWindow {
-    /// From the top of an hour.
+    /// From the beginning of an hour.
     Hourly,
     /// From midnight.
     Daily,
-    /// From Monday's midnight.
+    /// From midnight on Monday.
     Weekly,
-    /// From the first's midnight.
+    /// From midnight on the first of a month.
     Monthly,
 }
 
@@ -45,7 +45,7 @@ impl SpendWindow {
         }
     }
 
-    /// When the window that holds this instant began.
+    /// The beginning of the window that contains this instant.
     pub fn start(self, at: DateTime<Utc>) -> DateTime<Utc> {
         let day = at.date_naive();
         let midnight = |day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc();
@@ -60,7 +60,7 @@ impl SpendWindow {
         }
     }
 
-    /// When the window that holds this instant ends: the first instant of the next.
+    /// The end of the window that contains this instant: the first instant of the next window.
     pub fn end(self, at: DateTime<Utc>) -> DateTime<Utc> {
         let start = self.start(at);
         match self {
@@ -72,7 +72,7 @@ impl SpendWindow {
     }
 }
 
-/// The rolling window of a rate limit, in sixty buckets.
+/// The rolling window of a rate limit, which consists of sixty buckets.
 #[derive(
     Clone,
     Copy,
@@ -95,7 +95,7 @@ pub enum RateWindow {
 }
 
 impl RateWindow {
-    /// Buckets a window.
+    /// Buckets of a window.
     pub const BUCKETS: i64 = 60;
 
     /// The text form.
@@ -106,7 +106,7 @@ impl RateWindow {
         }
     }
 
-    /// Seconds a bucket.
+    /// The length of a bucket.
     pub fn bucket_seconds(self) -> i64 {
         match self {
             Self::Minute => 1,
@@ -114,8 +114,8 @@ impl RateWindow {
         }
     }
 
-    /// The bucket that holds this instant, counted from the epoch. A window is the sixty buckets up
-    /// to and including it.
+    /// The number of the bucket that contains this instant, counted from the Unix epoch. The window
+    /// consists of this bucket and the 59 before it.
     pub fn bucket(self, at: DateTime<Utc>) -> i64 {
         at.timestamp().div_euclid(self.bucket_seconds())
     }

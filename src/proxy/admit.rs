@@ -57,14 +57,14 @@ pub async fn admit(
         body: SentBody::Whole(outgoing.body.clone(), outgoing.memory.take()),
     };
     match plane.accounting.admit(facts).await {
-        Ok((account, headers)) => {
-            context.policy_headers = headers;
+        Ok((account, report)) => {
+            context.policy_report = report;
             context.request.admitted(account);
             Ok(())
         }
         Err(denied) => {
             let error = ProxyError::from(&denied);
-            context.policy_headers = denied.headers;
+            context.policy_report = *denied.report;
             let record = context.request.record();
             record.cause = denied.cause;
             record.violated = denied.violated;

@@ -9,6 +9,7 @@ pub mod context;
 pub mod error;
 pub mod headers;
 pub mod key_scrubber;
+pub mod policy_headers;
 pub mod prepare;
 pub mod read;
 pub mod relay;

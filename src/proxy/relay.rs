@@ -16,7 +16,8 @@ use super::concurrency::ConcurrencyPermit;
 use super::context::RequestContext;
 use super::headers::{content_length, downstream_headers};
 use super::key_scrubber::{MOST_BYTES, redact, without_begun_secret};
-use super::send::told;
+use super::policy_headers::insert_policy_headers;
+use super::send::error_for;
 use crate::accounting::budget::Share;
 use crate::crypto::SecretBytes;
 use crate::llm::answer::{AnswerContent, ObservedAnswer, PlainAnswer, StreamEnd, StreamedAnswer};
@@ -110,9 +111,7 @@ pub async fn relay(answer: Answer, mut context: RequestContext) -> HttpResponse<
         Watch::Plain(_) | Watch::Unreadable | Watch::Undecided(_) => length,
         Watch::None | Watch::Stream(_) => None,
     };
-    for (name, value) in std::mem::take(&mut context.policy_headers) {
-        down.insert(name, value);
-    }
+    insert_policy_headers(&mut down, &std::mem::take(&mut context.policy_report));
     let max_output_tokens = context.request.max_output_tokens();
     context.request.answer.is_unreadable =
         matches!(watch, Watch::Unreadable) && !matches!(state, State::Ended);
@@ -368,7 +367,7 @@ impl RelayBody {
     /// The upstream's body broke off. Gives what the caller is told of it.
     fn broken(&mut self, error: &UpstreamError) -> Option<Bytes> {
         self.upstream = None;
-        let told = told(error);
+        let told = error_for(error);
         let finish = match &mut self.watch {
             Watch::Stream(answer) => {
                 let rest = told.render(|error| answer.finish(StreamEnd::Failed(error)));

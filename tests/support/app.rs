@@ -87,6 +87,14 @@ impl TestApp {
         Self::launch(installation, options).await
     }
 
+    /// One over a database that was filled, and a master key that was written, by the case.
+    pub(crate) async fn over(database: &Database, keys: Keys) -> Self {
+        secrets::register_key(&keys.platform);
+        secrets::register_key(&keys.admin);
+        Self::launch(Installation { keys: Some(keys), ..Installation::of(database) }, Vec::new())
+            .await
+    }
+
     /// One more process of the same installation: same database, same master key.
     pub(crate) async fn replica(&self) -> Self {
         self.replica_over(&self.database).await

@@ -131,6 +131,6 @@ fn the_families_are_there_dates_included() {
 fn long_prompts_reach_their_tier() {
     let (model, _) = Catalogue::shipped().find("google", "gemini-2.5-pro").unwrap();
     let usd = |text: &str| text.parse::<NanoUsd>().unwrap();
-    assert_eq!(model.price.most(200_000, 0), usd("0.25"));
-    assert_eq!(model.price.most(400_000, 100_000), usd("2.5"));
+    assert_eq!(model.price.max_cost(200_000, 0), usd("0.25"));
+    assert_eq!(model.price.max_cost(400_000, 100_000), usd("2.5"));
 }

@@ -1,11 +1,13 @@
-//! The journal: what has begun and how it ended, written down on this machine before anything
-//! depends on it.
+//! The journal: what has begun and how it ended, written on this machine before anything depends on it.
 //!
-//! A directory of append-only segments. A record is one line ([`record`]), appended by one write(2)
-//! under a short lock; a thread calls fdatasync(2) at most every [`SYNC_EVERY`] (`sync`). Records
-//! stand in the order in which things happened: an attempt's end never before its start. What reads
-//! them, and removes them once the database has them, is [`super::ledger`].
+//! A directory of append-only segments. A record ([`record`]) is appended by one write(2) under a
+//! short lock; a thread calls fdatasync(2) at most every [`SYNC_EVERY`] (`sync`). Records stand in the
+//! order in which things happened: an attempt's end never before its start. What has ended is handed
+//! over in memory to [`super::ledger`], which removes segments once the database has their attempts.
+//! Files are read at recovery, and where more has ended than there is room for in memory.
 
+mod compaction;
+pub(in crate::accounting) mod legacy;
 pub mod lock;
 pub mod record;
 mod reserve;
@@ -16,15 +18,14 @@ mod writer;
 use std::cell::RefCell;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::accounting::record::{AttemptEnd, AttemptStart};
-use crate::domain::ids::AttemptId;
+use crate::accounting::record::{AttemptEnd, AttemptStart, LedgerEntry};
 use crate::telemetry::readiness::Readiness;
 use lock::DirectoryLock;
-use record::{RecordRef, encode};
+use record::{encode_end, encode_entry, encode_start};
 use reserve::Reserve;
 pub use sync::SYNC_EVERY;
 use writer::Writer;
@@ -38,11 +39,13 @@ pub struct JournalOptions {
     pub max_bytes: u64,
     /// When so many bytes are in a segment, the next one is begun.
     pub segment_bytes: u64,
-    /// Bytes kept occupied, to be given up for the ends of what runs when the disk is full.
+    /// Bytes of disk kept occupied, and freed for the ends of running requests when the disk is full.
     pub reserve_bytes: u64,
-    /// After so long, a segment that only attempts still open keep is given up: their starts are
-    /// written down again.
+    /// After this time the starts of attempts that are still open are written again, so that their
+    /// segment can be removed.
     pub compact_after: Duration,
+    /// How many finished attempts wait in memory for the database; more are read back from the files.
+    pub max_in_memory: usize,
 }
 
 impl JournalOptions {
@@ -54,17 +57,18 @@ impl JournalOptions {
             segment_bytes: 16 << 20,
             reserve_bytes: 4 << 20,
             compact_after: Duration::from_secs(60),
+            max_in_memory: 20_000,
         }
     }
 }
 
-/// Nothing more may begin: it could not be written down.
+/// Nothing more may begin: it could not be written to the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JournalFull {
-    /// The journal holds all that it may, since the database does not take it.
+    /// It has reached its limit, since the database does not take what it holds.
     #[error("the journal is full: the database has not taken what it holds")]
     Bound,
-    /// The disk takes no more.
+    /// The disk is full or fails.
     #[error("the journal is full: its disk takes no more")]
     Disk,
     /// The process ends.
@@ -72,15 +76,26 @@ pub enum JournalFull {
     Closed,
 }
 
-/// What there is to read now.
-pub(super) struct Written {
-    /// Segments that nothing is appended to any more, since the last time this was asked: number
-    /// and length.
-    pub(super) sealed: Vec<(u64, u64)>,
-    /// The segment that is appended to, and its length so far.
-    pub(super) current: (u64, u64),
-    /// Ends that no disk would take.
-    pub(super) unwritten: Vec<AttemptEnd>,
+/// An attempt that has ended, or a blocked request, on its way to the database.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Finished {
+    pub(super) entry: LedgerEntry,
+    /// The segments of its start and its end.
+    pub(super) segments: [u64; 2],
+    /// It has to be read back from the journal for the database: there was no room in memory.
+    pub(super) is_only_on_disk: bool,
+}
+
+/// What can go to the database now.
+pub(super) struct Sealed {
+    /// What has ended since this was asked last.
+    pub(super) finished: Vec<Finished>,
+    /// Segments that can be removed once that, and what was taken before, is committed.
+    pub(super) done: Vec<u64>,
+    /// Segments to be read back.
+    pub(super) to_read: Vec<u64>,
+    /// Some of the ends could not be written to any file.
+    pub(super) has_unwritten: bool,
     /// How many records had been appended.
     pub(super) records: u64,
 }
@@ -93,22 +108,24 @@ pub(super) struct Journal {
     readiness: Readiness,
     bytes: AtomicU64,
     records: AtomicU64,
+    /// Finished attempts in memory that are not in the database yet.
+    in_memory: AtomicUsize,
     sync_errors: AtomicU64,
     disk_full: AtomicBool,
     closed: AtomicBool,
     unsynced: AtomicBool,
-    /// Held by who makes records durable, until they are.
+    /// Held while records are made durable.
     syncing: Mutex<()>,
     lock: DirectoryLock,
 }
 
 thread_local! {
     /// Records are encoded here, before the lock is taken.
-    static BUFFER: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(4096));
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(1024));
 }
 
 impl Journal {
-    /// Begins segment `first` in a directory that is locked, and read to its end before.
+    /// Begins segment `first` in a directory that is locked and was recovered before.
     pub(super) fn open(
         options: JournalOptions,
         lock: DirectoryLock,
@@ -120,7 +137,7 @@ impl Journal {
         let disk_full = match reserve.fill() {
             Ok(()) => false,
             Err(error) => {
-                tracing::warn!(%error, "no room beside the journal: nothing may begin");
+                tracing::warn!(%error, "cannot reserve journal disk space; rejecting requests");
                 true
             }
         };
@@ -132,6 +149,7 @@ impl Journal {
             readiness,
             bytes: AtomicU64::new(0),
             records: AtomicU64::new(0),
+            in_memory: AtomicUsize::new(0),
             sync_errors: AtomicU64::new(0),
             disk_full: AtomicBool::new(disk_full),
             closed: AtomicBool::new(false),
@@ -144,119 +162,143 @@ impl Journal {
     }
 
     /// Appends an attempt's start.
-    pub(super) fn start(&self, start: &AttemptStart) -> Result<(), JournalFull> {
-        self.append_new(RecordRef::Start(start), Some(start.id), self.options.max_bytes)
+    pub(super) fn start(&self, start: Arc<AttemptStart>) -> Result<(), JournalFull> {
+        self.may_begin(self.options.max_bytes)?;
+        BUFFER.with_borrow_mut(|buffer| {
+            encode_start(&start, buffer);
+            let mut writer = self.writer();
+            self.append(&mut writer, buffer).map_err(|error| self.note_full_disk(&error))?;
+            writer.open(start);
+            Ok(())
+        })
     }
 
-    /// Appends a whole row, of a request that nothing was sent of. Those may only take half of the
+    /// Appends a whole entry, of a request for which nothing was sent. Those may only take half of the
     /// room: refusals cost their callers nothing, and must not keep others from being served.
-    pub(super) fn blocked(
-        &self,
-        start: &AttemptStart,
-        end: &AttemptEnd,
-    ) -> Result<(), JournalFull> {
-        self.append_new(RecordRef::Blocked(start, end), None, self.options.max_bytes / 2)
+    pub(super) fn blocked(&self, entry: LedgerEntry) -> Result<(), JournalFull> {
+        self.may_begin(self.options.max_bytes / 2)?;
+        BUFFER.with_borrow_mut(|buffer| {
+            encode_entry(&entry.start, &entry.end, buffer);
+            let mut writer = self.writer();
+            self.append(&mut writer, buffer).map_err(|error| self.note_full_disk(&error))?;
+            let segment = writer.number();
+            let is_only_on_disk = self.is_memory_full();
+            self.finish(&mut writer, Finished { entry, segments: [segment; 2], is_only_on_disk });
+            Ok(())
+        })
     }
 
-    fn append_new(
-        &self,
-        record: RecordRef<'_>,
-        begins: Option<AttemptId>,
-        most: u64,
-    ) -> Result<(), JournalFull> {
+    fn may_begin(&self, max_bytes: u64) -> Result<(), JournalFull> {
         if self.closed.load(Ordering::Relaxed) {
             return Err(JournalFull::Closed);
         }
         if self.disk_full.load(Ordering::Relaxed) {
             return Err(JournalFull::Disk);
         }
-        if self.bytes() >= most {
-            if most == self.options.max_bytes {
+        if self.bytes() >= max_bytes {
+            if max_bytes == self.options.max_bytes {
                 self.readiness.set_journal_full(true);
             }
             return Err(JournalFull::Bound);
         }
-        let appended = BUFFER.with_borrow_mut(|buffer| {
-            encode(record, buffer)?;
-            let mut writer = self.writer();
-            self.append(&mut writer, buffer)?;
-            if let Some(id) = begins {
-                writer.open.insert(id);
-            }
-            Ok::<_, io::Error>(())
-        });
-        appended.map_err(|error| {
-            self.note_full_disk(&error);
-            JournalFull::Disk
-        })
+        Ok(())
     }
 
     /// Appends an attempt's end, by all means: the reserve is given up for it, another file is
-    /// tried, and at last it is kept in memory. The second end of an attempt is none.
+    /// tried, and at last it is kept in memory alone. A second end of an attempt is ignored.
     pub(super) fn end(&self, end: AttemptEnd) {
         BUFFER.with_borrow_mut(|buffer| {
-            let encoded = encode(RecordRef::End(&end), buffer);
-            let mut writer = self.writer();
-            if !writer.open.remove(&end.id) {
-                drop(writer);
-                tracing::warn!(attempt_id = %end.id, "an attempt that is not open has ended");
-                return;
+            let mut is_only_on_disk = self.is_memory_full();
+            if !is_only_on_disk {
+                encode_end(&end, buffer);
             }
-            let appended = encoded.and_then(|()| {
-                self.append(&mut writer, buffer).or_else(|error| {
-                    self.note_full_disk(&error);
-                    self.give_up_reserve();
-                    self.append(&mut writer, buffer).or_else(|_| {
-                        writer.roll(&self.options.directory)?;
-                        self.append(&mut writer, buffer)
-                    })
+            let mut writer = self.writer();
+            let Some(open) = writer.close(end.id) else {
+                drop(writer);
+                tracing::warn!(attempt_id = %end.id, "ignoring the end of an attempt that is not open");
+                return;
+            };
+            if is_only_on_disk {
+                // Read back alone, without looking for its start.
+                encode_entry(&open.start, &end, buffer);
+            }
+            let appended = self.append(&mut writer, buffer).or_else(|error| {
+                self.note_full_disk(&error);
+                self.give_up_reserve();
+                self.append(&mut writer, buffer).or_else(|_| {
+                    writer.roll(&self.options.directory)?;
+                    self.append(&mut writer, buffer)
                 })
             });
             if appended.is_err() {
-                writer.unwritten.push(end);
+                // Nothing begins while there are any, so they are not more than ran.
+                writer.has_unwritten = true;
+                is_only_on_disk = false;
             }
+            let segments = [open.segment, writer.number()];
+            let entry = LedgerEntry { start: open.start, end };
+            self.finish(&mut writer, Finished { entry, segments, is_only_on_disk });
         });
     }
 
-    /// Appends an attempt's start again if it is still open, and says in which segment. Of one that
-    /// has ended meanwhile the end stands further on already.
-    pub(super) fn start_again(&self, start: &AttemptStart) -> io::Result<Option<u64>> {
-        BUFFER.with_borrow_mut(|buffer| {
-            encode(RecordRef::Start(start), buffer)?;
-            let mut writer = self.writer();
-            if !writer.open.contains(&start.id) {
-                return Ok(None);
-            }
-            let appended = self.append(&mut writer, buffer);
-            appended.inspect_err(|error| self.note_full_disk(error))?;
-            Ok(Some(writer.number()))
-        })
+    fn finish(&self, writer: &mut Writer, finished: Finished) {
+        if finished.is_only_on_disk {
+            writer.mark_entries();
+        } else {
+            self.in_memory.fetch_add(1, Ordering::Relaxed);
+        }
+        writer.finished.push(finished);
+    }
+
+    fn is_memory_full(&self) -> bool {
+        self.in_memory.load(Ordering::Relaxed) >= self.options.max_in_memory
+    }
+
+    /// So many finished attempts are no longer in memory.
+    pub(super) fn release(&self, count: usize) {
+        self.in_memory.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// What has ended since this was asked last.
+    pub(super) fn take_finished(&self) -> Vec<Finished> {
+        std::mem::take(&mut self.writer().finished)
     }
 
     /// Begins a new segment if there is something in this one (and the disk allows), and says what
-    /// there is to read.
-    pub(super) fn seal(&self) -> Written {
+    /// can go to the database.
+    pub(super) fn seal(&self) -> Sealed {
         let mut writer = self.writer();
         if writer.len() > 0
             && let Err(error) = writer.roll(&self.options.directory)
         {
             self.note_full_disk(&error);
         }
-        Written {
-            sealed: std::mem::take(&mut writer.sealed),
-            current: (writer.number(), writer.len()),
-            unwritten: std::mem::take(&mut writer.unwritten),
+        Sealed {
+            finished: std::mem::take(&mut writer.finished),
+            done: writer.done(),
+            to_read: writer.with_entries(),
+            has_unwritten: std::mem::take(&mut writer.has_unwritten),
             records: self.records(),
         }
     }
 
-    /// So many bytes are no longer in the journal.
-    pub(super) fn forget(&self, bytes: u64) {
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    /// All entries of a segment are in the database.
+    pub(super) fn forget_entries(&self, number: u64) {
+        self.writer().forget_entries(number);
     }
 
-    /// Looks whether there is room again, and tells readiness. `settled` says that nothing waits in
-    /// memory any more.
+    /// Removes segments that nothing needs any more. Of those that fail, the first one is told; they
+    /// can be removed again.
+    pub(super) fn remove(&self, segments: &[u64]) -> io::Result<()> {
+        let removed = segment::remove(&self.options.directory, segments, |number| {
+            let bytes = self.writer().remove(number);
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        });
+        removed
+    }
+
+    /// Looks whether there is room again, and tells readiness. `settled`: every end is in a file or in
+    /// the database.
     pub(super) fn recover_room(&self, settled: bool) {
         if self.disk_full.load(Ordering::Relaxed) && settled {
             let filled = self.reserve.lock().unwrap_or_else(PoisonError::into_inner).fill();
@@ -264,22 +306,22 @@ impl Journal {
                 // The file that could not grow may still be one that can't.
                 let _ = self.writer().roll(&self.options.directory);
                 self.disk_full.store(false, Ordering::Relaxed);
-                tracing::info!("there is room for the journal again");
+                tracing::info!("the journal has disk space again; accepting requests");
             }
         }
         let full = self.bytes() >= self.options.max_bytes;
         self.readiness.set_journal_full(full || self.disk_full.load(Ordering::Relaxed));
     }
 
-    /// Takes nothing more, makes all that is written durable, and lets go of the directory.
+    /// Refuses new attempts, makes all that is written durable, and unlocks the directory.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
-        // It says so itself if that fails, and the next process can do nothing about it.
+        // A failure is logged there.
         let _ = self.sync();
         self.lock.release();
     }
 
-    /// How much it may hold, and when.
+    /// Its options.
     pub(super) fn options(&self) -> &JournalOptions {
         &self.options
     }
@@ -294,14 +336,14 @@ impl Journal {
         self.records.load(Ordering::Relaxed)
     }
 
-    /// How often the disk could not say that what was written is durable.
+    /// How often fdatasync(2) failed.
     pub(super) fn sync_errors(&self) -> u64 {
         self.sync_errors.load(Ordering::Relaxed)
     }
 
-    /// Whether something waits in memory for the database.
+    /// Whether an end that is in no file was not taken yet.
     pub(super) fn has_unwritten(&self) -> bool {
-        !self.writer().unwritten.is_empty()
+        self.writer().has_unwritten
     }
 
     /// For tests of a disk that fails.
@@ -310,13 +352,13 @@ impl Journal {
         self.writer().replace_file(file);
     }
 
-    fn append(&self, writer: &mut Writer, line: &[u8]) -> io::Result<()> {
+    fn append(&self, writer: &mut Writer, record: &[u8]) -> io::Result<()> {
         if writer.len() >= self.options.segment_bytes {
             // On failure the old one goes on growing.
             let _ = writer.roll(&self.options.directory);
         }
         let before = writer.len();
-        let outcome = writer.append(line);
+        let outcome = writer.append(record);
         self.bytes.fetch_add(writer.len() - before, Ordering::Relaxed);
         outcome?;
         self.records.fetch_add(1, Ordering::Relaxed);
@@ -324,11 +366,12 @@ impl Journal {
         Ok(())
     }
 
-    fn note_full_disk(&self, error: &io::Error) {
+    fn note_full_disk(&self, error: &io::Error) -> JournalFull {
         self.readiness.set_journal_full(true);
         if !self.disk_full.swap(true, Ordering::Relaxed) {
-            tracing::error!(%error, "the journal can't be written: nothing more may begin");
+            tracing::error!(%error, "cannot write to the journal; rejecting requests");
         }
+        JournalFull::Disk
     }
 
     fn give_up_reserve(&self) {

@@ -1,16 +1,16 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use super::segment::{self, Lines};
+use super::record::{Decoded, Record, decode};
+use super::segment::{self, Piece, Pieces};
 use super::*;
 use crate::accounting::record::{AttemptOutcome, UsageSource};
 use crate::clock::Clock;
 use crate::domain::money::NanoUsd;
 use crate::domain::tokens::TokenUsage;
-use record::{Record, decode};
 
-fn start(clock: &Clock) -> AttemptStart {
-    AttemptStart {
+fn start(clock: &Clock) -> Arc<AttemptStart> {
+    Arc::new(AttemptStart {
         id: clock.new_id(),
         request_id: clock.new_id(),
         attempt: 1,
@@ -29,7 +29,7 @@ fn start(clock: &Clock) -> AttemptStart {
         metadata: BTreeMap::from([("team".to_owned(), "search".to_owned())]),
         reserved: Some(NanoUsd::from_nanos(123_456_789)),
         price_version: Some("catalogue:1:openai/gpt-4o-mini".to_owned()),
-    }
+    })
 }
 
 fn end(start: &AttemptStart) -> AttemptEnd {
@@ -57,31 +57,36 @@ fn open(options: JournalOptions) -> Arc<Journal> {
     Journal::open(options, lock, 1, Readiness::default()).unwrap()
 }
 
+/// `None` for what is no record.
 fn read(directory: &std::path::Path) -> Vec<Option<Record>> {
     let mut records = Vec::new();
-    for (number, len) in segment::list(directory).unwrap() {
-        let mut lines = Lines::open(directory, number, 0, len).unwrap();
-        let mut line = Vec::new();
-        while lines.next(&mut line).unwrap() {
-            records.push(decode(&line));
-        }
+    for (number, _) in segment::list(directory).unwrap() {
+        let bytes = segment::read(directory, number).unwrap();
+        records.extend(Pieces::of(&bytes, 0).map(|piece| match piece {
+            Piece::Record(record) => Some(record),
+            Piece::Damaged(_) | Piece::Truncated => None,
+        }));
     }
     records
 }
 
+fn entry(start: &Arc<AttemptStart>) -> LedgerEntry {
+    LedgerEntry { start: Arc::clone(start), end: end(start) }
+}
+
 #[test]
-fn what_was_written_is_read() {
+fn records_are_read_as_they_were_written() {
     let directory = tempfile::tempdir().unwrap();
     let journal = open(options(directory.path()));
     let (first, second) = (start(&Clock::default()), start(&Clock::default()));
-    journal.start(&first).unwrap();
-    journal.blocked(&second, &end(&second)).unwrap();
+    journal.start(Arc::clone(&first)).unwrap();
+    journal.blocked(entry(&second)).unwrap();
     journal.seal();
     journal.end(end(&first));
     journal.end(end(&first));
     let expected = [
-        Record::Start(Box::new(first.clone())),
-        Record::Blocked(Box::new(second.clone()), Box::new(end(&second))),
+        Record::Start(Arc::clone(&first)),
+        Record::Entry(Box::new(entry(&second))),
         Record::End(Box::new(end(&first))),
     ];
     assert_eq!(read(directory.path()), expected.map(Some));
@@ -95,24 +100,47 @@ fn what_was_written_is_read() {
 }
 
 #[test]
-fn a_line_that_is_cut_or_changed_anywhere_is_none() {
-    let mut line = Vec::new();
+fn a_record_that_is_cut_or_changed_anywhere_is_not_read() {
+    let mut record = Vec::new();
     let start = start(&Clock::default());
-    encode(RecordRef::Start(&start), &mut line).unwrap();
-    let line = &line[1..];
-    assert_eq!(decode(line), Some(Record::Start(Box::new(start))));
-    for cut in 0..line.len() - 1 {
-        assert_eq!(decode(&line[..cut]), None, "{cut}");
+    encode_start(&start, &mut record);
+    assert_eq!(decode(&record), Decoded::Record(Record::Start(start), record.len()));
+    for cut in 1..record.len() {
+        assert_eq!(decode(&record[..cut]), Decoded::Truncated, "{cut}");
     }
-    assert!(decode(&line[..line.len() - 1]).is_some(), "only its line feed is missing");
-    for at in 0..line.len() - 1 {
+    for at in 0..record.len() {
         for bit in 0..8 {
-            let mut changed = line.to_vec();
+            let mut changed = record.clone();
             changed[at] ^= 1 << bit;
-            // A digit in the other letter case says the same.
-            let same = changed[..8].eq_ignore_ascii_case(&line[..8]) && changed[8..] == line[8..];
-            assert_eq!(decode(&changed).is_some(), same, "byte {at}, bit {bit}");
+            let decoded = decode(&changed);
+            assert!(!matches!(decoded, Decoded::Record(..)), "byte {at}, bit {bit}");
         }
+    }
+}
+
+#[test]
+fn records_after_a_damaged_one_are_read() {
+    let clock = Clock::default();
+    let records: Vec<Vec<u8>> = (0..3)
+        .map(|_| {
+            let mut record = Vec::new();
+            encode_start(&start(&clock), &mut record);
+            record
+        })
+        .collect();
+    let length = records[1].len();
+    for at in 0..length {
+        let mut bytes = records.concat();
+        bytes[records[0].len() + at] ^= 0x55;
+        let pieces = Pieces::of(&bytes, 0);
+        let read: Vec<bool> = pieces.map(|piece| matches!(piece, Piece::Record(_))).collect();
+        assert_eq!(read, [true, false, true], "byte {at}");
+    }
+    // The end of the file never reached the disk, or was written in part.
+    for rest in [&[0; 4096][..], &records[2][..length / 2]] {
+        let bytes = [&records[0], rest].concat();
+        let pieces: Vec<Piece<'_>> = Pieces::of(&bytes, 0).collect();
+        assert!(matches!(pieces[..], [Piece::Record(_), Piece::Truncated]));
     }
 }
 
@@ -135,7 +163,7 @@ fn beyond_the_bound_nothing_begins_and_everything_ends() {
     let mut running = Vec::new();
     let refused = loop {
         let start = start(&Clock::default());
-        match journal.start(&start) {
+        match journal.start(Arc::clone(&start)) {
             Ok(()) => running.push(start),
             Err(refused) => break refused,
         }
@@ -146,10 +174,12 @@ fn beyond_the_bound_nothing_begins_and_everything_ends() {
         journal.end(end(start));
     }
     assert_eq!(read(directory.path()).len(), running.len() * 2);
-    journal.forget(journal.bytes());
+    let sealed = journal.seal();
+    assert_eq!(sealed.finished.len(), running.len());
+    journal.remove(&sealed.done).unwrap();
     journal.recover_room(true);
     assert!(!journal.readiness.is_journal_full());
-    journal.start(&start(&Clock::default())).unwrap();
+    journal.start(start(&Clock::default())).unwrap();
 }
 
 /// Runs itself once more in a process whose files can't grow beyond 16 KiB, as on a full disk:
@@ -178,7 +208,7 @@ fn on_a_full_disk(directory: PathBuf) {
     let mut running = Vec::new();
     let refused = loop {
         let start = start(&Clock::default());
-        match journal.start(&start) {
+        match journal.start(Arc::clone(&start)) {
             Ok(()) => running.push(start),
             Err(refused) => break refused,
         }
@@ -186,7 +216,11 @@ fn on_a_full_disk(directory: PathBuf) {
     assert_eq!(refused, JournalFull::Disk);
     assert!(journal.readiness.is_journal_full());
     assert!(running.len() > 10, "{}", running.len());
-    assert_eq!(journal.start(&running[0]), Err(JournalFull::Disk), "shed until there is room");
+    assert_eq!(
+        journal.start(Arc::clone(&running[0])),
+        Err(JournalFull::Disk),
+        "shed until there is room"
+    );
     for start in &running {
         journal.end(end(start));
     }
@@ -194,13 +228,13 @@ fn on_a_full_disk(directory: PathBuf) {
     let records = read(&directory);
     assert!(records.iter().all(Option::is_some), "nothing is torn");
     assert_eq!(records.len(), running.len() * 2);
-    assert!(journal.seal().unwritten.is_empty());
+    assert!(!journal.seal().has_unwritten);
     journal.recover_room(false);
     assert!(journal.readiness.is_journal_full());
     journal.recover_room(true);
     assert!(!journal.readiness.is_journal_full());
     assert!(directory.join("reserve").exists(), "made anew");
-    journal.start(&start(&Clock::default())).unwrap();
+    journal.start(start(&Clock::default())).unwrap();
 }
 
 #[test]
@@ -208,20 +242,72 @@ fn ends_that_no_disk_takes_are_kept_in_memory() {
     let directory = tempfile::tempdir().unwrap();
     let journal = open(options(directory.path()));
     let start = start(&Clock::default());
-    journal.start(&start).unwrap();
+    journal.start(Arc::clone(&start)).unwrap();
     journal.seal();
     // Neither the old file nor a new one can be written.
     let unwritable = std::fs::File::open(segment::path(directory.path(), 2)).unwrap();
     journal.replace_file(unwritable);
     std::fs::write(segment::path(directory.path(), 3), "").unwrap();
     journal.end(end(&start));
-    assert_eq!(journal.start(&start), Err(JournalFull::Disk));
+    assert_eq!(journal.start(Arc::clone(&start)), Err(JournalFull::Disk));
     assert!(journal.has_unwritten());
-    assert_eq!(journal.seal().unwritten, [end(&start)]);
+    let sealed = journal.seal();
+    assert!(sealed.has_unwritten && sealed.done.contains(&1));
+    assert_eq!(sealed.finished[0].entry, entry(&start));
+}
+
+/// A power cut would take what a failed fdatasync(2) did not make durable.
+#[test]
+fn a_start_whose_copy_may_not_be_durable_keeps_its_segment() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = options(directory.path());
+    options.compact_after = Duration::ZERO;
+    let journal = open(options);
+    journal.start(start(&Clock::default())).unwrap();
+    let remove_done = || journal.remove(&journal.seal().done).unwrap();
+    remove_done();
+    // What is written to it is gone, and it can't be synced.
+    let null = std::fs::OpenOptions::new().write(true).open("/dev/null").unwrap();
+    journal.replace_file(null);
+    journal.compact().unwrap_err();
+    remove_done();
+    let first = segment::path(directory.path(), 1);
+    assert!(first.exists());
+
+    // It is written once more to a file that can be synced. The bad one is tried again before.
+    for _ in 0..3 {
+        let _ = journal.compact();
+        remove_done();
+    }
+    assert!(!first.exists());
+    assert_eq!(read(directory.path()).len(), 1);
 }
 
 #[test]
-fn many_threads_write_whole_lines() {
+fn what_memory_has_no_room_for_can_be_read_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = options(directory.path());
+    options.max_in_memory = 1;
+    let journal = open(options);
+    let starts: Vec<_> = (0..3).map(|_| start(&Clock::default())).collect();
+    starts.iter().for_each(|start| journal.start(Arc::clone(start)).unwrap());
+    starts.iter().for_each(|start| journal.end(end(start)));
+    let sealed = journal.seal();
+    let on_disk: Vec<bool> = sealed.finished.iter().map(|one| one.is_only_on_disk).collect();
+    assert_eq!(on_disk, [false, true, true]);
+    assert_eq!((sealed.to_read, sealed.done), (vec![1], vec![1]));
+    let entries = starts[1..].iter().map(|start| Some(Record::Entry(Box::new(entry(start)))));
+    assert_eq!(read(directory.path())[4..], entries.collect::<Vec<_>>());
+    journal.release(1);
+    journal.forget_entries(1);
+    journal.blocked(entry(&starts[0])).unwrap();
+    let sealed = journal.seal();
+    assert!(sealed.to_read.is_empty());
+    assert!(!sealed.finished[0].is_only_on_disk);
+}
+
+#[test]
+fn many_threads_write_whole_records() {
     let directory = tempfile::tempdir().unwrap();
     let mut options = options(directory.path());
     options.segment_bytes = 8192;
@@ -231,7 +317,7 @@ fn many_threads_write_whole_lines() {
             scope.spawn(|| {
                 for _ in 0..200 {
                     let start = start(&Clock::default());
-                    journal.start(&start).unwrap();
+                    journal.start(Arc::clone(&start)).unwrap();
                     journal.end(end(&start));
                 }
             });
@@ -242,7 +328,7 @@ fn many_threads_write_whole_lines() {
         match record.unwrap() {
             Record::Start(start) => assert!(open.insert(start.id)),
             Record::End(end) => assert!(open.remove(&end.id), "an end stands after its start"),
-            Record::Blocked(..) => unreachable!(),
+            Record::Entry(_) => unreachable!(),
         }
     }
     assert!(open.is_empty());

@@ -1,14 +1,17 @@
 //! The ledger: every attempt is written to the journal first, and from there into the database.
 //!
-//! [`Ledger`] is what the data plane holds. A thread of its own (`drain`) reads the journal,
-//! pairs starts with ends, writes rows and sums in one transaction, and removes what the database
-//! has. At start everything that an earlier process left is brought in first ([`recover`]).
+//! [`Ledger`] is what the data plane holds. A thread of its own ([`task`]) takes what has ended from the
+//! journal, in memory, passes each record on once ([`LedgerParts::on_finished`]), writes rows and sums
+//! in one transaction, and has segments removed that the database has. At start everything that an
+//! earlier process left is brought in first ([`recover`]).
 
+mod commit;
 mod counts;
-mod drain;
+mod reader;
 pub mod recover;
 mod rejected;
 pub mod retention;
+mod round;
 mod row;
 mod task;
 #[cfg(test)]
@@ -20,7 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::accounting::journal::lock::{DirectoryLock, LockError};
 use crate::accounting::journal::{Journal, JournalFull, JournalOptions};
-use crate::accounting::record::{AttemptEnd, AttemptStart};
+use crate::accounting::record::{AttemptEnd, AttemptStart, LedgerEntry};
 use crate::clock::Clock;
 use crate::db::{Database, DbError};
 use crate::telemetry::Metrics;
@@ -29,36 +32,37 @@ use counts::Counts;
 pub use recover::Recovered;
 pub use rejected::NAME as REJECTED;
 
-/// Why the ledger can't be opened, or what was asked of it could not be done.
+/// Why the ledger can't be opened or flushed.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// The journal's directory can't be had.
+    /// The journal's directory can't be locked.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// The journal's files can't be read or made.
-    #[error("the journal can't be used: {0}")]
+    /// The journal's files can't be read or written.
+    #[error("cannot read or write the journal: {0}")]
     Journal(#[from] std::io::Error),
     /// The database did not take what the journal holds. It stays there.
-    #[error("the database does not take what the journal holds: {0}")]
+    #[error("cannot write the journal to the database; it stays in the journal: {0}")]
     Database(#[from] DbError),
     /// The ledger has been closed.
     #[error("the ledger is closed")]
     Closed,
 }
 
-/// What the ledger is made of besides the journal.
+/// Is called on the ledger's thread with every record that this process finishes, once, in the order
+/// in which they finished, whether or not the database is there. Recovered ones are not among them.
+pub type OnFinished = Arc<dyn Fn(&LedgerEntry) + Send + Sync>;
+
+/// What the ledger needs besides the journal.
 #[derive(Clone)]
 pub struct LedgerParts {
-    /// Where rows go.
     pub database: Database,
-    /// What time it is.
     pub clock: Clock,
-    /// Where the ledger's numbers are shown.
     pub metrics: Metrics,
-    /// Who has to know that the journal is full.
     pub readiness: Readiness,
     /// How many days rows are kept; 0 is for ever.
     pub retention_days: u32,
+    pub on_finished: OnFinished,
 }
 
 /// The ledger. Clones share it; when all are gone, or it was closed, its directory is free.
@@ -71,10 +75,9 @@ pub struct Ledger {
 impl Ledger {
     /// Locks the journal, brings what an earlier process left there into the database, and begins.
     ///
-    /// `recovered` is told of those rows in batches of some hundreds, after each is committed, so
-    /// that counters can be settled: ended attempts as they ended, others as lost, at their
-    /// reserved cost. A request may have several; one that was told may be told again after
-    /// another crash.
+    /// `recovered` is called with those rows in batches, after each is committed, so that counters can be
+    /// settled: ended attempts as they ended, others as lost, at their reserved cost. A request may
+    /// have several; after another crash an attempt may be passed again.
     pub async fn open(
         options: JournalOptions,
         parts: LedgerParts,
@@ -83,29 +86,32 @@ impl Ledger {
         let lock = DirectoryLock::take(&options.directory)?;
         let counts = Arc::new(Counts::default());
         let database = &parts.database;
-        let found = recover::recover(&options.directory, database, &counts, recovered).await?;
-        let journal = Journal::open(options, lock, found.next_segment, parts.readiness.clone())?;
+        let recovery = recover::recover(&options.directory, database, &counts, recovered).await?;
+        let journal = Journal::open(options, lock, recovery.next_segment, parts.readiness.clone())?;
         counts::watch(&parts.metrics, &journal, &counts);
         let (commands, receiver) = mpsc::channel(64);
         task::start(Arc::clone(&journal), parts, counts, receiver)?;
         Ok(Self { journal, commands })
     }
 
-    /// Writes down that an attempt is about to be sent. One that can't be written down may not be
-    /// sent.
-    pub fn start(&self, start: &AttemptStart) -> Result<(), JournalFull> {
-        self.journal.start(start)
+    /// Records that an attempt is about to be sent. One that can't be recorded may not be sent.
+    pub fn start(&self, start: impl Into<Arc<AttemptStart>>) -> Result<(), JournalFull> {
+        self.journal.start(start.into())
     }
 
-    /// Writes down how an attempt ended whose start was written down. Never fails; of several ends
-    /// the first counts.
+    /// Records how an attempt ended whose start was recorded. Never fails; of several ends the first
+    /// counts.
     pub fn end(&self, end: AttemptEnd) {
         self.journal.end(end);
     }
 
-    /// Writes down a request that was refused before anything was sent.
-    pub fn blocked(&self, start: &AttemptStart, end: &AttemptEnd) -> Result<(), JournalFull> {
-        self.journal.blocked(start, end)
+    /// Records a request that was refused before anything was sent.
+    pub fn blocked(
+        &self,
+        start: impl Into<Arc<AttemptStart>>,
+        end: AttemptEnd,
+    ) -> Result<(), JournalFull> {
+        self.journal.blocked(LedgerEntry { start: start.into(), end })
     }
 
     /// Waits until all that has ended so far is in the database, or says why it is not. Takes as
@@ -114,8 +120,8 @@ impl Ledger {
         self.ask(task::Command::Flush).await
     }
 
-    /// Flushes and lets go of the directory, also if flushing failed: the next process recovers
-    /// what is there. Nothing can be started afterwards.
+    /// Flushes and unlocks the directory, also if flushing failed: the next process recovers what is
+    /// there. Nothing can be started afterwards.
     pub async fn close(&self) -> Result<(), LedgerError> {
         self.ask(task::Command::Close).await
     }

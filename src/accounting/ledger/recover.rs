@@ -1,13 +1,14 @@
 //! What an earlier process left in its journal is brought into the database.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
 use super::LedgerError;
 use super::counts::Counts;
-use super::drain::Drain;
+use super::reader::Reader;
 use crate::accounting::journal::lock::DirectoryLock;
 use crate::accounting::journal::segment;
 use crate::accounting::record::{AttemptOutcome, LedgerEntry};
@@ -15,25 +16,21 @@ use crate::db::{Database, DbError};
 use crate::domain::ids::{AttemptId, OrganizationId, RequestId};
 use crate::domain::money::NanoUsd;
 
-/// For how long a database is waited for that takes nothing, since it last took something: a start
-/// that fails has to read all of the journal again.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long to wait for a database that takes nothing, since it last took something: a start that
+/// fails has to read all of the journal again.
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
-/// How long after a failure it is tried again.
-const AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// How long after a failure the next attempt is made.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// An attempt that was found in the journal at start, and has its row now.
+/// An attempt that was in the journal at start, and has its row now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovered {
-    /// The tenant.
     pub organization_id: OrganizationId,
-    /// The request.
     pub request_id: RequestId,
-    /// The attempt.
     pub id: AttemptId,
-    /// When the request was admitted.
     pub admitted_at: DateTime<Utc>,
-    /// How it ended; [`AttemptOutcome::Lost`] if nobody saw.
+    /// [`AttemptOutcome::Lost`] if the process ended before the attempt did.
     pub outcome: AttemptOutcome,
     /// What it is charged; none without a price.
     pub cost: Option<NanoUsd>,
@@ -57,43 +54,41 @@ impl Recovered {
     }
 }
 
-/// What was found.
+/// What was recovered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct Recovery {
     /// Rows that were not in the database yet.
     pub rows: u64,
-    /// Those among them of attempts that nobody saw the end of.
+    /// Those among them of attempts whose end is not known.
     pub lost: u64,
     /// Rows that the database refused for good; the file `rejected` beside the journal has them.
     pub rejected: u64,
     /// Records that could not be read.
     pub damaged: u64,
-    /// Which segment the journal goes on with.
+    /// The journal goes on with this segment.
     pub(super) next_segment: u64,
 }
 
-/// Brings everything in that is in a directory, which has to be locked, and removes it there.
+/// Brings everything in a directory, which has to be locked, into the database, and removes it there.
 pub(super) async fn recover(
     directory: &Path,
     database: &Database,
-    counts: &std::sync::Arc<Counts>,
-    mut told: impl AsyncFnMut(Vec<Recovered>),
-) -> Result<Found, LedgerError> {
+    counts: &Arc<Counts>,
+    mut recovered: impl AsyncFnMut(Vec<Recovered>),
+) -> Result<Recovery, LedgerError> {
     let segments = segment::list(directory)?;
     let next_segment = segments.last().map_or(1, |(number, _)| number + 1);
-    let mut drain = Drain::new(directory.to_owned(), database.clone(), counts.clone());
-    for (number, len) in segments {
-        drain.add(number, len, true);
-    }
-    let (mut taken, mut since) = (0, Instant::now());
-    while let Err(error) = bring_in(&mut drain, &mut told).await {
-        if drain.taken != taken {
-            (taken, since) = (drain.taken, Instant::now());
+    let numbers = segments.iter().map(|(number, _)| *number);
+    let mut reader = Reader::new(directory.to_owned(), database.clone(), counts.clone(), numbers);
+    let (mut committed, mut since) = (0, Instant::now());
+    while let Err(error) = reader.read_all(&mut recovered).await {
+        if reader.committed != committed {
+            (committed, since) = (reader.committed, Instant::now());
         }
         match error {
-            LedgerError::Database(DbError::Unavailable(cause)) if since.elapsed() < PATIENCE => {
-                tracing::warn!(cause, "the database is slow to take the journal; it is waited for");
-                tokio::time::sleep(AGAIN_AFTER).await;
+            LedgerError::Database(DbError::Unavailable(cause)) if since.elapsed() < MAX_WAIT => {
+                tracing::warn!(cause, "cannot write the journal to the database yet; retrying");
+                tokio::time::sleep(RETRY_AFTER).await;
             }
             error => return Err(error),
         }
@@ -102,20 +97,7 @@ pub(super) async fn recover(
     if rows + rejected + damaged > 0 {
         tracing::info!(rows, lost, rejected, damaged, "recovered the journal");
     }
-    Ok(Found { rows, lost, rejected, damaged, next_segment })
-}
-
-/// Goes on where it stopped.
-async fn bring_in(
-    drain: &mut Drain,
-    told: &mut impl AsyncFnMut(Vec<Recovered>),
-) -> Result<(), LedgerError> {
-    while drain.read_segment(told).await? {
-        drain.remove_done()?;
-    }
-    drain.lose_open(told).await?;
-    drain.remove_done()?;
-    Ok(())
+    Ok(Recovery { rows, lost, rejected, damaged, next_segment })
 }
 
 /// Drains the journal of a process that will not come back, and tells of every attempt that has its
@@ -123,9 +105,9 @@ async fn bring_in(
 pub async fn drain_journal(
     directory: &Path,
     database: &Database,
-    told: impl AsyncFnMut(Vec<Recovered>),
-) -> Result<Found, LedgerError> {
+    recovered: impl AsyncFnMut(Vec<Recovered>),
+) -> Result<Recovery, LedgerError> {
     let _lock = DirectoryLock::take(directory)?;
-    let counts = std::sync::Arc::new(Counts::default());
-    recover(directory, database, &counts, told).await
+    let counts = Arc::new(Counts::default());
+    recover(directory, database, &counts, recovered).await
 }

@@ -23,7 +23,7 @@ const MOST_VALUE: usize = 1_024;
 /// callers and upstreams may send, and its time begins some thousand years ago. Here, since nobody
 /// can tell later whether the row is refused for what is in it.
 pub(super) fn row_of(entry: &LedgerEntry) -> NewLedgerRow {
-    let (start, end) = (&entry.start, &entry.end);
+    let (start, end) = (entry.start.as_ref(), &entry.end);
     let tokens = &end.usage;
     let policies = Policies { matched: &start.policies, violated: &end.violated };
     let metadata = (start.metadata.iter())

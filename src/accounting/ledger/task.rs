@@ -1,5 +1,7 @@
-//! The thread that drains the journal.
+//! The ledger's thread: takes what has ended from the journal, passes it on, and has it written to the
+//! database.
 
+use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::thread;
@@ -7,29 +9,35 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::commit::RowWriter;
 use super::counts::Counts;
-use super::drain::Drain;
 use super::retention::Retention;
-use super::{LedgerError, LedgerParts};
-use crate::accounting::journal::Journal;
+use super::round::Round;
+use super::{LedgerError, LedgerParts, OnFinished};
+use crate::accounting::journal::{Finished, Journal};
 
-/// How long what has ended waits for the next transaction.
-const DRAIN_EVERY: Duration = Duration::from_millis(250);
+/// How often what has ended is taken from the journal.
+const COLLECT_EVERY: Duration = Duration::from_millis(250);
 
-/// How often a full disk is tried.
+/// Few rows are written at once; under load rows are written together: so many, or after this time.
+const FEW_ROWS: usize = 100;
+const MANY_ROWS: usize = 4_000;
+const WRITE_EVERY: Duration = Duration::from_secs(1);
+
+/// How often it is tried whether a full disk has room again.
 const TRY_DISK_EVERY: Duration = Duration::from_secs(1);
 
 type Reply = oneshot::Sender<Result<(), LedgerError>>;
 
 /// What the thread is asked for.
 pub(super) enum Command {
-    /// Drain now.
+    /// Write everything to the database now.
     Flush(Reply),
-    /// Drain now, and end.
+    /// Write everything to the database now, and end.
     Close(Reply),
 }
 
-/// Starts the thread. It ends when it is told to, or when nobody can ask any more.
+/// Starts the thread. It ends on [`Command::Close`], or when every [`super::Ledger`] is dropped.
 pub(super) fn start(
     journal: Arc<Journal>,
     parts: LedgerParts,
@@ -38,91 +46,143 @@ pub(super) fn start(
 ) -> io::Result<()> {
     // A runtime of its own, since it reads and removes files, which blocks.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    let drain = Drain::new(
-        journal.options().directory.clone(),
-        parts.database.clone(),
-        Arc::clone(&counts),
-    );
-    let retention = Retention::new(parts.retention_days);
+    let directory = journal.options().directory.clone();
+    let rows = RowWriter::new(directory, parts.database.clone(), Arc::clone(&counts));
+    let on_finished = Arc::clone(&parts.on_finished);
     let now = Instant::now();
-    let task = Task { journal, parts, counts, drain, retention, fails: false, disk_tried: now };
+    let task = Task {
+        collector: Collector { journal: Arc::clone(&journal), on_finished, waiting: Vec::new() },
+        journal,
+        retention: Retention::new(parts.retention_days),
+        parts,
+        counts,
+        rows,
+        round: Round::default(),
+        written: now,
+        is_failing: false,
+        disk_tried: now,
+    };
     let run = move || runtime.block_on(task.run(commands));
     thread::Builder::new().name("ledger".to_owned()).spawn(run)?;
     Ok(())
+}
+
+/// Takes what has ended from the journal, and passes each record on once.
+struct Collector {
+    journal: Arc<Journal>,
+    on_finished: OnFinished,
+    /// For the database.
+    waiting: Vec<Finished>,
+}
+
+impl Collector {
+    fn collect(&mut self) {
+        let finished = self.journal.take_finished();
+        self.take(finished);
+    }
+
+    fn take(&mut self, finished: Vec<Finished>) {
+        for one in &finished {
+            (self.on_finished)(&one.entry);
+        }
+        self.waiting.extend(finished.into_iter().filter(|one| !one.is_only_on_disk));
+    }
+
+    /// Goes on collecting until the work is done: the database may be slow.
+    async fn collect_during<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                output = &mut work => return output,
+                () = tokio::time::sleep(COLLECT_EVERY) => self.collect(),
+            }
+        }
+    }
 }
 
 struct Task {
     journal: Arc<Journal>,
     parts: LedgerParts,
     counts: Arc<Counts>,
-    drain: Drain,
-    retention: Retention,
-    /// Whether draining failed the last time, which is said once.
-    fails: bool,
+    collector: Collector,
+    rows: RowWriter,
+    /// What the database has not taken yet.
+    round: Round,
+    /// When everything was written.
+    written: Instant,
+    /// Whether writing failed the last time, which is logged once.
+    is_failing: bool,
     disk_tried: Instant,
+    retention: Retention,
 }
 
 impl Task {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         loop {
-            match tokio::time::timeout(DRAIN_EVERY, commands.recv()).await {
+            match tokio::time::timeout(COLLECT_EVERY, commands.recv()).await {
                 Ok(Some(Command::Flush(reply))) => {
-                    let _ = reply.send(self.drain().await);
+                    let _ = reply.send(self.write().await);
                 }
                 Ok(Some(Command::Close(reply))) => {
-                    let outcome = self.drain().await;
-                    self.journal.close();
+                    let outcome = self.write().await;
+                    self.close();
                     let _ = reply.send(outcome);
                     return;
                 }
-                Ok(None) => {
-                    self.journal.close();
-                    return;
-                }
-                Err(_) => {
-                    let outcome = self.drain().await;
-                    self.tell(outcome.err());
-                    self.retention.tick(&self.parts.database, &self.parts.clock).await;
-                }
+                Ok(None) => return self.close(),
+                Err(_) => self.tick().await,
             }
         }
     }
 
-    async fn drain(&mut self) -> Result<(), LedgerError> {
-        let outcome = self.drain_journal().await;
+    fn close(mut self) {
+        self.journal.close();
+        self.collector.collect();
+    }
+
+    async fn tick(&mut self) {
+        self.collector.collect();
+        let waiting = self.collector.waiting.len();
+        let is_due = waiting < FEW_ROWS || waiting >= MANY_ROWS;
+        if is_due || self.written.elapsed() >= WRITE_EVERY {
+            let outcome = self.write().await;
+            self.log(outcome.err());
+        }
+        let retention = self.retention.tick(&self.parts.database, &self.parts.clock);
+        self.collector.collect_during(retention).await;
+    }
+
+    /// Writes everything that has ended to the database.
+    async fn write(&mut self) -> Result<(), LedgerError> {
+        let outcome = self.write_rounds().await;
         self.look_for_room();
         outcome
     }
 
-    async fn drain_journal(&mut self) -> Result<(), LedgerError> {
-        let nobody = &mut async |_| {};
+    async fn write_rounds(&mut self) -> Result<(), LedgerError> {
         // What the database did not take the last time comes first; as long as it takes nothing,
         // no more segments are made.
-        self.drain.commit(nobody).await?;
+        self.commit().await?;
         let began = Instant::now();
-        let written = self.journal.seal();
-        for (number, len) in written.sealed {
-            self.drain.add(number, len, true);
-        }
-        let (number, len) = written.current;
-        self.drain.add(number, len, false);
-        self.drain.unwritten.extend(written.unwritten);
-        while self.drain.read_segment(nobody).await? {
-            // Room for what begins, however much is still to come.
-            self.journal.forget(self.drain.remove_done()?);
-            self.look_for_room();
-        }
-        self.drain.take_unwritten(nobody).await?;
-        self.journal.forget(self.drain.remove_done()?);
-        self.drain.compact(&self.journal)?;
-        self.journal.forget(self.drain.remove_done()?);
-        self.counts.drained(began, written.records);
+        let mut sealed = self.journal.seal();
+        let records = sealed.records;
+        self.collector.take(std::mem::take(&mut sealed.finished));
+        self.round = Round::new(std::mem::take(&mut self.collector.waiting), sealed);
+        self.commit().await?;
+        self.journal.compact()?;
+        self.written = began;
+        self.counts.drained(began, records);
         Ok(())
+    }
+
+    async fn commit(&mut self) -> Result<(), LedgerError> {
+        let commit = self.round.commit(&mut self.rows, &self.journal);
+        self.collector.collect_during(commit).await
     }
 
     /// After a full disk.
     fn look_for_room(&mut self) {
-        let settled = self.drain.unwritten.is_empty() && !self.journal.has_unwritten();
+        let settled = !self.round.has_unwritten && !self.journal.has_unwritten();
         let due = self.disk_tried.elapsed() >= TRY_DISK_EVERY;
         if due {
             self.disk_tried = Instant::now();
@@ -130,15 +190,15 @@ impl Task {
         self.journal.recover_room(settled && due);
     }
 
-    fn tell(&mut self, error: Option<LedgerError>) {
+    fn log(&mut self, error: Option<LedgerError>) {
         match error {
-            Some(error) if !self.fails => {
-                tracing::warn!(%error, "the journal can't be drained; it keeps what it holds");
-                self.fails = true;
+            Some(error) if !self.is_failing => {
+                tracing::warn!(%error, "cannot write to the ledger; requests wait in the journal");
+                self.is_failing = true;
             }
-            None if self.fails => {
-                tracing::info!("the journal is drained again");
-                self.fails = false;
+            None if self.is_failing => {
+                tracing::info!("the ledger is written again");
+                self.is_failing = false;
             }
             _ => {}
         }

@@ -7,7 +7,7 @@ use chrono::{NaiveDateTime, TimeDelta};
 use futures_util::future::LocalBoxFuture;
 use serde::Deserialize;
 
-use super::{ApiKey, IssuedApiKey, concerns, existing, exists, must_grant, record};
+use super::{ApiKey, IssuedApiKey, change_scope, existing, exists, must_grant, record};
 use crate::api::Management;
 use crate::api::body::Json;
 use crate::api::error::ApiError;
@@ -68,7 +68,7 @@ pub(super) async fn rotate_in(
     let end = end_of_grace(now, rotation.0.grace_seconds)?;
     let issued = plane
         .database
-        .write(concerns(scope), async move |conn: &mut Conn| {
+        .write(change_scope(scope), async move |conn: &mut Conn| {
             exists(conn, scope).await?;
             let row = existing(conn, scope, id).await?;
             must_grant(&principal, row.role)?;

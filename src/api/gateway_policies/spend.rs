@@ -141,7 +141,7 @@ impl Spent {
                 api_key_id: Some(group.api_key_id),
                 metadata: &none,
             };
-            matchers.matches_identity(&subject).then_some(group.cost)
+            matchers.matches_ids(&subject).then_some(group.cost)
         };
         let places = places(&self.by_key, matchers.api_key_ids())
             .or_else(|| places(&self.by_user, matchers.user_ids()))

@@ -10,7 +10,7 @@ use crate::api::shared::{as_json, check_description};
 use crate::audit::{self, Actor, Event};
 use crate::db::api_keys::has_api_key;
 use crate::db::gateway_policies::{
-    GatewayPolicyChanges, GatewayPolicyRow, MOST_POLICIES, count_made_gateway_policies,
+    GatewayPolicyChanges, GatewayPolicyRow, MAX_POLICIES, count_created_gateway_policies,
     delete_attached_children, delete_gateway_policy, find_gateway_policy, find_gateway_policy_for,
     insert_gateway_policy, update_attached_children, update_gateway_policy,
 };
@@ -18,7 +18,7 @@ use crate::db::users::find_user;
 use crate::db::workspaces::find_workspace;
 use crate::db::{Conn, DbError};
 use crate::domain::ids::{OrganizationId, PolicyId};
-use crate::domain::policy::{Audience, Epochs, Matchers, Mistake, PolicyConfig, PolicyType};
+use crate::domain::policy::{Audience, Epochs, InvalidField, Matchers, PolicyConfig, PolicyType};
 use crate::domain::scope::WorkspaceScope;
 
 /// Priorities lie between this and its negative.
@@ -41,7 +41,7 @@ pub(super) fn check(mut fields: GatewayPolicyFields) -> Result<Checked, ApiError
         let message = format!("must be -{MOST_PRIORITY} to {MOST_PRIORITY}");
         mistakes.push(FieldError { field: "priority".to_owned(), message });
     }
-    let told = |Mistake { field, message }: Mistake| FieldError { field, message };
+    let told = |InvalidField { field, message }: InvalidField| FieldError { field, message };
     if let Err(wrong) = PolicyConfig::parse(fields.policy_type, &fields.config) {
         mistakes.extend(wrong.into_iter().map(told));
     }
@@ -72,11 +72,11 @@ pub(super) async fn put(
     if let Some(present) = present {
         return change(conn, actor, present, checked).await;
     }
-    if count_made_gateway_policies(conn, organization_id).await? >= MOST_POLICIES {
+    if count_created_gateway_policies(conn, organization_id).await? >= MAX_POLICIES {
         return Err(ApiError::Conflict {
             code: "too_many_policies",
             detail: format!(
-                "An organization has at most {MOST_POLICIES} policies besides the children of \
+                "An organization has at most {MAX_POLICIES} policies besides the children of \
                  defaults; delete some, or let one policy match several subjects."
             ),
         });
@@ -123,7 +123,7 @@ pub(super) async fn patch(
     let mut current = fields_of(&present)?;
     // A configuration that is whole is not mixed with the one it takes the place of.
     if let Some(Value::Object(config)) = patch.value("config")
-        && PolicyConfig::is_whole(present.policy_type, config)
+        && PolicyConfig::is_complete(present.policy_type, config)
     {
         current.config = Value::Object(Map::new());
     }

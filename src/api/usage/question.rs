@@ -6,7 +6,7 @@ use serde::Deserialize;
 use crate::api::date_time;
 use crate::api::error::ApiError;
 use crate::db::Conn;
-use crate::db::names::{find_organization_names, was_workspace};
+use crate::db::names::{find_organization_names, workspace_existed};
 use crate::db::usage::UsageFilter;
 use crate::domain::ids::{ApiKeyId, ConfigurationId, OrganizationId, UserId, WorkspaceId};
 use crate::domain::scope::{Scope, WorkspaceScope};
@@ -165,7 +165,8 @@ pub(super) async fn check_places(
         let seen = match scope {
             Scope::Workspace(own) => own.workspace_id == id,
             Scope::Organization(organization_id) => {
-                was_workspace(conn, WorkspaceScope { organization_id, workspace_id: id }).await?
+                workspace_existed(conn, WorkspaceScope { organization_id, workspace_id: id })
+                    .await?
             }
             Scope::Platform => false,
         };

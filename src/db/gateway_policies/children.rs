@@ -1,38 +1,37 @@
-//! The children of default policies: made when their subject is first seen, changed and deleted
-//! with their parent unless somebody edited them.
+//! The children of default policies: created when their subject is first seen, and updated and deleted
+//! with their parent unless they were edited.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use super::*;
-use crate::domain::policy::{MOST_CHILDREN, MOST_CHILDREN_OF_ORGANIZATION, SubjectMatcher};
+use crate::domain::policy::{MAX_CHILDREN, MAX_CHILDREN_OF_ORGANIZATION, SubjectMatcher};
 
-/// What became of a child that is wanted.
+/// The result of creating a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChildOutcome {
-    /// It was made.
-    Made,
-    /// It had been deleted, and is there again under its id.
-    Revived,
-    /// It was there.
+    Created,
+    /// It had been deleted and was restored with its id.
+    Restored,
+    /// It existed already.
     Present,
-    /// Another live policy of the family is for exactly this subject.
+    /// Another policy of the family has exactly this subject.
     SubjectTaken,
-    /// The parent is not there any more, or now is for subjects of another kind.
+    /// The parent does not exist any more, or has subjects of another kind.
     ParentChanged,
-    /// The parent or the organization has as many children as it may.
+    /// The parent or the organization has the most children that it may have.
     Full,
 }
 
-/// A parent as a transaction finds it.
+/// A parent, and the number of its children.
 struct Parent {
     row: GatewayPolicyRow,
     children: i64,
 }
 
-/// Makes these children of default policies, each with its id, name, matchers and times; what it
-/// says follows the parent as it is now. Tells what became of each, in order. Belongs in a write
-/// transaction that concerns the organization; rows of other organizations are
+/// Creates these children of default policies with their ids, names, matchers and times; the other
+/// columns are taken from the current parent. Returns the outcomes in the same order. Has to run in a
+/// write transaction of the organization; rows of other organizations are
 /// [`ChildOutcome::ParentChanged`].
 pub async fn ensure_children(
     conn: &mut Conn,
@@ -40,7 +39,7 @@ pub async fn ensure_children(
     children: Vec<GatewayPolicyRow>,
 ) -> Result<Vec<ChildOutcome>, DbError> {
     let mut parents: HashMap<PolicyId, Option<Parent>> = HashMap::new();
-    let mut all = count_children(conn, organization_id, None).await?;
+    let mut total = count_children(conn, organization_id, None).await?;
     let mut outcomes = Vec::with_capacity(children.len());
     for child in children {
         let parent = match child.parent_policy_id {
@@ -54,12 +53,12 @@ pub async fn ensure_children(
             }
         };
         let outcome = match parent {
-            Some(parent) => ensure_child(conn, parent, all, child).await?,
+            Some(parent) => ensure_child(conn, parent, total, child).await?,
             None => ChildOutcome::ParentChanged,
         };
-        if let (ChildOutcome::Made | ChildOutcome::Revived, Some(parent)) = (outcome, parent) {
+        if let (ChildOutcome::Created | ChildOutcome::Restored, Some(parent)) = (outcome, parent) {
             parent.children += 1;
-            all += 1;
+            total += 1;
         }
         outcomes.push(outcome);
     }
@@ -69,57 +68,57 @@ pub async fn ensure_children(
 async fn ensure_child(
     conn: &mut Conn,
     parent: &Parent,
-    all: i64,
+    total: i64,
     child: GatewayPolicyRow,
 ) -> Result<ChildOutcome, DbError> {
-    let of = &parent.row;
-    let Some(policy_type) = of.policy_type.of_children() else {
+    let parent_row = &parent.row;
+    let Some(policy_type) = parent_row.policy_type.child_type() else {
         return Ok(ChildOutcome::ParentChanged);
     };
-    if keys(&child.subject_matchers) != keys(&of.subject_matchers) {
+    if matcher_keys(&child.subject_matchers) != matcher_keys(&parent_row.subject_matchers) {
         return Ok(ChildOutcome::ParentChanged);
     }
-    let known: Option<Option<NaiveDateTime>> = optional(on!(conn, c => gateway_policies::table
-        .filter(gateway_policies::organization_id.eq(of.organization_id))
+    let existing: Option<Option<NaiveDateTime>> = optional(on!(conn, c => gateway_policies::table
+        .filter(gateway_policies::organization_id.eq(parent_row.organization_id))
         .filter(gateway_policies::id.eq(child.id))
         .select(gateway_policies::deleted_at)
         .first(c)))?;
-    if known == Some(None) {
+    if existing == Some(None) {
         return Ok(ChildOutcome::Present);
     }
     let taken = find_gateway_policy_for(
         conn,
-        of.organization_id,
+        parent_row.organization_id,
         policy_type.family(),
         &child.matchers_key,
     );
     if taken.await?.is_some() {
         return Ok(ChildOutcome::SubjectTaken);
     }
-    if parent.children >= i64::from(MOST_CHILDREN)
-        || all >= i64::from(MOST_CHILDREN_OF_ORGANIZATION)
+    if parent.children >= i64::from(MAX_CHILDREN)
+        || total >= i64::from(MAX_CHILDREN_OF_ORGANIZATION)
     {
         return Ok(ChildOutcome::Full);
     }
     let child = GatewayPolicyRow {
-        organization_id: of.organization_id,
+        organization_id: parent_row.organization_id,
         policy_type,
         family: policy_type.family().as_str().to_owned(),
-        config: of.config.clone(),
-        action: of.action.clone(),
-        enabled: of.enabled,
-        priority: of.priority,
+        config: parent_row.config.clone(),
+        action: parent_row.action.clone(),
+        enabled: parent_row.enabled,
+        priority: parent_row.priority,
         created_by: None,
         is_system_generated: true,
-        parent_policy_id: Some(of.id),
+        parent_policy_id: Some(parent_row.id),
         detached: false,
         epochs: Value::Object(serde_json::Map::new()),
         deleted_at: None,
         ..child
     };
-    if known.is_none() {
+    if existing.is_none() {
         insert_gateway_policy(conn, child).await?;
-        return Ok(ChildOutcome::Made);
+        return Ok(ChildOutcome::Created);
     }
     let changes = GatewayPolicyChanges {
         name: child.name,
@@ -136,11 +135,11 @@ async fn ensure_child(
         updated_at: child.updated_at,
     };
     on!(conn, c => diesel::update(gateway_policies::table)
-        .filter(gateway_policies::organization_id.eq(of.organization_id))
+        .filter(gateway_policies::organization_id.eq(parent_row.organization_id))
         .filter(gateway_policies::id.eq(child.id))
         .set((&changes, gateway_policies::deleted_at.eq(None::<NaiveDateTime>)))
         .execute(c))?;
-    Ok(ChildOutcome::Revived)
+    Ok(ChildOutcome::Restored)
 }
 
 async fn find_parent(
@@ -153,7 +152,7 @@ async fn find_parent(
     Ok(Some(Parent { row, children }))
 }
 
-/// How many live children the parent has, or all parents of the organization together.
+/// How many children the parent has, or all parents of the organization for `None`.
 async fn count_children(
     conn: &mut Conn,
     organization_id: OrganizationId,
@@ -173,15 +172,15 @@ async fn count_children(
     })
 }
 
-/// The keys of matchers, sorted. None where they can't be read.
-fn keys(matchers: &Value) -> Option<Vec<String>> {
+/// The keys of matchers, sorted. `None` if they cannot be parsed.
+fn matcher_keys(matchers: &Value) -> Option<Vec<String>> {
     let matchers: Vec<SubjectMatcher> = serde_json::from_value(matchers.clone()).ok()?;
     let mut keys: Vec<String> = matchers.into_iter().map(|one| one.key).collect();
     keys.sort_unstable();
     Some(keys)
 }
 
-/// Makes the attached children of a default say what it says; how many there are.
+/// Updates the children of a default policy that are not detached. Returns their number.
 pub async fn update_attached_children(
     conn: &mut Conn,
     parent: &GatewayPolicyRow,
@@ -201,7 +200,7 @@ pub async fn update_attached_children(
         .execute(c))
 }
 
-/// Marks the attached children of a default as deleted; how many there were.
+/// Marks the children of a default policy that are not detached as deleted. Returns their number.
 pub async fn delete_attached_children(
     conn: &mut Conn,
     organization_id: OrganizationId,

@@ -1,19 +1,19 @@
-//! What the roll-ups say was spent, by whom.
+//! Sums of cost by subject, from the roll-ups.
 
 use chrono::NaiveDateTime;
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
 
 use super::{Conn, DbError, OrganizationId};
-use crate::db::sql::{MOST_LISTED, Sql};
+use crate::db::sql::{MAX_LISTED, Sql};
 use crate::db::usage::Stretch;
 use crate::domain::ids::{ApiKeyId, UserId, WorkspaceId};
 use crate::domain::money::NanoUsd;
 
-/// The most groups that are summed up; an answer that would have more is none.
-const MOST_GROUPS: usize = 100_000;
+/// The most groups of a result.
+const MAX_GROUPS: usize = 100_000;
 
-/// What one key has spent.
+/// The cost of one API key's requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubjectSpend {
     pub workspace_id: WorkspaceId,
@@ -47,8 +47,8 @@ impl From<SpendRow> for SubjectSpend {
     }
 }
 
-/// What was spent from `from` to before `until`, whole hours, by each key; what it spent on whole
-/// days and beside them is told apart. `None` where that is too much to tell.
+/// The cost from `from` to before `until` (whole hours) by API key. A key may have several entries, since
+/// days and hours are summed separately. `None` if there are more than [`MAX_GROUPS`].
 pub async fn sum_spend_by_subject(
     conn: &mut Conn,
     organization_id: OrganizationId,
@@ -62,15 +62,15 @@ pub async fn sum_spend_by_subject(
         stretch.bind(&mut sql);
         sql.and_is("organization_id", Some(organization_id));
         sql.push(" GROUP BY workspace_id, user_id, api_key_id");
-        all.extend(few(sql, conn).await?.into_iter().map(SubjectSpend::from));
-        if all.len() > MOST_GROUPS {
+        all.extend(load_groups(sql, conn).await?.into_iter().map(SubjectSpend::from));
+        if all.len() > MAX_GROUPS {
             return Ok(None);
         }
     }
     Ok(Some(all))
 }
 
-/// The same for requests with one of these values under a key of their metadata, with the value.
+/// The same for requests with one of these values for a key of metadata, with the value.
 pub async fn sum_spend_by_metadata(
     conn: &mut Conn,
     organization_id: OrganizationId,
@@ -80,7 +80,7 @@ pub async fn sum_spend_by_metadata(
 ) -> Result<Option<Vec<(String, SubjectSpend)>>, DbError> {
     let mut all = Vec::new();
     for stretch in Stretch::split(from, Some(until)) {
-        for values in values.chunks(MOST_LISTED) {
+        for values in values.chunks(MAX_LISTED) {
             let mut sql = Sql::of(conn);
             sql.push("SELECT workspace_id, user_id, api_key_id, metadata_value AS value, ");
             sql.sum("cost").push(" AS cost FROM ").push(stretch.grain.table_by_metadata());
@@ -89,9 +89,9 @@ pub async fn sum_spend_by_metadata(
             sql.and_is("organization_id", Some(organization_id)).and_is("metadata_key", Some(key));
             sql.and_one_of("metadata_value", values);
             sql.push(" GROUP BY workspace_id, user_id, api_key_id, metadata_value");
-            let rows = few(sql, conn).await?.into_iter();
+            let rows = load_groups(sql, conn).await?.into_iter();
             all.extend(rows.map(|mut row| (std::mem::take(&mut row.value), row.into())));
-            if all.len() > MOST_GROUPS {
+            if all.len() > MAX_GROUPS {
                 return Ok(None);
             }
         }
@@ -99,8 +99,8 @@ pub async fn sum_spend_by_metadata(
     Ok(Some(all))
 }
 
-/// One more row than [`MOST_GROUPS`] says that there are too many.
-async fn few(mut sql: Sql, conn: &mut Conn) -> Result<Vec<SpendRow>, DbError> {
-    sql.push(" LIMIT ").push(&(MOST_GROUPS + 1).to_string());
+/// Loads at most one row more than [`MAX_GROUPS`], which shows that there are too many.
+async fn load_groups(mut sql: Sql, conn: &mut Conn) -> Result<Vec<SpendRow>, DbError> {
+    sql.push(" LIMIT ").push(&(MAX_GROUPS + 1).to_string());
     sql.load(conn).await
 }

@@ -8,7 +8,7 @@ use diesel::sql_types::{BigInt, Text};
 
 use super::Stretch;
 use crate::db::requests::ID_SLACK;
-use crate::db::sql::{MOST_LISTED, Sql};
+use crate::db::sql::{MAX_LISTED, Sql};
 use crate::db::{Conn, DbError};
 use crate::domain::ids::{ApiKeyId, AttemptId, OrganizationId, PolicyId, UserId, WorkspaceId};
 use crate::domain::money::NanoUsd;
@@ -99,7 +99,7 @@ impl Asked<'_> {
         let mut spent = NanoUsd::ZERO;
         let values = distinct(values);
         for stretch in self.stretches() {
-            for some in values.chunks(MOST_LISTED) {
+            for some in values.chunks(MAX_LISTED) {
                 let mut sql = Sql::of(conn);
                 sql.push("SELECT ").sum("cost").push(" AS cost");
                 self.push_from_tagged(&mut sql, stretch);

@@ -3,23 +3,23 @@
 use actix_web::{HttpResponse, web};
 use serde_json::{Value, json};
 
-use super::error::UpstreamRefusal;
-use super::reply::{Reply, last_words, stream_events};
-use super::{Asked, MODEL, Responder};
+use super::error::UpstreamError;
+use super::reply::{Reply, last_message, stream_events};
+use super::{MODEL, RequestBody, Responder};
 
 pub(super) async fn complete(
     responder: web::Data<Responder>,
     body: web::Bytes,
-) -> Result<HttpResponse, UpstreamRefusal> {
-    let Asked { body, stream } = Asked::read(&body)?;
+) -> Result<HttpResponse, UpstreamError> {
+    let RequestBody { body, stream } = RequestBody::parse(&body)?;
     let messages = body["messages"].as_array().filter(|messages| !messages.is_empty());
-    let (said, asked) = last_words(messages.ok_or(UpstreamRefusal::Missing("messages"))?);
-    let most = body["max_completion_tokens"].as_u64().or_else(|| body["max_tokens"].as_u64());
-    let reply = Reply::to(&said, asked, most);
+    let (message, input_words) = last_message(messages.ok_or(UpstreamError::Missing("messages"))?);
+    let max_words = body["max_completion_tokens"].as_u64().or_else(|| body["max_tokens"].as_u64());
+    let reply = Reply::to(&message, input_words, max_words);
     let (id, created) = (responder.id("chatcmpl-"), responder.seconds());
     if stream {
-        let tell_usage = body["stream_options"]["include_usage"] == true;
-        return Ok(stream_events(chunks(&reply, &id, created, tell_usage), responder.pause));
+        let include_usage = body["stream_options"]["include_usage"] == true;
+        return Ok(stream_events(chunks(&reply, &id, created, include_usage), responder.pause));
     }
     Ok(HttpResponse::Ok().json(json!({
         "id": id,
@@ -38,8 +38,8 @@ pub(super) async fn complete(
     })))
 }
 
-/// The events of a stream, and before which of them to wait.
-fn chunks(reply: &Reply, id: &str, created: i64, tell_usage: bool) -> Vec<(bool, String)> {
+/// The events of a stream, each with whether to pause before it.
+fn chunks(reply: &Reply, id: &str, created: i64, include_usage: bool) -> Vec<(bool, String)> {
     let event = |choices: Value, usage: Option<Value>| {
         let mut chunk = json!({
             "id": id,
@@ -49,7 +49,7 @@ fn chunks(reply: &Reply, id: &str, created: i64, tell_usage: bool) -> Vec<(bool,
             "system_fingerprint": null,
             "choices": choices,
         });
-        if tell_usage {
+        if include_usage {
             chunk["usage"] = usage.unwrap_or_default();
         }
         format!("data: {chunk}\n\n")
@@ -61,7 +61,7 @@ fn chunks(reply: &Reply, id: &str, created: i64, tell_usage: bool) -> Vec<(bool,
         reply.words.iter().map(|word| (true, event(choice(json!({"content": word}), None), None))),
     );
     events.push((false, event(choice(json!({}), Some(finish_reason(reply))), None)));
-    if tell_usage {
+    if include_usage {
         events.push((false, event(json!([]), Some(usage(reply)))));
     }
     events.push((false, "data: [DONE]\n\n".to_owned()));
@@ -69,14 +69,14 @@ fn chunks(reply: &Reply, id: &str, created: i64, tell_usage: bool) -> Vec<(bool,
 }
 
 fn finish_reason(reply: &Reply) -> &'static str {
-    if reply.cut { "length" } else { "stop" }
+    if reply.is_truncated { "length" } else { "stop" }
 }
 
 fn usage(reply: &Reply) -> Value {
     json!({
-        "prompt_tokens": reply.asked,
-        "completion_tokens": reply.answered(),
-        "total_tokens": reply.asked + reply.answered(),
+        "prompt_tokens": reply.input_words,
+        "completion_tokens": reply.output_words(),
+        "total_tokens": reply.input_words + reply.output_words(),
         "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
         "completion_tokens_details": {
             "reasoning_tokens": 0,

@@ -1,4 +1,4 @@
-//! What the demonstration upstream refuses, in OpenAI's form.
+//! The errors of the built-in upstream, in OpenAI's format.
 
 use std::fmt;
 
@@ -6,9 +6,9 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError};
 use serde_json::json;
 
-/// Why a request was refused.
+/// Why a request failed.
 #[derive(Debug)]
-pub(super) enum UpstreamRefusal {
+pub(super) enum UpstreamError {
     NoKey,
     WrongKey,
     NotJson,
@@ -17,7 +17,7 @@ pub(super) enum UpstreamRefusal {
     UnknownUrl(String),
 }
 
-impl UpstreamRefusal {
+impl UpstreamError {
     /// Status, `code` and `param`.
     fn class(&self) -> (StatusCode, Option<&'static str>, Option<&'static str>) {
         match self {
@@ -35,21 +35,21 @@ impl UpstreamRefusal {
     }
 }
 
-impl fmt::Display for UpstreamRefusal {
+impl fmt::Display for UpstreamError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoKey => f.write_str(
-                "You didn't provide an API key. The demonstration upstream wants its key as \
+                "You didn't provide an API key. The built-in upstream expects its key as \
                  'Authorization: Bearer KEY'.",
             ),
-            Self::WrongKey => {
-                f.write_str("Incorrect API key provided. This is not the demonstration upstream's.")
-            }
+            Self::WrongKey => f.write_str(
+                "Incorrect API key provided. It is not the key of the built-in upstream.",
+            ),
             Self::NotJson => f.write_str("The body of your request is not valid JSON."),
             Self::Missing(field) => write!(f, "Missing required parameter: '{field}'."),
             Self::UnknownModel(model) => write!(
                 f,
-                "The model '{model}' does not exist. The demonstration upstream has only '{}'.",
+                "The model '{model}' does not exist. The built-in upstream has only '{}'.",
                 super::MODEL
             ),
             Self::UnknownUrl(request) => write!(f, "Invalid URL ({request})"),
@@ -57,9 +57,9 @@ impl fmt::Display for UpstreamRefusal {
     }
 }
 
-impl std::error::Error for UpstreamRefusal {}
+impl std::error::Error for UpstreamError {}
 
-impl ResponseError for UpstreamRefusal {
+impl ResponseError for UpstreamError {
     fn status_code(&self) -> StatusCode {
         self.class().0
     }
@@ -75,7 +75,7 @@ impl ResponseError for UpstreamRefusal {
     }
 }
 
-impl Responder for UpstreamRefusal {
+impl Responder for UpstreamError {
     type Body = actix_web::body::BoxBody;
 
     fn respond_to(self, _request: &HttpRequest) -> HttpResponse {

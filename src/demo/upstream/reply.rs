@@ -1,4 +1,4 @@
-//! What the demonstration upstream says, and how it counts and streams it. A word is a token.
+//! The text of an answer, and how it is counted and streamed. Every word counts as a token.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -9,53 +9,52 @@ use bytes::Bytes;
 use futures_util::stream;
 use serde_json::Value;
 
-/// The most of a caller's words that are said back, in characters.
-const MOST_QUOTED: usize = 500;
+/// The most characters of the message that are repeated.
+const MAX_QUOTED: usize = 500;
 
 /// An answer.
 pub(super) struct Reply {
-    /// In order; each but the first begins with its space.
+    /// Each but the first begins with a space.
     pub(super) words: Vec<String>,
-    /// Whether the caller's own limit cut it.
-    pub(super) cut: bool,
-    /// Words that the caller sent.
-    pub(super) asked: usize,
+    /// Whether the caller's limit shortened it.
+    pub(super) is_truncated: bool,
+    pub(super) input_words: usize,
 }
 
 impl Reply {
-    /// Answers `said`, in at most so many words.
-    pub(super) fn to(said: &str, asked: usize, most: Option<u64>) -> Self {
-        let mut quoted: String = said.chars().take(MOST_QUOTED).collect();
-        if quoted.len() < said.len() {
+    /// Repeats the message, in at most `max_words` words.
+    pub(super) fn to(message: &str, input_words: usize, max_words: Option<u64>) -> Self {
+        let mut quoted: String = message.chars().take(MAX_QUOTED).collect();
+        if quoted.len() < message.len() {
             quoted.push('…');
         }
         let text = format!(
-            "This is Tollgate's demonstration upstream, not a model. You said: {}",
+            "This is Tollgate's built-in demo upstream, not a model. You said: {}",
             if quoted.trim().is_empty() { "(nothing)" } else { quoted.trim() },
         );
         let mut words: Vec<String> =
             text.split_inclusive(' ').fold(Vec::new(), |mut words, word| {
-                // The space goes to the word that follows it, as models' tokens have it.
+                // The space belongs to the following word, as in the tokens of models.
                 let space = if words.is_empty() { "" } else { " " };
                 words.push(format!("{space}{}", word.strip_suffix(' ').unwrap_or(word)));
                 words
             });
-        let most = most.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
-        let cut = words.len() > most;
-        words.truncate(most);
-        Self { words, cut, asked }
+        let max_words = max_words.and_then(|max| usize::try_from(max).ok()).unwrap_or(usize::MAX);
+        let is_truncated = words.len() > max_words;
+        words.truncate(max_words);
+        Self { words, is_truncated, input_words }
     }
 
     pub(super) fn text(&self) -> String {
         self.words.concat()
     }
 
-    pub(super) fn answered(&self) -> usize {
+    pub(super) fn output_words(&self) -> usize {
         self.words.len()
     }
 }
 
-/// The words of a message's content: text, or a list of parts of which some are text.
+/// The text of a message's content, which is a string or a list of parts.
 pub(super) fn content_text(content: &Value) -> String {
     match content {
         Value::String(text) => text.clone(),
@@ -67,9 +66,9 @@ pub(super) fn content_text(content: &Value) -> String {
     }
 }
 
-/// The last thing that a user said in a list of messages, and the words of them all.
-pub(super) fn last_words(messages: &[Value]) -> (String, usize) {
-    let said = messages
+/// The last message of a user, and the number of words of all messages.
+pub(super) fn last_message(messages: &[Value]) -> (String, usize) {
+    let text = messages
         .iter()
         .rev()
         .find(|message| message["role"] == "user")
@@ -79,14 +78,14 @@ pub(super) fn last_words(messages: &[Value]) -> (String, usize) {
         .iter()
         .map(|message| content_text(&message["content"]).split_whitespace().count())
         .sum();
-    (said, count)
+    (text, count)
 }
 
-/// Sends the events one at a time, with a pause before each of those that say something.
+/// Streams the events, with a pause before those that are marked.
 pub(super) fn stream_events(events: Vec<(bool, String)>, pause: Duration) -> HttpResponse {
     let paced = stream::unfold(events.into_iter(), move |mut events| async move {
-        let (says_something, event) = events.next()?;
-        if says_something {
+        let (pause_before, event) = events.next()?;
+        if pause_before {
             tokio::time::sleep(pause).await;
         }
         Some((Ok::<_, Infallible>(Bytes::from(event)), events))

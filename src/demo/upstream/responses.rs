@@ -3,21 +3,21 @@
 use actix_web::{HttpResponse, web};
 use serde_json::{Value, json};
 
-use super::error::UpstreamRefusal;
-use super::reply::{Reply, last_words, stream_events};
-use super::{Asked, MODEL, Responder};
+use super::error::UpstreamError;
+use super::reply::{Reply, last_message, stream_events};
+use super::{MODEL, RequestBody, Responder};
 
 pub(super) async fn create(
     responder: web::Data<Responder>,
     body: web::Bytes,
-) -> Result<HttpResponse, UpstreamRefusal> {
-    let Asked { body, stream } = Asked::read(&body)?;
-    let (said, asked) = match &body["input"] {
+) -> Result<HttpResponse, UpstreamError> {
+    let RequestBody { body, stream } = RequestBody::parse(&body)?;
+    let (message, input_words) = match &body["input"] {
         Value::String(text) => (text.clone(), text.split_whitespace().count()),
-        Value::Array(items) => last_words(items),
-        _ => return Err(UpstreamRefusal::Missing("input")),
+        Value::Array(items) => last_message(items),
+        _ => return Err(UpstreamError::Missing("input")),
     };
-    let reply = Reply::to(&said, asked, body["max_output_tokens"].as_u64());
+    let reply = Reply::to(&message, input_words, body["max_output_tokens"].as_u64());
     let answer = Answer {
         id: responder.id("resp_"),
         item_id: responder.id("msg_"),
@@ -31,7 +31,7 @@ pub(super) async fn create(
     Ok(HttpResponse::Ok().json(answer.finished()))
 }
 
-/// All that the forms of one answer have in common.
+/// The parts of an answer, plain or streamed.
 struct Answer {
     id: String,
     item_id: String,
@@ -41,30 +41,29 @@ struct Answer {
 }
 
 impl Answer {
-    /// Whether it was said to its end.
     fn status(&self) -> &'static str {
-        if self.reply.cut { "incomplete" } else { "completed" }
+        if self.reply.is_truncated { "incomplete" } else { "completed" }
     }
 
     fn finished(&self) -> Value {
         let mut response = self.response(self.status(), json!([self.item(self.status(), true)]));
-        if self.reply.cut {
+        if self.reply.is_truncated {
             response["incomplete_details"] = json!({"reason": "max_output_tokens"});
         }
-        let (asked, answered) = (self.reply.asked, self.reply.answered());
+        let (input_words, output_words) = (self.reply.input_words, self.reply.output_words());
         response["usage"] = json!({
-            "input_tokens": asked,
+            "input_tokens": input_words,
             "input_tokens_details": {"cached_tokens": 0},
-            "output_tokens": answered,
+            "output_tokens": output_words,
             "output_tokens_details": {"reasoning_tokens": 0},
-            "total_tokens": asked + answered,
+            "total_tokens": input_words + output_words,
         });
         response
     }
 
     fn response(&self, status: &str, output: Value) -> Value {
-        let asked_or = |field: &str, otherwise: Value| match &self.body[field] {
-            Value::Null => otherwise,
+        let given_or = |field: &str, default: Value| match &self.body[field] {
+            Value::Null => default,
             given => given.clone(),
         };
         json!({
@@ -77,26 +76,26 @@ impl Answer {
             "incomplete_details": null,
             "instructions": self.body["instructions"],
             "max_output_tokens": self.body["max_output_tokens"],
-            "metadata": asked_or("metadata", json!({})),
+            "metadata": given_or("metadata", json!({})),
             "model": MODEL,
             "output": output,
-            "parallel_tool_calls": asked_or("parallel_tool_calls", json!(true)),
+            "parallel_tool_calls": given_or("parallel_tool_calls", json!(true)),
             "previous_response_id": self.body["previous_response_id"],
             "reasoning": {"effort": null, "summary": null},
             "store": false,
-            "temperature": asked_or("temperature", json!(1.0)),
+            "temperature": given_or("temperature", json!(1.0)),
             "text": {"format": {"type": "text"}},
-            "tool_choice": asked_or("tool_choice", json!("auto")),
-            "tools": asked_or("tools", json!([])),
-            "top_p": asked_or("top_p", json!(1.0)),
+            "tool_choice": given_or("tool_choice", json!("auto")),
+            "tools": given_or("tools", json!([])),
+            "top_p": given_or("top_p", json!(1.0)),
             "truncation": "disabled",
             "usage": null,
             "user": self.body["user"],
         })
     }
 
-    fn item(&self, status: &str, said: bool) -> Value {
-        let content = if said { json!([self.part(&self.reply.text())]) } else { json!([]) };
+    fn item(&self, status: &str, with_content: bool) -> Value {
+        let content = if with_content { json!([self.part(&self.reply.text())]) } else { json!([]) };
         json!({
             "id": self.item_id,
             "type": "message",
@@ -110,9 +109,9 @@ impl Answer {
         json!({"type": "output_text", "text": text, "annotations": [], "logprobs": []})
     }
 
-    /// The events of a stream, and before which of them to wait.
+    /// The events of a stream, each with whether to pause before it.
     fn events(&self) -> Vec<(bool, String)> {
-        let begun = self.response("in_progress", json!([]));
+        let response = self.response("in_progress", json!([]));
         let text = self.reply.text();
         let at = |mut fields: Value| {
             fields["item_id"] = json!(self.item_id);
@@ -120,11 +119,12 @@ impl Answer {
             fields["content_index"] = json!(0);
             fields
         };
-        let item = |status, said| json!({"output_index": 0, "item": self.item(status, said)});
-        let last = if self.reply.cut { "response.incomplete" } else { "response.completed" };
+        let item = |status, with_content| json!({"output_index": 0, "item": self.item(status, with_content)});
+        let last =
+            if self.reply.is_truncated { "response.incomplete" } else { "response.completed" };
         let mut events = vec![
-            ("response.created", json!({"response": begun})),
-            ("response.in_progress", json!({"response": begun})),
+            ("response.created", json!({"response": response})),
+            ("response.in_progress", json!({"response": response})),
             ("response.output_item.added", item("in_progress", false)),
             ("response.content_part.added", at(json!({"part": self.part("")}))),
         ];

@@ -12,7 +12,8 @@ async fn ask(
 ) -> (StatusCode, String) {
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
     let upstream =
-        DemoUpstream::start_paced(address, KEY.into(), Clock::default(), Duration::ZERO).unwrap();
+        DemoUpstream::start_with_pause(address, KEY.into(), Clock::default(), Duration::ZERO)
+            .unwrap();
     let url = format!("http://{}{path}", upstream.address());
     let mut request = awc::Client::default().request(method.parse().unwrap(), url);
     if let Some(credential) = credential {
@@ -54,7 +55,7 @@ fn question(more: Value) -> Value {
 }
 
 const ANSWER: &str =
-    "This is Tollgate's demonstration upstream, not a model. You said: Good morning?";
+    "This is Tollgate's built-in demo upstream, not a model. You said: Good morning?";
 
 #[actix_web::test]
 async fn without_its_key_nothing() {

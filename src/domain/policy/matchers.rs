@@ -1,4 +1,4 @@
-//! Whom a policy is for: its matchers in normal form, and whether a request matches them.
+//! The subjects of a policy: its matchers in normal form, and whether a request matches them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,29 +6,27 @@ use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
 
-use super::{Mistake, PolicyType, SubjectMatcher};
+use super::{InvalidField, PolicyType, SubjectMatcher};
 use crate::domain::ids::{ApiKeyId, OrganizationId, UserId, WorkspaceId};
 use crate::domain::metadata::{MAX_KEY, MAX_VALUE, Metadata, is_value, normalize_key};
 
-/// The most conditions a policy has.
-pub const MOST_MATCHERS: usize = 10;
+/// The most matchers of a policy.
+pub const MAX_MATCHERS: usize = 10;
 
-/// What a matcher looks at.
+/// What a matcher compares.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MatcherKey {
     OrganizationId,
-    /// The workspace of the caller's key.
     WorkspaceId,
     UserId,
-    /// The caller's key.
     ApiKeyId,
-    /// A key of the request's metadata, in normal form.
+    /// A key of the request's metadata in normal form.
     Header(String),
 }
 
 impl MatcherKey {
-    /// Reads a key: an identity by its exact name, anything else as the name of a custom header
-    /// with or without `X-Gateway-`.
+    /// Parses a key: the exact name of an id, or else the name of an `X-Gateway-` header with or
+    /// without this prefix.
     pub fn parse(text: &str) -> Result<Self, String> {
         Ok(match text {
             "organization_id" => Self::OrganizationId,
@@ -38,8 +36,8 @@ impl MatcherKey {
             name => Self::Header(normalize_key(name).ok_or_else(|| {
                 format!(
                     "must be organization_id, workspace_id, user_id, api_key_id or the name of an \
-                     X-Gateway header of at most {MAX_KEY} characters that is none of those the \
-                     gateway itself fills in"
+                     X-Gateway header of at most {MAX_KEY} characters that is not reserved for \
+                     the gateway"
                 )
             })?),
         })
@@ -56,8 +54,8 @@ impl MatcherKey {
         }
     }
 
-    /// The normal form of a value under this key: ids in lower case with hyphens, header values as
-    /// they are.
+    /// The normal form of a value of this key: ids in lower case with hyphens, header values
+    /// unchanged.
     pub fn normal_value(&self, value: &str) -> Result<String, String> {
         fn id<T: FromStr + fmt::Display>(value: &str) -> Result<String, String> {
             value.parse().map(|id: T| id.to_string()).map_err(|_| "must be an id".to_owned())
@@ -75,22 +73,18 @@ impl MatcherKey {
     }
 }
 
-/// Who a request is from, as far as policies tell.
+/// The properties of a request that matchers compare.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'r> {
     pub organization_id: OrganizationId,
-    /// The workspace of the caller's key.
     pub workspace_id: WorkspaceId,
-    /// The person whose key it is, if anybody's.
     pub user_id: Option<UserId>,
-    /// The caller's key.
     pub api_key_id: Option<ApiKeyId>,
-    /// What the caller says about the request.
     pub metadata: &'r Metadata,
 }
 
-/// The conditions of a policy, grouped by key and at least one: values under one key are
-/// alternatives, and every key has to match. Sorted and without duplicates.
+/// The matchers of a policy, grouped by key, sorted and without duplicates. At least one value of
+/// every key has to match. There is at least one matcher.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Matchers {
     organization_ids: Vec<OrganizationId>,
@@ -101,20 +95,19 @@ pub struct Matchers {
 }
 
 impl Matchers {
-    /// Whether the request is from somebody the policy is for. Who has no user, and a header that
-    /// was not sent, match nothing.
+    /// Whether the policy applies to the request. A missing user, API key or header matches nothing.
     pub fn matches(&self, subject: &Subject<'_>) -> bool {
-        self.matches_identity(subject)
-            && self.headers.iter().all(|(key, wanted)| {
-                let found = subject.metadata.get(key);
-                found.is_some_and(|found| wanted.iter().any(|value| value == found))
+        self.matches_ids(subject)
+            && self.headers.iter().all(|(key, accepted)| {
+                let sent = subject.metadata.get(key);
+                sent.is_some_and(|sent| accepted.iter().any(|value| value == sent))
             })
     }
 
-    /// The same as far as the caller's identity tells, whatever the metadata.
-    pub fn matches_identity(&self, subject: &Subject<'_>) -> bool {
-        fn one_of<T: PartialEq>(wanted: &[T], found: Option<&T>) -> bool {
-            wanted.is_empty() || found.is_some_and(|found| wanted.contains(found))
+    /// Whether the ids match, whatever the metadata is.
+    pub fn matches_ids(&self, subject: &Subject<'_>) -> bool {
+        fn one_of<T: PartialEq>(accepted: &[T], id: Option<&T>) -> bool {
+            accepted.is_empty() || id.is_some_and(|id| accepted.contains(id))
         }
         one_of(&self.organization_ids, Some(&subject.organization_id))
             && one_of(&self.workspace_ids, Some(&subject.workspace_id))
@@ -122,27 +115,27 @@ impl Matchers {
             && one_of(&self.api_key_ids, subject.api_key_id.as_ref())
     }
 
-    /// The organizations, if it asks for any.
+    /// The accepted organizations; empty for any.
     pub fn organization_ids(&self) -> &[OrganizationId] {
         &self.organization_ids
     }
 
-    /// The workspaces, if it asks for any.
+    /// The accepted workspaces; empty for any.
     pub fn workspace_ids(&self) -> &[WorkspaceId] {
         &self.workspace_ids
     }
 
-    /// The people, if it asks for any.
+    /// The accepted users; empty for any.
     pub fn user_ids(&self) -> &[UserId] {
         &self.user_ids
     }
 
-    /// The API keys, if it asks for any.
+    /// The accepted API keys; empty for any.
     pub fn api_key_ids(&self) -> &[ApiKeyId] {
         &self.api_key_ids
     }
 
-    /// The values of the metadata that it asks for, by normalized key.
+    /// The accepted values of metadata, by normalized key.
     pub fn headers(&self) -> &BTreeMap<String, Vec<String>> {
         &self.headers
     }
@@ -167,7 +160,7 @@ impl Matchers {
     }
 }
 
-/// The kind of subject that a default policy gives a policy of its own.
+/// The kind of subject of which each gets a policy of its own from a default policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SubjectKind {
     Workspace,
@@ -176,7 +169,7 @@ pub enum SubjectKind {
 }
 
 impl SubjectKind {
-    /// The key of its matchers.
+    /// The key of the children's matchers.
     pub fn key(self) -> MatcherKey {
         match self {
             Self::Workspace => MatcherKey::WorkspaceId,
@@ -185,7 +178,7 @@ impl SubjectKind {
         }
     }
 
-    /// The subject's id, in the text form of matchers; none if the request has no such subject.
+    /// The id in the text form of matchers; `None` if the request has no subject of this kind.
     pub fn id_of(self, subject: &Subject<'_>) -> Option<String> {
         match self {
             Self::Workspace => Some(subject.workspace_id.to_string()),
@@ -195,36 +188,36 @@ impl SubjectKind {
     }
 }
 
-/// For whom a policy is.
+/// The subjects of a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Audience {
-    /// For those who match.
+    /// The requests that match, together.
     Matching(Matchers),
-    /// A default: for each subject of a kind by itself, or, with a normalized metadata key, for
-    /// each value of it that the subject sends.
+    /// For default policies: each subject of the kind separately or, with a normalized metadata key,
+    /// each pair of a subject and a value that it sends.
     Each(SubjectKind, Option<String>),
 }
 
 impl Audience {
-    /// Reads a policy's matchers: the audience, and the same matchers in normal form, in their
-    /// order and without duplicates. Fields are named as `subject_matchers[0].key`.
+    /// Parses a policy's matchers. Also returns them in normal form, in their order and without
+    /// duplicates. Fields are named as `subject_matchers[0].key`.
     ///
-    /// A policy that is no default has at least one matcher: one for everybody says so by its
-    /// organization's id. A default has one matcher of `workspace_id`, `user_id` or `api_key_id`
-    /// with an empty value, and perhaps one of a custom header with an empty value.
+    /// A default policy has one matcher with the key `workspace_id`, `user_id` or `api_key_id` and an
+    /// empty value, and at most one with a metadata key and an empty value. Other policies have at
+    /// least one matcher; a policy for every request matches the id of its organization.
     pub fn parse(
         policy_type: PolicyType,
         matchers: &[SubjectMatcher],
-    ) -> Result<(Self, Vec<SubjectMatcher>), Vec<Mistake>> {
-        if matchers.len() > MOST_MATCHERS {
-            let message = format!("must be at most {MOST_MATCHERS}");
-            return Err(vec![Mistake::new("subject_matchers", message)]);
+    ) -> Result<(Self, Vec<SubjectMatcher>), Vec<InvalidField>> {
+        if matchers.len() > MAX_MATCHERS {
+            let message = format!("must be at most {MAX_MATCHERS}");
+            return Err(vec![InvalidField::new("subject_matchers", message)]);
         }
-        if policy_type.is_default() { template(matchers) } else { conditions(matchers) }
+        if policy_type.is_default() { parse_default(matchers) } else { parse_conditions(matchers) }
     }
 
-    /// A digest that is the same for the same audience, however it was written: the hex SHA-256
-    /// of its matchers, sorted, as JSON.
+    /// The same digest for the same subjects in any order: the hex SHA-256 of the sorted matchers as
+    /// JSON.
     pub fn digest(matchers: &[SubjectMatcher]) -> String {
         let mut pairs: Vec<[&str; 2]> =
             matchers.iter().map(|one| [one.key.as_str(), one.value.as_str()]).collect();
@@ -235,34 +228,35 @@ impl Audience {
     }
 }
 
-type Parsed = Result<(Audience, Vec<SubjectMatcher>), Vec<Mistake>>;
+type Parsed = Result<(Audience, Vec<SubjectMatcher>), Vec<InvalidField>>;
 
-fn conditions(matchers: &[SubjectMatcher]) -> Parsed {
+fn parse_conditions(matchers: &[SubjectMatcher]) -> Parsed {
     if matchers.is_empty() {
-        let message = "must name whom the policy is for; for everybody, match organization_id";
-        return Err(vec![Mistake::new("subject_matchers", message)]);
+        let message =
+            "must not be empty; match organization_id for a policy that applies to every request";
+        return Err(vec![InvalidField::new("subject_matchers", message)]);
     }
-    let (mut all, mut normal, mut mistakes) = (Matchers::default(), Vec::new(), Vec::new());
+    let (mut all, mut normal, mut invalid_fields) = (Matchers::default(), Vec::new(), Vec::new());
     for (index, matcher) in matchers.iter().enumerate() {
-        let wrong = |part: &str, message| {
-            Mistake::new(format!("subject_matchers[{index}].{part}"), message)
+        let invalid = |part: &str, message| {
+            InvalidField::new(format!("subject_matchers[{index}].{part}"), message)
         };
         let key = match MatcherKey::parse(&matcher.key) {
             Ok(key) => key,
             Err(message) => {
-                mistakes.push(wrong("key", message));
+                invalid_fields.push(invalid("key", message));
                 continue;
             }
         };
         if matcher.value.is_empty() {
-            let message = "must not be empty; only default policies leave the value open";
-            mistakes.push(wrong("value", message.to_owned()));
+            let message = "must not be empty; only default policies have matchers without a value";
+            invalid_fields.push(invalid("value", message.to_owned()));
             continue;
         }
         let value = match key.normal_value(&matcher.value) {
             Ok(value) => value,
             Err(message) => {
-                mistakes.push(wrong("value", message));
+                invalid_fields.push(invalid("value", message));
                 continue;
             }
         };
@@ -271,26 +265,26 @@ fn conditions(matchers: &[SubjectMatcher]) -> Parsed {
             continue;
         }
         if all.add(key, &one.value).is_err() {
-            mistakes.push(wrong("value", "must be an id".to_owned()));
+            invalid_fields.push(invalid("value", "must be an id".to_owned()));
         }
         normal.push(one);
     }
-    if !mistakes.is_empty() {
-        return Err(mistakes);
+    if !invalid_fields.is_empty() {
+        return Err(invalid_fields);
     }
     all.sort();
     Ok((Audience::Matching(all), normal))
 }
 
-fn template(matchers: &[SubjectMatcher]) -> Parsed {
-    let (mut kinds, mut headers, mut mistakes) = (Vec::new(), Vec::new(), Vec::new());
+fn parse_default(matchers: &[SubjectMatcher]) -> Parsed {
+    let (mut kinds, mut headers, mut invalid_fields) = (Vec::new(), Vec::new(), Vec::new());
     for (index, matcher) in matchers.iter().enumerate() {
-        let wrong = |part: &str, message| {
-            Mistake::new(format!("subject_matchers[{index}].{part}"), message)
+        let invalid = |part: &str, message| {
+            InvalidField::new(format!("subject_matchers[{index}].{part}"), message)
         };
         if !matcher.value.is_empty() {
-            let message = "must be empty: a default policy is for each subject of a kind";
-            mistakes.push(wrong("value", message.to_owned()));
+            let message = "must be empty: a default policy applies to each subject of the kind";
+            invalid_fields.push(invalid("value", message.to_owned()));
         }
         match MatcherKey::parse(&matcher.key) {
             Ok(MatcherKey::WorkspaceId) => kinds.push(SubjectKind::Workspace),
@@ -298,10 +292,11 @@ fn template(matchers: &[SubjectMatcher]) -> Parsed {
             Ok(MatcherKey::ApiKeyId) => kinds.push(SubjectKind::ApiKey),
             Ok(MatcherKey::Header(key)) => headers.push(key),
             Ok(MatcherKey::OrganizationId) => {
-                let message = "can't be the subject of a default policy: there is one organization";
-                mistakes.push(wrong("key", message.to_owned()));
+                let message =
+                    "cannot be the subject of a default policy: there is only one organization";
+                invalid_fields.push(invalid("key", message.to_owned()));
             }
-            Err(message) => mistakes.push(wrong("key", message)),
+            Err(message) => invalid_fields.push(invalid("key", message)),
         }
     }
     kinds.sort_unstable();
@@ -309,17 +304,17 @@ fn template(matchers: &[SubjectMatcher]) -> Parsed {
     headers.sort_unstable();
     headers.dedup();
     match (kinds.as_slice(), headers.as_slice()) {
-        _ if !mistakes.is_empty() => Err(mistakes),
+        _ if !invalid_fields.is_empty() => Err(invalid_fields),
         ([kind], [] | [_]) => {
-            let open = |key: &str| SubjectMatcher { key: key.to_owned(), value: String::new() };
-            let mut normal = vec![open(kind.key().as_str())];
-            normal.extend(headers.iter().map(|key| open(key)));
+            let empty = |key: &str| SubjectMatcher { key: key.to_owned(), value: String::new() };
+            let mut normal = vec![empty(kind.key().as_str())];
+            normal.extend(headers.iter().map(|key| empty(key)));
             Ok((Audience::Each(*kind, headers.pop()), normal))
         }
         _ => {
             let message = "of a default policy must be one of workspace_id, user_id or api_key_id, \
                            and at most one custom header";
-            Err(vec![Mistake::new("subject_matchers", message)])
+            Err(vec![InvalidField::new("subject_matchers", message)])
         }
     }
 }

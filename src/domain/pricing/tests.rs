@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// No usage that is believed has more tokens of a kind.
-const MOST_TOKENS: u64 = 1_000_000_000_000;
+const MAX_TOKENS: u64 = 1_000_000_000_000;
 
 fn usd(text: &str) -> NanoUsd {
     text.parse().unwrap()
@@ -59,9 +59,9 @@ fn a_tier_holds_for_the_whole_request() {
     let cached = TokenUsage { cached_input: Some(300_000), ..usage(300_000, 0) };
     assert_eq!(price.cost(&cached), usd("0.6"));
     // The dearest is the middle tier here, at its end.
-    assert_eq!(price.most(1_000_000, 1_000_000), usd("9"));
-    assert_eq!(price.most(200_000, 1_000_000), usd("5.2"));
-    assert_eq!(price.most(0, 0), NanoUsd::ZERO);
+    assert_eq!(price.max_cost(1_000_000, 1_000_000), usd("9"));
+    assert_eq!(price.max_cost(200_000, 1_000_000), usd("5.2"));
+    assert_eq!(price.max_cost(0, 0), NanoUsd::ZERO);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn audio_from_the_cache_is_charged_once() {
     };
     // At least 0.4 of the audio is among the 0.8 that came from the cache.
     assert_eq!(price.cost(&both), usd("2.08"));
-    assert!(price.cost(&both) <= price.most(1_000_000, 0));
+    assert!(price.cost(&both) <= price.max_cost(1_000_000, 0));
     assert_eq!(charged_tokens(&both), (1_000_000, 0));
     let all = TokenUsage { cached_input: Some(1_000_000), ..both };
     assert_eq!(price.cost(&all), usd("0.1"));
@@ -237,7 +237,7 @@ fn oracle(price: &Price, usage: &TokenUsage) -> NanoUsd {
 }
 
 fn any_rate() -> impl Strategy<Value = NanoUsd> {
-    prop_oneof![0..=MOST_RATE.nanos(), 0..100_000_i64, Just(0)].prop_map(NanoUsd::from_nanos)
+    prop_oneof![0..=MAX_RATE.nanos(), 0..100_000_i64, Just(0)].prop_map(NanoUsd::from_nanos)
 }
 
 fn any_tier() -> impl Strategy<Value = Tier> {
@@ -277,7 +277,7 @@ fn any_price() -> impl Strategy<Value = Price> {
 }
 
 fn any_count() -> impl Strategy<Value = Option<u64>> {
-    prop::option::of(prop_oneof![0..3_000_000_u64, 0..50_u64, 0..=MOST_TOKENS])
+    prop::option::of(prop_oneof![0..3_000_000_u64, 0..50_u64, 0..=MAX_TOKENS])
 }
 
 /// Parts that need not fit into their totals.
@@ -307,12 +307,12 @@ proptest! {
         more in (0..1_000_000_u64, 0..1_000_000_u64),
     ) {
         let (input, output) = charged_tokens(&usage);
-        prop_assert!(price.cost(&usage) <= price.most(input + more.0, output + more.1));
+        prop_assert!(price.cost(&usage) <= price.max_cost(input + more.0, output + more.1));
         // Whatever the parts say, a provider's totals bound them four- and threefold.
         let most_of = |kinds: &[Option<u64>]| kinds.iter().flatten().max().copied().unwrap_or(0);
         let input = most_of(&[usage.input, usage.cached_input, usage.cache_write, usage.audio_input]);
         let output = most_of(&[usage.output, usage.reasoning, usage.audio_output]);
-        prop_assert!(price.cost(&usage) <= price.most(4 * input, 3 * output));
+        prop_assert!(price.cost(&usage) <= price.max_cost(4 * input, 3 * output));
     }
 
     #[test]
@@ -331,7 +331,7 @@ proptest! {
             audio_output: Some(audio_output),
         };
         prop_assert_eq!(charged_tokens(&usage), (usage.input.unwrap(), usage.output.unwrap()));
-        prop_assert!(price.cost(&usage) <= price.most(usage.input.unwrap(), usage.output.unwrap()));
+        prop_assert!(price.cost(&usage) <= price.max_cost(usage.input.unwrap(), usage.output.unwrap()));
     }
 
     #[test]
@@ -355,16 +355,16 @@ proptest! {
                 }))
             })
         }).max();
-        prop_assert_eq!(dearest, Some(price.most(input, output)));
+        prop_assert_eq!(dearest, Some(price.max_cost(input, output)));
     }
 
     #[test]
     fn more_tokens_never_make_the_most_less(
         price in any_price(),
-        (input, output) in (0..=MOST_TOKENS, 0..=MOST_TOKENS),
+        (input, output) in (0..=MAX_TOKENS, 0..=MAX_TOKENS),
         more in (0..3_000_000_u64, 0..3_000_000_u64),
     ) {
-        prop_assert!(price.most(input, output) <= price.most(input + more.0, output + more.1));
+        prop_assert!(price.max_cost(input, output) <= price.max_cost(input + more.0, output + more.1));
     }
 
     #[test]
@@ -399,9 +399,9 @@ proptest! {
         let usage = TokenUsage {
             input, cached_input, cache_write, output, reasoning, audio_input, audio_output,
         };
-        let _ = (price.cost(&usage), price.most(tokens[0], tokens[1]));
-        let dearest = Price { input: MOST_RATE, output: MOST_RATE, ..Price::default() };
-        prop_assert_eq!(dearest.most(MOST_TOKENS, MOST_TOKENS), NanoUsd::MAX);
+        let _ = (price.cost(&usage), price.max_cost(tokens[0], tokens[1]));
+        let dearest = Price { input: MAX_RATE, output: MAX_RATE, ..Price::default() };
+        prop_assert_eq!(dearest.max_cost(MAX_TOKENS, MAX_TOKENS), NanoUsd::MAX);
     }
 
     #[test]

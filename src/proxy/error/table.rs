@@ -51,9 +51,15 @@ fn row(
     Row { status, kind, code, retry, message: message.into() }
 }
 
-/// A row of what policies forbid.
+/// The row of a request that policies deny.
 fn denied(reason: Reason, retry: Retry, message: impl Into<Cow<'static, str>>) -> Row {
-    row(reason.status(), reason.code(), retry, message)
+    let status = match reason {
+        Reason::ModelAccess => StatusCode::FORBIDDEN,
+        Reason::PriceUnknown | Reason::Spend => StatusCode::PAYMENT_REQUIRED,
+        Reason::Rate => StatusCode::TOO_MANY_REQUESTS,
+        Reason::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    row(status, reason.code(), retry, message)
 }
 
 impl ProxyError {

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use serde_json::json;
 
 use super::Upstream;
-use crate::accounting::engine::{Accounting, RequestFacts};
+use crate::accounting::engine::{Accounting, RequestFacts, denied_status};
 use crate::accounting::request::AccountedRequest;
 use crate::accounting::sent_body::SentBody;
 use crate::domain::policy::Subject;
@@ -94,7 +94,7 @@ async fn ask_within(
         Ok((account, _)) => request.admitted(account),
         Err(denied) => {
             let record = request.record();
-            record.status = Some(denied.reason.status().as_u16());
+            record.status = Some(denied_status(denied.reason));
             record.code = Some(denied.reason.code());
             record.cause = denied.cause;
             record.violated = denied.violated;

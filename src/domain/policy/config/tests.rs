@@ -3,8 +3,8 @@ use serde_json::json;
 use super::*;
 
 fn wrong(policy_type: PolicyType, config: &Value) -> Vec<String> {
-    let mistakes = PolicyConfig::parse(policy_type, config).unwrap_err();
-    mistakes.into_iter().map(|mistake| mistake.field).collect()
+    let invalid_fields = PolicyConfig::parse(policy_type, config).unwrap_err();
+    invalid_fields.into_iter().map(|invalid_field| invalid_field.field).collect()
 }
 
 #[test]

@@ -18,8 +18,8 @@ fn metadata(entries: &[(String, String)]) -> Metadata {
 }
 
 fn wrong(policy_type: PolicyType, matchers: &[SubjectMatcher]) -> Vec<String> {
-    let mistakes = Audience::parse(policy_type, matchers).unwrap_err();
-    mistakes.into_iter().map(|mistake| mistake.field).collect()
+    let invalid_fields = Audience::parse(policy_type, matchers).unwrap_err();
+    invalid_fields.into_iter().map(|invalid_field| invalid_field.field).collect()
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn any_matcher() -> impl Strategy<Value = SubjectMatcher> {
 proptest! {
     #[test]
     fn values_are_ored_and_keys_are_anded(
-        matchers in prop::collection::vec(any_matcher(), 1..=MOST_MATCHERS),
+        matchers in prop::collection::vec(any_matcher(), 1..=MAX_MATCHERS),
         (organization, workspace, user, key) in (0..3_u128, 0..3_u128, prop::option::of(0..3_u128), 0..3_u128),
         headers in prop::collection::btree_map("[ab]", "[xyz]", 0..3),
     ) {
@@ -164,8 +164,8 @@ proptest! {
 
     #[test]
     fn the_digest_tells_audiences_apart_and_not_their_order(
-        one in prop::collection::vec(any_matcher(), 1..=MOST_MATCHERS),
-        other in prop::collection::vec(any_matcher(), 1..=MOST_MATCHERS),
+        one in prop::collection::vec(any_matcher(), 1..=MAX_MATCHERS),
+        other in prop::collection::vec(any_matcher(), 1..=MAX_MATCHERS),
     ) {
         let reversed: Vec<SubjectMatcher> = one.iter().rev().cloned().collect();
         prop_assert_eq!(Audience::digest(&one), Audience::digest(&reversed));

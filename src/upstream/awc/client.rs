@@ -1,0 +1,263 @@
+//! The HTTP client for upstreams: awc's codec and pool, with everything else of it replaced.
+//! One a worker, since awc's clients cannot leave their thread.
+
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use actix_http::{
+    HttpMessage, Method, StatusCode,
+    header::{self, HeaderMap, HeaderValue},
+};
+use awc::error::{ConnectError, SendRequestError};
+use bytes::Bytes;
+use tokio::time::{Instant, sleep_until};
+use tokio_rustls::{TlsConnector, rustls::ClientConfig};
+
+pub use super::body::UpstreamBody;
+use super::{attempt::Attempt, date_timers::SuppressedTimers, dialer::Dialer};
+use crate::upstream::{base_url::RequestTarget, egress::EgressRules};
+pub use crate::upstream::{
+    error::{UpstreamError, UpstreamFailure},
+    tls::tls_config,
+};
+
+/// A connection that is in steady use is replaced now and then, so that a changed DNS record is
+/// noticed. It does not cut a response that has begun.
+const CONNECTION_LIFETIME: Duration = Duration::from_secs(15 * 60);
+
+/// As good as never. awc starts a timer for every dial; the limit is the attempt's, so awc's is put
+/// out of the way.
+const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Framing and hop-by-hop headers, which are ours to write.
+const OWN_HEADERS: [header::HeaderName; 7] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::CONNECTION,
+    header::UPGRADE,
+    header::TE,
+    // awc would wait for a 100 before the body.
+    header::EXPECT,
+];
+
+/// What a client needs to know. Cheap to clone; one for all workers.
+#[derive(Clone, Debug)]
+pub struct UpstreamSettings {
+    /// Where connections may go; asked again at every connect. They hold for the life of a
+    /// client: other rules need another one, which has a pool of its own.
+    pub egress: EgressRules,
+    /// From [`tls_config`].
+    pub tls: Arc<ClientConfig>,
+    /// How long a connection may wait in the pool. Common servers close idle ones after 5 s.
+    pub idle_keep_alive: Duration,
+}
+
+/// A worker's client. Clones share the connection pool.
+#[derive(Clone)]
+pub struct UpstreamClient {
+    plain: awc::Client,
+    tls: awc::Client,
+    timers: Rc<SuppressedTimers>,
+}
+
+/// One request. A clone shares the body.
+#[derive(Clone)]
+pub struct UpstreamRequest {
+    /// The method.
+    pub method: Method,
+    /// The URL, from [`crate::upstream::BaseUrl::join`].
+    pub target: RequestTarget,
+    /// The headers that travel. Host, framing and hop-by-hop ones are dropped and written anew.
+    pub headers: HeaderMap,
+    /// The body; empty for none.
+    pub body: Bytes,
+    /// The time limits.
+    pub timeouts: UpstreamTimeouts,
+}
+
+/// The time limits of one request. There is none on the whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpstreamTimeouts {
+    /// Resolving, connecting and the TLS handshake together.
+    pub connect: Duration,
+    /// From having a connection to the head of the answer (minutes: reasoning models think).
+    pub first_byte: Duration,
+    /// Between two chunks of the body.
+    pub idle: Duration,
+}
+
+/// The head of an answer, and its body to come.
+#[derive(Debug)]
+pub struct UpstreamResponse {
+    /// The status; never 1xx.
+    pub status: StatusCode,
+    /// The headers, hop-by-hop ones included.
+    pub headers: HeaderMap,
+    /// Did the request go out on a connection from the pool?
+    pub reused_connection: bool,
+    /// The body.
+    pub body: UpstreamBody,
+}
+
+impl UpstreamTimeouts {
+    /// A clock cannot be set to the end of time: a day is as good as no limit.
+    fn bounded(self) -> Self {
+        Self {
+            connect: self.connect.min(NEVER),
+            first_byte: self.first_byte.min(NEVER),
+            idle: self.idle.min(NEVER),
+        }
+    }
+}
+
+impl UpstreamClient {
+    /// A client for this worker, whose tasks run here. Has no connections yet.
+    pub fn new(settings: &UpstreamSettings) -> Self {
+        let client = |tls: Option<TlsConnector>| {
+            let dialer = Dialer::new(settings.egress.clone(), tls, settings.idle_keep_alive);
+            let connector = awc::Connector::new()
+                .connector(dialer)
+                .timeout(NEVER)
+                // 0 is no limit: with one, awc queues, and one slow tenant starves the others.
+                .limit(0)
+                .conn_keep_alive(settings.idle_keep_alive)
+                .conn_lifetime(CONNECTION_LIFETIME);
+            awc::Client::builder()
+                .connector(connector)
+                .disable_timeout()
+                .disable_redirects()
+                .no_default_headers()
+                .finish()
+        };
+        Self {
+            plain: client(None),
+            tls: client(Some(TlsConnector::from(settings.tls.clone()))),
+            timers: Rc::default(),
+        }
+    }
+
+    /// Sends a request and waits for the head of its answer. Dropping the future closes the
+    /// connection, before the head as well.
+    pub async fn send(
+        &self,
+        request: &UpstreamRequest,
+    ) -> Result<UpstreamResponse, UpstreamFailure> {
+        let started = Instant::now();
+        let timeouts = request.timeouts.bounded();
+        let attempt = Attempt::new(timeouts.connect);
+        let result = match self.prepare(request) {
+            Ok(work) => {
+                self.timers.begin_request();
+                let mut work = pin!(attempt.scope(work));
+                let mut limit = pin!(None);
+                poll_fn(|cx| {
+                    if let Poll::Ready(result) = self.timers.poll(work.as_mut(), cx) {
+                        return Poll::Ready(result.map_err(|error| {
+                            attempt.take_failure().unwrap_or_else(|| from_awc(error))
+                        }));
+                    }
+                    // Connecting has its own limit; this one begins when that is done.
+                    if limit.is_none()
+                        && let Some(connected_at) = attempt.connected_at()
+                    {
+                        limit.set(Some(sleep_until(connected_at + timeouts.first_byte)));
+                    }
+                    match limit.as_mut().as_pin_mut().map(|limit| limit.poll(cx)) {
+                        Some(Poll::Ready(())) => Poll::Ready(Err(UpstreamError::FirstByteTimeout)),
+                        Some(Poll::Pending) | None => Poll::Pending,
+                    }
+                })
+                .await
+            }
+            Err(error) => Err(error),
+        };
+        let reused_connection = attempt.reused_connection();
+        match result {
+            Ok(mut response) => {
+                let payload = response.take_payload();
+                let status = response.status();
+                let mut headers = HeaderMap::new();
+                let _ = response.map_body(|head, _| {
+                    headers = std::mem::take(&mut head.headers);
+                    actix_http::Payload::<actix_http::BoxedPayloadStream>::None
+                });
+                let body = UpstreamBody::new(payload, attempt, timeouts.idle);
+                Ok(UpstreamResponse { status, headers, reused_connection, body })
+            }
+            Err(error) => Err(UpstreamFailure {
+                error,
+                reused_connection,
+                elapsed: started.elapsed(),
+                response_bytes_seen: attempt.response_seen(),
+            }),
+        }
+    }
+
+    /// awc's part of the request, not yet begun.
+    fn prepare(
+        &self,
+        request: &UpstreamRequest,
+    ) -> Result<
+        impl Future<Output = Result<awc::ClientResponse, SendRequestError>> + use<>,
+        UpstreamError,
+    > {
+        let UpstreamRequest { method, target, headers, body, .. } = request;
+        let invalid = UpstreamError::InvalidRequest;
+        let uri = target.uri().map_err(invalid)?;
+        let host = HeaderValue::from_str(target.host_header())
+            .map_err(|error| invalid(error.to_string()))?;
+
+        let bodiless = body.is_empty() && matches!(*method, Method::GET | Method::HEAD);
+        let client = if target.is_plain_http() { &self.plain } else { &self.tls };
+        let mut request = client.request(method.clone(), uri).no_decompress();
+        let sent = request.headers_mut();
+        sent.insert(header::HOST, host);
+        for (name, value) in headers.iter().filter(|(name, _)| !OWN_HEADERS.contains(name)) {
+            sent.append(name.clone(), value.clone());
+        }
+        Ok(if bodiless {
+            request.send_body(actix_http::body::None::new())
+        } else {
+            request.send_body(body.clone())
+        })
+    }
+}
+
+/// What awc itself objected to; failures of the connection are kept by the attempt.
+fn from_awc(error: SendRequestError) -> UpstreamError {
+    match error {
+        SendRequestError::Url(error) => UpstreamError::InvalidRequest(error.to_string()),
+        SendRequestError::Http(error) => UpstreamError::InvalidRequest(error.to_string()),
+        SendRequestError::Send(_)
+        | SendRequestError::Connect(ConnectError::Disconnected | ConnectError::Io(_)) => {
+            UpstreamError::Closed
+        }
+        SendRequestError::Connect(ConnectError::Timeout) => UpstreamError::ConnectTimeout,
+        other => UpstreamError::Protocol(other.to_string()),
+    }
+}
+
+impl fmt::Debug for UpstreamClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UpstreamClient").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for UpstreamRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the headers and not the body: they hold a key and somebody's words.
+        f.debug_struct("UpstreamRequest")
+            .field("method", &self.method)
+            .field("path_and_query", &self.target.path_and_query())
+            .field("timeouts", &self.timeouts)
+            .finish_non_exhaustive()
+    }
+}

@@ -58,6 +58,15 @@ pub struct Settings {
     pub logging: LogSettings,
 }
 
+/// The values of a command line without options, whatever the environment says.
+#[expect(clippy::expect_used, reason = "the default values are constant and parsed in tests")]
+fn defaults<T: clap::Args>() -> T {
+    let command = T::augment_args(clap::Command::new("defaults"));
+    let matches =
+        command.mut_args(|arg| arg.env(None::<&'static str>)).try_get_matches_from(["defaults"]);
+    matches.and_then(|matches| T::from_arg_matches(&matches)).expect("the default values are valid")
+}
+
 #[cfg(test)]
 #[path = "config/tests.rs"]
 mod tests;

@@ -3,7 +3,7 @@
 use clap::Parser;
 use tollgate::cli::Cli;
 
-/// A proxied request makes many small allocations, which showed in its profile with glibc's.
+/// Proxied requests make many small allocations, which are slower with glibc's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -26,6 +26,8 @@ pub(crate) fn cases() -> Vec<Case> {
         problems_are_told_with_the_requests_id,
         json_is_read_strictly,
         an_instant_says_what_it_lacks,
+        all_wrong_fields_are_named_at_once,
+        the_example_of_every_body_is_valid,
     ]
 }
 
@@ -280,6 +282,22 @@ async fn paths_and_methods_that_are_not_there(database: Database) {
     problem(&answer, 405, "method_not_allowed");
     assert_eq!(answer.header("allow"), Some("GET"));
     problem(&app.anonymous().delete("/healthz").await, 405, "method_not_allowed");
+    // Not the methods of a path whose parameter would match, nor its operations.
+    for (method, path, allow) in [
+        ("PATCH", "/api/v1/model-prices/resolve", "GET"),
+        ("DELETE", "/api/v1/model-prices/resolve", "GET"),
+        ("OPTIONS", "/api/v1/model-prices/resolve", "GET"),
+        ("GET", "/api/v1/gateway-policies/search", "POST"),
+        ("PATCH", "/api/v1/platform/gateway-policies/search", "POST"),
+        ("OPTIONS", "/v1/platform/gateway-policies/search", "POST"),
+        ("POST", "/api/v1/users/no-id", "DELETE, GET, PATCH"),
+        ("OPTIONS", "/api/v1/openapi.json", "GET"),
+    ] {
+        let request = Request::new(method, path).header("content-type", "text/plain").body("{");
+        let answer = admin.send(request).await;
+        problem(&answer, 405, "method_not_allowed");
+        assert_eq!(answer.header("allow"), Some(allow), "{method} {path}");
+    }
 }
 
 async fn what_was_sent_is_not_quoted(database: Database) {
@@ -351,6 +369,137 @@ async fn an_instant_says_what_it_lacks(database: Database) {
             says(&admin.get(&none).await, field, "RFC 3339");
         }
     }
+}
+
+async fn all_wrong_fields_are_named_at_once(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let admin = world.admin();
+    let configurations = world.home.team.path("model-configurations");
+    let configuration = format!("{configurations}/{}", world.home.team.configuration_id);
+    let wrong = json!({
+        "name": "..", "base_url": "https://example.com/v1/messages", "provider": "other",
+        "auth": "host", "timeouts": {"idle_ms": "1", "total_ms": 1}, "no_such": 1,
+        "max_concurrent_requests": 0, "price": {"input": "much"},
+    });
+    let fields = [
+        "auth",
+        "base_url",
+        "max_concurrent_requests",
+        "model",
+        "name",
+        "no_such",
+        "price.input",
+        "price.output",
+        "provider",
+        "timeouts.idle_ms",
+        "timeouts.total_ms",
+    ];
+    let answer = admin.post_json(&configurations, &wrong).await;
+    assert_eq!(wrong_fields(&answer), fields);
+    let answer = admin.patch(&configuration, &wrong).await;
+    let patched: Vec<&str> = fields.into_iter().filter(|field| *field != "model").collect();
+    assert_eq!(wrong_fields(&answer), patched);
+    let (key, _) = world.home.team.key("GATEWAY_CALLER").await;
+    for (method, path, body, fields) in [
+        (
+            "POST",
+            "/api/v1/users".to_owned(),
+            json!({"email": "a", "nam": "x"}),
+            vec!["email", "nam", "name"],
+        ),
+        (
+            "POST",
+            "/api/v1/workspaces".to_owned(),
+            json!({"name": "", "handle": "A"}),
+            vec!["handle", "name"],
+        ),
+        (
+            "POST",
+            "/api/v1/api-keys".to_owned(),
+            json!({"role": "GATEWAY_CALLER", "expires_at": "2001-01-01T00:00:00Z", "user_id": 1}),
+            vec!["expires_at", "name", "role", "user_id"],
+        ),
+        (
+            "PATCH",
+            world.home.team.path(&format!("api-keys/{key}")),
+            json!({"name": "", "role": "WORKSPACE_ADMIN", "expires_at": "2001-01-01"}),
+            vec!["expires_at", "name", "role"],
+        ),
+        (
+            "PUT",
+            world.home.team.path("secrets/9"),
+            json!({"value": "", "description": 1}),
+            vec!["description", "name", "value"],
+        ),
+        (
+            "POST",
+            "/api/v1/model-prices".to_owned(),
+            json!({"provider": "A b", "model": "", "price": {"input": -1}}),
+            vec!["model", "price.input", "price.output", "provider"],
+        ),
+        (
+            "POST",
+            "/api/v1/gateway-policies".to_owned(),
+            json!({"name": "", "policy_type": "spend_cap", "config": {"window": "x"},
+                "subject_matchers": [], "priority": "high"}),
+            vec!["config.limit_usd", "config.window", "name", "priority", "subject_matchers"],
+        ),
+    ] {
+        let answer = admin.send(Request::new(method, &path).json(&body)).await;
+        assert_eq!(wrong_fields(&answer), fields, "{method} {path}");
+    }
+    for (query, fields) in [
+        ("/api/v1/users?limit=x&status=gone&no=1", vec!["limit", "no", "status"]),
+        ("/api/v1/users?limit=0&status=gone", vec!["limit", "status"]),
+        ("/api/v1/audit-log?limit=0&from=x&to=20000-01-01", vec!["from", "limit", "to"]),
+        ("/api/v1/model-prices/resolve", vec!["model", "provider"]),
+        ("/api/v1/usage?group_by=x&interval=year&to=1", vec!["group_by", "interval", "to"]),
+    ] {
+        assert_eq!(wrong_fields(&admin.get(query).await), fields, "{query}");
+    }
+}
+
+async fn the_example_of_every_body_is_valid(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let document = world.app.anonymous().get("/openapi.json").await.expect(200).json();
+    world.home.team.put_secret("OPENAI_KEY", "sk-of-an-example").await;
+    let mut tried = 0;
+    for operation in operations(&world).await {
+        if !operation.body || operation.method == "PATCH" {
+            continue;
+        }
+        tried += 1;
+        let described = &document["paths"][&operation.path][operation.method.to_lowercase()];
+        let content = &described["requestBody"]["content"]["application/json"];
+        let schema = match content["schema"]["$ref"].as_str() {
+            Some(reference) => document.pointer(reference.trim_start_matches('#')).unwrap(),
+            None => &content["schema"]["oneOf"],
+        };
+        let mut examples = vec![content["example"].clone(), schema["example"].clone()];
+        for (_, one) in content["examples"].as_object().into_iter().flatten() {
+            examples.push(one["value"].clone());
+        }
+        examples.retain(|example| example.is_object());
+        if operation.id.starts_with("rotate") {
+            examples.push(json!({"grace_seconds": 3600}));
+        }
+        assert!(!examples.is_empty(), "{} has no example: {content}", operation.id);
+        let mut statuses = Vec::new();
+        for example in &examples {
+            let sample = sample(&world, &operation).await;
+            let client = match operation.data_plane() {
+                true => world.home.team.caller(),
+                false => doer(&world, &operation),
+            };
+            let target = sample.target(&operation);
+            let answer = client.send(Request::new(&operation.method, &target).json(example)).await;
+            statuses.push(answer.status);
+        }
+        // Of several examples, one may be for another scope.
+        let good = |status: &u16| matches!(status, 200 | 201 | 409);
+        assert!(statuses.iter().any(good), "{} {examples:?}: {statuses:?}", operation.id);
+    }
+    assert!(tried > 15, "{tried}");
 }
 
 async fn json_is_read_strictly(database: Database) {

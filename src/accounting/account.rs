@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::engine::Accounting;
+use super::engine::{Accounting, TargetFacts};
 use super::estimate::Estimation;
 use super::journal::JournalFull;
 use super::prices::ResolvedPrice;
@@ -52,11 +52,30 @@ impl RequestAccount {
         self.bound.output_tokens
     }
 
-    /// Records that an attempt is about to be made. Unless that can be recorded, it must not be.
-    pub fn begin_attempt(&mut self) -> Result<(), JournalFull> {
+    /// Records that `body` is about to be sent to a target. Unless that succeeds it must not be sent.
+    pub fn begin_attempt(
+        &mut self,
+        target: &TargetFacts<'_>,
+        body: SentBody,
+    ) -> Result<(), JournalFull> {
+        self.sent = body;
+        self.begin_again(target)
+    }
+
+    /// The same for the body that was sent last.
+    pub fn begin_again(&mut self, target: &TargetFacts<'_>) -> Result<(), JournalFull> {
+        let configuration = target.configuration;
         let start = Arc::make_mut(&mut self.start);
         start.id = self.accounting.clock.new_id();
         start.attempt += 1;
+        if start.configuration_id != configuration.id {
+            start.configuration_id = configuration.id;
+            start.configuration = configuration.name.to_string();
+            start.model.clone_from(&configuration.model);
+            start.price_version = configuration.price.as_ref().map(|price| price.version.clone());
+        }
+        self.price.clone_from(&configuration.price);
+        self.bound = target.bound;
         self.accounting.ledger.start(Arc::clone(&self.start))?;
         self.is_open = true;
         self.reservation.mark_sent();
@@ -65,7 +84,9 @@ impl RequestAccount {
 
     /// Ends the open attempt, which no answer came back from; another one follows.
     pub fn end_unanswered(&mut self, code: Option<&'static str>, duration: Duration) {
-        self.is_open = false;
+        if !std::mem::take(&mut self.is_open) {
+            return;
+        }
         self.accounting.ledger.end(AttemptEnd {
             code: code.map(str::to_owned),
             duration_ms: Some(millis(duration)),

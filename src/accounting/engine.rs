@@ -1,6 +1,7 @@
 //! Admits requests that an upstream may bill, and records them, whichever plane sends them.
 
 use chrono::{DateTime, Utc};
+use smallvec::SmallVec;
 
 use super::account::RequestAccount;
 use super::estimate::Estimator;
@@ -9,6 +10,7 @@ use super::record::{AttemptEnd, AttemptOutcome, AttemptStart};
 use super::sent_body::SentBody;
 use crate::clock::Clock;
 use crate::directory::configuration::ConfigurationEntry;
+use crate::domain::money::NanoUsd;
 use crate::domain::policy::Subject;
 use crate::llm::format::Format;
 use crate::llm::limits::{AssumedLimits, BodyFacts, Bound, ModelLimits, TargetLimits};
@@ -36,13 +38,28 @@ pub struct Accounting {
 pub struct RequestFacts<'r> {
     pub record: &'r RequestRecord,
     pub subject: Subject<'r>,
-    pub configuration: &'r ConfigurationEntry,
-    /// The most that it can use.
-    pub bound: Bound,
+    /// Where it may be sent, in the order in which that is tried. Not empty.
+    pub targets: &'r [TargetFacts<'r>],
     /// The provider answers before it has done the work, and so without usage.
     pub is_background: bool,
-    /// What will be sent.
-    pub body: SentBody,
+}
+
+/// One upstream that a request may be sent to.
+#[derive(Clone, Copy)]
+pub struct TargetFacts<'r> {
+    pub configuration: &'r ConfigurationEntry,
+    /// The most that the request can use there.
+    pub bound: Bound,
+}
+
+impl TargetFacts<'_> {
+    /// The most that the request may cost there; none without a price, which is more than any sum.
+    fn max_cost(&self) -> (bool, Option<NanoUsd>) {
+        let Bound { input_tokens, output_tokens, free, .. } = self.bound;
+        let price = self.configuration.price.as_ref().filter(|_| !free);
+        let cost = price.map(|resolved| resolved.price.max_cost(input_tokens, output_tokens));
+        (!free && cost.is_none(), cost)
+    }
 }
 
 impl Accounting {
@@ -75,22 +92,30 @@ impl Accounting {
         facts: RequestFacts<'_>,
     ) -> Result<(RequestAccount, PolicyReport), Denied> {
         let at = self.clock.now();
-        let configuration = facts.configuration;
-        let providers = [configuration.provider_name.as_str(), configuration.provider.as_str()];
+        // What is reserved covers each of them.
+        let costliest = facts.targets.iter().max_by_key(|target| target.max_cost());
+        let (Some(first), Some(costliest)) = (facts.targets.first(), costliest) else {
+            return Err(Denied::unavailable(PolicyReport::default(), "no target".to_owned()));
+        };
+        let providers: SmallVec<[[&str; 2]; 1]> = facts.targets.iter().map(providers_of).collect();
+        let targets = facts.targets.iter().zip(&providers);
+        let targets: SmallVec<[Target<'_>; 1]> = targets
+            .map(|(target, providers)| Target {
+                configuration: &target.configuration.name,
+                providers,
+                model: &target.configuration.model,
+            })
+            .collect();
         let admitted = self.admission.admit(AdmissionRequest {
             subject: facts.subject,
-            target: Target {
-                configuration: &configuration.name,
-                providers: &providers,
-                model: &configuration.model,
-            },
-            price: configuration.price.as_deref(),
-            bound: facts.bound,
+            targets: &targets,
+            price: costliest.configuration.price.as_deref(),
+            bound: costliest.bound,
             request_id: facts.record.ids.request_id,
             at,
         });
         let admitted = admitted.await;
-        let mut start = start_of(&facts, at);
+        let mut start = start_of(&facts, first, at);
         match admitted {
             Ok(admitted) => {
                 start.policies = admitted.report.policy_ids().collect();
@@ -100,10 +125,10 @@ impl Accounting {
                     start: start.into(),
                     is_open: false,
                     reservation: admitted.reservation,
-                    price: configuration.price.clone(),
-                    bound: facts.bound,
+                    price: None,
+                    bound: first.bound,
                     is_background: facts.is_background,
-                    sent: facts.body,
+                    sent: SentBody::default(),
                 };
                 Ok((account, admitted.report))
             }
@@ -143,8 +168,13 @@ pub fn denied_status(reason: Reason) -> u16 {
     }
 }
 
-fn start_of(facts: &RequestFacts<'_>, at: DateTime<Utc>) -> AttemptStart {
-    let RequestFacts { record, subject, configuration, .. } = facts;
+fn providers_of<'r>(target: &TargetFacts<'r>) -> [&'r str; 2] {
+    [target.configuration.provider_name.as_str(), target.configuration.provider.as_str()]
+}
+
+fn start_of(facts: &RequestFacts<'_>, target: &TargetFacts<'_>, at: DateTime<Utc>) -> AttemptStart {
+    let RequestFacts { record, subject, .. } = facts;
+    let configuration = target.configuration;
     let metadata = subject.metadata.iter();
     AttemptStart {
         id: uuid::Uuid::nil().into(),

@@ -2,9 +2,12 @@
 //! and what was read out of its answer. Both planes send such requests.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::account::{AnswerSummary, RequestAccount};
+use super::engine::TargetFacts;
 use super::journal::JournalFull;
+use super::sent_body::SentBody;
 use crate::telemetry::Metrics;
 use crate::telemetry::request_record::{RequestOutcome, RequestRecord};
 use crate::telemetry::request_reporter::RequestReporter;
@@ -48,10 +51,27 @@ impl AccountedRequest {
         self.account.as_ref().map_or(0, RequestAccount::max_output_tokens)
     }
 
-    /// Records that an attempt is about to be made, which must not be made unless that succeeds.
-    pub fn begin_attempt(&mut self) -> Result<(), JournalFull> {
-        self.record().attempts += 1;
-        self.account.as_mut().ok_or(JournalFull::Closed)?.begin_attempt()
+    /// Records that `body` is about to be sent to a target. Unless that succeeds it must not be sent.
+    pub fn begin_attempt(
+        &mut self,
+        target: &TargetFacts<'_>,
+        body: SentBody,
+    ) -> Result<(), JournalFull> {
+        self.note_attempt(target);
+        self.account.as_mut().ok_or(JournalFull::Closed)?.begin_attempt(target, body)
+    }
+
+    /// The same for the body that was sent last.
+    pub fn begin_again(&mut self, target: &TargetFacts<'_>) -> Result<(), JournalFull> {
+        self.note_attempt(target);
+        self.account.as_mut().ok_or(JournalFull::Closed)?.begin_again(target)
+    }
+
+    fn note_attempt(&mut self, target: &TargetFacts<'_>) {
+        let configuration = target.configuration;
+        let record = self.record();
+        record.attempts += 1;
+        record.configuration = Some((configuration.id, Arc::clone(&configuration.name)));
     }
 
     /// The attempt failed.

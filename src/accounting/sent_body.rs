@@ -14,6 +14,12 @@ pub enum SentBody {
     Sample(TextSample),
 }
 
+impl Default for SentBody {
+    fn default() -> Self {
+        Self::Whole(Bytes::new(), None)
+    }
+}
+
 impl SentBody {
     /// Drops the body and keeps a sample.
     pub fn shorten(&mut self) {

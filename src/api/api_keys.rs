@@ -1,30 +1,25 @@
-//! API keys: what is said of them, and who may issue, change, rotate and revoke which. The same in a
-//! workspace and for a whole organization; the operations of either are in files of their own.
+//! `/api-keys` and `/workspaces/{workspace_id}/api-keys`: the keys of an organization and of a workspace,
+//! and who may issue, change, rotate and revoke them.
 
-mod in_organization;
-mod in_workspace;
+mod operations;
 mod rotation;
 
 use actix_web::HttpResponse;
-use actix_web::http::header::LOCATION;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::Management;
-use super::body::{Editable, MergePatch};
+use super::body::{Editable, Json, MergePatch};
 use super::date_time;
-use super::error::ApiError;
-use super::page::{Paged, page};
+use super::error::{ApiError, FieldError};
+use super::field_errors::both;
 use super::routes::Routes;
-use super::shared::{as_json, future, once};
-use crate::audit::{self, Actor, Event};
+use super::shared::{Audited, created, future, once, record};
+use crate::audit::Actor;
 use crate::auth::issue::{IssuedKey, NewKey, issue_key};
 use crate::auth::{Principal, Scope};
 use crate::crypto::SecretText;
-use crate::db::api_keys::{
-    ApiKeyChanges, ApiKeyFilter, ApiKeyRow, delete_api_key, find_api_key, list_api_keys,
-    update_api_key,
-};
+use crate::db::api_keys::{ApiKeyRow, find_api_key};
 use crate::db::organizations::find_organization;
 use crate::db::users::find_user;
 use crate::db::workspaces::find_workspace;
@@ -36,127 +31,120 @@ use crate::domain::permissions::{Role, ScopeKind};
 /// A new key.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct CreateApiKey {
-    /// What people call it.
-    #[schema(min_length = 1, max_length = 128, example = "Search service, production")]
-    pub name: DisplayName,
-    /// What it is for: a workspace role in a workspace, an organization role elsewhere, and only
-    /// one that the caller's own role may grant.
-    pub role: Role,
-    /// The person whose key it is; it stops when they are deactivated.
-    pub user_id: Option<UserId>,
-    /// When it stops; it never does if this is left out.
-    #[serde(default, deserialize_with = "date_time::optional")]
-    pub expires_at: Option<DateTime<Utc>>,
-}
-
-/// What may change about a key.
-#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct UpdateApiKey {
-    /// What people call it.
+#[schema(example = json!({"name": "Search service, production", "role": "GATEWAY_CALLER"}))]
+pub(super) struct CreateApiKey {
     #[schema(min_length = 1, max_length = 128)]
-    pub name: DisplayName,
-    /// When it stops; null for never.
+    pub(super) name: DisplayName,
+    /// A workspace role in a workspace, an organization role elsewhere. The caller's own role must be
+    /// allowed to grant it.
+    pub(super) role: Role,
+    /// The user whose key it is; deactivating the user makes the key invalid.
+    pub(super) user_id: Option<UserId>,
+    /// When it expires; never if this is left out.
+    #[serde(default, deserialize_with = "date_time::optional")]
+    pub(super) expires_at: Option<DateTime<Utc>>,
+}
+
+/// The fields of a key that can be set. Those that can't change after its creation are here so that
+/// an attempt to change them is an error.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ApiKeyFields {
+    #[schema(min_length = 1, max_length = 128)]
+    pub(super) name: DisplayName,
+    /// When it expires; null for never.
     #[serde(deserialize_with = "date_time::optional")]
-    pub expires_at: Option<DateTime<Utc>>,
-    /// Whether it is switched off.
-    pub disabled: bool,
-    /// What it is for; can't change.
-    pub role: Role,
-    /// The person whose key it is; can't change.
-    pub user_id: Option<UserId>,
-    /// The organization it belongs to; can't change.
-    pub organization_id: Option<OrganizationId>,
-    /// The workspace it belongs to; can't change.
-    pub workspace_id: Option<WorkspaceId>,
+    pub(super) expires_at: Option<DateTime<Utc>>,
+    pub(super) disabled: bool,
+    /// Can't change.
+    pub(super) role: Role,
+    /// The user whose key it is; can't change.
+    pub(super) user_id: Option<UserId>,
+    /// Can't change; null for platform keys.
+    pub(super) organization_id: Option<OrganizationId>,
+    /// Can't change; null for keys of the platform or of an organization.
+    pub(super) workspace_id: Option<WorkspaceId>,
 }
 
-impl Editable for UpdateApiKey {
-    const READ_ONLY: &'static [&'static str] =
-        &["id", "short_key", "created_by", "created_at", "updated_at", "last_used_at"];
+impl Editable for ApiKeyFields {
+    type Shown = ApiKey;
 }
 
-/// Named because the documentation takes no generic of our own.
-type ApiKeyPatch = MergePatch<UpdateApiKey>;
+/// Has a name because utoipa's macros do not take a generic type here.
+type ApiKeyPatch = MergePatch<ApiKeyFields>;
 
 /// The query of a list of keys.
 #[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub struct ApiKeysQuery {
-    /// How many to return, 1 to 200; 50 unless given.
+pub(super) struct ApiKeysQuery {
+    /// The largest number of items to return, 1 to 200; 50 unless given.
     #[param(minimum = 1, maximum = 200)]
-    pub limit: Option<u16>,
-    /// The `next_cursor` of the page before.
-    pub cursor: Option<String>,
+    pub(super) limit: Option<u16>,
+    /// The `next_cursor` of the previous page.
+    pub(super) cursor: Option<String>,
     /// Only keys of this role.
-    pub role: Option<Role>,
-    /// Only this person's keys.
-    pub user_id: Option<UserId>,
+    pub(super) role: Option<Role>,
+    /// Only keys of this user.
+    pub(super) user_id: Option<UserId>,
 }
 
-/// A key, without what it is presented as.
+/// A key, without its secret.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub struct ApiKey {
-    /// Its id, which rotation keeps.
-    pub id: ApiKeyId,
-    /// The organization it belongs to; platform keys have none.
-    pub organization_id: Option<OrganizationId>,
-    /// The workspace it belongs to; only workspace keys have one.
-    pub workspace_id: Option<WorkspaceId>,
-    /// What people call it.
-    pub name: DisplayName,
-    /// What it is for.
-    pub role: Role,
+pub(super) struct ApiKey {
+    /// Rotation keeps it.
+    pub(super) id: ApiKeyId,
+    #[serde(flatten)]
+    pub(super) fields: ApiKeyFields,
     /// The beginning of its newest credential, by which people recognise it.
-    pub short_key: String,
-    /// The person whose key it is.
-    pub user_id: Option<UserId>,
-    /// The key that made it; null for the command line.
-    pub created_by: Option<ApiKeyId>,
-    /// When it was made.
-    pub created_at: DateTime<Utc>,
-    /// When it last changed.
-    pub updated_at: DateTime<Utc>,
-    /// When it stops; null for never.
-    pub expires_at: Option<DateTime<Utc>>,
-    /// Whether it is switched off.
-    pub disabled: bool,
-    /// Roughly when it was last used.
-    pub last_used_at: Option<DateTime<Utc>>,
+    pub(super) short_key: String,
+    /// The key that created it; null for the command line.
+    pub(super) created_by: Option<ApiKeyId>,
+    pub(super) created_at: DateTime<Utc>,
+    pub(super) updated_at: DateTime<Utc>,
+    /// When it was last used, to within some minutes.
+    pub(super) last_used_at: Option<DateTime<Utc>>,
+}
+
+impl Audited for ApiKey {
+    const TYPE: &'static str = "api_key";
+
+    fn audit_id(&self) -> String {
+        self.id.to_string()
+    }
 }
 
 impl From<ApiKeyRow> for ApiKey {
     fn from(row: ApiKeyRow) -> Self {
         Self {
             id: row.id,
-            organization_id: row.organization_id,
-            workspace_id: row.workspace_id,
-            name: row.name,
-            role: row.role,
+            fields: ApiKeyFields {
+                name: row.name,
+                expires_at: row.expires_at.map(|at| at.and_utc()),
+                disabled: row.disabled,
+                role: row.role,
+                user_id: row.user_id,
+                organization_id: row.organization_id,
+                workspace_id: row.workspace_id,
+            },
             short_key: row.short_key,
-            user_id: row.user_id,
             created_by: row.created_by,
             created_at: row.created_at.and_utc(),
             updated_at: row.updated_at.and_utc(),
-            expires_at: row.expires_at.map(|at| at.and_utc()),
-            disabled: row.disabled,
             last_used_at: row.last_used_at.map(|at| at.and_utc()),
         }
     }
 }
 
-/// A key with what it is presented as, which is shown this once.
+/// A key with its secret, which is shown only once.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct IssuedApiKey {
-    /// The key.
+pub(super) struct IssuedApiKey {
     #[serde(flatten)]
-    pub api_key: ApiKey,
-    /// What its owner presents. It can't be shown again.
+    pub(super) api_key: ApiKey,
+    /// What its owner sends with requests. It can't be shown again.
     #[serde(serialize_with = "once")]
     #[schema(value_type = String)]
-    pub key: SecretText,
+    pub(super) key: SecretText,
 }
 
 impl IssuedApiKey {
@@ -165,27 +153,31 @@ impl IssuedApiKey {
     }
 }
 
-/// Issues a key in a place that the caller was let into.
+/// Issues a key in a scope that the caller may use.
 pub(super) async fn create_in(
     plane: &Management,
     principal: Principal,
     actor: Actor,
     scope: Scope,
-    body: CreateApiKey,
+    body: Json<CreateApiKey>,
 ) -> Result<HttpResponse, ApiError> {
-    must_grant(&principal, body.role)?;
-    role_fits(body.role, scope)?;
-    let expires_at = body.expires_at.map(|at| future("expires_at", at, actor.now)).transpose()?;
-    let new = NewKey { scope, role: body.role, name: body.name, user_id: body.user_id, expires_at };
+    let new = body.check(|CreateApiKey { name, role, user_id, expires_at }| {
+        check_grant(&principal, role)?;
+        let (expires_at, ()) = both(
+            expires_at.map(|at| future("expires_at", at, actor.now)).transpose(),
+            check_role_scope(role, scope),
+        )?;
+        Ok(NewKey { scope, role, name, user_id, expires_at })
+    })?;
     let issued = plane
         .database
         .write(change_scope(scope), async move |conn: &mut Conn| {
-            exists(conn, scope).await?;
+            check_exists(conn, scope).await?;
             if let Some(user_id) = new.user_id {
                 active_user(conn, scope, user_id).await?;
             }
             let issued = IssuedApiKey::of(issue_key(conn, &actor, new).await?);
-            record_created(conn, &actor, scope, &issued.api_key).await?;
+            record(conn, &actor, scope, "create_api_key", None, Some(&issued.api_key)).await?;
             Ok::<_, ApiError>(issued)
         })
         .await?;
@@ -196,154 +188,32 @@ pub(super) async fn create_in(
         }
         Scope::Platform | Scope::Organization(_) => format!("/api/v1/api-keys/{id}"),
     };
-    Ok(HttpResponse::Created().insert_header((LOCATION, location)).json(issued))
+    Ok(created(location, issued))
 }
 
-async fn list_in(
-    plane: &Management,
-    scope: Scope,
-    query: &ApiKeysQuery,
-) -> Result<Paged<ApiKey>, ApiError> {
-    let page = page::<ApiKeyId>(query.limit, query.cursor.as_deref())?;
-    let filter = ApiKeyFilter { role: query.role, user_id: query.user_id };
-    let rows = plane
-        .database
-        .read(async move |conn: &mut Conn| {
-            exists(conn, scope).await?;
-            Ok::<_, ApiError>(list_api_keys(conn, scope, filter, page).await?)
-        })
-        .await?;
-    Ok(Paged::of(rows, page, |row| row.id.uuid(), ApiKey::from))
-}
-
-async fn get_in(plane: &Management, scope: Scope, id: ApiKeyId) -> Result<ApiKey, ApiError> {
-    let row = plane
-        .database
-        .read(async move |conn: &mut Conn| {
-            exists(conn, scope).await?;
-            existing(conn, scope, id).await
-        })
-        .await?;
-    Ok(row.into())
-}
-
-async fn update_in(
-    plane: &Management,
-    principal: Principal,
-    actor: Actor,
-    scope: Scope,
-    id: ApiKeyId,
-    patch: ApiKeyPatch,
-) -> Result<ApiKey, ApiError> {
-    plane
-        .database
-        .write(change_scope(scope), async move |conn: &mut Conn| {
-            exists(conn, scope).await?;
-            let row = existing(conn, scope, id).await?;
-            must_grant(&principal, row.role)?;
-            let before = ApiKey::from(row);
-            let fields = patch.apply(&UpdateApiKey {
-                name: before.name.clone(),
-                expires_at: before.expires_at,
-                disabled: before.disabled,
-                role: before.role,
-                user_id: before.user_id,
-                organization_id: before.organization_id,
-                workspace_id: before.workspace_id,
-            })?;
-            is_for_the_same(&fields, &before)?;
-            // An instant that has passed is no reason to refuse another change.
-            let expires_at = match fields.expires_at {
-                Some(at) if before.expires_at != Some(at) => {
-                    Some(future("expires_at", at, actor.now)?)
-                }
-                other => other,
-            };
-            let changes = ApiKeyChanges {
-                name: fields.name,
-                short_key: before.short_key.clone(),
-                disabled: fields.disabled,
-                expires_at: expires_at.map(|at| at.naive_utc()),
-                updated_at: actor.now.naive_utc(),
-            };
-            let after = ApiKey::from(update_api_key(conn, scope, id, changes).await?);
-            record(conn, &actor, scope, "update_api_key", Some(&before), Some(&after)).await?;
-            Ok::<_, ApiError>(after)
-        })
-        .await
-}
-
-/// Whoever asks for a key to be another one must not take it for done.
-fn is_for_the_same(fields: &UpdateApiKey, before: &ApiKey) -> Result<(), ApiError> {
+fn check_unchangeable(fields: &ApiKeyFields, before: &ApiKeyFields) -> Result<(), ApiError> {
     let differs = [
         ("role", fields.role != before.role),
         ("user_id", fields.user_id != before.user_id),
         ("organization_id", fields.organization_id != before.organization_id),
         ("workspace_id", fields.workspace_id != before.workspace_id),
     ];
-    match differs.into_iter().find(|(_, differs)| *differs) {
-        Some((field, _)) => Err(ApiError::field(field, "can't change; issue another key")),
-        None => Ok(()),
-    }
-}
-
-async fn delete_in(
-    plane: &Management,
-    principal: Principal,
-    actor: Actor,
-    scope: Scope,
-    id: ApiKeyId,
-) -> Result<HttpResponse, ApiError> {
-    plane
-        .database
-        .write(change_scope(scope), async move |conn: &mut Conn| {
-            exists(conn, scope).await?;
-            let row = existing(conn, scope, id).await?;
-            must_grant(&principal, row.role)?;
-            delete_api_key(conn, scope, id, actor.now.naive_utc()).await?;
-            record(conn, &actor, scope, "delete_api_key", Some(&row.into()), None).await
-        })
-        .await?;
-    Ok(HttpResponse::NoContent().finish())
-}
-
-/// Writes down that a key was made.
-pub(super) async fn record_created(
-    conn: &mut Conn,
-    actor: &Actor,
-    scope: Scope,
-    key: &ApiKey,
-) -> Result<(), ApiError> {
-    record(conn, actor, scope, "create_api_key", None, Some(key)).await
-}
-
-async fn record(
-    conn: &mut Conn,
-    actor: &Actor,
-    scope: Scope,
-    operation: &'static str,
-    before: Option<&ApiKey>,
-    after: Option<&ApiKey>,
-) -> Result<(), ApiError> {
-    let event = Event {
-        operation,
-        resource_type: "api_key",
-        resource_id: before.or(after).map(|key| key.id.to_string()).unwrap_or_default(),
-        organization_id: scope.organization_id(),
-        workspace_id: scope.workspace_id(),
-        before: before.map(as_json).transpose()?,
-        after: after.map(as_json).transpose()?,
-    };
-    Ok(audit::record(conn, actor, event).await?)
+    let message = "can't change; issue another key";
+    let errors: Vec<FieldError> = differs
+        .into_iter()
+        .filter(|(_, differs)| *differs)
+        .map(|(field, _)| FieldError { field: field.to_owned(), message: message.to_owned() })
+        .collect();
+    if errors.is_empty() { Ok(()) } else { Err(ApiError::Invalid(errors)) }
 }
 
 fn change_scope(scope: Scope) -> ChangeScope {
     scope.organization_id().map_or(ChangeScope::Everything, ChangeScope::Organization)
 }
 
-/// Whoever can make, change or rotate a key of a role can have that role: so granting is asked for
-/// everything that is done to a key.
-fn must_grant(principal: &Principal, role: Role) -> Result<(), ApiError> {
+/// A caller who can create, change or rotate a key of a role can get that role. So each of these needs
+/// the right to grant the role.
+fn check_grant(principal: &Principal, role: Role) -> Result<(), ApiError> {
     if principal.may_grant(role) {
         return Ok(());
     }
@@ -355,7 +225,7 @@ fn must_grant(principal: &Principal, role: Role) -> Result<(), ApiError> {
     })
 }
 
-fn role_fits(role: Role, scope: Scope) -> Result<(), ApiError> {
+fn check_role_scope(role: Role, scope: Scope) -> Result<(), ApiError> {
     if role.scope() == scope.kind() {
         return Ok(());
     }
@@ -372,9 +242,9 @@ fn role_fits(role: Role, scope: Scope) -> Result<(), ApiError> {
     Err(ApiError::field("role", format!("in {place} must be one of {}", right.join(", "))))
 }
 
-/// The directory lets no key in whose organization is gone; workspaces, and organizations that a
-/// platform key names, have to be looked for.
-async fn exists(conn: &mut Conn, scope: Scope) -> Result<(), ApiError> {
+/// Checks that the scope exists. For the key's own organization, authentication has done so; a
+/// workspace, or an organization that a platform key names, may be missing.
+async fn check_exists(conn: &mut Conn, scope: Scope) -> Result<(), ApiError> {
     let (found, what) = match scope {
         Scope::Platform => (true, "platform"),
         Scope::Organization(id) => (find_organization(conn, id).await?.is_some(), "organization"),
@@ -401,10 +271,11 @@ async fn active_user(conn: &mut Conn, scope: Scope, id: UserId) -> Result<(), Ap
     }
 }
 
-/// Adds the operations.
+/// Adds the operations, for organizations and for workspaces.
 pub(super) fn configure(routes: &mut Routes) {
-    in_organization::configure(routes);
-    in_workspace::configure(routes);
+    operations::configure(routes);
+    let rename = |id: &str| id.replace("api_key", "workspace_api_key");
+    routes.repeat("/workspaces/{workspace_id}", rename, operations::configure);
 }
 
 #[cfg(test)]
@@ -412,11 +283,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_role_stands_where_it_counts() {
+    fn a_role_is_only_valid_in_its_scope() {
         let organization = Scope::Organization(uuid::Uuid::nil().into());
-        assert!(role_fits(Role::OrganizationViewer, organization).is_ok());
-        let error = role_fits(Role::GatewayCaller, organization).unwrap_err().to_string();
+        assert!(check_role_scope(Role::OrganizationViewer, organization).is_ok());
+        let error = check_role_scope(Role::GatewayCaller, organization).unwrap_err().to_string();
         assert!(error.contains("ORGANIZATION_ADMIN, ORGANIZATION_VIEWER"), "{error}");
-        assert!(role_fits(Role::OrganizationAdmin, Scope::Platform).is_err());
+        assert!(check_role_scope(Role::OrganizationAdmin, Scope::Platform).is_err());
     }
 }

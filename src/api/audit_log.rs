@@ -1,7 +1,7 @@
 //! `/audit-log`: who changed what. Read only; events are written with the changes themselves.
 
 use actix_web::web;
-use chrono::{DateTime, Datelike, NaiveDateTime, Utc};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -9,52 +9,54 @@ use super::Management;
 use super::access::{AuditLogRead, Permitted};
 use super::date_time;
 use super::error::{ApiError, FieldError};
+use super::field_errors::both;
 use super::page::{Paged, page};
 use super::query::Query;
 use super::routes::Routes;
+use super::shared::time_range;
 use crate::db::Conn;
 use crate::db::audit_events::{AuditEventFilter, AuditEventRow, list_audit_events};
 use crate::domain::ids::{ApiKeyId, AuditEventId, OrganizationId, UserId, WorkspaceId};
 
-/// No operation, type or id of ours is longer; secrets' names come closest.
-const MOST_CHARS: usize = 128;
+/// The longest operation, type or id; the names of secrets can be as long.
+const MAX_CHARS: usize = 128;
 
-/// The query of the audit log. All filters that are given have to hold.
+/// The query of the audit log. All filters that are given apply.
 #[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub struct AuditLogQuery {
-    /// How many to return, 1 to 200; 50 unless given.
+pub(super) struct AuditLogQuery {
+    /// The largest number of items to return, 1 to 200; 50 unless given.
     #[param(minimum = 1, maximum = 200)]
-    pub limit: Option<u16>,
-    /// The `next_cursor` of the page before.
-    pub cursor: Option<String>,
-    /// Only events at this instant or later.
+    pub(super) limit: Option<u16>,
+    /// The `next_cursor` of the previous page.
+    pub(super) cursor: Option<String>,
+    /// Only events at this time or later.
     #[serde(default, deserialize_with = "date_time::optional")]
-    pub from: Option<DateTime<Utc>>,
-    /// Only events before this instant.
+    pub(super) from: Option<DateTime<Utc>>,
+    /// Only events before this time.
     #[serde(default, deserialize_with = "date_time::optional")]
-    pub to: Option<DateTime<Utc>>,
-    /// Only what the key or the user with this id did.
+    pub(super) to: Option<DateTime<Utc>>,
+    /// Only changes by the key or the user with this id.
     #[param(format = Uuid)]
-    pub actor: Option<uuid::Uuid>,
+    pub(super) actor: Option<uuid::Uuid>,
     /// Only this operation.
     #[param(max_length = 128, example = "create_workspace")]
-    pub operation: Option<String>,
-    /// Only changes of this kind of thing.
+    pub(super) operation: Option<String>,
+    /// Only changes of resources of this type.
     #[param(max_length = 128, example = "workspace")]
-    pub resource_type: Option<String>,
-    /// Only changes of the thing with this id (of secrets, with this name).
+    pub(super) resource_type: Option<String>,
+    /// Only changes of the resource with this id (of secrets, with this name).
     #[param(max_length = 128)]
-    pub resource_id: Option<String>,
-    /// Only what concerns this workspace.
-    pub workspace_id: Option<WorkspaceId>,
+    pub(super) resource_id: Option<String>,
+    /// Only changes in this workspace.
+    pub(super) workspace_id: Option<WorkspaceId>,
 }
 
-/// Where whoever made a change stood.
+/// The scope of the actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum ActorScope {
+pub(super) enum ActorScope {
     /// A platform key.
     Platform,
     /// An organization's key.
@@ -67,46 +69,40 @@ pub enum ActorScope {
 
 /// Who made a change.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub struct AuditActor {
-    /// Where they stood.
-    pub scope: ActorScope,
+pub(super) struct AuditActor {
+    pub(super) scope: ActorScope,
     /// The key; the command line has none.
-    pub api_key_id: Option<ApiKeyId>,
-    /// The person whose key that was.
-    pub user_id: Option<UserId>,
+    pub(super) api_key_id: Option<ApiKeyId>,
+    /// The user of the key.
+    pub(super) user_id: Option<UserId>,
 }
 
 /// One change.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub struct AuditEvent {
-    /// Its id; later events have higher ones.
-    pub id: AuditEventId,
-    /// When it was.
-    pub created_at: DateTime<Utc>,
-    /// The organization that it concerns; events of the platform alone have none.
-    pub organization_id: Option<OrganizationId>,
-    /// The workspace that it concerns, if one.
-    pub workspace_id: Option<WorkspaceId>,
-    /// Who made it.
-    pub actor: AuditActor,
-    /// What they did.
+pub(super) struct AuditEvent {
+    /// Later events have higher ids.
+    pub(super) id: AuditEventId,
+    pub(super) created_at: DateTime<Utc>,
+    /// Null for changes that concern the platform only.
+    pub(super) organization_id: Option<OrganizationId>,
+    pub(super) workspace_id: Option<WorkspaceId>,
+    pub(super) actor: AuditActor,
     #[schema(example = "create_workspace")]
-    pub operation: String,
-    /// What kind of thing they did it to.
+    pub(super) operation: String,
     #[schema(example = "workspace")]
-    pub resource_type: String,
-    /// Its id; of secrets, the name.
-    pub resource_id: String,
+    pub(super) resource_type: String,
+    /// Of secrets, the name.
+    pub(super) resource_id: String,
     /// Where the request came from.
-    pub client_address: Option<String>,
-    /// Our id of the request.
-    pub request_id: Option<String>,
+    pub(super) client_address: Option<String>,
+    /// The `x-request-id` of the answer.
+    pub(super) request_id: Option<String>,
     /// The caller's id of the request.
-    pub client_request_id: Option<String>,
-    /// What the API showed of the thing before.
-    pub before: Option<Value>,
-    /// What it shows since; for a deletion of several things, how many.
-    pub after: Option<Value>,
+    pub(super) client_request_id: Option<String>,
+    /// The resource before the change, as the API shows it.
+    pub(super) before: Option<Value>,
+    /// The resource after the change; for a deletion of several resources, their number.
+    pub(super) after: Option<Value>,
 }
 
 impl From<AuditEventRow> for AuditEvent {
@@ -141,7 +137,7 @@ impl From<AuditEventRow> for AuditEvent {
 /// List changes
 ///
 /// Newest first. An organization's key sees what concerns its organization, a workspace's key what
-/// concerns its workspace, a platform key what platform keys and the command line did.
+/// concerns its workspace, a platform key what platform keys and the command line changed.
 #[utoipa::path(
     get,
     path = "/audit-log",
@@ -153,28 +149,15 @@ async fn list_audit_log(
     plane: web::Data<Management>,
     query: Query<AuditLogQuery>,
 ) -> Result<web::Json<Paged<AuditEvent>>, ApiError> {
-    let query = query.0;
-    let page = page::<AuditEventId>(query.limit, query.cursor.as_deref())?;
-    let filter = filter(query)?;
+    let (page, filter) = query.check(|query| {
+        both(page::<AuditEventId>(query.limit, query.cursor.as_deref()), filter(query))
+    })?;
     let scope = caller.principal.scope;
     let rows = plane
         .database
         .read(async move |conn: &mut Conn| list_audit_events(conn, scope, filter, page).await)
         .await?;
     Ok(web::Json(Paged::of(rows, page, |row| row.id.uuid(), AuditEvent::from)))
-}
-
-/// An end of the time that is asked for, if the databases can tell it.
-fn instant(
-    field: &'static str,
-    at: Option<DateTime<Utc>>,
-) -> Result<Option<NaiveDateTime>, ApiError> {
-    match at {
-        Some(at) if !(0..=9999).contains(&at.year()) => {
-            Err(ApiError::field(field, "must lie in the years 0 to 9999"))
-        }
-        at => Ok(at.map(|at| at.naive_utc())),
-    }
 }
 
 fn filter(query: AuditLogQuery) -> Result<AuditEventFilter, ApiError> {
@@ -186,19 +169,19 @@ fn filter(query: AuditLogQuery) -> Result<AuditEventFilter, ApiError> {
     let errors: Vec<FieldError> = texts
         .into_iter()
         .filter(|(_, text)| {
-            text.as_ref().is_some_and(|text| text.len() > MOST_CHARS || text.contains('\0'))
+            text.as_ref().is_some_and(|text| text.len() > MAX_CHARS || text.contains('\0'))
         })
         .map(|(field, _)| FieldError {
             field: field.to_owned(),
-            message: format!("must be at most {MOST_CHARS} characters of text"),
+            message: format!("must be at most {MAX_CHARS} characters of text"),
         })
         .collect();
-    if !errors.is_empty() {
-        return Err(ApiError::Invalid(errors));
-    }
+    let texts = if errors.is_empty() { Ok(()) } else { Err(ApiError::Invalid(errors)) };
+    // The years that both databases can store.
+    let (times, ()) = both(time_range(query.from, query.to, 0..=9999), texts)?;
     Ok(AuditEventFilter {
-        from: instant("from", query.from)?,
-        to: instant("to", query.to)?,
+        from: times.0,
+        to: times.1,
         actor: query.actor.map(|id| id.as_hyphenated().to_string()),
         operation: query.operation,
         resource_type: query.resource_type,

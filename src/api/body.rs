@@ -1,8 +1,7 @@
-//! JSON bodies and merge patches, read so that every mistake is told by its field's name.
+//! JSON bodies and merge patches.
 
-mod read_only;
-
-use std::marker::PhantomData;
+mod patch;
+mod resource;
 
 use actix_web::dev::Payload;
 use actix_web::http::Method;
@@ -10,117 +9,56 @@ use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpRequest};
 use futures_util::future::LocalBoxFuture;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer};
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::Schema;
-use utoipa::{PartialSchema, ToSchema};
 
 use super::access::AuthenticationSignal;
 use super::error::ApiError;
-pub use read_only::{Editable, SentBack};
+use super::field_errors::{Parsed, add, field_error, parse_object};
+pub(super) use patch::MergePatch;
+pub(super) use resource::{Editable, WholeResource};
 
 /// The largest body that the management plane reads: a secret of 64 KiB with every byte escaped
 /// fits.
-pub const MOST_BYTES: usize = 1024 * 1024;
+pub(super) const MAX_BYTES: usize = 1024 * 1024;
 
 /// How long a body may take to arrive.
-const MOST_TIME: std::time::Duration = std::time::Duration::from_secs(30);
+const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// A JSON body of exactly the fields of `T`.
+/// A JSON body. Whether its fields are valid is known when it is taken out.
 #[derive(Debug)]
-pub struct Json<T>(pub T);
+pub(super) struct Json<T>(Parsed<T>);
 
-impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
+impl<T> Json<T> {
+    /// The body, or every wrong field of it.
+    pub(super) fn valid(self) -> Result<T, ApiError> {
+        self.0.valid()
+    }
+
+    /// Whether this field could not be read.
+    pub(super) fn is_wrong(&self, field: &str) -> bool {
+        self.0.errors.iter().any(|error| error.field == field)
+    }
+
+    /// What `check` makes of the body, or every wrong field of it.
+    pub(super) fn check<U>(
+        self,
+        check: impl FnOnce(T) -> Result<U, ApiError>,
+    ) -> Result<U, ApiError> {
+        self.0.check(check)
+    }
+}
+
+impl<T: DeserializeOwned + ToSchema + 'static> FromRequest for Json<T> {
     type Error = ApiError;
     type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let bytes = read(request, payload);
-        Box::pin(async move { Ok(Self(parse(&bytes.await?)?)) })
-    }
-}
-
-/// A JSON merge patch (RFC 7396) of the editable fields `T` of a resource. What is read-only in it is
-/// passed over.
-#[derive(Debug)]
-pub struct MergePatch<T> {
-    patch: Value,
-    of: PhantomData<T>,
-}
-
-impl<'de, T: Editable> Deserialize<'de> for MergePatch<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut patch = Value::Object(Map::deserialize(deserializer)?);
-        read_only::pass_over::<T>(&mut patch);
-        Ok(Self { patch, of: PhantomData })
-    }
-}
-
-impl<T: Editable> MergePatch<T> {
-    /// The editable fields after the patch. A field that must have a value can't be removed, and
-    /// one that is not editable or not known is refused by name.
-    pub fn apply(&self, current: &T) -> Result<T, ApiError> {
-        let mut document = serde_json::to_value(current)
-            .map_err(|error| ApiError::Internal(format!("unpatchable resource: {error}")))?;
-        self.refuse_unknown_removals(&document)?;
-        json_patch::merge(&mut document, &self.patch);
-        shaped(serde_path_to_error::deserialize(document))
-    }
-
-    /// Merging forgets a null for what is not there, and with it that no such field exists: a slip
-    /// in a name would look like a removal that was done.
-    fn refuse_unknown_removals(&self, current: &Value) -> Result<(), ApiError> {
-        for (name, change) in self.patch.as_object().into_iter().flatten() {
-            let Some(present) = current.get(name) else {
-                return Err(ApiError::field(name, "there is no such field"));
-            };
-            let (Value::Object(present), Value::Object(change)) = (present, change) else {
-                continue;
-            };
-            if !change.iter().any(|(inner, value)| value.is_null() && !present.contains_key(inner))
-            {
-                continue;
-            }
-            // One level down, the type itself says which names it knows; a map knows all.
-            let mut kept = present.clone();
-            kept.extend(change.clone());
-            let mut nested = current.clone();
-            if let Some(slot) = nested.get_mut(name) {
-                *slot = Value::Object(kept);
-            }
-            match serde_path_to_error::deserialize::<_, T>(nested) {
-                Err(error) if error.inner().to_string().starts_with("unknown field") => {
-                    shaped::<T>(Err(error))?;
-                }
-                Ok(_) | Err(_) => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// What the patch says of this top-level field.
-    pub fn value(&self, field: &str) -> Option<&Value> {
-        self.patch.get(field)
-    }
-}
-
-impl<T: Editable + ToSchema> PartialSchema for MergePatch<T> {
-    /// The schema of `T` and what is shown beside it, with no field required.
-    fn schema() -> RefOr<Schema> {
-        let mut schema = T::schema();
-        if let RefOr::T(Schema::Object(object)) = &mut schema {
-            object.required.clear();
-        }
-        read_only::describe::<T>(&mut schema);
-        schema
-    }
-}
-
-impl<T: Editable + ToSchema> ToSchema for MergePatch<T> {
-    fn name() -> std::borrow::Cow<'static, str> {
-        format!("{}Patch", T::name()).into()
+        Box::pin(async move { parse(&bytes.await?).map(Self) })
     }
 }
 
@@ -146,141 +84,152 @@ fn read(
             return Err(ApiError::UnsupportedMediaType);
         }
         let body = body.map_err(|error| ApiError::Internal(error.to_string()))?;
-        match tokio::time::timeout(MOST_TIME, body.to_bytes_limited(MOST_BYTES)).await {
+        match tokio::time::timeout(TIMEOUT, body.to_bytes_limited(MAX_BYTES)).await {
             Ok(Ok(Ok(bytes))) => Ok(bytes),
-            Ok(Ok(Err(error))) => Err(ApiError::Malformed(format!("The body broke off: {error}."))),
-            Ok(Err(_)) => Err(ApiError::TooLarge(MOST_BYTES)),
+            Ok(Ok(Err(error))) => {
+                Err(ApiError::Malformed(format!("The body ended too early: {error}.")))
+            }
+            Ok(Err(_)) => Err(ApiError::TooLarge(MAX_BYTES)),
             Err(_) => Err(ApiError::Malformed("The body did not arrive in time.".to_owned())),
         }
     }
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+fn parse<T: DeserializeOwned + ToSchema>(bytes: &[u8]) -> Result<Parsed<T>, ApiError> {
     // A derived type would read an array as its fields in order.
     if bytes.trim_ascii_start().first() != Some(&b'{') && is_json(bytes) {
         return Err(ApiError::field("body", "must be a JSON object"));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = match serde_path_to_error::deserialize(&mut deserializer) {
-        // An enumeration that is no text is told as if it were no JSON.
-        Err(error) if !error.inner().is_data() && is_json(bytes) => {
-            return Err(ApiError::field(error.path().to_string(), "is not of the right type"));
+    let first_error = match serde_path_to_error::deserialize(&mut deserializer) {
+        Ok(value) => {
+            deserializer.end().map_err(malformed)?;
+            return Ok(Parsed { value: Some(value), errors: Vec::new() });
         }
-        Err(error) if !error.inner().is_data() => {
-            return Err(ApiError::Malformed(format!(
-                "The body is not valid JSON: {}.",
-                error.inner()
-            )));
-        }
-        other => shaped(other)?,
+        Err(error) => error,
     };
-    deserializer
-        .end()
-        .map_err(|error| ApiError::Malformed(format!("The body is not valid JSON: {error}.")))?;
-    Ok(value)
+    let document = serde_json::from_slice(bytes).map_err(malformed)?;
+    let mut parsed = parse_object(document, &example::<T>());
+    // The document has only the last one of several fields of a name.
+    if parsed.errors.is_empty() || first_error.inner().to_string().starts_with("duplicate field") {
+        add(&mut parsed.errors, field_error(&first_error));
+    }
+    Ok(parsed)
+}
+
+fn malformed(error: serde_json::Error) -> ApiError {
+    ApiError::Malformed(format!("The body is not valid JSON: {error}."))
 }
 
 fn is_json(bytes: &[u8]) -> bool {
-    // What is passed over is not looked at as text.
-    std::str::from_utf8(bytes)
-        .is_ok_and(|text| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok())
+    // Ignored texts are not checked for UTF-8.
+    std::str::from_utf8(bytes).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
 }
 
-/// Turns serde's complaint into one about a field.
-fn shaped<T>(
-    outcome: Result<T, serde_path_to_error::Error<serde_json::Error>>,
-) -> Result<T, ApiError> {
-    outcome.map_err(|error| {
-        let path = error.path().to_string();
-        let message = error.inner().to_string();
-        // Positions are right for a body and meaningless for a patched document; a name serves both.
-        let message = message.split(" at line ").next().unwrap_or_default();
-        let named = |prefix: &str| {
-            let name = message.strip_prefix(prefix)?.strip_prefix('`')?.split('`').next()?;
-            Some(match path.as_str() {
-                "." => name.to_owned(),
-                path if path.ends_with(name) => path.to_owned(),
-                path => format!("{path}.{name}"),
-            })
-        };
-        if let Some(field) = named("unknown field ") {
-            return ApiError::field(field, "there is no such field");
-        }
-        if let Some(field) = named("duplicate field ") {
-            return ApiError::field(field, "must be there once");
-        }
-        if let Some(field) = named("missing field ") {
-            return ApiError::field(field, "must be given and can't be null");
-        }
-        // What was sent is not quoted: it may be a secret in the wrong place.
-        let message = match message.split_once(", expected ") {
-            Some((found, expected)) if found.starts_with("invalid ") => {
-                format!("must be {expected}")
-            }
-            _ => message.to_owned(),
-        };
-        ApiError::field(if path == "." { "body".to_owned() } else { path }, message)
-    })
+/// The example of a body's schema. Its fields stand for required ones that are missing or wrong, so
+/// that the others can be checked.
+fn example<T: ToSchema>() -> Map<String, Value> {
+    match T::schema() {
+        RefOr::T(Schema::Object(object)) => match object.example {
+            Some(Value::Object(example)) => example,
+            _ => Map::new(),
+        },
+        _ => Map::new(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde::Serialize;
+    use serde::{Deserialize, Serialize};
 
     use super::*;
+    use crate::api::error::FieldError;
 
-    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[derive(Debug, PartialEq, Serialize, Deserialize, ToSchema)]
     #[serde(deny_unknown_fields)]
+    #[schema(example = json!({"name": "n", "inner": {"size": 1, "weight": 1}}))]
     struct Thing {
         name: String,
         note: Option<String>,
         inner: Inner,
     }
 
-    impl Editable for Thing {
-        const READ_ONLY: &'static [&'static str] = &["made_at", "made_by"];
+    #[derive(Serialize, ToSchema)]
+    #[expect(dead_code, reason = "its schema is read")]
+    struct ShownThing {
+        made_at: u8,
+        made_by: u8,
+        name: String,
+        note: Option<String>,
+        inner: Inner,
     }
 
-    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    impl Editable for Thing {
+        type Shown = ShownThing;
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize, ToSchema)]
     #[serde(deny_unknown_fields)]
     struct Inner {
         size: u8,
+        weight: u8,
     }
 
-    fn fields(error: ApiError) -> Vec<String> {
-        match error {
-            ApiError::Invalid(errors) => errors.into_iter().map(|error| error.field).collect(),
+    fn fields<T: std::fmt::Debug>(outcome: Result<T, ApiError>) -> Vec<String> {
+        match outcome {
+            Err(ApiError::Invalid(errors)) => errors.into_iter().map(|error| error.field).collect(),
             other => panic!("expected fields, got {other:?}"),
         }
     }
 
     #[test]
     fn wrong_fields_are_named() {
-        let wrong = |body: &str| fields(parse::<Thing>(body.as_bytes()).unwrap_err());
-        assert_eq!(wrong(r#"{"name":"a","inner":{"size":1},"extra":1}"#), ["extra"]);
-        assert_eq!(wrong(r#"{"name":"a","inner":{"size":1,"more":2}}"#), ["inner.more"]);
+        let wrong = |body: &str| fields(parse::<Thing>(body.as_bytes()).and_then(Parsed::valid));
+        assert_eq!(wrong(r#"{"name":"a","inner":{"size":1,"weight":1},"extra":1}"#), ["extra"]);
+        assert_eq!(wrong(r#"{"name":"a","inner":{"size":1,"weight":1,"more":2}}"#), ["inner.more"]);
         assert_eq!(wrong(r#"{"name":"a"}"#), ["inner"]);
-        assert_eq!(wrong(r#"{"name":"a","inner":{"size":300}}"#), ["inner.size"]);
+        assert_eq!(wrong(r#"{"name":"a","inner":{"size":300,"weight":1}}"#), ["inner.size"]);
         assert_eq!(wrong("[]"), ["body"]);
-        // In the order of the fields, as a derived type would take it.
-        assert_eq!(wrong(r#"["a", null, {"size":1}]"#), ["body"]);
-        assert_eq!(wrong(r#"{"name":"a","name":"b","inner":{"size":1}}"#), ["name"]);
+        // In the order of the fields, as a derived type would read it.
+        assert_eq!(wrong(r#"["a", null, {"size":1,"weight":1}]"#), ["body"]);
+        let twice = r#"{"name":"a","name":"b","inner":{"size":1,"weight":1}}"#;
+        assert_eq!(wrong(twice), ["name"]);
     }
 
     #[test]
-    fn what_was_shown_can_be_sent_back() {
-        let shown =
-            r#"{"made_by":null,"name":"a","made_at":{"not":["looked","at"]},"inner":{"size":1}}"#;
-        let SentBack(thing) = parse::<SentBack<Thing>>(shown.as_bytes()).unwrap();
-        assert_eq!(thing, Thing { name: "a".into(), note: None, inner: Inner { size: 1 } });
-        let wrong = |body: &str| fields(parse::<SentBack<Thing>>(body.as_bytes()).unwrap_err());
-        assert_eq!(wrong(r#"{"name":"a","made_on":1,"inner":{"size":1}}"#), ["made_on"]);
-        assert_eq!(wrong(r#"{"name":"a","inner":{"size":1,"made_at":2}}"#), ["inner.made_at"]);
-        assert_eq!(wrong(r#"{"made_at":1,"name":"a","inner":{"size":300}}"#), ["inner.size"]);
+    fn all_wrong_fields_are_named_at_once() {
+        let parse = |body: &str| parse::<Thing>(body.as_bytes()).unwrap();
+        let several = r#"{"inner":{"size":300,"weight":-1,"more":1},"note":7,"extra":1}"#;
+        let mut wrong = fields(parse(several).valid());
+        wrong.sort_unstable();
+        assert_eq!(wrong, ["extra", "inner.more", "inner.size", "inner.weight", "name", "note"]);
+        let refuse = |_: Thing| {
+            let error = |field: &str| FieldError { field: field.into(), message: "no".into() };
+            Err::<(), _>(ApiError::Invalid(vec![error("name"), error("note")]))
+        };
+        let body = r#"{"name":1,"inner":{"size":1}}"#;
+        let mut wrong = fields(parse(body).check(refuse));
+        wrong.sort_unstable();
+        assert_eq!(wrong, ["inner.weight", "name", "note"]);
+    }
+
+    #[test]
+    fn a_shown_resource_can_be_sent_back() {
+        let parse =
+            |body: &str| parse::<WholeResource<Thing>>(body.as_bytes()).and_then(Parsed::valid);
+        let shown = r#"{"made_by":null,"name":"a","made_at":{"not":["looked","at"]},
+            "inner":{"size":1,"weight":1}}"#;
+        let inner = Inner { size: 1, weight: 1 };
+        assert_eq!(parse(shown).unwrap().0, Thing { name: "a".into(), note: None, inner });
+        let wrong = |body: &str| fields(parse(body).map(|whole| whole.0));
+        let inner = r#""inner":{"size":1,"weight":1}"#;
+        assert_eq!(wrong(&format!(r#"{{"name":"a","made_on":1,{inner}}}"#)), ["made_on"]);
+        let nested = r#"{"name":"a","inner":{"size":1,"weight":1,"made_at":2}}"#;
+        assert_eq!(wrong(nested), ["inner.made_at"]);
         assert_eq!(wrong(r#"{"name":"a","made_at":1}"#), ["inner"]);
-        assert_eq!(wrong(r#"{"name":"a","made_at":1,"name":"b","inner":{"size":1}}"#), ["name"]);
+        assert_eq!(wrong(&format!(r#"{{"name":"a","made_at":1,"name":"b",{inner}}}"#)), ["name"]);
         assert_eq!(wrong("[]"), ["body"]);
-        let broken = parse::<SentBack<Thing>>(br#"{"made_at":tru,"name":"a"}"#).unwrap_err();
+        let broken = parse(r#"{"made_at":tru,"name":"a"}"#).unwrap_err();
         assert!(matches!(broken, ApiError::Malformed(_)), "{broken}");
     }
 
@@ -288,19 +237,18 @@ mod tests {
     fn what_was_sent_is_not_quoted() {
         for body in [
             r#""sk-sent""#,
-            r#"{"name":{"sk-sent":1},"inner":{"size":1}}"#,
+            r#"{"name":{"sk-sent":1},"inner":{"size":1,"weight":1}}"#,
             r#"{"name":"a","inner":"sk-sent"}"#,
         ] {
-            let ApiError::Invalid(errors) = parse::<Thing>(body.as_bytes()).unwrap_err() else {
-                panic!("{body} is not valid");
-            };
+            let outcome = parse::<Thing>(body.as_bytes()).and_then(Parsed::valid);
+            let Err(ApiError::Invalid(errors)) = outcome else { panic!("{body} is not valid") };
             assert!(errors.iter().all(|error| !error.message.contains("sk-sent")), "{errors:?}");
         }
     }
 
     #[test]
-    fn what_is_no_json_is_malformed() {
-        for body in ["", "{", r#"{"name":"a","inner":{"size":1}} x"#] {
+    fn a_body_that_is_not_json_is_malformed() {
+        for body in ["", "{", r#"{"name":"a","inner":{"size":1,"weight":1}} x"#] {
             let error = parse::<Thing>(body.as_bytes()).unwrap_err();
             assert!(matches!(error, ApiError::Malformed(_)), "{body}");
         }
@@ -308,18 +256,35 @@ mod tests {
 
     #[test]
     fn a_patch_changes_what_it_names() {
-        let current = Thing { name: "a".into(), note: Some("n".into()), inner: Inner { size: 1 } };
-        let patch = |text: &str| MergePatch::<Thing> {
-            patch: serde_json::from_str(text).unwrap(),
-            of: PhantomData,
+        let current = || Thing {
+            name: "a".into(),
+            note: Some("n".into()),
+            inner: Inner { size: 1, weight: 1 },
         };
-        let after = patch(r#"{"note":null,"inner":{"size":2}}"#).apply(&current).unwrap();
-        assert_eq!(after, Thing { name: "a".into(), note: None, inner: Inner { size: 2 } });
-        assert_eq!(patch("{}").apply(&current).unwrap(), current);
-        assert_eq!(fields(patch(r#"{"name":null}"#).apply(&current).unwrap_err()), ["name"]);
-        assert_eq!(fields(patch(r#"{"id":"x"}"#).apply(&current).unwrap_err()), ["id"]);
-        assert_eq!(fields(patch(r#"{"id":null}"#).apply(&current).unwrap_err()), ["id"]);
-        let slip = patch(r#"{"inner":{"seize":null}}"#).apply(&current).unwrap_err();
-        assert_eq!(fields(slip), ["inner.seize"]);
+        let apply = |text: &str| {
+            let patch: MergePatch<Thing> = serde_json::from_str(text).unwrap();
+            patch.apply(&current()).and_then(Parsed::valid)
+        };
+        let after = apply(r#"{"note":null,"inner":{"size":2}}"#).unwrap();
+        let expected = Thing { note: None, inner: Inner { size: 2, weight: 1 }, ..current() };
+        assert_eq!(after, expected);
+        assert_eq!(apply("{}").unwrap(), current());
+        assert_eq!(apply(r#"{"made_at":9}"#).unwrap(), current());
+        for (patch, wrong) in [
+            (r#"{"name":null}"#, vec!["name"]),
+            (r#"{"id":"x"}"#, vec!["id"]),
+            (r#"{"id":null}"#, vec!["id"]),
+            (r#"{"inner":{"seize":null}}"#, vec!["inner.seize"]),
+            (
+                r#"{"no":null,"name":1,"note":2,"inner":{"size":-1}}"#,
+                vec!["no", "inner.size", "name", "note"],
+            ),
+        ] {
+            let mut named = fields(apply(patch));
+            named.sort_unstable();
+            let mut wrong = wrong;
+            wrong.sort_unstable();
+            assert_eq!(named, wrong, "{patch}");
+        }
     }
 }

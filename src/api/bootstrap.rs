@@ -1,10 +1,10 @@
-//! First things: an organization with the key of its administrator, made by a platform key or, the
-//! very first, by the command line. No handlers here.
+//! Creates organizations with the key of their administrator: the first one for the command line, others
+//! for platform keys. No handlers here.
 
-use super::api_keys::{ApiKey, record_created};
+use super::api_keys::ApiKey;
 use super::error::ApiError;
 use super::organizations::{CreatedOrganization, Organization, OrganizationStatus, name_taken};
-use super::shared::as_json;
+use super::shared::record;
 use crate::audit::{self, Actor, Event};
 use crate::auth::Scope;
 use crate::auth::issue::{NewKey, issue_key};
@@ -17,7 +17,7 @@ use crate::domain::ids::OrganizationId;
 use crate::domain::names::DisplayName;
 use crate::domain::permissions::Role;
 
-/// What a new installation begins with. Its keys are shown once and stored nowhere.
+/// The first organization and the first keys of an installation. The keys are shown once and not stored.
 #[derive(Debug)]
 pub struct Bootstrapped {
     /// The first organization.
@@ -28,8 +28,8 @@ pub struct Bootstrapped {
     pub admin_key: SecretText,
 }
 
-/// Makes the first organization and the first keys, in one transaction, as the command line.
-/// Refuses with 409 `already_bootstrapped` where any organization exists or existed.
+/// Creates the first organization and the first keys, in one transaction, for the command line. Fails
+/// with 409 `already_bootstrapped` if an organization exists or existed.
 pub async fn bootstrap(
     database: &Database,
     clock: &Clock,
@@ -41,16 +41,18 @@ pub async fn bootstrap(
             if any_organization(conn).await? {
                 return Err(ApiError::Conflict {
                     code: "already_bootstrapped",
-                    detail: "An organization exists; further ones are made with a platform key, \
-                             by POST /api/v1/organizations."
-                        .to_owned(),
+                    detail:
+                        "An organization exists already; create further ones with a platform key \
+                             and POST /api/v1/organizations."
+                            .to_owned(),
                 });
             }
             let id = actor.clock.new_id();
             let created = insert_with_admin(conn, &actor, id, name).await?;
             let platform = first_key("First platform key", Scope::Platform, Role::PlatformAdmin)?;
             let platform = issue_key(conn, &actor, platform).await?;
-            record_created(conn, &actor, Scope::Platform, &ApiKey::from(platform.row)).await?;
+            let key = ApiKey::from(platform.row);
+            record(conn, &actor, Scope::Platform, "create_api_key", None, Some(&key)).await?;
             Ok(Bootstrapped {
                 organization_id: id,
                 platform_key: platform.text,
@@ -60,8 +62,8 @@ pub async fn bootstrap(
         .await
 }
 
-/// Revokes every platform key and makes a new one, as the command line: for a platform key that is
-/// lost or has leaked. Its holder needs the machine, which is more than any key gives.
+/// Revokes every platform key and issues a new one, for the command line: for a platform key that is
+/// lost or has leaked. Access to the server gives more rights than any key.
 pub async fn replace_platform_key(
     database: &Database,
     clock: &Clock,
@@ -84,13 +86,14 @@ pub async fn replace_platform_key(
             }
             let new = first_key("Platform key", Scope::Platform, Role::PlatformAdmin)?;
             let issued = issue_key(conn, &actor, new).await?;
-            record_created(conn, &actor, Scope::Platform, &ApiKey::from(issued.row)).await?;
+            let key = ApiKey::from(issued.row);
+            record(conn, &actor, Scope::Platform, "create_api_key", None, Some(&key)).await?;
             Ok(issued.text)
         })
         .await
 }
 
-/// Makes an organization and the first key of its administrator in the open transaction.
+/// Creates an organization and the first key of its administrator in the open transaction.
 pub(super) async fn insert_with_admin(
     conn: &mut Conn,
     actor: &Actor,
@@ -108,21 +111,13 @@ pub(super) async fn insert_with_admin(
     };
     insert_organization(conn, row.clone()).await.map_err(name_taken)?;
     let organization = Organization::from(row);
-    let event = Event {
-        operation: "create_organization",
-        resource_type: "organization",
-        resource_id: id.to_string(),
-        organization_id: Some(id),
-        workspace_id: None,
-        before: None,
-        after: Some(as_json(&organization)?),
-    };
-    audit::record(conn, actor, event).await?;
     let scope = Scope::Organization(id);
+    record(conn, actor, scope, "create_organization", None, Some(&organization)).await?;
     let admin = first_key("First admin key", scope, Role::OrganizationAdmin)?;
     let admin = issue_key(conn, actor, admin).await?;
     let admin_key_id = admin.row.id;
-    record_created(conn, actor, scope, &ApiKey::from(admin.row)).await?;
+    let key = ApiKey::from(admin.row);
+    record(conn, actor, scope, "create_api_key", None, Some(&key)).await?;
     Ok(CreatedOrganization { organization, admin_key_id, admin_key: admin.text })
 }
 

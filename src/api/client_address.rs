@@ -1,22 +1,22 @@
-//! Which address a request came from, as the audit log tells it.
+//! The address that a request came from, for the audit log.
 
 use std::net::IpAddr;
 
 use actix_web::HttpRequest;
 use ipnet::IpNet;
 
-/// The proxies whose forwarding header is believed.
+/// The proxies whose `X-Forwarded-For` is trusted.
 #[derive(Clone, Debug, Default)]
 pub struct TrustedProxies(Vec<IpNet>);
 
 impl TrustedProxies {
-    /// Believes the proxies in these networks.
+    /// Trusts the proxies in these networks.
     pub fn new(networks: Vec<IpNet>) -> Self {
         Self(networks)
     }
 
-    /// The caller's address: the peer's, or, where that is a trusted proxy, the last address in
-    /// `X-Forwarded-For` that is not one. Addresses before it were written by somebody who is not
+    /// The caller's address: the peer's, or, if that is a trusted proxy, the last address in
+    /// `X-Forwarded-For` that is not one. Addresses before it were written by a client that is not
     /// trusted.
     pub fn client_address(&self, request: &HttpRequest) -> Option<String> {
         let peer = request.peer_addr()?.ip().to_canonical();
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_trusted_hops_are_believed() {
+    fn only_trusted_proxies_are_trusted() {
         let proxies = TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()]);
         let from = |peer: &str, forwarded: &[&str]| {
             proxies.resolve(peer.parse().unwrap(), forwarded).to_string()

@@ -1,4 +1,4 @@
-//! Swagger UI at `/docs/`, served from the binary: no file of it comes from anywhere else.
+//! Swagger UI at `/docs/`. All of its files are in the binary.
 
 use actix_web::http::header::LOCATION;
 use actix_web::{HttpResponse, web};

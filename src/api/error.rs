@@ -1,10 +1,9 @@
 //! The one error type of the management plane, as RFC 9457 problem documents.
 //!
-//! Which to use where: what the caller can't see is [`ApiError::NotFound`], what they see but may
-//! not do [`ApiError::Forbidden`]; a body of the right form with wrong content
-//! [`ApiError::Invalid`], which names the fields; a state of affairs that stands in the way
-//! [`ApiError::Conflict`]. Everything a caller can't mend is [`ApiError::Internal`], whose cause is
-//! logged at the boundary and never shown.
+//! Which one to use: [`ApiError::NotFound`] for what the caller may not see, [`ApiError::Forbidden`]
+//! for what they may see and not do; [`ApiError::Invalid`] for wrong fields, which it names;
+//! [`ApiError::Conflict`] for what the present state does not allow. What a caller can't correct is
+//! [`ApiError::Internal`], whose cause is logged by the middleware and never shown.
 
 use std::fmt;
 
@@ -18,12 +17,12 @@ use crate::auth::AuthError;
 use crate::db::DbError;
 use crate::domain::permissions::Permission;
 
-/// One field that is wrong, and how.
+/// A wrong field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct FieldError {
     /// The field's path in the body or the query, such as `timeouts.connect_ms`.
     pub field: String,
-    /// What is wrong with it and what would be right.
+    /// What is wrong and what would be right.
     pub message: String,
 }
 
@@ -32,18 +31,18 @@ pub struct FieldError {
 pub enum ApiError {
     /// The body or query can't be read at all.
     Malformed(String),
-    /// No principal.
+    /// The caller is not authenticated.
     Unauthenticated(AuthError),
     /// The principal's role lacks the permission.
     MissingPermission(Permission),
-    /// The principal may not do this here, for another reason.
+    /// The principal may not do this for another reason.
     Forbidden {
         /// Stable and specific.
         code: &'static str,
-        /// For the person who reads it.
+        /// For people.
         detail: String,
     },
-    /// Not there, or not for this principal's eyes.
+    /// It does not exist, or the principal may not see it.
     NotFound(&'static str),
     /// The path has no operation of the request's method; the methods that it has.
     MethodNotAllowed(Vec<String>),
@@ -51,16 +50,16 @@ pub enum ApiError {
     Conflict {
         /// Stable and specific.
         code: &'static str,
-        /// For the person who reads it.
+        /// For people.
         detail: String,
     },
     /// The body is too large; the limit in bytes.
     TooLarge(usize),
     /// The body is not JSON by its content type.
     UnsupportedMediaType,
-    /// The content is wrong; every wrong field is named.
+    /// Some fields are wrong; all of them are named.
     Invalid(Vec<FieldError>),
-    /// The database or the directory can't answer at the moment.
+    /// The database or the directory can't be reached.
     Unavailable(String),
     /// A defect. The cause is logged and not shown.
     Internal(String),
@@ -133,7 +132,7 @@ impl ApiError {
                 (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Try again shortly")
             }
             Self::Internal(_) => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Something went wrong here")
+                (StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "The server failed")
             }
         }
     }
@@ -148,12 +147,12 @@ impl ApiError {
                                        'X-Api-Key: tg_...'."
                     .to_owned(),
                 AuthError::OrganizationSuspended => {
-                    "The organization of this API key is suspended; ask whoever runs this \
+                    "The organization of this API key is suspended; ask the operator of this \
                      installation."
                         .to_owned()
                 }
                 AuthError::Unavailable(_) => {
-                    "The key can't be checked at the moment because the database is away."
+                    "The key can't be checked at the moment because the database can't be reached."
                         .to_owned()
                 }
                 other => format!("{other}."),
@@ -163,19 +162,18 @@ impl ApiError {
             }
             Self::NotFound(what) => format!("There is no such {what}."),
             Self::MethodNotAllowed(allowed) => {
-                format!("This path takes {}.", allowed.join(", "))
+                format!("This path supports {}.", allowed.join(", "))
             }
-            Self::TooLarge(limit) => format!("At most {limit} bytes are read."),
+            Self::TooLarge(limit) => format!("The largest body is {limit} bytes."),
             Self::UnsupportedMediaType => "Send 'Content-Type: application/json'.".to_owned(),
             Self::Invalid(errors) => errors
                 .iter()
                 .map(|error| format!("{}: {}", error.field, error.message))
                 .collect::<Vec<_>>()
                 .join("; "),
-            Self::Unavailable(_) => "The database is away at the moment.".to_owned(),
+            Self::Unavailable(_) => "The database can't be reached at the moment.".to_owned(),
             Self::Internal(_) => {
-                "The request failed for a reason of ours. The log has more under the request_id."
-                    .to_owned()
+                "The server failed. Its log has the cause under the request_id.".to_owned()
             }
         }
     }
@@ -201,19 +199,19 @@ impl ApiError {
 /// An RFC 9457 problem document.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Problem {
-    /// A URN that ends in the code.
+    /// A URN that ends with the code.
     #[schema(example = "urn:tollgate:problem:not_found")]
     pub r#type: String,
-    /// The same for every problem of this type.
+    /// The same for every problem of a type.
     pub title: String,
     /// The HTTP status.
     pub status: u16,
     /// Stable, for programs.
     #[schema(example = "not_found")]
     pub code: String,
-    /// What happened this time and what to do next.
+    /// What happened and what to do next.
     pub detail: String,
-    /// The wrong fields, where fields are wrong.
+    /// The wrong fields of `invalid_fields`.
     pub errors: Vec<FieldError>,
     /// The `x-request-id` of the answer.
     pub request_id: Option<String>,
@@ -269,7 +267,7 @@ impl From<AuthError> for ApiError {
 }
 
 impl From<DbError> for ApiError {
-    /// For errors that no handler has a better word for.
+    /// For errors that no handler maps itself.
     fn from(error: DbError) -> Self {
         match error {
             DbError::NotFound => Self::NotFound("resource"),

@@ -1,40 +1,39 @@
-//! `/gateway-policies`: who may spend what, how fast, and on which models. The same under
-//! `/api/v1`, `/api/v1/platform` and `/v1/platform`.
+//! `/gateway-policies`: spend caps, rate limits and model access. The same under `/api/v1`,
+//! `/api/v1/platform` and `/v1/platform`.
 
 mod filter;
 mod spend;
 mod store;
 
-use actix_web::http::header::LOCATION;
 use actix_web::{HttpRequest, HttpResponse, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use filter::{GatewayPoliciesQuery, SearchGatewayPolicies};
+use filter::{GatewayPoliciesQuery, SearchGatewayPolicies};
 
 use super::Management;
 use super::access::{InOrganization, OrganizationManage};
-use super::body::{Editable, Json, MergePatch, SentBack};
+use super::body::{Editable, Json, MergePatch, WholeResource};
 use super::error::ApiError;
 use super::query::Query;
 use super::routes::Routes;
-use super::shared::{Conflicts, NotFound, path_id};
+use super::shared::{Conflicts, NotFound, created, path_id};
 use crate::db::gateway_policies::GatewayPolicyRow;
 use crate::db::{ChangeScope, Conn};
 use crate::domain::ids::{ApiKeyId, OrganizationId, PolicyId};
 use crate::domain::money::NanoUsd;
 use crate::domain::names::DisplayName;
 use crate::domain::policy::{PolicyType, SubjectMatcher};
-use filter::{Filter, Found};
+use filter::{Filter, FilteredPolicies};
 
 const WHAT: &str = "gateway policy";
 
-/// What becomes of a request that a policy does not let pass.
+/// What happens to a request that violates a policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum PolicyAction {
-    /// It is answered with an error and not sent on.
+pub(super) enum PolicyAction {
+    /// It is answered with an error and not sent upstream.
     #[default]
     Block,
 }
@@ -47,60 +46,54 @@ impl PolicyAction {
     }
 }
 
-/// What people set of a gateway policy.
+/// The fields of a gateway policy that can be set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct GatewayPolicyFields {
-    /// What people call it, callers that it blocks included.
-    #[schema(min_length = 1, max_length = 128, example = "Search team, monthly")]
-    pub name: DisplayName,
-    /// What people noted about it.
+#[schema(example = json!({
+    "name": "Customer 42, monthly", "policy_type": "spend_cap",
+    "subject_matchers": [{"key": "customer_id", "value": "42"}],
+    "config": {"window": "monthly", "limit_usd": 100},
+}))]
+pub(super) struct GatewayPolicyFields {
+    /// The name, which blocked callers see.
+    #[schema(min_length = 1, max_length = 128)]
+    pub(super) name: DisplayName,
     #[serde(default)]
     #[schema(max_length = 1024)]
-    pub description: Option<String>,
-    /// What it is; can't change.
-    pub policy_type: PolicyType,
-    /// Whom it is for: 1 to 10 conditions. Values under one key are alternatives, all keys have to
-    /// match. A default has one of `workspace_id`, `user_id` or `api_key_id` with an empty value,
-    /// and perhaps one custom header with an empty value.
+    pub(super) description: Option<String>,
+    /// Can't change.
+    pub(super) policy_type: PolicyType,
+    /// The subjects of the policy: 1 to 10 conditions. Values of one key are alternatives; all keys have
+    /// to match. A default has one of `workspace_id`, `user_id` or `api_key_id` with an empty value, and
+    /// optionally one custom header with an empty value.
     #[schema(min_items = 1, max_items = 10)]
-    pub subject_matchers: Vec<SubjectMatcher>,
-    /// What it says. Spend caps: `{"window", "limit_usd"}`, or `{"version": 2, "limits": [{"window",
+    pub(super) subject_matchers: Vec<SubjectMatcher>,
+    /// The limits. Spend caps: `{"window", "limit_usd"}`, or `{"version": 2, "limits": [{"window",
     /// "limit_usd"}]}` with `window` `hourly`, `daily`, `weekly` or `monthly`, each once. Rate
     /// limits: `{"version": 1, "limits": [{"metric", "window", "value"}]}` with `metric` `requests`
     /// or `tokens` and `window` `minute` or `hour`, each pair once. Model access: `{"providers":
-    /// [{"provider", "models"}]}` with `models` `"all"` or a list of names; provider
-    /// `model_configuration` speaks of configurations by their names.
+    /// [{"provider", "models"}]}` with `models` `"all"` or a list of names; the
+    /// provider `model_configuration` stands for the names of configurations.
     #[schema(value_type = Object)]
-    pub config: Value,
-    /// What becomes of a request that it does not let pass.
+    pub(super) config: Value,
+    /// What happens to a request that violates it.
     #[serde(default)]
-    pub action: PolicyAction,
-    /// Whether it applies.
+    pub(super) action: PolicyAction,
     #[serde(default = "enabled")]
-    pub enabled: bool,
-    /// Its place in lists, lowest first.
+    pub(super) enabled: bool,
+    /// The order in lists, lowest first.
     #[serde(default = "priority")]
     #[schema(minimum = -1_000_000_000, maximum = 1_000_000_000, default = 100)]
-    pub priority: i64,
+    pub(super) priority: i64,
 }
 
 impl Editable for GatewayPolicyFields {
-    const READ_ONLY: &'static [&'static str] = &[
-        "id",
-        "organization_id",
-        "created_at",
-        "updated_at",
-        "created_by",
-        "is_system_generated",
-        "parent_policy_id",
-        "current_spend_usd",
-    ];
+    type Shown = GatewayPolicy;
 }
 
-/// Named because the documentation takes no generic of our own.
+/// Have names because utoipa's macros do not take generic types here.
 type GatewayPolicyPatch = MergePatch<GatewayPolicyFields>;
-type GatewayPolicyBody = SentBack<GatewayPolicyFields>;
+type GatewayPolicyBody = WholeResource<GatewayPolicyFields>;
 
 fn enabled() -> bool {
     true
@@ -112,58 +105,31 @@ fn priority() -> i64 {
 
 /// A gateway policy.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub struct GatewayPolicy {
-    /// Its id.
-    pub id: PolicyId,
-    /// The organization it belongs to.
-    pub organization_id: OrganizationId,
-    /// What people call it.
-    pub name: DisplayName,
-    /// What people noted about it.
-    pub description: Option<String>,
-    /// What it is.
-    pub policy_type: PolicyType,
-    /// Whom it is for, in normal form.
-    pub subject_matchers: Vec<SubjectMatcher>,
-    /// What it says.
-    #[schema(value_type = Object)]
-    pub config: Value,
-    /// What becomes of a request that it does not let pass.
-    pub action: PolicyAction,
-    /// Whether it applies.
-    pub enabled: bool,
-    /// Its place in lists, lowest first.
-    pub priority: i64,
-    /// When it was made.
-    pub created_at: DateTime<Utc>,
-    /// When it last changed.
-    pub updated_at: DateTime<Utc>,
-    /// The API key that made it; null where the gateway did.
-    pub created_by: Option<ApiKeyId>,
-    /// Whether the gateway made it for a subject of a default policy and nobody has edited it.
-    pub is_system_generated: bool,
-    /// The default policy that it was made for.
-    pub parent_policy_id: Option<PolicyId>,
-    /// What its subjects have spent in the window under way, of several limits the first one's.
-    /// Spend caps only, and not where it can't be known.
+pub(super) struct GatewayPolicy {
+    pub(super) id: PolicyId,
+    pub(super) organization_id: OrganizationId,
+    #[serde(flatten)]
+    pub(super) fields: GatewayPolicyFields,
+    pub(super) created_at: DateTime<Utc>,
+    pub(super) updated_at: DateTime<Utc>,
+    /// The API key that created it; null if the gateway did.
+    pub(super) created_by: Option<ApiKeyId>,
+    /// Whether the gateway created it for a subject of a default policy and it has not been edited.
+    pub(super) is_system_generated: bool,
+    /// The default policy that it was created from.
+    pub(super) parent_policy_id: Option<PolicyId>,
+    /// What its subjects have spent in the present window of its first limit. Only for spend caps, and
+    /// only if it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub current_spend_usd: Option<NanoUsd>,
+    pub(super) current_spend_usd: Option<NanoUsd>,
 }
 
 impl GatewayPolicy {
     fn of(row: &GatewayPolicyRow) -> Result<Self, ApiError> {
-        let fields = fields_of(row)?;
         Ok(Self {
             id: row.id,
             organization_id: row.organization_id,
-            name: fields.name,
-            description: fields.description,
-            policy_type: fields.policy_type,
-            subject_matchers: fields.subject_matchers,
-            config: fields.config,
-            action: fields.action,
-            enabled: fields.enabled,
-            priority: fields.priority,
+            fields: fields_of(row)?,
             created_at: row.created_at.and_utc(),
             updated_at: row.updated_at.and_utc(),
             created_by: row.created_by,
@@ -174,7 +140,7 @@ impl GatewayPolicy {
     }
 }
 
-/// What people set, as a row holds it. It was written by us, so an error is a defect.
+/// The settable fields of a row. The gateway wrote them, so an error is a defect.
 fn fields_of(row: &GatewayPolicyRow) -> Result<GatewayPolicyFields, ApiError> {
     let defect =
         |error: &dyn std::fmt::Display| ApiError::Internal(format!("a stored policy: {error}"));
@@ -195,8 +161,8 @@ fn stored_matchers(row: &GatewayPolicyRow) -> Result<Vec<SubjectMatcher>, serde_
     serde_json::from_value(row.subject_matchers.clone())
 }
 
-/// Shows policies with what their subjects have spent. Spending is looked up by itself, outside
-/// any write: a policy is shown even if that fails.
+/// Policies with what their subjects have spent. Spending is read separately, outside of any write: a
+/// policy is shown even if that fails.
 async fn show(
     plane: &Management,
     organization_id: OrganizationId,
@@ -220,7 +186,9 @@ async fn show(
                 policy.current_spend_usd = spend;
             }
         }
-        Err(error) => tracing::warn!(cause = %error, "current spend is not known"),
+        Err(error) => {
+            tracing::warn!(cause = %error, "can't read current spend; showing policies without it")
+        }
     }
     Ok(shown)
 }
@@ -240,7 +208,7 @@ async fn list(
     filter: Filter,
 ) -> Result<HttpResponse, ApiError> {
     let InOrganization { organization_id, actor, .. } = caller;
-    let Found { rows, total } = plane
+    let FilteredPolicies { rows, total } = plane
         .database
         .read(async move |conn: &mut Conn| filter.find(conn, organization_id).await)
         .await?;
@@ -248,7 +216,7 @@ async fn list(
     Ok(HttpResponse::Ok().insert_header(("x-total-count", total)).json(shown))
 }
 
-/// Adds the operations to the scope that they are to be served in.
+/// Adds the operations.
 pub(super) fn configure(routes: &mut Routes) {
     routes
         .tag("gateway-policies")
@@ -262,13 +230,13 @@ pub(super) fn configure(routes: &mut Routes) {
 
 /// Create a gateway policy
 ///
-/// A policy of the same family (spend, rate or model access) with the same matchers, in whatever
-/// order, is updated instead and keeps its id. One that the gateway made for a subject of a default
+/// If there is a policy of the same family (spend, rate or model access) with the same matchers, in any
+/// order, it is updated instead and keeps its id. A policy that the gateway created from a default
 /// policy is detached from it.
 #[utoipa::path(
     post,
     path = "/gateway-policies",
-    responses((status = 201, description = "It was made or updated", body = GatewayPolicy), NotFound, Conflicts),
+    responses((status = 201, description = "The created or updated policy", body = GatewayPolicy), NotFound, Conflicts),
 )]
 async fn create_gateway_policy(
     caller: InOrganization<OrganizationManage>,
@@ -277,7 +245,11 @@ async fn create_gateway_policy(
     body: Json<GatewayPolicyBody>,
 ) -> Result<HttpResponse, ApiError> {
     let InOrganization { organization_id, actor, .. } = caller;
-    let checked = store::check(body.0.0)?;
+    let checked = match body.is_wrong("policy_type") {
+        // What is right for `config` depends on it.
+        true => body.check(|_| Err(ApiError::Invalid(Vec::new()))),
+        false => body.check(|whole| store::check(whole.0)),
+    }?;
     let now = actor.now;
     let row = plane
         .database
@@ -287,44 +259,44 @@ async fn create_gateway_policy(
         .await?;
     let shown = show_one(&plane, now, row).await?;
     let location = format!("{}/{}", request.path(), shown.id);
-    Ok(HttpResponse::Created().insert_header((LOCATION, location)).json(shown))
+    Ok(created(location, shown))
 }
 
 /// List gateway policies
 ///
-/// By priority, then newest first, children of defaults included. `x-total-count` tells how many
-/// there are, also beyond `limit`.
+/// By priority, then newest first, including children of default policies. `x-total-count` is the number
+/// of policies without `limit`.
 #[utoipa::path(
     get,
     path = "/gateway-policies",
     params(GatewayPoliciesQuery),
     responses((status = 200, description = "The policies", body = Vec<GatewayPolicy>,
-            headers(("x-total-count" = u64, description = "How many there are")))),
+            headers(("x-total-count" = u64, description = "The number of policies without a limit")))),
 )]
 async fn list_gateway_policies(
     caller: InOrganization<OrganizationManage>,
     plane: web::Data<Management>,
     query: Query<GatewayPoliciesQuery>,
 ) -> Result<HttpResponse, ApiError> {
-    let filter = Filter::of_query(query.0)?;
+    let filter = query.check(Filter::of_query)?;
     list(&plane, caller, filter).await
 }
 
-/// Find the policies of many subjects
+/// Search policies by subjects
 ///
-/// The list, for more values than a URL holds; the first 20,000.
+/// The list for more values than a URL can hold; the first 20,000 policies.
 #[utoipa::path(
     post,
     path = "/gateway-policies/search",
     responses((status = 200, description = "The policies", body = Vec<GatewayPolicy>,
-            headers(("x-total-count" = u64, description = "How many there are")))),
+            headers(("x-total-count" = u64, description = "The number of policies without a limit")))),
 )]
 async fn search_gateway_policies(
     caller: InOrganization<OrganizationManage>,
     plane: web::Data<Management>,
     body: Json<SearchGatewayPolicies>,
 ) -> Result<HttpResponse, ApiError> {
-    let filter = Filter::of_search(body.0)?;
+    let filter = body.check(Filter::of_search)?;
     list(&plane, caller, filter).await
 }
 
@@ -351,13 +323,13 @@ async fn get_gateway_policy(
 /// Update a gateway policy
 ///
 /// A JSON merge patch, as `application/json` or `application/merge-patch+json`: only the fields
-/// that are given change, and a `config` that is whole takes the place of the old one. A default's
-/// `config`, `action`, `enabled` and `priority` go over to its children that nobody has edited;
-/// those are deleted when its matchers change. Editing a child detaches it from its default.
+/// that are given change, and a complete `config` replaces the present one. The `config`, `action`,
+/// `enabled` and `priority` of a default are copied to its children that have not been edited; those are
+/// deleted when its matchers change. Editing a child detaches it from its default.
 #[utoipa::path(
     patch,
     path = "/gateway-policies/{policy_id}",
-    responses((status = 200, description = "The policy as it is now", body = GatewayPolicy), Conflicts),
+    responses((status = 200, description = "The updated policy", body = GatewayPolicy), Conflicts),
 )]
 async fn update_gateway_policy(
     caller: InOrganization<OrganizationManage>,
@@ -367,11 +339,12 @@ async fn update_gateway_policy(
 ) -> Result<web::Json<GatewayPolicy>, ApiError> {
     let id = path_id(&path, WHAT)?;
     let InOrganization { organization_id, actor, .. } = caller;
+    let patch = patch.valid()?;
     let now = actor.now;
     let row = plane
         .database
         .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
-            store::patch(conn, organization_id, &actor, id, &patch.0).await
+            store::patch(conn, organization_id, &actor, id, &patch).await
         })
         .await?;
     Ok(web::Json(show_one(&plane, now, row).await?))
@@ -379,11 +352,11 @@ async fn update_gateway_policy(
 
 /// Delete a gateway policy
 ///
-/// With a default go its children that nobody has edited.
+/// The children of a default that have not been edited are deleted with it.
 #[utoipa::path(
     delete,
     path = "/gateway-policies/{policy_id}",
-    responses((status = 204, description = "It is gone")),
+    responses((status = 204, description = "The policy is deleted")),
 )]
 async fn delete_gateway_policy(
     caller: InOrganization<OrganizationManage>,

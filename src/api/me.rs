@@ -1,4 +1,4 @@
-//! `/me`: who a key is, as the gateway sees it.
+//! `/me`: the key that a request is made with.
 
 use actix_web::web;
 use chrono::{DateTime, Utc};
@@ -15,37 +15,32 @@ use crate::domain::permissions::{Permission, Role, ScopeKind};
 
 /// The key that the request was made with.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Me {
-    /// The key's id, which rotation keeps.
-    pub api_key_id: ApiKeyId,
-    /// What people call the key.
-    pub name: String,
-    /// The newest credential of the key, as far as it may be shown.
-    pub short_key: String,
-    /// What the key is for.
-    pub role: Role,
-    /// How far the key reaches.
-    pub scope: ScopeKind,
-    /// Its organization; platform keys have none.
-    pub organization_id: Option<OrganizationId>,
-    /// Its workspace; only workspace keys have one.
-    pub workspace_id: Option<WorkspaceId>,
-    /// The person whose key it is.
-    pub user_id: Option<UserId>,
-    /// What it may do within its scope.
+pub(super) struct Me {
+    /// Rotation keeps it.
+    pub(super) api_key_id: ApiKeyId,
+    pub(super) name: String,
+    /// The beginning of the key's newest credential.
+    pub(super) short_key: String,
+    pub(super) role: Role,
+    pub(super) scope: ScopeKind,
+    /// Null for platform keys.
+    pub(super) organization_id: Option<OrganizationId>,
+    /// Null for keys of the platform or of an organization.
+    pub(super) workspace_id: Option<WorkspaceId>,
+    pub(super) user_id: Option<UserId>,
     #[schema(example = json!(["workspaces:read", "gateway:invoke"]))]
-    pub permissions: Vec<&'static str>,
-    /// When it stops; null for never.
-    pub expires_at: Option<DateTime<Utc>>,
+    pub(super) permissions: Vec<&'static str>,
+    /// When it expires; null for never.
+    pub(super) expires_at: Option<DateTime<Utc>>,
 }
 
-/// Who am I
+/// Read the key of this request
 ///
-/// Tells any good key its scope, role and permissions.
+/// With its scope, role and permissions.
 #[utoipa::path(
     get,
     path = "/me",
-    responses((status = 200, description = "The key that asked", body = Me)),
+    responses((status = 200, description = "The key", body = Me)),
 )]
 async fn get_me(
     caller: Authenticated,

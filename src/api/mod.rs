@@ -2,34 +2,33 @@
 //! together.
 
 mod access;
-pub mod api_keys;
-pub mod audit_log;
-pub mod body;
+mod api_keys;
+mod audit_log;
+mod body;
 pub mod bootstrap;
 pub mod client_address;
 mod date_time;
-pub mod docs;
+mod docs;
 pub mod error;
-pub mod gateway_policies;
+mod field_errors;
+mod gateway_policies;
 mod health;
-pub mod me;
+mod me;
 mod middleware;
-pub mod model_configurations;
-pub mod model_prices;
+mod model_configurations;
+mod model_prices;
 pub mod openapi;
-pub mod organizations;
-pub mod page;
-pub mod query;
-pub mod requests;
+mod organizations;
+mod page;
+mod query;
+mod requests;
 mod routes;
-mod sealing;
-pub mod secrets;
+mod secret_values;
+mod secrets;
 mod shared;
-#[cfg(test)]
-mod tests;
-pub mod usage;
-pub mod users;
-pub mod workspaces;
+mod usage;
+mod users;
+mod workspaces;
 
 use actix_web::dev::HttpServiceFactory;
 use actix_web::middleware::from_fn;
@@ -140,7 +139,7 @@ fn api_routes() -> Routes {
     ] {
         configure(&mut routes);
     }
-    routes.repeat("/platform", "_platform", gateway_policies::configure);
+    routes.repeat("/platform", |id| format!("{id}_platform"), gateway_policies::configure);
     routes
 }
 
@@ -148,6 +147,6 @@ fn api_routes() -> Routes {
 /// modelled on.
 fn compatible_routes() -> Routes {
     let mut routes = Routes::of_scope("/v1/platform");
-    routes.repeat("", "_compat", gateway_policies::configure);
+    routes.repeat("", |id| format!("{id}_compat"), gateway_policies::configure);
     routes
 }

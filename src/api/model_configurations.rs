@@ -1,19 +1,16 @@
 //! `/workspaces/{workspace_id}/model-configurations`: named upstreams.
 
+mod change_permissions;
 mod check;
-mod permitted;
 mod store;
 mod validate;
 
 use std::collections::BTreeMap;
 
-use actix_web::http::header::LOCATION;
 use actix_web::{HttpResponse, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-
-pub use check::ModelConfigurationCheck;
 
 use super::Management;
 use super::access::{
@@ -24,8 +21,8 @@ use super::error::ApiError;
 use super::page::{PageQuery, Paged};
 use super::query::Query;
 use super::routes::Routes;
-use super::shared::{Conflicts, as_json, live_workspace};
-use crate::audit::record;
+use super::shared::{Audited, Conflicts, check_workspace, created, record};
+use crate::auth::Scope;
 use crate::db::model_configurations::{
     ModelConfigurationRow, delete_model_configuration as delete_row, find_model_configuration,
     insert_model_configuration, list_model_configurations as list_rows,
@@ -38,85 +35,88 @@ use crate::domain::names::{ConfigurationName, SecretName};
 use crate::domain::pricing::Price;
 use crate::domain::scope::WorkspaceScope;
 use crate::upstream::{BaseUrl, EgressRules};
-use permitted::{may_price, patched, priced_change};
-use store::{changes, event, free_name, new_row, use_secrets};
+use change_permissions::{apply_patch, check_price_permission, price_change};
+use store::{changes, check_name_is_free, new_row, use_secrets};
 use validate::{Checked, check};
 
 const WHAT: &str = "model configuration";
 
-/// What people set of a model configuration.
+/// The fields of a model configuration that can be set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ModelConfigurationFields {
+#[schema(example = json!({
+    "name": "fast model", "base_url": "https://api.openai.com/v1", "model": "gpt-4o-mini",
+    "api_key_name": "OPENAI_KEY",
+}))]
+pub(super) struct ModelConfigurationFields {
     /// Unique in the workspace; requests go to `/providers/{name}`. 1 to 128 characters without
     /// control characters, not `.` or `..`.
     #[schema(min_length = 1, max_length = 128)]
-    pub name: ConfigurationName,
-    /// What people noted about it.
+    pub(super) name: ConfigurationName,
     #[serde(default)]
     #[schema(max_length = 1024)]
-    pub description: Option<String>,
-    /// The API of the upstream.
+    pub(super) description: Option<String>,
+    /// Which API the upstream speaks.
     #[serde(default)]
-    pub provider: Provider,
-    /// Where the upstream's API begins, with its version: what stands after `/v1` in a request's
-    /// path is put behind it.
-    #[schema(example = "https://api.openai.com/v1", max_length = 2048)]
-    pub base_url: String,
-    /// The model that requests are for, whatever they ask for.
-    #[schema(min_length = 1, max_length = 256, example = "gpt-4o-mini")]
-    pub model: String,
+    pub(super) provider: Provider,
+    /// The URL of the upstream's API with its version. The part of a request's path after `/v1` is
+    /// appended to it.
+    #[schema(max_length = 2048)]
+    pub(super) base_url: String,
+    /// The model that is used, whatever a request names.
+    #[schema(min_length = 1, max_length = 256)]
+    pub(super) model: String,
     /// The secret that holds the upstream's key; null for an upstream without keys.
     #[serde(default)]
-    pub api_key_name: Option<SecretName>,
-    /// Where the key goes: `bearer`, or the name of a header such as `api-key`.
+    pub(super) api_key_name: Option<SecretName>,
+    /// How the key is sent: `bearer`, or the name of a header such as `api-key`.
     #[serde(default)]
-    pub auth: Placement,
+    pub(super) auth: Placement,
     /// Headers to set, at most 32. A value may name secrets as `{{secret:NAME}}`.
     #[serde(default)]
-    pub extra_headers: BTreeMap<String, String>,
-    /// More of the caller's headers to pass on, at most 32.
+    pub(super) extra_headers: BTreeMap<String, String>,
+    /// Further headers of the caller to pass on, at most 32.
     #[serde(default)]
     #[schema(max_items = 32)]
-    pub forward_headers: Vec<String>,
+    pub(super) forward_headers: Vec<String>,
     /// Parameters for requests that lack them, up to 16 KiB; not `model`, `stream` or
     /// `stream_options`.
     #[serde(default)]
     #[schema(value_type = Object)]
-    pub default_parameters: Map<String, Value>,
-    /// Who asks streams for usage.
+    pub(super) default_parameters: Map<String, Value>,
+    /// Whether the gateway asks streams for their usage.
     #[serde(default)]
-    pub stream_usage: StreamUsage,
-    /// Time limits of its own.
+    pub(super) stream_usage: StreamUsage,
+    /// Timeouts in place of the gateway's.
     #[serde(default)]
-    pub timeouts: Timeouts,
-    /// How many requests may be under way at once on one replica; unlimited unless set.
+    pub(super) timeouts: Timeouts,
+    /// The largest number of concurrent requests on one replica; unlimited unless set.
     #[serde(default)]
     #[schema(minimum = 1, maximum = 100_000)]
-    pub max_concurrent_requests: Option<u32>,
-    /// Whether it serves requests.
+    pub(super) max_concurrent_requests: Option<u32>,
     #[serde(default = "enabled")]
-    pub enabled: bool,
-    /// What it costs, over the organization's prices and the catalogue. Set with an organization's
-    /// key and `organization:manage` alone, since spend caps go by it.
+    pub(super) enabled: bool,
+    /// The price, in place of the organization's prices and the catalogue. Only a key of the organization
+    /// with `organization:manage` can set it, because spend caps depend on it.
     #[serde(default)]
-    pub price: Option<Price>,
-    /// The most tokens that prompt and answer may have together, over the catalogue. Set by whoever
-    /// may set `price`.
-    #[serde(default)]
-    #[schema(minimum = 1, maximum = 1_000_000_000)]
-    pub context_window: Option<u64>,
-    /// The most tokens that an answer may have, over the catalogue. Set by whoever may set `price`.
+    pub(super) price: Option<Price>,
+    /// The largest number of tokens of prompt and answer together, in place of the catalogue's. Set by
+    /// the same keys as `price`.
     #[serde(default)]
     #[schema(minimum = 1, maximum = 1_000_000_000)]
-    pub max_output_tokens: Option<u64>,
+    pub(super) context_window: Option<u64>,
+    /// The largest number of tokens of an answer, in place of the catalogue's. Set by the same keys as
+    /// `price`.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 1_000_000_000)]
+    pub(super) max_output_tokens: Option<u64>,
 }
 
 impl Editable for ModelConfigurationFields {
-    const READ_ONLY: &'static [&'static str] = &["id", "created_at", "updated_at"];
+    type Shown = ModelConfiguration;
 }
 
-/// Named because the documentation takes no generic of our own.
+/// Has a name because utoipa's macros do not take a generic type here.
 type ModelConfigurationPatch = MergePatch<ModelConfigurationFields>;
 
 fn enabled() -> bool {
@@ -125,16 +125,20 @@ fn enabled() -> bool {
 
 /// A model configuration.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub struct ModelConfiguration {
-    /// Its id.
-    pub id: ConfigurationId,
-    /// What people set.
+pub(super) struct ModelConfiguration {
+    pub(super) id: ConfigurationId,
     #[serde(flatten)]
-    pub fields: ModelConfigurationFields,
-    /// When it was made.
-    pub created_at: DateTime<Utc>,
-    /// When it last changed.
-    pub updated_at: DateTime<Utc>,
+    pub(super) fields: ModelConfigurationFields,
+    pub(super) created_at: DateTime<Utc>,
+    pub(super) updated_at: DateTime<Utc>,
+}
+
+impl Audited for ModelConfiguration {
+    const TYPE: &'static str = "model_configuration";
+
+    fn audit_id(&self) -> String {
+        self.id.to_string()
+    }
 }
 
 impl ModelConfiguration {
@@ -153,7 +157,7 @@ impl ModelConfiguration {
                 timeouts: read(row.timeouts)?,
                 max_concurrent_requests: row
                     .max_concurrent_requests
-                    .map(|most| u32::try_from(most).unwrap_or(u32::MAX)),
+                    .map(|max| u32::try_from(max).unwrap_or(u32::MAX)),
                 name: row.name,
                 description: row.description,
                 base_url: row.base_url,
@@ -161,14 +165,14 @@ impl ModelConfiguration {
                 api_key_name: row.api_key_name,
                 enabled: row.enabled,
                 price: row.price.map(read).transpose()?,
-                context_window: row.context_window.and_then(|most| u64::try_from(most).ok()),
-                max_output_tokens: row.max_output_tokens.and_then(|most| u64::try_from(most).ok()),
+                context_window: row.context_window.and_then(|max| u64::try_from(max).ok()),
+                max_output_tokens: row.max_output_tokens.and_then(|max| u64::try_from(max).ok()),
             },
         })
     }
 }
 
-/// Reads what a column holds. It was written by us, so an error is a defect.
+/// Reads the value of a column. The gateway wrote it, so an error is a defect.
 fn read<T: serde::de::DeserializeOwned>(stored: Value) -> Result<T, ApiError> {
     serde_json::from_value(stored)
         .map_err(|error| ApiError::Internal(format!("a stored model configuration: {error}")))
@@ -191,19 +195,19 @@ pub(super) fn configure(routes: &mut Routes) {
     get,
     path = "/workspaces/{workspace_id}/model-configurations",
     params(PageQuery),
-    responses((status = 200, description = "A page of them, oldest first", body = Paged<ModelConfiguration>)),
+    responses((status = 200, description = "A page of model configurations, oldest first", body = Paged<ModelConfiguration>)),
 )]
 async fn list_model_configurations(
     caller: InWorkspace<ModelConfigurationsRead>,
     plane: web::Data<Management>,
     query: Query<PageQuery>,
 ) -> Result<web::Json<Paged<ModelConfiguration>>, ApiError> {
-    let page = query.0.page::<ConfigurationId>()?;
+    let page = query.check(|query| query.page::<ConfigurationId>())?;
     let scope = caller.scope;
     let rows = plane
         .database
         .read(async move |conn: &mut Conn| {
-            live_workspace(conn, scope).await?;
+            check_workspace(conn, scope).await?;
             Ok::<_, ApiError>(list_rows(conn, scope, page).await?)
         })
         .await?;
@@ -217,7 +221,7 @@ async fn list_model_configurations(
 #[utoipa::path(
     post,
     path = "/workspaces/{workspace_id}/model-configurations",
-    responses((status = 201, description = "It was made", body = ModelConfiguration), Conflicts),
+    responses((status = 201, description = "The model configuration", body = ModelConfiguration), Conflicts),
 )]
 async fn create_model_configuration(
     caller: InWorkspace<ModelConfigurationsConnect>,
@@ -225,31 +229,33 @@ async fn create_model_configuration(
     body: Json<ModelConfigurationFields>,
 ) -> Result<HttpResponse, ApiError> {
     let InWorkspace { scope, actor, principal, .. } = caller;
-    plane.database.read(async move |conn: &mut Conn| live_workspace(conn, scope).await).await?;
-    let checked = check(body.0)?;
-    may_price(priced_change(None, &checked.fields), &principal)?;
-    // Resolves a name, so it can't be done inside the transaction.
+    plane.database.read(async move |conn: &mut Conn| check_workspace(conn, scope).await).await?;
+    let checked = body.check(check)?;
+    check_price_permission(price_change(None, &checked.fields), &principal)?;
+    // Resolves a name, which must not take place inside the transaction.
     check_egress(&checked.base_url, &plane.egress).await?;
     let keyring = plane.keyring.clone();
-    let made = plane
+    let configuration = plane
         .database
         .write(ChangeScope::Organization(scope.organization_id), async move |conn: &mut Conn| {
-            live_workspace(conn, scope).await?;
+            check_workspace(conn, scope).await?;
             let Checked { fields, secrets, .. } = checked;
-            free_name(conn, scope, &fields.name, None).await?;
+            check_name_is_free(conn, scope, &fields.name, None).await?;
             let row = new_row(scope, fields, &actor)?;
             insert_model_configuration(conn, row.clone()).await?;
             use_secrets(conn, &keyring, scope, row.id, &secrets).await?;
-            let made = ModelConfiguration::of(row)?;
-            let after = Some(as_json(&made)?);
-            record(conn, &actor, event("create_model_configuration", scope, &made, None, after))
+            let configuration = ModelConfiguration::of(row)?;
+            let scope = Scope::Workspace(scope);
+            record(conn, &actor, scope, "create_model_configuration", None, Some(&configuration))
                 .await?;
-            Ok::<_, ApiError>(made)
+            Ok::<_, ApiError>(configuration)
         })
         .await?;
-    let location =
-        format!("/api/v1/workspaces/{}/model-configurations/{}", scope.workspace_id, made.id);
-    Ok(HttpResponse::Created().insert_header((LOCATION, location)).json(made))
+    let location = format!(
+        "/api/v1/workspaces/{}/model-configurations/{}",
+        scope.workspace_id, configuration.id
+    );
+    Ok(created(location, configuration))
 }
 
 /// Read a model configuration
@@ -274,13 +280,13 @@ async fn get_model_configuration(
 ///
 /// A JSON merge patch (RFC 7396). Changing `provider`, `base_url`, `api_key_name`, `auth`,
 /// `extra_headers` or `forward_headers` needs `model-configurations:connect` as well; repeating
-/// their present values does not. Changing `price`, `context_window` or `max_output_tokens` takes a
+/// their present values does not. Changing `price`, `context_window` or `max_output_tokens` needs a
 /// key of the organization with `organization:manage`, and so does changing `provider`, `base_url` or
-/// `model` where one of them is set.
+/// `model` where one of those three is set.
 #[utoipa::path(
     patch,
     path = "/workspaces/{workspace_id}/model-configurations/{configuration_id}",
-    responses((status = 200, description = "As it is now", body = ModelConfiguration), Conflicts),
+    responses((status = 200, description = "The updated model configuration", body = ModelConfiguration), Conflicts),
 )]
 async fn update_model_configuration(
     caller: InWorkspace<ModelConfigurationsWrite>,
@@ -290,15 +296,16 @@ async fn update_model_configuration(
 ) -> Result<HttpResponse, ApiError> {
     let InWorkspace { scope, actor, principal, .. } = caller;
     let id = path.into_inner().1;
-    // Looked at before the transaction as well: whether a new base URL is let out takes resolving
-    // its name, which is done for those alone who may change it.
+    let patch = patch.valid()?;
+    // Read before the transaction, too: the check of a new base URL resolves its name, which takes
+    // time and is done only for callers who may change it.
     let looked_up = id.clone();
     let before = plane
         .database
         .read(async move |conn: &mut Conn| current(conn, scope, &looked_up).await)
         .await?;
     let before = ModelConfiguration::of(before)?.fields;
-    let Checked { base_url, .. } = patched(&patch.0, &before, &principal)?;
+    let Checked { base_url, .. } = apply_patch(&patch, &before, &principal)?;
     if base_url.as_str() != before.base_url {
         check_egress(&base_url, &plane.egress).await?;
     }
@@ -308,22 +315,21 @@ async fn update_model_configuration(
         .write(ChangeScope::Organization(scope.organization_id), async move |conn: &mut Conn| {
             let before = ModelConfiguration::of(current(conn, scope, &id).await?)?;
             let Checked { fields, secrets, base_url: now_base_url } =
-                patched(&patch.0, &before.fields, &principal)?;
+                apply_patch(&patch, &before.fields, &principal)?;
             if now_base_url != base_url {
                 return Err(ApiError::Conflict {
                     code: "changed_meanwhile",
-                    detail: "Somebody else changed base_url at the same time; read it and try \
-                             again."
+                    detail: "base_url was changed by another request at the same time; read the \
+                             configuration and try again."
                         .to_owned(),
                 });
             }
-            free_name(conn, scope, &fields.name, Some(before.id)).await?;
+            check_name_is_free(conn, scope, &fields.name, Some(before.id)).await?;
             let row = update_row(conn, scope, before.id, changes(fields, &actor)?).await?;
             use_secrets(conn, &keyring, scope, before.id, &secrets).await?;
             let after = ModelConfiguration::of(row)?;
-            let (was, is) = (Some(as_json(&before)?), Some(as_json(&after)?));
-            record(conn, &actor, event("update_model_configuration", scope, &after, was, is))
-                .await?;
+            let (scope, operation) = (Scope::Workspace(scope), "update_model_configuration");
+            record(conn, &actor, scope, operation, Some(&before), Some(&after)).await?;
             Ok::<_, ApiError>(after)
         })
         .await?;
@@ -332,11 +338,11 @@ async fn update_model_configuration(
 
 /// Delete a model configuration
 ///
-/// Its name is free again, and so are the secrets that it used.
+/// Its name can be used again, and the secrets that it used can be deleted.
 #[utoipa::path(
     delete,
     path = "/workspaces/{workspace_id}/model-configurations/{configuration_id}",
-    responses((status = 204, description = "It is gone")),
+    responses((status = 204, description = "The model configuration is deleted")),
 )]
 async fn delete_model_configuration(
     caller: InWorkspace<ModelConfigurationsConnect>,
@@ -348,12 +354,10 @@ async fn delete_model_configuration(
     plane
         .database
         .write(ChangeScope::Organization(scope.organization_id), async move |conn: &mut Conn| {
-            let gone = ModelConfiguration::of(current(conn, scope, &id).await?)?;
-            delete_row(conn, scope, gone.id, actor.now.naive_utc()).await?;
-            let before = Some(as_json(&gone)?);
-            record(conn, &actor, event("delete_model_configuration", scope, &gone, before, None))
-                .await?;
-            Ok::<_, ApiError>(())
+            let before = ModelConfiguration::of(current(conn, scope, &id).await?)?;
+            delete_row(conn, scope, before.id, actor.now.naive_utc()).await?;
+            let scope = Scope::Workspace(scope);
+            record(conn, &actor, scope, "delete_model_configuration", Some(&before), None).await
         })
         .await?;
     Ok(HttpResponse::NoContent().finish())
@@ -364,7 +368,7 @@ async fn current(
     scope: WorkspaceScope,
     id: &str,
 ) -> Result<ModelConfigurationRow, ApiError> {
-    live_workspace(conn, scope).await?;
+    check_workspace(conn, scope).await?;
     let id = id.parse::<ConfigurationId>().map_err(|_| ApiError::NotFound(WHAT))?;
     find_model_configuration(conn, scope, id).await?.ok_or(ApiError::NotFound(WHAT))
 }

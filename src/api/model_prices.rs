@@ -1,24 +1,22 @@
-//! `/model-prices`: what models cost an organization, over the catalogue.
+//! `/model-prices`: the prices that an organization sets in place of the catalogue's.
 
 mod resolve;
 mod validate;
 
-use actix_web::http::header::LOCATION;
 use actix_web::{HttpResponse, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-pub use resolve::{CatalogueEdition, PriceResolution, ResolveQuery};
-
 use super::Management;
 use super::access::{InOrganization, OrganizationManage, OrganizationRead};
 use super::body::{Editable, Json, MergePatch};
-use super::error::ApiError;
+use super::error::{ApiError, FieldError};
+use super::field_errors::both;
 use super::page::{Paged, page};
 use super::query::Query;
 use super::routes::Routes;
-use super::shared::{Conflicts, as_json, or_taken, path_id};
-use crate::audit::{self, Actor, Event};
+use super::shared::{Audited, Conflicts, as_json, created, or_taken, path_id, record};
+use crate::auth::Scope;
 use crate::db::model_prices::{
     ModelPriceChanges, ModelPriceFilter, ModelPriceRow, count_model_prices,
     delete_model_price as delete_row, find_model_price, insert_model_price,
@@ -30,49 +28,53 @@ use crate::domain::pricing::Price;
 use validate::check;
 
 const WHAT: &str = "model price";
-/// The most prices of one organization: they are read whenever a configuration is loaded.
-const MOST_PRICES: i64 = 1_000;
+/// The largest number of prices of an organization: all are read when a configuration is loaded.
+const MAX_PRICES: i64 = 1_000;
 
-/// What people set of a model's price.
+/// The fields of a model's price that can be set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ModelPriceFields {
-    /// The provider that it is for, by the catalogue's name: `openai`, `anthropic`, and so on;
+#[schema(example = json!({
+    "provider": "openai", "model": "gpt-4o-mini", "price": {"input": 0.15, "output": 0.6},
+}))]
+pub(super) struct ModelPriceFields {
+    /// The provider by its name in the catalogue: `openai`, `anthropic`, and so on;
     /// `openai_compatible` where the catalogue does not know the host; or `*` for all.
-    #[schema(min_length = 1, max_length = 64, example = "openai")]
-    pub provider: String,
-    /// The model that it is for, or a pattern in which `*` stands for any characters, at most 8
-    /// times. A name without a date is also for the model's dated releases.
-    #[schema(min_length = 1, max_length = 256, example = "gpt-4o-mini")]
-    pub model: String,
-    /// What tokens cost.
-    pub price: Price,
+    #[schema(min_length = 1, max_length = 64)]
+    pub(super) provider: String,
+    /// The name of the model, or a pattern in which `*` stands for any characters, at most 8 times. A
+    /// name without a date also matches the model's dated releases.
+    #[schema(min_length = 1, max_length = 256)]
+    pub(super) model: String,
+    pub(super) price: Price,
 }
 
 impl Editable for ModelPriceFields {
-    const READ_ONLY: &'static [&'static str] =
-        &["id", "organization_id", "version", "created_at", "updated_at"];
+    type Shown = ModelPrice;
 }
 
-/// Named because the documentation takes no generic of our own.
+/// Has a name because utoipa's macros do not take a generic type here.
 type ModelPricePatch = MergePatch<ModelPriceFields>;
 
 /// A price that an organization set. Unique by provider and model.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub struct ModelPrice {
-    /// Its id.
-    pub id: ModelPriceId,
-    /// The organization that it is for.
-    pub organization_id: OrganizationId,
-    /// What people set.
+pub(super) struct ModelPrice {
+    pub(super) id: ModelPriceId,
+    pub(super) organization_id: OrganizationId,
     #[serde(flatten)]
-    pub fields: ModelPriceFields,
-    /// Counts its changes, from 1. The ledger keeps which version a request was charged by.
-    pub version: i64,
-    /// When it was set.
-    pub created_at: DateTime<Utc>,
-    /// When it last changed.
-    pub updated_at: DateTime<Utc>,
+    pub(super) fields: ModelPriceFields,
+    /// The number of the change, from 1. The ledger records which version a cost was computed with.
+    pub(super) version: i64,
+    pub(super) created_at: DateTime<Utc>,
+    pub(super) updated_at: DateTime<Utc>,
+}
+
+impl Audited for ModelPrice {
+    const TYPE: &'static str = "model_price";
+
+    fn audit_id(&self) -> String {
+        self.id.to_string()
+    }
 }
 
 impl ModelPrice {
@@ -94,16 +96,16 @@ impl ModelPrice {
 #[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub struct ModelPricesQuery {
-    /// How many to return, 1 to 200; 50 unless given.
+pub(super) struct ModelPricesQuery {
+    /// The largest number of items to return, 1 to 200; 50 unless given.
     #[param(minimum = 1, maximum = 200)]
-    pub limit: Option<u16>,
-    /// The `next_cursor` of the page before.
-    pub cursor: Option<String>,
-    /// Only those for exactly this provider.
-    pub provider: Option<String>,
-    /// Only those for exactly this model or pattern.
-    pub model: Option<String>,
+    pub(super) limit: Option<u16>,
+    /// The `next_cursor` of the previous page.
+    pub(super) cursor: Option<String>,
+    /// Only prices with exactly this provider.
+    pub(super) provider: Option<String>,
+    /// Only prices with exactly this model or pattern.
+    pub(super) model: Option<String>,
 }
 
 /// Adds the operations.
@@ -112,7 +114,7 @@ pub(super) fn configure(routes: &mut Routes) {
         .tag("model-prices")
         .add(__path_create_model_price, create_model_price)
         .add(__path_list_model_prices, list_model_prices)
-        // Before the one that takes its last segment for an id.
+        // Before the path whose parameter would match it.
         .add(resolve::__path_resolve_model_price, resolve::resolve_model_price)
         .add(__path_get_model_price, get_model_price)
         .add(__path_update_model_price, update_model_price)
@@ -121,8 +123,8 @@ pub(super) fn configure(routes: &mut Routes) {
 
 /// Set a model's price
 ///
-/// It holds for requests that are admitted from now on, over the catalogue's price and under a
-/// model configuration's own. What was already spent stays as it was.
+/// It applies to requests that are admitted from now on, in place of the catalogue's price; the price
+/// of a model configuration has precedence. Past costs do not change.
 #[utoipa::path(
     post,
     path = "/model-prices",
@@ -134,7 +136,7 @@ async fn create_model_price(
     body: Json<ModelPriceFields>,
 ) -> Result<HttpResponse, ApiError> {
     let InOrganization { organization_id, actor, .. } = caller;
-    let fields = check(body.0)?;
+    let fields = body.check(check)?;
     let now = actor.now.naive_utc();
     let row = ModelPriceRow {
         id: actor.clock.new_id(),
@@ -147,27 +149,26 @@ async fn create_model_price(
         updated_at: now,
         deleted_at: None,
     };
-    let made = plane
+    let price = plane
         .database
         .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
-            if count_model_prices(conn, organization_id).await? >= MOST_PRICES {
+            if count_model_prices(conn, organization_id).await? >= MAX_PRICES {
                 return Err(ApiError::Conflict {
                     code: "too_many_model_prices",
                     detail: format!(
-                        "An organization has at most {MOST_PRICES} prices; delete one, or use a \
+                        "An organization has at most {MAX_PRICES} prices; delete one, or use a \
                          pattern for several models."
                     ),
                 });
             }
             insert_model_price(conn, row.clone()).await.map_err(taken)?;
-            let made = ModelPrice::of(row)?;
-            record(conn, &actor, "create_model_price", None, Some(&made)).await?;
-            Ok::<_, ApiError>(made)
+            let price = ModelPrice::of(row)?;
+            let scope = Scope::Organization(organization_id);
+            record(conn, &actor, scope, "create_model_price", None, Some(&price)).await?;
+            Ok::<_, ApiError>(price)
         })
         .await?;
-    Ok(HttpResponse::Created()
-        .insert_header((LOCATION, format!("/api/v1/model-prices/{}", made.id)))
-        .json(made))
+    Ok(created(format!("/api/v1/model-prices/{}", price.id), price))
 }
 
 /// List the organization's model prices
@@ -185,15 +186,19 @@ async fn list_model_prices(
     query: Query<ModelPricesQuery>,
 ) -> Result<web::Json<Paged<ModelPrice>>, ApiError> {
     let organization_id = caller.organization_id;
-    let query = query.0;
-    let page = page::<ModelPriceId>(query.limit, query.cursor.as_deref())?;
-    for (field, text) in [("provider", &query.provider), ("model", &query.model)] {
-        // PostgreSQL has no text with it.
-        if text.as_ref().is_some_and(|text| text.contains('\0')) {
-            return Err(ApiError::field(field, "must not contain control characters"));
+    let (page, filter) = query.check(|query| {
+        let page = page::<ModelPriceId>(query.limit, query.cursor.as_deref());
+        let mut errors = Vec::new();
+        for (field, text) in [("provider", &query.provider), ("model", &query.model)] {
+            // PostgreSQL can't store it.
+            if text.as_ref().is_some_and(|text| text.contains('\0')) {
+                let message = "must not contain control characters".to_owned();
+                errors.push(FieldError { field: field.to_owned(), message });
+            }
         }
-    }
-    let filter = ModelPriceFilter { provider: query.provider, model: query.model };
+        let filter = ModelPriceFilter { provider: query.provider, model: query.model };
+        both(page, if errors.is_empty() { Ok(filter) } else { Err(ApiError::Invalid(errors)) })
+    })?;
     let rows = plane
         .database
         .read(async move |conn: &mut Conn| list_rows(conn, organization_id, filter, page).await)
@@ -225,12 +230,12 @@ async fn get_model_price(
 
 /// Change a model's price
 ///
-/// A JSON merge patch (RFC 7396). Each change counts the version up and holds for requests that are
+/// A JSON merge patch (RFC 7396). Each change increments the version and applies to requests that are
 /// admitted from then on.
 #[utoipa::path(
     patch,
     path = "/model-prices/{model_price_id}",
-    responses((status = 200, description = "The price as it is now", body = ModelPrice), Conflicts),
+    responses((status = 200, description = "The updated price", body = ModelPrice), Conflicts),
 )]
 async fn update_model_price(
     caller: InOrganization<OrganizationManage>,
@@ -239,12 +244,13 @@ async fn update_model_price(
     patch: Json<ModelPricePatch>,
 ) -> Result<web::Json<ModelPrice>, ApiError> {
     let id = path_id(&path, WHAT)?;
+    let patch = patch.valid()?;
     let InOrganization { organization_id, actor, .. } = caller;
     let updated = plane
         .database
         .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
             let before = existing(conn, organization_id, id).await?;
-            let fields = check(patch.0.apply(&before.fields)?)?;
+            let fields = patch.apply(&before.fields)?.check(check)?;
             if fields == before.fields {
                 return Ok::<_, ApiError>(before);
             }
@@ -257,7 +263,8 @@ async fn update_model_price(
             };
             let row = update_row(conn, organization_id, id, changes).await.map_err(taken)?;
             let after = ModelPrice::of(row)?;
-            record(conn, &actor, "update_model_price", Some(&before), Some(&after)).await?;
+            let scope = Scope::Organization(organization_id);
+            record(conn, &actor, scope, "update_model_price", Some(&before), Some(&after)).await?;
             Ok(after)
         })
         .await?;
@@ -266,11 +273,11 @@ async fn update_model_price(
 
 /// Delete a model's price
 ///
-/// What the catalogue says holds again, for requests that are admitted from then on.
+/// The catalogue's price applies again, to requests that are admitted from then on.
 #[utoipa::path(
     delete,
     path = "/model-prices/{model_price_id}",
-    responses((status = 204, description = "It is gone")),
+    responses((status = 204, description = "The price is deleted")),
 )]
 async fn delete_model_price(
     caller: InOrganization<OrganizationManage>,
@@ -284,7 +291,8 @@ async fn delete_model_price(
         .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
             let before = existing(conn, organization_id, id).await?;
             delete_row(conn, organization_id, id, actor.now.naive_utc()).await?;
-            record(conn, &actor, "delete_model_price", Some(&before), None).await
+            let scope = Scope::Organization(organization_id);
+            record(conn, &actor, scope, "delete_model_price", Some(&before), None).await
         })
         .await?;
     Ok(HttpResponse::NoContent().finish())
@@ -297,26 +305,6 @@ async fn existing(
 ) -> Result<ModelPrice, ApiError> {
     let row = find_model_price(conn, organization_id, id).await?;
     ModelPrice::of(row.ok_or(ApiError::NotFound(WHAT))?)
-}
-
-async fn record(
-    conn: &mut Conn,
-    actor: &Actor,
-    operation: &'static str,
-    before: Option<&ModelPrice>,
-    after: Option<&ModelPrice>,
-) -> Result<(), ApiError> {
-    let of = after.or(before);
-    let event = Event {
-        operation,
-        resource_type: "model_price",
-        resource_id: of.map(|price| price.id.to_string()).unwrap_or_default(),
-        organization_id: of.map(|price| price.organization_id),
-        workspace_id: None,
-        before: before.map(as_json).transpose()?,
-        after: after.map(as_json).transpose()?,
-    };
-    Ok(audit::record(conn, actor, event).await?)
 }
 
 fn taken(error: DbError) -> ApiError {

@@ -24,27 +24,26 @@ use complete::complete;
 #[openapi(
     info(
         title = "Tollgate",
-        description = "A multi-tenant LLM gateway. Admins store provider keys once and say by name \
-            where requests may go; applications hold one Tollgate key and never see a provider \
-            key.\n\nEvery operation names the permission it needs as `x-permission`: `none` for \
-            public ones, `authenticated` where any key will do.",
+        description = "A multi-tenant LLM gateway. Administrators store provider keys once and \
+            name the upstreams; applications hold one Tollgate key and never see a provider key.\n\nEvery operation names the permission it needs as `x-permission`: `none` for \
+            public ones, `authenticated` if any valid key may call it.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     tags(
         (name = "gateway", description = "Calls to models, for applications"),
-        (name = "me", description = "Who the caller is"),
+        (name = "me", description = "The key of the request"),
         (name = "organizations", description = "Tenants"),
         (name = "workspaces", description = "Teams inside an organization"),
         (name = "users", description = "People in an organization"),
-        (name = "api-keys", description = "What callers present"),
-        (name = "secrets", description = "Provider credentials, which go in and never come out"),
+        (name = "api-keys", description = "The keys of callers"),
+        (name = "secrets", description = "Provider credentials, whose values are never shown"),
         (name = "model-configurations", description = "Named upstreams"),
-        (name = "model-prices", description = "What models cost an organization, over the catalogue"),
-        (name = "usage", description = "What was used and what it cost"),
+        (name = "model-prices", description = "Prices that an organization sets in place of the catalogue's"),
+        (name = "usage", description = "Tokens, requests and costs"),
         (name = "requests", description = "Attempts and blocked requests, one by one"),
-        (name = "gateway-policies", description = "Who may spend what, how fast, and on which models"),
+        (name = "gateway-policies", description = "Spend caps, rate limits and model access"),
         (name = "audit-log", description = "Who changed what"),
-        (name = "operations", description = "For balancers and operators"),
+        (name = "operations", description = "For load balancers and operators"),
     ),
     components(schemas(Problem, data_plane::GatewayError)),
     modifiers(&SecuritySchemes),

@@ -1,12 +1,11 @@
-//! `/organizations`: the tenants. A platform key runs them all; an organization's own keys see, and
-//! may rename, their own.
+//! `/organizations`: the tenants. A platform key manages all of them; an organization's own keys can
+//! read it, and its administrators can rename it.
 
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
 
 use actix_web::dev::Payload;
-use actix_web::http::header::LOCATION;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -23,8 +22,8 @@ use super::error::ApiError;
 use super::page::{PageQuery, Paged};
 use super::query::Query;
 use super::routes::Routes;
-use super::shared::{Conflicts, as_json, once, or_taken, path_id};
-use crate::audit::{self, Actor, Event};
+use super::shared::{Audited, Conflicts, created, once, or_taken, path_id, record};
+use crate::audit::Actor;
 use crate::auth::{Principal, Scope};
 use crate::crypto::SecretText;
 use crate::db::organizations::{
@@ -36,19 +35,18 @@ use crate::domain::ids::{ApiKeyId, OrganizationId};
 use crate::domain::names::DisplayName;
 use crate::domain::permissions::Permission;
 
-/// Whether an organization's keys count.
+/// Whether an organization's keys are valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum OrganizationStatus {
-    /// They do.
+pub(super) enum OrganizationStatus {
     Active,
-    /// Every one of them gets 403.
+    /// Every one of its keys gets 403.
     Suspended,
 }
 
 impl OrganizationStatus {
-    /// As the database holds it.
-    pub fn as_str(self) -> &'static str {
+    /// The value in the database.
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
             Self::Suspended => "suspended",
@@ -63,75 +61,80 @@ impl OrganizationStatus {
 /// A new organization.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct CreateOrganization {
-    /// Unique on this installation.
-    #[schema(min_length = 1, max_length = 128, example = "Example Ltd")]
-    pub name: DisplayName,
-}
-
-/// What may change about an organization.
-#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct UpdateOrganization {
+#[schema(example = json!({"name": "Example Ltd"}))]
+pub(super) struct CreateOrganization {
     /// Unique on this installation.
     #[schema(min_length = 1, max_length = 128)]
-    pub name: DisplayName,
+    pub(super) name: DisplayName,
+}
+
+/// The fields of an organization that can be set.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OrganizationFields {
+    /// Unique on this installation.
+    #[schema(min_length = 1, max_length = 128)]
+    pub(super) name: DisplayName,
     /// For platform keys only.
-    pub status: OrganizationStatus,
+    pub(super) status: OrganizationStatus,
 }
 
-impl Editable for UpdateOrganization {
-    const READ_ONLY: &'static [&'static str] = &["id", "created_at", "updated_at"];
+impl Editable for OrganizationFields {
+    type Shown = Organization;
 }
 
-/// Named because the documentation takes no generic of our own.
-type OrganizationPatch = MergePatch<UpdateOrganization>;
+/// Has a name because utoipa's macros do not take a generic type here.
+type OrganizationPatch = MergePatch<OrganizationFields>;
 
 /// An organization: the tenant and the billing boundary.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub struct Organization {
-    /// Its id.
-    pub id: OrganizationId,
-    /// Unique on this installation.
-    pub name: DisplayName,
-    /// Whether its keys count.
-    pub status: OrganizationStatus,
-    /// When it was made.
-    pub created_at: DateTime<Utc>,
-    /// When it last changed.
-    pub updated_at: DateTime<Utc>,
+pub(super) struct Organization {
+    pub(super) id: OrganizationId,
+    #[serde(flatten)]
+    pub(super) fields: OrganizationFields,
+    pub(super) created_at: DateTime<Utc>,
+    pub(super) updated_at: DateTime<Utc>,
+}
+
+impl Audited for Organization {
+    const TYPE: &'static str = "organization";
+
+    fn audit_id(&self) -> String {
+        self.id.to_string()
+    }
 }
 
 impl From<OrganizationRow> for Organization {
     fn from(row: OrganizationRow) -> Self {
         Self {
             id: row.id,
-            name: row.name,
-            status: OrganizationStatus::read(&row.status),
+            fields: OrganizationFields {
+                name: row.name,
+                status: OrganizationStatus::read(&row.status),
+            },
             created_at: row.created_at.and_utc(),
             updated_at: row.updated_at.and_utc(),
         }
     }
 }
 
-/// An organization with the first key of its administrator, which is shown this once.
+/// An organization with the first key of its administrator, which is shown only once.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct CreatedOrganization {
-    /// The organization.
+pub(super) struct CreatedOrganization {
     #[serde(flatten)]
-    pub organization: Organization,
+    pub(super) organization: Organization,
     /// The id of `admin_key`.
-    pub admin_key_id: ApiKeyId,
+    pub(super) admin_key_id: ApiKeyId,
     /// A key of the role `ORGANIZATION_ADMIN`. It can't be shown again.
     #[serde(serialize_with = "once")]
     #[schema(value_type = String)]
-    pub admin_key: SecretText,
+    pub(super) admin_key: SecretText,
 }
 
-/// Somebody who runs all organizations, or holds the permission in one.
+/// A caller who manages all organizations, or one with the permission `P` in their own organization.
 #[derive(Debug)]
 struct OverOrganizations<P> {
-    /// The one organization it is about; a platform key may name any.
+    /// The only organization that the caller may name; a platform key may name any.
     own: Option<OrganizationId>,
     actor: Actor,
     permission: PhantomData<P>,
@@ -178,8 +181,7 @@ impl<P: RequiredPermission> FromRequest for OverOrganizations<P> {
 
 /// Create an organization
 ///
-/// Makes the organization and the first key of its administrator. The answer is the only one that
-/// shows that key.
+/// Creates the organization and the first key of its administrator. Only this answer shows the key.
 #[utoipa::path(
     post,
     path = "/organizations",
@@ -192,20 +194,19 @@ async fn create_organization(
 ) -> Result<HttpResponse, ApiError> {
     let actor = caller.actor;
     let id: OrganizationId = actor.clock.new_id();
-    let created = plane
+    let body = body.valid()?;
+    let organization = plane
         .database
         .write(ChangeScope::Organization(id), async move |conn: &mut Conn| {
-            insert_with_admin(conn, &actor, id, body.0.name).await
+            insert_with_admin(conn, &actor, id, body.name).await
         })
         .await?;
-    Ok(HttpResponse::Created()
-        .insert_header((LOCATION, format!("/api/v1/organizations/{id}")))
-        .json(created))
+    Ok(created(format!("/api/v1/organizations/{id}"), organization))
 }
 
 /// List organizations
 ///
-/// A platform key sees all, oldest first; an organization's key a list of its own.
+/// A platform key sees all, oldest first; an organization's key only its own.
 #[utoipa::path(
     get,
     path = "/organizations",
@@ -217,7 +218,7 @@ async fn list_organizations(
     plane: web::Data<Management>,
     query: Query<PageQuery>,
 ) -> Result<web::Json<Paged<Organization>>, ApiError> {
-    let page = query.0.page::<OrganizationId>()?;
+    let page = query.check(|query| query.page::<OrganizationId>())?;
     let own = caller.own;
     let rows = plane
         .database
@@ -248,12 +249,12 @@ async fn get_organization(
 
 /// Update an organization
 ///
-/// A JSON merge patch. The `status` is for platform keys; suspending an organization stops all its
-/// keys at once.
+/// A JSON merge patch. Only platform keys may change `status`; suspending an organization makes all of
+/// its keys invalid at once.
 #[utoipa::path(
     patch,
     path = "/organizations/{organization_id}",
-    responses((status = 200, description = "The organization as it is now", body = Organization), Conflicts),
+    responses((status = 200, description = "The updated organization", body = Organization), Conflicts),
 )]
 async fn update_organization(
     caller: OverOrganizations<OrganizationManage>,
@@ -262,21 +263,18 @@ async fn update_organization(
     patch: Json<OrganizationPatch>,
 ) -> Result<web::Json<Organization>, ApiError> {
     let id = caller.named(&path)?;
+    let patch = patch.valid()?;
     let is_own = caller.own.is_some();
     let actor = caller.actor;
     let updated = plane
         .database
         .write(ChangeScope::Organization(id), async move |conn: &mut Conn| {
             let before = Organization::from(existing(conn, id).await?);
-            let fields = patch
-                .0
-                .apply(&UpdateOrganization { name: before.name.clone(), status: before.status })?;
-            if is_own && fields.status != before.status {
+            let fields = patch.apply(&before.fields)?.valid()?;
+            if is_own && fields.status != before.fields.status {
                 return Err(ApiError::Forbidden {
                     code: "platform_key_needed",
-                    detail: "Whether an organization is active is for whoever runs this \
-                             installation to say; leave out 'status'."
-                        .to_owned(),
+                    detail: "Only a platform key can change 'status'; leave it out.".to_owned(),
                 });
             }
             let changes = OrganizationChanges {
@@ -286,16 +284,8 @@ async fn update_organization(
             };
             let after = update_row(conn, id, changes).await.map_err(name_taken)?;
             let after = Organization::from(after);
-            let event = Event {
-                operation: "update_organization",
-                resource_type: "organization",
-                resource_id: id.to_string(),
-                organization_id: Some(id),
-                workspace_id: None,
-                before: Some(as_json(&before)?),
-                after: Some(as_json(&after)?),
-            };
-            audit::record(conn, &actor, event).await?;
+            let scope = Scope::Organization(id);
+            record(conn, &actor, scope, "update_organization", Some(&before), Some(&after)).await?;
             Ok::<_, ApiError>(after)
         })
         .await?;
@@ -304,12 +294,14 @@ async fn update_organization(
 
 /// Issue a key in an organization
 ///
-/// For whoever runs the installation, should an organization have lost its own keys. Roles are the
-/// organization's: `ORGANIZATION_ADMIN` and `ORGANIZATION_VIEWER`.
+/// For the operator of the installation, if an organization has lost its own keys. Roles are
+/// `ORGANIZATION_ADMIN` and `ORGANIZATION_VIEWER`.
 #[utoipa::path(
     post,
     path = "/organizations/{organization_id}/api-keys",
-    responses((status = 201, description = "The key, shown this once", body = IssuedApiKey)),
+    request_body(content = CreateApiKey,
+        example = json!({"name": "Auditor", "role": "ORGANIZATION_VIEWER"})),
+    responses((status = 201, description = "The key; its secret is shown only now", body = IssuedApiKey)),
 )]
 async fn create_organization_api_key(
     caller: Permitted<OrganizationsWrite>,
@@ -318,7 +310,7 @@ async fn create_organization_api_key(
     body: Json<CreateApiKey>,
 ) -> Result<HttpResponse, ApiError> {
     let id = path_id(&path, "organization")?;
-    create_in(&plane, caller.principal, caller.actor, Scope::Organization(id), body.0).await
+    create_in(&plane, caller.principal, caller.actor, Scope::Organization(id), body).await
 }
 
 async fn existing(conn: &mut Conn, id: OrganizationId) -> Result<OrganizationRow, ApiError> {

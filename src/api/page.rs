@@ -9,35 +9,35 @@ use super::error::ApiError;
 use crate::db::Page;
 
 const DEFAULT_LIMIT: u16 = 50;
-const MOST: u16 = 200;
+const MAX_LIMIT: u16 = 200;
 
 /// The query of a list.
 #[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub struct PageQuery {
-    /// How many to return, 1 to 200; 50 unless given.
+pub(super) struct PageQuery {
+    /// The largest number of items to return, 1 to 200; 50 unless given.
     #[param(minimum = 1, maximum = 200)]
-    pub limit: Option<u16>,
-    /// The `next_cursor` of the page before.
-    pub cursor: Option<String>,
+    pub(super) limit: Option<u16>,
+    /// The `next_cursor` of the previous page.
+    pub(super) cursor: Option<String>,
 }
 
 impl PageQuery {
-    /// Reads the query, for a list that is ordered by this kind of id.
-    pub fn page<Id: From<Uuid>>(&self) -> Result<Page<Id>, ApiError> {
+    /// Reads the query of a list that is ordered by this type of id.
+    pub(super) fn page<Id: From<Uuid>>(&self) -> Result<Page<Id>, ApiError> {
         page(self.limit, self.cursor.as_deref())
     }
 }
 
 /// Reads a list's `limit` and `cursor`.
-pub fn page<Id: From<Uuid>>(
+pub(super) fn page<Id: From<Uuid>>(
     limit: Option<u16>,
     cursor: Option<&str>,
 ) -> Result<Page<Id>, ApiError> {
     let limit = limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MOST).contains(&limit) {
-        return Err(ApiError::field("limit", format!("must be 1 to {MOST}")));
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(ApiError::field("limit", format!("must be 1 to {MAX_LIMIT}")));
     }
     let after = cursor
         .map(|cursor| {
@@ -52,18 +52,16 @@ pub fn page<Id: From<Uuid>>(
 
 /// One page of a list.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub struct Paged<T> {
-    /// The items of this page.
-    pub data: Vec<T>,
-    /// Where the next page begins; null on the last.
+pub(super) struct Paged<T> {
+    pub(super) data: Vec<T>,
+    /// The `cursor` of the next page; null on the last one.
     #[schema(required = true)]
-    pub next_cursor: Option<String>,
+    pub(super) next_cursor: Option<String>,
 }
 
 impl<T> Paged<T> {
-    /// Makes a page of rows that were asked for with [`Page`], which fetches one row more than it
-    /// shows.
-    pub fn of<Row, Id>(
+    /// A page of rows that were read with [`Page`], which reads one row more than it shows.
+    pub(super) fn of<Row, Id>(
         rows: Vec<Row>,
         page: Page<Id>,
         id: impl Fn(&Row) -> Uuid,
@@ -77,11 +75,11 @@ impl<T> Paged<T> {
         Self { data: rows.into_iter().take(shown).map(show).collect(), next_cursor }
     }
 
-    /// Where the rows that were found have no next page: lets it begin after this one, the last
-    /// that was looked at.
-    pub fn or_after(mut self, looked_at: Option<Uuid>) -> Self {
-        self.next_cursor =
-            self.next_cursor.or_else(|| looked_at.map(|id| URL_SAFE_NO_PAD.encode(id.as_bytes())));
+    /// If there is no next page: lets one begin after this row, the last one that was searched.
+    pub(super) fn or_after(mut self, last_searched: Option<Uuid>) -> Self {
+        self.next_cursor = self
+            .next_cursor
+            .or_else(|| last_searched.map(|id| URL_SAFE_NO_PAD.encode(id.as_bytes())));
         self
     }
 }

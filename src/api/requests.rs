@@ -1,10 +1,10 @@
-//! `/workspaces/{workspace_id}/requests`: the rows of the ledger, one an attempt and one for each
-//! blocked request.
+//! `/workspaces/{workspace_id}/requests`: the rows of the ledger, one for each attempt and one for
+//! each blocked request.
 
 use std::collections::BTreeMap;
 
 use actix_web::web;
-use chrono::{DateTime, Datelike, NaiveDateTime, Utc};
+use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,9 +13,11 @@ use super::Management;
 use super::access::{InWorkspace, UsageRead};
 use super::date_time;
 use super::error::ApiError;
+use super::field_errors::both;
 use super::page::{Paged, page};
 use super::query::Query;
 use super::routes::Routes;
+use super::shared::time_range;
 use crate::accounting::record::{AttemptOutcome, UsageSource};
 use crate::db::Conn;
 use crate::db::names::workspace_existed;
@@ -25,140 +27,130 @@ use crate::domain::ids::{
 };
 use crate::domain::money::NanoUsd;
 
-/// Callers' ids of requests are kept to this length.
-const MOST_CHARS: usize = 128;
+/// The longest id of a caller that is kept.
+const MAX_CHARS: usize = 128;
 
-/// The query of a workspace's requests. All filters that are given have to hold.
+/// The query of a workspace's requests. All filters that are given apply.
 #[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub struct RequestsQuery {
-    /// How many to return, 1 to 200; 50 unless given.
+pub(super) struct RequestsQuery {
+    /// The largest number of items to return, 1 to 200; 50 unless given.
     #[param(minimum = 1, maximum = 200)]
-    pub limit: Option<u16>,
-    /// The `next_cursor` of the page before.
-    pub cursor: Option<String>,
-    /// Only what was admitted at this instant or later.
+    pub(super) limit: Option<u16>,
+    /// The `next_cursor` of the previous page.
+    pub(super) cursor: Option<String>,
+    /// Only what was admitted at this time or later.
     #[serde(default, deserialize_with = "date_time::optional")]
-    pub from: Option<DateTime<Utc>>,
-    /// Only what was admitted before this instant.
+    pub(super) from: Option<DateTime<Utc>>,
+    /// Only what was admitted before this time.
     #[serde(default, deserialize_with = "date_time::optional")]
-    pub to: Option<DateTime<Utc>>,
+    pub(super) to: Option<DateTime<Utc>>,
     /// Only with this key.
-    pub api_key_id: Option<ApiKeyId>,
+    pub(super) api_key_id: Option<ApiKeyId>,
     /// Only with keys of this person.
-    pub user_id: Option<UserId>,
+    pub(super) user_id: Option<UserId>,
     /// Only for this model configuration.
-    pub configuration_id: Option<ConfigurationId>,
+    pub(super) configuration_id: Option<ConfigurationId>,
     /// Only with this status, such as `429`, or one of this class, such as `4xx`.
     #[param(pattern = "^[1-5](xx|[0-9]{2})$", example = "4xx")]
-    pub status: Option<String>,
+    pub(super) status: Option<String>,
     /// Only with this outcome.
-    pub outcome: Option<AttemptOutcome>,
-    /// Only what this policy matched or forbade.
-    pub policy_id: Option<PolicyId>,
-    /// Only of this request.
-    pub request_id: Option<RequestId>,
+    pub(super) outcome: Option<AttemptOutcome>,
+    /// Only requests that this policy matched or blocked.
+    pub(super) policy_id: Option<PolicyId>,
+    /// Only attempts of this request.
+    pub(super) request_id: Option<RequestId>,
     /// Only of requests that their caller gave this id.
     #[param(max_length = 128)]
-    pub client_request_id: Option<String>,
+    pub(super) client_request_id: Option<String>,
 }
 
 /// Tokens by kind, as far as they are known.
 #[derive(Clone, Copy, Debug, Serialize, utoipa::ToSchema)]
-pub struct RequestUsage {
-    /// Tokens read.
-    pub input_tokens: Option<i64>,
-    /// Those of them that came from the provider's cache.
-    pub cached_input_tokens: Option<i64>,
-    /// Those of them that were written to the provider's cache.
-    pub cache_write_tokens: Option<i64>,
-    /// Tokens generated.
-    pub output_tokens: Option<i64>,
-    /// Those of them that were spent on reasoning.
-    pub reasoning_tokens: Option<i64>,
+pub(super) struct RequestUsage {
+    pub(super) input_tokens: Option<i64>,
+    /// Input tokens that came from the provider's cache.
+    pub(super) cached_input_tokens: Option<i64>,
+    /// Input tokens that were written to the provider's cache.
+    pub(super) cache_write_tokens: Option<i64>,
+    pub(super) output_tokens: Option<i64>,
+    /// Output tokens that were used for reasoning.
+    pub(super) reasoning_tokens: Option<i64>,
     /// Input tokens that were audio.
-    pub audio_input_tokens: Option<i64>,
+    pub(super) audio_input_tokens: Option<i64>,
     /// Output tokens that were audio.
-    pub audio_output_tokens: Option<i64>,
+    pub(super) audio_output_tokens: Option<i64>,
 }
 
-/// The policies that had to do with a request.
+/// The policies that applied to a request.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct RequestPolicies {
-    /// Those that it was held to.
-    pub matched: Vec<PolicyId>,
-    /// Those that forbade it.
-    pub violated: Vec<PolicyId>,
+pub(super) struct RequestPolicies {
+    /// All that applied.
+    pub(super) matched: Vec<PolicyId>,
+    /// Those that blocked it.
+    pub(super) violated: Vec<PolicyId>,
 }
 
 /// One attempt, or one blocked request.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub struct RequestAttempt {
-    /// Its id; later ones have higher ids.
-    pub id: AttemptId,
+pub(super) struct RequestAttempt {
+    /// Later attempts have higher ids.
+    pub(super) id: AttemptId,
     /// The request that it belongs to: the `x-request-id` of its answer.
-    pub request_id: RequestId,
+    pub(super) request_id: RequestId,
     /// The caller's own id of the request.
-    pub client_request_id: Option<String>,
-    /// Its place among the request's attempts, from 1; 0 for a blocked request.
-    pub attempt: i64,
-    /// When it was admitted, or blocked.
-    pub admitted_at: DateTime<Utc>,
-    /// The workspace.
-    pub workspace_id: WorkspaceId,
-    /// Who asked.
-    pub api_key_id: ApiKeyId,
-    /// Whose key that is.
-    pub user_id: Option<UserId>,
-    /// For what.
-    pub configuration_id: ConfigurationId,
-    /// Its name at the time.
-    pub configuration: String,
+    pub(super) client_request_id: Option<String>,
+    /// The number of the attempt within the request, from 1; 0 for a blocked request.
+    pub(super) attempt: i64,
+    /// When the request was admitted or blocked.
+    pub(super) admitted_at: DateTime<Utc>,
+    pub(super) workspace_id: WorkspaceId,
+    pub(super) api_key_id: ApiKeyId,
+    pub(super) user_id: Option<UserId>,
+    pub(super) configuration_id: ConfigurationId,
+    /// The name of the model configuration at the time.
+    pub(super) configuration: String,
     /// `chat_completions`, `responses`, `list_models` or `retrieve_model`; `check` where a check of the
     /// configuration asked for a token.
     #[schema(example = "chat_completions")]
-    pub route: String,
+    pub(super) route: String,
     /// The model that the caller named.
-    pub model_asked: Option<String>,
-    /// The model that the upstream was asked for.
-    pub model: String,
+    pub(super) model_asked: Option<String>,
+    /// The model that was requested from the upstream.
+    pub(super) model: String,
     /// The model that the upstream says it used.
-    pub model_used: Option<String>,
-    /// The status that the caller saw, of a check the upstream's; none if they left before.
-    pub status: Option<i32>,
-    /// How it ended.
-    pub outcome: AttemptOutcome,
-    /// The stable code of what went wrong.
-    pub code: Option<String>,
-    /// Tokens by kind.
-    pub usage: RequestUsage,
-    /// Where their numbers come from.
-    pub usage_source: UsageSource,
-    /// What it cost; null if that is not known.
-    pub cost_usd: Option<NanoUsd>,
-    /// Which price that was computed with.
+    pub(super) model_used: Option<String>,
+    /// The status that the caller received (of a check, the upstream's); null if they disconnected before.
+    pub(super) status: Option<i32>,
+    pub(super) outcome: AttemptOutcome,
+    /// The stable code of the error.
+    pub(super) code: Option<String>,
+    pub(super) usage: RequestUsage,
+    /// Where the token counts come from.
+    pub(super) usage_source: UsageSource,
+    /// Null if the cost is not known.
+    pub(super) cost_usd: Option<NanoUsd>,
+    /// The price that the cost was computed with.
     #[schema(example = "catalogue:2026-11-01:openai/gpt-4o-mini")]
-    pub price_version: Option<String>,
+    pub(super) price_version: Option<String>,
     /// From the request's arrival to the upstream's first byte, in milliseconds.
-    pub first_byte_ms: Option<i64>,
+    pub(super) first_byte_ms: Option<i64>,
     /// From the request's arrival to its end, in milliseconds.
-    pub duration_ms: Option<i64>,
-    /// The policies that had to do with it.
-    pub policies: RequestPolicies,
+    pub(super) duration_ms: Option<i64>,
+    pub(super) policies: RequestPolicies,
     /// The caller's `X-Gateway-*` metadata, normalized.
-    pub metadata: BTreeMap<String, String>,
+    pub(super) metadata: BTreeMap<String, String>,
 }
 
-/// All that is recorded of one request.
+/// Everything that is recorded of a request.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub struct RequestRecord {
-    /// The request.
-    pub request_id: RequestId,
-    /// What its attempts cost together, as far as that is known.
-    pub cost_usd: NanoUsd,
-    /// Its attempts, the first first; one entry for a blocked request.
-    pub attempts: Vec<RequestAttempt>,
+pub(super) struct RequestRecord {
+    pub(super) request_id: RequestId,
+    /// The sum of the known costs of its attempts.
+    pub(super) cost_usd: NanoUsd,
+    /// Its attempts in order; one entry for a blocked request.
+    pub(super) attempts: Vec<RequestAttempt>,
 }
 
 impl TryFrom<RequestRow> for RequestAttempt {
@@ -182,7 +174,7 @@ impl TryFrom<RequestRow> for RequestAttempt {
             model: row.model,
             model_used: row.model_used,
             status: row.status,
-            outcome: word(id, row.outcome)?,
+            outcome: variant(id, row.outcome)?,
             code: row.code,
             usage: RequestUsage {
                 input_tokens: row.input_tokens,
@@ -193,7 +185,7 @@ impl TryFrom<RequestRow> for RequestAttempt {
                 audio_input_tokens: row.audio_input_tokens,
                 audio_output_tokens: row.audio_output_tokens,
             },
-            usage_source: word(id, row.usage_source)?,
+            usage_source: variant(id, row.usage_source)?,
             cost_usd: row.cost.map(NanoUsd::from_nanos),
             price_version: row.price_version,
             first_byte_ms: row.first_byte_ms,
@@ -204,8 +196,8 @@ impl TryFrom<RequestRow> for RequestAttempt {
     }
 }
 
-/// One of the words of an enumeration.
-fn word<T: DeserializeOwned>(id: AttemptId, text: String) -> Result<T, ApiError> {
+/// Reads a value of an enumeration.
+fn variant<T: DeserializeOwned>(id: AttemptId, text: String) -> Result<T, ApiError> {
     serde_json::from_value(Value::String(text)).map_err(|error| unreadable(id, error))
 }
 
@@ -216,8 +208,8 @@ fn unreadable(id: AttemptId, error: serde_json::Error) -> ApiError {
 /// List requests
 ///
 /// Attempts and blocked requests, newest first. A page may hold fewer than `limit`, even none, and
-/// more may follow: one page looks at a bounded number of rows for what its filters ask. The list
-/// has ended when `next_cursor` is null.
+/// more may follow: one page searches a bounded number of rows. The list ends when `next_cursor` is
+/// null.
 #[utoipa::path(
     get,
     path = "/workspaces/{workspace_id}/requests",
@@ -230,9 +222,10 @@ async fn list_requests(
     query: Query<RequestsQuery>,
 ) -> Result<web::Json<Paged<RequestAttempt>>, ApiError> {
     let scope = caller.scope;
-    let page = page::<AttemptId>(query.0.limit, query.0.cursor.as_deref())?;
-    let filter = filter(query.0)?;
-    let found = plane
+    let (page, filter) = query.check(|query| {
+        both(page::<AttemptId>(query.limit, query.cursor.as_deref()), filter(query))
+    })?;
+    let list = plane
         .database
         .read(async move |conn: &mut Conn| {
             if !workspace_existed(conn, scope).await? {
@@ -241,8 +234,8 @@ async fn list_requests(
             Ok(list_rows(conn, scope, &filter, page).await?)
         })
         .await?;
-    let searched_to = found.searched_to.map(AttemptId::uuid);
-    let items: Result<Vec<_>, _> = found.rows.into_iter().map(RequestAttempt::try_from).collect();
+    let searched_to = list.searched_to.map(AttemptId::uuid);
+    let items: Result<Vec<_>, _> = list.rows.into_iter().map(RequestAttempt::try_from).collect();
     let page = Paged::of(items?, page, |item| item.id.uuid(), |item| item);
     Ok(web::Json(page.or_after(searched_to)))
 }
@@ -276,18 +269,25 @@ async fn get_request(
 }
 
 fn filter(query: RequestsQuery) -> Result<RequestFilter, ApiError> {
-    let asked = query.client_request_id.as_deref().unwrap_or_default();
-    if asked.len() > MOST_CHARS || asked.contains('\0') {
-        let message = format!("must be at most {MOST_CHARS} characters of text");
-        return Err(ApiError::field("client_request_id", message));
-    }
+    let id = query.client_request_id.as_deref().unwrap_or_default();
+    let id = match id.len() > MAX_CHARS || id.contains('\0') {
+        true => {
+            let message = format!("must be at most {MAX_CHARS} characters of text");
+            Err(ApiError::field("client_request_id", message))
+        }
+        false => Ok(()),
+    };
+    let status = query.status.as_deref().map(status_range).transpose();
+    // The years that ids and databases can represent.
+    let times = time_range(query.from, query.to, 1970..=9999);
+    let (((), status), times) = both(both(id, status), times)?;
     Ok(RequestFilter {
-        from: instant("from", query.from)?,
-        to: instant("to", query.to)?,
+        from: times.0,
+        to: times.1,
         api_key_id: query.api_key_id,
         user_id: query.user_id,
         configuration_id: query.configuration_id,
-        status: query.status.as_deref().map(statuses).transpose()?,
+        status,
         outcome: query.outcome.map(AttemptOutcome::as_str),
         policy_id: query.policy_id,
         request_id: query.request_id,
@@ -295,21 +295,8 @@ fn filter(query: RequestsQuery) -> Result<RequestFilter, ApiError> {
     })
 }
 
-/// An end of the time that is asked for, if ids and databases can tell it.
-fn instant(
-    field: &'static str,
-    at: Option<DateTime<Utc>>,
-) -> Result<Option<NaiveDateTime>, ApiError> {
-    match at {
-        Some(at) if !(1970..=9999).contains(&at.year()) => {
-            Err(ApiError::field(field, "must lie in the years 1970 to 9999"))
-        }
-        at => Ok(at.map(|at| at.naive_utc())),
-    }
-}
-
-/// The lowest and the highest status that are meant.
-fn statuses(text: &str) -> Result<(u16, u16), ApiError> {
+/// The lowest and the highest status of a filter.
+fn status_range(text: &str) -> Result<(u16, u16), ApiError> {
     let exact = || text.parse().ok().map(|status| (status, status));
     let class =
         || text.strip_suffix("xx")?.parse().ok().map(|class: u16| (class * 100, class * 100 + 99));
@@ -333,13 +320,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn statuses_are_numbers_or_classes() {
+    fn a_status_filter_is_a_number_or_a_class() {
         for (text, range) in [("429", (429, 429)), ("4xx", (400, 499)), ("5xx", (500, 599))] {
-            assert_eq!(statuses(text).unwrap(), range);
+            assert_eq!(status_range(text).unwrap(), range);
         }
         for text in ["", "4", "40", "4000", "6xx", "0xx", "xx", "4xx ", "abc", "099", "+42", "-xx"]
         {
-            assert!(statuses(text).is_err(), "{text}");
+            assert!(status_range(text).is_err(), "{text}");
         }
     }
 }

@@ -20,8 +20,8 @@ pub(super) struct Routes {
     scope: &'static str,
     /// What is put before the paths of the operations that are added next.
     prefix: &'static str,
-    /// What is put behind the ids of the operations that are added next.
-    id_suffix: &'static str,
+    /// Makes the id of an operation that is added next from the name of its handler.
+    rename: Option<fn(&str) -> String>,
     tag: &'static str,
     /// By path, in the order of registration: the first one that matches a request serves it.
     resources: Vec<(String, Vec<(Method, Route)>)>,
@@ -37,7 +37,7 @@ pub(super) struct Operation {
     /// As the handler's `utoipa::path` describes it.
     pub(super) item: PathItem,
     pub(super) tag: &'static str,
-    pub(super) id_suffix: &'static str,
+    pub(super) rename: Option<fn(&str) -> String>,
 }
 
 impl Routes {
@@ -52,16 +52,16 @@ impl Routes {
         self
     }
 
-    /// Adds operations a second time, under another prefix and with other ids.
+    /// Adds operations again, under another prefix and with other ids.
     pub(super) fn repeat(
         &mut self,
         prefix: &'static str,
-        id_suffix: &'static str,
+        rename: fn(&str) -> String,
         configure: fn(&mut Self),
     ) -> &mut Self {
-        (self.prefix, self.id_suffix) = (prefix, id_suffix);
+        (self.prefix, self.rename) = (prefix, Some(rename));
         configure(self);
-        (self.prefix, self.id_suffix) = ("", "");
+        (self.prefix, self.rename) = ("", None);
         self
     }
 
@@ -81,7 +81,7 @@ impl Routes {
         let path = format!("{}{path}", self.prefix);
         let permission = <A::Caller as Caller>::permission();
         let full_path = format!("{}{path}", self.scope);
-        let operation = Operation::new(full_path, item, permission, self.tag, self.id_suffix);
+        let operation = Operation::new(full_path, item, permission, self.tag, self.rename);
         let method = operation.method.clone();
         let route = web::method(method.clone()).to(handler);
         match self.resources.iter_mut().find(|(present, _)| *present == path) {
@@ -120,9 +120,9 @@ impl Operation {
         item: PathItem,
         permission: String,
         tag: &'static str,
-        id_suffix: &'static str,
+        rename: Option<fn(&str) -> String>,
     ) -> Self {
-        Self { path, method: method_of(&item), permission, item, tag, id_suffix }
+        Self { path, method: method_of(&item), permission, item, tag, rename }
     }
 
     /// The method as a field of a path item.

@@ -1,8 +1,7 @@
-//! `/workspaces/{workspace_id}/secrets`: provider credentials. A value goes in and never comes out.
+//! `/workspaces/{workspace_id}/secrets`: provider credentials. No operation shows a value.
 
 use std::collections::HashMap;
 
-use actix_web::http::header::LOCATION;
 use actix_web::{HttpResponse, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -11,12 +10,13 @@ use super::Management;
 use super::access::{InWorkspace, SecretsRead, SecretsWrite};
 use super::body::Json;
 use super::error::ApiError;
+use super::field_errors::both;
 use super::page::{PageQuery, Paged};
 use super::query::Query;
 use super::routes::Routes;
-use super::sealing::{data_key_for_writing, seal_value, stands_in_header};
-use super::shared::{Conflicts, as_json, check_description, live_workspace};
-use crate::audit::{Event, record};
+use super::secret_values::{data_key_for_writing, encrypt_value, is_header_value};
+use super::shared::{Audited, Conflicts, check_description, check_workspace, created, record};
+use crate::auth::Scope;
 use crate::crypto::SecretText;
 use crate::db::secrets::{
     SecretChanges, SecretRow, SecretUse, delete_secret as delete_row, find_secret, insert_secret,
@@ -27,50 +27,56 @@ use crate::domain::ids::{ConfigurationId, SecretId};
 use crate::domain::names::{ConfigurationName, SecretName};
 use crate::domain::scope::WorkspaceScope;
 
-/// The largest value: a service account's JSON fits.
-const MOST_BYTES: usize = 64 * 1024;
+/// The largest value: the JSON file of a service account fits.
+const MAX_BYTES: usize = 64 * 1024;
 
 /// A value to be stored.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct PutSecret {
-    /// The credential itself, 1 byte to 64 KiB of UTF-8. It can't be read back.
-    #[serde(deserialize_with = "silent")]
-    #[schema(value_type = String, min_length = 1, max_length = 65536, write_only, example = "sk-...")]
-    pub value: SecretText,
-    /// What it is for, up to 1,024 characters. Left out, an earlier one stays; null removes it.
-    #[serde(default, deserialize_with = "given")]
+#[schema(example = json!({"value": "sk-0123456789", "description": "The team's key"}))]
+pub(super) struct PutSecret {
+    /// The credential, 1 byte to 64 KiB of UTF-8. It can't be read back.
+    #[serde(deserialize_with = "unquoted")]
+    #[schema(value_type = String, min_length = 1, max_length = 65536, write_only)]
+    pub(super) value: SecretText,
+    /// Up to 1,024 characters. If it is left out, the present description stays; null removes it.
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>, max_length = 1024)]
-    pub description: Option<Option<String>>,
+    pub(super) description: Option<Option<String>>,
 }
 
-/// What may be known of a secret.
+/// A secret without its value.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub struct Secret {
+pub(super) struct Secret {
     /// Unique in the workspace.
-    pub name: SecretName,
-    /// What it is for.
-    pub description: Option<String>,
-    /// Counts the values it has had, from 1.
-    pub version: i64,
-    /// Tells equal values of one workspace apart from different ones, and nothing else.
+    pub(super) name: SecretName,
+    pub(super) description: Option<String>,
+    /// The number of values that it has had.
+    pub(super) version: i64,
+    /// Equal for equal values in a workspace, different for different ones. It says nothing else.
     #[schema(example = "3f9a0c41d2e7")]
-    pub fingerprint: String,
+    pub(super) fingerprint: String,
     /// When the first value was stored.
-    pub created_at: DateTime<Utc>,
+    pub(super) created_at: DateTime<Utc>,
     /// When the present value was stored.
-    pub updated_at: DateTime<Utc>,
+    pub(super) updated_at: DateTime<Utc>,
     /// The model configurations that use it.
-    pub used_by: Vec<UsingConfiguration>,
+    pub(super) used_by: Vec<UsingConfiguration>,
 }
 
 /// A model configuration that uses a secret.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub struct UsingConfiguration {
-    /// Its id.
-    pub id: ConfigurationId,
-    /// Its name.
-    pub name: ConfigurationName,
+pub(super) struct UsingConfiguration {
+    pub(super) id: ConfigurationId,
+    pub(super) name: ConfigurationName,
+}
+
+impl Audited for Secret {
+    const TYPE: &'static str = "secret";
+
+    fn audit_id(&self) -> String {
+        self.name.to_string()
+    }
 }
 
 impl Secret {
@@ -115,12 +121,12 @@ async fn list_secrets(
     plane: web::Data<Management>,
     query: Query<PageQuery>,
 ) -> Result<web::Json<Paged<Secret>>, ApiError> {
-    let page = query.0.page::<SecretId>()?;
+    let page = query.check(|query| query.page::<SecretId>())?;
     let scope = caller.scope;
     let (rows, uses) = plane
         .database
         .read(async move |conn: &mut Conn| {
-            live_workspace(conn, scope).await?;
+            check_workspace(conn, scope).await?;
             let rows = list_rows(conn, scope, page).await?;
             let ids: Vec<SecretId> = rows.iter().map(|row| row.id).collect();
             let uses = list_secret_uses(conn, scope, &ids).await?;
@@ -140,12 +146,12 @@ async fn list_secrets(
 
 /// Store a secret's value
 ///
-/// Makes the secret, or gives it a new value under the next version. Requests that begin after the
+/// Creates the secret, or gives it a new value and the next version. Requests that begin after the
 /// answer use the new value.
 #[utoipa::path(
     put,
     path = "/workspaces/{workspace_id}/secrets/{name}",
-    responses((status = 200, description = "The secret has a new value", body = Secret), (status = 201, description = "The secret was made", body = Secret), Conflicts),
+    responses((status = 200, description = "The secret has a new value", body = Secret), (status = 201, description = "The secret is created", body = Secret), Conflicts),
 )]
 async fn put_secret(
     caller: InWorkspace<SecretsWrite>,
@@ -154,15 +160,15 @@ async fn put_secret(
     body: Json<PutSecret>,
 ) -> Result<HttpResponse, ApiError> {
     let InWorkspace { scope, actor, .. } = caller;
-    let Json(put) = body;
-    let name = path.into_inner().1;
+    let name = SecretName::parse(path.into_inner().1);
+    let name = name.map_err(|error| ApiError::field("name", error));
+    let put = body.check(|put| both(check(&put).map(|()| put), name));
     let keyring = plane.keyring.clone();
-    let (created, secret) = plane
+    let (is_new, secret) = plane
         .database
         .write(ChangeScope::Organization(scope.organization_id), async move |conn: &mut Conn| {
-            live_workspace(conn, scope).await?;
-            let name = SecretName::parse(name).map_err(|error| ApiError::field("name", error))?;
-            check(&put)?;
+            check_workspace(conn, scope).await?;
+            let (put, name) = put?;
             let current = match find_secret(conn, scope, &name).await? {
                 Some(row) => {
                     let uses = list_secret_uses(conn, scope, &[row.id]).await?;
@@ -172,13 +178,13 @@ async fn put_secret(
             };
             if let Some((_, uses)) = &current
                 && !uses.is_empty()
-                && !stands_in_header(put.value.expose().as_bytes())
+                && !is_header_value(put.value.expose().as_bytes())
             {
                 return Err(ApiError::field(
                     "value",
                     format!(
-                        "must be visible ASCII with spaces only inside and no line breaks, since \
-                         a header carries it for {}",
+                        "must be visible ASCII with spaces only inside and no line breaks, because \
+                         it is sent in a header by {}",
                         names(uses)
                     ),
                 ));
@@ -189,7 +195,7 @@ async fn put_secret(
             let (before, after) = match current {
                 None => {
                     let id: SecretId = actor.clock.new_id();
-                    let sealed = seal_value(&data_key, scope, id, 1, put.value.expose())?;
+                    let sealed = encrypt_value(&data_key, scope, id, 1, put.value.expose())?;
                     let row = SecretRow {
                         id,
                         organization_id: scope.organization_id,
@@ -208,7 +214,8 @@ async fn put_secret(
                 }
                 Some((row, uses)) => {
                     let version = row.version + 1;
-                    let sealed = seal_value(&data_key, scope, row.id, version, put.value.expose())?;
+                    let sealed =
+                        encrypt_value(&data_key, scope, row.id, version, put.value.expose())?;
                     let changes = SecretChanges {
                         data_key_id,
                         description: put.description.unwrap_or_else(|| row.description.clone()),
@@ -221,27 +228,19 @@ async fn put_secret(
                     (Some(Secret::of(row, uses.clone())), Secret::of(after, uses))
                 }
             };
-            let event = Event {
-                operation: "put_secret",
-                resource_type: "secret",
-                resource_id: after.name.to_string(),
-                organization_id: Some(scope.organization_id),
-                workspace_id: Some(scope.workspace_id),
-                before: before.as_ref().map(as_json).transpose()?,
-                after: Some(as_json(&after)?),
-            };
-            record(conn, &actor, event).await?;
+            let scope = Scope::Workspace(scope);
+            record(conn, &actor, scope, "put_secret", before.as_ref(), Some(&after)).await?;
             Ok::<_, ApiError>((before.is_none(), after))
         })
         .await?;
-    if !created {
+    if !is_new {
         return Ok(HttpResponse::Ok().json(secret));
     }
     let location = format!("/api/v1/workspaces/{}/secrets/{}", scope.workspace_id, secret.name);
-    Ok(HttpResponse::Created().insert_header((LOCATION, location)).json(secret))
+    Ok(created(location, secret))
 }
 
-/// Read what may be known of a secret
+/// Read a secret without its value
 #[utoipa::path(
     get,
     path = "/workspaces/{workspace_id}/secrets/{name}",
@@ -261,11 +260,11 @@ async fn get_secret(
 
 /// Delete a secret
 ///
-/// For good, and only when no model configuration uses it.
+/// For good, and only if no model configuration uses it.
 #[utoipa::path(
     delete,
     path = "/workspaces/{workspace_id}/secrets/{name}",
-    responses((status = 204, description = "It is gone"), Conflicts),
+    responses((status = 204, description = "The secret is deleted"), Conflicts),
 )]
 async fn delete_secret(
     caller: InWorkspace<SecretsWrite>,
@@ -289,17 +288,9 @@ async fn delete_secret(
                 });
             }
             delete_row(conn, scope, row.id).await?;
-            let event = Event {
-                operation: "delete_secret",
-                resource_type: "secret",
-                resource_id: row.name.to_string(),
-                organization_id: Some(scope.organization_id),
-                workspace_id: Some(scope.workspace_id),
-                before: Some(as_json(&Secret::of(row, uses))?),
-                after: None,
-            };
-            record(conn, &actor, event).await?;
-            Ok::<_, ApiError>(())
+            let before = Secret::of(row, uses);
+            record(conn, &actor, Scope::Workspace(scope), "delete_secret", Some(&before), None)
+                .await
         })
         .await?;
     Ok(HttpResponse::NoContent().finish())
@@ -312,7 +303,7 @@ async fn current(
 ) -> Result<(SecretRow, Vec<SecretUse>), ApiError> {
     const WHAT: &str = "secret";
 
-    live_workspace(conn, scope).await?;
+    check_workspace(conn, scope).await?;
     let name = SecretName::parse(name).map_err(|_| ApiError::NotFound(WHAT))?;
     let row = find_secret(conn, scope, &name).await?.ok_or(ApiError::NotFound(WHAT))?;
     let uses = list_secret_uses(conn, scope, &[row.id]).await?;
@@ -320,35 +311,35 @@ async fn current(
 }
 
 fn check(put: &PutSecret) -> Result<(), ApiError> {
-    if !(1..=MOST_BYTES).contains(&put.value.len()) {
-        return Err(ApiError::field("value", format!("must be 1 to {MOST_BYTES} bytes long")));
+    if !(1..=MAX_BYTES).contains(&put.value.len()) {
+        return Err(ApiError::field("value", format!("must be 1 to {MAX_BYTES} bytes long")));
     }
     check_description(put.description.as_ref().and_then(Option::as_deref))
 }
 
-/// The configurations, as a sentence names them; a long list is cut.
+/// The names of the configurations for a message; a long list is shortened.
 fn names(uses: &[SecretUse]) -> String {
-    const MOST: usize = 10;
+    const MAX_NAMES: usize = 10;
 
     let shown: Vec<String> = uses
         .iter()
-        .take(MOST)
+        .take(MAX_NAMES)
         .map(|used| format!("the model configuration '{}'", used.configuration_name))
         .collect();
-    match uses.len().checked_sub(MOST) {
+    match uses.len().checked_sub(MAX_NAMES) {
         Some(more) if more > 0 => format!("{} and {more} more", shown.join(", ")),
         _ => shown.join(", "),
     }
 }
 
-/// A value, or an error that does not quote what was sent: serde's own would.
-fn silent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretText, D::Error> {
+/// Reads a value. Unlike serde's own error, this one does not quote what was sent.
+fn unquoted<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretText, D::Error> {
     SecretText::deserialize(deserializer)
         .map_err(|_| serde::de::Error::custom("must be a string of 1 byte to 64 KiB"))
 }
 
-/// Tells a field that was given as null from one that was left out.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+/// Distinguishes a field that is null from one that is left out.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
@@ -370,8 +361,8 @@ mod tests {
     #[test]
     fn values_are_bounded_by_bytes() {
         let put = |value: String| PutSecret { value: value.into(), description: None };
-        assert!(check(&put("x".repeat(MOST_BYTES))).is_ok());
-        assert!(check(&put("é".repeat(MOST_BYTES / 2 + 1))).is_err());
+        assert!(check(&put("x".repeat(MAX_BYTES))).is_ok());
+        assert!(check(&put("é".repeat(MAX_BYTES / 2 + 1))).is_err());
         assert!(check(&put(String::new())).is_err());
     }
 }

@@ -1,32 +1,36 @@
-//! The small things that several resources need: ids in paths, whether a workspace is there, names
-//! that are taken, descriptions, instants to come, problems in the documentation, and what the audit
-//! log shows of a resource.
+//! Small functions that several resources need: ids in paths, conflicts of names, descriptions, times,
+//! and the audit log.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use chrono::{DateTime, Datelike, SubsecRound, Utc};
+use actix_web::HttpResponse;
+use actix_web::http::header::LOCATION;
+use chrono::{DateTime, Datelike, NaiveDateTime, SubsecRound, Utc};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::IntoResponses;
 use utoipa::openapi::{Ref, RefOr, Response};
 
 use super::error::ApiError;
+use super::field_errors::both;
+use crate::audit::{self, Actor, Event};
 use crate::auth::issue::IssueError;
 use crate::crypto::SecretText;
 use crate::db::workspaces::find_workspace;
 use crate::db::{Conn, DbError};
-use crate::domain::scope::WorkspaceScope;
+use crate::domain::scope::{Scope, WorkspaceScope};
 
 /// The longest description, in characters.
-const MOST_DESCRIPTION: usize = 1024;
+const MAX_DESCRIPTION: usize = 1024;
 
-/// Reads an id that stands in a path. What is no id is the id of nothing.
+/// Reads an id of a path. A text that is not an id belongs to no resource.
 pub(super) fn path_id<T: FromStr>(text: &str, what: &'static str) -> Result<T, ApiError> {
     text.parse().map_err(|_| ApiError::NotFound(what))
 }
 
-/// A 409 that names the field, where another live row has the value.
+/// A 409 that names the field if another row has the value.
 pub(super) fn or_taken(error: DbError, code: &'static str, detail: &str) -> ApiError {
     match error {
         DbError::UniqueViolation => ApiError::Conflict { code, detail: detail.to_owned() },
@@ -34,26 +38,64 @@ pub(super) fn or_taken(error: DbError, code: &'static str, detail: &str) -> ApiE
     }
 }
 
-/// What the API shows of a resource, as the audit log keeps it.
+/// A resource whose changes the audit log records.
+pub(super) trait Audited: Serialize {
+    /// The type as the audit log names it.
+    const TYPE: &'static str;
+
+    /// The id; of secrets, the name.
+    fn audit_id(&self) -> String;
+}
+
+/// Records a change of a resource in the audit log.
+pub(super) async fn record<R: Audited>(
+    conn: &mut Conn,
+    actor: &Actor,
+    scope: Scope,
+    operation: &'static str,
+    before: Option<&R>,
+    after: Option<&R>,
+) -> Result<(), ApiError> {
+    let event = Event {
+        operation,
+        resource_type: R::TYPE,
+        resource_id: before.or(after).map(R::audit_id).unwrap_or_default(),
+        organization_id: scope.organization_id(),
+        workspace_id: scope.workspace_id(),
+        before: before.map(as_json).transpose()?,
+        after: after.map(as_json).transpose()?,
+    };
+    Ok(audit::record(conn, actor, event).await?)
+}
+
+/// The response to a request that created something at this path.
+pub(super) fn created(path: String, body: impl Serialize) -> HttpResponse {
+    HttpResponse::Created().insert_header((LOCATION, path)).json(body)
+}
+
+/// A resource as the API shows it.
 pub(super) fn as_json(shown: &impl Serialize) -> Result<Value, ApiError> {
     serde_json::to_value(shown)
         .map_err(|error| ApiError::Internal(format!("a resource can't be shown: {error}")))
 }
 
-/// That the workspace is there and not deleted.
-pub(super) async fn live_workspace(conn: &mut Conn, scope: WorkspaceScope) -> Result<(), ApiError> {
+/// Checks that the workspace exists and is not deleted.
+pub(super) async fn check_workspace(
+    conn: &mut Conn,
+    scope: WorkspaceScope,
+) -> Result<(), ApiError> {
     find_workspace(conn, scope).await?.map(|_| ()).ok_or(ApiError::NotFound("workspace"))
 }
 
-/// That a description is not too long.
+/// Checks the length and the characters of a description.
 pub(super) fn check_description(description: Option<&str>) -> Result<(), ApiError> {
-    if description.is_some_and(|text| text.chars().count() > MOST_DESCRIPTION) {
+    if description.is_some_and(|text| text.chars().count() > MAX_DESCRIPTION) {
         return Err(ApiError::field(
             "description",
-            format!("must be at most {MOST_DESCRIPTION} characters long"),
+            format!("must be at most {MAX_DESCRIPTION} characters long"),
         ));
     }
-    // PostgreSQL can't store some of them, and nobody can read the others.
+    // PostgreSQL can't store NUL, and the others are not visible.
     let unprintable = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t');
     if description.is_some_and(|text| text.contains(unprintable)) {
         let message = "must not contain control characters other than line breaks and tabs";
@@ -62,12 +104,12 @@ pub(super) fn check_description(description: Option<&str>) -> Result<(), ApiErro
     Ok(())
 }
 
-/// Serializes a key into the one answer that shows it.
+/// Serializes a key for the only answer that shows it.
 pub(super) fn once<S: serde::Serializer>(key: &SecretText, out: S) -> Result<S::Ok, S::Error> {
     out.serialize_str(key.expose())
 }
 
-/// An instant at which something is to end, in the precision that the databases keep.
+/// A time in the future, with the precision of the databases.
 pub(super) fn future(
     field: &'static str,
     at: DateTime<Utc>,
@@ -76,11 +118,27 @@ pub(super) fn future(
     if at <= now {
         return Err(ApiError::field(field, "must lie in the future"));
     }
-    // Beyond it, the text form that SQLite compares by has another width.
+    // SQLite compares times as text, whose width changes after this year.
     if at.year() > 9999 {
         return Err(ApiError::field(field, "must lie before the year 10000; null means never"));
     }
     Ok(at.trunc_subsecs(6))
+}
+
+/// The ends of a time range as the databases compare them, if both lie in these years.
+pub(super) fn time_range(
+    from: Option<DateTime<Utc>>,
+    to: Option<DateTime<Utc>>,
+    years: RangeInclusive<i32>,
+) -> Result<(Option<NaiveDateTime>, Option<NaiveDateTime>), ApiError> {
+    let end = |field: &str, at: Option<DateTime<Utc>>| match at {
+        Some(at) if !years.contains(&at.year()) => {
+            let (first, last) = (years.start(), years.end());
+            Err(ApiError::field(field, format!("must lie in the years {first} to {last}")))
+        }
+        at => Ok(at.map(|at| at.naive_utc())),
+    };
+    both(end("from", from), end("to", to))
 }
 
 impl From<IssueError> for ApiError {

@@ -1,7 +1,7 @@
 //! `/usage`: what was used and what it cost, by time and group.
 
 mod csv;
-mod question;
+mod query;
 mod report;
 
 use actix_web::http::header::{Accept, CONTENT_DISPOSITION, Header, VARY};
@@ -15,29 +15,27 @@ use super::routes::Routes;
 use super::shared::NotFound;
 use crate::db::Conn;
 use crate::db::usage::list_usage;
-pub use question::UsageQuery;
-pub use report::{UsageItem, UsageReport};
 
-use question::{Question, check_places};
-use report::report;
+use query::{UsageParameters, UsageQuery, check_filter};
+use report::{UsageReport, report};
 
-/// How many groups an answer holds at most.
-const MOST_GROUPS: usize = 10_000;
+/// The largest number of groups in an answer.
+const MAX_GROUPS: usize = 10_000;
 
 /// Read usage
 ///
 /// Tokens, cost and counts, by interval and group. Everything belongs to the hour in which its
 /// request was admitted. An organization's key sees its organization, a workspace's key its
-/// workspace; a platform key sees organizations as wholes: it may group by `organization` and filter
+/// workspace; a platform key sees totals of organizations: it may group by `organization` and filter
 /// by `organization_id`, and nothing else.
 ///
-/// Sorted by start, then by the groups in the order asked for; what nobody used is left out. With
+/// Sorted by start, then by the groups in the order of `group_by`; groups without usage are left out. With
 /// `Accept: text/csv` the groups come as a table whose texts are safe to open in a spreadsheet: one
 /// that begins with `=`, `+`, `-`, `@`, a tab or a line break has a `'` put before it.
 #[utoipa::path(
     get,
     path = "/usage",
-    params(UsageQuery),
+    params(UsageParameters),
     responses((
             status = 200,
             description = "The figures",
@@ -47,19 +45,19 @@ const MOST_GROUPS: usize = 10_000;
 async fn get_usage(
     caller: Permitted<UsageRead>,
     plane: web::Data<Management>,
-    query: Query<UsageQuery>,
+    query: Query<UsageParameters>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let scope = caller.principal.scope;
-    let question = Question::read(query.0, scope, caller.actor.now)?;
+    let query = query.check(|query| UsageQuery::parse(query, scope, caller.actor.now))?;
     let report = plane
         .database
         .read(async move |conn: &mut Conn| {
-            check_places(conn, scope, &question.filter).await?;
-            let Question { filter, interval, group_by } = &question;
-            let groups = list_usage(conn, scope, filter, *interval, group_by, MOST_GROUPS).await?;
+            check_filter(conn, scope, &query.filter).await?;
+            let UsageQuery { filter, interval, group_by } = &query;
+            let groups = list_usage(conn, scope, filter, *interval, group_by, MAX_GROUPS).await?;
             let groups = groups.ok_or_else(too_many)?;
-            report(conn, scope, question, groups).await
+            report(conn, scope, query, groups).await
         })
         .await?;
     let mut response = HttpResponse::Ok();
@@ -75,21 +73,21 @@ async fn get_usage(
 
 fn too_many() -> ApiError {
     let message = format!(
-        "makes more than {MOST_GROUPS} groups; ask for less time, a longer interval, fewer groups, \
-         or filter"
+        "makes more than {MAX_GROUPS} groups; choose a shorter time, a longer interval, fewer \
+         dimensions or filters"
     );
     ApiError::field("group_by", message)
 }
 
-/// Whether the caller likes a table better than JSON. Who likes neither gets JSON.
+/// Whether the caller prefers CSV to JSON. JSON is the default.
 fn wants_csv(request: &HttpRequest) -> bool {
     let Ok(accept) = Accept::parse(request) else { return false };
-    let liked = accept.ranked().into_iter().find_map(|kind| match kind.essence_str() {
+    let preferred = accept.ranked().into_iter().find_map(|kind| match kind.essence_str() {
         "text/csv" => Some(true),
         "application/json" | "application/*" | "*/*" => Some(false),
         _ => None,
     });
-    liked.unwrap_or(false)
+    preferred.unwrap_or(false)
 }
 
 /// Adds the operation.

@@ -1,6 +1,5 @@
-//! `/users`: the people of an organization, whose keys stop when they are deactivated.
+//! `/users`: the people of an organization. Deactivating a user disables the user's keys.
 
-use actix_web::http::header::LOCATION;
 use actix_web::{HttpResponse, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -12,8 +11,9 @@ use super::error::ApiError;
 use super::page::{Paged, page};
 use super::query::Query;
 use super::routes::Routes;
-use super::shared::{Conflicts, as_json, or_taken, path_id};
-use crate::audit::{self, Actor, Event};
+use super::shared::{Audited, Conflicts, created, or_taken, path_id, record};
+use crate::audit::Actor;
+use crate::auth::Scope;
 use crate::db::users::{
     UserChanges, UserFilter, UserRow, find_user, insert_user, list_users as list_rows,
     update_user as update_row,
@@ -22,13 +22,12 @@ use crate::db::{ChangeScope, Conn, DbError};
 use crate::domain::ids::{OrganizationId, UserId};
 use crate::domain::names::{DisplayName, Email};
 
-/// Whether a person's keys count.
+/// Whether a user's keys are valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum UserStatus {
-    /// They do.
+pub(super) enum UserStatus {
     Active,
-    /// They do not, and no new ones are issued.
+    /// The keys are refused, and no new ones are issued.
     Deactivated,
 }
 
@@ -48,70 +47,67 @@ impl UserStatus {
 /// A new user.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct CreateUser {
-    /// Unique in the organization.
-    #[schema(max_length = 254, format = Email, example = "ada@example.com")]
-    pub email: Email,
-    /// What they are called.
-    #[schema(min_length = 1, max_length = 128, example = "Ada Lovelace")]
-    pub name: DisplayName,
-}
-
-/// What may change about a user.
-#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct UpdateUser {
+#[schema(example = json!({"email": "ada@example.com", "name": "Ada Lovelace"}))]
+pub(super) struct CreateUser {
     /// Unique in the organization.
     #[schema(max_length = 254, format = Email)]
-    pub email: Email,
-    /// What they are called.
+    pub(super) email: Email,
     #[schema(min_length = 1, max_length = 128)]
-    pub name: DisplayName,
-    /// Whether their keys count.
-    pub status: UserStatus,
+    pub(super) name: DisplayName,
 }
 
-impl Editable for UpdateUser {
-    const READ_ONLY: &'static [&'static str] =
-        &["id", "organization_id", "created_at", "updated_at"];
+/// The fields of a user that can be set.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UserFields {
+    /// Unique in the organization.
+    #[schema(max_length = 254, format = Email)]
+    pub(super) email: Email,
+    #[schema(min_length = 1, max_length = 128)]
+    pub(super) name: DisplayName,
+    pub(super) status: UserStatus,
 }
 
-/// Named because the documentation takes no generic of our own.
-type UserPatch = MergePatch<UpdateUser>;
+impl Editable for UserFields {
+    type Shown = User;
+}
+
+/// Has a name because utoipa's macros do not take a generic type here.
+type UserPatch = MergePatch<UserFields>;
 
 /// The query of a list of users.
 #[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub struct UsersQuery {
-    /// How many to return, 1 to 200; 50 unless given.
+pub(super) struct UsersQuery {
+    /// The largest number of items to return, 1 to 200; 50 unless given.
     #[param(minimum = 1, maximum = 200)]
-    pub limit: Option<u16>,
-    /// The `next_cursor` of the page before.
-    pub cursor: Option<String>,
-    /// Only the one with this address.
-    pub email: Option<Email>,
-    /// Only those with this status.
-    pub status: Option<UserStatus>,
+    pub(super) limit: Option<u16>,
+    /// The `next_cursor` of the previous page.
+    pub(super) cursor: Option<String>,
+    /// Only the user with this address.
+    pub(super) email: Option<Email>,
+    /// Only users with this status.
+    pub(super) status: Option<UserStatus>,
 }
 
 /// A person in an organization.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub struct User {
-    /// Their id.
-    pub id: UserId,
-    /// The organization they belong to.
-    pub organization_id: OrganizationId,
-    /// Unique in the organization.
-    pub email: Email,
-    /// What they are called.
-    pub name: DisplayName,
-    /// Whether their keys count.
-    pub status: UserStatus,
-    /// When they were added.
-    pub created_at: DateTime<Utc>,
-    /// When they last changed.
-    pub updated_at: DateTime<Utc>,
+pub(super) struct User {
+    pub(super) id: UserId,
+    pub(super) organization_id: OrganizationId,
+    #[serde(flatten)]
+    pub(super) fields: UserFields,
+    pub(super) created_at: DateTime<Utc>,
+    pub(super) updated_at: DateTime<Utc>,
+}
+
+impl Audited for User {
+    const TYPE: &'static str = "user";
+
+    fn audit_id(&self) -> String {
+        self.id.to_string()
+    }
 }
 
 impl From<UserRow> for User {
@@ -119,9 +115,11 @@ impl From<UserRow> for User {
         Self {
             id: row.id,
             organization_id: row.organization_id,
-            email: row.email,
-            name: row.name,
-            status: UserStatus::read(&row.status),
+            fields: UserFields {
+                email: row.email,
+                name: row.name,
+                status: UserStatus::read(&row.status),
+            },
             created_at: row.created_at.and_utc(),
             updated_at: row.updated_at.and_utc(),
         }
@@ -141,28 +139,28 @@ async fn create_user(
 ) -> Result<HttpResponse, ApiError> {
     let InOrganization { organization_id, actor, .. } = caller;
     let now = actor.now.naive_utc();
+    let body = body.valid()?;
     let row = UserRow {
         id: actor.clock.new_id(),
         organization_id,
-        email: body.0.email,
-        name: body.0.name,
+        email: body.email,
+        name: body.name,
         status: UserStatus::Active.as_str().to_owned(),
         created_at: now,
         updated_at: now,
         deleted_at: None,
     };
-    let created = plane
+    let user = plane
         .database
         .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
             insert_user(conn, row.clone()).await.map_err(email_taken)?;
-            let created = User::from(row);
-            record(conn, &actor, "create_user", None, &created).await?;
-            Ok::<_, ApiError>(created)
+            let user = User::from(row);
+            let scope = Scope::Organization(organization_id);
+            record(conn, &actor, scope, "create_user", None, Some(&user)).await?;
+            Ok::<_, ApiError>(user)
         })
         .await?;
-    Ok(HttpResponse::Created()
-        .insert_header((LOCATION, format!("/api/v1/users/{}", created.id)))
-        .json(created))
+    Ok(created(format!("/api/v1/users/{}", user.id), user))
 }
 
 /// List users
@@ -180,8 +178,9 @@ async fn list_users(
     query: Query<UsersQuery>,
 ) -> Result<web::Json<Paged<User>>, ApiError> {
     let organization_id = caller.organization_id;
-    let query = query.0;
-    let page = page::<UserId>(query.limit, query.cursor.as_deref())?;
+    let (page, query) = query.check(|query| {
+        page::<UserId>(query.limit, query.cursor.as_deref()).map(|page| (page, query))
+    })?;
     let filter = UserFilter {
         email: query.email,
         status: query.status.map(|status| status.as_str().to_owned()),
@@ -215,11 +214,11 @@ async fn get_user(
 
 /// Update a user
 ///
-/// A JSON merge patch. Setting `status` to `active` lets the user's keys count again.
+/// A JSON merge patch. Setting `status` to `active` makes the user's keys valid again.
 #[utoipa::path(
     patch,
     path = "/users/{user_id}",
-    responses((status = 200, description = "The user as they are now", body = User), Conflicts),
+    responses((status = 200, description = "The updated user", body = User), Conflicts),
 )]
 async fn update_user(
     caller: InOrganization<UsersWrite>,
@@ -228,16 +227,13 @@ async fn update_user(
     patch: Json<UserPatch>,
 ) -> Result<web::Json<User>, ApiError> {
     let id = path_id(&path, "user")?;
+    let patch = patch.valid()?;
     let InOrganization { organization_id, actor, .. } = caller;
     let updated = plane
         .database
         .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
             let before = User::from(existing(conn, organization_id, id).await?);
-            let fields = patch.0.apply(&UpdateUser {
-                email: before.email.clone(),
-                name: before.name.clone(),
-                status: before.status,
-            })?;
+            let fields = patch.apply(&before.fields)?.valid()?;
             change(conn, &actor, "update_user", before, fields).await
         })
         .await?;
@@ -246,8 +242,8 @@ async fn update_user(
 
 /// Deactivate a user
 ///
-/// Stops the user's keys at once. The user stays in the list; `PATCH` with `status` `active` undoes
-/// it.
+/// Makes the user's keys invalid at once. The user stays in the list; `PATCH` with `status` `active`
+/// undoes it.
 #[utoipa::path(
     delete,
     path = "/users/{user_id}",
@@ -264,14 +260,10 @@ async fn delete_user(
         .database
         .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
             let before = User::from(existing(conn, organization_id, id).await?);
-            if before.status == UserStatus::Deactivated {
+            if before.fields.status == UserStatus::Deactivated {
                 return Ok::<_, ApiError>(());
             }
-            let fields = UpdateUser {
-                email: before.email.clone(),
-                name: before.name.clone(),
-                status: UserStatus::Deactivated,
-            };
+            let fields = UserFields { status: UserStatus::Deactivated, ..before.fields.clone() };
             change(conn, &actor, "deactivate_user", before, fields).await.map(|_| ())
         })
         .await?;
@@ -291,7 +283,7 @@ async fn change(
     actor: &Actor,
     operation: &'static str,
     before: User,
-    fields: UpdateUser,
+    fields: UserFields,
 ) -> Result<User, ApiError> {
     let changes = UserChanges {
         email: fields.email,
@@ -302,27 +294,9 @@ async fn change(
     let after =
         update_row(conn, before.organization_id, before.id, changes).await.map_err(email_taken)?;
     let after = User::from(after);
-    record(conn, actor, operation, Some(&before), &after).await?;
+    let scope = Scope::Organization(before.organization_id);
+    record(conn, actor, scope, operation, Some(&before), Some(&after)).await?;
     Ok(after)
-}
-
-async fn record(
-    conn: &mut Conn,
-    actor: &Actor,
-    operation: &'static str,
-    before: Option<&User>,
-    after: &User,
-) -> Result<(), ApiError> {
-    let event = Event {
-        operation,
-        resource_type: "user",
-        resource_id: after.id.to_string(),
-        organization_id: Some(after.organization_id),
-        workspace_id: None,
-        before: before.map(as_json).transpose()?,
-        after: Some(as_json(after)?),
-    };
-    Ok(audit::record(conn, actor, event).await?)
 }
 
 fn email_taken(error: DbError) -> ApiError {

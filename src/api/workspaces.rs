@@ -1,7 +1,6 @@
-//! `/workspaces`: the teams of an organization. Its administrators make and delete them; a
-//! workspace's own keys see, and its administrators may rename, their own.
+//! `/workspaces`: the teams of an organization. The organization's administrators create and delete
+//! them; a workspace's own keys can read it, and its administrators can rename it.
 
-use actix_web::http::header::LOCATION;
 use actix_web::{HttpResponse, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -16,8 +15,8 @@ use super::error::ApiError;
 use super::page::{PageQuery, Paged};
 use super::query::Query;
 use super::routes::Routes;
-use super::shared::{Conflicts, as_json, or_taken, path_id};
-use crate::audit::{self, Actor, Event};
+use super::shared::{Audited, Conflicts, as_json, created, or_taken, path_id, record};
+use crate::audit::{self, Event};
 use crate::auth::Scope;
 use crate::db::api_keys::{count_live_api_keys, delete_workspace_api_keys};
 use crate::db::data_keys::delete_data_key;
@@ -36,60 +35,60 @@ use crate::domain::scope::WorkspaceScope;
 /// A new workspace.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct CreateWorkspace {
-    /// What people call it.
-    #[schema(min_length = 1, max_length = 128, example = "Search team")]
-    pub name: DisplayName,
-    /// Unique in the organization; made from the name if it is left out.
-    #[schema(min_length = 1, max_length = 63, example = "search-team")]
-    pub handle: Option<Handle>,
+#[schema(example = json!({"name": "Search team", "handle": "search-team"}))]
+pub(super) struct CreateWorkspace {
+    #[schema(min_length = 1, max_length = 128)]
+    pub(super) name: DisplayName,
+    /// Unique in the organization; derived from the name if it is left out.
+    #[schema(min_length = 1, max_length = 63)]
+    pub(super) handle: Option<Handle>,
 }
 
-/// What may change about a workspace.
-#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+/// The fields of a workspace that can be set.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct UpdateWorkspace {
-    /// What people call it.
+pub(super) struct WorkspaceFields {
     #[schema(min_length = 1, max_length = 128)]
-    pub name: DisplayName,
+    pub(super) name: DisplayName,
     /// Unique in the organization.
     #[schema(min_length = 1, max_length = 63)]
-    pub handle: Handle,
+    pub(super) handle: Handle,
 }
 
-impl Editable for UpdateWorkspace {
-    const READ_ONLY: &'static [&'static str] =
-        &["id", "organization_id", "created_at", "updated_at"];
+impl Editable for WorkspaceFields {
+    type Shown = Workspace;
 }
 
-/// Named because the documentation takes no generic of our own.
-type WorkspacePatch = MergePatch<UpdateWorkspace>;
+/// Has a name because utoipa's macros do not take a generic type here.
+type WorkspacePatch = MergePatch<WorkspaceFields>;
 
 /// The query of a deletion.
 #[derive(Clone, Copy, Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub struct DeleteWorkspaceQuery {
-    /// Delete it although it has keys that still work, and revoke them.
+pub(super) struct DeleteWorkspaceQuery {
+    /// Revoke the keys that are still valid, and delete the workspace.
     #[serde(default)]
-    pub force: bool,
+    pub(super) force: bool,
 }
 
 /// A workspace: a team inside an organization.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub struct Workspace {
-    /// Its id.
-    pub id: WorkspaceId,
-    /// The organization it belongs to.
-    pub organization_id: OrganizationId,
-    /// What people call it.
-    pub name: DisplayName,
-    /// Unique in the organization.
-    pub handle: Handle,
-    /// When it was made.
-    pub created_at: DateTime<Utc>,
-    /// When it last changed.
-    pub updated_at: DateTime<Utc>,
+pub(super) struct Workspace {
+    pub(super) id: WorkspaceId,
+    pub(super) organization_id: OrganizationId,
+    #[serde(flatten)]
+    pub(super) fields: WorkspaceFields,
+    pub(super) created_at: DateTime<Utc>,
+    pub(super) updated_at: DateTime<Utc>,
+}
+
+impl Audited for Workspace {
+    const TYPE: &'static str = "workspace";
+
+    fn audit_id(&self) -> String {
+        self.id.to_string()
+    }
 }
 
 impl From<WorkspaceRow> for Workspace {
@@ -97,8 +96,7 @@ impl From<WorkspaceRow> for Workspace {
         Self {
             id: row.id,
             organization_id: row.organization_id,
-            name: row.name,
-            handle: row.handle,
+            fields: WorkspaceFields { name: row.name, handle: row.handle },
             created_at: row.created_at.and_utc(),
             updated_at: row.updated_at.and_utc(),
         }
@@ -117,13 +115,12 @@ async fn create_workspace(
     body: Json<CreateWorkspace>,
 ) -> Result<HttpResponse, ApiError> {
     let InOrganization { organization_id, actor, .. } = caller;
-    let CreateWorkspace { name, handle } = body.0;
-    let handle = match handle {
-        Some(handle) => handle,
-        None => handle_from(&name).ok_or_else(|| {
-            ApiError::field("handle", "must be given, since none can be made from this name")
-        })?,
-    };
+    let (name, handle) = body.check(|CreateWorkspace { name, handle }| {
+        let handle = handle.or_else(|| handle_from(&name)).ok_or_else(|| {
+            ApiError::field("handle", "must be given, because none can be derived from this name")
+        })?;
+        Ok((name, handle))
+    })?;
     let now = actor.now.naive_utc();
     let row = WorkspaceRow {
         id: actor.clock.new_id(),
@@ -134,18 +131,17 @@ async fn create_workspace(
         updated_at: now,
         deleted_at: None,
     };
-    let created = plane
+    let scope = Scope::Workspace(WorkspaceScope { organization_id, workspace_id: row.id });
+    let workspace = plane
         .database
         .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
             insert_workspace(conn, row.clone()).await.map_err(handle_taken)?;
-            let created = Workspace::from(row);
-            record(conn, &actor, "create_workspace", None, Some(&created)).await?;
-            Ok::<_, ApiError>(created)
+            let workspace = Workspace::from(row);
+            record(conn, &actor, scope, "create_workspace", None, Some(&workspace)).await?;
+            Ok::<_, ApiError>(workspace)
         })
         .await?;
-    Ok(HttpResponse::Created()
-        .insert_header((LOCATION, format!("/api/v1/workspaces/{}", created.id)))
-        .json(created))
+    Ok(created(format!("/api/v1/workspaces/{}", workspace.id), workspace))
 }
 
 /// List workspaces
@@ -162,7 +158,7 @@ async fn list_workspaces(
     plane: web::Data<Management>,
     query: Query<PageQuery>,
 ) -> Result<web::Json<Paged<Workspace>>, ApiError> {
-    let page = query.0.page::<WorkspaceId>()?;
+    let page = query.check(|query| query.page::<WorkspaceId>())?;
     let (organization_id, only) = match caller.principal.scope {
         Scope::Organization(id) => (id, None),
         Scope::Workspace(own) => (own.organization_id, Some(own.workspace_id)),
@@ -196,7 +192,7 @@ async fn get_workspace(
 #[utoipa::path(
     patch,
     path = "/workspaces/{workspace_id}",
-    responses((status = 200, description = "The workspace as it is now", body = Workspace), Conflicts),
+    responses((status = 200, description = "The updated workspace", body = Workspace), Conflicts),
 )]
 async fn update_workspace(
     caller: InWorkspace<WorkspacesWrite>,
@@ -204,14 +200,12 @@ async fn update_workspace(
     patch: Json<WorkspacePatch>,
 ) -> Result<web::Json<Workspace>, ApiError> {
     let InWorkspace { scope, actor, .. } = caller;
+    let patch = patch.valid()?;
     let updated = plane
         .database
         .write(ChangeScope::Organization(scope.organization_id), async move |conn: &mut Conn| {
             let before = Workspace::from(existing(conn, scope).await?);
-            let fields = patch.0.apply(&UpdateWorkspace {
-                name: before.name.clone(),
-                handle: before.handle.clone(),
-            })?;
+            let fields = patch.apply(&before.fields)?.valid()?;
             let changes = WorkspaceChanges {
                 name: fields.name,
                 handle: fields.handle,
@@ -219,7 +213,8 @@ async fn update_workspace(
             };
             let after = update_row(conn, scope, changes).await.map_err(handle_taken)?;
             let after = Workspace::from(after);
-            record(conn, &actor, "update_workspace", Some(&before), Some(&after)).await?;
+            let scope = Scope::Workspace(scope);
+            record(conn, &actor, scope, "update_workspace", Some(&before), Some(&after)).await?;
             Ok::<_, ApiError>(after)
         })
         .await?;
@@ -229,13 +224,12 @@ async fn update_workspace(
 /// Delete a workspace
 ///
 /// Refused while it has keys that are neither revoked nor expired, unless `force` is true, which
-/// revokes them. Its model configurations go with it; its secrets and the key that seals them are
-/// destroyed.
+/// revokes them. Its model configurations, its secrets and the data key of the secrets are deleted.
 #[utoipa::path(
     delete,
     path = "/workspaces/{workspace_id}",
     params(DeleteWorkspaceQuery),
-    responses((status = 204, description = "The workspace is gone"), Conflicts),
+    responses((status = 204, description = "The workspace is deleted"), Conflicts),
 )]
 async fn delete_workspace(
     caller: InOrganization<OrganizationManage>,
@@ -246,7 +240,7 @@ async fn delete_workspace(
     let InOrganization { organization_id, actor, .. } = caller;
     let workspace_id = path_id(&path, "workspace")?;
     let scope = WorkspaceScope { organization_id, workspace_id };
-    let force = query.0.force;
+    let force = query.valid()?.force;
     plane
         .database
         .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
@@ -257,8 +251,8 @@ async fn delete_workspace(
                 return Err(ApiError::Conflict {
                     code: "workspace_in_use",
                     detail: format!(
-                        "{live} of its API keys still work; revoke them first, or repeat with \
-                         '?force=true', which revokes them."
+                        "{live} of its API keys are still valid; revoke them first, or repeat the request \
+                         with '?force=true', which revokes them."
                     ),
                 });
             }
@@ -290,26 +284,6 @@ async fn existing(conn: &mut Conn, scope: WorkspaceScope) -> Result<WorkspaceRow
     find_workspace(conn, scope).await?.ok_or(ApiError::NotFound("workspace"))
 }
 
-async fn record(
-    conn: &mut Conn,
-    actor: &Actor,
-    operation: &'static str,
-    before: Option<&Workspace>,
-    after: Option<&Workspace>,
-) -> Result<(), ApiError> {
-    let either = before.or(after);
-    let event = Event {
-        operation,
-        resource_type: "workspace",
-        resource_id: either.map(|one| one.id.to_string()).unwrap_or_default(),
-        organization_id: either.map(|one| one.organization_id),
-        workspace_id: either.map(|one| one.id),
-        before: before.map(as_json).transpose()?,
-        after: after.map(as_json).transpose()?,
-    };
-    Ok(audit::record(conn, actor, event).await?)
-}
-
 fn handle_taken(error: DbError) -> ApiError {
     or_taken(
         error,
@@ -318,11 +292,11 @@ fn handle_taken(error: DbError) -> ApiError {
     )
 }
 
-/// The name in the letters that a handle may have, with hyphens for the rest. None if the name has
-/// no such letters.
+/// The name with lower-case ASCII letters and digits only, and hyphens for everything else. None if it
+/// has no such characters.
 fn handle_from(name: &DisplayName) -> Option<Handle> {
-    /// What a [`Handle`] holds.
-    const MOST: usize = 63;
+    /// The longest [`Handle`].
+    const MAX_LENGTH: usize = 63;
 
     let mut handle = String::new();
     for letter in name.as_str().chars().map(|letter| letter.to_ascii_lowercase()) {
@@ -332,7 +306,7 @@ fn handle_from(name: &DisplayName) -> Option<Handle> {
             handle.push('-');
         }
     }
-    handle.truncate(MOST);
+    handle.truncate(MAX_LENGTH);
     Handle::parse(handle.trim_end_matches('-')).ok()
 }
 
@@ -352,7 +326,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn handles_are_made_from_names() {
+    fn handles_are_derived_from_names() {
         let handle = |name: &str| {
             handle_from(&DisplayName::parse(name).unwrap()).map(|handle| handle.to_string())
         };

@@ -47,12 +47,7 @@ pub struct DatabaseSettings {
 
 impl Default for DatabaseSettings {
     fn default() -> Self {
-        Self {
-            database_url: DatabaseUrl::Sqlite("tollgate.db".into()),
-            database_connections: 8,
-            database_ca_file: None,
-            database_timeout: Duration::from_secs(5),
-        }
+        super::defaults()
     }
 }
 

@@ -41,10 +41,6 @@ pub struct DirectorySettings {
 
 impl Default for DirectorySettings {
     fn default() -> Self {
-        Self {
-            directory_capacity: 100_000,
-            directory_max_stale: Duration::from_secs(3600),
-            directory_poll: Duration::from_secs(1),
-        }
+        super::defaults()
     }
 }

@@ -43,7 +43,7 @@ pub struct LedgerSettings {
 
 impl Default for LedgerSettings {
     fn default() -> Self {
-        Self { journal_dir: None, journal_max_bytes: 1 << 30, ledger_retention_days: 0 }
+        super::defaults()
     }
 }
 

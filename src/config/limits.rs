@@ -4,8 +4,6 @@ use std::num::NonZeroUsize;
 
 use super::values::parse_size;
 
-const MIB: usize = 1024 * 1024;
-
 /// Limits on sizes and numbers.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Limits")]
@@ -65,12 +63,6 @@ impl LimitSettings {
 
 impl Default for LimitSettings {
     fn default() -> Self {
-        Self {
-            max_body_bytes: 32 * MIB,
-            body_memory_bytes: 512 * MIB,
-            max_connections: 25_000,
-            max_concurrent_requests: 10_000,
-            workers: None,
-        }
+        super::defaults()
     }
 }

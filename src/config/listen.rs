@@ -1,6 +1,6 @@
 //! The addresses to listen on.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::values::Networks;
 
@@ -32,10 +32,6 @@ pub struct ListenSettings {
 
 impl Default for ListenSettings {
     fn default() -> Self {
-        Self {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
-            admin_listen: None,
-            trusted_proxies: Networks::default(),
-        }
+        super::defaults()
     }
 }

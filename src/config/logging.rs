@@ -27,6 +27,6 @@ pub enum LogFormat {
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { log_format: LogFormat::Auto, log_filter: "info".to_owned() }
+        super::defaults()
     }
 }

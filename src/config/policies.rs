@@ -74,14 +74,7 @@ pub struct PolicySettings {
 
 impl Default for PolicySettings {
     fn default() -> Self {
-        Self {
-            redis_url: None,
-            redis_ca_file: None,
-            redis_timeout: Duration::from_millis(250),
-            spend_without_redis: SpendWithoutRedis::Refuse,
-            assumed_output_tokens: 32_768,
-            assumed_context_tokens: 1_000_000,
-        }
+        super::defaults()
     }
 }
 

@@ -15,7 +15,7 @@ fn parse(args: &[&str]) -> Result<Settings, clap::Error> {
 }
 
 #[test]
-fn the_defaults_in_code_are_those_of_the_command_line() {
+fn the_defaults_are_valid_and_those_of_the_command_line() {
     assert_eq!(format!("{:#?}", parse(&[]).unwrap()), format!("{:#?}", Settings::default()));
     Settings::default().validate().unwrap();
 }

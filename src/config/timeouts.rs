@@ -117,17 +117,6 @@ pub struct TimeoutSettings {
 
 impl Default for TimeoutSettings {
     fn default() -> Self {
-        Self {
-            head_timeout: Duration::from_secs(10),
-            body_timeout: Duration::from_secs(60),
-            connect_timeout: Duration::from_secs(10),
-            first_byte_timeout: Duration::from_secs(600),
-            idle_timeout: Duration::from_secs(300),
-            downstream_write_timeout: Duration::from_secs(60),
-            keep_alive: Duration::from_secs(75),
-            upstream_keep_alive: Duration::from_secs(4),
-            shutdown_delay: Duration::ZERO,
-            shutdown_timeout: Duration::from_secs(30),
-        }
+        super::defaults()
     }
 }

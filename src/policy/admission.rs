@@ -52,7 +52,8 @@ pub type FlushLedger =
 #[derive(Clone, Copy, Debug)]
 pub struct AdmissionRequest<'r> {
     pub subject: Subject<'r>,
-    pub target: Target<'r>,
+    /// Where it may be sent. All of them have to be allowed.
+    pub targets: &'r [Target<'r>],
     pub price: Option<&'r ResolvedPrice>,
     /// The most that it can use.
     pub bound: Bound,
@@ -164,7 +165,10 @@ impl Admission {
         reserved: Option<NanoUsd>,
     ) -> Result<Admitted, Denied> {
         let report = PolicyReport::new(request, matched);
-        let denying: SmallVec<[usize; 4]> = denies_model(matched, &request.target).collect();
+        let denied = request.targets.iter().flat_map(|target| denies_model(matched, target));
+        let mut denying: SmallVec<[usize; 4]> = denied.collect();
+        denying.sort_unstable();
+        denying.dedup();
         if !denying.is_empty() {
             return Err(Denied::by_policies(Reason::ModelAccess, request, report, &denying));
         }

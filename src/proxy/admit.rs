@@ -3,33 +3,17 @@
 
 use actix_web::HttpRequest;
 use actix_web::http::header::HeaderMap;
+use smallvec::SmallVec;
 
+use super::DataPlane;
 use super::context::RequestContext;
 use super::error::ProxyError;
-use super::{DataPlane, Outgoing};
-use crate::accounting::engine::RequestFacts;
-use crate::accounting::sent_body::SentBody;
+use super::target::Target;
+use crate::accounting::engine::{RequestFacts, TargetFacts};
 use crate::auth::Principal;
-use crate::directory::configuration::ConfigurationEntry;
 use crate::domain::metadata::Metadata;
 use crate::domain::policy::Subject;
 use crate::domain::scope::WorkspaceScope;
-use crate::json::object::BodyEdits;
-use crate::llm::format::Operation;
-use crate::llm::limits::{BodyFacts, Bound};
-
-/// The maximum that a body can use as it goes up.
-pub fn bound_of(
-    plane: &DataPlane,
-    operation: &Operation,
-    mut facts: BodyFacts,
-    edits: &BodyEdits<'_>,
-    configuration: &ConfigurationEntry,
-) -> Bound {
-    let Some(format) = operation.format() else { return Bound::FREE };
-    edits.added().for_each(|(key, raw)| facts.add_field(key, raw));
-    plane.accounting.bound(format, configuration, edits.length(), &facts)
-}
 
 /// Asks the policies and opens the request's account if they admit it.
 pub async fn admit(
@@ -37,11 +21,12 @@ pub async fn admit(
     request: &HttpRequest,
     principal: &Principal,
     scope: WorkspaceScope,
-    configuration: &ConfigurationEntry,
-    outgoing: &mut Outgoing,
+    targets: &[Target<'_>],
+    answers_later: bool,
     context: &mut RequestContext,
 ) -> Result<(), ProxyError> {
     let metadata = metadata_of(request.headers())?;
+    let targets: SmallVec<[TargetFacts<'_>; 1]> = targets.iter().map(Target::facts).collect();
     let facts = RequestFacts {
         record: context.request.record(),
         subject: Subject {
@@ -51,10 +36,8 @@ pub async fn admit(
             api_key_id: principal.api_key_id(),
             metadata: &metadata,
         },
-        configuration,
-        bound: outgoing.bound,
-        is_background: outgoing.is_background,
-        body: SentBody::Whole(outgoing.body.clone(), outgoing.memory.take()),
+        targets: &targets,
+        is_background: answers_later,
     };
     match plane.accounting.admit(facts).await {
         Ok((account, report)) => {

@@ -6,6 +6,7 @@ use actix_web::{HttpResponse, ResponseError, body::BoxBody};
 
 use super::error::ProxyError;
 use super::policy_headers::insert_policy_headers;
+use crate::accounting::budget::Share;
 use crate::accounting::request::AccountedRequest;
 use crate::policy::admission::PolicyReport;
 use crate::telemetry::OpenStream;
@@ -18,6 +19,8 @@ pub struct RequestContext {
     pub request: AccountedRequest,
     /// Reported in the head of the answer.
     pub policy_report: PolicyReport,
+    /// Its place among all requests under way.
+    pub permit: Option<Share>,
     open_stream: Option<OpenStream>,
 }
 
@@ -25,7 +28,7 @@ impl RequestContext {
     /// Of a request that has just arrived.
     pub fn new(reporter: &RequestReporter, ids: RequestIds, peer: Option<IpAddr>) -> Self {
         let request = AccountedRequest::new(reporter, ids, peer);
-        Self { request, policy_report: PolicyReport::default(), open_stream: None }
+        Self { request, policy_report: PolicyReport::default(), permit: None, open_stream: None }
     }
 
     /// The answer is a stream, which may take hours.

@@ -3,6 +3,7 @@
 //! `pipeline` is the whole of it; each step is a file.
 
 pub mod admit;
+pub mod attempt;
 pub mod concurrency;
 pub mod content_coding;
 pub mod context;
@@ -10,19 +11,18 @@ pub mod error;
 pub mod headers;
 pub mod key_scrubber;
 pub mod policy_headers;
-pub mod prepare;
 pub mod read;
 pub mod relay;
 pub mod route;
-pub mod send;
+pub mod target;
 
 use std::sync::Arc;
 
 use actix_web::body::{BoxBody, EitherBody};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
-use bytes::Bytes;
+use smallvec::{SmallVec, smallvec};
 
-use crate::accounting::budget::{Budget, Share};
+use crate::accounting::budget::Budget;
 use crate::accounting::engine::Accounting;
 use crate::auth::{AuthError, Principal, Scope, authenticate};
 use crate::clock::Clock;
@@ -31,17 +31,17 @@ use crate::directory::Directory;
 use crate::directory::configuration::ConfigurationEntry;
 use crate::domain::permissions::Permission;
 use crate::domain::scope::WorkspaceScope;
-use crate::llm::limits::{BodyFacts, Bound};
 use crate::llm::usage::model_name;
 use crate::telemetry::requests::RequestIds;
 use crate::upstream::{UpstreamClient, UpstreamTimeouts};
+use attempt::first_answer;
 use concurrency::Concurrency;
 use context::RequestContext;
 use error::ProxyError;
-use prepare::Prepared;
-use read::{BodyLimits, read_body};
-use relay::{Answer, Permits, RelayBody};
+use read::{BodyLimits, CallerBody};
+use relay::{Answer, RelayBody};
 use route::{ProxyRoute, RouteMatch};
+use target::Target;
 
 /// What the data plane works with. One for all workers.
 pub struct DataPlane {
@@ -97,41 +97,27 @@ async fn pipeline(
     let route = match_route(request)?;
     context.request.record().operation = route.operation.label();
 
-    let configuration = resolve(plane, scope, &route, context).await?;
+    let configurations = resolve(plane, scope, &route, context).await?;
 
-    let permits = Permits {
-        _request: plane.requests.take(1).ok_or(ProxyError::Overloaded)?,
-        _configuration: plane
-            .concurrency
-            .enter(configuration.id, configuration.max_concurrent_requests)
-            .ok_or_else(|| ProxyError::ConcurrencyLimited { name: route.config_name.clone() })?,
-    };
-
-    let mut outgoing = if route.operation.format().is_some() {
-        read_outgoing(plane, request, payload, &route, &configuration, context).await?
+    context.permit = Some(plane.requests.take(1).ok_or(ProxyError::Overloaded)?);
+    let (body, memory) = if route.operation.format().is_some() {
+        let (limits, memory) = (plane.body_limits, &plane.body_memory);
+        Some(CallerBody::read(request.headers(), payload, limits, memory).await?).unzip()
     } else {
-        Outgoing::empty()
+        (None, None)
     };
+    if let Some(body) = &body {
+        context.request.record().model_asked = body.json.get("model").and_then(model_name);
+    }
+    let mut targets: SmallVec<[Target<'_>; 1]> = SmallVec::new();
+    for configuration in &configurations {
+        targets.push(Target::new(plane, &route.operation, configuration, body.as_ref())?);
+    }
 
-    admit::admit(plane, request, &principal, scope, &configuration, &mut outgoing, context).await?;
+    let answers_later = body.as_ref().is_some_and(|body| body.facts.answers_later());
+    admit::admit(plane, request, &principal, scope, &targets, answers_later, context).await?;
 
-    let credentials = configuration.open(&plane.keyring).map_err(|unavailable| {
-        context.request.record().cause = Some(unavailable.to_string());
-        ProxyError::SecretUnavailable { name: unavailable.name }
-    })?;
-    let Outgoing { body, is_stream_expected, withhold_usage, .. } = outgoing;
-    let Prepared { request, credentials } =
-        prepare::prepare(request, &route, &configuration, credentials, body, plane.timeouts);
-
-    let response = send::send(client, &request, &mut context.request).await?;
-    Ok(Answer {
-        response,
-        operation: route.operation,
-        is_stream_expected,
-        withhold_usage,
-        secrets: credentials.secrets,
-        permits,
-    })
+    first_answer(plane, client, request, route, &targets, memory, context).await
 }
 
 /// The workspace that the principal may call models in.
@@ -157,12 +143,13 @@ fn match_route(request: &HttpRequest) -> Result<ProxyRoute, ProxyError> {
     }
 }
 
+/// The configurations that the route leads to, in the order in which they are tried.
 async fn resolve(
     plane: &DataPlane,
     scope: WorkspaceScope,
     route: &ProxyRoute,
     context: &mut RequestContext,
-) -> Result<Arc<ConfigurationEntry>, ProxyError> {
+) -> Result<SmallVec<[Arc<ConfigurationEntry>; 1]>, ProxyError> {
     let name = &route.config_name;
     let found = plane.directory.find_configuration(scope, name).await.map_err(|error| {
         context.request.record().cause = Some(error.to_string());
@@ -175,63 +162,7 @@ async fn resolve(
     if !configuration.enabled {
         return Err(ProxyError::DisabledConfiguration { name: name.clone() });
     }
-    Ok(configuration)
-}
-
-/// What goes up, and what is known of it.
-pub struct Outgoing {
-    body: Bytes,
-    /// The right to hold the body in memory.
-    memory: Option<Share>,
-    /// The caller asked for a stream.
-    is_stream_expected: bool,
-    /// Whether the answer's usage was not the caller's wish, and so not theirs to see.
-    withhold_usage: bool,
-    /// The most that it can use.
-    bound: Bound,
-    /// Whether the provider answers before it has done the work.
-    is_background: bool,
-}
-
-impl Outgoing {
-    fn empty() -> Self {
-        Self {
-            body: Bytes::new(),
-            memory: None,
-            is_stream_expected: false,
-            withhold_usage: false,
-            bound: Bound::FREE,
-            is_background: false,
-        }
-    }
-}
-
-/// Reads the caller's body, and makes of it what goes up.
-async fn read_outgoing(
-    plane: &DataPlane,
-    request: &HttpRequest,
-    payload: web::Payload,
-    route: &ProxyRoute,
-    configuration: &ConfigurationEntry,
-    context: &mut RequestContext,
-) -> Result<Outgoing, ProxyError> {
-    let (bytes, memory) =
-        read_body(request.headers(), payload, plane.body_limits, &plane.body_memory).await?;
-    let (body, facts) = BodyFacts::parse(bytes).map_err(ProxyError::Body)?;
-    context.request.record().model_asked = body.get("model").and_then(model_name);
-    let (edits, withhold_usage) =
-        prepare::edit_body(&body, &facts, &route.operation, configuration)?;
-    let is_stream_expected = body.get_bool("stream") == Some(true);
-    let is_background = facts.answers_later();
-    let bound = admit::bound_of(plane, &route.operation, facts, &edits, configuration);
-    Ok(Outgoing {
-        body: edits.to_bytes(),
-        memory: Some(memory),
-        is_stream_expected,
-        withhold_usage,
-        bound,
-        is_background,
-    })
+    Ok(smallvec![configuration])
 }
 
 fn refusal(error: AuthError) -> ProxyError {

@@ -10,6 +10,8 @@ use futures_util::StreamExt;
 use super::content_coding::{codings, decode};
 use super::error::ProxyError;
 use crate::accounting::budget::{Budget, Share};
+use crate::json::object::JsonBody;
+use crate::llm::limits::BodyFacts;
 
 /// The limits of one body.
 #[derive(Clone, Copy, Debug)]
@@ -20,13 +22,33 @@ pub struct BodyLimits {
     pub time: Duration,
 }
 
+/// A caller's body, taken apart once. It is kept until the last attempt.
+pub struct CallerBody {
+    pub json: JsonBody,
+    pub facts: BodyFacts,
+}
+
+impl CallerBody {
+    /// Reads and parses the body. Its share of the memory budget has to be held as long as the body.
+    pub async fn read(
+        headers: &HeaderMap,
+        payload: Payload,
+        limits: BodyLimits,
+        memory: &Budget,
+    ) -> Result<(Self, Share), ProxyError> {
+        let (bytes, share) = read_body(headers, payload, limits, memory).await?;
+        let (json, facts) = BodyFacts::parse(bytes).map_err(ProxyError::Body)?;
+        Ok((Self { json, facts }, share))
+    }
+}
+
 /// Space that is set aside before the first byte has come, whatever length was declared: a caller who
 /// only announces a large body holds no memory.
 const INITIAL_CAPACITY: usize = 128 * 1024;
 
 /// Reads the whole body, and decodes it if it is compressed. The share of the memory budget has to be
 /// held as long as the body.
-pub async fn read_body(
+async fn read_body(
     headers: &HeaderMap,
     payload: Payload,
     limits: BodyLimits,

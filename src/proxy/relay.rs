@@ -12,13 +12,12 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::time::{Instant, Sleep, timeout_at};
 
+use super::attempt::error_for;
 use super::concurrency::ConcurrencyPermit;
 use super::context::RequestContext;
 use super::headers::{content_length, downstream_headers};
 use super::key_scrubber::{MOST_BYTES, redact, without_begun_secret};
 use super::policy_headers::insert_policy_headers;
-use super::send::error_for;
-use crate::accounting::budget::Share;
 use crate::crypto::SecretBytes;
 use crate::llm::answer::{AnswerContent, ObservedAnswer, PlainAnswer, StreamEnd, StreamedAnswer};
 use crate::llm::format::{Format, Operation};
@@ -42,18 +41,13 @@ pub struct Answer {
     pub withhold_usage: bool,
     /// What must not reach the caller.
     pub secrets: Vec<SecretBytes>,
-    pub permits: Permits,
-}
-
-/// The places that the request takes for as long as it lasts.
-pub struct Permits {
-    pub _request: Share,
-    pub _configuration: ConcurrencyPermit,
+    /// The place among the configuration's requests.
+    pub permit: ConcurrencyPermit,
 }
 
 /// Begins the answer to the caller.
 pub async fn relay(answer: Answer, mut context: RequestContext) -> HttpResponse<RelayBody> {
-    let Answer { response, operation, is_stream_expected, withhold_usage, secrets, permits } =
+    let Answer { response, operation, is_stream_expected, withhold_usage, secrets, permit } =
         answer;
     let UpstreamResponse { status, headers, body, .. } = response;
     let exposed: Vec<&[u8]> = secrets.iter().map(SecretBytes::expose).collect();
@@ -128,7 +122,7 @@ pub async fn relay(answer: Answer, mut context: RequestContext) -> HttpResponse<
         left,
         state,
         context,
-        _permits: permits,
+        _permit: permit,
     };
     let mut response = HttpResponse::with_body(status, body);
     *response.headers_mut() = down;
@@ -279,7 +273,7 @@ pub struct RelayBody {
     left: Option<u64>,
     state: State,
     context: RequestContext,
-    _permits: Permits,
+    _permit: ConcurrencyPermit,
 }
 
 /// The answer could not be relayed to its end; the connection is cut so that the caller can tell.

@@ -59,6 +59,8 @@ def spare(name, path):
         case "model_price_id":
             return make("model-prices", {
                 "provider": "openai", "model": f"spare-{number}", "price": {"input": 1, "output": 1}})
+        case "name":
+            return f"SPARE_{number}"
         case "policy_id":
             return make("gateway-policies", {
                 "name": "Spare", "policy_type": "spend_cap", "config": {"window": "daily", "limit_usd": 9},
@@ -68,15 +70,16 @@ def spare(name, path):
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    """Puts ids that exist into every second path that is to be valid."""
+    """Puts ids that exist into paths that are to be valid: something made for the call where the call may end or
+    change it, since the rest of the run depends on what is there; elsewhere into every second path."""
     path = case.path_parameters
     info = case.meta.components.get(ParameterLocation.PATH) if case.meta else None
-    if not path or info is None or info.mode is not GenerationMode.POSITIVE or next(COUNT) % 2:
+    if not path or info is None or info.mode is not GenerationMode.POSITIVE:
         return
-    *parents, last = [name for name in case.operation.path.replace("}", "{").split("{")[1::2]]
+    changes = case.method in ("DELETE", "PATCH") or case.operation.path.endswith("/rotate")
+    if not changes and next(COUNT) % 2:
+        return
+    *parents, last = case.operation.path.replace("}", "{").split("{")[1::2]
     for name in parents:
         path[name] = SEED["ids"].get(name, path[name])
-    ends = case.method in ("DELETE", "PATCH") or case.operation.path.endswith("/rotate") or last == "api_key_id"
-    # The rest of the run depends on the organization and, with `/workspaces/{workspace_id}/...`, on the workspace.
-    made = spare(last, case.operation.path) if ends and case.operation.path.endswith(f"{{{last}}}") else None
-    path[last] = made or SEED["ids"].get(last, path[last])
+    path[last] = (changes and spare(last, case.operation.path)) or SEED["ids"].get(last, path[last])

@@ -7,10 +7,11 @@ use chrono::{NaiveDateTime, TimeDelta};
 use futures_util::future::LocalBoxFuture;
 use serde::Deserialize;
 
-use super::{ApiKey, IssuedApiKey, change_scope, existing, exists, must_grant, record};
+use super::{ApiKey, IssuedApiKey, change_scope, check_exists, check_grant, existing};
 use crate::api::Management;
 use crate::api::body::Json;
 use crate::api::error::ApiError;
+use crate::api::shared::record;
 use crate::audit::Actor;
 use crate::auth::issue::new_credential;
 use crate::auth::{Principal, Scope};
@@ -21,22 +22,23 @@ use crate::db::api_keys::{
 use crate::domain::ids::ApiKeyId;
 
 /// 30 days: long enough for a rollout by hand, short enough that the old credential is not forgotten.
-const MOST_GRACE_SECONDS: u32 = 30 * 24 * 60 * 60;
+const MAX_GRACE_SECONDS: u32 = 30 * 24 * 60 * 60;
 
-/// So that a key that is rotated in a loop with a long grace can't be presented in endless ways.
-const MOST_CREDENTIALS: i64 = 8;
+/// Bounds the credentials of a key that is rotated again and again with a long grace.
+const MAX_CREDENTIALS: i64 = 8;
 
 /// How to rotate.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"grace_seconds": 3600}))]
 pub(super) struct RotateApiKey {
-    /// How long the present credential still works, in seconds; not at all if this is left out.
+    /// How long the present credential stays valid, in seconds; 0 if this is left out.
     #[serde(default)]
     #[schema(maximum = 2_592_000)]
     pub(super) grace_seconds: u32,
 }
 
-/// The body of a rotation, which may be left out.
+/// The body of a rotation, which is optional.
 #[derive(Debug)]
 pub(super) struct Rotation(RotateApiKey);
 
@@ -52,11 +54,11 @@ impl FromRequest for Rotation {
             return Box::pin(async { Ok(Self(RotateApiKey::default())) });
         }
         let body = Json::<RotateApiKey>::from_request(request, payload);
-        Box::pin(async move { Ok(Self(body.await?.0)) })
+        Box::pin(async move { Ok(Self(body.await?.valid()?)) })
     }
 }
 
-pub(super) async fn rotate_in(
+pub(super) async fn rotate(
     plane: &Management,
     principal: Principal,
     actor: Actor,
@@ -69,15 +71,15 @@ pub(super) async fn rotate_in(
     let issued = plane
         .database
         .write(change_scope(scope), async move |conn: &mut Conn| {
-            exists(conn, scope).await?;
+            check_exists(conn, scope).await?;
             let row = existing(conn, scope, id).await?;
-            must_grant(&principal, row.role)?;
+            check_grant(&principal, row.role)?;
             end_credentials(conn, &row, end).await?;
-            if count_live_credentials(conn, &row, now).await? >= MOST_CREDENTIALS {
+            if count_live_credentials(conn, &row, now).await? >= MAX_CREDENTIALS {
                 return Err(ApiError::Conflict {
                     code: "too_many_credentials",
                     detail: format!(
-                        "{MOST_CREDENTIALS} credentials of this key still work; rotate with a \
+                        "{MAX_CREDENTIALS} credentials of this key are still valid; rotate with a \
                          shorter 'grace_seconds', which ends them sooner."
                     ),
                 });
@@ -101,10 +103,10 @@ pub(super) async fn rotate_in(
 }
 
 fn end_of_grace(now: NaiveDateTime, grace_seconds: u32) -> Result<NaiveDateTime, ApiError> {
-    if grace_seconds > MOST_GRACE_SECONDS {
+    if grace_seconds > MAX_GRACE_SECONDS {
         return Err(ApiError::field(
             "grace_seconds",
-            format!("must be 0 to {MOST_GRACE_SECONDS}, which is 30 days"),
+            format!("must be 0 to {MAX_GRACE_SECONDS}, which is 30 days"),
         ));
     }
     Ok(now + TimeDelta::seconds(grace_seconds.into()))

@@ -1,4 +1,4 @@
-//! What spend caps have spent in the window under way, as far as the roll-ups know.
+//! The current spend of the subjects of spend caps, from the roll-ups.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
@@ -16,29 +16,30 @@ use crate::domain::policy::{Audience, Matchers, PolicyConfig, PolicyType, Subjec
 
 use super::stored_matchers;
 
-/// A window's first and the next window's first instant.
+/// The beginning of a window and of the next one.
 type Window = (NaiveDateTime, NaiveDateTime);
 
-/// What has to be summed up for one policy.
-struct Asked {
+/// The spend to sum up for one policy.
+struct SpendQuery {
     window: Window,
     matchers: Matchers,
 }
 
-/// What the subjects of each policy spent in the window of its first limit, in the order of the
-/// policies. `None` for what is no spend cap, asks for more than one key of metadata (the roll-ups
-/// hold each by itself), or is too much to sum up.
+/// The spend of each policy's subjects in the present window of its first limit, in the order of the
+/// policies. `None` for a policy that is not a spend cap, that matches more than one key of metadata (the
+/// roll-ups keep each key separately), or that has too many rows to sum up.
 pub(super) async fn current_spend(
     conn: &mut Conn,
     organization_id: OrganizationId,
     now: DateTime<Utc>,
     policies: &[GatewayPolicyRow],
 ) -> Result<Vec<Option<NanoUsd>>, DbError> {
-    let asked: Vec<Option<Asked>> = policies.iter().map(|row| asked(row, now)).collect();
+    let queries: Vec<Option<SpendQuery>> =
+        policies.iter().map(|row| spend_query(row, now)).collect();
     // One query for each window, and one for each key of metadata in it.
     let mut windows: BTreeSet<Window> = BTreeSet::new();
     let mut headers: BTreeMap<(Window, String), BTreeSet<String>> = BTreeMap::new();
-    for Asked { window, matchers } in asked.iter().flatten() {
+    for SpendQuery { window, matchers } in queries.iter().flatten() {
         match matchers.headers().iter().next() {
             None => {
                 windows.insert(*window);
@@ -48,17 +49,18 @@ pub(super) async fn current_spend(
             }
         }
     }
-    let mut by_window: HashMap<Window, Option<Spent>> = HashMap::new();
+    let mut by_window: HashMap<Window, Option<SubjectSpends>> = HashMap::new();
     for window in windows {
         let groups = sum_spend_by_subject(conn, organization_id, window).await?;
         by_window.insert(window, groups.map(|groups| groups.into_iter().collect()));
     }
-    let mut by_header: HashMap<(Window, String), Option<HashMap<String, Spent>>> = HashMap::new();
+    let mut by_header: HashMap<(Window, String), Option<HashMap<String, SubjectSpends>>> =
+        HashMap::new();
     for ((window, key), values) in headers {
         let values: Vec<String> = values.into_iter().collect();
         let groups = sum_spend_by_metadata(conn, organization_id, window, &key, &values).await?;
         let by_value = groups.map(|groups| {
-            let mut by_value: HashMap<String, Spent> = HashMap::new();
+            let mut by_value: HashMap<String, SubjectSpends> = HashMap::new();
             for (value, group) in groups {
                 by_value.entry(value).or_default().add(group);
             }
@@ -66,7 +68,8 @@ pub(super) async fn current_spend(
         });
         by_header.insert((window, key), by_value);
     }
-    let sum = |Asked { window, matchers }: &Asked| match matchers.headers().iter().next() {
+    let sum = |SpendQuery { window, matchers }: &SpendQuery| match matchers.headers().iter().next()
+    {
         None => by_window.get(window)?.as_ref().map(|spent| spent.sum(organization_id, matchers)),
         Some((key, values)) => {
             let by_value = by_header.get(&(*window, key.clone()))?.as_ref()?;
@@ -74,10 +77,10 @@ pub(super) async fn current_spend(
             Some(total(spent.map(|spent| spent.sum(organization_id, matchers))))
         }
     };
-    Ok(asked.iter().map(|asked| asked.as_ref().and_then(sum)).collect())
+    Ok(queries.iter().map(|query| query.as_ref().and_then(sum)).collect())
 }
 
-fn asked(row: &GatewayPolicyRow, now: DateTime<Utc>) -> Option<Asked> {
+fn spend_query(row: &GatewayPolicyRow, now: DateTime<Utc>) -> Option<SpendQuery> {
     if row.policy_type != PolicyType::SpendCap {
         return None;
     }
@@ -87,24 +90,26 @@ fn asked(row: &GatewayPolicyRow, now: DateTime<Utc>) -> Option<Asked> {
     let window = limits.first()?.window;
     let matchers = stored_matchers(row).ok()?;
     match Audience::parse(row.policy_type, &matchers) {
-        Ok((Audience::Matching(matchers), _)) if matchers.headers().len() <= 1 => Some(Asked {
-            window: (window.start(now).naive_utc(), window.end(now).naive_utc()),
-            matchers,
-        }),
+        Ok((Audience::Matching(matchers), _)) if matchers.headers().len() <= 1 => {
+            Some(SpendQuery {
+                window: (window.start(now).naive_utc(), window.end(now).naive_utc()),
+                matchers,
+            })
+        }
         _ => None,
     }
 }
 
-/// Spending by key, found by whatever a policy asks for.
+/// Spend of subjects, indexed by the keys that policies match.
 #[derive(Default)]
-struct Spent {
+struct SubjectSpends {
     all: Vec<SubjectSpend>,
     by_workspace: HashMap<WorkspaceId, Vec<usize>>,
     by_user: HashMap<UserId, Vec<usize>>,
     by_key: HashMap<ApiKeyId, Vec<usize>>,
 }
 
-impl FromIterator<SubjectSpend> for Spent {
+impl FromIterator<SubjectSpend> for SubjectSpends {
     fn from_iter<I: IntoIterator<Item = SubjectSpend>>(groups: I) -> Self {
         let mut spent = Self::default();
         groups.into_iter().for_each(|group| spent.add(group));
@@ -112,21 +117,21 @@ impl FromIterator<SubjectSpend> for Spent {
     }
 }
 
-impl Spent {
+impl SubjectSpends {
     fn add(&mut self, group: SubjectSpend) {
-        let place = self.all.len();
-        self.by_workspace.entry(group.workspace_id).or_default().push(place);
+        let index = self.all.len();
+        self.by_workspace.entry(group.workspace_id).or_default().push(index);
         if let Some(user_id) = group.user_id {
-            self.by_user.entry(user_id).or_default().push(place);
+            self.by_user.entry(user_id).or_default().push(index);
         }
-        self.by_key.entry(group.api_key_id).or_default().push(place);
+        self.by_key.entry(group.api_key_id).or_default().push(index);
         self.all.push(group);
     }
 
-    /// What those spent whose identity matches. There may be thousands of policies, each for one
-    /// of thousands of subjects, so only those are looked at that can match.
+    /// The spend of the subjects that match. There may be thousands of policies, each for one of thousands
+    /// of subjects, so an index is used to visit only subjects that can match.
     fn sum(&self, organization_id: OrganizationId, matchers: &Matchers) -> NanoUsd {
-        fn places<K: Hash + Eq>(map: &HashMap<K, Vec<usize>>, wanted: &[K]) -> Option<Vec<usize>> {
+        fn indices<K: Hash + Eq>(map: &HashMap<K, Vec<usize>>, wanted: &[K]) -> Option<Vec<usize>> {
             if wanted.is_empty() {
                 return None;
             }
@@ -143,12 +148,12 @@ impl Spent {
             };
             matchers.matches_ids(&subject).then_some(group.cost)
         };
-        let places = places(&self.by_key, matchers.api_key_ids())
-            .or_else(|| places(&self.by_user, matchers.user_ids()))
-            .or_else(|| places(&self.by_workspace, matchers.workspace_ids()));
-        match places {
-            Some(places) => {
-                total(places.iter().filter_map(|place| self.all.get(*place)).filter_map(cost))
+        let indices = indices(&self.by_key, matchers.api_key_ids())
+            .or_else(|| indices(&self.by_user, matchers.user_ids()))
+            .or_else(|| indices(&self.by_workspace, matchers.workspace_ids()));
+        match indices {
+            Some(indices) => {
+                total(indices.iter().filter_map(|index| self.all.get(*index)).filter_map(cost))
             }
             None => total(self.all.iter().filter_map(cost)),
         }

@@ -1,5 +1,4 @@
-//! What a policy must look like before it is stored, and how it gets into the table with all that
-//! hangs on it.
+//! Validates policies and stores them together with the changes of their children.
 
 use serde_json::{Map, Value};
 
@@ -22,50 +21,49 @@ use crate::domain::policy::{Audience, Epochs, InvalidField, Matchers, PolicyConf
 use crate::domain::scope::WorkspaceScope;
 
 /// Priorities lie between this and its negative.
-const MOST_PRIORITY: i64 = 1_000_000_000;
+const MAX_PRIORITY: i64 = 1_000_000_000;
 
-/// Fields that are right in themselves, with the matchers in normal form.
+/// Valid fields with the matchers in normal form.
 pub(super) struct Checked {
     fields: GatewayPolicyFields,
     audience: Audience,
     matchers_key: String,
 }
 
-/// Checks what can be checked without looking anything up; tells every mistake at once.
+/// Checks everything that needs no database; names every wrong field.
 pub(super) fn check(mut fields: GatewayPolicyFields) -> Result<Checked, ApiError> {
-    let mut mistakes = Vec::new();
-    if let Err(ApiError::Invalid(errors)) = check_description(fields.description.as_deref()) {
-        mistakes.extend(errors);
+    let mut errors = Vec::new();
+    if let Err(ApiError::Invalid(more)) = check_description(fields.description.as_deref()) {
+        errors.extend(more);
     }
-    if !(-MOST_PRIORITY..=MOST_PRIORITY).contains(&fields.priority) {
-        let message = format!("must be -{MOST_PRIORITY} to {MOST_PRIORITY}");
-        mistakes.push(FieldError { field: "priority".to_owned(), message });
+    if !(-MAX_PRIORITY..=MAX_PRIORITY).contains(&fields.priority) {
+        let message = format!("must be -{MAX_PRIORITY} to {MAX_PRIORITY}");
+        errors.push(FieldError { field: "priority".to_owned(), message });
     }
-    let told = |InvalidField { field, message }: InvalidField| FieldError { field, message };
+    let field_error = |InvalidField { field, message }: InvalidField| FieldError { field, message };
     if let Err(wrong) = PolicyConfig::parse(fields.policy_type, &fields.config) {
-        mistakes.extend(wrong.into_iter().map(told));
+        errors.extend(wrong.into_iter().map(field_error));
     }
     match Audience::parse(fields.policy_type, &fields.subject_matchers) {
-        Ok((audience, matchers)) if mistakes.is_empty() => {
+        Ok((audience, matchers)) if errors.is_empty() => {
             let matchers_key = Audience::digest(&matchers);
             fields.subject_matchers = matchers;
             return Ok(Checked { fields, audience, matchers_key });
         }
         Ok(_) => {}
-        Err(wrong) => mistakes.extend(wrong.into_iter().map(told)),
+        Err(wrong) => errors.extend(wrong.into_iter().map(field_error)),
     }
-    Err(ApiError::Invalid(mistakes))
+    Err(ApiError::Invalid(errors))
 }
 
-/// Stores a policy: a new one, or as the content of the live one of the family that is for exactly
-/// the same subject.
+/// Creates a policy, or updates the existing one of the same family and subject.
 pub(super) async fn put(
     conn: &mut Conn,
     organization_id: OrganizationId,
     actor: &Actor,
     checked: Checked,
 ) -> Result<GatewayPolicyRow, ApiError> {
-    subjects_exist(conn, organization_id, &checked.audience).await?;
+    check_subjects_exist(conn, organization_id, &checked.audience).await?;
     let family = checked.fields.policy_type.family();
     let present =
         find_gateway_policy_for(conn, organization_id, family, &checked.matchers_key).await?;
@@ -111,7 +109,7 @@ pub(super) async fn put(
     Ok(row)
 }
 
-/// Changes what a patch names. One that changes nothing does nothing.
+/// Applies a patch. A patch without a change does nothing.
 pub(super) async fn patch(
     conn: &mut Conn,
     organization_id: OrganizationId,
@@ -121,27 +119,29 @@ pub(super) async fn patch(
 ) -> Result<GatewayPolicyRow, ApiError> {
     let present = existing(conn, organization_id, id).await?;
     let mut current = fields_of(&present)?;
-    // A configuration that is whole is not mixed with the one it takes the place of.
+    // A complete configuration replaces the present one and is not merged with it.
     if let Some(Value::Object(config)) = patch.value("config")
         && PolicyConfig::is_complete(present.policy_type, config)
     {
         current.config = Value::Object(Map::new());
     }
-    let patched = patch.apply(&current)?;
-    if patched.policy_type != present.policy_type {
-        let message = "can't change; delete the policy and make another";
-        return Err(ApiError::field("policy_type", message));
-    }
-    let checked = check(patched)?;
+    let checked = patch.apply(&current)?.check(|patched| {
+        if patched.policy_type != present.policy_type {
+            let message = "can't change; delete the policy and create another";
+            return Err(ApiError::field("policy_type", message));
+        }
+        check(patched)
+    })?;
     if checked.fields == fields_of(&present)? {
         return Ok(present);
     }
     if checked.matchers_key != present.matchers_key {
         if present.parent_policy_id.is_some() {
-            let message = "can't change: a default policy made this one for its subject";
+            let message =
+                "can't change: the policy was created from a default policy for this subject";
             return Err(ApiError::field("subject_matchers", message));
         }
-        subjects_exist(conn, organization_id, &checked.audience).await?;
+        check_subjects_exist(conn, organization_id, &checked.audience).await?;
         let family = checked.fields.policy_type.family();
         let other =
             find_gateway_policy_for(conn, organization_id, family, &checked.matchers_key).await?;
@@ -159,7 +159,7 @@ pub(super) async fn patch(
     change(conn, actor, present, checked).await
 }
 
-/// Deletes a policy, and with a default the children that nobody has edited.
+/// Deletes a policy, and with a default its children that have not been edited.
 pub(super) async fn delete(
     conn: &mut Conn,
     organization_id: OrganizationId,
@@ -178,7 +178,7 @@ pub(super) async fn delete(
     record(conn, actor, "delete_gateway_policy", &present, Some(before), after).await
 }
 
-/// The organization's live policy of that id.
+/// The organization's policy with this id.
 pub(super) async fn existing(
     conn: &mut Conn,
     organization_id: OrganizationId,
@@ -187,8 +187,8 @@ pub(super) async fn existing(
     find_gateway_policy(conn, organization_id, id).await?.ok_or(ApiError::NotFound(WHAT))
 }
 
-/// Gives a live policy another content. A child is detached by it, and the children of a default
-/// that are still attached follow; they go when it is for other subjects from now on.
+/// Updates a policy. A child is detached from its default. The attached children of a default are
+/// updated too, or deleted if the default has other subjects now.
 async fn change(
     conn: &mut Conn,
     actor: &Actor,
@@ -197,9 +197,9 @@ async fn change(
 ) -> Result<GatewayPolicyRow, ApiError> {
     let Checked { fields, matchers_key, .. } = checked;
     let before = as_json(&GatewayPolicy::of(&present)?)?;
-    let moved = matchers_key != present.matchers_key;
-    // What was not counted meanwhile, or was of others, counters have to learn.
-    let counted = match moved || !present.enabled {
+    let has_new_subject = matchers_key != present.matchers_key;
+    // Spend that was not counted, or that was of other subjects, has to be read into the counters again.
+    let counted = match has_new_subject || !present.enabled {
         true => Vec::new(),
         false => limit_names(present.policy_type, &present.config),
     };
@@ -223,21 +223,21 @@ async fn change(
     let row = update_gateway_policy(conn, present.organization_id, present.id, changes).await?;
     let mut after = as_json(&GatewayPolicy::of(&row)?)?;
     if row.policy_type.is_default() {
-        let (word, children) = if moved {
+        let (change, children) = if has_new_subject {
             let (of, now) = (row.organization_id, row.updated_at);
             ("deleted", delete_attached_children(conn, of, row.id, now).await?)
         } else {
             ("updated", update_attached_children(conn, &row).await?)
         };
         if let Value::Object(after) = &mut after {
-            after.insert(word.to_owned(), serde_json::json!({"children": children}));
+            after.insert(change.to_owned(), serde_json::json!({"children": children}));
         }
     }
     record(conn, actor, "update_gateway_policy", &row, Some(before), Some(after)).await?;
     Ok(row)
 }
 
-/// Which counters the policy's limits go by: those of an attached child are its default's.
+/// The epochs of the policy's counters; those of an attached child are its default's.
 async fn epochs_of(conn: &mut Conn, row: &GatewayPolicyRow) -> Result<Epochs, ApiError> {
     let stored = match row.parent_policy_id.filter(|_| !row.detached) {
         Some(parent) => {
@@ -251,13 +251,13 @@ async fn epochs_of(conn: &mut Conn, row: &GatewayPolicyRow) -> Result<Epochs, Ap
     })
 }
 
-/// What limits a stored configuration has; none if it can't be read.
+/// The names of the limits of a stored configuration; none if it can't be read.
 fn limit_names(policy_type: PolicyType, config: &Value) -> Vec<&'static str> {
     PolicyConfig::parse(policy_type, config).map_or_else(|_| Vec::new(), |one| one.limit_names())
 }
 
-/// That everything that the matchers name is there, in this organization.
-async fn subjects_exist(
+/// Checks that everything that the matchers name exists in this organization.
+async fn check_subjects_exist(
     conn: &mut Conn,
     organization_id: OrganizationId,
     audience: &Audience,
@@ -266,10 +266,10 @@ async fn subjects_exist(
     if matchers.organization_ids().iter().any(|id| *id != organization_id) {
         return Err(ApiError::NotFound("organization"));
     }
-    identities_exist(conn, organization_id, matchers).await
+    check_identities_exist(conn, organization_id, matchers).await
 }
 
-async fn identities_exist(
+async fn check_identities_exist(
     conn: &mut Conn,
     organization_id: OrganizationId,
     matchers: &Matchers,

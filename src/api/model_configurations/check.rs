@@ -1,7 +1,7 @@
 //! `POST .../{configuration_id}/check`: does the upstream answer, with the real credential?
 //!
-//! Nothing of what the upstream says is passed on but its status: its body may quote the key, and
-//! a base URL must not become a way to read what stands behind it.
+//! Of the upstream's answer only the status is shown: its body may quote the key, and a base URL must
+//! not become a way to read internal services.
 
 mod advice;
 mod token;
@@ -30,56 +30,56 @@ use crate::upstream::{
     UpstreamBody, UpstreamClient, UpstreamError, UpstreamRequest, UpstreamResponse,
     UpstreamTimeouts,
 };
-use advice::{advice, advice_for_failure, advice_for_missing_answer, advice_for_silence};
+use advice::{advice, advice_for_failure, advice_without_answer, advice_without_token};
 use token::{Asker, Token};
 
-/// For all that the upstream is asked: somebody waits for it.
-const LIMIT: Duration = Duration::from_secs(10);
-/// For the connection alone, so that what is wrong can be told apart.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// How much of a listing is read; the longest known ones have a few hundred KiB.
-const MOST_LISTING: usize = 4 * 1024 * 1024;
+/// The time for all requests to the upstream: a person waits for the result.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The time for the connection, so that the message can say which part failed.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The largest list of models that is read; the longest known ones have a few hundred KiB.
+const MAX_LISTING: usize = 4 * 1024 * 1024;
 
 /// What a check found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct ModelConfigurationCheck {
-    /// Whether requests should work.
-    pub ok: bool,
+pub(super) struct ModelConfigurationCheck {
+    /// Whether requests can be expected to work.
+    pub(super) ok: bool,
     /// Whether the upstream answered at all.
-    pub reachable: bool,
+    pub(super) reachable: bool,
     /// The status of its last answer.
-    pub status: Option<u16>,
-    /// How long that took, in milliseconds.
-    pub latency_ms: u64,
-    /// Whether its listing names the model; null if it has no listing that can be read.
-    pub model_listed: Option<bool>,
-    /// What was found, and what to fix.
-    pub message: String,
+    pub(super) status: Option<u16>,
+    /// How long the check took.
+    pub(super) latency_ms: u64,
+    /// Whether the upstream's list of models has the model; null if there is no readable list.
+    pub(super) model_listed: Option<bool>,
+    /// The result in words, and what to do.
+    pub(super) message: String,
 }
 
-/// What was found out, as far as it matters here.
-struct Found {
-    /// The status of the last answer.
+/// The result of the requests to the upstream.
+struct Findings {
+    /// Of the last answer.
     status: StatusCode,
-    /// Whether the listing names the model, if there is one.
-    listed: Option<bool>,
-    /// Why no token was asked for, where there is no listing.
-    silence: Option<String>,
-    /// Whether a success status came without an answer.
-    failed: bool,
+    /// Whether the list of models has the model, if there is a list.
+    model_listed: Option<bool>,
+    /// Why no token was requested although there is no list.
+    no_token_because: Option<String>,
+    /// A success status came without an answer.
+    is_without_answer: bool,
 }
 
 /// Check that the upstream answers
 ///
-/// Asks it for its models with the real credential, or, if it has no listing, for one token. The
-/// upstream may take 10 seconds in all.
+/// Requests the list of models with the real credential, or, if there is none, one token. The upstream
+/// may take 10 seconds in total.
 ///
-/// A token may cost money: it is asked for under the policies that apply to the key of this call,
-/// and each time stands in the ledger, with `check` as its route.
+/// A token may cost money: it is requested under the policies that apply to the key of this call, and
+/// each request is in the ledger, with the route `check`.
 #[utoipa::path(
     post,
     path = "/workspaces/{workspace_id}/model-configurations/{configuration_id}/check",
-    responses((status = 200, description = "What was found, good or bad", body = ModelConfigurationCheck)),
+    responses((status = 200, description = "The result, good or bad", body = ModelConfigurationCheck)),
 )]
 pub(super) async fn check_model_configuration(
     caller: InWorkspace<ModelConfigurationsWrite>,
@@ -125,29 +125,31 @@ pub(super) async fn check_model_configuration(
                 client: &client,
                 entry: &entry,
                 credentials: credentials.headers,
-                deadline: began + LIMIT,
+                deadline: began + TIMEOUT,
             };
             ask(&upstream, asker).await.map_err(|error| advice_for_failure(&error))
         }
         Err(SecretUnavailable { name, .. }) => Err(format!(
-            "The secret {name} can't be used; store its value again. If that fails, the server \
-             lacks the master key."
+            "The secret {name} can't be decrypted; store its value again. If that fails, the \
+             server lacks the master key."
         )),
     };
     let latency_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(web::Json(match outcome {
-        Ok(Found { status, listed, silence, failed }) => ModelConfigurationCheck {
-            ok: status.is_success() && listed != Some(false) && !failed,
-            reachable: true,
-            status: Some(status.as_u16()),
-            latency_ms,
-            model_listed: listed,
-            message: match silence {
-                Some(why) => advice_for_silence(status, &why),
-                None if failed => advice_for_missing_answer(status),
-                None => advice(status, listed, &entry),
-            },
-        },
+        Ok(Findings { status, model_listed, no_token_because, is_without_answer }) => {
+            ModelConfigurationCheck {
+                ok: status.is_success() && model_listed != Some(false) && !is_without_answer,
+                reachable: true,
+                status: Some(status.as_u16()),
+                latency_ms,
+                model_listed,
+                message: match no_token_because {
+                    Some(why) => advice_without_token(status, &why),
+                    None if is_without_answer => advice_without_answer(status),
+                    None => advice(status, model_listed, &entry),
+                },
+            }
+        }
         Err(message) => ModelConfigurationCheck {
             ok: false,
             reachable: false,
@@ -159,35 +161,40 @@ pub(super) async fn check_model_configuration(
     }))
 }
 
-/// Asks for the listing, or for a token where there is none.
-async fn ask(upstream: &Upstream<'_>, asker: Asker<'_>) -> Result<Found, UpstreamError> {
+/// Requests the list of models, or a token if there is none.
+async fn ask(upstream: &Upstream<'_>, asker: Asker<'_>) -> Result<Findings, UpstreamError> {
     let listing = upstream.send(Method::GET, "/models", Bytes::new()).await?;
     let status = listing.status;
     if !has_no_listing(status) {
         let listed = if status.is_success() {
             let mut all = BytesMut::new();
-            upstream.read(listing.body, &mut all, MOST_LISTING).await?;
+            upstream.read(listing.body, &mut all, MAX_LISTING).await?;
             names_model(&all, &upstream.entry.model)
         } else {
             None
         };
-        return Ok(Found { status, listed, silence: None, failed: false });
+        let model_listed = listed;
+        return Ok(Findings {
+            status,
+            model_listed,
+            no_token_because: None,
+            is_without_answer: false,
+        });
     }
     drop(listing);
-    let (status, silence, failed) = match token::ask(upstream, asker).await? {
+    let (status, no_token_because, is_without_answer) = match token::ask(upstream, asker).await? {
         Token::Answered(status) => (status, None, false),
         Token::Failed(status) => (status, None, true),
         Token::NotAsked(why) => (status, Some(why), false),
     };
-    Ok(Found { status, listed: None, silence, failed })
+    Ok(Findings { status, model_listed: None, no_token_because, is_without_answer })
 }
 
-/// The upstream, as a check speaks to it.
+/// The upstream with the credentials and the deadline of a check.
 struct Upstream<'r> {
     client: &'r UpstreamClient,
     entry: &'r ConfigurationEntry,
     credentials: HeaderMap,
-    /// When somebody has waited long enough.
     deadline: Instant,
 }
 
@@ -213,7 +220,11 @@ impl Upstream<'_> {
             target: self.entry.base_url.join(path, None),
             headers,
             body,
-            timeouts: UpstreamTimeouts { connect: CONNECT_LIMIT, first_byte: LIMIT, idle: LIMIT },
+            timeouts: UpstreamTimeouts {
+                connect: CONNECT_TIMEOUT,
+                first_byte: TIMEOUT,
+                idle: TIMEOUT,
+            },
         };
         match timeout_at(self.deadline, self.client.send(&request)).await {
             Ok(sent) => sent.map_err(|failure| failure.error),
@@ -221,14 +232,14 @@ impl Upstream<'_> {
         }
     }
 
-    /// Reads a body until it has ended, or so much of it is there.
+    /// Reads a body to its end, or until it is longer than `max_bytes`.
     async fn read(
         &self,
         mut body: UpstreamBody,
         into: &mut BytesMut,
-        most: usize,
+        max_bytes: usize,
     ) -> Result<(), UpstreamError> {
-        while into.len() <= most {
+        while into.len() <= max_bytes {
             match timeout_at(self.deadline, body.next()).await {
                 Ok(Some(chunk)) => into.extend_from_slice(&chunk?),
                 Ok(None) => break,
@@ -246,7 +257,7 @@ fn has_no_listing(status: StatusCode) -> bool {
     )
 }
 
-/// Whether a listing names the model; `None` if it is not of OpenAI's form.
+/// Whether a list of models has the model; `None` if the list has another form than OpenAI's.
 fn names_model(listing: &[u8], model: &str) -> Option<bool> {
     #[derive(Deserialize)]
     struct Listing {
@@ -266,7 +277,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn listings_are_read_if_they_are_listings() {
+    fn only_lists_of_models_are_read() {
         let listing = br#"{"object":"list","data":[{"id":"a","owned_by":"x"},{"id":"b"}]}"#;
         assert_eq!(names_model(listing, "b"), Some(true));
         assert_eq!(names_model(listing, "c"), Some(false));

@@ -1,14 +1,14 @@
-//! Between the API's form of a model configuration and its rows, inside a transaction.
+//! Stores model configurations, inside a transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::super::error::{ApiError, FieldError};
-use super::super::sealing::{data_key_for_reading, open_value, stands_in_header};
-use super::{ModelConfiguration, ModelConfigurationFields};
+use super::super::secret_values::{data_key_for_reading, decrypt_value, is_header_value};
+use super::ModelConfigurationFields;
 use crate::api::shared::as_json;
-use crate::audit::{Actor, Event};
+use crate::audit::Actor;
 use crate::crypto::KeyringHandle;
 use crate::db::Conn;
 use crate::db::model_configurations::{
@@ -20,8 +20,8 @@ use crate::domain::ids::{ConfigurationId, SecretId};
 use crate::domain::names::{ConfigurationName, SecretName};
 use crate::domain::scope::WorkspaceScope;
 
-/// That no other live configuration of the workspace has the name.
-pub(super) async fn free_name(
+/// Checks that no other configuration of the workspace has the name.
+pub(super) async fn check_name_is_free(
     conn: &mut Conn,
     scope: WorkspaceScope,
     name: &ConfigurationName,
@@ -39,8 +39,8 @@ pub(super) async fn free_name(
     }
 }
 
-/// Notes which secrets the configuration uses from now on. They must exist, and those that it did
-/// not use before must have values that a header can carry.
+/// Sets the secrets that the configuration uses. They must exist, and those that it did not use before
+/// must have values that a header can carry.
 pub(super) async fn use_secrets(
     conn: &mut Conn,
     keyring: &KeyringHandle,
@@ -50,14 +50,14 @@ pub(super) async fn use_secrets(
 ) -> Result<(), ApiError> {
     let names: Vec<SecretName> = secrets.keys().cloned().collect();
     let rows = list_secrets_named(conn, scope, &names).await?;
-    let mistake = |name: &SecretName, message: String| FieldError {
+    let field_error = |name: &SecretName, message: String| FieldError {
         field: secrets.get(name).cloned().unwrap_or_default(),
         message,
     };
     let missing: Vec<FieldError> = names
         .iter()
         .filter(|name| !rows.iter().any(|row| row.name == **name))
-        .map(|name| mistake(name, format!("there is no secret {name}; store it first")))
+        .map(|name| field_error(name, format!("there is no secret {name}; store it first")))
         .collect();
     if !missing.is_empty() {
         return Err(ApiError::Invalid(missing));
@@ -72,29 +72,29 @@ pub(super) async fn use_secrets(
         let data_key = data_key_for_reading(conn, keyring, scope).await?.ok_or_else(|| {
             ApiError::Internal("a workspace has secrets and no data key".to_owned())
         })?;
-        let mut unfit = Vec::new();
+        let mut errors = Vec::new();
         for row in new {
-            let value = open_value(&data_key, scope, row)?;
-            if !stands_in_header(value.expose()) {
-                unfit.push(mistake(
+            let value = decrypt_value(&data_key, scope, row)?;
+            if !is_header_value(value.expose()) {
+                errors.push(field_error(
                     &row.name,
                     format!(
-                        "the value of the secret {} can't stand in a header: it must be visible \
+                        "the value of the secret {} can't be sent in a header: it must be visible \
                          ASCII with spaces only inside and no line breaks",
                         row.name
                     ),
                 ));
             }
         }
-        if !unfit.is_empty() {
-            return Err(ApiError::Invalid(unfit));
+        if !errors.is_empty() {
+            return Err(ApiError::Invalid(errors));
         }
     }
     let wanted: Vec<SecretId> = wanted.into_iter().collect();
     Ok(update_used_secrets(conn, scope, id, &wanted).await?)
 }
 
-/// The fields as an update writes them.
+/// The fields as the changes of a row.
 pub(super) fn changes(
     fields: ModelConfigurationFields,
     actor: &Actor,
@@ -116,8 +116,8 @@ pub(super) fn changes(
         enabled: fields.enabled,
         updated_at: actor.now.naive_utc(),
         price: fields.price.as_ref().map(as_json).transpose()?,
-        context_window: fields.context_window.and_then(|most| i64::try_from(most).ok()),
-        max_output_tokens: fields.max_output_tokens.and_then(|most| i64::try_from(most).ok()),
+        context_window: fields.context_window.and_then(|max| i64::try_from(max).ok()),
+        max_output_tokens: fields.max_output_tokens.and_then(|max| i64::try_from(max).ok()),
     })
 }
 
@@ -153,23 +153,4 @@ pub(super) fn new_row(
         context_window: all.context_window,
         max_output_tokens: all.max_output_tokens,
     })
-}
-
-/// What the audit log keeps of a change.
-pub(super) fn event(
-    operation: &'static str,
-    scope: WorkspaceScope,
-    of: &ModelConfiguration,
-    before: Option<Value>,
-    after: Option<Value>,
-) -> Event {
-    Event {
-        operation,
-        resource_type: "model_configuration",
-        resource_id: of.id.to_string(),
-        organization_id: Some(scope.organization_id),
-        workspace_id: Some(scope.workspace_id),
-        before,
-        after,
-    }
 }

@@ -1,4 +1,4 @@
-//! What a model configuration must look like before it is stored, and its normal form.
+//! Validates the fields of a model configuration and brings them into their normal form.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -11,55 +11,55 @@ use crate::domain::model_configuration::{HeaderTemplate, Placement};
 use crate::domain::names::SecretName;
 use crate::upstream::BaseUrl;
 
-/// The longest model name, in characters.
-const MOST_MODEL: usize = 256;
-/// The most headers to set, and the most to pass on.
-const MOST_HEADERS: usize = 32;
+/// The longest name of a model, in characters.
+const MAX_MODEL: usize = 256;
+/// The largest number of headers to set, and of headers to pass on.
+const MAX_HEADERS: usize = 32;
 /// The longest header template, in bytes.
-const MOST_TEMPLATE: usize = 4 * 1024;
+const MAX_TEMPLATE: usize = 4 * 1024;
 /// The largest default parameters, in bytes of JSON.
-const MOST_PARAMETERS: usize = 16 * 1024;
-/// The most requests at once that can be asked for.
-const MOST_CONCURRENT: u32 = 100_000;
-/// The most tokens that a limit can allow.
-const MOST_TOKENS: u64 = 1_000_000_000;
-/// What can't have a default: the model is the configuration's, and whether to stream is the
-/// caller's to say, since it decides the form of the answer.
+const MAX_PARAMETERS: usize = 16 * 1024;
+/// The largest limit of concurrent requests.
+const MAX_CONCURRENT: u32 = 100_000;
+/// The largest limit of tokens.
+const MAX_TOKENS: u64 = 1_000_000_000;
+/// Parameters without a default: the configuration sets the model, and the caller decides whether to
+/// stream, which changes the form of the answer.
 const NO_DEFAULT: [&str; 3] = ["model", "stream", "stream_options"];
 
-/// Fields that are right in themselves, in normal form.
+/// Valid fields in normal form.
 #[derive(Debug)]
 pub(super) struct Checked {
     pub(super) fields: ModelConfigurationFields,
     pub(super) base_url: BaseUrl,
-    /// The secrets that are needed, and the field that names each.
+    /// The secrets that the configuration uses, each with the field that names it.
     pub(super) secrets: BTreeMap<SecretName, String>,
 }
 
 #[derive(Default)]
-struct Mistakes(Vec<FieldError>);
+struct FieldErrors(Vec<FieldError>);
 
-impl Mistakes {
+impl FieldErrors {
     fn add(&mut self, field: impl Into<String>, message: impl ToString) {
         self.0.push(FieldError { field: field.into(), message: message.to_string() });
     }
 }
 
-/// Checks what can be checked without looking anything up; tells every mistake at once.
+/// Checks everything that needs no database; names every wrong field.
 pub(super) fn check(mut fields: ModelConfigurationFields) -> Result<Checked, ApiError> {
-    let mut mistakes = Mistakes::default();
+    let mut errors = FieldErrors::default();
     let mut secrets = BTreeMap::new();
-    if let Err(ApiError::Invalid(errors)) =
+    if let Err(ApiError::Invalid(more)) =
         crate::api::shared::check_description(fields.description.as_deref())
     {
-        mistakes.0.extend(errors);
+        errors.0.extend(more);
     }
-    if !(1..=MOST_MODEL).contains(&fields.model.chars().count())
+    if !(1..=MAX_MODEL).contains(&fields.model.chars().count())
         || fields.model.chars().any(char::is_control)
     {
         let message =
-            format!("must be 1 to {MOST_MODEL} characters long, without control characters");
-        mistakes.add("model", message);
+            format!("must be 1 to {MAX_MODEL} characters long, without control characters");
+        errors.add("model", message);
     }
     if let Some(name) = &fields.api_key_name {
         secrets.insert(name.clone(), "api_key_name".to_owned());
@@ -67,50 +67,50 @@ pub(super) fn check(mut fields: ModelConfigurationFields) -> Result<Checked, Api
     if let Placement::Header(name) = &fields.auth
         && !is_settable_extra(name)
     {
-        mistakes.add(
+        errors.add(
             "auth",
             "must be 'bearer' or the name of a header that may carry a credential, such as api-key",
         );
     }
-    fields.extra_headers = extra_headers(&fields, &mut secrets, &mut mistakes);
-    fields.forward_headers = forward_headers(&fields.forward_headers, &mut mistakes);
-    default_parameters(&fields.default_parameters, &mut mistakes);
-    if let Some((field, most)) = fields.timeouts.out_of_range() {
-        mistakes.add(format!("timeouts.{field}"), format!("must be 1 to {most} milliseconds"));
+    fields.extra_headers = extra_headers(&fields, &mut secrets, &mut errors);
+    fields.forward_headers = forward_headers(&fields.forward_headers, &mut errors);
+    default_parameters(&fields.default_parameters, &mut errors);
+    if let Some((field, max)) = fields.timeouts.out_of_range() {
+        errors.add(format!("timeouts.{field}"), format!("must be 1 to {max} milliseconds"));
     }
-    if fields.max_concurrent_requests.is_some_and(|most| !(1..=MOST_CONCURRENT).contains(&most)) {
-        mistakes.add(
+    if fields.max_concurrent_requests.is_some_and(|max| !(1..=MAX_CONCURRENT).contains(&max)) {
+        errors.add(
             "max_concurrent_requests",
-            format!("must be 1 to {MOST_CONCURRENT}, or null for no limit"),
+            format!("must be 1 to {MAX_CONCURRENT}, or null for no limit"),
         );
     }
     for (field, limit) in
         [("context_window", fields.context_window), ("max_output_tokens", fields.max_output_tokens)]
     {
-        if limit.is_some_and(|limit| !(1..=MOST_TOKENS).contains(&limit)) {
+        if limit.is_some_and(|limit| !(1..=MAX_TOKENS).contains(&limit)) {
             let message =
-                format!("must be 1 to {MOST_TOKENS}, or null for what the catalogue says");
-            mistakes.add(field, message);
+                format!("must be 1 to {MAX_TOKENS}, or null for the value of the catalogue");
+            errors.add(field, message);
         }
     }
     match BaseUrl::parse(&fields.base_url) {
         Ok(base_url) => match without_operation(&base_url) {
-            Some(shorter) => mistakes.add(
+            Some(shorter) => errors.add(
                 "base_url",
                 format!(
                     "must not end in the path of an operation, which each request adds; use \
                      {shorter}"
                 ),
             ),
-            None if mistakes.0.is_empty() => {
+            None if errors.0.is_empty() => {
                 fields.base_url = base_url.as_str().to_owned();
                 return Ok(Checked { fields, base_url, secrets });
             }
             None => {}
         },
-        Err(error) => mistakes.add("base_url", error),
+        Err(error) => errors.add("base_url", error),
     }
-    Err(ApiError::Invalid(mistakes.0))
+    Err(ApiError::Invalid(errors.0))
 }
 
 /// The URL without the path of one operation at its end, if it has one there: what people copy from
@@ -129,10 +129,10 @@ fn without_operation(base_url: &BaseUrl) -> Option<String> {
 fn extra_headers(
     fields: &ModelConfigurationFields,
     secrets: &mut BTreeMap<SecretName, String>,
-    mistakes: &mut Mistakes,
+    errors: &mut FieldErrors,
 ) -> BTreeMap<String, String> {
-    if fields.extra_headers.len() > MOST_HEADERS {
-        mistakes.add("extra_headers", format!("must be at most {MOST_HEADERS}"));
+    if fields.extra_headers.len() > MAX_HEADERS {
+        errors.add("extra_headers", format!("must be at most {MAX_HEADERS}"));
         return BTreeMap::new();
     }
     let mut normal = BTreeMap::new();
@@ -140,12 +140,12 @@ fn extra_headers(
         let field = format!("extra_headers.{name}");
         let lower = name.to_ascii_lowercase();
         if !is_settable_extra(name) {
-            mistakes.add(&field, "is not a header that a configuration may set");
+            errors.add(&field, "is not a header that a configuration may set");
         } else if fields.api_key_name.is_some() && lower == fields.auth.header() {
-            mistakes.add(&field, "is the header that carries the secret of api_key_name");
+            errors.add(&field, "is the header that carries the secret of api_key_name");
         }
-        if value.len() > MOST_TEMPLATE {
-            mistakes.add(&field, format!("must be at most {MOST_TEMPLATE} bytes long"));
+        if value.len() > MAX_TEMPLATE {
+            errors.add(&field, format!("must be at most {MAX_TEMPLATE} bytes long"));
         } else {
             match HeaderTemplate::parse(value) {
                 Ok(template) => {
@@ -153,19 +153,19 @@ fn extra_headers(
                         secrets.entry(secret.clone()).or_insert_with(|| field.clone());
                     }
                 }
-                Err(error) => mistakes.add(&field, error),
+                Err(error) => errors.add(&field, error),
             }
         }
         if normal.insert(lower, value.clone()).is_some() {
-            mistakes.add(&field, "is there twice; letter case does not tell headers apart");
+            errors.add(&field, "is given twice; the names of headers are not case-sensitive");
         }
     }
     normal
 }
 
-fn forward_headers(names: &[String], mistakes: &mut Mistakes) -> Vec<String> {
-    if names.len() > MOST_HEADERS {
-        mistakes.add("forward_headers", format!("must be at most {MOST_HEADERS}"));
+fn forward_headers(names: &[String], errors: &mut FieldErrors) -> Vec<String> {
+    if names.len() > MAX_HEADERS {
+        errors.add("forward_headers", format!("must be at most {MAX_HEADERS}"));
         return Vec::new();
     }
     let mut seen = HashSet::new();
@@ -174,25 +174,25 @@ fn forward_headers(names: &[String], mistakes: &mut Mistakes) -> Vec<String> {
         let field = format!("forward_headers[{index}]");
         let lower = name.to_ascii_lowercase();
         if !is_forwardable(name) {
-            mistakes.add(&field, "is not a header that may be passed on");
+            errors.add(&field, "is not a header that may be passed on");
         }
         if !seen.insert(lower.clone()) {
-            mistakes.add(&field, "is there twice; letter case does not tell headers apart");
+            errors.add(&field, "is given twice; the names of headers are not case-sensitive");
         }
         normal.push(lower);
     }
     normal
 }
 
-fn default_parameters(parameters: &Map<String, Value>, mistakes: &mut Mistakes) {
+fn default_parameters(parameters: &Map<String, Value>, errors: &mut FieldErrors) {
     for name in parameters.keys() {
         if NO_DEFAULT.contains(&name.to_lowercase().as_str()) {
-            mistakes.add(format!("default_parameters.{name}"), "can't have a default");
+            errors.add(format!("default_parameters.{name}"), "can't have a default");
         }
     }
     let size = serde_json::to_vec(parameters).map_or(usize::MAX, |json| json.len());
-    if size > MOST_PARAMETERS {
-        mistakes.add("default_parameters", format!("must be at most {MOST_PARAMETERS} bytes"));
+    if size > MAX_PARAMETERS {
+        errors.add("default_parameters", format!("must be at most {MAX_PARAMETERS} bytes"));
     }
 }
 
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn the_normal_form() {
+    fn fields_get_a_normal_form() {
         let checked = check(fields(&serde_json::json!({
             "api_key_name": "KEY",
             "auth": "API-Key",
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_named() {
+    fn wrong_fields_are_named() {
         use serde_json::json;
 
         for (more, field) in [

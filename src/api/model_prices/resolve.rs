@@ -1,4 +1,4 @@
-//! `/model-prices/resolve`: which price would apply to a model, and why.
+//! `/model-prices/resolve`: the price that applies to a model, and why.
 
 use actix_web::web;
 use serde::{Deserialize, Serialize};
@@ -8,70 +8,65 @@ use crate::accounting::catalogue::Catalogue;
 use crate::accounting::prices::{Matched, NameMatch, PriceOrigin, Resolution, resolve};
 use crate::api::Management;
 use crate::api::access::{InOrganization, OrganizationRead};
-use crate::api::error::ApiError;
+use crate::api::error::{ApiError, FieldError};
 use crate::api::query::Query;
 use crate::db::Conn;
 use crate::directory::configuration::price_list;
 use crate::domain::pricing::Price;
 
-/// Which model is asked about.
+/// The query for the price of a model.
 #[derive(Clone, Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub struct ResolveQuery {
-    /// The provider, by the catalogue's name; `openai_compatible` for hosts that it does not know.
-    #[param(example = "openai")]
-    pub provider: String,
+pub(super) struct ResolveQuery {
+    /// The provider by its name in the catalogue; `openai_compatible` for unknown hosts.
+    #[param(min_length = 1, max_length = 256, example = "openai")]
+    pub(super) provider: String,
     /// The model, as a configuration would name it.
-    #[param(example = "gpt-4o-2024-08-06")]
-    pub model: String,
+    #[param(min_length = 1, max_length = 256, example = "gpt-4o-2024-08-06")]
+    pub(super) model: String,
 }
 
-/// Which price applies to a model, and why. A model configuration's own price wins over it.
+/// The price that applies to a model, and why. The price of a model configuration has precedence.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub struct PriceResolution {
-    /// The provider that was asked about.
-    pub provider: String,
-    /// The model that was asked about.
-    pub model: String,
-    /// What tokens cost; null if no price is known.
-    pub price: Option<Price>,
+pub(super) struct PriceResolution {
+    pub(super) provider: String,
+    pub(super) model: String,
+    /// Null if no price is known.
+    pub(super) price: Option<Price>,
     /// Where the price comes from.
-    pub origin: Option<PriceOrigin>,
-    /// What the price was set for, and how the model's name was found.
-    pub matched: Option<Matched>,
-    /// Which price and which version of it, as the ledger keeps it.
-    pub version: Option<String>,
-    /// The most tokens that prompt and answer may have together, by the catalogue.
-    pub context_window: Option<u64>,
-    /// The most tokens that an answer may have, by the catalogue.
-    pub max_output_tokens: Option<u64>,
-    /// The same in words, with what to do if no price is known.
-    pub explanation: String,
-    /// The catalogue that was looked in.
-    pub catalogue: CatalogueEdition,
+    pub(super) origin: Option<PriceOrigin>,
+    /// The provider and the model of the price, and how they match.
+    pub(super) matched: Option<Matched>,
+    /// The price and its version, as the ledger records them.
+    pub(super) version: Option<String>,
+    /// The catalogue's largest number of tokens of prompt and answer together.
+    pub(super) context_window: Option<u64>,
+    /// The catalogue's largest number of tokens of an answer.
+    pub(super) max_output_tokens: Option<u64>,
+    /// The same in words, and what to do if no price is known.
+    pub(super) explanation: String,
+    pub(super) catalogue: CatalogueEdition,
 }
 
-/// Which catalogue ships with this gateway.
+/// The catalogue of this release.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub struct CatalogueEdition {
-    /// What it is called.
-    pub name: String,
-    /// Its version.
-    pub version: String,
+pub(super) struct CatalogueEdition {
+    pub(super) name: String,
+    pub(super) version: String,
     /// When its prices were looked up.
     #[schema(example = "2026-11-23")]
-    pub date: String,
+    pub(super) date: String,
 }
 
-/// Say which price applies to a model
+/// Read which price applies to a model
 ///
-/// And why. That none is known is an answer too, with null for the price.
+/// And why. If no price is known, `price` is null.
 #[utoipa::path(
     get,
     path = "/model-prices/resolve",
     params(ResolveQuery),
-    responses((status = 200, description = "What is known", body = PriceResolution)),
+    responses((status = 200, description = "The price, if one is known", body = PriceResolution)),
 )]
 pub(super) async fn resolve_model_price(
     caller: InOrganization<OrganizationRead>,
@@ -79,19 +74,22 @@ pub(super) async fn resolve_model_price(
     query: Query<ResolveQuery>,
 ) -> Result<web::Json<PriceResolution>, ApiError> {
     let organization_id = caller.organization_id;
-    let ResolveQuery { provider, model } = query.0;
-    for (field, text) in [("provider", &provider), ("model", &model)] {
-        if !is_model(text) {
-            return Err(ApiError::field(
-                field,
-                "must be 1 to 256 characters long, without control characters",
-            ));
-        }
-    }
-    let asked = provider.clone();
+    let ResolveQuery { provider, model } = query.check(|query| {
+        let error = |field: &str| FieldError {
+            field: field.to_owned(),
+            message: "must be 1 to 256 characters long, without control characters".to_owned(),
+        };
+        let wrong: Vec<FieldError> = [("provider", &query.provider), ("model", &query.model)]
+            .into_iter()
+            .filter(|(_, text)| !is_model(text))
+            .map(|(field, _)| error(field))
+            .collect();
+        if wrong.is_empty() { Ok(query) } else { Err(ApiError::Invalid(wrong)) }
+    })?;
+    let of = provider.clone();
     let prices = plane
         .database
-        .read(async move |conn: &mut Conn| price_list(conn, organization_id, &asked).await)
+        .read(async move |conn: &mut Conn| price_list(conn, organization_id, &of).await)
         .await?;
     let found = resolve(&provider, &model, None, &prices);
     Ok(web::Json(shown(provider, model, found)))
@@ -104,11 +102,11 @@ fn shown(provider: String, model: String, found: Resolution) -> PriceResolution 
         None => (None, None),
     };
     let explanation = match (&matched, origin) {
-        (Some(matched), Some(origin)) => because(matched, origin, catalogue),
+        (Some(matched), Some(origin)) => explanation(matched, origin, catalogue),
         _ => format!(
             "No price is known for the model '{model}' of the provider '{provider}'. Set one with \
              POST /api/v1/model-prices, or as the price of the model configuration; zero is a \
-             price. Without one, requests that fall under a spend policy are blocked."
+             price. Without one, requests that a spend cap applies to are blocked."
         ),
     };
     let version = found.price.as_ref().map(|price| price.version.clone());
@@ -130,7 +128,7 @@ fn shown(provider: String, model: String, found: Resolution) -> PriceResolution 
     }
 }
 
-fn because(matched: &Matched, origin: PriceOrigin, catalogue: &Catalogue) -> String {
+fn explanation(matched: &Matched, origin: PriceOrigin, catalogue: &Catalogue) -> String {
     let whose = match origin {
         PriceOrigin::Catalogue => format!("the {} of {}", catalogue.name, catalogue.date),
         PriceOrigin::Organization => "the organization".to_owned(),
@@ -142,8 +140,8 @@ fn because(matched: &Matched, origin: PriceOrigin, catalogue: &Catalogue) -> Str
         NameMatch::Pattern => "by pattern",
     };
     format!(
-        "Set by {whose} for '{}' of the provider '{}', which the model's name matches {how}. A \
-         model configuration's own price would win over it.",
+        "Set by {whose} for '{}' of the provider '{}', which the model's name matches {how}. The \
+         price of a model configuration has precedence.",
         matched.model, matched.provider
     )
 }

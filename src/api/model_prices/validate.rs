@@ -1,54 +1,54 @@
-//! What the names of a price must look like. The price itself is checked while it is read.
+//! Validates the names of a price. The price itself is validated when it is read.
 
 use super::ModelPriceFields;
 use crate::api::error::{ApiError, FieldError};
 use crate::domain::pricing::ANY;
 
 /// The longest provider's name, in characters.
-const MOST_PROVIDER: usize = 64;
+const MAX_PROVIDER: usize = 64;
 /// The longest model's name or pattern, in characters.
-const MOST_MODEL: usize = 256;
-/// The most stars of a pattern.
-const MOST_STARS: usize = 8;
+const MAX_MODEL: usize = 256;
+/// The largest number of stars in a pattern.
+const MAX_STARS: usize = 8;
 
-/// The fields as they are, or every mistake in them.
+/// The fields, or every error in them.
 pub(super) fn check(fields: ModelPriceFields) -> Result<ModelPriceFields, ApiError> {
-    let mut mistakes = Vec::new();
-    let mut mistake = |field: &str, message: String| {
-        mistakes.push(FieldError { field: field.to_owned(), message });
+    let mut errors = Vec::new();
+    let mut add = |field: &str, message: String| {
+        errors.push(FieldError { field: field.to_owned(), message });
     };
     if !is_provider(&fields.provider) {
-        mistake(
+        add(
             "provider",
             format!(
-                "must be a provider's name, 1 to {MOST_PROVIDER} lower-case letters, digits, '_', \
+                "must be a provider's name, 1 to {MAX_PROVIDER} lower-case letters, digits, '_', \
                  '-' and '.', or * for all"
             ),
         );
     }
     if !is_model(&fields.model) {
-        mistake(
+        add(
             "model",
             format!(
-                "must be 1 to {MOST_MODEL} characters long, without control characters, and have \
-                 at most {MOST_STARS} times a *"
+                "must be 1 to {MAX_MODEL} characters long, without control characters, with \
+                 at most {MAX_STARS} stars"
             ),
         );
     }
-    if mistakes.is_empty() { Ok(fields) } else { Err(ApiError::Invalid(mistakes)) }
+    if errors.is_empty() { Ok(fields) } else { Err(ApiError::Invalid(errors)) }
 }
 
-/// Whether it may be a provider's name, or `*`.
+/// Whether the text can be a provider's name, or `*`.
 fn is_provider(text: &str) -> bool {
     let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-.".contains(&b);
-    text == ANY || ((1..=MOST_PROVIDER).contains(&text.len()) && text.bytes().all(fits))
+    text == ANY || ((1..=MAX_PROVIDER).contains(&text.len()) && text.bytes().all(fits))
 }
 
-/// Whether it may be a model's name or a pattern.
+/// Whether the text can be a model's name or a pattern.
 pub(super) fn is_model(text: &str) -> bool {
-    (1..=MOST_MODEL).contains(&text.chars().take(MOST_MODEL + 1).count())
+    (1..=MAX_MODEL).contains(&text.chars().take(MAX_MODEL + 1).count())
         && !text.chars().any(char::is_control)
-        && text.matches(ANY).count() <= MOST_STARS
+        && text.matches(ANY).count() <= MAX_STARS
 }
 
 #[cfg(test)]

@@ -144,8 +144,10 @@ pub(super) fn complete(operation: &Operation) -> Value {
     let Some(fields) = description.as_object_mut() else { return description };
     fields.insert("tags".to_owned(), json!([operation.tag]));
     fields.insert("x-permission".to_owned(), json!(operation.permission));
-    if let Some(Value::String(id)) = fields.get_mut("operationId") {
-        id.push_str(operation.id_suffix);
+    if let (Some(rename), Some(Value::String(id))) =
+        (operation.rename, fields.get_mut("operationId"))
+    {
+        *id = rename(id);
     }
     let is_public = operation.permission == "none";
     fields.entry("security").or_insert_with(|| match is_public {

@@ -37,7 +37,7 @@ pub(super) fn operations() -> Vec<Operation> {
     let described = |paths: &dyn OpenApiFactory| {
         let (path, item) = paths.paths().paths.into_iter().next()?;
         let permission = Permission::GatewayInvoke.to_string();
-        Some(Operation::new(path, item, permission, "gateway", ""))
+        Some(Operation::new(path, item, permission, "gateway", None))
     };
     all.into_iter().filter_map(described).collect()
 }

@@ -1,4 +1,4 @@
-//! The figures as a table. Its sum is left out, so that a spreadsheet's own sums are right.
+//! The usage report as CSV, without the total, so that sums in a spreadsheet are right.
 
 use super::report::UsageReport;
 use crate::api::error::ApiError;
@@ -39,7 +39,7 @@ fn figures(totals: &UsageTotals) -> [String; 13] {
     ]
 }
 
-/// The table, with a row of headings.
+/// The table, with a header row.
 pub(super) fn table(report: &UsageReport) -> Result<Vec<u8>, ApiError> {
     let mut columns = vec!["start".to_owned()];
     for name in &report.group_by {
@@ -68,7 +68,7 @@ pub(super) fn table(report: &UsageReport) -> Result<Vec<u8>, ApiError> {
                 "model" => vec![&item.model],
                 _ => vec![&item.metadata_value, &item.metadata_name],
             };
-            row.extend(cells.into_iter().map(|cell| harmless(cell.iter().flatten().next())));
+            row.extend(cells.into_iter().map(|cell| text_cell(cell.iter().flatten().next())));
         }
         row.extend(figures(&item.totals));
         out.write_record(&row).map_err(failed)?;
@@ -76,8 +76,8 @@ pub(super) fn table(report: &UsageReport) -> Result<Vec<u8>, ApiError> {
     out.into_inner().map_err(failed)
 }
 
-/// A cell that a spreadsheet takes for text, and not for a formula: callers write some of them.
-fn harmless(text: Option<&String>) -> String {
+/// A cell that a spreadsheet takes for text and not for a formula: some texts come from callers.
+fn text_cell(text: Option<&String>) -> String {
     let text = text.map(String::as_str).unwrap_or_default();
     match text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) {
         true => format!("'{text}"),
@@ -86,7 +86,7 @@ fn harmless(text: Option<&String>) -> String {
 }
 
 fn failed(error: impl std::fmt::Display) -> ApiError {
-    ApiError::Internal(format!("the table can't be written: {error}"))
+    ApiError::Internal(format!("the CSV can't be written: {error}"))
 }
 
 #[cfg(test)]
@@ -94,16 +94,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn formulas_are_made_text() {
+    fn formulas_become_text() {
         for text in ["=1+1", "+1", "-1", "@x", "\t=1"] {
-            assert_eq!(harmless(Some(&text.to_owned())), format!("'{text}"));
+            assert_eq!(text_cell(Some(&text.to_owned())), format!("'{text}"));
         }
-        assert_eq!(harmless(Some(&"a=b".to_owned())), "a=b");
-        assert_eq!(harmless(None), "");
+        assert_eq!(text_cell(Some(&"a=b".to_owned())), "a=b");
+        assert_eq!(text_cell(None), "");
     }
 
     #[test]
-    fn figures_have_their_columns() {
+    fn every_figure_has_a_column() {
         let totals =
             UsageTotals { cost_usd: "0.25".parse().unwrap(), blocks: 7, ..Default::default() };
         let json = serde_json::to_value(totals).unwrap();

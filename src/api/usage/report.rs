@@ -1,11 +1,11 @@
-//! The figures as they are answered: groups with their names, and their sum.
+//! The usage report: groups with their names, and the total.
 
 use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::question::Question;
+use super::query::UsageQuery;
 use crate::api::error::ApiError;
 use crate::db::Conn;
 use crate::db::names::{Named, find_names, find_organization_names};
@@ -13,102 +13,99 @@ use crate::db::usage::UsageGroup;
 use crate::domain::scope::Scope;
 use crate::domain::usage::{Dimension, Interval, UsageTotals};
 
-/// What the values beyond those that are told apart are called.
+/// The name of the group of all values that have no group of their own.
 const OTHER: &str = "(other)";
 
-/// A group's id and name: of dimensions that were asked for, `null` where there is none.
+/// An id or a name of a group: absent unless the report is grouped by it, null where a request has none.
 type Group = Option<Option<String>>;
 
 /// The usage of one group in one interval.
 #[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
-pub struct UsageItem {
-    /// When the interval begins; the first one may begin before `from`. Null without intervals.
-    pub start: Option<DateTime<Utc>>,
-    /// The organization, if asked for.
+pub(super) struct UsageItem {
+    /// The beginning of the interval; the first one may begin before `from`. Null without intervals.
+    pub(super) start: Option<DateTime<Utc>>,
+    /// If grouped by `organization`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = Uuid, required = false)]
-    pub organization_id: Group,
-    /// What it is called.
+    pub(super) organization_id: Group,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, required = false)]
-    pub organization_name: Group,
-    /// The workspace, if asked for.
+    pub(super) organization_name: Group,
+    /// If grouped by `workspace`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = Uuid, required = false)]
-    pub workspace_id: Group,
-    /// What it is, or was, called.
+    pub(super) workspace_id: Group,
+    /// The present name, or the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, required = false)]
-    pub workspace_name: Group,
-    /// The user, if asked for; null for keys that are nobody's.
+    pub(super) workspace_name: Group,
+    /// If grouped by `user`; null for keys without a user.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = Uuid, required = false)]
-    pub user_id: Group,
-    /// What they are called.
+    pub(super) user_id: Group,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, required = false)]
-    pub user_name: Group,
-    /// The key, if asked for.
+    pub(super) user_name: Group,
+    /// If grouped by `api_key`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = Uuid, required = false)]
-    pub api_key_id: Group,
-    /// What it is, or was, called.
+    pub(super) api_key_id: Group,
+    /// The present name, or the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, required = false)]
-    pub api_key_name: Group,
-    /// The model configuration, if asked for.
+    pub(super) api_key_name: Group,
+    /// If grouped by `configuration`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = Uuid, required = false)]
-    pub configuration_id: Group,
-    /// What it is, or was, called.
+    pub(super) configuration_id: Group,
+    /// The present name, or the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, required = false)]
-    pub configuration_name: Group,
-    /// The model, if asked for.
+    pub(super) configuration_name: Group,
+    /// If grouped by `model`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, required = false)]
-    pub model: Group,
-    /// The value of the metadata key, if asked for: null for requests that did not send it, empty
-    /// for all values beyond the ten thousand that an hour tells apart, and for requests with a key
-    /// beyond the 64 that it does.
+    pub(super) model: Group,
+    /// The value of the metadata key, if grouped by one: null for requests that did not send it. Empty
+    /// for all values beyond the first ten thousand of an hour, and for requests with more than 64
+    /// keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, required = false)]
-    pub metadata_value: Group,
-    /// The same for people to read: `(other)` where the value is empty.
+    pub(super) metadata_value: Group,
+    /// The value for people to read: `(other)` where it is empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, required = false)]
-    pub metadata_name: Group,
-    /// The figures.
+    pub(super) metadata_name: Group,
     #[serde(flatten)]
-    pub totals: UsageTotals,
+    pub(super) totals: UsageTotals,
 }
 
-/// The answer.
+/// A usage report.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-pub struct UsageReport {
-    /// The beginning of the time that the figures are of: of an hour.
-    pub from: DateTime<Utc>,
-    /// Its end, which is not part of it.
-    pub to: DateTime<Utc>,
-    /// How long each figure's period is.
-    pub interval: Option<Interval>,
-    /// What the groups are told apart by, in normal form.
+pub(super) struct UsageReport {
+    /// The beginning of the reported time, which is the beginning of an hour.
+    pub(super) from: DateTime<Utc>,
+    /// The end of the reported time, which is not part of it.
+    pub(super) to: DateTime<Utc>,
+    /// The length of each figure's period.
+    pub(super) interval: Option<Interval>,
+    /// The dimensions of the groups, in normal form.
     #[schema(example = json!(["workspace", "metadata.customer_id"]))]
-    pub group_by: Vec<String>,
-    /// The groups in which something was used.
-    pub data: Vec<UsageItem>,
-    /// All of them together.
-    pub total: UsageTotals,
+    pub(super) group_by: Vec<String>,
+    /// The groups with usage.
+    pub(super) data: Vec<UsageItem>,
+    /// The sum of all groups.
+    pub(super) total: UsageTotals,
 }
 
-/// Names the groups and adds them up.
+/// Adds the names of the groups and the total.
 pub(super) async fn report(
     conn: &mut Conn,
     scope: Scope,
-    question: Question,
+    query: UsageQuery,
     groups: Vec<UsageGroup>,
 ) -> Result<UsageReport, ApiError> {
-    let Question { filter, interval, group_by } = question;
+    let UsageQuery { filter, interval, group_by } = query;
     let mut names = Vec::new();
     for (at, dimension) in group_by.dimensions.iter().enumerate() {
         let ids: BTreeSet<&String> =

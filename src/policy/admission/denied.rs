@@ -69,7 +69,7 @@ pub struct Denied {
 }
 
 impl Denied {
-    pub(super) fn unavailable(report: PolicyReport, cause: String) -> Self {
+    pub fn unavailable(report: PolicyReport, cause: String) -> Self {
         Self {
             reason: Reason::Unavailable,
             message: "limits can't be checked right now; try again in a moment".to_owned(),
@@ -92,11 +92,13 @@ impl Denied {
             violated.map(|one| (one.id, &*one.policy.name)).unzip();
         let mut message = format!("request blocked by gateway policies: {}", names.join(", "));
         if reason == Reason::PriceUnknown {
+            let unpriced = request.targets.first();
             message = format!(
                 "{message}. They cap spending, and no price is known for model {:?} of model \
                  configuration {:?}: set a price on the configuration, or for the model under \
                  /api/v1/model-prices (0 is a price)",
-                request.target.model, request.target.configuration
+                unpriced.map_or("", |target| target.model),
+                unpriced.map_or("", |target| target.configuration)
             );
         }
         let report = Box::new(report);

@@ -39,7 +39,7 @@ fn request(metadata: &Metadata, number: u128) -> AdmissionRequest<'_> {
             api_key_id: Some(id::<ApiKeyId>(4)),
             metadata,
         },
-        target: Target { configuration: "chat", providers: &["openai"], model: "gpt-4o" },
+        targets: &[Target { configuration: "chat", providers: &["openai"], model: "gpt-4o" }],
         price: None,
         bound: Bound {
             input_tokens: 100,

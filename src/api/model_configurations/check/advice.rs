@@ -1,11 +1,11 @@
-//! What a check tells whoever runs the configuration, and what to do about it.
+//! The messages of a check: what the result means, and what to do.
 
 use actix_web::http::StatusCode;
 
 use crate::directory::configuration::ConfigurationEntry;
 use crate::upstream::UpstreamError;
 
-/// What an answer means for whoever runs the configuration.
+/// The message for an answer of the upstream.
 pub(super) fn advice(
     status: StatusCode,
     listed: Option<bool>,
@@ -39,26 +39,26 @@ pub(super) fn advice(
                 the key may do at the provider, and whether the provider is open to this network."
             .to_owned(),
         404 | 405 | 501 => format!(
-            "The upstream answered {code}: nothing is there. Check base_url, which usually ends in \
-             the API's version such as /v1, and model."
+            "The upstream answered {code}: it does not know this path. Check base_url, which usually \
+             ends in the API's version such as /v1, and model."
         ),
         429 => "The upstream answered 429: the key has reached a limit at the provider. Check its \
                 quota and billing there."
             .to_owned(),
         500..=599 => format!(
-            "The upstream answered {code}: it is in trouble itself. Try again later, and look at \
-             the provider's status page."
+            "The upstream answered {code}: it has a problem of its own. Try again later, and look \
+             at the provider's status page."
         ),
         _ => format!("The upstream answered {code}, which this check does not know."),
     }
 }
 
-/// What no answer means.
+/// The message for a request that got no answer.
 pub(super) fn advice_for_failure(error: &UpstreamError) -> String {
     let what_to_do = match error {
         UpstreamError::Refused(_) => {
-            "Use a base_url that is reachable from the internet at large, or ask whoever runs this \
-             installation to admit the network with --egress-allow."
+            "Use a base_url with a public address, or ask the operator of this installation to \
+             allow the network with --egress-allow."
         }
         UpstreamError::Resolve(_) => "Check the host in base_url.",
         UpstreamError::Connect(_) => "Check host and port in base_url, and that the upstream runs.",
@@ -70,7 +70,7 @@ pub(super) fn advice_for_failure(error: &UpstreamError) -> String {
              authority is added with --upstream-ca-file."
         }
         UpstreamError::FirstByteTimeout | UpstreamError::IdleTimeout => {
-            "It was reached, and said nothing or not enough within 10 seconds. Try again, and look \
+            "It was reached, and did not send a complete answer within 10 seconds. Try again, and look \
              at the provider's status page."
         }
         UpstreamError::Closed | UpstreamError::Protocol(_) => {
@@ -78,15 +78,15 @@ pub(super) fn advice_for_failure(error: &UpstreamError) -> String {
         }
         UpstreamError::InvalidRequest(_) => "Check base_url, extra_headers and the secrets.",
     };
-    let mut told = error.to_string();
-    if let Some(first) = told.get(..1).map(str::to_uppercase) {
-        told.replace_range(..1, &first);
+    let mut message = error.to_string();
+    if let Some(first) = message.get(..1).map(str::to_uppercase) {
+        message.replace_range(..1, &first);
     }
-    format!("{told}. {what_to_do}")
+    format!("{message}. {what_to_do}")
 }
 
-/// What it means that an answer with a success status holds an error, or no answer at all.
-pub(super) fn advice_for_missing_answer(status: StatusCode) -> String {
+/// The message if an answer with a success status holds an error, or no answer at all.
+pub(super) fn advice_without_answer(status: StatusCode) -> String {
     format!(
         "The upstream answered {} to a request for one token, but with an error or nothing in place \
          of an answer. Check base_url and model, and the key's quota at the provider.",
@@ -94,11 +94,11 @@ pub(super) fn advice_for_missing_answer(status: StatusCode) -> String {
     )
 }
 
-/// What it means that no token was asked for, where only that would have told more.
-pub(super) fn advice_for_silence(status: StatusCode, why: &str) -> String {
+/// The message if there is no list of models and no token was requested.
+pub(super) fn advice_without_token(status: StatusCode, why: &str) -> String {
     format!(
-        "The upstream lists no models: it answered {}. Whether it accepts the key is not known, since \
-         it was not asked for a token: {why}.",
+        "The upstream has no list of models: it answered {}. Whether it accepts the key is not known, \
+         because no token was requested: {why}.",
         status.as_u16()
     )
 }
@@ -109,7 +109,10 @@ mod tests {
 
     #[test]
     fn failures_say_what_to_do() {
-        let told = advice_for_failure(&UpstreamError::ConnectTimeout);
-        assert!(told.starts_with("Connecting to the upstream took too long. Check"), "{told}");
+        let message = advice_for_failure(&UpstreamError::ConnectTimeout);
+        assert!(
+            message.starts_with("Connecting to the upstream took too long. Check"),
+            "{message}"
+        );
     }
 }

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use serde_json::json;
 
 use super::Upstream;
-use crate::accounting::engine::{Accounting, RequestFacts, denied_status};
+use crate::accounting::engine::{Accounting, RequestFacts, TargetFacts, denied_status};
 use crate::accounting::request::AccountedRequest;
 use crate::accounting::sent_body::SentBody;
 use crate::domain::policy::Subject;
@@ -82,15 +82,13 @@ async fn ask_within(
     record.operation = OPERATION;
     record.principal = Some(*principal);
     record.configuration = Some((upstream.entry.id, upstream.entry.name.clone()));
-    let admitted = accounting.admit(RequestFacts {
-        record,
-        subject: *subject,
+    let target = TargetFacts {
         configuration: upstream.entry,
         bound: accounting.bound(Format::Chat, upstream.entry, body.len(), &facts),
-        is_background: false,
-        body: SentBody::Whole(body.clone(), None),
-    });
-    match admitted.await {
+    };
+    let targets = &[target];
+    let facts = RequestFacts { record, subject: *subject, targets, is_background: false };
+    match accounting.admit(facts).await {
         Ok((account, _)) => request.admitted(account),
         Err(denied) => {
             let record = request.record();
@@ -102,7 +100,7 @@ async fn ask_within(
             return Ok(Token::NotAsked(denied.message));
         }
     }
-    if let Err(full) = request.begin_attempt() {
+    if let Err(full) = request.begin_attempt(&target, SentBody::Whole(body.clone(), None)) {
         request.finish(RequestOutcome::Refused);
         return Ok(Token::NotAsked(full.to_string()));
     }

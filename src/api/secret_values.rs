@@ -1,5 +1,5 @@
-//! From a secret's value to its sealed row and back, for the handlers that write secrets or begin
-//! to use them. Nothing here answers a request or leaves this room.
+//! Encrypts and decrypts the values of secrets, for the handlers that write secrets or begin to use
+//! them. Nothing here builds a response.
 
 use crate::audit::Actor;
 use crate::crypto::{
@@ -14,15 +14,14 @@ use crate::domain::scope::WorkspaceScope;
 
 use super::error::ApiError;
 
-/// A value as its row keeps it.
-pub(super) struct Sealed {
-    /// The ciphertext.
+/// An encrypted value.
+pub(super) struct EncryptedValue {
     pub(super) bytes: Vec<u8>,
-    /// The value's short keyed mark.
+    /// A short keyed hash of the value.
     pub(super) fingerprint: String,
 }
 
-/// The workspace's data key, made and wrapped if this is its first use. To be called inside a write
+/// The workspace's data key, which is created at its first use. To be called inside a write
 /// transaction.
 pub(super) async fn data_key_for_writing(
     conn: &mut Conn,
@@ -32,19 +31,19 @@ pub(super) async fn data_key_for_writing(
 ) -> Result<(DataKeyId, DataKey), ApiError> {
     if let Some(row) = find_data_key(conn, scope).await? {
         let id = row.id;
-        return Ok((id, opened(keyring, row)?));
+        return Ok((id, unwrap(keyring, row)?));
     }
     let id: DataKeyId = actor.clock.new_id();
-    let data_key = DataKey::generate(&mut system_random).map_err(no_randomness)?;
+    let data_key = DataKey::generate(&mut system_random).map_err(randomness_error)?;
     let workspace = scope.workspace_id.uuid();
-    // A rotation by another process changes the file before it wraps the data keys that are there:
-    // inside a write transaction, either it will see this one or we see its key.
+    // A rotation in another process changes the file before it re-wraps the data keys. Inside a write
+    // transaction, either the rotation sees this data key, or this process reads the new master key.
     if let Err(error) = keyring.reload() {
-        tracing::warn!(%error, "the master key file can't be read again; using what was read before");
+        tracing::warn!(%error, "can't reload the master key file; using the master keys loaded before");
     }
     let wrapped =
         wrap_data_key(&keyring.get(), &data_key, workspace, id.uuid(), &mut system_random)
-            .map_err(internal)?;
+            .map_err(envelope_error)?;
     let now = actor.now.naive_utc();
     let row = DataKeyRow {
         id,
@@ -65,24 +64,25 @@ pub(super) async fn data_key_for_reading(
     keyring: &KeyringHandle,
     scope: WorkspaceScope,
 ) -> Result<Option<DataKey>, ApiError> {
-    find_data_key(conn, scope).await?.map(|row| opened(keyring, row)).transpose()
+    find_data_key(conn, scope).await?.map(|row| unwrap(keyring, row)).transpose()
 }
 
-/// Seals a value for its place.
-pub(super) fn seal_value(
+/// Encrypts a value. The workspace, the secret and the version are authenticated with it.
+pub(super) fn encrypt_value(
     data_key: &DataKey,
     scope: WorkspaceScope,
     id: SecretId,
     version: i64,
     value: &str,
-) -> Result<Sealed, ApiError> {
+) -> Result<EncryptedValue, ApiError> {
     let context = context(scope, id, version);
-    let bytes = seal(data_key, &context, value.as_bytes(), &mut system_random).map_err(internal)?;
-    Ok(Sealed { bytes, fingerprint: fingerprint(data_key, value.as_bytes()) })
+    let bytes =
+        seal(data_key, &context, value.as_bytes(), &mut system_random).map_err(envelope_error)?;
+    Ok(EncryptedValue { bytes, fingerprint: fingerprint(data_key, value.as_bytes()) })
 }
 
-/// Opens a stored value.
-pub(super) fn open_value(
+/// Decrypts a stored value.
+pub(super) fn decrypt_value(
     data_key: &DataKey,
     scope: WorkspaceScope,
     row: &SecretRow,
@@ -90,25 +90,25 @@ pub(super) fn open_value(
     open(data_key, &context(scope, row.id, row.version), &row.sealed).map_err(|_| {
         ApiError::Conflict {
             code: "secret_unavailable",
-            detail: format!("The secret {} does not open; store its value again.", row.name),
+            detail: format!("The secret {} can't be decrypted; store its value again.", row.name),
         }
     })
 }
 
 /// Whether a value can be sent in a header: visible ASCII with spaces only inside (RFC 9110,
 /// section 5.5, without what it calls obsolete).
-pub(super) fn stands_in_header(value: &[u8]) -> bool {
+pub(super) fn is_header_value(value: &[u8]) -> bool {
     value.iter().all(|b| matches!(b, 0x20..=0x7e))
         && value.first().is_some_and(|b| *b != b' ')
         && value.last().is_some_and(|b| *b != b' ')
 }
 
-fn opened(keyring: &KeyringHandle, row: DataKeyRow) -> Result<DataKey, ApiError> {
+fn unwrap(keyring: &KeyringHandle, row: DataKeyRow) -> Result<DataKey, ApiError> {
     let keys = keyring.with_key(&row.master_key_id).map_err(|error| match error {
         KeyringError::UnknownKey { id, .. } => ApiError::Conflict {
             code: "master_key_missing",
             detail: format!(
-                "The secrets of this workspace are sealed under the master key {id}, which this \
+                "The secrets of this workspace are encrypted under the master key {id}, which this \
                  server does not have; add it to the master key file."
             ),
         },
@@ -123,11 +123,11 @@ fn context(scope: WorkspaceScope, id: SecretId, version: i64) -> SecretContext {
     SecretContext { workspace_id: scope.workspace_id.uuid(), secret_id: id.uuid(), version }
 }
 
-fn internal(error: EnvelopeError) -> ApiError {
+fn envelope_error(error: EnvelopeError) -> ApiError {
     ApiError::Internal(error.to_string())
 }
 
-fn no_randomness(error: RandomError) -> ApiError {
+fn randomness_error(error: RandomError) -> ApiError {
     ApiError::Internal(error.to_string())
 }
 
@@ -138,10 +138,10 @@ mod tests {
     #[test]
     fn header_values_have_no_line_breaks_and_no_outer_spaces() {
         for good in ["sk-1", "Basic abc def", "~", "!"] {
-            assert!(stands_in_header(good.as_bytes()), "{good}");
+            assert!(is_header_value(good.as_bytes()), "{good}");
         }
         for bad in ["", " a", "a ", "a\n", "a\r\nb", "a\tb", "schlüssel", "\u{7f}", "\0"] {
-            assert!(!stands_in_header(bad.as_bytes()), "{bad:?}");
+            assert!(!is_header_value(bad.as_bytes()), "{bad:?}");
         }
     }
 }

@@ -1,10 +1,11 @@
-//! What is asked of `/usage`, and whether it may be.
+//! The query of `/usage`, and whether the caller may make it.
 
 use chrono::{DateTime, Datelike, DurationRound, TimeDelta, Utc};
 use serde::Deserialize;
 
 use crate::api::date_time;
 use crate::api::error::ApiError;
+use crate::api::field_errors::both;
 use crate::db::Conn;
 use crate::db::names::{find_organization_names, workspace_existed};
 use crate::db::usage::UsageFilter;
@@ -12,77 +13,81 @@ use crate::domain::ids::{ApiKeyId, ConfigurationId, OrganizationId, UserId, Work
 use crate::domain::scope::{Scope, WorkspaceScope};
 use crate::domain::usage::{Dimension, GroupBy, Interval};
 
-/// The time that is reported on unless it is said.
-const USUAL_DAYS: i64 = 30;
-/// The most time that one question may be about.
-const MOST_DAYS: i64 = 400;
-/// Models have no longer names, in bytes.
-const MOST_MODEL: usize = 1024;
-/// What is listed of groups, in bytes.
-const MOST_GROUP_BY: usize = 512;
+/// The length of the report unless the query sets it.
+const DEFAULT_DAYS: i64 = 30;
+/// The longest report.
+const MAX_DAYS: i64 = 400;
+/// The longest name of a model, in bytes.
+const MAX_MODEL: usize = 1024;
+/// The longest `group_by`, in bytes.
+const MAX_GROUP_BY: usize = 512;
 
-/// The query of a usage report. All filters that are given have to hold.
+/// The parameters of a usage report. All filters that are given apply.
 #[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub struct UsageQuery {
+pub(super) struct UsageParameters {
     /// Only what was admitted at this instant or later, at most 400 days before `to`; 30 days before
     /// `to` unless given. Moved back to the beginning of its hour.
     #[serde(default, deserialize_with = "date_time::optional")]
-    pub from: Option<DateTime<Utc>>,
+    pub(super) from: Option<DateTime<Utc>>,
     /// Only what was admitted before this instant; now unless given. Moved forward to the end of its
     /// hour.
     #[serde(default, deserialize_with = "date_time::optional")]
-    pub to: Option<DateTime<Utc>>,
-    /// How long each figure's period is; one figure for all of the time unless given.
-    pub interval: Option<Interval>,
+    pub(super) to: Option<DateTime<Utc>>,
+    /// The length of each figure's period; one figure for the whole time unless given.
+    pub(super) interval: Option<Interval>,
     /// Up to three of `organization`, `workspace`, `user`, `api_key`, `model` and `configuration`,
-    /// parted by commas, and at most one key of the callers' metadata: in its normal form, such as
+    /// separated by commas, and at most one key of the callers' metadata: in its normal form, such as
     /// `metadata.customer_id`, or as the header, such as `X-Gateway-Customer-Id`.
     #[param(max_length = 512, example = "workspace,model")]
-    pub group_by: Option<String>,
-    /// Only this organization. For platform keys; others see their own alone.
-    pub organization_id: Option<OrganizationId>,
+    pub(super) group_by: Option<String>,
+    /// Only this organization. For platform keys; other keys see only their own organization.
+    pub(super) organization_id: Option<OrganizationId>,
     /// Only this workspace.
-    pub workspace_id: Option<WorkspaceId>,
+    pub(super) workspace_id: Option<WorkspaceId>,
     /// Only this person.
-    pub user_id: Option<UserId>,
+    pub(super) user_id: Option<UserId>,
     /// Only this key.
-    pub api_key_id: Option<ApiKeyId>,
+    pub(super) api_key_id: Option<ApiKeyId>,
     /// Only this model configuration.
-    pub configuration_id: Option<ConfigurationId>,
+    pub(super) configuration_id: Option<ConfigurationId>,
     /// Only this model, as model configurations name it.
     #[param(max_length = 1024)]
-    pub model: Option<String>,
+    pub(super) model: Option<String>,
 }
 
-/// A question that makes sense and is the caller's to ask.
-pub(super) struct Question {
+/// A valid query that the caller may make.
+pub(super) struct UsageQuery {
     pub(super) filter: UsageFilter,
     pub(super) interval: Option<Interval>,
     pub(super) group_by: GroupBy,
 }
 
-impl Question {
-    pub(super) fn read(
-        query: UsageQuery,
+impl UsageQuery {
+    pub(super) fn parse(
+        query: UsageParameters,
         scope: Scope,
         now: DateTime<Utc>,
     ) -> Result<Self, ApiError> {
-        let (from, to) = hours(query.from, query.to, now)?;
         let group_by = query.group_by.as_deref().unwrap_or_default();
-        if group_by.len() > MOST_GROUP_BY {
-            let message = format!("must be at most {MOST_GROUP_BY} bytes");
-            return Err(ApiError::field("group_by", message));
-        }
-        let group_by: GroupBy =
-            group_by.parse().map_err(|error| ApiError::field("group_by", error))?;
-        if query.model.as_ref().is_some_and(|text| text.len() > MOST_MODEL || text.contains('\0')) {
-            return Err(ApiError::field(
-                "model",
-                format!("must be at most {MOST_MODEL} bytes of text"),
-            ));
-        }
+        let group_by = match group_by.len() > MAX_GROUP_BY {
+            true => {
+                let message = format!("must be at most {MAX_GROUP_BY} bytes");
+                Err(ApiError::field("group_by", message))
+            }
+            false => group_by.parse().map_err(|error| ApiError::field("group_by", error)),
+        };
+        let model = query.model.as_deref().unwrap_or_default();
+        let model = match model.len() > MAX_MODEL || model.contains('\0') {
+            true => {
+                let message = format!("must be at most {MAX_MODEL} bytes of text");
+                Err(ApiError::field("model", message))
+            }
+            false => Ok(()),
+        };
+        let hours = hours(query.from, query.to, now);
+        let ((group_by, ()), (from, to)): ((GroupBy, ()), _) = both(both(group_by, model), hours)?;
         let filter = UsageFilter {
             from: from.naive_utc(),
             to: to.naive_utc(),
@@ -94,20 +99,20 @@ impl Question {
             model: query.model,
         };
         if scope == Scope::Platform {
-            from_outside(&filter, &group_by)?;
+            check_platform_query(&filter, &group_by)?;
         }
         Ok(Self { filter, interval: query.interval, group_by })
     }
 }
 
-/// The whole hours that hold the time that is asked for.
+/// The time range, extended to whole hours.
 fn hours(
     from: Option<DateTime<Utc>>,
     to: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
 ) -> Result<(DateTime<Utc>, DateTime<Utc>), ApiError> {
     for (field, at) in [("from", from), ("to", to)] {
-        // Hours that timestamps in nanoseconds can be rounded to, and databases hold.
+        // The hours that chrono can round to and databases can store.
         if at.is_some_and(|at| !(1970..=2200).contains(&at.year())) {
             return Err(ApiError::field(field, "must lie in the years 1970 to 2200"));
         }
@@ -116,19 +121,19 @@ fn hours(
     let begin = |at: DateTime<Utc>| at.duration_trunc(hour).unwrap_or(at);
     let to = to.unwrap_or(now);
     let end = if begin(to) == to { to } else { begin(to) + hour };
-    let from = begin(from.unwrap_or(end - TimeDelta::days(USUAL_DAYS)));
+    let from = begin(from.unwrap_or(end - TimeDelta::days(DEFAULT_DAYS)));
     if from >= end {
         return Err(ApiError::field("from", "must lie before 'to'"));
     }
-    if end - from > TimeDelta::days(MOST_DAYS) {
-        let message = format!("must lie at most {MOST_DAYS} days before 'to'");
+    if end - from > TimeDelta::days(MAX_DAYS) {
+        let message = format!("must lie at most {MAX_DAYS} days before 'to'");
         return Err(ApiError::field("from", message));
     }
     Ok((from, end))
 }
 
-/// The platform has no say inside of organizations, and sees them as wholes.
-fn from_outside(filter: &UsageFilter, group_by: &GroupBy) -> Result<(), ApiError> {
+/// A platform key sees totals of organizations, and nothing inside of them.
+fn check_platform_query(filter: &UsageFilter, group_by: &GroupBy) -> Result<(), ApiError> {
     let groups = group_by.dimensions.iter().all(|one| *one == Dimension::Organization)
         && group_by.metadata_key.is_none();
     let filters = filter.workspace_id.is_none()
@@ -142,27 +147,27 @@ fn from_outside(filter: &UsageFilter, group_by: &GroupBy) -> Result<(), ApiError
     Err(ApiError::Forbidden {
         code: "organization_key_needed",
         detail: "A platform key may group usage by 'organization' and filter it by \
-                 'organization_id'; what is inside of an organization is for the organization's own \
-                 keys."
+                 'organization_id' only. Use a key of the organization for more."
             .to_owned(),
     })
 }
 
-/// That what the filter names is there for the caller to see, or was once.
-pub(super) async fn check_places(
+/// Checks that the organization and the workspace of the filter exist or existed, and that the caller
+/// may see them.
+pub(super) async fn check_filter(
     conn: &mut Conn,
     scope: Scope,
     filter: &UsageFilter,
 ) -> Result<(), ApiError> {
     if let Some(id) = filter.organization_id {
-        let seen = match scope.organization_id() {
+        let is_visible = match scope.organization_id() {
             Some(own) => own == id,
             None => !find_organization_names(conn, &[id.to_string()]).await?.is_empty(),
         };
-        seen.then_some(()).ok_or(ApiError::NotFound("organization"))?;
+        is_visible.then_some(()).ok_or(ApiError::NotFound("organization"))?;
     }
     if let Some(id) = filter.workspace_id {
-        let seen = match scope {
+        let is_visible = match scope {
             Scope::Workspace(own) => own.workspace_id == id,
             Scope::Organization(organization_id) => {
                 workspace_existed(conn, WorkspaceScope { organization_id, workspace_id: id })
@@ -170,7 +175,7 @@ pub(super) async fn check_places(
             }
             Scope::Platform => false,
         };
-        seen.then_some(()).ok_or(ApiError::NotFound("workspace"))?;
+        is_visible.then_some(()).ok_or(ApiError::NotFound("workspace"))?;
     }
     Ok(())
 }
@@ -184,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn time_is_widened_to_whole_hours() {
+    fn a_time_range_is_extended_to_whole_hours() {
         let now = at("2026-11-23T08:30:00Z");
         let read = |from: Option<&str>, to: Option<&str>| hours(from.map(at), to.map(at), now);
         let whole = read(None, None).unwrap();

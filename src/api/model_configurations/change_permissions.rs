@@ -1,4 +1,4 @@
-//! Which changes of a model configuration take more than the right to change one.
+//! The changes of a model configuration that need more than the permission to change one.
 
 use super::validate::{Checked, check};
 use super::{ModelConfigurationFields, ModelConfigurationPatch};
@@ -6,14 +6,14 @@ use crate::api::error::ApiError;
 use crate::auth::{Principal, Scope};
 use crate::domain::permissions::Permission;
 
-/// What the fields are after the patch, if this principal may make it so.
-pub(super) fn patched(
+/// The fields after the patch, if the principal may make each of the changes.
+pub(super) fn apply_patch(
     patch: &ModelConfigurationPatch,
     before: &ModelConfigurationFields,
     principal: &Principal,
 ) -> Result<Checked, ApiError> {
-    let checked = check(patch.apply(before)?)?;
-    match connecting_change(before, &checked.fields) {
+    let checked = patch.apply(before)?.check(check)?;
+    match connection_change(before, &checked.fields) {
         Some(field) if !principal.may(Permission::ModelConfigurationsConnect) => {
             Err(ApiError::Forbidden {
                 code: "permission_denied",
@@ -24,26 +24,27 @@ pub(super) fn patched(
             })
         }
         _ => {
-            may_price(priced_change(Some(before), &checked.fields), principal)?;
+            check_price_permission(price_change(Some(before), &checked.fields), principal)?;
             Ok(checked)
         }
     }
 }
 
-/// Spend caps are the organization's, and they go by these fields: who runs a workspace could lift
-/// them with a price of nothing.
-pub(super) fn may_price(
+/// Spend caps belong to the organization and depend on these fields: without this check, a
+/// workspace's administrator could disable them with a price of 0.
+pub(super) fn check_price_permission(
     changed: Option<&'static str>,
     principal: &Principal,
 ) -> Result<(), ApiError> {
-    let organizations = matches!(principal.scope, Scope::Organization(_));
+    let is_organization_key = matches!(principal.scope, Scope::Organization(_));
     match changed {
-        Some(field) if !(organizations && principal.may(Permission::OrganizationManage)) => {
+        Some(field) if !(is_organization_key && principal.may(Permission::OrganizationManage)) => {
             Err(ApiError::Forbidden {
                 code: "permission_denied",
                 detail: format!(
-                    "Setting {field} takes a key of the organization with the permission {} where \
-                     a configuration has a price or limits of its own: spend caps go by them.",
+                    "Setting {field} needs a key of the organization with the permission {} if the \
+                     configuration has a price or limits of its own, because spend caps depend on \
+                     them.",
                     Permission::OrganizationManage
                 ),
             })
@@ -52,13 +53,13 @@ pub(super) fn may_price(
     }
 }
 
-/// The first field that differs among those that say what a request may cost.
-pub(super) fn priced_change(
+/// The first changed field among those that decide what a request may cost.
+pub(super) fn price_change(
     before: Option<&ModelConfigurationFields>,
     after: &ModelConfigurationFields,
 ) -> Option<&'static str> {
     let was = |limit: fn(&ModelConfigurationFields) -> Option<u64>| before.and_then(limit);
-    // What was set for one model does not go to another, which may be dearer.
+    // A price or limit that was set for one model must not apply to another, more expensive one.
     let own = before.filter(|before| {
         let limits = before.context_window.or(before.max_output_tokens);
         before.price.is_some() || limits.is_some()
@@ -75,8 +76,8 @@ pub(super) fn priced_change(
     .find_map(|(field, differs)| differs.then_some(field))
 }
 
-/// The first field that differs among those that say where requests and secrets go.
-fn connecting_change(
+/// The first changed field among those that decide where requests and secrets are sent.
+fn connection_change(
     before: &ModelConfigurationFields,
     after: &ModelConfigurationFields,
 ) -> Option<&'static str> {

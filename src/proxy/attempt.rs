@@ -1,0 +1,136 @@
+//! Attempts: the request is sent to one target after another; what to do when that fails.
+
+use actix_web::HttpRequest;
+use actix_web::http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH};
+use actix_web::http::{Method, StatusCode};
+
+use super::DataPlane;
+use super::concurrency::ConcurrencyPermit;
+use super::context::RequestContext;
+use super::error::ProxyError;
+use super::relay::Answer;
+use super::route::ProxyRoute;
+use super::target::Target;
+use crate::accounting::budget::Share;
+use crate::accounting::request::AccountedRequest;
+use crate::accounting::sent_body::SentBody;
+use crate::upstream::{UpstreamClient, UpstreamError, UpstreamRequest, UpstreamResponse};
+
+/// Sends the request to the targets in turn, until one of them answers.
+pub async fn first_answer(
+    plane: &DataPlane,
+    client: &UpstreamClient,
+    caller: &HttpRequest,
+    route: ProxyRoute,
+    targets: &[Target<'_>],
+    mut memory: Option<Share>,
+    context: &mut RequestContext,
+) -> Result<Answer, ProxyError> {
+    let mut failure = ProxyError::Internal;
+    for (place, target) in targets.iter().enumerate() {
+        let name = &route.config_name;
+        let permit = enter(plane, target, name)?;
+        let credentials = target.configuration.open(&plane.keyring).map_err(|unavailable| {
+            context.request.record().cause = Some(unavailable.to_string());
+            ProxyError::SecretUnavailable { name: unavailable.name }
+        })?;
+        let body = target.body();
+        let request = target.request(caller, &route, &credentials, body.clone(), plane.timeouts);
+        // The caller's body is needed until the last target has been tried.
+        let is_last = place + 1 == targets.len();
+        let memory = if is_last { memory.take() } else { None };
+        let sent = SentBody::Whole(body, memory);
+        match send(client, &request, target, sent, &mut context.request).await {
+            Ok(response) => {
+                return Ok(Answer {
+                    response,
+                    operation: route.operation,
+                    is_stream_expected: target.is_stream_expected,
+                    withhold_usage: target.withhold_usage,
+                    secrets: credentials.secrets,
+                    permit,
+                });
+            }
+            Err(error) => failure = error,
+        }
+        if !is_last {
+            context.request.retry();
+        }
+    }
+    Err(failure)
+}
+
+/// Takes the configuration's place for the attempt.
+fn enter(
+    plane: &DataPlane,
+    target: &Target<'_>,
+    name: &str,
+) -> Result<ConcurrencyPermit, ProxyError> {
+    let configuration = target.configuration;
+    plane
+        .concurrency
+        .enter(configuration.id, configuration.max_concurrent_requests)
+        .ok_or_else(|| ProxyError::ConcurrencyLimited { name: name.to_owned() })
+}
+
+/// Sends the request; once more if it ran into a connection that the upstream had just closed.
+async fn send(
+    client: &UpstreamClient,
+    request: &UpstreamRequest,
+    target: &Target<'_>,
+    sent: SentBody,
+    accounted: &mut AccountedRequest,
+) -> Result<UpstreamResponse, ProxyError> {
+    let target = target.facts();
+    accounted.begin_attempt(&target, sent).map_err(|_| ProxyError::JournalFull)?;
+    let failure = match client.send(request).await {
+        Ok(response) => return accept(response, request, accounted),
+        Err(failure) => failure,
+    };
+    accounted.attempt_failed(failure.error.reason(), failure.error.to_string());
+    if !failure.is_stale_connection() {
+        return Err(error_for(&failure.error));
+    }
+    accounted.retry();
+    accounted.begin_again(&target).map_err(|_| ProxyError::JournalFull)?;
+    match client.send(request).await {
+        Ok(response) => accept(response, request, accounted),
+        Err(failure) => {
+            accounted.attempt_failed(failure.error.reason(), failure.error.to_string());
+            Err(error_for(&failure.error))
+        }
+    }
+}
+
+/// Refuses a redirect. SDKs follow one with the prompt, and with a key in a header of its own. The
+/// answer to the caller's own conditional GET is no redirect (RFC 9110, section 15.4.5).
+fn accept(
+    response: UpstreamResponse,
+    request: &UpstreamRequest,
+    accounted: &mut AccountedRequest,
+) -> Result<UpstreamResponse, ProxyError> {
+    let is_conditional = request.method == Method::GET
+        && [IF_NONE_MATCH, IF_MODIFIED_SINCE].iter().any(|name| request.headers.contains_key(name));
+    let is_own_304 = response.status == StatusCode::NOT_MODIFIED && is_conditional;
+    if response.status.is_redirection() && !is_own_304 {
+        accounted.attempt_failed("redirect", format!("status {}", response.status.as_u16()));
+        return Err(ProxyError::UpstreamRedirect);
+    }
+    Ok(response)
+}
+
+/// What the caller is told of a failure upstream.
+pub fn error_for(error: &UpstreamError) -> ProxyError {
+    match error {
+        UpstreamError::Refused(_) => ProxyError::EgressRefused,
+        UpstreamError::Resolve(_) => ProxyError::UpstreamUnresolved,
+        UpstreamError::Connect(_) => ProxyError::UpstreamUnreachable,
+        UpstreamError::ConnectTimeout => ProxyError::ConnectTimeout,
+        UpstreamError::Tls(_) => ProxyError::UpstreamTls,
+        UpstreamError::FirstByteTimeout => ProxyError::FirstByteTimeout,
+        UpstreamError::IdleTimeout => ProxyError::IdleTimeout,
+        UpstreamError::Closed => ProxyError::UpstreamDied,
+        UpstreamError::Protocol(_) => ProxyError::UpstreamInvalid,
+        UpstreamError::InvalidRequest(_) => ProxyError::Internal,
+    }
+}

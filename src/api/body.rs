@@ -155,7 +155,6 @@ mod tests {
     }
 
     #[derive(Serialize, ToSchema)]
-    #[expect(dead_code, reason = "its schema is read")]
     struct ShownThing {
         made_at: u8,
         made_by: u8,

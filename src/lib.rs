@@ -23,7 +23,7 @@
 //! | [`domain`] | pure values and rules: ids, names, permissions, money; no clock, no I/O, no actix |
 //! | [`telemetry`] | logs, metrics, readiness, the record of a request; what may never be logged |
 //! | [`clock`] | the time, and ids that hold it |
-//! | [`demo`] | the built-in demonstration upstream and the `demo` command |
+//! | [`demo`] | the `demo` command and its built-in upstream |
 //!
 //! Rules between rooms: `main -> cli -> {demo, app} -> {api, proxy} -> {auth, policy, accounting,
 //! directory, audit, upstream, providers} -> {llm, json, db, crypto} -> domain`. `accounting` stands on

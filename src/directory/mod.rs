@@ -132,7 +132,7 @@ impl Directory {
         .await
     }
 
-    /// The workspace's live configuration of that name.
+    /// The workspace's configuration with this name.
     pub async fn find_configuration(
         &self,
         scope: WorkspaceScope,

@@ -35,7 +35,7 @@ fn kinds_have_their_own_rates_and_fall_back() {
 }
 
 #[test]
-fn one_rounding_up_for_the_whole() {
+fn the_sum_is_rounded_up_once() {
     let price = price(serde_json::json!({"input": 0.0000001, "output": 0.0000001}));
     // Each token is a tenth of a thousandth of a nano-dollar.
     assert_eq!(price.cost(&usage(1, 1)), NanoUsd::from_nanos(1));
@@ -44,7 +44,7 @@ fn one_rounding_up_for_the_whole() {
 }
 
 #[test]
-fn a_tier_holds_for_the_whole_request() {
+fn a_tier_applies_to_the_whole_request() {
     let price = price(serde_json::json!({
         "input": 1, "cached_input": 0.1, "output": 5,
         "tiers": [
@@ -58,7 +58,7 @@ fn a_tier_holds_for_the_whole_request() {
     // The cached tokens count towards the tier, at the tier's own input rate if it has no other.
     let cached = TokenUsage { cached_input: Some(300_000), ..usage(300_000, 0) };
     assert_eq!(price.cost(&cached), usd("0.6"));
-    // The dearest is the middle tier here, at its end.
+    // The middle tier is the most expensive here, at its end.
     assert_eq!(price.max_cost(1_000_000, 1_000_000), usd("9"));
     assert_eq!(price.max_cost(200_000, 1_000_000), usd("5.2"));
     assert_eq!(price.max_cost(0, 0), NanoUsd::ZERO);
@@ -301,7 +301,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_costs_more_than_the_most(
+    fn no_usage_costs_more_than_the_maximum(
         price in any_price(),
         usage in any_usage(),
         more in (0..1_000_000_u64, 0..1_000_000_u64),
@@ -335,7 +335,7 @@ proptest! {
     }
 
     #[test]
-    fn the_most_is_reached(price in any_price(), input in 0..3_000_000_u64, output in 0..3_000_000_u64) {
+    fn some_usage_costs_the_maximum(price in any_price(), input in 0..3_000_000_u64, output in 0..3_000_000_u64) {
         let ends = price.tiers.iter().map(|tier| tier.above_input_tokens.min(input));
         let kinds = |total: u64| {
             let kind = move |at: usize, this: usize| (at == this).then_some(total);
@@ -359,7 +359,7 @@ proptest! {
     }
 
     #[test]
-    fn more_tokens_never_make_the_most_less(
+    fn more_tokens_do_not_lower_the_maximum(
         price in any_price(),
         (input, output) in (0..=MAX_TOKENS, 0..=MAX_TOKENS),
         more in (0..3_000_000_u64, 0..3_000_000_u64),

@@ -33,7 +33,7 @@ fn both_forms_of_a_spend_cap() {
 }
 
 #[test]
-fn mistakes_in_spend_caps_are_named() {
+fn invalid_fields_of_spend_caps_are_named() {
     let twice = json!([{"window": "daily", "limit_usd": 1}, {"window": "daily", "limit_usd": 2}]);
     for (config, fields) in [
         (json!([]), vec!["config"]),

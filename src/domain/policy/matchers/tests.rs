@@ -45,7 +45,7 @@ fn the_normal_form() {
 }
 
 #[test]
-fn mistakes_are_named() {
+fn invalid_fields_are_named() {
     let eleven: Vec<SubjectMatcher> = (0..11).map(|n| matcher("team", &n.to_string())).collect();
     for (matchers, field) in [
         (vec![], "subject_matchers"),
@@ -95,7 +95,7 @@ fn defaults_leave_their_subject_open() {
 }
 
 #[test]
-fn a_missing_header_and_nobody_match_nothing() {
+fn a_missing_header_or_user_matches_nothing() {
     let none = Metadata::default();
     let subject = Subject {
         organization_id: Uuid::from_u128(1).into(),
@@ -149,7 +149,7 @@ proptest! {
             "api_key_id" => Some(id(key)),
             name => metadata.get(name).map(str::to_owned),
         };
-        // As it is defined: for every key that is asked about, some value is the one found.
+        // By definition: for every key, one of its values equals the request's.
         let expected = matchers.iter().all(|asked| {
             matchers.iter().any(|one| one.key == asked.key && found(&one.key).as_ref() == Some(&one.value))
         });
@@ -163,7 +163,7 @@ proptest! {
     }
 
     #[test]
-    fn the_digest_tells_audiences_apart_and_not_their_order(
+    fn the_digest_depends_on_the_subjects_and_not_on_their_order(
         one in prop::collection::vec(any_matcher(), 1..=MAX_MATCHERS),
         other in prop::collection::vec(any_matcher(), 1..=MAX_MATCHERS),
     ) {

@@ -1,5 +1,5 @@
-//! Every attempt is accounted for: the provider's invoice and the ledger agree, whatever happens to
-//! callers, upstreams, the gateway's process and its database.
+//! Every attempt is accounted for: the provider's invoice and the ledger agree while callers disconnect,
+//! upstreams fail, the gateway is killed and its database is stopped.
 
 use std::{rc::Rc, time::Duration};
 
@@ -7,36 +7,35 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::support::{
-    accounts::{self, Rates, Row},
+    call_plan::CallPlan,
     case::{Case, cases},
     database::{Database, Kind},
-    eventually::{eventually, within},
     fixture::Fixture,
     http::Client,
     invoice::Invoice,
-    plan::Plan,
-    postgres::{OwnPostgres, Stop},
+    ledger_rows::{self, Rates, Row},
+    postgres::{OwnPostgres, StopMode},
     random::Random,
-    reconcile::{Books, Life},
-    served::Served,
+    reconciliation::{ProcessLifetime, Reconciliation},
+    server_process::ServerProcess,
     traffic::Traffic,
+    wait::{eventually, within},
 };
 
-/// How many calls are made; more of them make a better test and a longer one.
+/// The number of calls; more make a better and longer test.
 const CALLS: &str = "TOLLGATE_TEST_CALLS";
-/// Another seed makes another test.
+/// The seed of the random choices.
 const SEED: &str = "TOLLGATE_TEST_SEED";
 
-/// How often the process is killed. Before every other time its database is stopped, if that is a
-/// server.
+/// How often the process is killed. Before every second kill the database server is stopped.
 const KILLS: u64 = 10;
-/// What a server tells whom it disconnects, and whom it does not connect yet.
+/// SQLSTATEs of a server that shuts down, and of one that is not ready yet.
 const SHUT_DOWN: &str = "57P01";
 const RECOVERING: &str = "57P03";
-/// Calls under way at a time.
+/// Concurrent calls.
 const CALLERS: usize = 24;
 
-/// Under a price of the organization's.
+/// A price of the organization.
 const PRICED: Rates = Rates {
     input: 2_500_000_000,
     cached_input: 1_250_000_003,
@@ -44,7 +43,7 @@ const PRICED: Rates = Rates {
     reasoning: 12_000_000_000,
     request: 0,
 };
-/// Under a price of the configuration's own.
+/// A price of the configuration.
 const OWN_PRICE: Rates = Rates {
     input: 150_000_000,
     cached_input: 75_000_000,
@@ -62,21 +61,21 @@ fn number_from(variable: &str, usual: u64) -> u64 {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }
 
-/// The configurations that are called: one asks for the usage of streams, one leaves that to the
-/// caller and has a price of its own.
+/// The configurations: one asks for the usage of streams; the other leaves that to the caller and has
+/// its own price.
 const CONFIGURATIONS: [&str; 2] = [Fixture::CONFIGURATION, "left"];
 
 async fn the_ledger_agrees_with_the_invoice(database: Database) {
     let (calls, seed) = (number_from(CALLS, 3_000), number_from(SEED, 20_261_123));
-    let plan = move |number| Plan::of(seed, number, &CONFIGURATIONS);
+    let plan = move |number| CallPlan::of(seed, number, &CONFIGURATIONS);
     let mut server = match database.kind() {
-        // The one that cases share can't be stopped.
+        // The shared server must not be stopped.
         Kind::Postgres => Some(OwnPostgres::start().await),
         Kind::Sqlite => None,
     };
     let database = server.as_ref().map_or(database, OwnPostgres::database);
-    let mut gateway = Served::start(&database, &[("--shutdown-timeout", "10s")]).await;
-    let (invoice, upstream) = Invoice::kept(plan).await;
+    let mut gateway = ServerProcess::start(&database, &[("--shutdown-timeout", "10s")]).await;
+    let (invoice, upstream) = Invoice::start(plan).await;
     let team = Fixture::before(&gateway.admin(), gateway.address(), upstream).await;
     let price = json!({
         "provider": "*", "model": Fixture::MODEL, "price": PRICED.json(),
@@ -88,44 +87,50 @@ async fn the_ledger_agrees_with_the_invoice(database: Database) {
     let load = (CALLERS, calls);
     let traffic = Traffic::start(plan, &invoice, &team.caller_key, gateway.address(), load);
     let mut random = Random::new(seed);
-    let mut lives = vec![Life::begun()];
+    let mut lifetimes = vec![ProcessLifetime::begun()];
     let each = calls / (KILLS + 1);
     for round in 0..KILLS {
         let at = round * each + random.below(each);
         if let Some(server) = server.as_mut().filter(|_| round % 2 == 0) {
-            let how = Stop::ALL[round as usize / 2 % Stop::ALL.len()];
+            let how = StopMode::ALL[round as usize / 2 % StopMode::ALL.len()];
             traffic.reaches(round * each).await;
-            take_away(server, how, &traffic, &mut random).await;
-            // Every other time the process dies while its database is away.
+            stop_database(server, how, &traffic, &mut random).await;
+            // Every second time the process is killed while its database is down.
             if round % 4 != 0 {
-                give_back(server, &traffic).await;
+                restart_database(server, &traffic).await;
             }
         }
         traffic.reaches(at.max(traffic.ended() + CALLERS as u64)).await;
         gateway.kill().await;
-        lives.last_mut().expect("one").killed();
+        lifetimes.last_mut().expect("one").killed();
         if let Some(server) = server.as_mut().filter(|server| !server.is_running()) {
             server.start_again().await;
         }
         gateway.start_again().await;
-        lives.push(Life::begun());
-        traffic.moves(gateway.address());
+        lifetimes.push(ProcessLifetime::begun());
+        traffic.set_gateway(gateway.address());
     }
-    let told = within(Duration::from_secs(60), "the calls end", traffic.end()).await;
+    let records = within(Duration::from_secs(60), "the calls end", traffic.end()).await;
     gateway.stop().await;
 
-    let rows = accounts::rows(&database).await;
+    let rows = ledger_rows::rows(&database).await;
     let rates = Rc::new(|configuration: &str| match configuration {
         "left" => OWN_PRICE,
         _ => PRICED,
     });
-    let books = Books { invoice: invoice.entries(), told, lives, plan: Rc::new(plan), rates };
-    let problems = books.problems(&rows);
+    let reconciliation = Reconciliation {
+        invoice: invoice.entries(),
+        records,
+        lifetimes,
+        plan: Rc::new(plan),
+        rates,
+    };
+    let problems = reconciliation.problems(&rows);
     assert!(problems.is_empty(), "{} problems: {problems:#?}", problems.len());
-    books.are_mixed(&rows);
-    let of_rows = accounts::sums_of_rows(&database).await;
+    reconciliation.assert_varied(&rows);
+    let of_rows = ledger_rows::sums_of_rows(&database).await;
     for table in ["usage_hours", "usage_days"] {
-        let of_table = accounts::sums_of_table(&database, table).await;
+        let of_table = ledger_rows::sums_of_table(&database, table).await;
         assert_eq!(of_rows, of_table, "{table} adds up to the rows");
     }
     for sqlstate in [SHUT_DOWN, RECOVERING] {
@@ -137,20 +142,20 @@ async fn the_ledger_agrees_with_the_invoice(database: Database) {
     reports_add_up(&gateway.admin(), &of_rows).await;
     requests_are_read(&gateway.admin(), &team, &rows, seed).await;
     assert_eq!(
-        accounts::rows(&database).await.len(),
+        ledger_rows::rows(&database).await.len(),
         rows.len(),
         "nothing was left in the journal"
     );
 }
 
-/// What people read adds up to the rows, however it is grouped.
+/// Usage reports add up to the rows, however they are grouped.
 async fn reports_add_up(admin: &Client, of_rows: &[String]) {
     for group_by in ["", "workspace,api_key", "configuration,model", "X-Gateway-Request-Number"] {
         let path = format!("/api/v1/usage?interval=hour&group_by={group_by}");
         let report = admin.get(&path).await.expect(200).json();
-        assert_eq!(accounts::sums_of_report(&report["total"]), of_rows, "{group_by}");
+        assert_eq!(ledger_rows::sums_of_report(&report["total"]), of_rows, "{group_by}");
         let figures = report["data"].as_array().expect("figures");
-        let figures: Vec<_> = figures.iter().map(accounts::sums_of_report).collect();
+        let figures: Vec<_> = figures.iter().map(ledger_rows::sums_of_report).collect();
         let sum = |place: usize| -> i128 {
             figures.iter().map(|figures| figures[place].parse::<i128>().unwrap()).sum()
         };
@@ -159,7 +164,7 @@ async fn reports_add_up(admin: &Client, of_rows: &[String]) {
     }
 }
 
-/// A request is found by its id, with all of its attempts.
+/// Requests are found by id, with all their attempts.
 async fn requests_are_read(admin: &Client, team: &Fixture, rows: &[Row], seed: u64) {
     let mut random = Random::new(seed);
     let several = rows.iter().filter(|row| row.attempt > 1).take(10);
@@ -171,7 +176,7 @@ async fn requests_are_read(admin: &Client, team: &Fixture, rows: &[Row], seed: u
         let attempts = read["attempts"].as_array().expect("attempts");
         assert_eq!(attempts.len(), all.len(), "{read}");
         assert_eq!(
-            accounts::nanos(&read["cost_usd"]),
+            ledger_rows::nanos(&read["cost_usd"]),
             all.iter().map(|row| i128::from(row.cost.unwrap_or(0))).sum()
         );
         for attempt in attempts {
@@ -188,20 +193,25 @@ async fn requests_are_read(admin: &Client, team: &Fixture, rows: &[Row], seed: u
     }
 }
 
-/// Stops the database's server for a second or two while calls go on.
-async fn take_away(server: &mut OwnPostgres, how: Stop, traffic: &Traffic, random: &mut Random) {
-    // The process has been started just now, and has to know its callers before.
+/// Stops the database server for one to two seconds while calls go on.
+async fn stop_database(
+    server: &mut OwnPostgres,
+    how: StopMode,
+    traffic: &Traffic,
+    random: &mut Random,
+) {
+    // The process was just started and must have cached its callers first.
     traffic.reaches(traffic.ended() + CALLERS as u64).await;
     let (began, before) = (Instant::now(), traffic.ended());
     let lasts = Duration::from_millis(1_000 + random.below(1_000));
     server.stop(how).await;
     eventually("the outage is over", async || began.elapsed() >= lasts).await;
-    // Who is known is served on.
+    // Known callers are served.
     traffic.reaches(before + CALLERS as u64).await;
 }
 
-/// Starts it again. At first it recovers, and tells the process so.
-async fn give_back(server: &mut OwnPostgres, traffic: &Traffic) {
+/// Starts the server again; at first it is in recovery and refuses connections.
+async fn restart_database(server: &mut OwnPostgres, traffic: &Traffic) {
     let recovering = async |server: &OwnPostgres| {
         let before = server.times_told(RECOVERING);
         eventually("the server is asked too early", async || {

@@ -1,4 +1,4 @@
-//! A port for admins alone: what it serves, and what the callers' port no longer does.
+//! `--admin-listen`: what the second port serves, and what the first no longer does.
 
 use serde_json::Value;
 
@@ -8,16 +8,16 @@ use crate::support::{
     database::Database,
     fixture::Fixture,
     http::Client,
-    process::{Running, Signal, run, tollgate},
+    process::{ChildProcess, Signal, run, tollgate},
     secrets,
 };
 
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
-    cases![admins_have_a_port_of_their_own]
+    cases![the_admin_port_alone_serves_the_management_plane]
 }
 
-async fn admins_have_a_port_of_their_own(database: Database) {
+async fn the_admin_port_alone_serves_the_management_plane(database: Database) {
     write_master_key(&master_key_file(&database));
     let mut bootstrap = tollgate(&["bootstrap", "--organization", "First"]);
     bootstrap.args(options(&database));
@@ -25,13 +25,13 @@ async fn admins_have_a_port_of_their_own(database: Database) {
     for name in ["platform_key", "admin_key"] {
         secrets::register_key(made[name].as_str().unwrap());
     }
-    // A port that was free a moment ago; the callers' port is found in what the process prints.
+    // A free port; the callers' port is read from the output of the process.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let admins = free.local_addr().unwrap();
     drop(free);
     let mut serve = tollgate(&["serve"]);
     serve.args(options(&database)).args(["--admin-listen", &admins.to_string()]);
-    let mut serving = Running::start(serve);
+    let mut serving = ChildProcess::start(serve);
     let callers = serving.address().await;
 
     let admin = Client::new(admins).with_key(made["admin_key"].as_str().unwrap());

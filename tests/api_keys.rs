@@ -1,5 +1,5 @@
-//! API keys: how they are made, rotated and stopped, and when a key works on either plane. Who may do
-//! it to which is in [`granting`](crate::granting).
+//! API keys: creation, rotation and revocation, and when a key works on each plane. Who may do this to
+//! which key is tested in [`role_grants`](crate::role_grants).
 
 use std::time::Duration;
 
@@ -7,42 +7,42 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::{
-    problems::{problem, wrong_fields},
+    api_errors::{problem, wrong_fields},
     support::{
         app::TestApp,
         case::{Case, cases},
         database::Database,
-        eventually::eventually,
         fixture::Fixture,
         http::{Answer, Client, Request},
-        world::{World, text},
+        two_tenants::{TwoTenants, text},
+        wait::eventually,
     },
 };
 
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        a_key_is_made_and_listed,
+        a_key_is_created_and_listed,
         a_rotated_key_keeps_its_id,
-        the_old_credential_works_until_its_grace_ends,
-        rotation_is_bounded,
-        a_disabled_or_revoked_key_stops,
-        a_key_stops_when_it_expires,
-        a_key_stops_with_its_user,
-        a_key_stops_with_its_organization,
-        last_use_is_kept_roughly,
-        wrong_secrets_are_limited_and_lock_nobody_out,
-        first_uses_at_once_all_succeed,
-        keys_are_taken_from_either_header,
+        the_old_credential_works_until_its_grace_period_ends,
+        the_number_of_credentials_is_limited,
+        a_disabled_or_revoked_key_gets_401,
+        an_expired_key_gets_401,
+        keys_of_a_deactivated_user_get_401,
+        keys_of_a_suspended_organization_get_403,
+        the_last_use_is_recorded,
+        wrong_secrets_are_limited_without_locking_the_key_out,
+        concurrent_first_uses_succeed,
+        a_key_is_accepted_in_either_header,
     ]
 }
 
-async fn a_key_is_made_and_listed(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let (admin, path) = (world.admin(), world.home.team.path("api-keys"));
+async fn a_key_is_created_and_listed(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let (admin, path) = (tenants.admin(), tenants.home.team.path("api-keys"));
     let expires = "2999-01-02T03:04:05.123456Z";
     let body = json!({
-        "name": "Search, production", "role": "WORKSPACE_EDITOR", "user_id": world.home.user_id,
+        "name": "Search, production", "role": "WORKSPACE_EDITOR", "user_id": tenants.home.user_id,
         "expires_at": expires,
     });
     let made = admin.post_json(&path, &body).await.expect(201).json();
@@ -52,9 +52,9 @@ async fn a_key_is_made_and_listed(database: Database) {
     for (field, value) in [
         ("name", json!("Search, production")),
         ("role", json!("WORKSPACE_EDITOR")),
-        ("user_id", json!(world.home.user_id)),
-        ("workspace_id", json!(world.home.team.workspace_id)),
-        ("organization_id", json!(world.home.organization_id)),
+        ("user_id", json!(tenants.home.user_id)),
+        ("workspace_id", json!(tenants.home.team.workspace_id)),
+        ("organization_id", json!(tenants.home.organization_id)),
         ("created_by", me["api_key_id"].clone()),
         ("expires_at", json!(expires)),
         ("disabled", json!(false)),
@@ -71,13 +71,13 @@ async fn a_key_is_made_and_listed(database: Database) {
         let list = admin.get(&format!("{path}?limit=200&{query}")).await.expect(200).json();
         list["data"].as_array().unwrap().iter().map(|key| text(key, "id")).collect()
     };
-    assert_eq!(ids(&format!("user_id={}", world.home.user_id)).await, vec![id.clone()]);
+    assert_eq!(ids(&format!("user_id={}", tenants.home.user_id)).await, vec![id.clone()]);
     assert!(ids("role=WORKSPACE_EDITOR").await.contains(&id));
     assert!(!ids("role=GATEWAY_CALLER").await.contains(&id));
     assert_eq!(wrong_fields(&admin.get(&format!("{path}?role=KING")).await), ["role"]);
     assert_eq!(wrong_fields(&admin.get(&format!("{path}?user_id=x")).await), ["user_id"]);
 
-    // A patch changes what it names; null removes what may be absent, and nothing else.
+    // A patch changes what it names; null removes optional fields only.
     let one = format!("{path}/{id}");
     let changed = admin.patch(&one, &json!({"name": "Renamed"})).await.expect(200).json();
     assert_eq!((&changed["name"], &changed["expires_at"]), (&json!("Renamed"), &json!(expires)));
@@ -105,7 +105,7 @@ async fn a_key_is_made_and_listed(database: Database) {
     let answer = admin.post_json(&path, &json!({"name": "n"})).await;
     assert_eq!(wrong_fields(&answer), ["role"]);
 
-    // Revoked, it is gone from lists and for good.
+    // A revoked key is gone.
     admin.delete(&one).await.expect(204);
     problem(&admin.delete(&one).await, 404, "not_found");
     problem(&admin.get(&one).await, 404, "not_found");
@@ -114,25 +114,25 @@ async fn a_key_is_made_and_listed(database: Database) {
     assert!(!ids("").await.contains(&id));
 }
 
-/// A key that may call models and read its workspace, so that it can be tried on both planes.
-async fn both_planes(world: &World) -> (String, String) {
-    world.home.team.key("WORKSPACE_ADMIN").await
+/// A key that works on both planes.
+async fn admin_key(tenants: &TwoTenants) -> (String, String) {
+    tenants.home.team.key("WORKSPACE_ADMIN").await
 }
 
-async fn on_both(client: &Client) -> [Answer; 2] {
+async fn call_both_planes(client: &Client) -> [Answer; 2] {
     [client.get("/api/v1/me").await, client.send(Fixture::chat()).await]
 }
 
-/// That a key works on both planes.
-async fn works(world: &World, key: &str) {
-    for answer in on_both(&world.app.as_key(key)).await {
+/// Fails the test unless the key works on both planes.
+async fn assert_works(tenants: &TwoTenants, key: &str) {
+    for answer in call_both_planes(&tenants.app.as_key(key)).await {
         answer.expect(200);
     }
 }
 
-/// That a key is refused on both planes, with the same code.
-async fn refused(world: &World, key: &str, status: u16, code: &str) {
-    let [management, data] = on_both(&world.app.as_key(key)).await;
+/// Fails the test unless both planes refuse the key with this code.
+async fn assert_refused(tenants: &TwoTenants, key: &str, status: u16, code: &str) {
+    let [management, data] = call_both_planes(&tenants.app.as_key(key)).await;
     problem(&management, status, code);
     assert_eq!(data.status, status, "{}", data.text());
     assert_eq!(data.json()["error"]["code"], code, "{}", data.text());
@@ -140,13 +140,13 @@ async fn refused(world: &World, key: &str, status: u16, code: &str) {
 }
 
 async fn a_rotated_key_keeps_its_id(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let (id, old) = both_planes(&world).await;
-    let path = world.home.team.path(&format!("api-keys/{id}"));
-    works(&world, &old).await;
-    let before = world.admin().get(&path).await.expect(200).json();
-    // Without a body, the old one ends at once.
-    let rotated = world.admin().send(Request::new("POST", &format!("{path}/rotate"))).await;
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let (id, old) = admin_key(&tenants).await;
+    let path = tenants.home.team.path(&format!("api-keys/{id}"));
+    assert_works(&tenants, &old).await;
+    let before = tenants.admin().get(&path).await.expect(200).json();
+    // Without a body, the old credential stops at once.
+    let rotated = tenants.admin().send(Request::new("POST", &format!("{path}/rotate"))).await;
     let rotated = rotated.expect(200).json();
     let new = text(&rotated, "key");
     assert_ne!(new, old);
@@ -155,151 +155,152 @@ async fn a_rotated_key_keeps_its_id(database: Database) {
     for field in ["name", "role", "created_at", "workspace_id", "expires_at", "disabled"] {
         assert_eq!(rotated[field], before[field], "{field}");
     }
-    works(&world, &new).await;
-    refused(&world, &old, 401, "revoked_api_key").await;
-    let me = world.app.as_key(&new).get("/api/v1/me").await.expect(200).json();
+    assert_works(&tenants, &new).await;
+    assert_refused(&tenants, &old, 401, "revoked_api_key").await;
+    let me = tenants.app.as_key(&new).get("/api/v1/me").await.expect(200).json();
     assert_eq!(me["api_key_id"], id);
-    // A key may rotate itself, if it may grant its role.
-    let own = world.app.as_key(&new);
+    // A key that may grant its role may rotate itself.
+    let own = tenants.app.as_key(&new);
     let again = own.post_json(&format!("{path}/rotate"), &json!({})).await.expect(200).json();
-    works(&world, &text(&again, "key")).await;
-    refused(&world, &new, 401, "revoked_api_key").await;
+    assert_works(&tenants, &text(&again, "key")).await;
+    assert_refused(&tenants, &new, 401, "revoked_api_key").await;
 }
 
-async fn the_old_credential_works_until_its_grace_ends(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let (id, first) = both_planes(&world).await;
-    let rotate = world.home.team.path(&format!("api-keys/{id}/rotate"));
+async fn the_old_credential_works_until_its_grace_period_ends(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let (id, first) = admin_key(&tenants).await;
+    let rotate = tenants.home.team.path(&format!("api-keys/{id}/rotate"));
     let grace = json!({"grace_seconds": 3600});
-    let second = text(&world.admin().post_json(&rotate, &grace).await.expect(200).json(), "key");
-    works(&world, &first).await;
-    works(&world, &second).await;
-    // A second rotation with a short grace ends both sooner; a longer one would prolong nothing.
+    let second = text(&tenants.admin().post_json(&rotate, &grace).await.expect(200).json(), "key");
+    assert_works(&tenants, &first).await;
+    assert_works(&tenants, &second).await;
+    // A rotation with a shorter grace period shortens earlier ones; a longer one extends nothing.
     let grace = json!({"grace_seconds": 2});
-    let third = text(&world.admin().post_json(&rotate, &grace).await.expect(200).json(), "key");
+    let third = text(&tenants.admin().post_json(&rotate, &grace).await.expect(200).json(), "key");
     let grace = json!({"grace_seconds": 3600});
-    let fourth = text(&world.admin().post_json(&rotate, &grace).await.expect(200).json(), "key");
+    let fourth = text(&tenants.admin().post_json(&rotate, &grace).await.expect(200).json(), "key");
     for old in [&first, &second] {
         eventually("the grace ends", async || {
-            world.app.as_key(old).get("/api/v1/me").await.status == 401
+            tenants.app.as_key(old).get("/api/v1/me").await.status == 401
         })
         .await;
-        refused(&world, old, 401, "revoked_api_key").await;
+        assert_refused(&tenants, old, 401, "revoked_api_key").await;
     }
-    works(&world, &third).await;
-    works(&world, &fourth).await;
-    // Revoking the key ends all of them.
-    let path = world.home.team.path(&format!("api-keys/{id}"));
-    world.admin().delete(&path).await.expect(204);
-    refused(&world, &third, 401, "revoked_api_key").await;
-    refused(&world, &fourth, 401, "revoked_api_key").await;
+    assert_works(&tenants, &third).await;
+    assert_works(&tenants, &fourth).await;
+    // Revoking the key stops all its credentials.
+    let path = tenants.home.team.path(&format!("api-keys/{id}"));
+    tenants.admin().delete(&path).await.expect(204);
+    assert_refused(&tenants, &third, 401, "revoked_api_key").await;
+    assert_refused(&tenants, &fourth, 401, "revoked_api_key").await;
 }
 
-async fn rotation_is_bounded(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let (id, _) = both_planes(&world).await;
-    let rotate = world.home.team.path(&format!("api-keys/{id}/rotate"));
+async fn the_number_of_credentials_is_limited(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let (id, _) = admin_key(&tenants).await;
+    let rotate = tenants.home.team.path(&format!("api-keys/{id}/rotate"));
     for grace in [json!(-1), json!(2_592_001), json!("1"), json!(1.5), json!(null)] {
-        let answer = world.admin().post_json(&rotate, &json!({"grace_seconds": grace})).await;
+        let answer = tenants.admin().post_json(&rotate, &json!({"grace_seconds": grace})).await;
         assert_eq!(wrong_fields(&answer), ["grace_seconds"], "{grace}");
     }
     let grace = json!({"grace_seconds": 2_592_000});
     let mut statuses = Vec::new();
     for _ in 0..10 {
-        statuses.push(world.admin().post_json(&rotate, &grace).await.status);
+        statuses.push(tenants.admin().post_json(&rotate, &grace).await.status);
     }
     let good = statuses.iter().filter(|status| **status == 200).count();
     assert_eq!(statuses[good..].iter().filter(|status| **status == 409).count(), 10 - good);
     assert_eq!(good, 7, "{statuses:?}");
-    let refusal = world.admin().post_json(&rotate, &grace).await;
+    let refusal = tenants.admin().post_json(&rotate, &grace).await;
     problem(&refusal, 409, "too_many_credentials");
-    world.admin().post_json(&rotate, &json!({})).await.expect(200);
+    tenants.admin().post_json(&rotate, &json!({})).await.expect(200);
 }
 
-async fn a_disabled_or_revoked_key_stops(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let (id, key) = both_planes(&world).await;
-    let path = world.home.team.path(&format!("api-keys/{id}"));
-    works(&world, &key).await;
-    world.admin().patch(&path, &json!({"disabled": true})).await.expect(200);
-    refused(&world, &key, 401, "disabled_api_key").await;
-    world.admin().patch(&path, &json!({"disabled": false})).await.expect(200);
-    works(&world, &key).await;
-    world.admin().delete(&path).await.expect(204);
-    refused(&world, &key, 401, "revoked_api_key").await;
+async fn a_disabled_or_revoked_key_gets_401(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let (id, key) = admin_key(&tenants).await;
+    let path = tenants.home.team.path(&format!("api-keys/{id}"));
+    assert_works(&tenants, &key).await;
+    tenants.admin().patch(&path, &json!({"disabled": true})).await.expect(200);
+    assert_refused(&tenants, &key, 401, "disabled_api_key").await;
+    tenants.admin().patch(&path, &json!({"disabled": false})).await.expect(200);
+    assert_works(&tenants, &key).await;
+    tenants.admin().delete(&path).await.expect(204);
+    assert_refused(&tenants, &key, 401, "revoked_api_key").await;
 }
 
-async fn a_key_stops_when_it_expires(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let (id, key) = both_planes(&world).await;
-    works(&world, &key).await;
-    let path = world.home.team.path(&format!("api-keys/{id}"));
+async fn an_expired_key_gets_401(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let (id, key) = admin_key(&tenants).await;
+    assert_works(&tenants, &key).await;
+    let path = tenants.home.team.path(&format!("api-keys/{id}"));
     let soon = chrono::Utc::now() + Duration::from_secs(2);
-    world.admin().patch(&path, &json!({"expires_at": soon})).await.expect(200);
-    let client = world.app.as_key(&key);
-    // No write, no notification: the key stops by itself.
+    tenants.admin().patch(&path, &json!({"expires_at": soon})).await.expect(200);
+    let client = tenants.app.as_key(&key);
+    // No write and no notification is needed.
     eventually("the key expires", async || client.get("/api/v1/me").await.status == 401).await;
     assert!(chrono::Utc::now() >= soon);
-    refused(&world, &key, 401, "expired_api_key").await;
-    // An expired key may still be renamed, and brought back.
-    world.admin().patch(&path, &json!({"name": "Expired"})).await.expect(200);
-    world.admin().patch(&path, &json!({"expires_at": null})).await.expect(200);
-    works(&world, &key).await;
+    assert_refused(&tenants, &key, 401, "expired_api_key").await;
+    // An expired key can be changed and made valid again.
+    tenants.admin().patch(&path, &json!({"name": "Expired"})).await.expect(200);
+    tenants.admin().patch(&path, &json!({"expires_at": null})).await.expect(200);
+    assert_works(&tenants, &key).await;
 }
 
-async fn a_key_stops_with_its_user(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let body = json!({"name": "Theirs", "role": "WORKSPACE_ADMIN", "user_id": world.home.user_id});
-    let path = world.home.team.path("api-keys");
-    let made = world.admin().post_json(&path, &body).await.expect(201).json();
+async fn keys_of_a_deactivated_user_get_401(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let body =
+        json!({"name": "Theirs", "role": "WORKSPACE_ADMIN", "user_id": tenants.home.user_id});
+    let path = tenants.home.team.path("api-keys");
+    let made = tenants.admin().post_json(&path, &body).await.expect(201).json();
     let key = text(&made, "key");
-    works(&world, &key).await;
-    let user = format!("/api/v1/users/{}", world.home.user_id);
-    world.admin().delete(&user).await.expect(204);
-    refused(&world, &key, 401, "user_deactivated").await;
-    assert_eq!(wrong_fields(&world.admin().post_json(&path, &body).await), ["user_id"]);
-    world.admin().patch(&user, &json!({"status": "active"})).await.expect(200);
-    works(&world, &key).await;
-    world.admin().patch(&user, &json!({"status": "deactivated"})).await.expect(200);
-    refused(&world, &key, 401, "user_deactivated").await;
+    assert_works(&tenants, &key).await;
+    let user = format!("/api/v1/users/{}", tenants.home.user_id);
+    tenants.admin().delete(&user).await.expect(204);
+    assert_refused(&tenants, &key, 401, "user_deactivated").await;
+    assert_eq!(wrong_fields(&tenants.admin().post_json(&path, &body).await), ["user_id"]);
+    tenants.admin().patch(&user, &json!({"status": "active"})).await.expect(200);
+    assert_works(&tenants, &key).await;
+    tenants.admin().patch(&user, &json!({"status": "deactivated"})).await.expect(200);
+    assert_refused(&tenants, &key, 401, "user_deactivated").await;
 }
 
-async fn a_key_stops_with_its_organization(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let (_, key) = both_planes(&world).await;
-    let never_used = both_planes(&world).await.1;
-    works(&world, &key).await;
-    let path = format!("/api/v1/organizations/{}", world.home.organization_id);
-    let platform = world.app.platform();
+async fn keys_of_a_suspended_organization_get_403(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let (_, key) = admin_key(&tenants).await;
+    let never_used = admin_key(&tenants).await.1;
+    assert_works(&tenants, &key).await;
+    let path = format!("/api/v1/organizations/{}", tenants.home.organization_id);
+    let platform = tenants.app.platform();
     platform.patch(&path, &json!({"status": "suspended"})).await.expect(200);
-    refused(&world, &key, 403, "organization_suspended").await;
-    refused(&world, &never_used, 403, "organization_suspended").await;
-    for key in &world.home.keys {
-        let answer = world.app.as_key(&key.key).get("/api/v1/me").await;
+    assert_refused(&tenants, &key, 403, "organization_suspended").await;
+    assert_refused(&tenants, &never_used, 403, "organization_suspended").await;
+    for key in &tenants.home.keys {
+        let answer = tenants.app.as_key(&key.key).get("/api/v1/me").await;
         let told = problem(&answer, 403, "organization_suspended");
         assert!(text(&told, "detail").contains("suspended"), "{told}");
     }
-    // Who has no good key is not told.
+    // An invalid key does not reveal that the organization is suspended.
     let (known, secret) = key.rsplit_once('_').unwrap();
     let wrong = wrong_secret(known, secret);
-    problem(&world.app.as_key(&wrong).get("/api/v1/me").await, 401, "invalid_api_key");
-    // Others go on.
-    world.stranger.team.caller().send(Fixture::chat()).await.expect(200);
+    problem(&tenants.app.as_key(&wrong).get("/api/v1/me").await, 401, "invalid_api_key");
+    // Other organizations are not affected.
+    tenants.stranger.team.caller().send(Fixture::chat()).await.expect(200);
     platform.patch(&path, &json!({"status": "active"})).await.expect(200);
-    works(&world, &key).await;
+    assert_works(&tenants, &key).await;
 }
 
-async fn last_use_is_kept_roughly(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
+async fn the_last_use_is_recorded(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
     let began = chrono::Utc::now();
-    let (used, unused) = (both_planes(&world).await, both_planes(&world).await);
-    works(&world, &used.1).await;
-    let path = |id: &str| world.home.team.path(&format!("api-keys/{id}"));
-    let before = world.admin().get(&path(&unused.0)).await.expect(200).json();
+    let (used, unused) = (admin_key(&tenants).await, admin_key(&tenants).await);
+    assert_works(&tenants, &used.1).await;
+    let path = |id: &str| tenants.home.team.path(&format!("api-keys/{id}"));
+    let before = tenants.admin().get(&path(&unused.0)).await.expect(200).json();
     assert_eq!(before["last_used_at"], Value::Null);
     let (used, unused) = (path(&used.0), path(&unused.0));
-    // Written when the process ends, at the latest.
-    let next = world.app.restart().await;
+    // Written at the latest when the process stops.
+    let next = tenants.app.restart().await;
     let after = next.admin().get(&used).await.expect(200).json();
     let at: chrono::DateTime<chrono::Utc> = text(&after, "last_used_at").parse().unwrap();
     assert!((began..=chrono::Utc::now()).contains(&at), "{after}");
@@ -307,7 +308,7 @@ async fn last_use_is_kept_roughly(database: Database) {
     assert_eq!(after["last_used_at"], Value::Null);
 }
 
-/// The same lookup id with another secret, and a checksum that fits.
+/// The same lookup id with another secret and a valid checksum.
 fn wrong_secret(known: &str, secret: &str) -> String {
     const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let mut secret: Vec<char> = secret[..43].chars().collect();
@@ -322,44 +323,44 @@ fn wrong_secret(known: &str, secret: &str) -> String {
     format!("{text}{}", String::from_utf8_lossy(&checksum))
 }
 
-async fn wrong_secrets_are_limited_and_lock_nobody_out(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let (_, good) = both_planes(&world).await;
-    let (_, bystander) = both_planes(&world).await;
-    works(&world, &good).await;
+async fn wrong_secrets_are_limited_without_locking_the_key_out(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let (_, good) = admin_key(&tenants).await;
+    let (_, bystander) = admin_key(&tenants).await;
+    assert_works(&tenants, &good).await;
     let (known, secret) = good.rsplit_once('_').unwrap();
     let wrong = wrong_secret(known, secret);
     let guesses = async || -> Vec<u16> {
-        let guess = async || world.app.as_key(&wrong).get("/api/v1/me").await.status;
+        let guess = async || tenants.app.as_key(&wrong).get("/api/v1/me").await.status;
         join_all((0..40).map(|_| guess())).await
     };
     let statuses = guesses().await;
     assert!(statuses.iter().all(|status| matches!(status, 401 | 429)), "{statuses:?}");
     assert!(statuses.contains(&429), "{statuses:?}");
-    let limited = world.app.as_key(&wrong).get("/api/v1/me").await;
+    let limited = tenants.app.as_key(&wrong).get("/api/v1/me").await;
     problem(&limited, 429, "too_many_attempts");
     assert!(limited.header("retry-after").is_some());
-    let limited = world.app.as_key(&wrong).send(Fixture::chat()).await.expect(429);
+    let limited = tenants.app.as_key(&wrong).send(Fixture::chat()).await.expect(429);
     assert_eq!(limited.json()["error"]["code"], "key_attempts_limited");
     assert!(limited.header("retry-after").is_some());
-    // Whoever has the key is not locked out by those who guess, nor is anybody else.
-    works(&world, &good).await;
-    works(&world, &bystander).await;
-    // Neither after a change that makes the gateway look its keys up again.
-    world.home.team.put_secret("ANOTHER", "sk-another-value").await;
+    // The key and other keys keep working.
+    assert_works(&tenants, &good).await;
+    assert_works(&tenants, &bystander).await;
+    // Also after a change that makes the gateway load its keys again.
+    tenants.home.team.put_secret("ANOTHER", "sk-another-value").await;
     guesses().await;
-    works(&world, &good).await;
+    assert_works(&tenants, &good).await;
 }
 
-async fn first_uses_at_once_all_succeed(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let (_, key) = both_planes(&world).await;
-    let client = world.app.as_key(&key);
+async fn concurrent_first_uses_succeed(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let (_, key) = admin_key(&tenants).await;
+    let client = tenants.app.as_key(&key);
     let (known, secret) = key.rsplit_once('_').unwrap();
-    let wrong = world.app.as_key(&wrong_secret(known, secret));
-    let before = verified(&world).await;
+    let wrong = tenants.app.as_key(&wrong_secret(known, secret));
+    let before = verified(&tenants).await;
     let calls = (0..40).map(async |number: usize| match number % 4 {
-        // Wrong ones among them spoil nothing.
+        // Wrong keys among them do no harm.
         0 => wrong.get("/api/v1/me").await.status,
         1 => client.send(Fixture::chat()).await.status,
         _ => client.get("/api/v1/me").await.status,
@@ -368,23 +369,23 @@ async fn first_uses_at_once_all_succeed(database: Database) {
     for (number, status) in statuses.iter().enumerate() {
         assert_eq!(*status, if number % 4 == 0 { 401 } else { 200 }, "{statuses:?}");
     }
-    // One hash was computed for the thirty, and none after a change that has entries loaded again.
-    assert_eq!(verified(&world).await, before + 1);
-    world.home.team.put_secret("ANOTHER", "sk-another-value").await;
-    works(&world, &key).await;
-    assert_eq!(verified(&world).await, before + 1);
+    // One hash for thirty requests, and none after a change that reloads entries.
+    assert_eq!(verified(&tenants).await, before + 1);
+    tenants.home.team.put_secret("ANOTHER", "sk-another-value").await;
+    assert_works(&tenants, &key).await;
+    assert_eq!(verified(&tenants).await, before + 1);
 }
 
-/// How many keys were verified by hashing, as `/metrics` counts it.
-async fn verified(world: &World) -> u64 {
-    let metrics = world.app.platform().get("/metrics").await.expect(200).text();
+/// The number of keys verified by hashing, from `/metrics`.
+async fn verified(tenants: &TwoTenants) -> u64 {
+    let metrics = tenants.app.platform().get("/metrics").await.expect(200).text();
     let line = metrics.lines().find(|line| {
         line.starts_with("tollgate_key_verifications_total") && line.contains("\"verified\"")
     });
     line.and_then(|line| line.rsplit(' ').next()).and_then(|count| count.parse().ok()).unwrap()
 }
 
-async fn keys_are_taken_from_either_header(database: Database) {
+async fn a_key_is_accepted_in_either_header(database: Database) {
     let app = TestApp::start(&database).await;
     let (admin, nobody) = (app.keys().admin.clone(), app.anonymous());
     for (name, value) in [

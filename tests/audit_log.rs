@@ -1,5 +1,5 @@
-//! The audit log: one event a change, in the change's own transaction, saying who did what to what,
-//! from where and when; none without a change.
+//! The audit log: one event per change, in the same transaction, with who changed what, when and from
+//! which address.
 
 use serde_json::{Value, json};
 
@@ -7,69 +7,69 @@ use crate::support::{
     app::TestApp,
     case::{Case, cases},
     database::Database,
-    operations::{Operation, operations, sample},
+    database_dump::differences,
+    operations::{Operation, example_call, operations},
     sql::execute,
-    tables::differences,
-    world::{RoleKey, World, text},
+    two_tenants::{RoleKey, TwoTenants, text},
 };
 
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        every_change_leaves_its_events,
-        no_change_without_its_event,
-        a_change_that_changes_nothing_is_told_too,
-        each_sees_what_concerns_them,
-        filters_and_pages,
-        the_address_is_what_trusted_proxies_say,
-        who_is_not_trusted_speaks_for_themselves,
-        the_command_line_signs_what_it_did,
+        every_change_is_audited,
+        a_change_that_cannot_be_audited_is_rolled_back,
+        a_change_without_effect_is_not_audited,
+        keys_see_the_events_of_their_scope,
+        events_are_filtered_and_paged,
+        trusted_proxies_determine_the_client_address,
+        forwarding_headers_of_untrusted_peers_are_ignored,
+        commands_are_audited_as_command_line,
     ]
 }
 
-/// The events that an operation leaves, oldest first: what is done in a workspace is called as what
-/// is done in an organization.
+/// The events of an operation, oldest first. Events in a workspace have the same names as in an
+/// organization.
 fn events_of(operation: &str) -> Vec<&str> {
     match operation {
-        // And the first key of its administrator.
+        // With the first key of its administrator.
         "create_organization" => vec!["create_organization", "create_api_key"],
         "create_organization_api_key" | "create_workspace_api_key" => vec!["create_api_key"],
         "update_workspace_api_key" => vec!["update_api_key"],
         "delete_workspace_api_key" => vec!["delete_api_key"],
         "rotate_workspace_api_key" => vec!["rotate_api_key"],
         "delete_user" => vec!["deactivate_user"],
-        // One resource, served at several places.
+        // The same resource at other paths.
         own => vec![own.trim_end_matches("_platform").trim_end_matches("_compat")],
     }
 }
 
-/// The key that an operation is done with here.
-fn doer<'a>(world: &'a World, operation: &Operation) -> &'a RoleKey {
+/// The key that performs the operation.
+fn permitted_key<'a>(tenants: &'a TwoTenants, operation: &Operation) -> &'a RoleKey {
     match operation.permissions.iter().any(|one| one == "organizations:write") {
-        true => &world.platform,
-        false => world.key("ORGANIZATION_ADMIN"),
+        true => &tenants.platform,
+        false => tenants.key("ORGANIZATION_ADMIN"),
     }
 }
 
-/// All events, newest first, as the organization's admin and the platform see them together.
-async fn events(world: &World, key: &RoleKey) -> Vec<Value> {
+/// All events that the key sees, newest first.
+async fn events(tenants: &TwoTenants, key: &RoleKey) -> Vec<Value> {
     let log =
-        world.app.as_key(&key.key).get("/api/v1/audit-log?limit=200").await.expect(200).json();
+        tenants.app.as_key(&key.key).get("/api/v1/audit-log?limit=200").await.expect(200).json();
     log["data"].as_array().unwrap().clone()
 }
 
-async fn every_change_leaves_its_events(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    for operation in operations(&world).await.iter().filter(|operation| operation.writes()) {
-        let key = doer(&world, operation);
-        let sample = sample(&world, operation).await;
-        let before = events(&world, key).await;
-        let client = world.app.as_key(&key.key).with_header("x-request-id", "the-callers-own");
+async fn every_change_is_audited(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    for operation in operations(&tenants).await.iter().filter(|operation| operation.writes()) {
+        let key = permitted_key(&tenants, operation);
+        let example = example_call(&tenants, operation).await;
+        let before = events(&tenants, key).await;
+        let client = tenants.app.as_key(&key.key).with_header("x-request-id", "the-callers-own");
         let began = chrono::Utc::now();
-        let answer = client.send(sample.request(operation)).await.expect(sample.status);
+        let answer = client.send(example.request(operation)).await.expect(example.status);
         let ended = chrono::Utc::now();
 
-        let after = events(&world, key).await;
+        let after = events(&tenants, key).await;
         let mut new: Vec<&Value> = after
             .iter()
             .filter(|event| !before.iter().any(|old| old["id"] == event["id"]))
@@ -98,7 +98,7 @@ async fn every_change_leaves_its_events(database: Database) {
                 "delete" => assert!(was, "{id}: {event}"),
                 _ => assert!(is, "{id}: {event}"),
             }
-            // What the answer shows is what the event says there is now.
+            // The event's `after` agrees with the answer.
             if answer.status != 204 && name.ends_with(event["resource_type"].as_str().unwrap()) {
                 let shown = answer.json();
                 for (field, value) in event["after"].as_object().unwrap() {
@@ -111,67 +111,67 @@ async fn every_change_leaves_its_events(database: Database) {
     }
 }
 
-async fn no_change_without_its_event(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    for operation in operations(&world).await.iter().filter(|operation| operation.writes()) {
-        let client = world.app.as_key(&doer(&world, operation).key);
-        let sample = sample(&world, operation).await;
+async fn a_change_that_cannot_be_audited_is_rolled_back(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    for operation in operations(&tenants).await.iter().filter(|operation| operation.writes()) {
+        let client = tenants.app.as_key(&permitted_key(&tenants, operation).key);
+        let example = example_call(&tenants, operation).await;
         execute(&database, "ALTER TABLE audit_events RENAME TO audit_events_away").await;
         let before = database.dump().await;
-        let answer = client.send(sample.request(operation)).await;
+        let answer = client.send(example.request(operation)).await;
         let changed = differences(&before, &database.dump().await);
         execute(&database, "ALTER TABLE audit_events_away RENAME TO audit_events").await;
         assert_eq!(answer.status, 500, "{}: {}", operation.id, answer.text());
         assert!(!answer.text().contains("audit_events"), "{}: {}", operation.id, answer.text());
         assert!(changed.is_empty(), "{} changed, unaudited: {changed:#?}", operation.id);
-        // And nothing stands in the way of the same afterwards.
-        let answer = client.send(sample.request(operation)).await;
-        assert_eq!(answer.status, sample.status, "{}: {}", operation.id, answer.text());
+        // The same request succeeds afterwards.
+        let answer = client.send(example.request(operation)).await;
+        assert_eq!(answer.status, example.status, "{}: {}", operation.id, answer.text());
     }
 }
 
-async fn a_change_that_changes_nothing_is_told_too(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let user = format!("/api/v1/users/{}", world.home.user_id);
-    world.admin().delete(&user).await.expect(204);
-    world.admin().delete(&user).await.expect(204);
-    let filter = format!("/api/v1/audit-log?resource_id={}", world.home.user_id);
-    let log = world.admin().get(&filter).await.expect(200).json();
+async fn a_change_without_effect_is_not_audited(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let user = format!("/api/v1/users/{}", tenants.home.user_id);
+    tenants.admin().delete(&user).await.expect(204);
+    tenants.admin().delete(&user).await.expect(204);
+    let filter = format!("/api/v1/audit-log?resource_id={}", tenants.home.user_id);
+    let log = tenants.admin().get(&filter).await.expect(200).json();
     let told: Vec<&str> = log["data"]
         .as_array()
         .unwrap()
         .iter()
         .filter_map(|one| one["operation"].as_str())
         .collect();
-    // Who was deactivated already was not deactivated again.
+    // The second request changed nothing.
     assert_eq!(told, ["deactivate_user", "create_user"]);
 }
 
-async fn each_sees_what_concerns_them(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let home = &world.home;
-    for event in events(&world, world.key("WORKSPACE_ADMIN")).await {
+async fn keys_see_the_events_of_their_scope(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let home = &tenants.home;
+    for event in events(&tenants, tenants.key("WORKSPACE_ADMIN")).await {
         assert_eq!(event["workspace_id"], home.team.workspace_id, "{event}");
     }
-    let whole = events(&world, world.key("ORGANIZATION_VIEWER")).await;
+    let whole = events(&tenants, tenants.key("ORGANIZATION_VIEWER")).await;
     assert!(whole.iter().all(|event| event["organization_id"] == home.organization_id.as_str()));
     let seen = |workspace: &str| whole.iter().any(|event| event["workspace_id"] == workspace);
-    assert!(seen(&home.team.workspace_id) && seen(&world.sibling.team.workspace_id));
-    for event in events(&world, &world.platform).await {
+    assert!(seen(&home.team.workspace_id) && seen(&tenants.sibling.team.workspace_id));
+    for event in events(&tenants, &tenants.platform).await {
         let scope = event["actor"]["scope"].as_str();
         assert!(matches!(scope, Some("platform" | "command_line")), "{event}");
     }
-    // A workspace's filter does not widen what its key sees.
-    let other = format!("/api/v1/audit-log?workspace_id={}", world.sibling.team.workspace_id);
-    let log = world.as_role("WORKSPACE_ADMIN").get(&other).await.expect(200).json();
+    // A filter does not widen what a key sees.
+    let other = format!("/api/v1/audit-log?workspace_id={}", tenants.sibling.team.workspace_id);
+    let log = tenants.as_role("WORKSPACE_ADMIN").get(&other).await.expect(200).json();
     assert_eq!(log["data"], json!([]));
-    let log = world.admin().get(&other).await.expect(200).json();
+    let log = tenants.admin().get(&other).await.expect(200).json();
     assert!(!log["data"].as_array().unwrap().is_empty());
 }
 
-async fn filters_and_pages(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let admin = world.admin();
+async fn events_are_filtered_and_paged(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let admin = tenants.admin();
     let of = async |query: &str| {
         let log = admin.get(&format!("/api/v1/audit-log?limit=200&{query}")).await.expect(200);
         log.json()["data"].as_array().unwrap().clone()
@@ -191,7 +191,7 @@ async fn filters_and_pages(database: Database) {
     let mine = of(&format!("actor={}", text(&me, "api_key_id"))).await;
     assert!(!mine.is_empty() && mine.len() < all.len());
     assert!(mine.iter().all(|one| one["actor"]["api_key_id"] == me["api_key_id"]));
-    assert!(of(&format!("actor={}", world.stranger.keys[0].id)).await.is_empty());
+    assert!(of(&format!("actor={}", tenants.stranger.keys[0].id)).await.is_empty());
 
     // `from` is inclusive, `to` exclusive.
     let at = text(&all[3], "created_at");
@@ -200,18 +200,7 @@ async fn filters_and_pages(database: Database) {
     assert_eq!(from.len() + to.len(), all.len());
     assert!(from.iter().any(|one| one["id"] == all[3]["id"]));
 
-    let mut paged = Vec::new();
-    let mut cursor = String::new();
-    loop {
-        let page =
-            admin.get(&format!("/api/v1/audit-log?limit=7{cursor}")).await.expect(200).json();
-        paged.extend(page["data"].as_array().unwrap().clone());
-        match page["next_cursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => break,
-        }
-    }
-    assert_eq!(paged, all);
+    assert_eq!(admin.get_pages("/api/v1/audit-log?limit=7").await, all);
 
     for (query, field) in [
         ("from=yesterday", "from"),
@@ -234,7 +223,7 @@ async fn filters_and_pages(database: Database) {
     }
 }
 
-async fn the_address_is_what_trusted_proxies_say(database: Database) {
+async fn trusted_proxies_determine_the_client_address(database: Database) {
     let app = TestApp::with(&database, &["--trusted-proxies", "127.0.0.0/8,10.0.0.0/8"]).await;
     for (header, expected) in [
         (Some("198.51.100.7, 203.0.113.9"), "203.0.113.9"),
@@ -247,12 +236,12 @@ async fn the_address_is_what_trusted_proxies_say(database: Database) {
     }
 }
 
-async fn who_is_not_trusted_speaks_for_themselves(database: Database) {
+async fn forwarding_headers_of_untrusted_peers_are_ignored(database: Database) {
     let app = TestApp::with(&database, &["--trusted-proxies", "192.0.2.0/24"]).await;
     assert_eq!(audited_address(&app, Some("203.0.113.9")).await, "127.0.0.1");
 }
 
-/// The address in the event of a change that was sent with this forwarding header.
+/// The audited address of a change that was sent with this forwarding header.
 async fn audited_address(app: &TestApp, header: Option<&str>) -> Value {
     let client = header.iter().fold(app.admin(), |client, header| {
         client.with_header("x-forwarded-for", header).with_header("forwarded", "for=192.0.2.9")
@@ -265,7 +254,7 @@ async fn audited_address(app: &TestApp, header: Option<&str>) -> Value {
     log["data"][0]["client_address"].clone()
 }
 
-async fn the_command_line_signs_what_it_did(database: Database) {
+async fn commands_are_audited_as_command_line(database: Database) {
     let app = TestApp::start(&database).await;
     let log = app.platform().get("/api/v1/audit-log").await.expect(200).json();
     let mut told: Vec<&str> = log["data"]

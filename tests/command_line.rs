@@ -1,4 +1,4 @@
-//! The real binary: what it prints where, with which exit code, and what it leaves behind.
+//! The real binary: output, exit codes and side effects.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,43 +12,43 @@ use crate::support::{
     app::{master_key_file, options, write_master_key},
     case::{Case, cases},
     database::{Database, Kind},
-    eventually::eventually,
     fixture::Fixture,
     http::{Client, Request},
-    process::{Ended, Running, Signal, run, tollgate},
+    process::{ChildProcess, Ended, Signal, run, tollgate},
     secrets, sql,
+    wait::eventually,
 };
 
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         bootstrap_prints_one_object_and_its_keys_work,
-        of_several_bootstraps_at_once_one_wins,
+        one_of_several_concurrent_bootstraps_succeeds,
         a_platform_key_is_replaced_while_serving,
-        several_migrate_at_once,
+        concurrent_migrations_succeed,
         a_newer_schema_is_refused,
-        postgres a_database_that_can_not_hold_all_text_is_refused,
+        postgres a_database_without_full_unicode_is_refused,
         an_empty_database_serves_nobody,
         a_port_in_use_fails_before_anything_is_created,
         an_embedded_database_is_served_by_one_process,
         commands_run_beside_a_server,
         after_a_clean_stop_the_database_file_is_complete,
         all_files_are_private,
-        what_was_answered_survives_a_kill,
+        answered_changes_survive_a_kill,
         plain openapi_prints_the_committed_document,
         plain help_shows_flags_variables_and_defaults_in_groups,
-        plain a_bad_value_is_refused_with_its_options_name,
+        plain a_bad_value_is_refused_with_the_name_of_its_option,
         plain a_bad_database_url_is_not_quoted,
     ]
 }
 
-fn with(database: &Database, name: &[&str]) -> std::process::Command {
+fn command_with_key(database: &Database, name: &[&str]) -> std::process::Command {
     write_master_key(&master_key_file(database));
-    bare(database, name)
+    command(database, name)
 }
 
-/// Without a master key made beforehand.
-fn bare(database: &Database, name: &[&str]) -> std::process::Command {
+/// Without creating a master key first.
+fn command(database: &Database, name: &[&str]) -> std::process::Command {
     let mut command = tollgate(name);
     command.args(options(database));
     command
@@ -56,7 +56,7 @@ fn bare(database: &Database, name: &[&str]) -> std::process::Command {
 
 const BOOTSTRAP: &[&str] = &["bootstrap", "--organization", "First & Sons"];
 
-/// The object on standard output, its keys registered as secrets.
+/// The object on standard output; registers its keys as secrets.
 fn first_keys(ended: &Ended) -> Value {
     let object: Value = serde_json::from_str(&ended.stdout)
         .unwrap_or_else(|error| panic!("{error}: {} bytes, {}", ended.stdout.len(), ended.stderr));
@@ -66,20 +66,20 @@ fn first_keys(ended: &Ended) -> Value {
     object
 }
 
-async fn serve(database: &Database) -> (Running, SocketAddr) {
-    let serving = Running::start(with(database, &["serve"]));
+async fn serve(database: &Database) -> (ChildProcess, SocketAddr) {
+    let serving = ChildProcess::start(command_with_key(database, &["serve"]));
     let address = serving.address().await;
     (serving, address)
 }
 
-async fn stop(mut serving: Running) {
+async fn stop(mut serving: ChildProcess) {
     serving.signal(Signal::Term);
     let status = serving.ended().await;
     assert_eq!(status.code(), Some(0), "{:#?}", serving.lines());
 }
 
 async fn bootstrap_prints_one_object_and_its_keys_work(database: Database) {
-    let ended = run(with(&database, BOOTSTRAP)).await;
+    let ended = run(command_with_key(&database, BOOTSTRAP)).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let made = first_keys(&ended);
     let names: BTreeSet<_> = made.as_object().expect("an object").keys().cloned().collect();
@@ -89,7 +89,7 @@ async fn bootstrap_prints_one_object_and_its_keys_work(database: Database) {
         assert!(!ended.stderr.contains(secret), "standard error shows {key}");
     }
 
-    let again = run(with(&database, BOOTSTRAP)).await;
+    let again = run(command_with_key(&database, BOOTSTRAP)).await;
     assert_eq!(again.code, Some(1), "{}", again.stderr);
     assert!(again.stdout.is_empty());
     assert!(again.stderr.contains("organization already"), "{}", again.stderr);
@@ -103,12 +103,12 @@ async fn bootstrap_prints_one_object_and_its_keys_work(database: Database) {
     stop(serving).await;
 }
 
-async fn of_several_bootstraps_at_once_one_wins(database: Database) {
-    // On PostgreSQL the key is brought along; beside a new embedded database it is made, once.
+async fn one_of_several_concurrent_bootstraps_succeeds(database: Database) {
+    // On PostgreSQL the key must exist; with a new SQLite database it is created once.
     if database.kind() == Kind::Postgres {
         write_master_key(&master_key_file(&database));
     }
-    let all = (0..4).map(|_| run(bare(&database, BOOTSTRAP)));
+    let all = (0..4).map(|_| run(command(&database, BOOTSTRAP)));
     let all = futures_util::future::join_all(all).await;
     let (won, lost): (Vec<_>, Vec<_>) = all.into_iter().partition(|ended| ended.code == Some(0));
     for ended in &lost {
@@ -128,11 +128,11 @@ async fn of_several_bootstraps_at_once_one_wins(database: Database) {
 
 async fn a_platform_key_is_replaced_while_serving(database: Database) {
     write_master_key(&master_key_file(&database));
-    let made = first_keys(&run(bare(&database, BOOTSTRAP)).await);
+    let made = first_keys(&run(command(&database, BOOTSTRAP)).await);
     let (serving, address) = serve(&database).await;
     let with = |key: &Value| Client::new(address).with_key(key.as_str().unwrap());
     with(&made["platform_key"]).get("/api/v1/organizations").await.expect(200);
-    let ended = run(bare(&database, &["replace-platform-key"])).await;
+    let ended = run(command(&database, &["replace-platform-key"])).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let replaced: Value = serde_json::from_str(&ended.stdout).expect("JSON on standard output");
     secrets::register_key(replaced["platform_key"].as_str().unwrap());
@@ -148,10 +148,10 @@ async fn a_platform_key_is_replaced_while_serving(database: Database) {
     stop(serving).await;
 }
 
-async fn several_migrate_at_once(database: Database) {
+async fn concurrent_migrations_succeed(database: Database) {
     write_master_key(&master_key_file(&database));
     for _ in 0..2 {
-        let all = (0..4).map(|_| run(bare(&database, &["migrate"])));
+        let all = (0..4).map(|_| run(command(&database, &["migrate"])));
         for ended in futures_util::future::join_all(all).await {
             assert_eq!(ended.code, Some(0), "{}", ended.stderr);
             assert!(ended.stdout.is_empty());
@@ -165,27 +165,27 @@ async fn several_migrate_at_once(database: Database) {
 }
 
 async fn a_newer_schema_is_refused(database: Database) {
-    let ended = run(with(&database, &["migrate"])).await;
+    let ended = run(command_with_key(&database, &["migrate"])).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let newer = "INSERT INTO __diesel_schema_migrations (version) VALUES ('29991231235959')";
     sql::execute(&database, newer).await;
     let bootstrap = BOOTSTRAP;
     for name in [&["serve"][..], &["migrate"], bootstrap, &["rotate-master-key"]] {
-        let ended = run(with(&database, name)).await;
+        let ended = run(command_with_key(&database, name)).await;
         assert_eq!(ended.code, Some(1), "{name:?}: {}", ended.stderr);
         assert!(ended.stderr.contains("29991231235959"), "{}", ended.stderr);
         assert!(ended.stderr.contains("newer"), "{}", ended.stderr);
     }
 }
 
-async fn a_database_that_can_not_hold_all_text_is_refused(database: Database) {
+async fn a_database_without_full_unicode_is_refused(database: Database) {
     let mut url = Url::parse(database.url()).unwrap();
     let name = format!("{}_latin1", url.path().trim_start_matches('/'));
     url.set_path(&name);
     let other = database.reached_by(url.into());
     let make = format!("CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
     sql::execute(&database, &make).await;
-    let ended = run(with(&other, &["migrate"])).await;
+    let ended = run(command_with_key(&other, &["migrate"])).await;
     sql::execute(&database, &format!("DROP DATABASE {name}")).await;
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
     assert!(ended.stderr.contains("LATIN1"), "{}", ended.stderr);
@@ -204,14 +204,14 @@ async fn an_empty_database_serves_nobody(database: Database) {
     client.post_json("/api/v1/organizations", &organization).await.expect(401);
     client.get("/metrics").await.expect(401);
     client.send(Fixture::chat()).await.expect(401);
-    let warnings = |serving: &Running| {
+    let warnings = |serving: &ChildProcess| {
         let lines = serving.lines();
         lines.iter().filter(|line| line.contains("`tollgate bootstrap --organization")).count()
     };
     assert_eq!(warnings(&serving), 1, "{:#?}", serving.lines());
     stop(serving).await;
 
-    first_keys(&run(bare(&database, BOOTSTRAP)).await);
+    first_keys(&run(command(&database, BOOTSTRAP)).await);
     let (serving, _) = serve(&database).await;
     assert_eq!(warnings(&serving), 0, "{:#?}", serving.lines());
     stop(serving).await;
@@ -250,7 +250,7 @@ async fn an_embedded_database_is_served_by_one_process(database: Database) {
     let other_journal = database.directory().join("other-journal").display().to_string();
     let options = options_with(&database, "--journal-dir", &other_journal);
     if database.kind() == Kind::Postgres {
-        let second = Running::start(serve_with(options));
+        let second = ChildProcess::start(serve_with(options));
         second.address().await;
         stop(second).await;
         stop(first).await;
@@ -272,16 +272,16 @@ async fn an_embedded_database_is_served_by_one_process(database: Database) {
     }
     first.kill();
     first.ended().await;
-    let second = Running::start(serve_with(options));
+    let second = ChildProcess::start(serve_with(options));
     second.address().await;
     stop(second).await;
 }
 
 async fn commands_run_beside_a_server(database: Database) {
     let (serving, address) = serve(&database).await;
-    let made = first_keys(&run(bare(&database, BOOTSTRAP)).await);
+    let made = first_keys(&run(command(&database, BOOTSTRAP)).await);
     for name in ["migrate", "rotate-master-key"] {
-        let ended = run(bare(&database, &[name])).await;
+        let ended = run(command(&database, &[name])).await;
         assert_eq!(ended.code, Some(0), "{name}: {}", ended.stderr);
     }
     let admin = Client::new(address).with_key(made["admin_key"].as_str().unwrap());
@@ -293,7 +293,7 @@ async fn commands_run_beside_a_server(database: Database) {
 }
 
 async fn after_a_clean_stop_the_database_file_is_complete(database: Database) {
-    let made = first_keys(&run(with(&database, BOOTSTRAP)).await);
+    let made = first_keys(&run(command_with_key(&database, BOOTSTRAP)).await);
     let (serving, address) = serve(&database).await;
     let admin = Client::new(address).with_key(made["admin_key"].as_str().unwrap());
     admin.post_json("/api/v1/workspaces", &json!({"name": "Last"})).await.success();
@@ -315,8 +315,8 @@ async fn all_files_are_private(database: Database) {
     if database.kind() == Kind::Postgres {
         write_master_key(&master_key_file(&database));
     }
-    let made = first_keys(&run(bare(&database, BOOTSTRAP)).await);
-    let serving = Running::start(bare(&database, &["serve"]));
+    let made = first_keys(&run(command(&database, BOOTSTRAP)).await);
+    let serving = ChildProcess::start(command(&database, &["serve"]));
     let admin = Client::new(serving.address().await).with_key(made["admin_key"].as_str().unwrap());
     let team = Fixture::create(&admin, admin.address()).await;
     team.caller().send(Fixture::chat()).await.expect(200);
@@ -353,8 +353,8 @@ fn files_below(directory: &std::path::Path) -> BTreeMap<String, u32> {
     files
 }
 
-async fn what_was_answered_survives_a_kill(database: Database) {
-    let made = first_keys(&run(with(&database, BOOTSTRAP)).await);
+async fn answered_changes_survive_a_kill(database: Database) {
+    let made = first_keys(&run(command_with_key(&database, BOOTSTRAP)).await);
     let admin_key = made["admin_key"].as_str().unwrap().to_owned();
     let mut answered = Vec::new();
     for round in 0..3 {
@@ -453,7 +453,7 @@ async fn help_shows_flags_variables_and_defaults_in_groups() {
             assert!(help.stdout.contains(part), "{name} --help lacks {part:?}: {}", help.stdout);
         }
     }
-    // A value from the environment is shown, unless it may hold a secret.
+    // A value from the environment is shown unless it may contain a secret.
     let mut command = tollgate(&["serve", "--help"]);
     let secret = "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3I=";
     secrets::register(secret);
@@ -466,7 +466,7 @@ async fn help_shows_flags_variables_and_defaults_in_groups() {
     assert!(!help.stdout.contains(secret));
 }
 
-async fn a_bad_value_is_refused_with_its_options_name() {
+async fn a_bad_value_is_refused_with_the_name_of_its_option() {
     let directory = tempfile::tempdir().unwrap();
     for (option, value) in [
         ("--listen", "nowhere"),
@@ -498,7 +498,7 @@ async fn a_bad_value_is_refused_with_its_options_name() {
         assert!(ended.stderr.contains(option), "{option} {value}: {}", ended.stderr);
         assert!(ended.stdout.is_empty());
     }
-    // From a variable too, by the option's name.
+    // Also from a variable, by the option's name.
     let mut command = tollgate(&["serve"]);
     command.current_dir(directory.path()).env("TOLLGATE_IDLE_TIMEOUT", "soon");
     let ended = run(command).await;

@@ -1,25 +1,25 @@
-//! Default policies and what hangs on them: their children.
+//! Default policies and their children.
 
 use serde_json::{Value, json};
 
 use crate::{
+    api_errors::{problem, wrong_fields},
     gateway_policies::{PATH, cap, make, matcher, names},
-    problems::{problem, wrong_fields},
     support::{
         app::TestApp,
         case::{Case, cases},
-        database::{Database, Kind},
+        database::Database,
         sql::execute,
-        world::{World, text},
+        two_tenants::{TwoTenants, text},
     },
 };
 
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
-    cases![children_follow_their_default_until_edited, children_are_made_once_and_come_back,]
+    cases![children_follow_their_default_until_edited, children_are_created_once_and_restored,]
 }
 
-/// Puts a child of a default into the table, as the gateway does when it first sees a subject.
+/// Inserts a child of a default, as the gateway does when it first sees a subject.
 async fn child(database: &Database, parent: &Value, team: &str, deleted: bool) -> String {
     let (id, parent_id) = (uuid::Uuid::now_v7().to_string(), text(parent, "id"));
     let matchers = tollgate::domain::policy::SubjectMatcher {
@@ -48,13 +48,13 @@ async fn child(database: &Database, parent: &Value, team: &str, deleted: bool) -
 }
 
 async fn children_follow_their_default_until_edited(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let admin = world.admin();
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let admin = tenants.admin();
     let mut body = cap("Each person", &[matcher("user_id", "")]);
     body["policy_type"] = json!("default_spend_cap");
     let default = make(&admin, &body).await;
     assert!(default.get("current_spend_usd").is_none(), "{default}");
-    let user = world.home.user_id.clone();
+    let user = tenants.home.user_id.clone();
     let attached = child(&database, &default, &uuid::Uuid::now_v7().to_string(), false).await;
     let edited = child(&database, &default, &uuid::Uuid::now_v7().to_string(), false).await;
     let taken = child(&database, &default, &user, false).await;
@@ -76,7 +76,7 @@ async fn children_follow_their_default_until_edited(database: Database) {
     let moved = json!({"subject_matchers": [matcher("user_id", &user)]});
     let answer = admin.patch(&format!("{PATH}/{attached}"), &moved).await;
     assert_eq!(wrong_fields(&answer), ["subject_matchers"]);
-    // A policy of one's own for its subject takes the child over.
+    // Creating a policy for the child's subject detaches the child.
     let own = make(&admin, &cap("My own", &[matcher("user_id", &user)])).await;
     assert_eq!((text(&own, "id"), &own["is_system_generated"]), (taken.clone(), &json!(false)));
 
@@ -95,7 +95,7 @@ async fn children_follow_their_default_until_edited(database: Database) {
         );
     }
     problem(&admin.get(&format!("{PATH}/{deleted}")).await, 404, "not_found");
-    // Posting the default again is an edit like any other.
+    // Posting the default again edits it.
     make(&admin, &body).await;
     assert_eq!(read(&attached).await["config"], body["config"]);
 
@@ -107,7 +107,7 @@ async fn children_follow_their_default_until_edited(database: Database) {
     let log = admin.get("/api/v1/audit-log?operation=delete_gateway_policy").await.expect(200);
     assert_eq!(log.json()["data"][0]["after"]["deleted"]["children"], 1);
 
-    // A default for another kind of subject has no use for the children it had.
+    // Changing the kind of subject deletes the children.
     let default = make(&admin, &body).await;
     let old = child(&database, &default, &uuid::Uuid::now_v7().to_string(), false).await;
     let patch = json!({"subject_matchers": [matcher("api_key_id", "")]});
@@ -115,28 +115,21 @@ async fn children_follow_their_default_until_edited(database: Database) {
     problem(&admin.get(&format!("{PATH}/{old}")).await, 404, "not_found");
 }
 
-async fn children_are_made_once_and_come_back(database: Database) {
+async fn children_are_created_once_and_restored(database: Database) {
     use tollgate::db::gateway_policies::{ChildOutcome, GatewayPolicyRow, ensure_children};
-    use tollgate::db::{ChangeScope, Conn, Location};
+    use tollgate::db::{ChangeScope, Conn};
     use tollgate::domain::policy::{Audience, PolicyType, SubjectMatcher};
 
-    let world = World::make(TestApp::start(&database).await).await;
-    let admin = world.admin();
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let admin = tenants.admin();
     let mut body = cap("Each person", &[matcher("user_id", "")]);
     body["policy_type"] = json!("default_spend_cap");
     let default = make(&admin, &body).await;
-    let capped = matcher("user_id", &world.home.user_id);
+    let capped = matcher("user_id", &tenants.home.user_id);
     let own = make(&admin, &cap("My own", &[capped])).await;
-    let location = match database.kind() {
-        Kind::Sqlite => {
-            Location::Sqlite(database.url().strip_prefix("sqlite:").expect("a path").into())
-        }
-        Kind::Postgres => Location::Postgres { url: database.url().to_owned(), ca_pem: None },
-    };
-    let engine =
-        tollgate::db::Database::open(location, 2, std::time::Duration::from_secs(5)).unwrap();
+    let engine = database.open(2);
     let organization_id: tollgate::domain::ids::OrganizationId =
-        world.home.organization_id.parse().unwrap();
+        tenants.home.organization_id.parse().unwrap();
     let wanted = |parent: &Value, key: &str, subject: &str| {
         let matchers = vec![SubjectMatcher { key: key.to_owned(), value: subject.to_owned() }];
         let now = chrono::Utc::now().naive_utc();
@@ -149,7 +142,7 @@ async fn children_are_made_once_and_come_back(database: Database) {
             family: "spend".to_owned(),
             matchers_key: Audience::digest(&matchers),
             subject_matchers: serde_json::to_value(matchers).unwrap(),
-            // What it says is the parent's to say.
+            // Filled in from the parent.
             config: json!({}),
             action: String::new(),
             enabled: false,
@@ -177,7 +170,7 @@ async fn children_are_made_once_and_come_back(database: Database) {
     let rows = vec![
         child.clone(),
         child.clone(),
-        wanted(&default, "user_id", &world.home.user_id),
+        wanted(&default, "user_id", &tenants.home.user_id),
         wanted(&default, "api_key_id", &somebody),
         wanted(&own, "user_id", &somebody),
     ];
@@ -191,19 +184,19 @@ async fn children_are_made_once_and_come_back(database: Database) {
             ChildOutcome::ParentChanged,
         ]
     );
-    let foreign = world.stranger.organization_id.parse().unwrap();
+    let foreign = tenants.stranger.organization_id.parse().unwrap();
     assert_eq!(ensure(foreign, vec![child.clone()]).await, [ChildOutcome::ParentChanged]);
     let one = format!("{PATH}/{}", child.id);
     let made = admin.get(&one).await.expect(200).json();
     assert_eq!((&made["config"], &made["enabled"]), (&default["config"], &json!(true)));
     assert_eq!(made["parent_policy_id"], default["id"]);
-    // Edited, deleted, seen again: it is its parent's once more.
+    // A deleted child that is seen again is attached again.
     admin.patch(&one, &json!({"priority": 1})).await.expect(200);
     admin.delete(&one).await.expect(204);
     assert_eq!(ensure(organization_id, vec![child.clone()]).await, [ChildOutcome::Restored]);
     let back = admin.get(&one).await.expect(200).json();
     assert_eq!((&back["is_system_generated"], &back["priority"]), (&json!(true), &json!(100)));
-    // The parent holds so many and no more.
+    // The number of children is limited.
     let many = (0..10_000_i64).map(|number| {
         let values = format!("'{}', '{number}'", uuid::Uuid::now_v7());
         format!(

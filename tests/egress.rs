@@ -1,4 +1,4 @@
-//! Where a configuration may point to, as an admin meets the rules: at save, in words.
+//! Egress rules: which base URLs can be saved, and the messages for those that cannot.
 
 use serde_json::json;
 
@@ -14,16 +14,15 @@ use crate::support::{
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         refused_addresses_name_their_rule_in_every_notation,
-        what_is_no_base_url_is_refused,
+        invalid_base_urls_are_refused,
         public_addresses_and_unknown_names_are_saved,
-        an_admitted_network_is_admitted_and_no_more,
-        a_change_is_checked_like_a_new_one,
-        rules_that_changed_are_kept_at_connect_too,
+        exactly_the_allowed_networks_are_allowed,
+        a_changed_base_url_is_checked,
+        rules_are_checked_again_at_connect,
     ]
 }
 
-/// Base URLs that are refused, each with the rule's name. Notations are those that some resolver
-/// or URL parser takes for the same address.
+/// Refused base URLs with the name of the rule. Some resolver or URL parser accepts each notation.
 const REFUSED: &[(&str, &str)] = &[
     ("https://0.0.0.0/v1", "this_network"),
     ("https://0.1.2.3/v1", "this_network"),
@@ -44,7 +43,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("https://224.0.0.1/v1", "multicast"),
     ("https://240.0.0.1/v1", "reserved"),
     ("https://255.255.255.255/v1", "limited_broadcast"),
-    // Decimal, hexadecimal, octal, short, with a dot at the end.
+    // Decimal, hexadecimal, octal, short, with a trailing dot.
     ("https://2130706433/v1", "loopback"),
     ("https://0x7f000001/v1", "loopback"),
     ("https://0x7f.0x0.0x0.0x1/v1", "loopback"),
@@ -56,7 +55,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("https://0xA9FEA9FE/latest", "link_local"),
     ("https://2852039166/latest", "link_local"),
     ("https://0/v1", "this_network"),
-    // Percent-encoded, and in characters that fold to digits and dots.
+    // Percent-encoded, and in characters that are normalized to digits and dots.
     ("https://%31%32%37.0.0.1/v1", "loopback"),
     ("https://\u{ff11}\u{ff12}\u{ff17}.0.0.1/v1", "loopback"),
     ("https://127\u{3002}0\u{3002}0\u{3002}1/v1", "loopback"),
@@ -86,11 +85,11 @@ const REFUSED: &[(&str, &str)] = &[
     ("https://[ff02::1]/v1", "multicast"),
     ("https://[4000::1]/v1", "not_global_unicast"),
     ("https://[2606:4700::5efe:10.0.0.1]/v1", "private_use"),
-    // Names that lead there.
+    // Names.
     ("https://localhost/v1", "loopback"),
     ("https://LocalHost:8443/v1", "loopback"),
     ("https://localhost./v1", "loopback"),
-    // No key in clear over the internet.
+    // Plain HTTP to public addresses.
     ("http://1.1.1.1/v1", "plain_http"),
     ("http://[2606:4700:4700::1111]/v1", "plain_http"),
     ("http://[64:ff9b::1.1.1.1]/v1", "plain_http"),
@@ -107,9 +106,9 @@ async fn save(team: &Fixture, app: &TestApp, name: &str, base_url: &str) -> Answ
     app.admin().post_json(&team.path("model-configurations"), &body).await
 }
 
-/// Refused for `base_url` alone; what was said about it.
+/// The message of a refusal that concerns only `base_url`.
 #[track_caller]
-fn why(answer: Answer, base_url: &str) -> String {
+fn refusal_message(answer: Answer, base_url: &str) -> String {
     assert_eq!(answer.status, 422, "{base_url}: {}", answer.text());
     let problem = answer.json();
     let errors = problem["errors"].as_array().expect("errors");
@@ -118,8 +117,8 @@ fn why(answer: Answer, base_url: &str) -> String {
     errors[0]["message"].as_str().expect("a message").to_owned()
 }
 
-/// An application that admits nothing, over one that made the team while loopback was admitted.
-async fn strict(database: &Database, admitted: &str) -> (TestApp, TestApp, Fixture) {
+/// A gateway that allows loopback, a replica with these egress rules, and a workspace.
+async fn replica_that_allows(database: &Database, admitted: &str) -> (TestApp, TestApp, Fixture) {
     let lenient = TestApp::start(database).await;
     let team = lenient.workspace().await;
     let strict = lenient.replica_with(&["--egress-allow", admitted]).await;
@@ -127,16 +126,16 @@ async fn strict(database: &Database, admitted: &str) -> (TestApp, TestApp, Fixtu
 }
 
 async fn refused_addresses_name_their_rule_in_every_notation(database: Database) {
-    let (_lenient, app, team) = strict(&database, "").await;
+    let (_lenient, app, team) = replica_that_allows(&database, "").await;
     for (base_url, rule) in REFUSED {
-        let said = why(save(&team, &app, "refused", base_url).await, base_url);
+        let said = refusal_message(save(&team, &app, "refused", base_url).await, base_url);
         assert!(said.contains(&format!("egress rule {rule}:")), "{base_url}: {said}");
     }
     let listed = app.admin().get(&team.path("model-configurations")).await.expect(200).json();
     assert_eq!(listed["data"].as_array().map(Vec::len), Some(1), "only the usual one: {listed}");
 }
 
-async fn what_is_no_base_url_is_refused(database: Database) {
+async fn invalid_base_urls_are_refused(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     for (base_url, word) in [
@@ -162,15 +161,15 @@ async fn what_is_no_base_url_is_refused(database: Database) {
         ("https://256.256.256.256/v1", "URL"),
         ("https://a..b/v1", "host"),
     ] {
-        let said = why(save(&team, &app, "refused", base_url).await, base_url);
+        let said = refusal_message(save(&team, &app, "refused", base_url).await, base_url);
         assert!(said.contains(word), "{base_url}: {said}");
     }
     let long = format!("https://api.example.com/{}", "x".repeat(3_000));
-    why(save(&team, &app, "refused", &long).await, &long);
+    refusal_message(save(&team, &app, "refused", &long).await, &long);
 }
 
 async fn public_addresses_and_unknown_names_are_saved(database: Database) {
-    let (_lenient, app, team) = strict(&database, "").await;
+    let (_lenient, app, team) = replica_that_allows(&database, "").await;
     for (number, (base_url, stored)) in [
         ("https://1.1.1.1/v1", "https://1.1.1.1/v1"),
         ("https://0x01010101/v1/", "https://1.1.1.1/v1"),
@@ -191,8 +190,9 @@ async fn public_addresses_and_unknown_names_are_saved(database: Database) {
     }
 }
 
-async fn an_admitted_network_is_admitted_and_no_more(database: Database) {
-    let (_lenient, app, team) = strict(&database, "10.9.0.0/16,fd00:9::/32,192.168.7.7").await;
+async fn exactly_the_allowed_networks_are_allowed(database: Database) {
+    let (_lenient, app, team) =
+        replica_that_allows(&database, "10.9.0.0/16,fd00:9::/32,192.168.7.7").await;
     for (number, base_url) in [
         "http://10.9.1.2:8000/v1",
         "https://10.9.255.255/v1",
@@ -213,36 +213,39 @@ async fn an_admitted_network_is_admitted_and_no_more(database: Database) {
         ("https://[fd00:a::1]/v1", "unique_local"),
         ("https://127.0.0.1/v1", "loopback"),
         ("http://1.1.1.1/v1", "plain_http"),
-        // Admitting a network does not admit others that its addresses stand for.
+        // Embedded addresses outside the allowed networks are refused.
         ("https://[64:ff9b::10.8.1.2]/v1", "private_use"),
     ] {
-        let said = why(save(&team, &app, "refused", base_url).await, base_url);
+        let said = refusal_message(save(&team, &app, "refused", base_url).await, base_url);
         assert!(said.contains(&format!("egress rule {rule}:")), "{base_url}: {said}");
     }
 }
 
-async fn a_change_is_checked_like_a_new_one(database: Database) {
-    let (_lenient, app, team) = strict(&database, "").await;
-    let path = team.path(&format!("model-configurations/{}", team.configuration_id));
+async fn a_changed_base_url_is_checked(database: Database) {
+    let (_lenient, app, team) = replica_that_allows(&database, "").await;
+    let path = team.configuration_path();
     for (base_url, rule) in &REFUSED[..8] {
-        let said = why(app.admin().patch(&path, &json!({"base_url": base_url})).await, base_url);
+        let said = refusal_message(
+            app.admin().patch(&path, &json!({"base_url": base_url})).await,
+            base_url,
+        );
         assert!(said.contains(&format!("egress rule {rule}:")), "{base_url}: {said}");
     }
-    // What was saved under other rules can still be changed in other ways.
+    // Other fields of a configuration saved under other rules can be changed.
     app.admin().patch(&path, &json!({"description": "an old one"})).await.expect(200);
     let stored = app.admin().get(&path).await.expect(200).json();
     assert_eq!(stored["base_url"], team.upstream.base_url());
 }
 
-async fn rules_that_changed_are_kept_at_connect_too(database: Database) {
-    let (lenient, app, team) = strict(&database, "").await;
+async fn rules_are_checked_again_at_connect(database: Database) {
+    let (lenient, app, team) = replica_that_allows(&database, "").await;
     team.caller().send(Fixture::chat()).await.expect(200);
     let before = team.upstream.seen().accepted();
     let refused = team.caller_at(app.address()).send(Fixture::chat()).await;
     assert_eq!(refused.status, 502, "{}", refused.text());
     assert_eq!(refused.header("x-tollgate-error"), Some("gateway"));
     assert_eq!(team.upstream.seen().accepted(), before, "it was dialed");
-    let path = team.path(&format!("model-configurations/{}/check", team.configuration_id));
+    let path = format!("{}/check", team.configuration_path());
     let checked = app.admin().post_json(&path, &json!({})).await.success().json();
     assert_eq!(checked["reachable"], false, "{checked}");
     assert!(checked.to_string().contains("--egress-allow"), "{checked}");

@@ -1,45 +1,43 @@
-//! Gateway policies as a resource: their shapes, whom they may name, and what becomes of a second
-//! one for the same subject.
+//! Gateway policies as a resource: their fields, which ids they may name, and what happens to a second
+//! policy for the same subject.
 
 use serde_json::{Value, json};
 
 use crate::{
-    problems::{problem, wrong_fields},
+    api_errors::{problem, wrong_fields},
     support::{
         app::TestApp,
         case::{Case, cases},
         database::Database,
         http::{Client, Request},
         sql::execute,
-        world::{World, text},
+        two_tenants::{TwoTenants, text},
     },
 };
 
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        a_policy_is_made_read_changed_and_deleted,
-        the_same_at_three_places_with_either_credential,
-        wrong_shapes_are_named,
-        matchers_name_what_is_ones_own,
-        one_policy_for_one_subject,
-        two_at_once_are_one,
-        a_patch_changes_what_it_names,
+        a_policy_is_created_read_changed_and_deleted,
+        three_paths_serve_the_same_policies,
+        invalid_fields_are_named,
+        matchers_accept_only_the_own_organizations_ids,
+        posting_the_same_matchers_updates_the_policy,
+        concurrent_posts_for_a_subject_make_one_policy,
+        a_patch_changes_only_what_it_names,
         lists_are_sorted_and_filtered,
-        a_search_takes_hundreds_of_values,
-        policies_are_limited,
+        a_search_accepts_hundreds_of_values,
+        the_number_of_policies_is_limited,
     ]
 }
 
-/// Where they are.
 pub(crate) const PATH: &str = "/api/v1/gateway-policies";
 
-/// A matcher, as bodies hold them.
 pub(crate) fn matcher(key: &str, value: &str) -> Value {
     json!({"key": key, "value": value})
 }
 
-/// A spend cap's body.
+/// The body of a spend cap.
 pub(crate) fn cap(name: &str, matchers: &[Value]) -> Value {
     json!({
         "name": name, "policy_type": "spend_cap", "subject_matchers": matchers,
@@ -47,21 +45,21 @@ pub(crate) fn cap(name: &str, matchers: &[Value]) -> Value {
     })
 }
 
-/// Makes the policy of this body.
+/// Creates the policy.
 pub(crate) async fn make(client: &Client, body: &Value) -> Value {
     client.post_json(PATH, body).await.expect(201).json()
 }
 
-/// What those that a list shows are called.
+/// The names in a list.
 pub(crate) async fn names(client: &Client, query: &str) -> Vec<String> {
     let list = client.get(&format!("{PATH}?{query}")).await.expect(200).json();
     list.as_array().unwrap().iter().map(|policy| text(policy, "name")).collect()
 }
 
-async fn a_policy_is_made_read_changed_and_deleted(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let admin = world.admin();
-    let own = &world.home.organization_id;
+async fn a_policy_is_created_read_changed_and_deleted(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let admin = tenants.admin();
+    let own = &tenants.home.organization_id;
     let body = json!({
         "name": "Everybody", "description": "For a start", "policy_type": "spend_cap",
         "subject_matchers": [matcher("organization_id", own)],
@@ -102,14 +100,14 @@ async fn a_policy_is_made_read_changed_and_deleted(database: Database) {
     let events: Vec<String> =
         log["data"].as_array().unwrap().iter().map(|event| text(event, "operation")).collect();
     assert_eq!(events, ["delete_gateway_policy", "update_gateway_policy", "create_gateway_policy"]);
-    // A deleted policy is in nobody's way.
+    // A deleted policy does not block a new one.
     let again = make(&admin, &body).await;
     assert_ne!(again["id"], made["id"]);
 }
 
-async fn the_same_at_three_places_with_either_credential(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let by_header = world.app.anonymous().with_header("x-api-key", &world.home.admin_key);
+async fn three_paths_serve_the_same_policies(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let by_header = tenants.app.anonymous().with_header("x-api-key", &tenants.home.admin_key);
     let places = [PATH, "/api/v1/platform/gateway-policies", "/v1/platform/gateway-policies"];
     for (index, place) in places.into_iter().enumerate() {
         let body = cap("Cap", &[matcher("team", &index.to_string())]);
@@ -119,20 +117,20 @@ async fn the_same_at_three_places_with_either_credential(database: Database) {
         assert_eq!(answer.header("cache-control"), Some("no-store"));
         for elsewhere in places {
             let there = format!("{elsewhere}/{}", text(&answer.json(), "id"));
-            assert_eq!(world.admin().get(&there).await.expect(200).json(), answer.json());
+            assert_eq!(tenants.admin().get(&there).await.expect(200).json(), answer.json());
         }
         let listed = by_header.get(place).await.expect(200).json();
         assert_eq!(listed.as_array().unwrap().len(), index + 1);
         let search = json!({"subject_matcher_key": "team", "subject_matcher_values": ["0"]});
         let found = by_header.post_json(&format!("{place}/search"), &search).await.expect(200);
         assert_eq!(found.json().as_array().unwrap().len(), 1);
-        // As plain JSON, which is what scripts send.
+        // As plain JSON, which scripts send.
         let patch = Request::new("PATCH", &one).json(&json!({"priority": 7}));
         assert_eq!(by_header.send(patch).await.expect(200).json()["priority"], 7);
-        problem(&world.app.anonymous().get(place).await, 401, "missing_api_key");
-        problem(&world.app.platform().get(place).await, 403, "permission_denied");
-        problem(&world.as_role("WORKSPACE_ADMIN").get(place).await, 403, "permission_denied");
-        let stranger = world.app.as_key(&world.stranger.admin_key);
+        problem(&tenants.app.anonymous().get(place).await, 401, "missing_api_key");
+        problem(&tenants.app.platform().get(place).await, 403, "permission_denied");
+        problem(&tenants.as_role("WORKSPACE_ADMIN").get(place).await, 403, "permission_denied");
+        let stranger = tenants.app.as_key(&tenants.stranger.admin_key);
         problem(&stranger.get(&one).await, 404, "not_found");
         problem(&stranger.delete(&one).await, 404, "not_found");
         assert_eq!(stranger.get(place).await.expect(200).json(), json!([]));
@@ -140,7 +138,7 @@ async fn the_same_at_three_places_with_either_credential(database: Database) {
     problem(&by_header.get("/v1/platform/nothing").await, 404, "not_found");
 }
 
-async fn wrong_shapes_are_named(database: Database) {
+async fn invalid_fields_are_named(database: Database) {
     let app = TestApp::start(&database).await;
     let admin = app.admin();
     let good = cap("Cap", &[matcher("team", "a")]);
@@ -200,11 +198,11 @@ async fn wrong_shapes_are_named(database: Database) {
     assert_eq!(wrong_fields(&answer), ["subject_matcher_values"]);
 }
 
-async fn matchers_name_what_is_ones_own(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let admin = world.admin();
+async fn matchers_accept_only_the_own_organizations_ids(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let admin = tenants.admin();
     let nobody = uuid::Uuid::now_v7().to_string();
-    let (home, other) = (&world.home, &world.stranger);
+    let (home, other) = (&tenants.home, &tenants.stranger);
     for (key, own, theirs) in [
         ("organization_id", &home.organization_id, &other.organization_id),
         ("workspace_id", &home.team.workspace_id, &other.team.workspace_id),
@@ -223,7 +221,7 @@ async fn matchers_name_what_is_ones_own(database: Database) {
         problem(&admin.patch(&one, &patch).await, 404, "not_found");
     }
     assert_eq!(names(&admin, "").await.len(), 4);
-    // What is gone since is no reason to refuse another change.
+    // A matcher of something deleted since does not prevent other changes.
     let key = &home.keys.iter().find(|key| key.role.name == "WORKSPACE_VIEWER").unwrap().id;
     let made = make(&admin, &cap("Of one who left", &[matcher("api_key_id", key)])).await;
     admin.delete(&home.team.path(&format!("api-keys/{key}"))).await.expect(204);
@@ -231,10 +229,10 @@ async fn matchers_name_what_is_ones_own(database: Database) {
     admin.patch(&one, &json!({"enabled": false})).await.expect(200);
 }
 
-async fn one_policy_for_one_subject(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let admin = world.admin();
-    let user = matcher("user_id", &world.home.user_id);
+async fn posting_the_same_matchers_updates_the_policy(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let admin = tenants.admin();
+    let user = matcher("user_id", &tenants.home.user_id);
     let made = make(&admin, &cap("One", &[user.clone(), matcher("team", "a")])).await;
     let mut again = cap("Two", &[matcher("X-Gateway-Team", "a"), user.clone(), user.clone()]);
     again["config"] = json!({"window": "hourly", "limit_usd": 1});
@@ -245,7 +243,7 @@ async fn one_policy_for_one_subject(database: Database) {
     }
     assert_eq!((&updated["name"], &updated["enabled"]), (&json!("Two"), &json!(false)));
     assert_eq!(updated["config"], again["config"]);
-    // Another family, and another subject, are other policies.
+    // Another family or subject makes another policy.
     let mut rate = again.clone();
     rate["policy_type"] = json!("rate_limit");
     rate["config"] =
@@ -255,13 +253,13 @@ async fn one_policy_for_one_subject(database: Database) {
     assert!(rate.get("current_spend_usd").is_none(), "{rate}");
     let other = make(&admin, &cap("Three", &[user])).await;
     assert_eq!(names(&admin, "").await.len(), 3);
-    // A patch does not swallow another policy.
+    // A patch does not replace another policy.
     let one = format!("{PATH}/{}", text(&other, "id"));
     let patch = json!({"subject_matchers": updated["subject_matchers"]});
     problem(&admin.patch(&one, &patch).await, 409, "already_exists");
 }
 
-async fn two_at_once_are_one(database: Database) {
+async fn concurrent_posts_for_a_subject_make_one_policy(database: Database) {
     let app = TestApp::start(&database).await;
     let admin = app.admin();
     for round in 0..5 {
@@ -278,7 +276,7 @@ async fn two_at_once_are_one(database: Database) {
     assert_eq!(names(&admin, "").await.len(), 5);
 }
 
-async fn a_patch_changes_what_it_names(database: Database) {
+async fn a_patch_changes_only_what_it_names(database: Database) {
     let app = TestApp::start(&database).await;
     let admin = app.admin();
     let mut body = cap("Cap", &[matcher("team", "a")]);
@@ -296,7 +294,7 @@ async fn a_patch_changes_what_it_names(database: Database) {
     let after = patch(json!({"description": null, "priority": 1})).await.expect(200).json();
     assert_eq!((&after["description"], &after["priority"]), (&json!(null), &json!(1)));
     assert_eq!(after["config"], made["config"]);
-    // Part of a configuration is merged, a whole one takes its place.
+    // A partial configuration is merged; a complete one replaces it.
     let part = patch(json!({"config": {"limit_usd": 2.5}})).await.expect(200).json();
     assert_eq!(part["config"], json!({"window": "daily", "limit_usd": 2.5}));
     let v2 = json!({"version": 2, "limits": [{"window": "hourly", "limit_usd": 1}]});
@@ -322,9 +320,9 @@ async fn a_patch_changes_what_it_names(database: Database) {
 }
 
 async fn lists_are_sorted_and_filtered(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let admin = world.admin();
-    let user = world.home.user_id.as_str();
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let admin = tenants.admin();
+    let user = tenants.home.user_id.as_str();
     for (name, priority, kind, matchers) in [
         ("late", 200, "spend_cap", vec![matcher("team", "a")]),
         ("first", 100, "spend_cap", vec![matcher("team", "b"), matcher("team", "c")]),
@@ -355,7 +353,7 @@ async fn lists_are_sorted_and_filtered(database: Database) {
     assert_eq!(answer.header("x-total-count"), Some("4"));
 }
 
-async fn a_search_takes_hundreds_of_values(database: Database) {
+async fn a_search_accepts_hundreds_of_values(database: Database) {
     let app = TestApp::start(&database).await;
     let admin = app.admin();
     for team in ["1", "400", "800"] {
@@ -371,13 +369,13 @@ async fn a_search_takes_hundreds_of_values(database: Database) {
     let mut of_type = by_team;
     of_type["policy_type"] = json!("rate_limit");
     assert!(search(of_type).await.is_empty());
-    // No values, no subject in particular.
+    // Without values, all subjects match.
     let none = json!({"subject_matcher_key": "team", "subject_matcher_values": []});
     assert_eq!(search(none).await.len(), 3);
     assert_eq!(search(json!({})).await.len(), 3);
 }
 
-async fn policies_are_limited(database: Database) {
+async fn the_number_of_policies_is_limited(database: Database) {
     let app = TestApp::start(&database).await;
     let admin = app.admin();
     let first = make(&admin, &cap("Cap", &[matcher("team", "0")])).await;

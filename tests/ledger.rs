@@ -1,5 +1,5 @@
-//! The journal and the ledger: what was written down is in the ledger once, whatever happens to
-//! process, disk and database in between.
+//! The journal and the ledger: each record gets into the ledger exactly once, in spite of crashes, damaged
+//! files and database errors.
 
 use std::{
     collections::BTreeSet,
@@ -31,33 +31,34 @@ use tollgate::{
 
 use crate::support::{
     app::options,
-    bench::{Bench, copy, end, journal, row, rows, small, start, sums_agree},
     case::{Case, cases},
     database::Database,
-    eventually::eventually,
+    ledger_fixture::{LedgerFixture, copy, end, journal, row, rows, small, start, sums_agree},
     process::{run, tollgate},
     redis::shared_url,
+    wait::eventually,
 };
 
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        what_has_ended_is_in_the_ledger,
-        what_nobody_saw_the_end_of_is_lost_at_its_reserve,
-        a_journal_copied_at_any_instant_recovers_to_each_row_once,
-        a_torn_record_is_left_out_and_a_damaged_one_is_told,
+        ended_attempts_are_in_the_ledger,
+        attempts_without_an_end_are_lost_at_the_reserved_cost,
+        a_journal_copied_at_any_time_recovers_each_row_once,
+        a_torn_record_is_skipped_and_a_damaged_one_is_reported,
         open_attempts_do_not_keep_old_segments,
-        many_threads_at_once,
-        a_dead_process_journal_is_drained_by_command,
-        what_a_dead_process_has_reserved_is_settled_with_its_journal,
-        what_could_not_be_drained_is_told_by_the_command,
+        many_threads_write_concurrently,
+        a_command_drains_the_journal_of_a_dead_process,
+        draining_a_journal_settles_its_reservations,
+        the_drain_command_reports_damaged_records,
     ]
 }
 
-async fn what_has_ended_is_in_the_ledger(database: Database) {
-    let bench = Bench::new(&database).await;
-    let ledger = bench.open(small(journal(&database, "j"))).await;
-    let (done, open, refused) = (start(&bench.clock), start(&bench.clock), start(&bench.clock));
+async fn ended_attempts_are_in_the_ledger(database: Database) {
+    let fixture = LedgerFixture::new(&database).await;
+    let ledger = fixture.open(small(journal(&database, "j"))).await;
+    let (done, open, refused) =
+        (start(&fixture.clock), start(&fixture.clock), start(&fixture.clock));
     ledger.start(done.clone()).unwrap();
     ledger.start(open.clone()).unwrap();
     let blocked =
@@ -69,33 +70,33 @@ async fn what_has_ended_is_in_the_ledger(database: Database) {
     let expected = BTreeSet::from([row(done.id, "completed", 7), row(refused.id, "blocked", 0)]);
     assert_eq!(rows(&database).await.into_iter().collect::<BTreeSet<_>>(), expected);
     ledger.end(end(&open, 9));
-    // Without being asked to.
+    // Without a flush.
     eventually("the row is there", async || rows(&database).await.len() == 3).await;
-    eventually("all is drained", async || bench.counter("tollgate_journal_bytes") == 0).await;
-    assert_eq!(bench.counter("tollgate_ledger_rows_total"), 3);
+    eventually("all is drained", async || fixture.counter("tollgate_journal_bytes") == 0).await;
+    assert_eq!(fixture.counter("tollgate_ledger_rows_total"), 3);
     sums_agree(&database).await;
     ledger.close().await.unwrap();
     assert_eq!(ledger.start(done.clone()), Err(JournalFull::Closed));
-    assert!(bench.settle(&journal(&database, "j")).await.is_empty());
+    assert!(fixture.settle(&journal(&database, "j")).await.is_empty());
 }
 
-async fn what_nobody_saw_the_end_of_is_lost_at_its_reserve(database: Database) {
-    let bench = Bench::new(&database).await;
+async fn attempts_without_an_end_are_lost_at_the_reserved_cost(database: Database) {
+    let fixture = LedgerFixture::new(&database).await;
     let directory = journal(&database, "j");
-    let ledger = bench.open(small(directory.clone())).await;
-    let (done, open) = (start(&bench.clock), start(&bench.clock));
+    let ledger = fixture.open(small(directory.clone())).await;
+    let (done, open) = (start(&fixture.clock), start(&fixture.clock));
     ledger.start(done.clone()).unwrap();
     ledger.start(open.clone()).unwrap();
     ledger.end(end(&done, 7));
     let copy = copy(&directory, &journal(&database, "copy"));
-    let recovered = bench.settle(&copy).await;
+    let recovered = fixture.settle(&copy).await;
     let told: BTreeSet<_> =
         recovered.iter().map(|told| (told.id, told.cost.unwrap().nanos(), told.tokens)).collect();
     assert_eq!(told, BTreeSet::from([(done.id, 7, 7), (open.id, 900, 0)]));
     let expected = BTreeSet::from([row(done.id, "completed", 7), row(open.id, "lost", 900)]);
     assert_eq!(rows(&database).await.into_iter().collect::<BTreeSet<_>>(), expected);
-    assert!(bench.settle(&copy).await.is_empty(), "nothing is left");
-    let said = bench.try_recover(small(directory), &Metrics::new()).await;
+    assert!(fixture.settle(&copy).await.is_empty(), "nothing is left");
+    let said = fixture.try_recover(small(directory), &Metrics::new()).await;
     assert!(matches!(said, Err(LedgerError::Lock(_))), "the first one still has it");
     ledger.flush().await.unwrap();
     sums_agree(&database).await;
@@ -109,7 +110,7 @@ enum Step {
     Crash,
 }
 
-async fn a_journal_copied_at_any_instant_recovers_to_each_row_once(database: Database) {
+async fn a_journal_copied_at_any_time_recovers_each_row_once(database: Database) {
     let steps = prop_oneof![
         6 => Just(Step::Start),
         5 => any::<prop::sample::Index>().prop_map(Step::End),
@@ -118,20 +119,20 @@ async fn a_journal_copied_at_any_instant_recovers_to_each_row_once(database: Dat
     ];
     let strategy = prop::collection::vec(steps, 1..60);
     let mut runner = TestRunner::new(Config::default());
-    let bench = Bench::new(&database).await;
+    let fixture = LedgerFixture::new(&database).await;
     let mut expected = BTreeSet::new();
     for round in 0..12 {
         let mut directory = journal(&database, &format!("{round}"));
         let mut options = small(directory.clone());
-        // Every kind of file boundary and rewriting, all the time.
+        // Small segments, compacted at once.
         (options.segment_bytes, options.compact_after) = (1500, Duration::ZERO);
-        let mut ledger = bench.recover(options.clone(), &Metrics::new()).await.0;
+        let mut ledger = fixture.recover(options.clone(), &Metrics::new()).await.0;
         let mut open: Vec<AttemptStart> = Vec::new();
         let steps = strategy.new_tree(&mut runner).unwrap().current();
         for (at, step) in steps.into_iter().enumerate() {
             match step {
                 Step::Start => {
-                    let start = start(&bench.clock);
+                    let start = start(&fixture.clock);
                     ledger.start(start.clone()).unwrap();
                     open.push(start);
                 }
@@ -143,19 +144,19 @@ async fn a_journal_copied_at_any_instant_recovers_to_each_row_once(database: Dat
                 }
                 Step::Flush => ledger.flush().await.unwrap(),
                 Step::Crash => {
-                    // At once: the thread that drains stands at any point.
+                    // The draining thread may be anywhere.
                     directory = copy(&directory, &journal(&database, &format!("{round}-{at}")));
-                    // Its files are gone on with; what the old one still has to say is the same.
+                    // The test continues with the copy; the old ledger writes the same rows.
                     ledger.close().await.unwrap();
                     expected.extend(open.drain(..).map(|start| row(start.id, "lost", 900)));
                     options.directory.clone_from(&directory);
-                    ledger = bench.recover(options.clone(), &Metrics::new()).await.0;
+                    ledger = fixture.recover(options.clone(), &Metrics::new()).await.0;
                 }
             }
         }
         ledger.close().await.unwrap();
         expected.extend(open.drain(..).map(|start| row(start.id, "lost", 900)));
-        bench.settle(&directory).await;
+        fixture.settle(&directory).await;
         let found: BTreeSet<_> = rows(&database).await.into_iter().collect();
         assert_eq!(found, expected, "round {round}");
     }
@@ -165,11 +166,11 @@ async fn a_journal_copied_at_any_instant_recovers_to_each_row_once(database: Dat
     sums_agree(&database).await;
 }
 
-async fn a_torn_record_is_left_out_and_a_damaged_one_is_told(database: Database) {
-    let bench = Bench::new(&database).await;
+async fn a_torn_record_is_skipped_and_a_damaged_one_is_reported(database: Database) {
+    let fixture = LedgerFixture::new(&database).await;
     let directory = journal(&database, "j");
-    let ledger = bench.open(small(directory.clone())).await;
-    let attempts: Vec<_> = (0..3).map(|_| start(&bench.clock)).collect();
+    let ledger = fixture.open(small(directory.clone())).await;
+    let attempts: Vec<_> = (0..3).map(|_| start(&fixture.clock)).collect();
     for attempt in &attempts {
         ledger.start(attempt.clone()).unwrap();
     }
@@ -184,7 +185,7 @@ async fn a_torn_record_is_left_out_and_a_damaged_one_is_told(database: Database)
     let mut damaged = bytes[..bytes.len() - 99].to_vec();
     damaged[length + 99] ^= 1;
     std::fs::write(&segment, &damaged).unwrap();
-    let recovered = bench.settle(&whole).await;
+    let recovered = fixture.settle(&whole).await;
     assert_eq!(recovered.iter().map(|told| told.id).collect::<Vec<_>>(), [attempts[0].id]);
     let kept = std::fs::read_to_string(whole.join(REJECTED)).unwrap();
     assert!(kept.starts_with("damaged ff") && kept.lines().count() == 1, "{kept}");
@@ -201,43 +202,43 @@ fn segments(directory: &Path) -> Vec<PathBuf> {
 }
 
 async fn open_attempts_do_not_keep_old_segments(database: Database) {
-    let bench = Bench::new(&database).await;
+    let fixture = LedgerFixture::new(&database).await;
     let directory = journal(&database, "j");
     let mut options = small(directory.clone());
     (options.segment_bytes, options.compact_after) = (8192, Duration::ZERO);
-    let ledger = bench.open(options).await;
-    let long = start(&bench.clock);
+    let ledger = fixture.open(options).await;
+    let long = start(&fixture.clock);
     ledger.start(long.clone()).unwrap();
     for _ in 0..20 {
         for _ in 0..20 {
-            let start = start(&bench.clock);
+            let start = start(&fixture.clock);
             ledger.start(start.clone()).unwrap();
             ledger.end(end(&start, 1));
         }
         ledger.flush().await.unwrap();
     }
     eventually("one start is left", async || {
-        let bytes = bench.counter("tollgate_journal_bytes");
+        let bytes = fixture.counter("tollgate_journal_bytes");
         0 < bytes && bytes < 1024
     })
     .await;
-    let recovered = bench.settle(&copy(&directory, &journal(&database, "copy"))).await;
-    // As it was written, if it is not being written down again at this very moment.
+    let recovered = fixture.settle(&copy(&directory, &journal(&database, "copy"))).await;
+    // Empty if it is just being rewritten.
     assert!(recovered.iter().all(|told| told.id == long.id), "{recovered:?}");
     ledger.end(end(&long, 1));
     ledger.flush().await.unwrap();
-    eventually("nothing is left", async || bench.counter("tollgate_journal_bytes") == 0).await;
+    eventually("nothing is left", async || fixture.counter("tollgate_journal_bytes") == 0).await;
     sums_agree(&database).await;
 }
 
-async fn many_threads_at_once(database: Database) {
-    let bench = Bench::new(&database).await;
+async fn many_threads_write_concurrently(database: Database) {
+    let fixture = LedgerFixture::new(&database).await;
     let mut options = small(journal(&database, "j"));
     options.segment_bytes = 16 << 10;
-    let ledger = bench.open(options).await;
+    let ledger = fixture.open(options).await;
     let threads: Vec<_> = (0..8)
         .map(|_| {
-            let (ledger, clock) = (ledger.clone(), bench.clock.clone());
+            let (ledger, clock) = (ledger.clone(), fixture.clock.clone());
             std::thread::spawn(move || {
                 for _ in 0..150 {
                     let start = start(&clock);
@@ -252,15 +253,15 @@ async fn many_threads_at_once(database: Database) {
     }
     ledger.flush().await.unwrap();
     assert_eq!(rows(&database).await.len(), 1_200);
-    assert_eq!(bench.counter("tollgate_ledger_rows_total"), 1_200);
+    assert_eq!(fixture.counter("tollgate_ledger_rows_total"), 1_200);
     sums_agree(&database).await;
 }
 
-async fn a_dead_process_journal_is_drained_by_command(database: Database) {
-    let bench = Bench::new(&database).await;
+async fn a_command_drains_the_journal_of_a_dead_process(database: Database) {
+    let fixture = LedgerFixture::new(&database).await;
     let directory = journal(&database, "dead");
-    let ledger = bench.open(small(directory.clone())).await;
-    let open = start(&bench.clock);
+    let ledger = fixture.open(small(directory.clone())).await;
+    let open = start(&fixture.clock);
     ledger.start(open.clone()).unwrap();
     let path = directory.display().to_string();
     let drain = |path: &str| {
@@ -282,17 +283,17 @@ async fn a_dead_process_journal_is_drained_by_command(database: Database) {
     assert!(none.stderr.contains("is no journal"), "{}", none.stderr);
 }
 
-async fn what_a_dead_process_has_reserved_is_settled_with_its_journal(database: Database) {
-    let bench = Bench::new(&database).await;
+async fn draining_a_journal_settles_its_reservations(database: Database) {
+    let fixture = LedgerFixture::new(&database).await;
     let directory = journal(&database, "dead");
-    let ledger = bench.open(small(directory.clone())).await;
-    let open = start(&bench.clock);
+    let ledger = fixture.open(small(directory.clone())).await;
+    let open = start(&fixture.clock);
     let counters = || {
         let redis_url = Some(shared_url().parse().unwrap());
         let settings = PolicySettings { redis_url, ..PolicySettings::default() };
-        Counters::open(&settings, &bench.clock, &Metrics::new()).unwrap()
+        Counters::open(&settings, &fixture.clock, &Metrics::new()).unwrap()
     };
-    let (counter, window) = (bench.clock.new_id(), SpendWindow::Monthly);
+    let (counter, window) = (fixture.clock.new_id(), SpendWindow::Monthly);
     let limit = Limit::Spend { window, limit: NanoUsd::from_nanos(5_000) };
     let (spent_before, source) = (Some(NanoUsd::ZERO), LimitSource::default());
     let claim = Claim { counter, limit, amount: 1_000, spent_before, source };
@@ -328,11 +329,11 @@ async fn what_a_dead_process_has_reserved_is_settled_with_its_journal(database: 
     assert_eq!(spent, Some(NanoUsd::from_nanos(900)));
 }
 
-async fn what_could_not_be_drained_is_told_by_the_command(database: Database) {
-    let bench = Bench::new(&database).await;
+async fn the_drain_command_reports_damaged_records(database: Database) {
+    let fixture = LedgerFixture::new(&database).await;
     let directory = journal(&database, "dead");
-    let ledger = bench.open(small(directory.clone())).await;
-    let attempts = [start(&bench.clock), start(&bench.clock)];
+    let ledger = fixture.open(small(directory.clone())).await;
+    let attempts = [start(&fixture.clock), start(&fixture.clock)];
     attempts.iter().for_each(|attempt| ledger.start(attempt.clone()).unwrap());
     ledger.close().await.unwrap();
     let of_second = attempts[1].id.uuid();

@@ -1,6 +1,5 @@
-//! Error paths that have a secret in their hands. What they log is searched, with everything else,
-//! at the end of the run; here is made sure that they are walked, and that callers see no secret
-//! either.
+//! Runs error paths that handle secrets, and checks that callers see none. What the paths log is searched
+//! at the end of the run.
 
 use serde_json::json;
 
@@ -17,13 +16,13 @@ use crate::support::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        an_upstream_that_quotes_the_key_is_not_quoted,
-        management_errors_quote_no_secret,
+        a_provider_key_in_an_answer_is_not_logged,
+        secrets_in_bad_requests_are_not_logged,
         malformed_credentials_are_not_logged,
     ]
 }
 
-async fn an_upstream_that_quotes_the_key_is_not_quoted(database: Database) {
+async fn a_provider_key_in_an_answer_is_not_logged(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let key = &team.provider_key;
@@ -37,7 +36,7 @@ async fn an_upstream_that_quotes_the_key_is_not_quoted(database: Database) {
             format!("<h1>Authorization: Bearer {key}</h1>"),
         ),
         Script::new().sized(200, &[("x-debug", key.as_str())], "{}"),
-        // What is not HTTP, in several places.
+        // Invalid HTTP in several places.
         Script::new().raw(format!("{key}\r\n\r\n")).close(),
         Script::new().raw(format!("HTTP/1.1 200 OK\r\nbad header {key}\r\n\r\n")).close(),
         Script::new().raw(format!("HTTP/1.1 200 {key}\r\ncontent-length: {key}\r\n\r\n")).close(),
@@ -52,7 +51,7 @@ async fn an_upstream_that_quotes_the_key_is_not_quoted(database: Database) {
     let count = scripts.len();
     for script in scripts {
         team.upstream.push(script);
-        // Some of these are no answer at all by the time they arrive.
+        // Some of these never become an answer.
         if let Ok(answer) = team.caller().try_send(Fixture::chat()).await
             && answer.status != 200
         {
@@ -61,13 +60,13 @@ async fn an_upstream_that_quotes_the_key_is_not_quoted(database: Database) {
         }
     }
     assert!(team.upstream.seen().requests.len() >= count);
-    let check = team.path(&format!("model-configurations/{}/check", team.configuration_id));
+    let check = format!("{}/check", team.configuration_path());
     team.upstream.push(Script::json(401, &json));
     let checked = app.admin().post_json(&check, &json!({})).await.success();
     assert!(!checked.text().contains(key.as_str()), "the check shows the key");
 }
 
-async fn management_errors_quote_no_secret(database: Database) {
+async fn secrets_in_bad_requests_are_not_logged(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let value = "sk-a-value-that-nobody-may-quote";
@@ -115,7 +114,7 @@ async fn malformed_credentials_are_not_logged(database: Database) {
         let request = Fixture::chat().header("authorization", &format!("Basic {credential}"));
         app.anonymous().send(request).await.expect(401);
     }
-    // Where some clients put a key, and no server should look.
+    // A key in the query, where some clients put it, is ignored.
     let target = format!("{}?key={}", Fixture::route("chat/completions"), team.caller_key);
     let request = Request::post_json(&target, &json!({"messages": []}));
     app.anonymous().send(request).await.expect(401);

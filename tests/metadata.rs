@@ -6,15 +6,15 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::support::{
-    accounts::{self, Rates},
     app::TestApp,
     case::{Case, cases},
     connection::Connection,
     database::Database,
     fixture::{Fixture, question},
     http::Answer,
+    ledger_rows::{self, Rates},
     policies::{over_cap, spend_cap},
-    world::text,
+    two_tenants::text,
 };
 
 /// The cases of this file.
@@ -94,7 +94,7 @@ async fn a_value_in_iso_8859_1_meets_its_policy(database: Database) {
     }
     assert!(capped.team.upstream.seen().requests.is_empty());
     capped.call(&[("X-Gateway-Customer-Id", b"Zo\xe9")]).await.expect(200);
-    let rows = accounts::rows_at_least(&database, 5).await;
+    let rows = ledger_rows::rows_at_least(&database, 5).await;
     assert_eq!(rows.iter().filter(|row| row.outcome == "blocked").count(), 4, "{rows:?}");
 }
 

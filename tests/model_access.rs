@@ -1,32 +1,32 @@
-//! Which models a caller may use: the most specific tier that matches decides, and several policies
-//! at one tier allow what all of them allow.
+//! Which models a caller may use: the most specific matching tier decides, and several policies of one
+//! tier allow what all of them allow.
 
 use serde_json::{Value, json};
 
 use crate::support::{
-    accounts,
     app::TestApp,
     case::{Case, cases},
     database::Database,
     fixture::{Fixture, question},
     http::{Answer, Client, Request},
+    ledger_rows,
     policies::{POLICIES, make, refused},
-    world::text,
+    two_tenants::text,
 };
 
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        without_a_policy_all_is_allowed,
+        without_a_policy_everything_is_allowed,
         the_most_specific_tier_decides,
-        several_at_one_tier_are_intersected,
-        a_header_is_of_the_organizations_tier,
-        providers_and_their_models_are_named,
-        what_is_forbidden_is_neither_sent_nor_counted,
+        several_policies_of_one_tier_are_intersected,
+        a_header_belongs_to_the_organization_tier,
+        providers_and_models_can_be_listed,
+        a_forbidden_request_is_recorded_but_not_sent,
     ]
 }
 
-/// A team with the configurations `main`, `second` and `third`.
+/// A workspace with the configurations `main`, `second` and `third`.
 struct Team {
     app: TestApp,
     team: Fixture,
@@ -42,7 +42,7 @@ impl Team {
         Self { app, team }
     }
 
-    /// Allows these configurations to who matches.
+    /// Creates a policy that allows these configurations.
     async fn allow(&self, name: &str, matchers: &[(&str, &str)], configurations: Value) -> Value {
         let config = json!({
             "providers": [{"provider": "model_configuration", "models": configurations}],
@@ -55,7 +55,7 @@ impl Team {
         caller.send(Request::post_json(&route, &question(false))).await
     }
 
-    /// Fails the case unless this caller may use exactly these.
+    /// Fails the test unless the caller may use exactly these.
     async fn may_use(&self, caller: &Client, allowed: &[&str], forbidden_by: &str) {
         for configuration in ["main", "second", "third"] {
             let answer = self.call(caller, configuration).await;
@@ -71,10 +71,10 @@ impl Team {
     }
 }
 
-async fn without_a_policy_all_is_allowed(database: Database) {
+async fn without_a_policy_everything_is_allowed(database: Database) {
     let team = Team::start(&database).await;
     team.may_use(&team.team.caller(), &["main", "second", "third"], "").await;
-    // Nor does one that is about others.
+    // A policy for others does not matter.
     let (_, other) = ("", team.team.key("GATEWAY_CALLER").await);
     team.allow("others", &[("api_key_id", &other.0)], json!(["third"])).await;
     team.may_use(&team.team.caller(), &["main", "second", "third"], "").await;
@@ -104,24 +104,24 @@ async fn the_most_specific_tier_decides(database: Database) {
     let of_key = team.allow("key's", &of_key, json!("all")).await;
     team.may_use(&hers, &["main", "second", "third"], "").await;
 
-    // One that goes leaves the next in charge.
+    // When a policy is deleted, the next tier decides.
     admin.delete(&format!("{POLICIES}/{}", text(&of_key, "id"))).await.success();
     team.may_use(&hers, &["main", "third"], "user's").await;
 }
 
-async fn several_at_one_tier_are_intersected(database: Database) {
+async fn several_policies_of_one_tier_are_intersected(database: Database) {
     let team = Team::start(&database).await;
     let key = ("api_key_id", team.team.caller_key_id.as_str());
     let workspace = ("workspace_id", team.team.workspace_id.as_str());
     team.allow("first two", &[key], json!(["main", "second"])).await;
-    // Its most specific condition says which tier it is of.
+    // The most specific matcher determines the tier.
     team.allow("last two", &[key, workspace], json!(["second", "third"])).await;
     team.may_use(&team.team.caller(), &["second"], "two").await;
     team.allow("none of them", &[key, team.organization()], json!([])).await;
     team.may_use(&team.team.caller(), &[], "none of them").await;
 }
 
-async fn a_header_is_of_the_organizations_tier(database: Database) {
+async fn a_header_belongs_to_the_organization_tier(database: Database) {
     let team = Team::start(&database).await;
     team.allow("by header", &[("app", "batch")], json!(["third"])).await;
     team.allow("organization's", &[team.organization()], json!(["third", "main"])).await;
@@ -135,7 +135,7 @@ async fn a_header_is_of_the_organizations_tier(database: Database) {
     team.may_use(&batch, &["second"], "workspace's").await;
 }
 
-async fn providers_and_their_models_are_named(database: Database) {
+async fn providers_and_models_can_be_listed(database: Database) {
     let team = Team::start(&database).await;
     let config = json!({"providers": [
         {"provider": "openai_compatible", "models": ["model-of-second"]},
@@ -146,13 +146,13 @@ async fn providers_and_their_models_are_named(database: Database) {
     team.may_use(&team.team.caller(), &["second", "third"], "named").await;
 }
 
-async fn what_is_forbidden_is_neither_sent_nor_counted(database: Database) {
+async fn a_forbidden_request_is_recorded_but_not_sent(database: Database) {
     let team = Team::start(&database).await;
     team.allow("nothing", &[team.organization()], json!([])).await;
     let answer = team.call(&team.team.caller(), "main").await;
     refused(&answer, 403, "model_access_denied", "nothing");
     assert_eq!(team.team.upstream.seen().requests.len(), 0);
-    let rows = accounts::rows_at_least(&database, 1).await;
+    let rows = ledger_rows::rows_at_least(&database, 1).await;
     assert_eq!((rows[0].outcome.as_str(), rows[0].attempt), ("blocked", 0), "{rows:?}");
     assert_eq!(Some(rows[0].request_id.as_str()), answer.header("x-request-id"));
 }

@@ -1,32 +1,32 @@
-//! Model configurations: what they hold, how a patch changes them, and who may point them elsewhere.
+//! Model configurations: fields, patches, and who may change where they point to.
 
 use serde_json::{Value, json};
 
 use crate::{
-    problems::{problem, wrong_fields},
+    api_errors::{problem, wrong_fields},
     support::{
         app::TestApp,
         case::{Case, cases},
         database::Database,
+        database_dump::differences,
         fixture::Fixture,
-        tables::differences,
-        world::{World, text},
+        two_tenants::{TwoTenants, text},
     },
 };
 
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        what_is_left_out_has_a_default,
-        a_patch_changes_what_it_names,
+        omitted_fields_have_defaults,
+        a_patch_changes_only_what_it_names,
         every_wrong_field_is_named,
-        names_are_unique_among_the_living,
-        an_editor_points_nothing_elsewhere,
-        a_disabled_configuration_serves_nobody,
+        names_are_unique_among_undeleted_configurations,
+        an_editor_cannot_change_where_requests_go,
+        a_disabled_configuration_gets_404,
     ]
 }
 
-async fn what_is_left_out_has_a_default(database: Database) {
+async fn omitted_fields_have_defaults(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let (admin, path) = (app.admin(), team.path("model-configurations"));
@@ -51,7 +51,7 @@ async fn what_is_left_out_has_a_default(database: Database) {
     assert_eq!(made, expected);
 }
 
-async fn a_patch_changes_what_it_names(database: Database) {
+async fn a_patch_changes_only_what_it_names(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     team.put_secret("TEAM", "sk-team-value").await;
@@ -86,7 +86,7 @@ async fn a_patch_changes_what_it_names(database: Database) {
     assert_eq!(after["max_concurrent_requests"], Value::Null);
     assert_eq!(after["forward_headers"], json!(["x-other"]), "lists are replaced");
     assert_eq!(after["default_parameters"], json!({"top_p": 1, "seed": 1}));
-    // Removing what was never there is no mistake in a map; in a structure it is a slip.
+    // Removing a missing key is allowed in a map, but not in a structure.
     admin.patch(&path, &json!({"extra_headers": {"x-never": null}})).await.expect(200);
     for (patch, field) in [
         (json!({"name": null}), "name"),
@@ -172,9 +172,9 @@ async fn every_wrong_field_is_named(database: Database) {
     assert!(changed.is_empty(), "{changed:#?}");
 }
 
-async fn names_are_unique_among_the_living(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let (admin, team) = (world.admin(), &world.home.team);
+async fn names_are_unique_among_undeleted_configurations(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let (admin, team) = (tenants.admin(), &tenants.home.team);
     let path = team.path("model-configurations");
     let first = team.configure("50% of/ünïque?", json!({})).await;
     let second = team.configure("other", json!({})).await;
@@ -184,16 +184,16 @@ async fn names_are_unique_among_the_living(database: Database) {
     let rename = json!({"name": "50% of/ünïque?"});
     problem(&admin.patch(&format!("{path}/{second}"), &rename).await, 409, "already_exists");
     admin.patch(&format!("{path}/{first}"), &rename).await.expect(200);
-    admin.post_json(&world.sibling.team.path("model-configurations"), &body).await.expect(201);
+    admin.post_json(&tenants.sibling.team.path("model-configurations"), &body).await.expect(201);
     admin.delete(&format!("{path}/{first}")).await.expect(204);
     problem(&admin.get(&format!("{path}/{first}")).await, 404, "not_found");
     problem(&admin.patch(&format!("{path}/{first}"), &rename).await, 404, "not_found");
     admin.post_json(&path, &body).await.expect(201);
 }
 
-async fn an_editor_points_nothing_elsewhere(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let (team, editor) = (&world.home.team, world.as_role("WORKSPACE_EDITOR"));
+async fn an_editor_cannot_change_where_requests_go(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let (team, editor) = (&tenants.home.team, tenants.as_role("WORKSPACE_EDITOR"));
     team.put_secret("OTHER", "sk-another-value").await;
     let headers = json!({"extra_headers": {"x-a": "1"}, "forward_headers": ["x-trace"]});
     let id = team.configure("guarded", headers).await;
@@ -218,7 +218,7 @@ async fn an_editor_points_nothing_elsewhere(database: Database) {
         assert_eq!(answer.status, 403, "{patch}: {}", answer.text());
         problem(&answer, 403, "permission_denied");
     }
-    // There is one provider yet; another is refused before anybody asks who wants it.
+    // An unknown provider is refused before permissions are checked.
     editor.patch(&path, &json!({"provider": "other"})).await.expect(422);
     let changed = differences(&before, &database.dump().await);
     assert!(changed.is_empty(), "{changed:#?}");
@@ -231,10 +231,10 @@ async fn an_editor_points_nothing_elsewhere(database: Database) {
     assert_eq!((&after["name"], &after["enabled"]), (&json!("tuned"), &json!(false)));
 }
 
-async fn a_disabled_configuration_serves_nobody(database: Database) {
+async fn a_disabled_configuration_gets_404(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
-    let path = team.path(&format!("model-configurations/{}", team.configuration_id));
+    let path = team.configuration_path();
     team.caller().send(Fixture::chat()).await.expect(200);
     app.admin().patch(&path, &json!({"enabled": false})).await.expect(200);
     let answer = team.caller().send(Fixture::chat()).await.expect(404);

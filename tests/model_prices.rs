@@ -1,16 +1,16 @@
-//! Prices: what organizations set over the catalogue, which one applies and why, and who may.
+//! Prices: how organizations set them, which one applies and why, and who may set them.
 
 use serde_json::{Value, json};
 
 use crate::{
-    problems::{problem, wrong_fields},
+    api_errors::{problem, wrong_fields},
     support::{
         app::TestApp,
         case::{Case, cases},
         database::Database,
-        http::Client,
-        tables::differences,
-        world::{World, text},
+        database_dump::differences,
+        http::{Client, Request},
+        two_tenants::{TwoTenants, text},
     },
 };
 
@@ -19,19 +19,19 @@ const PRICES: &str = "/api/v1/model-prices";
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        a_price_is_set_changed_and_deleted,
-        a_price_is_for_one_model_once,
-        wrong_prices_are_named,
+        a_price_is_created_changed_and_deleted,
+        a_model_has_one_price,
+        invalid_prices_are_named,
         amounts_keep_every_digit,
-        the_price_that_applies_is_told_with_its_reason,
+        resolve_explains_which_price_applies,
         prices_stay_in_their_organization,
-        a_workspace_can_not_price_its_own_spending,
+        a_workspace_key_cannot_set_prices,
     ]
 }
 
-async fn a_price_is_set_changed_and_deleted(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let admin = world.admin();
+async fn a_price_is_created_changed_and_deleted(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let admin = tenants.admin();
     let body = json!({
         "provider": "openai", "model": "gpt-x-*",
         "price": {"input": 1.5, "cached_input": 0.15, "output": 6, "request": 0.001,
@@ -42,7 +42,7 @@ async fn a_price_is_set_changed_and_deleted(database: Database) {
     let made = made.json();
     assert_eq!(one, format!("{PRICES}/{}", text(&made, "id")));
     assert_eq!((&made["version"], &made["price"]), (&json!(1), &body["price"]));
-    assert_eq!(made["organization_id"], world.home.organization_id);
+    assert_eq!(made["organization_id"], tenants.home.organization_id);
     assert_eq!(admin.get(&one).await.expect(200).json(), made);
     let list = admin.get(&format!("{PRICES}?provider=openai&model=gpt-x-*")).await.expect(200);
     assert_eq!(list.json()["data"], json!([made]));
@@ -55,7 +55,7 @@ async fn a_price_is_set_changed_and_deleted(database: Database) {
     assert_eq!(changed["price"]["output"], json!(7));
     assert!(changed["price"].get("cached_input").is_none(), "{changed}");
     assert_eq!(changed["price"]["tiers"], body["price"]["tiers"]);
-    // What changes nothing is no new version.
+    // A patch without effect makes no new version.
     assert_eq!(admin.patch(&one, &patch).await.expect(200).json(), changed);
 
     admin.delete(&one).await.expect(204);
@@ -69,9 +69,9 @@ async fn a_price_is_set_changed_and_deleted(database: Database) {
     assert_eq!(operations, ["create_model_price", "delete_model_price", "update_model_price"]);
 }
 
-async fn a_price_is_for_one_model_once(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let admin = world.admin();
+async fn a_model_has_one_price(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let admin = tenants.admin();
     let of = |model: &str| {
         json!({
             "provider": "openai", "model": model, "price": {"input": 0, "output": 0},
@@ -84,16 +84,16 @@ async fn a_price_is_for_one_model_once(database: Database) {
     problem(&admin.patch(&path, &json!({"model": "a"})).await, 409, "already_exists");
     let other = json!({"provider": "*", "model": "a", "price": {"input": 0, "output": 0}});
     admin.post_json(PRICES, &other).await.expect(201);
-    let stranger = world.app.as_key(&world.stranger.admin_key);
+    let stranger = tenants.app.as_key(&tenants.stranger.admin_key);
     stranger.post_json(PRICES, &of("a")).await.expect(201);
     admin.delete(&format!("{PRICES}/{}", text(&first, "id"))).await.expect(204);
     let again = admin.post_json(PRICES, &of("a")).await.expect(201).json();
     assert_ne!(again["id"], first["id"], "another price, and another version text");
 }
 
-async fn wrong_prices_are_named(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let admin = world.admin();
+async fn invalid_prices_are_named(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let admin = tenants.admin();
     let sound = json!({"provider": "openai", "model": "m", "price": {"input": 1, "output": 2}});
     let before = database.dump().await;
     let tier = json!({"above_input_tokens": 10, "input": 1, "output": 2});
@@ -141,9 +141,8 @@ async fn amounts_keep_every_digit(database: Database) {
     let admin = app.admin();
     let body = r#"{"provider": "openai", "model": "m",
         "price": {"input": 0.100000001, "output": 999999.999999999, "request": 1e-9}}"#;
-    let request = crate::support::http::Request::new("POST", PRICES)
-        .header("content-type", "application/json")
-        .body(body);
+    let request =
+        Request::new("POST", PRICES).header("content-type", "application/json").body(body);
     let made = admin.send(request).await.expect(201);
     let read = admin.get(made.header("location").unwrap()).await.expect(200).text();
     for digits in ["0.100000001", "999999.999999999", "0.000000001"] {
@@ -159,9 +158,9 @@ async fn resolved(client: &Client, provider: &str, model: &str) -> Value {
     client.get(&path).await.expect(200).json()
 }
 
-async fn the_price_that_applies_is_told_with_its_reason(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let admin = world.admin();
+async fn resolve_explains_which_price_applies(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let admin = tenants.admin();
     let listed = resolved(&admin, "openai", "gpt-4o-2024-08-06").await;
     assert_eq!(listed["origin"], "catalogue");
     assert_eq!(
@@ -191,7 +190,7 @@ async fn the_price_that_applies_is_told_with_its_reason(database: Database) {
     let own = resolved(&admin, "openai_compatible", "our-model").await;
     assert_eq!(own["version"], format!("organization:{}:2", text(&made, "id")));
 
-    // Over the catalogue, whose limits stay.
+    // The limits of the catalogue stay.
     let body = json!({"provider": "openai", "model": "gpt-4o", "price": {"input": 0, "output": 0}});
     admin.post_json(PRICES, &body).await.expect(201);
     let over = resolved(&admin, "openai", "gpt-4o").await;
@@ -200,8 +199,8 @@ async fn the_price_that_applies_is_told_with_its_reason(database: Database) {
 }
 
 async fn prices_stay_in_their_organization(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let (admin, stranger) = (world.admin(), world.app.as_key(&world.stranger.admin_key));
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let (admin, stranger) = (tenants.admin(), tenants.app.as_key(&tenants.stranger.admin_key));
     let body = json!({"provider": "*", "model": "*", "price": {"input": 1, "output": 2}});
     let made = admin.post_json(PRICES, &body).await.expect(201).json();
     let path = format!("{PRICES}/{}", text(&made, "id"));
@@ -210,20 +209,20 @@ async fn prices_stay_in_their_organization(database: Database) {
     problem(&stranger.delete(&path).await, 404, "not_found");
     assert_eq!(stranger.get(PRICES).await.expect(200).json()["data"], json!([]));
     assert_eq!(resolved(&stranger, "openai_compatible", "m").await["price"], Value::Null);
-    let viewer = world.as_role("ORGANIZATION_VIEWER");
+    let viewer = tenants.as_role("ORGANIZATION_VIEWER");
     assert_eq!(viewer.get(&path).await.expect(200).json(), made);
     problem(&viewer.post_json(PRICES, &body).await, 403, "permission_denied");
     problem(&viewer.delete(&path).await, 403, "permission_denied");
     for role in ["WORKSPACE_ADMIN", "WORKSPACE_VIEWER", "GATEWAY_CALLER"] {
-        assert_eq!(world.as_role(role).get(PRICES).await.status, 403, "{role}");
+        assert_eq!(tenants.as_role(role).get(PRICES).await.status, 403, "{role}");
     }
 }
 
-async fn a_workspace_can_not_price_its_own_spending(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let (team, admin) = (&world.home.team, world.admin());
+async fn a_workspace_key_cannot_set_prices(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let (team, admin) = (&tenants.home.team, tenants.admin());
     let path = team.path("model-configurations");
-    let workspace_admin = world.as_role("WORKSPACE_ADMIN");
+    let workspace_admin = tenants.as_role("WORKSPACE_ADMIN");
     let one = format!("{path}/{}", team.configuration_id);
     let before = database.dump().await;
     for (field, value) in [
@@ -234,7 +233,7 @@ async fn a_workspace_can_not_price_its_own_spending(database: Database) {
         let patch = json!({field: value});
         for role in ["WORKSPACE_ADMIN", "WORKSPACE_EDITOR"] {
             let told =
-                problem(&world.as_role(role).patch(&one, &patch).await, 403, "permission_denied");
+                problem(&tenants.as_role(role).patch(&one, &patch).await, 403, "permission_denied");
             assert!(text(&told, "detail").contains("organization:manage"), "{told}");
         }
         let mut body = json!({"name": "n", "base_url": team.upstream.base_url(), "model": "m"});
@@ -255,7 +254,7 @@ async fn a_workspace_can_not_price_its_own_spending(database: Database) {
         };
         assert_eq!(after[field], expected, "{field}");
     }
-    // What was set for one model does not go to another; the rest is theirs as before.
+    // While a price is set, the workspace cannot change the model, but other fields.
     let other = json!({"model": "a-dearer-one"});
     problem(&workspace_admin.patch(&one, &other).await, 403, "permission_denied");
     let rest = json!({"description": "Tuned", "price": {"input": 1}});

@@ -6,8 +6,8 @@ use crate::support::{
     case::{Case, cases},
     database::Database,
     http::Request,
-    process::Running,
-    served::Served,
+    process::ChildProcess,
+    server_process::ServerProcess,
 };
 
 /// The cases of this file.
@@ -21,7 +21,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// The log lines of requests to this route.
-async fn lines_of(process: &Running, message: &str, request_id: &str) -> Vec<Value> {
+async fn lines_of(process: &ChildProcess, message: &str, request_id: &str) -> Vec<Value> {
     let is_it = |line: &str| {
         let line: Value = serde_json::from_str(line).ok()?;
         let is_it = line["request_id"] == request_id && line["message"] == message;
@@ -34,7 +34,7 @@ async fn lines_of(process: &Running, message: &str, request_id: &str) -> Vec<Val
 }
 
 async fn a_management_request_is_one_log_line(database: Database) {
-    let served = Served::start(&database, &[]).await;
+    let served = ServerProcess::start(&database, &[]).await;
     let team = served.workspace().await;
     let request = Request::get(&team.path("secrets")).header("x-request-id", "mine-1");
     let answer = served.admin().send(request).await.expect(200);
@@ -56,7 +56,7 @@ async fn a_management_request_is_one_log_line(database: Database) {
 }
 
 async fn a_refused_request_does_not_read_like_a_success(database: Database) {
-    let served = Served::start(&database, &[]).await;
+    let served = ServerProcess::start(&database, &[]).await;
     let unknown = "/api/v1/workspaces/018f3a9e-0000-7000-8000-000000000000";
     for (client, path, status, code) in [
         (served.anonymous(), "/api/v1/me", 401, "missing_api_key"),
@@ -73,7 +73,7 @@ async fn a_refused_request_does_not_read_like_a_success(database: Database) {
 }
 
 async fn probes_and_libraries_are_not_logged(database: Database) {
-    let mut served = Served::start(&database, &[]).await;
+    let mut served = ServerProcess::start(&database, &[]).await;
     for path in ["/healthz", "/readyz", "/version"] {
         served.anonymous().get(path).await.expect(200);
     }
@@ -88,7 +88,7 @@ async fn probes_and_libraries_are_not_logged(database: Database) {
 }
 
 async fn metrics_measure_the_process_and_name_routes_plainly(database: Database) {
-    let served = Served::start(&database, &[]).await;
+    let served = ServerProcess::start(&database, &[]).await;
     served.anonymous().get("/docs/").await;
     let text = served.platform().get("/metrics").await.expect(200).text();
     for name in [

@@ -1,4 +1,4 @@
-//! What a spend cap says is spent.
+//! The current spend that a spend cap shows.
 
 use serde_json::{Value, json};
 
@@ -9,20 +9,20 @@ use crate::{
         case::{Case, cases},
         database::Database,
         sql::{execute, texts},
-        world::World,
+        two_tenants::TwoTenants,
     },
 };
 
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
-    cases![current_spend_is_what_the_roll_ups_say,]
+    cases![current_spend_comes_from_the_rollups,]
 }
 
-async fn current_spend_is_what_the_roll_ups_say(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let (admin, home) = (world.admin(), &world.home);
+async fn current_spend_comes_from_the_rollups(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let (admin, home) = (tenants.admin(), &tenants.home);
     let now = chrono::Utc::now();
-    // The whole days of a window are read by the day: nothing is said of their hours.
+    // Whole days are read from daily sums, so hours are not needed.
     let day =
         |ago: i64| (now - chrono::TimeDelta::days(ago)).format("%Y-%m-%d 00:00:00").to_string();
     let counts = "1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0";
@@ -46,13 +46,13 @@ async fn current_spend_is_what_the_roll_ups_say(database: Database) {
         ),
         (
             &home.organization_id,
-            &world.sibling.team.workspace_id,
+            &tenants.sibling.team.workspace_id,
             "",
-            &world.sibling.team.caller_key_id,
+            &tenants.sibling.team.caller_key_id,
             0,
             4_000_000_000,
         ),
-        // Of another window, and of another tenant.
+        // Another window, and another organization.
         (
             &home.organization_id,
             &home.team.workspace_id,
@@ -62,7 +62,7 @@ async fn current_spend_is_what_the_roll_ups_say(database: Database) {
             9_000_000_000,
         ),
         (
-            &world.stranger.organization_id,
+            &tenants.stranger.organization_id,
             &home.team.workspace_id,
             "",
             &home.team.caller_key_id,

@@ -1,4 +1,4 @@
-//! What can go wrong between the gateway and an upstream.
+//! Failures between the gateway and an upstream.
 
 use std::time::Duration;
 
@@ -10,46 +10,44 @@ use crate::{
     support::{
         app::TestApp,
         case::{Case, cases},
-        connection::{Cut, Ending},
+        connection::{BodyEnd, ReadError},
         database::Database,
-        eventually::{eventually, within},
         fixture::{Fixture, question},
         http::Request,
         openai::{self, Usage},
-        script::{Gate, Script},
+        script::{Pause, Script},
+        upstream::Seen,
+        wait::{DEADLINE, eventually, within},
     },
 };
 
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        an_upstreams_429_passes_with_its_headers,
-        an_upstreams_500_with_html_passes,
-        every_upstream_error_passes_with_its_status,
-        a_redirect_is_a_502_without_its_location,
-        a_304_passes_only_to_a_conditional_get,
-        the_providers_key_is_taken_out_of_errors,
-        a_death_before_the_head_is_a_502,
-        a_death_after_the_head_is_a_cut,
-        a_plain_body_cut_short_is_a_cut,
-        what_is_not_http_is_a_502,
-        an_upstream_that_is_not_there_is_a_502,
-        a_name_that_does_not_resolve_is_a_502,
-        an_address_refused_at_connect_gets_no_connection,
-        a_connection_that_closed_while_idle_is_tried_once_more,
-        a_failure_of_a_fresh_connection_is_not_tried_again,
-        a_failure_on_a_reused_connection_after_a_byte_is_not_tried_again,
-        a_retry_that_fails_is_not_tried_again,
-        an_idle_connection_is_dropped_before_the_upstream_would,
-        keys_that_do_not_work_are_told_why,
-        postgres a_secret_that_does_not_open_is_a_503_that_names_it,
+        an_upstream_429_is_passed_on_with_its_headers,
+        an_upstream_500_with_html_is_passed_on,
+        every_upstream_error_is_passed_on_with_its_status,
+        a_redirect_gets_502_without_its_location,
+        a_304_is_passed_on_only_for_a_conditional_get,
+        the_provider_key_is_redacted_from_errors,
+        a_break_before_the_head_gets_502,
+        a_break_after_the_head_breaks_the_connection,
+        an_incomplete_body_breaks_the_connection,
+        an_answer_that_is_not_http_gets_502,
+        an_unreachable_upstream_gets_502,
+        an_unresolvable_name_gets_502,
+        a_refused_address_is_not_connected_to,
+        a_request_on_a_connection_that_just_closed_is_retried_once,
+        a_failure_on_a_new_connection_is_not_retried,
+        a_failure_after_the_first_byte_is_not_retried,
+        a_failed_retry_is_not_retried,
+        idle_upstream_connections_are_closed_in_time,
+        each_kind_of_bad_key_has_its_own_code,
+        postgres a_secret_that_cannot_be_decrypted_gets_503_with_its_name,
     ]
 }
 
-/// Only a failure waits so long.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-async fn an_upstreams_429_passes_with_its_headers(database: Database) {
+async fn an_upstream_429_is_passed_on_with_its_headers(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let body = r#"{"error":{"message":"slow down","type":"requests","param":null,"code":"x"}}"#;
@@ -72,7 +70,7 @@ async fn an_upstreams_429_passes_with_its_headers(database: Database) {
     ]);
 }
 
-async fn an_upstreams_500_with_html_passes(database: Database) {
+async fn an_upstream_500_with_html_is_passed_on(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let html = "<html><body>oops \u{1f4a5}</body></html>";
@@ -87,7 +85,7 @@ async fn an_upstreams_500_with_html_passes(database: Database) {
     assert_eq!(team.upstream.seen().requests.len(), 2, "an answer is no reason to try again");
 }
 
-async fn every_upstream_error_passes_with_its_status(database: Database) {
+async fn every_upstream_error_is_passed_on_with_its_status(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     for status in [400, 401, 403, 404, 409, 413, 418, 422, 500, 502, 503, 504, 529] {
@@ -98,7 +96,7 @@ async fn every_upstream_error_passes_with_its_status(database: Database) {
     }
 }
 
-async fn a_redirect_is_a_502_without_its_location(database: Database) {
+async fn a_redirect_gets_502_without_its_location(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let location = ("location", "https://elsewhere.example/v1/chat/completions");
@@ -121,7 +119,7 @@ async fn a_redirect_is_a_502_without_its_location(database: Database) {
     }
 }
 
-async fn a_304_passes_only_to_a_conditional_get(database: Database) {
+async fn a_304_is_passed_on_only_for_a_conditional_get(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     team.configure("conditional", json!({"forward_headers": ["if-none-match"]})).await;
@@ -138,7 +136,7 @@ async fn a_304_passes_only_to_a_conditional_get(database: Database) {
     gateway_error(&team.caller().send(post).await, 502, "upstream_redirect");
 }
 
-async fn the_providers_key_is_taken_out_of_errors(database: Database) {
+async fn the_provider_key_is_redacted_from_errors(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let key = &team.provider_key;
@@ -152,13 +150,13 @@ async fn the_providers_key_is_taken_out_of_errors(database: Database) {
         let answer = team.caller().send(Fixture::chat()).await.expect(401);
         assert_eq!(answer.text(), told);
     }
-    // Nor does a part of it pass that the upstream did not finish.
+    // An incomplete body with part of the key is cut before it.
     let half = format!("Incorrect key {}", &key[..key.len() / 2]);
     team.upstream.push(Script::new().sized_head(401, &[], 500).raw(half).close());
     let answer = team.caller().send(Fixture::chat()).await;
     assert_eq!((answer.status, answer.text().as_str()), (401, "Incorrect key "));
-    assert!(matches!(answer.ending, Ending::Cut(_)), "{:?}", answer.ending);
-    // What is looked through is bounded; what is not looked through does not pass.
+    assert!(matches!(answer.ending, BodyEnd::Broken(_)), "{:?}", answer.ending);
+    // Only as much as is searched is passed on.
     let filler = "x".repeat(64 * 1024 - 20);
     team.upstream.push(Script::new().sized(500, &[], [&filler, key.as_str(), "more"].concat()));
     let answer = team.caller().send(Fixture::chat()).await;
@@ -167,7 +165,7 @@ async fn the_providers_key_is_taken_out_of_errors(database: Database) {
     assert!(!rest.contains("sk-test-"), "not even a part of the key: {rest}");
 }
 
-async fn a_death_before_the_head_is_a_502(database: Database) {
+async fn a_break_before_the_head_gets_502(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     for (count, script) in [
@@ -191,7 +189,7 @@ async fn a_death_before_the_head_is_a_502(database: Database) {
     }
 }
 
-async fn a_death_after_the_head_is_a_cut(database: Database) {
+async fn a_break_after_the_head_breaks_the_connection(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     for script in [
@@ -202,9 +200,9 @@ async fn a_death_after_the_head_is_a_cut(database: Database) {
     ] {
         team.upstream.push(script);
         let answer = team.caller().try_send(Fixture::chat()).await;
-        // The head may have gone down, or been lost with the connection; a clean end it never is.
+        // The head may have been sent or lost, but the answer is never complete.
         if let Ok(answer) = answer {
-            assert!(matches!(answer.ending, Ending::Cut(_)), "{:?}", answer.ending);
+            assert!(matches!(answer.ending, BodyEnd::Broken(_)), "{:?}", answer.ending);
         }
     }
     for settled in team.settled(&team.configuration_id, 4).await {
@@ -212,7 +210,7 @@ async fn a_death_after_the_head_is_a_cut(database: Database) {
     }
 }
 
-async fn a_plain_body_cut_short_is_a_cut(database: Database) {
+async fn an_incomplete_body_breaks_the_connection(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let json = [("content-type", "application/json")];
@@ -230,24 +228,24 @@ async fn a_plain_body_cut_short_is_a_cut(database: Database) {
         assert_eq!(head.status, 200, "{how}");
         let (pieces, ending) = connection.rest().await;
         let text: Vec<u8> = pieces.iter().flat_map(|piece| piece.bytes.to_vec()).collect();
-        assert!(matches!(ending, Ending::Cut(_)), "{how}: {ending:?}");
+        assert!(matches!(ending, BodyEnd::Broken(_)), "{how}: {ending:?}");
         assert_eq!(text, b"{\"half\":", "{how}: what came is passed on first");
     }
-    // What follows a chunk is not one: known at once, or when the head is gone.
+    // An invalid chunk is noticed before or after the head is sent.
     team.upstream.push(Script::new().chunked_head(200, &json).chunk("{\"half\":").raw("zz\r\n"));
     let answer = team.caller().send(Fixture::chat()).await;
     match answer.status {
-        200 => assert!(matches!(answer.ending, Ending::Cut(_)), "{:?}", answer.ending),
+        200 => assert!(matches!(answer.ending, BodyEnd::Broken(_)), "{:?}", answer.ending),
         _ => gateway_error(&answer, 502, "upstream_invalid_response"),
     }
-    // A body that only the close ends is whole when it is closed.
+    // A body that ends with the connection is complete when it closes.
     let script = Script::new().head(200, &json).raw("{}").close();
     team.upstream.push(script);
     let answer = team.caller().send(Fixture::chat()).await.expect(200);
     assert_eq!(answer.text(), "{}");
 }
 
-async fn what_is_not_http_is_a_502(database: Database) {
+async fn an_answer_that_is_not_http_gets_502(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     for raw in [
@@ -259,15 +257,15 @@ async fn what_is_not_http_is_a_502(database: Database) {
     ] {
         team.upstream.push(Script::new().raw(raw).keep_open());
         let caller = team.caller();
-        let answer = within(PATIENCE, raw, caller.send(Fixture::chat())).await;
+        let answer = within(DEADLINE, raw, caller.send(Fixture::chat())).await;
         gateway_error(&answer, 502, "upstream_invalid_response");
     }
-    // None of these connections is used again.
+    // None of these connections is reused.
     team.caller().send(Fixture::chat()).await.expect(200);
     assert_eq!(team.upstream.seen().accepted(), 6);
 }
 
-async fn an_upstream_that_is_not_there_is_a_502(database: Database) {
+async fn an_unreachable_upstream_gets_502(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -279,17 +277,17 @@ async fn an_upstream_that_is_not_there_is_a_502(database: Database) {
     gateway_error(&answer, 502, "upstream_unreachable");
 }
 
-async fn a_name_that_does_not_resolve_is_a_502(database: Database) {
+async fn an_unresolvable_name_gets_502(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
-    // RFC 6761 keeps this name from ever existing.
+    // RFC 6761 reserves this name.
     team.configure("nowhere", json!({"base_url": "https://nowhere.invalid/v1"})).await;
     let answer =
         team.caller().post_json("/providers/nowhere/v1/chat/completions", &question(false)).await;
     gateway_error(&answer, 502, "upstream_unresolved");
 }
 
-async fn an_address_refused_at_connect_gets_no_connection(database: Database) {
+async fn a_refused_address_is_not_connected_to(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let port = team.upstream.address().port();
@@ -298,7 +296,7 @@ async fn an_address_refused_at_connect_gets_no_connection(database: Database) {
     team.caller().post_json("/providers/named/v1/responses", &question(false)).await.expect(200);
     let before = team.upstream.seen().accepted();
 
-    // The same installation, started with rules that do not admit what was saved.
+    // A replica whose rules do not allow the saved base URL.
     let strict = app.replica_with_only(&["--egress-allow", ""]).await;
     let caller = team.caller_at(strict.address());
     for name in ["main", "named"] {
@@ -311,17 +309,17 @@ async fn an_address_refused_at_connect_gets_no_connection(database: Database) {
     assert_eq!(team.upstream.seen().accepted(), before);
 }
 
-/// A script that answers and then closes the idle connection when the gate is opened.
-fn then_closes(gate: &Gate) -> Script {
-    openai::chat_completion("first", Usage::USUAL).wait(gate).close()
+/// Answers, and closes the idle connection when the pause is released.
+fn then_closes(pause: &Pause) -> Script {
+    openai::chat_completion("first", Usage::USUAL).wait(pause).close()
 }
 
-async fn a_connection_that_closed_while_idle_is_tried_once_more(database: Database) {
-    // One worker has one pool, so that the second request meets the first one's connection.
+async fn a_request_on_a_connection_that_just_closed_is_retried_once(database: Database) {
+    // One worker has one pool, so the second request reuses the first connection.
     let app = TestApp::with(&database, &["--workers", "1"]).await;
     let team = app.workspace().await;
     team.caller().send(Fixture::chat()).await.expect(200);
-    // The request arrives on a connection that is given up without an answer.
+    // The connection is closed without an answer.
     team.upstream.push(Script::new().close());
     team.caller().send(Fixture::chat()).await.expect(200);
     let seen = team.upstream.seen();
@@ -331,18 +329,18 @@ async fn a_connection_that_closed_while_idle_is_tried_once_more(database: Databa
     let settled = team.settled(&team.configuration_id, 2).await;
     settled[1].says(&[("attempts", "2"), ("status", "200"), ("outcome", "completed")]);
 
-    // One that is closed and quiet is noticed before anything is sent on it.
-    let gate = Gate::closed();
-    team.upstream.push(then_closes(&gate));
+    // A closed idle connection is noticed before it is used.
+    let pause = Pause::new();
+    team.upstream.push(then_closes(&pause));
     team.caller().send(Fixture::chat()).await.expect(200);
-    gate.open();
-    let closed = |seen: &crate::support::upstream::Seen| seen.connections[1].closed.is_some();
+    pause.release_all();
+    let closed = |seen: &Seen| seen.connections[1].closed.is_some();
     team.upstream.wait_for("the idle connection is closed", closed).await;
     team.caller().send(Fixture::chat()).await.expect(200);
     assert_eq!(team.upstream.last_request().connection, 2);
 }
 
-async fn a_failure_of_a_fresh_connection_is_not_tried_again(database: Database) {
+async fn a_failure_on_a_new_connection_is_not_retried(database: Database) {
     let app = TestApp::with(&database, &["--workers", "1"]).await;
     let team = app.workspace().await;
     team.upstream.push(Script::new().reset());
@@ -351,12 +349,12 @@ async fn a_failure_of_a_fresh_connection_is_not_tried_again(database: Database) 
     team.settled_once().await.says(&[("attempts", "1")]);
 }
 
-async fn a_failure_on_a_reused_connection_after_a_byte_is_not_tried_again(database: Database) {
+async fn a_failure_after_the_first_byte_is_not_retried(database: Database) {
     let app = TestApp::with(&database, &["--workers", "1"]).await;
     let team = app.workspace().await;
     for script in [
         Script::new().raw("HTTP/1.1 2").close(),
-        // Later than a connection that was stale would have failed.
+        // Later than a stale connection would fail.
         Script::new().delay(Duration::from_millis(1_300)).close(),
     ] {
         team.caller().send(Fixture::chat()).await.expect(200);
@@ -370,7 +368,7 @@ async fn a_failure_on_a_reused_connection_after_a_byte_is_not_tried_again(databa
     }
 }
 
-async fn a_retry_that_fails_is_not_tried_again(database: Database) {
+async fn a_failed_retry_is_not_retried(database: Database) {
     let app = TestApp::with(&database, &["--workers", "1"]).await;
     let team = app.workspace().await;
     team.caller().send(Fixture::chat()).await.expect(200);
@@ -381,17 +379,17 @@ async fn a_retry_that_fails_is_not_tried_again(database: Database) {
     team.settled(&team.configuration_id, 2).await[1].says(&[("attempts", "2")]);
 }
 
-async fn an_idle_connection_is_dropped_before_the_upstream_would(database: Database) {
+async fn idle_upstream_connections_are_closed_in_time(database: Database) {
     let app = TestApp::with(&database, &["--workers", "1", "--upstream-keep-alive", "300ms"]).await;
     let team = app.workspace().await;
     team.caller().send(Fixture::chat()).await.expect(200);
-    team.upstream.left_within(PATIENCE, 0).await;
+    team.upstream.left_within(DEADLINE, 0).await;
     team.caller().send(Fixture::chat()).await.expect(200);
     assert_eq!(team.upstream.last_request().connection, 1);
     team.settled(&team.configuration_id, 2).await[1].says(&[("attempts", "1")]);
 }
 
-async fn keys_that_do_not_work_are_told_why(database: Database) {
+async fn each_kind_of_bad_key_has_its_own_code(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let admin = app.admin();
@@ -413,7 +411,7 @@ async fn keys_that_do_not_work_are_told_why(database: Database) {
     admin.delete(&path).await.success();
     let answer = app.as_key(&disabled).send(Fixture::chat()).await;
     gateway_error(&answer, 401, "revoked_api_key");
-    // Checked when it is presented, not when it was loaded.
+    // Expiry is checked at each request.
     let soon = (chrono::Utc::now() + chrono::TimeDelta::seconds(2)).to_rfc3339();
     let short = json!({"name": "short-lived", "role": "GATEWAY_CALLER", "expires_at": soon});
     let made = admin.post_json(&team.path("api-keys"), &short).await.success().json();
@@ -430,21 +428,20 @@ async fn keys_that_do_not_work_are_told_why(database: Database) {
     let path = format!("/api/v1/users/{}", user["id"].as_str().unwrap());
     admin.delete(&path).await.success();
     gateway_error(&theirs.send(Fixture::chat()).await, 401, "user_deactivated");
-    // A body that nobody reads does not keep the answer from the caller, and a connection that
-    // goes on is in step.
+    // The answer arrives although the body is not read, and the connection stays in sync or is closed.
     let mut connection = app
         .as_key(&disabled)
         .open(Request::new("POST", &Fixture::route("responses")).body(vec![b' '; 1 << 20]))
         .await
         .unwrap();
-    let head = within(PATIENCE, "an answer", connection.head()).await.unwrap();
+    let head = within(DEADLINE, "an answer", connection.head()).await.unwrap();
     assert_eq!(head.status, 401);
     let (_, ending) = connection.rest().await;
-    assert_eq!(ending, Ending::Complete);
+    assert_eq!(ending, BodyEnd::Complete);
     connection.request(&Fixture::chat().bearer(&team.caller_key)).await.ok();
     match connection.head().await {
         Ok(head) => assert_eq!(head.status, 200, "the rest of a body was taken for a request"),
-        Err(cut) => assert!(matches!(cut, Cut::Closed | Cut::Reset), "{cut:?}"),
+        Err(cut) => assert!(matches!(cut, ReadError::Closed | ReadError::Reset), "{cut:?}"),
     }
 
     let organization = format!("/api/v1/organizations/{}", app.keys().organization_id);
@@ -454,13 +451,13 @@ async fn keys_that_do_not_work_are_told_why(database: Database) {
     assert_eq!(answer.header("x-should-retry"), Some("false"));
 }
 
-async fn a_secret_that_does_not_open_is_a_503_that_names_it(database: Database) {
+async fn a_secret_that_cannot_be_decrypted_gets_503_with_its_name(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let spoil = "UPDATE secrets SET sealed = set_byte(sealed, length(sealed) - 1, \
                  get_byte(sealed, length(sealed) - 1) # 1)";
     assert_eq!(database.connect().await.execute(spoil, &[]).await.unwrap(), 1);
-    // One that has not read it yet.
+    // A replica that has not cached it yet.
     let replica = app.replica().await;
     let answer = team.caller_at(replica.address()).send(Fixture::chat()).await;
     gateway_error(&answer, 503, "secret_unavailable");

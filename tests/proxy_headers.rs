@@ -1,4 +1,4 @@
-//! Which headers cross the gateway, in both directions.
+//! Which headers are passed on, in both directions.
 
 use std::collections::BTreeMap;
 
@@ -21,19 +21,18 @@ use crate::support::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        exactly_the_list_goes_up,
-        a_listing_goes_up_with_the_list_alone,
-        no_credential_of_a_callers_goes_up,
-        a_configuration_forwards_more_and_sets_its_own,
-        credentials_go_where_the_configuration_says,
-        all_but_a_few_come_down,
-        a_header_that_holds_the_providers_key_stays_up,
-        every_answer_has_an_id_of_our_own,
+        only_listed_headers_are_sent_upstream,
+        a_model_list_request_sends_only_listed_headers,
+        no_caller_credential_is_sent_upstream,
+        a_configuration_forwards_and_adds_headers,
+        the_credential_is_sent_as_configured,
+        all_but_a_few_headers_are_returned,
+        a_header_with_the_provider_key_is_not_returned,
+        every_response_has_a_request_id,
     ]
 }
 
-/// Name and value of each header, sorted; `date` left out, which the client library writes on every
-/// request by itself.
+/// The headers, sorted, without `date`, which the client library adds to every request.
 fn told(asked: &RecordedRequest) -> BTreeMap<String, Vec<String>> {
     let mut told = sorted(&asked.headers);
     assert_eq!(told.remove("date").map(|dates| dates.len()), Some(1), "the one known extra");
@@ -52,7 +51,7 @@ fn expected(pairs: &[(&str, &str)]) -> BTreeMap<String, Vec<String>> {
     sorted(&pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect())
 }
 
-/// All that a caller might send, allowed or not.
+/// Adds many headers, allowed or not.
 fn talkative(request: Request) -> Request {
     [
         ("Accept", "application/json, text/event-stream"),
@@ -85,7 +84,7 @@ fn talkative(request: Request) -> Request {
     .fold(request, |request, (name, value)| request.header(name, value))
 }
 
-async fn exactly_the_list_goes_up(database: Database) {
+async fn only_listed_headers_are_sent_upstream(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     team.caller().send(talkative(Fixture::chat())).await.expect(200);
@@ -108,13 +107,13 @@ async fn exactly_the_list_goes_up(database: Database) {
         ("x-stainless-lang", "python"),
         ("x-stainless-retry-count", "0"),
     ]);
-    // OpenAI-Beta is on the list, and stays behind because this caller's `Connection` names it.
+    // OpenAI-Beta is on the list but is dropped because `Connection` names it.
     assert_eq!(told(&asked), expected);
     team.caller().send(Fixture::chat().header("OpenAI-Beta", "assistants=v2")).await.expect(200);
     assert_eq!(team.upstream.last_request().header("openai-beta"), Some("assistants=v2"));
 }
 
-async fn a_listing_goes_up_with_the_list_alone(database: Database) {
+async fn a_model_list_request_sends_only_listed_headers(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     team.caller().get(&Fixture::route("models")).await.expect(200);
@@ -128,7 +127,7 @@ async fn a_listing_goes_up_with_the_list_alone(database: Database) {
     assert_eq!(told(&team.upstream.last_request()), expected);
 }
 
-async fn no_credential_of_a_callers_goes_up(database: Database) {
+async fn no_caller_credential_is_sent_upstream(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let key = team.caller_key.as_str();
@@ -139,7 +138,7 @@ async fn no_credential_of_a_callers_goes_up(database: Database) {
         &[("Authorization", &shouting)],
         &[("X-Api-Key", key)],
         &[("x-goog-api-key", key)],
-        // What is not ours is ignored, and goes nowhere.
+        // Other credentials are ignored and not passed on.
         &[("authorization", "Bearer sk-somebody-elses"), ("x-api-key", key)],
         &[
             ("authorization", "Basic c29tZWJvZHk6ZWxzZQ=="),
@@ -160,7 +159,7 @@ async fn no_credential_of_a_callers_goes_up(database: Database) {
     }
 }
 
-async fn a_configuration_forwards_more_and_sets_its_own(database: Database) {
+async fn a_configuration_forwards_and_adds_headers(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let second = "second-secret-value";
@@ -187,7 +186,7 @@ async fn a_configuration_forwards_more_and_sets_its_own(database: Database) {
     assert!(!told.contains_key("x-hop") && !told.contains_key("accept-language"));
 }
 
-async fn credentials_go_where_the_configuration_says(database: Database) {
+async fn the_credential_is_sent_as_configured(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     team.configure("azure", json!({"auth": "api-key"})).await;
@@ -204,7 +203,7 @@ async fn credentials_go_where_the_configuration_says(database: Database) {
     assert!(!told.contains_key("authorization") && !told.contains_key("api-key"));
 }
 
-async fn all_but_a_few_come_down(database: Database) {
+async fn all_but_a_few_headers_are_returned(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let passed = [
@@ -247,7 +246,7 @@ async fn all_but_a_few_come_down(database: Database) {
         let ours = told.remove("x-request-id").unwrap();
         assert_eq!(ours.len(), 1);
         assert_ne!(ours, ["req_upstream"]);
-        // How the body is framed is between us and the caller.
+        // The framing may differ.
         let framing = told.remove("content-length").or(told.remove("transfer-encoding"));
         assert!(framing.is_some_and(|values| values == ["2"] || values == ["chunked"]));
         let mut expected = expected(&passed);
@@ -256,7 +255,7 @@ async fn all_but_a_few_come_down(database: Database) {
     }
 }
 
-async fn a_header_that_holds_the_providers_key_stays_up(database: Database) {
+async fn a_header_with_the_provider_key_is_not_returned(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let echo = format!("got Bearer {}!", team.provider_key);
@@ -269,7 +268,7 @@ async fn a_header_that_holds_the_providers_key_stays_up(database: Database) {
     }
 }
 
-async fn every_answer_has_an_id_of_our_own(database: Database) {
+async fn every_response_has_a_request_id(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     team.upstream.push(openai::chat_completion("hello", Usage::USUAL));

@@ -1,4 +1,4 @@
-//! Limits of size, memory, time and number, and that what they held is given back.
+//! Limits of size, memory, time and concurrency, and that they are released.
 
 use std::time::Duration;
 
@@ -11,46 +11,43 @@ use crate::{
     support::{
         app::TestApp,
         case::{Case, cases},
-        connection::{Connection, Cut, Ending},
+        connection::{BodyEnd, Connection, ReadError},
         database::Database,
-        eventually::{eventually, within},
         fixture::{Fixture, question},
         http::{Answer, Client, Request},
-        openai::{self, PARTS, Usage},
-        script::{Gate, Script, data},
+        openai::{self, Usage, paused_chat_stream},
+        script::{Pause, Script, data},
+        wait::{DEADLINE, eventually, within},
     },
 };
 
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        a_body_beyond_the_limit_is_413,
-        a_body_that_is_slow_is_408,
-        a_body_that_breaks_off_is_told,
+        a_body_over_the_limit_gets_413,
+        a_slow_body_gets_408,
+        an_incomplete_body_is_not_sent_upstream,
         all_bodies_share_a_memory_budget,
-        connecting_has_a_limit,
-        the_first_byte_has_a_limit,
-        silence_in_a_stream_has_a_limit,
-        silence_in_a_plain_answer_has_a_limit,
-        there_is_no_limit_on_the_whole,
-        a_configuration_sets_its_own_limits,
-        a_configuration_bounds_its_requests,
-        the_process_bounds_its_requests,
+        a_slow_connect_gets_504,
+        a_slow_first_byte_gets_504,
+        a_silent_stream_is_ended,
+        a_silent_plain_answer_is_ended,
+        a_whole_request_has_no_time_limit,
+        a_configuration_overrides_time_limits,
+        concurrent_requests_of_a_configuration_are_limited,
+        concurrent_requests_of_the_process_are_limited,
     ]
 }
 
-/// Only a failure waits so long.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// What came of a request that is on its way.
+/// The answer to a request that was sent.
 async fn answer(mut connection: Connection) -> Answer {
-    let head = within(PATIENCE, "an answer", connection.head()).await.unwrap();
+    let head = within(DEADLINE, "an answer", connection.head()).await.unwrap();
     let (pieces, ending) = connection.rest().await;
     let body: Vec<u8> = pieces.iter().flat_map(|piece| piece.bytes.to_vec()).collect();
     Answer { status: head.status, headers: head.headers, body: body.into(), ending }
 }
 
-async fn a_body_beyond_the_limit_is_413(database: Database) {
+async fn a_body_over_the_limit_gets_413(database: Database) {
     let app = TestApp::with(&database, &["--max-body-bytes", "1MiB"]).await;
     let team = app.workspace().await;
     let route = Fixture::route("chat/completions");
@@ -62,13 +59,13 @@ async fn a_body_beyond_the_limit_is_413(database: Database) {
     let chunks = |body: Bytes| body.chunks(50_000).map(Bytes::copy_from_slice).collect::<Vec<_>>();
     team.caller().send(Request::new("POST", &route).body(text(most))).await.expect(200);
     team.caller().send(Request::new("POST", &route).chunked(chunks(text(most)))).await.expect(200);
-    // Declared, and not even begun.
+    // Declared but not sent.
     let declared = Request::new("POST", &route).promising(most + 1);
     let told = answer(team.caller().open(declared).await.unwrap()).await;
     gateway_error(&told, 413, "body_too_large");
     assert_eq!(told.header("x-should-retry"), Some("false"));
     assert_eq!(told.header("connection"), Some("close"));
-    // Sent whole, in either framing.
+    // Sent completely, in either framing.
     for request in [
         Request::new("POST", &route).body(text(most + 1)),
         Request::new("POST", &route).chunked(chunks(text(most + 1))),
@@ -78,7 +75,7 @@ async fn a_body_beyond_the_limit_is_413(database: Database) {
     assert_eq!(team.upstream.seen().requests.len(), 2);
 }
 
-async fn a_body_that_is_slow_is_408(database: Database) {
+async fn a_slow_body_gets_408(database: Database) {
     let app = TestApp::with(&database, &["--body-timeout", "300ms"]).await;
     let team = app.workspace().await;
     let request = Request::new("POST", &Fixture::route("responses")).promising(100);
@@ -90,17 +87,17 @@ async fn a_body_that_is_slow_is_408(database: Database) {
     assert_eq!(team.upstream.seen().accepted(), 0);
 }
 
-async fn a_body_that_breaks_off_is_told(database: Database) {
+async fn an_incomplete_body_is_not_sent_upstream(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let request =
         Request::new("POST", &Fixture::route("responses")).header("transfer-encoding", "chunked");
     let mut connection = team.caller().open(request).await.unwrap();
     connection.send("5\r\n{\"a\":\r\nzz\r\n").await.unwrap();
-    // Whether there is an answer is up to the HTTP library; what is malformed goes nowhere.
-    match within(PATIENCE, "an end", connection.head()).await {
+    // The HTTP library decides whether there is an answer.
+    match within(DEADLINE, "an end", connection.head()).await {
         Ok(head) => assert_eq!(head.status, 400),
-        Err(cut) => assert!(matches!(cut, Cut::Closed | Cut::Reset), "{cut:?}"),
+        Err(cut) => assert!(matches!(cut, ReadError::Closed | ReadError::Reset), "{cut:?}"),
     }
     assert_eq!(team.upstream.seen().accepted(), 0);
 }
@@ -112,18 +109,18 @@ async fn all_bodies_share_a_memory_budget(database: Database) {
     let route = Fixture::route("chat/completions");
     let large = || Bytes::from(format!("{{\"x\":\"{}\"}}", "a".repeat(700_000)));
     let whole = || Request::new("POST", &route).body(large());
-    // A body is held until the upstream has answered, since it may have to be sent again.
-    let gate = Gate::closed();
-    let script = Script::new().wait(&gate).and(openai::chat_completion("held", Usage::USUAL));
+    // The body is kept until the upstream has answered, because it may be sent again.
+    let pause = Pause::new();
+    let script = Script::new().wait(&pause).and(openai::chat_completion("held", Usage::USUAL));
     team.upstream.push(script);
     let held = team.caller().open(whole()).await.unwrap();
     team.upstream.request(0).await;
     let told = team.caller().send(whole()).await;
     gateway_error(&told, 503, "overloaded");
     assert!(told.header("retry-after").is_some());
-    // Small ones still fit, and all is given back.
+    // Small bodies still fit, and memory is released.
     team.caller().send(Fixture::chat()).await.expect(200);
-    gate.open();
+    pause.release_all();
     assert_eq!(answer(held).await.status, 200);
     team.caller().send(whole()).await.expect(200);
     let left = Request::new("POST", &route).promising(large().len());
@@ -136,10 +133,10 @@ async fn all_bodies_share_a_memory_budget(database: Database) {
     .await;
 }
 
-async fn connecting_has_a_limit(database: Database) {
+async fn a_slow_connect_gets_504(database: Database) {
     let app = TestApp::with(&database, &["--connect-timeout", "300ms"]).await;
     let team = app.workspace().await;
-    // A full backlog takes no more connections and refuses none: these are never accepted.
+    // A full backlog neither accepts nor refuses connections.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener: TcpListener = socket.listen(1).unwrap();
@@ -158,7 +155,7 @@ async fn connecting_has_a_limit(database: Database) {
     gateway_error(&answer, 504, "upstream_connect_timeout");
 }
 
-async fn the_first_byte_has_a_limit(database: Database) {
+async fn a_slow_first_byte_gets_504(database: Database) {
     let app = TestApp::with(&database, &["--first-byte-timeout", "300ms"]).await;
     let team = app.workspace().await;
     let interim = Script::new().informational(103, &[]).keep_open();
@@ -167,38 +164,38 @@ async fn the_first_byte_has_a_limit(database: Database) {
         let answer = team.caller().send(Fixture::chat()).await;
         gateway_error(&answer, 504, "upstream_first_byte_timeout");
         assert_eq!(answer.json()["error"]["type"], "upstream_error");
-        team.upstream.left_within(PATIENCE, count).await;
+        team.upstream.left_within(DEADLINE, count).await;
     }
     assert_eq!(team.upstream.seen().requests.len(), 2, "a limit is no reason to try again");
 }
 
-async fn silence_in_a_stream_has_a_limit(database: Database) {
+async fn a_silent_stream_is_ended(database: Database) {
     let app = TestApp::with(&database, &["--idle-timeout", "300ms"]).await;
     let team = app.workspace().await;
     let event = data(json!({"choices": [{}]}));
     team.upstream.push(Script::sse_head().chunk(event.clone()).keep_open());
     let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
-    let (events, ending) = within(PATIENCE, "an end", stream.events()).await;
-    assert!(matches!(ending, Ending::Cut(_)), "{ending:?}");
+    let (events, ending) = within(DEADLINE, "an end", stream.events()).await;
+    assert!(matches!(ending, BodyEnd::Broken(_)), "{ending:?}");
     assert_eq!(events.len(), 2);
     assert_eq!(events[0].raw, event);
     assert_eq!(events[1].json()["error"]["code"], "upstream_idle_timeout");
-    team.upstream.left_within(PATIENCE, 0).await;
+    team.upstream.left_within(DEADLINE, 0).await;
     team.settled_once().await.says(&[("outcome", "upstream_broke"), ("code", "idle_timeout")]);
 }
 
-async fn silence_in_a_plain_answer_has_a_limit(database: Database) {
+async fn a_silent_plain_answer_is_ended(database: Database) {
     let app = TestApp::with(&database, &["--idle-timeout", "300ms"]).await;
     let team = app.workspace().await;
     for status in [200, 500] {
         team.upstream.push(Script::new().sized_head(status, &[], 10).raw("{").keep_open());
         let caller = team.caller();
-        let answer = within(PATIENCE, "an end", caller.try_send(Fixture::chat())).await;
-        assert!(answer.is_err() || matches!(answer.unwrap().ending, Ending::Cut(_)));
+        let answer = within(DEADLINE, "an end", caller.try_send(Fixture::chat())).await;
+        assert!(answer.is_err() || matches!(answer.unwrap().ending, BodyEnd::Broken(_)));
     }
 }
 
-async fn there_is_no_limit_on_the_whole(database: Database) {
+async fn a_whole_request_has_no_time_limit(database: Database) {
     let options = ["--idle-timeout", "600ms", "--first-byte-timeout", "600ms"];
     let app = TestApp::with(&database, &options).await;
     let team = app.workspace().await;
@@ -211,7 +208,7 @@ async fn there_is_no_limit_on_the_whole(database: Database) {
     assert_eq!(answer.text(), event.repeat(10) + &data("[DONE]"));
 }
 
-async fn a_configuration_sets_its_own_limits(database: Database) {
+async fn a_configuration_overrides_time_limits(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let limits = json!({"timeouts": {"first_byte_ms": 300, "idle_ms": 300}});
@@ -219,16 +216,16 @@ async fn a_configuration_sets_its_own_limits(database: Database) {
     let request = || Request::post_json("/providers/hasty/v1/chat/completions", &question(true));
     team.upstream.push(Script::new().keep_open());
     let caller = team.caller();
-    let answer = within(PATIENCE, "an answer", caller.send(request())).await;
+    let answer = within(DEADLINE, "an answer", caller.send(request())).await;
     gateway_error(&answer, 504, "upstream_first_byte_timeout");
     team.upstream.push(Script::sse_head().chunk(data("{}")).keep_open());
     let (_, mut stream) = team.caller().stream(request()).await;
-    let (events, ending) = within(PATIENCE, "an end", stream.events()).await;
+    let (events, ending) = within(DEADLINE, "an end", stream.events()).await;
     assert_eq!(events.last().unwrap().json()["error"]["code"], "upstream_idle_timeout");
-    assert!(matches!(ending, Ending::Cut(_)));
+    assert!(matches!(ending, BodyEnd::Broken(_)));
 }
 
-/// Opens streams that the gate holds, and reads the head of each.
+/// Opens streams and reads the head of each.
 async fn open_streams(caller: &Client, route: &str, count: usize) -> Vec<Connection> {
     let mut open = Vec::new();
     for _ in 0..count {
@@ -239,19 +236,14 @@ async fn open_streams(caller: &Client, route: &str, count: usize) -> Vec<Connect
     open
 }
 
-fn held(gate: &Gate) -> Script {
-    let events = openai::chat_events(&PARTS, Usage::USUAL, false);
-    Script::sse_head().chunk(events[0].clone()).wait(gate).chunks(events[1..].to_vec()).end()
-}
-
-async fn a_configuration_bounds_its_requests(database: Database) {
+async fn concurrent_requests_of_a_configuration_are_limited(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     team.configure("narrow", json!({"max_concurrent_requests": 2})).await;
     let route = "/providers/narrow/v1/chat/completions";
-    let gate = Gate::closed();
+    let pause = Pause::new();
     for _ in 0..3 {
-        team.upstream.push(held(&gate));
+        team.upstream.push(paused_chat_stream(&pause));
     }
     let mut open = open_streams(&team.caller(), route, 2).await;
     for request in
@@ -263,49 +255,49 @@ async fn a_configuration_bounds_its_requests(database: Database) {
         assert_eq!(told.json()["error"]["type"], "rate_limit_error");
     }
     assert_eq!(team.upstream.seen().requests.len(), 2);
-    // Another configuration is not held up. (It gets the script that is left.)
+    // Another configuration is not affected. (It gets the remaining script.)
     let other = open_streams(&team.caller(), &Fixture::route("chat/completions"), 1).await;
-    // A caller that leaves gives its place back, and so does a stream that ends.
+    // A disconnect and the end of a stream release their slots.
     open.pop().unwrap().hang_up();
     let free = async || {
         let request = Request::get("/providers/narrow/v1/models");
         team.caller().send(request).await.status == 200
     };
     eventually("a place is given back by a caller that left", free).await;
-    team.upstream.push(held(&gate));
+    team.upstream.push(paused_chat_stream(&pause));
     open.extend(open_streams(&team.caller(), route, 1).await);
     assert_eq!(team.caller().post_json(route, &question(false)).await.status, 429);
-    gate.open();
+    pause.release_all();
     for mut stream in open.into_iter().chain(other) {
-        assert_eq!(stream.events().await.1, Ending::Complete);
+        assert_eq!(stream.events().await.1, BodyEnd::Complete);
     }
     eventually("both places are given back", free).await;
-    // So does one that fails.
+    // A failed request releases its slot.
     team.upstream.push(Script::new().raw("HTTP/1.1 2").close());
     team.caller().post_json(route, &question(false)).await.expect(502);
-    let gate = Gate::closed();
-    team.upstream.push(held(&gate));
-    team.upstream.push(held(&gate));
+    let pause = Pause::new();
+    team.upstream.push(paused_chat_stream(&pause));
+    team.upstream.push(paused_chat_stream(&pause));
     let open = open_streams(&team.caller(), route, 2).await;
-    gate.open();
+    pause.release_all();
     drop(open);
 }
 
-async fn the_process_bounds_its_requests(database: Database) {
+async fn concurrent_requests_of_the_process_are_limited(database: Database) {
     let app = TestApp::with(&database, &["--max-concurrent-requests", "2"]).await;
     let team = app.workspace().await;
-    let gate = Gate::closed();
-    team.upstream.push(held(&gate));
-    team.upstream.push(held(&gate));
+    let pause = Pause::new();
+    team.upstream.push(paused_chat_stream(&pause));
+    team.upstream.push(paused_chat_stream(&pause));
     let open = open_streams(&team.caller(), &Fixture::route("chat/completions"), 2).await;
     let told = team.caller().send(Fixture::chat()).await;
     gateway_error(&told, 503, "overloaded");
     assert!(told.header("retry-after").is_some());
-    // The management plane is not what was bounded.
+    // The limit does not apply to the management plane.
     app.admin().get("/api/v1/me").await.expect(200);
-    gate.open();
+    pause.release_all();
     for mut stream in open {
-        assert_eq!(stream.events().await.1, Ending::Complete);
+        assert_eq!(stream.events().await.1, BodyEnd::Complete);
     }
     eventually("the places are given back", async || {
         team.caller().send(Fixture::chat()).await.status == 200

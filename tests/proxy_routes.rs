@@ -1,6 +1,4 @@
-//! Which calls the data plane serves, in which order it checks them, and where they go.
-
-use std::time::Duration;
+//! Which routes the data plane serves, in which order it checks requests, and where it sends them.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
@@ -10,29 +8,26 @@ use crate::support::{
     case::{Case, cases},
     connection::Head,
     database::Database,
-    eventually::within,
     fixture::{Fixture, question},
     http::{Answer, Request},
+    wait::{DEADLINE, within},
 };
 
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        what_is_on_the_list_is_passed_on,
-        all_else_is_501_before_its_body_and_closes,
-        a_head_request_and_a_websocket_are_501_too,
-        the_checks_have_an_order,
+        served_routes_reach_the_upstream,
+        other_routes_get_501_without_reading_the_body,
+        head_requests_and_websockets_get_501,
+        checks_run_in_order,
         a_name_is_one_segment_decoded_once,
-        a_model_id_goes_up_as_it_was_encoded,
-        a_model_id_does_not_climb,
-        a_url_is_joined_and_the_configuration_wins,
+        a_model_id_keeps_its_encoding,
+        a_model_id_with_dot_segments_gets_400,
+        query_parameters_of_the_base_url_win,
     ]
 }
 
-/// Only a failure waits so long.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Fails the case unless the answer is an error of the gateway's own, as the API tells errors.
+/// Fails the test unless the answer is the gateway's own error in the API's form.
 #[track_caller]
 pub(crate) fn gateway_error(answer: &Answer, status: u16, code: &str) {
     assert_eq!(answer.status, status, "{}", answer.text());
@@ -45,7 +40,7 @@ pub(crate) fn gateway_error(answer: &Answer, status: u16, code: &str) {
     assert!(answer.header("x-request-id").is_some());
 }
 
-async fn what_is_on_the_list_is_passed_on(database: Database) {
+async fn served_routes_reach_the_upstream(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let caller = team.caller();
@@ -73,7 +68,7 @@ async fn what_is_on_the_list_is_passed_on(database: Database) {
     assert_eq!(listing["data"][1]["id"], "org/other model", "listings are relayed as they are");
 }
 
-async fn all_else_is_501_before_its_body_and_closes(database: Database) {
+async fn other_routes_get_501_without_reading_the_body(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     for (method, path) in [
@@ -99,7 +94,7 @@ async fn all_else_is_501_before_its_body_and_closes(database: Database) {
         ("GET", "/providers/main/v1/models%0A"),
         ("POST", "/providers/a%0Ab/v1/embeddings"),
     ] {
-        // Promised and never sent: who waits for the body never answers.
+        // The body is declared but never sent.
         let request = Request::new(method, path)
             .header("origin", "https://example.org")
             .header("access-control-request-method", "POST")
@@ -117,12 +112,12 @@ async fn all_else_is_501_before_its_body_and_closes(database: Database) {
             assert!(!answer.headers.iter().any(cors), "no browser calls us");
             connection.closed().await;
         };
-        within(PATIENCE, &format!("{method} {path} is answered"), exchange).await;
+        within(DEADLINE, &format!("{method} {path} is answered"), exchange).await;
     }
     assert_eq!(team.upstream.seen().accepted(), 0);
 }
 
-async fn a_head_request_and_a_websocket_are_501_too(database: Database) {
+async fn head_requests_and_websockets_get_501(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let head = Request::new("HEAD", &Fixture::route("models"));
@@ -135,10 +130,10 @@ async fn a_head_request_and_a_websocket_are_501_too(database: Database) {
         let (head, mut connection) = team.caller().stream(request).await;
         assert_eq!((head.status, head.header("x-tollgate-error")), (501, Some("gateway")));
         assert_eq!(head.header("x-should-retry"), Some("false"));
-        within(PATIENCE, "the connection is closed", connection.closed()).await;
+        within(DEADLINE, "the connection is closed", connection.closed()).await;
     }
     assert_eq!(team.upstream.seen().accepted(), 0);
-    // A version of HTTP that clients offer in passing is no such thing.
+    // An offer to upgrade to HTTP/2 is ignored.
     let offer = Request::get(&Fixture::route("models"))
         .header("connection", "Upgrade, HTTP2-Settings")
         .header("upgrade", "h2c")
@@ -146,7 +141,7 @@ async fn a_head_request_and_a_websocket_are_501_too(database: Database) {
     team.caller().send(offer).await.expect(200);
 }
 
-async fn the_checks_have_an_order(database: Database) {
+async fn checks_run_in_order(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     team.configure("off", json!({"enabled": false})).await;
@@ -198,7 +193,7 @@ async fn a_name_is_one_segment_decoded_once(database: Database) {
     assert_eq!(team.upstream.seen().requests.len(), asked);
 }
 
-async fn a_model_id_goes_up_as_it_was_encoded(database: Database) {
+async fn a_model_id_keeps_its_encoding(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     for (number, id) in
@@ -212,7 +207,7 @@ async fn a_model_id_goes_up_as_it_was_encoded(database: Database) {
     }
 }
 
-async fn a_model_id_does_not_climb(database: Database) {
+async fn a_model_id_with_dot_segments_gets_400(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     for id in [".", "..", "%2e", "%2E%2e", ".%2e", "%252e%252e", "..%2Fadmin", "a%2f..", "..%5cx"] {
@@ -223,7 +218,7 @@ async fn a_model_id_does_not_climb(database: Database) {
     assert_eq!(team.upstream.seen().accepted(), 0);
 }
 
-async fn a_url_is_joined_and_the_configuration_wins(database: Database) {
+async fn query_parameters_of_the_base_url_win(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let origin = format!("http://{}", team.upstream.address());

@@ -1,4 +1,4 @@
-//! Streams: relayed as they come, and watched for usage.
+//! Streams: relayed as they arrive, and searched for usage.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use tokio::time::Instant;
 use crate::support::{
     app::TestApp,
     case::{Case, cases},
-    connection::{Connection, Ending, Event},
+    connection::{BodyEnd, Connection, Event},
     database::Database,
-    eventually::{eventually, within},
     fixture::{Fixture, question},
     http::Request,
     openai::{self, PARTS, Usage},
-    script::{Gate, Script, data},
-    served::Served,
+    script::{Pause, Script, data},
+    server_process::ServerProcess,
+    wait::{DEADLINE, eventually, within},
 };
 
 /// The cases of this file.
@@ -24,34 +24,31 @@ pub(crate) fn cases() -> Vec<Case> {
     cases![
         usage_of_a_plain_answer_is_read,
         usage_of_a_responses_answer_is_read,
-        the_usage_event_is_withheld_and_nothing_else,
-        a_usage_event_in_pieces_is_withheld_too,
+        only_the_usage_event_is_withheld,
+        a_usage_event_in_pieces_is_withheld,
         a_stream_with_a_length_is_relayed_without_its_usage_event,
         what_is_not_usage_is_not_withheld,
         a_stream_is_known_by_its_first_bytes,
-        what_the_caller_asked_for_is_not_withheld,
-        a_configuration_may_leave_streams_alone,
+        usage_that_the_caller_asked_for_is_not_withheld,
+        stream_usage_leave_changes_nothing,
         a_responses_stream_is_relayed_byte_for_byte,
-        each_chunk_is_relayed_when_it_comes,
+        each_chunk_is_relayed_when_it_arrives,
         small_chunks_do_not_wait_for_each_other,
-        chunks_may_be_cut_anywhere,
-        a_slow_first_byte_is_waited_for,
-        an_interim_answer_is_no_answer,
-        a_hundred_megabytes_take_constant_memory,
-        five_hundred_streams_at_once,
-        metrics_count_what_passed,
+        chunks_may_be_split_anywhere,
+        a_slow_first_byte_is_awaited,
+        interim_answers_are_skipped,
+        a_long_stream_takes_constant_memory,
+        five_hundred_concurrent_streams_are_served,
+        metrics_count_streams_and_tokens,
     ]
 }
 
-/// Only a failure waits so long.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// The bytes of the events, as they came.
+/// The bytes of the events.
 pub(crate) fn raw(events: &[Event]) -> Bytes {
     events.iter().flat_map(|event| event.raw.to_vec()).collect()
 }
 
-/// A question to the responses API, to be answered as a stream.
+/// A streamed request to the responses API.
 pub(crate) fn responses_stream() -> Request {
     Request::post_json(
         &Fixture::route("responses"),
@@ -59,8 +56,8 @@ pub(crate) fn responses_stream() -> Request {
     )
 }
 
-/// Everything of a body, as bytes, and how it ended.
-pub(crate) async fn whole(connection: &mut Connection) -> (Bytes, Ending) {
+/// The rest of the body, and how it ended.
+pub(crate) async fn whole(connection: &mut Connection) -> (Bytes, BodyEnd) {
     let (pieces, ending) = connection.rest().await;
     (pieces.iter().flat_map(|piece| piece.bytes.to_vec()).collect(), ending)
 }
@@ -102,7 +99,7 @@ async fn usage_of_a_responses_answer_is_read(database: Database) {
     }
 }
 
-async fn the_usage_event_is_withheld_and_nothing_else(database: Database) {
+async fn only_the_usage_event_is_withheld(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let answer = team.caller().send(Fixture::chat_stream()).await.expect(200);
@@ -114,7 +111,7 @@ async fn the_usage_event_is_withheld_and_nothing_else(database: Database) {
     assert_eq!(answer.text(), sent.concat());
     team.settled_once().await.says(&TOKENS);
 
-    // The caller's other options stay.
+    // The caller's other options are kept.
     let mut body = question(true);
     body["stream_options"] = json!({"include_obfuscation": false});
     team.caller().post_json(&Fixture::route("chat/completions"), &body).await.expect(200);
@@ -168,7 +165,7 @@ async fn a_stream_is_known_by_its_first_bytes(database: Database) {
     team.settled(&team.configuration_id, 4).await[3].says(&TOKENS);
 }
 
-/// Odd things that look a little like the usage event, and the event itself, spelled oddly.
+/// Events that resemble the usage event, and a usage event with unusual formatting.
 fn odd_events() -> (Vec<String>, String) {
     let passed = vec![
         ": a comment\n\n".to_owned(),
@@ -185,7 +182,7 @@ fn odd_events() -> (Vec<String>, String) {
     (passed, withheld)
 }
 
-async fn a_usage_event_in_pieces_is_withheld_too(database: Database) {
+async fn a_usage_event_in_pieces_is_withheld(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let (passed, withheld) = odd_events();
@@ -213,16 +210,16 @@ async fn a_stream_with_a_length_is_relayed_without_its_usage_event(database: Dat
     sent.remove(sent.len() - 2);
     assert_eq!(answer.text(), sent.concat());
 
-    // And one that dies has room for the event that says so.
+    // If it breaks off, there is room for the error event.
     team.upstream.push(Script::new().sized_head(200, &kind, 1000).raw(data("{}")).close());
     let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
     let (events, ending) = stream.events().await;
     assert_eq!(events.len(), 2);
     assert_eq!(events[1].json()["error"]["code"], "upstream_closed");
-    assert!(matches!(ending, Ending::Cut(_)), "{ending:?}");
+    assert!(matches!(ending, BodyEnd::Broken(_)), "{ending:?}");
 }
 
-async fn what_the_caller_asked_for_is_not_withheld(database: Database) {
+async fn usage_that_the_caller_asked_for_is_not_withheld(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let mut body = question(true);
@@ -234,7 +231,7 @@ async fn what_the_caller_asked_for_is_not_withheld(database: Database) {
     team.settled_once().await.says(&TOKENS);
 }
 
-async fn a_configuration_may_leave_streams_alone(database: Database) {
+async fn stream_usage_leave_changes_nothing(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let id = team.configure("left", json!({"stream_usage": "leave"})).await;
@@ -243,7 +240,7 @@ async fn a_configuration_may_leave_streams_alone(database: Database) {
     assert_eq!(answer.text(), openai::chat_events(&PARTS, Usage::USUAL, false).concat());
     assert_eq!(team.upstream.last_request().json().get("stream_options"), None);
 
-    // An upstream that reports usage without being asked is heard all the same.
+    // Usage that was not asked for is read too.
     let (mut sent, usage) = odd_events();
     sent.insert(sent.len() - 1, usage);
     team.upstream.push(Script::sse(sent.clone()));
@@ -259,39 +256,39 @@ async fn a_responses_stream_is_relayed_byte_for_byte(database: Database) {
     let (head, mut stream) = team.caller().stream(responses_stream()).await;
     assert_eq!(head.header("content-type"), Some("text/event-stream; charset=utf-8"));
     let (events, ending) = stream.events().await;
-    assert_eq!(ending, Ending::Complete);
+    assert_eq!(ending, BodyEnd::Complete);
     assert_eq!(raw(&events), openai::response_events(&PARTS, Usage::USUAL).concat());
     assert_eq!(team.upstream.last_request().json().get("stream_options"), None);
 }
 
-async fn each_chunk_is_relayed_when_it_comes(database: Database) {
+async fn each_chunk_is_relayed_when_it_arrives(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
-    let gate = Gate::closed();
+    let pause = Pause::new();
     let events: Vec<_> = (0..5)
         .map(|number| data(json!({"choices": [{"delta": {"content": number.to_string()}}]})))
         .collect();
     let script = events
         .iter()
-        .fold(Script::sse_head(), |script, event| script.chunk(event.clone()).wait(&gate));
+        .fold(Script::sse_head(), |script, event| script.chunk(event.clone()).wait(&pause));
     team.upstream.push(script.chunk(data("[DONE]")).end());
     let reading = async {
         let (head, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
         assert_eq!(head.status, 200);
         for sent in &events {
-            // The upstream holds the next one back until this one is here.
+            // The upstream sends the next event only after this one has arrived.
             let event = stream.event().await.unwrap().unwrap();
             assert_eq!(event.raw, *sent);
-            gate.release();
+            pause.release();
         }
         let (rest, ending) = stream.events().await;
-        assert_eq!((rest.len(), ending), (1, Ending::Complete));
+        assert_eq!((rest.len(), ending), (1, BodyEnd::Complete));
     };
-    within(PATIENCE, "each event comes before the next is sent", reading).await;
+    within(DEADLINE, "each event comes before the next is sent", reading).await;
 }
 
-/// Nagle's algorithm on either side would hold a small write back until the one before was
-/// acknowledged, which the other side delays by 40 ms.
+/// Nagle's algorithm on either side would delay a small write until the previous one is acknowledged,
+/// which takes up to 40 ms.
 async fn small_chunks_do_not_wait_for_each_other(database: Database) {
     const CHUNKS: u32 = 50;
     let app = TestApp::start(&database).await;
@@ -313,37 +310,37 @@ async fn small_chunks_do_not_wait_for_each_other(database: Database) {
     assert!(median < Duration::from_millis(35), "half of the chunks waited {median:?} or longer");
 }
 
-async fn chunks_may_be_cut_anywhere(database: Database) {
+async fn chunks_may_be_split_anywhere(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let event = data(json!({"choices": [{"delta": {"content": "Zoë ☕ 😀"}}]}));
     let sent = [event.as_str(), &event, &data("[DONE]")].concat();
     let coffee = sent.find('☕').unwrap();
     for cuts in [vec![coffee + 1], vec![coffee + 2, coffee + 3], vec![2], vec![4, 5, 6]] {
-        let gate = Gate::closed();
+        let pause = Pause::new();
         let mut script = Script::sse_head();
         let mut from = 0;
         for cut in cuts.iter().copied().chain([sent.len()]) {
-            script = script.chunk(sent.as_bytes()[from..cut].to_vec()).wait(&gate);
+            script = script.chunk(sent.as_bytes()[from..cut].to_vec()).wait(&pause);
             from = cut;
         }
         team.upstream.push(script.end());
         let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
-        gate.open();
-        let (body, ending) = within(PATIENCE, "the stream ends", whole(&mut stream)).await;
-        assert_eq!((body.as_ref(), ending), (sent.as_bytes(), Ending::Complete), "{cuts:?}");
+        pause.release_all();
+        let (body, ending) = within(DEADLINE, "the stream ends", whole(&mut stream)).await;
+        assert_eq!((body.as_ref(), ending), (sent.as_bytes(), BodyEnd::Complete), "{cuts:?}");
     }
-    // Whole UTF-8 or not is none of our business.
+    // Invalid UTF-8 is relayed.
     let odd = b"data: \xff\xfe\n\n";
     team.upstream.push(Script::sse([&odd[..], b"data: [DONE]\n\n"]));
     let answer = team.caller().send(Fixture::chat_stream()).await.expect(200);
     assert!(answer.body.starts_with(odd));
 }
 
-async fn a_slow_first_byte_is_waited_for(database: Database) {
+async fn a_slow_first_byte_is_awaited(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
-    // Longer than the five seconds that the client library would wait by itself.
+    // Longer than the default timeout of the client library.
     let slow = Script::new().delay(Duration::from_millis(5_500));
     team.upstream.push(slow.and(openai::chat_completion("late", Usage::USUAL)));
     let answer = team.caller().send(Fixture::chat()).await.expect(200);
@@ -351,33 +348,33 @@ async fn a_slow_first_byte_is_waited_for(database: Database) {
     team.settled_once().await.says(&[("attempts", "1"), ("outcome", "completed")]);
 }
 
-async fn an_interim_answer_is_no_answer(database: Database) {
+async fn interim_answers_are_skipped(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
-    let gate = Gate::closed();
+    let pause = Pause::new();
     let hint = [("link", "</a>; rel=preload")];
-    let script = Script::new().informational(103, &hint).informational(103, &hint).wait(&gate);
+    let script = Script::new().informational(103, &hint).informational(103, &hint).wait(&pause);
     team.upstream.push(script.and(openai::chat_completion("the real one", Usage::USUAL)));
     team.upstream.push(openai::chat_completion("the next one", Usage::USUAL));
     let mut first = team.caller().open(Fixture::chat()).await.unwrap();
     team.upstream.request(0).await;
-    gate.release();
+    pause.release();
     assert_eq!(first.head().await.unwrap().status, 200);
     let (body, ending) = whole(&mut first).await;
-    assert_eq!(ending, Ending::Complete);
+    assert_eq!(ending, BodyEnd::Complete);
     assert!(String::from_utf8_lossy(&body).contains("the real one"));
     let next = team.caller().send(Fixture::chat()).await.expect(200);
     assert!(next.text().contains("the next one"));
 }
 
-async fn a_hundred_megabytes_take_constant_memory(database: Database) {
+async fn a_long_stream_takes_constant_memory(database: Database) {
     const CHUNK: usize = 16 * 1024;
     const COUNT: usize = 100 * 1024 * 1024 / CHUNK;
-    let served = Served::start(&database, &[("--workers", "1")]).await;
+    let served = ServerProcess::start(&database, &[("--workers", "1")]).await;
     let team = served.workspace().await;
     let text = "x".repeat(CHUNK - 46);
     let event = data(json!({"choices": [{"delta": {"content": text}}]}));
-    // Once to warm up: the first stream pays for what all need.
+    // The first stream is a warm-up.
     let read = async |count: usize| {
         let script = Script::sse_head().repeat(event.clone(), count);
         team.upstream.push(script.chunk(data("[DONE]")).end());
@@ -406,7 +403,7 @@ async fn a_hundred_megabytes_take_constant_memory(database: Database) {
     let most = read(COUNT).await;
     let grown = most.saturating_sub(before);
     assert!(grown < 8 << 20, "{grown} bytes more for twenty times the stream");
-    // One event of any length, too.
+    // Also for one very long event.
     let long = Script::sse_head().chunk("data: {\"choices\":[{\"x\":\"").repeat(text, COUNT);
     team.upstream.push(long.chunk("\"}]}\n\ndata: [DONE]\n\n").end());
     let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
@@ -415,14 +412,14 @@ async fn a_hundred_megabytes_take_constant_memory(database: Database) {
     assert!(grown < 8 << 20, "{grown} bytes more for one long event");
 }
 
-async fn five_hundred_streams_at_once(database: Database) {
+async fn five_hundred_concurrent_streams_are_served(database: Database) {
     const STREAMS: usize = 500;
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
-    let gate = Gate::closed();
+    let pause = Pause::new();
     let sent = openai::chat_events(&PARTS, Usage::USUAL, false);
     for _ in 0..STREAMS {
-        let script = Script::sse_head().chunk(sent[0].clone()).wait(&gate);
+        let script = Script::sse_head().chunk(sent[0].clone()).wait(&pause);
         team.upstream.push(script.chunks(sent[1..].to_vec()).end());
     }
     let mut streams = Vec::new();
@@ -430,19 +427,19 @@ async fn five_hundred_streams_at_once(database: Database) {
         streams.push(team.caller().open(Fixture::chat_stream()).await.unwrap());
     }
     for stream in &mut streams {
-        assert_eq!(within(PATIENCE, "a head", stream.head()).await.unwrap().status, 200);
-        let first = within(PATIENCE, "a first event", stream.event()).await.unwrap().unwrap();
+        assert_eq!(within(DEADLINE, "a head", stream.head()).await.unwrap().status, 200);
+        let first = within(DEADLINE, "a first event", stream.event()).await.unwrap().unwrap();
         assert_eq!(first.raw, sent[0]);
     }
     assert_eq!(team.upstream.seen().open(), STREAMS, "all at once, none queued");
-    gate.open();
+    pause.release_all();
     for stream in &mut streams {
-        let (events, ending) = within(PATIENCE, "the rest", stream.events()).await;
-        assert_eq!((raw(&events), ending), (sent[1..].concat().into(), Ending::Complete));
+        let (events, ending) = within(DEADLINE, "the rest", stream.events()).await;
+        assert_eq!((raw(&events), ending), (sent[1..].concat().into(), BodyEnd::Complete));
     }
 }
 
-async fn metrics_count_what_passed(database: Database) {
+async fn metrics_count_streams_and_tokens(database: Database) {
     let app = TestApp::with(&database, &["--workers", "1"]).await;
     let team = app.workspace().await;
     let metric = async |line: &str| {
@@ -450,12 +447,12 @@ async fn metrics_count_what_passed(database: Database) {
         let value = text.lines().find_map(|told| told.strip_prefix(line)?.strip_prefix(' '));
         value.map(|value| value.trim().to_owned())
     };
-    let gate = Gate::closed();
-    team.upstream.push(Script::sse_head().chunk(data("{}")).wait(&gate).end());
+    let pause = Pause::new();
+    team.upstream.push(Script::sse_head().chunk(data("{}")).wait(&pause).end());
     let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
     assert_eq!(metric("tollgate_open_streams").await.as_deref(), Some("1"));
-    gate.open();
-    assert_eq!(stream.rest().await.1, Ending::Complete);
+    pause.release_all();
+    assert_eq!(stream.rest().await.1, BodyEnd::Complete);
     team.caller().send(Fixture::chat()).await.expect(200);
     team.upstream.push(Script::new().close());
     team.caller().send(Fixture::chat()).await.expect(200);

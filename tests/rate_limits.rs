@@ -1,40 +1,40 @@
-//! Rate limits through HTTP: rolling windows, what the caller is told, and limits that every subject
-//! has for itself. Time stands still but where a case moves it.
+//! Rate limits: rolling windows, response headers, and default limits per subject. Tests advance the
+//! clock.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::support::{
-    accounts,
     app::TestApp,
     case::{Case, cases},
     database::Database,
-    eventually::eventually,
     fixture::{Fixture, question},
     http::{Answer, Client, Request},
+    ledger_rows,
     openai::{self, PARTS, Usage},
     policies::{POLICIES, crowd, make, rate_limit, rates, refused, statuses},
     redis::shared_url,
     script::Script,
-    world::text,
+    two_tenants::text,
+    wait::eventually,
 };
 
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        requests_of_a_minute_roll,
-        requests_of_an_hour_roll,
-        they_roll_over_two_replicas_on_redis_too,
-        answers_tell_when_a_limit_is_whole,
-        and_so_they_do_on_redis,
-        a_crowd_gets_what_the_limit_says,
-        what_was_asked_is_corrected_by_what_was_used,
-        tokens_roll,
-        what_can_never_pass_is_not_told_when,
-        every_subject_has_its_own,
-        a_header_tells_buckets_apart,
-        a_granular_limit_replaces_the_default,
+        requests_per_minute_roll,
+        requests_per_hour_roll,
+        requests_per_minute_roll_over_two_replicas,
+        responses_say_when_a_limit_resets,
+        responses_say_when_a_limit_resets_with_redis,
+        concurrent_requests_stay_within_the_limit,
+        reserved_tokens_are_corrected_to_used_tokens,
+        tokens_per_minute_roll,
+        a_request_over_the_whole_limit_gets_no_retry_after,
+        every_subject_has_its_own_default_limit,
+        a_default_limit_can_be_per_header_value,
+        a_specific_limit_replaces_the_default,
     ]
 }
 
@@ -44,7 +44,7 @@ async fn call(caller: &Client) -> Answer {
     caller.send(Fixture::chat()).await
 }
 
-/// Fails the case unless the limit of that name refused this; how many seconds it is to wait.
+/// The `Retry-After` of a request that this limit refused.
 #[track_caller]
 fn limited(answer: &Answer, name: &str) -> u64 {
     refused(answer, 429, "rate_limit_exceeded", name);
@@ -52,7 +52,7 @@ fn limited(answer: &Answer, name: &str) -> u64 {
     after.parse().ok().filter(|after| *after > 0).expect("whole seconds")
 }
 
-/// A number that a header says.
+/// The number in a header.
 #[track_caller]
 fn says(answer: &Answer, header: &str) -> u64 {
     let value =
@@ -60,8 +60,7 @@ fn says(answer: &Answer, header: &str) -> u64 {
     value.parse().unwrap_or_else(|_| panic!("{header}: {value}"))
 }
 
-/// Asks for as long as it is refused at the same instant, then waits as it is told: before that it is
-/// refused, after that it passes.
+/// Waits as long as `Retry-After` says; checks that requests are refused until then and pass afterwards.
 async fn waits_as_told(app: &TestApp, callers: &[Client], name: &str) -> u64 {
     let after = limited(&call(&callers[0]).await, name);
     app.advance(SECOND * (after as u32 - 1));
@@ -73,13 +72,13 @@ async fn waits_as_told(app: &TestApp, callers: &[Client], name: &str) -> u64 {
     after
 }
 
-async fn requests_of_a_minute_roll(database: Database) {
+async fn requests_per_minute_roll(database: Database) {
     let app = TestApp::with_stopped_clock(&database, &[]).await;
     let team = app.workspace().await;
     roll(&app, &[team.caller()], &team).await;
 }
 
-async fn they_roll_over_two_replicas_on_redis_too(database: Database) {
+async fn requests_per_minute_roll_over_two_replicas(database: Database) {
     let url = shared_url();
     let app = TestApp::with_stopped_clock(&database, &["--redis-url", &url]).await;
     let other = app.replica().await;
@@ -97,15 +96,14 @@ async fn roll(app: &TestApp, callers: &[Client], team: &Fixture) {
     }
     app.advance(10 * SECOND);
     call(callers.last().unwrap()).await.expect(200);
-    // The first two leave together, sixty seconds after they came.
+    // The first two leave the window after sixty seconds.
     assert_eq!(waits_as_told(app, callers, "three").await, 50);
     call(&callers[0]).await.expect(200);
-    // Then the third.
     assert_eq!(waits_as_told(app, callers, "three").await, 10);
-    // Then those that came in place of the first.
+    // Then those that came after the first two.
     assert_eq!(waits_as_told(app, callers, "three").await, 50);
     call(&callers[0]).await.expect(200);
-    // What was refused counts for nothing: after a quiet minute all of the limit is there.
+    // Refused requests do not count.
     app.advance(60 * SECOND);
     for caller in callers.iter().cycle().take(3) {
         call(caller).await.expect(200);
@@ -113,7 +111,7 @@ async fn roll(app: &TestApp, callers: &[Client], team: &Fixture) {
     limited(&call(&callers[0]).await, "three");
 }
 
-async fn requests_of_an_hour_roll(database: Database) {
+async fn requests_per_hour_roll(database: Database) {
     let app = TestApp::with_stopped_clock(&database, &[]).await;
     let team = app.workspace().await;
     let subject = [("api_key_id", team.caller_key_id.as_str())];
@@ -122,7 +120,7 @@ async fn requests_of_an_hour_roll(database: Database) {
     call(&callers[0]).await.expect(200);
     app.advance(30 * 60 * SECOND);
     call(&callers[0]).await.expect(200);
-    // In buckets of a minute: it leaves with the minute that it came in.
+    // The window has steps of a minute.
     let first = waits_as_told(&app, &callers, "two").await;
     assert!((29 * 60 + 1..=30 * 60).contains(&first), "{first}");
     assert_eq!(app.now().timestamp() % 60, 0, "at the beginning of a minute");
@@ -130,11 +128,11 @@ async fn requests_of_an_hour_roll(database: Database) {
     assert_eq!(second, 30 * 60);
 }
 
-async fn answers_tell_when_a_limit_is_whole(database: Database) {
+async fn responses_say_when_a_limit_resets(database: Database) {
     whole_again(&TestApp::with_stopped_clock(&database, &[]).await).await;
 }
 
-async fn and_so_they_do_on_redis(database: Database) {
+async fn responses_say_when_a_limit_resets_with_redis(database: Database) {
     let url = shared_url();
     whole_again(&TestApp::with_stopped_clock(&database, &["--redis-url", &url]).await).await;
 }
@@ -153,7 +151,7 @@ async fn whole_again(app: &TestApp) {
     };
     let says =
         |requests: &str, tokens: &str, seconds| (requests.to_owned(), tokens.to_owned(), seconds);
-    // A listing takes no tokens, and has none to wait for.
+    // A model list uses no tokens.
     let listing = Request::get(&Fixture::route("models"));
     let answer = caller.send(listing.clone()).await.expect(200);
     assert_eq!(told(&answer), says("1m0s", "0s", [60, 0]));
@@ -166,7 +164,7 @@ async fn whole_again(app: &TestApp) {
     assert_eq!(limited(&refused, "pace"), 40, "one may come");
     assert_eq!(told(&refused), says("52s", "45s", [52, 45]), "all of it is back");
 
-    // An hour goes by minutes: what has come in this one leaves at its end.
+    // The window of an hour has steps of a minute.
     rate_limit(&app.admin(), "pace", &subject, &[("requests", "hour", 100)]).await;
     let left = 3_600 - u64::try_from(app.now().timestamp() % 60).unwrap();
     let answer = call(&caller).await.expect(200);
@@ -177,7 +175,7 @@ async fn whole_again(app: &TestApp) {
     assert_eq!(answer.header("x-ratelimit-reset-requests"), Some(written.as_str()));
 }
 
-async fn a_crowd_gets_what_the_limit_says(database: Database) {
+async fn concurrent_requests_stay_within_the_limit(database: Database) {
     let app = TestApp::with_stopped_clock(&database, &[]).await;
     let team = app.workspace().await;
     let subject = [("workspace_id", team.workspace_id.as_str())];
@@ -185,37 +183,37 @@ async fn a_crowd_gets_what_the_limit_says(database: Database) {
     let answers = crowd(&[team.caller()], &Fixture::chat(), 100).await;
     assert_eq!(statuses(&answers), [(200, 20), (429, 80)].into());
     assert_eq!(team.upstream.seen().requests.len(), 20);
-    let rows = accounts::rows_at_least(&database, 100).await;
+    let rows = ledger_rows::rows_at_least(&database, 100).await;
     let blocked = rows.iter().filter(|row| row.outcome == "blocked" && row.attempt == 0);
     assert_eq!(blocked.count(), 80);
 }
 
-/// A request of at least so many bytes.
+/// A request of at least this many bytes.
 fn long(bytes: usize) -> Request {
     let mut body = question(false);
     body["messages"][0]["content"] = "word ".repeat(bytes / 5 + 1).into();
     Request::post_json(&Fixture::route("chat/completions"), &body)
 }
 
-/// The next answer of the upstream uses so many tokens.
+/// Makes the next answer of the upstream report this many tokens.
 fn uses(team: &Fixture, tokens: u64) {
     let usage = Usage { prompt: tokens - 1, completion: 1, cached: 0, reasoning: 0 };
     team.upstream.push(openai::chat_completion(&PARTS.concat(), usage));
 }
 
-async fn what_was_asked_is_corrected_by_what_was_used(database: Database) {
+async fn reserved_tokens_are_corrected_to_used_tokens(database: Database) {
     let app = TestApp::with_stopped_clock(&database, &[]).await;
     let team = app.workspace().await;
     let subject = [("workspace_id", team.workspace_id.as_str())];
     rate_limit(&app.admin(), "tokens", &subject, &[("tokens", "minute", 1_500)]).await;
-    // A thousand are assumed; a hundred are used, five times over.
+    // Five requests reserve a thousand tokens each and use a hundred.
     for number in 0..5 {
         uses(&team, 100);
         let answer = team.caller().send(long(4_000)).await.expect(200);
         assert_eq!(says(&answer, "x-ratelimit-limit-tokens"), 1_500);
-        accounts::rows_at_least(&database, number + 1).await;
+        ledger_rows::rows_at_least(&database, number + 1).await;
     }
-    // With five hundred used no second thousand fits beside one that is under way.
+    // With five hundred used and a request in progress, another thousand does not fit.
     let (head, stream) = {
         team.upstream.push(Script::sse_head().keep_open());
         let mut body: Value = question(true);
@@ -228,21 +226,21 @@ async fn what_was_asked_is_corrected_by_what_was_used(database: Database) {
     drop(stream);
 }
 
-async fn tokens_roll(database: Database) {
+async fn tokens_per_minute_roll(database: Database) {
     let app = TestApp::with_stopped_clock(&database, &[]).await;
     let team = app.workspace().await;
     let subject = [("workspace_id", team.workspace_id.as_str())];
     let limits = [("tokens", "minute", 10_000), ("requests", "minute", 100)];
     rate_limit(&app.admin(), "tokens", &subject, &limits).await;
-    // More than was assumed: over the limit, but it was let through.
+    // Uses more than was reserved and goes over the limit.
     uses(&team, 12_000);
     call(&team.caller()).await.expect(200);
-    accounts::rows_at_least(&database, 1).await;
+    ledger_rows::rows_at_least(&database, 1).await;
     app.advance(20 * SECOND);
     assert_eq!(waits_as_told(&app, &[team.caller()], "tokens").await, 40);
 }
 
-async fn what_can_never_pass_is_not_told_when(database: Database) {
+async fn a_request_over_the_whole_limit_gets_no_retry_after(database: Database) {
     let app = TestApp::with_stopped_clock(&database, &[]).await;
     let team = app.workspace().await;
     let subject = [("workspace_id", team.workspace_id.as_str())];
@@ -262,7 +260,7 @@ async fn children(admin: &Client, parent: &Value) -> Vec<Value> {
     all
 }
 
-/// Waits until it has so many.
+/// Waits until it has this many children.
 async fn has_children(admin: &Client, parent: &Value, count: usize) -> Vec<Value> {
     let mut found = Vec::new();
     eventually(&format!("{} has {count} children", parent["name"]), async || {
@@ -274,7 +272,7 @@ async fn has_children(admin: &Client, parent: &Value, count: usize) -> Vec<Value
     found
 }
 
-async fn every_subject_has_its_own(database: Database) {
+async fn every_subject_has_its_own_default_limit(database: Database) {
     let app = TestApp::with_stopped_clock(&database, &[]).await;
     let team = app.workspace().await;
     let admin = app.admin();
@@ -288,7 +286,7 @@ async fn every_subject_has_its_own(database: Database) {
         call(caller).await.expect(200);
         limited(&call(caller).await, "for each");
     }
-    // A child has the counter that its bucket had before.
+    // A child continues the counter of its subject.
     let made = has_children(&admin, &parent, 2).await;
     for child in &made {
         assert_eq!(
@@ -298,7 +296,7 @@ async fn every_subject_has_its_own(database: Database) {
     }
     limited(&call(&first).await, "for each");
 
-    // Editing the default changes those that are still attached to it.
+    // Editing the default changes the attached children.
     let of_first = made
         .iter()
         .find(|child| child["subject_matchers"][0]["value"] == team.caller_key_id.as_str());
@@ -316,7 +314,7 @@ async fn every_subject_has_its_own(database: Database) {
     }
 }
 
-async fn a_header_tells_buckets_apart(database: Database) {
+async fn a_default_limit_can_be_per_header_value(database: Database) {
     let app = TestApp::with_stopped_clock(&database, &[]).await;
     let team = app.workspace().await;
     let default = ("default_rate_limit", "for each app");
@@ -337,7 +335,7 @@ async fn a_header_tells_buckets_apart(database: Database) {
     }
 }
 
-async fn a_granular_limit_replaces_the_default(database: Database) {
+async fn a_specific_limit_replaces_the_default(database: Database) {
     let app = TestApp::with_stopped_clock(&database, &[]).await;
     let team = app.workspace().await;
     let (_, other) = team.key("GATEWAY_CALLER").await;

@@ -1,5 +1,5 @@
-//! Several processes over one database: what one of them writes, it has before it answers, and the
-//! others have within two seconds, whether or not anybody tells them.
+//! Several replicas over one database: a change takes effect on the replica that made it before it
+//! answers, and on others within two seconds, with or without notifications.
 
 use std::time::Duration;
 
@@ -8,37 +8,38 @@ use serde_json::{Value, json};
 use crate::support::{
     app::TestApp,
     case::{Case, cases},
-    cut::Link,
-    database::Database,
-    eventually::eventually_within,
+    database::{Database, Kind},
+    fault_proxy::FaultProxy,
     fixture::Fixture,
     http::{Answer, Client, Request},
     secrets,
+    upstream::RecordedRequest,
+    wait::eventually_within,
 };
 
-/// How long another replica may go on as before: the contract's number.
+/// How long a change may take to reach another replica.
 const ELSEWHERE: Duration = Duration::from_secs(2);
 
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        a_revoked_key_stops,
-        a_disabled_key_stops_until_it_is_enabled,
-        a_rotated_key_stops_and_the_new_one_works_at_once,
-        a_changed_configuration_counts,
-        a_deleted_configuration_is_gone,
+        a_revoked_key_gets_401_everywhere,
+        a_disabled_key_gets_401_until_it_is_enabled,
+        a_rotated_key_gets_401_and_the_new_one_works_at_once,
+        a_changed_configuration_takes_effect,
+        a_deleted_configuration_gets_404,
         a_new_secret_value_is_used,
-        a_freed_and_deleted_secret_is_no_longer_sent,
-        a_suspended_organization_stops_and_comes_back,
-        a_deactivated_users_keys_stop,
-        a_deleted_workspaces_keys_stop,
-        postgres everything_arrives_with_notifications_lost,
-        the_steady_state_touches_no_database,
+        a_deleted_secret_is_no_longer_sent,
+        a_suspended_organization_gets_403_until_it_is_active,
+        keys_of_a_deactivated_user_get_401,
+        keys_of_a_deleted_workspace_get_401,
+        postgres changes_arrive_without_notifications,
+        known_callers_cause_no_database_queries,
         guessing_one_key_does_not_reach_the_database,
     ]
 }
 
-/// Two processes, and what a call needs. Both have served the caller.
+/// Two replicas that have both served the caller.
 struct Pair {
     app: TestApp,
     other: TestApp,
@@ -67,7 +68,7 @@ impl Pair {
         app.as_key(key).send(Fixture::chat()).await
     }
 
-    /// The replica that took the write has it on the very next request, the other in time.
+    /// Checks that the replica that made the change applies it at once, and the other in time.
     async fn both(&self, key: &str, is_so: impl Fn(&Answer) -> bool) {
         let here = self.call(&self.app, key).await;
         assert!(
@@ -92,15 +93,12 @@ impl Pair {
     }
 
     async fn change_configuration(&self, fields: Value) {
-        let path = self.team.path(&format!("model-configurations/{}", self.team.configuration_id));
+        let path = self.team.configuration_path();
         self.admin().patch(&path, &fields).await.expect(200);
     }
 
-    /// Both replicas' next calls reach the upstream as `is_so` says.
-    async fn upstream_sees(
-        &self,
-        is_so: impl Fn(&crate::support::upstream::RecordedRequest) -> bool,
-    ) {
+    /// Checks the upstream request of both replicas.
+    async fn upstream_sees(&self, is_so: impl Fn(&RecordedRequest) -> bool) {
         self.both(&self.team.caller_key, |answer| {
             answer.status == 200 && is_so(&self.team.upstream.last_request())
         })
@@ -108,7 +106,7 @@ impl Pair {
     }
 }
 
-async fn a_revoked_key_stops(database: Database) {
+async fn a_revoked_key_gets_401_everywhere(database: Database) {
     revoke(&Pair::start(&database).await).await;
 }
 
@@ -118,7 +116,7 @@ async fn revoke(pair: &Pair) {
     pair.caller_is(401).await;
 }
 
-async fn a_disabled_key_stops_until_it_is_enabled(database: Database) {
+async fn a_disabled_key_gets_401_until_it_is_enabled(database: Database) {
     disable(&Pair::start(&database).await).await;
 }
 
@@ -129,18 +127,18 @@ async fn disable(pair: &Pair) {
     pair.caller_is(200).await;
 }
 
-async fn a_rotated_key_stops_and_the_new_one_works_at_once(database: Database) {
+async fn a_rotated_key_gets_401_and_the_new_one_works_at_once(database: Database) {
     let pair = Pair::start(&database).await;
     let path = pair.team.path(&format!("api-keys/{}/rotate", pair.team.caller_key_id));
     let rotated = pair.admin().post_json(&path, &json!({"grace_seconds": 0})).await.success();
     let new = rotated.json()["key"].as_str().expect("the new key").to_owned();
-    // Nobody has asked for the new one yet, so nobody can hold that it is unknown.
+    // No replica can have cached that the new key is unknown.
     pair.call(&pair.app, &new).await.expect(200);
     pair.call(&pair.other, &new).await.expect(200);
     pair.caller_is(401).await;
 }
 
-async fn a_changed_configuration_counts(database: Database) {
+async fn a_changed_configuration_takes_effect(database: Database) {
     change(&Pair::start(&database).await).await;
 }
 
@@ -153,12 +151,12 @@ async fn change(pair: &Pair) {
     pair.caller_is(200).await;
 }
 
-async fn a_deleted_configuration_is_gone(database: Database) {
+async fn a_deleted_configuration_gets_404(database: Database) {
     let pair = Pair::start(&database).await;
-    let path = pair.team.path(&format!("model-configurations/{}", pair.team.configuration_id));
+    let path = pair.team.configuration_path();
     pair.admin().delete(&path).await.success();
     pair.caller_is(404).await;
-    // The name is free again, and means the new one everywhere.
+    // The name can be used again, for the new configuration.
     pair.team.configure(Fixture::CONFIGURATION, json!({"model": "the-second"})).await;
     pair.upstream_sees(|asked| asked.json()["model"] == "the-second").await;
 }
@@ -175,7 +173,7 @@ async fn replace_secret(pair: &Pair) {
     pair.upstream_sees(|asked| asked.header("authorization") == Some(&credential)).await;
 }
 
-async fn a_freed_and_deleted_secret_is_no_longer_sent(database: Database) {
+async fn a_deleted_secret_is_no_longer_sent(database: Database) {
     free_secret(&Pair::start(&database).await).await;
 }
 
@@ -187,7 +185,7 @@ async fn free_secret(pair: &Pair) {
     pair.upstream_sees(|asked| asked.header("authorization").is_none()).await;
 }
 
-async fn a_suspended_organization_stops_and_comes_back(database: Database) {
+async fn a_suspended_organization_gets_403_until_it_is_active(database: Database) {
     suspend(&Pair::start(&database).await).await;
 }
 
@@ -204,7 +202,7 @@ async fn suspend(pair: &Pair) {
     pair.caller_is(200).await;
 }
 
-async fn a_deactivated_users_keys_stop(database: Database) {
+async fn keys_of_a_deactivated_user_get_401(database: Database) {
     deactivate(&Pair::start(&database).await).await;
 }
 
@@ -218,22 +216,22 @@ async fn deactivate(pair: &Pair) {
     pair.both(key, |answer| answer.status == 200).await;
     pair.admin().delete(&format!("/api/v1/users/{id}")).await.success();
     pair.both(key, |answer| answer.status == 401).await;
-    // Nobody else's.
+    // Other keys keep working.
     pair.caller_is(200).await;
 }
 
-async fn a_deleted_workspaces_keys_stop(database: Database) {
+async fn keys_of_a_deleted_workspace_get_401(database: Database) {
     let pair = Pair::start(&database).await;
     let path = format!("/api/v1/workspaces/{}?force=true", pair.team.workspace_id);
     pair.admin().delete(&path).await.success();
     pair.caller_is(401).await;
 }
 
-async fn everything_arrives_with_notifications_lost(database: Database) {
-    let (link, linked) = Link::to(&database).await;
-    link.lose_notifications();
+async fn changes_arrive_without_notifications(database: Database) {
+    let (proxy, proxied) = FaultProxy::to(&database).await;
+    proxy.drop_notifications();
     let app = TestApp::start(&database).await;
-    let other = app.replica_over(&linked).await;
+    let other = app.replica_over(&proxied).await;
     let pair = Pair::of(app, other).await;
     disable(&pair).await;
     change(&pair).await;
@@ -244,7 +242,7 @@ async fn everything_arrives_with_notifications_lost(database: Database) {
     revoke(&pair).await;
 }
 
-async fn the_steady_state_touches_no_database(database: Database) {
+async fn known_callers_cause_no_database_queries(database: Database) {
     const QUERIES: &str = "tollgate_database_request_transactions_total";
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
@@ -267,8 +265,8 @@ async fn guessing_one_key_does_not_reach_the_database(database: Database) {
     const QUERIES: &str = "tollgate_database_request_transactions_total";
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
-    // A key that has been deleted with its installation is well formed and known to nobody here.
-    let elsewhere = Database::create(crate::support::database::Kind::Sqlite).expect("another");
+    // A well-formed key of another installation.
+    let elsewhere = Database::create(Kind::Sqlite).expect("another");
     let stranger = TestApp::start(&elsewhere).await.keys().admin.clone();
     let before = app.counter(QUERIES).await;
     for _ in 0..60 {

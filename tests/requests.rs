@@ -1,5 +1,4 @@
-//! The rows of the ledger, as people read them: newest first, filtered, and one request with all of
-//! its attempts.
+//! Reading the ledger: newest first, filtered, and one request with all its attempts.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
@@ -8,37 +7,37 @@ use crate::support::{
     app::TestApp,
     case::{Case, cases},
     database::{Database, Kind},
-    ledger::{Row, insert_with_others},
+    ledger_seed::{Row, id_at, insert_with_others},
     sql::{execute, plan},
-    world::World,
+    two_tenants::{TwoTenants, text},
 };
 
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        filters_and_pages,
+        requests_are_filtered_and_paged,
         a_request_has_all_its_attempts,
-        what_is_elsewhere_is_not_there,
-        a_search_goes_on_where_it_ended,
-        indexes_lead_to_rows,
+        requests_of_other_places_are_hidden,
+        a_search_continues_at_its_cursor,
+        queries_use_indexes,
     ]
 }
 
 const POLICY: &str = "019aaf9d-2801-7000-8000-0000000000aa";
 
-async fn world(database: &Database) -> World {
-    World::make(TestApp::start(database).await).await
+async fn tenants(database: &Database) -> TwoTenants {
+    TwoTenants::make(TestApp::start(database).await).await
 }
 
-/// Sixty rows, a second apart, oldest first.
-fn rows(world: &World) -> Vec<Row> {
+/// Sixty rows, one per second, oldest first.
+fn rows(tenants: &TwoTenants) -> Vec<Row> {
     let beginning: DateTime<Utc> = "2026-10-01T00:00:00Z".parse().unwrap();
     let mut rows = Vec::new();
     for at in 0..60_usize {
         let seconds = i64::try_from(at).unwrap();
-        let mut row = Row::of(&world.home).at(beginning + TimeDelta::seconds(seconds));
-        row.api_key_id = world.home.keys[at % 3].id.clone();
-        row.user_id = (at % 4 == 0).then(|| world.home.user_id.clone());
+        let mut row = Row::of(&tenants.home).at(beginning + TimeDelta::seconds(seconds));
+        row.api_key_id = tenants.home.keys[at % 3].id.clone();
+        row.user_id = (at % 4 == 0).then(|| tenants.home.user_id.clone());
         (row.outcome, row.status) = [
             ("completed", Some(200)),
             ("completed", Some(404)),
@@ -56,32 +55,27 @@ fn rows(world: &World) -> Vec<Row> {
     rows
 }
 
-async fn ids(world: &World, query: &str) -> Vec<String> {
-    let path = world.home.team.path(&format!("requests?limit=200&{query}"));
-    let page = world.admin().get(&path).await.expect(200).json();
+async fn ids(tenants: &TwoTenants, query: &str) -> Vec<String> {
+    let path = tenants.home.team.path(&format!("requests?limit=200&{query}"));
+    let page = tenants.admin().get(&path).await.expect(200).json();
     assert_eq!(page["next_cursor"], Value::Null, "{query}");
-    page["data"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|one| crate::support::world::text(one, "id"))
-        .collect()
+    page["data"].as_array().unwrap().iter().map(|one| text(one, "id")).collect()
 }
 
-async fn filters_and_pages(database: Database) {
-    let world = world(&database).await;
-    let rows = rows(&world);
+async fn requests_are_filtered_and_paged(database: Database) {
+    let tenants = tenants(&database).await;
+    let rows = rows(&tenants);
     insert_with_others(&database, &rows, &[]).await;
     let expected = |holds: &dyn Fn(&Row) -> bool| -> Vec<String> {
         rows.iter().rev().filter(|row| holds(row)).map(|row| row.id.clone()).collect()
     };
-    let all = ids(&world, "").await;
+    let all = ids(&tenants, "").await;
     assert_eq!(all, expected(&|_| true));
 
     let instant = |at: usize| rows[at].admitted_at.format("%FT%T%.6fZ").to_string();
-    let key = world.home.keys[1].id.clone();
-    let user = world.home.user_id.clone();
-    let configuration = world.home.team.configuration_id.clone();
+    let key = tenants.home.keys[1].id.clone();
+    let user = tenants.home.user_id.clone();
+    let configuration = tenants.home.team.configuration_id.clone();
     let within = |status: Option<i64>, low: i64, high: i64| {
         status.is_some_and(|status| (low..=high).contains(&status))
     };
@@ -118,21 +112,12 @@ async fn filters_and_pages(database: Database) {
         ),
     ];
     for (query, expected) in cases {
-        assert_eq!(ids(&world, &query).await, expected, "{query}");
+        assert_eq!(ids(&tenants, &query).await, expected, "{query}");
     }
 
-    let mut paged: Vec<String> = Vec::new();
-    let mut cursor = String::new();
-    loop {
-        let path = world.home.team.path(&format!("requests?limit=7&status=4xx{cursor}"));
-        let page = world.admin().get(&path).await.expect(200).json();
-        let items = page["data"].as_array().unwrap();
-        paged.extend(items.iter().map(|one| crate::support::world::text(one, "id")));
-        match page["next_cursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => break,
-        }
-    }
+    let path = tenants.home.team.path("requests?limit=7&status=4xx");
+    let paged = tenants.admin().get_pages(&path).await;
+    let paged: Vec<String> = paged.iter().map(|one| text(one, "id")).collect();
     assert_eq!(paged, expected(&|row| within(row.status, 400, 499)));
 
     for (query, field) in [
@@ -146,19 +131,19 @@ async fn filters_and_pages(database: Database) {
         ("client_request_id=a%00b", "client_request_id"),
         ("nothing=1", "nothing"),
     ] {
-        let path = world.home.team.path(&format!("requests?{query}"));
-        let answer = world.admin().get(&path).await.expect(422).json();
+        let path = tenants.home.team.path(&format!("requests?{query}"));
+        let answer = tenants.admin().get(&path).await.expect(422).json();
         assert_eq!(answer["errors"][0]["field"], field, "{query}: {answer}");
     }
 }
 
 async fn a_request_has_all_its_attempts(database: Database) {
-    let world = world(&database).await;
-    let mut first = Row::of(&world.home).at("2026-10-01T00:00:00.123456Z".parse().unwrap());
+    let tenants = tenants(&database).await;
+    let mut first = Row::of(&tenants.home).at("2026-10-01T00:00:00.123456Z".parse().unwrap());
     first.outcome = "unknown";
     first.status = None;
     first.cost = None;
-    let mut second = Row { id: crate::support::ledger::id_at(first.admitted_at), ..first.clone() };
+    let mut second = Row { id: id_at(first.admitted_at), ..first.clone() };
     second.attempt = 2;
     second.outcome = "completed";
     second.status = Some(200);
@@ -167,8 +152,8 @@ async fn a_request_has_all_its_attempts(database: Database) {
     second.matched = vec![POLICY.to_owned()];
     second.metadata.insert("customer".to_owned(), "a \"b\"".to_owned());
     insert_with_others(&database, &[second.clone(), first.clone()], &[]).await;
-    let path = world.home.team.path(&format!("requests/{}", first.request_id));
-    let record = world.as_role("WORKSPACE_VIEWER").get(&path).await.expect(200).json();
+    let path = tenants.home.team.path(&format!("requests/{}", first.request_id));
+    let record = tenants.as_role("WORKSPACE_VIEWER").get(&path).await.expect(200).json();
     assert_eq!(record["request_id"], first.request_id);
     assert_eq!(record["cost_usd"].to_string(), "2.000000001");
     let attempts = record["attempts"].as_array().unwrap();
@@ -216,30 +201,30 @@ async fn a_request_has_all_its_attempts(database: Database) {
     );
 }
 
-async fn what_is_elsewhere_is_not_there(database: Database) {
-    let world = world(&database).await;
+async fn requests_of_other_places_are_hidden(database: Database) {
+    let tenants = tenants(&database).await;
     let rows = [
-        Row::of(&world.home),
-        Row::of(&world.sibling),
-        Row::of(&world.stranger),
-        // Should ids ever be guessed or made up: the tenant decides, too.
-        Row { organization_id: world.stranger.organization_id.clone(), ..Row::of(&world.home) },
+        Row::of(&tenants.home),
+        Row::of(&tenants.sibling),
+        Row::of(&tenants.stranger),
+        // The organization must match too.
+        Row { organization_id: tenants.stranger.organization_id.clone(), ..Row::of(&tenants.home) },
     ];
     insert_with_others(&database, &rows, &[]).await;
-    assert_eq!(ids(&world, "").await, [rows[0].id.clone()]);
+    assert_eq!(ids(&tenants, "").await, [rows[0].id.clone()]);
     for row in &rows[1..] {
-        let path = world.home.team.path(&format!("requests/{}", row.request_id));
-        world.admin().get(&path).await.expect(404);
-        assert!(ids(&world, &format!("request_id={}", row.request_id)).await.is_empty());
+        let path = tenants.home.team.path(&format!("requests/{}", row.request_id));
+        tenants.admin().get(&path).await.expect(404);
+        assert!(ids(&tenants, &format!("request_id={}", row.request_id)).await.is_empty());
     }
-    world.admin().get(&world.home.team.path("requests/nothing")).await.expect(404);
+    tenants.admin().get(&tenants.home.team.path("requests/nothing")).await.expect(404);
     let nowhere = format!("/api/v1/workspaces/{}/requests", uuid::Uuid::now_v7());
-    world.admin().get(&nowhere).await.expect(404);
-    world.admin().get(&world.stranger.team.path("requests")).await.expect(404);
-    world.app.platform().get(&world.home.team.path("requests")).await.expect(404);
+    tenants.admin().get(&nowhere).await.expect(404);
+    tenants.admin().get(&tenants.stranger.team.path("requests")).await.expect(404);
+    tenants.app.platform().get(&tenants.home.team.path("requests")).await.expect(404);
 }
 
-/// Makes `count` rows (of at most 65,535), a second apart, out of the newest one there is.
+/// Makes `count` copies (at most 65,535) of the newest row, one per second.
 async fn many(database: &Database, count: usize) {
     let (numbers, id, at) = match database.kind() {
         Kind::Sqlite => (
@@ -268,34 +253,35 @@ async fn many(database: &Database, count: usize) {
     execute(database, &sql).await;
 }
 
-async fn a_search_goes_on_where_it_ended(database: Database) {
-    let world = world(&database).await;
+async fn a_search_continues_at_its_cursor(database: Database) {
+    let tenants = tenants(&database).await;
     let sought: DateTime<Utc> = "2020-01-01T00:00:00Z".parse().unwrap();
-    let mut oldest = Row::of(&world.home).at(sought);
+    let mut oldest = Row::of(&tenants.home).at(sought);
     oldest.outcome = "lost";
-    let newest = Row::of(&world.home);
+    let newest = Row::of(&tenants.home);
     insert_with_others(&database, &[oldest.clone(), newest], &[]).await;
     many(&database, 60_000).await;
-    let first = world.home.team.path("requests?outcome=lost");
-    let page = world.admin().get(&first).await.expect(200).json();
+    let first = tenants.home.team.path("requests?outcome=lost");
+    let page = tenants.admin().get(&first).await.expect(200).json();
     assert_eq!(page["data"], json!([]));
-    let next = crate::support::world::text(&page, "next_cursor");
-    let page = world.admin().get(&format!("{first}&cursor={next}")).await.expect(200).json();
+    let next = text(&page, "next_cursor");
+    let page = tenants.admin().get(&format!("{first}&cursor={next}")).await.expect(200).json();
     assert_eq!(page["data"][0]["id"], oldest.id);
     assert_eq!(page["next_cursor"], Value::Null);
 }
 
-/// What the databases say of how they would look: never through all rows.
-async fn indexes_lead_to_rows(database: Database) {
-    let world = world(&database).await;
-    insert_with_others(&database, &[Row::of(&world.home)], &[]).await;
+/// The query plans do not scan all rows.
+async fn queries_use_indexes(database: Database) {
+    let tenants = tenants(&database).await;
+    insert_with_others(&database, &[Row::of(&tenants.home)], &[]).await;
     many(&database, 20_000).await;
     if database.kind() == Kind::Postgres {
         execute(&database, "ANALYZE").await;
     }
-    let (organization, workspace) = (&world.home.organization_id, &world.home.team.workspace_id);
+    let (organization, workspace) =
+        (&tenants.home.organization_id, &tenants.home.team.workspace_id);
     let here = format!("organization_id = '{organization}' AND workspace_id = '{workspace}'");
-    let key = &world.stranger.keys[0].id;
+    let key = &tenants.stranger.keys[0].id;
     for (filter, index) in [
         ("id >= '019a' AND id < '019b'".to_owned(), "ledger_workspace"),
         (format!("api_key_id = '{key}'"), "ledger_key"),
@@ -305,7 +291,7 @@ async fn indexes_lead_to_rows(database: Database) {
         let select =
             format!("SELECT * FROM ledger WHERE {here} AND {filter} ORDER BY id DESC LIMIT 51");
         let plan = plan(&database, &select).await;
-        // Where one workspace has all rows, their own ids are as good a range as its ids.
+        // If one workspace has all rows, the primary key serves as well.
         let by_id = index == "ledger_workspace" && plan.contains("ledger_pkey");
         assert!(plan.contains(index) || by_id, "{filter}: {plan}");
     }

@@ -1,39 +1,40 @@
-//! Provider secrets: a value goes in and never comes out, and at rest it opens only where it was put.
+//! Provider secrets: values are never returned, and an encrypted value can only be decrypted where it was
+//! stored.
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::{
-    problems::{problem, wrong_fields},
+    api_errors::{problem, wrong_fields},
     support::{
         app::TestApp,
         case::{Case, cases},
         database::Database,
         fixture::Fixture,
-        operations::{operations, sample},
+        operations::{example_call, operations},
         secrets::register,
         sql::{execute, texts},
-        world::{World, text},
+        two_tenants::{TwoTenants, text},
     },
 };
 
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        a_secret_is_stored_read_about_and_deleted,
-        names_values_and_descriptions_are_bounded,
-        values_never_come_out,
-        what_a_header_carries_must_fit_one,
-        a_used_secret_stays,
-        a_moved_ciphertext_does_not_open,
-        an_earlier_ciphertext_does_not_open,
+        a_secret_is_stored_described_and_deleted,
+        names_values_and_descriptions_are_limited,
+        values_are_never_returned,
+        values_in_headers_must_be_valid_header_values,
+        a_secret_in_use_cannot_be_deleted,
+        a_moved_ciphertext_cannot_be_decrypted,
+        an_earlier_ciphertext_cannot_be_decrypted,
         versions_count_every_write,
     ]
 }
 
-async fn a_secret_is_stored_read_about_and_deleted(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let (admin, path) = (world.admin(), world.home.team.path("secrets/UPSTREAM_KEY"));
+async fn a_secret_is_stored_described_and_deleted(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let (admin, path) = (tenants.admin(), tenants.home.team.path("secrets/UPSTREAM_KEY"));
     let body = json!({"value": "sk-first-value", "description": "For tests"});
     let made = admin.put(&path, &body).await.expect(201);
     assert_eq!(made.header("location"), Some(path.as_str()));
@@ -45,7 +46,7 @@ async fn a_secret_is_stored_read_about_and_deleted(database: Database) {
     assert!(made.get("value").is_none());
     assert_eq!(admin.get(&path).await.expect(200).json(), made);
 
-    // The same value has the same mark here, another one another, and elsewhere it has another.
+    // Equal values have equal fingerprints in a workspace, but not in another.
     let same = admin.put(&path, &json!({"value": "sk-first-value"})).await.expect(200).json();
     assert_eq!((&same["version"], &same["fingerprint"]), (&json!(2), &made["fingerprint"]));
     assert_eq!(same["description"], "For tests", "left out, it stays");
@@ -54,7 +55,7 @@ async fn a_secret_is_stored_read_about_and_deleted(database: Database) {
     assert_ne!(other["fingerprint"], made["fingerprint"]);
     assert_eq!(other["description"], Value::Null);
     assert_eq!(other["created_at"], made["created_at"]);
-    let elsewhere = world.sibling.team.path("secrets/UPSTREAM_KEY");
+    let elsewhere = tenants.sibling.team.path("secrets/UPSTREAM_KEY");
     let elsewhere = admin.put(&elsewhere, &json!({"value": "sk-first-value"})).await.expect(201);
     assert_ne!(elsewhere.json()["fingerprint"], made["fingerprint"]);
 
@@ -65,7 +66,7 @@ async fn a_secret_is_stored_read_about_and_deleted(database: Database) {
     assert_eq!(again["version"], 1);
 }
 
-async fn names_values_and_descriptions_are_bounded(database: Database) {
+async fn names_values_and_descriptions_are_limited(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let admin = app.admin();
@@ -79,7 +80,7 @@ async fn names_values_and_descriptions_are_bounded(database: Database) {
     put(&"A".repeat(128), json!({"value": "sk-some-value"})).await.expect(201);
     put("_", json!({"value": "x"})).await.expect(201);
     put("LARGE", json!({"value": "x".repeat(64 * 1024)})).await.expect(201);
-    // As large as it gets, and every byte of it escaped.
+    // The maximum size, with every byte escaped.
     put("ESCAPED", json!({"value": "\u{1}".repeat(64 * 1024)})).await.expect(201);
     for (body, field) in [
         (json!({"value": ""}), "value"),
@@ -97,35 +98,35 @@ async fn names_values_and_descriptions_are_bounded(database: Database) {
     put("A", json!({"value": "x", "description": "é".repeat(1024)})).await.expect(201);
 }
 
-async fn values_never_come_out(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let admin = world.admin();
+async fn values_are_never_returned(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let admin = tenants.admin();
     let value = "sk-never-comes-out-4b1d";
     register(value);
-    let path = world.home.team.path(&format!("secrets/{}", Fixture::SECRET));
+    let path = tenants.home.team.path(&format!("secrets/{}", Fixture::SECRET));
     for secret in [value, "sk-not-this-one-either", value] {
         admin.put(&path, &json!({"value": secret, "description": "Rotated"})).await.expect(200);
     }
-    let spare = world.home.team.path("secrets/SPARE");
+    let spare = tenants.home.team.path("secrets/SPARE");
     let told = admin.put(&spare, &json!({"value": value})).await.expect(201);
     let mut answers = vec![told.text()];
     let headers = json!({"extra_headers": {"x-spare": "a {{secret:SPARE}}"}});
-    world.home.team.configure("spare", headers).await;
-    world.home.team.caller().send(Fixture::chat()).await.expect(200);
+    tenants.home.team.configure("spare", headers).await;
+    tenants.home.team.caller().send(Fixture::chat()).await.expect(200);
     let used = format!("Bearer {value}");
     assert_eq!(
-        world.home.team.upstream.last_request().header("authorization"),
+        tenants.home.team.upstream.last_request().header("authorization"),
         Some(used.as_str())
     );
     answers.push(admin.delete(&spare).await.text());
-    for operation in operations(&world).await {
+    for operation in operations(&tenants).await {
         if operation.method != "GET" && operation.id != "check_model_configuration" {
             continue;
         }
-        let sample = sample(&world, &operation).await;
-        for key in world.roles() {
-            let client = world.app.as_key(&key.key);
-            answers.push(client.send(sample.request(&operation)).await.text());
+        let example = example_call(&tenants, &operation).await;
+        for key in tenants.roles() {
+            let client = tenants.app.as_key(&key.key);
+            answers.push(client.send(example.request(&operation)).await.text());
         }
     }
     assert!(answers.len() > 150, "{}", answers.len());
@@ -137,7 +138,7 @@ async fn values_never_come_out(database: Database) {
     assert!(!dump.contains(value) && !dump.to_lowercase().contains(&hex));
 }
 
-async fn what_a_header_carries_must_fit_one(database: Database) {
+async fn values_in_headers_must_be_valid_header_values(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let admin = app.admin();
@@ -161,7 +162,7 @@ async fn what_a_header_carries_must_fit_one(database: Database) {
     team.caller().send(Fixture::chat()).await.expect(200);
 }
 
-async fn a_used_secret_stays(database: Database) {
+async fn a_secret_in_use_cannot_be_deleted(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let admin = app.admin();
@@ -174,16 +175,16 @@ async fn a_used_secret_stays(database: Database) {
     let told = problem(&admin.delete(&path).await, 409, "secret_in_use");
     assert!(text(&told, "detail").contains("second/one"), "{told}");
     assert!(text(&told, "detail").contains(Fixture::CONFIGURATION), "{told}");
-    // Whoever stops using it frees it: by a change, or by going.
-    let first = team.path(&format!("model-configurations/{}", team.configuration_id));
+    // It can be deleted when no configuration uses it.
+    let first = team.configuration_path();
     admin.patch(&first, &json!({"api_key_name": null})).await.expect(200);
     problem(&admin.delete(&path).await, 409, "secret_in_use");
     admin.delete(&team.path(&format!("model-configurations/{second}"))).await.expect(204);
     admin.delete(&path).await.expect(204);
 }
 
-/// That a call fails because this secret does not open.
-async fn unavailable(team: &Fixture, name: &str) {
+/// Fails the test unless a call fails because this secret cannot be decrypted.
+async fn assert_unavailable(team: &Fixture, name: &str) {
     let seen = team.upstream.seen().requests.len();
     let answer = team.caller().send(Fixture::chat()).await.expect(503);
     let told = answer.json();
@@ -193,14 +194,14 @@ async fn unavailable(team: &Fixture, name: &str) {
     assert_eq!(team.upstream.seen().requests.len(), seen, "nothing went upstream");
 }
 
-/// Makes the gateway look again: a write tells it that something changed.
-async fn look_again(team: &Fixture) {
+/// Makes the gateway reload its caches, by an unrelated change.
+async fn invalidate_caches(team: &Fixture) {
     team.put_secret("UNRELATED", "sk-unrelated-value").await;
 }
 
-async fn a_moved_ciphertext_does_not_open(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let (home, sibling) = (&world.home.team, &world.sibling.team);
+async fn a_moved_ciphertext_cannot_be_decrypted(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let (home, sibling) = (&tenants.home.team, &tenants.sibling.team);
     home.put_secret("OTHER", "sk-another-secret-here").await;
     home.caller().send(Fixture::chat()).await.expect(200);
     execute(&database, "CREATE TABLE kept AS SELECT id, sealed, version, data_key_id FROM secrets")
@@ -219,8 +220,8 @@ async fn a_moved_ciphertext_does_not_open(database: Database) {
             data_key_id = (SELECT data_key_id FROM kept WHERE id = '{target}')
          WHERE id = '{target}'"
     );
-    // From another row of the workspace; from another workspace; from there with all that goes with
-    // it; and with a bit turned.
+    // From another row, from another workspace, from there with version and key, and with a changed
+    // version.
     let from = |source: &str, columns: &[&str]| {
         let columns: Vec<String> = columns
             .iter()
@@ -237,15 +238,15 @@ async fn a_moved_ciphertext_does_not_open(database: Database) {
         format!("UPDATE secrets SET version = version + 1 WHERE id = '{target}'"),
     ] {
         execute(&database, &tampering).await;
-        look_again(home).await;
-        unavailable(home, Fixture::SECRET).await;
-        // Others are not touched by it.
+        invalidate_caches(home).await;
+        assert_unavailable(home, Fixture::SECRET).await;
+        // Other secrets are not affected.
         sibling.caller().send(Fixture::chat()).await.expect(200);
         execute(&database, &restore).await;
-        look_again(home).await;
+        invalidate_caches(home).await;
         home.caller().send(Fixture::chat()).await.expect(200);
     }
-    // A data key that was moved opens nothing either.
+    // A moved data key decrypts nothing.
     let (own, other) = (&home.workspace_id, &sibling.workspace_id);
     execute(&database, "CREATE TABLE kept_keys AS SELECT workspace_id, wrapped FROM data_keys")
         .await;
@@ -256,14 +257,14 @@ async fn a_moved_ciphertext_does_not_open(database: Database) {
         )
     };
     execute(&database, &moved(other)).await;
-    look_again(sibling).await;
-    unavailable(home, Fixture::SECRET).await;
+    invalidate_caches(sibling).await;
+    assert_unavailable(home, Fixture::SECRET).await;
     execute(&database, &moved(own)).await;
-    look_again(sibling).await;
+    invalidate_caches(sibling).await;
     home.caller().send(Fixture::chat()).await.expect(200);
 }
 
-async fn an_earlier_ciphertext_does_not_open(database: Database) {
+async fn an_earlier_ciphertext_cannot_be_decrypted(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let only = format!("workspace_id = '{}' AND name = '{}'", team.workspace_id, Fixture::SECRET);
@@ -276,9 +277,9 @@ async fn an_earlier_ciphertext_does_not_open(database: Database) {
         &format!("UPDATE secrets SET sealed = (SELECT sealed FROM kept) WHERE {only}"),
     )
     .await;
-    look_again(&team).await;
-    unavailable(&team, Fixture::SECRET).await;
-    // Stored again, it works again.
+    invalidate_caches(&team).await;
+    assert_unavailable(&team, Fixture::SECRET).await;
+    // It works again when stored again.
     team.put_secret(Fixture::SECRET, "sk-the-newest-value").await;
     team.caller().send(Fixture::chat()).await.expect(200);
     let sent = team.upstream.last_request();

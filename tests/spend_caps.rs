@@ -1,51 +1,51 @@
-//! Spend caps hold: whatever comes at once, over however many replicas, whoever leaves, whether or
-//! not Redis answers, the sum of what is settled stays within the cap.
+//! Spend caps hold: with concurrent requests, several replicas, disconnecting callers and a failing Redis,
+//! the settled cost stays within the cap.
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
 use futures_util::future::join_all;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::support::{
-    accounts::{self, Rates},
     app::TestApp,
     case::{Case, cases},
-    cut::Link,
     database::Database,
-    eventually::{eventually, within},
-    fixture::Fixture,
+    fault_proxy::FaultProxy,
+    fixture::{Fixture, question},
     http::{Client, Request},
+    ledger_rows::{self, Rates},
     openai::{self, PARTS, Usage},
     policies::{crowd, has_spent, over_cap, spend_cap, statuses},
     redis::shared_url,
-    script::{Gate, Script},
+    script::{Pause, Script},
     upstream::{RecordedRequest, ScriptedUpstream},
+    wait::{eventually, within},
 };
 
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        of_400_at_once_a_cap_worth_100_lets_100_through,
-        so_do_two_replicas_on_redis,
-        a_cap_holds_while_half_the_callers_leave,
-        so_it_does_over_two_replicas_on_redis,
-        a_cap_holds_while_redis_says_nothing,
-        a_cap_holds_while_redis_is_away,
+        of_400_concurrent_requests_a_cap_for_100_admits_100,
+        of_400_concurrent_requests_on_two_replicas_a_cap_for_100_admits_100,
+        a_cap_holds_while_half_the_callers_disconnect,
+        a_cap_holds_on_two_replicas_while_half_the_callers_disconnect,
+        a_cap_holds_while_redis_does_not_answer,
+        a_cap_holds_while_redis_refuses_connections,
         a_402_without_money_spent_says_that_max_tokens_lowers_the_cost,
     ]
 }
 
-/// What a call costs where only a fee is charged: a cent.
+/// The fee of a call: a cent.
 const FEE: i128 = 10_000_000;
-/// Calls that the cap is worth.
+/// The number of calls that the cap allows.
 const WORTH: usize = 100;
-/// Calls at once.
+/// The number of concurrent calls.
 const AT_ONCE: usize = 400;
 /// Only a failure takes so long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// An organization with a cap on all it does.
+/// An organization with a spend cap.
 struct Capped {
     app: TestApp,
     team: Fixture,
@@ -53,37 +53,36 @@ struct Capped {
 }
 
 impl Capped {
-    /// One whose calls are priced like this, with a cap of so many nano-dollars a month.
+    /// One with this price and a monthly cap in nano-dollars.
     async fn start(app: TestApp, upstream: ScriptedUpstream, price: Rates, cap: i128) -> Self {
         let team = Fixture::before(&app.admin(), app.address(), upstream).await;
-        let path = team.path(&format!("model-configurations/{}", team.configuration_id));
-        app.admin().patch(&path, &json!({"price": price.json()})).await.expect(200);
+        team.set_price(price).await;
         let organization = app.keys().organization_id.clone();
         let subject = [("organization_id", organization.as_str())];
         let cap = spend_cap(&app.admin(), "the cap", &subject, ("monthly", cap)).await;
         Self { app, team, cap }
     }
 
-    /// What all rows of the ledger cost, when they are so many.
+    /// The total cost when the ledger has this many rows.
     async fn settled(&self, rows: usize) -> i128 {
-        accounts::cost(&accounts::rows_at_least(self.app.database(), rows).await)
+        ledger_rows::cost(&ledger_rows::rows_at_least(self.app.database(), rows).await)
     }
 }
 
-/// Starts a gateway on the Redis that cases share, over `link` where there is one.
+/// Starts a gateway with Redis at this URL.
 async fn on_redis(database: &Database, url: &str) -> TestApp {
     TestApp::with_stopped_clock(database, &["--redis-url", url]).await
 }
 
-async fn of_400_at_once_a_cap_worth_100_lets_100_through(database: Database) {
+async fn of_400_concurrent_requests_a_cap_for_100_admits_100(database: Database) {
     let app = TestApp::with_stopped_clock(&database, &[]).await;
     let callers = |capped: &Capped| vec![capped.team.caller()];
     let capped = four_hundred(app, callers).await;
-    // Another call, when all is settled, is not let through either.
+    // After settlement another call is refused too.
     over_cap(&capped.team.caller().send(Fixture::chat()).await, "the cap");
 }
 
-async fn so_do_two_replicas_on_redis(database: Database) {
+async fn of_400_concurrent_requests_on_two_replicas_a_cap_for_100_admits_100(database: Database) {
     let app = on_redis(&database, &shared_url()).await;
     let other = app.replica().await;
     let address = other.address();
@@ -93,8 +92,8 @@ async fn so_do_two_replicas_on_redis(database: Database) {
 }
 
 async fn four_hundred(app: TestApp, callers: impl Fn(&Capped) -> Vec<Client>) -> Capped {
-    let gate = Gate::closed();
-    let held = gate.clone();
+    let pause = Pause::new();
+    let held = pause.clone();
     let answer =
         move |asked: &RecordedRequest| Script::new().wait(&held).and(openai::answer(asked));
     let upstream = ScriptedUpstream::with(answer).await;
@@ -102,7 +101,7 @@ async fn four_hundred(app: TestApp, callers: impl Fn(&Capped) -> Vec<Client>) ->
     let capped = Capped::start(app, upstream, Rates::fee(FEE), cap).await;
     let callers = callers(&capped);
     let request = Fixture::chat();
-    // All that pass are under way at once, and none of them is settled before all are judged.
+    // All admitted calls are in progress until all others are refused.
     let released = async {
         let seen = capped
             .team
@@ -110,10 +109,10 @@ async fn four_hundred(app: TestApp, callers: impl Fn(&Capped) -> Vec<Client>) ->
             .wait_for("the cap's worth is asked", |seen| seen.requests.len() >= WORTH);
         seen.await;
         eventually("the others are refused", async || {
-            accounts::rows(capped.app.database()).await.len() >= AT_ONCE - WORTH
+            ledger_rows::rows(capped.app.database()).await.len() >= AT_ONCE - WORTH
         })
         .await;
-        gate.open();
+        pause.release_all();
     };
     let crowd = crowd(&callers, &request, AT_ONCE);
     let (answers, ()) =
@@ -128,7 +127,7 @@ async fn four_hundred(app: TestApp, callers: impl Fn(&Capped) -> Vec<Client>) ->
     capped
 }
 
-/// Dear enough that a few hundred small answers use the cap up.
+/// Prices at which a few hundred small answers use the cap up.
 const TOKENS: Rates = Rates {
     input: 3_000_000_000,
     cached_input: 1_500_000_000,
@@ -137,12 +136,12 @@ const TOKENS: Rates = Rates {
     request: 0,
 };
 
-async fn a_cap_holds_while_half_the_callers_leave(database: Database) {
+async fn a_cap_holds_while_half_the_callers_disconnect(database: Database) {
     let app = TestApp::with_stopped_clock(&database, &[]).await;
     half_leave(app, |_| Vec::new()).await;
 }
 
-async fn so_it_does_over_two_replicas_on_redis(database: Database) {
+async fn a_cap_holds_on_two_replicas_while_half_the_callers_disconnect(database: Database) {
     let app = on_redis(&database, &shared_url()).await;
     let other = app.replica().await;
     let address = other.address();
@@ -156,7 +155,7 @@ async fn a_402_without_money_spent_says_that_max_tokens_lowers_the_cost(database
     // A cent: less than 10,000 output tokens cost, and more than 10 do.
     let capped = Capped::start(app, upstream, TOKENS, 10_000_000).await;
     let ask = async |max_tokens: u32| {
-        let mut body = crate::support::fixture::question(false);
+        let mut body = question(false);
         body["max_tokens"] = max_tokens.into();
         let request = Request::post_json(&Fixture::route("chat/completions"), &body);
         capped.team.caller().send(request).await
@@ -165,7 +164,7 @@ async fn a_402_without_money_spent_says_that_max_tokens_lowers_the_cost(database
     over_cap(&refused, "the cap");
     let answer = refused.json();
     let message = answer["error"]["message"].as_str().unwrap();
-    // The prompt costs a little, too.
+    // The prompt costs a little too.
     assert!(message.contains(": the cap. It may cost up to 0.15"), "{message}");
     assert!(
         message.contains("0.01 USD is left of the cap's monthly limit of 0.01 USD"),
@@ -178,9 +177,9 @@ async fn a_402_without_money_spent_says_that_max_tokens_lowers_the_cost(database
     ask(10).await.expect(200);
 }
 
-/// A stream of which the caller leaves in the middle, or reads the end.
+/// A streamed request whose caller disconnects in the middle or reads to the end.
 fn asks(leaves: bool) -> Request {
-    let mut body = crate::support::fixture::question(true);
+    let mut body = question(true);
     body["max_tokens"] = 100.into();
     body["user"] = if leaves { "leaves" } else { "stays" }.into();
     Request::post_json(&Fixture::route("chat/completions"), &body)
@@ -222,8 +221,8 @@ async fn half_leave(app: TestApp, others: impl Fn(&Capped) -> Vec<Client>) {
         }
     };
     within(PATIENCE, "all are answered", join_all((0..CALLERS).map(work))).await;
-    let rows = accounts::rows_at_least(capped.app.database(), CALLERS * CALLS).await;
-    let settled = accounts::cost(&rows);
+    let rows = ledger_rows::rows_at_least(capped.app.database(), CALLERS * CALLS).await;
+    let settled = ledger_rows::cost(&rows);
     assert!(settled <= cap, "{settled} of {cap}");
     let left: Vec<_> = rows.iter().filter(|row| row.outcome == "caller_left").collect();
     let blocked = rows.iter().filter(|row| row.outcome == "blocked").count();
@@ -235,17 +234,17 @@ async fn half_leave(app: TestApp, others: impl Fn(&Capped) -> Vec<Client>) {
     has_spent(&capped.app.admin(), &capped.cap, settled).await;
 }
 
-async fn a_cap_holds_while_redis_says_nothing(database: Database) {
-    without_redis(database, Link::stall).await;
+async fn a_cap_holds_while_redis_does_not_answer(database: Database) {
+    without_redis(database, FaultProxy::stall).await;
 }
 
-async fn a_cap_holds_while_redis_is_away(database: Database) {
-    without_redis(database, Link::sever).await;
+async fn a_cap_holds_while_redis_refuses_connections(database: Database) {
+    without_redis(database, FaultProxy::reset_connections).await;
 }
 
-async fn without_redis(database: Database, cut: fn(&Link)) {
+async fn without_redis(database: Database, fault: fn(&FaultProxy)) {
     const CALLERS: usize = 40;
-    let (link, url) = Link::to_url(&shared_url()).await;
+    let (proxy, url) = FaultProxy::to_url(&shared_url()).await;
     let app = on_redis(&database, &url).await;
     let upstream = ScriptedUpstream::start().await;
     let cap = FEE * WORTH as i128;
@@ -270,12 +269,12 @@ async fn without_redis(database: Database, cut: fn(&Link)) {
     let disturb = async {
         let settled = async || passed.get() >= WORTH / 4;
         eventually("a quarter of the cap is used", settled).await;
-        cut(&link);
+        fault(&proxy);
         let began = Instant::now();
         let lasts = Duration::from_secs(1);
         eventually("a second passes", async || began.elapsed() >= lasts).await;
         assert!(unknown.get() > 0, "what can't be checked is not let through");
-        link.restore();
+        proxy.restore();
         eventually("the cap is reached", async || refused.get() >= CALLERS).await;
         stop.set(1);
     };
@@ -284,8 +283,8 @@ async fn without_redis(database: Database, cut: fn(&Link)) {
     assert!((WORTH / 4..=WORTH).contains(&passed.get()), "{} passed", passed.get());
     let mut settled = 0;
     eventually("what passed is in the ledger", async || {
-        let rows = accounts::rows(capped.app.database()).await;
-        settled = accounts::cost(&rows);
+        let rows = ledger_rows::rows(capped.app.database()).await;
+        settled = ledger_rows::cost(&rows);
         rows.iter().filter(|row| row.outcome == "completed").count() == passed.get()
     })
     .await;

@@ -1,16 +1,15 @@
-//! What a spend cap counts: its window, to the instant, and all that was spent in it, whatever has
-//! become of the counters.
+//! What a spend cap counts: everything spent in its window, also if counters were lost.
 
 use chrono::{DateTime, Datelike, TimeDelta, Timelike, Utc};
 use serde_json::{Value, json};
 
 use crate::support::{
-    accounts::{self, Rates},
     app::TestApp,
     case::{Case, cases},
     database::Database,
     fixture::Fixture,
     http::{Answer, Request},
+    ledger_rows::{self, Rates},
     policies::{POLICIES, has_spent, make, over_cap, refused, spend_cap},
     redis::OwnRedis,
     script::{Script, data},
@@ -19,29 +18,27 @@ use crate::support::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        windows_roll_over_at_the_instant,
+        windows_end_on_time,
         each_limit_of_a_cap_counts,
-        a_new_cap_counts_what_was_spent,
-        a_raised_cap_lets_more_through_at_once,
-        what_a_cap_has_missed_it_learns,
-        what_is_only_named_is_charged_in_full,
-        a_restart_forgets_nothing,
-        an_emptied_redis_is_rebuilt,
-        without_a_price_a_cap_blocks,
-        of_several_caps_none_loosens_another,
+        a_new_cap_counts_past_spend,
+        a_raised_cap_admits_more_at_once,
+        a_cap_that_was_disabled_counts_past_spend,
+        input_named_by_reference_is_charged_as_reserved,
+        a_restart_keeps_what_was_spent,
+        counters_in_an_emptied_redis_are_rebuilt,
+        a_cap_refuses_models_without_a_price,
+        the_strictest_of_several_caps_applies,
     ]
 }
 
-/// What each call costs: a cent.
+/// The cost of a call: a cent.
 const FEE: i128 = 10_000_000;
 
-/// A gateway whose time stands still, and a team whose calls cost [`FEE`].
+/// A gateway with a stopped clock, and a workspace whose calls cost [`FEE`].
 async fn at_a_cent_each(database: &Database, options: &[&str]) -> (TestApp, Fixture) {
     let app = TestApp::with_stopped_clock(database, options).await;
     let team = app.workspace().await;
-    let path = team.path(&format!("model-configurations/{}", team.configuration_id));
-    let price = json!({"price": Rates::fee(FEE).json()});
-    app.admin().patch(&path, &price).await.expect(200);
+    team.set_price(Rates::fee(FEE)).await;
     (app, team)
 }
 
@@ -49,14 +46,14 @@ async fn call(team: &Fixture) -> Answer {
     team.caller().send(Fixture::chat()).await
 }
 
-/// Sends as many as pass.
+/// Makes this many calls, all of which must pass.
 async fn passes(team: &Fixture, times: usize) {
     for _ in 0..times {
         call(team).await.expect(200);
     }
 }
 
-/// The first instant of the next window, told from the calendar by other means than the gateway's.
+/// The start of the next window, calculated independently of the gateway.
 fn next(window: &str, now: DateTime<Utc>) -> DateTime<Utc> {
     let mut instant = now.with_nanosecond(0).unwrap() + TimeDelta::seconds(1);
     let begins = |at: DateTime<Utc>| {
@@ -77,7 +74,7 @@ fn next(window: &str, now: DateTime<Utc>) -> DateTime<Utc> {
     instant
 }
 
-async fn windows_roll_over_at_the_instant(database: Database) {
+async fn windows_end_on_time(database: Database) {
     let (app, team) = at_a_cent_each(&database, &[]).await;
     for window in ["hourly", "daily", "weekly", "monthly"] {
         let (id, key) = team.key("GATEWAY_CALLER").await;
@@ -100,7 +97,7 @@ async fn windows_roll_over_at_the_instant(database: Database) {
 async fn each_limit_of_a_cap_counts(database: Database) {
     let (app, team) = at_a_cent_each(&database, &[]).await;
     app.advance_to(next("daily", app.now()));
-    let limit = |window: &str, calls: i128| json!({"window": window, "limit_usd": accounts::usd(calls * FEE)});
+    let limit = |window: &str, calls: i128| json!({"window": window, "limit_usd": ledger_rows::usd(calls * FEE)});
     let config = json!({"version": 2, "limits": [limit("hourly", 2), limit("daily", 3)]});
     let subject = [("workspace_id", team.workspace_id.as_str())];
     make(&app.admin(), ("spend_cap", "both"), &subject, config).await;
@@ -116,25 +113,25 @@ async fn each_limit_of_a_cap_counts(database: Database) {
     over_cap(&call(&team).await, "both");
 }
 
-async fn a_new_cap_counts_what_was_spent(database: Database) {
+async fn a_new_cap_counts_past_spend(database: Database) {
     let (app, team) = at_a_cent_each(&database, &[]).await;
     passes(&team, 3).await;
-    accounts::rows_at_least(&database, 3).await;
+    ledger_rows::rows_at_least(&database, 3).await;
     let subject = [("api_key_id", team.caller_key_id.as_str())];
     let cap = spend_cap(&app.admin(), "late", &subject, ("monthly", 5 * FEE)).await;
-    assert_eq!(accounts::nanos(&cap["current_spend_usd"]), 3 * FEE, "{cap}");
+    assert_eq!(ledger_rows::nanos(&cap["current_spend_usd"]), 3 * FEE, "{cap}");
     passes(&team, 2).await;
     over_cap(&call(&team).await, "late");
 }
 
-async fn a_raised_cap_lets_more_through_at_once(database: Database) {
+async fn a_raised_cap_admits_more_at_once(database: Database) {
     let (app, team) = at_a_cent_each(&database, &[]).await;
     let subject = [("workspace_id", team.workspace_id.as_str())];
     let cap = spend_cap(&app.admin(), "narrow", &subject, ("monthly", 2 * FEE)).await;
     let path = format!("{POLICIES}/{}", cap["id"].as_str().unwrap());
     passes(&team, 2).await;
     over_cap(&call(&team).await, "narrow");
-    let wider = json!({"config": {"window": "monthly", "limit_usd": accounts::usd(3 * FEE)}});
+    let wider = json!({"config": {"window": "monthly", "limit_usd": ledger_rows::usd(3 * FEE)}});
     app.admin().patch(&path, &wider).await.expect(200);
     passes(&team, 1).await;
     over_cap(&call(&team).await, "narrow");
@@ -146,7 +143,7 @@ async fn a_raised_cap_lets_more_through_at_once(database: Database) {
     passes(&team, 1).await;
 }
 
-async fn what_a_cap_has_missed_it_learns(database: Database) {
+async fn a_cap_that_was_disabled_counts_past_spend(database: Database) {
     let (app, team) = at_a_cent_each(&database, &[]).await;
     let subject = [("workspace_id", team.workspace_id.as_str())];
     let cap = spend_cap(&app.admin(), "learns", &subject, ("monthly", 5 * FEE)).await;
@@ -159,9 +156,9 @@ async fn what_a_cap_has_missed_it_learns(database: Database) {
     passes(&team, 1).await;
     change(json!({"config": {"window": "hourly", "limit_usd": 1}})).await;
     passes(&team, 1).await;
-    change(json!({"config": {"window": "monthly", "limit_usd": accounts::usd(5 * FEE)}})).await;
+    change(json!({"config": {"window": "monthly", "limit_usd": ledger_rows::usd(5 * FEE)}})).await;
     over_cap(&call(&team).await, "learns");
-    // For others, it counts what they have spent, and not what its former subjects have.
+    // For another subject, it counts what that subject has spent.
     change(json!({"subject_matchers": [{"key": "X-Gateway-Team", "value": "red"}]})).await;
     passes(&team, 1).await;
     let of_red = || Fixture::chat().header("X-Gateway-Team", "red");
@@ -171,24 +168,24 @@ async fn what_a_cap_has_missed_it_learns(database: Database) {
     over_cap(&team.caller().send(of_red()).await, "learns");
 }
 
-async fn what_is_only_named_is_charged_in_full(database: Database) {
+async fn input_named_by_reference_is_charged_as_reserved(database: Database) {
     let app = TestApp::with(&database, &["--assumed-context-tokens", "5000"]).await;
     let team = app.workspace().await;
     let event = data(json!({"type": "response.output_text.delta", "delta": "Good"}));
     team.upstream.push(Script::sse_head().chunk(event).close());
     let body = json!({"input": "And then?", "previous_response_id": "resp_1", "stream": true});
     let request = Request::post_json(&Fixture::route("responses"), &body);
-    // It breaks off before the provider has said what it read.
+    // It breaks off before the provider reports usage.
     let (head, mut stream) = team.caller().stream(request).await;
     assert_eq!(head.status, 200);
     while let Ok(Some(_)) = stream.piece().await {}
-    let rows = accounts::rows_at_least(&database, 1).await;
+    let rows = ledger_rows::rows_at_least(&database, 1).await;
     let row = &rows[0];
     assert_eq!((row.outcome.as_str(), row.usage_source.as_str()), ("upstream_broke", "estimated"));
     assert_eq!((row.input_tokens, row.output_tokens), (Some(5000), Some(1)));
 }
 
-async fn a_restart_forgets_nothing(database: Database) {
+async fn a_restart_keeps_what_was_spent(database: Database) {
     let (app, team) = at_a_cent_each(&database, &[]).await;
     let subject = [("api_key_id", team.caller_key_id.as_str())];
     spend_cap(&app.admin(), "kept", &subject, ("monthly", 5 * FEE)).await;
@@ -201,7 +198,7 @@ async fn a_restart_forgets_nothing(database: Database) {
     over_cap(&caller.send(Fixture::chat()).await, "kept");
 }
 
-async fn an_emptied_redis_is_rebuilt(database: Database) {
+async fn counters_in_an_emptied_redis_are_rebuilt(database: Database) {
     let redis = OwnRedis::start().await;
     let url = redis.url();
     let (app, team) = at_a_cent_each(&database, &["--redis-url", &url]).await;
@@ -210,7 +207,7 @@ async fn an_emptied_redis_is_rebuilt(database: Database) {
     spend_cap(&app.admin(), "kept", &subject, ("monthly", 5 * FEE)).await;
     passes(&team, 2).await;
     team.caller_at(other.address()).send(Fixture::chat()).await.expect(200);
-    accounts::rows_at_least(&database, 3).await;
+    ledger_rows::rows_at_least(&database, 3).await;
     redis.flush().await;
     passes(&team, 1).await;
     team.caller_at(other.address()).send(Fixture::chat()).await.expect(200);
@@ -218,13 +215,13 @@ async fn an_emptied_redis_is_rebuilt(database: Database) {
     over_cap(&team.caller_at(other.address()).send(Fixture::chat()).await, "kept");
 }
 
-async fn without_a_price_a_cap_blocks(database: Database) {
+async fn a_cap_refuses_models_without_a_price(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
-    let path = team.path(&format!("model-configurations/{}", team.configuration_id));
+    let path = team.configuration_path();
     app.admin().patch(&path, &json!({"model": "nobody-prices-this"})).await.expect(200);
     call(&team).await.expect(200);
-    let rows = accounts::rows_at_least(&database, 1).await;
+    let rows = ledger_rows::rows_at_least(&database, 1).await;
     assert_eq!((rows[0].cost, rows[0].price_version.as_deref()), (None, None), "{rows:?}");
 
     let subject = [("workspace_id", team.workspace_id.as_str())];
@@ -237,12 +234,11 @@ async fn without_a_price_a_cap_blocks(database: Database) {
     assert!(says("price") && says("nobody-prices-this"), "{error}");
 
     // Zero is a price.
-    let price = json!({"price": Rates::fee(0).json()});
-    app.admin().patch(&path, &price).await.expect(200);
+    team.set_price(Rates::fee(0)).await;
     call(&team).await.expect(200);
 }
 
-async fn of_several_caps_none_loosens_another(database: Database) {
+async fn the_strictest_of_several_caps_applies(database: Database) {
     let (app, team) = at_a_cent_each(&database, &[]).await;
     let (organization, admin) = (app.keys().organization_id.clone(), app.admin());
     let caps: [(&str, &str, &str, i128); 3] = [
@@ -256,7 +252,7 @@ async fn of_several_caps_none_loosens_another(database: Database) {
     }
     passes(&team, 3).await;
     over_cap(&call(&team).await, "of the workspace");
-    // What is refused by one is counted by none.
+    // A request refused by one cap is counted by none.
     for cap in &made {
         has_spent(&admin, cap, 3 * FEE).await;
     }

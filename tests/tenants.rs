@@ -1,33 +1,32 @@
-//! Organizations, workspaces and users: what they are called, how they change, and what goes with
-//! them.
+//! Organizations, workspaces and users: names, changes, and what is deleted with them.
 
 use serde_json::{Value, json};
 
 use crate::{
-    problems::{problem, wrong_fields},
+    api_errors::{problem, wrong_fields},
     support::{
         app::TestApp,
         case::{Case, cases},
         database::Database,
         fixture::Fixture,
         sql::texts,
-        world::{World, text},
+        two_tenants::{TwoTenants, text},
     },
 };
 
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        an_organization_is_made_with_a_key_that_works,
-        organizations_change_by_who_may,
-        a_workspace_is_made_changed_and_deleted,
-        a_workspace_with_live_keys_stays,
-        what_was_in_a_workspace_goes_with_it,
-        a_user_is_made_found_and_deactivated,
+        a_new_organization_has_a_working_key,
+        only_permitted_keys_change_organizations,
+        a_workspace_is_created_changed_and_deleted,
+        a_workspace_with_working_keys_is_not_deleted,
+        deleting_a_workspace_deletes_its_contents,
+        a_user_is_created_found_and_deactivated,
     ]
 }
 
-async fn an_organization_is_made_with_a_key_that_works(database: Database) {
+async fn a_new_organization_has_a_working_key(database: Database) {
     let app = TestApp::start(&database).await;
     let path = "/api/v1/organizations";
     let made = app.platform().post_json(path, &json!({"name": "Zoë & Söhne"})).await.expect(201);
@@ -52,10 +51,10 @@ async fn an_organization_is_made_with_a_key_that_works(database: Database) {
     app.platform().post_json(path, &json!({"name": "é".repeat(128)})).await.expect(201);
 }
 
-async fn organizations_change_by_who_may(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let path = format!("/api/v1/organizations/{}", world.home.organization_id);
-    let (platform, admin) = (world.app.platform(), world.admin());
+async fn only_permitted_keys_change_organizations(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let path = format!("/api/v1/organizations/{}", tenants.home.organization_id);
+    let (platform, admin) = (tenants.app.platform(), tenants.admin());
     assert_eq!(
         admin.patch(&path, &json!({"name": "Ours"})).await.expect(200).json()["name"],
         "Ours"
@@ -68,23 +67,23 @@ async fn organizations_change_by_who_may(database: Database) {
     assert_eq!(wrong_fields(&platform.patch(&path, &json!({"ids": "x"})).await), ["ids"]);
     let mine = admin.get("/api/v1/organizations").await.expect(200).json();
     assert_eq!(mine["data"].as_array().unwrap().len(), 1);
-    assert_eq!(mine["data"][0]["id"], world.home.organization_id);
+    assert_eq!(mine["data"][0]["id"], tenants.home.organization_id);
     let all = platform.get("/api/v1/organizations").await.expect(200).json();
     assert_eq!(all["data"].as_array().unwrap().len(), 2);
 }
 
-async fn a_workspace_is_made_changed_and_deleted(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let (admin, path) = (world.admin(), "/api/v1/workspaces");
+async fn a_workspace_is_created_changed_and_deleted(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let (admin, path) = (tenants.admin(), "/api/v1/workspaces");
     let made = admin.post_json(path, &json!({"name": "R&D / Berlin"})).await.expect(201);
     let one = made.header("location").unwrap().to_owned();
     let made = made.json();
     assert_eq!(made["handle"], "r-d-berlin");
-    assert_eq!(made["organization_id"], world.home.organization_id);
+    assert_eq!(made["organization_id"], tenants.home.organization_id);
     assert_eq!(admin.get(&one).await.expect(200).json(), made);
     let body = json!({"name": "Other", "handle": "r-d-berlin"});
     problem(&admin.post_json(path, &body).await, 409, "handle_taken");
-    world.app.as_key(&world.stranger.admin_key).post_json(path, &body).await.expect(201);
+    tenants.app.as_key(&tenants.stranger.admin_key).post_json(path, &body).await.expect(201);
     for (body, field) in [
         (json!({"name": "名前"}), "handle"),
         (json!({"name": "n", "handle": "Upper"}), "handle"),
@@ -93,7 +92,7 @@ async fn a_workspace_is_made_changed_and_deleted(database: Database) {
         (json!({"name": ""}), "name"),
         (json!({"handle": "a"}), "name"),
         (
-            json!({"name": "n", "organization_id": world.stranger.organization_id}),
+            json!({"name": "n", "organization_id": tenants.stranger.organization_id}),
             "organization_id",
         ),
     ] {
@@ -101,19 +100,19 @@ async fn a_workspace_is_made_changed_and_deleted(database: Database) {
     }
     let changed = admin.patch(&one, &json!({"name": "Renamed"})).await.expect(200).json();
     assert_eq!((&changed["name"], &changed["handle"]), (&json!("Renamed"), &json!("r-d-berlin")));
-    let home = admin.get(&world.home.team.path("").replace("//", "/")).await;
+    let home = admin.get(&tenants.home.team.path("").replace("//", "/")).await;
     assert_eq!(home.status, 404, "a trailing slash is another path");
     assert_eq!(wrong_fields(&admin.patch(&one, &json!({"handle": null})).await), ["handle"]);
-    let moved = json!({"organization_id": world.stranger.organization_id});
+    let moved = json!({"organization_id": tenants.stranger.organization_id});
     let moved = admin.patch(&one, &moved).await.expect(200).json();
-    assert_eq!(moved["organization_id"], world.home.organization_id, "it stays where it is");
+    assert_eq!(moved["organization_id"], tenants.home.organization_id, "it stays where it is");
     admin.delete(&one).await.expect(204);
     problem(&admin.get(&one).await, 404, "not_found");
     problem(&admin.delete(&one).await, 404, "not_found");
     admin.post_json(path, &json!({"name": "Again", "handle": "r-d-berlin"})).await.expect(201);
 }
 
-async fn a_workspace_with_live_keys_stays(database: Database) {
+async fn a_workspace_with_working_keys_is_not_deleted(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let admin = app.admin();
@@ -128,15 +127,15 @@ async fn a_workspace_with_live_keys_stays(database: Database) {
     admin.delete(&path).await.expect(204);
 }
 
-async fn what_was_in_a_workspace_goes_with_it(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let (admin, team) = (world.admin(), &world.home.team);
+async fn deleting_a_workspace_deletes_its_contents(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let (admin, team) = (tenants.admin(), &tenants.home.team);
     team.caller().send(Fixture::chat()).await.expect(200);
     let path = format!("/api/v1/workspaces/{}", team.workspace_id);
     admin.delete(&format!("{path}?force=true")).await.expect(204);
     team.caller().send(Fixture::chat()).await.expect(401);
-    for key in world.home.keys.iter().filter(|key| key.role.scope == "workspace") {
-        let answer = world.app.as_key(&key.key).get("/api/v1/me").await;
+    for key in tenants.home.keys.iter().filter(|key| key.role.scope == "workspace") {
+        let answer = tenants.app.as_key(&key.key).get("/api/v1/me").await;
         problem(&answer, 401, "revoked_api_key");
     }
     for rest in ["secrets", "model-configurations", "api-keys", "secrets/PROVIDER_KEY"] {
@@ -155,13 +154,13 @@ async fn what_was_in_a_workspace_goes_with_it(database: Database) {
         format!("/api/v1/audit-log?operation=delete_workspace&workspace_id={}", team.workspace_id);
     let log = admin.get(&query).await.expect(200).json();
     assert_eq!(log["data"][0]["after"]["deleted"]["secrets"], 1, "{log}");
-    // The neighbour lives on.
-    world.sibling.team.caller().send(Fixture::chat()).await.expect(200);
+    // Another workspace is not affected.
+    tenants.sibling.team.caller().send(Fixture::chat()).await.expect(200);
 }
 
-async fn a_user_is_made_found_and_deactivated(database: Database) {
-    let world = World::make(TestApp::start(&database).await).await;
-    let (admin, path) = (world.admin(), "/api/v1/users");
+async fn a_user_is_created_found_and_deactivated(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let (admin, path) = (tenants.admin(), "/api/v1/users");
     let body = json!({"email": "ada@example.com", "name": "Ada"});
     let made = admin.post_json(path, &body).await.expect(201);
     let one = made.header("location").unwrap().to_owned();
@@ -169,7 +168,7 @@ async fn a_user_is_made_found_and_deactivated(database: Database) {
     assert_eq!(made["status"], "active");
     assert_eq!(admin.get(&one).await.expect(200).json(), made);
     problem(&admin.post_json(path, &body).await, 409, "email_taken");
-    world.app.as_key(&world.stranger.admin_key).post_json(path, &body).await.expect(201);
+    tenants.app.as_key(&tenants.stranger.admin_key).post_json(path, &body).await.expect(201);
     for (body, field) in [
         (json!({"email": "no-address", "name": "n"}), "email"),
         (json!({"email": format!("{}@x", "a".repeat(254)), "name": "n"}), "email"),

@@ -7,12 +7,12 @@ use serde_json::Value;
 
 use crate::support::{
     app::{Keys, TestApp, master_key_file},
-    bench::{Bench, journal, row, rows, sums_agree},
     case::{Case, cases},
     database::{Database, Kind},
     http::Request,
+    ledger_fixture::{LedgerFixture, journal, row, rows, sums_agree},
     secrets, sql,
-    world::text,
+    two_tenants::text,
 };
 
 /// The cases of this file.
@@ -77,7 +77,7 @@ async fn usage_and_requests_are_the_same_after_the_migrations(database: Database
 
 /// Two attempts completed, two requests blocked, and one attempt that was open when the process died.
 async fn a_journal_of_json_lines_is_recovered(database: Database) {
-    let bench = Bench::new(&database).await;
+    let bench = LedgerFixture::new(&database).await;
     let directory = journal(&database, "old");
     std::fs::create_dir(&directory).unwrap();
     let segment = directory.join("00000000000000000004.journal");

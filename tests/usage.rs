@@ -1,4 +1,4 @@
-//! What was used and what it cost, by time and group: the figures are those of the ledger's rows.
+//! Usage and cost by time and group: the totals agree with the ledger's rows.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use tollgate::{
     db::{
-        Conn, Location,
+        Conn,
         usage::{SpendConditions, spend_since},
     },
     domain::money::NanoUsd,
@@ -17,33 +17,33 @@ use crate::support::{
     case::{Case, cases},
     database::{Database, Kind},
     http::Request,
-    ledger::{Row, insert_with_others},
+    ledger_seed::{FIGURES, Row, insert_with_others},
     sql::execute,
-    world::World,
+    two_tenants::TwoTenants,
 };
 
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
-        figures_are_those_of_the_rows,
-        whole_days_are_read_by_the_day,
-        each_sees_their_own,
-        tables_are_safe_in_spreadsheets,
-        what_cannot_be_answered_is_named,
-        sums_stop_where_numbers_end,
-        spending_is_that_of_the_rows,
+        totals_agree_with_the_rows,
+        whole_days_are_read_from_daily_sums,
+        keys_see_the_usage_of_their_scope,
+        csv_is_safe_in_spreadsheets,
+        invalid_queries_name_the_parameter,
+        sums_saturate,
+        spend_agrees_with_the_rows,
     ]
 }
 
 const BEGINNING: &str = "2026-09-29T22:00:00Z";
 const END: &str = "2026-10-02T22:00:00Z";
 
-async fn world(database: &Database) -> World {
-    World::make(TestApp::start(database).await).await
+async fn tenants(database: &Database) -> TwoTenants {
+    TwoTenants::make(TestApp::start(database).await).await
 }
 
-/// A few hundred rows over three days and the end of a month, all kinds of them, always the same.
-fn rows(world: &World) -> Vec<Row> {
+/// A few hundred varied but fixed rows over three days around the end of a month.
+fn rows(tenants: &TwoTenants) -> Vec<Row> {
     let mut state = 7_u64;
     let mut pick = |count: usize| {
         state =
@@ -54,7 +54,7 @@ fn rows(world: &World) -> Vec<Row> {
     let customers = ["acme", "Acme", "=1+1", "a \"b\" \\", "käse"];
     let mut rows = Vec::new();
     for _ in 0..400 {
-        let place = [&world.home, &world.home, &world.sibling, &world.stranger][pick(4)];
+        let place = [&tenants.home, &tenants.home, &tenants.sibling, &tenants.stranger][pick(4)];
         let at = beginning + TimeDelta::milliseconds(i64::try_from(pick(72 * 3_600_000)).unwrap());
         let mut row = Row::of(place).at(at);
         row.api_key_id = place.keys[pick(place.keys.len())].id.clone();
@@ -82,7 +82,7 @@ fn rows(world: &World) -> Vec<Row> {
     rows
 }
 
-/// What roll-ups are to say, summed up row by row: by start, groups and metadata.
+/// The expected sums, calculated row by row, by start, groups and metadata.
 fn naive<'r>(
     rows: impl Iterator<Item = &'r Row>,
     interval: &str,
@@ -115,7 +115,7 @@ fn naive<'r>(
     sums
 }
 
-/// The same, from an answer.
+/// The sums in an answer.
 fn answered(report: &Value, groups: &[&str]) -> BTreeMap<String, [i64; 13]> {
     let mut sums = BTreeMap::new();
     for item in report["data"].as_array().unwrap() {
@@ -131,13 +131,13 @@ fn answered(report: &Value, groups: &[&str]) -> BTreeMap<String, [i64; 13]> {
 }
 
 fn figures(item: &Value) -> [i64; 13] {
-    crate::support::ledger::FIGURES.map(|name| match name {
+    FIGURES.map(|name| match name {
         "cost" => item["cost_usd"].to_string().parse::<NanoUsd>().unwrap().nanos(),
         name => item[name].as_i64().unwrap_or_else(|| panic!("no {name}: {item}")),
     })
 }
 
-/// What the figures are told apart by.
+/// The groupings to test.
 const GROUPS: [&[&str]; 7] = [
     &[],
     &["organization"],
@@ -148,9 +148,9 @@ const GROUPS: [&[&str]; 7] = [
     &["metadata.nothing"],
 ];
 
-/// Asks for figures of a time, and holds them to the rows that were admitted at home in it.
+/// Compares the usage of a time range with the rows of the home organization.
 async fn agrees(
-    world: &World,
+    tenants: &TwoTenants,
     rows: &[Row],
     (from, to): (&str, &str),
     interval: &str,
@@ -162,10 +162,10 @@ async fn agrees(
     }
     let (from, to): (DateTime<Utc>, DateTime<Utc>) = (from.parse().unwrap(), to.parse().unwrap());
     let own = || {
-        let at_home = |row: &&Row| row.organization_id == world.home.organization_id;
+        let at_home = |row: &&Row| row.organization_id == tenants.home.organization_id;
         rows.iter().filter(at_home).filter(|row| (from..to).contains(&row.admitted_at))
     };
-    let report = world.admin().get(&path).await.expect(200).json();
+    let report = tenants.admin().get(&path).await.expect(200).json();
     assert_eq!(answered(&report, groups), naive(own(), interval, groups), "{path}");
     let total = naive(own(), "", &[]);
     assert_eq!(figures(&report["total"]), *total.get("[null]").unwrap_or(&[0; 13]), "{path}");
@@ -173,12 +173,12 @@ async fn agrees(
     assert!(starts.is_sorted(), "{path}");
 }
 
-async fn figures_are_those_of_the_rows(database: Database) {
-    let world = world(&database).await;
-    let rows = rows(&world);
+async fn totals_agree_with_the_rows(database: Database) {
+    let tenants = tenants(&database).await;
+    let rows = rows(&tenants);
     insert_with_others(&database, &rows, &[]).await;
     for time in [
-        // With ragged ends on both sides, on one, on none; without a whole day; within one.
+        // Partial days at both ends, one end or none; no whole day; within a day.
         (BEGINNING, END),
         ("2026-09-30T00:00:00Z", "2026-10-02T13:00:00Z"),
         ("2026-09-29T23:00:00Z", "2026-10-02T00:00:00Z"),
@@ -188,17 +188,17 @@ async fn figures_are_those_of_the_rows(database: Database) {
     ] {
         for groups in GROUPS {
             for interval in ["", "hour", "day", "month"] {
-                agrees(&world, &rows, time, interval, groups).await;
+                agrees(&tenants, &rows, time, interval, groups).await;
             }
         }
     }
-    let admin = world.admin();
-    let own = |row: &&Row| row.organization_id == world.home.organization_id;
+    let admin = tenants.admin();
+    let own = |row: &&Row| row.organization_id == tenants.home.organization_id;
     let time = format!("from={BEGINNING}&to={END}");
-    // Part of it: the time is widened to whole hours, and filters hold together.
+    // The time is widened to whole hours, and filters are combined.
     let path = format!(
         "/api/v1/usage?from=2026-09-30T10:59:59Z&to=2026-10-01T03:00:01Z&model=small&user_id={}",
-        world.home.user_id
+        tenants.home.user_id
     );
     let report = admin.get(&path).await.expect(200).json();
     let (from, to) = ("2026-09-30T10:00:00Z", "2026-10-01T04:00:00Z");
@@ -206,13 +206,13 @@ async fn figures_are_those_of_the_rows(database: Database) {
     let (from, to): (DateTime<Utc>, DateTime<Utc>) = (from.parse().unwrap(), to.parse().unwrap());
     let part = rows.iter().filter(own).filter(|row| {
         row.model == "small"
-            && row.user_id.as_ref() == Some(&world.home.user_id)
+            && row.user_id.as_ref() == Some(&tenants.home.user_id)
             && (from..to).contains(&row.admitted_at)
     });
     assert_eq!(answered(&report, &[]), naive(part, "", &[]));
 
-    // Names are told, of what is deleted as well.
-    let key = &world.home.keys[0];
+    // Names are included, also of deleted resources.
+    let key = &tenants.home.keys[0];
     let path = format!("/api/v1/usage?{time}&group_by=api_key&api_key_id={}", key.id);
     admin.delete(&format!("/api/v1/api-keys/{}", key.id)).await.expect(204);
     let report = admin.get(&path).await.expect(200).json();
@@ -220,10 +220,10 @@ async fn figures_are_those_of_the_rows(database: Database) {
     assert_eq!(report["group_by"], json!(["api_key"]));
 }
 
-/// Of a month, nobody has to add up the hours.
-async fn whole_days_are_read_by_the_day(database: Database) {
-    let world = world(&database).await;
-    let rows = rows(&world);
+/// Without the hourly sums of whole days the result is the same.
+async fn whole_days_are_read_from_daily_sums(database: Database) {
+    let tenants = tenants(&database).await;
+    let rows = rows(&tenants);
     insert_with_others(&database, &rows, &[]).await;
     let (first, last) = ("2026-09-30 00:00:00", "2026-10-02 00:00:00");
     let mut statements = String::new();
@@ -236,21 +236,21 @@ async fn whole_days_are_read_by_the_day(database: Database) {
     execute(&database, &statements).await;
     for groups in GROUPS {
         for interval in ["", "day", "month"] {
-            agrees(&world, &rows, (BEGINNING, END), interval, groups).await;
+            agrees(&tenants, &rows, (BEGINNING, END), interval, groups).await;
         }
         let time = ("2026-09-30T00:00:00Z", "2026-10-02T00:00:00Z");
-        agrees(&world, &[], time, "hour", groups).await;
+        agrees(&tenants, &[], time, "hour", groups).await;
     }
 }
 
-async fn each_sees_their_own(database: Database) {
-    let world = world(&database).await;
-    let rows = rows(&world);
+async fn keys_see_the_usage_of_their_scope(database: Database) {
+    let tenants = tenants(&database).await;
+    let rows = rows(&tenants);
     insert_with_others(&database, &rows, &[]).await;
     let usage = format!("/api/v1/usage?from={BEGINNING}&to={END}");
-    let (home, sibling) = (&world.home.team.workspace_id, &world.sibling.team.workspace_id);
+    let (home, sibling) = (&tenants.home.team.workspace_id, &tenants.sibling.team.workspace_id);
 
-    let viewer = world.as_role("WORKSPACE_VIEWER");
+    let viewer = tenants.as_role("WORKSPACE_VIEWER");
     let groups = ["workspace", "metadata.customer"];
     let path = format!("{usage}&group_by=workspace,X-Gateway-Customer");
     let report = viewer.get(&path).await.expect(200).json();
@@ -258,13 +258,13 @@ async fn each_sees_their_own(database: Database) {
     assert_eq!(answered(&report, &groups), naive(own, "", &groups));
     viewer.get(&format!("{usage}&workspace_id={home}")).await.expect(200);
     viewer.get(&format!("{usage}&workspace_id={sibling}")).await.expect(404);
-    let stranger = &world.stranger.team.workspace_id;
-    world.admin().get(&format!("{usage}&workspace_id={sibling}")).await.expect(200);
-    world.admin().get(&format!("{usage}&workspace_id={stranger}")).await.expect(404);
-    let other = &world.stranger.organization_id;
-    world.admin().get(&format!("{usage}&organization_id={other}")).await.expect(404);
+    let stranger = &tenants.stranger.team.workspace_id;
+    tenants.admin().get(&format!("{usage}&workspace_id={sibling}")).await.expect(200);
+    tenants.admin().get(&format!("{usage}&workspace_id={stranger}")).await.expect(404);
+    let other = &tenants.stranger.organization_id;
+    tenants.admin().get(&format!("{usage}&organization_id={other}")).await.expect(404);
 
-    let platform = world.app.platform();
+    let platform = tenants.app.platform();
     let path = format!("{usage}&group_by=organization&interval=day");
     let report = platform.get(&path).await.expect(200).json();
     let groups = ["organization"];
@@ -293,9 +293,9 @@ async fn each_sees_their_own(database: Database) {
     }
 }
 
-async fn tables_are_safe_in_spreadsheets(database: Database) {
-    let world = world(&database).await;
-    let mut row = Row::of(&world.home).at(BEGINNING.parse().unwrap());
+async fn csv_is_safe_in_spreadsheets(database: Database) {
+    let tenants = tenants(&database).await;
+    let mut row = Row::of(&tenants.home).at(BEGINNING.parse().unwrap());
     row.metadata.insert("customer".to_owned(), "=1+1".to_owned());
     let mut other = row.clone().at(BEGINNING.parse().unwrap());
     other.metadata.insert("customer".to_owned(), "one too many".to_owned());
@@ -306,7 +306,7 @@ async fn tables_are_safe_in_spreadsheets(database: Database) {
         "/api/v1/usage?from={BEGINNING}&group_by=metadata.customer&interval=day&to=2026-10-01T00:00:00Z"
     );
     let ask = async |accept: &str| {
-        world.admin().send(Request::get(&path).header("accept", accept)).await.expect(200)
+        tenants.admin().send(Request::get(&path).header("accept", accept)).await.expect(200)
     };
     for accept in ["text/csv", "text/csv, application/json;q=0.5", "text/*;q=0.1, text/csv"] {
         let answer = ask(accept).await;
@@ -330,8 +330,8 @@ async fn tables_are_safe_in_spreadsheets(database: Database) {
     }
 }
 
-async fn what_cannot_be_answered_is_named(database: Database) {
-    let world = world(&database).await;
+async fn invalid_queries_name_the_parameter(database: Database) {
+    let tenants = tenants(&database).await;
     for (query, field) in [
         ("group_by=colour", "group_by"),
         ("group_by=model,model", "group_by"),
@@ -344,10 +344,11 @@ async fn what_cannot_be_answered_is_named(database: Database) {
         ("model=a%00b", "model"),
         ("nothing=1", "nothing"),
     ] {
-        let answer = world.admin().get(&format!("/api/v1/usage?{query}")).await.expect(422).json();
+        let answer =
+            tenants.admin().get(&format!("/api/v1/usage?{query}")).await.expect(422).json();
         assert_eq!(answer["errors"][0]["field"], field, "{query}: {answer}");
     }
-    // More groups than an answer holds: ten thousand and one.
+    // More groups than an answer may have: 10,001.
     let numbers = match database.kind() {
         Kind::Sqlite => {
             "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 10001)"
@@ -361,20 +362,20 @@ async fn what_cannot_be_answered_is_named(database: Database) {
     let sql = format!(
         "{numbers} INSERT INTO usage_days SELECT '{}', {day}, 'w', '', 'k', 'c', \
          'm' || n, 1, 1, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 0 FROM n",
-        world.home.organization_id
+        tenants.home.organization_id
     );
     execute(&database, &sql).await;
     let usage = "/api/v1/usage?from=2026-09-30T00:00:00Z&to=2026-10-01T00:00:00Z";
-    let answer = world.admin().get(&format!("{usage}&group_by=model")).await.expect(422).json();
+    let answer = tenants.admin().get(&format!("{usage}&group_by=model")).await.expect(422).json();
     assert_eq!(answer["errors"][0]["field"], "group_by", "{answer}");
-    let report = world.admin().get(usage).await.expect(200).json();
+    let report = tenants.admin().get(usage).await.expect(200).json();
     assert_eq!(report["total"]["requests"], 10_001);
 }
 
-async fn sums_stop_where_numbers_end(database: Database) {
-    let world = world(&database).await;
+async fn sums_saturate(database: Database) {
+    let tenants = tenants(&database).await;
     let row = |tokens: i64, model: &str| {
-        let mut row = Row::of(&world.home).at(BEGINNING.parse().unwrap());
+        let mut row = Row::of(&tenants.home).at(BEGINNING.parse().unwrap());
         row.tokens = [tokens; 7];
         row.cost = Some(tokens);
         row.model = model.to_owned();
@@ -384,18 +385,18 @@ async fn sums_stop_where_numbers_end(database: Database) {
     insert_with_others(&database, &rows, &[]).await;
     let ask = async |filter: &str| {
         let path = format!("/api/v1/usage?from={BEGINNING}&to=2026-10-01T00:00:00Z&{filter}");
-        world.admin().get(&path).await.expect(200).json()["total"].clone()
+        tenants.admin().get(&path).await.expect(200).json()["total"].clone()
     };
     assert_eq!(ask("").await["input_tokens"], i64::MAX);
     assert_eq!(ask("").await["cost_usd"].to_string(), "9223372036.854775807");
     assert_eq!(ask("model=c").await["input_tokens"], i64::MAX - 5);
 }
 
-async fn spending_is_that_of_the_rows(database: Database) {
-    let world = world(&database).await;
-    let rows = rows(&world);
+async fn spend_agrees_with_the_rows(database: Database) {
+    let tenants = tenants(&database).await;
+    let rows = rows(&tenants);
     insert_with_others(&database, &rows, &["käse"]).await;
-    // Days that are whole are read by the day, and the others are not.
+    // Whole days are read from daily sums, others from hourly sums.
     let mut statements = String::new();
     for table in ["", "_by_metadata"] {
         statements.push_str(&format!(
@@ -404,13 +405,8 @@ async fn spending_is_that_of_the_rows(database: Database) {
         ));
     }
     execute(&database, &statements).await;
-    let location = match database.kind() {
-        Kind::Sqlite => Location::Sqlite(database.url().strip_prefix("sqlite:").unwrap().into()),
-        Kind::Postgres => Location::Postgres { url: database.url().to_owned(), ca_pem: None },
-    };
-    let wait = std::time::Duration::from_secs(5);
-    let store = tollgate::db::Database::open(location, 1, wait).unwrap();
-    let (home, sibling) = (&world.home, &world.sibling);
+    let store = database.open(1);
+    let (home, sibling) = (&tenants.home, &tenants.sibling);
     let text = |values: &[&str]| values.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
     let tagged = |tags: &[(&str, &[&str])]| -> Vec<(String, Vec<String>)> {
         tags.iter().map(|(key, values)| ((*key).to_owned(), text(values))).collect()
@@ -422,7 +418,7 @@ async fn spending_is_that_of_the_rows(database: Database) {
         tagged(&[]),
         tagged(&[("stage", &["test"])]),
         tagged(&[("stage", &["test", "live", "test"])]),
-        // Beside values beyond the bound, and one of them.
+        // With values over the limit, and one of them.
         tagged(&[("customer", &["acme"])]),
         tagged(&[("customer", &["käse", "a \"b\" \\"])]),
         tagged(&[("customer", &["acme", "=1+1"]), ("stage", &["live"])]),

@@ -1,63 +1,60 @@
-//! What a case is: an async function with a name and the databases that it wants.
+//! Test cases: async functions with a name and the databases they run on.
 
 use std::{future::Future, pin::Pin};
 
 use super::database::Database;
 
-/// A case's body, on the thread of its own that the runner gives it.
-pub(crate) type Running = Pin<Box<dyn Future<Output = ()>>>;
+/// The running body of a case.
+pub(crate) type CaseFuture = Pin<Box<dyn Future<Output = ()>>>;
 
-/// Which databases a case runs on, and how it is started.
+/// The databases a case runs on, and its function.
 #[derive(Clone, Copy)]
 pub(crate) enum Body {
-    /// On SQLite, and on PostgreSQL where one is at hand.
-    Both(fn(Database) -> Running),
-    /// On PostgreSQL alone: replicas, notifications, outages.
-    Postgres(fn(Database) -> Running),
-    /// Without a database.
-    Plain(fn() -> Running),
+    /// SQLite, and PostgreSQL if available.
+    Both(fn(Database) -> CaseFuture),
+    /// PostgreSQL only.
+    Postgres(fn(Database) -> CaseFuture),
+    /// No database.
+    Plain(fn() -> CaseFuture),
 }
 
-/// One test.
 #[derive(Clone, Copy)]
 pub(crate) struct Case {
-    /// The capability, as a module path.
+    /// The module path.
     pub(crate) capability: &'static str,
-    /// The function's name.
     pub(crate) name: &'static str,
-    /// What runs.
     pub(crate) body: Body,
 }
 
 impl Case {
-    /// A case that runs on every database at hand.
+    /// A case that runs on every available database.
     pub(crate) const fn new(
         capability: &'static str,
         name: &'static str,
-        run: fn(Database) -> Running,
+        run: fn(Database) -> CaseFuture,
     ) -> Self {
         Self { capability, name, body: Body::Both(run) }
     }
 
-    /// A case for PostgreSQL alone.
+    /// A case for PostgreSQL only.
     pub(crate) const fn postgres(
         capability: &'static str,
         name: &'static str,
-        run: fn(Database) -> Running,
+        run: fn(Database) -> CaseFuture,
     ) -> Self {
         Self { capability, name, body: Body::Postgres(run) }
     }
 
-    /// A case that needs no database.
+    /// A case without a database.
     pub(crate) const fn plain(
         capability: &'static str,
         name: &'static str,
-        run: fn() -> Running,
+        run: fn() -> CaseFuture,
     ) -> Self {
         Self { capability, name, body: Body::Plain(run) }
     }
 
-    /// `proxy_streams::a_caller_that_leaves_cancels_the_upstream`, without the crate's name.
+    /// The module and function name without the crate name, such as `proxy_streams::metrics_count_streams_and_tokens`.
     pub(crate) fn title(&self) -> String {
         let capability = self.capability.split_once("::").map_or(self.capability, |(_, rest)| rest);
         format!("{capability}::{}", self.name)
@@ -66,7 +63,7 @@ impl Case {
 
 /// Lists a capability's cases: `cases![a, b, plain c, postgres d]`.
 ///
-/// `a` and `b` are `async fn(Database)` and run on every database at hand, `postgres d` only on
+/// `a` and `b` are `async fn(Database)` and run on every available database, `postgres d` only on
 /// PostgreSQL; `plain c` is `async fn()`.
 macro_rules! cases {
     ($($word:ident $($name:ident)?),* $(,)?) => {

@@ -1,6 +1,5 @@
-//! One connection to the gateway, for a test that reads an answer as it arrives, hangs up in the
-//! middle of it, sends a body slowly, or several requests one after the other; and the truth about
-//! how a body ended.
+//! One connection to the gateway, for tests that read an answer as it arrives, disconnect, send a body
+//! slowly, or send several requests. It reports exactly how a body ended.
 
 use std::{io, net::SocketAddr};
 
@@ -21,31 +20,28 @@ use super::{
 /// A status line and headers.
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
-    /// `200`.
     pub(crate) status: u16,
-    /// In order.
     pub(crate) headers: HeaderList,
 }
 
 impl Head {
-    /// The first header of that name, in any case.
+    /// The first header with this name, in any letter case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         framing::find(&self.headers, name)
     }
 }
 
-/// What an answer broke off with.
+/// Why an answer could not be read to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cut {
-    /// The peer closed in order, but too early.
+pub(crate) enum ReadError {
+    /// The peer closed the connection too early.
     Closed,
-    /// The peer reset the connection.
     Reset,
-    /// What arrived is not HTTP.
+    /// The received bytes are not HTTP.
     Malformed,
 }
 
-impl From<io::Error> for Cut {
+impl From<io::Error> for ReadError {
     fn from(_: io::Error) -> Self {
         Self::Reset
     }
@@ -53,39 +49,33 @@ impl From<io::Error> for Cut {
 
 /// How a body ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// With its last chunk, or with as many bytes as promised (none, for an answer without a body).
+pub(crate) enum BodyEnd {
+    /// With its last chunk or its declared length, or without a body by definition.
     Complete,
-    /// It had neither, and the connection was closed: nobody can tell.
+    /// The connection was closed and the body had neither chunks nor a length.
     UntilClose,
-    /// Before its end.
-    Cut(Cut),
+    Broken(ReadError),
 }
 
-/// Part of a body: a chunk as the peer framed it, or what one read of an unchunked body gave.
+/// Part of a body: one chunk, or the bytes of one read if the body is not chunked.
 #[derive(Clone, Debug)]
 pub(crate) struct Piece {
-    /// Without framing.
     pub(crate) bytes: Bytes,
-    /// When all of it had arrived.
     pub(crate) at: Instant,
 }
 
-/// An event of a stream.
+/// One server-sent event.
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
-    /// Byte for byte, the blank line included.
+    /// All bytes, including the blank line.
     pub(crate) raw: Bytes,
-    /// The `event:` field.
     pub(crate) name: Option<String>,
-    /// The `data:` field.
     pub(crate) data: String,
-    /// When the piece that completed it had arrived.
     pub(crate) at: Instant,
 }
 
 impl Event {
-    /// The data as JSON; null when it is none.
+    /// The data as JSON, or null if it is not JSON.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.data).unwrap_or(Value::Null)
     }
@@ -101,7 +91,7 @@ impl Event {
     }
 }
 
-/// What is left of the body that is being read.
+/// What remains of the body that is being read.
 #[derive(Clone, Copy, Debug)]
 enum Left {
     Nothing,
@@ -110,19 +100,18 @@ enum Left {
     UntilClose,
 }
 
-/// A connection to the gateway (or to anything).
+/// A connection to an HTTP server.
 pub(crate) struct Connection {
     stream: TcpStream,
     peer: SocketAddr,
     buffer: BytesMut,
     left: Left,
-    /// Of an event stream: what is not a whole event yet.
+    /// Of an event stream: the bytes of an incomplete event.
     event: BytesMut,
     asked_head: bool,
 }
 
 impl Connection {
-    /// Connects.
     pub(crate) async fn open(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
@@ -130,38 +119,33 @@ impl Connection {
         Ok(Self { stream, peer: address, buffer, left: Left::Nothing, event, asked_head: false })
     }
 
-    /// Our own address, which the gateway sees as the caller's.
-    pub(crate) fn local(&self) -> SocketAddr {
-        self.stream.local_addr().unwrap()
-    }
-
-    /// Writes bytes as they are.
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.write_all(bytes.as_ref()).await
     }
 
-    /// Writes a request.
     pub(crate) async fn request(&mut self, request: &Request) -> io::Result<()> {
         secrets::note_sent(request.target(), request.headers(), request.whole_body());
         self.asked_head = request.method() == "HEAD";
         self.send(request.bytes(self.peer)).await
     }
 
-    /// Says that nothing more will be sent, and goes on reading.
+    /// Closes the sending direction.
     pub(crate) async fn half_close(&mut self) -> io::Result<()> {
         self.stream.shutdown().await
     }
 
-    /// Leaves without a word (RST).
-    pub(crate) fn reset(self) {
-        self.stream.set_zero_linger().unwrap();
+    /// Disconnects, with RST or with FIN.
+    pub(crate) fn disconnect(self, reset: bool) {
+        if reset {
+            self.stream.set_zero_linger().unwrap();
+        }
     }
 
-    /// Leaves in order (FIN). The same as dropping it, by a name that a test can read aloud.
+    /// Disconnects with FIN, as dropping does.
     pub(crate) fn hang_up(self) {}
 
-    /// Reads the next head, an interim one (1xx) too.
-    pub(crate) async fn head(&mut self) -> Result<Head, Cut> {
+    /// Reads the next head, interim ones (1xx) included.
+    pub(crate) async fn head(&mut self) -> Result<Head, ReadError> {
         let head = loop {
             if let Some(head) = self.take_head()? {
                 break head;
@@ -175,28 +159,28 @@ impl Connection {
             (Some(_), None) => Left::Chunks,
             (None, Some(Ok(length))) => Left::Bytes(length),
             (None, None) => Left::UntilClose,
-            // Both, or a length that is none: what request smuggling is made of.
-            _ => return Err(Cut::Malformed),
+            // Both, or an invalid length.
+            _ => return Err(ReadError::Malformed),
         };
         Ok(head)
     }
 
-    fn take_head(&mut self) -> Result<Option<Head>, Cut> {
-        let mut headers = [httparse::EMPTY_HEADER; framing::MOST_HEADERS];
+    fn take_head(&mut self) -> Result<Option<Head>, ReadError> {
+        let mut headers = [httparse::EMPTY_HEADER; framing::MAX_HEADERS];
         let mut response = httparse::Response::new(&mut headers);
         let (length, status) = match response.parse(&self.buffer) {
             Ok(httparse::Status::Complete(length)) => (length, response.code.unwrap_or_default()),
             Ok(httparse::Status::Partial) => return Ok(None),
-            Err(_) => return Err(Cut::Malformed),
+            Err(_) => return Err(ReadError::Malformed),
         };
         let headers = framing::list(response.headers);
         let _ = self.buffer.split_to(length);
         Ok(Some(Head { status, headers }))
     }
 
-    /// Reads a whole answer. An error is an answer that did not begin; one that broke off tells so in
-    /// its `ending`.
-    pub(crate) async fn answer(&mut self) -> Result<Answer, Cut> {
+    /// Reads a whole answer. An error means that there was no head; `ending` tells whether the body is
+    /// complete.
+    pub(crate) async fn answer(&mut self) -> Result<Answer, ReadError> {
         let head = self.head().await?;
         let (pieces, ending) = self.rest().await;
         let body = pieces.iter().fold(BytesMut::new(), |mut body, piece| {
@@ -207,8 +191,8 @@ impl Connection {
         Ok(Answer { status: head.status, headers: head.headers, body: body.freeze(), ending })
     }
 
-    /// Reads the next piece of the body; `None` at its end, or at the close of one without an end.
-    pub(crate) async fn piece(&mut self) -> Result<Option<Piece>, Cut> {
+    /// Reads the next piece of the body; `None` at its end.
+    pub(crate) async fn piece(&mut self) -> Result<Option<Piece>, ReadError> {
         let bytes = loop {
             match self.left {
                 Left::Nothing | Left::Bytes(0) => return Ok(None),
@@ -225,11 +209,11 @@ impl Connection {
                         return Ok(None);
                     }
                     Ok(None) => self.fill().await?,
-                    Err(_) => return Err(Cut::Malformed),
+                    Err(_) => return Err(ReadError::Malformed),
                 },
                 Left::Bytes(_) => self.fill().await?,
                 Left::UntilClose => match self.fill().await {
-                    Err(Cut::Closed) => return Ok(None),
+                    Err(ReadError::Closed) => return Ok(None),
                     filled => filled?,
                 },
             }
@@ -237,9 +221,9 @@ impl Connection {
         Ok(Some(Piece { bytes, at: Instant::now() }))
     }
 
-    /// Reads the next event of a stream; `None` at the end of the body. What a body leaves unfinished
-    /// is in [`Self::partial_event`].
-    pub(crate) async fn event(&mut self) -> Result<Option<Event>, Cut> {
+    /// Reads the next event; `None` at the end of the body. An incomplete event is in
+    /// [`Self::partial_event`].
+    pub(crate) async fn event(&mut self) -> Result<Option<Event>, ReadError> {
         let mut at = Instant::now();
         loop {
             if let Some(end) = memchr::memmem::find(&self.event, b"\n\n") {
@@ -251,44 +235,44 @@ impl Connection {
         }
     }
 
-    /// The beginning of an event that has not ended.
+    /// The bytes of an incomplete event.
     pub(crate) fn partial_event(&self) -> &[u8] {
         &self.event
     }
 
-    /// Reads all events up to the end of the body, and tells how it ended.
-    pub(crate) async fn events(&mut self) -> (Vec<Event>, Ending) {
+    /// Reads all remaining events, and how the body ended.
+    pub(crate) async fn events(&mut self) -> (Vec<Event>, BodyEnd) {
         let mut events = Vec::new();
         loop {
             match self.event().await {
                 Ok(Some(event)) => events.push(event),
                 Ok(None) => return (events, self.ending()),
-                Err(cut) => return (events, Ending::Cut(cut)),
+                Err(cut) => return (events, BodyEnd::Broken(cut)),
             }
         }
     }
 
-    /// Reads all that is left of the body, and tells how it ended.
-    pub(crate) async fn rest(&mut self) -> (Vec<Piece>, Ending) {
+    /// Reads the rest of the body, and how it ended.
+    pub(crate) async fn rest(&mut self) -> (Vec<Piece>, BodyEnd) {
         let mut pieces = Vec::new();
         loop {
             match self.piece().await {
                 Ok(Some(piece)) => pieces.push(piece),
                 Ok(None) => return (pieces, self.ending()),
-                Err(cut) => return (pieces, Ending::Cut(cut)),
+                Err(cut) => return (pieces, BodyEnd::Broken(cut)),
             }
         }
     }
 
-    fn ending(&self) -> Ending {
+    fn ending(&self) -> BodyEnd {
         match self.left {
-            Left::UntilClose => Ending::UntilClose,
-            Left::Nothing | Left::Bytes(_) | Left::Chunks => Ending::Complete,
+            Left::UntilClose => BodyEnd::UntilClose,
+            Left::Nothing | Left::Bytes(_) | Left::Chunks => BodyEnd::Complete,
         }
     }
 
-    /// Returns when the peer closes, and how; bytes that arrive before are dropped.
-    pub(crate) async fn closed(&mut self) -> Cut {
+    /// Waits until the peer closes and returns how; drops the bytes that arrive before.
+    pub(crate) async fn closed(&mut self) -> ReadError {
         loop {
             self.buffer.clear();
             if let Err(cut) = self.fill().await {
@@ -297,9 +281,9 @@ impl Connection {
         }
     }
 
-    async fn fill(&mut self) -> Result<(), Cut> {
+    async fn fill(&mut self) -> Result<(), ReadError> {
         match self.stream.read_buf(&mut self.buffer).await? {
-            0 => Err(Cut::Closed),
+            0 => Err(ReadError::Closed),
             _ => Ok(()),
         }
     }

@@ -1,9 +1,8 @@
-//! A database for each test: a fresh SQLite file, or a PostgreSQL database made for it and dropped
-//! when the last that uses it is gone.
+//! A database for each test: a new SQLite file, or a new PostgreSQL database that is dropped when its
+//! last user is gone.
 //!
-//! The application under test runs on threads of its own and may outlive the case by a moment, so
-//! what it holds ([`Database`] is shared) keeps the database; [`drop_leftovers`] takes what a case
-//! that hung has kept.
+//! The application under test runs on its own threads and may outlive the test for a moment, so its
+//! clone of [`Database`] keeps the database. [`drop_leftovers`] drops those of tests that hung.
 
 use std::{
     collections::BTreeSet,
@@ -17,32 +16,30 @@ use std::{
 
 use tempfile::TempDir;
 use tokio_postgres::NoTls;
+use tollgate::db::Location;
 use url::Url;
 use uuid::Uuid;
 
-/// The variable that names a PostgreSQL server, with the right to make and drop databases.
+/// The URL of a PostgreSQL server, with a role that may create databases.
 pub(crate) const POSTGRES_URL: &str = "TOLLGATE_TEST_POSTGRES_URL";
 
-/// Databases made and not dropped yet.
+/// Databases that were created and not dropped yet.
 static MADE: LazyLock<Mutex<BTreeSet<String>>> = LazyLock::new(Mutex::default);
-/// Databases, of either kind, that somebody holds.
+/// The number of databases in use, of either kind.
 static HELD: AtomicUsize = AtomicUsize::new(0);
-/// How long the end of the run waits for applications that are still stopping.
+/// How long the end of the run waits for applications to stop.
 const STOPPING: Duration = Duration::from_secs(15);
-/// Threads that are dropping one.
+/// Threads that are dropping a database.
 static DROPPING: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
 
-/// Which kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// The embedded one.
     Sqlite,
-    /// The one for several replicas.
     Postgres,
 }
 
 impl Kind {
-    /// As it ends a case's name.
+    /// The suffix of a case's name.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Sqlite => "sqlite",
@@ -51,8 +48,7 @@ impl Kind {
     }
 }
 
-/// A database of the case's own, empty at first, and a directory for what belongs to it. Clones
-/// share it.
+/// A test's own database, empty at first, and a directory for its files. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Database {
     shared: Arc<Shared>,
@@ -62,19 +58,19 @@ pub(crate) struct Database {
 struct Shared {
     kind: Kind,
     directory: TempDir,
-    /// Where it is, past any link.
+    /// Its own address, not that of a proxy.
     url: String,
-    /// PostgreSQL's name for it, where it has to be dropped.
+    /// The name to drop on PostgreSQL.
     name: Option<String>,
 }
 
-/// The server's URL, when there is one.
+/// The URL of the PostgreSQL server, if one was given.
 pub(crate) fn postgres_url() -> Option<String> {
     std::env::var(POSTGRES_URL).ok().filter(|url| !url.trim().is_empty())
 }
 
 impl Database {
-    /// Makes a fresh one. Blocks.
+    /// Creates a new database. Blocks.
     pub(crate) fn create(kind: Kind) -> Result<Self, String> {
         let directory = directory_for_a_test()?;
         let (name, url) = match kind {
@@ -84,7 +80,7 @@ impl Database {
             Kind::Postgres => {
                 let name = format!("tollgate_test_{}", Uuid::now_v7().simple());
                 let url = url_of(&name)?;
-                // The other template may be in use, and a database can't be made from one that is.
+                // template1 may be in use, and then a database cannot be created from it.
                 administer(&format!("CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0"))?;
                 MADE.lock().unwrap().insert(name.clone());
                 (Some(name), url)
@@ -93,7 +89,7 @@ impl Database {
         Ok(Self::of(Shared { kind, directory, url, name }))
     }
 
-    /// The database of a server of the case's own, with which it goes.
+    /// The database of a server that the test itself started.
     pub(crate) fn of_server(url: String) -> Self {
         let directory = directory_for_a_test().unwrap();
         Self::of(Shared { kind: Kind::Postgres, directory, url, name: None })
@@ -109,22 +105,31 @@ impl Database {
         self.shared.kind
     }
 
-    /// As `--database-url` takes it.
+    /// The value for `--database-url`.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    /// The same database, reached by another way (a [`Link`](super::cut::Link)).
+    /// The same database at another address, that of a [`FaultProxy`](super::fault_proxy::FaultProxy).
     pub(crate) fn reached_by(&self, url: String) -> Self {
         Self { shared: Arc::clone(&self.shared), url }
     }
 
-    /// A directory that goes with the database.
+    /// Opens it as the application does, with this number of connections.
+    pub(crate) fn open(&self, connections: usize) -> tollgate::db::Database {
+        let location = match self.kind() {
+            Kind::Sqlite => Location::Sqlite(self.url.strip_prefix("sqlite:").unwrap().into()),
+            Kind::Postgres => Location::Postgres { url: self.url.clone(), ca_pem: None },
+        };
+        tollgate::db::Database::open(location, connections, Duration::from_secs(5)).unwrap()
+    }
+
+    /// A directory that is removed with the database.
     pub(crate) fn directory(&self) -> &std::path::Path {
         self.shared.directory.path()
     }
 
-    /// A connection of the test's own, past any link. PostgreSQL only.
+    /// A direct connection. PostgreSQL only.
     pub(crate) async fn connect(&self) -> tokio_postgres::Client {
         let (client, connection) = tokio_postgres::connect(&self.shared.url, NoTls).await.unwrap();
         tokio::spawn(connection);
@@ -136,7 +141,7 @@ impl Drop for Shared {
     fn drop(&mut self) {
         HELD.fetch_sub(1, Ordering::SeqCst);
         let Some(name) = self.name.take() else { return };
-        // Not waited for here: this may run on a runtime's thread.
+        // Not awaited here: this may run on a runtime's thread.
         let dropping = thread::spawn(move || match drop_now(&name) {
             Ok(()) => {
                 MADE.lock().unwrap().remove(&name);
@@ -152,8 +157,8 @@ fn directory_for_a_test() -> Result<TempDir, String> {
     made.map_err(|error| format!("no directory for the test: {error}"))
 }
 
-/// Waits until applications have stopped and drops are done, then drops what a hung case kept. For
-/// the end of the run.
+/// At the end of the run: waits until applications have stopped and databases are dropped, then
+/// drops those that hung tests kept.
 pub(crate) fn drop_leftovers() {
     let began = Instant::now();
     while HELD.load(Ordering::SeqCst) > 0 && began.elapsed() < STOPPING {
@@ -171,12 +176,12 @@ pub(crate) fn drop_leftovers() {
     }
 }
 
-/// `FORCE`: an application that has not closed its connections yet must not keep it.
+/// `FORCE` closes connections that an application has not closed yet.
 fn drop_now(name: &str) -> Result<(), String> {
     administer(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
 }
 
-/// The server's URL with another database.
+/// The server's URL with another database name.
 fn url_of(name: &str) -> Result<String, String> {
     let server = postgres_url().ok_or_else(|| format!("{POSTGRES_URL} is not set"))?;
     let mut url = Url::parse(&server).map_err(|error| format!("{POSTGRES_URL}: {error}"))?;
@@ -184,8 +189,8 @@ fn url_of(name: &str) -> Result<String, String> {
     Ok(url.into())
 }
 
-/// Runs one statement on the server, on a thread with a runtime of its own, so that it can be called
-/// from anywhere. Blocks.
+/// Runs one statement on the server, on a thread with its own runtime, so that it can be called from
+/// anywhere. Blocks.
 fn administer(statement: &str) -> Result<(), String> {
     let server = postgres_url().ok_or_else(|| format!("{POSTGRES_URL} is not set"))?;
     thread::scope(|scope| {

@@ -1,24 +1,21 @@
-//! HTTP/1.1 framing that the scripted upstream and the raw client share, so that neither trusts the
-//! library under test.
+//! HTTP/1.1 framing for the scripted upstream and the raw client, independent of the library under test.
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// Headers as they came, in order; bytes outside UTF-8 are replaced.
+/// Headers in the order received; bytes that are not UTF-8 are replaced.
 pub(crate) type HeaderList = Vec<(String, String)>;
 
-/// More than any test sends.
-pub(super) const MOST_HEADERS: usize = 128;
+pub(super) const MAX_HEADERS: usize = 128;
 
-/// One step through a chunked body.
+/// Part of a chunked body.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Chunk {
-    /// A chunk's content.
     Data(Bytes),
-    /// The last chunk, trailers read and dropped.
+    /// The last chunk; trailers are dropped.
     End,
 }
 
-/// Takes the next whole chunk off `buffer`; `None` when it has not all arrived.
+/// Takes the next complete chunk from `buffer`; `None` if it is incomplete.
 pub(super) fn take_chunk(buffer: &mut BytesMut) -> Result<Option<Chunk>, String> {
     let (line, size) = match httparse::parse_chunk_size(buffer) {
         Ok(httparse::Status::Complete((line, size))) => (line, size as usize),
@@ -49,7 +46,7 @@ pub(super) fn take_chunk(buffer: &mut BytesMut) -> Result<Option<Chunk>, String>
     Ok(Some(Chunk::Data(data)))
 }
 
-/// Writes a chunk as it goes on the wire.
+/// Encodes a chunk.
 pub(super) fn put_chunk(data: &[u8]) -> Bytes {
     let mut framed = BytesMut::with_capacity(data.len() + 20);
     framed.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
@@ -58,21 +55,19 @@ pub(super) fn put_chunk(data: &[u8]) -> Bytes {
     framed.freeze()
 }
 
-/// The chunk that ends a body.
 pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// As text, in order.
 pub(super) fn list(headers: &[httparse::Header<'_>]) -> HeaderList {
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     headers.iter().map(|header| (header.name.to_owned(), text(header.value))).collect()
 }
 
-/// The first header of that name, in any case.
+/// The first header with this name, in any letter case.
 pub(crate) fn find<'a>(headers: &'a HeaderList, name: &str) -> Option<&'a str> {
     all(headers, name).next()
 }
 
-/// All headers of that name, in any case.
+/// All headers with this name, in any letter case.
 pub(crate) fn all<'a>(headers: &'a HeaderList, name: &str) -> impl Iterator<Item = &'a str> {
     headers
         .iter()

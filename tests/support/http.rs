@@ -1,6 +1,5 @@
-//! A caller for tests. Requests go out byte by byte as a test writes them, and everyday calls are one
-//! line each, on a connection each. What needs to see the answer arrive uses a
-//! [`Connection`](super::connection).
+//! An HTTP client that sends requests exactly as a test writes them, each on its own connection. Tests
+//! that read an answer as it arrives use a [`Connection`](super::connection).
 
 use std::net::SocketAddr;
 
@@ -8,11 +7,10 @@ use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 
 use super::{
-    connection::{Connection, Cut, Ending, Head},
+    connection::{BodyEnd, Connection, Head, ReadError},
     framing::{self, HeaderList},
 };
 
-/// A request to be written.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     method: String,
@@ -30,77 +28,69 @@ enum Body {
 }
 
 impl Request {
-    /// One without a body. The target goes out as it is given.
+    /// A request without a body. The target is sent unchanged.
     pub(crate) fn new(method: &str, target: &str) -> Self {
         let headers = Vec::new();
         Self { method: method.to_owned(), target: target.to_owned(), headers, body: Body::None }
     }
 
-    /// `GET`.
     pub(crate) fn get(target: &str) -> Self {
         Self::new("GET", target)
     }
 
-    /// `POST` of JSON.
     pub(crate) fn post_json(target: &str, body: &Value) -> Self {
         Self::new("POST", target).json(body)
     }
 
-    /// Adds a header line.
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Adds a bearer credential.
     pub(crate) fn bearer(self, key: &str) -> Self {
         self.header("authorization", &format!("Bearer {key}"))
     }
 
-    /// A body of JSON.
     pub(crate) fn json(self, body: &Value) -> Self {
         self.header("content-type", "application/json").body(body.to_string())
     }
 
-    /// A body with its length.
+    /// Adds a body with `Content-Length`.
     pub(crate) fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = Body::Sized(body.into());
         self
     }
 
-    /// A body in these chunks.
+    /// Adds a chunked body.
     pub(crate) fn chunked(mut self, chunks: impl IntoIterator<Item = Bytes>) -> Self {
         self.body = Body::Chunked(chunks.into_iter().collect());
         self
     }
 
-    /// A head that promises `length` bytes, which the test sends itself, or does not.
+    /// Declares a body of `length` bytes, which the test sends itself or not at all.
     pub(crate) fn promising(mut self, length: usize) -> Self {
         self.body = Body::Promised(length);
         self
     }
 
-    /// `POST`.
     pub(super) fn method(&self) -> &str {
         &self.method
     }
 
-    /// Path and query.
     pub(super) fn target(&self) -> &str {
         &self.target
     }
 
-    /// In order.
     pub(super) fn headers(&self) -> &HeaderList {
         &self.headers
     }
 
-    /// The body, when it is sent as one.
+    /// The body, if it has a declared length.
     pub(super) fn whole_body(&self) -> &[u8] {
         if let Body::Sized(body) = &self.body { body } else { &[] }
     }
 
-    /// As it goes on the wire to `host`.
+    /// The bytes to send to `host`.
     pub(super) fn bytes(&self, host: SocketAddr) -> Bytes {
         let mut text = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
         if framing::find(&self.headers, "host").is_none() {
@@ -131,31 +121,26 @@ impl Request {
     }
 }
 
-/// A whole answer.
+/// A response that was read to its end.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
-    /// `200`.
     pub(crate) status: u16,
-    /// In order.
     pub(crate) headers: HeaderList,
-    /// As much of it as came.
     pub(crate) body: Bytes,
-    /// Whether that is all of it.
-    pub(crate) ending: Ending,
+    pub(crate) ending: BodyEnd,
 }
 
 impl Answer {
-    /// The first header of that name, in any case.
+    /// The first header with this name, in any letter case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         framing::find(&self.headers, name)
     }
 
-    /// The body as text.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as JSON. Fails the case when it is none.
+    /// The body as JSON. Fails the test if it is not JSON.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         match serde_json::from_slice(&self.body) {
@@ -166,17 +151,17 @@ impl Answer {
         }
     }
 
-    /// Itself, if it is a success (any 2xx). Fails the case otherwise, telling what came.
+    /// Returns itself if the status is 2xx; fails the test otherwise.
     #[track_caller]
     pub(crate) fn success(self) -> Self {
         assert!(self.status / 100 == 2, "expected success: {} {}", self.status, self.text());
         self
     }
 
-    /// Itself, if it has this status and came whole. Fails the case otherwise, telling what came.
+    /// Returns itself if it is complete and has this status; fails the test otherwise.
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Self {
-        let whole = matches!(self.ending, Ending::Complete);
+        let whole = matches!(self.ending, BodyEnd::Complete);
         assert!(
             self.status == status && whole,
             "expected {status}: {} {:?} {}",
@@ -187,10 +172,9 @@ impl Answer {
         self
     }
 
-    /// Fails the case unless it is a 503 with a time to come again, and nothing about what is the
-    /// matter.
+    /// Fails the test unless it is a 503 with `Retry-After` that does not reveal the cause.
     #[track_caller]
-    pub(crate) fn says_to_come_again(self) {
+    pub(crate) fn expect_retry_later(self) {
         let answer = self.expect(503);
         let after = answer.header("retry-after").and_then(|value| value.parse::<u64>().ok());
         assert!(after.is_some_and(|after| after > 0), "{:?}", answer.headers);
@@ -198,8 +182,7 @@ impl Answer {
     }
 }
 
-/// A caller with an address and headers of its own. Each call takes a new connection, so that no
-/// call depends on another.
+/// A client with an address and default headers. Each request uses a new connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     address: SocketAddr,
@@ -207,30 +190,28 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// One that presents nothing.
+    /// A client without a key.
     pub(crate) fn new(address: SocketAddr) -> Self {
         Self { address, headers: Vec::new() }
     }
 
-    /// The same with one more header on every request.
+    /// Adds a header to every request.
     pub(crate) fn with_header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// The same, presenting a key.
+    /// Adds a key to every request.
     pub(crate) fn with_key(self, key: &str) -> Self {
         self.with_header("authorization", &format!("Bearer {key}"))
     }
 
-    /// Where it calls.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Sends a request on a connection of its own and returns that, for a test that reads the answer
-    /// itself.
-    pub(crate) async fn open(&self, request: Request) -> Result<Connection, Cut> {
+    /// Sends a request on a new connection, and returns the connection to read the answer from.
+    pub(crate) async fn open(&self, request: Request) -> Result<Connection, ReadError> {
         let mut request = request;
         request.headers.extend(self.headers.iter().cloned());
         let mut connection = Connection::open(self.address).await?;
@@ -238,7 +219,7 @@ impl Client {
         Ok(connection)
     }
 
-    /// The same up to the answer's head. Fails the case when there is none.
+    /// The same up to the head of the answer. Fails the test if there is none.
     pub(crate) async fn stream(&self, request: Request) -> (Head, Connection) {
         let what = format!("{} {}", request.method, request.target);
         let mut connection = match self.open(request).await {
@@ -251,13 +232,13 @@ impl Client {
         }
     }
 
-    /// Sends a request and reads the answer. An error is an answer that did not begin; one that broke
-    /// off tells so in its `ending`.
-    pub(crate) async fn try_send(&self, request: Request) -> Result<Answer, Cut> {
+    /// Sends a request and reads the answer. An error means that there was no head; `ending` tells
+    /// whether the body is complete.
+    pub(crate) async fn try_send(&self, request: Request) -> Result<Answer, ReadError> {
         self.open(request).await?.answer().await
     }
 
-    /// The same for a call that must be answered.
+    /// The same; fails the test if there is no answer.
     pub(crate) async fn send(&self, request: Request) -> Answer {
         let what = format!("{} {}", request.method, request.target);
         match self.try_send(request).await {
@@ -266,29 +247,39 @@ impl Client {
         }
     }
 
-    /// `GET`.
     pub(crate) async fn get(&self, target: &str) -> Answer {
         self.send(Request::get(target)).await
     }
 
-    /// `POST` of JSON.
     pub(crate) async fn post_json(&self, target: &str, body: &Value) -> Answer {
         self.send(Request::post_json(target, body)).await
     }
 
-    /// `PUT` of JSON.
     pub(crate) async fn put(&self, target: &str, body: &Value) -> Answer {
         self.send(Request::new("PUT", target).json(body)).await
     }
 
-    /// `PATCH` of a JSON merge patch.
+    /// All items of a list, read in pages.
+    pub(crate) async fn get_pages(&self, target: &str) -> Vec<Value> {
+        let mut items = Vec::new();
+        let mut next = target.to_owned();
+        loop {
+            let page = self.get(&next).await.expect(200).json();
+            items.extend(page["data"].as_array().expect("a page").iter().cloned());
+            match page["next_cursor"].as_str() {
+                Some(cursor) => next = format!("{target}&cursor={cursor}"),
+                None => return items,
+            }
+        }
+    }
+
+    /// Sends a JSON merge patch.
     pub(crate) async fn patch(&self, target: &str, body: &Value) -> Answer {
         let request =
             Request::new("PATCH", target).header("content-type", "application/merge-patch+json");
         self.send(request.body(body.to_string())).await
     }
 
-    /// `DELETE`.
     pub(crate) async fn delete(&self, target: &str) -> Answer {
         self.send(Request::new("DELETE", target)).await
     }

@@ -1,47 +1,45 @@
-//! The provider's invoice: what a scripted upstream was asked and what it served, however that
-//! ended.
+//! The provider's invoice: the requests that a scripted upstream received, and the usage it reported.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::sync::watch;
 
 use super::{
+    call_plan::CallPlan,
     openai::Usage,
-    plan::Plan,
-    script::{Mark, Script},
+    script::{Marker, Script},
     upstream::{RecordedRequest, ScriptedUpstream},
 };
 
-/// One request that reached the upstream whole.
+/// One request that the upstream received completely.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     reports: Option<Usage>,
-    sent: Mark,
+    sent: Marker,
 }
 
 impl Entry {
-    /// One whose usage, if any, was told in full.
+    /// One whose usage, if any, was sent completely.
     pub(crate) fn of(reports: Option<Usage>) -> Self {
-        let sent = Mark::default();
+        let sent = Marker::default();
         sent.set();
         Self { reports, sent }
     }
 
-    /// The usage that was told in full; what the provider would bill by.
+    /// The usage that was sent completely, which the provider bills.
     pub(crate) fn told(&self) -> Option<Usage> {
         self.reports.filter(|_| self.sent.is_set())
     }
 }
 
-/// The entries by the numbers of their calls, in the order in which they came. Clones are the same
-/// invoice.
+/// The entries by call number, in the order received. Clones share the invoice.
 #[derive(Clone)]
 pub(crate) struct Invoice(Arc<watch::Sender<BTreeMap<u64, Vec<Entry>>>>);
 
 impl Invoice {
-    /// An upstream that serves the plans of numbers and keeps the invoice.
-    pub(crate) async fn kept(
-        plan: impl Fn(u64) -> Plan + Send + Sync + 'static,
+    /// Starts an upstream that follows the plans and records the invoice.
+    pub(crate) async fn start(
+        plan: impl Fn(u64) -> CallPlan + Send + Sync + 'static,
     ) -> (Self, ScriptedUpstream) {
         let invoice = Self(Arc::new(watch::Sender::new(BTreeMap::new())));
         let book = invoice.clone();
@@ -50,8 +48,8 @@ impl Invoice {
         (invoice, upstream)
     }
 
-    fn enter(&self, request: &RecordedRequest, plan: &impl Fn(u64) -> Plan) -> Script {
-        let number = Plan::number_of(request)
+    fn enter(&self, request: &RecordedRequest, plan: &impl Fn(u64) -> CallPlan) -> Script {
+        let number = CallPlan::number_of(request)
             .unwrap_or_else(|| panic!("a request without a number: {}", request.target));
         let before = self.0.borrow().get(&number).map_or(0, Vec::len);
         let served = plan(number).serve(request, before);
@@ -60,14 +58,13 @@ impl Invoice {
         served.script
     }
 
-    /// Returns when the upstream has been sent this number.
+    /// Waits until the upstream has received this call.
     pub(crate) async fn has(&self, number: u64) {
         let mut entries = self.0.subscribe();
-        // The sender is in this very invoice.
+        // The sender lives as long as this invoice.
         let _ = entries.wait_for(|entries| entries.contains_key(&number)).await;
     }
 
-    /// All of it.
     pub(crate) fn entries(&self) -> BTreeMap<u64, Vec<Entry>> {
         self.0.borrow().clone()
     }

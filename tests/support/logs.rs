@@ -1,8 +1,8 @@
-//! Everything that the run logs, in one file: events, the fields of spans, what other crates say
-//! through `log`, and what child processes write.
+//! Everything that the run logs, in one file: events, span fields, records of the `log` crate, and the
+//! output of child processes.
 //!
-//! The layer sees fields before any formatter of the application's does, so a secret that a pretty
-//! format would have shortened still counts as logged.
+//! The layer sees fields before the application's formatters, so a secret that a formatter shortens
+//! still counts as logged.
 
 use std::{
     collections::HashMap,
@@ -28,7 +28,7 @@ use tracing_subscriber::{
 
 use super::secrets;
 
-/// A place that log lines go to, kept in a file because a long run at `TRACE` is large.
+/// A file of log lines; a long run at `TRACE` is too large for memory.
 #[derive(Clone)]
 pub(crate) struct Sink {
     path: PathBuf,
@@ -36,7 +36,7 @@ pub(crate) struct Sink {
 }
 
 impl Sink {
-    /// A new, empty one in the directory that Cargo keeps for this test binary.
+    /// Creates an empty one in Cargo's directory for this test binary.
     pub(crate) fn create(name: &str) -> Self {
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
             .join(format!("{name}-{}.log", std::process::id()));
@@ -44,30 +44,26 @@ impl Sink {
         Self { path, file: Arc::new(Mutex::new(BufWriter::new(file))) }
     }
 
-    /// Adds one line.
     pub(crate) fn write(&self, line: &str) {
         let mut file = self.file.lock().unwrap();
         writeln!(file, "{line}").expect("the log of the run can be written");
     }
 
-    /// All of it so far.
     pub(crate) fn read(&self) -> String {
         self.file.lock().unwrap().flush().expect("the log of the run can be written");
         String::from_utf8_lossy(&fs::read(&self.path).expect("the log can be read")).into_owned()
     }
 
-    /// Removes the file.
     pub(crate) fn remove(&self) {
         let _ = fs::remove_file(&self.path);
     }
 
-    /// Where it is.
     pub(crate) fn path(&self) -> &PathBuf {
         &self.path
     }
 }
 
-/// Writes every span and event that reaches it into a [`Sink`].
+/// Writes every span and event into a [`Sink`].
 pub(crate) struct Capture(pub(crate) Sink);
 
 impl Capture {
@@ -131,34 +127,33 @@ impl Visit for Fields {
 
 static RUN: OnceLock<Sink> = OnceLock::new();
 
-/// Starts to record, for the whole process. Our own crate at `TRACE`, the others at `DEBUG`: what
-/// an operator might turn on when something is wrong.
+/// Starts to record for the whole process: Tollgate at `TRACE` and other crates at `DEBUG`, as an
+/// operator might when investigating a problem.
 pub(crate) fn install() {
     let sink = RUN.get_or_init(|| Sink::create("run"));
     let levels = Targets::new().with_default(Level::DEBUG).with_target("tollgate", Level::TRACE);
     tracing_subscriber::registry().with(Capture(sink.clone()).with_filter(levels)).init();
 }
 
-/// The record of this run.
+/// The log of this run.
 pub(crate) fn run() -> &'static Sink {
     RUN.get().expect("the runner installs the log before it starts a case")
 }
 
-/// Adds what a child process wrote.
+/// Adds a line of a child process.
 pub(crate) fn append(source: &str, line: &str) {
     run().write(&format!("child {source} {line}"));
 }
 
-/// The lines so far that hold `needle`. Cases run side by side: ask for an id of your own.
+/// The lines so far that contain `needle`. Tests run concurrently, so search for a unique id.
 pub(crate) fn lines_with(needle: &str) -> Vec<String> {
     run().read().lines().filter(|line| line.contains(needle)).map(str::to_owned).collect()
 }
 
-/// Where one of `secrets` stands in `log`: a line for each form that was found, telling the form and
-/// what logged it, with the secret itself left out.
+/// Finds `secrets` in `log`: one message for each form that was found, with the form and the log line,
+/// but without the secret.
 ///
-/// One pass however many secrets there are: thousands of needles one by one would take minutes over
-/// the log of a whole run.
+/// Searches for all secrets in one pass: thousands of passes over the log of a run would take minutes.
 pub(crate) fn leaks(log: &str, secrets: &[String]) -> Vec<String> {
     let needles: Vec<Needle> = secrets
         .iter()
@@ -171,7 +166,7 @@ pub(crate) fn leaks(log: &str, secrets: &[String]) -> Vec<String> {
     for needle in needles {
         by_start.entry(key(needle.form.as_bytes())).or_default().push(needle);
     }
-    // Nearly every place is told apart by two bytes, without hashing.
+    // Two bytes rule out nearly every position without hashing.
     let mut may_start = vec![false; 1 << 16];
     for start in by_start.keys() {
         may_start[usize::from(*start as u16)] = true;
@@ -207,7 +202,7 @@ impl Needle<'_> {
         let at = self.first?;
         let start = log[..at].rfind('\n').map_or(0, |newline| newline + 1);
         let end = log[at..].find('\n').map_or(log.len(), |newline| at + newline);
-        // One line may show it in several forms.
+        // A line may contain several forms.
         let mut line = log[start..end].to_owned();
         for (_, form) in secrets::forms(self.secret) {
             line = line.replace(&form, "<SECRET>");
@@ -219,7 +214,7 @@ impl Needle<'_> {
     }
 }
 
-/// The first eight bytes of a text that has as many (every registered secret does).
+/// The first eight bytes. Every registered secret has at least eight.
 fn key(text: &[u8]) -> u64 {
     u64::from_le_bytes(text[..size_of::<u64>()].try_into().unwrap())
 }

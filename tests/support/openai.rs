@@ -1,33 +1,30 @@
-//! Scripts that answer as OpenAI's API does.
+//! Scripts that answer like OpenAI's API.
 
 use serde_json::{Value, json};
 
 use super::{
-    script::{Script, data},
+    script::{Pause, Script, data},
     upstream::RecordedRequest,
 };
 
-/// What [`answer`] says, in the pieces in which it streams it. Not all of it is ASCII.
+/// The text of [`answer`], in the pieces it is streamed in. Not all of it is ASCII.
 pub(crate) const PARTS: [&str; 4] = ["Good", " morning", ", Zoë", " ☕"];
 
-/// Tokens as a provider reports them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Usage {
-    /// Of the prompt.
     pub(crate) prompt: u64,
-    /// Of the answer.
     pub(crate) completion: u64,
-    /// Of the prompt's, those from a cache.
+    /// Included in `prompt`.
     pub(crate) cached: u64,
-    /// Of the answer's, those for reasoning.
+    /// Included in `completion`.
     pub(crate) reasoning: u64,
 }
 
 impl Usage {
-    /// What [`answer`] reports.
+    /// The usage of [`answer`].
     pub(crate) const USUAL: Self = Self { prompt: 11, completion: 7, cached: 3, reasoning: 2 };
 
-    /// As a chat completion reports it.
+    /// In the form of a chat completion.
     pub(crate) fn chat(self) -> Value {
         json!({
             "prompt_tokens": self.prompt,
@@ -38,7 +35,7 @@ impl Usage {
         })
     }
 
-    /// As a response reports it.
+    /// In the form of a response.
     pub(crate) fn response(self) -> Value {
         json!({
             "input_tokens": self.prompt,
@@ -50,7 +47,6 @@ impl Usage {
     }
 }
 
-/// Answers any request of the API: chat completions and responses, plain and streamed, and models.
 pub(crate) fn answer(request: &RecordedRequest) -> Script {
     let body = request.json();
     let streamed = body["stream"] == true;
@@ -75,7 +71,6 @@ pub(crate) fn answer(request: &RecordedRequest) -> Script {
     }
 }
 
-/// A plain chat completion.
 pub(crate) fn chat_completion(text: &str, usage: Usage) -> Script {
     Script::json(200, &chat_object(text, usage))
 }
@@ -95,13 +90,19 @@ pub(crate) fn chat_object(text: &str, usage: Usage) -> Value {
     })
 }
 
-/// A streamed chat completion, each event a write of its own. With `include_usage` every event but
-/// the last says `"usage": null` and the last has no choices, as OpenAI does when asked.
+/// A streamed chat completion, one write per event. With `include_usage`, as OpenAI does, every event
+/// but the last has `"usage": null`, and the last has no choices.
 pub(crate) fn chat_stream(parts: &[&str], usage: Usage, include_usage: bool) -> Script {
     Script::sse(chat_events(parts, usage, include_usage))
 }
 
-/// The events of [`chat_stream`], `[DONE]` included.
+/// The stream of [`answer`], which waits at `pause` after its first event.
+pub(crate) fn paused_chat_stream(pause: &Pause) -> Script {
+    let events = chat_events(&PARTS, Usage::USUAL, false);
+    Script::sse_head().chunk(events[0].clone()).wait(pause).chunks(events[1..].to_vec()).end()
+}
+
+/// The events of [`chat_stream`], including `[DONE]`.
 pub(crate) fn chat_events(parts: &[&str], usage: Usage, include_usage: bool) -> Vec<String> {
     let event = |choices: Value, usage: Value| {
         let mut event = json!({
@@ -129,22 +130,21 @@ pub(crate) fn chat_events(parts: &[&str], usage: Usage, include_usage: bool) -> 
     events
 }
 
-/// A plain response.
 pub(crate) fn response(text: &str, usage: Usage) -> Script {
     Script::json(200, &response_object("completed", Some(text), Some(usage)))
 }
 
-/// A streamed response, each event a write of its own.
+/// A streamed response, one write per event.
 pub(crate) fn response_stream(parts: &[&str], usage: Usage) -> Script {
     Script::sse(response_events(parts, usage))
 }
 
-/// The events of [`response_stream`]. There is no `[DONE]`: `response.completed` is the end.
+/// The events of [`response_stream`], which ends with `response.completed` and has no `[DONE]`.
 pub(crate) fn response_events(parts: &[&str], usage: Usage) -> Vec<String> {
     events_of_response(parts, Some(usage))
 }
 
-/// The same from a provider that does not count.
+/// The same without usage.
 pub(crate) fn response_events_without_usage(parts: &[&str]) -> Vec<String> {
     events_of_response(parts, None)
 }
@@ -169,7 +169,6 @@ fn events_of_response(parts: &[&str], usage: Option<Usage>) -> Vec<String> {
     events
 }
 
-/// A response as an object.
 pub(crate) fn response_object(status: &str, text: Option<&str>, usage: Option<Usage>) -> Value {
     let message = |text| {
         json!({
@@ -185,7 +184,6 @@ pub(crate) fn response_object(status: &str, text: Option<&str>, usage: Option<Us
     })
 }
 
-/// A listing of models.
 pub(crate) fn models(ids: &[&str]) -> Script {
     let models: Vec<_> = ids.iter().map(|id| model(id)).collect();
     Script::json(200, &json!({"object": "list", "data": models}))
@@ -195,7 +193,6 @@ fn model(id: &str) -> Value {
     json!({"id": id, "object": "model", "created": 1_700_000_000, "owned_by": "tests"})
 }
 
-/// An error in the API's envelope.
 pub(crate) fn error(status: u16, kind: &str, code: &str, message: &str) -> Script {
     let error = json!({"message": message, "type": kind, "param": null, "code": code});
     Script::json(status, &json!({"error": error}))

@@ -1,5 +1,5 @@
-//! The operations of the OpenAPI document, and for each a request that succeeds for those who may
-//! make it. An operation that is not in [`sample`] fails the cases that walk the document.
+//! The operations of the OpenAPI document, and for each an example call that succeeds with a permitted
+//! key. An operation without an example in [`example_call`] fails the tests that go through the document.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
@@ -7,81 +7,73 @@ use serde_json::{Value, json};
 use super::{
     fixture::{Fixture, question},
     http::Request,
-    ledger,
-    world::{World, text},
+    ledger_seed,
+    two_tenants::{TwoTenants, text},
 };
 
-/// An operation as the document has it.
+/// An operation of the document.
 #[derive(Clone, Debug)]
 pub(crate) struct Operation {
-    /// `create_workspace`.
+    /// Such as `create_workspace`.
     pub(crate) id: String,
-    /// `POST`.
     pub(crate) method: String,
-    /// With its parameters in braces.
+    /// With parameters in braces.
     pub(crate) path: String,
-    /// `x-permission`, taken apart at the bars.
+    /// `x-permission`, split at `|`.
     pub(crate) permissions: Vec<String>,
-    /// Whether it takes a body.
     pub(crate) body: bool,
 }
 
 impl Operation {
-    /// Whether it needs no key.
     pub(crate) fn public(&self) -> bool {
         self.permissions == ["none"]
     }
 
-    /// Whether it is a call to a model.
     pub(crate) fn data_plane(&self) -> bool {
         self.path.starts_with("/providers/")
     }
 
-    /// Whether it changes what the management plane keeps.
+    /// Whether it changes data of the management plane.
     pub(crate) fn writes(&self) -> bool {
         let reads = self.id == "check_model_configuration" || self.id.starts_with("search_");
         self.method != "GET" && !self.data_plane() && !reads
     }
 }
 
-/// Whose keys an operation is for, besides the permission it needs.
+/// The scopes whose keys may use an operation, given the permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// Wherever the permission is held.
+    /// Any scope.
     Anywhere,
-    /// Organizations: the platform's keys by their own permission, an organization's for their own.
+    /// Platform keys by one permission; organization keys, for their own organization, by another.
     Organizations,
-    /// An organization's keys alone.
+    /// Organization keys only.
     Organization,
-    /// Keys of an organization and of its workspaces: the platform's permission of the same name is
-    /// not about what is inside.
+    /// Organization and workspace keys; the platform's permission of the same name does not count.
     Inside,
-    /// A workspace's keys alone.
+    /// Workspace keys only.
     Workspace,
 }
 
-/// A request that succeeds for those who may make it.
+/// A request that succeeds with a permitted key.
 #[derive(Clone, Debug)]
-pub(crate) struct Sample {
-    /// For whom.
+pub(crate) struct ExampleCall {
     pub(crate) reach: Reach,
-    /// What stands in the path.
+    /// The path parameters.
     pub(crate) parameters: Vec<(&'static str, String)>,
-    /// What stands behind the path, with its question mark.
+    /// With its question mark.
     pub(crate) query: &'static str,
-    /// The body.
     pub(crate) body: Option<Value>,
-    /// What a success answers.
+    /// The status of a success.
     pub(crate) status: u16,
 }
 
-impl Sample {
-    /// Whether the request names something of the place it was made for.
+impl ExampleCall {
+    /// Whether the request names a resource of its workspace.
     pub(crate) fn names_something(&self) -> bool {
         !self.parameters.is_empty()
     }
 
-    /// The request.
     pub(crate) fn request(&self, operation: &Operation) -> Request {
         let request = Request::new(&operation.method, &self.target(operation));
         match &self.body {
@@ -93,7 +85,6 @@ impl Sample {
         }
     }
 
-    /// Its path.
     pub(crate) fn target(&self, operation: &Operation) -> String {
         let mut path = operation.path.clone();
         for (name, value) in &self.parameters {
@@ -105,9 +96,9 @@ impl Sample {
     }
 }
 
-/// All operations, from the document as it is served.
-pub(crate) async fn operations(world: &World) -> Vec<Operation> {
-    let document = world.app.anonymous().get("/api/v1/openapi.json").await.expect(200).json();
+/// All operations of the served document.
+pub(crate) async fn operations(tenants: &TwoTenants) -> Vec<Operation> {
+    let document = tenants.app.anonymous().get("/api/v1/openapi.json").await.expect(200).json();
     let mut operations = Vec::new();
     for (path, item) in document["paths"].as_object().expect("paths") {
         for (method, operation) in item.as_object().expect("operations") {
@@ -127,19 +118,15 @@ pub(crate) async fn operations(world: &World) -> Vec<Operation> {
     operations
 }
 
-/// A request for the operation on what is at home, with targets of its own for what is changed.
-pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
+/// An example call of the operation in the home workspace. What it changes is created for it.
+pub(crate) async fn example_call(tenants: &TwoTenants, operation: &Operation) -> ExampleCall {
     use Reach::{Anywhere, Inside, Organization, Organizations, Workspace};
 
-    let home = &world.home;
+    let home = &tenants.home;
     let workspace = ("workspace_id", home.team.workspace_id.clone());
     let organization = ("organization_id", home.organization_id.clone());
-    let of = |reach, status, parameters: Vec<(&'static str, String)>, body: Option<Value>| Sample {
-        reach,
-        status,
-        parameters,
-        query: "",
-        body,
+    let of = |reach, status, parameters: Vec<(&'static str, String)>, body: Option<Value>| {
+        ExampleCall { reach, status, parameters, query: "", body }
     };
     match operation.id.as_str() {
         "get_health"
@@ -153,7 +140,7 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
         | "list_audit_log"
         | "get_usage" => of(Anywhere, 200, vec![], None),
         "create_organization" => {
-            of(Anywhere, 201, vec![], Some(json!({"name": world.fresh("Organization ")})))
+            of(Anywhere, 201, vec![], Some(json!({"name": tenants.fresh("Organization ")})))
         }
         "list_organizations" => of(Organizations, 200, vec![], None),
         "get_organization" => of(Organizations, 200, vec![organization], None),
@@ -161,7 +148,7 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
             Organizations,
             200,
             vec![organization],
-            Some(json!({"name": world.fresh("Renamed ")})),
+            Some(json!({"name": tenants.fresh("Renamed ")})),
         ),
         "create_organization_api_key" => of(
             Anywhere,
@@ -173,22 +160,22 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
             Organization,
             201,
             vec![],
-            Some(json!({"name": "New", "handle": world.fresh("new-")})),
+            Some(json!({"name": "New", "handle": tenants.fresh("new-")})),
         ),
         "get_workspace" => of(Anywhere, 200, vec![workspace], None),
         "update_workspace" => {
-            of(Anywhere, 200, vec![workspace], Some(json!({"name": world.fresh("Team ")})))
+            of(Anywhere, 200, vec![workspace], Some(json!({"name": tenants.fresh("Team ")})))
         }
         "delete_workspace" => {
-            let body = json!({"name": "Gone soon", "handle": world.fresh("gone-")});
-            let made = world.admin().post_json("/api/v1/workspaces", &body).await.expect(201);
+            let body = json!({"name": "Gone soon", "handle": tenants.fresh("gone-")});
+            let made = tenants.admin().post_json("/api/v1/workspaces", &body).await.expect(201);
             of(Organization, 204, vec![("workspace_id", text(&made.json(), "id"))], None)
         }
         "create_user" => of(
             Organization,
             201,
             vec![],
-            Some(json!({"name": "New", "email": format!("{}@example.com", world.fresh("new"))})),
+            Some(json!({"name": "New", "email": format!("{}@example.com", tenants.fresh("new"))})),
         ),
         "list_users" | "list_api_keys" => of(Organization, 200, vec![], None),
         "get_user" => of(Organization, 200, vec![("user_id", home.user_id.clone())], None),
@@ -196,12 +183,12 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
             Organization,
             200,
             vec![("user_id", home.user_id.clone())],
-            Some(json!({"name": world.fresh("Called ")})),
+            Some(json!({"name": tenants.fresh("Called ")})),
         ),
         "delete_user" => {
-            let email = format!("{}@example.com", world.fresh("leaving"));
+            let email = format!("{}@example.com", tenants.fresh("leaving"));
             let body = json!({"name": "Leaving", "email": email});
-            let made = world.admin().post_json("/api/v1/users", &body).await.expect(201);
+            let made = tenants.admin().post_json("/api/v1/users", &body).await.expect(201);
             of(Organization, 204, vec![("user_id", text(&made.json(), "id"))], None)
         }
         "create_api_key" => of(
@@ -212,9 +199,10 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
         ),
         "get_api_key" | "update_api_key" | "delete_api_key" | "rotate_api_key" => {
             let body = json!({"name": "Target", "role": "ORGANIZATION_VIEWER"});
-            let made = world.admin().post_json("/api/v1/api-keys", &body).await.expect(201).json();
+            let made =
+                tenants.admin().post_json("/api/v1/api-keys", &body).await.expect(201).json();
             let key = ("api_key_id", text(&made, "id"));
-            let (status, body) = of_key(&operation.id, world);
+            let (status, body) = of_key(&operation.id, tenants);
             of(Organization, status, vec![key], body)
         }
         "create_workspace_api_key" => of(
@@ -228,8 +216,8 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
             of(Anywhere, 200, vec![workspace], None)
         }
         "get_request" => {
-            let row = ledger::Row::of(home);
-            ledger::insert(world.app.database(), std::slice::from_ref(&row)).await;
+            let row = ledger_seed::Row::of(home);
+            ledger_seed::insert(tenants.app.database(), std::slice::from_ref(&row)).await;
             of(Inside, 200, vec![workspace, ("request_id", row.request_id)], None)
         }
         "get_workspace_api_key"
@@ -237,20 +225,20 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
         | "delete_workspace_api_key"
         | "rotate_workspace_api_key" => {
             let (id, _) = home.team.key("GATEWAY_CALLER").await;
-            let (status, body) = of_key(&operation.id, world);
+            let (status, body) = of_key(&operation.id, tenants);
             of(Anywhere, status, vec![workspace, ("api_key_id", id)], body)
         }
         "put_secret" => of(
             Anywhere,
             201,
-            vec![workspace, ("name", world.fresh("NEW_"))],
-            Some(json!({"value": format!("sk-{}", world.fresh("sample-value-"))})),
+            vec![workspace, ("name", tenants.fresh("NEW_"))],
+            Some(json!({"value": format!("sk-{}", tenants.fresh("sample-value-"))})),
         ),
         "get_secret" => {
             of(Anywhere, 200, vec![workspace, ("name", Fixture::SECRET.to_owned())], None)
         }
         "delete_secret" => {
-            let name = world.fresh("GONE_");
+            let name = tenants.fresh("GONE_");
             home.team.put_secret(&name, "sk-gone-soon").await;
             of(Anywhere, 204, vec![workspace, ("name", name)], None)
         }
@@ -259,7 +247,7 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
             201,
             vec![workspace],
             Some(json!({
-                "name": world.fresh("new "),
+                "name": tenants.fresh("new "),
                 "base_url": home.team.upstream.base_url(),
                 "model": "m",
                 "api_key_name": Fixture::SECRET,
@@ -271,11 +259,11 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
         }
         "update_model_configuration" => {
             let id = home.team.configuration_id.clone();
-            let body = json!({"description": world.fresh("as ")});
+            let body = json!({"description": tenants.fresh("as ")});
             of(Anywhere, 200, vec![workspace, ("configuration_id", id)], Some(body))
         }
         "delete_model_configuration" => {
-            let id = home.team.configure(&world.fresh("gone "), json!({})).await;
+            let id = home.team.configure(&tenants.fresh("gone "), json!({})).await;
             of(Anywhere, 204, vec![workspace, ("configuration_id", id)], None)
         }
         "list_gateway_policies"
@@ -288,7 +276,7 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
         }
         "create_gateway_policy"
         | "create_gateway_policy_platform"
-        | "create_gateway_policy_compat" => of(Organization, 201, vec![], Some(policy(world))),
+        | "create_gateway_policy_compat" => of(Organization, 201, vec![], Some(policy(tenants))),
         "get_gateway_policy"
         | "get_gateway_policy_platform"
         | "get_gateway_policy_compat"
@@ -299,18 +287,19 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
         | "delete_gateway_policy_platform"
         | "delete_gateway_policy_compat" => {
             let path = "/api/v1/gateway-policies";
-            let made = world.admin().post_json(path, &policy(world)).await.expect(201).json();
-            let (status, body) = of_key(&operation.id, world);
+            let made = tenants.admin().post_json(path, &policy(tenants)).await.expect(201).json();
+            let (status, body) = of_key(&operation.id, tenants);
             of(Organization, status, vec![("policy_id", text(&made, "id"))], body)
         }
-        "create_model_price" => of(Organization, 201, vec![], Some(price_of(world))),
+        "create_model_price" => of(Organization, 201, vec![], Some(price_of(tenants))),
         "list_model_prices" => of(Organization, 200, vec![], None),
-        "resolve_model_price" => {
-            Sample { query: "?provider=openai&model=gpt-4o", ..of(Organization, 200, vec![], None) }
-        }
+        "resolve_model_price" => ExampleCall {
+            query: "?provider=openai&model=gpt-4o",
+            ..of(Organization, 200, vec![], None)
+        },
         "get_model_price" | "update_model_price" | "delete_model_price" => {
-            let body = price_of(world);
-            let made = world.admin().post_json("/api/v1/model-prices", &body).await.expect(201);
+            let body = price_of(tenants);
+            let made = tenants.admin().post_json("/api/v1/model-prices", &body).await.expect(201);
             let price = ("model_price_id", text(&made.json(), "id"));
             match operation.id.as_str() {
                 "get_model_price" => of(Organization, 200, vec![price], None),
@@ -337,32 +326,32 @@ pub(crate) async fn sample(world: &World, operation: &Operation) -> Sample {
             vec![("configName", home.configuration.clone()), ("id", Fixture::MODEL.to_owned())],
             None,
         ),
-        unknown => panic!("{unknown} has no sample request: tell how to call it, and who may"),
+        unknown => panic!("{unknown} has no example call: add one here"),
     }
 }
 
-/// A spend cap for a subject that no other policy is for, and that no call has.
-fn policy(world: &World) -> Value {
+/// A spend cap for a new subject.
+fn policy(tenants: &TwoTenants) -> Value {
     json!({
-        "name": world.fresh("Cap "),
+        "name": tenants.fresh("Cap "),
         "policy_type": "spend_cap",
-        "subject_matchers": [{"key": "sample", "value": world.fresh("subject ")}],
+        "subject_matchers": [{"key": "sample", "value": tenants.fresh("subject ")}],
         "config": {"window": "daily", "limit_usd": 10},
     })
 }
 
-/// A price for a model that nobody else has one for.
-fn price_of(world: &World) -> Value {
+/// A price for a new model.
+fn price_of(tenants: &TwoTenants) -> Value {
     json!({
         "provider": "openai",
-        "model": world.fresh("model-"),
+        "model": tenants.fresh("model-"),
         "price": {"input": 1, "output": 2},
     })
 }
 
-fn of_key(operation: &str, world: &World) -> (u16, Option<Value>) {
+fn of_key(operation: &str, tenants: &TwoTenants) -> (u16, Option<Value>) {
     if operation.starts_with("update") {
-        (200, Some(json!({"name": world.fresh("Renamed ")})))
+        (200, Some(json!({"name": tenants.fresh("Renamed ")})))
     } else if operation.starts_with("delete") {
         (204, None)
     } else if operation.starts_with("rotate") {

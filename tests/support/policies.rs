@@ -1,4 +1,4 @@
-//! Policies for cases, made through the API, and crowds that run into them.
+//! Creates policies through the API, and sends concurrent requests.
 
 use std::collections::BTreeMap;
 
@@ -6,16 +6,15 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::{
-    accounts,
-    eventually::eventually,
     http::{Answer, Client, Request},
-    world::text,
+    ledger_rows,
+    two_tenants::text,
+    wait::eventually,
 };
 
-/// Where they are.
 pub(crate) const POLICIES: &str = "/api/v1/gateway-policies";
 
-/// Makes a policy and gives it as the API does. Matchers are pairs of a key and a value.
+/// Creates a policy and returns it. Matchers are pairs of key and value.
 pub(crate) async fn make(
     admin: &Client,
     (policy_type, name): (&str, &str),
@@ -33,18 +32,18 @@ pub(crate) async fn make(
     admin.post_json(POLICIES, &body).await.expect(201).json()
 }
 
-/// A spend cap of so many nano-dollars.
+/// Creates a spend cap of `limit` nano-dollars.
 pub(crate) async fn spend_cap(
     admin: &Client,
     name: &str,
     matchers: &[(&str, &str)],
     (window, limit): (&str, i128),
 ) -> Value {
-    let config = json!({"window": window, "limit_usd": accounts::usd(limit)});
+    let config = json!({"window": window, "limit_usd": ledger_rows::usd(limit)});
     make(admin, ("spend_cap", name), matchers, config).await
 }
 
-/// A rate limit: of `requests` or `tokens`, in a `minute` or an `hour`.
+/// Creates a rate limit of `requests` or `tokens` per `minute` or `hour`.
 pub(crate) async fn rate_limit(
     admin: &Client,
     name: &str,
@@ -54,7 +53,6 @@ pub(crate) async fn rate_limit(
     make(admin, ("rate_limit", name), matchers, rates(limits)).await
 }
 
-/// The configuration of rate limits.
 pub(crate) fn rates(limits: &[(&str, &str, u64)]) -> Value {
     let limits = limits
         .iter()
@@ -62,26 +60,26 @@ pub(crate) fn rates(limits: &[(&str, &str, u64)]) -> Value {
     json!({"version": 1, "limits": limits.collect::<Vec<_>>()})
 }
 
-/// What a policy says it has spent, in nano-dollars, when that is known.
+/// The policy's current spend in nano-dollars, if known.
 pub(crate) async fn spent(admin: &Client, policy: &Value) -> Option<i128> {
     let path = format!("{POLICIES}/{}", text(policy, "id"));
     let policy = admin.get(&path).await.expect(200).json();
-    policy.get("current_spend_usd").filter(|spend| !spend.is_null()).map(accounts::nanos)
+    policy.get("current_spend_usd").filter(|spend| !spend.is_null()).map(ledger_rows::nanos)
 }
 
-/// Waits until it says this.
+/// Waits until the policy's current spend is this.
 pub(crate) async fn has_spent(admin: &Client, policy: &Value, nanos: i128) {
     let what = format!("{} says that {nanos} nano-dollars are spent", policy["name"]);
     eventually(&what, async || spent(admin, policy).await == Some(nanos)).await;
 }
 
-/// Sends the same request `count` times at once, the callers taking turns.
+/// Sends the request `count` times concurrently, alternating between the callers.
 pub(crate) async fn crowd(callers: &[Client], request: &Request, count: usize) -> Vec<Answer> {
     let calls = (0..count).map(|number| callers[number % callers.len()].send(request.clone()));
     join_all(calls).await
 }
 
-/// How many answers have which status.
+/// The number of answers by status.
 pub(crate) fn statuses(answers: &[Answer]) -> BTreeMap<u16, usize> {
     let mut statuses = BTreeMap::new();
     for answer in answers {
@@ -90,13 +88,14 @@ pub(crate) fn statuses(answers: &[Answer]) -> BTreeMap<u16, usize> {
     statuses
 }
 
-/// Fails the case unless the gateway refused this for money, naming the policy.
+/// Fails the test unless the gateway refused the request for its cost and named the policy.
 #[track_caller]
 pub(crate) fn over_cap(answer: &Answer, name: &str) {
     refused(answer, 402, "spend_cap_exceeded", name);
 }
 
-/// Fails the case unless the gateway refused this with that status and code, naming the policy.
+/// Fails the test unless the gateway refused the request with this status and code and named the
+/// policy.
 #[track_caller]
 pub(crate) fn refused(answer: &Answer, status: u16, code: &str, name: &str) {
     assert_eq!(answer.status, status, "{}", answer.text());

@@ -1,8 +1,8 @@
-//! A PostgreSQL server of the case's own, which may be stopped in every way that servers stop.
+//! A PostgreSQL server for one test, which can stop it in every way that servers stop.
 //!
-//! It listens on a socket in its own directory: a port that it lets go of when it stops may be
-//! somebody else's when it starts again. Where its translations are installed it speaks French,
-//! since nothing may depend on the words in which a server says what is the matter.
+//! It listens on a socket in its own directory, because another process could take its port while it
+//! is stopped. It speaks French if its translations are installed, because nothing may depend on the
+//! language of a server's messages.
 
 use std::{
     os::unix::{
@@ -18,54 +18,51 @@ use tokio_postgres::NoTls;
 
 use super::{
     database::Database,
-    eventually::eventually,
-    process::{self, Running, Signal},
+    process::{self, ChildProcess, Signal},
+    wait::eventually,
 };
 
-/// What has to be installed.
 const PROGRAMS: [&str; 2] = ["initdb", "postgres"];
 
-/// Whom the server runs as where the tests run as root, which it refuses.
+/// The user that the server runs as if the tests run as root, which PostgreSQL refuses.
 const ACCOUNT: &str = "postgres";
 
-/// As long as this file is there, recovery does not end.
+/// While this file exists, recovery does not end.
 const HOLD: &str = "hold";
 
-/// How a server stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stop {
-    /// `pg_ctl stop -m fast`: sessions are told and ended, and everything is written.
+pub(crate) enum StopMode {
+    /// `pg_ctl stop -m fast`: ends the sessions and writes everything.
     Fast,
-    /// `pg_ctl stop -m immediate`: the next start has to recover.
+    /// `pg_ctl stop -m immediate`: the next start recovers.
     Immediate,
-    /// Every process of it by SIGKILL, as when memory runs out. The next start has to recover.
+    /// SIGKILL to all its processes, as when memory runs out: the next start recovers.
     Killed,
 }
 
-impl Stop {
-    /// All of them.
+impl StopMode {
     pub(crate) const ALL: [Self; 3] = [Self::Fast, Self::Killed, Self::Immediate];
 }
 
-/// A server. Killed when dropped, and when the tests' process ends without that.
+/// The server. Killed when dropped, or when the test process ends without dropping it.
 pub(crate) struct OwnPostgres {
     programs: PathBuf,
     account: Option<(u32, u32)>,
     directory: TempDir,
-    life: Option<Life>,
-    /// What it wrote in lives that have ended.
+    life: Option<ServerRun>,
+    /// The log of earlier runs.
     told: Vec<String>,
 }
 
-/// From one start to the next stop.
-struct Life {
-    postmaster: Running,
-    /// Stops the server once nobody holds the other end of its standard input.
+/// From a start to the next stop.
+struct ServerRun {
+    postmaster: ChildProcess,
+    /// Stops the server when its standard input is closed.
     guard: Child,
 }
 
 impl OwnPostgres {
-    /// Makes one, empty, and waits until it takes connections.
+    /// Creates one and waits until it accepts connections.
     pub(crate) async fn start() -> Self {
         let directory = tempfile::Builder::new().prefix("tollgate-postgres-").tempdir().unwrap();
         let is_root = directory.path().metadata().unwrap().uid() == 0;
@@ -82,28 +79,26 @@ impl OwnPostgres {
         server
     }
 
-    /// Its database. Its directory does not go with the server.
     pub(crate) fn database(&self) -> Database {
         Database::of_server(self.url())
     }
 
-    /// Stops it.
-    pub(crate) async fn stop(&mut self, how: Stop) {
+    pub(crate) async fn stop(&mut self, how: StopMode) {
         let mut life = self.life.take().expect("it runs");
         let postmaster = life.postmaster.id();
         match how {
-            Stop::Fast => Signal::Int.send(&[postmaster]),
-            Stop::Immediate => Signal::Quit.send(&[postmaster]),
-            Stop::Killed => kill_with_children(postmaster),
+            StopMode::Fast => Signal::Int.send(&[postmaster]),
+            StopMode::Immediate => Signal::Quit.send(&[postmaster]),
+            StopMode::Killed => kill_with_children(postmaster),
         }
         life.postmaster.ended().await;
         self.told.extend(life.postmaster.lines());
     }
 
-    /// Starts it, and waits until it takes connections.
+    /// Starts it and waits until it accepts connections.
     pub(crate) async fn start_again(&mut self) {
         eventually("the case's PostgreSQL takes connections", async || {
-            // Beside the last processes of one that was killed no other starts.
+            // No server starts while processes of a killed one remain.
             if self.life.as_mut().is_none_or(|life| life.postmaster.has_ended()) {
                 self.life = Some(self.begin());
             }
@@ -112,8 +107,8 @@ impl OwnPostgres {
         .await;
     }
 
-    /// Starts it, but keeps it in recovery, in which it turns everybody away, until `meanwhile` is
-    /// done; then waits until it takes connections.
+    /// Starts it, but keeps it in recovery, where it refuses connections, until `meanwhile` is done; then
+    /// waits until it accepts connections.
     pub(crate) async fn recover(&mut self, meanwhile: impl AsyncFnOnce(&Self)) {
         for name in [HOLD, "recovery.signal"] {
             let path = self.data().join(name);
@@ -126,12 +121,11 @@ impl OwnPostgres {
         self.start_again().await;
     }
 
-    /// Whether it has been started, and not stopped since.
     pub(crate) fn is_running(&self) -> bool {
         self.life.is_some()
     }
 
-    /// How many lines it has written about telling somebody this SQLSTATE.
+    /// How often it has logged this SQLSTATE.
     pub(crate) fn times_told(&self, sqlstate: &str) -> usize {
         let now = self.life.as_ref().map(|life| life.postmaster.lines()).unwrap_or_default();
         self.told.iter().chain(&now).filter(|line| line.starts_with(sqlstate)).count()
@@ -146,7 +140,7 @@ impl OwnPostgres {
         self.directory.path().join("data")
     }
 
-    fn begin(&self) -> Life {
+    fn begin(&self) -> ServerRun {
         let hold = format!("while test -e {HOLD}; do sleep 0.05; done; false");
         let mut command = self.program("postgres");
         command.arg("-D").arg(self.data());
@@ -156,19 +150,19 @@ impl OwnPostgres {
             ("unix_socket_directories", &*self.directory.path().to_string_lossy()),
             ("shared_buffers", "16MB"),
             ("log_line_prefix", "%e "),
-            // Asked for the next piece of the log when recovery has come to the end of what there is.
+            // Called for the next WAL segment when recovery has read all that exist.
             ("restore_command", &hold),
             ("hot_standby", "off"),
         ] {
             command.arg("-c").arg(format!("{name}={value}"));
         }
-        let postmaster = Running::start(command);
+        let postmaster = ChildProcess::start(command);
         let guard = Command::new("sh")
             .args(["-c", "read -r _; kill -QUIT \"$0\"", &postmaster.id().to_string()])
             .stdin(Stdio::piped())
             .spawn()
             .expect("a shell can be run");
-        Life { postmaster, guard }
+        ServerRun { postmaster, guard }
     }
 
     fn program(&self, name: &str) -> Command {
@@ -189,7 +183,7 @@ impl OwnPostgres {
 
 impl Drop for OwnPostgres {
     fn drop(&mut self) {
-        // Before its directory goes.
+        // Before its directory is removed.
         if let Some(mut life) = self.life.take()
             && !life.postmaster.has_ended()
         {
@@ -198,15 +192,15 @@ impl Drop for OwnPostgres {
     }
 }
 
-impl Drop for Life {
+impl Drop for ServerRun {
     fn drop(&mut self) {
-        // Before somebody else may have the process id that it knows.
+        // Before another process can get the process id.
         let _ = self.guard.kill();
         let _ = self.guard.wait();
     }
 }
 
-/// The directory that has all of the programs: what `pg_config` names, of the path, or Debian's.
+/// The directory with all of the programs: from `pg_config`, the path, or Debian's.
 fn find_programs() -> PathBuf {
     let named = Command::new("pg_config").arg("--bindir").output().ok();
     let named = named.map(|output| String::from_utf8_lossy(&output.stdout).trim().into());
@@ -220,7 +214,7 @@ fn find_programs() -> PathBuf {
     })
 }
 
-/// A number of the account's.
+/// The user or group id of the account.
 fn id_of_account(which: &str) -> u32 {
     let output = Command::new("id").args([which, ACCOUNT]).output().expect("id can be run");
     let number = String::from_utf8_lossy(&output.stdout).trim().parse();
@@ -230,18 +224,18 @@ fn id_of_account(which: &str) -> u32 {
 }
 
 fn kill_with_children(process: u32) {
-    // Standing still, it starts no more of them.
+    // While stopped, it starts no more children.
     Signal::Stop.send(&[process]);
     Signal::Kill.send(&children_of(process).chain([process]).collect::<Vec<_>>());
 }
 
-/// The processes that a process has started and not waited for, from proc(5).
+/// The child processes of a process, from proc(5).
 fn children_of(parent: u32) -> impl Iterator<Item = u32> {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     processes.filter_map(move |process| {
         let id = process.file_name().to_str()?.parse().ok()?;
         let stat = std::fs::read_to_string(process.path().join("stat")).ok()?;
-        // After the name, which may hold anything: the state, and the parent.
+        // After the name, which may contain anything: the state and the parent.
         let of: u32 = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
         (of == parent).then_some(id)
     })

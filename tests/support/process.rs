@@ -1,6 +1,6 @@
-//! The real binary as a child process: commands that end, and a server that is sent signals.
+//! The real binary as a child process: commands that end, and servers that get signals.
 //!
-//! What a child writes to standard error joins the record of the run, and so the search for secrets.
+//! Standard error of a child becomes part of the run's log, which is searched for secrets.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -11,9 +11,9 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{eventually::eventually, logs};
+use super::{logs, wait::eventually};
 
-/// The binary, with nothing of the environment's `TOLLGATE_` settings.
+/// The binary without the environment's `TOLLGATE_` variables.
 pub(crate) fn tollgate(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TOLLGATE_")) {
@@ -23,18 +23,15 @@ pub(crate) fn tollgate(arguments: &[&str]) -> Command {
     command
 }
 
-/// How a command ended.
 #[derive(Clone, Debug)]
 pub(crate) struct Ended {
-    /// Its exit code; none when a signal ended it.
+    /// `None` if a signal ended it.
     pub(crate) code: Option<i32>,
-    /// Standard output.
     pub(crate) stdout: String,
-    /// Standard error.
     pub(crate) stderr: String,
 }
 
-/// Runs a command to its end, without holding up the case's thread.
+/// Runs a command to its end without blocking the test's thread.
 pub(crate) async fn run(mut command: Command) -> Ended {
     let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
@@ -43,23 +40,17 @@ pub(crate) async fn run(mut command: Command) -> Ended {
     Ended { code: output.status.code(), stdout: text(&output.stdout), stderr }
 }
 
-/// A signal that a test sends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Signal {
-    /// Please end.
     Term,
-    /// As Ctrl-C.
     Int,
-    /// Please end at once.
     Quit,
-    /// Stand still.
     Stop,
-    /// End, without being asked.
     Kill,
 }
 
 impl Signal {
-    /// Sends it to processes, all of which have to be there.
+    /// Sends it to processes, all of which must exist.
     pub(crate) fn send(self, processes: &[u32]) {
         let name = match self {
             Self::Term => "-TERM",
@@ -74,15 +65,14 @@ impl Signal {
     }
 }
 
-/// A child that goes on running. Killed when dropped.
-pub(crate) struct Running {
+/// A running child process. Killed when dropped.
+pub(crate) struct ChildProcess {
     child: Child,
     lines: watch::Receiver<Vec<String>>,
     readers: Vec<JoinHandle<()>>,
 }
 
-impl Running {
-    /// Starts it.
+impl ChildProcess {
     pub(crate) fn start(mut command: Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary starts");
@@ -105,8 +95,8 @@ impl Running {
         Self { child, lines, readers }
     }
 
-    /// Waits for a line that `find` finds something in, from the first one on. Fails the case, with
-    /// all that was written, when the child ends without one.
+    /// Returns what `find` finds in the first matching line, and waits for that line. Fails the test if
+    /// the child ends without one.
     pub(crate) async fn line<T>(&self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
         let mut lines = self.lines.clone();
         let found = lines.wait_for(|lines| lines.iter().any(|line| find(line).is_some())).await;
@@ -114,7 +104,7 @@ impl Running {
         found.unwrap_or_else(|| panic!("no {what}: {:#?}", self.lines.borrow()))
     }
 
-    /// The first address on 127.0.0.1, with a port, that the child wrote of: where it listens.
+    /// The first address on 127.0.0.1 with a port in the child's output.
     pub(crate) async fn address(&self) -> SocketAddr {
         self.line("listening address", |line| {
             let at = line.find("127.0.0.1:")?;
@@ -127,12 +117,11 @@ impl Running {
         .await
     }
 
-    /// Its process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// The memory that it holds, in bytes (`VmRSS`, proc(5)).
+    /// Its resident memory in bytes (`VmRSS`, proc(5)).
     pub(crate) fn resident(&self) -> usize {
         let path = format!("/proc/{}/status", self.child.id());
         let status = std::fs::read_to_string(path).expect("the child runs");
@@ -141,22 +130,20 @@ impl Running {
         kib.trim().parse::<usize>().unwrap() * 1024
     }
 
-    /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         signal.send(&[self.id()]);
     }
 
-    /// Ends it at once (SIGKILL).
+    /// Sends SIGKILL.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
     }
 
-    /// Whether it has ended.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// Waits for its end, and for all that it wrote to be read.
+    /// Waits until it has ended and all its output was read.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         let mut status = None;
         eventually("the child ends", async || {
@@ -170,13 +157,13 @@ impl Running {
         status.expect("it has ended")
     }
 
-    /// All lines so far, of both streams.
+    /// All output lines so far.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.lines.borrow().clone()
     }
 }
 
-impl Drop for Running {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         self.kill();
         let _ = self.child.wait();

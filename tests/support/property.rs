@@ -1,4 +1,4 @@
-//! Properties of what has to be waited for, which proptest's own runner can't.
+//! Property tests of async code, which proptest's own runner does not support.
 
 use std::fmt::Debug;
 
@@ -7,8 +7,8 @@ use proptest::{
     test_runner::{Config, TestRunner},
 };
 
-/// Looks at so many values whether the property holds, and fails the case with the smallest that
-/// was found for which it does not. Each call of `holds` has to stand by itself.
+/// Tests the property with `values` values, and fails the test with the smallest counterexample
+/// found. Calls of `holds` must be independent.
 pub(crate) async fn holds_for<S: Strategy<Value: Clone + Debug>>(
     strategy: S,
     values: usize,

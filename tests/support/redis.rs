@@ -1,4 +1,4 @@
-//! The Redis that cases share, each with ids of its own, and servers that a case may empty or kill.
+//! The Redis that tests share, each with its own ids, and servers that a test may empty or kill.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -11,18 +11,18 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::eventually::eventually;
+use super::wait::eventually;
 
-/// The variable that names the Redis that cases share.
+/// The URL of the Redis that tests share.
 pub(crate) const REDIS_URL: &str = "TOLLGATE_TEST_REDIS_URL";
 
-/// The Redis that cases share: whoever uses it touches only what belongs to its own ids.
+/// The Redis that tests share; each test uses only its own ids.
 pub(crate) fn shared_url() -> String {
     let given = std::env::var(REDIS_URL).ok().filter(|url| !url.trim().is_empty());
     given.unwrap_or_else(|| "redis://127.0.0.1:6379".to_owned())
 }
 
-/// A server of the case's own. Killed when dropped.
+/// A server for one test. Killed when dropped.
 pub(crate) struct OwnRedis {
     child: Child,
     address: SocketAddr,
@@ -30,10 +30,10 @@ pub(crate) struct OwnRedis {
 }
 
 impl OwnRedis {
-    /// Starts one, empty, and waits until it has run for so long that a gateway counts in it at once.
+    /// Starts an empty one, and waits until it has run long enough for a gateway to use it at once.
     pub(crate) async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        // Free at this moment; nobody else asks for it in between but by chance.
+        // Free now; it is unlikely that another process takes it before the server does.
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let child = Command::new("redis-server")
             .args(["--bind", "127.0.0.1", "--port", &free.port().to_string()])
@@ -49,12 +49,12 @@ impl OwnRedis {
         redis
     }
 
-    /// As `--redis-url` takes it.
+    /// The value for `--redis-url`.
     pub(crate) fn url(&self) -> String {
         format!("redis://{}", self.address)
     }
 
-    /// Forgets everything.
+    /// Deletes everything.
     pub(crate) async fn flush(&self) {
         let done = self.ask("FLUSHALL").await;
         assert_eq!(done.as_deref(), Some("+OK\r\n"));
@@ -65,7 +65,7 @@ impl OwnRedis {
         told.lines().find_map(|line| line.strip_prefix("uptime_in_seconds:"))?.parse().ok()
     }
 
-    /// A command without spaces in its words, and the beginning of the answer.
+    /// Sends a command without quoted words, and returns the beginning of the answer.
     async fn ask(&self, command: &str) -> Option<String> {
         let mut stream = TcpStream::connect(self.address).await.ok()?;
         stream.write_all(format!("{command}\r\n").as_bytes()).await.ok()?;

@@ -1,5 +1,5 @@
-//! Runs cases as trials, each on a thread and an actix system of its own, and then checks the run as
-//! a whole: no secret in anything logged, and no panic that no case answers for.
+//! Runs each case on its own thread and actix system, and then checks the whole run: no secret was
+//! logged, and no panic went unnoticed.
 
 use std::{
     panic::PanicHookInfo,
@@ -12,21 +12,20 @@ use std::{
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use super::{
-    case::{Body, Case, Running},
+    case::{Body, Case, CaseFuture},
     database::{self, Database, Kind},
     logs, secrets,
 };
 
-/// After this a case counts as hung. A guard, not a measurement: no passing case comes near it.
+/// After this time a case counts as hung; passing cases are far below it.
 const HUNG: Duration = Duration::from_secs(120);
 
-/// Unoptimized futures are large, and property tests recurse.
 const STACK: usize = 8 << 20;
 
-/// Runs the cases that the command line asks for.
+/// Runs the cases that the command line selects.
 pub(crate) fn run(cases: Vec<Case>) -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // Cases mostly wait: for a socket, a disk, a notification.
+    // Cases mostly wait for sockets and disks.
     let cores = thread::available_parallelism().map_or(2, usize::from);
     arguments.test_threads.get_or_insert((cores * 2).min(8));
 
@@ -60,7 +59,7 @@ pub(crate) fn run(cases: Vec<Case>) -> ExitCode {
     ExitCode::from(101)
 }
 
-/// Reports a check of the whole run as a trial is reported.
+/// Prints the result of a check in the form of a test result.
 fn check(name: &str, problems: &[String]) -> bool {
     let verdict = if problems.is_empty() { "ok" } else { "FAILED" };
     println!("test {name} ... {verdict}");
@@ -70,10 +69,10 @@ fn check(name: &str, problems: &[String]) -> bool {
     problems.is_empty()
 }
 
-/// The trials of a case: one a database.
+/// The trials of a case: one per database.
 fn trials(case: Case, postgres: bool) -> Vec<Trial> {
     let title = case.title();
-    let on = |kind: Kind, body: fn(Database) -> Running| {
+    let on = |kind: Kind, body: fn(Database) -> CaseFuture| {
         let name = format!("{title}::{}", kind.name());
         Trial::test(name.clone(), move || {
             let database = Database::create(kind).map_err(Failed::from)?;
@@ -92,22 +91,22 @@ fn trials(case: Case, postgres: bool) -> Vec<Trial> {
     }
 }
 
-/// Runs a case on a thread that bears its name, and tells how it ended. A case fails by a panic on
-/// its thread, also one inside a task that nobody awaits.
-fn watch(name: &str, body: impl FnOnce() -> Running + Send + 'static) -> Result<(), Failed> {
+/// Runs a case on a thread with its name. A case fails if its thread panics, also in a task that is
+/// not awaited.
+fn watch(name: &str, body: impl FnOnce() -> CaseFuture + Send + 'static) -> Result<(), Failed> {
     watch_for(HUNG, name, body)
 }
 
-/// The same with a limit of one's own.
+/// The same with a given time limit.
 pub(crate) fn watch_for(
     limit: Duration,
     name: &str,
-    body: impl FnOnce() -> Running + Send + 'static,
+    body: impl FnOnce() -> CaseFuture + Send + 'static,
 ) -> Result<(), Failed> {
     let (alive, ended) = mpsc::channel::<()>();
     let thread =
         thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(move || {
-            // Dropped however the case ends, which is what the other side waits for.
+            // Dropped at the end of the case, which ends the wait below.
             let _alive = alive;
             actix_rt::System::new().block_on(body());
         })?;
@@ -122,7 +121,6 @@ pub(crate) fn watch_for(
     }
 }
 
-/// A panic, and the thread that it happened on.
 struct Panic {
     thread: String,
     message: String,
@@ -142,7 +140,7 @@ fn note_panic(info: &PanicHookInfo<'_>) {
     PANICS.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(panic);
 }
 
-/// The panics on the thread `name` and on those named after it (`NAME/gateway`).
+/// Panics on the thread `name` and on threads named after it (`NAME/gateway`).
 fn panics_of(name: &str) -> Vec<String> {
     let mut panics = PANICS.lock().unwrap();
     let mine = panics.iter_mut().filter(|panic| {
@@ -155,7 +153,7 @@ fn panics_of(name: &str) -> Vec<String> {
     .collect()
 }
 
-/// Panics that no case has failed for: on a worker of the application, or after its case had ended.
+/// Panics for which no case has failed: on a worker thread, or after the case had ended.
 fn unanswered() -> Vec<String> {
     let panics = PANICS.lock().unwrap();
     let mine = panics.iter().filter(|panic| !panic.answered);

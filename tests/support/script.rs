@@ -1,5 +1,4 @@
-//! What the scripted upstream does with one request: a list of steps, each as small as what the
-//! network can do.
+//! What the scripted upstream does with one request: a list of small steps.
 
 use std::{
     fmt, iter,
@@ -14,75 +13,69 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
-/// Header lines, in the order in which they are sent.
+/// Headers in the order sent.
 pub(crate) type Headers<'a> = &'a [(&'a str, &'a str)];
 
-/// One step.
 pub(crate) enum Step {
-    /// Goes on when the test lets it through.
-    WaitForRelease(Gate),
-    /// Goes on when the peer has sent bytes beyond the request: its next one.
+    /// Waits until the test releases the pause.
+    WaitForRelease(Pause),
+    /// Waits until the peer has sent bytes of its next request.
     WaitForNextRequest,
-    /// Latency that is part of the script.
+    /// Waits for this time.
     Delay(Duration),
-    /// These bytes, in one write.
+    /// Writes these bytes in one write.
     Raw(Bytes),
-    /// A chunk in chunked framing, in one write.
+    /// Writes one chunk in one write.
     Chunk(Bytes),
-    /// Chunks made as they are sent, for streams that do not fit in memory.
+    /// Writes chunks that are generated while sending.
     Chunks(Box<dyn Iterator<Item = Bytes> + Send>),
-    /// The chunk that ends a chunked body.
+    /// Ends a chunked body.
     EndChunks,
-    /// Notes that all steps before this one are done.
-    Note(Mark),
-    /// Says no more, and closes in order (FIN).
+    /// Sets the marker: all earlier steps are done.
+    Note(Marker),
+    /// Closes the connection (FIN).
     Close,
-    /// Breaks the connection off (RST).
+    /// Resets the connection (RST).
     Reset,
-    /// Neither answers nor closes, until the peer does.
+    /// Waits until the peer closes.
     KeepOpen,
 }
 
-/// The steps for one request. After the last one the connection is kept for the next request.
+/// The steps for one request. After them the connection waits for the next request.
 #[derive(Default)]
 pub(crate) struct Script {
     pub(super) steps: Vec<Step>,
 }
 
 impl Script {
-    /// Nothing yet.
     pub(crate) fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a step.
     pub(crate) fn then(mut self, step: Step) -> Self {
         self.steps.push(step);
         self
     }
 
-    /// Adds another script's steps.
     pub(crate) fn and(mut self, script: Self) -> Self {
         self.steps.extend(script.steps);
         self
     }
 
-    /// Waits at `gate`.
-    pub(crate) fn wait(self, gate: &Gate) -> Self {
-        self.then(Step::WaitForRelease(gate.clone()))
+    pub(crate) fn wait(self, pause: &Pause) -> Self {
+        self.then(Step::WaitForRelease(pause.clone()))
     }
 
-    /// Waits for as long.
     pub(crate) fn delay(self, time: Duration) -> Self {
         self.then(Step::Delay(time))
     }
 
-    /// An interim answer, such as 103.
+    /// Adds an interim answer, such as 103.
     pub(crate) fn informational(self, status: u16, headers: Headers<'_>) -> Self {
         self.head(status, headers)
     }
 
-    /// A status line and exactly these headers.
+    /// Adds a status line and exactly these headers.
     pub(crate) fn head(self, status: u16, headers: Headers<'_>) -> Self {
         let mut head = format!("HTTP/1.1 {status} {}\r\n", reason(status));
         for (name, value) in headers {
@@ -92,43 +85,42 @@ impl Script {
         self.raw(head)
     }
 
-    /// The head of an answer whose body is chunked.
+    /// Adds the head of a chunked answer.
     pub(crate) fn chunked_head(self, status: u16, headers: Headers<'_>) -> Self {
         self.head(status, &[headers, &[("transfer-encoding", "chunked")]].concat())
     }
 
-    /// The head of an answer that promises `length` bytes; whether they follow is up to the script.
+    /// Adds a head that declares `length` bytes; other steps send them or do not.
     pub(crate) fn sized_head(self, status: u16, headers: Headers<'_>, length: usize) -> Self {
         self.head(status, &[headers, &[("content-length", &length.to_string())]].concat())
     }
 
-    /// A whole answer with a `Content-Length`.
+    /// Adds a complete answer with `Content-Length`.
     pub(crate) fn sized(self, status: u16, headers: Headers<'_>, body: impl Into<Bytes>) -> Self {
         let body = body.into();
         self.sized_head(status, headers, body.len()).raw(body)
     }
 
-    /// These bytes, in one write.
+    /// Writes these bytes in one write.
     pub(crate) fn raw(self, bytes: impl Into<Bytes>) -> Self {
         self.then(Step::Raw(bytes.into()))
     }
 
-    /// One chunk.
     pub(crate) fn chunk(self, bytes: impl Into<Bytes>) -> Self {
         self.then(Step::Chunk(bytes.into()))
     }
 
-    /// Several chunks, a write each.
+    /// Adds several chunks, one write each.
     pub(crate) fn chunks<B: Into<Bytes>>(self, chunks: impl IntoIterator<Item = B>) -> Self {
         chunks.into_iter().fold(self, |script, chunk| script.chunk(chunk))
     }
 
-    /// Chunks made as they are sent.
+    /// Adds chunks that are generated while sending.
     pub(crate) fn lazy(self, chunks: impl Iterator<Item = Bytes> + Send + 'static) -> Self {
         self.then(Step::Chunks(Box::new(chunks)))
     }
 
-    /// `count` copies of `chunk`, made as they are sent.
+    /// Adds `count` copies of `chunk`, generated while sending.
     pub(crate) fn repeat(self, chunk: impl Into<Bytes>, count: usize) -> Self {
         self.lazy(iter::repeat_n(chunk.into(), count))
     }
@@ -138,27 +130,24 @@ impl Script {
         self.then(Step::EndChunks)
     }
 
-    /// Notes that the script has come this far.
-    pub(crate) fn note(self, mark: &Mark) -> Self {
+    /// Sets the marker when the script gets here.
+    pub(crate) fn note(self, mark: &Marker) -> Self {
         self.then(Step::Note(mark.clone()))
     }
 
-    /// Closes in order.
     pub(crate) fn close(self) -> Self {
         self.then(Step::Close)
     }
 
-    /// Breaks off.
     pub(crate) fn reset(self) -> Self {
         self.then(Step::Reset)
     }
 
-    /// Keeps quiet until the peer closes.
     pub(crate) fn keep_open(self) -> Self {
         self.then(Step::KeepOpen)
     }
 
-    /// A JSON answer.
+    /// A complete JSON answer.
     pub(crate) fn json(status: u16, value: &Value) -> Self {
         Self::new().sized(status, &[("content-type", "application/json")], value.to_string())
     }
@@ -171,53 +160,49 @@ impl Script {
         )
     }
 
-    /// A whole event stream, each event a write of its own. The events bring their blank line
-    /// ([`data`]).
+    /// A complete event stream, one write per event. The events include their blank line ([`data`]).
     pub(crate) fn sse<B: Into<Bytes>>(events: impl IntoIterator<Item = B>) -> Self {
         Self::sse_head().chunks(events).end()
     }
 }
 
-/// `data: TEXT` and the blank line.
+/// An event with this data, including the blank line.
 pub(crate) fn data(text: impl fmt::Display) -> String {
     format!("data: {text}\n\n")
 }
 
-/// Where a script waits for the test. Clones are the same gate.
+/// A point where a script waits for the test. Clones share it.
 #[derive(Clone)]
-pub(crate) struct Gate(Arc<Semaphore>);
+pub(crate) struct Pause(Arc<Semaphore>);
 
-impl Gate {
-    /// Closed.
-    pub(crate) fn closed() -> Self {
+impl Pause {
+    pub(crate) fn new() -> Self {
         Self(Arc::new(Semaphore::new(0)))
     }
 
-    /// Lets one script through, now or when it comes.
+    /// Releases one script, now or when it gets here.
     pub(crate) fn release(&self) {
         self.0.add_permits(1);
     }
 
-    /// Lets through all that wait and all that will come.
-    pub(crate) fn open(&self) {
+    /// Releases all scripts, also those that get here later.
+    pub(crate) fn release_all(&self) {
         self.0.close();
     }
 
-    /// Returns when let through.
-    pub(super) async fn pass(&self) {
-        // A closed semaphore is an open gate.
+    pub(super) async fn released(&self) {
+        // The semaphore is closed when all are released.
         if let Ok(permit) = self.0.acquire().await {
             permit.forget();
         }
     }
 }
 
-/// How far a script has come. Clones are the same mark.
+/// Tells whether a script has reached a step. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Mark(Arc<AtomicBool>);
+pub(crate) struct Marker(Arc<AtomicBool>);
 
-impl Mark {
-    /// Whether it has come there.
+impl Marker {
     pub(crate) fn is_set(&self) -> bool {
         self.0.load(Ordering::SeqCst)
     }
@@ -227,7 +212,6 @@ impl Mark {
     }
 }
 
-/// Only for people who read a capture.
 fn reason(status: u16) -> &'static str {
     match status {
         103 => "Early Hints",

@@ -1,7 +1,7 @@
-//! Every secret that the run used, in every form that a log line might show it in.
+//! Every secret that the run used, and the forms in which a log line might contain it.
 //!
-//! Whoever makes, stores or receives a secret in a test registers it here; the check after the last
-//! case looks for all of them in everything that was logged.
+//! Tests register the secrets they create, store or receive. After the last test all logs are searched
+//! for them.
 
 use std::{
     collections::BTreeSet,
@@ -13,15 +13,15 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 
 use super::framing::HeaderList;
 
-/// Below this a value occurs by chance, and finding it would prove nothing.
+/// A shorter value could occur in a log by chance.
 const SHORTEST: usize = 8;
 
 static USED: LazyLock<Mutex<BTreeSet<String>>> = LazyLock::new(Mutex::default);
 
-/// Notes that the run uses this secret. Registering one twice is fine.
+/// Registers a secret.
 ///
 /// # Panics
-/// When the value is too short to be told from ordinary text: the test should choose a longer one.
+/// If the value is so short that it could be ordinary text.
 pub(crate) fn register(secret: &str) {
     assert!(
         secret.len() >= SHORTEST,
@@ -30,8 +30,8 @@ pub(crate) fn register(secret: &str) {
     USED.lock().unwrap().insert(secret.to_owned());
 }
 
-/// Registers a Tollgate key: the whole, and the part after the lookup id, which is the secret. What
-/// is too short to be a key is left out: tests present such things on purpose.
+/// Registers a Tollgate key: all of it, and the secret part after the lookup id. Skips what is too
+/// short to be a key, which tests send on purpose.
 pub(crate) fn register_key(key: &str) {
     let parts = [Some(key), key.rsplit_once('_').map(|(_, secret)| secret)];
     for part in parts.into_iter().flatten().filter(|part| part.len() >= SHORTEST) {
@@ -39,8 +39,7 @@ pub(crate) fn register_key(key: &str) {
     }
 }
 
-/// Registers what a request shows of secrets: the credentials in its headers, and a value that it
-/// stores.
+/// Registers the secrets in a request: credentials in headers, and the value of a stored secret.
 pub(super) fn note_sent(target: &str, headers: &HeaderList, body: &[u8]) {
     for (name, value) in headers {
         match name.to_ascii_lowercase().as_str() {
@@ -54,7 +53,7 @@ pub(super) fn note_sent(target: &str, headers: &HeaderList, body: &[u8]) {
     }
 }
 
-/// Registers the keys that an answer of the management plane shows once.
+/// Registers the keys in an answer of the management plane.
 pub(super) fn note_received(body: &[u8]) {
     for field in ["key", "admin_key", "platform_key"] {
         register_field(body, field);
@@ -71,13 +70,12 @@ fn register_field(body: &[u8], field: &str) {
     }
 }
 
-/// All that were registered so far.
 pub(crate) fn used() -> Vec<String> {
     USED.lock().unwrap().iter().cloned().collect()
 }
 
-/// The forms in which `secret` may stand in a log: as it is, escaped as Rust's `Debug` and as JSON
-/// do, percent-encoded, in base64, in hexadecimal, and as the list of its bytes.
+/// The forms in which a log may contain `secret`: unchanged, escaped as by Rust's `Debug` and JSON,
+/// percent-encoded, in base64, in hexadecimal, and as a list of bytes.
 pub(crate) fn forms(secret: &str) -> Vec<(&'static str, String)> {
     let debug = format!("{secret:?}");
     let json = serde_json::Value::from(secret).to_string();

@@ -1,4 +1,4 @@
-//! SQL of a test's own, past the application: to craft a state, to look at one, to hold a lock.
+//! SQL without the application: to create or inspect a state, or to hold a lock.
 
 use diesel::{
     Connection as _, QueryableByName, RunQueryDsl as _, SqliteConnection,
@@ -13,7 +13,6 @@ struct Row {
     value: String,
 }
 
-/// Runs statements.
 pub(crate) async fn execute(database: &Database, sql: &str) {
     match database.kind() {
         Kind::Sqlite => open(database).batch_execute(sql).unwrap(),
@@ -21,7 +20,7 @@ pub(crate) async fn execute(database: &Database, sql: &str) {
     }
 }
 
-/// What a query gives whose one column, called `value`, is text; its rows in order.
+/// The rows of a query with one text column named `value`.
 pub(crate) async fn texts(database: &Database, sql: &str) -> Vec<String> {
     match database.kind() {
         Kind::Sqlite => {
@@ -41,7 +40,7 @@ struct Step {
     detail: String,
 }
 
-/// How the database says that it would run a query.
+/// The database's plan for a query.
 pub(crate) async fn plan(database: &Database, sql: &str) -> String {
     let steps: Vec<String> = match database.kind() {
         Kind::Sqlite => {
@@ -58,11 +57,10 @@ pub(crate) async fn plan(database: &Database, sql: &str) -> String {
     steps.join("\n")
 }
 
-/// The one writer that SQLite has, kept from everybody else until dropped.
+/// SQLite's write lock, held until dropped.
 pub(crate) struct WriteLock(SqliteConnection);
 
 impl WriteLock {
-    /// Takes it.
     pub(crate) fn take(database: &Database) -> Self {
         let mut connection = open(database);
         connection.batch_execute("BEGIN IMMEDIATE").unwrap();

@@ -1,5 +1,5 @@
-//! Callers that make the calls of a plan, one number after the other, at whatever address the
-//! gateway has just now, and write down what became of each.
+//! Callers that make planned calls in the order of their numbers, at the gateway's current address, and
+//! record the result of each.
 
 use std::{
     cell::{Cell, RefCell},
@@ -11,53 +11,47 @@ use std::{
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
 use super::{
-    connection::{Connection, Ending},
-    eventually::within,
+    call_plan::{CallPlan, Scenario},
+    connection::{BodyEnd, Connection},
     invoice::Invoice,
-    plan::{Fate, Plan},
+    wait::within,
 };
 
-/// A call hangs when it takes so long.
+/// A call that takes longer counts as hung.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How a call ended for its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Met {
-    /// The answer came whole.
+pub(crate) enum CallResult {
+    /// A complete answer with this status.
     Answered(u16),
-    /// The answer broke off, or never began.
-    Cut,
-    /// The caller left, as planned.
-    Left,
+    /// No answer, or an incomplete one.
+    Broken,
+    /// The caller disconnected as planned.
+    CallerLeft,
 }
 
-/// What a caller knows of a call.
+/// What the caller knows about a call.
 #[derive(Clone, Debug)]
-pub(crate) struct Told {
-    /// Its number.
+pub(crate) struct CallRecord {
     pub(crate) number: u64,
-    /// The gateway's id of it, if a head came.
+    /// The `x-request-id` of the answer, if there was one.
     pub(crate) request_id: Option<String>,
-    /// How it ended.
-    pub(crate) met: Met,
-    /// When it was sent.
+    pub(crate) result: CallResult,
     pub(crate) began: Instant,
-    /// When it ended.
     pub(crate) ended: Instant,
 }
 
-/// What the callers share.
 struct Shared {
-    plan: Box<dyn Fn(u64) -> Plan>,
+    plan: Box<dyn Fn(u64) -> CallPlan>,
     invoice: Invoice,
     key: String,
     next: Cell<u64>,
     end: u64,
-    told: RefCell<Vec<Told>>,
+    records: RefCell<Vec<CallRecord>>,
     ended: watch::Sender<u64>,
 }
 
-/// Callers at work.
+/// Running callers.
 pub(crate) struct Traffic {
     shared: Rc<Shared>,
     gateway: watch::Sender<SocketAddr>,
@@ -65,9 +59,8 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
-    /// Starts callers for the numbers below `end`.
     pub(crate) fn start(
-        plan: impl Fn(u64) -> Plan + 'static,
+        plan: impl Fn(u64) -> CallPlan + 'static,
         invoice: &Invoice,
         key: &str,
         gateway: SocketAddr,
@@ -79,7 +72,7 @@ impl Traffic {
             key: key.to_owned(),
             next: Cell::new(0),
             end,
-            told: RefCell::default(),
+            records: RefCell::default(),
             ended: watch::Sender::new(0),
         });
         let gateway = watch::Sender::new(gateway);
@@ -88,30 +81,30 @@ impl Traffic {
         Self { shared, gateway, callers }
     }
 
-    /// The gateway is elsewhere now.
-    pub(crate) fn moves(&self, gateway: SocketAddr) {
+    /// Sets the gateway's new address.
+    pub(crate) fn set_gateway(&self, gateway: SocketAddr) {
         self.gateway.send_replace(gateway);
     }
 
-    /// How many calls have ended.
+    /// The number of ended calls.
     pub(crate) fn ended(&self) -> u64 {
         *self.shared.ended.borrow()
     }
 
-    /// Waits until so many have ended, or all.
+    /// Waits until `count` calls have ended, or all.
     pub(crate) async fn reaches(&self, count: u64) {
         let mut ended = self.shared.ended.subscribe();
         let count = count.min(self.shared.end);
-        // The sender is in what this shares.
+        // The sender lives as long as this.
         let _ = ended.wait_for(|ended| *ended >= count).await;
     }
 
-    /// Waits until all numbers have been called, and gives what became of them.
-    pub(crate) async fn end(self) -> Vec<Told> {
+    /// Waits until all calls have ended, and returns their records.
+    pub(crate) async fn end(self) -> Vec<CallRecord> {
         for caller in self.callers {
             caller.await.expect("a caller ends");
         }
-        self.shared.told.take()
+        self.shared.records.take()
     }
 }
 
@@ -125,12 +118,12 @@ impl Shared {
                 let address = *gateway.borrow_and_update();
                 if let Ok(connection) = Connection::open(address).await {
                     let call = self.call(&plan, connection);
-                    let told = within(PATIENCE, &format!("{plan:?} ends"), call).await;
-                    self.told.borrow_mut().push(told);
+                    let record = within(PATIENCE, &format!("{plan:?} ends"), call).await;
+                    self.records.borrow_mut().push(record);
                     self.ended.send_modify(|ended| *ended += 1);
                     break;
                 }
-                // Nothing was sent. The gateway is being started again elsewhere.
+                // Nothing was sent: the gateway is being restarted on another port.
                 if gateway.changed().await.is_err() {
                     return;
                 }
@@ -138,46 +131,52 @@ impl Shared {
         }
     }
 
-    async fn call(&self, plan: &Plan, mut connection: Connection) -> Told {
+    async fn call(&self, plan: &CallPlan, mut connection: Connection) -> CallRecord {
         let began = Instant::now();
         let mut request_id = None;
-        let met = self.exchange(plan, &mut connection, &mut request_id).await;
-        // A caller that leaves does so here, by dropping its connection.
+        let result = self.exchange(plan, &mut connection, &mut request_id).await;
+        // Callers disconnect here.
         drop(connection);
-        Told { number: plan.number, request_id, met, began, ended: Instant::now() }
+        CallRecord { number: plan.number, request_id, result, began, ended: Instant::now() }
     }
 
     async fn exchange(
         &self,
-        plan: &Plan,
+        plan: &CallPlan,
         connection: &mut Connection,
         request_id: &mut Option<String>,
-    ) -> Met {
+    ) -> CallResult {
         if connection.request(&plan.request().bearer(&self.key)).await.is_err() {
-            return Met::Cut;
+            return CallResult::Broken;
         }
         let head = tokio::select! {
             head = connection.head() => head,
-            () = self.invoice.has(plan.number), if plan.fate == Fate::LeftBefore => return Met::Left,
+            () = self.invoice.has(plan.number), if plan.scenario == Scenario::CallerLeavesBeforeHead => return CallResult::CallerLeft,
         };
-        let Ok(head) = head else { return Met::Cut };
+        let Ok(head) = head else { return CallResult::Broken };
         *request_id = head.header("x-request-id").map(str::to_owned);
-        let leaves =
-            head.status == 200 && matches!(plan.fate, Fate::LeftInBody | Fate::LeftAfterUsage);
+        let leaves = head.status == 200
+            && matches!(
+                plan.scenario,
+                Scenario::CallerLeavesInBody | Scenario::CallerLeavesAfterUsage
+            );
         if !leaves {
             return match connection.rest().await.1 {
-                Ending::Complete => Met::Answered(head.status),
-                Ending::UntilClose | Ending::Cut(_) => Met::Cut,
+                BodyEnd::Complete => CallResult::Answered(head.status),
+                BodyEnd::UntilClose | BodyEnd::Broken(_) => CallResult::Broken,
             };
         }
-        // The upstream holds the rest back, so the end can only be a cut.
+        // The upstream does not send the rest, so an end of the body is a broken connection.
         let mut seen = Vec::new();
         loop {
-            let Ok(Some(piece)) = connection.piece().await else { return Met::Cut };
+            let Ok(Some(piece)) = connection.piece().await else { return CallResult::Broken };
             seen.extend_from_slice(&piece.bytes);
             let has = |text: &str| memchr::memmem::find(&seen, text.as_bytes()).is_some();
-            if plan.fate == Fate::LeftInBody || has("_tokens\"") || plan.withholds_usage() {
-                return Met::Left;
+            if plan.scenario == Scenario::CallerLeavesInBody
+                || has("_tokens\"")
+                || plan.withholds_usage()
+            {
+                return CallResult::CallerLeft;
             }
         }
     }

@@ -1,8 +1,8 @@
-//! A provider for tests: a real TCP server that does what a [`Script`] says, records what it is sent
-//! and knows when its peer leaves.
+//! A scripted provider: a TCP server that follows a [`Script`], records the requests it receives and
+//! notices when its peer disconnects.
 //!
-//! Written on sockets and httparse, not on the library that the gateway is built of: it can break
-//! every rule of HTTP on purpose. What OpenAI's API answers is in [`openai`](super::openai).
+//! Built on sockets and httparse instead of the gateway's HTTP library, so that it can violate HTTP on
+//! purpose. The answers of OpenAI's API are in [`openai`](super::openai).
 
 use std::{
     collections::VecDeque,
@@ -23,97 +23,81 @@ use tokio::{
 };
 
 use super::{
-    eventually::within,
     framing::{self, Chunk, HeaderList},
     openai,
     script::{Script, Step},
+    wait::{DEADLINE, within},
 };
 
-/// Only a failure waits so long.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A request as it arrived.
+/// A received request.
 #[derive(Clone, Debug)]
 pub(crate) struct RecordedRequest {
-    /// The connection it came on, counted from 0 as accepted.
+    /// The index of its connection.
     pub(crate) connection: usize,
-    /// `POST`.
     pub(crate) method: String,
-    /// Path and query, as sent.
     pub(crate) target: String,
-    /// In order.
     pub(crate) headers: HeaderList,
-    /// Without its framing.
     pub(crate) body: Bytes,
-    /// When it was complete.
-    pub(crate) at: Instant,
 }
 
 impl RecordedRequest {
-    /// The target up to the query.
     pub(crate) fn path(&self) -> &str {
         self.target.split('?').next().unwrap_or_default()
     }
 
-    /// What follows the question mark.
     pub(crate) fn query(&self) -> Option<&str> {
         self.target.split_once('?').map(|(_, query)| query)
     }
 
-    /// The first header of that name, in any case.
+    /// The first header with this name, in any letter case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         framing::find(&self.headers, name)
     }
 
-    /// The body as JSON; null when it is none.
+    /// The body as JSON, or null if it is not JSON.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
 }
 
-/// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ClosedBy {
-    /// By the peer, in order, or by a half-close: the upstream takes both for gone.
+    /// The peer closed it or its sending direction.
     Peer,
-    /// By the peer, broken off.
     PeerReset,
-    /// By the script, or because the request asked for it.
+    /// The script closed it, or the request asked for it.
     Upstream,
 }
 
-/// A connection that was accepted.
+/// An accepted connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SeenConnection {
-    /// When.
-    pub(crate) accepted: Instant,
-    /// How and when it ended.
     pub(crate) closed: Option<(ClosedBy, Instant)>,
 }
 
-/// All that the upstream has seen.
+/// What the upstream has seen.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
-    /// In the order in which they were complete.
+    /// In the order received.
     pub(crate) requests: Vec<Arc<RecordedRequest>>,
-    /// In the order in which they were accepted.
+    /// In the order accepted.
     pub(crate) connections: Vec<SeenConnection>,
-    /// Requests that broke off before they were complete.
+    /// The number of incomplete requests.
     pub(crate) cut_requests: usize,
 }
 
 impl Seen {
-    /// Connections accepted.
+    /// The number of accepted connections.
     pub(crate) fn accepted(&self) -> usize {
         self.connections.len()
     }
 
-    /// Connections open now.
+    /// The number of open connections.
     pub(crate) fn open(&self) -> usize {
         self.connections.iter().filter(|connection| connection.closed.is_none()).count()
     }
 
-    /// Connections that the peer ended, in whichever way.
+    /// The number of connections that the peer closed or reset.
     pub(crate) fn left_by_peer(&self) -> usize {
         let left = |closed: Option<(ClosedBy, Instant)>| {
             matches!(closed, Some((ClosedBy::Peer | ClosedBy::PeerReset, _)))
@@ -130,7 +114,7 @@ struct Shared {
     seen: watch::Sender<Seen>,
 }
 
-/// The server. It runs on the case's runtime and ends when dropped.
+/// The server. It runs on the test's runtime and ends when dropped.
 pub(crate) struct ScriptedUpstream {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -138,12 +122,12 @@ pub(crate) struct ScriptedUpstream {
 }
 
 impl ScriptedUpstream {
-    /// One that answers as OpenAI's API does ([`openai::answer`]) where no script was queued.
+    /// Starts one that answers like OpenAI's API ([`openai::answer`]) if no script is queued.
     pub(crate) async fn start() -> Self {
         Self::with(openai::answer).await
     }
 
-    /// One that asks `handler` what to do where no script was queued.
+    /// Starts one that calls `handler` if no script is queued.
     pub(crate) async fn with(
         handler: impl Fn(&RecordedRequest) -> Script + Send + Sync + 'static,
     ) -> Self {
@@ -158,34 +142,30 @@ impl ScriptedUpstream {
         Self { address, shared, accepting }
     }
 
-    /// The next request without a script gets this one. Scripts are taken in order, whatever the
-    /// connection.
+    /// Queues a script. Requests take scripts in order, on whatever connection.
     pub(crate) fn push(&self, script: Script) {
         self.shared.queue.lock().unwrap().push_back(script);
     }
 
-    /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// As a model configuration names it, `/v1` included.
+    /// The base URL for a model configuration.
     pub(crate) fn base_url(&self) -> String {
         format!("http://{}/v1", self.address)
     }
 
-    /// All seen so far.
     pub(crate) fn seen(&self) -> Seen {
         self.shared.seen.borrow().clone()
     }
 
-    /// Waits until what was seen satisfies `condition`, and fails the case, naming `what`, if that
-    /// never happens.
+    /// Waits until `condition` holds, and fails the test, naming `what`, if it does not.
     pub(crate) async fn wait_for(&self, what: &str, condition: impl Fn(&Seen) -> bool) -> Seen {
-        self.wait_within(PATIENCE, what, condition).await
+        self.wait_within(DEADLINE, what, condition).await
     }
 
-    /// The same with a deadline that is part of the contract under test.
+    /// The same with a deadline that is under test.
     pub(crate) async fn wait_within(
         &self,
         deadline: Duration,
@@ -196,18 +176,18 @@ impl ScriptedUpstream {
         within(deadline, what, async { changes.wait_for(condition).await.unwrap().clone() }).await
     }
 
-    /// The request of that index (from 0), waited for.
+    /// Waits for the request with this index.
     pub(crate) async fn request(&self, index: usize) -> Arc<RecordedRequest> {
         let what = format!("the upstream's request {index}");
         Arc::clone(&self.wait_for(&what, |seen| seen.requests.len() > index).await.requests[index])
     }
 
-    /// The latest request, which must be there already.
+    /// The latest request.
     pub(crate) fn last_request(&self) -> Arc<RecordedRequest> {
         Arc::clone(self.seen().requests.last().expect("a request has reached the upstream"))
     }
 
-    /// Waits until the peer has left the connection of that index, and fails the case if it has not
+    /// Waits until the peer has closed the connection with this index, and fails the test if it has not
     /// within the deadline.
     pub(crate) async fn left_within(&self, deadline: Duration, connection: usize) {
         let what = format!("the peer leaves the upstream's connection {connection}");
@@ -218,7 +198,7 @@ impl ScriptedUpstream {
         self.wait_within(deadline, &what, left).await;
     }
 
-    /// Ends it: the port refuses connections from now on.
+    /// Stops it: from now on the port refuses connections.
     pub(crate) async fn stop(mut self) {
         self.accepting.abort();
         let _ = (&mut self.accepting).await;
@@ -232,16 +212,16 @@ impl Drop for ScriptedUpstream {
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    // Dropped with this task, and ends every connection.
+    // Dropped with this task, which closes every connection.
     let mut connections = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
-        // Each step is to leave on its own, when it is due.
+        // Each step is sent on its own, at once.
         stream.set_nodelay(true).unwrap();
         let mut number = 0;
         shared.seen.send_modify(|seen| {
             number = seen.connections.len();
-            seen.connections.push(SeenConnection { accepted: Instant::now(), closed: None });
+            seen.connections.push(SeenConnection { closed: None });
         });
         let shared = Arc::clone(&shared);
         connections.spawn(async move {
@@ -254,7 +234,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-/// What follows a script.
+/// What to do after a script.
 enum Next {
     Request,
     Close,
@@ -304,7 +284,7 @@ fn gone(error: &io::Error) -> ClosedBy {
     }
 }
 
-/// Does the steps, with an eye on the peer: one that leaves ends the script.
+/// Runs the steps; a peer that disconnects ends the script.
 async fn play(
     reader: &mut (impl AsyncRead + Unpin),
     writer: &mut (impl AsyncWrite + Unpin),
@@ -337,7 +317,7 @@ async fn play(
     Next::Request
 }
 
-/// Returns when the peer has left. What it sends meanwhile is kept as its next request.
+/// Waits until the peer disconnects. Bytes that it sends meanwhile are kept for its next request.
 async fn peer_leaves(reader: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut) -> ClosedBy {
     loop {
         match reader.read_buf(buffer).await {
@@ -350,26 +330,26 @@ async fn peer_leaves(reader: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMu
 
 async fn perform(writer: &mut (impl AsyncWrite + Unpin), step: Step) -> io::Result<()> {
     match step {
-        Step::WaitForRelease(gate) => gate.pass().await,
+        Step::WaitForRelease(pause) => pause.released().await,
         Step::Delay(time) => tokio::time::sleep(time).await,
         Step::Raw(bytes) => writer.write_all(&bytes).await?,
         Step::Chunk(bytes) => writer.write_all(&framing::put_chunk(&bytes)).await?,
         Step::Chunks(chunks) => {
             for bytes in chunks {
                 writer.write_all(&framing::put_chunk(&bytes)).await?;
-                // A socket that always has room would starve the rest of the case's thread.
+                // Otherwise a socket that always accepts data would starve other tasks of the test.
                 tokio::task::yield_now().await;
             }
         }
         Step::Note(mark) => mark.set(),
         Step::EndChunks => writer.write_all(framing::LAST_CHUNK).await?,
-        // `play` has dealt with these.
+        // Handled by `play`.
         Step::WaitForNextRequest | Step::KeepOpen | Step::Close | Step::Reset => {}
     }
     writer.flush().await
 }
 
-/// The next request; `None` when the peer closed between two.
+/// The next request; `None` if the peer closed before it.
 async fn read_request(
     reader: &mut (impl AsyncRead + Unpin),
     buffer: &mut BytesMut,
@@ -406,20 +386,12 @@ async fn read_request(
             }
         }
     }
-    Ok(Some(RecordedRequest {
-        connection,
-        method,
-        target,
-        headers,
-        body: body.freeze(),
-        at: Instant::now(),
-    }))
+    Ok(Some(RecordedRequest { connection, method, target, headers, body: body.freeze() }))
 }
 
-/// Method, target and headers, when they have all arrived. A gateway that sends what is not HTTP
-/// fails the case here.
+/// Method, target and headers, if they are complete. Panics if they are not HTTP.
 fn take_head(buffer: &mut BytesMut) -> Option<(String, String, HeaderList)> {
-    let mut headers = [httparse::EMPTY_HEADER; framing::MOST_HEADERS];
+    let mut headers = [httparse::EMPTY_HEADER; framing::MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     let length = match request.parse(buffer) {
         Ok(httparse::Status::Complete(length)) => length,

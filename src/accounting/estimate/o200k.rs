@@ -43,7 +43,9 @@ struct Encoding {
 impl Encoding {
     #[expect(clippy::expect_used, reason = "the expressions are constant and compiled in tests")]
     fn build() -> Self {
-        let ranks: HashMap<_, _> = tokens().zip(0..).collect();
+        // Grown step by step, it would leave its smaller tables behind in the allocator.
+        let mut ranks: HashMap<&'static [u8], u32> = HashMap::with_capacity(tokens().count());
+        ranks.extend(tokens().zip(0..));
         let max_token_bytes = ranks.keys().map(|token| token.len()).max().unwrap_or(1);
         let splitter = Regex::new_many(&[WORDS, SPACE_BEFORE_SPACE, SPACE]).expect("it compiles");
         Self { ranks, max_token_bytes, splitter }

@@ -63,7 +63,7 @@ impl<'r> Target<'r> {
         for (name, value) in &configuration.default_parameters {
             edits.set_if_absent(name, value).map_err(ProxyError::Body)?;
         }
-        let is_stream_expected = json.get_bool("stream") == Some(true);
+        let is_stream_expected = edits.get("stream") == Some("true");
         let withhold_usage = format == Format::Chat
             && is_stream_expected
             && configuration.stream_usage == StreamUsage::Inject

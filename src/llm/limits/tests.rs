@@ -263,6 +263,9 @@ fn images_and_inline_files_are_charged_by_what_is_published() {
         (json!([{"type": "text", "text": "a"}]), 0),
         (json!([image("https://example.com/a.png")]), 1_000),
         (json!([inline, inline]), 2_000),
+        (json!([{"type": "image_url", "image_url": {"url": "a", "detail": "original"}}]), 10_000),
+        (json!([{"type": "input_image", "image_url": "a", "detail": "original"}]), 10_000),
+        (json!([{"type": "input_image", "image_url": "a", "detail": "low"}]), 1_000),
         (json!([{"type": "input_image", "file_id": "file_1"}]), 1_000),
         (json!([file]), 750),
         (json!([file, inline]), 1_750),
@@ -297,7 +300,10 @@ fn naive(value: &Value) -> InputKind {
                     ("type", Value::String(kind)) if kind == "file" => is_file = true,
                     ("type", Value::String(kind))
                         if ["text", "input_text", "content"].contains(&kind.as_str()) => {}
-                    ("image_url", _) => is_image = true,
+                    ("image_url", _) => {
+                        is_image = true;
+                        kind = kind.max(if value.is_object() { naive(value) } else { kind });
+                    }
                     ("file_id", _) => has_file_id = true,
                     ("type" | "audio", _) => kind = InputKind::Stored,
                     ("file", Value::Object(_)) => {

@@ -379,7 +379,6 @@ async fn all_wrong_fields_are_named_at_once(database: Database) {
         "name",
         "no_such",
         "price.input",
-        "price.output",
         "provider",
         "timeouts.idle_ms",
         "timeouts.total_ms",
@@ -425,7 +424,7 @@ async fn all_wrong_fields_are_named_at_once(database: Database) {
             "POST",
             "/api/v1/model-prices".to_owned(),
             json!({"provider": "A b", "model": "", "price": {"input": -1}}),
-            vec!["model", "price.input", "price.output", "provider"],
+            vec!["model", "price.input", "provider"],
         ),
         (
             "POST",
@@ -481,8 +480,13 @@ async fn the_example_of_every_body_is_valid(database: Database) {
                 true => tenants.home.team.caller(),
                 false => permitted_client(&tenants, &operation),
             };
+            let mut example = example.clone();
+            if example["base_url"].is_string() {
+                // Not a name that this machine would resolve.
+                example["base_url"] = json!(tenants.home.team.upstream.base_url());
+            }
             let target = call.target(&operation);
-            let answer = client.send(Request::new(&operation.method, &target).json(example)).await;
+            let answer = client.send(Request::new(&operation.method, &target).json(&example)).await;
             statuses.push(answer.status);
         }
         // Of several examples, one may be for another scope.

@@ -157,6 +157,13 @@ async fn every_outcome_of_a_check_is_in_the_ledger(database: Database) {
         (Script::new().reset(), None, "failed", Some("closed"), "none"),
         (broken, Some(200), "upstream_broke", Some("closed"), "estimated"),
         (Script::json(200, &uncounted), Some(200), "completed", None, "estimated"),
+        (
+            Script::json(200, &json!({"error": {"message": "no quota"}})),
+            Some(200),
+            "failed",
+            Some("upstream_reported_error"),
+            "none",
+        ),
     ];
     for (number, (script, status, outcome, code, source)) in cases.into_iter().enumerate() {
         team.upstream.push(no_model_list());

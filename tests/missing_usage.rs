@@ -12,6 +12,7 @@ use crate::support::{
     openai::{self, PARTS, Usage},
     policies::{over_cap, spend_cap},
     script::{Script, data},
+    sql,
 };
 
 /// The cases of this file.
@@ -24,6 +25,10 @@ pub(crate) fn cases() -> Vec<Case> {
         a_limit_of_any_name_is_reserved,
         deferred_work_is_charged_as_reserved,
         a_stopped_stream_is_charged_a_published_bound_for_images,
+        an_error_with_a_success_status_costs_what_was_used,
+        a_success_status_without_an_answer_costs_nothing,
+        work_that_goes_on_keeps_its_reservation,
+        usage_is_read_in_every_dialect,
     ]
 }
 
@@ -88,7 +93,8 @@ async fn a_compressed_answer_is_charged_as_reserved(database: Database) {
     // An empty body hides nothing.
     team.upstream.push(Script::new().sized(200, &json, ""));
     team.caller().send(asks(false)).await.expect(200);
-    assert_eq!(last_of(&app, 5).await.output_tokens, Some(0));
+    let row = last_of(&app, 5).await;
+    assert_eq!((row.outcome.as_str(), row.cost), ("failed", Some(0)));
 }
 
 async fn reasoning_tokens_outside_the_output_are_charged(database: Database) {
@@ -158,6 +164,215 @@ async fn an_attempt_with_only_interim_answers_gets_502(database: Database) {
     team.caller().send(asks(false)).await.expect(502);
     let row = last_of(&app, 1).await;
     assert_eq!((row.outcome.as_str(), row.status, row.cost), ("failed", Some(502), Some(0)));
+}
+
+/// Asks with an image, of which only the provider can tell how many tokens it is.
+fn asks_with_image(path: &str, stream: bool) -> Request {
+    let image = json!({"type": "image_url", "image_url": {"url": "https://example.com/a.png"}});
+    let messages = json!([{"role": "user", "content": [image]}]);
+    let body = match path {
+        "responses" => json!({"input": messages, "stream": stream, "max_output_tokens": 100}),
+        _ => json!({"messages": messages, "stream": stream, "max_tokens": 100}),
+    };
+    Request::post_json(&Fixture::route(path), &body)
+}
+
+async fn an_error_with_a_success_status_costs_what_was_used(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = priced(&app).await;
+    let error = json!({"message": "The engine is overloaded", "type": "server_error", "code": 529});
+    let used = Usage { prompt: 100, completion: 20, cached: 0, reasoning: 0 };
+    let choice = |delta: &str| json!([{"index": 0, "delta": {"content": delta}}]);
+    let failed = json!({"type": "response.failed", "response": {"status": "failed", "error": error,
+        "output": [], "usage": null}});
+    let nothing = None;
+    let charged = Some(RATES.bill(used));
+    let cases = [
+        ("chat/completions", vec![json!({"error": error})], nothing),
+        ("chat/completions", vec![json!({"error": error, "usage": used.chat()})], charged),
+        ("chat/completions", vec![json!({"error": "overloaded", "choices": []})], nothing),
+        (
+            "responses",
+            vec![json!({"object": "response", "status": "failed", "error": error,
+            "output": [], "usage": null})],
+            nothing,
+        ),
+        (
+            "chat/completions",
+            vec![json!({"choices": choice("")}), json!({"error": error})],
+            nothing,
+        ),
+        (
+            "chat/completions",
+            vec![json!({"choices": choice("")}), json!({"error": error, "usage": used.chat()})],
+            charged,
+        ),
+        (
+            "chat/completions",
+            vec![
+                json!({"choices": choice("")}),
+                json!({"choices": [{"index": 0, "delta": {"content": ""},
+                "finish_reason": "error", "error": error}]}),
+            ],
+            nothing,
+        ),
+        (
+            "responses",
+            vec![json!({"type": "response.created", "response": {"error": null}}), failed],
+            nothing,
+        ),
+        (
+            "responses",
+            vec![
+                json!({"type": "response.created", "response": {"error": null}}),
+                json!({"type": "error", "message": "overloaded"}),
+            ],
+            nothing,
+        ),
+    ];
+    let mut count = 0;
+    for (path, events, cost) in cases {
+        let stream = events.len() > 1;
+        let (script, relayed) = if stream {
+            let events: Vec<String> = events.iter().map(data).collect();
+            (Script::sse(events.clone()), events.concat())
+        } else {
+            (Script::json(200, &events[0]), events[0].to_string())
+        };
+        team.upstream.push(script);
+        let answer = team.caller().send(asks_with_image(path, stream)).await.expect(200);
+        assert_eq!(answer.text(), relayed);
+        count += 1;
+        let row = last_of(&app, count).await;
+        assert_eq!(row.cost.map(i128::from), Some(cost.unwrap_or(0)), "{relayed} {row:?}");
+        let source = if cost.is_some() { "provider" } else { "none" };
+        assert_eq!(
+            (row.outcome.as_str(), row.usage_source.as_str()),
+            ("failed", source),
+            "{row:?}"
+        );
+    }
+    // SDKs hang up when they meet the error.
+    let events = [data(json!({"choices": choice("")})), data(json!({"error": error}))];
+    team.upstream.push(Script::sse_head().chunks(events).keep_open());
+    let (_, mut answer) = team.caller().stream(asks_with_image("chat/completions", true)).await;
+    answer.event().await.unwrap();
+    answer.event().await.unwrap();
+    answer.hang_up();
+    let row = last_of(&app, count + 1).await;
+    assert_eq!((row.outcome.as_str(), row.cost), ("failed", Some(0)), "{row:?}");
+    // Text that came before the error is counted.
+    let events = [data(json!({"choices": choice("Good morning")})), data(json!({"error": error}))];
+    team.upstream.push(Script::sse(events));
+    team.caller().send(asks(true)).await.expect(200);
+    let row = last_of(&app, count + 2).await;
+    assert_eq!((row.outcome.as_str(), row.usage_source.as_str()), ("failed", "estimated"));
+    assert_eq!(row.output_tokens, Some(2), "{row:?}");
+
+    let codes = "SELECT DISTINCT code AS value FROM ledger";
+    assert_eq!(sql::texts(app.database(), codes).await, ["upstream_reported_error"]);
+    let errors =
+        app.counter("tollgate_upstream_errors_total{reason=\"upstream_reported_error\"}").await;
+    assert_eq!(errors, count as u64 + 2);
+    let report = app.admin().get("/api/v1/usage").await.expect(200).json();
+    assert_eq!(report["total"]["errors"], count + 2, "{report}");
+}
+
+async fn a_success_status_without_an_answer_costs_nothing(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = priced(&app).await;
+    let json = [("content-type", "application/json")];
+    let scripts = [
+        Script::new().sized(200, &[], ""),
+        Script::new().head(204, &[]),
+        Script::new().sized(200, &json, "{}"),
+        Script::new().sized(200, &json, r#"{"base_resp": {"status_code": 1008}, "choices": null}"#),
+        Script::new().sized(200, &[("content-type", "text/html")], "<html>Welcome</html>"),
+        Script::new().chunked_head(200, &json).end(),
+        Script::sse([data("[DONE]")]),
+    ];
+    let mut count = 0;
+    for script in scripts {
+        team.upstream.push(script);
+        team.caller().send(asks_with_image("chat/completions", false)).await.success();
+        count += 1;
+        let row = last_of(&app, count).await;
+        let told = (row.outcome.as_str(), row.usage_source.as_str(), row.cost);
+        assert_eq!(told, ("failed", "none", Some(0)), "{row:?}");
+    }
+    let codes = "SELECT DISTINCT code AS value FROM ledger";
+    assert_eq!(sql::texts(app.database(), codes).await, ["upstream_no_answer"]);
+    // A listing is no answer of a model.
+    team.upstream.push(Script::json(200, &json!({})));
+    team.caller().get(&Fixture::route("models")).await.expect(200);
+    assert_eq!(last_of(&app, count + 1).await.outcome, "completed");
+}
+
+async fn work_that_goes_on_keeps_its_reservation(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = priced(&app).await;
+    let queued = json!({"object": "response", "status": "queued", "error": null, "output": []});
+    let background = Request::post_json(
+        &Fixture::route("responses"),
+        &json!({"input": "Hello", "background": true, "max_output_tokens": 100}),
+    );
+    let cases = [
+        (background, Script::json(200, &queued)),
+        (asks(false), Script::json(202, &json!({}))),
+        (asks(false), Script::new().sized(202, &[], "")),
+    ];
+    for (number, (request, script)) in cases.into_iter().enumerate() {
+        team.upstream.push(script);
+        team.caller().send(request).await.success();
+        let row = last_of(&app, number + 1).await;
+        assert_eq!((row.outcome.as_str(), row.usage_source.as_str()), ("completed", "estimated"));
+        assert!(row.cost > Some(1_000_000), "{row:?}");
+    }
+}
+
+async fn usage_is_read_in_every_dialect(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let prices = [
+        json!({"input": 1, "cached_input": 0.1, "cache_write": 2, "output": 10}),
+        json!({"input": 2, "output": 8, "reasoning": 3}),
+    ];
+    let cached = 112_400;
+    let perplexity = json!({"prompt_tokens": 33, "completion_tokens": 7163, "total_tokens": 7196,
+        "citation_tokens": 20016, "num_search_queries": 18, "reasoning_tokens": 73997});
+    let cases = [
+        (
+            0,
+            json!({"prompt_tokens": 100, "completion_tokens": 5, "cache_read_input_tokens": 64,
+            "cache_creation_input_tokens": 20}),
+            cached,
+        ),
+        (
+            0,
+            json!({"prompt_tokens": 100, "completion_tokens": 5,
+            "prompt_tokens_details": {"cached_tokens": 64, "cache_creation_tokens": 20}}),
+            cached,
+        ),
+        (
+            0,
+            json!({"prompt_tokens": 100.0, "completion_tokens": 4.2, "cache_read_input_tokens": 64.0,
+            "cache_creation_input_tokens": 19.5}),
+            cached,
+        ),
+        (1, perplexity, 33 * 2_000 + 7163 * 8_000 + 73997 * 3_000),
+    ];
+    let mut count = 0;
+    for (price, usage, cost) in cases {
+        let path = team.path(&format!("model-configurations/{}", team.configuration_id));
+        app.admin().patch(&path, &json!({"price": prices[price]})).await.expect(200);
+        for stream in [false, true] {
+            team.upstream.push(answer(&usage, stream));
+            team.caller().send(asks(stream)).await.expect(200);
+            count += 1;
+            let row = last_of(&app, count).await;
+            assert_eq!((row.usage_source.as_str(), row.cost), ("provider", Some(cost)), "{row:?}");
+        }
+    }
 }
 
 /// A workspace whose calls are priced, and whose model has these limits.

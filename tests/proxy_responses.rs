@@ -20,7 +20,7 @@ pub(crate) fn cases() -> Vec<Case> {
         an_uncompressed_error_is_searched_for_the_key,
         the_body_of_a_compressed_error_is_replaced,
         an_answer_without_a_body_ends_with_its_head,
-        an_empty_answer_is_complete,
+        an_empty_answer_is_relayed,
     ]
 }
 
@@ -65,18 +65,18 @@ async fn an_answer_without_a_body_ends_with_its_head(database: Database) {
         assert_eq!((head.status, head.header("transfer-encoding")), (204, None));
     }
     let settled = team.settled(&team.configuration_id, 2).await;
-    for line in settled {
-        line.says(&[("outcome", "completed")]);
+    for (line, outcome) in settled.iter().zip(["failed", "completed"]) {
+        line.says(&[("outcome", outcome)]);
     }
 }
 
-async fn an_empty_answer_is_complete(database: Database) {
+async fn an_empty_answer_is_relayed(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     team.upstream.push(Script::new().sized(200, &[], ""));
     let answer = team.caller().send(Fixture::chat()).await.expect(200);
     assert_eq!((answer.text().as_str(), answer.header("content-length")), ("", Some("0")));
-    team.settled_once().await.says(&[("outcome", "completed")]);
+    team.settled_once().await.says(&[("outcome", "failed"), ("code", "upstream_no_answer")]);
     team.upstream.push(Script::json(200, &json!({"usage": null})));
     team.caller().send(Fixture::chat()).await.expect(200);
 }

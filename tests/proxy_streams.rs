@@ -27,6 +27,8 @@ pub(crate) fn cases() -> Vec<Case> {
         only_the_usage_event_is_withheld,
         a_usage_event_in_pieces_is_withheld,
         a_stream_with_a_length_is_relayed_without_its_usage_event,
+        what_is_not_usage_is_not_withheld,
+        a_stream_is_known_by_its_first_bytes,
         usage_that_the_caller_asked_for_is_not_withheld,
         stream_usage_leave_changes_nothing,
         a_responses_stream_is_relayed_byte_for_byte,
@@ -116,6 +118,51 @@ async fn only_the_usage_event_is_withheld(database: Database) {
     let asked = team.upstream.last_request().json();
     let options = json!({"include_obfuscation": false, "include_usage": true});
     assert_eq!(asked["stream_options"], options);
+}
+
+async fn what_is_not_usage_is_not_withheld(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let mut event =
+        json!({"choices": [], "usage": Usage::USUAL.chat(), "timings": {"prompt_ms": 2.5}});
+    let mut events = openai::chat_events(&PARTS, Usage::USUAL, false);
+    events.insert(events.len() - 1, data(&event));
+    team.upstream.push(Script::sse(events.clone()));
+    let answer = team.caller().send(Fixture::chat_stream()).await.expect(200);
+    event.as_object_mut().unwrap().remove("usage");
+    let rest = events.len() - 2;
+    events[rest] = data(&event);
+    assert_eq!(answer.text(), events.concat());
+    team.settled_once().await.says(&TOKENS);
+}
+
+async fn a_stream_is_known_by_its_first_bytes(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let sent = openai::chat_events(&PARTS, Usage::USUAL, true);
+    let mut relayed = sent.clone();
+    relayed.remove(relayed.len() - 2);
+    let whole = sent.concat();
+    for (number, content_type) in
+        [Some("application/json"), Some("text/plain"), None].into_iter().enumerate()
+    {
+        let headers: Vec<_> =
+            content_type.map(|value| ("content-type", value)).into_iter().collect();
+        let script = match number {
+            0 => Script::new().sized(200, &headers, whole.clone()),
+            _ => Script::new().chunked_head(200, &headers).chunk("\n").chunks(sent.clone()).end(),
+        };
+        team.upstream.push(script);
+        let answer = team.caller().send(Fixture::chat_stream()).await.expect(200);
+        assert_eq!(answer.header("content-type"), content_type);
+        assert_eq!(answer.text().trim_start(), relayed.concat(), "{content_type:?}");
+        let settled = team.settled(&team.configuration_id, number + 1).await;
+        settled[number].says(&TOKENS);
+    }
+    // What is no stream is read as a plain answer.
+    team.upstream.push(openai::chat_completion("Hello", Usage::USUAL));
+    team.caller().send(Fixture::chat_stream()).await.expect(200);
+    team.settled(&team.configuration_id, 4).await[3].says(&TOKENS);
 }
 
 /// Events that resemble the usage event, and a usage event with unusual formatting.

@@ -13,8 +13,9 @@ use super::record::{AttemptEnd, AttemptOutcome, AttemptStart, UsageSource};
 use super::sent_body::SentBody;
 use crate::domain::money::NanoUsd;
 use crate::domain::tokens::TokenUsage;
+use crate::llm::answer::AnswerContent;
 use crate::llm::limits::Bound;
-use crate::llm::sample::Sample;
+use crate::llm::text_sample::TextSample;
 use crate::policy::admission::Reservation;
 use crate::policy::limits::Amounts;
 use crate::telemetry::request_record::{RequestOutcome, RequestRecord};
@@ -38,9 +39,11 @@ pub struct AnswerSummary {
     /// Tokens as the upstream reported them.
     pub usage: Option<TokenUsage>,
     /// Text that was relayed since the last report of usage.
-    pub text: Option<Sample>,
+    pub text: Option<TextSample>,
     /// The answer was compressed, so nothing could be read out of it.
     pub is_unreadable: bool,
+    /// What kind of answer came, where a model's answer with a success status was read.
+    pub content: Option<AnswerContent>,
 }
 
 impl RequestAccount {
@@ -93,23 +96,29 @@ impl RequestAccount {
 
     /// Keeps a sample of what was sent and frees the rest: the answer may take hours.
     pub fn shorten_sent(&mut self) {
-        let seed = self.seed();
-        self.sent.shorten(seed);
-    }
-
-    /// A request's id ends in random bits, and its caller learns of it only after the body was sent.
-    fn seed(&self) -> u64 {
-        self.start.request_id.uuid().as_u64_pair().1
+        self.sent.shorten();
     }
 
     /// Ends the open attempt, if there is one, and settles the reservation: with what the provider
     /// reported; with nothing where nothing can have been used; with all of it where nobody can
     /// tell; else with an estimate, which is made on the estimator's thread. The record is reported
     /// when its tokens and its cost are known.
-    pub fn settle(self, record: Box<RequestRecord>, answer: AnswerSummary) {
-        let seed = self.seed();
+    pub fn settle(self, mut record: Box<RequestRecord>, answer: AnswerSummary) {
         let Self { accounting, start, is_open, reservation, price, bound, is_background, sent } =
             self;
+        let AnswerSummary { usage, text, is_unreadable, content } = answer;
+        let is_pending = match content {
+            Some(AnswerContent::Pending) => true,
+            Some(AnswerContent::Nothing) => is_background || record.status == Some(202),
+            _ => false,
+        };
+        let is_whole = record.outcome == RequestOutcome::Completed && !is_pending;
+        let failure = content.filter(|content| is_whole || *content == AnswerContent::Error);
+        if let Some(code) = failure.and_then(AnswerContent::failure_code) {
+            accounting.reporter.metrics().upstream_error(code);
+            record.outcome = RequestOutcome::Failed;
+            record.code = Some(code);
+        }
         let settlement = Settlement { accounting, start, reservation, price, record };
         if !is_open {
             // Nothing was sent, or nothing came back.
@@ -117,25 +126,27 @@ impl RequestAccount {
             settlement.accounting.reporter.finish(settlement.record);
             return;
         }
-        let AnswerSummary { usage, text, is_unreadable } = answer;
         let outcome = settlement.record.outcome;
         // Providers do not charge for errors.
         let status = settlement.record.status;
         let is_error = status.is_some_and(|status| !(200..300).contains(&status));
-        let is_final =
-            outcome == RequestOutcome::Completed || text.as_ref().is_none_or(Sample::is_empty);
+        let has_text = text.as_ref().is_some_and(|text| !text.is_empty());
+        let is_final = outcome == RequestOutcome::Completed || !has_text;
+        let is_failure = matches!(outcome, RequestOutcome::Refused | RequestOutcome::Failed);
         match usage {
             _ if bound.free => settlement.finish(TokenUsage::default(), UsageSource::None),
             Some(usage) if is_final && usage.input.is_some() && usage.output.is_some() => {
                 settlement.finish(usage, UsageSource::Provider);
             }
-            None if is_error || outcome == RequestOutcome::Refused => {
+            None if is_error || (is_failure && !has_text) => {
                 settlement.finish(TokenUsage::default(), UsageSource::None);
             }
-            None if is_background || is_unreadable => settlement.charge_reserved(&bound),
+            None if is_background || is_pending || is_unreadable => {
+                settlement.charge_reserved(&bound)
+            }
             reported => {
                 let estimation = Estimation {
-                    request: sent.into_sample(seed),
+                    request: sent.into_sample(),
                     answer: text.unwrap_or_default(),
                     reported,
                     at_most_input: bound.input_tokens,
@@ -211,7 +222,7 @@ impl AttemptEnd {
                 id,
                 match record.outcome {
                     RequestOutcome::Completed => AttemptOutcome::Completed,
-                    RequestOutcome::Refused => AttemptOutcome::Failed,
+                    RequestOutcome::Refused | RequestOutcome::Failed => AttemptOutcome::Failed,
                     RequestOutcome::UpstreamBroke => AttemptOutcome::UpstreamBroke,
                     RequestOutcome::CallerLeft => AttemptOutcome::CallerLeft,
                 },

@@ -12,7 +12,8 @@ use crate::clock::Clock;
 use crate::directory::configuration::ConfigurationEntry;
 use crate::domain::money::NanoUsd;
 use crate::domain::policy::Subject;
-use crate::llm::limits::{Api, AssumedLimits, BodyFacts, Bound, ModelLimits, TargetLimits};
+use crate::llm::format::Format;
+use crate::llm::limits::{AssumedLimits, BodyFacts, Bound, ModelLimits, TargetLimits};
 use crate::policy::admission::{Admission, AdmissionRequest, Denied, PolicyReport, Reason};
 use crate::policy::set::Target;
 use crate::providers::quirks;
@@ -65,14 +66,14 @@ impl Accounting {
     /// The maximum that a body of so many bytes can use as it goes up.
     pub fn bound(
         &self,
-        api: Api,
+        format: Format,
         configuration: &ConfigurationEntry,
         body_bytes: usize,
         facts: &BodyFacts,
     ) -> Bound {
         let quirks = quirks(&configuration.provider_name);
         let target = TargetLimits {
-            api,
+            format,
             ignored_limits: quirks.ignored_limits,
             image_tokens: quirks.image_tokens(&configuration.model),
             model: ModelLimits {

@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::domain::tokens::TokenUsage;
-use crate::llm::sample::Sample;
+use crate::llm::text_sample::TextSample;
 use o200k::count;
 
 /// Most estimations that wait. With two samples each of at most 32 KiB they take 16 MiB.
@@ -25,9 +25,9 @@ const HURRIED: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub struct Estimation {
     /// What was sent.
-    pub request: Sample,
+    pub request: TextSample,
     /// What was relayed, since `reported` if there is one.
-    pub answer: Sample,
+    pub answer: TextSample,
     /// What the provider reported before the answer was cut short. Its input stands; to its output
     /// comes what was relayed after it.
     pub reported: Option<TokenUsage>,
@@ -40,12 +40,14 @@ pub struct Estimation {
 impl Estimation {
     /// By the lengths alone.
     fn rough(&self) -> TokenUsage {
-        self.usage(self.request.rough(), self.answer.rough())
+        self.usage(self.request.tokens_by_length(), self.answer.tokens_by_length())
     }
 
     /// By the o200k tokenizer; by the length alone where there is no text to count.
     fn counted(&self) -> TokenUsage {
-        let of = |sample: &Sample| sample.tokens(count).unwrap_or_else(|_| sample.rough());
+        let of = |sample: &TextSample| {
+            sample.tokens(count).unwrap_or_else(|_| sample.tokens_by_length())
+        };
         let input = if self.reported_input().is_some() { 0 } else { of(&self.request) };
         self.usage(input, of(&self.answer))
     }

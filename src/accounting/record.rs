@@ -67,7 +67,8 @@ pub struct AttemptStart {
 pub enum AttemptOutcome {
     /// The upstream's answer was relayed to its end, whatever its status.
     Completed,
-    /// No answer came: the upstream could not be reached, or was too slow.
+    /// No answer came: the upstream could not be reached or was too slow, or it sent an error, or
+    /// nothing, with a success status.
     Failed,
     /// The upstream's answer broke off.
     UpstreamBroke,

@@ -5,13 +5,13 @@
 use bytes::Bytes;
 
 use super::budget::Share;
-use crate::llm::sample::Sample;
+use crate::llm::text_sample::TextSample;
 
 /// The body that was sent, or a sample of its text.
 pub enum SentBody {
     /// With its share of the memory budget.
     Whole(Bytes, Option<Share>),
-    Sample(Sample),
+    Sample(TextSample),
 }
 
 impl Default for SentBody {
@@ -21,17 +21,17 @@ impl Default for SentBody {
 }
 
 impl SentBody {
-    /// Drops the body and keeps a sample; see [`Sample::of_body`] for the seed.
-    pub fn shorten(&mut self, seed: u64) {
+    /// Drops the body and keeps a sample.
+    pub fn shorten(&mut self) {
         if let Self::Whole(bytes, _) = self {
-            *self = Self::Sample(Sample::of_body(bytes, seed));
+            *self = Self::Sample(TextSample::of_request(bytes));
         }
     }
 
     /// The text to estimate from.
-    pub fn into_sample(self, seed: u64) -> Sample {
+    pub fn into_sample(self) -> TextSample {
         match self {
-            Self::Whole(bytes, _) => Sample::of_body(&bytes, seed),
+            Self::Whole(bytes, _) => TextSample::of_request(&bytes),
             Self::Sample(sample) => sample,
         }
     }
@@ -41,18 +41,18 @@ impl SentBody {
 mod tests {
     use super::*;
     use crate::accounting::budget::Budget;
-    use crate::llm::sample::LONGEST_SAMPLE;
+    use crate::llm::text_sample::MAX_SAMPLE_BYTES;
 
     #[test]
     fn a_shortened_body_gives_its_memory_back() {
         let budget = Budget::new(1);
-        let bytes = Bytes::from(format!("{{\"input\":\"{}\"}}", "x".repeat(LONGEST_SAMPLE)));
-        let whole = SentBody::Whole(bytes.clone(), budget.take(1)).into_sample(7);
+        let bytes = Bytes::from(format!("{{\"input\":\"{}\"}}", "x".repeat(MAX_SAMPLE_BYTES)));
+        let whole = SentBody::Whole(bytes.clone(), budget.take(1)).into_sample();
         let mut sent = SentBody::Whole(bytes.clone(), budget.take(1));
         assert!(budget.take(1).is_none());
-        sent.shorten(7);
+        sent.shorten();
         assert!(budget.take(1).is_some() && bytes.is_unique());
-        sent.shorten(8);
-        assert_eq!(sent.into_sample(8), whole, "the first sample is kept");
+        sent.shorten();
+        assert_eq!(sent.into_sample(), whole, "the first sample is kept");
     }
 }

@@ -17,7 +17,7 @@ pub(crate) const fn below(word: u64, bound: u8) -> u64 {
 }
 
 /// How many bytes stand before the first quote, backslash or control character: the part of a JSON
-/// string's inside that needs no look. Blocks are checked as a whole, which compiles to vector
+/// string's inside that needs no look. Long texts are checked in blocks, which compiles to vector
 /// instructions.
 #[inline]
 pub(crate) fn plain_text_length(bytes: &[u8]) -> usize {
@@ -27,7 +27,8 @@ pub(crate) fn plain_text_length(bytes: &[u8]) -> usize {
         |block: &&[u8; 64]| !block.iter().fold(false, |any, byte| any | is_special(*byte));
     let plain = blocks.iter().take_while(is_plain).count() * 64;
     let rest = bytes.get(plain..).unwrap_or_default();
-    plain + rest.iter().position(|byte| is_special(*byte)).unwrap_or(rest.len())
+    let special = |word| equal(word, b'"') | equal(word, b'\\') | below(word, b' ');
+    plain + first(rest, special).unwrap_or(rest.len())
 }
 
 /// `word` with these bits set in every byte.

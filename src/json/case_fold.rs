@@ -6,9 +6,11 @@
 /// Room for the longest key that is looked up by its folded form.
 pub(crate) type FoldBuffer = [u8; 32];
 
-/// The reserved key that `sent` equals under case folding, when it does not equal it exactly.
+/// The reserved key, itself folded, that `sent` equals under case folding but not exactly.
 pub(crate) fn only_folded(sent: &str, reserved: &[&'static str]) -> Option<&'static str> {
-    reserved.iter().copied().find(|key| *key != sent && same(sent, key))
+    let mut buffer = FoldBuffer::default();
+    let folded = fold(sent, &mut buffer)?;
+    reserved.iter().copied().find(|key| key.as_bytes() == folded && *key != sent)
 }
 
 /// Whether two keys are equal under case folding.

@@ -7,6 +7,7 @@
 pub(crate) mod bytes;
 pub(crate) mod case_fold;
 pub(crate) mod escapes;
+pub(crate) mod members;
 pub mod object;
 pub mod scanner;
 pub(crate) mod strings;

@@ -111,11 +111,6 @@ impl JsonBody {
         self.position(key).and_then(|at| self.value(at))
     }
 
-    /// The field's value, if it is `true` or `false`.
-    pub fn get_bool(&self, key: &str) -> Option<bool> {
-        self.get(key)?.parse().ok()
-    }
-
     /// The keys, unescaped.
     pub fn keys(&self) -> impl Iterator<Item = &str> + Clone {
         self.fields.iter().map(|field| match &field.key {

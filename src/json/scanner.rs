@@ -15,6 +15,8 @@ pub(crate) struct Keep {
     pub(crate) model: usize,
     pub(crate) choices: usize,
     pub(crate) kind: usize,
+    /// For each of `error`, `output` and `status`.
+    pub(crate) state: usize,
     /// Whether the members of `response` are looked for as well.
     pub(crate) response: bool,
 }
@@ -81,6 +83,9 @@ enum Which {
     Model,
     Choices,
     Kind,
+    Error,
+    Output,
+    Status,
     Response,
 }
 
@@ -99,6 +104,9 @@ pub(crate) struct TopLevelScanner {
     pub(crate) choices: Member,
     /// The member `type`.
     pub(crate) kind: Member,
+    pub(crate) error: Member,
+    pub(crate) output: Member,
+    pub(crate) status: Member,
     keep: Keep,
     response: Option<Box<Self>>,
 }
@@ -116,6 +124,9 @@ impl TopLevelScanner {
             model: Member::keeping(keep.model),
             choices: Member::keeping(keep.choices),
             kind: Member::keeping(keep.kind),
+            error: Member::keeping(keep.state),
+            output: Member::keeping(keep.state),
+            status: Member::keeping(keep.state),
             keep,
             response: None,
         }
@@ -226,6 +237,9 @@ impl TopLevelScanner {
             b"model" => Some(Which::Model),
             b"choices" => Some(Which::Choices),
             b"type" => Some(Which::Kind),
+            b"error" => Some(Which::Error),
+            b"output" => Some(Which::Output),
+            b"status" => Some(Which::Status),
             b"response" if self.keep.response => Some(Which::Response),
             _ => None,
         };
@@ -260,6 +274,9 @@ impl TopLevelScanner {
             Which::Model => Some(&mut self.model),
             Which::Choices => Some(&mut self.choices),
             Which::Kind => Some(&mut self.kind),
+            Which::Error => Some(&mut self.error),
+            Which::Output => Some(&mut self.output),
+            Which::Status => Some(&mut self.status),
             Which::Response => None,
         }
     }

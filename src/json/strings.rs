@@ -1,8 +1,11 @@
 //! String values of JSON text that may be cut anywhere, or hold what only some parsers take for JSON
 //! (`NaN`): an upstream's answer. Nothing is checked; what looks like a string is one.
 
-/// The subtree under this key says again, in parts, what `reasoning` beside it says.
-const REPEATED: &[u8] = b"reasoning_details";
+/// Subtrees under these keys hold no text of the answer: an error, and a repetition, in parts, of the
+/// `reasoning` beside it.
+fn is_skipped(key: &[u8]) -> bool {
+    matches!(key, b"error" | b"reasoning_details")
+}
 
 /// A string value, as it stands between its quotes, with the nearest key before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +58,7 @@ impl<'a> Iterator for StringValues<'a> {
                         self.rest = after;
                         self.key = raw;
                         if self.silent.is_none_or(|depth| self.depth <= depth) {
-                            self.silent = (raw == REPEATED).then_some(self.depth);
+                            self.silent = is_skipped(raw).then_some(self.depth);
                         }
                     } else if self.silent.is_none() {
                         return Some(StringValue { key: self.key, raw });
@@ -120,6 +123,7 @@ mod tests {
         let json = r#"[{"reasoning_details":[{"text":"a"}]},{"text":"b"}]"#;
         assert_eq!(strings(json), [("text", "b")]);
         assert_eq!(strings(r#"{"reasoning_details":null,"x":"y"}"#), [("x", "y")]);
+        assert_eq!(strings(r#"{"error":{"name":"e"},"x":"y"}"#), [("x", "y")]);
     }
 
     proptest! {

@@ -1,22 +1,58 @@
-//! Watches answers as they pass: what they cost, which model gave them, and whether a stream ended
-//! as a stream should. Nothing here holds an answer back, but for the one event that is not the
-//! caller's.
+//! Observes answers while they are relayed: what they used, which model gave them, whether they are an
+//! answer at all, and whether a stream ended as it should. Nothing is held back here but the usage
+//! event that the caller did not ask for.
 
-mod passing;
+pub(super) mod event;
+mod partial_event;
 mod plain;
 mod stream;
-mod text;
 
-pub use plain::BodyWatch;
-pub use stream::{End, Finish, StreamKind, StreamWatch};
+pub use plain::PlainAnswer;
+pub use stream::{StreamEnd, StreamRest, StreamedAnswer};
 
-use crate::llm::usage::Report;
+use crate::llm::usage::ReportedUsage;
 
-/// What an answer said about itself.
+/// What was read out of an answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Observed {
-    /// The usage that was reported, in the last report where there were several.
-    pub usage: Option<Report>,
+pub struct ObservedAnswer {
+    /// The usage that was reported, all reports combined.
+    pub usage: Option<ReportedUsage>,
     /// The model that answered.
     pub model: Option<String>,
+    /// What kind of answer it is.
+    pub content: AnswerContent,
+}
+
+/// What kind of answer a success status came with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AnswerContent {
+    /// Neither an answer nor usage.
+    #[default]
+    Nothing,
+    /// The provider has accepted the request and goes on working on it.
+    Pending,
+    /// An answer, or a part of it, or a report of what it used.
+    Answer,
+    /// The provider reports an error. Parts of an answer may have come before.
+    Error,
+}
+
+impl AnswerContent {
+    /// The stable code of a whole answer that is no success in spite of its status.
+    pub fn failure_code(self) -> Option<&'static str> {
+        match self {
+            Self::Nothing => Some("upstream_no_answer"),
+            Self::Error => Some("upstream_reported_error"),
+            Self::Pending | Self::Answer => None,
+        }
+    }
+
+    /// Takes in that a part of an answer, or an error, has come.
+    fn add(&mut self, is_answer: bool, is_error: bool) {
+        if is_error {
+            *self = Self::Error;
+        } else if is_answer && *self == Self::Nothing {
+            *self = Self::Answer;
+        }
+    }
 }

@@ -1,9 +1,9 @@
-//! The gateway's own errors in the shape that the caller's API has for errors: as a body, and as the
-//! last event of a stream.
+//! The gateway's own errors in the envelope that callers of OpenAI's formats expect. Error events of
+//! streams differ by format and stand with the formats.
 
 use serde::Serialize;
 
-/// What is told of an error; how depends on the format.
+/// An error of the gateway, before it is rendered.
 #[derive(Debug, Clone, Copy)]
 pub struct GatewayError<'a> {
     /// What happened and what to do next.
@@ -12,7 +12,7 @@ pub struct GatewayError<'a> {
     pub kind: &'static str,
     /// The stable code.
     pub code: &'static str,
-    /// The field that is wrong, where there is one.
+    /// The field that is wrong, if it is one.
     pub param: Option<&'a str>,
 }
 
@@ -20,24 +20,12 @@ impl GatewayError<'_> {
     /// The body: OpenAI's envelope `{"error": {...}}`.
     pub fn body(&self) -> String {
         let Self { message, kind, code, param } = *self;
-        json(&Envelope { error: ErrorObject { message, kind, param, code } })
-    }
-
-    /// The event that ends a chat completions stream early.
-    pub fn chat_event(&self) -> String {
-        format!("data: {}\n\n", self.body())
-    }
-
-    /// The event that ends a responses stream early, with its place in the stream.
-    pub fn responses_event(&self, sequence_number: u64) -> String {
-        let Self { message, code, param, .. } = *self;
-        let event = ErrorEvent { kind: "error", code, message, param, sequence_number };
-        format!("event: error\ndata: {}\n\n", json(&event))
+        to_json(&Envelope { error: ErrorObject { message, kind, param, code } })
     }
 }
 
 /// Text, numbers and fixed keys cannot fail to serialize.
-fn json(value: &impl Serialize) -> String {
+pub(super) fn to_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_else(|_| "{}".to_owned())
 }
 
@@ -53,14 +41,4 @@ struct ErrorObject<'a> {
     kind: &'static str,
     param: Option<&'a str>,
     code: &'static str,
-}
-
-#[derive(Serialize)]
-struct ErrorEvent<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    code: &'static str,
-    message: &'a str,
-    param: Option<&'a str>,
-    sequence_number: u64,
 }

@@ -13,16 +13,8 @@ mod output;
 pub use facts::BodyFacts;
 pub use model_fields::{KNOWN_MODEL_FIELDS, is_set};
 
+use super::format::Format;
 use input::InputKind;
-
-/// Which of the APIs a body is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Api {
-    /// `POST /v1/chat/completions`
-    ChatCompletions,
-    /// `POST /v1/responses`
-    Responses,
-}
 
 /// What is known of a model, from its configuration or the catalogue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,8 +37,8 @@ pub struct AssumedLimits {
 /// What a request is sent to, as far as its limits go.
 #[derive(Clone, Copy, Debug)]
 pub struct TargetLimits<'a> {
-    /// The API that is called.
-    pub api: Api,
+    /// The format of the body.
+    pub format: Format,
     /// Limits on the answer that the provider accepts and ignores.
     pub ignored_limits: &'a [&'a str],
     /// Maximum tokens that the provider's models read for one image.

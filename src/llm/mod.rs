@@ -1,11 +1,16 @@
-//! What the API formats mean, without I/O: requests' limits, answers, streams, usage, texts and
-//! error bodies. No actix, no clock, no network.
+//! What the API formats mean, without I/O: limits of requests, answers, streams, usage, texts and error
+//! bodies. No actix, no clock, no network.
+//!
+//! A format is one variant of [`format::Format`] and one folder with what differs between formats: how
+//! its stream events are read, how it names usage, how it reports an error.
 
 pub mod answer;
+mod chat;
 pub mod error;
+pub mod format;
 pub mod limits;
-mod prompt;
-pub mod sample;
-pub(crate) mod spread;
+mod prompt_text;
+mod responses;
 pub mod sse;
+pub mod text_sample;
 pub mod usage;

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 /// A longer event, in bytes, is reported without its data. Others are kept until their end has come,
 /// so this is what a stream may cost in memory.
-pub const LONGEST_EVENT: usize = 32 * 1024;
+pub const MAX_EVENT_BYTES: usize = 32 * 1024;
 
 /// Buffers larger than this are given back when their event is over, so that an idle stream is small.
 const KEPT_CAPACITY: usize = 4096;
@@ -41,10 +41,10 @@ pub struct Block<'a> {
     pub data: Option<&'a [u8]>,
 }
 
-/// See the module.
+/// Reads a stream of server-sent events. Memory is bounded by the longest event that is kept.
 #[derive(Debug)]
 pub struct SseReader {
-    longest: u64,
+    max_event_bytes: u64,
     /// How many bytes have been read.
     offset: u64,
     /// Where the current block began; equal to `offset` between blocks.
@@ -77,15 +77,15 @@ enum Line<'a> {
 
 impl Default for SseReader {
     fn default() -> Self {
-        Self::new(LONGEST_EVENT)
+        Self::new(MAX_EVENT_BYTES)
     }
 }
 
 impl SseReader {
     /// A reader at the beginning of a stream, with the longest event that it keeps, in bytes.
-    pub fn new(longest: usize) -> Self {
+    pub fn new(max_event_bytes: usize) -> Self {
         Self {
-            longest: longest as u64,
+            max_event_bytes: max_event_bytes as u64,
             offset: 0,
             start: 0,
             line: Vec::new(),
@@ -113,7 +113,7 @@ impl SseReader {
     /// Whether the current block is longer than what is kept, or will be if none of the next `more`
     /// bytes ends it.
     pub fn outgrows(&self, more: usize) -> bool {
-        self.offset - self.start + more as u64 > self.longest
+        self.offset - self.start + more as u64 > self.max_event_bytes
     }
 
     /// What is kept of the current event: its data so far, and its unfinished line. All there is, as
@@ -288,7 +288,7 @@ impl SseReader {
     }
 
     fn too_long(&self) -> bool {
-        self.offset - self.start - self.unmeasured > self.longest
+        self.offset - self.start - self.unmeasured > self.max_event_bytes
     }
 
     fn report<'a>(&'a mut self, chunk: &'a [u8], single: Option<Range<usize>>) -> Block<'a> {

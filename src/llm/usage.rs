@@ -1,70 +1,87 @@
 //! Token counts as providers report them, read from plain answers and from stream events.
 //!
-//! Providers are not trusted to report sense: a count that is negative, fractional, not a number or
-//! beyond [`MOST_TOKENS`] is as good as absent, and never an error.
-
-use std::borrow::Cow;
+//! Reports are not trusted: a count that is negative, not a number or beyond [`MAX_TOKENS`] is treated as
+//! absent and is never an error. Fractions, which some providers compute, are rounded up.
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use std::borrow::Cow;
 
 use crate::domain::pricing::charged_tokens;
 pub use crate::domain::tokens::TokenUsage;
+use crate::json::members::Members;
 
 /// No request has more tokens than this. The bound keeps sums of money far from overflow; the
 /// largest context windows of today are some millions.
-pub const MOST_TOKENS: u64 = 1_000_000_000_000;
+pub const MAX_TOKENS: u64 = 1_000_000_000_000;
 
-/// No model name is longer than this, in bytes; a longer one is not worth keeping.
-const LONGEST_MODEL: usize = 256;
+/// The longest model name that is kept, in bytes.
+const MAX_MODEL_BYTES: usize = 256;
+
+/// Where a count may stand: in an object of this name within the usage (empty for the usage itself),
+/// under this name. The first count that is not zero is taken.
+type Places = &'static [(&'static str, &'static str)];
+
+/// How the providers of one format name the parts of its usage.
+#[derive(Debug)]
+pub(super) struct UsageNames {
+    pub(super) input: Places,
+    pub(super) cached_input: Places,
+    pub(super) cache_write: Places,
+    pub(super) output: Places,
+    pub(super) reasoning: Places,
+    pub(super) audio_input: Places,
+    pub(super) audio_output: Places,
+    pub(super) total: Places,
+    /// Names that only those providers use who count reasoning beside the output, and in no total.
+    pub(super) reasoning_beside_output: Places,
+}
 
 /// What a provider reported of one answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct ReportedUsage {
     /// Tokens by kind, each as it was reported.
     pub counts: TokenUsage,
     /// All tokens together.
     pub total: Option<u64>,
 }
 
-impl Report {
-    /// Reads a `usage` object of chat completions or of responses (their names do not overlap).
-    /// `None` when it is not an object or holds no count that we know.
-    pub fn from_json(raw: &str) -> Option<Self> {
-        let fields: UsageFields<'_> = object(raw)?;
-        let input = fields.prompt_tokens_details.or(fields.input_tokens_details);
-        let input: DetailFields<'_> = input.and_then(|raw| object(raw.get())).unwrap_or_default();
-        let output = fields.completion_tokens_details.or(fields.output_tokens_details);
-        let output: DetailFields<'_> = output.and_then(|raw| object(raw.get())).unwrap_or_default();
-        let counts = TokenUsage {
-            input: count(fields.prompt_tokens).or(count(fields.input_tokens)),
-            cached_input: count(input.cached_tokens)
-                .or(count(fields.prompt_cache_hit_tokens))
-                .or(count(fields.cached_tokens)),
-            cache_write: count(input.cache_write_tokens)
-                .or(count(fields.cache_creation_input_tokens)),
-            output: count(fields.completion_tokens).or(count(fields.output_tokens)),
-            reasoning: count(output.reasoning_tokens),
-            audio_input: count(input.audio_tokens),
-            audio_output: count(output.audio_tokens),
+impl ReportedUsage {
+    /// Reads a `usage` object. `None` when it is not an object or holds no known count.
+    pub(super) fn parse(raw: &str, names: &UsageNames) -> Option<Self> {
+        let numbers = Numbers::read(raw)?;
+        let count = |places| numbers.find(places);
+        let mut counts = TokenUsage {
+            input: count(names.input),
+            cached_input: count(names.cached_input),
+            cache_write: count(names.cache_write),
+            output: count(names.output),
+            reasoning: count(names.reasoning),
+            audio_input: count(names.audio_input),
+            audio_output: count(names.audio_output),
         };
+        if let (Some(output), Some(reasoning)) = (counts.output, counts.reasoning)
+            && reasoning <= output
+            && count(names.reasoning_beside_output).is_some()
+        {
+            // More reasoning than output is charged beside it anyway.
+            counts.output = Some(output.saturating_add(reasoning));
+        }
         // A total alone says nothing about kinds.
-        (counts != TokenUsage::default())
-            .then_some(Self { counts, total: count(fields.total_tokens) })
+        (counts != TokenUsage::default()).then_some(Self { counts, total: count(names.total) })
     }
 
-    /// What stands when a later report of the same answer has come. Reports are cumulative, so they
-    /// are not added up: each of the later counts replaces the earlier one, and a kind that only the
-    /// earlier report had stays. A total of 0 after a real one is an adapter's blank, since no count
-    /// goes down to nothing; then its kinds are blanks as well.
+    /// Combines this report with a later one of the same answer. Reports are cumulative: a later count
+    /// replaces the earlier one, and a kind that only the earlier report has stays. A zero after a
+    /// larger input, output or total is taken for a missing value, with the kinds that belong to it.
     pub fn updated(self, later: Self) -> Self {
-        let is_blank = |earlier: Option<u64>, later: Option<u64>| {
+        let is_missing = |earlier: Option<u64>, later: Option<u64>| {
             later == Some(0) && earlier.is_some_and(|count| count > 0)
         };
         let (earlier, new) = (self.counts, later.counts);
-        let input = if is_blank(earlier.input, new.input) { TokenUsage::default() } else { new };
-        let output = if is_blank(earlier.output, new.output) { TokenUsage::default() } else { new };
-        let total = if is_blank(self.total, later.total) { None } else { later.total };
+        let input = if is_missing(earlier.input, new.input) { TokenUsage::default() } else { new };
+        let output =
+            if is_missing(earlier.output, new.output) { TokenUsage::default() } else { new };
+        let total = if is_missing(self.total, later.total) { None } else { later.total };
         let counts = TokenUsage {
             input: input.input.or(earlier.input),
             cached_input: input.cached_input.or(earlier.cached_input),
@@ -77,14 +94,14 @@ impl Report {
         Self { counts, total: total.or(self.total) }
     }
 
-    /// The tokens by kind, where the total tells of more than input and output: some providers count
-    /// what the model thought beside its output, with or without saying so in the details.
+    /// The tokens by kind, with what the total has beyond input and output: some providers count
+    /// reasoning beside the output, with or without naming it in the details.
     ///
-    /// As much more as there is reasoning, or input from and to the cache, is just that. Anything
-    /// else is output, unless the answer would become longer than `at_most_output` tokens, what the
-    /// request allowed: then the total counts something else, and nothing is charged for it. A total
-    /// that is smaller changes nothing.
-    pub fn tokens(self, at_most_output: u64) -> TokenUsage {
+    /// A difference that equals the reasoning is output, and one that equals the cached input is input.
+    /// Any other difference is output, unless the output would exceed `max_output`, what the request
+    /// allowed: then the total counts something else, which is not charged. A smaller total changes
+    /// nothing.
+    pub fn tokens(self, max_output: u64) -> TokenUsage {
         let Self { counts, total } = self;
         if counts.input.is_none() || counts.output.is_none() {
             return counts;
@@ -100,130 +117,61 @@ impl Report {
             _ if through_cache == more => {
                 TokenUsage { input: Some(input.saturating_add(more)), ..counts }
             }
-            _ if longer.output <= Some(at_most_output) => longer,
+            _ if longer.output <= Some(max_output) => longer,
             _ => counts,
         }
     }
 }
 
-/// The few members of an answer, or of a stream event, that the gateway looks at.
-#[derive(Debug, Default, Deserialize)]
-pub struct Answer<'a> {
-    #[serde(borrow, default)]
-    usage: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    model: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    choices: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    response: Option<&'a RawValue>,
-    #[serde(borrow, default, rename = "type")]
-    kind: Option<&'a RawValue>,
+/// The numbers in a usage object and in the objects within it.
+struct Numbers<'a>(Vec<(Cow<'a, str>, Cow<'a, str>, u64)>);
+
+impl<'a> Numbers<'a> {
+    fn read(raw: &'a str) -> Option<Self> {
+        let mut numbers = Vec::new();
+        for (name, value) in Members::parse(raw)?.0 {
+            let raw = value.get();
+            if let Some(count) = count(raw) {
+                numbers.push((Cow::Borrowed(""), name, count));
+            } else if let Some(Members(details)) = Members::parse(raw) {
+                for (detail, value) in details {
+                    if let Some(count) = count(value.get()) {
+                        numbers.push((name.clone(), detail, count));
+                    }
+                }
+            }
+        }
+        Some(Self(numbers))
+    }
+
+    /// The first count in these places that is not zero, or zero if there are only zeros.
+    fn find(&self, places: Places) -> Option<u64> {
+        let mut counts = places.iter().filter_map(|(object, name)| {
+            let number =
+                self.0.iter().rev().find(|number| number.0 == *object && number.1 == *name);
+            number.map(|number| number.2)
+        });
+        let first = counts.next()?;
+        if first > 0 { Some(first) } else { Some(counts.find(|count| *count > 0).unwrap_or(0)) }
+    }
 }
 
-impl<'a> Answer<'a> {
-    /// Reads the members of a JSON object; `None` when it is none.
-    pub fn parse(json: &'a [u8]) -> Option<Self> {
-        object(std::str::from_utf8(json).ok()?)
-    }
-
-    /// The tokens reported; `usage: null` is none, not zero.
-    pub fn usage(&self) -> Option<Report> {
-        Report::from_json(self.usage?.get())
-    }
-
-    /// The model that answered.
-    pub fn model(&self) -> Option<String> {
-        model_name(self.model?.get())
-    }
-
-    /// What stands under `response`, in events of the responses API.
-    pub fn response(&self) -> Option<Answer<'a>> {
-        object(self.response?.get())
-    }
-
-    /// The event's own name for itself, in events of the responses API.
-    pub fn kind(&self) -> Option<Cow<'a, str>> {
-        text(self.kind?.get())
-    }
-
-    /// Whether this is the event that `stream_options.include_usage` adds to a chat stream: no
-    /// choices, and a usage that is there.
-    pub fn is_usage_event(&self) -> bool {
-        let is_empty = |raw: &str| {
-            raw.strip_prefix('[')
-                .and_then(|rest| rest.strip_suffix(']'))
-                .is_some_and(|inner| inner.trim_ascii().is_empty())
-        };
-        self.choices.is_some_and(|raw| is_empty(raw.get()))
-            && self.usage.is_some_and(|raw| raw.get() != "null")
-    }
+/// A count from its raw JSON.
+fn count(raw: &str) -> Option<u64> {
+    let whole = raw.parse::<u64>().ok().filter(|count| *count <= MAX_TOKENS);
+    whole.or_else(|| {
+        let number: f64 = raw.parse().ok()?;
+        (0.0..=MAX_TOKENS as f64).contains(&number).then(|| number.ceil() as u64)
+    })
 }
 
 /// A model's name from its raw JSON; `None` when it is not text, empty, or too long to keep.
 pub fn model_name(raw: &str) -> Option<String> {
-    let name = text(raw)?;
-    (1..=LONGEST_MODEL).contains(&name.len()).then(|| name.into_owned())
-}
-
-#[derive(Default, Deserialize)]
-struct UsageFields<'a> {
-    #[serde(borrow, default)]
-    prompt_tokens: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    completion_tokens: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    total_tokens: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    prompt_tokens_details: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    completion_tokens_details: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    prompt_cache_hit_tokens: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    cached_tokens: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    cache_creation_input_tokens: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    input_tokens: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    output_tokens: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    input_tokens_details: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    output_tokens_details: Option<&'a RawValue>,
-}
-
-#[derive(Default, Deserialize)]
-struct DetailFields<'a> {
-    #[serde(borrow, default)]
-    cached_tokens: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    cache_write_tokens: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    reasoning_tokens: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    audio_tokens: Option<&'a RawValue>,
-}
-
-/// Raw values are parsed as counts here rather than by serde, to which one number out of range
-/// would be the end of the whole object.
-fn count(raw: Option<&RawValue>) -> Option<u64> {
-    raw?.get().parse().ok().filter(|count| *count <= MOST_TOKENS)
-}
-
-/// serde takes an array for a struct as well; an answer is an object or nothing.
-fn object<'a, T: Deserialize<'a>>(raw: &'a str) -> Option<T> {
-    if !raw.trim_ascii_start().starts_with('{') {
-        return None;
-    }
-    serde_json::from_str(raw).ok()
-}
-
-fn text(raw: &str) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-    serde_json::from_str::<Text<'_>>(raw).ok().map(|text| text.0)
+
+    let Text(name) = serde_json::from_str(raw).ok()?;
+    (1..=MAX_MODEL_BYTES).contains(&name.len()).then(|| name.into_owned())
 }
 
 #[cfg(test)]

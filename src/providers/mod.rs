@@ -19,9 +19,8 @@ pub struct Quirks {
     image_tokens: u64,
 }
 
-/// OpenAI, "Images and vision": 85 tokens and 170 for each of at most 8 tiles (`gpt-4o`); at most
-/// 1,536 patches, times 2.46 (`gpt-4.1-nano`); at most 2,500 patches with `detail: high`, which is
-/// what `auto` means. `detail: original` is rare, and asks for more.
+/// OpenAI, "Images and vision": 85 tokens and 170 for each of at most 8 tiles (`gpt-4o`), or 1,536
+/// patches of a token each, times 2.46 (`gpt-4.1-nano`), whichever model it is.
 const OPENAI_IMAGE_TOKENS: u64 = 3_779;
 /// Anthropic, "Vision": at most 4,784 tokens, for models that read up to 2,576 pixels.
 const ANTHROPIC_IMAGE_TOKENS: u64 = 4_784;

@@ -45,6 +45,7 @@ pub async fn first_answer(
                 return Ok(Answer {
                     response,
                     operation: route.operation,
+                    is_stream_expected: target.is_stream_expected,
                     withhold_usage: target.withhold_usage,
                     secrets: credentials.secrets,
                     permit,

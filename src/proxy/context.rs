@@ -31,13 +31,10 @@ impl RequestContext {
         Self { request, policy_report: PolicyReport::default(), permit: None, open_stream: None }
     }
 
-    /// The head of the upstream's answer is there.
-    pub fn answered(&mut self, status: u16, is_stream: bool) {
-        self.request.answered(status);
-        if is_stream {
-            self.open_stream = Some(self.request.metrics().open_stream());
-            self.request.shorten_sent();
-        }
+    /// The answer is a stream, which may take hours.
+    pub fn stream_begins(&mut self) {
+        self.open_stream = Some(self.request.metrics().open_stream());
+        self.request.shorten_sent();
     }
 
     /// The gateway's own answer, instead of an upstream's.

@@ -100,7 +100,7 @@ async fn pipeline(
     let configurations = resolve(plane, scope, &route, context).await?;
 
     context.permit = Some(plane.requests.take(1).ok_or(ProxyError::Overloaded)?);
-    let (body, memory) = if route.operation.is_post() {
+    let (body, memory) = if route.operation.format().is_some() {
         let (limits, memory) = (plane.body_limits, &plane.body_memory);
         Some(CallerBody::read(request.headers(), payload, limits, memory).await?).unzip()
     } else {

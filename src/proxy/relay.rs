@@ -18,9 +18,9 @@ use super::context::RequestContext;
 use super::headers::{content_length, downstream_headers};
 use super::key_scrubber::{MOST_BYTES, redact, without_begun_secret};
 use super::policy_headers::insert_policy_headers;
-use super::route::Operation;
 use crate::crypto::SecretBytes;
-use crate::llm::answer::{BodyWatch, End, Observed, StreamKind, StreamWatch};
+use crate::llm::answer::{AnswerContent, ObservedAnswer, PlainAnswer, StreamEnd, StreamedAnswer};
+use crate::llm::format::{Format, Operation};
 use crate::telemetry::request_record::RequestOutcome;
 use crate::upstream::{UpstreamBody, UpstreamError, UpstreamResponse};
 
@@ -35,6 +35,8 @@ const ERROR_TIME: Duration = Duration::from_secs(30);
 pub struct Answer {
     pub response: UpstreamResponse,
     pub operation: Operation,
+    /// The caller asked for a stream.
+    pub is_stream_expected: bool,
     /// Usage was asked for by the gateway alone, so the event is not the caller's.
     pub withhold_usage: bool,
     /// What must not reach the caller.
@@ -45,15 +47,23 @@ pub struct Answer {
 
 /// Begins the answer to the caller.
 pub async fn relay(answer: Answer, mut context: RequestContext) -> HttpResponse<RelayBody> {
-    let Answer { response, operation, withhold_usage, secrets, permit } = answer;
+    let Answer { response, operation, is_stream_expected, withhold_usage, secrets, permit } =
+        answer;
     let UpstreamResponse { status, headers, body, .. } = response;
     let exposed: Vec<&[u8]> = secrets.iter().map(SecretBytes::expose).collect();
-    let watch = watch_for(&operation, status, &headers, withhold_usage);
-    let is_stream = status.is_success() && is_event_stream(&headers);
-    context.answered(status.as_u16(), is_stream);
-    // What goes down of a stream may be an event shorter or longer than what came.
+    let format = operation.format();
+    let reader =
+        AnswerReader { format: format.unwrap_or(Format::Chat), is_stream_expected, withhold_usage };
+    let watch = reader.begin(status, &headers);
+    let is_stream = matches!(watch, Watch::Stream(_));
+    context.request.answered(status.as_u16());
+    if is_stream {
+        context.stream_begins();
+    }
     let length = content_length(&headers).filter(|_| !is_stream);
-    let mut size = length.map_or(BodySize::Stream, BodySize::Sized);
+    // What goes down of a stream may be an event shorter than what came.
+    let may_shrink = matches!(watch, Watch::Undecided(_));
+    let mut size = length.filter(|_| !may_shrink).map_or(BodySize::Stream, BodySize::Sized);
     let mut first = None;
     let mut upstream = Some(body);
     let mut state = State::Open;
@@ -62,6 +72,9 @@ pub async fn relay(answer: Answer, mut context: RequestContext) -> HttpResponse<
         // Nothing will be asked of such a body, so it is settled here.
         upstream = None;
         state = State::Ended;
+        if status.is_success() && format.is_some() {
+            context.request.answer.content = Some(AnswerContent::Nothing);
+        }
         if length.is_none() {
             size = BodySize::None;
         }
@@ -88,14 +101,14 @@ pub async fn relay(answer: Answer, mut context: RequestContext) -> HttpResponse<
             ErrorEnd::Whole | ErrorEnd::TooLong => drop(body),
         }
     }
-    let left = match (size, &watch) {
-        (BodySize::Sized(length), Watch::Plain(_) | Watch::Sealed) => Some(length),
-        _ => None,
+    let left = match &watch {
+        Watch::Plain(_) | Watch::Unreadable | Watch::Undecided(_) => length,
+        Watch::None | Watch::Stream(_) => None,
     };
     insert_policy_headers(&mut down, &std::mem::take(&mut context.policy_report));
     let max_output_tokens = context.request.max_output_tokens();
     context.request.answer.is_unreadable =
-        matches!(watch, Watch::Sealed) && !matches!(state, State::Ended);
+        matches!(watch, Watch::Unreadable) && !matches!(state, State::Ended);
     if matches!(state, State::Ended) {
         context.request.finish(RequestOutcome::Completed);
     }
@@ -103,6 +116,7 @@ pub async fn relay(answer: Answer, mut context: RequestContext) -> HttpResponse<
         upstream,
         first,
         watch,
+        is_model_answer: format.is_some(),
         max_output_tokens,
         size,
         left,
@@ -157,32 +171,49 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
 enum Watch {
     /// Nothing: an upstream's error.
     None,
-    /// Nothing, for it is compressed.
-    Sealed,
-    Plain(BodyWatch),
-    Stream(Box<StreamWatch>),
+    /// Nothing, since it is compressed.
+    Unreadable,
+    /// A stream was asked for, and the head does not say that this is one: the first bytes will tell.
+    Undecided(AnswerReader),
+    Plain(PlainAnswer),
+    Stream(Box<StreamedAnswer>),
 }
 
-fn watch_for(
-    operation: &Operation,
-    status: StatusCode,
-    headers: &HeaderMap,
+/// How an answer is to be read.
+#[derive(Clone, Copy)]
+struct AnswerReader {
+    format: Format,
+    is_stream_expected: bool,
     withhold_usage: bool,
-) -> Watch {
-    if !status.is_success() {
-        return Watch::None;
+}
+
+impl AnswerReader {
+    fn begin(self, status: StatusCode, headers: &HeaderMap) -> Watch {
+        if !status.is_success() {
+            Watch::None
+        } else if is_compressed(headers) {
+            Watch::Unreadable
+        } else if is_event_stream(headers) {
+            self.stream()
+        } else if self.is_stream_expected {
+            Watch::Undecided(self)
+        } else {
+            Watch::Plain(PlainAnswer::new(self.format))
+        }
     }
-    if is_compressed(headers) {
-        return Watch::Sealed;
+
+    /// Tells a stream, which begins with the name of a field or a comment, from JSON, by the first byte
+    /// that is not blank.
+    fn decide(self, chunk: &[u8]) -> Option<Watch> {
+        let first = chunk.iter().find(|byte| !byte.is_ascii_whitespace())?;
+        Some(match first {
+            b'd' | b'e' | b'i' | b'r' | b':' | 0xEF => self.stream(),
+            _ => Watch::Plain(PlainAnswer::new(self.format)),
+        })
     }
-    let kind = match operation {
-        Operation::Responses => StreamKind::Responses,
-        _ => StreamKind::Chat,
-    };
-    if is_event_stream(headers) {
-        Watch::Stream(Box::new(StreamWatch::new(kind, withhold_usage)))
-    } else {
-        Watch::Plain(BodyWatch::default())
+
+    fn stream(self) -> Watch {
+        Watch::Stream(Box::new(StreamedAnswer::new(self.format, self.withhold_usage)))
     }
 }
 
@@ -234,6 +265,8 @@ pub struct RelayBody {
     upstream: Option<UpstreamBody>,
     first: Option<Bytes>,
     watch: Watch,
+    /// The answer is a model's, not a listing.
+    is_model_answer: bool,
     max_output_tokens: u64,
     size: BodySize,
     /// Bytes of a plain answer that are still to come, where its length was declared.
@@ -255,17 +288,20 @@ impl RelayBody {
             return;
         }
         let observed = match &self.watch {
-            Watch::None | Watch::Sealed => Observed::default(),
-            Watch::Plain(watch) => watch.observed(),
-            Watch::Stream(watch) => watch.observed().clone(),
+            Watch::None | Watch::Unreadable | Watch::Undecided(_) => ObservedAnswer::default(),
+            Watch::Plain(answer) => answer.observed(),
+            Watch::Stream(answer) => answer.observed().clone(),
         };
+        if self.is_model_answer && !matches!(self.watch, Watch::None | Watch::Unreadable) {
+            self.context.request.answer.content = Some(observed.content);
+        }
         let usage = observed.usage.map(|report| report.tokens(self.max_output_tokens));
         let is_whole = usage.is_some_and(|usage| usage.input.is_some() && usage.output.is_some());
         if !is_whole || outcome != RequestOutcome::Completed {
             self.context.request.answer.text = match &mut self.watch {
-                Watch::None | Watch::Sealed => None,
-                Watch::Plain(watch) => Some(watch.relayed()),
-                Watch::Stream(watch) => Some(watch.relayed()),
+                Watch::None | Watch::Unreadable | Watch::Undecided(_) => None,
+                Watch::Plain(answer) => Some(answer.take_text()),
+                Watch::Stream(answer) => Some(answer.take_text()),
             };
         }
         self.context.request.answer.usage = usage;
@@ -275,21 +311,30 @@ impl RelayBody {
 
     /// Takes a chunk from the upstream and gives what the caller gets of it now.
     fn pass(&mut self, chunk: Bytes) -> Option<Bytes> {
+        if let Watch::Undecided(reader) = &self.watch
+            && let Some(watch) = reader.decide(&chunk)
+        {
+            self.watch = watch;
+            if matches!(self.watch, Watch::Stream(_)) {
+                self.left = None;
+                self.context.stream_begins();
+            }
+        }
         let (passed, is_last) = match &mut self.watch {
             Watch::None => (Some(chunk), false),
-            Watch::Sealed | Watch::Plain(_) => {
-                if let Watch::Plain(watch) = &mut self.watch {
-                    watch.push(&chunk);
+            Watch::Unreadable | Watch::Plain(_) | Watch::Undecided(_) => {
+                if let Watch::Plain(answer) = &mut self.watch {
+                    answer.push(&chunk);
                 }
                 if let Some(left) = &mut self.left {
                     *left = left.saturating_sub(chunk.len() as u64);
                 }
                 (Some(chunk), self.left == Some(0))
             }
-            Watch::Stream(watch) => {
-                let passed = watch.push(chunk);
+            Watch::Stream(answer) => {
+                let passed = answer.push(chunk);
                 // What comes after the mark may still tell the usage.
-                (passed, watch.terminal_seen() && watch.observed().usage.is_some())
+                (passed, answer.is_terminal() && answer.observed().usage.is_some())
             }
         };
         if is_last {
@@ -303,8 +348,8 @@ impl RelayBody {
         self.upstream = None;
         self.state = State::Ended;
         let last = match &mut self.watch {
-            Watch::Stream(watch) => watch.finish(End::Complete).last,
-            Watch::None | Watch::Sealed | Watch::Plain(_) => None,
+            Watch::Stream(answer) => answer.finish(StreamEnd::Complete).last,
+            _ => None,
         };
         // One whose declared length has passed was settled with its last byte.
         if self.left != Some(0) {
@@ -318,16 +363,16 @@ impl RelayBody {
         self.upstream = None;
         let told = error_for(error);
         let finish = match &mut self.watch {
-            Watch::Stream(watch) => {
-                let finish = told.render(|told| watch.finish(End::Died(told)));
-                if !finish.abort {
+            Watch::Stream(answer) => {
+                let rest = told.render(|error| answer.finish(StreamEnd::Failed(error)));
+                if !rest.abort {
                     self.state = State::Ended;
                     self.finish(RequestOutcome::Completed);
-                    return finish.last;
+                    return rest.last;
                 }
-                finish.last
+                rest.last
             }
-            Watch::None | Watch::Sealed | Watch::Plain(_) => None,
+            _ => None,
         };
         self.context.request.attempt_failed(error.reason(), error.to_string());
         self.finish(RequestOutcome::UpstreamBroke);

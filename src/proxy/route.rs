@@ -7,6 +7,7 @@ use actix_web::http::Method;
 use percent_encoding::percent_decode_str;
 
 use crate::domain::names::ConfigurationName;
+use crate::llm::format::{Format, Operation};
 
 const SCOPE: &str = "/providers/";
 
@@ -34,49 +35,6 @@ pub struct ProxyRoute {
     pub operation: Operation,
 }
 
-/// The operations that the gateway passes on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Operation {
-    /// `POST /v1/chat/completions`
-    ChatCompletions,
-    /// `POST /v1/responses`
-    Responses,
-    /// `GET /v1/models`
-    ListModels,
-    /// `GET /v1/models/{id}`
-    GetModel {
-        /// The id as the caller encoded it.
-        id: String,
-    },
-}
-
-impl Operation {
-    /// The path after `/v1`, to be added to the configuration's base URL.
-    pub fn path_after_v1(&self) -> String {
-        match self {
-            Self::ChatCompletions => "/chat/completions".to_owned(),
-            Self::Responses => "/responses".to_owned(),
-            Self::ListModels => "/models".to_owned(),
-            Self::GetModel { id } => format!("/models/{id}"),
-        }
-    }
-
-    /// Whether the call carries a body whose model is replaced.
-    pub fn is_post(&self) -> bool {
-        matches!(self, Self::ChatCompletions | Self::Responses)
-    }
-
-    /// A name for metrics and the ledger; one of a fixed few.
-    pub fn label(&self) -> &'static str {
-        match self {
-            Self::ChatCompletions => "chat_completions",
-            Self::Responses => "responses",
-            Self::ListModels => "list_models",
-            Self::GetModel { .. } => "get_model",
-        }
-    }
-}
-
 /// Matches a method and an undecoded path, without its query. Where several things are wrong, the
 /// order is 501, 404, 400.
 pub fn match_route(method: &Method, raw_path: &str) -> RouteMatch {
@@ -99,12 +57,15 @@ pub fn match_route(method: &Method, raw_path: &str) -> RouteMatch {
 }
 
 fn operation(method: &Method, tail: &str) -> Option<Operation> {
-    match (method, tail) {
-        (&Method::POST, "v1/chat/completions") => Some(Operation::ChatCompletions),
-        (&Method::POST, "v1/responses") => Some(Operation::Responses),
-        (&Method::GET, "v1/models") => Some(Operation::ListModels),
-        (&Method::GET, _) => {
-            let id = tail.strip_prefix("v1/models/")?;
+    let path = tail.strip_prefix("v1")?;
+    match *method {
+        Method::POST => Format::ALL
+            .into_iter()
+            .find(|format| format.path_after_v1() == path)
+            .map(Operation::Generate),
+        Method::GET if path == "/models" => Some(Operation::ListModels),
+        Method::GET => {
+            let id = path.strip_prefix("/models/")?;
             let one_segment = !id.is_empty() && !id.contains('/');
             one_segment.then(|| Operation::GetModel { id: id.to_owned() })
         }
@@ -156,10 +117,10 @@ mod tests {
     fn the_list() {
         let route = matched(Method::POST, "/providers/gpt/v1/chat/completions");
         assert_eq!(route.config_name, "gpt");
-        assert_eq!(route.operation, Operation::ChatCompletions);
+        assert_eq!(route.operation, Operation::Generate(Format::Chat));
         assert_eq!(route.operation.path_after_v1(), "/chat/completions");
         let route = matched(Method::POST, "/providers/gpt/v1/responses");
-        assert_eq!(route.operation, Operation::Responses);
+        assert_eq!(route.operation, Operation::Generate(Format::Responses));
         let route = matched(Method::GET, "/providers/gpt/v1/models");
         assert_eq!(route.operation, Operation::ListModels);
         let route = matched(Method::GET, "/providers/gpt/v1/models/org%2Fllama%203");

@@ -12,12 +12,13 @@ use super::DataPlane;
 use super::error::ProxyError;
 use super::headers::upstream_headers;
 use super::read::CallerBody;
-use super::route::{Operation, ProxyRoute};
+use super::route::ProxyRoute;
 use crate::accounting::engine::TargetFacts;
 use crate::directory::configuration::{ConfigurationEntry, Credentials};
 use crate::domain::model_configuration::StreamUsage;
 use crate::json::object::BodyEdits;
-use crate::llm::limits::{Api, Bound};
+use crate::llm::format::{Format, Operation};
+use crate::llm::limits::Bound;
 use crate::providers::quirks;
 use crate::upstream::{UpstreamRequest, UpstreamTimeouts};
 
@@ -28,6 +29,8 @@ pub struct Target<'r> {
     pub bound: Bound,
     /// Usage is asked for by the gateway alone, so the event that tells it is not the caller's.
     pub withhold_usage: bool,
+    /// The caller asked for a stream.
+    pub is_stream_expected: bool,
     /// None for operations without a body.
     edits: Option<BodyEdits<'r>>,
 }
@@ -41,14 +44,15 @@ impl<'r> Target<'r> {
         configuration: &'r Arc<ConfigurationEntry>,
         body: Option<&'r CallerBody>,
     ) -> Result<Self, ProxyError> {
-        let api = match operation {
-            Operation::Responses => Some(Api::Responses),
-            Operation::ChatCompletions => Some(Api::ChatCompletions),
-            Operation::ListModels | Operation::GetModel { .. } => None,
-        };
-        let (Some(api), Some(CallerBody { json, facts, .. })) = (api, body) else {
-            let bound = Bound::FREE;
-            return Ok(Self { configuration, bound, withhold_usage: false, edits: None });
+        let (Some(format), Some(CallerBody { json, facts, .. })) = (operation.format(), body)
+        else {
+            return Ok(Self {
+                configuration,
+                bound: Bound::FREE,
+                withhold_usage: false,
+                is_stream_expected: false,
+                edits: None,
+            });
         };
         let quirks = quirks(&configuration.provider_name);
         if let Some(field) = quirks.model_override(json, facts) {
@@ -59,14 +63,15 @@ impl<'r> Target<'r> {
         for (name, value) in &configuration.default_parameters {
             edits.set_if_absent(name, value).map_err(ProxyError::Body)?;
         }
-        let withhold_usage = api == Api::ChatCompletions
-            && json.get_bool("stream") == Some(true)
+        let is_stream_expected = edits.get("stream") == Some("true");
+        let withhold_usage = format == Format::Chat
+            && is_stream_expected
             && configuration.stream_usage == StreamUsage::Inject
             && edits.ask_for_usage().map_err(ProxyError::Body)?;
         let mut facts = Cow::Borrowed(facts);
         edits.added().for_each(|(key, raw)| facts.to_mut().add_field(key, raw));
-        let bound = plane.accounting.bound(api, configuration, edits.length(), &facts);
-        Ok(Self { configuration, bound, withhold_usage, edits: Some(edits) })
+        let bound = plane.accounting.bound(format, configuration, edits.length(), &facts);
+        Ok(Self { configuration, bound, withhold_usage, is_stream_expected, edits: Some(edits) })
     }
 
     /// What admission and the ledger need to know of it.

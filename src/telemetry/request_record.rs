@@ -20,6 +20,8 @@ pub enum RequestOutcome {
     Completed,
     /// The gateway answered by itself.
     Refused,
+    /// The upstream answered with a success status, but with an error, or nothing, as its answer.
+    Failed,
     /// The upstream's answer broke off after its head had been relayed.
     UpstreamBroke,
     /// The caller hung up.
@@ -32,6 +34,7 @@ impl RequestOutcome {
         match self {
             Self::Completed => "completed",
             Self::Refused => "refused",
+            Self::Failed => "failed",
             Self::UpstreamBroke => "upstream_broke",
             Self::CallerLeft => "caller_left",
         }
@@ -161,6 +164,7 @@ impl RequestRecord {
         match self.outcome {
             RequestOutcome::Completed => line!(tracing::Level::INFO, "proxy request completed"),
             RequestOutcome::Refused => line!(tracing::Level::WARN, "proxy request refused"),
+            RequestOutcome::Failed => line!(tracing::Level::WARN, "proxy request failed upstream"),
             RequestOutcome::UpstreamBroke => {
                 line!(tracing::Level::WARN, "proxy request cut off by its upstream");
             }

@@ -4,8 +4,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::llm::sample::LONGEST_SAMPLE;
-use crate::llm::spread::Spread;
+use crate::llm::text_sample::{MAX_SAMPLE_BYTES, TextSampler};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -14,15 +13,15 @@ fn reference(text: &str) -> u64 {
     bpe_openai::o200k_base().count(text) as u64
 }
 
-fn text(text: &str) -> Sample {
-    let mut spread = Spread::default();
-    spread.take(text.as_bytes());
-    spread.strings()
+fn text(text: &str) -> TextSample {
+    let mut sampler = TextSampler::default();
+    sampler.take(text.as_bytes());
+    sampler.sample()
 }
 
-fn unbounded(answer: Sample) -> Estimation {
+fn unbounded(answer: TextSample) -> Estimation {
     Estimation {
-        request: Sample::default(),
+        request: TextSample::default(),
         answer,
         reported: None,
         at_most_input: u64::MAX,
@@ -56,7 +55,7 @@ fn known_texts_have_known_counts() {
 #[test]
 fn request_and_answer_are_counted() {
     let body = Bytes::from_static(br#"{"messages":[{"role":"user","content":"hello world"}]}"#);
-    let request = Sample::of_body(&body, 0);
+    let request = TextSample::of_request(&body);
     let estimation = Estimation { request, ..unbounded(text(r"hello\u0020world")) };
     // "user", a line feed, "hello", " world".
     assert_eq!(estimated(estimation), (Some(4), Some(2)));
@@ -67,9 +66,9 @@ fn dense(bytes: usize) -> String {
     "The quick brown fox jumps over the lazy dog. ".chars().cycle().take(bytes).collect()
 }
 
-fn counted(body: String, seed: u64) -> u64 {
-    let request = Sample::of_body(&Bytes::from(body), seed);
-    let estimation = Estimation { request, ..unbounded(Sample::default()) };
+fn counted(body: String) -> u64 {
+    let request = TextSample::of_request(&Bytes::from(body));
+    let estimation = Estimation { request, ..unbounded(TextSample::default()) };
     estimation.counted().input.unwrap()
 }
 
@@ -98,7 +97,7 @@ fn no_form_of_a_request_makes_its_prompt_cheap() {
         ("as names", format!(r#"{{"tools":[{{"parameters":{{{}}}}}]}}"#, words.join(","))),
         ("as numbers", format!(r#"{{"tools":[{{"enum":[{numbers}]}}]}}"#)),
     ] {
-        let estimate = counted(body, 11);
+        let estimate = counted(body);
         assert!((exact * 4 / 5..exact * 2).contains(&estimate), "{form}: {estimate} of {exact}");
     }
 }
@@ -109,7 +108,6 @@ proptest! {
     #[test]
     fn a_prompt_is_counted_wherever_it_stands(
         parts in prop::collection::vec((1_000..60_000_usize, any::<bool>(), any::<bool>()), 2..14),
-        seed in any::<u64>(),
     ) {
         let mut exact = 0;
         let parts: Vec<String> = parts.into_iter().map(|(bytes, is_dense, is_blank)| {
@@ -118,7 +116,7 @@ proptest! {
             let blank = if is_blank { " ".repeat(bytes) } else { String::new() };
             format!("{blank}\"{text}\"")
         }).collect();
-        let estimate = counted(format!("{{\"input\":[{}]}}", parts.join(",")), seed);
+        let estimate = counted(format!("{{\"input\":[{}]}}", parts.join(",")));
         // A handful of cheap ones weigh little; the cuts of blocks weigh a token each.
         let low = (exact * 11 / 20).saturating_sub(1_500);
         prop_assert!((low..exact * 2 + 8_000).contains(&estimate), "{} of {}", estimate, exact);
@@ -127,7 +125,7 @@ proptest! {
 
 #[test]
 fn no_more_than_was_reserved() {
-    let request = Sample::of_body(&Bytes::from_static(b"{\"input\":\"hello world\"}"), 0);
+    let request = TextSample::of_request(&Bytes::from_static(b"{\"input\":\"hello world\"}"));
     let answer = text("hello world");
     let estimation =
         Estimation { request, answer, reported: None, at_most_input: 1, at_most_output: 1 };
@@ -138,7 +136,7 @@ fn no_more_than_was_reserved() {
 
 #[test]
 fn what_was_reported_before_the_cut_stands() {
-    let request = Sample::of_body(&Bytes::from_static(b"{\"input\":\"hello world\"}"), 0);
+    let request = TextSample::of_request(&Bytes::from_static(b"{\"input\":\"hello world\"}"));
     let reported = TokenUsage {
         input: Some(9),
         cached_input: Some(3),
@@ -158,7 +156,7 @@ fn what_was_reported_before_the_cut_stands() {
 
 #[test]
 fn a_long_text_is_counted_in_part() {
-    let whole = "hello world ".repeat(LONGEST_SAMPLE / 12 * 10);
+    let whole = "hello world ".repeat(MAX_SAMPLE_BYTES / 12 * 10);
     let (_, output) = estimated(unbounded(text(&whole)));
     let exact = reference(&whole);
     // Each cut costs a token.
@@ -172,24 +170,24 @@ fn hostile_text_makes_no_more_work_than_other() {
     for hostile in ["a", " ", "\\n", "\\\\", "1", "é", "\u{301}", "A b", "\\r\\n ", "!"] {
         let whole = hostile.repeat(1024 * 1024 / hostile.len());
         let sample = text(&whole);
-        assert_eq!(sample.whole(), whole.len() as u64);
+        assert_eq!(sample.length(), whole.len() as u64);
         let mut given = 0;
         let tokens = sample.tokens(|text| {
             given += text.len();
             count(text)
         });
-        assert!(given <= LONGEST_SAMPLE);
+        assert!(given <= MAX_SAMPLE_BYTES);
         assert!((1..=whole.len() as u64).contains(&tokens.unwrap()), "{hostile}");
     }
 }
 
 #[test]
 fn what_is_no_text_is_measured() {
-    let mut spread = Spread::default();
-    spread.take(b"\xff\xfe\xfd\xff\xfe");
-    assert_eq!(estimated(unbounded(spread.strings())), (Some(0), Some(2)));
+    let mut sampler = TextSampler::default();
+    sampler.take(b"\xff\xfe\xfd\xff\xfe");
+    assert_eq!(estimated(unbounded(sampler.sample())), (Some(0), Some(2)));
     let gzip = Bytes::from_static(b"\x1f\x8b\x08\xff\"\xff\xff\"");
-    let estimation = Estimation { request: Sample::of_body(&gzip, 0), ..unbounded(text("")) };
+    let estimation = Estimation { request: TextSample::of_request(&gzip), ..unbounded(text("")) };
     assert_eq!(estimated(estimation), (Some(2), Some(0)));
 }
 

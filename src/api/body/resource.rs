@@ -77,7 +77,7 @@ impl<T: Editable> PartialSchema for WholeResource<T> {
 
 impl<T: Editable> ToSchema for WholeResource<T> {
     fn name() -> Cow<'static, str> {
-        T::name()
+        format!("{}Body", T::Shown::name()).into()
     }
 }
 

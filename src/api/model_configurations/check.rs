@@ -30,7 +30,7 @@ use crate::upstream::{
     UpstreamBody, UpstreamClient, UpstreamError, UpstreamRequest, UpstreamResponse,
     UpstreamTimeouts,
 };
-use advice::{advice, advice_for_failure, advice_without_token};
+use advice::{advice, advice_for_failure, advice_without_answer, advice_without_token};
 use token::{Asker, Token};
 
 /// The time for all requests to the upstream: a person waits for the result.
@@ -65,6 +65,8 @@ struct Findings {
     model_listed: Option<bool>,
     /// Why no token was requested although there is no list.
     no_token_because: Option<String>,
+    /// A success status came without an answer.
+    is_without_answer: bool,
 }
 
 /// Check that the upstream answers
@@ -134,17 +136,20 @@ pub(super) async fn check_model_configuration(
     };
     let latency_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(web::Json(match outcome {
-        Ok(Findings { status, model_listed, no_token_because }) => ModelConfigurationCheck {
-            ok: status.is_success() && model_listed != Some(false),
-            reachable: true,
-            status: Some(status.as_u16()),
-            latency_ms,
-            model_listed,
-            message: match no_token_because {
-                Some(why) => advice_without_token(status, &why),
-                None => advice(status, model_listed, &entry),
-            },
-        },
+        Ok(Findings { status, model_listed, no_token_because, is_without_answer }) => {
+            ModelConfigurationCheck {
+                ok: status.is_success() && model_listed != Some(false) && !is_without_answer,
+                reachable: true,
+                status: Some(status.as_u16()),
+                latency_ms,
+                model_listed,
+                message: match no_token_because {
+                    Some(why) => advice_without_token(status, &why),
+                    None if is_without_answer => advice_without_answer(status),
+                    None => advice(status, model_listed, &entry),
+                },
+            }
+        }
         Err(message) => ModelConfigurationCheck {
             ok: false,
             reachable: false,
@@ -168,15 +173,21 @@ async fn ask(upstream: &Upstream<'_>, asker: Asker<'_>) -> Result<Findings, Upst
         } else {
             None
         };
-        return Ok(Findings { status, model_listed: listed, no_token_because: None });
+        let model_listed = listed;
+        return Ok(Findings {
+            status,
+            model_listed,
+            no_token_because: None,
+            is_without_answer: false,
+        });
     }
     drop(listing);
-    Ok(match token::ask(upstream, asker).await? {
-        Token::Answered(status) => Findings { status, model_listed: None, no_token_because: None },
-        Token::NotAsked(why) => {
-            Findings { status, model_listed: None, no_token_because: Some(why) }
-        }
-    })
+    let (status, no_token_because, is_without_answer) = match token::ask(upstream, asker).await? {
+        Token::Answered(status) => (status, None, false),
+        Token::Failed(status) => (status, None, true),
+        Token::NotAsked(why) => (status, Some(why), false),
+    };
+    Ok(Findings { status, model_listed: None, no_token_because, is_without_answer })
 }
 
 /// The upstream with the credentials and the deadline of a check.

@@ -54,10 +54,8 @@ fn edits_are_spliced_in() {
 #[test]
 fn values_are_read_raw() {
     let body = parse(r#"{"stream": true, "n": 3, "x": {"y": [1]}}"#).unwrap();
-    assert_eq!(body.get_bool("stream"), Some(true));
     assert_eq!(body.get("x"), Some(r#"{"y": [1]}"#));
     assert_eq!(body.get("y"), None);
-    assert_eq!(body.get_bool("n"), None);
 }
 
 #[test]

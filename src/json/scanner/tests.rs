@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const KEEP: Keep = Keep { usage: 64, model: 16, choices: 8, kind: 8, response: true };
+const KEEP: Keep = Keep { usage: 64, model: 16, choices: 8, kind: 8, state: 8, response: true };
 
 fn scan(text: &str, size: usize) -> TopLevelScanner {
     let mut scanner = TopLevelScanner::new(KEEP);
@@ -124,6 +124,7 @@ fn same_as_byte_by_byte(text: &str, sizes: &[usize]) -> Result<(), TestCaseError
         ("model", &scanner.model, KEEP.model),
         ("choices", &scanner.choices, KEEP.choices),
         ("type", &scanner.kind, KEEP.kind),
+        ("error", &scanner.error, KEEP.state),
     ] {
         let begun = members.iter().filter(|seen| seen.key == key.as_bytes());
         let last = begun.rev().find_map(|seen| Some((seen.value.as_deref()?, seen.ended)));
@@ -150,6 +151,7 @@ proptest! {
                 Just("\"usage\":".to_owned()),
                 Just(",\"choices\":[".to_owned()),
                 Just("],\"model\" : ".to_owned()),
+                Just("\"error\": {".to_owned()),
                 "[{}\\[\\]\":,\\\\ a\n]{1,3}",
                 "\"[a{}é\\\\,\"]{0,24}\"",
             ],

@@ -1,84 +1,131 @@
 //! Plain answers: one JSON object.
 
-use super::Observed;
-use crate::json::scanner::{Keep, TopLevelScanner};
-use crate::llm::sample::{Collector, Sample};
-use crate::llm::usage::{Report, model_name};
+use super::event::is_error;
+use super::{AnswerContent, ObservedAnswer};
+use crate::json::scanner::{Keep, Member, TopLevelScanner};
+use crate::llm::format::Format;
+use crate::llm::text_sample::{BodyBeginning, TextSample};
+use crate::llm::usage::{ReportedUsage, model_name};
 
 /// Known `usage` objects have some hundred bytes.
 pub(super) const USAGE_BYTES: usize = 16 * 1024;
 pub(super) const MODEL_BYTES: usize = 1024;
+/// Enough to tell an empty array from others, and an object from `null`, however they are indented.
+pub(super) const STATE_BYTES: usize = 64;
 
-/// Reads usage and model out of a plain answer while it passes, keeping nothing else of it, however
-/// long it is, but the beginning for an estimate as long as there is no usage.
+/// Reads a plain answer while it passes. Keeps nothing of it but its usage and its model, and, for an
+/// estimate, its beginning, as long as no usage has been reported.
 #[derive(Debug)]
-pub struct BodyWatch {
+pub struct PlainAnswer {
+    format: Format,
     scanner: Box<TopLevelScanner>,
-    beginning: Collector,
-    /// Whether the usage, which has passed, tells the output.
-    reported: Option<bool>,
+    beginning: BodyBeginning,
+    /// Whether the usage, once it has passed, tells the output.
+    reports_output: Option<bool>,
 }
 
-impl Default for BodyWatch {
-    fn default() -> Self {
-        let keep =
-            Keep { usage: USAGE_BYTES, model: MODEL_BYTES, choices: 0, kind: 0, response: false };
+impl PlainAnswer {
+    /// At the beginning of an answer.
+    pub fn new(format: Format) -> Self {
+        let keep = Keep {
+            usage: USAGE_BYTES,
+            model: MODEL_BYTES,
+            choices: STATE_BYTES,
+            kind: 0,
+            state: STATE_BYTES,
+            response: false,
+        };
         Self {
+            format,
             scanner: Box::new(TopLevelScanner::new(keep)),
-            beginning: Collector::default(),
-            reported: None,
+            beginning: BodyBeginning::default(),
+            reports_output: None,
         }
     }
-}
 
-impl BodyWatch {
-    /// Looks at the next chunk.
+    /// Takes the next chunk.
     pub fn push(&mut self, chunk: &[u8]) {
         self.scanner.feed(chunk);
-        if self.reported.is_none() && self.scanner.usage.value().is_some() {
-            self.reported = Some(self.reports_output());
+        if self.reports_output.is_none() && self.scanner.usage.value().is_some() {
+            self.reports_output = Some(self.reports_output());
         }
-        match self.reported {
+        match self.reports_output {
             Some(true) => self.beginning.clear(),
             _ => self.beginning.take(chunk),
         }
     }
 
-    fn reports_output(&self) -> bool {
-        self.observed().usage.is_some_and(|usage| usage.counts.output.is_some())
-    }
-
-    /// What of the answer has been relayed, for an estimate; nothing when the output's tokens have
-    /// been reported. It is handed over, so asking again gives nothing.
-    pub fn relayed(&mut self) -> Sample {
-        if self.reports_output() { Sample::default() } else { self.beginning.body() }
-    }
-
-    /// What has been seen so far.
-    pub fn observed(&self) -> Observed {
-        Observed {
-            usage: self.scanner.usage.value().and_then(Report::from_json),
-            model: self.scanner.model.value().and_then(model_name),
+    /// The text to estimate the output from; empty when the output has been reported, or when there is
+    /// none. Handed over: later calls give nothing.
+    pub fn take_text(&mut self) -> TextSample {
+        let has_text = match self.content() {
+            AnswerContent::Error => self.beginning.has_generated_text(),
+            AnswerContent::Nothing => false,
+            AnswerContent::Pending | AnswerContent::Answer => true,
+        };
+        if self.reports_output() || !has_text {
+            TextSample::default()
+        } else {
+            self.beginning.sample()
         }
+    }
+
+    /// What has been read so far.
+    pub fn observed(&self) -> ObservedAnswer {
+        ObservedAnswer {
+            usage: self.usage(),
+            model: self.scanner.model.value().and_then(model_name),
+            content: self.content(),
+        }
+    }
+
+    fn usage(&self) -> Option<ReportedUsage> {
+        let raw = self.scanner.usage.value()?;
+        ReportedUsage::parse(raw, self.format.usage_names())
+    }
+
+    fn reports_output(&self) -> bool {
+        self.usage().is_some_and(|usage| usage.counts.output.is_some())
+    }
+
+    fn content(&self) -> AnswerContent {
+        let is_filled = |member: &Member| {
+            let mut beginning = member.beginning();
+            beginning.next() == Some(b'[') && beginning.next().is_some_and(|second| second != b']')
+        };
+        let scanner = &self.scanner;
+        if is_error(scanner.error.beginning()) {
+            return AnswerContent::Error;
+        }
+        if self.usage().is_some() {
+            return AnswerContent::Answer;
+        }
+        if matches!(scanner.status.value(), Some(r#""queued""# | r#""in_progress""#)) {
+            return AnswerContent::Pending;
+        }
+        let is_answer = is_filled(&scanner.choices)
+            || is_filled(&scanner.output)
+            || self.beginning.has_generated_text();
+        if is_answer { AnswerContent::Answer } else { AnswerContent::Nothing }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::llm::sample::LONGEST_SAMPLE;
+    use crate::llm::text_sample::MAX_SAMPLE_BYTES;
 
     #[test]
     fn usage_of_a_long_answer_in_constant_memory() {
-        let mut watch = BodyWatch::default();
-        watch.push(br#"{"id":"1","model":"m","choices":[{"message":{"content":""#);
+        let mut answer = PlainAnswer::new(Format::Chat);
+        answer.push(br#"{"id":"1","model":"m","choices":[{"message":{"content":""#);
         for _ in 0..1000 {
-            watch.push(&[b'x'; 1000]);
+            answer.push(&[b'x'; 1000]);
         }
-        assert_eq!(watch.observed().usage, None);
-        watch.push(br#""}}],"usage":{"prompt_tokens":3,"comple"#);
-        watch.push(br#"tion_tokens":4}}"#);
-        let observed = watch.observed();
+        assert_eq!(answer.observed().usage, None);
+        answer.push(br#""}}],"usage":{"prompt_tokens":3,"comple"#);
+        answer.push(br#"tion_tokens":4}}"#);
+        let observed = answer.observed();
         let usage = observed.usage.unwrap().counts;
         assert_eq!((usage.input, usage.output), (Some(3), Some(4)));
         assert_eq!(observed.model.as_deref(), Some("m"));
@@ -86,39 +133,95 @@ mod tests {
 
     #[test]
     fn the_beginning_is_kept_until_the_usage_has_passed() {
-        let mut watch = BodyWatch::default();
-        watch.push(br#"{"choices":[{"message":{"content":"hello world"}}]"#);
-        assert!(watch.beginning.capacity() > 0);
-        watch.push(br#","usage":{"completion_tokens":3}}"#);
-        assert_eq!(watch.beginning.capacity(), 0);
-        assert!(watch.relayed().is_empty());
+        let mut answer = PlainAnswer::new(Format::Chat);
+        answer.push(br#"{"choices":[{"message":{"content":"hello world"}}]"#);
+        assert!(answer.beginning.capacity() > 0);
+        answer.push(br#","usage":{"completion_tokens":3}}"#);
+        assert_eq!(answer.beginning.capacity(), 0);
+        assert!(answer.take_text().is_empty());
 
-        let mut watch = BodyWatch::default();
-        watch.push(br#"{"usage":{"completion_tokens":3},"choices":[]}"#);
-        assert_eq!(watch.beginning.capacity(), 0, "never taken");
+        let mut answer = PlainAnswer::new(Format::Chat);
+        answer.push(br#"{"usage":{"completion_tokens":3},"choices":[]}"#);
+        assert_eq!(answer.beginning.capacity(), 0, "never taken");
 
-        for useless in [r#"{"usage":{}}"#, r#"{"usage":{"prompt_tokens":3}}"#] {
-            let mut watch = BodyWatch::default();
-            watch.push(useless.as_bytes());
-            assert_eq!(watch.relayed().whole(), useless.len() as u64);
+        for useless in
+            [r#"{"usage":{},"choices":[1]}"#, r#"{"usage":{"prompt_tokens":3},"choices":[]}"#]
+        {
+            let mut answer = PlainAnswer::new(Format::Chat);
+            answer.push(useless.as_bytes());
+            assert_eq!(answer.take_text().length(), useless.len() as u64);
         }
 
-        let mut watch = BodyWatch::default();
+        let mut answer = PlainAnswer::new(Format::Chat);
+        answer.push(br#"{"choices":[""#);
         for _ in 0..100 {
-            watch.push(&[b'x'; 1000]);
+            answer.push(&[b'x'; 1000]);
         }
-        watch.push(br#","usage":null}"#);
-        assert!(watch.beginning.capacity() <= LONGEST_SAMPLE);
-        assert_eq!(watch.relayed().whole(), 100_014);
-        assert!(watch.relayed().is_empty());
+        answer.push(br#""],"usage":null}"#);
+        assert!(answer.beginning.capacity() <= MAX_SAMPLE_BYTES);
+        assert_eq!(answer.take_text().length(), 100_029);
+        assert!(answer.take_text().is_empty());
+    }
+
+    #[test]
+    fn errors_and_missing_answers_are_told_from_answers() {
+        let text = r#"[{"message":{"content":"hi"}}]"#;
+        for (body, content, is_relayed) in [
+            (String::new(), AnswerContent::Nothing, false),
+            ("{}".to_owned(), AnswerContent::Nothing, false),
+            ("<html></html>".to_owned(), AnswerContent::Nothing, false),
+            (
+                r#"{"choices":[ ],"usage":null,"error":null}"#.to_owned(),
+                AnswerContent::Nothing,
+                false,
+            ),
+            (
+                r#"{"base_resp":{"status_code":1008},"choices":null}"#.to_owned(),
+                AnswerContent::Nothing,
+                false,
+            ),
+            (
+                r#"{"error":{"message":"overloaded","name":"e"}}"#.to_owned(),
+                AnswerContent::Error,
+                false,
+            ),
+            (r#"{"error":"overloaded"}"#.to_owned(), AnswerContent::Error, false),
+            (
+                r#"{"choices":[{"message":{"content":""}}],"error":{"a":1}}"#.to_owned(),
+                AnswerContent::Error,
+                false,
+            ),
+            (format!(r#"{{"choices":{text},"error":{{"code":502}}}}"#), AnswerContent::Error, true),
+            (format!(r#"{{"error":null,"choices":{text}}}"#), AnswerContent::Answer, true),
+            (format!(r#"{{"error":{{}},"choices":{text}}}"#), AnswerContent::Answer, true),
+            (r#"{"choices":[{"message":{"content":""}}]}"#.to_owned(), AnswerContent::Answer, true),
+            (
+                r#"{"choices":[],"usage":{"prompt_tokens":3}}"#.to_owned(),
+                AnswerContent::Answer,
+                true,
+            ),
+            (r#"{"message":{"content":"hi"}}"#.to_owned(), AnswerContent::Answer, true),
+            (
+                r#"{"status":"queued","output":[],"usage":null}"#.to_owned(),
+                AnswerContent::Pending,
+                true,
+            ),
+        ] {
+            for size in [1, 1000] {
+                let mut answer = PlainAnswer::new(Format::Chat);
+                body.as_bytes().chunks(size).for_each(|chunk| answer.push(chunk));
+                assert_eq!(answer.observed().content, content, "{body}");
+                assert_eq!(!answer.take_text().is_empty(), is_relayed, "{body}");
+            }
+        }
     }
 
     #[test]
     fn what_is_no_json_reports_nothing() {
         for body in [&b"<html>\"usage\": {}"[..], b"", b"\x1f\x8b\x08", b"{\"usage\":{]}"] {
-            let mut watch = BodyWatch::default();
-            watch.push(body);
-            assert_eq!(watch.observed(), Observed::default());
+            let mut answer = PlainAnswer::new(Format::Chat);
+            answer.push(body);
+            assert_eq!(answer.observed(), ObservedAnswer::default());
         }
     }
 }

@@ -59,11 +59,16 @@ const FILE_BYTES_PER_TOKEN: u64 = 4;
 /// counts 10), at the 8 kbit/s of the lowest usual bit rate.
 const AUDIO_BYTES_PER_TOKEN: u64 = 32;
 
+/// Tokens of an image with `detail: original`: OpenAI, "Images and vision", at most 10,000 patches.
+const ORIGINAL_IMAGE_TOKENS: u64 = 10_000;
+
 /// What was seen of the input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct InputFacts {
     pub(super) kind: InputKind,
     images: u64,
+    /// Images that are to be read at their own resolution.
+    original_images: u64,
     /// Bytes of inline files, decoded.
     file_bytes: u64,
     audio_bytes: u64,
@@ -78,6 +83,7 @@ struct ObjectFacts {
     has_content: bool,
     is_encrypted: bool,
     is_image: bool,
+    is_original: bool,
     is_file: bool,
     has_file_data: bool,
     has_file_id: bool,
@@ -90,7 +96,9 @@ impl InputFacts {
 
     /// The tokens that images, files and audio take at most, by what their providers publish.
     pub(super) fn media_tokens(&self, image_tokens: u64) -> u64 {
+        let original = image_tokens.max(ORIGINAL_IMAGE_TOKENS);
         let images = self.images.saturating_mul(image_tokens);
+        let images = images.saturating_add(self.original_images.saturating_mul(original));
         let files = self.file_bytes.div_ceil(FILE_BYTES_PER_TOKEN);
         images
             .saturating_add(files)
@@ -160,8 +168,18 @@ impl InputFacts {
                     }
                     tokens.skip(value)?;
                 }
+                b"image_url" if value == Token::BeginObject => {
+                    object.is_image = true;
+                    object.is_original |= self.read_object(tokens)?.is_original;
+                }
                 b"image_url" | b"image_file" | b"image" => {
                     object.is_image |= is_given;
+                    tokens.skip(value)?;
+                }
+                b"detail" => {
+                    let detail =
+                        if let Token::String(detail) = value { detail.text() } else { None };
+                    object.is_original |= detail.as_deref() == Some("original");
                     tokens.skip(value)?;
                 }
                 b"file" if value == Token::BeginObject => {
@@ -226,7 +244,9 @@ impl InputFacts {
     fn note_media(&mut self, object: &ObjectFacts) {
         if object.is_image {
             // The bound holds for images of every size, whether they are inline or not.
-            self.images = self.images.saturating_add(1);
+            let images =
+                if object.is_original { &mut self.original_images } else { &mut self.images };
+            *images = images.saturating_add(1);
             self.note(InputKind::Media);
         } else if object.is_file && object.has_file_data && !object.has_file_id {
             self.note(InputKind::Media);

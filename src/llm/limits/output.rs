@@ -1,7 +1,8 @@
 //! What a body says about the length of the answer.
 
-use super::{Api, TargetLimits};
+use super::TargetLimits;
 use crate::json::tokenizer::Token;
+use crate::llm::format::Format;
 
 /// Choices that are assumed where their number can't be read, as in `100.0` or `"100"`, which lenient
 /// upstreams take: the most that OpenAI's API allows.
@@ -152,9 +153,9 @@ impl OutputFacts {
         let (mut largest, mut has_limit) = (self.other.largest, false);
         let mut is_unreadable = self.other.is_unreadable;
         for (name, limit) in own {
-            let is_heeded = match target.api {
-                Api::ChatCompletions => name != "max_output_tokens",
-                Api::Responses => name == "max_output_tokens",
+            let is_heeded = match target.format {
+                Format::Chat => name != "max_output_tokens",
+                Format::Responses => name == "max_output_tokens",
             } && !target.ignored_limits.contains(&name);
             largest = largest.max(limit.largest);
             has_limit |= is_heeded && limit.largest.is_some();

@@ -13,20 +13,20 @@ fn facts(body: &str) -> BodyFacts {
     BodyFacts::parse(Bytes::copy_from_slice(body.as_bytes())).unwrap().1
 }
 
-fn target(api: Api, model: ModelLimits) -> TargetLimits<'static> {
-    TargetLimits { api, ignored_limits: &[], image_tokens: 1_000, model, assumed: ASSUMED }
+fn target(format: Format, model: ModelLimits) -> TargetLimits<'static> {
+    TargetLimits { format, ignored_limits: &[], image_tokens: 1_000, model, assumed: ASSUMED }
 }
 
-fn bound_of(api: Api, body: &Value, model: ModelLimits) -> Bound {
+fn bound_of(format: Format, body: &Value, model: ModelLimits) -> Bound {
     let body = body.to_string();
-    Bound::of_request(&facts(&body), body.len(), &target(api, model))
+    Bound::of_request(&facts(&body), body.len(), &target(format, model))
 }
 
 /// At a provider that ignores `max_completion_tokens`.
 fn bound_at_ignorant(body: &Value, model: ModelLimits) -> Bound {
     let body = body.to_string();
     let ignored_limits = &["max_completion_tokens"];
-    let target = TargetLimits { ignored_limits, ..target(Api::ChatCompletions, model) };
+    let target = TargetLimits { ignored_limits, ..target(Format::Chat, model) };
     Bound::of_request(&facts(&body), body.len(), &target)
 }
 
@@ -38,11 +38,11 @@ fn kind_of(field: &str, raw: &str) -> InputKind {
 }
 
 fn chat(body: Value) -> Bound {
-    bound_of(Api::ChatCompletions, &body, MODEL)
+    bound_of(Format::Chat, &body, MODEL)
 }
 
 fn responses(body: Value) -> Bound {
-    bound_of(Api::Responses, &body, MODEL)
+    bound_of(Format::Responses, &body, MODEL)
 }
 
 #[test]
@@ -128,12 +128,12 @@ fn rejected_tokens_of_a_prediction_are_output() {
 #[test]
 fn what_is_assumed_is_not_hard() {
     let nothing = ModelLimits::default();
-    let bound = bound_of(Api::ChatCompletions, &json!({}), nothing);
+    let bound = bound_of(Format::Chat, &json!({}), nothing);
     assert_eq!((bound.output_tokens, bound.hard), (32_768, false));
-    let bound = bound_of(Api::ChatCompletions, &json!({"max_tokens": 1}), nothing);
+    let bound = bound_of(Format::Chat, &json!({"max_tokens": 1}), nothing);
     assert_eq!((bound.output_tokens, bound.hard), (1, true));
     let stored = json!({"max_output_tokens": 1, "previous_response_id": "resp_1"});
-    let bound = bound_of(Api::Responses, &stored, nothing);
+    let bound = bound_of(Format::Responses, &stored, nothing);
     assert_eq!((bound.input_tokens, bound.hard), (128_000, false));
     for n in [json!("3"), json!(100.0), json!([2])] {
         let bound = chat(json!({"max_tokens": 10, "n": n}));
@@ -263,6 +263,9 @@ fn images_and_inline_files_are_charged_by_what_is_published() {
         (json!([{"type": "text", "text": "a"}]), 0),
         (json!([image("https://example.com/a.png")]), 1_000),
         (json!([inline, inline]), 2_000),
+        (json!([{"type": "image_url", "image_url": {"url": "a", "detail": "original"}}]), 10_000),
+        (json!([{"type": "input_image", "image_url": "a", "detail": "original"}]), 10_000),
+        (json!([{"type": "input_image", "image_url": "a", "detail": "low"}]), 1_000),
         (json!([{"type": "input_image", "file_id": "file_1"}]), 1_000),
         (json!([file]), 750),
         (json!([file, inline]), 1_750),
@@ -297,7 +300,10 @@ fn naive(value: &Value) -> InputKind {
                     ("type", Value::String(kind)) if kind == "file" => is_file = true,
                     ("type", Value::String(kind))
                         if ["text", "input_text", "content"].contains(&kind.as_str()) => {}
-                    ("image_url", _) => is_image = true,
+                    ("image_url", _) => {
+                        is_image = true;
+                        kind = kind.max(if value.is_object() { naive(value) } else { kind });
+                    }
                     ("file_id", _) => has_file_id = true,
                     ("type" | "audio", _) => kind = InputKind::Stored,
                     ("file", Value::Object(_)) => {

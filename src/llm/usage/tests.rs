@@ -1,9 +1,14 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::llm::format::Format;
 
-fn report(raw: &str) -> Report {
-    Report::from_json(raw).unwrap()
+fn parse(raw: &str) -> Option<ReportedUsage> {
+    ReportedUsage::parse(raw, Format::Chat.usage_names())
+}
+
+fn report(raw: &str) -> ReportedUsage {
+    parse(raw).unwrap()
 }
 
 fn counts(raw: &str) -> TokenUsage {
@@ -12,14 +17,14 @@ fn counts(raw: &str) -> TokenUsage {
 
 #[test]
 fn chat_usage_with_all_its_details() {
-    let usage = Report::from_json(
+    let usage = parse(
         r#"{"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150,
             "prompt_tokens_details": {"cached_tokens": 64, "audio_tokens": 3},
             "completion_tokens_details": {"reasoning_tokens": 20, "audio_tokens": 4}}"#,
     );
     assert_eq!(
         usage,
-        Some(Report {
+        Some(ReportedUsage {
             counts: TokenUsage {
                 input: Some(100),
                 cached_input: Some(64),
@@ -66,6 +71,93 @@ fn cached_input_in_all_spellings() {
 }
 
 #[test]
+fn fractions_are_rounded_up() {
+    for (raw, expected) in [
+        ("14417.92", 14418),
+        ("12.0", 12),
+        ("1e3", 1000),
+        ("0.2", 1),
+        ("0.0", 0),
+        ("1e12", MAX_TOKENS),
+    ] {
+        let usage = counts(&format!(r#"{{"prompt_tokens": 1, "completion_tokens": {raw}}}"#));
+        assert_eq!(usage.output, Some(expected), "{raw}");
+    }
+}
+
+#[test]
+fn each_kind_is_read_in_all_its_places() {
+    for format in Format::ALL {
+        let names = format.usage_names();
+        for places in [
+            names.input,
+            names.cached_input,
+            names.cache_write,
+            names.output,
+            names.reasoning,
+            names.audio_input,
+            names.audio_output,
+        ] {
+            for (object, name) in places {
+                let raw = match *object {
+                    "" => format!(r#"{{"{name}": 7}}"#),
+                    object => format!(r#"{{"{object}": {{"{name}": 7}}}}"#),
+                };
+                let usage = ReportedUsage::parse(&raw, names).unwrap().counts;
+                let all = [
+                    usage.input,
+                    usage.cached_input,
+                    usage.cache_write,
+                    usage.output,
+                    usage.reasoning,
+                    usage.audio_input,
+                    usage.audio_output,
+                ];
+                assert_eq!(all.iter().flatten().collect::<Vec<_>>(), [&7], "{raw}");
+            }
+        }
+    }
+}
+
+#[test]
+fn both_parts_of_the_cache_are_read() {
+    let expected = TokenUsage {
+        input: Some(100),
+        cached_input: Some(64),
+        cache_write: Some(20),
+        output: Some(5),
+        ..TokenUsage::default()
+    };
+    for cache in [
+        r#""cache_read_input_tokens": 64, "cache_creation_input_tokens": 20"#,
+        r#""prompt_tokens_details": {"cached_tokens": 64, "cache_creation_tokens": 20}"#,
+        r#""prompt_tokens_details": {"cached_tokens": 64, "cache_creation_input_tokens": 20}"#,
+        r#""prompt_tokens_details": {"cached_tokens": 0}, "cache_read_input_tokens": 64,
+            "cache_creation_input_tokens": 20"#,
+    ] {
+        let raw = format!(r#"{{"prompt_tokens": 100, "completion_tokens": 5, {cache}}}"#);
+        assert_eq!(counts(&raw), expected, "{raw}");
+    }
+}
+
+#[test]
+fn reasoning_beside_the_output_is_told_by_its_provider() {
+    let usage = |reasoning, more| {
+        counts(&format!(
+            r#"{{"prompt_tokens": 33, "completion_tokens": 7163, "total_tokens": 7196,
+                "reasoning_tokens": {reasoning}{more}}}"#
+        ))
+    };
+    let perplexity = r#", "citation_tokens": 20016, "num_search_queries": 18"#;
+    // More than the output is charged beside it.
+    assert_eq!(usage(73997, perplexity).output, Some(7163));
+    assert_eq!(usage(73997, perplexity).reasoning, Some(73997));
+    assert_eq!(charged_tokens(&usage(73997, perplexity)), (33, 7163 + 73997));
+    assert_eq!(usage(3000, perplexity).output, Some(10163));
+    assert_eq!(usage(3000, "").output, Some(7163), "a part of it, as SGLang has it");
+}
+
+#[test]
 fn later_reports_replace_earlier_ones() {
     let first = report(
         r#"{"prompt_tokens": 25, "completion_tokens": 1,
@@ -73,7 +165,7 @@ fn later_reports_replace_earlier_ones() {
     );
     let last = report(r#"{"prompt_tokens": 26, "completion_tokens": 30, "total_tokens": 56}"#);
     let expected = TokenUsage { input: Some(26), output: Some(30), ..first.counts };
-    assert_eq!(first.updated(last), Report { counts: expected, total: Some(56) });
+    assert_eq!(first.updated(last), ReportedUsage { counts: expected, total: Some(56) });
     assert_eq!(first.updated(first), first);
 
     let blank = report(
@@ -152,7 +244,7 @@ fn a_total_tells_what_stands_beside_input_and_output() {
     // Beside what is not known nothing can stand.
     let half = report(r#"{"prompt_tokens": 20, "total_tokens": 623}"#);
     assert_eq!(half.tokens(1000), half.counts);
-    assert_eq!(Report::from_json(r#"{"total_tokens": 623}"#), None);
+    assert_eq!(parse(r#"{"total_tokens": 623}"#), None);
 }
 
 #[test]
@@ -178,7 +270,7 @@ proptest! {
         let counts = TokenUsage {
             input, cached_input, cache_write, output, reasoning, audio_input, audio_output,
         };
-        let usage = Report { counts, total }.tokens(most);
+        let usage = ReportedUsage { counts, total }.tokens(most);
         let sum = |usage: &TokenUsage| {
             let (input, output) = charged_tokens(usage);
             input + output
@@ -194,32 +286,20 @@ proptest! {
 #[test]
 fn absurd_counts_are_ignored_one_by_one() {
     for absurd in
-        ["-1", "1.5", "1e999", "99999999999999999999999", "1000000000001", "\"3\"", "[3]", "null"]
+        ["-1", "-1.5", "1e999", "99999999999999999999999", "1000000000001", "\"3\"", "[3]", "null"]
     {
         let raw = format!(r#"{{"prompt_tokens": {absurd}, "completion_tokens": 2}}"#);
         let usage = counts(&raw);
         assert_eq!((usage.input, usage.output), (None, Some(2)), "{absurd}");
     }
     for nothing in ["null", "{}", "[1, 2]", "3", "", "{", r#"{"prompt_tokens": null}"#] {
-        assert_eq!(Report::from_json(nothing), None, "{nothing}");
+        assert_eq!(parse(nothing), None, "{nothing}");
     }
 }
 
 #[test]
-fn the_usage_event_is_told_from_its_likes() {
-    let is = |json: &str| Answer::parse(json.as_bytes()).is_some_and(|a| a.is_usage_event());
-    assert!(is(r#"{"choices": [ ], "usage": {"prompt_tokens": 1}}"#));
-    assert!(!is(r#"{"choices": [], "usage": null}"#));
-    assert!(!is(r#"{"choices": [], "prompt_filter_results": []}"#));
-    assert!(!is(r#"{"choices": [{}], "usage": {"prompt_tokens": 1}}"#));
-    assert!(!is(r#"{"usage": {"prompt_tokens": 1}}"#));
-    assert!(!is("[DONE]"));
-}
-
-#[test]
 fn models_are_bounded_text() {
-    let model = |json: &str| Answer::parse(json.as_bytes()).and_then(|a| a.model());
-    assert_eq!(model(r#"{"model": "gpt\u002d4"}"#).as_deref(), Some("gpt-4"));
-    assert_eq!(model(r#"{"model": 4}"#), None);
-    assert_eq!(model(&format!(r#"{{"model": "{}"}}"#, "x".repeat(257))), None);
+    assert_eq!(model_name(r#""gpt\u002d4""#).as_deref(), Some("gpt-4"));
+    assert_eq!(model_name("4"), None);
+    assert_eq!(model_name(&format!("\"{}\"", "x".repeat(257))), None);
 }

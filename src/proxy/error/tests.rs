@@ -3,6 +3,7 @@ use std::collections::HashMap;
 use super::*;
 use crate::accounting::engine::denied_status;
 use crate::domain::metadata::Metadata;
+use crate::llm::format::Format;
 use serde_json::{Value, json};
 
 fn all() -> Vec<ProxyError> {
@@ -95,10 +96,10 @@ fn the_envelope_is_the_apis_own() {
 #[test]
 fn stream_events_have_their_apis_shape() {
     let error = ProxyError::UpstreamDied;
-    let chat = error.render(|error| error.chat_event());
+    let chat = error.render(|error| Format::Chat.error_event(&error, 4));
     let data = chat.strip_prefix("data: ").unwrap().strip_suffix("\n\n").unwrap();
     assert_eq!(data, error.render(|error| error.body()));
-    let responses = error.render(|error| error.responses_event(4));
+    let responses = error.render(|error| Format::Responses.error_event(&error, 4));
     let data = responses.strip_prefix("event: error\ndata: ").unwrap();
     let event: Value = serde_json::from_str(data.trim_end()).unwrap();
     assert_eq!(event["type"], "error");

@@ -85,6 +85,15 @@ pub(super) fn advice_for_failure(error: &UpstreamError) -> String {
     format!("{message}. {what_to_do}")
 }
 
+/// The message if an answer with a success status holds an error, or no answer at all.
+pub(super) fn advice_without_answer(status: StatusCode) -> String {
+    format!(
+        "The upstream answered {} to a request for one token, but with an error or nothing in place \
+         of an answer. Check base_url and model, and the key's quota at the provider.",
+        status.as_u16()
+    )
+}
+
 /// The message if there is no list of models and no token was requested.
 pub(super) fn advice_without_token(status: StatusCode, why: &str) -> String {
     format!(

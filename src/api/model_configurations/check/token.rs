@@ -11,9 +11,9 @@ use crate::accounting::request::AccountedRequest;
 use crate::accounting::sent_body::SentBody;
 use crate::domain::policy::Subject;
 use crate::domain::principal::Principal;
-use crate::llm::limits::{Api, BodyFacts};
-use crate::llm::sample::Collector;
-use crate::llm::usage::Answer;
+use crate::llm::answer::PlainAnswer;
+use crate::llm::format::Format;
+use crate::llm::limits::BodyFacts;
 use crate::providers::quirks;
 use crate::telemetry::request_record::RequestOutcome;
 use crate::telemetry::requests::RequestIds;
@@ -39,6 +39,8 @@ pub(super) struct Asker<'r> {
 pub(super) enum Token {
     /// The upstream answered with this status.
     Answered(StatusCode),
+    /// The upstream answered with this status, a success, but with an error or nothing as its answer.
+    Failed(StatusCode),
     /// It was not asked, for this reason.
     NotAsked(String),
 }
@@ -82,7 +84,7 @@ async fn ask_within(
     record.configuration = Some((upstream.entry.id, upstream.entry.name.clone()));
     let target = TargetFacts {
         configuration: upstream.entry,
-        bound: accounting.bound(Api::ChatCompletions, upstream.entry, body.len(), &facts),
+        bound: accounting.bound(Format::Chat, upstream.entry, body.len(), &facts),
     };
     let targets = &[target];
     let facts = RequestFacts { record, subject: *subject, targets, is_background: false };
@@ -102,8 +104,8 @@ async fn ask_within(
         request.finish(RequestOutcome::Refused);
         return Ok(Token::NotAsked(full.to_string()));
     }
-    let status = send(upstream, body, &mut request).await;
-    let outcome = match &status {
+    let answer = send(upstream, body, &mut request).await;
+    let outcome = match &answer {
         Ok(_) => RequestOutcome::Completed,
         Err(error) => {
             request.attempt_failed(error.reason(), error.to_string());
@@ -114,7 +116,7 @@ async fn ask_within(
         }
     };
     request.finish(outcome);
-    status.map(Token::Answered)
+    answer
 }
 
 /// Sends the question, and reads what the answer says of usage.
@@ -122,21 +124,24 @@ async fn send(
     upstream: &Upstream<'_>,
     body: Bytes,
     request: &mut AccountedRequest,
-) -> Result<StatusCode, UpstreamError> {
+) -> Result<Token, UpstreamError> {
     let response = upstream.send(Method::POST, "/chat/completions", body).await?;
     request.answered(response.status.as_u16());
     if !response.status.is_success() {
-        return Ok(response.status);
+        return Ok(Token::Answered(response.status));
     }
     let mut bytes = BytesMut::new();
     let read = upstream.read(response.body, &mut bytes, MOST_ANSWER).await;
-    if let Some(answer) = Answer::parse(&bytes) {
-        let max_output_tokens = request.max_output_tokens();
-        request.answer.usage = answer.usage().map(|report| report.tokens(max_output_tokens));
-        request.record().model_used = answer.model();
-    }
-    let mut text = Collector::default();
-    text.take(&bytes);
-    request.answer.text = Some(text.body());
-    read.map(|()| response.status)
+    let mut answer = PlainAnswer::new(Format::Chat);
+    answer.push(&bytes);
+    let observed = answer.observed();
+    let max_output_tokens = request.max_output_tokens();
+    request.answer.usage = observed.usage.map(|usage| usage.tokens(max_output_tokens));
+    request.answer.text = Some(answer.take_text());
+    request.answer.content = Some(observed.content);
+    request.record().model_used = observed.model;
+    read.map(|()| match observed.content.failure_code() {
+        Some(_) => Token::Failed(response.status),
+        None => Token::Answered(response.status),
+    })
 }

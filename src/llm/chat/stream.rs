@@ -1,0 +1,347 @@
+//! The events of a chat stream: `chat.completion.chunk` objects, then `[DONE]`.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::USAGE_NAMES;
+use crate::json::members::Members;
+use crate::json::scanner::TopLevelScanner;
+use crate::json::strings::StringValues;
+use crate::llm::answer::event::{
+    Event, EventContent, after_delta, is_error, mentions_error, mentions_usage, parse_object,
+};
+use crate::llm::text_sample::{TextSampler, is_generated};
+use crate::llm::usage::{ReportedUsage, model_name};
+
+/// Members that tell a caller nothing beyond the answer when there is no choice in the event: the
+/// envelope that every chunk has, and forms of usage.
+const ENVELOPE: [&str; 11] = [
+    "choices",
+    "created",
+    "id",
+    "model",
+    "object",
+    "obfuscation",
+    "provider",
+    "service_tier",
+    "system_fingerprint",
+    "usage",
+    "x_groq",
+];
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Chunk<'a> {
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    model: Option<&'a RawValue>,
+    #[serde(borrow)]
+    choices: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+    #[serde(borrow)]
+    object: Option<&'a RawValue>,
+    #[serde(borrow)]
+    x_groq: Option<&'a RawValue>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Choice<'a> {
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+    #[serde(borrow)]
+    finish_reason: Option<&'a RawValue>,
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+}
+
+impl<'a> Chunk<'a> {
+    fn choices(&self) -> Vec<Choice<'a>> {
+        self.choices.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
+    }
+
+    /// In the chunk itself, or, without being asked for, in a choice (Moonshot) or beside it (Groq).
+    fn usage(&self) -> Option<ReportedUsage> {
+        let parse = |raw: &RawValue| ReportedUsage::parse(raw.get(), &USAGE_NAMES);
+        let in_groq = || parse_object::<Chunk<'_>>(self.x_groq?.get().as_bytes())?.usage;
+        self.usage
+            .and_then(parse)
+            .or_else(|| in_groq().and_then(parse))
+            .or_else(|| self.choices().iter().rev().find_map(|choice| parse(choice.usage?)))
+    }
+
+    /// In a member of its own, in a choice, or as all that it is.
+    fn is_error(&self) -> bool {
+        let has_error = |raw: Option<&RawValue>| raw.is_some_and(|raw| is_error(raw.get().bytes()));
+        let is_word = |raw: Option<&RawValue>| raw.is_some_and(|raw| raw.get() == r#""error""#);
+        has_error(self.error)
+            || is_word(self.object)
+            || self
+                .choices()
+                .iter()
+                .any(|choice| has_error(choice.error) || is_word(choice.finish_reason))
+    }
+
+    fn is_usage_event(&self) -> bool {
+        self.choices.is_some_and(|raw| is_empty_array(raw.get()))
+            && self.usage.is_some_and(|raw| raw.get() != "null")
+    }
+}
+
+pub(in crate::llm) fn read_event(event: Event<'_>, text: &mut TextSampler) -> EventContent {
+    let Event { name, data, wants_model } = event;
+    if data == b"[DONE]" {
+        return EventContent { is_terminal: true, ..EventContent::default() };
+    }
+    let mentions_error = mentions_error(data);
+    let mut content = EventContent {
+        is_answer: take_text(data, text),
+        is_error: name == "error",
+        ..EventContent::default()
+    };
+    if (wants_model || mentions_error || mentions_usage(data))
+        && let Some(chunk) = parse_object::<Chunk<'_>>(data)
+    {
+        content.is_error |= mentions_error && chunk.is_error();
+        content.is_usage_event = chunk.is_usage_event();
+        content.usage = chunk.usage();
+        content.model = chunk.model.and_then(|raw| model_name(raw.get()));
+    }
+    content
+}
+
+pub(in crate::llm) fn read_long_event(
+    name: &str,
+    members: &TopLevelScanner,
+    length: u64,
+    text: &mut TextSampler,
+) -> EventContent {
+    let is_usage_event = is_usage_event(members);
+    let is_error = name == "error" || is_error(members.error.beginning());
+    let is_answer = !is_usage_event && !is_error;
+    if is_answer {
+        text.count_unseen(length);
+    }
+    EventContent {
+        is_terminal: false,
+        is_answer,
+        is_error,
+        is_usage_event,
+        usage: members.usage.value().and_then(|raw| ReportedUsage::parse(raw, &USAGE_NAMES)),
+        model: members.model.value().and_then(model_name),
+    }
+}
+
+/// Takes the text in every choice's `delta`. Whether there is any `delta`.
+fn take_text(data: &[u8], text: &mut TextSampler) -> bool {
+    let mut rest = data;
+    let mut has_delta = false;
+    while let Some(delta) = after_delta(rest) {
+        rest = delta;
+        has_delta = true;
+        if !delta.starts_with(b"{") {
+            continue;
+        }
+        let mut has_reasoning = false;
+        let mut values = StringValues::new(delta);
+        for value in &mut values {
+            if value.raw.is_empty() || !is_generated(value.key) {
+                continue;
+            }
+            // Some providers send their reasoning under two names.
+            if value.key.starts_with(b"reasoning") && std::mem::replace(&mut has_reasoning, true) {
+                continue;
+            }
+            text.take(value.raw);
+        }
+        rest = values.rest();
+    }
+    has_delta
+}
+
+fn is_empty_array(raw: &str) -> bool {
+    let inside = raw.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    inside.is_some_and(|inside| inside.trim_ascii().is_empty())
+}
+
+/// Whether an event that has passed is what a request for usage adds to a stream: no choices, and a
+/// usage.
+fn is_usage_event(members: &TopLevelScanner) -> bool {
+    members.choices.value().is_some_and(is_empty_array)
+        && members.usage.value().is_some_and(|usage| usage.starts_with('{'))
+}
+
+/// Whether an event of which this much has passed may become one with no choices and a usage.
+pub(in crate::llm) fn may_become_usage_event(members: &TopLevelScanner) -> bool {
+    let mut choices = members.choices.beginning();
+    let usage = members.usage.beginning().next();
+    !members.is_other()
+        && choices.next().is_none_or(|first| first == b'[')
+        && choices.next().is_none_or(|second| second == b']')
+        && usage.is_none_or(|first| first == b'{')
+}
+
+/// The usage event without its usage, if it holds anything else that its caller may want, such as the
+/// `timings` of llama.cpp or `citations`.
+pub(in crate::llm) fn without_usage(event: &[u8]) -> Option<String> {
+    let event = std::str::from_utf8(event).ok()?;
+    let mut other_lines = String::new();
+    let mut data = String::new();
+    for line in event.split(['\r', '\n']).filter(|line| !line.is_empty()) {
+        if let Some(value) = line.strip_prefix("data:") {
+            data.push_str(value);
+            data.push(' ');
+        } else {
+            other_lines.push_str(line);
+            other_lines.push('\n');
+        }
+    }
+    let Members(mut members) = Members::parse(&data)?;
+    let is_empty = |raw: &str| matches!(raw, "null" | "\"\"" | "[]" | "{}");
+    if members.iter().all(|(name, raw)| ENVELOPE.contains(&name.as_ref()) || is_empty(raw.get())) {
+        return None;
+    }
+    members.retain(|(name, _)| name != "usage");
+    let members: Vec<String> = members
+        .iter()
+        .map(|(name, raw)| format!("{}:{}", serde_json::Value::from(name.as_ref()), raw.get()))
+        .collect();
+    Some(format!("{other_lines}data: {{{}}}\n\n", members.join(",")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json::scanner::Keep;
+
+    fn read(data: &str) -> (EventContent, TextSampler) {
+        let mut text = TextSampler::default();
+        let event = Event { name: "", data: data.as_bytes(), wants_model: true };
+        (read_event(event, &mut text), text)
+    }
+
+    #[test]
+    fn text_is_taken_from_deltas() {
+        for (data, expected) in [
+            (r#"{"choices":[{"index":0,"delta":{"content":" a\"b"},"logprobs":null}]}"#, " a\"b"),
+            (r#"{"choices": [{"delta" : {"role": "assistant", "content": "delta"}}]}"#, "delta"),
+            (r#"{"choices":[{"delta":{"content":"a"}},{"delta":{"refusal":"b"}}],"x":"y"}"#, "ab"),
+            (r#"{"choices":[{"delta":{"reasoning":"a","reasoning_content":"a"}}]}"#, "a"),
+            (
+                r#"{"choices":[{"delta":{"reasoning":"a","reasoning_details":[{"text":"a"}]}}]}"#,
+                "a",
+            ),
+            (
+                r#"{"choices":[{"delta":{"content":null,"tool_calls":[{"index":0,"id":"i","type":"function",
+                  "function":{"name":"f","arguments":"{\"delta\":"}}]},"finish_reason":"stop"}]}"#,
+                "f{\"delta\":",
+            ),
+            (r#"{"choices":[{"delta":{"content":[{"type":"text","text":"m"}]}}]}"#, "m"),
+            (r#"{"content":"no","choices":[{"delta":{},"name":"no"}],"usage":null}"#, ""),
+            (r#"{"choices":[{"delta":null,"name":"no"}]}"#, ""),
+            ("[DONE]", ""),
+            ("\"delta\":{", ""),
+            ("\"delta\"", ""),
+        ] {
+            let sample = read(data).1.sample();
+            assert_eq!(sample.text().unwrap(), expected, "{data}");
+        }
+    }
+
+    #[test]
+    fn without_text_nothing_is_allocated() {
+        let (content, text) = read(r#"{"choices":[{"delta":{"role":"a","content":""}}]}"#);
+        assert!(content.is_answer);
+        assert_eq!(text.capacity(), 0);
+    }
+
+    #[test]
+    fn the_usage_event_differs_from_similar_events() {
+        let is = |json: &str| read(json).0.is_usage_event;
+        assert!(is(r#"{"choices": [ ], "usage": {"prompt_tokens": 1}}"#));
+        assert!(!is(r#"{"choices": [], "usage": null}"#));
+        assert!(!is(r#"{"choices": [], "prompt_filter_results": []}"#));
+        assert!(!is(r#"{"choices": [{}], "usage": {"prompt_tokens": 1}}"#));
+        assert!(!is(r#"{"usage": {"prompt_tokens": 1}}"#));
+        assert!(!is("[DONE]"));
+    }
+
+    #[test]
+    fn a_long_usage_event_is_known_at_its_end() {
+        let keep = Keep { usage: 64, model: 0, choices: 64, kind: 0, state: 0, response: false };
+        let is = |json: &str| {
+            let mut members = TopLevelScanner::new(keep);
+            members.feed(json.as_bytes());
+            is_usage_event(&members)
+        };
+        assert!(is("{\"choices\": [ ],\"usage\":{\"a\":1}}"));
+        assert!(!is("{\"choices\":[],\"usage\":{\"a\":1"));
+        assert!(!is("{\"choices\":[],\"usage\":null}"));
+        assert!(!is("{\"choices\":[{}],\"usage\":{}}"));
+    }
+
+    #[test]
+    fn usage_is_found_where_providers_put_it() {
+        let usage = r#""usage":{"prompt_tokens":3,"completion_tokens":4}"#;
+        for data in [
+            format!(r#"{{"choices":[],{usage}}}"#),
+            format!(r#"{{"choices":[{{"delta":{{}}}}],"x_groq":{{"id":"r",{usage}}}}}"#),
+            format!(
+                r#"{{"choices":[{{"delta":{{}},"finish_reason":"stop",{usage}}}],"usage":null}}"#
+            ),
+        ] {
+            let counts = read(&data).0.usage.unwrap().counts;
+            assert_eq!((counts.input, counts.output), (Some(3), Some(4)), "{data}");
+        }
+    }
+
+    #[test]
+    fn errors_are_found_where_providers_put_them() {
+        for (data, expected) in [
+            (r#"{"error":{"message":"overloaded"}}"#, true),
+            (r#"{"error":"overloaded","choices":[]}"#, true),
+            (r#"{"object":"error","message":"overloaded"}"#, true),
+            (r#"{"choices":[{"delta":{"content":""},"finish_reason":"error"}]}"#, true),
+            (r#"{"choices":[{"delta":{},"error":{"code":502}}]}"#, true),
+            (r#"{"choices":[{"delta":{"content":"an \"error\""}}],"error":null}"#, false),
+            (r#"{"choices":[{"delta":{"content":"error"}}],"error":{}}"#, false),
+        ] {
+            assert_eq!(read(data).0.is_error, expected, "{data}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_usage_is_kept() {
+        let usage = r#""usage":{"prompt_tokens":3}"#;
+        for (event, expected) in [
+            (format!("data: {{\"id\":\"1\",\"choices\":[],{usage}}}\n\n"), None),
+            (
+                format!(
+                    "data: {{\"choices\":[],{usage},\"x_groq\":{{}},\"citations\":[],\"error\":null}}\n\n"
+                ),
+                None,
+            ),
+            (
+                format!(
+                    "data: {{\"id\":\"1\",\"choices\":[],{usage},\"timings\":{{\"prompt_ms\":2.50}}}}\n\n"
+                ),
+                Some("data: {\"id\":\"1\",\"choices\":[],\"timings\":{\"prompt_ms\":2.50}}\n\n"),
+            ),
+            (
+                format!(
+                    "id: 7\r\ndata: {{\"choices\":[],\r\ndata:{usage},\r\ndata:\"citations\":[\"a\"]}}\r\n\r\n"
+                ),
+                Some("id: 7\ndata: {\"choices\":[],\"citations\":[\"a\"]}\n\n"),
+            ),
+            (
+                format!("data: {{\"choices\":[],\"error\":{{\"code\":1}},{usage}}}"),
+                Some("data: {\"choices\":[],\"error\":{\"code\":1}}\n\n"),
+            ),
+            ("data: {".to_owned(), None),
+        ] {
+            assert_eq!(without_usage(event.as_bytes()).as_deref(), expected, "{event}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The API formats, and the operations of the data plane.
+
+use super::answer::event::{Event, EventContent};
+use super::error::GatewayError;
+use super::text_sample::TextSampler;
+use super::usage::UsageNames;
+use super::{chat, responses};
+use crate::json::scanner::TopLevelScanner;
+
+/// The format of a request and of its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// OpenAI Chat Completions.
+    Chat,
+    /// OpenAI Responses.
+    Responses,
+}
+
+/// What a caller can ask of an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// An answer of the model: `POST`, with a body of this format.
+    Generate(Format),
+    /// `GET /v1/models`
+    ListModels,
+    /// `GET /v1/models/{id}`
+    GetModel {
+        /// The id as the caller encoded it.
+        id: String,
+    },
+}
+
+impl Operation {
+    /// The format of the body; none for an operation without one.
+    pub fn format(&self) -> Option<Format> {
+        match self {
+            Self::Generate(format) => Some(*format),
+            Self::ListModels | Self::GetModel { .. } => None,
+        }
+    }
+
+    /// The path after `/v1`, to be added to the configuration's base URL.
+    pub fn path_after_v1(&self) -> String {
+        match self {
+            Self::Generate(format) => format.path_after_v1().to_owned(),
+            Self::ListModels => "/models".to_owned(),
+            Self::GetModel { id } => format!("/models/{id}"),
+        }
+    }
+
+    /// The name in logs, in metrics and in the ledger.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Generate(format) => format.label(),
+            Self::ListModels => "list_models",
+            Self::GetModel { .. } => "get_model",
+        }
+    }
+}
+
+impl Format {
+    /// All formats.
+    pub const ALL: [Self; 2] = [Self::Chat, Self::Responses];
+
+    /// The path of its requests after `/v1`.
+    pub fn path_after_v1(self) -> &'static str {
+        match self {
+            Self::Chat => "/chat/completions",
+            Self::Responses => "/responses",
+        }
+    }
+
+    /// The name of its operation in logs, in metrics and in the ledger.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Chat => "chat_completions",
+            Self::Responses => "responses",
+        }
+    }
+
+    /// The event that tells the caller of an error and ends the stream. `events` have come before it.
+    pub fn error_event(self, error: &GatewayError<'_>, events: u64) -> String {
+        match self {
+            Self::Chat => chat::error_event(error),
+            Self::Responses => responses::error_event(error, events),
+        }
+    }
+
+    /// How its usage is named.
+    pub(super) fn usage_names(self) -> &'static UsageNames {
+        match self {
+            Self::Chat => &chat::USAGE_NAMES,
+            Self::Responses => &responses::USAGE_NAMES,
+        }
+    }
+
+    /// Whether a request for usage adds an event to its streams.
+    pub(super) fn has_usage_event(self) -> bool {
+        self == Self::Chat
+    }
+
+    /// Reads an event of a stream, and adds the answer's text in it to `text`.
+    pub(super) fn read_event(self, event: Event<'_>, text: &mut TextSampler) -> EventContent {
+        match self {
+            Self::Chat => chat::read_event(event, text),
+            Self::Responses => responses::read_event(event, text),
+        }
+    }
+
+    /// The same for an event of `length` bytes that was too long to be kept.
+    pub(super) fn read_long_event(
+        self,
+        name: &str,
+        members: &TopLevelScanner,
+        length: u64,
+        text: &mut TextSampler,
+    ) -> EventContent {
+        match self {
+            Self::Chat => chat::read_long_event(name, members, length, text),
+            Self::Responses => responses::read_long_event(name, members, length, text),
+        }
+    }
+}

@@ -115,5 +115,4 @@ async fn a_second_signal_stops_at_once_and_closes_the_journal(database: Database
     let requests = format!("/api/v1/workspaces/{}/requests", team.workspace_id);
     let page = served.admin().get(&requests).await.expect(200).json();
     assert_eq!(page["data"].as_array().map(Vec::len), Some(1), "{page}");
-    served.stop().await;
 }

@@ -53,7 +53,7 @@ pub(super) struct ApiKeyFields {
     #[schema(min_length = 1, max_length = 128)]
     pub(super) name: DisplayName,
     /// When it expires; null for never.
-    #[serde(deserialize_with = "date_time::optional")]
+    #[serde(default, deserialize_with = "date_time::optional")]
     pub(super) expires_at: Option<DateTime<Utc>>,
     pub(super) disabled: bool,
     /// Can't change.

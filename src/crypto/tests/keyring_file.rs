@@ -48,7 +48,7 @@ fn one_rotation_at_a_time_and_a_failed_one_changes_nothing() {
     let half_made = dir.path().join("master.key.rotating");
     fs::write(&half_made, "").unwrap();
     let error = rotate(&path, &mut system_random).unwrap_err();
-    assert!(error.to_string().contains("remove it"), "{error}");
+    assert!(error.to_string().contains("remove the file"), "{error}");
     fs::remove_file(&half_made).unwrap();
 
     let mut broken = |_: &mut [u8]| Err(RandomError);

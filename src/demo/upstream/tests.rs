@@ -88,7 +88,7 @@ async fn a_chat_answers_and_counts() {
     assert_eq!(body["choices"][0]["message"]["content"], ANSWER);
     assert_eq!(body["choices"][0]["finish_reason"], "stop");
     assert_eq!(body["usage"]["prompt_tokens"], 4);
-    assert_eq!(body["usage"]["completion_tokens"], 12);
+    assert_eq!(body["usage"]["completion_tokens"], 13);
     let few = question(json!({"max_tokens": 2}));
     let (_, body) = json_of(post("/v1/chat/completions", few).await);
     assert_eq!(body["choices"][0]["message"]["content"], "This is");
@@ -105,14 +105,14 @@ async fn a_chat_streams_word_by_word() {
         .filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str())
         .collect();
     assert_eq!(said, ANSWER);
-    assert_eq!(chunks.len(), 1 + 12 + 1);
+    assert_eq!(chunks.len(), 1 + 13 + 1);
     assert!(chunks.iter().all(|chunk| chunk.get("usage").is_none()));
 
     let counted = json!({"stream": true, "stream_options": {"include_usage": true}});
     let (_, text) = post("/v1/chat/completions", question(counted)).await;
     let chunks = events(&text);
     let last = chunks.last().unwrap();
-    assert_eq!((&last["choices"], &last["usage"]["total_tokens"]), (&json!([]), &json!(16)));
+    assert_eq!((&last["choices"], &last["usage"]["total_tokens"]), (&json!([]), &json!(17)));
     assert!(chunks[0]["usage"].is_null() && chunks[0].get("usage").is_some());
 }
 
@@ -122,7 +122,7 @@ async fn responses_plain_and_streamed() {
     let (status, plain) = json_of(post("/v1/responses", body).await);
     assert_eq!((status, &plain["status"]), (200, &json!("completed")), "{plain}");
     assert_eq!(plain["output"][0]["content"][0]["text"], ANSWER);
-    assert_eq!(plain["usage"]["output_tokens"], 12);
+    assert_eq!(plain["usage"]["output_tokens"], 13);
 
     let input =
         json!([{"role": "user", "content": [{"type": "input_text", "text": "Good morning?"}]}]);
@@ -137,7 +137,7 @@ async fn responses_plain_and_streamed() {
     let last = events.last().unwrap();
     assert_eq!(last["type"], "response.completed");
     assert_eq!(last["response"]["output"], plain_output(last));
-    assert_eq!(last["response"]["usage"]["output_tokens"], 12);
+    assert_eq!(last["response"]["usage"]["output_tokens"], 13);
 
     let body = json!({"model": MODEL, "input": "x", "stream": true, "max_output_tokens": 1});
     let (_, text) = post("/v1/responses", body).await;

@@ -69,6 +69,7 @@ pub struct Denied {
 }
 
 impl Denied {
+    /// The limits cannot be checked right now.
     pub fn unavailable(report: PolicyReport, cause: String) -> Self {
         Self {
             reason: Reason::Unavailable,

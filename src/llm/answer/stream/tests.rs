@@ -254,18 +254,21 @@ fn an_event_too_long_to_keep_is_read_as_it_passes() {
 }
 
 #[test]
-fn a_long_usage_event_is_withheld_as_well() {
+fn a_long_usage_event_is_withheld_but_for_what_is_not_usage() {
     let filler = "x".repeat(MAX_EVENT_BYTES);
-    let usage = format!(
-        "data: {{\"choices\":[],\"x\":\"{filler}\",\"usage\":{{\"prompt_tokens\":3,\
-         \"completion_tokens\":4}}}}\n\n"
-    );
-    let all = [CONTENT, &usage, DONE].concat();
-    for size in [777, all.len()] {
-        let mut answer = StreamedAnswer::new(Format::Chat, true);
-        let out = push_all(&mut answer, all.as_bytes(), size);
-        assert!(out == [CONTENT, DONE].concat().as_bytes(), "{size}");
-        assert_eq!(tokens(&answer), (Some(3), Some(4)));
+    let rest = format!("data: {{\"choices\":[],\"timings\":\"{filler}\"}}\n\n");
+    for (member, passed) in [("id", ""), ("timings", rest.as_str())] {
+        let usage = format!(
+            "data: {{\"choices\":[],\"{member}\":\"{filler}\",\"usage\":{{\"prompt_tokens\":3,\
+             \"completion_tokens\":4}}}}\n\n"
+        );
+        let all = [CONTENT, &usage, DONE].concat();
+        for size in [777, all.len()] {
+            let mut answer = StreamedAnswer::new(Format::Chat, true);
+            let out = push_all(&mut answer, all.as_bytes(), size);
+            assert!(out == [CONTENT, passed, DONE].concat().as_bytes(), "{member} {size}");
+            assert_eq!(tokens(&answer), (Some(3), Some(4)));
+        }
     }
 }
 

@@ -195,13 +195,13 @@ async fn totals_agree_with_the_rows(database: Database) {
     let admin = tenants.admin();
     let own = |row: &&Row| row.organization_id == tenants.home.organization_id;
     let time = format!("from={BEGINNING}&to={END}");
-    // The time is widened to whole hours, and filters are combined.
+    // The time has the hours that begin in it, and filters are combined.
     let path = format!(
         "/api/v1/usage?from=2026-09-30T10:59:59Z&to=2026-10-01T03:00:01Z&model=small&user_id={}",
         tenants.home.user_id
     );
     let report = admin.get(&path).await.expect(200).json();
-    let (from, to) = ("2026-09-30T10:00:00Z", "2026-10-01T04:00:00Z");
+    let (from, to) = ("2026-09-30T11:00:00Z", "2026-10-01T04:00:00Z");
     assert_eq!((&report["from"], &report["to"]), (&json!(from), &json!(to)));
     let (from, to): (DateTime<Utc>, DateTime<Utc>) = (from.parse().unwrap(), to.parse().unwrap());
     let part = rows.iter().filter(own).filter(|row| {
@@ -210,6 +210,20 @@ async fn totals_agree_with_the_rows(database: Database) {
             && (from..to).contains(&row.admitted_at)
     });
     assert_eq!(answered(&report, &[]), naive(part, "", &[]));
+
+    // Ranges that meet within an hour add up.
+    let sum = async |from: &str, to: &str| {
+        let report = admin.get(&format!("/api/v1/usage?from={from}&to={to}")).await.expect(200);
+        let sums = answered(&report.json(), &[]);
+        sums.into_values().next().unwrap_or_default()
+    };
+    let whole = sum(BEGINNING, END).await;
+    assert!(whole[0] > 0);
+    for middle in ["2026-09-30T10:30:00Z", "2026-10-01T03:00:00.5Z", "2026-10-01T12:00:00Z"] {
+        let (before, after) = (sum(BEGINNING, middle).await, sum(middle, END).await);
+        let both: Vec<i64> = before.iter().zip(after).map(|(one, other)| one + other).collect();
+        assert_eq!(both, whole, "{middle}");
+    }
 
     // Names are included, also of deleted resources.
     let key = &tenants.home.keys[0];

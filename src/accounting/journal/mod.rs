@@ -290,11 +290,10 @@ impl Journal {
     /// Removes segments that nothing needs any more. Of those that fail, the first one is told; they
     /// can be removed again.
     pub(super) fn remove(&self, segments: &[u64]) -> io::Result<()> {
-        let removed = segment::remove(&self.options.directory, segments, |number| {
+        segment::remove(&self.options.directory, segments, |number| {
             let bytes = self.writer().remove(number);
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        });
-        removed
+        })
     }
 
     /// Looks whether there is room again, and tells readiness. `settled`: every end is in a file or in

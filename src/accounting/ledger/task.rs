@@ -143,7 +143,7 @@ impl Task {
     async fn tick(&mut self) {
         self.collector.collect();
         let waiting = self.collector.waiting.len();
-        let is_due = waiting < FEW_ROWS || waiting >= MANY_ROWS;
+        let is_due = !(FEW_ROWS..MANY_ROWS).contains(&waiting);
         if is_due || self.written.elapsed() >= WRITE_EVERY {
             let outcome = self.write().await;
             self.log(outcome.err());

@@ -28,10 +28,11 @@ const MAX_GROUP_BY: usize = 512;
 #[serde(deny_unknown_fields)]
 pub(super) struct UsageParameters {
     /// Only what was admitted at this instant or later, at most 400 days before `to`; 30 days before
-    /// `to` unless given. Moved back to the beginning of its hour.
+    /// `to` unless given. Moved forward to the next full hour, like `to`: an hour belongs to the range
+    /// that holds its beginning, so that adjoining ranges add up.
     #[serde(default, deserialize_with = "date_time::optional")]
     pub(super) from: Option<DateTime<Utc>>,
-    /// Only what was admitted before this instant; now unless given. Moved forward to the end of its
+    /// Only what was admitted before this instant; now unless given. Moved forward to the next full
     /// hour.
     #[serde(default, deserialize_with = "date_time::optional")]
     pub(super) to: Option<DateTime<Utc>>,
@@ -105,7 +106,8 @@ impl UsageQuery {
     }
 }
 
-/// The time range, extended to whole hours.
+/// The time range in whole hours. An hour belongs to the range that holds its beginning, so that
+/// ranges that adjoin within an hour add up.
 fn hours(
     from: Option<DateTime<Utc>>,
     to: Option<DateTime<Utc>>,
@@ -118,13 +120,16 @@ fn hours(
         }
     }
     let hour = TimeDelta::hours(1);
-    let begin = |at: DateTime<Utc>| at.duration_trunc(hour).unwrap_or(at);
+    let next_full_hour = |at: DateTime<Utc>| match at.duration_trunc(hour) {
+        Ok(begin) if begin < at => begin + hour,
+        _ => at,
+    };
     let to = to.unwrap_or(now);
-    let end = if begin(to) == to { to } else { begin(to) + hour };
-    let from = begin(from.unwrap_or(end - TimeDelta::days(DEFAULT_DAYS)));
-    if from >= end {
+    if from.is_some_and(|from| from >= to) {
         return Err(ApiError::field("from", "must lie before 'to'"));
     }
+    let end = next_full_hour(to);
+    let from = next_full_hour(from.unwrap_or(end - TimeDelta::days(DEFAULT_DAYS)));
     if end - from > TimeDelta::days(MAX_DAYS) {
         let message = format!("must lie at most {MAX_DAYS} days before 'to'");
         return Err(ApiError::field("from", message));
@@ -189,13 +194,15 @@ mod tests {
     }
 
     #[test]
-    fn a_time_range_is_extended_to_whole_hours() {
+    fn a_time_range_has_the_hours_that_begin_in_it() {
         let now = at("2026-11-23T08:30:00Z");
         let read = |from: Option<&str>, to: Option<&str>| hours(from.map(at), to.map(at), now);
         let whole = read(None, None).unwrap();
         assert_eq!(whole, (at("2026-10-24T09:00:00Z"), at("2026-11-23T09:00:00Z")));
-        let widened = read(Some("2026-11-01T01:59:59Z"), Some("2026-11-01T02:00:00.000001Z"));
-        assert_eq!(widened.unwrap(), (at("2026-11-01T01:00:00Z"), at("2026-11-01T03:00:00Z")));
+        let moved = read(Some("2026-11-01T01:59:59Z"), Some("2026-11-01T02:00:00.000001Z"));
+        assert_eq!(moved.unwrap(), (at("2026-11-01T02:00:00Z"), at("2026-11-01T03:00:00Z")));
+        let within = read(Some("2026-11-01T01:10:00Z"), Some("2026-11-01T01:50:00Z"));
+        assert_eq!(within.unwrap(), (at("2026-11-01T02:00:00Z"), at("2026-11-01T02:00:00Z")));
         let exact = read(Some("2026-11-01T01:00:00Z"), Some("2026-11-01T02:00:00Z"));
         assert_eq!(exact.unwrap(), (at("2026-11-01T01:00:00Z"), at("2026-11-01T02:00:00Z")));
         assert!(read(Some("2026-11-01T02:00:00Z"), Some("2026-11-01T02:00:00Z")).is_err());

@@ -3,6 +3,7 @@ import itertools
 import json
 import os
 import pathlib
+import urllib.error
 import urllib.request
 
 import schemathesis
@@ -10,6 +11,7 @@ from schemathesis import GenerationMode
 from schemathesis.core.parameters import ParameterLocation
 
 SEED = json.loads(pathlib.Path(os.environ["SEED"]).read_text())
+SPARE_POLICIES = []
 COUNT = itertools.count()
 
 
@@ -32,12 +34,24 @@ class Keys:
         case.headers["Authorization"] = f"Bearer {key}"
 
 
-def make(path, body):
+def call(method, path, body=None):
     request = urllib.request.Request(
-        f"{SEED['url']}/api/v1/{path}", method="POST", data=json.dumps(body).encode(),
+        f"{SEED['url']}/api/v1/{path}", method=method, data=None if body is None else json.dumps(body).encode(),
         headers={"Authorization": f"Bearer {SEED['keys']['admin']}", "Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=20) as answer:
-        return json.load(answer)["id"]
+        return json.loads(answer.read() or b"null")
+
+
+def make(path, body):
+    return call("POST", path, body)["id"]
+
+
+def remove(path):
+    try:
+        call("DELETE", path)
+    except urllib.error.HTTPError as error:
+        if error.code != 404:
+            raise
 
 
 def spare(name, path):
@@ -62,9 +76,13 @@ def spare(name, path):
         case "name":
             return f"SPARE_{number}"
         case "policy_id":
-            return make("gateway-policies", {
+            # An organization has room for so many policies only, and the run makes others.
+            while len(SPARE_POLICIES) >= 20:
+                remove(f"gateway-policies/{SPARE_POLICIES.pop(0)}")
+            SPARE_POLICIES.append(make("gateway-policies", {
                 "name": "Spare", "policy_type": "spend_cap", "config": {"window": "daily", "limit_usd": 9},
-                "subject_matchers": [{"key": "spare", "value": str(number)}]})
+                "subject_matchers": [{"key": "spare", "value": str(number)}]}))
+            return SPARE_POLICIES[-1]
     return None
 
 

@@ -2,7 +2,7 @@
 # Compares a running server with its OpenAPI document: schemathesis calls every operation with valid and
 # invalid requests and checks statuses, bodies, headers and methods.
 # Usage: tests/schemathesis/run.sh [SECONDS]
-# SECONDS bounds the run, 240 unless given. TOLLGATE_BINARY names a built gateway; without it, the debug build is
+# SECONDS bounds the run, 120 unless given. TOLLGATE_BINARY names a built gateway; without it, the debug build is
 # made here. The Python packages go into a virtual environment under the target directory, made anew when
 # requirements.txt changes.
 set -euo pipefail
@@ -26,4 +26,4 @@ if [ -z "${TOLLGATE_BINARY:-}" ]; then
   TOLLGATE_BINARY="$target/debug/tollgate"
 fi
 export PYTHONDONTWRITEBYTECODE=1
-exec "$environment/bin/python" tests/schemathesis/run.py "$TOLLGATE_BINARY" "$environment/bin/schemathesis" "${1:-240}"
+exec "$environment/bin/python" tests/schemathesis/run.py "$TOLLGATE_BINARY" "$environment/bin/schemathesis" "${1:-120}"

@@ -192,7 +192,7 @@ fn argon2() -> Result<Argon2<'static>, HashError> {
     Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
 }
 
-/// Hashes the key's secret for storage as a PHC string. Never use it for passwords: see [`argon2`].
+/// Hashes the key's secret for storage as a PHC string. Never use it for passwords: see `argon2()`.
 pub fn hash_secret(key: &ParsedApiKey, random: &mut Random<'_>) -> Result<String, HashError> {
     let mut salt = [0; 16];
     random(&mut salt)?;

@@ -163,7 +163,7 @@ impl Directory {
         Ok(found.map(|entry| entry.set.clone()).unwrap_or_default())
     }
 
-    /// Notes that the key was used; see [`last_used`] for how exactly.
+    /// Notes that the key was used; see `last_used` for how exactly.
     pub fn note_use(&self, entry: &KeyEntry, now: DateTime<Utc>) {
         self.inner.last_uses.note(entry.key_id, &entry.last_noted, now);
     }

@@ -1,4 +1,4 @@
-//! Tokens, by kind. [`kinds`] is the one list of kinds: counts of an answer, ledger, roll-ups and the
+//! Tokens, by kind. `kinds!` is the one list of kinds: counts of an answer, ledger, roll-ups and the
 //! API's figures are made from it.
 
 use serde::{Deserialize, Serialize};

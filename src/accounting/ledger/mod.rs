@@ -1,6 +1,6 @@
 //! The ledger: every attempt is written to the journal first, and from there into the database.
 //!
-//! [`Ledger`] is what the data plane holds. A thread of its own ([`task`]) takes what has ended from the
+//! [`Ledger`] is what the data plane holds. A thread of its own (`task`) takes what has ended from the
 //! journal, in memory, passes each record on once ([`LedgerParts::on_finished`]), writes rows and sums
 //! in one transaction, and has segments removed that the database has. At start everything that an
 //! earlier process left is brought in first ([`recover`]).

@@ -48,7 +48,7 @@ impl From<SpendRow> for SubjectSpend {
 }
 
 /// The cost from `from` to before `until` (whole hours) by API key. A key may have several entries, since
-/// days and hours are summed separately. `None` if there are more than [`MAX_GROUPS`].
+/// days and hours are summed separately. `None` if there are more than `MAX_GROUPS`.
 pub async fn sum_spend_by_subject(
     conn: &mut Conn,
     organization_id: OrganizationId,
@@ -99,7 +99,7 @@ pub async fn sum_spend_by_metadata(
     Ok(Some(all))
 }
 
-/// Loads at most one row more than [`MAX_GROUPS`], which shows that there are too many.
+/// Loads at most one row more than `MAX_GROUPS`, which shows that there are too many.
 async fn load_groups(mut sql: Sql, conn: &mut Conn) -> Result<Vec<SpendRow>, DbError> {
     sql.push(" LIMIT ").push(&(MAX_GROUPS + 1).to_string());
     sql.load(conn).await

@@ -183,6 +183,9 @@ pub(in crate::llm) fn may_become_usage_event(members: &TopLevelScanner) -> bool 
         && usage.is_none_or(|first| first == b'{')
 }
 
+/// What an event's `choices` say if nothing was added to the answer.
+const EMPTY_DELTA: &str = r#"[{"index":0,"delta":{},"finish_reason":null}]"#;
+
 /// The usage event without its usage, if it holds anything else that its caller may want, such as the
 /// `timings` of llama.cpp or `citations`.
 pub(in crate::llm) fn without_usage(event: &[u8]) -> Option<String> {
@@ -206,7 +209,11 @@ pub(in crate::llm) fn without_usage(event: &[u8]) -> Option<String> {
     members.retain(|(name, _)| name != "usage");
     let members: Vec<String> = members
         .iter()
-        .map(|(name, raw)| format!("{}:{}", serde_json::Value::from(name.as_ref()), raw.get()))
+        .map(|(name, raw)| {
+            // Callers that did not ask for usage read `choices[0]` of every event.
+            let raw = if name == "choices" { EMPTY_DELTA } else { raw.get() };
+            format!("{}:{raw}", serde_json::Value::from(name.as_ref()))
+        })
         .collect();
     Some(format!("{other_lines}data: {{{}}}\n\n", members.join(",")))
 }
@@ -327,7 +334,9 @@ mod tests {
                 format!(
                     "data: {{\"id\":\"1\",\"choices\":[],{usage},\"timings\":{{\"prompt_ms\":2.50}}}}\n\n"
                 ),
-                Some("data: {\"id\":\"1\",\"choices\":[],\"timings\":{\"prompt_ms\":2.50}}\n\n"),
+                Some(
+                    "data: {\"id\":\"1\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":null}],\"timings\":{\"prompt_ms\":2.50}}\n\n",
+                ),
             ),
             (
                 format!(

@@ -184,7 +184,7 @@ pub(in crate::llm) fn may_become_usage_event(members: &TopLevelScanner) -> bool 
 }
 
 /// What an event's `choices` say if nothing was added to the answer.
-const EMPTY_DELTA: &str = r#"[{"index":0,"delta":{},"finish_reason":null}]"#;
+const EMPTY_DELTA: &str = r#"[{"delta":{},"finish_reason":null,"index":0}]"#;
 
 /// The usage event without its usage, if it holds anything else that its caller may want, such as the
 /// `timings` of llama.cpp or `citations`.
@@ -335,18 +335,22 @@ mod tests {
                     "data: {{\"id\":\"1\",\"choices\":[],{usage},\"timings\":{{\"prompt_ms\":2.50}}}}\n\n"
                 ),
                 Some(
-                    "data: {\"id\":\"1\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":null}],\"timings\":{\"prompt_ms\":2.50}}\n\n",
+                    "data: {\"id\":\"1\",\"choices\":[{\"delta\":{},\"finish_reason\":null,\"index\":0}],\"timings\":{\"prompt_ms\":2.50}}\n\n",
                 ),
             ),
             (
                 format!(
                     "id: 7\r\ndata: {{\"choices\":[],\r\ndata:{usage},\r\ndata:\"citations\":[\"a\"]}}\r\n\r\n"
                 ),
-                Some("id: 7\ndata: {\"choices\":[],\"citations\":[\"a\"]}\n\n"),
+                Some(
+                    "id: 7\ndata: {\"choices\":[{\"delta\":{},\"finish_reason\":null,\"index\":0}],\"citations\":[\"a\"]}\n\n",
+                ),
             ),
             (
                 format!("data: {{\"choices\":[],\"error\":{{\"code\":1}},{usage}}}"),
-                Some("data: {\"choices\":[],\"error\":{\"code\":1}}\n\n"),
+                Some(
+                    "data: {\"choices\":[{\"delta\":{},\"finish_reason\":null,\"index\":0}],\"error\":{\"code\":1}}\n\n",
+                ),
             ),
             ("data: {".to_owned(), None),
         ] {

@@ -68,7 +68,7 @@ fn exactly_the_usage_event_is_withheld() {
 fn what_is_not_usage_is_passed_on() {
     let with_timings = "data: {\"id\":\"1\",\"choices\":[],\"timings\":{\"prompt_n\":3},\
         \"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4}}\n\n";
-    let rest = "data: {\"id\":\"1\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":null}],\"timings\":{\"prompt_n\":3}}\n\n";
+    let rest = "data: {\"id\":\"1\",\"choices\":[{\"delta\":{},\"finish_reason\":null,\"index\":0}],\"timings\":{\"prompt_n\":3}}\n\n";
     for end in ["\n", "\r\n"] {
         let all = [CONTENT, with_timings, DONE].concat().replace('\n', end);
         let expected = [&CONTENT.replace('\n', end), rest, &DONE.replace('\n', end)].concat();
@@ -257,7 +257,7 @@ fn an_event_too_long_to_keep_is_read_as_it_passes() {
 fn a_long_usage_event_is_withheld_but_for_what_is_not_usage() {
     let filler = "x".repeat(MAX_EVENT_BYTES);
     let rest = format!(
-        "data: {{\"choices\":[{{\"index\":0,\"delta\":{{}},\"finish_reason\":null}}],\"timings\":\"{filler}\"}}\n\n"
+        "data: {{\"choices\":[{{\"delta\":{{}},\"finish_reason\":null,\"index\":0}}],\"timings\":\"{filler}\"}}\n\n"
     );
     for (member, passed) in [("id", ""), ("timings", rest.as_str())] {
         let usage = format!(

@@ -33,7 +33,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// The headers, sorted, without `date`, which the client library adds to every request.
-fn told(asked: &RecordedRequest) -> BTreeMap<String, Vec<String>> {
+fn sent_headers(asked: &RecordedRequest) -> BTreeMap<String, Vec<String>> {
     let mut told = sorted(&asked.headers);
     assert_eq!(told.remove("date").map(|dates| dates.len()), Some(1), "the one known extra");
     told
@@ -108,7 +108,7 @@ async fn only_listed_headers_are_sent_upstream(database: Database) {
         ("x-stainless-retry-count", "0"),
     ]);
     // OpenAI-Beta is on the list but is dropped because `Connection` names it.
-    assert_eq!(told(&asked), expected);
+    assert_eq!(sent_headers(&asked), expected);
     team.caller().send(Fixture::chat().header("OpenAI-Beta", "assistants=v2")).await.expect(200);
     assert_eq!(team.upstream.last_request().header("openai-beta"), Some("assistants=v2"));
 }
@@ -124,7 +124,7 @@ async fn a_model_list_request_sends_only_listed_headers(database: Database) {
         ("authorization", &credential),
         ("host", &host),
     ]);
-    assert_eq!(told(&team.upstream.last_request()), expected);
+    assert_eq!(sent_headers(&team.upstream.last_request()), expected);
 }
 
 async fn no_caller_credential_is_sent_upstream(database: Database) {
@@ -151,7 +151,7 @@ async fn no_caller_credential_is_sent_upstream(database: Database) {
             caller.with_header(name, value)
         });
         caller.send(Fixture::chat()).await.expect(200);
-        let told = told(&team.upstream.last_request());
+        let told = sent_headers(&team.upstream.last_request());
         assert_eq!(told["authorization"], [format!("Bearer {}", team.provider_key)]);
         let names: Vec<_> = told.keys().map(String::as_str).collect();
         let usual = ["accept-encoding", "authorization", "content-length", "content-type", "host"];
@@ -173,7 +173,7 @@ async fn a_configuration_forwards_and_adds_headers(database: Database) {
     let route = "/providers/more/v1/chat/completions";
     let request = talkative(Request::post_json(route, &question(false)).header("x-plan", "theirs"));
     team.caller().send(request).await.expect(200);
-    let told = told(&team.upstream.last_request());
+    let told = sent_headers(&team.upstream.last_request());
     for (name, value) in [
         ("openai-organization", "org-x"),
         ("x-gateway-project", "p"),
@@ -194,7 +194,7 @@ async fn the_credential_is_sent_as_configured(database: Database) {
     let call = async |name: &str| {
         let route = format!("/providers/{name}/v1/responses");
         team.caller().post_json(&route, &question(false)).await.expect(200);
-        told(&team.upstream.last_request())
+        sent_headers(&team.upstream.last_request())
     };
     let told = call("azure").await;
     assert_eq!(told.get("api-key"), Some(&vec![team.provider_key.clone()]));

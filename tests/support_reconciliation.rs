@@ -78,7 +78,7 @@ async fn calls_follow_their_plan(database: Database) {
             Scenario::CloseAfterUsage | Scenario::CallerLeavesAfterUsage => true,
             _ => false,
         };
-        assert_eq!(last.told(), tells.then_some(plan.usage), "{plan:?} {record:?}");
+        assert_eq!(last.reported(), tells.then_some(plan.usage), "{plan:?} {record:?}");
     }
 }
 

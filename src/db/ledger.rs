@@ -4,9 +4,9 @@
 //! the same rows may be brought any number of times. The order of everything written here is the
 //! same in every process, so that two of them wait for each other and never in a circle.
 
+mod metadata_groups;
 mod rollups;
 mod sums;
-mod told;
 
 use std::collections::{BTreeMap, HashSet};
 

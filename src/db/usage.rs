@@ -1,18 +1,18 @@
 //! The ledger's roll-ups, read: `usage_hours`, `usage_days`, and each `_by_metadata`. The ledger's
 //! writer adds to them.
 
+mod rollup_range;
 mod select;
 mod spend;
-mod stretch;
 
 use std::collections::HashMap;
 
 use chrono::NaiveDateTime;
 
+pub(super) use rollup_range::RollupRange;
 pub use spend::{SpendConditions, spend_since};
-pub(super) use stretch::Stretch;
 
-use self::select::Asked;
+use self::select::UsageSelect;
 use super::{Conn, DbError};
 use crate::domain::ids::{ApiKeyId, ConfigurationId, OrganizationId, UserId, WorkspaceId};
 use crate::domain::scope::Scope;
@@ -63,14 +63,14 @@ pub async fn list_usage(
     group_by: &GroupBy,
     most: usize,
 ) -> Result<Option<Vec<UsageGroup>>, DbError> {
-    let asked = Asked { scope, filter, interval, group_by, most };
+    let asked = UsageSelect { scope, filter, interval, group_by, most };
     let mut groups = asked.sums(conn).await?;
     if groups.len() > most {
         return Ok(None);
     }
     if group_by.metadata_key.is_some() {
         let by_others = GroupBy { dimensions: group_by.dimensions.clone(), metadata_key: None };
-        let whole = Asked { group_by: &by_others, ..asked }.sums(conn).await?;
+        let whole = UsageSelect { group_by: &by_others, ..asked }.sums(conn).await?;
         if whole.len() > most {
             return Ok(None);
         }

@@ -27,7 +27,7 @@ impl Entry {
     }
 
     /// The usage that was sent completely, which the provider bills.
-    pub(crate) fn told(&self) -> Option<Usage> {
+    pub(crate) fn reported(&self) -> Option<Usage> {
         self.reports.filter(|_| self.sent.is_set())
     }
 }

@@ -141,7 +141,8 @@ impl Reconciliation {
     ) -> Option<&'static str> {
         if row.outcome == "lost" {
             // If the provider reported no usage, the gateway counts tokens after the last byte.
-            let is_counted = entry.told().is_none() && record.result == CallResult::Answered(200);
+            let is_counted =
+                entry.reported().is_none() && record.result == CallResult::Answered(200);
             return match record.result {
                 CallResult::Answered(_) if !is_counted => Some("an answer that came whole is lost"),
                 _ if row.usage_source != "estimated" || row.cost.is_none() => {
@@ -154,7 +155,7 @@ impl Reconciliation {
             return Some("the cost is not known in spite of a price");
         }
         let read = row.usage_source == "provider";
-        let Some(usage) = entry.told() else {
+        let Some(usage) = entry.reported() else {
             let scenario = (self.plan)(record.number).scenario;
             return match (scenario, row.status) {
                 _ if read => Some("the ledger has usage that was not reported"),

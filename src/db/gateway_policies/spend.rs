@@ -6,7 +6,7 @@ use diesel::sql_types::{BigInt, Text};
 
 use super::{Conn, DbError, OrganizationId};
 use crate::db::sql::{MAX_LISTED, Sql};
-use crate::db::usage::Stretch;
+use crate::db::usage::RollupRange;
 use crate::domain::ids::{ApiKeyId, UserId, WorkspaceId};
 use crate::domain::money::NanoUsd;
 
@@ -55,11 +55,11 @@ pub async fn sum_spend_by_subject(
     (from, until): (NaiveDateTime, NaiveDateTime),
 ) -> Result<Option<Vec<SubjectSpend>>, DbError> {
     let mut all = Vec::new();
-    for stretch in Stretch::split(from, Some(until)) {
+    for range in RollupRange::split(from, Some(until)) {
         let mut sql = Sql::of(conn);
         sql.push("SELECT workspace_id, user_id, api_key_id, CAST('' AS text) AS value, ");
-        sql.sum("cost").push(" AS cost FROM ").push(stretch.grain.table()).push(" WHERE ");
-        stretch.bind(&mut sql);
+        sql.sum("cost").push(" AS cost FROM ").push(range.grain.table()).push(" WHERE ");
+        range.bind(&mut sql);
         sql.and_is("organization_id", Some(organization_id));
         sql.push(" GROUP BY workspace_id, user_id, api_key_id");
         all.extend(load_groups(sql, conn).await?.into_iter().map(SubjectSpend::from));
@@ -79,13 +79,13 @@ pub async fn sum_spend_by_metadata(
     values: &[String],
 ) -> Result<Option<Vec<(String, SubjectSpend)>>, DbError> {
     let mut all = Vec::new();
-    for stretch in Stretch::split(from, Some(until)) {
+    for range in RollupRange::split(from, Some(until)) {
         for values in values.chunks(MAX_LISTED) {
             let mut sql = Sql::of(conn);
             sql.push("SELECT workspace_id, user_id, api_key_id, metadata_value AS value, ");
-            sql.sum("cost").push(" AS cost FROM ").push(stretch.grain.table_by_metadata());
+            sql.sum("cost").push(" AS cost FROM ").push(range.grain.table_by_metadata());
             sql.push(" WHERE ");
-            stretch.bind(&mut sql);
+            range.bind(&mut sql);
             sql.and_is("organization_id", Some(organization_id)).and_is("metadata_key", Some(key));
             sql.and_one_of("metadata_value", values);
             sql.push(" GROUP BY workspace_id, user_id, api_key_id, metadata_value");

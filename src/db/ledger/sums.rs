@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use chrono::{NaiveDateTime, Timelike};
 
 use super::super::{Conn, DbError};
+use super::metadata_groups::{MetadataGroup, MetadataGroups};
 use super::rollups::{self, Entry, MOST, Of, Sums, SumsOf, Whole};
-use super::told::{Place, Told};
 use super::{LedgerRow, NewLedgerRow};
 
 impl Sums {
@@ -42,7 +42,7 @@ pub(super) fn hour_of(row: &LedgerRow) -> NaiveDateTime {
 
 /// Adds what rows count for that were just inserted.
 pub(super) async fn add(conn: &mut Conn, rows: &[NewLedgerRow]) -> Result<(), DbError> {
-    let told = Told::apart(conn, rows).await?;
+    let groups = MetadataGroups::for_rows(conn, rows).await?;
     let (mut hours, mut hours_by_entry) = (SumsOf::new(), SumsOf::new());
     for new in rows {
         let (of, sums) = (Of::row(&new.row), Sums::of(&new.row));
@@ -50,10 +50,10 @@ pub(super) async fn add(conn: &mut Conn, rows: &[NewLedgerRow]) -> Result<(), Db
         let entries: BTreeSet<(&str, &str)> = new
             .metadata
             .iter()
-            .map(|(key, value)| match told.place((of.organization_id, of.since), key, value) {
-                Place::Value => (key.as_str(), value.as_str()),
-                Place::OtherValues => (key.as_str(), ""),
-                Place::OtherKeys => ("", ""),
+            .map(|(key, value)| match groups.group((of.organization_id, of.since), key, value) {
+                MetadataGroup::Value => (key.as_str(), value.as_str()),
+                MetadataGroup::OtherValues => (key.as_str(), ""),
+                MetadataGroup::OtherKeys => ("", ""),
             })
             .collect();
         for (key, value) in entries {
@@ -63,7 +63,7 @@ pub(super) async fn add(conn: &mut Conn, rows: &[NewLedgerRow]) -> Result<(), Db
         hours.entry(of).or_insert_with(Sums::default).add(&sums);
     }
     rollups::add(conn, hours, hours_by_entry).await?;
-    told.write(conn).await
+    groups.write(conn).await
 }
 
 impl Of<Whole> {

@@ -4,7 +4,7 @@ use chrono::NaiveDateTime;
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
 
-use super::stretch::{Grain, Stretch};
+use super::rollup_range::{Grain, RollupRange};
 use super::{UsageFilter, UsageGroup};
 use crate::db::sql::Sql;
 use crate::db::{Conn, DbError};
@@ -99,7 +99,7 @@ type Sum = for<'s> fn(&'s mut Sql, &str) -> &'s mut Sql;
 
 /// What the figures are to be of.
 #[derive(Clone, Copy)]
-pub(super) struct Asked<'a> {
+pub(super) struct UsageSelect<'a> {
     pub(super) scope: Scope,
     pub(super) filter: &'a UsageFilter,
     pub(super) interval: Option<Interval>,
@@ -118,7 +118,7 @@ enum Rows<'a> {
     OtherKeys(&'a str),
 }
 
-impl Asked<'_> {
+impl UsageSelect<'_> {
     /// One more row than `most` says that there are too many.
     pub(super) async fn sums(&self, conn: &mut Conn) -> Result<Vec<UsageGroup>, DbError> {
         let plain = self.select(Sql::of(conn), Sql::plain_sum);
@@ -151,9 +151,9 @@ impl Asked<'_> {
             sum(sql.push(if at == 0 { "" } else { ", " }), column).push(" AS ").push(column);
         }
         sql.push(" FROM (");
-        for (at, (stretch, rows)) in self.parts().into_iter().enumerate() {
+        for (at, (range, rows)) in self.parts().into_iter().enumerate() {
             sql.push(if at == 0 { "" } else { " UNION ALL " });
-            self.push_rows(&mut sql, stretch, rows);
+            self.push_rows(&mut sql, range, rows);
         }
         sql.push(") AS parts");
         if !groups.is_empty() {
@@ -178,24 +178,24 @@ impl Asked<'_> {
     }
 
     /// Where the rows are that the sums are made of.
-    fn parts(&self) -> Vec<(Stretch, Rows<'_>)> {
+    fn parts(&self) -> Vec<(RollupRange, Rows<'_>)> {
         let (from, to) = (self.filter.from, Some(self.filter.to));
-        let hours = Stretch::hours(from, to);
-        let stretches = match self.interval {
+        let hours = RollupRange::hours(from, to);
+        let ranges = match self.interval {
             Some(Interval::Hour) => vec![hours],
-            Some(Interval::Day | Interval::Month) | None => Stretch::split(from, to),
+            Some(Interval::Day | Interval::Month) | None => RollupRange::split(from, to),
         };
         let Some(key) = &self.group_by.metadata_key else {
-            return stretches.into_iter().map(|stretch| (stretch, Rows::All)).collect();
+            return ranges.into_iter().map(|range| (range, Rows::All)).collect();
         };
-        let rows = stretches.into_iter().map(|stretch| (stretch, Rows::Key(key)));
+        let rows = ranges.into_iter().map(|range| (range, Rows::Key(key)));
         // By the hour, since a day's hours need not tell the same keys apart. Few organizations
         // have any.
         rows.chain([(hours, Rows::OtherKeys(key))]).collect()
     }
 
-    fn push_rows(&self, sql: &mut Sql, stretch: Stretch, rows: Rows<'_>) {
-        let grain = stretch.grain;
+    fn push_rows(&self, sql: &mut Sql, range: RollupRange, rows: Rows<'_>) {
+        let grain = range.grain;
         sql.push("SELECT ");
         if let Some(interval) = self.interval {
             sql.push(start_of(interval, grain, sql.is_postgres())).push(" AS start, ");
@@ -211,7 +211,7 @@ impl Asked<'_> {
             }
         };
         sql.push(&FIGURES.join(", ")).push(" FROM ").push(table).push(" WHERE ");
-        stretch.bind(sql);
+        range.bind(sql);
         bind_scope(sql, self.scope);
         match rows {
             Rows::All => {}

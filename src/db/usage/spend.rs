@@ -6,7 +6,7 @@ use chrono::NaiveDateTime;
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
 
-use super::Stretch;
+use super::RollupRange;
 use crate::db::requests::ID_SLACK;
 use crate::db::sql::{MAX_LISTED, Sql};
 use crate::db::{Conn, DbError};
@@ -52,7 +52,7 @@ pub async fn spend_since(
     conditions: &SpendConditions,
     from: NaiveDateTime,
 ) -> Result<NanoUsd, DbError> {
-    let asked = Asked { organization_id, conditions, from };
+    let asked = SpendQuery { organization_id, conditions, from };
     match conditions.metadata.as_slice() {
         _ if conditions.metadata.iter().any(|(_, values)| values.is_empty()) => Ok(NanoUsd::ZERO),
         _ if conditions.policy.is_some() => asked.of_rows(conn).await,
@@ -64,17 +64,17 @@ pub async fn spend_since(
     }
 }
 
-struct Asked<'a> {
+struct SpendQuery<'a> {
     organization_id: OrganizationId,
     conditions: &'a SpendConditions,
     from: NaiveDateTime,
 }
 
-impl Asked<'_> {
+impl SpendQuery<'_> {
     async fn of_sums(&self, conn: &mut Conn) -> Result<NanoUsd, DbError> {
         let mut spent = NanoUsd::ZERO;
-        for stretch in self.stretches() {
-            let table = stretch.grain.table();
+        for range in self.ranges() {
+            let table = range.grain.table();
             let mut sql = Sql::of(conn);
             sql.push("SELECT ").sum("cost").push(" AS cost FROM ").push(table);
             if !self.conditions.keys.is_empty() {
@@ -83,7 +83,7 @@ impl Asked<'_> {
                 sql.by_index(&format!("{table}_user"));
             }
             sql.push(" WHERE ");
-            stretch.bind(&mut sql);
+            range.bind(&mut sql);
             self.bind(&mut sql);
             spent += total(sql, conn).await?;
         }
@@ -98,11 +98,11 @@ impl Asked<'_> {
     ) -> Result<NanoUsd, DbError> {
         let mut spent = NanoUsd::ZERO;
         let values = distinct(values);
-        for stretch in self.stretches() {
+        for range in self.ranges() {
             for some in values.chunks(MAX_LISTED) {
                 let mut sql = Sql::of(conn);
                 sql.push("SELECT ").sum("cost").push(" AS cost");
-                self.push_from_tagged(&mut sql, stretch);
+                self.push_from_tagged(&mut sql, range);
                 sql.and_is("metadata_key", Some(key)).and_one_of("metadata_value", some);
                 spent += total(sql, conn).await?;
             }
@@ -113,10 +113,10 @@ impl Asked<'_> {
     /// Whether values of the key were recorded together, as the empty one, or the key may have been
     /// with others, as the empty one too.
     async fn has_others(&self, conn: &mut Conn, key: &str) -> Result<bool, DbError> {
-        for stretch in self.stretches() {
+        for range in self.ranges() {
             let mut sql = Sql::of(conn);
             sql.push("SELECT metadata_value AS value");
-            self.push_from_tagged(&mut sql, stretch);
+            self.push_from_tagged(&mut sql, range);
             sql.and_one_of("metadata_key", &[key, ""]).push(" AND metadata_value = '' LIMIT 1");
             if !sql.load::<One>(conn).await?.is_empty() {
                 return Ok(true);
@@ -128,11 +128,11 @@ impl Asked<'_> {
     /// Workspace by workspace, since that is how the ledger's rows of a time are found.
     async fn of_rows(&self, conn: &mut Conn) -> Result<NanoUsd, DbError> {
         let mut workspaces = BTreeSet::new();
-        for stretch in self.stretches() {
+        for range in self.ranges() {
             let mut sql = Sql::of(conn);
-            sql.push("SELECT DISTINCT workspace_id AS value FROM ").push(stretch.grain.table());
+            sql.push("SELECT DISTINCT workspace_id AS value FROM ").push(range.grain.table());
             sql.push(" WHERE ");
-            stretch.bind(&mut sql);
+            range.bind(&mut sql);
             self.bind(&mut sql);
             workspaces.extend(sql.load::<One>(conn).await?.into_iter().map(|one| one.value));
         }
@@ -160,15 +160,15 @@ impl Asked<'_> {
         Ok(spent)
     }
 
-    fn stretches(&self) -> Vec<Stretch> {
-        Stretch::split(self.from, None)
+    fn ranges(&self) -> Vec<RollupRange> {
+        RollupRange::split(self.from, None)
     }
 
-    /// The table of the stretch that tells metadata apart, and what holds in it.
-    fn push_from_tagged(&self, sql: &mut Sql, stretch: Stretch) {
-        let table = stretch.grain.table_by_metadata();
+    /// The table of the range that tells metadata apart, and what holds in it.
+    fn push_from_tagged(&self, sql: &mut Sql, range: RollupRange) {
+        let table = range.grain.table_by_metadata();
         sql.push(" FROM ").push(table).by_index(&format!("{table}_value")).push(" WHERE ");
-        stretch.bind(sql);
+        range.bind(sql);
         self.bind(sql);
     }
 

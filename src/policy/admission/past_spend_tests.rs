@@ -25,29 +25,29 @@ fn failing(directory: &std::path::Path) -> (PastSpendReader, Arc<AtomicUsize>) {
 
 /// A claim on an hourly cap, at this time.
 #[derive(Clone, Copy)]
-struct Asked {
+struct SpendLookup {
     organization_id: OrganizationId,
     claim: Claim,
     at: DateTime<Utc>,
 }
 
-fn asked(organization: u128, counter: u128, at: &str) -> Asked {
+fn lookup(organization: u128, counter: u128, at: &str) -> SpendLookup {
     let uuid = uuid::Uuid::from_u128;
     let limit = Limit::Spend { window: SpendWindow::Hourly, limit: NanoUsd::ZERO };
     let (counter, source) = (uuid(counter).into(), LimitSource::default());
     let claim = Claim { counter, limit, amount: 1, spent_before: None, source };
-    Asked { organization_id: uuid(organization).into(), claim, at: at.parse().unwrap() }
+    SpendLookup { organization_id: uuid(organization).into(), claim, at: at.parse().unwrap() }
 }
 
 const NOON: &str = "2026-03-04T12:00:00Z";
 
 async fn ask(
     reader: &PastSpendReader,
-    asked: &Asked,
+    lookup: &SpendLookup,
     version: Option<u64>,
 ) -> Result<NanoUsd, String> {
-    let only = version.map(|version| OnlyCounter { version, now: asked.at, keeps_window: true });
-    reader.before(asked.organization_id, asked.at, &asked.claim, &one_child(), only).await
+    let only = version.map(|version| OnlyCounter { version, now: lookup.at, keeps_window: true });
+    reader.before(lookup.organization_id, lookup.at, &lookup.claim, &one_child(), only).await
 }
 
 fn one_child() -> CountedRequests<'static> {
@@ -66,14 +66,14 @@ fn one_child() -> CountedRequests<'static> {
 async fn requests_that_wait_for_one_read_share_its_error() {
     let directory = tempfile::tempdir().unwrap();
     let (reader, tries) = failing(directory.path());
-    let same = asked(1, 2, NOON);
+    let same = lookup(1, 2, NOON);
     let results = join_all((0..8).map(|_| ask(&reader, &same, None))).await;
     assert!(results.iter().all(Result::is_err), "{results:?}");
     assert_eq!(tries.load(Ordering::Relaxed), 1);
     // Another counter of the same organization fails without a try; another organization tries.
-    ask(&reader, &asked(1, 3, NOON), None).await.unwrap_err();
+    ask(&reader, &lookup(1, 3, NOON), None).await.unwrap_err();
     assert_eq!(tries.load(Ordering::Relaxed), 1);
-    ask(&reader, &asked(4, 3, NOON), None).await.unwrap_err();
+    ask(&reader, &lookup(4, 3, NOON), None).await.unwrap_err();
     assert_eq!(tries.load(Ordering::Relaxed), 2);
     assert!(lock(&reader.under_way).is_empty());
 }
@@ -82,7 +82,7 @@ async fn requests_that_wait_for_one_read_share_its_error() {
 async fn a_window_that_began_after_the_process_needs_no_read() {
     let directory = tempfile::tempdir().unwrap();
     let (reader, tries) = failing(directory.path());
-    let at = |time: &str| asked(1, 2, &format!("2026-03-04T{time}Z"));
+    let at = |time: &str| lookup(1, 2, &format!("2026-03-04T{time}Z"));
     ask(&reader, &at("12:10:00"), Some(7)).await.unwrap_err();
     let later = at("13:00:00");
     assert_eq!(ask(&reader, &later, Some(7)).await, Ok(NanoUsd::ZERO));
@@ -99,11 +99,11 @@ async fn a_window_that_began_after_the_process_needs_no_read() {
 async fn what_may_have_been_counted_elsewhere_is_read() {
     let directory = tempfile::tempdir().unwrap();
     let (reader, _) = failing(directory.path());
-    let at = |time: &str| asked(1, 2, &format!("2026-03-04T{time}Z"));
+    let at = |time: &str| lookup(1, 2, &format!("2026-03-04T{time}Z"));
     let ask = async |time: &str, counted: CountedRequests<'_>, keeps_window: bool| {
-        let asked = at(time);
-        let only = OnlyCounter { version: 7, now: asked.at, keeps_window };
-        let Asked { organization_id, claim, at } = asked;
+        let lookup = at(time);
+        let only = OnlyCounter { version: 7, now: lookup.at, keeps_window };
+        let SpendLookup { organization_id, claim, at } = lookup;
         reader.before(organization_id, at, &claim, &counted, Some(only)).await
     };
     ask("12:10:00", one_child(), true).await.unwrap_err();

@@ -1,8 +1,7 @@
-//! Which keys of the callers' metadata, and which values of those, are summed up by themselves.
+//! Which keys of the callers' metadata, and which of their values, have sums of their own.
 //!
-//! Callers make up both, so both are bounded: what comes first in an hour is told apart until it
-//! ends, and the rest is summed up together. How much there is already stands in
-//! `usage_hours_keys`, so that nobody has to count it.
+//! Callers choose both, so both are bounded: the first ones of an hour have their own sums until it
+//! ends, the rest is summed together. `usage_hours_keys` counts how many there are already.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -20,23 +19,23 @@ use super::NewLedgerRow;
 use super::sums::hour_of;
 use crate::domain::ids::OrganizationId;
 
-/// Keys told apart for each organization and hour; rows with further ones are summed up under the
+/// Keys with their own sums for each organization and hour; rows with further ones are summed under the
 /// empty text, which is no key. Replicas that write at the same instant may each add as many.
-pub(super) const MOST_KEYS: usize = 64;
+pub(super) const MAX_KEYS: usize = 64;
 
-/// Values told apart for each of them; further ones are summed up under the empty text, which is no
+/// Values with their own sums for each of them; further ones are summed under the empty text, which is no
 /// value.
-pub(super) const MOST_VALUES: usize = 10_000;
+pub(super) const MAX_VALUES: usize = 10_000;
 
 /// Hours, or values, that one statement asks for. SQLite takes 32,766 bound values.
-const MOST_ASKED: usize = 2_000;
+const MAX_QUERIED: usize = 2_000;
 
 /// An hour of an organization.
 type Hour = (OrganizationId, NaiveDateTime);
 
-/// Where an entry of a row's metadata is summed up.
+/// Where an entry of a row's metadata is summed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum MetadataGroup {
     /// By its key and value.
     Value,
     /// By its key, with other values.
@@ -45,15 +44,15 @@ pub(super) enum Place {
     OtherKeys,
 }
 
-/// What is told apart of some rows' metadata.
-pub(super) struct Told<'r> {
-    /// The keys told apart, and how many values of each are new.
+/// The groups that some rows' metadata belong to.
+pub(super) struct MetadataGroups<'r> {
+    /// The keys with their own sums, and how many values of each are new.
     keys: BTreeMap<(Hour, &'r str), usize>,
     /// Values beyond the bound.
     others: HashSet<(Hour, &'r str, &'r str)>,
 }
 
-/// Values that a key tells apart from now on.
+/// Values of a key that have their own sums from now on.
 #[derive(Clone, Debug, Insertable)]
 #[diesel(table_name = usage_hours_keys)]
 struct NewKey {
@@ -80,9 +79,12 @@ struct Number {
     number: i64,
 }
 
-impl<'r> Told<'r> {
-    /// Decides it. Takes as many statements however many keys there are.
-    pub(super) async fn apart(conn: &mut Conn, rows: &'r [NewLedgerRow]) -> Result<Self, DbError> {
+impl<'r> MetadataGroups<'r> {
+    /// Reads what the hours have already, in a number of statements that does not depend on the keys.
+    pub(super) async fn for_rows(
+        conn: &mut Conn,
+        rows: &'r [NewLedgerRow],
+    ) -> Result<Self, DbError> {
         let mut asked: BTreeMap<Hour, BTreeMap<&str, BTreeSet<&str>>> = BTreeMap::new();
         for new in rows.iter().filter(|new| !new.metadata.is_empty()) {
             let keys = asked.entry((new.row.organization_id, hour_of(&new.row))).or_default();
@@ -94,7 +96,7 @@ impl<'r> Told<'r> {
         let (mut keys, mut values) = (BTreeMap::new(), Vec::new());
         for (hour, wanted) in asked {
             let known = known.get(&hour);
-            let mut room = MOST_KEYS.saturating_sub(known.map_or(0, BTreeMap::len));
+            let mut room = MAX_KEYS.saturating_sub(known.map_or(0, BTreeMap::len));
             for (key, wanted) in wanted {
                 let told_values = known.and_then(|known| known.get(key)).copied();
                 if told_values.is_none() {
@@ -109,29 +111,29 @@ impl<'r> Told<'r> {
         let entries = entries
             .flat_map(|(hour, key, values, _)| values.iter().map(|value| (*hour, *key, *value)));
         let there = find_values(conn, entries.collect()).await?;
-        let mut told = Self { keys, others: HashSet::new() };
+        let mut groups = Self { keys, others: HashSet::new() };
         for (hour, key, values, told_values) in values {
             let new = values.into_iter().filter(|value| !there.contains(&(hour, key, *value)));
-            let room = MOST_VALUES.saturating_sub(told_values);
+            let room = MAX_VALUES.saturating_sub(told_values);
             for (at, value) in new.enumerate() {
                 if at >= room {
-                    told.others.insert((hour, key, value));
-                } else if let Some(count) = told.keys.get_mut(&(hour, key)) {
+                    groups.others.insert((hour, key, value));
+                } else if let Some(count) = groups.keys.get_mut(&(hour, key)) {
                     *count += 1;
                 }
             }
         }
-        Ok(told)
+        Ok(groups)
     }
 
-    /// Where an entry of a row's metadata is summed up.
-    pub(super) fn place(&self, hour: Hour, key: &'r str, value: &'r str) -> Place {
+    /// Where an entry of a row's metadata is summed.
+    pub(super) fn group(&self, hour: Hour, key: &'r str, value: &'r str) -> MetadataGroup {
         if !self.keys.contains_key(&(hour, key)) {
-            Place::OtherKeys
+            MetadataGroup::OtherKeys
         } else if self.others.contains(&(hour, key, value)) {
-            Place::OtherValues
+            MetadataGroup::OtherValues
         } else {
-            Place::Value
+            MetadataGroup::Value
         }
     }
 
@@ -171,7 +173,7 @@ impl<'r> Told<'r> {
                     .await?;
             }
             Conn::Postgres(object) => {
-                for some in keys.chunks(MOST_ASKED) {
+                for some in keys.chunks(MAX_QUERIED) {
                     added!(some.to_vec()).execute(&mut **object).await?;
                 }
             }
@@ -180,13 +182,13 @@ impl<'r> Told<'r> {
     }
 }
 
-/// The keys that the hours tell apart, and how many values of each.
+/// The keys that have their own sums in the hours, and how many values of each.
 async fn list_keys(
     conn: &mut Conn,
     hours: Vec<Hour>,
 ) -> Result<BTreeMap<Hour, BTreeMap<String, usize>>, DbError> {
     let mut known: BTreeMap<Hour, BTreeMap<String, usize>> = BTreeMap::new();
-    for some in hours.chunks(MOST_ASKED) {
+    for some in hours.chunks(MAX_QUERIED) {
         let mut sql = Sql::of(conn);
         sql.push(
             "SELECT CAST(asked.column1 AS bigint) AS number, metadata_key AS name, told_values",
@@ -210,13 +212,13 @@ async fn list_keys(
     Ok(known)
 }
 
-/// Those of the values that are told apart already.
+/// Those of the values that have their own sums already.
 async fn find_values<'r>(
     conn: &mut Conn,
     entries: Vec<(Hour, &'r str, &'r str)>,
 ) -> Result<HashSet<(Hour, &'r str, &'r str)>, DbError> {
     let mut there = HashSet::new();
-    for some in entries.chunks(MOST_ASKED) {
+    for some in entries.chunks(MAX_QUERIED) {
         let mut sql = Sql::of(conn);
         sql.push("SELECT CAST(asked.column1 AS bigint) AS number FROM (VALUES ");
         for (number, ((organization_id, hour), key, value)) in some.iter().enumerate() {

@@ -40,14 +40,14 @@ impl Grain {
 
 /// A part of a time, UTC, whose roll-ups stand in tables of one grain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::db) struct Stretch {
+pub(in crate::db) struct RollupRange {
     pub(in crate::db) grain: Grain,
     from: NaiveDateTime,
     /// Not part of it; none where it has no end.
     to: Option<NaiveDateTime>,
 }
 
-impl Stretch {
+impl RollupRange {
     /// All of the time by the hour.
     pub(in crate::db) fn hours(from: NaiveDateTime, to: Option<NaiveDateTime>) -> Self {
         Self { grain: Grain::Hour, from, to }
@@ -100,7 +100,7 @@ mod tests {
     }
 
     /// The hours that a part is of.
-    fn hours(part: Stretch, end: NaiveDateTime) -> Vec<NaiveDateTime> {
+    fn hours(part: RollupRange, end: NaiveDateTime) -> Vec<NaiveDateTime> {
         let to = part.to.unwrap_or(end);
         (0..).map(|hours| part.from + TimeDelta::hours(hours)).take_while(|at| *at < to).collect()
     }
@@ -113,11 +113,11 @@ mod tests {
             ends: bool,
         ) {
             let (from, to) = (at(from), at(from + length));
-            let parts = Stretch::split(from, ends.then_some(to));
+            let parts = RollupRange::split(from, ends.then_some(to));
             // A time without an end is looked at up to the end of a day.
             let end = if ends { to } else { at(480) };
             let covered: Vec<_> = parts.iter().flat_map(|part| hours(*part, end)).collect();
-            prop_assert_eq!(covered, hours(Stretch::hours(from, Some(end)), end));
+            prop_assert_eq!(covered, hours(RollupRange::hours(from, Some(end)), end));
 
             let (days, ragged): (Vec<_>, Vec<_>) =
                 parts.into_iter().partition(|part| part.grain == Grain::Day);
@@ -136,11 +136,14 @@ mod tests {
 
     #[test]
     fn a_month_is_days_and_an_hour_is_none() {
-        let day = |from, to| Stretch { grain: Grain::Day, from: at(from), to: Some(at(to)) };
-        let hour = |from, to| Stretch::hours(at(from), Some(at(to)));
-        assert_eq!(Stretch::split(at(0), Some(at(720))), [day(0, 720)]);
-        assert_eq!(Stretch::split(at(5), Some(at(6))), [hour(5, 6)]);
-        assert_eq!(Stretch::split(at(5), Some(at(47))), [hour(5, 47)]);
-        assert_eq!(Stretch::split(at(5), Some(at(49))), [hour(5, 24), day(24, 48), hour(48, 49)]);
+        let day = |from, to| RollupRange { grain: Grain::Day, from: at(from), to: Some(at(to)) };
+        let hour = |from, to| RollupRange::hours(at(from), Some(at(to)));
+        assert_eq!(RollupRange::split(at(0), Some(at(720))), [day(0, 720)]);
+        assert_eq!(RollupRange::split(at(5), Some(at(6))), [hour(5, 6)]);
+        assert_eq!(RollupRange::split(at(5), Some(at(47))), [hour(5, 47)]);
+        assert_eq!(
+            RollupRange::split(at(5), Some(at(49))),
+            [hour(5, 24), day(24, 48), hour(48, 49)]
+        );
     }
 }

@@ -26,6 +26,7 @@ use crate::support::{
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         figures_are_those_of_the_rows,
+        adjoining_ranges_add_up,
         whole_days_are_read_by_the_day,
         each_sees_their_own,
         tables_are_safe_in_spreadsheets,
@@ -185,6 +186,11 @@ async fn figures_are_those_of_the_rows(database: Database) {
         ("2026-09-29T00:00:00Z", "2026-10-03T00:00:00Z"),
         ("2026-09-30T05:00:00Z", "2026-10-01T19:00:00Z"),
         ("2026-10-01T03:00:00Z", "2026-10-01T12:00:00Z"),
+        // Parts of hours at both ends, at one, and within one hour.
+        ("2026-09-30T05:20:00Z", "2026-10-01T19:40:00.5Z"),
+        ("2026-09-30T05:00:00Z", "2026-09-30T05:31:00Z"),
+        ("2026-09-30T05:31:00Z", "2026-10-02T00:00:00Z"),
+        ("2026-10-01T03:10:00Z", "2026-10-01T03:50:00Z"),
     ] {
         for groups in GROUPS {
             for interval in ["", "hour", "day", "month"] {
@@ -195,13 +201,13 @@ async fn figures_are_those_of_the_rows(database: Database) {
     let admin = world.admin();
     let own = |row: &&Row| row.organization_id == world.home.organization_id;
     let time = format!("from={BEGINNING}&to={END}");
-    // Part of it: the time is widened to whole hours, and filters hold together.
+    // Part of it: parts of hours are counted, and filters hold together.
     let path = format!(
         "/api/v1/usage?from=2026-09-30T10:59:59Z&to=2026-10-01T03:00:01Z&model=small&user_id={}",
         world.home.user_id
     );
     let report = admin.get(&path).await.expect(200).json();
-    let (from, to) = ("2026-09-30T10:00:00Z", "2026-10-01T04:00:00Z");
+    let (from, to) = ("2026-09-30T10:59:59Z", "2026-10-01T03:00:01Z");
     assert_eq!((&report["from"], &report["to"]), (&json!(from), &json!(to)));
     let (from, to): (DateTime<Utc>, DateTime<Utc>) = (from.parse().unwrap(), to.parse().unwrap());
     let part = rows.iter().filter(own).filter(|row| {
@@ -220,19 +226,50 @@ async fn figures_are_those_of_the_rows(database: Database) {
     assert_eq!(report["group_by"], json!(["api_key"]));
 }
 
+/// Ranges that meet within an hour count each request once, and an hour whose rows have been deleted
+/// counts with the one that holds its beginning.
+async fn adjoining_ranges_add_up(database: Database) {
+    let world = world(&database).await;
+    let rows = rows(&world);
+    insert_with_others(&database, &rows, &[]).await;
+    let middles = ["2026-09-30T10:30:00Z", "2026-10-01T03:00:00.000001Z", "2026-10-01T12:59:59Z"];
+    let requests = async |from: &str, to: &str| {
+        let path = format!("/api/v1/usage?from={from}&to={to}");
+        world.admin().get(&path).await.expect(200).json()["total"]["requests"].as_i64().unwrap()
+    };
+    let all = requests(BEGINNING, END).await;
+    let sum = async || {
+        let mut sums = Vec::new();
+        for middle in middles {
+            sums.push((requests(BEGINNING, middle).await, requests(middle, END).await));
+        }
+        sums
+    };
+    for (before, after) in sum().await {
+        assert_eq!(before + after, all);
+    }
+    let forget = "DELETE FROM ledger;
+        INSERT INTO ledger_retention (id, deleted_before) VALUES (1, '2026-11-30 00:00:00');";
+    execute(&database, forget).await;
+    for ((before, after), middle) in sum().await.into_iter().zip(middles) {
+        assert_eq!(before + after, all);
+        let end = format!("{}:59:59.999Z", &middle[..13]);
+        assert_eq!(requests(BEGINNING, &end).await, before, "{middle}: the whole hour");
+    }
+}
+
 /// Of a month, nobody has to add up the hours.
 async fn whole_days_are_read_by_the_day(database: Database) {
     let world = world(&database).await;
     let rows = rows(&world);
     insert_with_others(&database, &rows, &[]).await;
     let (first, last) = ("2026-09-30 00:00:00", "2026-10-02 00:00:00");
-    let mut statements = String::new();
-    for table in ["", "_by_metadata"] {
-        statements.push_str(&format!(
-            "DELETE FROM usage_hours{table} WHERE hour >= '{first}' AND hour < '{last}';
-             DELETE FROM usage_days{table} WHERE day < '{first}' OR day >= '{last}';"
-        ));
-    }
+    let statements = format!(
+        "DELETE FROM usage_rollups
+            WHERE period = 'hour' AND starts_at >= '{first}' AND starts_at < '{last}';
+         DELETE FROM usage_rollups
+            WHERE period = 'day' AND (starts_at < '{first}' OR starts_at >= '{last}');"
+    );
     execute(&database, &statements).await;
     for groups in GROUPS {
         for interval in ["", "day", "month"] {
@@ -359,7 +396,7 @@ async fn what_cannot_be_answered_is_named(database: Database) {
         Kind::Postgres => "TIMESTAMP '2026-09-30 00:00:00'",
     };
     let sql = format!(
-        "{numbers} INSERT INTO usage_days SELECT '{}', {day}, 'w', '', 'k', 'c', \
+        "{numbers} INSERT INTO usage_rollups SELECT '{}', 'day', '', {day}, '', 'w', '', 'k', 'c', \
          'm' || n, 1, 1, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 0 FROM n",
         world.home.organization_id
     );
@@ -396,14 +433,11 @@ async fn spending_is_that_of_the_rows(database: Database) {
     let rows = rows(&world);
     insert_with_others(&database, &rows, &["käse"]).await;
     // Days that are whole are read by the day, and the others are not.
-    let mut statements = String::new();
-    for table in ["", "_by_metadata"] {
-        statements.push_str(&format!(
-            "DELETE FROM usage_hours{table} WHERE hour >= '2026-09-30 00:00:00';
-             DELETE FROM usage_days{table} WHERE day < '2026-09-30 00:00:00';"
-        ));
-    }
-    execute(&database, &statements).await;
+    let statements = "DELETE FROM usage_rollups
+            WHERE period = 'hour' AND starts_at >= '2026-09-30 00:00:00';
+         DELETE FROM usage_rollups
+            WHERE period = 'day' AND starts_at < '2026-09-30 00:00:00';";
+    execute(&database, statements).await;
     let location = match database.kind() {
         Kind::Sqlite => Location::Sqlite(database.url().strip_prefix("sqlite:").unwrap().into()),
         Kind::Postgres => Location::Postgres { url: database.url().to_owned(), ca_pem: None },

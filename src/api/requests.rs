@@ -24,6 +24,7 @@ use crate::domain::ids::{
     ApiKeyId, AttemptId, ConfigurationId, PolicyId, RequestId, UserId, WorkspaceId,
 };
 use crate::domain::money::NanoUsd;
+use crate::domain::tokens::{TokenCounts, TokenUsage};
 
 /// Callers' ids of requests are kept to this length.
 const MOST_CHARS: usize = 128;
@@ -60,25 +61,6 @@ pub struct RequestsQuery {
     /// Only of requests that their caller gave this id.
     #[param(max_length = 128)]
     pub client_request_id: Option<String>,
-}
-
-/// Tokens by kind, as far as they are known.
-#[derive(Clone, Copy, Debug, Serialize, utoipa::ToSchema)]
-pub struct RequestUsage {
-    /// Tokens read.
-    pub input_tokens: Option<i64>,
-    /// Those of them that came from the provider's cache.
-    pub cached_input_tokens: Option<i64>,
-    /// Those of them that were written to the provider's cache.
-    pub cache_write_tokens: Option<i64>,
-    /// Tokens generated.
-    pub output_tokens: Option<i64>,
-    /// Those of them that were spent on reasoning.
-    pub reasoning_tokens: Option<i64>,
-    /// Input tokens that were audio.
-    pub audio_input_tokens: Option<i64>,
-    /// Output tokens that were audio.
-    pub audio_output_tokens: Option<i64>,
 }
 
 /// The policies that had to do with a request.
@@ -130,7 +112,7 @@ pub struct RequestAttempt {
     /// The stable code of what went wrong.
     pub code: Option<String>,
     /// Tokens by kind.
-    pub usage: RequestUsage,
+    pub usage: TokenCounts,
     /// Where their numbers come from.
     pub usage_source: UsageSource,
     /// What it cost; null if that is not known.
@@ -182,15 +164,9 @@ impl TryFrom<RequestRow> for RequestAttempt {
             status: row.status,
             outcome: word(id, row.outcome)?,
             code: row.code,
-            usage: RequestUsage {
-                input_tokens: row.input_tokens,
-                cached_input_tokens: row.cached_input_tokens,
-                cache_write_tokens: row.cache_write_tokens,
-                output_tokens: row.output_tokens,
-                reasoning_tokens: row.reasoning_tokens,
-                audio_input_tokens: row.audio_input_tokens,
-                audio_output_tokens: row.audio_output_tokens,
-            },
+            usage: serde_json::from_str::<TokenUsage>(&row.tokens)
+                .map_err(|error| unreadable(id, error))?
+                .into(),
             usage_source: word(id, row.usage_source)?,
             cost_usd: row.cost.map(NanoUsd::from_nanos),
             price_version: row.price_version,

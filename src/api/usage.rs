@@ -22,12 +22,13 @@ use question::{Question, check_places};
 use report::report;
 
 /// How many groups an answer holds at most.
-const MOST_GROUPS: usize = 10_000;
+const MAX_GROUPS: usize = 10_000;
 
 /// Read usage
 ///
-/// Tokens, cost and counts, by interval and group. Everything belongs to the hour in which its
-/// request was admitted. An organization's key sees its organization, a workspace's key its
+/// Tokens, cost and counts, by interval and group. Everything belongs to the instant at which its
+/// request was admitted, so ranges that adjoin add up. An hour whose requests are no longer kept counts
+/// as a whole with the range that holds its beginning. An organization's key sees its organization, a workspace's key its
 /// workspace; a platform key sees organizations as wholes: it may group by `organization` and filter
 /// by `organization_id`, and nothing else.
 ///
@@ -63,7 +64,7 @@ async fn get_usage(
         .read(async move |conn: &mut Conn| {
             check_places(conn, scope, &question.filter).await?;
             let Question { filter, interval, group_by } = &question;
-            let groups = list_usage(conn, scope, filter, *interval, group_by, MOST_GROUPS).await?;
+            let groups = list_usage(conn, scope, filter, *interval, group_by, MAX_GROUPS).await?;
             let groups = groups.ok_or_else(too_many)?;
             report(conn, scope, question, groups).await
         })
@@ -81,7 +82,7 @@ async fn get_usage(
 
 fn too_many() -> ApiError {
     let message = format!(
-        "makes more than {MOST_GROUPS} groups; ask for less time, a longer interval, fewer groups, \
+        "makes more than {MAX_GROUPS} groups; ask for less time, a longer interval, fewer groups, \
          or filter"
     );
     ApiError::field("group_by", message)

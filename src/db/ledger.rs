@@ -1,12 +1,12 @@
-//! `ledger`, one row an attempt, and its sums: `usage_hours`, `usage_days`, and each `_by_metadata`.
+//! `ledger`, one row an attempt, and its sums: `usage_rollups`.
 //!
-//! Rows are written once. A row that is there already is left alone and not summed up again, so
-//! the same rows may be brought any number of times. The order of everything written here is the
-//! same in every process, so that two of them wait for each other and never in a circle.
+//! Rows are written once. A row that is there already is left alone and not summed up again, so the same
+//! rows may be written any number of times. Concurrent writers write in one order, so they cannot
+//! deadlock.
 
+mod metadata_groups;
 mod rollups;
 mod sums;
-mod told;
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -23,6 +23,7 @@ use super::{Conn, DbError, optional};
 use crate::domain::ids::{
     ApiKeyId, AttemptId, ConfigurationId, OrganizationId, RequestId, UserId, WorkspaceId,
 };
+use crate::domain::tokens::TokenUsage;
 
 /// One attempt, or one blocked request.
 #[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable, Insertable)]
@@ -61,20 +62,8 @@ pub struct LedgerRow {
     pub outcome: String,
     /// The stable code of what went wrong.
     pub code: Option<String>,
-    /// Tokens read.
-    pub input_tokens: Option<i64>,
-    /// Of those, from the provider's cache.
-    pub cached_input_tokens: Option<i64>,
-    /// Of those, written to the provider's cache.
-    pub cache_write_tokens: Option<i64>,
-    /// Tokens generated.
-    pub output_tokens: Option<i64>,
-    /// Of those, spent on reasoning.
-    pub reasoning_tokens: Option<i64>,
-    /// Of the tokens read, audio.
-    pub audio_input_tokens: Option<i64>,
-    /// Of the tokens generated, audio.
-    pub audio_output_tokens: Option<i64>,
+    /// A [`TokenUsage`](crate::domain::tokens::TokenUsage) as JSON, without what was not reported.
+    pub tokens: String,
     /// `provider`, `estimated` or `none`.
     pub usage_source: String,
     /// In nano-dollars; none without a price.
@@ -95,11 +84,12 @@ pub struct LedgerRow {
     pub admitted_at: NaiveDateTime,
 }
 
-/// A row to be written, with its metadata as that is summed up.
+/// A row to be written, with what is summed up as it is.
 #[derive(Clone, Debug)]
 pub struct NewLedgerRow {
-    /// The row.
     pub row: LedgerRow,
+    /// What [`LedgerRow::tokens`] says.
+    pub tokens: TokenUsage,
     /// What [`LedgerRow::metadata`] says.
     pub metadata: BTreeMap<String, String>,
 }
@@ -113,8 +103,12 @@ pub struct Inserted {
     pub too_old: HashSet<AttemptId>,
 }
 
-/// Rows in one statement: each has 32 values, and PostgreSQL takes 65,535.
-const ROWS_A_STATEMENT: usize = 500;
+/// Rows in one statement: each has 26 values; PostgreSQL takes 65,535.
+const POSTGRES_ROWS: usize = 1_000;
+
+/// The same on SQLite, which takes 32,766 values: the fewer statements, the less time, and a statement
+/// that fails for one of its rows is repeated row by row.
+const SQLITE_ROWS: usize = 50;
 
 /// Writes the rows that are not there yet and adds them to the sums.
 pub async fn insert_ledger_rows(
@@ -127,13 +121,13 @@ pub async fn insert_ledger_rows(
     let existing = match conn {
         Conn::Sqlite(object) => {
             let (given_back, existing) =
-                object.spawn_blocking(move |c| insert_one_by_one(c, rows)).await?;
+                object.spawn_blocking(move |c| insert_on_sqlite(c, rows)).await?;
             rows = given_back;
             existing
         }
         Conn::Postgres(object) => {
             let mut inserted = HashSet::with_capacity(rows.len());
-            for some in rows.chunks(ROWS_A_STATEMENT) {
+            for some in rows.chunks(POSTGRES_ROWS) {
                 let values: Vec<&LedgerRow> = some.iter().map(|new| &new.row).collect();
                 let ids: Vec<AttemptId> = diesel::insert_into(ledger::table)
                     .values(values)
@@ -156,16 +150,22 @@ pub async fn insert_ledger_rows(
     Ok(Inserted { existing, too_old })
 }
 
+/// Rows admitted before this instant may have been deleted.
+pub async fn find_deleted_before(conn: &mut Conn) -> Result<Option<NaiveDateTime>, DbError> {
+    optional(on!(conn, c => ledger_retention::table
+        .select(ledger_retention::deleted_before)
+        .first::<NaiveDateTime>(c)))
+}
+
 /// Takes those of the rows, which have just been written, out again that may have been there before
 /// and deleted. Asked after they were written: who deleted one of the same id has committed by then.
 async fn take_back_old(
     conn: &mut Conn,
     rows: &mut Vec<NewLedgerRow>,
 ) -> Result<HashSet<AttemptId>, DbError> {
-    let asked = on!(conn, c => ledger_retention::table
-        .select(ledger_retention::deleted_before)
-        .first::<NaiveDateTime>(c));
-    let Some(deleted_before) = optional(asked)? else { return Ok(HashSet::new()) };
+    let Some(deleted_before) = find_deleted_before(conn).await? else {
+        return Ok(HashSet::new());
+    };
     let is_old = |new: &NewLedgerRow| new.row.admitted_at < deleted_before;
     let old: Vec<AttemptId> = rows.iter().filter(|new| is_old(new)).map(|new| new.row.id).collect();
     if !old.is_empty() {
@@ -176,27 +176,53 @@ async fn take_back_old(
     Ok(old.into_iter().collect())
 }
 
-/// All rows in one visit to the connection's thread: to go there and back for each would take
-/// longer than the row itself. Gives the rows back, and the ids of those that were there already.
-fn insert_one_by_one(
+/// All rows in one visit to the connection's thread: to go there and back for each would take longer
+/// than the row itself. Gives the rows back, and the ids of those that were there already.
+fn insert_on_sqlite(
     conn: &mut SqliteConnection,
     rows: Vec<NewLedgerRow>,
 ) -> QueryResult<(Vec<NewLedgerRow>, HashSet<AttemptId>)> {
     let mut existing = HashSet::new();
-    for new in &rows {
-        // Without ON CONFLICT the statement is known by its type, and its text is not made anew for
-        // every row. An error ends the statement, not the transaction.
-        let insert = diesel::insert_into(ledger::table).values(&new.row);
+    let (chunks, rest) = rows.as_chunks::<SQLITE_ROWS>();
+    for chunk in chunks {
+        let rows = chunk.each_ref().map(|new| &new.row);
+        let insert = diesel::insert_into(ledger::table).values(rows);
         match diesel::RunQueryDsl::execute(insert, conn) {
-            Ok(_) => {}
-            // There already: nothing but the id is unique.
-            Err(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => {
-                existing.insert(new.row.id);
+            // An error ends the statement, not the transaction.
+            Err(error) if is_existing(&error) => insert_one_by_one(conn, chunk, &mut existing)?,
+            inserted => {
+                inserted?;
             }
-            Err(error) => return Err(error),
         }
     }
+    insert_one_by_one(conn, rest, &mut existing)?;
     Ok((rows, existing))
+}
+
+fn insert_one_by_one(
+    conn: &mut SqliteConnection,
+    rows: &[NewLedgerRow],
+    existing: &mut HashSet<AttemptId>,
+) -> QueryResult<()> {
+    for new in rows {
+        // Without ON CONFLICT diesel knows the statement by its type, and does not make its text anew
+        // for every row.
+        let insert = diesel::insert_into(ledger::table).values(&new.row);
+        match diesel::RunQueryDsl::execute(insert, conn) {
+            Err(error) if is_existing(&error) => {
+                existing.insert(new.row.id);
+            }
+            inserted => {
+                inserted?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Nothing but the id is unique.
+fn is_existing(error: &DieselError) -> bool {
+    matches!(error, DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _))
 }
 
 /// Those of the ids that have a row. For the journal's reader, which knows ids alone.
@@ -210,17 +236,19 @@ pub async fn list_known_attempts(
         .load(c))
 }
 
-/// Deletes at most `most` of the rows admitted before the instant, oldest first; how many it were.
-/// The sums stay, and with them the knowledge of what may be in them without a row.
+/// Deletes at most `limit` of the rows admitted before the instant, oldest first, and says how many. The
+/// sums stay, and it is remembered which time they may be of without a row.
 pub async fn delete_ledger_rows_before(
     conn: &mut Conn,
     before: NaiveDateTime,
-    most: i64,
+    limit: i64,
 ) -> Result<usize, DbError> {
+    // A row's id is made at its admission, or after it.
+    let first = AttemptId::first_at(before.and_utc());
     let ids: Vec<AttemptId> = on!(conn, c => ledger::table
-        .filter(ledger::admitted_at.lt(before))
-        .order(ledger::admitted_at)
-        .limit(most)
+        .filter(ledger::id.lt(first))
+        .order(ledger::id)
+        .limit(limit)
         .select(ledger::id)
         .load(c))?;
     if ids.is_empty() {

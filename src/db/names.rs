@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use diesel::QueryableByName;
 use diesel::sql_types::Text;
 
-use super::sql::{MOST_LISTED, Sql};
+use super::sql::{MAX_LISTED, Sql};
 use super::{Conn, DbError};
 use crate::domain::ids::OrganizationId;
 use crate::domain::scope::WorkspaceScope;
@@ -50,7 +50,7 @@ pub async fn find_names(
     ids: &[String],
 ) -> Result<HashMap<String, String>, DbError> {
     let mut names = HashMap::new();
-    for some in ids.chunks(MOST_LISTED) {
+    for some in ids.chunks(MAX_LISTED) {
         let mut sql = Sql::of(conn);
         sql.push("SELECT id, name FROM ").push(what.table());
         sql.push(" WHERE organization_id = ").text(organization_id.to_string());
@@ -66,7 +66,7 @@ pub async fn find_organization_names(
     ids: &[String],
 ) -> Result<HashMap<String, String>, DbError> {
     let mut names = HashMap::new();
-    for some in ids.chunks(MOST_LISTED) {
+    for some in ids.chunks(MAX_LISTED) {
         let mut sql = Sql::of(conn);
         sql.push("SELECT id, name FROM organizations WHERE 1 = 1").and_one_of("id", some);
         names.extend(sql.load::<NameRow>(conn).await?.into_iter().map(|row| (row.id, row.name)));

@@ -14,11 +14,11 @@ use crate::domain::ids::{
 use crate::domain::scope::WorkspaceScope;
 
 /// How many rows one page looks at where no index leads to those that fit.
-const MOST_SEARCHED: usize = 50_000;
+const MAX_SEARCHED: usize = 50_000;
 /// A row's id is made at its admission; this much is allowed for what lies between the two.
 pub(super) const ID_SLACK: TimeDelta = TimeDelta::minutes(2);
 /// How many rows of one request are read; there are a few.
-const MOST_ATTEMPTS: usize = 100;
+const MAX_ATTEMPTS: usize = 100;
 
 /// One attempt, or one blocked request.
 #[derive(Clone, Debug, QueryableByName)]
@@ -54,20 +54,8 @@ pub struct RequestRow {
     pub outcome: String,
     /// The stable code of what went wrong.
     pub code: Option<String>,
-    /// Tokens read.
-    pub input_tokens: Option<i64>,
-    /// Those of them from a cache.
-    pub cached_input_tokens: Option<i64>,
-    /// Those of them written to a cache.
-    pub cache_write_tokens: Option<i64>,
-    /// Tokens generated.
-    pub output_tokens: Option<i64>,
-    /// Those of them spent on reasoning.
-    pub reasoning_tokens: Option<i64>,
-    /// Input that was audio.
-    pub audio_input_tokens: Option<i64>,
-    /// Output that was audio.
-    pub audio_output_tokens: Option<i64>,
+    /// JSON: a [`TokenUsage`](crate::domain::tokens::TokenUsage).
+    pub tokens: String,
     /// A [`UsageSource`](crate::accounting::record::UsageSource)'s text form.
     pub usage_source: String,
     /// What it cost, in nano-dollars.
@@ -154,7 +142,7 @@ pub async fn list_requests(
             let mut sql = Sql::of(conn);
             sql.push("SELECT id FROM ledger");
             bind_found_by_index(&mut sql, scope, filter, page.after);
-            sql.push(" ORDER BY id DESC LIMIT 1 OFFSET ").push(&(MOST_SEARCHED - 1).to_string());
+            sql.push(" ORDER BY id DESC LIMIT 1 OFFSET ").push(&(MAX_SEARCHED - 1).to_string());
             sql.load::<IdRow>(conn).await?.pop().map(|row| row.id)
         }
         false => None,
@@ -180,17 +168,24 @@ pub async fn list_attempts(
     let filter = RequestFilter { request_id: Some(request_id), ..RequestFilter::default() };
     sql.push("SELECT * FROM ledger");
     bind_found_by_index(&mut sql, scope, &filter, None);
-    sql.push(" ORDER BY attempt, id LIMIT ").push(&MOST_ATTEMPTS.to_string());
+    sql.push(" ORDER BY attempt, id LIMIT ").push(&MAX_ATTEMPTS.to_string());
     sql.load(conn).await
 }
 
-/// The conditions by which indexes find rows, or walk along them: time as a range of ids.
+/// The index that leads to rows, and the conditions on it: time as a range of ids. SQLite has no counts
+/// to choose an index by.
 fn bind_found_by_index(
     sql: &mut Sql,
     scope: WorkspaceScope,
     filter: &RequestFilter,
     before: Option<AttemptId>,
 ) {
+    sql.by_index(match filter {
+        RequestFilter { request_id: Some(_), .. } => "ledger_request",
+        RequestFilter { api_key_id: Some(_), .. } => "ledger_key",
+        RequestFilter { status: Some((400.., _)), .. } => "ledger_errors",
+        _ => "ledger_workspace",
+    });
     sql.push(" WHERE organization_id = ").text(scope.organization_id.to_string());
     sql.and_is("workspace_id", Some(scope.workspace_id));
     sql.and_is("api_key_id", filter.api_key_id).and_is("request_id", filter.request_id);

@@ -12,17 +12,14 @@ use super::migrate;
 
 /// Tables that are no tenant's: the change sequence, the tenants themselves, and the records, which
 /// outlive what they speak of.
-const NOBODYS: [&str; 11] = [
+const NOBODYS: [&str; 8] = [
     "change_sequence",
     "changes",
     "organizations",
     "audit_events",
     "ledger",
-    "usage_hours",
-    "usage_hours_by_metadata",
-    "usage_days",
-    "usage_days_by_metadata",
-    "usage_hours_keys",
+    "usage_rollups",
+    "usage_metadata_keys",
     "ledger_retention",
 ];
 
@@ -111,6 +108,12 @@ fn postgres_tables() -> Tables {
                 let (name, body) = rest.split_once('(').unwrap();
                 let body = body.trim().strip_suffix(')').unwrap();
                 tables.insert(name.trim().to_owned(), columns(body));
+            } else if let Some((name, new)) = statement
+                .strip_prefix("ALTER TABLE ")
+                .and_then(|rest| rest.split_once(" RENAME TO "))
+            {
+                let columns = tables.remove(name.trim()).unwrap();
+                tables.insert(new.trim().to_owned(), columns);
             } else if let Some(rest) = statement.strip_prefix("ALTER TABLE ") {
                 let (name, change) = rest.split_once(" ADD COLUMN ").unwrap_or_else(|| {
                     panic!("this test can't read: {statement}");

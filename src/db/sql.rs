@@ -12,7 +12,7 @@ use super::conn::on;
 use super::{Conn, DbError};
 
 /// How many values one statement names in a list. SQLite takes 32,766 in all.
-pub(super) const MOST_LISTED: usize = 500;
+pub(super) const MAX_LISTED: usize = 500;
 
 enum Bind {
     Text(String),

@@ -1,29 +1,33 @@
-//! The ledger's roll-ups, read: `usage_hours`, `usage_days`, and each `_by_metadata`. The ledger's
-//! writer adds to them.
+//! What was used, read: `usage_rollups` for whole hours and days, `ledger` for parts of an hour. The
+//! ledger's writer adds to both.
 
 mod select;
+mod span;
 mod spend;
-mod stretch;
 
 use std::collections::HashMap;
 
 use chrono::NaiveDateTime;
 
+pub(super) use span::{Period, Span};
 pub use spend::{SpendConditions, spend_since};
-pub(super) use stretch::Stretch;
 
-use self::select::Asked;
+use self::select::{Time, UsageSelect};
 use super::{Conn, DbError};
 use crate::domain::ids::{ApiKeyId, ConfigurationId, OrganizationId, UserId, WorkspaceId};
 use crate::domain::scope::Scope;
 use crate::domain::usage::{GroupBy, Interval, UsageTotals};
 
+/// The metadata key of rows that have a key beyond those that their hour keeps separately. No caller's
+/// key is the same.
+pub(super) const OTHER_KEYS: &str = "*";
+
 /// Which usage is summed up: all that is given has to hold, and the time always.
 #[derive(Clone, Debug)]
 pub struct UsageFilter {
-    /// From this hour on, UTC.
+    /// Admitted at this instant or later, UTC.
     pub from: NaiveDateTime,
-    /// Before this hour, UTC.
+    /// Admitted before this instant, UTC.
     pub to: NaiveDateTime,
     /// For the platform's eyes: only this tenant's.
     pub organization_id: Option<OrganizationId>,
@@ -46,36 +50,40 @@ pub struct UsageGroup {
     pub start: Option<NaiveDateTime>,
     /// What the group has of each dimension, in the order asked for. No user is the empty text.
     pub dimensions: Vec<String>,
-    /// The value of the metadata key: none where it was not sent, the empty text for all values
-    /// beyond those that are told apart, and for what may have one in an hour of too many keys.
+    /// The value of the metadata key: none where it was not sent, the empty text for all values beyond
+    /// those that an hour keeps separately, and for rows that may have one in an hour of too many keys.
     pub metadata: Option<String>,
-    /// Its figures.
     pub totals: UsageTotals,
 }
 
-/// What the scope used, by time and group, ordered by both; none if there are more than `most`
-/// groups. Intervals and groups in which nothing was used are left out.
+/// What the scope used, by time and group, ordered by both; none if there are more than `max_groups`.
+/// Intervals and groups in which nothing was used are left out.
+///
+/// Adjoining ranges add up, also where they meet within an hour: parts of an hour are counted from the
+/// ledger's rows. Where those may have been deleted, the whole hour counts with the range that holds
+/// its beginning.
 pub async fn list_usage(
     conn: &mut Conn,
     scope: Scope,
     filter: &UsageFilter,
     interval: Option<Interval>,
     group_by: &GroupBy,
-    most: usize,
+    max_groups: usize,
 ) -> Result<Option<Vec<UsageGroup>>, DbError> {
-    let asked = Asked { scope, filter, interval, group_by, most };
-    let mut groups = asked.sums(conn).await?;
-    if groups.len() > most {
+    let time = Time::of(conn, filter).await?;
+    let select = UsageSelect { scope, filter, time: &time, interval, group_by, max_groups };
+    let mut groups = select.sums(conn).await?;
+    if groups.len() > max_groups {
         return Ok(None);
     }
     if group_by.metadata_key.is_some() {
         let by_others = GroupBy { dimensions: group_by.dimensions.clone(), metadata_key: None };
-        let whole = Asked { group_by: &by_others, ..asked }.sums(conn).await?;
-        if whole.len() > most {
+        let whole = UsageSelect { group_by: &by_others, ..select }.sums(conn).await?;
+        if whole.len() > max_groups {
             return Ok(None);
         }
         groups.extend(untagged(whole, &groups));
-        if groups.len() > most {
+        if groups.len() > max_groups {
             return Ok(None);
         }
     }
@@ -97,7 +105,7 @@ fn untagged(whole: Vec<UsageGroup>, tagged: &[UsageGroup]) -> Vec<UsageGroup> {
     let rest = |mut group: UsageGroup| {
         let part = parts.get(&(group.start, group.dimensions.as_slice())).copied();
         group.totals = group.totals.minus(part.unwrap_or_default());
-        (!group.totals.is_nothing()).then_some(group)
+        (!group.totals.is_zero()).then_some(group)
     };
     whole.into_iter().filter_map(rest).collect()
 }

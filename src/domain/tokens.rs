@@ -35,27 +35,39 @@ macro_rules! kinds {
             }
         }
 
-        /// A figure for each kind of tokens, under the names that the database and the API use.
-        #[derive(
-            Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema,
-        )]
-        pub struct TokenFigures<T> {
-            $($(#[$doc])+ pub $column: T,)+
+        /// The tokens of one attempt by kind, as far as they are known.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+        #[schema(as = RequestUsage)]
+        pub struct TokenCounts {
+            $($(#[$doc])+ pub $column: Option<i64>,)+
         }
 
-        impl<T> TokenFigures<T> {
-            /// The columns' names, in the order of the list.
+        impl From<TokenUsage> for TokenCounts {
+            fn from(usage: TokenUsage) -> Self {
+                let count = |tokens| i64::try_from(tokens).unwrap_or(i64::MAX);
+                Self { $($column: usage.$name.map(count)),+ }
+            }
+        }
+
+        /// Sums of tokens by kind.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+        pub struct TokenTotals {
+            $($(#[$doc])+ pub $column: i64,)+
+        }
+
+        impl TokenTotals {
+            /// The fields' names, which are also those of columns, in the order of the list.
             pub const COLUMNS: [&'static str; KINDS] = [$(stringify!($column)),+];
 
-            /// The figures, in the order of the list.
-            pub fn into_array(self) -> [T; KINDS] {
+            /// The sums, in the order of the list.
+            pub fn sums(&self) -> [i64; KINDS] {
                 [$(self.$column),+]
             }
         }
 
-        impl<T> From<[T; KINDS]> for TokenFigures<T> {
-            fn from(figures: [T; KINDS]) -> Self {
-                let [$($column),+] = figures;
+        impl From<[i64; KINDS]> for TokenTotals {
+            fn from(sums: [i64; KINDS]) -> Self {
+                let [$($column),+] = sums;
                 Self { $($column),+ }
             }
         }

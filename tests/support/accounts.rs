@@ -91,7 +91,8 @@ impl Row {
 
 /// All rows, by id.
 pub(crate) async fn rows(database: &Database) -> Vec<Row> {
-    let fields = Row::COLUMNS.map(|column| format!("'{column}', {column}")).join(", ");
+    let fields = Row::COLUMNS.map(|column| format!("'{column}', {}", of_row(database, column)));
+    let fields = fields.join(", ");
     let object = match database.kind() {
         Kind::Sqlite => format!("json_object({fields})"),
         Kind::Postgres => format!("json_build_object({fields})::text"),
@@ -148,13 +149,24 @@ pub(crate) async fn sums_of_rows(database: &Database) -> Vec<String> {
         "outcome <> 'blocked' AND cost IS NULL",
     ];
     let counted = counted.map(|which| format!("CASE WHEN {which} THEN 1 ELSE 0 END"));
-    sums(database, "ledger", SUMMED.iter().map(|&column| column.to_owned()).chain(counted)).await
+    let summed = SUMMED.iter().map(|column| of_row(database, column));
+    sums(database, "ledger", summed.chain(counted)).await
 }
 
-/// The same over all roll-ups of a table.
-pub(crate) async fn sums_of_table(database: &Database, table: &str) -> Vec<String> {
+/// A column of a row; of tokens, their count.
+fn of_row(database: &Database, column: &str) -> String {
+    match (column.strip_suffix("_tokens"), database.kind()) {
+        (None, _) => column.to_owned(),
+        (Some(kind), Kind::Sqlite) => format!("json_extract(tokens, '$.{kind}')"),
+        (Some(kind), Kind::Postgres) => format!("(tokens::json ->> '{kind}')::bigint"),
+    }
+}
+
+/// The same over all roll-ups of a period.
+pub(crate) async fn sums_of_period(database: &Database, period: &str) -> Vec<String> {
     let counted = ["requests", "attempts", "errors", "blocks", "unknown_costs"];
-    sums(database, table, SUMMED.into_iter().chain(counted).map(str::to_owned)).await
+    let table = format!("usage_rollups WHERE period = '{period}' AND metadata_key = ''");
+    sums(database, &table, SUMMED.into_iter().chain(counted).map(str::to_owned)).await
 }
 
 /// The same as `/usage` answers it: its `total`, or one of its figures.

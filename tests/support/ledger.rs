@@ -50,6 +50,10 @@ pub(crate) const FIGURES: [&str; 13] = [
     "blocks",
 ];
 
+/// What else roll-ups hold.
+const KEYS: &str = "organization_id, period, starts_at, metadata_key, metadata_value, \
+                    workspace_id, user_id, api_key_id, configuration_id, model";
+
 impl Row {
     /// A completed attempt in a place, now.
     pub(crate) fn of(place: &Place) -> Self {
@@ -109,7 +113,9 @@ impl Row {
         let policies = json!({"matched": self.matched, "violated": self.violated}).to_string();
         let metadata = serde_json::to_string(&self.metadata).unwrap();
         let number = |number: Option<i64>| number.map_or("NULL".to_owned(), |one| one.to_string());
-        let tokens: Vec<String> = self.tokens.iter().map(i64::to_string).collect();
+        let tokens = FIGURES.iter().zip(self.tokens);
+        let tokens = tokens.map(|(name, count)| (name.strip_suffix("_tokens").unwrap(), count));
+        let tokens = serde_json::to_string(&tokens.collect::<BTreeMap<_, _>>()).unwrap();
         let columns = [
             text(&self.id),
             text(&self.organization_id),
@@ -127,7 +133,7 @@ impl Row {
             number(self.status),
             text(self.outcome),
             "NULL".to_owned(),
-            tokens.join(", "),
+            text(&tokens),
             text("provider"),
             number(self.cost),
             "NULL".to_owned(),
@@ -156,11 +162,8 @@ pub(crate) async fn insert_with_others(database: &Database, rows: &[Row], others
         let values: Vec<String> = some.iter().map(Row::values).collect();
         execute(database, &format!("INSERT INTO ledger VALUES {}", values.join(", "))).await;
     }
-    for (table, since, format) in
-        [("usage_hours", "hour", "%F %H:00:00"), ("usage_days", "day", "%F 00:00:00")]
-    {
-        let mut whole: BTreeMap<String, [i64; 13]> = BTreeMap::new();
-        let mut tagged: BTreeMap<String, [i64; 13]> = BTreeMap::new();
+    for (period, format) in [("hour", "%F %H:00:00"), ("day", "%F 00:00:00")] {
+        let mut sums: BTreeMap<String, [i64; 13]> = BTreeMap::new();
         for row in rows {
             let time = text(&row.admitted_at.format(format).to_string());
             let user_id = row.user_id.as_deref().unwrap_or_default();
@@ -168,33 +171,24 @@ pub(crate) async fn insert_with_others(database: &Database, rows: &[Row], others
                 [&row.workspace_id, user_id, &row.api_key_id, &row.configuration_id, &row.model];
             let own = own.map(text).join(", ");
             let organization = text(&row.organization_id);
-            add(&mut whole, format!("{organization}, {time}, {own}"), row.figures());
-            for (key, value) in &row.metadata {
+            let key = |key: &str, value: &str| {
+                let (key, value) = (text(key), text(value));
+                format!("{organization}, '{period}', {time}, {key}, {value}, {own}")
+            };
+            add(&mut sums, key("", ""), row.figures());
+            for (name, value) in &row.metadata {
                 let value = if others.contains(&value.as_str()) { "" } else { value };
-                let key = format!("{organization}, {time}, {}, {}, {own}", text(key), text(value));
-                add(&mut tagged, key, row.figures());
+                add(&mut sums, key(name, value), row.figures());
             }
         }
-        let own = "workspace_id, user_id, api_key_id, configuration_id, model";
-        for (table, keys, sums) in [
-            (table.to_owned(), format!("organization_id, {since}, {own}"), whole),
-            (
-                format!("{table}_by_metadata"),
-                format!("organization_id, {since}, metadata_key, metadata_value, {own}"),
-                tagged,
-            ),
-        ] {
-            let rows: Vec<String> = sums
-                .iter()
-                .map(|(key, sums)| {
-                    format!("({key}, {})", sums.map(|sum| sum.to_string()).join(", "))
-                })
-                .collect();
-            for some in rows.chunks(200) {
-                let (figures, rows) = (FIGURES.join(", "), some.join(", "));
-                let sql = format!("INSERT INTO {table} ({keys}, {figures}) VALUES {rows}");
-                execute(database, &sql).await;
-            }
+        let rows: Vec<String> = sums
+            .iter()
+            .map(|(key, sums)| format!("({key}, {})", sums.map(|sum| sum.to_string()).join(", ")))
+            .collect();
+        for some in rows.chunks(200) {
+            let (figures, rows) = (FIGURES.join(", "), some.join(", "));
+            let sql = format!("INSERT INTO usage_rollups ({KEYS}, {figures}) VALUES {rows}");
+            execute(database, &sql).await;
         }
     }
 }

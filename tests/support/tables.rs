@@ -11,8 +11,7 @@ use super::{
 const HOUSEKEEPING: &str = "last_used_at";
 
 /// What earlier calls used, written a moment after they were answered.
-const WRITTEN_LATER: [&str; 5] =
-    ["ledger", "usage_hours", "usage_hours_by_metadata", "usage_days", "usage_days_by_metadata"];
+const WRITTEN_LATER: [&str; 2] = ["ledger", "usage_rollups"];
 
 /// All rows of all tables, as text.
 pub(crate) type Dump = BTreeMap<String, Vec<String>>;

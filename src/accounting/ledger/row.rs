@@ -1,11 +1,15 @@
 //! An attempt as a row.
 
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
 use chrono::DateTime;
 use serde::Serialize;
 
 use crate::accounting::record::LedgerEntry;
 use crate::db::ledger::{LedgerRow, NewLedgerRow};
 use crate::domain::ids::PolicyId;
+use crate::domain::tokens::TokenUsage;
 
 #[derive(Serialize)]
 struct Policies<'a> {
@@ -13,21 +17,19 @@ struct Policies<'a> {
     violated: &'a [PolicyId],
 }
 
-/// The most bytes of texts that stand in one entry of an index, of which PostgreSQL takes 2,704. As
-/// many as a model's name may have, and more than the others are let in with.
-const MOST_MODEL: usize = 1_024;
-const MOST_KEY: usize = 256;
-const MOST_VALUE: usize = 1_024;
+/// Bytes of texts in one entry of an index, of which PostgreSQL takes 2,704: a model's name may have as
+/// many, and the others are accepted with fewer.
+const MAX_MODEL: usize = 1_024;
+const MAX_KEY: usize = 256;
+const MAX_VALUE: usize = 1_024;
 
 /// The row, with nothing in it that a database could refuse: PostgreSQL's text holds no NUL, which
-/// callers and upstreams may send, and its time begins some thousand years ago. Here, since nobody
-/// can tell later whether the row is refused for what is in it.
+/// callers and upstreams may send, and its timestamps begin some thousand years ago.
 pub(super) fn row_of(entry: &LedgerEntry) -> NewLedgerRow {
     let (start, end) = (entry.start.as_ref(), &entry.end);
-    let tokens = &end.usage;
     let policies = Policies { matched: &start.policies, violated: &end.violated };
-    let metadata = (start.metadata.iter())
-        .map(|(key, value)| (shorten(clean(key), MOST_KEY), shorten(clean(value), MOST_VALUE)))
+    let metadata: BTreeMap<String, String> = (start.metadata.iter())
+        .map(|(key, value)| (shorten(clean(key), MAX_KEY), shorten(clean(value), MAX_VALUE)))
         .collect();
     let row = LedgerRow {
         id: start.id,
@@ -41,29 +43,40 @@ pub(super) fn row_of(entry: &LedgerEntry) -> NewLedgerRow {
         configuration: clean(&start.configuration),
         route: clean(&start.route),
         model_asked: start.model_asked.as_deref().map(clean),
-        model: shorten(clean(&start.model), MOST_MODEL),
+        model: shorten(clean(&start.model), MAX_MODEL),
         model_used: end.model_used.as_deref().map(clean),
         status: end.status.map(i32::from),
         outcome: end.outcome.as_str().to_owned(),
         code: end.code.as_deref().map(clean),
-        input_tokens: tokens.input.map(count),
-        cached_input_tokens: tokens.cached_input.map(count),
-        cache_write_tokens: tokens.cache_write.map(count),
-        output_tokens: tokens.output.map(count),
-        reasoning_tokens: tokens.reasoning.map(count),
-        audio_input_tokens: tokens.audio_input.map(count),
-        audio_output_tokens: tokens.audio_output.map(count),
+        tokens: token_json(&end.usage),
         usage_source: end.usage_source.as_str().to_owned(),
         cost: end.cost.map(|cost| cost.nanos()),
         price_version: start.price_version.as_deref().map(clean),
         first_byte_ms: end.first_byte_ms.map(count),
         duration_ms: end.duration_ms.map(count),
-        policies: json(&policies),
-        metadata: json(&metadata),
+        policies: match (policies.matched, policies.violated) {
+            ([], []) => r#"{"matched":[],"violated":[]}"#.to_owned(),
+            _ => json(&policies),
+        },
+        metadata: if metadata.is_empty() { "{}".to_owned() } else { json(&metadata) },
         client_request_id: start.client_request_id.as_deref().map(clean),
         admitted_at: start.admitted_at.max(DateTime::UNIX_EPOCH).naive_utc(),
     };
-    NewLedgerRow { row, metadata }
+    NewLedgerRow { row, tokens: end.usage, metadata }
+}
+
+/// The reported kinds as a JSON object.
+fn token_json(usage: &TokenUsage) -> String {
+    let mut json = String::with_capacity(64);
+    for (name, tokens) in TokenUsage::NAMES.iter().zip(usage.counts()) {
+        if let Some(tokens) = tokens {
+            json.push(if json.is_empty() { '{' } else { ',' });
+            // Writing to a string does not fail.
+            let _ = write!(json, "\"{name}\":{}", count(tokens));
+        }
+    }
+    json.push_str(if json.is_empty() { "{}" } else { "}" });
+    json
 }
 
 fn clean(text: impl AsRef<str>) -> String {
@@ -71,9 +84,9 @@ fn clean(text: impl AsRef<str>) -> String {
     if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text.to_owned() }
 }
 
-fn shorten(mut text: String, most: usize) -> String {
-    if text.len() > most {
-        let end = (0..=most).rev().find(|at| text.is_char_boundary(*at));
+fn shorten(mut text: String, max: usize) -> String {
+    if text.len() > max {
+        let end = (0..=max).rev().find(|at| text.is_char_boundary(*at));
         text.truncate(end.unwrap_or_default());
     }
     text
@@ -83,7 +96,7 @@ fn count(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// Neither of the two can fail to be written.
+/// Neither of the two can fail to serialize.
 fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_else(|_| "{}".to_owned())
 }

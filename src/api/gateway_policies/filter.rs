@@ -12,7 +12,7 @@ use crate::domain::ids::OrganizationId;
 use crate::domain::policy::{MatcherKey, PolicyType};
 
 /// The most policies that one answer holds.
-pub(super) const MOST_LISTED: usize = 20_000;
+pub(super) const MAX_LISTED: usize = 20_000;
 /// The most values that a search takes.
 const MOST_VALUES: usize = 1_000;
 /// Rows that are looked at together.
@@ -72,9 +72,9 @@ pub(super) struct Found {
 
 impl Filter {
     pub(super) fn of_query(query: GatewayPoliciesQuery) -> Result<Self, ApiError> {
-        let limit = query.limit.unwrap_or(MOST_LISTED);
-        if !(1..=MOST_LISTED).contains(&limit) {
-            return Err(ApiError::field("limit", format!("must be 1 to {MOST_LISTED}")));
+        let limit = query.limit.unwrap_or(MAX_LISTED);
+        if !(1..=MAX_LISTED).contains(&limit) {
+            return Err(ApiError::field("limit", format!("must be 1 to {MAX_LISTED}")));
         }
         let values = query.subject_matcher_value.map(|value| vec![value]);
         let subject = subject(query.subject_matcher_key, values, "subject_matcher_value")?;
@@ -95,7 +95,7 @@ impl Filter {
         let key = search.subject_matcher_key;
         let some = values.is_some();
         let subject = subject(key, values, "subject_matcher_values")?.filter(|_| some);
-        Ok(Self { policy_type: search.policy_type, subject, limit: MOST_LISTED, offset: 0 })
+        Ok(Self { policy_type: search.policy_type, subject, limit: MAX_LISTED, offset: 0 })
     }
 
     /// Finds them, by priority, then newest first. Belongs in one transaction, since it reads in

@@ -12,13 +12,13 @@ use crate::domain::scope::{Scope, WorkspaceScope};
 use crate::domain::usage::{Dimension, GroupBy, Interval};
 
 /// The time that is reported on unless it is said.
-const USUAL_DAYS: i64 = 30;
+const DEFAULT_DAYS: i64 = 30;
 /// The most time that one question may be about.
-const MOST_DAYS: i64 = 400;
+const MAX_DAYS: i64 = 400;
 /// Models have no longer names, in bytes.
-const MOST_MODEL: usize = 1024;
+const MAX_MODEL: usize = 1024;
 /// What is listed of groups, in bytes.
-const MOST_GROUP_BY: usize = 512;
+const MAX_GROUP_BY: usize = 512;
 
 /// The query of a usage report. All filters that are given have to hold.
 #[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
@@ -26,10 +26,10 @@ const MOST_GROUP_BY: usize = 512;
 #[serde(deny_unknown_fields)]
 pub struct UsageQuery {
     /// Only what was admitted at this instant or later, at most 400 days before `to`; 30 days before
-    /// `to` unless given. Moved back to the beginning of its hour.
+    /// `to` unless given.
     pub from: Option<DateTime<Utc>>,
-    /// Only what was admitted before this instant; now unless given. Moved forward to the end of its
-    /// hour.
+    /// Only what was admitted before this instant; the end of this hour unless given, or if later than
+    /// now.
     pub to: Option<DateTime<Utc>>,
     /// How long each figure's period is; one figure for all of the time unless given.
     pub interval: Option<Interval>,
@@ -66,18 +66,18 @@ impl Question {
         scope: Scope,
         now: DateTime<Utc>,
     ) -> Result<Self, ApiError> {
-        let (from, to) = hours(query.from, query.to, now)?;
+        let (from, to) = range(query.from, query.to, now)?;
         let group_by = query.group_by.as_deref().unwrap_or_default();
-        if group_by.len() > MOST_GROUP_BY {
-            let message = format!("must be at most {MOST_GROUP_BY} bytes");
+        if group_by.len() > MAX_GROUP_BY {
+            let message = format!("must be at most {MAX_GROUP_BY} bytes");
             return Err(ApiError::field("group_by", message));
         }
         let group_by: GroupBy =
             group_by.parse().map_err(|error| ApiError::field("group_by", error))?;
-        if query.model.as_ref().is_some_and(|text| text.len() > MOST_MODEL || text.contains('\0')) {
+        if query.model.as_ref().is_some_and(|text| text.len() > MAX_MODEL || text.contains('\0')) {
             return Err(ApiError::field(
                 "model",
-                format!("must be at most {MOST_MODEL} bytes of text"),
+                format!("must be at most {MAX_MODEL} bytes of text"),
             ));
         }
         let filter = UsageFilter {
@@ -97,8 +97,9 @@ impl Question {
     }
 }
 
-/// The whole hours that hold the time that is asked for.
-fn hours(
+/// The time that is asked for. Up to now is up to the end of this hour, of which nothing more is there:
+/// whole hours are cheaper to sum up.
+fn range(
     from: Option<DateTime<Utc>>,
     to: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
@@ -111,14 +112,16 @@ fn hours(
     }
     let hour = TimeDelta::hours(1);
     let begin = |at: DateTime<Utc>| at.duration_trunc(hour).unwrap_or(at);
-    let to = to.unwrap_or(now);
-    let end = if begin(to) == to { to } else { begin(to) + hour };
-    let from = begin(from.unwrap_or(end - TimeDelta::days(USUAL_DAYS)));
+    let end = match to {
+        Some(to) if to < now || begin(to) == to => to,
+        to => begin(to.unwrap_or(now)) + hour,
+    };
+    let from = from.unwrap_or(begin(end) - TimeDelta::days(DEFAULT_DAYS));
     if from >= end {
         return Err(ApiError::field("from", "must lie before 'to'"));
     }
-    if end - from > TimeDelta::days(MOST_DAYS) {
-        let message = format!("must lie at most {MOST_DAYS} days before 'to'");
+    if end - from > TimeDelta::days(MAX_DAYS) {
+        let message = format!("must lie at most {MAX_DAYS} days before 'to'");
         return Err(ApiError::field("from", message));
     }
     Ok((from, end))
@@ -180,15 +183,19 @@ mod tests {
     }
 
     #[test]
-    fn time_is_widened_to_whole_hours() {
+    fn up_to_now_is_up_to_the_end_of_the_hour() {
         let now = at("2026-11-23T08:30:00Z");
-        let read = |from: Option<&str>, to: Option<&str>| hours(from.map(at), to.map(at), now);
-        let whole = read(None, None).unwrap();
-        assert_eq!(whole, (at("2026-10-24T09:00:00Z"), at("2026-11-23T09:00:00Z")));
-        let widened = read(Some("2026-11-01T01:59:59Z"), Some("2026-11-01T02:00:00.000001Z"));
-        assert_eq!(widened.unwrap(), (at("2026-11-01T01:00:00Z"), at("2026-11-01T03:00:00Z")));
-        let exact = read(Some("2026-11-01T01:00:00Z"), Some("2026-11-01T02:00:00Z"));
-        assert_eq!(exact.unwrap(), (at("2026-11-01T01:00:00Z"), at("2026-11-01T02:00:00Z")));
+        let read = |from: Option<&str>, to: Option<&str>| range(from.map(at), to.map(at), now);
+        let usual = (at("2026-10-24T09:00:00Z"), at("2026-11-23T09:00:00Z"));
+        assert_eq!(read(None, None).unwrap(), usual);
+        assert_eq!(read(None, Some("2026-11-23T08:30:00Z")).unwrap(), usual);
+        for (from, to) in [
+            ("2026-11-01T01:59:59Z", "2026-11-01T02:00:00.000001Z"),
+            ("2026-11-01T01:00:00Z", "2026-11-01T02:00:00Z"),
+            ("2026-11-01T01:00:00Z", "2026-11-23T08:29:59Z"),
+        ] {
+            assert_eq!(read(Some(from), Some(to)).unwrap(), (at(from), at(to)));
+        }
         assert!(read(Some("2026-11-01T02:00:00Z"), Some("2026-11-01T02:00:00Z")).is_err());
         assert!(read(Some("2025-01-01T00:00:00Z"), None).is_err());
         assert!(read(Some("1969-01-01T00:00:00Z"), None).is_err());

@@ -13,7 +13,7 @@ use crate::db::usage::UsageGroup;
 use crate::domain::scope::Scope;
 use crate::domain::usage::{Dimension, Interval, UsageTotals};
 
-/// What the values beyond those that are told apart are called.
+/// The name of values beyond those that are kept separately.
 const OTHER: &str = "(other)";
 
 /// A group's id and name: of dimensions that were asked for, `null` where there is none.
@@ -68,9 +68,9 @@ pub struct UsageItem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, required = false)]
     pub model: Group,
-    /// The value of the metadata key, if asked for: null for requests that did not send it, empty
-    /// for all values beyond the ten thousand that an hour tells apart, and for requests with a key
-    /// beyond the 64 that it does.
+    /// The value of the metadata key, if asked for: null for requests that did not send it, empty for all
+    /// values beyond the ten thousand of an hour that are kept separately, and for requests with a key
+    /// beyond its first 64.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, required = false)]
     pub metadata_value: Group,
@@ -86,7 +86,7 @@ pub struct UsageItem {
 /// The answer.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct UsageReport {
-    /// The beginning of the time that the figures are of: of an hour.
+    /// The beginning of the time that the figures are of.
     pub from: DateTime<Utc>,
     /// Its end, which is not part of it.
     pub to: DateTime<Utc>,

@@ -5,7 +5,7 @@ use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
 
 use super::{Conn, DbError, OrganizationId};
-use crate::db::sql::{MOST_LISTED, Sql};
+use crate::db::sql::{MAX_LISTED, Sql};
 use crate::db::usage::Stretch;
 use crate::domain::ids::{ApiKeyId, UserId, WorkspaceId};
 use crate::domain::money::NanoUsd;
@@ -84,7 +84,7 @@ pub async fn sum_spend_by_metadata(
 ) -> Result<Option<Vec<(String, SubjectSpend)>>, DbError> {
     let mut all = Vec::new();
     for stretch in Stretch::split(from, Some(until)) {
-        for values in values.chunks(MOST_LISTED) {
+        for values in values.chunks(MAX_LISTED) {
             let mut sql = Sql::of(conn);
             sql.push("SELECT workspace_id, user_id, api_key_id, metadata_value AS value, ");
             sql.sum("cost").push(" AS cost FROM ").push(stretch.grain.table_by_metadata());

@@ -4,32 +4,29 @@ use std::collections::BTreeSet;
 
 use chrono::{NaiveDateTime, Timelike};
 
+use super::super::usage::{OTHER_KEYS, Period};
 use super::super::{Conn, DbError};
-use super::rollups::{self, Entry, MOST, Of, Sums, SumsOf, Whole};
-use super::told::{Place, Told};
+use super::metadata_groups::{MetadataGroup, MetadataGroups};
+use super::rollups::{self, MAX_SUM, RollupKey, Rollups, Sums};
 use super::{LedgerRow, NewLedgerRow};
 
 impl Sums {
     /// What one row counts for.
-    fn of(row: &LedgerRow) -> Self {
+    fn of(new: &NewLedgerRow) -> Self {
+        let row = &new.row;
         let one = i64::from;
-        let some = |count: Option<i64>| count.unwrap_or(0).clamp(0, MOST);
-        let blocked = row.outcome == "blocked";
-        let bad_status = row.status.is_some_and(|status| status >= 400);
+        let is_blocked = row.outcome == "blocked";
+        let is_bad_status = row.status.is_some_and(|status| status >= 400);
+        let tokens =
+            |count: Option<u64>| i64::try_from(count.unwrap_or(0)).unwrap_or(i64::MAX).min(MAX_SUM);
         Self {
             requests: one(row.attempt <= 1),
             attempts: one(row.attempt >= 1),
-            errors: one(!blocked && (row.outcome != "completed" || bad_status)),
-            blocks: one(blocked),
-            input_tokens: some(row.input_tokens),
-            cached_input_tokens: some(row.cached_input_tokens),
-            cache_write_tokens: some(row.cache_write_tokens),
-            output_tokens: some(row.output_tokens),
-            reasoning_tokens: some(row.reasoning_tokens),
-            audio_input_tokens: some(row.audio_input_tokens),
-            audio_output_tokens: some(row.audio_output_tokens),
-            cost: some(row.cost),
-            unknown_costs: one(!blocked && row.cost.is_none()),
+            errors: one(!is_blocked && (row.outcome != "completed" || is_bad_status)),
+            blocks: one(is_blocked),
+            tokens: new.tokens.counts().map(tokens),
+            cost: row.cost.unwrap_or(0).clamp(0, MAX_SUM),
+            unknown_costs: one(!is_blocked && row.cost.is_none()),
         }
     }
 }
@@ -42,54 +39,46 @@ pub(super) fn hour_of(row: &LedgerRow) -> NaiveDateTime {
 
 /// Adds what rows count for that were just inserted.
 pub(super) async fn add(conn: &mut Conn, rows: &[NewLedgerRow]) -> Result<(), DbError> {
-    let told = Told::apart(conn, rows).await?;
-    let (mut hours, mut hours_by_entry) = (SumsOf::new(), SumsOf::new());
+    let groups = MetadataGroups::of(conn, rows).await?;
+    let mut hours = Rollups::new();
     for new in rows {
-        let (of, sums) = (Of::row(&new.row), Sums::of(&new.row));
-        // Of the keys that are not told apart, a row counts once.
+        let (key, sums) = (RollupKey::of(&new.row), Sums::of(new));
+        // Of the keys that are not kept separately, a row counts once.
         let entries: BTreeSet<(&str, &str)> = new
             .metadata
             .iter()
-            .map(|(key, value)| match told.place((of.organization_id, of.since), key, value) {
-                Place::Value => (key.as_str(), value.as_str()),
-                Place::OtherValues => (key.as_str(), ""),
-                Place::OtherKeys => ("", ""),
+            .map(|(name, value)| {
+                match groups.group((key.organization_id, key.starts_at), name, value) {
+                    MetadataGroup::Value => (name.as_str(), value.as_str()),
+                    MetadataGroup::OtherValues => (name.as_str(), ""),
+                    MetadataGroup::OtherKeys => (OTHER_KEYS, ""),
+                }
             })
             .collect();
-        for (key, value) in entries {
-            let of = of.with([key.to_owned(), value.to_owned()]);
-            hours_by_entry.entry(of).or_insert_with(Sums::default).add(&sums);
+        for (name, value) in entries {
+            let (metadata_key, metadata_value) = (name.to_owned(), value.to_owned());
+            let key = RollupKey { metadata_key, metadata_value, ..key.clone() };
+            hours.entry(key).or_default().add(&sums);
         }
-        hours.entry(of).or_insert_with(Sums::default).add(&sums);
+        hours.entry(key).or_default().add(&sums);
     }
-    rollups::add(conn, hours, hours_by_entry).await?;
-    told.write(conn).await
+    rollups::add(conn, hours).await?;
+    groups.write(conn).await
 }
 
-impl Of<Whole> {
-    fn row(row: &LedgerRow) -> Self {
+impl RollupKey {
+    fn of(row: &LedgerRow) -> Self {
         Self {
             organization_id: row.organization_id,
-            since: hour_of(row),
-            entry: [],
+            period: Period::Hour,
+            metadata_key: String::new(),
+            starts_at: hour_of(row),
+            metadata_value: String::new(),
             workspace_id: row.workspace_id,
             user_id: row.user_id.map(|id| id.to_string()).unwrap_or_default(),
             api_key_id: row.api_key_id,
             configuration_id: row.configuration_id,
             model: row.model.clone(),
-        }
-    }
-
-    fn with(&self, entry: Entry) -> Of<Entry> {
-        Of {
-            organization_id: self.organization_id,
-            since: self.since,
-            entry,
-            workspace_id: self.workspace_id,
-            user_id: self.user_id.clone(),
-            api_key_id: self.api_key_id,
-            configuration_id: self.configuration_id,
-            model: self.model.clone(),
         }
     }
 }

@@ -6,9 +6,9 @@ use chrono::NaiveDateTime;
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
 
-use super::Stretch;
+use super::{OTHER_KEYS, Span};
 use crate::db::requests::ID_SLACK;
-use crate::db::sql::{MOST_LISTED, Sql};
+use crate::db::sql::{MAX_LISTED, Sql};
 use crate::db::{Conn, DbError};
 use crate::domain::ids::{ApiKeyId, AttemptId, OrganizationId, PolicyId, UserId, WorkspaceId};
 use crate::domain::money::NanoUsd;
@@ -22,8 +22,8 @@ pub struct SpendConditions {
     pub users: Vec<UserId>,
     /// With one of these keys.
     pub keys: Vec<ApiKeyId>,
-    /// With one of these values, exactly, under each of these normalized metadata keys. No values
-    /// match nothing.
+    /// With one of these values, exactly, under each of these normalized metadata keys. An empty list
+    /// matches nothing.
     pub metadata: Vec<(String, Vec<String>)>,
     /// With this policy among those that matched.
     pub policy: Option<PolicyId>,
@@ -45,45 +45,44 @@ struct One {
 /// of an hour in UTC. Unknown costs are not in it.
 ///
 /// Without metadata, and with one key of it, this reads roll-ups; with several keys, or where an
-/// hour had more keys or values than are told apart, the rows of the ledger.
+/// hour had more keys or values than are kept separately, the rows of the ledger.
 pub async fn spend_since(
     conn: &mut Conn,
     organization_id: OrganizationId,
     conditions: &SpendConditions,
     from: NaiveDateTime,
 ) -> Result<NanoUsd, DbError> {
-    let asked = Asked { organization_id, conditions, from };
+    let query = SpendQuery { organization_id, conditions, from };
     match conditions.metadata.as_slice() {
         _ if conditions.metadata.iter().any(|(_, values)| values.is_empty()) => Ok(NanoUsd::ZERO),
-        _ if conditions.policy.is_some() => asked.of_rows(conn).await,
-        [] => asked.of_sums(conn).await,
-        [(key, values)] if !asked.has_others(conn, key).await? => {
-            asked.of_tagged_sums(conn, key, values).await
+        _ if conditions.policy.is_some() => query.of_rows(conn).await,
+        [] => query.of_sums(conn).await,
+        [(key, values)] if !query.has_others(conn, key).await? => {
+            query.of_tagged_sums(conn, key, values).await
         }
-        _ => asked.of_rows(conn).await,
+        _ => query.of_rows(conn).await,
     }
 }
 
-struct Asked<'a> {
+struct SpendQuery<'a> {
     organization_id: OrganizationId,
     conditions: &'a SpendConditions,
     from: NaiveDateTime,
 }
 
-impl Asked<'_> {
+impl SpendQuery<'_> {
     async fn of_sums(&self, conn: &mut Conn) -> Result<NanoUsd, DbError> {
         let mut spent = NanoUsd::ZERO;
-        for stretch in self.stretches() {
-            let table = stretch.grain.table();
+        for span in self.spans() {
             let mut sql = Sql::of(conn);
-            sql.push("SELECT ").sum("cost").push(" AS cost FROM ").push(table);
+            sql.push("SELECT ").sum("cost").push(" AS cost FROM usage_rollups");
             if !self.conditions.keys.is_empty() {
-                sql.by_index(&format!("{table}_key"));
+                sql.by_index("usage_rollups_key");
             } else if !self.conditions.users.is_empty() {
-                sql.by_index(&format!("{table}_user"));
+                sql.by_index("usage_rollups_user");
             }
-            sql.push(" WHERE ");
-            stretch.bind(&mut sql);
+            sql.push(" WHERE metadata_key = '' AND ");
+            span.bind(&mut sql);
             self.bind(&mut sql);
             spent += total(sql, conn).await?;
         }
@@ -98,11 +97,11 @@ impl Asked<'_> {
     ) -> Result<NanoUsd, DbError> {
         let mut spent = NanoUsd::ZERO;
         let values = distinct(values);
-        for stretch in self.stretches() {
-            for some in values.chunks(MOST_LISTED) {
+        for span in self.spans() {
+            for some in values.chunks(MAX_LISTED) {
                 let mut sql = Sql::of(conn);
                 sql.push("SELECT ").sum("cost").push(" AS cost");
-                self.push_from_tagged(&mut sql, stretch);
+                self.push_from_tagged(&mut sql, span);
                 sql.and_is("metadata_key", Some(key)).and_one_of("metadata_value", some);
                 spent += total(sql, conn).await?;
             }
@@ -110,14 +109,14 @@ impl Asked<'_> {
         Ok(spent)
     }
 
-    /// Whether values of the key were recorded together, as the empty one, or the key may have been
-    /// with others, as the empty one too.
+    /// Whether values of the key were summed up together, or the key may have been with other keys.
     async fn has_others(&self, conn: &mut Conn, key: &str) -> Result<bool, DbError> {
-        for stretch in self.stretches() {
+        for span in self.spans() {
             let mut sql = Sql::of(conn);
             sql.push("SELECT metadata_value AS value");
-            self.push_from_tagged(&mut sql, stretch);
-            sql.and_one_of("metadata_key", &[key, ""]).push(" AND metadata_value = '' LIMIT 1");
+            self.push_from_tagged(&mut sql, span);
+            sql.and_one_of("metadata_key", &[key, OTHER_KEYS])
+                .push(" AND metadata_value = '' LIMIT 1");
             if !sql.load::<One>(conn).await?.is_empty() {
                 return Ok(true);
             }
@@ -128,11 +127,11 @@ impl Asked<'_> {
     /// Workspace by workspace, since that is how the ledger's rows of a time are found.
     async fn of_rows(&self, conn: &mut Conn) -> Result<NanoUsd, DbError> {
         let mut workspaces = BTreeSet::new();
-        for stretch in self.stretches() {
+        for span in self.spans() {
             let mut sql = Sql::of(conn);
-            sql.push("SELECT DISTINCT workspace_id AS value FROM ").push(stretch.grain.table());
-            sql.push(" WHERE ");
-            stretch.bind(&mut sql);
+            sql.push("SELECT DISTINCT workspace_id AS value FROM usage_rollups");
+            sql.push(" WHERE metadata_key = '' AND ");
+            span.bind(&mut sql);
             self.bind(&mut sql);
             workspaces.extend(sql.load::<One>(conn).await?.into_iter().map(|one| one.value));
         }
@@ -160,15 +159,16 @@ impl Asked<'_> {
         Ok(spent)
     }
 
-    fn stretches(&self) -> Vec<Stretch> {
-        Stretch::split(self.from, None)
+    fn spans(&self) -> Vec<Span> {
+        Span::split(self.from, None)
     }
 
-    /// The table of the stretch that tells metadata apart, and what holds in it.
-    fn push_from_tagged(&self, sql: &mut Sql, stretch: Stretch) {
-        let table = stretch.grain.table_by_metadata();
-        sql.push(" FROM ").push(table).by_index(&format!("{table}_value")).push(" WHERE ");
-        stretch.bind(sql);
+    /// The rows of the span that keep metadata separately, and what holds for them.
+    fn push_from_tagged(&self, sql: &mut Sql, span: Span) {
+        // In the very words of the index.
+        sql.push(" FROM usage_rollups").by_index("usage_rollups_value");
+        sql.push(" WHERE metadata_key <> '' AND ");
+        span.bind(sql);
         self.bind(sql);
     }
 

@@ -1,8 +1,7 @@
-//! Which keys of the callers' metadata, and which values of those, are summed up by themselves.
+//! Which keys of the callers' metadata, and which values of those, are summed up separately.
 //!
-//! Callers make up both, so both are bounded: what comes first in an hour is told apart until it
-//! ends, and the rest is summed up together. How much there is already stands in
-//! `usage_hours_keys`, so that nobody has to count it.
+//! Callers make up both, so both are bounded: the first ones of an hour are kept separately until it
+//! ends, and the rest is summed up together. How many there are is in `usage_metadata_keys`.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -13,30 +12,31 @@ use diesel::sql_types::{BigInt, Text};
 use diesel::upsert::excluded;
 use diesel_async::RunQueryDsl;
 
-use super::super::schema::usage_hours_keys;
+use super::super::schema::usage_metadata_keys;
 use super::super::sql::Sql;
 use super::super::{Conn, DbError};
 use super::NewLedgerRow;
 use super::sums::hour_of;
 use crate::domain::ids::OrganizationId;
 
-/// Keys told apart for each organization and hour; rows with further ones are summed up under the
-/// empty text, which is no key. Replicas that write at the same instant may each add as many.
-pub(super) const MOST_KEYS: usize = 64;
+/// Keys kept separately for each organization and hour; rows with further ones are summed up under
+/// [`OTHER_KEYS`](super::super::usage::OTHER_KEYS). Replicas that write at the same instant may each add
+/// as many.
+pub(super) const MAX_KEYS: usize = 64;
 
-/// Values told apart for each of them; further ones are summed up under the empty text, which is no
+/// Values kept separately for each of them; further ones are summed up under the empty text, which is no
 /// value.
-pub(super) const MOST_VALUES: usize = 10_000;
+pub(super) const MAX_VALUES: usize = 10_000;
 
-/// Hours, or values, that one statement asks for. SQLite takes 32,766 bound values.
-const MOST_ASKED: usize = 2_000;
+/// Hours, or values, in one statement. SQLite takes 32,766 bound values.
+const MAX_LISTED: usize = 2_000;
 
 /// An hour of an organization.
 type Hour = (OrganizationId, NaiveDateTime);
 
 /// Where an entry of a row's metadata is summed up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum MetadataGroup {
     /// By its key and value.
     Value,
     /// By its key, with other values.
@@ -45,22 +45,22 @@ pub(super) enum Place {
     OtherKeys,
 }
 
-/// What is told apart of some rows' metadata.
-pub(super) struct Told<'r> {
-    /// The keys told apart, and how many values of each are new.
+/// What is kept separately of some rows' metadata.
+pub(super) struct MetadataGroups<'r> {
+    /// The keys kept separately, and how many values of each are new.
     keys: BTreeMap<(Hour, &'r str), usize>,
     /// Values beyond the bound.
     others: HashSet<(Hour, &'r str, &'r str)>,
 }
 
-/// Values that a key tells apart from now on.
+/// Values that are kept separately from now on.
 #[derive(Clone, Debug, Insertable)]
-#[diesel(table_name = usage_hours_keys)]
+#[diesel(table_name = usage_metadata_keys)]
 struct NewKey {
     organization_id: OrganizationId,
     hour: NaiveDateTime,
     metadata_key: String,
-    told_values: i64,
+    value_count: i64,
 }
 
 #[derive(QueryableByName)]
@@ -71,7 +71,7 @@ struct Key {
     #[diesel(sql_type = Text)]
     name: String,
     #[diesel(sql_type = BigInt)]
-    told_values: i64,
+    value_count: i64,
 }
 
 #[derive(QueryableByName)]
@@ -80,9 +80,9 @@ struct Number {
     number: i64,
 }
 
-impl<'r> Told<'r> {
-    /// Decides it. Takes as many statements however many keys there are.
-    pub(super) async fn apart(conn: &mut Conn, rows: &'r [NewLedgerRow]) -> Result<Self, DbError> {
+impl<'r> MetadataGroups<'r> {
+    /// Decides it. Takes a fixed number of statements, however many keys there are.
+    pub(super) async fn of(conn: &mut Conn, rows: &'r [NewLedgerRow]) -> Result<Self, DbError> {
         let mut asked: BTreeMap<Hour, BTreeMap<&str, BTreeSet<&str>>> = BTreeMap::new();
         for new in rows.iter().filter(|new| !new.metadata.is_empty()) {
             let keys = asked.entry((new.row.organization_id, hour_of(&new.row))).or_default();
@@ -94,44 +94,44 @@ impl<'r> Told<'r> {
         let (mut keys, mut values) = (BTreeMap::new(), Vec::new());
         for (hour, wanted) in asked {
             let known = known.get(&hour);
-            let mut room = MOST_KEYS.saturating_sub(known.map_or(0, BTreeMap::len));
+            let mut room = MAX_KEYS.saturating_sub(known.map_or(0, BTreeMap::len));
             for (key, wanted) in wanted {
-                let told_values = known.and_then(|known| known.get(key)).copied();
-                if told_values.is_none() {
+                let value_count = known.and_then(|known| known.get(key)).copied();
+                if value_count.is_none() {
                     let Some(less) = room.checked_sub(1) else { continue };
                     room = less;
                 }
                 keys.insert((hour, key), 0);
-                values.push((hour, key, wanted, told_values.unwrap_or(0)));
+                values.push((hour, key, wanted, value_count.unwrap_or(0)));
             }
         }
-        let entries = values.iter().filter(|(.., told_values)| *told_values > 0);
+        let entries = values.iter().filter(|(.., value_count)| *value_count > 0);
         let entries = entries
             .flat_map(|(hour, key, values, _)| values.iter().map(|value| (*hour, *key, *value)));
         let there = find_values(conn, entries.collect()).await?;
-        let mut told = Self { keys, others: HashSet::new() };
-        for (hour, key, values, told_values) in values {
+        let mut groups = Self { keys, others: HashSet::new() };
+        for (hour, key, values, value_count) in values {
             let new = values.into_iter().filter(|value| !there.contains(&(hour, key, *value)));
-            let room = MOST_VALUES.saturating_sub(told_values);
+            let room = MAX_VALUES.saturating_sub(value_count);
             for (at, value) in new.enumerate() {
                 if at >= room {
-                    told.others.insert((hour, key, value));
-                } else if let Some(count) = told.keys.get_mut(&(hour, key)) {
+                    groups.others.insert((hour, key, value));
+                } else if let Some(count) = groups.keys.get_mut(&(hour, key)) {
                     *count += 1;
                 }
             }
         }
-        Ok(told)
+        Ok(groups)
     }
 
     /// Where an entry of a row's metadata is summed up.
-    pub(super) fn place(&self, hour: Hour, key: &'r str, value: &'r str) -> Place {
+    pub(super) fn group(&self, hour: Hour, key: &'r str, value: &'r str) -> MetadataGroup {
         if !self.keys.contains_key(&(hour, key)) {
-            Place::OtherKeys
+            MetadataGroup::OtherKeys
         } else if self.others.contains(&(hour, key, value)) {
-            Place::OtherValues
+            MetadataGroup::OtherValues
         } else {
-            Place::Value
+            MetadataGroup::Value
         }
     }
 
@@ -143,10 +143,10 @@ impl<'r> Told<'r> {
                     .values($keys)
                     .on_conflict((table::organization_id, table::hour, table::metadata_key))
                     .do_update()
-                    .set(table::told_values.eq(table::told_values + excluded(table::told_values)))
+                    .set(table::value_count.eq(table::value_count + excluded(table::value_count)))
             };
         }
-        use usage_hours_keys as table;
+        use usage_metadata_keys as table;
 
         // A value that two replicas write at the same instant counts twice: the bound is met a
         // little earlier.
@@ -156,7 +156,7 @@ impl<'r> Told<'r> {
                 organization_id,
                 hour,
                 metadata_key: key.to_owned(),
-                told_values: i64::try_from(new).unwrap_or(i64::MAX),
+                value_count: i64::try_from(new).unwrap_or(i64::MAX),
             })
             .collect();
         match conn {
@@ -171,7 +171,7 @@ impl<'r> Told<'r> {
                     .await?;
             }
             Conn::Postgres(object) => {
-                for some in keys.chunks(MOST_ASKED) {
+                for some in keys.chunks(MAX_LISTED) {
                     added!(some.to_vec()).execute(&mut **object).await?;
                 }
             }
@@ -180,16 +180,16 @@ impl<'r> Told<'r> {
     }
 }
 
-/// The keys that the hours tell apart, and how many values of each.
+/// The keys that the hours keep separately, and how many values of each.
 async fn list_keys(
     conn: &mut Conn,
     hours: Vec<Hour>,
 ) -> Result<BTreeMap<Hour, BTreeMap<String, usize>>, DbError> {
     let mut known: BTreeMap<Hour, BTreeMap<String, usize>> = BTreeMap::new();
-    for some in hours.chunks(MOST_ASKED) {
+    for some in hours.chunks(MAX_LISTED) {
         let mut sql = Sql::of(conn);
         sql.push(
-            "SELECT CAST(asked.column1 AS bigint) AS number, metadata_key AS name, told_values",
+            "SELECT CAST(asked.column1 AS bigint) AS number, metadata_key AS name, value_count",
         );
         sql.push(" FROM (VALUES ");
         for (number, (organization_id, hour)) in some.iter().enumerate() {
@@ -197,26 +197,26 @@ async fn list_keys(
             sql.push(", ").text(organization_id.to_string()).push(", ").time(*hour).push(")");
         }
         // In this order: SQLite would go through the whole table otherwise.
-        sql.push(") AS asked CROSS JOIN usage_hours_keys WHERE organization_id = asked.column2");
+        sql.push(") AS asked CROSS JOIN usage_metadata_keys WHERE organization_id = asked.column2");
         sql.push(" AND hour = asked.column3");
         for row in sql.load::<Key>(conn).await? {
             let hour = usize::try_from(row.number).ok().and_then(|number| some.get(number));
             if let Some(hour) = hour {
-                let told_values = usize::try_from(row.told_values).unwrap_or(0);
-                known.entry(*hour).or_default().insert(row.name, told_values);
+                let value_count = usize::try_from(row.value_count).unwrap_or(0);
+                known.entry(*hour).or_default().insert(row.name, value_count);
             }
         }
     }
     Ok(known)
 }
 
-/// Those of the values that are told apart already.
+/// Those of the values that are kept separately already.
 async fn find_values<'r>(
     conn: &mut Conn,
     entries: Vec<(Hour, &'r str, &'r str)>,
 ) -> Result<HashSet<(Hour, &'r str, &'r str)>, DbError> {
     let mut there = HashSet::new();
-    for some in entries.chunks(MOST_ASKED) {
+    for some in entries.chunks(MAX_LISTED) {
         let mut sql = Sql::of(conn);
         sql.push("SELECT CAST(asked.column1 AS bigint) AS number FROM (VALUES ");
         for (number, ((organization_id, hour), key, value)) in some.iter().enumerate() {
@@ -224,8 +224,9 @@ async fn find_values<'r>(
             sql.push(", ").text(organization_id.to_string()).push(", ").time(*hour);
             sql.push(", ").text(*key).push(", ").text(*value).push(")");
         }
-        sql.push(") AS asked WHERE EXISTS (SELECT 1 FROM usage_hours_by_metadata");
-        sql.push(" WHERE organization_id = asked.column2 AND hour = asked.column3");
+        sql.push(") AS asked WHERE EXISTS (SELECT 1 FROM usage_rollups");
+        sql.push(" WHERE organization_id = asked.column2 AND period = 'hour'");
+        sql.push(" AND starts_at = asked.column3");
         sql.push(" AND metadata_key = asked.column4 AND metadata_value = asked.column5)");
         for row in sql.load::<Number>(conn).await? {
             let entry = usize::try_from(row.number).ok().and_then(|number| some.get(number));

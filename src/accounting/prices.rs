@@ -43,9 +43,8 @@ pub enum NameMatch {
 /// The price that applies, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvedPrice {
-    /// What tokens cost.
     pub price: Price,
-    /// Which price, and which version of it, as the ledger keeps it.
+    /// Names the price and its version in the ledger.
     pub version: String,
     /// Where it comes from.
     pub origin: PriceOrigin,
@@ -65,14 +64,13 @@ pub struct Matched {
     pub by: NameMatch,
 }
 
-/// What is known of a model's price and its limits, each by itself.
+/// What is known of a model's price and its limits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resolution {
     /// The price, if one is known.
     pub price: Option<ResolvedPrice>,
-    /// The most tokens that prompt and answer may have together.
+    /// How many tokens prompt and answer may have together.
     pub context_window: Option<u64>,
-    /// The most tokens that an answer may have.
     pub max_output_tokens: Option<u64>,
 }
 
@@ -158,6 +156,30 @@ pub fn resolve(
         max_output_tokens: limit(|own| own.max_output_tokens)
             .or_else(|| entry.and_then(|entry| entry.max_output_tokens)),
     }
+}
+
+/// Whether the model that answered is the pinned one, dates and letter case aside.
+pub fn is_same_model(pinned: &str, used: &str) -> bool {
+    let undated = |model| without_date(model).unwrap_or(model);
+    undated(pinned).eq_ignore_ascii_case(undated(used))
+}
+
+/// The price of the model that answered, where that is another than the pinned one and its price is
+/// known; otherwise `None`, and the price of the pinned model applies.
+///
+/// A configuration's own price applies to whatever its upstream answers with.
+pub fn price_of_used(
+    provider: &str,
+    pinned: &str,
+    used: &str,
+    pinned_price: Option<&ResolvedPrice>,
+    organization: &PriceList,
+) -> Option<ResolvedPrice> {
+    let is_own = pinned_price.is_some_and(|price| price.origin == PriceOrigin::Configuration);
+    if is_own || is_same_model(pinned, used) {
+        return None;
+    }
+    resolve(provider, used, None, organization).price
 }
 
 impl PriceList {

@@ -1,4 +1,4 @@
-//! What is recorded of an attempt: its beginning, its end, and the row of the ledger that both make.
+//! What is recorded of an attempt: its start, its end, and both together, a row of the ledger.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,24 +15,19 @@ use crate::domain::tokens::TokenUsage;
 /// What is known of an attempt when it begins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptStart {
-    /// Its id, and its row's.
+    /// The row has the same id.
     pub id: AttemptId,
-    /// The request that it belongs to.
     pub request_id: RequestId,
-    /// Its place among the request's attempts, from 1; 0 for a blocked request.
+    /// Counts the request's attempts, from 1; 0 for a blocked request.
     pub attempt: u32,
     /// When the request was admitted, or blocked. What it costs belongs to this instant.
     pub admitted_at: DateTime<Utc>,
-    /// The tenant.
     pub organization_id: OrganizationId,
-    /// Where the configuration belongs.
     pub workspace_id: WorkspaceId,
-    /// Who asked.
     pub api_key_id: ApiKeyId,
     /// Whose key it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_id: Option<UserId>,
-    /// For what.
     pub configuration_id: ConfigurationId,
     /// Its name at the time.
     pub configuration: String,
@@ -52,7 +47,7 @@ pub struct AttemptStart {
     /// The caller's `X-Gateway-*` metadata, normalized.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
-    /// The most that it may cost; unknown without a price.
+    /// The highest cost that it can have; unknown without a price.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reserved: Option<NanoUsd>,
     /// Which price applies, and which version of it.
@@ -74,7 +69,7 @@ pub enum AttemptOutcome {
     CallerLeft,
     /// Sent on a connection that turned out to be closed, and sent again; nothing came back.
     Unknown,
-    /// Nobody knows: the process ended. Charged as reserved.
+    /// The process ended before the attempt did. Charged as reserved.
     Lost,
     /// A policy forbade it; nothing was sent.
     Blocked,
@@ -124,9 +119,7 @@ impl UsageSource {
 /// What is known of an attempt when it has ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptEnd {
-    /// Which attempt.
     pub id: AttemptId,
-    /// How it ended.
     pub outcome: AttemptOutcome,
     /// The status that the caller saw; none if they left before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -137,13 +130,11 @@ pub struct AttemptEnd {
     /// The model that the upstream says it used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_used: Option<String>,
-    /// Tokens by kind.
     #[serde(default)]
     pub usage: TokenUsage,
-    /// Where they come from.
     #[serde(default)]
     pub usage_source: UsageSource,
-    /// What they cost; unknown without a price.
+    /// Unknown without a price.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<NanoUsd>,
     /// From the request's arrival to the upstream's first byte, in milliseconds.

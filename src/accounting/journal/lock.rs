@@ -1,4 +1,4 @@
-//! One process a directory.
+//! One process uses a directory.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -8,38 +8,33 @@ use std::time::Duration;
 
 use super::segment::open_private;
 
-/// How often, and how long in between, a lock is tried that somebody holds: a process that was
-/// told to stop may be about to let go.
+/// How often, and how long in between, a lock is tried that is taken: a process that was told to stop
+/// may be about to release it.
 const TRIES: u32 = 10;
 const BETWEEN: Duration = Duration::from_millis(100);
 
-/// Why a directory can't be had.
+/// Why a directory can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Somebody else has it.
+    /// Another process uses it.
     #[error(
         "the journal {} is used by another process; give each process its own with --journal-dir",
         .0.display()
     )]
     InUse(PathBuf),
-    /// It can't be made or opened.
+    /// It can't be created or opened.
     #[error("the journal {} can't be opened: {error}", directory.display())]
-    Io {
-        /// The directory.
-        directory: PathBuf,
-        /// Why not.
-        error: io::Error,
-    },
+    Io { directory: PathBuf, error: io::Error },
 }
 
-/// A directory that is this process' alone, until this is dropped or the process ends.
+/// A directory that only this process uses, until this is dropped or the process ends.
 #[derive(Debug)]
 pub struct DirectoryLock {
     file: File,
 }
 
 impl DirectoryLock {
-    /// Makes the directory where there is none, for its owner alone, and locks it.
+    /// Creates the directory where there is none, readable by its owner only, and locks it.
     pub fn take(directory: &Path) -> Result<Self, LockError> {
         let io = |error| LockError::Io { directory: directory.to_owned(), error };
         let mut builder = DirBuilder::new();
@@ -63,10 +58,10 @@ impl DirectoryLock {
         Ok(Self { file })
     }
 
-    /// Lets go.
+    /// Unlocks the directory.
     pub fn release(&self) {
         if let Err(error) = self.file.unlock() {
-            tracing::warn!(%error, "the journal could not be unlocked");
+            tracing::warn!(%error, "cannot unlock the journal");
         }
     }
 }

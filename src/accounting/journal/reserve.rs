@@ -1,4 +1,4 @@
-//! Room kept free on the disk, by occupying it: given up when there is no other.
+//! Disk space that is kept occupied, and freed when the disk is full.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::segment::{open_private, sync_directory};
 
-/// A file of real bytes: one with a hole in it would reserve nothing.
+/// A file of real bytes: a sparse one would reserve nothing.
 pub(super) struct Reserve {
     directory: PathBuf,
     bytes: u64,
@@ -21,8 +21,8 @@ impl Reserve {
         self.directory.join("reserve")
     }
 
-    /// Makes it anew, beside the old one if that is there: so this also tells whether there is
-    /// room for as much again.
+    /// Writes the file again, beside the old one if there is one: so this fails unless there is room for
+    /// as much again.
     pub(super) fn fill(&mut self) -> io::Result<()> {
         let new = self.directory.join("reserve.new");
         let filled = self.write(&new).and_then(|()| std::fs::rename(&new, self.path()));
@@ -34,7 +34,7 @@ impl Reserve {
     }
 
     fn write(&self, path: &Path) -> io::Result<()> {
-        /// Not zeros: some file systems do not store those.
+        /// Not zeros: some file systems do not store them.
         const CHUNK: [u8; 4096] = [0x74; 4096];
 
         let mut options = OpenOptions::new();
@@ -48,7 +48,7 @@ impl Reserve {
         file.sync_all()
     }
 
-    /// Lets others have the room.
+    /// Frees the space.
     pub(super) fn give_up(&mut self) {
         let _ = std::fs::remove_file(self.path());
     }

@@ -1,4 +1,4 @@
-//! The ledger's numbers, as the metrics show them.
+//! The ledger's metrics.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::accounting::journal::Journal;
 use crate::telemetry::Metrics;
 
-/// What has happened since the process began.
+/// Counted since the process began.
 #[derive(Default)]
 pub(super) struct Counts {
     rows: AtomicU64,
@@ -17,7 +17,7 @@ pub(super) struct Counts {
     drained: Mutex<Option<Drained>>,
 }
 
-/// Up to where the database has everything.
+/// Until when, and up to which record, the database has everything.
 #[derive(Clone, Copy)]
 struct Drained {
     at: Instant,
@@ -38,7 +38,7 @@ impl Counts {
         self.damaged.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// So many records had been appended at this instant, and all that had ended has its row.
+    /// So many records had been appended at this instant, and all attempts that had ended have their rows.
     pub(super) fn drained(&self, at: Instant, records: u64) {
         *self.drained.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(Drained { at, records });
@@ -49,7 +49,7 @@ impl Counts {
         [&self.rows, &self.lost, &self.rejected, &self.damaged].map(|n| n.load(Ordering::Relaxed))
     }
 
-    /// For how long the database has not had everything, in seconds.
+    /// Seconds since the database had everything.
     fn lag(&self, journal: &Journal) -> f64 {
         let drained = *self.drained.lock().unwrap_or_else(PoisonError::into_inner);
         match drained {
@@ -61,7 +61,7 @@ impl Counts {
     }
 }
 
-/// Shows the numbers, for as long as the journal is there.
+/// Registers the metrics. They show the journal's numbers as long as it is open.
 pub(super) fn watch(metrics: &Metrics, journal: &Arc<Journal>, counts: &Arc<Counts>) {
     counts.drained(Instant::now(), 0);
     let of = |read: fn(&Journal) -> u64| {
@@ -73,7 +73,7 @@ pub(super) fn watch(metrics: &Metrics, journal: &Arc<Journal>, counts: &Arc<Coun
         move || counts.totals().get(index).copied().unwrap_or(0)
     };
     let bytes = of(Journal::bytes);
-    metrics.watch_gauge("journal_bytes", "Bytes in the journal", move || bytes() as f64);
+    metrics.watch_gauge("journal_bytes", "Bytes in the journal's segments", move || bytes() as f64);
     metrics.watch_counter(
         "journal_records",
         "Records written to the journal",
@@ -81,29 +81,29 @@ pub(super) fn watch(metrics: &Metrics, journal: &Arc<Journal>, counts: &Arc<Coun
     );
     metrics.watch_counter(
         "journal_sync_errors",
-        "Times that the disk did not say that records are durable",
+        "Failed calls of fdatasync(2) on the journal",
         of(Journal::sync_errors),
     );
     metrics.watch_counter(
         "journal_damaged_records",
-        "Records of the journal that could not be read",
+        "Records of the journal that could not be read; the file `rejected` has them",
         total(3),
     );
     metrics.watch_counter("ledger_rows", "Rows written to the ledger", total(0));
     metrics.watch_counter(
         "ledger_rows_lost",
-        "Rows among them of attempts that nobody saw the end of",
+        "Rows written to the ledger of attempts whose end is not known",
         total(1),
     );
     metrics.watch_counter(
         "ledger_rows_rejected",
-        "Rows that the database refused for good",
+        "Rows that the database refused; the file `rejected` has them",
         total(2),
     );
     let (journal, counts) = (Arc::downgrade(journal), Arc::clone(counts));
     metrics.watch_gauge(
         "ledger_lag_seconds",
-        "For how long the database has not had everything that the journal holds",
+        "Seconds since the ledger had everything that the journal holds",
         move || journal.upgrade().map_or(0.0, |journal| counts.lag(&journal)),
     );
 }

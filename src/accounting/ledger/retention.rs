@@ -1,4 +1,4 @@
-//! Rows that are too old go; the sums stay.
+//! Deletes rows that are too old. The sums stay.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,10 @@ use crate::db::{Conn, Database, DbError};
 /// Rows deleted at once: few, so that other writers wait only a moment.
 const BATCH: i64 = 500;
 
-/// How long after everything old was deleted it is looked for again.
+/// How often old rows are looked for.
 const EVERY: Duration = Duration::from_secs(600);
 
-/// Deletes at most one batch of the rows older than so many days; whether there may be more.
+/// Deletes at most one batch of the rows older than so many days, and says whether there may be more.
 pub async fn delete_expired(
     database: &Database,
     clock: &Clock,
@@ -32,7 +32,7 @@ pub async fn delete_expired(
     Ok(i64::try_from(deleted).is_ok_and(|deleted| deleted >= BATCH))
 }
 
-/// Deletes now and then, a batch at a time.
+/// Deletes old rows, a batch at a time.
 pub(super) struct Retention {
     days: u32,
     due: Instant,
@@ -43,7 +43,7 @@ impl Retention {
         Self { days, due: Instant::now() }
     }
 
-    /// Does what is due.
+    /// Deletes a batch, if it is time to.
     pub(super) async fn tick(&mut self, database: &Database, clock: &Clock) {
         if self.days == 0 || Instant::now() < self.due {
             return;
@@ -52,7 +52,7 @@ impl Retention {
             Ok(true) => {}
             Ok(false) => self.due = Instant::now() + EVERY,
             Err(error) => {
-                tracing::debug!(%error, "old rows of the ledger could not be deleted");
+                tracing::debug!(%error, "cannot delete old ledger rows; trying again later");
                 self.due = Instant::now() + EVERY / 10;
             }
         }

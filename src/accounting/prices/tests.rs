@@ -178,3 +178,22 @@ proptest! {
         let _ = without_date(&model);
     }
 }
+
+#[test]
+fn another_model_that_answers_has_its_own_price() {
+    let prices = list(&[("openai", "gpt-4o-mini"), ("openai", "gpt-4o"), ("openai", "o3*")]);
+    let pinned = found("openai", "gpt-4o-mini", &prices).unwrap();
+    let used = |used: &str, pinned_price: Option<&ResolvedPrice>| {
+        let price = price_of_used("openai", "gpt-4o-mini", used, pinned_price, &prices);
+        price.map(|price| price.price)
+    };
+    for same in ["gpt-4o-mini", "gpt-4o-mini-2024-07-18", "GPT-4o-mini", "gpt-4o-mini-latest"] {
+        assert_eq!(used(same, Some(&pinned)), None, "{same}");
+    }
+    assert_eq!(used("gpt-4o-2024-08-06", Some(&pinned)), Some(price(2)));
+    assert_eq!(used("o3-pro", Some(&pinned)), Some(price(3)));
+    assert_eq!(used("o3-pro", None), Some(price(3)));
+    assert_eq!(used("a-model-of-nobody", Some(&pinned)), None);
+    let own = resolve("openai", "gpt-4o-mini", Some(&own(Some(price(9)))), &prices).price.unwrap();
+    assert_eq!(used("o3-pro", Some(&own)), None);
+}

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 
+use crate::accounting::engine::Accounting;
 use crate::clock::Clock;
 use crate::config::{Settings, SettingsError};
 use crate::crypto::{KeyDigester, KeyringError, RandomError, system_random};
@@ -22,7 +23,6 @@ use crate::db::DbError;
 use crate::directory::{Directory, DirectoryOptions};
 use crate::telemetry::Metrics;
 use crate::telemetry::readiness::Readiness;
-use accounting::Accounting;
 use open::{Store, open_store};
 
 /// How often the uses of keys are written down.
@@ -239,7 +239,7 @@ impl Application {
         tracing::info!(open_streams = self.metrics.open_streams(), "draining");
         tokio::time::sleep(self.settings.timeouts.shutdown_delay).await;
         futures_util::future::join_all(self.handles.iter().map(|handle| handle.stop(true))).await;
-        self.accounting.close().await;
+        accounting::close(&self.accounting).await;
         match tokio::time::timeout(LAST_WRITE, self.directory.write_uses()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {

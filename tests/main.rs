@@ -20,6 +20,7 @@ mod checks;
 mod command_line;
 mod concurrency;
 mod default_policies;
+mod doc_comments;
 mod edited_limits;
 mod egress;
 mod first_call;
@@ -80,6 +81,7 @@ fn collect() -> Vec<Case> {
         command_line::cases(),
         concurrency::cases(),
         default_policies::cases(),
+        doc_comments::cases(),
         edited_limits::cases(),
         egress::cases(),
         first_call::cases(),

@@ -1,161 +1,126 @@
-//! The money side of one request: what is recorded of its attempts, and how its reservation is
-//! settled. Each attempt is ended exactly once, and so is the reservation, whatever happens to the
+//! The accounting of one admitted request: its attempts in the journal, and its reservation. Each
+//! attempt ends exactly once, and the reservation is settled exactly once, whatever happens to the
 //! request.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::books::Books;
-use crate::accounting::estimate::Estimation;
-use crate::accounting::journal::JournalFull;
-use crate::accounting::prices::ResolvedPrice;
-use crate::accounting::record::{AttemptEnd, AttemptOutcome, AttemptStart, UsageSource};
+use super::engine::Accounting;
+use super::estimate::Estimation;
+use super::journal::JournalFull;
+use super::prices::ResolvedPrice;
+use super::record::{AttemptEnd, AttemptOutcome, AttemptStart, UsageSource};
+use super::sent_body::SentBody;
 use crate::domain::money::NanoUsd;
 use crate::domain::tokens::TokenUsage;
 use crate::llm::limits::Bound;
 use crate::llm::sample::Sample;
 use crate::policy::admission::Reservation;
 use crate::policy::limits::Actual;
+use crate::telemetry::request_record::{RequestOutcome, RequestRecord};
 
-/// One admitted request. Dropping it gives back what no attempt has used.
-pub struct Account {
-    books: Books,
-    /// The next attempt's beginning; the open one's while there is one.
-    attempt: Arc<AttemptStart>,
-    is_open: bool,
-    reservation: Reservation,
-    price: Option<Arc<ResolvedPrice>>,
-    bound: Bound,
-    is_background: bool,
+/// One admitted request. Dropping it without settling it gives back what no attempt has used.
+pub struct RequestAccount {
+    pub(super) accounting: Accounting,
+    /// The open attempt's start, or the next one's while none is open.
+    pub(super) start: Arc<AttemptStart>,
+    pub(super) is_open: bool,
+    pub(super) reservation: Reservation,
+    pub(super) price: Option<Arc<ResolvedPrice>>,
+    pub(super) bound: Bound,
+    pub(super) is_background: bool,
+    pub(super) sent: SentBody,
 }
 
-/// How the last attempt ended.
-pub struct Ending {
-    /// How.
-    pub outcome: AttemptOutcome,
-    /// The status that the caller saw.
-    pub status: Option<u16>,
-    /// What went wrong.
-    pub code: Option<&'static str>,
-    /// The model that the upstream says it used.
-    pub model_used: Option<String>,
+/// What was read out of an answer while it was relayed.
+#[derive(Default)]
+pub struct AnswerSummary {
     /// Tokens as the upstream reported them.
     pub usage: Option<TokenUsage>,
-    /// What the caller got of the answer.
-    pub relayed: Option<Sample>,
-    /// Whether the answer was compressed, so that nothing could be read out of it.
-    pub is_sealed: bool,
-    /// From the request's arrival to the upstream's first byte.
-    pub first_byte: Option<Duration>,
-    /// From the request's arrival to its end.
-    pub duration: Duration,
+    /// Text that was relayed since the last report of usage.
+    pub text: Option<Sample>,
+    /// The answer was compressed, so nothing could be read out of it.
+    pub is_unreadable: bool,
 }
 
-impl Account {
-    pub(super) fn open(
-        books: &Books,
-        attempt: AttemptStart,
-        reservation: Reservation,
-        price: Option<Arc<ResolvedPrice>>,
-        bound: Bound,
-        is_background: bool,
-    ) -> Self {
-        let books = books.clone();
-        let attempt = Arc::new(attempt);
-        Self { books, attempt, is_open: false, reservation, price, bound, is_background }
-    }
-
+impl RequestAccount {
     /// The most tokens that the answer may have.
-    pub fn most_output(&self) -> u64 {
+    pub fn max_output_tokens(&self) -> u64 {
         self.bound.output_tokens
     }
 
     /// Records that an attempt is about to be made. Unless that can be recorded, it must not be.
     pub fn begin_attempt(&mut self) -> Result<(), JournalFull> {
-        let attempt = Arc::make_mut(&mut self.attempt);
-        attempt.id = self.books.clock.new_id();
-        attempt.attempt += 1;
-        self.books.ledger.start(Arc::clone(&self.attempt))?;
+        let start = Arc::make_mut(&mut self.start);
+        start.id = self.accounting.clock.new_id();
+        start.attempt += 1;
+        self.accounting.ledger.start(Arc::clone(&self.start))?;
         self.is_open = true;
         self.reservation.is_sent();
         Ok(())
     }
 
-    /// The open attempt brought nothing back, and another one follows.
+    /// Ends the open attempt, which no answer came back from; another one follows.
     pub fn end_unanswered(&mut self, code: Option<&'static str>, duration: Duration) {
         self.is_open = false;
-        self.books.ledger.end(AttemptEnd {
-            id: self.attempt.id,
-            outcome: AttemptOutcome::Unknown,
-            status: None,
+        self.accounting.ledger.end(AttemptEnd {
             code: code.map(str::to_owned),
-            model_used: None,
-            usage: TokenUsage::default(),
-            usage_source: UsageSource::None,
-            cost: Some(NanoUsd::ZERO),
-            first_byte_ms: None,
             duration_ms: Some(millis(duration)),
-            violated: Vec::new(),
+            ..AttemptEnd::without_usage(self.start.id, AttemptOutcome::Unknown)
         });
     }
 
+    /// Keeps a sample of what was sent and frees the rest: the answer may take hours.
+    pub fn shorten_sent(&mut self) {
+        let seed = self.seed();
+        self.sent.shorten(seed);
+    }
+
+    /// A request's id ends in random bits, and its caller learns of it only after the body was sent.
+    fn seed(&self) -> u64 {
+        self.start.request_id.uuid().as_u64_pair().1
+    }
+
     /// Ends the open attempt, if there is one, and settles the reservation: with what the provider
-    /// reported; with nothing where nothing can have been used; with all of it where nobody can tell;
-    /// else with an estimate, which is made off this thread and is the only one to ask what was sent.
-    pub fn settle(self, ending: Ending, sent: impl FnOnce() -> Sample) {
-        if !self.is_open {
+    /// reported; with nothing where nothing can have been used; with all of it where nobody can
+    /// tell; else with an estimate, which is made on the estimator's thread. The record is reported
+    /// when its tokens and its cost are known.
+    pub fn settle(self, record: Box<RequestRecord>, answer: AnswerSummary) {
+        let seed = self.seed();
+        let Self { accounting, start, is_open, reservation, price, bound, is_background, sent } =
+            self;
+        let settlement = Settlement { accounting, start, reservation, price, record };
+        if !is_open {
             // Nothing was sent, or nothing came back.
-            self.reservation.settle(Actual::default());
+            settlement.reservation.settle(Actual::default());
+            settlement.accounting.reporter.finish(settlement.record);
             return;
         }
-        let Self { books, attempt, reservation, price, bound, is_background, .. } = self;
-        let Ending {
-            outcome,
-            status,
-            code,
-            model_used,
-            usage,
-            relayed,
-            is_sealed,
-            first_byte,
-            duration,
-        } = ending;
-        let end = AttemptEnd {
-            id: attempt.id,
-            outcome,
-            status,
-            code: code.map(str::to_owned),
-            model_used,
-            usage: TokenUsage::default(),
-            usage_source: UsageSource::None,
-            cost: Some(NanoUsd::ZERO),
-            first_byte_ms: first_byte.map(millis),
-            duration_ms: Some(millis(duration)),
-            violated: Vec::new(),
-        };
-        let settlement = Settlement { books, end, reservation, price };
-        // What is no success is not charged by providers, and not looked into here.
+        let AnswerSummary { usage, text, is_unreadable } = answer;
+        let outcome = settlement.record.outcome;
+        // Providers do not charge for errors.
+        let status = settlement.record.answered_status();
         let is_error = status.is_some_and(|status| !(200..300).contains(&status));
-        let told_all =
-            outcome == AttemptOutcome::Completed || relayed.as_ref().is_none_or(Sample::is_empty);
+        let is_final =
+            outcome == RequestOutcome::Completed || text.as_ref().is_none_or(Sample::is_empty);
         match usage {
-            _ if bound.free => settlement.nothing(),
-            Some(usage) if told_all && usage.input.is_some() && usage.output.is_some() => {
-                settlement.write(usage, UsageSource::Provider);
+            _ if bound.free => settlement.finish(TokenUsage::default(), UsageSource::None),
+            Some(usage) if is_final && usage.input.is_some() && usage.output.is_some() => {
+                settlement.finish(usage, UsageSource::Provider);
             }
-            None if is_error || outcome == AttemptOutcome::Failed => settlement.nothing(),
-            None if is_background || is_sealed => {
-                settlement.charge_reserved(attempt.reserved, &bound)
+            None if is_error || outcome == RequestOutcome::Refused => {
+                settlement.finish(TokenUsage::default(), UsageSource::None);
             }
+            None if is_background || is_unreadable => settlement.charge_reserved(&bound),
             reported => {
                 let estimation = Estimation {
-                    request: sent(),
-                    answer: relayed.unwrap_or_default(),
+                    request: sent.into_sample(seed),
+                    answer: text.unwrap_or_default(),
                     reported,
                     at_most_input: bound.input_tokens,
                     at_most_output: bound.output_tokens,
                 };
-                let estimator = settlement.books.estimator.clone();
+                let estimator = settlement.accounting.estimator.clone();
                 let unseen_input =
                     bound.names_input && reported.is_none_or(|usage| usage.input.is_none());
                 estimator.estimate(estimation, move |mut usage| {
@@ -163,56 +128,98 @@ impl Account {
                         // What the body only names was read all the same.
                         usage.input = Some(bound.input_tokens);
                     }
-                    settlement.write(usage, UsageSource::Estimated);
+                    settlement.finish(usage, UsageSource::Estimated);
                 });
             }
         }
     }
 }
 
-/// What is left to be written of an ended attempt.
+/// What is left to do when an attempt's tokens are known.
 struct Settlement {
-    books: Books,
-    end: AttemptEnd,
+    accounting: Accounting,
+    start: Arc<AttemptStart>,
     reservation: Reservation,
     price: Option<Arc<ResolvedPrice>>,
+    record: Box<RequestRecord>,
 }
 
 impl Settlement {
-    /// Nothing was used.
-    fn nothing(self) {
-        self.books.ledger.end(self.end);
-        self.reservation.settle(Actual::default());
-    }
-
-    /// The provider goes on working, or its answer can't be read, and nobody will learn what it used:
-    /// it is taken to be all that was reserved.
-    fn charge_reserved(mut self, reserved: Option<NanoUsd>, bound: &Bound) {
-        self.end.cost = reserved;
-        self.end.usage_source = UsageSource::Estimated;
-        self.books.metrics.cost(reserved.unwrap_or_default());
-        self.books.ledger.end(self.end);
-        self.reservation
-            .settle(Actual { cost: reserved.unwrap_or_default(), tokens: bound.estimate_tokens });
-    }
-
-    /// The tokens are known. The journal first: it is what a restart goes by.
-    fn write(mut self, usage: TokenUsage, source: UsageSource) {
-        self.end.usage = usage;
-        self.end.usage_source = source;
-        self.end.cost = self.price.as_ref().map(|price| price.price.cost(&usage));
-        let cost = self.end.cost;
-        self.books.metrics.cost(cost.unwrap_or_default());
-        self.books.ledger.end(self.end);
+    /// The tokens are known, or none were used.
+    fn finish(self, usage: TokenUsage, source: UsageSource) {
+        let cost = match source {
+            UsageSource::None => Some(NanoUsd::ZERO),
+            _ => self.price.as_ref().map(|price| price.price.cost(&usage)),
+        };
         let tokens = usage.input.unwrap_or(0).saturating_add(usage.output.unwrap_or(0));
-        self.reservation.settle(Actual {
-            cost: cost.unwrap_or_default(),
-            tokens: i64::try_from(tokens).unwrap_or(i64::MAX),
-        });
+        let tokens = i64::try_from(tokens).unwrap_or(i64::MAX);
+        self.write(usage, source, cost, tokens);
+    }
+
+    /// The provider goes on working, or its answer cannot be read: nobody will learn what was used,
+    /// so it is taken to be all that was reserved.
+    fn charge_reserved(self, bound: &Bound) {
+        let cost = self.start.reserved;
+        self.write(TokenUsage::default(), UsageSource::Estimated, cost, bound.estimate_tokens);
+    }
+
+    /// The journal comes first: it is what a restart goes by.
+    fn write(mut self, usage: TokenUsage, source: UsageSource, cost: Option<NanoUsd>, tokens: i64) {
+        self.record.usage = usage;
+        self.record.usage_is_estimated = source == UsageSource::Estimated;
+        self.record.cost = cost;
+        self.accounting.ledger.end(AttemptEnd::of(&self.record, self.start.id, source));
+        self.reservation.settle(Actual { cost: cost.unwrap_or_default(), tokens });
+        self.accounting.reporter.finish(self.record);
+    }
+}
+
+impl AttemptEnd {
+    /// The end of a request's last attempt.
+    fn of(record: &RequestRecord, id: crate::domain::ids::AttemptId, source: UsageSource) -> Self {
+        Self {
+            status: record.answered_status(),
+            code: record.code.map(str::to_owned),
+            model_used: record.model_used.clone(),
+            usage: record.usage,
+            usage_source: source,
+            cost: record.cost,
+            first_byte_ms: record.first_byte.map(millis),
+            duration_ms: Some(millis(record.duration)),
+            ..Self::without_usage(
+                id,
+                match record.outcome {
+                    RequestOutcome::Completed => AttemptOutcome::Completed,
+                    RequestOutcome::Refused => AttemptOutcome::Failed,
+                    RequestOutcome::UpstreamBroke => AttemptOutcome::UpstreamBroke,
+                    RequestOutcome::CallerLeft => AttemptOutcome::CallerLeft,
+                },
+            )
+        }
+    }
+
+    /// An end that nothing was used by.
+    pub(super) fn without_usage(
+        id: crate::domain::ids::AttemptId,
+        outcome: AttemptOutcome,
+    ) -> Self {
+        Self {
+            id,
+            outcome,
+            status: None,
+            code: None,
+            model_used: None,
+            usage: TokenUsage::default(),
+            usage_source: UsageSource::None,
+            cost: Some(NanoUsd::ZERO),
+            first_byte_ms: None,
+            duration_ms: None,
+            violated: Vec::new(),
+        }
     }
 }
 
 /// Whole milliseconds, as the ledger has them.
-pub(super) fn millis(duration: Duration) -> u64 {
+fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -34,7 +34,7 @@ use actix_web::web;
 use utoipa_actix_web::scope;
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use crate::accounting::books::Books;
+use crate::accounting::engine::Accounting;
 use crate::clock::Clock;
 use crate::crypto::KeyringHandle;
 use crate::db::Database;
@@ -53,7 +53,7 @@ pub struct Management {
     /// Opens and wraps data keys.
     pub keyring: KeyringHandle,
     /// Accounts for what a check sends upstream.
-    pub books: Books,
+    pub accounting: Accounting,
     /// What time it is.
     pub clock: Clock,
     /// Whose word about the caller's address counts.

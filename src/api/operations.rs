@@ -214,6 +214,7 @@ async fn get_metrics(request: HttpRequest, plane: web::Data<Management>) -> Http
     {
         return edge::fail(&request, &error);
     }
+    plane.accounting.reporter.flush();
     HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, METRICS_CONTENT_TYPE))
         .insert_header((CACHE_CONTROL, "no-store"))

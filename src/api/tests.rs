@@ -26,6 +26,7 @@ use crate::llm::limits::AssumedLimits;
 use crate::policy::admission::Admission;
 use crate::policy::children::Children;
 use crate::policy::limits::Counters;
+use crate::telemetry::request_reporter::RequestReporter;
 use crate::upstream::{UpstreamClient, UpstreamSettings, tls_config};
 
 const SECRET: &str = "sk-for-the-upstream";
@@ -57,12 +58,12 @@ async fn plane() -> Plane {
     let clock = Clock::default();
     let (scope, keys) = populate(&database, &clock).await;
     let [admin, editor, platform] = keys;
-    let books = books(&database, &directory, &clock, folder.path()).await;
+    let accounting = accounting(&database, &directory, &clock, folder.path()).await;
     let management = Management {
         database,
         directory,
         keyring,
-        books,
+        accounting,
         clock,
         trusted_proxies: TrustedProxies::default(),
         egress: EgressRules::new(vec!["127.0.0.0/8".parse().unwrap()]),
@@ -79,13 +80,13 @@ async fn plane() -> Plane {
     }
 }
 
-/// Books whose journal is in this folder.
-async fn books(
+/// Accounting whose journal is in this folder.
+async fn accounting(
     database: &Database,
     directory: &Directory,
     clock: &Clock,
     folder: &std::path::Path,
-) -> Books {
+) -> Accounting {
     let metrics = Metrics::new();
     let parts = LedgerParts {
         database: database.clone(),
@@ -96,7 +97,7 @@ async fn books(
         on_finished: std::sync::Arc::new(|_| {}),
     };
     let options = JournalOptions::new(folder.join("journal"), 1 << 20);
-    Books {
+    Accounting {
         admission: Admission::new(
             directory.clone(),
             database.clone(),
@@ -108,7 +109,7 @@ async fn books(
         ),
         ledger: Ledger::open(options, parts, async |_| {}).await.unwrap(),
         estimator: Estimator::default(),
-        metrics,
+        reporter: RequestReporter::start(metrics).unwrap(),
         clock: clock.clone(),
         assumed_limits: AssumedLimits { context_tokens: 128_000, output_tokens: 16_000 },
     }

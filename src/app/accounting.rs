@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::StartError;
 use super::open::Store;
-use crate::accounting::books::Books;
+use crate::accounting::engine::Accounting;
 use crate::accounting::estimate::Estimator;
 use crate::accounting::journal::JournalOptions;
 use crate::accounting::ledger::{Ledger, LedgerParts, Recovered};
@@ -19,6 +19,7 @@ use crate::policy::children::Children;
 use crate::policy::limits::{Actual, Counters};
 use crate::telemetry::Metrics;
 use crate::telemetry::readiness::Readiness;
+use crate::telemetry::request_reporter::RequestReporter;
 
 /// How long a new counter waits for the ledger to have what the journal holds.
 const FLUSH: Duration = Duration::from_secs(5);
@@ -28,12 +29,6 @@ const FLUSH: Duration = Duration::from_secs(5);
 const LAST_ESTIMATES: Duration = Duration::from_secs(2);
 const LAST_SETTLEMENTS: Duration = Duration::from_secs(2);
 const LAST_ROWS: Duration = Duration::from_secs(5);
-
-/// Open, and ready for requests.
-#[derive(Clone)]
-pub(super) struct Accounting {
-    pub(super) books: Books,
-}
 
 /// Opens all of it. What an earlier process left in the journal is in the ledger afterwards, and its
 /// reservations are settled.
@@ -61,18 +56,17 @@ pub(super) async fn open(
     );
     let estimator = Estimator::default();
     estimator.warm_up();
-    let books = Books {
+    Ok(Accounting {
         admission,
         ledger,
         estimator,
-        metrics: metrics.clone(),
+        reporter: RequestReporter::start(metrics.clone())?,
         clock: clock.clone(),
         assumed_limits: AssumedLimits {
             context_tokens: tokens(settings.policies.assumed_context_tokens),
             output_tokens: tokens(settings.policies.assumed_output_tokens),
         },
-    };
-    Ok(Accounting { books })
+    })
 }
 
 fn tokens(count: usize) -> u64 {
@@ -123,21 +117,20 @@ fn flush_of(ledger: Ledger) -> FlushLedger {
     })
 }
 
-impl Accounting {
-    /// Writes what is left, as far as there is time, and lets go of the journal.
-    pub(super) async fn close(&self) {
-        let estimator = self.books.estimator.clone();
-        let counted = actix_web::rt::task::spawn_blocking(move || estimator.close(LAST_ESTIMATES));
-        if !counted.await.unwrap_or(false) {
-            tracing::warn!("not all tokens could be counted in time; those attempts are lost ones");
-        }
-        if !self.books.admission.finish(LAST_SETTLEMENTS).await {
-            tracing::warn!("Redis was not told of all; the rest stays charged as reserved");
-        }
-        match tokio::time::timeout(LAST_ROWS, self.books.ledger.close()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the last attempts stay in the journal"),
-            Err(_) => tracing::warn!("the last attempts stay in the journal: no time was left"),
-        }
+/// Writes what is left, as far as there is time, and lets go of the journal.
+pub(super) async fn close(accounting: &Accounting) {
+    let estimator = accounting.estimator.clone();
+    let counted = actix_web::rt::task::spawn_blocking(move || estimator.close(LAST_ESTIMATES));
+    if !counted.await.unwrap_or(false) {
+        tracing::warn!("not all tokens could be counted in time; those attempts are lost ones");
     }
+    if !accounting.admission.finish(LAST_SETTLEMENTS).await {
+        tracing::warn!("Redis was not told of all; the rest stays charged as reserved");
+    }
+    match tokio::time::timeout(LAST_ROWS, accounting.ledger.close()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the last attempts stay in the journal"),
+        Err(_) => tracing::warn!("the last attempts stay in the journal: no time was left"),
+    }
+    accounting.reporter.flush();
 }

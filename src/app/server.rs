@@ -11,13 +11,14 @@ use actix_web::{App, Error, HttpMessage, HttpServer, web};
 use tracing_actix_web::TracingLogger;
 
 use super::StartError;
-use super::accounting::Accounting;
 use super::open::Store;
+use crate::accounting::budget::Budget;
+use crate::accounting::engine::Accounting;
 use crate::api::{self, Management, client_address::TrustedProxies};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::directory::Directory;
-use crate::proxy::budget::{Budget, InFlight};
+use crate::proxy::concurrency::Concurrency;
 use crate::proxy::read::BodyLimits;
 use crate::proxy::{self, DataPlane};
 use crate::telemetry::Metrics;
@@ -116,7 +117,7 @@ fn management(settings: &Settings, parts: &Parts, upstream: &UpstreamSettings) -
         database: parts.store.database.clone(),
         directory: parts.directory.clone(),
         keyring: parts.store.keyring.clone(),
-        books: parts.accounting.books.clone(),
+        accounting: parts.accounting.clone(),
         clock: parts.clock.clone(),
         trusted_proxies: TrustedProxies::new(settings.listen.trusted_proxies.0.clone()),
         egress: upstream.egress.clone(),
@@ -131,12 +132,11 @@ fn data_plane(settings: &Settings, parts: &Parts) -> DataPlane {
         directory: parts.directory.clone(),
         keyring: parts.store.keyring.clone(),
         clock: parts.clock.clone(),
-        books: parts.accounting.books.clone(),
-        metrics: parts.metrics.clone(),
+        accounting: parts.accounting.clone(),
         body_limits: BodyLimits { bytes: limits.max_body_bytes, time: timeouts.body_timeout },
         body_memory: Budget::new(limits.body_memory_bytes),
         requests: Budget::new(limits.max_concurrent_requests),
-        in_flight: InFlight::default(),
+        concurrency: Concurrency::default(),
         timeouts: UpstreamTimeouts {
             connect: timeouts.connect_timeout,
             first_byte: timeouts.first_byte_timeout,
@@ -157,7 +157,7 @@ fn serve(
     let upstream = upstream.clone();
     let write_timeout = settings.timeouts.downstream_write_timeout;
     let server = HttpServer::new(move || {
-        plane.books.admission.attach_worker();
+        plane.accounting.admission.attach_worker();
         App::new()
             .app_data(plane.clone())
             .app_data(management.clone())

@@ -29,7 +29,7 @@ pub struct ConfigurationEntry {
     /// Its id.
     pub id: ConfigurationId,
     /// What callers address it by.
-    pub name: String,
+    pub name: Arc<str>,
     /// Where it lives.
     pub scope: WorkspaceScope,
     /// Whether it serves requests.
@@ -266,7 +266,7 @@ fn entry(row: &ModelConfigurationRow) -> Result<ConfigurationEntry, DbError> {
     let base_url = BaseUrl::parse(&row.base_url).map_err(|error| broken("base_url", &error))?;
     Ok(ConfigurationEntry {
         id: row.id,
-        name: row.name.as_str().to_owned(),
+        name: row.name.as_str().into(),
         scope: WorkspaceScope {
             organization_id: row.organization_id,
             workspace_id: row.workspace_id,

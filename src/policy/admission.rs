@@ -65,6 +65,9 @@ pub struct AdmissionRequest<'r> {
     pub at: DateTime<Utc>,
 }
 
+/// What the answer tells of policies.
+pub type PolicyHeaders = Vec<(HeaderName, HeaderValue)>;
+
 /// A request may go out.
 #[derive(Debug)]
 #[must_use = "what is reserved has to be settled"]

@@ -3,15 +3,13 @@
 
 use actix_web::HttpRequest;
 use actix_web::http::header::HeaderMap;
-use bytes::Bytes;
 
-use super::DataPlane;
-use super::budget::Share;
+use super::context::RequestContext;
 use super::error::ProxyError;
-use super::exchange::Exchange;
 use super::route::Operation;
-use super::sent::Sent;
-use crate::accounting::books::{self, Opened};
+use super::{DataPlane, Outgoing};
+use crate::accounting::engine::RequestFacts;
+use crate::accounting::sent_body::SentBody;
 use crate::auth::Principal;
 use crate::directory::configuration::ConfigurationEntry;
 use crate::domain::metadata::Metadata;
@@ -19,26 +17,6 @@ use crate::domain::policy::Subject;
 use crate::domain::scope::WorkspaceScope;
 use crate::json::object::JsonBody;
 use crate::llm::limits::{Api, Bound};
-
-/// What is asked for, as policies see it.
-pub struct Asked<'r> {
-    /// The caller's request, for its headers.
-    pub request: &'r HttpRequest,
-    /// Who asks.
-    pub principal: &'r Principal,
-    /// Where their key belongs.
-    pub scope: WorkspaceScope,
-    /// What for.
-    pub operation: &'r Operation,
-    /// Of which upstream.
-    pub configuration: &'r ConfigurationEntry,
-    /// The most that it can use.
-    pub bound: Bound,
-    /// What goes up.
-    pub body: &'r Bytes,
-    /// Whether the provider answers before it has done the work, and so without usage.
-    pub is_background: bool,
-}
 
 /// The most that a body can use, as it goes up.
 pub fn bound_of(
@@ -52,46 +30,46 @@ pub fn bound_of(
         Operation::ChatCompletions => Api::ChatCompletions,
         Operation::ListModels | Operation::GetModel { .. } => return Bound::FREE,
     };
-    plane.books.bound(api, configuration, body.length(), body.fields())
+    plane.accounting.bound(api, configuration, body.length(), body.fields())
 }
 
-/// Asks the policies, and opens the request's account if they let it through: from then on the exchange
-/// holds it, and the body with the right to that memory, as long as they may be needed.
+/// Asks the policies and opens the request's account if they admit it.
 pub async fn admit(
     plane: &DataPlane,
-    asked: Asked<'_>,
-    memory: Option<Share>,
-    exchange: &mut Exchange,
+    request: &HttpRequest,
+    principal: &Principal,
+    scope: WorkspaceScope,
+    configuration: &ConfigurationEntry,
+    outgoing: &mut Outgoing,
+    context: &mut RequestContext,
 ) -> Result<(), ProxyError> {
-    let Some(ids) = exchange.ids().cloned() else { return Err(ProxyError::Internal) };
-    let metadata = metadata_of(asked.request.headers());
-    let opened = plane.books.open(books::Asked {
+    let metadata = metadata_of(request.headers());
+    let facts = RequestFacts {
+        record: context.request.record(),
         subject: Subject {
-            organization_id: asked.scope.organization_id,
-            workspace_id: asked.scope.workspace_id,
-            user_id: asked.principal.user_id,
-            api_key_id: asked.principal.key_id,
+            organization_id: scope.organization_id,
+            workspace_id: scope.workspace_id,
+            user_id: principal.user_id,
+            api_key_id: principal.key_id,
             metadata: &metadata,
         },
-        configuration: asked.configuration,
-        route: asked.operation.label(),
-        model_asked: exchange.model_asked.clone(),
-        ids,
-        began: exchange.began(),
-        bound: asked.bound,
-        is_background: asked.is_background,
-    });
-    match opened.await {
-        Ok(Opened { account, headers }) => {
-            exchange.tell_policies(headers);
-            exchange.account = Some(account);
-            exchange.sent = Some(Sent::Body { bytes: asked.body.clone(), memory });
+        configuration,
+        bound: outgoing.bound,
+        is_background: outgoing.is_background,
+        body: SentBody::Whole(outgoing.body.clone(), outgoing.memory.take()),
+    };
+    match plane.accounting.admit(facts).await {
+        Ok((account, headers)) => {
+            context.policy_headers = headers;
+            context.request.admitted(account);
             Ok(())
         }
         Err(denied) => {
             let error = ProxyError::from(&denied);
-            exchange.cause = denied.cause;
-            exchange.tell_policies(denied.headers);
+            context.policy_headers = denied.headers;
+            let record = context.request.record();
+            record.cause = denied.cause;
+            record.violated = denied.violated;
             Err(error)
         }
     }

@@ -28,7 +28,6 @@ pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// Everything that the gateway answers by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the table below says of each what it means, in words for callers")]
 pub enum ProxyError {
     Body(BodyError),
     IncompleteBody,

@@ -3,9 +3,9 @@
 //! `pipeline` is the whole of it; each step is a file.
 
 pub mod admit;
-pub mod budget;
+pub mod concurrency;
+pub mod context;
 pub mod error;
-pub mod exchange;
 pub mod headers;
 pub mod key_scrubber;
 pub mod prepare;
@@ -13,15 +13,15 @@ pub mod read;
 pub mod relay;
 pub mod route;
 pub mod send;
-pub mod sent;
 
 use std::sync::Arc;
 
 use actix_web::body::{BoxBody, EitherBody};
-use actix_web::{HttpMessage, HttpRequest, HttpResponse, ResponseError, web};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 
-use crate::accounting::books::Books;
+use crate::accounting::budget::{Budget, Share};
+use crate::accounting::engine::Accounting;
 use crate::auth::{AuthError, Principal, Scope, authenticate};
 use crate::clock::Clock;
 use crate::crypto::KeyringHandle;
@@ -32,16 +32,14 @@ use crate::domain::scope::WorkspaceScope;
 use crate::json::object::JsonBody;
 use crate::llm::limits::Bound;
 use crate::llm::usage::model_name;
-use crate::telemetry::Metrics;
 use crate::telemetry::requests::RequestIds;
 use crate::upstream::{UpstreamClient, UpstreamTimeouts};
-use admit::Asked;
-use budget::{Budget, InFlight, Share};
+use concurrency::Concurrency;
+use context::RequestContext;
 use error::ProxyError;
-use exchange::Exchange;
 use prepare::Prepared;
 use read::{BodyLimits, read_body};
-use relay::{Held, RelayBody};
+use relay::{Answer, Permits, RelayBody};
 use route::{ProxyRoute, RouteMatch};
 
 /// What the data plane works with. One for all workers.
@@ -52,10 +50,8 @@ pub struct DataPlane {
     pub keyring: KeyringHandle,
     /// What time it is.
     pub clock: Clock,
-    /// Asks the policies, and keeps the accounts of requests.
-    pub books: Books,
-    /// Where requests are counted.
-    pub metrics: Metrics,
+    /// Admits requests and records them.
+    pub accounting: Accounting,
     /// Limits of callers' bodies.
     pub body_limits: BodyLimits,
     /// Memory for all callers' bodies together, in bytes.
@@ -63,7 +59,7 @@ pub struct DataPlane {
     /// Places for requests, in all.
     pub requests: Budget,
     /// Requests under way of each configuration.
-    pub in_flight: InFlight,
+    pub concurrency: Concurrency,
     /// Time limits for configurations that set none.
     pub timeouts: UpstreamTimeouts,
 }
@@ -75,85 +71,65 @@ pub async fn handle(
     plane: web::Data<DataPlane>,
     client: web::Data<UpstreamClient>,
 ) -> HttpResponse<EitherBody<RelayBody, BoxBody>> {
-    let ids = request.extensions().get::<RequestIds>().cloned();
-    let mut exchange = Some(Exchange::begin(&plane.metrics, ids));
-    match pipeline(&request, payload, &plane, &client, &mut exchange).await {
-        Ok(response) => response.map_into_left_body(),
-        Err(error) => {
-            let mut response = error.error_response();
-            if let Some(exchange) = &mut exchange {
-                exchange.refused(&error);
-                for (name, value) in exchange.policy_headers() {
-                    response.headers_mut().insert(name, value);
-                }
-            }
-            response.map_into_right_body()
-        }
+    let ids = request.extensions().get::<RequestIds>().cloned().unwrap_or_default();
+    let peer = request.peer_addr().map(|address| address.ip());
+    let mut context = RequestContext::new(&plane.accounting.reporter, ids, peer);
+    match pipeline(&request, payload, &plane, &client, &mut context).await {
+        Ok(answer) => relay::relay(answer, context).await.map_into_left_body(),
+        Err(error) => context.refuse(&error).map_into_right_body(),
     }
 }
 
-/// The stages of a request, in order. The exchange is taken by the relay, which settles it when the
-/// last byte is out; whatever ends the request before that settles it too.
+/// The stages of a request, in order, up to the head of the upstream's answer.
 async fn pipeline(
     request: &HttpRequest,
     payload: web::Payload,
     plane: &DataPlane,
     client: &UpstreamClient,
-    exchange_slot: &mut Option<Exchange>,
-) -> Result<HttpResponse<RelayBody>, ProxyError> {
-    let Some(exchange) = exchange_slot else { return Err(ProxyError::Internal) };
-
+    context: &mut RequestContext,
+) -> Result<Answer, ProxyError> {
     let principal = authenticate(request.headers(), &plane.directory, &plane.clock).await;
     let principal = principal.map_err(refusal)?;
-    exchange.principal = Some(principal);
+    context.request.record().principal = Some(principal);
     let scope = may_invoke(&principal)?;
 
     let route = match_route(request)?;
-    exchange.operation = route.operation.label();
+    context.request.record().operation = route.operation.label();
 
-    let configuration = resolve(plane, scope, &route, exchange).await?;
+    let configuration = resolve(plane, scope, &route, context).await?;
 
-    let places = Held {
-        request: plane.requests.take(1).ok_or(ProxyError::Overloaded)?,
-        slot: plane
-            .in_flight
+    let permits = Permits {
+        _request: plane.requests.take(1).ok_or(ProxyError::Overloaded)?,
+        _configuration: plane
+            .concurrency
             .enter(configuration.id, configuration.max_concurrent_requests)
             .ok_or_else(|| ProxyError::ConcurrencyLimited { name: route.config_name.clone() })?,
     };
 
-    let Outgoing { body, memory, withhold_usage, bound, is_background } =
-        if route.operation.is_post() {
-            read_outgoing(plane, request, payload, &route, &configuration, exchange).await?
-        } else {
-            Outgoing::nothing()
-        };
-
-    let asked = Asked {
-        request,
-        principal: &principal,
-        scope,
-        operation: &route.operation,
-        configuration: &configuration,
-        bound,
-        body: &body,
-        is_background,
+    let mut outgoing = if route.operation.is_post() {
+        read_outgoing(plane, request, payload, &route, &configuration, context).await?
+    } else {
+        Outgoing::empty()
     };
-    admit::admit(plane, asked, memory, exchange).await?;
+
+    admit::admit(plane, request, &principal, scope, &configuration, &mut outgoing, context).await?;
 
     let credentials = configuration.open(&plane.keyring).map_err(|unavailable| {
-        exchange.cause = Some(unavailable.to_string());
+        context.request.record().cause = Some(unavailable.to_string());
         ProxyError::SecretUnavailable { name: unavailable.name }
     })?;
+    let Outgoing { body, withhold_usage, .. } = outgoing;
     let Prepared { request, credentials } =
         prepare::prepare(request, &route, &configuration, credentials, body, plane.timeouts);
 
-    let response = send::send(client, &request, exchange).await?;
-    // It is not sent again. The account holds the body on, as long as it may have to be counted.
-    drop(request);
-
-    let Some(exchange) = exchange_slot.take() else { return Err(ProxyError::Internal) };
-    let secrets = &credentials.secrets;
-    Ok(relay::relay(response, &route.operation, withhold_usage, secrets, exchange, places).await)
+    let response = send::send(client, &request, &mut context.request).await?;
+    Ok(Answer {
+        response,
+        operation: route.operation,
+        withhold_usage,
+        secrets: credentials.secrets,
+        permits,
+    })
 }
 
 /// The workspace that the principal may call models in.
@@ -183,16 +159,17 @@ async fn resolve(
     plane: &DataPlane,
     scope: WorkspaceScope,
     route: &ProxyRoute,
-    exchange: &mut Exchange,
+    context: &mut RequestContext,
 ) -> Result<Arc<ConfigurationEntry>, ProxyError> {
     let name = &route.config_name;
     let found = plane.directory.find_configuration(scope, name).await.map_err(|error| {
-        exchange.cause = Some(error.to_string());
+        context.request.record().cause = Some(error.to_string());
         ProxyError::DirectoryUnavailable
     })?;
     let configuration =
         found.ok_or_else(|| ProxyError::UnknownConfiguration { name: name.clone() })?;
-    exchange.configuration_id = Some(configuration.id);
+    context.request.record().configuration =
+        Some((configuration.id, Arc::clone(&configuration.name)));
     if !configuration.enabled {
         return Err(ProxyError::DisabledConfiguration { name: name.clone() });
     }
@@ -200,7 +177,7 @@ async fn resolve(
 }
 
 /// What goes up, and what is known of it.
-struct Outgoing {
+pub struct Outgoing {
     body: Bytes,
     /// The right to hold the body in memory.
     memory: Option<Share>,
@@ -213,7 +190,7 @@ struct Outgoing {
 }
 
 impl Outgoing {
-    fn nothing() -> Self {
+    fn empty() -> Self {
         Self {
             body: Bytes::new(),
             memory: None,
@@ -231,12 +208,12 @@ async fn read_outgoing(
     payload: web::Payload,
     route: &ProxyRoute,
     configuration: &ConfigurationEntry,
-    exchange: &mut Exchange,
+    context: &mut RequestContext,
 ) -> Result<Outgoing, ProxyError> {
     let (bytes, memory) =
         read_body(request.headers(), payload, plane.body_limits, &plane.body_memory).await?;
     let mut body = JsonBody::parse(bytes).map_err(ProxyError::Body)?;
-    exchange.model_asked = body.get("model").and_then(model_name);
+    context.request.record().model_asked = body.get("model").and_then(model_name);
     let withhold_usage = prepare::edit_body(&mut body, &route.operation, configuration)?;
     let bound = admit::bound_of(plane, &route.operation, &body, configuration);
     let is_background = body.get("background").is_some_and(|raw| !matches!(raw, "false" | "null"));

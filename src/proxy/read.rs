@@ -7,8 +7,8 @@ use actix_web::web::Payload;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 
-use super::budget::{Budget, Share};
 use super::error::ProxyError;
+use crate::accounting::budget::{Budget, Share};
 
 /// The limits of one body.
 #[derive(Clone, Copy, Debug)]

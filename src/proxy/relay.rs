@@ -12,15 +12,16 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::time::{Instant, Sleep, timeout_at};
 
-use super::budget::{Share, Slot};
-use super::exchange::{Exchange, Outcome};
+use super::concurrency::ConcurrencyPermit;
+use super::context::RequestContext;
 use super::headers::{content_length, downstream_headers};
 use super::key_scrubber::{MOST_BYTES, redact, without_begun_secret};
 use super::route::Operation;
 use super::send::told;
-use crate::accounting::account::Account;
+use crate::accounting::budget::Share;
 use crate::crypto::SecretBytes;
 use crate::llm::answer::{BodyWatch, End, Observed, StreamKind, StreamWatch};
+use crate::telemetry::request_record::RequestOutcome;
 use crate::upstream::{UpstreamBody, UpstreamError, UpstreamResponse};
 
 /// How long what has come of a broken answer, its head included, has to be flushed before the body
@@ -30,28 +31,31 @@ const FLUSH: Duration = Duration::from_millis(100);
 /// How long an upstream's error may take to arrive. The caller waits for its head meanwhile.
 const ERROR_TIME: Duration = Duration::from_secs(30);
 
-/// What lasts as long as the request does.
-pub struct Held {
-    /// The place among the configuration's requests.
-    pub slot: Slot,
-    /// The place among all requests.
-    pub request: Share,
+/// The upstream's answer, its body still to come, and what relaying it takes.
+pub struct Answer {
+    pub response: UpstreamResponse,
+    pub operation: Operation,
+    /// Usage was asked for by the gateway alone, so the event is not the caller's.
+    pub withhold_usage: bool,
+    /// What must not reach the caller.
+    pub secrets: Vec<SecretBytes>,
+    pub permits: Permits,
+}
+
+/// The places that the request takes for as long as it lasts.
+pub struct Permits {
+    pub _request: Share,
+    pub _configuration: ConcurrencyPermit,
 }
 
 /// Begins the answer to the caller.
-pub async fn relay(
-    response: UpstreamResponse,
-    operation: &Operation,
-    withhold_usage: bool,
-    secrets: &[SecretBytes],
-    mut exchange: Exchange,
-    held: Held,
-) -> HttpResponse<RelayBody> {
+pub async fn relay(answer: Answer, mut context: RequestContext) -> HttpResponse<RelayBody> {
+    let Answer { response, operation, withhold_usage, secrets, permits } = answer;
     let UpstreamResponse { status, headers, body, .. } = response;
     let exposed: Vec<&[u8]> = secrets.iter().map(SecretBytes::expose).collect();
-    let watch = watch_for(operation, status, &headers, withhold_usage);
+    let watch = watch_for(&operation, status, &headers, withhold_usage);
     let is_stream = status.is_success() && is_event_stream(&headers);
-    exchange.answered(status.as_u16(), is_stream);
+    context.answered(status.as_u16(), is_stream);
     // What goes down of a stream may be an event shorter or longer than what came.
     let length = content_length(&headers).filter(|_| !is_stream);
     let mut size = length.map_or(BodySize::Stream, BodySize::Sized);
@@ -63,7 +67,6 @@ pub async fn relay(
         // Nothing will be asked of such a body, so it is settled here.
         upstream = None;
         state = State::Ended;
-        exchange.outcome = Outcome::Completed;
         if length.is_none() {
             size = BodySize::None;
         }
@@ -94,19 +97,25 @@ pub async fn relay(
         (BodySize::Sized(length), Watch::Plain(_) | Watch::Sealed) => Some(length),
         _ => None,
     };
-    if matches!(state, State::Ended) {
-        exchange.settle();
-    }
-    for (name, value) in exchange.policy_headers() {
+    for (name, value) in std::mem::take(&mut context.policy_headers) {
         down.insert(name, value);
     }
-    let most_output = exchange.account.as_ref().map_or(0, Account::most_output);
-    if is_stream {
-        exchange.shorten_sent();
+    let max_output_tokens = context.request.max_output_tokens();
+    context.request.answer.is_unreadable = matches!(watch, Watch::Sealed);
+    if matches!(state, State::Ended) {
+        context.request.finish(RequestOutcome::Completed);
     }
-    exchange.is_sealed = matches!(watch, Watch::Sealed);
-    let body =
-        RelayBody { upstream, first, watch, most_output, size, left, state, exchange, _held: held };
+    let body = RelayBody {
+        upstream,
+        first,
+        watch,
+        max_output_tokens,
+        size,
+        left,
+        state,
+        context,
+        _permits: permits,
+    };
     let mut response = HttpResponse::with_body(status, body);
     *response.headers_mut() = down;
     response
@@ -231,14 +240,13 @@ pub struct RelayBody {
     upstream: Option<UpstreamBody>,
     first: Option<Bytes>,
     watch: Watch,
-    /// Tokens that the answer may have.
-    most_output: u64,
+    max_output_tokens: u64,
     size: BodySize,
     /// Bytes of a plain answer that are still to come, where its length was declared.
     left: Option<u64>,
     state: State,
-    exchange: Exchange,
-    _held: Held,
+    context: RequestContext,
+    _permits: Permits,
 }
 
 /// The answer could not be relayed to its end; the connection is cut so that the caller can tell.
@@ -247,31 +255,28 @@ pub struct RelayBody {
 pub struct BrokenOff;
 
 impl RelayBody {
-    fn observe(&mut self) {
-        let Observed { usage, model } = match &self.watch {
-            Watch::None | Watch::Sealed => return,
+    /// Reads out of the answer what settling the request takes, and finishes it.
+    fn finish(&mut self, outcome: RequestOutcome) {
+        if self.context.request.is_finished() {
+            return;
+        }
+        let observed = match &self.watch {
+            Watch::None | Watch::Sealed => Observed::default(),
             Watch::Plain(watch) => watch.observed(),
             Watch::Stream(watch) => watch.observed().clone(),
         };
-        let usage = usage.map(|report| report.tokens(self.most_output));
-        self.exchange.usage = usage;
-        self.exchange.model_used = model;
+        let usage = observed.usage.map(|report| report.tokens(self.max_output_tokens));
         let is_whole = usage.is_some_and(|usage| usage.input.is_some() && usage.output.is_some());
-        if !is_whole || self.exchange.outcome != Outcome::Completed {
-            self.exchange.relayed = match &mut self.watch {
+        if !is_whole || outcome != RequestOutcome::Completed {
+            self.context.request.answer.text = match &mut self.watch {
                 Watch::None | Watch::Sealed => None,
                 Watch::Plain(watch) => Some(watch.relayed()),
                 Watch::Stream(watch) => Some(watch.relayed()),
             };
         }
-    }
-
-    /// Settles the request as completed, before its last bytes go down: whoever has got the whole
-    /// answer is in the journal.
-    fn settle_completed(&mut self) {
-        self.exchange.outcome = Outcome::Completed;
-        self.observe();
-        self.exchange.settle();
+        self.context.request.answer.usage = usage;
+        self.context.request.record().model_used = observed.model;
+        self.context.request.finish(outcome);
     }
 
     /// Takes a chunk from the upstream and gives what the caller gets of it now.
@@ -294,7 +299,7 @@ impl RelayBody {
             }
         };
         if is_last {
-            self.settle_completed();
+            self.finish(RequestOutcome::Completed);
         }
         passed.filter(|chunk| !chunk.is_empty())
     }
@@ -309,7 +314,7 @@ impl RelayBody {
         };
         // One whose declared length has passed was settled with its last byte.
         if self.left != Some(0) {
-            self.settle_completed();
+            self.finish(RequestOutcome::Completed);
         }
         last
     }
@@ -323,17 +328,15 @@ impl RelayBody {
                 let finish = told.render(|told| watch.finish(End::Died(told)));
                 if !finish.abort {
                     self.state = State::Ended;
-                    self.settle_completed();
+                    self.finish(RequestOutcome::Completed);
                     return finish.last;
                 }
                 finish.last
             }
             Watch::None | Watch::Sealed | Watch::Plain(_) => None,
         };
-        self.exchange.attempt_failed(error.reason(), error.to_string());
-        self.exchange.outcome = Outcome::UpstreamBroke;
-        self.observe();
-        self.exchange.settle();
+        self.context.request.attempt_failed(error.reason(), error.to_string());
+        self.finish(RequestOutcome::UpstreamBroke);
         self.state = State::Flushing(Box::pin(tokio::time::sleep(FLUSH)));
         finish
     }
@@ -397,9 +400,7 @@ impl MessageBody for RelayBody {
 
 impl Drop for RelayBody {
     fn drop(&mut self) {
-        // Every other end has been looked at.
-        if self.exchange.outcome == Outcome::CallerLeft {
-            self.observe();
-        }
+        // Every other end has been finished.
+        self.finish(RequestOutcome::CallerLeft);
     }
 }

@@ -4,34 +4,30 @@ use actix_web::http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH};
 use actix_web::http::{Method, StatusCode};
 
 use super::error::ProxyError;
-use super::exchange::Exchange;
+use crate::accounting::request::AccountedRequest;
 use crate::upstream::{UpstreamClient, UpstreamError, UpstreamRequest, UpstreamResponse};
 
 /// Sends the request; once more if it ran into a connection that the upstream had just given up.
 pub async fn send(
     client: &UpstreamClient,
     request: &UpstreamRequest,
-    exchange: &mut Exchange,
+    accounted: &mut AccountedRequest,
 ) -> Result<UpstreamResponse, ProxyError> {
-    exchange.attempt_begins()?;
+    accounted.begin_attempt().map_err(|_| ProxyError::JournalFull)?;
     let failure = match client.send(request).await {
-        Ok(response) => return accept(response, request, exchange),
+        Ok(response) => return accept(response, request, accounted),
         Err(failure) => failure,
     };
-    exchange.attempt_failed(failure.error.reason(), failure.error.to_string());
+    accounted.attempt_failed(failure.error.reason(), failure.error.to_string());
     if !failure.is_stale_connection() {
         return Err(told(&failure.error));
     }
-    exchange.retried();
-    exchange.attempt_begins()?;
+    accounted.retry();
+    accounted.begin_attempt().map_err(|_| ProxyError::JournalFull)?;
     match client.send(request).await {
-        Ok(response) => {
-            exchange.code = None;
-            exchange.cause = None;
-            accept(response, request, exchange)
-        }
+        Ok(response) => accept(response, request, accounted),
         Err(failure) => {
-            exchange.attempt_failed(failure.error.reason(), failure.error.to_string());
+            accounted.attempt_failed(failure.error.reason(), failure.error.to_string());
             Err(told(&failure.error))
         }
     }
@@ -42,13 +38,13 @@ pub async fn send(
 fn accept(
     response: UpstreamResponse,
     request: &UpstreamRequest,
-    exchange: &mut Exchange,
+    accounted: &mut AccountedRequest,
 ) -> Result<UpstreamResponse, ProxyError> {
     let is_conditional = request.method == Method::GET
         && [IF_NONE_MATCH, IF_MODIFIED_SINCE].iter().any(|name| request.headers.contains_key(name));
     let is_own_304 = response.status == StatusCode::NOT_MODIFIED && is_conditional;
     if response.status.is_redirection() && !is_own_304 {
-        exchange.attempt_failed("redirect", format!("status {}", response.status.as_u16()));
+        accounted.attempt_failed("redirect", format!("status {}", response.status.as_u16()));
         return Err(ProxyError::UpstreamRedirect);
     }
     Ok(response)

@@ -15,7 +15,8 @@
 //! Libraries do not know this list. Those that write heads, bodies or query parameters below `info`
 //! are held to `info` whatever the filter says.
 
-use std::io::IsTerminal;
+use std::cell::RefCell;
+use std::io::{self, IsTerminal, Write};
 
 use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::filter::{FilterExt, filter_fn};
@@ -47,9 +48,40 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), LogFilterError> {
         LogFormat::Auto => LogFormat::Json,
         given => given,
     };
-    let layer = layer(format, colors, filter, std::io::stderr)?;
+    let layer = layer(format, colors, filter, || StandardError)?;
     let _ = tracing_subscriber::registry().with(layer).try_init();
     Ok(())
+}
+
+thread_local! {
+    /// What this thread logs inside [`in_one_write`].
+    static BATCH: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
+
+/// Runs `work` and writes all that it logs on this thread with one system call.
+pub fn in_one_write(work: impl FnOnce()) {
+    BATCH.set(Some(Vec::new()));
+    work();
+    if let Some(lines) = BATCH.take().filter(|lines| !lines.is_empty()) {
+        // There is nowhere left to report a standard error that cannot be written.
+        let _ = io::stderr().write_all(&lines);
+    }
+}
+
+/// Standard error, or the batch of the thread.
+struct StandardError;
+
+impl Write for StandardError {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        BATCH.with_borrow_mut(|batch| match batch {
+            Some(lines) => lines.write(bytes),
+            None => io::stderr().write(bytes),
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A layer that writes log lines to `writer`, through the filter and what stands above it. For

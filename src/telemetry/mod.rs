@@ -5,6 +5,8 @@
 pub mod logs;
 pub mod metrics;
 pub mod readiness;
+pub mod request_record;
+pub mod request_reporter;
 pub mod requests;
 mod series;
 

@@ -21,6 +21,12 @@ pub struct RequestIds {
     pub client_request_id: Option<String>,
 }
 
+impl Default for RequestIds {
+    fn default() -> Self {
+        Self { request_id: RequestId::from(uuid::Uuid::nil()), client_request_id: None }
+    }
+}
+
 /// Whether a path is the data plane's.
 pub fn is_proxied(path: &str) -> bool {
     path.starts_with("/providers/")

@@ -117,7 +117,7 @@ impl Fixture {
         let mut lines = Vec::new();
         eventually(&format!("{count} requests are settled"), async || {
             lines = logs::lines_with(&field);
-            lines.retain(|line| line.contains("proxied"));
+            lines.retain(|line| line.contains("proxy request"));
             lines.len() >= count
         })
         .await;

@@ -117,7 +117,8 @@ pub(super) async fn check_model_configuration(
         Metadata::from_headers(headers.map(|(name, value)| (name.as_str(), value.as_bytes())));
     let ids = request.extensions().get::<RequestIds>().cloned();
     let asker = Asker {
-        books: &plane.books,
+        accounting: &plane.accounting,
+        principal: caller.principal,
         subject: Subject {
             organization_id: scope.organization_id,
             workspace_id: scope.workspace_id,

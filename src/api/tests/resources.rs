@@ -45,11 +45,11 @@ async fn plane() -> Plane {
     assert!(bootstrap::bootstrap(&database, &clock, name).await.is_err());
     let live =
         Directory::start(database.clone(), options, digester, Default::default()).await.unwrap();
-    let books = super::books(&database, &live, &clock, directory.path()).await;
+    let accounting = super::accounting(&database, &live, &clock, directory.path()).await;
     let management = Management {
         directory: live,
         database,
-        books,
+        accounting,
         keyring: KeyringHandle::create_file(&directory.path().join("m.key"), &keyring).unwrap(),
         clock,
         trusted_proxies: TrustedProxies::default(),

@@ -1,27 +1,26 @@
 //! The question that costs money: one token, where the upstream lists no models. It is admitted and
 //! accounted for as any request of the same key.
 
-use std::time::{Duration, Instant};
-
 use actix_web::http::{Method, StatusCode};
 use bytes::{Bytes, BytesMut};
 use serde_json::json;
 
 use super::Upstream;
-use crate::accounting::account::{Account, Ending};
-use crate::accounting::books::{Asked, Books};
-use crate::accounting::record::AttemptOutcome;
+use crate::accounting::engine::{Accounting, RequestFacts};
+use crate::accounting::request::AccountedRequest;
+use crate::accounting::sent_body::SentBody;
 use crate::domain::policy::Subject;
+use crate::domain::principal::Principal;
 use crate::json::object::RawField;
 use crate::llm::limits::{Api, unheeded};
-use crate::llm::sample::{Collector, Sample};
+use crate::llm::sample::Collector;
 use crate::llm::usage::Answer;
-use crate::telemetry::Metrics;
+use crate::telemetry::request_record::RequestOutcome;
 use crate::telemetry::requests::RequestIds;
 use crate::upstream::UpstreamError;
 
 /// What the ledger calls it.
-const ROUTE: &str = "check";
+const OPERATION: &str = "check";
 /// How much of the answer is read: one token, and what some upstreams say of themselves.
 const MOST_ANSWER: usize = 256 * 1024;
 /// The names that upstreams know the bound on an answer's length by: older ones the first, newer
@@ -30,7 +29,8 @@ const LENGTH_BOUNDS: [&str; 2] = ["max_tokens", "max_completion_tokens"];
 
 /// Who asks, as policies and the ledger see it.
 pub(super) struct Asker<'r> {
-    pub(super) books: &'r Books,
+    pub(super) accounting: &'r Accounting,
+    pub(super) principal: Principal,
     pub(super) subject: Subject<'r>,
     pub(super) ids: RequestIds,
 }
@@ -56,7 +56,7 @@ pub(super) async fn ask(
         if !matches!(told, Token::Answered(StatusCode::BAD_REQUEST)) {
             break;
         }
-        asker.ids.request_id = asker.books.clock.new_id();
+        asker.ids.request_id = asker.accounting.clock.new_id();
     }
     Ok(told)
 }
@@ -66,8 +66,7 @@ async fn ask_within(
     asker: &Asker<'_>,
     bound: &str,
 ) -> Result<Token, UpstreamError> {
-    let Asker { books, subject, ids } = asker;
-    let began = Instant::now();
+    let Asker { accounting, principal, subject, ids } = asker;
     let fields = json!({
         "model": upstream.entry.model,
         "messages": [{"role": "user", "content": "Hi"}],
@@ -77,98 +76,71 @@ async fn ask_within(
     let raw = fields.as_object().into_iter().flatten();
     let raw: Vec<_> = raw.map(|(key, value)| (key.as_str(), value.to_string())).collect();
     let raw = raw.iter().map(|(key, value)| RawField::new(key, value));
-    let opened = books.open(Asked {
+
+    let mut request = AccountedRequest::new(&accounting.reporter, ids.clone(), None);
+    let record = request.record();
+    record.operation = OPERATION;
+    record.principal = Some(*principal);
+    record.configuration = Some((upstream.entry.id, upstream.entry.name.clone()));
+    let admitted = accounting.admit(RequestFacts {
+        record,
         subject: *subject,
         configuration: upstream.entry,
-        route: ROUTE,
-        model_asked: None,
-        ids: ids.clone(),
-        began,
-        bound: books.bound(Api::ChatCompletions, upstream.entry, body.len(), raw),
+        bound: accounting.bound(Api::ChatCompletions, upstream.entry, body.len(), raw),
         is_background: false,
+        body: SentBody::Whole(body.clone(), None),
     });
-    let account = match opened.await {
-        Ok(opened) => opened.account,
+    match admitted.await {
+        Ok((account, _)) => request.admitted(account),
         Err(denied) => {
-            if let Some(cause) = denied.cause {
-                tracing::warn!(cause, "limits of a check can't be checked");
-            }
+            let record = request.record();
+            record.status = denied.reason.status().as_u16();
+            record.code = Some(denied.reason.code());
+            record.cause = denied.cause;
+            record.violated = denied.violated;
+            request.finish(RequestOutcome::Refused);
             return Ok(Token::NotAsked(denied.message));
         }
-    };
-    let mut attempt = Attempt {
-        account: Some(account),
-        metrics: &books.metrics,
-        body: body.clone(),
-        began,
-        head: None,
-        answer: BytesMut::new(),
-    };
-    if let Some(Err(full)) = attempt.account.as_mut().map(Account::begin_attempt) {
+    }
+    if let Err(full) = request.begin_attempt() {
+        request.finish(RequestOutcome::Refused);
         return Ok(Token::NotAsked(full.to_string()));
     }
-    let told = attempt.make(upstream).await;
-    match &told {
-        Ok(_) => attempt.settle(AttemptOutcome::Completed, None),
+    let status = send(upstream, body, &mut request).await;
+    let outcome = match &status {
+        Ok(_) => RequestOutcome::Completed,
         Err(error) => {
-            books.metrics.upstream_error(error.reason());
-            let outcome = match attempt.head {
-                Some(_) => AttemptOutcome::UpstreamBroke,
-                None => AttemptOutcome::Failed,
-            };
-            attempt.settle(outcome, Some(error.reason()));
+            request.attempt_failed(error.reason(), error.to_string());
+            match request.record().first_byte {
+                Some(_) => RequestOutcome::UpstreamBroke,
+                None => RequestOutcome::Refused,
+            }
         }
-    }
-    told.map(Token::Answered)
+    };
+    request.finish(outcome);
+    status.map(Token::Answered)
 }
 
-/// An attempt under way. Dropping it settles it: whoever waits for the check may leave.
-struct Attempt<'r> {
-    account: Option<Account>,
-    metrics: &'r Metrics,
+/// Sends the question, and reads what the answer says of usage.
+async fn send(
+    upstream: &Upstream<'_>,
     body: Bytes,
-    began: Instant,
-    /// The answer's status, and when it came.
-    head: Option<(StatusCode, Duration)>,
-    answer: BytesMut,
-}
-
-impl Attempt<'_> {
-    /// Sends it, and reads what is said of usage.
-    async fn make(&mut self, upstream: &Upstream<'_>) -> Result<StatusCode, UpstreamError> {
-        let sent = upstream.send(Method::POST, "/chat/completions", self.body.clone()).await?;
-        self.head = Some((sent.status, self.began.elapsed()));
-        if sent.status.is_success() {
-            upstream.read(sent.body, &mut self.answer, MOST_ANSWER).await?;
-        }
-        Ok(sent.status)
+    request: &mut AccountedRequest,
+) -> Result<StatusCode, UpstreamError> {
+    let response = upstream.send(Method::POST, "/chat/completions", body).await?;
+    request.answered(response.status.as_u16());
+    if !response.status.is_success() {
+        return Ok(response.status);
     }
-
-    fn settle(&mut self, outcome: AttemptOutcome, code: Option<&'static str>) {
-        let Some(account) = self.account.take() else { return };
-        let answer = Answer::parse(&self.answer);
-        let report = answer.as_ref().and_then(Answer::usage);
-        let usage = report.map(|report| report.tokens(account.most_output()));
-        self.metrics.usage_tokens(&usage.unwrap_or_default());
-        let mut relayed = Collector::default();
-        relayed.take(&self.answer);
-        let ending = Ending {
-            outcome,
-            status: self.head.map(|(status, _)| status.as_u16()),
-            code,
-            model_used: answer.as_ref().and_then(Answer::model),
-            usage,
-            relayed: Some(relayed.body()),
-            is_sealed: false,
-            first_byte: self.head.map(|(_, after)| after),
-            duration: self.began.elapsed(),
-        };
-        account.settle(ending, || Sample::of_body(&self.body, 0));
+    let mut bytes = BytesMut::new();
+    let read = upstream.read(response.body, &mut bytes, MOST_ANSWER).await;
+    if let Some(answer) = Answer::parse(&bytes) {
+        let max_output_tokens = request.max_output_tokens();
+        request.answer.usage = answer.usage().map(|report| report.tokens(max_output_tokens));
+        request.record().model_used = answer.model();
     }
-}
-
-impl Drop for Attempt<'_> {
-    fn drop(&mut self) {
-        self.settle(AttemptOutcome::CallerLeft, None);
-    }
+    let mut text = Collector::default();
+    text.take(&bytes);
+    request.answer.text = Some(text.body());
+    read.map(|()| response.status)
 }

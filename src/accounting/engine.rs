@@ -1,0 +1,152 @@
+//! Admits requests that an upstream may bill, and records them, whichever plane sends them.
+
+use chrono::{DateTime, Utc};
+
+use super::account::RequestAccount;
+use super::estimate::Estimator;
+use super::ledger::Ledger;
+use super::record::{AttemptEnd, AttemptOutcome, AttemptStart};
+use super::sent_body::SentBody;
+use crate::clock::Clock;
+use crate::directory::configuration::ConfigurationEntry;
+use crate::domain::policy::Subject;
+use crate::json::object::RawField;
+use crate::llm::limits::{Api, AssumedLimits, Bound, ModelLimits, unheeded};
+use crate::policy::admission::{Admission, AdmissionRequest, Denied, PolicyHeaders};
+use crate::policy::set::Target;
+use crate::telemetry::request_record::RequestRecord;
+use crate::telemetry::request_reporter::RequestReporter;
+
+/// What requests are accounted with. One for all workers.
+#[derive(Clone)]
+pub struct Accounting {
+    pub admission: Admission,
+    pub ledger: Ledger,
+    /// Counts tokens where the provider does not.
+    pub estimator: Estimator,
+    /// Where finished requests are reported.
+    pub reporter: RequestReporter,
+    pub clock: Clock,
+    /// Assumed of models of which nothing is known.
+    pub assumed_limits: AssumedLimits,
+}
+
+/// A request that asks to be admitted.
+pub struct RequestFacts<'r> {
+    pub record: &'r RequestRecord,
+    pub subject: Subject<'r>,
+    pub configuration: &'r ConfigurationEntry,
+    /// The most that it can use.
+    pub bound: Bound,
+    /// The provider answers before it has done the work, and so without usage.
+    pub is_background: bool,
+    /// What will be sent.
+    pub body: SentBody,
+}
+
+impl Accounting {
+    /// The most that a body of so many bytes can use, as it goes up, with these top-level fields.
+    pub fn bound<'b>(
+        &self,
+        api: Api,
+        configuration: &ConfigurationEntry,
+        body_bytes: usize,
+        fields: impl Iterator<Item = RawField<'b>>,
+    ) -> Bound {
+        let limits = ModelLimits {
+            context_window: configuration.context_window,
+            max_output_tokens: configuration.max_output_tokens,
+        };
+        let unheeded = unheeded(&configuration.provider_name);
+        Bound::of_body(api, unheeded, body_bytes, fields, limits, self.assumed_limits)
+    }
+
+    /// Asks the policies and opens the request's account if they admit it. A request that they deny
+    /// is recorded, too.
+    pub async fn admit(
+        &self,
+        facts: RequestFacts<'_>,
+    ) -> Result<(RequestAccount, PolicyHeaders), Denied> {
+        let at = self.clock.now();
+        let configuration = facts.configuration;
+        let providers = [configuration.provider_name.as_str(), configuration.provider.as_str()];
+        let admitted = self.admission.admit(AdmissionRequest {
+            subject: facts.subject,
+            target: Target {
+                configuration: &configuration.name,
+                providers: &providers,
+                model: &configuration.model,
+            },
+            price: configuration.price.as_deref(),
+            bound: facts.bound,
+            request_id: facts.record.ids.request_id,
+            at,
+        });
+        let admitted = admitted.await;
+        let mut start = start_of(&facts, at);
+        match admitted {
+            Ok(admitted) => {
+                start.policies = admitted.policies;
+                start.reserved = admitted.reserved;
+                let account = RequestAccount {
+                    accounting: self.clone(),
+                    start: start.into(),
+                    is_open: false,
+                    reservation: admitted.reservation,
+                    price: configuration.price.clone(),
+                    bound: facts.bound,
+                    is_background: facts.is_background,
+                    sent: facts.body,
+                };
+                Ok((account, admitted.headers))
+            }
+            Err(denied) => {
+                self.record_blocked(start, &denied, facts.record);
+                Err(denied)
+            }
+        }
+    }
+
+    fn record_blocked(&self, mut start: AttemptStart, denied: &Denied, record: &RequestRecord) {
+        start.id = self.clock.new_id();
+        start.policies.clone_from(&denied.matched);
+        let duration = record.received_at.elapsed();
+        let end = AttemptEnd {
+            status: Some(denied.reason.status().as_u16()),
+            code: Some(denied.reason.code().to_owned()),
+            duration_ms: u64::try_from(duration.as_millis()).ok(),
+            violated: denied.violated.clone(),
+            ..AttemptEnd::without_usage(start.id, AttemptOutcome::Blocked)
+        };
+        // When the journal is full its room is kept for what costs money; the denial stands anyway.
+        let request_id = start.request_id;
+        if let Err(full) = self.ledger.blocked(start, end) {
+            tracing::warn!(error = %full, %request_id, "a denied request is not in the ledger");
+        }
+    }
+}
+
+fn start_of(facts: &RequestFacts<'_>, at: DateTime<Utc>) -> AttemptStart {
+    let RequestFacts { record, subject, configuration, .. } = facts;
+    let metadata = subject.metadata.iter();
+    AttemptStart {
+        id: uuid::Uuid::nil().into(),
+        request_id: record.ids.request_id,
+        attempt: 0,
+        admitted_at: at,
+        organization_id: subject.organization_id,
+        workspace_id: subject.workspace_id,
+        api_key_id: subject.api_key_id,
+        user_id: subject.user_id,
+        configuration_id: configuration.id,
+        configuration: configuration.name.to_string(),
+        route: record.operation.to_owned(),
+        model_asked: record.model_asked.clone(),
+        model: configuration.model.clone(),
+        client_request_id: record.ids.client_request_id.clone(),
+        policies: Vec::new(),
+        metadata: metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        reserved: None,
+        price_version: configuration.price.as_ref().map(|price| price.version.clone()),
+    }
+}

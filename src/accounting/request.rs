@@ -1,0 +1,116 @@
+//! One request that an upstream may bill, from its first byte to its last: its record, its account
+//! and what was read out of its answer. Both planes send such requests.
+
+use std::net::IpAddr;
+
+use super::account::{AnswerSummary, RequestAccount};
+use super::journal::JournalFull;
+use crate::telemetry::Metrics;
+use crate::telemetry::request_record::{RequestOutcome, RequestRecord};
+use crate::telemetry::request_reporter::RequestReporter;
+use crate::telemetry::requests::RequestIds;
+
+/// A request under way. It is finished exactly once: at its end, on an error, or when it is dropped
+/// because whoever waited for it has left.
+pub struct AccountedRequest {
+    reporter: RequestReporter,
+    /// Gone once the request is finished.
+    record: Option<Box<RequestRecord>>,
+    /// From admission until the request is finished.
+    account: Option<RequestAccount>,
+    /// What was read out of the answer.
+    pub answer: AnswerSummary,
+}
+
+impl AccountedRequest {
+    /// A request that has just arrived.
+    pub fn new(reporter: &RequestReporter, ids: RequestIds, peer: Option<IpAddr>) -> Self {
+        Self {
+            reporter: reporter.clone(),
+            record: Some(Box::new(RequestRecord::new(ids, peer))),
+            account: None,
+            answer: AnswerSummary::default(),
+        }
+    }
+
+    /// What is known of the request; after it was finished, a record that nobody reads.
+    pub fn record(&mut self) -> &mut RequestRecord {
+        self.record.get_or_insert_with(|| Box::new(RequestRecord::new(RequestIds::default(), None)))
+    }
+
+    /// Takes the account of the admitted request.
+    pub fn admitted(&mut self, account: RequestAccount) {
+        self.account = Some(account);
+    }
+
+    /// The most tokens that the answer may have.
+    pub fn max_output_tokens(&self) -> u64 {
+        self.account.as_ref().map_or(0, RequestAccount::max_output_tokens)
+    }
+
+    /// Records that an attempt is about to be made, which must not be made unless that succeeds.
+    pub fn begin_attempt(&mut self) -> Result<(), JournalFull> {
+        self.record().attempts += 1;
+        self.account.as_mut().ok_or(JournalFull::Closed)?.begin_attempt()
+    }
+
+    /// The attempt failed.
+    pub fn attempt_failed(&mut self, reason: &'static str, cause: String) {
+        self.metrics().upstream_error(reason);
+        let record = self.record();
+        record.code = Some(reason);
+        record.cause = Some(cause);
+    }
+
+    /// Another attempt follows one that no answer came back from.
+    pub fn retry(&mut self) {
+        self.metrics().upstream_retry();
+        let record = self.record();
+        let (code, duration) = (record.code.take(), record.received_at.elapsed());
+        record.cause = None;
+        if let Some(account) = &mut self.account {
+            account.end_unanswered(code, duration);
+        }
+    }
+
+    /// The head of the upstream's answer is there.
+    pub fn answered(&mut self, status: u16) {
+        let record = self.record();
+        record.status = status;
+        record.first_byte = Some(record.received_at.elapsed());
+    }
+
+    /// Keeps only a sample of what was sent: the answer may take hours, and it is not sent again.
+    pub fn shorten_sent(&mut self) {
+        if let Some(account) = &mut self.account {
+            account.shorten_sent();
+        }
+    }
+
+    /// Settles the request and reports it. Only the first call counts.
+    pub fn finish(&mut self, outcome: RequestOutcome) {
+        let Some(mut record) = self.record.take() else { return };
+        record.outcome = outcome;
+        record.duration = record.received_at.elapsed();
+        match self.account.take() {
+            Some(account) => account.settle(record, std::mem::take(&mut self.answer)),
+            None => self.reporter.finish(record),
+        }
+    }
+
+    /// Whether the request is finished.
+    pub fn is_finished(&self) -> bool {
+        self.record.is_none()
+    }
+
+    /// The metrics that the request is counted in.
+    pub fn metrics(&self) -> &Metrics {
+        self.reporter.metrics()
+    }
+}
+
+impl Drop for AccountedRequest {
+    fn drop(&mut self) {
+        self.finish(RequestOutcome::CallerLeft);
+    }
+}

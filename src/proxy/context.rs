@@ -1,0 +1,52 @@
+//! What belongs to one proxied request. The handler owns it; with the answer it moves into the body.
+
+use std::net::IpAddr;
+
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::{HttpResponse, ResponseError, body::BoxBody};
+
+use super::error::ProxyError;
+use crate::accounting::request::AccountedRequest;
+use crate::telemetry::OpenStream;
+use crate::telemetry::request_record::RequestOutcome;
+use crate::telemetry::request_reporter::RequestReporter;
+use crate::telemetry::requests::RequestIds;
+
+/// A proxied request. Dropping it finishes it: the caller has left.
+pub struct RequestContext {
+    pub request: AccountedRequest,
+    /// What policies tell the caller.
+    pub policy_headers: Vec<(HeaderName, HeaderValue)>,
+    open_stream: Option<OpenStream>,
+}
+
+impl RequestContext {
+    /// Of a request that has just arrived.
+    pub fn new(reporter: &RequestReporter, ids: RequestIds, peer: Option<IpAddr>) -> Self {
+        let request = AccountedRequest::new(reporter, ids, peer);
+        Self { request, policy_headers: Vec::new(), open_stream: None }
+    }
+
+    /// The head of the upstream's answer is there.
+    pub fn answered(&mut self, status: u16, is_stream: bool) {
+        self.request.answered(status);
+        if is_stream {
+            self.open_stream = Some(self.request.metrics().open_stream());
+            self.request.shorten_sent();
+        }
+    }
+
+    /// The gateway's own answer, instead of an upstream's.
+    pub fn refuse(mut self, error: &ProxyError) -> HttpResponse<BoxBody> {
+        let mut response = error.error_response();
+        for (name, value) in std::mem::take(&mut self.policy_headers) {
+            response.headers_mut().insert(name, value);
+        }
+        let row = error.row();
+        let record = self.request.record();
+        record.status = row.status.as_u16();
+        record.code = Some(row.code);
+        self.request.finish(RequestOutcome::Refused);
+        response
+    }
+}

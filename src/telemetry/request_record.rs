@@ -1,0 +1,189 @@
+//! The record of one finished request. Its log line and its metrics are made from it here; the ends
+//! of its attempts in the ledger are made from it in `accounting`.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Metrics;
+use super::requests::RequestIds;
+use crate::domain::ids::{ConfigurationId, PolicyId};
+use crate::domain::money::NanoUsd;
+use crate::domain::principal::Principal;
+use crate::domain::tokens::TokenUsage;
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestOutcome {
+    /// The upstream's answer was relayed to its end, whatever its status.
+    Completed,
+    /// The gateway answered by itself.
+    Refused,
+    /// The upstream's answer broke off after its head had been relayed.
+    UpstreamBroke,
+    /// The caller hung up.
+    CallerLeft,
+}
+
+impl RequestOutcome {
+    /// As logs name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Refused => "refused",
+            Self::UpstreamBroke => "upstream_broke",
+            Self::CallerLeft => "caller_left",
+        }
+    }
+}
+
+/// What is known of a request. Filled in while the request runs; finished once, however it ends.
+#[derive(Debug)]
+pub struct RequestRecord {
+    pub ids: RequestIds,
+    /// When the request arrived.
+    pub received_at: Instant,
+    /// The address that the connection came from.
+    pub peer: Option<IpAddr>,
+    /// A name from a fixed set; `none` until the route is known.
+    pub operation: &'static str,
+    pub principal: Option<Principal>,
+    /// Id and name of the model configuration.
+    pub configuration: Option<(ConfigurationId, Arc<str>)>,
+    /// The model that the caller named.
+    pub model_asked: Option<String>,
+    /// The model that the upstream says it used.
+    pub model_used: Option<String>,
+    /// The status that the caller sees; 499 until there is one.
+    pub status: u16,
+    /// How it ended; until something else is known, the caller hung up.
+    pub outcome: RequestOutcome,
+    /// The stable code of the gateway's error, or the reason why the upstream failed.
+    pub code: Option<&'static str>,
+    /// More about a failure, for the log alone.
+    pub cause: Option<String>,
+    /// The policies that blocked it.
+    pub violated: Vec<PolicyId>,
+    /// Requests sent upstream.
+    pub attempts: u32,
+    /// Tokens as reported or estimated.
+    pub usage: TokenUsage,
+    pub usage_is_estimated: bool,
+    /// Unknown without a price.
+    pub cost: Option<NanoUsd>,
+    /// From the request's arrival to the upstream's first byte.
+    pub first_byte: Option<Duration>,
+    /// From the request's arrival to its end.
+    pub duration: Duration,
+}
+
+impl RequestRecord {
+    /// The record of a request that has just arrived.
+    pub fn new(ids: RequestIds, peer: Option<IpAddr>) -> Self {
+        Self {
+            ids,
+            received_at: Instant::now(),
+            peer,
+            operation: "none",
+            principal: None,
+            configuration: None,
+            model_asked: None,
+            model_used: None,
+            status: 499,
+            outcome: RequestOutcome::CallerLeft,
+            code: None,
+            cause: None,
+            violated: Vec::new(),
+            attempts: 0,
+            usage: TokenUsage::default(),
+            usage_is_estimated: false,
+            cost: None,
+            first_byte: None,
+            duration: Duration::ZERO,
+        }
+    }
+
+    /// The status that the caller saw; none if it hung up before there was one.
+    pub fn answered_status(&self) -> Option<u16> {
+        let left_early = self.outcome == RequestOutcome::CallerLeft && self.first_byte.is_none();
+        (!left_early).then_some(self.status)
+    }
+
+    /// Counts the request.
+    pub(super) fn count(&self, metrics: &Metrics) {
+        let configuration = self.configuration.as_ref().map(|(id, _)| id.uuid());
+        metrics.proxy_request(self.operation, self.status, configuration, self.duration);
+        if let Some(first_byte) = self.first_byte {
+            metrics.proxy_first_byte(self.operation, first_byte);
+        }
+        metrics.usage_tokens(&self.usage);
+    }
+
+    /// Writes the request's log line.
+    pub(super) fn log(&self) {
+        macro_rules! line {
+            ($level:expr, $message:literal) => {
+                tracing::event!(
+                    // The line says all there is to say; a span around it would be written again.
+                    parent: None,
+                    $level,
+                    request_id = tracing::field::display(self.ids.request_id),
+                    client_request_id = self.ids.client_request_id.as_deref(),
+                    peer = self.peer.map(tracing::field::display),
+                    operation = self.operation,
+                    status = self.status,
+                    outcome = self.outcome.as_str(),
+                    code = self.code,
+                    cause = self.cause.as_deref(),
+                    policies = (!self.violated.is_empty()).then(|| tracing::field::display(PolicyIds(&self.violated))),
+                    organization_id = self.principal.and_then(|p| p.scope.organization_id()).map(tracing::field::display),
+                    workspace_id = self.principal.and_then(|p| p.scope.workspace_id()).map(tracing::field::display),
+                    key_id = self.principal.map(|principal| tracing::field::display(principal.key_id)),
+                    configuration_id = self.configuration.as_ref().map(|(id, _)| tracing::field::display(id)),
+                    configuration = self.configuration.as_ref().map(|(_, name)| &**name),
+                    model_asked = self.model_asked.as_deref(),
+                    model_used = self.model_used.as_deref(),
+                    input_tokens = self.usage.input,
+                    cached_input_tokens = self.usage.cached_input,
+                    output_tokens = self.usage.output,
+                    reasoning_tokens = self.usage.reasoning,
+                    estimated = self.usage_is_estimated.then_some(true),
+                    cost_usd = self.cost.map(tracing::field::display),
+                    attempts = self.attempts,
+                    first_byte_ms = self.first_byte.map(millis),
+                    duration_ms = millis(self.duration),
+                    $message
+                )
+            };
+        }
+        match self.outcome {
+            RequestOutcome::Completed => line!(tracing::Level::INFO, "proxy request completed"),
+            RequestOutcome::Refused => line!(tracing::Level::WARN, "proxy request refused"),
+            RequestOutcome::UpstreamBroke => {
+                line!(tracing::Level::WARN, "proxy request cut off by its upstream");
+            }
+            RequestOutcome::CallerLeft => {
+                line!(tracing::Level::INFO, "proxy request abandoned by its caller");
+            }
+        }
+    }
+}
+
+/// Milliseconds, to the microsecond.
+fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// Ids separated by commas.
+struct PolicyIds<'a>(&'a [PolicyId]);
+
+impl fmt::Display for PolicyIds<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, id) in self.0.iter().enumerate() {
+            let separator = if place == 0 { "" } else { "," };
+            write!(formatter, "{separator}{id}")?;
+        }
+        Ok(())
+    }
+}

@@ -276,6 +276,8 @@ async fn while_the_database_is_away_the_journal_holds_what_it_may(database: Data
     let bench = Bench::new(&linked).await;
     let mut options = small(journal(&database, "j"));
     (options.max_bytes, options.segment_bytes) = (1 << 20, 64 << 10);
+    // Most of it has to be read back.
+    options.max_in_memory = 100;
     let ledger = bench.open(options).await;
     let early = start(&bench.clock);
     ledger.start(early.clone()).unwrap();

@@ -94,7 +94,6 @@ async fn accounting(
         metrics: metrics.clone(),
         readiness: Readiness::default(),
         retention_days: 0,
-        on_finished: std::sync::Arc::new(|_| {}),
     };
     let options = JournalOptions::new(folder.join("journal"), 1 << 20);
     Accounting {

@@ -82,17 +82,15 @@ pub(super) struct Finished {
     pub(super) entry: LedgerEntry,
     /// The segments of its start and its end.
     pub(super) segments: [u64; 2],
-    /// It has to be read back from the journal for the database: there was no room in memory.
-    pub(super) is_only_on_disk: bool,
 }
 
 /// What can go to the database now.
 pub(super) struct Sealed {
-    /// What has ended since this was asked last.
+    /// What has ended since this was asked last, and is in memory.
     pub(super) finished: Vec<Finished>,
-    /// Segments that can be removed once that, and what was taken before, is committed.
+    /// Segments that can be removed once all that has ended is committed.
     pub(super) done: Vec<u64>,
-    /// Segments to be read back.
+    /// Segments with what has ended and had no room in memory.
     pub(super) to_read: Vec<u64>,
     /// Some of the ends could not be written to any file.
     pub(super) has_unwritten: bool,
@@ -181,9 +179,8 @@ impl Journal {
             encode_entry(&entry.start, &entry.end, buffer);
             let mut writer = self.writer();
             self.append(&mut writer, buffer).map_err(|error| self.note_full_disk(&error))?;
-            let segment = writer.number();
-            let is_only_on_disk = self.is_memory_full();
-            self.finish(&mut writer, Finished { entry, segments: [segment; 2], is_only_on_disk });
+            let segments = [writer.number(); 2];
+            self.finish(&mut writer, Finished { entry, segments }, !self.is_memory_full());
             Ok(())
         })
     }
@@ -208,8 +205,8 @@ impl Journal {
     /// tried, and at last it is kept in memory alone. A second end of an attempt is ignored.
     pub(super) fn end(&self, end: AttemptEnd) {
         BUFFER.with_borrow_mut(|buffer| {
-            let mut is_only_on_disk = self.is_memory_full();
-            if !is_only_on_disk {
+            let has_room = !self.is_memory_full();
+            if has_room {
                 encode_end(&end, buffer);
             }
             let mut writer = self.writer();
@@ -218,8 +215,8 @@ impl Journal {
                 tracing::warn!(attempt_id = %end.id, "ignoring the end of an attempt that is not open");
                 return;
             };
-            if is_only_on_disk {
-                // Read back alone, without looking for its start.
+            if !has_room {
+                // Read back by itself, without looking for its start.
                 encode_entry(&open.start, &end, buffer);
             }
             let appended = self.append(&mut writer, buffer).or_else(|error| {
@@ -233,25 +230,25 @@ impl Journal {
             if appended.is_err() {
                 // Nothing begins while there are any, so they are not more than ran.
                 writer.has_unwritten = true;
-                is_only_on_disk = false;
             }
             let segments = [open.segment, writer.number()];
             let entry = LedgerEntry { start: open.start, end };
-            self.finish(&mut writer, Finished { entry, segments, is_only_on_disk });
+            let in_memory = has_room || appended.is_err();
+            self.finish(&mut writer, Finished { entry, segments }, in_memory);
         });
     }
 
-    fn finish(&self, writer: &mut Writer, finished: Finished) {
-        if finished.is_only_on_disk {
-            writer.mark_entries();
-        } else {
+    fn finish(&self, writer: &mut Writer, finished: Finished, in_memory: bool) {
+        if in_memory {
             self.in_memory.fetch_add(1, Ordering::Relaxed);
+            writer.finished.push(finished);
+        } else {
+            writer.mark_entries();
         }
-        writer.finished.push(finished);
     }
 
     fn is_memory_full(&self) -> bool {
-        self.in_memory.load(Ordering::Relaxed) >= self.options.max_in_memory
+        self.in_memory() >= self.options.max_in_memory
     }
 
     /// So many finished attempts are no longer in memory.
@@ -259,9 +256,9 @@ impl Journal {
         self.in_memory.fetch_sub(count, Ordering::Relaxed);
     }
 
-    /// What has ended since this was asked last.
-    pub(super) fn take_finished(&self) -> Vec<Finished> {
-        std::mem::take(&mut self.writer().finished)
+    /// Finished attempts in memory that are not in the database.
+    pub(super) fn in_memory(&self) -> usize {
+        self.in_memory.load(Ordering::Relaxed)
     }
 
     /// Begins a new segment if there is something in this one (and the disk allows), and says what

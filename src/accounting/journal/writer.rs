@@ -24,7 +24,7 @@ pub(super) struct Writer {
     segments: BTreeMap<u64, Segment>,
     /// Attempts that have started and not ended.
     open: HashMap<AttemptId, OpenAttempt>,
-    /// Attempts that have ended and were not taken yet.
+    /// Attempts that have ended, are in memory and were not taken yet.
     pub(super) finished: Vec<Finished>,
     /// Ends among them could not be written to any file.
     pub(super) has_unwritten: bool,

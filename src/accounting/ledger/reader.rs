@@ -138,7 +138,7 @@ impl Reader {
     }
 
     fn push(&mut self, entry: LedgerEntry, segments: [u64; 2]) {
-        self.waiting.push(Finished { entry, segments, is_only_on_disk: true });
+        self.waiting.push(Finished { entry, segments });
     }
 
     fn close(&mut self, id: AttemptId) -> Option<Open> {

@@ -23,9 +23,9 @@ pub(super) struct Round {
 
 impl Round {
     /// All that has ended before the segments were sealed.
-    pub(super) fn new(entries: Vec<Finished>, sealed: Sealed) -> Self {
-        let Sealed { done, to_read, has_unwritten, .. } = sealed;
-        Self { entries, to_read, done, has_unwritten }
+    pub(super) fn new(sealed: Sealed) -> Self {
+        let Sealed { finished, done, to_read, has_unwritten, .. } = sealed;
+        Self { entries: finished, to_read, done, has_unwritten }
     }
 
     /// Commits all of it, and removes segments as soon as they can be. After an error it goes on
@@ -77,8 +77,7 @@ async fn read_back(
     for piece in Pieces::of(&bytes, 0) {
         match piece {
             Piece::Record(Record::Entry(entry)) => {
-                let segments = [number; 2];
-                entries.push(Finished { entry: *entry, segments, is_only_on_disk: true });
+                entries.push(Finished { entry: *entry, segments: [number; 2] });
             }
             Piece::Record(Record::Start(_) | Record::End(_)) | Piece::Truncated => {}
             Piece::Damaged(bytes) => rows.reject_damaged(number, bytes)?,

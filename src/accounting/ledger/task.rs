@@ -1,7 +1,5 @@
-//! The ledger's thread: takes what has ended from the journal, passes it on, and has it written to the
-//! database.
+//! The ledger's thread: has what has ended written to the database.
 
-use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::thread;
@@ -13,11 +11,11 @@ use super::commit::RowWriter;
 use super::counts::Counts;
 use super::retention::Retention;
 use super::round::Round;
-use super::{LedgerError, LedgerParts, OnFinished};
-use crate::accounting::journal::{Finished, Journal};
+use super::{LedgerError, LedgerParts};
+use crate::accounting::journal::Journal;
 
-/// How often what has ended is taken from the journal.
-const COLLECT_EVERY: Duration = Duration::from_millis(250);
+/// How often it is looked whether something has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Few rows are written at once; under load rows are written together: so many, or after this time.
 const FEW_ROWS: usize = 100;
@@ -48,10 +46,8 @@ pub(super) fn start(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let directory = journal.options().directory.clone();
     let rows = RowWriter::new(directory, parts.database.clone(), Arc::clone(&counts));
-    let on_finished = Arc::clone(&parts.on_finished);
     let now = Instant::now();
     let task = Task {
-        collector: Collector { journal: Arc::clone(&journal), on_finished, waiting: Vec::new() },
         journal,
         retention: Retention::new(parts.retention_days),
         parts,
@@ -67,44 +63,10 @@ pub(super) fn start(
     Ok(())
 }
 
-/// Takes what has ended from the journal, and passes each record on once.
-struct Collector {
-    journal: Arc<Journal>,
-    on_finished: OnFinished,
-    /// For the database.
-    waiting: Vec<Finished>,
-}
-
-impl Collector {
-    fn collect(&mut self) {
-        let finished = self.journal.take_finished();
-        self.take(finished);
-    }
-
-    fn take(&mut self, finished: Vec<Finished>) {
-        for one in &finished {
-            (self.on_finished)(&one.entry);
-        }
-        self.waiting.extend(finished.into_iter().filter(|one| !one.is_only_on_disk));
-    }
-
-    /// Goes on collecting until the work is done: the database may be slow.
-    async fn collect_during<T>(&mut self, work: impl Future<Output = T>) -> T {
-        let mut work = std::pin::pin!(work);
-        loop {
-            tokio::select! {
-                output = &mut work => return output,
-                () = tokio::time::sleep(COLLECT_EVERY) => self.collect(),
-            }
-        }
-    }
-}
-
 struct Task {
     journal: Arc<Journal>,
     parts: LedgerParts,
     counts: Arc<Counts>,
-    collector: Collector,
     rows: RowWriter,
     /// What the database has not taken yet.
     round: Round,
@@ -119,37 +81,30 @@ struct Task {
 impl Task {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         loop {
-            match tokio::time::timeout(COLLECT_EVERY, commands.recv()).await {
+            match tokio::time::timeout(LOOK_EVERY, commands.recv()).await {
                 Ok(Some(Command::Flush(reply))) => {
                     let _ = reply.send(self.write().await);
                 }
                 Ok(Some(Command::Close(reply))) => {
                     let outcome = self.write().await;
-                    self.close();
+                    self.journal.close();
                     let _ = reply.send(outcome);
                     return;
                 }
-                Ok(None) => return self.close(),
+                Ok(None) => return self.journal.close(),
                 Err(_) => self.tick().await,
             }
         }
     }
 
-    fn close(mut self) {
-        self.journal.close();
-        self.collector.collect();
-    }
-
     async fn tick(&mut self) {
-        self.collector.collect();
-        let waiting = self.collector.waiting.len();
+        let waiting = self.journal.in_memory();
         let is_due = waiting < FEW_ROWS || waiting >= MANY_ROWS;
         if is_due || self.written.elapsed() >= WRITE_EVERY {
             let outcome = self.write().await;
             self.log(outcome.err());
         }
-        let retention = self.retention.tick(&self.parts.database, &self.parts.clock);
-        self.collector.collect_during(retention).await;
+        self.retention.tick(&self.parts.database, &self.parts.clock).await;
     }
 
     /// Writes everything that has ended to the database.
@@ -162,22 +117,16 @@ impl Task {
     async fn write_rounds(&mut self) -> Result<(), LedgerError> {
         // What the database did not take the last time comes first; as long as it takes nothing,
         // no more segments are made.
-        self.commit().await?;
+        self.round.commit(&mut self.rows, &self.journal).await?;
         let began = Instant::now();
-        let mut sealed = self.journal.seal();
+        let sealed = self.journal.seal();
         let records = sealed.records;
-        self.collector.take(std::mem::take(&mut sealed.finished));
-        self.round = Round::new(std::mem::take(&mut self.collector.waiting), sealed);
-        self.commit().await?;
+        self.round = Round::new(sealed);
+        self.round.commit(&mut self.rows, &self.journal).await?;
         self.journal.compact()?;
         self.written = began;
         self.counts.drained(began, records);
         Ok(())
-    }
-
-    async fn commit(&mut self) -> Result<(), LedgerError> {
-        let commit = self.round.commit(&mut self.rows, &self.journal);
-        self.collector.collect_during(commit).await
     }
 
     /// After a full disk.

@@ -215,7 +215,7 @@ async fn open_attempts_do_not_keep_old_segments(database: Database) {
     }
     eventually("one start is left", async || {
         let bytes = bench.counter("tollgate_journal_bytes");
-        0 < bytes && bytes < 8192
+        0 < bytes && bytes < 1024
     })
     .await;
     let recovered = bench.settle(&copy(&directory, &journal(&database, "copy"))).await;

@@ -1,19 +1,22 @@
-//! `cargo bench`: what a call through Tollgate costs, beside a direct call and nginx `proxy_pass`,
-//! in one table from one run. `cargo bench -- --quick` is a smoke run of a few seconds;
-//! `cargo bench -- --baseline` leaves Tollgate out, to see how steady the machine is.
+//! `cargo bench`: what a call through Tollgate costs, beside a direct call and nginx `proxy_pass`, in
+//! one table from one run. `cargo bench -- --quick` is a smoke run of a few seconds.
 //!
-//! | file | what lives there |
+//! The target has one core, with all its threads; load generator and upstream have another. Loads are
+//! closed loops that keep the target's core busy, so its CPU time is what a request costs under
+//! saturation. Targets take turns in rounds, and the medians are shown.
+//!
+//! | file | content |
 //! | --- | --- |
 //! | `gateway.rs` | the order of the run |
 //! | `upstream.rs` | the upstream, a child process of one thread |
 //! | `targets.rs` | starting, preparing and stopping what is measured |
 //! | `payloads.rs` | requests and answers, encoded once |
-//! | `client.rs` | one keep-alive connection, with as little parsing as will do |
+//! | `client.rs` | one keep-alive connection |
 //! | `measure.rs` | the loads, and what `/proc` says about a process under them |
 //! | `report.rs` | the table |
 //!
 //! Nothing here asserts a time: numbers are for people to read, and a loaded machine is no error.
-//! Only loopback addresses are used, and every load is bounded in count and in time.
+//! Only loopback addresses are used, and every load is bounded in time.
 #![expect(clippy::print_stdout, reason = "the table is this program's output")]
 
 mod client;
@@ -26,78 +29,70 @@ mod upstream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use measure::{Plan, Results};
+use measure::{Measured, Plan};
 use targets::{Limits, Target, Upstream};
 
-/// Whatever went wrong, in words; a benchmark has no caller that would match on it.
+/// Any failure, as text; a benchmark has no caller that would match on it.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let given = |flag: &str| arguments.iter().any(|argument| argument == flag);
-    if given("--upstream") {
-        return upstream::run();
-    }
     // Cargo passes `--bench` from `cargo bench` only; `cargo test --benches` must not start a load.
-    if !given("--bench") {
+    if !given("--bench") && !given("--upstream") {
         println!("not run: start this with `cargo bench`, or `cargo bench -- --quick`");
         return Ok(());
     }
-    if !given("--limits-raised") {
-        return Err(with_raised_limits(&arguments));
+    let core = arguments.iter().find_map(|argument| argument.strip_prefix("--target-core="));
+    if given("--bench") && core.is_none() {
+        return Err(start_pinned(&arguments));
     }
+    let core = core.unwrap_or_default();
     let plan = if given("--quick") { Plan::quick() } else { Plan::full() };
-    run(&plan, given("--baseline"))
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        if given("--upstream") { upstream::run().await } else { run(&plan, core).await }
+    })
 }
 
-/// Starts this program again with as many open files as the system allows: a thousand idle streams
-/// are two thousand sockets in a gateway, and the usual soft limit is 1,024. Returns only on failure.
-fn with_raised_limits(arguments: &[String]) -> Failure {
-    let program = match std::env::current_exe() {
-        Ok(program) => program,
-        Err(error) => return error.into(),
+/// Starts this program again on the load's core, with as many open files as the system allows: a
+/// thousand idle streams are two thousand sockets. Returns only on failure.
+fn start_pinned(arguments: &[String]) -> Failure {
+    let start = || -> Result<std::io::Error, Failure> {
+        let (load, target) = targets::cores()?;
+        Ok(Command::new("sh")
+            .args(["-c", r#"ulimit -n "$(ulimit -Hn)"; exec taskset -c "$@""#, "sh"])
+            .arg(load.to_string())
+            .arg(std::env::current_exe()?)
+            .args(arguments)
+            .arg(format!("--target-core={target}"))
+            .exec())
     };
-    Command::new("sh")
-        .args(["-c", r#"ulimit -n "$(ulimit -Hn)"; exec "$@""#, "sh"])
-        .arg(program)
-        .args(arguments)
-        .arg("--limits-raised")
-        .exec()
-        .into()
+    start().map_or_else(|failure| failure, Into::into)
 }
 
-fn run(plan: &Plan, baseline: bool) -> Result<(), Failure> {
+async fn run(plan: &Plan, core: &str) -> Result<(), Failure> {
     let upstream = Upstream::start()?;
     let mut targets = vec![Target::direct(&upstream)];
-    let nginx = Target::nginx(&upstream)?;
-    let nginx_installed = nginx.is_some();
-    targets.extend(nginx);
-    if !baseline {
-        for limits in [Limits::None, Limits::InMemory, Limits::InRedis] {
-            targets.extend(Target::tollgate(&upstream, limits)?);
-        }
+    targets.extend(Target::nginx(&upstream, core).await?);
+    for limits in [Limits::None, Limits::InMemory, Limits::InRedis] {
+        targets.extend(Target::tollgate(&upstream, core, limits).await?);
     }
-
-    let mut results = Results::new(targets.len());
+    let mut results = Vec::new();
     for target in &targets {
-        measure::check(target)?;
-    }
-    // Memory comes first, while no allocator holds pages left over from the loads.
-    for (index, target) in targets.iter().enumerate() {
-        results.idle_stream_bytes(index, measure::idle_streams(target, plan)?);
-    }
-    for target in &targets {
-        measure::warm_up(target, plan)?;
+        measure::check(target).await?;
+        // Memory comes first, while no allocator holds pages from the loads.
+        results.push(Measured::new(measure::idle_stream_bytes(target, plan).await?));
     }
     for round in 0..plan.rounds {
-        // A different target goes first in each round, and each meets the machine's moods alike.
+        // Another target begins each round, so that a drift of the machine meets all alike.
         for turn in 0..targets.len() {
-            let index = (round + turn) % targets.len();
-            if let Some(target) = targets.get(index) {
-                measure::round(target, plan, &mut results, index)?;
+            let at = (round + turn) % targets.len();
+            if let (Some(target), Some(results)) = (targets.get(at), results.get_mut(at)) {
+                measure::round(target, plan, results).await?;
             }
         }
     }
-    report::print(&targets, &results, plan, nginx_installed);
+    report::print(&targets, &results, plan);
     Ok(())
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 /// The upstream's key, which only the targets may present to it.
 pub(crate) const UPSTREAM_KEY: &str = "sk-bench-upstream-key-0123456789abcdef";
 
-/// What is asked for: the upstream answers each kind under a base path of its own, and in Tollgate
+/// The kind of a request. The upstream answers each below a base path of its own, and in Tollgate
 /// each is a model configuration of that name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -15,15 +15,18 @@ pub(crate) enum Kind {
     LongQuestion,
     /// 1 KB up, 100 KB down.
     LongAnswer,
-    /// An event stream, one event at a time.
+    /// An event stream.
     Stream,
-    /// An event stream that says one thing and stays open.
+    /// An event stream that sends one event and stays open.
     Idle,
 }
 
 impl Kind {
     pub(crate) const ALL: [Self; 5] =
         [Self::Small, Self::LongQuestion, Self::LongAnswer, Self::Stream, Self::Idle];
+    /// Those that are sent as often as the target can answer.
+    pub(crate) const LOADS: [Self; 4] =
+        [Self::Small, Self::LongQuestion, Self::LongAnswer, Self::Stream];
 
     /// The path segment, and the configuration's name.
     pub(crate) fn name(self) -> &'static str {
@@ -34,6 +37,22 @@ impl Kind {
             Self::Stream => "stream",
             Self::Idle => "idle",
         }
+    }
+
+    /// The name in the table.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Small => "1 KB up, 1 KB down",
+            Self::LongQuestion => "100 KB up, 1 KB down",
+            Self::LongAnswer => "1 KB up, 100 KB down",
+            Self::Stream => "streams",
+            Self::Idle => "idle streams",
+        }
+    }
+
+    /// Clients that keep the target's core busy.
+    pub(crate) fn clients(self) -> usize {
+        if self == Self::Small { 32 } else { 16 }
     }
 
     pub(crate) fn streams(self) -> bool {

@@ -1,93 +1,64 @@
 //! The table.
 
-use std::time::Duration;
-
-use crate::measure::{Plan, Results, TargetResults};
+use crate::measure::{Load, Measured, Plan, REQUESTS_PER_SECOND, median};
+use crate::payloads::Kind;
 use crate::targets::Target;
+use crate::upstream::STREAM_EVENTS;
 
-const LABEL: usize = 42;
-const COLUMN: usize = 15;
+const LABEL: usize = 44;
+const COLUMN: usize = 16;
 
-/// One line: what it says, and how to read its number off a target.
-type Row = (&'static str, fn(&TargetResults) -> f64);
-
-const COSTS: [Row; 5] = [
-    ("CPU us a request, 1 KB up, 1 KB down", |results| results.small.microseconds()),
-    ("CPU us a request, 100 KB up, 1 KB down", |results| results.long_question.microseconds()),
-    ("CPU us a request, 1 KB up, 100 KB down", |results| results.long_answer.microseconds()),
-    ("CPU us a streamed event", |results| results.stream_event.microseconds()),
-    ("memory an open idle stream, KB", |results| results.idle_stream_bytes / 1024.0),
-];
-
-pub(crate) fn print(targets: &[Target], results: &Results, plan: &Plan, nginx_installed: bool) {
-    let columns: Vec<&TargetResults> = results.0.iter().take(targets.len()).collect();
-    let of = |name: &str| {
-        targets
-            .iter()
-            .position(|target| target.name == name)
-            .and_then(|at| columns.get(at).copied())
-    };
-    let (direct, nginx) = (of("direct"), of("nginx"));
-    // What all that is on costs: the last of them.
-    let fullest = targets
-        .iter()
-        .rposition(|target| target.name == "limits")
-        .or_else(|| targets.iter().position(|target| target.name == "tollgate"));
-    let fullest = fullest.and_then(|at| columns.get(at).copied());
-
+pub(crate) fn print(targets: &[Target], results: &[Measured], plan: &Plan) {
     println!();
-    let names = targets.iter().map(|target| target.name.to_owned());
-    line("", names.chain(["limits : nginx".to_owned()]));
-    for (label, read) in COSTS {
-        let ratio = match (nginx.map(read), fullest.map(read)) {
-            (Some(nginx), Some(fullest)) if nginx > 0.0 => format!("{:.2}", fullest / nginx),
-            _ => "-".to_owned(),
+    line("", targets.iter().map(|target| target.name.to_owned()));
+    let resident = targets.iter().map(|target| format!("{:.0}", target.resident_mb));
+    line("resident before the first request, MB", resident);
+    for (at, kind) in Kind::LOADS.into_iter().enumerate() {
+        // A stream is counted by its events.
+        let events = if kind == Kind::Stream { STREAM_EVENTS as f64 } else { 1.0 };
+        let value = |measured: &Measured, read: fn(&Load) -> f64| {
+            measured.loads.get(at).map_or(f64::NAN, |loads| median(loads.iter().map(read)))
         };
-        let numbers = columns.iter().map(|results| format!("{:.1}", read(results)));
-        line(label, numbers.chain([ratio]));
+        let unit = if kind == Kind::Stream { "events" } else { "requests" };
+        let rates = results.iter().map(|measured| {
+            let idle = value(measured, Load::utilization) < 0.85;
+            let mark = if idle { "+" } else { "" };
+            format!("{:.0}{mark}", value(measured, Load::per_second) * events)
+        });
+        line(&format!("{}: {unit} a second", kind.label()), rates);
+        let cpu = |measured| value(measured, Load::cpu_microseconds) / events;
+        let nginx = targets.iter().zip(results).find(|(target, _)| target.name == "nginx");
+        let nginx = nginx.map_or(f64::NAN, |(_, measured)| cpu(measured));
+        let costs = results.iter().map(|measured| {
+            let cpu = cpu(measured);
+            format!("{cpu:.1} ({:.2})", cpu / nginx)
+        });
+        line("  CPU us each (times nginx)", costs);
     }
+    let memory =
+        results.iter().map(|measured| format!("{:.1}", measured.idle_stream_bytes / 1024.0));
+    line("memory of an open idle stream, KB", memory);
     for (label, share) in [("median", 0.5), ("99th percentile", 0.99)] {
-        let label = format!("latency at {}/s, {label}, us", plan.requests_per_second);
-        line(&label, columns.iter().map(|results| microseconds(results.latency(share))));
-        let added = |results: &&TargetResults| match direct {
-            Some(direct) => {
-                let (through, without) = (results.latency(share), direct.latency(share));
-                format!("{:+.0}", (through.as_secs_f64() - without.as_secs_f64()) * 1e6)
-            }
-            None => "-".to_owned(),
-        };
-        line("  added to a direct call", columns.iter().map(added));
+        let direct = results.first().map_or(f64::NAN, |direct| direct.latency(share));
+        let latencies = results.iter().map(|measured| {
+            let latency = measured.latency(share);
+            format!("{latency:.0} ({:+.0})", latency - direct)
+        });
+        line(&format!("latency at {REQUESTS_PER_SECOND}/s, {label}, us (added)"), latencies);
     }
-    line("  answers later than 10 ms", columns.iter().map(|results| results.late.to_string()));
-    line(
-        "database queries that requests caused",
-        columns.iter().map(|results| match results.database_queries {
-            Some(queries) => queries.to_string(),
-            None => "-".to_owned(),
-        }),
-    );
-
-    println!();
-    if !nginx_installed {
-        println!("nginx: not installed, so there is nothing to compare with.");
-    }
+    let queries = results.iter().map(|measured| {
+        measured.database_queries.map_or("-".to_owned(), |queries| queries.to_string())
+    });
+    line("database transactions that requests caused", queries);
     println!(
-        "CPU is user and system time of the process that answers: for \"direct\", the upstream's own;\n\
-         Redis' own is not counted. nginx and tollgate run one worker each, the journal and the ledger\n\
-         on. \"limits\": one spend cap and one rate limit match every request, counted in memory;\n\
-         \"redis\": the same, counted in Redis. A new cap reads the ledger once for each window.\n\
-         {} rounds, {} connections, {} streams of {} events; memory with {} streams open.\n\
-         Latency counts from the moment at which a request was due.",
-        plan.rounds,
-        plan.connections,
-        plan.streams,
-        crate::upstream::STREAM_EVENTS,
-        plan.idle_streams,
+        "\nMedians of {} rounds. Each target has one core for all its threads, load and upstream have another.\n\
+         +: the target used under 85 % of its core, so its rate is not its limit; compare CPU.\n\
+         CPU is user and system time of the target's process; for \"direct\" that is the upstream, which shares\n\
+         its core with the load. nginx and tollgate run one worker each; tollgate authenticates, logs and writes\n\
+         the ledger. \"limits\": one spend cap and one rate limit match every request, counted in memory;\n\
+         \"redis\": counted in Redis, whose own CPU is not included. {} streams were open for the memory.",
+        plan.rounds, plan.idle_streams,
     );
-}
-
-fn microseconds(duration: Duration) -> String {
-    format!("{:.0}", duration.as_secs_f64() * 1e6)
 }
 
 fn line(label: &str, cells: impl IntoIterator<Item = String>) {

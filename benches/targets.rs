@@ -1,5 +1,6 @@
 //! Starting, preparing and stopping what is measured.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -12,11 +13,35 @@ use tempfile::TempDir;
 
 use crate::Failure;
 use crate::client::Connection;
+use crate::measure::resident_bytes;
 use crate::payloads::{Kind, UPSTREAM_KEY};
 
-const START_PATIENCE: Duration = Duration::from_secs(20);
+const MAX_START_TIME: Duration = Duration::from_secs(20);
 
-/// A child that does not outlive this program's interest in it.
+/// The first and the last core that this process may use: for load and upstream, and for the target.
+pub(crate) fn cores() -> Result<(usize, usize), Failure> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let list = list.ok_or("/proc has no Cpus_allowed_list")?.trim();
+    let cores: Vec<usize> = list.split([',', '-']).map(str::parse).collect::<Result<_, _>>()?;
+    match cores[..] {
+        [load, .., target] => Ok((load, target)),
+        [only] => {
+            println!("This machine has one core, which load and target share: the rates are low.");
+            Ok((only, only))
+        }
+        [] => Err("/proc lists no core".into()),
+    }
+}
+
+/// The program on the target's core.
+fn pinned(core: &str, program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("taskset");
+    command.args(["-c", core]).arg(program);
+    command
+}
+
+/// A child process that ends with this value.
 struct Process(Child);
 
 impl Drop for Process {
@@ -50,7 +75,7 @@ impl Upstream {
 /// Where the Redis of the last column is.
 const REDIS: &str = "127.0.0.1:6379";
 
-/// What a Tollgate counts, and where.
+/// Which limits a Tollgate counts, and where.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Limits {
     /// No policy matches.
@@ -78,11 +103,12 @@ impl Limits {
     }
 }
 
-/// One column of the table: where to send requests, and whose CPU and memory they cost.
+/// One column of the table: where requests go, and the process whose CPU and memory are measured.
 pub(crate) struct Target {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
     pub(crate) pid: u32,
+    pub(crate) resident_mb: f64,
     /// Stands before the configuration's name in every path.
     prefix: &'static str,
     key: String,
@@ -99,6 +125,7 @@ impl Target {
             name: "direct",
             address: upstream.address,
             pid: upstream.process.0.id(),
+            resident_mb: f64::NAN,
             prefix: "",
             key: UPSTREAM_KEY.to_owned(),
             platform_key: None,
@@ -107,13 +134,14 @@ impl Target {
         }
     }
 
-    /// nginx as somebody would set it up before a model provider, without access log. `None` where it
-    /// is not installed.
-    pub(crate) fn nginx(upstream: &Upstream) -> Result<Option<Self>, Failure> {
+    /// nginx as it is usually set up before a model provider, without access log. `None` where it is
+    /// not installed.
+    pub(crate) async fn nginx(upstream: &Upstream, core: &str) -> Result<Option<Self>, Failure> {
         let Some(program) = ["nginx", "/usr/sbin/nginx"]
             .into_iter()
             .find(|program| Command::new(program).arg("-v").stderr(Stdio::null()).status().is_ok())
         else {
+            println!("nginx is not installed, so there is nothing to compare with.");
             return Ok(None);
         };
         let directory = tempfile::tempdir()?;
@@ -124,7 +152,7 @@ impl Target {
             nginx_configuration(directory.path(), address, upstream.address),
         )?;
         let log = directory.path().join("output.log");
-        let child = Command::new(program)
+        let child = pinned(core, program)
             .arg("-p")
             .arg(directory.path())
             .arg("-c")
@@ -132,15 +160,16 @@ impl Target {
             .stdout(File::create(&log)?)
             .stderr(File::options().append(true).open(&log)?)
             .spawn()?;
-        let pid = child.id();
         let process = Process(child);
-        wait_until("nginx listens", &log, || Connection::open(address).map(drop))?;
+        wait_until("nginx listens", &log, async || Connection::open(address).await.map(drop))
+            .await?;
         Ok(Some(Self {
             name: "nginx",
             address,
-            pid,
+            pid: process.0.id(),
+            resident_mb: resident_bytes(process.0.id())? / 1e6,
             prefix: "",
-            key: "the-key-of-no-one".to_owned(),
+            key: "not-a-key".to_owned(),
             platform_key: None,
             _process: Some(process),
             _directory: Some(directory),
@@ -149,7 +178,11 @@ impl Target {
 
     /// Tollgate with one worker and its defaults otherwise, on a new SQLite database. `None` where
     /// it should count in a Redis that is not there.
-    pub(crate) fn tollgate(upstream: &Upstream, limits: Limits) -> Result<Option<Self>, Failure> {
+    pub(crate) async fn tollgate(
+        upstream: &Upstream,
+        core: &str,
+        limits: Limits,
+    ) -> Result<Option<Self>, Failure> {
         if limits == Limits::InRedis && TcpStream::connect(REDIS).is_err() {
             return Ok(None);
         }
@@ -158,10 +191,9 @@ impl Target {
         let log = directory.path().join("output.log");
         let address = free_address()?;
         let command = |name: &str| -> Result<Command, Failure> {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+            let mut command = pinned(core, env!("CARGO_BIN_EXE_tollgate"));
             command
-                .arg(name)
-                .args(["--database-url", &database, "--master-key-file"])
+                .args([name, "--database-url", &database, "--master-key-file"])
                 .arg(directory.path().join("master.key"))
                 .stderr(File::options().create(true).append(true).open(&log)?);
             Ok(command)
@@ -178,20 +210,23 @@ impl Target {
             .args(limits.options())
             .stdout(Stdio::null())
             .spawn()?;
-        let pid = child.id();
         let process = Process(child);
-        wait_until("tollgate is ready", &log, || {
-            call(address, "GET", "/readyz", "", None).map(drop)
-        })?;
-        let key = prepare(address, text(&made, "admin_key")?, upstream.address)
-            .map_err(|error| format!("{error}\n{}", tail(&log)))?;
-        if limits != Limits::None {
-            make_limits(address, &made).map_err(|error| format!("{error}\n{}", tail(&log)))?;
-        }
+        let ready = async || call(address, "GET", "/readyz", "", None).await.map(drop);
+        wait_until("tollgate is ready", &log, ready).await?;
+        let resident_mb = resident_bytes(process.0.id())? / 1e6;
+        let prepared = async {
+            let key = prepare(address, text(&made, "admin_key")?, upstream.address).await?;
+            if limits != Limits::None {
+                make_limits(address, &made).await?;
+            }
+            Ok::<_, Failure>(key)
+        };
+        let key = prepared.await.map_err(|error| format!("{error}\n{}", tail(&log)))?;
         Ok(Some(Self {
             name: limits.name(),
             address,
-            pid,
+            pid: process.0.id(),
+            resident_mb,
             prefix: "/providers",
             key,
             platform_key: Some(text(&made, "platform_key")?.to_owned()),
@@ -206,36 +241,35 @@ impl Target {
         encode("POST", &path, &self.key, Some(&kind.question()))
     }
 
-    /// How many queries Tollgate has sent to its database; `None` for the other targets.
-    pub(crate) fn database_queries(&self) -> Result<Option<u64>, Failure> {
-        const COUNTER: &str = "tollgate_database_queries_total";
+    /// The transactions that requests have caused so far; `None` for other targets than Tollgate.
+    pub(crate) async fn database_queries(&self) -> Result<Option<u64>, Failure> {
+        const COUNTER: &str = "tollgate_database_request_transactions_total ";
         let Some(key) = &self.platform_key else {
             return Ok(None);
         };
         let request = encode("GET", "/metrics", key, None);
-        let answer = Connection::open(self.address)?.ask(&request)?;
-        let text = String::from_utf8_lossy(&answer.body);
-        let series: Vec<f64> = text
-            .lines()
-            .filter(|line| line.starts_with(COUNTER))
-            .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
-            .collect();
-        if answer.status != 200 || series.is_empty() {
-            return Err(format!("/metrics answered {} without {COUNTER}", answer.status).into());
+        let (status, text) = Connection::open(self.address).await?.fetch(&request).await?;
+        match text.lines().find_map(|line| line.strip_prefix(COUNTER)?.parse().ok()) {
+            Some(count) => Ok(Some(count)),
+            None => Err(format!("/metrics answered {status} without {COUNTER}").into()),
         }
-        Ok(Some(series.iter().sum::<f64>() as u64))
     }
 }
 
-/// Workspace, secret, one configuration a kind, and the caller's key, which is returned.
-fn prepare(address: SocketAddr, admin_key: &str, upstream: SocketAddr) -> Result<String, Failure> {
-    let create =
-        |method: &str, path: &str, body: Value| call(address, method, path, admin_key, Some(&body));
-    let workspace =
-        create("POST", "/api/v1/workspaces", json!({"name": "Bench", "handle": "bench"}))?;
+/// Creates workspace, secret, one configuration a kind, and the caller's key, which is returned.
+async fn prepare(
+    address: SocketAddr,
+    admin_key: &str,
+    upstream: SocketAddr,
+) -> Result<String, Failure> {
+    let create = async |method: &str, path: &str, body: Value| {
+        call(address, method, path, admin_key, Some(&body)).await
+    };
+    let workspace = json!({"name": "Bench", "handle": "bench"});
+    let workspace = create("POST", "/api/v1/workspaces", workspace).await?;
     let workspace = format!("/api/v1/workspaces/{}", text(&workspace, "id")?);
     let secret = json!({"value": UPSTREAM_KEY});
-    create("PUT", &format!("{workspace}/secrets/UPSTREAM_KEY"), secret)?;
+    create("PUT", &format!("{workspace}/secrets/UPSTREAM_KEY"), secret).await?;
     for kind in Kind::ALL {
         let configuration = json!({
             "name": kind.name(),
@@ -244,22 +278,22 @@ fn prepare(address: SocketAddr, admin_key: &str, upstream: SocketAddr) -> Result
             "model": "bench-model",
             "api_key_name": "UPSTREAM_KEY",
         });
-        create("POST", &format!("{workspace}/model-configurations"), configuration)?;
+        create("POST", &format!("{workspace}/model-configurations"), configuration).await?;
     }
     let key = json!({"name": "bench", "role": "GATEWAY_CALLER"});
-    let key = create("POST", &format!("{workspace}/api-keys"), key)?;
+    let key = create("POST", &format!("{workspace}/api-keys"), key).await?;
     Ok(text(&key, "key")?.to_owned())
 }
 
-/// A price, and a spend cap and a rate limit that hold for every request and stop none.
-fn make_limits(address: SocketAddr, made: &Value) -> Result<(), Failure> {
+/// Creates a price, and a spend cap and a rate limit that match every request and block none.
+async fn make_limits(address: SocketAddr, made: &Value) -> Result<(), Failure> {
     let admin_key = text(made, "admin_key")?;
-    let everybody = json!([{"key": "organization_id", "value": text(made, "organization_id")?}]);
+    let matchers = json!([{"key": "organization_id", "value": text(made, "organization_id")?}]);
     let price = json!({
         "provider": "openai_compatible", "model": "bench-model",
         "price": {"input": 1.25, "output": 10},
     });
-    call(address, "POST", "/api/v1/model-prices", admin_key, Some(&price))?;
+    call(address, "POST", "/api/v1/model-prices", admin_key, Some(&price)).await?;
     let rate = json!({"metric": "requests", "window": "minute", "value": 1_000_000_000});
     for (policy_type, config) in [
         ("spend_cap", json!({"window": "monthly", "limit_usd": 100_000_000})),
@@ -267,15 +301,15 @@ fn make_limits(address: SocketAddr, made: &Value) -> Result<(), Failure> {
     ] {
         let policy = json!({
             "name": policy_type, "policy_type": policy_type,
-            "subject_matchers": everybody, "config": config,
+            "subject_matchers": matchers, "config": config,
         });
-        call(address, "POST", "/api/v1/gateway-policies", admin_key, Some(&policy))?;
+        call(address, "POST", "/api/v1/gateway-policies", admin_key, Some(&policy)).await?;
     }
     Ok(())
 }
 
 /// One call of the management plane.
-fn call(
+async fn call(
     address: SocketAddr,
     method: &str,
     path: &str,
@@ -283,10 +317,10 @@ fn call(
     body: Option<&Value>,
 ) -> Result<Value, Failure> {
     let body = body.map(|body| body.to_string().into_bytes());
-    let answer = Connection::open(address)?.ask(&encode(method, path, key, body.as_deref()))?;
-    let body = String::from_utf8_lossy(&answer.body);
-    if !(200..300).contains(&answer.status) {
-        return Err(format!("{method} {path} answered {}: {body}", answer.status).into());
+    let request = encode(method, path, key, body.as_deref());
+    let (status, body) = Connection::open(address).await?.fetch(&request).await?;
+    if !(200..300).contains(&status) {
+        return Err(format!("{method} {path} answered {status}: {body}").into());
     }
     Ok(serde_json::from_str(&body).unwrap_or_default())
 }
@@ -311,7 +345,7 @@ fn text<'a>(value: &'a Value, field: &str) -> Result<&'a str, Failure> {
         .ok_or_else(|| format!("the answer has no {field}: {value}").into())
 }
 
-/// nginx at its best for each load: plain answers through buffers in memory, streams without any.
+/// The fastest nginx for each load: plain answers through buffers in memory, streams without any.
 /// One process, as Tollgate has one worker.
 fn nginx_configuration(directory: &Path, listen: SocketAddr, upstream: SocketAddr) -> String {
     let location = |kind: Kind| {
@@ -359,27 +393,27 @@ fn loopback(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// An address that nobody listens on. Somebody else may take it first; the run then fails and says so.
+/// An address that nobody listens on. Another program may take it first; then the run fails.
 fn free_address() -> Result<SocketAddr, Failure> {
     Ok(TcpListener::bind(loopback(0))?.local_addr()?)
 }
 
-fn wait_until(
+async fn wait_until(
     what: &str,
     log: &Path,
-    mut ready: impl FnMut() -> Result<(), Failure>,
+    ready: impl AsyncFn() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let deadline = Instant::now() + START_PATIENCE;
-    while let Err(error) = ready() {
+    let deadline = Instant::now() + MAX_START_TIME;
+    while let Err(error) = ready().await {
         if Instant::now() > deadline {
             return Err(format!("waited in vain until {what}: {error}\n{}", tail(log)).into());
         }
-        std::thread::sleep(Duration::from_millis(20));
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(())
 }
 
-/// The end of a child's log, for the message that says why it is of no use.
+/// The end of a child's log.
 fn tail(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();

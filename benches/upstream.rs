@@ -1,22 +1,18 @@
-//! The upstream: a child process with one thread, so that its work lands on nobody else's account.
-//! It knows just enough HTTP to answer the benchmark's own questions, and refuses a wrong key.
+//! The upstream: a child process with one thread. It knows just enough HTTP to answer the requests of
+//! this benchmark, and refuses a wrong key.
 
 use std::collections::HashMap;
 use std::io::Read;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{MissedTickBehavior, interval};
 
 use crate::Failure;
 use crate::payloads::{Kind, UPSTREAM_KEY, stream_chunk, stream_end, usage_chunk};
 
 /// Events in a stream, the last one (`[DONE]`) not counted.
-pub(crate) const STREAM_EVENTS: usize = 400;
-/// Between two events: long enough that each one arrives alone and is relayed alone.
-const EVENT_PAUSE: Duration = Duration::from_millis(2);
+pub(crate) const STREAM_EVENTS: usize = 100;
 const STREAM_HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
     Cache-Control: no-cache\r\nTransfer-Encoding: chunked\r\n\r\n";
 const REFUSAL: &[u8] = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
@@ -30,7 +26,7 @@ struct Answers {
 }
 
 /// Prints the port, then answers until the parent closes its end of standard input.
-pub(crate) fn run() -> Result<(), Failure> {
+pub(crate) async fn run() -> Result<(), Failure> {
     std::thread::spawn(|| {
         let mut rest = Vec::new();
         let _parent_is_gone = std::io::stdin().read_to_end(&mut rest);
@@ -42,15 +38,13 @@ pub(crate) fn run() -> Result<(), Failure> {
         usage: usage_chunk(),
         end: stream_end(),
     });
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        println!("{}", listener.local_addr()?.port());
-        loop {
-            let (stream, _) = listener.accept().await?;
-            // A connection that fails shows at its other end.
-            tokio::spawn(serve(stream, Arc::clone(&answers)));
-        }
-    })
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    println!("{}", listener.local_addr()?.port());
+    loop {
+        let (stream, _) = listener.accept().await?;
+        // A connection that fails is noticed at its other end.
+        tokio::spawn(serve(stream, Arc::clone(&answers)));
+    }
 }
 
 async fn serve(mut stream: TcpStream, answers: Arc<Answers>) -> Result<(), Failure> {
@@ -84,10 +78,8 @@ async fn send_stream(
     usage: bool,
 ) -> Result<(), Failure> {
     stream.write_all(STREAM_HEAD).await?;
-    let mut ticks = interval(EVENT_PAUSE);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Each event is a write of its own, as providers do it.
     for _ in 0..STREAM_EVENTS {
-        ticks.tick().await;
         stream.write_all(&answers.chunk).await?;
     }
     if usage {

@@ -2,7 +2,9 @@
 
 mod accounting;
 pub mod bootstrap;
+mod database_lock;
 pub mod drain;
+mod management_log;
 pub mod open;
 pub mod rotate;
 mod server;
@@ -19,31 +21,34 @@ use crate::accounting::engine::Accounting;
 use crate::clock::Clock;
 use crate::config::{Settings, SettingsError};
 use crate::crypto::{KeyDigester, KeyringError, RandomError, system_random};
-use crate::db::DbError;
+use crate::db::organizations::any_organization;
+use crate::db::{Conn, Database, DbError};
 use crate::directory::{Directory, DirectoryOptions};
 use crate::telemetry::Metrics;
 use crate::telemetry::readiness::Readiness;
+use database_lock::DatabaseLock;
 use open::{Store, open_store};
+use server::Listeners;
 
-/// How often the uses of keys are written down.
-const WRITE_USES: Duration = Duration::from_secs(30);
+/// How often the times at which keys were last used are written to the database.
+const KEY_USE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How long the end waits for a database that may be away.
-const LAST_WRITE: Duration = Duration::from_secs(2);
+/// How long shutdown waits for a database that may be unreachable.
+const LAST_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Why the application did not start, in words that say what to do.
+/// Why a command failed, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The settings contradict themselves.
+    /// The settings contradict each other.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// The database.
+    /// The database refuses or can't be reached.
     #[error(transparent)]
     Database(#[from] DbError),
     /// The master keys can't be read, or one that the database needs is missing.
     #[error("{0}{hint}", hint = keyring_hint(.0))]
     Keyring(#[from] KeyringError),
-    /// No randomness.
+    /// The operating system gives no random bytes.
     #[error(transparent)]
     Random(#[from] RandomError),
     /// PostgreSQL without a master key.
@@ -53,47 +58,53 @@ pub enum StartError {
     NoMasterKey,
     /// The database is not new and there is no key file.
     #[error(
-        "the master key file {} does not exist, and the database is not a new one. Put the file \
-         back from its backup, or name the right one with --master-key-file", .0.display()
+        "the master key file {} does not exist, and the database is not a new one. Restore the file \
+         from its backup, or name the right one with --master-key-file", .0.display()
     )]
     MasterKeyFileMissing(PathBuf),
-    /// A key of the right id that does not open anything.
+    /// The key with the right id opens nothing.
     #[error(
-        "the master key '{0}' is not the one that the database was sealed with, although it has \
-         its id. Put the right key file back from its backup"
+        "the master key '{0}' has the id that the database names, but does not open its secrets. \
+         Restore the right key file from its backup"
     )]
     WrongMasterKey(String),
     /// `bootstrap` on a database that has organizations.
     #[error(
         "there is an organization already, so there is nothing to bootstrap. Use the platform key \
-         that the first bootstrap printed"
+         that the first bootstrap printed, or make a new one with `tollgate replace-platform-key`"
     )]
     AlreadyBootstrapped,
-    /// The first organization, or a platform key, could not be made.
-    #[error("the keys could not be made: {0}")]
+    /// The first organization, or a platform key, could not be created.
+    #[error("the keys could not be created: {0}")]
     Bootstrap(String),
-    /// The name is not one.
+    /// The organization's name is not valid.
     #[error("the organization's name {0}")]
     Name(#[from] crate::domain::names::InvalidName),
-    /// The embedded database's file can't be made.
-    #[error("the database {} can't be made: {error}", path.display())]
-    DatabaseFile {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        error: std::io::Error,
-    },
-    /// `drain-journal` on what is none.
+    /// The embedded database's file can't be created.
+    #[error("the database {path} can't be created: {1}", path = .0.display())]
+    DatabaseFile(PathBuf, std::io::Error),
+    /// Another process serves the embedded database.
+    #[error(
+        "another `tollgate serve` uses the database {}. Limits are counted in the memory of one \
+         process, so an embedded database is served by one process at a time; use PostgreSQL and \
+         Redis for several processes", .0.display()
+    )]
+    DatabaseInUse(PathBuf),
+    /// The embedded database's lock file can't be used.
+    #[error("the lock file {path} can't be used: {1}", path = .0.display())]
+    DatabaseLock(PathBuf, std::io::Error),
+    /// `drain-journal` on a directory without a journal.
     #[error("{} is no journal", .0.display())]
     NoJournal(PathBuf),
-    /// `drain-journal` into a database that would have to be made.
+    /// `drain-journal` into a database that does not exist.
     #[error("the database {} does not exist", .0.display())]
     NoDatabase(PathBuf),
-    /// `drain-journal` while Redis can't be told.
+    /// `drain-journal` while Redis can't be reached.
     #[error(
-        "Redis can't be reached; without --redis-url it is not told, and keeps what was reserved"
+        "Redis can't be reached, so nothing was drained. Try again when it is back; without \
+         --redis-url the rows are drained, and counters in Redis keep what was reserved"
     )]
-    CountersAway,
+    RedisUnreachable,
     /// `drain-journal` had to leave something out.
     #[error(
         "not all of the journal could be brought into the ledger: {} has the rest",
@@ -103,7 +114,7 @@ pub enum StartError {
     /// The journal or the ledger.
     #[error(transparent)]
     Ledger(#[from] crate::accounting::ledger::LedgerError),
-    /// Where limits are counted.
+    /// The Redis settings.
     #[error(transparent)]
     Counters(#[from] crate::policy::limits::RedisSetupError),
     /// The database CA file.
@@ -113,17 +124,12 @@ pub enum StartError {
     #[error("--upstream-ca-file: {0}")]
     UpstreamCa(String),
     /// An address that can't be listened on.
-    #[error("can't listen on {address}: {error}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// Why not.
-        error: std::io::Error,
-    },
+    #[error("can't listen on {0}: {1}")]
+    Listen(SocketAddr, std::io::Error),
     /// The demonstration.
     #[error(transparent)]
     Demo(#[from] crate::demo::DemoError),
-    /// Something else about the process.
+    /// Any other failure of the operating system.
     #[error("{0}")]
     Io(#[from] std::io::Error),
 }
@@ -138,6 +144,15 @@ fn keyring_hint(error: &KeyringError) -> &'static str {
     }
 }
 
+/// How a served application ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// Open requests were finished, or reached the drain's time limit.
+    Drained,
+    /// It was told to stop at once; open requests were cut off.
+    Interrupted,
+}
+
 /// A running application: its ports are bound and served.
 pub struct Application {
     settings: Settings,
@@ -145,26 +160,47 @@ pub struct Application {
     admin_address: Option<SocketAddr>,
     handles: Vec<ServerHandle>,
     running: Vec<tokio::task::JoinHandle<std::io::Result<()>>>,
+    database: Database,
     directory: Directory,
     accounting: Accounting,
     readiness: Readiness,
     clock: Clock,
     metrics: Metrics,
+    /// Held until the end.
+    _lock: Option<DatabaseLock>,
 }
 
 impl Application {
-    /// Opens the store, binds the ports and begins to serve. Must run inside an actix system.
+    /// Binds the ports, opens the store, and begins to serve. Must run inside an actix system.
+    ///
+    /// An address that is in use, or an embedded database that another process serves, fails before
+    /// a database, a master key or a journal is created.
     pub async fn build(settings: Settings) -> Result<Self, StartError> {
         settings.validate()?;
+        let listeners = Listeners::bind(&settings.listen)?;
+        let lock = DatabaseLock::acquire(&settings.database.database_url)?;
         let store = open_store(&settings).await?;
-        Self::build_on(settings, store, Clock::default()).await
+        warn_without_organization(&store.database).await?;
+        Self::serve(settings, listeners, store, Clock::default(), lock).await
     }
 
-    /// The same on a store that is open already, at the time that the clock tells.
+    /// The same on a store that is open already, with a given clock, and without the lock of an
+    /// embedded database.
     pub async fn build_on(
         settings: Settings,
         store: Store,
         clock: Clock,
+    ) -> Result<Self, StartError> {
+        let listeners = Listeners::bind(&settings.listen)?;
+        Self::serve(settings, listeners, store, clock, None).await
+    }
+
+    async fn serve(
+        settings: Settings,
+        listeners: Listeners,
+        store: Store,
+        clock: Clock,
+        lock: Option<DatabaseLock>,
     ) -> Result<Self, StartError> {
         let metrics = Metrics::new();
         let readiness = Readiness::default();
@@ -174,11 +210,12 @@ impl Application {
             poll: settings.directory.directory_poll,
         };
         let digester = KeyDigester::new(&mut system_random)?;
+        let database = store.database.clone();
         let directory =
-            Directory::start(store.database.clone(), options, digester, metrics.clone()).await?;
+            Directory::start(database.clone(), options, digester, metrics.clone()).await?;
         let accounting =
             accounting::open(&settings, &store, &directory, &clock, &metrics, &readiness).await?;
-        server::watch_counters(&metrics, &store);
+        server::watch_counters(&metrics, &database);
         let parts = server::Parts {
             store,
             directory: directory.clone(),
@@ -187,34 +224,36 @@ impl Application {
             metrics: metrics.clone(),
             readiness: readiness.clone(),
         };
-        let bound = server::start(&settings, parts)?;
-        readiness.is_ready();
-        write_uses_now_and_then(&directory);
+        let bound = server::start(&settings, listeners, parts)?;
+        readiness.set_ready();
+        spawn_key_use_writer(&directory);
         Ok(Self {
             settings,
             address: bound.address,
             admin_address: bound.admin_address,
             handles: bound.servers.iter().map(actix_web::dev::Server::handle).collect(),
             running: bound.servers.into_iter().map(actix_web::rt::spawn).collect(),
+            database,
             directory,
             accounting,
             readiness,
             clock,
             metrics,
+            _lock: lock,
         })
     }
 
-    /// Where callers are served.
+    /// The address that callers use.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where admins are served, if apart.
+    /// The management plane's own address, if it has one.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin_address
     }
 
-    /// The clock that everything here goes by.
+    /// The clock of this application.
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
@@ -225,8 +264,14 @@ impl Application {
     }
 
     /// Serves until `stop` resolves, then drains: readiness fails first, then no more connections
-    /// are taken and open requests have their deadline.
-    pub async fn run_until(mut self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
+    /// are accepted and open requests have until the drain's time limit. When `stop_now` resolves,
+    /// what is left of that is skipped: the journal is closed, and the next process brings its rows
+    /// into the ledger.
+    pub async fn run_until(
+        mut self,
+        stop: impl Future<Output = ()>,
+        stop_now: impl Future<Output = ()>,
+    ) -> Result<Stopped, StartError> {
         let ended = futures_util::future::select_all(self.running.iter_mut());
         tokio::select! {
             () = stop => {}
@@ -235,32 +280,60 @@ impl Application {
                 outcome.map_err(std::io::Error::other)??;
             }
         }
-        self.readiness.is_draining();
-        tracing::info!(open_streams = self.metrics.open_streams(), "draining");
+        self.readiness.set_draining();
+        tracing::info!(
+            open_streams = self.metrics.open_streams(),
+            "draining: new requests are refused soon, open ones may finish"
+        );
+        let stopped = tokio::select! {
+            () = self.drain() => Stopped::Drained,
+            () = stop_now => {
+                tracing::warn!("told to stop at once; open requests are cut off");
+                self.accounting.ledger.close_journal();
+                self.accounting.reporter.flush();
+                Stopped::Interrupted
+            }
+        };
+        self.database.close().await;
+        tracing::info!("stopped");
+        Ok(stopped)
+    }
+
+    async fn drain(&self) {
         tokio::time::sleep(self.settings.timeouts.shutdown_delay).await;
         futures_util::future::join_all(self.handles.iter().map(|handle| handle.stop(true))).await;
         accounting::close(&self.accounting).await;
-        match tokio::time::timeout(LAST_WRITE, self.directory.write_uses()).await {
+        match tokio::time::timeout(LAST_WRITE_TIMEOUT, self.directory.write_uses()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(%error, "the last uses of keys could not be written");
+                tracing::warn!(%error, "cannot write when keys were last used");
             }
-            Err(_) => tracing::warn!("the last uses of keys could not be written in time"),
+            Err(_) => tracing::warn!("cannot write when keys were last used: timed out"),
         }
-        tracing::info!("stopped");
-        Ok(())
     }
 }
 
-fn write_uses_now_and_then(directory: &Directory) {
+/// Nobody can call an installation without an organization, which is easily taken for a wrong key.
+async fn warn_without_organization(database: &Database) -> Result<(), DbError> {
+    let exists = database.housekeeping_read(async |conn: &mut Conn| any_organization(conn).await);
+    if !exists.await? {
+        tracing::warn!(
+            "the database has no organization, so every request gets 401. Create one with `tollgate \
+             bootstrap --organization NAME`, with the same database and master key options"
+        );
+    }
+    Ok(())
+}
+
+fn spawn_key_use_writer(directory: &Directory) {
     let directory = directory.clone();
     actix_web::rt::spawn(async move {
-        let mut tick = tokio::time::interval(WRITE_USES);
+        let mut tick = tokio::time::interval(KEY_USE_INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
             if let Err(error) = directory.write_uses().await {
-                tracing::debug!(%error, "uses of keys could not be written");
+                tracing::debug!(%error, "cannot write when keys were last used");
             }
         }
     });

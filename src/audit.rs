@@ -13,17 +13,13 @@ use crate::domain::principal::Principal;
 /// Who makes a change, from where and when.
 #[derive(Clone, Debug)]
 pub struct Actor {
-    /// The principal; the command line has none.
     pub principal: Option<Principal>,
     /// The address that the request came from, as far as trusted proxies tell.
     pub client_address: Option<String>,
-    /// Our id of the request.
     pub request_id: Option<String>,
-    /// The caller's id of the request.
     pub client_request_id: Option<String>,
     /// The instant that stands in the event and in the changed rows.
     pub now: DateTime<Utc>,
-    /// Makes ids.
     pub clock: Clock,
 }
 
@@ -70,7 +66,7 @@ pub async fn record(conn: &mut Conn, actor: &Actor, event: Event) -> Result<(), 
             id: actor.clock.new_id(),
             organization_id: event.organization_id,
             workspace_id: event.workspace_id,
-            actor_key_id: principal.map(|principal| principal.key_id),
+            actor_key_id: principal.and_then(|principal| principal.api_key_id()),
             actor_user_id: principal.and_then(|principal| principal.user_id),
             actor_scope: match principal.map(|principal| principal.scope.kind()) {
                 Some(ScopeKind::Platform) => "platform",

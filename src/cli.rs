@@ -10,8 +10,8 @@ use crate::app::bootstrap::{bootstrap, replace_platform_key};
 use crate::app::drain::drain_journal;
 use crate::app::open::{ensure_key_of_new_database, open_database, open_store};
 use crate::app::rotate::rotate_master_key;
-use crate::app::stop::stop_signal;
-use crate::app::{Application, StartError};
+use crate::app::stop::{INTERRUPTED, stop_signals};
+use crate::app::{Application, StartError, Stopped};
 use crate::clock::Clock;
 use crate::config::{LogSettings, Settings};
 use crate::demo::{self, DemoSettings};
@@ -28,27 +28,27 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve callers and admins until told to stop
+    /// Serve callers and admins until SIGTERM or Ctrl-C
     Serve(Box<Settings>),
-    /// Show the gateway at work: a fresh installation with a built-in upstream, and two calls
+    /// Try the gateway: a new installation with a built-in upstream, and two calls
     Demo(DemoSettings),
-    /// Make the database, the master key and the first organization; print the first keys, once
+    /// Create the database, the master key and the first organization; print the first keys, once
     Bootstrap {
-        /// The first organization's name
+        /// Name of the first organization
         #[arg(long, value_name = "NAME")]
         organization: String,
         #[command(flatten)]
         settings: Box<Settings>,
     },
-    /// Bring the database to the schema that this binary knows
+    /// Bring the database schema up to this version
     Migrate(Box<Settings>),
-    /// Make a new master key active and wrap every data key with it, while servers go on serving
+    /// Create a new master key and wrap every data key with it; servers may keep running
     RotateMasterKey(Box<Settings>),
-    /// Revoke every platform key and print a new one, once: for one that is lost or has leaked
+    /// Revoke every platform key and print a new one, once: for a key that is lost or has leaked
     ReplacePlatformKey(Box<Settings>),
-    /// Bring the journal of a process that will not come back into the ledger
+    /// Bring the journal of a process that will not be started again into the ledger
     DrainJournal {
-        /// The journal's directory
+        /// Directory of the journal
         #[arg(value_name = "DIR")]
         directory: PathBuf,
         #[command(flatten)]
@@ -64,9 +64,9 @@ pub fn run(cli: Cli) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&error);
+            print_error(&error);
             match error {
-                // As for an option that can't be read.
+                // The exit code of an option that can't be parsed.
                 StartError::Settings(_) => ExitCode::from(2),
                 _ => ExitCode::FAILURE,
             }
@@ -78,8 +78,8 @@ async fn dispatch(command: Command) -> Result<(), StartError> {
     match command {
         Command::Serve(settings) => {
             start_logging(&settings.logging);
-            // Before anything says that it serves: a signal from then on must find its handler.
-            let stop = stop_signal()?;
+            // Before the log line "serving": a signal from then on must find its handler.
+            let (stop, stop_now) = stop_signals()?;
             let application = Application::build(*settings).await?;
             tracing::info!(
                 version = env!("CARGO_PKG_VERSION"),
@@ -87,7 +87,11 @@ async fn dispatch(command: Command) -> Result<(), StartError> {
                 admin_address = application.admin_address().map(tracing::field::display),
                 "serving"
             );
-            application.run_until(stop).await
+            match application.run_until(stop, stop_now).await? {
+                Stopped::Drained => Ok(()),
+                // Does not wait for threads that still count tokens or write answers.
+                Stopped::Interrupted => std::process::exit(INTERRUPTED),
+            }
         }
         Command::Demo(settings) => demo::run(settings).await,
         Command::Bootstrap { organization, settings } => {
@@ -95,29 +99,36 @@ async fn dispatch(command: Command) -> Result<(), StartError> {
             settings.validate()?;
             let name = DisplayName::parse(organization)?;
             let store = open_store(&settings).await?;
-            let first = bootstrap(&store, &Clock::default(), name).await?;
-            print(&serde_json::json!({
-                "organization_id": first.organization_id,
-                "platform_key": first.platform_key.expose(),
-                "admin_key": first.admin_key.expose(),
+            let bootstrapped = bootstrap(&store, &Clock::default(), name).await;
+            store.database.close().await;
+            let bootstrapped = bootstrapped?;
+            print_json(&serde_json::json!({
+                "organization_id": bootstrapped.organization_id,
+                "platform_key": bootstrapped.platform_key.expose(),
+                "admin_key": bootstrapped.admin_key.expose(),
             }));
             Ok(())
         }
         Command::Migrate(settings) => {
             start_logging(&settings.logging);
             ensure_key_of_new_database(&settings)?;
-            open_database(&settings)?.migrate().await?;
-            tracing::info!("the database is up to date");
+            let database = open_database(&settings)?;
+            let migrated = database.migrate().await;
+            database.close().await;
+            migrated?;
+            tracing::info!("the database schema is up to date");
             Ok(())
         }
         Command::RotateMasterKey(settings) => {
             start_logging(&settings.logging);
             settings.validate()?;
             let store = open_store(&settings).await?;
-            let rotation = rotate_master_key(&store, &Clock::default()).await?;
-            print(&serde_json::json!({
-                "master_key_id": rotation.master_key_id,
-                "rewrapped_data_keys": rotation.rewrapped,
+            let rotated = rotate_master_key(&store, &Clock::default()).await;
+            store.database.close().await;
+            let rotated = rotated?;
+            print_json(&serde_json::json!({
+                "master_key_id": rotated.master_key_id,
+                "rewrapped_data_keys": rotated.rewrapped,
             }));
             Ok(())
         }
@@ -125,47 +136,48 @@ async fn dispatch(command: Command) -> Result<(), StartError> {
             start_logging(&settings.logging);
             settings.validate()?;
             let store = open_store(&settings).await?;
-            let key = replace_platform_key(&store, &Clock::default()).await?;
-            print(&serde_json::json!({ "platform_key": key.expose() }));
+            let key = replace_platform_key(&store, &Clock::default()).await;
+            store.database.close().await;
+            print_json(&serde_json::json!({ "platform_key": key?.expose() }));
             Ok(())
         }
         Command::DrainJournal { directory, settings } => {
             start_logging(&settings.logging);
-            let found = drain_journal(&settings, &directory).await?;
-            print(&serde_json::json!({
-                "rows": found.rows,
-                "lost": found.lost,
-                "rejected": found.rejected,
-                "damaged_records": found.damaged,
+            let drained = drain_journal(&settings, &directory).await?;
+            print_json(&serde_json::json!({
+                "rows": drained.rows,
+                "lost": drained.lost,
+                "rejected": drained.rejected,
+                "damaged_records": drained.damaged,
             }));
-            match found.rejected + found.damaged {
+            match drained.rejected + drained.damaged {
                 0 => Ok(()),
                 _ => Err(StartError::NotAllDrained(directory.join(REJECTED))),
             }
         }
         Command::Openapi => {
-            print(&crate::api::openapi::document());
+            print_json(&crate::api::openapi::document());
             Ok(())
         }
     }
 }
 
 fn start_logging(settings: &LogSettings) {
-    // The filter was checked with the other settings; a bad one falls back to what is usual.
+    // A filter that can't be parsed is reported with the other settings.
     if let Err(error) = logs::init(settings.log_format, &settings.log_filter) {
-        complain(&error);
+        print_error(&error);
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the command's result, for whoever called it")]
-fn print(result: &impl serde::Serialize) {
+#[expect(clippy::print_stdout, reason = "a command's result goes to standard output")]
+fn print_json(result: &impl serde::Serialize) {
     match serde_json::to_string_pretty(result) {
         Ok(text) => println!("{text}"),
-        Err(error) => complain(&error),
+        Err(error) => print_error(&error),
     }
 }
 
-#[expect(clippy::print_stderr, reason = "there may be no log to say it in")]
-fn complain(error: &dyn std::error::Error) {
+#[expect(clippy::print_stderr, reason = "logging may not have started")]
+fn print_error(error: &dyn std::error::Error) {
     eprintln!("tollgate: {error}");
 }

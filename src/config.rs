@@ -1,8 +1,8 @@
 //! Every option: one struct a section, every field a flag with an environment variable.
 //!
-//! Values are parsed here, at the edge, into types that cannot hold nonsense; [`Settings::validate`]
-//! checks what only several of them together can tell. Nothing else in the house reads the
-//! environment. Commands are not defined here: they flatten the sections that they need.
+//! Values are parsed into types that hold only valid values; [`Settings::validate`] checks what depends
+//! on several options. No other module reads the environment. The commands are defined in
+//! [`crate::cli`] and flatten the sections that they need.
 
 mod database;
 mod directory;
@@ -32,38 +32,28 @@ pub use timeouts::TimeoutSettings;
 pub use validate::SettingsError;
 pub use values::Networks;
 
-/// All settings of a server. [`Default`] is what a command line without options gives, so a test
-/// names only what it changes.
+/// All settings of a server. [`Default`] equals a command line without options.
 #[derive(clap::Args, Clone, Debug, Default)]
+#[expect(missing_docs, reason = "the names of the fields say it")]
 pub struct Settings {
-    /// Where we listen, and whom we believe about addresses.
     #[command(flatten)]
     pub listen: ListenSettings,
-    /// Where state is kept.
     #[command(flatten)]
     pub database: DatabaseSettings,
-    /// The master keys.
     #[command(flatten)]
     pub keys: KeySettings,
-    /// Where we may connect to.
     #[command(flatten)]
     pub egress: EgressSettings,
-    /// How much of everything.
     #[command(flatten)]
     pub limits: LimitSettings,
-    /// How long for everything.
     #[command(flatten)]
     pub timeouts: TimeoutSettings,
-    /// The read model.
     #[command(flatten)]
     pub directory: DirectorySettings,
-    /// The journal and the ledger.
     #[command(flatten)]
     pub ledger: LedgerSettings,
-    /// What limits are counted with.
     #[command(flatten)]
     pub policies: PolicySettings,
-    /// What is logged, and how.
     #[command(flatten)]
     pub logging: LogSettings,
 }

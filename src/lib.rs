@@ -14,11 +14,12 @@
 //! | [`domain`] | pure values and rules: ids, names, permissions, principals; no clock, no I/O, no actix |
 //! | [`crypto`] | master keys, envelope encryption, the form and hash of API keys, whom TLS trusts |
 //! | [`db`] | the database runtime, pools, transactions, migrations, one file a table; the one room that speaks diesel |
+//! | [`providers`] | what differs from provider to provider |
 //! | [`upstream`] | egress rules and the HTTP client; the one room that speaks to providers |
 //! | [`auth`] | credentials to principal: extraction, verification, permission checks |
 //! | [`directory`] | the in-memory read model of the data plane and its invalidation |
 //! | [`accounting`] | what requests used and cost: attempts, estimates, prices, the journal and the ledger |
-//! | [`policy`] | what an organization allows: its policies arranged, counters, admission before a request is sent, settlement after, the books of it |
+//! | [`policy`] | what an organization's policies allow: compiled policies, counters, admission before a request is sent, settlement after it; no HTTP |
 //! | [`audit`] | who changed what |
 //! | [`api`] | the management plane, `/api/v1`: one file a resource |
 //! | [`proxy`] | the data plane, `/providers`: `proxy/mod.rs` reads as the pipeline |
@@ -47,6 +48,7 @@ pub mod domain;
 pub mod json;
 pub mod llm;
 pub mod policy;
+pub mod providers;
 pub mod proxy;
 pub mod telemetry;
 pub mod upstream;

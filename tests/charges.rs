@@ -10,6 +10,7 @@ use crate::support::{
     fixture::Fixture,
     http::Request,
     openai::{self, PARTS, Usage},
+    policies::{over_cap, spend_cap},
     script::{Script, data},
 };
 
@@ -20,6 +21,9 @@ pub(crate) fn cases() -> Vec<Case> {
         thoughts_beside_the_answer_are_charged,
         a_prompt_behind_blanks_is_counted_when_the_caller_leaves,
         an_attempt_that_brings_nothing_but_interim_answers_ends,
+        a_limit_of_any_name_is_reserved,
+        deferred_work_is_charged_as_reserved,
+        a_stopped_stream_is_charged_a_published_bound_for_images,
     ]
 }
 
@@ -155,4 +159,71 @@ async fn an_attempt_that_brings_nothing_but_interim_answers_ends(database: Datab
     team.caller().send(asks(false)).await.expect(502);
     let row = last_of(&app, 1).await;
     assert_eq!((row.outcome.as_str(), row.status, row.cost), ("failed", Some(502), Some(0)));
+}
+
+/// A workspace whose calls are priced, and whose model has these limits.
+async fn limited(app: &TestApp, context_window: u64, max_output_tokens: u64) -> Fixture {
+    let team = priced(app).await;
+    let path = team.path(&format!("model-configurations/{}", team.configuration_id));
+    let limits = json!({"context_window": context_window, "max_output_tokens": max_output_tokens});
+    app.admin().patch(&path, &limits).await.expect(200);
+    team
+}
+
+async fn a_limit_of_any_name_is_reserved(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = limited(&app, 200_000, 100_000).await;
+    let organization = app.keys().organization_id.clone();
+    let subject = [("organization_id", organization.as_str())];
+    spend_cap(&app.admin(), "half a dollar", &subject, ("monthly", 500_000_000)).await;
+    for fields in [
+        json!({"max_tokens": 10, "n_predict": 60_000}),
+        json!({"max_tokens": 10, "N_PREDICT": 60_000}),
+        json!({"max_tokens": 10, "n_predict": -1}),
+        json!({"max_tokens": 10, "max_new_tokens": "60000"}),
+        json!({"max_tokens": 10, "options": {"num_predict": 60_000}}),
+        json!({"max_tokens": 10, "extra_body": {"max_tokens": 60_000}}),
+        json!({"max_tokens": 10, "n_cmpl": 6_000}),
+    ] {
+        let answer = team.caller().post_json(&Fixture::route("chat/completions"), &fields).await;
+        over_cap(&answer, "half a dollar");
+    }
+    let within = json!({"max_tokens": 10, "n_predict": 20});
+    team.caller().post_json(&Fixture::route("chat/completions"), &within).await.expect(200);
+}
+
+async fn deferred_work_is_charged_as_reserved(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = limited(&app, 50_000, 1_000).await;
+    let body = json!({"messages": [], "max_tokens": 100, "deferred": true});
+    team.upstream.push(Script::json(200, &json!({"request_id": "later"})));
+    team.caller().post_json(&Fixture::route("chat/completions"), &body).await.expect(200);
+    let row = last_of(&app, 1).await;
+    let most = Usage { prompt: 50_000, completion: 100, cached: 0, reasoning: 100 };
+    assert_eq!(row.cost.map(i128::from), Some(RATES.bill(most)), "{row:?}");
+    assert_eq!(row.usage_source, "estimated");
+}
+
+async fn a_stopped_stream_is_charged_a_published_bound_for_images(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = limited(&app, 1_000_000, 1_000).await;
+    let image = |url: &str| json!({"type": "image_url", "image_url": {"url": url}});
+    let inline = image(&format!("data:image/png;base64,{}", "A".repeat(40_000)));
+    let linked = image("https://example.com/a.png");
+    let stored = json!({"type": "file", "file": {"file_id": "file-1"}});
+    let cases = [(inline, 4_784..4_900), (linked, 4_784..4_900), (stored, 1_000_000..1_000_001)];
+    for (number, (part, expected)) in cases.into_iter().enumerate() {
+        let text = json!({"type": "text", "text": "What is in this picture?"});
+        let messages = json!([{"role": "user", "content": [text, part]}]);
+        let body = json!({"stream": true, "max_tokens": 100, "messages": messages});
+        let events = openai::chat_events(&PARTS, Usage::USUAL, false);
+        team.upstream.push(Script::sse_head().chunks(events[..3].to_vec()).keep_open());
+        let request = Request::post_json(&Fixture::route("chat/completions"), &body);
+        let (_, mut stream) = team.caller().stream(request).await;
+        stream.event().await.unwrap();
+        stream.hang_up();
+        let row = last_of(&app, number + 1).await;
+        assert_eq!((row.outcome.as_str(), row.usage_source.as_str()), ("caller_left", "estimated"));
+        assert!(expected.contains(&row.input_tokens.unwrap_or(0)), "{row:?}");
+    }
 }

@@ -28,6 +28,7 @@ async fn an_undocumented_item_is_found() {
             pub field: u8,
         }
         #[derive(Debug)]
+        // A comment.
         pub struct B;
         impl A {
             /// Documented.
@@ -48,6 +49,9 @@ fn check_folder(folder: &Path, missing: &mut Vec<String>) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             check_folder(&path, missing);
+            continue;
+        }
+        if path.extension().is_none_or(|extension| extension != "rs") {
             continue;
         }
         let source = fs::read_to_string(&path).unwrap();
@@ -79,7 +83,7 @@ fn undocumented(source: &str) -> Vec<(usize, &str)> {
             documented = true;
         } else if line.starts_with("#[") {
             in_attribute = !line.ends_with(']');
-        } else {
+        } else if !line.starts_with("//") {
             if !documented && is_public_item(line) {
                 found.push((index + 1, line));
             }

@@ -166,7 +166,7 @@ async fn a_new_window_asks_no_database(database: Database) {
     let subject = [("workspace_id", team.workspace_id.as_str())];
     spend_cap(&app.admin(), "hourly", &subject, ("hourly", 2 * FEE)).await;
     team.caller().send(Fixture::chat()).await.expect(200);
-    const QUERIES: &str = "tollgate_database_queries_total";
+    const QUERIES: &str = "tollgate_database_request_transactions_total";
     let before = app.counter(QUERIES).await;
     for _ in 0..3 {
         app.advance(std::time::Duration::from_secs(3600));

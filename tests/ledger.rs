@@ -22,7 +22,10 @@ use tollgate::{
     },
     config::PolicySettings,
     domain::{money::NanoUsd, window::SpendWindow},
-    policy::limits::{Claim, Claims, Counters, Limit, Reserved},
+    policy::{
+        limit::Limit,
+        limits::{Claim, Claims, Counters, LimitSource, Reserved},
+    },
     telemetry::Metrics,
 };
 
@@ -289,17 +292,19 @@ async fn what_a_dead_process_has_reserved_is_settled_with_its_journal(database: 
         let settings = PolicySettings { redis_url, ..PolicySettings::default() };
         Counters::open(&settings, &bench.clock, &Metrics::new()).unwrap()
     };
-    let (bucket, window) = (bench.clock.new_id(), SpendWindow::Monthly);
+    let (counter, window) = (bench.clock.new_id(), SpendWindow::Monthly);
     let limit = Limit::Spend { window, limit: NanoUsd::from_nanos(5_000) };
+    let (spent_before, source) = (Some(NanoUsd::ZERO), LimitSource::default());
+    let claim = Claim { counter, limit, amount: 1_000, spent_before, source };
     let claims = Claims {
         organization_id: open.organization_id,
         request_id: open.request_id,
         at: open.admitted_at,
-        claims: vec![Claim { bucket, limit, amount: 1_000 }],
+        list: [claim].into_iter().collect(),
     };
     let dying = counters();
     assert!(dying.catch_up(Duration::from_secs(30)).await);
-    let reserved = dying.reserve(&claims, &[Some(NanoUsd::ZERO)]).await;
+    let reserved = dying.reserve(&claims).await;
     assert!(matches!(reserved, Ok(Reserved::Admitted(_))), "{reserved:?}");
     drop(dying);
     ledger.start(open.clone()).unwrap();
@@ -319,7 +324,7 @@ async fn what_a_dead_process_has_reserved_is_settled_with_its_journal(database: 
     assert_eq!(rows(&database).await, [row(open.id, "lost", 900)]);
     let witness = counters();
     assert!(witness.catch_up(Duration::from_secs(30)).await);
-    let spent = witness.spent(open.organization_id, bucket, window, open.admitted_at).await;
+    let spent = witness.spent(open.organization_id, counter, window, open.admitted_at).await;
     assert_eq!(spent, Some(NanoUsd::from_nanos(900)));
 }
 

@@ -80,7 +80,7 @@ async fn sums_add_up_to_the_rows(database: Database) {
             let ((key, model, minutes, team), (outcome, status, cost)) = (of, how);
             let mut start = start(clock);
             start.organization_id = organization_id;
-            start.api_key_id = keys[key];
+            start.api_key_id = Some(keys[key]);
             start.model = format!("model {model}");
             start.admitted_at -= TimeDelta::minutes(minutes);
             start.attempt = number;
@@ -384,7 +384,7 @@ async fn two_replicas_write_the_same_sums(database: Database) {
     ];
     let template = start(&bench.clock);
     for number in 0..2_000_usize {
-        let (id, api_key_id) = (bench.clock.new_id(), bench.clock.new_id());
+        let (id, api_key_id) = (bench.clock.new_id(), Some(bench.clock.new_id()));
         let mut start = AttemptStart { id, ..template.clone() };
         if number % 3 == 0 {
             start.api_key_id = api_key_id;

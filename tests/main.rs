@@ -31,9 +31,11 @@ mod ledger;
 mod ledger_sums;
 mod ledger_troubles;
 mod log_hygiene;
+mod metadata;
 mod model_access;
 mod model_configurations;
 mod model_prices;
+mod observability;
 mod outage;
 mod policy_spend;
 mod problems;
@@ -92,9 +94,11 @@ fn collect() -> Vec<Case> {
         ledger_sums::cases(),
         ledger_troubles::cases(),
         log_hygiene::cases(),
+        metadata::cases(),
         model_access::cases(),
         model_configurations::cases(),
         model_prices::cases(),
+        observability::cases(),
         outage::cases(),
         policy_spend::cases(),
         problems::cases(),

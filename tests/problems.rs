@@ -25,6 +25,7 @@ pub(crate) fn cases() -> Vec<Case> {
         what_was_sent_is_not_quoted,
         problems_are_told_with_the_requests_id,
         json_is_read_strictly,
+        an_instant_says_what_it_lacks,
     ]
 }
 
@@ -322,6 +323,34 @@ async fn problems_are_told_with_the_requests_id(database: Database) {
     let nobody = app.anonymous().get("/api/v1/me").await;
     problem(&nobody, 401, "missing_api_key");
     assert!(nobody.header("www-authenticate").unwrap().starts_with("Bearer"));
+}
+
+async fn an_instant_says_what_it_lacks(database: Database) {
+    let world = World::make(TestApp::start(&database).await).await;
+    let admin = world.admin();
+    let says = |answer: &Answer, field: &str, part: &str| {
+        let problem = problem(answer, 422, "invalid_fields");
+        assert_eq!(problem["errors"][0]["field"], field, "{problem}");
+        let message = problem["errors"][0]["message"].as_str().unwrap();
+        assert!(message.contains(part) && !message.contains("input"), "{problem}");
+    };
+    let date = "such as 2099-12-31T00:00:00Z";
+    let body = json!({"name": "k", "role": "ORGANIZATION_VIEWER", "expires_at": "2099-12-31"});
+    says(&admin.post_json("/api/v1/api-keys", &body).await, "expires_at", date);
+    let (id, _) = world.home.team.key("GATEWAY_CALLER").await;
+    let key = world.home.team.path(&format!("api-keys/{id}"));
+    let patch = json!({"expires_at": "2099-12-31T08:00"});
+    says(&admin.patch(&key, &patch).await, "expires_at", "such as 2099-12-31T08:00:00Z");
+    let rows = world.home.team.path("requests");
+    for list in ["/api/v1/audit-log", "/api/v1/usage", &rows] {
+        for field in ["from", "to"] {
+            says(&admin.get(&format!("{list}?{field}=2099-12-31")).await, field, date);
+            let unescaped = format!("{list}?{field}=2099-12-31T08:00:00+02:00");
+            says(&admin.get(&unescaped).await, field, "%2B");
+            let none = format!("{list}?{field}=");
+            says(&admin.get(&none).await, field, "RFC 3339");
+        }
+    }
 }
 
 async fn json_is_read_strictly(database: Database) {

@@ -22,9 +22,13 @@ pub(crate) fn cases() -> Vec<Case> {
         what_nobody_touches_stays_byte_for_byte,
         defaults_stand_where_the_caller_sent_none,
         ambiguous_and_malformed_bodies_are_refused,
+        fields_that_choose_another_model_are_refused,
         nesting_is_bounded,
         large_bodies_pass_byte_for_byte,
         a_compressed_answer_is_relayed_as_it_is,
+        a_compressed_body_is_decoded,
+        what_cannot_be_decoded_is_refused,
+        a_body_that_decodes_to_more_than_the_limit_is_too_large,
     ]
 }
 
@@ -130,6 +134,33 @@ async fn ambiguous_and_malformed_bodies_are_refused(database: Database) {
     gateway_error(&team.caller().send(none).await, 400, "invalid_json");
 }
 
+async fn fields_that_choose_another_model_are_refused(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    for (body, field) in [
+        (r#"{"models":["vendor/huge"],"route":"fallback"}"#, "models"),
+        (r#"{"MODELS":["vendor/huge"]}"#, "MODELS"),
+        (r#"{"f\u0061llbacks":[{"model":"huge"}]}"#, "fallbacks"),
+        (r#"{"preset":"cheap"}"#, "preset"),
+        (r#"{"plugins":[{"id":"web"}]}"#, "plugins"),
+        (r#"{"provider":{"order":["dear"]}}"#, "provider"),
+        (r#"{"prompt":{"id":"pmpt_1"}}"#, "prompt"),
+        (r#"{"extra_body":{"models":["vendor/huge"]}}"#, "extra_body.models"),
+        (r#"{"tools":[{"type":"advisor","model":"huge"}]}"#, "tools.model"),
+    ] {
+        let answer = team.caller().send(chat(body)).await;
+        gateway_error(&answer, 400, "model_override");
+        assert_eq!(answer.json()["error"]["param"], field, "{body}");
+    }
+    assert_eq!(team.upstream.seen().accepted(), 0);
+    // What an administrator sets goes up, and so does what says nothing.
+    let routed = json!({"default_parameters": {"models": ["vendor/other"]}});
+    team.configure("routed", routed).await;
+    let sent = json!({"messages": [], "plugins": [], "preset": null, "prompt": "text"});
+    team.caller().post_json("/providers/routed/v1/chat/completions", &sent).await.expect(200);
+    assert_eq!(team.upstream.last_request().json()["models"], json!(["vendor/other"]));
+}
+
 async fn nesting_is_bounded(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
@@ -182,4 +213,90 @@ async fn a_compressed_answer_is_relayed_as_it_is(database: Database) {
     assert_eq!(answer.header("content-encoding"), Some("gzip"));
     assert_eq!(answer.body, &bytes[..]);
     assert_eq!(team.upstream.last_request().header("accept-encoding"), Some("identity"));
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+    compress_to_vec(bytes, CompressionLevel::Fastest)
+}
+
+/// Brotli of `{"n":1}`, stored: a metablock without compression and an empty last one.
+const BROTLI: &[u8] = b"\x60\x00\x10{\"n\":1}\x03";
+
+async fn a_compressed_body_is_decoded(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let large = format!("{{\"text\":\"{}\"}}", "lorem ipsum ".repeat(30_000));
+    let small = r#"{"n":1}"#;
+    for (coding, body, decoded) in [
+        ("gzip", gzip(small.as_bytes()), small),
+        ("GZIP", [gzip(&small.as_bytes()[..3]), gzip(&small.as_bytes()[3..])].concat(), small),
+        ("x-gzip", gzip(large.as_bytes()), &large),
+        ("zstd", zstd(small.as_bytes()), small),
+        ("zstd", zstd(large.as_bytes()), &large),
+        ("zstd", [zstd(&small.as_bytes()[..3]), zstd(&small.as_bytes()[3..])].concat(), small),
+        ("br", BROTLI.to_vec(), small),
+        ("zstd, gzip", gzip(&zstd(large.as_bytes())), &large),
+        ("identity", small.as_bytes().to_vec(), small),
+    ] {
+        let request = Request::new("POST", &Fixture::route("chat/completions"));
+        let request = request.header("content-encoding", coding).body(body);
+        team.caller().send(request).await.expect(200);
+        let asked = team.upstream.last_request();
+        assert_eq!(asked.header("content-encoding"), None, "{coding}");
+        let expected = format!("{},\"model\":\"gpt-test\"}}", decoded.trim_end_matches('}'));
+        assert!(asked.body == expected, "{coding}");
+    }
+}
+
+async fn what_cannot_be_decoded_is_refused(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let whole = gzip(br#"{"n":1}"#);
+    let cut = whole[..whole.len() - 4].to_vec();
+    // A frame of zstd that declares a window of 2 GB.
+    let wide = b"\x28\xb5\x2f\xfd\x00\xa8\x01\x00\x00".to_vec();
+    for (coding, body, status, code) in [
+        ("compress", whole.clone(), 415, "unsupported_content_encoding"),
+        ("gzip, gzip, gzip", whole.clone(), 415, "unsupported_content_encoding"),
+        ("zstd", whole.clone(), 400, "undecodable_body"),
+        ("br", whole.clone(), 400, "undecodable_body"),
+        ("deflate", whole, 400, "undecodable_body"),
+        ("gzip", cut, 400, "undecodable_body"),
+        ("gzip", br#"{"n":1}"#.to_vec(), 400, "undecodable_body"),
+        ("zstd", wide, 400, "undecodable_body"),
+        ("gzip", gzip(b"[]"), 400, "not_a_json_object"),
+    ] {
+        let request = chat(body).header("content-encoding", coding);
+        let answer = team.caller().send(request).await;
+        gateway_error(&answer, status, code);
+        let accepted = (status == 415).then_some("gzip, deflate, br, zstd");
+        assert_eq!(answer.header("accept-encoding"), accepted, "{coding}");
+    }
+    assert_eq!(team.upstream.seen().accepted(), 0);
+}
+
+async fn a_body_that_decodes_to_more_than_the_limit_is_too_large(database: Database) {
+    let app = TestApp::with(&database, &["--max-body-bytes", "1000000"]).await;
+    let team = app.workspace().await;
+    let bomb = format!("{{\"text\":\"{}\"}}", "a".repeat(50_000_000));
+    for (coding, body) in [
+        ("gzip", gzip(bomb.as_bytes())),
+        ("zstd", zstd(bomb.as_bytes())),
+        ("gzip, gzip", gzip(&gzip(bomb.as_bytes()))),
+    ] {
+        assert!(body.len() < 100_000);
+        let answer = team.caller().send(chat(body).header("content-encoding", coding)).await;
+        gateway_error(&answer, 413, "body_too_large");
+    }
+    let within = format!("{{\"text\":\"{}\"}}", "a".repeat(999_000));
+    let request = chat(gzip(within.as_bytes())).header("content-encoding", "gzip");
+    team.caller().send(request).await.expect(200);
 }

@@ -21,6 +21,7 @@ pub(crate) fn cases() -> Vec<Case> {
         an_open_stream_is_let_finish,
         the_deadline_cuts_a_stream_that_does_not_end,
         an_idle_connection_does_not_hold_the_drain_up,
+        a_second_signal_stops_at_once_and_closes_the_journal,
     ]
 }
 
@@ -102,4 +103,27 @@ async fn an_idle_connection_does_not_hold_the_drain_up(database: Database) {
     within(PATIENCE, "the idle connection is closed", connection.closed()).await;
     let status = within(PATIENCE, "the process ends", served.process.ended()).await;
     assert_eq!(status.code(), Some(0), "{:#?}", served.process.lines());
+}
+
+async fn a_second_signal_stops_at_once_and_closes_the_journal(database: Database) {
+    let options = [("--shutdown-delay", "60s"), ("--shutdown-timeout", "60s")];
+    let mut served = Served::start(&database, &options).await;
+    let team = served.workspace().await;
+    let gate = Gate::closed();
+    team.upstream.push(held(&gate));
+    let (_, mut stream) = team.caller().stream(Fixture::chat_stream()).await;
+    stream.event().await.unwrap().unwrap();
+    served.process.signal(Signal::Term);
+    draining(&served).await;
+    served.process.signal(Signal::Term);
+    let status = within(PATIENCE, "the process ends", served.process.ended()).await;
+    assert_eq!(status.code(), Some(130), "{:#?}", served.process.lines());
+    let lines = served.process.lines();
+    assert!(lines.iter().any(|line| line.contains("stopped")), "{lines:#?}");
+
+    served.start_again().await;
+    let requests = format!("/api/v1/workspaces/{}/requests", team.workspace_id);
+    let page = served.admin().get(&requests).await.expect(200).json();
+    assert_eq!(page["data"].as_array().map(Vec::len), Some(1), "{page}");
+    served.stop().await;
 }

@@ -114,6 +114,7 @@ async fn a_redirect_is_a_502_without_its_location(database: Database) {
             assert!(answer.text().contains("base_url"), "{status}");
         }
     }
+    assert_eq!(team.upstream.seen().requests.len(), 24, "none is followed");
     let lines = team.settled(&team.configuration_id, 24).await;
     for line in lines {
         line.says(&[("code", "upstream_redirect"), ("status", "502"), ("outcome", "refused")]);

@@ -26,7 +26,6 @@ pub(crate) fn cases() -> Vec<Case> {
         a_model_id_goes_up_as_it_was_encoded,
         a_model_id_does_not_climb,
         a_url_is_joined_and_the_configuration_wins,
-        a_redirect_is_not_followed,
     ]
 }
 
@@ -254,20 +253,4 @@ async fn a_url_is_joined_and_the_configuration_wins(database: Database) {
     assert_eq!(team.upstream.last_request().target, target);
     let host = team.upstream.address().to_string();
     assert_eq!(team.upstream.last_request().header("host"), Some(host.as_str()));
-}
-
-async fn a_redirect_is_not_followed(database: Database) {
-    use crate::support::script::Script;
-
-    let app = TestApp::start(&database).await;
-    let team = app.workspace().await;
-    let elsewhere = format!("http://{}/v1/elsewhere", team.upstream.address());
-    for status in [301, 302, 303, 307, 308] {
-        let asked = team.upstream.seen().requests.len();
-        team.upstream.push(Script::new().sized(status, &[("location", &elsewhere)], "moved"));
-        let answer = team.caller().send(Fixture::chat()).await.expect(status);
-        assert_eq!(answer.header("location"), Some(elsewhere.as_str()));
-        assert_eq!(answer.text(), "moved");
-        assert_eq!(team.upstream.seen().requests.len(), asked + 1);
-    }
 }

@@ -56,8 +56,10 @@ async fn its_roles_are_those_of_the_code() {
         };
         let permissions: Vec<_> =
             role.permissions().iter().map(|permission| format!("`{permission}`")).collect();
-        let granted: Vec<_> =
-            Role::ALL.into_iter().filter(|other| role.may_grant(*other)).collect();
+        let granted: Vec<_> = Role::ALL
+            .into_iter()
+            .filter(|other| role.permissions().may_grant(role.scope(), *other))
+            .collect();
         let grants = match granted {
             none if none.is_empty() => "none",
             all if all == Role::ALL => "any role",

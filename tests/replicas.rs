@@ -245,7 +245,7 @@ async fn everything_arrives_with_notifications_lost(database: Database) {
 }
 
 async fn the_steady_state_touches_no_database(database: Database) {
-    const QUERIES: &str = "tollgate_database_queries_total";
+    const QUERIES: &str = "tollgate_database_request_transactions_total";
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     for request in [Fixture::chat(), Fixture::chat_stream()] {
@@ -264,7 +264,7 @@ async fn the_steady_state_touches_no_database(database: Database) {
 }
 
 async fn guessing_one_key_does_not_reach_the_database(database: Database) {
-    const QUERIES: &str = "tollgate_database_queries_total";
+    const QUERIES: &str = "tollgate_database_request_transactions_total";
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     // A key that has been deleted with its installation is well formed and known to nobody here.

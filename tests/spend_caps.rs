@@ -32,6 +32,7 @@ pub(crate) fn cases() -> Vec<Case> {
         so_it_does_over_two_replicas_on_redis,
         a_cap_holds_while_redis_says_nothing,
         a_cap_holds_while_redis_is_away,
+        a_402_without_money_spent_says_that_max_tokens_lowers_the_cost,
     ]
 }
 
@@ -147,6 +148,34 @@ async fn so_it_does_over_two_replicas_on_redis(database: Database) {
     let address = other.address();
     half_leave(app, |capped| vec![capped.team.caller_at(address)]).await;
     drop(other);
+}
+
+async fn a_402_without_money_spent_says_that_max_tokens_lowers_the_cost(database: Database) {
+    let app = TestApp::with_stopped_clock(&database, &[]).await;
+    let upstream = ScriptedUpstream::start().await;
+    // A cent: less than 10,000 output tokens cost, and more than 10 do.
+    let capped = Capped::start(app, upstream, TOKENS, 10_000_000).await;
+    let ask = async |max_tokens: u32| {
+        let mut body = crate::support::fixture::question(false);
+        body["max_tokens"] = max_tokens.into();
+        let request = Request::post_json(&Fixture::route("chat/completions"), &body);
+        capped.team.caller().send(request).await
+    };
+    let refused = ask(10_000).await;
+    over_cap(&refused, "the cap");
+    let answer = refused.json();
+    let message = answer["error"]["message"].as_str().unwrap();
+    // The prompt costs a little, too.
+    assert!(message.contains(": the cap. It may cost up to 0.15"), "{message}");
+    assert!(
+        message.contains("0.01 USD is left of the cap's monthly limit of 0.01 USD"),
+        "{message}"
+    );
+    assert!(
+        message.contains("A lower max_tokens (max_output_tokens in the Responses API)"),
+        "{message}"
+    );
+    ask(10).await.expect(200);
 }
 
 /// A stream of which the caller leaves in the middle, or reads the end.

@@ -16,7 +16,7 @@ use crate::domain::tokens::TokenUsage;
 use crate::llm::limits::Bound;
 use crate::llm::sample::Sample;
 use crate::policy::admission::Reservation;
-use crate::policy::limits::Actual;
+use crate::policy::limits::Amounts;
 use crate::telemetry::request_record::{RequestOutcome, RequestRecord};
 
 /// One admitted request. Dropping it without settling it gives back what no attempt has used.
@@ -56,7 +56,7 @@ impl RequestAccount {
         start.attempt += 1;
         self.accounting.ledger.start(Arc::clone(&self.start))?;
         self.is_open = true;
-        self.reservation.is_sent();
+        self.reservation.mark_sent();
         Ok(())
     }
 
@@ -92,14 +92,14 @@ impl RequestAccount {
         let settlement = Settlement { accounting, start, reservation, price, record };
         if !is_open {
             // Nothing was sent, or nothing came back.
-            settlement.reservation.settle(Actual::default());
+            settlement.reservation.settle(Amounts::default());
             settlement.accounting.reporter.finish(settlement.record);
             return;
         }
         let AnswerSummary { usage, text, is_unreadable } = answer;
         let outcome = settlement.record.outcome;
         // Providers do not charge for errors.
-        let status = settlement.record.answered_status();
+        let status = settlement.record.status;
         let is_error = status.is_some_and(|status| !(200..300).contains(&status));
         let is_final =
             outcome == RequestOutcome::Completed || text.as_ref().is_none_or(Sample::is_empty);
@@ -121,12 +121,12 @@ impl RequestAccount {
                     at_most_output: bound.output_tokens,
                 };
                 let estimator = settlement.accounting.estimator.clone();
-                let unseen_input =
-                    bound.names_input && reported.is_none_or(|usage| usage.input.is_none());
+                let is_input_reported = reported.is_some_and(|usage| usage.input.is_some());
                 estimator.estimate(estimation, move |mut usage| {
-                    if unseen_input {
-                        // What the body only names was read all the same.
-                        usage.input = Some(bound.input_tokens);
+                    if !is_input_reported {
+                        // Images and the like were read all the same.
+                        let read = usage.input.unwrap_or(0).saturating_add(bound.unseen_tokens);
+                        usage.input = Some(read.min(bound.input_tokens));
                     }
                     settlement.finish(usage, UsageSource::Estimated);
                 });
@@ -169,7 +169,7 @@ impl Settlement {
         self.record.usage_is_estimated = source == UsageSource::Estimated;
         self.record.cost = cost;
         self.accounting.ledger.end(AttemptEnd::of(&self.record, self.start.id, source));
-        self.reservation.settle(Actual { cost: cost.unwrap_or_default(), tokens });
+        self.reservation.settle(Amounts { cost: cost.unwrap_or_default(), tokens });
         self.accounting.reporter.finish(self.record);
     }
 }
@@ -178,7 +178,7 @@ impl AttemptEnd {
     /// The end of a request's last attempt.
     fn of(record: &RequestRecord, id: crate::domain::ids::AttemptId, source: UsageSource) -> Self {
         Self {
-            status: record.answered_status(),
+            status: record.status,
             code: record.code.map(str::to_owned),
             model_used: record.model_used.clone(),
             usage: record.usage,

@@ -50,6 +50,15 @@ impl Share {
     }
 }
 
+impl Share {
+    /// Gives a part back.
+    pub fn shrink(&mut self, by: usize) {
+        let by = by.min(self.size);
+        self.size -= by;
+        self.shared.used.fetch_sub(by, Ordering::AcqRel);
+    }
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
         self.shared.used.fetch_sub(self.size, Ordering::AcqRel);

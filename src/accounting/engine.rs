@@ -10,10 +10,10 @@ use super::sent_body::SentBody;
 use crate::clock::Clock;
 use crate::directory::configuration::ConfigurationEntry;
 use crate::domain::policy::Subject;
-use crate::json::object::RawField;
-use crate::llm::limits::{Api, AssumedLimits, Bound, ModelLimits, unheeded};
-use crate::policy::admission::{Admission, AdmissionRequest, Denied, PolicyHeaders};
+use crate::llm::limits::{Api, AssumedLimits, BodyFacts, Bound, ModelLimits, TargetLimits};
+use crate::policy::admission::{Admission, AdmissionRequest, Denied, PolicyReport, Reason};
 use crate::policy::set::Target;
+use crate::providers::quirks;
 use crate::telemetry::request_record::RequestRecord;
 use crate::telemetry::request_reporter::RequestReporter;
 
@@ -45,20 +45,26 @@ pub struct RequestFacts<'r> {
 }
 
 impl Accounting {
-    /// The most that a body of so many bytes can use, as it goes up, with these top-level fields.
-    pub fn bound<'b>(
+    /// The maximum that a body of so many bytes can use as it goes up.
+    pub fn bound(
         &self,
         api: Api,
         configuration: &ConfigurationEntry,
         body_bytes: usize,
-        fields: impl Iterator<Item = RawField<'b>>,
+        facts: &BodyFacts,
     ) -> Bound {
-        let limits = ModelLimits {
-            context_window: configuration.context_window,
-            max_output_tokens: configuration.max_output_tokens,
+        let quirks = quirks(&configuration.provider_name);
+        let target = TargetLimits {
+            api,
+            ignored_limits: quirks.ignored_limits,
+            image_tokens: quirks.image_tokens(&configuration.model),
+            model: ModelLimits {
+                context_window: configuration.context_window,
+                max_output_tokens: configuration.max_output_tokens,
+            },
+            assumed: self.assumed_limits,
         };
-        let unheeded = unheeded(&configuration.provider_name);
-        Bound::of_body(api, unheeded, body_bytes, fields, limits, self.assumed_limits)
+        Bound::of_request(facts, body_bytes, &target)
     }
 
     /// Asks the policies and opens the request's account if they admit it. A request that they deny
@@ -66,7 +72,7 @@ impl Accounting {
     pub async fn admit(
         &self,
         facts: RequestFacts<'_>,
-    ) -> Result<(RequestAccount, PolicyHeaders), Denied> {
+    ) -> Result<(RequestAccount, PolicyReport), Denied> {
         let at = self.clock.now();
         let configuration = facts.configuration;
         let providers = [configuration.provider_name.as_str(), configuration.provider.as_str()];
@@ -86,7 +92,7 @@ impl Accounting {
         let mut start = start_of(&facts, at);
         match admitted {
             Ok(admitted) => {
-                start.policies = admitted.policies;
+                start.policies = admitted.report.policy_ids().collect();
                 start.reserved = admitted.reserved;
                 let account = RequestAccount {
                     accounting: self.clone(),
@@ -98,7 +104,7 @@ impl Accounting {
                     is_background: facts.is_background,
                     sent: facts.body,
                 };
-                Ok((account, admitted.headers))
+                Ok((account, admitted.report))
             }
             Err(denied) => {
                 self.record_blocked(start, &denied, facts.record);
@@ -109,10 +115,10 @@ impl Accounting {
 
     fn record_blocked(&self, mut start: AttemptStart, denied: &Denied, record: &RequestRecord) {
         start.id = self.clock.new_id();
-        start.policies.clone_from(&denied.matched);
+        start.policies = denied.report.policy_ids().collect();
         let duration = record.received_at.elapsed();
         let end = AttemptEnd {
-            status: Some(denied.reason.status().as_u16()),
+            status: Some(denied_status(denied.reason)),
             code: Some(denied.reason.code().to_owned()),
             duration_ms: u64::try_from(duration.as_millis()).ok(),
             violated: denied.violated.clone(),
@@ -123,6 +129,16 @@ impl Accounting {
         if let Err(full) = self.ledger.blocked(start, end) {
             tracing::warn!(error = %full, %request_id, "a denied request is not in the ledger");
         }
+    }
+}
+
+/// The status that a denied request is recorded with: the one that the data plane answers with.
+pub fn denied_status(reason: Reason) -> u16 {
+    match reason {
+        Reason::ModelAccess => 403,
+        Reason::PriceUnknown | Reason::Spend => 402,
+        Reason::Rate => 429,
+        Reason::Unavailable => 503,
     }
 }
 

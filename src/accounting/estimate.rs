@@ -3,6 +3,8 @@
 //! What is counted are texts of strangers, so the work is bounded throughout: by the samples' length,
 //! by a tokenizer whose time is linear in it, and by the queue, beyond which lengths have to do.
 
+mod o200k;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -11,6 +13,7 @@ use std::time::Duration;
 
 use crate::domain::tokens::TokenUsage;
 use crate::llm::sample::Sample;
+use o200k::count;
 
 /// Most estimations that wait. With two samples each of at most 32 KiB they take 16 MiB.
 const MOST_WAITING: usize = 256;
@@ -63,11 +66,6 @@ impl Estimation {
             ..reported
         }
     }
-}
-
-/// Tokens of a text. No special tokens: what looks like one is text here.
-fn count(text: &str) -> u64 {
-    bpe_openai::o200k_base().count(text) as u64
 }
 
 type Then = Box<dyn FnOnce(TokenUsage) + Send>;
@@ -140,15 +138,6 @@ impl Estimator {
         Self { shared: Arc::new(Shared { most_waiting, state, over, hurry }) }
     }
 
-    /// Begins to load the tokenizer's tables, so that the first estimates need not wait for them: what
-    /// waits when the process dies is lost.
-    pub fn warm_up(&self) {
-        let mut state = self.shared.state();
-        if matches!(state.worker, Worker::NotStarted) {
-            state.worker = self.start();
-        }
-    }
-
     /// Estimates, and then calls `then`: on the estimator's thread, or, when too many wait already or
     /// the estimator is closed, here and now with an estimate by length. So `then` has to be quick.
     pub fn estimate(&self, estimation: Estimation, then: impl FnOnce(TokenUsage) + Send + 'static) {
@@ -214,8 +203,6 @@ impl Estimator {
 
 /// Until the queue is closed and empty.
 fn work(jobs: &Receiver<Job>, hurry: impl Fn() -> bool) {
-    // Loads the tables. A fault shows again with every estimate, and is dealt with there.
-    let _ = catch_unwind(|| count(""));
     for Job { estimation, then, _open } in jobs {
         // Neither a fault in the tokenizer nor one in what follows may be the end of all estimates.
         let counted = if hurry() { None } else { catch_unwind(|| estimation.counted()).ok() };

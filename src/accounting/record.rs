@@ -24,7 +24,9 @@ pub struct AttemptStart {
     pub admitted_at: DateTime<Utc>,
     pub organization_id: OrganizationId,
     pub workspace_id: WorkspaceId,
-    pub api_key_id: ApiKeyId,
+    /// The API key that was presented, if the credential was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key_id: Option<ApiKeyId>,
     /// Whose key it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_id: Option<UserId>,

@@ -76,7 +76,7 @@ impl AccountedRequest {
     /// The head of the upstream's answer is there.
     pub fn answered(&mut self, status: u16) {
         let record = self.record();
-        record.status = status;
+        record.status = Some(status);
         record.first_byte = Some(record.received_at.elapsed());
     }
 

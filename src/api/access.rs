@@ -1,7 +1,8 @@
-//! How a handler gets at anything: by one of these arguments, which exists only if the caller was
-//! authenticated and holds the permission, and which carries the scope that queries are bound to.
+//! Who may call an operation. Every handler takes one of these types as its first argument: a value of
+//! it exists only if the caller was authenticated and holds the permission, and it carries the scope
+//! that queries are bound to. The OpenAPI document takes the permission from the type, too.
 
-use std::future::Future;
+use std::future::{Future, Ready, ready};
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -18,25 +19,25 @@ use crate::domain::permissions::Permission;
 use crate::domain::scope::WorkspaceScope;
 use crate::telemetry::requests::RequestIds;
 
-/// Names a permission in a type.
-pub trait Needs: 'static {
+/// A permission as a type, for the parameters of the types below.
+pub(super) trait RequiredPermission: 'static {
     /// The permission.
     const PERMISSION: Permission;
 }
 
-macro_rules! needs {
+macro_rules! permission_types {
     ($($name:ident),+ $(,)?) => {$(
-        #[doc = concat!("Needs `Permission::", stringify!($name), "`.")]
+        #[doc = concat!("`Permission::", stringify!($name), "` as a type.")]
         #[derive(Debug)]
-        pub struct $name;
+        pub(super) struct $name;
 
-        impl Needs for $name {
+        impl RequiredPermission for $name {
             const PERMISSION: Permission = Permission::$name;
         }
     )+};
 }
 
-needs!(
+permission_types!(
     OrganizationsWrite,
     OperationsRead,
     OrganizationRead,
@@ -56,66 +57,123 @@ needs!(
     UsageRead,
 );
 
-/// Anybody with a good key.
-#[derive(Debug)]
-pub struct Authenticated {
-    /// Who it is.
-    pub principal: Principal,
-    /// The same, as changes are signed.
-    pub actor: Actor,
+/// A type that handlers take as their first argument, which decides who may call the operation.
+pub(super) trait Caller {
+    /// The value of `x-permission` in the OpenAPI document.
+    fn permission() -> String;
 }
 
-/// Somebody with the permission, in whatever scope they have.
-#[derive(Debug)]
-pub struct Permitted<P> {
-    /// Who it is.
-    pub principal: Principal,
-    /// The same, as changes are signed.
-    pub actor: Actor,
-    needs: PhantomData<P>,
+/// The arguments of a handler whose first one is a [`Caller`].
+pub(super) trait Arguments {
+    /// The type of the first argument.
+    type Caller: Caller;
 }
 
-/// Somebody with the permission for the whole of their organization.
-#[derive(Debug)]
-pub struct InOrganization<P> {
-    /// The tenant.
-    pub organization_id: OrganizationId,
-    /// Who it is.
-    pub principal: Principal,
-    /// The same, as changes are signed.
-    pub actor: Actor,
-    needs: PhantomData<P>,
+impl<C: Caller> Arguments for (C,) {
+    type Caller = C;
 }
 
-/// Somebody with the permission in the workspace that the path's `workspace_id` names. Whether it
-/// exists is the query's to find out: the scope binds it to the caller's organization.
-#[derive(Debug)]
-pub struct InWorkspace<P> {
-    /// The workspace, in the caller's organization.
-    pub scope: WorkspaceScope,
-    /// Who it is.
-    pub principal: Principal,
-    /// The same, as changes are signed.
-    pub actor: Actor,
-    needs: PhantomData<P>,
+impl<C: Caller, A1> Arguments for (C, A1) {
+    type Caller = C;
 }
 
-/// What else an operation reads of its request waits for this, so that who may not call it learns
-/// nothing from a wrong body or query. It opens as soon as the caller is known; whether they have
-/// the permission is decided without a further wait, hence still before what comes after.
+impl<C: Caller, A1, A2> Arguments for (C, A1, A2) {
+    type Caller = C;
+}
+
+impl<C: Caller, A1, A2, A3> Arguments for (C, A1, A2, A3) {
+    type Caller = C;
+}
+
+impl<C: Caller, A1, A2, A3, A4> Arguments for (C, A1, A2, A3, A4) {
+    type Caller = C;
+}
+
+/// Any caller, with or without a key.
+#[derive(Debug)]
+pub(super) struct Anyone;
+
+/// A caller with a valid key, whatever its role.
+#[derive(Debug)]
+pub(super) struct Authenticated {
+    pub(super) principal: Principal,
+    /// The principal as the audit log records it.
+    pub(super) actor: Actor,
+}
+
+/// A caller with the permission `P`, in the scope of their key.
+#[derive(Debug)]
+pub(super) struct Permitted<P> {
+    pub(super) principal: Principal,
+    pub(super) actor: Actor,
+    permission: PhantomData<P>,
+}
+
+/// A caller whose key belongs to an organization as a whole and has the permission `P`.
+#[derive(Debug)]
+pub(super) struct InOrganization<P> {
+    pub(super) organization_id: OrganizationId,
+    pub(super) principal: Principal,
+    pub(super) actor: Actor,
+    permission: PhantomData<P>,
+}
+
+/// A caller with the permission `P` in the workspace that the path's `workspace_id` names. Queries
+/// have to find out whether that workspace exists: the scope binds them to the caller's organization.
+#[derive(Debug)]
+pub(super) struct InWorkspace<P> {
+    pub(super) scope: WorkspaceScope,
+    pub(super) principal: Principal,
+    pub(super) actor: Actor,
+    permission: PhantomData<P>,
+}
+
+impl Caller for Anyone {
+    fn permission() -> String {
+        "none".to_owned()
+    }
+}
+
+impl Caller for Authenticated {
+    fn permission() -> String {
+        "authenticated".to_owned()
+    }
+}
+
+impl<P: RequiredPermission> Caller for Permitted<P> {
+    fn permission() -> String {
+        P::PERMISSION.to_string()
+    }
+}
+
+impl<P: RequiredPermission> Caller for InOrganization<P> {
+    fn permission() -> String {
+        P::PERMISSION.to_string()
+    }
+}
+
+impl<P: RequiredPermission> Caller for InWorkspace<P> {
+    fn permission() -> String {
+        P::PERMISSION.to_string()
+    }
+}
+
+/// Tells the extractors of bodies and queries that the caller is authenticated. They wait for it, so
+/// that a caller who may not use the operation learns nothing about a wrong body or query. actix polls
+/// the arguments of a handler in order: the permission is checked in the same poll that sets the
+/// signal, before a later argument sees it.
 #[derive(Clone, Default)]
-pub(super) struct Gate(Rc<tokio::sync::Notify>);
+pub(super) struct AuthenticationSignal(Rc<tokio::sync::Notify>);
 
-impl Gate {
-    /// The gate of a request whose operation has an argument of this module before the one that
-    /// asks; open at once for other operations.
-    pub(super) fn of(request: &HttpRequest) -> impl Future<Output = ()> + 'static {
-        let gate = request.extensions().get::<Self>().cloned();
+impl AuthenticationSignal {
+    /// Waits for the signal; does not wait where the operation takes no [`Authenticated`] argument.
+    pub(super) fn wait(request: &HttpRequest) -> impl Future<Output = ()> + 'static {
+        let signal = request.extensions().get::<Self>().cloned();
         async move {
-            if let Some(gate) = gate {
-                gate.0.notified().await;
-                // For the next who waits.
-                gate.0.notify_one();
+            if let Some(signal) = signal {
+                signal.0.notified().await;
+                // Wakes the next extractor that waits.
+                signal.0.notify_one();
             }
         }
     }
@@ -123,20 +181,29 @@ impl Gate {
 
 type Extraction<T> = Pin<Box<dyn Future<Output = Result<T, ApiError>>>>;
 
+impl FromRequest for Anyone {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(_: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Ok(Self))
+    }
+}
+
 impl FromRequest for Authenticated {
     type Error = ApiError;
     type Future = Extraction<Self>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
-        let gate = Gate::default();
-        request.extensions_mut().insert(gate.clone());
+        let signal = AuthenticationSignal::default();
+        request.extensions_mut().insert(signal.clone());
         Box::pin(async move {
             let Some(plane) = request.app_data::<web::Data<Management>>() else {
                 return Err(ApiError::Internal("the management plane has no state".to_owned()));
             };
-            // Under `/api/v1` the edge has authenticated the caller already; metrics and readiness
-            // stand outside of it.
+            // The middleware of `/api/v1` has authenticated the caller already; metrics and
+            // readiness are outside of it.
             let known = request.extensions().get::<Principal>().copied();
             let principal = match known {
                 Some(principal) => principal,
@@ -151,13 +218,13 @@ impl FromRequest for Authenticated {
                 now: plane.clock.now(),
                 clock: plane.clock.clone(),
             };
-            gate.0.notify_one();
+            signal.0.notify_one();
             Ok(Self { principal, actor })
         })
     }
 }
 
-impl<P: Needs> FromRequest for Permitted<P> {
+impl<P: RequiredPermission> FromRequest for Permitted<P> {
     type Error = ApiError;
     type Future = Extraction<Self>;
 
@@ -168,27 +235,27 @@ impl<P: Needs> FromRequest for Permitted<P> {
             if !principal.may(P::PERMISSION) {
                 return Err(ApiError::MissingPermission(P::PERMISSION));
             }
-            Ok(Self { principal, actor, needs: PhantomData })
+            Ok(Self { principal, actor, permission: PhantomData })
         })
     }
 }
 
-impl<P: Needs> FromRequest for InOrganization<P> {
+impl<P: RequiredPermission> FromRequest for InOrganization<P> {
     type Error = ApiError;
     type Future = Extraction<Self>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let caller = Permitted::<P>::from_request(request, payload);
         Box::pin(async move {
-            let Permitted { principal, actor, needs } = caller.await?;
+            let Permitted { principal, actor, permission } = caller.await?;
             match principal.scope {
                 Scope::Organization(organization_id) => {
-                    Ok(Self { organization_id, principal, actor, needs })
+                    Ok(Self { organization_id, principal, actor, permission })
                 }
                 Scope::Platform | Scope::Workspace(_) => Err(ApiError::Forbidden {
                     code: "organization_key_needed",
                     detail: format!(
-                        "This concerns a whole organization; use one of its own keys with {}.",
+                        "This operation is for keys of an organization; use one with the permission {}.",
                         P::PERMISSION
                     ),
                 }),
@@ -197,7 +264,7 @@ impl<P: Needs> FromRequest for InOrganization<P> {
     }
 }
 
-impl<P: Needs> FromRequest for InWorkspace<P> {
+impl<P: RequiredPermission> FromRequest for InWorkspace<P> {
     type Error = ApiError;
     type Future = Extraction<Self>;
 
@@ -205,7 +272,7 @@ impl<P: Needs> FromRequest for InWorkspace<P> {
         let workspace_id = request.match_info().get("workspace_id").and_then(|id| id.parse().ok());
         let caller = Permitted::<P>::from_request(request, payload);
         Box::pin(async move {
-            let Permitted { principal, actor, needs } = caller.await?;
+            let Permitted { principal, actor, permission } = caller.await?;
             let workspace_id = workspace_id.ok_or(ApiError::NotFound("workspace"))?;
             let scope = match principal.scope {
                 Scope::Organization(organization_id) => {
@@ -216,7 +283,7 @@ impl<P: Needs> FromRequest for InWorkspace<P> {
                     return Err(ApiError::NotFound("workspace"));
                 }
             };
-            Ok(Self { scope, principal, actor, needs })
+            Ok(Self { scope, principal, actor, permission })
         })
     }
 }

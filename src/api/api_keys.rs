@@ -9,12 +9,13 @@ use actix_web::HttpResponse;
 use actix_web::http::header::LOCATION;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::Management;
 use super::body::{Editable, MergePatch};
+use super::date_time;
 use super::error::ApiError;
 use super::page::{Paged, page};
+use super::routes::Routes;
 use super::shared::{as_json, future, once};
 use crate::audit::{self, Actor, Event};
 use crate::auth::issue::{IssuedKey, NewKey, issue_key};
@@ -45,6 +46,7 @@ pub struct CreateApiKey {
     /// The person whose key it is; it stops when they are deactivated.
     pub user_id: Option<UserId>,
     /// When it stops; it never does if this is left out.
+    #[serde(default, deserialize_with = "date_time::optional")]
     pub expires_at: Option<DateTime<Utc>>,
 }
 
@@ -56,6 +58,7 @@ pub struct UpdateApiKey {
     #[schema(min_length = 1, max_length = 128)]
     pub name: DisplayName,
     /// When it stops; null for never.
+    #[serde(deserialize_with = "date_time::optional")]
     pub expires_at: Option<DateTime<Utc>>,
     /// Whether it is switched off.
     pub disabled: bool,
@@ -341,14 +344,13 @@ fn concerns(scope: Scope) -> Concerns {
 /// Whoever can make, change or rotate a key of a role can have that role: so granting is asked for
 /// everything that is done to a key.
 fn must_grant(principal: &Principal, role: Role) -> Result<(), ApiError> {
-    if principal.role.may_grant(role) {
+    if principal.may_grant(role) {
         return Ok(());
     }
     Err(ApiError::Forbidden {
         code: "role_not_grantable",
         detail: format!(
-            "A key of the role {} can't manage keys of the role {role}.",
-            principal.role
+            "This key can't manage keys of the role {role}. Use a key with api-keys:write whose scope is at least as wide."
         ),
     })
 }
@@ -400,9 +402,9 @@ async fn active_user(conn: &mut Conn, scope: Scope, id: UserId) -> Result<(), Ap
 }
 
 /// Adds the operations.
-pub fn configure(config: &mut ServiceConfig<'_>) {
-    in_organization::configure(config);
-    in_workspace::configure(config);
+pub(super) fn configure(routes: &mut Routes) {
+    in_organization::configure(routes);
+    in_workspace::configure(routes);
 }
 
 #[cfg(test)]

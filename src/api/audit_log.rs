@@ -1,17 +1,17 @@
 //! `/audit-log`: who changed what. Read only; events are written with the changes themselves.
 
-use actix_web::{get, web};
+use actix_web::web;
 use chrono::{DateTime, Datelike, NaiveDateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::Management;
 use super::access::{AuditLogRead, Permitted};
+use super::date_time;
 use super::error::{ApiError, FieldError};
 use super::page::{Paged, page};
 use super::query::Query;
-use super::shared::{Refused, Unfit};
+use super::routes::Routes;
 use crate::db::Conn;
 use crate::db::audit_events::{AuditEventFilter, AuditEventRow, list_audit_events};
 use crate::domain::ids::{ApiKeyId, AuditEventId, OrganizationId, UserId, WorkspaceId};
@@ -30,8 +30,10 @@ pub struct AuditLogQuery {
     /// The `next_cursor` of the page before.
     pub cursor: Option<String>,
     /// Only events at this instant or later.
+    #[serde(default, deserialize_with = "date_time::optional")]
     pub from: Option<DateTime<Utc>>,
     /// Only events before this instant.
+    #[serde(default, deserialize_with = "date_time::optional")]
     pub to: Option<DateTime<Utc>>,
     /// Only what the key or the user with this id did.
     #[param(format = Uuid)]
@@ -141,17 +143,14 @@ impl From<AuditEventRow> for AuditEvent {
 /// Newest first. An organization's key sees what concerns its organization, a workspace's key what
 /// concerns its workspace, a platform key what platform keys and the command line did.
 #[utoipa::path(
-    tag = "audit-log",
-    operation_id = "list_audit_log",
+    get,
+    path = "/audit-log",
     params(AuditLogQuery),
-    responses((status = 200, description = "A page", body = Paged<AuditEvent>), Refused, Unfit),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("audit-log:read"))),
+    responses((status = 200, description = "A page", body = Paged<AuditEvent>)),
 )]
-#[get("/audit-log")]
 async fn list_audit_log(
-    plane: web::Data<Management>,
     caller: Permitted<AuditLogRead>,
+    plane: web::Data<Management>,
     query: Query<AuditLogQuery>,
 ) -> Result<web::Json<Paged<AuditEvent>>, ApiError> {
     let query = query.0;
@@ -209,6 +208,6 @@ fn filter(query: AuditLogQuery) -> Result<AuditEventFilter, ApiError> {
 }
 
 /// Adds the operations.
-pub fn configure(config: &mut ServiceConfig<'_>) {
-    config.service(list_audit_log);
+pub(super) fn configure(routes: &mut Routes) {
+    routes.tag("audit-log").add(__path_list_audit_log, list_audit_log);
 }

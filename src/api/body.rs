@@ -5,17 +5,19 @@ mod read_only;
 use std::marker::PhantomData;
 
 use actix_web::dev::Payload;
+use actix_web::http::Method;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpRequest};
 use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::Schema;
 use utoipa::{PartialSchema, ToSchema};
 
-use super::access::Gate;
+use super::access::AuthenticationSignal;
 use super::error::ApiError;
 pub use read_only::{Editable, SentBack};
 
@@ -35,7 +37,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
     type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let bytes = read(request, payload, "application/json");
+        let bytes = read(request, payload);
         Box::pin(async move { Ok(Self(parse(&bytes.await?)?)) })
     }
 }
@@ -48,20 +50,11 @@ pub struct MergePatch<T> {
     of: PhantomData<T>,
 }
 
-impl<T: Editable + 'static> FromRequest for MergePatch<T> {
-    type Error = ApiError;
-    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
-
-    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let bytes = read(request, payload, "application/merge-patch+json");
-        Box::pin(async move {
-            let mut patch: Value = parse(&bytes.await?)?;
-            if !patch.is_object() {
-                return Err(ApiError::Malformed("A merge patch is a JSON object.".to_owned()));
-            }
-            read_only::pass_over::<T>(&mut patch);
-            Ok(Self { patch, of: PhantomData })
-        })
+impl<'de, T: Editable> Deserialize<'de> for MergePatch<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut patch = Value::Object(Map::deserialize(deserializer)?);
+        read_only::pass_over::<T>(&mut patch);
+        Ok(Self { patch, of: PhantomData })
     }
 }
 
@@ -134,20 +127,22 @@ impl<T: Editable + ToSchema> ToSchema for MergePatch<T> {
 fn read(
     request: &HttpRequest,
     payload: &mut Payload,
-    also: &'static str,
 ) -> impl Future<Output = Result<Bytes, ApiError>> + 'static {
     let content_type = request
         .headers()
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .map(|value| value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
-    let json = content_type
-        .is_none_or(|found| found.is_empty() || found == "application/json" || found == also);
+    let is_json = match content_type.as_deref() {
+        None | Some("" | "application/json") => true,
+        Some("application/merge-patch+json") => request.method() == Method::PATCH,
+        Some(_) => false,
+    };
     let body = actix_web::web::Payload::from_request(request, payload).into_inner();
-    let admitted = Gate::of(request);
+    let authenticated = AuthenticationSignal::wait(request);
     async move {
-        admitted.await;
-        if !json {
+        authenticated.await;
+        if !is_json {
             return Err(ApiError::UnsupportedMediaType);
         }
         let body = body.map_err(|error| ApiError::Internal(error.to_string()))?;
@@ -230,7 +225,7 @@ fn shaped<T>(
 
 #[cfg(test)]
 mod tests {
-    use serde::{Deserialize, Serialize};
+    use serde::Serialize;
 
     use super::*;
 

@@ -45,8 +45,8 @@ pub enum ApiError {
     },
     /// Not there, or not for this principal's eyes.
     NotFound(&'static str),
-    /// The path exists, the method does not.
-    MethodNotAllowed(Vec<&'static str>),
+    /// The path has no operation of the request's method; the methods that it has.
+    MethodNotAllowed(Vec<String>),
     /// The present state does not allow it.
     Conflict {
         /// Stable and specific.
@@ -235,14 +235,14 @@ impl ResponseError for ApiError {
         self.class().0
     }
 
-    /// Without the request's id, which is added where responses leave the management plane.
+    /// Without the request's id, which the middleware adds.
     fn error_response(&self) -> HttpResponse {
-        respond(self, None)
+        respond(self, &self.problem(None))
     }
 }
 
-/// The answer for an error, with the id of the request it answers.
-pub(super) fn respond(error: &ApiError, request_id: Option<String>) -> HttpResponse {
+/// The response to an error: its problem document and the headers that belong to its status.
+pub(super) fn respond(error: &ApiError, problem: &Problem) -> HttpResponse {
     let mut response = HttpResponse::build(error.status_code());
     match error {
         ApiError::Unauthenticated(AuthError::Limited | AuthError::Unavailable(_))
@@ -257,10 +257,9 @@ pub(super) fn respond(error: &ApiError, request_id: Option<String>) -> HttpRespo
         }
         _ => {}
     }
-    let problem = error.problem(request_id);
     response
         .content_type("application/problem+json")
-        .body(serde_json::to_vec(&problem).unwrap_or_default())
+        .body(serde_json::to_vec(problem).unwrap_or_default())
 }
 
 impl From<AuthError> for ApiError {

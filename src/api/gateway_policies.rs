@@ -6,11 +6,10 @@ mod spend;
 mod store;
 
 use actix_web::http::header::LOCATION;
-use actix_web::{HttpRequest, HttpResponse, delete, get, patch, post, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa_actix_web::service_config::ServiceConfig;
 
 pub use filter::{GatewayPoliciesQuery, SearchGatewayPolicies};
 
@@ -19,7 +18,8 @@ use super::access::{InOrganization, OrganizationManage};
 use super::body::{Editable, Json, MergePatch, SentBack};
 use super::error::ApiError;
 use super::query::Query;
-use super::shared::{InTheWay, Missing, Refused, Unfit, path_id};
+use super::routes::Routes;
+use super::shared::{Conflicts, NotFound, path_id};
 use crate::db::gateway_policies::GatewayPolicyRow;
 use crate::db::{Concerns, Conn};
 use crate::domain::ids::{ApiKeyId, OrganizationId, PolicyId};
@@ -249,14 +249,15 @@ async fn list(
 }
 
 /// Adds the operations to the scope that they are to be served in.
-pub fn configure(config: &mut ServiceConfig<'_>) {
-    config
-        .service(create_gateway_policy)
-        .service(list_gateway_policies)
-        .service(search_gateway_policies)
-        .service(get_gateway_policy)
-        .service(update_gateway_policy)
-        .service(delete_gateway_policy);
+pub(super) fn configure(routes: &mut Routes) {
+    routes
+        .tag("gateway-policies")
+        .add(__path_create_gateway_policy, create_gateway_policy)
+        .add(__path_list_gateway_policies, list_gateway_policies)
+        .add(__path_search_gateway_policies, search_gateway_policies)
+        .add(__path_get_gateway_policy, get_gateway_policy)
+        .add(__path_update_gateway_policy, update_gateway_policy)
+        .add(__path_delete_gateway_policy, delete_gateway_policy);
 }
 
 /// Create a gateway policy
@@ -265,21 +266,13 @@ pub fn configure(config: &mut ServiceConfig<'_>) {
 /// order, is updated instead and keeps its id. One that the gateway made for a subject of a default
 /// policy is detached from it.
 #[utoipa::path(
-    tag = "gateway-policies",
-    operation_id = "create_gateway_policy",
-    request_body = GatewayPolicyBody,
-    responses(
-        (status = 201, description = "It was made or updated", body = GatewayPolicy,
-            headers(("Location" = String, description = "Where it is read"))),
-        Refused, Missing, InTheWay, Unfit,
-    ),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("organization:manage"))),
+    post,
+    path = "/gateway-policies",
+    responses((status = 201, description = "It was made or updated", body = GatewayPolicy), NotFound, Conflicts),
 )]
-#[post("/gateway-policies")]
 async fn create_gateway_policy(
-    plane: web::Data<Management>,
     caller: InOrganization<OrganizationManage>,
+    plane: web::Data<Management>,
     request: HttpRequest,
     body: Json<GatewayPolicyBody>,
 ) -> Result<HttpResponse, ApiError> {
@@ -302,21 +295,15 @@ async fn create_gateway_policy(
 /// By priority, then newest first, children of defaults included. `x-total-count` tells how many
 /// there are, also beyond `limit`.
 #[utoipa::path(
-    tag = "gateway-policies",
-    operation_id = "list_gateway_policies",
+    get,
+    path = "/gateway-policies",
     params(GatewayPoliciesQuery),
-    responses(
-        (status = 200, description = "The policies", body = Vec<GatewayPolicy>,
-            headers(("x-total-count" = u64, description = "How many there are"))),
-        Refused, Unfit,
-    ),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("organization:manage"))),
+    responses((status = 200, description = "The policies", body = Vec<GatewayPolicy>,
+            headers(("x-total-count" = u64, description = "How many there are")))),
 )]
-#[get("/gateway-policies")]
 async fn list_gateway_policies(
-    plane: web::Data<Management>,
     caller: InOrganization<OrganizationManage>,
+    plane: web::Data<Management>,
     query: Query<GatewayPoliciesQuery>,
 ) -> Result<HttpResponse, ApiError> {
     let filter = Filter::of_query(query.0)?;
@@ -327,21 +314,14 @@ async fn list_gateway_policies(
 ///
 /// The list, for more values than a URL holds; the first 20,000.
 #[utoipa::path(
-    tag = "gateway-policies",
-    operation_id = "search_gateway_policies",
-    request_body = SearchGatewayPolicies,
-    responses(
-        (status = 200, description = "The policies", body = Vec<GatewayPolicy>,
-            headers(("x-total-count" = u64, description = "How many there are"))),
-        Refused, Unfit,
-    ),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("organization:manage"))),
+    post,
+    path = "/gateway-policies/search",
+    responses((status = 200, description = "The policies", body = Vec<GatewayPolicy>,
+            headers(("x-total-count" = u64, description = "How many there are")))),
 )]
-#[post("/gateway-policies/search")]
 async fn search_gateway_policies(
-    plane: web::Data<Management>,
     caller: InOrganization<OrganizationManage>,
+    plane: web::Data<Management>,
     body: Json<SearchGatewayPolicies>,
 ) -> Result<HttpResponse, ApiError> {
     let filter = Filter::of_search(body.0)?;
@@ -350,20 +330,13 @@ async fn search_gateway_policies(
 
 /// Read a gateway policy
 #[utoipa::path(
-    tag = "gateway-policies",
-    operation_id = "get_gateway_policy",
-    params(("policy_id" = PolicyId, Path, description = "The policy")),
-    responses(
-        (status = 200, description = "The policy", body = GatewayPolicy),
-        Refused, Missing,
-    ),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("organization:manage"))),
+    get,
+    path = "/gateway-policies/{policy_id}",
+    responses((status = 200, description = "The policy", body = GatewayPolicy)),
 )]
-#[get("/gateway-policies/{policy_id}")]
 async fn get_gateway_policy(
-    plane: web::Data<Management>,
     caller: InOrganization<OrganizationManage>,
+    plane: web::Data<Management>,
     path: web::Path<String>,
 ) -> Result<web::Json<GatewayPolicy>, ApiError> {
     let id = path_id(&path, WHAT)?;
@@ -382,23 +355,15 @@ async fn get_gateway_policy(
 /// `config`, `action`, `enabled` and `priority` go over to its children that nobody has edited;
 /// those are deleted when its matchers change. Editing a child detaches it from its default.
 #[utoipa::path(
-    tag = "gateway-policies",
-    operation_id = "update_gateway_policy",
-    params(("policy_id" = PolicyId, Path, description = "The policy")),
-    request_body(content = GatewayPolicyPatch, content_type = "application/merge-patch+json"),
-    responses(
-        (status = 200, description = "The policy as it is now", body = GatewayPolicy),
-        Refused, Missing, InTheWay, Unfit,
-    ),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("organization:manage"))),
+    patch,
+    path = "/gateway-policies/{policy_id}",
+    responses((status = 200, description = "The policy as it is now", body = GatewayPolicy), Conflicts),
 )]
-#[patch("/gateway-policies/{policy_id}")]
 async fn update_gateway_policy(
-    plane: web::Data<Management>,
     caller: InOrganization<OrganizationManage>,
+    plane: web::Data<Management>,
     path: web::Path<String>,
-    patch: GatewayPolicyPatch,
+    patch: Json<GatewayPolicyPatch>,
 ) -> Result<web::Json<GatewayPolicy>, ApiError> {
     let id = path_id(&path, WHAT)?;
     let InOrganization { organization_id, actor, .. } = caller;
@@ -406,7 +371,7 @@ async fn update_gateway_policy(
     let row = plane
         .database
         .write(Concerns::Organization(organization_id), async move |conn: &mut Conn| {
-            store::patch(conn, organization_id, &actor, id, &patch).await
+            store::patch(conn, organization_id, &actor, id, &patch.0).await
         })
         .await?;
     Ok(web::Json(show_one(&plane, now, row).await?))
@@ -416,17 +381,13 @@ async fn update_gateway_policy(
 ///
 /// With a default go its children that nobody has edited.
 #[utoipa::path(
-    tag = "gateway-policies",
-    operation_id = "delete_gateway_policy",
-    params(("policy_id" = PolicyId, Path, description = "The policy")),
-    responses((status = 204, description = "It is gone"), Refused, Missing),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("organization:manage"))),
+    delete,
+    path = "/gateway-policies/{policy_id}",
+    responses((status = 204, description = "It is gone")),
 )]
-#[delete("/gateway-policies/{policy_id}")]
 async fn delete_gateway_policy(
-    plane: web::Data<Management>,
     caller: InOrganization<OrganizationManage>,
+    plane: web::Data<Management>,
     path: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
     let id = path_id(&path, WHAT)?;

@@ -1,18 +1,17 @@
 //! `/me`: who a key is, as the gateway sees it.
 
-use actix_web::{get, web};
+use actix_web::web;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::Management;
 use super::access::Authenticated;
 use super::error::ApiError;
-use super::shared::Refused;
+use super::routes::Routes;
 use crate::db::Conn;
 use crate::db::api_keys::find_api_key;
 use crate::domain::ids::{ApiKeyId, OrganizationId, UserId, WorkspaceId};
-use crate::domain::permissions::{Role, ScopeKind};
+use crate::domain::permissions::{Permission, Role, ScopeKind};
 
 /// The key that the request was made with.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -44,41 +43,37 @@ pub struct Me {
 ///
 /// Tells any good key its scope, role and permissions.
 #[utoipa::path(
-    tag = "me",
-    operation_id = "get_me",
-    responses((status = 200, description = "The key that asked", body = Me), Refused),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("authenticated"))),
+    get,
+    path = "/me",
+    responses((status = 200, description = "The key that asked", body = Me)),
 )]
-#[get("/me")]
 async fn get_me(
-    plane: web::Data<Management>,
     caller: Authenticated,
+    plane: web::Data<Management>,
 ) -> Result<web::Json<Me>, ApiError> {
     let principal = caller.principal;
     let row = plane
         .database
         .read(async move |conn: &mut Conn| {
-            find_api_key(conn, principal.scope, principal.key_id)
-                .await?
-                .ok_or(ApiError::NotFound("API key"))
+            let id = principal.api_key_id().ok_or(ApiError::NotFound("API key"))?;
+            find_api_key(conn, principal.scope, id).await?.ok_or(ApiError::NotFound("API key"))
         })
         .await?;
     Ok(web::Json(Me {
         api_key_id: row.id,
         name: row.name.into(),
         short_key: row.short_key,
-        role: principal.role,
+        role: row.role,
         scope: principal.scope.kind(),
         organization_id: row.organization_id,
         workspace_id: row.workspace_id,
         user_id: row.user_id,
-        permissions: principal.role.permissions().iter().map(|one| one.as_str()).collect(),
+        permissions: principal.permissions.iter().map(Permission::as_str).collect(),
         expires_at: row.expires_at.map(|at| at.and_utc()),
     }))
 }
 
 /// Adds the operations.
-pub fn configure(config: &mut ServiceConfig<'_>) {
-    config.service(get_me);
+pub(super) fn configure(routes: &mut Routes) {
+    routes.tag("me").add(__path_get_me, get_me);
 }

@@ -1,25 +1,27 @@
 //! The management plane, `/api/v1`: one file a resource, with its types, documentation and handlers
 //! together.
 
-pub mod access;
+mod access;
 pub mod api_keys;
 pub mod audit_log;
 pub mod body;
 pub mod bootstrap;
 pub mod client_address;
+mod date_time;
 pub mod docs;
-mod edge;
 pub mod error;
 pub mod gateway_policies;
+mod health;
 pub mod me;
+mod middleware;
 pub mod model_configurations;
 pub mod model_prices;
 pub mod openapi;
-pub mod operations;
 pub mod organizations;
 pub mod page;
 pub mod query;
 pub mod requests;
+mod routes;
 mod sealing;
 pub mod secrets;
 mod shared;
@@ -29,10 +31,9 @@ pub mod usage;
 pub mod users;
 pub mod workspaces;
 
+use actix_web::dev::HttpServiceFactory;
 use actix_web::middleware::from_fn;
 use actix_web::web;
-use utoipa_actix_web::scope;
-use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::accounting::engine::Accounting;
 use crate::clock::Clock;
@@ -43,6 +44,7 @@ use crate::telemetry::Metrics;
 use crate::telemetry::readiness::Readiness;
 use crate::upstream::EgressRules;
 use client_address::TrustedProxies;
+use routes::Routes;
 
 /// What the handlers work with. One for all workers.
 pub struct Management {
@@ -66,66 +68,86 @@ pub struct Management {
     pub readiness: Readiness,
 }
 
-/// What a port serves of this room.
+/// What a port serves of the management plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Offer {
-    /// All of it; metrics and the details of readiness for a platform key.
-    Everything,
-    /// Only what balancers ask: all else is on a port of its own.
-    Health,
-    /// All of it; who reaches the port needs no key for metrics and the details of readiness.
+pub enum Exposure {
+    /// Everything; metrics and the details of readiness need a platform key.
+    Full,
+    /// Only what load balancers ask: the rest is on the admin port.
+    HealthOnly,
+    /// Everything; metrics and the details of readiness need no key.
     AdminPort,
 }
 
-/// Serves the management plane, its documentation, the operations and an answer for every path that
-/// nobody else serves.
-pub fn configure(config: &mut web::ServiceConfig, offer: Offer) {
-    config.app_data(offer).app_data(web::Data::new(operations::KeyCheck::default()));
-    match offer {
-        Offer::Health => operations::configure_health(&mut ServiceConfig::new(config)),
-        Offer::Everything | Offer::AdminPort => {
-            documented(&mut ServiceConfig::new(config));
+/// Serves the management plane and its documentation, and answers 404 to every path that nothing is
+/// served at.
+pub fn configure(config: &mut web::ServiceConfig, exposure: Exposure) {
+    config.app_data(exposure).app_data(web::Data::new(health::KeyCheck::default()));
+    config.app_data(middleware::path_errors());
+    match exposure {
+        Exposure::HealthOnly => {
+            let mut routes = Routes::default();
+            health::configure_health(&mut routes);
+            routes.into_resources().for_each(|resource| {
+                config.service(resource);
+            });
+        }
+        Exposure::Full | Exposure::AdminPort => {
+            // Before the scope, which asks for a key.
+            public_routes().into_resources().for_each(|resource| {
+                config.service(resource);
+            });
+            config.service(scope("/api/v1", api_routes()));
+            config.service(scope("/v1/platform", compatible_routes()));
             docs::configure(config);
         }
     }
-    config.default_service(web::to(edge::not_found));
+    config.default_service(web::to(middleware::not_found));
 }
 
-/// Everything that the OpenAPI document is made of, but for the data plane.
-fn documented(config: &mut ServiceConfig) {
-    operations::configure_health(config);
-    operations::configure_metrics(config);
-    // Before the scope, which asks for a key.
-    openapi::configure(config);
-    config.service(
-        scope::scope("/api/v1")
-            .app_data(edge::path_errors())
-            .configure(resources)
-            .service(scope::scope("/platform").configure(gateway_policies::configure))
-            .wrap(from_fn(edge::edge)),
-    );
-    // Where scripts written for the gateway API that ours is modelled on look for it.
-    config.service(
-        scope::scope("/v1/platform")
-            .app_data(edge::path_errors())
-            .configure(gateway_policies::configure)
-            .wrap(from_fn(edge::edge)),
-    );
+fn scope(path: &str, routes: Routes) -> impl HttpServiceFactory {
+    routes
+        .into_resources()
+        .fold(web::scope(path), |scope, resource| scope.service(resource))
+        .wrap(from_fn(middleware::authenticate_and_render_errors))
 }
 
-/// The resources, in the order of the documentation.
-fn resources(config: &mut ServiceConfig) {
-    config
-        .configure(me::configure)
-        .configure(organizations::configure)
-        .configure(workspaces::configure)
-        .configure(users::configure)
-        .configure(api_keys::configure)
-        .configure(secrets::configure)
-        .configure(model_configurations::configure)
-        .configure(model_prices::configure)
-        .configure(usage::configure)
-        .configure(requests::configure)
-        .configure(gateway_policies::configure)
-        .configure(audit_log::configure);
+/// The operations outside of `/api/v1`.
+fn public_routes() -> Routes {
+    let mut routes = Routes::default();
+    health::configure_health(&mut routes);
+    health::configure_metrics(&mut routes);
+    openapi::configure(&mut routes);
+    routes
+}
+
+/// The resources.
+fn api_routes() -> Routes {
+    let mut routes = Routes::of_scope("/api/v1");
+    for configure in [
+        me::configure,
+        organizations::configure,
+        workspaces::configure,
+        users::configure,
+        api_keys::configure,
+        secrets::configure,
+        model_configurations::configure,
+        model_prices::configure,
+        usage::configure,
+        requests::configure,
+        gateway_policies::configure,
+        audit_log::configure,
+    ] {
+        configure(&mut routes);
+    }
+    routes.repeat("/platform", "_platform", gateway_policies::configure);
+    routes
+}
+
+/// The policies where scripts look for them that were written for the gateway API that ours is
+/// modelled on.
+fn compatible_routes() -> Routes {
+    let mut routes = Routes::of_scope("/v1/platform");
+    routes.repeat("", "_compat", gateway_policies::configure);
+    routes
 }

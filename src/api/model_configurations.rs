@@ -8,7 +8,7 @@ mod validate;
 use std::collections::BTreeMap;
 
 use actix_web::http::header::LOCATION;
-use actix_web::{HttpResponse, delete, get, patch, post, web};
+use actix_web::{HttpResponse, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -20,10 +20,11 @@ use super::access::{
     InWorkspace, ModelConfigurationsConnect, ModelConfigurationsRead, ModelConfigurationsWrite,
 };
 use super::body::{Editable, Json, MergePatch};
-use super::error::{ApiError, Problem};
+use super::error::ApiError;
 use super::page::{PageQuery, Paged};
 use super::query::Query;
-use super::shared::{as_json, live_workspace};
+use super::routes::Routes;
+use super::shared::{Conflicts, as_json, live_workspace};
 use crate::audit::record;
 use crate::db::model_configurations::{
     ModelConfigurationRow, delete_model_configuration as delete_row, find_model_configuration,
@@ -31,7 +32,7 @@ use crate::db::model_configurations::{
     update_model_configuration as update_row,
 };
 use crate::db::{Concerns, Conn};
-use crate::domain::ids::{ConfigurationId, WorkspaceId};
+use crate::domain::ids::ConfigurationId;
 use crate::domain::model_configuration::{Placement, Provider, StreamUsage, Timeouts};
 use crate::domain::names::{ConfigurationName, SecretName};
 use crate::domain::pricing::Price;
@@ -174,36 +175,24 @@ fn read<T: serde::de::DeserializeOwned>(stored: Value) -> Result<T, ApiError> {
 }
 
 /// Adds this resource's operations.
-pub fn configure(config: &mut utoipa_actix_web::service_config::ServiceConfig) {
-    config
-        .service(list_model_configurations)
-        .service(create_model_configuration)
-        .service(get_model_configuration)
-        .service(update_model_configuration)
-        .service(delete_model_configuration)
-        .service(check::check_model_configuration);
+pub(super) fn configure(routes: &mut Routes) {
+    routes
+        .tag("model-configurations")
+        .add(__path_list_model_configurations, list_model_configurations)
+        .add(__path_create_model_configuration, create_model_configuration)
+        .add(__path_get_model_configuration, get_model_configuration)
+        .add(__path_update_model_configuration, update_model_configuration)
+        .add(__path_delete_model_configuration, delete_model_configuration)
+        .add(check::__path_check_model_configuration, check::check_model_configuration);
 }
 
 /// List the workspace's model configurations
 #[utoipa::path(
-    tag = "model-configurations",
-    operation_id = "list_model_configurations",
-    params(("workspace_id" = WorkspaceId, Path, description = "The workspace"), PageQuery),
-    responses(
-        (status = 200, description = "A page of them, oldest first", body = Paged<ModelConfiguration>),
-        (status = 401, description = "No valid API key",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "Not allowed",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such workspace",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A query parameter is wrong",
-            body = Problem, content_type = "application/problem+json"),
-    ),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("model-configurations:read"))),
+    get,
+    path = "/workspaces/{workspace_id}/model-configurations",
+    params(PageQuery),
+    responses((status = 200, description = "A page of them, oldest first", body = Paged<ModelConfiguration>)),
 )]
-#[get("/workspaces/{workspace_id}/model-configurations")]
 async fn list_model_configurations(
     caller: InWorkspace<ModelConfigurationsRead>,
     plane: web::Data<Management>,
@@ -226,32 +215,10 @@ async fn list_model_configurations(
 
 /// Create a model configuration
 #[utoipa::path(
-    tag = "model-configurations",
-    operation_id = "create_model_configuration",
-    params(("workspace_id" = WorkspaceId, Path, description = "The workspace")),
-    request_body = ModelConfigurationFields,
-    responses(
-        (status = 201, description = "It was made", body = ModelConfiguration,
-            headers(("Location" = String, description = "Where it is read"))),
-        (status = 400, description = "The body is not JSON",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No valid API key",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "Not allowed",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such workspace",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "Another one has the name",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Some fields are not valid, a secret is missing, or the egress \
-            rules refuse the base URL", body = Problem, content_type = "application/problem+json"),
-    ),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("model-configurations:connect"))),
+    post,
+    path = "/workspaces/{workspace_id}/model-configurations",
+    responses((status = 201, description = "It was made", body = ModelConfiguration), Conflicts),
 )]
-#[post("/workspaces/{workspace_id}/model-configurations")]
 async fn create_model_configuration(
     caller: InWorkspace<ModelConfigurationsConnect>,
     plane: web::Data<Management>,
@@ -287,25 +254,10 @@ async fn create_model_configuration(
 
 /// Read a model configuration
 #[utoipa::path(
-    tag = "model-configurations",
-    operation_id = "get_model_configuration",
-    params(
-        ("workspace_id" = WorkspaceId, Path, description = "The workspace"),
-        ("configuration_id" = ConfigurationId, Path, description = "The model configuration"),
-    ),
-    responses(
-        (status = 200, description = "The model configuration", body = ModelConfiguration),
-        (status = 401, description = "No valid API key",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "Not allowed",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such model configuration",
-            body = Problem, content_type = "application/problem+json"),
-    ),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("model-configurations:read"))),
+    get,
+    path = "/workspaces/{workspace_id}/model-configurations/{configuration_id}",
+    responses((status = 200, description = "The model configuration", body = ModelConfiguration)),
 )]
-#[get("/workspaces/{workspace_id}/model-configurations/{configuration_id}")]
 async fn get_model_configuration(
     caller: InWorkspace<ModelConfigurationsRead>,
     plane: web::Data<Management>,
@@ -326,40 +278,15 @@ async fn get_model_configuration(
 /// key of the organization with `organization:manage`, and so does changing `provider`, `base_url` or
 /// `model` where one of them is set.
 #[utoipa::path(
-    tag = "model-configurations",
-    operation_id = "update_model_configuration",
-    params(
-        ("workspace_id" = WorkspaceId, Path, description = "The workspace"),
-        ("configuration_id" = ConfigurationId, Path, description = "The model configuration"),
-    ),
-    request_body(content = ModelConfigurationPatch,
-        content_type = "application/merge-patch+json"),
-    responses(
-        (status = 200, description = "As it is now", body = ModelConfiguration),
-        (status = 400, description = "The body is not JSON",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No valid API key",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "Not allowed",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such model configuration",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "Another one has the name",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Some fields are not valid, a secret is missing, or the egress \
-            rules refuse the base URL", body = Problem, content_type = "application/problem+json"),
-    ),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("model-configurations:write"))),
+    patch,
+    path = "/workspaces/{workspace_id}/model-configurations/{configuration_id}",
+    responses((status = 200, description = "As it is now", body = ModelConfiguration), Conflicts),
 )]
-#[patch("/workspaces/{workspace_id}/model-configurations/{configuration_id}")]
 async fn update_model_configuration(
     caller: InWorkspace<ModelConfigurationsWrite>,
     plane: web::Data<Management>,
     path: web::Path<(String, String)>,
-    patch: ModelConfigurationPatch,
+    patch: Json<ModelConfigurationPatch>,
 ) -> Result<HttpResponse, ApiError> {
     let InWorkspace { scope, actor, principal, .. } = caller;
     let id = path.into_inner().1;
@@ -371,7 +298,7 @@ async fn update_model_configuration(
         .read(async move |conn: &mut Conn| current(conn, scope, &looked_up).await)
         .await?;
     let before = ModelConfiguration::of(before)?.fields;
-    let Checked { base_url, .. } = patched(&patch, &before, &principal)?;
+    let Checked { base_url, .. } = patched(&patch.0, &before, &principal)?;
     if base_url.as_str() != before.base_url {
         check_egress(&base_url, &plane.egress).await?;
     }
@@ -381,7 +308,7 @@ async fn update_model_configuration(
         .write(Concerns::Organization(scope.organization_id), async move |conn: &mut Conn| {
             let before = ModelConfiguration::of(current(conn, scope, &id).await?)?;
             let Checked { fields, secrets, base_url: now_base_url } =
-                patched(&patch, &before.fields, &principal)?;
+                patched(&patch.0, &before.fields, &principal)?;
             if now_base_url != base_url {
                 return Err(ApiError::Conflict {
                     code: "changed_meanwhile",
@@ -407,25 +334,10 @@ async fn update_model_configuration(
 ///
 /// Its name is free again, and so are the secrets that it used.
 #[utoipa::path(
-    tag = "model-configurations",
-    operation_id = "delete_model_configuration",
-    params(
-        ("workspace_id" = WorkspaceId, Path, description = "The workspace"),
-        ("configuration_id" = ConfigurationId, Path, description = "The model configuration"),
-    ),
-    responses(
-        (status = 204, description = "It is gone"),
-        (status = 401, description = "No valid API key",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "Not allowed",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such model configuration",
-            body = Problem, content_type = "application/problem+json"),
-    ),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("model-configurations:connect"))),
+    delete,
+    path = "/workspaces/{workspace_id}/model-configurations/{configuration_id}",
+    responses((status = 204, description = "It is gone")),
 )]
-#[delete("/workspaces/{workspace_id}/model-configurations/{configuration_id}")]
 async fn delete_model_configuration(
     caller: InWorkspace<ModelConfigurationsConnect>,
     plane: web::Data<Management>,

@@ -4,10 +4,9 @@ mod resolve;
 mod validate;
 
 use actix_web::http::header::LOCATION;
-use actix_web::{HttpResponse, delete, get, patch, post, web};
+use actix_web::{HttpResponse, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use utoipa_actix_web::service_config::ServiceConfig;
 
 pub use resolve::{CatalogueEdition, PriceResolution, ResolveQuery};
 
@@ -17,7 +16,8 @@ use super::body::{Editable, Json, MergePatch};
 use super::error::ApiError;
 use super::page::{Paged, page};
 use super::query::Query;
-use super::shared::{InTheWay, Missing, Refused, Unfit, as_json, or_taken, path_id};
+use super::routes::Routes;
+use super::shared::{Conflicts, as_json, or_taken, path_id};
 use crate::audit::{self, Actor, Event};
 use crate::db::model_prices::{
     ModelPriceChanges, ModelPriceFilter, ModelPriceRow, count_model_prices,
@@ -107,15 +107,16 @@ pub struct ModelPricesQuery {
 }
 
 /// Adds the operations.
-pub fn configure(config: &mut ServiceConfig<'_>) {
-    config
-        .service(create_model_price)
-        .service(list_model_prices)
+pub(super) fn configure(routes: &mut Routes) {
+    routes
+        .tag("model-prices")
+        .add(__path_create_model_price, create_model_price)
+        .add(__path_list_model_prices, list_model_prices)
         // Before the one that takes its last segment for an id.
-        .service(resolve::resolve_model_price)
-        .service(get_model_price)
-        .service(update_model_price)
-        .service(delete_model_price);
+        .add(resolve::__path_resolve_model_price, resolve::resolve_model_price)
+        .add(__path_get_model_price, get_model_price)
+        .add(__path_update_model_price, update_model_price)
+        .add(__path_delete_model_price, delete_model_price);
 }
 
 /// Set a model's price
@@ -123,21 +124,13 @@ pub fn configure(config: &mut ServiceConfig<'_>) {
 /// It holds for requests that are admitted from now on, over the catalogue's price and under a
 /// model configuration's own. What was already spent stays as it was.
 #[utoipa::path(
-    tag = "model-prices",
-    operation_id = "create_model_price",
-    request_body = ModelPriceFields,
-    responses(
-        (status = 201, description = "The price", body = ModelPrice,
-            headers(("Location" = String, description = "Where it is read"))),
-        Refused, InTheWay, Unfit,
-    ),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("organization:manage"))),
+    post,
+    path = "/model-prices",
+    responses((status = 201, description = "The price", body = ModelPrice), Conflicts),
 )]
-#[post("/model-prices")]
 async fn create_model_price(
-    plane: web::Data<Management>,
     caller: InOrganization<OrganizationManage>,
+    plane: web::Data<Management>,
     body: Json<ModelPriceFields>,
 ) -> Result<HttpResponse, ApiError> {
     let InOrganization { organization_id, actor, .. } = caller;
@@ -181,17 +174,14 @@ async fn create_model_price(
 ///
 /// Oldest first; not those of the catalogue.
 #[utoipa::path(
-    tag = "model-prices",
-    operation_id = "list_model_prices",
+    get,
+    path = "/model-prices",
     params(ModelPricesQuery),
-    responses((status = 200, description = "A page", body = Paged<ModelPrice>), Refused, Unfit),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("organization:read"))),
+    responses((status = 200, description = "A page", body = Paged<ModelPrice>)),
 )]
-#[get("/model-prices")]
 async fn list_model_prices(
-    plane: web::Data<Management>,
     caller: InOrganization<OrganizationRead>,
+    plane: web::Data<Management>,
     query: Query<ModelPricesQuery>,
 ) -> Result<web::Json<Paged<ModelPrice>>, ApiError> {
     let organization_id = caller.organization_id;
@@ -215,17 +205,13 @@ async fn list_model_prices(
 
 /// Read a model's price
 #[utoipa::path(
-    tag = "model-prices",
-    operation_id = "get_model_price",
-    params(("model_price_id" = ModelPriceId, Path, description = "The price")),
-    responses((status = 200, description = "The price", body = ModelPrice), Refused, Missing),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("organization:read"))),
+    get,
+    path = "/model-prices/{model_price_id}",
+    responses((status = 200, description = "The price", body = ModelPrice)),
 )]
-#[get("/model-prices/{model_price_id}")]
 async fn get_model_price(
-    plane: web::Data<Management>,
     caller: InOrganization<OrganizationRead>,
+    plane: web::Data<Management>,
     path: web::Path<String>,
 ) -> Result<web::Json<ModelPrice>, ApiError> {
     let id = path_id(&path, WHAT)?;
@@ -242,24 +228,15 @@ async fn get_model_price(
 /// A JSON merge patch (RFC 7396). Each change counts the version up and holds for requests that are
 /// admitted from then on.
 #[utoipa::path(
-    tag = "model-prices",
-    operation_id = "update_model_price",
-    params(("model_price_id" = ModelPriceId, Path, description = "The price")),
-    request_body(content = ModelPricePatch,
-        content_type = "application/merge-patch+json"),
-    responses(
-        (status = 200, description = "The price as it is now", body = ModelPrice),
-        Refused, Missing, InTheWay, Unfit,
-    ),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("organization:manage"))),
+    patch,
+    path = "/model-prices/{model_price_id}",
+    responses((status = 200, description = "The price as it is now", body = ModelPrice), Conflicts),
 )]
-#[patch("/model-prices/{model_price_id}")]
 async fn update_model_price(
-    plane: web::Data<Management>,
     caller: InOrganization<OrganizationManage>,
+    plane: web::Data<Management>,
     path: web::Path<String>,
-    patch: ModelPricePatch,
+    patch: Json<ModelPricePatch>,
 ) -> Result<web::Json<ModelPrice>, ApiError> {
     let id = path_id(&path, WHAT)?;
     let InOrganization { organization_id, actor, .. } = caller;
@@ -267,7 +244,7 @@ async fn update_model_price(
         .database
         .write(Concerns::Organization(organization_id), async move |conn: &mut Conn| {
             let before = existing(conn, organization_id, id).await?;
-            let fields = check(patch.apply(&before.fields)?)?;
+            let fields = check(patch.0.apply(&before.fields)?)?;
             if fields == before.fields {
                 return Ok::<_, ApiError>(before);
             }
@@ -291,17 +268,13 @@ async fn update_model_price(
 ///
 /// What the catalogue says holds again, for requests that are admitted from then on.
 #[utoipa::path(
-    tag = "model-prices",
-    operation_id = "delete_model_price",
-    params(("model_price_id" = ModelPriceId, Path, description = "The price")),
-    responses((status = 204, description = "It is gone"), Refused, Missing),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("organization:manage"))),
+    delete,
+    path = "/model-prices/{model_price_id}",
+    responses((status = 204, description = "It is gone")),
 )]
-#[delete("/model-prices/{model_price_id}")]
 async fn delete_model_price(
-    plane: web::Data<Management>,
     caller: InOrganization<OrganizationManage>,
+    plane: web::Data<Management>,
     path: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
     let id = path_id(&path, WHAT)?;

@@ -1,23 +1,25 @@
-//! The OpenAPI document: collected from the handlers themselves, with the data plane's routes
-//! beside them, since `proxy` matches raw paths and has no handlers to collect from.
+//! The OpenAPI document: collected from the registered handlers, with the data plane's operations
+//! beside them, since `proxy` matches raw paths and registers no handlers.
 
+mod complete;
 mod data_plane;
 
-use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use actix_web::HttpResponse;
 use actix_web::http::header::CONTENT_TYPE;
-use actix_web::{App, HttpResponse, get};
 use bytes::Bytes;
-use utoipa::openapi::path::PathItem;
-use utoipa::openapi::schema::{Object, Schema};
+use serde_json::Value;
+use utoipa::openapi::OpenApi;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{OpenApi, RefOr};
 use utoipa::{Modify, OpenApi as _};
-use utoipa_actix_web::AppExt;
-use utoipa_actix_web::service_config::ServiceConfig;
 
-/// What the document says besides its operations.
+use super::access::Anyone;
+use super::error::Problem;
+use super::routes::Routes;
+use complete::complete;
+
+/// The document without its operations.
 #[derive(utoipa::OpenApi)]
 #[openapi(
     info(
@@ -27,12 +29,6 @@ use utoipa_actix_web::service_config::ServiceConfig;
             key.\n\nEvery operation names the permission it needs as `x-permission`: `none` for \
             public ones, `authenticated` where any key will do.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
-    ),
-    paths(
-        data_plane::create_chat_completion,
-        data_plane::create_response,
-        data_plane::list_models,
-        data_plane::get_model,
     ),
     tags(
         (name = "gateway", description = "Calls to models, for applications"),
@@ -50,7 +46,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
         (name = "audit-log", description = "Who changed what"),
         (name = "operations", description = "For balancers and operators"),
     ),
-    components(schemas(data_plane::GatewayError, data_plane::GatewayErrorBody)),
+    components(schemas(Problem, data_plane::GatewayError)),
     modifiers(&SecuritySchemes),
 )]
 struct Base;
@@ -72,129 +68,53 @@ impl Modify for SecuritySchemes {
     }
 }
 
-/// The document as JSON, made once.
-static JSON: LazyLock<Bytes> =
-    LazyLock::new(|| Bytes::from(document().to_pretty_json().unwrap_or_default()));
-
-/// Path templates, segment by segment, with their methods.
-static METHODS: LazyLock<Vec<(Vec<String>, Vec<&'static str>)>> = LazyLock::new(|| {
-    let document = document();
-    let segments = |path: &str| path.split('/').map(str::to_owned).collect();
-    document.paths.paths.iter().map(|(path, item)| (segments(path), methods_of(item))).collect()
-});
+/// The document as it is served, made once.
+static JSON: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(format!("{:#}", document())));
 
 /// The document.
-pub fn document() -> OpenApi {
-    let (_, mut document) = App::new()
-        .into_utoipa_app()
-        .openapi(Base::openapi())
-        .configure(super::documented)
-        .split_for_parts();
-    if let Some(components) = &mut document.components {
-        merge_flattened(&mut components.schemas);
+pub fn document() -> Value {
+    let mut base = Base::openapi();
+    let mut operations = data_plane::operations();
+    for routes in [super::public_routes(), super::api_routes(), super::compatible_routes()] {
+        let (more, schemas) = routes.into_description();
+        operations.extend(more);
+        base.components.get_or_insert_default().schemas.extend(schemas);
     }
-    tell_mounts_apart(&mut document);
+    let mut document = serde_json::to_value(base).unwrap_or_default();
+    for operation in &operations {
+        document["paths"][&operation.path][operation.method_field()] = complete(operation);
+    }
+    complete::components(&mut document);
+    complete::merge_flattened(&mut document);
     document
 }
 
-/// Gives the operations of a resource that is served at several places an id for each place.
-fn tell_mounts_apart(document: &mut OpenApi) {
-    for (path, item) in &mut document.paths.paths {
-        let suffix = match path.as_str() {
-            path if path.starts_with("/api/v1/platform/") => "_platform",
-            path if path.starts_with("/v1/platform/") => "_compat",
-            _ => continue,
-        };
-        let operations =
-            [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
-        for id in operations.into_iter().flatten().filter_map(|one| one.operation_id.as_mut()) {
-            id.push_str(suffix);
-        }
-    }
-}
-
-/// Makes one object of each schema that is all of several. A flattened request type refuses unknown
-/// fields, and as one part of a whole would refuse the other parts.
-fn merge_flattened(schemas: &mut BTreeMap<String, RefOr<Schema>>) {
-    let merged: Vec<(String, Object)> = schemas
-        .iter()
-        .filter_map(|(name, schema)| {
-            let RefOr::T(Schema::AllOf(all)) = schema else { return None };
-            let mut whole = Object::builder().description(all.description.clone()).build();
-            for part in &all.items {
-                let part = match part {
-                    RefOr::Ref(to) => schemas.get(to.ref_location.rsplit('/').next()?)?,
-                    RefOr::T(_) => part,
-                };
-                let RefOr::T(Schema::Object(part)) = part else { return None };
-                // An answer shows every field, also one that a request may leave out.
-                whole.required.extend(part.properties.keys().cloned());
-                whole.properties.extend(part.properties.clone());
-            }
-            Some((name.clone(), whole))
-        })
-        .collect();
-    schemas.extend(merged.into_iter().map(|(name, whole)| (name, whole.into())));
-}
-
-/// The methods that the document knows for a path; none if it does not know the path.
-pub(super) fn methods(path: &str) -> Vec<&'static str> {
-    let parts: Vec<&str> = path.split('/').collect();
-    let matches = |template: &[String]| {
-        template.len() == parts.len()
-            && template.iter().zip(&parts).all(|(template, part)| {
-                if template.starts_with('{') { !part.is_empty() } else { template == part }
-            })
-    };
-    let mut found: BTreeMap<&str, ()> = BTreeMap::new();
-    for (_, methods) in METHODS.iter().filter(|(template, _)| matches(template)) {
-        found.extend(methods.iter().map(|method| (*method, ())));
-    }
-    found.into_keys().collect()
-}
-
-fn methods_of(item: &PathItem) -> Vec<&'static str> {
-    [
-        ("GET", item.get.is_some()),
-        ("PUT", item.put.is_some()),
-        ("POST", item.post.is_some()),
-        ("PATCH", item.patch.is_some()),
-        ("DELETE", item.delete.is_some()),
-    ]
-    .into_iter()
-    .filter_map(|(method, there)| there.then_some(method))
-    .collect()
-}
-
 /// Adds the document, at two paths.
-pub(super) fn configure(config: &mut ServiceConfig) {
-    config.service(get_openapi).service(get_openapi_of_version);
+pub(super) fn configure(routes: &mut Routes) {
+    routes
+        .tag("operations")
+        .add(__path_get_openapi, get_openapi)
+        .add(__path_get_openapi_of_version, get_openapi_of_version);
 }
 
 /// This document
 #[utoipa::path(
-    tag = "operations",
-    operation_id = "get_openapi",
+    get,
+    path = "/openapi.json",
     responses((status = 200, description = "The OpenAPI document", body = Object)),
-    security(()),
-    extensions(("x-permission" = json!("none"))),
 )]
-#[get("/openapi.json")]
-async fn get_openapi() -> HttpResponse {
+async fn get_openapi(_: Anyone) -> HttpResponse {
     HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/json")).body(JSON.clone())
 }
 
-/// This document, beside what it describes
+/// This document, under the prefix of the API that it describes
 #[utoipa::path(
-    tag = "operations",
-    operation_id = "get_openapi_of_version",
+    get,
+    path = "/api/v1/openapi.json",
     responses((status = 200, description = "The OpenAPI document", body = Object)),
-    security(()),
-    extensions(("x-permission" = json!("none"))),
 )]
-#[get("/api/v1/openapi.json")]
-async fn get_openapi_of_version() -> HttpResponse {
-    HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/json")).body(JSON.clone())
+async fn get_openapi_of_version(caller: Anyone) -> HttpResponse {
+    get_openapi(caller).await
 }
 
 #[cfg(test)]
@@ -203,9 +123,9 @@ mod tests {
 
     #[test]
     fn the_document_is_the_same_every_time_and_complete() {
-        let json = document().to_pretty_json().unwrap();
-        assert_eq!(json, document().to_pretty_json().unwrap());
-        let document: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let document = document();
+        let json = document.to_string();
+        assert_eq!(json, super::document().to_string());
         let mut ids = std::collections::HashSet::new();
         for (path, item) in document["paths"].as_object().unwrap() {
             for (method, operation) in item.as_object().unwrap() {
@@ -219,15 +139,16 @@ mod tests {
         let schemas = document["components"]["schemas"].as_object().unwrap();
         let shown = &schemas["ModelConfiguration"]["properties"];
         assert!(shown["id"].is_object() && shown["base_url"].is_object(), "{shown}");
-        for reference in json.split("#/components/schemas/").skip(1) {
-            let name = reference.split('"').next().unwrap();
-            assert!(schemas.contains_key(name), "{name} is referred to and not there");
+        for reference in json.split("#/components/").skip(1) {
+            let path = format!("/components/{}", reference.split('"').next().unwrap());
+            assert!(document.pointer(&path).is_some(), "{path} is referred to and not there");
         }
+        assert!(!json.contains("allOf"), "a flattened schema refuses what its other parts hold");
     }
 
     #[test]
     fn what_is_shown_can_be_sent_back_whole() {
-        let document = serde_json::to_value(document()).unwrap();
+        let document = document();
         let properties = |content: &serde_json::Value| -> Vec<String> {
             let (_, content) = content.as_object().unwrap().iter().next().unwrap();
             let name = content["schema"]["$ref"].as_str().unwrap().rsplit('/').next().unwrap();
@@ -252,13 +173,5 @@ mod tests {
             }
         }
         assert!(seen >= 9, "{seen}");
-    }
-
-    #[test]
-    fn methods_are_told_by_path() {
-        assert_eq!(methods("/healthz"), ["GET"]);
-        assert_eq!(methods("/api/v1/workspaces/x/secrets/y"), ["DELETE", "GET", "PUT"]);
-        assert!(methods("/api/v1/workspaces/x/secrets/").is_empty());
-        assert!(methods("/nothing").is_empty());
     }
 }

@@ -7,14 +7,14 @@ use std::pin::Pin;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::LOCATION;
-use actix_web::{FromRequest, HttpRequest, HttpResponse, get, patch, post, web};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::Management;
 use super::access::{
-    Authenticated, Needs, OrganizationManage, OrganizationRead, OrganizationsWrite, Permitted,
+    Authenticated, Caller, OrganizationManage, OrganizationRead, OrganizationsWrite, Permitted,
+    RequiredPermission,
 };
 use super::api_keys::{CreateApiKey, IssuedApiKey, create_in};
 use super::body::{Editable, Json, MergePatch};
@@ -22,7 +22,8 @@ use super::bootstrap::insert_with_admin;
 use super::error::ApiError;
 use super::page::{PageQuery, Paged};
 use super::query::Query;
-use super::shared::{InTheWay, Missing, Refused, Unfit, as_json, once, or_taken, path_id};
+use super::routes::Routes;
+use super::shared::{Conflicts, as_json, once, or_taken, path_id};
 use crate::audit::{self, Actor, Event};
 use crate::auth::{Principal, Scope};
 use crate::crypto::SecretText;
@@ -129,21 +130,21 @@ pub struct CreatedOrganization {
 
 /// Somebody who runs all organizations, or holds the permission in one.
 #[derive(Debug)]
-pub struct OverOrganizations<P> {
+struct OverOrganizations<P> {
     /// The one organization it is about; a platform key may name any.
     own: Option<OrganizationId>,
     actor: Actor,
-    needs: PhantomData<P>,
+    permission: PhantomData<P>,
 }
 
-impl<P: Needs> OverOrganizations<P> {
+impl<P: RequiredPermission> OverOrganizations<P> {
     fn of(principal: Principal, actor: Actor) -> Result<Self, ApiError> {
         let own = match principal.scope {
             Scope::Platform if principal.may(Permission::OrganizationsWrite) => None,
             Scope::Organization(id) if principal.may(P::PERMISSION) => Some(id),
             _ => return Err(ApiError::MissingPermission(P::PERMISSION)),
         };
-        Ok(Self { own, actor, needs: PhantomData })
+        Ok(Self { own, actor, permission: PhantomData })
     }
 
     /// The organization that the path names, if it is one that the caller may see.
@@ -156,7 +157,13 @@ impl<P: Needs> OverOrganizations<P> {
     }
 }
 
-impl<P: Needs> FromRequest for OverOrganizations<P> {
+impl<P: RequiredPermission> Caller for OverOrganizations<P> {
+    fn permission() -> String {
+        format!("{}|{}", Permission::OrganizationsWrite, P::PERMISSION)
+    }
+}
+
+impl<P: RequiredPermission> FromRequest for OverOrganizations<P> {
     type Error = ApiError;
     type Future = Pin<Box<dyn Future<Output = Result<Self, ApiError>>>>;
 
@@ -174,20 +181,13 @@ impl<P: Needs> FromRequest for OverOrganizations<P> {
 /// Makes the organization and the first key of its administrator. The answer is the only one that
 /// shows that key.
 #[utoipa::path(
-    tag = "organizations",
-    operation_id = "create_organization",
-    request_body = CreateOrganization,
-    responses(
-        (status = 201, description = "The organization and its first key", body = CreatedOrganization),
-        Refused, InTheWay, Unfit,
-    ),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("organizations:write"))),
+    post,
+    path = "/organizations",
+    responses((status = 201, description = "The organization and its first key", body = CreatedOrganization), Conflicts),
 )]
-#[post("/organizations")]
 async fn create_organization(
-    plane: web::Data<Management>,
     caller: Permitted<OrganizationsWrite>,
+    plane: web::Data<Management>,
     body: Json<CreateOrganization>,
 ) -> Result<HttpResponse, ApiError> {
     let actor = caller.actor;
@@ -207,17 +207,14 @@ async fn create_organization(
 ///
 /// A platform key sees all, oldest first; an organization's key a list of its own.
 #[utoipa::path(
-    tag = "organizations",
-    operation_id = "list_organizations",
+    get,
+    path = "/organizations",
     params(PageQuery),
-    responses((status = 200, description = "A page", body = Paged<Organization>), Refused, Unfit),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("organizations:write|organization:read"))),
+    responses((status = 200, description = "A page", body = Paged<Organization>)),
 )]
-#[get("/organizations")]
 async fn list_organizations(
-    plane: web::Data<Management>,
     caller: OverOrganizations<OrganizationRead>,
+    plane: web::Data<Management>,
     query: Query<PageQuery>,
 ) -> Result<web::Json<Paged<Organization>>, ApiError> {
     let page = query.0.page::<OrganizationId>()?;
@@ -235,20 +232,13 @@ async fn list_organizations(
 
 /// Read an organization
 #[utoipa::path(
-    tag = "organizations",
-    operation_id = "get_organization",
-    params(("organization_id" = OrganizationId, Path, description = "The organization")),
-    responses(
-        (status = 200, description = "The organization", body = Organization),
-        Refused, Missing,
-    ),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("organizations:write|organization:read"))),
+    get,
+    path = "/organizations/{organization_id}",
+    responses((status = 200, description = "The organization", body = Organization)),
 )]
-#[get("/organizations/{organization_id}")]
 async fn get_organization(
-    plane: web::Data<Management>,
     caller: OverOrganizations<OrganizationRead>,
+    plane: web::Data<Management>,
     path: web::Path<String>,
 ) -> Result<web::Json<Organization>, ApiError> {
     let id = caller.named(&path)?;
@@ -261,23 +251,15 @@ async fn get_organization(
 /// A JSON merge patch. The `status` is for platform keys; suspending an organization stops all its
 /// keys at once.
 #[utoipa::path(
-    tag = "organizations",
-    operation_id = "update_organization",
-    params(("organization_id" = OrganizationId, Path, description = "The organization")),
-    request_body(content = OrganizationPatch, content_type = "application/merge-patch+json"),
-    responses(
-        (status = 200, description = "The organization as it is now", body = Organization),
-        Refused, Missing, InTheWay, Unfit,
-    ),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("organizations:write|organization:manage"))),
+    patch,
+    path = "/organizations/{organization_id}",
+    responses((status = 200, description = "The organization as it is now", body = Organization), Conflicts),
 )]
-#[patch("/organizations/{organization_id}")]
 async fn update_organization(
-    plane: web::Data<Management>,
     caller: OverOrganizations<OrganizationManage>,
+    plane: web::Data<Management>,
     path: web::Path<String>,
-    patch: OrganizationPatch,
+    patch: Json<OrganizationPatch>,
 ) -> Result<web::Json<Organization>, ApiError> {
     let id = caller.named(&path)?;
     let is_own = caller.own.is_some();
@@ -287,6 +269,7 @@ async fn update_organization(
         .write(Concerns::Organization(id), async move |conn: &mut Conn| {
             let before = Organization::from(existing(conn, id).await?);
             let fields = patch
+                .0
                 .apply(&UpdateOrganization { name: before.name.clone(), status: before.status })?;
             if is_own && fields.status != before.status {
                 return Err(ApiError::Forbidden {
@@ -324,21 +307,13 @@ async fn update_organization(
 /// For whoever runs the installation, should an organization have lost its own keys. Roles are the
 /// organization's: `ORGANIZATION_ADMIN` and `ORGANIZATION_VIEWER`.
 #[utoipa::path(
-    tag = "organizations",
-    operation_id = "create_organization_api_key",
-    params(("organization_id" = OrganizationId, Path, description = "The organization")),
-    request_body = CreateApiKey,
-    responses(
-        (status = 201, description = "The key, shown this once", body = IssuedApiKey),
-        Refused, Missing, Unfit,
-    ),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("organizations:write"))),
+    post,
+    path = "/organizations/{organization_id}/api-keys",
+    responses((status = 201, description = "The key, shown this once", body = IssuedApiKey)),
 )]
-#[post("/organizations/{organization_id}/api-keys")]
 async fn create_organization_api_key(
-    plane: web::Data<Management>,
     caller: Permitted<OrganizationsWrite>,
+    plane: web::Data<Management>,
     path: web::Path<String>,
     body: Json<CreateApiKey>,
 ) -> Result<HttpResponse, ApiError> {
@@ -355,11 +330,12 @@ pub(super) fn name_taken(error: crate::db::DbError) -> ApiError {
 }
 
 /// Adds the operations.
-pub fn configure(config: &mut ServiceConfig<'_>) {
-    config
-        .service(create_organization)
-        .service(list_organizations)
-        .service(get_organization)
-        .service(update_organization)
-        .service(create_organization_api_key);
+pub(super) fn configure(routes: &mut Routes) {
+    routes
+        .tag("organizations")
+        .add(__path_create_organization, create_organization)
+        .add(__path_list_organizations, list_organizations)
+        .add(__path_get_organization, get_organization)
+        .add(__path_update_organization, update_organization)
+        .add(__path_create_organization_api_key, create_organization_api_key);
 }

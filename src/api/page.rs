@@ -56,6 +56,7 @@ pub struct Paged<T> {
     /// The items of this page.
     pub data: Vec<T>,
     /// Where the next page begins; null on the last.
+    #[schema(required = true)]
     pub next_cursor: Option<String>,
 }
 

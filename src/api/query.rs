@@ -5,7 +5,7 @@ use actix_web::{FromRequest, HttpRequest, web};
 use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
 
-use super::access::Gate;
+use super::access::AuthenticationSignal;
 use super::error::ApiError;
 
 /// A query of exactly the parameters of `T`, read once the caller is let in.
@@ -18,9 +18,9 @@ impl<T: DeserializeOwned + 'static> FromRequest for Query<T> {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let query = request.query_string().to_owned();
-        let admitted = Gate::of(request);
+        let authenticated = AuthenticationSignal::wait(request);
         Box::pin(async move {
-            admitted.await;
+            authenticated.await;
             parse(&query)
         })
     }

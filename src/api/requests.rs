@@ -3,19 +3,19 @@
 
 use std::collections::BTreeMap;
 
-use actix_web::{get, web};
+use actix_web::web;
 use chrono::{DateTime, Datelike, NaiveDateTime, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::Management;
 use super::access::{InWorkspace, UsageRead};
+use super::date_time;
 use super::error::ApiError;
 use super::page::{Paged, page};
 use super::query::Query;
-use super::shared::{Missing, Refused, Unfit};
+use super::routes::Routes;
 use crate::accounting::record::{AttemptOutcome, UsageSource};
 use crate::db::Conn;
 use crate::db::names::was_workspace;
@@ -40,8 +40,10 @@ pub struct RequestsQuery {
     /// The `next_cursor` of the page before.
     pub cursor: Option<String>,
     /// Only what was admitted at this instant or later.
+    #[serde(default, deserialize_with = "date_time::optional")]
     pub from: Option<DateTime<Utc>>,
     /// Only what was admitted before this instant.
+    #[serde(default, deserialize_with = "date_time::optional")]
     pub to: Option<DateTime<Utc>>,
     /// Only with this key.
     pub api_key_id: Option<ApiKeyId>,
@@ -193,20 +195,14 @@ fn unreadable(id: AttemptId, error: serde_json::Error) -> ApiError {
 /// more may follow: one page looks at a bounded number of rows for what its filters ask. The list
 /// has ended when `next_cursor` is null.
 #[utoipa::path(
-    tag = "requests",
-    operation_id = "list_requests",
-    params(("workspace_id" = WorkspaceId, Path, description = "The workspace"), RequestsQuery),
-    responses(
-        (status = 200, description = "A page", body = Paged<RequestAttempt>),
-        Refused, Missing, Unfit,
-    ),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("usage:read"))),
+    get,
+    path = "/workspaces/{workspace_id}/requests",
+    params(RequestsQuery),
+    responses((status = 200, description = "A page", body = Paged<RequestAttempt>)),
 )]
-#[get("/workspaces/{workspace_id}/requests")]
 async fn list_requests(
-    plane: web::Data<Management>,
     caller: InWorkspace<UsageRead>,
+    plane: web::Data<Management>,
     query: Query<RequestsQuery>,
 ) -> Result<web::Json<Paged<RequestAttempt>>, ApiError> {
     let scope = caller.scope;
@@ -231,20 +227,13 @@ async fn list_requests(
 ///
 /// With all of its attempts.
 #[utoipa::path(
-    tag = "requests",
-    operation_id = "get_request",
-    params(
-        ("workspace_id" = WorkspaceId, Path, description = "The workspace"),
-        ("request_id" = RequestId, Path, description = "The `x-request-id` of its answer"),
-    ),
-    responses((status = 200, description = "The request", body = RequestRecord), Refused, Missing),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("usage:read"))),
+    get,
+    path = "/workspaces/{workspace_id}/requests/{request_id}",
+    responses((status = 200, description = "The request", body = RequestRecord)),
 )]
-#[get("/workspaces/{workspace_id}/requests/{request_id}")]
 async fn get_request(
-    plane: web::Data<Management>,
     caller: InWorkspace<UsageRead>,
+    plane: web::Data<Management>,
     path: web::Path<(String, String)>,
 ) -> Result<web::Json<RequestRecord>, ApiError> {
     let scope = caller.scope;
@@ -308,8 +297,11 @@ fn statuses(text: &str) -> Result<(u16, u16), ApiError> {
 }
 
 /// Adds the operations.
-pub fn configure(config: &mut ServiceConfig<'_>) {
-    config.service(list_requests).service(get_request);
+pub(super) fn configure(routes: &mut Routes) {
+    routes
+        .tag("requests")
+        .add(__path_list_requests, list_requests)
+        .add(__path_get_request, get_request);
 }
 
 #[cfg(test)]

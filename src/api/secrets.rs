@@ -3,18 +3,19 @@
 use std::collections::HashMap;
 
 use actix_web::http::header::LOCATION;
-use actix_web::{HttpResponse, delete, get, put, web};
+use actix_web::{HttpResponse, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Management;
 use super::access::{InWorkspace, SecretsRead, SecretsWrite};
 use super::body::Json;
-use super::error::{ApiError, Problem};
+use super::error::ApiError;
 use super::page::{PageQuery, Paged};
 use super::query::Query;
+use super::routes::Routes;
 use super::sealing::{data_key_for_writing, seal_value, stands_in_header};
-use super::shared::{as_json, check_description, live_workspace};
+use super::shared::{Conflicts, as_json, check_description, live_workspace};
 use crate::audit::{Event, record};
 use crate::crypto::SecretText;
 use crate::db::secrets::{
@@ -22,7 +23,7 @@ use crate::db::secrets::{
     list_secret_uses, list_secrets as list_rows, update_secret,
 };
 use crate::db::{Concerns, Conn};
-use crate::domain::ids::{ConfigurationId, SecretId, WorkspaceId};
+use crate::domain::ids::{ConfigurationId, SecretId};
 use crate::domain::names::{ConfigurationName, SecretName};
 use crate::domain::scope::WorkspaceScope;
 
@@ -91,32 +92,24 @@ impl Secret {
 }
 
 /// Adds this resource's operations.
-pub fn configure(config: &mut utoipa_actix_web::service_config::ServiceConfig) {
-    config.service(list_secrets).service(put_secret).service(get_secret).service(delete_secret);
+pub(super) fn configure(routes: &mut Routes) {
+    routes
+        .tag("secrets")
+        .add(__path_list_secrets, list_secrets)
+        .add(__path_put_secret, put_secret)
+        .add(__path_get_secret, get_secret)
+        .add(__path_delete_secret, delete_secret);
 }
 
 /// List the workspace's secrets
 ///
 /// Values are never shown.
 #[utoipa::path(
-    tag = "secrets",
-    operation_id = "list_secrets",
-    params(("workspace_id" = WorkspaceId, Path, description = "The workspace"), PageQuery),
-    responses(
-        (status = 200, description = "A page of secrets, oldest first", body = Paged<Secret>),
-        (status = 401, description = "No valid API key",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "Not allowed",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such workspace",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A query parameter is wrong",
-            body = Problem, content_type = "application/problem+json"),
-    ),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("secrets:read"))),
+    get,
+    path = "/workspaces/{workspace_id}/secrets",
+    params(PageQuery),
+    responses((status = 200, description = "A page of secrets, oldest first", body = Paged<Secret>)),
 )]
-#[get("/workspaces/{workspace_id}/secrets")]
 async fn list_secrets(
     caller: InWorkspace<SecretsRead>,
     plane: web::Data<Management>,
@@ -150,37 +143,10 @@ async fn list_secrets(
 /// Makes the secret, or gives it a new value under the next version. Requests that begin after the
 /// answer use the new value.
 #[utoipa::path(
-    tag = "secrets",
-    operation_id = "put_secret",
-    params(
-        ("workspace_id" = WorkspaceId, Path, description = "The workspace"),
-        ("name" = String, Path, description = "The secret's name, `[A-Za-z_][A-Za-z0-9_]{0,127}`"),
-    ),
-    request_body = PutSecret,
-    responses(
-        (status = 200, description = "The secret has a new value", body = Secret),
-        (status = 201, description = "The secret was made", body = Secret,
-            headers(("Location" = String, description = "Where it is read"))),
-        (status = 400, description = "The body is not JSON",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No valid API key",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "Not allowed",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such workspace",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The workspace's data key can't be opened",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The name or the value is not valid, or a configuration sends \
-            the secret in a header and the new value can't stand in one",
-                body = Problem, content_type = "application/problem+json"),
-    ),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("secrets:write"))),
+    put,
+    path = "/workspaces/{workspace_id}/secrets/{name}",
+    responses((status = 200, description = "The secret has a new value", body = Secret), (status = 201, description = "The secret was made", body = Secret), Conflicts),
 )]
-#[put("/workspaces/{workspace_id}/secrets/{name}")]
 async fn put_secret(
     caller: InWorkspace<SecretsWrite>,
     plane: web::Data<Management>,
@@ -277,25 +243,10 @@ async fn put_secret(
 
 /// Read what may be known of a secret
 #[utoipa::path(
-    tag = "secrets",
-    operation_id = "get_secret",
-    params(
-        ("workspace_id" = WorkspaceId, Path, description = "The workspace"),
-        ("name" = String, Path, description = "The secret's name"),
-    ),
-    responses(
-        (status = 200, description = "The secret, without its value", body = Secret),
-        (status = 401, description = "No valid API key",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "Not allowed",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such secret",
-            body = Problem, content_type = "application/problem+json"),
-    ),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("secrets:read"))),
+    get,
+    path = "/workspaces/{workspace_id}/secrets/{name}",
+    responses((status = 200, description = "The secret, without its value", body = Secret)),
 )]
-#[get("/workspaces/{workspace_id}/secrets/{name}")]
 async fn get_secret(
     caller: InWorkspace<SecretsRead>,
     plane: web::Data<Management>,
@@ -312,27 +263,10 @@ async fn get_secret(
 ///
 /// For good, and only when no model configuration uses it.
 #[utoipa::path(
-    tag = "secrets",
-    operation_id = "delete_secret",
-    params(
-        ("workspace_id" = WorkspaceId, Path, description = "The workspace"),
-        ("name" = String, Path, description = "The secret's name"),
-    ),
-    responses(
-        (status = 204, description = "It is gone"),
-        (status = 401, description = "No valid API key",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "Not allowed",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such secret",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "Model configurations use it",
-            body = Problem, content_type = "application/problem+json"),
-    ),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("secrets:write"))),
+    delete,
+    path = "/workspaces/{workspace_id}/secrets/{name}",
+    responses((status = 204, description = "It is gone"), Conflicts),
 )]
-#[delete("/workspaces/{workspace_id}/secrets/{name}")]
 async fn delete_secret(
     caller: InWorkspace<SecretsWrite>,
     plane: web::Data<Management>,

@@ -9,7 +9,7 @@ use chrono::{DateTime, Datelike, SubsecRound, Utc};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::IntoResponses;
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::{Ref, RefOr, Response};
 
 use super::error::ApiError;
 use crate::auth::issue::IssueError;
@@ -92,40 +92,20 @@ impl From<IssueError> for ApiError {
     }
 }
 
-/// Problems as operations document them.
-macro_rules! problems {
-    ($($(#[$doc:meta])* $name:ident: $(($status:literal, $description:literal)),+;)+) => {$(
-        $(#[$doc])*
-        pub(super) struct $name;
+/// For the `responses` of an operation that the present state can forbid.
+pub(super) struct Conflicts;
 
-        impl IntoResponses for $name {
-            fn responses() -> BTreeMap<String, RefOr<Response>> {
-                [$(($status, $description)),+].into_iter().map(problem).collect()
-            }
-        }
-    )+};
+/// For the `responses` of an operation that may not find something that its query or body names.
+pub(super) struct NotFound;
+
+impl IntoResponses for Conflicts {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        BTreeMap::from([("409".to_owned(), Ref::from_response_name("Conflict").into())])
+    }
 }
 
-problems! {
-    /// Every operation that needs a key.
-    Refused:
-        ("401", "No API key was sent, or not a good one"),
-        ("403", "The key's role or scope does not allow this, or its organization is suspended");
-    /// Operations on one thing.
-    Missing: ("404", "There is no such thing, or not for this key to see");
-    /// Operations that the present state can forbid.
-    InTheWay: ("409", "The present state does not allow it; the code says what stands in the way");
-    /// Operations that read a body or a query.
-    Unfit:
-        ("400", "The request can't be read"),
-        ("422", "Some fields are not valid; `errors` names each");
-}
-
-fn problem((status, description): (&str, &str)) -> (String, RefOr<Response>) {
-    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-    let response = ResponseBuilder::new()
-        .description(description)
-        .content("application/problem+json", content)
-        .build();
-    (status.to_owned(), response.into())
+impl IntoResponses for NotFound {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        BTreeMap::from([("404".to_owned(), Ref::from_response_name("NotFound").into())])
+    }
 }

@@ -24,7 +24,7 @@ use crate::domain::permissions::Role;
 use crate::domain::scope::WorkspaceScope;
 use crate::llm::limits::AssumedLimits;
 use crate::policy::admission::Admission;
-use crate::policy::children::Children;
+use crate::policy::child_queue::ChildQueue;
 use crate::policy::limits::Counters;
 use crate::telemetry::request_reporter::RequestReporter;
 use crate::upstream::{UpstreamClient, UpstreamSettings, tls_config};
@@ -101,7 +101,7 @@ async fn accounting(
             directory.clone(),
             database.clone(),
             Counters::in_memory(),
-            Children::default(),
+            ChildQueue::default(),
             clock.clone(),
             metrics.clone(),
             std::sync::Arc::new(|| Box::pin(async { Ok(()) })),
@@ -164,7 +164,7 @@ async fn populate(database: &Database, clock: &Clock) -> (WorkspaceScope, [Strin
 impl Plane {
     async fn serve(
         &self,
-        offer: Offer,
+        exposure: Exposure,
     ) -> impl Service<actix_http::Request, Response = ServiceResponse<BoxBody>, Error = Error> {
         let upstream = UpstreamSettings {
             egress: self.management.egress.clone(),
@@ -174,7 +174,7 @@ impl Plane {
         let app = App::new()
             .app_data(self.management.clone())
             .app_data(web::Data::new(UpstreamClient::new(&upstream)))
-            .configure(|config| configure(config, offer));
+            .configure(|config| configure(config, exposure));
         test::init_service(app).await
     }
 }
@@ -206,7 +206,7 @@ async fn call(
 #[actix_web::test]
 async fn a_secret_lives_and_is_used() {
     let plane = plane().await;
-    let app = plane.serve(Offer::Everything).await;
+    let app = plane.serve(Exposure::Full).await;
     let (admin, w) = (&plane.admin, &plane.workspace);
     let secret = format!("{w}/secrets/KEY");
     let put = |value: &str| json!({"value": value, "description": "d"});
@@ -274,7 +274,7 @@ async fn a_secret_lives_and_is_used() {
 #[actix_web::test]
 async fn an_editor_changes_all_but_where_requests_go() {
     let plane = plane().await;
-    let app = plane.serve(Offer::Everything).await;
+    let app = plane.serve(Exposure::Full).await;
     let (admin, editor, w) = (&plane.admin, &plane.editor, &plane.workspace);
     let fields = json!({"name": "c", "base_url": "https://192.0.2.1/v1", "model": "m"});
     let create = format!("POST {w}/model-configurations");
@@ -345,7 +345,7 @@ async fn a_check_tells_what_the_upstream_said() {
     actix_web::rt::spawn(server);
 
     let plane = plane().await;
-    let app = plane.serve(Offer::Everything).await;
+    let app = plane.serve(Exposure::Full).await;
     let (admin, w) = (&plane.admin, &plane.workspace);
     call(&app, &format!("PUT {w}/secrets/KEY"), admin, json!({"value": SECRET})).await;
     let fields = json!({
@@ -380,7 +380,7 @@ async fn a_check_tells_what_the_upstream_said() {
 #[actix_web::test]
 async fn operations_and_what_is_not_there() {
     let plane = plane().await;
-    let app = plane.serve(Offer::Everything).await;
+    let app = plane.serve(Exposure::Full).await;
     let none = Value::Null;
     for (request, key, expected) in [
         ("GET /healthz", "", 200),
@@ -402,23 +402,23 @@ async fn operations_and_what_is_not_there() {
         let (status, body) = call(&app, request, key, none.clone()).await;
         assert_eq!(status.as_u16(), expected, "{request}: {body}");
     }
-    plane.management.readiness.is_ready();
+    plane.management.readiness.set_ready();
     let (status, report) = call(&app, "GET /readyz", "", none.clone()).await;
     assert_eq!((status, &report["details"]), (StatusCode::OK, &none));
     let (_, report) = call(&app, "GET /readyz", &plane.platform, none.clone()).await;
     assert_eq!(report["details"]["database_reachable"], true, "{report}");
-    plane.management.readiness.is_draining();
+    plane.management.readiness.set_draining();
     let (status, _) = call(&app, "GET /readyz", "", none.clone()).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
 
-    let callers = plane.serve(Offer::Health).await;
+    let callers = plane.serve(Exposure::HealthOnly).await;
     for (request, expected) in
         [("GET /healthz", 200), ("GET /metrics", 404), ("POST /api/v1/me", 404)]
     {
         let (status, _) = call(&callers, request, &plane.platform, none.clone()).await;
         assert_eq!(status.as_u16(), expected, "{request}");
     }
-    let admins = plane.serve(Offer::AdminPort).await;
+    let admins = plane.serve(Exposure::AdminPort).await;
     assert_eq!(call(&admins, "GET /metrics", "", none.clone()).await.0, StatusCode::OK);
     let (_, report) = call(&admins, "GET /readyz", "", none).await;
     assert!(report["details"].is_object());

@@ -5,14 +5,14 @@ mod question;
 mod report;
 
 use actix_web::http::header::{Accept, CONTENT_DISPOSITION, Header, VARY};
-use actix_web::{HttpRequest, HttpResponse, get, web};
-use utoipa_actix_web::service_config::ServiceConfig;
+use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::Management;
 use super::access::{Permitted, UsageRead};
 use super::error::ApiError;
 use super::query::Query;
-use super::shared::{Missing, Refused, Unfit};
+use super::routes::Routes;
+use super::shared::NotFound;
 use crate::db::Conn;
 use crate::db::usage::list_usage;
 pub use question::UsageQuery;
@@ -36,24 +36,18 @@ const MAX_GROUPS: usize = 10_000;
 /// `Accept: text/csv` the groups come as a table whose texts are safe to open in a spreadsheet: one
 /// that begins with `=`, `+`, `-`, `@`, a tab or a line break has a `'` put before it.
 #[utoipa::path(
-    tag = "usage",
-    operation_id = "get_usage",
+    get,
+    path = "/usage",
     params(UsageQuery),
-    responses(
-        (
+    responses((
             status = 200,
             description = "The figures",
             content((UsageReport = "application/json"), (String = "text/csv")),
-        ),
-        Refused, Missing, Unfit,
-    ),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("usage:read"))),
+        ), NotFound),
 )]
-#[get("/usage")]
 async fn get_usage(
-    plane: web::Data<Management>,
     caller: Permitted<UsageRead>,
+    plane: web::Data<Management>,
     query: Query<UsageQuery>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
@@ -100,6 +94,6 @@ fn wants_csv(request: &HttpRequest) -> bool {
 }
 
 /// Adds the operation.
-pub fn configure(config: &mut ServiceConfig<'_>) {
-    config.service(get_usage);
+pub(super) fn configure(routes: &mut Routes) {
+    routes.tag("usage").add(__path_get_usage, get_usage);
 }

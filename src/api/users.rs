@@ -1,10 +1,9 @@
 //! `/users`: the people of an organization, whose keys stop when they are deactivated.
 
 use actix_web::http::header::LOCATION;
-use actix_web::{HttpResponse, delete, get, patch, post, web};
+use actix_web::{HttpResponse, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::Management;
 use super::access::{InOrganization, UsersRead, UsersWrite};
@@ -12,7 +11,8 @@ use super::body::{Editable, Json, MergePatch};
 use super::error::ApiError;
 use super::page::{Paged, page};
 use super::query::Query;
-use super::shared::{InTheWay, Missing, Refused, Unfit, as_json, or_taken, path_id};
+use super::routes::Routes;
+use super::shared::{Conflicts, as_json, or_taken, path_id};
 use crate::audit::{self, Actor, Event};
 use crate::db::users::{
     UserChanges, UserFilter, UserRow, find_user, insert_user, list_users as list_rows,
@@ -130,20 +130,13 @@ impl From<UserRow> for User {
 
 /// Create a user
 #[utoipa::path(
-    tag = "users",
-    operation_id = "create_user",
-    request_body = CreateUser,
-    responses(
-        (status = 201, description = "The user", body = User),
-        Refused, InTheWay, Unfit,
-    ),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("users:write"))),
+    post,
+    path = "/users",
+    responses((status = 201, description = "The user", body = User), Conflicts),
 )]
-#[post("/users")]
 async fn create_user(
-    plane: web::Data<Management>,
     caller: InOrganization<UsersWrite>,
+    plane: web::Data<Management>,
     body: Json<CreateUser>,
 ) -> Result<HttpResponse, ApiError> {
     let InOrganization { organization_id, actor, .. } = caller;
@@ -176,17 +169,14 @@ async fn create_user(
 ///
 /// Oldest first, deactivated ones included.
 #[utoipa::path(
-    tag = "users",
-    operation_id = "list_users",
+    get,
+    path = "/users",
     params(UsersQuery),
-    responses((status = 200, description = "A page", body = Paged<User>), Refused, Unfit),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("users:read"))),
+    responses((status = 200, description = "A page", body = Paged<User>)),
 )]
-#[get("/users")]
 async fn list_users(
-    plane: web::Data<Management>,
     caller: InOrganization<UsersRead>,
+    plane: web::Data<Management>,
     query: Query<UsersQuery>,
 ) -> Result<web::Json<Paged<User>>, ApiError> {
     let organization_id = caller.organization_id;
@@ -205,17 +195,13 @@ async fn list_users(
 
 /// Read a user
 #[utoipa::path(
-    tag = "users",
-    operation_id = "get_user",
-    params(("user_id" = UserId, Path, description = "The user")),
-    responses((status = 200, description = "The user", body = User), Refused, Missing),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("users:read"))),
+    get,
+    path = "/users/{user_id}",
+    responses((status = 200, description = "The user", body = User)),
 )]
-#[get("/users/{user_id}")]
 async fn get_user(
-    plane: web::Data<Management>,
     caller: InOrganization<UsersRead>,
+    plane: web::Data<Management>,
     path: web::Path<String>,
 ) -> Result<web::Json<User>, ApiError> {
     let id = path_id(&path, "user")?;
@@ -231,23 +217,15 @@ async fn get_user(
 ///
 /// A JSON merge patch. Setting `status` to `active` lets the user's keys count again.
 #[utoipa::path(
-    tag = "users",
-    operation_id = "update_user",
-    params(("user_id" = UserId, Path, description = "The user")),
-    request_body(content = UserPatch, content_type = "application/merge-patch+json"),
-    responses(
-        (status = 200, description = "The user as they are now", body = User),
-        Refused, Missing, InTheWay, Unfit,
-    ),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("users:write"))),
+    patch,
+    path = "/users/{user_id}",
+    responses((status = 200, description = "The user as they are now", body = User), Conflicts),
 )]
-#[patch("/users/{user_id}")]
 async fn update_user(
-    plane: web::Data<Management>,
     caller: InOrganization<UsersWrite>,
+    plane: web::Data<Management>,
     path: web::Path<String>,
-    patch: UserPatch,
+    patch: Json<UserPatch>,
 ) -> Result<web::Json<User>, ApiError> {
     let id = path_id(&path, "user")?;
     let InOrganization { organization_id, actor, .. } = caller;
@@ -255,7 +233,7 @@ async fn update_user(
         .database
         .write(Concerns::Organization(organization_id), async move |conn: &mut Conn| {
             let before = User::from(existing(conn, organization_id, id).await?);
-            let fields = patch.apply(&UpdateUser {
+            let fields = patch.0.apply(&UpdateUser {
                 email: before.email.clone(),
                 name: before.name.clone(),
                 status: before.status,
@@ -271,17 +249,13 @@ async fn update_user(
 /// Stops the user's keys at once. The user stays in the list; `PATCH` with `status` `active` undoes
 /// it.
 #[utoipa::path(
-    tag = "users",
-    operation_id = "delete_user",
-    params(("user_id" = UserId, Path, description = "The user")),
-    responses((status = 204, description = "The user is deactivated"), Refused, Missing),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("users:write"))),
+    delete,
+    path = "/users/{user_id}",
+    responses((status = 204, description = "The user is deactivated")),
 )]
-#[delete("/users/{user_id}")]
 async fn delete_user(
-    plane: web::Data<Management>,
     caller: InOrganization<UsersWrite>,
+    plane: web::Data<Management>,
     path: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
     let id = path_id(&path, "user")?;
@@ -361,11 +335,12 @@ fn email_taken(error: DbError) -> ApiError {
 }
 
 /// Adds the operations.
-pub fn configure(config: &mut ServiceConfig<'_>) {
-    config
-        .service(create_user)
-        .service(list_users)
-        .service(get_user)
-        .service(update_user)
-        .service(delete_user);
+pub(super) fn configure(routes: &mut Routes) {
+    routes
+        .tag("users")
+        .add(__path_create_user, create_user)
+        .add(__path_list_users, list_users)
+        .add(__path_get_user, get_user)
+        .add(__path_update_user, update_user)
+        .add(__path_delete_user, delete_user);
 }

@@ -2,11 +2,10 @@
 //! workspace's own keys see, and its administrators may rename, their own.
 
 use actix_web::http::header::LOCATION;
-use actix_web::{HttpResponse, delete, get, patch, post, web};
+use actix_web::{HttpResponse, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::Management;
 use super::access::{
@@ -16,7 +15,8 @@ use super::body::{Editable, Json, MergePatch};
 use super::error::ApiError;
 use super::page::{PageQuery, Paged};
 use super::query::Query;
-use super::shared::{InTheWay, Missing, Refused, Unfit, as_json, or_taken, path_id};
+use super::routes::Routes;
+use super::shared::{Conflicts, as_json, or_taken, path_id};
 use crate::audit::{self, Actor, Event};
 use crate::auth::Scope;
 use crate::db::api_keys::{count_live_api_keys, delete_workspace_api_keys};
@@ -107,20 +107,13 @@ impl From<WorkspaceRow> for Workspace {
 
 /// Create a workspace
 #[utoipa::path(
-    tag = "workspaces",
-    operation_id = "create_workspace",
-    request_body = CreateWorkspace,
-    responses(
-        (status = 201, description = "The workspace", body = Workspace),
-        Refused, InTheWay, Unfit,
-    ),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("organization:manage"))),
+    post,
+    path = "/workspaces",
+    responses((status = 201, description = "The workspace", body = Workspace), Conflicts),
 )]
-#[post("/workspaces")]
 async fn create_workspace(
-    plane: web::Data<Management>,
     caller: InOrganization<OrganizationManage>,
+    plane: web::Data<Management>,
     body: Json<CreateWorkspace>,
 ) -> Result<HttpResponse, ApiError> {
     let InOrganization { organization_id, actor, .. } = caller;
@@ -159,17 +152,14 @@ async fn create_workspace(
 ///
 /// An organization's key sees all, oldest first; a workspace's key a list of its own.
 #[utoipa::path(
-    tag = "workspaces",
-    operation_id = "list_workspaces",
+    get,
+    path = "/workspaces",
     params(PageQuery),
-    responses((status = 200, description = "A page", body = Paged<Workspace>), Refused, Unfit),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("workspaces:read"))),
+    responses((status = 200, description = "A page", body = Paged<Workspace>)),
 )]
-#[get("/workspaces")]
 async fn list_workspaces(
-    plane: web::Data<Management>,
     caller: Permitted<WorkspacesRead>,
+    plane: web::Data<Management>,
     query: Query<PageQuery>,
 ) -> Result<web::Json<Paged<Workspace>>, ApiError> {
     let page = query.0.page::<WorkspaceId>()?;
@@ -187,17 +177,13 @@ async fn list_workspaces(
 
 /// Read a workspace
 #[utoipa::path(
-    tag = "workspaces",
-    operation_id = "get_workspace",
-    params(("workspace_id" = WorkspaceId, Path, description = "The workspace")),
-    responses((status = 200, description = "The workspace", body = Workspace), Refused, Missing),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("workspaces:read"))),
+    get,
+    path = "/workspaces/{workspace_id}",
+    responses((status = 200, description = "The workspace", body = Workspace)),
 )]
-#[get("/workspaces/{workspace_id}")]
 async fn get_workspace(
-    plane: web::Data<Management>,
     caller: InWorkspace<WorkspacesRead>,
+    plane: web::Data<Management>,
 ) -> Result<web::Json<Workspace>, ApiError> {
     let scope = caller.scope;
     let row = plane.database.read(async move |conn: &mut Conn| existing(conn, scope).await).await?;
@@ -208,29 +194,21 @@ async fn get_workspace(
 ///
 /// A JSON merge patch.
 #[utoipa::path(
-    tag = "workspaces",
-    operation_id = "update_workspace",
-    params(("workspace_id" = WorkspaceId, Path, description = "The workspace")),
-    request_body(content = WorkspacePatch, content_type = "application/merge-patch+json"),
-    responses(
-        (status = 200, description = "The workspace as it is now", body = Workspace),
-        Refused, Missing, InTheWay, Unfit,
-    ),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("workspaces:write"))),
+    patch,
+    path = "/workspaces/{workspace_id}",
+    responses((status = 200, description = "The workspace as it is now", body = Workspace), Conflicts),
 )]
-#[patch("/workspaces/{workspace_id}")]
 async fn update_workspace(
-    plane: web::Data<Management>,
     caller: InWorkspace<WorkspacesWrite>,
-    patch: WorkspacePatch,
+    plane: web::Data<Management>,
+    patch: Json<WorkspacePatch>,
 ) -> Result<web::Json<Workspace>, ApiError> {
     let InWorkspace { scope, actor, .. } = caller;
     let updated = plane
         .database
         .write(Concerns::Organization(scope.organization_id), async move |conn: &mut Conn| {
             let before = Workspace::from(existing(conn, scope).await?);
-            let fields = patch.apply(&UpdateWorkspace {
+            let fields = patch.0.apply(&UpdateWorkspace {
                 name: before.name.clone(),
                 handle: before.handle.clone(),
             })?;
@@ -254,23 +232,14 @@ async fn update_workspace(
 /// revokes them. Its model configurations go with it; its secrets and the key that seals them are
 /// destroyed.
 #[utoipa::path(
-    tag = "workspaces",
-    operation_id = "delete_workspace",
-    params(
-        ("workspace_id" = WorkspaceId, Path, description = "The workspace"),
-        DeleteWorkspaceQuery,
-    ),
-    responses(
-        (status = 204, description = "The workspace is gone"),
-        Refused, Missing, InTheWay, Unfit,
-    ),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("organization:manage"))),
+    delete,
+    path = "/workspaces/{workspace_id}",
+    params(DeleteWorkspaceQuery),
+    responses((status = 204, description = "The workspace is gone"), Conflicts),
 )]
-#[delete("/workspaces/{workspace_id}")]
 async fn delete_workspace(
-    plane: web::Data<Management>,
     caller: InOrganization<OrganizationManage>,
+    plane: web::Data<Management>,
     path: web::Path<String>,
     query: Query<DeleteWorkspaceQuery>,
 ) -> Result<HttpResponse, ApiError> {
@@ -368,13 +337,14 @@ fn handle_from(name: &DisplayName) -> Option<Handle> {
 }
 
 /// Adds the operations.
-pub fn configure(config: &mut ServiceConfig<'_>) {
-    config
-        .service(create_workspace)
-        .service(list_workspaces)
-        .service(get_workspace)
-        .service(update_workspace)
-        .service(delete_workspace);
+pub(super) fn configure(routes: &mut Routes) {
+    routes
+        .tag("workspaces")
+        .add(__path_create_workspace, create_workspace)
+        .add(__path_list_workspaces, list_workspaces)
+        .add(__path_get_workspace, get_workspace)
+        .add(__path_update_workspace, update_workspace)
+        .add(__path_delete_workspace, delete_workspace);
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What money and limits are kept with: counters, ledger, estimates, admission.
+//! Opens and closes accounting: counters, ledger, token estimates, admission.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,23 +15,22 @@ use crate::config::Settings;
 use crate::directory::Directory;
 use crate::llm::limits::AssumedLimits;
 use crate::policy::admission::{Admission, FlushLedger};
-use crate::policy::children::Children;
-use crate::policy::limits::{Actual, Counters};
+use crate::policy::child_queue::ChildQueue;
+use crate::policy::limits::{Amounts, Counters};
 use crate::telemetry::Metrics;
 use crate::telemetry::readiness::Readiness;
 use crate::telemetry::request_reporter::RequestReporter;
 
-/// How long a new counter waits for the ledger to have what the journal holds.
-const FLUSH: Duration = Duration::from_secs(5);
+/// How long a new counter waits until the rows of the journal are in the ledger.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the end waits for token counts, then for Redis to hear of what was used, and then for
-/// the database to take the last rows. What is left of the rows stays in the journal.
-const LAST_ESTIMATES: Duration = Duration::from_secs(2);
-const LAST_SETTLEMENTS: Duration = Duration::from_secs(2);
-const LAST_ROWS: Duration = Duration::from_secs(5);
+/// How long shutdown waits for token counts, then for Redis to take the last settlements, then for
+/// the database to take the last rows. Rows that it does not take stay in the journal.
+const ESTIMATES_TIMEOUT: Duration = Duration::from_secs(2);
+const SETTLEMENTS_TIMEOUT: Duration = Duration::from_secs(2);
+const ROWS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Opens all of it. What an earlier process left in the journal is in the ledger afterwards, and its
-/// reservations are settled.
+/// Opens all of it, and brings what an earlier process left in the journal into the ledger.
 pub(super) async fn open(
     settings: &Settings,
     store: &Store,
@@ -42,24 +41,22 @@ pub(super) async fn open(
 ) -> Result<Accounting, StartError> {
     let counters = Counters::open(&settings.policies, clock, metrics)?;
     let ledger = open_ledger(settings, store, &counters, clock, metrics, readiness).await?;
-    let children = Children::default();
-    let writing = children.clone().write_now_and_then(store.database.clone(), clock.clone());
+    let child_queue = ChildQueue::default();
+    let writing = child_queue.clone().write_periodically(store.database.clone(), clock.clone());
     store.database.spawn_background(writing);
     let admission = Admission::new(
         directory.clone(),
         store.database.clone(),
         counters,
-        children,
+        child_queue,
         clock.clone(),
         metrics.clone(),
         flush_of(ledger.clone()),
     );
-    let estimator = Estimator::default();
-    estimator.warm_up();
     Ok(Accounting {
         admission,
         ledger,
-        estimator,
+        estimator: Estimator::default(),
         reporter: RequestReporter::start(metrics.clone())?,
         clock: clock.clone(),
         assumed_limits: AssumedLimits {
@@ -82,7 +79,7 @@ async fn open_ledger(
     readiness: &Readiness,
 ) -> Result<Ledger, StartError> {
     let directory = settings.ledger.directory(&settings.database.database_url);
-    let most = u64::try_from(settings.ledger.journal_max_bytes).unwrap_or(u64::MAX);
+    let max_bytes = u64::try_from(settings.ledger.journal_max_bytes).unwrap_or(u64::MAX);
     let parts = LedgerParts {
         database: store.database.clone(),
         clock: clock.clone(),
@@ -91,45 +88,49 @@ async fn open_ledger(
         retention_days: settings.ledger.ledger_retention_days,
     };
     let settle = async |found: Vec<Recovered>| settle_found(counters, &found).await;
-    Ok(Ledger::open(JournalOptions::new(directory, most), parts, settle).await?)
+    Ok(Ledger::open(JournalOptions::new(directory, max_bytes), parts, settle).await?)
 }
 
-/// Settles what a process that has ended had reserved, as its journal says.
+/// Settles the reservations of a process that has ended, from its journal.
 pub(super) async fn settle_found(counters: &Counters, found: &[Recovered]) {
-    // One that nothing came back from was followed by another, which tells what was used.
+    // An attempt with an unknown outcome was repeated; the other one has the usage.
     for one in found.iter().filter(|one| one.outcome != AttemptOutcome::Unknown) {
-        let actual = Actual { cost: one.cost.unwrap_or_default(), tokens: one.tokens };
+        let actual = Amounts { cost: one.cost.unwrap_or_default(), tokens: one.tokens };
         counters.settle(one.organization_id, one.request_id, actual).await;
     }
 }
 
-/// What counters that are rebuilt from the ledger wait for.
+/// Flushes the ledger, for counters that are rebuilt from it.
 fn flush_of(ledger: Ledger) -> FlushLedger {
     Arc::new(move || {
         let ledger = ledger.clone();
         Box::pin(async move {
-            match tokio::time::timeout(FLUSH, ledger.flush()).await {
+            match tokio::time::timeout(FLUSH_TIMEOUT, ledger.flush()).await {
                 Ok(flushed) => flushed.map_err(|error| error.to_string()),
-                Err(_) => Err(format!("the ledger did not take the journal within {FLUSH:?}")),
+                Err(_) => Err(format!(
+                    "the ledger did not take the journal's rows within {FLUSH_TIMEOUT:?}"
+                )),
             }
         })
     })
 }
 
-/// Writes what is left, as far as there is time, and lets go of the journal.
+/// Writes what is left, within the time limits, and releases the journal.
 pub(super) async fn close(accounting: &Accounting) {
     let estimator = accounting.estimator.clone();
-    let counted = actix_web::rt::task::spawn_blocking(move || estimator.close(LAST_ESTIMATES));
+    let counted = actix_web::rt::task::spawn_blocking(move || estimator.close(ESTIMATES_TIMEOUT));
     if !counted.await.unwrap_or(false) {
-        tracing::warn!("not all tokens could be counted in time; those attempts are lost ones");
+        tracing::warn!("cannot count all tokens in time; those attempts are charged as reserved");
     }
-    if !accounting.admission.finish(LAST_SETTLEMENTS).await {
-        tracing::warn!("Redis was not told of all; the rest stays charged as reserved");
+    if !accounting.admission.finish(SETTLEMENTS_TIMEOUT).await {
+        tracing::warn!("Redis did not take every settlement; the rest stays charged as reserved");
     }
-    match tokio::time::timeout(LAST_ROWS, accounting.ledger.close()).await {
+    match tokio::time::timeout(ROWS_TIMEOUT, accounting.ledger.close()).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "the last attempts stay in the journal"),
-        Err(_) => tracing::warn!("the last attempts stay in the journal: no time was left"),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "cannot write the last rows; they stay in the journal");
+        }
+        Err(_) => tracing::warn!("cannot write the last rows in time; they stay in the journal"),
     }
     accounting.reporter.flush();
 }

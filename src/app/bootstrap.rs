@@ -1,30 +1,30 @@
-//! The first organization and the first keys of an installation.
+//! The first organization and keys of an installation.
 
 use super::StartError;
 use super::open::Store;
-use crate::api::bootstrap as first;
+use crate::api::bootstrap as api;
 use crate::api::error::ApiError;
 use crate::clock::Clock;
 use crate::crypto::SecretText;
 use crate::domain::names::DisplayName;
 
-pub use first::Bootstrapped;
+pub use api::Bootstrapped;
 
-/// Makes the first organization, its admin key and the platform key. Refuses where an organization
+/// Creates the first organization, its admin key and the platform key. Fails if an organization
 /// exists.
 pub async fn bootstrap(
     store: &Store,
     clock: &Clock,
     organization: DisplayName,
 ) -> Result<Bootstrapped, StartError> {
-    first::bootstrap(&store.database, clock, organization).await.map_err(|error| match error {
+    api::bootstrap(&store.database, clock, organization).await.map_err(|error| match error {
         ApiError::Conflict { .. } => StartError::AlreadyBootstrapped,
         other => StartError::Bootstrap(other.to_string()),
     })
 }
 
-/// Revokes every platform key and makes a new one, where the old one is lost or has leaked.
+/// Revokes every platform key and creates a new one.
 pub async fn replace_platform_key(store: &Store, clock: &Clock) -> Result<SecretText, StartError> {
-    let replaced = first::replace_platform_key(&store.database, clock).await;
+    let replaced = api::replace_platform_key(&store.database, clock).await;
     replaced.map_err(|error| StartError::Bootstrap(error.to_string()))
 }

@@ -1,4 +1,4 @@
-//! The journal of a replica that will not come back.
+//! Draining the journal of a process that will not be started again.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,16 +10,17 @@ use crate::accounting::ledger::Recovered;
 use crate::accounting::ledger::recover::{Recovery, drain_journal as drain};
 use crate::clock::Clock;
 use crate::config::{DatabaseUrl, Settings};
+use crate::db::Database;
 use crate::policy::limits::Counters;
 use crate::telemetry::Metrics;
 
-/// How long Redis is waited for.
-const COUNTERS: Duration = Duration::from_secs(5);
+/// How long to wait for Redis.
+const COUNTERS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Brings what is in the journal at `directory` into the database, settles with Redis, where the
-/// settings name one, what its process had reserved, and empties it. Refuses while a process uses it,
-/// and where journal, database or Redis are not there: what is drained into the wrong database, or
-/// without Redis, is gone from the journal.
+/// Brings what is in the journal at `directory` into the database, settles in Redis, where the
+/// settings name one, what its process had reserved, and empties it. Refuses while a process uses
+/// the journal, and where journal, database or Redis are missing: what is drained into the wrong
+/// database, or without Redis, is gone from the journal.
 pub async fn drain_journal(settings: &Settings, directory: &Path) -> Result<Recovery, StartError> {
     if !directory.join("lock").is_file() {
         return Err(StartError::NoJournal(directory.to_owned()));
@@ -30,15 +31,25 @@ pub async fn drain_journal(settings: &Settings, directory: &Path) -> Result<Reco
         return Err(StartError::NoDatabase(file.clone()));
     }
     let database = open_database(settings)?;
+    let drained = drain_into(&database, settings, directory).await;
+    database.close().await;
+    drained
+}
+
+async fn drain_into(
+    database: &Database,
+    settings: &Settings,
+    directory: &Path,
+) -> Result<Recovery, StartError> {
     database.migrate().await?;
     let counters = Counters::open(&settings.policies, &Clock::default(), &Metrics::new())?;
-    if !counters.catch_up(COUNTERS).await {
-        return Err(StartError::CountersAway);
+    if !counters.catch_up(COUNTERS_TIMEOUT).await {
+        return Err(StartError::RedisUnreachable);
     }
     let settle = async |found: Vec<Recovered>| settle_found(&counters, &found).await;
-    let found = drain(directory, &database, settle).await?;
-    if !counters.catch_up(COUNTERS).await {
-        tracing::warn!("Redis was not told of all; the rest stays charged as reserved");
+    let drained = drain(directory, database, settle).await?;
+    if !counters.catch_up(COUNTERS_TIMEOUT).await {
+        tracing::warn!("Redis did not take every settlement; the rest stays charged as reserved");
     }
-    Ok(found)
+    Ok(drained)
 }

@@ -1,4 +1,4 @@
-//! Opening what a process stands on: the database, migrated, and the keyring that fits it.
+//! Opens the database, migrated, and the master keys that it needs.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -23,7 +23,7 @@ pub struct Store {
 pub fn open_database(settings: &Settings) -> Result<Database, StartError> {
     let location = match &settings.database.database_url {
         DatabaseUrl::Sqlite(path) => {
-            make_private(path)?;
+            create_private(path)?;
             Location::Sqlite(path.clone())
         }
         DatabaseUrl::Postgres(url) => Location::Postgres {
@@ -38,9 +38,9 @@ pub fn open_database(settings: &Settings) -> Result<Database, StartError> {
     Ok(Database::open(location, options.database_connections, options.database_timeout)?)
 }
 
-/// Makes the file of a new embedded database, for its owner alone. SQLite gives the files that it
-/// puts beside it the same mode.
-fn make_private(path: &Path) -> Result<(), StartError> {
+/// Creates the file of a new embedded database with mode 0600. SQLite gives the files that it creates
+/// beside it the same mode.
+fn create_private(path: &Path) -> Result<(), StartError> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -48,13 +48,13 @@ fn make_private(path: &Path) -> Result<(), StartError> {
     match options.open(path) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(StartError::DatabaseFile { path: path.to_owned(), error }),
+        Err(error) => Err(StartError::DatabaseFile(path.to_owned(), error)),
     }
 }
 
-/// Opens the database, brings it up to date, and makes sure that the keyring fits it. A keyring is
-/// made only together with a new embedded database: a missing key file beside an old one is a
-/// mistake that must not be papered over.
+/// Opens and migrates the database, and checks that the master keys open its secrets. A master key is
+/// created only together with a new embedded database: beside an existing one, a missing key file is an
+/// error.
 pub async fn open_store(settings: &Settings) -> Result<Store, StartError> {
     let source =
         settings.keys.source(&settings.database.database_url).ok_or(StartError::NoMasterKey)?;
@@ -65,9 +65,8 @@ pub async fn open_store(settings: &Settings) -> Result<Store, StartError> {
     Ok(Store { database, keyring })
 }
 
-/// Makes the master key of an embedded database that is about to be made. Afterwards the database
-/// is an old one, beside which no key is made. Elsewhere nothing is needed: migrating opens no
-/// secret.
+/// Creates the master key of an embedded database that is about to be created; later the database
+/// exists, and no key is created beside it. Does nothing otherwise: migrating opens no secret.
 pub fn ensure_key_of_new_database(settings: &Settings) -> Result<(), StartError> {
     if let DatabaseUrl::Sqlite(file) = &settings.database.database_url
         && !file.exists()
@@ -96,15 +95,15 @@ fn load_keyring(settings: &Settings, source: KeyringSource) -> Result<KeyringHan
     Ok(KeyringHandle::create_file(path, &keyring)?)
 }
 
-/// Tries one data key of each master key that the database names.
+/// Opens one data key of each master key that the database names.
 async fn check_keyring(database: &Database, keyring: &KeyringHandle) -> Result<(), StartError> {
     let rows: Vec<DataKeyRow> = database
         .housekeeping_read(async |conn: &mut Conn| list_any_of_each_master_key(conn).await)
         .await?;
     for row in rows {
-        let held = keyring.with_key(&row.master_key_id)?;
+        let keyring = keyring.with_key(&row.master_key_id)?;
         let wrapped = WrappedDataKey { master_key_id: row.master_key_id, sealed: row.wrapped };
-        unwrap_data_key(&held, &wrapped, row.workspace_id.uuid(), row.id.uuid())
+        unwrap_data_key(&keyring, &wrapped, row.workspace_id.uuid(), row.id.uuid())
             .map_err(|_| StartError::WrongMasterKey(wrapped.master_key_id.clone()))?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Changing the master key while serving.
+//! Rotating the master key while servers run.
 
 use super::StartError;
 use super::open::Store;
@@ -8,24 +8,24 @@ use crate::crypto::{KeyringError, KeyringHandle, WrappedDataKey, rewrap_data_key
 use crate::db::data_keys::{list_wrapped_by_others, update_wrapping};
 use crate::db::{Concerns, Conn, DbError};
 
-/// Data keys wrapped anew in one transaction: few, so that other writers wait only a moment.
-const BATCH: i64 = 50;
+/// Data keys rewrapped in one transaction: few, so that other writers wait only briefly.
+const BATCH_SIZE: i64 = 50;
 
-/// What a rotation did.
+/// The result of a rotation.
 #[derive(Debug)]
 pub struct Rotation {
-    /// The id of the key that is active now.
+    /// The active key.
     pub master_key_id: String,
-    /// How many data keys it wraps that another one wrapped before.
+    /// Data keys that it wraps and another one wrapped before.
     pub rewrapped: usize,
 }
 
-/// Makes a new master key active and wraps every data key with it. The old keys stay in the file:
-/// other processes may still hold what they wrapped, and an interrupted rotation is finished by
-/// the next.
+/// Creates a new master key, makes it the active one and wraps every data key with it. The old keys stay
+/// in the file: other processes may still hold data keys that they wrapped, and the next rotation
+/// finishes an interrupted one.
 ///
-/// Keys in a variable can't be changed from here: there the operator has put the new key in front,
-/// and this wraps every data key with it. With nothing left to wrap it says what to do.
+/// Keys in a variable can't be changed from here: the operator puts the new key first, and this wraps
+/// every data key with it. If no data key is left to wrap, the error says what to do.
 pub async fn rotate_master_key(store: &Store, clock: &Clock) -> Result<Rotation, StartError> {
     let rotated = store.keyring.rotate(&mut system_random);
     let (keyring, in_file) = match rotated {
@@ -39,7 +39,7 @@ pub async fn rotate_master_key(store: &Store, clock: &Clock) -> Result<Rotation,
         let done = store
             .database
             .write(Concerns::Everybody, async move |conn: &mut Conn| {
-                rewrap_some(conn, &handle, &clock).await
+                rewrap_batch(conn, &handle, &clock).await
             })
             .await?;
         if done == 0 {
@@ -53,18 +53,18 @@ pub async fn rotate_master_key(store: &Store, clock: &Clock) -> Result<Rotation,
     Ok(Rotation { master_key_id, rewrapped })
 }
 
-async fn rewrap_some(
+async fn rewrap_batch(
     conn: &mut Conn,
     handle: &KeyringHandle,
     clock: &Clock,
 ) -> Result<usize, StartError> {
     let active = handle.get().active_id().to_owned();
-    let rows = list_wrapped_by_others(conn, &active, BATCH).await?;
+    let rows = list_wrapped_by_others(conn, &active, BATCH_SIZE).await?;
     let done = rows.len();
     for row in rows {
         let keyring = handle.with_key(&row.master_key_id)?;
         let wrapped = WrappedDataKey { master_key_id: row.master_key_id, sealed: row.wrapped };
-        let anew = rewrap_data_key(
+        let rewrapped = rewrap_data_key(
             &keyring,
             &wrapped,
             row.workspace_id.uuid(),
@@ -72,9 +72,9 @@ async fn rewrap_some(
             &mut system_random,
         )
         .map_err(|error| DbError::Internal(format!("data key {}: {error}", row.id)))?;
-        if let Some(anew) = anew {
+        if let Some(rewrapped) = rewrapped {
             let now = clock.now().naive_utc();
-            update_wrapping(conn, row.id, anew.master_key_id, anew.sealed, now).await?;
+            update_wrapping(conn, row.id, rewrapped.master_key_id, rewrapped.sealed, now).await?;
         }
     }
     if done > 0 {

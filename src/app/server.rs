@@ -11,12 +11,14 @@ use actix_web::{App, Error, HttpMessage, HttpServer, web};
 use tracing_actix_web::TracingLogger;
 
 use super::StartError;
+use super::management_log::ManagementRequest;
 use super::open::Store;
 use crate::accounting::budget::Budget;
 use crate::accounting::engine::Accounting;
 use crate::api::{self, Management, client_address::TrustedProxies};
 use crate::clock::Clock;
-use crate::config::Settings;
+use crate::config::{ListenSettings, Settings};
+use crate::db::Database;
 use crate::directory::Directory;
 use crate::proxy::concurrency::Concurrency;
 use crate::proxy::read::BodyLimits;
@@ -30,6 +32,21 @@ use crate::upstream::{
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// The sockets that are listened on.
+pub(super) struct Listeners {
+    callers: TcpListener,
+    admins: Option<TcpListener>,
+}
+
+impl Listeners {
+    pub(super) fn bind(settings: &ListenSettings) -> Result<Self, StartError> {
+        Ok(Self {
+            callers: bind(settings.listen)?,
+            admins: settings.admin_listen.map(bind).transpose()?,
+        })
+    }
+}
+
 /// What the servers are made of.
 pub(super) struct Parts {
     pub(super) store: Store,
@@ -40,8 +57,8 @@ pub(super) struct Parts {
     pub(super) readiness: Readiness,
 }
 
-/// Servers whose ports are bound.
-pub(super) struct Bound {
+/// The servers and their addresses.
+pub(super) struct Servers {
     pub(super) address: SocketAddr,
     pub(super) admin_address: Option<SocketAddr>,
     pub(super) servers: Vec<Server>,
@@ -50,50 +67,56 @@ pub(super) struct Bound {
 /// Which planes a port serves.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Port {
-    /// Everything: there is no admin port.
-    Whole,
-    /// Callers only; admins have a port of their own.
+    /// Both: there is no admin port.
+    Both,
+    /// The data plane; admins have a port of their own.
     Callers,
-    /// Admins only. Who can reach it needs no key for metrics and readiness.
+    /// The management plane. Metrics and details of readiness need no key here.
     Admins,
 }
 
-/// Shows the counts that other rooms keep.
-pub(super) fn watch_counters(metrics: &Metrics, store: &Store) {
-    let database = store.database.clone();
-    metrics.watch_counter("database_queries", "Transactions that requests caused", move || {
-        database.requested_transactions()
-    });
-    let database = store.database.clone();
-    metrics.watch_counter("database_housekeeping", "Periodic transactions", move || {
-        database.housekeeping_transactions()
-    });
+/// Shows the counts that the database keeps.
+pub(super) fn watch_counters(metrics: &Metrics, database: &Database) {
+    let counted = database.clone();
+    metrics.watch_counter(
+        "database_request_transactions",
+        "Database transactions that requests caused",
+        move || counted.requested_transactions(),
+    );
+    let counted = database.clone();
+    metrics.watch_counter(
+        "database_housekeeping_transactions",
+        "Database transactions of periodic tasks",
+        move || counted.housekeeping_transactions(),
+    );
 }
 
-/// Binds the ports and makes the servers, which serve once they are polled.
-pub(super) fn start(settings: &Settings, parts: Parts) -> Result<Bound, StartError> {
+/// Makes the servers, which serve once they are polled.
+pub(super) fn start(
+    settings: &Settings,
+    listeners: Listeners,
+    parts: Parts,
+) -> Result<Servers, StartError> {
     let upstream = upstream_settings(settings)?;
     let plane = web::Data::new(data_plane(settings, &parts));
     let management = web::Data::new(management(settings, &parts, &upstream));
-    let listener = bind(settings.listen.listen)?;
-    let address = listener.local_addr()?;
-    let mut bound = Bound { address, admin_address: None, servers: Vec::new() };
-    let port = if settings.listen.admin_listen.is_some() { Port::Callers } else { Port::Whole };
+    let address = listeners.callers.local_addr()?;
+    let port = if listeners.admins.is_some() { Port::Callers } else { Port::Both };
     let workers = settings.limits.workers();
     let serve = |listener, port, workers| {
         serve(settings, listener, port, workers, plane.clone(), management.clone(), &upstream)
     };
-    bound.servers.push(serve(listener, port, workers)?);
-    if let Some(address) = settings.listen.admin_listen {
-        let listener = bind(address)?;
-        bound.admin_address = Some(listener.local_addr()?);
-        bound.servers.push(serve(listener, Port::Admins, 1)?);
+    let mut servers = vec![serve(listeners.callers, port, workers)?];
+    let mut admin_address = None;
+    if let Some(listener) = listeners.admins {
+        admin_address = Some(listener.local_addr()?);
+        servers.push(serve(listener, Port::Admins, 1)?);
     }
-    Ok(bound)
+    Ok(Servers { address, admin_address, servers })
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).map_err(|error| StartError::Listen { address, error })
+    TcpListener::bind(address).map_err(|error| StartError::Listen(address, error))
 }
 
 fn upstream_settings(settings: &Settings) -> Result<UpstreamSettings, StartError> {
@@ -163,20 +186,20 @@ fn serve(
             .app_data(management.clone())
             // One for each worker: connections stay on the thread that opened them.
             .app_data(web::Data::new(UpstreamClient::new(&upstream)))
-            .wrap(from_fn(name_request))
+            .wrap(from_fn(observe_request))
             .wrap(TracingLogger::<RequestSpan>::new())
             .configure(|config| {
                 if port != Port::Admins {
-                    // The plane matches raw paths by itself. First, since it is asked most often.
+                    // The plane matches raw paths by itself. First, because most requests are for it.
                     let everything = web::scope("/providers");
                     config.service(everything.default_service(web::to(proxy::handle)));
                 }
                 api::configure(
                     config,
                     match port {
-                        Port::Whole => api::Offer::Everything,
-                        Port::Callers => api::Offer::Health,
-                        Port::Admins => api::Offer::AdminPort,
+                        Port::Both => api::Exposure::Full,
+                        Port::Callers => api::Exposure::HealthOnly,
+                        Port::Admins => api::Exposure::AdminPort,
                     },
                 );
             })
@@ -187,46 +210,47 @@ fn serve(
     .client_request_timeout(settings.timeouts.head_timeout)
     .shutdown_timeout(settings.timeouts.shutdown_timeout.as_secs().max(1))
     .tcp_nodelay(true)
-    // Without this a handler is kept alive when its caller hangs up on a quiet stream.
+    // Without this a handler goes on when its caller hangs up while a stream is idle.
     .h1_allow_half_closed(false)
-    .on_connect(move |connection, _| limit_writing(connection, write_timeout))
+    .on_connect(move |connection, _| limit_write_time(connection, write_timeout))
     .disable_signals()
     .listen(listener)?
     .run();
     Ok(server)
 }
 
-/// Gives up on a caller that takes no bytes: the kernel breaks a connection whose data stays
-/// unacknowledged, or unsent because the window stays shut, for this long (tcp(7),
-/// `TCP_USER_TIMEOUT`). actix-web has no limit of its own for writing.
-fn limit_writing(connection: &dyn std::any::Any, limit: Duration) {
+/// Limits how long a caller may take no bytes: the kernel closes a connection whose data stays
+/// unacknowledged, or unsent because the receive window stays closed, for this long (tcp(7),
+/// `TCP_USER_TIMEOUT`). actix-web has no time limit for writing.
+fn limit_write_time(connection: &dyn std::any::Any, limit: Duration) {
     #[cfg(target_os = "linux")]
     if let Some(stream) = connection.downcast_ref::<actix_web::rt::net::TcpStream>()
         && let Err(error) = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(limit))
     {
-        tracing::debug!(%error, "no write limit on a connection");
+        tracing::debug!(%error, "cannot limit the time for writing to a connection");
     }
     #[cfg(not(target_os = "linux"))]
     let _ = (connection, limit);
 }
 
-/// Puts our id of the request on every answer, and counts those outside the data plane, which
-/// counts its own.
-async fn name_request(
+/// Puts the request's id on every answer. Counts and logs requests outside the data plane, which
+/// counts and logs its own.
+async fn observe_request(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let id = request.extensions().get::<RequestIds>().map(|ids| ids.request_id.to_string());
-    let is_proxied = is_proxied(request.path());
-    let mut response = next.call(request).await?;
-    if let Some(value) = id.and_then(|id| HeaderValue::from_str(&id).ok()) {
+    let ids = request.extensions().get::<RequestIds>().cloned();
+    let management = (!is_proxied(request.path()))
+        .then(|| ManagementRequest::begin(&request, ids.clone()))
+        .flatten();
+    let mut outcome = next.call(request).await;
+    if let (Ok(response), Some(ids)) = (&mut outcome, ids)
+        && let Ok(value) = HeaderValue::from_str(&ids.request_id.to_string())
+    {
         response.headers_mut().insert(REQUEST_ID, value);
     }
-    if !is_proxied && let Some(management) = response.request().app_data::<web::Data<Management>>()
-    {
-        let route = response.request().match_pattern();
-        let route = route.as_deref().unwrap_or("unknown");
-        management.metrics.http_request("management", route, response.status().as_u16());
+    if let Some(management) = management {
+        management.end(&outcome);
     }
-    Ok(response)
+    outcome
 }

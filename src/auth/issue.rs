@@ -28,13 +28,10 @@ pub enum IssueError {
 pub struct NewKey {
     /// Where it counts; the role must fit.
     pub scope: Scope,
-    /// What it is for.
     pub role: Role,
-    /// What people call it.
     pub name: DisplayName,
     /// The person whose key it is, of the scope's organization.
     pub user_id: Option<UserId>,
-    /// When it stops.
     pub expires_at: Option<DateTime<Utc>>,
 }
 
@@ -77,7 +74,7 @@ pub async fn issue_key(
         short_key: credential.short_key,
         disabled: false,
         expires_at: new.expires_at.map(|at| at.naive_utc()),
-        created_by: actor.principal.map(|principal| principal.key_id),
+        created_by: actor.principal.and_then(|principal| principal.api_key_id()),
         last_used_at: None,
         created_at: now,
         updated_at: now,

@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::crypto::{ApiKeyText, KeyFormatError, ParsedApiKey};
 use crate::directory::key::{KeyEntry, Refusal, Verdict};
 use crate::directory::{Directory, Unavailable};
-pub use crate::domain::principal::Principal;
+pub use crate::domain::principal::{Credential, Principal};
 pub use crate::domain::scope::Scope;
 
 /// Why a request has no principal.
@@ -104,9 +104,9 @@ fn standing(entry: &KeyEntry, now: DateTime<Utc>) -> Result<(), AuthError> {
 
 fn principal(entry: &KeyEntry) -> Principal {
     Principal {
-        key_id: entry.key_id,
+        credential: Credential::ApiKey(entry.key_id),
         user_id: entry.user_id,
-        role: entry.role,
+        permissions: entry.role.permissions(),
         scope: match (entry.organization_id, entry.workspace) {
             (_, Some(scope)) => Scope::Workspace(scope),
             (Some(id), None) => Scope::Organization(id),

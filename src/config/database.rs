@@ -1,4 +1,4 @@
-//! Where state is kept.
+//! The database.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,11 +10,11 @@ use url::Url;
 use super::values::parse_duration;
 use crate::crypto::SecretText;
 
-/// Where state is kept.
+/// The database.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Database")]
 pub struct DatabaseSettings {
-    /// The database: `sqlite:PATH` for one machine, `postgres://...` for several replicas
+    /// The database: `sqlite:PATH` for one process, `postgres://...` for several replicas
     #[arg(
         long,
         env = "TOLLGATE_DATABASE_URL",
@@ -25,16 +25,16 @@ pub struct DatabaseSettings {
     )]
     pub database_url: DatabaseUrl,
 
-    /// Connections kept: all of them on PostgreSQL; the readers on SQLite, which has one writer more
+    /// Size of the connection pool; on SQLite of the pool of readers, beside one writer
     #[arg(long, env = "TOLLGATE_DATABASE_CONNECTIONS", value_name = "NUMBER", default_value_t = 8)]
     pub database_connections: usize,
 
-    /// PEM file of authorities to trust besides the public ones when PostgreSQL speaks TLS
-    /// (`sslmode=require` in its URL checks certificates, the default `prefer` does not)
+    /// PEM file of certificate authorities to trust for PostgreSQL, besides the public ones
+    /// (`sslmode=require` in the URL checks certificates, the default `prefer` does not)
     #[arg(long, env = "TOLLGATE_DATABASE_CA_FILE", value_name = "PATH")]
     pub database_ca_file: Option<PathBuf>,
 
-    /// How long to wait for a connection of the pool, or for a new one to be made
+    /// Time limit for getting a connection from the pool and for opening a new one
     #[arg(
         long,
         env = "TOLLGATE_DATABASE_TIMEOUT",
@@ -56,7 +56,7 @@ impl Default for DatabaseSettings {
     }
 }
 
-/// Which database.
+/// The location of the database.
 #[derive(Clone, Debug)]
 pub enum DatabaseUrl {
     /// A file of embedded SQLite.
@@ -65,7 +65,7 @@ pub enum DatabaseUrl {
     Postgres(PostgresUrl),
 }
 
-/// A PostgreSQL URL. It may hold a password: Debug is silent, Display shows where, not who.
+/// A PostgreSQL URL. It may hold a password: Debug shows nothing, Display host, port and database.
 #[derive(Clone)]
 pub struct PostgresUrl(SecretText);
 
@@ -85,7 +85,7 @@ impl fmt::Debug for PostgresUrl {
 impl fmt::Display for PostgresUrl {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("postgres://")?;
-        // Neither user info nor the query: both may hold a password.
+        // User info and query may hold a password.
         match Url::parse(self.expose()) {
             Ok(url) => {
                 formatter.write_str(url.host_str().unwrap_or("(default host)"))?;
@@ -108,7 +108,7 @@ impl fmt::Display for DatabaseUrl {
     }
 }
 
-/// Why a text names no database. Never repeats the text, which may hold a password.
+/// The text is not a database URL. The message does not repeat it: it may hold a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DatabaseUrlError {
     /// Neither of the two forms.
@@ -117,7 +117,7 @@ pub enum DatabaseUrlError {
     /// No path after `sqlite:`.
     #[error("`sqlite:` needs the path of a file after it, as in `sqlite:tollgate.db`")]
     NoPath,
-    /// A database that nobody could open twice.
+    /// A database in memory, which the next connection would not find.
     #[error("an in-memory SQLite database keeps nothing: give a path, as in `sqlite:tollgate.db`")]
     InMemory,
 }
@@ -139,7 +139,7 @@ impl FromStr for DatabaseUrl {
     }
 }
 
-/// Reads the option. Clap's own message would repeat a mistyped URL, password and all.
+/// Parses the option. Clap's own message would repeat a mistyped URL with its password.
 #[derive(Clone)]
 struct DatabaseUrlParser;
 
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_database_says_what_is() {
+    fn an_invalid_url_is_refused_without_being_repeated() {
         for (text, error) in [
             ("tollgate.db", DatabaseUrlError::Scheme),
             ("mysql://root:hunter2@x/y", DatabaseUrlError::Scheme),

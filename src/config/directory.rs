@@ -1,14 +1,14 @@
-//! The read model that the data plane looks things up in.
+//! The directory: what the data plane keeps in memory of the database.
 
 use std::time::Duration;
 
 use super::values::parse_duration;
 
-/// The read model.
+/// The directory.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Directory")]
 pub struct DirectorySettings {
-    /// Entries kept in memory of each kind, keys and configurations; unknown ids count as well
+    /// Keys and configurations kept in memory, of each this many, unknown ids included
     #[arg(
         long,
         env = "TOLLGATE_DIRECTORY_CAPACITY",
@@ -17,7 +17,7 @@ pub struct DirectorySettings {
     )]
     pub directory_capacity: usize,
 
-    /// How long known callers are served while the database is away
+    /// How long keys and configurations in memory are used while the database is unreachable
     #[arg(
         long,
         env = "TOLLGATE_DIRECTORY_MAX_STALE",
@@ -27,8 +27,8 @@ pub struct DirectorySettings {
     )]
     pub directory_max_stale: Duration,
 
-    /// How often to ask the database for changes that nobody told us of; bounds how long a revoked
-    /// key can still work elsewhere
+    /// How often to look for changes made by other processes; the longest time that a key revoked
+    /// by another process still works
     #[arg(
         long,
         env = "TOLLGATE_DIRECTORY_POLL",

@@ -1,15 +1,15 @@
-//! Where we may connect to.
+//! The addresses that upstreams may have.
 
 use std::path::PathBuf;
 
 use super::values::Networks;
 
-/// Where we may connect to.
+/// The addresses that upstreams may have.
 #[derive(clap::Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Egress")]
 pub struct EgressSettings {
-    /// Networks that upstreams may be in although they are not public, comma separated; plain `http`
-    /// goes to these alone (none: public addresses over TLS only)
+    /// Non-public networks in which upstreams are allowed, comma separated; plain `http` is allowed
+    /// to these only (unset: public addresses over TLS only)
     #[arg(
         long,
         env = "TOLLGATE_EGRESS_ALLOW",

@@ -1,34 +1,32 @@
-//! Where the master keys come from.
+//! The source of the master keys.
 
 use std::path::{Path, PathBuf};
 
 use super::database::DatabaseUrl;
 use crate::crypto::{KeyringSource, SecretText};
 
-/// Name of the key file when none is given: beside the SQLite database, so that they are found
-/// together; the pair is what a backup needs.
+/// Default name of the key file, beside the SQLite database.
 const DEFAULT_FILE: &str = "tollgate-master.key";
 
 /// The master keys.
 #[derive(clap::Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Master key")]
 pub struct KeySettings {
-    /// File of master keys, one `<id> <base64 of 32 bytes>` a line, the first active (unset:
-    /// `tollgate-master.key` beside the SQLite database; with PostgreSQL it must be given)
+    /// File of master keys, one `<id> <base64 of 32 bytes>` a line; the first is active (unset:
+    /// `tollgate-master.key` beside the SQLite database; required with PostgreSQL)
     #[arg(long, env = "TOLLGATE_MASTER_KEY_FILE", value_name = "PATH")]
     pub master_key_file: Option<PathBuf>,
 
-    /// The same lines in a variable, parted by newlines or `;`, instead of a file. Use the variable:
-    /// a flag shows in the list of processes
+    /// The lines of the master key file, separated by newlines or `;`, instead of a file. Use the
+    /// variable: a flag is visible in the list of processes
     #[arg(long, env = "TOLLGATE_MASTER_KEY", hide_env_values = true, value_name = "KEYS")]
     pub master_key: Option<SecretText>,
 }
 
 impl KeySettings {
-    /// Where the keys are to be read from, or `None` if nothing says so: with PostgreSQL there is
-    /// no place beside the database.
+    /// The source of the keys; `None` if there is none, since PostgreSQL has no default.
     pub fn source(&self, database: &DatabaseUrl) -> Option<KeyringSource> {
-        // Set to nothing is not set: compose files pass on variables that are empty.
+        // An empty variable counts as unset: compose files pass on empty variables.
         if let Some(text) = self.master_key.as_ref().filter(|text| !text.is_empty()) {
             return Some(KeyringSource::Environment(text.clone()));
         }
@@ -55,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_lies_beside_the_database() {
+    fn the_default_file_is_beside_the_database() {
         let unset = KeySettings::default();
         assert_eq!(file_of(&unset, "sqlite:t.db"), Some("tollgate-master.key".into()));
         assert_eq!(file_of(&unset, "sqlite:/data/t.db"), Some("/data/tollgate-master.key".into()));

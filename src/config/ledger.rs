@@ -1,30 +1,31 @@
-//! Where attempts are written down first, and how long the ledger keeps them.
+//! The journal and the ledger.
 
 use std::path::PathBuf;
 
 use super::database::DatabaseUrl;
 use super::values::parse_size;
 
-/// Name of the journal with PostgreSQL when none is given, in the working directory.
+/// Default directory of the journal with PostgreSQL, in the working directory.
 const DEFAULT_DIRECTORY: &str = "tollgate-journal";
 
-/// The least that a journal may hold, in bytes: some seconds of a busy server.
-pub(super) const LEAST_JOURNAL_BYTES: usize = 1 << 20;
+/// Smallest size of a journal, in bytes: some seconds of a busy server.
+pub(super) const MIN_JOURNAL_BYTES: usize = 1 << 20;
 
-/// The shortest that rows may be kept, in days: what a month's spend cap has to count.
-pub(super) const LEAST_RETENTION_DAYS: u32 = 32;
+/// Shortest retention, in days: a monthly spend cap counts the rows of a month.
+pub(super) const MIN_RETENTION_DAYS: u32 = 32;
 
-/// Where attempts are written down first, and how long the ledger keeps them.
+/// The journal and the ledger.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Ledger")]
 pub struct LedgerSettings {
-    /// Directory of the journal, on a disk that survives the process; one for each process (unset:
-    /// beside the SQLite database, its name with `.journal` added; with PostgreSQL
-    /// `tollgate-journal` in the working directory)
+    /// Directory of the journal, on a persistent disk, each process its own (unset: the SQLite
+    /// database's path with `.journal` added; with PostgreSQL `tollgate-journal` in the working
+    /// directory)
     #[arg(long, env = "TOLLGATE_JOURNAL_DIR", value_name = "PATH")]
     pub journal_dir: Option<PathBuf>,
 
-    /// What the journal may hold while the database is away; full, requests are refused
+    /// Size that the journal may reach while the database is unreachable; requests are rejected
+    /// when it is full
     #[arg(
         long,
         env = "TOLLGATE_JOURNAL_MAX_BYTES",
@@ -34,8 +35,8 @@ pub struct LedgerSettings {
     )]
     pub journal_max_bytes: usize,
 
-    /// Days that the ledger keeps its rows, at least 32; 0 keeps them for ever. Sums by hour
-    /// and by day are always kept
+    /// Days for which the ledger keeps its rows, at least 32; 0 keeps them for ever. Sums by hour
+    /// and day are always kept
     #[arg(long, env = "TOLLGATE_LEDGER_RETENTION_DAYS", value_name = "DAYS", default_value_t = 0)]
     pub ledger_retention_days: u32,
 }
@@ -47,7 +48,7 @@ impl Default for LedgerSettings {
 }
 
 impl LedgerSettings {
-    /// The journal's directory, given or not.
+    /// The journal's directory, or its default.
     pub fn directory(&self, database: &DatabaseUrl) -> PathBuf {
         match (&self.journal_dir, database) {
             (Some(directory), _) => directory.clone(),
@@ -66,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_journal_lies_beside_the_database() {
+    fn the_default_journal_is_beside_the_database() {
         let unset = LedgerSettings::default();
         let directory = |settings: &LedgerSettings, url: &str| {
             settings.directory(&url.parse().unwrap()).display().to_string()

@@ -1,4 +1,4 @@
-//! How much of everything.
+//! Limits on sizes and numbers.
 
 use std::num::NonZeroUsize;
 
@@ -6,7 +6,7 @@ use super::values::parse_size;
 
 const MIB: usize = 1024 * 1024;
 
-/// How much of everything.
+/// Limits on sizes and numbers.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitSettings {
@@ -20,7 +20,7 @@ pub struct LimitSettings {
     )]
     pub max_body_bytes: usize,
 
-    /// Memory for all buffered bodies together; a request that would need more gets 503
+    /// Memory for all buffered request bodies together; a request that exceeds it gets 503
     #[arg(
         long,
         env = "TOLLGATE_BODY_MEMORY_BYTES",
@@ -30,11 +30,11 @@ pub struct LimitSettings {
     )]
     pub body_memory_bytes: usize,
 
-    /// Open connections of callers, in the whole process; more wait to be accepted
+    /// Open connections of callers in the process; further ones wait to be accepted
     #[arg(long, env = "TOLLGATE_MAX_CONNECTIONS", value_name = "NUMBER", default_value_t = 25_000)]
     pub max_connections: usize,
 
-    /// Proxied requests under way, in the whole process; one more gets 503
+    /// Proxied requests in progress in the process; further ones get 503
     #[arg(
         long,
         env = "TOLLGATE_MAX_CONCURRENT_REQUESTS",
@@ -43,7 +43,7 @@ pub struct LimitSettings {
     )]
     pub max_concurrent_requests: usize,
 
-    /// Worker threads (unset: one a core)
+    /// Worker threads (unset: one per core)
     #[arg(long, env = "TOLLGATE_WORKERS", value_name = "NUMBER")]
     pub workers: Option<NonZeroUsize>,
 }
@@ -51,13 +51,13 @@ pub struct LimitSettings {
 impl LimitSettings {
     /// Worker threads to start.
     pub fn workers(&self) -> usize {
-        // Knows of a container's share of the cores, unlike a count of the machine's.
+        // Respects a container's share of the cores.
         self.workers
             .or_else(|| std::thread::available_parallelism().ok())
             .map_or(1, NonZeroUsize::get)
     }
 
-    /// A worker's share of the connections, which the HTTP server counts by worker.
+    /// Connections per worker, as the HTTP server counts them.
     pub fn connections_per_worker(&self) -> usize {
         self.max_connections.div_ceil(self.workers()).max(1)
     }

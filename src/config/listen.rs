@@ -1,10 +1,10 @@
-//! Where we listen.
+//! The addresses to listen on.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::values::Networks;
 
-/// Where we listen, and whom we believe about addresses.
+/// The addresses to listen on, and the proxies in front.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Listening")]
 pub struct ListenSettings {
@@ -12,13 +12,14 @@ pub struct ListenSettings {
     #[arg(long, env = "TOLLGATE_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
-    /// A second address for the management plane, `/metrics` and the details of readiness; those
-    /// then leave the first one (none: all on one)
+    /// A second address for the management plane, `/metrics` and the details of readiness, which
+    /// are then not served on the first one (unset: one address for all)
     #[arg(long, env = "TOLLGATE_ADMIN_LISTEN", value_name = "ADDRESS")]
     pub admin_listen: Option<SocketAddr>,
 
-    /// Networks of proxies in front of us, comma separated: from these the forwarding header
-    /// (`X-Forwarded-For`) decides which address is audited (none: the peer's own address)
+    /// Networks of the proxies in front of Tollgate, comma separated. For requests from these,
+    /// `X-Forwarded-For` gives the caller's address for logs and audit log (unset: the address of
+    /// the connection)
     #[arg(
         long,
         env = "TOLLGATE_TRUSTED_PROXIES",

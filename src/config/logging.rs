@@ -1,19 +1,19 @@
-//! What is logged, and how.
+//! Logging.
 
-/// What is logged, and how. Logs go to standard error.
+/// Logging, to standard error.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Logs")]
 pub struct LogSettings {
-    /// Form of a log line; `auto` is pretty on a terminal and JSON elsewhere
+    /// Format of log lines; `auto` is pretty on a terminal and JSON elsewhere
     #[arg(long, env = "TOLLGATE_LOG_FORMAT", value_name = "FORMAT", default_value = "auto")]
     pub log_format: LogFormat,
 
-    /// What is logged: a level, or `target=level` pairs, comma separated
+    /// Log level, or `target=level` pairs, comma separated
     #[arg(long, env = "TOLLGATE_LOG_FILTER", value_name = "FILTER", default_value = "info")]
     pub log_filter: String,
 }
 
-/// Form of a log line.
+/// The format of log lines.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// Pretty on a terminal, JSON elsewhere.

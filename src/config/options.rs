@@ -1,24 +1,23 @@
-//! The options as data, for the table in the README: read from the command line's own definition,
-//! so that the two cannot differ.
+//! The options as data, read from the command line's definition, for the table in the documentation.
 
 use std::fmt::Write;
 
 /// One option.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names of the fields say it")]
 pub struct OptionRow {
-    /// The group that `--help` shows it under.
+    /// The heading in `--help`.
     pub heading: String,
     /// `--flag`.
     pub flag: String,
-    /// `TOLLGATE_*`, if there is one.
+    /// `TOLLGATE_*`.
     pub env: Option<String>,
-    /// What it is unless given, as it would be written.
+    /// As written on the command line.
     pub default: Option<String>,
-    /// What it does.
     pub help: String,
 }
 
-/// The options of a command, in its order, without the ones that every command has.
+/// The options of a command in their order, without `--help` and `--version`.
 pub fn option_rows(command: &clap::Command) -> Vec<OptionRow> {
     command
         .get_arguments()
@@ -41,7 +40,7 @@ pub fn option_rows(command: &clap::Command) -> Vec<OptionRow> {
         .collect()
 }
 
-/// The rows as a Markdown table, a line of its own for each heading.
+/// The rows as a Markdown table, with a line for each heading.
 pub fn option_table_markdown(rows: &[OptionRow]) -> String {
     let mut table =
         String::from("| option | variable | default | meaning |\n| --- | --- | --- | --- |\n");

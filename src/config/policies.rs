@@ -1,4 +1,4 @@
-//! What limits are counted with, and what is assumed where nobody knows.
+//! Counting for gateway policies.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,12 +10,12 @@ use url::Url;
 use super::values::parse_duration;
 use crate::crypto::SecretText;
 
-/// What limits are counted with.
+/// Counting for gateway policies.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Policies")]
 pub struct PolicySettings {
-    /// Redis, for spend caps and rate limits over several replicas: `redis://...`, or `rediss://...`
-    /// with TLS; without it, each process counts for itself
+    /// Redis, which counts spend caps and rate limits for all replicas: `redis://...`, or
+    /// `rediss://...` with TLS (unset: each process counts by itself)
     #[arg(
         long,
         env = "TOLLGATE_REDIS_URL",
@@ -25,11 +25,11 @@ pub struct PolicySettings {
     )]
     pub redis_url: Option<RedisUrl>,
 
-    /// PEM file of authorities to trust besides the public ones when Redis speaks TLS (`rediss://`)
+    /// PEM file of certificate authorities to trust for Redis, besides the public ones
     #[arg(long, env = "TOLLGATE_REDIS_CA_FILE", value_name = "PATH")]
     pub redis_ca_file: Option<PathBuf>,
 
-    /// For Redis to answer; past it, Redis counts as away
+    /// Time limit for an answer of Redis; after it, Redis counts as unreachable
     #[arg(
         long,
         env = "TOLLGATE_REDIS_TIMEOUT",
@@ -39,8 +39,8 @@ pub struct PolicySettings {
     )]
     pub redis_timeout: Duration,
 
-    /// What becomes of requests under a spend cap while Redis is away: `refuse` answers 503, `local`
-    /// counts in each process, so that caps can be passed
+    /// Requests under a spend cap while Redis is unreachable: `refuse` answers 503, `local` counts
+    /// in each process, so that caps can be exceeded
     #[arg(
         long,
         env = "TOLLGATE_SPEND_WITHOUT_REDIS",
@@ -51,8 +51,8 @@ pub struct PolicySettings {
     )]
     pub spend_without_redis: SpendWithoutRedis,
 
-    /// Output that is reserved for a request that sets no limit, on a model whose limit nobody knows;
-    /// a spend cap is not hard then
+    /// Output tokens to reserve for a request without a limit on a model without a known limit;
+    /// spend caps can be exceeded then
     #[arg(
         long,
         env = "TOLLGATE_ASSUMED_OUTPUT_TOKENS",
@@ -61,8 +61,8 @@ pub struct PolicySettings {
     )]
     pub assumed_output_tokens: usize,
 
-    /// Input that is reserved for a prompt that the body does not bound (files, earlier responses), on
-    /// a model whose context window nobody knows
+    /// Input tokens to reserve for a prompt whose size the body does not show (files, earlier
+    /// responses) on a model without a known context window
     #[arg(
         long,
         env = "TOLLGATE_ASSUMED_CONTEXT_TOKENS",
@@ -85,16 +85,16 @@ impl Default for PolicySettings {
     }
 }
 
-/// What becomes of spend caps while Redis is away.
+/// Requests under a spend cap while Redis is unreachable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum SpendWithoutRedis {
-    /// Who is under one is refused.
+    /// They get 503.
     Refuse,
-    /// Each process counts for itself: caps can be passed.
+    /// Each process counts by itself, so caps can be exceeded.
     Local,
 }
 
-/// Where Redis is. It may hold a password: Debug is silent.
+/// A Redis URL. It may hold a password: Debug shows nothing.
 #[derive(Clone)]
 pub struct RedisUrl(SecretText);
 
@@ -111,7 +111,7 @@ impl fmt::Debug for RedisUrl {
     }
 }
 
-/// Why a text is no Redis URL. Never repeats the text, which may hold a password.
+/// The text is not a Redis URL. The message does not repeat it: it may hold a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("Redis is `redis://USER:PASSWORD@HOST:PORT/NUMBER`, or `rediss://...` with TLS")]
 pub struct RedisUrlError;
@@ -131,7 +131,7 @@ impl FromStr for RedisUrl {
     }
 }
 
-/// Reads the option. Clap's own message would repeat a mistyped URL, password and all.
+/// Parses the option. Clap's own message would repeat a mistyped URL with its password.
 #[derive(Clone)]
 struct RedisUrlParser;
 

@@ -2,15 +2,16 @@ use clap::{Args, FromArgMatches};
 
 use super::*;
 
-/// The command as it is, but deaf to the environment of whoever runs the tests.
+/// The command with all options.
 fn command() -> clap::Command {
     Settings::augment_args(clap::Command::new("serve"))
 }
 
 fn parse(args: &[&str]) -> Result<Settings, clap::Error> {
-    let deaf = command().mut_args(|arg| arg.env(None::<&'static str>));
+    // Without the environment of the test run.
+    let command = command().mut_args(|arg| arg.env(None::<&'static str>));
     let args = std::iter::once("serve").chain(args.iter().copied());
-    Settings::from_arg_matches(&deaf.try_get_matches_from(args)?)
+    Settings::from_arg_matches(&command.try_get_matches_from(args)?)
 }
 
 #[test]
@@ -20,7 +21,7 @@ fn the_defaults_in_code_are_those_of_the_command_line() {
 }
 
 #[test]
-fn every_option_has_a_variable_of_its_name_and_a_word_on_what_it_does() {
+fn every_option_has_a_variable_of_its_name_and_a_help_text() {
     let rows = option_rows(&command());
     assert!(rows.len() > 25, "{}", rows.len());
     for row in rows {
@@ -32,7 +33,7 @@ fn every_option_has_a_variable_of_its_name_and_a_word_on_what_it_does() {
 }
 
 #[test]
-fn the_table_has_a_line_an_option() {
+fn the_table_has_a_row_for_each_option() {
     let rows = option_rows(&command());
     let table = option_table_markdown(&rows);
     for row in &rows {
@@ -43,7 +44,7 @@ fn the_table_has_a_line_an_option() {
 }
 
 #[test]
-fn options_are_read() {
+fn options_are_parsed() {
     let settings = parse(&[
         "--listen=[::1]:0",
         "--admin-listen=127.0.0.1:9090",
@@ -79,7 +80,7 @@ fn help_shows_no_value_of_a_secret_variable() {
 }
 
 #[test]
-fn nonsense_is_refused_by_name() {
+fn invalid_values_are_refused_by_option_name() {
     for args in [
         &["--idle-timeout=90"][..],
         &["--max-body-bytes=lots"],
@@ -112,7 +113,7 @@ fn a_mistyped_url_is_not_repeated() {
 }
 
 #[test]
-fn validation_names_everything_at_once_and_what_to_do() {
+fn validation_reports_all_problems_at_once() {
     let settings = parse(&[
         "--admin-listen=127.0.0.1:8080",
         "--database-url=postgres://h/d",

@@ -1,14 +1,14 @@
-//! How long for everything. There is no limit on a whole request: models think, and streams run.
+//! Time limits. There is none on a whole request: models think, and streams run.
 
 use std::time::Duration;
 
 use super::values::parse_duration;
 
-/// How long for everything.
+/// Time limits.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Time limits")]
 pub struct TimeoutSettings {
-    /// For a caller to send a request's head; past it, 408
+    /// Time limit for receiving a request's head; 408 after it
     #[arg(
         long,
         env = "TOLLGATE_HEAD_TIMEOUT",
@@ -18,7 +18,7 @@ pub struct TimeoutSettings {
     )]
     pub head_timeout: Duration,
 
-    /// For a caller to send its whole body; past it, 408
+    /// Time limit for receiving a request's body; 408 after it
     #[arg(
         long,
         env = "TOLLGATE_BODY_TIMEOUT",
@@ -28,7 +28,7 @@ pub struct TimeoutSettings {
     )]
     pub body_timeout: Duration,
 
-    /// For a connection to an upstream, TLS included; past it, 504
+    /// Time limit for connecting to an upstream, TLS included; 504 after it
     #[arg(
         long,
         env = "TOLLGATE_CONNECT_TIMEOUT",
@@ -38,7 +38,8 @@ pub struct TimeoutSettings {
     )]
     pub connect_timeout: Duration,
 
-    /// For an upstream's first byte after the request was sent; past it, 504
+    /// Time limit for the first byte of an upstream's answer, from the end of the request; 504
+    /// after it
     #[arg(
         long,
         env = "TOLLGATE_FIRST_BYTE_TIMEOUT",
@@ -48,7 +49,7 @@ pub struct TimeoutSettings {
     )]
     pub first_byte_timeout: Duration,
 
-    /// Between two chunks of an upstream's answer
+    /// Time limit between two chunks of an upstream's answer
     #[arg(
         long,
         env = "TOLLGATE_IDLE_TIMEOUT",
@@ -58,7 +59,7 @@ pub struct TimeoutSettings {
     )]
     pub idle_timeout: Duration,
 
-    /// For a caller that takes no bytes of its answer
+    /// Time after which a caller that reads nothing of its answer is disconnected
     #[arg(
         long,
         env = "TOLLGATE_DOWNSTREAM_WRITE_TIMEOUT",
@@ -68,7 +69,8 @@ pub struct TimeoutSettings {
     )]
     pub downstream_write_timeout: Duration,
 
-    /// How long an idle connection of a caller stays open; longer than a balancer's in front of us
+    /// How long an idle connection of a caller stays open; should be longer than that of a load
+    /// balancer in front
     // 75 s: past the 60 s after which common balancers drop an idle connection themselves.
     #[arg(
         long,
@@ -79,7 +81,8 @@ pub struct TimeoutSettings {
     )]
     pub keep_alive: Duration,
 
-    /// How long an idle connection to an upstream is kept; shorter than the upstream's own limit
+    /// How long an idle connection to an upstream is kept; should be shorter than the upstream's
+    /// own limit
     // 4 s: common servers close theirs at 5.
     #[arg(
         long,
@@ -90,8 +93,8 @@ pub struct TimeoutSettings {
     )]
     pub upstream_keep_alive: Duration,
 
-    /// At shutdown, how long readiness fails while requests are still taken, so that a balancer
-    /// notices first
+    /// At shutdown, how long requests are still accepted while readiness fails already, so that a
+    /// load balancer notices
     #[arg(
         long,
         env = "TOLLGATE_SHUTDOWN_DELAY",
@@ -101,7 +104,7 @@ pub struct TimeoutSettings {
     )]
     pub shutdown_delay: Duration,
 
-    /// At shutdown, how long open streams have to end
+    /// At shutdown, how long open requests and streams may take to end
     #[arg(
         long,
         env = "TOLLGATE_SHUTDOWN_TIMEOUT",

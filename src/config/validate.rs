@@ -1,20 +1,20 @@
-//! What only several options together can tell, or what parsing cannot see.
+//! Checks that depend on several options, or that parsing cannot make.
 
 use std::time::Duration;
 
-use super::ledger::{LEAST_JOURNAL_BYTES, LEAST_RETENTION_DAYS};
+use super::ledger::{MIN_JOURNAL_BYTES, MIN_RETENTION_DAYS};
 use super::{DatabaseUrl, Settings};
 
-/// All that is wrong with the settings, each line with what to do.
+/// Everything that is wrong with the settings, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the settings cannot be used:\n  - {}", problems.join("\n  - "))]
+#[expect(missing_docs, reason = "the names of the fields say it")]
 pub struct SettingsError {
-    /// One sentence a problem.
     pub problems: Vec<String>,
 }
 
 impl Settings {
-    /// Checks the settings and names everything that is wrong at once.
+    /// Checks the settings and reports all problems at once.
     pub fn validate(&self) -> Result<(), SettingsError> {
         let mut problems = Vec::new();
         self.check_listening(&mut problems);
@@ -25,7 +25,7 @@ impl Settings {
         let filter = &self.logging.log_filter;
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(filter) {
             problems.push(format!(
-                "--log-filter `{filter}` is no filter ({error}); write a level such as `info`, or \
+                "--log-filter `{filter}` is not a filter ({error}); write a level such as `info`, or \
                  pairs such as `info,tollgate=debug`"
             ));
         }
@@ -57,7 +57,7 @@ impl Settings {
 
     fn check_keys(&self, problems: &mut Vec<String>) {
         let keys = &self.keys;
-        // Set to nothing is not set.
+        // An empty variable counts as unset.
         let variable = keys.master_key.as_ref().is_some_and(|keys| !keys.is_empty());
         if variable && keys.master_key_file.is_some() {
             problems.push(
@@ -87,12 +87,12 @@ impl Settings {
             ("--assumed-context-tokens", self.policies.assumed_context_tokens),
         ] {
             if value == 0 {
-                problems.push(format!("{flag} is 0, which lets nothing through; give at least 1"));
+                problems.push(format!("{flag} is 0, which admits no request; give at least 1"));
             }
         }
         if limits.body_memory_bytes < limits.max_body_bytes {
             problems.push(format!(
-                "--body-memory-bytes ({}) is less than one body may have ({}); raise it, or lower \
+                "--body-memory-bytes ({}) is less than one body's limit ({}); raise it, or lower \
                  --max-body-bytes",
                 limits.body_memory_bytes, limits.max_body_bytes
             ));
@@ -101,17 +101,17 @@ impl Settings {
 
     fn check_ledger(&self, problems: &mut Vec<String>) {
         let ledger = &self.ledger;
-        if ledger.journal_max_bytes < LEAST_JOURNAL_BYTES {
+        if ledger.journal_max_bytes < MIN_JOURNAL_BYTES {
             problems.push(format!(
-                "--journal-max-bytes ({}) is less than the {LEAST_JOURNAL_BYTES} bytes that a \
+                "--journal-max-bytes ({}) is less than the {MIN_JOURNAL_BYTES} bytes that a \
                  journal needs; raise it",
                 ledger.journal_max_bytes
             ));
         }
-        if (1..LEAST_RETENTION_DAYS).contains(&ledger.ledger_retention_days) {
+        if (1..MIN_RETENTION_DAYS).contains(&ledger.ledger_retention_days) {
             problems.push(format!(
                 "--ledger-retention-days ({}) is shorter than the month that spend caps count; \
-                 give at least {LEAST_RETENTION_DAYS}, or 0 to keep everything",
+                 give at least {MIN_RETENTION_DAYS}, or 0 to keep everything",
                 ledger.ledger_retention_days
             ));
         }
@@ -127,7 +127,7 @@ impl Settings {
             );
         }
         let times = &self.timeouts;
-        // No shutdown times here: none at all is a fair choice for those.
+        // The shutdown times may be 0.
         for (flag, time) in [
             ("--head-timeout", times.head_timeout),
             ("--body-timeout", times.body_timeout),

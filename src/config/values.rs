@@ -1,4 +1,4 @@
-//! Values as people write them: times, sizes and lists of networks.
+//! Option values: times, sizes and lists of networks.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,22 +7,22 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-/// Why a written value is none.
+/// The text is not a valid value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
-    /// No time.
+    /// Not a time.
     #[error("a time is a whole number and a unit, as in 500ms, 30s, 10m, 1h or 7d")]
     Time,
-    /// No size.
+    /// Not a size.
     #[error("a size is a whole number and a unit, as in 65536, 64KiB, 32MiB or 2GiB")]
     Size,
-    /// Too large to be meant.
+    /// Out of range.
     #[error("the value is too large")]
     TooLarge,
-    /// No network.
-    #[error("`{0}` is no network: write 10.0.0.0/8, fd00::/8 or one address")]
+    /// Not a network.
+    #[error("`{0}` is not a network: write 10.0.0.0/8, fd00::/8 or one address")]
     Network(String),
-    /// A network with bits set beyond its prefix: likely a slip of the pen.
+    /// A network with bits set beyond its prefix, probably a typing error.
     #[error("`{0}` has bits set beyond its prefix: write {1}, or one address without a prefix")]
     HostBits(String, IpNet),
 }
@@ -35,7 +35,7 @@ fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     Some((number.parse().ok()?, unit.trim()))
 }
 
-/// Reads a time: `500ms`, `30s`, `10m`, `1h`, `7d`; a bare `0` is none at all.
+/// Parses a time: `500ms`, `30s`, `10m`, `1h`, `7d`; a bare `0` is zero.
 pub fn parse_duration(text: &str) -> Result<Duration, ValueError> {
     let (number, unit) = number_and_unit(text).ok_or(ValueError::Time)?;
     let millis = match unit {
@@ -48,14 +48,14 @@ pub fn parse_duration(text: &str) -> Result<Duration, ValueError> {
         _ => return Err(ValueError::Time),
     };
     let millis = number.checked_mul(millis).ok_or(ValueError::TooLarge)?;
-    // A century: far enough from where adding it to a clock would overflow.
+    // At most a century: adding it to a clock does not overflow.
     if millis > 100 * 365 * 86_400_000 {
         return Err(ValueError::TooLarge);
     }
     Ok(Duration::from_millis(millis))
 }
 
-/// Reads a size in bytes: `65536`, `64KiB`, `32MiB`, `2GiB`; `KB`, `MB` and `GB` are powers of ten.
+/// Parses a size in bytes: `65536`, `64KiB`, `32MiB`, `2GiB`; `KB`, `MB` and `GB` are powers of ten.
 pub fn parse_size(text: &str) -> Result<usize, ValueError> {
     let (number, unit) = number_and_unit(text).ok_or(ValueError::Size)?;
     let unit = match unit.to_ascii_lowercase().as_str() {
@@ -72,12 +72,12 @@ pub fn parse_size(text: &str) -> Result<usize, ValueError> {
     usize::try_from(bytes).map_err(|_| ValueError::TooLarge)
 }
 
-/// A list of networks, written with commas; a bare address is a network of its own.
+/// A list of networks, separated by commas; an address alone is a network of one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Networks(pub Vec<IpNet>);
 
 impl Networks {
-    /// Whether an address is in one of them. An IPv4 address counts in its IPv6-mapped form too.
+    /// Whether an address is in one of them, also in IPv4-mapped IPv6 form.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))

@@ -24,40 +24,19 @@ pub enum KeyringParseError {
     Empty,
     /// A line has too few or too many parts.
     #[error("line {line}: expected `<id> <base64 of 32 bytes>`, found {parts} part(s)")]
-    Parts {
-        /// Line number from 1.
-        line: usize,
-        /// Parts found.
-        parts: usize,
-    },
+    Parts { line: usize, parts: usize },
     /// An id that cannot be one.
     #[error("line {line}: an id has 1 to {MAX_ID_CHARS} letters, digits, `.`, `_` or `-`")]
-    Id {
-        /// Line number from 1.
-        line: usize,
-    },
+    Id { line: usize },
     /// The key is not base64.
     #[error("line {line}: the key is not base64 (standard alphabet, with padding)")]
-    Base64 {
-        /// Line number from 1.
-        line: usize,
-    },
+    Base64 { line: usize },
     /// The key has the wrong size.
     #[error("line {line}: the key has {bytes} bytes, not 32")]
-    Length {
-        /// Line number from 1.
-        line: usize,
-        /// Bytes found.
-        bytes: usize,
-    },
+    Length { line: usize, bytes: usize },
     /// Two keys under one id.
     #[error("line {line}: the id `{id}` is used twice")]
-    Duplicate {
-        /// Line number from 1.
-        line: usize,
-        /// The id.
-        id: String,
-    },
+    Duplicate { line: usize, id: String },
 }
 
 pub(super) struct MasterKey {

@@ -22,16 +22,10 @@ const MAX_BYTES: u64 = 64 * 1024;
 pub enum KeyringFileError {
     /// There is none.
     #[error("the master key file {} does not exist", path.display())]
-    Missing {
-        /// The file.
-        path: PathBuf,
-    },
+    Missing { path: PathBuf },
     /// There is one where none may be.
     #[error("{} exists already and is not overwritten", path.display())]
-    Exists {
-        /// The file.
-        path: PathBuf,
-    },
+    Exists { path: PathBuf },
     /// Another rotation holds the place of the new file.
     #[error(
         "{} exists: another rotation is running, or one was cut short; if none is running, remove it",
@@ -43,22 +37,10 @@ pub enum KeyringFileError {
     },
     /// The operating system refused.
     #[error("cannot {action} {}: {source}", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
+    Io { action: &'static str, path: PathBuf, source: io::Error },
     /// It was read and makes no sense.
     #[error("the master key file {}: {source}", path.display())]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        source: KeyringParseError,
-    },
+    Parse { path: PathBuf, source: KeyringParseError },
     /// No key without randomness.
     #[error(transparent)]
     Random(#[from] RandomError),

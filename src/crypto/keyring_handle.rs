@@ -25,16 +25,13 @@ pub enum KeyringSource {
 /// There is no usable keyring.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyringError {
-    /// The file.
     #[error(transparent)]
     File(#[from] KeyringFileError),
-    /// The variable.
     #[error("the master key variable: {0}")]
     Environment(#[from] KeyringParseError),
     /// A key that is needed is not there, in the file as it is now either.
     #[error("the master key `{id}` is not in the keyring (it holds: {held})")]
     UnknownKey {
-        /// The key that is needed.
         id: String,
         /// Ids that are there.
         held: String,

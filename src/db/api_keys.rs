@@ -17,33 +17,21 @@ use crate::domain::scope::{Scope, WorkspaceScope};
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
 #[diesel(table_name = api_keys)]
 pub struct ApiKeyRow {
-    /// Its id, which rotation keeps.
     pub id: ApiKeyId,
-    /// The tenant; platform keys have none.
     pub organization_id: Option<OrganizationId>,
-    /// The workspace; only workspace keys have one.
     pub workspace_id: Option<WorkspaceId>,
-    /// The person whose key it is.
     pub user_id: Option<UserId>,
-    /// What people call it.
     pub name: DisplayName,
-    /// What it is for.
     pub role: Role,
     /// The newest credential as it may be shown.
     pub short_key: String,
-    /// Whether it is switched off.
     pub disabled: bool,
-    /// When it stops, UTC.
     pub expires_at: Option<NaiveDateTime>,
-    /// The key that made it.
     pub created_by: Option<ApiKeyId>,
     /// Roughly when it was last used, UTC.
     pub last_used_at: Option<NaiveDateTime>,
-    /// When it was made, UTC.
     pub created_at: NaiveDateTime,
-    /// When it last changed, UTC.
     pub updated_at: NaiveDateTime,
-    /// When it was revoked, UTC.
     pub deleted_at: Option<NaiveDateTime>,
 }
 
@@ -53,15 +41,12 @@ pub struct ApiKeyRow {
 pub struct CredentialRow {
     /// The public half, by which it is found.
     pub lookup_id: String,
-    /// The key it belongs to.
     pub api_key_id: ApiKeyId,
-    /// The key's tenant.
     pub organization_id: Option<OrganizationId>,
     /// The argon2id hash of the secret half.
     pub secret_hash: String,
     /// When it stops because a newer one took its place, UTC.
     pub expires_at: Option<NaiveDateTime>,
-    /// When it was made, UTC.
     pub created_at: NaiveDateTime,
 }
 
@@ -113,24 +98,18 @@ pub async fn has_api_key(
 #[derive(Clone, Debug, AsChangeset)]
 #[diesel(table_name = api_keys, treat_none_as_null = true)]
 pub struct ApiKeyChanges {
-    /// The new name.
     pub name: DisplayName,
     /// The newest credential as it may be shown.
     pub short_key: String,
-    /// Whether it is switched off.
     pub disabled: bool,
-    /// When it stops, UTC.
     pub expires_at: Option<NaiveDateTime>,
-    /// The instant of the change, UTC.
     pub updated_at: NaiveDateTime,
 }
 
 /// Which keys a list shows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ApiKeyFilter {
-    /// Only those of this role.
     pub role: Option<Role>,
-    /// Only this person's.
     pub user_id: Option<UserId>,
 }
 

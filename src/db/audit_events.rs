@@ -16,7 +16,6 @@ use crate::domain::scope::Scope;
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
 #[diesel(table_name = audit_events)]
 pub struct AuditEventRow {
-    /// Its id.
     pub id: AuditEventId,
     /// The tenant that it concerns; events of the platform alone have none.
     pub organization_id: Option<OrganizationId>,
@@ -24,7 +23,6 @@ pub struct AuditEventRow {
     pub workspace_id: Option<WorkspaceId>,
     /// The key that made the change; the command line has none.
     pub actor_key_id: Option<ApiKeyId>,
-    /// The person whose key that is.
     pub actor_user_id: Option<UserId>,
     /// `platform`, `organization`, `workspace` or `command_line`.
     pub actor_scope: String,
@@ -34,17 +32,13 @@ pub struct AuditEventRow {
     pub resource_type: String,
     /// The id (or for secrets the name) of what was changed.
     pub resource_id: String,
-    /// Where the request came from.
     pub client_address: Option<String>,
-    /// Our id of the request.
     pub request_id: Option<String>,
-    /// The caller's id of the request.
     pub client_request_id: Option<String>,
     /// What was there, secrets left out.
     pub before: Option<Value>,
     /// What is there now, secrets left out.
     pub after: Option<Value>,
-    /// When, UTC.
     pub created_at: NaiveDateTime,
 }
 
@@ -62,13 +56,9 @@ pub struct AuditEventFilter {
     pub to: Option<NaiveDateTime>,
     /// A key's or a user's id.
     pub actor: Option<String>,
-    /// Exactly this operation.
     pub operation: Option<String>,
-    /// Exactly this kind of resource.
     pub resource_type: Option<String>,
-    /// Exactly this resource.
     pub resource_id: Option<String>,
-    /// Only what concerns this workspace.
     pub workspace_id: Option<WorkspaceId>,
 }
 

@@ -14,17 +14,13 @@ use crate::domain::scope::WorkspaceScope;
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
 #[diesel(table_name = data_keys)]
 pub struct DataKeyRow {
-    /// Its id.
     pub id: DataKeyId,
-    /// The tenant.
     pub organization_id: OrganizationId,
     /// The workspace whose secrets it seals.
     pub workspace_id: WorkspaceId,
     /// The master key that wraps it.
     pub master_key_id: String,
-    /// The wrapped key.
     pub wrapped: Vec<u8>,
-    /// When it was made, UTC.
     pub created_at: NaiveDateTime,
     /// When it was last wrapped, UTC.
     pub updated_at: NaiveDateTime,

@@ -29,13 +29,10 @@ pub const MOST_POLICIES: i64 = 1_000;
 pub struct GatewayPolicyRow {
     /// Its id; a child's is made of its parent and its subject.
     pub id: PolicyId,
-    /// The tenant.
     pub organization_id: OrganizationId,
     /// What people call it; a [`DisplayName`](crate::domain::names::DisplayName).
     pub name: String,
-    /// What people noted about it.
     pub description: Option<String>,
-    /// What it is.
     pub policy_type: PolicyType,
     /// The type's [`PolicyFamily`], as text.
     pub family: String,
@@ -48,11 +45,9 @@ pub struct GatewayPolicyRow {
     pub config: Value,
     /// `block`.
     pub action: String,
-    /// Whether it applies.
     pub enabled: bool,
     /// Its place in lists, lowest first.
     pub priority: i64,
-    /// The key that made it; children have none.
     pub created_by: Option<ApiKeyId>,
     /// Whether it is a child that nobody has edited.
     pub is_system_generated: bool,
@@ -63,11 +58,8 @@ pub struct GatewayPolicyRow {
     /// Its limits' [`Epochs`](crate::domain::policy::Epochs); an attached child goes by its
     /// default's.
     pub epochs: Value,
-    /// When it was made, UTC.
     pub created_at: NaiveDateTime,
-    /// When it last changed, UTC.
     pub updated_at: NaiveDateTime,
-    /// When it was deleted, UTC.
     pub deleted_at: Option<NaiveDateTime>,
 }
 
@@ -75,29 +67,18 @@ pub struct GatewayPolicyRow {
 #[derive(Clone, Debug, AsChangeset)]
 #[diesel(table_name = gateway_policies, treat_none_as_null = true)]
 pub struct GatewayPolicyChanges {
-    /// See [`GatewayPolicyRow::name`].
     pub name: String,
-    /// What people noted about it.
     pub description: Option<String>,
-    /// See [`GatewayPolicyRow::subject_matchers`].
     pub subject_matchers: Value,
-    /// See [`GatewayPolicyRow::matchers_key`].
     pub matchers_key: String,
-    /// See [`GatewayPolicyRow::config`].
     pub config: Value,
     /// `block`.
     pub action: String,
-    /// Whether it applies.
     pub enabled: bool,
-    /// Its place in lists.
     pub priority: i64,
-    /// See [`GatewayPolicyRow::is_system_generated`].
     pub is_system_generated: bool,
-    /// See [`GatewayPolicyRow::detached`].
     pub detached: bool,
-    /// See [`GatewayPolicyRow::epochs`].
     pub epochs: Value,
-    /// The instant of the change, UTC.
     pub updated_at: NaiveDateTime,
 }
 

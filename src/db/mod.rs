@@ -232,6 +232,37 @@ impl Database {
         self.run(Purpose::Housekeeping, Begin::Write, work).await
     }
 
+    /// Ends all work: waits briefly for open transactions and closes the connections. The embedded
+    /// database's write-ahead log is merged into its file, so that the file alone is complete.
+    pub async fn close(&self) {
+        /// Open transactions get as long to end.
+        const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+        let this = self.clone();
+        let closed: Result<(), DbError> = self
+            .spawn(async move {
+                let pools = &this.inner.pools;
+                let merged = tokio::time::timeout(CLOSE_TIMEOUT, pools.merge_log()).await;
+                pools.close();
+                let all_closed = async {
+                    while pools.connections() > 0 {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                };
+                if tokio::time::timeout(CLOSE_TIMEOUT, all_closed).await.is_err() {
+                    tracing::warn!("some database connections are still in use at the end");
+                }
+                merged.unwrap_or_else(|_| Err(DbError::Unavailable("timed out".into())))
+            })
+            .await;
+        if let Err(error) = closed {
+            tracing::warn!(
+                %error,
+                "cannot merge the write-ahead log; back up the -wal file with the database"
+            );
+        }
+    }
+
     /// Transactions so far that requests caused.
     pub fn requested_transactions(&self) -> u64 {
         self.inner.requested.load(Ordering::Relaxed)
@@ -389,6 +420,35 @@ impl Pools {
             (Self::Postgres { pool, .. }, _) => {
                 pool.get().await.map(Conn::Postgres).map_err(unavailable)
             }
+        }
+    }
+}
+
+impl Pools {
+    async fn merge_log(&self) -> Result<(), DbError> {
+        match self {
+            Self::Sqlite { .. } => {
+                self.checkout(Begin::Write).await?.execute("PRAGMA wal_checkpoint(TRUNCATE)").await
+            }
+            Self::Postgres { .. } => Ok(()),
+        }
+    }
+
+    /// Idle connections close at once, others when their work ends.
+    fn close(&self) {
+        match self {
+            Self::Sqlite { writer, readers } => {
+                readers.close();
+                writer.close();
+            }
+            Self::Postgres { pool, .. } => pool.close(),
+        }
+    }
+
+    fn connections(&self) -> usize {
+        match self {
+            Self::Sqlite { writer, readers } => writer.status().size + readers.status().size,
+            Self::Postgres { pool, .. } => pool.status().size,
         }
     }
 }

@@ -17,21 +17,16 @@ use crate::domain::scope::WorkspaceScope;
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
 #[diesel(table_name = model_configurations)]
 pub struct ModelConfigurationRow {
-    /// Its id.
     pub id: ConfigurationId,
-    /// The tenant.
     pub organization_id: OrganizationId,
-    /// The workspace it belongs to.
     pub workspace_id: WorkspaceId,
     /// Unique among the live ones of the workspace.
     pub name: ConfigurationName,
-    /// What people noted about it.
     pub description: Option<String>,
     /// A [`Provider`](crate::domain::model_configuration::Provider)'s text form.
     pub provider: String,
     /// In normal form.
     pub base_url: String,
-    /// The model that requests are for.
     pub model: String,
     /// The secret that holds the credential, if the upstream wants one.
     pub api_key_name: Option<SecretName>,
@@ -49,13 +44,9 @@ pub struct ModelConfigurationRow {
     pub timeouts: Value,
     /// How many requests may be under way at once on one replica.
     pub max_concurrent_requests: Option<i64>,
-    /// Whether it serves requests.
     pub enabled: bool,
-    /// When it was made, UTC.
     pub created_at: NaiveDateTime,
-    /// When it last changed, UTC.
     pub updated_at: NaiveDateTime,
-    /// When it was deleted, UTC.
     pub deleted_at: Option<NaiveDateTime>,
     /// A [`Price`](crate::domain::pricing::Price) object, if it has one of its own.
     pub price: Option<Value>,
@@ -71,17 +62,13 @@ pub struct ModelConfigurationRow {
 pub struct ModelConfigurationChanges {
     /// Unique among the live ones of the workspace.
     pub name: ConfigurationName,
-    /// What people noted about it.
     pub description: Option<String>,
-    /// See [`ModelConfigurationRow::provider`].
     pub provider: String,
     /// In normal form.
     pub base_url: String,
-    /// The model that requests are for.
     pub model: String,
     /// The secret that holds the credential, if the upstream wants one.
     pub api_key_name: Option<SecretName>,
-    /// See [`ModelConfigurationRow::auth`].
     pub auth: String,
     /// An object of header name to template.
     pub extra_headers: Value,
@@ -89,17 +76,12 @@ pub struct ModelConfigurationChanges {
     pub forward_headers: Value,
     /// An object of parameters for callers that sent none.
     pub default_parameters: Value,
-    /// See [`ModelConfigurationRow::stream_usage`].
     pub stream_usage: String,
-    /// See [`ModelConfigurationRow::timeouts`].
     pub timeouts: Value,
     /// How many requests may be under way at once on one replica.
     pub max_concurrent_requests: Option<i64>,
-    /// Whether it serves requests.
     pub enabled: bool,
-    /// The instant of the change, UTC.
     pub updated_at: NaiveDateTime,
-    /// See [`ModelConfigurationRow::price`].
     pub price: Option<Value>,
     /// The most tokens that prompt and answer may have together.
     pub context_window: Option<i64>,

@@ -15,9 +15,7 @@ use crate::domain::ids::{ModelPriceId, OrganizationId};
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
 #[diesel(table_name = model_prices)]
 pub struct ModelPriceRow {
-    /// Its id.
     pub id: ModelPriceId,
-    /// The tenant.
     pub organization_id: OrganizationId,
     /// The provider that it is for, or `*`.
     pub provider: String,
@@ -28,11 +26,8 @@ pub struct ModelPriceRow {
     pub price: Value,
     /// Counts its changes, from 1.
     pub version: i64,
-    /// When it was set, UTC.
     pub created_at: NaiveDateTime,
-    /// When it last changed, UTC.
     pub updated_at: NaiveDateTime,
-    /// When it was deleted, UTC.
     pub deleted_at: Option<NaiveDateTime>,
 }
 
@@ -40,15 +35,10 @@ pub struct ModelPriceRow {
 #[derive(Clone, Debug, AsChangeset)]
 #[diesel(table_name = model_prices)]
 pub struct ModelPriceChanges {
-    /// See [`ModelPriceRow::provider`].
     pub provider: String,
-    /// See [`ModelPriceRow::model`].
     pub model: String,
-    /// See [`ModelPriceRow::price`].
     pub price: Value,
-    /// See [`ModelPriceRow::version`].
     pub version: i64,
-    /// The instant of the change, UTC.
     pub updated_at: NaiveDateTime,
 }
 

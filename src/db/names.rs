@@ -13,13 +13,9 @@ use crate::domain::scope::WorkspaceScope;
 /// Kinds of things that have names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Named {
-    /// Workspaces.
     Workspace,
-    /// People.
     User,
-    /// API keys.
     ApiKey,
-    /// Model configurations.
     Configuration,
 }
 

@@ -15,17 +15,13 @@ use crate::domain::names::DisplayName;
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
 #[diesel(table_name = organizations)]
 pub struct OrganizationRow {
-    /// Its id.
     pub id: OrganizationId,
     /// Unique among the live ones.
     pub name: DisplayName,
     /// `active` or `suspended`.
     pub status: String,
-    /// When it was made, UTC.
     pub created_at: NaiveDateTime,
-    /// When it last changed, UTC.
     pub updated_at: NaiveDateTime,
-    /// When it was deleted, UTC.
     pub deleted_at: Option<NaiveDateTime>,
 }
 
@@ -33,11 +29,8 @@ pub struct OrganizationRow {
 #[derive(Clone, Debug, AsChangeset)]
 #[diesel(table_name = organizations)]
 pub struct OrganizationChanges {
-    /// The new name.
     pub name: DisplayName,
-    /// The new status.
     pub status: String,
-    /// The instant of the change, UTC.
     pub updated_at: NaiveDateTime,
 }
 

@@ -16,27 +16,20 @@ use crate::domain::scope::WorkspaceScope;
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
 #[diesel(table_name = secrets)]
 pub struct SecretRow {
-    /// Its id.
     pub id: SecretId,
-    /// The tenant.
     pub organization_id: OrganizationId,
-    /// The workspace it belongs to.
     pub workspace_id: WorkspaceId,
     /// The data key that seals it.
     pub data_key_id: DataKeyId,
     /// Unique in the workspace.
     pub name: SecretName,
-    /// What people noted about it.
     pub description: Option<String>,
     /// Counts the values it has had, from 1.
     pub version: i64,
-    /// The sealed value.
     pub sealed: Vec<u8>,
     /// A short keyed fingerprint of the value.
     pub fingerprint: String,
-    /// When it was made, UTC.
     pub created_at: NaiveDateTime,
-    /// When it last changed, UTC.
     pub updated_at: NaiveDateTime,
 }
 
@@ -46,26 +39,18 @@ pub struct SecretRow {
 pub struct SecretChanges {
     /// The data key that seals the new value.
     pub data_key_id: DataKeyId,
-    /// What people noted about it.
     pub description: Option<String>,
-    /// The new value's number.
     pub version: i64,
-    /// The sealed new value.
     pub sealed: Vec<u8>,
-    /// The new value's fingerprint.
     pub fingerprint: String,
-    /// The instant of the change, UTC.
     pub updated_at: NaiveDateTime,
 }
 
 /// A live configuration that uses a secret.
 #[derive(Clone, Debug)]
 pub struct SecretUse {
-    /// The secret.
     pub secret_id: SecretId,
-    /// The configuration.
     pub configuration_id: ConfigurationId,
-    /// Its name.
     pub configuration_name: ConfigurationName,
 }
 

@@ -15,21 +15,15 @@ use crate::domain::names::{DisplayName, Email};
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
 #[diesel(table_name = users)]
 pub struct UserRow {
-    /// Their id.
     pub id: UserId,
-    /// The tenant.
     pub organization_id: OrganizationId,
     /// Unique among the live ones of the organization.
     pub email: Email,
-    /// What they are called.
     pub name: DisplayName,
     /// `active` or `deactivated`.
     pub status: String,
-    /// When they were added, UTC.
     pub created_at: NaiveDateTime,
-    /// When they last changed, UTC.
     pub updated_at: NaiveDateTime,
-    /// When they were deleted, UTC.
     pub deleted_at: Option<NaiveDateTime>,
 }
 
@@ -51,13 +45,9 @@ pub async fn find_user(
 #[derive(Clone, Debug, AsChangeset)]
 #[diesel(table_name = users)]
 pub struct UserChanges {
-    /// The new address.
     pub email: Email,
-    /// The new name.
     pub name: DisplayName,
-    /// The new status.
     pub status: String,
-    /// The instant of the change, UTC.
     pub updated_at: NaiveDateTime,
 }
 

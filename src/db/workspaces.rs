@@ -16,19 +16,13 @@ use crate::domain::scope::WorkspaceScope;
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
 #[diesel(table_name = workspaces)]
 pub struct WorkspaceRow {
-    /// Its id.
     pub id: WorkspaceId,
-    /// The tenant.
     pub organization_id: OrganizationId,
-    /// What people call it.
     pub name: DisplayName,
     /// Unique among the live ones of the organization.
     pub handle: Handle,
-    /// When it was made, UTC.
     pub created_at: NaiveDateTime,
-    /// When it last changed, UTC.
     pub updated_at: NaiveDateTime,
-    /// When it was deleted, UTC.
     pub deleted_at: Option<NaiveDateTime>,
 }
 
@@ -49,11 +43,8 @@ pub async fn find_workspace(
 #[derive(Clone, Debug, AsChangeset)]
 #[diesel(table_name = workspaces)]
 pub struct WorkspaceChanges {
-    /// The new name.
     pub name: DisplayName,
-    /// The new handle.
     pub handle: Handle,
-    /// The instant of the change, UTC.
     pub updated_at: NaiveDateTime,
 }
 

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use crate::app::bootstrap::bootstrap;
 use crate::app::open::open_store;
-use crate::app::stop::stop_signal;
+use crate::app::stop::stop_signals;
 use crate::app::{Application, StartError};
 use crate::clock::Clock;
 use crate::config::{DatabaseUrl, LogFormat, Networks, Settings};
@@ -59,12 +59,7 @@ pub enum DemoError {
     NotFresh(PathBuf),
     /// The directory can't be made or removed.
     #[error("the directory {}: {error}", path.display())]
-    Directory {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        error: std::io::Error,
-    },
+    Directory { path: PathBuf, error: std::io::Error },
     /// The upstream has to be where the demonstration's egress rules allow it.
     #[error("--upstream-listen has to be a loopback address, such as 127.0.0.1:0")]
     NotLoopback,
@@ -74,7 +69,6 @@ pub enum DemoError {
     /// The gateway did not answer as it should.
     #[error("{request}: {problem}")]
     Call {
-        /// What was asked.
         request: String,
         /// What came back instead of an answer.
         problem: String,
@@ -90,13 +84,13 @@ pub async fn run(settings: DemoSettings) -> Result<(), StartError> {
         return Err(DemoError::NotLoopback.into());
     }
     // Asked for early, so that Ctrl-C during the set-up removes the directory as well.
-    let stop = stop_signal()?;
+    let (stop, stop_now) = stop_signals()?;
     let clock = Clock::default();
     let directory = DemoDirectory::make(settings.directory.as_deref(), &clock)?;
     let provider_key = new_provider_key()?;
     let upstream =
         DemoUpstream::start(settings.upstream_listen, provider_key.clone(), clock.clone())
-            .map_err(|error| StartError::Listen { address: settings.upstream_listen, error })?;
+            .map_err(|error| StartError::Listen(settings.upstream_listen, error))?;
 
     let gateway_settings = gateway_settings(&settings, &directory);
     let store = open_store(&gateway_settings).await?;
@@ -113,7 +107,7 @@ pub async fn run(settings: DemoSettings) -> Result<(), StartError> {
     report::streamed_call(&client, &team.caller_key).await?;
     report::what_to_try(client.address(), &first, &team);
 
-    application.run_until(stop).await?;
+    application.run_until(stop, stop_now).await?;
     upstream.stop().await;
     let (path, kept) = (directory.path().to_owned(), !directory.is_temporary());
     directory.end()?;
@@ -134,7 +128,7 @@ fn gateway_settings(settings: &DemoSettings, directory: &DemoDirectory) -> Setti
 
 fn port_taken(error: StartError) -> StartError {
     match error {
-        StartError::Listen { address, error } if error.kind() == ErrorKind::AddrInUse => {
+        StartError::Listen(address, error) if error.kind() == ErrorKind::AddrInUse => {
             DemoError::PortTaken(address).into()
         }
         other => other,

@@ -15,7 +15,6 @@ pub(super) const CONFIGURATION: &str = "demo";
 
 /// What an application needs to know.
 pub(super) struct Team {
-    /// The workspace.
     pub(super) workspace_id: String,
     /// A key of the role `GATEWAY_CALLER`.
     pub(super) caller_key: SecretText,

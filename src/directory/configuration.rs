@@ -26,17 +26,12 @@ use crate::upstream::BaseUrl;
 
 /// A configuration, taken apart for use, as of one database snapshot.
 pub struct ConfigurationEntry {
-    /// Its id.
     pub id: ConfigurationId,
     /// What callers address it by.
     pub name: Arc<str>,
-    /// Where it lives.
     pub scope: WorkspaceScope,
-    /// Whether it serves requests.
     pub enabled: bool,
-    /// Where requests go.
     pub base_url: BaseUrl,
-    /// The model that requests are for.
     pub model: String,
     /// More caller headers to pass on.
     pub forward_headers: Vec<HeaderName>,
@@ -44,7 +39,6 @@ pub struct ConfigurationEntry {
     pub default_parameters: Vec<(String, String)>,
     /// Who asks streams for usage.
     pub stream_usage: StreamUsage,
-    /// Its own time limits.
     pub timeouts: Timeouts,
     /// How many requests may be under way at once on this replica.
     pub max_concurrent_requests: Option<u32>,

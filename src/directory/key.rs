@@ -22,19 +22,13 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// A credential and all that decides whether it counts, as of one database snapshot. Times are
 /// compared by the reader, so an entry does not go stale by itself.
 pub struct KeyEntry {
-    /// The key that the credential belongs to.
     pub key_id: ApiKeyId,
-    /// The tenant; platform keys have none.
     pub organization_id: Option<OrganizationId>,
-    /// The workspace, for keys of one.
     pub workspace: Option<WorkspaceScope>,
-    /// The person whose key it is.
     pub user_id: Option<UserId>,
-    /// What the key is for.
     pub role: Role,
     /// Why the key does not count, apart from time.
     pub refusal: Option<Refusal>,
-    /// When the key stops.
     pub key_expires_at: Option<DateTime<Utc>>,
     /// When this credential stops because a newer one took its place.
     pub credential_expires_at: Option<DateTime<Utc>>,

@@ -1,4 +1,4 @@
-//! Roles, what each may do, and who may grant which: holding and granting are separate questions.
+//! Permissions, sets of them, and the roles that name a set when an API key is issued.
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,7 +24,7 @@ pub enum Permission {
     UsersRead,
     /// Create, change and deactivate users.
     UsersWrite,
-    /// See which secrets there are. Their values are readable by nobody.
+    /// List secrets. Their values cannot be read through the API.
     SecretsRead,
     /// Store and delete secrets.
     SecretsWrite,
@@ -48,6 +48,28 @@ pub enum Permission {
 }
 
 impl Permission {
+    /// Every permission, in the order of the declaration.
+    pub const ALL: [Permission; 18] = [
+        Self::OrganizationsWrite,
+        Self::OperationsRead,
+        Self::OrganizationRead,
+        Self::OrganizationManage,
+        Self::WorkspacesRead,
+        Self::WorkspacesWrite,
+        Self::UsersRead,
+        Self::UsersWrite,
+        Self::SecretsRead,
+        Self::SecretsWrite,
+        Self::ModelConfigurationsRead,
+        Self::ModelConfigurationsWrite,
+        Self::ModelConfigurationsConnect,
+        Self::ApiKeysRead,
+        Self::ApiKeysWrite,
+        Self::AuditLogRead,
+        Self::UsageRead,
+        Self::GatewayInvoke,
+    ];
+
     /// The text form, as `GET /api/v1/me` and error messages show it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -79,8 +101,43 @@ impl fmt::Display for Permission {
     }
 }
 
-/// How far a key reaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, utoipa::ToSchema)]
+/// What a principal may do within its scope.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct PermissionSet(u32);
+
+impl PermissionSet {
+    /// A set of these permissions.
+    pub const fn of(permissions: &[Permission]) -> Self {
+        let (mut bits, mut rest) = (0, permissions);
+        while let [first, others @ ..] = rest {
+            bits |= 1 << *first as u32;
+            rest = others;
+        }
+        Self(bits)
+    }
+
+    /// Whether the set has the permission.
+    pub fn contains(self, permission: Permission) -> bool {
+        self.0 & 1 << permission as u32 != 0
+    }
+
+    /// The permissions, in the order of [`Permission::ALL`].
+    pub fn iter(self) -> impl Iterator<Item = Permission> {
+        Permission::ALL.into_iter().filter(move |permission| self.contains(*permission))
+    }
+
+    /// Whether a principal with these permissions in a scope of this kind may issue, change, rotate
+    /// or revoke API keys of the role, in any place that its scope covers: only roles whose scope is
+    /// not wider than its own.
+    pub fn may_grant(self, scope: ScopeKind, role: Role) -> bool {
+        let manages_keys = self.contains(Permission::ApiKeysWrite)
+            || self.contains(Permission::OrganizationsWrite);
+        manages_keys && scope <= role.scope()
+    }
+}
+
+/// How far a credential reaches, from the widest scope to the narrowest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ScopeKind {
     /// The whole installation, but nothing inside an organization.
@@ -91,7 +148,7 @@ pub enum ScopeKind {
     Workspace,
 }
 
-/// What a key is for; its permissions follow from it.
+/// Names the permissions and the scope of an API key when it is issued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Role {
@@ -153,10 +210,10 @@ impl Role {
         }
     }
 
-    /// What a key of this role may do, within its scope.
-    pub fn permissions(self) -> &'static [Permission] {
+    /// What a key of this role may do within its scope.
+    pub fn permissions(self) -> PermissionSet {
         use Permission::*;
-        match self {
+        PermissionSet::of(match self {
             Self::PlatformAdmin => &[OrganizationsWrite, OperationsRead, AuditLogRead, UsageRead],
             Self::OrganizationAdmin => &[
                 OrganizationRead,
@@ -211,26 +268,7 @@ impl Role {
                 &[WorkspacesRead, SecretsRead, ModelConfigurationsRead, ApiKeysRead, UsageRead]
             }
             Self::GatewayCaller => &[GatewayInvoke],
-        }
-    }
-
-    /// Whether a key of this role may do it.
-    pub fn may(self, permission: Permission) -> bool {
-        self.permissions().contains(&permission)
-    }
-
-    /// Whether a key of this role may issue, change, rotate or revoke keys of the other role, in
-    /// any place its own scope covers.
-    pub fn may_grant(self, other: Role) -> bool {
-        match self {
-            Self::PlatformAdmin => true,
-            Self::OrganizationAdmin => other.scope() != ScopeKind::Platform,
-            Self::WorkspaceAdmin => other.scope() == ScopeKind::Workspace,
-            Self::OrganizationViewer
-            | Self::WorkspaceEditor
-            | Self::WorkspaceViewer
-            | Self::GatewayCaller => false,
-        }
+        })
     }
 }
 
@@ -253,22 +291,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_workspace_admins_and_callers_may_invoke() {
-        let invokers: Vec<Role> =
-            Role::ALL.into_iter().filter(|role| role.may(Permission::GatewayInvoke)).collect();
-        assert_eq!(invokers, [Role::WorkspaceAdmin, Role::GatewayCaller]);
+    fn a_set_has_the_permissions_that_it_is_made_of() {
+        let set = PermissionSet::of(&[Permission::GatewayInvoke, Permission::UsersRead]);
+        let all: Vec<Permission> = set.iter().collect();
+        assert_eq!(all, [Permission::UsersRead, Permission::GatewayInvoke]);
+        assert_eq!(PermissionSet::of(&Permission::ALL).iter().count(), Permission::ALL.len());
+        assert_eq!(PermissionSet::default().iter().count(), 0);
     }
 
     #[test]
-    fn nobody_grants_beyond_their_scope() {
+    fn only_workspace_admins_and_callers_may_invoke() {
+        let may_invoke = |role: &Role| role.permissions().contains(Permission::GatewayInvoke);
+        let roles: Vec<Role> = Role::ALL.into_iter().filter(may_invoke).collect();
+        assert_eq!(roles, [Role::WorkspaceAdmin, Role::GatewayCaller]);
+    }
+
+    #[test]
+    fn roles_grant_no_wider_scope_than_their_own() {
+        let may_grant =
+            |granter: Role, role: Role| granter.permissions().may_grant(granter.scope(), role);
         for granter in Role::ALL {
-            for granted in Role::ALL {
-                let wider = (granted.scope() as u8) < (granter.scope() as u8);
-                assert!(!(wider && granter.may_grant(granted)), "{granter} grants {granted}");
-            }
+            let granted: Vec<Role> =
+                Role::ALL.into_iter().filter(|role| may_grant(granter, *role)).collect();
+            let expected = match granter {
+                Role::PlatformAdmin => &Role::ALL[..],
+                Role::OrganizationAdmin => &Role::ALL[1..],
+                Role::WorkspaceAdmin => &Role::ALL[3..],
+                _ => &[],
+            };
+            assert_eq!(granted, expected, "{granter}");
         }
-        assert!(!Role::OrganizationViewer.may_grant(Role::GatewayCaller));
-        assert!(Role::OrganizationAdmin.may_grant(Role::WorkspaceAdmin));
     }
 
     #[test]

@@ -1,25 +1,41 @@
 //! Who a request was authenticated as.
 
 use super::ids::{ApiKeyId, UserId};
-use super::permissions::{Permission, Role};
+use super::permissions::{Permission, PermissionSet, Role};
 use super::scope::Scope;
+
+/// How a request showed who it is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// With a Tollgate API key.
+    ApiKey(ApiKeyId),
+}
 
 /// Who a request was authenticated as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Principal {
-    /// The key that was presented.
-    pub key_id: ApiKeyId,
-    /// The person whose key it is.
+    pub credential: Credential,
+    /// The person whose credential it is, if it belongs to one.
     pub user_id: Option<UserId>,
-    /// The key's role.
-    pub role: Role,
-    /// Where the role holds.
+    /// Where the permissions hold.
     pub scope: Scope,
+    pub permissions: PermissionSet,
 }
 
 impl Principal {
-    /// Whether the role allows it, somewhere; where is the scope's question.
+    /// The API key that was presented, if the credential is one.
+    pub fn api_key_id(&self) -> Option<ApiKeyId> {
+        let Credential::ApiKey(id) = self.credential;
+        Some(id)
+    }
+
+    /// Whether the principal has the permission within its scope.
     pub fn may(&self, permission: Permission) -> bool {
-        self.role.may(permission)
+        self.permissions.contains(permission)
+    }
+
+    /// Whether the principal may manage API keys of the role within its scope.
+    pub fn may_grant(&self, role: Role) -> bool {
+        self.permissions.may_grant(self.scope.kind(), role)
     }
 }

@@ -8,7 +8,6 @@ use super::permissions::ScopeKind;
 /// found even if its id is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WorkspaceScope {
-    /// The tenant.
     pub organization_id: OrganizationId,
     /// The workspace in it.
     pub workspace_id: WorkspaceId,

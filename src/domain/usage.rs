@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::metadata::{MOST_KEY, normal, without_prefix};
+use super::metadata::{MAX_KEY, normal, without_prefix};
 use super::money::NanoUsd;
 use super::tokens::TokenTotals;
 
@@ -130,7 +130,7 @@ fn metadata_key(name: &str) -> Option<String> {
         Some(key) => key.chars().all(|c| normal(c) == c).then(|| key.to_owned())?,
         None => without_prefix(name)?.chars().map(normal).collect(),
     };
-    (1..=MOST_KEY).contains(&key.len()).then_some(key)
+    (1..=MAX_KEY).contains(&key.len()).then_some(key)
 }
 
 /// What was used, in sum. Sums stop at the largest number that fits.

@@ -1,7 +1,10 @@
-//! Keys that are the same to a parser that ignores letter case.
+//! Keys under case folding, as lenient parsers read them.
 //!
 //! Go's `encoding/json` takes U+017F (long s) for `s` and U+212A (Kelvin sign) for `k`; Java's
 //! `equalsIgnoreCase` takes U+0130 and U+0131 (dotted and dotless i) for `i`.
+
+/// Room for the longest key that is looked up by its folded form.
+pub(crate) type FoldBuffer = [u8; 32];
 
 /// The reserved key that `sent` equals under case folding, when it does not equal it exactly.
 pub(crate) fn only_folded(sent: &str, reserved: &[&'static str]) -> Option<&'static str> {
@@ -13,11 +16,32 @@ pub(crate) fn same(one: &str, other: &str) -> bool {
     if one.is_ascii() && other.is_ascii() {
         return one.eq_ignore_ascii_case(other);
     }
-    one.chars().flat_map(fold).eq(other.chars().flat_map(fold))
+    one.chars().flat_map(fold_char).eq(other.chars().flat_map(fold_char))
 }
 
-/// Lower case of upper case, so that characters with a common capital meet as well.
-fn fold(c: char) -> impl Iterator<Item = char> {
+/// A key in its folded form; `None` if that is not ASCII or longer than the buffer.
+pub(crate) fn fold<'b>(key: &str, buffer: &'b mut FoldBuffer) -> Option<&'b [u8]> {
+    if key.is_ascii() {
+        return fold_ascii(key.as_bytes(), buffer);
+    }
+    let mut length = 0;
+    for character in key.chars().flat_map(fold_char) {
+        *buffer.get_mut(length)? = u8::try_from(character).ok().filter(u8::is_ascii)?;
+        length += 1;
+    }
+    buffer.get(..length)
+}
+
+/// The same for a key that is ASCII.
+pub(crate) fn fold_ascii<'b>(key: &[u8], buffer: &'b mut FoldBuffer) -> Option<&'b [u8]> {
+    let folded = buffer.get_mut(..key.len())?;
+    folded.copy_from_slice(key);
+    folded.make_ascii_lowercase();
+    Some(folded)
+}
+
+/// Lower case of upper case, so that characters with a common capital become equal as well.
+fn fold_char(c: char) -> impl Iterator<Item = char> {
     let c = match c {
         '\u{130}' | '\u{131}' => 'i',
         c => c,
@@ -40,9 +64,14 @@ mod tests {
             ("İNPUT", "input"),
         ] {
             assert_eq!(only_folded(sent, &["stream", "model", "input", "max_tokens"]), Some(key));
+            assert_eq!(fold(sent, &mut FoldBuffer::default()), Some(key.as_bytes()));
         }
         assert_eq!(only_folded("model", &["model"]), None);
         assert_eq!(only_folded("models", &["model"]), None);
         assert_eq!(only_folded("mödel", &["model"]), None);
+        for other in ["mödel", "a_key_that_is_longer_than_any_that_we_know"] {
+            assert_eq!(fold(other, &mut FoldBuffer::default()), None, "{other}");
+        }
+        assert_eq!(fold("", &mut FoldBuffer::default()), Some(&b""[..]));
     }
 }

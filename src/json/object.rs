@@ -1,31 +1,29 @@
 //! The caller's body: a top-level JSON object whose values stay as they were sent.
 //!
-//! Only the top level is taken apart. Edits are spliced into the caller's text, so what nobody
-//! touches, order and white space included, goes up byte for byte.
+//! It is read once, and only its top level is taken apart. Each attempt makes its own
+//! [edits](BodyEdits): they are spliced into the caller's text, so what is not edited, order and white
+//! space included, goes up byte for byte.
 
+mod edits;
 mod error;
-pub(crate) mod parse;
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
 
+pub use edits::BodyEdits;
 pub use error::BodyError;
-use parse::TopLevel;
 
-use super::case_fold as fold;
-use super::long_texts::LongTexts;
+use super::case_fold;
+use super::tokenizer::{SyntaxError, Token, Tokenizer};
 
-/// Most levels of arrays and objects, the top-level object being the first. Deeper ones make
-/// recursive parsers at the upstream's side overflow.
-pub const MOST_LEVELS: usize = 128;
+/// Maximum number of top-level fields; the APIs that we pass on know some fifty. Keeps the index of
+/// a large body of tiny fields from outgrowing the body.
+pub const MAX_FIELDS: usize = 1024;
 
-/// Most top-level fields; the APIs that we pass on know some fifty. Keeps the index of a large body
-/// of tiny fields from outgrowing the body.
-pub const MOST_FIELDS: usize = 1024;
-
-/// Keys that the gateway reads or sets, or that policies judge a request by. None of them may occur
-/// in another letter case, which some upstreams would take for the same key.
+/// Keys that the gateway reads or sets. None of them may occur in another letter case, which some
+/// upstreams would take for the same key.
 pub const RESERVED_KEYS: &[&str] = &[
     "model",
     "stream",
@@ -51,24 +49,6 @@ pub const RESERVED_KEYS: &[&str] = &[
     "user",
 ];
 
-/// A top-level field of a body.
-#[derive(Clone, Copy, Debug)]
-pub struct RawField<'a> {
-    /// Its key, unescaped.
-    pub key: &'a str,
-    /// Its value, which has to be JSON.
-    pub raw: &'a str,
-    /// The long texts in its value, as far as they are known.
-    pub texts: LongTexts<'a>,
-}
-
-impl<'a> RawField<'a> {
-    /// Of whose value nothing more is known.
-    pub fn new(key: &'a str, raw: &'a str) -> Self {
-        Self { key, raw, texts: LongTexts::default() }
-    }
-}
-
 /// A JSON object, taken apart at its top level only.
 #[derive(Debug, Clone)]
 pub struct JsonBody {
@@ -77,22 +57,16 @@ pub struct JsonBody {
     fields: Vec<Field>,
     /// Where the closing brace stands in `text`.
     end: usize,
-    /// Where long texts stand in `text`, between their quotes.
-    long_texts: Vec<Range<usize>>,
-    added: Vec<(String, String)>,
-    edited: bool,
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Field {
-    pub(crate) key: Key,
-    pub(crate) value: Range<usize>,
-    /// The raw value that stands in for the caller's.
-    edit: Option<String>,
+struct Field {
+    key: Key,
+    value: Range<usize>,
 }
 
 #[derive(Debug, Clone)]
-pub(crate) enum Key {
+enum Key {
     /// As it stands in the text, between its quotes.
     Plain(Range<usize>),
     /// It had escapes.
@@ -100,73 +74,70 @@ pub(crate) enum Key {
 }
 
 impl JsonBody {
-    /// Takes a body apart, once.
+    /// Reads a body whose values are not looked into.
     pub fn parse(text: Bytes) -> Result<Self, BodyError> {
-        let TopLevel { fields, end, long_texts } = parse::top_level(&text)?;
-        let body = Self { text, fields, end, long_texts, added: Vec::new(), edited: false };
+        Self::parse_with(text, |_, first, tokens| tokens.skip(first))
+    }
+
+    /// Reads a body. `read_value` is called for every top-level field with its key, unescaped, and
+    /// its value's first token, and has to read on to the value's end.
+    pub fn parse_with(
+        text: Bytes,
+        read_value: impl for<'a> FnMut(&str, Token<'a>, &mut Tokenizer<'a>) -> Result<(), SyntaxError>,
+    ) -> Result<Self, BodyError> {
+        let utf8 = std::str::from_utf8(&text)
+            .map_err(|error| BodyError::NotUtf8 { at: error.valid_up_to() })?;
+        let trimmed = utf8.trim_end_matches(BLANKS);
+        match trimmed.trim_start_matches(BLANKS).chars().next() {
+            None => return Err(BodyError::Empty),
+            Some('{') => {}
+            Some(_) => return Err(BodyError::NotAnObject),
+        }
+        let end = trimmed.len().saturating_sub(1);
+        let fields = match read_fields(utf8, read_value) {
+            Ok(fields) => fields.ok_or(BodyError::TooManyFields)?,
+            Err(SyntaxError::TooDeep) => return Err(BodyError::TooDeep),
+            Err(SyntaxError::Invalid) => {
+                return Err(BodyError::NotJson { problem: problem(utf8) });
+            }
+        };
+        let body = Self { text, fields, end };
         body.check_keys()?;
         Ok(body)
     }
 
     /// The raw value of a field.
     pub fn get(&self, key: &str) -> Option<&str> {
-        match self.position(key) {
-            Some(field) => field.edit.as_deref().or_else(|| self.slice(&field.value)),
-            None => self.added.iter().find(|(added, _)| added == key).map(|(_, raw)| raw.as_str()),
-        }
+        self.position(key).and_then(|at| self.value(at))
     }
 
-    /// The field's value, when it is `true` or `false`.
+    /// The field's value, if it is `true` or `false`.
     pub fn get_bool(&self, key: &str) -> Option<bool> {
         self.get(key)?.parse().ok()
     }
 
-    /// The field's value, when it is text.
-    pub fn get_str(&self, key: &str) -> Option<String> {
-        serde_json::from_str(self.get(key)?).ok()
+    /// The keys, unescaped.
+    pub fn keys(&self) -> impl Iterator<Item = &str> + Clone {
+        self.fields.iter().map(|field| match &field.key {
+            Key::Plain(range) => self.slice(range).unwrap_or_default(),
+            Key::Unescaped(key) => key,
+        })
     }
 
-    /// The field's value, when it is a whole number that is not negative.
-    pub fn get_u64(&self, key: &str) -> Option<u64> {
-        self.get(key)?.parse().ok()
+    /// The keys, unescaped, and the raw values.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        let values = self.fields.iter().map(|field| self.slice(&field.value).unwrap_or_default());
+        self.keys().zip(values)
     }
 
-    /// Replaces or adds a field. `raw` has to be JSON.
-    pub fn set(&mut self, key: &str, raw: impl Into<String>) {
-        let raw = raw.into();
-        if self.get(key) == Some(raw.as_str()) {
-            return;
-        }
-        self.edited = true;
-        let text = &self.text;
-        if let Some(field) = self.fields.iter_mut().find(|field| field.key.is(key, text)) {
-            field.edit = Some(raw);
-        } else if let Some((_, added)) = self.added.iter_mut().find(|(added, _)| added == key) {
-            *added = raw;
-        } else {
-            self.added.push((key.to_owned(), raw));
-        }
-    }
-
-    /// Replaces or adds a field of text.
-    pub fn set_str(&mut self, key: &str, value: &str) {
-        self.set(key, quoted(value));
-    }
-
-    /// Adds a field where the caller sent none; says whether it did. A field that differs in letter
-    /// case only is an error, since the upstream might take either.
-    pub fn set_if_absent(&mut self, key: &str, raw: impl Into<String>) -> Result<bool, BodyError> {
-        if self.get(key).is_some() {
-            return Ok(false);
-        }
-        self.check_spelling(key)?;
-        self.set(key, raw);
-        Ok(true)
+    /// Edits of this body, none so far.
+    pub fn edit(&self) -> BodyEdits<'_> {
+        BodyEdits::new(self)
     }
 
     /// Refuses a field that differs from `key` in letter case only.
     fn check_spelling(&self, key: &str) -> Result<(), BodyError> {
-        match self.keys().find(|sent| *sent != key && fold::same(sent, key)) {
+        match self.keys().find(|sent| *sent != key && case_fold::same(sent, key)) {
             Some(sent) => {
                 Err(BodyError::AmbiguousKey { sent: sent.to_owned(), meant: key.to_owned() })
             }
@@ -174,106 +145,50 @@ impl JsonBody {
         }
     }
 
-    /// Asks for usage in a chat stream (`stream_options.include_usage`), keeping the other options.
-    /// Says whether the caller had not asked, so that the event which comes of it is ours to
-    /// withhold.
-    pub fn ask_for_usage(&mut self) -> Result<bool, BodyError> {
-        let Some(options) = with_include_usage(self.get("stream_options"))? else {
-            return Ok(false);
-        };
-        self.set("stream_options", options);
-        Ok(true)
-    }
-
-    /// The body as it goes up: the caller's own bytes when nothing was changed.
-    pub fn into_bytes(self) -> Bytes {
-        if !self.edited {
-            return self.text;
-        }
-        let grown: usize =
-            self.fields.iter().filter_map(|f| f.edit.as_ref()).map(String::len).sum();
-        let added: usize = self.added.iter().map(|(key, raw)| key.len() + raw.len() + 8).sum();
-        let mut out = Vec::with_capacity(self.text.len() + grown + added);
-        let mut copied = 0;
-        for field in &self.fields {
-            if let Some(edit) = &field.edit {
-                out.extend_from_slice(self.text.get(copied..field.value.start).unwrap_or_default());
-                out.extend_from_slice(edit.as_bytes());
-                copied = field.value.end;
-            }
-        }
-        out.extend_from_slice(self.text.get(copied..self.end).unwrap_or_default());
-        let mut comma = !self.fields.is_empty();
-        for (key, raw) in &self.added {
-            if comma {
-                out.push(b',');
-            }
-            comma = true;
-            out.extend_from_slice(quoted(key).as_bytes());
-            out.push(b':');
-            out.extend_from_slice(raw.as_bytes());
-        }
-        out.extend_from_slice(self.text.get(self.end..).unwrap_or_default());
-        out.into()
-    }
-
-    /// The caller's keys, unescaped.
-    pub fn keys(&self) -> impl Iterator<Item = &str> {
-        self.fields.iter().map(|field| match &field.key {
-            Key::Plain(range) => self.slice(range).unwrap_or_default(),
-            Key::Unescaped(key) => key,
-        })
-    }
-
-    /// The fields as they go up.
-    pub fn fields(&self) -> impl Iterator<Item = RawField<'_>> {
-        let own = self.keys().zip(&self.fields).map(|(key, field)| match &field.edit {
-            Some(raw) => RawField::new(key, raw),
-            None => RawField {
-                key,
-                raw: self.slice(&field.value).unwrap_or_default(),
-                texts: LongTexts::from(&self.long_texts, field.value.start),
-            },
-        });
-        let added = self.added.iter().map(|(key, raw)| RawField::new(key, raw));
-        own.chain(added)
-    }
-
-    /// Bytes that go up, as [`into_bytes`](Self::into_bytes) gives them.
-    pub fn length(&self) -> usize {
-        let edited = self
-            .fields
-            .iter()
-            .filter_map(|field| field.edit.as_ref().map(|edit| (edit.len(), field.value.len())));
-        let kept = edited.fold(self.text.len(), |length, (new, old)| length + new - old);
-        let added = self.added.iter().map(|(key, raw)| quoted(key).len() + raw.len() + 2);
-        let first = usize::from(self.fields.is_empty() && !self.added.is_empty());
-        kept + added.sum::<usize>() - first
-    }
-
     fn check_keys(&self) -> Result<(), BodyError> {
-        let mut keys: Vec<&str> = self.keys().collect();
-        for sent in &keys {
-            if let Some(meant) = fold::only_folded(sent, RESERVED_KEYS) {
+        for sent in self.keys() {
+            if let Some(meant) = case_fold::only_folded(sent, RESERVED_KEYS) {
                 return Err(BodyError::AmbiguousKey {
-                    sent: (*sent).to_owned(),
+                    sent: sent.to_owned(),
                     meant: meant.to_owned(),
                 });
             }
         }
-        keys.sort_unstable();
-        for pair in keys.windows(2) {
-            if let [one, other] = pair
-                && one == other
-            {
-                return Err(BodyError::DuplicateKey { key: (*one).to_owned() });
-            }
+        match self.duplicate_key() {
+            Some(key) => Err(BodyError::DuplicateKey { key: key.to_owned() }),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    fn position(&self, key: &str) -> Option<&Field> {
-        self.fields.iter().find(|field| field.key.is(key, &self.text))
+    fn duplicate_key(&self) -> Option<&str> {
+        /// Up to here, comparing each with each costs less than sorting.
+        const FEW: usize = 24;
+        if self.fields.len() <= FEW {
+            let mut keys = self.keys();
+            while let Some(key) = keys.next() {
+                if keys.clone().any(|other| other == key) {
+                    return Some(key);
+                }
+            }
+            return None;
+        }
+        let mut keys: Vec<&str> = self.keys().collect();
+        keys.sort_unstable();
+        keys.windows(2).find_map(|pair| match pair {
+            [one, other] if one == other => Some(*one),
+            _ => None,
+        })
+    }
+
+    fn position(&self, key: &str) -> Option<usize> {
+        self.fields.iter().position(|field| match &field.key {
+            Key::Plain(range) => self.text.get(range.clone()) == Some(key.as_bytes()),
+            Key::Unescaped(own) => own == key,
+        })
+    }
+
+    fn value(&self, at: usize) -> Option<&str> {
+        self.slice(&self.fields.get(at)?.value)
     }
 
     fn slice(&self, range: &Range<usize>) -> Option<&str> {
@@ -281,38 +196,43 @@ impl JsonBody {
     }
 }
 
-impl Key {
-    fn is(&self, key: &str, text: &[u8]) -> bool {
-        match self {
-            Self::Plain(range) => text.get(range.clone()) == Some(key.as_bytes()),
-            Self::Unescaped(own) => own == key,
+const BLANKS: [char; 4] = [' ', '\t', '\n', '\r'];
+
+/// `None` when there are too many.
+fn read_fields(
+    text: &str,
+    mut read_value: impl for<'a> FnMut(&str, Token<'a>, &mut Tokenizer<'a>) -> Result<(), SyntaxError>,
+) -> Result<Option<Vec<Field>>, SyntaxError> {
+    let mut fields = Vec::with_capacity(16);
+    let mut tokens = Tokenizer::new(text.as_bytes());
+    tokens.next()?;
+    while let Token::Key(raw) = tokens.next()? {
+        if fields.len() == MAX_FIELDS {
+            return Ok(None);
         }
+        let key = raw.text().ok_or(SyntaxError::Invalid)?;
+        let key_start = tokens.token_start() + 1;
+        let first = tokens.next()?;
+        let start = tokens.token_start();
+        read_value(&key, first, &mut tokens)?;
+        let key = match key {
+            Cow::Borrowed(key) => Key::Plain(key_start..key_start + key.len()),
+            Cow::Owned(key) => Key::Unescaped(key),
+        };
+        fields.push(Field { key, value: start..tokens.position() });
     }
+    tokens.finish()?;
+    Ok(Some(fields))
 }
 
-/// The `stream_options` that ask for usage as well: a new raw object, or nothing when the caller's
-/// own already ask (or hold something there that only the upstream can judge).
-pub fn with_include_usage(raw: Option<&str>) -> Result<Option<String>, BodyError> {
-    const MEMBER: &str = "include_usage";
-    let Some(raw) = raw.filter(|raw| *raw != "null") else {
-        return Ok(Some(format!("{{\"{MEMBER}\":true}}")));
-    };
-    if !raw.starts_with('{') {
-        return Err(BodyError::StreamOptions);
+/// What is wrong with text that is not JSON, with line and column: a second look, for its author.
+fn problem(text: &str) -> String {
+    #[derive(serde::Deserialize)]
+    struct Object {}
+    match serde_json::from_str(text) {
+        Ok(Object {}) => "it cannot be read".to_owned(),
+        Err(error) => error.to_string(),
     }
-    let mut options = JsonBody::parse(Bytes::copy_from_slice(raw.as_bytes()))?;
-    // Whatever the caller says here, an upstream may go by the other spelling.
-    options.check_spelling(MEMBER)?;
-    if options.get(MEMBER) == Some("true") {
-        return Ok(None);
-    }
-    // Some upstreams would take other values for a no, and then nobody knew what was used.
-    options.set(MEMBER, "true");
-    Ok(String::from_utf8(options.into_bytes().into()).ok())
-}
-
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
 }
 
 #[cfg(test)]

@@ -1,165 +1,258 @@
-//! The grammar of JSON (RFC 8259): one pass, every byte accounted for, no recursion, nothing built.
+//! The grammar of JSON (RFC 8259), token by token: every byte is checked, nothing is built, and depth
+//! is bounded, so that callers may recurse.
 //!
-//! Accepts exactly what serde_json skips over as a value it does not look into; so `\ud800` without
-//! its other half passes, being grammatical, and left to whoever reads the text.
+//! Accepts exactly what serde_json skips over as a value. So `\ud800` without its other half passes:
+//! it is grammatical, and left to whoever reads the text.
 
-use std::ops::Range;
+use std::borrow::Cow;
 
-use super::long_texts::LONG;
-use super::object::MOST_LEVELS;
-use crate::json::bytes;
+use super::bytes;
+use super::case_fold::{self, FoldBuffer};
+use super::escapes;
+
+/// Maximum depth of arrays and objects, the outermost included. Deeper ones overflow the stack of
+/// recursive parsers upstream.
+pub const MAX_LEVELS: usize = 128;
 
 /// Why the text was not read to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub enum SyntaxError {
     /// It is not JSON.
-    Grammar,
-    /// It nests deeper than [`MOST_LEVELS`].
+    Invalid,
+    /// It nests deeper than [`MAX_LEVELS`].
     TooDeep,
 }
 
-/// Reads a top-level object's text from its beginning to its end.
-#[derive(Debug)]
-pub(crate) struct Cursor<'a> {
-    length: usize,
-    rest: &'a [u8],
-    long_texts: Vec<Range<usize>>,
+/// A part of JSON text. Commas and colons are checked and left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Token<'a> {
+    /// `{`
+    BeginObject,
+    /// `}`
+    EndObject,
+    /// `[`
+    BeginArray,
+    /// `]`
+    EndArray,
+    /// The key of an object's member; its value follows.
+    Key(RawString<'a>),
+    /// A string value.
+    String(RawString<'a>),
+    /// A number, `true`, `false` or `null`.
+    Literal(&'a [u8]),
 }
 
-/// The arrays and objects that are open inside a top-level value.
+impl Token<'_> {
+    /// Whether this is the value `null`.
+    pub fn is_null(self) -> bool {
+        self == Token::Literal(b"null")
+    }
+}
+
+/// A string as it stands between its quotes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RawString<'a> {
+    raw: &'a [u8],
+    has_escapes: bool,
+}
+
+impl<'a> RawString<'a> {
+    /// The bytes between the quotes, escapes included.
+    pub fn raw(self) -> &'a [u8] {
+        self.raw
+    }
+
+    /// The text that it stands for; `None` if it is not UTF-8 or has half a surrogate pair.
+    pub fn text(self) -> Option<Cow<'a, str>> {
+        if self.has_escapes {
+            escapes::unescape_strict(self.raw).map(Cow::Owned)
+        } else {
+            std::str::from_utf8(self.raw).ok().map(Cow::Borrowed)
+        }
+    }
+
+    /// The text under case folding; `None` if it is longer than the buffer or not ASCII then, so that
+    /// it equals no key that we know.
+    pub fn folded(self, buffer: &mut FoldBuffer) -> Option<&[u8]> {
+        if !self.has_escapes && self.raw.is_ascii() {
+            return case_fold::fold_ascii(self.raw, buffer);
+        }
+        case_fold::fold(&self.text()?, buffer)
+    }
+}
+
+/// Reads the tokens of one JSON value.
+#[derive(Debug)]
+pub struct Tokenizer<'a> {
+    length: usize,
+    rest: &'a [u8],
+    token_start: usize,
+    open: OpenContainers,
+    expected: Expected,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Expected {
+    Value,
+    /// An array's first element, or its end.
+    FirstElement,
+    /// An object's first key, or its end.
+    FirstKey,
+    /// A comma, or the end of the container.
+    Separator,
+    /// Nothing: the value is complete.
+    End,
+}
+
+/// The arrays and objects that are open.
 #[derive(Debug, Default)]
-struct Open {
+struct OpenContainers {
     levels: usize,
     /// A bit for each, the innermost lowest: whether it is an object.
     objects: u128,
 }
 
-// The top-level object needs no bit.
-const _: () = assert!(MOST_LEVELS - 1 <= u128::BITS as usize);
+const _: () = assert!(MAX_LEVELS <= u128::BITS as usize);
 
-impl<'a> Cursor<'a> {
-    pub(crate) fn new(text: &'a [u8]) -> Self {
-        Self { length: text.len(), rest: text, long_texts: Vec::new() }
-    }
-
-    /// Where the long texts stand that were read, between their quotes.
-    pub(crate) fn into_long_texts(self) -> Vec<Range<usize>> {
-        self.long_texts
-    }
-
-    /// The next byte that is not blank.
-    pub(crate) fn token(&mut self) -> Result<u8, Fault> {
-        self.blanks();
-        self.byte()
-    }
-
-    /// Nothing but blanks may follow.
-    pub(crate) fn end(&mut self) -> Result<(), Fault> {
-        self.blanks();
-        if self.rest.is_empty() { Ok(()) } else { Err(Fault::Grammar) }
-    }
-
-    /// The rest of a key whose opening quote was read, and its colon. Tells where it stands, between
-    /// its quotes, and whether it has escapes.
-    pub(crate) fn key(&mut self) -> Result<(Range<usize>, bool), Fault> {
-        let start = self.position();
-        let escapes = self.string()?;
-        let end = self.position().saturating_sub(1);
-        match self.token()? {
-            b':' => Ok((start..end, escapes)),
-            _ => Err(Fault::Grammar),
+impl<'a> Tokenizer<'a> {
+    /// A tokenizer of the value that `text` begins with.
+    pub fn new(text: &'a [u8]) -> Self {
+        Self {
+            length: text.len(),
+            rest: text,
+            token_start: 0,
+            open: OpenContainers::default(),
+            expected: Expected::Value,
         }
     }
 
-    /// A value, and where it stands.
-    pub(crate) fn value(&mut self) -> Result<Range<usize>, Fault> {
-        self.blanks();
-        let start = self.position();
-        let mut open = Open::default();
-        loop {
-            let first = self.token()?;
-            let mut ended = match first {
-                b'"' => {
-                    self.string()?;
-                    true
-                }
-                b'{' | b'[' => {
-                    open.push(first == b'{')?;
-                    false
-                }
-                b'-' | b'0'..=b'9' => self.number(first)?,
-                b't' => self.word(b"rue")?,
-                b'f' => self.word(b"alse")?,
-                b'n' => self.word(b"ull")?,
-                _ => return Err(Fault::Grammar),
-            };
-            // Closes what ends here, up to where the next value begins.
-            loop {
-                if open.levels == 0 {
-                    return Ok(start..self.position());
-                }
-                let object = open.in_object();
-                self.blanks();
-                let (byte, after) = self.rest.split_first().ok_or(Fault::Grammar)?;
-                match (byte, object) {
-                    (b'}', true) | (b']', false) => {
-                        self.rest = after;
-                        open.pop();
-                        ended = true;
-                        continue;
-                    }
-                    (b',', _) if ended => self.rest = after,
-                    _ if ended => return Err(Fault::Grammar),
-                    _ => {}
-                }
-                if object {
-                    self.inner_key()?;
-                }
-                break;
+    /// The next token. An error when the value is already complete.
+    #[expect(clippy::should_implement_trait, reason = "it is fallible, and ends with its value")]
+    pub fn next(&mut self) -> Result<Token<'a>, SyntaxError> {
+        self.skip_blanks();
+        match (self.expected, self.rest) {
+            (Expected::FirstKey, [b'}', ..])
+            | (Expected::FirstElement, [b']', ..])
+            | (Expected::Separator, [b'}' | b']', ..]) => self.close(),
+            (Expected::FirstKey, _) => self.key(),
+            (Expected::FirstElement | Expected::Value, _) => self.value(),
+            (Expected::Separator, [b',', rest @ ..]) => {
+                self.rest = rest;
+                self.skip_blanks();
+                if self.open.in_object() { self.key() } else { self.value() }
+            }
+            (Expected::Separator | Expected::End, _) => Err(SyntaxError::Invalid),
+        }
+    }
+
+    /// Reads on to the end of the value whose first token was just read.
+    pub fn skip(&mut self, first: Token<'a>) -> Result<(), SyntaxError> {
+        let mut open = usize::from(matches!(first, Token::BeginObject | Token::BeginArray));
+        while open > 0 {
+            match self.next()? {
+                Token::BeginObject | Token::BeginArray => open += 1,
+                Token::EndObject | Token::EndArray => open -= 1,
+                _ => {}
             }
         }
+        Ok(())
     }
 
-    fn inner_key(&mut self) -> Result<(), Fault> {
-        match self.token()? {
-            b'"' => self.key().map(|_| ()),
-            _ => Err(Fault::Grammar),
-        }
+    /// Checks that nothing but blanks follows.
+    pub fn finish(&mut self) -> Result<(), SyntaxError> {
+        self.skip_blanks();
+        if self.rest.is_empty() { Ok(()) } else { Err(SyntaxError::Invalid) }
     }
 
-    fn byte(&mut self) -> Result<u8, Fault> {
-        let (byte, rest) = self.rest.split_first().ok_or(Fault::Grammar)?;
-        self.rest = rest;
-        Ok(*byte)
+    /// Where the last token begins.
+    pub fn token_start(&self) -> usize {
+        self.token_start
     }
 
-    fn position(&self) -> usize {
+    /// Where the last token ends.
+    pub fn position(&self) -> usize {
         self.length.saturating_sub(self.rest.len())
     }
 
-    fn blanks(&mut self) {
+    fn close(&mut self) -> Result<Token<'a>, SyntaxError> {
+        let (byte, rest) = self.rest.split_first().ok_or(SyntaxError::Invalid)?;
+        if self.open.in_object() != (*byte == b'}') {
+            return Err(SyntaxError::Invalid);
+        }
+        self.token_start = self.position();
+        self.rest = rest;
+        self.open.pop();
+        self.value_ended();
+        Ok(if *byte == b'}' { Token::EndObject } else { Token::EndArray })
+    }
+
+    fn key(&mut self) -> Result<Token<'a>, SyntaxError> {
+        let [b'"', rest @ ..] = self.rest else { return Err(SyntaxError::Invalid) };
+        self.token_start = self.position();
+        self.rest = rest;
+        let key = self.string()?;
+        self.skip_blanks();
+        self.rest = self.rest.strip_prefix(b":").ok_or(SyntaxError::Invalid)?;
+        self.expected = Expected::Value;
+        Ok(Token::Key(key))
+    }
+
+    fn value(&mut self) -> Result<Token<'a>, SyntaxError> {
+        let (first, after) = self.rest.split_first().ok_or(SyntaxError::Invalid)?;
+        self.token_start = self.position();
+        let text = std::mem::replace(&mut self.rest, after);
+        match first {
+            b'"' => {
+                let string = self.string()?;
+                self.value_ended();
+                return Ok(Token::String(string));
+            }
+            b'{' => {
+                self.open.push(true)?;
+                self.expected = Expected::FirstKey;
+                return Ok(Token::BeginObject);
+            }
+            b'[' => {
+                self.open.push(false)?;
+                self.expected = Expected::FirstElement;
+                return Ok(Token::BeginArray);
+            }
+            b'-' | b'0'..=b'9' => self.number(*first)?,
+            b't' => self.word(b"rue")?,
+            b'f' => self.word(b"alse")?,
+            b'n' => self.word(b"ull")?,
+            _ => return Err(SyntaxError::Invalid),
+        }
+        self.value_ended();
+        let length = text.len().saturating_sub(self.rest.len());
+        Ok(Token::Literal(text.get(..length).unwrap_or_default()))
+    }
+
+    fn value_ended(&mut self) {
+        self.expected = if self.open.levels == 0 { Expected::End } else { Expected::Separator };
+    }
+
+    fn skip_blanks(&mut self) {
         while let [b' ' | b'\n' | b'\t' | b'\r', rest @ ..] = self.rest {
             self.rest = rest;
         }
     }
 
-    /// The rest of a string whose opening quote was read; says whether it has escapes.
-    fn string(&mut self) -> Result<bool, Fault> {
-        let mut escapes = false;
-        let start = self.position();
+    /// The rest of a string whose opening quote was read.
+    fn string(&mut self) -> Result<RawString<'a>, SyntaxError> {
+        let text = self.rest;
+        let mut has_escapes = false;
         loop {
-            let plain = bytes::first(self.rest, |word| {
-                bytes::equal(word, b'"') | bytes::equal(word, b'\\') | bytes::below(word, b' ')
-            });
-            let rest = plain.and_then(|plain| self.rest.get(plain..)).ok_or(Fault::Grammar)?;
+            let plain = bytes::plain_text_length(self.rest);
+            let rest = self.rest.get(plain..).unwrap_or_default();
             self.rest = match rest {
                 [b'"', rest @ ..] => {
+                    let length = text.len().saturating_sub(rest.len() + 1);
                     self.rest = rest;
-                    let end = self.position().saturating_sub(1);
-                    if end.saturating_sub(start) >= LONG {
-                        self.long_texts.push(start..end);
-                    }
-                    return Ok(escapes);
+                    return Ok(RawString {
+                        raw: text.get(..length).unwrap_or_default(),
+                        has_escapes,
+                    });
                 }
                 [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', rest @ ..] => rest,
                 [b'\\', b'u', a, b, c, d, rest @ ..]
@@ -167,41 +260,47 @@ impl<'a> Cursor<'a> {
                 {
                     rest
                 }
-                _ => return Err(Fault::Grammar),
+                _ => return Err(SyntaxError::Invalid),
             };
-            escapes = true;
+            has_escapes = true;
         }
     }
 
-    fn word(&mut self, rest: &[u8]) -> Result<bool, Fault> {
-        self.rest = self.rest.strip_prefix(rest).ok_or(Fault::Grammar)?;
-        Ok(true)
+    fn word(&mut self, rest: &[u8]) -> Result<(), SyntaxError> {
+        self.rest = self.rest.strip_prefix(rest).ok_or(SyntaxError::Invalid)?;
+        Ok(())
     }
 
-    fn number(&mut self, first: u8) -> Result<bool, Fault> {
-        match if first == b'-' { self.byte()? } else { first } {
+    fn number(&mut self, first: u8) -> Result<(), SyntaxError> {
+        let mut digit = first;
+        if first == b'-' {
+            let (after_sign, rest) = self.rest.split_first().ok_or(SyntaxError::Invalid)?;
+            self.rest = rest;
+            digit = *after_sign;
+        }
+        match digit {
             b'0' => {}
             b'1'..=b'9' => self.digits(),
-            _ => return Err(Fault::Grammar),
+            _ => return Err(SyntaxError::Invalid),
         }
         if let [b'.', rest @ ..] = self.rest {
             self.rest = rest;
-            self.some_digits()?;
+            self.at_least_one_digit()?;
         }
         if let [b'e' | b'E', rest @ ..] = self.rest {
             self.rest = match rest {
                 [b'+' | b'-', rest @ ..] => rest,
                 rest => rest,
             };
-            self.some_digits()?;
+            self.at_least_one_digit()?;
         }
-        Ok(true)
+        Ok(())
     }
 
-    fn some_digits(&mut self) -> Result<(), Fault> {
+    fn at_least_one_digit(&mut self) -> Result<(), SyntaxError> {
         match self.rest {
             [b'0'..=b'9', rest @ ..] => self.rest = rest,
-            _ => return Err(Fault::Grammar),
+            _ => return Err(SyntaxError::Invalid),
         }
         self.digits();
         Ok(())
@@ -214,13 +313,13 @@ impl<'a> Cursor<'a> {
     }
 }
 
-impl Open {
-    fn push(&mut self, object: bool) -> Result<(), Fault> {
-        self.levels += 1;
-        if self.levels >= MOST_LEVELS {
-            return Err(Fault::TooDeep);
+impl OpenContainers {
+    fn push(&mut self, is_object: bool) -> Result<(), SyntaxError> {
+        if self.levels == MAX_LEVELS {
+            return Err(SyntaxError::TooDeep);
         }
-        self.objects = self.objects << 1 | u128::from(object);
+        self.levels += 1;
+        self.objects = self.objects << 1 | u128::from(is_object);
         Ok(())
     }
 

@@ -1,17 +1,17 @@
-//! Finds what a model reads of a request's JSON body, without parsing it.
+//! Finds the text in a request's JSON body that a model reads.
 //!
-//! Whoever sends a request chooses its keys, its order and its blanks, and may have reasons to be
-//! counted low. So a string counts unless its place says that no model reads it as text.
+//! The caller chooses the keys, their order and the blanks, and may want to be charged less. So a
+//! string counts unless its key says that no model reads it as text.
 
-use crate::json::strings::{after_colon, split_string};
+use crate::json::tokenizer::{Token, Tokenizer};
 
-/// The longest name or id that is taken for one, in bytes.
-const LONGEST_NAME: usize = 128;
+/// Maximum length of a name or id, in bytes; what is longer counts as text.
+const MAX_NAME: usize = 128;
 
-/// The pieces of text in a body, escapes and all, in their order.
+/// The pieces of text in a body, escapes included, in their order.
 #[derive(Debug)]
 pub(super) struct PromptText<'a> {
-    rest: &'a [u8],
+    tokens: Tokenizer<'a>,
     depth: u32,
     /// Of the value that comes next.
     key: &'a [u8],
@@ -20,50 +20,38 @@ pub(super) struct PromptText<'a> {
 }
 
 impl<'a> PromptText<'a> {
-    /// The pieces of the value that `json` begins with.
+    /// The pieces of the value that `json` begins with, up to where it stops being JSON.
     pub(super) fn new(json: &'a [u8]) -> Self {
-        Self { rest: json, depth: 0, key: b"", verbatim: None }
+        Self { tokens: Tokenizer::new(json), depth: 0, key: b"", verbatim: None }
     }
 
-    fn open(&mut self) {
-        if self.verbatim.is_none() && is_verbatim(self.key) {
-            self.verbatim = Some(self.depth);
+    /// The text in a token.
+    fn text(&mut self, token: Token<'a>) -> Option<&'a [u8]> {
+        let key = match token {
+            Token::Key(_) => b"",
+            _ => std::mem::take(&mut self.key),
+        };
+        let is_verbatim = self.verbatim.is_some();
+        match token {
+            Token::BeginObject | Token::BeginArray => {
+                if !is_verbatim && is_verbatim_key(key) {
+                    self.verbatim = Some(self.depth);
+                }
+                self.depth = self.depth.saturating_add(1);
+                None
+            }
+            Token::EndObject | Token::EndArray => {
+                self.depth = self.depth.saturating_sub(1);
+                self.verbatim = self.verbatim.filter(|depth| *depth != self.depth);
+                None
+            }
+            Token::Key(name) => {
+                self.key = name.raw();
+                is_verbatim.then_some(name.raw())
+            }
+            Token::String(text) => (is_verbatim || is_text(key, text.raw())).then_some(text.raw()),
+            Token::Literal(literal) => is_verbatim.then_some(literal),
         }
-        self.depth = self.depth.saturating_add(1);
-        self.key = b"";
-    }
-
-    fn close(&mut self) {
-        self.depth = self.depth.saturating_sub(1);
-        if self.verbatim == Some(self.depth) {
-            self.verbatim = None;
-        }
-    }
-
-    /// A key or a string, whose opening quote is past; given if it is text.
-    fn string(&mut self) -> Option<&'a [u8]> {
-        let (raw, rest) = split_string(self.rest);
-        if let Some(after) = after_colon(rest) {
-            self.rest = after;
-            self.key = raw;
-            return self.verbatim.map(|_| raw);
-        }
-        self.rest = rest;
-        let key = std::mem::take(&mut self.key);
-        (self.verbatim.is_some() || is_text(key, raw)).then_some(raw)
-    }
-
-    /// A number or a word, as far as it goes from its beginning `at`; given if it is text.
-    fn scalar(&mut self, at: &'a [u8]) -> Option<&'a [u8]> {
-        self.key = b"";
-        self.verbatim?;
-        let is_end =
-            |byte: &u8| matches!(byte, b',' | b']' | b'}' | b'"') || byte.is_ascii_whitespace();
-        // One byte at the least: in odd text, it may itself be an end.
-        let length = at.iter().position(is_end).unwrap_or(at.len()).max(1).min(at.len());
-        let (scalar, rest) = at.split_at(length);
-        self.rest = rest;
-        Some(scalar)
     }
 }
 
@@ -72,24 +60,9 @@ impl<'a> Iterator for PromptText<'a> {
 
     fn next(&mut self) -> Option<&'a [u8]> {
         loop {
-            let at = self.rest;
-            let (byte, after) = at.split_first()?;
-            self.rest = after;
-            let text = match byte {
-                b' ' | b'\t' | b'\n' | b'\r' | b',' | b':' => None,
-                b'{' | b'[' => {
-                    self.open();
-                    None
-                }
-                b'}' | b']' => {
-                    self.close();
-                    None
-                }
-                b'"' => self.string(),
-                _ => self.scalar(at),
-            };
-            if text.is_some() {
-                return text;
+            let token = self.tokens.next().ok()?;
+            if let Some(text) = self.text(token) {
+                return Some(text);
             }
         }
     }
@@ -97,7 +70,7 @@ impl<'a> Iterator for PromptText<'a> {
 
 /// Whether models get to see all that stands under this key, names and numbers included: schemas,
 /// and what templates write out as JSON.
-fn is_verbatim(key: &[u8]) -> bool {
+fn is_verbatim_key(key: &[u8]) -> bool {
     matches!(
         key,
         b"arguments"
@@ -125,8 +98,8 @@ fn is_text(key: &[u8], raw: &[u8]) -> bool {
         | b"service_tier"
         | b"tool_call_id"
         | b"type"
-        | b"user" => raw.len() > LONGEST_NAME,
-        b"file_url" | b"image_url" => raw.len() > LONGEST_NAME && !is_encoded(raw),
+        | b"user" => raw.len() > MAX_NAME,
+        b"file_url" | b"image_url" => raw.len() > MAX_NAME && !is_encoded(raw),
         b"b64_json" | b"data" | b"encrypted_content" | b"file_data" | b"url" => !is_encoded(raw),
         _ => true,
     }
@@ -134,12 +107,12 @@ fn is_text(key: &[u8], raw: &[u8]) -> bool {
 
 /// Whether a string is a file in base64, by its beginning.
 fn is_encoded(raw: &[u8]) -> bool {
-    let head = raw.get(..LONGEST_NAME).unwrap_or(raw);
+    let head = raw.get(..MAX_NAME).unwrap_or(raw);
     // A slash may be escaped.
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=-_\\".contains(byte);
     let is_data_url =
         raw.starts_with(b"data:") && memchr::memmem::find(head, b";base64,").is_some();
-    is_data_url || (raw.len() > LONGEST_NAME && head.iter().all(is_digit))
+    is_data_url || (raw.len() > MAX_NAME && head.iter().all(is_digit))
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use bytes::Bytes;
 
 use super::prompt::PromptText;
 use super::spread::{BLOCK, Spread};
-use crate::json::strings::{NotText, StringValues, unescape};
+use crate::json::escapes::{NotText, unescape};
+use crate::json::strings::StringValues;
 
 /// The bound of what is kept, in bytes.
 pub const LONGEST_SAMPLE: usize = 32 * 1024;

@@ -1,13 +1,13 @@
-//! Whether a request may go out: every policy that it falls under is asked, and all that it may use
-//! is reserved at once, before anything is sent.
+//! Decides whether a request may be sent: all policies that it matches are checked, and the most that
+//! it may use is reserved in one step, before anything is sent.
 //!
-//! Model access comes first, then whether money can be counted at all, then the limits. A request
-//! that no policy concerns costs one look into the directory.
+//! Model access is checked first, then whether a price is known, then the limits. A request of an
+//! organization without policies costs one look-up in the directory.
 
 mod claims;
 mod denied;
-mod headers;
-mod history;
+mod past_spend;
+mod report;
 mod reservation;
 
 use std::fmt;
@@ -16,77 +16,66 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::http::header::{HeaderName, HeaderValue};
 use chrono::{DateTime, Utc};
+use smallvec::SmallVec;
 
 pub use denied::{Denied, Reason};
-pub use headers::POLICIES;
+pub use report::{PolicyReport, ReportedLimit, ReportedPolicy};
 pub use reservation::Reservation;
 
-use super::children::Children;
-use super::limits::{Claim, Claims, Counters, Limit, Reserved, Standing};
-use super::set::{Applied, PolicySet, Target, forbidding};
+use super::child_queue::ChildQueue;
+use super::limit::Limit;
+use super::limits::{Amounts, Claim, Claims, Counters, LimitStatuses, Reserved};
+use super::set::{MatchedPolicy, PolicySet, Target, denies_model};
 use crate::accounting::prices::ResolvedPrice;
 use crate::clock::Clock;
 use crate::db::Database;
 use crate::directory::Directory;
-use crate::domain::ids::{PolicyId, RequestId};
+use crate::domain::ids::RequestId;
 use crate::domain::money::NanoUsd;
-use crate::domain::policy::{PolicyConfig, Subject};
+use crate::domain::policy::Subject;
 use crate::llm::limits::Bound;
 use crate::telemetry::Metrics;
-use claims::Claimed;
-use history::{Alone, Histories};
-use reservation::Amounts;
+use claims::claims_of;
+use past_spend::{OnlyCounter, PastSpendReader};
 
-/// How often a request tells new counters what they have missed. Between two tries, the counters
-/// can only lose what they were told.
-const MOST_TRIES: usize = 3;
+/// How often a request is reserved anew because counters do not exist. They can get lost between two
+/// tries only if Redis loses them.
+const MAX_TRIES: usize = 3;
 
-/// Waits until the ledger has what the journal holds, so that what is read from it is complete;
-/// an error if that can't be had now.
+/// Waits until the ledger has all that the journal holds, so that sums read from it are complete.
+/// Fails if that takes too long.
 pub type FlushLedger =
     Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
 
-/// A request that asks to be let through.
+/// All that admission needs to know of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct AdmissionRequest<'r> {
-    /// Who asks.
     pub subject: Subject<'r>,
-    /// For what.
     pub target: Target<'r>,
-    /// What it costs, if that is known.
     pub price: Option<&'r ResolvedPrice>,
     /// The most that it can use.
     pub bound: Bound,
-    /// Its id, under which it is counted.
     pub request_id: RequestId,
-    /// When it came. All windows are told by this instant, whenever it ends.
+    /// When it came. It counts in the windows of this instant, whenever it ends.
     pub at: DateTime<Utc>,
 }
 
-/// What the answer tells of policies.
-pub type PolicyHeaders = Vec<(HeaderName, HeaderValue)>;
-
-/// A request may go out.
+/// A request may be sent.
 #[derive(Debug)]
 #[must_use = "what is reserved has to be settled"]
 pub struct Admitted {
-    /// The policies that matched, the broadest first; of defaults, the subject's own children.
-    pub policies: Vec<PolicyId>,
+    pub report: PolicyReport,
     /// The most that it may cost; none without a price.
     pub reserved: Option<NanoUsd>,
-    /// What its answer tells of the policies.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// What it has reserved.
     pub reservation: Reservation,
 }
 
 struct Inner {
     directory: Directory,
     counters: Counters,
-    children: Children,
-    histories: Histories,
+    child_queue: ChildQueue,
+    past_spend: PastSpendReader,
     clock: Clock,
     metrics: Metrics,
 }
@@ -104,38 +93,37 @@ impl fmt::Debug for Admission {
 }
 
 impl Admission {
-    /// Admission by the directory's policies. `children` is the queue of children to be made, which
-    /// somebody has to [write](Children::write_now_and_then).
+    /// Admission by the directory's policies. `child_queue` has to be
+    /// [written](ChildQueue::write_periodically) by its owner.
     pub fn new(
         directory: Directory,
         database: Database,
         counters: Counters,
-        children: Children,
+        child_queue: ChildQueue,
         clock: Clock,
         metrics: Metrics,
         flush_ledger: FlushLedger,
     ) -> Self {
-        let histories = Histories::new(database, flush_ledger);
-        let inner = Inner { directory, counters, children, histories, clock, metrics };
+        let past_spend = PastSpendReader::new(database, flush_ledger);
+        let inner = Inner { directory, counters, child_queue, past_spend, clock, metrics };
         Self { inner: Arc::new(inner) }
     }
 
-    /// Says that this thread is a worker's, which asks often.
+    /// Declares this thread a worker's, from which many requests come.
     pub fn attach_worker(&self) {
         self.inner.counters.attach_worker();
     }
 
-    /// Waits until all that requests have used is counted, but no longer than `most`. Whether it is.
-    pub async fn finish(&self, most: Duration) -> bool {
-        self.inner.counters.finish(most).await
+    /// Waits until all that requests have used is counted, for at most `max_wait`. Whether it is.
+    pub async fn finish(&self, max_wait: Duration) -> bool {
+        self.inner.counters.finish(max_wait).await
     }
 
-    /// Lets a request through, with all that it may use reserved, or says why not; then nothing is
-    /// counted.
+    /// Reserves all that a request may use, or says why it must not be sent; then nothing is counted.
     pub async fn admit(&self, request: AdmissionRequest<'_>) -> Result<Admitted, Denied> {
         let outcome = self.decide(&request).await;
         let verdict = match &outcome {
-            Ok(admitted) if admitted.policies.is_empty() => "unmatched",
+            Ok(admitted) if admitted.report.policies.is_empty() => "unmatched",
             Ok(_) => "admitted",
             Err(denied) => denied.reason.label(),
         };
@@ -149,7 +137,8 @@ impl Admission {
     async fn decide(&self, request: &AdmissionRequest<'_>) -> Result<Admitted, Denied> {
         let organization_id = request.subject.organization_id;
         let set = self.inner.directory.find_policies(organization_id).await;
-        let set = set.map_err(|error| Denied::unavailable(error.to_string()))?;
+        let set =
+            set.map_err(|error| Denied::unavailable(PolicyReport::default(), error.to_string()))?;
         let reserved = match request.price {
             _ if request.bound.free => Some(NanoUsd::ZERO),
             Some(resolved) => {
@@ -158,148 +147,123 @@ impl Admission {
             }
             None => None,
         };
-        if set.is_empty() {
-            return Ok(Admitted {
-                policies: Vec::new(),
-                reserved,
-                headers: Vec::new(),
-                reservation: Reservation::of_nothing(),
-            });
-        }
-        let applied = set.matching(&request.subject);
-        for seed in applied.iter().filter_map(|one| one.unmade.as_ref()) {
-            if self.inner.children.note(organization_id, seed) {
-                set.note_queued(seed);
+        let matched = set.matching(&request.subject);
+        for child in matched.iter().filter_map(MatchedPolicy::new_child) {
+            if self.inner.child_queue.add(organization_id, child) {
+                set.mark_queued(child);
             }
         }
-        let apart = set.counted_apart(&request.subject);
-        self.ask(request, &set, (&applied, &apart), reserved).await
+        self.check(request, &set, &matched, reserved).await
     }
 
-    async fn ask(
+    async fn check(
         &self,
         request: &AdmissionRequest<'_>,
         set: &PolicySet,
-        (applied, apart): (&[Applied<'_>], &[Applied<'_>]),
+        matched: &[MatchedPolicy<'_>],
         reserved: Option<NanoUsd>,
     ) -> Result<Admitted, Denied> {
-        let forbidding: Vec<usize> = places_of(applied, forbidding(applied, &request.target));
-        if !forbidding.is_empty() {
-            return Err(Denied::by(Reason::ModelAccess, request, applied, &forbidding, None));
+        let report = PolicyReport::new(request, matched);
+        let denying: SmallVec<[usize; 4]> = denies_model(matched, &request.target).collect();
+        if !denying.is_empty() {
+            return Err(Denied::by_policies(Reason::ModelAccess, request, report, &denying));
         }
-        let is_spend = |one: &&Applied<'_>| matches!(one.policy.config, PolicyConfig::Spend(_));
         if reserved.is_none() {
-            let capping = places_of(applied, applied.iter().filter(is_spend));
-            if !capping.is_empty() {
-                return Err(Denied::by(Reason::PriceUnknown, request, applied, &capping, None));
+            let caps = report.policies.iter().enumerate().filter(|(_, one)| one.policy.is_spend());
+            let caps: SmallVec<[usize; 4]> = caps.map(|(place, _)| place).collect();
+            if !caps.is_empty() {
+                return Err(Denied::by_policies(Reason::PriceUnknown, request, report, &caps));
             }
         }
-        let claimed = Claimed::of(applied, apart, request, reserved.unwrap_or_default());
-        if claimed.claims.is_empty() {
-            return Ok(Admitted {
-                policies: applied.iter().map(|one| one.bucket).collect(),
-                reserved,
-                headers: headers::of(request, applied, None),
-                reservation: Reservation::of_nothing(),
-            });
+        let mut claims = claims_of(matched, request, reserved.unwrap_or_default());
+        if claims.list.is_empty() {
+            return Ok(Admitted { report, reserved, reservation: Reservation::empty() });
         }
-        let Claimed { claims, mut owners } = claimed;
-        let mut claims = Claims {
-            organization_id: request.subject.organization_id,
-            request_id: request.request_id,
-            at: request.at,
-            claims,
-        };
-        let reservation = Reservation::of(
-            self.inner.counters.clone(),
-            &claims,
-            Amounts::of(reserved, request.bound),
-        );
-        match self.reserve(&mut claims, &mut owners, set, (applied, apart)).await {
-            Ok((true, standings)) => Ok(Admitted {
-                policies: applied.iter().map(|one| one.bucket).collect(),
-                reserved,
-                headers: headers::of(request, applied, Some((&claims, &owners, &standings))),
-                reservation,
-            }),
-            Ok((false, standings)) => {
+        let amounts =
+            Amounts { cost: reserved.unwrap_or_default(), tokens: request.bound.estimate_tokens };
+        // From here on: if this future is dropped, or the counters fail, what may have been counted is
+        // taken back.
+        let reservation = Reservation::new(&self.inner.counters, &claims, amounts);
+        match self.reserve(&mut claims, set, matched).await {
+            Ok((true, statuses)) => {
+                let report = report.with_limits(&claims, &statuses);
+                Ok(Admitted { report, reserved, reservation })
+            }
+            Ok((false, statuses)) => {
                 reservation.forget();
-                Err(Denied::by_limits(request, applied, &claims, &owners, &standings))
+                Err(Denied::by_limits(request, report.with_limits(&claims, &statuses)))
             }
-            Err(cause) => {
-                // Nothing should be counted; if something is after all, it is taken back.
-                drop(reservation);
-                Err(Denied { headers: headers::of(request, applied, None), ..cause })
-            }
+            Err(cause) => Err(Denied::unavailable(report, cause)),
         }
     }
 
-    /// Counts all claims, or says which don't fit. New counters are told what they have missed; one
-    /// that holds nobody, and can't be told, is left out and learns another time.
+    /// Counts all claims and returns true, or returns false if some do not fit. For spend counters
+    /// that do not exist yet, the ledger is read; if that fails for a claim without a limit, the claim
+    /// is left out.
     async fn reserve(
         &self,
         claims: &mut Claims,
-        owners: &mut Vec<usize>,
         set: &PolicySet,
-        (applied, apart): (&[Applied<'_>], &[Applied<'_>]),
-    ) -> Result<(bool, Vec<Standing>), Denied> {
-        let mut history: Vec<Option<NanoUsd>> = Vec::new();
-        for _ in 0..MOST_TRIES {
-            if claims.claims.is_empty() {
-                return Ok((true, Vec::new()));
+        matched: &[MatchedPolicy<'_>],
+    ) -> Result<(bool, LimitStatuses), String> {
+        for _ in 0..MAX_TRIES {
+            if claims.list.is_empty() {
+                return Ok((true, LimitStatuses::new()));
             }
-            let answer = self.inner.counters.reserve(claims, &history).await;
-            let unknown = match answer.map_err(|error| Denied::unavailable(error.to_string()))? {
-                Reserved::Admitted(standings) => return Ok((true, standings)),
-                Reserved::Refused(standings) => return Ok((false, standings)),
+            let answer = self.inner.counters.reserve(claims).await;
+            let unknown = match answer.map_err(|error| error.to_string())? {
+                Reserved::Admitted(statuses) => return Ok((true, statuses)),
+                Reserved::Refused(statuses) => return Ok((false, statuses)),
                 Reserved::Unknown(unknown) => unknown,
             };
-            history.resize(claims.claims.len(), None);
-            // From the last, so that what is left out moves none that is still to come.
+            // From the last, so that removing one moves none that is still to come.
             for place in unknown.into_iter().rev() {
-                let owner = owners.get(place).and_then(|at| applied.iter().chain(apart).nth(*at));
-                let (Some(claim), Some(owner)) = (claims.claims.get(place), owner) else {
-                    continue;
-                };
-                let alone = self.alone(claims, claim, set);
-                match self.inner.histories.spent(claims, claim, &owner.audience, alone).await {
+                let Some(claim) = claims.list.get(place).copied() else { continue };
+                let Some(policy) = matched.get(claim.source.policy) else { continue };
+                let only_counter = self.only_counter(claims.at, &claim, set);
+                let organization_id = claims.organization_id;
+                let spent = self.inner.past_spend.before(
+                    organization_id,
+                    claims.at,
+                    &claim,
+                    &policy.counted,
+                    only_counter,
+                );
+                match spent.await {
                     Ok(spent) => {
-                        if let Some(known) = history.get_mut(place) {
-                            *known = Some(spent);
+                        if let Some(claim) = claims.list.get_mut(place) {
+                            claim.spent_before = Some(spent);
                         }
                     }
-                    Err(_) if claim.limit.holds_nobody() => {
-                        claims.claims.remove(place);
-                        owners.remove(place);
-                        history.remove(place);
+                    Err(_) if claim.limit.is_unlimited() => {
+                        claims.list.remove(place);
                     }
-                    Err(cause) => return Err(Denied::unavailable(cause)),
+                    Err(cause) => return Err(cause),
                 }
             }
         }
-        Err(Denied::unavailable("the counters keep forgetting what they are told".to_owned()))
+        Err("counters were lost again and again".to_owned())
     }
 
-    /// What is known of the claim's window where nobody but this process counts.
-    fn alone(&self, claims: &Claims, claim: &Claim, set: &PolicySet) -> Option<Alone> {
+    /// Set if no other process counts: then the ledger need not be read for windows that began after
+    /// this process.
+    fn only_counter(
+        &self,
+        at: DateTime<Utc>,
+        claim: &Claim,
+        set: &PolicySet,
+    ) -> Option<OnlyCounter> {
         let (Counters::Memory(memory), Limit::Spend { window, .. }) =
             (&self.inner.counters, claim.limit)
         else {
             return None;
         };
-        Some(Alone {
+        Some(OnlyCounter {
             version: set.version(),
             now: self.inner.clock.now(),
-            keeps: memory.keeps(window.end(claims.at)),
+            keeps_window: memory.keeps_window(window.end(at)),
         })
     }
-}
-
-fn places_of<'a, 's: 'a>(
-    applied: &'a [Applied<'s>],
-    some: impl Iterator<Item = &'a Applied<'s>>,
-) -> Vec<usize> {
-    some.filter_map(|one| applied.iter().position(|other| std::ptr::eq(one, other))).collect()
 }
 
 #[cfg(test)]

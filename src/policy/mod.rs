@@ -1,9 +1,10 @@
-//! Policies at work: admission before, settlement after.
+//! What an organization's policies allow: admission before a request is sent, settlement after it.
 //!
-//! [`set`] arranges an organization's policies, and knows nothing of the rest: the directory holds
-//! what it makes.
+//! No HTTP here: this room says what was decided, `proxy` says it to the caller. [`limit`] and [`set`]
+//! stand on `domain` alone, since the directory holds compiled sets.
 
 pub mod admission;
-pub mod children;
+pub mod child_queue;
+pub mod limit;
 pub mod limits;
 pub mod set;

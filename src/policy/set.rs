@@ -1,114 +1,39 @@
-//! An organization's policies, arranged so that a request looks at those that may concern it and at
-//! no others: a default policy may have ten thousand children.
+//! An organization's policies, indexed so that a request looks only at those that may match it: a
+//! default policy may have ten thousand children.
 //!
-//! A policy that does not parse makes the whole set fail to load: rather no answer than one by half
-//! the rules.
+//! If one policy can't be parsed, the whole set fails to load: requests are refused rather than
+//! checked against a part of the policies.
 
 mod access;
-mod defaults;
+mod default_policies;
 mod index;
+mod policy;
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
-use serde_json::Value;
-use uuid::Uuid;
+use smallvec::SmallVec;
 
 use crate::domain::ids::PolicyId;
 use crate::domain::policy::{
-    Audience, Epochs, MOST_CHILDREN_OF_ORGANIZATION, Matchers, Mistake, PolicyConfig, PolicyType,
-    Subject, SubjectKind, SubjectMatcher,
+    Audience, MOST_CHILDREN_OF_ORGANIZATION, Matchers, Mistake, PolicyConfig, PolicyType, Subject,
+    SubjectKind,
 };
 
 pub use access::Target;
-pub(super) use access::forbidding;
-pub use defaults::{ChildSeed, child_id, overflow_id};
-use defaults::{DefaultPolicy, Seat};
-use index::Index;
+pub(super) use access::denies_model;
+use default_policies::{ChildBucket, DefaultPolicy};
+pub use default_policies::{ChildPolicy, child_id, overflow_id};
+use index::{Index, Places};
+pub use policy::{BadPolicy, Policy, PolicyLimit, StoredPolicy, Tier};
 
-/// A policy as it is stored.
-#[derive(Clone, Debug)]
-pub struct StoredPolicy {
-    /// Its id.
-    pub id: PolicyId,
-    /// What people call it.
-    pub name: String,
-    /// What it is.
-    pub policy_type: PolicyType,
-    /// Whom it is for, in normal form.
-    pub subject_matchers: Vec<SubjectMatcher>,
-    /// What it says.
-    pub config: Value,
-    /// Whether it counts. One that does not may still stand in a default's place.
-    pub enabled: bool,
-    /// Where it stands among its peers; the smaller first.
-    pub priority: i64,
-    /// The default policy that it was made of.
-    pub parent_policy_id: Option<PolicyId>,
-    /// Whether it goes its own way since.
-    pub detached: bool,
-    /// Which counters its limits go by.
-    pub epochs: Epochs,
-}
-
-impl StoredPolicy {
-    /// What it counts, of whom: not what it is called.
-    fn hash(&self, state: &mut impl Hasher) {
-        (self.id, self.enabled, self.detached).hash(state);
-        (&self.subject_matchers, self.config.to_string()).hash(state);
-        serde_json::to_string(&self.epochs).unwrap_or_default().hash(state);
-    }
-}
-
-/// A stored policy can't be read; somebody wrote to the database by hand.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("gateway policy {id}: {field} {message}")]
-pub struct BadPolicy {
-    /// Which.
-    pub id: PolicyId,
-    /// What of it.
-    pub field: String,
-    /// What is wrong with it.
-    pub message: String,
-}
-
-/// How narrow a policy is, by the most specific identity that it names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Tier {
-    /// Everybody, or those with certain metadata.
-    Organization,
-    /// Workspaces.
-    Workspace,
-    /// People.
-    User,
-    /// API keys.
-    ApiKey,
-}
-
-/// A policy, ready for use.
-#[derive(Debug)]
-pub struct Policy {
-    /// Its id.
-    pub id: PolicyId,
-    /// What people call it.
-    pub name: Arc<str>,
-    /// What it is.
-    pub policy_type: PolicyType,
-    /// What it says.
-    pub config: PolicyConfig,
-    /// How narrow it is.
-    pub tier: Tier,
-    /// Of each limit, in the order of the configuration; none is the first.
-    epochs: Vec<Option<Uuid>>,
-}
-
-/// A policy for those who match.
+/// A policy for the requests that match.
 #[derive(Debug)]
 struct Rule {
-    policy: Policy,
+    policy: Arc<Policy>,
     matchers: Matchers,
-    /// What a default policy would have as its subject, if this is for exactly such subjects.
-    alike: Option<(SubjectKind, Option<String>)>,
+    /// The subject of a default policy that this rule would replace.
+    default_subject: Option<(SubjectKind, Option<String>)>,
 }
 
 /// An organization's live policies.
@@ -121,29 +46,32 @@ pub struct PolicySet {
     version: u64,
 }
 
-/// A policy that a request falls under.
+/// A policy that a request matches.
 #[derive(Clone, Debug)]
-pub struct Applied<'s> {
-    /// What it is told as: the policy's id, that of the subject's child of a default, or the one
-    /// that all share who came after the last child.
+pub struct MatchedPolicy<'s> {
+    /// The policy's own id; of a default policy, the id of the subject's child or of the overflow
+    /// bucket. Reports and the ledger name the policy by it.
     pub bucket: PolicyId,
-    /// What it says. Of a child, its default.
-    pub policy: &'s Policy,
-    /// Whose spending it counts.
-    pub audience: Counted<'s>,
-    /// The child that is still to be made.
-    pub unmade: Option<ChildSeed>,
+    /// Of a child, its parent.
+    pub policy: &'s Arc<Policy>,
+    pub counted: CountedRequests<'s>,
+    is_new_child: bool,
+    /// Otherwise its limits count the request and never refuse it.
+    pub is_enforced: bool,
 }
 
-/// Whose spending a bucket counts.
+/// The policies that a request matches: the enforced ones, the broadest first, then the others.
+pub type MatchedPolicies<'s> = SmallVec<[MatchedPolicy<'s>; 3]>;
+
+/// Which requests a bucket counts.
 #[derive(Clone, Debug)]
-pub enum Counted<'s> {
-    /// Of all who match.
+pub enum CountedRequests<'s> {
+    /// All that match.
     Matching(&'s Matchers),
-    /// Of one subject.
-    Child(ChildSeed),
-    /// Of all who share this bucket, which only the ledger's rows tell.
-    Shared(PolicyId),
+    /// Those of one subject.
+    Child(ChildPolicy),
+    /// Those of the subjects that share an overflow bucket. Only the rows of the ledger show which.
+    Overflow(PolicyId),
 }
 
 impl PolicySet {
@@ -172,7 +100,7 @@ impl PolicySet {
             let parent = stored.parent_policy_id;
             if let Some(parent) = parent {
                 children.push((parent, stored.id, stored.detached));
-                // Its default speaks for it, before it is made as well as after.
+                // Its parent's limits apply to it, before its row is written as well as after.
                 if !stored.detached {
                     continue;
                 }
@@ -197,9 +125,8 @@ impl PolicySet {
         Ok(Self { rules, defaults, index, version: version.finish() })
     }
 
-    /// Tells apart what policies say and whom they are for; the same in one process as long as
-    /// whatever was counted by this set would have been counted alike. Children that a default makes
-    /// are not told apart.
+    /// Differs, within one process, between sets that would count some request in different
+    /// counters. The children that default policies create make no difference.
     pub fn version(&self) -> u64 {
         self.version
     }
@@ -209,102 +136,91 @@ impl PolicySet {
         self.rules.is_empty() && self.defaults.is_empty()
     }
 
-    /// The policies that a request falls under, the broadest first.
+    /// The policies that a request matches.
     ///
-    /// A default rate limit does not hold for a subject that has one of its own; a default spend cap
-    /// always does, since no cap loosens another.
-    pub fn matching(&self, subject: &Subject<'_>) -> Vec<Applied<'_>> {
-        let mut places = Vec::new();
+    /// A default rate limit does not apply to a subject that has a rate limit of its own. A default
+    /// spend cap always applies, since no cap loosens another. Where a child was detached, its default
+    /// policy still counts the subject's requests, so that it knows what was spent if the child is
+    /// deleted.
+    pub fn matching(&self, subject: &Subject<'_>) -> MatchedPolicies<'_> {
+        let mut places = Places::new();
         self.index.candidates(subject, &mut places);
         places.sort_unstable();
-        let mut applied: Vec<Applied<'_>> = Vec::new();
-        let mut replaced: Vec<&(SubjectKind, Option<String>)> = Vec::new();
+        let mut matched = MatchedPolicies::new();
+        let mut replaced: SmallVec<[&(SubjectKind, Option<String>); 2]> = SmallVec::new();
         for rule in places.iter().filter_map(|place| self.rules.get(*place)) {
             if !rule.matchers.matches(subject) {
                 continue;
             }
             if rule.policy.policy_type == PolicyType::RateLimit {
-                replaced.extend(&rule.alike);
+                replaced.extend(&rule.default_subject);
             }
-            applied.push(Applied {
+            matched.push(MatchedPolicy {
                 bucket: rule.policy.id,
                 policy: &rule.policy,
-                audience: Counted::Matching(&rule.matchers),
-                unmade: None,
+                counted: CountedRequests::Matching(&rule.matchers),
+                is_new_child: false,
+                is_enforced: true,
             });
         }
-        let of_rules = applied.len();
+        let rules = matched.len();
         for default in &self.defaults {
             let is_rate = default.policy.policy_type == PolicyType::DefaultRateLimit;
             if is_rate && replaced.contains(&&default.subject) {
                 continue;
             }
-            let Some(seat) = default.seat(subject) else { continue };
-            applied.push(match seat {
-                Seat::Own { seed, made } => Applied {
-                    bucket: seed.id,
-                    policy: &default.policy,
-                    unmade: (!made).then(|| seed.clone()),
-                    audience: Counted::Child(seed),
-                },
-                Seat::Shared(bucket) => Applied {
-                    bucket,
-                    policy: &default.policy,
-                    audience: Counted::Shared(bucket),
-                    unmade: None,
-                },
+            let Some(bucket) = default.bucket(subject) else { continue };
+            let (bucket, counted, is_new_child) = match bucket {
+                ChildBucket::Own { child, is_known } => {
+                    (child.id, CountedRequests::Child(child), !is_known)
+                }
+                ChildBucket::Overflow(id) => (id, CountedRequests::Overflow(id), false),
+            };
+            let policy = &default.policy;
+            matched.push(MatchedPolicy {
+                bucket,
+                policy,
+                counted,
+                is_new_child,
+                is_enforced: true,
             });
         }
-        if applied.len() > of_rules {
-            // Stable: of one tier, a policy comes before a default's child.
-            applied.sort_by_key(|one| one.policy.tier);
+        if matched.len() > rules {
+            // Stable: within a tier, policies come before children of defaults.
+            matched.sort_by_key(|one| one.policy.tier);
         }
-        applied
+        for default in &self.defaults {
+            let Some(child) = default.detached_child(subject) else { continue };
+            matched.push(MatchedPolicy {
+                bucket: child.id,
+                policy: &default.policy,
+                counted: CountedRequests::Child(child),
+                is_new_child: false,
+                is_enforced: false,
+            });
+        }
+        matched
     }
 
-    /// What the request's subject is counted in and not held to: its place in a default whose child
-    /// for it goes its own way. When that child is deleted, the default knows what was spent.
-    pub fn counted_apart(&self, subject: &Subject<'_>) -> Vec<Applied<'_>> {
-        let apart = |default: &'_ DefaultPolicy| default.detached_child(subject);
-        let seeds = self.defaults.iter().filter_map(|one| apart(one).map(|seed| (one, seed)));
-        let applied = seeds.map(|(default, seed)| Applied {
-            bucket: seed.id,
-            policy: &default.policy,
-            audience: Counted::Child(seed),
-            unmade: None,
-        });
-        applied.collect()
-    }
-
-    /// Says that the child waits to be made, so that it need not be asked for again.
-    pub fn note_queued(&self, seed: &ChildSeed) {
-        if let Some(default) = self.defaults.iter().find(|one| one.policy.id == seed.parent) {
-            default.note_queued(seed.id);
+    /// Records that the child is queued to be written.
+    pub fn mark_queued(&self, child: &ChildPolicy) {
+        if let Some(default) = self.defaults.iter().find(|one| one.policy.id == child.parent) {
+            default.mark_queued(child.id);
         }
     }
 }
 
-impl Policy {
-    fn of(stored: &StoredPolicy, config: PolicyConfig, tier: Tier) -> Self {
-        let epochs = config.limit_names().into_iter().map(|limit| stored.epochs.of(limit));
-        Self {
-            id: stored.id,
-            name: stored.name.as_str().into(),
-            policy_type: stored.policy_type,
-            epochs: epochs.collect(),
-            config,
-            tier,
-        }
+impl MatchedPolicy<'_> {
+    /// The counter of one of the policy's limits for this request.
+    pub fn counter(&self, limit: &PolicyLimit) -> PolicyId {
+        limit.counter(self.policy.id, self.bucket)
     }
-}
 
-impl Applied<'_> {
-    /// What the limit in this place of the configuration is counted under. A child that goes its
-    /// own way counts on under what its default counted it under, as long as neither began anew.
-    pub fn counter(&self, limit: usize) -> PolicyId {
-        match self.policy.epochs.get(limit).copied().flatten() {
-            None => self.bucket,
-            Some(epoch) => child_id(self.bucket, &epoch.to_string(), None),
+    /// The child whose row has still to be written.
+    pub fn new_child(&self) -> Option<&ChildPolicy> {
+        match &self.counted {
+            CountedRequests::Child(child) if self.is_new_child => Some(child),
+            _ => None,
         }
     }
 }
@@ -318,39 +234,15 @@ impl Rule {
             return Err(BadPolicy::of(stored.id, Vec::new()));
         };
         let config = PolicyConfig::parse(stored.policy_type, &stored.config).map_err(bad)?;
-        let tier = tier_of(&matchers);
-        let alike = alike(&matchers);
-        let policy = Policy::of(&stored, config, tier);
-        Ok(Self { policy, matchers, alike })
+        let policy = Arc::new(Policy::new(&stored, config, Tier::of(&matchers)));
+        let default_subject = default_subject(&matchers);
+        Ok(Self { policy, matchers, default_subject })
     }
 }
 
-impl BadPolicy {
-    fn of(id: PolicyId, mistakes: Vec<Mistake>) -> Self {
-        let first = mistakes.into_iter().next();
-        let (field, message) = first.map_or_else(
-            || ("subject_matchers".to_owned(), "do not go with its type".to_owned()),
-            |mistake| (mistake.field, mistake.message),
-        );
-        Self { id, field, message }
-    }
-}
-
-fn tier_of(matchers: &Matchers) -> Tier {
-    if !matchers.api_key_ids().is_empty() {
-        Tier::ApiKey
-    } else if !matchers.user_ids().is_empty() {
-        Tier::User
-    } else if !matchers.workspace_ids().is_empty() {
-        Tier::Workspace
-    } else {
-        Tier::Organization
-    }
-}
-
-/// The kind of subject, and the metadata key, if those are all that the matchers ask for. The
-/// organization goes without saying.
-fn alike(matchers: &Matchers) -> Option<(SubjectKind, Option<String>)> {
+/// The kind of subject, and the metadata key, if the matchers ask for nothing else but the
+/// organization.
+fn default_subject(matchers: &Matchers) -> Option<(SubjectKind, Option<String>)> {
     let kind = match (
         matchers.workspace_ids().is_empty(),
         matchers.user_ids().is_empty(),

@@ -15,14 +15,15 @@ use crate::directory::configuration::ConfigurationEntry;
 use crate::domain::metadata::Metadata;
 use crate::domain::policy::Subject;
 use crate::domain::scope::WorkspaceScope;
-use crate::json::object::JsonBody;
-use crate::llm::limits::{Api, Bound};
+use crate::json::object::BodyEdits;
+use crate::llm::limits::{Api, BodyFacts, Bound};
 
-/// The most that a body can use, as it goes up.
+/// The maximum that a body can use as it goes up.
 pub fn bound_of(
     plane: &DataPlane,
     operation: &Operation,
-    body: &JsonBody,
+    mut facts: BodyFacts,
+    edits: &BodyEdits<'_>,
     configuration: &ConfigurationEntry,
 ) -> Bound {
     let api = match operation {
@@ -30,7 +31,8 @@ pub fn bound_of(
         Operation::ChatCompletions => Api::ChatCompletions,
         Operation::ListModels | Operation::GetModel { .. } => return Bound::FREE,
     };
-    plane.accounting.bound(api, configuration, body.length(), body.fields())
+    edits.added().for_each(|(key, raw)| facts.add_field(key, raw));
+    plane.accounting.bound(api, configuration, edits.length(), &facts)
 }
 
 /// Asks the policies and opens the request's account if they admit it.
@@ -43,14 +45,14 @@ pub async fn admit(
     outgoing: &mut Outgoing,
     context: &mut RequestContext,
 ) -> Result<(), ProxyError> {
-    let metadata = metadata_of(request.headers());
+    let metadata = metadata_of(request.headers())?;
     let facts = RequestFacts {
         record: context.request.record(),
         subject: Subject {
             organization_id: scope.organization_id,
             workspace_id: scope.workspace_id,
             user_id: principal.user_id,
-            api_key_id: principal.key_id,
+            api_key_id: principal.api_key_id(),
             metadata: &metadata,
         },
         configuration,
@@ -59,14 +61,14 @@ pub async fn admit(
         body: SentBody::Whole(outgoing.body.clone(), outgoing.memory.take()),
     };
     match plane.accounting.admit(facts).await {
-        Ok((account, headers)) => {
-            context.policy_headers = headers;
+        Ok((account, report)) => {
+            context.policy_report = report;
             context.request.admitted(account);
             Ok(())
         }
         Err(denied) => {
             let error = ProxyError::from(&denied);
-            context.policy_headers = denied.headers;
+            context.policy_report = *denied.report;
             let record = context.request.record();
             record.cause = denied.cause;
             record.violated = denied.violated;
@@ -76,6 +78,7 @@ pub async fn admit(
 }
 
 /// What the caller says of the request. Most say nothing, which costs one pass over the names.
-fn metadata_of(headers: &HeaderMap) -> Metadata {
+fn metadata_of(headers: &HeaderMap) -> Result<Metadata, ProxyError> {
     Metadata::from_headers(headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())))
+        .map_err(ProxyError::InvalidMetadata)
 }

@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
-use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::{HttpResponse, ResponseError, body::BoxBody};
 
 use super::error::ProxyError;
+use super::policy_headers::insert_policy_headers;
 use crate::accounting::request::AccountedRequest;
+use crate::policy::admission::PolicyReport;
 use crate::telemetry::OpenStream;
 use crate::telemetry::request_record::RequestOutcome;
 use crate::telemetry::request_reporter::RequestReporter;
@@ -15,8 +16,8 @@ use crate::telemetry::requests::RequestIds;
 /// A proxied request. Dropping it finishes it: the caller has left.
 pub struct RequestContext {
     pub request: AccountedRequest,
-    /// What policies tell the caller.
-    pub policy_headers: Vec<(HeaderName, HeaderValue)>,
+    /// Reported in the head of the answer.
+    pub policy_report: PolicyReport,
     open_stream: Option<OpenStream>,
 }
 
@@ -24,7 +25,7 @@ impl RequestContext {
     /// Of a request that has just arrived.
     pub fn new(reporter: &RequestReporter, ids: RequestIds, peer: Option<IpAddr>) -> Self {
         let request = AccountedRequest::new(reporter, ids, peer);
-        Self { request, policy_headers: Vec::new(), open_stream: None }
+        Self { request, policy_report: PolicyReport::default(), open_stream: None }
     }
 
     /// The head of the upstream's answer is there.
@@ -39,12 +40,10 @@ impl RequestContext {
     /// The gateway's own answer, instead of an upstream's.
     pub fn refuse(mut self, error: &ProxyError) -> HttpResponse<BoxBody> {
         let mut response = error.error_response();
-        for (name, value) in std::mem::take(&mut self.policy_headers) {
-            response.headers_mut().insert(name, value);
-        }
+        insert_policy_headers(response.headers_mut(), &self.policy_report);
         let row = error.row();
         let record = self.request.record();
-        record.status = row.status.as_u16();
+        record.status = Some(row.status.as_u16());
         record.code = Some(row.code);
         self.request.finish(RequestOutcome::Refused);
         response

@@ -9,11 +9,13 @@ mod table;
 use std::fmt;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderName, RETRY_AFTER};
+use actix_web::http::header::{ACCEPT_ENCODING, HeaderName, RETRY_AFTER};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use actix_web_httpauth::headers::www_authenticate::WwwAuthenticate;
 use actix_web_httpauth::headers::www_authenticate::bearer::Bearer;
 
+use super::content_coding::SUPPORTED;
+use crate::domain::metadata::InvalidMetadata;
 use crate::json::object::BodyError;
 use crate::llm::error::GatewayError;
 use crate::policy::admission::{Denied, Reason};
@@ -30,8 +32,12 @@ pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProxyError {
     Body(BodyError),
+    ModelOverride { field: String },
+    UndecodableBody,
+    UnsupportedContentEncoding { named: String },
     IncompleteBody,
     BadModelId,
+    InvalidMetadata(InvalidMetadata),
     MissingKey,
     InvalidKey,
     ExpiredKey,
@@ -75,6 +81,7 @@ impl ProxyError {
     pub fn param(&self) -> Option<&str> {
         match self {
             Self::Body(error) => error.param(),
+            Self::ModelOverride { field } => Some(field),
             _ => None,
         }
     }
@@ -88,6 +95,7 @@ impl ProxyError {
                 | Self::BodyTooLarge { .. }
                 | Self::BodyTooSlow
                 | Self::IncompleteBody
+                | Self::UnsupportedContentEncoding { .. }
                 | Self::Overloaded
         )
     }
@@ -146,6 +154,9 @@ impl ResponseError for ProxyError {
         }
         if status == StatusCode::UNAUTHORIZED {
             response.insert_header(WwwAuthenticate(Bearer::build().realm("tollgate").finish()));
+        }
+        if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            response.insert_header((ACCEPT_ENCODING, SUPPORTED));
         }
         if self.leaves_body_unread() {
             response.force_close();

@@ -1,28 +1,30 @@
-//! Takes the provider's key out of upstream error bodies, which like to quote it.
+//! Removes the provider's key from upstream error bodies, which may quote it.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use memchr::memmem;
 
-/// How much of an upstream's error body is worth reading, in bytes. What comes after it has not been
-/// looked at, and a key may lie across the cut.
+use crate::json::escapes::UnescapedText;
+
+/// Maximum length of an upstream's error body that is searched and relayed, in bytes. A key may lie
+/// across the cut.
 pub const MOST_BYTES: usize = 64 * 1024;
 
 const MARK: &[u8] = b"[redacted]";
 
 /// Replaces every occurrence of a secret, also where JSON escapes some of its characters (`\/`,
-/// `\u002B`, `\"`, a pair of surrogates). Empty secrets are ignored. Takes time in proportion to
-/// the body and the secrets, not to their product: both are somebody else's choice.
+/// `\u002B`, `\"`, a pair of surrogates). Empty secrets are ignored. Takes time in proportion to the
+/// lengths of body and secrets, not to their product.
 pub fn redact<'a>(body: &'a [u8], secrets: &[&[u8]]) -> Cow<'a, [u8]> {
-    let spelled = Spelled::read(body);
+    let unescaped = UnescapedText::read(body);
     let mut found: Vec<Range<usize>> = Vec::new();
     for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
         let finder = memmem::Finder::new(secret);
         found.extend(finder.find_iter(body).map(|at| at..at + secret.len()));
-        if let Some(spelled) = &spelled {
-            let spellings = finder.find_iter(&spelled.text);
-            found.extend(spellings.map(|at| spelled.source(at..at + secret.len())));
+        if let Some(unescaped) = &unescaped {
+            let spellings = finder.find_iter(&unescaped.text);
+            found.extend(spellings.map(|at| unescaped.source(at..at + secret.len())));
         }
     }
     if found.is_empty() {
@@ -32,7 +34,7 @@ pub fn redact<'a>(body: &'a [u8], secrets: &[&[u8]]) -> Cow<'a, [u8]> {
     let mut out = Vec::with_capacity(body.len());
     let mut copied = 0;
     for range in found {
-        // Finds that overlap, such as of secrets that begin alike, leave one mark.
+        // Overlapping matches, such as of secrets that begin alike, leave one mark.
         if range.start >= copied {
             out.extend_from_slice(body.get(copied..range.start).unwrap_or_default());
             out.extend_from_slice(MARK);
@@ -43,26 +45,29 @@ pub fn redact<'a>(body: &'a [u8], secrets: &[&[u8]]) -> Cow<'a, [u8]> {
     Cow::Owned(out)
 }
 
-/// How much of a body that was cut off can be shown: up to where a secret may have begun, in any of
-/// its spellings, that the cut left unfinished.
+/// How much of a body that was cut off can be relayed: up to where a secret may begin, escaped or
+/// not, whose end was cut off.
 pub fn without_begun_secret(body: &[u8], secrets: &[&[u8]]) -> usize {
-    let spelled = Spelled::read(body);
+    let unescaped = UnescapedText::read(body);
     let shown = |secret: &&[u8]| {
-        let plain = body.len() - begun(body, secret);
-        let escaped = spelled.as_ref().map_or(body.len(), |spelled| {
-            spelled
-                .source(spelled.text.len() - begun(&spelled.text, secret)..spelled.text.len())
+        let plain = body.len() - length_of_start(body, secret);
+        let escaped = unescaped.as_ref().map_or(body.len(), |unescaped| {
+            unescaped
+                .source(
+                    unescaped.text.len() - length_of_start(&unescaped.text, secret)
+                        ..unescaped.text.len(),
+                )
                 .start
         });
         plain.min(escaped)
     };
-    let whole = spelled.as_ref().map_or(body.len(), |spelled| spelled.unfinished);
+    let whole = unescaped.as_ref().map_or(body.len(), |unescaped| unescaped.unfinished);
     secrets.iter().map(shown).min().unwrap_or(body.len()).min(whole)
 }
 
 /// How many bytes at the end of `text` are the beginning of `secret`, without being all of it: the
 /// Knuth-Morris-Pratt automaton, run over as much of the end as can matter.
-fn begun(text: &[u8], secret: &[u8]) -> usize {
+fn length_of_start(text: &[u8], secret: &[u8]) -> usize {
     let byte = |at: usize| secret.get(at).copied();
     let mut shorter = vec![0; secret.len()];
     let step = |shorter: &[usize], mut state: usize, next: u8| {
@@ -81,102 +86,6 @@ fn begun(text: &[u8], secret: &[u8]) -> usize {
     let from = text.len().saturating_sub(secret.len().saturating_sub(1));
     let end = text.get(from..).unwrap_or_default();
     end.iter().fold(0, |state, next| step(&shorter, state, *next))
-}
-
-/// A body with its JSON escapes read, wherever they stand.
-struct Spelled {
-    text: Vec<u8>,
-    /// Where in the body each byte of the text began; one more for the end.
-    starts: Vec<usize>,
-    /// Where an escape begins that the end of the body leaves unfinished; else the body's length.
-    unfinished: usize,
-}
-
-impl Spelled {
-    /// `None` for a body without escapes, which spells only itself.
-    fn read(body: &[u8]) -> Option<Self> {
-        memchr::memchr(b'\\', body)?;
-        let mut this = Self {
-            text: Vec::with_capacity(body.len()),
-            starts: Vec::with_capacity(body.len() + 1),
-            unfinished: body.len(),
-        };
-        let mut rest = body;
-        while let Some((first, after)) = rest.split_first() {
-            let start = body.len() - rest.len();
-            let escaped = (*first == b'\\').then(|| unescape(after));
-            match escaped {
-                Some(Some((found, behind))) => {
-                    let mut utf8 = [0; 4];
-                    let utf8 = found.encode_utf8(&mut utf8).as_bytes();
-                    this.text.extend_from_slice(utf8);
-                    this.starts.extend(std::iter::repeat_n(start, utf8.len()));
-                    rest = behind;
-                }
-                Some(None) if may_go_on(after) => {
-                    this.unfinished = start;
-                    break;
-                }
-                _ => {
-                    this.text.push(*first);
-                    this.starts.push(start);
-                    rest = after;
-                }
-            }
-        }
-        this.starts.push(this.unfinished);
-        Some(this)
-    }
-
-    /// Where a part of the text stands in the body.
-    fn source(&self, part: Range<usize>) -> Range<usize> {
-        let at = |index: usize| self.starts.get(index).copied().unwrap_or(self.unfinished);
-        at(part.start)..at(part.end)
-    }
-}
-
-/// Whether what stands behind a backslash, up to the end, is the beginning of an escape.
-fn may_go_on(behind: &[u8]) -> bool {
-    /// Of a pair of surrogates, without its first backslash.
-    const LONGEST: usize = 11;
-    let may_stand = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b'\\' | b'u');
-    behind.len() < LONGEST
-        && behind.first().is_none_or(|kind| *kind == b'u')
-        && behind.iter().skip(1).all(may_stand)
-}
-
-/// The character after a backslash, and what follows it.
-fn unescape(escape: &[u8]) -> Option<(char, &[u8])> {
-    let (kind, rest) = escape.split_first()?;
-    let plain = match kind {
-        b'b' => '\u{8}',
-        b'f' => '\u{c}',
-        b'n' => '\n',
-        b'r' => '\r',
-        b't' => '\t',
-        b'"' | b'\\' | b'/' => char::from(*kind),
-        b'u' => {
-            let (first, rest) = hex4(rest)?;
-            if let Some(found) = char::from_u32(first) {
-                return Some((found, rest));
-            }
-            let (second, rest) = hex4(rest.strip_prefix(b"\\u")?)?;
-            let low = second.checked_sub(0xDC00).filter(|low| *low < 0x400)?;
-            let high = first.checked_sub(0xD800).filter(|high| *high < 0x400)?;
-            return Some((char::from_u32(0x10000 + (high << 10) + low)?, rest));
-        }
-        _ => return None,
-    };
-    Some((plain, rest))
-}
-
-fn hex4(text: &[u8]) -> Option<(u32, &[u8])> {
-    let (digits, rest) = text.split_at_checked(4)?;
-    let mut value = 0;
-    for digit in digits {
-        value = value * 16 + char::from(*digit).to_digit(16)?;
-    }
-    Some((value, rest))
 }
 
 #[cfg(test)]

@@ -4,10 +4,12 @@
 
 pub mod admit;
 pub mod concurrency;
+pub mod content_coding;
 pub mod context;
 pub mod error;
 pub mod headers;
 pub mod key_scrubber;
+pub mod policy_headers;
 pub mod prepare;
 pub mod read;
 pub mod relay;
@@ -29,8 +31,7 @@ use crate::directory::Directory;
 use crate::directory::configuration::ConfigurationEntry;
 use crate::domain::permissions::Permission;
 use crate::domain::scope::WorkspaceScope;
-use crate::json::object::JsonBody;
-use crate::llm::limits::Bound;
+use crate::llm::limits::{BodyFacts, Bound};
 use crate::llm::usage::model_name;
 use crate::telemetry::requests::RequestIds;
 use crate::upstream::{UpstreamClient, UpstreamTimeouts};
@@ -212,13 +213,14 @@ async fn read_outgoing(
 ) -> Result<Outgoing, ProxyError> {
     let (bytes, memory) =
         read_body(request.headers(), payload, plane.body_limits, &plane.body_memory).await?;
-    let mut body = JsonBody::parse(bytes).map_err(ProxyError::Body)?;
+    let (body, facts) = BodyFacts::parse(bytes).map_err(ProxyError::Body)?;
     context.request.record().model_asked = body.get("model").and_then(model_name);
-    let withhold_usage = prepare::edit_body(&mut body, &route.operation, configuration)?;
-    let bound = admit::bound_of(plane, &route.operation, &body, configuration);
-    let is_background = body.get("background").is_some_and(|raw| !matches!(raw, "false" | "null"));
+    let (edits, withhold_usage) =
+        prepare::edit_body(&body, &facts, &route.operation, configuration)?;
+    let is_background = facts.answers_later();
+    let bound = admit::bound_of(plane, &route.operation, facts, &edits, configuration);
     Ok(Outgoing {
-        body: body.into_bytes(),
+        body: edits.to_bytes(),
         memory: Some(memory),
         withhold_usage,
         bound,

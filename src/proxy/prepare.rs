@@ -8,7 +8,9 @@ use super::headers::upstream_headers;
 use super::route::{Operation, ProxyRoute};
 use crate::directory::configuration::{ConfigurationEntry, Credentials};
 use crate::domain::model_configuration::StreamUsage;
-use crate::json::object::JsonBody;
+use crate::json::object::{BodyEdits, JsonBody};
+use crate::llm::limits::BodyFacts;
+use crate::providers::quirks;
 use crate::upstream::{UpstreamRequest, UpstreamTimeouts};
 
 /// A request ready to be sent, as often as need be.
@@ -19,22 +21,27 @@ pub struct Prepared {
     pub credentials: Credentials,
 }
 
-/// Makes the configuration's word count over the caller's: the model always, other parameters where
-/// the caller sent none. Says whether the usage event that we ask for is ours to withhold.
-pub fn edit_body(
-    body: &mut JsonBody,
+/// Applies the configuration to the caller's body: its model always, its default parameters where the
+/// caller sent none. Returns also whether the usage event has to be withheld from the caller.
+pub fn edit_body<'b>(
+    body: &'b JsonBody,
+    facts: &BodyFacts,
     operation: &Operation,
-    configuration: &ConfigurationEntry,
-) -> Result<bool, ProxyError> {
-    body.set_str("model", &configuration.model);
+    configuration: &'b ConfigurationEntry,
+) -> Result<(BodyEdits<'b>, bool), ProxyError> {
+    if let Some(field) = quirks(&configuration.provider_name).model_override(body, facts) {
+        return Err(ProxyError::ModelOverride { field });
+    }
+    let mut edits = body.edit();
+    edits.set_str("model", &configuration.model);
     for (name, value) in &configuration.default_parameters {
-        body.set_if_absent(name, value.as_str()).map_err(ProxyError::Body)?;
+        edits.set_if_absent(name, value).map_err(ProxyError::Body)?;
     }
     let streams = *operation == Operation::ChatCompletions && body.get_bool("stream") == Some(true);
-    if streams && configuration.stream_usage == StreamUsage::Inject {
-        return body.ask_for_usage().map_err(ProxyError::Body);
-    }
-    Ok(false)
+    let withhold_usage = streams
+        && configuration.stream_usage == StreamUsage::Inject
+        && edits.ask_for_usage().map_err(ProxyError::Body)?;
+    Ok((edits, withhold_usage))
 }
 
 /// Puts the upstream's request together.

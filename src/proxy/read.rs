@@ -7,23 +7,25 @@ use actix_web::web::Payload;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 
+use super::content_coding::{codings, decode};
 use super::error::ProxyError;
 use crate::accounting::budget::{Budget, Share};
 
 /// The limits of one body.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyLimits {
-    /// Bytes at the most.
+    /// Maximum length in bytes, both as it is sent and decoded.
     pub bytes: usize,
-    /// From the head of the request to the last byte of its body.
+    /// Maximum time from the head of the request to the last byte of its body.
     pub time: Duration,
 }
 
-/// Space that is set aside before the first byte has come, whatever length was declared: who only
-/// announces a large body holds no memory.
-const FIRST: usize = 64 * 1024;
+/// Space that is set aside before the first byte has come, whatever length was declared: a caller who
+/// only announces a large body holds no memory.
+const INITIAL_CAPACITY: usize = 128 * 1024;
 
-/// Reads the whole body. The share of the memory budget lasts as long as the body does.
+/// Reads the whole body, and decodes it if it is compressed. The share of the memory budget has to be
+/// held as long as the body.
 pub async fn read_body(
     headers: &HeaderMap,
     payload: Payload,
@@ -35,22 +37,32 @@ pub async fn read_body(
     if declared.is_some_and(|length| length > limits.bytes) {
         return Err(ProxyError::BodyTooLarge { limit: limits.bytes });
     }
-    let reading = collect(payload, declared, limits.bytes, memory);
+    let codings = codings(headers)?;
+    let reading = async {
+        let (body, mut share) = collect(payload, declared, limits.bytes, memory).await?;
+        if codings.is_empty() {
+            return Ok((body, share));
+        }
+        let encoded = body.len();
+        let body = decode(body, &codings, limits.bytes, &mut share).await?;
+        share.shrink(encoded);
+        Ok((body, share))
+    };
     tokio::time::timeout(limits.time, reading).await.map_err(|_| ProxyError::BodyTooSlow)?
 }
 
 async fn collect(
     mut payload: Payload,
     declared: Option<usize>,
-    most: usize,
+    limit: usize,
     memory: &Budget,
 ) -> Result<(Bytes, Share), ProxyError> {
     let mut share = memory.take(0).ok_or(ProxyError::Overloaded)?;
     let mut body = BytesMut::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|_| ProxyError::IncompleteBody)?;
-        if body.len() + chunk.len() > most {
-            return Err(ProxyError::BodyTooLarge { limit: most });
+        if body.len() + chunk.len() > limit {
+            return Err(ProxyError::BodyTooLarge { limit });
         }
         if !share.grow(chunk.len()) {
             return Err(ProxyError::Overloaded);
@@ -60,7 +72,7 @@ async fn collect(
             return Ok((chunk, share));
         }
         if body.capacity() == 0 {
-            body.reserve(declared.unwrap_or(0).min(FIRST).max(chunk.len()));
+            body.reserve(declared.unwrap_or(0).min(INITIAL_CAPACITY).max(chunk.len()));
         }
         body.extend_from_slice(&chunk);
     }

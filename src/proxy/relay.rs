@@ -16,6 +16,7 @@ use super::concurrency::ConcurrencyPermit;
 use super::context::RequestContext;
 use super::headers::{content_length, downstream_headers};
 use super::key_scrubber::{MOST_BYTES, redact, without_begun_secret};
+use super::policy_headers::insert_policy_headers;
 use super::route::Operation;
 use super::send::told;
 use crate::accounting::budget::Share;
@@ -97,11 +98,10 @@ pub async fn relay(answer: Answer, mut context: RequestContext) -> HttpResponse<
         (BodySize::Sized(length), Watch::Plain(_) | Watch::Sealed) => Some(length),
         _ => None,
     };
-    for (name, value) in std::mem::take(&mut context.policy_headers) {
-        down.insert(name, value);
-    }
+    insert_policy_headers(&mut down, &std::mem::take(&mut context.policy_report));
     let max_output_tokens = context.request.max_output_tokens();
-    context.request.answer.is_unreadable = matches!(watch, Watch::Sealed);
+    context.request.answer.is_unreadable =
+        matches!(watch, Watch::Sealed) && !matches!(state, State::Ended);
     if matches!(state, State::Ended) {
         context.request.finish(RequestOutcome::Completed);
     }

@@ -1,4 +1,4 @@
-//! Logs, to standard error, so that standard output stays a command's own answer.
+//! Logs. They go to standard error; standard output is for a command's result.
 //!
 //! # What may never be logged
 //! At any level, in any field, in any error's text:
@@ -9,11 +9,12 @@
 //! - database URLs as given (their Display is fit to be logged), and query parameters;
 //! - a caller's query string: some clients put keys there.
 //!
-//! Secrets are types without Display and with a silent Debug, so most of this holds by itself. Ids,
-//! names, status codes, counts, sizes and times are what a log line is made of.
+//! Secrets are types without Display and with a silent Debug, so most of this holds by itself. A log
+//! line holds ids, names, status codes, counts, sizes and times. Amounts of money are decimal text
+//! (the Display of `NanoUsd`), never floats.
 //!
-//! Libraries do not know this list. Those that write heads, bodies or query parameters below `info`
-//! are held to `info` whatever the filter says.
+//! Libraries do not know this list. Those that log heads, bodies or query parameters below `info` are
+//! limited to `info` whatever the filter says, and those that report their own start-up to `warn`.
 
 use std::cell::RefCell;
 use std::io::{self, IsTerminal, Write};
@@ -28,11 +29,20 @@ use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 use crate::config::LogFormat;
 
-/// Libraries that would log what may not be: parameters of statements, heads of requests.
-const HELD_TO_INFO: &[&str] =
-    &["actix_http", "actix_web", "awc", "diesel", "diesel_async", "hyper", "tokio_postgres"];
+/// The most verbose level of some libraries. They would log parameters of statements and heads of
+/// requests below `info`, or at `info` what is of no use to an operator.
+const LIBRARY_LEVELS: &[(&str, Level)] = &[
+    ("actix_http", Level::INFO),
+    ("actix_server", Level::WARN),
+    ("actix_web", Level::INFO),
+    ("awc", Level::INFO),
+    ("diesel", Level::INFO),
+    ("diesel_async", Level::INFO),
+    ("hyper", Level::INFO),
+    ("tokio_postgres", Level::INFO),
+];
 
-/// The filter cannot be read.
+/// The filter cannot be parsed.
 #[derive(Debug, thiserror::Error)]
 #[error("`{filter}` is no log filter: {source}")]
 pub struct LogFilterError {
@@ -40,7 +50,7 @@ pub struct LogFilterError {
     source: tracing_subscriber::filter::ParseError,
 }
 
-/// Starts logging to standard error. Logging that runs already, as in tests, goes on as it is.
+/// Starts logging to standard error. Does nothing if logging has started, as in tests.
 pub fn init(format: LogFormat, filter: &str) -> Result<(), LogFilterError> {
     let colors = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let format = match format {
@@ -84,8 +94,8 @@ impl Write for StandardError {
     }
 }
 
-/// A layer that writes log lines to `writer`, through the filter and what stands above it. For
-/// [`init`], and for tests that want to see everything a run logs.
+/// A layer that writes log lines to `writer`, limited by the filter and the rules of this module.
+/// For [`init`], and for tests that read all log lines of a run.
 pub fn layer<S, W>(
     format: LogFormat,
     colors: bool,
@@ -98,7 +108,7 @@ where
 {
     let filter = EnvFilter::try_new(filter)
         .map_err(|source| LogFilterError { filter: filter.to_owned(), source })?
-        .and(filter_fn(may_be_written));
+        .and(filter_fn(is_permitted));
     let lines = fmt::layer().with_writer(writer);
     Ok(match format {
         LogFormat::Json => lines
@@ -112,12 +122,10 @@ where
     })
 }
 
-fn may_be_written(metadata: &Metadata<'_>) -> bool {
-    if *metadata.level() <= Level::INFO {
-        return true;
-    }
+fn is_permitted(metadata: &Metadata<'_>) -> bool {
     let library = metadata.target().split("::").next().unwrap_or_default();
-    !HELD_TO_INFO.contains(&library)
+    let limit = LIBRARY_LEVELS.iter().find(|(name, _)| *name == library);
+    limit.is_none_or(|(_, level)| metadata.level() <= level)
 }
 
 #[cfg(test)]
@@ -150,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_an_object_a_line_with_its_span() {
+    fn json_lines_are_objects_with_their_span() {
         let text = logged(LogFormat::Json, "info", || {
             let _span = tracing::info_span!("request", request_id = "r-1").entered();
             tracing::info!(status = 200, "answered");
@@ -164,18 +172,19 @@ mod tests {
     }
 
     #[test]
-    fn pretty_is_for_people() {
+    fn pretty_lines_have_level_message_and_fields() {
         let text = logged(LogFormat::Pretty, "debug", || tracing::debug!(status = 200, "answered"));
         assert!(text.contains("DEBUG") && text.contains("answered") && text.contains("status=200"));
     }
 
     #[test]
-    fn libraries_do_not_write_their_details() {
+    fn libraries_are_limited_to_their_level() {
         let text = logged(LogFormat::Json, "trace", || {
             tracing::trace!(target: "tollgate::proxy", "ours");
             tracing::debug!(target: "tokio_postgres::query", "parameters: [hidden]");
             tracing::trace!(target: "awc", "authorization: hidden");
             tracing::warn!(target: "awc", "a warning");
+            tracing::info!(target: "actix_server::builder", "starting hidden workers");
         });
         assert!(text.contains("ours") && text.contains("a warning"));
         assert!(!text.contains("hidden"), "{text}");

@@ -1,38 +1,40 @@
 //! Metrics for Prometheus. Labels come from fixed sets (`&'static str`) or are bounded here, so that
-//! no tenant and no upstream can make series without end. Recording on a request's way takes a read
-//! lock and an atomic addition, and allocates nothing once a label set has been seen.
+//! neither tenants nor upstreams can create series without limit. Recording during a request takes a
+//! read lock and an atomic addition, and allocates nothing once a label set exists.
 
 use std::collections::HashSet;
 use std::fmt;
+use std::hash::Hash;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text::encode};
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::{Metric, Registry, Unit};
 use uuid::Uuid;
 
+use super::process::ProcessCollector;
+use super::series::{BoundedCounters, ConfigurationLabel, is_within_bound};
 use crate::domain::money::NanoUsd;
 use crate::domain::tokens::TokenUsage;
 
-use super::series::{BoundedCounters, ConfigurationLabel, admit};
-
-/// Content type of what [`Metrics::encode`] gives.
+/// Content type of [`Metrics::encode`].
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Configurations told apart; further ones are counted together as `other`.
-const MOST_CONFIGURATIONS: usize = 1_000;
+/// Configurations with series of their own; further ones are counted together as `other`.
+const MAX_CONFIGURATIONS: usize = 1_000;
 /// Series of proxied requests: an upstream may answer with any status.
-const MOST_PROXY_SERIES: usize = 20_000;
+const MAX_PROXY_SERIES: usize = 20_000;
 /// Series of the management plane; routes and statuses are few.
-const MOST_HTTP_SERIES: usize = 5_000;
+const MAX_HTTP_SERIES: usize = 5_000;
 
-/// Seconds: from a listing answered nearby to a reasoning model that thinks for ten minutes.
+/// In seconds: from a model listing to a reasoning model that takes ten minutes.
 const BUCKETS: [f64; 18] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
     120.0, 300.0, 600.0,
@@ -73,7 +75,10 @@ label_sets! {
 type Histograms = Family<OperationLabel, Histogram>;
 
 struct Inner {
+    /// Has the prefix `tollgate_`.
     registry: RwLock<Registry>,
+    /// The `process_*` metrics.
+    process: Registry,
     http_requests: BoundedCounters<HttpLabels>,
     proxy_requests: BoundedCounters<ProxyLabels>,
     configurations: RwLock<HashSet<Uuid>>,
@@ -94,7 +99,7 @@ struct Inner {
     counter_corrections_dropped: Counter,
 }
 
-/// All metrics of a process, or of one application in a test. Cheap to clone.
+/// The metrics of one application. Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics {
     inner: Arc<Inner>,
@@ -113,37 +118,83 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// Metrics that all stand at zero.
+    /// Metrics that are all zero.
     pub fn new() -> Self {
-        let histograms =
-            || Histograms::new_with_constructor(|| Histogram::new(BUCKETS.iter().copied()));
+        let mut registry = Registry::with_prefix("tollgate");
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The version of this program", build);
+        let r = &mut registry;
+        let mut process = Registry::default();
+        process.register_collector(Box::new(ProcessCollector));
         let inner = Inner {
-            registry: RwLock::default(),
-            http_requests: BoundedCounters::new(MOST_HTTP_SERIES),
-            proxy_requests: BoundedCounters::new(MOST_PROXY_SERIES),
+            http_requests: bounded(
+                r,
+                "http_requests",
+                "Requests outside the data plane, by route; status 0 beyond the bound on series",
+                MAX_HTTP_SERIES,
+            ),
+            proxy_requests: bounded(
+                r,
+                "proxy_requests",
+                "Proxied requests by the status that the caller got; status 0 beyond the bound on \
+                 series",
+                MAX_PROXY_SERIES,
+            ),
             configurations: RwLock::default(),
-            proxy_duration: histograms(),
-            proxy_first_byte: histograms(),
-            open_streams: Gauge::default(),
-            upstream_errors: Family::default(),
-            upstream_retries: Counter::default(),
-            directory_lookups: Family::default(),
-            key_verifications: Family::default(),
-            usage_tokens: Family::default(),
-            cost: Counter::default(),
-            admissions: Family::default(),
-            unknown_prices: Counter::default(),
-            counter_calls: Family::default(),
-            counters_up: Gauge::default(),
-            counter_corrections_queued: Gauge::default(),
-            counter_corrections_dropped: Counter::default(),
+            proxy_duration: histograms(
+                r,
+                "proxy_duration",
+                "Time from a proxied request's arrival to the end of its answer",
+            ),
+            proxy_first_byte: histograms(
+                r,
+                "proxy_first_byte",
+                "Time from a proxied request's arrival to the head of its answer",
+            ),
+            open_streams: register(r, "open_streams", "Streams that are open"),
+            upstream_errors: register(
+                r,
+                "upstream_errors",
+                "Attempts that got no complete answer, by reason",
+            ),
+            upstream_retries: register(
+                r,
+                "upstream_retries",
+                "Attempts repeated because a reused connection had been closed",
+            ),
+            directory_lookups: register(
+                r,
+                "directory_lookups",
+                "Lookups of keys and configurations, by result",
+            ),
+            key_verifications: register(r, "key_verifications", "API keys presented, by result"),
+            usage_tokens: register(r, "usage_tokens", "Tokens that upstreams reported, by kind"),
+            cost: register(r, "cost_nano_usd", "Cost of attempts, in nano-dollars (1e-9 USD)"),
+            admissions: register(r, "admissions", "Requests by the verdict of the policies"),
+            unknown_prices: register(
+                r,
+                "unknown_prices",
+                "Requests admitted although their model has no price",
+            ),
+            counter_calls: register(r, "counter_calls", "Calls to Redis, by outcome"),
+            counters_up: register(r, "counters_up", "1 while Redis answers, else 0"),
+            counter_corrections_queued: register(
+                r,
+                "counter_corrections_queued",
+                "Settlements that wait to be sent to Redis",
+            ),
+            counter_corrections_dropped: register(
+                r,
+                "counter_corrections_dropped",
+                "Settlements that could not be sent to Redis; their requests stay charged as reserved",
+            ),
+            process,
+            registry: RwLock::new(registry),
         };
-        let registry = registry_of(&inner);
-        *inner.registry.write().unwrap_or_else(PoisonError::into_inner) = registry;
         Self { inner: Arc::new(inner) }
     }
 
-    /// A request outside the data plane. `route` is the pattern that matched, never the path.
+    /// Counts a request outside the data plane. `route` is the pattern that matched, never the path.
     pub fn http_request(&self, plane: &'static str, route: &str, status: u16) {
         let labels = HttpLabels { plane, route: route.to_owned(), status };
         self.inner.http_requests.count(&labels, || HttpLabels {
@@ -153,7 +204,7 @@ impl Metrics {
         });
     }
 
-    /// A proxied request that has been answered to its end, with the status that its caller saw.
+    /// Counts a proxied request that has ended, with the status that its caller got.
     pub fn proxy_request(
         &self,
         operation: &'static str,
@@ -163,7 +214,7 @@ impl Metrics {
     ) {
         let configuration_id = match configuration_id {
             None => ConfigurationLabel::None,
-            Some(id) if admit(&self.inner.configurations, &id, MOST_CONFIGURATIONS) => {
+            Some(id) if is_within_bound(&self.inner.configurations, &id, MAX_CONFIGURATIONS) => {
                 ConfigurationLabel::Id(id)
             }
             Some(_) => ConfigurationLabel::Other,
@@ -178,44 +229,44 @@ impl Metrics {
         self.inner.proxy_duration.get_or_create(&labels).observe(duration.as_secs_f64());
     }
 
-    /// Time from the request's arrival to the first byte of its answer.
+    /// Records the time from a request's arrival to the head of its answer.
     pub fn proxy_first_byte(&self, operation: &'static str, time: Duration) {
         let labels = OperationLabel { operation };
         self.inner.proxy_first_byte.get_or_create(&labels).observe(time.as_secs_f64());
     }
 
-    /// A stream has begun; it has ended when the returned value is dropped.
+    /// Counts a stream as open until the returned value is dropped.
     pub fn open_stream(&self) -> OpenStream {
         self.inner.open_streams.inc();
         OpenStream { gauge: self.inner.open_streams.clone() }
     }
 
-    /// Streams open now.
+    /// The number of open streams.
     pub fn open_streams(&self) -> i64 {
         self.inner.open_streams.get()
     }
 
-    /// An attempt that failed, by a reason of a fixed set.
+    /// Counts an attempt that failed, by a reason of a fixed set.
     pub fn upstream_error(&self, reason: &'static str) {
         self.inner.upstream_errors.get_or_create(&ReasonLabel { reason }).inc();
     }
 
-    /// A second attempt after a reused connection turned out closed.
+    /// Counts an attempt that is repeated because a reused connection had been closed.
     pub fn upstream_retry(&self) {
         self.inner.upstream_retries.inc();
     }
 
-    /// A look into the directory: `hit`, `miss`, `stale`, `unknown` or what else there is.
+    /// Counts a lookup in the directory: `hit`, `miss`, `stale`, `unknown`, `unavailable`.
     pub fn directory_lookup(&self, result: &'static str) {
         self.inner.directory_lookups.get_or_create(&ResultLabel { result }).inc();
     }
 
-    /// A presented key: `cached`, `verified`, `wrong`, `limited` or what else there is.
+    /// Counts a presented key: `cached`, `verified`, `wrong`, `limited`.
     pub fn key_verification(&self, result: &'static str) {
         self.inner.key_verifications.get_or_create(&ResultLabel { result }).inc();
     }
 
-    /// Tokens that an answer reported.
+    /// Counts the tokens that an answer reported.
     pub fn usage_tokens(&self, usage: &TokenUsage) {
         for (kind, tokens) in TokenUsage::NAMES.iter().copied().zip(usage.counts()) {
             if let Some(tokens) = tokens {
@@ -224,167 +275,108 @@ impl Metrics {
         }
     }
 
-    /// What an attempt cost.
+    /// Adds the cost of an attempt.
     pub fn cost(&self, cost: NanoUsd) {
         self.inner.cost.inc_by(u64::try_from(cost.nanos()).unwrap_or(0));
     }
 
-    /// A request that asked to be let through: `unmatched`, `admitted`, or why it was not.
+    /// Counts a request by the verdict of the policies: `unmatched`, `admitted`, or why it was
+    /// blocked.
     pub fn admission(&self, verdict: &'static str) {
         self.inner.admissions.get_or_create(&VerdictLabel { verdict }).inc();
     }
 
-    /// A request that was let through although nobody knows what it costs.
+    /// Counts a request that was admitted without a known price.
     pub fn unknown_price(&self) {
         self.inner.unknown_prices.inc();
     }
 
-    /// A question to the counters in Redis: `ok`, `unavailable` (not asked, or it failed), `deadline`.
+    /// Counts a call to Redis: `ok`, `unavailable` (not sent, or failed), `deadline`.
     pub fn counter_call(&self, outcome: &'static str) {
         self.inner.counter_calls.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
-    /// Whether the counters in Redis are reached; while they are not, the breaker is open.
+    /// Shows whether Redis answers; while it does not, the breaker is open.
     pub fn counters_up(&self, up: bool) {
         self.inner.counters_up.set(i64::from(up));
     }
 
-    /// So many corrections wait for Redis.
+    /// Shows how many settlements wait to be sent to Redis.
     pub fn counter_corrections_queued(&self, waiting: usize) {
         let waiting = i64::try_from(waiting).unwrap_or(i64::MAX);
         self.inner.counter_corrections_queued.set(waiting);
     }
 
-    /// A correction found no room to wait in, or Redis would not have it.
+    /// Counts a settlement that the queue had no room for, or that Redis refused.
     pub fn counter_correction_dropped(&self) {
         self.inner.counter_corrections_dropped.inc();
     }
 
-    /// Shows a counter that another room keeps, read at each scrape. `name` stands between
-    /// `tollgate_` and `_total`.
+    /// Shows a counter that is kept elsewhere; `read` is called at each scrape. Its name gets the
+    /// prefix `tollgate_` and the suffix `_total`.
     pub fn watch_counter(
         &self,
         name: &'static str,
         help: &'static str,
         read: impl Fn() -> u64 + Send + Sync + 'static,
     ) {
-        self.watch(Watched { name, help, read: Read::Counter(Box::new(read)) });
+        self.watch(WatchedMetric { name, help, read: Read::Counter(Box::new(read)) });
     }
 
-    /// The same for what goes up and down. `name` stands after `tollgate_`.
+    /// The same for a gauge; its name gets the prefix `tollgate_`.
     pub fn watch_gauge(
         &self,
         name: &'static str,
         help: &'static str,
         read: impl Fn() -> f64 + Send + Sync + 'static,
     ) {
-        self.watch(Watched { name, help, read: Read::Gauge(Box::new(read)) });
+        self.watch(WatchedMetric { name, help, read: Read::Gauge(Box::new(read)) });
     }
 
-    fn watch(&self, watched: Watched) {
+    fn watch(&self, watched: WatchedMetric) {
         let mut registry = self.inner.registry.write().unwrap_or_else(PoisonError::into_inner);
         registry.register_collector(Box::new(watched));
     }
 
-    /// Everything as text, of the type [`METRICS_CONTENT_TYPE`].
+    /// All metrics as text, of the type [`METRICS_CONTENT_TYPE`].
     pub fn encode(&self) -> String {
         let mut text = String::with_capacity(16 * 1024);
         let registry = self.inner.registry.read().unwrap_or_else(PoisonError::into_inner);
-        // Only a String that refuses text could fail this.
-        let _ = encode(&mut text, &registry);
+        // Writing to a String does not fail.
+        let _ = encode_registry(&mut text, &registry)
+            .and_then(|()| encode_registry(&mut text, &self.inner.process))
+            .and_then(|()| encode_eof(&mut text));
         text
     }
 }
 
-/// Says what each metric is called and means. Counters get their `_total` when encoded.
-fn registry_of(inner: &Inner) -> Registry {
-    let mut registry = Registry::with_prefix("tollgate");
-    let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-    registry.register("build", "The program that runs", build);
-    registry.register(
-        "http_requests",
-        "Requests outside the data plane, by route",
-        inner.http_requests.family.clone(),
-    );
-    registry.register(
-        "proxy_requests",
-        "Proxied requests by the status that the caller saw; status 0 beyond the bound on series",
-        inner.proxy_requests.family.clone(),
-    );
-    registry.register_with_unit(
-        "proxy_duration",
-        "Time from a proxied request's arrival to the end of its answer",
-        Unit::Seconds,
-        inner.proxy_duration.clone(),
-    );
-    registry.register_with_unit(
-        "proxy_first_byte",
-        "Time from a proxied request's arrival to the first byte of its answer",
-        Unit::Seconds,
-        inner.proxy_first_byte.clone(),
-    );
-    registry.register("open_streams", "Streams open now", inner.open_streams.clone());
-    registry.register(
-        "upstream_errors",
-        "Attempts that failed, by reason",
-        inner.upstream_errors.clone(),
-    );
-    registry.register(
-        "upstream_retries",
-        "Second attempts after a reused connection turned out closed",
-        inner.upstream_retries.clone(),
-    );
-    registry.register(
-        "directory_lookups",
-        "Looks into the directory, by result",
-        inner.directory_lookups.clone(),
-    );
-    registry.register(
-        "key_verifications",
-        "API keys presented, by result",
-        inner.key_verifications.clone(),
-    );
-    registry.register(
-        "usage_tokens",
-        "Tokens that answers reported, by kind",
-        inner.usage_tokens.clone(),
-    );
-    registry.register(
-        "cost_nano_usd",
-        "What attempts cost, in nano-dollars (1e-9 USD)",
-        inner.cost.clone(),
-    );
-    registry.register(
-        "admissions",
-        "Requests that asked the policies, by verdict",
-        inner.admissions.clone(),
-    );
-    registry.register(
-        "unknown_prices",
-        "Requests let through although their model has no price",
-        inner.unknown_prices.clone(),
-    );
-    registry.register(
-        "counter_calls",
-        "Calls to the counters in Redis, by outcome",
-        inner.counter_calls.clone(),
-    );
-    registry.register(
-        "counters_up",
-        "Whether the counters in Redis are reached",
-        inner.counters_up.clone(),
-    );
-    registry.register(
-        "counter_corrections_queued",
-        "Corrections that wait for Redis",
-        inner.counter_corrections_queued.clone(),
-    );
-    registry.register(
-        "counter_corrections_dropped",
-        "Corrections that Redis was never told",
-        inner.counter_corrections_dropped.clone(),
-    );
-    registry
+/// Makes a metric and names it. Counters get the suffix `_total` when encoded.
+fn register<M: Metric + Clone + Default>(
+    registry: &mut Registry,
+    name: &'static str,
+    help: &'static str,
+) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+fn bounded<L>(
+    registry: &mut Registry,
+    name: &'static str,
+    help: &'static str,
+    max_series: usize,
+) -> BoundedCounters<L>
+where
+    L: Clone + Hash + Eq + EncodeLabelSet + fmt::Debug + Send + Sync + 'static,
+{
+    BoundedCounters::new(register(registry, name, help), max_series)
+}
+
+fn histograms(registry: &mut Registry, name: &'static str, help: &'static str) -> Histograms {
+    let family = Histograms::new_with_constructor(|| Histogram::new(BUCKETS));
+    registry.register_with_unit(name, help, Unit::Seconds, family.clone());
+    family
 }
 
 /// Counts as an open stream until it is dropped.
@@ -399,7 +391,8 @@ impl Drop for OpenStream {
     }
 }
 
-struct Watched {
+/// A metric that is kept elsewhere.
+struct WatchedMetric {
     name: &'static str,
     help: &'static str,
     read: Read,
@@ -410,15 +403,15 @@ enum Read {
     Gauge(Box<dyn Fn() -> f64 + Send + Sync>),
 }
 
-impl fmt::Debug for Watched {
+impl fmt::Debug for WatchedMetric {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Watched({})", self.name)
+        write!(formatter, "WatchedMetric({})", self.name)
     }
 }
 
-impl Collector for Watched {
+impl Collector for WatchedMetric {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        // What the registry does by itself for its own: end the sentence.
+        // The registry ends the help of its own metrics with a full stop, too.
         let help = format!("{}.", self.help);
         let mut encode = |value: &dyn EncodeMetric| {
             value.encode(encoder.encode_descriptor(self.name, &help, None, value.metric_type())?)

@@ -1,9 +1,10 @@
-//! What the gateway tells about itself: logs for people and machines, metrics for graphs.
+//! Logs, metrics and readiness: what an operator sees of the process.
 //!
-//! Nothing here knows what a request means; rooms hand over names from fixed sets and numbers.
+//! Nothing here knows what a request means; other rooms pass names from fixed sets and numbers.
 
 pub mod logs;
 pub mod metrics;
+mod process;
 pub mod readiness;
 pub mod request_record;
 pub mod request_reporter;

@@ -1,22 +1,21 @@
-//! Whether this process wants requests: the word of the one who starts and stops it, and of the
-//! journal, without which nothing may be sent.
+//! Whether this process accepts requests: it has started, is not draining, and its journal has room.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-/// How far the process is in its life.
+/// The stages of a process' life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Start-up is not complete.
     Starting,
-    /// Requests are welcome.
+    /// Requests are accepted.
     Ready,
-    /// Told to stop: open requests are finished, new ones belong elsewhere.
+    /// Open requests are finished; new ones should go elsewhere.
     Draining,
 }
 
-/// The phase and the journal's word, shared. Begins as [`Phase::Starting`]; clones share it.
+/// The phase and the state of the journal. Begins as [`Phase::Starting`]; clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
     phase: Arc<AtomicU8>,
@@ -25,16 +24,16 @@ pub struct Readiness {
 
 impl Readiness {
     /// Start-up is complete. Does not undo draining.
-    pub fn is_ready(&self) {
-        self.raise(Phase::Ready);
+    pub fn set_ready(&self) {
+        self.phase.fetch_max(Phase::Ready as u8, Ordering::Relaxed);
     }
 
-    /// The process has been told to stop.
-    pub fn is_draining(&self) {
-        self.raise(Phase::Draining);
+    /// The process was told to stop.
+    pub fn set_draining(&self) {
+        self.phase.fetch_max(Phase::Draining as u8, Ordering::Relaxed);
     }
 
-    /// The phase now.
+    /// The current phase.
     pub fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Relaxed) {
             0 => Phase::Starting,
@@ -43,18 +42,14 @@ impl Readiness {
         }
     }
 
-    /// Says whether the journal takes no more attempts.
-    pub fn journal_is_full(&self, full: bool) {
+    /// Sets whether the journal rejects new attempts.
+    pub fn set_journal_full(&self, full: bool) {
         self.journal_full.store(full, Ordering::Relaxed);
     }
 
-    /// Whether the journal takes no more attempts.
+    /// Whether the journal rejects new attempts.
     pub fn is_journal_full(&self) -> bool {
         self.journal_full.load(Ordering::Relaxed)
-    }
-
-    fn raise(&self, to: Phase) {
-        self.phase.fetch_max(to as u8, Ordering::Relaxed);
     }
 }
 
@@ -66,10 +61,10 @@ mod tests {
     fn a_draining_process_stays_draining() {
         let readiness = Readiness::default();
         assert_eq!(readiness.phase(), Phase::Starting);
-        readiness.is_ready();
+        readiness.set_ready();
         assert_eq!(readiness.clone().phase(), Phase::Ready);
-        readiness.is_draining();
-        readiness.is_ready();
+        readiness.set_draining();
+        readiness.set_ready();
         assert_eq!(readiness.phase(), Phase::Draining);
     }
 }

@@ -55,8 +55,8 @@ pub struct RequestRecord {
     pub model_asked: Option<String>,
     /// The model that the upstream says it used.
     pub model_used: Option<String>,
-    /// The status that the caller sees; 499 until there is one.
-    pub status: u16,
+    /// The status that the caller sees; none until there is one.
+    pub status: Option<u16>,
     /// How it ended; until something else is known, the caller hung up.
     pub outcome: RequestOutcome,
     /// The stable code of the gateway's error, or the reason why the upstream failed.
@@ -90,7 +90,7 @@ impl RequestRecord {
             configuration: None,
             model_asked: None,
             model_used: None,
-            status: 499,
+            status: None,
             outcome: RequestOutcome::CallerLeft,
             code: None,
             cause: None,
@@ -104,20 +104,21 @@ impl RequestRecord {
         }
     }
 
-    /// The status that the caller saw; none if it hung up before there was one.
-    pub fn answered_status(&self) -> Option<u16> {
-        let left_early = self.outcome == RequestOutcome::CallerLeft && self.first_byte.is_none();
-        (!left_early).then_some(self.status)
-    }
-
     /// Counts the request.
     pub(super) fn count(&self, metrics: &Metrics) {
         let configuration = self.configuration.as_ref().map(|(id, _)| id.uuid());
-        metrics.proxy_request(self.operation, self.status, configuration, self.duration);
+        metrics.proxy_request(self.operation, self.shown_status(), configuration, self.duration);
         if let Some(first_byte) = self.first_byte {
             metrics.proxy_first_byte(self.operation, first_byte);
         }
         metrics.usage_tokens(&self.usage);
+        metrics.cost(self.cost.unwrap_or_default());
+    }
+
+    /// The status in logs and metrics: 499, as nginx has it, if the caller hung up before there was
+    /// one.
+    fn shown_status(&self) -> u16 {
+        self.status.unwrap_or(499)
     }
 
     /// Writes the request's log line.
@@ -132,14 +133,14 @@ impl RequestRecord {
                     client_request_id = self.ids.client_request_id.as_deref(),
                     peer = self.peer.map(tracing::field::display),
                     operation = self.operation,
-                    status = self.status,
+                    status = self.shown_status(),
                     outcome = self.outcome.as_str(),
                     code = self.code,
                     cause = self.cause.as_deref(),
                     policies = (!self.violated.is_empty()).then(|| tracing::field::display(PolicyIds(&self.violated))),
                     organization_id = self.principal.and_then(|p| p.scope.organization_id()).map(tracing::field::display),
                     workspace_id = self.principal.and_then(|p| p.scope.workspace_id()).map(tracing::field::display),
-                    key_id = self.principal.map(|principal| tracing::field::display(principal.key_id)),
+                    key_id = self.principal.and_then(|principal| principal.api_key_id()).map(tracing::field::display),
                     configuration_id = self.configuration.as_ref().map(|(id, _)| tracing::field::display(id)),
                     configuration = self.configuration.as_ref().map(|(_, name)| &**name),
                     model_asked = self.model_asked.as_deref(),

@@ -1,4 +1,7 @@
-//! The root span of a request and its ids.
+//! A request's ids, its span, and what its log line is made of.
+
+use std::borrow::Cow;
+use std::time::Duration;
 
 use actix_web::HttpMessage;
 use actix_web::body::MessageBody;
@@ -9,17 +12,21 @@ use tracing_actix_web::{RequestId as SpanRequestId, RootSpanBuilder};
 
 use crate::domain::ids::RequestId;
 
-/// The longest id of a caller's that is kept; the rest is cut off.
-const MOST: usize = 128;
+/// A longer id of a caller's is cut to this many characters.
+const MAX_CLIENT_ID_CHARACTERS: usize = 128;
 
 /// A request's ids, in its extensions.
 #[derive(Clone, Debug)]
 pub struct RequestIds {
-    /// Ours, as `x-request-id` tells it.
+    /// Ours, the answer's `x-request-id`.
     pub request_id: RequestId,
-    /// The caller's `x-request-id`, if it sent one that can be kept.
+    /// The caller's `x-request-id`.
     pub client_request_id: Option<String>,
 }
+
+/// The stable code of an error answer, in the response's extensions, for the log line.
+#[derive(Clone, Debug)]
+pub struct ErrorCode(pub String);
 
 impl Default for RequestIds {
     fn default() -> Self {
@@ -27,20 +34,48 @@ impl Default for RequestIds {
     }
 }
 
-/// Whether a path is the data plane's.
+/// Whether a path belongs to the data plane.
 pub fn is_proxied(path: &str) -> bool {
     path.starts_with("/providers/")
 }
 
-/// The caller's own id of the request: visible ASCII, cut to 128 characters.
+/// The caller's own id of the request: its visible ASCII characters, at most 128.
 pub fn client_request_id(headers: &HeaderMap) -> Option<String> {
     let text = headers.get("x-request-id")?.to_str().ok()?;
-    let kept: String = text.chars().filter(char::is_ascii_graphic).take(MOST).collect();
+    let kept: String =
+        text.chars().filter(char::is_ascii_graphic).take(MAX_CLIENT_ID_CHARACTERS).collect();
     (!kept.is_empty()).then_some(kept)
 }
 
-/// Opens the span that everything logged about a request stands in. It names ids, method, route
-/// and status; never a header, a query or a body.
+/// A route pattern as a label: `/docs/{_:.*}` becomes `/docs/{_}`.
+pub fn route_label(pattern: &str) -> Cow<'_, str> {
+    if !pattern.contains(':') {
+        return pattern.into();
+    }
+    let mut label = String::with_capacity(pattern.len());
+    let (mut depth, mut in_regex) = (0_u32, false);
+    for character in pattern.chars() {
+        match character {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            ':' if depth == 1 => in_regex = true,
+            _ => {}
+        }
+        in_regex &= depth > 0;
+        if !in_regex {
+            label.push(character);
+        }
+    }
+    label.into()
+}
+
+/// A duration as log lines have it: milliseconds, to the microsecond.
+pub fn milliseconds(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1e3
+}
+
+/// Opens the span around everything that is logged during a request. It holds ids and the method;
+/// never a header, a query or a body.
 #[derive(Debug)]
 pub struct RequestSpan;
 
@@ -52,8 +87,8 @@ impl RootSpanBuilder for RequestSpan {
             client_request_id: client_request_id(request.headers()),
         };
         let span = if is_proxied(request.path()) {
-            // The data plane tells each request in one line that holds the ids itself, so a span
-            // is only worth its price when somebody looks closer.
+            // The data plane logs one line a request, which holds the ids itself, so the cost of a
+            // span is only worth it while debugging.
             tracing::debug_span!(
                 "request",
                 request_id = %ids.request_id,
@@ -66,30 +101,28 @@ impl RootSpanBuilder for RequestSpan {
                 request_id = %ids.request_id,
                 client_request_id = ids.client_request_id.as_deref(),
                 method = %request.method(),
-                route = tracing::field::Empty,
-                status = tracing::field::Empty,
             )
         };
         request.extensions_mut().insert(ids);
         span
     }
 
-    fn on_request_end<B: MessageBody>(
-        span: Span,
-        outcome: &Result<ServiceResponse<B>, actix_web::Error>,
-    ) {
-        match outcome {
-            // Matching the route once more would cost as much as routing.
-            Ok(response) if is_proxied(response.request().path()) => {}
-            Ok(response) => {
-                if let Some(route) = response.request().match_pattern() {
-                    span.record("route", route);
-                }
-                span.record("status", response.status().as_u16());
-            }
-            Err(error) => {
-                span.record("status", error.as_response_error().status_code().as_u16());
-            }
+    fn on_request_end<B: MessageBody>(_: Span, _: &Result<ServiceResponse<B>, actix_web::Error>) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_label_has_no_regular_expression() {
+        for (pattern, label) in [
+            ("/api/v1/workspaces/{workspace_id}", "/api/v1/workspaces/{workspace_id}"),
+            ("/docs/{_:.*}", "/docs/{_}"),
+            ("/a/{id:[0-9]{3}:x}/b/{name:[^/]+}", "/a/{id}/b/{name}"),
+            ("/a:b/{c}", "/a:b/{c}"),
+        ] {
+            assert_eq!(route_label(pattern), label);
         }
     }
 }

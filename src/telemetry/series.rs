@@ -1,4 +1,4 @@
-//! Series whose number is bounded, whatever tenants and upstreams do.
+//! Counters with a bounded number of series.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -10,14 +10,14 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use uuid::Uuid;
 
-/// Which configuration a request was for. Copied, compared and hashed without allocation.
+/// The configuration that a request was for. Copied, compared and hashed without allocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum ConfigurationLabel {
-    /// None was found, or the request never came so far.
+    /// The request ended before one was found.
     None,
     /// One beyond the bound.
     Other,
-    /// One of the first so many.
+    /// One within the bound.
     Id(Uuid),
 }
 
@@ -32,56 +32,51 @@ impl EncodeLabelValue for ConfigurationLabel {
     }
 }
 
-/// Counters by label set, of at most so many distinct sets.
+/// Counters by label set, with a bound on the number of sets.
 pub(super) struct BoundedCounters<L> {
-    pub(super) family: Family<L, Counter>,
+    family: Family<L, Counter>,
     known: RwLock<HashSet<L>>,
-    most: usize,
+    max_series: usize,
 }
 
 impl<L: Clone + Hash + Eq> BoundedCounters<L> {
-    pub(super) fn new(most: usize) -> Self {
-        Self { family: Family::default(), known: RwLock::default(), most }
+    pub(super) fn new(family: Family<L, Counter>, max_series: usize) -> Self {
+        Self { family, known: RwLock::default(), max_series }
     }
 
-    /// Counts one for `labels`, or for `other` if `labels` would be one set too many.
+    /// Adds one to the series of `labels`, or to that of `other` if `labels` exceeds the bound.
     pub(super) fn count(&self, labels: &L, other: impl FnOnce() -> L) {
         if let Some(counter) = self.family.get(labels) {
             counter.inc();
-            return;
-        }
-        if self.admit(labels) {
+        } else if is_within_bound(&self.known, labels, self.max_series) {
             self.family.get_or_create(labels).inc();
         } else {
             self.family.get_or_create(&other()).inc();
         }
     }
-
-    fn admit(&self, labels: &L) -> bool {
-        admit(&self.known, labels, self.most)
-    }
 }
 
-/// Whether `value` is among the first `most` distinct ones ever asked for.
-pub(super) fn admit<T: Clone + Hash + Eq>(
+/// Whether `value` is among the first `max` distinct values that this was called with.
+pub(super) fn is_within_bound<T: Clone + Hash + Eq>(
     known: &RwLock<HashSet<T>>,
     value: &T,
-    most: usize,
+    max: usize,
 ) -> bool {
     {
         let known = known.read().unwrap_or_else(PoisonError::into_inner);
         if known.contains(value) {
             return true;
         }
-        if known.len() >= most {
+        if known.len() >= max {
             return false;
         }
     }
     let mut known = known.write().unwrap_or_else(PoisonError::into_inner);
-    known.len() < most && {
-        known.insert(value.clone());
-        true
-    }
+    known.contains(value)
+        || known.len() < max && {
+            known.insert(value.clone());
+            true
+        }
 }
 
 #[cfg(test)]
@@ -89,8 +84,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_comes_too_late_is_counted_together() {
-        let counters = BoundedCounters::<[(&'static str, u16); 1]>::new(2);
+    fn label_sets_beyond_the_bound_are_counted_together() {
+        let family = Family::<[(&'static str, u16); 1], Counter>::default();
+        let counters = BoundedCounters::new(family, 2);
         for status in [200, 201, 202, 203, 200] {
             counters.count(&[("status", status)], || [("status", 0)]);
         }

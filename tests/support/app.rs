@@ -4,6 +4,7 @@
 //! It is configured by the same options as the binary, so a test reads as an operator would write.
 
 use std::{
+    future::pending,
     net::SocketAddr,
     path::PathBuf,
     thread::{self, JoinHandle},
@@ -147,7 +148,7 @@ impl TestApp {
             let _ = ready.send((application.address(), keys));
             // Told, or dropped: both mean stop.
             let stopped = async { drop(stopped.await) };
-            application.run_until(stopped).await.map_err(tell)
+            application.run_until(stopped, pending()).await.map(|_| ()).map_err(tell)
         };
         let thread = thread::Builder::new()
             .name(format!("{case}/gateway"))
@@ -243,7 +244,7 @@ impl TestApp {
     /// Waits until this process has followed all that others have written so far, so that nothing
     /// it holds from now on is forgotten for an old reason.
     pub(crate) async fn caught_up(&self) {
-        const READS: &str = "tollgate_database_housekeeping_total";
+        const READS: &str = "tollgate_database_housekeeping_transactions_total";
         let before = self.counter(READS).await;
         // The one that is under way may have begun too early, and another may be no reading of the
         // sequence; the next but one after those has seen everything.

@@ -122,7 +122,7 @@ pub(crate) fn start(clock: &Clock) -> AttemptStart {
         admitted_at: clock.now(),
         organization_id: clock.new_id(),
         workspace_id: clock.new_id(),
-        api_key_id: clock.new_id(),
+        api_key_id: Some(clock.new_id()),
         user_id: None,
         configuration_id: clock.new_id(),
         configuration: "chat".to_owned(),

@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{
     framing::{self, Chunk, HeaderList},
-    http::Request,
+    http::{Answer, Request},
     secrets,
 };
 
@@ -192,6 +192,19 @@ impl Connection {
         let headers = framing::list(response.headers);
         let _ = self.buffer.split_to(length);
         Ok(Some(Head { status, headers }))
+    }
+
+    /// Reads a whole answer. An error is an answer that did not begin; one that broke off tells so in
+    /// its `ending`.
+    pub(crate) async fn answer(&mut self) -> Result<Answer, Cut> {
+        let head = self.head().await?;
+        let (pieces, ending) = self.rest().await;
+        let body = pieces.iter().fold(BytesMut::new(), |mut body, piece| {
+            body.extend_from_slice(&piece.bytes);
+            body
+        });
+        secrets::note_received(&body);
+        Ok(Answer { status: head.status, headers: head.headers, body: body.freeze(), ending })
     }
 
     /// Reads the next piece of the body; `None` at its end, or at the close of one without an end.

@@ -10,7 +10,6 @@ use serde_json::Value;
 use super::{
     connection::{Connection, Cut, Ending, Head},
     framing::{self, HeaderList},
-    secrets,
 };
 
 /// A request to be written.
@@ -255,15 +254,7 @@ impl Client {
     /// Sends a request and reads the answer. An error is an answer that did not begin; one that broke
     /// off tells so in its `ending`.
     pub(crate) async fn try_send(&self, request: Request) -> Result<Answer, Cut> {
-        let mut connection = self.open(request).await?;
-        let head = connection.head().await?;
-        let (pieces, ending) = connection.rest().await;
-        let body = pieces.iter().fold(BytesMut::new(), |mut body, piece| {
-            body.extend_from_slice(&piece.bytes);
-            body
-        });
-        secrets::note_received(&body);
-        Ok(Answer { status: head.status, headers: head.headers, body: body.freeze(), ending })
+        self.open(request).await?.answer().await
     }
 
     /// The same for a call that must be answered.

@@ -9,6 +9,11 @@ use crate::llm::spread::Spread;
 
 const LONG: Duration = Duration::from_secs(60);
 
+/// The count of another implementation, which is optimized in tests.
+fn reference(text: &str) -> u64 {
+    bpe_openai::o200k_base().count(text) as u64
+}
+
 fn text(text: &str) -> Sample {
     let mut spread = Spread::default();
     spread.take(text.as_bytes());
@@ -72,7 +77,7 @@ fn counted(body: String, seed: u64) -> u64 {
 #[test]
 fn no_form_of_a_request_makes_its_prompt_cheap() {
     let prompt = dense(400_000);
-    let exact = count(&prompt);
+    let exact = reference(&prompt);
     let (blanks, ids) = (" ".repeat(500_000), "i".repeat(128));
     let message = format!(r#"{{"role":"user","content":"{prompt}"}}"#);
     let many_ids = vec![format!(r#"{{"id":"{ids}","type":"{ids}"}}"#); 2_000].join(",");
@@ -109,7 +114,7 @@ proptest! {
         let mut exact = 0;
         let parts: Vec<String> = parts.into_iter().map(|(bytes, is_dense, is_blank)| {
             let text = if is_dense { dense(bytes) } else { " ".repeat(bytes) };
-            exact += count(&text);
+            exact += reference(&text);
             let blank = if is_blank { " ".repeat(bytes) } else { String::new() };
             format!("{blank}\"{text}\"")
         }).collect();
@@ -155,7 +160,7 @@ fn what_was_reported_before_the_cut_stands() {
 fn a_long_text_is_counted_in_part() {
     let whole = "hello world ".repeat(LONGEST_SAMPLE / 12 * 10);
     let (_, output) = estimated(unbounded(text(&whole)));
-    let exact = count(&whole);
+    let exact = reference(&whole);
     // Each cut costs a token.
     assert!((exact..exact * 21 / 20).contains(&output.unwrap()), "{output:?} {exact}");
 }
@@ -170,9 +175,6 @@ fn hostile_text_makes_no_more_work_than_other() {
         assert_eq!(sample.whole(), whole.len() as u64);
         let mut given = 0;
         let tokens = sample.tokens(|text| {
-            let pieces = bpe_openai::o200k_base().split(text);
-            let in_pieces: usize = pieces.map(str::len).sum();
-            assert_eq!(in_pieces, text.len(), "{hostile}");
             given += text.len();
             count(text)
         });

@@ -139,7 +139,7 @@ impl Journal {
                 true
             }
         };
-        readiness.journal_is_full(disk_full);
+        readiness.set_journal_full(disk_full);
         let journal = Arc::new(Self {
             options,
             writer: Mutex::new(writer),
@@ -194,7 +194,7 @@ impl Journal {
         }
         if self.bytes() >= max_bytes {
             if max_bytes == self.options.max_bytes {
-                self.readiness.journal_is_full(true);
+                self.readiness.set_journal_full(true);
             }
             return Err(JournalFull::Bound);
         }
@@ -307,7 +307,7 @@ impl Journal {
             }
         }
         let full = self.bytes() >= self.options.max_bytes;
-        self.readiness.journal_is_full(full || self.disk_full.load(Ordering::Relaxed));
+        self.readiness.set_journal_full(full || self.disk_full.load(Ordering::Relaxed));
     }
 
     /// Refuses new attempts, makes all that is written durable, and unlocks the directory.
@@ -364,7 +364,7 @@ impl Journal {
     }
 
     fn note_full_disk(&self, error: &io::Error) -> JournalFull {
-        self.readiness.journal_is_full(true);
+        self.readiness.set_journal_full(true);
         if !self.disk_full.swap(true, Ordering::Relaxed) {
             tracing::error!(%error, "cannot write to the journal; rejecting requests");
         }

@@ -17,7 +17,7 @@ fn start(clock: &Clock) -> Arc<AttemptStart> {
         admitted_at: clock.now(),
         organization_id: clock.new_id(),
         workspace_id: clock.new_id(),
-        api_key_id: clock.new_id(),
+        api_key_id: Some(clock.new_id()),
         user_id: Some(clock.new_id()),
         configuration_id: clock.new_id(),
         configuration: "chat\nbot".to_owned(),

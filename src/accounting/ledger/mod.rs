@@ -120,6 +120,11 @@ impl Ledger {
         self.ask(task::Command::Close).await
     }
 
+    /// Releases the directory without flushing: the next process recovers what is there.
+    pub fn close_journal(&self) {
+        self.journal.close();
+    }
+
     async fn ask(
         &self,
         command: impl FnOnce(oneshot::Sender<Result<(), LedgerError>>) -> task::Command,

@@ -37,7 +37,8 @@ pub(super) fn row_of(entry: &LedgerEntry) -> NewLedgerRow {
         workspace_id: start.workspace_id,
         request_id: start.request_id,
         attempt: i64::from(start.attempt),
-        api_key_id: start.api_key_id,
+        // The column takes no null: the nil id stands for a request without an API key.
+        api_key_id: start.api_key_id.unwrap_or_else(|| uuid::Uuid::nil().into()),
         user_id: start.user_id,
         configuration_id: start.configuration_id,
         configuration: clean(&start.configuration),

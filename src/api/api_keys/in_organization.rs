@@ -1,7 +1,6 @@
 //! `/api-keys`: the keys of an organization itself; those of its workspaces are elsewhere.
 
-use actix_web::{HttpResponse, delete, get, patch, post, web};
-use utoipa_actix_web::service_config::ServiceConfig;
+use actix_web::{HttpResponse, web};
 
 use super::rotation::{RotateApiKey, Rotation, rotate_in};
 use super::{
@@ -14,28 +13,21 @@ use crate::api::body::Json;
 use crate::api::error::ApiError;
 use crate::api::page::Paged;
 use crate::api::query::Query;
-use crate::api::shared::{InTheWay, Missing, Refused, Unfit, path_id};
+use crate::api::routes::Routes;
+use crate::api::shared::{Conflicts, path_id};
 use crate::auth::Scope;
-use crate::domain::ids::ApiKeyId;
 
 /// Issue an organization's key
 ///
 /// Roles are `ORGANIZATION_ADMIN` and `ORGANIZATION_VIEWER`. The answer is the only one that shows the key.
 #[utoipa::path(
-    tag = "api-keys",
-    operation_id = "create_api_key",
-    request_body = CreateApiKey,
-    responses(
-        (status = 201, description = "The key, shown this once", body = IssuedApiKey),
-        Refused, Unfit,
-    ),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("api-keys:write"))),
+    post,
+    path = "/api-keys",
+    responses((status = 201, description = "The key, shown this once", body = IssuedApiKey)),
 )]
-#[post("/api-keys")]
 async fn create_api_key(
-    plane: web::Data<Management>,
     caller: InOrganization<ApiKeysWrite>,
+    plane: web::Data<Management>,
     body: Json<CreateApiKey>,
 ) -> Result<HttpResponse, ApiError> {
     let scope = Scope::Organization(caller.organization_id);
@@ -46,20 +38,14 @@ async fn create_api_key(
 ///
 /// Oldest first, without revoked ones.
 #[utoipa::path(
-    tag = "api-keys",
-    operation_id = "list_api_keys",
+    get,
+    path = "/api-keys",
     params(ApiKeysQuery),
-    responses(
-        (status = 200, description = "A page", body = Paged<ApiKey>),
-        Refused, Unfit,
-    ),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("api-keys:read"))),
+    responses((status = 200, description = "A page", body = Paged<ApiKey>)),
 )]
-#[get("/api-keys")]
 async fn list_api_keys(
-    plane: web::Data<Management>,
     caller: InOrganization<ApiKeysRead>,
+    plane: web::Data<Management>,
     query: Query<ApiKeysQuery>,
 ) -> Result<web::Json<Paged<ApiKey>>, ApiError> {
     let scope = Scope::Organization(caller.organization_id);
@@ -68,17 +54,13 @@ async fn list_api_keys(
 
 /// Read an organization's key
 #[utoipa::path(
-    tag = "api-keys",
-    operation_id = "get_api_key",
-    params(("api_key_id" = ApiKeyId, Path, description = "The key")),
-    responses((status = 200, description = "The key", body = ApiKey), Refused, Missing),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("api-keys:read"))),
+    get,
+    path = "/api-keys/{api_key_id}",
+    responses((status = 200, description = "The key", body = ApiKey)),
 )]
-#[get("/api-keys/{api_key_id}")]
 async fn get_api_key(
-    plane: web::Data<Management>,
     caller: InOrganization<ApiKeysRead>,
+    plane: web::Data<Management>,
     path: web::Path<String>,
 ) -> Result<web::Json<ApiKey>, ApiError> {
     let id = path_id(&path, "API key")?;
@@ -89,27 +71,19 @@ async fn get_api_key(
 ///
 /// A JSON merge patch. Only for keys of roles that the caller may grant.
 #[utoipa::path(
-    tag = "api-keys",
-    operation_id = "update_api_key",
-    params(("api_key_id" = ApiKeyId, Path, description = "The key")),
-    request_body(content = ApiKeyPatch, content_type = "application/merge-patch+json"),
-    responses(
-        (status = 200, description = "The key as it is now", body = ApiKey),
-        Refused, Missing, Unfit,
-    ),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("api-keys:write"))),
+    patch,
+    path = "/api-keys/{api_key_id}",
+    responses((status = 200, description = "The key as it is now", body = ApiKey)),
 )]
-#[patch("/api-keys/{api_key_id}")]
 async fn update_api_key(
-    plane: web::Data<Management>,
     caller: InOrganization<ApiKeysWrite>,
+    plane: web::Data<Management>,
     path: web::Path<String>,
-    patch: ApiKeyPatch,
+    patch: Json<ApiKeyPatch>,
 ) -> Result<web::Json<ApiKey>, ApiError> {
     let id = path_id(&path, "API key")?;
     let scope = Scope::Organization(caller.organization_id);
-    let key = update_in(&plane, caller.principal, caller.actor, scope, id, patch).await?;
+    let key = update_in(&plane, caller.principal, caller.actor, scope, id, patch.0).await?;
     Ok(web::Json(key))
 }
 
@@ -117,17 +91,13 @@ async fn update_api_key(
 ///
 /// It stops at once and for good. Only for keys of roles that the caller may grant.
 #[utoipa::path(
-    tag = "api-keys",
-    operation_id = "delete_api_key",
-    params(("api_key_id" = ApiKeyId, Path, description = "The key")),
-    responses((status = 204, description = "The key is revoked"), Refused, Missing),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("api-keys:write"))),
+    delete,
+    path = "/api-keys/{api_key_id}",
+    responses((status = 204, description = "The key is revoked")),
 )]
-#[delete("/api-keys/{api_key_id}")]
 async fn delete_api_key(
-    plane: web::Data<Management>,
     caller: InOrganization<ApiKeysWrite>,
+    plane: web::Data<Management>,
     path: web::Path<String>,
 ) -> Result<HttpResponse, ApiError> {
     let id = path_id(&path, "API key")?;
@@ -140,21 +110,14 @@ async fn delete_api_key(
 /// The key keeps its id and gets a new credential, which only this answer shows. The present one
 /// works for `grace_seconds` more. Only for keys of roles that the caller may grant.
 #[utoipa::path(
-    tag = "api-keys",
-    operation_id = "rotate_api_key",
-    params(("api_key_id" = ApiKeyId, Path, description = "The key")),
+    post,
+    path = "/api-keys/{api_key_id}/rotate",
     request_body = Option<RotateApiKey>,
-    responses(
-        (status = 200, description = "The key, its credential shown this once", body = IssuedApiKey),
-        Refused, Missing, InTheWay, Unfit,
-    ),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("api-keys:write"))),
+    responses((status = 200, description = "The key, its credential shown this once", body = IssuedApiKey), Conflicts),
 )]
-#[post("/api-keys/{api_key_id}/rotate")]
 async fn rotate_api_key(
-    plane: web::Data<Management>,
     caller: InOrganization<ApiKeysWrite>,
+    plane: web::Data<Management>,
     path: web::Path<String>,
     rotation: Rotation,
 ) -> Result<HttpResponse, ApiError> {
@@ -163,12 +126,13 @@ async fn rotate_api_key(
     rotate_in(&plane, caller.principal, caller.actor, scope, id, rotation).await
 }
 
-pub(super) fn configure(config: &mut ServiceConfig<'_>) {
-    config
-        .service(create_api_key)
-        .service(list_api_keys)
-        .service(get_api_key)
-        .service(update_api_key)
-        .service(delete_api_key)
-        .service(rotate_api_key);
+pub(super) fn configure(routes: &mut Routes) {
+    routes
+        .tag("api-keys")
+        .add(__path_create_api_key, create_api_key)
+        .add(__path_list_api_keys, list_api_keys)
+        .add(__path_get_api_key, get_api_key)
+        .add(__path_update_api_key, update_api_key)
+        .add(__path_delete_api_key, delete_api_key)
+        .add(__path_rotate_api_key, rotate_api_key);
 }

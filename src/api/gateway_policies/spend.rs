@@ -138,7 +138,7 @@ impl Spent {
                 organization_id,
                 workspace_id: group.workspace_id,
                 user_id: group.user_id,
-                api_key_id: group.api_key_id,
+                api_key_id: Some(group.api_key_id),
                 metadata: &none,
             };
             matchers.matches_identity(&subject).then_some(group.cost)

@@ -96,7 +96,7 @@ pub(super) async fn put(
         action: fields.action.as_str().to_owned(),
         enabled: fields.enabled,
         priority: fields.priority,
-        created_by: actor.principal.map(|principal| principal.key_id),
+        created_by: actor.principal.and_then(|principal| principal.api_key_id()),
         is_system_generated: false,
         parent_policy_id: None,
         detached: false,

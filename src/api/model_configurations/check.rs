@@ -12,18 +12,17 @@ use actix_web::http::header::{
     ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT,
 };
 use actix_web::http::{Method, StatusCode};
-use actix_web::{HttpMessage, HttpRequest, post, web};
+use actix_web::{HttpMessage, HttpRequest, web};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
 
 use super::super::access::{InWorkspace, ModelConfigurationsWrite};
-use super::super::error::{ApiError, Problem};
+use super::super::error::ApiError;
 use super::{Management, WHAT, current};
 use crate::db::Conn;
 use crate::directory::configuration::{ConfigurationEntry, SecretUnavailable};
-use crate::domain::ids::{ConfigurationId, WorkspaceId};
 use crate::domain::metadata::Metadata;
 use crate::domain::policy::Subject;
 use crate::telemetry::requests::RequestIds;
@@ -76,25 +75,10 @@ struct Found {
 /// A token may cost money: it is asked for under the policies that apply to the key of this call,
 /// and each time stands in the ledger, with `check` as its route.
 #[utoipa::path(
-    tag = "model-configurations",
-    operation_id = "check_model_configuration",
-    params(
-        ("workspace_id" = WorkspaceId, Path, description = "The workspace"),
-        ("configuration_id" = ConfigurationId, Path, description = "The model configuration"),
-    ),
-    responses(
-        (status = 200, description = "What was found, good or bad", body = ModelConfigurationCheck),
-        (status = 401, description = "No valid API key",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 403, description = "Not allowed",
-            body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such model configuration",
-            body = Problem, content_type = "application/problem+json"),
-    ),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("model-configurations:write"))),
+    post,
+    path = "/workspaces/{workspace_id}/model-configurations/{configuration_id}/check",
+    responses((status = 200, description = "What was found, good or bad", body = ModelConfigurationCheck)),
 )]
-#[post("/workspaces/{workspace_id}/model-configurations/{configuration_id}/check")]
 pub(super) async fn check_model_configuration(
     caller: InWorkspace<ModelConfigurationsWrite>,
     plane: web::Data<Management>,
@@ -114,7 +98,8 @@ pub(super) async fn check_model_configuration(
         .ok_or(ApiError::NotFound(WHAT))?;
     let headers = request.headers().iter();
     let metadata =
-        Metadata::from_headers(headers.map(|(name, value)| (name.as_str(), value.as_bytes())));
+        Metadata::from_headers(headers.map(|(name, value)| (name.as_str(), value.as_bytes())))
+            .map_err(|invalid| ApiError::Malformed(format!("{invalid}.")))?;
     let ids = request.extensions().get::<RequestIds>().cloned();
     let asker = Asker {
         accounting: &plane.accounting,
@@ -123,7 +108,7 @@ pub(super) async fn check_model_configuration(
             organization_id: scope.organization_id,
             workspace_id: scope.workspace_id,
             user_id: caller.principal.user_id,
-            api_key_id: caller.principal.key_id,
+            api_key_id: caller.principal.api_key_id(),
             metadata: &metadata,
         },
         ids: ids.unwrap_or_else(|| RequestIds {

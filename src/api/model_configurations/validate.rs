@@ -94,14 +94,36 @@ pub(super) fn check(mut fields: ModelConfigurationFields) -> Result<Checked, Api
         }
     }
     match BaseUrl::parse(&fields.base_url) {
-        Ok(base_url) if mistakes.0.is_empty() => {
-            fields.base_url = base_url.as_str().to_owned();
-            return Ok(Checked { fields, base_url, secrets });
-        }
-        Ok(_) => {}
+        Ok(base_url) => match without_operation(&base_url) {
+            Some(shorter) => mistakes.add(
+                "base_url",
+                format!(
+                    "must not end in the path of an operation, which each request adds; use \
+                     {shorter}"
+                ),
+            ),
+            None if mistakes.0.is_empty() => {
+                fields.base_url = base_url.as_str().to_owned();
+                return Ok(Checked { fields, base_url, secrets });
+            }
+            None => {}
+        },
         Err(error) => mistakes.add("base_url", error),
     }
     Err(ApiError::Invalid(mistakes.0))
+}
+
+/// The URL without the path of one operation at its end, if it has one there: what people copy from
+/// a provider's documentation is often the URL of a call.
+fn without_operation(base_url: &BaseUrl) -> Option<String> {
+    const OPERATIONS: [&str; 3] = ["/chat/completions", "/responses", "/messages"];
+
+    let (path, query) = match base_url.as_str().split_once('?') {
+        Some((path, query)) => (path, format!("?{query}")),
+        None => (base_url.as_str(), String::new()),
+    };
+    let shorter = OPERATIONS.iter().find_map(|operation| path.strip_suffix(operation))?;
+    Some(format!("{shorter}{query}"))
 }
 
 fn extra_headers(
@@ -209,6 +231,29 @@ mod tests {
         let secrets: Vec<(&str, &str)> =
             checked.secrets.iter().map(|(name, field)| (name.as_str(), field.as_str())).collect();
         assert_eq!(secrets, [("KEY", "api_key_name"), ("TEAM", "extra_headers.X-Team")]);
+    }
+
+    #[test]
+    fn the_url_of_a_call_is_refused_with_the_base_url_to_use() {
+        for (url, better) in [
+            ("https://api.example.com/v1/chat/completions", "https://api.example.com/v1"),
+            ("https://api.example.com/v1/chat/completions/", "https://api.example.com/v1"),
+            ("https://api.example.com/v1/responses", "https://api.example.com/v1"),
+            ("https://api.example.com/v1/messages/", "https://api.example.com/v1"),
+            (
+                "https://a.example.com/x/responses?api-version=1",
+                "https://a.example.com/x?api-version=1",
+            ),
+        ] {
+            let Err(ApiError::Invalid(errors)) =
+                check(fields(&serde_json::json!({"base_url": url})))
+            else {
+                panic!("{url} was taken");
+            };
+            assert_eq!(errors[0].field, "base_url");
+            assert!(errors[0].message.ends_with(&format!("use {better}")), "{errors:?}");
+        }
+        assert!(check(fields(&serde_json::json!({"base_url": "https://x/my-responses"}))).is_ok());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `/model-prices/resolve`: which price would apply to a model, and why.
 
-use actix_web::{get, web};
+use actix_web::web;
 use serde::{Deserialize, Serialize};
 
 use super::validate::is_model;
@@ -10,7 +10,6 @@ use crate::api::Management;
 use crate::api::access::{InOrganization, OrganizationRead};
 use crate::api::error::ApiError;
 use crate::api::query::Query;
-use crate::api::shared::{Refused, Unfit};
 use crate::db::Conn;
 use crate::directory::configuration::price_list;
 use crate::domain::pricing::Price;
@@ -69,17 +68,14 @@ pub struct CatalogueEdition {
 ///
 /// And why. That none is known is an answer too, with null for the price.
 #[utoipa::path(
-    tag = "model-prices",
-    operation_id = "resolve_model_price",
+    get,
+    path = "/model-prices/resolve",
     params(ResolveQuery),
-    responses((status = 200, description = "What is known", body = PriceResolution), Refused, Unfit),
-    security(("api_key" = []), ("x_api_key" = [])),
-    extensions(("x-permission" = json!("organization:read"))),
+    responses((status = 200, description = "What is known", body = PriceResolution)),
 )]
-#[get("/model-prices/resolve")]
 pub(super) async fn resolve_model_price(
-    plane: web::Data<Management>,
     caller: InOrganization<OrganizationRead>,
+    plane: web::Data<Management>,
     query: Query<ResolveQuery>,
 ) -> Result<web::Json<PriceResolution>, ApiError> {
     let organization_id = caller.organization_id;

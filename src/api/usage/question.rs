@@ -3,6 +3,7 @@
 use chrono::{DateTime, Datelike, DurationRound, TimeDelta, Utc};
 use serde::Deserialize;
 
+use crate::api::date_time;
 use crate::api::error::ApiError;
 use crate::db::Conn;
 use crate::db::names::{find_organization_names, was_workspace};
@@ -27,9 +28,11 @@ const MAX_GROUP_BY: usize = 512;
 pub struct UsageQuery {
     /// Only what was admitted at this instant or later, at most 400 days before `to`; 30 days before
     /// `to` unless given.
+    #[serde(default, deserialize_with = "date_time::optional")]
     pub from: Option<DateTime<Utc>>,
     /// Only what was admitted before this instant; the end of this hour unless given, or if later than
     /// now.
+    #[serde(default, deserialize_with = "date_time::optional")]
     pub to: Option<DateTime<Utc>>,
     /// How long each figure's period is; one figure for all of the time unless given.
     pub interval: Option<Interval>,

@@ -16,13 +16,9 @@ const MOST_GROUPS: usize = 100_000;
 /// What one key has spent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubjectSpend {
-    /// The key's workspace.
     pub workspace_id: WorkspaceId,
-    /// The person whose key it is.
     pub user_id: Option<UserId>,
-    /// The key.
     pub api_key_id: ApiKeyId,
-    /// How much.
     pub cost: NanoUsd,
 }
 

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Mistake, PolicyType, SubjectMatcher};
 use crate::domain::ids::{ApiKeyId, OrganizationId, UserId, WorkspaceId};
-use crate::domain::metadata::{MOST_KEY, MOST_VALUE, Metadata, is_value, normalize_key};
+use crate::domain::metadata::{MAX_KEY, MAX_VALUE, Metadata, is_value, normalize_key};
 
 /// The most conditions a policy has.
 pub const MOST_MATCHERS: usize = 10;
@@ -16,11 +16,9 @@ pub const MOST_MATCHERS: usize = 10;
 /// What a matcher looks at.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MatcherKey {
-    /// The tenant.
     OrganizationId,
     /// The workspace of the caller's key.
     WorkspaceId,
-    /// The person whose key it is.
     UserId,
     /// The caller's key.
     ApiKeyId,
@@ -40,7 +38,7 @@ impl MatcherKey {
             name => Self::Header(normalize_key(name).ok_or_else(|| {
                 format!(
                     "must be organization_id, workspace_id, user_id, api_key_id or the name of an \
-                     X-Gateway header of at most {MOST_KEY} characters that is none of those the \
+                     X-Gateway header of at most {MAX_KEY} characters that is none of those the \
                      gateway itself fills in"
                 )
             })?),
@@ -71,7 +69,7 @@ impl MatcherKey {
             Self::ApiKeyId => id::<ApiKeyId>(value),
             Self::Header(_) if is_value(value) => Ok(value.to_owned()),
             Self::Header(_) => {
-                Err(format!("must be 1 to {MOST_VALUE} bytes of text without control characters"))
+                Err(format!("must be 1 to {MAX_VALUE} bytes of text without control characters"))
             }
         }
     }
@@ -80,14 +78,13 @@ impl MatcherKey {
 /// Who a request is from, as far as policies tell.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'r> {
-    /// The tenant.
     pub organization_id: OrganizationId,
     /// The workspace of the caller's key.
     pub workspace_id: WorkspaceId,
     /// The person whose key it is, if anybody's.
     pub user_id: Option<UserId>,
     /// The caller's key.
-    pub api_key_id: ApiKeyId,
+    pub api_key_id: Option<ApiKeyId>,
     /// What the caller says about the request.
     pub metadata: &'r Metadata,
 }
@@ -122,7 +119,7 @@ impl Matchers {
         one_of(&self.organization_ids, Some(&subject.organization_id))
             && one_of(&self.workspace_ids, Some(&subject.workspace_id))
             && one_of(&self.user_ids, subject.user_id.as_ref())
-            && one_of(&self.api_key_ids, Some(&subject.api_key_id))
+            && one_of(&self.api_key_ids, subject.api_key_id.as_ref())
     }
 
     /// The organizations, if it asks for any.
@@ -173,11 +170,8 @@ impl Matchers {
 /// The kind of subject that a default policy gives a policy of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SubjectKind {
-    /// Every workspace.
     Workspace,
-    /// Every person.
     User,
-    /// Every API key.
     ApiKey,
 }
 
@@ -196,7 +190,7 @@ impl SubjectKind {
         match self {
             Self::Workspace => Some(subject.workspace_id.to_string()),
             Self::User => subject.user_id.map(|id| id.to_string()),
-            Self::ApiKey => Some(subject.api_key_id.to_string()),
+            Self::ApiKey => subject.api_key_id.map(|id| id.to_string()),
         }
     }
 }

@@ -1,6 +1,7 @@
-//! What is wrong with a body, said so that its author can put it right.
+//! What is wrong with a body, in words for its author.
 
-use super::{MOST_FIELDS, MOST_LEVELS};
+use super::MAX_FIELDS;
+use crate::json::tokenizer::MAX_LEVELS;
 
 /// Why a body is refused; always a 400.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -8,10 +9,10 @@ pub enum BodyError {
     /// Nothing was sent.
     #[error("The request body is empty. Send a JSON object.")]
     Empty,
-    /// Not text.
+    /// Not UTF-8.
     #[error("The request body is not valid UTF-8 (at byte {at}). Send JSON encoded as UTF-8.")]
     NotUtf8 {
-        /// Offset of the first byte that does not fit.
+        /// Offset of the first invalid byte.
         at: usize,
     },
     /// Not JSON.
@@ -19,25 +20,25 @@ pub enum BodyError {
         "The request body is not valid JSON: {problem}. Send one JSON object and nothing after it."
     )]
     NotJson {
-        /// The parser's words, with line and column.
+        /// What is wrong, with line and column.
         problem: String,
     },
-    /// JSON, or not even that, but no object.
+    /// Not an object.
     #[error("The request body must be a JSON object, beginning with '{{'.")]
     NotAnObject,
     /// Too many levels.
-    #[error("The request body nests deeper than {MOST_LEVELS} levels. Flatten it.")]
+    #[error("The request body nests deeper than {MAX_LEVELS} levels. Flatten it.")]
     TooDeep,
     /// Too many fields.
-    #[error("The request body has more than {MOST_FIELDS} top-level fields. Send fewer.")]
+    #[error("The request body has more than {MAX_FIELDS} top-level fields. Send fewer.")]
     TooManyFields,
-    /// One key twice; which one counts differs from parser to parser.
+    /// One key twice. Which one counts differs from parser to parser.
     #[error("The request body holds the field '{key}' twice. Send it once.")]
     DuplicateKey {
         /// The key, unescaped.
         key: String,
     },
-    /// A key that only some upstreams would take for one that the gateway reads or sets.
+    /// A key that some upstreams would take for one that the gateway reads or sets.
     #[error(
         "The request body holds the field '{sent}', which could be taken for '{meant}'. Spell it '{meant}', or leave it out."
     )]
@@ -66,7 +67,7 @@ impl BodyError {
         }
     }
 
-    /// The field that is wrong, for the envelope's `param`.
+    /// The field that is wrong, for the error's `param`.
     pub fn param(&self) -> Option<&str> {
         match self {
             Self::DuplicateKey { key } => Some(key),

@@ -1,31 +1,40 @@
+use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::json::long_texts::LongTexts;
+use output::MAX_CHOICES;
 
 const ASSUMED: AssumedLimits = AssumedLimits { context_tokens: 128_000, output_tokens: 32_768 };
 const MODEL: ModelLimits =
     ModelLimits { context_window: Some(200_000), max_output_tokens: Some(16_384) };
 
+fn facts(body: &str) -> BodyFacts {
+    BodyFacts::parse(Bytes::copy_from_slice(body.as_bytes())).unwrap().1
+}
+
+fn target(api: Api, model: ModelLimits) -> TargetLimits<'static> {
+    TargetLimits { api, ignored_limits: &[], image_tokens: 1_000, model, assumed: ASSUMED }
+}
+
 fn bound_of(api: Api, body: &Value, model: ModelLimits) -> Bound {
-    bound_at("openai", api, body, model)
+    let body = body.to_string();
+    Bound::of_request(&facts(&body), body.len(), &target(api, model))
 }
 
-fn bound_at(provider: &str, api: Api, body: &Value, model: ModelLimits) -> Bound {
-    let fields: Vec<(String, String)> = body
-        .as_object()
-        .unwrap()
-        .iter()
-        .map(|(key, value)| (key.clone(), value.to_string()))
-        .collect();
-    let length = body.to_string().len();
-    let fields = fields.iter().map(|(key, raw)| RawField::new(key, raw));
-    Bound::of_body(api, unheeded(provider), length, fields, model, ASSUMED)
+/// At a provider that ignores `max_completion_tokens`.
+fn bound_at_ignorant(body: &Value, model: ModelLimits) -> Bound {
+    let body = body.to_string();
+    let ignored_limits = &["max_completion_tokens"];
+    let target = TargetLimits { ignored_limits, ..target(Api::ChatCompletions, model) };
+    Bound::of_request(&facts(&body), body.len(), &target)
 }
 
-fn walk(raw: &str) -> Walk<'_> {
-    Walk::new(raw, LongTexts::default())
+/// The kind of input that the value of a field makes the request.
+fn kind_of(field: &str, raw: &str) -> InputKind {
+    let mut facts = BodyFacts::default();
+    facts.add_field(field, raw);
+    facts.input.kind
 }
 
 fn chat(body: Value) -> Bound {
@@ -48,7 +57,7 @@ fn text_is_bounded_by_its_bytes() {
             hard: true,
             estimate_tokens: length.div_ceil(4) as i64,
             free: false,
-            names_input: false,
+            unseen_tokens: 0,
         }
     );
 }
@@ -69,7 +78,18 @@ fn the_largest_limit_on_the_answer_counts_times_the_choices() {
         (json!({"max_tokens": -1}), 16_384),
         (json!({"max_tokens": 0}), 16_384),
         (json!({"max_tokens": "10"}), 16_384),
-        (json!({"max_tokens": 10, "max_completion_tokens": "99999"}), 16_384),
+        (json!({"max_tokens": 10, "max_completion_tokens": "99999"}), 99_999),
+        (json!({"max_tokens": 2e4}), 20_000),
+        // What other servers take for a limit.
+        (json!({"max_tokens": 10, "n_predict": 60_000}), 60_000),
+        (json!({"max_tokens": 10, "N_Predict": 60_000}), 60_000),
+        (json!({"max_tokens": 10, "n_predict": -1}), 16_384),
+        (json!({"max_tokens": 10, "max_new_tokens": 20}), 20),
+        (json!({"max_tokens": 10, "max_length": 5}), 10),
+        (json!({"max_tokens": 10, "options": {"num_predict": 30}}), 30),
+        (json!({"max_tokens": 10, "extra_body": {"a": [{"max_tokens": 40, "n": 2}]}}), 80),
+        (json!({"n_predict": 10}), 16_384),
+        (json!({"max_tokens": 10, "n_cmpl": 3}), 30),
         // Not a field of this API: most upstreams pass over it.
         (json!({"max_output_tokens": 10}), 16_384),
         (json!({"max_output_tokens": 20_000}), 20_000),
@@ -90,11 +110,10 @@ fn a_limit_that_the_provider_passes_over_bounds_nothing() {
         (json!({"max_tokens": 10}), 10, true),
         (json!({"max_tokens": 10, "max_completion_tokens": 5}), 10, true),
     ] {
-        let bound = bound_at("deepseek", Api::ChatCompletions, &body, ModelLimits::default());
+        let bound = bound_at_ignorant(&body, ModelLimits::default());
         assert_eq!((bound.output_tokens, bound.hard), (tokens, hard), "{body}");
     }
-    let known =
-        bound_at("deepseek", Api::ChatCompletions, &json!({"max_completion_tokens": 10}), MODEL);
+    let known = bound_at_ignorant(&json!({"max_completion_tokens": 10}), MODEL);
     assert_eq!((known.output_tokens, known.hard), (16_384, true));
 }
 
@@ -118,7 +137,7 @@ fn what_is_assumed_is_not_hard() {
     assert_eq!((bound.input_tokens, bound.hard), (128_000, false));
     for n in [json!("3"), json!(100.0), json!([2])] {
         let bound = chat(json!({"max_tokens": 10, "n": n}));
-        assert_eq!((bound.output_tokens, bound.hard), (10 * MOST_CHOICES, false), "{n}");
+        assert_eq!((bound.output_tokens, bound.hard), (10 * MAX_CHOICES, false), "{n}");
     }
     for (tier, hard) in [("auto", true), ("default", true), ("flex", true), ("priority", false)] {
         assert_eq!(chat(json!({"max_tokens": 10, "service_tier": tier})).hard, hard, "{tier}");
@@ -126,13 +145,14 @@ fn what_is_assumed_is_not_hard() {
 }
 
 #[test]
-fn what_the_body_only_names_takes_the_whole_window() {
+fn what_the_body_only_refers_to_takes_the_whole_window() {
     for body in [
         json!({"previous_response_id": "resp_1"}),
         json!({"Previous_Response_Id": "resp_1"}),
         json!({"conversation": {"id": "conv_1"}}),
         json!({"prompt": {"id": "pmpt_1"}}),
         json!({"background": true}),
+        json!({"deferred": true}),
         json!({"input": [{"type": "item_reference", "id": "msg_1"}]}),
         json!({"input": [{"id": "msg_1"}]}),
         json!({"input": [{"type": "message", "id": "msg_1"}]}),
@@ -205,54 +225,96 @@ fn text_that_speaks_of_such_things_is_text() {
 
 #[test]
 fn an_escaped_name_is_the_same_name() {
-    for raw in [
-        r#"[{"content":[{"type":"image\u005furl"}]}]"#,
-        r#"[{"content":[{"\u0074ype":"image_url"}]}]"#,
-        r#"[{"content":[{"type":"text","image\u005Furl":"x"}]}]"#,
-        r#"[{"content":[{"type":"text","IMAGE_URL":"x"}]}]"#,
-        r#"[{"content":[{"type":"te\ud800xt"}]}]"#,
-        r#"[{"content":[{"type":"text","type":"file"}]}]"#,
-        r#"[{"content":[{"type" : "input_audio","data":"http\u003a//a"}]}]"#,
+    use InputKind::{Media, Stored, Text};
+    for (raw, kind) in [
+        (r#"[{"content":[{"type":"image\u005furl"}]}]"#, Media),
+        (r#"[{"content":[{"\u0074ype":"image_url"}]}]"#, Media),
+        (r#"[{"content":[{"type":"text","image\u005Furl":"x"}]}]"#, Media),
+        (r#"[{"content":[{"type":"text","IMAGE_URL":"x"}]}]"#, Media),
+        (r#"[{"content":[{"type":"te\ud800xt"}]}]"#, Stored),
+        (r#"[{"content":[{"type":"text","type":"file"}]}]"#, Stored),
+        (r#"[{"content":[{"type" : "input_audio","data":"http\u003a//a"}]}]"#, Stored),
+        (r#"[{"type":"t\u0065xt","data":"aa\/b"}]"#, Text),
         // Not JSON: it never comes so far, and would not be trusted.
-        r#"[{"content":"#,
-        r#"[{"content"}]"#,
-        r#"[{"a":tr"ue}]"#,
+        (r#"[{"content":"#, Stored),
+        (r#"[{"content"}]"#, Stored),
+        (r#"[{"a":tr"ue}]"#, Stored),
     ] {
-        assert_eq!(walk(raw).content(), Seen::Stored, "{raw}");
+        assert_eq!(kind_of("messages", raw), kind, "{raw}");
     }
-    assert_eq!(walk(r#"[{"type":"t\u0065xt","data":"aa\/b"}]"#).content(), Seen::Text);
-    assert_eq!(walk(r#"[{"typ\u0065":"function"}]"#).tools(), Seen::Text);
+    assert_eq!(kind_of("tools", r#"[{"typ\u0065":"function"}]"#), Text);
 }
 
 #[test]
 fn depth_is_bounded() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-    assert_eq!(walk(&deep).content(), Seen::Stored);
-    assert_eq!(walk(&format!(r#"[{{"file":{deep}}}]"#)).content(), Seen::Stored);
+    assert_eq!(kind_of("messages", &deep), InputKind::Stored);
+    assert_eq!(kind_of("messages", &format!(r#"[{{"file":{deep}}}]"#)), InputKind::Stored);
+}
+
+#[test]
+fn images_and_inline_files_are_charged_by_what_is_published() {
+    let image = |url: &str| json!({"type": "image_url", "image_url": {"url": url}});
+    let inline = image("data:image/png;base64,iVBORw0KGgo");
+    let file = json!({"type": "file", "file": {"filename": "a.pdf",
+        "file_data": format!("data:application/pdf;base64,{}", "A".repeat(4_000 - 28))}});
+    let audio = json!({"type": "input_audio", "input_audio": {"data": "A".repeat(4_096)}});
+    for (parts, tokens) in [
+        (json!([{"type": "text", "text": "a"}]), 0),
+        (json!([image("https://example.com/a.png")]), 1_000),
+        (json!([inline, inline]), 2_000),
+        (json!([{"type": "input_image", "file_id": "file_1"}]), 1_000),
+        (json!([file]), 750),
+        (json!([file, inline]), 1_750),
+        (json!([audio]), 96),
+        // No size is known of these.
+        (json!([{"type": "input_file", "file_id": "file_1"}, inline]), 200_000),
+        (json!([{"type": "file", "file": {"file_data": "https://example.com/a.pdf"}}]), 200_000),
+        (json!([{"type": "file"}]), 200_000),
+        (json!([{"type": "video_url", "video_url": {"url": "a"}}]), 200_000),
+    ] {
+        let bound = chat(json!({"messages": [{"role": "user", "content": parts}]}));
+        assert_eq!(bound.unseen_tokens, tokens, "{parts}");
+        let is_text = bound.input_tokens < 200_000;
+        assert_eq!(is_text, tokens == 0 || tokens == 96, "the window is reserved: {parts}");
+    }
+    let many = vec![image("a"); 300];
+    let bound = chat(json!({"messages": [{"role": "user", "content": many}]}));
+    assert_eq!(bound.unseen_tokens, 200_000, "never more than is reserved");
 }
 
 /// The same question put to a tree that serde_json has made.
-fn naive(value: &Value) -> Seen {
-    const NAMED: [&str; 4] = ["file_id", "image_url", "audio", "file"];
+fn naive(value: &Value) -> InputKind {
     match value {
-        Value::Array(parts) => parts.iter().map(naive).max().unwrap_or(Seen::Text),
-        Value::Object(object) => object
-            .iter()
-            .map(|(key, value)| match (key.to_ascii_lowercase().as_str(), value) {
-                ("type", Value::Null) => Seen::Text,
-                ("type", Value::String(kind))
-                    if ["text", "input_text", "content"].contains(&kind.as_str()) =>
-                {
-                    Seen::Text
+        Value::Array(parts) => parts.iter().map(naive).max().unwrap_or_default(),
+        Value::Object(object) => {
+            let mut kind = InputKind::Text;
+            let (mut is_image, mut is_file, mut has_file_id) = (false, false, false);
+            for (key, value) in object {
+                match (key.to_ascii_lowercase().as_str(), value) {
+                    (_, Value::Null) => {}
+                    ("type", Value::String(kind)) if kind == "image_url" => is_image = true,
+                    ("type", Value::String(kind)) if kind == "file" => is_file = true,
+                    ("type", Value::String(kind))
+                        if ["text", "input_text", "content"].contains(&kind.as_str()) => {}
+                    ("image_url", _) => is_image = true,
+                    ("file_id", _) => has_file_id = true,
+                    ("type" | "audio", _) => kind = InputKind::Stored,
+                    ("file", Value::Object(_)) => {
+                        is_file = true;
+                        kind = kind.max(naive(value));
+                    }
+                    ("file", _) => kind = InputKind::Stored,
+                    _ => kind = kind.max(naive(value)),
                 }
-                ("type", _) => Seen::Stored,
-                (key, Value::Null) if NAMED.contains(&key) => Seen::Text,
-                (key, _) if NAMED.contains(&key) => Seen::Stored,
-                _ => naive(value),
-            })
-            .max()
-            .unwrap_or(Seen::Text),
-        _ => Seen::Text,
+            }
+            match (is_image, is_file || has_file_id) {
+                (true, _) => kind.max(InputKind::Media),
+                (false, true) => InputKind::Stored,
+                (false, false) => kind,
+            }
+        }
+        _ => InputKind::Text,
     }
 }
 
@@ -350,13 +412,13 @@ proptest! {
         let read: Value = serde_json::from_str(&raw).unwrap();
         prop_assert_eq!(&read, &tree);
         // Kinds of other words that are text do not come up.
-        prop_assert_eq!(walk(raw.trim()).content(), naive(&tree), "{}", raw);
+        prop_assert_eq!(kind_of("messages", &raw), naive(&tree), "{}", raw);
     }
 
     #[test]
     fn nothing_makes_it_panic(raw in "[\\[\\]{}:,\"\\\\a-z0 ]{0,40}") {
-        let _ = walk(&raw).content();
-        let _ = walk(&raw).items();
-        let _ = walk(&raw).tools();
+        for field in ["messages", "input", "tools", "extra_body"] {
+            let _ = kind_of(field, &raw);
+        }
     }
 }

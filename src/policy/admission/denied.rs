@@ -1,33 +1,36 @@
-//! Why a request may not go out, in words for whoever sent it.
+//! Why a request is denied, in words for the caller.
 
-use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderName, HeaderValue, RETRY_AFTER};
+use chrono::SecondsFormat;
 
-use super::{AdmissionRequest, headers};
+use super::{AdmissionRequest, PolicyReport};
 use crate::domain::ids::PolicyId;
-use crate::policy::limits::{Claims, Limit, Standing};
-use crate::policy::set::Applied;
+use crate::domain::money::NanoUsd;
+use crate::policy::limit::Limit;
 
-/// Seconds after which to ask again for what can't be checked now.
+/// Seconds after which to retry when the limits can't be checked.
 const RETRY_UNAVAILABLE: u64 = 1;
 
-/// What kind of no it is.
+/// The kind of denial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// 403: the model is not theirs to use.
+    /// Policies do not allow the model.
     ModelAccess,
-    /// 402: a spend cap applies, and what the request costs is not known.
+    /// A spend cap applies, and the model's price is not known.
     PriceUnknown,
-    /// 402: a spend cap is used up, or what is left of it is less than the request may cost.
+    /// What is left of a spend cap is less than the request may cost.
     Spend,
-    /// 429: too many requests or tokens.
+    /// Too many requests or tokens.
     Rate,
-    /// 503: the limits can't be checked now.
+    /// The limits can't be checked now.
     Unavailable,
 }
 
 impl Reason {
-    /// A name for metrics and logs.
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::ModelAccess, Self::PriceUnknown, Self::Spend, Self::Rate, Self::Unavailable];
+
+    /// A label for metrics.
     pub fn label(self) -> &'static str {
         match self {
             Self::ModelAccess => "model_access",
@@ -38,17 +41,7 @@ impl Reason {
         }
     }
 
-    /// The status that a request is refused with.
-    pub fn status(self) -> StatusCode {
-        match self {
-            Self::ModelAccess => StatusCode::FORBIDDEN,
-            Self::PriceUnknown | Self::Spend => StatusCode::PAYMENT_REQUIRED,
-            Self::Rate => StatusCode::TOO_MANY_REQUESTS,
-            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        }
-    }
-
-    /// The code that it is told under; stable.
+    /// The stable code that callers and the ledger see.
     pub fn code(self) -> &'static str {
         match self {
             Self::ModelAccess => "model_access_denied",
@@ -60,50 +53,43 @@ impl Reason {
     }
 }
 
-/// A request may not go out. Nothing is counted.
+/// A request must not be sent. Nothing is counted.
 #[derive(Clone, Debug)]
 pub struct Denied {
-    /// What kind of no it is.
     pub reason: Reason,
-    /// What to tell the caller.
+    /// For the caller.
     pub message: String,
-    /// The policies that matched, the broadest first.
-    pub matched: Vec<PolicyId>,
-    /// Those of them that forbid it, in the same order.
+    pub report: Box<PolicyReport>,
+    /// The policies that deny the request, the broadest first.
     pub violated: Vec<PolicyId>,
-    /// After how many seconds the same request passes; none if it never will, or if nobody can tell.
+    /// After how many seconds the same request would pass; none if never, or if that is not known.
     pub retry_after: Option<u64>,
-    /// What the answer tells of the policies, `Retry-After` among it.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Why the limits can't be checked; for the log alone.
+    /// Why the limits can't be checked, for the log.
     pub cause: Option<String>,
 }
 
 impl Denied {
-    /// The limits can't be checked.
-    pub(super) fn unavailable(cause: String) -> Self {
+    pub(super) fn unavailable(report: PolicyReport, cause: String) -> Self {
         Self {
             reason: Reason::Unavailable,
             message: "limits can't be checked right now; try again in a moment".to_owned(),
-            matched: Vec::new(),
+            report: Box::new(report),
             violated: Vec::new(),
             retry_after: Some(RETRY_UNAVAILABLE),
-            headers: vec![(RETRY_AFTER, HeaderValue::from(RETRY_UNAVAILABLE))],
             cause: Some(cause),
         }
     }
 
-    /// Forbidden by the policies in these places.
-    pub(super) fn by(
+    /// Denied by the policies in these places of the report.
+    pub(super) fn by_policies(
         reason: Reason,
         request: &AdmissionRequest<'_>,
-        applied: &[Applied<'_>],
+        report: PolicyReport,
         places: &[usize],
-        counted: Option<(&Claims, &[usize], &[Standing])>,
     ) -> Self {
-        let violated: Vec<&Applied<'_>> =
-            places.iter().filter_map(|place| applied.get(*place)).collect();
-        let names: Vec<&str> = violated.iter().map(|one| one.policy.name.as_ref()).collect();
+        let violated = places.iter().filter_map(|place| report.policies.get(*place));
+        let (violated, names): (Vec<PolicyId>, Vec<&str>) =
+            violated.map(|one| (one.id, &*one.policy.name)).unzip();
         let mut message = format!("request blocked by gateway policies: {}", names.join(", "));
         if reason == Reason::PriceUnknown {
             message = format!(
@@ -113,53 +99,48 @@ impl Denied {
                 request.target.model, request.target.configuration
             );
         }
-        Self {
-            reason,
-            message,
-            matched: applied.iter().map(|one| one.bucket).collect(),
-            violated: violated.iter().map(|one| one.bucket).collect(),
-            retry_after: None,
-            headers: headers::of(request, applied, counted),
-            cause: None,
-        }
+        let report = Box::new(report);
+        Self { reason, message, report, violated, retry_after: None, cause: None }
     }
 
-    /// Forbidden by the limits that are violated; money weighs more than pace.
-    pub(super) fn by_limits(
-        request: &AdmissionRequest<'_>,
-        applied: &[Applied<'_>],
-        claims: &Claims,
-        owners: &[usize],
-        standings: &[Standing],
-    ) -> Self {
-        let mut places = Vec::new();
-        let mut of_money = false;
-        let mut waits: Vec<Option<u64>> = Vec::new();
-        for ((claim, owner), standing) in claims.claims.iter().zip(owners).zip(standings) {
-            if !standing.violated {
-                continue;
-            }
-            if places.last() != Some(owner) {
-                places.push(*owner);
-            }
-            match claim.limit {
-                Limit::Spend { .. } => of_money = true,
-                Limit::Rate { .. } => waits.push(standing.retry_after),
-            }
-        }
-        let reason = if of_money { Reason::Spend } else { Reason::Rate };
-        let counted = Some((claims, owners, standings));
-        let mut denied = Self::by(reason, request, applied, &places, counted);
-        if !of_money {
-            // All of them have to pass, so the longest wait counts, and "never" is the longest.
-            denied.retry_after = waits
-                .into_iter()
-                .collect::<Option<Vec<u64>>>()
-                .and_then(|waits| waits.into_iter().max());
-            if let Some(seconds) = denied.retry_after {
-                denied.headers.push((RETRY_AFTER, HeaderValue::from(seconds)));
-            }
-        }
+    /// Denied by the limits that are violated. If a spend limit is among them, that is the reason.
+    pub(super) fn by_limits(request: &AdmissionRequest<'_>, report: PolicyReport) -> Self {
+        let violated = || report.limits.iter().filter(|one| one.status.violated);
+        let mut places: Vec<usize> = violated().map(|one| one.source.policy).collect();
+        places.dedup();
+        let is_spend = violated().any(|one| one.limit.is_spend());
+        let reason = if is_spend { Reason::Spend } else { Reason::Rate };
+        // All limits have to be passed: the longest wait counts, and "never" is the longest.
+        let waits: Option<Vec<u64>> = violated().map(|one| one.status.retry_after).collect();
+        let retry_after = waits.filter(|_| !is_spend).and_then(|all| all.into_iter().max());
+        let mut denied = Self::by_policies(reason, request, report, &places);
+        denied.message.extend(spend_explanation(&denied.report));
+        denied.retry_after = retry_after;
         denied
     }
+}
+
+/// What the request may cost and what is left of the violated spend limit with the least left, so that
+/// a reservation that does not fit is not mistaken for money spent.
+fn spend_explanation(report: &PolicyReport) -> Option<String> {
+    let violated = report.limits.iter().filter(|one| one.status.violated && one.limit.is_spend());
+    let tightest = violated.min_by_key(|one| one.remaining())?;
+    let Limit::Spend { window, limit } = tightest.limit else { return None };
+    let name = report.policies.get(tightest.source.policy).map(|one| &*one.policy.name)?;
+    let cost = NanoUsd::from_nanos(tightest.amount);
+    let window_name = window.as_str();
+    let limit = format!("{name}'s {window_name} limit of {limit} USD");
+    Some(match tightest.remaining() {
+        0 => {
+            let end = window.end(report.at).to_rfc3339_opts(SecondsFormat::Secs, true);
+            format!(". It may cost up to {cost} USD, and nothing is left of {limit} until {end}.")
+        }
+        left => {
+            let left = NanoUsd::from_nanos(left);
+            format!(
+                ". It may cost up to {cost} USD, and {left} USD is left of {limit}. A lower \
+                 max_tokens (max_output_tokens in the Responses API) lowers what it may cost."
+            )
+        }
+    })
 }

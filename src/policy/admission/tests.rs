@@ -1,11 +1,10 @@
-use actix_web::http::header::RETRY_AFTER;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::ids::{ApiKeyId, UserId, WorkspaceId};
+use crate::domain::ids::{ApiKeyId, PolicyId, UserId, WorkspaceId};
 use crate::domain::metadata::Metadata;
-use crate::domain::policy::{Epochs, PolicyType, SubjectMatcher};
+use crate::domain::policy::{Epochs, PolicyType, RateMetric, SubjectMatcher};
 use crate::policy::limits::Memory;
 use crate::policy::set::{PolicySet, StoredPolicy};
 
@@ -37,7 +36,7 @@ fn request(metadata: &Metadata, number: u128) -> AdmissionRequest<'_> {
             organization_id: id(1),
             workspace_id: id::<WorkspaceId>(2),
             user_id: Some(id::<UserId>(3)),
-            api_key_id: id::<ApiKeyId>(4),
+            api_key_id: Some(id::<ApiKeyId>(4)),
             metadata,
         },
         target: Target { configuration: "chat", providers: &["openai"], model: "gpt-4o" },
@@ -48,45 +47,31 @@ fn request(metadata: &Metadata, number: u128) -> AdmissionRequest<'_> {
             hard: true,
             estimate_tokens: 25,
             free: false,
-            names_input: false,
+            unseen_tokens: 0,
         },
         request_id: id(number),
         at: "2026-03-04T05:06:07Z".parse().unwrap(),
     }
 }
 
-type Told = (bool, Vec<(HeaderName, HeaderValue)>, Option<Denied>);
-
-/// Asks the counters as admission does, with nothing spent before.
-fn ask(set: &PolicySet, memory: &Memory, request: &AdmissionRequest<'_>, cost: i64) -> Told {
-    let applied = set.matching(&request.subject);
-    let Claimed { claims, owners } = Claimed::of(&applied, &[], request, NanoUsd::from_nanos(cost));
-    let history = vec![Some(NanoUsd::ZERO); claims.len()];
-    let claims = Claims {
-        organization_id: request.subject.organization_id,
-        request_id: request.request_id,
-        at: request.at,
-        claims,
-    };
-    match memory.reserve(&claims, &history) {
-        Reserved::Admitted(standings) => {
-            let told = Some((&claims, owners.as_slice(), standings.as_slice()));
-            (true, headers::of(request, &applied, told), None)
+/// Reserves in memory as admission does, with nothing spent before.
+fn ask(
+    set: &PolicySet,
+    memory: &Memory,
+    request: &AdmissionRequest<'_>,
+    cost: i64,
+) -> Result<PolicyReport, Denied> {
+    let matched = set.matching(&request.subject);
+    let mut claims = claims_of(&matched, request, NanoUsd::from_nanos(cost));
+    claims.list.iter_mut().for_each(|claim| claim.spent_before = Some(NanoUsd::ZERO));
+    let report = PolicyReport::new(request, &matched);
+    match memory.reserve(&claims) {
+        Reserved::Admitted(statuses) => Ok(report.with_limits(&claims, &statuses)),
+        Reserved::Refused(statuses) => {
+            Err(Denied::by_limits(request, report.with_limits(&claims, &statuses)))
         }
-        Reserved::Refused(standings) => {
-            let denied = Denied::by_limits(request, &applied, &claims, &owners, &standings);
-            (false, denied.headers.clone(), Some(denied))
-        }
-        Reserved::Unknown(unknown) => panic!("{unknown:?} were told"),
+        Reserved::Unknown(unknown) => panic!("{unknown:?} are known"),
     }
-}
-
-fn header<'h>(headers: &'h [(HeaderName, HeaderValue)], name: &str) -> Option<&'h str> {
-    headers.iter().find(|(own, _)| own == name).map(|(_, value)| value.to_str().unwrap())
-}
-
-fn list(headers: &[(HeaderName, HeaderValue)]) -> Value {
-    serde_json::from_str(header(headers, "x-tollgate-policies").unwrap()).unwrap()
 }
 
 fn cap(limit: Value) -> Value {
@@ -98,39 +83,29 @@ fn rate(metric: &str, value: u64) -> Value {
 }
 
 #[test]
-fn every_answer_tells_how_the_limits_stand() {
+fn a_report_says_what_is_left_of_each_limit() {
     let set = PolicySet::compile([
-        policy(10, "Équipe \"A\"", PolicyType::SpendCap, cap(json!(1.5))),
+        policy(10, "cap", PolicyType::SpendCap, cap(json!(1.5))),
         policy(11, "pace", PolicyType::RateLimit, rate("requests", 2)),
-        policy(12, "models", PolicyType::ModelAccess, json!({"providers": []})),
+        policy(12, "wide", PolicyType::RateLimit, rate("requests", 9)),
+        policy(13, "models", PolicyType::ModelAccess, json!({"providers": []})),
     ])
     .unwrap();
     let metadata = Metadata::default();
-    let mut request = request(&metadata, 100);
-    request.bound.hard = false;
-    let (admitted, headers, _) = ask(&set, &Memory::default(), &request, 500_000_000);
-    assert!(admitted);
-    assert_eq!(
-        list(&headers),
-        json!([
-            {"id": Uuid::from_u128(10).to_string(), "name": "Équipe \"A\"", "type": "spend_cap",
-                "limits": [{"window": "daily", "limit_usd": 1.5, "remaining_usd": 1,
-                    "resets_at": "2026-03-05T00:00:00Z"}], "hard": false},
-            {"id": Uuid::from_u128(11).to_string(), "name": "pace", "type": "rate_limit",
-                "limits": [{"metric": "requests", "window": "minute", "limit": 2, "remaining": 1,
-                    "reset_seconds": 60}]},
-            {"id": Uuid::from_u128(12).to_string(), "name": "models", "type": "model_access"},
-        ])
-    );
-    assert!(header(&headers, "x-tollgate-policies").unwrap().is_ascii());
-    assert_eq!(header(&headers, "x-ratelimit-limit-requests"), Some("2"));
-    assert_eq!(header(&headers, "x-ratelimit-remaining-requests"), Some("1"));
-    assert_eq!(header(&headers, "x-ratelimit-reset-requests"), Some("1m0s"));
-    assert_eq!(header(&headers, "x-ratelimit-limit-tokens"), None);
+    let report = ask(&set, &Memory::default(), &request(&metadata, 100), 500_000_000).unwrap();
+    let ids: Vec<PolicyId> = report.policy_ids().collect();
+    assert_eq!(ids, [10, 11, 12, 13].map(id));
+    let left: Vec<_> =
+        report.limits.iter().map(|one| (one.source.policy, one.remaining())).collect();
+    assert_eq!(left, [(0, 1_000_000_000), (1, 1), (2, 8)]);
+    let tightest = report.tightest(RateMetric::Requests).unwrap();
+    assert_eq!((tightest.limit.max(), tightest.status.reset_after), (2, 60));
+    assert!(report.tightest(RateMetric::Tokens).is_none());
+    assert!(report.is_cost_hard);
 }
 
 #[test]
-fn all_that_forbid_are_named_and_money_weighs_more() {
+fn all_violated_policies_are_named_and_a_spend_cap_decides_the_reason() {
     let set = PolicySet::compile([
         policy(10, "cap", PolicyType::SpendCap, cap(json!(1))),
         policy(11, "pace", PolicyType::RateLimit, rate("requests", 1)),
@@ -139,57 +114,59 @@ fn all_that_forbid_are_named_and_money_weighs_more() {
     .unwrap();
     let metadata = Metadata::default();
     let memory = Memory::default();
-    assert!(ask(&set, &memory, &request(&metadata, 100), 1_000_000_000).0);
-    let (_, _, denied) = ask(&set, &memory, &request(&metadata, 101), 1);
-    let denied = denied.unwrap();
+    ask(&set, &memory, &request(&metadata, 100), 1_000_000_000).unwrap();
+    let denied = ask(&set, &memory, &request(&metadata, 101), 1).unwrap_err();
     assert_eq!(denied.reason, Reason::Spend);
-    assert_eq!(denied.message, "request blocked by gateway policies: cap, pace");
+    assert_eq!(
+        denied.message,
+        "request blocked by gateway policies: cap, pace. It may cost up to 0.000000001 USD, and \
+         nothing is left of cap's daily limit of 1 USD until 2026-03-05T00:00:00Z."
+    );
     assert_eq!(denied.violated, [id(10), id(11)]);
-    assert_eq!(denied.matched, [id(10), id(11), id(12)]);
-    assert_eq!(header(&denied.headers, "retry-after"), None);
-    let (_, _, denied) = ask(&set, &memory, &request(&metadata, 102), 0);
-    let denied = denied.unwrap();
+    let matched: Vec<PolicyId> = denied.report.policy_ids().collect();
+    assert_eq!(matched, [10, 11, 12].map(id));
+    assert_eq!(denied.retry_after, None);
+    let denied = ask(&set, &memory, &request(&metadata, 102), 0).unwrap_err();
     assert_eq!((denied.reason, &denied.violated[..]), (Reason::Rate, &[id(11)][..]));
     assert_eq!(denied.retry_after, Some(60));
-    let after: Vec<_> = denied.headers.iter().filter(|(name, _)| *name == RETRY_AFTER).collect();
-    assert_eq!(after.len(), 1);
-    assert_eq!(list(&denied.headers)[1]["limits"][0]["violated"], json!(true));
+    let violated: Vec<bool> = denied.report.limits.iter().map(|one| one.status.violated).collect();
+    assert_eq!(violated, [false, true, false]);
 }
 
 #[test]
-fn what_can_never_pass_has_no_time_to_retry() {
+fn a_request_that_may_cost_more_than_is_left_is_told_how_to_lower_that() {
+    let cap = cap(json!(1));
+    let set = PolicySet::compile([policy(10, "cap", PolicyType::SpendCap, cap)]).unwrap();
+    let metadata = Metadata::default();
+    let memory = Memory::default();
+    ask(&set, &memory, &request(&metadata, 100), 600_000_000).unwrap();
+    let denied = ask(&set, &memory, &request(&metadata, 101), 500_000_000).unwrap_err();
+    assert_eq!(
+        denied.message,
+        "request blocked by gateway policies: cap. It may cost up to 0.5 USD, and 0.4 USD is left \
+         of cap's daily limit of 1 USD. A lower max_tokens (max_output_tokens in the Responses API) \
+         lowers what it may cost."
+    );
+}
+
+#[test]
+fn a_request_that_never_fits_has_no_time_to_retry() {
     let set = PolicySet::compile([
         policy(10, "pace", PolicyType::RateLimit, rate("requests", 1)),
         policy(11, "small", PolicyType::RateLimit, rate("tokens", 24)),
     ])
     .unwrap();
     let metadata = Metadata::default();
-    let (_, headers, denied) = ask(&set, &Memory::default(), &request(&metadata, 100), 0);
-    assert_eq!(denied.unwrap().retry_after, None);
-    assert_eq!(header(&headers, "retry-after"), None);
+    let denied = ask(&set, &Memory::default(), &request(&metadata, 100), 0).unwrap_err();
+    assert_eq!(denied.retry_after, None);
 }
 
 #[test]
-fn the_list_is_bounded() {
-    let name = "名".repeat(128);
-    let policies = (0..40).map(|n| policy(10 + n, &name, PolicyType::SpendCap, cap(json!(1))));
-    let set = PolicySet::compile(policies).unwrap();
-    let metadata = Metadata::default();
-    let request = request(&metadata, 100);
-    let headers = headers::of(&request, &set.matching(&request.subject), None);
-    let text = header(&headers, "x-tollgate-policies").unwrap();
-    assert!(text.len() <= 4096, "{}", text.len());
-    let list = list(&headers);
-    let told = list.as_array().unwrap().len() - 1;
-    assert_eq!(list[told]["more"], json!(40 - told));
-}
-
-#[test]
-fn a_listing_takes_no_money() {
+fn a_listing_passes_a_cap_of_zero() {
     let set = PolicySet::compile([policy(10, "cap", PolicyType::SpendCap, cap(json!(0)))]).unwrap();
     let metadata = Metadata::default();
     let request = AdmissionRequest { bound: Bound::FREE, ..request(&metadata, 100) };
-    assert!(ask(&set, &Memory::default(), &request, 0).0);
+    assert!(ask(&set, &Memory::default(), &request, 0).is_ok());
 }
 
-mod whole;
+mod with_database;

@@ -1,10 +1,10 @@
-//! Counters in this process: for one replica, and for what may be counted apart while Redis is away.
+//! Counters in this process: for a single replica, and for what is counted locally while Redis is
+//! unavailable.
 //!
-//! Each organization has a lock of its own, held for about a microsecond; nothing here waits for
-//! anything else. What the process counted is gone with it, and rebuilt from the ledger when the
-//! next one is asked.
+//! Each organization has a lock of its own, held for about a microsecond. The counters end with the
+//! process; the next one rebuilds them from the ledger.
 
-mod held;
+mod open_reservation;
 mod ring;
 mod tenant;
 
@@ -16,14 +16,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use chrono::{DateTime, Utc};
 
-use super::{Actual, Claims, Reserved};
+use super::{Amounts, Claims, Reserved};
 use crate::domain::ids::{OrganizationId, PolicyId, RequestId};
 use crate::domain::money::NanoUsd;
 use crate::domain::window::SpendWindow;
-use held::SpendKey;
+use open_reservation::SpendKey;
 use tenant::Tenant;
 
-/// Parts of the map of organizations, so that workers seldom meet at its lock.
+/// Parts of the map of organizations, so that workers rarely wait for its lock.
 const SHARDS: usize = 16;
 /// Seconds from one sweep of a shard to the next.
 const SWEEP: i64 = 600;
@@ -40,8 +40,8 @@ struct Shard {
 
 struct Inner {
     hasher: RandomState,
-    /// Counters may be gone whose windows ended by then, in seconds.
-    swept: AtomicI64,
+    /// Counters of windows that ended by then may be dropped. In seconds.
+    swept_before: AtomicI64,
     shards: [RwLock<Shard>; SHARDS],
 }
 
@@ -55,7 +55,7 @@ impl Default for Memory {
     fn default() -> Self {
         let inner = Inner {
             hasher: RandomState::new(),
-            swept: AtomicI64::new(i64::MIN),
+            swept_before: AtomicI64::new(i64::MIN),
             shards: std::array::from_fn(|_| RwLock::default()),
         };
         Self { inner: Arc::new(inner) }
@@ -70,42 +70,41 @@ impl fmt::Debug for Memory {
 
 impl Memory {
     /// Counts all claims or none.
-    pub fn reserve(&self, claims: &Claims, history: &[Option<NanoUsd>]) -> Reserved {
+    pub fn reserve(&self, claims: &Claims) -> Reserved {
         let tenant = self.tenant(claims.organization_id, claims.at);
-        lock(&tenant).reserve(claims, history)
+        lock(&tenant).reserve(claims)
     }
 
-    /// Turns what a request has reserved into what it has used. Only the first call has an effect.
-    pub fn settle(&self, organization_id: OrganizationId, request_id: RequestId, actual: Actual) {
+    /// Replaces what a request has reserved by what it has used, if anything. Only the first call has
+    /// an effect.
+    pub fn end(
+        &self,
+        organization_id: OrganizationId,
+        request_id: RequestId,
+        used: Option<Amounts>,
+    ) {
         if let Some(tenant) = self.find(organization_id) {
-            lock(&tenant).end(request_id, Some(actual));
+            lock(&tenant).end(request_id, used);
         }
     }
 
-    /// Takes back what a request has reserved, as if it had never come.
-    pub fn release(&self, organization_id: OrganizationId, request_id: RequestId) {
-        if let Some(tenant) = self.find(organization_id) {
-            lock(&tenant).end(request_id, None);
-        }
-    }
-
-    /// What is settled in the window that holds `at`, without open reservations; none if the counter
-    /// is not known here.
+    /// What is settled, without open reservations, in the window that contains `at`; none if the
+    /// counter does not exist.
     pub fn spent(
         &self,
         organization_id: OrganizationId,
-        bucket: PolicyId,
+        counter: PolicyId,
         window: SpendWindow,
         at: DateTime<Utc>,
     ) -> Option<NanoUsd> {
         let tenant = self.find(organization_id)?;
-        lock(&tenant).settled(&SpendKey::new(bucket, window, at))
+        lock(&tenant).settled(&SpendKey::new(counter, window, at))
     }
 
-    /// Whether a counter of a window with this end that was made here is still here. It may not be
-    /// when the clock went far ahead for a while.
-    pub fn keeps(&self, end: DateTime<Utc>) -> bool {
-        end.timestamp() > self.inner.swept.load(Ordering::Relaxed)
+    /// Whether counters of a window with this end were never dropped. They may have been if the clock
+    /// was far ahead for a while.
+    pub fn keeps_window(&self, end: DateTime<Utc>) -> bool {
+        end.timestamp() > self.inner.swept_before.load(Ordering::Relaxed)
     }
 
     fn shard(&self, organization_id: OrganizationId) -> &RwLock<Shard> {
@@ -133,9 +132,9 @@ impl Memory {
         if at.timestamp() >= shard.next_sweep {
             shard.next_sweep = at.timestamp().saturating_add(SWEEP);
             let before = at.timestamp().saturating_sub(MARGIN);
-            self.inner.swept.fetch_max(before, Ordering::Relaxed);
+            self.inner.swept_before.fetch_max(before, Ordering::Relaxed);
             shard.tenants.retain(|_, tenant| {
-                // Who else holds it is about to count in it.
+                // Another thread is about to count in it.
                 Arc::strong_count(tenant) > 1 || {
                     let mut tenant = lock(tenant);
                     tenant.sweep(at, before);

@@ -1,126 +1,111 @@
-//! How much of every limit is used. A request's claims on all limits that it falls under move
-//! together or not at all.
+//! Counters of what is used of each limit. All limits that apply to a request are reserved in one
+//! step: all of them or none.
 //!
-//! [`Counters`] are kept in this process for one replica, in Redis for several. A spend counter that
-//! is new is not taken for empty: it says so, and is told what the ledger has seen.
+//! [`Counters`] live in this process if there is one replica, in Redis if there are several. A spend
+//! counter that does not exist yet is not taken for zero: the caller has to supply what the ledger says
+//! was spent in its window.
 
 mod memory;
 mod redis;
-mod waiting;
+mod retry_times;
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use smallvec::SmallVec;
 
+use super::limit::Limit;
 use crate::clock::Clock;
 use crate::config::PolicySettings;
 use crate::domain::ids::{OrganizationId, PolicyId, RequestId};
 use crate::domain::money::NanoUsd;
-use crate::domain::policy::RateMetric;
-use crate::domain::window::{RateWindow, SpendWindow};
+use crate::domain::window::SpendWindow;
 use crate::telemetry::Metrics;
 pub use memory::Memory;
 pub use redis::{Redis, RedisOptions, RedisSetupError};
 
-/// One limit, and what a request takes of it.
+/// What a request takes of one limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// Whose counter: a policy's, or the one that the overflow of a default policy shares.
-    pub bucket: PolicyId,
-    /// What is limited.
+    /// The counter; with the limit's window, and its metric if it is a rate.
+    pub counter: PolicyId,
     pub limit: Limit,
-    /// What the request takes: nano-dollars, requests or tokens.
+    /// In nano-dollars, requests or tokens.
     pub amount: i64,
+    /// What the ledger says was spent in the window before, for a counter that does not exist yet.
+    /// One that exists ignores it.
+    pub spent_before: Option<NanoUsd>,
+    /// Whose limit it is. The counters do not look at it.
+    pub source: LimitSource,
 }
 
-/// What is limited, and to how much.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limit {
-    /// Money in a calendar window.
-    Spend {
-        /// The window.
-        window: SpendWindow,
-        /// The most that may be spent in it.
-        limit: NanoUsd,
-    },
-    /// Requests or tokens in a rolling window.
-    Rate {
-        /// Which of them.
-        metric: RateMetric,
-        /// The window.
-        window: RateWindow,
-        /// The most that may be in it.
-        value: i64,
-    },
+/// Which limit of which policy, by their places among those that a request matches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitSource {
+    pub policy: usize,
+    pub limit: usize,
 }
 
-impl Limit {
-    /// Whether it is only counted: nothing is ever beyond it.
-    pub fn holds_nobody(&self) -> bool {
-        match self {
-            Self::Spend { limit, .. } => limit.nanos() == i64::MAX,
-            Self::Rate { value, .. } => *value == i64::MAX,
-        }
-    }
-}
-
-/// The claims of one request.
+/// All claims of one request.
 #[derive(Clone, Debug)]
 pub struct Claims {
-    /// The tenant.
     pub organization_id: OrganizationId,
-    /// The request; settles what it has reserved.
+    /// What is reserved is settled or released under this id.
     pub request_id: RequestId,
-    /// The instant of admission, which all windows are told by.
+    /// The instant of admission. It decides which windows the request counts in.
     pub at: DateTime<Utc>,
-    /// One for each limit; no counter twice.
-    pub claims: Vec<Claim>,
+    /// No counter twice.
+    pub list: ClaimList,
 }
 
-/// How one limit stands.
+/// Few enough claims are kept without an allocation.
+pub type ClaimList = SmallVec<[Claim; 3]>;
+/// One for each claim, in the order of the claims.
+pub type LimitStatuses = SmallVec<[LimitStatus; 3]>;
+
+/// What is used of one limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
-    /// What is used, reservations included; this request's own too if it was admitted.
+pub struct LimitStatus {
+    /// Reservations included, and this request's own if it was admitted.
     pub used: i64,
     /// Whether this request does not fit.
     pub violated: bool,
-    /// After how many whole seconds this same request would pass this limit, if it waits for
-    /// nothing else; none if it never will. 0 if it fits.
+    /// After how many whole seconds this request would fit, if nothing else changes; 0 if it fits,
+    /// none if it never will.
     pub retry_after: Option<u64>,
-    /// After how many whole seconds nothing that is counted now counts any more; 0 if nothing does.
-    pub whole_after: u64,
+    /// After how many whole seconds all that is used now has left the window; 0 if nothing is used.
+    pub reset_after: u64,
 }
 
-/// What became of the claims.
+/// The answer to a reservation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reserved {
-    /// All are counted. In the order of the claims.
-    Admitted(Vec<Standing>),
-    /// At least one does not fit; nothing was counted.
-    Refused(Vec<Standing>),
-    /// Nothing was counted: these spend counters (by their place among the claims) are new, and
-    /// have to be told what their windows have already seen. Ask again with that.
+    /// All claims are counted.
+    Admitted(LimitStatuses),
+    /// At least one claim does not fit; nothing was counted.
+    Refused(LimitStatuses),
+    /// Nothing was counted: the spend counters of the claims in these places do not exist. Reserve
+    /// again with their `spent_before`.
     Unknown(Vec<usize>),
 }
 
-/// The counters can't be asked.
+/// The counters can't be reached.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the counters can't be reached: {0}")]
 pub struct CountersUnavailable(pub String);
 
-/// What a request has used, once that is known.
+/// What all attempts of a request have used or may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Actual {
-    /// What all its attempts cost.
+pub struct Amounts {
     pub cost: NanoUsd,
-    /// Input and output tokens of all its attempts.
+    /// Input and output tokens together.
     pub tokens: i64,
 }
 
-/// How long before a lease that nobody renews is over.
+/// How long a reservation in Redis is valid without being renewed by its process.
 pub const LEASE: Duration = Duration::from_secs(15);
 
-/// The counters. Clones share them; any thread may use them.
+/// The counters. Clones share them.
 #[derive(Clone, Debug)]
 pub enum Counters {
     /// In this process.
@@ -135,7 +120,7 @@ impl Counters {
         Self::Memory(Memory::default())
     }
 
-    /// The counters that the settings ask for: in Redis if they name one, else in this process.
+    /// The counters that the settings ask for: in Redis if they have a URL, else in this process.
     pub fn open(
         settings: &PolicySettings,
         clock: &Clock,
@@ -155,104 +140,92 @@ impl Counters {
         Redis::open(options, clock, metrics).map(Self::Redis)
     }
 
-    /// Counts all claims or none, in one step. `history[i]` is what the window of the claim in
-    /// place `i` has already seen, for when an earlier call answered [`Reserved::Unknown`] with that
-    /// place; a counter that exists ignores it, and places beyond its end are not given.
-    ///
-    /// What is admitted lives until [`settle`](Self::settle) or [`release`](Self::release). A request
-    /// reserves once.
-    pub async fn reserve(
-        &self,
-        claims: &Claims,
-        history: &[Option<NanoUsd>],
-    ) -> Result<Reserved, CountersUnavailable> {
+    /// Counts all claims or none, in one step. What is admitted stays reserved until
+    /// [`settle`](Self::settle) or [`release`](Self::release). A request reserves once.
+    pub async fn reserve(&self, claims: &Claims) -> Result<Reserved, CountersUnavailable> {
         match self {
-            Self::Memory(memory) => Ok(memory.reserve(claims, history)),
-            Self::Redis(redis) => redis.reserve(claims, history).await,
+            Self::Memory(memory) => Ok(memory.reserve(claims)),
+            Self::Redis(redis) => redis.reserve(claims).await,
         }
     }
 
-    /// Turns what a request has reserved into what it has used: the cost in the window of its
-    /// admission, the tokens in the bucket of its admission if that is still in the window. Counted
-    /// once, however often it is called. What can't be counted now is counted later.
+    /// Replaces what a request has reserved by what it has used: the cost in the spend window of its
+    /// admission, the tokens in the second or minute of its admission if that is still in the rate
+    /// window. Only the first call has an effect. What can't be counted now is counted later.
     pub async fn settle(
         &self,
         organization_id: OrganizationId,
         request_id: RequestId,
-        actual: Actual,
+        used: Amounts,
     ) {
         match self {
-            Self::Memory(memory) => memory.settle(organization_id, request_id, actual),
-            Self::Redis(redis) => redis.settle(organization_id, request_id, actual).await,
+            Self::Memory(memory) => memory.end(organization_id, request_id, Some(used)),
+            Self::Redis(redis) => redis.end(organization_id, request_id, Some(used)).await,
         }
     }
 
-    /// Takes back all that a request has reserved, as if it had never come: for one that was admitted
-    /// and then not sent.
+    /// Takes back what a request has reserved, for one that was not sent.
     pub async fn release(&self, organization_id: OrganizationId, request_id: RequestId) {
         match self {
-            Self::Memory(memory) => memory.release(organization_id, request_id),
-            Self::Redis(redis) => redis.release(organization_id, request_id).await,
+            Self::Memory(memory) => memory.end(organization_id, request_id, None),
+            Self::Redis(redis) => redis.end(organization_id, request_id, None).await,
         }
     }
 
-    /// [`settle`](Self::settle), or [`release`](Self::release) where there is nothing to settle,
-    /// without waiting for it.
-    pub fn end_soon(
+    /// [`settle`](Self::settle), or [`release`](Self::release) if nothing was used, in the
+    /// background.
+    pub fn end_in_background(
         &self,
         organization_id: OrganizationId,
         request_id: RequestId,
-        actual: Option<Actual>,
+        used: Option<Amounts>,
     ) {
-        match (self, actual) {
-            // No need to trouble anybody: it takes a microsecond.
-            (Self::Memory(memory), Some(actual)) => {
-                memory.settle(organization_id, request_id, actual);
-            }
-            (Self::Memory(memory), None) => memory.release(organization_id, request_id),
-            (Self::Redis(redis), actual) => redis.end_soon(organization_id, request_id, actual),
+        match self {
+            // Takes a microsecond.
+            Self::Memory(memory) => memory.end(organization_id, request_id, used),
+            Self::Redis(redis) => redis.end_in_background(organization_id, request_id, used),
         }
     }
 
-    /// Says that this thread is a worker's, which asks often.
+    /// Declares this thread a worker's: it gets a connection of its own.
     pub fn attach_worker(&self) {
         if let Self::Redis(redis) = self {
             redis.attach_worker();
         }
     }
 
-    /// Waits until all that was said is counted, if anything is not, but no longer than `most`.
-    /// Whether it is.
-    pub async fn finish(&self, most: Duration) -> bool {
+    /// Waits until all reservations have ended and their ends are counted, for at most `max_wait`.
+    /// Whether they are.
+    pub async fn finish(&self, max_wait: Duration) -> bool {
         match self {
             Self::Memory(_) => true,
-            Self::Redis(redis) => redis.finish(most).await,
+            Self::Redis(redis) => redis.finish(max_wait).await,
         }
     }
 
-    /// Waits until Redis is reached and all that was said is counted, but no longer than `most`.
-    /// Whether it is.
-    pub async fn catch_up(&self, most: Duration) -> bool {
+    /// Waits until Redis is connected and all pending corrections are counted, for at most
+    /// `max_wait`. Whether they are.
+    pub async fn catch_up(&self, max_wait: Duration) -> bool {
         match self {
             Self::Memory(_) => true,
-            Self::Redis(redis) => redis.catch_up(most).await,
+            Self::Redis(redis) => redis.catch_up(max_wait).await,
         }
     }
 
-    /// What is settled, open reservations apart, in the window that holds `at`; none if the counter
-    /// is not known or can't be asked.
+    /// What is settled, without open reservations, in the window that contains `at`; none if the
+    /// counter does not exist or can't be read.
     pub async fn spent(
         &self,
         organization_id: OrganizationId,
-        bucket: PolicyId,
+        counter: PolicyId,
         window: SpendWindow,
         at: DateTime<Utc>,
     ) -> Option<NanoUsd> {
-        let spent = self.spent_each(organization_id, &[(bucket, window)], at).await;
+        let spent = self.spent_each(organization_id, &[(counter, window)], at).await;
         spent.into_iter().next().flatten()
     }
 
-    /// [`spent`](Self::spent) of several counters at once, in their order.
+    /// [`spent`](Self::spent) of several counters, in their order.
     pub async fn spent_each(
         &self,
         organization_id: OrganizationId,
@@ -262,7 +235,7 @@ impl Counters {
         match self {
             Self::Memory(memory) => counters
                 .iter()
-                .map(|(bucket, window)| memory.spent(organization_id, *bucket, *window, at))
+                .map(|(counter, window)| memory.spent(organization_id, *counter, *window, at))
                 .collect(),
             Self::Redis(redis) => redis.spent_each(organization_id, counters, at).await,
         }

@@ -1,34 +1,33 @@
-//! Counters in Redis, for several replicas. Each question is one call of a script, which counts all
+//! Counters in Redis, for several replicas. Each reservation is one call of a script that counts all
 //! claims or none.
 //!
-//! A reservation is a record in Redis (what was taken of which counters) and a lease, which this
-//! process renews as long as the request lives. A lease that runs out is charged as reserved; the
-//! record stays until its longest window is over, so that whoever learns the truth can still correct
-//! it, once.
+//! A reservation is a record in Redis (what was taken of which counters) and, if it holds money, a
+//! lease that this process renews as long as the request is open. A reservation whose lease has
+//! expired is charged in full; its record stays until its last window has ended, so that a process that
+//! learns what was used can still correct the charge, once.
 //!
-//! A Redis may lose what it has counted: emptied, or back in time, if it was started again from a file
-//! or another has taken over that was behind. So every organization's keys are named under a
-//! generation, which is begun anew where none is known, and where the last was begun in another run of
-//! the server. What is older is never read again. In a new generation spend counters are unknown, and
-//! rebuilt from the ledger; living reservations are put back by the process that they live in, before
-//! it asks for more and when it reaches Redis again; a request that ends before that is charged in
-//! full. What the ledger saw as well in that moment is counted twice; what another replica has not put
-//! back or not brought into the ledger yet is missed. In another run nothing is admitted for a moment,
-//! so that all have done so. Rates start from what is put back.
+//! Redis may lose what it has counted: it was emptied, restarted from an older file, or replaced by a
+//! replica that was behind. So all keys of an organization are named under a generation, and a new
+//! generation begins where none is known or where the last one began in another run of the server.
+//! Older generations are never read again. In a new generation spend counters are unknown and rebuilt
+//! from the ledger. Each process restores its open reservations before it reserves more, and when it
+//! reconnects; a request that ends before that is charged by its settlement. For a moment after the
+//! server's run has changed nothing is reserved, so that all replicas can restore. What the ledger and
+//! a restored reservation both count is counted twice; what a replica has neither restored nor written
+//! to the ledger is missed. Rate counters begin with what is restored.
 //!
-//! While Redis is away, spend claims can't be reserved (or are counted apart, if that is the
-//! choice, and then caps may be passed); rates are counted in this process, and Redis is told when it
-//! is back.
+//! While Redis is unavailable, spend claims fail, or are counted locally if so configured (then caps
+//! may be exceeded). Rates are counted locally, and Redis is told at the settlement.
 
-mod answer;
-mod apart;
-mod connect;
-mod keeper;
-mod keys;
-mod late;
-mod line;
-mod living;
-mod renewal;
+mod background;
+mod client;
+mod connection;
+mod leases;
+mod local_fallback;
+mod open_requests;
+mod pending_corrections;
+mod reply;
+mod scripts;
 mod worker;
 
 use std::fmt;
@@ -38,7 +37,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 
-use super::{Actual, Claims, CountersUnavailable, Memory, Reserved};
+use super::{Amounts, Claims, CountersUnavailable, Memory, Reserved};
 use crate::clock::Clock;
 use crate::config::{RedisUrl, SpendWithoutRedis};
 use crate::crypto::TlsConfigError;
@@ -46,61 +45,57 @@ use crate::domain::ids::{OrganizationId, PolicyId, RequestId};
 use crate::domain::money::NanoUsd;
 use crate::domain::window::SpendWindow;
 use crate::telemetry::Metrics;
-use answer::Answer;
-use connect::Address;
-use keys::Scripts;
-use late::{Ending, Late, Pending};
-use line::{Failure, Line};
-use living::{Ended, Living};
+use client::{Client, Failure};
+use connection::Address;
+use open_requests::{Counted, OpenRequest, OpenRequests};
+use pending_corrections::{Correction, PendingCorrection, PendingCorrections};
+use reply::Reply;
+use scripts::Scripts;
 
-/// How often a question is asked anew because Redis has just been emptied.
-const TRIES: u32 = 3;
+/// How often a reservation is tried anew because Redis has just begun a new generation of keys.
+const MAX_TRIES: u32 = 3;
 
-/// How soon it is asked again whether all is told that is being told.
-const IN_HANDS: Duration = Duration::from_millis(10);
+/// How often it is looked whether everything has been sent.
+const POLL: Duration = Duration::from_millis(10);
 
 /// How Redis is used.
 #[derive(Clone, Debug)]
 pub struct RedisOptions {
-    /// Where it is.
     pub url: RedisUrl,
-    /// Authorities to trust besides the public ones, in PEM.
+    /// Certificate authorities to trust besides the public ones, in PEM.
     pub ca_pem: Option<Vec<u8>>,
-    /// How long a call may take.
+    /// The longest time that a call may take.
     pub deadline: Duration,
-    /// What becomes of spend claims while it is away.
+    /// What becomes of spend claims while Redis is unavailable.
     pub spend_without: SpendWithoutRedis,
 }
 
-/// The counters in Redis can't be set up.
+/// The counters in Redis can't be set up; the texts say why.
 #[derive(Debug, thiserror::Error)]
 pub enum RedisSetupError {
-    /// The URL is not one.
     #[error("the Redis URL cannot be used: {0}")]
     Url(redis::RedisError),
-    /// The file of authorities can't be read.
     #[error("--redis-ca-file cannot be read: {0}")]
     CaFile(std::io::Error),
-    /// Nor can what is in it be used.
     #[error("TLS to Redis: {0}")]
     Tls(#[from] TlsConfigError),
-    /// There is no runtime for its connection.
-    #[error("there is no runtime for Redis: {0}")]
+    #[error("cannot start the thread for Redis: {0}")]
     Runtime(std::io::Error),
 }
 
 struct Inner {
-    line: Line,
+    client: Client,
     scripts: Scripts,
-    living: Living,
-    late: Arc<Late>,
+    open: OpenRequests,
+    pending: Arc<PendingCorrections>,
     local: Memory,
     spend_without: SpendWithoutRedis,
     clock: Clock,
+    /// Wakes the background task.
     wake: Arc<Notify>,
 }
 
-/// The runtime that the connection lives on, since workers come and go. Ends without waiting.
+/// The background thread. It is not waited for when dropped.
 struct Runtime(Option<tokio::runtime::Runtime>);
 
 impl Drop for Runtime {
@@ -125,7 +120,7 @@ impl fmt::Debug for Redis {
 }
 
 impl Redis {
-    /// Counters behind this URL. Connecting begins now and is not waited for.
+    /// Counters behind this URL. Connecting starts now and is not waited for.
     pub fn open(
         options: RedisOptions,
         clock: &Clock,
@@ -140,103 +135,90 @@ impl Redis {
             .map_err(RedisSetupError::Runtime)?;
         let wake = Arc::new(Notify::new());
         let inner = Arc::new(Inner {
-            line: Line::new(address, options.deadline, wake.clone(), metrics.clone()),
+            client: Client::new(address, options.deadline, wake.clone(), metrics.clone()),
             scripts: Scripts::new(),
-            living: Living::default(),
-            late: Arc::new(Late::new(metrics.clone())),
+            open: OpenRequests::default(),
+            pending: Arc::new(PendingCorrections::new(metrics.clone())),
             local: Memory::default(),
             spend_without: options.spend_without,
             clock: clock.clone(),
             wake: wake.clone(),
         });
-        runtime.spawn(keeper::keep(Arc::downgrade(&inner), wake));
+        runtime.spawn(background::run(Arc::downgrade(&inner), wake));
         Ok(Self { inner, runtime: Arc::new(Runtime(Some(runtime))) })
     }
 
     /// Counts all claims or none.
-    pub async fn reserve(
-        &self,
-        claims: &Claims,
-        history: &[Option<NanoUsd>],
-    ) -> Result<Reserved, CountersUnavailable> {
+    pub async fn reserve(&self, claims: &Claims) -> Result<Reserved, CountersUnavailable> {
         let inner = &*self.inner;
-        // Until Redis has answered, it may have counted; whoever stops waiting has to take it back.
-        let pending = Pending::new(&inner.late, Ending::given_up(claims));
-        let failure = match inner.ask(claims, history).await {
-            Ok(Some(Answer::Reserved(reserved, generation))) => {
+        // Until Redis has answered it may have counted. If this future is dropped, that is taken back.
+        let pending = PendingCorrection::new(&inner.pending, Correction::abandon(claims));
+        let (redis_was_asked, why) = match inner.reserve_in_redis(claims).await {
+            Ok(Some(Reply::Reserved(reserved, generation))) => {
                 if matches!(reserved, Reserved::Admitted(_)) {
-                    inner.living.add(claims, &generation);
+                    inner.open.add_in_redis(claims, &generation);
                 }
                 pending.done();
                 return Ok(reserved);
             }
-            Ok(Some(Answer::Ended)) => {
+            Ok(Some(Reply::Ended)) => {
                 pending.done();
                 return Err(CountersUnavailable("the request has reserved before".to_owned()));
             }
-            Ok(Some(Answer::Anew(_))) => "Redis is emptied again and again".to_owned(),
-            Ok(None) => "Redis answered with something else".to_owned(),
-            Err(Failure::NotSent) => {
-                pending.done();
-                return inner.reserve_apart(claims, history, false, "Redis is away".to_owned());
+            Ok(Some(Reply::OtherGeneration(_))) => {
+                (true, "Redis lost its keys again and again".to_owned())
             }
-            Err(Failure::Unanswered(why) | Failure::Error(why)) => why,
+            Ok(None) => (true, "Redis sent an unexpected reply".to_owned()),
+            Err(Failure::NotSent) => (false, "Redis is unavailable".to_owned()),
+            Err(Failure::Unanswered(why) | Failure::Error(why)) => (true, why),
         };
-        let apart = inner.reserve_apart(claims, history, true, failure);
-        if matches!(apart, Ok(Reserved::Admitted(_))) {
-            // It lives, counted here, and Redis is told when it ends. What Redis may have counted of
-            // it is settled then, too.
+        let reserved = inner.reserve_locally(claims, redis_was_asked, why);
+        if !redis_was_asked || matches!(reserved, Ok(Reserved::Admitted(_))) {
+            // Once it is open, its settlement corrects what Redis may have counted.
             pending.done();
         } else {
             drop(pending);
             inner.wake.notify_one();
         }
-        apart
+        reserved
     }
 
-    /// Turns what a request has reserved into what it has used.
-    pub async fn settle(
+    /// Replaces what a request has reserved by what it has used, if anything.
+    pub async fn end(
         &self,
         organization_id: OrganizationId,
         request_id: RequestId,
-        actual: Actual,
+        used: Option<Amounts>,
     ) {
-        if let Some(pending) = self.inner.ended(organization_id, request_id, Some(actual)) {
-            tell(self.inner.clone(), pending).await;
+        if let Some(pending) = self.inner.close(organization_id, request_id, used) {
+            send(self.inner.clone(), pending).await;
         }
     }
 
-    /// Takes back what a request has reserved, as if it had never come.
-    pub async fn release(&self, organization_id: OrganizationId, request_id: RequestId) {
-        if let Some(pending) = self.inner.ended(organization_id, request_id, None) {
-            tell(self.inner.clone(), pending).await;
-        }
-    }
-
-    /// [`settle`](Self::settle), or [`release`](Self::release) where nothing was used, without
-    /// waiting for it. On a worker it happens there.
-    pub fn end_soon(
+    /// [`end`](Self::end) in the background: on this thread if it is a worker's.
+    pub fn end_in_background(
         &self,
         organization_id: OrganizationId,
         request_id: RequestId,
-        actual: Option<Actual>,
+        used: Option<Amounts>,
     ) {
-        let Some(pending) = self.inner.ended(organization_id, request_id, actual) else { return };
-        // Not run, it leaves what is to be told to the keeper.
-        let telling = tell(self.inner.clone(), pending);
+        let Some(pending) = self.inner.close(organization_id, request_id, used) else { return };
+        // If it is dropped before it has run, the background task sends the correction.
+        let sending = send(self.inner.clone(), pending);
         match (worker::runtime(), &self.runtime.0) {
-            (Some(here), _) => drop(here.spawn(telling)),
-            (None, Some(runtime)) => drop(runtime.spawn(telling)),
-            (None, None) => drop(telling),
+            (Some(worker), _) => drop(worker.spawn(sending)),
+            (None, Some(runtime)) => drop(runtime.spawn(sending)),
+            (None, None) => drop(sending),
         }
     }
 
-    /// Says that this thread is a worker's, which drives a connection of its own.
+    /// Declares this thread a worker's, which drives a connection of its own.
     pub fn attach_worker(&self) {
         worker::attach();
     }
 
-    /// What is settled in the windows that hold `at`, one for each counter.
+    /// What is settled in the windows that contain `at`, one for each counter; none if it does not
+    /// exist or Redis can't be asked.
     pub async fn spent_each(
         &self,
         organization_id: OrganizationId,
@@ -248,121 +230,117 @@ impl Redis {
         }
         let inner = &*self.inner;
         let now = inner.clock.now();
-        let told = inner.line.call::<Vec<Option<i64>>>(|run| {
+        let reply = inner.client.call::<Vec<Option<i64>>>(|run| {
             inner.scripts.spent(organization_id, counters, at, run, now)
         });
-        match told.await {
-            Ok(told) => told.into_iter().map(|settled| settled.map(NanoUsd::from_nanos)).collect(),
+        match reply.await {
+            Ok(reply) => reply.into_iter().map(|spent| spent.map(NanoUsd::from_nanos)).collect(),
             Err(_) => vec![None; counters.len()],
         }
     }
 
-    /// Waits until Redis is reached and knows of all that has ended, but no longer than `most`.
-    /// Whether it does.
-    pub async fn catch_up(&self, most: Duration) -> bool {
+    /// Waits until Redis is up and all pending corrections are counted, for at most `max_wait`.
+    /// Whether they are.
+    pub async fn catch_up(&self, max_wait: Duration) -> bool {
         let inner = &*self.inner;
         let caught_up = async {
             loop {
-                inner.line.up().await;
-                let pause = match inner.tell_late().await {
-                    true if inner.late.is_all_told() => return,
-                    // Others are about it.
-                    true => IN_HANDS,
-                    false => keeper::AGAIN,
+                inner.client.up().await;
+                let pause = match inner.send_pending().await {
+                    true if inner.pending.is_empty() => return,
+                    // Some are being sent elsewhere.
+                    true => POLL,
+                    false => background::RETRY_REFUSED,
                 };
                 tokio::time::sleep(pause).await;
             }
         };
-        tokio::time::timeout(most, caught_up).await.is_ok()
+        tokio::time::timeout(max_wait, caught_up).await.is_ok()
     }
 
-    /// Waits until nothing lives here any more, and Redis knows of all that has ended, but no longer
-    /// than `most`. Whether both. Redis need not be reached if there is nothing to tell it.
-    pub async fn finish(&self, most: Duration) -> bool {
+    /// Waits until no request is open and all corrections are counted, for at most `max_wait`. Whether
+    /// both. Redis need not be up if there is nothing to correct.
+    pub async fn finish(&self, max_wait: Duration) -> bool {
         let finished = async {
-            // What is cut at the end of a worker ends a moment after it.
-            while !self.inner.living.is_empty() {
-                tokio::time::sleep(IN_HANDS).await;
+            // Requests that were cut off when a worker ended close a moment later.
+            while !self.inner.open.is_empty() {
+                tokio::time::sleep(POLL).await;
             }
-            self.inner.late.is_all_told() || self.catch_up(most).await
+            self.inner.pending.is_empty() || self.catch_up(max_wait).await
         };
-        tokio::time::timeout(most, finished).await.unwrap_or(false)
+        tokio::time::timeout(max_wait, finished).await.unwrap_or(false)
     }
 
-    /// Whether Redis is reached.
+    /// Whether Redis is connected.
     pub fn is_up(&self) -> bool {
-        self.inner.line.is_up()
+        self.inner.client.is_up()
     }
 
-    /// Tells Redis at once that a request has stopped waiting for its answer.
+    /// Releases a reservation as if its request had stopped waiting.
     #[cfg(test)]
-    pub(super) async fn give_up(&self, claims: &Claims) {
-        self.inner.tell(&Ending::given_up(claims)).await.unwrap();
+    pub(super) async fn abandon(&self, claims: &Claims) {
+        self.inner.send(&Correction::abandon(claims)).await.unwrap();
     }
 
     #[cfg(test)]
     pub(super) async fn renew(&self) {
-        self.inner.renew().await;
+        self.inner.renew_leases().await;
     }
 }
 
-/// Tells Redis of an ending, now or later.
-async fn tell(inner: Arc<Inner>, pending: Pending) {
-    let Some(ending) = pending.ending() else { return };
-    if inner.tell(ending).await.is_ok() {
+/// Sends a correction; the background task does if this fails.
+async fn send(inner: Arc<Inner>, pending: PendingCorrection) {
+    let Some(correction) = pending.correction() else { return };
+    if inner.send(correction).await.is_ok() {
         pending.done();
     }
 }
 
 impl Inner {
-    /// A request has ended. What Redis has to be told of it, if anything.
-    fn ended(
+    /// Closes a request, in the local counters too. Returns what Redis has to be told, if anything.
+    fn close(
         &self,
         organization_id: OrganizationId,
         request_id: RequestId,
-        actual: Option<Actual>,
-    ) -> Option<Pending> {
-        let (claims, generation) = match self.living.remove(organization_id, request_id) {
-            Some(Ended::Held(held)) => (Some(held.claims), Some(held.generation)),
-            Some(Ended::Apart(apart)) => {
-                match actual {
-                    Some(actual) => self.local.settle(organization_id, request_id, actual),
-                    None => self.local.release(organization_id, request_id),
-                }
-                if actual.is_none() && !apart.asked {
-                    // Redis has never heard of it.
+        used: Option<Amounts>,
+    ) -> Option<PendingCorrection> {
+        let (claims, generation) = match self.open.remove(organization_id, request_id) {
+            Some(OpenRequest { claims, counted: Counted::InRedis { generation } }) => {
+                (Some(claims), Some(generation))
+            }
+            Some(OpenRequest { claims, counted: Counted::Locally { redis_was_asked } }) => {
+                self.local.end(organization_id, request_id, used);
+                if used.is_none() && !redis_was_asked {
                     return None;
                 }
-                (Some(apart.claims), None)
+                (Some(claims), None)
             }
-            // It was not admitted, and if Redis may have counted it, that is being taken back.
-            None if actual.is_none() => return None,
+            // It was not admitted. If Redis may have counted it, that is already being taken back.
+            None if used.is_none() => return None,
+            // Another process admitted it.
             None => (None, None),
         };
-        let ending = Ending { organization_id, request_id, actual, claims, generation, tries: 0 };
-        Some(Pending::new(&self.late, ending))
+        let correction =
+            Correction { organization_id, request_id, used, claims, generation, refusals: 0 };
+        Some(PendingCorrection::new(&self.pending, correction))
     }
 
-    /// Asks Redis to count all claims or none. Where it has lost what lives here, that is put back
-    /// first. None if the answer is not understood.
-    async fn ask(
-        &self,
-        claims: &Claims,
-        history: &[Option<NanoUsd>],
-    ) -> Result<Option<Answer>, Failure> {
+    /// Asks Redis to count all claims or none. If it has lost the organization's open requests, they
+    /// are restored first. None if the reply is not understood.
+    async fn reserve_in_redis(&self, claims: &Claims) -> Result<Option<Reply>, Failure> {
         let mut tries = 0;
         loop {
-            let held_in = self.living.held_in(claims.organization_id);
+            let held_in = self.open.held_in(claims.organization_id);
             let held_in = held_in.as_deref().unwrap_or("");
             let now = self.clock.now();
-            let script = |run: &str| self.scripts.reserve(claims, history, held_in, run, now);
-            let value = self.line.call_when_open(script).await?;
+            let script = |run: &str| self.scripts.reserve(claims, held_in, run, now);
+            let value = self.client.call_to_reserve(script).await?;
             tries += 1;
-            match answer::read(&value, claims) {
-                Some(Answer::Anew(generation)) if tries < TRIES => {
-                    self.put_back(claims.organization_id, &generation).await?;
+            match reply::read(&value, claims) {
+                Some(Reply::OtherGeneration(generation)) if tries < MAX_TRIES => {
+                    self.restore(claims.organization_id, &generation).await?;
                 }
-                answer => return Ok(answer),
+                reply => return Ok(reply),
             }
         }
     }

@@ -1,11 +1,11 @@
-//! The counters: in memory against a naive model, both kinds by one suite, and Redis when it is
-//! slow, gone, emptied, back in time or asked too late.
+//! The counters: in memory against a naive model, both backends by the same tests, and Redis when it is
+//! slow, gone, emptied, or back with older data.
 
+mod both_backends;
 mod failures;
-mod lost;
+mod lost_data;
 mod model;
 mod redis_server;
-mod suite;
 mod support;
 mod tls;
-mod worker;
+mod worker_connections;

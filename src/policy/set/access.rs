@@ -1,9 +1,10 @@
-//! Model access: the most specific tier that matches decides, and its policies have to agree.
+//! Model access: the most specific tier with a matching policy decides, and all policies of that tier
+//! have to allow the model.
 
-use super::Applied;
-use crate::domain::policy::{Models, PolicyConfig};
+use super::MatchedPolicy;
+use crate::domain::policy::{Models, PolicyConfig, ProviderAccess};
 
-/// What stands for the model configurations in place of a provider.
+/// The provider name that stands for model configurations.
 const CONFIGURATIONS: &str = "model_configuration";
 
 /// What a request wants to use.
@@ -17,22 +18,24 @@ pub struct Target<'r> {
     pub model: &'r str,
 }
 
-/// The model access policies that forbid it, of those that apply.
-pub(in crate::policy) fn forbidding<'a, 's>(
-    applied: &'a [Applied<'s>],
-    target: &Target<'_>,
-) -> impl Iterator<Item = &'a Applied<'s>> {
-    let is_access = |one: &&Applied<'_>| matches!(one.policy.config, PolicyConfig::ModelAccess(_));
-    let decides = applied.iter().filter(is_access).map(|one| one.policy.tier).max();
-    applied
-        .iter()
-        .filter(is_access)
-        .filter(move |one| Some(one.policy.tier) == decides)
-        .filter(|one| !allows(&one.policy.config, target))
+/// The places of the model access policies that deny the target.
+pub(in crate::policy) fn denies_model<'a>(
+    matched: &'a [MatchedPolicy<'_>],
+    target: &'a Target<'_>,
+) -> impl Iterator<Item = usize> + 'a {
+    let access = move || {
+        matched.iter().enumerate().filter_map(|(place, one)| match &one.policy.config {
+            PolicyConfig::ModelAccess(allowed) => Some((place, one.policy.tier, allowed)),
+            _ => None,
+        })
+    };
+    let deciding = access().map(|(_, tier, _)| tier).max();
+    access()
+        .filter(move |(_, tier, allowed)| Some(*tier) == deciding && !allows(allowed, target))
+        .map(|(place, ..)| place)
 }
 
-fn allows(config: &PolicyConfig, target: &Target<'_>) -> bool {
-    let PolicyConfig::ModelAccess(providers) = config else { return true };
+fn allows(providers: &[ProviderAccess], target: &Target<'_>) -> bool {
     providers.iter().any(|access| {
         let wanted = if access.provider == CONFIGURATIONS {
             target.configuration

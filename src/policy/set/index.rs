@@ -1,28 +1,30 @@
-//! Finds the policies that may concern a request: by the narrowest identity that they name, then by
-//! one of the metadata keys that they ask for.
+//! Finds the policies that may match a request: by the narrowest identity that they name, then by one
+//! of the metadata keys that they ask for.
 
 use std::collections::HashMap;
+
+use smallvec::SmallVec;
 
 use crate::domain::ids::{ApiKeyId, UserId, WorkspaceId};
 use crate::domain::policy::{Matchers, Subject};
 
-/// Places of policies in their list.
-type Places = Vec<usize>;
+/// Places of policies in the set's list.
+pub(super) type Places = SmallVec<[usize; 8]>;
 
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    organization: Shelf,
-    workspaces: HashMap<WorkspaceId, Shelf>,
-    users: HashMap<UserId, Shelf>,
-    keys: HashMap<ApiKeyId, Shelf>,
+    organization: ByMetadata,
+    workspaces: HashMap<WorkspaceId, ByMetadata>,
+    users: HashMap<UserId, ByMetadata>,
+    keys: HashMap<ApiKeyId, ByMetadata>,
 }
 
 #[derive(Debug, Default)]
-struct Shelf {
-    /// Those that ask for no metadata.
-    plain: Places,
+struct ByMetadata {
+    /// Policies that ask for no metadata.
+    any: Vec<usize>,
     /// The others, by one of their keys and its values.
-    tagged: HashMap<String, HashMap<String, Places>>,
+    keyed: HashMap<String, HashMap<String, Vec<usize>>>,
 }
 
 impl Index {
@@ -51,37 +53,37 @@ impl Index {
     /// Adds the places of all policies that may match, each once.
     pub(super) fn candidates(&self, subject: &Subject<'_>, places: &mut Places) {
         self.organization.candidates(subject, places);
-        let shelves = [
+        let narrower = [
             self.workspaces.get(&subject.workspace_id),
             subject.user_id.and_then(|id| self.users.get(&id)),
-            self.keys.get(&subject.api_key_id),
+            subject.api_key_id.and_then(|id| self.keys.get(&id)),
         ];
-        for shelf in shelves.into_iter().flatten() {
-            shelf.candidates(subject, places);
+        for policies in narrower.into_iter().flatten() {
+            policies.candidates(subject, places);
         }
     }
 }
 
-impl Shelf {
+impl ByMetadata {
     fn add(&mut self, place: usize, matchers: &Matchers) {
         let Some((key, values)) = matchers.headers().iter().next() else {
-            self.plain.push(place);
+            self.any.push(place);
             return;
         };
-        let tagged = self.tagged.entry(key.clone()).or_default();
+        let keyed = self.keyed.entry(key.clone()).or_default();
         for value in values {
-            tagged.entry(value.clone()).or_default().push(place);
+            keyed.entry(value.clone()).or_default().push(place);
         }
     }
 
     fn candidates(&self, subject: &Subject<'_>, places: &mut Places) {
-        places.extend(&self.plain);
-        if self.tagged.is_empty() {
+        places.extend_from_slice(&self.any);
+        if self.keyed.is_empty() {
             return;
         }
         for (key, value) in subject.metadata.iter() {
-            if let Some(found) = self.tagged.get(key).and_then(|values| values.get(value)) {
-                places.extend(found);
+            if let Some(found) = self.keyed.get(key).and_then(|values| values.get(value)) {
+                places.extend_from_slice(found);
             }
         }
     }

@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::ids::{ApiKeyId, OrganizationId, UserId, WorkspaceId};
 use crate::domain::metadata::Metadata;
+use crate::domain::policy::{Epochs, SubjectMatcher};
 
 fn id<T: From<Uuid>>(number: u128) -> T {
     T::from(Uuid::from_u128(number))
@@ -16,6 +17,7 @@ fn metadata(pairs: &[(&str, &str)]) -> Metadata {
     let names: Vec<String> = pairs.iter().map(|(key, _)| format!("x-gateway-{key}")).collect();
     let headers = names.iter().zip(pairs);
     Metadata::from_headers(headers.map(|(name, (_, value))| (name.as_str(), value.as_bytes())))
+        .unwrap()
 }
 
 fn subject(workspace: u128, user: Option<u128>, key: u128, metadata: &Metadata) -> Subject<'_> {
@@ -23,7 +25,7 @@ fn subject(workspace: u128, user: Option<u128>, key: u128, metadata: &Metadata) 
         organization_id: id(ORGANIZATION),
         workspace_id: id::<WorkspaceId>(workspace),
         user_id: user.map(id::<UserId>),
-        api_key_id: id::<ApiKeyId>(key),
+        api_key_id: Some(id::<ApiKeyId>(key)),
         metadata,
     }
 }
@@ -60,7 +62,7 @@ fn policy(number: u128, policy_type: PolicyType, matchers: &[(&str, String)]) ->
 }
 
 fn buckets(set: &PolicySet, subject: &Subject<'_>) -> Vec<PolicyId> {
-    set.matching(subject).iter().map(|one| one.bucket).collect()
+    set.matching(subject).iter().filter(|one| one.is_enforced).map(|one| one.bucket).collect()
 }
 
 #[test]
@@ -107,12 +109,12 @@ fn a_default_gives_each_subject_a_bucket() {
     assert_eq!(of_user.uuid().get_version_num(), 8);
 
     let subject = subject(3, Some(5), 7, &red);
-    let seeds: Vec<ChildSeed> =
-        set.matching(&subject).into_iter().filter_map(|one| one.unmade).collect();
-    assert_eq!(seeds.len(), 2, "nobody has said that they wait");
-    seeds.iter().for_each(|seed| set.note_queued(seed));
-    assert!(set.matching(&subject).iter().all(|one| one.unmade.is_none()));
-    let matchers = seeds[0].subject_matchers();
+    let children: Vec<ChildPolicy> =
+        set.matching(&subject).iter().filter_map(|one| one.new_child().cloned()).collect();
+    assert_eq!(children.len(), 2, "not queued yet");
+    children.iter().for_each(|child| set.mark_queued(child));
+    assert!(set.matching(&subject).iter().all(|one| one.new_child().is_none()));
+    let matchers = children[0].subject_matchers();
     assert_eq!(matchers[0], SubjectMatcher { key: "user_id".to_owned(), value: text(5) });
     assert_eq!(matchers[1], SubjectMatcher { key: "team".to_owned(), value: "red".to_owned() });
 }
@@ -135,17 +137,18 @@ fn a_detached_child_stands_for_itself() {
         PolicySet::compile([default, own, child(20, 6, true, false), child(20, 7, false, true)])
             .unwrap();
     let none = Metadata::default();
-    let applied_to = |user| {
-        let applied: Vec<(PolicyId, PolicyType)> = set
+    let enforced_for = |user| {
+        let enforced: Vec<(PolicyId, PolicyType)> = set
             .matching(&subject(3, Some(user), 9, &none))
-            .into_iter()
+            .iter()
+            .filter(|one| one.is_enforced)
             .map(|one| (one.bucket, one.policy.policy_type))
             .collect();
-        applied
+        enforced
     };
-    assert_eq!(applied_to(5), [(child_id(id(20), &text(5), None), PolicyType::SpendCap)]);
-    assert_eq!(applied_to(6), [], "it was switched off for this one");
-    assert_eq!(applied_to(7), [(child_id(id(20), &text(7), None), PolicyType::DefaultSpendCap)]);
+    assert_eq!(enforced_for(5), [(child_id(id(20), &text(5), None), PolicyType::SpendCap)]);
+    assert_eq!(enforced_for(6), [], "it was switched off for this one");
+    assert_eq!(enforced_for(7), [(child_id(id(20), &text(7), None), PolicyType::DefaultSpendCap)]);
 }
 
 #[test]
@@ -230,8 +233,9 @@ fn the_most_specific_model_access_decides() {
     let (none, red) = (Metadata::default(), metadata(&[("team", "red")]));
     let forbidden = |subject: &Subject<'_>, model, configuration| {
         let target = Target { configuration, providers: &["openai"], model };
-        let applied = set.matching(subject);
-        let ids: Vec<PolicyId> = forbidding(&applied, &target).map(|one| one.bucket).collect();
+        let matched = set.matching(subject);
+        let ids: Vec<PolicyId> =
+            denies_model(&matched, &target).map(|place| matched[place].bucket).collect();
         ids
     };
     let none_of: [PolicyId; 0] = [];
@@ -271,7 +275,7 @@ fn naive(policy: &StoredPolicy, subject: &Subject<'_>) -> bool {
         "organization_id" => Some(subject.organization_id.to_string()),
         "workspace_id" => Some(subject.workspace_id.to_string()),
         "user_id" => subject.user_id.map(|id| id.to_string()),
-        "api_key_id" => Some(subject.api_key_id.to_string()),
+        "api_key_id" => subject.api_key_id.map(|id| id.to_string()),
         key => subject.metadata.get(key).map(str::to_owned),
     };
     policy.subject_matchers.iter().all(|condition| {

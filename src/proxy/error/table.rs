@@ -6,6 +6,7 @@ use actix_web::http::StatusCode;
 
 use super::ProxyError;
 use crate::policy::admission::Reason;
+use crate::proxy::content_coding::SUPPORTED;
 
 /// Whether trying again can help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,9 +51,15 @@ fn row(
     Row { status, kind, code, retry, message: message.into() }
 }
 
-/// A row of what policies forbid.
+/// The row of a request that policies deny.
 fn denied(reason: Reason, retry: Retry, message: impl Into<Cow<'static, str>>) -> Row {
-    row(reason.status(), reason.code(), retry, message)
+    let status = match reason {
+        Reason::ModelAccess => StatusCode::FORBIDDEN,
+        Reason::PriceUnknown | Reason::Spend => StatusCode::PAYMENT_REQUIRED,
+        Reason::Rate => StatusCode::TOO_MANY_REQUESTS,
+        Reason::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    row(status, reason.code(), retry, message)
 }
 
 impl ProxyError {
@@ -63,6 +70,28 @@ impl ProxyError {
             Self::Body(error) => {
                 row(StatusCode::BAD_REQUEST, error.code(), Never, error.to_string())
             }
+            Self::ModelOverride { field } => row(
+                StatusCode::BAD_REQUEST,
+                "model_override",
+                Never,
+                format!(
+                    "The field '{field}' could choose another model, provider or price than the model configuration's. Leave it out, or ask an administrator to set it in the configuration's default_parameters."
+                ),
+            ),
+            Self::UndecodableBody => row(
+                StatusCode::BAD_REQUEST,
+                "undecodable_body",
+                Never,
+                "The request body is not compressed as its Content-Encoding says, or is incomplete. Compress it again, or send it uncompressed without Content-Encoding.",
+            ),
+            Self::UnsupportedContentEncoding { named } => row(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_content_encoding",
+                Never,
+                format!(
+                    "The gateway does not read the Content-Encoding '{named}'. Send the body uncompressed, or compressed once or twice with any of: {SUPPORTED}."
+                ),
+            ),
             Self::IncompleteBody => row(
                 StatusCode::BAD_REQUEST,
                 "incomplete_body",
@@ -74,6 +103,14 @@ impl ProxyError {
                 "invalid_model_id",
                 Never,
                 "The model id in the path holds '.' or '..' as a path segment. Use the id as the model listing shows it.",
+            ),
+            Self::InvalidMetadata(error) => row(
+                StatusCode::BAD_REQUEST,
+                "invalid_metadata",
+                Never,
+                format!(
+                    "{error}. Gateway policies match by it, so the request was not sent. Correct it or leave it out."
+                ),
             ),
             Self::MissingKey => row(
                 StatusCode::UNAUTHORIZED,
@@ -221,7 +258,7 @@ impl ProxyError {
                 StatusCode::BAD_GATEWAY,
                 "upstream_redirect",
                 Never,
-                "The provider answered with a redirect, which the gateway neither follows nor passes on: it would carry the request and its key elsewhere. Set the model configuration's base_url to where the redirect leads.",
+                "The provider answered with a redirect, which the gateway neither follows nor passes on, since it would take the prompt and the key to another address. Set the model configuration's base_url to where the redirect leads.",
             ),
             Self::EgressRefused => row(
                 StatusCode::BAD_GATEWAY,

@@ -1,6 +1,8 @@
 use std::collections::HashMap;
 
 use super::*;
+use crate::accounting::engine::denied_status;
+use crate::domain::metadata::Metadata;
 use serde_json::{Value, json};
 
 fn all() -> Vec<ProxyError> {
@@ -8,8 +10,14 @@ fn all() -> Vec<ProxyError> {
     let name = || "a \"b\"".to_owned();
     vec![
         E::Body(BodyError::DuplicateKey { key: "model".into() }),
+        E::ModelOverride { field: name() },
+        E::UndecodableBody,
+        E::UnsupportedContentEncoding { named: name() },
         E::IncompleteBody,
         E::BadModelId,
+        E::InvalidMetadata(
+            Metadata::from_headers([("x-gateway-", &b"v"[..])].into_iter()).unwrap_err(),
+        ),
         E::MissingKey,
         E::InvalidKey,
         E::ExpiredKey,
@@ -96,4 +104,21 @@ fn stream_events_have_their_apis_shape() {
     assert_eq!(event["type"], "error");
     assert_eq!(event["code"], "upstream_closed");
     assert_eq!(event["sequence_number"], 4);
+}
+
+#[test]
+fn a_denied_request_gets_the_status_that_the_ledger_records() {
+    for reason in Reason::ALL {
+        let denied = Denied {
+            reason,
+            message: "No.".to_owned(),
+            report: Box::default(),
+            violated: Vec::new(),
+            retry_after: None,
+            cause: None,
+        };
+        let row = ProxyError::from(&denied).row();
+        assert_eq!(row.status.as_u16(), denied_status(reason), "{reason:?}");
+        assert_eq!(row.code, reason.code());
+    }
 }

@@ -6,15 +6,15 @@ use bytes::{Bytes, BytesMut};
 use serde_json::json;
 
 use super::Upstream;
-use crate::accounting::engine::{Accounting, RequestFacts};
+use crate::accounting::engine::{Accounting, RequestFacts, denied_status};
 use crate::accounting::request::AccountedRequest;
 use crate::accounting::sent_body::SentBody;
 use crate::domain::policy::Subject;
 use crate::domain::principal::Principal;
-use crate::json::object::RawField;
-use crate::llm::limits::{Api, unheeded};
+use crate::llm::limits::{Api, BodyFacts};
 use crate::llm::sample::Collector;
 use crate::llm::usage::Answer;
+use crate::providers::quirks;
 use crate::telemetry::request_record::RequestOutcome;
 use crate::telemetry::requests::RequestIds;
 use crate::upstream::UpstreamError;
@@ -49,9 +49,9 @@ pub(super) async fn ask(
     upstream: &Upstream<'_>,
     mut asker: Asker<'_>,
 ) -> Result<Token, UpstreamError> {
-    let unheeded = unheeded(&upstream.entry.provider_name);
+    let ignored = quirks(&upstream.entry.provider_name).ignored_limits;
     let mut told = Token::Answered(StatusCode::BAD_REQUEST);
-    for bound in LENGTH_BOUNDS.into_iter().filter(|bound| !unheeded.contains(bound)) {
+    for bound in LENGTH_BOUNDS.into_iter().filter(|bound| !ignored.contains(bound)) {
         told = ask_within(upstream, &asker, bound).await?;
         if !matches!(told, Token::Answered(StatusCode::BAD_REQUEST)) {
             break;
@@ -73,9 +73,7 @@ async fn ask_within(
         bound: 1,
     });
     let body = Bytes::from(fields.to_string());
-    let raw = fields.as_object().into_iter().flatten();
-    let raw: Vec<_> = raw.map(|(key, value)| (key.as_str(), value.to_string())).collect();
-    let raw = raw.iter().map(|(key, value)| RawField::new(key, value));
+    let facts = BodyFacts::parse(body.clone()).map(|(_, facts)| facts).unwrap_or_default();
 
     let mut request = AccountedRequest::new(&accounting.reporter, ids.clone(), None);
     let record = request.record();
@@ -86,7 +84,7 @@ async fn ask_within(
         record,
         subject: *subject,
         configuration: upstream.entry,
-        bound: accounting.bound(Api::ChatCompletions, upstream.entry, body.len(), raw),
+        bound: accounting.bound(Api::ChatCompletions, upstream.entry, body.len(), &facts),
         is_background: false,
         body: SentBody::Whole(body.clone(), None),
     });
@@ -94,7 +92,7 @@ async fn ask_within(
         Ok((account, _)) => request.admitted(account),
         Err(denied) => {
             let record = request.record();
-            record.status = denied.reason.status().as_u16();
+            record.status = Some(denied_status(denied.reason));
             record.code = Some(denied.reason.code());
             record.cause = denied.cause;
             record.violated = denied.violated;

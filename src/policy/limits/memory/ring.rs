@@ -21,9 +21,9 @@ impl Ring {
         Self { newest: bucket, slots: [0; SLOTS], total: 0 }
     }
 
-    /// Moves on to this bucket, and gives the one that counts: a request that was overtaken on its
-    /// way counts in the newest. A clock that was set back by more than a window starts anew, so
-    /// that nobody waits for it to catch up.
+    /// Moves on to this bucket and returns the bucket to count in: a request that comes late counts in
+    /// the newest. If the clock was set back by more than a window, the ring starts empty, so that
+    /// requests need not wait until the clock has caught up.
     pub(super) fn advance(&mut self, bucket: i64) -> i64 {
         let behind = bucket.saturating_sub(self.newest);
         if behind.unsigned_abs() >= RateWindow::BUCKETS.unsigned_abs() {
@@ -44,7 +44,7 @@ impl Ring {
         self.total
     }
 
-    /// The bucket that everything up to which has to leave before `excess` has left.
+    /// The oldest bucket such that `excess` has left once it and all before it have left.
     pub(super) fn last_to_leave(&self, excess: i128) -> i64 {
         let mut left = 0;
         for bucket in self.newest - RateWindow::BUCKETS + 1..=self.newest {

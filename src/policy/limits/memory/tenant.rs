@@ -4,69 +4,80 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use chrono::{DateTime, Utc};
+use smallvec::SmallVec;
 
-use super::super::waiting::{saturated, until_bucket_left, until_next_window};
-use super::super::{Actual, Claim, Claims, Limit, Reserved, Standing};
-use super::held::{Held, Hold, RateKey, SpendKey};
+use super::super::retry_times::{saturated, until_bucket_left, until_next_window};
+use super::super::{Amounts, Claim, Claims, LimitStatus, LimitStatuses, Reserved};
+use super::open_reservation::{CounterKey, OpenReservation, RateKey, SpendKey};
 use super::ring::Ring;
 use crate::domain::ids::RequestId;
 use crate::domain::money::NanoUsd;
 use crate::domain::policy::RateMetric;
 use crate::domain::window::RateWindow;
+use crate::policy::limit::Limit;
 
-/// Money of one window.
+/// Money of one window, in nano-dollars.
 #[derive(Clone, Copy, Debug)]
 struct Spend {
     settled: i64,
-    open: i64,
-    /// When the window is over, in seconds.
+    reserved: i64,
+    /// When the window ends, in seconds.
     end: i64,
 }
 
-/// The counters of one organization, and what its open requests hold of them.
+/// The counters of one organization, and what its open requests have reserved.
 #[derive(Debug, Default)]
 pub(super) struct Tenant {
     spend: HashMap<SpendKey, Spend>,
     rates: HashMap<RateKey, Box<Ring>>,
-    held: HashMap<RequestId, Held>,
+    open: HashMap<RequestId, OpenReservation>,
 }
 
 impl Tenant {
     /// All claims or none.
-    pub(super) fn reserve(&mut self, claims: &Claims, history: &[Option<NanoUsd>]) -> Reserved {
-        let unknown = self.learn(claims, history);
+    pub(super) fn reserve(&mut self, claims: &Claims) -> Reserved {
+        let at = claims.at;
+        let keys: SmallVec<[CounterKey; 3]> =
+            claims.list.iter().map(|claim| CounterKey::of(claim, at)).collect();
+        let keyed = || claims.list.iter().zip(&keys);
+        let unknown = self.create_spend_counters(keyed(), at);
         if !unknown.is_empty() {
             return Reserved::Unknown(unknown);
         }
-        let mut standings = Vec::with_capacity(claims.claims.len());
-        standings.extend(claims.claims.iter().map(|claim| self.standing(claim, claims.at)));
-        if standings.iter().any(|standing| standing.violated) {
-            for (claim, standing) in claims.claims.iter().zip(&mut standings) {
-                standing.whole_after = self.whole_after(claim, standing.used, claims.at);
+        let mut statuses: LimitStatuses =
+            keyed().map(|(claim, key)| self.status(claim, key, at)).collect();
+        if statuses.iter().any(|status| status.violated) {
+            for ((claim, key), status) in keyed().zip(&mut statuses) {
+                status.reset_after = self.reset_after(claim, key, status.used, at);
             }
-            return Reserved::Refused(standings);
+            return Reserved::Refused(statuses);
         }
-        let mut held = Held::new();
-        for (claim, standing) in claims.claims.iter().zip(&mut standings) {
-            standing.used = self.take(claim, claims.at, &mut held);
-            standing.whole_after = self.whole_after(claim, standing.used, claims.at);
+        let mut open = OpenReservation { parts: SmallVec::new(), until: i64::MIN };
+        for ((claim, key), status) in keyed().zip(&mut statuses) {
+            status.used = self.add(claim, key, &mut open);
+            status.reset_after = self.reset_after(claim, key, status.used, at);
         }
-        // A request reserves once. If it does so again all the same, what it held stays counted.
-        self.held.insert(claims.request_id, held);
-        Reserved::Admitted(standings)
+        self.open.insert(claims.request_id, open);
+        Reserved::Admitted(statuses)
     }
 
-    /// Makes the spend counters that are new and whose past is told; gives the places of the others.
-    fn learn(&mut self, claims: &Claims, history: &[Option<NanoUsd>]) -> Vec<usize> {
+    /// Creates the missing spend counters for which `spent_before` is given. Returns the places of the
+    /// others.
+    fn create_spend_counters<'c>(
+        &mut self,
+        keyed: impl Iterator<Item = (&'c Claim, &'c CounterKey)>,
+        at: DateTime<Utc>,
+    ) -> Vec<usize> {
         let mut unknown = Vec::new();
-        for (place, claim) in claims.claims.iter().enumerate() {
-            let Limit::Spend { window, .. } = claim.limit else { continue };
-            let key = SpendKey::new(claim.bucket, window, claims.at);
-            if let Entry::Vacant(entry) = self.spend.entry(key) {
-                match history.get(place).copied().flatten() {
-                    Some(settled) => {
-                        let end = window.end(claims.at).timestamp();
-                        entry.insert(Spend { settled: settled.nanos().max(0), open: 0, end });
+        for (place, (claim, key)) in keyed.enumerate() {
+            let (Limit::Spend { window, .. }, CounterKey::Spend(key)) = (claim.limit, key) else {
+                continue;
+            };
+            if let Entry::Vacant(entry) = self.spend.entry(*key) {
+                match claim.spent_before {
+                    Some(spent) => {
+                        let end = window.end(at).timestamp();
+                        entry.insert(Spend { settled: spent.nanos().max(0), reserved: 0, end });
                     }
                     None => unknown.push(place),
                 }
@@ -75,103 +86,94 @@ impl Tenant {
         unknown
     }
 
-    /// How a limit stands before this request, but for when it is whole.
-    fn standing(&mut self, claim: &Claim, at: DateTime<Utc>) -> Standing {
+    /// Before this request, and without `reset_after`.
+    fn status(&mut self, claim: &Claim, key: &CounterKey, at: DateTime<Utc>) -> LimitStatus {
         let amount = i128::from(claim.amount.max(0));
-        let (used, limit) = match claim.limit {
-            Limit::Spend { window, limit } => {
-                let key = SpendKey::new(claim.bucket, window, at);
-                let spend = self.spend.get(&key);
-                let used =
-                    spend.map_or(0, |spend| i128::from(spend.settled) + i128::from(spend.open));
-                (used, i128::from(limit.nanos()))
-            }
-            Limit::Rate { metric, window, value } => {
-                let key = RateKey { bucket: claim.bucket, metric, window };
-                let used = self.rates.get_mut(&key).map_or(0, |ring| {
-                    ring.advance(window.bucket(at));
-                    ring.total()
-                });
-                (used, i128::from(value))
-            }
+        let limit = i128::from(claim.limit.max());
+        let ring = match key {
+            CounterKey::Spend(_) => None,
+            CounterKey::Rate(key, bucket) => self.rates.get_mut(key).map(|ring| {
+                ring.advance(*bucket);
+                &*ring
+            }),
         };
-        // What costs nothing passes a cap that is already overdrawn: it takes nothing from it.
-        let is_free = amount == 0 && matches!(claim.limit, Limit::Spend { .. });
+        let used = match key {
+            CounterKey::Spend(key) => self
+                .spend
+                .get(key)
+                .map_or(0, |spend| i128::from(spend.settled) + i128::from(spend.reserved)),
+            CounterKey::Rate(..) => ring.map_or(0, |ring| ring.total()),
+        };
+        // A request that costs nothing passes a cap that is already exceeded.
+        let is_free = amount == 0 && claim.limit.is_spend();
         let violated = !is_free && used + amount > limit;
         let retry_after = match claim.limit {
             _ if !violated => Some(0),
             _ if amount > limit => None,
             Limit::Spend { window, .. } => Some(until_next_window(window, at)),
-            Limit::Rate { metric, window, .. } => {
-                let key = RateKey { bucket: claim.bucket, metric, window };
-                self.rates.get(&key).map(|ring| {
-                    let bucket = ring.last_to_leave(used + amount - limit);
-                    until_bucket_left(window, bucket, at)
-                })
-            }
+            Limit::Rate { window, .. } => ring.map(|ring| {
+                until_bucket_left(window, ring.last_to_leave(used + amount - limit), at)
+            }),
         };
-        Standing { used: saturated(used), violated, retry_after, whole_after: 0 }
+        LimitStatus { used: saturated(used), violated, retry_after, reset_after: 0 }
     }
 
-    /// When nothing of what is used counts any more.
-    fn whole_after(&self, claim: &Claim, used: i64, at: DateTime<Utc>) -> u64 {
-        match claim.limit {
+    fn reset_after(&self, claim: &Claim, key: &CounterKey, used: i64, at: DateTime<Utc>) -> u64 {
+        match (claim.limit, key) {
             _ if used == 0 => 0,
-            Limit::Spend { window, .. } => until_next_window(window, at),
-            Limit::Rate { metric, window, .. } => {
-                let key = RateKey { bucket: claim.bucket, metric, window };
-                let newest = self.rates.get(&key).and_then(|ring| ring.newest_used());
+            (Limit::Spend { window, .. }, _) => until_next_window(window, at),
+            (Limit::Rate { window, .. }, CounterKey::Rate(key, _)) => {
+                let newest = self.rates.get(key).and_then(|ring| ring.newest_used());
                 newest.map_or(0, |bucket| until_bucket_left(window, bucket, at))
             }
+            (Limit::Rate { .. }, CounterKey::Spend(_)) => 0,
         }
     }
 
-    /// Counts a claim that fits, and gives what is used then.
-    fn take(&mut self, claim: &Claim, at: DateTime<Utc>, held: &mut Held) -> i64 {
+    /// Counts a claim that fits. Returns what is used then.
+    fn add(&mut self, claim: &Claim, key: &CounterKey, open: &mut OpenReservation) -> i64 {
         let amount = claim.amount.max(0);
-        match claim.limit {
-            Limit::Spend { window, .. } => {
-                let key = SpendKey::new(claim.bucket, window, at);
-                let Some(spend) = self.spend.get_mut(&key) else { return amount };
-                spend.open = spend.open.saturating_add(amount);
-                held.push(Hold::Spend { key, amount }, spend.end);
-                spend.settled.saturating_add(spend.open)
+        let (part, until, used) = match key {
+            CounterKey::Spend(key) => {
+                let Some(spend) = self.spend.get_mut(key) else { return amount };
+                spend.reserved = spend.reserved.saturating_add(amount);
+                let used = spend.settled.saturating_add(spend.reserved);
+                (CounterKey::Spend(*key), spend.end, used)
             }
-            Limit::Rate { metric, window, .. } => {
-                let key = RateKey { bucket: claim.bucket, metric, window };
-                let bucket = window.bucket(at);
-                let ring = self.rates.entry(key).or_insert_with(|| Box::new(Ring::new(bucket)));
-                let at = ring.advance(bucket);
-                ring.add(at, i128::from(amount));
-                let over = at.saturating_add(RateWindow::BUCKETS);
-                let until = over.saturating_mul(window.bucket_seconds());
-                held.push(Hold::Rate { key, at, amount }, until);
-                saturated(ring.total())
+            CounterKey::Rate(key, bucket) => {
+                let ring = self.rates.entry(*key).or_insert_with(|| Box::new(Ring::new(*bucket)));
+                let bucket = ring.advance(*bucket);
+                ring.add(bucket, i128::from(amount));
+                let until = bucket.saturating_add(RateWindow::BUCKETS);
+                let until = until.saturating_mul(key.window.bucket_seconds());
+                (CounterKey::Rate(*key, bucket), until, saturated(ring.total()))
             }
-        }
+        };
+        open.parts.push((part, amount));
+        open.until = open.until.max(until);
+        used
     }
 
-    /// Ends a reservation: what was held becomes what was used, or nothing if that is none. Without
-    /// effect the second time.
-    pub(super) fn end(&mut self, request_id: RequestId, actual: Option<Actual>) {
-        let Some(held) = self.held.remove(&request_id) else { return };
-        for hold in held.iter() {
-            match hold {
-                Hold::Spend { key, amount } => {
-                    if let Some(spend) = self.spend.get_mut(&key) {
-                        let cost = actual.map_or(0, |actual| actual.cost.nanos().max(0));
-                        spend.open = spend.open.saturating_sub(amount);
+    /// Replaces what was reserved by what was used, if anything. Only the first call has an effect.
+    pub(super) fn end(&mut self, request_id: RequestId, used: Option<Amounts>) {
+        let Some(open) = self.open.remove(&request_id) else { return };
+        for (key, amount) in &open.parts {
+            match key {
+                CounterKey::Spend(key) => {
+                    if let Some(spend) = self.spend.get_mut(key) {
+                        let cost = used.map_or(0, |used| used.cost.nanos().max(0));
+                        spend.reserved = spend.reserved.saturating_sub(*amount);
                         spend.settled = spend.settled.saturating_add(cost);
                     }
                 }
-                Hold::Rate { key, at, amount } => {
-                    let used = match (actual, key.metric) {
+                CounterKey::Rate(key, bucket) => {
+                    let used = match (used, key.metric) {
                         (None, _) => 0,
                         (Some(_), RateMetric::Requests) => continue,
-                        (Some(actual), RateMetric::Tokens) => i128::from(actual.tokens.max(0)),
+                        (Some(used), RateMetric::Tokens) => i128::from(used.tokens.max(0)),
                     };
-                    if let Some(ring) = self.rates.get_mut(&key) {
-                        ring.add(at, used - i128::from(amount));
+                    if let Some(ring) = self.rates.get_mut(key) {
+                        ring.add(*bucket, used - i128::from(*amount));
                     }
                 }
             }
@@ -182,19 +184,20 @@ impl Tenant {
         self.spend.get(key).map(|spend| NanoUsd::from_nanos(spend.settled))
     }
 
-    /// Drops what no request can ask for any more: of windows that ended by `before`, in seconds.
+    /// Drops what no request can use any more: counters of windows that ended by `before`, in
+    /// seconds.
     pub(super) fn sweep(&mut self, at: DateTime<Utc>, before: i64) {
         self.spend.retain(|_, spend| spend.end > before);
         self.rates.retain(|key, ring| !ring.is_over(key.window, at));
-        self.held.retain(|_, held| held.until > before);
+        self.open.retain(|_, open| open.until > before);
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.spend.is_empty() && self.rates.is_empty() && self.held.is_empty()
+        self.spend.is_empty() && self.rates.is_empty() && self.open.is_empty()
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.spend.len() + self.rates.len() + self.held.len()
+        self.spend.len() + self.rates.len() + self.open.len()
     }
 }

@@ -1,5 +1,6 @@
+-- Renews leases.
 -- ARGV: end of the leases; then the requests.
--- Answers with the generation, and then with those that it does not hold.
+-- Replies with the generation, and then with the requests that it does not hold.
 local generation, base = begin()
 local leases, now = base .. 'leases', tonumber(ARGV[2])
 local answer = {generation}
@@ -8,7 +9,7 @@ for i = 5, #ARGV do
   local record = base .. 'r:' .. id
   local held = redis.call('GET', record)
   if held and string.sub(held, 1, 1) == 'o' then
-    -- A counter that was made anew does not hold it: it is added again.
+    -- A spend counter that was created anew does not hold the reservation: add it again.
     local again = string.gsub(held, '\ns (%S+) (%S+) (%S+) (%S+)', function(name, amount, mark, till)
       local key, time = base .. name, tonumber(till) - now
       if time > 0 and redis.call('HGET', key, 'e') ~= mark then

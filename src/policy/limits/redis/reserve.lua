@@ -1,16 +1,19 @@
--- ARGV: the generation that the caller's living requests are held in (empty if it has none), request,
--- end of the lease, time to keep the record; then for each claim its letter, counter, limit, amount,
--- history (spend; empty if it is not told) or bucket (rate), and time to keep. For each claim it says
--- what is used, whether the claim is too much, the newest bucket that holds anything (rate; 0 if none
--- does), and of a rate that is too much all buckets.
+-- Reserves all claims of a request or none.
+-- ARGV: the generation that holds the caller's open requests (empty if it has none), request, end of the
+-- lease, time to keep the record; then for each claim its kind, counter, limit, amount, what was spent
+-- before (spend; empty if not known) or bucket (rate), and time to keep.
+-- Replies with A (admitted), R (refused), U (unknown spend counters), N (another generation) or E (the
+-- request has ended or reserved before) and the generation; with A and R for each claim: what is used,
+-- whether the claim is violated, the newest bucket that is not empty (rate; 0 if all are), and all
+-- buckets of a violated rate.
 local generation, base = begin()
 local held_in, id, now = ARGV[4], ARGV[5], tonumber(ARGV[2])
 local leases, record, tombstone = base .. 'leases', base .. 'r:' .. id, base .. 'd:' .. id
 
--- What the caller holds has to be put back before it is let in.
+-- The caller's open requests have to be restored first.
 if held_in ~= '' and held_in ~= generation then return {'N', generation} end
 
--- Reservations that nobody renews are charged as reserved.
+-- Reservations whose lease has expired are charged as reserved.
 for _, due in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', ARGV[2], 'LIMIT', 0, 20)) do
   local key = base .. 'r:' .. due
   local held = redis.call('GET', key)
@@ -27,7 +30,7 @@ for _, due in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', ARGV[2], 'LIMIT
   redis.call('ZREM', leases, due)
 end
 
--- Given up before it came, or here already.
+-- Abandoned before it came, or reserved already.
 if redis.call('EXISTS', tombstone, record) > 0 then return {'E', generation} end
 
 local claims, unknown, fits = {}, {}, true
@@ -53,7 +56,7 @@ for first = 8, #ARGV, 6 do
     claim.bucket = extra
     local oldest, over = tonumber(extra) - 59, {}
     local all = redis.call('HGETALL', key)
-    -- Buckets mostly stand in the order in which they were begun, and the newest is looked for.
+    -- From the end: newer buckets mostly come last.
     for j = #all - 1, 1, -2 do
       local bucket = tonumber(all[j])
       if bucket < oldest then
@@ -73,7 +76,7 @@ for first = 8, #ARGV, 6 do
   claim.used_then = written(high, low)
   local most_high, most_low = parts(limit)
   claim.violated = high > most_high or (high == most_high and low > most_low)
-  -- What costs nothing passes a cap that is already overdrawn: it takes nothing from it.
+  -- A request that costs nothing passes a cap that is already exceeded.
   if kind == 's' and amount == '0' then claim.violated = false end
   fits = fits and not claim.violated
   claims[#claims + 1] = claim

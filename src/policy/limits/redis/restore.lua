@@ -1,7 +1,7 @@
--- Puts back a living reservation that Redis has lost.
--- ARGV: request, end of the lease, time to keep the record; then for each claim its letter, counter,
--- amount, bucket (rate), and for how long it matters still, which may be over.
--- Answers with the generation.
+-- Restores an open reservation that Redis has lost.
+-- ARGV: request, end of the lease, time to keep the record; then for each claim its kind, counter,
+-- amount, bucket (rate), and for how long it still matters (negative if it no longer does).
+-- Replies with the generation.
 local generation, base = begin()
 local now, id = tonumber(ARGV[2]), ARGV[4]
 local leases, record = base .. 'leases', base .. 'r:' .. id

@@ -1,13 +1,15 @@
--- ARGV: s (settle) or x (release), request, the generation that it was reserved in if the caller saw
--- that, cost, tokens, time to keep a tombstone; then, if the caller still knows them, for each claim
--- its letter, counter, bucket (rate), and for how long it matters still, which may be over.
+-- Ends a reservation, once.
+-- ARGV: s (settle) or x (release), request, the generation that it was reserved in (empty if the caller
+-- does not know), cost, tokens, time to keep a tombstone; then, if the caller still knows them, for each
+-- claim its kind, counter, bucket (rate), and for how long it still matters (negative if it no longer
+-- does).
 local generation, base = begin()
 local now, settles, id = tonumber(ARGV[2]), ARGV[4] == 's', ARGV[5]
 local cost, tokens, claimed = ARGV[7], ARGV[8], #ARGV > 9
 local leases, record, tombstone = base .. 'leases', base .. 'r:' .. id, base .. 'd:' .. id
 
--- Then a record was made here, and only its end removes it: if it is gone, all has been said, and no
--- tombstone is needed to know that.
+-- Then a record was written here, and only its end removes it: if it is gone, this is a repetition, and
+-- no tombstone is needed.
 local seen = ARGV[6] == generation
 
 local function charge(key, time)
@@ -19,7 +21,7 @@ local held = redis.call('GET', record)
 if held then
   redis.call('DEL', record)
   redis.call('ZREM', leases, id)
-  -- Else the same, said again, would be taken for one that was lost.
+  -- Otherwise a repetition would be taken for a reservation that was lost.
   if claimed and not seen then redis.call('SET', tombstone, '', 'PX', ARGV[9]) end
   local field = string.sub(held, 1, 1) == 'c' and 'u' or 'o'
   for kind, name, amount, mark, till in string.gmatch(held, PART) do
@@ -29,7 +31,7 @@ if held then
         if settles then change(key, 'u', cost) end
         change(key, field, less(amount))
       elseif settles and tonumber(till) > now then
-        -- The counter was made anew, and does not hold this reservation.
+        -- The counter was created anew and does not hold this reservation.
         charge(key, tonumber(till) - now)
       end
     elseif redis.call('HEXISTS', key, mark) == 1 then
@@ -46,11 +48,11 @@ end
 
 if seen or redis.call('EXISTS', tombstone) == 1 then return 0 end
 if settles and not claimed then return 0 end
--- The reservation may be under way still, and come after its end.
+-- The reservation may still arrive after its end.
 redis.call('SET', tombstone, '', 'PX', ARGV[9])
 if not settles then return 0 end
 
--- Redis has lost the reservation, or never had it: the whole of it is added.
+-- Redis has lost the reservation or never had it: add what was used.
 for first = 10, #ARGV, 4 do
   local kind, bucket, time = ARGV[first], ARGV[first + 2], tonumber(ARGV[first + 3])
   local key = base .. ARGV[first + 1]

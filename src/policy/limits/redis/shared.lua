@@ -1,22 +1,22 @@
--- What all scripts share. Amounts are whole numbers up to 2^63, more than a number of Lua holds
--- exactly: Redis adds them up, and here they are compared in two parts, billions and the rest.
+-- Shared by all scripts. Amounts are whole numbers up to 2^63, more than a Lua number holds exactly:
+-- Redis adds them, and they are compared here in two parts, billions and the rest.
 --
--- KEYS of every script: the key that names the organization's generation. ARGV of every script
--- begins with the run of the server that the connection leads to, now, and for how long the
--- generation is kept. All times are in milliseconds.
+-- KEYS of every script: the key that names the organization's generation of keys. ARGV of every script
+-- begins with the run_id of the server, the time, and how long the generation is kept. All times are in
+-- milliseconds.
 --
--- All other keys are named under the generation: leases (open reservations by the end of their
--- lease), r: (records), d: (tombstones), s: (spend counters) and q: (rate counters). A spend counter
--- is a hash: u (settled), o (open), e (its epoch: the request that made it) and k (set once what the
--- ledger knew has been added). A rate counter is a hash of buckets. A record is text: o (open) or c
--- (charged as reserved), then a line for each part: a letter (s spend, t tokens, q requests), the
--- counter, the amount, the epoch or bucket, and until when it matters.
+-- All other keys are named under the generation: leases (open reservations by the end of their lease),
+-- r: (records), d: (tombstones), s: (spend counters) and q: (rate counters). A spend counter is a hash:
+-- u (settled), o (reserved), e (its epoch: the request that created it) and k (set once what the ledger
+-- knew has been added). A rate counter is a hash of buckets. A record is text: o (open) or c (charged
+-- as reserved), then a line for each claim: its kind (s spend, t tokens, q requests), the counter, the
+-- amount, the epoch or bucket, and until when it matters.
 local BILLION = 1000000000
 local MOST = '9223372036854775807'
 local PART = '\n(%a) (%S+) (%S+) (%S+) (%S+)'
 local HOUR = 3600000
 
--- The generation, and what the names of its keys begin with. Nothing if none was begun in this run.
+-- The generation, and the prefix of its keys. Nil if none was begun in this run of the server.
 local function present()
   local said = redis.call('GET', KEYS[1])
   local run, generation = string.match(said or '', '^(%S+) (%S+)$')
@@ -24,9 +24,9 @@ local function present()
   return generation, string.sub(KEYS[1], 1, -2) .. generation .. ':'
 end
 
--- The same, begun if there is none. A server that was started again, or another that has taken over,
--- may have gone back in time: what an earlier run has counted is never taken up again, not even by
--- that run.
+-- The same; begins a generation if there is none. A server that was restarted, or a replica that has
+-- taken over, may lack the latest writes: counters of another run are never used again, not even by
+-- that run itself.
 local function begin()
   local generation, base = present()
   if not generation then
@@ -66,7 +66,7 @@ local function whole(number)
   return string.format('%.0f', number)
 end
 
--- Adds; what would overflow stays at the most.
+-- Adds; saturates at the maximum.
 local function change(key, field, by)
   local done = redis.pcall('HINCRBY', key, field, by)
   if type(done) == 'table' and done.err then redis.call('HSET', key, field, MOST) end
@@ -77,12 +77,12 @@ local function less(amount)
   return '-' .. amount
 end
 
--- Lets a key live at least so many milliseconds.
+-- Keeps a key for at least so many milliseconds.
 local function keep(key, time)
   if redis.call('PTTL', key) < time then redis.call('PEXPIRE', key, whole(time)) end
 end
 
--- The epoch of a spend counter, which is begun if there is none.
+-- The epoch of a spend counter; begins one if there is none.
 local function epoch_of(key, id, time)
   local epoch = redis.call('HGET', key, 'e')
   if not epoch then

@@ -1,5 +1,5 @@
--- What is settled. ARGV: spend counters. Answers with one for each: settled, or nothing if the
--- counter is not known.
+-- Reads what is settled.
+-- ARGV: spend counters. Replies for each with the amount, or nil if the counter does not exist.
 local generation, base = present()
 local answer = {}
 for i = 4, #ARGV do

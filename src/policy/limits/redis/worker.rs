@@ -1,118 +1,94 @@
-//! A connection of each worker's own. The line's lives on another thread, and to be woken there and
-//! back costs more than the question does. So a worker that has said that it is one gets a second
-//! connection, which it drives itself.
+//! The connection that a worker has of its own, beside the shared one.
 //!
-//! Whether Redis is up, and which run of it counts, is the line's to say: a worker's connection
-//! stands beside the line's, is used while that is, and ends with it. One that leads to another run
-//! is not used, and one that fails is left at once; while there is none, the line's is.
+//! It is used while the shared connection is up and leads to the same run of the server, and it is
+//! closed with that. While there is none, the worker's calls use the shared one.
 
 use std::cell::RefCell;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
-use tokio::task::AbortHandle;
 
-use super::connect::{Address, Connected};
+use super::connection::{Address, Connection};
 
-/// How long a connection may take to be made, and how long before that is tried again.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a connect may take, and the pause before the next try.
+const RETRY: Duration = Duration::from_secs(1);
 
-/// What this worker has.
 #[derive(Default)]
-struct Here {
-    /// The line's connection that the own one stands beside.
-    beside: Weak<Connected>,
-    own: Option<Own>,
-}
-
-struct Own {
-    connection: MultiplexedConnection,
-    driver: AbortHandle,
-}
-
-impl Own {
-    fn of(connected: &Connected) -> Self {
-        let connection = connected.connection.clone();
-        Self { connection, driver: connected.driver.clone() }
-    }
+struct Worker {
+    /// The shared connection that `own` stands beside.
+    shared: Weak<Connection>,
+    own: Option<Arc<Connection>>,
 }
 
 thread_local! {
-    /// Nothing where the thread is no worker's.
-    static HERE: RefCell<Option<Here>> = const { RefCell::new(None) };
+    /// None if this thread is not a worker's.
+    static WORKER: RefCell<Option<Worker>> = const { RefCell::new(None) };
 }
 
-/// Says that this thread is a worker's: whoever asks here can drive a connection here.
+/// Declares this thread a worker's.
 pub(super) fn attach() {
-    HERE.set(Some(Here::default()));
+    WORKER.set(Some(Worker::default()));
 }
 
-/// Where a worker's background work runs, if this is one.
+/// The runtime of this thread, if it is a worker's.
 pub(super) fn runtime() -> Option<Handle> {
-    with(|_| ())?;
+    with_worker(|_| ())?;
     Handle::try_current().ok()
 }
 
-/// This worker's own connection, if there is one beside the line's. The first who asks has it made.
+/// This worker's own connection beside the shared one. The first call starts to connect.
 pub(super) fn connection(
     address: &Arc<Address>,
-    line: &Arc<Connected>,
-) -> Option<MultiplexedConnection> {
-    with(|here| {
-        if !std::ptr::eq(here.beside.as_ptr(), Arc::as_ptr(line)) {
-            *here = Here { beside: Arc::downgrade(line), own: None };
-            tokio::spawn(keep(address.clone(), here.beside.clone()));
+    shared: &Arc<Connection>,
+) -> Option<Arc<Connection>> {
+    with_worker(|worker| {
+        if !std::ptr::eq(worker.shared.as_ptr(), Arc::as_ptr(shared)) {
+            *worker = Worker { shared: Arc::downgrade(shared), own: None };
+            tokio::spawn(keep_connected(address.clone(), worker.shared.clone()));
         }
-        here.own.as_ref().map(|own| own.connection.clone())
+        worker.own.as_ref().filter(|own| !own.is_closed()).cloned()
     })?
 }
 
-/// The own connection has failed. It is left, and whoever waits on it still need not wait to the end;
-/// the next question goes by the line, which decides what that means.
-pub(super) fn leave() {
-    with(|here| {
-        if let Some(own) = here.own.take() {
-            own.driver.abort();
-        }
-    });
+/// None on other threads, and while the thread ends.
+fn with_worker<T>(read: impl FnOnce(&mut Worker) -> T) -> Option<T> {
+    WORKER.try_with(|worker| worker.try_borrow_mut().ok()?.as_mut().map(read)).ok()?
 }
 
-/// Nothing while the thread ends, too.
-fn with<T>(look: impl FnOnce(&mut Here) -> T) -> Option<T> {
-    HERE.try_with(|here| here.try_borrow_mut().ok()?.as_mut().map(look)).ok()?
-}
-
-/// Makes the connection, again when it has ended, as long as the line's is the same.
-async fn keep(address: Arc<Address>, beside: Weak<Connected>) {
-    let place = |own: Option<&Connected>| {
-        with(|here| {
-            let same = here.beside.ptr_eq(&beside);
-            if same {
-                here.own = own.map(Own::of);
+/// Keeps a connection beside the shared one as long as that is the current one.
+async fn keep_connected(address: Arc<Address>, shared: Weak<Connection>) {
+    let set_own = |own: Option<Arc<Connection>>| {
+        with_worker(|worker| {
+            let is_current = worker.shared.ptr_eq(&shared);
+            if is_current {
+                worker.own = own;
             }
-            same
+            is_current
         })
     };
-    while beside.strong_count() > 0 {
-        // Another each time: what was not used tells of its end as well.
-        let over = Arc::new(Notify::new());
-        let made = tokio::time::timeout(PATIENCE, address.connect(&over)).await;
-        if let (Ok(Ok(own)), Some(line)) = (made, beside.upgrade())
-            && own.run == line.run
+    loop {
+        let connecting = tokio::time::timeout(RETRY, address.connect()).await;
+        let Some(current) = shared.upgrade().filter(|current| !current.is_closed()) else { return };
+        if let Ok(Ok(own)) = connecting
+            && own.run_id == current.run_id
         {
-            line.take_along(&own);
-            drop(line);
-            if place(Some(&own)) != Some(true) {
+            let own = Arc::new(own);
+            let (own_closed, shared_closed) = (own.closed(), current.closed());
+            drop(current);
+            if set_own(Some(own.clone())) != Some(true) {
                 return;
             }
-            over.notified().await;
-            if place(None) != Some(true) {
+            tokio::select! {
+                () = own_closed => {}
+                () = shared_closed => own.close(),
+            }
+            if set_own(None) != Some(true) {
                 return;
             }
+        } else {
+            drop(current);
         }
-        tokio::time::sleep(PATIENCE).await;
+        tokio::time::sleep(RETRY).await;
     }
 }

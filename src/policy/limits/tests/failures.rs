@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::{Actual, Claims, Counters, LEASE, Redis, Reserved};
-use super::redis_server::{RedisServer, Way};
+use super::super::{Amounts, Claim, Claims, Counters, LEASE, Redis, Reserved};
+use super::redis_server::{Proxy, RedisServer};
 use super::support::{Tenant, eventually, redis_at, redis_url, redis_with};
 use crate::clock::Clock;
 use crate::config::SpendWithoutRedis;
@@ -29,7 +29,7 @@ async fn a_cap_holds_over_two_replicas() {
     let admitted: Vec<_> = futures_util::future::join_all(asking).await;
     assert_eq!(admitted.iter().flatten().count(), 100);
     for request in admitted.into_iter().flatten() {
-        // Whichever replica it is told to, and however often.
+        // On either replica, any number of times.
         two.settle(request, 1, 0).await;
         one.settle(request, 1, 0).await;
     }
@@ -37,10 +37,10 @@ async fn a_cap_holds_over_two_replicas() {
 }
 
 #[tokio::test]
-async fn a_stalled_redis_is_not_waited_for_and_nothing_leaks() {
-    let way = Way::to(&redis_url()).await;
+async fn a_stalled_redis_fails_calls_fast_and_leaks_no_reservation() {
+    let proxy = Proxy::to(&redis_url()).await;
     let deadline = Duration::from_millis(250);
-    let redis = redis_with(&way.url, deadline, SpendWithoutRedis::Refuse, &Clock::default());
+    let redis = redis_with(&proxy.url, deadline, SpendWithoutRedis::Refuse, &Clock::default());
     is_up(&redis).await;
     let tenant = tenant_on(&redis);
     let witness = tenant.through(Counters::Redis(redis_at(&redis_url())));
@@ -55,7 +55,7 @@ async fn a_stalled_redis_is_not_waited_for_and_nothing_leaks() {
         }
         is_up(&redis).await;
     };
-    way.hold(true);
+    proxy.hold(true);
     let begun = Instant::now();
     let claims = [claim];
     let asking = (0..20).map(|_| tenant.reserve_at(tenant.clock.now(), &claims));
@@ -75,7 +75,7 @@ async fn a_stalled_redis_is_not_waited_for_and_nothing_leaks() {
         assert!(tenant.admit(&[rate]).await.is_some(), "rates are counted here");
     }
     assert!(tenant.admit(&[rate]).await.is_none());
-    way.hold(false);
+    proxy.hold(false);
     is_up(&redis).await;
     // One is open, the other was settled; of the twenty nothing is left, even if they were done late.
     eventually("nothing leaks", async || witness.used().await == 13).await;
@@ -86,72 +86,77 @@ async fn a_stalled_redis_is_not_waited_for_and_nothing_leaks() {
 }
 
 #[tokio::test]
-async fn who_stops_waiting_leaves_nothing() {
-    let way = Way::to(&redis_url()).await;
-    let redis = redis_at(&way.url);
+async fn a_dropped_reservation_is_taken_back() {
+    let proxy = Proxy::to(&redis_url()).await;
+    let redis = redis_at(&proxy.url);
     is_up(&redis).await;
     let tenant = tenant_on(&redis);
     let witness = tenant.through(Counters::Redis(redis_at(&redis_url())));
     let claim = tenant.spend(SpendWindow::Monthly, 1_000, 10);
     assert_eq!(witness.used().await, 0);
-    way.hold(true);
+    proxy.hold(true);
     let asking = tenant.admit(std::slice::from_ref(&claim));
     assert!(tokio::time::timeout(Duration::from_millis(100), asking).await.is_err());
-    way.hold(false);
+    proxy.hold(false);
     assert!(tenant.admit(&[claim]).await.is_some(), "asked after the other");
     eventually("the other is taken back", async || witness.used().await == 10).await;
 }
 
 #[tokio::test]
-async fn a_release_that_comes_first_wins() {
+async fn a_release_that_arrives_first_wins() {
     let redis = redis_at(&redis_url());
     let tenant = tenant_on(&redis);
     let claims = Claims {
         organization_id: tenant.organization_id,
         request_id: tenant.clock.new_id(),
         at: tenant.clock.now(),
-        claims: vec![tenant.spend(SpendWindow::Monthly, 100, 10)],
+        list: [Claim {
+            spent_before: Some(NanoUsd::ZERO),
+            ..tenant.spend(SpendWindow::Monthly, 100, 10)
+        }]
+        .into_iter()
+        .collect(),
     };
-    redis.give_up(&claims).await;
-    let reserved = tenant.counters.reserve(&claims, &[Some(NanoUsd::ZERO)]).await;
+    redis.abandon(&claims).await;
+    let reserved = tenant.counters.reserve(&claims).await;
     assert!(reserved.is_err(), "{reserved:?}");
     assert_eq!(tenant.used().await, 0);
 }
 
 #[tokio::test]
-async fn what_was_counted_apart_is_told_when_redis_is_back() {
-    let way = Way::to(&redis_url()).await;
-    way.hold(true);
+async fn local_counts_are_sent_when_redis_is_back() {
+    let proxy = Proxy::to(&redis_url()).await;
+    proxy.hold(true);
     let deadline = Duration::from_millis(100);
-    let redis = redis_with(&way.url, deadline, SpendWithoutRedis::Local, &Clock::default());
+    let redis = redis_with(&proxy.url, deadline, SpendWithoutRedis::Local, &Clock::default());
     let tenant = tenant_on(&redis);
     let claims = [
         tenant.spend(SpendWindow::Monthly, 100, 60),
         tenant.rate(RateMetric::Tokens, RateWindow::Hour, 100, 50),
     ];
-    let request = tenant.admit(&claims).await.expect("counted apart");
-    assert!(tenant.admit(&claims).await.is_none(), "and limited apart");
+    let request = tenant.admit(&claims).await.expect("counted locally");
+    assert!(tenant.admit(&claims).await.is_none(), "and limited locally");
     tenant.settle(request, 40, 80).await;
-    way.hold(false);
+    proxy.hold(false);
     let witness = tenant.through(Counters::Redis(redis_at(&redis_url())));
-    eventually("Redis is told", async || witness.used().await == 40).await;
+    eventually("Redis has counted it", async || witness.used().await == 40).await;
     let tokens = witness.rate(RateMetric::Tokens, RateWindow::Hour, 100, 30);
     assert!(witness.admit(&[tokens]).await.is_none());
 }
 
 #[tokio::test]
-async fn what_was_counted_apart_and_is_released_is_taken_back_in_redis_too() {
+async fn a_release_of_a_local_count_is_sent_to_redis_too() {
     let server = RedisServer::start().await;
-    let way = Way::to(&server.url).await;
+    let proxy = Proxy::to(&server.url).await;
     let deadline = Duration::from_millis(500);
-    let redis = redis_with(&way.url, deadline, SpendWithoutRedis::Refuse, &Clock::default());
+    let redis = redis_with(&proxy.url, deadline, SpendWithoutRedis::Refuse, &Clock::default());
     is_up(&redis).await;
     let tenant = tenant_on(&redis);
-    way.hold(true);
+    proxy.hold(true);
     let rate = tenant.rate(RateMetric::Requests, RateWindow::Hour, 1, 1);
-    let request = tenant.admit(&[rate]).await.expect("counted apart");
+    let request = tenant.admit(&[rate]).await.expect("counted locally");
     tenant.counters.release(tenant.organization_id, request).await;
-    way.hold(false);
+    proxy.hold(false);
     eventually("Redis counts it late", async || server.calls("evalsha").await > 0).await;
     eventually("it is taken back", async || server.keys("tg:*:r:*").await.is_empty()).await;
     let witness = tenant.through(Counters::Redis(redis_at(&server.url)));
@@ -159,32 +164,32 @@ async fn what_was_counted_apart_and_is_released_is_taken_back_in_redis_too() {
 }
 
 #[tokio::test]
-async fn catching_up_is_over_when_redis_has_answered() {
-    let way = Way::to(&redis_url()).await;
-    let redis = redis_at(&way.url);
+async fn catch_up_ends_when_redis_has_answered() {
+    let proxy = Proxy::to(&redis_url()).await;
+    let redis = redis_at(&proxy.url);
     is_up(&redis).await;
     let tenant = tenant_on(&redis);
     let request = tenant.admit(&[tenant.spend(SpendWindow::Monthly, 100, 60)]).await.unwrap();
-    way.hold(true);
+    proxy.hold(true);
     let settling = tenant.settle(request, 40, 0);
     assert!(tokio::time::timeout(Duration::from_millis(50), settling).await.is_err());
     for _ in 0..2 {
         let catching_up = || tenant.counters.catch_up(Duration::from_millis(100));
         let caught_up = tokio::join!(catching_up(), catching_up());
-        assert_eq!(caught_up, (false, false), "it is in somebody's hands, or waits again");
+        assert_eq!(caught_up, (false, false), "it is being sent, or is queued again");
     }
-    way.hold(false);
+    proxy.hold(false);
     assert!(tenant.counters.catch_up(Duration::from_secs(30)).await);
     let witness = tenant.through(Counters::Redis(redis_at(&redis_url())));
     assert_eq!((witness.spent().await, witness.used().await), (Some(40), 40));
 }
 
 #[tokio::test]
-async fn what_holds_nobody_refuses_nobody_while_redis_is_away() {
-    let way = Way::to(&redis_url()).await;
-    way.hold(true);
+async fn a_claim_without_a_limit_never_refuses_while_redis_is_down() {
+    let proxy = Proxy::to(&redis_url()).await;
+    proxy.hold(true);
     let deadline = Duration::from_millis(100);
-    let redis = redis_with(&way.url, deadline, SpendWithoutRedis::Refuse, &Clock::default());
+    let redis = redis_with(&proxy.url, deadline, SpendWithoutRedis::Refuse, &Clock::default());
     let tenant = tenant_on(&redis);
     let counted = tenant.spend(SpendWindow::Monthly, i64::MAX, 60);
     let rate = tenant.rate(RateMetric::Requests, RateWindow::Hour, 1, 1);
@@ -192,16 +197,16 @@ async fn what_holds_nobody_refuses_nobody_while_redis_is_away() {
     let now = tenant.clock.now();
     assert!(tenant.reserve_at(now, &[counted, cap]).await.1.is_err());
     let (request, reserved) = tenant.reserve_at(now, &[counted, rate]).await;
-    let Ok(Reserved::Admitted(standings)) = reserved else { panic!("{reserved:?}") };
-    assert_eq!(standings.iter().map(|standing| standing.used).collect::<Vec<_>>(), [0, 1]);
+    let Ok(Reserved::Admitted(statuses)) = reserved else { panic!("{reserved:?}") };
+    assert_eq!(statuses.iter().map(|status| status.used).collect::<Vec<_>>(), [0, 1]);
     let refused = tenant.reserve_at(now, &[counted, rate]).await.1;
-    let Ok(Reserved::Refused(standings)) = refused else { panic!("{refused:?}") };
-    let violated: Vec<_> = standings.iter().map(|standing| standing.violated).collect();
+    let Ok(Reserved::Refused(statuses)) = refused else { panic!("{refused:?}") };
+    let violated: Vec<_> = statuses.iter().map(|status| status.violated).collect();
     assert_eq!(violated, [false, true], "each in its place");
     tenant.settle(request, 40, 0).await;
-    way.hold(false);
+    proxy.hold(false);
     let witness = tenant.through(Counters::Redis(redis_at(&redis_url())));
-    eventually("Redis is told", async || witness.used().await == 40).await;
+    eventually("Redis has counted it", async || witness.used().await == 40).await;
 }
 
 #[tokio::test]
@@ -210,7 +215,7 @@ async fn an_emptied_redis_is_rebuilt_and_never_counts_too_little() {
     let redis = redis_at(&server.url);
     let tenant = tenant_on(&redis);
     let claim = tenant.spend(SpendWindow::Monthly, 1_000, 100);
-    let living = tenant.admit(&[claim]).await.unwrap();
+    let open = tenant.admit(&[claim]).await.unwrap();
     let ending = tenant.admit(&[claim]).await.unwrap();
     let settled = tenant.admit(&[claim]).await.unwrap();
     tenant.settle(settled, 70, 0).await;
@@ -218,35 +223,36 @@ async fn an_emptied_redis_is_rebuilt_and_never_counts_too_little() {
     // One ends before anybody has asked for the counter again.
     tenant.settle(ending, 30, 0).await;
     tenant.settle(ending, 30, 0).await;
-    let claims = Claims {
+    let mut claims = Claims {
         organization_id: tenant.organization_id,
         request_id: tenant.clock.new_id(),
         at: tenant.clock.now(),
-        claims: vec![claim],
+        list: [claim].into_iter().collect(),
     };
-    let asked = tenant.counters.reserve(&claims, &[]).await.unwrap();
+    let asked = tenant.counters.reserve(&claims).await.unwrap();
     assert_eq!(asked, Reserved::Unknown(vec![0]));
     assert_eq!(tenant.spent().await, None);
-    let told = tenant.counters.reserve(&claims, &[Some(NanoUsd::from_nanos(70))]).await.unwrap();
-    let Reserved::Admitted(standings) = told else { panic!("{told:?}") };
-    assert_eq!(standings[0].used, 300, "the ledger's 70, the 30 since, what lives, and its own");
+    claims.list[0].spent_before = Some(NanoUsd::from_nanos(70));
+    let reserved = tenant.counters.reserve(&claims).await.unwrap();
+    let Reserved::Admitted(statuses) = reserved else { panic!("{reserved:?}") };
+    assert_eq!(statuses[0].used, 300, "the ledger's 70, the 30 since, what is open, and its own");
     redis.renew().await;
     redis.renew().await;
-    assert_eq!(tenant.used().await, 300, "the living one is counted once");
-    tenant.settle(living, 40, 0).await;
-    tenant.settle(living, 40, 0).await;
+    assert_eq!(tenant.used().await, 300, "the open one is counted once");
+    tenant.settle(open, 40, 0).await;
+    tenant.settle(open, 40, 0).await;
     assert_eq!((tenant.spent().await, tenant.used().await), (Some(140), 240));
     // A single counter that is lost is noticed as well.
     let keys = server.keys("tg:*:s:*").await;
     server.command(&["DEL", &keys[0]]).await;
     redis.renew().await;
-    assert_eq!(tenant.used().await, 100, "put back when leases are renewed");
+    assert_eq!(tenant.used().await, 100, "restored when leases are renewed");
     tenant.settle(claims.request_id, 5, 0).await;
     assert_eq!((tenant.spent().await, tenant.used().await), (Some(5), 5));
 }
 
 #[tokio::test]
-async fn a_lease_that_runs_out_is_charged_as_reserved_until_somebody_knows_better() {
+async fn an_expired_lease_is_charged_as_reserved_until_it_is_settled() {
     let clock = Clock::default();
     let deadline = Duration::from_secs(10);
     let redis = redis_with(&redis_url(), deadline, SpendWithoutRedis::Refuse, &clock);
@@ -261,11 +267,11 @@ async fn a_lease_that_runs_out_is_charged_as_reserved_until_somebody_knows_bette
     assert_eq!((tenant.used().await, tenant.spent().await), (100, Some(100)), "charged");
     redis.renew().await;
     assert_eq!(tenant.used().await, 100, "renewed too late");
-    // Another replica knows, from this one's journal.
+    // Another replica learns it from this one's journal.
     let other = Counters::Redis(redis_at(&redis_url()));
-    let actual = Actual { cost: NanoUsd::from_nanos(20), tokens: 0 };
+    let used = Amounts { cost: NanoUsd::from_nanos(20), tokens: 0 };
     for _ in 0..2 {
-        other.settle(tenant.organization_id, request, actual).await;
+        other.settle(tenant.organization_id, request, used).await;
         assert_eq!((tenant.used().await, tenant.spent().await), (20, Some(20)));
     }
     tenant.settle(request, 20, 0).await;
@@ -273,7 +279,7 @@ async fn a_lease_that_runs_out_is_charged_as_reserved_until_somebody_knows_bette
 }
 
 #[tokio::test]
-async fn everything_in_redis_ends_by_itself() {
+async fn every_key_in_redis_expires() {
     let server = RedisServer::start().await;
     let redis = redis_at(&server.url);
     let tenant = tenant_on(&redis);
@@ -299,7 +305,7 @@ async fn everything_in_redis_ends_by_itself() {
 }
 
 #[tokio::test]
-async fn a_forgotten_script_is_loaded_again() {
+async fn a_flushed_script_is_loaded_again() {
     let server = RedisServer::start().await;
     let redis = redis_at(&server.url);
     let tenant = tenant_on(&redis);
@@ -310,7 +316,7 @@ async fn a_forgotten_script_is_loaded_again() {
 }
 
 #[tokio::test]
-async fn a_redis_that_is_gone_is_reached_again() {
+async fn a_closed_connection_is_made_again_and_a_dead_redis_is_noticed() {
     let server = RedisServer::start().await;
     let redis = redis_at(&server.url);
     let tenant = tenant_on(&redis);

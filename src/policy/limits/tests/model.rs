@@ -4,11 +4,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::super::{Actual, Claim, Claims, Limit, Memory, Reserved, Standing};
+use super::super::{Amounts, Claim, Claims, LimitStatus, LimitStatuses, Memory, Reserved};
+use super::support::claim;
 use crate::domain::ids::{OrganizationId, PolicyId, RequestId};
 use crate::domain::money::NanoUsd;
 use crate::domain::policy::RateMetric;
 use crate::domain::window::{RateWindow, SpendWindow};
+use crate::policy::limit::Limit;
 
 #[derive(Clone)]
 struct Event {
@@ -39,13 +41,13 @@ impl Model {
             _ => false,
         };
         let events = self.events.iter().map(|(_, event)| event);
-        let same = events.filter(|event| event.claim.bucket == claim.bucket && counts(event));
+        let same = events.filter(|event| event.claim.counter == claim.counter && counts(event));
         same.map(|event| event.amount).sum()
     }
 
     fn violates(&self, claim: &Claim, at: DateTime<Utc>) -> bool {
-        let is_free = claim.amount == 0 && matches!(claim.limit, Limit::Spend { .. });
-        !is_free && self.used(claim, at) + claim.amount > most(claim)
+        let is_free = claim.amount == 0 && claim.limit.is_spend();
+        !is_free && self.used(claim, at) + claim.amount > claim.limit.max()
     }
 
     /// By trying every second.
@@ -62,7 +64,7 @@ impl Model {
     }
 
     /// By trying every second.
-    fn whole_after(&self, claim: &Claim, at: DateTime<Utc>) -> u64 {
+    fn reset_after(&self, claim: &Claim, at: DateTime<Utc>) -> u64 {
         let end = match claim.limit {
             Limit::Spend { window, .. } => (window.end(at) - at).num_seconds(),
             Limit::Rate { .. } => 0,
@@ -73,50 +75,43 @@ impl Model {
     }
 
     fn reserve(&mut self, claims: &Claims) -> Reserved {
-        let standings: Vec<_> = claims
-            .claims
+        let statuses: LimitStatuses = claims
+            .list
             .iter()
             .map(|claim| {
                 let violated = self.violates(claim, claims.at);
                 let retry_after =
                     if violated { self.retry_after(claim, claims.at) } else { Some(0) };
                 let used = self.used(claim, claims.at);
-                let whole_after = self.whole_after(claim, claims.at);
-                Standing { used, violated, retry_after, whole_after }
+                let reset_after = self.reset_after(claim, claims.at);
+                LimitStatus { used, violated, retry_after, reset_after }
             })
             .collect();
-        if standings.iter().any(|standing| standing.violated) {
-            return Reserved::Refused(standings);
+        if statuses.iter().any(|status| status.violated) {
+            return Reserved::Refused(statuses);
         }
-        for claim in &claims.claims {
+        for claim in &claims.list {
             let event = Event { at: claims.at, claim: *claim, amount: claim.amount };
             self.events.push((claims.request_id, event));
         }
-        let used = |(standing, claim): (Standing, &Claim)| Standing {
+        let used = |(status, claim): (LimitStatus, &Claim)| LimitStatus {
             used: self.used(claim, claims.at),
-            whole_after: self.whole_after(claim, claims.at),
-            ..standing
+            reset_after: self.reset_after(claim, claims.at),
+            ..status
         };
-        Reserved::Admitted(standings.into_iter().zip(&claims.claims).map(used).collect())
+        Reserved::Admitted(statuses.into_iter().zip(&claims.list).map(used).collect())
     }
 
-    fn settle(&mut self, request_id: RequestId, actual: Actual) {
+    fn settle(&mut self, request_id: RequestId, used: Amounts) {
         for (id, event) in &mut self.events {
             if *id == request_id {
                 match event.claim.limit {
-                    Limit::Spend { .. } => event.amount = actual.cost.nanos(),
-                    Limit::Rate { metric: RateMetric::Tokens, .. } => event.amount = actual.tokens,
+                    Limit::Spend { .. } => event.amount = used.cost.nanos(),
+                    Limit::Rate { metric: RateMetric::Tokens, .. } => event.amount = used.tokens,
                     Limit::Rate { .. } => {}
                 }
             }
         }
-    }
-}
-
-fn most(claim: &Claim) -> i64 {
-    match claim.limit {
-        Limit::Spend { limit, .. } => limit.nanos(),
-        Limit::Rate { value, .. } => value,
     }
 }
 
@@ -151,7 +146,7 @@ fn a_step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn memory_counts_as_a_list_of_events_does(
+    fn memory_agrees_with_a_naive_model(
         limits in prop::collection::vec((0..3_u128, a_limit()), 1..6),
         steps in prop::collection::vec(a_step(), 1..60),
     ) {
@@ -159,14 +154,11 @@ proptest! {
         let mut claims: Vec<Claim> = Vec::new();
         for (bucket, limit) in limits {
             let bucket = PolicyId::from(Uuid::from_u128(bucket));
-            let same = |other: &Claim| other.bucket == bucket && match (other.limit, limit) {
-                (Limit::Spend { window, .. }, Limit::Spend { window: w, .. }) => window == w,
-                (Limit::Rate { metric, window, .. }, Limit::Rate { metric: m, window: w, .. }) =>
-                    (metric, window) == (m, w),
-                _ => false,
+            let same = |other: &Claim| {
+                other.counter == bucket && other.limit.unlimited() == limit.unlimited()
             };
             if !claims.iter().any(same) {
-                claims.push(Claim { bucket, limit, amount: 0 });
+                claims.push(Claim { spent_before: Some(NanoUsd::ZERO), ..claim(bucket, limit, 0) });
             }
         }
         let (memory, mut model) = (Memory::default(), Model::default());
@@ -181,16 +173,16 @@ proptest! {
                     for (claim, amount) in claims.iter_mut().zip(amounts) {
                         claim.amount = amount;
                     }
-                    let claims = Claims { organization_id, request_id, at, claims: claims.clone() };
-                    let history = vec![Some(NanoUsd::ZERO); claims.claims.len()];
-                    prop_assert_eq!(memory.reserve(&claims, &history), model.reserve(&claims));
+                    let list = claims.iter().copied().collect();
+                    let claims = Claims { organization_id, request_id, at, list };
+                    prop_assert_eq!(memory.reserve(&claims), model.reserve(&claims));
                 }
                 Step::Settle { which, cost, tokens } if !requests.is_empty() => {
                     let request_id = requests.swap_remove(which.index(requests.len()));
-                    let actual = Actual { cost: NanoUsd::from_nanos(cost), tokens };
-                    memory.settle(organization_id, request_id, actual);
-                    memory.settle(organization_id, request_id, actual);
-                    model.settle(request_id, actual);
+                    let used = Amounts { cost: NanoUsd::from_nanos(cost), tokens };
+                    memory.end(organization_id, request_id, Some(used));
+                    memory.end(organization_id, request_id, Some(used));
+                    model.settle(request_id, used);
                 }
                 Step::Settle { .. } => {}
             }

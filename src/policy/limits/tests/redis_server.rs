@@ -1,4 +1,4 @@
-//! A Redis of a test's own, and a way to it that can be held up.
+//! A Redis of a test's own, and a proxy to it that can be held up.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -13,7 +13,7 @@ use tokio::task::AbortHandle;
 use super::support::eventually;
 use crate::domain::ids::OrganizationId;
 
-/// A server that ends with this, and keeps nothing but what it is told to save.
+/// A Redis server that ends with this value. It saves only on command.
 pub(super) struct RedisServer {
     child: Child,
     pub(super) port: u16,
@@ -28,7 +28,7 @@ impl Drop for RedisServer {
 }
 
 impl RedisServer {
-    /// One that has run for so long that nobody waits for others who were there before.
+    /// A server with an uptime at which replicas no longer wait for each other.
     pub(super) async fn start() -> Self {
         let server = Self::start_with(&[]).await;
         eventually("redis-server has run for a while", async || server.uptime().await >= 3).await;
@@ -76,7 +76,7 @@ impl RedisServer {
 
     /// Forgets everything, and from then on can do nothing for these organizations.
     pub(super) async fn empty_and_spoil(&self, organizations: &[OrganizationId]) {
-        // In one step, or somebody could begin a generation in between.
+        // In one step, so that no generation begins in between.
         let script = "redis.call('FLUSHALL')
             for _, key in ipairs(KEYS) do redis.call('RPUSH', key, 'no generation') end";
         let count = organizations.len().to_string();
@@ -94,8 +94,8 @@ impl RedisServer {
     /// For how many seconds it says that it has run.
     async fn uptime(&self) -> u64 {
         let server = self.info("server").await;
-        let told = server.lines().find_map(|line| line.strip_prefix("uptime_in_seconds:"));
-        told.unwrap().trim().parse().unwrap()
+        let uptime = server.lines().find_map(|line| line.strip_prefix("uptime_in_seconds:"));
+        uptime.unwrap().trim().parse().unwrap()
     }
 
     /// How often it has run a command.
@@ -136,8 +136,8 @@ fn spawn(port: u16, directory: &Path, options: &[&str]) -> Child {
         .expect("redis-server can be run")
 }
 
-/// Passes bytes on to Redis, unless it is told to hold them.
-pub(super) struct Way {
+/// A TCP proxy in front of Redis that can hold bytes back.
+pub(super) struct Proxy {
     pub(super) url: String,
     holding: Arc<watch::Sender<bool>>,
     connections: Arc<Mutex<Vec<Passing>>>,
@@ -146,7 +146,7 @@ pub(super) struct Way {
 /// One connection: what holds it, and what passes its bytes.
 type Passing = (watch::Sender<bool>, [AbortHandle; 2]);
 
-impl Way {
+impl Proxy {
     pub(super) async fn to(redis: &str) -> Self {
         let target = redis.trim_start_matches("redis://").trim_end_matches('/').to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -5,7 +5,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::super::{
-    Actual, Claim, Claims, Counters, CountersUnavailable, Limit, Redis, RedisOptions, Reserved,
+    Amounts, Claim, Claims, Counters, CountersUnavailable, LimitSource, Redis, RedisOptions,
+    Reserved,
 };
 use crate::clock::Clock;
 use crate::config::SpendWithoutRedis;
@@ -13,14 +14,20 @@ use crate::domain::ids::{OrganizationId, PolicyId, RequestId};
 use crate::domain::money::NanoUsd;
 use crate::domain::policy::RateMetric;
 use crate::domain::window::{RateWindow, SpendWindow};
+use crate::policy::limit::Limit;
 use crate::telemetry::Metrics;
+
+/// A claim on a counter, as a caller makes it at first.
+pub(super) fn claim(counter: PolicyId, limit: Limit, amount: i64) -> Claim {
+    Claim { counter, limit, amount, spent_before: None, source: LimitSource::default() }
+}
 
 /// The Redis that tests share.
 pub(super) fn redis_url() -> String {
     std::env::var("TOLLGATE_TEST_REDIS_URL").unwrap_or_else(|_| "redis://127.0.0.1:6379".to_owned())
 }
 
-/// Counters behind a URL, with a deadline that a busy machine keeps.
+/// Counters behind a URL, with a deadline that a busy machine can keep.
 pub(super) fn redis_at(url: &str) -> Redis {
     redis_with(url, Duration::from_secs(10), SpendWithoutRedis::Refuse, &Clock::default())
 }
@@ -57,7 +64,7 @@ impl Tenant {
 
     pub(super) fn spend(&self, window: SpendWindow, limit: i64, amount: i64) -> Claim {
         let limit = Limit::Spend { window, limit: NanoUsd::from_nanos(limit) };
-        Claim { bucket: self.bucket, limit, amount }
+        claim(self.bucket, limit, amount)
     }
 
     pub(super) fn rate(
@@ -67,10 +74,10 @@ impl Tenant {
         value: i64,
         amount: i64,
     ) -> Claim {
-        Claim { bucket: self.bucket, limit: Limit::Rate { metric, window, value }, amount }
+        claim(self.bucket, Limit::Rate { metric, window, value }, amount)
     }
 
-    /// Asks once, as what nobody has asked before.
+    /// Reserves once, for a new request.
     pub(super) async fn ask(
         &self,
         claim: Claim,
@@ -80,35 +87,37 @@ impl Tenant {
             organization_id: self.organization_id,
             request_id: self.clock.new_id(),
             at: self.clock.now(),
-            claims: vec![claim],
+            list: [Claim { spent_before: history.map(NanoUsd::from_nanos), ..claim }]
+                .into_iter()
+                .collect(),
         };
-        self.counters.reserve(&claims, &[history.map(NanoUsd::from_nanos)]).await
+        self.counters.reserve(&claims).await
     }
 
-    /// Asks, and tells new counters that nothing was spent.
+    /// Reserves; new counters begin at zero.
     pub(super) async fn reserve_at(
         &self,
         at: DateTime<Utc>,
         claims: &[Claim],
     ) -> (RequestId, Result<Reserved, CountersUnavailable>) {
         let request_id = self.clock.new_id();
-        let claims = Claims {
+        let mut claims = Claims {
             organization_id: self.organization_id,
             request_id,
             at,
-            claims: claims.to_vec(),
+            list: claims.iter().copied().collect(),
         };
-        let reserved = match self.counters.reserve(&claims, &[]).await {
+        let reserved = match self.counters.reserve(&claims).await {
             Ok(Reserved::Unknown(_)) => {
-                let history = vec![Some(NanoUsd::ZERO); claims.claims.len()];
-                self.counters.reserve(&claims, &history).await
+                claims.list.iter_mut().for_each(|one| one.spent_before = Some(NanoUsd::ZERO));
+                self.counters.reserve(&claims).await
             }
             reserved => reserved,
         };
         (request_id, reserved)
     }
 
-    /// Asks now; the request if it was admitted.
+    /// Reserves now. The request if it was admitted.
     pub(super) async fn admit(&self, claims: &[Claim]) -> Option<RequestId> {
         let (request_id, reserved) = self.reserve_at(self.clock.now(), claims).await;
         match reserved {
@@ -119,8 +128,8 @@ impl Tenant {
     }
 
     pub(super) async fn settle(&self, request_id: RequestId, cost: i64, tokens: i64) {
-        let actual = Actual { cost: NanoUsd::from_nanos(cost), tokens };
-        self.counters.settle(self.organization_id, request_id, actual).await;
+        let used = Amounts { cost: NanoUsd::from_nanos(cost), tokens };
+        self.counters.settle(self.organization_id, request_id, used).await;
     }
 
     /// Settled nano-dollars of the month.
@@ -131,11 +140,11 @@ impl Tenant {
         spent.map(NanoUsd::nanos)
     }
 
-    /// What is used of the month, reservations included: what a claim beyond all limits is told.
+    /// What is used of the month, reservations included.
     pub(super) async fn used(&self) -> i64 {
         let claim = self.spend(SpendWindow::Monthly, 0, 1);
         match self.reserve_at(self.clock.now(), &[claim]).await.1 {
-            Ok(Reserved::Refused(standings)) => standings[0].used,
+            Ok(Reserved::Refused(statuses)) => statuses[0].used,
             odd => panic!("{odd:?}"),
         }
     }

@@ -28,7 +28,7 @@ async fn admits(redis: &Redis) -> bool {
 }
 
 #[tokio::test]
-async fn a_redis_with_an_authority_of_its_own_is_trusted_if_that_is_said() {
+async fn a_redis_with_a_private_authority_is_trusted_if_configured() {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, content: &str| {

@@ -1,0 +1,259 @@
+//! Escapes in JSON strings: the text that they stand for, and where it came from.
+
+use std::ops::Range;
+
+/// The text was not UTF-8.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct NotText;
+
+/// A piece of a string's inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Piece<'a> {
+    /// Bytes without escapes.
+    Plain(&'a [u8]),
+    /// The character that an escape stands for.
+    Character(char),
+    /// A backslash, or an escape of half a surrogate pair, that stands for nothing.
+    Invalid(&'a [u8]),
+}
+
+/// Reads escapes. An escape that the end cuts off is given by [`unfinished`](Self::unfinished), not
+/// as a piece.
+struct Pieces<'a> {
+    raw: &'a [u8],
+    at: usize,
+    unfinished: usize,
+}
+
+enum Escape {
+    Character(char, usize),
+    Invalid(usize),
+    Unfinished,
+}
+
+impl<'a> Pieces<'a> {
+    fn new(raw: &'a [u8]) -> Self {
+        Self { raw, at: 0, unfinished: raw.len() }
+    }
+
+    /// Where an escape begins that the end cuts off; else the length.
+    fn unfinished(&self) -> usize {
+        self.unfinished
+    }
+}
+
+impl<'a> Iterator for Pieces<'a> {
+    /// With where it begins.
+    type Item = (usize, Piece<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let at = self.at;
+        let rest = self.raw.get(at..self.unfinished).filter(|rest| !rest.is_empty())?;
+        let plain = memchr::memchr(b'\\', rest).unwrap_or(rest.len());
+        if plain > 0 {
+            self.at += plain;
+            return Some((at, Piece::Plain(rest.get(..plain)?)));
+        }
+        let piece = match escape(rest.get(1..)?) {
+            Escape::Character(character, length) => {
+                self.at += 1 + length;
+                Piece::Character(character)
+            }
+            Escape::Invalid(length) => {
+                self.at += 1 + length;
+                Piece::Invalid(rest.get(..1 + length)?)
+            }
+            Escape::Unfinished => {
+                self.unfinished = at;
+                return None;
+            }
+        };
+        Some((at, piece))
+    }
+}
+
+/// What follows a backslash, and its length.
+fn escape(rest: &[u8]) -> Escape {
+    let Some(kind) = rest.first() else { return Escape::Unfinished };
+    let character = match kind {
+        b'b' => '\u{8}',
+        b'f' => '\u{c}',
+        b'n' => '\n',
+        b'r' => '\r',
+        b't' => '\t',
+        b'"' | b'\\' | b'/' => char::from(*kind),
+        b'u' => return unicode_escape(rest.get(1..).unwrap_or_default()),
+        _ => return Escape::Invalid(0),
+    };
+    Escape::Character(character, 1)
+}
+
+/// What follows `\u`.
+fn unicode_escape(rest: &[u8]) -> Escape {
+    let first = match hex4(rest) {
+        Ok(first) => first,
+        Err(is_cut) if is_cut => return Escape::Unfinished,
+        Err(_) => return Escape::Invalid(0),
+    };
+    if let Some(character) = char::from_u32(first) {
+        return Escape::Character(character, 5);
+    }
+    let rest = rest.get(4..).unwrap_or_default();
+    let low = match rest.strip_prefix(b"\\u").map(hex4) {
+        Some(Ok(low)) => low.checked_sub(0xDC00).filter(|low| *low < 0x400),
+        Some(Err(true)) => return Escape::Unfinished,
+        None if matches!(rest, [] | [b'\\']) => return Escape::Unfinished,
+        _ => None,
+    };
+    let high = first.checked_sub(0xD800).filter(|high| *high < 0x400);
+    let pair = high.zip(low).and_then(|(high, low)| char::from_u32(0x10000 + (high << 10) + low));
+    pair.map_or(Escape::Invalid(5), |character| Escape::Character(character, 11))
+}
+
+/// The number that four hexadecimal digits stand for; else whether the end cuts them off.
+fn hex4(text: &[u8]) -> Result<u32, bool> {
+    let digits = text.get(..4).unwrap_or(text);
+    let mut value = 0;
+    for digit in digits {
+        value = value * 16 + char::from(*digit).to_digit(16).ok_or(false)?;
+    }
+    if digits.len() == 4 { Ok(value) } else { Err(true) }
+}
+
+/// The text that a string's inside stands for; `None` if it is not UTF-8 or an escape is invalid.
+pub(super) fn unescape_strict(raw: &[u8]) -> Option<String> {
+    let mut text = String::with_capacity(raw.len());
+    let mut pieces = Pieces::new(raw);
+    for (_, piece) in &mut pieces {
+        match piece {
+            Piece::Plain(plain) => text.push_str(std::str::from_utf8(plain).ok()?),
+            Piece::Character(character) => text.push(character),
+            Piece::Invalid(_) => return None,
+        }
+    }
+    (pieces.unfinished() == raw.len()).then_some(text)
+}
+
+/// Appends the text that a string's inside stands for. What is cut off at the end, an escape or a
+/// character, is left out; an escape that means nothing becomes U+FFFD.
+pub(crate) fn unescape(raw: &[u8], text: &mut String) -> Result<(), NotText> {
+    let raw = match std::str::from_utf8(raw) {
+        Ok(_) => raw,
+        Err(error) if error.error_len().is_none() => {
+            raw.get(..error.valid_up_to()).unwrap_or_default()
+        }
+        Err(_) => return Err(NotText),
+    };
+    for (_, piece) in Pieces::new(raw) {
+        match piece {
+            Piece::Plain(plain) => text.push_str(std::str::from_utf8(plain).map_err(|_| NotText)?),
+            Piece::Character(character) => text.push(character),
+            Piece::Invalid(_) => text.push(char::REPLACEMENT_CHARACTER),
+        }
+    }
+    Ok(())
+}
+
+/// Text with the JSON escapes in it read, wherever they stand, and the positions that it came from.
+pub(crate) struct UnescapedText {
+    pub(crate) text: Vec<u8>,
+    /// Where each piece begins in `text` and in the source; in order.
+    pieces: Vec<SourcePiece>,
+    /// Where an escape begins in the source that its end cuts off; else the source's length.
+    pub(crate) unfinished: usize,
+}
+
+struct SourcePiece {
+    text: usize,
+    source: usize,
+    is_escape: bool,
+}
+
+impl UnescapedText {
+    /// `None` for a source without escapes, which is its own text.
+    pub(crate) fn read(source: &[u8]) -> Option<Self> {
+        memchr::memchr(b'\\', source)?;
+        let mut text = Vec::with_capacity(source.len());
+        let mut pieces = Vec::new();
+        let mut read = Pieces::new(source);
+        for (at, piece) in &mut read {
+            let is_escape = matches!(piece, Piece::Character(_));
+            pieces.push(SourcePiece { text: text.len(), source: at, is_escape });
+            match piece {
+                Piece::Plain(plain) | Piece::Invalid(plain) => text.extend_from_slice(plain),
+                Piece::Character(character) => {
+                    text.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+                }
+            }
+        }
+        Some(Self { text, pieces, unfinished: read.unfinished() })
+    }
+
+    /// Where a part of the text stands in the source.
+    pub(crate) fn source(&self, part: Range<usize>) -> Range<usize> {
+        self.source_of(part.start)..self.source_of(part.end)
+    }
+
+    fn source_of(&self, at: usize) -> usize {
+        if at >= self.text.len() {
+            return self.unfinished;
+        }
+        let after = self.pieces.partition_point(|piece| piece.text <= at);
+        let piece = after.checked_sub(1).and_then(|last| self.pieces.get(last));
+        piece.map_or(at, |piece| match piece.is_escape {
+            true => piece.source,
+            false => piece.source + (at - piece.text),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn unescaped(raw: &str) -> String {
+        let mut text = String::new();
+        unescape(raw.as_bytes(), &mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn escapes() {
+        assert_eq!(unescaped(r#"a\n\t\"\\\/\u00e9\ud83d\ude00é"#), "a\n\t\"\\/é😀é");
+        assert_eq!(unescaped(r"\ud83d x \ude00 \u12"), "\u{fffd} x \u{fffd} ");
+        assert_eq!(unescaped(r"\uzzzz\q\"), "\u{fffd}uzzzz\u{fffd}q");
+        let mut text = String::new();
+        assert_eq!(unescape(b"a\xc3", &mut text), Ok(()));
+        assert_eq!(unescape(b"a\xc3a", &mut text), Err(NotText));
+        assert_eq!(text, "a");
+    }
+
+    #[test]
+    fn positions_lead_back_to_the_source() {
+        let source = br"a\u00e9\n\ud83d\ude00b\q\ud83dc\u00";
+        let unescaped = UnescapedText::read(source).unwrap();
+        let text = &unescaped.text;
+        assert_eq!(text, "a\u{e9}\n\u{1f600}b\\q\\ud83dc".as_bytes());
+        let sources = [(0..1, 0..1), (1..3, 1..7), (3..4, 7..9), (4..8, 9..21), (8..9, 21..22)];
+        for (part, expected) in sources {
+            assert_eq!(unescaped.source(part.clone()), expected, "{part:?}");
+        }
+        assert_eq!(unescaped.source(0..text.len()), 0..source.len() - 4);
+        assert_eq!(unescaped.unfinished, source.len() - 4);
+        assert!(UnescapedText::read(b"plain").is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn unescaping_undoes_escaping(text in any::<String>(), cut in any::<prop::sample::Index>()) {
+            let json = serde_json::to_string(&text).unwrap();
+            prop_assert_eq!(unescaped(&json[1..json.len() - 1]), text);
+            let inside = &json.as_bytes()[1..json.len() - 1];
+            let mut start = String::new();
+            let cut = cut.index(inside.len() + 1);
+            prop_assert_eq!(unescape(&inside[..cut], &mut start), Ok(()));
+        }
+    }
+}

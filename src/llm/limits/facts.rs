@@ -1,0 +1,246 @@
+//! What a body says of its own cost, whoever it will be sent to. Collected while the body is parsed.
+
+use bytes::Bytes;
+
+use super::input::{InputFacts, InputKind};
+use super::model_fields::ModelFields;
+use super::output::OutputFacts;
+use crate::json::case_fold::{self, FoldBuffer};
+use crate::json::object::{BodyError, JsonBody};
+use crate::json::tokenizer::{SyntaxError, Token, Tokenizer};
+
+/// What bounds the use of a request, apart from the length of its body.
+#[derive(Clone, Debug, Default)]
+pub struct BodyFacts {
+    pub(super) input: InputFacts,
+    pub(super) output: OutputFacts,
+    model_fields: ModelFields,
+    answers_later: bool,
+}
+
+impl BodyFacts {
+    /// Parses a body and collects what bounds its use, in one pass.
+    pub fn parse(text: Bytes) -> Result<(JsonBody, Self), BodyError> {
+        let mut facts = Self::default();
+        let body =
+            JsonBody::parse_with(text, |key, first, tokens| facts.read_field(key, first, tokens))?;
+        Ok((body, facts))
+    }
+
+    /// The same facts with those of a field that is added to the body.
+    pub fn add_field(&mut self, key: &str, raw: &str) {
+        let mut tokens = Tokenizer::new(raw.as_bytes());
+        let read = tokens.next().and_then(|first| self.read_field(key, first, &mut tokens));
+        if read.is_err() {
+            // Not JSON, so nothing is known of it.
+            self.input.note(InputKind::Stored);
+        }
+    }
+
+    /// Whether the provider answers before it has done the work, and so without usage.
+    pub fn answers_later(&self) -> bool {
+        self.answers_later
+    }
+
+    /// The first field inside another that could choose another model than the configured one, as
+    /// `extra_body.models`.
+    pub fn nested_model_field(&self) -> Option<&str> {
+        self.model_fields.first()
+    }
+
+    fn read_field<'a>(
+        &mut self,
+        key: &str,
+        first: Token<'a>,
+        tokens: &mut Tokenizer<'a>,
+    ) -> Result<(), SyntaxError> {
+        let mut buffer = FoldBuffer::default();
+        let Some(key) = case_fold::fold(key, &mut buffer) else { return tokens.skip(first) };
+        let start = tokens.token_start();
+        self.output.read_field(key, first);
+        match key {
+            b"messages" | b"instructions" | b"prediction" | b"system" | b"documents" => {
+                self.input.read_content(first, tokens)?;
+            }
+            b"input" => self.input.read_items(first, tokens)?,
+            b"tools" => self.read_tools(first, tokens)?,
+            // Text in the older API, a stored template in the newer one.
+            b"prompt" if first == Token::BeginObject => {
+                self.model_fields.note("prompt", "");
+                self.input.note(InputKind::Stored);
+                tokens.skip(first)?;
+            }
+            b"prompt" => self.input.read_content(first, tokens)?,
+            b"extra_body" | b"generation_config" | b"generationconfig" | b"inferenceconfig"
+            | b"litellm_params" | b"model_kwargs" | b"nvext" | b"options" | b"optional_params"
+            | b"parameters" | b"provider_options" | b"provideroptions" | b"sampling_params" => {
+                let key = String::from_utf8_lossy(key).into_owned();
+                self.read_options(&key, first, tokens)?;
+            }
+            _ => self.read_source(key, first, tokens)?,
+        }
+        if key == b"prediction" && is_given(first) {
+            self.output.note_prediction(tokens.position().saturating_sub(start));
+        }
+        Ok(())
+    }
+
+    /// Notes a field that may bring in more than stands in it, and reads over its value.
+    fn read_source<'a>(
+        &mut self,
+        key: &[u8],
+        first: Token<'a>,
+        tokens: &mut Tokenizer<'a>,
+    ) -> Result<(), SyntaxError> {
+        let start = tokens.position();
+        tokens.skip(first)?;
+        // One byte more is the end of an empty array.
+        let is_empty = first == Token::BeginArray && tokens.position() - start == 1;
+        let kind = source_kind(key).filter(|_| is_given(first) && !is_empty);
+        if let Some(kind) = kind {
+            self.input.note(kind);
+            self.answers_later |= matches!(key, b"background" | b"deferred");
+        }
+        Ok(())
+    }
+
+    /// An object of parameters that some upstreams merge into the request.
+    fn read_options<'a>(
+        &mut self,
+        container: &str,
+        first: Token<'a>,
+        tokens: &mut Tokenizer<'a>,
+    ) -> Result<(), SyntaxError> {
+        match first {
+            Token::BeginObject => {
+                while let Token::Key(key) = tokens.next()? {
+                    let first = tokens.next()?;
+                    let mut buffer = FoldBuffer::default();
+                    let key = key.folded(&mut buffer).unwrap_or_default();
+                    self.output.read_nested_field(key, first);
+                    self.model_fields.note_nested(container, key, first);
+                    match key {
+                        b"messages" | b"input" | b"contents" | b"system" | b"prompt" => {
+                            self.input.read_content(first, tokens)?;
+                        }
+                        b"tools" => self.read_tools(first, tokens)?,
+                        _ if source_kind(key).is_none() => {
+                            self.read_options(container, first, tokens)?;
+                        }
+                        _ => self.read_source(key, first, tokens)?,
+                    }
+                }
+                Ok(())
+            }
+            Token::BeginArray => loop {
+                match tokens.next()? {
+                    Token::EndArray => return Ok(()),
+                    element => self.read_options(container, element, tokens)?,
+                }
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// Tools: those that the caller runs are text, all others run at the provider's.
+    fn read_tools<'a>(
+        &mut self,
+        first: Token<'a>,
+        tokens: &mut Tokenizer<'a>,
+    ) -> Result<(), SyntaxError> {
+        match first {
+            Token::BeginArray => loop {
+                match tokens.next()? {
+                    Token::EndArray => return Ok(()),
+                    element => self.read_tool(element, tokens)?,
+                }
+            },
+            Token::BeginObject => self.read_tool(first, tokens),
+            _ => Ok(()),
+        }
+    }
+
+    fn read_tool<'a>(
+        &mut self,
+        first: Token<'a>,
+        tokens: &mut Tokenizer<'a>,
+    ) -> Result<(), SyntaxError> {
+        let (mut is_own, mut is_hosted, mut names_model) = (false, false, false);
+        if first == Token::BeginObject {
+            while let Token::Key(key) = tokens.next()? {
+                let value = tokens.next()?;
+                let mut buffer = FoldBuffer::default();
+                let key = key.folded(&mut buffer).unwrap_or_default();
+                if key == b"type" {
+                    let kind = if let Token::String(kind) = value { kind.text() } else { None };
+                    let is_function = matches!(kind.as_deref(), Some("function" | "custom"));
+                    is_own |= is_function;
+                    is_hosted |= !is_function;
+                    tokens.skip(value)?;
+                } else {
+                    names_model |= key == b"model" || names_model_inside(value, tokens)?;
+                    if key == b"model" {
+                        tokens.skip(value)?;
+                    }
+                }
+            }
+        } else {
+            tokens.skip(first)?;
+        }
+        if !is_own || is_hosted {
+            self.input.note(InputKind::Hosted);
+            if names_model {
+                self.model_fields.note("tools", "model");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_given(value: Token<'_>) -> bool {
+    !matches!(value, Token::Literal(b"null" | b"false"))
+}
+
+/// What a field of this key, folded, brings into the prompt beside its own text.
+fn source_kind(key: &[u8]) -> Option<InputKind> {
+    match key {
+        b"previous_response_id"
+        | b"conversation"
+        | b"background"
+        | b"deferred"
+        | b"file_id"
+        | b"file_ids"
+        | b"vector_store_ids"
+        | b"attachments"
+        | b"cached_content" => Some(InputKind::Stored),
+        b"web_search_options"
+        | b"web_search"
+        | b"enable_search"
+        | b"search_parameters"
+        | b"data_sources"
+        | b"plugins"
+        | b"mcp_servers"
+        | b"container" => Some(InputKind::Hosted),
+        _ => None,
+    }
+}
+
+/// Reads a value, and returns whether a member of an object in it is `model`.
+fn names_model_inside<'a>(
+    first: Token<'a>,
+    tokens: &mut Tokenizer<'a>,
+) -> Result<bool, SyntaxError> {
+    let mut open = usize::from(matches!(first, Token::BeginObject | Token::BeginArray));
+    let mut found = false;
+    while open > 0 {
+        match tokens.next()? {
+            Token::BeginObject | Token::BeginArray => open += 1,
+            Token::EndObject | Token::EndArray => open -= 1,
+            Token::Key(key) => {
+                found |= key.folded(&mut FoldBuffer::default()) == Some(b"model");
+            }
+            _ => {}
+        }
+    }
+    Ok(found)
+}

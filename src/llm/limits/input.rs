@@ -1,0 +1,254 @@
+//! Reads the parts of a prompt for what its bytes do not bound.
+//!
+//! Nothing is built. Kinds of parts are told by a list of those known to be text, so that a kind that
+//! is new counts as unbounded.
+
+use crate::json::case_fold::FoldBuffer;
+use crate::json::tokenizer::{RawString, SyntaxError, Token, Tokenizer};
+
+/// What a prompt holds; of several kinds, the last of this list counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum InputKind {
+    /// Text, of which a token is at least a byte.
+    #[default]
+    Text,
+    /// Images and files whose tokens have nothing to do with their bytes, but have a published bound.
+    Media,
+    /// Something that the body only refers to, of unknown size.
+    Stored,
+    /// A tool that runs at the provider's and may read anything, several times.
+    Hosted,
+}
+
+/// Kinds of items and parts that are nothing but the text in them, and of what stands beside it.
+const TEXT_KINDS: &[&str] = &[
+    "text",
+    "input_text",
+    "output_text",
+    "refusal",
+    "message",
+    "function",
+    "function_call",
+    "function_call_output",
+    "custom",
+    "custom_tool_call",
+    "custom_tool_call_output",
+    "tool_use",
+    "tool_result",
+    "content",
+    "reasoning",
+    "reasoning_text",
+    "summary_text",
+    "reasoning.text",
+    "reasoning.summary",
+    "reasoning.encrypted",
+    "thinking",
+    "redacted_thinking",
+    "input_audio",
+    "url_citation",
+    "ephemeral",
+];
+
+/// Bytes of a file for one token. A token is about four characters of text (OpenAI, "What are tokens
+/// and how to count them"; Google, "Understand and count tokens"). Files hold more than text, and
+/// their pages are read as images too: Anthropic counts 1,500 to 3,000 tokens a page ("PDF support"),
+/// and a page of a PDF seldom takes less than 12 KB.
+const FILE_BYTES_PER_TOKEN: u64 = 4;
+
+/// Bytes of audio for one token: 32 tokens a second (Google, "Understand and count tokens"; OpenAI
+/// counts 10), at the 8 kbit/s of the lowest usual bit rate.
+const AUDIO_BYTES_PER_TOKEN: u64 = 32;
+
+/// What was seen of the input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct InputFacts {
+    pub(super) kind: InputKind,
+    images: u64,
+    /// Bytes of inline files, decoded.
+    file_bytes: u64,
+    audio_bytes: u64,
+}
+
+/// What an object says of itself.
+#[derive(Default)]
+struct ObjectFacts {
+    is_reasoning: bool,
+    has_id: bool,
+    /// Whether what it is about stands in it, too.
+    has_content: bool,
+    is_encrypted: bool,
+    is_image: bool,
+    is_file: bool,
+    has_file_data: bool,
+    has_file_id: bool,
+}
+
+impl InputFacts {
+    pub(super) fn note(&mut self, kind: InputKind) {
+        self.kind = self.kind.max(kind);
+    }
+
+    /// The tokens that images, files and audio take at most, by what their providers publish.
+    pub(super) fn media_tokens(&self, image_tokens: u64) -> u64 {
+        let images = self.images.saturating_mul(image_tokens);
+        let files = self.file_bytes.div_ceil(FILE_BYTES_PER_TOKEN);
+        images
+            .saturating_add(files)
+            .saturating_add(self.audio_bytes.div_ceil(AUDIO_BYTES_PER_TOKEN))
+    }
+
+    /// Messages, or a part of them.
+    pub(super) fn read_content<'a>(
+        &mut self,
+        first: Token<'a>,
+        tokens: &mut Tokenizer<'a>,
+    ) -> Result<(), SyntaxError> {
+        match first {
+            Token::BeginObject => self.read_object(tokens).map(|_| ()),
+            Token::BeginArray => loop {
+                match tokens.next()? {
+                    Token::EndArray => return Ok(()),
+                    element => self.read_content(element, tokens)?,
+                }
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// The items of a response's input, which may be nothing but references.
+    pub(super) fn read_items<'a>(
+        &mut self,
+        first: Token<'a>,
+        tokens: &mut Tokenizer<'a>,
+    ) -> Result<(), SyntaxError> {
+        if first != Token::BeginArray {
+            return self.read_content(first, tokens);
+        }
+        loop {
+            match tokens.next()? {
+                Token::EndArray => return Ok(()),
+                Token::BeginObject => {
+                    let item = self.read_object(tokens)?;
+                    // What does not stand in the item is looked up by its id. Of reasoning, only the
+                    // encrypted form is what the model reads.
+                    let is_reference = match item.is_reasoning {
+                        true => item.has_id && !item.is_encrypted,
+                        false => !item.has_content,
+                    };
+                    if is_reference {
+                        self.note(InputKind::Stored);
+                    }
+                }
+                element => self.read_content(element, tokens)?,
+            }
+        }
+    }
+
+    /// The members of an object whose beginning was read.
+    fn read_object<'a>(&mut self, tokens: &mut Tokenizer<'a>) -> Result<ObjectFacts, SyntaxError> {
+        let mut object = ObjectFacts::default();
+        while let Token::Key(key) = tokens.next()? {
+            let value = tokens.next()?;
+            let is_given = !value.is_null();
+            let mut buffer = FoldBuffer::default();
+            match key.folded(&mut buffer).unwrap_or_default() {
+                b"type" => {
+                    match value {
+                        Token::String(kind) => self.read_kind(kind, &mut object),
+                        _ if is_given => self.note(InputKind::Stored),
+                        _ => {}
+                    }
+                    tokens.skip(value)?;
+                }
+                b"image_url" | b"image_file" | b"image" => {
+                    object.is_image |= is_given;
+                    tokens.skip(value)?;
+                }
+                b"file" if value == Token::BeginObject => {
+                    let file = self.read_object(tokens)?;
+                    object.is_file = true;
+                    object.has_file_data |= file.has_file_data;
+                    object.has_file_id |= file.has_file_id;
+                }
+                b"file_data" => {
+                    object.is_file |= is_given;
+                    if let Some(length) = inline_length(value) {
+                        object.has_file_data = true;
+                        self.file_bytes = self.file_bytes.saturating_add(length);
+                    }
+                    tokens.skip(value)?;
+                }
+                b"file_id" => {
+                    object.has_file_id |= is_given;
+                    tokens.skip(value)?;
+                }
+                b"file_ids" | b"file_url" | b"file" | b"images" | b"video" | b"video_url"
+                | b"audio" | b"audio_url" | b"vector_store_ids" | b"cached_content" => {
+                    if is_given {
+                        self.note(InputKind::Stored);
+                    }
+                    tokens.skip(value)?;
+                }
+                b"data" if matches!(value, Token::String(_)) => match inline_length(value) {
+                    Some(length) => self.audio_bytes = self.audio_bytes.saturating_add(length),
+                    None => self.note(InputKind::Stored),
+                },
+                b"content" | b"text" | b"arguments" | b"output" | b"input" => {
+                    object.has_content |= is_given;
+                    self.read_content(value, tokens)?;
+                }
+                b"id" => {
+                    object.has_id |= is_given;
+                    self.read_content(value, tokens)?;
+                }
+                b"encrypted_content" => {
+                    object.is_encrypted |= is_given;
+                    self.read_content(value, tokens)?;
+                }
+                _ => self.read_content(value, tokens)?,
+            }
+        }
+        self.note_media(&object);
+        Ok(object)
+    }
+
+    fn read_kind(&mut self, kind: RawString<'_>, object: &mut ObjectFacts) {
+        match kind.text().as_deref() {
+            Some("image_url" | "input_image" | "image") => object.is_image = true,
+            Some("file" | "input_file") => object.is_file = true,
+            Some(kind) if TEXT_KINDS.contains(&kind) => {
+                object.is_reasoning |= kind == "reasoning";
+            }
+            _ => self.note(InputKind::Stored),
+        }
+    }
+
+    fn note_media(&mut self, object: &ObjectFacts) {
+        if object.is_image {
+            // The bound holds for images of every size, whether they are inline or not.
+            self.images = self.images.saturating_add(1);
+            self.note(InputKind::Media);
+        } else if object.is_file && object.has_file_data && !object.has_file_id {
+            self.note(InputKind::Media);
+        } else if object.is_file || object.has_file_id {
+            self.note(InputKind::Stored);
+        }
+    }
+}
+
+/// The length of data in base64, decoded and rounded up; `None` if it is no text, or an address where
+/// to fetch the data. A media type may stand before it.
+fn inline_length(value: Token<'_>) -> Option<u64> {
+    let Token::String(data) = value else { return None };
+    let head = data.raw();
+    let head = head.get(..head.len().min(64)).unwrap_or_default();
+    let head = head.strip_prefix(b"data:").unwrap_or(head);
+    let mut bytes = head.iter().peekable();
+    while let Some(byte) = bytes.next() {
+        let is_escape = *byte == b'\\' && bytes.peek().is_some_and(|next| **next != b'/');
+        if *byte == b':' || is_escape {
+            return None;
+        }
+    }
+    Some(u64::try_from(data.raw().len()).unwrap_or(u64::MAX).div_ceil(4).saturating_mul(3))
+}

@@ -1,0 +1,178 @@
+//! What a body says about the length of the answer.
+
+use super::{Api, TargetLimits};
+use crate::json::tokenizer::Token;
+
+/// Choices that are assumed where their number can't be read, as in `100.0` or `"100"`, which lenient
+/// upstreams take: the most that OpenAI's API allows.
+pub(super) const MAX_CHOICES: u64 = 128;
+
+/// Fields that some servers take for a limit beside OpenAI's, or instead of it, under case folding.
+/// None of them makes a request cheaper, since other servers ignore it; each may make it dearer.
+const OTHER_LIMITS: &[&str] = &[
+    "max_decoded_tokens",
+    "max_gen_len",
+    "max_gen_toks",
+    "max_generated_tokens",
+    "max_generation_tokens",
+    "max_length",
+    "max_new_tokens",
+    "max_output_length",
+    "max_response_tokens",
+    "max_tokens_to_generate",
+    "max_tokens_to_sample",
+    "maxcompletiontokens",
+    "maxgenlen",
+    "maxlength",
+    "maxnewtokens",
+    "maxoutputtokens",
+    "maxtokens",
+    "n_predict",
+    "num_predict",
+    "num_tokens_to_generate",
+];
+
+const CHOICES: &[&str] = &[
+    "best_of",
+    "candidate_count",
+    "candidatecount",
+    "n",
+    "n_cmpl",
+    "num_completions",
+    "num_return_sequences",
+];
+
+/// The limits of one kind: the largest that can be read, and whether one is there that can't.
+#[derive(Clone, Copy, Debug, Default)]
+struct Limit {
+    largest: Option<u64>,
+    is_unreadable: bool,
+}
+
+impl Limit {
+    fn note(&mut self, value: Token<'_>) {
+        if value.is_null() {
+            return;
+        }
+        let digits = match value {
+            Token::Literal(number) => number,
+            Token::String(text) => text.raw(),
+            _ => b"",
+        };
+        let digits = std::str::from_utf8(digits).unwrap_or_default();
+        // Zero is "not set" to some, and "-1" is "no limit".
+        match digits.parse::<u64>().ok().filter(|limit| *limit > 0) {
+            Some(limit) if matches!(value, Token::Literal(_)) => self.raise(limit),
+            _ => {
+                self.is_unreadable = true;
+                // Whoever reads it otherwise, may read this.
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "such casts saturate, which is what is wanted"
+                )]
+                self.raise(digits.parse::<f64>().map_or(0, |limit| limit.ceil() as u64));
+            }
+        }
+    }
+
+    fn raise(&mut self, limit: u64) {
+        self.largest = self.largest.max(Some(limit));
+    }
+}
+
+/// What bounds the tokens of the answer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OutputFacts {
+    max_tokens: Limit,
+    max_completion_tokens: Limit,
+    max_output_tokens: Limit,
+    other: Limit,
+    choices: Limit,
+    /// Whether a tier of service is asked for that costs more than the price says.
+    is_expensive_tier: bool,
+    /// Bytes of a prediction, whose rejected tokens are charged as output.
+    prediction_bytes: u64,
+}
+
+impl OutputFacts {
+    /// A top-level field, its key folded.
+    pub(super) fn read_field(&mut self, key: &[u8], value: Token<'_>) {
+        match key {
+            b"max_tokens" => self.max_tokens.note(value),
+            b"max_completion_tokens" => self.max_completion_tokens.note(value),
+            b"max_output_tokens" => self.max_output_tokens.note(value),
+            // Other tiers cost more, or less, than what is priced.
+            b"service_tier" => self.note_tier(value, &["auto", "default", "standard", "flex"]),
+            b"speed" => self.note_tier(value, &["standard"]),
+            _ if CHOICES.iter().any(|name| name.as_bytes() == key) => {
+                self.note_choices(value);
+            }
+            _ if is_other_limit(key) => self.other.note(value),
+            _ => {}
+        }
+    }
+
+    /// A field of parameters that some upstreams merge into the request, its key folded.
+    pub(super) fn read_nested_field(&mut self, key: &[u8], value: Token<'_>) {
+        match key {
+            b"max_tokens" | b"max_completion_tokens" | b"max_output_tokens" => {
+                self.other.note(value);
+            }
+            _ => self.read_field(key, value),
+        }
+    }
+
+    pub(super) fn note_prediction(&mut self, bytes: usize) {
+        self.prediction_bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+    }
+
+    fn note_choices(&mut self, value: Token<'_>) {
+        match value {
+            Token::Literal(b"0") => self.choices.raise(1),
+            _ => self.choices.note(value),
+        }
+    }
+
+    fn note_tier(&mut self, value: Token<'_>, usual: &[&str]) {
+        let is_usual = match value {
+            Token::String(tier) => usual.iter().any(|usual| usual.as_bytes() == tier.raw()),
+            _ => value.is_null(),
+        };
+        self.is_expensive_tier |= !is_usual;
+    }
+
+    /// Tokens, and whether there can't be more.
+    pub(super) fn tokens(&self, target: &TargetLimits<'_>) -> (u64, bool) {
+        let own = [
+            ("max_tokens", self.max_tokens),
+            ("max_completion_tokens", self.max_completion_tokens),
+            ("max_output_tokens", self.max_output_tokens),
+        ];
+        let (mut largest, mut has_limit) = (self.other.largest, false);
+        let mut is_unreadable = self.other.is_unreadable;
+        for (name, limit) in own {
+            let is_heeded = match target.api {
+                Api::ChatCompletions => name != "max_output_tokens",
+                Api::Responses => name == "max_output_tokens",
+            } && !target.ignored_limits.contains(&name);
+            largest = largest.max(limit.largest);
+            has_limit |= is_heeded && limit.largest.is_some();
+            is_unreadable |= is_heeded && limit.is_unreadable;
+        }
+        let (one, hard) = match (largest, target.model.max_output_tokens) {
+            (Some(largest), _) if has_limit && !is_unreadable => (largest, true),
+            // A limit that should be ignored may still be heeded by the upstream.
+            (largest, Some(max)) => (max.max(largest.unwrap_or(0)), true),
+            (largest, None) => (target.assumed.output_tokens.max(largest.unwrap_or(0)), false),
+        };
+        let unread = if self.choices.is_unreadable { MAX_CHOICES } else { 1 };
+        let choices = self.choices.largest.unwrap_or(1).max(unread);
+        let tokens = one.saturating_add(self.prediction_bytes).saturating_mul(choices);
+        (tokens, hard && !self.choices.is_unreadable && !self.is_expensive_tier)
+    }
+}
+
+fn is_other_limit(key: &[u8]) -> bool {
+    OTHER_LIMITS.iter().any(|name| name.as_bytes() == key)
+}

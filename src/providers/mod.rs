@@ -1,0 +1,164 @@
+//! What differs from provider to provider, in one table.
+//!
+//! Providers go by the catalogue's names for their hosts. For a host that the catalogue does not know
+//! everything is assumed that any provider is known to do.
+
+use crate::json::case_fold::{self, FoldBuffer};
+use crate::json::object::JsonBody;
+use crate::llm::limits::{BodyFacts, KNOWN_MODEL_FIELDS, is_set};
+
+/// What one provider does differently.
+#[derive(Debug)]
+pub struct Quirks {
+    provider: &'static str,
+    /// Fields of a request, under case folding, with which a caller could choose another model,
+    /// provider or price than the configured one.
+    model_fields: &'static [&'static str],
+    /// Limits on the answer that the provider accepts and ignores.
+    pub ignored_limits: &'static [&'static str],
+    image_tokens: u64,
+}
+
+/// OpenAI, "Images and vision": 85 tokens and 170 for each of at most 8 tiles (`gpt-4o`); at most
+/// 1,536 patches, times 2.46 (`gpt-4.1-nano`); at most 2,500 patches with `detail: high`, which is
+/// what `auto` means. `detail: original` is rare, and asks for more.
+const OPENAI_IMAGE_TOKENS: u64 = 3_779;
+/// Anthropic, "Vision": at most 4,784 tokens, for models that read up to 2,576 pixels.
+const ANTHROPIC_IMAGE_TOKENS: u64 = 4_784;
+/// Google, "Media resolution": 1,120 tokens by default, 2,240 at ultra-high resolution.
+const GOOGLE_IMAGE_TOKENS: u64 = 2_240;
+/// The largest of the published bounds.
+const UNKNOWN_IMAGE_TOKENS: u64 = ANTHROPIC_IMAGE_TOKENS;
+
+const UNKNOWN: Quirks = Quirks {
+    provider: "",
+    model_fields: KNOWN_MODEL_FIELDS,
+    ignored_limits: &[],
+    image_tokens: UNKNOWN_IMAGE_TOKENS,
+};
+
+/// Of providers that the catalogue knows and this table does not.
+const USUAL: Quirks = Quirks { model_fields: &["fallbacks"], ..UNKNOWN };
+
+const QUIRKS: &[Quirks] = &[
+    Quirks { provider: "openai", image_tokens: OPENAI_IMAGE_TOKENS, ..USUAL },
+    Quirks {
+        provider: "azure",
+        // Agents of the Foundry bring their own model.
+        model_fields: &["agent", "agent_reference", "fallbacks"],
+        image_tokens: OPENAI_IMAGE_TOKENS,
+        ..USUAL
+    },
+    Quirks { provider: "anthropic", image_tokens: ANTHROPIC_IMAGE_TOKENS, ..USUAL },
+    Quirks { provider: "google", image_tokens: GOOGLE_IMAGE_TOKENS, ..USUAL },
+    Quirks { provider: "deepseek", ignored_limits: &["max_completion_tokens"], ..USUAL },
+    Quirks { provider: "groq", model_fields: &["compound_custom", "fallbacks"], ..USUAL },
+    Quirks {
+        provider: "openrouter",
+        model_fields: &[
+            "fallbacks",
+            "models",
+            "plugins",
+            "preset",
+            "provider",
+            "provider_options",
+            "provideroptions",
+            "route",
+        ],
+        ..USUAL
+    },
+    Quirks { provider: "together", model_fields: &["fallbacks", "safety_model"], ..USUAL },
+    Quirks { provider: "qwen", ..USUAL },
+    Quirks { provider: "mistral", ..USUAL },
+    Quirks { provider: "moonshot", ..USUAL },
+    Quirks { provider: "zhipu", ..USUAL },
+    Quirks { provider: "fireworks", ..USUAL },
+    Quirks { provider: "deepinfra", ..USUAL },
+];
+
+/// The quirks of a provider.
+pub fn quirks(provider: &str) -> &'static Quirks {
+    QUIRKS.iter().find(|quirks| quirks.provider == provider).unwrap_or(&UNKNOWN)
+}
+
+impl Quirks {
+    /// Maximum tokens that the model reads for one image.
+    pub fn image_tokens(&self, model: &str) -> u64 {
+        /// OpenAI, "Images and vision": 2,833 tokens and 5,667 for each of at most 8 tiles. Its price
+        /// a token makes up for it.
+        const GPT_4O_MINI: u64 = 48_169;
+        if model.contains("gpt-4o-mini") { GPT_4O_MINI } else { self.image_tokens }
+    }
+
+    /// The first field of a caller's body that could choose another model, provider or price than the
+    /// configured one. `model` itself is none: it is replaced.
+    pub fn model_override(&self, body: &JsonBody, facts: &BodyFacts) -> Option<String> {
+        let overrides = |key: &str| {
+            let mut buffer = FoldBuffer::default();
+            let key = case_fold::fold(key, &mut buffer).unwrap_or_default();
+            self.model_fields.iter().any(|field| field.as_bytes() == key)
+        };
+        let field = body.fields().find(|(key, raw)| overrides(key) && is_set(raw));
+        let field = field.map(|(key, _)| key).or_else(|| facts.nested_model_field());
+        field.map(str::to_owned)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::accounting::catalogue::Catalogue;
+
+    fn model_override(provider: &str, body: &str) -> Option<String> {
+        let (body, facts) = BodyFacts::parse(Bytes::copy_from_slice(body.as_bytes())).unwrap();
+        quirks(provider).model_override(&body, &facts)
+    }
+
+    #[test]
+    fn the_table_has_the_catalogues_providers() {
+        let mut names: Vec<_> = QUIRKS.iter().map(|quirks| quirks.provider).collect();
+        let mut listed: Vec<_> =
+            Catalogue::shipped().providers.iter().map(|one| one.provider.as_str()).collect();
+        names.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(names, listed);
+        assert_eq!(quirks("deepseek").ignored_limits, ["max_completion_tokens"]);
+        assert!(quirks("openai_compatible").ignored_limits.is_empty());
+    }
+
+    #[test]
+    fn fields_that_choose_a_model_are_found_however_they_are_spelled() {
+        for (body, field) in [
+            (r#"{"models":["vendor/huge"],"route":"fallback"}"#, "models"),
+            (r#"{"Models":["vendor/huge"]}"#, "Models"),
+            (r#"{"mod\u0065ls":["vendor/huge"]}"#, "models"),
+            ("{\"fallbac\u{212a}s\":[{\"model\":\"huge\"}]}", "fallbac\u{212a}s"),
+            (r#"{"provider":{"order":["dear"]}}"#, "provider"),
+            (r#"{"plugins":[{"id":"web"}]}"#, "plugins"),
+            (r#"{"preset":"mine"}"#, "preset"),
+            (r#"{"prompt":{"id":"pmpt_1"}}"#, "prompt"),
+            (r#"{"extra_body":{"model":"huge"}}"#, "extra_body.model"),
+            (r#"{"extra_body":{"a":[{"Fallb\u0061cks":["huge"]}]}}"#, "extra_body.fallbacks"),
+            (r#"{"providerOptions":{"gateway":{"models":["huge"]}}}"#, "providerOptions"),
+            (r#"{"tools":[{"parameters":{"model":"huge"},"type":"advisor"}]}"#, "tools.model"),
+        ] {
+            assert_eq!(model_override("openai_compatible", body).as_deref(), Some(field), "{body}");
+        }
+        for body in [
+            r#"{"model":"huge","models":null,"plugins":[ ],"provider":{},"preset":"","route":false}"#,
+            r#"{"prompt":"text","messages":[{"role":"user","content":"x","models":["y"]}]}"#,
+            r#"{"extra_body":{"top_k":1,"model":null}}"#,
+            r#"{"tools":[{"type":"function","function":{"parameters":{"model":{}}}}]}"#,
+        ] {
+            assert_eq!(model_override("openai_compatible", body), None, "{body}");
+        }
+        assert_eq!(model_override("openrouter", r#"{"route":"x"}"#).as_deref(), Some("route"));
+        assert_eq!(model_override("openai", r#"{"route":"x"}"#), None);
+        assert_eq!(
+            model_override("groq", r#"{"compound_custom":{"models":{}}}"#).as_deref(),
+            Some("compound_custom")
+        );
+    }
+}

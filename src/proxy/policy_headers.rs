@@ -1,0 +1,125 @@
+//! Tells the caller how the policies that the request matches stand, in headers of the answer.
+
+use std::fmt::Write;
+
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use chrono::SecondsFormat;
+
+use crate::domain::money::NanoUsd;
+use crate::domain::policy::RateMetric;
+use crate::policy::admission::{PolicyReport, ReportedLimit};
+use crate::policy::limit::Limit;
+
+/// The policies that matched and how each of their limits stands: a JSON array in ASCII.
+pub const POLICIES: HeaderName = HeaderName::from_static("x-tollgate-policies");
+
+/// The longest array in bytes. Common servers accept 8 KB of headers in all.
+const MAX_BYTES: usize = 4096;
+/// Bytes kept for the element that says how many policies were left out.
+const REST_BYTES: usize = 24;
+
+struct RateHeaders {
+    limit: HeaderName,
+    remaining: HeaderName,
+    reset: HeaderName,
+}
+
+const REQUESTS: RateHeaders = RateHeaders {
+    limit: HeaderName::from_static("x-ratelimit-limit-requests"),
+    remaining: HeaderName::from_static("x-ratelimit-remaining-requests"),
+    reset: HeaderName::from_static("x-ratelimit-reset-requests"),
+};
+const TOKENS: RateHeaders = RateHeaders {
+    limit: HeaderName::from_static("x-ratelimit-limit-tokens"),
+    remaining: HeaderName::from_static("x-ratelimit-remaining-tokens"),
+    reset: HeaderName::from_static("x-ratelimit-reset-tokens"),
+};
+
+/// Adds the headers of a report; none if no policy matches.
+pub fn insert_policy_headers(headers: &mut HeaderMap, report: &PolicyReport) {
+    if report.policies.is_empty() {
+        return;
+    }
+    if let Ok(value) = HeaderValue::try_from(policies_json(report)) {
+        headers.insert(POLICIES, value);
+    }
+    for (metric, names) in [(RateMetric::Requests, REQUESTS), (RateMetric::Tokens, TOKENS)] {
+        let Some(tightest) = report.tightest(metric) else { continue };
+        headers.insert(names.limit, HeaderValue::from(tightest.limit.max()));
+        headers.insert(names.remaining, HeaderValue::from(tightest.remaining()));
+        if let Ok(reset) = HeaderValue::try_from(duration(tightest.status.reset_after)) {
+            headers.insert(names.reset, reset);
+        }
+    }
+}
+
+/// As OpenAI's API writes it in these headers: `1s`, `6m0s`, `1h0m0s`.
+fn duration(seconds: u64) -> String {
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds}s"),
+        (0, minutes, seconds) => format!("{minutes}m{seconds}s"),
+        (hours, minutes, seconds) => format!("{hours}h{minutes}m{seconds}s"),
+    }
+}
+
+fn policies_json(report: &PolicyReport) -> String {
+    let count = report.policies.len();
+    let mut json = String::with_capacity(256 * count.min(8));
+    json.push('[');
+    for place in 0..count {
+        let before = json.len();
+        if place > 0 {
+            json.push(',');
+        }
+        write_policy(&mut json, report, place);
+        if json.len() > MAX_BYTES - REST_BYTES {
+            json.truncate(before);
+            let comma = if place > 0 { "," } else { "" };
+            let _ = write!(json, "{comma}{{\"more\":{}}}", count - place);
+            break;
+        }
+    }
+    json.push(']');
+    json
+}
+
+fn write_policy(json: &mut String, report: &PolicyReport, place: usize) {
+    let Some(reported) = report.policies.get(place) else { return };
+    let _ = write!(json, "{{\"id\":\"{}\",{}", reported.id, reported.policy.json);
+    let mut separator = ",\"limits\":[{";
+    for (limit, policy_limit) in report.limits_of(place) {
+        json.push_str(separator);
+        separator = "},{";
+        json.push_str(&policy_limit.json);
+        write_status(json, report, limit);
+    }
+    if separator == "},{" {
+        json.push_str("}]");
+    }
+    if reported.policy.is_spend() && !report.is_cost_hard {
+        json.push_str(",\"hard\":false");
+    }
+    json.push('}');
+}
+
+fn write_status(json: &mut String, report: &PolicyReport, limit: &ReportedLimit) {
+    let remaining = limit.remaining();
+    let _ = match limit.limit {
+        Limit::Spend { window, .. } => write!(
+            json,
+            ",\"remaining_usd\":{},\"resets_at\":\"{}\"",
+            NanoUsd::from_nanos(remaining),
+            window.end(report.at).to_rfc3339_opts(SecondsFormat::Secs, true),
+        ),
+        Limit::Rate { .. } => {
+            let reset = limit.status.reset_after;
+            write!(json, ",\"remaining\":{remaining},\"reset_seconds\":{reset}")
+        }
+    };
+    if limit.status.violated {
+        json.push_str(",\"violated\":true");
+    }
+}
+
+#[cfg(test)]
+mod tests;

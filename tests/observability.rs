@@ -1,0 +1,108 @@
+//! What an operator sees: log lines of management requests, metrics of the process, labels.
+
+use serde_json::Value;
+
+use crate::support::{
+    case::{Case, cases},
+    database::Database,
+    http::Request,
+    process::Running,
+    served::Served,
+};
+
+/// The cases of this file.
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        a_management_request_is_one_log_line,
+        a_refused_request_does_not_read_like_a_success,
+        probes_and_libraries_are_not_logged,
+        metrics_measure_the_process_and_name_routes_plainly,
+    ]
+}
+
+/// The log lines of requests to this route.
+async fn lines_of(process: &Running, message: &str, request_id: &str) -> Vec<Value> {
+    let is_it = |line: &str| {
+        let line: Value = serde_json::from_str(line).ok()?;
+        let is_it = line["request_id"] == request_id && line["message"] == message;
+        is_it.then_some(())
+    };
+    process.line(message, is_it).await;
+    let lines = process.lines();
+    let parsed = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    parsed.filter(|line| line["request_id"] == request_id).collect()
+}
+
+async fn a_management_request_is_one_log_line(database: Database) {
+    let served = Served::start(&database, &[]).await;
+    let team = served.workspace().await;
+    let request = Request::get(&team.path("secrets")).header("x-request-id", "mine-1");
+    let answer = served.admin().send(request).await.expect(200);
+    let id = answer.header("x-request-id").expect("an id");
+    let lines = lines_of(&served.process, "management request completed", id).await;
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    let line = &lines[0];
+    assert_eq!(line["level"], "INFO");
+    assert_eq!(line["client_request_id"], "mine-1");
+    assert_eq!(line["client_address"], "127.0.0.1");
+    assert_eq!(line["method"], "GET");
+    assert_eq!(line["route"], "/api/v1/workspaces/{workspace_id}/secrets");
+    assert_eq!(line["status"], 200);
+    assert_eq!(line["workspace_id"], team.workspace_id);
+    for field in ["organization_id", "key_id"] {
+        assert!(line[field].is_string(), "{field} in {line}");
+    }
+    assert!(line["duration_ms"].is_number(), "{line}");
+}
+
+async fn a_refused_request_does_not_read_like_a_success(database: Database) {
+    let served = Served::start(&database, &[]).await;
+    let unknown = "/api/v1/workspaces/018f3a9e-0000-7000-8000-000000000000";
+    for (client, path, status, code) in [
+        (served.anonymous(), "/api/v1/me", 401, "missing_api_key"),
+        (served.admin(), unknown, 404, "not_found"),
+        (served.admin(), "/nowhere", 404, "not_found"),
+    ] {
+        let answer = client.get(path).await.expect(status);
+        let id = answer.header("x-request-id").expect("an id");
+        let lines = lines_of(&served.process, "management request refused", id).await;
+        assert_eq!(lines.len(), 1, "{lines:#?}");
+        assert_eq!(lines[0]["status"], status);
+        assert_eq!(lines[0]["code"], code, "{}", lines[0]);
+    }
+}
+
+async fn probes_and_libraries_are_not_logged(database: Database) {
+    let mut served = Served::start(&database, &[]).await;
+    for path in ["/healthz", "/readyz", "/version"] {
+        served.anonymous().get(path).await.expect(200);
+    }
+    served.platform().get("/metrics").await.expect(200);
+    served.stop().await;
+    for line in served.process.lines() {
+        let line: Value = serde_json::from_str(&line).expect("a JSON line");
+        let target = line["target"].as_str().unwrap_or_default();
+        assert!(target.starts_with("tollgate"), "{line}");
+        assert!(line["route"].is_null(), "{line}");
+    }
+}
+
+async fn metrics_measure_the_process_and_name_routes_plainly(database: Database) {
+    let served = Served::start(&database, &[]).await;
+    served.anonymous().get("/docs/").await;
+    let text = served.platform().get("/metrics").await.expect(200).text();
+    for name in [
+        "process_cpu_seconds_total",
+        "process_resident_memory_bytes",
+        "process_virtual_memory_bytes",
+        "process_open_fds",
+        "process_max_fds",
+        "process_start_time_seconds",
+    ] {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value: f64 = line.unwrap_or_else(|| panic!("no {name}:\n{text}")).parse().unwrap();
+        assert!(value.is_finite() && value >= 0.0, "{name} {value}");
+    }
+    assert!(text.contains("route=\"/docs/{_}\""), "{text}");
+    assert!(!text.contains(":.*"), "{text}");
+}

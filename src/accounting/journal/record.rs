@@ -122,10 +122,10 @@ fn put_start(start: &AttemptStart, out: &mut Vec<u8>) {
         start.request_id.uuid(),
         start.organization_id.uuid(),
         start.workspace_id.uuid(),
-        start.api_key_id.uuid(),
         start.configuration_id.uuid(),
     ];
     ids.iter().for_each(|id| out.extend_from_slice(id.as_bytes()));
+    put_optional(start.api_key_id, out, |id, out| out.extend_from_slice(id.uuid().as_bytes()));
     put_optional(start.user_id, out, |id, out| out.extend_from_slice(id.uuid().as_bytes()));
     put_number(u64::from(start.attempt), out);
     put_signed(start.admitted_at.timestamp_micros(), out);
@@ -195,18 +195,18 @@ struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
     fn start(&mut self) -> Option<AttemptStart> {
-        let mut ids = [Uuid::nil(); 6];
+        let mut ids = [Uuid::nil(); 5];
         for id in &mut ids {
             *id = self.id()?;
         }
-        let [id, request_id, organization_id, workspace_id, api_key_id, configuration_id] = ids;
+        let [id, request_id, organization_id, workspace_id, configuration_id] = ids;
         Some(AttemptStart {
             id: id.into(),
             request_id: request_id.into(),
             organization_id: organization_id.into(),
             workspace_id: workspace_id.into(),
-            api_key_id: api_key_id.into(),
             configuration_id: configuration_id.into(),
+            api_key_id: self.optional(Self::id)?.map(Into::into),
             user_id: self.optional(Self::id)?.map(Into::into),
             attempt: u32::try_from(self.number()?).ok()?,
             admitted_at: DateTime::from_timestamp_micros(self.signed()?)?,

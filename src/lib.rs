@@ -1,36 +1,36 @@
 //! Tollgate: a multi-tenant LLM gateway.
 //!
-//! The tree is the map of the house. A URL, a table or a stage of a request names its file:
+//! The tree is the map: a URL, a table or a stage of a request names its file.
 //!
 //! | room | what lives there |
 //! | --- | --- |
 //! | [`cli`] | the commands, and what each prints |
 //! | [`app`] | builds the application from its settings, runs it, drains it |
-//! | [`clock`] | what time it is; everything else is told |
-//! | [`json`] | the only code that reads raw JSON bytes |
-//! | [`llm`] | what the API formats mean: limits, answers, streams, usage; no I/O |
 //! | [`config`] | every option, its flag and its environment variable |
-//! | [`telemetry`] | logs, metrics, readiness and the ids of requests; what may never be logged |
-//! | [`domain`] | pure values and rules: ids, names, permissions, principals; no clock, no I/O, no actix |
-//! | [`crypto`] | master keys, envelope encryption, the form and hash of API keys, whom TLS trusts |
-//! | [`db`] | the database runtime, pools, transactions, migrations, one file a table; the one room that speaks diesel |
-//! | [`providers`] | what differs from provider to provider |
-//! | [`upstream`] | egress rules and the HTTP client; the one room that speaks to providers |
-//! | [`auth`] | credentials to principal: extraction, verification, permission checks |
-//! | [`directory`] | the in-memory read model of the data plane and its invalidation |
-//! | [`accounting`] | what requests used and cost: attempts, estimates, prices, the journal and the ledger |
-//! | [`policy`] | what an organization's policies allow: compiled policies, counters, admission before a request is sent, settlement after it; no HTTP |
-//! | [`audit`] | who changed what |
-//! | [`api`] | the management plane, `/api/v1`: one file a resource |
+//! | [`api`] | the management plane, `/api/v1`: one file an operation group |
 //! | [`proxy`] | the data plane, `/providers`: `proxy/mod.rs` reads as the pipeline |
+//! | [`auth`] | credentials to principal: extraction, verification, issuing |
+//! | [`policy`] | admission before a request is sent, settlement after it; limits in memory and in Redis |
+//! | [`accounting`] | requests that an upstream may bill: attempts, estimates, prices, the journal and the ledger |
+//! | [`directory`] | what the data plane looks up: keys, configurations, policies, cached and invalidated |
+//! | [`audit`] | who changed what |
+//! | [`upstream`] | egress rules and the HTTP client; the only room that speaks to providers |
+//! | [`providers`] | what is particular to a provider: fields it ignores, fields that choose another model |
+//! | [`llm`] | what the API formats mean: limits, answers, streams, usage; no I/O |
+//! | [`json`] | the only code that reads raw JSON bytes |
+//! | [`db`] | the database runtime, pools, transactions, migrations, one file a table; the only room that speaks diesel |
+//! | [`crypto`] | master keys, envelope encryption, the form and hash of API keys |
+//! | [`domain`] | pure values and rules: ids, names, permissions, money; no clock, no I/O, no actix |
+//! | [`telemetry`] | logs, metrics, readiness, the record of a request; what may never be logged |
+//! | [`clock`] | the time, and ids that hold it |
 //! | [`demo`] | the built-in demonstration upstream and the `demo` command |
 //!
-//! Rules between rooms: `main -> cli -> {demo, app} -> {api, proxy} -> {auth, policy, accounting, directory,
-//! audit, upstream} -> {llm, json, db, crypto} -> domain`. In the middle, `auth` stands on `directory` and
-//! `audit`; `directory` on `upstream`, `accounting` and `policy::set`, the arranged policies that it
-//! holds; the rest of `policy` on `directory` and `accounting`. `policy::set` itself stands on `domain`
-//! alone. `clock`, `config` and `telemetry` are for all who need them. `api` and `proxy` never import
-//! each other.
+//! Rules between rooms: `main -> cli -> {demo, app} -> {api, proxy} -> {auth, policy, accounting,
+//! directory, audit, upstream, providers} -> {llm, json, db, crypto} -> domain`. `accounting` stands on
+//! `policy` and `directory`; `auth` on `directory` and `audit`; `directory` on `upstream`,
+//! `accounting`'s prices and `policy::set`, the arranged policies that it holds; the rest of `policy`
+//! on `directory`. `clock`, `config` and `telemetry` are for all who need them. `api` and `proxy` never
+//! import each other.
 
 pub mod accounting;
 pub mod api;

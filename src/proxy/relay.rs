@@ -18,7 +18,7 @@ use super::headers::{content_length, downstream_headers};
 use super::key_scrubber::{MOST_BYTES, redact, without_begun_secret};
 use super::policy_headers::insert_policy_headers;
 use super::route::Operation;
-use super::send::told;
+use super::send::error_for;
 use crate::accounting::budget::Share;
 use crate::crypto::SecretBytes;
 use crate::llm::answer::{BodyWatch, End, Observed, StreamKind, StreamWatch};
@@ -322,7 +322,7 @@ impl RelayBody {
     /// The upstream's body broke off. Gives what the caller is told of it.
     fn broken(&mut self, error: &UpstreamError) -> Option<Bytes> {
         self.upstream = None;
-        let told = told(error);
+        let told = error_for(error);
         let finish = match &mut self.watch {
             Watch::Stream(watch) => {
                 let finish = told.render(|told| watch.finish(End::Died(told)));

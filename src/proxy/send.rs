@@ -20,7 +20,7 @@ pub async fn send(
     };
     accounted.attempt_failed(failure.error.reason(), failure.error.to_string());
     if !failure.is_stale_connection() {
-        return Err(told(&failure.error));
+        return Err(error_for(&failure.error));
     }
     accounted.retry();
     accounted.begin_attempt().map_err(|_| ProxyError::JournalFull)?;
@@ -28,7 +28,7 @@ pub async fn send(
         Ok(response) => accept(response, request, accounted),
         Err(failure) => {
             accounted.attempt_failed(failure.error.reason(), failure.error.to_string());
-            Err(told(&failure.error))
+            Err(error_for(&failure.error))
         }
     }
 }
@@ -51,7 +51,7 @@ fn accept(
 }
 
 /// What the caller is told of a failure upstream.
-pub fn told(error: &UpstreamError) -> ProxyError {
+pub fn error_for(error: &UpstreamError) -> ProxyError {
     match error {
         UpstreamError::Refused(_) => ProxyError::EgressRefused,
         UpstreamError::Resolve(_) => ProxyError::UpstreamUnresolved,

@@ -27,6 +27,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
+use super::json_lines::JsonLines;
 use crate::config::LogFormat;
 
 /// The most verbose level of some libraries. They would log parameters of statements and heads of
@@ -111,13 +112,7 @@ where
         .and(filter_fn(is_permitted));
     let lines = fmt::layer().with_writer(writer);
     Ok(match format {
-        LogFormat::Json => lines
-            .json()
-            .flatten_event(true)
-            .with_current_span(true)
-            .with_span_list(false)
-            .with_filter(filter)
-            .boxed(),
+        LogFormat::Json => lines.json().event_format(JsonLines).with_filter(filter).boxed(),
         LogFormat::Auto | LogFormat::Pretty => lines.with_ansi(colors).with_filter(filter).boxed(),
     })
 }

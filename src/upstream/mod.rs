@@ -1,13 +1,11 @@
 //! The one room that speaks to providers: where a request may go ([`egress`], [`base_url`]) and
-//! the HTTP client that takes it there ([`client`]). Everything awc gets wrong for a gateway is put
+//! the HTTP client that takes it there ([`UpstreamClient`]). Everything awc gets wrong for a gateway is put
 //! right here, so that no other room has to know awc.
 //!
 //! What must not live here: who may call what, which headers travel, what a body means.
 
 mod awc;
 pub mod base_url;
-mod body;
-pub mod client;
 pub mod egress;
 mod error;
 mod tls;
@@ -15,9 +13,9 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
-pub use base_url::{BaseUrl, BaseUrlError, RequestTarget};
-pub use client::{
+pub use awc::client::{
     UpstreamBody, UpstreamClient, UpstreamError, UpstreamFailure, UpstreamRequest,
     UpstreamResponse, UpstreamSettings, UpstreamTimeouts, tls_config,
 };
+pub use base_url::{BaseUrl, BaseUrlError, RequestTarget};
 pub use egress::{EgressRefusal, EgressRules};

@@ -28,7 +28,7 @@ fn settings() -> UpstreamSettings {
     UpstreamSettings {
         egress: EgressRules::new(vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]),
         tls: tls_config(None).unwrap(),
-        idle_keep_alive: client::DEFAULT_IDLE_KEEP_ALIVE,
+        idle_keep_alive: Duration::from_secs(4),
     }
 }
 

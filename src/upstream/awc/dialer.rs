@@ -16,7 +16,10 @@ use rustls_pki_types::ServerName;
 use tokio::{net::TcpStream, time::Instant};
 use tokio_rustls::TlsConnector;
 
-use super::{attempt::Attempt, guard::Guard, sweeper::Sweeper, transport::Transport};
+use super::{
+    attempt::Attempt, response_validator::ValidatedConnection, sweeper::Sweeper,
+    transport::Transport,
+};
 use crate::upstream::{egress::EgressRules, error::UpstreamError};
 
 /// awc's connector service. With TLS for one of the two clients, without for the other.
@@ -42,7 +45,7 @@ impl Dialer {
 }
 
 impl Service<ConnectInfo<Uri>> for Dialer {
-    type Response = Connection<Uri, Guard>;
+    type Response = Connection<Uri, ValidatedConnection>;
     type Error = ConnectError;
     type Future = LocalBoxFuture<'static, Result<Self::Response, Self::Error>>;
 
@@ -58,7 +61,7 @@ impl Service<ConnectInfo<Uri>> for Dialer {
             let dial = inner.dial(&uri, Instant::now() + attempt.connect_timeout);
             match tokio::time::timeout(attempt.connect_timeout, dial).await {
                 Ok(Ok(transport)) => {
-                    let guard = Guard::new(transport);
+                    let guard = ValidatedConnection::new(transport);
                     inner.sweeper.watch(guard.line());
                     Ok(Connection::new(uri, guard))
                 }

@@ -2,8 +2,10 @@
 //! and the workarounds for its timers and pool. Another HTTP client would replace this directory.
 
 pub(super) mod attempt;
-pub(super) mod dialer;
-mod guard;
-pub(super) mod quiet;
+mod body;
+pub(super) mod client;
+mod date_timers;
+mod dialer;
+mod response_validator;
 mod sweeper;
 mod transport;

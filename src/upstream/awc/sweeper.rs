@@ -10,18 +10,18 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::guard::Line;
+use super::response_validator::SharedTransport;
 
 /// The open connections of one client.
 #[derive(Debug)]
 pub(in crate::upstream) struct Sweeper {
     keep_alive: Duration,
-    lines: RefCell<Vec<Weak<Line>>>,
+    lines: RefCell<Vec<Weak<SharedTransport>>>,
 }
 
 impl Sweeper {
     /// Starts sweeping, until the client is gone. It is not started when there is something to
-    /// sweep, since nothing may be spawned there (see [`super::quiet`]).
+    /// sweep, since nothing may be spawned there (see [`super::date_timers`]).
     pub(in crate::upstream) fn start(keep_alive: Duration) -> Rc<Self> {
         let sweeper = Rc::new(Self { keep_alive, lines: RefCell::default() });
         let pause = (keep_alive / 2).max(Duration::from_millis(50));
@@ -37,7 +37,7 @@ impl Sweeper {
     }
 
     /// Watches over a new connection.
-    pub(in crate::upstream) fn watch(&self, line: &Rc<Line>) {
+    pub(in crate::upstream) fn watch(&self, line: &Rc<SharedTransport>) {
         self.lines.borrow_mut().push(Rc::downgrade(line));
     }
 

@@ -20,19 +20,13 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 use tokio_rustls::{TlsConnector, rustls::ClientConfig};
 
-use super::{
-    awc::{attempt::Attempt, dialer::Dialer, quiet::Quiet},
-    base_url::RequestTarget,
-    egress::EgressRules,
-};
-pub use super::{
-    body::UpstreamBody,
+pub use super::body::UpstreamBody;
+use super::{attempt::Attempt, date_timers::SuppressedTimers, dialer::Dialer};
+use crate::upstream::{base_url::RequestTarget, egress::EgressRules};
+pub use crate::upstream::{
     error::{UpstreamError, UpstreamFailure},
     tls::tls_config,
 };
-
-/// Idle connections are dropped after this, since common servers close theirs at 5 s.
-pub const DEFAULT_IDLE_KEEP_ALIVE: Duration = Duration::from_secs(4);
 
 /// A connection that is in steady use is replaced now and then, so that a changed DNS record is
 /// noticed. It does not cut a response that has begun.
@@ -62,7 +56,7 @@ pub struct UpstreamSettings {
     pub egress: EgressRules,
     /// From [`tls_config`].
     pub tls: Arc<ClientConfig>,
-    /// How long a connection may wait in the pool; [`DEFAULT_IDLE_KEEP_ALIVE`] unless set.
+    /// How long a connection may wait in the pool. Common servers close idle ones after 5 s.
     pub idle_keep_alive: Duration,
 }
 
@@ -71,7 +65,7 @@ pub struct UpstreamSettings {
 pub struct UpstreamClient {
     plain: awc::Client,
     tls: awc::Client,
-    quiet: Rc<Quiet>,
+    timers: Rc<SuppressedTimers>,
 }
 
 /// One request. A clone shares the body.
@@ -79,7 +73,7 @@ pub struct UpstreamClient {
 pub struct UpstreamRequest {
     /// The method.
     pub method: Method,
-    /// The URL, from [`super::BaseUrl::join`].
+    /// The URL, from [`crate::upstream::BaseUrl::join`].
     pub target: RequestTarget,
     /// The headers that travel. Host, framing and hop-by-hop ones are dropped and written anew.
     pub headers: HeaderMap,
@@ -146,7 +140,7 @@ impl UpstreamClient {
         Self {
             plain: client(None),
             tls: client(Some(TlsConnector::from(settings.tls.clone()))),
-            quiet: Rc::default(),
+            timers: Rc::default(),
         }
     }
 
@@ -161,11 +155,11 @@ impl UpstreamClient {
         let attempt = Attempt::new(timeouts.connect);
         let result = match self.prepare(request) {
             Ok(work) => {
-                self.quiet.begin_request();
+                self.timers.begin_request();
                 let mut work = pin!(attempt.scope(work));
                 let mut limit = pin!(None);
                 poll_fn(|cx| {
-                    if let Poll::Ready(result) = self.quiet.poll(work.as_mut(), cx) {
+                    if let Poll::Ready(result) = self.timers.poll(work.as_mut(), cx) {
                         return Poll::Ready(result.map_err(|error| {
                             attempt.take_failure().unwrap_or_else(|| from_awc(error))
                         }));

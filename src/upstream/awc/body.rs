@@ -13,7 +13,8 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::{awc::attempt::Attempt, error::UpstreamError};
+use super::attempt::Attempt;
+use crate::upstream::error::UpstreamError;
 
 /// A response body. Yields chunks as they arrive, then ends, or yields one error and ends.
 /// Dropping it closes the connection, unless the whole response had come.

@@ -22,12 +22,12 @@ const AT_ONCE: u32 = 64;
 
 /// Where the tasks go. One a client.
 #[derive(Debug, Default)]
-pub(in crate::upstream) struct Quiet {
+pub(in crate::upstream) struct SuppressedTimers {
     tasks: RefCell<LocalSet>,
     requests: Cell<u32>,
 }
 
-impl Quiet {
+impl SuppressedTimers {
     /// Polls awc's part of a request.
     pub(in crate::upstream) fn poll<F: Future>(
         &self,
@@ -57,12 +57,12 @@ mod tests {
 
     #[actix_web::test]
     async fn tasks_are_not_run_and_not_kept() {
-        let quiet = Quiet::default();
+        let timers = SuppressedTimers::default();
         let polls = Rc::new(Cell::new(0));
         let alive = Rc::new(());
         let mut tasks = Vec::new();
         for _ in 0..10 * AT_ONCE {
-            quiet.begin_request();
+            timers.begin_request();
             let work = std::future::poll_fn(|_| {
                 let (polls, alive) = (Rc::clone(&polls), Rc::clone(&alive));
                 Poll::Ready(tokio::task::spawn_local(async move {
@@ -73,7 +73,7 @@ mod tests {
             });
             let mut work = std::pin::pin!(work);
             let mut cx = Context::from_waker(Waker::noop());
-            let Poll::Ready(task) = quiet.poll(work.as_mut(), &mut cx) else { panic!("pending") };
+            let Poll::Ready(task) = timers.poll(work.as_mut(), &mut cx) else { panic!("pending") };
             // Every other request has ended.
             if tasks.len() % 2 == 0 {
                 task.abort();

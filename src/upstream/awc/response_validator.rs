@@ -37,12 +37,12 @@ const HEAD_READ: usize = 4096;
 
 /// The connection itself, shared with the sweeper, which closes it when it has been idle too long.
 #[derive(Debug)]
-pub(in crate::upstream) struct Line {
+pub(in crate::upstream) struct SharedTransport {
     io: RefCell<Option<Transport>>,
     idle_since: Cell<Option<Instant>>,
 }
 
-impl Line {
+impl SharedTransport {
     pub(in crate::upstream) fn close(&self) {
         self.idle_since.set(None);
         drop(self.io.borrow_mut().take());
@@ -82,8 +82,8 @@ enum Phase {
 }
 
 /// A connection as awc sees it.
-pub(in crate::upstream) struct Guard {
-    line: Rc<Line>,
+pub(in crate::upstream) struct ValidatedConnection {
+    line: Rc<SharedTransport>,
     attempt: Option<Rc<Attempt>>,
     phase: Phase,
     answers_head_request: bool,
@@ -99,10 +99,13 @@ pub(in crate::upstream) struct Guard {
     request_cut: bool,
 }
 
-impl Guard {
+impl ValidatedConnection {
     pub(in crate::upstream) fn new(io: Transport) -> Self {
         Self {
-            line: Rc::new(Line { io: RefCell::new(Some(io)), idle_since: Cell::new(None) }),
+            line: Rc::new(SharedTransport {
+                io: RefCell::new(Some(io)),
+                idle_since: Cell::new(None),
+            }),
             attempt: None,
             phase: Phase::Idle,
             answers_head_request: false,
@@ -115,7 +118,7 @@ impl Guard {
         }
     }
 
-    pub(in crate::upstream) fn line(&self) -> &Rc<Line> {
+    pub(in crate::upstream) fn line(&self) -> &Rc<SharedTransport> {
         &self.line
     }
 
@@ -301,7 +304,7 @@ impl Guard {
     }
 }
 
-impl AsyncRead for Guard {
+impl AsyncRead for ValidatedConnection {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -331,7 +334,7 @@ impl AsyncRead for Guard {
     }
 }
 
-impl AsyncWrite for Guard {
+impl AsyncWrite for ValidatedConnection {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -367,7 +370,7 @@ impl AsyncWrite for Guard {
 }
 
 /// awc asks for it in its bounds and never calls it.
-impl ActixStream for Guard {
+impl ActixStream for ValidatedConnection {
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
         self.line.poll(|io| ActixStream::poll_read_ready(&*io, cx))
     }
@@ -377,10 +380,10 @@ impl ActixStream for Guard {
     }
 }
 
-impl fmt::Debug for Guard {
+impl fmt::Debug for ValidatedConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the buffers: they hold what providers and callers say to each other.
-        f.debug_struct("Guard").field("phase", &self.phase).finish_non_exhaustive()
+        f.debug_struct("ValidatedConnection").field("phase", &self.phase).finish_non_exhaustive()
     }
 }
 

@@ -86,7 +86,6 @@ async fn open_ledger(
         metrics: metrics.clone(),
         readiness: readiness.clone(),
         retention_days: settings.ledger.ledger_retention_days,
-        on_finished: std::sync::Arc::new(|_| {}),
     };
     let settle = async |found: Vec<Recovered>| settle_found(counters, &found).await;
     Ok(Ledger::open(JournalOptions::new(directory, max_bytes), parts, settle).await?)

@@ -71,7 +71,6 @@ impl LedgerFixture {
             metrics: metrics.clone(),
             readiness: self.readiness.clone(),
             retention_days: 0,
-            on_finished: std::sync::Arc::new(|_| {}),
         };
         let mut all = Vec::new();
         let opened = Ledger::open(options, parts, async |some| all.extend(some)).await?;

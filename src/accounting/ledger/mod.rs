@@ -1,8 +1,8 @@
 //! The ledger: every attempt is written to the journal first, and from there into the database.
 //!
 //! [`Ledger`] is what the data plane holds. A thread of its own (`task`) takes what has ended from the
-//! journal, in memory, passes each record on once ([`LedgerParts::on_finished`]), writes rows and sums
-//! in one transaction, and has segments removed that the database has. At start everything that an
+//! journal, in memory, writes rows and sums in one transaction, and has segments removed that the
+//! database has. At start everything that an
 //! earlier process left is brought in first ([`recover`]).
 
 mod commit;
@@ -49,10 +49,6 @@ pub enum LedgerError {
     Closed,
 }
 
-/// Is called on the ledger's thread with every record that this process finishes, once, in the order
-/// in which they finished, whether or not the database is there. Recovered ones are not among them.
-pub type OnFinished = Arc<dyn Fn(&LedgerEntry) + Send + Sync>;
-
 /// What the ledger needs besides the journal.
 #[derive(Clone)]
 pub struct LedgerParts {
@@ -62,7 +58,6 @@ pub struct LedgerParts {
     pub readiness: Readiness,
     /// How many days rows are kept; 0 is for ever.
     pub retention_days: u32,
-    pub on_finished: OnFinished,
 }
 
 /// The ledger. Clones share it; when all are gone, or it was closed, its directory is free.

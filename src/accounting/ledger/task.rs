@@ -13,7 +13,7 @@ use super::commit::RowWriter;
 use super::counts::Counts;
 use super::retention::Retention;
 use super::round::Round;
-use super::{LedgerError, LedgerParts, OnFinished};
+use super::{LedgerError, LedgerParts};
 use crate::accounting::journal::{Finished, Journal};
 
 /// How often what has ended is taken from the journal.
@@ -48,10 +48,9 @@ pub(super) fn start(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let directory = journal.options().directory.clone();
     let rows = RowWriter::new(directory, parts.database.clone(), Arc::clone(&counts));
-    let on_finished = Arc::clone(&parts.on_finished);
     let now = Instant::now();
     let task = Task {
-        collector: Collector { journal: Arc::clone(&journal), on_finished, waiting: Vec::new() },
+        collector: Collector { journal: Arc::clone(&journal), waiting: Vec::new() },
         journal,
         retention: Retention::new(parts.retention_days),
         parts,
@@ -67,10 +66,9 @@ pub(super) fn start(
     Ok(())
 }
 
-/// Takes what has ended from the journal, and passes each record on once.
+/// Takes what has ended from the journal.
 struct Collector {
     journal: Arc<Journal>,
-    on_finished: OnFinished,
     /// For the database.
     waiting: Vec<Finished>,
 }
@@ -82,9 +80,6 @@ impl Collector {
     }
 
     fn take(&mut self, finished: Vec<Finished>) {
-        for one in &finished {
-            (self.on_finished)(&one.entry);
-        }
         self.waiting.extend(finished.into_iter().filter(|one| !one.is_only_on_disk));
     }
 

@@ -67,7 +67,6 @@ async fn open(directory: &std::path::Path) -> (Ledger, Metrics) {
         metrics: metrics.clone(),
         readiness: Readiness::default(),
         retention_days: 0,
-        on_finished: std::sync::Arc::new(|_| {}),
     };
     let ledger = Ledger::open(options(directory), parts, async |_| {}).await.unwrap();
     (ledger, metrics)

@@ -2,36 +2,35 @@
 //! answers report their usage, so a plain request's body is looked at only if its answer did not; a
 //! stream may last for hours, so its request is reduced to a sample when the answer begins.
 
-use bytes::Bytes;
-
 use super::budget::Share;
+use crate::json::object::BodyPieces;
 use crate::llm::text_sample::TextSample;
 
 /// The body that was sent, or a sample of its text.
 pub enum SentBody {
     /// With its share of the memory budget.
-    Whole(Bytes, Option<Share>),
+    Whole(BodyPieces, Option<Share>),
     Sample(TextSample),
 }
 
 impl Default for SentBody {
     fn default() -> Self {
-        Self::Whole(Bytes::new(), None)
+        Self::Whole(BodyPieces::default(), None)
     }
 }
 
 impl SentBody {
     /// Drops the body and keeps a sample.
     pub fn shorten(&mut self) {
-        if let Self::Whole(bytes, _) = self {
-            *self = Self::Sample(TextSample::of_request(bytes));
+        if let Self::Whole(body, _) = self {
+            *self = Self::Sample(TextSample::of_request(&body.to_bytes()));
         }
     }
 
     /// The text to estimate from.
     pub fn into_sample(self) -> TextSample {
         match self {
-            Self::Whole(bytes, _) => TextSample::of_request(&bytes),
+            Self::Whole(body, _) => TextSample::of_request(&body.to_bytes()),
             Self::Sample(sample) => sample,
         }
     }
@@ -39,6 +38,8 @@ impl SentBody {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::accounting::budget::Budget;
     use crate::llm::text_sample::MAX_SAMPLE_BYTES;
@@ -47,8 +48,8 @@ mod tests {
     fn a_shortened_body_gives_its_memory_back() {
         let budget = Budget::new(1);
         let bytes = Bytes::from(format!("{{\"input\":\"{}\"}}", "x".repeat(MAX_SAMPLE_BYTES)));
-        let whole = SentBody::Whole(bytes.clone(), budget.take(1)).into_sample();
-        let mut sent = SentBody::Whole(bytes.clone(), budget.take(1));
+        let whole = SentBody::Whole(bytes.clone().into(), budget.take(1)).into_sample();
+        let mut sent = SentBody::Whole(bytes.clone().into(), budget.take(1));
         assert!(budget.take(1).is_none());
         sent.shorten();
         assert!(budget.take(1).is_some() && bytes.is_unique());

@@ -6,14 +6,17 @@
 
 mod edits;
 mod error;
+mod pieces;
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 
 pub use edits::BodyEdits;
 pub use error::BodyError;
+pub use pieces::BodyPieces;
 
 use super::case_fold;
 use super::tokenizer::{SyntaxError, Token, Tokenizer};
@@ -52,8 +55,8 @@ pub const RESERVED_KEYS: &[&str] = &[
 /// A JSON object, taken apart at its top level only.
 #[derive(Debug, Clone)]
 pub struct JsonBody {
-    /// Checked to be UTF-8 and JSON.
-    text: Bytes,
+    /// Checked to be JSON.
+    text: ByteString,
     fields: Vec<Field>,
     /// Where the closing brace stands in `text`.
     end: usize,
@@ -85,20 +88,20 @@ impl JsonBody {
         text: Bytes,
         read_value: impl for<'a> FnMut(&str, Token<'a>, &mut Tokenizer<'a>) -> Result<(), SyntaxError>,
     ) -> Result<Self, BodyError> {
-        let utf8 = std::str::from_utf8(&text)
+        let text = ByteString::try_from(text)
             .map_err(|error| BodyError::NotUtf8 { at: error.valid_up_to() })?;
-        let trimmed = utf8.trim_end_matches(BLANKS);
+        let trimmed = text.trim_end_matches(BLANKS);
         match trimmed.trim_start_matches(BLANKS).chars().next() {
             None => return Err(BodyError::Empty),
             Some('{') => {}
             Some(_) => return Err(BodyError::NotAnObject),
         }
         let end = trimmed.len().saturating_sub(1);
-        let fields = match read_fields(utf8, read_value) {
+        let fields = match read_fields(&text, read_value) {
             Ok(fields) => fields.ok_or(BodyError::TooManyFields)?,
             Err(SyntaxError::TooDeep) => return Err(BodyError::TooDeep),
             Err(SyntaxError::Invalid) => {
-                return Err(BodyError::NotJson { problem: problem(utf8) });
+                return Err(BodyError::NotJson { problem: problem(&text) });
             }
         };
         let body = Self { text, fields, end };
@@ -177,7 +180,7 @@ impl JsonBody {
 
     fn position(&self, key: &str) -> Option<usize> {
         self.fields.iter().position(|field| match &field.key {
-            Key::Plain(range) => self.text.get(range.clone()) == Some(key.as_bytes()),
+            Key::Plain(range) => self.text.get(range.clone()) == Some(key),
             Key::Unescaped(own) => own == key,
         })
     }
@@ -187,7 +190,7 @@ impl JsonBody {
     }
 
     fn slice(&self, range: &Range<usize>) -> Option<&str> {
-        std::str::from_utf8(self.text.get(range.clone())?).ok()
+        self.text.get(range.clone())
     }
 }
 

@@ -3,12 +3,15 @@
 //! Reports are not trusted: a count that is negative, not a number or beyond [`MAX_TOKENS`] is treated as
 //! absent and is never an error. Fractions, which some providers compute, are rounded up.
 
-use serde::Deserialize;
 use std::borrow::Cow;
 
+use serde::Deserialize;
+use smallvec::SmallVec;
+
 use crate::domain::pricing::charged_tokens;
+use crate::domain::tokens::KINDS;
 pub use crate::domain::tokens::TokenUsage;
-use crate::json::members::Members;
+use crate::json::tokenizer::{Token, Tokenizer};
 
 /// No request has more tokens than this. The bound keeps sums of money far from overflow; the
 /// largest context windows of today are some millions.
@@ -36,6 +39,27 @@ pub(super) struct UsageNames {
     pub(super) reasoning_beside_output: Places,
 }
 
+/// The parts that are no kinds of tokens come after those.
+const TOTAL: usize = KINDS;
+const REASONING_BESIDE_OUTPUT: usize = KINDS + 1;
+
+impl UsageNames {
+    /// The places of each part: the kinds in their order, then the others.
+    fn parts(&self) -> [Places; KINDS + 2] {
+        [
+            self.input,
+            self.cached_input,
+            self.cache_write,
+            self.output,
+            self.reasoning,
+            self.audio_input,
+            self.audio_output,
+            self.total,
+            self.reasoning_beside_output,
+        ]
+    }
+}
+
 /// What a provider reported of one answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ReportedUsage {
@@ -48,26 +72,17 @@ pub struct ReportedUsage {
 impl ReportedUsage {
     /// Reads a `usage` object. `None` when it is not an object or holds no known count.
     pub(super) fn parse(raw: &str, names: &UsageNames) -> Option<Self> {
-        let numbers = Numbers::read(raw)?;
-        let count = |places| numbers.find(places);
-        let mut counts = TokenUsage {
-            input: count(names.input),
-            cached_input: count(names.cached_input),
-            cache_write: count(names.cache_write),
-            output: count(names.output),
-            reasoning: count(names.reasoning),
-            audio_input: count(names.audio_input),
-            audio_output: count(names.audio_output),
-        };
+        let found = Counts::read(raw, names)?;
+        let mut counts = TokenUsage::from_counts(std::array::from_fn(|kind| found.find(kind)));
         if let (Some(output), Some(reasoning)) = (counts.output, counts.reasoning)
             && reasoning <= output
-            && count(names.reasoning_beside_output).is_some()
+            && found.find(REASONING_BESIDE_OUTPUT).is_some()
         {
             // More reasoning than output is charged beside it anyway.
             counts.output = Some(output.saturating_add(reasoning));
         }
         // A total alone says nothing about kinds.
-        (counts != TokenUsage::default()).then_some(Self { counts, total: count(names.total) })
+        (counts != TokenUsage::default()).then_some(Self { counts, total: found.find(TOTAL) })
     }
 
     /// Combines this report with a later one of the same answer. Reports are cumulative: a later count
@@ -123,41 +138,60 @@ impl ReportedUsage {
     }
 }
 
-/// The numbers in a usage object and in the objects within it.
-struct Numbers<'a>(Vec<(Cow<'a, str>, Cow<'a, str>, u64)>);
+/// The counts in a usage object and in the objects within it, each with its part and its rank among
+/// the part's places.
+struct Counts(SmallVec<[(usize, usize, u64); 12]>);
 
-impl<'a> Numbers<'a> {
-    fn read(raw: &'a str) -> Option<Self> {
-        let mut numbers = Vec::new();
-        for (name, value) in Members::parse(raw)?.0 {
-            let raw = value.get();
-            if let Some(count) = count(raw) {
-                numbers.push((Cow::Borrowed(""), name, count));
-            } else if let Some(Members(details)) = Members::parse(raw) {
-                for (detail, value) in details {
-                    if let Some(count) = count(value.get()) {
-                        numbers.push((name.clone(), detail, count));
+impl Counts {
+    fn read(raw: &str, names: &UsageNames) -> Option<Self> {
+        let parts = names.parts();
+        let mut counts = Self(SmallVec::new());
+        let mut tokens = Tokenizer::new(raw.as_bytes());
+        if tokens.next().ok()? != Token::BeginObject {
+            return None;
+        }
+        while let Token::Key(name) = tokens.next().ok()? {
+            let name = name.text()?;
+            match tokens.next().ok()? {
+                Token::Literal(number) => counts.add(&parts, "", &name, number),
+                Token::BeginObject => {
+                    while let Token::Key(detail) = tokens.next().ok()? {
+                        let detail = detail.text()?;
+                        match tokens.next().ok()? {
+                            Token::Literal(number) => counts.add(&parts, &name, &detail, number),
+                            other => tokens.skip(other).ok()?,
+                        }
                     }
                 }
+                other => tokens.skip(other).ok()?,
             }
         }
-        Some(Self(numbers))
+        tokens.finish().ok()?;
+        Some(counts)
     }
 
-    /// The first count in these places that is not zero, or zero if there are only zeros.
-    fn find(&self, places: Places) -> Option<u64> {
-        let mut counts = places.iter().filter_map(|(object, name)| {
-            let number =
-                self.0.iter().rev().find(|number| number.0 == *object && number.1 == *name);
-            number.map(|number| number.2)
+    /// Of two numbers of the same name the later one counts, as for JSON parsers.
+    fn add(&mut self, parts: &[Places], object: &str, name: &str, raw: &[u8]) {
+        let place = parts.iter().enumerate().find_map(|(part, places)| {
+            let rank = places.iter().position(|place| place.1 == name && place.0 == object)?;
+            Some((part, rank))
         });
-        let first = counts.next()?;
-        if first > 0 { Some(first) } else { Some(counts.find(|count| *count > 0).unwrap_or(0)) }
+        let (Some((part, rank)), Some(count)) = (place, count(raw)) else { return };
+        self.0.retain(|(other, at, _)| (*other, *at) != (part, rank));
+        self.0.push((part, rank, count));
+    }
+
+    /// The first count of the part that is not zero, or zero if there are only zeros.
+    fn find(&self, part: usize) -> Option<u64> {
+        let counts = || self.0.iter().filter(|(own, ..)| *own == part);
+        let filled = counts().filter(|(.., count)| *count > 0).min_by_key(|(_, rank, _)| *rank);
+        filled.or_else(|| counts().next()).map(|(.., count)| *count)
     }
 }
 
 /// A count from its raw JSON.
-fn count(raw: &str) -> Option<u64> {
+fn count(raw: &[u8]) -> Option<u64> {
+    let raw = std::str::from_utf8(raw).ok()?;
     let whole = raw.parse::<u64>().ok().filter(|count| *count <= MAX_TOKENS);
     whole.or_else(|| {
         let number: f64 = raw.parse().ok()?;

@@ -1,8 +1,7 @@
 //! Attempts: the request is sent to one target after another; what to do when that fails.
 
 use actix_web::HttpRequest;
-use actix_web::http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH};
-use actix_web::http::{Method, StatusCode};
+use actix_web::http::StatusCode;
 
 use super::DataPlane;
 use super::concurrency::ConcurrencyPermit;
@@ -14,7 +13,7 @@ use super::target::Target;
 use crate::accounting::budget::Share;
 use crate::accounting::request::AccountedRequest;
 use crate::accounting::sent_body::SentBody;
-use crate::upstream::{UpstreamClient, UpstreamError, UpstreamRequest, UpstreamResponse};
+use crate::upstream::{PreparedRequest, UpstreamClient, UpstreamError, UpstreamResponse};
 
 /// Sends the request to the targets in turn, until one of them answers.
 pub async fn first_answer(
@@ -35,7 +34,12 @@ pub async fn first_answer(
             ProxyError::SecretUnavailable { name: unavailable.name }
         })?;
         let body = target.body();
-        let request = target.request(caller, &route, &credentials, body.clone(), plane.timeouts);
+        let request =
+            target.request(caller, &route, credentials.headers, body.clone(), plane.timeouts);
+        let request = client.prepare(request).map_err(|error| {
+            context.request.record().cause = Some(error.to_string());
+            error_for(&error)
+        })?;
         // The caller's body is needed until the last target has been tried.
         let is_last = place + 1 == targets.len();
         let memory = if is_last { memory.take() } else { None };
@@ -76,7 +80,7 @@ fn enter(
 /// Sends the request; once more if it ran into a connection that the upstream had just closed.
 async fn send(
     client: &UpstreamClient,
-    request: &UpstreamRequest,
+    request: &PreparedRequest,
     target: &Target<'_>,
     sent: SentBody,
     accounted: &mut AccountedRequest,
@@ -106,13 +110,11 @@ async fn send(
 /// answer to the caller's own conditional GET is no redirect (RFC 9110, section 15.4.5).
 fn accept(
     response: UpstreamResponse,
-    request: &UpstreamRequest,
+    request: &PreparedRequest,
     accounted: &mut AccountedRequest,
 ) -> Result<UpstreamResponse, ProxyError> {
-    let is_conditional = request.method == Method::GET
-        && [IF_NONE_MATCH, IF_MODIFIED_SINCE].iter().any(|name| request.headers.contains_key(name));
-    let is_own_304 = response.status == StatusCode::NOT_MODIFIED && is_conditional;
-    if response.status.is_redirection() && !is_own_304 {
+    let is_own_304 = || response.status == StatusCode::NOT_MODIFIED && request.is_conditional_get();
+    if response.status.is_redirection() && !is_own_304() {
         accounted.attempt_failed("redirect", format!("status {}", response.status.as_u16()));
         return Err(ProxyError::UpstreamRedirect);
     }

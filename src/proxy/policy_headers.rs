@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
-use chrono::SecondsFormat;
+use chrono::{DateTime, Datelike, Timelike, Utc};
+use uuid::fmt::Hyphenated;
 
 use crate::domain::money::NanoUsd;
 use crate::domain::policy::RateMetric;
@@ -85,7 +86,10 @@ fn policies_json(report: &PolicyReport) -> String {
 
 fn write_policy(json: &mut String, report: &PolicyReport, place: usize) {
     let Some(reported) = report.policies.get(place) else { return };
-    let _ = write!(json, "{{\"id\":\"{}\",{}", reported.id, reported.policy.json);
+    json.push_str("{\"id\":\"");
+    json.push_str(reported.id.uuid().as_hyphenated().encode_lower(&mut [0; Hyphenated::LENGTH]));
+    json.push_str("\",");
+    json.push_str(&reported.policy.json);
     let mut separator = ",\"limits\":[{";
     for (limit, policy_limit) in report.limits_of(place) {
         json.push_str(separator);
@@ -104,21 +108,42 @@ fn write_policy(json: &mut String, report: &PolicyReport, place: usize) {
 
 fn write_status(json: &mut String, report: &PolicyReport, limit: &ReportedLimit) {
     let remaining = limit.remaining();
-    let _ = match limit.limit {
-        Limit::Spend { window, .. } => write!(
-            json,
-            ",\"remaining_usd\":{},\"resets_at\":\"{}\"",
-            NanoUsd::from_nanos(remaining),
-            window.end(report.at).to_rfc3339_opts(SecondsFormat::Secs, true),
-        ),
-        Limit::Rate { .. } => {
-            let reset = limit.status.reset_after;
-            write!(json, ",\"remaining\":{remaining},\"reset_seconds\":{reset}")
+    match limit.limit {
+        Limit::Spend { window, .. } => {
+            let _ = write!(json, ",\"remaining_usd\":{}", NanoUsd::from_nanos(remaining));
+            json.push_str(",\"resets_at\":\"");
+            push_instant(json, window.end(report.at));
+            json.push('"');
         }
-    };
+        Limit::Rate { .. } => {
+            json.push_str(",\"remaining\":");
+            json.push_str(itoa::Buffer::new().format(remaining));
+            json.push_str(",\"reset_seconds\":");
+            json.push_str(itoa::Buffer::new().format(limit.status.reset_after));
+        }
+    }
     if limit.status.violated {
         json.push_str(",\"violated\":true");
     }
+}
+
+/// As RFC 3339 has it, in UTC and whole seconds. Years have four digits.
+fn push_instant(json: &mut String, at: DateTime<Utc>) {
+    let mut push = |separator: &str, number: u32| {
+        json.push_str(separator);
+        for digit in [number / 10 % 10, number % 10] {
+            json.extend(char::from_digit(digit, 10));
+        }
+    };
+    let year = at.year().unsigned_abs();
+    push("", year / 100);
+    push("", year % 100);
+    push("-", at.month());
+    push("-", at.day());
+    push("T", at.hour());
+    push(":", at.minute());
+    push(":", at.second());
+    json.push('Z');
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::HttpRequest;
-use bytes::Bytes;
+use actix_web::http::header::{HeaderName, HeaderValue};
 
 use super::DataPlane;
 use super::error::ProxyError;
@@ -14,9 +14,9 @@ use super::headers::upstream_headers;
 use super::read::CallerBody;
 use super::route::ProxyRoute;
 use crate::accounting::engine::TargetFacts;
-use crate::directory::configuration::{ConfigurationEntry, Credentials};
+use crate::directory::configuration::ConfigurationEntry;
 use crate::domain::model_configuration::StreamUsage;
-use crate::json::object::BodyEdits;
+use crate::json::object::{BodyEdits, BodyPieces};
 use crate::llm::format::{Format, Operation};
 use crate::llm::limits::Bound;
 use crate::providers::quirks;
@@ -80,8 +80,8 @@ impl<'r> Target<'r> {
     }
 
     /// The body that this target gets.
-    pub fn body(&self) -> Bytes {
-        self.edits.as_ref().map(BodyEdits::to_bytes).unwrap_or_default()
+    pub fn body(&self) -> BodyPieces {
+        self.edits.as_ref().map(BodyEdits::to_pieces).unwrap_or_default()
     }
 
     /// The request that this target gets.
@@ -89,14 +89,14 @@ impl<'r> Target<'r> {
         &self,
         caller: &HttpRequest,
         route: &ProxyRoute,
-        credentials: &Credentials,
-        body: Bytes,
+        credentials: impl IntoIterator<Item = (HeaderName, HeaderValue)>,
+        body: BodyPieces,
         defaults: UpstreamTimeouts,
     ) -> UpstreamRequest {
         let configuration = self.configuration;
         let mut headers = upstream_headers(caller.headers(), &configuration.forward_headers);
-        for (name, value) in &credentials.headers {
-            headers.insert(name.clone(), value.clone());
+        for (name, value) in credentials {
+            headers.insert(name, value);
         }
         let query = Some(caller.query_string()).filter(|query| !query.is_empty());
         let limits = configuration.timeouts;

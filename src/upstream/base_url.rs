@@ -3,6 +3,8 @@
 use std::{net::IpAddr, time::Duration};
 
 use actix_http::Uri;
+use actix_http::header::HeaderValue;
+use actix_http::uri::{Authority, PathAndQuery};
 use url::{Host, Url, form_urlencoded};
 
 use super::egress::{EgressRefusal, EgressRules};
@@ -26,6 +28,10 @@ pub struct BaseUrl {
     plain_http: bool,
     host: Host<String>,
     port: u16,
+    /// Always with the port.
+    authority: Authority,
+    /// Without the default port.
+    host_header: HeaderValue,
     path: String,
     query: Option<String>,
 }
@@ -106,8 +112,15 @@ impl BaseUrl {
             normal.push('?');
             normal.push_str(query);
         }
-        let base = Self { text: normal, plain_http, host, port, path, query };
+        let default_port = if plain_http { 80 } else { 443 };
+        let authority = format!("{host}:{port}");
+        let host_header = if port == default_port { host.to_string() } else { authority.clone() };
         // The two URI grammars differ in a few characters; better to learn it at save.
+        let malformed = |error: &dyn std::fmt::Display| BaseUrlError::Malformed(error.to_string());
+        let authority = Authority::try_from(authority).map_err(|error| malformed(&error))?;
+        let host_header = HeaderValue::try_from(host_header).map_err(|error| malformed(&error))?;
+        let base =
+            Self { text: normal, plain_http, host, port, authority, host_header, path, query };
         base.join("/models", None).uri().map_err(BaseUrlError::Malformed)?;
         Ok(base)
     }
@@ -160,7 +173,21 @@ impl BaseUrl {
     /// a slash), the base query and then the caller's, raw. A parameter that the base has is
     /// dropped from the caller's, whatever the letter case or encoding of its name.
     pub fn join(&self, path_after_v1: &str, caller_query: Option<&str>) -> RequestTarget {
-        let mut path_and_query = format!("{}{path_after_v1}", self.path);
+        let mut path_and_query = String::with_capacity(self.path.len() + path_after_v1.len());
+        path_and_query.push_str(&self.path);
+        path_and_query.push_str(path_after_v1);
+        if self.query.is_some() || caller_query.is_some() {
+            self.add_query(&mut path_and_query, caller_query.unwrap_or_default());
+        }
+        RequestTarget {
+            plain_http: self.plain_http,
+            authority: self.authority.clone(),
+            host_header: self.host_header.clone(),
+            path_and_query,
+        }
+    }
+
+    fn add_query(&self, path_and_query: &mut String, callers: &str) {
         let configured: Vec<String> =
             self.query.as_deref().unwrap_or_default().split('&').map(parameter_name).collect();
         let mut separator = '?';
@@ -172,22 +199,10 @@ impl BaseUrl {
         if let Some(query) = &self.query {
             push(query);
         }
-        for pair in caller_query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        for pair in callers.split('&').filter(|pair| !pair.is_empty()) {
             if !configured.contains(&parameter_name(pair)) {
                 push(pair);
             }
-        }
-        let default_port = if self.plain_http { 80 } else { 443 };
-        let host = self.host.to_string();
-        RequestTarget {
-            plain_http: self.plain_http,
-            authority: format!("{host}:{}", self.port),
-            host_header: if self.port == default_port {
-                host
-            } else {
-                format!("{host}:{}", self.port)
-            },
-            path_and_query,
         }
     }
 }
@@ -220,8 +235,8 @@ fn parameter_name(pair: &str) -> String {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestTarget {
     plain_http: bool,
-    authority: String,
-    host_header: String,
+    authority: Authority,
+    host_header: HeaderValue,
     path_and_query: String,
 }
 
@@ -232,7 +247,7 @@ impl RequestTarget {
     }
 
     /// The value of the `Host` header: without the default port.
-    pub fn host_header(&self) -> &str {
+    pub fn host_header(&self) -> &HeaderValue {
         &self.host_header
     }
 
@@ -243,10 +258,11 @@ impl RequestTarget {
 
     /// The URI for awc. Always `http` and always with a port: TLS is under awc, not in it.
     pub(super) fn uri(&self) -> Result<Uri, String> {
+        let path = PathAndQuery::try_from(self.path_and_query.as_str());
         Uri::builder()
             .scheme("http")
-            .authority(self.authority.as_str())
-            .path_and_query(self.path_and_query.as_str())
+            .authority(self.authority.clone())
+            .path_and_query(path.map_err(|error| error.to_string())?)
             .build()
             .map_err(|error| error.to_string())
     }

@@ -14,7 +14,7 @@ mod tls;
 mod tests;
 
 pub use awc::client::{
-    UpstreamBody, UpstreamClient, UpstreamError, UpstreamFailure, UpstreamRequest,
+    PreparedRequest, UpstreamBody, UpstreamClient, UpstreamError, UpstreamFailure, UpstreamRequest,
     UpstreamResponse, UpstreamSettings, UpstreamTimeouts, tls_config,
 };
 pub use base_url::{BaseUrl, BaseUrlError, RequestTarget};

@@ -41,7 +41,7 @@ fn request_to(base: &str) -> UpstreamRequest {
         method: Method::POST,
         target: BaseUrl::parse(base).unwrap().join("/chat/completions", None),
         headers: HeaderMap::new(),
-        body: Bytes::from_static(b"{}"),
+        body: Bytes::from_static(b"{}").into(),
         timeouts: GENEROUS,
     }
 }
@@ -114,10 +114,12 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
 }
 
 async fn send(client: &UpstreamClient, request: UpstreamRequest) -> UpstreamResponse {
+    let request = client.prepare(request).unwrap();
     timeout(PATIENCE, client.send(&request)).await.expect("no answer").unwrap()
 }
 
 async fn send_err(client: &UpstreamClient, request: UpstreamRequest) -> UpstreamFailure {
+    let request = client.prepare(request).unwrap();
     timeout(PATIENCE, client.send(&request)).await.expect("no answer").unwrap_err()
 }
 

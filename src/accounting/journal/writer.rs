@@ -1,12 +1,14 @@
 //! The end of the journal, where records are appended, and what the process knows of its segments and
 //! of the attempts in them. All of it is behind one lock.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
+
+use foldhash::HashMap;
 
 use super::Finished;
 use super::segment::{open_private, path};
@@ -54,7 +56,7 @@ impl Writer {
             created: true,
             retired: Vec::new(),
             segments: BTreeMap::new(),
-            open: HashMap::new(),
+            open: HashMap::default(),
             finished: Vec::new(),
             has_unwritten: false,
         };

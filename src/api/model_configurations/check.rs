@@ -124,7 +124,7 @@ pub(super) async fn check_model_configuration(
             let upstream = Upstream {
                 client: &client,
                 entry: &entry,
-                credentials: credentials.headers,
+                credentials: credentials.headers.into_iter().collect(),
                 deadline: began + TIMEOUT,
             };
             ask(&upstream, asker).await.map_err(|error| advice_for_failure(&error))
@@ -219,13 +219,14 @@ impl Upstream<'_> {
             method,
             target: self.entry.base_url.join(path, None),
             headers,
-            body,
+            body: body.into(),
             timeouts: UpstreamTimeouts {
                 connect: CONNECT_TIMEOUT,
                 first_byte: TIMEOUT,
                 idle: TIMEOUT,
             },
         };
+        let request = self.client.prepare(request)?;
         match timeout_at(self.deadline, self.client.send(&request)).await {
             Ok(sent) => sent.map_err(|failure| failure.error),
             Err(_) => Err(UpstreamError::FirstByteTimeout),

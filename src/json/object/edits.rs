@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::{BodyError, JsonBody};
+use super::{BodyError, BodyPieces, JsonBody};
 use crate::json::tokenizer::{Token, Tokenizer};
 
 /// Fields of a body that are replaced or added. The body itself is left as it is.
@@ -85,36 +85,39 @@ impl<'b> BodyEdits<'b> {
         self.added.iter().map(|(key, raw)| (&**key, &**raw))
     }
 
-    /// The body as it goes up: the caller's own bytes if nothing is changed.
-    pub fn to_bytes(&self) -> Bytes {
-        let body = self.body;
-        if self.replaced.is_empty() && self.added.is_empty() {
-            return body.text.clone();
-        }
-        let mut out = Vec::with_capacity(self.length());
-        let mut copied = 0;
-        for (at, field) in body.fields.iter().enumerate() {
+    /// The body as it goes up. What is not edited is not copied.
+    pub fn to_pieces(&self) -> BodyPieces {
+        let text = &self.body.text;
+        let mut pieces = BodyPieces::default();
+        let mut sent = 0;
+        for (at, field) in self.body.fields.iter().enumerate() {
             if let Some((_, raw)) = self.replaced.iter().find(|(place, _)| *place == at) {
-                out.extend_from_slice(body.text.get(copied..field.value.start).unwrap_or_default());
-                out.extend_from_slice(raw.as_bytes());
-                copied = field.value.end;
+                pieces.push(text.as_bytes().slice(sent..field.value.start));
+                pieces.push(Bytes::copy_from_slice(raw.as_bytes()));
+                sent = field.value.end;
             }
         }
-        out.extend_from_slice(body.text.get(copied..body.end).unwrap_or_default());
-        let mut needs_comma = !body.fields.is_empty();
+        if self.added.is_empty() {
+            pieces.push(text.as_bytes().slice(sent..));
+            return pieces.joined_if_small();
+        }
+        pieces.push(text.as_bytes().slice(sent..self.body.end));
+        let mut added = String::new();
+        let mut needs_comma = !self.body.fields.is_empty();
         for (key, raw) in &self.added {
             if std::mem::replace(&mut needs_comma, true) {
-                out.push(b',');
+                added.push(',');
             }
-            out.extend_from_slice(quoted(key).as_bytes());
-            out.push(b':');
-            out.extend_from_slice(raw.as_bytes());
+            added.push_str(&quoted(key));
+            added.push(':');
+            added.push_str(raw);
         }
-        out.extend_from_slice(body.text.get(body.end..).unwrap_or_default());
-        out.into()
+        pieces.push(added.into());
+        pieces.push(text.as_bytes().slice(self.body.end..));
+        pieces.joined_if_small()
     }
 
-    /// The number of bytes that [`to_bytes`](Self::to_bytes) gives.
+    /// The number of bytes that [`to_pieces`](Self::to_pieces) gives.
     pub fn length(&self) -> usize {
         let replaced = self.replaced.iter().filter_map(|(at, raw)| {
             self.body.fields.get(*at).map(|field| (raw.len(), field.value.len()))
@@ -144,7 +147,7 @@ fn with_include_usage(raw: Option<&str>) -> Result<Option<String>, BodyError> {
     // Some upstreams take other values for a no, and then do not report usage.
     let mut edits = options.edit();
     edits.set(MEMBER, "true");
-    Ok(String::from_utf8(edits.to_bytes().into()).ok())
+    Ok(String::from_utf8(edits.to_pieces().to_bytes().into()).ok())
 }
 
 fn quoted(text: &str) -> String {

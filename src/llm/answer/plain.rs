@@ -20,8 +20,8 @@ pub struct PlainAnswer {
     format: Format,
     scanner: Box<TopLevelScanner>,
     beginning: BodyBeginning,
-    /// Whether the usage, once it has passed, tells the output.
-    reports_output: Option<bool>,
+    /// Set once the usage has passed.
+    usage: Option<Option<ReportedUsage>>,
 }
 
 impl PlainAnswer {
@@ -39,19 +39,22 @@ impl PlainAnswer {
             format,
             scanner: Box::new(TopLevelScanner::new(keep)),
             beginning: BodyBeginning::default(),
-            reports_output: None,
+            usage: None,
         }
     }
 
     /// Takes the next chunk.
     pub fn push(&mut self, chunk: &[u8]) {
         self.scanner.feed(chunk);
-        if self.reports_output.is_none() && self.scanner.usage.value().is_some() {
-            self.reports_output = Some(self.reports_output());
+        if self.usage.is_none()
+            && let Some(raw) = self.scanner.usage.value()
+        {
+            self.usage = Some(ReportedUsage::parse(raw, self.format.usage_names()));
         }
-        match self.reports_output {
-            Some(true) => self.beginning.clear(),
-            _ => self.beginning.take(chunk),
+        if self.reports_output() {
+            self.beginning.clear();
+        } else {
+            self.beginning.take(chunk);
         }
     }
 
@@ -80,8 +83,7 @@ impl PlainAnswer {
     }
 
     fn usage(&self) -> Option<ReportedUsage> {
-        let raw = self.scanner.usage.value()?;
-        ReportedUsage::parse(raw, self.format.usage_names())
+        self.usage.flatten()
     }
 
     fn reports_output(&self) -> bool {

@@ -8,13 +8,14 @@ mod open_reservation;
 mod ring;
 mod tenant;
 
-use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use chrono::{DateTime, Utc};
+use foldhash::HashMap;
+use foldhash::fast::RandomState;
 
 use super::{Amounts, Claims, Reserved};
 use crate::domain::ids::{OrganizationId, PolicyId, RequestId};
@@ -54,7 +55,7 @@ pub struct Memory {
 impl Default for Memory {
     fn default() -> Self {
         let inner = Inner {
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
             swept_before: AtomicI64::new(i64::MIN),
             shards: std::array::from_fn(|_| RwLock::default()),
         };

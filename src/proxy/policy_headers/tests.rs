@@ -139,3 +139,12 @@ fn the_array_is_bounded_and_says_how_many_are_left_out() {
     let shown = policies.as_array().unwrap().len() - 1;
     assert_eq!(policies[shown]["more"], json!(40 - shown));
 }
+
+#[test]
+fn instants_are_written_as_chrono_writes_them() {
+    for at in ["2026-03-04T05:06:07Z", "1999-12-31T23:59:59Z", "2400-02-29T00:00:00Z"] {
+        let mut json = String::new();
+        push_instant(&mut json, at.parse().unwrap());
+        assert_eq!(json, at);
+    }
+}

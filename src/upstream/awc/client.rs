@@ -13,15 +13,17 @@ use std::{
 
 use actix_http::{
     HttpMessage, Method, StatusCode,
-    header::{self, HeaderMap, HeaderValue},
+    header::{self, HeaderMap},
 };
 use awc::error::{ConnectError, SendRequestError};
-use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 use tokio_rustls::{TlsConnector, rustls::ClientConfig};
 
 pub use super::body::UpstreamBody;
-use super::{attempt::Attempt, date_timers::SuppressedTimers, dialer::Dialer};
+use super::{
+    attempt::Attempt, date_timers::SuppressedTimers, dialer::Dialer, outgoing_body::OutgoingBody,
+};
+use crate::json::object::BodyPieces;
 use crate::upstream::{base_url::RequestTarget, egress::EgressRules};
 pub use crate::upstream::{
     error::{UpstreamError, UpstreamFailure},
@@ -68,8 +70,7 @@ pub struct UpstreamClient {
     timers: Rc<SuppressedTimers>,
 }
 
-/// One request. A clone shares the body.
-#[derive(Clone)]
+/// One request.
 pub struct UpstreamRequest {
     /// The method.
     pub method: Method,
@@ -78,9 +79,17 @@ pub struct UpstreamRequest {
     /// The headers that travel. Host, framing and hop-by-hop ones are dropped and written anew.
     pub headers: HeaderMap,
     /// The body; empty for none.
-    pub body: Bytes,
+    pub body: BodyPieces,
     /// The time limits.
     pub timeouts: UpstreamTimeouts,
+}
+
+/// A request that can be sent, more than once.
+pub struct PreparedRequest {
+    request: awc::FrozenClientRequest,
+    /// None for methods that have none.
+    body: Option<BodyPieces>,
+    timeouts: UpstreamTimeouts,
 }
 
 /// The time limits of one request. There is none on the whole.
@@ -148,37 +157,12 @@ impl UpstreamClient {
     /// connection, before the head as well.
     pub async fn send(
         &self,
-        request: &UpstreamRequest,
+        request: &PreparedRequest,
     ) -> Result<UpstreamResponse, UpstreamFailure> {
         let started = Instant::now();
-        let timeouts = request.timeouts.bounded();
+        let timeouts = request.timeouts;
         let attempt = Attempt::new(timeouts.connect);
-        let result = match self.prepare(request) {
-            Ok(work) => {
-                self.timers.begin_request();
-                let mut work = pin!(attempt.scope(work));
-                let mut limit = pin!(None);
-                poll_fn(|cx| {
-                    if let Poll::Ready(result) = self.timers.poll(work.as_mut(), cx) {
-                        return Poll::Ready(result.map_err(|error| {
-                            attempt.take_failure().unwrap_or_else(|| from_awc(error))
-                        }));
-                    }
-                    // Connecting has its own limit; this one begins when that is done.
-                    if limit.is_none()
-                        && let Some(connected_at) = attempt.connected_at()
-                    {
-                        limit.set(Some(sleep_until(connected_at + timeouts.first_byte)));
-                    }
-                    match limit.as_mut().as_pin_mut().map(|limit| limit.poll(cx)) {
-                        Some(Poll::Ready(())) => Poll::Ready(Err(UpstreamError::FirstByteTimeout)),
-                        Some(Poll::Pending) | None => Poll::Pending,
-                    }
-                })
-                .await
-            }
-            Err(error) => Err(error),
-        };
+        let result = self.head_of_answer(request, &attempt).await;
         let reused_connection = attempt.reused_connection();
         match result {
             Ok(mut response) => {
@@ -201,33 +185,73 @@ impl UpstreamClient {
         }
     }
 
-    /// awc's part of the request, not yet begun.
-    fn prepare(
+    async fn head_of_answer(
         &self,
-        request: &UpstreamRequest,
-    ) -> Result<
-        impl Future<Output = Result<awc::ClientResponse, SendRequestError>> + use<>,
-        UpstreamError,
-    > {
-        let UpstreamRequest { method, target, headers, body, .. } = request;
-        let invalid = UpstreamError::InvalidRequest;
-        let uri = target.uri().map_err(invalid)?;
-        let host = HeaderValue::from_str(target.host_header())
-            .map_err(|error| invalid(error.to_string()))?;
-
-        let bodiless = body.is_empty() && matches!(*method, Method::GET | Method::HEAD);
-        let client = if target.is_plain_http() { &self.plain } else { &self.tls };
-        let mut request = client.request(method.clone(), uri).no_decompress();
-        let sent = request.headers_mut();
-        sent.insert(header::HOST, host);
-        for (name, value) in headers.iter().filter(|(name, _)| !OWN_HEADERS.contains(name)) {
-            sent.append(name.clone(), value.clone());
-        }
-        Ok(if bodiless {
-            request.send_body(actix_http::body::None::new())
-        } else {
-            request.send_body(body.clone())
+        request: &PreparedRequest,
+        attempt: &Rc<Attempt>,
+    ) -> Result<awc::ClientResponse, UpstreamError> {
+        self.timers.begin_request();
+        let mut work = pin!(attempt.scope(request.send()));
+        let mut limit = pin!(None);
+        poll_fn(|cx| {
+            if let Poll::Ready(result) = self.timers.poll(work.as_mut(), cx) {
+                return Poll::Ready(
+                    result
+                        .map_err(|error| attempt.take_failure().unwrap_or_else(|| from_awc(error))),
+                );
+            }
+            // Connecting has its own limit; this one begins when that is done.
+            if limit.is_none()
+                && let Some(connected_at) = attempt.connected_at()
+            {
+                limit.set(Some(sleep_until(connected_at + request.timeouts.first_byte)));
+            }
+            match limit.as_mut().as_pin_mut().map(|limit| limit.poll(cx)) {
+                Some(Poll::Ready(())) => Poll::Ready(Err(UpstreamError::FirstByteTimeout)),
+                Some(Poll::Pending) | None => Poll::Pending,
+            }
         })
+        .await
+    }
+
+    /// Makes the request ready to be sent.
+    pub fn prepare(&self, request: UpstreamRequest) -> Result<PreparedRequest, UpstreamError> {
+        let UpstreamRequest { method, target, mut headers, body, timeouts } = request;
+        let uri = target.uri().map_err(UpstreamError::InvalidRequest)?;
+        for name in &OWN_HEADERS {
+            headers.remove(name);
+        }
+        headers.insert(header::HOST, target.host_header().clone());
+        let is_bodiless = body.pieces().is_empty() && matches!(method, Method::GET | Method::HEAD);
+        let client = if target.is_plain_http() { &self.plain } else { &self.tls };
+        let mut request = client.request(method, uri).no_decompress();
+        *request.headers_mut() = headers;
+        Ok(PreparedRequest {
+            request: request
+                .freeze()
+                .map_err(|error| UpstreamError::InvalidRequest(error.to_string()))?,
+            body: (!is_bodiless).then_some(body),
+            timeouts: timeouts.bounded(),
+        })
+    }
+}
+
+impl PreparedRequest {
+    /// Whether its answer depends on what the caller has already (RFC 9110, section 13.1).
+    pub fn is_conditional_get(&self) -> bool {
+        let headers = self.request.headers();
+        *self.request.get_method() == Method::GET
+            && [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE]
+                .iter()
+                .any(|name| headers.contains_key(name))
+    }
+
+    /// awc's part of the request, not yet begun.
+    fn send(&self) -> awc::SendClientRequest {
+        match &self.body {
+            Some(body) => self.request.send_body(OutgoingBody::new(body.clone())),
+            None => self.request.send_body(actix_http::body::None::new()),
+        }
     }
 }
 

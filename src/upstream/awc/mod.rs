@@ -6,6 +6,7 @@ mod body;
 pub(super) mod client;
 mod date_timers;
 mod dialer;
+mod outgoing_body;
 mod response_validator;
 mod sweeper;
 mod transport;

@@ -162,6 +162,7 @@ async fn an_interim_response_may_come_long_before_the_answer() {
     .await;
     let client = client();
     let request = server.request();
+    let request = client.prepare(request).unwrap();
     let mut sending = std::pin::pin!(client.send(&request));
     // Not ready while only the hint has come.
     assert!(timeout(Duration::from_millis(50), &mut sending).await.is_err());
@@ -202,7 +203,7 @@ async fn redirects_are_not_followed() {
     let server = Server::answering(answer.leak(), 1).await;
     let mut request = server.request();
     request.method = Method::GET;
-    request.body = Bytes::new();
+    request.body = Bytes::new().into();
     let response = send(&client(), request).await;
     assert_eq!(response.status, 307);
     assert!(response.headers.contains_key(header::LOCATION));
@@ -239,7 +240,7 @@ async fn a_long_request_that_is_refused_early_gets_its_answer() {
         let client = client();
         for connections in 1..=2 {
             let mut request = server.request();
-            request.body = Bytes::from(vec![b' '; 32 * 1024 * 1024]);
+            request.body = Bytes::from(vec![b' '; 32 * 1024 * 1024]).into();
             let response = send(&client, request).await;
             assert_eq!(response.status, 413);
             assert_eq!(text(response.body).await, "big");

@@ -181,6 +181,7 @@ async fn dropping_send_before_the_head_closes_the_connection() {
     let client = client();
     {
         let request = server.request();
+        let request = client.prepare(request).unwrap();
         let mut sending = std::pin::pin!(client.send(&request));
         tokio::select! {
             result = &mut sending => panic!("an answer: {result:?}"),

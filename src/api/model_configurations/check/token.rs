@@ -100,7 +100,7 @@ async fn ask_within(
             return Ok(Token::NotAsked(denied.message));
         }
     }
-    if let Err(full) = request.begin_attempt(&target, SentBody::Whole(body.clone(), None)) {
+    if let Err(full) = request.begin_attempt(&target, SentBody::Whole(body.clone().into(), None)) {
         request.finish(RequestOutcome::Refused);
         return Ok(Token::NotAsked(full.to_string()));
     }

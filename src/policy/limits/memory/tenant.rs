@@ -1,9 +1,9 @@
 //! The counters of one organization.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use chrono::{DateTime, Utc};
+use foldhash::HashMap;
 use smallvec::SmallVec;
 
 use super::super::retry_times::{saturated, until_bucket_left, until_next_window};

@@ -6,17 +6,15 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::{
-    api_errors::{problem, wrong_fields},
-    support::{
-        app::TestApp,
-        case::{Case, cases},
-        database::Database,
-        fixture::Fixture,
-        http::{Answer, Client, Request},
-        two_tenants::{TwoTenants, text},
-        wait::eventually,
-    },
+use crate::support::{
+    app::TestApp,
+    case::{Case, cases},
+    database::Database,
+    fixture::Fixture,
+    http::{Answer, Client, Request},
+    problems::{problem, wrong_fields},
+    two_tenants::{TwoTenants, text},
+    wait::eventually,
 };
 
 /// The cases of this file.

@@ -12,6 +12,7 @@ use crate::support::{
     app::{TestApp, master_key_file, options, write_master_key},
     background_load::BackgroundLoad,
     case::{Case, cases},
+    commands::first_keys,
     database::{Database, Kind},
     fixture::Fixture,
     http::Request,
@@ -323,10 +324,7 @@ async fn a_migrated_database_has_its_key() {
     bootstrap.args(&options);
     let ended = run(bootstrap).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    let keys: Value = serde_json::from_str(&ended.stdout).unwrap();
-    for name in ["platform_key", "admin_key"] {
-        secrets::register_key(keys[name].as_str().expect("a key"));
-    }
+    first_keys(&ended);
     assert_eq!(note_keys(&key), before);
     drop(directory);
 }

@@ -2,16 +2,14 @@
 
 use serde_json::{Value, json};
 
-use crate::{
-    api_errors::{problem, wrong_fields},
-    support::{
-        app::TestApp,
-        case::{Case, cases},
-        database::Database,
-        database_dump::differences,
-        fixture::Fixture,
-        two_tenants::{TwoTenants, text},
-    },
+use crate::support::{
+    app::TestApp,
+    case::{Case, cases},
+    database::Database,
+    database_dump::differences,
+    fixture::Fixture,
+    problems::{problem, wrong_fields},
+    two_tenants::{TwoTenants, text},
 };
 
 /// The cases of this file.

@@ -2,16 +2,14 @@
 
 use serde_json::{Value, json};
 
-use crate::{
-    api_errors::{problem, wrong_fields},
-    support::{
-        app::TestApp,
-        case::{Case, cases},
-        database::Database,
-        database_dump::differences,
-        http::{Client, Request},
-        two_tenants::{TwoTenants, text},
-    },
+use crate::support::{
+    app::TestApp,
+    case::{Case, cases},
+    database::Database,
+    database_dump::differences,
+    http::{Client, Request},
+    problems::{problem, wrong_fields},
+    two_tenants::{TwoTenants, text},
 };
 
 const PRICES: &str = "/api/v1/model-prices";

@@ -4,18 +4,16 @@
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::{
-    api_errors::{problem, wrong_fields},
-    support::{
-        app::TestApp,
-        case::{Case, cases},
-        database::Database,
-        fixture::Fixture,
-        operations::{example_call, operations},
-        secrets::register,
-        sql::{execute, texts},
-        two_tenants::{TwoTenants, text},
-    },
+use crate::support::{
+    app::TestApp,
+    case::{Case, cases},
+    database::Database,
+    fixture::Fixture,
+    operations::{example_call, operations},
+    problems::{problem, wrong_fields},
+    secrets::register,
+    sql::{execute, texts},
+    two_tenants::{TwoTenants, text},
 };
 
 /// The cases of this file.

@@ -2,16 +2,14 @@
 
 use serde_json::{Value, json};
 
-use crate::{
-    api_errors::{problem, wrong_fields},
-    support::{
-        app::TestApp,
-        case::{Case, cases},
-        database::Database,
-        fixture::Fixture,
-        sql::texts,
-        two_tenants::{TwoTenants, text},
-    },
+use crate::support::{
+    app::TestApp,
+    case::{Case, cases},
+    database::Database,
+    fixture::Fixture,
+    problems::{problem, wrong_fields},
+    sql::texts,
+    two_tenants::{TwoTenants, text},
 };
 
 /// The cases of this file.

@@ -181,6 +181,13 @@ async fn all_wrong_fields_are_named_at_once(database: Database) {
         ),
         (
             "POST",
+            "/api/v1/model-prices".to_owned(),
+            json!({"provider": "openai", "price": {}}),
+            vec!["model", "price.input", "price.output"],
+        ),
+        ("PATCH", configuration.clone(), json!({"price": {}}), vec!["price.input", "price.output"]),
+        (
+            "POST",
             "/api/v1/gateway-policies".to_owned(),
             json!({"name": "", "policy_type": "spend_cap", "config": {"window": "x"},
                 "subject_matchers": [], "priority": "high"}),

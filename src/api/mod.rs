@@ -15,6 +15,7 @@ mod gateway_policies;
 mod health;
 mod me;
 mod middleware;
+mod missing_fields;
 mod model_configurations;
 mod model_prices;
 pub mod openapi;

@@ -127,10 +127,10 @@ async fn errors_carry_the_request_id(database: Database) {
     let app = TestApp::start(&database).await;
     let client = app.admin().with_header("x-request-id", "chosen-by-the-caller");
     let answer = client.get("/api/v1/nothing").await;
-    let told = problem(&answer, 404, "not_found");
-    assert_ne!(told["request_id"], "chosen-by-the-caller");
+    let document = problem(&answer, 404, "not_found");
+    assert_ne!(document["request_id"], "chosen-by-the-caller");
     let other = client.get("/api/v1/nothing").await.json();
-    assert_ne!(told["request_id"], other["request_id"]);
+    assert_ne!(document["request_id"], other["request_id"]);
     let good = client.get("/api/v1/me").await.expect(200);
     assert!(good.header("x-request-id").is_some());
     assert_eq!(good.header("cache-control"), Some("no-store"));

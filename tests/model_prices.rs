@@ -231,9 +231,9 @@ async fn a_workspace_key_cannot_set_prices(database: Database) {
     ] {
         let patch = json!({field: value});
         for role in ["WORKSPACE_ADMIN", "WORKSPACE_EDITOR"] {
-            let told =
+            let shown =
                 problem(&tenants.as_role(role).patch(&one, &patch).await, 403, "permission_denied");
-            assert!(text(&told, "detail").contains("organization:manage"), "{told}");
+            assert!(text(&shown, "detail").contains("organization:manage"), "{shown}");
         }
         let mut body = json!({"name": "n", "base_url": team.upstream.base_url(), "model": "m"});
         body[field] = value;

@@ -116,8 +116,9 @@ async fn a_workspace_with_working_keys_is_not_deleted(database: Database) {
     let admin = app.admin();
     let path = format!("/api/v1/workspaces/{}", team.workspace_id);
     for query in ["", "?force=false"] {
-        let told = problem(&admin.delete(&format!("{path}{query}")).await, 409, "workspace_in_use");
-        assert!(text(&told, "detail").contains("force"), "{told}");
+        let document =
+            problem(&admin.delete(&format!("{path}{query}")).await, 409, "workspace_in_use");
+        assert!(text(&document, "detail").contains("force"), "{document}");
     }
     assert_eq!(wrong_fields(&admin.delete(&format!("{path}?force=maybe")).await), ["force"]);
     team.caller().send(Fixture::chat()).await.expect(200);

@@ -1,4 +1,4 @@
-//! What one attempt changes in the caller's body.
+//! The changes that one attempt makes to the caller's body.
 
 use std::borrow::Cow;
 
@@ -7,11 +7,11 @@ use bytes::Bytes;
 use super::{BodyError, JsonBody};
 use crate::json::tokenizer::{Token, Tokenizer};
 
-/// Fields of a body that are replaced or added. The body itself is left as it is.
+/// Fields of a body that are replaced or added. The body itself does not change.
 #[derive(Debug, Clone)]
 pub struct BodyEdits<'b> {
     body: &'b JsonBody,
-    /// By the field's place in the body.
+    /// By the index of the field in the body.
     replaced: Vec<(usize, Cow<'b, str>)>,
     added: Vec<(Cow<'b, str>, Cow<'b, str>)>,
 }
@@ -21,7 +21,7 @@ impl<'b> BodyEdits<'b> {
         Self { body, replaced: Vec::new(), added: Vec::new() }
     }
 
-    /// The raw value of a field as it goes up.
+    /// The raw value of a field as it is sent.
     pub fn get(&self, key: &str) -> Option<&str> {
         match self.body.position(key) {
             Some(at) => match self.replaced.iter().find(|(place, _)| *place == at) {
@@ -71,7 +71,7 @@ impl<'b> BodyEdits<'b> {
     }
 
     /// Asks for usage in a chat stream (`stream_options.include_usage`), keeping the other options.
-    /// Returns whether the caller had not asked, so that the usage event must be withheld.
+    /// Returns whether it was added, so that the usage event must be withheld from the caller.
     pub fn ask_for_usage(&mut self) -> Result<bool, BodyError> {
         let Some(options) = with_include_usage(self.get("stream_options"))? else {
             return Ok(false);
@@ -85,7 +85,7 @@ impl<'b> BodyEdits<'b> {
         self.added.iter().map(|(key, raw)| (&**key, &**raw))
     }
 
-    /// The body as it goes up: the caller's own bytes if nothing is changed.
+    /// The body as it is sent: the caller's own bytes if nothing is changed.
     pub fn to_bytes(&self) -> Bytes {
         let body = self.body;
         if self.replaced.is_empty() && self.added.is_empty() {
@@ -136,12 +136,12 @@ fn with_include_usage(raw: Option<&str>) -> Result<Option<String>, BodyError> {
         return Err(BodyError::StreamOptions);
     }
     let options = JsonBody::parse(Bytes::copy_from_slice(raw.as_bytes()))?;
-    // Whatever the caller says here, an upstream may go by the other spelling.
+    // An upstream may read the other spelling, whatever this one says.
     options.check_spelling(MEMBER)?;
     if options.get(MEMBER) == Some("true") {
         return Ok(None);
     }
-    // Some upstreams take other values for a no, and then do not report usage.
+    // Some upstreams read other values as false, and then do not report usage.
     let mut edits = options.edit();
     edits.set(MEMBER, "true");
     Ok(String::from_utf8(edits.to_bytes().into()).ok())

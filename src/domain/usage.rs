@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::metadata::{MAX_KEY, normal, without_prefix};
 use super::money::NanoUsd;
+use super::text_enum::text_enum;
 
 /// How many things of the gateway's own one question may group by.
 pub const MAX_DIMENSIONS: usize = 3;
@@ -22,44 +23,21 @@ pub enum Interval {
     Month,
 }
 
-/// What figures can be grouped by, besides time and the callers' metadata.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dimension {
-    /// The tenant.
-    Organization,
-    /// The workspace of the key.
-    Workspace,
-    /// The person whose key it is.
-    User,
-    /// The key.
-    ApiKey,
-    /// The model that upstreams were asked for.
-    Model,
-    /// The model configuration.
-    Configuration,
-}
-
-impl Dimension {
-    /// Every one.
-    pub const ALL: [Self; 6] = [
-        Self::Organization,
-        Self::Workspace,
-        Self::User,
-        Self::ApiKey,
-        Self::Model,
-        Self::Configuration,
-    ];
-
-    /// The text form, as questions name it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Organization => "organization",
-            Self::Workspace => "workspace",
-            Self::User => "user",
-            Self::ApiKey => "api_key",
-            Self::Model => "model",
-            Self::Configuration => "configuration",
-        }
+text_enum! {
+    /// What figures can be grouped by, besides time and the callers' metadata.
+    pub enum Dimension {
+        /// The tenant.
+        Organization = "organization",
+        /// The workspace of the key.
+        Workspace = "workspace",
+        /// The person whose key it is.
+        User = "user",
+        /// The key.
+        ApiKey = "api_key",
+        /// The model that upstreams were asked for.
+        Model = "model",
+        /// The model configuration.
+        Configuration = "configuration",
     }
 }
 

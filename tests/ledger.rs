@@ -20,7 +20,7 @@ use tollgate::{
         ledger::{LedgerError, REJECTED},
         record::{AttemptEnd, AttemptOutcome, AttemptStart},
     },
-    config::PolicySettings,
+    config::{PolicySettings, Settings},
     domain::{money::NanoUsd, window::SpendWindow},
     policy::{
         limit::Limit,
@@ -290,7 +290,7 @@ async fn draining_a_journal_settles_its_reservations(database: Database) {
     let open = start(&fixture.clock);
     let counters = || {
         let redis_url = Some(shared_url().parse().unwrap());
-        let settings = PolicySettings { redis_url, ..PolicySettings::default() };
+        let settings = PolicySettings { redis_url, ..Settings::default().policies };
         Counters::open(&settings, &fixture.clock, &Metrics::new()).unwrap()
     };
     let (counter, window) = (fixture.clock.new_id(), SpendWindow::Monthly);

@@ -132,6 +132,7 @@ async fn all_wrong_fields_are_named_at_once(database: Database) {
         "name",
         "no_such",
         "price.input",
+        "price.output",
         "provider",
         "timeouts.idle_ms",
         "timeouts.total_ms",
@@ -177,7 +178,7 @@ async fn all_wrong_fields_are_named_at_once(database: Database) {
             "POST",
             "/api/v1/model-prices".to_owned(),
             json!({"provider": "A b", "model": "", "price": {"input": -1}}),
-            vec!["model", "price.input", "provider"],
+            vec!["model", "price.input", "price.output", "provider"],
         ),
         (
             "POST",

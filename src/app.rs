@@ -1,4 +1,4 @@
-//! The application: built from settings, run until told to stop, drained.
+//! The application: built from settings, run until it is stopped, drained.
 
 mod accounting;
 pub mod bootstrap;
@@ -149,7 +149,7 @@ fn keyring_hint(error: &KeyringError) -> &'static str {
 pub enum Stopped {
     /// Open requests were finished, or reached the drain's time limit.
     Drained,
-    /// It was told to stop at once; open requests were cut off.
+    /// It had to stop at once; open requests were cut off.
     Interrupted,
 }
 

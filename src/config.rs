@@ -18,6 +18,8 @@ mod timeouts;
 mod validate;
 pub mod values;
 
+use clap::{Args as _, FromArgMatches as _};
+
 pub use database::{DatabaseSettings, DatabaseUrl, PostgresUrl};
 pub use directory::DirectorySettings;
 pub use egress::EgressSettings;
@@ -33,7 +35,7 @@ pub use validate::SettingsError;
 pub use values::Networks;
 
 /// All settings of a server. [`Default`] equals a command line without options.
-#[derive(clap::Args, Clone, Debug, Default)]
+#[derive(clap::Args, Clone, Debug)]
 #[expect(missing_docs, reason = "the names of the fields say it")]
 pub struct Settings {
     #[command(flatten)]
@@ -58,13 +60,18 @@ pub struct Settings {
     pub logging: LogSettings,
 }
 
-/// The values of a command line without options, whatever the environment says.
-#[expect(clippy::expect_used, reason = "the default values are constant and parsed in tests")]
-fn defaults<T: clap::Args>() -> T {
-    let command = T::augment_args(clap::Command::new("defaults"));
-    let matches =
-        command.mut_args(|arg| arg.env(None::<&'static str>)).try_get_matches_from(["defaults"]);
-    matches.and_then(|matches| T::from_arg_matches(&matches)).expect("the default values are valid")
+impl Default for Settings {
+    /// The values of a command line without options, whatever the environment says.
+    #[expect(clippy::expect_used, reason = "the default values are constant and parsed in tests")]
+    fn default() -> Self {
+        let command = Self::augment_args(clap::Command::new("defaults"));
+        let matches = command
+            .mut_args(|arg| arg.env(None::<&'static str>))
+            .try_get_matches_from(["defaults"]);
+        matches
+            .and_then(|matches| Self::from_arg_matches(&matches))
+            .expect("the default values are valid")
+    }
 }
 
 #[cfg(test)]

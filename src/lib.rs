@@ -9,7 +9,7 @@
 //! | [`config`] | every option, its flag and its environment variable |
 //! | [`api`] | the management plane, `/api/v1`: one file an operation group |
 //! | [`proxy`] | the data plane, `/providers`: `proxy/mod.rs` reads as the pipeline |
-//! | [`auth`] | credentials to principal: extraction, verification, issuing |
+//! | [`auth`] | credentials to principal: extraction, verification, issuing; the address of the caller |
 //! | [`policy`] | admission before a request is sent, settlement after it; limits in memory and in Redis |
 //! | [`accounting`] | requests that an upstream may bill: attempts, estimates, prices, the journal and the ledger |
 //! | [`directory`] | what the data plane looks up: keys, configurations, policies, cached and invalidated |

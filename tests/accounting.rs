@@ -134,8 +134,8 @@ async fn the_ledger_agrees_with_the_invoice(database: Database) {
         assert_eq!(of_rows, of_table, "{table} adds up to the rows");
     }
     for sqlstate in [SHUT_DOWN, RECOVERING] {
-        let told = server.as_ref().is_none_or(|server| server.times_told(sqlstate) > 0);
-        assert!(told, "the gateway was never told {sqlstate}");
+        let is_logged = server.as_ref().is_none_or(|server| server.times_told(sqlstate) > 0);
+        assert!(is_logged, "the gateway was never told {sqlstate}");
     }
 
     gateway.start_again().await;

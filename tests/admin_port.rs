@@ -1,15 +1,12 @@
 //! `--admin-listen`: what the second port serves, and what the first no longer does.
 
-use serde_json::Value;
-
 use crate::support::{
-    app::{master_key_file, options, write_master_key},
     case::{Case, cases},
+    commands::{BOOTSTRAP, command, command_with_key, first_keys, stop},
     database::Database,
     fixture::Fixture,
     http::Client,
-    process::{ChildProcess, Signal, run, tollgate},
-    secrets,
+    process::{ChildProcess, run},
 };
 
 /// The cases of this file.
@@ -18,20 +15,14 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 async fn the_admin_port_alone_serves_the_management_plane(database: Database) {
-    write_master_key(&master_key_file(&database));
-    let mut bootstrap = tollgate(&["bootstrap", "--organization", "First"]);
-    bootstrap.args(options(&database));
-    let made: Value = serde_json::from_str(&run(bootstrap).await.stdout).unwrap();
-    for name in ["platform_key", "admin_key"] {
-        secrets::register_key(made[name].as_str().unwrap());
-    }
+    let made = first_keys(&run(command_with_key(&database, BOOTSTRAP)).await);
     // A free port; the callers' port is read from the output of the process.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let admins = free.local_addr().unwrap();
     drop(free);
-    let mut serve = tollgate(&["serve"]);
-    serve.args(options(&database)).args(["--admin-listen", &admins.to_string()]);
-    let mut serving = ChildProcess::start(serve);
+    let mut serve = command(&database, &["serve"]);
+    serve.args(["--admin-listen", &admins.to_string()]);
+    let serving = ChildProcess::start(serve);
     let callers = serving.address().await;
 
     let admin = Client::new(admins).with_key(made["admin_key"].as_str().unwrap());
@@ -48,6 +39,5 @@ async fn the_admin_port_alone_serves_the_management_plane(database: Database) {
     for path in ["/metrics", "/api/v1/me", "/openapi.json", "/docs"] {
         assert_eq!(with_key.get(path).await.status, 404, "{path}");
     }
-    serving.signal(Signal::Term);
-    assert_eq!(serving.ended().await.code(), Some(0));
+    stop(serving).await;
 }

@@ -6,17 +6,15 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::{
-    api_errors::{problem, wrong_fields},
-    support::{
-        app::TestApp,
-        case::{Case, cases},
-        database::Database,
-        fixture::Fixture,
-        http::{Answer, Client, Request},
-        two_tenants::{TwoTenants, text},
-        wait::eventually,
-    },
+use crate::support::{
+    app::TestApp,
+    case::{Case, cases},
+    database::Database,
+    fixture::Fixture,
+    http::{Answer, Client, Request},
+    problems::{problem, wrong_fields},
+    two_tenants::{TwoTenants, text},
+    wait::eventually,
 };
 
 /// The cases of this file.
@@ -277,8 +275,8 @@ async fn keys_of_a_suspended_organization_get_403(database: Database) {
     assert_refused(&tenants, &never_used, 403, "organization_suspended").await;
     for key in &tenants.home.keys {
         let answer = tenants.app.as_key(&key.key).get("/api/v1/me").await;
-        let told = problem(&answer, 403, "organization_suspended");
-        assert!(text(&told, "detail").contains("suspended"), "{told}");
+        let document = problem(&answer, 403, "organization_suspended");
+        assert!(text(&document, "detail").contains("suspended"), "{document}");
     }
     // An invalid key does not reveal that the organization is suspended.
     let (known, secret) = key.rsplit_once('_').unwrap();

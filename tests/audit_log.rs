@@ -137,14 +137,14 @@ async fn a_change_without_effect_is_not_audited(database: Database) {
     tenants.admin().delete(&user).await.expect(204);
     let filter = format!("/api/v1/audit-log?resource_id={}", tenants.home.user_id);
     let log = tenants.admin().get(&filter).await.expect(200).json();
-    let told: Vec<&str> = log["data"]
+    let operations: Vec<&str> = log["data"]
         .as_array()
         .unwrap()
         .iter()
         .filter_map(|one| one["operation"].as_str())
         .collect();
     // The second request changed nothing.
-    assert_eq!(told, ["deactivate_user", "create_user"]);
+    assert_eq!(operations, ["deactivate_user", "create_user"]);
 }
 
 async fn keys_see_the_events_of_their_scope(database: Database) {
@@ -257,14 +257,14 @@ async fn audited_address(app: &TestApp, header: Option<&str>) -> Value {
 async fn commands_are_audited_as_command_line(database: Database) {
     let app = TestApp::start(&database).await;
     let log = app.platform().get("/api/v1/audit-log").await.expect(200).json();
-    let mut told: Vec<&str> = log["data"]
+    let mut operations: Vec<&str> = log["data"]
         .as_array()
         .unwrap()
         .iter()
         .filter_map(|one| one["operation"].as_str())
         .collect();
-    told.reverse();
-    assert_eq!(told, ["create_organization", "create_api_key", "create_api_key"]);
+    operations.reverse();
+    assert_eq!(operations, ["create_organization", "create_api_key", "create_api_key"]);
     for event in log["data"].as_array().unwrap() {
         let nobody = json!({"scope": "command_line", "api_key_id": null, "user_id": null});
         assert_eq!(event["actor"], nobody);

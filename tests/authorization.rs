@@ -54,12 +54,12 @@ async fn roles_have_the_documented_permissions(database: Database) {
         assert_eq!(me["role"], key.role.name);
         assert_eq!(me["scope"], key.role.scope);
         assert_eq!(me["api_key_id"], key.id);
-        let mut held: Vec<&str> =
+        let mut permissions: Vec<&str> =
             me["permissions"].as_array().unwrap().iter().filter_map(|one| one.as_str()).collect();
         let mut written = key.role.permissions.to_vec();
-        held.sort_unstable();
+        permissions.sort_unstable();
         written.sort_unstable();
-        assert_eq!(held, written, "{}", key.role.name);
+        assert_eq!(permissions, written, "{}", key.role.name);
     }
     assert_eq!(tenants.roles().count(), ROLES.len());
 }
@@ -83,7 +83,7 @@ async fn missing_and_invalid_keys_are_refused(database: Database) {
     for operation in operations(&tenants).await {
         let example = example_call(&tenants, &operation).await;
         let before = database.dump().await;
-        let asked = tenants.home.team.upstream.seen().requests.len();
+        let calls = tenants.home.team.upstream.seen().requests.len();
         for (who, client) in &nobodies {
             let answer = client.send(example.request(&operation)).await;
             let expected = if operation.public() { example.status } else { 401 };
@@ -92,7 +92,7 @@ async fn missing_and_invalid_keys_are_refused(database: Database) {
                 assert_hidden(&tenants.home, &example, &answer.text(), &operation.id);
             }
         }
-        assert_eq!(tenants.home.team.upstream.seen().requests.len(), asked, "{}", operation.id);
+        assert_eq!(tenants.home.team.upstream.seen().requests.len(), calls, "{}", operation.id);
         let changed = differences(&before, &database.dump().await);
         assert!(changed.is_empty(), "{} by nobody changed {changed:#?}", operation.id);
     }
@@ -109,7 +109,7 @@ async fn other_tenants_see_and_change_nothing(database: Database) {
         let siblings = tenants.sibling.keys.iter().filter(|key| key.role.scope == "workspace");
         let others: Vec<&RoleKey> = siblings.chain(&tenants.stranger.keys).collect();
         let before = database.dump().await;
-        let asked = tenants.home.team.upstream.seen().requests.len();
+        let calls = tenants.home.team.upstream.seen().requests.len();
         for other in &others {
             let who = format!("{} as another's {}", operation.id, other.role.name);
             let may = allowed(other.role, &operation, &example);
@@ -127,10 +127,10 @@ async fn other_tenants_see_and_change_nothing(database: Database) {
             }
             assert_hidden(&tenants.home, &example, &answer.text(), &who);
             let same = tenants.sibling.keys.iter().any(|key| key.id == other.id);
-            let told = answer.text().contains(&tenants.home.organization_id);
-            assert!(same || !told, "{who}: {}", answer.text());
+            let names_organization = answer.text().contains(&tenants.home.organization_id);
+            assert!(same || !names_organization, "{who}: {}", answer.text());
         }
-        assert_eq!(tenants.home.team.upstream.seen().requests.len(), asked, "{}", operation.id);
+        assert_eq!(tenants.home.team.upstream.seen().requests.len(), calls, "{}", operation.id);
         let changed = differences(&before, &database.dump().await);
         assert!(changed.is_empty(), "{} by others changed {changed:#?}", operation.id);
     }

@@ -94,10 +94,10 @@ async fn a_check_by_token_is_in_the_ledger(database: Database) {
     let app = TestApp::start(&database).await;
     let team = priced(&app.admin(), app.address()).await;
     let (key_id, key) = team.key("WORKSPACE_EDITOR").await;
-    let asked = Request::new("POST", &path(&team))
+    let request = Request::new("POST", &path(&team))
         .header("x-request-id", "mine")
         .header("x-gateway-stage", "setup");
-    let answer = app.as_key(&key).send(asked).await.expect(200);
+    let answer = app.as_key(&key).send(request).await.expect(200);
     let found = answer.json();
     assert_eq!((&found["ok"], &found["status"]), (&true.into(), &200.into()), "{found}");
     assert_eq!(team.upstream.last_request().json()["max_tokens"], 1);
@@ -171,8 +171,12 @@ async fn every_outcome_of_a_check_is_in_the_ledger(database: Database) {
         let found = check(&app.admin(), &team).await;
         assert_eq!(found["ok"], status == Some(200) && outcome == "completed", "{found}");
         let row = requests(&app, &team, number + 1).await.swap_remove(0);
-        let told = (&row["route"], &row["status"], &row["outcome"], &row["code"]);
-        assert_eq!(told, (&"check".into(), &json!(status), &outcome.into(), &json!(code)), "{row}");
+        let actual = (&row["route"], &row["status"], &row["outcome"], &row["code"]);
+        assert_eq!(
+            actual,
+            (&"check".into(), &json!(status), &outcome.into(), &json!(code)),
+            "{row}"
+        );
         assert_eq!(row["usage_source"], source, "{row}");
         let cost = nanos(&row["cost_usd"]);
         assert_eq!(cost > 0, source == "estimated", "{row}");
@@ -187,11 +191,14 @@ async fn each_attempt_of_a_check_is_a_request(database: Database) {
     team.upstream.push(Script::json(400, &json!({})));
     let found = check(&app.admin(), &team).await;
     assert_eq!((&found["ok"], &found["status"]), (&true.into(), &200.into()), "{found}");
-    let asked = team.upstream.last_request().json();
-    assert_eq!((&asked["max_completion_tokens"], &asked["max_tokens"]), (&1.into(), &Value::Null));
+    let received = team.upstream.last_request().json();
+    assert_eq!(
+        (&received["max_completion_tokens"], &received["max_tokens"]),
+        (&1.into(), &Value::Null)
+    );
     let all = requests(&app, &team, 2).await;
-    let told: Vec<_> = all.iter().map(|row| (&row["status"], nanos(&row["cost_usd"]))).collect();
-    assert_eq!(told, [(&200.into(), RATES.bill(TOKEN)), (&400.into(), 0)]);
+    let actual: Vec<_> = all.iter().map(|row| (&row["status"], nanos(&row["cost_usd"]))).collect();
+    assert_eq!(actual, [(&200.into(), RATES.bill(TOKEN)), (&400.into(), 0)]);
     assert_ne!(all[0]["request_id"], all[1]["request_id"]);
 }
 
@@ -214,10 +221,10 @@ async fn a_check_counts_against_the_callers_caps(database: Database) {
     assert_eq!((&found["ok"], &found["reachable"]), (&false.into(), &true.into()), "{found}");
     assert!(text(&found, "message").contains("gateway policies: the cap"), "{found}");
     let row = requests(&app, &team, 3).await.swap_remove(0);
-    let told = (&row["route"], &row["outcome"], &row["code"], &row["policies"]["violated"]);
+    let actual = (&row["route"], &row["outcome"], &row["code"], &row["policies"]["violated"]);
     let violated = json!([cap["id"]]);
     let expected = (&"check".into(), &"blocked".into(), &"spend_cap_exceeded".into(), &violated);
-    assert_eq!(told, expected, "{row}");
+    assert_eq!(actual, expected, "{row}");
     assert_eq!(team.upstream.last_request().method, "GET", "no token was asked for");
     has_spent(&app.admin(), &cap, RATES.bill(TOKEN)).await;
 }
@@ -255,9 +262,9 @@ async fn a_check_whose_caller_disconnects_is_charged(database: Database) {
     team.upstream.request(1).await;
     caller.hang_up();
     let row = requests(&app, &team, 1).await.swap_remove(0);
-    let told = (&row["route"], &row["outcome"], &row["status"], &row["usage_source"]);
+    let actual = (&row["route"], &row["outcome"], &row["status"], &row["usage_source"]);
     let expected = (&"check".into(), &"caller_left".into(), &Value::Null, &"estimated".into());
-    assert_eq!(told, expected, "{row}");
+    assert_eq!(actual, expected, "{row}");
     assert!(nanos(&row["cost_usd"]) > 0, "{row}");
 }
 
@@ -267,7 +274,7 @@ async fn a_check_in_a_killed_process_is_lost(database: Database) {
     team.upstream.push(no_model_list());
     team.upstream.push(Script::new().keep_open());
     let caller = gateway.admin().open(Request::new("POST", &path(&team))).await.unwrap();
-    let asked = team.upstream.request(1).await;
+    let received = team.upstream.request(1).await;
     gateway.kill().await;
     drop(caller);
     gateway.start_again().await;
@@ -279,7 +286,7 @@ async fn a_check_in_a_killed_process_is_lost(database: Database) {
     .await;
     let row = &page["data"][0];
     assert_eq!((&row["route"], &row["outcome"]), (&"check".into(), &"lost".into()), "{row}");
-    let prompt = asked.body.len() as u64;
+    let prompt = received.body.len() as u64;
     let most = Usage { prompt, completion: 1, cached: 0, reasoning: 1 };
     assert_eq!(nanos(&row["cost_usd"]), RATES.bill(most), "as reserved: {row}");
 }

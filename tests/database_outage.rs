@@ -271,13 +271,13 @@ async fn another_writer_delays_only_writes(database: Database) {
     load.wait_for_progress().await;
 
     // A write that gets the lock in time succeeds.
-    let late = {
+    let write = {
         let (admin, path, value) = (app.admin(), path.clone(), value.clone());
         actix_rt::spawn(async move { admin.put(&path, &value).await })
     };
     load.wait_for_progress().await;
     drop(lock);
-    late.await.unwrap().success();
+    write.await.unwrap().success();
     load.end().await;
 }
 
@@ -290,12 +290,12 @@ async fn a_locked_row_delays_writes(database: Database) {
     holder.batch_execute("BEGIN; UPDATE change_sequence SET value = value").await.unwrap();
     let (admin, path) = (app.admin(), team.path("secrets/ANOTHER"));
     let value = json!({"value": "stored-after-a-wait"});
-    let late = actix_rt::spawn(async move { admin.put(&path, &value).await });
+    let write = actix_rt::spawn(async move { admin.put(&path, &value).await });
     app.as_key(&unasked).send(Fixture::chat()).await.expect(200);
     app.admin().send(Request::get("/api/v1/workspaces")).await.expect(200);
     load.wait_for_progress().await;
-    assert!(!late.is_finished(), "the write did not wait for its turn");
+    assert!(!write.is_finished(), "the write did not wait for its turn");
     holder.batch_execute("COMMIT").await.unwrap();
-    late.await.unwrap().success();
+    write.await.unwrap().success();
     load.end().await;
 }

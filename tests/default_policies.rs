@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 use crate::{
-    api_errors::{problem, wrong_fields},
     gateway_policies::{PATH, cap, make, matcher, names},
     support::{
         app::TestApp,
         case::{Case, cases},
         database::Database,
+        problems::{problem, wrong_fields},
         sql::execute,
         two_tenants::{TwoTenants, text},
     },

@@ -22,11 +22,11 @@ async fn a_plain_call_is_answered(database: Database) {
     let answer = team.caller().send(Fixture::chat()).await.expect(200);
     assert_eq!(answer.json()["choices"][0]["message"]["content"], openai::PARTS.concat());
 
-    let asked = team.upstream.request(0).await;
-    assert_eq!(asked.target, "/v1/chat/completions");
-    assert_eq!(asked.json()["model"], Fixture::MODEL);
+    let received = team.upstream.request(0).await;
+    assert_eq!(received.target, "/v1/chat/completions");
+    assert_eq!(received.json()["model"], Fixture::MODEL);
     let credential = format!("Bearer {}", team.provider_key);
-    assert_eq!(asked.header("authorization"), Some(credential.as_str()));
+    assert_eq!(received.header("authorization"), Some(credential.as_str()));
     let id = answer.header("x-request-id").expect("every answer has one");
     assert!(!logs::lines_with(id).is_empty(), "the request is logged under its id");
     app.stop().await;
@@ -41,8 +41,8 @@ async fn a_streamed_call_is_relayed(database: Database) {
     let sent = openai::chat_events(&openai::PARTS, openai::Usage::USUAL, false);
     assert_eq!((events.len(), ending), (sent.len(), BodyEnd::Complete));
     assert_eq!(events.last().map(|event| event.data.as_str()), Some("[DONE]"));
-    let asked = team.upstream.last_request().json();
-    assert_eq!(asked["stream_options"], json!({"include_usage": true}));
+    let received = team.upstream.last_request().json();
+    assert_eq!(received["stream_options"], json!({"include_usage": true}));
 }
 
 async fn a_replica_serves_the_same(database: Database) {

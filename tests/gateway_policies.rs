@@ -3,16 +3,14 @@
 
 use serde_json::{Value, json};
 
-use crate::{
-    api_errors::{problem, wrong_fields},
-    support::{
-        app::TestApp,
-        case::{Case, cases},
-        database::Database,
-        http::{Client, Request},
-        sql::execute,
-        two_tenants::{TwoTenants, text},
-    },
+use crate::support::{
+    app::TestApp,
+    case::{Case, cases},
+    database::Database,
+    http::{Client, Request},
+    problems::{problem, wrong_fields},
+    sql::execute,
+    two_tenants::{TwoTenants, text},
 };
 
 /// The cases of this file.

@@ -20,7 +20,7 @@ use tollgate::{
         ledger::{LedgerError, REJECTED},
         record::{AttemptEnd, AttemptOutcome, AttemptStart},
     },
-    config::PolicySettings,
+    config::{PolicySettings, Settings},
     domain::{money::NanoUsd, window::SpendWindow},
     policy::{
         limit::Limit,
@@ -90,9 +90,9 @@ async fn attempts_without_an_end_are_lost_at_the_reserved_cost(database: Databas
     ledger.end(end(&done, 7));
     let copy = copy(&directory, &journal(&database, "copy"));
     let recovered = fixture.settle(&copy).await;
-    let told: BTreeSet<_> =
-        recovered.iter().map(|told| (told.id, told.cost.unwrap().nanos(), told.tokens)).collect();
-    assert_eq!(told, BTreeSet::from([(done.id, 7, 7), (open.id, 900, 0)]));
+    let recovered_rows: BTreeSet<_> =
+        recovered.iter().map(|row| (row.id, row.cost.unwrap().nanos(), row.tokens)).collect();
+    assert_eq!(recovered_rows, BTreeSet::from([(done.id, 7, 7), (open.id, 900, 0)]));
     let expected = BTreeSet::from([row(done.id, "completed", 7), row(open.id, "lost", 900)]);
     assert_eq!(rows(&database).await.into_iter().collect::<BTreeSet<_>>(), expected);
     assert!(fixture.settle(&copy).await.is_empty(), "nothing is left");
@@ -186,7 +186,7 @@ async fn a_torn_record_is_skipped_and_a_damaged_one_is_reported(database: Databa
     damaged[length + 99] ^= 1;
     std::fs::write(&segment, &damaged).unwrap();
     let recovered = fixture.settle(&whole).await;
-    assert_eq!(recovered.iter().map(|told| told.id).collect::<Vec<_>>(), [attempts[0].id]);
+    assert_eq!(recovered.iter().map(|row| row.id).collect::<Vec<_>>(), [attempts[0].id]);
     let kept = std::fs::read_to_string(whole.join(REJECTED)).unwrap();
     assert!(kept.starts_with("damaged ff") && kept.lines().count() == 1, "{kept}");
     assert_eq!(rows(&database).await, [row(attempts[0].id, "lost", 900)]);
@@ -224,7 +224,7 @@ async fn open_attempts_do_not_keep_old_segments(database: Database) {
     .await;
     let recovered = fixture.settle(&copy(&directory, &journal(&database, "copy"))).await;
     // Empty if it is just being rewritten.
-    assert!(recovered.iter().all(|told| told.id == long.id), "{recovered:?}");
+    assert!(recovered.iter().all(|row| row.id == long.id), "{recovered:?}");
     ledger.end(end(&long, 1));
     ledger.flush().await.unwrap();
     eventually("nothing is left", async || fixture.counter("tollgate_journal_bytes") == 0).await;
@@ -290,7 +290,7 @@ async fn draining_a_journal_settles_its_reservations(database: Database) {
     let open = start(&fixture.clock);
     let counters = || {
         let redis_url = Some(shared_url().parse().unwrap());
-        let settings = PolicySettings { redis_url, ..PolicySettings::default() };
+        let settings = PolicySettings { redis_url, ..Settings::default().policies };
         Counters::open(&settings, &fixture.clock, &Metrics::new()).unwrap()
     };
     let (counter, window) = (fixture.clock.new_id(), SpendWindow::Monthly);

@@ -265,7 +265,7 @@ async fn a_start_waits_for_the_database(database: Database) {
         eventually("it was tried again", tried).await;
         proxy.restore();
     });
-    assert_eq!(found.iter().map(|told| told.id).collect::<Vec<_>>(), [open.id]);
+    assert_eq!(found.iter().map(|row| row.id).collect::<Vec<_>>(), [open.id]);
     assert_eq!(rows(&database).await, [row(open.id, "lost", 900)]);
 }
 

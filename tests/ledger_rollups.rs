@@ -136,17 +136,17 @@ async fn the_number_of_values_per_metadata_key_is_limited(database: Database) {
                      ORDER BY metadata_value = ''";
         sql::texts(&database, count).await
     };
-    let told = "SELECT cast(told_values AS text) AS value FROM usage_hours_keys";
+    let told_values = "SELECT cast(told_values AS text) AS value FROM usage_hours_keys";
     write(0..1_200).await;
     write(0..10).await;
     assert_eq!(counts().await, ["1200 1210"]);
-    assert_eq!(sql::texts(&database, told).await, ["1200"]);
+    assert_eq!(sql::texts(&database, told_values).await, ["1200"]);
     // As if the hour already had nearly all the values it can tell apart.
     sql::execute(&database, "UPDATE usage_hours_keys SET told_values = 9900").await;
     write(1_100..1_400).await;
     write(0..1_400).await;
     assert_eq!(counts().await, ["1300 2710", "1 200"]);
-    assert_eq!(sql::texts(&database, told).await, ["10000"]);
+    assert_eq!(sql::texts(&database, told_values).await, ["10000"]);
     sums_agree(&database).await;
 }
 
@@ -214,9 +214,9 @@ async fn the_number_of_metadata_keys_per_hour_is_limited(database: Database) {
         [("team", "1", 4), ("key_01", "same", 3), ("key_81", "same", 3), ("key_81", "other", 0)]
     {
         let metadata = vec![(key.to_owned(), vec![value.to_owned()])];
-        let asked = SpendConditions { metadata, ..SpendConditions::default() };
+        let conditions = SpendConditions { metadata, ..SpendConditions::default() };
         let spent = fixture.database.read(async move |conn: &mut Conn| {
-            spend_since(conn, organization_id, &asked, hour).await
+            spend_since(conn, organization_id, &conditions, hour).await
         });
         assert_eq!(spent.await.unwrap().nanos(), nanos, "{key}: {value}");
     }

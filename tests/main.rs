@@ -59,6 +59,7 @@ cfg_if! {
         mod model_configurations;
         mod model_prices;
         mod observability;
+        mod pagination;
         mod policy_edits;
         mod policy_spend;
         mod postgres_restart;
@@ -75,9 +76,11 @@ cfg_if! {
         mod rate_limits;
         mod read_modify_write;
         mod replicas;
+        mod request_validation;
         mod requests;
         mod role_grants;
         mod secrets;
+        mod serve_command;
         mod spend_caps;
         mod spend_windows;
         mod support_reconciliation;

@@ -12,6 +12,7 @@ use crate::support::{
     app::{TestApp, master_key_file, options, write_master_key},
     background_load::BackgroundLoad,
     case::{Case, cases},
+    commands::first_keys,
     database::{Database, Kind},
     fixture::Fixture,
     http::Request,
@@ -82,9 +83,9 @@ async fn a_rotation_under_load_fails_no_request(database: Database) {
     let before = in_use(&database).await;
     let mut active = String::new();
     for round in 1..=3 {
-        let told = rotate(&database).await;
-        active = told["master_key_id"].as_str().expect("an id").to_owned();
-        assert_eq!(told["rewrapped_data_keys"], 3, "round {round}");
+        let rotated = rotate(&database).await;
+        active = rotated["master_key_id"].as_str().expect("an id").to_owned();
+        assert_eq!(rotated["rewrapped_data_keys"], 3, "round {round}");
         assert!(!before.contains(&active));
         // Secrets can be stored meanwhile.
         teams[2].put_secret(Fixture::SECRET, &teams[2].provider_key).await;
@@ -93,8 +94,8 @@ async fn a_rotation_under_load_fails_no_request(database: Database) {
         admin.wait_for_progress().await;
     }
     // A new workspace uses the new key.
-    let late = idle.workspace().await;
-    late.caller().send(Fixture::chat()).await.expect(200);
+    let new_team = idle.workspace().await;
+    new_team.caller().send(Fixture::chat()).await.expect(200);
     assert_eq!(in_use(&database).await, [active]);
     plain.end().await;
     streamed.end().await;
@@ -102,8 +103,8 @@ async fn a_rotation_under_load_fails_no_request(database: Database) {
     for team in &teams {
         team.caller().send(Fixture::chat()).await.expect(200);
         let credential = format!("Bearer {}", team.provider_key);
-        let asked = team.upstream.last_request();
-        assert_eq!(asked.header("authorization"), Some(credential.as_str()));
+        let received = team.upstream.last_request();
+        assert_eq!(received.header("authorization"), Some(credential.as_str()));
     }
     // The old keys are still in the file but no longer needed.
     let file = master_key_file(&database);
@@ -112,7 +113,7 @@ async fn a_rotation_under_load_fails_no_request(database: Database) {
     assert_eq!(mode(&file), 0o600);
     std::fs::write(&file, format!("{}\n", lines[0])).unwrap();
     let restarted = app.replica().await;
-    for team in teams.iter().chain([&late]) {
+    for team in teams.iter().chain([&new_team]) {
         team.caller_at(restarted.address()).send(Fixture::chat()).await.expect(200);
     }
 }
@@ -139,9 +140,9 @@ async fn an_interrupted_rotation_is_finished_by_the_next(database: Database) {
     for team in &teams {
         team.caller_at(restarted.address()).send(Fixture::chat()).await.expect(200);
     }
-    let told = rotate(&database).await;
-    assert_eq!(told["rewrapped_data_keys"], 3);
-    let active = told["master_key_id"].as_str().expect("an id");
+    let rotated = rotate(&database).await;
+    assert_eq!(rotated["rewrapped_data_keys"], 3);
+    let active = rotated["master_key_id"].as_str().expect("an id");
     assert_eq!(in_use(&database).await, [active]);
     for team in &teams {
         team.caller().send(Fixture::chat()).await.expect(200);
@@ -323,10 +324,7 @@ async fn a_migrated_database_has_its_key() {
     bootstrap.args(&options);
     let ended = run(bootstrap).await;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    let keys: Value = serde_json::from_str(&ended.stdout).unwrap();
-    for name in ["platform_key", "admin_key"] {
-        secrets::register_key(keys[name].as_str().expect("a key"));
-    }
+    first_keys(&ended);
     assert_eq!(note_keys(&key), before);
     drop(directory);
 }

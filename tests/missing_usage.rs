@@ -100,12 +100,12 @@ async fn a_compressed_answer_is_charged_as_reserved(database: Database) {
 async fn reasoning_tokens_outside_the_output_are_charged(database: Database) {
     let app = TestApp::start(&database).await;
     let team = priced(&app).await;
-    let told = json!({"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 135,
+    let reported = json!({"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 135,
         "completion_tokens_details": {"reasoning_tokens": 15}});
-    let untold = json!({"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 150});
+    let unreported = json!({"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 150});
     let absurd = json!({"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 1_000_000});
     let usage = |completion, reasoning| Usage { prompt: 100, completion, cached: 0, reasoning };
-    let cases = [(told, usage(35, 15)), (untold, usage(50, 0)), (absurd, usage(20, 0))];
+    let cases = [(reported, usage(35, 15)), (unreported, usage(50, 0)), (absurd, usage(20, 0))];
     let mut count = 0;
     for (reported, charged) in cases {
         for stream in [false, true] {
@@ -297,8 +297,8 @@ async fn a_success_status_without_an_answer_costs_nothing(database: Database) {
         team.caller().send(asks_with_image("chat/completions", false)).await.success();
         count += 1;
         let row = last_of(&app, count).await;
-        let told = (row.outcome.as_str(), row.usage_source.as_str(), row.cost);
-        assert_eq!(told, ("failed", "none", Some(0)), "{row:?}");
+        let settled = (row.outcome.as_str(), row.usage_source.as_str(), row.cost);
+        assert_eq!(settled, ("failed", "none", Some(0)), "{row:?}");
     }
     let codes = "SELECT DISTINCT code AS value FROM ledger";
     assert_eq!(sql::texts(app.database(), codes).await, ["upstream_no_answer"]);

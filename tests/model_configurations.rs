@@ -2,16 +2,14 @@
 
 use serde_json::{Value, json};
 
-use crate::{
-    api_errors::{problem, wrong_fields},
-    support::{
-        app::TestApp,
-        case::{Case, cases},
-        database::Database,
-        database_dump::differences,
-        fixture::Fixture,
-        two_tenants::{TwoTenants, text},
-    },
+use crate::support::{
+    app::TestApp,
+    case::{Case, cases},
+    database::Database,
+    database_dump::differences,
+    fixture::Fixture,
+    problems::{problem, wrong_fields},
+    two_tenants::{TwoTenants, text},
 };
 
 /// The cases of this file.
@@ -166,8 +164,8 @@ async fn every_wrong_field_is_named(database: Database) {
     let answer = admin.post_json(&path, &several).await;
     assert_eq!(wrong_fields(&answer), ["base_url", "model", "timeouts.idle_ms"]);
     let refused = json!({"name": "n", "base_url": "https://10.0.0.1/v1", "model": "m"});
-    let told = problem(&admin.post_json(&path, &refused).await, 422, "invalid_fields");
-    assert!(text(&told, "detail").contains("10.0.0.0/8"), "the rule is named: {told}");
+    let problem = problem(&admin.post_json(&path, &refused).await, 422, "invalid_fields");
+    assert!(text(&problem, "detail").contains("10.0.0.0/8"), "the rule is named: {problem}");
     let changed = differences(&before, &database.dump().await);
     assert!(changed.is_empty(), "{changed:#?}");
 }

@@ -2,16 +2,14 @@
 
 use serde_json::{Value, json};
 
-use crate::{
-    api_errors::{problem, wrong_fields},
-    support::{
-        app::TestApp,
-        case::{Case, cases},
-        database::Database,
-        database_dump::differences,
-        http::{Client, Request},
-        two_tenants::{TwoTenants, text},
-    },
+use crate::support::{
+    app::TestApp,
+    case::{Case, cases},
+    database::Database,
+    database_dump::differences,
+    http::{Client, Request},
+    problems::{problem, wrong_fields},
+    two_tenants::{TwoTenants, text},
 };
 
 const PRICES: &str = "/api/v1/model-prices";
@@ -233,9 +231,9 @@ async fn a_workspace_key_cannot_set_prices(database: Database) {
     ] {
         let patch = json!({field: value});
         for role in ["WORKSPACE_ADMIN", "WORKSPACE_EDITOR"] {
-            let told =
+            let shown =
                 problem(&tenants.as_role(role).patch(&one, &patch).await, 403, "permission_denied");
-            assert!(text(&told, "detail").contains("organization:manage"), "{told}");
+            assert!(text(&shown, "detail").contains("organization:manage"), "{shown}");
         }
         let mut body = json!({"name": "n", "base_url": team.upstream.base_url(), "model": "m"});
         body[field] = value;

@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::support::{
     case::{Case, cases},
     database::Database,
+    fixture::Fixture,
     http::Request,
     process::ChildProcess,
     server_process::ServerProcess,
@@ -14,6 +15,7 @@ use crate::support::{
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_management_request_is_one_log_line,
+        a_proxied_request_has_the_address_that_a_trusted_proxy_forwards,
         a_refused_request_does_not_read_like_a_success,
         probes_and_libraries_are_not_logged,
         metrics_measure_the_process_and_name_routes_plainly,
@@ -53,6 +55,18 @@ async fn a_management_request_is_one_log_line(database: Database) {
         assert!(line[field].is_string(), "{field} in {line}");
     }
     assert!(line["duration_ms"].is_number(), "{line}");
+}
+
+async fn a_proxied_request_has_the_address_that_a_trusted_proxy_forwards(database: Database) {
+    let served = ServerProcess::start(&database, &[("--trusted-proxies", "127.0.0.0/8")]).await;
+    let team = served.workspace().await;
+    for (forwarded, expected) in [("198.51.100.7, 203.0.113.9", "203.0.113.9"), ("", "127.0.0.1")] {
+        let request = Fixture::chat().header("x-forwarded-for", forwarded);
+        let answer = team.caller().send(request).await.expect(200);
+        let id = answer.header("x-request-id").expect("an id");
+        let lines = lines_of(&served.process, "proxy request completed", id).await;
+        assert_eq!(lines[0]["client_address"], expected, "{}", lines[0]);
+    }
 }
 
 async fn a_refused_request_does_not_read_like_a_success(database: Database) {

@@ -125,6 +125,6 @@ async fn current_spend_comes_from_the_rollups(database: Database) {
         [some("5.750000001"), some("1.750000001"), some("1.5"), some("0.250000001")]
     );
     assert_eq!(shown[8], None);
-    let held = texts(&database, "SELECT name AS value FROM gateway_policies").await;
-    assert_eq!(held.len(), 9);
+    let names = texts(&database, "SELECT name AS value FROM gateway_policies").await;
+    assert_eq!(names.len(), 9);
 }

@@ -93,8 +93,8 @@ async fn a_break_inside_an_event_only_breaks_the_connection(database: Database) 
             let rest = &text[sent.len()..];
             // Bytes that the gateway still held back may be left out; then the caller is between events and gets
             // an error event.
-            let told = rest.starts_with("data: {\"error\":") && rest.ends_with("\n\n");
-            assert!(half.starts_with(rest) && !rest.is_empty() || told, "{half}: {rest}");
+            let is_error_event = rest.starts_with("data: {\"error\":") && rest.ends_with("\n\n");
+            assert!(half.starts_with(rest) && !rest.is_empty() || is_error_event, "{half}: {rest}");
             assert!(!text.contains("[DONE]"));
         }
     }

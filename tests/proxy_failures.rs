@@ -142,13 +142,13 @@ async fn the_provider_key_is_redacted_from_errors(database: Database) {
     let key = &team.provider_key;
     let escaped = key.replace('-', "\\u002d");
     let quoted = format!("{{\"error\":{{\"message\":\"Incorrect key {key}, {escaped}.\"}}}}");
-    let told = "{\"error\":{\"message\":\"Incorrect key [redacted], [redacted].\"}}";
+    let expected = "{\"error\":{\"message\":\"Incorrect key [redacted], [redacted].\"}}";
     team.upstream.push(Script::new().sized(401, &[], quoted.clone()));
     let halves: Vec<_> = quoted.as_bytes().chunks(23).map(<[u8]>::to_vec).collect();
     team.upstream.push(Script::new().chunked_head(401, &[]).chunks(halves).end());
     for _ in 0..2 {
         let answer = team.caller().send(Fixture::chat()).await.expect(401);
-        assert_eq!(answer.text(), told);
+        assert_eq!(answer.text(), expected);
     }
     // An incomplete body with part of the key is cut before it.
     let half = format!("Incorrect key {}", &key[..key.len() / 2]);
@@ -358,11 +358,11 @@ async fn a_failure_after_the_first_byte_is_not_retried(database: Database) {
         Script::new().delay(Duration::from_millis(1_300)).close(),
     ] {
         team.caller().send(Fixture::chat()).await.expect(200);
-        let asked = team.upstream.seen().requests.len();
+        let calls = team.upstream.seen().requests.len();
         team.upstream.push(script);
         gateway_error(&team.caller().send(Fixture::chat()).await, 502, "upstream_closed");
         let seen = team.upstream.seen();
-        assert_eq!(seen.requests.len(), asked + 1);
+        assert_eq!(seen.requests.len(), calls + 1);
         let [.., first, second] = seen.requests.as_slice() else { panic!("two requests") };
         assert_eq!(first.connection, second.connection, "it was a reused one");
     }

@@ -33,18 +33,18 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// The headers, sorted, without `date`, which the client library adds to every request.
-fn sent_headers(asked: &RecordedRequest) -> BTreeMap<String, Vec<String>> {
-    let mut told = sorted(&asked.headers);
-    assert_eq!(told.remove("date").map(|dates| dates.len()), Some(1), "the one known extra");
-    told
+fn sent_headers(request: &RecordedRequest) -> BTreeMap<String, Vec<String>> {
+    let mut headers = sorted(&request.headers);
+    assert_eq!(headers.remove("date").map(|dates| dates.len()), Some(1), "the one known extra");
+    headers
 }
 
 fn sorted(headers: &HeaderList) -> BTreeMap<String, Vec<String>> {
-    let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut sorted: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, value) in headers {
-        told.entry(name.to_ascii_lowercase()).or_default().push(value.clone());
+        sorted.entry(name.to_ascii_lowercase()).or_default().push(value.clone());
     }
-    told
+    sorted
 }
 
 fn expected(pairs: &[(&str, &str)]) -> BTreeMap<String, Vec<String>> {
@@ -88,8 +88,8 @@ async fn only_listed_headers_are_sent_upstream(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     team.caller().send(talkative(Fixture::chat())).await.expect(200);
-    let asked = team.upstream.last_request();
-    let (host, length) = (team.upstream.address().to_string(), asked.body.len().to_string());
+    let request = team.upstream.last_request();
+    let (host, length) = (team.upstream.address().to_string(), request.body.len().to_string());
     let credential = format!("Bearer {}", team.provider_key);
     let expected = expected(&[
         ("accept", "application/json, text/event-stream"),
@@ -108,7 +108,7 @@ async fn only_listed_headers_are_sent_upstream(database: Database) {
         ("x-stainless-retry-count", "0"),
     ]);
     // OpenAI-Beta is on the list but is dropped because `Connection` names it.
-    assert_eq!(sent_headers(&asked), expected);
+    assert_eq!(sent_headers(&request), expected);
     team.caller().send(Fixture::chat().header("OpenAI-Beta", "assistants=v2")).await.expect(200);
     assert_eq!(team.upstream.last_request().header("openai-beta"), Some("assistants=v2"));
 }
@@ -151,9 +151,9 @@ async fn no_caller_credential_is_sent_upstream(database: Database) {
             caller.with_header(name, value)
         });
         caller.send(Fixture::chat()).await.expect(200);
-        let told = sent_headers(&team.upstream.last_request());
-        assert_eq!(told["authorization"], [format!("Bearer {}", team.provider_key)]);
-        let names: Vec<_> = told.keys().map(String::as_str).collect();
+        let headers = sent_headers(&team.upstream.last_request());
+        assert_eq!(headers["authorization"], [format!("Bearer {}", team.provider_key)]);
+        let names: Vec<_> = headers.keys().map(String::as_str).collect();
         let usual = ["accept-encoding", "authorization", "content-length", "content-type", "host"];
         assert_eq!(names, usual, "{way:?}");
     }
@@ -173,7 +173,7 @@ async fn a_configuration_forwards_and_adds_headers(database: Database) {
     let route = "/providers/more/v1/chat/completions";
     let request = talkative(Request::post_json(route, &question(false)).header("x-plan", "theirs"));
     team.caller().send(request).await.expect(200);
-    let told = sent_headers(&team.upstream.last_request());
+    let headers = sent_headers(&team.upstream.last_request());
     for (name, value) in [
         ("openai-organization", "org-x"),
         ("x-gateway-project", "p"),
@@ -181,9 +181,9 @@ async fn a_configuration_forwards_and_adds_headers(database: Database) {
         ("x-account", "acct second-secret-value"),
         ("x-plan", "ours"),
     ] {
-        assert_eq!(told.get(name), Some(&vec![value.to_owned()]), "{name}");
+        assert_eq!(headers.get(name), Some(&vec![value.to_owned()]), "{name}");
     }
-    assert!(!told.contains_key("x-hop") && !told.contains_key("accept-language"));
+    assert!(!headers.contains_key("x-hop") && !headers.contains_key("accept-language"));
 }
 
 async fn the_credential_is_sent_as_configured(database: Database) {
@@ -196,11 +196,11 @@ async fn the_credential_is_sent_as_configured(database: Database) {
         team.caller().post_json(&route, &question(false)).await.expect(200);
         sent_headers(&team.upstream.last_request())
     };
-    let told = call("azure").await;
-    assert_eq!(told.get("api-key"), Some(&vec![team.provider_key.clone()]));
-    assert_eq!(told.get("authorization"), None);
-    let told = call("open").await;
-    assert!(!told.contains_key("authorization") && !told.contains_key("api-key"));
+    let headers = call("azure").await;
+    assert_eq!(headers.get("api-key"), Some(&vec![team.provider_key.clone()]));
+    assert_eq!(headers.get("authorization"), None);
+    let headers = call("open").await;
+    assert!(!headers.contains_key("authorization") && !headers.contains_key("api-key"));
 }
 
 async fn all_but_a_few_headers_are_returned(database: Database) {
@@ -242,16 +242,16 @@ async fn all_but_a_few_headers_are_returned(database: Database) {
         team.upstream.push(script);
         let answer = team.caller().send(Fixture::chat()).await.expect(status);
         assert_eq!(answer.text(), "{}");
-        let mut told = sorted(&answer.headers);
-        let ours = told.remove("x-request-id").unwrap();
+        let mut headers = sorted(&answer.headers);
+        let ours = headers.remove("x-request-id").unwrap();
         assert_eq!(ours.len(), 1);
         assert_ne!(ours, ["req_upstream"]);
         // The framing may differ.
-        let framing = told.remove("content-length").or(told.remove("transfer-encoding"));
+        let framing = headers.remove("content-length").or(headers.remove("transfer-encoding"));
         assert!(framing.is_some_and(|values| values == ["2"] || values == ["chunked"]));
         let mut expected = expected(&passed);
         expected.insert("x-upstream-request-id".into(), vec!["req_upstream".into()]);
-        assert_eq!(told, expected, "{status}");
+        assert_eq!(headers, expected, "{status}");
     }
 }
 
@@ -273,10 +273,10 @@ async fn every_response_has_a_request_id(database: Database) {
     let team = app.workspace().await;
     team.upstream.push(openai::chat_completion("hello", Usage::USUAL));
     let mine = format!("caller-{}", uuid::Uuid::now_v7().simple());
-    let asked = || Fixture::chat().header("x-request-id", &mine);
+    let request = || Fixture::chat().header("x-request-id", &mine);
     let answers = [
-        team.caller().send(asked()).await.expect(200),
-        app.anonymous().send(asked()).await.expect(401),
+        team.caller().send(request()).await.expect(200),
+        app.anonymous().send(request()).await.expect(401),
         team.caller().send(Request::get("/providers/x").header("x-request-id", &mine)).await,
     ];
     let mut ids: Vec<_> =

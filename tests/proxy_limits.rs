@@ -61,10 +61,10 @@ async fn a_body_over_the_limit_gets_413(database: Database) {
     team.caller().send(Request::new("POST", &route).chunked(chunks(text(most)))).await.expect(200);
     // Declared but not sent.
     let declared = Request::new("POST", &route).promising(most + 1);
-    let told = answer(team.caller().open(declared).await.unwrap()).await;
-    gateway_error(&told, 413, "body_too_large");
-    assert_eq!(told.header("x-should-retry"), Some("false"));
-    assert_eq!(told.header("connection"), Some("close"));
+    let refused = answer(team.caller().open(declared).await.unwrap()).await;
+    gateway_error(&refused, 413, "body_too_large");
+    assert_eq!(refused.header("x-should-retry"), Some("false"));
+    assert_eq!(refused.header("connection"), Some("close"));
     // Sent completely, in either framing.
     for request in [
         Request::new("POST", &route).body(text(most + 1)),
@@ -81,9 +81,9 @@ async fn a_slow_body_gets_408(database: Database) {
     let request = Request::new("POST", &Fixture::route("responses")).promising(100);
     let mut connection = team.caller().open(request).await.unwrap();
     connection.send("{\"input\":").await.unwrap();
-    let told = answer(connection).await;
-    gateway_error(&told, 408, "body_timeout");
-    assert_eq!(told.header("connection"), Some("close"));
+    let refused = answer(connection).await;
+    gateway_error(&refused, 408, "body_timeout");
+    assert_eq!(refused.header("connection"), Some("close"));
     assert_eq!(team.upstream.seen().accepted(), 0);
 }
 
@@ -113,15 +113,15 @@ async fn all_bodies_share_a_memory_budget(database: Database) {
     let pause = Pause::new();
     let script = Script::new().wait(&pause).and(openai::chat_completion("held", Usage::USUAL));
     team.upstream.push(script);
-    let held = team.caller().open(whole()).await.unwrap();
+    let first = team.caller().open(whole()).await.unwrap();
     team.upstream.request(0).await;
-    let told = team.caller().send(whole()).await;
-    gateway_error(&told, 503, "overloaded");
-    assert!(told.header("retry-after").is_some());
+    let refused = team.caller().send(whole()).await;
+    gateway_error(&refused, 503, "overloaded");
+    assert!(refused.header("retry-after").is_some());
     // Small bodies still fit, and memory is released.
     team.caller().send(Fixture::chat()).await.expect(200);
     pause.release_all();
-    assert_eq!(answer(held).await.status, 200);
+    assert_eq!(answer(first).await.status, 200);
     team.caller().send(whole()).await.expect(200);
     let left = Request::new("POST", &route).promising(large().len());
     let mut left = team.caller().open(left).await.unwrap();
@@ -161,9 +161,9 @@ async fn a_slow_first_byte_gets_504(database: Database) {
     let interim = Script::new().informational(103, &[]).keep_open();
     for (count, script) in [Script::new().keep_open(), interim].into_iter().enumerate() {
         team.upstream.push(script);
-        let answer = team.caller().send(Fixture::chat()).await;
-        gateway_error(&answer, 504, "upstream_first_byte_timeout");
-        assert_eq!(answer.json()["error"]["type"], "upstream_error");
+        let refused = team.caller().send(Fixture::chat()).await;
+        gateway_error(&refused, 504, "upstream_first_byte_timeout");
+        assert_eq!(refused.json()["error"]["type"], "upstream_error");
         team.upstream.left_within(DEADLINE, count).await;
     }
     assert_eq!(team.upstream.seen().requests.len(), 2, "a limit is no reason to try again");
@@ -249,10 +249,10 @@ async fn concurrent_requests_of_a_configuration_are_limited(database: Database) 
     for request in
         [Request::post_json(route, &question(false)), Request::get("/providers/narrow/v1/models")]
     {
-        let told = team.caller().send(request).await;
-        gateway_error(&told, 429, "concurrency_limit_exceeded");
-        assert_eq!(told.header("retry-after"), Some("1"));
-        assert_eq!(told.json()["error"]["type"], "rate_limit_error");
+        let refused = team.caller().send(request).await;
+        gateway_error(&refused, 429, "concurrency_limit_exceeded");
+        assert_eq!(refused.header("retry-after"), Some("1"));
+        assert_eq!(refused.json()["error"]["type"], "rate_limit_error");
     }
     assert_eq!(team.upstream.seen().requests.len(), 2);
     // Another configuration is not affected. (It gets the remaining script.)
@@ -290,9 +290,9 @@ async fn concurrent_requests_of_the_process_are_limited(database: Database) {
     team.upstream.push(paused_chat_stream(&pause));
     team.upstream.push(paused_chat_stream(&pause));
     let open = open_streams(&team.caller(), &Fixture::route("chat/completions"), 2).await;
-    let told = team.caller().send(Fixture::chat()).await;
-    gateway_error(&told, 503, "overloaded");
-    assert!(told.header("retry-after").is_some());
+    let refused = team.caller().send(Fixture::chat()).await;
+    gateway_error(&refused, 503, "overloaded");
+    assert!(refused.header("retry-after").is_some());
     // The limit does not apply to the management plane.
     app.admin().get("/api/v1/me").await.expect(200);
     pause.release_all();

@@ -73,10 +73,10 @@ async fn unknown_fields_are_passed_on_byte_for_byte(database: Database) {
                 true => request.chunked(sent.as_bytes().chunks(7).map(Bytes::copy_from_slice)),
             };
             team.caller().send(request).await.expect(200);
-            let asked = team.upstream.last_request();
-            assert_eq!(String::from_utf8_lossy(&asked.body), expected);
+            let received = team.upstream.last_request();
+            assert_eq!(String::from_utf8_lossy(&received.body), expected);
             let length = expected.len().to_string();
-            assert_eq!(asked.header("content-length"), Some(length.as_str()));
+            assert_eq!(received.header("content-length"), Some(length.as_str()));
         }
     }
 }
@@ -249,10 +249,10 @@ async fn a_compressed_body_is_decoded(database: Database) {
         let request = Request::new("POST", &Fixture::route("chat/completions"));
         let request = request.header("content-encoding", coding).body(body);
         team.caller().send(request).await.expect(200);
-        let asked = team.upstream.last_request();
-        assert_eq!(asked.header("content-encoding"), None, "{coding}");
+        let received = team.upstream.last_request();
+        assert_eq!(received.header("content-encoding"), None, "{coding}");
         let expected = format!("{},\"model\":\"gpt-test\"}}", decoded.trim_end_matches('}'));
-        assert!(asked.body == expected, "{coding}");
+        assert!(received.body == expected, "{coding}");
     }
 }
 

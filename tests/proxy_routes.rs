@@ -56,12 +56,15 @@ async fn served_routes_reach_the_upstream(database: Database) {
             _ => Request::get(&Fixture::route(rest)),
         };
         caller.send(request).await.expect(200);
-        let asked = team.upstream.request(count).await;
-        assert_eq!((asked.method.as_str(), asked.target.clone()), (method, format!("/v1/{rest}")));
+        let received = team.upstream.request(count).await;
+        assert_eq!(
+            (received.method.as_str(), received.target.clone()),
+            (method, format!("/v1/{rest}"))
+        );
         if method == "GET" {
-            assert!(asked.body.is_empty() && asked.header("transfer-encoding").is_none());
+            assert!(received.body.is_empty() && received.header("transfer-encoding").is_none());
         } else {
-            assert_eq!(asked.json()["model"], Fixture::MODEL);
+            assert_eq!(received.json()["model"], Fixture::MODEL);
         }
     }
     let listing = caller.get(&Fixture::route("models")).await.expect(200).json();
@@ -186,11 +189,11 @@ async fn a_name_is_one_segment_decoded_once(database: Database) {
     }
     call("a+b").await.expect(200);
     assert_eq!(team.upstream.last_request().json()["model"], "model-3", "a plus is no space");
-    let asked = team.upstream.seen().requests.len();
+    let calls = team.upstream.seen().requests.len();
     for segment in ["team%252Fgpt", "MAIN", "a%2520b", "%FF", "%00", "a%0Ab", "main%0A", "."] {
         gateway_error(&call(segment).await, 404, "unknown_configuration");
     }
-    assert_eq!(team.upstream.seen().requests.len(), asked);
+    assert_eq!(team.upstream.seen().requests.len(), calls);
 }
 
 async fn a_model_id_keeps_its_encoding(database: Database) {

@@ -103,8 +103,8 @@ async fn only_the_usage_event_is_withheld(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
     let answer = team.caller().send(Fixture::chat_stream()).await.expect(200);
-    let asked = team.upstream.last_request().json();
-    assert_eq!(asked["stream_options"], json!({"include_usage": true}));
+    let received = team.upstream.last_request().json();
+    assert_eq!(received["stream_options"], json!({"include_usage": true}));
     let mut sent = openai::chat_events(&PARTS, Usage::USUAL, true);
     let withheld = sent.remove(sent.len() - 2);
     assert!(withheld.contains("\"choices\":[]"));
@@ -115,9 +115,9 @@ async fn only_the_usage_event_is_withheld(database: Database) {
     let mut body = question(true);
     body["stream_options"] = json!({"include_obfuscation": false});
     team.caller().post_json(&Fixture::route("chat/completions"), &body).await.expect(200);
-    let asked = team.upstream.last_request().json();
+    let received = team.upstream.last_request().json();
     let options = json!({"include_obfuscation": false, "include_usage": true});
-    assert_eq!(asked["stream_options"], options);
+    assert_eq!(received["stream_options"], options);
 }
 
 async fn what_is_not_usage_is_not_withheld(database: Database) {
@@ -445,7 +445,7 @@ async fn metrics_count_streams_and_tokens(database: Database) {
     let team = app.workspace().await;
     let metric = async |line: &str| {
         let text = app.platform().get("/metrics").await.expect(200).text();
-        let value = text.lines().find_map(|told| told.strip_prefix(line)?.strip_prefix(' '));
+        let value = text.lines().find_map(|rest| rest.strip_prefix(line)?.strip_prefix(' '));
         value.map(|value| value.trim().to_owned())
     };
     let pause = Pause::new();

@@ -142,7 +142,7 @@ async fn whole_again(app: &TestApp) {
     let (subject, caller) = ([("workspace_id", team.workspace_id.as_str())], team.caller());
     let limits = [("requests", "minute", 3), ("tokens", "minute", 10_000)];
     rate_limit(&app.admin(), "pace", &subject, &limits).await;
-    let told = |answer: &Answer| {
+    let headers = |answer: &Answer| {
         let header = |name| answer.header(name).map(str::to_owned).unwrap_or_default();
         let list: Value = serde_json::from_str(&header("x-tollgate-policies")).unwrap();
         let limits = &list[0]["limits"];
@@ -154,15 +154,15 @@ async fn whole_again(app: &TestApp) {
     // A model list uses no tokens.
     let listing = Request::get(&Fixture::route("models"));
     let answer = caller.send(listing.clone()).await.expect(200);
-    assert_eq!(told(&answer), says("1m0s", "0s", [60, 0]));
+    assert_eq!(headers(&answer), says("1m0s", "0s", [60, 0]));
     app.advance(5 * SECOND);
-    assert_eq!(told(&call(&caller).await.expect(200)), says("1m0s", "1m0s", [60, 60]));
+    assert_eq!(headers(&call(&caller).await.expect(200)), says("1m0s", "1m0s", [60, 60]));
     app.advance(7 * SECOND);
-    assert_eq!(told(&caller.send(listing).await.expect(200)), says("1m0s", "53s", [60, 53]));
+    assert_eq!(headers(&caller.send(listing).await.expect(200)), says("1m0s", "53s", [60, 53]));
     app.advance(8 * SECOND);
     let refused = call(&caller).await;
     assert_eq!(limited(&refused, "pace"), 40, "one may come");
-    assert_eq!(told(&refused), says("52s", "45s", [52, 45]), "all of it is back");
+    assert_eq!(headers(&refused), says("52s", "45s", [52, 45]), "all of it is back");
 
     // The window of an hour has steps of a minute.
     rate_limit(&app.admin(), "pace", &subject, &[("requests", "hour", 100)]).await;

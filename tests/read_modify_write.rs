@@ -5,7 +5,6 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::{
-    api_errors::{problem, wrong_fields},
     gateway_policies::{PATH, cap, make, matcher},
     support::{
         app::TestApp,
@@ -13,6 +12,7 @@ use crate::{
         database::Database,
         http::Client,
         policies::rates,
+        problems::{problem, wrong_fields},
         two_tenants::{TwoTenants, text},
     },
 };

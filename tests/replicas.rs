@@ -144,7 +144,7 @@ async fn a_changed_configuration_takes_effect(database: Database) {
 
 async fn change(pair: &Pair) {
     pair.change_configuration(json!({"model": "another-model"})).await;
-    pair.upstream_sees(|asked| asked.json()["model"] == "another-model").await;
+    pair.upstream_sees(|request| request.json()["model"] == "another-model").await;
     pair.change_configuration(json!({"enabled": false})).await;
     pair.caller_is(404).await;
     pair.change_configuration(json!({"enabled": true})).await;
@@ -158,7 +158,7 @@ async fn a_deleted_configuration_gets_404(database: Database) {
     pair.caller_is(404).await;
     // The name can be used again, for the new configuration.
     pair.team.configure(Fixture::CONFIGURATION, json!({"model": "the-second"})).await;
-    pair.upstream_sees(|asked| asked.json()["model"] == "the-second").await;
+    pair.upstream_sees(|request| request.json()["model"] == "the-second").await;
 }
 
 async fn a_new_secret_value_is_used(database: Database) {
@@ -170,7 +170,7 @@ async fn replace_secret(pair: &Pair) {
     secrets::register(value);
     pair.team.put_secret(Fixture::SECRET, value).await;
     let credential = format!("Bearer {value}");
-    pair.upstream_sees(|asked| asked.header("authorization") == Some(&credential)).await;
+    pair.upstream_sees(|request| request.header("authorization") == Some(&credential)).await;
 }
 
 async fn a_deleted_secret_is_no_longer_sent(database: Database) {
@@ -182,7 +182,7 @@ async fn free_secret(pair: &Pair) {
     pair.admin().delete(&path).await.expect(409);
     pair.change_configuration(json!({"api_key_name": null})).await;
     pair.admin().delete(&path).await.success();
-    pair.upstream_sees(|asked| asked.header("authorization").is_none()).await;
+    pair.upstream_sees(|request| request.header("authorization").is_none()).await;
 }
 
 async fn a_suspended_organization_gets_403_until_it_is_active(database: Database) {
@@ -272,7 +272,7 @@ async fn guessing_one_key_does_not_reach_the_database(database: Database) {
     for _ in 0..60 {
         app.as_key(&stranger).send(Fixture::chat()).await.expect(401);
     }
-    let asked = app.counter(QUERIES).await - before;
-    assert!((1..30).contains(&asked), "60 guesses made {asked} transactions");
+    let queries = app.counter(QUERIES).await - before;
+    assert!((1..30).contains(&queries), "60 guesses made {queries} transactions");
     team.caller().send(Fixture::chat()).await.expect(200);
 }

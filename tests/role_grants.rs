@@ -3,16 +3,14 @@
 
 use serde_json::json;
 
-use crate::{
-    api_errors::wrong_fields,
-    support::{
-        app::TestApp,
-        case::{Case, cases},
-        database::Database,
-        database_dump::differences,
-        http::Request,
-        two_tenants::{ROLES, Role, TwoTenants, text},
-    },
+use crate::support::{
+    app::TestApp,
+    case::{Case, cases},
+    database::Database,
+    database_dump::differences,
+    http::Request,
+    problems::wrong_fields,
+    two_tenants::{ROLES, Role, TwoTenants, text},
 };
 
 /// The cases of this file.

@@ -4,18 +4,16 @@
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::{
-    api_errors::{problem, wrong_fields},
-    support::{
-        app::TestApp,
-        case::{Case, cases},
-        database::Database,
-        fixture::Fixture,
-        operations::{example_call, operations},
-        secrets::register,
-        sql::{execute, texts},
-        two_tenants::{TwoTenants, text},
-    },
+use crate::support::{
+    app::TestApp,
+    case::{Case, cases},
+    database::Database,
+    fixture::Fixture,
+    operations::{example_call, operations},
+    problems::{problem, wrong_fields},
+    secrets::register,
+    sql::{execute, texts},
+    two_tenants::{TwoTenants, text},
 };
 
 /// The cases of this file.
@@ -108,8 +106,8 @@ async fn values_are_never_returned(database: Database) {
         admin.put(&path, &json!({"value": secret, "description": "Rotated"})).await.expect(200);
     }
     let spare = tenants.home.team.path("secrets/SPARE");
-    let told = admin.put(&spare, &json!({"value": value})).await.expect(201);
-    let mut answers = vec![told.text()];
+    let created = admin.put(&spare, &json!({"value": value})).await.expect(201);
+    let mut answers = vec![created.text()];
     let headers = json!({"extra_headers": {"x-spare": "a {{secret:SPARE}}"}});
     tenants.home.team.configure("spare", headers).await;
     tenants.home.team.caller().send(Fixture::chat()).await.expect(200);
@@ -172,9 +170,9 @@ async fn a_secret_in_use_cannot_be_deleted(database: Database) {
     let names: Vec<&str> =
         read["used_by"].as_array().unwrap().iter().filter_map(|one| one["name"].as_str()).collect();
     assert_eq!(names, [Fixture::CONFIGURATION, "second/one"]);
-    let told = problem(&admin.delete(&path).await, 409, "secret_in_use");
-    assert!(text(&told, "detail").contains("second/one"), "{told}");
-    assert!(text(&told, "detail").contains(Fixture::CONFIGURATION), "{told}");
+    let document = problem(&admin.delete(&path).await, 409, "secret_in_use");
+    assert!(text(&document, "detail").contains("second/one"), "{document}");
+    assert!(text(&document, "detail").contains(Fixture::CONFIGURATION), "{document}");
     // It can be deleted when no configuration uses it.
     let first = team.configuration_path();
     admin.patch(&first, &json!({"api_key_name": null})).await.expect(200);
@@ -187,9 +185,9 @@ async fn a_secret_in_use_cannot_be_deleted(database: Database) {
 async fn assert_unavailable(team: &Fixture, name: &str) {
     let seen = team.upstream.seen().requests.len();
     let answer = team.caller().send(Fixture::chat()).await.expect(503);
-    let told = answer.json();
-    assert_eq!(told["error"]["code"], "secret_unavailable", "{told}");
-    assert!(text(&told["error"], "message").contains(name), "{told}");
+    let document = answer.json();
+    assert_eq!(document["error"]["code"], "secret_unavailable", "{document}");
+    assert!(text(&document["error"], "message").contains(name), "{document}");
     assert!(answer.header("retry-after").is_some());
     assert_eq!(team.upstream.seen().requests.len(), seen, "nothing went upstream");
 }

@@ -93,9 +93,9 @@ async fn of_400_concurrent_requests_on_two_replicas_a_cap_for_100_admits_100(dat
 
 async fn four_hundred(app: TestApp, callers: impl Fn(&Capped) -> Vec<Client>) -> Capped {
     let pause = Pause::new();
-    let held = pause.clone();
+    let gate = pause.clone();
     let answer =
-        move |asked: &RecordedRequest| Script::new().wait(&held).and(openai::answer(asked));
+        move |request: &RecordedRequest| Script::new().wait(&gate).and(openai::answer(request));
     let upstream = ScriptedUpstream::with(answer).await;
     let cap = FEE * WORTH as i128;
     let capped = Capped::start(app, upstream, Rates::fee(FEE), cap).await;
@@ -188,12 +188,12 @@ fn asks(leaves: bool) -> Request {
 async fn half_leave(app: TestApp, others: impl Fn(&Capped) -> Vec<Client>) {
     const CALLERS: usize = 40;
     const CALLS: usize = 10;
-    let answer = |asked: &RecordedRequest| match asked.json()["user"] == "leaves" {
+    let answer = |request: &RecordedRequest| match request.json()["user"] == "leaves" {
         true => {
             let events = openai::chat_events(&PARTS, Usage::USUAL, false);
             Script::sse_head().chunks(events[..4].to_vec()).keep_open()
         }
-        false => openai::answer(asked),
+        false => openai::answer(request),
     };
     let upstream = ScriptedUpstream::with(answer).await;
     let cap = 10 * TOKENS.bill(Usage { completion: 100, prompt: 200, cached: 0, reasoning: 0 });

@@ -71,7 +71,7 @@ async fn calls_follow_their_plan(database: Database) {
         let last = entries.last().expect("the upstream was asked");
         let tells = match plan.scenario {
             Scenario::Complete | Scenario::Slow | Scenario::CumulativeUsage => {
-                plan.asked != CallKind::Models
+                plan.kind != CallKind::Models
             }
             Scenario::ResetBeforeHead => record.result == CallResult::Answered(200),
             // The gateway asks for usage here.

@@ -2,16 +2,14 @@
 
 use serde_json::{Value, json};
 
-use crate::{
-    api_errors::{problem, wrong_fields},
-    support::{
-        app::TestApp,
-        case::{Case, cases},
-        database::Database,
-        fixture::Fixture,
-        sql::texts,
-        two_tenants::{TwoTenants, text},
-    },
+use crate::support::{
+    app::TestApp,
+    case::{Case, cases},
+    database::Database,
+    fixture::Fixture,
+    problems::{problem, wrong_fields},
+    sql::texts,
+    two_tenants::{TwoTenants, text},
 };
 
 /// The cases of this file.
@@ -118,8 +116,9 @@ async fn a_workspace_with_working_keys_is_not_deleted(database: Database) {
     let admin = app.admin();
     let path = format!("/api/v1/workspaces/{}", team.workspace_id);
     for query in ["", "?force=false"] {
-        let told = problem(&admin.delete(&format!("{path}{query}")).await, 409, "workspace_in_use");
-        assert!(text(&told, "detail").contains("force"), "{told}");
+        let document =
+            problem(&admin.delete(&format!("{path}{query}")).await, 409, "workspace_in_use");
+        assert!(text(&document, "detail").contains("force"), "{document}");
     }
     assert_eq!(wrong_fields(&admin.delete(&format!("{path}?force=maybe")).await), ["force"]);
     team.caller().send(Fixture::chat()).await.expect(200);

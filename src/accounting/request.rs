@@ -27,10 +27,14 @@ pub struct AccountedRequest {
 
 impl AccountedRequest {
     /// A request that has just arrived.
-    pub fn new(reporter: &RequestReporter, ids: RequestIds, peer: Option<IpAddr>) -> Self {
+    pub fn new(
+        reporter: &RequestReporter,
+        ids: RequestIds,
+        client_address: Option<IpAddr>,
+    ) -> Self {
         Self {
             reporter: reporter.clone(),
-            record: Some(Box::new(RequestRecord::new(ids, peer))),
+            record: Some(Box::new(RequestRecord::new(ids, client_address))),
             account: None,
             answer: AnswerSummary::default(),
         }

@@ -212,7 +212,10 @@ impl FromRequest for Authenticated {
             let ids = request.extensions().get::<RequestIds>().cloned();
             let actor = Actor {
                 principal: Some(principal),
-                client_address: plane.trusted_proxies.client_address(&request),
+                client_address: plane
+                    .trusted_proxies
+                    .client_address(&request)
+                    .map(|address| address.to_string()),
                 request_id: ids.as_ref().map(|ids| ids.request_id.to_string()),
                 client_request_id: ids.and_then(|ids| ids.client_request_id),
                 now: plane.clock.now(),

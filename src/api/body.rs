@@ -152,6 +152,9 @@ mod tests {
         name: String,
         note: Option<String>,
         inner: Inner,
+        spare: Option<Inner>,
+        #[serde(default)]
+        parts: Vec<Inner>,
     }
 
     #[derive(Serialize, ToSchema)]
@@ -161,6 +164,8 @@ mod tests {
         name: String,
         note: Option<String>,
         inner: Inner,
+        spare: Option<Inner>,
+        parts: Vec<Inner>,
     }
 
     impl Editable for Thing {
@@ -213,13 +218,34 @@ mod tests {
     }
 
     #[test]
+    fn all_missing_fields_of_a_nested_object_are_named() {
+        let sorted = |mut named: Vec<String>| {
+            named.sort_unstable();
+            named
+        };
+        let wrong = |body: &str| sorted(fields(parse::<Thing>(body.as_bytes()).unwrap().valid()));
+        assert_eq!(wrong(r#"{"name":"a","inner":{}}"#), ["inner.size", "inner.weight"]);
+        assert_eq!(wrong(r#"{"name":"a","inner":{"size":300}}"#), ["inner.size", "inner.weight"]);
+        let parts = r#"{"inner":{"size":1,"weight":1},"parts":[{"size":1,"weight":1},{}]}"#;
+        assert_eq!(wrong(parts), ["name", "parts[1].size", "parts[1].weight"]);
+        let whole = parse::<WholeResource<Thing>>(br#"{"name":"a","made_at":1,"inner":{}}"#);
+        assert_eq!(sorted(fields(whole.unwrap().valid())), ["inner.size", "inner.weight"]);
+        let patch: MergePatch<Thing> = serde_json::from_str(r#"{"spare":{}}"#).unwrap();
+        let inner = Inner { size: 1, weight: 1 };
+        let current = Thing { name: "a".into(), note: None, inner, spare: None, parts: vec![] };
+        let patched = patch.apply(&current).and_then(Parsed::valid);
+        assert_eq!(sorted(fields(patched)), ["spare.size", "spare.weight"]);
+    }
+
+    #[test]
     fn a_shown_resource_can_be_sent_back() {
         let parse =
             |body: &str| parse::<WholeResource<Thing>>(body.as_bytes()).and_then(Parsed::valid);
         let shown = r#"{"made_by":null,"name":"a","made_at":{"not":["looked","at"]},
             "inner":{"size":1,"weight":1}}"#;
         let inner = Inner { size: 1, weight: 1 };
-        assert_eq!(parse(shown).unwrap().0, Thing { name: "a".into(), note: None, inner });
+        let thing = Thing { name: "a".into(), note: None, inner, spare: None, parts: Vec::new() };
+        assert_eq!(parse(shown).unwrap().0, thing);
         let wrong = |body: &str| fields(parse(body).map(|whole| whole.0));
         let inner = r#""inner":{"size":1,"weight":1}"#;
         assert_eq!(wrong(&format!(r#"{{"name":"a","made_on":1,{inner}}}"#)), ["made_on"]);
@@ -259,6 +285,8 @@ mod tests {
             name: "a".into(),
             note: Some("n".into()),
             inner: Inner { size: 1, weight: 1 },
+            spare: None,
+            parts: Vec::new(),
         };
         let apply = |text: &str| {
             let patch: MergePatch<Thing> = serde_json::from_str(text).unwrap();

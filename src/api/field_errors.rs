@@ -4,8 +4,12 @@ use std::collections::BTreeSet;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::error::{ApiError, FieldError};
+use super::missing_fields::missing_fields;
+
+const MISSING: &str = "must be given and can't be null";
 
 /// A value as far as it could be read, and the fields that were wrong.
 #[derive(Debug)]
@@ -65,7 +69,7 @@ pub(super) fn add(errors: &mut Vec<FieldError>, error: FieldError) {
 
 /// Reads an object. serde stops at the first wrong field; so that field is noted, replaced by its
 /// default or left out, and the rest is read again.
-pub(super) fn parse_object<T: DeserializeOwned>(
+pub(super) fn parse_object<T: DeserializeOwned + ToSchema>(
     mut document: Map<String, Value>,
     defaults: &Map<String, Value>,
 ) -> Parsed<T> {
@@ -76,34 +80,53 @@ pub(super) fn parse_object<T: DeserializeOwned>(
             Ok(value) => return Parsed { value: Some(value), errors },
             Err(error) => field_error(&error),
         };
-        let path: Vec<String> = error.field.split(['.', '[']).map(str::to_owned).collect();
-        let top = path.first().cloned().unwrap_or_default();
-        if replaced.contains(&top) {
+        let path = segments(&error.field);
+        let top = path.first().copied().unwrap_or_default();
+        if replaced.contains(top) {
             // The default is missing or is wrong itself.
             return Parsed { value: None, errors };
         }
         let is_new = errors.iter().all(|present: &FieldError| present.field != error.field);
-        errors.extend(is_new.then_some(error));
-        if is_new && remove_nested(&mut document, &path) {
-            continue;
+        if error.message == MISSING {
+            for error in missing_beside::<T>(&document, &error.field) {
+                add(&mut errors, error);
+            }
         }
-        match defaults.get(&top) {
-            Some(default) => document.insert(top.clone(), default.clone()),
-            None => document.remove(&top),
-        };
-        replaced.insert(top);
+        let is_removed = is_new && remove_nested(&mut document, &path);
+        if !is_removed {
+            match defaults.get(top) {
+                Some(default) => document.insert(top.to_owned(), default.clone()),
+                None => document.remove(top),
+            };
+            replaced.insert(top.to_owned());
+        }
+        add(&mut errors, error);
     }
 }
 
+/// An error for each field that is missing in the same nested object as `field`.
+fn missing_beside<T: ToSchema>(document: &Map<String, Value>, field: &str) -> Vec<FieldError> {
+    let Some((object, _)) = field.rsplit_once('.') else { return Vec::new() };
+    let missing = missing_fields::<T>(document, &segments(object));
+    let error =
+        |name| FieldError { field: format!("{object}.{name}"), message: MISSING.to_owned() };
+    missing.into_iter().map(error).collect()
+}
+
+/// The names and indexes in the path of a field, such as `limits[1].window`.
+fn segments(path: &str) -> Vec<&str> {
+    path.split(['.', '[', ']']).filter(|segment| !segment.is_empty()).collect()
+}
+
 /// Removes a field from an object inside the document. Says whether it was there.
-fn remove_nested(document: &mut Map<String, Value>, path: &[String]) -> bool {
+fn remove_nested(document: &mut Map<String, Value>, path: &[&str]) -> bool {
     let [top, inner @ .., last] = path else { return false };
-    let mut place = document.get_mut(top);
+    let mut place = document.get_mut(*top);
     for name in inner {
-        place = place.and_then(|value| value.get_mut(name));
+        place = place.and_then(|value| value.get_mut(*name));
     }
     let object = place.and_then(Value::as_object_mut);
-    object.and_then(|object| object.remove(last)).is_some()
+    object.and_then(|object| object.remove(*last)).is_some()
 }
 
 /// What serde says of a field, in words for the caller.
@@ -125,7 +148,7 @@ pub(super) fn field_error(error: &serde_path_to_error::Error<serde_json::Error>)
     } else if let Some(field) = named("duplicate field ") {
         (field, "must be given once".to_owned())
     } else if let Some(field) = named("missing field ") {
-        (field, "must be given and can't be null".to_owned())
+        (field, MISSING.to_owned())
     } else {
         // What was sent is not quoted: it may be a secret in the wrong place.
         let message = match message.split_once(", expected ") {

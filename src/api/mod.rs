@@ -6,7 +6,6 @@ mod api_keys;
 mod audit_log;
 mod body;
 pub mod bootstrap;
-pub mod client_address;
 mod date_time;
 mod docs;
 pub mod error;
@@ -15,6 +14,7 @@ mod gateway_policies;
 mod health;
 mod me;
 mod middleware;
+mod missing_fields;
 mod model_configurations;
 mod model_prices;
 pub mod openapi;
@@ -35,6 +35,7 @@ use actix_web::middleware::from_fn;
 use actix_web::web;
 
 use crate::accounting::engine::Accounting;
+use crate::auth::client_address::TrustedProxies;
 use crate::clock::Clock;
 use crate::crypto::KeyringHandle;
 use crate::db::Database;
@@ -42,7 +43,6 @@ use crate::directory::Directory;
 use crate::telemetry::Metrics;
 use crate::telemetry::readiness::Readiness;
 use crate::upstream::EgressRules;
-use client_address::TrustedProxies;
 use routes::Routes;
 
 /// What the handlers work with. One for all workers.

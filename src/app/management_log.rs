@@ -1,5 +1,6 @@
 //! One log line and one count for each request outside the data plane.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -16,7 +17,7 @@ pub(super) struct ManagementRequest {
     began: Instant,
     ids: Option<RequestIds>,
     method: Method,
-    client_address: Option<String>,
+    client_address: Option<IpAddr>,
     plane: web::Data<Management>,
 }
 
@@ -70,7 +71,7 @@ impl ManagementRequest {
             parent: None,
             request_id = self.ids.as_ref().map(|ids| tracing::field::display(ids.request_id)),
             client_request_id = self.ids.as_ref().and_then(|ids| ids.client_request_id.as_deref()),
-            client_address = self.client_address.as_deref(),
+            client_address = self.client_address.map(tracing::field::display),
             method = %self.method,
             route = &*route,
             status = status.as_u16(),

@@ -15,7 +15,8 @@ use super::management_log::ManagementRequest;
 use super::open::Store;
 use crate::accounting::budget::Budget;
 use crate::accounting::engine::Accounting;
-use crate::api::{self, Management, client_address::TrustedProxies};
+use crate::api::{self, Management};
+use crate::auth::client_address::TrustedProxies;
 use crate::clock::Clock;
 use crate::config::{ListenSettings, Settings};
 use crate::db::Database;
@@ -160,6 +161,7 @@ fn data_plane(settings: &Settings, parts: &Parts) -> DataPlane {
         body_memory: Budget::new(limits.body_memory_bytes),
         requests: Budget::new(limits.max_concurrent_requests),
         concurrency: Concurrency::default(),
+        trusted_proxies: TrustedProxies::new(settings.listen.trusted_proxies.0.clone()),
         timeouts: UpstreamTimeouts {
             connect: timeouts.connect_timeout,
             first_byte: timeouts.first_byte_timeout,

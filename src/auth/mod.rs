@@ -1,5 +1,6 @@
 //! Authentication: finds the credential in a request's headers, verifies it and makes the principal.
 
+pub mod client_address;
 pub mod issue;
 
 use actix_web::http::header::HeaderMap;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::values::parse_duration;
+use super::values::{SecretParser, parse_duration};
 use crate::crypto::SecretText;
 
 /// The database.
@@ -21,7 +21,7 @@ pub struct DatabaseSettings {
         hide_env_values = true,
         value_name = "URL",
         default_value = "sqlite:tollgate.db",
-        value_parser = DatabaseUrlParser
+        value_parser = SecretParser::<DatabaseUrl>::default()
     )]
     pub database_url: DatabaseUrl,
 
@@ -43,12 +43,6 @@ pub struct DatabaseSettings {
         value_parser = parse_duration
     )]
     pub database_timeout: Duration,
-}
-
-impl Default for DatabaseSettings {
-    fn default() -> Self {
-        super::defaults()
-    }
 }
 
 /// The location of the database.
@@ -131,26 +125,6 @@ impl FromStr for DatabaseUrl {
             ":memory:" => Err(DatabaseUrlError::InMemory),
             path => Ok(Self::Sqlite(path.into())),
         }
-    }
-}
-
-/// Parses the option. Clap's own message would repeat a mistyped URL with its password.
-#[derive(Clone)]
-struct DatabaseUrlParser;
-
-impl clap::builder::TypedValueParser for DatabaseUrlParser {
-    type Value = DatabaseUrl;
-
-    fn parse_ref(
-        &self,
-        _command: &clap::Command,
-        _arg: Option<&clap::Arg>,
-        value: &std::ffi::OsStr,
-    ) -> Result<Self::Value, clap::Error> {
-        value.to_str().ok_or(DatabaseUrlError::Scheme).and_then(str::parse).map_err(|error| {
-            let message = format!("--database-url cannot be used: {error}\n");
-            clap::Error::raw(clap::error::ErrorKind::ValueValidation, message)
-        })
     }
 }
 

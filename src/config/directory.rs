@@ -38,9 +38,3 @@ pub struct DirectorySettings {
     )]
     pub directory_poll: Duration,
 }
-
-impl Default for DirectorySettings {
-    fn default() -> Self {
-        super::defaults()
-    }
-}

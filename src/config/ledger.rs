@@ -41,12 +41,6 @@ pub struct LedgerSettings {
     pub ledger_retention_days: u32,
 }
 
-impl Default for LedgerSettings {
-    fn default() -> Self {
-        super::defaults()
-    }
-}
-
 impl LedgerSettings {
     /// The journal's directory, or its default.
     pub fn directory(&self, database: &DatabaseUrl) -> PathBuf {
@@ -68,7 +62,7 @@ mod tests {
 
     #[test]
     fn the_default_journal_is_beside_the_database() {
-        let unset = LedgerSettings::default();
+        let unset = crate::config::Settings::default().ledger;
         let directory = |settings: &LedgerSettings, url: &str| {
             settings.directory(&url.parse().unwrap()).display().to_string()
         };

@@ -60,9 +60,3 @@ impl LimitSettings {
         self.max_connections.div_ceil(self.workers()).max(1)
     }
 }
-
-impl Default for LimitSettings {
-    fn default() -> Self {
-        super::defaults()
-    }
-}

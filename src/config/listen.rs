@@ -29,9 +29,3 @@ pub struct ListenSettings {
     )]
     pub trusted_proxies: Networks,
 }
-
-impl Default for ListenSettings {
-    fn default() -> Self {
-        super::defaults()
-    }
-}

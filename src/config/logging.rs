@@ -24,9 +24,3 @@ pub enum LogFormat {
     /// One JSON object a line.
     Json,
 }
-
-impl Default for LogSettings {
-    fn default() -> Self {
-        super::defaults()
-    }
-}

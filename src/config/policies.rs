@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::values::parse_duration;
+use super::values::{SecretParser, parse_duration};
 use crate::crypto::SecretText;
 
 /// Counting for gateway policies.
@@ -21,7 +21,7 @@ pub struct PolicySettings {
         env = "TOLLGATE_REDIS_URL",
         hide_env_values = true,
         value_name = "URL",
-        value_parser = RedisUrlParser
+        value_parser = SecretParser::<RedisUrl>::default()
     )]
     pub redis_url: Option<RedisUrl>,
 
@@ -72,12 +72,6 @@ pub struct PolicySettings {
     pub assumed_context_tokens: usize,
 }
 
-impl Default for PolicySettings {
-    fn default() -> Self {
-        super::defaults()
-    }
-}
-
 /// Requests under a spend cap while Redis is unreachable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum SpendWithoutRedis {
@@ -121,26 +115,6 @@ impl FromStr for RedisUrl {
             && (database.is_empty() || database.parse::<u16>().is_ok())
             && url.fragment().is_none();
         if known { Ok(Self(SecretText::from(text))) } else { Err(RedisUrlError) }
-    }
-}
-
-/// Parses the option. Clap's own message would repeat a mistyped URL with its password.
-#[derive(Clone)]
-struct RedisUrlParser;
-
-impl clap::builder::TypedValueParser for RedisUrlParser {
-    type Value = RedisUrl;
-
-    fn parse_ref(
-        &self,
-        _command: &clap::Command,
-        _arg: Option<&clap::Arg>,
-        value: &std::ffi::OsStr,
-    ) -> Result<Self::Value, clap::Error> {
-        value.to_str().ok_or(RedisUrlError).and_then(str::parse).map_err(|error| {
-            let message = format!("--redis-url cannot be used: {error}\n");
-            clap::Error::raw(clap::error::ErrorKind::ValueValidation, message)
-        })
     }
 }
 

@@ -114,9 +114,3 @@ pub struct TimeoutSettings {
     )]
     pub shutdown_timeout: Duration,
 }
-
-impl Default for TimeoutSettings {
-    fn default() -> Self {
-        super::defaults()
-    }
-}

@@ -1,6 +1,7 @@
 //! Option values: times, sizes and lists of networks.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
@@ -107,6 +108,37 @@ impl fmt::Display for Networks {
             network.fmt(formatter)?;
         }
         Ok(())
+    }
+}
+
+/// Parses the value of an option that may contain a password. Clap's own parsers repeat an invalid value
+/// in their message.
+#[derive(Clone)]
+pub(super) struct SecretParser<T>(PhantomData<T>);
+
+impl<T> Default for SecretParser<T> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T> clap::builder::TypedValueParser for SecretParser<T>
+where
+    T: FromStr<Err: fmt::Display> + Clone + Send + Sync + 'static,
+{
+    type Value = T;
+
+    fn parse_ref(
+        &self,
+        _command: &clap::Command,
+        arg: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<T, clap::Error> {
+        value.to_str().unwrap_or_default().parse().map_err(|error| {
+            let option = arg.and_then(clap::Arg::get_long).unwrap_or_default();
+            let message = format!("--{option} cannot be used: {error}\n");
+            clap::Error::raw(clap::error::ErrorKind::ValueValidation, message)
+        })
     }
 }
 

@@ -13,23 +13,10 @@ pub struct SecretBytes(Zeroizing<Vec<u8>>);
 #[derive(Clone, Default)]
 pub struct SecretText(Zeroizing<String>);
 
-/// The bytes are not UTF-8.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the secret is not valid UTF-8")]
-pub struct NotText;
-
 impl SecretBytes {
     /// The bytes. Do not copy them.
     pub fn expose(&self) -> &[u8] {
         &self.0
-    }
-
-    /// Converts to text without a copy.
-    pub fn into_text(mut self) -> Result<SecretText, NotText> {
-        String::from_utf8(std::mem::take(&mut *self.0)).map(SecretText::from).map_err(|error| {
-            drop(SecretBytes::from(error.into_bytes()));
-            NotText
-        })
     }
 }
 
@@ -99,12 +86,5 @@ mod tests {
         {
             assert!(!shown.contains("visible") && !shown.contains("115"), "{shown}");
         }
-    }
-
-    #[test]
-    fn only_utf_8_becomes_text() {
-        let text = SecretBytes::from("schlüssel".as_bytes().to_vec()).into_text().unwrap();
-        assert_eq!(text.expose(), "schlüssel");
-        assert_eq!(SecretBytes::from(vec![0xff]).into_text().unwrap_err(), NotText);
     }
 }

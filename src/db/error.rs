@@ -26,11 +26,6 @@ pub enum DbError {
 }
 
 impl DbError {
-    /// The value, or [`DbError::NotFound`] for `None`.
-    pub fn require<T>(found: Option<T>) -> Result<T, Self> {
-        found.ok_or(Self::NotFound)
-    }
-
     /// Whether the data that was to be written is the cause, so that every retry would fail too. False
     /// for every error that may be temporary, such as a full disk.
     pub fn is_caused_by_data(&self) -> bool {

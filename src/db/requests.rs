@@ -13,12 +13,12 @@ use crate::domain::ids::{
 };
 use crate::domain::scope::WorkspaceScope;
 
-/// How many rows one page looks at where no index leads to those that fit.
-const MOST_SEARCHED: usize = 50_000;
-/// A row's id is made at its admission; this much is allowed for what lies between the two.
+/// Maximum number of rows that one page searches where no index finds the matching ones.
+const MAX_SEARCHED_ROWS: usize = 50_000;
+/// Maximum time between the creation of a row's id, at its admission, and the row's own time.
 pub(super) const ID_SLACK: TimeDelta = TimeDelta::minutes(2);
-/// How many rows of one request are read; there are a few.
-const MOST_ATTEMPTS: usize = 100;
+/// Maximum number of rows of one request that are read; there are a few.
+const MAX_ATTEMPTS: usize = 100;
 
 /// One attempt, or one blocked request.
 #[derive(Clone, Debug, QueryableByName)]
@@ -154,7 +154,8 @@ pub async fn list_requests(
             let mut sql = Sql::of(conn);
             sql.push("SELECT id FROM ledger");
             bind_found_by_index(&mut sql, scope, filter, page.after);
-            sql.push(" ORDER BY id DESC LIMIT 1 OFFSET ").push(&(MOST_SEARCHED - 1).to_string());
+            sql.push(" ORDER BY id DESC LIMIT 1 OFFSET ")
+                .push(&(MAX_SEARCHED_ROWS - 1).to_string());
             sql.load::<IdRow>(conn).await?.pop().map(|row| row.id)
         }
         false => None,
@@ -180,7 +181,7 @@ pub async fn list_attempts(
     let filter = RequestFilter { request_id: Some(request_id), ..RequestFilter::default() };
     sql.push("SELECT * FROM ledger");
     bind_found_by_index(&mut sql, scope, &filter, None);
-    sql.push(" ORDER BY attempt, id LIMIT ").push(&MOST_ATTEMPTS.to_string());
+    sql.push(" ORDER BY attempt, id LIMIT ").push(&MAX_ATTEMPTS.to_string());
     sql.load(conn).await
 }
 

@@ -12,6 +12,7 @@ pub mod policy;
 pub mod pricing;
 pub mod principal;
 pub mod scope;
+mod text_enum;
 pub mod tokens;
 pub mod usage;
 pub mod window;

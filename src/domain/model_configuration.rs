@@ -5,43 +5,29 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::names::SecretName;
+use super::text_enum::text_enum;
 
-/// The API of the upstream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Provider {
-    /// OpenAI's API or one that is compatible with it.
-    #[default]
-    OpenaiCompatible,
-}
-
-impl Provider {
-    /// The text form in the API and the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::OpenaiCompatible => "openai_compatible",
-        }
+text_enum! {
+    /// The API of the upstream.
+    #[derive(Default, Serialize, Deserialize, utoipa::ToSchema)]
+    #[serde(rename_all = "snake_case")]
+    pub enum Provider {
+        /// OpenAI's API or one that is compatible with it.
+        #[default]
+        OpenaiCompatible = "openai_compatible",
     }
 }
 
-/// Whether the gateway asks streaming upstreams for usage.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum StreamUsage {
-    /// The gateway asks for usage if the caller did not, and does not forward it to the caller.
-    #[default]
-    Inject,
-    /// Requests and streams are not changed.
-    Leave,
-}
-
-impl StreamUsage {
-    /// The text form in the API and the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Inject => "inject",
-            Self::Leave => "leave",
-        }
+text_enum! {
+    /// Whether the gateway asks streaming upstreams for usage.
+    #[derive(Default, Serialize, Deserialize, utoipa::ToSchema)]
+    #[serde(rename_all = "snake_case")]
+    pub enum StreamUsage {
+        /// The gateway asks for usage if the caller did not, and does not forward it to the caller.
+        #[default]
+        Inject = "inject",
+        /// Requests and streams are not changed.
+        Leave = "leave",
     }
 }
 

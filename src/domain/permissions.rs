@@ -5,93 +5,48 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Something a principal may do. The text form is `what:verb`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Permission {
-    /// Create, list, read and update any organization, and issue keys in it.
-    OrganizationsWrite,
-    /// Read `/metrics` and the details of `/readyz`.
-    OperationsRead,
-    /// Read one's own organization.
-    OrganizationRead,
-    /// Change one's own organization; create and delete its workspaces.
-    OrganizationManage,
-    /// List and read workspaces.
-    WorkspacesRead,
-    /// Change a workspace's name and handle.
-    WorkspacesWrite,
-    /// List and read users.
-    UsersRead,
-    /// Create, change and deactivate users.
-    UsersWrite,
-    /// List secrets. Their values cannot be read through the API.
-    SecretsRead,
-    /// Store and delete secrets.
-    SecretsWrite,
-    /// List, read and check model configurations.
-    ModelConfigurationsRead,
-    /// Change the parts of a model configuration that do not say where requests and secrets go.
-    ModelConfigurationsWrite,
-    /// Create and delete model configurations, and say where requests and secrets go: provider,
-    /// base URL, credential and headers.
-    ModelConfigurationsConnect,
-    /// List and read API keys.
-    ApiKeysRead,
-    /// Issue, change, rotate and revoke API keys.
-    ApiKeysWrite,
-    /// Read the audit log.
-    AuditLogRead,
-    /// Read usage, cost and single requests.
-    UsageRead,
-    /// Call models through the gateway.
-    GatewayInvoke,
-}
+use super::text_enum::text_enum;
 
-impl Permission {
-    /// Every permission, in the order of the declaration.
-    pub const ALL: [Permission; 18] = [
-        Self::OrganizationsWrite,
-        Self::OperationsRead,
-        Self::OrganizationRead,
-        Self::OrganizationManage,
-        Self::WorkspacesRead,
-        Self::WorkspacesWrite,
-        Self::UsersRead,
-        Self::UsersWrite,
-        Self::SecretsRead,
-        Self::SecretsWrite,
-        Self::ModelConfigurationsRead,
-        Self::ModelConfigurationsWrite,
-        Self::ModelConfigurationsConnect,
-        Self::ApiKeysRead,
-        Self::ApiKeysWrite,
-        Self::AuditLogRead,
-        Self::UsageRead,
-        Self::GatewayInvoke,
-    ];
-
-    /// The text form in the API and in error messages.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::OrganizationsWrite => "organizations:write",
-            Self::OperationsRead => "operations:read",
-            Self::OrganizationRead => "organization:read",
-            Self::OrganizationManage => "organization:manage",
-            Self::WorkspacesRead => "workspaces:read",
-            Self::WorkspacesWrite => "workspaces:write",
-            Self::UsersRead => "users:read",
-            Self::UsersWrite => "users:write",
-            Self::SecretsRead => "secrets:read",
-            Self::SecretsWrite => "secrets:write",
-            Self::ModelConfigurationsRead => "model-configurations:read",
-            Self::ModelConfigurationsWrite => "model-configurations:write",
-            Self::ModelConfigurationsConnect => "model-configurations:connect",
-            Self::ApiKeysRead => "api-keys:read",
-            Self::ApiKeysWrite => "api-keys:write",
-            Self::AuditLogRead => "audit-log:read",
-            Self::UsageRead => "usage:read",
-            Self::GatewayInvoke => "gateway:invoke",
-        }
+text_enum! {
+    /// Something a principal may do. The text form is `what:verb`.
+    pub enum Permission {
+        /// Create, list, read and update any organization, and issue keys in it.
+        OrganizationsWrite = "organizations:write",
+        /// Read `/metrics` and the details of `/readyz`.
+        OperationsRead = "operations:read",
+        /// Read one's own organization.
+        OrganizationRead = "organization:read",
+        /// Change one's own organization; create and delete its workspaces.
+        OrganizationManage = "organization:manage",
+        /// List and read workspaces.
+        WorkspacesRead = "workspaces:read",
+        /// Change a workspace's name and handle.
+        WorkspacesWrite = "workspaces:write",
+        /// List and read users.
+        UsersRead = "users:read",
+        /// Create, change and deactivate users.
+        UsersWrite = "users:write",
+        /// List secrets. Their values cannot be read through the API.
+        SecretsRead = "secrets:read",
+        /// Store and delete secrets.
+        SecretsWrite = "secrets:write",
+        /// List, read and check model configurations.
+        ModelConfigurationsRead = "model-configurations:read",
+        /// Change the parts of a model configuration that do not say where requests and secrets go.
+        ModelConfigurationsWrite = "model-configurations:write",
+        /// Create and delete model configurations, and say where requests and secrets go: provider,
+        /// base URL, credential and headers.
+        ModelConfigurationsConnect = "model-configurations:connect",
+        /// List and read API keys.
+        ApiKeysRead = "api-keys:read",
+        /// Issue, change, rotate and revoke API keys.
+        ApiKeysWrite = "api-keys:write",
+        /// Read the audit log.
+        AuditLogRead = "audit-log:read",
+        /// Read usage, cost and single requests.
+        UsageRead = "usage:read",
+        /// Call models through the gateway.
+        GatewayInvoke = "gateway:invoke",
     }
 }
 
@@ -147,24 +102,26 @@ pub enum ScopeKind {
     Workspace,
 }
 
-/// Names the permissions and the scope of an API key when it is issued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum Role {
-    /// Manages organizations and operates the installation.
-    PlatformAdmin,
-    /// Manages an organization.
-    OrganizationAdmin,
-    /// Reads an organization.
-    OrganizationViewer,
-    /// Manages a workspace and may call models.
-    WorkspaceAdmin,
-    /// Changes the settings of a workspace's model configurations.
-    WorkspaceEditor,
-    /// Reads a workspace.
-    WorkspaceViewer,
-    /// An application: may call models only.
-    GatewayCaller,
+text_enum! {
+    /// Names the permissions and the scope of an API key when it is issued.
+    #[derive(Serialize, Deserialize, utoipa::ToSchema)]
+    #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+    pub enum Role {
+        /// Manages organizations and operates the installation.
+        PlatformAdmin = "PLATFORM_ADMIN",
+        /// Manages an organization.
+        OrganizationAdmin = "ORGANIZATION_ADMIN",
+        /// Reads an organization.
+        OrganizationViewer = "ORGANIZATION_VIEWER",
+        /// Manages a workspace and may call models.
+        WorkspaceAdmin = "WORKSPACE_ADMIN",
+        /// Changes the settings of a workspace's model configurations.
+        WorkspaceEditor = "WORKSPACE_EDITOR",
+        /// Reads a workspace.
+        WorkspaceViewer = "WORKSPACE_VIEWER",
+        /// An application: may call models only.
+        GatewayCaller = "GATEWAY_CALLER",
+    }
 }
 
 /// The text is not a role.
@@ -173,30 +130,6 @@ pub enum Role {
 pub struct UnknownRole;
 
 impl Role {
-    /// Every role.
-    pub const ALL: [Role; 7] = [
-        Self::PlatformAdmin,
-        Self::OrganizationAdmin,
-        Self::OrganizationViewer,
-        Self::WorkspaceAdmin,
-        Self::WorkspaceEditor,
-        Self::WorkspaceViewer,
-        Self::GatewayCaller,
-    ];
-
-    /// The text form in the API and the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::PlatformAdmin => "PLATFORM_ADMIN",
-            Self::OrganizationAdmin => "ORGANIZATION_ADMIN",
-            Self::OrganizationViewer => "ORGANIZATION_VIEWER",
-            Self::WorkspaceAdmin => "WORKSPACE_ADMIN",
-            Self::WorkspaceEditor => "WORKSPACE_EDITOR",
-            Self::WorkspaceViewer => "WORKSPACE_VIEWER",
-            Self::GatewayCaller => "GATEWAY_CALLER",
-        }
-    }
-
     /// The scope that keys of this role have.
     pub fn scope(self) -> ScopeKind {
         match self {

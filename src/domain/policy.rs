@@ -9,6 +9,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::money::NanoUsd;
+use super::text_enum::text_enum;
 use super::window::{RateWindow, SpendWindow};
 pub use epochs::Epochs;
 pub use matchers::{Audience, MAX_MATCHERS, MatcherKey, Matchers, Subject, SubjectKind};
@@ -34,63 +35,34 @@ impl InvalidField {
     }
 }
 
-/// The type of a policy, which never changes.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Serialize,
-    Deserialize,
-    utoipa::ToSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum PolicyType {
-    /// Limits what its subjects spend together in a calendar window.
-    SpendCap,
-    /// Gives every subject of a kind a spend cap of its own.
-    DefaultSpendCap,
-    /// Limits requests or tokens of its subjects together in a rolling window.
-    RateLimit,
-    /// Gives every subject of a kind a rate limit of its own.
-    DefaultRateLimit,
-    /// Limits the models that its subjects may use.
-    ModelAccess,
+text_enum! {
+    /// The type of a policy, which never changes.
+    #[derive(Serialize, Deserialize, utoipa::ToSchema)]
+    #[serde(rename_all = "snake_case")]
+    pub enum PolicyType {
+        /// Limits what its subjects spend together in a calendar window.
+        SpendCap = "spend_cap",
+        /// Gives every subject of a kind a spend cap of its own.
+        DefaultSpendCap = "default_spend_cap",
+        /// Limits requests or tokens of its subjects together in a rolling window.
+        RateLimit = "rate_limit",
+        /// Gives every subject of a kind a rate limit of its own.
+        DefaultRateLimit = "default_rate_limit",
+        /// Limits the models that its subjects may use.
+        ModelAccess = "model_access",
+    }
 }
 
-/// An organization has at most one policy of a family for the same subjects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PolicyFamily {
-    Spend,
-    Rate,
-    ModelAccess,
+text_enum! {
+    /// An organization has at most one policy of a family for the same subjects.
+    pub enum PolicyFamily {
+        Spend = "spend",
+        Rate = "rate",
+        ModelAccess = "model_access",
+    }
 }
 
 impl PolicyType {
-    /// Every type.
-    pub const ALL: [Self; 5] = [
-        Self::SpendCap,
-        Self::DefaultSpendCap,
-        Self::RateLimit,
-        Self::DefaultRateLimit,
-        Self::ModelAccess,
-    ];
-
-    /// The text form in the API and the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::SpendCap => "spend_cap",
-            Self::DefaultSpendCap => "default_spend_cap",
-            Self::RateLimit => "rate_limit",
-            Self::DefaultRateLimit => "default_rate_limit",
-            Self::ModelAccess => "model_access",
-        }
-    }
-
     /// The family that the type belongs to.
     pub fn family(self) -> PolicyFamily {
         match self {
@@ -125,17 +97,6 @@ impl FromStr for PolicyType {
 
     fn from_str(text: &str) -> Result<Self, UnknownPolicyType> {
         Self::ALL.into_iter().find(|one| one.as_str() == text).ok_or(UnknownPolicyType)
-    }
-}
-
-impl PolicyFamily {
-    /// The text form in the database.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Spend => "spend",
-            Self::Rate => "rate",
-            Self::ModelAccess => "model_access",
-        }
     }
 }
 
@@ -208,34 +169,14 @@ impl RateLimit {
     }
 }
 
-/// What a rate limit counts.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Serialize,
-    Deserialize,
-    utoipa::ToSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum RateMetric {
-    Requests,
-    /// Input and output tokens together.
-    Tokens,
-}
-
-impl RateMetric {
-    /// The text form.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Requests => "requests",
-            Self::Tokens => "tokens",
-        }
+text_enum! {
+    /// What a rate limit counts.
+    #[derive(Serialize, Deserialize, utoipa::ToSchema)]
+    #[serde(rename_all = "snake_case")]
+    pub enum RateMetric {
+        Requests = "requests",
+        /// Input and output tokens together.
+        Tokens = "tokens",
     }
 }
 

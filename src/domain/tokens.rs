@@ -1,5 +1,4 @@
-//! Tokens, by kind. `kinds!` is the one list of kinds: counts of an answer, ledger, roll-ups and the
-//! API's figures are made from it.
+//! Tokens, by kind. `kinds!` is the one list of kinds.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +6,7 @@ use serde::{Deserialize, Serialize};
 pub const KINDS: usize = TokenUsage::NAMES.len();
 
 macro_rules! kinds {
-    ($($(#[$doc:meta])+ $name:ident $column:ident;)+) => {
+    ($($(#[$doc:meta])+ $name:ident;)+) => {
         /// The tokens of one answer, by kind, as the provider reported them; `None` is "not reported".
         ///
         /// `cached_input`, `cache_write` and `audio_input` are parts of `input`; `reasoning` and
@@ -34,48 +33,23 @@ macro_rules! kinds {
                 Self { $($name),+ }
             }
         }
-
-        /// A figure for each kind of tokens, under the names that the database and the API use.
-        #[derive(
-            Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema,
-        )]
-        pub struct TokenFigures<T> {
-            $($(#[$doc])+ pub $column: T,)+
-        }
-
-        impl<T> TokenFigures<T> {
-            /// The columns' names, in the order of the list.
-            pub const COLUMNS: [&'static str; KINDS] = [$(stringify!($column)),+];
-
-            /// The figures, in the order of the list.
-            pub fn into_array(self) -> [T; KINDS] {
-                [$(self.$column),+]
-            }
-        }
-
-        impl<T> From<[T; KINDS]> for TokenFigures<T> {
-            fn from(figures: [T; KINDS]) -> Self {
-                let [$($column),+] = figures;
-                Self { $($column),+ }
-            }
-        }
     };
 }
 
 // The journal knows a kind by its place: new kinds come last.
 kinds! {
     /// Tokens read: prompts, tools, images, audio.
-    input input_tokens;
+    input;
     /// Those of the input that came from the provider's cache.
-    cached_input cached_input_tokens;
+    cached_input;
     /// Those of the input that were written to the provider's cache.
-    cache_write cache_write_tokens;
+    cache_write;
     /// Tokens generated, including those that the caller does not see.
-    output output_tokens;
+    output;
     /// Those of the output that were spent on reasoning.
-    reasoning reasoning_tokens;
+    reasoning;
     /// Input tokens that were audio.
-    audio_input audio_input_tokens;
+    audio_input;
     /// Output tokens that were audio.
-    audio_output audio_output_tokens;
+    audio_output;
 }

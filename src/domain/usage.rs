@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::metadata::{MAX_KEY, normal, without_prefix};
 use super::money::NanoUsd;
+use super::text_enum::text_enum;
 
 /// How many things of the gateway's own one question may group by.
-pub const MOST_DIMENSIONS: usize = 3;
+pub const MAX_DIMENSIONS: usize = 3;
 
-/// How long a period is that one figure stands for, in UTC.
+/// The length of the period of one figure, in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Interval {
@@ -22,51 +23,28 @@ pub enum Interval {
     Month,
 }
 
-/// What figures can be told apart by, besides time and the callers' metadata.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dimension {
-    /// The tenant.
-    Organization,
-    /// The workspace of the key.
-    Workspace,
-    /// The person whose key it is.
-    User,
-    /// The key.
-    ApiKey,
-    /// The model that upstreams were asked for.
-    Model,
-    /// The model configuration.
-    Configuration,
-}
-
-impl Dimension {
-    /// Every one.
-    pub const ALL: [Self; 6] = [
-        Self::Organization,
-        Self::Workspace,
-        Self::User,
-        Self::ApiKey,
-        Self::Model,
-        Self::Configuration,
-    ];
-
-    /// The text form, as questions name it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Organization => "organization",
-            Self::Workspace => "workspace",
-            Self::User => "user",
-            Self::ApiKey => "api_key",
-            Self::Model => "model",
-            Self::Configuration => "configuration",
-        }
+text_enum! {
+    /// What figures can be grouped by, besides time and the callers' metadata.
+    pub enum Dimension {
+        /// The tenant.
+        Organization = "organization",
+        /// The workspace of the key.
+        Workspace = "workspace",
+        /// The person whose key it is.
+        User = "user",
+        /// The key.
+        ApiKey = "api_key",
+        /// The model that upstreams were asked for.
+        Model = "model",
+        /// The model configuration.
+        Configuration = "configuration",
     }
 }
 
-/// What figures are told apart by.
+/// What figures are grouped by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupBy {
-    /// In the order asked for, at most [`MOST_DIMENSIONS`], each once.
+    /// In the order asked for, at most [`MAX_DIMENSIONS`], each once.
     pub dimensions: Vec<Dimension>,
     /// A key of the callers' metadata, normalized.
     pub metadata_key: Option<String>,
@@ -84,8 +62,8 @@ pub enum InvalidGroupBy {
     /// One thing is named twice.
     #[error("'{0}' must be named once")]
     Twice(String),
-    /// More than can be told apart at once.
-    #[error("must name at most {MOST_DIMENSIONS} things besides a metadata key")]
+    /// More than can be grouped by at once.
+    #[error("must name at most {MAX_DIMENSIONS} things besides a metadata key")]
     TooMany,
     /// More than one key of the metadata.
     #[error("must name at most one metadata key")]
@@ -106,7 +84,7 @@ impl FromStr for GroupBy {
                 (Some(one), _) if read.dimensions.contains(&one) => {
                     return Err(InvalidGroupBy::Twice(name.to_owned()));
                 }
-                (Some(_), _) if read.dimensions.len() == MOST_DIMENSIONS => {
+                (Some(_), _) if read.dimensions.len() == MAX_DIMENSIONS => {
                     return Err(InvalidGroupBy::TooMany);
                 }
                 (Some(one), _) => read.dimensions.push(one),

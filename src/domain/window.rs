@@ -5,46 +5,25 @@ use chrono::{
 };
 use serde::{Deserialize, Serialize};
 
-/// The window of a spend cap: a calendar period in UTC.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Serialize,
-    Deserialize,
-    utoipa::ToSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum SpendWindow {
-    /// From the beginning of an hour.
-    Hourly,
-    /// From midnight.
-    Daily,
-    /// From midnight on Monday.
-    Weekly,
-    /// From midnight on the first of a month.
-    Monthly,
+use super::text_enum::text_enum;
+
+text_enum! {
+    /// The window of a spend cap: a calendar period in UTC.
+    #[derive(Serialize, Deserialize, utoipa::ToSchema)]
+    #[serde(rename_all = "snake_case")]
+    pub enum SpendWindow {
+        /// From the beginning of an hour.
+        Hourly = "hourly",
+        /// From midnight.
+        Daily = "daily",
+        /// From midnight on Monday.
+        Weekly = "weekly",
+        /// From midnight on the first of a month.
+        Monthly = "monthly",
+    }
 }
 
 impl SpendWindow {
-    /// Every window.
-    pub const ALL: [Self; 4] = [Self::Hourly, Self::Daily, Self::Weekly, Self::Monthly];
-
-    /// The text form.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Hourly => "hourly",
-            Self::Daily => "daily",
-            Self::Weekly => "weekly",
-            Self::Monthly => "monthly",
-        }
-    }
-
     /// The beginning of the window that contains this instant.
     pub fn start(self, at: DateTime<Utc>) -> DateTime<Utc> {
         let day = at.date_naive();
@@ -72,39 +51,21 @@ impl SpendWindow {
     }
 }
 
-/// The rolling window of a rate limit, which consists of sixty buckets.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Serialize,
-    Deserialize,
-    utoipa::ToSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum RateWindow {
-    /// The last sixty seconds.
-    Minute,
-    /// The last sixty minutes.
-    Hour,
+text_enum! {
+    /// The rolling window of a rate limit, which consists of sixty buckets.
+    #[derive(Serialize, Deserialize, utoipa::ToSchema)]
+    #[serde(rename_all = "snake_case")]
+    pub enum RateWindow {
+        /// The last sixty seconds.
+        Minute = "minute",
+        /// The last sixty minutes.
+        Hour = "hour",
+    }
 }
 
 impl RateWindow {
     /// Buckets of a window.
     pub const BUCKETS: i64 = 60;
-
-    /// The text form.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Minute => "minute",
-            Self::Hour => "hour",
-        }
-    }
 
     /// The length of a bucket.
     pub fn bucket_seconds(self) -> i64 {

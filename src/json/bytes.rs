@@ -1,5 +1,5 @@
-//! Searches text several bytes at a time, for sets of bytes that `memchr` does not know, or of which
-//! the next is often near. A set is given as a function that marks its bytes in a word of eight.
+//! Searches for sets of bytes eight bytes at a time, where `memchr` does not support the set or the
+//! next match is often near. A set is a function that marks its bytes in a word of eight.
 
 const ONES: u64 = u64::from_ne_bytes([1; 8]);
 const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
@@ -16,9 +16,8 @@ pub(crate) const fn below(word: u64, bound: u8) -> u64 {
     word.wrapping_sub(ONES * bound as u64)
 }
 
-/// How many bytes stand before the first quote, backslash or control character: the part of a JSON
-/// string's inside that needs no look. Long texts are checked in blocks, which compiles to vector
-/// instructions.
+/// The number of bytes before the first quote, backslash or control character. Long texts are checked
+/// in blocks, which compiles to vector instructions.
 #[inline]
 pub(crate) fn plain_text_length(bytes: &[u8]) -> usize {
     let is_special = |byte: u8| (byte < b' ') | (byte == b'"') | (byte == b'\\');
@@ -52,8 +51,8 @@ pub(crate) fn first(bytes: &[u8], marks: impl Fn(u64) -> u64) -> Option<usize> {
     Some(words.len() * 8 + at)
 }
 
-/// A mark is the highest bit of its byte, set by borrowing from it. Bytes after a marked one may be
-/// marked in error, so only the first counts; bytes beyond ASCII had the bit before.
+/// A mark is the highest bit of a byte, set by a borrow in the subtraction. The borrow may mark later
+/// bytes wrongly, so only the first mark counts; bytes outside ASCII have the bit set already.
 #[inline]
 fn first_in(word: [u8; 8], marks: impl Fn(u64) -> u64) -> Option<usize> {
     let word = u64::from_le_bytes(word);

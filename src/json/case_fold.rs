@@ -1,9 +1,9 @@
-//! Keys under case folding, as lenient parsers read them.
+//! Case folding of keys, as lenient parsers do it.
 //!
 //! Go's `encoding/json` takes U+017F (long s) for `s` and U+212A (Kelvin sign) for `k`; Java's
 //! `equalsIgnoreCase` takes U+0130 and U+0131 (dotted and dotless i) for `i`.
 
-/// Room for the longest key that is looked up by its folded form.
+/// As long as the longest key that is looked up in its folded form.
 pub(crate) type FoldBuffer = [u8; 32];
 
 /// The reserved key, itself folded, that `sent` equals under case folding but not exactly.
@@ -42,7 +42,7 @@ pub(crate) fn fold_ascii<'b>(key: &[u8], buffer: &'b mut FoldBuffer) -> Option<&
     Some(folded)
 }
 
-/// Lower case of upper case, so that characters with a common capital become equal as well.
+/// The lower case of the upper case, so that characters with the same upper case become equal.
 fn fold_char(c: char) -> impl Iterator<Item = char> {
     let c = match c {
         '\u{130}' | '\u{131}' => 'i',

@@ -1,4 +1,4 @@
-//! Escapes in JSON strings: the text that they stand for, and where it came from.
+//! Unescapes JSON strings, with a map from the text back to the source.
 
 use std::ops::Range;
 
@@ -6,19 +6,19 @@ use std::ops::Range;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NotText;
 
-/// A piece of a string's inside.
+/// A part of the bytes between a string's quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Piece<'a> {
     /// Bytes without escapes.
     Plain(&'a [u8]),
-    /// The character that an escape stands for.
+    /// The character of a valid escape.
     Character(char),
-    /// A backslash, or an escape of half a surrogate pair, that stands for nothing.
+    /// An invalid escape: a backslash alone, or half a surrogate pair.
     Invalid(&'a [u8]),
 }
 
-/// Reads escapes. An escape that the end cuts off is given by [`unfinished`](Self::unfinished), not
-/// as a piece.
+/// Iterates over the pieces of a string. An escape that is cut off by the end of the string is no
+/// piece; [`unfinished`](Self::unfinished) is its offset.
 struct Pieces<'a> {
     raw: &'a [u8],
     at: usize,
@@ -36,14 +36,14 @@ impl<'a> Pieces<'a> {
         Self { raw, at: 0, unfinished: raw.len() }
     }
 
-    /// Where an escape begins that the end cuts off; else the length.
+    /// The offset of an escape that is cut off by the end; without one, the length.
     fn unfinished(&self) -> usize {
         self.unfinished
     }
 }
 
 impl<'a> Iterator for Pieces<'a> {
-    /// With where it begins.
+    /// The offset of the piece, and the piece.
     type Item = (usize, Piece<'a>);
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -72,7 +72,7 @@ impl<'a> Iterator for Pieces<'a> {
     }
 }
 
-/// What follows a backslash, and its length.
+/// Parses what follows a backslash.
 fn escape(rest: &[u8]) -> Escape {
     let Some(kind) = rest.first() else { return Escape::Unfinished };
     let character = match kind {
@@ -88,7 +88,7 @@ fn escape(rest: &[u8]) -> Escape {
     Escape::Character(character, 1)
 }
 
-/// What follows `\u`.
+/// Parses what follows `\u`.
 fn unicode_escape(rest: &[u8]) -> Escape {
     let first = match hex4(rest) {
         Ok(first) => first,
@@ -110,7 +110,7 @@ fn unicode_escape(rest: &[u8]) -> Escape {
     pair.map_or(Escape::Invalid(5), |character| Escape::Character(character, 11))
 }
 
-/// The number that four hexadecimal digits stand for; else whether the end cuts them off.
+/// The value of four hexadecimal digits. The error says whether the end cuts them off.
 fn hex4(text: &[u8]) -> Result<u32, bool> {
     let digits = text.get(..4).unwrap_or(text);
     let mut value = 0;
@@ -120,7 +120,7 @@ fn hex4(text: &[u8]) -> Result<u32, bool> {
     if digits.len() == 4 { Ok(value) } else { Err(true) }
 }
 
-/// The text that a string's inside stands for; `None` if it is not UTF-8 or an escape is invalid.
+/// The text of a string without its quotes; `None` if it is not UTF-8 or an escape is invalid.
 pub(super) fn unescape_strict(raw: &[u8]) -> Option<String> {
     let mut text = String::with_capacity(raw.len());
     let mut pieces = Pieces::new(raw);
@@ -134,8 +134,8 @@ pub(super) fn unescape_strict(raw: &[u8]) -> Option<String> {
     (pieces.unfinished() == raw.len()).then_some(text)
 }
 
-/// Appends the text that a string's inside stands for. What is cut off at the end, an escape or a
-/// character, is left out; an escape that means nothing becomes U+FFFD.
+/// Appends the text of a string without its quotes. An escape or a character that is cut off at the
+/// end is left out; an invalid escape becomes U+FFFD.
 pub(crate) fn unescape(raw: &[u8], text: &mut String) -> Result<(), NotText> {
     let raw = match std::str::from_utf8(raw) {
         Ok(_) => raw,
@@ -154,12 +154,12 @@ pub(crate) fn unescape(raw: &[u8], text: &mut String) -> Result<(), NotText> {
     Ok(())
 }
 
-/// Text with the JSON escapes in it read, wherever they stand, and the positions that it came from.
+/// Text in which all JSON escapes are resolved, also outside strings, with a map to the source.
 pub(crate) struct UnescapedText {
     pub(crate) text: Vec<u8>,
-    /// Where each piece begins in `text` and in the source; in order.
+    /// The offset of each piece in `text` and in the source, in ascending order.
     pieces: Vec<SourcePiece>,
-    /// Where an escape begins in the source that its end cuts off; else the source's length.
+    /// The offset in the source of an escape that is cut off by the end; without one, the length.
     pub(crate) unfinished: usize,
 }
 
@@ -170,7 +170,7 @@ struct SourcePiece {
 }
 
 impl UnescapedText {
-    /// `None` for a source without escapes, which is its own text.
+    /// `None` for a source without escapes.
     pub(crate) fn read(source: &[u8]) -> Option<Self> {
         memchr::memchr(b'\\', source)?;
         let mut text = Vec::with_capacity(source.len());
@@ -189,7 +189,7 @@ impl UnescapedText {
         Some(Self { text, pieces, unfinished: read.unfinished() })
     }
 
-    /// Where a part of the text stands in the source.
+    /// The range of the source that a part of the text came from.
     pub(crate) fn source(&self, part: Range<usize>) -> Range<usize> {
         self.source_of(part.start)..self.source_of(part.end)
     }

@@ -1,4 +1,4 @@
-//! The members of a whole JSON object, with their values as they stand.
+//! The members of a complete JSON object, with their raw values.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Keys, unescaped, and raw values, in their order.
+/// Keys, unescaped, and raw values, in the order of the object.
 #[derive(Debug)]
 pub(crate) struct Members<'a>(pub(crate) Vec<(Cow<'a, str>, &'a RawValue)>);
 

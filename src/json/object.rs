@@ -1,8 +1,8 @@
 //! The caller's body: a top-level JSON object whose values stay as they were sent.
 //!
-//! It is read once, and only its top level is taken apart. Each attempt makes its own
+//! It is read once, and only its top level is parsed. Each attempt makes its own
 //! [edits](BodyEdits): they are spliced into the caller's text, so what is not edited, order and white
-//! space included, goes up byte for byte.
+//! space included, is sent byte for byte.
 
 mod edits;
 mod error;
@@ -52,13 +52,13 @@ pub const RESERVED_KEYS: &[&str] = &[
     "user",
 ];
 
-/// A JSON object, taken apart at its top level only.
+/// A JSON object, parsed at its top level only.
 #[derive(Debug, Clone)]
 pub struct JsonBody {
     /// Checked to be JSON.
     text: ByteString,
     fields: Vec<Field>,
-    /// Where the closing brace stands in `text`.
+    /// The offset of the closing brace in `text`.
     end: usize,
 }
 
@@ -70,20 +70,20 @@ struct Field {
 
 #[derive(Debug, Clone)]
 enum Key {
-    /// As it stands in the text, between its quotes.
+    /// Without escapes: its range in the text, between the quotes.
     Plain(Range<usize>),
-    /// It had escapes.
+    /// With escapes, which are resolved here.
     Unescaped(String),
 }
 
 impl JsonBody {
-    /// Reads a body whose values are not looked into.
+    /// Parses a body without looking into its values.
     pub fn parse(text: Bytes) -> Result<Self, BodyError> {
         Self::parse_with(text, |_, first, tokens| tokens.skip(first))
     }
 
-    /// Reads a body. `read_value` is called for every top-level field with its key, unescaped, and
-    /// its value's first token, and has to read on to the value's end.
+    /// Parses a body. Calls `read_value` for every top-level field with its key, unescaped, and the
+    /// first token of its value; `read_value` has to read to the end of the value.
     pub fn parse_with(
         text: Bytes,
         read_value: impl for<'a> FnMut(&str, Token<'a>, &mut Tokenizer<'a>) -> Result<(), SyntaxError>,
@@ -223,7 +223,7 @@ fn read_fields(
     Ok(Some(fields))
 }
 
-/// What is wrong with text that is not JSON, with line and column: a second look, for its author.
+/// What is wrong with text that is not JSON, with line and column, by parsing it again with serde.
 fn problem(text: &str) -> String {
     #[derive(serde::Deserialize)]
     struct Object {}

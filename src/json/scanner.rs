@@ -1,14 +1,14 @@
-//! Finds a few members of a JSON object while it passes, in constant memory.
+//! Finds a few members of a JSON object that arrives in chunks, in constant memory.
 //!
-//! No validator: from text that is not JSON it may take anything, so what it finds is parsed before
-//! it is believed.
+//! It does not validate: from text that is not JSON it may return anything, so callers parse the
+//! values.
 
 use crate::json::bytes;
 
-/// The longest key that is looked for is `response`; of a longer one this much tells it apart.
-const KEY_KEPT: usize = 9;
+/// How much of a key is buffered: one byte more than the longest key that matters, `response`.
+const MAX_KEY_LENGTH: usize = 9;
 
-/// How much of each member's raw value is kept, in bytes.
+/// The maximum length of each member's raw value that is kept, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Keep {
     pub(crate) usage: usize,
@@ -17,11 +17,11 @@ pub(crate) struct Keep {
     pub(crate) kind: usize,
     /// For each of `error`, `output` and `status`.
     pub(crate) state: usize,
-    /// Whether the members of `response` are looked for as well.
+    /// Whether to find the members of `response`, too.
     pub(crate) response: bool,
 }
 
-/// One member's raw value, as far as it is kept.
+/// The raw value of a member, as far as it is kept.
 #[derive(Debug, Default)]
 pub(crate) struct Member {
     keep: usize,
@@ -47,7 +47,7 @@ impl Member {
         self.text.extend_from_slice(part.get(..room).unwrap_or(part));
     }
 
-    /// The value, when all of it has passed and was kept.
+    /// The value, if it is complete and all of it was kept.
     pub(crate) fn value(&self) -> Option<&str> {
         if !self.closed || self.cut {
             return None;
@@ -55,14 +55,14 @@ impl Member {
         std::str::from_utf8(&self.text).ok().map(str::trim)
     }
 
-    /// The value's first bytes that are not blank, as far as they have passed.
+    /// The first bytes of the value that have arrived, without blanks.
     pub(crate) fn beginning(&self) -> impl Iterator<Item = u8> {
         self.text.iter().copied().filter(|byte| !byte.is_ascii_whitespace())
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum Position {
     /// Nothing but blanks so far.
     Start,
     /// At the top level, before or in a key.
@@ -78,7 +78,7 @@ enum Part {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Which {
+enum MemberName {
     Usage,
     Model,
     Choices,
@@ -89,16 +89,16 @@ enum Which {
     Response,
 }
 
-/// See the module.
+/// Scans one JSON object.
 #[derive(Debug)]
 pub(crate) struct TopLevelScanner {
-    part: Part,
+    position: Position,
     /// Levels below the top level.
     depth: u64,
     in_text: bool,
     escaped: bool,
     key: Vec<u8>,
-    current: Option<Which>,
+    current: Option<MemberName>,
     pub(crate) usage: Member,
     pub(crate) model: Member,
     pub(crate) choices: Member,
@@ -114,7 +114,7 @@ pub(crate) struct TopLevelScanner {
 impl TopLevelScanner {
     pub(crate) fn new(keep: Keep) -> Self {
         Self {
-            part: Part::Start,
+            position: Position::Start,
             depth: 0,
             in_text: false,
             escaped: false,
@@ -132,21 +132,21 @@ impl TopLevelScanner {
         }
     }
 
-    /// The members of the object under `response`, if that has begun to pass and was asked for.
+    /// The members of the object under `response`, if it has begun and [`Keep::response`] is set.
     pub(crate) fn response(&self) -> Option<&Self> {
         self.response.as_deref()
     }
 
     /// Whether the text is certainly no object.
     pub(crate) fn is_other(&self) -> bool {
-        self.part == Part::Other
+        self.position == Position::Other
     }
 
     /// Looks at the next bytes.
     pub(crate) fn feed(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() && !matches!(self.part, Part::End | Part::Other) {
-            bytes = match (self.part, self.in_text) {
-                (Part::Value, _) => self.feed_value(bytes),
+        while !bytes.is_empty() && !matches!(self.position, Position::End | Position::Other) {
+            bytes = match (self.position, self.in_text) {
+                (Position::Value, _) => self.feed_value(bytes),
                 (_, true) => self.feed_key(bytes),
                 (_, false) => self.feed_between(bytes),
             };
@@ -158,16 +158,16 @@ impl TopLevelScanner {
         let Some((byte, rest)) = bytes.split_first() else {
             return bytes;
         };
-        match (self.part, byte) {
+        match (self.position, byte) {
             (_, b' ' | b'\t' | b'\n' | b'\r') => {}
-            (Part::Start, b'{') => self.part = Part::Key,
-            (Part::Key, b'"') => {
+            (Position::Start, b'{') => self.position = Position::Key,
+            (Position::Key, b'"') => {
                 self.in_text = true;
                 self.key.clear();
             }
-            (Part::Key, b'}') => self.part = Part::End,
-            (Part::Colon, b':') => self.begin_value(),
-            _ => self.part = Part::Other,
+            (Position::Key, b'}') => self.position = Position::End,
+            (Position::Colon, b':') => self.begin_value(),
+            _ => self.position = Position::Other,
         }
         rest
     }
@@ -175,10 +175,10 @@ impl TopLevelScanner {
     fn feed_key<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let quote = self.closing_quote(bytes);
         let (key, rest) = bytes.split_at(quote.unwrap_or(bytes.len()));
-        let room = KEY_KEPT.saturating_sub(self.key.len());
+        let room = MAX_KEY_LENGTH.saturating_sub(self.key.len());
         self.key.extend_from_slice(key.get(..room).unwrap_or(key));
         if quote.is_some() {
-            self.part = Part::Colon;
+            self.position = Position::Colon;
         }
         rest.get(1..).unwrap_or_default()
     }
@@ -214,12 +214,13 @@ impl TopLevelScanner {
         };
         let value = bytes.len().saturating_sub(after.len() + 1);
         self.take(bytes.get(..value).unwrap_or_default());
-        self.end_value(if byte == b',' { Part::Key } else { Part::End });
+        self.end_value(if byte == b',' { Position::Key } else { Position::End });
         after
     }
 
-    /// Where the string ends that `bytes` go on with. Only quotes are looked for, since text has
-    /// more other escapes; how many backslashes stand before one tells whether it is escaped.
+    /// The position of the closing quote of the string that continues in `bytes`. Searches for quotes
+    /// only, since text has more of other escapes; a quote is escaped after an odd number of
+    /// backslashes.
     fn closing_quote(&mut self, bytes: &[u8]) -> Option<usize> {
         let skipped = usize::from(std::mem::take(&mut self.escaped));
         let text = bytes.get(skipped..)?;
@@ -231,19 +232,19 @@ impl TopLevelScanner {
     }
 
     fn begin_value(&mut self) {
-        self.part = Part::Value;
+        self.position = Position::Value;
         self.current = match self.key.as_slice() {
-            b"usage" => Some(Which::Usage),
-            b"model" => Some(Which::Model),
-            b"choices" => Some(Which::Choices),
-            b"type" => Some(Which::Kind),
-            b"error" => Some(Which::Error),
-            b"output" => Some(Which::Output),
-            b"status" => Some(Which::Status),
-            b"response" if self.keep.response => Some(Which::Response),
+            b"usage" => Some(MemberName::Usage),
+            b"model" => Some(MemberName::Model),
+            b"choices" => Some(MemberName::Choices),
+            b"type" => Some(MemberName::Kind),
+            b"error" => Some(MemberName::Error),
+            b"output" => Some(MemberName::Output),
+            b"status" => Some(MemberName::Status),
+            b"response" if self.keep.response => Some(MemberName::Response),
             _ => None,
         };
-        if matches!(self.current, Some(Which::Response)) {
+        if matches!(self.current, Some(MemberName::Response)) {
             let keep = Keep { choices: 0, kind: 0, response: false, ..self.keep };
             self.response = Some(Box::new(Self::new(keep)));
         }
@@ -252,16 +253,16 @@ impl TopLevelScanner {
         }
     }
 
-    fn end_value(&mut self, next: Part) {
+    fn end_value(&mut self, next: Position) {
         if let Some(member) = self.member() {
             member.closed = true;
         }
         self.current = None;
-        self.part = next;
+        self.position = next;
     }
 
     fn take(&mut self, part: &[u8]) {
-        if let (Some(Which::Response), Some(response)) = (self.current, &mut self.response) {
+        if let (Some(MemberName::Response), Some(response)) = (self.current, &mut self.response) {
             response.feed(part);
         } else if let Some(member) = self.member() {
             member.take(part);
@@ -270,14 +271,14 @@ impl TopLevelScanner {
 
     fn member(&mut self) -> Option<&mut Member> {
         match self.current? {
-            Which::Usage => Some(&mut self.usage),
-            Which::Model => Some(&mut self.model),
-            Which::Choices => Some(&mut self.choices),
-            Which::Kind => Some(&mut self.kind),
-            Which::Error => Some(&mut self.error),
-            Which::Output => Some(&mut self.output),
-            Which::Status => Some(&mut self.status),
-            Which::Response => None,
+            MemberName::Usage => Some(&mut self.usage),
+            MemberName::Model => Some(&mut self.model),
+            MemberName::Choices => Some(&mut self.choices),
+            MemberName::Kind => Some(&mut self.kind),
+            MemberName::Error => Some(&mut self.error),
+            MemberName::Output => Some(&mut self.output),
+            MemberName::Status => Some(&mut self.status),
+            MemberName::Response => None,
         }
     }
 }

@@ -1,37 +1,37 @@
-//! String values of JSON text that may be cut anywhere, or hold what only some parsers take for JSON
-//! (`NaN`): an upstream's answer. Nothing is checked; what looks like a string is one.
+//! String values of an upstream's answer: JSON text that may be truncated, or contain what only some
+//! parsers accept (`NaN`). Nothing is validated.
 
-/// Subtrees under these keys hold no text of the answer: an error, and a repetition, in parts, of the
-/// `reasoning` beside it.
+/// Whether the value of a key contains no text of the answer: an error, or `reasoning_details`, which
+/// repeats the `reasoning` beside it.
 fn is_skipped(key: &[u8]) -> bool {
     matches!(key, b"error" | b"reasoning_details")
 }
 
-/// A string value, as it stands between its quotes, with the nearest key before it.
+/// A string value, with the nearest key before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StringValue<'a> {
     pub(crate) key: &'a [u8],
-    /// Escapes and all.
+    /// The bytes between the quotes, escapes included.
     pub(crate) raw: &'a [u8],
 }
 
-/// The string values of one JSON value; it ends where that value does.
+/// Iterates over the string values of one JSON value.
 #[derive(Debug)]
 pub(crate) struct StringValues<'a> {
     rest: &'a [u8],
     key: &'a [u8],
     depth: u32,
-    /// Nothing is given until another key comes at this depth, or a shallower one.
-    silent: Option<u32>,
+    /// Strings are skipped until the next key at this depth or above.
+    skipped_at: Option<u32>,
 }
 
 impl<'a> StringValues<'a> {
     /// The strings of the value that begins with the first bracket in `json`.
     pub(crate) fn new(json: &'a [u8]) -> Self {
-        Self { rest: json, key: b"", depth: 0, silent: None }
+        Self { rest: json, key: b"", depth: 0, skipped_at: None }
     }
 
-    /// What has not been read.
+    /// The text after what was read.
     pub(crate) fn rest(&self) -> &'a [u8] {
         self.rest
     }
@@ -57,10 +57,10 @@ impl<'a> Iterator for StringValues<'a> {
                     if let Some(after) = after_colon(self.rest) {
                         self.rest = after;
                         self.key = raw;
-                        if self.silent.is_none_or(|depth| self.depth <= depth) {
-                            self.silent = is_skipped(raw).then_some(self.depth);
+                        if self.skipped_at.is_none_or(|depth| self.depth <= depth) {
+                            self.skipped_at = is_skipped(raw).then_some(self.depth);
                         }
-                    } else if self.silent.is_none() {
+                    } else if self.skipped_at.is_none() {
                         return Some(StringValue { key: self.key, raw });
                     }
                 }
@@ -80,7 +80,7 @@ pub(crate) fn after_colon(rest: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// A string whose opening quote is past, and what follows its closing quote.
+/// Splits the text after an opening quote into the string and what follows its closing quote.
 pub(crate) fn split_string(text: &[u8]) -> (&[u8], &[u8]) {
     for quote in memchr::memchr_iter(b'"', text) {
         let (string, rest) = text.split_at(quote);

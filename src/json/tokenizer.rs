@@ -1,8 +1,8 @@
-//! The grammar of JSON (RFC 8259), token by token: every byte is checked, nothing is built, and depth
-//! is bounded, so that callers may recurse.
+//! A tokenizer of JSON (RFC 8259): it checks every byte, builds nothing, and limits depth, so that
+//! callers may recurse.
 //!
-//! Accepts exactly what serde_json skips over as a value. So `\ud800` without its other half passes:
-//! it is grammatical, and left to whoever reads the text.
+//! It accepts exactly the values that serde_json can skip. That includes half a surrogate pair
+//! (`\ud800`), which is grammatical; [`RawString::text`] refuses it.
 
 use std::borrow::Cow;
 
@@ -49,7 +49,7 @@ impl Token<'_> {
     }
 }
 
-/// A string as it stands between its quotes.
+/// The bytes of a string between its quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RawString<'a> {
     raw: &'a [u8],
@@ -62,7 +62,7 @@ impl<'a> RawString<'a> {
         self.raw
     }
 
-    /// The text that it stands for; `None` if it is not UTF-8 or has half a surrogate pair.
+    /// The text, unescaped; `None` if it is not UTF-8 or has half a surrogate pair.
     pub fn text(self) -> Option<Cow<'a, str>> {
         if self.has_escapes {
             escapes::unescape_strict(self.raw).map(Cow::Owned)
@@ -71,8 +71,8 @@ impl<'a> RawString<'a> {
         }
     }
 
-    /// The text under case folding; `None` if it is longer than the buffer or not ASCII then, so that
-    /// it equals no key that we know.
+    /// The text under case folding; `None` if the result is longer than the buffer or not ASCII, and so
+    /// equals no key that we know.
     pub fn folded(self, buffer: &mut FoldBuffer) -> Option<&[u8]> {
         if !self.has_escapes && self.raw.is_ascii() {
             return case_fold::fold_ascii(self.raw, buffer);
@@ -145,7 +145,7 @@ impl<'a> Tokenizer<'a> {
         }
     }
 
-    /// Reads on to the end of the value whose first token was just read.
+    /// Skips the rest of the value whose first token was just read.
     pub fn skip(&mut self, first: Token<'a>) -> Result<(), SyntaxError> {
         let mut open = usize::from(matches!(first, Token::BeginObject | Token::BeginArray));
         while open > 0 {
@@ -164,12 +164,12 @@ impl<'a> Tokenizer<'a> {
         if self.rest.is_empty() { Ok(()) } else { Err(SyntaxError::Invalid) }
     }
 
-    /// Where the last token begins.
+    /// The offset at which the last token begins.
     pub fn token_start(&self) -> usize {
         self.token_start
     }
 
-    /// Where the last token ends.
+    /// The offset at which the last token ends.
     pub fn position(&self) -> usize {
         self.length.saturating_sub(self.rest.len())
     }

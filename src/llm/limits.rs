@@ -78,7 +78,7 @@ impl Bound {
         unseen_tokens: 0,
     };
 
-    /// Of a body of so many bytes as it goes up.
+    /// Of a body of so many bytes as it is sent.
     pub fn of_request(facts: &BodyFacts, body_bytes: usize, target: &TargetLimits<'_>) -> Self {
         let bytes = u64::try_from(body_bytes).unwrap_or(u64::MAX);
         let input = &facts.input;

@@ -1,53 +1,53 @@
-//! Takes a stream of server-sent events apart as it comes, whatever way it is cut into chunks.
+//! Parses a stream of server-sent events as it arrives, whatever the chunk boundaries.
 //!
-//! Every byte belongs to exactly one [`Block`], in order. Bytes are looked at once; an event within
-//! one chunk is not copied, one across chunks is kept only up to a bound. Who wants to know more of a
-//! longer one reads it as it passes.
+//! Every byte belongs to exactly one [`Block`], in order, and is read once. An event within one chunk
+//! is not copied; one across chunks is buffered up to a limit. A longer one can be scanned as it
+//! passes: see [`SseReader::outgrows`] and [`SseReader::kept`].
 
 use std::ops::Range;
 
-/// A longer event, in bytes, is reported without its data. Others are kept until their end has come,
-/// so this is what a stream may cost in memory.
+/// Maximum length of an event that is buffered until its end arrives, in bytes. A longer one is
+/// reported without its data.
 pub const MAX_EVENT_BYTES: usize = 32 * 1024;
 
-/// Buffers larger than this are given back when their event is over, so that an idle stream is small.
-const KEPT_CAPACITY: usize = 4096;
+/// Larger buffers are freed when their event ends, so that an idle stream takes little memory.
+const MAX_IDLE_CAPACITY: usize = 4096;
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
-/// What a run of bytes in the stream is.
+/// The kind of a [`Block`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlockKind {
     /// An event, its blank line included.
     Event,
-    /// An event beyond the bound; its data is unknown, its type known if it came early.
+    /// An event over the limit: without its data, and with its type if that came before the limit.
     TooLong,
     /// A comment or a blank line outside any event.
     Filler,
-    /// The LF of the CRLF that ended the block before, having come in the next chunk.
+    /// The LF of a CRLF whose CR ended the previous block in the previous chunk.
     LineFeed,
 }
 
-/// One run of bytes in the stream.
+/// Consecutive bytes of the stream: an event, or what stands between two.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block<'a> {
-    /// What it is.
+    /// What the bytes are.
     pub kind: BlockKind,
-    /// Where it stands, counted from the beginning of the stream.
+    /// Their offsets in the stream.
     pub range: Range<u64>,
-    /// The `event` field, or nothing.
+    /// The `event` field; empty without one.
     pub event: &'a str,
     /// The `data` lines, joined by LF; `None` for events that have none.
     pub data: Option<&'a [u8]>,
 }
 
-/// Reads a stream of server-sent events. Memory is bounded by the longest event that is kept.
+/// Reads a stream of server-sent events, in memory proportional to the limit for events.
 #[derive(Debug)]
 pub struct SseReader {
     max_event_bytes: u64,
-    /// How many bytes have been read.
+    /// The number of bytes that were read.
     offset: u64,
-    /// Where the current block began; equal to `offset` between blocks.
+    /// The offset at which the current block began; equal to `offset` between blocks.
     start: u64,
     /// The unfinished line, if it began in an earlier chunk.
     line: Vec<u8>,
@@ -58,12 +58,12 @@ pub struct SseReader {
     open: bool,
     /// The last byte was a CR that ended a line.
     after_cr: bool,
-    /// 1 while the line at hand ended in a CRLF: its LF is not measured yet, since it may as well
-    /// have come in the next chunk.
-    unmeasured: u64,
-    /// Past the first line, which may begin with a byte order mark.
-    begun: bool,
-    /// The current event was handed out; forget it before going on.
+    /// 1 if the current line ended in CRLF. The length of the event does not count its LF yet, so that
+    /// the result is the same if the LF is in the next chunk.
+    uncounted_lf: u64,
+    /// The first line, which may begin with a byte order mark, was read.
+    past_first_line: bool,
+    /// The current event was returned; clear it before the next.
     reported: bool,
 }
 
@@ -82,7 +82,8 @@ impl Default for SseReader {
 }
 
 impl SseReader {
-    /// A reader at the beginning of a stream, with the longest event that it keeps, in bytes.
+    /// A reader at the beginning of a stream, with the maximum length of an event that it buffers, in
+    /// bytes.
     pub fn new(max_event_bytes: usize) -> Self {
         Self {
             max_event_bytes: max_event_bytes as u64,
@@ -94,43 +95,43 @@ impl SseReader {
             has_data: false,
             open: false,
             after_cr: false,
-            unmeasured: 0,
-            begun: false,
+            uncounted_lf: 0,
+            past_first_line: false,
             reported: false,
         }
     }
 
-    /// How many bytes have been read.
+    /// The number of bytes that were read.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Where the current, unfinished block began.
+    /// The offset at which the current, unfinished block began.
     pub fn block_start(&self) -> u64 {
         self.start
     }
 
-    /// Whether the current block is longer than what is kept, or will be if none of the next `more`
-    /// bytes ends it.
+    /// Whether the current block exceeds the limit for events, or will if none of the next `more` bytes
+    /// ends it.
     pub fn outgrows(&self, more: usize) -> bool {
         self.offset - self.start + more as u64 > self.max_event_bytes
     }
 
-    /// What is kept of the current event: its data so far, and its unfinished line. All there is, as
-    /// long as the event is not too long.
+    /// What is buffered of the current event: its data so far, and its unfinished line. Complete unless
+    /// the event exceeds the limit.
     pub fn kept(&self) -> (&[u8], &[u8]) {
         (&self.data, &self.line)
     }
 
-    /// Whether the bytes so far end where an event may begin.
+    /// Whether the next byte may begin an event.
     pub fn at_event_boundary(&self) -> bool {
         self.offset == self.start
     }
 
-    /// The next block that ends in `chunk`, from `at` on, which is moved past it; `None` when the
-    /// chunk is used up. Ask with the same chunk until then.
+    /// The next block that ends in `chunk` at or after `at`, which moves past it; `None` at the end of
+    /// the chunk. Call it with the same chunk until then.
     pub fn next<'a>(&'a mut self, chunk: &'a [u8], at: &mut usize) -> Option<Block<'a>> {
-        self.forget_reported();
+        self.clear_reported();
         if self.after_cr {
             let first = *chunk.get(*at)?;
             self.after_cr = false;
@@ -139,52 +140,52 @@ impl SseReader {
                 *at += 1;
                 self.offset += 1;
                 if between {
-                    return Some(self.bare(BlockKind::LineFeed));
+                    return Some(self.block_without_event(BlockKind::LineFeed));
                 }
             }
         }
-        // The data of an event with a single line of it, as it stands in this chunk.
+        // The data of an event with one `data` line, as a part of this chunk.
         let mut single: Option<Range<usize>> = None;
         loop {
             let rest = chunk.get(*at..).filter(|rest| !rest.is_empty());
             let Some(rest) = rest else {
-                self.spill(chunk, single);
+                self.buffer_single(chunk, single);
                 return None;
             };
             let Some(length) = memchr::memchr2(b'\n', b'\r', rest) else {
                 *at = chunk.len();
                 self.offset += rest.len() as u64;
-                self.unmeasured = 0;
-                self.carry(rest);
-                self.spill(chunk, single);
+                self.uncounted_lf = 0;
+                self.buffer_line(rest);
+                self.buffer_single(chunk, single);
                 return None;
             };
             let content = *at..*at + length;
             let is_cr = rest.get(length) == Some(&b'\r');
             let crlf = is_cr && rest.get(length + 1) == Some(&b'\n');
-            let ended = length + 1 + usize::from(crlf);
+            let line_length = length + 1 + usize::from(crlf);
             self.after_cr = is_cr && rest.len() == length + 1;
-            *at += ended;
-            self.offset += ended as u64;
-            self.unmeasured = u64::from(crlf);
+            *at += line_length;
+            self.offset += line_length as u64;
+            self.uncounted_lf = u64::from(crlf);
 
             let text = chunk.get(content.clone()).unwrap_or_default();
             if !self.line.is_empty() {
-                self.carry(text);
+                self.buffer_line(text);
             }
-            let carried = std::mem::take(&mut self.line);
-            let line = if carried.is_empty() { text } else { &carried };
-            let ended = match self.classify(line) {
+            let buffered = std::mem::take(&mut self.line);
+            let line = if buffered.is_empty() { text } else { &buffered };
+            let kind = match self.classify(line) {
                 Line::Blank => Some(if self.open { BlockKind::Event } else { BlockKind::Filler }),
                 Line::Comment => (!self.open).then_some(BlockKind::Filler),
                 Line::Data(value) => {
                     self.open = true;
-                    if carried.is_empty() && !self.has_data {
+                    if buffered.is_empty() && !self.has_data {
                         // The value is the end of its line.
                         single = Some(content.end - value.len()..content.end);
                         self.has_data = true;
                     } else {
-                        self.spill(chunk, single.take());
+                        self.buffer_single(chunk, single.take());
                         self.add_data(value);
                     }
                     None
@@ -202,21 +203,21 @@ impl SseReader {
                     None
                 }
             };
-            self.line = carried;
-            empty(&mut self.line);
-            match ended {
+            self.line = buffered;
+            clear(&mut self.line);
+            match kind {
                 Some(BlockKind::Event) => return Some(self.report(chunk, single)),
-                Some(kind) => return Some(self.bare(kind)),
+                Some(kind) => return Some(self.block_without_event(kind)),
                 None => {}
             }
         }
     }
 
-    /// The stream is over: the event that lacks only its blank line, if there is one. Readers differ
-    /// in whether they take it.
+    /// At the end of the stream: the event that lacks only its blank line, if there is one. Clients
+    /// differ in whether they accept it.
     pub fn finish(&mut self) -> Option<Block<'_>> {
-        self.forget_reported();
-        self.unmeasured = 0;
+        self.clear_reported();
+        self.uncounted_lf = 0;
         let line = std::mem::take(&mut self.line);
         match self.classify(&line) {
             Line::Data(value) => {
@@ -233,8 +234,8 @@ impl SseReader {
     }
 
     fn classify<'a>(&mut self, line: &'a [u8]) -> Line<'a> {
-        let line = if self.begun { line } else { line.strip_prefix(BOM).unwrap_or(line) };
-        self.begun = true;
+        let line = if self.past_first_line { line } else { line.strip_prefix(BOM).unwrap_or(line) };
+        self.past_first_line = true;
         if line.is_empty() {
             return Line::Blank;
         }
@@ -252,22 +253,22 @@ impl SseReader {
         }
     }
 
-    /// Keeps a part of an unfinished line. Beyond the bound only so much that the line's kind can
-    /// still be told.
-    fn carry(&mut self, part: &[u8]) {
-        const TELLING: usize = 16;
+    /// Buffers a part of an unfinished line; beyond the limit only enough to classify the line.
+    fn buffer_line(&mut self, part: &[u8]) {
+        const MAX_FIELD_NAME: usize = 16;
         if self.too_long() {
-            self.line.truncate(TELLING);
-            let room = TELLING.saturating_sub(self.line.len()).min(part.len());
+            self.line.truncate(MAX_FIELD_NAME);
+            let room = MAX_FIELD_NAME.saturating_sub(self.line.len()).min(part.len());
             self.line.extend_from_slice(part.get(..room).unwrap_or_default());
-            self.line.shrink_to(KEPT_CAPACITY);
+            self.line.shrink_to(MAX_IDLE_CAPACITY);
             self.data = Vec::new();
         } else {
             self.line.extend_from_slice(part);
         }
     }
 
-    fn spill(&mut self, chunk: &[u8], single: Option<Range<usize>>) {
+    /// Buffers the data of the event whose end is not in this chunk.
+    fn buffer_single(&mut self, chunk: &[u8], single: Option<Range<usize>>) {
         if let Some(range) = single
             && !self.too_long()
         {
@@ -288,7 +289,7 @@ impl SseReader {
     }
 
     fn too_long(&self) -> bool {
-        self.offset - self.start - self.unmeasured > self.max_event_bytes
+        self.offset - self.start - self.uncounted_lf > self.max_event_bytes
     }
 
     fn report<'a>(&'a mut self, chunk: &'a [u8], single: Option<Range<usize>>) -> Block<'a> {
@@ -308,24 +309,24 @@ impl SseReader {
         }
     }
 
-    fn bare(&mut self, kind: BlockKind) -> Block<'static> {
+    fn block_without_event(&mut self, kind: BlockKind) -> Block<'static> {
         let range = self.start..self.offset;
         self.start = self.offset;
         Block { kind, range, event: "", data: None }
     }
 
-    fn forget_reported(&mut self) {
+    fn clear_reported(&mut self) {
         if std::mem::take(&mut self.reported) {
-            empty(&mut self.data);
-            empty(&mut self.event);
+            clear(&mut self.data);
+            clear(&mut self.event);
             self.has_data = false;
             self.open = false;
         }
     }
 }
 
-fn empty(buffer: &mut Vec<u8>) {
-    if buffer.capacity() > KEPT_CAPACITY {
+fn clear(buffer: &mut Vec<u8>) {
+    if buffer.capacity() > MAX_IDLE_CAPACITY {
         *buffer = Vec::new();
     } else {
         buffer.clear();

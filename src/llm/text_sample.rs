@@ -16,7 +16,7 @@ pub const MAX_SAMPLE_BYTES: usize = 32 * 1024;
 /// Bytes of a block. Each begins and ends with a cut, which costs about a token.
 const BLOCK: usize = 256;
 
-/// Bytes that stand for a token on average, where there is no text to count.
+/// Average bytes per token, where there is no text to count.
 const BYTES_PER_TOKEN: u64 = 4;
 
 /// A text, or a sample of it; cheap to clone.
@@ -212,7 +212,7 @@ impl TextSampler {
         *self = Self::default();
     }
 
-    /// Hands the sample over, and begins anew.
+    /// Returns the sample, and begins a new one.
     pub(crate) fn sample(&mut self) -> TextSample {
         let Self { kept, passed, unseen, stride } = std::mem::take(self);
         let form = if stride > 1 { Form::Blocks } else { Form::Strings };

@@ -39,7 +39,7 @@ use crate::telemetry::Metrics;
 use claims::claims_of;
 use past_spend::{OnlyCounter, PastSpendReader};
 
-/// How often a request is reserved anew because counters do not exist. They can get lost between two
+/// How often a reservation is retried because counters do not exist. They can get lost between two
 /// tries only if Redis loses them.
 const MAX_TRIES: usize = 3;
 

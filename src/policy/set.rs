@@ -131,11 +131,6 @@ impl PolicySet {
         self.version
     }
 
-    /// Whether there are no policies at all.
-    pub fn is_empty(&self) -> bool {
-        self.rules.is_empty() && self.defaults.is_empty()
-    }
-
     /// The policies that a request matches.
     ///
     /// A default rate limit does not apply to a subject that has a rate limit of its own. A default

@@ -26,8 +26,12 @@ pub struct RequestContext {
 
 impl RequestContext {
     /// Of a request that has just arrived.
-    pub fn new(reporter: &RequestReporter, ids: RequestIds, peer: Option<IpAddr>) -> Self {
-        let request = AccountedRequest::new(reporter, ids, peer);
+    pub fn new(
+        reporter: &RequestReporter,
+        ids: RequestIds,
+        client_address: Option<IpAddr>,
+    ) -> Self {
+        let request = AccountedRequest::new(reporter, ids, client_address);
         Self { request, policy_report: PolicyReport::default(), permit: None, open_stream: None }
     }
 

@@ -1,4 +1,4 @@
-//! The errors that the gateway itself makes on the data plane, and how each is told to the caller.
+//! The errors that the gateway itself makes on the data plane, and how each is reported to the caller.
 //!
 //! [`ProxyError::row`] is the one table: variant to status, type, code and words. Causes from the
 //! inside (addresses, database errors) are for the log and never stand in a variant. What an upstream
@@ -86,7 +86,7 @@ impl ProxyError {
         }
     }
 
-    /// Whether this is told before the caller's body was read to its end: what is left of it must
+    /// Whether this is reported before the caller's body was read to its end: what is left of it must
     /// not be taken for the next request, nor be waited for, so the connection can't be used again.
     fn leaves_body_unread(&self) -> bool {
         matches!(
@@ -100,7 +100,7 @@ impl ProxyError {
         )
     }
 
-    /// Calls `render` with what the caller is told.
+    /// Calls `render` with the error as the caller gets it.
     pub fn render<T>(&self, render: impl FnOnce(GatewayError<'_>) -> T) -> T {
         let Row { kind, code, message, .. } = self.row();
         render(GatewayError { message: &message, kind, code, param: self.param() })

@@ -24,6 +24,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::accounting::budget::Budget;
 use crate::accounting::engine::Accounting;
+use crate::auth::client_address::TrustedProxies;
 use crate::auth::{AuthError, Principal, Scope, authenticate};
 use crate::clock::Clock;
 use crate::crypto::KeyringHandle;
@@ -61,6 +62,8 @@ pub struct DataPlane {
     pub requests: Budget,
     /// Requests under way of each configuration.
     pub concurrency: Concurrency,
+    /// The proxies whose `X-Forwarded-For` is trusted.
+    pub trusted_proxies: TrustedProxies,
     /// Time limits for configurations that set none.
     pub timeouts: UpstreamTimeouts,
 }
@@ -73,8 +76,8 @@ pub async fn handle(
     client: web::Data<UpstreamClient>,
 ) -> HttpResponse<EitherBody<RelayBody, BoxBody>> {
     let ids = request.extensions().get::<RequestIds>().cloned().unwrap_or_default();
-    let peer = request.peer_addr().map(|address| address.ip());
-    let mut context = RequestContext::new(&plane.accounting.reporter, ids, peer);
+    let client_address = plane.trusted_proxies.client_address(&request);
+    let mut context = RequestContext::new(&plane.accounting.reporter, ids, client_address);
     match pipeline(&request, payload, &plane, &client, &mut context).await {
         Ok(answer) => relay::relay(answer, context).await.map_into_left_body(),
         Err(error) => context.refuse(&error).map_into_right_body(),

@@ -22,7 +22,7 @@ pub struct BodyLimits {
     pub time: Duration,
 }
 
-/// A caller's body, taken apart once. It is kept until the last attempt.
+/// A caller's body, parsed once. It is kept until the last attempt.
 pub struct CallerBody {
     pub json: JsonBody,
     pub facts: BodyFacts,

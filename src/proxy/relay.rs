@@ -16,7 +16,7 @@ use super::attempt::error_for;
 use super::concurrency::ConcurrencyPermit;
 use super::context::RequestContext;
 use super::headers::{content_length, downstream_headers};
-use super::key_scrubber::{MOST_BYTES, redact, without_begun_secret};
+use super::key_scrubber::{MAX_ERROR_BYTES, scrub, scrubbed_length};
 use super::policy_headers::insert_policy_headers;
 use crate::crypto::SecretBytes;
 use crate::llm::answer::{AnswerContent, ObservedAnswer, PlainAnswer, StreamEnd, StreamedAnswer};
@@ -88,10 +88,10 @@ pub async fn relay(answer: Answer, mut context: RequestContext) -> HttpResponse<
         && let Some(mut body) = upstream.take()
     {
         let told = read_error(&mut body).await;
-        let mut bytes = redact(&told.bytes, &exposed).into_owned();
+        let mut bytes = scrub(&told.bytes, &exposed).into_owned();
         if !matches!(told.end, ErrorEnd::Whole) {
             // A key may lie across the cut.
-            bytes.truncate(without_begun_secret(&bytes, &exposed));
+            bytes.truncate(scrubbed_length(&bytes, &exposed));
         }
         first = Some(Bytes::from(bytes));
         size = BodySize::Stream;
@@ -233,7 +233,7 @@ enum ErrorEnd {
 async fn read_error(body: &mut UpstreamBody) -> ToldError {
     let deadline = Instant::now() + ERROR_TIME;
     let mut bytes = Vec::new();
-    while bytes.len() < MOST_BYTES {
+    while bytes.len() < MAX_ERROR_BYTES {
         let end = match timeout_at(deadline, body.next()).await {
             Ok(Some(Ok(chunk))) => {
                 bytes.extend_from_slice(&chunk);
@@ -245,7 +245,7 @@ async fn read_error(body: &mut UpstreamBody) -> ToldError {
         };
         return ToldError { bytes, end };
     }
-    bytes.truncate(MOST_BYTES);
+    bytes.truncate(MAX_ERROR_BYTES);
     ToldError { bytes, end: ErrorEnd::TooLong }
 }
 

@@ -31,7 +31,7 @@ pub enum RouteMatch {
 pub struct ProxyRoute {
     /// The configuration's name, percent-decoded.
     pub config_name: String,
-    /// What is asked of it.
+    /// The requested operation.
     pub operation: Operation,
 }
 
@@ -75,7 +75,7 @@ fn operation(method: &Method, tail: &str) -> Option<Operation> {
 
 fn decode_name(raw: &str) -> Option<String> {
     let name = percent_decode_str(raw).decode_utf8().ok()?;
-    // Nobody can have such a name, and a database need not be asked: some can't even store it.
+    // No configuration can have such a name, and some databases can't even compare it.
     ConfigurationName::parse(name).ok().map(String::from)
 }
 

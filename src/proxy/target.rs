@@ -27,7 +27,7 @@ pub struct Target<'r> {
     pub configuration: &'r Arc<ConfigurationEntry>,
     /// The most that the request can use there.
     pub bound: Bound,
-    /// Usage is asked for by the gateway alone, so the event that tells it is not the caller's.
+    /// The gateway asks for usage and the caller did not, so the usage event is not the caller's.
     pub withhold_usage: bool,
     /// The caller asked for a stream.
     pub is_stream_expected: bool,

@@ -47,8 +47,8 @@ pub struct RequestRecord {
     pub ids: RequestIds,
     /// When the request arrived.
     pub received_at: Instant,
-    /// The address that the connection came from.
-    pub peer: Option<IpAddr>,
+    /// The caller's address: the connection's, or the one that a trusted proxy forwards.
+    pub client_address: Option<IpAddr>,
     /// A name from a fixed set; `none` until the route is known.
     pub operation: &'static str,
     pub principal: Option<Principal>,
@@ -83,11 +83,11 @@ pub struct RequestRecord {
 
 impl RequestRecord {
     /// The record of a request that has just arrived.
-    pub fn new(ids: RequestIds, peer: Option<IpAddr>) -> Self {
+    pub fn new(ids: RequestIds, client_address: Option<IpAddr>) -> Self {
         Self {
             ids,
             received_at: Instant::now(),
-            peer,
+            client_address,
             operation: "none",
             principal: None,
             configuration: None,
@@ -134,7 +134,7 @@ impl RequestRecord {
                     $level,
                     request_id = tracing::field::display(self.ids.request_id),
                     client_request_id = self.ids.client_request_id.as_deref(),
-                    peer = self.peer.map(tracing::field::display),
+                    client_address = self.client_address.map(tracing::field::display),
                     operation = self.operation,
                     status = self.shown_status(),
                     outcome = self.outcome.as_str(),

@@ -12,6 +12,8 @@ from schemathesis.core.parameters import ParameterLocation
 
 SEED = json.loads(pathlib.Path(os.environ["SEED"]).read_text())
 SPARE_POLICIES = []
+# Before every row of a list.
+VALID_CURSOR = "A" * 22
 COUNT = itertools.count()
 
 
@@ -88,11 +90,27 @@ def spare(name, path):
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
+    use_valid_cursor(case)
+    use_ids_that_exist(case)
+
+
+def is_valid(case, location):
+    """Whether this part of the request is meant to be valid."""
+    info = case.meta.components.get(location) if case.meta else None
+    return info is not None and info.mode is GenerationMode.POSITIVE
+
+
+def use_valid_cursor(case):
+    """A cursor is opaque to callers, so the document does not say what a valid one looks like."""
+    if case.query and "cursor" in case.query and is_valid(case, ParameterLocation.QUERY):
+        case.query["cursor"] = VALID_CURSOR
+
+
+def use_ids_that_exist(case):
     """Puts ids that exist into paths that are to be valid: something made for the call where the call may end or
     change it, since the rest of the run depends on what is there; elsewhere into every second path."""
     path = case.path_parameters
-    info = case.meta.components.get(ParameterLocation.PATH) if case.meta else None
-    if not path or info is None or info.mode is not GenerationMode.POSITIVE:
+    if not path or not is_valid(case, ParameterLocation.PATH):
         return
     changes = case.method in ("DELETE", "PATCH") or case.operation.path.endswith("/rotate")
     if not changes and next(COUNT) % 2:

@@ -59,7 +59,7 @@ pub(crate) enum Scenario {
 pub(crate) struct CallPlan {
     pub(crate) number: u64,
     pub(crate) configuration: &'static str,
-    pub(crate) asked: CallKind,
+    pub(crate) kind: CallKind,
     /// What happens to the call.
     pub(crate) scenario: Scenario,
     /// What the provider reports, if it reports usage.
@@ -85,7 +85,7 @@ impl CallPlan {
         use Scenario::*;
 
         let mut random = Random::of(seed, number);
-        let asked = random.one_of(&[
+        let kind = random.one_of(&[
             Chat,
             Chat,
             ChatStream,
@@ -94,9 +94,9 @@ impl CallPlan {
             Response,
             ResponseStream,
         ]);
-        let asked = if random.percent(3) { Models } else { asked };
+        let kind = if random.percent(3) { Models } else { kind };
         let error = random.one_of(&[400, 429, 500, 503]);
-        let scenarios: &[Scenario] = match asked {
+        let scenarios: &[Scenario] = match kind {
             Models => &[Complete, Error(error)],
             Chat | Response => &[
                 Complete,
@@ -125,7 +125,7 @@ impl CallPlan {
             ],
         };
         let scenario = random.one_of(scenarios);
-        let scenario = match (asked, scenario) {
+        let scenario = match (kind, scenario) {
             (ChatStream, Complete) if random.percent(40) => CumulativeUsage,
             _ => scenario,
         };
@@ -136,7 +136,7 @@ impl CallPlan {
         Self {
             number,
             configuration: random.one_of(configurations),
-            asked,
+            kind,
             scenario,
             usage: Usage { prompt, completion, cached, reasoning },
             asks_usage: scenario == CallerLeavesAfterUsage || random.percent(50),
@@ -149,7 +149,7 @@ impl CallPlan {
         let question = format!("What is number {number} like?");
         let route = |rest: &str| format!("/providers/{}/v1/{rest}", self.configuration);
         let streamed = self.is_stream();
-        let request = match self.asked {
+        let request = match self.kind {
             CallKind::Models => Request::get(&route(&format!("models?user={number}"))),
             CallKind::Response | CallKind::ResponseStream => {
                 let body = json!({
@@ -173,11 +173,11 @@ impl CallPlan {
 
     /// Whether the upstream reports no usage because nobody asks for it.
     pub(crate) fn withholds_usage(&self) -> bool {
-        self.asked == CallKind::ChatStream && !self.asks_usage
+        self.kind == CallKind::ChatStream && !self.asks_usage
     }
 
     pub(crate) fn is_stream(&self) -> bool {
-        matches!(self.asked, CallKind::ChatStream | CallKind::ResponseStream)
+        matches!(self.kind, CallKind::ChatStream | CallKind::ResponseStream)
     }
 
     /// The call number of a request that the upstream received.
@@ -190,7 +190,7 @@ impl CallPlan {
     /// What the upstream does with the request after `before` earlier ones for the same call.
     pub(crate) fn serve(&self, request: &RecordedRequest, before: usize) -> PlannedReply {
         let sent = Marker::default();
-        let silent = matches!(self.scenario, Scenario::NoUsage) || self.asked == CallKind::Models;
+        let silent = matches!(self.scenario, Scenario::NoUsage) || self.kind == CallKind::Models;
         let (script, reports) = match self.scenario {
             Scenario::ResetBeforeHead if before == 0 => (Script::new().reset(), false),
             Scenario::CallerLeavesBeforeHead => (Script::new().keep_open(), false),
@@ -209,7 +209,7 @@ impl CallPlan {
     }
 
     fn plain(&self, sent: &Marker) -> Script {
-        let mut body = match self.asked {
+        let mut body = match self.kind {
             CallKind::Models => json!({"object": "list", "data": []}),
             CallKind::Response | CallKind::ResponseStream => {
                 openai::response_object("completed", Some(&self.parts.concat()), Some(self.usage))
@@ -284,14 +284,14 @@ impl CallPlan {
 
     fn events(&self, request: &RecordedRequest) -> Vec<String> {
         let parts: Vec<&str> = self.parts.iter().map(String::as_str).collect();
-        let asked = request.json()["stream_options"]["include_usage"] == true;
-        match (self.asked, self.scenario) {
+        let asks_usage = request.json()["stream_options"]["include_usage"] == true;
+        match (self.kind, self.scenario) {
             (CallKind::ResponseStream, Scenario::NoUsage) => {
                 openai::response_events_without_usage(&parts)
             }
             (CallKind::ResponseStream, _) => openai::response_events(&parts, self.usage),
             (_, Scenario::NoUsage) => openai::chat_events(&parts, self.usage, false),
-            (_, Scenario::CumulativeUsage) if asked => {
+            (_, Scenario::CumulativeUsage) if asks_usage => {
                 let events = openai::chat_events(&parts, self.usage, true);
                 let last = events.len() as u64;
                 let grown = |(at, event): (usize, String)| {
@@ -306,7 +306,7 @@ impl CallPlan {
                 };
                 events.into_iter().enumerate().map(grown).collect()
             }
-            _ => openai::chat_events(&parts, self.usage, asked),
+            _ => openai::chat_events(&parts, self.usage, asks_usage),
         }
     }
 }

@@ -59,13 +59,13 @@ impl Row {
 
     /// Whether it has exactly this usage.
     pub(crate) fn counts(&self, usage: Usage) -> bool {
-        let told = [
+        let row = [
             self.input_tokens,
             self.output_tokens,
             self.cached_input_tokens,
             self.reasoning_tokens,
         ];
-        told == [usage.prompt, usage.completion, usage.cached, usage.reasoning].map(Some)
+        row == [usage.prompt, usage.completion, usage.cached, usage.reasoning].map(Some)
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     fixture::{Fixture, question},
-    http::Request,
+    http::{Client, Request},
     ledger_seed,
     two_tenants::{TwoTenants, text},
 };
@@ -358,5 +358,13 @@ fn of_key(operation: &str, tenants: &TwoTenants) -> (u16, Option<Value>) {
         (200, Some(json!({"grace_seconds": 0})))
     } else {
         (200, None)
+    }
+}
+
+/// A client whose key may call the operation.
+pub(crate) fn permitted_client(tenants: &TwoTenants, operation: &Operation) -> Client {
+    match operation.permissions.iter().any(|one| one == "organizations:write") {
+        true => tenants.app.platform(),
+        false => tenants.admin(),
     }
 }

@@ -51,7 +51,7 @@ pub(crate) struct OwnPostgres {
     directory: TempDir,
     life: Option<ServerRun>,
     /// The log of earlier runs.
-    told: Vec<String>,
+    earlier_lines: Vec<String>,
 }
 
 /// From a start to the next stop.
@@ -67,8 +67,13 @@ impl OwnPostgres {
         let directory = tempfile::Builder::new().prefix("tollgate-postgres-").tempdir().unwrap();
         let is_root = directory.path().metadata().unwrap().uid() == 0;
         let account = is_root.then(|| (id_of_account("-u"), id_of_account("-g")));
-        let mut server =
-            Self { programs: find_programs(), account, directory, life: None, told: Vec::new() };
+        let mut server = Self {
+            programs: find_programs(),
+            account,
+            directory,
+            life: None,
+            earlier_lines: Vec::new(),
+        };
         server.give_away(server.directory.path());
         let mut initdb = server.program("initdb");
         initdb.args(["--auth=trust", "--username=postgres", "--encoding=UTF8"]);
@@ -92,7 +97,7 @@ impl OwnPostgres {
             StopMode::Killed => kill_with_children(postmaster),
         }
         life.postmaster.ended().await;
-        self.told.extend(life.postmaster.lines());
+        self.earlier_lines.extend(life.postmaster.lines());
     }
 
     /// Starts it and waits until it accepts connections.
@@ -128,7 +133,7 @@ impl OwnPostgres {
     /// How often it has logged this SQLSTATE.
     pub(crate) fn times_told(&self, sqlstate: &str) -> usize {
         let now = self.life.as_ref().map(|life| life.postmaster.lines()).unwrap_or_default();
-        self.told.iter().chain(&now).filter(|line| line.starts_with(sqlstate)).count()
+        self.earlier_lines.iter().chain(&now).filter(|line| line.starts_with(sqlstate)).count()
     }
 
     fn url(&self) -> String {

@@ -61,8 +61,8 @@ impl OwnRedis {
     }
 
     async fn uptime(&self) -> Option<u64> {
-        let told = self.ask("INFO server").await?;
-        told.lines().find_map(|line| line.strip_prefix("uptime_in_seconds:"))?.parse().ok()
+        let info = self.ask("INFO server").await?;
+        info.lines().find_map(|line| line.strip_prefix("uptime_in_seconds:"))?.parse().ok()
     }
 
     /// Sends a command without quoted words, and returns the beginning of the answer.

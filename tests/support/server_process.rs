@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 
 use super::{
     app::{self, Keys, master_key_file, write_master_key},
+    commands::first_keys,
     database::Database,
     fixture::Fixture,
     http::Client,
     process::{self, ChildProcess, Signal, tollgate},
-    secrets,
 };
 
 /// A gateway in a child process. Killed when dropped.
@@ -34,15 +34,13 @@ impl ServerProcess {
         let bootstrap = command(&["bootstrap", "--organization", "The tests"], &options);
         let made = process::run(bootstrap).await;
         assert_eq!(made.code, Some(0), "bootstrap: {}", made.stderr);
-        let made: serde_json::Value = serde_json::from_str(&made.stdout).unwrap();
+        let made = first_keys(&made);
         let text = |field: &str| made[field].as_str().unwrap().to_owned();
         let keys = Keys {
             organization_id: text("organization_id"),
             platform: text("platform_key"),
             admin: text("admin_key"),
         };
-        secrets::register_key(&keys.platform);
-        secrets::register_key(&keys.admin);
         let process = ChildProcess::start(command(&["serve"], &options));
         let address = process.address().await;
         Self { process, address, keys, options }

@@ -18,7 +18,7 @@ const BETWEEN: Duration = Duration::from_millis(100);
 pub enum LockError {
     /// Another process uses it.
     #[error(
-        "the journal {} is used by another process; give each process its own with --journal-dir",
+        "the journal {} is used by another process; use PostgreSQL and Redis for several processes",
         .0.display()
     )]
     InUse(PathBuf),

@@ -79,6 +79,10 @@ impl<T: Editable> ToSchema for WholeResource<T> {
     fn name() -> Cow<'static, str> {
         format!("{}Body", T::Shown::name()).into()
     }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        T::schemas(schemas);
+    }
 }
 
 struct Fields<T> {

@@ -197,9 +197,17 @@ pub(super) fn complete(operation: &Operation) -> Value {
     description
 }
 
-/// Gives a merge patch its media types. Says whether there is a body.
+/// Gives a merge patch its media types; an optional body can be left out, but is not null. Says whether
+/// there is a body.
 fn body(fields: &mut Map<String, Value>, operation: &Operation) -> bool {
     let Some(body) = fields.get_mut("requestBody") else { return false };
+    if let Some(schema) = body.pointer_mut("/content/application~1json/schema")
+        && let Some(Value::Array(alternatives)) = schema.get("oneOf")
+        && let [value, null] = alternatives.as_slice()
+        && null["type"] == "null"
+    {
+        *schema = value.clone();
+    }
     if operation.method == "PATCH"
         && let Some(Value::Object(content)) = body.get_mut("content")
         && let Some(schema) = content.get("application/json").cloned()

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{BodyError, BodyPieces, JsonBody};
 use crate::json::tokenizer::{Token, Tokenizer};
 
-/// Fields of a body that are replaced or added. The body itself is left as it is.
+/// Fields of a body that are replaced or added. The body itself does not change.
 #[derive(Debug, Clone)]
 pub struct BodyEdits<'b> {
     body: &'b JsonBody,
@@ -85,7 +85,7 @@ impl<'b> BodyEdits<'b> {
         self.added.iter().map(|(key, raw)| (&**key, &**raw))
     }
 
-    /// The body as it goes up. What is not edited is not copied.
+    /// The body as it is sent. What is not edited is not copied.
     pub fn to_pieces(&self) -> BodyPieces {
         let text = &self.body.text;
         let mut pieces = BodyPieces::default();

@@ -1,4 +1,4 @@
-//! What is wrong with a body, in words for its author.
+//! Why a body is refused, in words for the caller.
 
 use super::MAX_FIELDS;
 use crate::json::tokenizer::MAX_LEVELS;
@@ -32,13 +32,13 @@ pub enum BodyError {
     /// Too many fields.
     #[error("The request body has more than {MAX_FIELDS} top-level fields. Send fewer.")]
     TooManyFields,
-    /// One key twice. Which one counts differs from parser to parser.
+    /// The same key twice. Parsers differ in which one they use.
     #[error("The request body holds the field '{key}' twice. Send it once.")]
     DuplicateKey {
         /// The key, unescaped.
         key: String,
     },
-    /// A key that some upstreams would take for one that the gateway reads or sets.
+    /// A key that some upstreams would read as one that the gateway reads or sets.
     #[error(
         "The request body holds the field '{sent}', which could be taken for '{meant}'. Spell it '{meant}', or leave it out."
     )]

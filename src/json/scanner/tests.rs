@@ -57,7 +57,7 @@ fn members_of_the_response() {
 
 /// A member as the scanner has to see it.
 #[derive(Debug, Default)]
-struct Passed {
+struct MemberSeen {
     key: Vec<u8>,
     /// From the colon on.
     value: Option<Vec<u8>>,
@@ -65,24 +65,24 @@ struct Passed {
 }
 
 /// One byte after the other, nothing skipped: the members, and whether the text is no object.
-fn byte_by_byte(text: &[u8]) -> (Vec<Passed>, bool) {
-    let mut members: Vec<Passed> = Vec::new();
-    let (mut part, mut depth) = (Part::Start, 0u32);
+fn byte_by_byte(text: &[u8]) -> (Vec<MemberSeen>, bool) {
+    let mut members: Vec<MemberSeen> = Vec::new();
+    let (mut position, mut depth) = (Position::Start, 0u32);
     let (mut in_text, mut escaped) = (false, false);
     for byte in text.iter().copied() {
         let was_in_text = in_text;
         if in_text {
             in_text = escaped || byte != b'"';
             escaped = !escaped && byte == b'\\';
-        } else if byte == b'"' && matches!(part, Part::Key | Part::Value) {
+        } else if byte == b'"' && matches!(position, Position::Key | Position::Value) {
             in_text = true;
         }
         let last = members.last_mut();
-        match (part, last) {
-            (Part::End | Part::Other, _) => {}
-            (Part::Value, Some(Passed { value: Some(value), ended, .. })) => {
+        match (position, last) {
+            (Position::End | Position::Other, _) => {}
+            (Position::Value, Some(MemberSeen { value: Some(value), ended, .. })) => {
                 if !was_in_text && depth == 0 && matches!(byte, b',' | b'}') {
-                    part = if byte == b',' { Part::Key } else { Part::End };
+                    position = if byte == b',' { Position::Key } else { Position::End };
                     *ended = true;
                     continue;
                 }
@@ -93,20 +93,21 @@ fn byte_by_byte(text: &[u8]) -> (Vec<Passed>, bool) {
                     _ => {}
                 }
             }
-            (Part::Key, Some(last)) if was_in_text && in_text => last.key.push(byte),
-            (Part::Key, _) if was_in_text => part = Part::Colon,
-            (Part::Key, _) if in_text => members.push(Passed::default()),
-            (Part::Start | Part::Key | Part::Colon, _) if b" \t\n\r".contains(&byte) => {}
-            (Part::Start, _) if byte == b'{' => part = Part::Key,
-            (Part::Key, _) if byte == b'}' => part = Part::End,
-            (Part::Colon, Some(last)) if byte == b':' => {
+            (Position::Key, Some(last)) if was_in_text && in_text => last.key.push(byte),
+            (Position::Key, _) if was_in_text => position = Position::Colon,
+            (Position::Key, _) if in_text => members.push(MemberSeen::default()),
+            (Position::Start | Position::Key | Position::Colon, _)
+                if b" \t\n\r".contains(&byte) => {}
+            (Position::Start, _) if byte == b'{' => position = Position::Key,
+            (Position::Key, _) if byte == b'}' => position = Position::End,
+            (Position::Colon, Some(last)) if byte == b':' => {
                 last.value = Some(Vec::new());
-                part = Part::Value;
+                position = Position::Value;
             }
-            _ => part = Part::Other,
+            _ => position = Position::Other,
         }
     }
-    (members, part == Part::Other)
+    (members, position == Position::Other)
 }
 
 fn same_as_byte_by_byte(text: &str, sizes: &[usize]) -> Result<(), TestCaseError> {

@@ -15,9 +15,9 @@ fn top_level(text: &[u8]) -> Result<JsonBody, BodyError> {
 
 const BLANK: [char; 4] = [' ', '\t', '\n', '\r'];
 
-struct Theirs;
+struct FieldsVisitor;
 
-impl<'de> Visitor<'de> for Theirs {
+impl<'de> Visitor<'de> for FieldsVisitor {
     type Value = Vec<(String, &'de str)>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -33,25 +33,25 @@ impl<'de> Visitor<'de> for Theirs {
     }
 }
 
-fn theirs(text: &str) -> Result<Vec<(String, &str)>, String> {
+fn read_by_serde(text: &str) -> Result<Vec<(String, &str)>, String> {
     let mut parser = serde_json::Deserializer::from_str(text);
-    let fields = parser.deserialize_map(Theirs);
+    let fields = parser.deserialize_map(FieldsVisitor);
     fields.and_then(|fields| parser.end().map(|()| fields)).map_err(|error| error.to_string())
 }
 
 /// Both accept the text, with the same keys and values, or both refuse it, with the same words.
 fn same(text: &str) {
-    let theirs = theirs(text);
+    let expected = read_by_serde(text);
     match top_level(text.as_bytes()) {
         Ok(body) => {
             let ours = body.fields().map(|(key, raw)| (key.to_owned(), raw)).collect();
-            assert_eq!(Ok(ours), theirs, "{text:?}");
+            assert_eq!(Ok(ours), expected, "{text:?}");
         }
         // Checked once the grammar is.
         Err(BodyError::DuplicateKey { .. } | BodyError::AmbiguousKey { .. }) => {
-            assert!(theirs.is_ok(), "{text:?}")
+            assert!(expected.is_ok(), "{text:?}")
         }
-        Err(BodyError::NotJson { problem }) => assert_eq!(Err(problem), theirs, "{text:?}"),
+        Err(BodyError::NotJson { problem }) => assert_eq!(Err(problem), expected, "{text:?}"),
         Err(BodyError::Empty | BodyError::NotAnObject) => {
             assert!(!text.trim_start_matches(BLANK).starts_with('{'), "{text:?}");
         }
@@ -60,9 +60,9 @@ fn same(text: &str) {
 }
 
 /// Every text of at most so many of these characters, between two others.
-fn every(before: &str, characters: &str, most: u32, after: &str) {
+fn every(before: &str, characters: &str, max_length: u32, after: &str) {
     let characters: Vec<char> = characters.chars().collect();
-    for length in 0..=most {
+    for length in 0..=max_length {
         for number in 0..characters.len().pow(length) {
             let mut text = before.to_owned();
             let mut left = number;
@@ -115,14 +115,14 @@ fn every_level_remembers_its_kind() {
 }
 
 #[test]
-fn the_first_fault_is_told() {
+fn the_first_error_is_reported() {
     let deep = "[".repeat(MAX_LEVELS);
-    let fault = |text: &str| top_level(text.as_bytes()).map(|_| ()).unwrap_err();
-    assert_eq!(fault(&format!("{{\"a\":{deep}")), BodyError::TooDeep);
-    assert!(matches!(fault(&format!("{{\"a\":x{deep}")), BodyError::NotJson { .. }));
+    let error = |text: &str| top_level(text.as_bytes()).map(|_| ()).unwrap_err();
+    assert_eq!(error(&format!("{{\"a\":{deep}")), BodyError::TooDeep);
+    assert!(matches!(error(&format!("{{\"a\":x{deep}")), BodyError::NotJson { .. }));
     let many: String = (0..MAX_FIELDS).map(|number| format!("\"{number}\":1,")).collect();
-    assert_eq!(fault(&format!("{{{many}\"a\":x")), BodyError::TooManyFields);
-    assert!(matches!(fault(&format!("{{\"a\":x,{many}\"a\":1}}")), BodyError::NotJson { .. }));
+    assert_eq!(error(&format!("{{{many}\"a\":x")), BodyError::TooManyFields);
+    assert!(matches!(error(&format!("{{\"a\":x,{many}\"a\":1}}")), BodyError::NotJson { .. }));
 }
 
 fn json(levels: u32) -> impl Strategy<Value = String> {

@@ -1,4 +1,4 @@
-//! What a body says of its own cost, whoever it will be sent to. Collected while the body is parsed.
+//! The fields of a body that determine its cost, for any provider. Collected while the body is parsed.
 
 use bytes::Bytes;
 

@@ -1,6 +1,6 @@
 //! Reads the parts of a prompt for what its bytes do not bound.
 //!
-//! Nothing is built. Kinds of parts are told by a list of those known to be text, so that a kind that
+//! Nothing is built. Kinds of parts are recognized by a list of those known to be text, so that a kind that
 //! is new counts as unbounded.
 
 use crate::json::case_fold::FoldBuffer;

@@ -90,7 +90,7 @@ pub(super) struct OutputFacts {
     max_output_tokens: Limit,
     other: Limit,
     choices: Limit,
-    /// Whether a tier of service is asked for that costs more than the price says.
+    /// Whether the requested service tier costs more than the price says.
     is_expensive_tier: bool,
     /// Bytes of a prediction, whose rejected tokens are charged as output.
     prediction_bytes: u64,

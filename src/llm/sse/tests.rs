@@ -1,11 +1,11 @@
 use super::*;
 use proptest::prelude::*;
 
-type Told = (BlockKind, String, Option<String>);
+type ReadEvent = (BlockKind, String, Option<String>);
 
-/// The events of a stream that comes in these chunks, and where it ended.
-fn read(chunks: &[&[u8]], longest: usize) -> (Vec<Told>, bool) {
-    let mut reader = SseReader::new(longest);
+/// The events of a stream in these chunks, and whether it ends at an event boundary.
+fn read(chunks: &[&[u8]], max_event_bytes: usize) -> (Vec<ReadEvent>, bool) {
+    let mut reader = SseReader::new(max_event_bytes);
     let mut events = Vec::new();
     let mut covered = 0;
     for chunk in chunks {
@@ -25,7 +25,7 @@ fn read(chunks: &[&[u8]], longest: usize) -> (Vec<Told>, bool) {
     (events, reader.at_event_boundary())
 }
 
-fn event(event: &str, data: &str) -> Told {
+fn event(event: &str, data: &str) -> ReadEvent {
     (BlockKind::Event, event.to_owned(), Some(data.to_owned()))
 }
 
@@ -62,7 +62,7 @@ fn boundaries() {
 }
 
 #[test]
-fn an_event_beyond_the_bound_is_passed_over() {
+fn an_event_over_the_limit_has_no_data() {
     let stream = format!("event: e\ndata: {}\n\ndata: b\n\n", "x".repeat(100));
     let expected = vec![(BlockKind::TooLong, "e".to_owned(), None), event("", "b")];
     for size in [1, 7, 200] {
@@ -73,11 +73,11 @@ fn an_event_beyond_the_bound_is_passed_over() {
     for _ in 0..1000 {
         assert_eq!(reader.next(b"data: xxxxxxxxxxxxxx", &mut 0), None);
     }
-    assert!(reader.line.capacity() + reader.data.capacity() < 2 * KEPT_CAPACITY);
+    assert!(reader.line.capacity() + reader.data.capacity() < 2 * MAX_IDLE_CAPACITY);
 }
 
 #[test]
-fn the_end_completes_an_event() {
+fn the_end_of_the_stream_completes_an_event() {
     let mut reader = SseReader::default();
     assert_eq!(reader.next(b"event: e\ndata: a\ndata: b", &mut 0), None);
     let block = reader.finish().unwrap();
@@ -86,12 +86,16 @@ fn the_end_completes_an_event() {
 }
 
 #[test]
-fn the_bound_does_not_depend_on_where_a_crlf_is_cut() {
-    for longest in 8..24 {
+fn the_limit_is_the_same_wherever_a_crlf_is_split() {
+    for max_event_bytes in 8..24 {
         let bytes = b"event: e\r\ndata: abcd\r\n\r\ndata: x\n\n";
         for cut in 0..=bytes.len() {
             let (first, second) = bytes.split_at(cut);
-            assert_eq!(read(&[first, second], longest), read(&[bytes], longest), "{cut}");
+            assert_eq!(
+                read(&[first, second], max_event_bytes),
+                read(&[bytes], max_event_bytes),
+                "{cut}"
+            );
         }
     }
 }
@@ -100,11 +104,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn chunking_changes_nothing(
+    fn chunk_boundaries_do_not_matter(
         lines in prop::collection::vec("(data: ?[a-zé:]{0,9}|event: e|: c|id|é|)(\n|\r|\r\n|\n\n)", 0..20),
         bom in any::<bool>(),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
-        longest in 8usize..80,
+        max_event_bytes in 8usize..80,
     ) {
         let stream = format!("{}{}", if bom { "\u{feff}" } else { "" }, lines.concat());
         let bytes = stream.as_bytes();
@@ -117,6 +121,6 @@ proptest! {
             from = cut;
         }
         chunks.push(&bytes[from..]);
-        prop_assert_eq!(read(&chunks, longest), read(&[bytes], longest));
+        prop_assert_eq!(read(&chunks, max_event_bytes), read(&[bytes], max_event_bytes));
     }
 }

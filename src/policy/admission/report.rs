@@ -1,4 +1,4 @@
-//! What a caller is told of the policies that a request matches. How it is written into an answer is
+//! The report to a caller about the policies that a request matches. How it is written into an answer is
 //! not decided here.
 
 use std::sync::Arc;

@@ -164,7 +164,7 @@ impl Counters {
         }
     }
 
-    /// Takes back what a request has reserved, for one that was not sent.
+    /// Releases the reservation of a request that was not sent.
     pub async fn release(&self, organization_id: OrganizationId, request_id: RequestId) {
         match self {
             Self::Memory(memory) => memory.end(organization_id, request_id, None),

@@ -17,7 +17,7 @@
 //! to the ledger is missed. Rate counters begin with what is restored.
 //!
 //! While Redis is unavailable, spend claims fail, or are counted locally if so configured (then caps
-//! may be exceeded). Rates are counted locally, and Redis is told at the settlement.
+//! may be exceeded). Rates are counted locally, and sent to Redis at the settlement.
 
 mod background;
 mod client;
@@ -52,7 +52,7 @@ use pending_corrections::{Correction, PendingCorrection, PendingCorrections};
 use reply::Reply;
 use scripts::Scripts;
 
-/// How often a reservation is tried anew because Redis has just begun a new generation of keys.
+/// How often a reservation is retried because Redis has just begun a new generation of keys.
 const MAX_TRIES: u32 = 3;
 
 /// How often it is looked whether everything has been sent.
@@ -218,7 +218,7 @@ impl Redis {
     }
 
     /// What is settled in the windows that contain `at`, one for each counter; none if it does not
-    /// exist or Redis can't be asked.
+    /// exist or Redis can't be reached.
     pub async fn spent_each(
         &self,
         organization_id: OrganizationId,
@@ -297,7 +297,7 @@ async fn send(inner: Arc<Inner>, pending: PendingCorrection) {
 }
 
 impl Inner {
-    /// Closes a request, in the local counters too. Returns what Redis has to be told, if anything.
+    /// Closes a request, in the local counters too. Returns the correction that Redis still needs, if any.
     fn close(
         &self,
         organization_id: OrganizationId,

@@ -1,5 +1,5 @@
 //! The counters: in memory against a naive model, both backends by the same tests, and Redis when it is
-//! slow, gone, emptied, or back with older data.
+//! slow, stopped, emptied, or back with older data.
 
 mod both_backends;
 mod failures;

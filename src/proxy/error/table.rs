@@ -19,7 +19,7 @@ pub enum Retry {
     After(u32),
 }
 
-/// How one error is told.
+/// How one error is reported to the caller.
 #[derive(Debug)]
 pub struct Row {
     /// The answer's status.

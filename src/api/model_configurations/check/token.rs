@@ -22,7 +22,7 @@ use crate::upstream::UpstreamError;
 /// What the ledger calls it.
 const OPERATION: &str = "check";
 /// How much of the answer is read: one token, and what some upstreams say of themselves.
-const MOST_ANSWER: usize = 256 * 1024;
+const MAX_ANSWER_BYTES: usize = 256 * 1024;
 /// The names that upstreams know the bound on an answer's length by: older ones the first, newer
 /// models the second alone.
 const LENGTH_BOUNDS: [&str; 2] = ["max_tokens", "max_completion_tokens"];
@@ -52,15 +52,15 @@ pub(super) async fn ask(
     mut asker: Asker<'_>,
 ) -> Result<Token, UpstreamError> {
     let ignored = quirks(&upstream.entry.provider_name).ignored_limits;
-    let mut told = Token::Answered(StatusCode::BAD_REQUEST);
+    let mut answer = Token::Answered(StatusCode::BAD_REQUEST);
     for bound in LENGTH_BOUNDS.into_iter().filter(|bound| !ignored.contains(bound)) {
-        told = ask_within(upstream, &asker, bound).await?;
-        if !matches!(told, Token::Answered(StatusCode::BAD_REQUEST)) {
+        answer = ask_within(upstream, &asker, bound).await?;
+        if !matches!(answer, Token::Answered(StatusCode::BAD_REQUEST)) {
             break;
         }
         asker.ids.request_id = asker.accounting.clock.new_id();
     }
-    Ok(told)
+    Ok(answer)
 }
 
 async fn ask_within(
@@ -131,7 +131,7 @@ async fn send(
         return Ok(Token::Answered(response.status));
     }
     let mut bytes = BytesMut::new();
-    let read = upstream.read(response.body, &mut bytes, MOST_ANSWER).await;
+    let read = upstream.read(response.body, &mut bytes, MAX_ANSWER_BYTES).await;
     let mut answer = PlainAnswer::new(Format::Chat);
     answer.push(&bytes);
     let observed = answer.observed();

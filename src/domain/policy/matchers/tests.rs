@@ -150,8 +150,8 @@ proptest! {
             name => metadata.get(name).map(str::to_owned),
         };
         // By definition: for every key, one of its values equals the request's.
-        let expected = matchers.iter().all(|asked| {
-            matchers.iter().any(|one| one.key == asked.key && found(&one.key).as_ref() == Some(&one.value))
+        let expected = matchers.iter().all(|wanted| {
+            matchers.iter().any(|one| one.key == wanted.key && found(&one.key).as_ref() == Some(&one.value))
         });
         let (audience, normal) = Audience::parse(PolicyType::SpendCap, &matchers).unwrap();
         let Audience::Matching(parsed) = &audience else { panic!("{audience:?}") };

@@ -127,11 +127,11 @@ fn price() -> ResolvedPrice {
 async fn a_cap_worth_100_requests_admits_100_of_400_at_once() {
     let bed = test_bed(vec![policy(10, "cap", PolicyType::SpendCap, cap(json!(100)))]).await;
     let (metadata, price) = (Metadata::default(), price());
-    let asked = (0..400).map(|number| {
+    let admissions = (0..400).map(|number| {
         let request = AdmissionRequest { price: Some(&price), ..request(&metadata, 1000 + number) };
         bed.admission.admit(request)
     });
-    let answers = futures_util::future::join_all(asked).await;
+    let answers = futures_util::future::join_all(admissions).await;
     let (admitted, denied): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
     assert_eq!((admitted.len(), denied.len()), (100, 300));
     assert!(denied.iter().all(|one| one.as_ref().unwrap_err().reason == Reason::Spend));

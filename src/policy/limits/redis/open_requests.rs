@@ -18,7 +18,7 @@ pub(super) struct OpenRequest {
 pub(super) enum Counted {
     /// In Redis, in this generation of keys.
     InRedis { generation: Arc<str> },
-    /// In this process. Redis may have counted it as well if it was asked and did not answer.
+    /// In this process. Redis may have counted it, too, if a call got no answer.
     Locally { redis_was_asked: bool },
 }
 
@@ -29,7 +29,7 @@ struct Tenant {
     held_in: Option<Arc<str>>,
     /// Changes whenever `held_in` becomes uncertain.
     stamp: u64,
-    /// Held by whoever renews or restores them.
+    /// Locked while they are renewed or restored.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 

@@ -31,7 +31,7 @@ pub(super) struct Correction {
 }
 
 impl Correction {
-    /// Releases a reservation that nobody waits for any more, whether or not it was counted.
+    /// Releases a reservation whose request has ended, whether or not Redis counted it.
     pub(super) fn abandon(claims: &Claims) -> Self {
         Self {
             organization_id: claims.organization_id,
@@ -48,7 +48,7 @@ impl Correction {
 #[derive(Debug)]
 pub(super) struct PendingCorrections {
     queue: Mutex<VecDeque<Correction>>,
-    /// Held by whoever sends the queue. Nothing is to be sent before this instant.
+    /// Locked while the queue is sent. Nothing is sent before this instant.
     turn: tokio::sync::Mutex<Instant>,
     /// Corrections taken from the queue, or not yet in it.
     in_flight: AtomicUsize,

@@ -12,7 +12,7 @@
 -- as reserved), then a line for each claim: its kind (s spend, t tokens, q requests), the counter, the
 -- amount, the epoch or bucket, and until when it matters.
 local BILLION = 1000000000
-local MOST = '9223372036854775807'
+local MAX_COUNT = '9223372036854775807'
 local PART = '\n(%a) (%S+) (%S+) (%S+) (%S+)'
 local HOUR = 3600000
 
@@ -69,7 +69,7 @@ end
 -- Adds; saturates at the maximum.
 local function change(key, field, by)
   local done = redis.pcall('HINCRBY', key, field, by)
-  if type(done) == 'table' and done.err then redis.call('HSET', key, field, MOST) end
+  if type(done) == 'table' and done.err then redis.call('HSET', key, field, MAX_COUNT) end
 end
 
 local function less(amount)

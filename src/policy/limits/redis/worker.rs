@@ -1,4 +1,4 @@
-//! The connection that a worker has of its own, beside the shared one.
+//! A worker's own connection, beside the shared one.
 //!
 //! It is used while the shared connection is up and leads to the same run of the server, and it is
 //! closed with that. While there is none, the worker's calls use the shared one.

@@ -236,12 +236,12 @@ async fn tokens_are_corrected_while_in_the_window(tenant: Tenant) {
     tenant.settle(first, 0, 90).await;
     let (_, refused) = tenant.reserve_at(start + TimeDelta::seconds(1), &[claim]).await;
     assert_eq!(statuses(refused.unwrap())[0].used, 90);
-    let (late, reserved) = tenant.reserve_at(start + TimeDelta::seconds(60), &[claim]).await;
+    let (second, reserved) = tenant.reserve_at(start + TimeDelta::seconds(60), &[claim]).await;
     assert_eq!(statuses(reserved.unwrap())[0].used, 60, "the first has left");
     let other = tenant.rate(RateMetric::Tokens, RateWindow::Minute, 100, 10);
     let (_, reserved) = tenant.reserve_at(start + TimeDelta::seconds(120), &[other]).await;
     assert_eq!(statuses(reserved.unwrap())[0].used, 10, "the second has left");
-    tenant.settle(late, 0, 5_000).await;
+    tenant.settle(second, 0, 5_000).await;
     let (_, reserved) = tenant.reserve_at(start + TimeDelta::seconds(120), &[other]).await;
     assert_eq!(statuses(reserved.unwrap())[0].used, 20, "too late to matter");
 }

@@ -1,4 +1,4 @@
-//! Redis over two replicas, and when it is slow, gone, emptied or asked too late.
+//! Redis over two replicas, and when it is slow, stopped, emptied or called too late.
 
 use std::time::{Duration, Instant};
 
@@ -229,8 +229,8 @@ async fn an_emptied_redis_is_rebuilt_and_never_counts_too_little() {
         at: tenant.clock.now(),
         list: [claim].into_iter().collect(),
     };
-    let asked = tenant.counters.reserve(&claims).await.unwrap();
-    assert_eq!(asked, Reserved::Unknown(vec![0]));
+    let reserved = tenant.counters.reserve(&claims).await.unwrap();
+    assert_eq!(reserved, Reserved::Unknown(vec![0]));
     assert_eq!(tenant.spent().await, None);
     claims.list[0].spent_before = Some(NanoUsd::from_nanos(70));
     let reserved = tenant.counters.reserve(&claims).await.unwrap();

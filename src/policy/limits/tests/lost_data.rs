@@ -49,8 +49,8 @@ async fn counters_of_a_redis_restarted_from_an_old_file_are_not_used() {
     tenant.settle(early, 50, 0).await;
     let saved = tenant.admit(&[claim(10)]).await.unwrap();
     server.command(&["SAVE"]).await;
-    let late = tenant.admit(&[claim(900)]).await.unwrap();
-    tenant.settle(late, 900, 0).await;
+    let unsaved = tenant.admit(&[claim(900)]).await.unwrap();
+    tenant.settle(unsaved, 900, 0).await;
     let lost = tenant.admit(&[claim(20)]).await.unwrap();
     server.die_and_start_again().await;
 
@@ -62,7 +62,7 @@ async fn counters_of_a_redis_restarted_from_an_old_file_are_not_used() {
     assert_eq!(used(refused), 980, "what the ledger knows, and what is open");
     tenant.settle(saved, 4, 0).await;
     tenant.settle(lost, 6, 0).await;
-    for request in [early, saved, late, lost] {
+    for request in [early, saved, unsaved, lost] {
         tenant.settle(request, 900, 0).await;
     }
     assert_eq!((tenant.spent().await, tenant.used().await), (Some(960), 960));

@@ -1,4 +1,4 @@
-//! A naive model: a list of what happened, summed up anew for every question.
+//! A naive model: a list of what happened, summed up again for every query.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;

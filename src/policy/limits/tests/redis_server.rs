@@ -1,4 +1,4 @@
-//! A Redis of a test's own, and a proxy to it that can be held up.
+//! A Redis of a test's own, and a proxy to it that can be paused.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -152,7 +152,7 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("redis://{}", listener.local_addr().unwrap());
         let holding = Arc::new(watch::Sender::new(false));
-        let held = holding.clone();
+        let pauses = holding.clone();
         let connections = Arc::new(Mutex::new(Vec::new()));
         let made = connections.clone();
         tokio::spawn(async move {
@@ -161,9 +161,9 @@ impl Proxy {
                 let ((near_read, near_write), (far_read, far_write)) =
                     (near.into_split(), far.into_split());
                 let own = watch::Sender::new(false);
-                let held = || [held.subscribe(), own.subscribe()];
-                let there = tokio::spawn(pass(near_read, far_write, held()));
-                let back = tokio::spawn(pass(far_read, near_write, held()));
+                let subscriptions = || [pauses.subscribe(), own.subscribe()];
+                let there = tokio::spawn(pass(near_read, far_write, subscriptions()));
+                let back = tokio::spawn(pass(far_read, near_write, subscriptions()));
                 let passing = [there.abort_handle(), back.abort_handle()];
                 made.lock().unwrap().push((own, passing));
             }

@@ -53,8 +53,8 @@ async fn a_worker_uses_a_connection_of_its_own() {
     let claim = tenant.spend(SpendWindow::Monthly, 1_000, 10);
     let [shared, own] = shared_and_own(&server, &tenant).await;
 
-    let asked = tenant.admit(&[claim]).await.unwrap();
-    tenant.settle(asked, 1, 0).await;
+    let admitted = tenant.admit(&[claim]).await.unwrap();
+    tenant.settle(admitted, 1, 0).await;
     let now = clients(&server).await;
     let command = |id: &str| {
         now.iter().find(|client| client.id == id).map(|client| client.last_command.as_str())

@@ -1,4 +1,4 @@
-//! The address that a request came from, for the audit log.
+//! The address that a request came from, for logs and the audit log.
 
 use std::net::IpAddr;
 
@@ -18,7 +18,7 @@ impl TrustedProxies {
     /// The caller's address: the peer's, or, if that is a trusted proxy, the last address in
     /// `X-Forwarded-For` that is not one. Addresses before it were written by a client that is not
     /// trusted.
-    pub fn client_address(&self, request: &HttpRequest) -> Option<String> {
+    pub fn client_address(&self, request: &HttpRequest) -> Option<IpAddr> {
         let peer = request.peer_addr()?.ip().to_canonical();
         let forwarded: Vec<&str> = request
             .headers()
@@ -27,7 +27,7 @@ impl TrustedProxies {
             .flat_map(|value| value.split(','))
             .map(str::trim)
             .collect();
-        Some(self.resolve(peer, &forwarded).to_string())
+        Some(self.resolve(peer, &forwarded))
     }
 
     fn resolve(&self, peer: IpAddr, forwarded: &[&str]) -> IpAddr {

@@ -49,7 +49,7 @@ pub(super) fn row_of(entry: &LedgerEntry) -> NewLedgerRow {
         tokens: json(&end.usage),
         usage_source: end.usage_source.as_str().to_owned(),
         cost: end.cost.map(|cost| cost.nanos()),
-        price_version: start.price_version.as_deref().map(clean),
+        price_version: end.price_version.as_ref().or(start.price_version.as_ref()).map(clean),
         first_byte_ms: end.first_byte_ms.map(count),
         duration_ms: end.duration_ms.map(count),
         policies: json(&policies),

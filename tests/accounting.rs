@@ -129,9 +129,9 @@ async fn the_ledger_agrees_with_the_invoice(database: Database) {
     assert!(problems.is_empty(), "{} problems: {problems:#?}", problems.len());
     reconciliation.assert_varied(&rows);
     let of_rows = ledger_rows::sums_of_rows(&database).await;
-    for table in ["usage_hours", "usage_days"] {
-        let of_table = ledger_rows::sums_of_table(&database, table).await;
-        assert_eq!(of_rows, of_table, "{table} adds up to the rows");
+    for period in ["hour", "day"] {
+        let of_period = ledger_rows::sums_of_period(&database, period).await;
+        assert_eq!(of_rows, of_period, "sums by the {period} add up to the rows");
     }
     for sqlstate in [SHUT_DOWN, RECOVERING] {
         let is_logged = server.as_ref().is_none_or(|server| server.times_told(sqlstate) > 0);

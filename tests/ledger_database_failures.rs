@@ -107,7 +107,8 @@ async fn values_too_large_for_the_database_are_made_to_fit(database: Database) {
     }
     assert_eq!(rows(&database).await.len(), 6);
     assert_eq!(fixture.counter("tollgate_ledger_rows_rejected_total"), 0);
-    let requests = "SELECT cast(sum(requests) AS text) AS value FROM usage_hours";
+    let requests = "SELECT cast(sum(requests) AS text) AS value FROM usage_rollups \
+                    WHERE period = 'hour' AND metadata_key = ''";
     assert_eq!(sql::texts(&database, requests).await, ["6"]);
 }
 

@@ -111,8 +111,8 @@ async fn sums_add_up_to_the_rows(database: Database) {
         sums_agree_where(&database, &own).await
     })
     .await;
-    let ragged = "SELECT cast(hour AS text) AS value FROM usage_hours \
-                  WHERE cast(hour AS text) NOT LIKE '%:00:00%'";
+    let ragged = "SELECT cast(starts_at AS text) AS value FROM usage_rollups \
+                  WHERE cast(starts_at AS text) NOT LIKE '%:00:00%'";
     assert!(sql::texts(&database, ragged).await.is_empty());
 }
 
@@ -132,21 +132,21 @@ async fn the_number_of_values_per_metadata_key_is_limited(database: Database) {
     };
     let counts = async || {
         let count = "SELECT cast(count(*) AS text) || ' ' || cast(sum(requests) AS text) AS value \
-                     FROM usage_hours_by_metadata GROUP BY metadata_value = '' \
-                     ORDER BY metadata_value = ''";
+                     FROM usage_rollups WHERE period = 'hour' AND metadata_key <> '' \
+                     GROUP BY metadata_value = '' ORDER BY metadata_value = ''";
         sql::texts(&database, count).await
     };
-    let told_values = "SELECT cast(told_values AS text) AS value FROM usage_hours_keys";
+    let value_count = "SELECT cast(value_count AS text) AS value FROM usage_metadata_keys";
     write(0..1_200).await;
     write(0..10).await;
     assert_eq!(counts().await, ["1200 1210"]);
-    assert_eq!(sql::texts(&database, told_values).await, ["1200"]);
+    assert_eq!(sql::texts(&database, value_count).await, ["1200"]);
     // As if the hour already had nearly all the values it can tell apart.
-    sql::execute(&database, "UPDATE usage_hours_keys SET told_values = 9900").await;
+    sql::execute(&database, "UPDATE usage_metadata_keys SET value_count = 9900").await;
     write(1_100..1_400).await;
     write(0..1_400).await;
     assert_eq!(counts().await, ["1300 2710", "1 200"]);
-    assert_eq!(sql::texts(&database, told_values).await, ["10000"]);
+    assert_eq!(sql::texts(&database, value_count).await, ["10000"]);
     sums_agree(&database).await;
 }
 
@@ -184,11 +184,11 @@ async fn the_number_of_metadata_keys_per_hour_is_limited(database: Database) {
         ledger.flush().await.unwrap();
     }
     sums_agree(&database).await;
-    let keys = "SELECT metadata_key AS value FROM usage_hours_keys ORDER BY metadata_key";
+    let keys = "SELECT metadata_key AS value FROM usage_metadata_keys ORDER BY metadata_key";
     let keys = sql::texts(&database, keys).await;
     assert_eq!((keys.len(), keys[0].as_str(), keys[62].as_str()), (64, "key_00", "key_62"));
-    let marked = "SELECT cast(requests AS text) AS value FROM usage_hours_by_metadata \
-                  WHERE metadata_key = '' AND metadata_value = ''";
+    let marked = "SELECT cast(requests AS text) AS value FROM usage_rollups \
+                  WHERE period = 'hour' AND metadata_key = '*' AND metadata_value = ''";
     assert_eq!(sql::texts(&database, marked).await, ["6"], "two batches of three, each once");
 
     let organization_id = template.organization_id;
@@ -244,7 +244,7 @@ async fn a_day_tells_apart_what_its_hours_do(database: Database) {
     // As if one hour had reached the limit of values and another that of keys.
     let full = |hour: i64| (midnight + TimeDelta::hours(hour)).format("'%F %T'").to_string();
     let values =
-        format!("UPDATE usage_hours_keys SET told_values = 10000 WHERE hour = {}", full(5));
+        format!("UPDATE usage_metadata_keys SET value_count = 10000 WHERE hour = {}", full(5));
     sql::execute(&database, &values).await;
     for number in 0..63 {
         write(6, &[(&format!("key_{number}"), "x")]).await;
@@ -318,8 +318,9 @@ async fn many_metadata_keys_need_few_statements(database: Database) {
     assert_eq!(rows(&database).await.len(), 31);
     // SQLite writes row by row: 31 rows, their sums and their keys.
     let statements = statements.load(Ordering::Relaxed);
-    assert!((10..250).contains(&statements), "{statements}");
-    let sums = "SELECT cast(count(*) AS text) AS value FROM usage_hours_by_metadata";
+    assert!((5..250).contains(&statements), "{statements}");
+    let sums = "SELECT cast(count(*) AS text) AS value FROM usage_rollups \
+                WHERE period = 'hour' AND metadata_key <> ''";
     assert_eq!(sql::texts(&database, sums).await, ["65"]);
 }
 
@@ -339,7 +340,8 @@ async fn retention_deletes_rows_and_keeps_sums(database: Database) {
     ledger.flush().await.unwrap();
     assert!(!delete_expired(&fixture.database, &fixture.clock, 40).await.unwrap());
     assert_eq!(rows(&database).await.into_iter().collect::<BTreeSet<_>>(), kept);
-    let requests = "SELECT cast(sum(requests) AS text) AS value FROM usage_hours";
+    let requests = "SELECT cast(sum(requests) AS text) AS value FROM usage_rollups \
+                    WHERE period = 'hour'";
     assert_eq!(sql::texts(&database, requests).await, ["4"]);
 }
 
@@ -363,7 +365,8 @@ async fn deleted_rows_are_not_summed_again(database: Database) {
     assert!(!delete_expired(&fixture.database, &fixture.clock, 400).await.unwrap());
     fixture.settle(&whole).await;
     assert_eq!(rows(&database).await, [row(young, "completed", 1)]);
-    let requests = "SELECT cast(sum(requests) AS text) AS value FROM usage_hours";
+    let requests = "SELECT cast(sum(requests) AS text) AS value FROM usage_rollups \
+                    WHERE period = 'hour'";
     assert_eq!(sql::texts(&database, requests).await, ["2"]);
     // The row is kept in a file, because it may never have been in the ledger.
     let kept = std::fs::read_to_string(whole.join(REJECTED)).unwrap();

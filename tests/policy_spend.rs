@@ -75,13 +75,12 @@ async fn current_spend_comes_from_the_rollups(database: Database) {
             cache_write_tokens, output_tokens, reasoning_tokens, audio_input_tokens,
             audio_output_tokens, cost, unknown_costs";
         statements.push_str(&format!(
-            "INSERT INTO usage_days (organization_id, day, workspace_id, user_id, api_key_id,
-                configuration_id, model, {names})
-             VALUES ('{organization}', '{day}', '{workspace}', '{user}', '{key}', 'c', 'm',
-                {counts}, {nanos}, 0);
-             INSERT INTO usage_days_by_metadata (organization_id, day, metadata_key,
+            "INSERT INTO usage_rollups (organization_id, period, starts_at, metadata_key,
                 metadata_value, workspace_id, user_id, api_key_id, configuration_id, model, {names})
-             VALUES ('{organization}', '{day}', 'team', 'a', '{workspace}', '{user}', '{key}',
+             VALUES
+                ('{organization}', 'day', '{day}', '', '', '{workspace}', '{user}', '{key}',
+                'c', 'm', {counts}, {nanos}, 0),
+                ('{organization}', 'day', '{day}', 'team', 'a', '{workspace}', '{user}', '{key}',
                 'c', 'm', {counts}, {nanos}, 0);"
         ));
     }

@@ -242,10 +242,8 @@ async fn many(database: &Database, count: usize) {
     };
     let columns = "organization_id, workspace_id, request_id, attempt, api_key_id, user_id, \
                    configuration_id, configuration, route, model_asked, model, model_used, status, \
-                   outcome, code, input_tokens, cached_input_tokens, cache_write_tokens, \
-                   output_tokens, reasoning_tokens, audio_input_tokens, audio_output_tokens, \
-                   usage_source, cost, price_version, first_byte_ms, duration_ms, policies, \
-                   metadata, client_request_id";
+                   outcome, code, tokens, usage_source, cost, price_version, first_byte_ms, \
+                   duration_ms, policies, metadata, client_request_id";
     let sql = format!(
         "{numbers} INSERT INTO ledger (id, {columns}, admitted_at) SELECT {id}, {columns}, {at} \
          FROM n, (SELECT * FROM ledger ORDER BY id DESC LIMIT 1) AS newest"

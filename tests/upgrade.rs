@@ -20,6 +20,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases![
         usage_and_requests_are_the_same_after_the_migrations,
         a_journal_of_json_lines_is_recovered,
+        a_binary_journal_without_price_versions_of_ends_is_recovered,
     ]
 }
 
@@ -98,5 +99,27 @@ async fn a_journal_of_json_lines_is_recovered(database: Database) {
     let read = "SELECT model_used || ' ' || configuration || ' ' || metadata || ' ' || \
                 cast(first_byte_ms AS text) AS value FROM ledger WHERE first_byte_ms = 0";
     assert_eq!(sql::texts(&database, read).await, ["o3-mini deep thought {} 0"]);
+    sums_agree(&database).await;
+}
+
+/// One attempt completed, and one was open when the process died.
+async fn a_binary_journal_without_price_versions_of_ends_is_recovered(database: Database) {
+    let fixture = LedgerFixture::new(&database).await;
+    let directory = journal(&database, "old");
+    std::fs::create_dir(&directory).unwrap();
+    let segment = directory.join("00000000000000000003.journal");
+    std::fs::write(&segment, include_bytes!("fixtures/upgrade/binary.journal")).unwrap();
+    assert_eq!(fixture.settle(&directory).await.len(), 2);
+    assert!(!segment.exists());
+    // The model had no price.
+    let expected = [
+        "01a21674-e5a0-7154-b96d-23a62d03bf38 completed -",
+        "01a21674-e5cb-701a-9a4a-03db1a5c937f lost -",
+    ];
+    assert_eq!(rows(&database).await, expected);
+    let read = "SELECT model_used || ' ' || metadata || ' ' || coalesce(price_version, '-') \
+                AS value FROM ledger WHERE outcome = 'completed'";
+    let expected = r#"tollgate-demo {"team":"search"} -"#;
+    assert_eq!(sql::texts(&database, read).await, [expected]);
     sums_agree(&database).await;
 }

@@ -240,13 +240,12 @@ async fn whole_days_are_read_from_daily_sums(database: Database) {
     let rows = rows(&tenants);
     insert_with_others(&database, &rows, &[]).await;
     let (first, last) = ("2026-09-30 00:00:00", "2026-10-02 00:00:00");
-    let mut statements = String::new();
-    for table in ["", "_by_metadata"] {
-        statements.push_str(&format!(
-            "DELETE FROM usage_hours{table} WHERE hour >= '{first}' AND hour < '{last}';
-             DELETE FROM usage_days{table} WHERE day < '{first}' OR day >= '{last}';"
-        ));
-    }
+    let statements = format!(
+        "DELETE FROM usage_rollups
+            WHERE period = 'hour' AND starts_at >= '{first}' AND starts_at < '{last}';
+         DELETE FROM usage_rollups
+            WHERE period = 'day' AND (starts_at < '{first}' OR starts_at >= '{last}');"
+    );
     execute(&database, &statements).await;
     for groups in GROUPS {
         for interval in ["", "day", "month"] {
@@ -374,7 +373,7 @@ async fn invalid_queries_name_the_parameter(database: Database) {
         Kind::Postgres => "TIMESTAMP '2026-09-30 00:00:00'",
     };
     let sql = format!(
-        "{numbers} INSERT INTO usage_days SELECT '{}', {day}, 'w', '', 'k', 'c', \
+        "{numbers} INSERT INTO usage_rollups SELECT '{}', 'day', '', {day}, '', 'w', '', 'k', 'c', \
          'm' || n, 1, 1, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 0 FROM n",
         tenants.home.organization_id
     );
@@ -411,14 +410,11 @@ async fn spend_agrees_with_the_rows(database: Database) {
     let rows = rows(&tenants);
     insert_with_others(&database, &rows, &["käse"]).await;
     // Whole days are read from daily sums, others from hourly sums.
-    let mut statements = String::new();
-    for table in ["", "_by_metadata"] {
-        statements.push_str(&format!(
-            "DELETE FROM usage_hours{table} WHERE hour >= '2026-09-30 00:00:00';
-             DELETE FROM usage_days{table} WHERE day < '2026-09-30 00:00:00';"
-        ));
-    }
-    execute(&database, &statements).await;
+    let statements = "DELETE FROM usage_rollups
+            WHERE period = 'hour' AND starts_at >= '2026-09-30 00:00:00';
+         DELETE FROM usage_rollups
+            WHERE period = 'day' AND starts_at < '2026-09-30 00:00:00';";
+    execute(&database, statements).await;
     let store = database.open(1);
     let (home, sibling) = (&tenants.home, &tenants.sibling);
     let text = |values: &[&str]| values.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();

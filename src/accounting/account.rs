@@ -8,9 +8,9 @@ use std::time::Duration;
 use super::engine::{Accounting, TargetFacts};
 use super::estimate::Estimation;
 use super::journal::JournalFull;
-use super::prices::ResolvedPrice;
 use super::record::{AttemptEnd, AttemptOutcome, AttemptStart, UsageSource};
 use super::sent_body::SentBody;
+use crate::directory::configuration::ConfigurationEntry;
 use crate::domain::money::NanoUsd;
 use crate::domain::tokens::TokenUsage;
 use crate::llm::answer::AnswerContent;
@@ -27,7 +27,8 @@ pub struct RequestAccount {
     pub(super) start: Arc<AttemptStart>,
     pub(super) is_open: bool,
     pub(super) reservation: Reservation,
-    pub(super) price: Option<Arc<ResolvedPrice>>,
+    /// Of the last attempt, or of the first one while there is none.
+    pub(super) configuration: Arc<ConfigurationEntry>,
     pub(super) bound: Bound,
     pub(super) is_background: bool,
     pub(super) sent: SentBody,
@@ -74,7 +75,7 @@ impl RequestAccount {
             start.model.clone_from(&configuration.model);
             start.price_version = configuration.price.as_ref().map(|price| price.version.clone());
         }
-        self.price.clone_from(&configuration.price);
+        self.configuration = Arc::clone(configuration);
         self.bound = target.bound;
         self.accounting.ledger.start(Arc::clone(&self.start))?;
         self.is_open = true;
@@ -104,8 +105,16 @@ impl RequestAccount {
     /// tell; else with an estimate, which is made on the estimator's thread. The record is reported
     /// when its tokens and its cost are known.
     pub fn settle(self, mut record: Box<RequestRecord>, answer: AnswerSummary) {
-        let Self { accounting, start, is_open, reservation, price, bound, is_background, sent } =
-            self;
+        let Self {
+            accounting,
+            start,
+            is_open,
+            reservation,
+            configuration,
+            bound,
+            is_background,
+            sent,
+        } = self;
         let AnswerSummary { usage, text, is_unreadable, content } = answer;
         let is_pending = match content {
             Some(AnswerContent::Pending) => true,
@@ -119,7 +128,7 @@ impl RequestAccount {
             record.outcome = RequestOutcome::Failed;
             record.code = Some(code);
         }
-        let settlement = Settlement { accounting, start, reservation, price, record };
+        let settlement = Settlement { accounting, start, reservation, configuration, record };
         if !is_open {
             // Nothing was sent, or nothing came back.
             settlement.reservation.settle(Amounts::default());
@@ -172,35 +181,53 @@ struct Settlement {
     accounting: Accounting,
     start: Arc<AttemptStart>,
     reservation: Reservation,
-    price: Option<Arc<ResolvedPrice>>,
+    configuration: Arc<ConfigurationEntry>,
     record: Box<RequestRecord>,
+}
+
+/// What an attempt is charged.
+struct Charge {
+    /// Unknown without a price.
+    cost: Option<NanoUsd>,
+    tokens: i64,
+    /// The price of the model that answered, where the cost was computed with it.
+    price_version: Option<String>,
 }
 
 impl Settlement {
     /// The tokens are known, or none were used.
     fn finish(self, usage: TokenUsage, source: UsageSource) {
-        let cost = match source {
-            UsageSource::None => Some(NanoUsd::ZERO),
-            _ => self.price.as_ref().map(|price| price.price.cost(&usage)),
-        };
         let tokens = usage.input.unwrap_or(0).saturating_add(usage.output.unwrap_or(0));
         let tokens = i64::try_from(tokens).unwrap_or(i64::MAX);
-        self.write(usage, source, cost, tokens);
+        let charge = match source {
+            UsageSource::None => Charge { cost: Some(NanoUsd::ZERO), tokens, price_version: None },
+            _ => {
+                let used = self.record.model_used.as_deref();
+                let used_price = used.and_then(|used| self.configuration.price_of_used(used));
+                let price = used_price.as_ref().or(self.configuration.price.as_ref());
+                let cost = price.map(|price| price.price.cost(&usage));
+                Charge { cost, tokens, price_version: used_price.map(|price| price.version) }
+            }
+        };
+        self.write(usage, source, charge);
     }
 
     /// The provider goes on working, or its answer cannot be read: nobody will learn what was used,
     /// so it is taken to be all that was reserved.
     fn charge_reserved(self, bound: &Bound) {
-        let cost = self.start.reserved;
-        self.write(TokenUsage::default(), UsageSource::Estimated, cost, bound.estimate_tokens);
+        let (cost, tokens) = (self.start.reserved, bound.estimate_tokens);
+        let charge = Charge { cost, tokens, price_version: None };
+        self.write(TokenUsage::default(), UsageSource::Estimated, charge);
     }
 
     /// The journal comes first: it is what a restart goes by.
-    fn write(mut self, usage: TokenUsage, source: UsageSource, cost: Option<NanoUsd>, tokens: i64) {
+    fn write(mut self, usage: TokenUsage, source: UsageSource, charge: Charge) {
+        let Charge { cost, tokens, price_version } = charge;
         self.record.usage = usage;
         self.record.usage_is_estimated = source == UsageSource::Estimated;
         self.record.cost = cost;
-        self.accounting.ledger.end(AttemptEnd::of(&self.record, self.start.id, source));
+        let end = AttemptEnd::of(&self.record, self.start.id, source);
+        self.accounting.ledger.end(AttemptEnd { price_version, ..end });
         self.reservation.settle(Amounts { cost: cost.unwrap_or_default(), tokens });
         self.accounting.reporter.finish(self.record);
     }
@@ -244,6 +271,7 @@ impl AttemptEnd {
             usage: TokenUsage::default(),
             usage_source: UsageSource::None,
             cost: Some(NanoUsd::ZERO),
+            price_version: None,
             first_byte_ms: None,
             duration_ms: None,
             violated: Vec::new(),

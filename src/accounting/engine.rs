@@ -1,5 +1,7 @@
 //! Admits requests that an upstream may bill, and records them, whichever plane sends them.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use smallvec::SmallVec;
 
@@ -47,7 +49,7 @@ pub struct RequestFacts<'r> {
 /// One upstream that a request may be sent to.
 #[derive(Clone, Copy)]
 pub struct TargetFacts<'r> {
-    pub configuration: &'r ConfigurationEntry,
+    pub configuration: &'r Arc<ConfigurationEntry>,
     /// The most that the request can use there.
     pub bound: Bound,
 }
@@ -109,7 +111,7 @@ impl Accounting {
         let admitted = self.admission.admit(AdmissionRequest {
             subject: facts.subject,
             targets: &targets,
-            price: costliest.configuration.price.as_deref(),
+            price: costliest.configuration.price.as_ref(),
             bound: costliest.bound,
             request_id: facts.record.ids.request_id,
             at,
@@ -125,7 +127,7 @@ impl Accounting {
                     start: start.into(),
                     is_open: false,
                     reservation: admitted.reservation,
-                    price: None,
+                    configuration: Arc::clone(first.configuration),
                     bound: first.bound,
                     is_background: facts.is_background,
                     sent: SentBody::default(),

@@ -1,8 +1,9 @@
 //! Which price applies to a model: its configuration's own, then the organization's, then the
 //! catalogue's.
 //!
-//! Resolved when a configuration is loaded into the directory, not per request: a change of a price
-//! makes the directory forget the organization's configurations.
+//! Resolved when a configuration is loaded into the directory: a change of a price makes the directory
+//! forget the organization's configurations. Only where another model answers than the configured one
+//! the price is resolved for the request.
 
 #[cfg(test)]
 mod tests;

@@ -56,7 +56,7 @@ pub struct AttemptStart {
     /// The most that it may cost; unknown without a price.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reserved: Option<NanoUsd>,
-    /// Which price applies, and which version of it.
+    /// Which price applies to the model, and which version of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price_version: Option<String>,
 }
@@ -148,6 +148,10 @@ pub struct AttemptEnd {
     /// What they cost; unknown without a price.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<NanoUsd>,
+    /// The price of the model that answered, where the cost was computed with it instead of the
+    /// start's price.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price_version: Option<String>,
     /// From the request's arrival to the upstream's first byte, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_byte_ms: Option<u64>,
@@ -178,6 +182,7 @@ impl LedgerEntry {
             usage: TokenUsage::default(),
             usage_source: UsageSource::Estimated,
             cost: start.reserved,
+            price_version: None,
             first_byte_ms: None,
             duration_ms: None,
             violated: Vec::new(),

@@ -26,6 +26,7 @@ use crate::domain::ids::{
     ApiKeyId, AttemptId, ConfigurationId, PolicyId, RequestId, UserId, WorkspaceId,
 };
 use crate::domain::money::NanoUsd;
+use crate::domain::tokens::{TokenCounts, TokenUsage};
 
 /// The longest id of a caller that is kept.
 const MAX_CHARS: usize = 128;
@@ -64,23 +65,6 @@ pub(super) struct RequestsQuery {
     /// Only of requests that their caller gave this id.
     #[param(max_length = 128)]
     pub(super) client_request_id: Option<String>,
-}
-
-/// Tokens by kind, as far as they are known.
-#[derive(Clone, Copy, Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct RequestUsage {
-    pub(super) input_tokens: Option<i64>,
-    /// Input tokens that came from the provider's cache.
-    pub(super) cached_input_tokens: Option<i64>,
-    /// Input tokens that were written to the provider's cache.
-    pub(super) cache_write_tokens: Option<i64>,
-    pub(super) output_tokens: Option<i64>,
-    /// Output tokens that were used for reasoning.
-    pub(super) reasoning_tokens: Option<i64>,
-    /// Input tokens that were audio.
-    pub(super) audio_input_tokens: Option<i64>,
-    /// Output tokens that were audio.
-    pub(super) audio_output_tokens: Option<i64>,
 }
 
 /// The policies that applied to a request.
@@ -126,7 +110,7 @@ pub(super) struct RequestAttempt {
     pub(super) outcome: AttemptOutcome,
     /// The stable code of the error.
     pub(super) code: Option<String>,
-    pub(super) usage: RequestUsage,
+    pub(super) usage: TokenCounts,
     /// Where the token counts come from.
     pub(super) usage_source: UsageSource,
     /// Null if the cost is not known.
@@ -158,6 +142,8 @@ impl TryFrom<RequestRow> for RequestAttempt {
 
     fn try_from(row: RequestRow) -> Result<Self, ApiError> {
         let id = row.id;
+        let usage: TokenUsage =
+            serde_json::from_str(&row.tokens).map_err(|error| unreadable(id, error))?;
         Ok(Self {
             id,
             request_id: row.request_id,
@@ -176,15 +162,7 @@ impl TryFrom<RequestRow> for RequestAttempt {
             status: row.status,
             outcome: variant(id, row.outcome)?,
             code: row.code,
-            usage: RequestUsage {
-                input_tokens: row.input_tokens,
-                cached_input_tokens: row.cached_input_tokens,
-                cache_write_tokens: row.cache_write_tokens,
-                output_tokens: row.output_tokens,
-                reasoning_tokens: row.reasoning_tokens,
-                audio_input_tokens: row.audio_input_tokens,
-                audio_output_tokens: row.audio_output_tokens,
-            },
+            usage: usage.into(),
             usage_source: variant(id, row.usage_source)?,
             cost_usd: row.cost.map(NanoUsd::from_nanos),
             price_version: row.price_version,

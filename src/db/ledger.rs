@@ -1,8 +1,8 @@
-//! `ledger`, one row an attempt, and its sums: `usage_hours`, `usage_days`, and each `_by_metadata`.
+//! `ledger`, one row an attempt, and its sums: `usage_rollups`.
 //!
 //! Rows are written once. A row that is there already is left alone and not summed up again, so
-//! the same rows may be brought any number of times. The order of everything written here is the
-//! same in every process, so that two of them wait for each other and never in a circle.
+//! the same rows may be written any number of times. All processes write in one order, so they cannot
+//! deadlock.
 
 mod metadata_groups;
 mod rollups;
@@ -23,6 +23,7 @@ use super::{Conn, DbError, optional};
 use crate::domain::ids::{
     ApiKeyId, AttemptId, ConfigurationId, OrganizationId, RequestId, UserId, WorkspaceId,
 };
+use crate::domain::tokens::TokenUsage;
 
 /// One attempt, or one blocked request.
 #[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable, Insertable)]
@@ -61,20 +62,8 @@ pub struct LedgerRow {
     pub outcome: String,
     /// The stable code of what went wrong.
     pub code: Option<String>,
-    /// Tokens read.
-    pub input_tokens: Option<i64>,
-    /// Of those, from the provider's cache.
-    pub cached_input_tokens: Option<i64>,
-    /// Of those, written to the provider's cache.
-    pub cache_write_tokens: Option<i64>,
-    /// Tokens generated.
-    pub output_tokens: Option<i64>,
-    /// Of those, spent on reasoning.
-    pub reasoning_tokens: Option<i64>,
-    /// Of the tokens read, audio.
-    pub audio_input_tokens: Option<i64>,
-    /// Of the tokens generated, audio.
-    pub audio_output_tokens: Option<i64>,
+    /// JSON: a [`TokenUsage`].
+    pub tokens: String,
     /// `provider`, `estimated` or `none`.
     pub usage_source: String,
     /// In nano-dollars; none without a price.
@@ -95,11 +84,12 @@ pub struct LedgerRow {
     pub admitted_at: NaiveDateTime,
 }
 
-/// A row to be written, with its metadata as that is summed up.
+/// A row to be written, with what its sums are made of.
 #[derive(Clone, Debug)]
 pub struct NewLedgerRow {
-    /// The row.
     pub row: LedgerRow,
+    /// What [`LedgerRow::tokens`] says.
+    pub tokens: TokenUsage,
     /// What [`LedgerRow::metadata`] says.
     pub metadata: BTreeMap<String, String>,
 }
@@ -113,7 +103,7 @@ pub struct Inserted {
     pub too_old: HashSet<AttemptId>,
 }
 
-/// Rows in one statement: each has 32 values, and PostgreSQL takes 65,535.
+/// Rows in one statement: each has 26 values, and PostgreSQL takes 65,535.
 const ROWS_A_STATEMENT: usize = 500;
 
 /// Writes the rows that are not there yet and adds them to the sums.

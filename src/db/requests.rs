@@ -54,20 +54,8 @@ pub struct RequestRow {
     pub outcome: String,
     /// The stable code of what went wrong.
     pub code: Option<String>,
-    /// Tokens read.
-    pub input_tokens: Option<i64>,
-    /// Those of them from a cache.
-    pub cached_input_tokens: Option<i64>,
-    /// Those of them written to a cache.
-    pub cache_write_tokens: Option<i64>,
-    /// Tokens generated.
-    pub output_tokens: Option<i64>,
-    /// Those of them spent on reasoning.
-    pub reasoning_tokens: Option<i64>,
-    /// Input that was audio.
-    pub audio_input_tokens: Option<i64>,
-    /// Output that was audio.
-    pub audio_output_tokens: Option<i64>,
+    /// JSON: a [`TokenUsage`](crate::domain::tokens::TokenUsage).
+    pub tokens: String,
     /// A [`UsageSource`](crate::accounting::record::UsageSource)'s text form.
     pub usage_source: String,
     /// What it cost, in nano-dollars.

@@ -226,13 +226,7 @@ table! {
         status -> Nullable<Integer>,
         outcome -> Text,
         code -> Nullable<Text>,
-        input_tokens -> Nullable<BigInt>,
-        cached_input_tokens -> Nullable<BigInt>,
-        cache_write_tokens -> Nullable<BigInt>,
-        output_tokens -> Nullable<BigInt>,
-        reasoning_tokens -> Nullable<BigInt>,
-        audio_input_tokens -> Nullable<BigInt>,
-        audio_output_tokens -> Nullable<BigInt>,
+        tokens -> Text,
         usage_source -> Text,
         cost -> Nullable<BigInt>,
         price_version -> Nullable<Text>,
@@ -253,35 +247,11 @@ table! {
 }
 
 table! {
-    usage_hours (organization_id, hour, workspace_id, user_id, api_key_id, configuration_id, model) {
+    usage_rollups (organization_id, period, metadata_key, starts_at, metadata_value, workspace_id, user_id, api_key_id, configuration_id, model) {
         organization_id -> Text,
-        hour -> Timestamp,
-        workspace_id -> Text,
-        user_id -> Text,
-        api_key_id -> Text,
-        configuration_id -> Text,
-        model -> Text,
-        requests -> BigInt,
-        attempts -> BigInt,
-        errors -> BigInt,
-        blocks -> BigInt,
-        input_tokens -> BigInt,
-        cached_input_tokens -> BigInt,
-        cache_write_tokens -> BigInt,
-        output_tokens -> BigInt,
-        reasoning_tokens -> BigInt,
-        audio_input_tokens -> BigInt,
-        audio_output_tokens -> BigInt,
-        cost -> BigInt,
-        unknown_costs -> BigInt,
-    }
-}
-
-table! {
-    usage_hours_by_metadata (organization_id, metadata_key, hour, metadata_value, workspace_id, user_id, api_key_id, configuration_id, model) {
-        organization_id -> Text,
-        hour -> Timestamp,
+        period -> Text,
         metadata_key -> Text,
+        starts_at -> Timestamp,
         metadata_value -> Text,
         workspace_id -> Text,
         user_id -> Text,
@@ -305,63 +275,11 @@ table! {
 }
 
 table! {
-    usage_days (organization_id, day, workspace_id, user_id, api_key_id, configuration_id, model) {
-        organization_id -> Text,
-        day -> Timestamp,
-        workspace_id -> Text,
-        user_id -> Text,
-        api_key_id -> Text,
-        configuration_id -> Text,
-        model -> Text,
-        requests -> BigInt,
-        attempts -> BigInt,
-        errors -> BigInt,
-        blocks -> BigInt,
-        input_tokens -> BigInt,
-        cached_input_tokens -> BigInt,
-        cache_write_tokens -> BigInt,
-        output_tokens -> BigInt,
-        reasoning_tokens -> BigInt,
-        audio_input_tokens -> BigInt,
-        audio_output_tokens -> BigInt,
-        cost -> BigInt,
-        unknown_costs -> BigInt,
-    }
-}
-
-table! {
-    usage_days_by_metadata (organization_id, metadata_key, day, metadata_value, workspace_id, user_id, api_key_id, configuration_id, model) {
-        organization_id -> Text,
-        day -> Timestamp,
-        metadata_key -> Text,
-        metadata_value -> Text,
-        workspace_id -> Text,
-        user_id -> Text,
-        api_key_id -> Text,
-        configuration_id -> Text,
-        model -> Text,
-        requests -> BigInt,
-        attempts -> BigInt,
-        errors -> BigInt,
-        blocks -> BigInt,
-        input_tokens -> BigInt,
-        cached_input_tokens -> BigInt,
-        cache_write_tokens -> BigInt,
-        output_tokens -> BigInt,
-        reasoning_tokens -> BigInt,
-        audio_input_tokens -> BigInt,
-        audio_output_tokens -> BigInt,
-        cost -> BigInt,
-        unknown_costs -> BigInt,
-    }
-}
-
-table! {
-    usage_hours_keys (organization_id, hour, metadata_key) {
+    usage_metadata_keys (organization_id, hour, metadata_key) {
         organization_id -> Text,
         hour -> Timestamp,
         metadata_key -> Text,
-        told_values -> BigInt,
+        value_count -> BigInt,
     }
 }
 

@@ -1,5 +1,4 @@
-//! The ledger's roll-ups, read: `usage_hours`, `usage_days`, and each `_by_metadata`. The ledger's
-//! writer adds to them.
+//! The ledger's roll-ups, read: `usage_rollups`. The ledger's writer adds to them.
 
 mod rollup_range;
 mod select;
@@ -9,7 +8,7 @@ use std::collections::HashMap;
 
 use chrono::NaiveDateTime;
 
-pub(super) use rollup_range::RollupRange;
+pub(super) use rollup_range::{Period, RollupRange};
 pub use spend::{SpendConditions, spend_since};
 
 use self::select::UsageSelect;
@@ -17,6 +16,10 @@ use super::{Conn, DbError};
 use crate::domain::ids::{ApiKeyId, ConfigurationId, OrganizationId, UserId, WorkspaceId};
 use crate::domain::scope::Scope;
 use crate::domain::usage::{GroupBy, Interval, UsageTotals};
+
+/// The metadata key of rows with a key that has no sums of its own in their hour. No caller's key is the
+/// same.
+pub(super) const OTHER_KEYS: &str = "*";
 
 /// Which usage is summed up: all that is given has to hold, and the time always.
 #[derive(Clone, Debug)]

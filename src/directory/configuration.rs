@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use crate::accounting::catalogue::Catalogue;
 use crate::accounting::prices::{
-    ConfigurationPrice, OrganizationPrice, PriceList, ResolvedPrice, resolve,
+    ConfigurationPrice, OrganizationPrice, PriceList, ResolvedPrice, price_of_used, resolve,
 };
 use crate::crypto::{
     DataKey, KeyringHandle, SecretBytes, SecretContext, WrappedDataKey, open, unwrap_data_key,
@@ -46,12 +46,14 @@ pub struct ConfigurationEntry {
     pub provider_name: String,
     /// The configuration's `provider`.
     pub provider: String,
-    /// A change of the organization's prices invalidates the entry.
-    pub price: Option<Arc<ResolvedPrice>>,
+    /// The price of the model. A change of the organization's prices invalidates the entry.
+    pub price: Option<ResolvedPrice>,
     /// The most tokens of prompt and answer together, if known.
     pub context_window: Option<u64>,
     /// The most tokens of an answer, if known.
     pub max_output_tokens: Option<u64>,
+    /// The organization's prices for the provider.
+    organization_prices: PriceList,
     headers: Vec<(HeaderName, HeaderTemplate)>,
     secrets: Vec<SecretRow>,
     wrapped: Option<(DataKeyId, WrappedDataKey)>,
@@ -106,6 +108,12 @@ impl ConfigurationEntry {
             headers.push((name.clone(), value));
         }
         Ok(Credentials { headers, secrets })
+    }
+
+    /// The price of the model that answered, if its own price applies: see [`price_of_used`].
+    pub fn price_of_used(&self, used: &str) -> Option<ResolvedPrice> {
+        let prices = &self.organization_prices;
+        price_of_used(&self.provider_name, &self.model, used, self.price.as_ref(), prices)
     }
 
     fn open_secret(
@@ -189,7 +197,8 @@ async fn add_price(
     };
     let prices = price_list(conn, row.organization_id, &entry.provider_name).await?;
     let resolution = resolve(&entry.provider_name, &entry.model, Some(&own), &prices);
-    entry.price = resolution.price.map(Arc::new);
+    entry.price = resolution.price;
+    entry.organization_prices = prices;
     entry.context_window = resolution.context_window;
     entry.max_output_tokens = resolution.max_output_tokens;
     Ok(entry)
@@ -283,6 +292,7 @@ fn parse(row: &ModelConfigurationRow) -> Result<ConfigurationEntry, DbError> {
         price: None,
         context_window: None,
         max_output_tokens: None,
+        organization_prices: PriceList::default(),
         headers,
         secrets: Vec::new(),
         wrapped: None,

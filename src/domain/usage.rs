@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::metadata::{MAX_KEY, normal, without_prefix};
 use super::money::NanoUsd;
 use super::text_enum::text_enum;
+use super::tokens::TokenTotals;
 
 /// How many things of the gateway's own one question may group by.
 pub const MAX_DIMENSIONS: usize = 3;
@@ -113,20 +114,8 @@ fn metadata_key(name: &str) -> Option<String> {
 /// What was used, in sum. Sums stop at the largest number that fits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct UsageTotals {
-    /// Tokens read: prompts, tools, images, audio.
-    pub input_tokens: i64,
-    /// Those of them that came from a provider's cache.
-    pub cached_input_tokens: i64,
-    /// Those of them that were written to a provider's cache.
-    pub cache_write_tokens: i64,
-    /// Tokens generated.
-    pub output_tokens: i64,
-    /// Those of them that were spent on reasoning.
-    pub reasoning_tokens: i64,
-    /// Input tokens that were audio.
-    pub audio_input_tokens: i64,
-    /// Output tokens that were audio.
-    pub audio_output_tokens: i64,
+    #[serde(flatten)]
+    pub tokens: TokenTotals,
     /// What it cost, as far as that is known.
     pub cost_usd: NanoUsd,
     /// Attempts of which it is not known what they cost.
@@ -163,14 +152,13 @@ impl UsageTotals {
         count: impl Fn(i64, i64) -> i64,
         money: impl Fn(NanoUsd, NanoUsd) -> NanoUsd,
     ) -> Self {
+        let mut tokens = self.tokens.sums();
+        tokens
+            .iter_mut()
+            .zip(other.tokens.sums())
+            .for_each(|(sum, other)| *sum = count(*sum, other));
         Self {
-            input_tokens: count(self.input_tokens, other.input_tokens),
-            cached_input_tokens: count(self.cached_input_tokens, other.cached_input_tokens),
-            cache_write_tokens: count(self.cache_write_tokens, other.cache_write_tokens),
-            output_tokens: count(self.output_tokens, other.output_tokens),
-            reasoning_tokens: count(self.reasoning_tokens, other.reasoning_tokens),
-            audio_input_tokens: count(self.audio_input_tokens, other.audio_input_tokens),
-            audio_output_tokens: count(self.audio_output_tokens, other.audio_output_tokens),
+            tokens: tokens.into(),
             cost_usd: money(self.cost_usd, other.cost_usd),
             unknown_costs: count(self.unknown_costs, other.unknown_costs),
             requests: count(self.requests, other.requests),

@@ -268,12 +268,7 @@ impl Metrics {
 
     /// Counts the tokens that an answer reported.
     pub fn usage_tokens(&self, usage: &TokenUsage) {
-        for (kind, tokens) in [
-            ("input", usage.input),
-            ("cached_input", usage.cached_input),
-            ("output", usage.output),
-            ("reasoning", usage.reasoning),
-        ] {
+        for (kind, tokens) in TokenUsage::NAMES.iter().copied().zip(usage.counts()) {
             if let Some(tokens) = tokens {
                 self.inner.usage_tokens.get_or_create(&KindLabel { kind }).inc_by(tokens);
             }

@@ -11,8 +11,7 @@ use super::{
 const HOUSEKEEPING: &str = "last_used_at";
 
 /// Written after requests were answered.
-const WRITTEN_LATER: [&str; 5] =
-    ["ledger", "usage_hours", "usage_hours_by_metadata", "usage_days", "usage_days_by_metadata"];
+const WRITTEN_LATER: [&str; 2] = ["ledger", "usage_rollups"];
 
 /// The rows of each table.
 pub(crate) type Dump = BTreeMap<String, Vec<String>>;

@@ -17,7 +17,7 @@ use tollgate::{
     telemetry::{Metrics, readiness::Readiness},
 };
 
-use super::{database::Database, ledger_seed::FIGURES, sql};
+use super::{database::Database, ledger_rows::row_column, ledger_seed::FIGURES, sql};
 
 /// What a ledger over the test's database needs.
 pub(crate) struct LedgerFixture {
@@ -136,6 +136,7 @@ pub(crate) fn end(start: &AttemptStart, cost: i64) -> AttemptEnd {
         usage: TokenUsage { input: Some(3), output: Some(4), ..TokenUsage::default() },
         usage_source: UsageSource::Provider,
         cost: Some(NanoUsd::from_nanos(cost)),
+        price_version: None,
         first_byte_ms: Some(1),
         duration_ms: Some(2),
         violated: Vec::new(),
@@ -179,7 +180,8 @@ pub(crate) async fn sums_agree_where(database: &Database, condition: &str) -> Re
         ("unknown_costs", one(&format!("NOT {blocked} AND cost IS NULL"))),
     ];
     let pairs = pairs.into_iter().map(|(name, value)| (name.to_owned(), value));
-    let same = COLUMNS.split_whitespace().map(|name| (name.to_owned(), name.to_owned()));
+    let same = COLUMNS.split_whitespace();
+    let same = same.map(|name| (name.to_owned(), row_column(database, name)));
     for (name, value) in pairs.chain(same) {
         of_rows += &format!(" || ' ' || cast(coalesce(sum({value}), 0) AS text)");
         of_sums += &format!(" || ' ' || cast(sum({name}) AS text)");
@@ -191,8 +193,9 @@ pub(crate) async fn sums_agree_where(database: &Database, condition: &str) -> Re
         let (rows, sums) = (sql::texts(database, &rows).await, sql::texts(database, &sums).await);
         if rows == sums { Ok(()) } else { Err(format!("rows {rows:#?}, sums {sums:#?}")) }
     };
-    same("", &format!("usage_hours WHERE {condition}")).await?;
-    let of_key = format!("usage_hours_by_metadata WHERE {condition} AND metadata_key = 'team'");
+    let hours = format!("usage_rollups WHERE {condition} AND period = 'hour'");
+    same("", &format!("{hours} AND metadata_key = ''")).await?;
+    let of_key = format!("{hours} AND metadata_key = 'team'");
     same("AND metadata LIKE '%\"team\":%'", &of_key).await?;
     days_agree_where(database, condition).await
 }
@@ -204,30 +207,27 @@ pub(crate) async fn days_agree(database: &Database) {
 
 /// The same for some of the rows, returning the difference.
 async fn days_agree_where(database: &Database, condition: &str) -> Result<(), String> {
-    const OWN: [&str; 6] =
-        ["organization_id", "workspace_id", "user_id", "api_key_id", "configuration_id", "model"];
-    for (suffix, entry) in [("", &[][..]), ("_by_metadata", &["metadata_key", "metadata_value"])] {
-        let sums = async |table: &str, since: &str| {
-            let own = [&[since], &OWN[..], entry].concat();
-            let figures = FIGURES.map(|name| format!("cast(sum({name}) AS text)"));
-            let query = format!(
-                "SELECT {} || ' ' || {} AS value FROM {table}{suffix} WHERE {condition} \
-                 GROUP BY {} ORDER BY value",
-                own.join(" || ' ' || "),
-                figures.join(" || ' ' || "),
-                own.join(", "),
-            );
-            sql::texts(database, &query).await
-        };
-        let of_hours =
-            sums("usage_hours", "substr(cast(hour AS text), 1, 10) || ' 00:00:00'").await;
-        // A day starts exactly at midnight.
-        let of_days = sums("usage_days", "cast(day AS text)").await;
-        if of_hours != of_days {
-            return Err(format!("hours{suffix} {of_hours:#?}, days{suffix} {of_days:#?}"));
-        }
+    const OWN: &str = "organization_id metadata_key metadata_value workspace_id user_id \
+                       api_key_id configuration_id model";
+    let sums = async |period: &str, since: &str| {
+        let own: Vec<&str> = [since].into_iter().chain(OWN.split_whitespace()).collect();
+        let figures = FIGURES.map(|name| format!("cast(sum({name}) AS text)"));
+        let query = format!(
+            "SELECT {} || ' ' || {} AS value FROM usage_rollups \
+             WHERE {condition} AND period = '{period}' GROUP BY {} ORDER BY value",
+            own.join(" || ' ' || "),
+            figures.join(" || ' ' || "),
+            own.join(", "),
+        );
+        sql::texts(database, &query).await
+    };
+    let of_hours = sums("hour", "substr(cast(starts_at AS text), 1, 10) || ' 00:00:00'").await;
+    // A start that is not midnight would be no day's.
+    let of_days = sums("day", "cast(starts_at AS text)").await;
+    if of_hours == of_days {
+        return Ok(());
     }
-    Ok(())
+    Err(format!("hours {of_hours:#?}, days {of_days:#?}"))
 }
 
 /// Copies a journal as a crash would leave it. Repeats the copy if a file appeared or disappeared

@@ -71,7 +71,8 @@ impl Row {
 
 /// All rows, sorted by id.
 pub(crate) async fn rows(database: &Database) -> Vec<Row> {
-    let fields = Row::COLUMNS.map(|column| format!("'{column}', {column}")).join(", ");
+    let field = |column| format!("'{column}', {}", row_column(database, column));
+    let fields = Row::COLUMNS.map(field).join(", ");
     let object = match database.kind() {
         Kind::Sqlite => format!("json_object({fields})"),
         Kind::Postgres => format!("json_build_object({fields})::text"),
@@ -79,6 +80,15 @@ pub(crate) async fn rows(database: &Database) -> Vec<Row> {
     let query = format!("SELECT {object} AS value FROM ledger ORDER BY id");
     let rows = sql::texts(database, &query).await;
     rows.iter().map(|row| serde_json::from_str(row).unwrap()).collect()
+}
+
+/// The expression for a column of the ledger; that of roll-ups for a kind of tokens is read from the JSON.
+pub(crate) fn row_column(database: &Database, column: &str) -> String {
+    match (column.strip_suffix("_tokens"), database.kind()) {
+        (None, _) => column.to_owned(),
+        (Some(kind), Kind::Sqlite) => format!("json_extract(tokens, '$.{kind}')"),
+        (Some(kind), Kind::Postgres) => format!("(tokens::json ->> '{kind}')::bigint"),
+    }
 }
 
 /// Waits until the ledger has at least `count` rows, and returns all.
@@ -130,13 +140,15 @@ pub(crate) async fn sums_of_rows(database: &Database) -> Vec<String> {
         "outcome <> 'blocked' AND cost IS NULL",
     ];
     let counted = counted.map(|which| format!("CASE WHEN {which} THEN 1 ELSE 0 END"));
-    sums(database, "ledger", SUMMED.iter().map(|&column| column.to_owned()).chain(counted)).await
+    let summed = SUMMED.iter().map(|column| row_column(database, column));
+    sums(database, "ledger", summed.chain(counted)).await
 }
 
-/// The same over a table of roll-ups.
-pub(crate) async fn sums_of_table(database: &Database, table: &str) -> Vec<String> {
+/// The same over the roll-ups of a period.
+pub(crate) async fn sums_of_period(database: &Database, period: &str) -> Vec<String> {
     let counted = ["requests", "attempts", "errors", "blocks", "unknown_costs"];
-    sums(database, table, SUMMED.into_iter().chain(counted).map(str::to_owned)).await
+    let rollups = format!("usage_rollups WHERE period = '{period}' AND metadata_key = ''");
+    sums(database, &rollups, SUMMED.into_iter().chain(counted).map(str::to_owned)).await
 }
 
 /// The same from an item of a `/usage` answer.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
 use serde_json::json;
-use tollgate::domain::ids::AttemptId;
+use tollgate::domain::{ids::AttemptId, tokens::TokenUsage};
 use uuid::Uuid;
 
 use super::{database::Database, sql::execute, two_tenants::TenantWorkspace};
@@ -107,7 +107,7 @@ impl Row {
         let policies = json!({"matched": self.matched, "violated": self.violated}).to_string();
         let metadata = serde_json::to_string(&self.metadata).unwrap();
         let number = |number: Option<i64>| number.map_or("NULL".to_owned(), |one| one.to_string());
-        let tokens: Vec<String> = self.tokens.iter().map(i64::to_string).collect();
+        let tokens = TokenUsage::NAMES.iter().zip(self.tokens).collect::<BTreeMap<_, _>>();
         let columns = [
             text(&self.id),
             text(&self.organization_id),
@@ -125,7 +125,7 @@ impl Row {
             number(self.status),
             text(self.outcome),
             "NULL".to_owned(),
-            tokens.join(", "),
+            text(&json!(tokens).to_string()),
             text("provider"),
             number(self.cost),
             "NULL".to_owned(),
@@ -154,11 +154,8 @@ pub(crate) async fn insert_with_others(database: &Database, rows: &[Row], others
         let values: Vec<String> = some.iter().map(Row::values).collect();
         execute(database, &format!("INSERT INTO ledger VALUES {}", values.join(", "))).await;
     }
-    for (table, since, format) in
-        [("usage_hours", "hour", "%F %H:00:00"), ("usage_days", "day", "%F 00:00:00")]
-    {
-        let mut whole: BTreeMap<String, [i64; 13]> = BTreeMap::new();
-        let mut tagged: BTreeMap<String, [i64; 13]> = BTreeMap::new();
+    for (period, format) in [("hour", "%F %H:00:00"), ("day", "%F 00:00:00")] {
+        let mut rollups: BTreeMap<String, [i64; 13]> = BTreeMap::new();
         for row in rows {
             let time = text(&row.admitted_at.format(format).to_string());
             let user_id = row.user_id.as_deref().unwrap_or_default();
@@ -166,33 +163,29 @@ pub(crate) async fn insert_with_others(database: &Database, rows: &[Row], others
                 [&row.workspace_id, user_id, &row.api_key_id, &row.configuration_id, &row.model];
             let own = own.map(text).join(", ");
             let organization = text(&row.organization_id);
-            add(&mut whole, format!("{organization}, {time}, {own}"), row.figures());
+            let mut add = |key: &str, value: &str| {
+                let (key, value) = (text(key), text(value));
+                let key = format!("{organization}, '{period}', {key}, {time}, {value}, {own}");
+                let sums = rollups.entry(key).or_default();
+                sums.iter_mut().zip(row.figures()).for_each(|(sum, figure)| *sum += figure);
+            };
+            add("", "");
             for (key, value) in &row.metadata {
-                let value = if others.contains(&value.as_str()) { "" } else { value };
-                let key = format!("{organization}, {time}, {}, {}, {own}", text(key), text(value));
-                add(&mut tagged, key, row.figures());
+                add(key, if others.contains(&value.as_str()) { "" } else { value });
             }
         }
-        let own = "workspace_id, user_id, api_key_id, configuration_id, model";
-        for (table, keys, sums) in [
-            (table.to_owned(), format!("organization_id, {since}, {own}"), whole),
-            (
-                format!("{table}_by_metadata"),
-                format!("organization_id, {since}, metadata_key, metadata_value, {own}"),
-                tagged,
-            ),
-        ] {
-            let rows: Vec<String> = sums
-                .iter()
-                .map(|(key, sums)| {
-                    format!("({key}, {})", sums.map(|sum| sum.to_string()).join(", "))
-                })
-                .collect();
-            for some in rows.chunks(200) {
-                let (figures, rows) = (FIGURES.join(", "), some.join(", "));
-                let sql = format!("INSERT INTO {table} ({keys}, {figures}) VALUES {rows}");
-                execute(database, &sql).await;
-            }
+        let rollups: Vec<String> = rollups
+            .iter()
+            .map(|(key, sums)| format!("({key}, {})", sums.map(|sum| sum.to_string()).join(", ")))
+            .collect();
+        for some in rollups.chunks(200) {
+            let (figures, rollups) = (FIGURES.join(", "), some.join(", "));
+            let sql = format!(
+                "INSERT INTO usage_rollups (organization_id, period, metadata_key, starts_at, \
+                 metadata_value, workspace_id, user_id, api_key_id, configuration_id, model, \
+                 {figures}) VALUES {rollups}"
+            );
+            execute(database, &sql).await;
         }
     }
 }
@@ -205,13 +198,6 @@ pub(crate) async fn insert(database: &Database, rows: &[Row]) {
         row.model = format!("{} {}", row.model, row.id);
     }
     insert_with_others(database, &fresh, &[]).await;
-}
-
-fn add(sums: &mut BTreeMap<String, [i64; 13]>, key: String, figures: [i64; 13]) {
-    let sum = sums.entry(key).or_default();
-    for (sum, figure) in sum.iter_mut().zip(figures) {
-        *sum += figure;
-    }
 }
 
 fn text(value: &str) -> String {

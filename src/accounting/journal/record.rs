@@ -1,5 +1,6 @@
 //! One record in its binary form: a mark, the payload's length and CRC32, and the payload: which kind
-//! of record it is, and its fields in a fixed order. A changed layout gets a new kind.
+//! of record it is, and its fields in a fixed order. A new field stands at the end, and is absent in
+//! the records of earlier versions; any other change of the layout gets a new kind.
 //!
 //! Numbers are LEB128 varints, ids 16 bytes, texts their length and UTF-8. The mark never occurs in
 //! UTF-8, so a reader that looks for the next record after a damaged one can't be misled by a
@@ -158,6 +159,7 @@ fn put_end(end: &AttemptEnd, out: &mut Vec<u8>) {
     put_optional(end.first_byte_ms, out, put_number);
     put_optional(end.duration_ms, out, put_number);
     put_list(&end.violated, out, |id, out| out.extend_from_slice(id.uuid().as_bytes()));
+    put_optional(end.price_version.as_deref(), out, put_text);
 }
 
 fn put_number(mut number: u64, out: &mut Vec<u8>) {
@@ -242,6 +244,7 @@ impl<'a> Fields<'a> {
             first_byte_ms: self.optional(Self::number)?,
             duration_ms: self.optional(Self::number)?,
             violated: self.list(|fields| fields.id().map(Into::into))?,
+            price_version: if self.0.is_empty() { None } else { self.optional(Self::text)? },
         })
     }
 

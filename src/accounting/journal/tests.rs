@@ -42,6 +42,7 @@ fn end(start: &AttemptStart) -> AttemptEnd {
         usage: TokenUsage { input: Some(12), output: Some(34), ..TokenUsage::default() },
         usage_source: UsageSource::Provider,
         cost: Some(NanoUsd::from_nanos(-7)),
+        price_version: Some("catalogue:1:openai/gpt-4o".to_owned()),
         first_byte_ms: Some(250),
         duration_ms: Some(1_000),
         violated: Vec::new(),
@@ -97,6 +98,20 @@ fn records_are_read_as_they_were_written() {
     for entry in std::fs::read_dir(directory.path()).unwrap() {
         assert_eq!(mode(&entry.unwrap().path()), 0o600);
     }
+}
+
+/// Earlier versions wrote no price's version at the end of an end.
+#[test]
+fn an_end_without_a_price_version_is_read() {
+    let end = AttemptEnd { price_version: None, ..end(&start(&Clock::default())) };
+    let mut record = Vec::new();
+    encode_end(&end, &mut record);
+    let payload = record[9..record.len() - 1].to_vec();
+    record.truncate(1);
+    record.extend_from_slice(&u32::try_from(payload.len()).unwrap().to_le_bytes());
+    record.extend_from_slice(&crc32fast::hash(&payload).to_le_bytes());
+    record.extend_from_slice(&payload);
+    assert_eq!(decode(&record), Decoded::Record(Record::End(Box::new(end)), record.len()));
 }
 
 #[test]

@@ -24,7 +24,6 @@ const MOST_VALUE: usize = 1_024;
 /// can tell later whether the row is refused for what is in it.
 pub(super) fn row_of(entry: &LedgerEntry) -> NewLedgerRow {
     let (start, end) = (entry.start.as_ref(), &entry.end);
-    let tokens = &end.usage;
     let policies = Policies { matched: &start.policies, violated: &end.violated };
     let metadata = (start.metadata.iter())
         .map(|(key, value)| (shorten(clean(key), MOST_KEY), shorten(clean(value), MOST_VALUE)))
@@ -47,16 +46,10 @@ pub(super) fn row_of(entry: &LedgerEntry) -> NewLedgerRow {
         status: end.status.map(i32::from),
         outcome: end.outcome.as_str().to_owned(),
         code: end.code.as_deref().map(clean),
-        input_tokens: tokens.input.map(count),
-        cached_input_tokens: tokens.cached_input.map(count),
-        cache_write_tokens: tokens.cache_write.map(count),
-        output_tokens: tokens.output.map(count),
-        reasoning_tokens: tokens.reasoning.map(count),
-        audio_input_tokens: tokens.audio_input.map(count),
-        audio_output_tokens: tokens.audio_output.map(count),
+        tokens: json(&end.usage),
         usage_source: end.usage_source.as_str().to_owned(),
         cost: end.cost.map(|cost| cost.nanos()),
-        price_version: start.price_version.as_deref().map(clean),
+        price_version: end.price_version.as_ref().or(start.price_version.as_ref()).map(clean),
         first_byte_ms: end.first_byte_ms.map(count),
         duration_ms: end.duration_ms.map(count),
         policies: json(&policies),
@@ -64,7 +57,7 @@ pub(super) fn row_of(entry: &LedgerEntry) -> NewLedgerRow {
         client_request_id: start.client_request_id.as_deref().map(clean),
         admitted_at: start.admitted_at.max(DateTime::UNIX_EPOCH).naive_utc(),
     };
-    NewLedgerRow { row, metadata }
+    NewLedgerRow { row, tokens: end.usage, metadata }
 }
 
 fn clean(text: impl AsRef<str>) -> String {
@@ -84,7 +77,7 @@ fn count(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// Neither of the two can fail to be written.
+/// None of these values can fail to be written.
 fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_else(|_| "{}".to_owned())
 }

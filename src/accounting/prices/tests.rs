@@ -196,4 +196,6 @@ fn another_model_that_answers_has_its_own_price() {
     assert_eq!(used("a-model-of-nobody", Some(&pinned)), None);
     let own = resolve("openai", "gpt-4o-mini", Some(&own(Some(price(9)))), &prices).price.unwrap();
     assert_eq!(used("o3-pro", Some(&own)), None);
+    let listed = price_of_used("openai", "gpt-4o-mini", "gpt-4o", None, &PriceList::default());
+    assert_eq!(listed.unwrap().origin, PriceOrigin::Catalogue);
 }

@@ -6,6 +6,7 @@
 mod advice;
 mod token;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::header::{
@@ -193,7 +194,7 @@ async fn ask(upstream: &Upstream<'_>, asker: Asker<'_>) -> Result<Findings, Upst
 /// The upstream with the credentials and the deadline of a check.
 struct Upstream<'r> {
     client: &'r UpstreamClient,
-    entry: &'r ConfigurationEntry,
+    entry: &'r Arc<ConfigurationEntry>,
     credentials: HeaderMap,
     deadline: Instant,
 }

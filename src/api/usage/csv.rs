@@ -2,41 +2,25 @@
 
 use super::report::UsageReport;
 use crate::api::error::ApiError;
+use crate::domain::tokens::TokenTotals;
 use crate::domain::usage::{Dimension, UsageTotals};
 
 /// The columns of the figures, in the order of [`figures`].
-const FIGURES: [&str; 13] = [
-    "input_tokens",
-    "cached_input_tokens",
-    "cache_write_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-    "audio_input_tokens",
-    "audio_output_tokens",
-    "cost_usd",
-    "unknown_costs",
-    "requests",
-    "attempts",
-    "errors",
-    "blocks",
-];
+fn figure_columns() -> impl Iterator<Item = &'static str> {
+    let others = ["cost_usd", "unknown_costs", "requests", "attempts", "errors", "blocks"];
+    TokenTotals::COLUMNS.into_iter().chain(others)
+}
 
-fn figures(totals: &UsageTotals) -> [String; 13] {
-    [
-        totals.input_tokens.to_string(),
-        totals.cached_input_tokens.to_string(),
-        totals.cache_write_tokens.to_string(),
-        totals.output_tokens.to_string(),
-        totals.reasoning_tokens.to_string(),
-        totals.audio_input_tokens.to_string(),
-        totals.audio_output_tokens.to_string(),
+fn figures(totals: &UsageTotals) -> impl Iterator<Item = String> {
+    let others = [
         totals.cost_usd.to_string(),
         totals.unknown_costs.to_string(),
         totals.requests.to_string(),
         totals.attempts.to_string(),
         totals.errors.to_string(),
         totals.blocks.to_string(),
-    ]
+    ];
+    totals.tokens.sums().into_iter().map(|sum| sum.to_string()).chain(others)
 }
 
 /// The table, with a header row.
@@ -51,7 +35,7 @@ pub(super) fn table(report: &UsageReport) -> Result<Vec<u8>, ApiError> {
             columns.extend([format!("{name}_id"), format!("{name}_name")]);
         }
     }
-    columns.extend(FIGURES.map(str::to_owned));
+    columns.extend(figure_columns().map(str::to_owned));
     let mut out = ::csv::Writer::from_writer(Vec::new());
     out.write_record(&columns).map_err(failed)?;
     for item in &report.data {
@@ -107,8 +91,8 @@ mod tests {
         let totals =
             UsageTotals { cost_usd: "0.25".parse().unwrap(), blocks: 7, ..Default::default() };
         let json = serde_json::to_value(totals).unwrap();
-        assert_eq!(json.as_object().unwrap().len(), FIGURES.len());
-        for (column, figure) in FIGURES.iter().zip(figures(&totals)) {
+        assert_eq!(json.as_object().unwrap().len(), figure_columns().count());
+        for (column, figure) in figure_columns().zip(figures(&totals)) {
             assert_eq!(json[column].to_string(), figure, "{column}");
         }
     }

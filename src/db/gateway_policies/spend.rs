@@ -58,7 +58,7 @@ pub async fn sum_spend_by_subject(
     for range in RollupRange::split(from, Some(until)) {
         let mut sql = Sql::of(conn);
         sql.push("SELECT workspace_id, user_id, api_key_id, CAST('' AS text) AS value, ");
-        sql.sum("cost").push(" AS cost FROM ").push(range.grain.table()).push(" WHERE ");
+        sql.sum("cost").push(" AS cost FROM usage_rollups WHERE metadata_key = '' AND ");
         range.bind(&mut sql);
         sql.and_is("organization_id", Some(organization_id));
         sql.push(" GROUP BY workspace_id, user_id, api_key_id");
@@ -83,8 +83,7 @@ pub async fn sum_spend_by_metadata(
         for values in values.chunks(MAX_LISTED) {
             let mut sql = Sql::of(conn);
             sql.push("SELECT workspace_id, user_id, api_key_id, metadata_value AS value, ");
-            sql.sum("cost").push(" AS cost FROM ").push(range.grain.table_by_metadata());
-            sql.push(" WHERE ");
+            sql.sum("cost").push(" AS cost FROM usage_rollups WHERE metadata_key <> '' AND ");
             range.bind(&mut sql);
             sql.and_is("organization_id", Some(organization_id)).and_is("metadata_key", Some(key));
             sql.and_one_of("metadata_value", values);

@@ -1,7 +1,7 @@
 //! Which keys of the callers' metadata, and which of their values, have sums of their own.
 //!
 //! Callers choose both, so both are bounded: the first ones of an hour have their own sums until it
-//! ends, the rest is summed together. `usage_hours_keys` counts how many there are already.
+//! ends, the rest is summed together. `usage_metadata_keys` counts how many there are already.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -12,15 +12,16 @@ use diesel::sql_types::{BigInt, Text};
 use diesel::upsert::excluded;
 use diesel_async::RunQueryDsl;
 
-use super::super::schema::usage_hours_keys;
+use super::super::schema::usage_metadata_keys;
 use super::super::sql::Sql;
 use super::super::{Conn, DbError};
 use super::NewLedgerRow;
 use super::sums::hour_of;
 use crate::domain::ids::OrganizationId;
 
-/// Keys with their own sums for each organization and hour; rows with further ones are summed under the
-/// empty text, which is no key. Replicas that write at the same instant may each add as many.
+/// Keys with their own sums for each organization and hour; rows with further ones are summed under
+/// [`OTHER_KEYS`](super::super::usage::OTHER_KEYS). Replicas that write at the same instant may each add
+/// as many.
 pub(super) const MAX_KEYS: usize = 64;
 
 /// Values with their own sums for each of them; further ones are summed under the empty text, which is no
@@ -54,12 +55,12 @@ pub(super) struct MetadataGroups<'r> {
 
 /// Values of a key that have their own sums from now on.
 #[derive(Clone, Debug, Insertable)]
-#[diesel(table_name = usage_hours_keys)]
+#[diesel(table_name = usage_metadata_keys)]
 struct NewKey {
     organization_id: OrganizationId,
     hour: NaiveDateTime,
     metadata_key: String,
-    told_values: i64,
+    value_count: i64,
 }
 
 #[derive(QueryableByName)]
@@ -70,7 +71,7 @@ struct Key {
     #[diesel(sql_type = Text)]
     name: String,
     #[diesel(sql_type = BigInt)]
-    told_values: i64,
+    value_count: i64,
 }
 
 #[derive(QueryableByName)]
@@ -98,23 +99,23 @@ impl<'r> MetadataGroups<'r> {
             let known = known.get(&hour);
             let mut room = MAX_KEYS.saturating_sub(known.map_or(0, BTreeMap::len));
             for (key, wanted) in wanted {
-                let told_values = known.and_then(|known| known.get(key)).copied();
-                if told_values.is_none() {
+                let value_count = known.and_then(|known| known.get(key)).copied();
+                if value_count.is_none() {
                     let Some(less) = room.checked_sub(1) else { continue };
                     room = less;
                 }
                 keys.insert((hour, key), 0);
-                values.push((hour, key, wanted, told_values.unwrap_or(0)));
+                values.push((hour, key, wanted, value_count.unwrap_or(0)));
             }
         }
-        let entries = values.iter().filter(|(.., told_values)| *told_values > 0);
+        let entries = values.iter().filter(|(.., value_count)| *value_count > 0);
         let entries = entries
             .flat_map(|(hour, key, values, _)| values.iter().map(|value| (*hour, *key, *value)));
         let there = find_values(conn, entries.collect()).await?;
         let mut groups = Self { keys, others: HashSet::new() };
-        for (hour, key, values, told_values) in values {
+        for (hour, key, values, value_count) in values {
             let new = values.into_iter().filter(|value| !there.contains(&(hour, key, *value)));
-            let room = MAX_VALUES.saturating_sub(told_values);
+            let room = MAX_VALUES.saturating_sub(value_count);
             for (at, value) in new.enumerate() {
                 if at >= room {
                     groups.others.insert((hour, key, value));
@@ -145,10 +146,10 @@ impl<'r> MetadataGroups<'r> {
                     .values($keys)
                     .on_conflict((table::organization_id, table::hour, table::metadata_key))
                     .do_update()
-                    .set(table::told_values.eq(table::told_values + excluded(table::told_values)))
+                    .set(table::value_count.eq(table::value_count + excluded(table::value_count)))
             };
         }
-        use usage_hours_keys as table;
+        use usage_metadata_keys as table;
 
         // A value that two replicas write at the same instant counts twice: the bound is met a
         // little earlier.
@@ -158,7 +159,7 @@ impl<'r> MetadataGroups<'r> {
                 organization_id,
                 hour,
                 metadata_key: key.to_owned(),
-                told_values: i64::try_from(new).unwrap_or(i64::MAX),
+                value_count: i64::try_from(new).unwrap_or(i64::MAX),
             })
             .collect();
         match conn {
@@ -191,7 +192,7 @@ async fn list_keys(
     for some in hours.chunks(MAX_QUERIED) {
         let mut sql = Sql::of(conn);
         sql.push(
-            "SELECT CAST(asked.column1 AS bigint) AS number, metadata_key AS name, told_values",
+            "SELECT CAST(asked.column1 AS bigint) AS number, metadata_key AS name, value_count",
         );
         sql.push(" FROM (VALUES ");
         for (number, (organization_id, hour)) in some.iter().enumerate() {
@@ -199,13 +200,13 @@ async fn list_keys(
             sql.push(", ").text(organization_id.to_string()).push(", ").time(*hour).push(")");
         }
         // In this order: SQLite would go through the whole table otherwise.
-        sql.push(") AS asked CROSS JOIN usage_hours_keys WHERE organization_id = asked.column2");
+        sql.push(") AS asked CROSS JOIN usage_metadata_keys WHERE organization_id = asked.column2");
         sql.push(" AND hour = asked.column3");
         for row in sql.load::<Key>(conn).await? {
             let hour = usize::try_from(row.number).ok().and_then(|number| some.get(number));
             if let Some(hour) = hour {
-                let told_values = usize::try_from(row.told_values).unwrap_or(0);
-                known.entry(*hour).or_default().insert(row.name, told_values);
+                let value_count = usize::try_from(row.value_count).unwrap_or(0);
+                known.entry(*hour).or_default().insert(row.name, value_count);
             }
         }
     }
@@ -226,8 +227,9 @@ async fn find_values<'r>(
             sql.push(", ").text(organization_id.to_string()).push(", ").time(*hour);
             sql.push(", ").text(*key).push(", ").text(*value).push(")");
         }
-        sql.push(") AS asked WHERE EXISTS (SELECT 1 FROM usage_hours_by_metadata");
-        sql.push(" WHERE organization_id = asked.column2 AND hour = asked.column3");
+        sql.push(") AS asked WHERE EXISTS (SELECT 1 FROM usage_rollups");
+        sql.push(" WHERE organization_id = asked.column2 AND period = 'hour'");
+        sql.push(" AND starts_at = asked.column3");
         sql.push(" AND metadata_key = asked.column4 AND metadata_value = asked.column5)");
         for row in sql.load::<Number>(conn).await? {
             let entry = usize::try_from(row.number).ok().and_then(|number| some.get(number));

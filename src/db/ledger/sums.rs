@@ -4,16 +4,19 @@ use std::collections::BTreeSet;
 
 use chrono::{NaiveDateTime, Timelike};
 
+use super::super::usage::{OTHER_KEYS, Period};
 use super::super::{Conn, DbError};
 use super::metadata_groups::{MetadataGroup, MetadataGroups};
-use super::rollups::{self, Entry, MOST, Of, Sums, SumsOf, Whole};
+use super::rollups::{self, MAX_SUM, RollupKey, Rollups, Sums};
 use super::{LedgerRow, NewLedgerRow};
 
 impl Sums {
     /// What one row counts for.
-    fn of(row: &LedgerRow) -> Self {
+    fn of(NewLedgerRow { row, tokens, .. }: &NewLedgerRow) -> Self {
         let one = i64::from;
-        let some = |count: Option<i64>| count.unwrap_or(0).clamp(0, MOST);
+        let count = |tokens: Option<u64>| {
+            i64::try_from(tokens.unwrap_or(0)).unwrap_or(i64::MAX).min(MAX_SUM)
+        };
         let blocked = row.outcome == "blocked";
         let bad_status = row.status.is_some_and(|status| status >= 400);
         Self {
@@ -21,14 +24,8 @@ impl Sums {
             attempts: one(row.attempt >= 1),
             errors: one(!blocked && (row.outcome != "completed" || bad_status)),
             blocks: one(blocked),
-            input_tokens: some(row.input_tokens),
-            cached_input_tokens: some(row.cached_input_tokens),
-            cache_write_tokens: some(row.cache_write_tokens),
-            output_tokens: some(row.output_tokens),
-            reasoning_tokens: some(row.reasoning_tokens),
-            audio_input_tokens: some(row.audio_input_tokens),
-            audio_output_tokens: some(row.audio_output_tokens),
-            cost: some(row.cost),
+            tokens: tokens.counts().map(count),
+            cost: row.cost.unwrap_or(0).clamp(0, MAX_SUM),
             unknown_costs: one(!blocked && row.cost.is_none()),
         }
     }
@@ -43,53 +40,45 @@ pub(super) fn hour_of(row: &LedgerRow) -> NaiveDateTime {
 /// Adds what rows count for that were just inserted.
 pub(super) async fn add(conn: &mut Conn, rows: &[NewLedgerRow]) -> Result<(), DbError> {
     let groups = MetadataGroups::for_rows(conn, rows).await?;
-    let (mut hours, mut hours_by_entry) = (SumsOf::new(), SumsOf::new());
+    let mut rollups = Rollups::new();
     for new in rows {
-        let (of, sums) = (Of::row(&new.row), Sums::of(&new.row));
-        // Of the keys that are not told apart, a row counts once.
+        let (whole, sums) = (RollupKey::of(&new.row), Sums::of(new));
+        let hour = (whole.organization_id, whole.starts_at);
+        // Of the keys without sums of their own, a row counts once.
         let entries: BTreeSet<(&str, &str)> = new
             .metadata
             .iter()
-            .map(|(key, value)| match groups.group((of.organization_id, of.since), key, value) {
+            .map(|(key, value)| match groups.group(hour, key, value) {
                 MetadataGroup::Value => (key.as_str(), value.as_str()),
                 MetadataGroup::OtherValues => (key.as_str(), ""),
-                MetadataGroup::OtherKeys => ("", ""),
+                MetadataGroup::OtherKeys => (OTHER_KEYS, ""),
             })
             .collect();
         for (key, value) in entries {
-            let of = of.with([key.to_owned(), value.to_owned()]);
-            hours_by_entry.entry(of).or_insert_with(Sums::default).add(&sums);
+            let (metadata_key, metadata_value) = (key.to_owned(), value.to_owned());
+            let entry = RollupKey { metadata_key, metadata_value, ..whole.clone() };
+            rollups.entry(entry).or_default().add(&sums);
         }
-        hours.entry(of).or_insert_with(Sums::default).add(&sums);
+        rollups.entry(whole).or_default().add(&sums);
     }
-    rollups::add(conn, hours, hours_by_entry).await?;
+    rollups::add(conn, rollups).await?;
     groups.write(conn).await
 }
 
-impl Of<Whole> {
-    fn row(row: &LedgerRow) -> Self {
+impl RollupKey {
+    /// The hour of a row, whatever its metadata.
+    fn of(row: &LedgerRow) -> Self {
         Self {
             organization_id: row.organization_id,
-            since: hour_of(row),
-            entry: [],
+            period: Period::Hour,
+            metadata_key: String::new(),
+            starts_at: hour_of(row),
+            metadata_value: String::new(),
             workspace_id: row.workspace_id,
             user_id: row.user_id.map(|id| id.to_string()).unwrap_or_default(),
             api_key_id: row.api_key_id,
             configuration_id: row.configuration_id,
             model: row.model.clone(),
-        }
-    }
-
-    fn with(&self, entry: Entry) -> Of<Entry> {
-        Of {
-            organization_id: self.organization_id,
-            since: self.since,
-            entry,
-            workspace_id: self.workspace_id,
-            user_id: self.user_id.clone(),
-            api_key_id: self.api_key_id,
-            configuration_id: self.configuration_id,
-            model: self.model.clone(),
         }
     }
 }

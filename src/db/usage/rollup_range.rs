@@ -5,32 +5,16 @@ use chrono::{Days, NaiveDateTime, NaiveTime};
 
 use crate::db::sql::Sql;
 
-/// How long a time one row of a roll-up is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::db) enum Grain {
+/// How long a time one row of the roll-ups is of. Rows are written in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::db) enum Period {
     Hour,
     Day,
 }
 
-impl Grain {
-    /// The table of what was used.
-    pub(in crate::db) fn table(self) -> &'static str {
-        match self {
-            Self::Hour => "usage_hours",
-            Self::Day => "usage_days",
-        }
-    }
-
-    /// The table that tells it apart by metadata.
-    pub(in crate::db) fn table_by_metadata(self) -> &'static str {
-        match self {
-            Self::Hour => "usage_hours_by_metadata",
-            Self::Day => "usage_days_by_metadata",
-        }
-    }
-
-    /// The column that says when a row's time begins.
-    pub(in crate::db) fn since(self) -> &'static str {
+impl Period {
+    /// The text form, as the table has it.
+    pub(in crate::db) fn as_str(self) -> &'static str {
         match self {
             Self::Hour => "hour",
             Self::Day => "day",
@@ -38,10 +22,10 @@ impl Grain {
     }
 }
 
-/// A part of a time, UTC, whose roll-ups stand in tables of one grain.
+/// A part of a time, UTC, that is read from roll-ups of one period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::db) struct RollupRange {
-    pub(in crate::db) grain: Grain,
+    pub(in crate::db) period: Period,
     from: NaiveDateTime,
     /// Not part of it; none where it has no end.
     to: Option<NaiveDateTime>,
@@ -50,7 +34,7 @@ pub(in crate::db) struct RollupRange {
 impl RollupRange {
     /// All of the time by the hour.
     pub(in crate::db) fn hours(from: NaiveDateTime, to: Option<NaiveDateTime>) -> Self {
-        Self { grain: Grain::Hour, from, to }
+        Self { period: Period::Hour, from, to }
     }
 
     /// The time, which begins and ends with an hour, by the day as far as its days are whole. Up to
@@ -69,7 +53,7 @@ impl RollupRange {
         if from < first {
             parts.push(Self::hours(from, Some(first)));
         }
-        parts.push(Self { grain: Grain::Day, from: first, to: last });
+        parts.push(Self { period: Period::Day, from: first, to: last });
         if let Some(last) = last
             && Some(last) != to
         {
@@ -80,10 +64,10 @@ impl RollupRange {
 
     /// Adds the condition that a row is of this time.
     pub(in crate::db) fn bind(self, sql: &mut Sql) {
-        let since = self.grain.since();
-        sql.push(since).push(" >= ").time(self.from);
+        sql.push("period = '").push(self.period.as_str()).push("' AND starts_at >= ");
+        sql.time(self.from);
         if let Some(to) = self.to {
-            sql.push(" AND ").push(since).push(" < ").time(to);
+            sql.push(" AND starts_at < ").time(to);
         }
     }
 }
@@ -120,7 +104,7 @@ mod tests {
             prop_assert_eq!(covered, hours(RollupRange::hours(from, Some(end)), end));
 
             let (days, ragged): (Vec<_>, Vec<_>) =
-                parts.into_iter().partition(|part| part.grain == Grain::Day);
+                parts.into_iter().partition(|part| part.period == Period::Day);
             for part in &days {
                 prop_assert!(part.from.hour() == 0 && part.to.unwrap_or(end).hour() == 0);
                 prop_assert_eq!(part.to.is_none(), !ends);
@@ -136,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_month_is_days_and_an_hour_is_none() {
-        let day = |from, to| RollupRange { grain: Grain::Day, from: at(from), to: Some(at(to)) };
+        let day = |from, to| RollupRange { period: Period::Day, from: at(from), to: Some(at(to)) };
         let hour = |from, to| RollupRange::hours(at(from), Some(at(to)));
         assert_eq!(RollupRange::split(at(0), Some(at(720))), [day(0, 720)]);
         assert_eq!(RollupRange::split(at(5), Some(at(6))), [hour(5, 6)]);

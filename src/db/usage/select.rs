@@ -1,96 +1,55 @@
 //! The statement that sums up what was used.
 
 use chrono::NaiveDateTime;
-use diesel::QueryableByName;
+use diesel::backend::Backend;
+use diesel::deserialize::{self, FromSql, QueryableByName};
+use diesel::row::NamedRow;
 use diesel::sql_types::{BigInt, Nullable, Text, Timestamp};
 
-use super::rollup_range::{Grain, RollupRange};
-use super::{UsageFilter, UsageGroup};
+use super::{OTHER_KEYS, RollupRange, UsageFilter, UsageGroup};
 use crate::db::sql::Sql;
 use crate::db::{Conn, DbError};
 use crate::domain::money::NanoUsd;
 use crate::domain::scope::Scope;
+use crate::domain::tokens::{KINDS, TokenTotals};
 use crate::domain::usage::{Dimension, GroupBy, Interval, UsageTotals};
 
-#[derive(QueryableByName)]
-struct GroupRow {
-    #[diesel(sql_type = Nullable<Timestamp>)]
-    start: Option<NaiveDateTime>,
-    #[diesel(sql_type = Nullable<Text>)]
-    first: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    second: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    third: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    metadata: Option<String>,
-    #[diesel(sql_type = BigInt)]
-    input_tokens: i64,
-    #[diesel(sql_type = BigInt)]
-    cached_input_tokens: i64,
-    #[diesel(sql_type = BigInt)]
-    cache_write_tokens: i64,
-    #[diesel(sql_type = BigInt)]
-    output_tokens: i64,
-    #[diesel(sql_type = BigInt)]
-    reasoning_tokens: i64,
-    #[diesel(sql_type = BigInt)]
-    audio_input_tokens: i64,
-    #[diesel(sql_type = BigInt)]
-    audio_output_tokens: i64,
-    #[diesel(sql_type = BigInt)]
-    cost: i64,
-    #[diesel(sql_type = BigInt)]
-    unknown_costs: i64,
-    #[diesel(sql_type = BigInt)]
-    requests: i64,
-    #[diesel(sql_type = BigInt)]
-    attempts: i64,
-    #[diesel(sql_type = BigInt)]
-    errors: i64,
-    #[diesel(sql_type = BigInt)]
-    blocks: i64,
+/// The columns that are summed up.
+fn figures() -> impl Iterator<Item = &'static str> {
+    let others = ["cost", "unknown_costs", "requests", "attempts", "errors", "blocks"];
+    TokenTotals::COLUMNS.into_iter().chain(others)
 }
 
-/// The columns that are summed up.
-const FIGURES: [&str; 13] = [
-    "input_tokens",
-    "cached_input_tokens",
-    "cache_write_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-    "audio_input_tokens",
-    "audio_output_tokens",
-    "cost",
-    "unknown_costs",
-    "requests",
-    "attempts",
-    "errors",
-    "blocks",
-];
+struct GroupRow(UsageGroup);
 
-impl From<GroupRow> for UsageGroup {
-    fn from(row: GroupRow) -> Self {
-        Self {
-            start: row.start,
-            dimensions: [row.first, row.second, row.third].into_iter().flatten().collect(),
-            metadata: row.metadata,
-            totals: UsageTotals {
-                input_tokens: row.input_tokens,
-                cached_input_tokens: row.cached_input_tokens,
-                cache_write_tokens: row.cache_write_tokens,
-                output_tokens: row.output_tokens,
-                reasoning_tokens: row.reasoning_tokens,
-                audio_input_tokens: row.audio_input_tokens,
-                audio_output_tokens: row.audio_output_tokens,
-                cost_usd: NanoUsd::from_nanos(row.cost),
-                unknown_costs: row.unknown_costs,
-                requests: row.requests,
-                attempts: row.attempts,
-                errors: row.errors,
-                blocks: row.blocks,
-            },
+impl<DB: Backend> QueryableByName<DB> for GroupRow
+where
+    NaiveDateTime: FromSql<Timestamp, DB>,
+    String: FromSql<Text, DB>,
+    i64: FromSql<BigInt, DB>,
+{
+    fn build<'a>(row: &impl NamedRow<'a, DB>) -> deserialize::Result<Self> {
+        let text = |name| NamedRow::get::<Nullable<Text>, Option<String>>(row, name);
+        let figure = |name| NamedRow::get::<BigInt, i64>(row, name);
+        let mut tokens = [0; KINDS];
+        for (sum, column) in tokens.iter_mut().zip(TokenTotals::COLUMNS) {
+            *sum = figure(column)?;
         }
+        let dimensions = [text("first")?, text("second")?, text("third")?];
+        Ok(Self(UsageGroup {
+            start: NamedRow::get::<Nullable<Timestamp>, _>(row, "start")?,
+            dimensions: dimensions.into_iter().flatten().collect(),
+            metadata: text("metadata")?,
+            totals: UsageTotals {
+                tokens: tokens.into(),
+                cost_usd: NanoUsd::from_nanos(figure("cost")?),
+                unknown_costs: figure("unknown_costs")?,
+                requests: figure("requests")?,
+                attempts: figure("attempts")?,
+                errors: figure("errors")?,
+                blocks: figure("blocks")?,
+            },
+        }))
     }
 }
 
@@ -107,14 +66,14 @@ pub(super) struct UsageSelect<'a> {
     pub(super) most: usize,
 }
 
-/// Rows of a roll-up that are summed up.
+/// Rows of the roll-ups that are summed up.
 #[derive(Clone, Copy)]
 enum Rows<'a> {
-    /// All of them.
+    /// Those of everything, whatever the metadata.
     All,
     /// Those of one key of the metadata.
     Key(&'a str),
-    /// Those that have a key beyond those that their hour told apart, where that may be this one.
+    /// Those of keys without sums of their own in their hour, where this may be one.
     OtherKeys(&'a str),
 }
 
@@ -128,7 +87,7 @@ impl UsageSelect<'_> {
             }
             rows => rows?,
         };
-        Ok(rows.into_iter().map(UsageGroup::from).collect())
+        Ok(rows.into_iter().map(|GroupRow(group)| group).collect())
     }
 
     fn select(&self, mut sql: Sql, sum: Sum) -> Sql {
@@ -147,7 +106,7 @@ impl UsageSelect<'_> {
             }
             sql.push(name).push(", ");
         }
-        for (at, column) in FIGURES.into_iter().enumerate() {
+        for (at, column) in figures().enumerate() {
             sum(sql.push(if at == 0 { "" } else { ", " }), column).push(" AS ").push(column);
         }
         sql.push(" FROM (");
@@ -195,26 +154,23 @@ impl UsageSelect<'_> {
     }
 
     fn push_rows(&self, sql: &mut Sql, range: RollupRange, rows: Rows<'_>) {
-        let grain = range.grain;
         sql.push("SELECT ");
         if let Some(interval) = self.interval {
-            sql.push(start_of(interval, grain, sql.is_postgres())).push(" AS start, ");
+            sql.push(start_of(interval, sql.is_postgres())).push(" AS start, ");
         }
         for (name, dimension) in self.dimensions() {
             sql.push(column_of(dimension)).push(" AS ").push(name).push(", ");
         }
-        let table = match rows {
-            Rows::All => grain.table(),
-            Rows::Key(_) | Rows::OtherKeys(_) => {
-                sql.push("metadata_value AS metadata, ");
-                grain.table_by_metadata()
-            }
-        };
-        sql.push(&FIGURES.join(", ")).push(" FROM ").push(table).push(" WHERE ");
+        if self.group_by.metadata_key.is_some() {
+            sql.push("metadata_value AS metadata, ");
+        }
+        sql.push(&figures().collect::<Vec<_>>().join(", ")).push(" FROM usage_rollups WHERE ");
         range.bind(sql);
         bind_scope(sql, self.scope);
         match rows {
-            Rows::All => {}
+            Rows::All => {
+                sql.push(" AND metadata_key = ''");
+            }
             Rows::Key(key) => {
                 sql.and_is("metadata_key", Some(key));
             }
@@ -232,7 +188,7 @@ impl UsageSelect<'_> {
 
 fn bind_scope(sql: &mut Sql, scope: Scope) {
     match scope {
-        // Named one by one, so that the tables' keys, which begin with it, can be used.
+        // Named one by one, so that the table's key, which begins with it, can be used.
         Scope::Platform => {
             sql.push(" AND organization_id IN (SELECT id FROM organizations)");
         }
@@ -246,12 +202,13 @@ fn bind_scope(sql: &mut Sql, scope: Scope) {
     }
 }
 
-/// What has a key beyond those that its hour told apart may have this one, unless the hour told it
-/// apart: it is with the key's values beyond the bound.
+/// A row of other keys may have this key, unless the key has sums of its own in that hour. It counts with
+/// the key's values beyond the bound.
 fn bind_other_keys(sql: &mut Sql, key: &str) {
-    sql.push(" AND metadata_key = '' AND NOT EXISTS (SELECT 1 FROM usage_hours_keys AS told");
-    sql.push(" WHERE told.organization_id = usage_hours_by_metadata.organization_id");
-    sql.push(" AND told.hour = usage_hours_by_metadata.hour AND told.metadata_key = ").text(key);
+    sql.and_is("metadata_key", Some(OTHER_KEYS));
+    sql.push(" AND NOT EXISTS (SELECT 1 FROM usage_metadata_keys AS own");
+    sql.push(" WHERE own.organization_id = usage_rollups.organization_id");
+    sql.push(" AND own.hour = usage_rollups.starts_at AND own.metadata_key = ").text(key);
     sql.push(")");
 }
 
@@ -267,15 +224,12 @@ fn column_of(dimension: Dimension) -> &'static str {
 }
 
 /// SQLite keeps instants as text that begins `YYYY-MM-DD HH`.
-fn start_of(interval: Interval, grain: Grain, postgres: bool) -> &'static str {
-    match (interval, grain, postgres) {
-        (Interval::Hour, ..) => "hour",
-        (Interval::Day, Grain::Day, _) => "day",
-        (Interval::Day, Grain::Hour, true) => "date_trunc('day', hour)",
-        (Interval::Day, Grain::Hour, false) => "substr(hour, 1, 10) || ' 00:00:00'",
-        (Interval::Month, Grain::Day, true) => "date_trunc('month', day)",
-        (Interval::Month, Grain::Hour, true) => "date_trunc('month', hour)",
-        (Interval::Month, Grain::Day, false) => "substr(day, 1, 7) || '-01 00:00:00'",
-        (Interval::Month, Grain::Hour, false) => "substr(hour, 1, 7) || '-01 00:00:00'",
+fn start_of(interval: Interval, postgres: bool) -> &'static str {
+    match (interval, postgres) {
+        (Interval::Hour, _) => "starts_at",
+        (Interval::Day, true) => "date_trunc('day', starts_at)",
+        (Interval::Day, false) => "substr(starts_at, 1, 10) || ' 00:00:00'",
+        (Interval::Month, true) => "date_trunc('month', starts_at)",
+        (Interval::Month, false) => "substr(starts_at, 1, 7) || '-01 00:00:00'",
     }
 }

@@ -6,7 +6,7 @@ use chrono::NaiveDateTime;
 use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
 
-use super::RollupRange;
+use super::{OTHER_KEYS, RollupRange};
 use crate::db::requests::ID_SLACK;
 use crate::db::sql::{MAX_LISTED, Sql};
 use crate::db::{Conn, DbError};
@@ -74,15 +74,14 @@ impl SpendQuery<'_> {
     async fn of_sums(&self, conn: &mut Conn) -> Result<NanoUsd, DbError> {
         let mut spent = NanoUsd::ZERO;
         for range in self.ranges() {
-            let table = range.grain.table();
             let mut sql = Sql::of(conn);
-            sql.push("SELECT ").sum("cost").push(" AS cost FROM ").push(table);
+            sql.push("SELECT ").sum("cost").push(" AS cost FROM usage_rollups");
             if !self.conditions.keys.is_empty() {
-                sql.by_index(&format!("{table}_key"));
+                sql.by_index("usage_rollups_key");
             } else if !self.conditions.users.is_empty() {
-                sql.by_index(&format!("{table}_user"));
+                sql.by_index("usage_rollups_user");
             }
-            sql.push(" WHERE ");
+            sql.push(" WHERE metadata_key = '' AND ");
             range.bind(&mut sql);
             self.bind(&mut sql);
             spent += total(sql, conn).await?;
@@ -110,14 +109,14 @@ impl SpendQuery<'_> {
         Ok(spent)
     }
 
-    /// Whether values of the key were recorded together, as the empty one, or the key may have been
-    /// with others, as the empty one too.
+    /// Whether values of the key were summed together, or the key may have been summed with others.
     async fn has_others(&self, conn: &mut Conn, key: &str) -> Result<bool, DbError> {
         for range in self.ranges() {
             let mut sql = Sql::of(conn);
             sql.push("SELECT metadata_value AS value");
             self.push_from_tagged(&mut sql, range);
-            sql.and_one_of("metadata_key", &[key, ""]).push(" AND metadata_value = '' LIMIT 1");
+            sql.and_one_of("metadata_key", &[key, OTHER_KEYS])
+                .push(" AND metadata_value = '' LIMIT 1");
             if !sql.load::<One>(conn).await?.is_empty() {
                 return Ok(true);
             }
@@ -130,8 +129,8 @@ impl SpendQuery<'_> {
         let mut workspaces = BTreeSet::new();
         for range in self.ranges() {
             let mut sql = Sql::of(conn);
-            sql.push("SELECT DISTINCT workspace_id AS value FROM ").push(range.grain.table());
-            sql.push(" WHERE ");
+            sql.push("SELECT DISTINCT workspace_id AS value FROM usage_rollups");
+            sql.push(" WHERE metadata_key = '' AND ");
             range.bind(&mut sql);
             self.bind(&mut sql);
             workspaces.extend(sql.load::<One>(conn).await?.into_iter().map(|one| one.value));
@@ -164,15 +163,16 @@ impl SpendQuery<'_> {
         RollupRange::split(self.from, None)
     }
 
-    /// The table of the range that tells metadata apart, and what holds in it.
+    /// The roll-ups of the range by metadata, and what holds for them.
     fn push_from_tagged(&self, sql: &mut Sql, range: RollupRange) {
-        let table = range.grain.table_by_metadata();
-        sql.push(" FROM ").push(table).by_index(&format!("{table}_value")).push(" WHERE ");
+        // In the very words of the index.
+        sql.push(" FROM usage_rollups").by_index("usage_rollups_value");
+        sql.push(" WHERE metadata_key <> '' AND ");
         range.bind(sql);
         self.bind(sql);
     }
 
-    /// What holds in each of the tables.
+    /// What holds for roll-ups and for rows of the ledger.
     fn bind(&self, sql: &mut Sql) {
         sql.and_is("organization_id", Some(self.organization_id))
             .and_one_of("workspace_id", &self.conditions.workspaces)

@@ -14,7 +14,7 @@
 //! | [`accounting`] | requests that an upstream may bill: attempts, estimates, prices, the journal and the ledger |
 //! | [`directory`] | what the data plane looks up: keys, configurations, policies, cached and invalidated |
 //! | [`audit`] | who changed what |
-//! | [`upstream`] | egress rules and the HTTP client; the only room that speaks to providers |
+//! | [`upstream`] | egress rules and the HTTP client, which follows no redirect; the only room that speaks to providers |
 //! | [`providers`] | what is particular to a provider: fields it ignores, fields that choose another model |
 //! | [`llm`] | what the API formats mean: limits, answers, streams, usage; no I/O |
 //! | [`json`] | the only code that reads raw JSON bytes |

@@ -27,7 +27,7 @@ pub struct RequestAccount {
     pub(super) start: Arc<AttemptStart>,
     pub(super) is_open: bool,
     pub(super) reservation: Reservation,
-    /// Of the last attempt, or of the first one while there is none.
+    /// Of the last attempt's target; before any attempt, of the first target. So is `bound`.
     pub(super) configuration: Arc<ConfigurationEntry>,
     pub(super) bound: Bound,
     pub(super) is_background: bool,
@@ -63,7 +63,7 @@ impl RequestAccount {
         self.begin_again(target)
     }
 
-    /// The same for the body that was sent last.
+    /// The same with the body that is in `sent`.
     pub fn begin_again(&mut self, target: &TargetFacts<'_>) -> Result<(), JournalFull> {
         let configuration = target.configuration;
         let start = Arc::make_mut(&mut self.start);
@@ -101,9 +101,9 @@ impl RequestAccount {
     }
 
     /// Ends the open attempt, if there is one, and settles the reservation: with what the provider
-    /// reported; with nothing where nothing can have been used; with all of it where nobody can
-    /// tell; else with an estimate, which is made on the estimator's thread. The record is reported
-    /// when its tokens and its cost are known.
+    /// reported; with nothing where nothing can have been used; with all that was reserved if the
+    /// provider goes on working or its answer can't be read; else with an estimate, which is made on the
+    /// estimator's thread. The record is reported when its tokens and its cost are known.
     pub fn settle(self, mut record: Box<RequestRecord>, answer: AnswerSummary) {
         let Self {
             accounting,

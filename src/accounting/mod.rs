@@ -1,4 +1,5 @@
-//! What requests used and cost: reading it out of answers, pricing it, and recording it.
+//! Requests that an upstream may bill: admitting them, recording their attempts, settling what they
+//! used and cost.
 
 pub mod account;
 pub mod budget;

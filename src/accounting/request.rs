@@ -87,7 +87,7 @@ impl AccountedRequest {
     }
 
     /// Another attempt follows one that no answer came back from.
-    pub fn retry(&mut self) {
+    pub fn end_for_retry(&mut self) {
         self.metrics().upstream_retry();
         let record = self.record();
         let (code, duration) = (record.code.take(), record.received_at.elapsed());

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
-use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, Error, HttpMessage, HttpServer, web};
 use tracing_actix_web::TracingLogger;
@@ -26,12 +25,10 @@ use crate::proxy::read::BodyLimits;
 use crate::proxy::{self, DataPlane};
 use crate::telemetry::Metrics;
 use crate::telemetry::readiness::Readiness;
-use crate::telemetry::requests::{RequestIds, RequestSpan, is_proxied};
+use crate::telemetry::requests::{RequestIds, RequestSpan};
 use crate::upstream::{
     EgressRules, UpstreamClient, UpstreamSettings, UpstreamTimeouts, tls_config,
 };
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The sockets that are listened on.
 pub(super) struct Listeners {
@@ -188,22 +185,22 @@ fn serve(
             .app_data(management.clone())
             // One for each worker: connections stay on the thread that opened them.
             .app_data(web::Data::new(UpstreamClient::new(&upstream)))
-            .wrap(from_fn(observe_request))
-            .wrap(TracingLogger::<RequestSpan>::new())
             .configure(|config| {
                 if port != Port::Admins {
-                    // The plane matches raw paths by itself. First, because most requests are for it.
+                    // The plane matches raw paths, and observes its requests, by itself.
                     let everything = web::scope("/providers");
                     config.service(everything.default_service(web::to(proxy::handle)));
                 }
-                api::configure(
-                    config,
-                    match port {
-                        Port::Both => api::Exposure::Full,
-                        Port::Callers => api::Exposure::HealthOnly,
-                        Port::Admins => api::Exposure::AdminPort,
-                    },
-                );
+                let exposure = match port {
+                    Port::Both => api::Exposure::Full,
+                    Port::Callers => api::Exposure::HealthOnly,
+                    Port::Admins => api::Exposure::AdminPort,
+                };
+                let management = web::scope("")
+                    .configure(|config| api::configure(config, exposure))
+                    .wrap(from_fn(observe_request))
+                    .wrap(TracingLogger::<RequestSpan>::new());
+                config.service(management);
             })
     })
     .workers(workers)
@@ -235,21 +232,16 @@ fn limit_write_time(connection: &dyn std::any::Any, limit: Duration) {
     let _ = (connection, limit);
 }
 
-/// Puts the request's id on every answer. Counts and logs requests outside the data plane, which
-/// counts and logs its own.
+/// Puts the request's id on the answer, and counts and logs the request.
 async fn observe_request(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let ids = request.extensions().get::<RequestIds>().cloned();
-    let management = (!is_proxied(request.path()))
-        .then(|| ManagementRequest::begin(&request, ids.clone()))
-        .flatten();
+    let management = ManagementRequest::begin(&request, ids.clone());
     let mut outcome = next.call(request).await;
-    if let (Ok(response), Some(ids)) = (&mut outcome, ids)
-        && let Ok(value) = HeaderValue::from_str(&ids.request_id.to_string())
-    {
-        response.headers_mut().insert(REQUEST_ID, value);
+    if let (Ok(response), Some(ids)) = (&mut outcome, ids) {
+        ids.insert_into(response.headers_mut());
     }
     if let Some(management) = management {
         management.end(&outcome);

@@ -1,4 +1,5 @@
-//! Attempts: the request is sent to one target after another; what to do when that fails.
+//! Attempts: the request is sent to one target after another; what to do when that fails. A redirect
+//! is a failure.
 
 use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
@@ -22,7 +23,7 @@ pub async fn first_answer(
     caller: &HttpRequest,
     route: ProxyRoute,
     targets: &[Target<'_>],
-    mut memory: Option<Share>,
+    mut body_share: Option<Share>,
     context: &mut RequestContext,
 ) -> Result<Answer, ProxyError> {
     let mut failure = ProxyError::Internal;
@@ -40,10 +41,10 @@ pub async fn first_answer(
             context.request.record().cause = Some(error.to_string());
             error_for(&error)
         })?;
-        // The caller's body is needed until the last target has been tried.
+        // The body's share of the memory goes with the last attempt.
         let is_last = place + 1 == targets.len();
-        let memory = if is_last { memory.take() } else { None };
-        let sent = SentBody::Whole(body, memory);
+        let share = if is_last { body_share.take() } else { None };
+        let sent = SentBody::Whole(body, share);
         match send(client, &request, target, sent, &mut context.request).await {
             Ok(response) => {
                 return Ok(Answer {
@@ -58,13 +59,13 @@ pub async fn first_answer(
             Err(error) => failure = error,
         }
         if !is_last {
-            context.request.retry();
+            context.request.end_for_retry();
         }
     }
     Err(failure)
 }
 
-/// Takes the configuration's place for the attempt.
+/// Takes one of the configuration's `max_concurrent_requests` places.
 fn enter(
     plane: &DataPlane,
     target: &Target<'_>,
@@ -88,17 +89,17 @@ async fn send(
     let target = target.facts();
     accounted.begin_attempt(&target, sent).map_err(|_| ProxyError::JournalFull)?;
     let failure = match client.send(request).await {
-        Ok(response) => return accept(response, request, accounted),
+        Ok(response) => return refuse_redirect(response, request, accounted),
         Err(failure) => failure,
     };
     accounted.attempt_failed(failure.error.reason(), failure.error.to_string());
     if !failure.is_stale_connection() {
         return Err(error_for(&failure.error));
     }
-    accounted.retry();
+    accounted.end_for_retry();
     accounted.begin_again(&target).map_err(|_| ProxyError::JournalFull)?;
     match client.send(request).await {
-        Ok(response) => accept(response, request, accounted),
+        Ok(response) => refuse_redirect(response, request, accounted),
         Err(failure) => {
             accounted.attempt_failed(failure.error.reason(), failure.error.to_string());
             Err(error_for(&failure.error))
@@ -106,9 +107,9 @@ async fn send(
     }
 }
 
-/// Refuses a redirect. SDKs follow one with the prompt, and with a key in a header of its own. The
-/// answer to the caller's own conditional GET is no redirect (RFC 9110, section 15.4.5).
-fn accept(
+/// Refuses a redirect: an SDK would follow it with the prompt, and with the key unless that is in
+/// `Authorization`. The answer to the caller's own conditional GET is no redirect (RFC 9110, section 15.4.5).
+fn refuse_redirect(
     response: UpstreamResponse,
     request: &PreparedRequest,
     accounted: &mut AccountedRequest,

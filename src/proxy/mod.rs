@@ -19,8 +19,9 @@ pub mod target;
 use std::sync::Arc;
 
 use actix_web::body::{BoxBody, EitherBody};
-use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use smallvec::{SmallVec, smallvec};
+use tracing::Instrument;
 
 use crate::accounting::budget::Budget;
 use crate::accounting::engine::Accounting;
@@ -75,13 +76,33 @@ pub async fn handle(
     plane: web::Data<DataPlane>,
     client: web::Data<UpstreamClient>,
 ) -> HttpResponse<EitherBody<RelayBody, BoxBody>> {
-    let ids = request.extensions().get::<RequestIds>().cloned().unwrap_or_default();
+    let ids = RequestIds::new(plane.clock.new_id(), request.headers());
+    // One line is logged for a request, which holds the ids, so the cost of a span is only worth it
+    // while debugging.
+    let span = tracing::debug_span!(
+        "request",
+        request_id = %ids.request_id,
+        client_request_id = ids.client_request_id.as_deref(),
+    );
+    answer(request, payload, plane, client, ids).instrument(span).await
+}
+
+async fn answer(
+    request: HttpRequest,
+    payload: web::Payload,
+    plane: web::Data<DataPlane>,
+    client: web::Data<UpstreamClient>,
+    ids: RequestIds,
+) -> HttpResponse<EitherBody<RelayBody, BoxBody>> {
     let client_address = plane.trusted_proxies.client_address(&request);
-    let mut context = RequestContext::new(&plane.accounting.reporter, ids, client_address);
-    match pipeline(&request, payload, &plane, &client, &mut context).await {
+    let reporter = &plane.accounting.reporter;
+    let mut context = RequestContext::new(reporter, ids.clone(), client_address);
+    let mut response = match pipeline(&request, payload, &plane, &client, &mut context).await {
         Ok(answer) => relay::relay(answer, context).await.map_into_left_body(),
         Err(error) => context.refuse(&error).map_into_right_body(),
-    }
+    };
+    ids.insert_into(response.headers_mut());
+    response
 }
 
 /// The stages of a request, in order, up to the head of the upstream's answer.
@@ -103,7 +124,7 @@ async fn pipeline(
     let configurations = resolve(plane, scope, &route, context).await?;
 
     context.permit = Some(plane.requests.take(1).ok_or(ProxyError::Overloaded)?);
-    let (body, memory) = if route.operation.format().is_some() {
+    let (body, body_share) = if route.operation.format().is_some() {
         let (limits, memory) = (plane.body_limits, &plane.body_memory);
         Some(CallerBody::read(request.headers(), payload, limits, memory).await?).unzip()
     } else {
@@ -120,7 +141,7 @@ async fn pipeline(
     let answers_later = body.as_ref().is_some_and(|body| body.facts.answers_later());
     admit::admit(plane, request, &principal, scope, &targets, answers_later, context).await?;
 
-    first_answer(plane, client, request, route, &targets, memory, context).await
+    first_answer(plane, client, request, route, &targets, body_share, context).await
 }
 
 /// The workspace that the principal may call models in.

@@ -24,8 +24,8 @@ use crate::llm::format::{Format, Operation};
 use crate::telemetry::request_record::RequestOutcome;
 use crate::upstream::{UpstreamBody, UpstreamError, UpstreamResponse};
 
-/// How long what has come of a broken answer, its head included, has to be flushed before the body
-/// is failed: on a body error actix-http gives the connection up without writing what it still holds.
+/// Time to flush the head and what has come of a broken answer before its body fails: on a body error
+/// actix-http drops the connection with whatever it has not written yet.
 const FLUSH: Duration = Duration::from_millis(100);
 
 /// How long an upstream's error may take to arrive. The caller waits for its head meanwhile.
@@ -296,8 +296,9 @@ impl RelayBody {
             self.context.request.answer.content = Some(observed.content);
         }
         let usage = observed.usage.map(|report| report.tokens(self.max_output_tokens));
-        let is_whole = usage.is_some_and(|usage| usage.input.is_some() && usage.output.is_some());
-        if !is_whole || outcome != RequestOutcome::Completed {
+        let has_both_counts =
+            usage.is_some_and(|usage| usage.input.is_some() && usage.output.is_some());
+        if !has_both_counts || outcome != RequestOutcome::Completed {
             self.context.request.answer.text = match &mut self.watch {
                 Watch::None | Watch::Unreadable | Watch::Undecided(_) => None,
                 Watch::Plain(answer) => Some(answer.take_text()),
@@ -351,7 +352,7 @@ impl RelayBody {
             Watch::Stream(answer) => answer.finish(StreamEnd::Complete).last,
             _ => None,
         };
-        // One whose declared length has passed was settled with its last byte.
+        // An answer whose declared length has passed was settled with its last byte.
         if self.left != Some(0) {
             self.finish(RequestOutcome::Completed);
         }
@@ -361,10 +362,10 @@ impl RelayBody {
     /// The upstream's body broke off. Gives what the caller is told of it.
     fn broken(&mut self, error: &UpstreamError) -> Option<Bytes> {
         self.upstream = None;
-        let told = error_for(error);
-        let finish = match &mut self.watch {
+        let error_answer = error_for(error);
+        let last = match &mut self.watch {
             Watch::Stream(answer) => {
-                let rest = told.render(|error| answer.finish(StreamEnd::Failed(error)));
+                let rest = error_answer.render(|error| answer.finish(StreamEnd::Failed(error)));
                 if !rest.abort {
                     self.state = State::Ended;
                     self.finish(RequestOutcome::Completed);
@@ -377,7 +378,7 @@ impl RelayBody {
         self.context.request.attempt_failed(error.reason(), error.to_string());
         self.finish(RequestOutcome::UpstreamBroke);
         self.state = State::Flushing(Box::pin(tokio::time::sleep(FLUSH)));
-        finish
+        last
     }
 }
 

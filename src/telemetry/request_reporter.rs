@@ -1,4 +1,5 @@
-//! Takes finished requests off the workers' threads and makes their log lines and metrics.
+//! Takes finished requests off the workers' threads, and has each record write its log line and count
+//! itself.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

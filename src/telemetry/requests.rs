@@ -1,4 +1,4 @@
-//! A request's ids, its span, and what its log line is made of.
+//! A request's ids and its span.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -6,11 +6,14 @@ use std::time::Duration;
 use actix_web::HttpMessage;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::HeaderMap;
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use tracing::Span;
 use tracing_actix_web::{RequestId as SpanRequestId, RootSpanBuilder};
+use uuid::fmt::Hyphenated;
 
 use crate::domain::ids::RequestId;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// A longer id of a caller's is cut to this many characters.
 const MAX_CLIENT_ID_CHARACTERS: usize = 128;
@@ -28,15 +31,26 @@ pub struct RequestIds {
 #[derive(Clone, Debug)]
 pub struct ErrorCode(pub String);
 
+impl RequestIds {
+    /// The ids of a request with these headers.
+    pub fn new(request_id: RequestId, headers: &HeaderMap) -> Self {
+        Self { request_id, client_request_id: client_request_id(headers) }
+    }
+
+    /// Puts our id into the headers of the answer.
+    pub fn insert_into(&self, headers: &mut HeaderMap) {
+        let mut text = [0; Hyphenated::LENGTH];
+        let text = self.request_id.uuid().as_hyphenated().encode_lower(&mut text);
+        if let Ok(value) = HeaderValue::from_str(text) {
+            headers.insert(REQUEST_ID, value);
+        }
+    }
+}
+
 impl Default for RequestIds {
     fn default() -> Self {
         Self { request_id: RequestId::from(uuid::Uuid::nil()), client_request_id: None }
     }
-}
-
-/// Whether a path belongs to the data plane.
-pub fn is_proxied(path: &str) -> bool {
-    path.starts_with("/providers/")
 }
 
 /// The caller's own id of the request: its visible ASCII characters, at most 128.
@@ -74,35 +88,21 @@ pub fn milliseconds(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1e3
 }
 
-/// Opens the span around everything that is logged during a request. It holds ids and the method;
-/// never a header, a query or a body.
+/// Opens the span around everything that is logged during a request outside the data plane. It holds
+/// ids and the method; never a header, a query or a body.
 #[derive(Debug)]
 pub struct RequestSpan;
 
 impl RootSpanBuilder for RequestSpan {
     fn on_request_start(request: &ServiceRequest) -> Span {
         let request_id = request.extensions().get::<SpanRequestId>().map(|id| **id);
-        let ids = RequestIds {
-            request_id: RequestId::from(request_id.unwrap_or_default()),
-            client_request_id: client_request_id(request.headers()),
-        };
-        let span = if is_proxied(request.path()) {
-            // The data plane logs one line a request, which holds the ids itself, so the cost of a
-            // span is only worth it while debugging.
-            tracing::debug_span!(
-                "request",
-                request_id = %ids.request_id,
-                client_request_id = ids.client_request_id.as_deref(),
-                method = %request.method(),
-            )
-        } else {
-            tracing::info_span!(
-                "request",
-                request_id = %ids.request_id,
-                client_request_id = ids.client_request_id.as_deref(),
-                method = %request.method(),
-            )
-        };
+        let ids = RequestIds::new(request_id.unwrap_or_default().into(), request.headers());
+        let span = tracing::info_span!(
+            "request",
+            request_id = %ids.request_id,
+            client_request_id = ids.client_request_id.as_deref(),
+            method = %request.method(),
+        );
         request.extensions_mut().insert(ids);
         span
     }

@@ -11,17 +11,17 @@
 //! | [`proxy`] | the data plane, `/providers`: `proxy/mod.rs` reads as the pipeline |
 //! | [`auth`] | credentials to principal: extraction, verification, issuing; the address of the caller |
 //! | [`policy`] | admission before a request is sent, settlement after it; limits in memory and in Redis |
-//! | [`accounting`] | requests that an upstream may bill: attempts, estimates, prices, the journal and the ledger |
+//! | [`accounting`] | requests that an upstream may bill: attempts, estimates of usage that was not reported, prices, the journal and the ledger |
 //! | [`directory`] | what the data plane looks up: keys, configurations, policies, cached and invalidated |
 //! | [`audit`] | who changed what |
 //! | [`upstream`] | egress rules and the HTTP client, which follows no redirect; the only room that speaks to providers |
 //! | [`providers`] | what is particular to a provider: fields it ignores, fields that choose another model |
-//! | [`llm`] | what the API formats mean: limits, answers, streams, usage; no I/O |
+//! | [`llm`] | what the API formats mean: the most that a request can use (`limits`), answers, streams, usage; no I/O |
 //! | [`json`] | the only code that reads raw JSON bytes |
 //! | [`db`] | the database runtime, pools, transactions, migrations, one file a table; the only room that speaks diesel |
 //! | [`crypto`] | master keys, envelope encryption, the form and hash of API keys |
 //! | [`domain`] | pure values and rules: ids, names, permissions, money; no clock, no I/O, no actix |
-//! | [`telemetry`] | logs, metrics, readiness, the record of a request; what may never be logged |
+//! | [`telemetry`] | logs, metrics, readiness, the record of a proxied request, which is its log line (`request_record`) |
 //! | [`clock`] | the time, and ids that hold it |
 //! | [`demo`] | the `demo` command and its built-in upstream |
 //!

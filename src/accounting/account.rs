@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::engine::{Accounting, TargetFacts};
-use super::estimate::Estimation;
 use super::journal::JournalFull;
 use super::record::{AttemptEnd, AttemptOutcome, AttemptStart, UsageSource};
 use super::sent_body::SentBody;
+use super::usage_estimate::Estimation;
 use crate::directory::configuration::ConfigurationEntry;
 use crate::domain::money::NanoUsd;
 use crate::domain::tokens::TokenUsage;

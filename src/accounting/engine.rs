@@ -6,10 +6,10 @@ use chrono::{DateTime, Utc};
 use smallvec::SmallVec;
 
 use super::account::RequestAccount;
-use super::estimate::Estimator;
 use super::ledger::Ledger;
 use super::record::{AttemptEnd, AttemptOutcome, AttemptStart};
 use super::sent_body::SentBody;
+use super::usage_estimate::Estimator;
 use crate::clock::Clock;
 use crate::directory::configuration::ConfigurationEntry;
 use crate::domain::money::NanoUsd;

@@ -1,6 +1,7 @@
-//! Metrics for Prometheus, all of which are named `tollgate_`, counters `_total`. Labels come from fixed sets (`&'static str`) or are bounded here, so that
-//! neither tenants nor upstreams can create series without limit. Recording during a request takes a
-//! read lock and an atomic addition, and allocates nothing once a label set exists.
+//! Metrics for Prometheus, all named `tollgate_`, counters `_total`. Labels come from fixed sets
+//! (`&'static str`) or are bounded here, so that neither tenants nor upstreams can create series
+//! without limit. Recording during a request takes a read lock and an atomic addition, and allocates
+//! nothing once a label set exists.
 
 use std::collections::HashSet;
 use std::fmt;

@@ -11,7 +11,7 @@ use crate::json::object::BodyPieces;
 
 /// awc copies each chunk into a buffer that grows to hold it, and writes that out before it takes the
 /// next one. Larger chunks cost more in fresh memory than they save in system calls.
-const MAX_CHUNK: usize = 64 * 1024;
+const MAX_CHUNK: usize = 32 * 1024;
 
 /// A body that is sent from its pieces.
 pub(super) struct OutgoingBody {
@@ -48,5 +48,38 @@ impl MessageBody for OutgoingBody {
             this.sent = 0;
         }
         Poll::Ready(Some(Ok(chunk)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    fn chunks(body: &BodyPieces) -> Vec<Bytes> {
+        let mut outgoing = OutgoingBody::new(body.clone());
+        let mut context = Context::from_waker(Waker::noop());
+        let mut chunks = Vec::new();
+        while let Poll::Ready(Some(chunk)) = Pin::new(&mut outgoing).poll_next(&mut context) {
+            chunks.push(chunk.unwrap());
+        }
+        chunks
+    }
+
+    #[test]
+    fn chunks_are_bounded_and_make_up_the_body() {
+        for lengths in [vec![], vec![1], vec![MAX_CHUNK], vec![3, 2 * MAX_CHUNK + 1, 5]] {
+            let mut body = BodyPieces::default();
+            for (place, length) in lengths.iter().enumerate() {
+                body.push(vec![b'a' + place as u8; *length].into());
+            }
+            let chunks = chunks(&body);
+            assert!(chunks.iter().all(|chunk| (1..=MAX_CHUNK).contains(&chunk.len())));
+            assert_eq!(chunks.concat(), body.to_bytes());
+            assert_eq!(body.length(), lengths.iter().sum::<usize>());
+            let size = OutgoingBody::new(body.clone()).size();
+            assert!(matches!(size, BodySize::Sized(length) if length == body.length() as u64));
+        }
     }
 }

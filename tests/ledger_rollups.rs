@@ -324,13 +324,19 @@ async fn many_metadata_keys_need_few_statements(database: Database) {
     assert_eq!(sql::texts(&database, sums).await, ["65"]);
 }
 
+/// Moves an attempt back by so many days, and its id, which holds the time.
+fn admit_earlier(start: &mut AttemptStart, days: i64) {
+    start.admitted_at -= TimeDelta::days(days);
+    start.id = AttemptId::first_at(start.admitted_at);
+}
+
 async fn retention_deletes_rows_and_keeps_sums(database: Database) {
     let fixture = LedgerFixture::new(&database).await;
     let ledger = fixture.open(small(journal(&database, "j"))).await;
     let mut kept = BTreeSet::new();
     for days in [0, 39, 41, 400] {
         let mut start = start(&fixture.clock);
-        start.admitted_at -= TimeDelta::days(days);
+        admit_earlier(&mut start, days);
         ledger.start(start.clone()).unwrap();
         ledger.end(end(&start, 1));
         if days < 40 {
@@ -351,7 +357,7 @@ async fn deleted_rows_are_not_summed_again(database: Database) {
     let ledger = fixture.open(small(directory.clone())).await;
     let admitted = async |days: i64| {
         let mut start = start(&fixture.clock);
-        start.admitted_at -= TimeDelta::days(days);
+        admit_earlier(&mut start, days);
         ledger.start(start.clone()).unwrap();
         ledger.end(end(&start, 1));
         start.id

@@ -286,8 +286,15 @@ async fn queries_use_indexes(database: Database) {
         (format!("request_id = '{key}'"), "ledger_request"),
         ("status >= 400 AND status >= 500 AND status <= 599".to_owned(), "ledger_errors"),
     ] {
-        let select =
-            format!("SELECT * FROM ledger WHERE {here} AND {filter} ORDER BY id DESC LIMIT 51");
+        // SQLite is told which index to use, and fails if it can't use it.
+        let indexed_by = match database.kind() {
+            Kind::Sqlite => format!("INDEXED BY {index}"),
+            Kind::Postgres => String::new(),
+        };
+        let select = format!(
+            "SELECT * FROM ledger {indexed_by} WHERE {here} AND {filter} \
+             ORDER BY id DESC LIMIT 51"
+        );
         let plan = plan(&database, &select).await;
         // If one workspace has all rows, the primary key serves as well.
         let by_id = index == "ledger_workspace" && plan.contains("ledger_pkey");

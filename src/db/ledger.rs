@@ -4,6 +4,7 @@
 //! the same rows may be written any number of times. All processes write in one order, so they cannot
 //! deadlock.
 
+mod insert_rows;
 mod metadata_groups;
 mod rollups;
 mod sums;
@@ -13,11 +14,12 @@ use std::collections::{BTreeMap, HashSet};
 use chrono::NaiveDateTime;
 use diesel::dsl::case_when;
 use diesel::prelude::*;
-use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::upsert::excluded;
 use diesel_async::RunQueryDsl;
 
+use self::insert_rows::insert_rows;
 use super::conn::on;
+use super::requests::ID_SLACK;
 use super::schema::{ledger, ledger_retention};
 use super::{Conn, DbError, optional};
 use crate::domain::ids::{
@@ -27,7 +29,6 @@ use crate::domain::tokens::TokenUsage;
 
 /// One attempt, or one blocked request.
 #[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable, Insertable)]
-// One text for every row, so that a statement is prepared once.
 #[diesel(table_name = ledger, treat_none_as_default_value = false)]
 pub struct LedgerRow {
     /// Its id.
@@ -116,8 +117,11 @@ pub async fn insert_ledger_rows(
     rows.dedup_by_key(|new| new.row.id);
     let existing = match conn {
         Conn::Sqlite(object) => {
-            let (given_back, existing) =
-                object.spawn_blocking(move |c| insert_one_by_one(c, rows)).await?;
+            // All rows in one visit to the connection's thread: to go there and back for each would
+            // take longer than the row itself.
+            let (given_back, existing) = object
+                .spawn_blocking(move |c| insert_rows(c, &rows).map(|existing| (rows, existing)))
+                .await?;
             rows = given_back;
             existing
         }
@@ -166,29 +170,6 @@ async fn take_back_old(
     Ok(old.into_iter().collect())
 }
 
-/// All rows in one visit to the connection's thread: to go there and back for each would take
-/// longer than the row itself. Gives the rows back, and the ids of those that were there already.
-fn insert_one_by_one(
-    conn: &mut SqliteConnection,
-    rows: Vec<NewLedgerRow>,
-) -> QueryResult<(Vec<NewLedgerRow>, HashSet<AttemptId>)> {
-    let mut existing = HashSet::new();
-    for new in &rows {
-        // Without ON CONFLICT the statement is known by its type, and its text is not made anew for
-        // every row. An error ends the statement, not the transaction.
-        let insert = diesel::insert_into(ledger::table).values(&new.row);
-        match diesel::RunQueryDsl::execute(insert, conn) {
-            Ok(_) => {}
-            // There already: nothing but the id is unique.
-            Err(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => {
-                existing.insert(new.row.id);
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok((rows, existing))
-}
-
 /// Those of the ids that have a row. For the journal's reader, which knows ids alone.
 pub async fn list_known_attempts(
     conn: &mut Conn,
@@ -202,14 +183,18 @@ pub async fn list_known_attempts(
 
 /// Deletes at most `most` of the rows admitted before the instant, oldest first; how many it were.
 /// The sums stay, and with them the knowledge of what may be in them without a row.
+///
+/// Finds rows by the time in their ids, so a row may stay for [`ID_SLACK`] longer.
 pub async fn delete_ledger_rows_before(
     conn: &mut Conn,
     before: NaiveDateTime,
     most: i64,
 ) -> Result<usize, DbError> {
+    let beyond = AttemptId::first_at(before.and_utc() - ID_SLACK);
     let ids: Vec<AttemptId> = on!(conn, c => ledger::table
+        .filter(ledger::id.lt(beyond))
         .filter(ledger::admitted_at.lt(before))
-        .order(ledger::admitted_at)
+        .order(ledger::id)
         .limit(most)
         .select(ledger::id)
         .load(c))?;

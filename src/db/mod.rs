@@ -146,8 +146,8 @@ impl Database {
             })?;
         let pools = match location {
             Location::Sqlite(path) => Pools::Sqlite {
-                writer: pool::sqlite_pool(&path, 1, wait)?,
-                readers: pool::sqlite_pool(&path, connections.max(1), wait)?,
+                writer: pool::sqlite_writer(&path, wait)?,
+                readers: pool::sqlite_readers(&path, connections.max(1), wait)?,
             },
             Location::Postgres { url, ca_pem } => Pools::Postgres {
                 pool: pool::postgres_pool(&url, ca_pem.clone(), connections.max(1), wait)?,

@@ -112,6 +112,23 @@ impl RequestFilter {
                 || self.policy_id.is_some()
                 || self.client_request_id.is_some())
     }
+
+    /// The index that leads to the fewest rows.
+    fn index(&self) -> &'static str {
+        if self.request_id.is_some() {
+            "ledger_request"
+        } else if self.api_key_id.is_some() {
+            "ledger_key"
+        } else if self.has_errors_only() {
+            "ledger_errors"
+        } else {
+            "ledger_workspace"
+        }
+    }
+
+    fn has_errors_only(&self) -> bool {
+        self.status.is_some_and(|(low, _)| low >= 400)
+    }
 }
 
 /// Rows of a list, newest first.
@@ -140,7 +157,7 @@ pub async fn list_requests(
     let searched_to = match filter.searches() {
         true => {
             let mut sql = Sql::of(conn);
-            sql.push("SELECT id FROM ledger");
+            sql.push("SELECT id FROM ledger").by_index(filter.index());
             bind_found_by_index(&mut sql, scope, filter, page.after);
             sql.push(" ORDER BY id DESC LIMIT 1 OFFSET ")
                 .push(&(MAX_SEARCHED_ROWS - 1).to_string());
@@ -149,7 +166,7 @@ pub async fn list_requests(
         false => None,
     };
     let mut sql = Sql::of(conn);
-    sql.push("SELECT * FROM ledger");
+    sql.push("SELECT * FROM ledger").by_index(filter.index());
     bind_found_by_index(&mut sql, scope, filter, page.after);
     if let Some(id) = searched_to {
         sql.push(" AND id >= ").text(id.to_string());
@@ -167,7 +184,7 @@ pub async fn list_attempts(
 ) -> Result<Vec<RequestRow>, DbError> {
     let mut sql = Sql::of(conn);
     let filter = RequestFilter { request_id: Some(request_id), ..RequestFilter::default() };
-    sql.push("SELECT * FROM ledger");
+    sql.push("SELECT * FROM ledger").by_index(filter.index());
     bind_found_by_index(&mut sql, scope, &filter, None);
     sql.push(" ORDER BY attempt, id LIMIT ").push(&MAX_ATTEMPTS.to_string());
     sql.load(conn).await
@@ -183,7 +200,7 @@ fn bind_found_by_index(
     sql.push(" WHERE organization_id = ").text(scope.organization_id.to_string());
     sql.and_is("workspace_id", Some(scope.workspace_id));
     sql.and_is("api_key_id", filter.api_key_id).and_is("request_id", filter.request_id);
-    if filter.status.is_some_and(|(low, _)| low >= 400) {
+    if filter.has_errors_only() {
         // In the very words of the index.
         sql.push(" AND status >= 400");
     }

@@ -74,8 +74,8 @@ impl Sql {
         }
     }
 
-    /// Tells SQLite which index to use for the table that was just added: without statistics it would
-    /// choose the primary key, which is slower.
+    /// Tells SQLite which index to use for the table that was just added: without statistics it may
+    /// choose one that leads to many more rows.
     pub(super) fn by_index(&mut self, index: &str) -> &mut Self {
         if !self.postgres {
             self.push(" INDEXED BY ").push(index);

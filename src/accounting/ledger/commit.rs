@@ -15,7 +15,7 @@ use crate::domain::ids::AttemptId;
 use crate::domain::tokens::TokenUsage;
 
 /// Rows in one transaction.
-pub(super) const MAX_ROWS: usize = 2_000;
+pub(super) const MAX_ROWS: usize = 4_000;
 
 /// Writes rows to the database.
 pub(super) struct RowWriter {

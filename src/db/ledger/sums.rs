@@ -1,14 +1,15 @@
 //! What rows add to the sums.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{NaiveDateTime, Timelike};
 
 use super::super::usage::{OTHER_KEYS, Period};
 use super::super::{Conn, DbError};
 use super::metadata_groups::{MetadataGroup, MetadataGroups};
-use super::rollups::{self, MAX_SUM, RollupKey, Rollups, Sums};
+use super::rollups::{self, MAX_SUM, RollupKey, Sums};
 use super::{LedgerRow, NewLedgerRow};
+use crate::domain::ids::{ApiKeyId, ConfigurationId, OrganizationId, UserId, WorkspaceId};
 
 impl Sums {
     /// What one row counts for.
@@ -40,9 +41,9 @@ pub(super) fn hour_of(row: &LedgerRow) -> NaiveDateTime {
 /// Adds what rows count for that were just inserted.
 pub(super) async fn add(conn: &mut Conn, rows: &[NewLedgerRow]) -> Result<(), DbError> {
     let groups = MetadataGroups::for_rows(conn, rows).await?;
-    let mut rollups = Rollups::new();
+    let mut added: BTreeMap<RowGroup<'_>, Sums> = BTreeMap::new();
     for new in rows {
-        let (whole, sums) = (RollupKey::of(&new.row), Sums::of(new));
+        let (whole, sums) = (RowGroup::of(&new.row), Sums::of(new));
         let hour = (whole.organization_id, whole.starts_at);
         // Of the keys without sums of their own, a row counts once.
         let entries: BTreeSet<(&str, &str)> = new
@@ -54,31 +55,62 @@ pub(super) async fn add(conn: &mut Conn, rows: &[NewLedgerRow]) -> Result<(), Db
                 MetadataGroup::OtherKeys => (OTHER_KEYS, ""),
             })
             .collect();
-        for (key, value) in entries {
-            let (metadata_key, metadata_value) = (key.to_owned(), value.to_owned());
-            let entry = RollupKey { metadata_key, metadata_value, ..whole.clone() };
-            rollups.entry(entry).or_default().add(&sums);
+        for (metadata_key, metadata_value) in entries {
+            let entry = RowGroup { metadata_key, metadata_value, ..whole };
+            added.entry(entry).or_default().add(&sums);
         }
-        rollups.entry(whole).or_default().add(&sums);
+        added.entry(whole).or_default().add(&sums);
     }
+    let rollups = added.into_iter().map(|(group, sums)| (group.into(), sums)).collect();
     rollups::add(conn, rollups).await?;
     groups.write(conn).await
 }
 
-impl RollupKey {
+/// The rows of one hour that are summed together: a [`RollupKey`] that borrows from a row, since a
+/// transaction has many rows and few sums.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct RowGroup<'r> {
+    organization_id: OrganizationId,
+    starts_at: NaiveDateTime,
+    workspace_id: WorkspaceId,
+    user_id: Option<UserId>,
+    api_key_id: ApiKeyId,
+    configuration_id: ConfigurationId,
+    model: &'r str,
+    metadata_key: &'r str,
+    metadata_value: &'r str,
+}
+
+impl<'r> RowGroup<'r> {
     /// The hour of a row, whatever its metadata.
-    fn of(row: &LedgerRow) -> Self {
+    fn of(row: &'r LedgerRow) -> Self {
         Self {
             organization_id: row.organization_id,
-            period: Period::Hour,
-            metadata_key: String::new(),
             starts_at: hour_of(row),
-            metadata_value: String::new(),
             workspace_id: row.workspace_id,
-            user_id: row.user_id.map(|id| id.to_string()).unwrap_or_default(),
+            user_id: row.user_id,
             api_key_id: row.api_key_id,
             configuration_id: row.configuration_id,
-            model: row.model.clone(),
+            model: &row.model,
+            metadata_key: "",
+            metadata_value: "",
+        }
+    }
+}
+
+impl From<RowGroup<'_>> for RollupKey {
+    fn from(group: RowGroup<'_>) -> Self {
+        Self {
+            organization_id: group.organization_id,
+            period: Period::Hour,
+            metadata_key: group.metadata_key.to_owned(),
+            starts_at: group.starts_at,
+            metadata_value: group.metadata_value.to_owned(),
+            workspace_id: group.workspace_id,
+            user_id: group.user_id.map(|id| id.to_string()).unwrap_or_default(),
+            api_key_id: group.api_key_id,
+            configuration_id: group.configuration_id,
+            model: group.model.to_owned(),
         }
     }
 }

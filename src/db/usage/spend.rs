@@ -139,8 +139,15 @@ impl SpendQuery<'_> {
         let mut spent = NanoUsd::ZERO;
         for workspace in workspaces {
             let mut sql = Sql::of(conn);
-            sql.push("SELECT ").sum("cost").push(" AS cost FROM ledger WHERE admitted_at >= ");
-            sql.time(self.from).push(" AND id >= ").text(first.to_string());
+            sql.push("SELECT ").sum("cost").push(" AS cost FROM ledger");
+            sql.by_index(match self.conditions.keys.is_empty() {
+                true => "ledger_workspace",
+                false => "ledger_key",
+            });
+            sql.push(" WHERE admitted_at >= ")
+                .time(self.from)
+                .push(" AND id >= ")
+                .text(first.to_string());
             self.bind(&mut sql);
             sql.and_is("workspace_id", Some(workspace));
             for (key, values) in &self.conditions.metadata {

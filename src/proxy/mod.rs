@@ -80,7 +80,10 @@ pub async fn handle(
     let mut context = RequestContext::new(&plane.accounting.reporter, ids, client_address);
     match pipeline(&request, payload, &plane, &client, &mut context).await {
         Ok(answer) => relay::relay(answer, context).await.map_into_left_body(),
-        Err(error) => context.refuse(&error).map_into_right_body(),
+        Err(error) => {
+            let format = route::error_format(request.headers(), request.uri().path());
+            context.refuse(&error, format).map_into_right_body()
+        }
     }
 }
 
@@ -101,6 +104,7 @@ async fn pipeline(
     context.request.record().operation = route.operation.label();
 
     let configurations = resolve(plane, scope, &route, context).await?;
+    check_format(&configurations, &route)?;
 
     context.permit = Some(plane.requests.take(1).ok_or(ProxyError::Overloaded)?);
     let (body, memory) = if route.operation.format().is_some() {
@@ -166,6 +170,18 @@ async fn resolve(
         return Err(ProxyError::DisabledConfiguration { name: name.clone() });
     }
     Ok(smallvec![configuration])
+}
+
+/// Whether every upstream speaks the format of the request.
+fn check_format(
+    configurations: &[Arc<ConfigurationEntry>],
+    route: &ProxyRoute,
+) -> Result<(), ProxyError> {
+    let other = configurations.iter().find(|one| !route.operation.is_in(one.provider.api()));
+    other.map_or(Ok(()), |other| {
+        let name = other.name.to_string();
+        Err(ProxyError::FormatNotServed { name, provider: other.provider })
+    })
 }
 
 fn refusal(error: AuthError) -> ProxyError {

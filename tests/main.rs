@@ -54,6 +54,7 @@ cfg_if! {
         mod ledger_rollups;
         mod log_hygiene;
         mod master_key_rotation;
+        mod messages;
         mod metadata;
         mod missing_usage;
         mod model_access;

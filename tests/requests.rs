@@ -189,6 +189,7 @@ async fn a_request_has_all_its_attempts(database: Database) {
                 "reasoning_tokens": 2,
                 "audio_input_tokens": 0,
                 "audio_output_tokens": 0,
+                "cache_write_1h_tokens": null,
             },
             "usage_source": "provider",
             "cost_usd": null,

@@ -41,6 +41,23 @@ fn contains(actual: &Value, expected: &Value) -> bool {
     }
 }
 
+/// The columns of a CSV that `expected` has; there may be more since. No value of the fixture holds a
+/// comma.
+fn known_columns(csv: &str, expected: &str) -> String {
+    let names = |csv: &str| -> Vec<String> {
+        csv.lines().next().unwrap_or_default().split(',').map(str::to_owned).collect()
+    };
+    let (names, known) = (names(csv), names(expected));
+    let places: Vec<usize> =
+        known.iter().filter_map(|name| names.iter().position(|other| other == name)).collect();
+    let kept = csv.lines().map(|line| {
+        let values: Vec<&str> = line.split(',').collect();
+        assert_eq!(values.len(), names.len(), "{line}");
+        places.iter().map(|place| values[*place]).collect::<Vec<_>>().join(",") + "\n"
+    });
+    kept.collect()
+}
+
 async fn usage_and_requests_are_the_same_after_the_migrations(database: Database) {
     let (dump, expected) = match database.kind() {
         Kind::Sqlite => (
@@ -66,7 +83,8 @@ async fn usage_and_requests_are_the_same_after_the_migrations(database: Database
     for (path, csv) in expected["usage"].as_object().unwrap() {
         let request = Request::get(&format!("/api/v1{path}")).header("accept", "text/csv");
         let answer = admin.send(request).await.expect(200).text();
-        assert_eq!(answer, csv.as_str().unwrap(), "{path}");
+        let csv = csv.as_str().unwrap();
+        assert_eq!(known_columns(&answer, csv), csv, "{path}");
     }
     for (path, rows) in expected["requests"].as_object().unwrap() {
         let answer = admin.get(&format!("/api/v1{path}")).await.expect(200).json();

@@ -327,11 +327,11 @@ async fn csv_is_safe_in_spreadsheets(database: Database) {
         assert_eq!(
             answer.text(),
             "start,metadata_value,metadata_name,input_tokens,cached_input_tokens,cache_write_tokens,\
-             output_tokens,reasoning_tokens,audio_input_tokens,audio_output_tokens,cost_usd,\
-             unknown_costs,requests,attempts,errors,blocks\n\
-             2026-09-29T00:00:00Z,,,10,4,1,5,2,0,0,0.0000015,0,1,1,0,0\n\
-             2026-09-29T00:00:00Z,,(other),10,4,1,5,2,0,0,0.0000015,0,1,1,0,0\n\
-             2026-09-29T00:00:00Z,'=1+1,'=1+1,10,4,1,5,2,0,0,0.0000015,0,1,1,0,0\n"
+             output_tokens,reasoning_tokens,audio_input_tokens,audio_output_tokens,\
+             cache_write_1h_tokens,cost_usd,unknown_costs,requests,attempts,errors,blocks\n\
+             2026-09-29T00:00:00Z,,,10,4,1,5,2,0,0,0,0.0000015,0,1,1,0,0\n\
+             2026-09-29T00:00:00Z,,(other),10,4,1,5,2,0,0,0,0.0000015,0,1,1,0,0\n\
+             2026-09-29T00:00:00Z,'=1+1,'=1+1,10,4,1,5,2,0,0,0,0.0000015,0,1,1,0,0\n"
         );
     }
     for accept in ["*/*", "application/json", "application/json, text/csv;q=0.9", "image/png"] {

@@ -37,7 +37,8 @@ pub struct AttemptStart {
     pub configuration_id: ConfigurationId,
     /// Its name at the time.
     pub configuration: String,
-    /// `chat_completions`, `responses`, `list_models`, `get_model` or `check`.
+    /// `chat_completions`, `responses`, `messages`, `count_tokens`, `list_models`, `get_model` or
+    /// `check`.
     pub route: String,
     /// The model that the caller named.
     #[serde(default, skip_serializing_if = "Option::is_none")]

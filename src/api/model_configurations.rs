@@ -56,7 +56,7 @@ pub(super) struct ModelConfigurationFields {
     #[serde(default)]
     #[schema(max_length = 1024)]
     pub(super) description: Option<String>,
-    /// Which API the upstream speaks.
+    /// Which API the upstream speaks, and so in which formats the configuration is called.
     #[serde(default)]
     pub(super) provider: Provider,
     /// The URL of the upstream's API with its version. The part of a request's path after `/v1` is
@@ -69,9 +69,10 @@ pub(super) struct ModelConfigurationFields {
     /// The secret that holds the upstream's key; null for an upstream without keys.
     #[serde(default)]
     pub(super) api_key_name: Option<SecretName>,
-    /// How the key is sent: `bearer`, or the name of a header such as `api-key`.
+    /// How the key is sent: `bearer`, or the name of a header such as `api-key`. If null or not given,
+    /// the usual way of the provider's API: `bearer`, for Anthropic's `x-api-key`.
     #[serde(default)]
-    pub(super) auth: Placement,
+    pub(super) auth: Option<Placement>,
     /// Headers to set, at most 32. A value may name secrets as `{{secret:NAME}}`.
     #[serde(default)]
     pub(super) extra_headers: BTreeMap<String, String>,
@@ -112,6 +113,13 @@ pub(super) struct ModelConfigurationFields {
     pub(super) max_output_tokens: Option<u64>,
 }
 
+impl ModelConfigurationFields {
+    /// How the key is sent.
+    fn placement(&self) -> Placement {
+        self.auth.clone().unwrap_or_else(|| self.provider.default_placement())
+    }
+}
+
 impl Editable for ModelConfigurationFields {
     type Shown = ModelConfiguration;
 }
@@ -149,7 +157,7 @@ impl ModelConfiguration {
             updated_at: row.updated_at.and_utc(),
             fields: ModelConfigurationFields {
                 provider: read(Value::String(row.provider))?,
-                auth: Placement::from(row.auth),
+                auth: Some(Placement::from(row.auth)),
                 extra_headers: read(row.extra_headers)?,
                 forward_headers: read(row.forward_headers)?,
                 default_parameters: read(row.default_parameters)?,

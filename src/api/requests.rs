@@ -95,8 +95,8 @@ pub(super) struct RequestAttempt {
     pub(super) configuration_id: ConfigurationId,
     /// The name of the model configuration at the time.
     pub(super) configuration: String,
-    /// `chat_completions`, `responses`, `list_models` or `get_model`; `check` where a check of the
-    /// configuration asked for a token.
+    /// `chat_completions`, `responses`, `messages`, `count_tokens`, `list_models` or `get_model`;
+    /// `check` where a check of the configuration asked for a token.
     #[schema(example = "chat_completions")]
     pub(super) route: String,
     /// The model that the caller named.

@@ -49,7 +49,8 @@ pub struct LedgerRow {
     pub configuration_id: ConfigurationId,
     /// Its name at the time.
     pub configuration: String,
-    /// `chat_completions`, `responses`, `list_models`, `get_model` or `check`.
+    /// `chat_completions`, `responses`, `messages`, `count_tokens`, `list_models`, `get_model` or
+    /// `check`.
     pub route: String,
     /// The model that the caller named.
     pub model_asked: Option<String>,

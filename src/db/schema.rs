@@ -271,6 +271,7 @@ table! {
         audio_output_tokens -> BigInt,
         cost -> BigInt,
         unknown_costs -> BigInt,
+        cache_write_1h_tokens -> BigInt,
     }
 }
 

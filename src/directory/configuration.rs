@@ -19,7 +19,7 @@ use crate::db::secrets::{SecretRow, list_secrets_named};
 use crate::db::{Conn, DbError};
 use crate::domain::ids::{ConfigurationId, DataKeyId, OrganizationId};
 use crate::domain::model_configuration::{
-    HeaderTemplate, Placement, StreamUsage, TemplatePart, Timeouts,
+    HeaderTemplate, Placement, Provider, StreamUsage, TemplatePart, Timeouts, UpstreamApi,
 };
 use crate::domain::names::SecretName;
 use crate::domain::scope::WorkspaceScope;
@@ -45,7 +45,7 @@ pub struct ConfigurationEntry {
     /// catalogue does not know.
     pub provider_name: String,
     /// The configuration's `provider`.
-    pub provider: String,
+    pub provider: Provider,
     /// The price of the model. A change of the organization's prices invalidates the entry.
     pub price: Option<ResolvedPrice>,
     /// The most tokens of prompt and answer together, if known.
@@ -113,7 +113,9 @@ impl ConfigurationEntry {
     /// The price of the model that answered, if its own price applies: see [`price_of_used`].
     pub fn price_of_used(&self, used: &str) -> Option<ResolvedPrice> {
         let prices = &self.organization_prices;
-        price_of_used(&self.provider_name, &self.model, used, self.price.as_ref(), prices)
+        let found =
+            price_of_used(&self.provider_name, &self.model, used, self.price.as_ref(), prices);
+        found.map(|price| price_in(self.provider.api(), price))
     }
 
     fn open_secret(
@@ -197,11 +199,22 @@ async fn add_price(
     };
     let prices = price_list(conn, row.organization_id, &entry.provider_name).await?;
     let resolution = resolve(&entry.provider_name, &entry.model, Some(&own), &prices);
-    entry.price = resolution.price;
+    let api = entry.provider.api();
+    entry.price = resolution.price.map(|price| price_in(api, price));
     entry.organization_prices = prices;
     entry.context_window = resolution.context_window;
     entry.max_output_tokens = resolution.max_output_tokens;
     Ok(entry)
+}
+
+/// The price as it applies to requests of this API.
+fn price_in(api: UpstreamApi, price: ResolvedPrice) -> ResolvedPrice {
+    match api {
+        UpstreamApi::OpenAi => price,
+        UpstreamApi::Anthropic => {
+            ResolvedPrice { price: price.price.with_cache_write_rates(), ..price }
+        }
+    }
 }
 
 /// The organization's prices for this provider and for all providers.
@@ -264,6 +277,8 @@ fn parse(row: &ModelConfigurationRow) -> Result<ConfigurationEntry, DbError> {
         .flatten()
         .map(|(key, value)| (key.clone(), value.to_string()))
         .collect();
+    let provider = Provider::parse(&row.provider)
+        .ok_or_else(|| invalid("provider", &format!("{} is none", row.provider)))?;
     let base_url = BaseUrl::parse(&row.base_url).map_err(|error| invalid("base_url", &error))?;
     Ok(ConfigurationEntry {
         id: row.id,
@@ -274,7 +289,7 @@ fn parse(row: &ModelConfigurationRow) -> Result<ConfigurationEntry, DbError> {
         },
         enabled: row.enabled,
         provider_name: provider_name(&base_url, &row.provider),
-        provider: row.provider.clone(),
+        provider,
         base_url,
         model: row.model.clone(),
         forward_headers,

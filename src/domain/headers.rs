@@ -27,6 +27,11 @@ const CREDENTIALS: &[&str] =
 const SET_BY_GATEWAY: &[&str] =
     &["host", "content-length", "content-encoding", "accept-encoding", "expect"];
 
+/// The version of Anthropic's API, in which its callers have to name one.
+pub const ANTHROPIC_VERSION: &str = "anthropic-version";
+/// The only version there is; Anthropic's SDKs send it.
+pub const USUAL_ANTHROPIC_VERSION: &str = "2023-06-01";
+
 /// The start of the names of Tollgate's own headers.
 pub const OWN_PREFIX: &str = "x-tollgate-";
 

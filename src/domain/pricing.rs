@@ -43,6 +43,13 @@ pub struct Price {
         skip_serializing_if = "Option::is_none"
     )]
     pub cache_write: Option<NanoUsd>,
+    /// Input that the provider wrote to its cache for one hour; `cache_write` if not given.
+    #[serde(
+        default,
+        deserialize_with = "checks::optional_rate",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub cache_write_1h: Option<NanoUsd>,
     /// US dollars for a million tokens of output, 0 to 1,000,000.
     #[serde(deserialize_with = "checks::rate")]
     #[schema(example = 10)]
@@ -103,6 +110,13 @@ pub struct Tier {
         skip_serializing_if = "Option::is_none"
     )]
     pub cache_write: Option<NanoUsd>,
+    /// Input that the provider wrote to its cache for one hour; `cache_write` if not given.
+    #[serde(
+        default,
+        deserialize_with = "checks::optional_rate",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub cache_write_1h: Option<NanoUsd>,
     /// US dollars for a million tokens of output, 0 to 1,000,000.
     #[serde(deserialize_with = "checks::rate")]
     pub output: NanoUsd,
@@ -135,6 +149,7 @@ struct Rates {
     input: i128,
     cached_input: i128,
     cache_write: i128,
+    cache_write_1h: i128,
     audio_input: i128,
     output: i128,
     reasoning: i128,
@@ -154,6 +169,7 @@ struct ChargedTokens {
     input: u64,
     cached_input: u64,
     cache_write: u64,
+    cache_write_1h: u64,
     audio_input: u64,
     output: u64,
     reasoning: u64,
@@ -164,8 +180,8 @@ impl Price {
     /// The cost of these tokens at the rates of the tier that the input falls in, rounded up once to
     /// whole nano-dollars. Counts that were not reported are zero.
     ///
-    /// Cached, written and audio input are parts of the input; reasoning and audio output are parts
-    /// of the output. If the parts exceed their total, the provider counts them separately, and they
+    /// Cached, written and audio input are parts of the input, what was written for one hour is a part
+    /// of what was written, and reasoning and audio output are parts of the output. If the parts exceed their total, the provider counts them separately, and they
     /// are charged in addition: too much rather than too little. Audio input may also be cached: if
     /// the two fit into the input only together, their common part is charged as cached, which is how
     /// audio from the cache is priced. Never overflows; a sum that [`NanoUsd`] cannot represent is
@@ -177,6 +193,7 @@ impl Price {
             (charged.input, rates.input),
             (charged.cached_input, rates.cached_input),
             (charged.cache_write, rates.cache_write),
+            (charged.cache_write_1h, rates.cache_write_1h),
             (charged.audio_input, rates.audio_input),
             (charged.output, rates.output),
             (charged.reasoning, rates.reasoning),
@@ -210,6 +227,25 @@ impl Price {
             .unwrap_or(self.request)
     }
 
+    /// The price with the rates that Anthropic's API has for cache writes, where it has none of its own:
+    /// 1.25 times the input for five minutes and twice the input for one hour (Anthropic, "Prompt
+    /// caching").
+    #[must_use]
+    pub fn with_cache_write_rates(mut self) -> Self {
+        let times = |input: NanoUsd, quarters: i128| {
+            NanoUsd::from_ratio_up(i128::from(input.nanos()).saturating_mul(quarters), 4)
+        };
+        let fill = |input, short: &mut Option<NanoUsd>, long: &mut Option<NanoUsd>| {
+            short.get_or_insert_with(|| times(input, 5));
+            long.get_or_insert_with(|| times(input, 8));
+        };
+        fill(self.input, &mut self.cache_write, &mut self.cache_write_1h);
+        for tier in &mut self.tiers {
+            fill(tier.input, &mut tier.cache_write, &mut tier.cache_write_1h);
+        }
+        self
+    }
+
     /// The rates for a request with this much input.
     fn rates(&self, input: u64) -> Rates {
         let tier = self.tiers.iter().rfind(|tier| input > tier.above_input_tokens);
@@ -219,10 +255,12 @@ impl Price {
     fn base(&self) -> Rates {
         let nanos = |rate: NanoUsd| i128::from(rate.nanos());
         let (input, output) = (nanos(self.input), nanos(self.output));
+        let cache_write = self.cache_write.map_or(input, nanos);
         Rates {
             input,
             cached_input: self.cached_input.map_or(input, nanos),
-            cache_write: self.cache_write.map_or(input, nanos),
+            cache_write,
+            cache_write_1h: self.cache_write_1h.map_or(cache_write, nanos),
             audio_input: self.audio_input.map_or(input, nanos),
             output,
             reasoning: self.reasoning.map_or(output, nanos),
@@ -235,10 +273,12 @@ impl Tier {
     fn rates(&self) -> Rates {
         let nanos = |rate: NanoUsd| i128::from(rate.nanos());
         let (input, output) = (nanos(self.input), nanos(self.output));
+        let cache_write = self.cache_write.map_or(input, nanos);
         Rates {
             input,
             cached_input: self.cached_input.map_or(input, nanos),
-            cache_write: self.cache_write.map_or(input, nanos),
+            cache_write,
+            cache_write_1h: self.cache_write_1h.map_or(cache_write, nanos),
             audio_input: self.audio_input.map_or(input, nanos),
             output,
             reasoning: self.reasoning.map_or(output, nanos),
@@ -249,7 +289,8 @@ impl Tier {
 
 impl Rates {
     fn max_input(self) -> i128 {
-        self.input.max(self.cached_input).max(self.cache_write).max(self.audio_input)
+        let cache_write = self.cache_write.max(self.cache_write_1h);
+        self.input.max(self.cached_input).max(cache_write).max(self.audio_input)
     }
 
     fn max_output(self) -> i128 {
@@ -264,27 +305,28 @@ impl ChargedTokens {
             input: count(usage.input),
             cached_input: count(usage.cached_input),
             cache_write: count(usage.cache_write),
+            cache_write_1h: count(usage.cache_write_1h),
             audio_input: count(usage.audio_input),
             output: count(usage.output),
             reasoning: count(usage.reasoning),
             audio_output: count(usage.audio_output),
         };
-        let through_cache = charged.cached_input.saturating_add(charged.cache_write);
+        charged.cache_write = remainder(charged.cache_write, &[charged.cache_write_1h]);
+        let written = charged.cache_write.saturating_add(charged.cache_write_1h);
+        let through_cache = charged.cached_input.saturating_add(written);
         if let Some(others) = charged.input.checked_sub(through_cache)
             && charged.audio_input <= charged.input
         {
             charged.audio_input = charged.audio_input.min(others);
         }
-        charged.input = remainder(
-            charged.input,
-            &[charged.cached_input, charged.cache_write, charged.audio_input],
-        );
+        charged.input =
+            remainder(charged.input, &[charged.cached_input, written, charged.audio_input]);
         charged.output = remainder(charged.output, &[charged.reasoning, charged.audio_output]);
         charged
     }
 
     fn all_input(&self) -> u64 {
-        [self.cached_input, self.cache_write, self.audio_input]
+        [self.cached_input, self.cache_write, self.cache_write_1h, self.audio_input]
             .into_iter()
             .fold(self.input, u64::saturating_add)
     }

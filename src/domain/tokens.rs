@@ -11,9 +11,9 @@ macro_rules! kinds {
     ($($(#[$doc:meta])+ $name:ident $column:ident;)+) => {
         /// The tokens of one answer, by kind, as the provider reported them; `None` is "not reported".
         ///
-        /// `cached_input`, `cache_write` and `audio_input` are parts of `input`; `reasoning` and
-        /// `audio_output` are parts of `output`. Providers need not keep to that: subtract with
-        /// saturation.
+        /// `cached_input`, `cache_write` and `audio_input` are parts of `input`; `cache_write_1h` is a
+        /// part of `cache_write`; `reasoning` and `audio_output` are parts of `output`. Providers need
+        /// not keep to that: subtract with saturation.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(default)]
         pub struct TokenUsage {
@@ -92,4 +92,6 @@ kinds! {
     audio_input audio_input_tokens;
     /// Output tokens that were audio.
     audio_output audio_output_tokens;
+    /// Tokens that were written to the provider's cache for one hour; a part of `cache_write`.
+    cache_write_1h cache_write_1h_tokens;
 }

@@ -1,7 +1,9 @@
-//! The gateway's own errors in the envelope that callers of OpenAI's formats expect. Error events of
-//! streams differ by format and stand with the formats.
+//! The gateway's own errors in the envelope that callers of OpenAI's formats expect. Other envelopes, and
+//! the error events of streams, differ by format and stand with the formats.
 
 use serde::Serialize;
+
+use crate::domain::ids::RequestId;
 
 /// An error of the gateway, before it is rendered.
 #[derive(Debug, Clone, Copy)]
@@ -14,12 +16,16 @@ pub struct GatewayError<'a> {
     pub code: &'static str,
     /// The field that is wrong, if it is one.
     pub param: Option<&'a str>,
+    /// The status of the answer, or the one that it would have had.
+    pub status: u16,
+    /// The request that failed.
+    pub request_id: RequestId,
 }
 
 impl GatewayError<'_> {
     /// The body: OpenAI's envelope `{"error": {...}}`.
     pub fn body(&self) -> String {
-        let Self { message, kind, code, param } = *self;
+        let Self { message, kind, code, param, .. } = *self;
         to_json(&Envelope { error: ErrorObject { message, kind, param, code } })
     }
 }

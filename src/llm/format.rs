@@ -3,9 +3,13 @@
 use super::answer::event::{Event, EventContent};
 use super::error::GatewayError;
 use super::text_sample::TextSampler;
-use super::usage::UsageNames;
-use super::{chat, responses};
+use super::usage::{ReportedUsage, UsageNames};
+use super::{chat, messages, responses};
+use crate::domain::model_configuration::UpstreamApi;
 use crate::json::scanner::TopLevelScanner;
+
+/// The path after `/v1` of the operation that counts the tokens of a message.
+pub const COUNT_TOKENS_PATH: &str = "/messages/count_tokens";
 
 /// The format of a request and of its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +18,8 @@ pub enum Format {
     Chat,
     /// OpenAI Responses.
     Responses,
+    /// Anthropic Messages.
+    Messages,
 }
 
 /// What a caller can ask of an upstream.
@@ -21,6 +27,8 @@ pub enum Format {
 pub enum Operation {
     /// An answer of the model: `POST`, with a body of this format.
     Generate(Format),
+    /// The tokens of a message that is not sent to the model: `POST`, with a body of messages.
+    CountTokens,
     /// `GET /v1/models`
     ListModels,
     /// `GET /v1/models/{id}`
@@ -35,7 +43,25 @@ impl Operation {
     pub fn format(&self) -> Option<Format> {
         match self {
             Self::Generate(format) => Some(*format),
+            Self::CountTokens => Some(Format::Messages),
             Self::ListModels | Self::GetModel { .. } => None,
+        }
+    }
+
+    /// The format of the model's answer; none for an operation that no model answers.
+    pub fn answer_format(&self) -> Option<Format> {
+        match self {
+            Self::Generate(format) => Some(*format),
+            Self::CountTokens | Self::ListModels | Self::GetModel { .. } => None,
+        }
+    }
+
+    /// Whether upstreams with this API have the operation. Listings are in both.
+    pub fn is_in(&self, api: UpstreamApi) -> bool {
+        match self.format() {
+            Some(Format::Chat | Format::Responses) => api == UpstreamApi::OpenAi,
+            Some(Format::Messages) => api == UpstreamApi::Anthropic,
+            None => true,
         }
     }
 
@@ -43,6 +69,7 @@ impl Operation {
     pub fn path_after_v1(&self) -> String {
         match self {
             Self::Generate(format) => format.path_after_v1().to_owned(),
+            Self::CountTokens => COUNT_TOKENS_PATH.to_owned(),
             Self::ListModels => "/models".to_owned(),
             Self::GetModel { id } => format!("/models/{id}"),
         }
@@ -52,6 +79,7 @@ impl Operation {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Generate(format) => format.label(),
+            Self::CountTokens => "count_tokens",
             Self::ListModels => "list_models",
             Self::GetModel { .. } => "get_model",
         }
@@ -60,13 +88,14 @@ impl Operation {
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 2] = [Self::Chat, Self::Responses];
+    pub const ALL: [Self; 3] = [Self::Chat, Self::Responses, Self::Messages];
 
     /// The path of its requests after `/v1`.
     pub fn path_after_v1(self) -> &'static str {
         match self {
             Self::Chat => "/chat/completions",
             Self::Responses => "/responses",
+            Self::Messages => "/messages",
         }
     }
 
@@ -75,6 +104,15 @@ impl Format {
         match self {
             Self::Chat => "chat_completions",
             Self::Responses => "responses",
+            Self::Messages => "messages",
+        }
+    }
+
+    /// The body of an answer that tells the caller of an error.
+    pub fn error_body(self, error: &GatewayError<'_>) -> String {
+        match self {
+            Self::Chat | Self::Responses => error.body(),
+            Self::Messages => messages::error_body(error),
         }
     }
 
@@ -83,6 +121,15 @@ impl Format {
         match self {
             Self::Chat => chat::error_event(error),
             Self::Responses => responses::error_event(error, events),
+            Self::Messages => messages::error_event(error),
+        }
+    }
+
+    /// Reads a `usage` object. `None` when it is not an object or holds no known count.
+    pub(super) fn parse_usage(self, raw: &str) -> Option<ReportedUsage> {
+        match self {
+            Self::Chat | Self::Responses => ReportedUsage::parse(raw, self.usage_names()),
+            Self::Messages => messages::parse_usage(raw),
         }
     }
 
@@ -91,7 +138,13 @@ impl Format {
         match self {
             Self::Chat => &chat::USAGE_NAMES,
             Self::Responses => &responses::USAGE_NAMES,
+            Self::Messages => &messages::USAGE_NAMES,
         }
+    }
+
+    /// Whether a stream without its end mark was cut short, however its connection ended.
+    pub(super) fn has_mandatory_end(self) -> bool {
+        self == Self::Messages
     }
 
     /// Whether a request for usage adds an event to its streams.
@@ -104,6 +157,7 @@ impl Format {
         match self {
             Self::Chat => chat::read_event(event, text),
             Self::Responses => responses::read_event(event, text),
+            Self::Messages => messages::read_event(event, text),
         }
     }
 
@@ -118,6 +172,7 @@ impl Format {
         match self {
             Self::Chat => chat::read_long_event(name, members, length, text),
             Self::Responses => responses::read_long_event(name, members, length, text),
+            Self::Messages => messages::read_long_event(name, members, length, text),
         }
     }
 }

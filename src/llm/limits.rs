@@ -83,14 +83,19 @@ impl Bound {
         let bytes = u64::try_from(body_bytes).unwrap_or(u64::MAX);
         let input = &facts.input;
         let window = target.model.context_window;
-        let (input_tokens, input_hard) = match (input.kind, window) {
-            (InputKind::Text, _) => (bytes, true),
+        let (kind, added) = match target.format {
+            Format::Messages => (input.kind, input.added_tool_tokens()),
+            Format::Chat | Format::Responses if input.has_untyped_tools => (InputKind::Hosted, 0),
+            Format::Chat | Format::Responses => (input.kind, 0),
+        };
+        let (input_tokens, input_hard) = match (kind, window) {
+            (InputKind::Text, _) => (bytes.saturating_add(added), true),
             (InputKind::Media | InputKind::Stored, Some(window)) => (window, true),
             // A hosted tool makes the model read its window again for each of its steps.
             (InputKind::Hosted, Some(window)) => (window, false),
             (_, None) => (target.assumed.context_tokens, false),
         };
-        let unseen_tokens = match input.kind {
+        let unseen_tokens = match kind {
             InputKind::Text | InputKind::Media => input.media_tokens(target.image_tokens),
             // Nothing tells how much it is.
             InputKind::Stored | InputKind::Hosted => input_tokens,

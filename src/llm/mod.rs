@@ -9,6 +9,7 @@ mod chat;
 pub mod error;
 pub mod format;
 pub mod limits;
+mod messages;
 mod prompt_text;
 mod responses;
 pub mod sse;

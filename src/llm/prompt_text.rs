@@ -91,16 +91,20 @@ fn is_text(key: &[u8], raw: &[u8]) -> bool {
         b"call_id"
         | b"file_id"
         | b"id"
+        | b"media_type"
         | b"model"
         | b"previous_response_id"
         | b"prompt_cache_key"
         | b"safety_identifier"
         | b"service_tier"
         | b"tool_call_id"
+        | b"tool_use_id"
         | b"type"
         | b"user" => raw.len() > MAX_NAME,
         b"file_url" | b"image_url" => raw.len() > MAX_NAME && !is_encoded(raw),
-        b"b64_json" | b"data" | b"encrypted_content" | b"file_data" | b"url" => !is_encoded(raw),
+        b"b64_json" | b"data" | b"encrypted_content" | b"file_data" | b"signature" | b"url" => {
+            !is_encoded(raw)
+        }
         _ => true,
     }
 }

@@ -143,6 +143,7 @@ pub(crate) fn is_generated(key: &[u8]) -> bool {
             | b"reasoning_content"
             | b"refusal"
             | b"text"
+            | b"thinking"
             | b"transcript"
     )
 }
@@ -200,6 +201,11 @@ impl TextSampler {
             self.passed = self.passed.saturating_add(now.len() as u64);
             rest = later;
         }
+    }
+
+    /// Whether nothing has passed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.passed == 0 && self.unseen == 0
     }
 
     /// Counts bytes that cannot be read.

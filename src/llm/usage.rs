@@ -30,6 +30,7 @@ pub(super) struct UsageNames {
     pub(super) input: Places,
     pub(super) cached_input: Places,
     pub(super) cache_write: Places,
+    pub(super) cache_write_1h: Places,
     pub(super) output: Places,
     pub(super) reasoning: Places,
     pub(super) audio_input: Places,
@@ -54,6 +55,7 @@ impl UsageNames {
             self.reasoning,
             self.audio_input,
             self.audio_output,
+            self.cache_write_1h,
             self.total,
             self.reasoning_beside_output,
         ]
@@ -67,6 +69,8 @@ pub struct ReportedUsage {
     pub counts: TokenUsage,
     /// All tokens together.
     pub total: Option<u64>,
+    /// The input was reported without what was read from the cache and written to it.
+    pub input_excludes_cache: bool,
 }
 
 impl ReportedUsage {
@@ -82,7 +86,11 @@ impl ReportedUsage {
             counts.output = Some(output.saturating_add(reasoning));
         }
         // A total alone says nothing about kinds.
-        (counts != TokenUsage::default()).then_some(Self { counts, total: found.find(TOTAL) })
+        (counts != TokenUsage::default()).then_some(Self {
+            counts,
+            total: found.find(TOTAL),
+            input_excludes_cache: false,
+        })
     }
 
     /// Combines this report with a later one of the same answer. Reports are cumulative: a later count
@@ -101,12 +109,17 @@ impl ReportedUsage {
             input: input.input.or(earlier.input),
             cached_input: input.cached_input.or(earlier.cached_input),
             cache_write: input.cache_write.or(earlier.cache_write),
+            cache_write_1h: input.cache_write_1h.or(earlier.cache_write_1h),
             output: output.output.or(earlier.output),
             reasoning: output.reasoning.or(earlier.reasoning),
             audio_input: input.audio_input.or(earlier.audio_input),
             audio_output: output.audio_output.or(earlier.audio_output),
         };
-        Self { counts, total: total.or(self.total) }
+        Self {
+            counts,
+            total: total.or(self.total),
+            input_excludes_cache: self.input_excludes_cache || later.input_excludes_cache,
+        }
     }
 
     /// The tokens by kind, with what the total has beyond input and output: some providers count
@@ -117,14 +130,17 @@ impl ReportedUsage {
     /// allowed: then the total counts something else, which is not charged. A smaller total changes
     /// nothing.
     pub fn tokens(self, max_output: u64) -> TokenUsage {
-        let Self { counts, total } = self;
+        let Self { mut counts, total, input_excludes_cache } = self;
+        let through_cache =
+            counts.cached_input.unwrap_or(0).saturating_add(counts.cache_write.unwrap_or(0));
+        if input_excludes_cache {
+            counts.input = counts.input.map(|input| input.saturating_add(through_cache));
+        }
         if counts.input.is_none() || counts.output.is_none() {
             return counts;
         }
         let (input, output) = charged_tokens(&counts);
         let more = total.unwrap_or(0).saturating_sub(input.saturating_add(output));
-        let through_cache =
-            counts.cached_input.unwrap_or(0).saturating_add(counts.cache_write.unwrap_or(0));
         let longer = TokenUsage { output: Some(output.saturating_add(more)), ..counts };
         match more {
             0 => counts,

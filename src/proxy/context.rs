@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 
-use actix_web::{HttpResponse, ResponseError, body::BoxBody};
+use actix_web::{HttpResponse, body::BoxBody};
 
 use super::error::ProxyError;
 use super::policy_headers::insert_policy_headers;
 use crate::accounting::budget::Share;
 use crate::accounting::request::AccountedRequest;
+use crate::llm::format::Format;
 use crate::policy::admission::PolicyReport;
 use crate::telemetry::OpenStream;
 use crate::telemetry::request_record::RequestOutcome;
@@ -41,9 +42,10 @@ impl RequestContext {
         self.request.shorten_sent();
     }
 
-    /// The gateway's own answer, instead of an upstream's.
-    pub fn refuse(mut self, error: &ProxyError) -> HttpResponse<BoxBody> {
-        let mut response = error.error_response();
+    /// The gateway's own answer, instead of an upstream's, in the form that callers of this format
+    /// expect.
+    pub fn refuse(mut self, error: &ProxyError, format: Format) -> HttpResponse<BoxBody> {
+        let mut response = error.response(format, self.request.record().ids.request_id);
         insert_policy_headers(response.headers_mut(), &self.policy_report);
         let row = error.row();
         let record = self.request.record();

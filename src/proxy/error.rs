@@ -10,14 +10,17 @@ use std::fmt;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ACCEPT_ENCODING, HeaderName, RETRY_AFTER};
-use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
+use actix_web::{HttpResponse, HttpResponseBuilder};
 use actix_web_httpauth::headers::www_authenticate::WwwAuthenticate;
 use actix_web_httpauth::headers::www_authenticate::bearer::Bearer;
 
 use super::content_coding::SUPPORTED;
+use crate::domain::ids::RequestId;
 use crate::domain::metadata::InvalidMetadata;
+use crate::domain::model_configuration::Provider;
 use crate::json::object::BodyError;
 use crate::llm::error::GatewayError;
+use crate::llm::format::Format;
 use crate::policy::admission::{Denied, Reason};
 
 pub use table::{Retry, Row};
@@ -54,6 +57,7 @@ pub enum ProxyError {
     ConcurrencyLimited { name: String },
     KeyAttemptsLimited { retry_after: u32 },
     NotServed,
+    FormatNotServed { name: String, provider: Provider },
     Internal,
     UpstreamUnresolved,
     UpstreamUnreachable,
@@ -92,6 +96,7 @@ impl ProxyError {
         matches!(
             self,
             Self::NotServed
+                | Self::FormatNotServed { .. }
                 | Self::BodyTooLarge { .. }
                 | Self::BodyTooSlow
                 | Self::IncompleteBody
@@ -100,10 +105,42 @@ impl ProxyError {
         )
     }
 
-    /// Calls `render` with the error as the caller gets it.
-    pub fn render<T>(&self, render: impl FnOnce(GatewayError<'_>) -> T) -> T {
-        let Row { kind, code, message, .. } = self.row();
-        render(GatewayError { message: &message, kind, code, param: self.param() })
+    /// Calls `render` with the error as the caller of this request gets it.
+    pub fn render<T>(
+        &self,
+        request_id: RequestId,
+        render: impl FnOnce(GatewayError<'_>) -> T,
+    ) -> T {
+        let Row { kind, code, message, status, .. } = self.row();
+        let (param, status) = (self.param(), status.as_u16());
+        render(GatewayError { message: &message, kind, code, param, status, request_id })
+    }
+
+    /// The answer to a request, in the form that callers of this format expect.
+    pub fn response(&self, format: Format, request_id: RequestId) -> HttpResponse {
+        let Row { status, retry, .. } = self.row();
+        let mut response = HttpResponseBuilder::new(status);
+        response.insert_header((GATEWAY_HEADER, "gateway"));
+        match retry {
+            Retry::Never => {
+                response.insert_header((SHOULD_RETRY, "false"));
+            }
+            Retry::May => {}
+            Retry::After(seconds) => {
+                response.insert_header((RETRY_AFTER, seconds.to_string()));
+            }
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            response.insert_header(WwwAuthenticate(Bearer::build().realm("tollgate").finish()));
+        }
+        if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            response.insert_header((ACCEPT_ENCODING, SUPPORTED));
+        }
+        if self.leaves_body_unread() {
+            response.force_close();
+        }
+        let body = self.render(request_id, |error| format.error_body(&error));
+        response.content_type("application/json").body(body)
     }
 }
 
@@ -133,37 +170,6 @@ impl fmt::Display for ProxyError {
 }
 
 impl std::error::Error for ProxyError {}
-
-impl ResponseError for ProxyError {
-    fn status_code(&self) -> StatusCode {
-        self.row().status
-    }
-
-    fn error_response(&self) -> HttpResponse {
-        let Row { status, retry, .. } = self.row();
-        let mut response = HttpResponseBuilder::new(status);
-        response.insert_header((GATEWAY_HEADER, "gateway"));
-        match retry {
-            Retry::Never => {
-                response.insert_header((SHOULD_RETRY, "false"));
-            }
-            Retry::May => {}
-            Retry::After(seconds) => {
-                response.insert_header((RETRY_AFTER, seconds.to_string()));
-            }
-        }
-        if status == StatusCode::UNAUTHORIZED {
-            response.insert_header(WwwAuthenticate(Bearer::build().realm("tollgate").finish()));
-        }
-        if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
-            response.insert_header((ACCEPT_ENCODING, SUPPORTED));
-        }
-        if self.leaves_body_unread() {
-            response.force_close();
-        }
-        response.content_type("application/json").body(self.render(|error| error.body()))
-    }
-}
 
 #[cfg(test)]
 mod tests;

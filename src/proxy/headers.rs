@@ -6,7 +6,10 @@ use actix_web::http::header::{
 };
 use memchr::memmem;
 
-use crate::domain::headers::{is_forwardable, is_hop_by_hop, is_own};
+use crate::domain::headers::{
+    ANTHROPIC_VERSION, USUAL_ANTHROPIC_VERSION, is_forwardable, is_hop_by_hop, is_own,
+};
+use crate::domain::model_configuration::UpstreamApi;
 
 /// Callers' headers that every upstream gets.
 const UP: &[&str] = &[
@@ -24,6 +27,9 @@ const UP: &[&str] = &[
 /// What SDKs say about themselves.
 const UP_PREFIX: &str = "x-stainless-";
 
+/// Of callers of Anthropic's API, all that says what it is to do; Claude Code's of its sessions.
+const UP_TO_ANTHROPIC: [&str; 2] = ["anthropic-", "x-claude-code-"];
+
 /// Upstreams' headers that speak for another site than the one that the caller called.
 const NOT_DOWN: &[&str] =
     &["set-cookie", "set-cookie2", "alt-svc", "strict-transport-security", "content-length"];
@@ -34,16 +40,26 @@ const UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-requ
 /// The caller's headers that go up: the list, and what the configuration's `forward_headers` names
 /// as far as that is allowed at all. Never the caller's credentials. Answers are asked for
 /// uncompressed, since usage is read from them.
-pub fn upstream_headers(caller: &HeaderMap, forward: &[HeaderName]) -> HeaderMap {
+pub fn upstream_headers(caller: &HeaderMap, forward: &[HeaderName], api: UpstreamApi) -> HeaderMap {
     let mut up = HeaderMap::with_capacity(16);
+    let prefixes: &[&str] = match api {
+        UpstreamApi::OpenAi => &[],
+        UpstreamApi::Anthropic => &UP_TO_ANTHROPIC,
+    };
     for (name, value) in caller {
-        let listed = UP.contains(&name.as_str()) || name.as_str().starts_with(UP_PREFIX);
+        let listed = UP.contains(&name.as_str())
+            || name.as_str().starts_with(UP_PREFIX)
+            || prefixes.iter().any(|prefix| name.as_str().starts_with(prefix));
         let named = || forward.contains(name) && is_forwardable(name.as_str());
         if (listed || named()) && !named_by_connection(caller, name) {
             up.append(name.clone(), value.clone());
         }
     }
     up.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    if api == UpstreamApi::Anthropic && !up.contains_key(ANTHROPIC_VERSION) {
+        let version = HeaderValue::from_static(USUAL_ANTHROPIC_VERSION);
+        up.insert(HeaderName::from_static(ANTHROPIC_VERSION), version);
+    }
     up
 }
 
@@ -141,13 +157,42 @@ mod tests {
                 .into_iter()
                 .map(HeaderName::from_static)
                 .collect();
-        let up = upstream_headers(&caller, &forward);
+        let up = upstream_headers(&caller, &forward, UpstreamApi::OpenAi);
         assert_eq!(
             names(&up),
             ["accept", "accept-encoding", "content-type", "x-stainless-lang", "x-team"]
         );
         assert_eq!(up.get_all("x-team").count(), 2);
         assert_eq!(up.get("accept-encoding").unwrap(), "identity");
+    }
+
+    #[test]
+    fn anthropics_own_headers_go_up_to_its_api_alone() {
+        let caller = map(&[
+            ("anthropic-beta", "a"),
+            ("anthropic-beta", "b"),
+            ("anthropic-dangerous-direct-browser-access", "true"),
+            ("x-api-key", "tg_x"),
+            ("x-claude-code-session-id", "s"),
+        ]);
+        let up = upstream_headers(&caller, &[], UpstreamApi::OpenAi);
+        assert_eq!(names(&up), ["accept-encoding", "anthropic-beta"]);
+        let up = upstream_headers(&caller, &[], UpstreamApi::Anthropic);
+        assert_eq!(
+            names(&up),
+            [
+                "accept-encoding",
+                "anthropic-beta",
+                "anthropic-dangerous-direct-browser-access",
+                "anthropic-version",
+                "x-claude-code-session-id",
+            ]
+        );
+        assert_eq!(up.get_all("anthropic-beta").count(), 2);
+        assert_eq!(up.get("anthropic-version").unwrap(), "2023-06-01");
+        let caller = map(&[("anthropic-version", "2099-01-01")]);
+        let up = upstream_headers(&caller, &[], UpstreamApi::Anthropic);
+        assert_eq!(up.get("anthropic-version").unwrap(), "2099-01-01");
     }
 
     #[test]

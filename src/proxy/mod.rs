@@ -99,7 +99,10 @@ async fn answer(
     let mut context = RequestContext::new(reporter, ids.clone(), client_address);
     let mut response = match pipeline(&request, payload, &plane, &client, &mut context).await {
         Ok(answer) => relay::relay(answer, context).await.map_into_left_body(),
-        Err(error) => context.refuse(&error).map_into_right_body(),
+        Err(error) => {
+            let format = route::error_format(request.headers(), request.uri().path());
+            context.refuse(&error, format).map_into_right_body()
+        }
     };
     ids.insert_into(response.headers_mut());
     response
@@ -122,6 +125,7 @@ async fn pipeline(
     context.request.record().operation = route.operation.label();
 
     let configurations = resolve(plane, scope, &route, context).await?;
+    check_format(&configurations, &route)?;
 
     context.permit = Some(plane.requests.take(1).ok_or(ProxyError::Overloaded)?);
     let (body, body_share) = if route.operation.format().is_some() {
@@ -187,6 +191,18 @@ async fn resolve(
         return Err(ProxyError::DisabledConfiguration { name: name.clone() });
     }
     Ok(smallvec![configuration])
+}
+
+/// Whether every upstream speaks the format of the request.
+fn check_format(
+    configurations: &[Arc<ConfigurationEntry>],
+    route: &ProxyRoute,
+) -> Result<(), ProxyError> {
+    let other = configurations.iter().find(|one| !route.operation.is_in(one.provider.api()));
+    other.map_or(Ok(()), |other| {
+        let name = other.name.to_string();
+        Err(ProxyError::FormatNotServed { name, provider: other.provider })
+    })
 }
 
 fn refusal(error: AuthError) -> ProxyError {

@@ -19,7 +19,9 @@ use super::headers::{content_length, downstream_headers};
 use super::key_scrubber::{MAX_ERROR_BYTES, scrub, scrubbed_length};
 use super::policy_headers::insert_policy_headers;
 use crate::crypto::SecretBytes;
+use crate::domain::ids::RequestId;
 use crate::llm::answer::{AnswerContent, ObservedAnswer, PlainAnswer, StreamEnd, StreamedAnswer};
+use crate::llm::error::GatewayError;
 use crate::llm::format::{Format, Operation};
 use crate::telemetry::request_record::RequestOutcome;
 use crate::upstream::{UpstreamBody, UpstreamError, UpstreamResponse};
@@ -51,7 +53,7 @@ pub async fn relay(answer: Answer, mut context: RequestContext) -> HttpResponse<
         answer;
     let UpstreamResponse { status, headers, body, .. } = response;
     let exposed: Vec<&[u8]> = secrets.iter().map(SecretBytes::expose).collect();
-    let format = operation.format();
+    let format = operation.answer_format();
     let reader =
         AnswerReader { format: format.unwrap_or(Format::Chat), is_stream_expected, withhold_usage };
     let watch = reader.begin(status, &headers);
@@ -81,7 +83,9 @@ pub async fn relay(answer: Answer, mut context: RequestContext) -> HttpResponse<
     } else if matches!(watch, Watch::None) && is_compressed(&headers) {
         upstream = None;
         size = BodySize::Stream;
-        first = Some(Bytes::from_static(UNREADABLE));
+        let id = context.request.record().ids.request_id;
+        let error_format = operation.format().unwrap_or(Format::Chat);
+        first = Some(error_format.error_body(&unreadable(status, id)).into());
         down.remove(CONTENT_ENCODING);
         down.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     } else if matches!(watch, Watch::None)
@@ -130,7 +134,16 @@ pub async fn relay(answer: Answer, mut context: RequestContext) -> HttpResponse<
 }
 
 /// Stands for an upstream's error that can't be looked through for the provider's key.
-const UNREADABLE: &[u8] = br#"{"error":{"message":"The provider answered with this status and a compressed body, although it was asked not to compress. The gateway does not pass such an error on, since it can't be searched for the provider's key.","type":"upstream_error","param":null,"code":"upstream_error_unreadable"}}"#;
+fn unreadable(status: StatusCode, request_id: RequestId) -> GatewayError<'static> {
+    GatewayError {
+        message: "The provider answered with this status and a compressed body, although it was asked not to compress. The gateway does not pass such an error on, since it can't be searched for the provider's key.",
+        kind: "upstream_error",
+        code: "upstream_error_unreadable",
+        param: None,
+        status: status.as_u16(),
+        request_id,
+    }
+}
 
 /// Whether an answer ends with its head (RFC 9112, section 6.3).
 fn has_no_body(status: StatusCode, length: Option<u64>) -> bool {
@@ -344,6 +357,11 @@ impl RelayBody {
         passed.filter(|chunk| !chunk.is_empty())
     }
 
+    /// Whether the upstream's body has ended without the mark that ends every stream of its format.
+    fn is_cut_short(&self) -> bool {
+        matches!(&self.watch, Watch::Stream(answer) if answer.is_cut_short())
+    }
+
     /// The upstream's body has ended well. Gives what is still owed to the caller.
     fn complete(&mut self) -> Option<Bytes> {
         self.upstream = None;
@@ -365,7 +383,8 @@ impl RelayBody {
         let error_answer = error_for(error);
         let last = match &mut self.watch {
             Watch::Stream(answer) => {
-                let rest = error_answer.render(|error| answer.finish(StreamEnd::Failed(error)));
+                let id = self.context.request.record().ids.request_id;
+                let rest = error_answer.render(id, |error| answer.finish(StreamEnd::Failed(error)));
                 if !rest.abort {
                     self.state = State::Ended;
                     self.finish(RequestOutcome::Completed);
@@ -411,6 +430,9 @@ impl MessageBody for RelayBody {
                             }
                         }
                         Some(Err(error)) => this.state = State::Broken(error),
+                        None if this.is_cut_short() => {
+                            this.state = State::Broken(UpstreamError::Closed);
+                        }
                         None => {
                             if let Some(last) = this.complete() {
                                 return Poll::Ready(Some(Ok(last)));

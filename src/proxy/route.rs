@@ -4,10 +4,12 @@
 //! decoding before matching would tear it apart.
 
 use actix_web::http::Method;
+use actix_web::http::header::HeaderMap;
 use percent_encoding::percent_decode_str;
 
+use crate::domain::headers::ANTHROPIC_VERSION;
 use crate::domain::names::ConfigurationName;
-use crate::llm::format::{Format, Operation};
+use crate::llm::format::{COUNT_TOKENS_PATH, Format, Operation};
 
 const SCOPE: &str = "/providers/";
 
@@ -56,9 +58,25 @@ pub fn match_route(method: &Method, raw_path: &str) -> RouteMatch {
     RouteMatch::Matched(ProxyRoute { config_name, operation })
 }
 
+/// The format in which callers of this path expect the gateway's errors. Listings have the same path in
+/// all formats; Anthropic's clients say the version of its API.
+pub fn error_format(headers: &HeaderMap, raw_path: &str) -> Format {
+    let tail = raw_path.strip_prefix(SCOPE).and_then(|rest| rest.split_once('/'));
+    let path = tail.and_then(|(_, tail)| tail.strip_prefix("v1")).unwrap_or_default();
+    let is_below = |root| {
+        path.strip_prefix(root).is_some_and(|rest: &str| rest.is_empty() || rest.starts_with('/'))
+    };
+    if is_below("/messages") || (is_below("/models") && headers.contains_key(ANTHROPIC_VERSION)) {
+        Format::Messages
+    } else {
+        Format::Chat
+    }
+}
+
 fn operation(method: &Method, tail: &str) -> Option<Operation> {
     let path = tail.strip_prefix("v1")?;
     match *method {
+        Method::POST if path == COUNT_TOKENS_PATH => Some(Operation::CountTokens),
         Method::POST => Format::ALL
             .into_iter()
             .find(|format| format.path_after_v1() == path)
@@ -103,6 +121,7 @@ fn climbs(id: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use actix_web::http::header::{HeaderName, HeaderValue};
     use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
     use proptest::prelude::*;
 
@@ -121,10 +140,37 @@ mod tests {
         assert_eq!(route.operation.path_after_v1(), "/chat/completions");
         let route = matched(Method::POST, "/providers/gpt/v1/responses");
         assert_eq!(route.operation, Operation::Generate(Format::Responses));
+        let route = matched(Method::POST, "/providers/claude/v1/messages");
+        assert_eq!(route.operation, Operation::Generate(Format::Messages));
+        let route = matched(Method::POST, "/providers/claude/v1/messages/count_tokens");
+        assert_eq!(route.operation, Operation::CountTokens);
+        assert_eq!(route.operation.path_after_v1(), "/messages/count_tokens");
         let route = matched(Method::GET, "/providers/gpt/v1/models");
         assert_eq!(route.operation, Operation::ListModels);
         let route = matched(Method::GET, "/providers/gpt/v1/models/org%2Fllama%203");
         assert_eq!(route.operation.path_after_v1(), "/models/org%2Fllama%203");
+    }
+
+    #[test]
+    fn errors_have_the_form_that_the_path_tells() {
+        let plain = HeaderMap::new();
+        let mut versioned = HeaderMap::new();
+        versioned.insert(
+            HeaderName::from_static(ANTHROPIC_VERSION),
+            HeaderValue::from_static("2023-06-01"),
+        );
+        for (path, without, with) in [
+            ("/providers/a/v1/messages", Format::Messages, Format::Messages),
+            ("/providers/a%2Fb/v1/messages/count_tokens", Format::Messages, Format::Messages),
+            ("/providers/a/v1/messages/batches", Format::Messages, Format::Messages),
+            ("/providers/a/v1/models", Format::Chat, Format::Messages),
+            ("/providers/a/v1/chat/completions", Format::Chat, Format::Chat),
+            ("/providers/a/v1/messages_", Format::Chat, Format::Chat),
+            ("/providers/messages", Format::Chat, Format::Chat),
+        ] {
+            assert_eq!(error_format(&plain, path), without, "{path}");
+            assert_eq!(error_format(&versioned, path), with, "{path}");
+        }
     }
 
     #[test]

@@ -22,6 +22,10 @@ use crate::llm::limits::Bound;
 use crate::providers::quirks;
 use crate::upstream::{UpstreamRequest, UpstreamTimeouts};
 
+/// The parameters that the count of a message's tokens depends on; others are refused there.
+const COUNTED_PARAMETERS: [&str; 6] =
+    ["system", "tools", "tool_choice", "thinking", "output_config", "context_management"];
+
 /// One upstream that the request may be sent to.
 pub struct Target<'r> {
     pub configuration: &'r Arc<ConfigurationEntry>,
@@ -60,8 +64,20 @@ impl<'r> Target<'r> {
         }
         let mut edits = json.edit();
         edits.set_str("model", &configuration.model);
+        let is_count = *operation == Operation::CountTokens;
         for (name, value) in &configuration.default_parameters {
-            edits.set_if_absent(name, value).map_err(ProxyError::Body)?;
+            if !is_count || COUNTED_PARAMETERS.contains(&name.as_str()) {
+                edits.set_if_absent(name, value).map_err(ProxyError::Body)?;
+            }
+        }
+        if is_count {
+            return Ok(Self {
+                configuration,
+                bound: Bound::FREE,
+                withhold_usage: false,
+                is_stream_expected: false,
+                edits: Some(edits),
+            });
         }
         let is_stream_expected = edits.get("stream") == Some("true");
         let withhold_usage = format == Format::Chat
@@ -94,7 +110,11 @@ impl<'r> Target<'r> {
         defaults: UpstreamTimeouts,
     ) -> UpstreamRequest {
         let configuration = self.configuration;
-        let mut headers = upstream_headers(caller.headers(), &configuration.forward_headers);
+        let mut headers = upstream_headers(
+            caller.headers(),
+            &configuration.forward_headers,
+            configuration.provider.api(),
+        );
         for (name, value) in credentials {
             headers.insert(name, value);
         }

@@ -42,6 +42,7 @@ fn sound(what: &str, model: &Model) {
         input: price.input,
         cached_input: price.cached_input,
         cache_write: price.cache_write,
+        cache_write_1h: price.cache_write_1h,
         output: price.output,
         reasoning: price.reasoning,
         audio_input: price.audio_input,

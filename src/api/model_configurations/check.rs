@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::header::{
-    ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
 };
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpMessage, HttpRequest, web};
@@ -22,9 +22,12 @@ use tokio::time::{Instant, timeout_at};
 use super::super::access::{InWorkspace, ModelConfigurationsWrite};
 use super::super::error::ApiError;
 use super::{Management, WHAT, current};
+use crate::accounting::prices::without_date;
 use crate::db::Conn;
 use crate::directory::configuration::{ConfigurationEntry, SecretUnavailable};
+use crate::domain::headers::{ANTHROPIC_VERSION, USUAL_ANTHROPIC_VERSION};
 use crate::domain::metadata::Metadata;
+use crate::domain::model_configuration::UpstreamApi;
 use crate::domain::policy::Subject;
 use crate::telemetry::requests::RequestIds;
 use crate::upstream::{
@@ -206,7 +209,14 @@ impl Upstream<'_> {
         path: &str,
         body: Bytes,
     ) -> Result<UpstreamResponse, UpstreamError> {
+        let is_anthropic = self.entry.provider.api() == UpstreamApi::Anthropic;
         let mut headers = self.credentials.clone();
+        if is_anthropic {
+            let version = HeaderValue::from_static(USUAL_ANTHROPIC_VERSION);
+            headers.insert(HeaderName::from_static(ANTHROPIC_VERSION), version);
+        }
+        // Anthropic's API lists 20 models at a time unless it is asked for more.
+        let query = (is_anthropic && method == Method::GET).then_some("limit=1000");
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(
@@ -218,7 +228,7 @@ impl Upstream<'_> {
         }
         let request = UpstreamRequest {
             method,
-            target: self.entry.base_url.join(path, None),
+            target: self.entry.base_url.join(path, query),
             headers,
             body: body.into(),
             timeouts: UpstreamTimeouts {
@@ -271,7 +281,9 @@ fn names_model(listing: &[u8], model: &str) -> Option<bool> {
     }
 
     let Listing { data } = serde_json::from_slice(listing).ok()?;
-    Some(data.iter().any(|listed| listed.id == model))
+    // Some upstreams list only the dated names of models that have an undated one, too.
+    let undated = model.strip_suffix("-latest").unwrap_or(model);
+    Some(data.iter().any(|Listed { id }| id == model || without_date(id) == Some(undated)))
 }
 
 #[cfg(test)]
@@ -283,6 +295,17 @@ mod tests {
         let listing = br#"{"object":"list","data":[{"id":"a","owned_by":"x"},{"id":"b"}]}"#;
         assert_eq!(names_model(listing, "b"), Some(true));
         assert_eq!(names_model(listing, "c"), Some(false));
+        let dated =
+            br#"{"data":[{"id":"claude-sonnet-4-5-20250929","type":"model"}],"has_more":false}"#;
+        for (model, is_listed) in [
+            ("claude-sonnet-4-5", true),
+            ("claude-sonnet-4-5-latest", true),
+            ("claude-sonnet-4-5-20250929", true),
+            ("claude-sonnet-4-5-20250101", false),
+            ("claude-sonnet-4", false),
+        ] {
+            assert_eq!(names_model(dated, model), Some(is_listed), "{model}");
+        }
         assert_eq!(names_model(b"<html>", "c"), None);
         assert_eq!(names_model(br#"{"models":[]}"#, "c"), None);
     }

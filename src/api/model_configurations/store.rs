@@ -99,6 +99,7 @@ pub(super) fn changes(
     fields: ModelConfigurationFields,
     actor: &Actor,
 ) -> Result<ModelConfigurationChanges, ApiError> {
+    let auth = fields.placement().to_string();
     Ok(ModelConfigurationChanges {
         name: fields.name,
         description: fields.description,
@@ -106,7 +107,7 @@ pub(super) fn changes(
         base_url: fields.base_url,
         model: fields.model,
         api_key_name: fields.api_key_name,
-        auth: fields.auth.to_string(),
+        auth,
         extra_headers: as_json(&fields.extra_headers)?,
         forward_headers: as_json(&fields.forward_headers)?,
         default_parameters: Value::Object(fields.default_parameters),

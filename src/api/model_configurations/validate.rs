@@ -64,7 +64,8 @@ pub(super) fn check(mut fields: ModelConfigurationFields) -> Result<Checked, Api
     if let Some(name) = &fields.api_key_name {
         secrets.insert(name.clone(), "api_key_name".to_owned());
     }
-    if let Placement::Header(name) = &fields.auth
+    let placement = fields.placement();
+    if let Placement::Header(name) = &placement
         && !is_settable_extra(name)
     {
         errors.add(
@@ -72,6 +73,7 @@ pub(super) fn check(mut fields: ModelConfigurationFields) -> Result<Checked, Api
             "must be 'bearer' or the name of a header that may carry a credential, such as api-key",
         );
     }
+    fields.auth = Some(placement);
     fields.extra_headers = extra_headers(&fields, &mut secrets, &mut errors);
     fields.forward_headers = forward_headers(&fields.forward_headers, &mut errors);
     default_parameters(&fields.default_parameters, &mut errors);
@@ -116,7 +118,8 @@ pub(super) fn check(mut fields: ModelConfigurationFields) -> Result<Checked, Api
 /// The URL without the path of one operation at its end, if it has one there: what people copy from
 /// a provider's documentation is often the URL of a call.
 fn without_operation(base_url: &BaseUrl) -> Option<String> {
-    const OPERATIONS: [&str; 3] = ["/chat/completions", "/responses", "/messages"];
+    const OPERATIONS: [&str; 4] =
+        ["/chat/completions", "/responses", "/messages/count_tokens", "/messages"];
 
     let (path, query) = match base_url.as_str().split_once('?') {
         Some((path, query)) => (path, format!("?{query}")),
@@ -141,7 +144,7 @@ fn extra_headers(
         let lower = name.to_ascii_lowercase();
         if !is_settable_extra(name) {
             errors.add(&field, "is not a header that a configuration may set");
-        } else if fields.api_key_name.is_some() && lower == fields.auth.header() {
+        } else if fields.api_key_name.is_some() && lower == fields.placement().header() {
             errors.add(&field, "is the header that carries the secret of api_key_name");
         }
         if value.len() > MAX_TEMPLATE {
@@ -225,12 +228,26 @@ mod tests {
         })))
         .unwrap();
         assert_eq!(checked.fields.base_url, "https://api.example.com/v1");
-        assert_eq!(checked.fields.auth, Placement::Header("api-key".to_owned()));
+        assert_eq!(checked.fields.auth, Some(Placement::Header("api-key".to_owned())));
         assert!(checked.fields.extra_headers.contains_key("x-team"));
         assert_eq!(checked.fields.forward_headers, ["x-trace"]);
         let secrets: Vec<(&str, &str)> =
             checked.secrets.iter().map(|(name, field)| (name.as_str(), field.as_str())).collect();
         assert_eq!(secrets, [("KEY", "api_key_name"), ("TEAM", "extra_headers.X-Team")]);
+    }
+
+    #[test]
+    fn the_key_is_sent_in_the_usual_way_of_the_api() {
+        for (more, auth) in [
+            (serde_json::json!({}), "bearer"),
+            (serde_json::json!({"auth": null}), "bearer"),
+            (serde_json::json!({"provider": "anthropic"}), "x-api-key"),
+            (serde_json::json!({"provider": "anthropic_compatible"}), "x-api-key"),
+            (serde_json::json!({"provider": "anthropic_compatible", "auth": "bearer"}), "bearer"),
+        ] {
+            let checked = check(fields(&more)).unwrap();
+            assert_eq!(checked.fields.auth.unwrap().to_string(), auth, "{more}");
+        }
     }
 
     #[test]
@@ -240,6 +257,7 @@ mod tests {
             ("https://api.example.com/v1/chat/completions/", "https://api.example.com/v1"),
             ("https://api.example.com/v1/responses", "https://api.example.com/v1"),
             ("https://api.example.com/v1/messages/", "https://api.example.com/v1"),
+            ("https://api.example.com/v1/messages/count_tokens", "https://api.example.com/v1"),
             (
                 "https://a.example.com/x/responses?api-version=1",
                 "https://a.example.com/x?api-version=1",

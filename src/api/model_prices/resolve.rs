@@ -19,7 +19,8 @@ use crate::domain::pricing::Price;
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ResolveQuery {
-    /// The provider by its name in the catalogue; `openai_compatible` for unknown hosts.
+    /// The provider by its name in the catalogue; the configuration's `provider`, such as
+    /// `openai_compatible`, for unknown hosts.
     #[param(min_length = 1, max_length = 256, example = "openai")]
     pub(super) provider: String,
     /// The model, as a configuration would name it.

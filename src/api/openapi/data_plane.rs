@@ -28,9 +28,11 @@ struct GatewayErrorBody {
 
 /// The operations of the data plane.
 pub(super) fn operations() -> Vec<Operation> {
-    let all: [&dyn OpenApiFactory; 4] = [
+    let all: [&dyn OpenApiFactory; 6] = [
         &__path_create_chat_completion,
         &__path_create_response,
+        &__path_create_message,
+        &__path_count_message_tokens,
         &__path_list_models,
         &__path_get_model,
     ];
@@ -79,6 +81,42 @@ fn create_chat_completion() {}
     ))),
 )]
 fn create_response() {}
+
+/// Create a message
+///
+/// Anthropic's messages, on configurations whose provider is `anthropic` or `anthropic_compatible`.
+/// `model` is replaced by the configuration's. With `stream: true` the answer is an event stream.
+/// Errors of the gateway have Anthropic's form here: `error` with `type`, `message` and `code`, beside
+/// `type` and `request_id`.
+#[utoipa::path(
+    post,
+    path = "/providers/{configName}/v1/messages",
+    request_body(
+        content = Object,
+        description = "As the upstream's API defines it",
+        example = json!({"model": "claude-sonnet-5", "max_tokens": 1024, "messages": [{"role": "user", "content": "Hello"}]}),
+    ),
+    responses((status = 200, description = "The upstream's answer", content(
+        (Object = "application/json"),
+        (String = "text/event-stream"),
+    ))),
+)]
+fn create_message() {}
+
+/// Count the tokens of a message
+///
+/// The upstream's own count. It costs nothing; rate limits and model access apply.
+#[utoipa::path(
+    post,
+    path = "/providers/{configName}/v1/messages/count_tokens",
+    request_body(
+        content = Object,
+        description = "As the upstream's API defines it",
+        example = json!({"model": "claude-sonnet-5", "messages": [{"role": "user", "content": "Hello"}]}),
+    ),
+    responses((status = 200, description = "The upstream's answer", body = Object)),
+)]
+fn count_message_tokens() {}
 
 /// List the upstream's models
 ///

@@ -35,6 +35,33 @@ fn kinds_have_their_own_rates_and_fall_back() {
 }
 
 #[test]
+fn cache_writes_of_one_hour_are_charged_apart() {
+    let usage = TokenUsage {
+        cached_input: Some(400_000),
+        cache_write: Some(300_000),
+        cache_write_1h: Some(100_000),
+        ..usage(1_000_000, 0)
+    };
+    let plain = price(serde_json::json!({"input": 1, "cached_input": 0.1, "output": 0}));
+    // 0.3 plain at 1, 0.4 cached at 0.1, 0.2 written for five minutes and 0.1 for one hour.
+    assert_eq!(plain.cost(&usage), usd("0.64"));
+    let own = Price { cache_write: Some(usd("3")), ..plain.clone() };
+    assert_eq!(own.cost(&usage), usd("1.24"));
+    let filled = plain.with_cache_write_rates();
+    assert_eq!(filled.cost(&usage), usd("0.3") + usd("0.04") + usd("0.25") + usd("0.2"));
+    assert_eq!(filled.max_cost(1_000_000, 0), usd("2"));
+    let own = Price { cache_write_1h: Some(usd("7")), ..own }.with_cache_write_rates();
+    assert_eq!(own.cost(&usage), usd("0.3") + usd("0.04") + usd("0.6") + usd("0.7"));
+    let tiered = price(serde_json::json!({"input": 1, "output": 0, "tiers": [
+        {"above_input_tokens": 10, "input": 4, "output": 0}]}));
+    let tier = tiered.with_cache_write_rates().tiers.remove(0);
+    assert_eq!((tier.cache_write, tier.cache_write_1h), (Some(usd("5")), Some(usd("8"))));
+    // More for one hour than in all is beside it.
+    let beside = TokenUsage { cache_write_1h: Some(500_000), cached_input: None, ..usage };
+    assert_eq!(filled.cost(&beside), usd("0.2") + usd("0.375") + usd("1"));
+}
+
+#[test]
 fn the_sum_is_rounded_up_once() {
     let price = price(serde_json::json!({"input": 0.0000001, "output": 0.0000001}));
     // Each token is a tenth of a thousandth of a nano-dollar.
@@ -200,8 +227,8 @@ fn oracle(price: &Price, usage: &TokenUsage) -> NanoUsd {
         let plain = if sum <= total { total - sum } else { total };
         (plain, kinds)
     };
-    let of_cache =
-        u128::from(usage.cached_input.unwrap_or(0)) + u128::from(usage.cache_write.unwrap_or(0));
+    let (short, long) = parts(usage.cache_write, &[usage.cache_write_1h]);
+    let of_cache = u128::from(usage.cached_input.unwrap_or(0)) + short + long[0];
     let total = u128::from(usage.input.unwrap_or(0));
     let audio = usage
         .audio_input
@@ -210,17 +237,31 @@ fn oracle(price: &Price, usage: &TokenUsage) -> NanoUsd {
             let left = u64::try_from(total.saturating_sub(of_cache)).unwrap();
             usage.audio_input.map(|audio| audio.min(left))
         });
-    let (plain_input, input) = parts(usage.input, &[usage.cached_input, usage.cache_write, audio]);
+    let short = Some(u64::try_from(short).unwrap());
+    let kinds = [usage.cached_input, short, usage.cache_write_1h, audio];
+    let (plain_input, input) = parts(usage.input, &kinds);
     let (plain_output, output) = parts(usage.output, &[usage.reasoning, usage.audio_output]);
     let all_input = plain_input + input.iter().sum::<u128>();
     let mut rates = (
-        [Some(price.input), price.cached_input, price.cache_write, price.audio_input],
+        [
+            Some(price.input),
+            price.cached_input,
+            price.cache_write,
+            price.cache_write_1h.or(price.cache_write),
+            price.audio_input,
+        ],
         [Some(price.output), price.reasoning, price.audio_output],
     );
     for tier in &price.tiers {
         if all_input > u128::from(tier.above_input_tokens) {
             rates = (
-                [Some(tier.input), tier.cached_input, tier.cache_write, tier.audio_input],
+                [
+                    Some(tier.input),
+                    tier.cached_input,
+                    tier.cache_write,
+                    tier.cache_write_1h.or(tier.cache_write),
+                    tier.audio_input,
+                ],
                 [Some(tier.output), tier.reasoning, tier.audio_output],
             );
         }
@@ -242,8 +283,8 @@ fn any_rate() -> impl Strategy<Value = NanoUsd> {
 
 fn any_tier() -> impl Strategy<Value = Tier> {
     let rate = || prop::option::of(any_rate());
-    (1..2_000_000_u64, any_rate(), any_rate(), (rate(), rate(), rate(), rate(), rate())).prop_map(
-        |(above_input_tokens, input, output, rates)| Tier {
+    (1..2_000_000_u64, any_rate(), any_rate(), (rate(), rate(), rate(), rate(), rate(), rate()))
+        .prop_map(|(above_input_tokens, input, output, rates)| Tier {
             above_input_tokens,
             input,
             cached_input: rates.0,
@@ -252,8 +293,8 @@ fn any_tier() -> impl Strategy<Value = Tier> {
             reasoning: rates.2,
             audio_input: rates.3,
             audio_output: rates.4,
-        },
-    )
+            cache_write_1h: rates.5,
+        })
 }
 
 fn any_price() -> impl Strategy<Value = Price> {
@@ -265,6 +306,7 @@ fn any_price() -> impl Strategy<Value = Price> {
                 input: base.input,
                 cached_input: base.cached_input,
                 cache_write: base.cache_write,
+                cache_write_1h: base.cache_write_1h,
                 output: base.output,
                 reasoning: base.reasoning,
                 audio_input: base.audio_input,
@@ -283,14 +325,17 @@ fn any_count() -> impl Strategy<Value = Option<u64>> {
 /// Parts that need not fit into their totals.
 fn any_usage() -> impl Strategy<Value = TokenUsage> {
     let count = any_count;
-    (count(), count(), count(), count(), count(), count(), count()).prop_map(|counts| TokenUsage {
-        input: counts.0,
-        cached_input: counts.1,
-        cache_write: counts.2,
-        output: counts.3,
-        reasoning: counts.4,
-        audio_input: counts.5,
-        audio_output: counts.6,
+    (count(), count(), count(), count(), count(), count(), count(), count()).prop_map(|counts| {
+        TokenUsage {
+            input: counts.0,
+            cached_input: counts.1,
+            cache_write: counts.2,
+            output: counts.3,
+            reasoning: counts.4,
+            audio_input: counts.5,
+            audio_output: counts.6,
+            cache_write_1h: counts.7,
+        }
     })
 }
 
@@ -308,23 +353,25 @@ proptest! {
     ) {
         let (input, output) = charged_tokens(&usage);
         prop_assert!(price.cost(&usage) <= price.max_cost(input + more.0, output + more.1));
-        // Whatever the parts say, a provider's totals bound them four- and threefold.
+        // Whatever the parts say, a provider's totals bound them five- and threefold.
         let most_of = |kinds: &[Option<u64>]| kinds.iter().flatten().max().copied().unwrap_or(0);
-        let input = most_of(&[usage.input, usage.cached_input, usage.cache_write, usage.audio_input]);
+        let cached = [usage.cached_input, usage.cache_write, usage.cache_write_1h];
+        let input = most_of(&[&cached[..], &[usage.input, usage.audio_input]].concat());
         let output = most_of(&[usage.output, usage.reasoning, usage.audio_output]);
-        prop_assert!(price.cost(&usage) <= price.max_cost(4 * input, 3 * output));
+        prop_assert!(price.cost(&usage) <= price.max_cost(5 * input, 3 * output));
     }
 
     #[test]
     fn consistent_usage_is_charged_for_its_totals(
         price in any_price(),
-        kinds in prop::array::uniform7(0..1_000_000_u64),
+        kinds in prop::array::uniform8(0..1_000_000_u64),
     ) {
-        let [plain, cached_input, cache_write, audio_input, output, reasoning, audio_output] = kinds;
+        let [plain, cached_input, short, long, audio_input, output, reasoning, audio_output] = kinds;
         let usage = TokenUsage {
-            input: Some(plain + cached_input + cache_write + audio_input),
+            input: Some(plain + cached_input + short + long + audio_input),
             cached_input: Some(cached_input),
-            cache_write: Some(cache_write),
+            cache_write: Some(short + long),
+            cache_write_1h: Some(long),
             audio_input: Some(audio_input),
             output: Some(output + reasoning + audio_output),
             reasoning: Some(reasoning),
@@ -339,15 +386,18 @@ proptest! {
         let ends = price.tiers.iter().map(|tier| tier.above_input_tokens.min(input));
         let kinds = |total: u64| {
             let kind = move |at: usize, this: usize| (at == this).then_some(total);
-            (0..4).map(move |at| (kind(at, 1), kind(at, 2), kind(at, 3)))
+            (0..5).map(move |at| {
+                (kind(at, 1), kind(at, 2).or(kind(at, 4)), kind(at, 3), kind(at, 4))
+            })
         };
         let dearest = ends.chain([input]).flat_map(|input| {
             let price = &price;
-            kinds(input).flat_map(move |(cached_input, cache_write, audio_input)| {
-                kinds(output).map(move |(reasoning, audio_output, _)| price.cost(&TokenUsage {
+            kinds(input).flat_map(move |(cached_input, cache_write, audio_input, cache_write_1h)| {
+                kinds(output).map(move |(reasoning, audio_output, ..)| price.cost(&TokenUsage {
                     input: Some(input),
                     cached_input,
                     cache_write,
+                    cache_write_1h,
                     audio_input,
                     output: Some(output),
                     reasoning,
@@ -370,16 +420,17 @@ proptest! {
     #[test]
     fn more_tokens_of_a_kind_never_cost_less_in_one_tier(
         mut price in any_price(),
-        kinds in prop::array::uniform7(0..1_000_000_u64),
-        which in 0..7_usize,
+        kinds in prop::array::uniform8(0..1_000_000_u64),
+        which in 0..8_usize,
         more in 0..1_000_000_u64,
     ) {
         // Across tiers they may: providers could make long prompts cheaper.
         price.tiers.clear();
-        let usage = |kinds: [u64; 7]| TokenUsage {
-            input: Some(kinds[0] + kinds[1] + kinds[2] + kinds[3]),
+        let usage = |kinds: [u64; 8]| TokenUsage {
+            input: Some(kinds[0] + kinds[1] + kinds[2] + kinds[3] + kinds[7]),
             cached_input: Some(kinds[1]),
-            cache_write: Some(kinds[2]),
+            cache_write: Some(kinds[2] + kinds[7]),
+            cache_write_1h: Some(kinds[7]),
             audio_input: Some(kinds[3]),
             output: Some(kinds[4] + kinds[5] + kinds[6]),
             reasoning: Some(kinds[5]),
@@ -391,14 +442,10 @@ proptest! {
     }
 
     #[test]
-    fn nothing_overflows(tokens in prop::array::uniform7(any::<u64>()), rate in 0..=i64::MAX) {
+    fn nothing_overflows(tokens in prop::array::uniform8(any::<u64>()), rate in 0..=i64::MAX) {
         let rate = NanoUsd::from_nanos(rate);
         let price = Price { input: rate, output: rate, request: rate, ..Price::default() };
-        let [input, cached_input, cache_write, output, reasoning, audio_input, audio_output] =
-            tokens.map(Some);
-        let usage = TokenUsage {
-            input, cached_input, cache_write, output, reasoning, audio_input, audio_output,
-        };
+        let usage = TokenUsage::from_counts(tokens.map(Some));
         let _ = (price.cost(&usage), price.max_cost(tokens[0], tokens[1]));
         let dearest = Price { input: MAX_RATE, output: MAX_RATE, ..Price::default() };
         prop_assert_eq!(dearest.max_cost(MAX_TOKENS, MAX_TOKENS), NanoUsd::MAX);

@@ -49,7 +49,7 @@ impl PlainAnswer {
         if self.usage.is_none()
             && let Some(raw) = self.scanner.usage.value()
         {
-            self.usage = Some(ReportedUsage::parse(raw, self.format.usage_names()));
+            self.usage = Some(self.format.parse_usage(raw));
         }
         if self.reports_output() {
             self.beginning.clear();

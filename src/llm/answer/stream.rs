@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
-use super::ObservedAnswer;
 use super::event::Event;
 use super::partial_event::PartialEvent;
+use super::{AnswerContent, ObservedAnswer};
 use crate::llm::chat::without_usage;
 use crate::llm::error::GatewayError;
 use crate::llm::format::Format;
@@ -195,6 +195,12 @@ impl StreamedAnswer {
         is_held || self.reader.at_event_boundary()
     }
 
+    /// Whether an answer has begun, and the end mark is missing that every stream of its format has.
+    pub fn is_cut_short(&self) -> bool {
+        let StreamContents { format, observed, is_terminal, .. } = &self.contents;
+        format.has_mandatory_end() && !is_terminal && observed.content == AnswerContent::Answer
+    }
+
     /// Whether the stream's own end mark has passed.
     pub fn is_terminal(&self) -> bool {
         self.contents.is_terminal
@@ -237,6 +243,10 @@ impl StreamContents {
             }
         };
         self.is_terminal |= content.is_terminal;
+        if content.is_terminal && self.format.has_mandatory_end() && !self.text.is_empty() {
+            // What the beginning of the message says of its output is no count of it.
+            self.observed.usage.iter_mut().for_each(|usage| usage.counts.output = None);
+        }
         let is_answer = content.is_answer || content.usage.is_some();
         self.observed.content.add(is_answer, content.is_error);
         if let Some(reported) = content.usage {

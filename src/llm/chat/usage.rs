@@ -31,6 +31,7 @@ pub(in crate::llm) const USAGE_NAMES: UsageNames = UsageNames {
         ("", "cache_creation_input_tokens"),
         ("input_tokens_details", "cache_write_tokens"),
     ],
+    cache_write_1h: &[],
     output: &[("", "completion_tokens"), ("", "output_tokens"), ("billed_units", "output_tokens")],
     reasoning: &[
         (OUTPUT, "reasoning_tokens"),

@@ -165,7 +165,9 @@ impl BodyFacts {
         first: Token<'a>,
         tokens: &mut Tokenizer<'a>,
     ) -> Result<(), SyntaxError> {
+        self.input.has_tools = true;
         let (mut is_own, mut is_hosted, mut names_model) = (false, false, false);
+        let mut has_schema = false;
         if first == Token::BeginObject {
             while let Token::Key(key) = tokens.next()? {
                 let value = tokens.next()?;
@@ -174,10 +176,13 @@ impl BodyFacts {
                 if key == b"type" {
                     let kind = if let Token::String(kind) = value { kind.text() } else { None };
                     let is_function = matches!(kind.as_deref(), Some("function" | "custom"));
-                    is_own |= is_function;
-                    is_hosted |= !is_function;
+                    let is_for_caller = kind.as_deref().is_some_and(runs_at_caller);
+                    self.input.provider_tools += u64::from(is_for_caller);
+                    is_own |= is_function || is_for_caller;
+                    is_hosted |= !is_function && !is_for_caller && !value.is_null();
                     tokens.skip(value)?;
                 } else {
+                    has_schema |= key == b"input_schema" && is_given(value);
                     names_model |= key == b"model" || names_model_inside(value, tokens)?;
                     if key == b"model" {
                         tokens.skip(value)?;
@@ -187,7 +192,9 @@ impl BodyFacts {
         } else {
             tokens.skip(first)?;
         }
-        if !is_own || is_hosted {
+        if !is_own && !is_hosted && has_schema {
+            self.input.has_untyped_tools = true;
+        } else if !is_own || is_hosted {
             self.input.note(InputKind::Hosted);
             if names_model {
                 self.model_fields.note("tools", "model");
@@ -195,6 +202,13 @@ impl BodyFacts {
         }
         Ok(())
     }
+}
+
+/// Whether a tool of this type is Anthropic's, and the caller runs it (Anthropic, "Tool use").
+fn runs_at_caller(kind: &str) -> bool {
+    ["bash_20", "computer_20", "memory_20", "text_editor_20"]
+        .iter()
+        .any(|own| kind.starts_with(own))
 }
 
 fn is_given(value: Token<'_>) -> bool {

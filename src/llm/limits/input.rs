@@ -47,7 +47,22 @@ const TEXT_KINDS: &[&str] = &[
     "input_audio",
     "url_citation",
     "ephemeral",
+    // Anthropic
+    "server_tool_use",
+    "mcp_tool_use",
+    "tool_reference",
+    "search_result",
+    "compaction",
+    "direct",
+    "char_location",
+    "page_location",
+    "content_block_location",
+    "search_result_location",
+    "web_search_result_location",
 ];
+
+/// Kinds whose `input` is what a model wrote for a tool, so text whatever stands in it.
+const TOOL_USE_KINDS: &[&str] = &["tool_use", "server_tool_use", "mcp_tool_use"];
 
 /// Bytes of a file for one token. A token is about four characters of text (OpenAI, "What are tokens
 /// and how to count them"; Google, "Understand and count tokens"). Files hold more than text, and
@@ -62,6 +77,14 @@ const AUDIO_BYTES_PER_TOKEN: u64 = 32;
 /// Tokens of an image with `detail: original`: OpenAI, "Images and vision", at most 10,000 patches.
 const ORIGINAL_IMAGE_TOKENS: u64 = 10_000;
 
+/// The most tokens of the system prompt that lets a model use tools: Anthropic, "Tool use", names up to
+/// 530, doubled for models to come.
+const TOOL_PROMPT_TOKENS: u64 = 1_060;
+
+/// The most tokens of one of Anthropic's own tools: the same page names up to 735 for a definition and
+/// 499 for its prompt.
+const PROVIDER_TOOL_TOKENS: u64 = 1_234;
+
 /// What was seen of the input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct InputFacts {
@@ -72,6 +95,12 @@ pub(super) struct InputFacts {
     /// Bytes of inline files, decoded.
     file_bytes: u64,
     audio_bytes: u64,
+    pub(super) has_tools: bool,
+    /// Whether a tool has a schema and no type, as those of Anthropic's callers; in other formats it may
+    /// run at the provider's.
+    pub(super) has_untyped_tools: bool,
+    /// Tools of the provider's own that the caller runs.
+    pub(super) provider_tools: u64,
 }
 
 /// What an object says of itself.
@@ -87,6 +116,13 @@ struct ObjectFacts {
     is_file: bool,
     has_file_data: bool,
     has_file_id: bool,
+    /// Its `source` is text.
+    has_text_source: bool,
+    /// Bytes in its `source`, decoded.
+    source_bytes: u64,
+    is_tool_use: bool,
+    /// What its `input` holds, which may come before its type.
+    input: InputFacts,
 }
 
 impl InputFacts {
@@ -103,6 +139,21 @@ impl InputFacts {
         images
             .saturating_add(files)
             .saturating_add(self.audio_bytes.div_ceil(AUDIO_BYTES_PER_TOKEN))
+    }
+
+    /// Tokens that Anthropic adds to a prompt with tools, beyond what stands in the body.
+    pub(super) fn added_tool_tokens(&self) -> u64 {
+        let all = if self.has_tools { TOOL_PROMPT_TOKENS } else { 0 };
+        self.provider_tools.saturating_mul(PROVIDER_TOOL_TOKENS).saturating_add(all)
+    }
+
+    /// Takes in what was seen of another part of the input.
+    fn add(&mut self, other: &Self) {
+        self.note(other.kind);
+        self.images = self.images.saturating_add(other.images);
+        self.original_images = self.original_images.saturating_add(other.original_images);
+        self.file_bytes = self.file_bytes.saturating_add(other.file_bytes);
+        self.audio_bytes = self.audio_bytes.saturating_add(other.audio_bytes);
     }
 
     /// Messages, or a part of them.
@@ -211,7 +262,14 @@ impl InputFacts {
                     Some(length) => self.audio_bytes = self.audio_bytes.saturating_add(length),
                     None => self.note(InputKind::Stored),
                 },
-                b"content" | b"text" | b"arguments" | b"output" | b"input" => {
+                b"source" if value == Token::BeginObject => {
+                    self.read_source(tokens, &mut object)?;
+                }
+                b"input" => {
+                    object.has_content |= is_given;
+                    object.input.read_content(value, tokens)?;
+                }
+                b"content" | b"text" | b"arguments" | b"output" => {
                     object.has_content |= is_given;
                     self.read_content(value, tokens)?;
                 }
@@ -226,6 +284,9 @@ impl InputFacts {
                 _ => self.read_content(value, tokens)?,
             }
         }
+        if !object.is_tool_use {
+            self.add(&object.input);
+        }
         self.note_media(&object);
         Ok(object)
     }
@@ -233,12 +294,54 @@ impl InputFacts {
     fn read_kind(&mut self, kind: RawString<'_>, object: &mut ObjectFacts) {
         match kind.text().as_deref() {
             Some("image_url" | "input_image" | "image") => object.is_image = true,
-            Some("file" | "input_file") => object.is_file = true,
+            Some("file" | "input_file" | "document") => object.is_file = true,
             Some(kind) if TEXT_KINDS.contains(&kind) => {
                 object.is_reasoning |= kind == "reasoning";
+                object.is_tool_use |= TOOL_USE_KINDS.contains(&kind);
             }
             _ => self.note(InputKind::Stored),
         }
+    }
+
+    /// Where an image or a document of Anthropic's format comes from: `base64`, `text` and `content`
+    /// stand in the body, `url` and `file` do not.
+    fn read_source<'a>(
+        &mut self,
+        tokens: &mut Tokenizer<'a>,
+        object: &mut ObjectFacts,
+    ) -> Result<(), SyntaxError> {
+        let (mut is_text, mut is_base64, mut data_length) = (false, false, None);
+        while let Token::Key(key) = tokens.next()? {
+            let value = tokens.next()?;
+            let mut buffer = FoldBuffer::default();
+            match (key.folded(&mut buffer).unwrap_or_default(), value) {
+                (b"type", Token::String(kind)) => match kind.text().as_deref() {
+                    Some("base64") => is_base64 = true,
+                    Some("text" | "content") => is_text = true,
+                    _ => object.has_file_id = true,
+                },
+                (b"data", _) => {
+                    data_length = inline_length(value);
+                    tokens.skip(value)?;
+                }
+                (b"content", _) => self.read_content(value, tokens)?,
+                (b"url" | b"file_id", _) => {
+                    object.has_file_id |= !value.is_null();
+                    tokens.skip(value)?;
+                }
+                (b"type", _) => {
+                    object.has_file_id = true;
+                    tokens.skip(value)?;
+                }
+                _ => tokens.skip(value)?,
+            }
+        }
+        object.has_text_source |= is_text && !is_base64;
+        if is_base64 {
+            object.has_file_data |= data_length.is_some();
+            object.source_bytes = data_length.unwrap_or(0);
+        }
+        Ok(())
     }
 
     fn note_media(&mut self, object: &ObjectFacts) {
@@ -248,9 +351,12 @@ impl InputFacts {
                 if object.is_original { &mut self.original_images } else { &mut self.images };
             *images = images.saturating_add(1);
             self.note(InputKind::Media);
-        } else if object.is_file && object.has_file_data && !object.has_file_id {
+        } else if object.has_file_id {
+            self.note(InputKind::Stored);
+        } else if object.is_file && object.has_file_data {
+            self.file_bytes = self.file_bytes.saturating_add(object.source_bytes);
             self.note(InputKind::Media);
-        } else if object.is_file || object.has_file_id {
+        } else if object.is_file && !object.has_text_source {
             self.note(InputKind::Stored);
         }
     }

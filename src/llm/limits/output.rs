@@ -104,7 +104,11 @@ impl OutputFacts {
             b"max_completion_tokens" => self.max_completion_tokens.note(value),
             b"max_output_tokens" => self.max_output_tokens.note(value),
             // Other tiers cost more, or less, than what is priced.
-            b"service_tier" => self.note_tier(value, &["auto", "default", "standard", "flex"]),
+            b"service_tier" => {
+                let usual = ["auto", "default", "standard", "standard_only", "flex"];
+                self.note_tier(value, &usual);
+            }
+            b"inference_geo" => self.note_tier(value, &["global"]),
             b"speed" => self.note_tier(value, &["standard"]),
             _ if CHOICES.iter().any(|name| name.as_bytes() == key) => {
                 self.note_choices(value);
@@ -156,6 +160,7 @@ impl OutputFacts {
             let is_heeded = match target.format {
                 Format::Chat => name != "max_output_tokens",
                 Format::Responses => name == "max_output_tokens",
+                Format::Messages => name == "max_tokens",
             } && !target.ignored_limits.contains(&name);
             largest = largest.max(limit.largest);
             has_limit |= is_heeded && limit.largest.is_some();

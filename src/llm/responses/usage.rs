@@ -24,6 +24,7 @@ pub(in crate::llm) const USAGE_NAMES: UsageNames = UsageNames {
         ("prompt_tokens_details", "cache_creation_tokens"),
         ("", "cache_creation_input_tokens"),
     ],
+    cache_write_1h: &[],
     output: &[("", "output_tokens"), ("", "completion_tokens")],
     reasoning: &[
         (OUTPUT, "reasoning_tokens"),

@@ -33,8 +33,10 @@ fn chat_usage_with_all_its_details() {
                 reasoning: Some(20),
                 audio_input: Some(3),
                 audio_output: Some(4),
+                cache_write_1h: None,
             },
             total: Some(150),
+            input_excludes_cache: false,
         })
     );
 }
@@ -93,6 +95,7 @@ fn each_kind_is_read_in_all_its_places() {
             names.input,
             names.cached_input,
             names.cache_write,
+            names.cache_write_1h,
             names.output,
             names.reasoning,
             names.audio_input,
@@ -104,16 +107,7 @@ fn each_kind_is_read_in_all_its_places() {
                     object => format!(r#"{{"{object}": {{"{name}": 7}}}}"#),
                 };
                 let usage = ReportedUsage::parse(&raw, names).unwrap().counts;
-                let all = [
-                    usage.input,
-                    usage.cached_input,
-                    usage.cache_write,
-                    usage.output,
-                    usage.reasoning,
-                    usage.audio_input,
-                    usage.audio_output,
-                ];
-                assert_eq!(all.iter().flatten().collect::<Vec<_>>(), [&7], "{raw}");
+                assert_eq!(usage.counts().iter().flatten().collect::<Vec<_>>(), [&7], "{raw}");
             }
         }
     }
@@ -165,7 +159,10 @@ fn later_reports_replace_earlier_ones() {
     );
     let last = report(r#"{"prompt_tokens": 26, "completion_tokens": 30, "total_tokens": 56}"#);
     let expected = TokenUsage { input: Some(26), output: Some(30), ..first.counts };
-    assert_eq!(first.updated(last), ReportedUsage { counts: expected, total: Some(56) });
+    assert_eq!(
+        first.updated(last),
+        ReportedUsage { counts: expected, total: Some(56), ..Default::default() }
+    );
     assert_eq!(first.updated(first), first);
 
     let blank = report(
@@ -262,15 +259,12 @@ fn a_total_of_all_reports_is_held_against_the_counts_of_all() {
 proptest! {
     #[test]
     fn what_is_charged_is_the_total_or_what_it_was(
-        counts in prop::array::uniform7(prop::option::of(0..2000_u64)),
+        counts in prop::array::uniform8(prop::option::of(0..2000_u64)),
         total in prop::option::of(0..20_000_u64),
         most in 0..5000_u64,
     ) {
-        let [input, cached_input, cache_write, output, reasoning, audio_input, audio_output] = counts;
-        let counts = TokenUsage {
-            input, cached_input, cache_write, output, reasoning, audio_input, audio_output,
-        };
-        let usage = ReportedUsage { counts, total }.tokens(most);
+        let counts = TokenUsage::from_counts(counts);
+        let usage = ReportedUsage { counts, total, input_excludes_cache: false }.tokens(most);
         let sum = |usage: &TokenUsage| {
             let (input, output) = charged_tokens(usage);
             input + output

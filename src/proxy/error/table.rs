@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use actix_web::http::StatusCode;
 
 use super::ProxyError;
+use crate::domain::model_configuration::UpstreamApi;
 use crate::policy::admission::Reason;
 use crate::proxy::content_coding::SUPPORTED;
 
@@ -216,7 +217,22 @@ impl ProxyError {
                 StatusCode::NOT_IMPLEMENTED,
                 "not_served",
                 Never,
-                "The gateway does not serve this method and path. It serves POST /v1/chat/completions, POST /v1/responses, GET /v1/models and GET /v1/models/{id} under /providers/{configName}.",
+                "The gateway does not serve this method and path. It serves POST /v1/chat/completions, POST /v1/responses, POST /v1/messages, POST /v1/messages/count_tokens, GET /v1/models and GET /v1/models/{id} under /providers/{configName}.",
+            ),
+            Self::FormatNotServed { name, provider } => row(
+                StatusCode::NOT_IMPLEMENTED,
+                "format_not_served",
+                Never,
+                format!(
+                    "The model configuration '{name}' has the provider '{}', which speaks {}. Call it in that format, or choose another model configuration.",
+                    provider.as_str(),
+                    match provider.api() {
+                        UpstreamApi::OpenAi =>
+                            "OpenAI's formats: /v1/chat/completions and /v1/responses",
+                        UpstreamApi::Anthropic =>
+                            "Anthropic's format: /v1/messages and /v1/messages/count_tokens",
+                    }
+                ),
             ),
             Self::Internal => row(
                 StatusCode::INTERNAL_SERVER_ERROR,

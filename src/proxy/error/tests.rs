@@ -3,8 +3,11 @@ use std::collections::HashMap;
 use super::*;
 use crate::accounting::engine::denied_status;
 use crate::domain::metadata::Metadata;
-use crate::llm::format::Format;
 use serde_json::{Value, json};
+
+fn request_id() -> RequestId {
+    RequestId::from(uuid::Uuid::nil())
+}
 
 fn all() -> Vec<ProxyError> {
     use ProxyError as E;
@@ -35,6 +38,7 @@ fn all() -> Vec<ProxyError> {
         E::ConcurrencyLimited { name: name() },
         E::KeyAttemptsLimited { retry_after: 7 },
         E::NotServed,
+        E::FormatNotServed { name: name(), provider: Provider::Anthropic },
         E::Internal,
         E::UpstreamUnresolved,
         E::UpstreamUnreachable,
@@ -59,7 +63,7 @@ fn statuses_and_headers_agree() {
         let row = error.row();
         assert!(row.message.ends_with('.'), "{error:?}");
         assert_eq!(codes.insert(row.code, format!("{error:?}")), None, "{error:?}");
-        let response = error.error_response();
+        let response = error.response(Format::Chat, request_id());
         assert_eq!(response.status(), row.status);
         let headers = response.headers();
         assert_eq!(headers.get("x-tollgate-error").unwrap(), "gateway");
@@ -73,9 +77,10 @@ fn statuses_and_headers_agree() {
             assert!(never, "{error:?}");
         }
     }
-    let missing = ProxyError::MissingKey.error_response();
+    let missing = ProxyError::MissingKey.response(Format::Chat, request_id());
     assert_eq!(missing.headers().get("www-authenticate").unwrap(), "Bearer realm=\"tollgate\"");
-    let limited = ProxyError::KeyAttemptsLimited { retry_after: 7 }.error_response();
+    let limited = ProxyError::KeyAttemptsLimited { retry_after: 7 };
+    let limited = limited.response(Format::Chat, request_id());
     assert_eq!(limited.headers().get("retry-after").unwrap(), "7");
 }
 
@@ -83,7 +88,7 @@ fn statuses_and_headers_agree() {
 fn the_envelope_is_the_apis_own() {
     let error = ProxyError::Body(BodyError::DuplicateKey { key: "mo\"del".into() });
     assert_eq!(
-        serde_json::from_str::<Value>(&error.render(|error| error.body())).unwrap(),
+        serde_json::from_str::<Value>(&error.render(request_id(), |error| error.body())).unwrap(),
         json!({"error": {
             "message": "The request body holds the field 'mo\"del' twice. Send it once.",
             "type": "invalid_request_error",
@@ -96,15 +101,20 @@ fn the_envelope_is_the_apis_own() {
 #[test]
 fn stream_events_have_their_apis_shape() {
     let error = ProxyError::UpstreamDied;
-    let chat = error.render(|error| Format::Chat.error_event(&error, 4));
+    let chat = error.render(request_id(), |error| Format::Chat.error_event(&error, 4));
     let data = chat.strip_prefix("data: ").unwrap().strip_suffix("\n\n").unwrap();
-    assert_eq!(data, error.render(|error| error.body()));
-    let responses = error.render(|error| Format::Responses.error_event(&error, 4));
+    assert_eq!(data, error.render(request_id(), |error| error.body()));
+    let responses = error.render(request_id(), |error| Format::Responses.error_event(&error, 4));
     let data = responses.strip_prefix("event: error\ndata: ").unwrap();
     let event: Value = serde_json::from_str(data.trim_end()).unwrap();
     assert_eq!(event["type"], "error");
     assert_eq!(event["code"], "upstream_closed");
     assert_eq!(event["sequence_number"], 4);
+    let messages = error.render(request_id(), |error| Format::Messages.error_event(&error, 4));
+    let data = messages.strip_prefix("event: error\ndata: ").unwrap();
+    let event: Value = serde_json::from_str(data.trim_end()).unwrap();
+    assert_eq!((&event["type"], &event["error"]["type"]), (&json!("error"), &json!("api_error")));
+    assert_eq!(event["error"]["code"], "upstream_closed");
 }
 
 #[test]

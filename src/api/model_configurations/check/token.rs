@@ -9,6 +9,8 @@ use super::Upstream;
 use crate::accounting::engine::{Accounting, RequestFacts, TargetFacts, denied_status};
 use crate::accounting::request::AccountedRequest;
 use crate::accounting::sent_body::SentBody;
+use crate::directory::configuration::ConfigurationEntry;
+use crate::domain::model_configuration::UpstreamApi;
 use crate::domain::policy::Subject;
 use crate::domain::principal::Principal;
 use crate::llm::answer::PlainAnswer;
@@ -52,8 +54,12 @@ pub(super) async fn ask(
     mut asker: Asker<'_>,
 ) -> Result<Token, UpstreamError> {
     let ignored = quirks(&upstream.entry.provider_name).ignored_limits;
+    let bounds: &[&str] = match format_of(upstream.entry) {
+        Format::Messages => &["max_tokens"],
+        Format::Chat | Format::Responses => &LENGTH_BOUNDS,
+    };
     let mut answer = Token::Answered(StatusCode::BAD_REQUEST);
-    for bound in LENGTH_BOUNDS.into_iter().filter(|bound| !ignored.contains(bound)) {
+    for bound in bounds.iter().filter(|bound| !ignored.contains(bound)) {
         answer = ask_within(upstream, &asker, bound).await?;
         if !matches!(answer, Token::Answered(StatusCode::BAD_REQUEST)) {
             break;
@@ -61,6 +67,14 @@ pub(super) async fn ask(
         asker.ids.request_id = asker.accounting.clock.new_id();
     }
     Ok(answer)
+}
+
+/// The format that the upstream is asked in.
+fn format_of(entry: &ConfigurationEntry) -> Format {
+    match entry.provider.api() {
+        UpstreamApi::OpenAi => Format::Chat,
+        UpstreamApi::Anthropic => Format::Messages,
+    }
 }
 
 async fn ask_within(
@@ -84,7 +98,7 @@ async fn ask_within(
     record.configuration = Some((upstream.entry.id, upstream.entry.name.clone()));
     let target = TargetFacts {
         configuration: upstream.entry,
-        bound: accounting.bound(Format::Chat, upstream.entry, body.len(), &facts),
+        bound: accounting.bound(format_of(upstream.entry), upstream.entry, body.len(), &facts),
     };
     let targets = &[target];
     let facts = RequestFacts { record, subject: *subject, targets, is_background: false };
@@ -125,14 +139,15 @@ async fn send(
     body: Bytes,
     request: &mut AccountedRequest,
 ) -> Result<Token, UpstreamError> {
-    let response = upstream.send(Method::POST, "/chat/completions", body).await?;
+    let format = format_of(upstream.entry);
+    let response = upstream.send(Method::POST, format.path_after_v1(), body).await?;
     request.answered(response.status.as_u16());
     if !response.status.is_success() {
         return Ok(Token::Answered(response.status));
     }
     let mut bytes = BytesMut::new();
     let read = upstream.read(response.body, &mut bytes, MAX_ANSWER_BYTES).await;
-    let mut answer = PlainAnswer::new(Format::Chat);
+    let mut answer = PlainAnswer::new(format);
     answer.push(&bytes);
     let observed = answer.observed();
     let max_output_tokens = request.max_output_tokens();

@@ -5,13 +5,18 @@ use crate::llm::sse::MAX_EVENT_BYTES;
 
 const CONTENT: &str = "data: {\"id\":\"1\",\"model\":\"m-1\",\"choices\":[{\"delta\":{\"content\":\"é \\\"usage\\\":{\"}}],\"usage\":null}\n\n";
 const USAGE: &str = "data: {\"id\":\"1\",\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4}}\n\n";
-const UPSTREAM_CLOSED: GatewayError<'static> = GatewayError {
-    message: "The provider closed the connection.",
-    kind: "upstream_error",
-    code: "upstream_closed",
-    param: None,
-};
 const DONE: &str = "data: [DONE]\n\n";
+
+fn upstream_closed() -> GatewayError<'static> {
+    GatewayError {
+        message: "The provider closed the connection.",
+        kind: "upstream_error",
+        code: "upstream_closed",
+        param: None,
+        status: 502,
+        request_id: uuid::Uuid::nil().into(),
+    }
+}
 
 fn push_all(answer: &mut StreamedAnswer, stream: &[u8], size: usize) -> Vec<u8> {
     let mut out = Vec::new();
@@ -158,7 +163,7 @@ fn no_more_is_held_than_the_bound() {
 
 #[test]
 fn a_failure_is_told_where_an_event_may_stand() {
-    let error = UPSTREAM_CLOSED;
+    let error = upstream_closed();
     let told = StreamRest { last: Some(Format::Chat.error_event(&error, 0).into()), abort: true };
     let untold = StreamRest { last: None, abort: true };
     for (withhold, stream, expected) in [
@@ -210,14 +215,14 @@ fn responses_streams() {
         assert!(answer.is_terminal());
         assert_eq!(tokens(&answer), (Some(5), Some(6)));
         assert_eq!(answer.observed().model.as_deref(), Some("r-1"));
-        let end = answer.finish(StreamEnd::Failed(UPSTREAM_CLOSED));
+        let end = answer.finish(StreamEnd::Failed(upstream_closed()));
         assert_eq!(end, StreamRest { last: None, abort: false });
     }
     let mut answer = StreamedAnswer::new(Format::Responses, false);
     push_all(&mut answer, format!("{created}{delta}").as_bytes(), 1000);
     assert!(!answer.is_terminal());
-    let end = answer.finish(StreamEnd::Failed(UPSTREAM_CLOSED));
-    let event = Format::Responses.error_event(&UPSTREAM_CLOSED, 2);
+    let end = answer.finish(StreamEnd::Failed(upstream_closed()));
+    let event = Format::Responses.error_event(&upstream_closed(), 2);
     assert_eq!(end, StreamRest { last: Some(event.into()), abort: true });
 }
 
@@ -340,7 +345,7 @@ fn the_text_is_collected_until_usage_is_reported() {
 fn what_was_relayed_of_an_unfinished_event_counts() {
     let mut answer = StreamedAnswer::new(Format::Chat, false);
     answer.push("data: {\"choices\":[{\"delta\":{\"content\":\"hello wor".into());
-    answer.finish(StreamEnd::Failed(UPSTREAM_CLOSED));
+    answer.finish(StreamEnd::Failed(upstream_closed()));
     assert_eq!(answer.take_text().text().unwrap(), "hello wor");
 
     let mut answer = StreamedAnswer::new(Format::Chat, false);

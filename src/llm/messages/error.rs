@@ -1,0 +1,102 @@
+//! The gateway's own errors in Anthropic's form, in answers and in streams.
+
+use serde::Serialize;
+
+use crate::llm::error::{GatewayError, to_json};
+
+#[derive(Serialize)]
+struct Envelope<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    error: ErrorObject<'a>,
+    request_id: String,
+}
+
+#[derive(Serialize)]
+struct ErrorObject<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    message: &'a str,
+    /// The gateway's own members.
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    param: Option<&'a str>,
+}
+
+/// The body of an answer.
+pub(in crate::llm) fn error_body(error: &GatewayError<'_>) -> String {
+    let GatewayError { message, code, param, status, request_id, .. } = *error;
+    let error = ErrorObject { kind: error_type(status), message, code, param };
+    to_json(&Envelope { kind: "error", error, request_id: request_id.to_string() })
+}
+
+/// The event that ends a stream early.
+pub(in crate::llm) fn error_event(error: &GatewayError<'_>) -> String {
+    format!("event: error\ndata: {}\n\n", error_body(error))
+}
+
+/// The type that Anthropic's API documents for the status (Anthropic, "Errors"). Its 529 is 503 here.
+fn error_type(status: u16) -> &'static str {
+    match status {
+        401 => "authentication_error",
+        402 => "billing_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        503 => "overloaded_error",
+        504 => "timeout_error",
+        500.. if status != 501 => "api_error",
+        _ => "invalid_request_error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::domain::ids::RequestId;
+
+    #[test]
+    fn the_form_is_anthropics_with_the_stable_code() {
+        let request_id = RequestId::from(uuid::Uuid::nil());
+        let error = GatewayError {
+            message: "Too \"many\".",
+            kind: "rate_limit_error",
+            code: "rate_limit_exceeded",
+            param: None,
+            status: 429,
+            request_id,
+        };
+        let body: Value = serde_json::from_str(&error_body(&error)).unwrap();
+        assert_eq!(
+            body,
+            json!({
+                "type": "error",
+                "error": {
+                    "type": "rate_limit_error",
+                    "message": "Too \"many\".",
+                    "code": "rate_limit_exceeded",
+                },
+                "request_id": request_id.to_string(),
+            })
+        );
+        let event = error_event(&error);
+        assert_eq!(event, format!("event: error\ndata: {}\n\n", error_body(&error)));
+    }
+
+    #[test]
+    fn every_status_has_a_documented_type() {
+        for (status, kind) in [
+            (400, "invalid_request_error"),
+            (415, "invalid_request_error"),
+            (500, "api_error"),
+            (501, "invalid_request_error"),
+            (502, "api_error"),
+            (503, "overloaded_error"),
+        ] {
+            assert_eq!(error_type(status), kind, "{status}");
+        }
+    }
+}

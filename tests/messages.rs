@@ -266,13 +266,13 @@ async fn policies_refuse_in_anthropics_form(database: Database) {
     let app = TestApp::start(&database).await;
     let (team, _) = team(&app).await;
     let workspace = [("workspace_id", team.workspace_id.as_str())];
-    spend_cap(&app.admin(), "a cent", &workspace, ("monthly", 10_000_000)).await;
+    spend_cap(&app.admin(), "three cents", &workspace, ("monthly", 30_000_000)).await;
     let mut dear = question(false);
-    dear["max_tokens"] = 1_000.into();
+    dear["max_tokens"] = 2_000.into();
     let answer = team.caller().post_json(&route("messages"), &dear).await;
     anthropic_error(&answer, 402, "billing_error", "spend_cap_exceeded");
     let message = answer.json()["error"]["message"].to_string();
-    assert!(message.contains("request blocked by gateway policies: a cent"), "{message}");
+    assert!(message.contains("request blocked by gateway policies: three cents"), "{message}");
     dear["max_tokens"] = 10.into();
     team.upstream.push(plain());
     team.caller().post_json(&route("messages"), &dear).await.expect(200);

@@ -58,7 +58,7 @@ pub(super) async fn authenticate_and_render_errors(
 }
 
 /// The response to a path that nothing is served at.
-pub(super) async fn not_found(request: HttpRequest) -> HttpResponse {
+pub async fn not_found(request: HttpRequest) -> HttpResponse {
     error_response(&request, &ApiError::NotFound("path"))
 }
 

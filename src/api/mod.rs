@@ -30,6 +30,8 @@ mod usage;
 mod users;
 mod workspaces;
 
+pub use middleware::not_found;
+
 use actix_web::dev::HttpServiceFactory;
 use actix_web::middleware::from_fn;
 use actix_web::web;
@@ -78,8 +80,8 @@ pub enum Exposure {
     AdminPort,
 }
 
-/// Serves the management plane and its documentation, and answers 404 to every path that nothing is
-/// served at.
+/// Serves the management plane and its documentation. Paths that nothing is served at go to the
+/// application's default service, also within the scopes here: it has to be [`not_found`].
 pub fn configure(config: &mut web::ServiceConfig, exposure: Exposure) {
     config.app_data(exposure).app_data(web::Data::new(health::KeyCheck::default()));
     config.app_data(middleware::path_errors());
@@ -101,7 +103,6 @@ pub fn configure(config: &mut web::ServiceConfig, exposure: Exposure) {
             docs::configure(config);
         }
     }
-    config.default_service(web::to(middleware::not_found));
 }
 
 fn scope(path: &str, routes: Routes) -> impl HttpServiceFactory {

@@ -196,6 +196,7 @@ fn serve(
                     Port::Callers => api::Exposure::HealthOnly,
                     Port::Admins => api::Exposure::AdminPort,
                 };
+                config.default_service(web::to(api::not_found));
                 let management = web::scope("")
                     .configure(|config| api::configure(config, exposure))
                     .wrap(from_fn(observe_request))

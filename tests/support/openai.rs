@@ -1,4 +1,4 @@
-//! Scripts that answer like OpenAI's API.
+//! Scripts that answer like OpenAI's API, and those of Anthropic's that go with them.
 
 use serde_json::{Value, json};
 
@@ -58,6 +58,8 @@ pub(crate) fn answer(request: &RecordedRequest) -> Script {
         ("POST", "/v1/chat/completions") => chat_completion(&PARTS.concat(), Usage::USUAL),
         ("POST", "/v1/responses") if streamed => response_stream(&PARTS, Usage::USUAL),
         ("POST", "/v1/responses") => response(&PARTS.concat(), Usage::USUAL),
+        ("POST", "/v1/messages") => message(&PARTS.concat(), Usage::USUAL),
+        ("POST", "/v1/messages/count_tokens") => Script::json(200, &json!({"input_tokens": 1})),
         ("GET", "/v1/models") => models(&["gpt-test", "org/other model"]),
         ("GET", _) if path.starts_with("/v1/models/") => {
             Script::json(200, &model(&path["/v1/models/".len()..]))
@@ -182,6 +184,22 @@ pub(crate) fn response_object(status: &str, text: Option<&str>, usage: Option<Us
         "output": text.map(message).into_iter().collect::<Vec<_>>(),
         "usage": usage.map(Usage::response),
     })
+}
+
+/// A plain answer in Anthropic's format.
+fn message(text: &str, usage: Usage) -> Script {
+    Script::json(
+        200,
+        &json!({
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "model": "gpt-test-2025",
+            "content": [{"type": "text", "text": text}],
+            "stop_reason": "end_turn",
+            "usage": {"input_tokens": usage.prompt, "output_tokens": usage.completion},
+        }),
+    )
 }
 
 pub(crate) fn models(ids: &[&str]) -> Script {

@@ -3,6 +3,7 @@
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::{
     fixture::{Fixture, question},
@@ -319,6 +320,11 @@ pub(crate) async fn example_call(tenants: &TwoTenants, operation: &Operation) ->
             vec![("configName", home.configuration.clone())],
             Some(json!({"input": "Good morning?"})),
         ),
+        "create_message" | "count_message_tokens" => {
+            let name = format!("claude {}", Uuid::now_v7());
+            home.team.configure(&name, json!({"provider": "anthropic_compatible"})).await;
+            of(Workspace, 200, vec![("configName", name)], Some(question(false)))
+        }
         "list_models" => of(Workspace, 200, vec![("configName", home.configuration.clone())], None),
         "get_model" => of(
             Workspace,

@@ -185,7 +185,7 @@ pub async fn list_known_attempts(
 /// Deletes at most `most` of the rows admitted before the instant, oldest first; how many it were.
 /// The sums stay, and with them the knowledge of what may be in them without a row.
 ///
-/// Finds rows by the time in their ids, so a row may stay for [`ID_SLACK`] longer.
+/// Finds rows by the time in their ids, so a row may stay for `ID_SLACK` longer.
 pub async fn delete_ledger_rows_before(
     conn: &mut Conn,
     before: NaiveDateTime,

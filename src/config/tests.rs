@@ -1,3 +1,5 @@
+//! Options: values, defaults and combinations that are refused.
+
 use clap::{Args, FromArgMatches};
 
 use super::*;

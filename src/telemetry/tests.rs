@@ -1,3 +1,5 @@
+//! Metrics as they are exported.
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;

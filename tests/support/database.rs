@@ -6,12 +6,9 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{
-        Arc, LazyLock, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Condvar, LazyLock, Mutex},
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tempfile::TempDir;
@@ -26,7 +23,9 @@ pub(crate) const POSTGRES_URL: &str = "TOLLGATE_TEST_POSTGRES_URL";
 /// Databases that were created and not dropped yet.
 static MADE: LazyLock<Mutex<BTreeSet<String>>> = LazyLock::new(Mutex::default);
 /// The number of databases in use, of either kind.
-static HELD: AtomicUsize = AtomicUsize::new(0);
+static HELD: Mutex<usize> = Mutex::new(0);
+/// Signalled when none is in use any more.
+static NONE_HELD: Condvar = Condvar::new();
 /// How long the end of the run waits for applications to stop.
 const STOPPING: Duration = Duration::from_secs(15);
 /// Threads that are dropping a database.
@@ -96,7 +95,7 @@ impl Database {
     }
 
     fn of(shared: Shared) -> Self {
-        HELD.fetch_add(1, Ordering::SeqCst);
+        *HELD.lock().unwrap() += 1;
         Self { url: shared.url.clone(), shared: Arc::new(shared) }
     }
 
@@ -139,7 +138,12 @@ impl Database {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        HELD.fetch_sub(1, Ordering::SeqCst);
+        let mut held = HELD.lock().unwrap();
+        *held -= 1;
+        if *held == 0 {
+            NONE_HELD.notify_all();
+        }
+        drop(held);
         let Some(name) = self.name.take() else { return };
         // Not awaited here: this may run on a runtime's thread.
         let dropping = thread::spawn(move || match drop_now(&name) {
@@ -160,10 +164,8 @@ fn directory_for_a_test() -> Result<TempDir, String> {
 /// At the end of the run: waits until applications have stopped and databases are dropped, then
 /// drops those that hung tests kept.
 pub(crate) fn drop_leftovers() {
-    let began = Instant::now();
-    while HELD.load(Ordering::SeqCst) > 0 && began.elapsed() < STOPPING {
-        thread::sleep(Duration::from_millis(20));
-    }
+    let held = HELD.lock().unwrap();
+    drop(NONE_HELD.wait_timeout_while(held, STOPPING, |held| *held > 0));
     let dropping = std::mem::take(&mut *DROPPING.lock().unwrap());
     for thread in dropping {
         let _ = thread.join();

@@ -1,3 +1,5 @@
+//! The shipped catalogue is complete, and hosts are found in it.
+
 use std::collections::HashSet;
 
 use chrono::NaiveDate;

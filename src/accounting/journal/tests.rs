@@ -1,3 +1,5 @@
+//! Appending, sealing and reading back; damaged files and full disks.
+
 use std::collections::BTreeMap;
 use std::process::Command;
 

@@ -1,3 +1,5 @@
+//! Rows that the database can't take at the moment.
+
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;

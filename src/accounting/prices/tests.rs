@@ -1,3 +1,5 @@
+//! Which price applies, and when two names are the same model.
+
 use proptest::prelude::*;
 use uuid::Uuid;
 

@@ -1,3 +1,5 @@
+//! Our count of tokens against the reference tokenizer, and estimates from samples.
+
 use std::sync::mpsc::channel;
 
 use bytes::Bytes;

@@ -1,3 +1,5 @@
+//! The text form of keys, their hashes and their digests.
+
 use proptest::prelude::*;
 
 use super::*;

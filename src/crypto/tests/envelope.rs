@@ -1,3 +1,5 @@
+//! Sealing and opening, and what must not open.
+
 use super::*;
 use crate::crypto::system_random;
 

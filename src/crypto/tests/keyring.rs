@@ -1,3 +1,5 @@
+//! The text form of keyrings.
+
 use super::*;
 use crate::crypto::system_random;
 

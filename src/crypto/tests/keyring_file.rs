@@ -1,3 +1,5 @@
+//! The file of master keys: creation, permissions, rotation.
+
 use super::*;
 use crate::crypto::system_random;
 

@@ -1,3 +1,5 @@
+//! Reloading master keys while serving.
+
 use super::*;
 use crate::crypto::system_random;
 

@@ -1,3 +1,5 @@
+//! What the demo's upstream answers.
+
 use actix_web::http::StatusCode;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Costs to the nano-dollar, and upper bounds of costs.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Bodies taken apart at their top level, and edits spliced into them.
+
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 

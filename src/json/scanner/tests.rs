@@ -1,3 +1,5 @@
+//! Members kept of an object that passes in chunks, however it is split.
+
 use proptest::prelude::*;
 
 use super::*;

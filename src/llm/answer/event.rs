@@ -5,9 +5,11 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::json::strings::after_colon;
-use crate::llm::usage::ReportedUsage;
+use crate::llm::format::Format;
+use crate::llm::usage::{ReportedUsage, model_name};
 
 /// An event that was kept whole.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +78,59 @@ pub(in crate::llm) fn is_error(value: impl IntoIterator<Item = u8>) -> bool {
         (Some(b'"'), second) => second != Some(b'"'),
         _ => true,
     }
+}
+
+/// The members of an event that has a name, in `event` or in `type`: those that formats share, and the
+/// answer that some events carry.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(in crate::llm) struct NamedEvent<'a> {
+    #[serde(borrow)]
+    r#type: Option<&'a RawValue>,
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    model: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+    /// The answer, in responses.
+    #[serde(borrow)]
+    response: Option<&'a RawValue>,
+    /// The answer, in messages.
+    #[serde(borrow)]
+    message: Option<&'a RawValue>,
+    /// A part of the answer as it begins, in messages.
+    #[serde(borrow)]
+    pub(in crate::llm) content_block: Option<&'a RawValue>,
+}
+
+impl<'a> NamedEvent<'a> {
+    /// The name: that of the `event` field, if there is one.
+    pub(in crate::llm) fn name<'n>(&self, field: &'n str) -> &'n str
+    where
+        'a: 'n,
+    {
+        named(field, self.r#type.map(RawValue::get))
+    }
+
+    /// Adds what the event and the answer in it say of an error, usage and model.
+    pub(in crate::llm) fn add_to(self, content: &mut EventContent, format: Format) {
+        let answer = self.response.or(self.message);
+        let answer = answer.and_then(|raw| parse_object(raw.get().as_bytes()));
+        for part in [Some(self), answer].into_iter().flatten() {
+            content.is_error |= part.error.is_some_and(|raw| is_error(raw.get().bytes()));
+            let usage = part.usage.and_then(|raw| format.parse_usage(raw.get()));
+            content.usage = usage.or(content.usage);
+            let model = || part.model.and_then(|raw| model_name(raw.get()));
+            content.model = content.model.take().or_else(model);
+        }
+    }
+}
+
+/// The name of an event: of its `event` field, or else of its `type`, as raw JSON.
+pub(in crate::llm) fn named<'n>(field: &'n str, kind: Option<&'n str>) -> &'n str {
+    let kind = kind.map(|raw| raw.trim_matches('"'));
+    kind.filter(|_| field.is_empty()).unwrap_or(field)
 }
 
 /// Reads some members of an object. serde takes an array for a struct as well, which is refused here.

@@ -77,12 +77,12 @@ const AUDIO_BYTES_PER_TOKEN: u64 = 32;
 /// Tokens of an image with `detail: original`: OpenAI, "Images and vision", at most 10,000 patches.
 const ORIGINAL_IMAGE_TOKENS: u64 = 10_000;
 
-/// The most tokens of the system prompt that lets a model use tools: Anthropic, "Tool use", names up to
-/// 530, doubled for models to come.
+/// The most tokens of the system prompt that lets a model use tools: Anthropic, "Tool use pricing and
+/// tokens", names up to 530 (Claude 3 Opus), doubled for models to come.
 const TOOL_PROMPT_TOKENS: u64 = 1_060;
 
-/// The most tokens of one of Anthropic's own tools: the same page names up to 735 for a definition and
-/// 499 for its prompt.
+/// The most tokens of one of Anthropic's own tools that are assumed: 735 for a definition (computer use)
+/// and 499 for a prompt of its own.
 const PROVIDER_TOOL_TOKENS: u64 = 1_234;
 
 /// What was seen of the input.

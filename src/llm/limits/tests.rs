@@ -1,3 +1,5 @@
+//! The most that a request can use, and how it is known.
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Value, json};

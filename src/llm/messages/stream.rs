@@ -7,26 +7,12 @@ use serde_json::value::RawValue;
 use super::parse_usage;
 use crate::json::scanner::TopLevelScanner;
 use crate::json::strings::StringValues;
-use crate::llm::answer::event::{Event, EventContent, after_delta, is_error, parse_object};
+use crate::llm::answer::event::{
+    Event, EventContent, NamedEvent, after_delta, is_error, named, parse_object,
+};
+use crate::llm::format::Format;
 use crate::llm::text_sample::TextSampler;
 use crate::llm::usage::model_name;
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Members<'a> {
-    #[serde(borrow)]
-    r#type: Option<&'a RawValue>,
-    #[serde(borrow)]
-    message: Option<&'a RawValue>,
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
-    #[serde(borrow)]
-    model: Option<&'a RawValue>,
-    #[serde(borrow)]
-    content_block: Option<&'a RawValue>,
-    #[serde(borrow)]
-    error: Option<&'a RawValue>,
-}
 
 /// A block as it begins; most begin empty.
 #[derive(Default, Deserialize)]
@@ -63,22 +49,15 @@ pub(in crate::llm) fn read_event(event: Event<'_>, text: &mut TextSampler) -> Ev
         "ping" | "content_block_stop" => return EventContent::default(),
         _ => {}
     }
-    let members = parse_object::<Members<'_>>(data).unwrap_or_default();
-    let own_name = members.r#type.map(|raw| raw.get().trim_matches('"'));
-    let name = own_name.filter(|_| name.is_empty()).unwrap_or(name);
+    let event = parse_object::<NamedEvent<'_>>(data).unwrap_or_default();
+    let name = event.name(name);
     let mut content = EventContent::of_message(name);
     match name {
         "content_block_delta" => take_delta(data, text),
-        "content_block_start" => take_block(&members, text),
+        "content_block_start" => take_block(&event, text),
         _ => {}
     }
-    content.is_error |= members.error.is_some_and(|raw| is_error(raw.get().bytes()));
-    let message = members.message.and_then(|raw| parse_object(raw.get().as_bytes()));
-    for part in [Some(members), message].into_iter().flatten() {
-        let usage = part.usage.and_then(|raw| parse_usage(raw.get()));
-        content.usage = usage.or(content.usage);
-        content.model = content.model.or_else(|| part.model.and_then(|raw| model_name(raw.get())));
-    }
+    event.add_to(&mut content, Format::Messages);
     content
 }
 
@@ -88,8 +67,7 @@ pub(in crate::llm) fn read_long_event(
     length: u64,
     text: &mut TextSampler,
 ) -> EventContent {
-    let own_name = members.kind.value().map(|name| name.trim_matches('"'));
-    let name = own_name.filter(|_| name.is_empty()).unwrap_or(name);
+    let name = named(name, members.kind.value());
     if name == "content_block_delta" {
         text.count_unseen(length);
     }
@@ -113,8 +91,8 @@ fn take_delta(data: &[u8], text: &mut TextSampler) {
 }
 
 /// Takes the text that a block begins with. The result of a tool is none of the model's.
-fn take_block(members: &Members<'_>, text: &mut TextSampler) {
-    let block = members.content_block.and_then(|raw| parse_object(raw.get().as_bytes()));
+fn take_block(event: &NamedEvent<'_>, text: &mut TextSampler) {
+    let block = event.content_block.and_then(|raw| parse_object(raw.get().as_bytes()));
     let ContentBlock { text: written, thinking, name } = block.unwrap_or_default();
     for part in [written, thinking, name].into_iter().flatten() {
         let inside = part.get().strip_prefix('"').and_then(|part| part.strip_suffix('"'));

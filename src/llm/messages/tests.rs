@@ -1,3 +1,5 @@
+//! Plain answers, and recorded streams of Anthropic's API.
+
 use bytes::Bytes;
 use proptest::prelude::*;
 

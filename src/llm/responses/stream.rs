@@ -1,32 +1,15 @@
 //! The events of a responses stream: named, or with their name in `type`; the last is
 //! `response.completed` or one of its kind.
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
-use super::USAGE_NAMES;
 use crate::json::scanner::TopLevelScanner;
 use crate::json::strings::split_string;
 use crate::llm::answer::event::{
-    Event, EventContent, after_delta, is_error, mentions_error, mentions_usage, parse_object,
+    Event, EventContent, NamedEvent, after_delta, is_error, mentions_error, mentions_usage, named,
+    parse_object,
 };
+use crate::llm::format::Format;
 use crate::llm::text_sample::TextSampler;
-use crate::llm::usage::{ReportedUsage, model_name};
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Members<'a> {
-    #[serde(borrow)]
-    r#type: Option<&'a RawValue>,
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
-    #[serde(borrow)]
-    model: Option<&'a RawValue>,
-    #[serde(borrow)]
-    error: Option<&'a RawValue>,
-    #[serde(borrow)]
-    response: Option<&'a RawValue>,
-}
+use crate::llm::usage::model_name;
 
 impl EventContent {
     fn named(name: &str) -> Self {
@@ -49,19 +32,12 @@ pub(in crate::llm) fn read_event(event: Event<'_>, text: &mut TextSampler) -> Ev
     }
     let mentions_error = mentions_error(data);
     let is_parsed = name.is_empty() || wants_model || mentions_error || mentions_usage(data);
-    let members =
-        is_parsed.then(|| parse_object::<Members<'_>>(data)).flatten().unwrap_or_default();
-    let own_name = members.r#type.map(|raw| raw.get().trim_matches('"'));
-    let name = own_name.filter(|_| name.is_empty()).unwrap_or(name);
+    let event =
+        is_parsed.then(|| parse_object::<NamedEvent<'_>>(data)).flatten().unwrap_or_default();
+    let name = event.name(name);
     take_text(name, data, text);
     let mut content = EventContent::named(name);
-    let response = members.response.and_then(|raw| parse_object(raw.get().as_bytes()));
-    for part in [Some(members), response].into_iter().flatten() {
-        content.is_error |= part.error.is_some_and(|raw| is_error(raw.get().bytes()));
-        let usage = part.usage.and_then(|raw| ReportedUsage::parse(raw.get(), &USAGE_NAMES));
-        content.usage = usage.or(content.usage);
-        content.model = content.model.or_else(|| part.model.and_then(|raw| model_name(raw.get())));
-    }
+    event.add_to(&mut content, Format::Responses);
     content
 }
 
@@ -71,15 +47,14 @@ pub(in crate::llm) fn read_long_event(
     length: u64,
     text: &mut TextSampler,
 ) -> EventContent {
-    let own_name = members.kind.value().map(|name| name.trim_matches('"'));
-    let name = own_name.filter(|_| name.is_empty()).unwrap_or(name);
+    let name = named(name, members.kind.value());
     if name.ends_with(".delta") {
         text.count_unseen(length);
     }
     let mut content = EventContent::named(name);
     for part in [Some(members), members.response()].into_iter().flatten() {
         content.is_error |= is_error(part.error.beginning());
-        let usage = part.usage.value().and_then(|raw| ReportedUsage::parse(raw, &USAGE_NAMES));
+        let usage = part.usage.value().and_then(|raw| Format::Responses.parse_usage(raw));
         content.usage = usage.or(content.usage);
         content.model = content.model.or_else(|| part.model.value().and_then(model_name));
     }

@@ -1,3 +1,5 @@
+//! Events, however the stream is split.
+
 use super::*;
 use proptest::prelude::*;
 

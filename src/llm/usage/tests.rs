@@ -1,3 +1,5 @@
+//! Usage in the dialects of providers.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Reading from the ledger what was spent before.
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::join_all;

@@ -1,3 +1,5 @@
+//! Verdicts, and what they report.
+
 use serde_json::{Value, json};
 use uuid::Uuid;
 

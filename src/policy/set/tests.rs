@@ -1,3 +1,5 @@
+//! Which policies of a set match a request.
+
 use proptest::prelude::*;
 use serde_json::json;
 use uuid::Uuid;

@@ -1,3 +1,5 @@
+//! The table of errors, and how each is rendered.
+
 use std::collections::HashMap;
 
 use super::*;

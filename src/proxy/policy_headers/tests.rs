@@ -1,3 +1,5 @@
+//! Headers that tell how the policies stand.
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};

@@ -1,3 +1,5 @@
+//! Base URLs in their normal form, and the URLs of requests under them.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Which addresses a connection may go to.
+
 use super::*;
 
 fn ip(text: &str) -> IpAddr {

@@ -1,3 +1,5 @@
+//! What the configuration of a policy may hold.
+
 use serde_json::json;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Which subjects a policy matches.
+
 use proptest::prelude::*;
 use uuid::Uuid;
 

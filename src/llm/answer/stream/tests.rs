@@ -1,3 +1,5 @@
+//! What is read out of streams, withheld from them and added at their end, however they are split.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -48,6 +48,9 @@ pub enum StartError {
     /// The master keys can't be read, or one that the database needs is missing.
     #[error("{0}{hint}", hint = keyring_hint(.0))]
     Keyring(#[from] KeyringError),
+    /// An origin in place of a provider's own can't be used.
+    #[error("--provider-origin: {0}")]
+    ProviderOrigin(String),
     /// The operating system gives no random bytes.
     #[error(transparent)]
     Random(#[from] RandomError),

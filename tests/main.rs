@@ -39,6 +39,7 @@ cfg_if! {
         mod api_keys;
         mod audit_log;
         mod authorization;
+        mod built_in_providers;
         mod command_line;
         mod concurrent_changes;
         mod configuration_checks;

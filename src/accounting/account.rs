@@ -10,7 +10,7 @@ use super::journal::JournalFull;
 use super::record::{AttemptEnd, AttemptOutcome, AttemptStart, UsageSource};
 use super::sent_body::SentBody;
 use super::usage_estimate::Estimation;
-use crate::directory::configuration::ConfigurationEntry;
+use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
 use crate::domain::money::NanoUsd;
 use crate::domain::tokens::TokenUsage;
 use crate::llm::answer::AnswerContent;
@@ -27,8 +27,10 @@ pub struct RequestAccount {
     pub(super) start: Arc<AttemptStart>,
     pub(super) is_open: bool,
     pub(super) reservation: Reservation,
-    /// Of the last attempt's target; before any attempt, of the first target. So is `bound`.
-    pub(super) configuration: Arc<ConfigurationEntry>,
+    /// Of the last attempt's target; before any attempt, of the first target. So are `model` and
+    /// `bound`.
+    pub(super) upstream: Arc<UpstreamEntry>,
+    pub(super) model: Arc<UpstreamModel>,
     pub(super) bound: Bound,
     pub(super) is_background: bool,
     pub(super) sent: SentBody,
@@ -65,17 +67,18 @@ impl RequestAccount {
 
     /// The same with the body that is in `sent`.
     pub fn begin_again(&mut self, target: &TargetFacts<'_>) -> Result<(), JournalFull> {
-        let configuration = target.configuration;
+        let TargetFacts { upstream, model, .. } = *target;
         let start = Arc::make_mut(&mut self.start);
         start.id = self.accounting.clock.new_id();
         start.attempt += 1;
-        if start.configuration_id != configuration.id {
-            start.configuration_id = configuration.id;
-            start.configuration = configuration.name.to_string();
-            start.model.clone_from(&configuration.model);
-            start.price_version = configuration.price.as_ref().map(|price| price.version.clone());
+        if start.upstream != upstream.id || start.model != model.name {
+            start.upstream = upstream.id;
+            start.configuration = upstream.name.to_string();
+            start.model.clone_from(&model.name);
+            start.price_version = model.price.as_ref().map(|price| price.version.clone());
         }
-        self.configuration = Arc::clone(configuration);
+        self.upstream = Arc::clone(upstream);
+        self.model = Arc::clone(model);
         self.bound = target.bound;
         self.accounting.ledger.start(Arc::clone(&self.start))?;
         self.is_open = true;
@@ -110,7 +113,8 @@ impl RequestAccount {
             start,
             is_open,
             reservation,
-            configuration,
+            upstream,
+            model,
             bound,
             is_background,
             sent,
@@ -128,7 +132,7 @@ impl RequestAccount {
             record.outcome = RequestOutcome::Failed;
             record.code = Some(code);
         }
-        let settlement = Settlement { accounting, start, reservation, configuration, record };
+        let settlement = Settlement { accounting, start, reservation, upstream, model, record };
         if !is_open {
             // Nothing was sent, or nothing came back.
             settlement.reservation.settle(Amounts::default());
@@ -181,7 +185,8 @@ struct Settlement {
     accounting: Accounting,
     start: Arc<AttemptStart>,
     reservation: Reservation,
-    configuration: Arc<ConfigurationEntry>,
+    upstream: Arc<UpstreamEntry>,
+    model: Arc<UpstreamModel>,
     record: Box<RequestRecord>,
 }
 
@@ -203,8 +208,9 @@ impl Settlement {
             UsageSource::None => Charge { cost: Some(NanoUsd::ZERO), tokens, price_version: None },
             _ => {
                 let used = self.record.model_used.as_deref();
-                let used_price = used.and_then(|used| self.configuration.price_of_used(used));
-                let price = used_price.as_ref().or(self.configuration.price.as_ref());
+                let used_price =
+                    used.and_then(|used| self.upstream.price_of_used(&self.model, used));
+                let price = used_price.as_ref().or(self.model.price.as_ref());
                 let cost = price.map(|price| price.price.cost(&usage));
                 Charge { cost, tokens, price_version: used_price.map(|price| price.version) }
             }

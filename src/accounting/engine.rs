@@ -11,7 +11,7 @@ use super::record::{AttemptEnd, AttemptOutcome, AttemptStart};
 use super::sent_body::SentBody;
 use super::usage_estimate::Estimator;
 use crate::clock::Clock;
-use crate::directory::configuration::ConfigurationEntry;
+use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
 use crate::domain::money::NanoUsd;
 use crate::domain::policy::Subject;
 use crate::llm::format::Format;
@@ -49,7 +49,9 @@ pub struct RequestFacts<'r> {
 /// One upstream that a request may be sent to.
 #[derive(Clone, Copy)]
 pub struct TargetFacts<'r> {
-    pub configuration: &'r Arc<ConfigurationEntry>,
+    pub upstream: &'r Arc<UpstreamEntry>,
+    /// The model that it is asked for.
+    pub model: &'r Arc<UpstreamModel>,
     /// The most that the request can use there.
     pub bound: Bound,
 }
@@ -58,7 +60,7 @@ impl TargetFacts<'_> {
     /// The most that the request may cost there; none without a price, which is more than any sum.
     fn max_cost(&self) -> (bool, Option<NanoUsd>) {
         let Bound { input_tokens, output_tokens, free, .. } = self.bound;
-        let price = self.configuration.price.as_ref().filter(|_| !free);
+        let price = self.model.price.as_ref().filter(|_| !free);
         let cost = price.map(|resolved| resolved.price.max_cost(input_tokens, output_tokens));
         (!free && cost.is_none(), cost)
     }
@@ -69,18 +71,19 @@ impl Accounting {
     pub fn bound(
         &self,
         format: Format,
-        configuration: &ConfigurationEntry,
+        upstream: &UpstreamEntry,
+        model: &UpstreamModel,
         body_bytes: usize,
         facts: &BodyFacts,
     ) -> Bound {
-        let quirks = quirks(&configuration.provider_name);
+        let quirks = quirks(&upstream.provider_name);
         let target = TargetLimits {
             format,
             ignored_limits: quirks.ignored_limits,
-            image_tokens: quirks.image_tokens(&configuration.model),
+            image_tokens: quirks.image_tokens(&model.name),
             model: ModelLimits {
-                context_window: configuration.context_window,
-                max_output_tokens: configuration.max_output_tokens,
+                context_window: model.context_window,
+                max_output_tokens: model.max_output_tokens,
             },
             assumed: self.assumed_limits,
         };
@@ -103,15 +106,19 @@ impl Accounting {
         let targets = facts.targets.iter().zip(&providers);
         let targets: SmallVec<[Target<'_>; 1]> = targets
             .map(|(target, providers)| Target {
-                configuration: &target.configuration.name,
+                configuration: target
+                    .upstream
+                    .id
+                    .configuration_id()
+                    .map(|_| &*target.upstream.name),
                 providers,
-                model: &target.configuration.model,
+                model: Some(target.model.name.as_str()).filter(|name| !name.is_empty()),
             })
             .collect();
         let admitted = self.admission.admit(AdmissionRequest {
             subject: facts.subject,
             targets: &targets,
-            price: costliest.configuration.price.as_ref(),
+            price: costliest.model.price.as_ref(),
             bound: costliest.bound,
             request_id: facts.record.ids.request_id,
             at,
@@ -127,7 +134,8 @@ impl Accounting {
                     start: start.into(),
                     is_open: false,
                     reservation: admitted.reservation,
-                    configuration: Arc::clone(first.configuration),
+                    upstream: Arc::clone(first.upstream),
+                    model: Arc::clone(first.model),
                     bound: first.bound,
                     is_background: facts.is_background,
                     sent: SentBody::default(),
@@ -171,12 +179,11 @@ pub fn denied_status(reason: Reason) -> u16 {
 }
 
 fn providers_of<'r>(target: &TargetFacts<'r>) -> [&'r str; 2] {
-    [target.configuration.provider_name.as_str(), target.configuration.provider.as_str()]
+    [target.upstream.provider_name.as_str(), target.upstream.provider.as_str()]
 }
 
 fn start_of(facts: &RequestFacts<'_>, target: &TargetFacts<'_>, at: DateTime<Utc>) -> AttemptStart {
     let RequestFacts { record, subject, .. } = facts;
-    let configuration = target.configuration;
     let metadata = subject.metadata.iter();
     AttemptStart {
         id: uuid::Uuid::nil().into(),
@@ -187,15 +194,15 @@ fn start_of(facts: &RequestFacts<'_>, target: &TargetFacts<'_>, at: DateTime<Utc
         workspace_id: subject.workspace_id,
         api_key_id: subject.api_key_id,
         user_id: subject.user_id,
-        configuration_id: configuration.id,
-        configuration: configuration.name.to_string(),
+        upstream: target.upstream.id,
+        configuration: target.upstream.name.to_string(),
         route: record.operation.to_owned(),
         model_asked: record.model_asked.clone(),
-        model: configuration.model.clone(),
+        model: target.model.name.clone(),
         client_request_id: record.ids.client_request_id.clone(),
         policies: Vec::new(),
         metadata: metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
         reserved: None,
-        price_version: configuration.price.as_ref().map(|price| price.version.clone()),
+        price_version: target.model.price.as_ref().map(|price| price.version.clone()),
     }
 }

@@ -7,9 +7,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::ids::{
-    ApiKeyId, AttemptId, ConfigurationId, OrganizationId, PolicyId, RequestId, UserId, WorkspaceId,
+    ApiKeyId, AttemptId, OrganizationId, PolicyId, RequestId, UserId, WorkspaceId,
 };
 use crate::domain::money::NanoUsd;
+use crate::domain::provider::UpstreamId;
 use crate::domain::tokens::TokenUsage;
 
 /// What is known of an attempt when it begins.
@@ -33,8 +34,9 @@ pub struct AttemptStart {
     /// Whose key it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_id: Option<UserId>,
-    /// For what.
-    pub configuration_id: ConfigurationId,
+    /// What it was sent through.
+    #[serde(rename = "configuration_id")]
+    pub upstream: UpstreamId,
     /// Its name at the time.
     pub configuration: String,
     /// `chat_completions`, `responses`, `messages`, `count_tokens`, `list_models`, `get_model` or

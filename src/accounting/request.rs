@@ -72,10 +72,10 @@ impl AccountedRequest {
     }
 
     fn note_attempt(&mut self, target: &TargetFacts<'_>) {
-        let configuration = target.configuration;
+        let upstream = target.upstream;
         let record = self.record();
         record.attempts += 1;
-        record.configuration = Some((configuration.id, Arc::clone(&configuration.name)));
+        record.upstream = Some((upstream.id, Arc::clone(&upstream.name)));
     }
 
     /// The attempt failed.

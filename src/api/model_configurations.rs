@@ -30,9 +30,10 @@ use crate::db::model_configurations::{
 };
 use crate::db::{ChangeScope, Conn};
 use crate::domain::ids::ConfigurationId;
-use crate::domain::model_configuration::{Placement, Provider, StreamUsage, Timeouts};
+use crate::domain::model_configuration::{Placement, StreamUsage, Timeouts};
 use crate::domain::names::{ConfigurationName, SecretName};
 use crate::domain::pricing::Price;
+use crate::domain::provider::Provider;
 use crate::domain::scope::WorkspaceScope;
 use crate::upstream::{BaseUrl, EgressRules};
 use change_permissions::{apply_patch, check_price_permission, price_change};

@@ -17,7 +17,7 @@ use super::field_errors::both;
 use super::page::{Paged, page};
 use super::query::Query;
 use super::routes::Routes;
-use super::shared::time_range;
+use super::shared::{time_range, upstream_filter};
 use crate::accounting::record::{AttemptOutcome, UsageSource};
 use crate::db::Conn;
 use crate::db::names::workspace_existed;
@@ -26,6 +26,7 @@ use crate::domain::ids::{
     ApiKeyId, AttemptId, ConfigurationId, PolicyId, RequestId, UserId, WorkspaceId,
 };
 use crate::domain::money::NanoUsd;
+use crate::domain::provider::Provider;
 use crate::domain::tokens::{TokenCounts, TokenUsage};
 
 /// The longest id of a caller that is kept.
@@ -53,6 +54,8 @@ pub(super) struct RequestsQuery {
     pub(super) user_id: Option<UserId>,
     /// Only for this model configuration.
     pub(super) configuration_id: Option<ConfigurationId>,
+    /// Only for this provider, called by its name. Not together with `configuration_id`.
+    pub(super) provider: Option<Provider>,
     /// Only with this status, such as `429`, or one of this class, such as `4xx`.
     #[param(pattern = "^[1-5](xx|[0-9]{2})$", example = "4xx")]
     pub(super) status: Option<String>,
@@ -92,9 +95,12 @@ pub(super) struct RequestAttempt {
     pub(super) workspace_id: WorkspaceId,
     pub(super) api_key_id: ApiKeyId,
     pub(super) user_id: Option<UserId>,
-    pub(super) configuration_id: ConfigurationId,
-    /// The name of the model configuration at the time.
+    /// Null for a provider that was called by its name.
+    pub(super) configuration_id: Option<ConfigurationId>,
+    /// The name of the model configuration at the time, or the provider's.
     pub(super) configuration: String,
+    /// The provider that was called by its name; null for a model configuration.
+    pub(super) provider: Option<Provider>,
     /// `chat_completions`, `responses`, `messages`, `count_tokens`, `list_models` or `get_model`;
     /// `check` where a check of the configuration asked for a token.
     #[schema(example = "chat_completions")]
@@ -153,8 +159,9 @@ impl TryFrom<RequestRow> for RequestAttempt {
             workspace_id: row.workspace_id,
             api_key_id: row.api_key_id,
             user_id: row.user_id,
-            configuration_id: row.configuration_id,
+            configuration_id: row.configuration_id.configuration_id(),
             configuration: row.configuration,
+            provider: row.configuration_id.provider(),
             route: row.route,
             model_asked: row.model_asked,
             model: row.model,
@@ -258,13 +265,14 @@ fn filter(query: RequestsQuery) -> Result<RequestFilter, ApiError> {
     let status = query.status.as_deref().map(status_range).transpose();
     // The years that ids and databases can represent.
     let times = time_range(query.from, query.to, 1970..=9999);
-    let (((), status), times) = both(both(id, status), times)?;
+    let upstream = upstream_filter(query.configuration_id, query.provider);
+    let (((), status), (times, upstream)) = both(both(id, status), both(times, upstream))?;
     Ok(RequestFilter {
         from: times.0,
         to: times.1,
         api_key_id: query.api_key_id,
         user_id: query.user_id,
-        configuration_id: query.configuration_id,
+        configuration_id: upstream,
         status,
         outcome: query.outcome.map(AttemptOutcome::as_str),
         policy_id: query.policy_id,

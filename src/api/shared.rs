@@ -20,6 +20,8 @@ use crate::auth::issue::IssueError;
 use crate::crypto::SecretText;
 use crate::db::workspaces::find_workspace;
 use crate::db::{Conn, DbError};
+use crate::domain::ids::ConfigurationId;
+use crate::domain::provider::{Provider, UpstreamId};
 use crate::domain::scope::{Scope, WorkspaceScope};
 
 /// The longest description, in characters.
@@ -165,5 +167,19 @@ impl IntoResponses for Conflicts {
 impl IntoResponses for NotFound {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         BTreeMap::from([("404".to_owned(), Ref::from_response_name("NotFound").into())])
+    }
+}
+
+/// What a filter by a configuration or by a provider stands for.
+pub(super) fn upstream_filter(
+    configuration_id: Option<ConfigurationId>,
+    provider: Option<Provider>,
+) -> Result<Option<UpstreamId>, ApiError> {
+    match (configuration_id, provider) {
+        (Some(_), Some(_)) => {
+            Err(ApiError::field("provider", "can't be given together with 'configuration_id'"))
+        }
+        (Some(id), None) => Ok(Some(UpstreamId::Configuration(id))),
+        (None, provider) => Ok(provider.map(UpstreamId::Provider)),
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix_web::body::MessageBody;
 use actix_web::dev::{Server, ServiceRequest, ServiceResponse};
 use actix_web::middleware::{Next, from_fn};
-use actix_web::{App, Error, HttpMessage, HttpServer, web};
+use actix_web::{App, Error, HttpMessage, HttpResponse, HttpServer, guard, web};
 use tracing_actix_web::TracingLogger;
 
 use super::StartError;
@@ -20,6 +20,8 @@ use crate::clock::Clock;
 use crate::config::{ListenSettings, Settings};
 use crate::db::Database;
 use crate::directory::Directory;
+use crate::domain::provider::Provider;
+use crate::providers::built_in::{self, BuiltInProviders};
 use crate::proxy::concurrency::Concurrency;
 use crate::proxy::read::BodyLimits;
 use crate::proxy::{self, DataPlane};
@@ -96,7 +98,7 @@ pub(super) fn start(
     parts: Parts,
 ) -> Result<Servers, StartError> {
     let upstream = upstream_settings(settings)?;
-    let plane = web::Data::new(data_plane(settings, &parts));
+    let plane = web::Data::new(data_plane(settings, &parts)?);
     let management = web::Data::new(management(settings, &parts, &upstream));
     let address = listeners.callers.local_addr()?;
     let port = if listeners.admins.is_some() { Port::Callers } else { Port::Both };
@@ -147,10 +149,12 @@ fn management(settings: &Settings, parts: &Parts, upstream: &UpstreamSettings) -
     }
 }
 
-fn data_plane(settings: &Settings, parts: &Parts) -> DataPlane {
+fn data_plane(settings: &Settings, parts: &Parts) -> Result<DataPlane, StartError> {
     let (limits, timeouts) = (&settings.limits, &settings.timeouts);
-    DataPlane {
+    Ok(DataPlane {
         directory: parts.directory.clone(),
+        built_in: BuiltInProviders::new(&settings.egress.provider_origins)
+            .map_err(|error| StartError::ProviderOrigin(error.to_string()))?,
         keyring: parts.store.keyring.clone(),
         clock: parts.clock.clone(),
         accounting: parts.accounting.clone(),
@@ -164,7 +168,7 @@ fn data_plane(settings: &Settings, parts: &Parts) -> DataPlane {
             first_byte: timeouts.first_byte_timeout,
             idle: timeouts.idle_timeout,
         },
-    }
+    })
 }
 
 fn serve(
@@ -188,8 +192,16 @@ fn serve(
             .configure(|config| {
                 if port != Port::Admins {
                     // The plane matches raw paths, and observes its requests, by itself.
-                    let everything = web::scope("/providers");
-                    config.service(everything.default_service(web::to(proxy::handle)));
+                    let providers = built_in::providers().map(Provider::as_str);
+                    for name in ["providers"].into_iter().chain(providers) {
+                        let everything = web::scope(&format!("/{name}"));
+                        config.service(everything.default_service(web::to(proxy::handle)));
+                    }
+                    // Anthropic's clients look with it whether anybody is there.
+                    for path in ["/", "/api/hello"] {
+                        let resource = web::resource(path).guard(guard::Head());
+                        config.service(resource.to(HttpResponse::Ok));
+                    }
                 }
                 let exposure = match port {
                     Port::Both => api::Exposure::Full,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::values::Networks;
+use crate::providers::built_in::ProviderOrigin;
 
 /// The addresses that upstreams may have.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -22,4 +23,14 @@ pub struct EgressSettings {
     /// PEM file of certificate authorities to trust for upstreams, besides the public ones
     #[arg(long, env = "TOLLGATE_UPSTREAM_CA_FILE", value_name = "PATH")]
     pub upstream_ca_file: Option<PathBuf>,
+
+    /// Another origin for a built-in provider, as in openai=https://proxy.example.com, comma separated:
+    /// the provider's own path is appended to it
+    #[arg(
+        long = "provider-origin",
+        env = "TOLLGATE_PROVIDER_ORIGINS",
+        value_name = "NAME=URL",
+        value_delimiter = ','
+    )]
+    pub provider_origins: Vec<ProviderOrigin>,
 }

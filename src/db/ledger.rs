@@ -22,9 +22,8 @@ use super::conn::on;
 use super::requests::ID_SLACK;
 use super::schema::{ledger, ledger_retention};
 use super::{Conn, DbError, optional};
-use crate::domain::ids::{
-    ApiKeyId, AttemptId, ConfigurationId, OrganizationId, RequestId, UserId, WorkspaceId,
-};
+use crate::domain::ids::{ApiKeyId, AttemptId, OrganizationId, RequestId, UserId, WorkspaceId};
+use crate::domain::provider::UpstreamId;
 use crate::domain::tokens::TokenUsage;
 
 /// One attempt, or one blocked request.
@@ -46,7 +45,7 @@ pub struct LedgerRow {
     /// Whose key it is.
     pub user_id: Option<UserId>,
     /// For what.
-    pub configuration_id: ConfigurationId,
+    pub configuration_id: UpstreamId,
     /// Its name at the time.
     pub configuration: String,
     /// `chat_completions`, `responses`, `messages`, `count_tokens`, `list_models`, `get_model` or

@@ -23,7 +23,7 @@ pub struct ModelConfigurationRow {
     /// Unique in the workspace among the configurations that are not deleted.
     pub name: ConfigurationName,
     pub description: Option<String>,
-    /// A [`Provider`](crate::domain::model_configuration::Provider)'s text form.
+    /// A [`Provider`](crate::domain::provider::Provider)'s text form.
     pub provider: String,
     /// In normal form.
     pub base_url: String,

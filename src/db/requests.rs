@@ -8,9 +8,8 @@ use super::page::Page;
 use super::schema::ledger;
 use super::sql::Sql;
 use super::{Conn, DbError};
-use crate::domain::ids::{
-    ApiKeyId, AttemptId, ConfigurationId, PolicyId, RequestId, UserId, WorkspaceId,
-};
+use crate::domain::ids::{ApiKeyId, AttemptId, PolicyId, RequestId, UserId, WorkspaceId};
+use crate::domain::provider::UpstreamId;
 use crate::domain::scope::WorkspaceScope;
 
 /// Maximum number of rows that one page searches where no index finds the matching ones.
@@ -37,7 +36,7 @@ pub struct RequestRow {
     /// Whose key that is.
     pub user_id: Option<UserId>,
     /// For what.
-    pub configuration_id: ConfigurationId,
+    pub configuration_id: UpstreamId,
     /// Its name at the time.
     pub configuration: String,
     /// Which of the routes.
@@ -88,7 +87,7 @@ pub struct RequestFilter {
     /// With a key of this person.
     pub user_id: Option<UserId>,
     /// For this model configuration.
-    pub configuration_id: Option<ConfigurationId>,
+    pub configuration_id: Option<UpstreamId>,
     /// The lowest and the highest status.
     pub status: Option<(u16, u16)>,
     /// With this outcome.

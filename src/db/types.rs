@@ -17,6 +17,7 @@ use crate::domain::ids::{
 use crate::domain::names::{ConfigurationName, DisplayName, Email, Handle, SecretName};
 use crate::domain::permissions::Role;
 use crate::domain::policy::PolicyType;
+use crate::domain::provider::UpstreamId;
 
 /// A type that is stored as text: written by `$write` (`&self -> String`), read by `$read`
 /// (`String -> Result`). Binds owned text, since the SQLite connection moves its binds to another
@@ -105,6 +106,7 @@ id_columns!(
     PolicyId,
     RequestId,
     SecretId,
+    UpstreamId,
     UserId,
     WorkspaceId
 );

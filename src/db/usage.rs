@@ -13,7 +13,8 @@ pub use spend::{SpendConditions, spend_since};
 
 use self::select::UsageSelect;
 use super::{Conn, DbError};
-use crate::domain::ids::{ApiKeyId, ConfigurationId, OrganizationId, UserId, WorkspaceId};
+use crate::domain::ids::{ApiKeyId, OrganizationId, UserId, WorkspaceId};
+use crate::domain::provider::UpstreamId;
 use crate::domain::scope::Scope;
 use crate::domain::usage::{GroupBy, Interval, UsageTotals};
 
@@ -37,7 +38,7 @@ pub struct UsageFilter {
     /// Only this key's.
     pub api_key_id: Option<ApiKeyId>,
     /// Only that of this model configuration.
-    pub configuration_id: Option<ConfigurationId>,
+    pub configuration_id: Option<UpstreamId>,
     /// Only that of this model.
     pub model: Option<String>,
 }

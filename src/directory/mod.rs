@@ -7,12 +7,12 @@
 //! unreachable, cached entries are served for a bounded time; a lookup of anything else fails with
 //! [`Unavailable`], never with "not found".
 
-pub mod configuration;
 pub mod key;
 mod last_used;
 mod loading_cache;
 mod policies;
 mod sync;
+pub mod upstream_entry;
 mod verification;
 
 use std::sync::Arc;
@@ -25,14 +25,16 @@ use crate::crypto::{KeyDigester, LookupId, ParsedApiKey};
 use crate::db::api_keys::update_last_used;
 use crate::db::{Change, ChangeScope, Conn, Database, DbError, current_sequence};
 use crate::domain::ids::OrganizationId;
+use crate::domain::provider::Provider;
 use crate::domain::scope::WorkspaceScope;
 use crate::policy::set::PolicySet;
+use crate::providers::built_in::BuiltInProvider;
 use crate::telemetry::Metrics;
-use configuration::ConfigurationEntry;
 use key::{KeyEntry, SecretCheck};
 use last_used::LastUses;
 use loading_cache::{LoadingCache, Lookup, outcome_of};
 use policies::PoliciesEntry;
+use upstream_entry::UpstreamEntry;
 use verification::Verifications;
 
 /// Uses of keys that one transaction writes.
@@ -60,7 +62,7 @@ struct Inner {
     digester: KeyDigester,
     verifications: Verifications,
     keys: LoadingCache<LookupId, KeyEntry>,
-    configurations: LoadingCache<ConfigurationKey, ConfigurationEntry>,
+    upstreams: LoadingCache<UpstreamKey, UpstreamEntry>,
     policies: LoadingCache<OrganizationId, PoliciesEntry>,
     /// The last number of the change sequence that was applied.
     applied: AtomicI64,
@@ -73,9 +75,15 @@ struct Inner {
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct ConfigurationKey {
+struct UpstreamKey {
     scope: WorkspaceScope,
-    name: Box<str>,
+    name: UpstreamName,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum UpstreamName {
+    Configuration(Box<str>),
+    Provider(Provider),
 }
 
 /// The directory. Clones share everything.
@@ -99,7 +107,7 @@ impl Directory {
             inner: Arc::new(Inner {
                 verifications: Verifications::new(options.capacity),
                 keys: LoadingCache::new(options.capacity),
-                configurations: LoadingCache::new(options.capacity),
+                upstreams: LoadingCache::new(options.capacity),
                 policies: LoadingCache::new(options.capacity),
                 applied: AtomicI64::new(applied),
                 began: Instant::now(),
@@ -137,13 +145,33 @@ impl Directory {
         &self,
         scope: WorkspaceScope,
         name: &str,
-    ) -> Result<Option<Arc<ConfigurationEntry>>, Unavailable> {
-        let key = ConfigurationKey { scope, name: name.into() };
+    ) -> Result<Option<Arc<UpstreamEntry>>, Unavailable> {
+        let key = UpstreamKey { scope, name: UpstreamName::Configuration(name.into()) };
         let name = name.to_owned();
         self.look_up(
             key,
-            |inner| &inner.configurations,
-            async move |conn: &mut Conn| configuration::load(conn, scope, name).await,
+            |inner| &inner.upstreams,
+            async move |conn: &mut Conn| {
+                upstream_entry::load_configuration(conn, scope, name).await
+            },
+        )
+        .await
+    }
+
+    /// The built-in provider with the workspace's key.
+    pub async fn find_provider(
+        &self,
+        scope: WorkspaceScope,
+        built_in: &Arc<BuiltInProvider>,
+    ) -> Result<Option<Arc<UpstreamEntry>>, Unavailable> {
+        let key = UpstreamKey { scope, name: UpstreamName::Provider(built_in.provider) };
+        let built_in = Arc::clone(built_in);
+        self.look_up(
+            key,
+            |inner| &inner.upstreams,
+            async move |conn: &mut Conn| {
+                upstream_entry::load_provider(conn, scope, &built_in).await.map(Some)
+            },
         )
         .await
     }
@@ -271,7 +299,7 @@ impl Inner {
         match scope {
             ChangeScope::Organization(id) => {
                 self.keys.invalidate(|entry| entry.organization_id == Some(id));
-                self.configurations.invalidate(|entry| entry.scope.organization_id == id);
+                self.upstreams.invalidate(|entry| entry.scope.organization_id == id);
                 self.policies.invalidate(|entry| entry.organization_id == id);
             }
             ChangeScope::Everything => self.invalidate_all(),
@@ -280,7 +308,7 @@ impl Inner {
 
     fn invalidate_all(&self) {
         self.keys.invalidate(|_| true);
-        self.configurations.invalidate(|_| true);
+        self.upstreams.invalidate(|_| true);
         self.policies.invalidate(|_| true);
     }
 }

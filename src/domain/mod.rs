@@ -11,6 +11,7 @@ pub mod permissions;
 pub mod policy;
 pub mod pricing;
 pub mod principal;
+pub mod provider;
 pub mod scope;
 mod text_enum;
 pub mod tokens;

@@ -8,53 +8,6 @@ use super::names::SecretName;
 use super::text_enum::text_enum;
 
 text_enum! {
-    /// Who the upstream is, or which API it speaks.
-    #[derive(Default, Serialize, Deserialize, utoipa::ToSchema)]
-    #[serde(rename_all = "snake_case")]
-    pub enum Provider {
-        /// OpenAI's API or one that is compatible with it.
-        #[default]
-        OpenaiCompatible = "openai_compatible",
-        /// An API that is compatible with Anthropic's.
-        AnthropicCompatible = "anthropic_compatible",
-        /// Anthropic's API, also behind another host: the catalogue's prices for Anthropic apply.
-        Anthropic = "anthropic",
-    }
-}
-
-/// A family of API formats that an upstream speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UpstreamApi {
-    /// Chat completions and responses.
-    OpenAi,
-    /// Messages.
-    Anthropic,
-}
-
-impl Provider {
-    /// The provider of that name.
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|provider| provider.as_str() == text)
-    }
-
-    /// The API that the upstream speaks.
-    pub fn api(self) -> UpstreamApi {
-        match self {
-            Self::OpenaiCompatible => UpstreamApi::OpenAi,
-            Self::AnthropicCompatible | Self::Anthropic => UpstreamApi::Anthropic,
-        }
-    }
-
-    /// Where the key is sent if a configuration does not say it.
-    pub fn default_placement(self) -> Placement {
-        match self.api() {
-            UpstreamApi::OpenAi => Placement::Bearer,
-            UpstreamApi::Anthropic => Placement::Header("x-api-key".to_owned()),
-        }
-    }
-}
-
-text_enum! {
     /// Whether the gateway asks streaming upstreams for usage.
     #[derive(Default, Serialize, Deserialize, utoipa::ToSchema)]
     #[serde(rename_all = "snake_case")]

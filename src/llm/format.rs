@@ -5,7 +5,7 @@ use super::error::GatewayError;
 use super::text_sample::TextSampler;
 use super::usage::{ReportedUsage, UsageNames};
 use super::{chat, messages, responses};
-use crate::domain::model_configuration::UpstreamApi;
+use crate::domain::provider::UpstreamApi;
 use crate::json::scanner::TopLevelScanner;
 
 /// The path after `/v1` of the operation that counts the tokens of a message.

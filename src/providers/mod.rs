@@ -3,6 +3,8 @@
 //! Providers go by the catalogue's names for their hosts. For a host that the catalogue does not know
 //! everything is assumed that any provider is known to do.
 
+pub mod built_in;
+
 use crate::json::case_fold::{self, FoldBuffer};
 use crate::json::object::JsonBody;
 use crate::llm::limits::{BodyFacts, KNOWN_MODEL_FIELDS, is_set};

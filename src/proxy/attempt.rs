@@ -28,9 +28,8 @@ pub async fn first_answer(
 ) -> Result<Answer, ProxyError> {
     let mut failure = ProxyError::Internal;
     for (place, target) in targets.iter().enumerate() {
-        let name = &route.config_name;
-        let permit = enter(plane, target, name)?;
-        let credentials = target.configuration.open(&plane.keyring).map_err(|unavailable| {
+        let permit = enter(plane, target)?;
+        let credentials = target.upstream.open(&plane.keyring).map_err(|unavailable| {
             context.request.record().cause = Some(unavailable.to_string());
             ProxyError::SecretUnavailable { name: unavailable.name }
         })?;
@@ -65,17 +64,13 @@ pub async fn first_answer(
     Err(failure)
 }
 
-/// Takes one of the configuration's `max_concurrent_requests` places.
-fn enter(
-    plane: &DataPlane,
-    target: &Target<'_>,
-    name: &str,
-) -> Result<ConcurrencyPermit, ProxyError> {
-    let configuration = target.configuration;
+/// Takes one of the upstream's `max_concurrent_requests` places.
+fn enter(plane: &DataPlane, target: &Target<'_>) -> Result<ConcurrencyPermit, ProxyError> {
+    let upstream = target.upstream;
     plane
         .concurrency
-        .enter(configuration.id, configuration.max_concurrent_requests)
-        .ok_or_else(|| ProxyError::ConcurrencyLimited { name: name.to_owned() })
+        .enter(upstream.id, upstream.max_concurrent_requests)
+        .ok_or_else(|| ProxyError::ConcurrencyLimited { name: upstream.name.to_string() })
 }
 
 /// Sends the request; once more if it ran into a connection that the upstream had just closed.

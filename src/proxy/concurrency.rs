@@ -1,27 +1,27 @@
-//! How many requests each configuration may have under way at once on this process. Beyond the limit
+//! How many requests each upstream may have under way at once on this process. Beyond the limit
 //! the answer is 429 at once, never a queue.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::domain::ids::ConfigurationId;
+use crate::domain::provider::UpstreamId;
 
-/// Counts the requests under way of each configuration, on this process.
+/// Counts the requests under way of each upstream, on this process.
 #[derive(Clone, Debug, Default)]
 pub struct Concurrency {
-    counts: Arc<Mutex<HashMap<ConfigurationId, u32>>>,
+    counts: Arc<Mutex<HashMap<UpstreamId, u32>>>,
 }
 
 /// One request under way, until dropped.
 #[derive(Debug)]
 pub struct ConcurrencyPermit {
-    counts: Arc<Mutex<HashMap<ConfigurationId, u32>>>,
-    id: ConfigurationId,
+    counts: Arc<Mutex<HashMap<UpstreamId, u32>>>,
+    id: UpstreamId,
 }
 
 impl Concurrency {
     /// Counts one more, unless `most` are under way.
-    pub fn enter(&self, id: ConfigurationId, most: Option<u32>) -> Option<ConcurrencyPermit> {
+    pub fn enter(&self, id: UpstreamId, most: Option<u32>) -> Option<ConcurrencyPermit> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(id).or_insert(0);
         if most.is_some_and(|most| *count >= most) {
@@ -47,12 +47,13 @@ impl Drop for ConcurrencyPermit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::provider::Provider;
 
     #[test]
-    fn each_configuration_is_counted_for_itself() {
+    fn each_upstream_is_counted_for_itself() {
         let in_flight = Concurrency::default();
         let (one, two) =
-            (ConfigurationId::from(uuid::Uuid::now_v7()), ConfigurationId::from(uuid::Uuid::nil()));
+            (UpstreamId::Provider(Provider::Openai), UpstreamId::Provider(Provider::Groq));
         let slot = in_flight.enter(one, Some(1)).unwrap();
         assert!(in_flight.enter(one, Some(1)).is_none());
         assert!(in_flight.enter(two, Some(1)).is_some());

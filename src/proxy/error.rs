@@ -17,7 +17,7 @@ use actix_web_httpauth::headers::www_authenticate::bearer::Bearer;
 use super::content_coding::SUPPORTED;
 use crate::domain::ids::RequestId;
 use crate::domain::metadata::InvalidMetadata;
-use crate::domain::model_configuration::Provider;
+use crate::domain::provider::Provider;
 use crate::json::object::BodyError;
 use crate::llm::error::GatewayError;
 use crate::llm::format::Format;
@@ -40,6 +40,9 @@ pub enum ProxyError {
     UnsupportedContentEncoding { named: String },
     IncompleteBody,
     BadModelId,
+    ModelMissing,
+    DoubledVersion { provider: Provider },
+    ProviderSecretMissing { provider: Provider, secret: String },
     InvalidMetadata(InvalidMetadata),
     MissingKey,
     InvalidKey,
@@ -57,7 +60,7 @@ pub enum ProxyError {
     ConcurrencyLimited { name: String },
     KeyAttemptsLimited { retry_after: u32 },
     NotServed,
-    FormatNotServed { name: String, provider: Provider },
+    FormatNotServed { configuration: Option<String>, provider: Provider },
     Internal,
     UpstreamUnresolved,
     UpstreamUnreachable,
@@ -86,6 +89,7 @@ impl ProxyError {
         match self {
             Self::Body(error) => error.param(),
             Self::ModelOverride { field } => Some(field),
+            Self::ModelMissing => Some("model"),
             _ => None,
         }
     }
@@ -97,6 +101,8 @@ impl ProxyError {
             self,
             Self::NotServed
                 | Self::FormatNotServed { .. }
+                | Self::DoubledVersion { .. }
+                | Self::ProviderSecretMissing { .. }
                 | Self::BodyTooLarge { .. }
                 | Self::BodyTooSlow
                 | Self::IncompleteBody

@@ -9,7 +9,7 @@ use memchr::memmem;
 use crate::domain::headers::{
     ANTHROPIC_VERSION, USUAL_ANTHROPIC_VERSION, is_forwardable, is_hop_by_hop, is_own,
 };
-use crate::domain::model_configuration::UpstreamApi;
+use crate::domain::provider::UpstreamApi;
 
 /// Callers' headers that every upstream gets.
 const UP: &[&str] = &[

@@ -1,4 +1,4 @@
-//! The data plane, `/providers/...`: an application's call on its way to a model and back.
+//! The data plane, `/providers/...` and `/{provider}/...`: an application's call on its way to a model and back.
 //!
 //! `pipeline` is the whole of it; each step is a file.
 
@@ -30,10 +30,12 @@ use crate::auth::{AuthError, Principal, Scope, authenticate};
 use crate::clock::Clock;
 use crate::crypto::KeyringHandle;
 use crate::directory::Directory;
-use crate::directory::configuration::ConfigurationEntry;
+use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
 use crate::domain::permissions::Permission;
 use crate::domain::scope::WorkspaceScope;
+use crate::llm::format::Operation;
 use crate::llm::usage::model_name;
+use crate::providers::built_in::BuiltInProviders;
 use crate::telemetry::requests::RequestIds;
 use crate::upstream::{UpstreamClient, UpstreamTimeouts};
 use attempt::first_answer;
@@ -42,13 +44,15 @@ use context::RequestContext;
 use error::ProxyError;
 use read::{BodyLimits, CallerBody};
 use relay::{Answer, RelayBody};
-use route::{ProxyRoute, RouteMatch};
+use route::{ProxyRoute, RouteMatch, UpstreamName, decode_model_id};
 use target::Target;
 
 /// What the data plane works with. One for all workers.
 pub struct DataPlane {
-    /// Keys and configurations.
+    /// Keys and upstreams.
     pub directory: Directory,
+    /// The providers that are called by name.
+    pub built_in: BuiltInProviders,
     /// Opens provider secrets.
     pub keyring: KeyringHandle,
     /// What time it is.
@@ -61,21 +65,24 @@ pub struct DataPlane {
     pub body_memory: Budget,
     /// Places for requests, in all.
     pub requests: Budget,
-    /// Requests under way of each configuration.
+    /// Requests under way of each upstream.
     pub concurrency: Concurrency,
     /// The proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: TrustedProxies,
-    /// Time limits for configurations that set none.
+    /// Time limits for upstreams that set none.
     pub timeouts: UpstreamTimeouts,
 }
 
-/// Answers one request under `/providers/`.
+/// Answers one request under `/providers/` or a provider's name.
 pub async fn handle(
     request: HttpRequest,
     payload: web::Payload,
     plane: web::Data<DataPlane>,
     client: web::Data<UpstreamClient>,
 ) -> HttpResponse<EitherBody<RelayBody, BoxBody>> {
+    if route::is_reachability_check(request.method(), request.uri().path()) {
+        return HttpResponse::Ok().finish().map_into_right_body();
+    }
     let ids = RequestIds::new(plane.clock.new_id(), request.headers());
     // One line is logged for a request, which holds the ids, so the cost of a span is only worth it
     // while debugging.
@@ -124,8 +131,8 @@ async fn pipeline(
     let route = match_route(request)?;
     context.request.record().operation = route.operation.label();
 
-    let configurations = resolve(plane, scope, &route, context).await?;
-    check_format(&configurations, &route)?;
+    let upstreams = resolve(plane, scope, &route, context).await?;
+    check_format(&upstreams, &route)?;
 
     context.permit = Some(plane.requests.take(1).ok_or(ProxyError::Overloaded)?);
     let (body, body_share) = if route.operation.format().is_some() {
@@ -138,8 +145,9 @@ async fn pipeline(
         context.request.record().model_asked = body.json.get("model").and_then(model_name);
     }
     let mut targets: SmallVec<[Target<'_>; 1]> = SmallVec::new();
-    for configuration in &configurations {
-        targets.push(Target::new(plane, &route.operation, configuration, body.as_ref())?);
+    for upstream in &upstreams {
+        let model = model_for(upstream, &route.operation, body.as_ref())?;
+        targets.push(Target::new(plane, &route.operation, upstream, model, body.as_ref())?);
     }
 
     let answers_later = body.as_ref().is_some_and(|body| body.facts.answers_later());
@@ -167,42 +175,73 @@ fn match_route(request: &HttpRequest) -> Result<ProxyRoute, ProxyError> {
         RouteMatch::Matched(route) => Ok(route),
         RouteMatch::BadName => Err(ProxyError::UnknownConfiguration { name: String::new() }),
         RouteMatch::BadModelId => Err(ProxyError::BadModelId),
+        RouteMatch::DoubledVersion(provider) => Err(ProxyError::DoubledVersion { provider }),
         RouteMatch::NotServed | RouteMatch::NotProxy => Err(ProxyError::NotServed),
     }
 }
 
-/// The configurations that the route leads to, in the order in which they are tried.
+/// The upstreams that the route leads to, in the order in which they are tried.
 async fn resolve(
     plane: &DataPlane,
     scope: WorkspaceScope,
     route: &ProxyRoute,
     context: &mut RequestContext,
-) -> Result<SmallVec<[Arc<ConfigurationEntry>; 1]>, ProxyError> {
-    let name = &route.config_name;
-    let found = plane.directory.find_configuration(scope, name).await.map_err(|error| {
+) -> Result<SmallVec<[Arc<UpstreamEntry>; 1]>, ProxyError> {
+    let found = match &route.upstream {
+        UpstreamName::Configuration(name) => plane.directory.find_configuration(scope, name).await,
+        UpstreamName::Provider(provider) => {
+            let built_in = plane.built_in.find(*provider).ok_or(ProxyError::NotServed)?;
+            plane.directory.find_provider(scope, built_in).await
+        }
+    };
+    let found = found.map_err(|error| {
         context.request.record().cause = Some(error.to_string());
         ProxyError::DirectoryUnavailable
     })?;
-    let configuration =
-        found.ok_or_else(|| ProxyError::UnknownConfiguration { name: name.clone() })?;
-    context.request.record().configuration =
-        Some((configuration.id, Arc::clone(&configuration.name)));
-    if !configuration.enabled {
-        return Err(ProxyError::DisabledConfiguration { name: name.clone() });
+    let upstream = found.ok_or_else(|| match &route.upstream {
+        UpstreamName::Configuration(name) => {
+            ProxyError::UnknownConfiguration { name: name.clone() }
+        }
+        UpstreamName::Provider(_) => ProxyError::NotServed,
+    })?;
+    context.request.record().upstream = Some((upstream.id, Arc::clone(&upstream.name)));
+    if !upstream.enabled {
+        return Err(ProxyError::DisabledConfiguration { name: upstream.name.to_string() });
     }
-    Ok(smallvec![configuration])
+    if let (Some(provider), Some(secret)) = (upstream.id.provider(), upstream.missing_secret()) {
+        return Err(ProxyError::ProviderSecretMissing { provider, secret: secret.to_string() });
+    }
+    Ok(smallvec![upstream])
 }
 
 /// Whether every upstream speaks the format of the request.
-fn check_format(
-    configurations: &[Arc<ConfigurationEntry>],
-    route: &ProxyRoute,
-) -> Result<(), ProxyError> {
-    let other = configurations.iter().find(|one| !route.operation.is_in(one.provider.api()));
+fn check_format(upstreams: &[Arc<UpstreamEntry>], route: &ProxyRoute) -> Result<(), ProxyError> {
+    let other = upstreams.iter().find(|one| !route.operation.is_in(one.provider.api()));
     other.map_or(Ok(()), |other| {
-        let name = other.name.to_string();
-        Err(ProxyError::FormatNotServed { name, provider: other.provider })
+        let configuration = other.id.configuration_id().map(|_| other.name.to_string());
+        Err(ProxyError::FormatNotServed { configuration, provider: other.provider })
     })
+}
+
+/// The model that the upstream is asked for: its own, or else the one that the caller names, in the body
+/// or in the path.
+fn model_for(
+    upstream: &UpstreamEntry,
+    operation: &Operation,
+    body: Option<&CallerBody>,
+) -> Result<Arc<UpstreamModel>, ProxyError> {
+    if let Some(model) = &upstream.model {
+        return Ok(Arc::clone(model));
+    }
+    let named = match (operation, body) {
+        (Operation::GetModel { id }, _) => decode_model_id(id),
+        (_, Some(body)) => {
+            let named = body.json.get("model").and_then(model_name);
+            Some(named.ok_or(ProxyError::ModelMissing)?)
+        }
+        (_, None) => None,
+    };
+    Ok(upstream.chosen_model(&named.unwrap_or_default()))
 }
 
 fn refusal(error: AuthError) -> ProxyError {

@@ -1,4 +1,6 @@
-//! Which calls the data plane serves: an allow-list of method and exact path.
+//! Which calls the data plane serves: an allow-list of method and path. Below `/providers/{name}` the
+//! path has to be exact; below a built-in provider's name it may lack the version or end in a slash, as
+//! its SDKs send it.
 //!
 //! Works on the raw path, as the caller sent it: a configuration's name may hold an encoded `/`, and
 //! decoding before matching would tear it apart.
@@ -9,17 +11,21 @@ use percent_encoding::percent_decode_str;
 
 use crate::domain::headers::ANTHROPIC_VERSION;
 use crate::domain::names::ConfigurationName;
+use crate::domain::provider::{Provider, UpstreamApi};
 use crate::llm::format::{COUNT_TOKENS_PATH, Format, Operation};
+use crate::providers::built_in::provider_of_segment;
 
 const SCOPE: &str = "/providers/";
 
 /// What a method and a path amount to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RouteMatch {
-    /// Not under `/providers/`: no business of the data plane.
+    /// Neither under `/providers/` nor under a provider's name: no business of the data plane.
     NotProxy,
-    /// Under a configuration, but off the allow-list: 501.
+    /// Under a configuration or a provider, but off the allow-list: 501.
     NotServed,
+    /// Under a provider, on the list but for a second version in the path: 400.
+    DoubledVersion(Provider),
     /// On the list, with a configuration name that can't exist: 404.
     BadName,
     /// On the list, with a model id that would climb out of its path at the upstream: 400.
@@ -28,11 +34,19 @@ pub enum RouteMatch {
     Matched(ProxyRoute),
 }
 
+/// What a path leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpstreamName {
+    /// The configuration's name, percent-decoded.
+    Configuration(String),
+    /// A built-in provider.
+    Provider(Provider),
+}
+
 /// One call that is on the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxyRoute {
-    /// The configuration's name, percent-decoded.
-    pub config_name: String,
+    pub upstream: UpstreamName,
     /// The requested operation.
     pub operation: Operation,
 }
@@ -41,28 +55,75 @@ pub struct ProxyRoute {
 /// order is 501, 404, 400.
 pub fn match_route(method: &Method, raw_path: &str) -> RouteMatch {
     let Some(rest) = raw_path.strip_prefix(SCOPE) else {
-        return RouteMatch::NotProxy;
+        return match provider_path(raw_path) {
+            Some((provider, path)) => match_provider_path(method, provider, path),
+            None => RouteMatch::NotProxy,
+        };
     };
     let (name, tail) = rest.split_once('/').unwrap_or((rest, ""));
-    let Some(operation) = operation(method, tail) else {
+    let Some(operation) = tail.strip_prefix("v1").and_then(|path| operation(method, path)) else {
         return RouteMatch::NotServed;
     };
-    let Some(config_name) = decode_name(name) else {
+    let Some(name) = decode_name(name) else {
         return RouteMatch::BadName;
     };
+    matched(UpstreamName::Configuration(name), operation)
+}
+
+fn match_provider_path(method: &Method, provider: Provider, path: &str) -> RouteMatch {
+    let path = without_version(path.strip_suffix('/').unwrap_or(path));
+    match operation(method, path) {
+        Some(operation) => matched(UpstreamName::Provider(provider), operation),
+        None if operation(method, without_version(path)).is_some() => {
+            RouteMatch::DoubledVersion(provider)
+        }
+        None => RouteMatch::NotServed,
+    }
+}
+
+fn matched(upstream: UpstreamName, operation: Operation) -> RouteMatch {
     if let Operation::GetModel { id } = &operation
         && climbs(id)
     {
         return RouteMatch::BadModelId;
     }
-    RouteMatch::Matched(ProxyRoute { config_name, operation })
+    RouteMatch::Matched(ProxyRoute { upstream, operation })
+}
+
+/// The provider that a path begins with, and the rest of the path.
+fn provider_path(raw_path: &str) -> Option<(Provider, &str)> {
+    let path = raw_path.strip_prefix('/')?;
+    let (segment, rest) = path.split_at(path.find('/').unwrap_or(path.len()));
+    Some((provider_of_segment(segment)?, rest))
+}
+
+/// The path after its version, if it begins with one.
+fn without_version(path: &str) -> &str {
+    path.strip_prefix("/v1").filter(|rest| rest.starts_with('/')).unwrap_or(path)
+}
+
+/// Whether this is the call with which Anthropic's clients find out whether anybody is there.
+pub fn is_reachability_check(method: &Method, raw_path: &str) -> bool {
+    const BELOW: [&str; 3] = ["", "/", "/api/hello"];
+    let path = provider_path(raw_path);
+    *method == Method::HEAD
+        && path.is_some_and(|(provider, path)| {
+            provider.api() == UpstreamApi::Anthropic && BELOW.contains(&path)
+        })
 }
 
 /// The format in which callers of this path expect the gateway's errors. Listings have the same path in
 /// all formats; Anthropic's clients say the version of its API.
 pub fn error_format(headers: &HeaderMap, raw_path: &str) -> Format {
     let tail = raw_path.strip_prefix(SCOPE).and_then(|rest| rest.split_once('/'));
-    let path = tail.and_then(|(_, tail)| tail.strip_prefix("v1")).unwrap_or_default();
+    let path = match (tail, provider_path(raw_path)) {
+        (Some((_, tail)), _) => tail.strip_prefix("v1").unwrap_or_default(),
+        (None, Some((provider, _))) if provider.api() == UpstreamApi::Anthropic => {
+            return Format::Messages;
+        }
+        (None, Some((_, path))) => without_version(path),
+        (None, None) => "",
+    };
     let is_below = |root| {
         path.strip_prefix(root).is_some_and(|rest: &str| rest.is_empty() || rest.starts_with('/'))
     };
@@ -73,8 +134,8 @@ pub fn error_format(headers: &HeaderMap, raw_path: &str) -> Format {
     }
 }
 
-fn operation(method: &Method, tail: &str) -> Option<Operation> {
-    let path = tail.strip_prefix("v1")?;
+/// The operation at a path after its version.
+fn operation(method: &Method, path: &str) -> Option<Operation> {
     match *method {
         Method::POST if path == COUNT_TOKENS_PATH => Some(Operation::CountTokens),
         Method::POST => Format::ALL
@@ -95,6 +156,11 @@ fn decode_name(raw: &str) -> Option<String> {
     let name = percent_decode_str(raw).decode_utf8().ok()?;
     // No configuration can have such a name, and some databases can't even compare it.
     ConfigurationName::parse(name).ok().map(String::from)
+}
+
+/// The id of a path as the provider knows it.
+pub fn decode_model_id(id: &str) -> Option<String> {
+    percent_decode_str(id).decode_utf8().ok().map(Into::into)
 }
 
 /// Whether an id is, or holds behind an encoded slash, a form of `.` or `..`. Upstreams differ in how
@@ -135,7 +201,7 @@ mod tests {
     #[test]
     fn the_list() {
         let route = matched(Method::POST, "/providers/gpt/v1/chat/completions");
-        assert_eq!(route.config_name, "gpt");
+        assert_eq!(route.upstream, UpstreamName::Configuration("gpt".to_owned()));
         assert_eq!(route.operation, Operation::Generate(Format::Chat));
         assert_eq!(route.operation.path_after_v1(), "/chat/completions");
         let route = matched(Method::POST, "/providers/gpt/v1/responses");
@@ -167,6 +233,10 @@ mod tests {
             ("/providers/a/v1/chat/completions", Format::Chat, Format::Chat),
             ("/providers/a/v1/messages_", Format::Chat, Format::Chat),
             ("/providers/messages", Format::Chat, Format::Chat),
+            ("/openai/v1/messages", Format::Messages, Format::Messages),
+            ("/openai/v1/chat/completions", Format::Chat, Format::Chat),
+            ("/openai/models", Format::Chat, Format::Messages),
+            ("/anthropic/v1/files", Format::Messages, Format::Messages),
         ] {
             assert_eq!(error_format(&plain, path), without, "{path}");
             assert_eq!(error_format(&versioned, path), with, "{path}");
@@ -186,7 +256,7 @@ mod tests {
             ("...", "..."),
         ] {
             let route = matched(Method::GET, &format!("/providers/{raw}/v1/models"));
-            assert_eq!(route.config_name, name);
+            assert_eq!(route.upstream, UpstreamName::Configuration(name.to_owned()));
         }
         let long = "a".repeat(129);
         for raw in ["", "%FF", ".", "%2e%2E", "%00", "a%0A", "%C2%85", &long] {
@@ -220,6 +290,65 @@ mod tests {
             assert_eq!(match_route(&Method::GET, path), RouteMatch::NotServed, "{path}");
         }
         assert_eq!(match_route(&Method::HEAD, "/providers/gpt/v1/models"), RouteMatch::NotServed);
+    }
+
+    #[test]
+    fn providers_are_called_by_their_names() {
+        let chat = Operation::Generate(Format::Chat);
+        for (path, provider, operation) in [
+            ("/openai/v1/chat/completions", Provider::Openai, &chat),
+            ("/openai/chat/completions", Provider::Openai, &chat),
+            ("/fireworks/v1/chat/completions/", Provider::Fireworks, &chat),
+            ("/groq/v1/responses", Provider::Groq, &Operation::Generate(Format::Responses)),
+            ("/anthropic/v1/messages", Provider::Anthropic, &Operation::Generate(Format::Messages)),
+            ("/anthropic/messages/count_tokens/", Provider::Anthropic, &Operation::CountTokens),
+        ] {
+            let route = matched(Method::POST, path);
+            assert_eq!(route.upstream, UpstreamName::Provider(provider), "{path}");
+            assert_eq!(&route.operation, operation, "{path}");
+        }
+        assert_eq!(matched(Method::GET, "/xai/v1/models/").operation, Operation::ListModels);
+        for path in ["/openai/v1/v1/chat/completions", "/openai/v1/v1/responses/"] {
+            let doubled = RouteMatch::DoubledVersion(Provider::Openai);
+            assert_eq!(match_route(&Method::POST, path), doubled, "{path}");
+        }
+        for path in [
+            "/openai",
+            "/openai/",
+            "/openai/v1",
+            "/openai/v1/files",
+            "/openai//v1/chat/completions",
+            "/openai/v1//chat/completions",
+            "/openai/v1/chat/completions//",
+            "/openai/./v1/chat/completions",
+            "/openai/v1/v1/v1/chat/completions",
+            "/openai/v1/chat%2fcompletions",
+            "/openai/v2/chat/completions",
+            "/openai/V1/chat/completions",
+        ] {
+            assert_eq!(match_route(&Method::POST, path), RouteMatch::NotServed, "{path}");
+        }
+        for path in ["/openai/v1/models/..%2ffiles", "/openai/models/%2e%2e/"] {
+            assert_eq!(match_route(&Method::GET, path), RouteMatch::BadModelId, "{path}");
+        }
+        for path in ["/OpenAI/v1/chat/completions", "/openai_compatible/v1/models", "/open%61i/v1"]
+        {
+            assert_eq!(match_route(&Method::POST, path), RouteMatch::NotProxy, "{path}");
+        }
+        for provider in crate::providers::built_in::providers() {
+            assert!(!["api", "providers", "routes", "v1", "docs"].contains(&provider.as_str()));
+        }
+    }
+
+    #[test]
+    fn anthropics_clients_may_ask_whether_anybody_is_there() {
+        for path in ["/anthropic", "/anthropic/", "/anthropic/api/hello"] {
+            assert!(is_reachability_check(&Method::HEAD, path), "{path}");
+            assert!(!is_reachability_check(&Method::GET, path), "{path}");
+        }
+        for path in ["/openai", "/anthropic/v1/messages", "/providers/a/api/hello"] {
+            assert!(!is_reachability_check(&Method::HEAD, path), "{path}");
+        }
     }
 
     #[test]
@@ -270,7 +399,7 @@ mod tests {
             prop_assume!(name != "." && name != "..");
             let encoded = utf8_percent_encode(&name, NON_ALPHANUMERIC).to_string();
             let route = matched(Method::POST, &format!("/providers/{encoded}/v1/responses"));
-            prop_assert_eq!(route.config_name, name);
+            prop_assert_eq!(route.upstream, UpstreamName::Configuration(name));
         }
     }
 }

@@ -14,7 +14,7 @@ use super::headers::upstream_headers;
 use super::read::CallerBody;
 use super::route::ProxyRoute;
 use crate::accounting::engine::TargetFacts;
-use crate::directory::configuration::ConfigurationEntry;
+use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
 use crate::domain::model_configuration::StreamUsage;
 use crate::json::object::{BodyEdits, BodyPieces};
 use crate::llm::format::{Format, Operation};
@@ -28,7 +28,9 @@ const COUNTED_PARAMETERS: [&str; 6] =
 
 /// One upstream that the request may be sent to.
 pub struct Target<'r> {
-    pub configuration: &'r Arc<ConfigurationEntry>,
+    pub upstream: &'r Arc<UpstreamEntry>,
+    /// The model that it is asked for.
+    pub model: Arc<UpstreamModel>,
     /// The most that the request can use there.
     pub bound: Bound,
     /// The gateway asks for usage and the caller did not, so the usage event is not the caller's.
@@ -40,39 +42,44 @@ pub struct Target<'r> {
 }
 
 impl<'r> Target<'r> {
-    /// Applies the configuration to the caller's body: its model always, its default parameters
+    /// Applies a configuration to the caller's body: its model, if it has one, and its default parameters
     /// where the caller sent none.
     pub fn new(
         plane: &DataPlane,
         operation: &Operation,
-        configuration: &'r Arc<ConfigurationEntry>,
+        upstream: &'r Arc<UpstreamEntry>,
+        model: Arc<UpstreamModel>,
         body: Option<&'r CallerBody>,
     ) -> Result<Self, ProxyError> {
         let (Some(format), Some(CallerBody { json, facts, .. })) = (operation.format(), body)
         else {
             return Ok(Self {
-                configuration,
+                upstream,
+                model,
                 bound: Bound::FREE,
                 withhold_usage: false,
                 is_stream_expected: false,
                 edits: None,
             });
         };
-        let quirks = quirks(&configuration.provider_name);
+        let quirks = quirks(&upstream.provider_name);
         if let Some(field) = quirks.model_override(json, facts) {
             return Err(ProxyError::ModelOverride { field });
         }
         let mut edits = json.edit();
-        edits.set_str("model", &configuration.model);
+        if let Some(model) = &upstream.model {
+            edits.set_str("model", &model.name);
+        }
         let is_count = *operation == Operation::CountTokens;
-        for (name, value) in &configuration.default_parameters {
+        for (name, value) in &upstream.default_parameters {
             if !is_count || COUNTED_PARAMETERS.contains(&name.as_str()) {
                 edits.set_if_absent(name, value).map_err(ProxyError::Body)?;
             }
         }
         if is_count {
             return Ok(Self {
-                configuration,
+                upstream,
+                model,
                 bound: Bound::FREE,
                 withhold_usage: false,
                 is_stream_expected: false,
@@ -82,17 +89,17 @@ impl<'r> Target<'r> {
         let is_stream_expected = edits.get("stream") == Some("true");
         let withhold_usage = format == Format::Chat
             && is_stream_expected
-            && configuration.stream_usage == StreamUsage::Inject
+            && upstream.stream_usage == StreamUsage::Inject
             && edits.ask_for_usage().map_err(ProxyError::Body)?;
         let mut facts = Cow::Borrowed(facts);
         edits.added().for_each(|(key, raw)| facts.to_mut().add_field(key, raw));
-        let bound = plane.accounting.bound(format, configuration, edits.length(), &facts);
-        Ok(Self { configuration, bound, withhold_usage, is_stream_expected, edits: Some(edits) })
+        let bound = plane.accounting.bound(format, upstream, &model, edits.length(), &facts);
+        Ok(Self { upstream, model, bound, withhold_usage, is_stream_expected, edits: Some(edits) })
     }
 
     /// What admission and the ledger need to know of it.
     pub fn facts(&self) -> TargetFacts<'_> {
-        TargetFacts { configuration: self.configuration, bound: self.bound }
+        TargetFacts { upstream: self.upstream, model: &self.model, bound: self.bound }
     }
 
     /// The body that this target gets.
@@ -109,23 +116,20 @@ impl<'r> Target<'r> {
         body: BodyPieces,
         defaults: UpstreamTimeouts,
     ) -> UpstreamRequest {
-        let configuration = self.configuration;
-        let mut headers = upstream_headers(
-            caller.headers(),
-            &configuration.forward_headers,
-            configuration.provider.api(),
-        );
+        let upstream = self.upstream;
+        let mut headers =
+            upstream_headers(caller.headers(), &upstream.forward_headers, upstream.provider.api());
         for (name, value) in credentials {
             headers.insert(name, value);
         }
         let query = Some(caller.query_string()).filter(|query| !query.is_empty());
-        let limits = configuration.timeouts;
+        let limits = upstream.timeouts;
         let or = |own: Option<u32>, default| {
             own.map_or(default, |millis| Duration::from_millis(u64::from(millis)))
         };
         UpstreamRequest {
             method: caller.method().clone(),
-            target: configuration.base_url.join(&route.operation.path_after_v1(), query),
+            target: upstream.base_url.join(&route.operation.path_after_v1(), query),
             headers,
             body,
             timeouts: UpstreamTimeouts {

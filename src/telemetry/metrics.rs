@@ -18,11 +18,11 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry, Unit};
-use uuid::Uuid;
 
 use super::process::ProcessCollector;
 use super::series::{BoundedCounters, ConfigurationLabel, is_within_bound};
 use crate::domain::money::NanoUsd;
+use crate::domain::provider::UpstreamId;
 use crate::domain::tokens::TokenUsage;
 
 /// Content type of [`Metrics::encode`].
@@ -82,7 +82,7 @@ struct Inner {
     process: Registry,
     http_requests: BoundedCounters<HttpLabels>,
     proxy_requests: BoundedCounters<ProxyLabels>,
-    configurations: RwLock<HashSet<Uuid>>,
+    configurations: RwLock<HashSet<UpstreamId>>,
     proxy_duration: Histograms,
     proxy_first_byte: Histograms,
     open_streams: Gauge,
@@ -210,10 +210,10 @@ impl Metrics {
         &self,
         operation: &'static str,
         status: u16,
-        configuration_id: Option<Uuid>,
+        upstream: Option<UpstreamId>,
         duration: Duration,
     ) {
-        let configuration_id = match configuration_id {
+        let configuration_id = match upstream {
             None => ConfigurationLabel::None,
             Some(id) if is_within_bound(&self.inner.configurations, &id, MAX_CONFIGURATIONS) => {
                 ConfigurationLabel::Id(id)

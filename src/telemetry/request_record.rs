@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use super::Metrics;
 use super::requests::RequestIds;
-use crate::domain::ids::{ConfigurationId, PolicyId};
+use crate::domain::ids::PolicyId;
 use crate::domain::money::NanoUsd;
 use crate::domain::principal::Principal;
+use crate::domain::provider::UpstreamId;
 use crate::domain::tokens::TokenUsage;
 
 /// How a request ended.
@@ -52,8 +53,8 @@ pub struct RequestRecord {
     /// A name from a fixed set; `none` until the route is known.
     pub operation: &'static str,
     pub principal: Option<Principal>,
-    /// Id and name of the model configuration.
-    pub configuration: Option<(ConfigurationId, Arc<str>)>,
+    /// What it was sent through, and its name.
+    pub upstream: Option<(UpstreamId, Arc<str>)>,
     /// The model that the caller named.
     pub model_asked: Option<String>,
     /// The model that the upstream says it used.
@@ -90,7 +91,7 @@ impl RequestRecord {
             client_address,
             operation: "none",
             principal: None,
-            configuration: None,
+            upstream: None,
             model_asked: None,
             model_used: None,
             status: None,
@@ -109,8 +110,8 @@ impl RequestRecord {
 
     /// Counts the request.
     pub(super) fn count(&self, metrics: &Metrics) {
-        let configuration = self.configuration.as_ref().map(|(id, _)| id.uuid());
-        metrics.proxy_request(self.operation, self.shown_status(), configuration, self.duration);
+        let upstream = self.upstream.as_ref().map(|(id, _)| *id);
+        metrics.proxy_request(self.operation, self.shown_status(), upstream, self.duration);
         if let Some(first_byte) = self.first_byte {
             metrics.proxy_first_byte(self.operation, first_byte);
         }
@@ -144,8 +145,8 @@ impl RequestRecord {
                     organization_id = self.principal.and_then(|p| p.scope.organization_id()).map(tracing::field::display),
                     workspace_id = self.principal.and_then(|p| p.scope.workspace_id()).map(tracing::field::display),
                     key_id = self.principal.and_then(|principal| principal.api_key_id()).map(tracing::field::display),
-                    configuration_id = self.configuration.as_ref().map(|(id, _)| tracing::field::display(id)),
-                    configuration = self.configuration.as_ref().map(|(_, name)| &**name),
+                    configuration_id = self.upstream.as_ref().map(|(id, _)| tracing::field::display(id)),
+                    configuration = self.upstream.as_ref().map(|(_, name)| &**name),
                     model_asked = self.model_asked.as_deref(),
                     model_used = self.model_used.as_deref(),
                     input_tokens = self.usage.input,

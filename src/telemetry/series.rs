@@ -5,10 +5,10 @@ use std::fmt;
 use std::hash::Hash;
 use std::sync::{PoisonError, RwLock};
 
+use crate::domain::provider::UpstreamId;
 use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use uuid::Uuid;
 
 /// The configuration that a request was for. Copied, compared and hashed without allocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,7 +18,7 @@ pub(super) enum ConfigurationLabel {
     /// One beyond the bound.
     Other,
     /// One within the bound.
-    Id(Uuid),
+    Id(UpstreamId),
 }
 
 impl EncodeLabelValue for ConfigurationLabel {
@@ -27,7 +27,7 @@ impl EncodeLabelValue for ConfigurationLabel {
         match self {
             Self::None => encoder.write_str("none"),
             Self::Other => encoder.write_str("other"),
-            Self::Id(id) => write!(encoder, "{}", id.as_hyphenated()),
+            Self::Id(id) => write!(encoder, "{id}"),
         }
     }
 }

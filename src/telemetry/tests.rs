@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 
-fn id(number: u128) -> Uuid {
-    Uuid::from_u128(number)
+fn id(number: u128) -> UpstreamId {
+    UpstreamId::Configuration(uuid::Uuid::from_u128(number).into())
 }
 
 #[track_caller]

@@ -13,7 +13,11 @@ use tollgate::{
     },
     clock::Clock,
     db,
-    domain::{ids::AttemptId, money::NanoUsd, tokens::TokenUsage},
+    domain::{
+        ids::{AttemptId, ConfigurationId},
+        money::NanoUsd,
+        tokens::TokenUsage,
+    },
     telemetry::{Metrics, readiness::Readiness},
 };
 
@@ -112,7 +116,7 @@ pub(crate) fn start(clock: &Clock) -> AttemptStart {
         workspace_id: clock.new_id(),
         api_key_id: Some(clock.new_id()),
         user_id: None,
-        configuration_id: clock.new_id(),
+        upstream: clock.new_id::<ConfigurationId>().into(),
         configuration: "chat".to_owned(),
         route: "chat_completions".to_owned(),
         model_asked: None,

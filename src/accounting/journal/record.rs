@@ -16,7 +16,9 @@ use serde::de::value::{Error as TextError, StrDeserializer};
 use uuid::Uuid;
 
 use crate::accounting::record::{AttemptEnd, AttemptStart, LedgerEntry};
+use crate::domain::ids::ConfigurationId;
 use crate::domain::money::NanoUsd;
+use crate::domain::provider::{Provider, UpstreamId};
 use crate::domain::tokens::TokenUsage;
 
 /// The first byte of every record.
@@ -123,7 +125,8 @@ fn put_start(start: &AttemptStart, out: &mut Vec<u8>) {
         start.request_id.uuid(),
         start.organization_id.uuid(),
         start.workspace_id.uuid(),
-        start.configuration_id.uuid(),
+        // Of a built-in provider the name is enough.
+        start.upstream.configuration_id().map_or(Uuid::nil(), ConfigurationId::uuid),
     ];
     ids.iter().for_each(|id| out.extend_from_slice(id.as_bytes()));
     put_optional(start.api_key_id, out, |id, out| out.extend_from_slice(id.uuid().as_bytes()));
@@ -202,17 +205,26 @@ impl<'a> Fields<'a> {
             *id = self.id()?;
         }
         let [id, request_id, organization_id, workspace_id, configuration_id] = ids;
+        let api_key_id = self.optional(Self::id)?.map(Into::into);
+        let user_id = self.optional(Self::id)?.map(Into::into);
+        let attempt = u32::try_from(self.number()?).ok()?;
+        let admitted_at = DateTime::from_timestamp_micros(self.signed()?)?;
+        let configuration = self.text()?;
+        let upstream = match configuration_id.is_nil() {
+            true => UpstreamId::Provider(Provider::parse(&configuration)?),
+            false => UpstreamId::Configuration(configuration_id.into()),
+        };
         Some(AttemptStart {
             id: id.into(),
             request_id: request_id.into(),
             organization_id: organization_id.into(),
             workspace_id: workspace_id.into(),
-            configuration_id: configuration_id.into(),
-            api_key_id: self.optional(Self::id)?.map(Into::into),
-            user_id: self.optional(Self::id)?.map(Into::into),
-            attempt: u32::try_from(self.number()?).ok()?,
-            admitted_at: DateTime::from_timestamp_micros(self.signed()?)?,
-            configuration: self.text()?,
+            upstream,
+            api_key_id,
+            user_id,
+            attempt,
+            admitted_at,
+            configuration,
             route: self.text()?,
             model_asked: self.optional(Self::text)?,
             model: self.text()?,

@@ -8,6 +8,7 @@ use super::segment::{self, Piece, Pieces};
 use super::*;
 use crate::accounting::record::{AttemptOutcome, UsageSource};
 use crate::clock::Clock;
+use crate::domain::ids::ConfigurationId;
 use crate::domain::money::NanoUsd;
 use crate::domain::tokens::TokenUsage;
 
@@ -21,7 +22,7 @@ fn start(clock: &Clock) -> Arc<AttemptStart> {
         workspace_id: clock.new_id(),
         api_key_id: Some(clock.new_id()),
         user_id: Some(clock.new_id()),
-        configuration_id: clock.new_id(),
+        upstream: clock.new_id::<ConfigurationId>().into(),
         configuration: "chat\nbot".to_owned(),
         route: "chat_completions".to_owned(),
         model_asked: Some("m\u{2028}".to_owned()),

@@ -37,7 +37,7 @@ pub(super) fn row_of(entry: &LedgerEntry) -> NewLedgerRow {
         // The column takes no null: the nil id stands for a request without an API key.
         api_key_id: start.api_key_id.unwrap_or_else(|| uuid::Uuid::nil().into()),
         user_id: start.user_id,
-        configuration_id: start.configuration_id,
+        configuration_id: start.upstream,
         configuration: clean(&start.configuration),
         route: clean(&start.route),
         model_asked: start.model_asked.as_deref().map(clean),

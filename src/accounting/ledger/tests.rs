@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::accounting::record::{AttemptOutcome, UsageSource};
 use crate::db::Location;
+use crate::domain::ids::ConfigurationId;
 use crate::domain::money::NanoUsd;
 use crate::domain::tokens::TokenUsage;
 
@@ -20,7 +21,7 @@ fn start(clock: &Clock) -> AttemptStart {
         workspace_id: clock.new_id(),
         api_key_id: Some(clock.new_id()),
         user_id: None,
-        configuration_id: clock.new_id(),
+        upstream: clock.new_id::<ConfigurationId>().into(),
         configuration: "chat".to_owned(),
         route: "chat_completions".to_owned(),
         model_asked: None,

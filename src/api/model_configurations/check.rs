@@ -24,11 +24,11 @@ use super::super::error::ApiError;
 use super::{Management, WHAT, current};
 use crate::accounting::prices::without_date;
 use crate::db::Conn;
-use crate::directory::configuration::{ConfigurationEntry, SecretUnavailable};
+use crate::directory::upstream_entry::{SecretUnavailable, UpstreamEntry};
 use crate::domain::headers::{ANTHROPIC_VERSION, USUAL_ANTHROPIC_VERSION};
 use crate::domain::metadata::Metadata;
-use crate::domain::model_configuration::UpstreamApi;
 use crate::domain::policy::Subject;
+use crate::domain::provider::UpstreamApi;
 use crate::telemetry::requests::RequestIds;
 use crate::upstream::{
     UpstreamBody, UpstreamClient, UpstreamError, UpstreamRequest, UpstreamResponse,
@@ -150,7 +150,7 @@ pub(super) async fn check_model_configuration(
                 message: match no_token_because {
                     Some(why) => advice_without_token(status, &why),
                     None if is_without_answer => advice_without_answer(status),
-                    None => advice(status, model_listed, &entry),
+                    None => advice(status, model_listed, upstream_model(&entry)),
                 },
             }
         }
@@ -173,7 +173,7 @@ async fn ask(upstream: &Upstream<'_>, asker: Asker<'_>) -> Result<Findings, Upst
         let listed = if status.is_success() {
             let mut all = BytesMut::new();
             upstream.read(listing.body, &mut all, MAX_LISTING).await?;
-            names_model(&all, &upstream.entry.model)
+            upstream_model(upstream.entry).and_then(|model| names_model(&all, model))
         } else {
             None
         };
@@ -197,7 +197,7 @@ async fn ask(upstream: &Upstream<'_>, asker: Asker<'_>) -> Result<Findings, Upst
 /// The upstream with the credentials and the deadline of a check.
 struct Upstream<'r> {
     client: &'r UpstreamClient,
-    entry: &'r Arc<ConfigurationEntry>,
+    entry: &'r Arc<UpstreamEntry>,
     credentials: HeaderMap,
     deadline: Instant,
 }
@@ -260,6 +260,10 @@ impl Upstream<'_> {
         }
         Ok(())
     }
+}
+
+fn upstream_model(entry: &UpstreamEntry) -> Option<&str> {
+    entry.model.as_ref().map(|model| model.name.as_str())
 }
 
 fn has_no_listing(status: StatusCode) -> bool {

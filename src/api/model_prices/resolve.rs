@@ -11,7 +11,7 @@ use crate::api::access::{InOrganization, OrganizationRead};
 use crate::api::error::{ApiError, FieldError};
 use crate::api::query::Query;
 use crate::db::Conn;
-use crate::directory::configuration::price_list;
+use crate::directory::upstream_entry::price_list;
 use crate::domain::pricing::Price;
 
 /// The query for the price of a model.

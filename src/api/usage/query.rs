@@ -6,10 +6,12 @@ use serde::Deserialize;
 use crate::api::date_time;
 use crate::api::error::ApiError;
 use crate::api::field_errors::both;
+use crate::api::shared::upstream_filter;
 use crate::db::Conn;
 use crate::db::names::{find_organization_names, workspace_existed};
 use crate::db::usage::UsageFilter;
 use crate::domain::ids::{ApiKeyId, ConfigurationId, OrganizationId, UserId, WorkspaceId};
+use crate::domain::provider::Provider;
 use crate::domain::scope::{Scope, WorkspaceScope};
 use crate::domain::usage::{Dimension, GroupBy, Interval};
 
@@ -53,6 +55,8 @@ pub(super) struct UsageParameters {
     pub(super) api_key_id: Option<ApiKeyId>,
     /// Only this model configuration.
     pub(super) configuration_id: Option<ConfigurationId>,
+    /// Only this provider, called by its name. Not together with `configuration_id`.
+    pub(super) provider: Option<Provider>,
     /// Only this model, as model configurations name it.
     #[param(max_length = 1024)]
     pub(super) model: Option<String>,
@@ -87,8 +91,10 @@ impl UsageQuery {
             }
             false => Ok(()),
         };
+        let upstream = upstream_filter(query.configuration_id, query.provider);
         let hours = hours(query.from, query.to, now);
-        let ((group_by, ()), (from, to)): ((GroupBy, ()), _) = both(both(group_by, model), hours)?;
+        let ((group_by, ()), (upstream, (from, to))): ((GroupBy, ()), _) =
+            both(both(group_by, model), both(upstream, hours))?;
         let filter = UsageFilter {
             from: from.naive_utc(),
             to: to.naive_utc(),
@@ -96,7 +102,7 @@ impl UsageQuery {
             workspace_id: query.workspace_id,
             user_id: query.user_id,
             api_key_id: query.api_key_id,
-            configuration_id: query.configuration_id,
+            configuration_id: upstream,
             model: query.model,
         };
         if scope == Scope::Platform {

@@ -10,6 +10,7 @@ use crate::api::error::ApiError;
 use crate::db::Conn;
 use crate::db::names::{Named, find_names, find_organization_names};
 use crate::db::usage::UsageGroup;
+use crate::domain::provider::Provider;
 use crate::domain::scope::Scope;
 use crate::domain::usage::{Dimension, Interval, UsageTotals};
 
@@ -124,7 +125,11 @@ pub(super) async fn report(
         let dimensions = group_by.dimensions.iter().zip(group.dimensions).zip(&names);
         for ((dimension, id), names) in dimensions {
             let name = names.get(&id).cloned();
-            let id = (!id.is_empty()).then_some(id);
+            // A provider that was called by its name has no id.
+            let (id, name) = match Provider::parse(&id) {
+                Some(_) if *dimension == Dimension::Configuration => (None, Some(id)),
+                _ => ((!id.is_empty()).then_some(id), name),
+            };
             let (id_field, name_field) = match dimension {
                 Dimension::Organization => (&mut item.organization_id, &mut item.organization_name),
                 Dimension::Workspace => (&mut item.workspace_id, &mut item.workspace_name),

@@ -175,6 +175,7 @@ mod tests {
     use super::{LedgerRow, NewLedgerRow, ROWS_A_STATEMENT, insert_rows};
     use crate::db::migrate;
     use crate::db::schema::ledger;
+    use crate::domain::provider::UpstreamId;
     use crate::domain::tokens::TokenUsage;
 
     fn row(number: u128, admitted_at: NaiveDateTime) -> LedgerRow {
@@ -187,7 +188,7 @@ mod tests {
             attempt: 1,
             api_key_id: Uuid::from_u128(104).into(),
             user_id: Some(Uuid::from_u128(105).into()),
-            configuration_id: Uuid::from_u128(106).into(),
+            configuration_id: UpstreamId::Configuration(Uuid::from_u128(106).into()),
             configuration: text("configuration"),
             route: text("route"),
             model_asked: Some(text("model asked")),

@@ -14,7 +14,8 @@ use diesel_async::RunQueryDsl;
 
 use super::super::usage::Period;
 use super::super::{Conn, DbError};
-use crate::domain::ids::{ApiKeyId, ConfigurationId, OrganizationId, WorkspaceId};
+use crate::domain::ids::{ApiKeyId, OrganizationId, WorkspaceId};
+use crate::domain::provider::UpstreamId;
 use crate::domain::tokens::{KINDS, TokenTotals};
 
 /// A sum at or above this does not grow any more: an addition that overflows its column would fail for
@@ -36,7 +37,7 @@ pub(super) struct RollupKey {
     pub(super) workspace_id: WorkspaceId,
     pub(super) user_id: String,
     pub(super) api_key_id: ApiKeyId,
-    pub(super) configuration_id: ConfigurationId,
+    pub(super) configuration_id: UpstreamId,
     pub(super) model: String,
 }
 
@@ -146,7 +147,7 @@ where
     str: ToSql<Text, DB>,
     WorkspaceId: ToSql<Text, DB>,
     ApiKeyId: ToSql<Text, DB>,
-    ConfigurationId: ToSql<Text, DB>,
+    UpstreamId: ToSql<Text, DB>,
     i64: ToSql<BigInt, DB>,
 {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
@@ -210,6 +211,7 @@ mod tests {
     use super::{AddRollups, MAX_SUM, Period, RollupKey, Sums};
     use crate::db::migrate;
     use crate::db::schema::usage_rollups;
+    use crate::domain::provider::UpstreamId;
 
     #[test]
     fn a_statement_is_prepared_once_on_sqlite() {
@@ -233,7 +235,7 @@ mod tests {
                 workspace_id: id.into(),
                 user_id: String::new(),
                 api_key_id: id.into(),
-                configuration_id: id.into(),
+                configuration_id: UpstreamId::Configuration(id.into()),
                 model: model.to_owned(),
             };
             let rows = [(key, Sums { cost, ..Sums::default() })];

@@ -9,7 +9,8 @@ use super::super::{Conn, DbError};
 use super::metadata_groups::{MetadataGroup, MetadataGroups};
 use super::rollups::{self, MAX_SUM, RollupKey, Sums};
 use super::{LedgerRow, NewLedgerRow};
-use crate::domain::ids::{ApiKeyId, ConfigurationId, OrganizationId, UserId, WorkspaceId};
+use crate::domain::ids::{ApiKeyId, OrganizationId, UserId, WorkspaceId};
+use crate::domain::provider::UpstreamId;
 
 impl Sums {
     /// What one row counts for.
@@ -75,7 +76,7 @@ struct RowGroup<'r> {
     workspace_id: WorkspaceId,
     user_id: Option<UserId>,
     api_key_id: ApiKeyId,
-    configuration_id: ConfigurationId,
+    configuration_id: UpstreamId,
     model: &'r str,
     metadata_key: &'r str,
     metadata_value: &'r str,

@@ -94,13 +94,18 @@ impl Denied {
         let mut message = format!("request blocked by gateway policies: {}", names.join(", "));
         if reason == Reason::PriceUnknown {
             let unpriced = request.targets.first();
-            message = format!(
-                "{message}. They cap spending, and no price is known for model {:?} of model \
-                 configuration {:?}: set a price on the configuration, or for the model under \
-                 /api/v1/model-prices (0 is a price)",
-                unpriced.map_or("", |target| target.model),
-                unpriced.map_or("", |target| target.configuration)
-            );
+            let model = unpriced.and_then(|target| target.model).unwrap_or_default();
+            message = match unpriced.and_then(|target| target.configuration) {
+                Some(configuration) => format!(
+                    "{message}. They cap spending, and no price is known for model {model:?} of model \
+                     configuration {configuration:?}: set a price on the configuration, or for the \
+                     model under /api/v1/model-prices (0 is a price)"
+                ),
+                None => format!(
+                    "{message}. They cap spending, and no price is known for model {model:?}: set \
+                     one under /api/v1/model-prices (0 is a price)"
+                ),
+            };
         }
         let report = Box::new(report);
         Self { reason, message, report, violated, retry_after: None, cause: None }

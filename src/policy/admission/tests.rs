@@ -41,7 +41,11 @@ fn request(metadata: &Metadata, number: u128) -> AdmissionRequest<'_> {
             api_key_id: Some(id::<ApiKeyId>(4)),
             metadata,
         },
-        targets: &[Target { configuration: "chat", providers: &["openai"], model: "gpt-4o" }],
+        targets: &[Target {
+            configuration: Some("chat"),
+            providers: &["openai"],
+            model: Some("gpt-4o"),
+        }],
         price: None,
         bound: Bound {
             input_tokens: 100,

@@ -10,12 +10,13 @@ const CONFIGURATIONS: &str = "model_configuration";
 /// What a request wants to use.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'r> {
-    /// The model configuration's name.
-    pub configuration: &'r str,
+    /// The model configuration's name; none of a built-in provider.
+    pub configuration: Option<&'r str>,
     /// The names that its provider goes by.
     pub providers: &'r [&'r str],
-    /// The model that the upstream is asked for.
-    pub model: &'r str,
+    /// The model that the upstream is asked for; none where it is asked for none, as for the list of its
+    /// models.
+    pub model: Option<&'r str>,
 }
 
 /// The places of the model access policies that deny the target.
@@ -38,15 +39,18 @@ pub(in crate::policy) fn denies_model<'a>(
 fn allows(providers: &[ProviderAccess], target: &Target<'_>) -> bool {
     providers.iter().any(|access| {
         let wanted = if access.provider == CONFIGURATIONS {
-            target.configuration
+            match target.configuration {
+                Some(name) => Some(name),
+                None => return false,
+            }
         } else if target.providers.contains(&access.provider.as_str()) {
             target.model
         } else {
             return false;
         };
-        match &access.models {
-            Models::All => true,
-            Models::Named(names) => names.iter().any(|name| name == wanted),
+        match (&access.models, wanted) {
+            (Models::All, _) | (_, None) => true,
+            (Models::Named(names), Some(wanted)) => names.iter().any(|name| name == wanted),
         }
     })
 }

@@ -234,7 +234,11 @@ fn the_most_specific_model_access_decides() {
     .unwrap();
     let (none, red) = (Metadata::default(), metadata(&[("team", "red")]));
     let forbidden = |subject: &Subject<'_>, model, configuration| {
-        let target = Target { configuration, providers: &["openai"], model };
+        let target = Target {
+            configuration: Some(configuration),
+            providers: &["openai"],
+            model: Some(model),
+        };
         let matched = set.matching(subject);
         let ids: Vec<PolicyId> =
             denies_model(&matched, &target).map(|place| matched[place].bucket).collect();

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use actix_web::http::StatusCode;
 
 use super::ProxyError;
-use crate::domain::model_configuration::UpstreamApi;
+use crate::domain::provider::UpstreamApi;
 use crate::policy::admission::Reason;
 use crate::proxy::content_coding::SUPPORTED;
 
@@ -76,7 +76,7 @@ impl ProxyError {
                 "model_override",
                 Never,
                 format!(
-                    "The field '{field}' could choose another model, provider or price than the model configuration's. Leave it out, or ask an administrator to set it in the configuration's default_parameters."
+                    "The field '{field}' could choose another model, provider or price than the request's model. Leave it out, or ask an administrator for a model configuration with it in the default_parameters."
                 ),
             ),
             Self::UndecodableBody => row(
@@ -104,6 +104,30 @@ impl ProxyError {
                 "invalid_model_id",
                 Never,
                 "The model id in the path holds '.' or '..' as a path segment. Use the id as the model listing shows it.",
+            ),
+            Self::ModelMissing => row(
+                StatusCode::BAD_REQUEST,
+                "model_missing",
+                Never,
+                "The request names no model. Send its name as the text field 'model'.",
+            ),
+            Self::DoubledVersion { provider } => row(
+                StatusCode::BAD_REQUEST,
+                "doubled_version",
+                Never,
+                format!(
+                    "The path holds /v1 twice. The client adds it itself: set its base URL to /{} without /v1.",
+                    provider.as_str()
+                ),
+            ),
+            Self::ProviderSecretMissing { provider, secret } => row(
+                StatusCode::BAD_REQUEST,
+                "provider_secret_missing",
+                Never,
+                format!(
+                    "The workspace has no secret named '{secret}', which holds the key for {}. Ask an administrator to store it: POST /api/v1/workspaces/{{workspace_id}}/secrets with that name.",
+                    provider.as_str()
+                ),
             ),
             Self::InvalidMetadata(error) => row(
                 StatusCode::BAD_REQUEST,
@@ -167,7 +191,7 @@ impl ProxyError {
                 StatusCode::FORBIDDEN,
                 "workspace_key_required",
                 Never,
-                "The API key belongs to no workspace, and model configurations live in workspaces. Call with a workspace's key.",
+                "The API key belongs to no workspace, and models are called with what a workspace has. Call with a workspace's key.",
             ),
             Self::UnknownConfiguration { name } => row(
                 StatusCode::NOT_FOUND,
@@ -217,23 +241,28 @@ impl ProxyError {
                 StatusCode::NOT_IMPLEMENTED,
                 "not_served",
                 Never,
-                "The gateway does not serve this method and path. It serves POST /v1/chat/completions, POST /v1/responses, POST /v1/messages, POST /v1/messages/count_tokens, GET /v1/models and GET /v1/models/{id} under /providers/{configName}.",
+                "The gateway does not serve this method and path. It serves POST /v1/chat/completions, POST /v1/responses, POST /v1/messages, POST /v1/messages/count_tokens, GET /v1/models and GET /v1/models/{id} under /providers/{configName}, and the same under the names of built-in providers, such as /openai.",
             ),
-            Self::FormatNotServed { name, provider } => row(
-                StatusCode::NOT_IMPLEMENTED,
-                "format_not_served",
-                Never,
-                format!(
-                    "The model configuration '{name}' has the provider '{}', which speaks {}. Call it in that format, or choose another model configuration.",
-                    provider.as_str(),
-                    match provider.api() {
-                        UpstreamApi::OpenAi =>
-                            "OpenAI's formats: /v1/chat/completions and /v1/responses",
-                        UpstreamApi::Anthropic =>
-                            "Anthropic's format: /v1/messages and /v1/messages/count_tokens",
+            Self::FormatNotServed { configuration, provider } => {
+                let formats = match provider.api() {
+                    UpstreamApi::OpenAi => {
+                        "OpenAI's formats: /v1/chat/completions and /v1/responses"
                     }
-                ),
-            ),
+                    UpstreamApi::Anthropic => {
+                        "Anthropic's format: /v1/messages and /v1/messages/count_tokens"
+                    }
+                };
+                let provider = provider.as_str();
+                let message = match configuration {
+                    Some(name) => format!(
+                        "The model configuration '{name}' has the provider '{provider}', which speaks {formats}. Call it in that format, or choose another model configuration."
+                    ),
+                    None => format!(
+                        "The provider '{provider}' speaks {formats}. Call it in that format, or choose another provider."
+                    ),
+                };
+                row(StatusCode::NOT_IMPLEMENTED, "format_not_served", Never, message)
+            }
             Self::Internal => row(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "internal_error",

@@ -21,6 +21,9 @@ fn all() -> Vec<ProxyError> {
         E::UnsupportedContentEncoding { named: name() },
         E::IncompleteBody,
         E::BadModelId,
+        E::ModelMissing,
+        E::DoubledVersion { provider: Provider::Openai },
+        E::ProviderSecretMissing { provider: Provider::Groq, secret: name() },
         E::InvalidMetadata(
             Metadata::from_headers([("x-gateway-", &b"v"[..])].into_iter()).unwrap_err(),
         ),
@@ -40,7 +43,7 @@ fn all() -> Vec<ProxyError> {
         E::ConcurrencyLimited { name: name() },
         E::KeyAttemptsLimited { retry_after: 7 },
         E::NotServed,
-        E::FormatNotServed { name: name(), provider: Provider::Anthropic },
+        E::FormatNotServed { configuration: Some(name()), provider: Provider::Anthropic },
         E::Internal,
         E::UpstreamUnresolved,
         E::UpstreamUnreachable,

@@ -2,15 +2,10 @@
 
 use actix_web::http::StatusCode;
 
-use crate::directory::configuration::ConfigurationEntry;
 use crate::upstream::UpstreamError;
 
 /// The message for an answer of the upstream.
-pub(super) fn advice(
-    status: StatusCode,
-    listed: Option<bool>,
-    entry: &ConfigurationEntry,
-) -> String {
+pub(super) fn advice(status: StatusCode, listed: Option<bool>, model: Option<&str>) -> String {
     let code = status.as_u16();
     match code {
         200..=299 => match listed {
@@ -19,7 +14,7 @@ pub(super) fn advice(
                 "The upstream accepts the key, but does not list the model '{}'. Compare model \
                  with the upstream's own names; some upstreams also serve models that they do not \
                  list.",
-                entry.model
+                model.unwrap_or_default()
             ),
             None => "The upstream accepts the key.".to_owned(),
         },

@@ -9,10 +9,10 @@ use super::Upstream;
 use crate::accounting::engine::{Accounting, RequestFacts, TargetFacts, denied_status};
 use crate::accounting::request::AccountedRequest;
 use crate::accounting::sent_body::SentBody;
-use crate::directory::configuration::ConfigurationEntry;
-use crate::domain::model_configuration::UpstreamApi;
+use crate::directory::upstream_entry::UpstreamEntry;
 use crate::domain::policy::Subject;
 use crate::domain::principal::Principal;
+use crate::domain::provider::UpstreamApi;
 use crate::llm::answer::PlainAnswer;
 use crate::llm::format::Format;
 use crate::llm::limits::BodyFacts;
@@ -70,7 +70,7 @@ pub(super) async fn ask(
 }
 
 /// The format that the upstream is asked in.
-fn format_of(entry: &ConfigurationEntry) -> Format {
+fn format_of(entry: &UpstreamEntry) -> Format {
     match entry.provider.api() {
         UpstreamApi::OpenAi => Format::Chat,
         UpstreamApi::Anthropic => Format::Messages,
@@ -83,8 +83,12 @@ async fn ask_within(
     bound: &str,
 ) -> Result<Token, UpstreamError> {
     let Asker { accounting, principal, subject, ids } = asker;
+    let Some(model) = &upstream.entry.model else {
+        let reason = "The configuration names no model, and the upstream lists none.";
+        return Ok(Token::NotAsked(reason.to_owned()));
+    };
     let fields = json!({
-        "model": upstream.entry.model,
+        "model": model.name,
         "messages": [{"role": "user", "content": "Hi"}],
         bound: 1,
     });
@@ -95,10 +99,17 @@ async fn ask_within(
     let record = request.record();
     record.operation = OPERATION;
     record.principal = Some(*principal);
-    record.configuration = Some((upstream.entry.id, upstream.entry.name.clone()));
+    record.upstream = Some((upstream.entry.id, upstream.entry.name.clone()));
     let target = TargetFacts {
-        configuration: upstream.entry,
-        bound: accounting.bound(format_of(upstream.entry), upstream.entry, body.len(), &facts),
+        upstream: upstream.entry,
+        model,
+        bound: accounting.bound(
+            format_of(upstream.entry),
+            upstream.entry,
+            model,
+            body.len(),
+            &facts,
+        ),
     };
     let targets = &[target];
     let facts = RequestFacts { record, subject: *subject, targets, is_background: false };

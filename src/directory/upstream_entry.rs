@@ -1,13 +1,16 @@
-//! The cached state of one model configuration. Its secrets stay sealed until a request needs them.
+//! The cached state of one upstream: a model configuration or a built-in provider. Its secrets stay sealed
+//! until a request needs them.
 
 use std::sync::{Arc, OnceLock};
 
 use actix_web::http::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use quick_cache::sync::Cache;
 use smallvec::SmallVec;
 
 use crate::accounting::catalogue::Catalogue;
 use crate::accounting::prices::{
-    ConfigurationPrice, OrganizationPrice, PriceList, ResolvedPrice, price_of_used, resolve,
+    ConfigurationPrice, OrganizationPrice, PriceList, Resolution, ResolvedPrice, price_of_used,
+    resolve,
 };
 use crate::crypto::{
     DataKey, KeyringHandle, SecretBytes, SecretContext, WrappedDataKey, open, unwrap_data_key,
@@ -17,22 +20,29 @@ use crate::db::model_configurations::{ModelConfigurationRow, find_model_configur
 use crate::db::model_prices::list_model_prices_for;
 use crate::db::secrets::{SecretRow, list_secrets_named};
 use crate::db::{Conn, DbError};
-use crate::domain::ids::{ConfigurationId, DataKeyId, OrganizationId};
+use crate::domain::ids::{DataKeyId, OrganizationId};
 use crate::domain::model_configuration::{
-    HeaderTemplate, Placement, Provider, StreamUsage, TemplatePart, Timeouts, UpstreamApi,
+    HeaderTemplate, Placement, StreamUsage, TemplatePart, Timeouts,
 };
 use crate::domain::names::SecretName;
+use crate::domain::provider::{Provider, UpstreamApi, UpstreamId};
 use crate::domain::scope::WorkspaceScope;
+use crate::providers::built_in::BuiltInProvider;
 use crate::upstream::BaseUrl;
 
-/// A parsed configuration from one database snapshot.
-pub struct ConfigurationEntry {
-    pub id: ConfigurationId,
+/// The models whose prices an upstream without a model of its own remembers.
+const REMEMBERED_MODELS: usize = 256;
+
+/// An upstream from one database snapshot.
+pub struct UpstreamEntry {
+    pub id: UpstreamId,
+    /// The configuration's name, or the provider's.
     pub name: Arc<str>,
     pub scope: WorkspaceScope,
     pub enabled: bool,
     pub base_url: BaseUrl,
-    pub model: String,
+    /// The model of all requests; none where callers choose it.
+    pub model: Option<Arc<UpstreamModel>>,
     /// Headers of the caller that are forwarded in addition to the usual ones.
     pub forward_headers: Vec<HeaderName>,
     /// Parameters that are added to bodies which lack them, each with its value as JSON.
@@ -46,21 +56,28 @@ pub struct ConfigurationEntry {
     pub provider_name: String,
     /// The configuration's `provider`.
     pub provider: Provider,
-    /// The price of the model. A change of the organization's prices invalidates the entry.
-    pub price: Option<ResolvedPrice>,
-    /// The most tokens of prompt and answer together, if known.
-    pub context_window: Option<u64>,
-    /// The most tokens of an answer, if known.
-    pub max_output_tokens: Option<u64>,
-    /// The organization's prices for the provider.
+    /// The organization's prices for the provider. A change of them invalidates the entry.
     organization_prices: PriceList,
+    /// Those that callers chose.
+    chosen_models: Cache<Box<str>, Arc<UpstreamModel>>,
     headers: Vec<(HeaderName, HeaderTemplate)>,
     secrets: Vec<SecretRow>,
     wrapped: Option<(DataKeyId, WrappedDataKey)>,
     data_key: OnceLock<DataKey>,
 }
 
-/// A configuration's credentials in plaintext. Made for one request and dropped with it.
+/// A model of an upstream.
+#[derive(Debug)]
+pub struct UpstreamModel {
+    pub name: String,
+    pub price: Option<ResolvedPrice>,
+    /// The most tokens of prompt and answer together, if known.
+    pub context_window: Option<u64>,
+    /// The most tokens of an answer, if known.
+    pub max_output_tokens: Option<u64>,
+}
+
+/// An upstream's credentials in plaintext. Made for one request and dropped with it.
 pub struct Credentials {
     /// To be set on the upstream request.
     pub headers: SmallVec<[(HeaderName, HeaderValue); 2]>,
@@ -78,7 +95,7 @@ pub struct SecretUnavailable {
     pub cause: String,
 }
 
-impl ConfigurationEntry {
+impl UpstreamEntry {
     /// Opens the secrets. Takes about a microsecond for each, once the data key is unwrapped.
     pub fn open(&self, keyring: &KeyringHandle) -> Result<Credentials, SecretUnavailable> {
         let mut headers = SmallVec::new();
@@ -110,11 +127,27 @@ impl ConfigurationEntry {
         Ok(Credentials { headers, secrets })
     }
 
+    /// The first secret that the credentials need and the workspace does not have.
+    pub fn missing_secret(&self) -> Option<&SecretName> {
+        let mut needed = self.headers.iter().flat_map(|(_, template)| template.secrets());
+        needed.find(|name| self.secrets.iter().all(|row| row.name != **name))
+    }
+
+    /// The model of a request for which its caller chose this one.
+    pub fn chosen_model(&self, name: &str) -> Arc<UpstreamModel> {
+        if let Some(model) = self.chosen_models.get(name) {
+            return model;
+        }
+        let resolution = resolve(&self.provider_name, name, None, &self.organization_prices);
+        let model = Arc::new(UpstreamModel::new(name, self.provider.api(), resolution));
+        self.chosen_models.insert(name.into(), Arc::clone(&model));
+        model
+    }
+
     /// The price of the model that answered, if its own price applies: see [`price_of_used`].
-    pub fn price_of_used(&self, used: &str) -> Option<ResolvedPrice> {
-        let prices = &self.organization_prices;
-        let found =
-            price_of_used(&self.provider_name, &self.model, used, self.price.as_ref(), prices);
+    pub fn price_of_used(&self, asked: &UpstreamModel, used: &str) -> Option<ResolvedPrice> {
+        let (provider, prices) = (&self.provider_name, &self.organization_prices);
+        let found = price_of_used(provider, &asked.name, used, asked.price.as_ref(), prices);
         found.map(|price| price_in(self.provider.api(), price))
     }
 
@@ -154,25 +187,90 @@ impl ConfigurationEntry {
     }
 }
 
+impl UpstreamModel {
+    fn new(name: &str, api: UpstreamApi, resolution: Resolution) -> Self {
+        Self {
+            name: name.to_owned(),
+            price: resolution.price.map(|price| price_in(api, price)),
+            context_window: resolution.context_window,
+            max_output_tokens: resolution.max_output_tokens,
+        }
+    }
+}
+
 /// Loads the configuration of that name with its secrets, from one snapshot.
-pub(super) async fn load(
+pub(super) async fn load_configuration(
     conn: &mut Conn,
     scope: WorkspaceScope,
     name: String,
-) -> Result<Option<ConfigurationEntry>, DbError> {
+) -> Result<Option<UpstreamEntry>, DbError> {
     let Some(row) = find_model_configuration_named(conn, scope, name).await? else {
         return Ok(None);
     };
     let mut entry = add_price(conn, &row, parse(&row)?).await?;
+    add_secrets(conn, &mut entry).await?;
+    Ok(Some(entry))
+}
+
+/// Loads what a workspace has for a built-in provider, from one snapshot.
+pub(super) async fn load_provider(
+    conn: &mut Conn,
+    scope: WorkspaceScope,
+    built_in: &BuiltInProvider,
+) -> Result<UpstreamEntry, DbError> {
+    let provider = built_in.provider;
+    let (header, template) = credential(&provider.default_placement(), built_in.secret_name)
+        .map_err(|error| DbError::Internal(format!("provider {}: {error}", provider.as_str())))?;
+    let prices = price_list(conn, scope.organization_id, &built_in.provider_name).await?;
+    let mut entry = UpstreamEntry {
+        id: UpstreamId::Provider(provider),
+        name: provider.as_str().into(),
+        scope,
+        enabled: true,
+        base_url: built_in.base_url.clone(),
+        model: None,
+        forward_headers: Vec::new(),
+        default_parameters: Vec::new(),
+        stream_usage: StreamUsage::Inject,
+        timeouts: Timeouts::default(),
+        max_concurrent_requests: None,
+        provider_name: built_in.provider_name.clone(),
+        provider,
+        organization_prices: prices,
+        chosen_models: Cache::new(REMEMBERED_MODELS),
+        headers: vec![(header, template)],
+        secrets: Vec::new(),
+        wrapped: None,
+        data_key: OnceLock::new(),
+    };
+    add_secrets(conn, &mut entry).await?;
+    Ok(entry)
+}
+
+async fn add_secrets(conn: &mut Conn, entry: &mut UpstreamEntry) -> Result<(), DbError> {
     let names: Vec<SecretName> =
         entry.headers.iter().flat_map(|(_, template)| template.secrets().cloned()).collect();
     if !names.is_empty() {
-        entry.secrets = list_secrets_named(conn, scope, &names).await?;
-        entry.wrapped = find_data_key(conn, scope).await?.map(|row| {
+        entry.secrets = list_secrets_named(conn, entry.scope, &names).await?;
+        entry.wrapped = find_data_key(conn, entry.scope).await?.map(|row| {
             (row.id, WrappedDataKey { master_key_id: row.master_key_id, sealed: row.wrapped })
         });
     }
-    Ok(Some(entry))
+    Ok(())
+}
+
+/// The header that carries the credential in this secret.
+fn credential(
+    placement: &Placement,
+    secret: &str,
+) -> Result<(HeaderName, HeaderTemplate), Box<dyn std::error::Error + Send + Sync>> {
+    let (name, template) = match placement {
+        Placement::Bearer => (AUTHORIZATION, format!("Bearer {{{{secret:{secret}}}}}")),
+        Placement::Header(name) => {
+            (HeaderName::from_bytes(name.as_bytes())?, format!("{{{{secret:{secret}}}}}"))
+        }
+    };
+    Ok((name, HeaderTemplate::parse(&template)?))
 }
 
 /// The catalogue's name for the provider at the URL, or `fallback` for unknown hosts.
@@ -184,8 +282,8 @@ pub fn provider_name(base_url: &BaseUrl, fallback: &str) -> String {
 async fn add_price(
     conn: &mut Conn,
     row: &ModelConfigurationRow,
-    mut entry: ConfigurationEntry,
-) -> Result<ConfigurationEntry, DbError> {
+    mut entry: UpstreamEntry,
+) -> Result<UpstreamEntry, DbError> {
     let invalid = |error: serde_json::Error| {
         DbError::Internal(format!("model configuration {}: price: {error}", row.id))
     };
@@ -198,12 +296,9 @@ async fn add_price(
         max_output_tokens: tokens(row.max_output_tokens),
     };
     let prices = price_list(conn, row.organization_id, &entry.provider_name).await?;
-    let resolution = resolve(&entry.provider_name, &entry.model, Some(&own), &prices);
-    let api = entry.provider.api();
-    entry.price = resolution.price.map(|price| price_in(api, price));
+    let resolution = resolve(&entry.provider_name, &row.model, Some(&own), &prices);
+    entry.model = Some(Arc::new(UpstreamModel::new(&row.model, entry.provider.api(), resolution)));
     entry.organization_prices = prices;
-    entry.context_window = resolution.context_window;
-    entry.max_output_tokens = resolution.max_output_tokens;
     Ok(entry)
 }
 
@@ -240,7 +335,7 @@ pub async fn price_list(
 
 /// Parses the row. Its fields were checked when they were saved, so an error here means that the
 /// database was edited by hand.
-fn parse(row: &ModelConfigurationRow) -> Result<ConfigurationEntry, DbError> {
+fn parse(row: &ModelConfigurationRow) -> Result<UpstreamEntry, DbError> {
     let invalid = |field: &str, error: &dyn std::fmt::Display| {
         DbError::Internal(format!("model configuration {}: {field}: {error}", row.id))
     };
@@ -249,12 +344,9 @@ fn parse(row: &ModelConfigurationRow) -> Result<ConfigurationEntry, DbError> {
     };
     let mut headers = Vec::new();
     if let Some(secret) = &row.api_key_name {
-        let (name, template) = match Placement::from(row.auth.clone()) {
-            Placement::Bearer => (AUTHORIZATION, format!("Bearer {{{{secret:{secret}}}}}")),
-            Placement::Header(name) => (header("auth", &name)?, format!("{{{{secret:{secret}}}}}")),
-        };
-        let template = HeaderTemplate::parse(&template).map_err(|error| invalid("auth", &error))?;
-        headers.push((name, template));
+        let placement = Placement::from(row.auth.clone());
+        let made = credential(&placement, secret.as_str());
+        headers.push(made.map_err(|error| invalid("auth", &error))?);
     }
     for (name, value) in row.extra_headers.as_object().into_iter().flatten() {
         let text = value.as_str().unwrap_or_default();
@@ -280,8 +372,8 @@ fn parse(row: &ModelConfigurationRow) -> Result<ConfigurationEntry, DbError> {
     let provider = Provider::parse(&row.provider)
         .ok_or_else(|| invalid("provider", &format!("{} is none", row.provider)))?;
     let base_url = BaseUrl::parse(&row.base_url).map_err(|error| invalid("base_url", &error))?;
-    Ok(ConfigurationEntry {
-        id: row.id,
+    Ok(UpstreamEntry {
+        id: row.id.into(),
         name: row.name.as_str().into(),
         scope: WorkspaceScope {
             organization_id: row.organization_id,
@@ -291,7 +383,7 @@ fn parse(row: &ModelConfigurationRow) -> Result<ConfigurationEntry, DbError> {
         provider_name: provider_name(&base_url, &row.provider),
         provider,
         base_url,
-        model: row.model.clone(),
+        model: None,
         forward_headers,
         default_parameters,
         stream_usage: if row.stream_usage == StreamUsage::Leave.as_str() {
@@ -304,10 +396,8 @@ fn parse(row: &ModelConfigurationRow) -> Result<ConfigurationEntry, DbError> {
         max_concurrent_requests: row
             .max_concurrent_requests
             .map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)),
-        price: None,
-        context_window: None,
-        max_output_tokens: None,
         organization_prices: PriceList::default(),
+        chosen_models: Cache::new(REMEMBERED_MODELS),
         headers,
         secrets: Vec::new(),
         wrapped: None,

@@ -49,6 +49,7 @@ cfg_if! {
         mod documentation;
         mod egress;
         mod end_to_end;
+        mod fallback;
         mod gateway_policies;
         mod ledger;
         mod ledger_database_failures;

@@ -12,11 +12,12 @@ use super::sent_body::SentBody;
 use super::usage_estimate::Estimation;
 use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
 use crate::domain::money::NanoUsd;
+use crate::domain::policy::Subject;
 use crate::domain::tokens::TokenUsage;
 use crate::llm::answer::AnswerContent;
 use crate::llm::limits::Bound;
 use crate::llm::text_sample::TextSample;
-use crate::policy::admission::Reservation;
+use crate::policy::admission::{AdmissionRequest, Denied, Reservation};
 use crate::policy::limits::Amounts;
 use crate::telemetry::request_record::{RequestOutcome, RequestRecord};
 
@@ -27,6 +28,8 @@ pub struct RequestAccount {
     pub(super) start: Arc<AttemptStart>,
     pub(super) is_open: bool,
     pub(super) reservation: Reservation,
+    /// Of further attempts, each on top of what an attempt before it may still be billed.
+    pub(super) more: Vec<Reservation>,
     /// Of the last attempt's target; before any attempt, of the first target. So are `model` and
     /// `bound`.
     pub(super) upstream: Arc<UpstreamEntry>,
@@ -86,15 +89,48 @@ impl RequestAccount {
         Ok(())
     }
 
-    /// Ends the open attempt, which no answer came back from; another one follows.
-    pub fn end_unanswered(&mut self, code: Option<&'static str>, duration: Duration) {
+    /// Reserves the most that a further attempt at this target may use, on top of what is reserved.
+    pub async fn reserve_more(
+        &mut self,
+        subject: Subject<'_>,
+        target: &TargetFacts<'_>,
+    ) -> Result<(), Denied> {
+        let admission = &self.accounting.admission;
+        let mut more = admission
+            .reserve_more(&AdmissionRequest {
+                subject,
+                targets: &[],
+                price: target.model.price.as_ref(),
+                bound: target.bound,
+                request_id: self.accounting.clock.new_id(),
+                at: self.start.admitted_at,
+            })
+            .await?;
+        more.mark_sent();
+        self.more.push(more);
+        Ok(())
+    }
+
+    /// Ends the open attempt; another one follows. Without a status no answer came back from it. With one,
+    /// the upstream has refused the request or failed, which providers do not charge for.
+    pub fn end_for_next(
+        &mut self,
+        status: Option<u16>,
+        code: Option<&'static str>,
+        duration: Duration,
+    ) {
         if !std::mem::take(&mut self.is_open) {
             return;
         }
+        let outcome = match status {
+            Some(_) => AttemptOutcome::Failed,
+            None => AttemptOutcome::Unknown,
+        };
         self.accounting.ledger.end(AttemptEnd {
+            status,
             code: code.map(str::to_owned),
             duration_ms: Some(millis(duration)),
-            ..AttemptEnd::without_usage(self.start.id, AttemptOutcome::Unknown)
+            ..AttemptEnd::without_usage(self.start.id, outcome)
         });
     }
 
@@ -113,12 +149,15 @@ impl RequestAccount {
             start,
             is_open,
             reservation,
+            more,
             upstream,
             model,
             bound,
             is_background,
             sent,
         } = self;
+        // All attempts together are settled with the first reservation.
+        more.into_iter().for_each(|more| more.settle(Amounts::default()));
         let AnswerSummary { usage, text, is_unreadable, content } = answer;
         let is_pending = match content {
             Some(AnswerContent::Pending) => true,

@@ -11,6 +11,7 @@ use super::record::{AttemptEnd, AttemptOutcome, AttemptStart};
 use super::sent_body::SentBody;
 use super::usage_estimate::Estimator;
 use crate::clock::Clock;
+use crate::directory::Unavailable;
 use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
 use crate::domain::money::NanoUsd;
 use crate::domain::policy::Subject;
@@ -90,6 +91,17 @@ impl Accounting {
         Bound::of_request(facts, body_bytes, &target)
     }
 
+    /// Whether the policies of model access allow the upstream's model.
+    pub async fn allows(
+        &self,
+        subject: &Subject<'_>,
+        upstream: &UpstreamEntry,
+        model: &UpstreamModel,
+    ) -> Result<bool, Unavailable> {
+        let providers = providers_of(upstream);
+        self.admission.allows(subject, &target_of(upstream, model, &providers)).await
+    }
+
     /// Asks the policies and opens the request's account if they admit it. A request that they deny
     /// is recorded, too.
     pub async fn admit(
@@ -102,18 +114,11 @@ impl Accounting {
         let (Some(first), Some(costliest)) = (facts.targets.first(), costliest) else {
             return Err(Denied::unavailable(PolicyReport::default(), "no target".to_owned()));
         };
-        let providers: SmallVec<[[&str; 2]; 1]> = facts.targets.iter().map(providers_of).collect();
+        let providers: SmallVec<[[&str; 2]; 1]> =
+            facts.targets.iter().map(|target| providers_of(target.upstream)).collect();
         let targets = facts.targets.iter().zip(&providers);
         let targets: SmallVec<[Target<'_>; 1]> = targets
-            .map(|(target, providers)| Target {
-                configuration: target
-                    .upstream
-                    .id
-                    .configuration_id()
-                    .map(|_| &*target.upstream.name),
-                providers,
-                model: Some(target.model.name.as_str()).filter(|name| !name.is_empty()),
-            })
+            .map(|(target, providers)| target_of(target.upstream, target.model, providers))
             .collect();
         let admitted = self.admission.admit(AdmissionRequest {
             subject: facts.subject,
@@ -134,6 +139,7 @@ impl Accounting {
                     start: start.into(),
                     is_open: false,
                     reservation: admitted.reservation,
+                    more: Vec::new(),
                     upstream: Arc::clone(first.upstream),
                     model: Arc::clone(first.model),
                     bound: first.bound,
@@ -178,8 +184,21 @@ pub fn denied_status(reason: Reason) -> u16 {
     }
 }
 
-fn providers_of<'r>(target: &TargetFacts<'r>) -> [&'r str; 2] {
-    [target.upstream.provider_name.as_str(), target.upstream.provider.as_str()]
+fn providers_of(upstream: &UpstreamEntry) -> [&str; 2] {
+    [upstream.provider_name.as_str(), upstream.provider.as_str()]
+}
+
+/// The target as policies see it.
+fn target_of<'r>(
+    upstream: &'r UpstreamEntry,
+    model: &'r UpstreamModel,
+    providers: &'r [&'r str; 2],
+) -> Target<'r> {
+    Target {
+        configuration: upstream.id.configuration_id().map(|_| &*upstream.name),
+        providers,
+        model: Some(model.name.as_str()).filter(|name| !name.is_empty()),
+    }
 }
 
 fn start_of(facts: &RequestFacts<'_>, target: &TargetFacts<'_>, at: DateTime<Utc>) -> AttemptStart {

@@ -8,6 +8,8 @@ use super::account::{AnswerSummary, RequestAccount};
 use super::engine::TargetFacts;
 use super::journal::JournalFull;
 use super::sent_body::SentBody;
+use crate::domain::policy::Subject;
+use crate::policy::admission::Denied;
 use crate::telemetry::Metrics;
 use crate::telemetry::request_record::{RequestOutcome, RequestRecord};
 use crate::telemetry::request_reporter::RequestReporter;
@@ -86,14 +88,26 @@ impl AccountedRequest {
         record.cause = Some(cause);
     }
 
-    /// Another attempt follows one that no answer came back from.
-    pub fn end_for_retry(&mut self) {
+    /// Reserves the most that a further attempt at this target may use, on top of what is reserved.
+    pub async fn reserve_more(
+        &mut self,
+        subject: Subject<'_>,
+        target: &TargetFacts<'_>,
+    ) -> Result<(), Denied> {
+        match &mut self.account {
+            Some(account) => account.reserve_more(subject, target).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Another attempt follows one that no answer came back from, or one with this status.
+    pub fn end_for_next(&mut self, status: Option<u16>) {
         self.metrics().upstream_retry();
         let record = self.record();
         let (code, duration) = (record.code.take(), record.received_at.elapsed());
         record.cause = None;
         if let Some(account) = &mut self.account {
-            account.end_unanswered(code, duration);
+            account.end_for_next(status, code, duration);
         }
     }
 

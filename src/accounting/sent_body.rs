@@ -2,6 +2,8 @@
 //! answers report their usage, so a plain request's body is looked at only if its answer did not; a
 //! stream may last for hours, so its request is reduced to a sample when the answer begins.
 
+use std::sync::Arc;
+
 use super::budget::Share;
 use crate::json::object::BodyPieces;
 use crate::llm::text_sample::TextSample;
@@ -9,7 +11,7 @@ use crate::llm::text_sample::TextSample;
 /// The body that was sent, or a sample of its text.
 pub enum SentBody {
     /// With its share of the memory budget.
-    Whole(BodyPieces, Option<Share>),
+    Whole(BodyPieces, Option<Arc<Share>>),
     Sample(TextSample),
 }
 
@@ -48,8 +50,9 @@ mod tests {
     fn a_shortened_body_gives_its_memory_back() {
         let budget = Budget::new(1);
         let bytes = Bytes::from(format!("{{\"input\":\"{}\"}}", "x".repeat(MAX_SAMPLE_BYTES)));
-        let whole = SentBody::Whole(bytes.clone().into(), budget.take(1)).into_sample();
-        let mut sent = SentBody::Whole(bytes.clone().into(), budget.take(1));
+        let whole =
+            SentBody::Whole(bytes.clone().into(), budget.take(1).map(Arc::new)).into_sample();
+        let mut sent = SentBody::Whole(bytes.clone().into(), budget.take(1).map(Arc::new));
         assert!(budget.take(1).is_none());
         sent.shorten();
         assert!(budget.take(1).is_some() && bytes.is_unique());

@@ -1,6 +1,7 @@
-//! `/gateway-policies`: spend caps, rate limits and model access. The same under `/api/v1`,
+//! `/gateway-policies`: spend caps, rate limits, model access and fallbacks. The same under `/api/v1`,
 //! `/api/v1/platform` and `/v1/platform`.
 
+mod fallback;
 mod filter;
 mod spend;
 mod store;
@@ -73,7 +74,12 @@ pub(super) struct GatewayPolicyFields {
     /// limits: `{"version": 1, "limits": [{"metric", "window", "value"}]}` with `metric` `requests`
     /// or `tokens` and `window` `minute` or `hour`, each pair once. Model access: `{"providers":
     /// [{"provider", "models"}]}` with `models` `"all"` or a list of names; the
-    /// provider `model_configuration` stands for the names of configurations.
+    /// provider `model_configuration` stands for the names of configurations. Fallbacks:
+    /// `{"triggers": {"status_codes", "first_byte_timeout_ms"}, "chain": {"selector",
+    /// "candidates"}}`, in which a target is `{"type": "provider_model", "provider", "model"}` or
+    /// `{"type": "model_config", "model_config_id"}`, the selector a target or `{"type": "alias",
+    /// "alias"}`, and candidates are 1 to 5 targets. Routes: `{"triggers", "fallbacks": [{"alias",
+    /// "model_configs": [{"model_config_id"}]}]}`.
     #[schema(value_type = Object)]
     pub(super) config: Value,
     /// What happens to a request that violates it.
@@ -231,7 +237,7 @@ pub(super) fn configure(routes: &mut Routes) {
 /// Create a gateway policy
 ///
 /// If there is a policy of the same family (spend, rate or model access) with the same matchers, in any
-/// order, it is updated instead and keeps its id. A policy that the gateway created from a default
+/// order, it is updated instead and keeps its id. Fallbacks are not: a name that is taken is a conflict. A policy that the gateway created from a default
 /// policy is detached from it.
 #[utoipa::path(
     post,

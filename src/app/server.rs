@@ -23,6 +23,7 @@ use crate::directory::Directory;
 use crate::domain::provider::Provider;
 use crate::providers::built_in::{self, BuiltInProviders};
 use crate::proxy::concurrency::Concurrency;
+use crate::proxy::cool_down::CoolDowns;
 use crate::proxy::read::BodyLimits;
 use crate::proxy::{self, DataPlane};
 use crate::telemetry::Metrics;
@@ -162,6 +163,7 @@ fn data_plane(settings: &Settings, parts: &Parts) -> Result<DataPlane, StartErro
         body_memory: Budget::new(limits.body_memory_bytes),
         requests: Budget::new(limits.max_concurrent_requests),
         concurrency: Concurrency::default(),
+        cool_downs: CoolDowns::default(),
         trusted_proxies: TrustedProxies::new(settings.listen.trusted_proxies.0.clone()),
         timeouts: UpstreamTimeouts {
             connect: timeouts.connect_timeout,
@@ -193,7 +195,7 @@ fn serve(
                 if port != Port::Admins {
                     // The plane matches raw paths, and observes its requests, by itself.
                     let providers = built_in::providers().map(Provider::as_str);
-                    for name in ["providers"].into_iter().chain(providers) {
+                    for name in ["providers", "routes"].into_iter().chain(providers) {
                         let everything = web::scope(&format!("/{name}"));
                         config.service(everything.default_service(web::to(proxy::handle)));
                     }

@@ -24,7 +24,7 @@ use chrono::{DateTime, Utc};
 use crate::crypto::{KeyDigester, LookupId, ParsedApiKey};
 use crate::db::api_keys::update_last_used;
 use crate::db::{Change, ChangeScope, Conn, Database, DbError, current_sequence};
-use crate::domain::ids::OrganizationId;
+use crate::domain::ids::{ConfigurationId, OrganizationId};
 use crate::domain::provider::Provider;
 use crate::domain::scope::WorkspaceScope;
 use crate::policy::set::PolicySet;
@@ -83,6 +83,7 @@ struct UpstreamKey {
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum UpstreamName {
     Configuration(Box<str>),
+    ConfigurationId(ConfigurationId),
     Provider(Provider),
 }
 
@@ -152,8 +153,22 @@ impl Directory {
             key,
             |inner| &inner.upstreams,
             async move |conn: &mut Conn| {
-                upstream_entry::load_configuration(conn, scope, name).await
+                upstream_entry::load_configuration_named(conn, scope, name).await
             },
+        )
+        .await
+    }
+
+    /// The workspace's configuration with this id.
+    pub async fn find_configuration_with_id(
+        &self,
+        scope: WorkspaceScope,
+        id: ConfigurationId,
+    ) -> Result<Option<Arc<UpstreamEntry>>, Unavailable> {
+        self.look_up(
+            UpstreamKey { scope, name: UpstreamName::ConfigurationId(id) },
+            |inner| &inner.upstreams,
+            async move |conn: &mut Conn| upstream_entry::load_configuration(conn, scope, id).await,
         )
         .await
     }

@@ -16,11 +16,13 @@ use crate::crypto::{
     DataKey, KeyringHandle, SecretBytes, SecretContext, WrappedDataKey, open, unwrap_data_key,
 };
 use crate::db::data_keys::find_data_key;
-use crate::db::model_configurations::{ModelConfigurationRow, find_model_configuration_named};
+use crate::db::model_configurations::{
+    ModelConfigurationRow, find_model_configuration, find_model_configuration_named,
+};
 use crate::db::model_prices::list_model_prices_for;
 use crate::db::secrets::{SecretRow, list_secrets_named};
 use crate::db::{Conn, DbError};
-use crate::domain::ids::{DataKeyId, OrganizationId};
+use crate::domain::ids::{ConfigurationId, DataKeyId, OrganizationId};
 use crate::domain::model_configuration::{
     HeaderTemplate, Placement, StreamUsage, TemplatePart, Timeouts,
 };
@@ -199,17 +201,33 @@ impl UpstreamModel {
 }
 
 /// Loads the configuration of that name with its secrets, from one snapshot.
-pub(super) async fn load_configuration(
+pub(super) async fn load_configuration_named(
     conn: &mut Conn,
     scope: WorkspaceScope,
     name: String,
 ) -> Result<Option<UpstreamEntry>, DbError> {
-    let Some(row) = find_model_configuration_named(conn, scope, name).await? else {
-        return Ok(None);
-    };
-    let mut entry = add_price(conn, &row, parse(&row)?).await?;
+    match find_model_configuration_named(conn, scope, name).await? {
+        Some(row) => of_row(conn, &row).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The same for the configuration with this id.
+pub(super) async fn load_configuration(
+    conn: &mut Conn,
+    scope: WorkspaceScope,
+    id: ConfigurationId,
+) -> Result<Option<UpstreamEntry>, DbError> {
+    match find_model_configuration(conn, scope, id).await? {
+        Some(row) => of_row(conn, &row).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+async fn of_row(conn: &mut Conn, row: &ModelConfigurationRow) -> Result<UpstreamEntry, DbError> {
+    let mut entry = add_price(conn, row, parse(row)?).await?;
     add_secrets(conn, &mut entry).await?;
-    Ok(Some(entry))
+    Ok(entry)
 }
 
 /// Loads what a workspace has for a built-in provider, from one snapshot.

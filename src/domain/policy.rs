@@ -1,7 +1,8 @@
-//! Gateway policies: spend caps, rate limits and model access.
+//! Gateway policies: spend caps, rate limits, model access and fallback chains.
 
 mod config;
 mod epochs;
+pub mod fallback;
 mod matchers;
 
 use std::str::FromStr;
@@ -12,6 +13,7 @@ use super::money::NanoUsd;
 use super::text_enum::text_enum;
 use super::window::{RateWindow, SpendWindow};
 pub use epochs::Epochs;
+use fallback::{ModelFallback, RouteConfig};
 pub use matchers::{Audience, MAX_MATCHERS, MatcherKey, Matchers, Subject, SubjectKind};
 
 /// The most children of one default policy; further subjects share one set of limits.
@@ -50,15 +52,21 @@ text_enum! {
         DefaultRateLimit = "default_rate_limit",
         /// Limits the models that its subjects may use.
         ModelAccess = "model_access",
+        /// Says where requests go next when their target fails.
+        ModelFallback = "model_fallback",
+        /// Names chains of model configurations, called as `/routes/{name}`.
+        RouteConfig = "route_config",
     }
 }
 
 text_enum! {
-    /// An organization has at most one policy of a family for the same subjects.
+    /// An organization has at most one policy of a family for the same subjects; of fallbacks, one of each
+    /// name.
     pub enum PolicyFamily {
         Spend = "spend",
         Rate = "rate",
         ModelAccess = "model_access",
+        Fallback = "fallback",
     }
 }
 
@@ -69,6 +77,7 @@ impl PolicyType {
             Self::SpendCap | Self::DefaultSpendCap => PolicyFamily::Spend,
             Self::RateLimit | Self::DefaultRateLimit => PolicyFamily::Rate,
             Self::ModelAccess => PolicyFamily::ModelAccess,
+            Self::ModelFallback | Self::RouteConfig => PolicyFamily::Fallback,
         }
     }
 
@@ -123,6 +132,8 @@ pub enum PolicyConfig {
     Rate(Vec<RateLimit>),
     /// For model access.
     ModelAccess(Vec<ProviderAccess>),
+    ModelFallback(ModelFallback),
+    Route(RouteConfig),
 }
 
 impl PolicyConfig {
@@ -131,7 +142,7 @@ impl PolicyConfig {
         match self {
             Self::Spend(limits) => limits.iter().map(|limit| limit.window.as_str()).collect(),
             Self::Rate(limits) => limits.iter().map(RateLimit::name).collect(),
-            Self::ModelAccess(_) => Vec::new(),
+            Self::ModelAccess(_) | Self::ModelFallback(_) | Self::Route(_) => Vec::new(),
         }
     }
 }

@@ -52,6 +52,11 @@ impl Provider {
         Self::ALL.into_iter().find(|provider| provider.as_str() == text)
     }
 
+    /// Whether it names an API that many upstreams speak, and no provider.
+    pub fn is_kind_of_api(self) -> bool {
+        matches!(self, Self::OpenaiCompatible | Self::AnthropicCompatible)
+    }
+
     /// The API that the upstream speaks.
     pub fn api(self) -> UpstreamApi {
         match self {

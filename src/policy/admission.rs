@@ -30,7 +30,7 @@ use super::set::{MatchedPolicy, PolicySet, Target, denies_model};
 use crate::accounting::prices::ResolvedPrice;
 use crate::clock::Clock;
 use crate::db::Database;
-use crate::directory::Directory;
+use crate::directory::{Directory, Unavailable};
 use crate::domain::ids::RequestId;
 use crate::domain::money::NanoUsd;
 use crate::domain::policy::Subject;
@@ -140,29 +140,49 @@ impl Admission {
         let set = self.inner.directory.find_policies(organization_id).await;
         let set =
             set.map_err(|error| Denied::unavailable(PolicyReport::default(), error.to_string()))?;
-        let reserved = match request.price {
-            _ if request.bound.free => Some(NanoUsd::ZERO),
-            Some(resolved) => {
-                let Bound { input_tokens, output_tokens, .. } = request.bound;
-                Some(resolved.price.max_cost(input_tokens, output_tokens))
-            }
-            None => None,
-        };
         let matched = set.matching(&request.subject);
         for child in matched.iter().filter_map(MatchedPolicy::new_child) {
             if self.inner.child_queue.add(organization_id, child) {
                 set.mark_queued(child);
             }
         }
-        self.check(request, &set, &matched, reserved).await
+        self.check(request, &set, &matched, most_of(request), false).await
     }
 
+    /// Reserves what a further attempt of an admitted request may use, on top of what the request has
+    /// reserved already. `request_id` has to be another one. Nothing is counted if that does not fit.
+    pub async fn reserve_more(
+        &self,
+        request: &AdmissionRequest<'_>,
+    ) -> Result<Reservation, Denied> {
+        let organization_id = request.subject.organization_id;
+        let set = self.inner.directory.find_policies(organization_id).await;
+        let set =
+            set.map_err(|error| Denied::unavailable(PolicyReport::default(), error.to_string()))?;
+        let matched = set.matching(&request.subject);
+        let admitted = self.check(request, &set, &matched, most_of(request), true).await?;
+        Ok(admitted.reservation)
+    }
+
+    /// Whether the policies of model access allow the target.
+    pub async fn allows(
+        &self,
+        subject: &Subject<'_>,
+        target: &Target<'_>,
+    ) -> Result<bool, Unavailable> {
+        let set = self.inner.directory.find_policies(subject.organization_id).await?;
+        let is_allowed = denies_model(&set.matching(subject), target).next().is_none();
+        Ok(is_allowed)
+    }
+
+    /// A further attempt of a request is not counted as another request.
     async fn check(
         &self,
         request: &AdmissionRequest<'_>,
         set: &PolicySet,
         matched: &[MatchedPolicy<'_>],
         reserved: Option<NanoUsd>,
+        is_further: bool,
     ) -> Result<Admitted, Denied> {
         let report = PolicyReport::new(request, matched);
         let denied = request.targets.iter().flat_map(|target| denies_model(matched, target));
@@ -180,6 +200,9 @@ impl Admission {
             }
         }
         let mut claims = claims_of(matched, request, reserved.unwrap_or_default());
+        if is_further {
+            claims.list.retain(|claim| !claim.limit.counts_requests());
+        }
         if claims.list.is_empty() {
             return Ok(Admitted { report, reserved, reservation: Reservation::empty() });
         }
@@ -268,6 +291,15 @@ impl Admission {
             keeps_window: memory.keeps_window(window.end(at)),
         })
     }
+}
+
+/// The most that the request may cost; none without a price.
+fn most_of(request: &AdmissionRequest<'_>) -> Option<NanoUsd> {
+    let Bound { input_tokens, output_tokens, free, .. } = request.bound;
+    if free {
+        return Some(NanoUsd::ZERO);
+    }
+    request.price.map(|resolved| resolved.price.max_cost(input_tokens, output_tokens))
 }
 
 #[cfg(test)]

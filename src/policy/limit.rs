@@ -35,6 +35,11 @@ impl Limit {
         self.max() == i64::MAX
     }
 
+    /// Whether it counts requests, however many attempts they take.
+    pub fn counts_requests(self) -> bool {
+        matches!(self, Self::Rate { metric: RateMetric::Requests, .. })
+    }
+
     /// Whether it limits money.
     pub fn is_spend(self) -> bool {
         matches!(self, Self::Spend { .. })

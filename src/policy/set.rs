@@ -5,6 +5,7 @@
 //! checked against a part of the policies.
 
 mod access;
+mod chains;
 mod default_policies;
 mod index;
 mod policy;
@@ -15,13 +16,16 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::domain::ids::PolicyId;
+use crate::domain::policy::fallback::Candidate;
 use crate::domain::policy::{
-    Audience, InvalidField, MAX_CHILDREN_OF_ORGANIZATION, Matchers, PolicyConfig, PolicyType,
-    Subject, SubjectKind,
+    Audience, InvalidField, MAX_CHILDREN_OF_ORGANIZATION, Matchers, PolicyConfig, PolicyFamily,
+    PolicyType, Subject, SubjectKind,
 };
 
 pub use access::Target;
 pub(super) use access::denies_model;
+pub use chains::Chain;
+use chains::Chains;
 use default_policies::{ChildBucket, DefaultPolicy};
 pub use default_policies::{ChildPolicy, child_id, overflow_id};
 use index::{Index, Places};
@@ -43,6 +47,7 @@ pub struct PolicySet {
     rules: Vec<Rule>,
     defaults: Vec<DefaultPolicy>,
     index: Index,
+    chains: Chains,
     version: u64,
 }
 
@@ -79,8 +84,15 @@ impl PolicySet {
     pub fn compile(policies: impl IntoIterator<Item = StoredPolicy>) -> Result<Self, BadPolicy> {
         let (mut rules, mut defaults, mut children) = (Vec::new(), Vec::new(), Vec::new());
         let mut others = Vec::new();
+        let mut chains = Chains::default();
         let mut version = DefaultHasher::new();
         for stored in policies {
+            if stored.policy_type.family() == PolicyFamily::Fallback {
+                if stored.enabled {
+                    chains.add(&stored)?;
+                }
+                continue;
+            }
             if stored.parent_policy_id.is_none() || stored.detached {
                 stored.hash(&mut version);
             }
@@ -122,7 +134,7 @@ impl PolicySet {
         });
         let rules: Vec<Rule> = rules.into_iter().map(|(_, rule)| rule).collect();
         let index = Index::of(rules.iter().map(|rule| &rule.matchers));
-        Ok(Self { rules, defaults, index, version: version.finish() })
+        Ok(Self { rules, defaults, index, chains, version: version.finish() })
     }
 
     /// Differs, within one process, between sets that would count some request in different
@@ -195,6 +207,34 @@ impl PolicySet {
             });
         }
         matched
+    }
+
+    /// Whether no request of this organization has a fallback chain of its own.
+    pub fn has_no_fallback(&self) -> bool {
+        self.chains.is_empty()
+    }
+
+    /// The chain of requests that go to this target.
+    pub fn chain_for_target(
+        &self,
+        subject: &Subject<'_>,
+        target: &Candidate,
+    ) -> Option<&Arc<Chain>> {
+        self.chains.for_target(subject, target)
+    }
+
+    /// The chain of requests that name this as their model.
+    pub fn chain_for_alias(&self, subject: &Subject<'_>, alias: &str) -> Option<&Arc<Chain>> {
+        self.chains.for_alias(subject, alias)
+    }
+
+    /// The chains of the route with that name, each with its alias.
+    pub fn route(
+        &self,
+        subject: &Subject<'_>,
+        name: &str,
+    ) -> Option<&[(Option<String>, Arc<Chain>)]> {
+        self.chains.route(subject, name)
     }
 
     /// Records that the child is queued to be written.

@@ -1,7 +1,6 @@
 //! Admission: every policy that the request falls under, before anything is sent; and the account
 //! that is kept of it from then on.
 
-use actix_web::HttpRequest;
 use actix_web::http::header::HeaderMap;
 use smallvec::SmallVec;
 
@@ -10,32 +9,21 @@ use super::context::RequestContext;
 use super::error::ProxyError;
 use super::target::Target;
 use crate::accounting::engine::{RequestFacts, TargetFacts};
-use crate::auth::Principal;
 use crate::domain::metadata::Metadata;
 use crate::domain::policy::Subject;
-use crate::domain::scope::WorkspaceScope;
 
 /// Asks the policies and opens the request's account if they admit it.
 pub async fn admit(
     plane: &DataPlane,
-    request: &HttpRequest,
-    principal: &Principal,
-    scope: WorkspaceScope,
+    subject: Subject<'_>,
     targets: &[Target<'_>],
     answers_later: bool,
     context: &mut RequestContext,
 ) -> Result<(), ProxyError> {
-    let metadata = metadata_of(request.headers())?;
     let targets: SmallVec<[TargetFacts<'_>; 1]> = targets.iter().map(Target::facts).collect();
     let facts = RequestFacts {
         record: context.request.record(),
-        subject: Subject {
-            organization_id: scope.organization_id,
-            workspace_id: scope.workspace_id,
-            user_id: principal.user_id,
-            api_key_id: principal.api_key_id(),
-            metadata: &metadata,
-        },
+        subject,
         targets: &targets,
         is_background: answers_later,
     };
@@ -57,7 +45,7 @@ pub async fn admit(
 }
 
 /// What the caller says of the request. Most say nothing, which costs one pass over the names.
-fn metadata_of(headers: &HeaderMap) -> Result<Metadata, ProxyError> {
+pub fn metadata_of(headers: &HeaderMap) -> Result<Metadata, ProxyError> {
     Metadata::from_headers(headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())))
         .map_err(ProxyError::InvalidMetadata)
 }

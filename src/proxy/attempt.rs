@@ -1,12 +1,18 @@
 //! Attempts: the request is sent to one target after another; what to do when that fails. A redirect
 //! is a failure.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderMap, RETRY_AFTER};
 
 use super::DataPlane;
+use super::candidates::key_of;
 use super::concurrency::ConcurrencyPermit;
 use super::context::RequestContext;
+use super::cool_down::Failure;
 use super::error::ProxyError;
 use super::relay::Answer;
 use super::route::ProxyRoute;
@@ -14,54 +20,190 @@ use super::target::Target;
 use crate::accounting::budget::Share;
 use crate::accounting::request::AccountedRequest;
 use crate::accounting::sent_body::SentBody;
+use crate::crypto::SecretBytes;
+use crate::directory::upstream_entry::Credentials;
+use crate::domain::policy::Subject;
+use crate::domain::scope::WorkspaceScope;
+use crate::json::object::BodyPieces;
+use crate::policy::set::Chain;
 use crate::upstream::{PreparedRequest, UpstreamClient, UpstreamError, UpstreamResponse};
 
-/// Sends the request to the targets in turn, until one of them answers.
-pub async fn first_answer(
-    plane: &DataPlane,
-    client: &UpstreamClient,
-    caller: &HttpRequest,
-    route: ProxyRoute,
-    targets: &[Target<'_>],
-    mut body_share: Option<Share>,
-    context: &mut RequestContext,
-) -> Result<Answer, ProxyError> {
-    let mut failure = ProxyError::Internal;
-    for (place, target) in targets.iter().enumerate() {
-        let permit = enter(plane, target)?;
-        let credentials = target.upstream.open(&plane.keyring).map_err(|unavailable| {
+/// What all attempts of a request have in common.
+pub struct Attempts<'r> {
+    pub plane: &'r DataPlane,
+    pub client: &'r UpstreamClient,
+    pub caller: &'r HttpRequest,
+    pub route: &'r ProxyRoute,
+    pub subject: Subject<'r>,
+    /// What the targets are of, if they are more than one.
+    pub chain: Option<Arc<Chain>>,
+}
+
+/// A request that can be sent at once.
+struct Ready {
+    request: PreparedRequest,
+    body: BodyPieces,
+    secrets: Vec<SecretBytes>,
+    permit: ConcurrencyPermit,
+}
+
+/// Why an attempt brought no answer that is relayed.
+struct Failed {
+    error: ProxyError,
+    /// Whether the upstream may have worked on the request, and bill it.
+    may_be_billed: bool,
+}
+
+/// What the last attempt brought.
+enum Last {
+    /// An answer, which is relayed unless there is a better one.
+    Answer(Box<Answer>),
+    Failed(Failed),
+}
+
+impl Attempts<'_> {
+    /// Sends the request to the targets in turn, until one of them answers. If none does, what the last
+    /// one brought is the answer.
+    pub async fn first_answer(
+        &self,
+        targets: &[Target<'_>],
+        body_share: Option<Share>,
+        context: &mut RequestContext,
+    ) -> Result<Answer, ProxyError> {
+        // Until the last attempt has ended.
+        let share = body_share.map(Arc::new);
+        let mut last = Last::Failed(Failed { error: ProxyError::Internal, may_be_billed: false });
+        let mut may_retry = true;
+        for (place, target) in targets.iter().enumerate() {
+            let is_last = place + 1 == targets.len();
+            let ready = match self.prepare(target, is_last, context) {
+                Ok(ready) => ready,
+                // A target that can't even be tried makes no answer worse.
+                Err(_) if context.request.record().attempts > 0 => continue,
+                Err(error) => {
+                    last = Last::Failed(Failed { error, may_be_billed: false });
+                    continue;
+                }
+            };
+            if context.request.record().attempts > 0 && !self.next(target, &last, context).await {
+                break;
+            }
+            let Ready { request, body, secrets, permit } = ready;
+            let sent = SentBody::Whole(body, share.clone());
+            let outcome =
+                send(self.client, &request, target, sent, &mut may_retry, &mut context.request);
+            last = match outcome.await {
+                Ok(response) => {
+                    let status = response.status.as_u16();
+                    let leads_on =
+                        self.chain.as_ref().is_some_and(|chain| chain.triggers.include(status));
+                    self.note(target, Some(&response));
+                    let answer = Answer {
+                        response,
+                        operation: self.route.operation.clone(),
+                        is_stream_expected: target.is_stream_expected,
+                        withhold_usage: target.withhold_usage,
+                        secrets,
+                        permit,
+                        served_by: self.chain.is_some().then(|| target.served_by()),
+                    };
+                    if !leads_on {
+                        return Ok(answer);
+                    }
+                    Last::Answer(Box::new(answer))
+                }
+                Err(failed) => {
+                    self.note(target, None);
+                    let is_final = matches!(failed.error, ProxyError::JournalFull);
+                    let failed = Last::Failed(failed);
+                    if is_final {
+                        last = failed;
+                        break;
+                    }
+                    failed
+                }
+            };
+        }
+        match last {
+            Last::Answer(answer) => Ok(*answer),
+            Last::Failed(Failed { error, .. }) => Err(error),
+        }
+    }
+
+    /// Ends the attempt before, if a further one at this target may be made: what the last one may
+    /// still be billed stays reserved, and this one's most is reserved on top.
+    async fn next(&self, target: &Target<'_>, last: &Last, context: &mut RequestContext) -> bool {
+        let request = &mut context.request;
+        let status = match last {
+            Last::Answer(answer) => Some(answer.response.status.as_u16()),
+            Last::Failed(failed) => {
+                if failed.may_be_billed
+                    && let Err(denied) = request.reserve_more(self.subject, &target.facts()).await
+                {
+                    request.record().violated = denied.violated;
+                    return false;
+                }
+                None
+            }
+        };
+        request.end_for_next(status);
+        true
+    }
+
+    /// Everything that can go wrong before the request is sent.
+    fn prepare(
+        &self,
+        target: &Target<'_>,
+        is_last: bool,
+        context: &mut RequestContext,
+    ) -> Result<Ready, ProxyError> {
+        let permit = enter(self.plane, target)?;
+        let opened = target.upstream.open(&self.plane.keyring);
+        let Credentials { headers, secrets } = opened.map_err(|unavailable| {
             context.request.record().cause = Some(unavailable.to_string());
             ProxyError::SecretUnavailable { name: unavailable.name }
         })?;
         let body = target.body();
-        let request =
-            target.request(caller, &route, credentials.headers, body.clone(), plane.timeouts);
-        let request = client.prepare(request).map_err(|error| {
+        let mut request =
+            target.request(self.caller, self.route, headers, body.clone(), self.plane.timeouts);
+        let own = self.chain.as_ref().and_then(|chain| chain.triggers.first_byte_timeout_ms);
+        if let Some(millis) = own.filter(|_| !is_last) {
+            request.timeouts.first_byte = Duration::from_millis(u64::from(millis));
+        }
+        let request = self.client.prepare(request).map_err(|error| {
             context.request.record().cause = Some(error.to_string());
             error_for(&error)
         })?;
-        // The body's share of the memory goes with the last attempt.
-        let is_last = place + 1 == targets.len();
-        let share = if is_last { body_share.take() } else { None };
-        let sent = SentBody::Whole(body, share);
-        match send(client, &request, target, sent, &mut context.request).await {
-            Ok(response) => {
-                return Ok(Answer {
-                    response,
-                    operation: route.operation,
-                    is_stream_expected: target.is_stream_expected,
-                    withhold_usage: target.withhold_usage,
-                    secrets: credentials.secrets,
-                    permit,
-                });
-            }
-            Err(error) => failure = error,
-        }
-        if !is_last {
-            context.request.end_for_retry();
-        }
+        Ok(Ready { request, body, secrets, permit })
     }
-    Err(failure)
+
+    /// Remembers how a target of a chain did.
+    fn note(&self, target: &Target<'_>, response: Option<&UpstreamResponse>) {
+        if self.chain.is_none() {
+            return;
+        }
+        let scope = WorkspaceScope {
+            organization_id: self.subject.organization_id,
+            workspace_id: self.subject.workspace_id,
+        };
+        let key = key_of(scope, target.upstream, target.model);
+        let failure = match response {
+            Some(response) if response.status.as_u16() < 400 => {
+                return self.plane.cool_downs.clear(&key);
+            }
+            Some(response) => Failure::Status {
+                status: response.status.as_u16(),
+                retry_after: retry_after(&response.headers),
+            },
+            None => Failure::NoAnswer,
+        };
+        self.plane.cool_downs.failed(&key, failure, self.plane.clock.now());
+    }
+}
+
+/// The seconds of `Retry-After`; the form with a date is rare, and not read.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// Takes one of the upstream's `max_concurrent_requests` places.
@@ -73,31 +215,34 @@ fn enter(plane: &DataPlane, target: &Target<'_>) -> Result<ConcurrencyPermit, Pr
         .ok_or_else(|| ProxyError::ConcurrencyLimited { name: upstream.name.to_string() })
 }
 
-/// Sends the request; once more if it ran into a connection that the upstream had just closed.
+/// Sends the request; once more if it ran into a connection that the upstream had just closed, which
+/// `may_retry` allows once in a request.
 async fn send(
     client: &UpstreamClient,
     request: &PreparedRequest,
     target: &Target<'_>,
     sent: SentBody,
+    may_retry: &mut bool,
     accounted: &mut AccountedRequest,
-) -> Result<UpstreamResponse, ProxyError> {
+) -> Result<UpstreamResponse, Failed> {
     let target = target.facts();
-    accounted.begin_attempt(&target, sent).map_err(|_| ProxyError::JournalFull)?;
+    let full = |_| Failed { error: ProxyError::JournalFull, may_be_billed: false };
+    accounted.begin_attempt(&target, sent).map_err(full)?;
     let failure = match client.send(request).await {
         Ok(response) => return refuse_redirect(response, request, accounted),
         Err(failure) => failure,
     };
     accounted.attempt_failed(failure.error.reason(), failure.error.to_string());
-    if !failure.is_stale_connection() {
-        return Err(error_for(&failure.error));
+    if !failure.is_stale_connection() || !std::mem::take(may_retry) {
+        return Err(failed(&failure.error));
     }
-    accounted.end_for_retry();
-    accounted.begin_again(&target).map_err(|_| ProxyError::JournalFull)?;
+    accounted.end_for_next(None);
+    accounted.begin_again(&target).map_err(full)?;
     match client.send(request).await {
         Ok(response) => refuse_redirect(response, request, accounted),
         Err(failure) => {
             accounted.attempt_failed(failure.error.reason(), failure.error.to_string());
-            Err(error_for(&failure.error))
+            Err(failed(&failure.error))
         }
     }
 }
@@ -108,13 +253,17 @@ fn refuse_redirect(
     response: UpstreamResponse,
     request: &PreparedRequest,
     accounted: &mut AccountedRequest,
-) -> Result<UpstreamResponse, ProxyError> {
+) -> Result<UpstreamResponse, Failed> {
     let is_own_304 = || response.status == StatusCode::NOT_MODIFIED && request.is_conditional_get();
     if response.status.is_redirection() && !is_own_304() {
         accounted.attempt_failed("redirect", format!("status {}", response.status.as_u16()));
-        return Err(ProxyError::UpstreamRedirect);
+        return Err(Failed { error: ProxyError::UpstreamRedirect, may_be_billed: false });
     }
     Ok(response)
+}
+
+fn failed(error: &UpstreamError) -> Failed {
+    Failed { error: error_for(error), may_be_billed: error.is_after_sending() }
 }
 
 /// What the caller is told of a failure upstream.

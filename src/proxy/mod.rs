@@ -1,12 +1,14 @@
-//! The data plane, `/providers/...` and `/{provider}/...`: an application's call on its way to a model and back.
+//! The data plane, `/providers/...`, `/{provider}/...` and `/routes/...`: an application's call on its way to a model and back.
 //!
 //! `pipeline` is the whole of it; each step is a file.
 
 pub mod admit;
 pub mod attempt;
+pub mod candidates;
 pub mod concurrency;
 pub mod content_coding;
 pub mod context;
+pub mod cool_down;
 pub mod error;
 pub mod headers;
 pub mod key_scrubber;
@@ -16,11 +18,9 @@ pub mod relay;
 pub mod route;
 pub mod target;
 
-use std::sync::Arc;
-
 use actix_web::body::{BoxBody, EitherBody};
 use actix_web::{HttpRequest, HttpResponse, web};
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 use tracing::Instrument;
 
 use crate::accounting::budget::Budget;
@@ -30,21 +30,24 @@ use crate::auth::{AuthError, Principal, Scope, authenticate};
 use crate::clock::Clock;
 use crate::crypto::KeyringHandle;
 use crate::directory::Directory;
-use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
+use crate::domain::metadata::Metadata;
 use crate::domain::permissions::Permission;
+use crate::domain::policy::Subject;
 use crate::domain::scope::WorkspaceScope;
-use crate::llm::format::Operation;
 use crate::llm::usage::model_name;
 use crate::providers::built_in::BuiltInProviders;
 use crate::telemetry::requests::RequestIds;
 use crate::upstream::{UpstreamClient, UpstreamTimeouts};
-use attempt::first_answer;
+use admit::metadata_of;
+use attempt::Attempts;
+use candidates::Candidates;
 use concurrency::Concurrency;
 use context::RequestContext;
+use cool_down::CoolDowns;
 use error::ProxyError;
 use read::{BodyLimits, CallerBody};
 use relay::{Answer, RelayBody};
-use route::{ProxyRoute, RouteMatch, UpstreamName, decode_model_id};
+use route::{ProxyRoute, RouteMatch};
 use target::Target;
 
 /// What the data plane works with. One for all workers.
@@ -67,6 +70,8 @@ pub struct DataPlane {
     pub requests: Budget,
     /// Requests under way of each upstream.
     pub concurrency: Concurrency,
+    /// Targets of chains that failed lately.
+    pub cool_downs: CoolDowns,
     /// The proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: TrustedProxies,
     /// Time limits for upstreams that set none.
@@ -131,8 +136,16 @@ async fn pipeline(
     let route = match_route(request)?;
     context.request.record().operation = route.operation.label();
 
-    let upstreams = resolve(plane, scope, &route, context).await?;
-    check_format(&upstreams, &route)?;
+    let metadata = metadata_of(request.headers());
+    let none = Metadata::default();
+    let subject = Subject {
+        organization_id: scope.organization_id,
+        workspace_id: scope.workspace_id,
+        user_id: principal.user_id,
+        api_key_id: principal.api_key_id(),
+        metadata: metadata.as_ref().unwrap_or(&none),
+    };
+    let resolved = candidates::resolve(plane, &subject, &route, context).await?;
 
     context.permit = Some(plane.requests.take(1).ok_or(ProxyError::Overloaded)?);
     let (body, body_share) = if route.operation.format().is_some() {
@@ -144,16 +157,29 @@ async fn pipeline(
     if let Some(body) = &body {
         context.request.record().model_asked = body.json.get("model").and_then(model_name);
     }
+    metadata.as_ref().map_err(Clone::clone)?;
+    let headers = request.headers();
+    let operation = &route.operation;
+    let found = candidates::candidates(
+        plane,
+        &subject,
+        resolved,
+        operation,
+        headers,
+        body.as_ref(),
+        context,
+    );
+    let Candidates { list, chain } = found.await?;
     let mut targets: SmallVec<[Target<'_>; 1]> = SmallVec::new();
-    for upstream in &upstreams {
-        let model = model_for(upstream, &route.operation, body.as_ref())?;
-        targets.push(Target::new(plane, &route.operation, upstream, model, body.as_ref())?);
+    for candidate in &list {
+        targets.push(Target::new(plane, operation, candidate, chain.is_some(), body.as_ref())?);
     }
 
     let answers_later = body.as_ref().is_some_and(|body| body.facts.answers_later());
-    admit::admit(plane, request, &principal, scope, &targets, answers_later, context).await?;
+    admit::admit(plane, subject, &targets, answers_later, context).await?;
 
-    first_answer(plane, client, request, route, &targets, body_share, context).await
+    let attempts = Attempts { plane, client, caller: request, route: &route, subject, chain };
+    attempts.first_answer(&targets, body_share, context).await
 }
 
 /// The workspace that the principal may call models in.
@@ -178,70 +204,6 @@ fn match_route(request: &HttpRequest) -> Result<ProxyRoute, ProxyError> {
         RouteMatch::DoubledVersion(provider) => Err(ProxyError::DoubledVersion { provider }),
         RouteMatch::NotServed | RouteMatch::NotProxy => Err(ProxyError::NotServed),
     }
-}
-
-/// The upstreams that the route leads to, in the order in which they are tried.
-async fn resolve(
-    plane: &DataPlane,
-    scope: WorkspaceScope,
-    route: &ProxyRoute,
-    context: &mut RequestContext,
-) -> Result<SmallVec<[Arc<UpstreamEntry>; 1]>, ProxyError> {
-    let found = match &route.upstream {
-        UpstreamName::Configuration(name) => plane.directory.find_configuration(scope, name).await,
-        UpstreamName::Provider(provider) => {
-            let built_in = plane.built_in.find(*provider).ok_or(ProxyError::NotServed)?;
-            plane.directory.find_provider(scope, built_in).await
-        }
-    };
-    let found = found.map_err(|error| {
-        context.request.record().cause = Some(error.to_string());
-        ProxyError::DirectoryUnavailable
-    })?;
-    let upstream = found.ok_or_else(|| match &route.upstream {
-        UpstreamName::Configuration(name) => {
-            ProxyError::UnknownConfiguration { name: name.clone() }
-        }
-        UpstreamName::Provider(_) => ProxyError::NotServed,
-    })?;
-    context.request.record().upstream = Some((upstream.id, Arc::clone(&upstream.name)));
-    if !upstream.enabled {
-        return Err(ProxyError::DisabledConfiguration { name: upstream.name.to_string() });
-    }
-    if let (Some(provider), Some(secret)) = (upstream.id.provider(), upstream.missing_secret()) {
-        return Err(ProxyError::ProviderSecretMissing { provider, secret: secret.to_string() });
-    }
-    Ok(smallvec![upstream])
-}
-
-/// Whether every upstream speaks the format of the request.
-fn check_format(upstreams: &[Arc<UpstreamEntry>], route: &ProxyRoute) -> Result<(), ProxyError> {
-    let other = upstreams.iter().find(|one| !route.operation.is_in(one.provider.api()));
-    other.map_or(Ok(()), |other| {
-        let configuration = other.id.configuration_id().map(|_| other.name.to_string());
-        Err(ProxyError::FormatNotServed { configuration, provider: other.provider })
-    })
-}
-
-/// The model that the upstream is asked for: its own, or else the one that the caller names, in the body
-/// or in the path.
-fn model_for(
-    upstream: &UpstreamEntry,
-    operation: &Operation,
-    body: Option<&CallerBody>,
-) -> Result<Arc<UpstreamModel>, ProxyError> {
-    if let Some(model) = &upstream.model {
-        return Ok(Arc::clone(model));
-    }
-    let named = match (operation, body) {
-        (Operation::GetModel { id }, _) => decode_model_id(id),
-        (_, Some(body)) => {
-            let named = body.json.get("model").and_then(model_name);
-            Some(named.ok_or(ProxyError::ModelMissing)?)
-        }
-        (_, None) => None,
-    };
-    Ok(upstream.chosen_model(&named.unwrap_or_default()))
 }
 
 fn refusal(error: AuthError) -> ProxyError {

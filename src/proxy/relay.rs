@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::time::{Instant, Sleep, timeout_at};
@@ -33,6 +33,11 @@ const FLUSH: Duration = Duration::from_millis(100);
 /// How long an upstream's error may take to arrive. The caller waits for its head meanwhile.
 const ERROR_TIME: Duration = Duration::from_secs(30);
 
+/// Which target of a chain has answered.
+const SERVED_BY: HeaderName = HeaderName::from_static("x-tollgate-served-by");
+/// How often a request for a chain was sent.
+const ATTEMPTS: HeaderName = HeaderName::from_static("x-tollgate-attempts");
+
 /// The upstream's answer, its body still to come, and what relaying it takes.
 pub struct Answer {
     pub response: UpstreamResponse,
@@ -43,14 +48,23 @@ pub struct Answer {
     pub withhold_usage: bool,
     /// What must not reach the caller.
     pub secrets: Vec<SecretBytes>,
-    /// The place among the configuration's requests.
+    /// The place among the upstream's requests.
     pub permit: ConcurrencyPermit,
+    /// Which target of a chain it is of.
+    pub served_by: Option<String>,
 }
 
 /// Begins the answer to the caller.
 pub async fn relay(answer: Answer, mut context: RequestContext) -> HttpResponse<RelayBody> {
-    let Answer { response, operation, is_stream_expected, withhold_usage, secrets, permit } =
-        answer;
+    let Answer {
+        response,
+        operation,
+        is_stream_expected,
+        withhold_usage,
+        secrets,
+        permit,
+        served_by,
+    } = answer;
     let UpstreamResponse { status, headers, body, .. } = response;
     let exposed: Vec<&[u8]> = secrets.iter().map(SecretBytes::expose).collect();
     let format = operation.answer_format();
@@ -109,6 +123,10 @@ pub async fn relay(answer: Answer, mut context: RequestContext) -> HttpResponse<
         Watch::Plain(_) | Watch::Unreadable | Watch::Undecided(_) => length,
         Watch::None | Watch::Stream(_) => None,
     };
+    if let Some(served_by) = served_by.and_then(|name| HeaderValue::try_from(name).ok()) {
+        down.insert(SERVED_BY, served_by);
+        down.insert(ATTEMPTS, HeaderValue::from(context.request.record().attempts));
+    }
     insert_policy_headers(&mut down, &std::mem::take(&mut context.policy_report));
     let max_output_tokens = context.request.max_output_tokens();
     context.request.answer.is_unreadable =

@@ -16,11 +16,12 @@ use crate::llm::format::{COUNT_TOKENS_PATH, Format, Operation};
 use crate::providers::built_in::provider_of_segment;
 
 const SCOPE: &str = "/providers/";
+const ROUTES: &str = "/routes/";
 
 /// What a method and a path amount to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RouteMatch {
-    /// Neither under `/providers/` nor under a provider's name: no business of the data plane.
+    /// Neither under `/providers/` or `/routes/` nor under a provider's name: no business of the data plane.
     NotProxy,
     /// Under a configuration or a provider, but off the allow-list: 501.
     NotServed,
@@ -41,6 +42,8 @@ pub enum UpstreamName {
     Configuration(String),
     /// A built-in provider.
     Provider(Provider),
+    /// The route's name, percent-decoded: a policy with chains.
+    Route(String),
 }
 
 /// One call that is on the list.
@@ -54,20 +57,31 @@ pub struct ProxyRoute {
 /// Matches a method and an undecoded path, without its query. Where several things are wrong, the
 /// order is 501, 404, 400.
 pub fn match_route(method: &Method, raw_path: &str) -> RouteMatch {
-    let Some(rest) = raw_path.strip_prefix(SCOPE) else {
-        return match provider_path(raw_path) {
-            Some((provider, path)) => match_provider_path(method, provider, path),
-            None => RouteMatch::NotProxy,
-        };
+    let (rest, is_route) = match (raw_path.strip_prefix(SCOPE), raw_path.strip_prefix(ROUTES)) {
+        (Some(rest), _) => (rest, false),
+        (None, Some(rest)) => (rest, true),
+        (None, None) => {
+            return match provider_path(raw_path) {
+                Some((provider, path)) => match_provider_path(method, provider, path),
+                None => RouteMatch::NotProxy,
+            };
+        }
     };
     let (name, tail) = rest.split_once('/').unwrap_or((rest, ""));
     let Some(operation) = tail.strip_prefix("v1").and_then(|path| operation(method, path)) else {
         return RouteMatch::NotServed;
     };
+    if is_route && operation.answer_format().is_none() {
+        return RouteMatch::NotServed;
+    }
     let Some(name) = decode_name(name) else {
         return RouteMatch::BadName;
     };
-    matched(UpstreamName::Configuration(name), operation)
+    let upstream = match is_route {
+        true => UpstreamName::Route(name),
+        false => UpstreamName::Configuration(name),
+    };
+    matched(upstream, operation)
 }
 
 fn match_provider_path(method: &Method, provider: Provider, path: &str) -> RouteMatch {
@@ -115,7 +129,8 @@ pub fn is_reachability_check(method: &Method, raw_path: &str) -> bool {
 /// The format in which callers of this path expect the gateway's errors. Listings have the same path in
 /// all formats; Anthropic's clients say the version of its API.
 pub fn error_format(headers: &HeaderMap, raw_path: &str) -> Format {
-    let tail = raw_path.strip_prefix(SCOPE).and_then(|rest| rest.split_once('/'));
+    let rest = raw_path.strip_prefix(SCOPE).or_else(|| raw_path.strip_prefix(ROUTES));
+    let tail = rest.and_then(|rest| rest.split_once('/'));
     let path = match (tail, provider_path(raw_path)) {
         (Some((_, tail)), _) => tail.strip_prefix("v1").unwrap_or_default(),
         (None, Some((provider, _))) if provider.api() == UpstreamApi::Anthropic => {
@@ -236,6 +251,7 @@ mod tests {
             ("/openai/v1/messages", Format::Messages, Format::Messages),
             ("/openai/v1/chat/completions", Format::Chat, Format::Chat),
             ("/openai/models", Format::Chat, Format::Messages),
+            ("/routes/a/v1/messages", Format::Messages, Format::Messages),
             ("/anthropic/v1/files", Format::Messages, Format::Messages),
         ] {
             assert_eq!(error_format(&plain, path), without, "{path}");
@@ -338,6 +354,20 @@ mod tests {
         for provider in crate::providers::built_in::providers() {
             assert!(!["api", "providers", "routes", "v1", "docs"].contains(&provider.as_str()));
         }
+    }
+
+    #[test]
+    fn routes_are_called_in_all_formats_of_models() {
+        let name = UpstreamName::Route("a/b".to_owned());
+        for path in ["chat/completions", "responses", "messages"] {
+            let route = matched(Method::POST, &format!("/routes/a%2Fb/v1/{path}"));
+            assert_eq!(route.upstream, name, "{path}");
+        }
+        for path in ["/routes/a/v1/messages/count_tokens", "/routes/a/chat/completions", "/routes/"]
+        {
+            assert_eq!(match_route(&Method::POST, path), RouteMatch::NotServed, "{path}");
+        }
+        assert_eq!(match_route(&Method::GET, "/routes/a/v1/models"), RouteMatch::NotServed);
     }
 
     #[test]

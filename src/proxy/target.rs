@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{HeaderName, HeaderValue};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::DataPlane;
+use super::candidates::Candidate;
 use super::error::ProxyError;
 use super::headers::upstream_headers;
 use super::read::CallerBody;
@@ -16,6 +18,7 @@ use super::route::ProxyRoute;
 use crate::accounting::engine::TargetFacts;
 use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
 use crate::domain::model_configuration::StreamUsage;
+use crate::domain::provider::UpstreamId;
 use crate::json::object::{BodyEdits, BodyPieces};
 use crate::llm::format::{Format, Operation};
 use crate::llm::limits::Bound;
@@ -30,7 +33,7 @@ const COUNTED_PARAMETERS: [&str; 6] =
 pub struct Target<'r> {
     pub upstream: &'r Arc<UpstreamEntry>,
     /// The model that it is asked for.
-    pub model: Arc<UpstreamModel>,
+    pub model: &'r Arc<UpstreamModel>,
     /// The most that the request can use there.
     pub bound: Bound,
     /// The gateway asks for usage and the caller did not, so the usage event is not the caller's.
@@ -42,15 +45,16 @@ pub struct Target<'r> {
 }
 
 impl<'r> Target<'r> {
-    /// Applies a configuration to the caller's body: its model, if it has one, and its default parameters
-    /// where the caller sent none.
+    /// Applies a target to the caller's body: the model, unless it is the one that the caller named, and
+    /// a configuration's default parameters where the caller sent none.
     pub fn new(
         plane: &DataPlane,
         operation: &Operation,
-        upstream: &'r Arc<UpstreamEntry>,
-        model: Arc<UpstreamModel>,
+        candidate: &'r Candidate,
+        is_of_chain: bool,
         body: Option<&'r CallerBody>,
     ) -> Result<Self, ProxyError> {
+        let Candidate { upstream, model } = candidate;
         let (Some(format), Some(CallerBody { json, facts, .. })) = (operation.format(), body)
         else {
             return Ok(Self {
@@ -67,7 +71,7 @@ impl<'r> Target<'r> {
             return Err(ProxyError::ModelOverride { field });
         }
         let mut edits = json.edit();
-        if let Some(model) = &upstream.model {
+        if upstream.model.is_some() || is_of_chain {
             edits.set_str("model", &model.name);
         }
         let is_count = *operation == Operation::CountTokens;
@@ -93,13 +97,26 @@ impl<'r> Target<'r> {
             && edits.ask_for_usage().map_err(ProxyError::Body)?;
         let mut facts = Cow::Borrowed(facts);
         edits.added().for_each(|(key, raw)| facts.to_mut().add_field(key, raw));
-        let bound = plane.accounting.bound(format, upstream, &model, edits.length(), &facts);
+        let bound = plane.accounting.bound(format, upstream, model, edits.length(), &facts);
         Ok(Self { upstream, model, bound, withhold_usage, is_stream_expected, edits: Some(edits) })
+    }
+
+    /// What the caller is told of it: the configuration's name, or the provider's with the model; percent-
+    /// encoded where it is no text for a header.
+    pub fn served_by(&self) -> String {
+        const VISIBLE: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
+        let name = utf8_percent_encode(&self.upstream.name, VISIBLE);
+        match self.upstream.id {
+            UpstreamId::Configuration(_) => format!("custom/{name}"),
+            UpstreamId::Provider(_) => {
+                format!("{name}/{}", utf8_percent_encode(&self.model.name, VISIBLE))
+            }
+        }
     }
 
     /// What admission and the ledger need to know of it.
     pub fn facts(&self) -> TargetFacts<'_> {
-        TargetFacts { upstream: self.upstream, model: &self.model, bound: self.bound }
+        TargetFacts { upstream: self.upstream, model: self.model, bound: self.bound }
     }
 
     /// The body that this target gets.

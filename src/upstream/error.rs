@@ -63,6 +63,14 @@ impl UpstreamError {
     pub fn is_timeout(&self) -> bool {
         matches!(self, Self::ConnectTimeout | Self::FirstByteTimeout | Self::IdleTimeout)
     }
+
+    /// Whether the upstream may have got the request before it failed.
+    pub fn is_after_sending(&self) -> bool {
+        matches!(
+            self,
+            Self::FirstByteTimeout | Self::IdleTimeout | Self::Closed | Self::Protocol(_)
+        )
+    }
 }
 
 /// A request that got no response head, and what is known about how far it came.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{GatewayPolicy, GatewayPolicyFields, WHAT, fields_of};
+use super::{GatewayPolicy, GatewayPolicyFields, WHAT, fallback, fields_of};
 use crate::api::body::MergePatch;
 use crate::api::error::{ApiError, FieldError};
 use crate::api::shared::{as_json, check_description};
@@ -17,7 +17,9 @@ use crate::db::users::find_user;
 use crate::db::workspaces::find_workspace;
 use crate::db::{Conn, DbError};
 use crate::domain::ids::{OrganizationId, PolicyId};
-use crate::domain::policy::{Audience, Epochs, InvalidField, Matchers, PolicyConfig, PolicyType};
+use crate::domain::policy::{
+    Audience, Epochs, InvalidField, Matchers, PolicyConfig, PolicyFamily, PolicyType,
+};
 use crate::domain::scope::WorkspaceScope;
 
 /// Priorities lie between this and its negative.
@@ -41,12 +43,24 @@ pub(super) fn check(mut fields: GatewayPolicyFields) -> Result<Checked, ApiError
         errors.push(FieldError { field: "priority".to_owned(), message });
     }
     let field_error = |InvalidField { field, message }: InvalidField| FieldError { field, message };
-    if let Err(wrong) = PolicyConfig::parse(fields.policy_type, &fields.config) {
-        errors.extend(wrong.into_iter().map(field_error));
-    }
+    let config = match PolicyConfig::parse(fields.policy_type, &fields.config) {
+        Ok(config) => Some(config),
+        Err(wrong) => {
+            errors.extend(wrong.into_iter().map(field_error));
+            None
+        }
+    };
     match Audience::parse(fields.policy_type, &fields.subject_matchers) {
         Ok((audience, matchers)) if errors.is_empty() => {
-            let matchers_key = Audience::digest(&matchers);
+            if let Some(Err(wrong)) =
+                config.map(|config| fallback::check_audience(&config, &audience))
+            {
+                return Err(ApiError::Invalid(vec![field_error(wrong)]));
+            }
+            let matchers_key = match fields.policy_type.family() {
+                PolicyFamily::Fallback => fallback::matchers_key(&fields),
+                _ => Audience::digest(&matchers),
+            };
             fields.subject_matchers = matchers;
             return Ok(Checked { fields, audience, matchers_key });
         }
@@ -65,10 +79,14 @@ pub(super) async fn put(
 ) -> Result<GatewayPolicyRow, ApiError> {
     check_subjects_exist(conn, organization_id, &checked.audience).await?;
     let family = checked.fields.policy_type.family();
+    fallback::check_targets(conn, organization_id, None, (&checked.fields, &checked.audience))
+        .await?;
     let present =
         find_gateway_policy_for(conn, organization_id, family, &checked.matchers_key).await?;
-    if let Some(present) = present {
-        return change(conn, actor, present, checked).await;
+    match present {
+        Some(present) if family == PolicyFamily::Fallback => return Err(name_is_taken(&present)),
+        Some(present) => return change(conn, actor, present, checked).await,
+        None => {}
     }
     if count_created_gateway_policies(conn, organization_id).await? >= MAX_POLICIES {
         return Err(ApiError::Conflict {
@@ -135,6 +153,12 @@ pub(super) async fn patch(
     if checked.fields == fields_of(&present)? {
         return Ok(present);
     }
+    let own = Some(present.id);
+    fallback::check_targets(conn, organization_id, own, (&checked.fields, &checked.audience))
+        .await?;
+    if present.policy_type.family() == PolicyFamily::Fallback {
+        check_subjects_exist(conn, organization_id, &checked.audience).await?;
+    }
     if checked.matchers_key != present.matchers_key {
         if present.parent_policy_id.is_some() {
             let message =
@@ -146,6 +170,9 @@ pub(super) async fn patch(
         let other =
             find_gateway_policy_for(conn, organization_id, family, &checked.matchers_key).await?;
         if let Some(other) = other {
+            if family == PolicyFamily::Fallback {
+                return Err(name_is_taken(&other));
+            }
             return Err(ApiError::Conflict {
                 code: "already_exists",
                 detail: format!(
@@ -157,6 +184,13 @@ pub(super) async fn patch(
         }
     }
     change(conn, actor, present, checked).await
+}
+
+fn name_is_taken(other: &GatewayPolicyRow) -> ApiError {
+    ApiError::Conflict {
+        code: "already_exists",
+        detail: format!("Another fallback ({}) has this name; change that one.", other.id),
+    }
 }
 
 /// Deletes a policy, and with a default its children that have not been edited.

@@ -1,5 +1,7 @@
 //! Parses a policy's `config` and names every invalid field.
 
+mod fallback;
+
 use std::collections::BTreeSet;
 
 use serde::de::DeserializeOwned;
@@ -33,10 +35,16 @@ impl PolicyConfig {
             return Err(vec![InvalidField::new("config", message)]);
         }
         let mut parser = Parser::default();
-        let parsed = match policy_type.family() {
-            PolicyFamily::Spend => parser.spend(config).map(Self::Spend),
-            PolicyFamily::Rate => parser.rate(config).map(Self::Rate),
-            PolicyFamily::ModelAccess => parser.model_access(config).map(Self::ModelAccess),
+        let parsed = match policy_type {
+            PolicyType::SpendCap | PolicyType::DefaultSpendCap => {
+                parser.spend(config).map(Self::Spend)
+            }
+            PolicyType::RateLimit | PolicyType::DefaultRateLimit => {
+                parser.rate(config).map(Self::Rate)
+            }
+            PolicyType::ModelAccess => parser.model_access(config).map(Self::ModelAccess),
+            PolicyType::ModelFallback => parser.model_fallback(config).map(Self::ModelFallback),
+            PolicyType::RouteConfig => parser.route_config(config).map(Self::Route),
         };
         match parsed {
             Some(parsed) if parser.0.is_empty() => Ok(parsed),
@@ -54,6 +62,7 @@ impl PolicyConfig {
             }
             PolicyFamily::Rate => has("version") && has("limits"),
             PolicyFamily::ModelAccess => has("providers"),
+            PolicyFamily::Fallback => has("chain") || has("fallbacks"),
         }
     }
 }

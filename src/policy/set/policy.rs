@@ -188,7 +188,9 @@ fn limits_of(config: &PolicyConfig) -> Vec<Limit> {
                 value: i64::try_from(limit.value).unwrap_or(i64::MAX),
             })
             .collect(),
-        PolicyConfig::ModelAccess(_) => Vec::new(),
+        PolicyConfig::ModelAccess(_) | PolicyConfig::ModelFallback(_) | PolicyConfig::Route(_) => {
+            Vec::new()
+        }
     }
 }
 

@@ -45,6 +45,10 @@ fn policy(number: u128, policy_type: PolicyType, matchers: &[(&str, String)]) ->
         crate::domain::policy::PolicyFamily::ModelAccess => {
             json!({"providers": [{"provider": "openai", "models": "all"}]})
         }
+        crate::domain::policy::PolicyFamily::Fallback => json!({"chain": {
+            "selector": {"type": "alias", "alias": number.to_string()},
+            "candidates": [{"type": "provider_model", "provider": "groq", "model": "llama"}],
+        }}),
     };
     StoredPolicy {
         id: id(number),
@@ -324,4 +328,28 @@ proptest! {
         prop_assert_eq!(found, expected);
         prop_assert_eq!(subject.organization_id, id::<OrganizationId>(ORGANIZATION));
     }
+}
+
+#[test]
+fn an_alias_of_one_key_comes_before_that_of_its_workspace() {
+    let workspace = ("workspace_id", text(1));
+    let mut narrow =
+        policy(31, PolicyType::ModelFallback, &[workspace.clone(), ("api_key_id", text(3))]);
+    narrow.config["chain"]["selector"]["alias"] = "30".into();
+    let broad = policy(30, PolicyType::ModelFallback, &[workspace]);
+    let mut disabled = policy(32, PolicyType::ModelFallback, &[("workspace_id", text(1))]);
+    disabled.enabled = false;
+    let set = PolicySet::compile([broad, narrow, disabled]).unwrap();
+    let metadata = Metadata::default();
+    let name = |subject: &Subject<'_>, alias| {
+        set.chain_for_alias(subject, alias).map(|chain| chain.name.to_string())
+    };
+    let subject = subject(1, Some(2), 3, &metadata);
+    assert_eq!(name(&subject, "30").as_deref(), Some("policy 31"));
+    let other_key = Subject { api_key_id: Some(id(4)), ..subject };
+    assert_eq!(name(&other_key, "30").as_deref(), Some("policy 30"));
+    let elsewhere = Subject { workspace_id: id(9), ..subject };
+    assert_eq!(name(&elsewhere, "30"), None);
+    assert_eq!(name(&subject, "32"), None);
+    assert!(set.matching(&subject).is_empty(), "a chain limits nothing");
 }

@@ -111,6 +111,34 @@ impl ProxyError {
                 Never,
                 "The request names no model. Send its name as the text field 'model'.",
             ),
+            Self::UnknownRoute { name } => row(
+                StatusCode::NOT_FOUND,
+                "unknown_route",
+                Never,
+                format!(
+                    "The workspace has no route named '{name}'. Check the name in the URL, percent-encoded as one path segment."
+                ),
+            ),
+            Self::NoTarget { name } => row(
+                StatusCode::BAD_GATEWAY,
+                "no_target",
+                Never,
+                format!(
+                    "The fallback '{name}' has no target left: its model configurations were deleted. Ask an administrator to change the policy."
+                ),
+            ),
+            Self::TargetsCoolDown { retry_after, is_rate: true } => row(
+                StatusCode::TOO_MANY_REQUESTS,
+                "targets_rate_limited",
+                After(*retry_after),
+                "All targets of the fallback chain limit the rate of requests at the moment. Try again later.",
+            ),
+            Self::TargetsCoolDown { retry_after, is_rate: false } => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "targets_cooling_down",
+                After(*retry_after),
+                "All targets of the fallback chain have failed a moment ago. Try again later.",
+            ),
             Self::DoubledVersion { provider } => row(
                 StatusCode::BAD_REQUEST,
                 "doubled_version",

@@ -22,6 +22,9 @@ fn all() -> Vec<ProxyError> {
         E::IncompleteBody,
         E::BadModelId,
         E::ModelMissing,
+        E::UnknownRoute { name: name() },
+        E::NoTarget { name: name() },
+        E::TargetsCoolDown { retry_after: 5, is_rate: false },
         E::DoubledVersion { provider: Provider::Openai },
         E::ProviderSecretMissing { provider: Provider::Groq, secret: name() },
         E::InvalidMetadata(

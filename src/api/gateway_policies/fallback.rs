@@ -1,0 +1,157 @@
+//! What only fallback chains have to be checked for.
+
+use super::GatewayPolicyFields;
+use crate::api::error::ApiError;
+use crate::db::gateway_policies::{GatewayPolicyRow, MAX_POLICIES, list_gateway_policies};
+use crate::db::model_configurations::find_model_configuration;
+use crate::db::{Conn, DbError};
+use crate::domain::ids::{OrganizationId, PolicyId};
+use crate::domain::policy::fallback::{Candidate, ModelFallback, RouteConfig, Selector};
+use crate::domain::policy::{Audience, InvalidField, Matchers, PolicyConfig, PolicyType};
+use crate::domain::provider::{Provider, UpstreamApi};
+use crate::domain::scope::WorkspaceScope;
+
+/// A chain is for the callers of one workspace; that of an alias may be for some of them only.
+pub(super) fn check_audience(
+    config: &PolicyConfig,
+    audience: &Audience,
+) -> Result<(), InvalidField> {
+    let may_narrow = match config {
+        PolicyConfig::ModelFallback(fallback) => matches!(fallback.selector, Selector::Alias(_)),
+        PolicyConfig::Route(_) => false,
+        PolicyConfig::Spend(_) | PolicyConfig::Rate(_) | PolicyConfig::ModelAccess(_) => {
+            return Ok(());
+        }
+    };
+    let Audience::Matching(matchers) = audience else { return Ok(()) };
+    let is_narrowed = !matchers.user_ids().is_empty() || !matchers.api_key_ids().is_empty();
+    let is_right = matchers.workspace_ids().len() == 1
+        && matchers.organization_ids().is_empty()
+        && matchers.headers().is_empty()
+        && (may_narrow || !is_narrowed);
+    match is_right {
+        true => Ok(()),
+        false => Err(InvalidField::new(
+            "subject_matchers",
+            "of a fallback must be one workspace_id; that of an alias may have user_id and api_key_id, too",
+        )),
+    }
+}
+
+/// The key by which two fallbacks are the same: their name.
+pub(super) fn matchers_key(fields: &GatewayPolicyFields) -> String {
+    let name = crate::domain::policy::SubjectMatcher {
+        key: "name".to_owned(),
+        value: fields.name.as_str().to_owned(),
+    };
+    Audience::digest(&[name])
+}
+
+/// Checks that the chain's targets exist and speak one API, and that no other chain is for the same
+/// requests.
+pub(super) async fn check_targets(
+    conn: &mut Conn,
+    organization_id: OrganizationId,
+    own: Option<PolicyId>,
+    (fields, audience): (&GatewayPolicyFields, &Audience),
+) -> Result<(), ApiError> {
+    let parsed = PolicyConfig::parse(fields.policy_type, &fields.config);
+    let (Ok(config), Audience::Matching(matchers)) = (parsed, audience) else { return Ok(()) };
+    let Some(workspace_id) = matchers.workspace_ids().first().copied() else { return Ok(()) };
+    let scope = WorkspaceScope { organization_id, workspace_id };
+    match &config {
+        PolicyConfig::ModelFallback(fallback) => {
+            let ModelFallback { selector, candidates, .. } = fallback;
+            let mut targets = Vec::new();
+            if let Selector::Target(target) = selector {
+                targets.push(("config.chain.selector".to_owned(), target.clone()));
+            }
+            targets.extend(candidates.iter().enumerate().map(|(at, candidate)| {
+                (format!("config.chain.candidates[{at}]"), candidate.clone())
+            }));
+            check_apis(conn, scope, &targets).await?;
+            check_unique(conn, organization_id, own, selector, matchers).await
+        }
+        PolicyConfig::Route(RouteConfig { chains, .. }) => {
+            for (at, chain) in chains.iter().enumerate() {
+                let targets = chain.candidates.iter().enumerate().map(|(place, id)| {
+                    let field = format!("config.fallbacks[{at}].model_configs[{place}]");
+                    (field, Candidate::Configuration(*id))
+                });
+                check_apis(conn, scope, &targets.collect::<Vec<_>>()).await?;
+            }
+            Ok(())
+        }
+        PolicyConfig::Spend(_) | PolicyConfig::Rate(_) | PolicyConfig::ModelAccess(_) => Ok(()),
+    }
+}
+
+async fn check_apis(
+    conn: &mut Conn,
+    scope: WorkspaceScope,
+    targets: &[(String, Candidate)],
+) -> Result<(), ApiError> {
+    let mut first: Option<UpstreamApi> = None;
+    for (field, target) in targets {
+        let provider = match target {
+            Candidate::Model { provider, .. } => *provider,
+            Candidate::Configuration(id) => {
+                let row = find_model_configuration(conn, scope, *id).await?;
+                let row = row.ok_or_else(|| {
+                    let message = "the workspace has no such model configuration";
+                    ApiError::field(format!("{field}.model_config_id"), message)
+                })?;
+                Provider::parse(&row.provider).ok_or_else(|| {
+                    DbError::Internal(format!("model configuration {id}: provider"))
+                })?
+            }
+        };
+        if *first.get_or_insert(provider.api()) != provider.api() {
+            let message = "speaks another API than the first target of the chain; requests are not \
+                           translated, so all targets have to speak the same";
+            return Err(ApiError::field(field.as_str(), message));
+        }
+    }
+    Ok(())
+}
+
+/// An alias is unique in the organization, unless its chains are for different callers of one workspace; a
+/// selected target in its workspace.
+async fn check_unique(
+    conn: &mut Conn,
+    organization_id: OrganizationId,
+    own: Option<PolicyId>,
+    selector: &Selector,
+    matchers: &Matchers,
+) -> Result<(), ApiError> {
+    let kind = Some(PolicyType::ModelFallback);
+    let rows = list_gateway_policies(conn, organization_id, kind, 0, MAX_POLICIES).await?;
+    for row in rows.iter().filter(|row| Some(row.id) != own) {
+        let Some((other, others)) = parse(row) else { continue };
+        let same_workspace = others.workspace_ids() == matchers.workspace_ids();
+        let is_taken = match selector {
+            Selector::Alias(_) => other == *selector && (!same_workspace || others == *matchers),
+            Selector::Target(_) => other == *selector && same_workspace,
+        };
+        if is_taken {
+            return Err(ApiError::Conflict {
+                code: "already_exists",
+                detail: format!(
+                    "The policy '{}' ({}) has the same selector; change that one.",
+                    row.name, row.id
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn parse(row: &GatewayPolicyRow) -> Option<(Selector, Matchers)> {
+    let config = PolicyConfig::parse(row.policy_type, &row.config).ok()?;
+    let PolicyConfig::ModelFallback(fallback) = config else { return None };
+    let matchers = super::stored_matchers(row).ok()?;
+    match Audience::parse(row.policy_type, &matchers).ok()?.0 {
+        Audience::Matching(matchers) => Some((fallback.selector, matchers)),
+        Audience::Each(..) => None,
+    }
+}

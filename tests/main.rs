@@ -47,6 +47,7 @@ cfg_if! {
         mod doc_comments;
         mod documentation;
         mod egress;
+        mod embeddings;
         mod end_to_end;
         mod gateway_policies;
         mod ledger;

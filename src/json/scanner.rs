@@ -5,12 +5,28 @@
 
 use crate::json::bytes;
 
-/// How much of a key is buffered: one byte more than the longest key that matters, `response`.
-const MAX_KEY_LENGTH: usize = 9;
+/// How much of a key is buffered: one byte more than the longest key that matters, which may be any of
+/// [`MemberNames`].
+const MAX_KEY_LENGTH: usize = 14;
+
+/// The names of the members that differ between formats; none has more than 13 bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MemberNames {
+    pub(crate) usage: &'static str,
+    pub(crate) model: &'static str,
+    /// The array of answers.
+    pub(crate) choices: &'static str,
+}
+
+impl MemberNames {
+    /// Those of OpenAI's chat completions, which most formats share.
+    pub(crate) const USUAL: Self = Self { usage: "usage", model: "model", choices: "choices" };
+}
 
 /// The maximum length of each member's raw value that is kept, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Keep {
+    pub(crate) names: &'static MemberNames,
     pub(crate) usage: usize,
     pub(crate) model: usize,
     pub(crate) choices: usize,
@@ -233,10 +249,11 @@ impl TopLevelScanner {
 
     fn begin_value(&mut self) {
         self.position = Position::Value;
+        let names = self.keep.names;
         self.current = match self.key.as_slice() {
-            b"usage" => Some(MemberName::Usage),
-            b"model" => Some(MemberName::Model),
-            b"choices" => Some(MemberName::Choices),
+            key if key == names.usage.as_bytes() => Some(MemberName::Usage),
+            key if key == names.model.as_bytes() => Some(MemberName::Model),
+            key if key == names.choices.as_bytes() => Some(MemberName::Choices),
             b"type" => Some(MemberName::Kind),
             b"error" => Some(MemberName::Error),
             b"output" => Some(MemberName::Output),

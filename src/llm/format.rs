@@ -4,9 +4,9 @@ use super::answer::event::{Event, EventContent};
 use super::error::GatewayError;
 use super::text_sample::TextSampler;
 use super::usage::{ReportedUsage, UsageNames};
-use super::{chat, messages, responses};
+use super::{chat, embeddings, messages, responses};
 use crate::domain::model_configuration::UpstreamApi;
-use crate::json::scanner::TopLevelScanner;
+use crate::json::scanner::{MemberNames, TopLevelScanner};
 
 /// The path after `/v1` of the operation that counts the tokens of a message.
 pub const COUNT_TOKENS_PATH: &str = "/messages/count_tokens";
@@ -20,6 +20,8 @@ pub enum Format {
     Responses,
     /// Anthropic Messages.
     Messages,
+    /// OpenAI Embeddings: vectors that stand for texts. Nothing is written, and nothing is streamed.
+    Embeddings,
 }
 
 /// What a caller can ask of an upstream.
@@ -39,6 +41,17 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// What a `POST` to this path after `/v1` asks for.
+    pub fn of_post(path: &str) -> Option<Self> {
+        match path {
+            COUNT_TOKENS_PATH => Some(Self::CountTokens),
+            _ => Format::ALL
+                .into_iter()
+                .find(|format| format.path_after_v1() == path)
+                .map(Self::Generate),
+        }
+    }
+
     /// The format of the body; none for an operation without one.
     pub fn format(&self) -> Option<Format> {
         match self {
@@ -59,7 +72,9 @@ impl Operation {
     /// Whether upstreams with this API have the operation. Listings are in both.
     pub fn is_in(&self, api: UpstreamApi) -> bool {
         match self.format() {
-            Some(Format::Chat | Format::Responses) => api == UpstreamApi::OpenAi,
+            Some(Format::Chat | Format::Responses | Format::Embeddings) => {
+                api == UpstreamApi::OpenAi
+            }
             Some(Format::Messages) => api == UpstreamApi::Anthropic,
             None => true,
         }
@@ -88,7 +103,7 @@ impl Operation {
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 3] = [Self::Chat, Self::Responses, Self::Messages];
+    pub const ALL: [Self; 4] = [Self::Chat, Self::Responses, Self::Messages, Self::Embeddings];
 
     /// The path of its requests after `/v1`.
     pub fn path_after_v1(self) -> &'static str {
@@ -96,6 +111,7 @@ impl Format {
             Self::Chat => "/chat/completions",
             Self::Responses => "/responses",
             Self::Messages => "/messages",
+            Self::Embeddings => "/embeddings",
         }
     }
 
@@ -105,13 +121,14 @@ impl Format {
             Self::Chat => "chat_completions",
             Self::Responses => "responses",
             Self::Messages => "messages",
+            Self::Embeddings => "embeddings",
         }
     }
 
     /// The body of an answer that tells the caller of an error.
     pub fn error_body(self, error: &GatewayError<'_>) -> String {
         match self {
-            Self::Chat | Self::Responses => error.body(),
+            Self::Chat | Self::Responses | Self::Embeddings => error.body(),
             Self::Messages => messages::error_body(error),
         }
     }
@@ -119,7 +136,7 @@ impl Format {
     /// The event that tells the caller of an error and ends the stream. `events` have come before it.
     pub fn error_event(self, error: &GatewayError<'_>, events: u64) -> String {
         match self {
-            Self::Chat => chat::error_event(error),
+            Self::Chat | Self::Embeddings => chat::error_event(error),
             Self::Responses => responses::error_event(error, events),
             Self::Messages => messages::error_event(error),
         }
@@ -130,6 +147,7 @@ impl Format {
         match self {
             Self::Chat | Self::Responses => ReportedUsage::parse(raw, self.usage_names()),
             Self::Messages => messages::parse_usage(raw),
+            Self::Embeddings => embeddings::parse_usage(raw),
         }
     }
 
@@ -139,7 +157,21 @@ impl Format {
             Self::Chat => &chat::USAGE_NAMES,
             Self::Responses => &responses::USAGE_NAMES,
             Self::Messages => &messages::USAGE_NAMES,
+            Self::Embeddings => &embeddings::USAGE_NAMES,
         }
+    }
+
+    /// How the members of its answers are named.
+    pub(super) fn member_names(self) -> &'static MemberNames {
+        match self {
+            Self::Chat | Self::Responses | Self::Messages => &MemberNames::USUAL,
+            Self::Embeddings => &embeddings::MEMBER_NAMES,
+        }
+    }
+
+    /// Whether its models write text. Others use no tokens of output.
+    pub(super) fn writes_text(self) -> bool {
+        self != Self::Embeddings
     }
 
     /// Whether a stream without its end mark was cut short, however its connection ended.
@@ -155,7 +187,7 @@ impl Format {
     /// Reads an event of a stream, and adds the answer's text in it to `text`.
     pub(super) fn read_event(self, event: Event<'_>, text: &mut TextSampler) -> EventContent {
         match self {
-            Self::Chat => chat::read_event(event, text),
+            Self::Chat | Self::Embeddings => chat::read_event(event, text),
             Self::Responses => responses::read_event(event, text),
             Self::Messages => messages::read_event(event, text),
         }
@@ -170,7 +202,7 @@ impl Format {
         text: &mut TextSampler,
     ) -> EventContent {
         match self {
-            Self::Chat => chat::read_long_event(name, members, length, text),
+            Self::Chat | Self::Embeddings => chat::read_long_event(name, members, length, text),
             Self::Responses => responses::read_long_event(name, members, length, text),
             Self::Messages => messages::read_long_event(name, members, length, text),
         }

@@ -6,6 +6,7 @@
 
 pub mod answer;
 mod chat;
+mod embeddings;
 pub mod error;
 pub mod format;
 pub mod limits;

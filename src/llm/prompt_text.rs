@@ -3,7 +3,7 @@
 //! The caller chooses the keys, their order and the blanks, and may want to be charged less. So a
 //! string counts unless its key says that no model reads it as text.
 
-use crate::json::tokenizer::{Token, Tokenizer};
+use crate::json::tokenizer::{SyntaxError, Token, Tokenizer};
 
 /// Maximum length of a name or id, in bytes; what is longer counts as text.
 const MAX_NAME: usize = 128;
@@ -66,6 +66,37 @@ impl<'a> Iterator for PromptText<'a> {
             }
         }
     }
+}
+
+/// The tokens in a request for embeddings whose `input` is one array of tokens, or several; zero for
+/// other requests.
+pub(super) fn count_input_tokens(json: &[u8]) -> u64 {
+    // Most bodies have no such field, and need not be read.
+    let has_input = memchr::memmem::find(json, b"\"input\"").is_some();
+    if has_input { count_tokens(json).unwrap_or(0) } else { 0 }
+}
+
+fn count_tokens(json: &[u8]) -> Result<u64, SyntaxError> {
+    let mut tokens = Tokenizer::new(json);
+    let mut count = 0;
+    tokens.next()?;
+    while let Token::Key(key) = tokens.next()? {
+        let first = tokens.next()?;
+        if key.raw() != b"input" || first != Token::BeginArray {
+            tokens.skip(first)?;
+            continue;
+        }
+        let mut open = 1_u32;
+        while open > 0 {
+            match tokens.next()? {
+                Token::BeginArray => open += 1,
+                Token::EndArray => open -= 1,
+                Token::Literal(_) => count += 1,
+                _ => return Ok(0),
+            }
+        }
+    }
+    Ok(count)
 }
 
 /// Whether models get to see all that stands under this key, names and numbers included: schemas,

@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::domain::headers::ANTHROPIC_VERSION;
 use crate::domain::names::ConfigurationName;
-use crate::llm::format::{COUNT_TOKENS_PATH, Format, Operation};
+use crate::llm::format::{Format, Operation};
 
 const SCOPE: &str = "/providers/";
 
@@ -76,11 +76,7 @@ pub fn error_format(headers: &HeaderMap, raw_path: &str) -> Format {
 fn operation(method: &Method, tail: &str) -> Option<Operation> {
     let path = tail.strip_prefix("v1")?;
     match *method {
-        Method::POST if path == COUNT_TOKENS_PATH => Some(Operation::CountTokens),
-        Method::POST => Format::ALL
-            .into_iter()
-            .find(|format| format.path_after_v1() == path)
-            .map(Operation::Generate),
+        Method::POST => Operation::of_post(path),
         Method::GET if path == "/models" => Some(Operation::ListModels),
         Method::GET => {
             let id = path.strip_prefix("/models/")?;
@@ -140,6 +136,8 @@ mod tests {
         assert_eq!(route.operation.path_after_v1(), "/chat/completions");
         let route = matched(Method::POST, "/providers/gpt/v1/responses");
         assert_eq!(route.operation, Operation::Generate(Format::Responses));
+        let route = matched(Method::POST, "/providers/gpt/v1/embeddings");
+        assert_eq!(route.operation, Operation::Generate(Format::Embeddings));
         let route = matched(Method::POST, "/providers/claude/v1/messages");
         assert_eq!(route.operation, Operation::Generate(Format::Messages));
         let route = matched(Method::POST, "/providers/claude/v1/messages/count_tokens");

@@ -320,6 +320,12 @@ pub(crate) async fn example_call(tenants: &TwoTenants, operation: &Operation) ->
             vec![("configName", home.configuration.clone())],
             Some(json!({"input": "Good morning?"})),
         ),
+        "create_embedding" => of(
+            Workspace,
+            200,
+            vec![("configName", home.configuration.clone())],
+            Some(json!({"input": ["Good morning?"]})),
+        ),
         "create_message" | "count_message_tokens" => {
             let name = format!("claude {}", Uuid::now_v7());
             home.team.configure(&name, json!({"provider": "anthropic_compatible"})).await;

@@ -28,9 +28,10 @@ struct GatewayErrorBody {
 
 /// The operations of the data plane.
 pub(super) fn operations() -> Vec<Operation> {
-    let all: [&dyn OpenApiFactory; 6] = [
+    let all: [&dyn OpenApiFactory; 7] = [
         &__path_create_chat_completion,
         &__path_create_response,
+        &__path_create_embedding,
         &__path_create_message,
         &__path_count_message_tokens,
         &__path_list_models,
@@ -81,6 +82,21 @@ fn create_chat_completion() {}
     ))),
 )]
 fn create_response() {}
+
+/// Create embeddings
+///
+/// OpenAI's embeddings. `model` is replaced by the configuration's. All tokens of an answer are input.
+#[utoipa::path(
+    post,
+    path = "/providers/{configName}/v1/embeddings",
+    request_body(
+        content = Object,
+        description = "As the upstream's API defines it",
+        example = json!({"model": "text-embedding-3-small", "input": ["Hello"]}),
+    ),
+    responses((status = 200, description = "The upstream's answer", body = Object)),
+)]
+fn create_embedding() {}
 
 /// Create a message
 ///

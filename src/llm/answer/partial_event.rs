@@ -2,17 +2,25 @@
 //! or whose end has not come yet and that may be the one that is to be withheld.
 
 use super::plain::{MODEL_BYTES, STATE_BYTES, USAGE_BYTES};
-use crate::json::scanner::{Keep, TopLevelScanner};
+use crate::json::scanner::{Keep, MemberNames, TopLevelScanner};
 use crate::llm::chat::may_become_usage_event;
 
 const DATA: &[u8] = b"data:";
 
 /// What tells whether an event may become the usage event.
-const FOR_WITHHOLDING: Keep =
-    Keep { usage: STATE_BYTES, model: 0, choices: STATE_BYTES, kind: 0, state: 0, response: false };
+const FOR_WITHHOLDING: Keep = Keep {
+    names: &MemberNames::USUAL,
+    usage: STATE_BYTES,
+    model: 0,
+    choices: STATE_BYTES,
+    kind: 0,
+    state: 0,
+    response: false,
+};
 
 /// All that is read out of an event.
 const FOR_READING: Keep = Keep {
+    names: &MemberNames::USUAL,
     usage: USAGE_BYTES,
     model: MODEL_BYTES,
     choices: STATE_BYTES,

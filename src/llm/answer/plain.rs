@@ -28,6 +28,7 @@ impl PlainAnswer {
     /// At the beginning of an answer.
     pub fn new(format: Format) -> Self {
         let keep = Keep {
+            names: format.member_names(),
             usage: USAGE_BYTES,
             model: MODEL_BYTES,
             choices: STATE_BYTES,
@@ -53,7 +54,7 @@ impl PlainAnswer {
         }
         if self.reports_output() {
             self.beginning.clear();
-        } else {
+        } else if self.format.writes_text() {
             self.beginning.take(chunk);
         }
     }

@@ -101,6 +101,8 @@ pub(super) struct InputFacts {
     pub(super) has_untyped_tools: bool,
     /// Tools of the provider's own that the caller runs.
     pub(super) provider_tools: u64,
+    /// Elements of the array `input`.
+    pub(super) items: u64,
 }
 
 /// What an object says of itself.
@@ -200,6 +202,7 @@ impl InputFacts {
                 }
                 element => self.read_content(element, tokens)?,
             }
+            self.items = self.items.saturating_add(1);
         }
     }
 

@@ -149,6 +149,9 @@ impl OutputFacts {
 
     /// Tokens, and whether there can't be more.
     pub(super) fn tokens(&self, target: &TargetLimits<'_>) -> (u64, bool) {
+        if !target.format.writes_text() {
+            return (0, !self.is_expensive_tier);
+        }
         let own = [
             ("max_tokens", self.max_tokens),
             ("max_completion_tokens", self.max_completion_tokens),
@@ -161,6 +164,7 @@ impl OutputFacts {
                 Format::Chat => name != "max_output_tokens",
                 Format::Responses => name == "max_output_tokens",
                 Format::Messages => name == "max_tokens",
+                Format::Embeddings => false,
             } && !target.ignored_limits.contains(&name);
             largest = largest.max(limit.largest);
             has_limit |= is_heeded && limit.largest.is_some();

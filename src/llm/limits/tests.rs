@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use output::MAX_CHOICES;
 
+mod embeddings;
 mod messages;
 
 const ASSUMED: AssumedLimits = AssumedLimits { context_tokens: 128_000, output_tokens: 32_768 };

@@ -56,7 +56,7 @@ pub(super) async fn ask(
     let ignored = quirks(&upstream.entry.provider_name).ignored_limits;
     let bounds: &[&str] = match format_of(upstream.entry) {
         Format::Messages => &["max_tokens"],
-        Format::Chat | Format::Responses => &LENGTH_BOUNDS,
+        _ => &LENGTH_BOUNDS,
     };
     let mut answer = Token::Answered(StatusCode::BAD_REQUEST);
     for bound in bounds.iter().filter(|bound| !ignored.contains(bound)) {

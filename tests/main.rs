@@ -40,6 +40,7 @@ cfg_if! {
         mod audit_log;
         mod authorization;
         mod command_line;
+        mod compaction;
         mod concurrent_changes;
         mod configuration_checks;
         mod database_outage;

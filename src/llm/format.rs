@@ -8,8 +8,22 @@ use super::{chat, embeddings, messages, responses};
 use crate::domain::model_configuration::UpstreamApi;
 use crate::json::scanner::{MemberNames, TopLevelScanner};
 
-/// The path after `/v1` of the operation that counts the tokens of a message.
-pub const COUNT_TOKENS_PATH: &str = "/messages/count_tokens";
+/// OpenAI, "Compact a response".
+const COMPACT_PARAMETERS: [&str; 6] = [
+    "instructions",
+    "previous_response_id",
+    "prompt_cache_key",
+    "prompt_cache_options",
+    "prompt_cache_retention",
+    "service_tier",
+];
+
+/// The parameters that the count of a message's tokens depends on.
+const COUNTED_PARAMETERS: [&str; 6] =
+    ["system", "tools", "tool_choice", "thinking", "output_config", "context_management"];
+
+const COUNT_TOKENS_PATH: &str = "/messages/count_tokens";
+const COMPACT_PATH: &str = "/responses/compact";
 
 /// The format of a request and of its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +43,8 @@ pub enum Format {
 pub enum Operation {
     /// An answer of the model: `POST`, with a body of this format.
     Generate(Format),
+    /// A conversation's items, summed up by the model: `POST`, with a body and an answer of responses.
+    CompactResponse,
     /// The tokens of a message that is not sent to the model: `POST`, with a body of messages.
     CountTokens,
     /// `GET /v1/models`
@@ -45,6 +61,7 @@ impl Operation {
     pub fn of_post(path: &str) -> Option<Self> {
         match path {
             COUNT_TOKENS_PATH => Some(Self::CountTokens),
+            COMPACT_PATH => Some(Self::CompactResponse),
             _ => Format::ALL
                 .into_iter()
                 .find(|format| format.path_after_v1() == path)
@@ -56,6 +73,7 @@ impl Operation {
     pub fn format(&self) -> Option<Format> {
         match self {
             Self::Generate(format) => Some(*format),
+            Self::CompactResponse => Some(Format::Responses),
             Self::CountTokens => Some(Format::Messages),
             Self::ListModels | Self::GetModel { .. } => None,
         }
@@ -65,8 +83,24 @@ impl Operation {
     pub fn answer_format(&self) -> Option<Format> {
         match self {
             Self::Generate(format) => Some(*format),
+            Self::CompactResponse => Some(Format::Responses),
             Self::CountTokens | Self::ListModels | Self::GetModel { .. } => None,
         }
+    }
+
+    /// The only parameters that its requests may have, of those that requests of its format have; none
+    /// if they may have them all.
+    pub fn parameters(&self) -> Option<&'static [&'static str]> {
+        match self {
+            Self::CompactResponse => Some(&COMPACT_PARAMETERS),
+            Self::CountTokens => Some(&COUNTED_PARAMETERS),
+            Self::Generate(_) | Self::ListModels | Self::GetModel { .. } => None,
+        }
+    }
+
+    /// Whether its requests may bound the length of the answer.
+    pub fn bounds_answers(&self) -> bool {
+        *self != Self::CompactResponse
     }
 
     /// Whether upstreams with this API have the operation. Listings are in both.
@@ -84,6 +118,7 @@ impl Operation {
     pub fn path_after_v1(&self) -> String {
         match self {
             Self::Generate(format) => format.path_after_v1().to_owned(),
+            Self::CompactResponse => COMPACT_PATH.to_owned(),
             Self::CountTokens => COUNT_TOKENS_PATH.to_owned(),
             Self::ListModels => "/models".to_owned(),
             Self::GetModel { id } => format!("/models/{id}"),
@@ -94,6 +129,7 @@ impl Operation {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Generate(format) => format.label(),
+            Self::CompactResponse => "compact_response",
             Self::CountTokens => "count_tokens",
             Self::ListModels => "list_models",
             Self::GetModel { .. } => "get_model",

@@ -136,6 +136,9 @@ mod tests {
         assert_eq!(route.operation.path_after_v1(), "/chat/completions");
         let route = matched(Method::POST, "/providers/gpt/v1/responses");
         assert_eq!(route.operation, Operation::Generate(Format::Responses));
+        let route = matched(Method::POST, "/providers/gpt/v1/responses/compact");
+        assert_eq!(route.operation, Operation::CompactResponse);
+        assert_eq!(route.operation.path_after_v1(), "/responses/compact");
         let route = matched(Method::POST, "/providers/gpt/v1/embeddings");
         assert_eq!(route.operation, Operation::Generate(Format::Embeddings));
         let route = matched(Method::POST, "/providers/claude/v1/messages");

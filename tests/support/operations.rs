@@ -314,7 +314,7 @@ pub(crate) async fn example_call(tenants: &TwoTenants, operation: &Operation) ->
             vec![("configName", home.configuration.clone())],
             Some(question(false)),
         ),
-        "create_response" => of(
+        "create_response" | "compact_response" => of(
             Workspace,
             200,
             vec![("configName", home.configuration.clone())],

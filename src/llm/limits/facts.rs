@@ -37,6 +37,11 @@ impl BodyFacts {
         }
     }
 
+    /// Takes no limit on the answer for one that the provider keeps to.
+    pub fn ignore_answer_limits(&mut self) {
+        self.output.ignore_limits();
+    }
+
     /// Whether the provider answers before it has done the work, and so without usage.
     pub fn answers_later(&self) -> bool {
         self.answers_later

@@ -90,6 +90,8 @@ pub(super) struct OutputFacts {
     max_output_tokens: Limit,
     other: Limit,
     choices: Limit,
+    /// Whether the operation has no limits on the answer, so that none is kept to.
+    ignores_limits: bool,
     /// Whether the requested service tier costs more than the price says.
     is_expensive_tier: bool,
     /// Bytes of a prediction, whose rejected tokens are charged as output.
@@ -126,6 +128,10 @@ impl OutputFacts {
             }
             _ => self.read_field(key, value),
         }
+    }
+
+    pub(super) fn ignore_limits(&mut self) {
+        self.ignores_limits = true;
     }
 
     pub(super) fn note_prediction(&mut self, bytes: usize) {
@@ -165,7 +171,8 @@ impl OutputFacts {
                 Format::Responses => name == "max_output_tokens",
                 Format::Messages => name == "max_tokens",
                 Format::Embeddings => false,
-            } && !target.ignored_limits.contains(&name);
+            } && !self.ignores_limits
+                && !target.ignored_limits.contains(&name);
             largest = largest.max(limit.largest);
             has_limit |= is_heeded && limit.largest.is_some();
             is_unreadable |= is_heeded && limit.is_unreadable;

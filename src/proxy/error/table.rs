@@ -217,7 +217,7 @@ impl ProxyError {
                 StatusCode::NOT_IMPLEMENTED,
                 "not_served",
                 Never,
-                "The gateway does not serve this method and path. It serves POST /v1/chat/completions, POST /v1/responses, POST /v1/embeddings, POST /v1/messages, POST /v1/messages/count_tokens, GET /v1/models and GET /v1/models/{id} under /providers/{configName}.",
+                "The gateway does not serve this method and path. It serves POST /v1/chat/completions, POST /v1/responses, POST /v1/responses/compact, POST /v1/embeddings, POST /v1/messages, POST /v1/messages/count_tokens, GET /v1/models and GET /v1/models/{id} under /providers/{configName}.",
             ),
             Self::FormatNotServed { name, provider } => row(
                 StatusCode::NOT_IMPLEMENTED,
@@ -228,7 +228,7 @@ impl ProxyError {
                     provider.as_str(),
                     match provider.api() {
                         UpstreamApi::OpenAi =>
-                            "OpenAI's formats: /v1/chat/completions, /v1/responses and /v1/embeddings",
+                            "OpenAI's formats: /v1/chat/completions, /v1/responses, /v1/responses/compact and /v1/embeddings",
                         UpstreamApi::Anthropic =>
                             "Anthropic's format: /v1/messages and /v1/messages/count_tokens",
                     }

@@ -2,6 +2,7 @@
 //! answer at all, and whether a stream ended as it should. Nothing is held back here but the usage
 //! event that the caller did not ask for.
 
+mod array;
 pub(super) mod event;
 mod partial_event;
 mod plain;

@@ -3,8 +3,7 @@
 use super::usage::{ReportedUsage, UsageNames};
 use crate::json::scanner::MemberNames;
 
-pub(super) const MEMBER_NAMES: MemberNames =
-    MemberNames { usage: "usage", model: "model", choices: "data" };
+pub(super) const MEMBER_NAMES: MemberNames = MemberNames { choices: "data", ..MemberNames::USUAL };
 
 pub(super) const USAGE_NAMES: UsageNames = UsageNames {
     // Voyage and Jina report the total alone.

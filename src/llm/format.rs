@@ -2,6 +2,7 @@
 
 use super::answer::event::{Event, EventContent};
 use super::error::GatewayError;
+use super::gemini::{self, GeminiMethod};
 use super::text_sample::TextSampler;
 use super::usage::{ReportedUsage, UsageNames};
 use super::{chat, embeddings, messages, responses};
@@ -36,6 +37,10 @@ pub enum Format {
     Messages,
     /// OpenAI Embeddings: vectors that stand for texts. Nothing is written, and nothing is streamed.
     Embeddings,
+    /// Google Gemini, `generateContent`.
+    Gemini,
+    /// Google Gemini, `embedContent`.
+    GeminiEmbeddings,
 }
 
 /// What a caller can ask of an upstream.
@@ -47,6 +52,13 @@ pub enum Operation {
     CompactResponse,
     /// The tokens of a message that is not sent to the model: `POST`, with a body of messages.
     CountTokens,
+    /// A call of Gemini's API: `POST`, with the model in the path.
+    Gemini {
+        /// The model as the caller encoded it.
+        model: String,
+        /// What is asked of it.
+        method: GeminiMethod,
+    },
     /// `GET /v1/models`
     ListModels,
     /// `GET /v1/models/{id}`
@@ -64,9 +76,19 @@ impl Operation {
             COMPACT_PATH => Some(Self::CompactResponse),
             _ => Format::ALL
                 .into_iter()
-                .find(|format| format.path_after_v1() == path)
+                .find(|format| format.path_after_v1() == Some(path))
                 .map(Self::Generate),
         }
+    }
+
+    /// What a `POST` to this path after the version, `/models/{model}:{method}`, asks for in Gemini's API.
+    pub fn of_gemini_post(path: &str) -> Option<Self> {
+        let call = path.strip_prefix("/models/")?;
+        let (model, method) =
+            [":", "%3A", "%3a"].iter().find_map(|colon| call.rsplit_once(colon))?;
+        let method = GeminiMethod::parse(method)?;
+        let is_segment = !model.is_empty() && !model.contains('/');
+        is_segment.then(|| Self::Gemini { model: model.to_owned(), method })
     }
 
     /// The format of the body; none for an operation without one.
@@ -75,6 +97,7 @@ impl Operation {
             Self::Generate(format) => Some(*format),
             Self::CompactResponse => Some(Format::Responses),
             Self::CountTokens => Some(Format::Messages),
+            Self::Gemini { method, .. } => Some(method.format()),
             Self::ListModels | Self::GetModel { .. } => None,
         }
     }
@@ -84,8 +107,27 @@ impl Operation {
         match self {
             Self::Generate(format) => Some(*format),
             Self::CompactResponse => Some(Format::Responses),
+            Self::Gemini { method, .. } => Some(method.format()).filter(|_| !self.counts_tokens()),
             Self::CountTokens | Self::ListModels | Self::GetModel { .. } => None,
         }
+    }
+
+    /// Whether it only counts the tokens of its body, which costs nothing.
+    pub fn counts_tokens(&self) -> bool {
+        matches!(self, Self::CountTokens | Self::Gemini { method: GeminiMethod::CountTokens, .. })
+    }
+
+    /// Whether it asks for a stream, given the raw value of the body's `stream`.
+    pub fn asks_for_stream(&self, field: Option<&str>) -> bool {
+        match self {
+            Self::Gemini { method, .. } => *method == GeminiMethod::StreamGenerateContent,
+            _ => field == Some("true"),
+        }
+    }
+
+    /// Whether the model stands in the path, and not in the body.
+    pub fn has_model_in_path(&self) -> bool {
+        matches!(self, Self::Gemini { .. })
     }
 
     /// The only parameters that its requests may have, of those that requests of its format have; none
@@ -94,7 +136,9 @@ impl Operation {
         match self {
             Self::CompactResponse => Some(&COMPACT_PARAMETERS),
             Self::CountTokens => Some(&COUNTED_PARAMETERS),
-            Self::Generate(_) | Self::ListModels | Self::GetModel { .. } => None,
+            Self::Generate(_) | Self::Gemini { .. } | Self::ListModels | Self::GetModel { .. } => {
+                None
+            }
         }
     }
 
@@ -103,21 +147,23 @@ impl Operation {
         *self != Self::CompactResponse
     }
 
-    /// Whether upstreams with this API have the operation. Listings are in both.
+    /// Whether upstreams with this API have the operation. Listings are in both, and Gemini is in none.
     pub fn is_in(&self, api: UpstreamApi) -> bool {
         match self.format() {
             Some(Format::Chat | Format::Responses | Format::Embeddings) => {
                 api == UpstreamApi::OpenAi
             }
             Some(Format::Messages) => api == UpstreamApi::Anthropic,
+            Some(Format::Gemini | Format::GeminiEmbeddings) => false,
             None => true,
         }
     }
 
-    /// The path after `/v1`, to be added to the configuration's base URL.
+    /// The path after `/v1`, or whatever the API's version is, to be added to the base URL.
     pub fn path_after_v1(&self) -> String {
         match self {
-            Self::Generate(format) => format.path_after_v1().to_owned(),
+            Self::Generate(format) => format.path_after_v1().unwrap_or_default().to_owned(),
+            Self::Gemini { model, method } => format!("/models/{model}:{}", method.name()),
             Self::CompactResponse => COMPACT_PATH.to_owned(),
             Self::CountTokens => COUNT_TOKENS_PATH.to_owned(),
             Self::ListModels => "/models".to_owned(),
@@ -131,6 +177,7 @@ impl Operation {
             Self::Generate(format) => format.label(),
             Self::CompactResponse => "compact_response",
             Self::CountTokens => "count_tokens",
+            Self::Gemini { method, .. } => method.label(),
             Self::ListModels => "list_models",
             Self::GetModel { .. } => "get_model",
         }
@@ -139,15 +186,23 @@ impl Operation {
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 4] = [Self::Chat, Self::Responses, Self::Messages, Self::Embeddings];
+    pub const ALL: [Self; 6] = [
+        Self::Chat,
+        Self::Responses,
+        Self::Messages,
+        Self::Embeddings,
+        Self::Gemini,
+        Self::GeminiEmbeddings,
+    ];
 
-    /// The path of its requests after `/v1`.
-    pub fn path_after_v1(self) -> &'static str {
+    /// The path of its requests after `/v1`; none for a format whose paths name the model.
+    fn path_after_v1(self) -> Option<&'static str> {
         match self {
-            Self::Chat => "/chat/completions",
-            Self::Responses => "/responses",
-            Self::Messages => "/messages",
-            Self::Embeddings => "/embeddings",
+            Self::Chat => Some("/chat/completions"),
+            Self::Responses => Some("/responses"),
+            Self::Messages => Some("/messages"),
+            Self::Embeddings => Some("/embeddings"),
+            Self::Gemini | Self::GeminiEmbeddings => None,
         }
     }
 
@@ -158,6 +213,8 @@ impl Format {
             Self::Responses => "responses",
             Self::Messages => "messages",
             Self::Embeddings => "embeddings",
+            Self::Gemini => GeminiMethod::GenerateContent.label(),
+            Self::GeminiEmbeddings => GeminiMethod::EmbedContent.label(),
         }
     }
 
@@ -166,6 +223,7 @@ impl Format {
         match self {
             Self::Chat | Self::Responses | Self::Embeddings => error.body(),
             Self::Messages => messages::error_body(error),
+            Self::Gemini | Self::GeminiEmbeddings => gemini::error_body(error),
         }
     }
 
@@ -175,6 +233,7 @@ impl Format {
             Self::Chat | Self::Embeddings => chat::error_event(error),
             Self::Responses => responses::error_event(error, events),
             Self::Messages => messages::error_event(error),
+            Self::Gemini | Self::GeminiEmbeddings => gemini::error_event(error),
         }
     }
 
@@ -184,6 +243,8 @@ impl Format {
             Self::Chat | Self::Responses => ReportedUsage::parse(raw, self.usage_names()),
             Self::Messages => messages::parse_usage(raw),
             Self::Embeddings => embeddings::parse_usage(raw),
+            Self::Gemini => gemini::parse_usage(raw),
+            Self::GeminiEmbeddings => gemini::parse_embedding_usage(raw),
         }
     }
 
@@ -194,6 +255,8 @@ impl Format {
             Self::Responses => &responses::USAGE_NAMES,
             Self::Messages => &messages::USAGE_NAMES,
             Self::Embeddings => &embeddings::USAGE_NAMES,
+            Self::Gemini => &gemini::USAGE_NAMES,
+            Self::GeminiEmbeddings => &gemini::EMBEDDING_NAMES,
         }
     }
 
@@ -202,17 +265,35 @@ impl Format {
         match self {
             Self::Chat | Self::Responses | Self::Messages => &MemberNames::USUAL,
             Self::Embeddings => &embeddings::MEMBER_NAMES,
+            Self::Gemini => &gemini::MEMBER_NAMES,
+            Self::GeminiEmbeddings => &gemini::EMBEDDING_MEMBER_NAMES,
         }
     }
 
     /// Whether its models write text. Others use no tokens of output.
     pub(super) fn writes_text(self) -> bool {
-        self != Self::Embeddings
+        !matches!(self, Self::Embeddings | Self::GeminiEmbeddings)
     }
 
     /// Whether a stream without its end mark was cut short, however its connection ended.
     pub(super) fn has_mandatory_end(self) -> bool {
+        matches!(self, Self::Messages | Self::Gemini)
+    }
+
+    /// Whether the end of its streams is an event of its own, after which no usage comes. Without one,
+    /// a later event may still report more.
+    pub(super) fn has_end_mark(self) -> bool {
+        self != Self::Gemini
+    }
+
+    /// Whether a count of the output stands at the beginning of its streams, before there is any.
+    pub(super) fn begins_with_usage(self) -> bool {
         self == Self::Messages
+    }
+
+    /// Whether a stream may be one JSON array in place of events.
+    pub fn has_array_streams(self) -> bool {
+        self == Self::Gemini
     }
 
     /// Whether a request for usage adds an event to its streams.
@@ -226,6 +307,7 @@ impl Format {
             Self::Chat | Self::Embeddings => chat::read_event(event, text),
             Self::Responses => responses::read_event(event, text),
             Self::Messages => messages::read_event(event, text),
+            Self::Gemini | Self::GeminiEmbeddings => gemini::read_event(event, text),
         }
     }
 
@@ -241,6 +323,7 @@ impl Format {
             Self::Chat | Self::Embeddings => chat::read_long_event(name, members, length, text),
             Self::Responses => responses::read_long_event(name, members, length, text),
             Self::Messages => messages::read_long_event(name, members, length, text),
+            Self::Gemini | Self::GeminiEmbeddings => gemini::read_long_event(members, length, text),
         }
     }
 }

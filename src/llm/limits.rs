@@ -89,7 +89,11 @@ impl Bound {
         let (kind, added) = match target.format {
             Format::Messages => (input.kind, input.added_tool_tokens()),
             Format::Chat | Format::Responses if input.has_untyped_tools => (InputKind::Hosted, 0),
-            Format::Chat | Format::Responses | Format::Embeddings => (input.kind, 0),
+            Format::Chat
+            | Format::Responses
+            | Format::Embeddings
+            | Format::Gemini
+            | Format::GeminiEmbeddings => (input.kind, 0),
         };
         let (input_tokens, input_hard) = match (kind, window) {
             (InputKind::Text, _) => (bytes.saturating_add(added), true),

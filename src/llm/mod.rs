@@ -9,6 +9,7 @@ mod chat;
 mod embeddings;
 pub mod error;
 pub mod format;
+pub mod gemini;
 pub mod limits;
 mod messages;
 mod prompt_text;

@@ -67,14 +67,24 @@ fn members_of_the_response() {
 
 #[test]
 fn members_have_the_names_of_their_format() {
-    let names = &MemberNames { usage: "usageMetadata", model: "modelVersion", choices: "data" };
-    let text = r#"{"usage":1,"usageMetadata":2,"usageMetadata_":3,"modelVersion":"m","data":[4]}"#;
+    const NAMES: MemberNames = MemberNames {
+        usage: "usageMetadata",
+        model: "modelVersion",
+        choices: "data",
+        output: "embedding",
+        end_key: Some("end"),
+    };
+    let text = r#"{"usage":1,"usageMetadata":2,"usageMetadata_":3,"modelVersion":"m","data":[4],
+        "output":5,"embedding":{"end":6}}"#;
     for size in [1, 1000] {
-        let mut scanner = TopLevelScanner::new(Keep { names, ..KEEP });
+        let mut scanner = TopLevelScanner::new(Keep { names: &NAMES, ..KEEP });
+        assert!(!scanner.has_end_key());
         text.as_bytes().chunks(size).for_each(|chunk| scanner.feed(chunk));
         assert_eq!(scanner.usage.value(), Some("2"));
         assert_eq!(scanner.model.value(), Some("\"m\""));
         assert_eq!(scanner.choices.value(), Some("[4]"));
+        assert_eq!(scanner.output.beginning().next(), Some(b'{'));
+        assert!(scanner.has_end_key());
     }
 }
 

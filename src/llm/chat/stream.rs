@@ -125,12 +125,12 @@ pub(in crate::llm) fn read_long_event(
         text.count_unseen(length);
     }
     EventContent {
-        is_terminal: false,
         is_answer,
         is_error,
         is_usage_event,
         usage: members.usage.value().and_then(|raw| ReportedUsage::parse(raw, &USAGE_NAMES)),
         model: members.model.value().and_then(model_name),
+        ..EventContent::default()
     }
 }
 

@@ -170,7 +170,8 @@ impl OutputFacts {
                 Format::Chat => name != "max_output_tokens",
                 Format::Responses => name == "max_output_tokens",
                 Format::Messages => name == "max_tokens",
-                Format::Embeddings => false,
+                Format::Gemini => name == "max_output_tokens",
+                Format::Embeddings | Format::GeminiEmbeddings => false,
             } && !self.ignores_limits
                 && !target.ignored_limits.contains(&name);
             largest = largest.max(limit.largest);

@@ -14,7 +14,7 @@ use crate::domain::model_configuration::UpstreamApi;
 use crate::domain::policy::Subject;
 use crate::domain::principal::Principal;
 use crate::llm::answer::PlainAnswer;
-use crate::llm::format::Format;
+use crate::llm::format::{Format, Operation};
 use crate::llm::limits::BodyFacts;
 use crate::providers::quirks;
 use crate::telemetry::request_record::RequestOutcome;
@@ -140,7 +140,8 @@ async fn send(
     request: &mut AccountedRequest,
 ) -> Result<Token, UpstreamError> {
     let format = format_of(upstream.entry);
-    let response = upstream.send(Method::POST, format.path_after_v1(), body).await?;
+    let response =
+        upstream.send(Method::POST, &Operation::Generate(format).path_after_v1(), body).await?;
     request.answered(response.status.as_u16());
     if !response.status.is_success() {
         return Ok(Token::Answered(response.status));

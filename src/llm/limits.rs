@@ -6,6 +6,7 @@
 //! documentation.
 
 mod facts;
+mod gemini;
 mod input;
 mod model_fields;
 mod output;

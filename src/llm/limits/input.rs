@@ -132,6 +132,22 @@ impl InputFacts {
         self.kind = self.kind.max(kind);
     }
 
+    /// Data in the body, of a media type and a length in bytes, decoded.
+    pub(super) fn note_data(&mut self, media_type: &str, bytes: u64) {
+        let (images, sum) = match media_type.split_once('/').map_or("", |(kind, _)| kind) {
+            "image" => (1, None),
+            "audio" => (0, Some(&mut self.audio_bytes)),
+            "text" | "application" => (0, Some(&mut self.file_bytes)),
+            // A second of video is some hundred tokens, at any number of bytes.
+            _ => return self.note(InputKind::Stored),
+        };
+        if let Some(sum) = sum {
+            *sum = sum.saturating_add(bytes);
+        }
+        self.images = self.images.saturating_add(images);
+        self.note(InputKind::Media);
+    }
+
     /// The tokens that images, files and audio take at most, by what their providers publish.
     pub(super) fn media_tokens(&self, image_tokens: u64) -> u64 {
         let original = image_tokens.max(ORIGINAL_IMAGE_TOKENS);
@@ -367,7 +383,7 @@ impl InputFacts {
 
 /// The length of data in base64, decoded and rounded up; `None` if it is no text, or an address where
 /// to fetch the data. A media type may stand before it.
-fn inline_length(value: Token<'_>) -> Option<u64> {
+pub(super) fn inline_length(value: Token<'_>) -> Option<u64> {
     let Token::String(data) = value else { return None };
     let head = data.raw();
     let head = head.get(..head.len().min(64)).unwrap_or_default();

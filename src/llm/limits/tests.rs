@@ -8,6 +8,7 @@ use super::*;
 use output::MAX_CHOICES;
 
 mod embeddings;
+mod gemini;
 mod messages;
 
 const ASSUMED: AssumedLimits = AssumedLimits { context_tokens: 128_000, output_tokens: 32_768 };

@@ -104,11 +104,17 @@ fn count_tokens(json: &[u8]) -> Result<u64, SyntaxError> {
 fn is_verbatim_key(key: &[u8]) -> bool {
     matches!(
         key,
-        b"arguments"
+        b"args"
+            | b"arguments"
             | b"chat_template_kwargs"
             | b"documents"
             | b"functions"
+            | b"response"
+            | b"responseJsonSchema"
+            | b"responseSchema"
             | b"response_format"
+            | b"response_json_schema"
+            | b"response_schema"
             | b"text"
             | b"tool_choice"
             | b"tools"
@@ -119,10 +125,14 @@ fn is_verbatim_key(key: &[u8]) -> bool {
 fn is_text(key: &[u8], raw: &[u8]) -> bool {
     match key {
         // An id is short; text may be put in its place.
-        b"call_id"
+        b"cachedContent"
+        | b"cached_content"
+        | b"call_id"
         | b"file_id"
         | b"id"
         | b"media_type"
+        | b"mimeType"
+        | b"mime_type"
         | b"model"
         | b"previous_response_id"
         | b"prompt_cache_key"
@@ -132,10 +142,11 @@ fn is_text(key: &[u8], raw: &[u8]) -> bool {
         | b"tool_use_id"
         | b"type"
         | b"user" => raw.len() > MAX_NAME,
-        b"file_url" | b"image_url" => raw.len() > MAX_NAME && !is_encoded(raw),
-        b"b64_json" | b"data" | b"encrypted_content" | b"file_data" | b"signature" | b"url" => {
-            !is_encoded(raw)
+        b"fileUri" | b"file_uri" | b"file_url" | b"image_url" => {
+            raw.len() > MAX_NAME && !is_encoded(raw)
         }
+        b"b64_json" | b"data" | b"encrypted_content" | b"file_data" | b"signature"
+        | b"thoughtSignature" | b"thought_signature" | b"url" => !is_encoded(raw),
         _ => true,
     }
 }
@@ -166,6 +177,35 @@ mod tests {
             {"role":"tool","tool_call_id":"call_1","content":[{"type":"text","text":"c"}]}],
             "n":1,"stop":["d"],"service_tier":"flex","temperature":0.5}"#;
         assert_eq!(text(json), ["user", "a\\\"b", "tool", "c", "d"]);
+    }
+
+    #[test]
+    fn contents_are_read_in_both_spellings() {
+        let long = "A".repeat(200);
+        let camel = format!(
+            r#"{{"systemInstruction":{{"parts":[{{"text":"a"}}]}},"contents":[{{"role":"user","parts":[{{"text":"b"}},
+            {{"inlineData":{{"mimeType":"image/png","data":"{long}"}}}},
+            {{"functionCall":{{"name":"f","args":{{"x":1}}}},"thoughtSignature":"{long}"}},
+            {{"functionResponse":{{"name":"f","response":{{"y":true}}}}}},
+            {{"fileData":{{"fileUri":"https://a","mimeType":"a/b"}}}}]}}],
+            "tools":[{{"functionDeclarations":[{{"name":"g"}}]}}],"cachedContent":"cachedContents/1"}}"#
+        );
+        let mut snake = camel.clone();
+        for (key, other) in [
+            ("systemInstruction", "system_instruction"),
+            ("inlineData", "inline_data"),
+            ("mimeType", "mime_type"),
+            ("thoughtSignature", "thought_signature"),
+            ("fileUri", "file_uri"),
+            ("cachedContent\"", "cached_content\""),
+        ] {
+            snake = snake.replace(key, other);
+        }
+        let read = ["a", "user", "b", "f", "x", "1", "f", "y", "true"];
+        for json in [camel, snake] {
+            let expected = [&read[..], &["functionDeclarations", "name", "g"]].concat();
+            assert_eq!(text(&json), expected, "{json}");
+        }
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //! event that the caller did not ask for.
 
 mod array;
+mod binary;
 pub(super) mod event;
+mod kept_event;
 mod partial_event;
 mod plain;
 mod stream;

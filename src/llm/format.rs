@@ -5,7 +5,7 @@ use super::error::GatewayError;
 use super::gemini::{self, GeminiMethod};
 use super::text_sample::TextSampler;
 use super::usage::{ReportedUsage, UsageNames};
-use super::{chat, embeddings, messages, responses};
+use super::{chat, converse, embeddings, messages, responses};
 use crate::domain::model_configuration::UpstreamApi;
 use crate::json::scanner::{MemberNames, TopLevelScanner};
 
@@ -41,6 +41,8 @@ pub enum Format {
     Gemini,
     /// Google Gemini, `embedContent`.
     GeminiEmbeddings,
+    /// Amazon Bedrock, Converse.
+    Converse,
 }
 
 /// What a caller can ask of an upstream.
@@ -58,6 +60,13 @@ pub enum Operation {
         model: String,
         /// What is asked of it.
         method: GeminiMethod,
+    },
+    /// A call of Bedrock's Converse API: `POST`, with the model in the path.
+    Converse {
+        /// The model as the caller encoded it.
+        model: String,
+        /// Whether the answer is to be a binary event stream.
+        is_stream: bool,
     },
     /// `GET /v1/models`
     ListModels,
@@ -91,6 +100,18 @@ impl Operation {
         is_segment.then(|| Self::Gemini { model: model.to_owned(), method })
     }
 
+    /// What a `POST` to this path, `/model/{model}/converse` or `/converse-stream`, asks for in Bedrock's
+    /// API.
+    pub fn of_converse_post(path: &str) -> Option<Self> {
+        let (model, method) = path.strip_prefix("/model/")?.split_once('/')?;
+        let is_stream = match method {
+            "converse" => false,
+            "converse-stream" => true,
+            _ => return None,
+        };
+        (!model.is_empty()).then(|| Self::Converse { model: model.to_owned(), is_stream })
+    }
+
     /// The format of the body; none for an operation without one.
     pub fn format(&self) -> Option<Format> {
         match self {
@@ -98,6 +119,7 @@ impl Operation {
             Self::CompactResponse => Some(Format::Responses),
             Self::CountTokens => Some(Format::Messages),
             Self::Gemini { method, .. } => Some(method.format()),
+            Self::Converse { .. } => Some(Format::Converse),
             Self::ListModels | Self::GetModel { .. } => None,
         }
     }
@@ -108,6 +130,7 @@ impl Operation {
             Self::Generate(format) => Some(*format),
             Self::CompactResponse => Some(Format::Responses),
             Self::Gemini { method, .. } => Some(method.format()).filter(|_| !self.counts_tokens()),
+            Self::Converse { .. } => Some(Format::Converse),
             Self::CountTokens | Self::ListModels | Self::GetModel { .. } => None,
         }
     }
@@ -121,13 +144,14 @@ impl Operation {
     pub fn asks_for_stream(&self, field: Option<&str>) -> bool {
         match self {
             Self::Gemini { method, .. } => *method == GeminiMethod::StreamGenerateContent,
+            Self::Converse { is_stream, .. } => *is_stream,
             _ => field == Some("true"),
         }
     }
 
     /// Whether the model stands in the path, and not in the body.
     pub fn has_model_in_path(&self) -> bool {
-        matches!(self, Self::Gemini { .. })
+        matches!(self, Self::Gemini { .. } | Self::Converse { .. })
     }
 
     /// The only parameters that its requests may have, of those that requests of its format have; none
@@ -136,9 +160,11 @@ impl Operation {
         match self {
             Self::CompactResponse => Some(&COMPACT_PARAMETERS),
             Self::CountTokens => Some(&COUNTED_PARAMETERS),
-            Self::Generate(_) | Self::Gemini { .. } | Self::ListModels | Self::GetModel { .. } => {
-                None
-            }
+            Self::Generate(_)
+            | Self::Converse { .. }
+            | Self::Gemini { .. }
+            | Self::ListModels
+            | Self::GetModel { .. } => None,
         }
     }
 
@@ -147,14 +173,14 @@ impl Operation {
         *self != Self::CompactResponse
     }
 
-    /// Whether upstreams with this API have the operation. Listings are in both, and Gemini is in none.
+    /// Whether upstreams with this API have the operation. Listings are in both; Gemini and Converse are in none.
     pub fn is_in(&self, api: UpstreamApi) -> bool {
         match self.format() {
             Some(Format::Chat | Format::Responses | Format::Embeddings) => {
                 api == UpstreamApi::OpenAi
             }
             Some(Format::Messages) => api == UpstreamApi::Anthropic,
-            Some(Format::Gemini | Format::GeminiEmbeddings) => false,
+            Some(Format::Gemini | Format::GeminiEmbeddings | Format::Converse) => false,
             None => true,
         }
     }
@@ -163,6 +189,9 @@ impl Operation {
     pub fn path_after_v1(&self) -> String {
         match self {
             Self::Generate(format) => format.path_after_v1().unwrap_or_default().to_owned(),
+            Self::Converse { model, is_stream } => {
+                format!("/model/{model}/converse{}", if *is_stream { "-stream" } else { "" })
+            }
             Self::Gemini { model, method } => format!("/models/{model}:{}", method.name()),
             Self::CompactResponse => COMPACT_PATH.to_owned(),
             Self::CountTokens => COUNT_TOKENS_PATH.to_owned(),
@@ -178,6 +207,8 @@ impl Operation {
             Self::CompactResponse => "compact_response",
             Self::CountTokens => "count_tokens",
             Self::Gemini { method, .. } => method.label(),
+            Self::Converse { is_stream: false, .. } => Format::Converse.label(),
+            Self::Converse { is_stream: true, .. } => "converse_stream",
             Self::ListModels => "list_models",
             Self::GetModel { .. } => "get_model",
         }
@@ -186,13 +217,14 @@ impl Operation {
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Chat,
         Self::Responses,
         Self::Messages,
         Self::Embeddings,
         Self::Gemini,
         Self::GeminiEmbeddings,
+        Self::Converse,
     ];
 
     /// The path of its requests after `/v1`; none for a format whose paths name the model.
@@ -202,7 +234,7 @@ impl Format {
             Self::Responses => Some("/responses"),
             Self::Messages => Some("/messages"),
             Self::Embeddings => Some("/embeddings"),
-            Self::Gemini | Self::GeminiEmbeddings => None,
+            Self::Gemini | Self::GeminiEmbeddings | Self::Converse => None,
         }
     }
 
@@ -215,6 +247,7 @@ impl Format {
             Self::Embeddings => "embeddings",
             Self::Gemini => GeminiMethod::GenerateContent.label(),
             Self::GeminiEmbeddings => GeminiMethod::EmbedContent.label(),
+            Self::Converse => "converse",
         }
     }
 
@@ -224,16 +257,19 @@ impl Format {
             Self::Chat | Self::Responses | Self::Embeddings => error.body(),
             Self::Messages => messages::error_body(error),
             Self::Gemini | Self::GeminiEmbeddings => gemini::error_body(error),
+            Self::Converse => converse::error_body(error),
         }
     }
 
-    /// The event that tells the caller of an error and ends the stream. `events` have come before it.
+    /// The event that tells the caller of an error and ends the stream. `events` have come before it. Not
+    /// for Converse, whose events are no text: its body alone.
     pub fn error_event(self, error: &GatewayError<'_>, events: u64) -> String {
         match self {
             Self::Chat | Self::Embeddings => chat::error_event(error),
             Self::Responses => responses::error_event(error, events),
             Self::Messages => messages::error_event(error),
             Self::Gemini | Self::GeminiEmbeddings => gemini::error_event(error),
+            Self::Converse => converse::error_body(error),
         }
     }
 
@@ -245,6 +281,7 @@ impl Format {
             Self::Embeddings => embeddings::parse_usage(raw),
             Self::Gemini => gemini::parse_usage(raw),
             Self::GeminiEmbeddings => gemini::parse_embedding_usage(raw),
+            Self::Converse => converse::parse_usage(raw),
         }
     }
 
@@ -257,13 +294,14 @@ impl Format {
             Self::Embeddings => &embeddings::USAGE_NAMES,
             Self::Gemini => &gemini::USAGE_NAMES,
             Self::GeminiEmbeddings => &gemini::EMBEDDING_NAMES,
+            Self::Converse => &converse::USAGE_NAMES,
         }
     }
 
     /// How the members of its answers are named.
     pub(super) fn member_names(self) -> &'static MemberNames {
         match self {
-            Self::Chat | Self::Responses | Self::Messages => &MemberNames::USUAL,
+            Self::Chat | Self::Responses | Self::Messages | Self::Converse => &MemberNames::USUAL,
             Self::Embeddings => &embeddings::MEMBER_NAMES,
             Self::Gemini => &gemini::MEMBER_NAMES,
             Self::GeminiEmbeddings => &gemini::EMBEDDING_MEMBER_NAMES,
@@ -277,7 +315,7 @@ impl Format {
 
     /// Whether a stream without its end mark was cut short, however its connection ended.
     pub(super) fn has_mandatory_end(self) -> bool {
-        matches!(self, Self::Messages | Self::Gemini)
+        matches!(self, Self::Messages | Self::Gemini | Self::Converse)
     }
 
     /// Whether the end of its streams is an event of its own, after which no usage comes. Without one,
@@ -289,6 +327,11 @@ impl Format {
     /// Whether a count of the output stands at the beginning of its streams, before there is any.
     pub(super) fn begins_with_usage(self) -> bool {
         self == Self::Messages
+    }
+
+    /// Whether its streams are binary.
+    pub fn has_binary_streams(self) -> bool {
+        self == Self::Converse
     }
 
     /// Whether a stream may be one JSON array in place of events.
@@ -308,6 +351,7 @@ impl Format {
             Self::Responses => responses::read_event(event, text),
             Self::Messages => messages::read_event(event, text),
             Self::Gemini | Self::GeminiEmbeddings => gemini::read_event(event, text),
+            Self::Converse => converse::read_event(event, text),
         }
     }
 
@@ -324,6 +368,7 @@ impl Format {
             Self::Responses => responses::read_long_event(name, members, length, text),
             Self::Messages => messages::read_long_event(name, members, length, text),
             Self::Gemini | Self::GeminiEmbeddings => gemini::read_long_event(members, length, text),
+            Self::Converse => converse::read_long_event(name, members, length, text),
         }
     }
 }

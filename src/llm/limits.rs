@@ -5,6 +5,7 @@
 //! can be read in two ways, the more expensive one counts: an upstream may be more lenient than its
 //! documentation.
 
+mod converse;
 mod facts;
 mod gemini;
 mod input;
@@ -88,7 +89,8 @@ impl Bound {
         let window = target.model.context_window.map(|window| window.saturating_mul(windows));
         let assumed = target.assumed.context_tokens.saturating_mul(windows);
         let (kind, added) = match target.format {
-            Format::Messages => (input.kind, input.added_tool_tokens()),
+            // Converse has Anthropic's models, too.
+            Format::Messages | Format::Converse => (input.kind, input.added_tool_tokens()),
             Format::Chat | Format::Responses if input.has_untyped_tools => (InputKind::Hosted, 0),
             Format::Chat
             | Format::Responses

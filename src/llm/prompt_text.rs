@@ -109,6 +109,7 @@ fn is_verbatim_key(key: &[u8]) -> bool {
             | b"chat_template_kwargs"
             | b"documents"
             | b"functions"
+            | b"json"
             | b"response"
             | b"responseJsonSchema"
             | b"responseSchema"
@@ -138,6 +139,7 @@ fn is_text(key: &[u8], raw: &[u8]) -> bool {
         | b"prompt_cache_key"
         | b"safety_identifier"
         | b"service_tier"
+        | b"toolUseId"
         | b"tool_call_id"
         | b"tool_use_id"
         | b"type"
@@ -145,7 +147,7 @@ fn is_text(key: &[u8], raw: &[u8]) -> bool {
         b"fileUri" | b"file_uri" | b"file_url" | b"image_url" => {
             raw.len() > MAX_NAME && !is_encoded(raw)
         }
-        b"b64_json" | b"data" | b"encrypted_content" | b"file_data" | b"signature"
+        b"b64_json" | b"bytes" | b"data" | b"encrypted_content" | b"file_data" | b"signature"
         | b"thoughtSignature" | b"thought_signature" | b"url" => !is_encoded(raw),
         _ => true,
     }

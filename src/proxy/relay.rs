@@ -208,6 +208,8 @@ impl AnswerReader {
             Watch::Unreadable
         } else if is_event_stream(headers) {
             self.stream()
+        } else if self.format.has_binary_streams() && self.is_stream_expected {
+            Watch::Stream(Box::new(StreamedAnswer::of_binary(self.format)))
         } else if self.is_stream_expected {
             Watch::Undecided(self)
         } else {

@@ -1,15 +1,18 @@
-//! Streamed answers: server-sent events, or the elements of a JSON array, relayed as they come.
+//! Streamed answers: server-sent events, the elements of a JSON array, or binary messages, relayed as
+//! they come.
 
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
 use super::array::ArrayReader;
+use super::binary::BinaryReader;
 use super::event::{Event, EventContent};
 use super::partial_event::PartialEvent;
 use super::{AnswerContent, ObservedAnswer};
 use crate::json::scanner::TopLevelScanner;
 use crate::llm::chat::without_usage;
+use crate::llm::converse;
 use crate::llm::error::GatewayError;
 use crate::llm::format::Format;
 use crate::llm::sse::{Block, BlockKind, SseReader};
@@ -46,12 +49,20 @@ pub struct StreamRest {
 #[derive(Debug)]
 pub struct StreamedAnswer {
     reader: SseReader,
-    /// In place of `reader` where the stream is a JSON array.
-    array: Option<Box<ArrayReader>>,
+    framing: Framing,
     held: Option<HeldEvent>,
     /// The current event, while it may have to be withheld or has become too long to be kept.
     partial: Option<Box<PartialEvent>>,
     contents: StreamContents,
+}
+
+/// What the events stand in.
+#[derive(Debug)]
+enum Framing {
+    /// Lines, which `reader` reads.
+    Events,
+    Array(Box<ArrayReader>),
+    Binary(Box<BinaryReader>),
 }
 
 /// What the events so far say.
@@ -84,7 +95,7 @@ impl StreamedAnswer {
         let withhold = withhold_usage && format.has_usage_event();
         Self {
             reader: SseReader::default(),
-            array: None,
+            framing: Framing::Events,
             held: withhold.then(HeldEvent::default),
             partial: None,
             contents: StreamContents {
@@ -100,16 +111,28 @@ impl StreamedAnswer {
 
     /// The same for a stream that is one JSON array.
     pub fn of_array(format: Format) -> Self {
-        Self { array: Some(Box::default()), ..Self::new(format, false) }
+        Self { framing: Framing::Array(Box::default()), ..Self::new(format, false) }
+    }
+
+    /// The same for a binary event stream.
+    pub fn of_binary(format: Format) -> Self {
+        Self { framing: Framing::Binary(Box::default()), ..Self::new(format, false) }
     }
 
     /// Takes the upstream's next chunk and gives what goes to the caller now, if anything does. The chunk
     /// has been read completely when this returns, so before the caller gets any of it.
     pub fn push(&mut self, chunk: Bytes) -> Option<Bytes> {
-        let Self { reader, array, held, partial, contents } = self;
-        if let Some(array) = array {
-            array.push(&chunk, contents);
-            return Some(chunk);
+        let Self { reader, framing, held, partial, contents } = self;
+        match framing {
+            Framing::Events => {}
+            Framing::Array(array) => {
+                array.push(&chunk, contents);
+                return Some(chunk);
+            }
+            Framing::Binary(binary) => {
+                binary.push(&chunk, contents);
+                return Some(chunk);
+            }
         }
         let format = contents.format;
         let base = reader.offset();
@@ -207,22 +230,24 @@ impl StreamedAnswer {
     /// The event that tells the caller of an error, in the API's own shape.
     pub fn error_event(&self, error: &GatewayError<'_>) -> Bytes {
         let format = self.contents.format;
-        match &self.array {
-            Some(array) => {
+        match &self.framing {
+            Framing::Array(array) => {
                 let before = array.before_element().unwrap_or_default();
                 format!("{before}{}\n]\n", format.error_body(error)).into()
             }
-            None => format.error_event(error, self.contents.events).into(),
+            Framing::Binary(_) => converse::error_message(error).into(),
+            Framing::Events => format.error_event(error, self.contents.events).into(),
         }
     }
 
     /// Whether what the caller has got so far ends between two events.
     pub fn at_event_boundary(&self) -> bool {
-        if let Some(array) = &self.array {
-            return array.before_element().is_some();
-        }
         let is_held = self.held.as_ref().is_some_and(|held| !held.bytes.is_empty());
-        is_held || self.reader.at_event_boundary()
+        match &self.framing {
+            Framing::Events => is_held || self.reader.at_event_boundary(),
+            Framing::Array(array) => array.before_element().is_some(),
+            Framing::Binary(binary) => binary.at_message_boundary(),
+        }
     }
 
     /// Whether an answer has begun, and the end mark is missing that every stream of its format has.
@@ -234,7 +259,8 @@ impl StreamedAnswer {
 
     /// Whether the stream's own end mark has passed.
     pub fn is_terminal(&self) -> bool {
-        self.contents.is_terminal && self.array.as_ref().is_none_or(|array| array.is_closed())
+        let is_open = matches!(&self.framing, Framing::Array(array) if !array.is_closed());
+        self.contents.is_terminal && !is_open
     }
 
     /// Whether an end mark and the usage have passed, so that nothing is to come that is charged for.
@@ -276,21 +302,12 @@ impl StreamContents {
         }
     }
 
-    /// Reads an element of an array.
-    pub(super) fn read_element(&mut self, element: &[u8]) {
-        self.read_event("", element);
-    }
-
-    /// The same for an element of `length` bytes that was too long to be kept.
-    pub(super) fn read_long_element(&mut self, members: &TopLevelScanner, length: u64) {
-        self.read_long_event("", members, length);
-    }
-
     pub(super) fn format(&self) -> Format {
         self.format
     }
 
-    fn read_event(&mut self, name: &str, data: &[u8]) -> bool {
+    /// Reads an event; whether it is the usage event.
+    pub(super) fn read_event(&mut self, name: &str, data: &[u8]) -> bool {
         self.events += 1;
         let wants_model = self.observed.model.is_none() && self.events <= EVENTS_WITH_MODEL;
         let event = Event { name, data, wants_model };
@@ -298,7 +315,13 @@ impl StreamContents {
         self.add(content)
     }
 
-    fn read_long_event(&mut self, name: &str, members: &TopLevelScanner, length: u64) -> bool {
+    /// The same for an event of `length` bytes that was too long to be kept.
+    pub(super) fn read_long_event(
+        &mut self,
+        name: &str,
+        members: &TopLevelScanner,
+        length: u64,
+    ) -> bool {
         self.events += 1;
         let content = self.format.read_long_event(name, members, length, &mut self.text);
         self.add(content)

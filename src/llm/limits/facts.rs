@@ -20,6 +20,7 @@ pub struct BodyFacts {
     answers_later: bool,
     /// Of a body of Gemini's formats alone.
     gemini: Option<GeminiFacts>,
+    is_converse: bool,
 }
 
 impl BodyFacts {
@@ -34,10 +35,10 @@ impl BodyFacts {
     /// The same for a body of this format. The keys of Gemini's formats have two spellings, which may
     /// not both be in one object.
     pub fn parse_in(format: Format, text: Bytes) -> Result<(JsonBody, Self), BodyError> {
-        if !matches!(format, Format::Gemini | Format::GeminiEmbeddings) {
-            return Self::parse(text);
-        }
-        let mut facts = Self { gemini: Some(GeminiFacts::default()), ..Self::default() };
+        let is_gemini = matches!(format, Format::Gemini | Format::GeminiEmbeddings);
+        let gemini = is_gemini.then(GeminiFacts::default);
+        let is_converse = format == Format::Converse;
+        let mut facts = Self { gemini, is_converse, ..Self::default() };
         let body =
             JsonBody::parse_with(text, |key, first, tokens| facts.read_field(key, first, tokens))?;
         match facts.gemini.as_ref().and_then(GeminiFacts::two_spellings) {
@@ -89,6 +90,9 @@ impl BodyFacts {
         if let Some(gemini) = &mut self.gemini {
             return gemini.read_field(&mut self.input, &mut self.output, key, first, tokens);
         }
+        if self.is_converse {
+            return self.read_converse_field(key, first, tokens);
+        }
         let start = tokens.token_start();
         self.output.read_field(key, first);
         match key {
@@ -138,7 +142,7 @@ impl BodyFacts {
     }
 
     /// An object of parameters that some upstreams merge into the request.
-    fn read_options<'a>(
+    pub(super) fn read_options<'a>(
         &mut self,
         container: &str,
         first: Token<'a>,

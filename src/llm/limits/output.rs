@@ -132,6 +132,11 @@ impl OutputFacts {
         }
     }
 
+    /// Converse's `maxTokens`.
+    pub(super) fn note_max_tokens(&mut self, value: Token<'_>) {
+        self.max_tokens.note(value);
+    }
+
     /// Gemini's `maxOutputTokens`.
     pub(super) fn note_max_output_tokens(&mut self, value: Token<'_>) {
         self.max_output_tokens.note(value);
@@ -191,7 +196,7 @@ impl OutputFacts {
             let is_heeded = match target.format {
                 Format::Chat => name != "max_output_tokens",
                 Format::Responses => name == "max_output_tokens",
-                Format::Messages => name == "max_tokens",
+                Format::Messages | Format::Converse => name == "max_tokens",
                 Format::Gemini => name == "max_output_tokens",
                 Format::Embeddings | Format::GeminiEmbeddings => false,
             } && !self.ignores_limits

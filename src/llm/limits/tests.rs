@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use output::MAX_CHOICES;
 
+mod converse;
 mod embeddings;
 mod gemini;
 mod messages;

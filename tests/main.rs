@@ -41,6 +41,7 @@ cfg_if! {
         mod authorization;
         mod built_in_providers;
         mod command_line;
+        mod compaction;
         mod concurrent_changes;
         mod configuration_checks;
         mod database_outage;
@@ -48,6 +49,7 @@ cfg_if! {
         mod doc_comments;
         mod documentation;
         mod egress;
+        mod embeddings;
         mod end_to_end;
         mod fallback;
         mod gateway_policies;

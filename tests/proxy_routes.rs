@@ -83,7 +83,8 @@ async fn other_routes_get_501_without_reading_the_body(database: Database) {
         ("POST", "/providers/main/v1/models"),
         ("POST", "/providers/main/v1/chat/completions/"),
         ("POST", "/providers/main/chat/completions"),
-        ("POST", "/providers/main/v1/embeddings"),
+        ("POST", "/providers/main/v1/images/generations"),
+        ("GET", "/providers/main/v1/embeddings"),
         ("POST", "/providers/main/v1//chat/completions"),
         ("POST", "/providers/main//v1/chat/completions"),
         ("POST", "/providers/main/v1/chat%2Fcompletions"),
@@ -95,7 +96,7 @@ async fn other_routes_get_501_without_reading_the_body(database: Database) {
         ("GET", "/providers/main/v1/models/"),
         ("GET", "/providers/main/v1/models/org/model"),
         ("GET", "/providers/main/v1/models%0A"),
-        ("POST", "/providers/a%0Ab/v1/embeddings"),
+        ("POST", "/providers/a%0Ab/v1/images/generations"),
     ] {
         // The body is declared but never sent.
         let request = Request::new(method, path)

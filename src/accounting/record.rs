@@ -39,8 +39,7 @@ pub struct AttemptStart {
     pub upstream: UpstreamId,
     /// Its name at the time.
     pub configuration: String,
-    /// `chat_completions`, `responses`, `messages`, `count_tokens`, `list_models`, `get_model` or
-    /// `check`.
+    /// The label of the operation, such as `chat_completions`, or `check`.
     pub route: String,
     /// The model that the caller named.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -40,7 +40,7 @@ text_enum! {
 /// A family of API formats that an upstream speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpstreamApi {
-    /// Chat completions and responses.
+    /// Chat completions, responses and embeddings.
     OpenAi,
     /// Messages.
     Anthropic,

@@ -4,13 +4,40 @@
 //! values.
 
 use crate::json::bytes;
+use crate::json::key_search::KeySearch;
 
-/// How much of a key is buffered: one byte more than the longest key that matters, `response`.
-const MAX_KEY_LENGTH: usize = 9;
+/// How much of a key is buffered: one byte more than the longest key that matters, which may be any of
+/// [`MemberNames`].
+const MAX_KEY_LENGTH: usize = 14;
+
+/// The names of the members that differ between formats; none has more than 13 bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MemberNames {
+    pub(crate) usage: &'static str,
+    pub(crate) model: &'static str,
+    /// The array of answers.
+    pub(crate) choices: &'static str,
+    /// Another form of it.
+    pub(crate) output: &'static str,
+    /// A key that marks the end of an answer, at whatever level.
+    pub(crate) end_key: Option<&'static str>,
+}
+
+impl MemberNames {
+    /// Those of OpenAI's chat completions, which most formats share.
+    pub(crate) const USUAL: Self = Self {
+        usage: "usage",
+        model: "model",
+        choices: "choices",
+        output: "output",
+        end_key: None,
+    };
+}
 
 /// The maximum length of each member's raw value that is kept, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Keep {
+    pub(crate) names: &'static MemberNames,
     pub(crate) usage: usize,
     pub(crate) model: usize,
     pub(crate) choices: usize,
@@ -109,6 +136,7 @@ pub(crate) struct TopLevelScanner {
     pub(crate) status: Member,
     keep: Keep,
     response: Option<Box<Self>>,
+    end_key: Option<KeySearch>,
 }
 
 impl TopLevelScanner {
@@ -129,12 +157,18 @@ impl TopLevelScanner {
             status: Member::keeping(keep.state),
             keep,
             response: None,
+            end_key: keep.names.end_key.map(KeySearch::new),
         }
     }
 
     /// The members of the object under `response`, if it has begun and [`Keep::response`] is set.
     pub(crate) fn response(&self) -> Option<&Self> {
         self.response.as_deref()
+    }
+
+    /// Whether a key has passed that marks the end of an answer.
+    pub(crate) fn has_end_key(&self) -> bool {
+        self.end_key.as_ref().is_some_and(KeySearch::is_found)
     }
 
     /// Whether the text is certainly no object.
@@ -144,6 +178,9 @@ impl TopLevelScanner {
 
     /// Looks at the next bytes.
     pub(crate) fn feed(&mut self, mut bytes: &[u8]) {
+        if let Some(end_key) = &mut self.end_key {
+            end_key.feed(bytes);
+        }
         while !bytes.is_empty() && !matches!(self.position, Position::End | Position::Other) {
             bytes = match (self.position, self.in_text) {
                 (Position::Value, _) => self.feed_value(bytes),
@@ -233,13 +270,14 @@ impl TopLevelScanner {
 
     fn begin_value(&mut self) {
         self.position = Position::Value;
+        let names = self.keep.names;
         self.current = match self.key.as_slice() {
-            b"usage" => Some(MemberName::Usage),
-            b"model" => Some(MemberName::Model),
-            b"choices" => Some(MemberName::Choices),
+            key if key == names.usage.as_bytes() => Some(MemberName::Usage),
+            key if key == names.model.as_bytes() => Some(MemberName::Model),
+            key if key == names.choices.as_bytes() => Some(MemberName::Choices),
             b"type" => Some(MemberName::Kind),
             b"error" => Some(MemberName::Error),
-            b"output" => Some(MemberName::Output),
+            key if key == names.output.as_bytes() => Some(MemberName::Output),
             b"status" => Some(MemberName::Status),
             b"response" if self.keep.response => Some(MemberName::Response),
             _ => None,

@@ -2,7 +2,10 @@
 //! answer at all, and whether a stream ended as it should. Nothing is held back here but the usage
 //! event that the caller did not ask for.
 
+mod array;
+mod binary;
 pub(super) mod event;
+mod kept_event;
 mod partial_event;
 mod plain;
 mod stream;

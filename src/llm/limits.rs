@@ -5,7 +5,9 @@
 //! can be read in two ways, the more expensive one counts: an upstream may be more lenient than its
 //! documentation.
 
+mod converse;
 mod facts;
+mod gemini;
 mod input;
 mod model_fields;
 mod output;
@@ -82,18 +84,26 @@ impl Bound {
     pub fn of_request(facts: &BodyFacts, body_bytes: usize, target: &TargetLimits<'_>) -> Self {
         let bytes = u64::try_from(body_bytes).unwrap_or(u64::MAX);
         let input = &facts.input;
-        let window = target.model.context_window;
+        // Each of the inputs of embeddings has the window to itself.
+        let windows = if target.format.writes_text() { 1 } else { input.items.max(1) };
+        let window = target.model.context_window.map(|window| window.saturating_mul(windows));
+        let assumed = target.assumed.context_tokens.saturating_mul(windows);
         let (kind, added) = match target.format {
-            Format::Messages => (input.kind, input.added_tool_tokens()),
+            // Converse has Anthropic's models, too.
+            Format::Messages | Format::Converse => (input.kind, input.added_tool_tokens()),
             Format::Chat | Format::Responses if input.has_untyped_tools => (InputKind::Hosted, 0),
-            Format::Chat | Format::Responses => (input.kind, 0),
+            Format::Chat
+            | Format::Responses
+            | Format::Embeddings
+            | Format::Gemini
+            | Format::GeminiEmbeddings => (input.kind, 0),
         };
         let (input_tokens, input_hard) = match (kind, window) {
             (InputKind::Text, _) => (bytes.saturating_add(added), true),
             (InputKind::Media | InputKind::Stored, Some(window)) => (window, true),
             // A hosted tool makes the model read its window again for each of its steps.
             (InputKind::Hosted, Some(window)) => (window, false),
-            (_, None) => (target.assumed.context_tokens, false),
+            (_, None) => (assumed, false),
         };
         let unseen_tokens = match kind {
             InputKind::Text | InputKind::Media => input.media_tokens(target.image_tokens),

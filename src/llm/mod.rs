@@ -6,8 +6,12 @@
 
 pub mod answer;
 mod chat;
+mod converse;
+mod embeddings;
 pub mod error;
+mod event_stream;
 pub mod format;
+pub mod gemini;
 pub mod limits;
 mod messages;
 mod prompt_text;

@@ -3,7 +3,7 @@
 //! The caller chooses the keys, their order and the blanks, and may want to be charged less. So a
 //! string counts unless its key says that no model reads it as text.
 
-use crate::json::tokenizer::{Token, Tokenizer};
+use crate::json::tokenizer::{SyntaxError, Token, Tokenizer};
 
 /// Maximum length of a name or id, in bytes; what is longer counts as text.
 const MAX_NAME: usize = 128;
@@ -68,16 +68,54 @@ impl<'a> Iterator for PromptText<'a> {
     }
 }
 
+/// The tokens in a request for embeddings whose `input` is one array of tokens, or several; zero for
+/// other requests.
+pub(super) fn count_input_tokens(json: &[u8]) -> u64 {
+    // Most bodies have no such field, and need not be read.
+    let has_input = memchr::memmem::find(json, b"\"input\"").is_some();
+    if has_input { count_tokens(json).unwrap_or(0) } else { 0 }
+}
+
+fn count_tokens(json: &[u8]) -> Result<u64, SyntaxError> {
+    let mut tokens = Tokenizer::new(json);
+    let mut count = 0;
+    tokens.next()?;
+    while let Token::Key(key) = tokens.next()? {
+        let first = tokens.next()?;
+        if key.raw() != b"input" || first != Token::BeginArray {
+            tokens.skip(first)?;
+            continue;
+        }
+        let mut open = 1_u32;
+        while open > 0 {
+            match tokens.next()? {
+                Token::BeginArray => open += 1,
+                Token::EndArray => open -= 1,
+                Token::Literal(_) => count += 1,
+                _ => return Ok(0),
+            }
+        }
+    }
+    Ok(count)
+}
+
 /// Whether models get to see all that stands under this key, names and numbers included: schemas,
 /// and what templates write out as JSON.
 fn is_verbatim_key(key: &[u8]) -> bool {
     matches!(
         key,
-        b"arguments"
+        b"args"
+            | b"arguments"
             | b"chat_template_kwargs"
             | b"documents"
             | b"functions"
+            | b"json"
+            | b"response"
+            | b"responseJsonSchema"
+            | b"responseSchema"
             | b"response_format"
+            | b"response_json_schema"
+            | b"response_schema"
             | b"text"
             | b"tool_choice"
             | b"tools"
@@ -88,23 +126,29 @@ fn is_verbatim_key(key: &[u8]) -> bool {
 fn is_text(key: &[u8], raw: &[u8]) -> bool {
     match key {
         // An id is short; text may be put in its place.
-        b"call_id"
+        b"cachedContent"
+        | b"cached_content"
+        | b"call_id"
         | b"file_id"
         | b"id"
         | b"media_type"
+        | b"mimeType"
+        | b"mime_type"
         | b"model"
         | b"previous_response_id"
         | b"prompt_cache_key"
         | b"safety_identifier"
         | b"service_tier"
+        | b"toolUseId"
         | b"tool_call_id"
         | b"tool_use_id"
         | b"type"
         | b"user" => raw.len() > MAX_NAME,
-        b"file_url" | b"image_url" => raw.len() > MAX_NAME && !is_encoded(raw),
-        b"b64_json" | b"data" | b"encrypted_content" | b"file_data" | b"signature" | b"url" => {
-            !is_encoded(raw)
+        b"fileUri" | b"file_uri" | b"file_url" | b"image_url" => {
+            raw.len() > MAX_NAME && !is_encoded(raw)
         }
+        b"b64_json" | b"bytes" | b"data" | b"encrypted_content" | b"file_data" | b"signature"
+        | b"thoughtSignature" | b"thought_signature" | b"url" => !is_encoded(raw),
         _ => true,
     }
 }
@@ -135,6 +179,35 @@ mod tests {
             {"role":"tool","tool_call_id":"call_1","content":[{"type":"text","text":"c"}]}],
             "n":1,"stop":["d"],"service_tier":"flex","temperature":0.5}"#;
         assert_eq!(text(json), ["user", "a\\\"b", "tool", "c", "d"]);
+    }
+
+    #[test]
+    fn contents_are_read_in_both_spellings() {
+        let long = "A".repeat(200);
+        let camel = format!(
+            r#"{{"systemInstruction":{{"parts":[{{"text":"a"}}]}},"contents":[{{"role":"user","parts":[{{"text":"b"}},
+            {{"inlineData":{{"mimeType":"image/png","data":"{long}"}}}},
+            {{"functionCall":{{"name":"f","args":{{"x":1}}}},"thoughtSignature":"{long}"}},
+            {{"functionResponse":{{"name":"f","response":{{"y":true}}}}}},
+            {{"fileData":{{"fileUri":"https://a","mimeType":"a/b"}}}}]}}],
+            "tools":[{{"functionDeclarations":[{{"name":"g"}}]}}],"cachedContent":"cachedContents/1"}}"#
+        );
+        let mut snake = camel.clone();
+        for (key, other) in [
+            ("systemInstruction", "system_instruction"),
+            ("inlineData", "inline_data"),
+            ("mimeType", "mime_type"),
+            ("thoughtSignature", "thought_signature"),
+            ("fileUri", "file_uri"),
+            ("cachedContent\"", "cached_content\""),
+        ] {
+            snake = snake.replace(key, other);
+        }
+        let read = ["a", "user", "b", "f", "x", "1", "f", "y", "true"];
+        for json in [camel, snake] {
+            let expected = [&read[..], &["functionDeclarations", "name", "g"]].concat();
+            assert_eq!(text(&json), expected, "{json}");
+        }
     }
 
     #[test]

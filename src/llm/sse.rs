@@ -11,7 +11,7 @@ use std::ops::Range;
 pub const MAX_EVENT_BYTES: usize = 32 * 1024;
 
 /// Larger buffers are freed when their event ends, so that an idle stream takes little memory.
-const MAX_IDLE_CAPACITY: usize = 4096;
+pub(super) const MAX_IDLE_CAPACITY: usize = 4096;
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use super::prompt_text::PromptText;
+use super::prompt_text::{PromptText, count_input_tokens};
 use crate::json::escapes::{NotText, unescape};
 use crate::json::strings::StringValues;
 
@@ -46,6 +46,11 @@ impl TextSample {
     /// The text of a request's JSON body. A short body is kept by reference, and read when it has to be
     /// counted. Of a longer one a sample of its text is kept, so that the body can be freed.
     pub fn of_request(body: &Bytes) -> Self {
+        let given_tokens = count_input_tokens(body);
+        if given_tokens > 0 {
+            let text: usize = PromptText::new(body).map(<[u8]>::len).sum();
+            return Self::of_length(given_tokens * BYTES_PER_TOKEN + text as u64);
+        }
         let length = body.len() as u64;
         if body.len() <= MAX_SAMPLE_BYTES {
             return Self { kept: body.clone(), length, form: Form::Request };
@@ -59,9 +64,14 @@ impl TextSample {
         }
         if sampler.passed == 0 {
             // Not of a known shape.
-            return Self { kept: Bytes::new(), length, form: Form::Request };
+            return Self::of_length(length);
         }
         sampler.sample()
+    }
+
+    /// Of a text of which nothing is kept.
+    fn of_length(length: u64) -> Self {
+        Self { kept: Bytes::new(), length, form: Form::Request }
     }
 
     /// Whether there was no text.
@@ -302,6 +312,20 @@ mod tests {
         // Not of a known shape, it is estimated by its length.
         let odd = Bytes::from(format!("{{\"n\":[{}1]}}", "1,".repeat(MAX_SAMPLE_BYTES)));
         assert_eq!(TextSample::of_request(&odd).tokens(|_| 0), Ok(odd.len().div_ceil(4) as u64));
+    }
+
+    #[test]
+    fn tokens_in_place_of_text_are_counted() {
+        let tokens = |body: &'static str| {
+            TextSample::of_request(&Bytes::from_static(body.as_bytes())).tokens(|_| 1_000).unwrap()
+        };
+        assert_eq!(tokens(r#"{"model":"m","input":[1,22,333],"user":"u"}"#), 3);
+        assert_eq!(tokens(r#"{"input":[[1,2],[3],[]],"encoding_format":"float"}"#), 5);
+        // No way to have a text counted as less.
+        assert_eq!(tokens(r#"{"input":[1],"prompt":"twelve bytes"}"#), 4);
+        for text in [r#"{"input":["1"]}"#, r#"{"input":"[1]"}"#, r#"{"input":[1,{"text":"t"}]}"#] {
+            assert_eq!(tokens(text), 1_000, "{text}");
+        }
     }
 
     #[test]

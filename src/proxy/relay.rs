@@ -226,6 +226,8 @@ impl AnswerReader {
             Watch::Unreadable
         } else if is_event_stream(headers) {
             self.stream()
+        } else if self.format.has_binary_streams() && self.is_stream_expected {
+            Watch::Stream(Box::new(StreamedAnswer::of_binary(self.format)))
         } else if self.is_stream_expected {
             Watch::Undecided(self)
         } else {
@@ -233,12 +235,15 @@ impl AnswerReader {
         }
     }
 
-    /// Tells a stream, which begins with the name of a field or a comment, from JSON, by the first byte
-    /// that is not blank.
+    /// Tells a stream of events, which begins with the name of a field or a comment, from JSON, by the
+    /// first byte that is not blank.
     fn decide(self, chunk: &[u8]) -> Option<Watch> {
         let first = chunk.iter().find(|byte| !byte.is_ascii_whitespace())?;
         Some(match first {
             b'd' | b'e' | b'i' | b'r' | b':' | 0xEF => self.stream(),
+            b'[' if self.format.has_array_streams() => {
+                Watch::Stream(Box::new(StreamedAnswer::of_array(self.format)))
+            }
             _ => Watch::Plain(PlainAnswer::new(self.format)),
         })
     }
@@ -366,7 +371,7 @@ impl RelayBody {
             Watch::Stream(answer) => {
                 let passed = answer.push(chunk);
                 // What comes after the mark may still tell the usage.
-                (passed, answer.is_terminal() && answer.observed().usage.is_some())
+                (passed, answer.is_over())
             }
         };
         if is_last {

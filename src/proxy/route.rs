@@ -12,7 +12,7 @@ use percent_encoding::percent_decode_str;
 use crate::domain::headers::ANTHROPIC_VERSION;
 use crate::domain::names::ConfigurationName;
 use crate::domain::provider::{Provider, UpstreamApi};
-use crate::llm::format::{COUNT_TOKENS_PATH, Format, Operation};
+use crate::llm::format::{Format, Operation};
 use crate::providers::built_in::provider_of_segment;
 
 const SCOPE: &str = "/providers/";
@@ -152,11 +152,7 @@ pub fn error_format(headers: &HeaderMap, raw_path: &str) -> Format {
 /// The operation at a path after its version.
 fn operation(method: &Method, path: &str) -> Option<Operation> {
     match *method {
-        Method::POST if path == COUNT_TOKENS_PATH => Some(Operation::CountTokens),
-        Method::POST => Format::ALL
-            .into_iter()
-            .find(|format| format.path_after_v1() == path)
-            .map(Operation::Generate),
+        Method::POST => Operation::of_post(path),
         Method::GET if path == "/models" => Some(Operation::ListModels),
         Method::GET => {
             let id = path.strip_prefix("/models/")?;
@@ -221,6 +217,11 @@ mod tests {
         assert_eq!(route.operation.path_after_v1(), "/chat/completions");
         let route = matched(Method::POST, "/providers/gpt/v1/responses");
         assert_eq!(route.operation, Operation::Generate(Format::Responses));
+        let route = matched(Method::POST, "/providers/gpt/v1/responses/compact");
+        assert_eq!(route.operation, Operation::CompactResponse);
+        assert_eq!(route.operation.path_after_v1(), "/responses/compact");
+        let route = matched(Method::POST, "/providers/gpt/v1/embeddings");
+        assert_eq!(route.operation, Operation::Generate(Format::Embeddings));
         let route = matched(Method::POST, "/providers/claude/v1/messages");
         assert_eq!(route.operation, Operation::Generate(Format::Messages));
         let route = matched(Method::POST, "/providers/claude/v1/messages/count_tokens");

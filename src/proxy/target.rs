@@ -25,10 +25,6 @@ use crate::llm::limits::Bound;
 use crate::providers::quirks;
 use crate::upstream::{UpstreamRequest, UpstreamTimeouts};
 
-/// The parameters that the count of a message's tokens depends on; others are refused there.
-const COUNTED_PARAMETERS: [&str; 6] =
-    ["system", "tools", "tool_choice", "thinking", "output_config", "context_management"];
-
 /// One upstream that the request may be sent to.
 pub struct Target<'r> {
     pub upstream: &'r Arc<UpstreamEntry>,
@@ -74,13 +70,13 @@ impl<'r> Target<'r> {
         if upstream.model.is_some() || is_of_chain {
             edits.set_str("model", &model.name);
         }
-        let is_count = *operation == Operation::CountTokens;
+        let allowed = operation.parameters();
         for (name, value) in &upstream.default_parameters {
-            if !is_count || COUNTED_PARAMETERS.contains(&name.as_str()) {
+            if allowed.is_none_or(|allowed| allowed.contains(&name.as_str())) {
                 edits.set_if_absent(name, value).map_err(ProxyError::Body)?;
             }
         }
-        if is_count {
+        if *operation == Operation::CountTokens {
             return Ok(Self {
                 upstream,
                 model,
@@ -97,6 +93,9 @@ impl<'r> Target<'r> {
             && edits.ask_for_usage().map_err(ProxyError::Body)?;
         let mut facts = Cow::Borrowed(facts);
         edits.added().for_each(|(key, raw)| facts.to_mut().add_field(key, raw));
+        if !operation.bounds_answers() {
+            facts.to_mut().ignore_answer_limits();
+        }
         let bound = plane.accounting.bound(format, upstream, model, edits.length(), &facts);
         Ok(Self { upstream, model, bound, withhold_usage, is_stream_expected, edits: Some(edits) })
     }

@@ -58,6 +58,8 @@ pub(crate) fn answer(request: &RecordedRequest) -> Script {
         ("POST", "/v1/chat/completions") => chat_completion(&PARTS.concat(), Usage::USUAL),
         ("POST", "/v1/responses") if streamed => response_stream(&PARTS, Usage::USUAL),
         ("POST", "/v1/responses") => response(&PARTS.concat(), Usage::USUAL),
+        ("POST", "/v1/responses/compact") => Script::json(200, &compaction_object(Usage::USUAL)),
+        ("POST", "/v1/embeddings") => Script::json(200, &embeddings_object(5)),
         ("POST", "/v1/messages") => message(&PARTS.concat(), Usage::USUAL),
         ("POST", "/v1/messages/count_tokens") => Script::json(200, &json!({"input_tokens": 1})),
         ("GET", "/v1/models") => models(&["gpt-test", "org/other model"]),
@@ -183,6 +185,24 @@ pub(crate) fn response_object(status: &str, text: Option<&str>, usage: Option<Us
         "model": "gpt-test-2025", "error": null,
         "output": text.map(message).into_iter().collect::<Vec<_>>(),
         "usage": usage.map(Usage::response),
+    })
+}
+
+/// A compacted conversation.
+fn compaction_object(usage: Usage) -> Value {
+    json!({
+        "id": "resp_test", "object": "response.compaction", "created_at": 1_700_000_000,
+        "output": [{"id": "cmp_test", "type": "compaction", "encrypted_content": "gAAAAA"}],
+        "usage": usage.response(),
+    })
+}
+
+/// One vector for so many tokens.
+fn embeddings_object(tokens: u64) -> Value {
+    json!({
+        "object": "list", "model": "gpt-test-2025",
+        "data": [{"object": "embedding", "index": 0, "embedding": [0.0023, -0.0093]}],
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     })
 }
 

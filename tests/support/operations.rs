@@ -314,11 +314,17 @@ pub(crate) async fn example_call(tenants: &TwoTenants, operation: &Operation) ->
             vec![("configName", home.configuration.clone())],
             Some(question(false)),
         ),
-        "create_response" => of(
+        "create_response" | "compact_response" => of(
             Workspace,
             200,
             vec![("configName", home.configuration.clone())],
             Some(json!({"input": "Good morning?"})),
+        ),
+        "create_embedding" => of(
+            Workspace,
+            200,
+            vec![("configName", home.configuration.clone())],
+            Some(json!({"input": ["Good morning?"]})),
         ),
         "create_message" | "count_message_tokens" => {
             let name = format!("claude {}", Uuid::now_v7());

@@ -28,9 +28,11 @@ struct GatewayErrorBody {
 
 /// The operations of the data plane.
 pub(super) fn operations() -> Vec<Operation> {
-    let all: [&dyn OpenApiFactory; 6] = [
+    let all: [&dyn OpenApiFactory; 8] = [
         &__path_create_chat_completion,
         &__path_create_response,
+        &__path_compact_response,
+        &__path_create_embedding,
         &__path_create_message,
         &__path_count_message_tokens,
         &__path_list_models,
@@ -81,6 +83,37 @@ fn create_chat_completion() {}
     ))),
 )]
 fn create_response() {}
+
+/// Compact a response
+///
+/// OpenAI's compaction of a conversation. `model` is replaced by the configuration's. It is charged as a
+/// response.
+#[utoipa::path(
+    post,
+    path = "/providers/{configName}/v1/responses/compact",
+    request_body(
+        content = Object,
+        description = "As the upstream's API defines it",
+        example = json!({"model": "gpt-4o-mini", "input": [{"role": "user", "content": "Hello"}]}),
+    ),
+    responses((status = 200, description = "The upstream's answer", body = Object)),
+)]
+fn compact_response() {}
+
+/// Create embeddings
+///
+/// OpenAI's embeddings. `model` is replaced by the configuration's. All tokens of an answer are input.
+#[utoipa::path(
+    post,
+    path = "/providers/{configName}/v1/embeddings",
+    request_body(
+        content = Object,
+        description = "As the upstream's API defines it",
+        example = json!({"model": "text-embedding-3-small", "input": ["Hello"]}),
+    ),
+    responses((status = 200, description = "The upstream's answer", body = Object)),
+)]
+fn create_embedding() {}
 
 /// Create a message
 ///

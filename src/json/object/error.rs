@@ -48,6 +48,15 @@ pub enum BodyError {
         /// The key that it resembles.
         meant: String,
     },
+    /// A key in both of the spellings that Google's APIs take for one key. They differ in which one they
+    /// use.
+    #[error(
+        "The request body holds the field '{key}' with and without underscores in one object. Send it once."
+    )]
+    TwoSpellings {
+        /// The key without underscores, in lower case.
+        key: String,
+    },
     /// `stream_options` is neither an object nor null.
     #[error("'stream_options' must be a JSON object. Send one, or leave it out.")]
     StreamOptions,
@@ -63,6 +72,7 @@ impl BodyError {
             Self::TooManyFields => "too_many_fields",
             Self::DuplicateKey { .. } => "duplicate_field",
             Self::AmbiguousKey { .. } => "ambiguous_field",
+            Self::TwoSpellings { .. } => "two_spellings",
             Self::StreamOptions => "invalid_stream_options",
         }
     }
@@ -70,7 +80,7 @@ impl BodyError {
     /// The field that is wrong, for the error's `param`.
     pub fn param(&self) -> Option<&str> {
         match self {
-            Self::DuplicateKey { key } => Some(key),
+            Self::DuplicateKey { key } | Self::TwoSpellings { key } => Some(key),
             Self::AmbiguousKey { sent, .. } => Some(sent),
             Self::StreamOptions => Some("stream_options"),
             _ => None,

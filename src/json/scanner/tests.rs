@@ -4,7 +4,15 @@ use proptest::prelude::*;
 
 use super::*;
 
-const KEEP: Keep = Keep { usage: 64, model: 16, choices: 8, kind: 8, state: 8, response: true };
+const KEEP: Keep = Keep {
+    names: &MemberNames::USUAL,
+    usage: 64,
+    model: 16,
+    choices: 8,
+    kind: 8,
+    state: 8,
+    response: true,
+};
 
 fn scan(text: &str, size: usize) -> TopLevelScanner {
     let mut scanner = TopLevelScanner::new(KEEP);
@@ -55,6 +63,29 @@ fn members_of_the_response() {
         assert!(response.response().is_none());
     }
     assert!(scan("{\"response\":[]}", 3).response().unwrap().is_other());
+}
+
+#[test]
+fn members_have_the_names_of_their_format() {
+    const NAMES: MemberNames = MemberNames {
+        usage: "usageMetadata",
+        model: "modelVersion",
+        choices: "data",
+        output: "embedding",
+        end_key: Some("end"),
+    };
+    let text = r#"{"usage":1,"usageMetadata":2,"usageMetadata_":3,"modelVersion":"m","data":[4],
+        "output":5,"embedding":{"end":6}}"#;
+    for size in [1, 1000] {
+        let mut scanner = TopLevelScanner::new(Keep { names: &NAMES, ..KEEP });
+        assert!(!scanner.has_end_key());
+        text.as_bytes().chunks(size).for_each(|chunk| scanner.feed(chunk));
+        assert_eq!(scanner.usage.value(), Some("2"));
+        assert_eq!(scanner.model.value(), Some("\"m\""));
+        assert_eq!(scanner.choices.value(), Some("[4]"));
+        assert_eq!(scanner.output.beginning().next(), Some(b'{'));
+        assert!(scanner.has_end_key());
+    }
 }
 
 /// A member as the scanner has to see it.

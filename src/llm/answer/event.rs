@@ -31,6 +31,11 @@ pub(in crate::llm) struct EventContent {
     pub(in crate::llm) is_answer: bool,
     /// It reports an error.
     pub(in crate::llm) is_error: bool,
+    /// A bit for each choice that it is a part of, and that goes on after it, where choices end one by
+    /// one.
+    pub(in crate::llm) open_choices: u64,
+    /// A bit for each choice that it ends.
+    pub(in crate::llm) ended_choices: u64,
     /// It was added because usage was asked for.
     pub(in crate::llm) is_usage_event: bool,
     pub(in crate::llm) usage: Option<ReportedUsage>,

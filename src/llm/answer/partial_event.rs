@@ -2,24 +2,35 @@
 //! or whose end has not come yet and that may be the one that is to be withheld.
 
 use super::plain::{MODEL_BYTES, STATE_BYTES, USAGE_BYTES};
-use crate::json::scanner::{Keep, TopLevelScanner};
+use crate::json::scanner::{Keep, MemberNames, TopLevelScanner};
 use crate::llm::chat::may_become_usage_event;
+use crate::llm::format::Format;
 
 const DATA: &[u8] = b"data:";
 
 /// What tells whether an event may become the usage event.
-const FOR_WITHHOLDING: Keep =
-    Keep { usage: STATE_BYTES, model: 0, choices: STATE_BYTES, kind: 0, state: 0, response: false };
+const FOR_WITHHOLDING: Keep = Keep {
+    names: &MemberNames::USUAL,
+    usage: STATE_BYTES,
+    model: 0,
+    choices: STATE_BYTES,
+    kind: 0,
+    state: 0,
+    response: false,
+};
 
 /// All that is read out of an event.
-const FOR_READING: Keep = Keep {
-    usage: USAGE_BYTES,
-    model: MODEL_BYTES,
-    choices: STATE_BYTES,
-    kind: 64,
-    state: STATE_BYTES,
-    response: true,
-};
+pub(super) fn for_reading(format: Format) -> Keep {
+    Keep {
+        names: format.member_names(),
+        usage: USAGE_BYTES,
+        model: MODEL_BYTES,
+        choices: STATE_BYTES,
+        kind: 64,
+        state: STATE_BYTES,
+        response: true,
+    }
+}
 
 #[derive(Debug, Clone, Copy)]
 enum Place {
@@ -49,13 +60,14 @@ impl PartialEvent {
     }
 
     /// Reads everything.
-    pub(super) fn for_reading() -> Self {
-        Self { place: Place::Name(0), members: TopLevelScanner::new(FOR_READING), reads_all: true }
+    pub(super) fn for_reading(format: Format) -> Self {
+        let members = TopLevelScanner::new(for_reading(format));
+        Self { place: Place::Name(0), members, reads_all: true }
     }
 
     /// The same from the middle of an event, after this data and this beginning of a line.
-    pub(super) fn for_reading_from(data: &[u8], line: &[u8]) -> Self {
-        let mut event = Self::for_reading();
+    pub(super) fn for_reading_from(format: Format, data: &[u8], line: &[u8]) -> Self {
+        let mut event = Self::for_reading(format);
         event.members.feed(data);
         event.feed(line);
         event

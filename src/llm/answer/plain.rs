@@ -28,6 +28,7 @@ impl PlainAnswer {
     /// At the beginning of an answer.
     pub fn new(format: Format) -> Self {
         let keep = Keep {
+            names: format.member_names(),
             usage: USAGE_BYTES,
             model: MODEL_BYTES,
             choices: STATE_BYTES,
@@ -53,7 +54,7 @@ impl PlainAnswer {
         }
         if self.reports_output() {
             self.beginning.clear();
-        } else {
+        } else if self.format.writes_text() {
             self.beginning.take(chunk);
         }
     }
@@ -91,9 +92,9 @@ impl PlainAnswer {
     }
 
     fn content(&self) -> AnswerContent {
+        let begins_with = |member: &Member, first| member.beginning().next() == Some(first);
         let is_filled = |member: &Member| {
-            let mut beginning = member.beginning();
-            beginning.next() == Some(b'[') && beginning.next().is_some_and(|second| second != b']')
+            begins_with(member, b'[') && member.beginning().nth(1).is_some_and(|next| next != b']')
         };
         let scanner = &self.scanner;
         if is_error(scanner.error.beginning()) {
@@ -105,8 +106,10 @@ impl PlainAnswer {
         if matches!(scanner.status.value(), Some(r#""queued""# | r#""in_progress""#)) {
             return AnswerContent::Pending;
         }
+        let is_vector = || !self.format.writes_text() && begins_with(&scanner.output, b'{');
         let is_answer = is_filled(&scanner.choices)
             || is_filled(&scanner.output)
+            || is_vector()
             || self.beginning.has_generated_text();
         if is_answer { AnswerContent::Answer } else { AnswerContent::Nothing }
     }

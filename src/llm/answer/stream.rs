@@ -1,13 +1,18 @@
-//! Streamed answers: server-sent events, relayed as they come.
+//! Streamed answers: server-sent events, the elements of a JSON array, or binary messages, relayed as
+//! they come.
 
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
-use super::event::Event;
+use super::array::ArrayReader;
+use super::binary::BinaryReader;
+use super::event::{Event, EventContent};
 use super::partial_event::PartialEvent;
 use super::{AnswerContent, ObservedAnswer};
+use crate::json::scanner::TopLevelScanner;
 use crate::llm::chat::without_usage;
+use crate::llm::converse;
 use crate::llm::error::GatewayError;
 use crate::llm::format::Format;
 use crate::llm::sse::{Block, BlockKind, SseReader};
@@ -44,19 +49,31 @@ pub struct StreamRest {
 #[derive(Debug)]
 pub struct StreamedAnswer {
     reader: SseReader,
+    framing: Framing,
     held: Option<HeldEvent>,
     /// The current event, while it may have to be withheld or has become too long to be kept.
     partial: Option<Box<PartialEvent>>,
     contents: StreamContents,
 }
 
+/// What the events stand in.
+#[derive(Debug)]
+enum Framing {
+    /// Lines, which `reader` reads.
+    Events,
+    Array(Box<ArrayReader>),
+    Binary(Box<BinaryReader>),
+}
+
 /// What the events so far say.
 #[derive(Debug)]
-struct StreamContents {
+pub(super) struct StreamContents {
     format: Format,
     observed: ObservedAnswer,
     events: u64,
     is_terminal: bool,
+    /// A bit for each choice that has begun and not ended, where choices end one by one.
+    open_choices: u64,
     /// What has been relayed since the last report of usage.
     text: TextSampler,
 }
@@ -78,6 +95,7 @@ impl StreamedAnswer {
         let withhold = withhold_usage && format.has_usage_event();
         Self {
             reader: SseReader::default(),
+            framing: Framing::Events,
             held: withhold.then(HeldEvent::default),
             partial: None,
             contents: StreamContents {
@@ -85,15 +103,38 @@ impl StreamedAnswer {
                 observed: ObservedAnswer::default(),
                 events: 0,
                 is_terminal: false,
+                open_choices: 0,
                 text: TextSampler::default(),
             },
         }
     }
 
+    /// The same for a stream that is one JSON array.
+    pub fn of_array(format: Format) -> Self {
+        Self { framing: Framing::Array(Box::default()), ..Self::new(format, false) }
+    }
+
+    /// The same for a binary event stream.
+    pub fn of_binary(format: Format) -> Self {
+        Self { framing: Framing::Binary(Box::default()), ..Self::new(format, false) }
+    }
+
     /// Takes the upstream's next chunk and gives what goes to the caller now, if anything does. The chunk
     /// has been read completely when this returns, so before the caller gets any of it.
     pub fn push(&mut self, chunk: Bytes) -> Option<Bytes> {
-        let Self { reader, held, partial, contents } = self;
+        let Self { reader, framing, held, partial, contents } = self;
+        match framing {
+            Framing::Events => {}
+            Framing::Array(array) => {
+                array.push(&chunk, contents);
+                return Some(chunk);
+            }
+            Framing::Binary(binary) => {
+                binary.push(&chunk, contents);
+                return Some(chunk);
+            }
+        }
+        let format = contents.format;
         let base = reader.offset();
         let in_chunk = |position: u64| usize::try_from(position.saturating_sub(base)).unwrap_or(0);
         if !reader.at_event_boundary()
@@ -101,7 +142,7 @@ impl StreamedAnswer {
             && !partial.as_ref().is_some_and(|event| event.reads_all())
         {
             let (data, line) = reader.kept();
-            *partial = Some(Box::new(PartialEvent::for_reading_from(data, line)));
+            *partial = Some(Box::new(PartialEvent::for_reading_from(format, data, line)));
         }
         let mut at = 0;
         let mut out = Output::Nothing;
@@ -111,7 +152,9 @@ impl StreamedAnswer {
             let start = in_chunk(block.range.start);
             if block.kind == BlockKind::TooLong {
                 let end = chunk.get(start..at).unwrap_or_default();
-                partial.get_or_insert_with(|| Box::new(PartialEvent::for_reading())).feed(end);
+                partial
+                    .get_or_insert_with(|| Box::new(PartialEvent::for_reading(format)))
+                    .feed(end);
             }
             let is_usage_event = contents.read(&block, partial.take().as_deref());
             let Some(held) = held else {
@@ -138,7 +181,7 @@ impl StreamedAnswer {
         if let Some(part) = chunk.get(start..).filter(|part| !part.is_empty()) {
             let held = held.as_mut().filter(|held| !held.is_released);
             if partial.is_none() && reader.outgrows(0) {
-                *partial = Some(Box::new(PartialEvent::for_reading()));
+                *partial = Some(Box::new(PartialEvent::for_reading(format)));
             } else if partial.is_none() && held.is_some() {
                 *partial = Some(Box::new(PartialEvent::for_withholding()));
             }
@@ -186,24 +229,44 @@ impl StreamedAnswer {
 
     /// The event that tells the caller of an error, in the API's own shape.
     pub fn error_event(&self, error: &GatewayError<'_>) -> Bytes {
-        self.contents.format.error_event(error, self.contents.events).into()
+        let format = self.contents.format;
+        match &self.framing {
+            Framing::Array(array) => {
+                let before = array.before_element().unwrap_or_default();
+                format!("{before}{}\n]\n", format.error_body(error)).into()
+            }
+            Framing::Binary(_) => converse::error_message(error).into(),
+            Framing::Events => format.error_event(error, self.contents.events).into(),
+        }
     }
 
     /// Whether what the caller has got so far ends between two events.
     pub fn at_event_boundary(&self) -> bool {
         let is_held = self.held.as_ref().is_some_and(|held| !held.bytes.is_empty());
-        is_held || self.reader.at_event_boundary()
+        match &self.framing {
+            Framing::Events => is_held || self.reader.at_event_boundary(),
+            Framing::Array(array) => array.before_element().is_some(),
+            Framing::Binary(binary) => binary.at_message_boundary(),
+        }
     }
 
     /// Whether an answer has begun, and the end mark is missing that every stream of its format has.
     pub fn is_cut_short(&self) -> bool {
-        let StreamContents { format, observed, is_terminal, .. } = &self.contents;
-        format.has_mandatory_end() && !is_terminal && observed.content == AnswerContent::Answer
+        let StreamContents { format, observed, .. } = &self.contents;
+        let has_begun = observed.content == AnswerContent::Answer;
+        format.has_mandatory_end() && has_begun && !self.is_terminal()
     }
 
     /// Whether the stream's own end mark has passed.
     pub fn is_terminal(&self) -> bool {
-        self.contents.is_terminal
+        let is_open = matches!(&self.framing, Framing::Array(array) if !array.is_closed());
+        self.contents.is_terminal && !is_open
+    }
+
+    /// Whether an end mark and the usage have passed, so that nothing is to come that is charged for.
+    pub fn is_over(&self) -> bool {
+        let StreamContents { format, observed, .. } = &self.contents;
+        self.is_terminal() && observed.usage.is_some() && format.has_end_mark()
     }
 
     /// The text that was relayed since the last report of usage, for an estimate where the stream was
@@ -229,21 +292,46 @@ impl StreamContents {
         if matches!(block.kind, BlockKind::Filler | BlockKind::LineFeed) {
             return false;
         }
-        self.events += 1;
         let name = block.event;
-        let content = match (block.kind, partial) {
+        match (block.kind, partial) {
             (BlockKind::TooLong, Some(event)) => {
                 let length = block.range.end - block.range.start;
-                self.format.read_long_event(name, event.members(), length, &mut self.text)
+                self.read_long_event(name, event.members(), length)
             }
-            _ => {
-                let data = block.data.unwrap_or_default().trim_ascii();
-                let wants_model = self.observed.model.is_none() && self.events <= EVENTS_WITH_MODEL;
-                self.format.read_event(Event { name, data, wants_model }, &mut self.text)
-            }
-        };
-        self.is_terminal |= content.is_terminal;
-        if content.is_terminal && self.format.has_mandatory_end() && !self.text.is_empty() {
+            _ => self.read_event(name, block.data.unwrap_or_default().trim_ascii()),
+        }
+    }
+
+    pub(super) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Reads an event; whether it is the usage event.
+    pub(super) fn read_event(&mut self, name: &str, data: &[u8]) -> bool {
+        self.events += 1;
+        let wants_model = self.observed.model.is_none() && self.events <= EVENTS_WITH_MODEL;
+        let event = Event { name, data, wants_model };
+        let content = self.format.read_event(event, &mut self.text);
+        self.add(content)
+    }
+
+    /// The same for an event of `length` bytes that was too long to be kept.
+    pub(super) fn read_long_event(
+        &mut self,
+        name: &str,
+        members: &TopLevelScanner,
+        length: u64,
+    ) -> bool {
+        self.events += 1;
+        let content = self.format.read_long_event(name, members, length, &mut self.text);
+        self.add(content)
+    }
+
+    /// Takes in what an event says; whether it is the usage event.
+    fn add(&mut self, content: EventContent) -> bool {
+        self.open_choices = (self.open_choices | content.open_choices) & !content.ended_choices;
+        self.is_terminal = (self.is_terminal || content.is_terminal) && self.open_choices == 0;
+        if content.is_terminal && self.format.begins_with_usage() && !self.text.is_empty() {
             // What the beginning of the message says of its output is no count of it.
             self.observed.usage.iter_mut().for_each(|usage| usage.counts.output = None);
         }

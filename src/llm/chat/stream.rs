@@ -125,12 +125,12 @@ pub(in crate::llm) fn read_long_event(
         text.count_unseen(length);
     }
     EventContent {
-        is_terminal: false,
         is_answer,
         is_error,
         is_usage_event,
         usage: members.usage.value().and_then(|raw| ReportedUsage::parse(raw, &USAGE_NAMES)),
         model: members.model.value().and_then(model_name),
+        ..EventContent::default()
     }
 }
 
@@ -221,7 +221,7 @@ pub(in crate::llm) fn without_usage(event: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::json::scanner::Keep;
+    use crate::json::scanner::{Keep, MemberNames};
 
     fn read(data: &str) -> (EventContent, TextSampler) {
         let mut text = TextSampler::default();
@@ -277,7 +277,9 @@ mod tests {
 
     #[test]
     fn a_long_usage_event_is_known_at_its_end() {
-        let keep = Keep { usage: 64, model: 0, choices: 64, kind: 0, state: 0, response: false };
+        let names = &MemberNames::USUAL;
+        let (usage, choices) = (64, 64);
+        let keep = Keep { names, usage, model: 0, choices, kind: 0, state: 0, response: false };
         let is = |json: &str| {
             let mut members = TopLevelScanner::new(keep);
             members.feed(json.as_bytes());

@@ -2,12 +2,14 @@
 
 use bytes::Bytes;
 
+use super::gemini::GeminiFacts;
 use super::input::{InputFacts, InputKind};
 use super::model_fields::ModelFields;
 use super::output::OutputFacts;
 use crate::json::case_fold::{self, FoldBuffer};
 use crate::json::object::{BodyError, JsonBody};
 use crate::json::tokenizer::{SyntaxError, Token, Tokenizer};
+use crate::llm::format::Format;
 
 /// What bounds the use of a request, apart from the length of its body.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +18,9 @@ pub struct BodyFacts {
     pub(super) output: OutputFacts,
     model_fields: ModelFields,
     answers_later: bool,
+    /// Of a body of Gemini's formats alone.
+    gemini: Option<GeminiFacts>,
+    is_converse: bool,
 }
 
 impl BodyFacts {
@@ -27,6 +32,27 @@ impl BodyFacts {
         Ok((body, facts))
     }
 
+    /// The same for a body of this format. The keys of Gemini's formats have two spellings, which may
+    /// not both be in one object.
+    pub fn parse_in(format: Format, text: Bytes) -> Result<(JsonBody, Self), BodyError> {
+        let is_gemini = matches!(format, Format::Gemini | Format::GeminiEmbeddings);
+        let gemini = is_gemini.then(GeminiFacts::default);
+        let is_converse = format == Format::Converse;
+        let mut facts = Self { gemini, is_converse, ..Self::default() };
+        let body =
+            JsonBody::parse_with(text, |key, first, tokens| facts.read_field(key, first, tokens))?;
+        match facts.gemini.as_ref().and_then(GeminiFacts::two_spellings) {
+            Some(key) => Err(BodyError::TwoSpellings { key: key.to_owned() }),
+            None => Ok((body, facts)),
+        }
+    }
+
+    /// The first model in a body of Gemini's formats that is not the one in the path, which is not
+    /// percent-encoded here. Both may begin with `models/`.
+    pub fn names_other_model(&self, model: &str) -> Option<&str> {
+        self.gemini.as_ref()?.other_model(model)
+    }
+
     /// The same facts with those of a field that is added to the body.
     pub fn add_field(&mut self, key: &str, raw: &str) {
         let mut tokens = Tokenizer::new(raw.as_bytes());
@@ -35,6 +61,11 @@ impl BodyFacts {
             // Not JSON, so nothing is known of it.
             self.input.note(InputKind::Stored);
         }
+    }
+
+    /// Takes no limit on the answer for one that the provider keeps to.
+    pub fn ignore_answer_limits(&mut self) {
+        self.output.ignore_limits();
     }
 
     /// Whether the provider answers before it has done the work, and so without usage.
@@ -56,6 +87,12 @@ impl BodyFacts {
     ) -> Result<(), SyntaxError> {
         let mut buffer = FoldBuffer::default();
         let Some(key) = case_fold::fold(key, &mut buffer) else { return tokens.skip(first) };
+        if let Some(gemini) = &mut self.gemini {
+            return gemini.read_field(&mut self.input, &mut self.output, key, first, tokens);
+        }
+        if self.is_converse {
+            return self.read_converse_field(key, first, tokens);
+        }
         let start = tokens.token_start();
         self.output.read_field(key, first);
         match key {
@@ -105,7 +142,7 @@ impl BodyFacts {
     }
 
     /// An object of parameters that some upstreams merge into the request.
-    fn read_options<'a>(
+    pub(super) fn read_options<'a>(
         &mut self,
         container: &str,
         first: Token<'a>,

@@ -101,6 +101,8 @@ pub(super) struct InputFacts {
     pub(super) has_untyped_tools: bool,
     /// Tools of the provider's own that the caller runs.
     pub(super) provider_tools: u64,
+    /// Elements of the array `input`.
+    pub(super) items: u64,
 }
 
 /// What an object says of itself.
@@ -128,6 +130,22 @@ struct ObjectFacts {
 impl InputFacts {
     pub(super) fn note(&mut self, kind: InputKind) {
         self.kind = self.kind.max(kind);
+    }
+
+    /// Data in the body, of a media type and a length in bytes, decoded.
+    pub(super) fn note_data(&mut self, media_type: &str, bytes: u64) {
+        let (images, sum) = match media_type.split_once('/').map_or("", |(kind, _)| kind) {
+            "image" => (1, None),
+            "audio" => (0, Some(&mut self.audio_bytes)),
+            "text" | "application" => (0, Some(&mut self.file_bytes)),
+            // A second of video is some hundred tokens, at any number of bytes.
+            _ => return self.note(InputKind::Stored),
+        };
+        if let Some(sum) = sum {
+            *sum = sum.saturating_add(bytes);
+        }
+        self.images = self.images.saturating_add(images);
+        self.note(InputKind::Media);
     }
 
     /// The tokens that images, files and audio take at most, by what their providers publish.
@@ -200,6 +218,7 @@ impl InputFacts {
                 }
                 element => self.read_content(element, tokens)?,
             }
+            self.items = self.items.saturating_add(1);
         }
     }
 
@@ -364,7 +383,7 @@ impl InputFacts {
 
 /// The length of data in base64, decoded and rounded up; `None` if it is no text, or an address where
 /// to fetch the data. A media type may stand before it.
-fn inline_length(value: Token<'_>) -> Option<u64> {
+pub(super) fn inline_length(value: Token<'_>) -> Option<u64> {
     let Token::String(data) = value else { return None };
     let head = data.raw();
     let head = head.get(..head.len().min(64)).unwrap_or_default();

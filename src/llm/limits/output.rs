@@ -89,7 +89,11 @@ pub(super) struct OutputFacts {
     max_completion_tokens: Limit,
     max_output_tokens: Limit,
     other: Limit,
+    /// Tokens of thoughts that may come beside those of the answer.
+    thinking: Limit,
     choices: Limit,
+    /// Whether the operation has no limits on the answer, so that none is kept to.
+    ignores_limits: bool,
     /// Whether the requested service tier costs more than the price says.
     is_expensive_tier: bool,
     /// Bytes of a prediction, whose rejected tokens are charged as output.
@@ -128,18 +132,47 @@ impl OutputFacts {
         }
     }
 
+    /// Converse's `maxTokens`.
+    pub(super) fn note_max_tokens(&mut self, value: Token<'_>) {
+        self.max_tokens.note(value);
+    }
+
+    /// Gemini's `maxOutputTokens`.
+    pub(super) fn note_max_output_tokens(&mut self, value: Token<'_>) {
+        self.max_output_tokens.note(value);
+    }
+
+    /// Gemini's `thinkingBudget`; a negative one leaves it to the model. It comes on top of the limit.
+    /// As far as has been measured, `maxOutputTokens` bounds thoughts and answer together
+    /// (googleapis/python-genai, issues 811 and 2062), but Google does not say so ("Gemini thinking").
+    pub(super) fn note_thinking(&mut self, value: Token<'_>) {
+        self.thinking.note(value);
+    }
+
+    /// A kind of output that was asked for. Images have a price of their own, which is not known.
+    pub(super) fn note_modality(&mut self, value: Token<'_>) {
+        if let Token::String(modality) = value {
+            let is_priced = matches!(modality.raw(), b"TEXT" | b"AUDIO");
+            self.is_expensive_tier |= !is_priced;
+        }
+    }
+
+    pub(super) fn ignore_limits(&mut self) {
+        self.ignores_limits = true;
+    }
+
     pub(super) fn note_prediction(&mut self, bytes: usize) {
         self.prediction_bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
     }
 
-    fn note_choices(&mut self, value: Token<'_>) {
+    pub(super) fn note_choices(&mut self, value: Token<'_>) {
         match value {
             Token::Literal(b"0") => self.choices.raise(1),
             _ => self.choices.note(value),
         }
     }
 
-    fn note_tier(&mut self, value: Token<'_>, usual: &[&str]) {
+    pub(super) fn note_tier(&mut self, value: Token<'_>, usual: &[&str]) {
         let is_usual = match value {
             Token::String(tier) => usual.iter().any(|usual| usual.as_bytes() == tier.raw()),
             _ => value.is_null(),
@@ -149,6 +182,9 @@ impl OutputFacts {
 
     /// Tokens, and whether there can't be more.
     pub(super) fn tokens(&self, target: &TargetLimits<'_>) -> (u64, bool) {
+        if !target.format.writes_text() {
+            return (0, !self.is_expensive_tier);
+        }
         let own = [
             ("max_tokens", self.max_tokens),
             ("max_completion_tokens", self.max_completion_tokens),
@@ -160,14 +196,19 @@ impl OutputFacts {
             let is_heeded = match target.format {
                 Format::Chat => name != "max_output_tokens",
                 Format::Responses => name == "max_output_tokens",
-                Format::Messages => name == "max_tokens",
-            } && !target.ignored_limits.contains(&name);
+                Format::Messages | Format::Converse => name == "max_tokens",
+                Format::Gemini => name == "max_output_tokens",
+                Format::Embeddings | Format::GeminiEmbeddings => false,
+            } && !self.ignores_limits
+                && !target.ignored_limits.contains(&name);
             largest = largest.max(limit.largest);
             has_limit |= is_heeded && limit.largest.is_some();
             is_unreadable |= is_heeded && limit.is_unreadable;
         }
         let (one, hard) = match (largest, target.model.max_output_tokens) {
-            (Some(largest), _) if has_limit && !is_unreadable => (largest, true),
+            (Some(largest), _) if has_limit && !is_unreadable => {
+                (largest.saturating_add(self.thinking.largest.unwrap_or(0)), true)
+            }
             // A limit that should be ignored may still be heeded by the upstream.
             (largest, Some(max)) => (max.max(largest.unwrap_or(0)), true),
             (largest, None) => (target.assumed.output_tokens.max(largest.unwrap_or(0)), false),

@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 use super::*;
 use output::MAX_CHOICES;
 
+mod converse;
+mod embeddings;
+mod gemini;
 mod messages;
 
 const ASSUMED: AssumedLimits = AssumedLimits { context_tokens: 128_000, output_tokens: 32_768 };

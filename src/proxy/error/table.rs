@@ -269,12 +269,12 @@ impl ProxyError {
                 StatusCode::NOT_IMPLEMENTED,
                 "not_served",
                 Never,
-                "The gateway does not serve this method and path. It serves POST /v1/chat/completions, POST /v1/responses, POST /v1/messages, POST /v1/messages/count_tokens, GET /v1/models and GET /v1/models/{id} under /providers/{configName}, and the same under the names of built-in providers, such as /openai.",
+                "The gateway does not serve this method and path. It serves POST /v1/chat/completions, POST /v1/responses, POST /v1/responses/compact, POST /v1/embeddings, POST /v1/messages, POST /v1/messages/count_tokens, GET /v1/models and GET /v1/models/{id} under /providers/{configName}, and the same under the names of built-in providers, such as /openai.",
             ),
             Self::FormatNotServed { configuration, provider } => {
                 let formats = match provider.api() {
                     UpstreamApi::OpenAi => {
-                        "OpenAI's formats: /v1/chat/completions and /v1/responses"
+                        "OpenAI's formats: /v1/chat/completions, /v1/responses, /v1/responses/compact and /v1/embeddings"
                     }
                     UpstreamApi::Anthropic => {
                         "Anthropic's format: /v1/messages and /v1/messages/count_tokens"

@@ -14,7 +14,7 @@ use crate::domain::policy::Subject;
 use crate::domain::principal::Principal;
 use crate::domain::provider::UpstreamApi;
 use crate::llm::answer::PlainAnswer;
-use crate::llm::format::Format;
+use crate::llm::format::{Format, Operation};
 use crate::llm::limits::BodyFacts;
 use crate::providers::quirks;
 use crate::telemetry::request_record::RequestOutcome;
@@ -56,7 +56,7 @@ pub(super) async fn ask(
     let ignored = quirks(&upstream.entry.provider_name).ignored_limits;
     let bounds: &[&str] = match format_of(upstream.entry) {
         Format::Messages => &["max_tokens"],
-        Format::Chat | Format::Responses => &LENGTH_BOUNDS,
+        _ => &LENGTH_BOUNDS,
     };
     let mut answer = Token::Answered(StatusCode::BAD_REQUEST);
     for bound in bounds.iter().filter(|bound| !ignored.contains(bound)) {
@@ -151,7 +151,8 @@ async fn send(
     request: &mut AccountedRequest,
 ) -> Result<Token, UpstreamError> {
     let format = format_of(upstream.entry);
-    let response = upstream.send(Method::POST, format.path_after_v1(), body).await?;
+    let response =
+        upstream.send(Method::POST, &Operation::Generate(format).path_after_v1(), body).await?;
     request.answered(response.status.as_u16());
     if !response.status.is_success() {
         return Ok(Token::Answered(response.status));

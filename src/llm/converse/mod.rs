@@ -1,0 +1,11 @@
+//! Converse, the format that Amazon Bedrock has for all models.
+
+mod error;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod usage;
+
+pub(super) use error::{error_body, error_message};
+pub(super) use stream::{read_event, read_long_event};
+pub(super) use usage::{USAGE_NAMES, parse_usage};

@@ -140,7 +140,7 @@ async fn paths_are_taken_as_sdks_send_them(database: Database) {
     }
     let doubled = team.caller().send(asks("/openai/v1/v1/chat/completions", "m")).await;
     let message = is_error(&doubled, 400, "doubled_version");
-    assert!(message.contains("base URL to /openai without /v1"), "{message}");
+    assert!(message.contains("base URL to /openai without it"), "{message}");
     for path in [
         "/openai/v1/files",
         "/openai/v1/chat/completions//",

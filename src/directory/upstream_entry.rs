@@ -323,7 +323,7 @@ async fn add_price(
 /// The price as it applies to requests of this API.
 fn price_in(api: UpstreamApi, price: ResolvedPrice) -> ResolvedPrice {
     match api {
-        UpstreamApi::OpenAi => price,
+        UpstreamApi::OpenAi | UpstreamApi::Gemini | UpstreamApi::Converse => price,
         UpstreamApi::Anthropic => {
             ResolvedPrice { price: price.price.with_cache_write_rates(), ..price }
         }
@@ -398,7 +398,7 @@ fn parse(row: &ModelConfigurationRow) -> Result<UpstreamEntry, DbError> {
             workspace_id: row.workspace_id,
         },
         enabled: row.enabled,
-        provider_name: provider_name(&base_url, &row.provider),
+        provider_name: provider_name(&base_url, provider.catalogue_name()),
         provider,
         base_url,
         model: None,

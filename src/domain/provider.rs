@@ -34,6 +34,10 @@ text_enum! {
         Perplexity = "perplexity",
         Together = "together",
         Xai = "xai",
+        /// Google's Gemini API.
+        Gemini = "gemini",
+        /// Amazon Bedrock's runtime, with a key for it as the bearer.
+        Bedrock = "bedrock",
     }
 }
 
@@ -44,12 +48,24 @@ pub enum UpstreamApi {
     OpenAi,
     /// Messages.
     Anthropic,
+    /// Google's `generateContent` and the methods beside it.
+    Gemini,
+    /// Bedrock's Converse.
+    Converse,
 }
 
 impl Provider {
     /// The provider of that name.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|provider| provider.as_str() == text)
+    }
+
+    /// Its name in the catalogue of prices and in model access.
+    pub fn catalogue_name(self) -> &'static str {
+        match self {
+            Self::Gemini => "google",
+            other => other.as_str(),
+        }
     }
 
     /// Whether it names an API that many upstreams speak, and no provider.
@@ -73,13 +89,16 @@ impl Provider {
             | Self::Perplexity
             | Self::Together
             | Self::Xai => UpstreamApi::OpenAi,
+            Self::Gemini => UpstreamApi::Gemini,
+            Self::Bedrock => UpstreamApi::Converse,
         }
     }
 
     /// Where the key is sent if a configuration does not say it.
     pub fn default_placement(self) -> Placement {
         match self.api() {
-            UpstreamApi::OpenAi => Placement::Bearer,
+            UpstreamApi::OpenAi | UpstreamApi::Converse => Placement::Bearer,
+            UpstreamApi::Gemini => Placement::Header("x-goog-api-key".to_owned()),
             UpstreamApi::Anthropic => Placement::Header("x-api-key".to_owned()),
         }
     }

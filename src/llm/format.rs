@@ -173,15 +173,36 @@ impl Operation {
         *self != Self::CompactResponse
     }
 
-    /// Whether upstreams with this API have the operation. Listings are in both; Gemini and Converse are in none.
+    /// Whether upstreams with this API have the operation. All but Bedrock's runtime have listings.
     pub fn is_in(&self, api: UpstreamApi) -> bool {
         match self.format() {
             Some(Format::Chat | Format::Responses | Format::Embeddings) => {
                 api == UpstreamApi::OpenAi
             }
             Some(Format::Messages) => api == UpstreamApi::Anthropic,
-            Some(Format::Gemini | Format::GeminiEmbeddings | Format::Converse) => false,
-            None => true,
+            Some(Format::Gemini | Format::GeminiEmbeddings) => api == UpstreamApi::Gemini,
+            Some(Format::Converse) => api == UpstreamApi::Converse,
+            None => api != UpstreamApi::Converse,
+        }
+    }
+
+    /// The model of the path, as the caller encoded it.
+    pub fn model_in_path(&self) -> Option<&str> {
+        match self {
+            Self::Gemini { model, .. } | Self::Converse { model, .. } => Some(model),
+            Self::GetModel { id } => Some(id),
+            _ => None,
+        }
+    }
+
+    /// The same for another model, encoded as one segment of a path.
+    pub fn for_model(&self, name: String) -> Self {
+        match self {
+            Self::Gemini { method, .. } => Self::Gemini { model: name, method: *method },
+            Self::Converse { is_stream, .. } => {
+                Self::Converse { model: name, is_stream: *is_stream }
+            }
+            other => other.clone(),
         }
     }
 

@@ -27,12 +27,13 @@ const fn row(
 }
 
 /// As the providers' API references and SDKs have them.
-const TABLE: [Row; 12] = [
+const TABLE: [Row; 13] = [
     row(Provider::Anthropic, "https://api.anthropic.com", "/v1", "ANTHROPIC_API_KEY"),
     row(Provider::Baseten, "https://inference.baseten.co", "/v1", "BASETEN_API_KEY"),
     row(Provider::Cerebras, "https://api.cerebras.ai", "/v1", "CEREBRAS_API_KEY"),
     row(Provider::Deepseek, "https://api.deepseek.com", "/v1", "DEEPSEEK_API_KEY"),
     row(Provider::Fireworks, "https://api.fireworks.ai", "/inference/v1", "FIREWORKS_API_KEY"),
+    row(Provider::Gemini, "https://generativelanguage.googleapis.com", "/v1beta", "GOOGLE_API_KEY"),
     row(Provider::Groq, "https://api.groq.com", "/openai/v1", "GROQ_API_KEY"),
     row(Provider::Mistral, "https://api.mistral.ai", "/v1", "MISTRAL_API_KEY"),
     row(Provider::Openai, "https://api.openai.com", "/v1", "OPENAI_API_KEY"),
@@ -121,7 +122,7 @@ impl BuiltInProviders {
                 provider: row.provider,
                 base_url,
                 secret_name: row.secret_name,
-                provider_name: known.unwrap_or(row.provider.as_str()).to_owned(),
+                provider_name: known.unwrap_or(row.provider.catalogue_name()).to_owned(),
             }))
         };
         TABLE.iter().map(of_row).collect::<Result<_, _>>().map(Self)
@@ -160,6 +161,7 @@ mod tests {
                 "cerebras https://api.cerebras.ai/v1 CEREBRAS_API_KEY bearer",
                 "deepseek https://api.deepseek.com/v1 DEEPSEEK_API_KEY bearer",
                 "fireworks https://api.fireworks.ai/inference/v1 FIREWORKS_API_KEY bearer",
+                "gemini https://generativelanguage.googleapis.com/v1beta GOOGLE_API_KEY x-goog-api-key",
                 "groq https://api.groq.com/openai/v1 GROQ_API_KEY bearer",
                 "mistral https://api.mistral.ai/v1 MISTRAL_API_KEY bearer",
                 "openai https://api.openai.com/v1 OPENAI_API_KEY bearer",
@@ -171,8 +173,8 @@ mod tests {
         );
         for one in &built_in.0 {
             assert!(SecretName::parse(one.secret_name).is_ok(), "{}", one.secret_name);
-            let is_anthropic = one.provider.api() == UpstreamApi::Anthropic;
-            assert_eq!(is_anthropic, one.provider.default_placement() != Placement::Bearer);
+            let is_openai = one.provider.api() == UpstreamApi::OpenAi;
+            assert_eq!(is_openai, one.provider.default_placement() == Placement::Bearer);
         }
     }
 
@@ -180,9 +182,10 @@ mod tests {
     fn kinds_of_apis_are_no_providers() {
         let built_in = BuiltInProviders::new(&[]).unwrap();
         for provider in Provider::ALL {
-            let is_kind = provider.as_str().ends_with("_compatible");
-            assert_eq!(built_in.find(provider).is_none(), is_kind, "{}", provider.as_str());
-            assert_eq!(provider_of_segment(provider.as_str()).is_none(), is_kind);
+            // Bedrock's hosts are regional, so that only configurations can name them.
+            let is_none = provider.is_kind_of_api() || provider == Provider::Bedrock;
+            assert_eq!(built_in.find(provider).is_none(), is_none, "{}", provider.as_str());
+            assert_eq!(provider_of_segment(provider.as_str()).is_none(), is_none);
         }
     }
 

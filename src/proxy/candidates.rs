@@ -94,7 +94,7 @@ pub async fn candidates(
     body: Option<&CallerBody>,
     context: &mut RequestContext,
 ) -> Result<Candidates, ProxyError> {
-    let asked = body.and_then(|body| body.json.get("model")).and_then(model_name);
+    let asked = model_asked(operation, body)?;
     let upstream = match resolved {
         Resolved::Route(set, name) => {
             let chain = set.route(subject, &name).and_then(|chains| {
@@ -274,13 +274,25 @@ fn model_for(
     if let Some(model) = &upstream.model {
         return Ok(Arc::clone(model));
     }
-    match (operation, asked) {
-        (Operation::GetModel { id }, _) => {
-            Ok(upstream.chosen_model(&decode_model_id(id).unwrap_or_default()))
-        }
-        (_, Some(asked)) => Ok(upstream.chosen_model(asked)),
-        (_, None) if operation.format().is_some() => Err(ProxyError::ModelMissing),
-        (_, None) => Ok(upstream.chosen_model("")),
+    match asked {
+        Some(asked) => Ok(upstream.chosen_model(asked)),
+        None if operation.format().is_some() => Err(ProxyError::ModelMissing),
+        None => Ok(upstream.chosen_model("")),
+    }
+}
+
+/// The model that the request names. Where it stands in the path, the body may only repeat it.
+pub fn model_asked(
+    operation: &Operation,
+    body: Option<&CallerBody>,
+) -> Result<Option<String>, ProxyError> {
+    let Some(in_path) = operation.model_in_path() else {
+        return Ok(body.and_then(|body| body.json.get("model")).and_then(model_name));
+    };
+    let in_path = decode_model_id(in_path).ok_or(ProxyError::BadModelId)?;
+    match body.and_then(|body| body.facts.names_other_model(&in_path)) {
+        Some(_) => Err(ProxyError::ModelMismatch),
+        None => Ok(Some(in_path)),
     }
 }
 

@@ -41,6 +41,8 @@ pub enum ProxyError {
     IncompleteBody,
     BadModelId,
     ModelMissing,
+    ModelMismatch,
+    CredentialInQuery { name: String },
     UnknownRoute { name: String },
     NoTarget { name: String },
     TargetsCoolDown { retry_after: u32, is_rate: bool },
@@ -92,7 +94,7 @@ impl ProxyError {
         match self {
             Self::Body(error) => error.param(),
             Self::ModelOverride { field } => Some(field),
-            Self::ModelMissing => Some("model"),
+            Self::ModelMissing | Self::ModelMismatch => Some("model"),
             _ => None,
         }
     }

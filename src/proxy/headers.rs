@@ -5,6 +5,7 @@ use actix_web::http::header::{
     ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, UPGRADE,
 };
 use memchr::memmem;
+use url::form_urlencoded;
 
 use crate::domain::headers::{
     ANTHROPIC_VERSION, USUAL_ANTHROPIC_VERSION, is_forwardable, is_hop_by_hop, is_own,
@@ -30,6 +31,9 @@ const UP_PREFIX: &str = "x-stainless-";
 /// Of callers of Anthropic's API, all that says what it is to do; Claude Code's of its sessions.
 const UP_TO_ANTHROPIC: [&str; 2] = ["anthropic-", "x-claude-code-"];
 
+/// What Google's SDKs say about themselves.
+const UP_TO_GEMINI: [&str; 1] = ["x-goog-api-client"];
+
 /// Upstreams' headers that speak for another site than the one that the caller called.
 const NOT_DOWN: &[&str] =
     &["set-cookie", "set-cookie2", "alt-svc", "strict-transport-security", "content-length"];
@@ -43,8 +47,9 @@ const UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-requ
 pub fn upstream_headers(caller: &HeaderMap, forward: &[HeaderName], api: UpstreamApi) -> HeaderMap {
     let mut up = HeaderMap::with_capacity(16);
     let prefixes: &[&str] = match api {
-        UpstreamApi::OpenAi => &[],
+        UpstreamApi::OpenAi | UpstreamApi::Converse => &[],
         UpstreamApi::Anthropic => &UP_TO_ANTHROPIC,
+        UpstreamApi::Gemini => &UP_TO_GEMINI,
     };
     for (name, value) in caller {
         let listed = UP.contains(&name.as_str())
@@ -95,6 +100,19 @@ pub fn asks_for_websocket(caller: &HeaderMap) -> bool {
         .any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
 }
 
+/// The first parameter of a query whose name, under any case and encoding, is one that providers read a
+/// credential from: Google's `key` and `access_token`, and AWS's signed queries.
+pub fn credential_in_query(query: &str) -> Option<String> {
+    if query.is_empty() {
+        return None;
+    }
+    let names = form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name.to_ascii_lowercase());
+    let holds_credential = |name: &String| {
+        matches!(name.trim(), "key" | "access_token") || name.trim().starts_with("x-amz-")
+    };
+    names.into_iter().find(holds_credential)
+}
+
 fn stays_up(name: &str) -> bool {
     NOT_DOWN.contains(&name)
         || is_hop_by_hop(name)
@@ -131,6 +149,18 @@ mod tests {
         let mut names: Vec<String> = map.keys().map(ToString::to_string).collect();
         names.sort_unstable();
         names
+    }
+
+    #[test]
+    fn credentials_in_queries_are_found_however_they_are_spelled() {
+        for query in
+            ["key=1", "a=b&KEY=1", "%6bey", "Access_Token=x", "X-Amz-Signature=1", "+key=1"]
+        {
+            assert!(credential_in_query(query).is_some(), "{query}");
+        }
+        for query in ["", "alt=sse", "keys=1", "monkey=1", "beta=true&a=key"] {
+            assert_eq!(credential_in_query(query), None, "{query}");
+        }
     }
 
     #[test]

@@ -34,7 +34,6 @@ use crate::domain::metadata::Metadata;
 use crate::domain::permissions::Permission;
 use crate::domain::policy::Subject;
 use crate::domain::scope::WorkspaceScope;
-use crate::llm::usage::model_name;
 use crate::providers::built_in::BuiltInProviders;
 use crate::telemetry::requests::RequestIds;
 use crate::upstream::{UpstreamClient, UpstreamTimeouts};
@@ -148,14 +147,15 @@ async fn pipeline(
     let resolved = candidates::resolve(plane, &subject, &route, context).await?;
 
     context.permit = Some(plane.requests.take(1).ok_or(ProxyError::Overloaded)?);
-    let (body, body_share) = if route.operation.format().is_some() {
+    let (body, body_share) = if let Some(format) = route.operation.format() {
         let (limits, memory) = (plane.body_limits, &plane.body_memory);
-        Some(CallerBody::read(request.headers(), payload, limits, memory).await?).unzip()
+        Some(CallerBody::read(format, request.headers(), payload, limits, memory).await?).unzip()
     } else {
         (None, None)
     };
     if let Some(body) = &body {
-        context.request.record().model_asked = body.json.get("model").and_then(model_name);
+        let asked = candidates::model_asked(&route.operation, Some(body));
+        context.request.record().model_asked = asked.ok().flatten();
     }
     metadata.as_ref().map_err(Clone::clone)?;
     let headers = request.headers();
@@ -196,6 +196,9 @@ fn may_invoke(principal: &Principal) -> Result<WorkspaceScope, ProxyError> {
 fn match_route(request: &HttpRequest) -> Result<ProxyRoute, ProxyError> {
     if headers::asks_for_websocket(request.headers()) {
         return Err(ProxyError::NotServed);
+    }
+    if let Some(name) = headers::credential_in_query(request.query_string()) {
+        return Err(ProxyError::CredentialInQuery { name });
     }
     match route::match_route(request.method(), request.uri().path()) {
         RouteMatch::Matched(route) => Ok(route),

@@ -11,6 +11,7 @@ use super::content_coding::{codings, decode};
 use super::error::ProxyError;
 use crate::accounting::budget::{Budget, Share};
 use crate::json::object::JsonBody;
+use crate::llm::format::Format;
 use crate::llm::limits::BodyFacts;
 
 /// The limits of one body.
@@ -31,13 +32,14 @@ pub struct CallerBody {
 impl CallerBody {
     /// Reads and parses the body. Its share of the memory budget has to be held as long as the body.
     pub async fn read(
+        format: Format,
         headers: &HeaderMap,
         payload: Payload,
         limits: BodyLimits,
         memory: &Budget,
     ) -> Result<(Self, Share), ProxyError> {
         let (bytes, share) = read_body(headers, payload, limits, memory).await?;
-        let (json, facts) = BodyFacts::parse(bytes).map_err(ProxyError::Body)?;
+        let (json, facts) = BodyFacts::parse_in(format, bytes).map_err(ProxyError::Body)?;
         Ok((Self { json, facts }, share))
     }
 }

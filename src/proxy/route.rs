@@ -68,7 +68,7 @@ pub fn match_route(method: &Method, raw_path: &str) -> RouteMatch {
         }
     };
     let (name, tail) = rest.split_once('/').unwrap_or((rest, ""));
-    let Some(operation) = tail.strip_prefix("v1").and_then(|path| operation(method, path)) else {
+    let Some(operation) = exact_operation(method, tail) else {
         return RouteMatch::NotServed;
     };
     if is_route && operation.answer_format().is_none() {
@@ -86,19 +86,19 @@ pub fn match_route(method: &Method, raw_path: &str) -> RouteMatch {
 
 fn match_provider_path(method: &Method, provider: Provider, path: &str) -> RouteMatch {
     let path = without_version(path.strip_suffix('/').unwrap_or(path));
-    match operation(method, path) {
+    let find = |path| match (provider.api(), method) {
+        (UpstreamApi::Gemini, &Method::POST) => Operation::of_gemini_post(path),
+        _ => operation(method, path),
+    };
+    match find(path) {
         Some(operation) => matched(UpstreamName::Provider(provider), operation),
-        None if operation(method, without_version(path)).is_some() => {
-            RouteMatch::DoubledVersion(provider)
-        }
+        None if find(without_version(path)).is_some() => RouteMatch::DoubledVersion(provider),
         None => RouteMatch::NotServed,
     }
 }
 
 fn matched(upstream: UpstreamName, operation: Operation) -> RouteMatch {
-    if let Operation::GetModel { id } = &operation
-        && climbs(id)
-    {
+    if operation.model_in_path().is_some_and(climbs) {
         return RouteMatch::BadModelId;
     }
     RouteMatch::Matched(ProxyRoute { upstream, operation })
@@ -113,7 +113,9 @@ fn provider_path(raw_path: &str) -> Option<(Provider, &str)> {
 
 /// The path after its version, if it begins with one.
 fn without_version(path: &str) -> &str {
-    path.strip_prefix("/v1").filter(|rest| rest.starts_with('/')).unwrap_or(path)
+    let versions = ["/v1beta", "/v1"];
+    let mut rests = versions.iter().filter_map(|version| path.strip_prefix(version));
+    rests.find(|rest| rest.starts_with('/')).unwrap_or(path)
 }
 
 /// Whether this is the call with which Anthropic's clients find out whether anybody is there.
@@ -132,9 +134,14 @@ pub fn error_format(headers: &HeaderMap, raw_path: &str) -> Format {
     let rest = raw_path.strip_prefix(SCOPE).or_else(|| raw_path.strip_prefix(ROUTES));
     let tail = rest.and_then(|rest| rest.split_once('/'));
     let path = match (tail, provider_path(raw_path)) {
+        (Some((_, tail)), _) if tail.starts_with("v1beta/") => return Format::Gemini,
+        (Some((_, tail)), _) if tail.starts_with("model/") => return Format::Converse,
         (Some((_, tail)), _) => tail.strip_prefix("v1").unwrap_or_default(),
         (None, Some((provider, _))) if provider.api() == UpstreamApi::Anthropic => {
             return Format::Messages;
+        }
+        (None, Some((provider, _))) if provider.api() == UpstreamApi::Gemini => {
+            return Format::Gemini;
         }
         (None, Some((_, path))) => without_version(path),
         (None, None) => "",
@@ -147,6 +154,20 @@ pub fn error_format(headers: &HeaderMap, raw_path: &str) -> Format {
     } else {
         Format::Chat
     }
+}
+
+/// The operation at a path below a configuration, without its first slash.
+fn exact_operation(method: &Method, tail: &str) -> Option<Operation> {
+    if let Some(path) = tail.strip_prefix("v1beta").filter(|path| path.starts_with('/')) {
+        return match *method {
+            Method::POST => Operation::of_gemini_post(path),
+            _ => operation(method, path).filter(|operation| operation.format().is_none()),
+        };
+    }
+    if tail.starts_with("model/") && *method == Method::POST {
+        return Operation::of_converse_post(&format!("/{tail}"));
+    }
+    tail.strip_prefix("v1").and_then(|path| operation(method, path))
 }
 
 /// The operation at a path after its version.
@@ -261,6 +282,27 @@ mod tests {
     }
 
     #[test]
+    fn configurations_have_the_paths_of_all_formats() {
+        let route = matched(Method::POST, "/providers/g/v1beta/models/any:streamGenerateContent");
+        assert_eq!(route.operation.label(), "stream_generate_content");
+        assert_eq!(
+            matched(Method::GET, "/providers/g/v1beta/models").operation,
+            Operation::ListModels
+        );
+        let route =
+            matched(Method::POST, "/providers/b/model/us.anthropic.x-v1%3A0/converse-stream");
+        assert_eq!(route.operation.model_in_path(), Some("us.anthropic.x-v1%3A0"));
+        for path in [
+            "/providers/g/v1beta/chat/completions",
+            "/providers/g/models/any:generateContent",
+            "/providers/b/model/m/invoke",
+            "/providers/b/v1/model/m/converse",
+        ] {
+            assert_eq!(match_route(&Method::POST, path), RouteMatch::NotServed, "{path}");
+        }
+    }
+
+    #[test]
     fn names_are_decoded_once() {
         for (raw, name) in [
             ("a%2Fb", "a/b"),
@@ -325,6 +367,20 @@ mod tests {
             assert_eq!(&route.operation, operation, "{path}");
         }
         assert_eq!(matched(Method::GET, "/xai/v1/models/").operation, Operation::ListModels);
+        for path in [
+            "/gemini/v1beta/models/gemini-2.5-pro:generateContent",
+            "/gemini/v1/models/gemini-2.5-pro:generateContent",
+            "/gemini/models/gemini-2.5-pro%3AgenerateContent/",
+        ] {
+            let route = matched(Method::POST, path);
+            assert_eq!(route.operation.model_in_path(), Some("gemini-2.5-pro"), "{path}");
+            assert_eq!(route.operation.label(), "generate_content", "{path}");
+        }
+        for path in ["/gemini/v1beta/chat/completions", "/gemini/v1beta/models/m:predict"] {
+            assert_eq!(match_route(&Method::POST, path), RouteMatch::NotServed, "{path}");
+        }
+        let climbing = "/gemini/v1beta/models/..%2Ffiles:generateContent";
+        assert_eq!(match_route(&Method::POST, climbing), RouteMatch::BadModelId);
         for path in ["/openai/v1/v1/chat/completions", "/openai/v1/v1/responses/"] {
             let doubled = RouteMatch::DoubledVersion(Provider::Openai);
             assert_eq!(match_route(&Method::POST, path), doubled, "{path}");

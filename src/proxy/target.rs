@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{HeaderName, HeaderValue};
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::DataPlane;
 use super::candidates::Candidate;
@@ -25,6 +25,9 @@ use crate::llm::limits::Bound;
 use crate::providers::quirks;
 use crate::upstream::{UpstreamRequest, UpstreamTimeouts};
 
+/// What stays as it is in a segment of a path (RFC 3986, section 3.3).
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
 /// One upstream that the request may be sent to.
 pub struct Target<'r> {
     pub upstream: &'r Arc<UpstreamEntry>,
@@ -36,6 +39,8 @@ pub struct Target<'r> {
     pub withhold_usage: bool,
     /// The caller asked for a stream.
     pub is_stream_expected: bool,
+    /// The model in place of the path's, encoded.
+    path_model: Option<String>,
     /// None for operations without a body.
     edits: Option<BodyEdits<'r>>,
 }
@@ -59,6 +64,7 @@ impl<'r> Target<'r> {
                 bound: Bound::FREE,
                 withhold_usage: false,
                 is_stream_expected: false,
+                path_model: None,
                 edits: None,
             });
         };
@@ -67,7 +73,14 @@ impl<'r> Target<'r> {
             return Err(ProxyError::ModelOverride { field });
         }
         let mut edits = json.edit();
-        if upstream.model.is_some() || is_of_chain {
+        let mut path_model = None;
+        let is_replaced = upstream.model.is_some() || is_of_chain;
+        if is_replaced && operation.has_model_in_path() {
+            path_model = Some(utf8_percent_encode(&model.name, SEGMENT).to_string());
+            if facts.names_other_model(&model.name).is_some() {
+                return Err(ProxyError::ModelMismatch);
+            }
+        } else if is_replaced {
             edits.set_str("model", &model.name);
         }
         let allowed = operation.parameters();
@@ -76,17 +89,18 @@ impl<'r> Target<'r> {
                 edits.set_if_absent(name, value).map_err(ProxyError::Body)?;
             }
         }
-        if *operation == Operation::CountTokens {
+        if operation.counts_tokens() {
             return Ok(Self {
                 upstream,
                 model,
                 bound: Bound::FREE,
                 withhold_usage: false,
                 is_stream_expected: false,
+                path_model,
                 edits: Some(edits),
             });
         }
-        let is_stream_expected = edits.get("stream") == Some("true");
+        let is_stream_expected = operation.asks_for_stream(edits.get("stream"));
         let withhold_usage = format == Format::Chat
             && is_stream_expected
             && upstream.stream_usage == StreamUsage::Inject
@@ -97,7 +111,15 @@ impl<'r> Target<'r> {
             facts.to_mut().ignore_answer_limits();
         }
         let bound = plane.accounting.bound(format, upstream, model, edits.length(), &facts);
-        Ok(Self { upstream, model, bound, withhold_usage, is_stream_expected, edits: Some(edits) })
+        Ok(Self {
+            upstream,
+            model,
+            bound,
+            withhold_usage,
+            is_stream_expected,
+            path_model,
+            edits: Some(edits),
+        })
     }
 
     /// What the caller is told of it: the configuration's name, or the provider's with the model; percent-
@@ -143,9 +165,13 @@ impl<'r> Target<'r> {
         let or = |own: Option<u32>, default| {
             own.map_or(default, |millis| Duration::from_millis(u64::from(millis)))
         };
+        let path = match &self.path_model {
+            Some(model) => route.operation.for_model(model.clone()).path_after_v1(),
+            None => route.operation.path_after_v1(),
+        };
         UpstreamRequest {
             method: caller.method().clone(),
-            target: upstream.base_url.join(&route.operation.path_after_v1(), query),
+            target: upstream.base_url.join(&path, query),
             headers,
             body,
             timeouts: UpstreamTimeouts {

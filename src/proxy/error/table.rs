@@ -139,12 +139,26 @@ impl ProxyError {
                 After(*retry_after),
                 "All targets of the fallback chain have failed a moment ago. Try again later.",
             ),
+            Self::ModelMismatch => row(
+                StatusCode::BAD_REQUEST,
+                "model_mismatch",
+                Never,
+                "The body names another model than the path, or than the model configuration. Leave it out there.",
+            ),
+            Self::CredentialInQuery { name } => row(
+                StatusCode::BAD_REQUEST,
+                "credential_in_query",
+                Never,
+                format!(
+                    "The query parameter '{name}' may hold a credential, which URLs are no place for. Send the Tollgate key in a header, such as 'Authorization: Bearer tg_...' or 'x-goog-api-key'."
+                ),
+            ),
             Self::DoubledVersion { provider } => row(
                 StatusCode::BAD_REQUEST,
                 "doubled_version",
                 Never,
                 format!(
-                    "The path holds /v1 twice. The client adds it itself: set its base URL to /{} without /v1.",
+                    "The path holds the API's version twice. The client adds it itself: set its base URL to /{} without it.",
                     provider.as_str()
                 ),
             ),
@@ -278,6 +292,12 @@ impl ProxyError {
                     }
                     UpstreamApi::Anthropic => {
                         "Anthropic's format: /v1/messages and /v1/messages/count_tokens"
+                    }
+                    UpstreamApi::Gemini => {
+                        "Google's format: /v1beta/models/{model}:generateContent, :streamGenerateContent, :countTokens, :embedContent and :batchEmbedContents"
+                    }
+                    UpstreamApi::Converse => {
+                        "Bedrock's format: /model/{model}/converse and /model/{model}/converse-stream"
                     }
                 };
                 let provider = provider.as_str();

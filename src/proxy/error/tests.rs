@@ -22,6 +22,8 @@ fn all() -> Vec<ProxyError> {
         E::IncompleteBody,
         E::BadModelId,
         E::ModelMissing,
+        E::ModelMismatch,
+        E::CredentialInQuery { name: name() },
         E::UnknownRoute { name: name() },
         E::NoTarget { name: name() },
         E::TargetsCoolDown { retry_after: 5, is_rate: false },

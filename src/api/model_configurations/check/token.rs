@@ -54,13 +54,17 @@ pub(super) async fn ask(
     mut asker: Asker<'_>,
 ) -> Result<Token, UpstreamError> {
     let ignored = quirks(&upstream.entry.provider_name).ignored_limits;
-    let bounds: &[&str] = match format_of(upstream.entry) {
+    let Some(format) = format_of(upstream.entry) else {
+        let reason = "The check asks for no token in this upstream's API; call the model instead.";
+        return Ok(Token::NotAsked(reason.to_owned()));
+    };
+    let bounds: &[&str] = match format {
         Format::Messages => &["max_tokens"],
         _ => &LENGTH_BOUNDS,
     };
     let mut answer = Token::Answered(StatusCode::BAD_REQUEST);
     for bound in bounds.iter().filter(|bound| !ignored.contains(bound)) {
-        answer = ask_within(upstream, &asker, bound).await?;
+        answer = ask_within(upstream, format, &asker, bound).await?;
         if !matches!(answer, Token::Answered(StatusCode::BAD_REQUEST)) {
             break;
         }
@@ -69,16 +73,18 @@ pub(super) async fn ask(
     Ok(answer)
 }
 
-/// The format that the upstream is asked in.
-fn format_of(entry: &UpstreamEntry) -> Format {
+/// The format that the upstream is asked in, if it is.
+fn format_of(entry: &UpstreamEntry) -> Option<Format> {
     match entry.provider.api() {
-        UpstreamApi::OpenAi => Format::Chat,
-        UpstreamApi::Anthropic => Format::Messages,
+        UpstreamApi::OpenAi => Some(Format::Chat),
+        UpstreamApi::Anthropic => Some(Format::Messages),
+        UpstreamApi::Gemini | UpstreamApi::Converse => None,
     }
 }
 
 async fn ask_within(
     upstream: &Upstream<'_>,
+    format: Format,
     asker: &Asker<'_>,
     bound: &str,
 ) -> Result<Token, UpstreamError> {
@@ -103,13 +109,7 @@ async fn ask_within(
     let target = TargetFacts {
         upstream: upstream.entry,
         model,
-        bound: accounting.bound(
-            format_of(upstream.entry),
-            upstream.entry,
-            model,
-            body.len(),
-            &facts,
-        ),
+        bound: accounting.bound(format, upstream.entry, model, body.len(), &facts),
     };
     let targets = &[target];
     let facts = RequestFacts { record, subject: *subject, targets, is_background: false };
@@ -129,7 +129,7 @@ async fn ask_within(
         request.finish(RequestOutcome::Refused);
         return Ok(Token::NotAsked(full.to_string()));
     }
-    let answer = send(upstream, body, &mut request).await;
+    let answer = send(upstream, format, body, &mut request).await;
     let outcome = match &answer {
         Ok(_) => RequestOutcome::Completed,
         Err(error) => {
@@ -147,10 +147,10 @@ async fn ask_within(
 /// Sends the question, and reads what the answer says of usage.
 async fn send(
     upstream: &Upstream<'_>,
+    format: Format,
     body: Bytes,
     request: &mut AccountedRequest,
 ) -> Result<Token, UpstreamError> {
-    let format = format_of(upstream.entry);
     let response =
         upstream.send(Method::POST, &Operation::Generate(format).path_after_v1(), body).await?;
     request.answered(response.status.as_u16());

@@ -27,6 +27,7 @@ pub(crate) fn cases() -> Vec<Case> {
         an_upstream_429_is_passed_on_with_its_headers,
         an_upstream_500_with_html_is_passed_on,
         every_upstream_error_is_passed_on_with_its_status,
+        a_refused_credential_gets_502_with_the_secrets_name,
         a_redirect_gets_502_without_its_location,
         a_304_is_passed_on_only_for_a_conditional_get,
         the_provider_key_is_redacted_from_errors,
@@ -88,12 +89,33 @@ async fn an_upstream_500_with_html_is_passed_on(database: Database) {
 async fn every_upstream_error_is_passed_on_with_its_status(database: Database) {
     let app = TestApp::start(&database).await;
     let team = app.workspace().await;
-    for status in [400, 401, 403, 404, 409, 413, 418, 422, 500, 502, 503, 504, 529] {
+    for status in [400, 403, 404, 409, 413, 418, 422, 500, 502, 503, 504, 529] {
         team.upstream.push(openai::error(status, "some_error", "its_code", "in its words"));
         let answer = team.caller().send(Fixture::chat()).await.expect(status);
         assert_eq!(answer.json()["error"]["code"], "its_code");
         assert_eq!(answer.header("x-tollgate-error"), None);
     }
+}
+
+async fn a_refused_credential_gets_502_with_the_secrets_name(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    team.upstream.push(openai::error(401, "some_error", "its_code", "in its words"));
+    let answer = team.caller().send(Fixture::chat()).await;
+    gateway_error(&answer, 502, "provider_credential_refused");
+    assert!(answer.text().contains(Fixture::SECRET) && !answer.text().contains("its words"));
+    let line = team.settled_once().await;
+    line.says(&[
+        ("code", "provider_credential_refused"),
+        ("status", "502"),
+        ("outcome", "refused"),
+    ]);
+    // Without a credential of ours there is nothing else to say.
+    team.configure("open", json!({"api_key_name": null})).await;
+    team.upstream.push(openai::error(401, "some_error", "its_code", "in its words"));
+    let request = Request::post_json("/providers/open/v1/chat/completions", &question(false));
+    let answer = team.caller().send(request).await.expect(401);
+    assert_eq!(answer.json()["error"]["code"], "its_code");
 }
 
 async fn a_redirect_gets_502_without_its_location(database: Database) {
@@ -143,18 +165,18 @@ async fn the_provider_key_is_redacted_from_errors(database: Database) {
     let escaped = key.replace('-', "\\u002d");
     let quoted = format!("{{\"error\":{{\"message\":\"Incorrect key {key}, {escaped}.\"}}}}");
     let expected = "{\"error\":{\"message\":\"Incorrect key [redacted], [redacted].\"}}";
-    team.upstream.push(Script::new().sized(401, &[], quoted.clone()));
+    team.upstream.push(Script::new().sized(403, &[], quoted.clone()));
     let halves: Vec<_> = quoted.as_bytes().chunks(23).map(<[u8]>::to_vec).collect();
-    team.upstream.push(Script::new().chunked_head(401, &[]).chunks(halves).end());
+    team.upstream.push(Script::new().chunked_head(403, &[]).chunks(halves).end());
     for _ in 0..2 {
-        let answer = team.caller().send(Fixture::chat()).await.expect(401);
+        let answer = team.caller().send(Fixture::chat()).await.expect(403);
         assert_eq!(answer.text(), expected);
     }
     // An incomplete body with part of the key is cut before it.
     let half = format!("Incorrect key {}", &key[..key.len() / 2]);
-    team.upstream.push(Script::new().sized_head(401, &[], 500).raw(half).close());
+    team.upstream.push(Script::new().sized_head(403, &[], 500).raw(half).close());
     let answer = team.caller().send(Fixture::chat()).await;
-    assert_eq!((answer.status, answer.text().as_str()), (401, "Incorrect key "));
+    assert_eq!((answer.status, answer.text().as_str()), (403, "Incorrect key "));
     assert!(matches!(answer.ending, BodyEnd::Broken(_)), "{:?}", answer.ending);
     // Only as much as is searched is passed on.
     let filler = "x".repeat(64 * 1024 - 20);

@@ -135,6 +135,11 @@ impl UpstreamEntry {
         needed.find(|name| self.secrets.iter().all(|row| row.name != **name))
     }
 
+    /// The secret that holds the credential; the first, if there are several.
+    pub fn secret_name(&self) -> Option<&SecretName> {
+        self.headers.iter().flat_map(|(_, template)| template.secrets()).next()
+    }
+
     /// The model of a request for which its caller chose this one.
     pub fn chosen_model(&self, name: &str) -> Arc<UpstreamModel> {
         if let Some(model) = self.chosen_models.get(name) {

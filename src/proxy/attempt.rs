@@ -12,7 +12,7 @@ use super::DataPlane;
 use super::candidates::key_of;
 use super::concurrency::ConcurrencyPermit;
 use super::context::RequestContext;
-use super::cool_down::Failure;
+use super::cool_down::{CoolDownKey, Failure};
 use super::error::ProxyError;
 use super::relay::Answer;
 use super::route::ProxyRoute;
@@ -50,8 +50,17 @@ struct Ready {
 /// Why an attempt brought no answer that is relayed.
 struct Failed {
     error: ProxyError,
+    /// The upstream's, if it has answered.
+    status: Option<u16>,
     /// Whether the upstream may have worked on the request, and bill it.
     may_be_billed: bool,
+}
+
+impl Failed {
+    /// Nothing was sent.
+    fn unsent(error: ProxyError) -> Self {
+        Self { error, status: None, may_be_billed: false }
+    }
 }
 
 /// What the last attempt brought.
@@ -72,7 +81,7 @@ impl Attempts<'_> {
     ) -> Result<Answer, ProxyError> {
         // Until the last attempt has ended.
         let share = body_share.map(Arc::new);
-        let mut last = Last::Failed(Failed { error: ProxyError::Internal, may_be_billed: false });
+        let mut last = Last::Failed(Failed::unsent(ProxyError::Internal));
         let mut may_retry = true;
         for (place, target) in targets.iter().enumerate() {
             let is_last = place + 1 == targets.len();
@@ -81,7 +90,7 @@ impl Attempts<'_> {
                 // A target that can't even be tried makes no answer worse.
                 Err(_) if context.request.record().attempts > 0 => continue,
                 Err(error) => {
-                    last = Last::Failed(Failed { error, may_be_billed: false });
+                    last = Last::Failed(Failed::unsent(error));
                     continue;
                 }
             };
@@ -97,7 +106,7 @@ impl Attempts<'_> {
                     let status = response.status.as_u16();
                     let leads_on =
                         self.chain.as_ref().is_some_and(|chain| chain.triggers.include(status));
-                    self.note(target, Some(&response));
+                    self.note(target, &response);
                     let answer = Answer {
                         response,
                         operation: self.route.operation.clone(),
@@ -113,7 +122,7 @@ impl Attempts<'_> {
                     Last::Answer(Box::new(answer))
                 }
                 Err(failed) => {
-                    self.note(target, None);
+                    self.note_failure(target, failed.status, None);
                     let is_final = matches!(failed.error, ProxyError::JournalFull);
                     let failed = Last::Failed(failed);
                     if is_final {
@@ -143,7 +152,7 @@ impl Attempts<'_> {
                     request.record().violated = denied.violated;
                     return false;
                 }
-                None
+                failed.status
             }
         };
         request.end_for_next(status);
@@ -178,26 +187,38 @@ impl Attempts<'_> {
     }
 
     /// Remembers how a target of a chain did.
-    fn note(&self, target: &Target<'_>, response: Option<&UpstreamResponse>) {
-        if self.chain.is_none() {
-            return;
+    fn note(&self, target: &Target<'_>, response: &UpstreamResponse) {
+        let status = response.status.as_u16();
+        if status >= 400 {
+            self.note_failure(target, Some(status), retry_after(&response.headers));
+        } else if let Some(key) = self.cool_down_key(target) {
+            self.plane.cool_downs.clear(&key);
         }
+    }
+
+    fn note_failure(
+        &self,
+        target: &Target<'_>,
+        status: Option<u16>,
+        retry_after: Option<Duration>,
+    ) {
+        let failure = match status {
+            Some(status) => Failure::Status { status, retry_after },
+            None => Failure::NoAnswer,
+        };
+        if let Some(key) = self.cool_down_key(target) {
+            self.plane.cool_downs.failed(&key, failure, self.plane.clock.now());
+        }
+    }
+
+    /// Only targets of chains cool down.
+    fn cool_down_key(&self, target: &Target<'_>) -> Option<CoolDownKey> {
+        self.chain.as_ref()?;
         let scope = WorkspaceScope {
             organization_id: self.subject.organization_id,
             workspace_id: self.subject.workspace_id,
         };
-        let key = key_of(scope, target.upstream, target.model);
-        let failure = match response {
-            Some(response) if response.status.as_u16() < 400 => {
-                return self.plane.cool_downs.clear(&key);
-            }
-            Some(response) => Failure::Status {
-                status: response.status.as_u16(),
-                retry_after: retry_after(&response.headers),
-            },
-            None => Failure::NoAnswer,
-        };
-        self.plane.cool_downs.failed(&key, failure, self.plane.clock.now());
+        Some(key_of(scope, target.upstream, target.model))
     }
 }
 
@@ -225,11 +246,15 @@ async fn send(
     may_retry: &mut bool,
     accounted: &mut AccountedRequest,
 ) -> Result<UpstreamResponse, Failed> {
+    let refuse = |response, accounted: &mut AccountedRequest| {
+        let response = refuse_redirect(response, request, accounted)?;
+        refuse_credential(response, target, accounted)
+    };
     let target = target.facts();
-    let full = |_| Failed { error: ProxyError::JournalFull, may_be_billed: false };
+    let full = |_| Failed::unsent(ProxyError::JournalFull);
     accounted.begin_attempt(&target, sent).map_err(full)?;
     let failure = match client.send(request).await {
-        Ok(response) => return refuse_redirect(response, request, accounted),
+        Ok(response) => return refuse(response, accounted),
         Err(failure) => failure,
     };
     accounted.attempt_failed(failure.error.reason(), failure.error.to_string());
@@ -239,7 +264,7 @@ async fn send(
     accounted.end_for_next(None);
     accounted.begin_again(&target).map_err(full)?;
     match client.send(request).await {
-        Ok(response) => refuse_redirect(response, request, accounted),
+        Ok(response) => refuse(response, accounted),
         Err(failure) => {
             accounted.attempt_failed(failure.error.reason(), failure.error.to_string());
             Err(failed(&failure.error))
@@ -256,14 +281,32 @@ fn refuse_redirect(
 ) -> Result<UpstreamResponse, Failed> {
     let is_own_304 = || response.status == StatusCode::NOT_MODIFIED && request.is_conditional_get();
     if response.status.is_redirection() && !is_own_304() {
-        accounted.attempt_failed("redirect", format!("status {}", response.status.as_u16()));
-        return Err(Failed { error: ProxyError::UpstreamRedirect, may_be_billed: false });
+        let status = response.status.as_u16();
+        accounted.attempt_failed("redirect", format!("status {status}"));
+        let error = ProxyError::UpstreamRedirect;
+        return Err(Failed { error, status: Some(status), may_be_billed: false });
     }
     Ok(response)
 }
 
+/// Refuses an upstream's 401: the caller, whose own key is good, would look for the mistake in it.
+fn refuse_credential(
+    response: UpstreamResponse,
+    target: &Target<'_>,
+    accounted: &mut AccountedRequest,
+) -> Result<UpstreamResponse, Failed> {
+    match target.upstream.secret_name() {
+        Some(name) if response.status == StatusCode::UNAUTHORIZED => {
+            accounted.attempt_failed("credential_refused", format!("secret {name}"));
+            let error = ProxyError::CredentialRefused { name: name.to_string() };
+            Err(Failed { error, status: Some(401), may_be_billed: false })
+        }
+        _ => Ok(response),
+    }
+}
+
 fn failed(error: &UpstreamError) -> Failed {
-    Failed { error: error_for(error), may_be_billed: error.is_after_sending() }
+    Failed { error: error_for(error), status: None, may_be_billed: error.is_after_sending() }
 }
 
 /// What the caller is told of a failure upstream.

@@ -74,6 +74,7 @@ pub enum ProxyError {
     UpstreamDied,
     UpstreamRedirect,
     EgressRefused,
+    CredentialRefused { name: String },
     ConnectTimeout,
     FirstByteTimeout,
     IdleTimeout,

@@ -196,9 +196,9 @@ def wrong_key(caller):
 
 @gateway_only
 def wrong_stored_secret(caller):
-    error = failure(openai.AuthenticationError, lambda: ask(caller.client("wrong-secret")), 401)
-    made_by_upstream(error)
-    assert "Invalid API Key" in str(error)
+    error = failure(openai.InternalServerError, lambda: ask(caller.client("wrong-secret")), 502)
+    made_by_gateway(error)
+    assert "provider_credential_refused" in str(error)
     assert caller.gateway_secrets[1] not in str(error)
 
 

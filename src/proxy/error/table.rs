@@ -359,6 +359,14 @@ impl ProxyError {
                 Never,
                 "The gateway's egress rules refuse the provider's address. Change the model configuration's base URL, or ask the gateway's operator to admit the address.",
             ),
+            Self::CredentialRefused { name } => row(
+                StatusCode::BAD_GATEWAY,
+                "provider_credential_refused",
+                Never,
+                format!(
+                    "The provider refuses the credential in the secret '{name}'. Ask an administrator to store one that it accepts."
+                ),
+            ),
             Self::ConnectTimeout => row(
                 StatusCode::GATEWAY_TIMEOUT,
                 "upstream_connect_timeout",

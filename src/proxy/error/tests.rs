@@ -57,6 +57,7 @@ fn all() -> Vec<ProxyError> {
         E::UpstreamDied,
         E::UpstreamRedirect,
         E::EgressRefused,
+        E::CredentialRefused { name: name() },
         E::ConnectTimeout,
         E::FirstByteTimeout,
         E::IdleTimeout,

@@ -30,6 +30,7 @@ pub(crate) fn cases() -> Vec<Case> {
         a_broken_stream_is_not_sent_again,
         a_caller_who_leaves_ends_the_second_attempt,
         a_limited_target_is_left_out_until_it_may_be_tried,
+        a_target_that_has_recovered_is_tried_when_it_is_needed,
         providers_and_aliases_have_chains,
         routes_have_names,
         a_request_can_switch_it_off,
@@ -267,6 +268,24 @@ async fn a_limited_target_is_left_out_until_it_may_be_tried(database: Database) 
     let code = answer.json()["error"]["code"].clone();
     assert_eq!((answer.status, &code), (429, &json!("targets_rate_limited")));
     assert_eq!(answer.header("retry-after"), Some("20"));
+}
+
+async fn a_target_that_has_recovered_is_tried_when_it_is_needed(database: Database) {
+    let chain = Chain::start(&database).await;
+    chain.usual(json!({})).await;
+    chain.team.upstream.push(bad(500));
+    chain.others[0].push(bad(500));
+    chain.others[1].push(good());
+    served_by(&chain.ask().await.expect(200), "custom/third", "3");
+    chain.app.advance(Duration::from_secs(2));
+    // The first answers, so that nobody has tried the second.
+    for _ in 0..2 {
+        chain.team.upstream.push(good());
+        served_by(&chain.ask().await.expect(200), "custom/main", "1");
+    }
+    chain.team.upstream.push(bad(500));
+    chain.others[0].push(good());
+    served_by(&chain.ask().await.expect(200), "custom/second", "2");
 }
 
 async fn providers_and_aliases_have_chains(database: Database) {

@@ -44,6 +44,7 @@ cfg_if! {
         mod compaction;
         mod concurrent_changes;
         mod configuration_checks;
+        mod converse;
         mod database_outage;
         mod default_policies;
         mod doc_comments;
@@ -53,6 +54,7 @@ cfg_if! {
         mod end_to_end;
         mod fallback;
         mod gateway_policies;
+        mod gemini;
         mod ledger;
         mod ledger_database_failures;
         mod ledger_rollups;

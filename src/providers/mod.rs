@@ -18,6 +18,8 @@ pub struct Quirks {
     model_fields: &'static [&'static str],
     /// Limits on the answer that the provider accepts and ignores.
     pub ignored_limits: &'static [&'static str],
+    /// It refuses `stream_options`, and reports the usage of streams by itself.
+    pub refuses_stream_options: bool,
     image_tokens: u64,
 }
 
@@ -35,6 +37,7 @@ const UNKNOWN: Quirks = Quirks {
     provider: "",
     model_fields: KNOWN_MODEL_FIELDS,
     ignored_limits: &[],
+    refuses_stream_options: false,
     image_tokens: UNKNOWN_IMAGE_TOKENS,
 };
 
@@ -70,7 +73,8 @@ const QUIRKS: &[Quirks] = &[
     },
     Quirks { provider: "together", model_fields: &["fallbacks", "safety_model"], ..USUAL },
     Quirks { provider: "qwen", ..USUAL },
-    Quirks { provider: "mistral", ..USUAL },
+    // 422 "Extra inputs are not permitted", as of 2025.
+    Quirks { provider: "mistral", refuses_stream_options: true, ..USUAL },
     Quirks { provider: "moonshot", ..USUAL },
     Quirks { provider: "zhipu", ..USUAL },
     Quirks { provider: "fireworks", ..USUAL },

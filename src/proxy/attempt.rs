@@ -85,6 +85,16 @@ impl Attempts<'_> {
         let mut may_retry = true;
         for (place, target) in targets.iter().enumerate() {
             let is_last = place + 1 == targets.len();
+            let key = self.cool_down_key(target);
+            let cooling =
+                key.and_then(|key| self.plane.cool_downs.enter(&key, self.plane.clock.now()));
+            if let Some(cooling) = cooling {
+                // Another request tries it at this moment.
+                if context.request.record().attempts == 0 {
+                    last = Last::Failed(Failed::unsent(cooling.into()));
+                }
+                continue;
+            }
             let ready = match self.prepare(target, is_last, context) {
                 Ok(ready) => ready,
                 // A target that can't even be tried makes no answer worse.

@@ -212,9 +212,8 @@ fn without_cooling(
     if ready.is_empty()
         && let Some(soonest) = cooling.iter().map(|one| one.left).min()
     {
-        let retry_after = u32::try_from(soonest.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
         let is_rate = cooling.iter().all(|one| one.is_rate);
-        return Err(ProxyError::TargetsCoolDown { retry_after, is_rate });
+        return Err(Cooling { left: soonest, is_rate }.into());
     }
     Ok(ready)
 }

@@ -1,5 +1,5 @@
 //! Targets that failed are left out of chains for a while, on this process. When the time is over one
-//! request tries the target again, and the others wait for what becomes of it.
+//! request tries the target again, and until it has an answer the others leave the target out.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,7 +18,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 const REFUSED_CREDENTIAL: Duration = Duration::from_secs(60);
 /// The longest time that an upstream's `Retry-After` is heeded.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
-/// How long the others wait for the request that tries a target again.
+/// How long the others leave a target out that a request tries again.
 const PROBE: Duration = Duration::from_secs(10);
 /// Targets remembered. Beyond that, those whose time is over are forgotten.
 const MAX_TARGETS: usize = 10_000;
@@ -29,6 +29,12 @@ pub struct CoolDownKey {
     pub workspace_id: WorkspaceId,
     pub upstream: UpstreamId,
     pub model: Option<String>,
+}
+
+impl CoolDownKey {
+    fn of_credential(&self) -> Self {
+        Self { model: None, ..self.clone() }
+    }
 }
 
 /// What an upstream did that cools a target down.
@@ -60,28 +66,24 @@ struct State {
 pub struct CoolDowns(Mutex<HashMap<CoolDownKey, State>>);
 
 impl CoolDowns {
-    /// Whether the target has to be left out now. If its time is over, this request tries it.
+    /// Whether the target has to be left out now.
     pub fn check(&self, key: &CoolDownKey, now: DateTime<Utc>) -> Option<Cooling> {
+        check(&self.all(), key, now)
+    }
+
+    /// The same, for a request that is about to be sent to the target: if the target's time is over, it is
+    /// this request that tries it.
+    pub fn enter(&self, key: &CoolDownKey, now: DateTime<Utc>) -> Option<Cooling> {
         let mut all = self.all();
-        if all.is_empty() {
-            return None;
-        }
-        let credential = CoolDownKey { model: None, ..key.clone() };
-        let keys = [&credential, key];
-        let cooling = keys.into_iter().filter_map(|key| all.get(key)).filter(|one| one.until > now);
-        let longest = cooling.max_by_key(|one| one.until);
-        if let Some(longest) = longest {
-            return Some(Cooling {
-                left: (longest.until - now).to_std().unwrap_or_default(),
-                is_rate: longest.is_rate,
-            });
-        }
-        for key in keys {
-            if let Some(state) = all.get_mut(key) {
-                state.until = now + PROBE;
+        let cooling = check(&all, key, now);
+        if cooling.is_none() {
+            for key in [&key.of_credential(), key] {
+                if let Some(state) = all.get_mut(key) {
+                    state.until = now + PROBE;
+                }
             }
         }
-        None
+        cooling
     }
 
     /// The target has answered.
@@ -89,16 +91,16 @@ impl CoolDowns {
         let mut all = self.all();
         if !all.is_empty() {
             all.remove(key);
-            all.remove(&CoolDownKey { model: None, ..key.clone() });
+            all.remove(&key.of_credential());
         }
     }
 
-    /// The target has failed. What says nothing of the target's state (404, or another mistake of the
+    /// The target has failed. What says nothing of the target's state (403, 404, or another mistake of the
     /// caller) cools nothing.
     pub fn failed(&self, key: &CoolDownKey, failure: Failure, now: DateTime<Utc>) {
         let (key, least, is_rate) = match failure {
-            Failure::Status { status: 401..=403, .. } => {
-                (CoolDownKey { model: None, ..key.clone() }, REFUSED_CREDENTIAL, false)
+            Failure::Status { status: 401 | 402, .. } => {
+                (key.of_credential(), REFUSED_CREDENTIAL, false)
             }
             Failure::Status { status: 429, retry_after } => {
                 (key.clone(), retry_after.unwrap_or(FIRST), true)
@@ -131,6 +133,21 @@ impl CoolDowns {
     }
 }
 
+fn check(
+    all: &HashMap<CoolDownKey, State>,
+    key: &CoolDownKey,
+    now: DateTime<Utc>,
+) -> Option<Cooling> {
+    if all.is_empty() {
+        return None;
+    }
+    let states = [all.get(&key.of_credential()), all.get(key)];
+    let cooling = states.into_iter().flatten().filter(|state| state.until > now);
+    let longest = cooling.max_by_key(|state| state.until)?;
+    let left = (longest.until - now).to_std().unwrap_or_default();
+    Some(Cooling { left, is_rate: longest.is_rate })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,8 +173,10 @@ mod tests {
         assert_eq!(downs.check(&key("a"), now), Some(Cooling { left: FIRST, is_rate: false }));
         assert_eq!(downs.check(&key("b"), now), None);
         let later = now + FIRST;
-        assert_eq!(downs.check(&key("a"), later), None, "the probe");
-        assert!(downs.check(&key("a"), later).is_some(), "the others wait");
+        assert_eq!(downs.check(&key("a"), later), None, "looking is not trying");
+        assert_eq!(downs.enter(&key("a"), later), None, "one request tries it");
+        assert!(downs.enter(&key("a"), later).is_some(), "the others do not");
+        assert!(downs.check(&key("a"), later).is_some());
         downs.failed(&key("a"), status(500), later);
         assert_eq!(downs.check(&key("a"), later).unwrap().left, FIRST * 2);
         downs.clear(&key("a"));
@@ -181,7 +200,7 @@ mod tests {
     #[test]
     fn a_refused_credential_cools_all_models_and_a_mistake_none() {
         let (downs, now) = (CoolDowns::default(), DateTime::UNIX_EPOCH);
-        for harmless in [400, 404, 413, 422] {
+        for harmless in [400, 403, 404, 413, 422] {
             downs.failed(&key("a"), status(harmless), now);
         }
         assert_eq!(downs.check(&key("a"), now), None);

@@ -15,6 +15,7 @@ use actix_web_httpauth::headers::www_authenticate::WwwAuthenticate;
 use actix_web_httpauth::headers::www_authenticate::bearer::Bearer;
 
 use super::content_coding::SUPPORTED;
+use super::cool_down::Cooling;
 use crate::domain::ids::RequestId;
 use crate::domain::metadata::InvalidMetadata;
 use crate::domain::provider::Provider;
@@ -166,6 +167,14 @@ impl From<&Denied> for ProxyError {
             Reason::Rate => Self::RateLimited { message, retry_after: denied.retry_after },
             Reason::Unavailable => Self::LimitsUnavailable,
         }
+    }
+}
+
+impl From<Cooling> for ProxyError {
+    fn from(cooling: Cooling) -> Self {
+        let seconds = cooling.left.as_millis().div_ceil(1000);
+        let retry_after = u32::try_from(seconds).unwrap_or(u32::MAX);
+        Self::TargetsCoolDown { retry_after, is_rate: cooling.is_rate }
     }
 }
 

@@ -104,6 +104,7 @@ impl<'r> Target<'r> {
         let withhold_usage = format == Format::Chat
             && is_stream_expected
             && upstream.stream_usage == StreamUsage::Inject
+            && !quirks.refuses_stream_options
             && edits.ask_for_usage().map_err(ProxyError::Body)?;
         let mut facts = Cow::Borrowed(facts);
         edits.added().for_each(|(key, raw)| facts.to_mut().add_field(key, raw));

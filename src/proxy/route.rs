@@ -340,7 +340,7 @@ mod tests {
             "/providers/gpt/v1//chat/completions",
             "/providers/gpt/v1/chat%2Fcompletions",
             "/providers/gpt/V1/chat/completions",
-            "/providers/gpt/v1/embeddings",
+            "/providers/gpt/v1/images/generations",
             "/providers//gpt/v1/chat/completions",
         ] {
             assert_eq!(match_route(&Method::POST, path), RouteMatch::NotServed, "{path}");

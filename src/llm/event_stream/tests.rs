@@ -4,8 +4,11 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// The messages of a stream, with their payloads, up to where it is damaged.
-fn messages(stream: &[u8], sizes: &[usize]) -> (Vec<(Headers, Vec<u8>)>, Result<bool, Corrupt>) {
+/// A message's headers and payload.
+type Message = (Headers, Vec<u8>);
+
+/// The messages of a stream up to where it is damaged, and whether it ends between two.
+fn messages(stream: &[u8], sizes: &[usize]) -> (Vec<Message>, Result<bool, Corrupt>) {
     let mut reader = EventStreamReader::default();
     let (mut messages, mut payload) = (Vec::new(), Vec::new());
     let mut rest = stream;

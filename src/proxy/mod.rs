@@ -18,7 +18,6 @@ pub mod relay;
 pub mod route;
 pub mod target;
 
-use actix_web::body::{BoxBody, EitherBody};
 use actix_web::{HttpRequest, HttpResponse, web};
 use smallvec::SmallVec;
 use tracing::Instrument;
@@ -45,7 +44,7 @@ use context::RequestContext;
 use cool_down::CoolDowns;
 use error::ProxyError;
 use read::{BodyLimits, CallerBody};
-use relay::{Answer, RelayBody};
+use relay::Answer;
 use route::{ProxyRoute, RouteMatch};
 use target::Target;
 
@@ -83,9 +82,9 @@ pub async fn handle(
     payload: web::Payload,
     plane: web::Data<DataPlane>,
     client: web::Data<UpstreamClient>,
-) -> HttpResponse<EitherBody<RelayBody, BoxBody>> {
+) -> HttpResponse {
     if route::is_reachability_check(request.method(), request.uri().path()) {
-        return HttpResponse::Ok().finish().map_into_right_body();
+        return HttpResponse::Ok().finish();
     }
     let ids = RequestIds::new(plane.clock.new_id(), request.headers());
     // One line is logged for a request, which holds the ids, so the cost of a span is only worth it
@@ -104,15 +103,18 @@ async fn answer(
     plane: web::Data<DataPlane>,
     client: web::Data<UpstreamClient>,
     ids: RequestIds,
-) -> HttpResponse<EitherBody<RelayBody, BoxBody>> {
+) -> HttpResponse {
     let client_address = plane.trusted_proxies.client_address(&request);
     let reporter = &plane.accounting.reporter;
     let mut context = RequestContext::new(reporter, ids.clone(), client_address);
     let mut response = match pipeline(&request, payload, &plane, &client, &mut context).await {
-        Ok(answer) => relay::relay(answer, context).await.map_into_left_body(),
+        Ok(mut answer) => {
+            let told = relay::begin(&mut answer, &mut context).await;
+            relay::relay(answer, told, context)
+        }
         Err(error) => {
             let format = route::error_format(request.headers(), request.uri().path());
-            context.refuse(&error, format).map_into_right_body()
+            context.refuse(&error, format)
         }
     };
     ids.insert_into(response.headers_mut());

@@ -18,9 +18,11 @@ pub mod relay;
 pub mod route;
 pub mod target;
 
+use std::future::poll_fn;
+use std::pin::pin;
+
 use actix_web::{HttpRequest, HttpResponse, web};
 use smallvec::SmallVec;
-use tracing::Instrument;
 
 use crate::accounting::budget::Budget;
 use crate::accounting::engine::Accounting;
@@ -94,7 +96,9 @@ pub async fn handle(
         request_id = %ids.request_id,
         client_request_id = ids.client_request_id.as_deref(),
     );
-    answer(request, payload, plane, client, ids).instrument(span).await
+    // Polled where it is: to instrument it would be to copy it, and it has several kilobytes.
+    let mut work = pin!(answer(request, payload, plane, client, ids));
+    poll_fn(|cx| span.in_scope(|| work.as_mut().poll(cx))).await
 }
 
 async fn answer(

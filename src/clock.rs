@@ -3,9 +3,9 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use uuid::timestamp::context::ContextV7;
 
 /// While the machine's clock is set back by no more than this, new ids keep the later time, so that
@@ -32,18 +32,22 @@ struct LastId {
 impl Clock {
     /// The current time.
     pub fn now(&self) -> DateTime<Utc> {
-        let offset = TimeDelta::microseconds(self.offset_micros.load(Ordering::Relaxed));
-        let stopped = self.stopped_micros.load(Ordering::Relaxed);
-        let running = match stopped {
-            0 => Utc::now(),
-            stopped => DateTime::from_timestamp_micros(stopped).unwrap_or_default(),
+        DateTime::from_timestamp_micros(self.micros()).unwrap_or_default()
+    }
+
+    /// The current time in microseconds since the Unix epoch. Whole numbers, since a request asks for
+    /// the time four times, and sums of instants on the calendar cost more than asking.
+    fn micros(&self) -> i64 {
+        let micros = match self.stopped_micros.load(Ordering::Relaxed) {
+            0 => micros_of_machine(),
+            stopped => stopped,
         };
-        (running + offset).trunc_subsecs(6)
+        micros.saturating_add(self.offset_micros.load(Ordering::Relaxed))
     }
 
     /// Stops this clock and all its clones: from now on only [`Self::advance`] moves them.
     pub fn stop(&self) {
-        self.stopped_micros.store(Utc::now().timestamp_micros(), Ordering::Relaxed);
+        self.stopped_micros.store(micros_of_machine(), Ordering::Relaxed);
     }
 
     /// Moves this clock and all its clones forward.
@@ -56,7 +60,7 @@ impl Clock {
     /// of one process sort in the order of their creation, also within a millisecond. Lists are
     /// sorted by them.
     pub fn new_id<T: From<uuid::Uuid>>(&self) -> T {
-        let millis = u64::try_from(self.now().timestamp_millis()).unwrap_or(0);
+        let millis = u64::try_from(self.micros() / 1000).unwrap_or(0);
         let mut last = self.last_id.lock().unwrap_or_else(PoisonError::into_inner);
         if millis.saturating_add(MAX_SET_BACK_MILLIS) < last.millis {
             *last = LastId::default();
@@ -67,8 +71,16 @@ impl Clock {
     }
 }
 
+/// The machine's clock; the epoch if it is set before that.
+fn micros_of_machine() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
+
     use super::*;
     use crate::domain::ids::AuditEventId;
 

@@ -3,7 +3,7 @@
 pub mod client_address;
 pub mod issue;
 
-use actix_web::http::header::HeaderMap;
+use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use chrono::{DateTime, Utc};
 
 use crate::clock::Clock;
@@ -12,6 +12,10 @@ use crate::directory::key::{KeyEntry, KeyState, SecretCheck};
 use crate::directory::{Directory, Unavailable};
 pub use crate::domain::principal::{Credential, Principal};
 pub use crate::domain::scope::Scope;
+
+/// Headers that hold nothing but a key. Constants, since a text would be parsed at every lookup.
+const BARE_KEYS: [HeaderName; 2] =
+    [HeaderName::from_static("x-api-key"), HeaderName::from_static("x-goog-api-key")];
 
 /// Why a request was not authenticated.
 #[derive(Debug, thiserror::Error)]
@@ -68,11 +72,11 @@ pub async fn authenticate(
 /// The first Tollgate API key in `Authorization: Bearer` (the scheme in any letter case, RFC 9110,
 /// section 11.1), `X-Api-Key` and `x-goog-api-key`. Other credentials in these headers are ignored.
 fn presented_key(headers: &HeaderMap) -> Result<ParsedApiKey, AuthError> {
-    let bearer = headers.get_all("authorization").filter_map(|value| {
+    let bearer = headers.get_all(AUTHORIZATION).filter_map(|value| {
         let (scheme, credential) = value.to_str().ok()?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| credential.trim())
     });
-    let bare = ["x-api-key", "x-goog-api-key"]
+    let bare = BARE_KEYS
         .into_iter()
         .flat_map(|name| headers.get_all(name))
         .filter_map(|value| value.to_str().ok().map(str::trim));

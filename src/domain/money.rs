@@ -101,22 +101,31 @@ impl FromStr for NanoUsd {
     }
 }
 
-/// Dollars without trailing zeros: `0.25`, `12`, `-1.5`.
-impl fmt::Display for NanoUsd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sign = if self.0 < 0 { "-" } else { "" };
+impl NanoUsd {
+    /// Writes dollars without trailing zeros: `0.25`, `12`, `-1.5`.
+    pub fn write_to(self, out: &mut impl fmt::Write) -> fmt::Result {
         let nanos = self.0.unsigned_abs();
         let unit = NANOS_PER_USD.unsigned_abs();
-        let (whole, fraction) = (nanos / unit, nanos % unit);
-        if fraction == 0 {
-            return write!(f, "{sign}{whole}");
+        if self.0 < 0 {
+            out.write_str("-")?;
         }
-        let (mut fraction, mut digits) = (fraction, 9);
-        while fraction % 10 == 0 {
-            fraction /= 10;
-            digits -= 1;
+        // Not with the formatting macros: every answer and every log line has such an amount.
+        let mut digits = itoa::Buffer::new();
+        out.write_str(digits.format(nanos / unit))?;
+        if nanos.is_multiple_of(unit) {
+            return Ok(());
         }
-        write!(f, "{sign}{whole}.{fraction:0digits$}")
+        out.write_str(".")?;
+        // With a leading one, since the zeros after the point count.
+        let fraction = digits.format(unit + nanos % unit).get(1..).unwrap_or_default();
+        out.write_str(fraction.trim_end_matches('0'))
+    }
+}
+
+/// Dollars as [`NanoUsd::write_to`] writes them.
+impl fmt::Display for NanoUsd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_to(f)
     }
 }
 

@@ -220,7 +220,13 @@ pub fn model_name(raw: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-    let Text(name) = serde_json::from_str(raw).ok()?;
+    let quoted = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let is_special = |byte: u8| matches!(byte, ..b' ' | b'"' | b'\\');
+    let name = match quoted.filter(|text| !text.bytes().any(is_special)) {
+        // As all known names are.
+        Some(plain) => Cow::Borrowed(plain),
+        None => serde_json::from_str::<Text<'_>>(raw).ok()?.0,
+    };
     (1..=MAX_MODEL_BYTES).contains(&name.len()).then(|| name.into_owned())
 }
 

@@ -1,8 +1,9 @@
 //! How many requests each upstream may have under way at once on this process. Beyond the limit
 //! the answer is 429 at once, never a queue.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use foldhash::HashMap;
 
 use crate::domain::provider::UpstreamId;
 

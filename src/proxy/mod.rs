@@ -18,10 +18,11 @@ pub mod relay;
 pub mod route;
 pub mod target;
 
-use actix_web::body::{BoxBody, EitherBody};
+use std::future::poll_fn;
+use std::pin::pin;
+
 use actix_web::{HttpRequest, HttpResponse, web};
 use smallvec::SmallVec;
-use tracing::Instrument;
 
 use crate::accounting::budget::Budget;
 use crate::accounting::engine::Accounting;
@@ -45,7 +46,7 @@ use context::RequestContext;
 use cool_down::CoolDowns;
 use error::ProxyError;
 use read::{BodyLimits, CallerBody};
-use relay::{Answer, RelayBody};
+use relay::Answer;
 use route::{ProxyRoute, RouteMatch};
 use target::Target;
 
@@ -83,9 +84,9 @@ pub async fn handle(
     payload: web::Payload,
     plane: web::Data<DataPlane>,
     client: web::Data<UpstreamClient>,
-) -> HttpResponse<EitherBody<RelayBody, BoxBody>> {
+) -> HttpResponse {
     if route::is_reachability_check(request.method(), request.uri().path()) {
-        return HttpResponse::Ok().finish().map_into_right_body();
+        return HttpResponse::Ok().finish();
     }
     let ids = RequestIds::new(plane.clock.new_id(), request.headers());
     // One line is logged for a request, which holds the ids, so the cost of a span is only worth it
@@ -95,7 +96,9 @@ pub async fn handle(
         request_id = %ids.request_id,
         client_request_id = ids.client_request_id.as_deref(),
     );
-    answer(request, payload, plane, client, ids).instrument(span).await
+    // Polled where it is: to instrument it would be to copy it, and it has several kilobytes.
+    let mut work = pin!(answer(request, payload, plane, client, ids));
+    poll_fn(|cx| span.in_scope(|| work.as_mut().poll(cx))).await
 }
 
 async fn answer(
@@ -104,15 +107,18 @@ async fn answer(
     plane: web::Data<DataPlane>,
     client: web::Data<UpstreamClient>,
     ids: RequestIds,
-) -> HttpResponse<EitherBody<RelayBody, BoxBody>> {
+) -> HttpResponse {
     let client_address = plane.trusted_proxies.client_address(&request);
     let reporter = &plane.accounting.reporter;
     let mut context = RequestContext::new(reporter, ids.clone(), client_address);
     let mut response = match pipeline(&request, payload, &plane, &client, &mut context).await {
-        Ok(answer) => relay::relay(answer, context).await.map_into_left_body(),
+        Ok(mut answer) => {
+            let told = relay::begin(&mut answer, &mut context).await;
+            relay::relay(answer, told, context)
+        }
         Err(error) => {
             let format = route::error_format(request.headers(), request.uri().path());
-            context.refuse(&error, format).map_into_right_body()
+            context.refuse(&error, format)
         }
     };
     ids.insert_into(response.headers_mut());

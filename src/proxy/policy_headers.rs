@@ -56,11 +56,19 @@ pub fn insert_policy_headers(headers: &mut HeaderMap, report: &PolicyReport) {
 
 /// As OpenAI's API writes it in these headers: `1s`, `6m0s`, `1h0m0s`.
 fn duration(seconds: u64) -> String {
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, seconds) => format!("{seconds}s"),
-        (0, minutes, seconds) => format!("{minutes}m{seconds}s"),
-        (hours, minutes, seconds) => format!("{hours}h{minutes}m{seconds}s"),
+    let mut text = String::new();
+    let mut push = |number: u64, unit| {
+        text.push_str(itoa::Buffer::new().format(number));
+        text.push(unit);
+    };
+    if seconds >= 3600 {
+        push(seconds / 3600, 'h');
     }
+    if seconds >= 60 {
+        push(seconds / 60 % 60, 'm');
+    }
+    push(seconds % 60, 's');
+    text
 }
 
 fn policies_json(report: &PolicyReport) -> String {
@@ -110,7 +118,9 @@ fn write_status(json: &mut String, report: &PolicyReport, limit: &ReportedLimit)
     let remaining = limit.remaining();
     match limit.limit {
         Limit::Spend { window, .. } => {
-            let _ = write!(json, ",\"remaining_usd\":{}", NanoUsd::from_nanos(remaining));
+            json.push_str(",\"remaining_usd\":");
+            // Writing to a text cannot fail.
+            let _ = NanoUsd::from_nanos(remaining).write_to(json);
             json.push_str(",\"resets_at\":\"");
             push_instant(json, window.end(report.at));
             json.push('"');
@@ -132,7 +142,7 @@ fn push_instant(json: &mut String, at: DateTime<Utc>) {
     let mut push = |separator: &str, number: u32| {
         json.push_str(separator);
         for digit in [number / 10 % 10, number % 10] {
-            json.extend(char::from_digit(digit, 10));
+            json.push(char::from_digit(digit, 10).unwrap_or('0'));
         }
     };
     let year = at.year().unsigned_abs();

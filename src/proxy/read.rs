@@ -1,11 +1,15 @@
 //! Reading the caller's body, within its limits of size, time and memory.
 
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
 use actix_web::web::Payload;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
+use tokio::time::{Instant, timeout_at};
 
 use super::content_coding::{codings, decode};
 use super::error::ProxyError;
@@ -72,7 +76,27 @@ async fn read_body(
         share.shrink(encoded);
         Ok((body, share))
     };
-    tokio::time::timeout(limits.time, reading).await.map_err(|_| ProxyError::BodyTooSlow)?
+    let deadline = Instant::now() + limits.time;
+    let mut reading = pin!(reading);
+    if let Some(read) = read_at_once(reading.as_mut()).await {
+        return read;
+    }
+    timeout_at(deadline, reading).await.map_err(|_| ProxyError::BodyTooSlow)?
+}
+
+/// Reads a body that has come with its head, as small ones do: it needs no timer. actix-web gives out the
+/// body after it has polled the handler for the first time.
+async fn read_at_once<F: Future>(mut reading: Pin<&mut F>) -> Option<F::Output> {
+    let mut is_first = true;
+    poll_fn(|cx| match reading.as_mut().poll(cx) {
+        Poll::Ready(read) => Poll::Ready(Some(read)),
+        Poll::Pending if std::mem::take(&mut is_first) => {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }
 
 async fn collect(

@@ -5,17 +5,18 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use actix_web::HttpResponse;
-use actix_web::body::{BodySize, MessageBody};
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
+use smallvec::SmallVec;
 use tokio::time::{Instant, Sleep, timeout_at};
 
 use super::attempt::error_for;
 use super::concurrency::ConcurrencyPermit;
 use super::context::RequestContext;
-use super::headers::{content_length, downstream_headers};
+use super::headers::{content_length, copy_downstream};
 use super::key_scrubber::{MAX_ERROR_BYTES, scrub, scrubbed_length};
 use super::policy_headers::insert_policy_headers;
 use crate::crypto::SecretBytes;
@@ -54,8 +55,20 @@ pub struct Answer {
     pub served_by: Option<String>,
 }
 
-/// Begins the answer to the caller.
-pub async fn relay(answer: Answer, mut context: RequestContext) -> HttpResponse<RelayBody> {
+/// Notes that the head of the answer is there, and reads an error that has to be searched for the
+/// provider's key. Apart from [`relay`], since what an asynchronous function holds is copied when it is
+/// called, and nearly all answers need no waiting.
+pub async fn begin(answer: &mut Answer, context: &mut RequestContext) -> Option<ToldError> {
+    let UpstreamResponse { status, headers, body, .. } = &mut answer.response;
+    context.request.answered(status.as_u16());
+    let is_readable = !status.is_success()
+        && !has_no_body(*status, content_length(headers))
+        && !is_compressed(headers);
+    if is_readable { Some(read_error(body).await) } else { None }
+}
+
+/// The answer to the caller, after [`begin`].
+pub fn relay(answer: Answer, told: Option<ToldError>, mut context: RequestContext) -> HttpResponse {
     let Answer {
         response,
         operation,
@@ -66,13 +79,12 @@ pub async fn relay(answer: Answer, mut context: RequestContext) -> HttpResponse<
         served_by,
     } = answer;
     let UpstreamResponse { status, headers, body, .. } = response;
-    let exposed: Vec<&[u8]> = secrets.iter().map(SecretBytes::expose).collect();
+    let exposed: SmallVec<[&[u8]; 2]> = secrets.iter().map(SecretBytes::expose).collect();
     let format = operation.answer_format();
     let reader =
         AnswerReader { format: format.unwrap_or(Format::Chat), is_stream_expected, withhold_usage };
     let watch = reader.begin(status, &headers);
     let is_stream = matches!(watch, Watch::Stream(_));
-    context.request.answered(status.as_u16());
     if is_stream {
         context.stream_begins();
     }
@@ -83,7 +95,9 @@ pub async fn relay(answer: Answer, mut context: RequestContext) -> HttpResponse<
     let mut first = None;
     let mut upstream = Some(body);
     let mut state = State::Open;
-    let mut down = downstream_headers(&headers, &exposed);
+    let mut response = HttpResponse::new(status);
+    let down = response.headers_mut();
+    copy_downstream(&headers, &exposed, down);
     if has_no_body(status, length) {
         // Nothing will be asked of such a body, so it is settled here.
         upstream = None;
@@ -102,10 +116,8 @@ pub async fn relay(answer: Answer, mut context: RequestContext) -> HttpResponse<
         first = Some(error_format.error_body(&unreadable(status, id)).into());
         down.remove(CONTENT_ENCODING);
         down.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    } else if matches!(watch, Watch::None)
-        && let Some(mut body) = upstream.take()
-    {
-        let told = read_error(&mut body).await;
+    } else if let Some(told) = told {
+        upstream = None;
         let mut bytes = scrub(&told.bytes, &exposed).into_owned();
         if !matches!(told.end, ErrorEnd::Whole) {
             // A key may lie across the cut.
@@ -113,10 +125,9 @@ pub async fn relay(answer: Answer, mut context: RequestContext) -> HttpResponse<
         }
         first = Some(Bytes::from(bytes));
         size = BodySize::Stream;
-        match told.end {
-            ErrorEnd::BrokeOff(error) => state = State::Broken(error),
-            // Nothing beyond this was looked at.
-            ErrorEnd::Whole | ErrorEnd::TooLong => drop(body),
+        // Nothing beyond the end of one that is too long was looked at.
+        if let ErrorEnd::BrokeOff(error) = told.end {
+            state = State::Broken(error);
         }
     }
     let left = match &watch {
@@ -127,7 +138,7 @@ pub async fn relay(answer: Answer, mut context: RequestContext) -> HttpResponse<
         down.insert(SERVED_BY, served_by);
         down.insert(ATTEMPTS, HeaderValue::from(context.request.record().attempts));
     }
-    insert_policy_headers(&mut down, &std::mem::take(&mut context.policy_report));
+    insert_policy_headers(down, &std::mem::take(&mut context.policy_report));
     let max_output_tokens = context.request.max_output_tokens();
     context.request.answer.is_unreadable =
         matches!(watch, Watch::Unreadable) && !matches!(state, State::Ended);
@@ -146,9 +157,8 @@ pub async fn relay(answer: Answer, mut context: RequestContext) -> HttpResponse<
         context,
         _permit: permit,
     };
-    let mut response = HttpResponse::with_body(status, body);
-    *response.headers_mut() = down;
-    response
+    // Boxed here: the server boxes it anyway, after it has moved it several times.
+    response.set_body(BoxBody::new(body))
 }
 
 /// Stands for an upstream's error that can't be looked through for the provider's key.
@@ -193,9 +203,11 @@ fn is_compressed(headers: &HeaderMap) -> bool {
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
-        value.trim_start().to_ascii_lowercase().starts_with("text/event-stream")
-    })
+    const EVENT_STREAM: &str = "text/event-stream";
+    headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok()?.trim_start().get(..EVENT_STREAM.len()))
+        .is_some_and(|start| start.eq_ignore_ascii_case(EVENT_STREAM))
 }
 
 /// What is read out of an answer while it passes.
@@ -254,7 +266,7 @@ impl AnswerReader {
 }
 
 /// An upstream's error, which may quote the provider's key.
-struct ToldError {
+pub struct ToldError {
     bytes: Vec<u8>,
     end: ErrorEnd,
 }

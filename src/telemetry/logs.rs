@@ -20,7 +20,7 @@ use std::cell::RefCell;
 use std::io::{self, IsTerminal, Write};
 
 use tracing::{Level, Metadata, Subscriber};
-use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::filter::{FilterExt, LevelFilter, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
@@ -64,18 +64,28 @@ pub fn init(format: LogFormat, filter: &str) -> Result<(), LogFilterError> {
     Ok(())
 }
 
+/// Bytes of space that a thread keeps for its next batch.
+const KEPT_BYTES: usize = 1 << 20;
+
 thread_local! {
     /// What this thread logs inside [`in_one_write`].
     static BATCH: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+    /// The space of the last batch.
+    static SPACE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Runs `work` and writes all that it logs on this thread with one system call.
 pub fn in_one_write(work: impl FnOnce()) {
-    BATCH.set(Some(Vec::new()));
+    BATCH.set(Some(SPACE.take()));
     work();
-    if let Some(lines) = BATCH.take().filter(|lines| !lines.is_empty()) {
+    if let Some(mut lines) = BATCH.take()
+        && !lines.is_empty()
+    {
         // There is nowhere left to report a standard error that cannot be written.
         let _ = io::stderr().write_all(&lines);
+        lines.clear();
+        lines.shrink_to(KEPT_BYTES);
+        SPACE.set(lines);
     }
 }
 
@@ -109,7 +119,9 @@ where
 {
     let filter = EnvFilter::try_new(filter)
         .map_err(|source| LogFilterError { filter: filter.to_owned(), source })?
-        .and(filter_fn(is_permitted));
+        // It says that it may permit every level: otherwise the level of the other filter would not be
+        // the process's, and each event that nobody wants would ask both.
+        .and(filter_fn(is_permitted).with_max_level_hint(LevelFilter::TRACE));
     let lines = fmt::layer().with_writer(writer);
     Ok(match format {
         LogFormat::Json => lines.json().event_format(JsonLines).with_filter(filter).boxed(),

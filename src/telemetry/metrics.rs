@@ -20,7 +20,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
 use super::process::ProcessCollector;
-use super::series::{BoundedCounters, ConfigurationLabel, is_within_bound};
+use super::series::{BoundedCounters, ConfigurationLabel, WordCounters, is_within_bound};
 use crate::domain::money::NanoUsd;
 use crate::domain::provider::UpstreamId;
 use crate::domain::tokens::TokenUsage;
@@ -88,11 +88,11 @@ struct Inner {
     open_streams: Gauge,
     upstream_errors: Family<ReasonLabel, Counter>,
     upstream_retries: Counter,
-    directory_lookups: Family<ResultLabel, Counter>,
-    key_verifications: Family<ResultLabel, Counter>,
+    directory_lookups: WordCounters<ResultLabel>,
+    key_verifications: WordCounters<ResultLabel>,
     usage_tokens: Family<KindLabel, Counter>,
     cost: Counter,
-    admissions: Family<VerdictLabel, Counter>,
+    admissions: WordCounters<VerdictLabel>,
     unknown_prices: Counter,
     counter_calls: Family<OutcomeLabel, Counter>,
     counters_up: Gauge,
@@ -163,15 +163,20 @@ impl Metrics {
                 "upstream_retries",
                 "Attempts repeated because a reused connection had been closed",
             ),
-            directory_lookups: register(
-                r,
-                "directory_lookups",
-                "Lookups of keys and configurations, by result",
+            directory_lookups: WordCounters::new(
+                register(r, "directory_lookups", "Lookups of keys and configurations, by result"),
+                |result| ResultLabel { result },
             ),
-            key_verifications: register(r, "key_verifications", "API keys presented, by result"),
+            key_verifications: WordCounters::new(
+                register(r, "key_verifications", "API keys presented, by result"),
+                |result| ResultLabel { result },
+            ),
             usage_tokens: register(r, "usage_tokens", "Tokens that upstreams reported, by kind"),
             cost: register(r, "cost_nano_usd", "Cost of attempts, in nano-dollars (1e-9 USD)"),
-            admissions: register(r, "admissions", "Requests by the verdict of the policies"),
+            admissions: WordCounters::new(
+                register(r, "admissions", "Requests by the verdict of the policies"),
+                |verdict| VerdictLabel { verdict },
+            ),
             unknown_prices: register(
                 r,
                 "unknown_prices",
@@ -259,12 +264,12 @@ impl Metrics {
 
     /// Counts a lookup in the directory: `hit`, `miss`, `stale`, `unknown`, `unavailable`.
     pub fn directory_lookup(&self, result: &'static str) {
-        self.inner.directory_lookups.get_or_create(&ResultLabel { result }).inc();
+        self.inner.directory_lookups.count(result);
     }
 
     /// Counts a presented key: `cached`, `verified`, `wrong`, `limited`.
     pub fn key_verification(&self, result: &'static str) {
-        self.inner.key_verifications.get_or_create(&ResultLabel { result }).inc();
+        self.inner.key_verifications.count(result);
     }
 
     /// Counts the tokens that an answer reported.
@@ -284,7 +289,7 @@ impl Metrics {
     /// Counts a request by the verdict of the policies: `unmatched`, `admitted`, or why it was
     /// blocked.
     pub fn admission(&self, verdict: &'static str) {
-        self.inner.admissions.get_or_create(&VerdictLabel { verdict }).inc();
+        self.inner.admissions.count(verdict);
     }
 
     /// Counts a request that was admitted without a known price.

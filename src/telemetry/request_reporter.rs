@@ -13,6 +13,9 @@ use super::{Metrics, logs};
 /// requests, and an idle process is not woken at all.
 const BATCH_TIME: Duration = Duration::from_millis(20);
 
+/// Records for which space is kept.
+const USUALLY_WAITING: usize = 1_000;
+
 /// Records that wait at most; further ones are reported by whoever finishes the request.
 const MAX_WAITING: usize = 10_000;
 
@@ -27,7 +30,8 @@ struct Shared {
     metrics: Metrics,
     waiting: Mutex<Vec<RequestRecord>>,
     /// Held while records are reported, so that a flush waits for those that were taken before it.
-    reporting: Mutex<()>,
+    /// Empty then, and exchanged for the next batch, so that its space is used again.
+    reporting: Mutex<Vec<RequestRecord>>,
     not_empty: Condvar,
     closed: AtomicBool,
 }
@@ -59,7 +63,7 @@ impl RequestReporter {
         let mut waiting = self.shared.waiting();
         if waiting.len() >= MAX_WAITING {
             drop(waiting);
-            return self.shared.report(vec![*record]);
+            return self.shared.report(&mut vec![*record]);
         }
         waiting.push(*record);
         if waiting.len() == 1 {
@@ -90,15 +94,15 @@ impl Shared {
     }
 
     fn report_waiting(&self) {
-        let reporting = self.reporting.lock().unwrap_or_else(PoisonError::into_inner);
-        let records = std::mem::take(&mut *self.waiting());
-        self.report(records);
-        drop(reporting);
+        let mut records = self.reporting.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::swap(&mut *self.waiting(), &mut *records);
+        self.report(&mut records);
+        records.shrink_to(USUALLY_WAITING);
     }
 
-    fn report(&self, records: Vec<RequestRecord>) {
+    fn report(&self, records: &mut Vec<RequestRecord>) {
         logs::in_one_write(|| {
-            for record in records {
+            for record in records.drain(..) {
                 record.count(&self.metrics);
                 record.log();
             }

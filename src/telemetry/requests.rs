@@ -55,7 +55,7 @@ impl Default for RequestIds {
 
 /// The caller's own id of the request: its visible ASCII characters, at most 128.
 fn client_request_id(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get("x-request-id")?.to_str().ok()?;
+    let text = headers.get(REQUEST_ID)?.to_str().ok()?;
     let kept: String =
         text.chars().filter(char::is_ascii_graphic).take(MAX_CLIENT_ID_CHARACTERS).collect();
     (!kept.is_empty()).then_some(kept)

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::hash::Hash;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{OnceLock, PoisonError, RwLock};
 
 use crate::domain::provider::UpstreamId;
 use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
@@ -29,6 +29,34 @@ impl EncodeLabelValue for ConfigurationLabel {
             Self::Other => encoder.write_str("other"),
             Self::Id(id) => write!(encoder, "{id}"),
         }
+    }
+}
+
+/// Counters by one label whose values are a few fixed words. A word's counter is found by comparing
+/// words, and without a lock: several are counted in every request.
+pub(super) struct WordCounters<L> {
+    family: Family<L, Counter>,
+    label: fn(&'static str) -> L,
+    /// Those that were counted. Further ones are looked up in the family.
+    counted: [OnceLock<(&'static str, Counter)>; 8],
+}
+
+impl<L: Clone + Hash + Eq> WordCounters<L> {
+    pub(super) fn new(family: Family<L, Counter>, label: fn(&'static str) -> L) -> Self {
+        Self { family, label, counted: Default::default() }
+    }
+
+    /// Adds one to the counter of this word.
+    pub(super) fn count(&self, word: &'static str) {
+        let counter = || self.family.get_or_create(&(self.label)(word)).clone();
+        for place in &self.counted {
+            let (counted, counter) = place.get_or_init(|| (word, counter()));
+            if *counted == word {
+                counter.inc();
+                return;
+            }
+        }
+        counter().inc();
     }
 }
 

@@ -259,9 +259,10 @@ impl Journal {
         self.in_memory.fetch_sub(count, Ordering::Relaxed);
     }
 
-    /// What has ended since this was asked last.
-    pub(super) fn take_finished(&self) -> Vec<Finished> {
-        std::mem::take(&mut self.writer().finished)
+    /// Exchanges what has ended since the last exchange for an empty list, whose space is used next:
+    /// under load a new one would grow by megabytes, again and again, while requests wait.
+    pub(super) fn exchange_finished(&self, list: &mut Vec<Finished>) {
+        std::mem::swap(&mut self.writer().finished, list);
     }
 
     /// Begins a new segment if there is something in this one (and the disk allows), and says what

@@ -50,7 +50,7 @@ pub(super) fn start(
     let rows = RowWriter::new(directory, parts.database.clone(), Arc::clone(&counts));
     let now = Instant::now();
     let task = Task {
-        collector: Collector { journal: Arc::clone(&journal), waiting: Vec::new() },
+        collector: Collector::new(&journal),
         journal,
         retention: Retention::new(parts.retention_days),
         parts,
@@ -69,14 +69,21 @@ pub(super) fn start(
 /// Takes what has ended from the journal.
 struct Collector {
     journal: Arc<Journal>,
+    /// Empty; goes back to the journal for what ends next.
+    list: Vec<Finished>,
     /// For the database.
     waiting: Vec<Finished>,
 }
 
 impl Collector {
+    fn new(journal: &Arc<Journal>) -> Self {
+        Self { journal: Arc::clone(journal), list: Vec::new(), waiting: Vec::new() }
+    }
+
     fn collect(&mut self) {
-        let finished = self.journal.take_finished();
-        self.take(finished);
+        self.journal.exchange_finished(&mut self.list);
+        self.waiting.extend(self.list.drain(..).filter(|one| !one.is_only_on_disk));
+        self.list.shrink_to(MANY_ROWS);
     }
 
     fn take(&mut self, finished: Vec<Finished>) {

@@ -14,9 +14,9 @@ pub(super) type Places = SmallVec<[usize; 8]>;
 #[derive(Debug, Default)]
 pub(super) struct Index {
     organization: ByMetadata,
-    workspaces: HashMap<WorkspaceId, ByMetadata>,
-    users: HashMap<UserId, ByMetadata>,
-    keys: HashMap<ApiKeyId, ByMetadata>,
+    workspaces: foldhash::HashMap<WorkspaceId, ByMetadata>,
+    users: foldhash::HashMap<UserId, ByMetadata>,
+    keys: foldhash::HashMap<ApiKeyId, ByMetadata>,
 }
 
 #[derive(Debug, Default)]

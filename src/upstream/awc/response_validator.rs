@@ -179,17 +179,23 @@ impl ValidatedConnection {
                 attempt.mark_response_seen();
             }
             // A head that trickles in byte by byte is parsed when it may be whole, not at every
-            // byte; the first piece always, to refuse what is not HTTP at once.
-            let first = self.head.is_empty();
-            let tail = self.head.len().saturating_sub(3);
-            self.head.extend_from_slice(piece.filled());
-            if !first && !has_empty_line(self.head.get(tail..).unwrap_or_default()) {
-                if self.head.len() > MAX_HEAD {
-                    return Poll::Ready(Err(self.fail_head("its head is too large")));
+            // byte; the first piece always, to refuse what is not HTTP at once. Most heads come whole
+            // and are not copied.
+            let taken = if self.head.is_empty() {
+                self.take_head(piece.filled())
+            } else {
+                let tail = self.head.len().saturating_sub(3);
+                self.head.extend_from_slice(piece.filled());
+                if !has_empty_line(self.head.get(tail..).unwrap_or_default()) {
+                    if self.head.len() > MAX_HEAD {
+                        return Poll::Ready(Err(self.fail_head("its head is too large")));
+                    }
+                    continue;
                 }
-                continue;
-            }
-            match self.take_head() {
+                let come = std::mem::take(&mut self.head);
+                self.take_head(&come)
+            };
+            match taken {
                 Ok(true) => return Poll::Ready(Ok(())),
                 Ok(false) => {}
                 Err(reason) => return Poll::Ready(Err(self.fail_head(&reason))),
@@ -201,42 +207,42 @@ impl ValidatedConnection {
         self.fail(UpstreamError::Protocol(reason.to_owned()))
     }
 
-    /// Takes interim heads out of what has come, and then the answer's, if it is all there.
-    fn take_head(&mut self) -> Result<bool, String> {
+    /// Takes interim heads out of what has come, and then the answer's with the body behind it, if it is
+    /// all there. Otherwise keeps the rest until there is more.
+    fn take_head(&mut self, mut come: &[u8]) -> Result<bool, String> {
         loop {
-            match head::read(&self.head, self.answers_head_request)? {
-                Head::Partial if self.head.len() > MAX_HEAD => {
+            match head::read(come, self.answers_head_request)? {
+                Head::Partial if come.len() > MAX_HEAD => {
                     return Err("its head is too large".into());
                 }
-                Head::Partial => return Ok(false),
+                Head::Partial => break,
                 Head::Interim(_) if self.interim == MAX_INTERIM => {
                     return Err("it sends interim responses without end".into());
                 }
                 Head::Interim(length) => {
                     self.interim += 1;
-                    self.head.advance(length);
-                    if self.head.is_empty() {
-                        return Ok(false);
+                    come = come.get(length..).unwrap_or_default();
+                    if come.is_empty() {
+                        break;
                     }
                 }
-                Head::Final(head) => return self.begin_body(head).map(|()| true),
+                Head::Final(head) => return self.begin_body(head, come).map(|()| true),
             }
         }
+        self.head.extend_from_slice(come);
+        Ok(false)
     }
 
-    fn begin_body(&mut self, head: FinalHead) -> Result<(), String> {
-        let mut body = std::mem::take(&mut self.head);
-        body.advance(head.length);
+    fn begin_body(&mut self, head: FinalHead, come: &[u8]) -> Result<(), String> {
+        let body = come.get(head.length..).unwrap_or_default();
         self.framing = head.framing;
         self.reusable = head.reusable;
         self.phase = Phase::Body;
-        let progress = self.framing.advance(&body)?;
-        let surplus = body.len() > progress.used;
-        body.truncate(progress.used);
-        self.ready.extend_from_slice(&head.rewritten);
-        self.ready.extend_from_slice(&body);
+        let progress = self.framing.advance(body)?;
+        self.ready = head.rewritten;
+        self.ready.extend_from_slice(body.get(..progress.used).unwrap_or(body));
         if progress.ended {
-            self.end(surplus);
+            self.end(body.len() > progress.used);
         }
         Ok(())
     }
@@ -319,7 +325,8 @@ impl AsyncRead for ValidatedConnection {
         }
         if !this.ready.is_empty() {
             let length = buf.remaining().min(this.ready.len());
-            buf.put_slice(&this.ready.split_to(length));
+            buf.put_slice(this.ready.get(..length).unwrap_or_default());
+            this.ready.advance(length);
             if this.ready.is_empty() {
                 // A stream may last for hours; its head's buffer need not.
                 this.ready = BytesMut::new();

@@ -1,7 +1,9 @@
 //! Reading a response's head, and writing it again for awc in a form that has one meaning only.
 //! awc then sees nothing of the original that two readers could take in two ways.
 
-use actix_http::header::HeaderName;
+use std::mem::MaybeUninit;
+
+use bytes::BytesMut;
 use httparse::Status;
 
 use super::framing::{Chunks, Framing};
@@ -24,8 +26,8 @@ pub(super) enum Head {
 pub(super) struct FinalHead {
     /// So many bytes of the connection were the head.
     pub(super) length: usize,
-    /// The head as awc gets to read it.
-    pub(super) rewritten: Vec<u8>,
+    /// The head as awc gets to read it, with room for the bytes that came behind the original.
+    pub(super) rewritten: BytesMut,
     pub(super) framing: Framing,
     /// May the connection serve another request afterwards?
     pub(super) reusable: bool,
@@ -33,10 +35,16 @@ pub(super) struct FinalHead {
 
 /// Reads a head at the beginning of `bytes`. An error says why it cannot be trusted.
 pub(super) fn read(bytes: &[u8], answers_head_request: bool) -> Result<Head, String> {
-    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut response = httparse::Response::new(&mut headers);
-    // httparse's defaults refuse folded lines, blanks before the colon and control characters.
-    let length = match response.parse(bytes).map_err(|error| error.to_string())? {
+    let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut response = httparse::Response::new(&mut []);
+    // httparse's defaults refuse folded lines, blanks before the colon and control characters. Every
+    // name that it accepts is one for awc as well, which would panic at others.
+    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+        &mut response,
+        bytes,
+        &mut headers,
+    );
+    let length = match parsed.map_err(|error| error.to_string())? {
         Status::Partial => return Ok(Head::Partial),
         Status::Complete(length) => length,
     };
@@ -52,7 +60,6 @@ pub(super) fn read(bytes: &[u8], answers_head_request: bool) -> Result<Head, Str
 
     let mut seen = Seen::default();
     for header in response.headers.iter() {
-        HeaderName::from_bytes(header.name.as_bytes()).map_err(|error| error.to_string())?;
         seen.header(header.name, header.value)?;
     }
     let bodiless = answers_head_request || matches!(status, 204 | 304);
@@ -68,10 +75,12 @@ pub(super) fn read(bytes: &[u8], answers_head_request: bool) -> Result<Head, Str
     };
     let reusable = version == 1 && !seen.closes && !framing.ends_at_close();
 
-    let mut rewritten = Vec::with_capacity(length + 64);
+    let mut rewritten = BytesMut::with_capacity(bytes.len() + 64);
     // awc reads until the close only for HTTP/1.0, and takes a length of 0 in HTTP/1.0 for none.
     let version = if framing.ends_at_close() { 0 } else { 1 };
-    rewritten.extend_from_slice(format!("HTTP/1.{version} {status}\r\n").as_bytes());
+    rewritten.extend_from_slice(if version == 0 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
+    rewritten.extend_from_slice(itoa::Buffer::new().format(status).as_bytes());
+    rewritten.extend_from_slice(b"\r\n");
     for header in response.headers.iter() {
         let dropped = [
             // Written below, once, and only where awc is to go by it.
@@ -88,7 +97,8 @@ pub(super) fn read(bytes: &[u8], answers_head_request: bool) -> Result<Head, Str
     if let Some(length) = seen.content_length
         && (!bodiless || answers_head_request)
     {
-        write_header(&mut rewritten, "content-length", length.to_string().as_bytes());
+        let mut digits = itoa::Buffer::new();
+        write_header(&mut rewritten, "content-length", digits.format(length).as_bytes());
     }
     if !reusable {
         write_header(&mut rewritten, "connection", b"close");
@@ -97,7 +107,7 @@ pub(super) fn read(bytes: &[u8], answers_head_request: bool) -> Result<Head, Str
     Ok(Head::Final(FinalHead { length, rewritten, framing, reusable }))
 }
 
-fn write_header(head: &mut Vec<u8>, name: &str, value: &[u8]) {
+fn write_header(head: &mut BytesMut, name: &str, value: &[u8]) {
     head.extend_from_slice(name.as_bytes());
     head.extend_from_slice(b": ");
     head.extend_from_slice(value);
@@ -145,6 +155,8 @@ fn decimal(value: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use actix_http::header::HeaderName;
+
     use super::*;
 
     fn answer(head: &str) -> FinalHead {
@@ -152,6 +164,18 @@ mod tests {
             Ok(Head::Final(head)) => head,
             other => panic!("{head:?} was read as {other:?}"),
         }
+    }
+
+    #[test]
+    fn every_accepted_name_is_one_for_awc() {
+        for byte in 0..=u8::MAX {
+            let head = [b"HTTP/1.1 200 OK\r\nA", &[byte][..], b": b\r\n\r\n"].concat();
+            let name = [b'a', byte];
+            let is_accepted = read(&head, false).is_ok() && byte != b':';
+            assert!(!is_accepted || HeaderName::from_bytes(&name).is_ok(), "{byte}");
+        }
+        // No head is longer than awc's longest name.
+        assert!(HeaderName::from_bytes(&[b'a'; 60 * 1024]).is_ok());
     }
 
     #[test]
@@ -182,7 +206,7 @@ mod tests {
     fn learns_the_framing() {
         let sized = answer("HTTP/1.1 200 OK\r\nContent-Length: 5\r\ncontent-length: 5\r\n\r\n");
         assert_eq!((sized.framing, sized.reusable), (Framing::Sized(5), true));
-        assert_eq!(sized.rewritten, b"HTTP/1.1 200\r\ncontent-length: 5\r\n\r\n");
+        assert_eq!(&sized.rewritten[..], b"HTTP/1.1 200\r\ncontent-length: 5\r\n\r\n");
 
         let chunked = answer("HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n");
         assert_eq!(chunked.framing, Framing::Chunked(Chunks::default()));
@@ -190,7 +214,10 @@ mod tests {
         for version in ["1.0", "1.1"] {
             let closing = answer(&format!("HTTP/{version} 200 OK\r\nA: b\r\n\r\n"));
             assert_eq!((closing.framing, closing.reusable), (Framing::UntilClose, false));
-            assert_eq!(closing.rewritten, b"HTTP/1.0 200\r\nA: b\r\nconnection: close\r\n\r\n");
+            assert_eq!(
+                &closing.rewritten[..],
+                b"HTTP/1.0 200\r\nA: b\r\nconnection: close\r\n\r\n"
+            );
         }
     }
 
@@ -213,6 +240,6 @@ mod tests {
     fn an_upgrade_offer_does_not_hide_the_body() {
         let head = answer("HTTP/1.1 200 OK\r\nUpgrade: websocket\r\nContent-Length: 2\r\n\r\n");
         assert_eq!(head.framing, Framing::Sized(2));
-        assert_eq!(head.rewritten, b"HTTP/1.1 200\r\ncontent-length: 2\r\n\r\n");
+        assert_eq!(&head.rewritten[..], b"HTTP/1.1 200\r\ncontent-length: 2\r\n\r\n");
     }
 }

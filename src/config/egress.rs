@@ -28,7 +28,7 @@ pub struct EgressSettings {
     /// the provider's own path is appended to it
     #[arg(
         long = "provider-origin",
-        env = "TOLLGATE_PROVIDER_ORIGINS",
+        env = "TOLLGATE_PROVIDER_ORIGIN",
         value_name = "NAME=URL",
         value_delimiter = ','
     )]

@@ -27,6 +27,7 @@ pub(crate) fn cases() -> Vec<Case> {
         dead_and_slow_targets_are_passed_over,
         other_mistakes_stay_where_they_are,
         the_last_answer_is_returned,
+        a_failure_with_a_success_status_is_a_failure,
         a_broken_stream_is_not_sent_again,
         a_caller_who_leaves_ends_the_second_attempt,
         a_limited_target_is_left_out_until_it_may_be_tried,
@@ -211,6 +212,56 @@ async fn the_last_answer_is_returned(database: Database) {
     assert_eq!((answer.status, &code), (503, &json!("targets_cooling_down")));
     assert_eq!(answer.header("retry-after"), Some("1"));
     assert_eq!(chain.counts(), [1, 1, 1]);
+}
+
+async fn a_failure_with_a_success_status_is_a_failure(database: Database) {
+    let chain = Chain::start(&database).await;
+    chain.usual(json!({})).await;
+    let error = || json!({"error": {"message": "overloaded", "code": 529}});
+    let role = json!({"choices": [{"index": 0, "delta": {"role": "assistant"}}]});
+    let told = |value: &Value| format!("data: {value}\n\n");
+    let failures = [
+        Script::sse([told(&error())]),
+        Script::sse([told(&role), told(&error())]),
+        Script::sse_head().chunks([told(&role)]).close(),
+        Script::sse([": nothing\n\n"]),
+    ];
+    for (number, failure) in failures.into_iter().enumerate() {
+        chain.team.upstream.push(failure);
+        chain.others[0].push(openai::chat_stream(&["Good ", "morning."], USAGE, true));
+        let answer = chain.team.caller().send(Fixture::chat_stream()).await.expect(200);
+        served_by(&answer, "custom/second", "2");
+        assert!(answer.text().ends_with("data: [DONE]\n\n"), "{}", answer.text());
+        assert!(!answer.text().contains("overloaded"));
+        let rows = chain.rows(2 * (number + 1)).await;
+        let [.., first, second] = rows.as_slice() else { panic!("{rows:?}") };
+        assert_ne!(first.outcome, "completed", "{first:?}");
+        assert_eq!((first.cost, second.cost), (Some(0), Some(120_000)), "{rows:?}");
+        chain.app.advance(Duration::from_secs(120));
+    }
+    chain.team.upstream.push(Script::json(200, &error()));
+    chain.others[0].push(good());
+    served_by(&chain.ask().await.expect(200), "custom/second", "2");
+    chain.app.advance(Duration::from_secs(120));
+
+    // Once the model has written something, the answer is the caller's.
+    let events = openai::chat_events(&["Good ", "morning."], USAGE, true);
+    let begun = [events[0].clone(), events[1].clone(), told(&error())];
+    chain.team.upstream.push(Script::sse(begun.clone()));
+    let (head, mut answer) = chain.team.caller().stream(Fixture::chat_stream()).await;
+    assert_eq!(head.status, 200);
+    let (pieces, _) = answer.rest().await;
+    let relayed: Vec<u8> = pieces.iter().flat_map(|piece| piece.bytes.to_vec()).collect();
+    assert_eq!(String::from_utf8(relayed).unwrap(), begun.concat());
+
+    // If all fail so, the last one's is the answer.
+    chain.app.advance(Duration::from_secs(120));
+    for upstream in [&chain.team.upstream, &chain.others[0], &chain.others[1]] {
+        upstream.push(Script::json(200, &error()));
+    }
+    let answer = chain.ask().await.expect(200);
+    served_by(&answer, "custom/third", "3");
+    assert_eq!(answer.json(), error());
 }
 
 async fn a_broken_stream_is_not_sent_again(database: Database) {
@@ -490,6 +541,7 @@ async fn chains_are_checked_when_they_are_saved(database: Database) {
         (alias(""), good.clone(), "config.chain.selector.alias"),
         (model("nobody", "m"), good.clone(), "config.chain.selector.provider"),
         (model("openai_compatible", "m"), good.clone(), "config.chain.selector.provider"),
+        (model("bedrock", "m"), good.clone(), "config.chain.selector.provider"),
         (json!({"type": "other"}), good.clone(), "config.chain.selector.type"),
     ] {
         let answer = chain.save("wrong", json!({}), selector, candidates).await.expect(422);

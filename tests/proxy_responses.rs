@@ -29,8 +29,8 @@ async fn an_uncompressed_error_is_searched_for_the_key(database: Database) {
     let team = app.workspace().await;
     for coding in ["identity", "utf-8", "Identity, identity"] {
         let quoted = format!("bad key {}", team.provider_key);
-        team.upstream.push(Script::new().sized(401, &[("content-encoding", coding)], quoted));
-        let answer = team.caller().send(Fixture::chat()).await.expect(401);
+        team.upstream.push(Script::new().sized(403, &[("content-encoding", coding)], quoted));
+        let answer = team.caller().send(Fixture::chat()).await.expect(403);
         assert_eq!(answer.text(), "bad key [redacted]", "{coding}");
     }
 }

@@ -258,9 +258,12 @@ impl Settlement {
     }
 
     /// The provider goes on working, or its answer cannot be read: nobody will learn what was used,
-    /// so it is taken to be all that was reserved.
+    /// so it is taken to be the most that this target may have used.
     fn charge_reserved(self, bound: &Bound) {
-        let (cost, tokens) = (self.start.reserved, bound.estimate_tokens);
+        // Of this attempt's target; the reservation covers the dearest one.
+        let price = self.model.price.as_ref();
+        let cost = price.map(|price| price.price.max_cost(bound.input_tokens, bound.output_tokens));
+        let tokens = bound.estimate_tokens;
         let charge = Charge { cost, tokens, price_version: None };
         self.write(TokenUsage::default(), UsageSource::Estimated, charge);
     }

@@ -68,6 +68,11 @@ impl Provider {
         }
     }
 
+    /// Whether it is called by its name: its host is fixed, and it names no kind of API.
+    pub fn is_built_in(self) -> bool {
+        !self.is_kind_of_api() && self != Self::Bedrock
+    }
+
     /// Whether it names an API that many upstreams speak, and no provider.
     pub fn is_kind_of_api(self) -> bool {
         matches!(self, Self::OpenaiCompatible | Self::AnthropicCompatible)

@@ -19,6 +19,9 @@ const COMPACT_PARAMETERS: [&str; 6] = [
     "service_tier",
 ];
 
+/// OpenAI, "Create embeddings".
+const EMBEDDING_PARAMETERS: [&str; 3] = ["dimensions", "encoding_format", "user"];
+
 /// The parameters that the count of a message's tokens depends on.
 const COUNTED_PARAMETERS: [&str; 6] =
     ["system", "tools", "tool_choice", "thinking", "output_config", "context_management"];
@@ -160,6 +163,8 @@ impl Operation {
         match self {
             Self::CompactResponse => Some(&COMPACT_PARAMETERS),
             Self::CountTokens => Some(&COUNTED_PARAMETERS),
+            Self::Generate(Format::Embeddings) => Some(&EMBEDDING_PARAMETERS),
+            Self::Gemini { method, .. } if !method.generates() => Some(&[]),
             Self::Generate(_)
             | Self::Converse { .. }
             | Self::Gemini { .. }

@@ -182,8 +182,7 @@ mod tests {
     fn kinds_of_apis_are_no_providers() {
         let built_in = BuiltInProviders::new(&[]).unwrap();
         for provider in Provider::ALL {
-            // Bedrock's hosts are regional, so that only configurations can name them.
-            let is_none = provider.is_kind_of_api() || provider == Provider::Bedrock;
+            let is_none = !provider.is_built_in();
             assert_eq!(built_in.find(provider).is_none(), is_none, "{}", provider.as_str());
             assert_eq!(provider_of_segment(provider.as_str()).is_none(), is_none);
         }

@@ -12,8 +12,9 @@ use super::DataPlane;
 use super::candidates::key_of;
 use super::concurrency::ConcurrencyPermit;
 use super::context::RequestContext;
-use super::cool_down::{CoolDownKey, Failure};
+use super::cool_down::{CoolDownKey, Cooling, Failure};
 use super::error::ProxyError;
+use super::prologue::{Prologue, read_prologue};
 use super::relay::Answer;
 use super::route::ProxyRoute;
 use super::target::Target;
@@ -70,6 +71,20 @@ enum Last {
     Failed(Failed),
 }
 
+impl Last {
+    /// The upstream's status, if it has answered.
+    fn status(&self) -> Option<u16> {
+        match self {
+            Self::Answer(answer) => Some(answer.response.status.as_u16()),
+            Self::Failed(failed) => failed.status,
+        }
+    }
+
+    fn may_be_billed(&self) -> bool {
+        matches!(self, Self::Failed(failed) if failed.may_be_billed)
+    }
+}
+
 impl Attempts<'_> {
     /// Sends the request to the targets in turn, until one of them answers. If none does, what the last
     /// one brought is the answer.
@@ -82,30 +97,36 @@ impl Attempts<'_> {
         // Until the last attempt has ended.
         let share = body_share.map(Arc::new);
         let mut last = Last::Failed(Failed::unsent(ProxyError::Internal));
-        let mut may_retry = true;
+        let (mut may_retry, mut may_be_billed) = (true, false);
         for (place, target) in targets.iter().enumerate() {
             let is_last = place + 1 == targets.len();
-            let key = self.cool_down_key(target);
-            let cooling =
-                key.and_then(|key| self.plane.cool_downs.enter(&key, self.plane.clock.now()));
-            if let Some(cooling) = cooling {
-                // Another request tries it at this moment.
-                if context.request.record().attempts == 0 {
-                    last = Last::Failed(Failed::unsent(cooling.into()));
-                }
-                continue;
-            }
+            let has_sent = context.request.record().attempts > 0;
             let ready = match self.prepare(target, is_last, context) {
                 Ok(ready) => ready,
                 // A target that can't even be tried makes no answer worse.
-                Err(_) if context.request.record().attempts > 0 => continue,
+                Err(_) if has_sent => continue,
                 Err(error) => {
                     last = Last::Failed(Failed::unsent(error));
                     continue;
                 }
             };
-            if context.request.record().attempts > 0 && !self.next(target, &last, context).await {
+            if may_be_billed && !self.reserve(target, context).await {
                 break;
+            }
+            if let Some(cooling) = self.enter_cool_down(target) {
+                // Another request tries it at this moment.
+                if !has_sent {
+                    last = Last::Failed(Failed::unsent(cooling.into()));
+                }
+                continue;
+            }
+            if has_sent {
+                context.request.end_for_next(last.status());
+                // With the answer goes its connection, and its place among the upstream's requests.
+                drop(std::mem::replace(
+                    &mut last,
+                    Last::Failed(Failed::unsent(ProxyError::Internal)),
+                ));
             }
             let Ready { request, body, secrets, permit } = ready;
             let sent = SentBody::Whole(body, share.clone());
@@ -113,10 +134,6 @@ impl Attempts<'_> {
                 send(self.client, &request, target, sent, &mut may_retry, &mut context.request);
             last = match outcome.await {
                 Ok(response) => {
-                    let status = response.status.as_u16();
-                    let leads_on =
-                        self.chain.as_ref().is_some_and(|chain| chain.triggers.include(status));
-                    self.note(target, &response);
                     let answer = Answer {
                         response,
                         operation: self.route.operation.clone(),
@@ -126,22 +143,23 @@ impl Attempts<'_> {
                         permit,
                         served_by: self.chain.is_some().then(|| target.served_by()),
                     };
-                    if !leads_on {
-                        return Ok(answer);
+                    match self.judge(target, answer, is_last, context).await {
+                        Ok(answer) => return Ok(answer),
+                        Err(last) => last,
                     }
-                    Last::Answer(Box::new(answer))
+                }
+                Err(Failed { error: ProxyError::JournalFull, .. }) => {
+                    return Err(ProxyError::JournalFull);
                 }
                 Err(failed) => {
-                    self.note_failure(target, failed.status, None);
-                    let is_final = matches!(failed.error, ProxyError::JournalFull);
-                    let failed = Last::Failed(failed);
-                    if is_final {
-                        last = failed;
-                        break;
+                    // What the gateway itself refuses says nothing of the target.
+                    if !matches!(failed.error, ProxyError::EgressRefused | ProxyError::Internal) {
+                        self.note_failure(target, failed.status, None);
                     }
-                    failed
+                    Last::Failed(failed)
                 }
             };
+            may_be_billed |= last.may_be_billed();
         }
         match last {
             Last::Answer(answer) => Ok(*answer),
@@ -149,24 +167,55 @@ impl Attempts<'_> {
         }
     }
 
-    /// Ends the attempt before, if a further one at this target may be made: what the last one may
-    /// still be billed stays reserved, and this one's most is reserved on top.
-    async fn next(&self, target: &Target<'_>, last: &Last, context: &mut RequestContext) -> bool {
-        let request = &mut context.request;
-        let status = match last {
-            Last::Answer(answer) => Some(answer.response.status.as_u16()),
-            Last::Failed(failed) => {
-                if failed.may_be_billed
-                    && let Err(denied) = request.reserve_more(self.subject, &target.facts()).await
-                {
-                    request.record().violated = denied.violated;
-                    return false;
-                }
-                failed.status
+    /// Whether an answer is the caller's, or leads to the next target.
+    async fn judge(
+        &self,
+        target: &Target<'_>,
+        mut answer: Answer,
+        is_last: bool,
+        context: &mut RequestContext,
+    ) -> Result<Answer, Last> {
+        let Some(chain) = &self.chain else { return Ok(answer) };
+        let status = answer.response.status.as_u16();
+        if is_last || !answer.response.status.is_success() {
+            self.note(target, &answer.response);
+            let leads_on = chain.triggers.include(status);
+            return if leads_on { Err(Last::Answer(Box::new(answer))) } else { Ok(answer) };
+        }
+        match read_prologue(&mut answer).await {
+            Prologue::Answer => {
+                self.note(target, &answer.response);
+                Ok(answer)
             }
-        };
-        request.end_for_next(status);
-        true
+            Prologue::Failure(code) => {
+                self.note_failure(target, None, None);
+                context.request.attempt_failed(code, format!("status {status}"));
+                Err(Last::Answer(Box::new(answer)))
+            }
+            Prologue::BrokeOff(error) => {
+                self.note_failure(target, None, None);
+                context.request.attempt_failed(error.reason(), error.to_string());
+                Err(Last::Failed(failed(&error)))
+            }
+        }
+    }
+
+    /// Reserves the most that a further attempt may cost on top of what earlier ones may still be billed;
+    /// false if that does not fit.
+    async fn reserve(&self, target: &Target<'_>, context: &mut RequestContext) -> bool {
+        match context.request.reserve_more(self.subject, &target.facts()).await {
+            Ok(()) => true,
+            Err(denied) => {
+                context.request.record().violated = denied.violated;
+                false
+            }
+        }
+    }
+
+    /// Why the target has to be left out; if it need not, this request is the one that tries it.
+    fn enter_cool_down(&self, target: &Target<'_>) -> Option<Cooling> {
+        let key = self.cool_down_key(target)?;
+        self.plane.cool_downs.enter(&key, self.plane.clock.now())
     }
 
     /// Everything that can go wrong before the request is sent.
@@ -198,12 +247,8 @@ impl Attempts<'_> {
 
     /// Remembers how a target of a chain did.
     fn note(&self, target: &Target<'_>, response: &UpstreamResponse) {
-        let status = response.status.as_u16();
-        if status >= 400 {
-            self.note_failure(target, Some(status), retry_after(&response.headers));
-        } else if let Some(key) = self.cool_down_key(target) {
-            self.plane.cool_downs.clear(&key);
-        }
+        let retry_after = retry_after(&response.headers);
+        self.note_failure(target, Some(response.status.as_u16()), retry_after);
     }
 
     fn note_failure(

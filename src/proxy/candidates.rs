@@ -80,7 +80,14 @@ pub async fn resolve(
         UpstreamName::Provider(_) | UpstreamName::Route(_) => ProxyError::NotServed,
     })?;
     context.request.record().upstream = Some((upstream.id, Arc::clone(&upstream.name)));
-    check_usable(&upstream, &route.operation)?;
+    if let Err(error) = check_usable(&upstream, &route.operation) {
+        // A chain, which is known only with the body, may lead elsewhere.
+        let set = plane.directory.find_policies(scope.organization_id).await;
+        let has_fallback = set.is_ok_and(|set| !set.has_no_fallback());
+        if !has_fallback || matches!(error, ProxyError::FormatNotServed { .. }) {
+            return Err(error);
+        }
+    }
     Ok(Resolved::Upstream(upstream))
 }
 
@@ -108,7 +115,7 @@ pub async fn candidates(
         }
         Resolved::Upstream(upstream) => upstream,
     };
-    if operation.answer_format().is_some() && !is_switched_off(headers) {
+    if operation.format().is_some() && !is_switched_off(headers) {
         let set = plane.directory.find_policies(subject.organization_id).await;
         let set = set.map_err(|error| unavailable(context, &error))?;
         if !set.has_no_fallback()
@@ -117,6 +124,7 @@ pub async fn candidates(
             return of_chain(plane, subject, chain, operation, asked.as_deref(), context).await;
         }
     }
+    check_usable(&upstream, operation)?;
     let model = model_for(&upstream, operation, asked.as_deref())?;
     Ok(Candidates { list: smallvec![Candidate { upstream, model }], chain: None })
 }
@@ -248,17 +256,17 @@ async fn find(
     }
 }
 
-/// Whether the upstream is enabled, has its key, and speaks the format of the request.
+/// Whether the upstream speaks the format of the request, is enabled, and has its key.
 fn check_usable(upstream: &UpstreamEntry, operation: &Operation) -> Result<(), ProxyError> {
+    if !operation.is_in(upstream.provider.api()) {
+        let configuration = upstream.id.configuration_id().map(|_| upstream.name.to_string());
+        return Err(ProxyError::FormatNotServed { configuration, provider: upstream.provider });
+    }
     if !upstream.enabled {
         return Err(ProxyError::DisabledConfiguration { name: upstream.name.to_string() });
     }
     if let (Some(provider), Some(secret)) = (upstream.id.provider(), upstream.missing_secret()) {
         return Err(ProxyError::ProviderSecretMissing { provider, secret: secret.to_string() });
-    }
-    if !operation.is_in(upstream.provider.api()) {
-        let configuration = upstream.id.configuration_id().map(|_| upstream.name.to_string());
-        return Err(ProxyError::FormatNotServed { configuration, provider: upstream.provider });
     }
     Ok(())
 }

@@ -57,6 +57,8 @@ pub struct Cooling {
 #[derive(Debug)]
 struct State {
     until: DateTime<Utc>,
+    /// Until when a request that tries the target has the time to learn how it is.
+    probe_until: DateTime<Utc>,
     failures: u32,
     is_rate: bool,
 }
@@ -79,24 +81,15 @@ impl CoolDowns {
         if cooling.is_none() {
             for key in [&key.of_credential(), key] {
                 if let Some(state) = all.get_mut(key) {
-                    state.until = now + PROBE;
+                    state.probe_until = now + PROBE;
                 }
             }
         }
         cooling
     }
 
-    /// The target has answered.
-    pub fn clear(&self, key: &CoolDownKey) {
-        let mut all = self.all();
-        if !all.is_empty() {
-            all.remove(key);
-            all.remove(&key.of_credential());
-        }
-    }
-
-    /// The target has failed. What says nothing of the target's state (403, 404, or another mistake of the
-    /// caller) cools nothing.
+    /// The target has answered, or failed. An answer that is no failure of the target's (a success, or a
+    /// mistake of the caller's) ends its cool-down.
     pub fn failed(&self, key: &CoolDownKey, failure: Failure, now: DateTime<Utc>) {
         let (key, least, is_rate) = match failure {
             Failure::Status { status: 401 | 402, .. } => {
@@ -108,7 +101,7 @@ impl CoolDowns {
             Failure::Status { status: 408 | 500..=599, retry_after } => {
                 (key.clone(), retry_after.unwrap_or(FIRST), false)
             }
-            Failure::Status { .. } => return,
+            Failure::Status { .. } => return self.clear(key),
             Failure::NoAnswer => (key.clone(), FIRST, false),
         };
         let mut all = self.all();
@@ -118,14 +111,24 @@ impl CoolDowns {
                 return;
             }
         }
-        let state = all.entry(key).or_insert(State { until: now, failures: 0, is_rate });
+        let new = State { until: now, probe_until: now, failures: 0, is_rate };
+        let state = all.entry(key).or_insert(new);
+        // Requests that were under way together fail together: that is one failure.
+        let is_another = state.until <= now;
         let growing = FIRST.saturating_mul(1 << state.failures.min(10)).min(LONGEST);
-        let time = least.min(LONGEST_RETRY_AFTER).max(growing);
-        // A probe's own deadline is no cool-down.
-        let earlier = if state.failures == 0 { now } else { state.until.min(now + time) };
-        state.until = earlier.max(now + time);
-        state.failures = state.failures.saturating_add(1);
+        let time = least.min(LONGEST_RETRY_AFTER).max(if is_another { growing } else { FIRST });
+        state.until = state.until.max(now + time);
+        state.probe_until = state.until;
+        state.failures = state.failures.saturating_add(u32::from(is_another));
         state.is_rate = is_rate;
+    }
+
+    fn clear(&self, key: &CoolDownKey) {
+        let mut all = self.all();
+        if !all.is_empty() {
+            all.remove(key);
+            all.remove(&key.of_credential());
+        }
     }
 
     fn all(&self) -> MutexGuard<'_, HashMap<CoolDownKey, State>> {
@@ -142,9 +145,9 @@ fn check(
         return None;
     }
     let states = [all.get(&key.of_credential()), all.get(key)];
-    let cooling = states.into_iter().flatten().filter(|state| state.until > now);
-    let longest = cooling.max_by_key(|state| state.until)?;
-    let left = (longest.until - now).to_std().unwrap_or_default();
+    let end = |state: &&State| state.until.max(state.probe_until);
+    let longest = states.into_iter().flatten().filter(|state| end(state) > now).max_by_key(end)?;
+    let left = (end(&longest) - now).to_std().unwrap_or_default();
     Some(Cooling { left, is_rate: longest.is_rate })
 }
 
@@ -179,7 +182,7 @@ mod tests {
         assert!(downs.check(&key("a"), later).is_some());
         downs.failed(&key("a"), status(500), later);
         assert_eq!(downs.check(&key("a"), later).unwrap().left, FIRST * 2);
-        downs.clear(&key("a"));
+        downs.failed(&key("a"), status(200), later);
         assert_eq!(downs.check(&key("a"), later), None);
     }
 
@@ -193,6 +196,9 @@ mod tests {
         downs.failed(&key("a"), limited(20), now);
         let cooling = downs.check(&key("a"), now).unwrap();
         assert_eq!(cooling, Cooling { left: Duration::from_secs(20), is_rate: true });
+        // One that was under way as well says less.
+        downs.failed(&key("a"), status(500), now);
+        assert_eq!(downs.check(&key("a"), now).unwrap().left, Duration::from_secs(20));
         downs.failed(&key("a"), limited(1_000_000), now);
         assert_eq!(downs.check(&key("a"), now).unwrap().left, LONGEST_RETRY_AFTER);
     }
@@ -206,6 +212,10 @@ mod tests {
         assert_eq!(downs.check(&key("a"), now), None);
         downs.failed(&key("a"), status(401), now);
         assert_eq!(downs.check(&key("b"), now).unwrap().left, REFUSED_CREDENTIAL);
+        let later = now + REFUSED_CREDENTIAL;
+        assert_eq!(downs.enter(&key("b"), later), None);
+        downs.failed(&key("b"), status(400), later);
+        assert_eq!(downs.check(&key("a"), later), None, "a caller's mistake shows that it answers");
         let other = WorkspaceId::from(uuid::Uuid::from_u128(2));
         assert_eq!(downs.check(&CoolDownKey { workspace_id: other, ..key("b") }, now), None);
     }

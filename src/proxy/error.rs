@@ -44,6 +44,7 @@ pub enum ProxyError {
     ModelMissing,
     ModelMismatch,
     CredentialInQuery { name: String },
+    UnsupportedQuery { name: String },
     UnknownRoute { name: String },
     NoTarget { name: String },
     TargetsCoolDown { retry_after: u32, is_rate: bool },

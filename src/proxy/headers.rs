@@ -1,6 +1,8 @@
 //! Which headers cross the gateway. Up: a short list of what is known to matter. Down: all but a
 //! short list of what must not pass.
 
+use std::borrow::Cow;
+
 use actix_web::http::header::{
     ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, UPGRADE,
 };
@@ -111,11 +113,24 @@ pub fn credential_in_query(query: &str) -> Option<String> {
     if query.is_empty() {
         return None;
     }
-    let names = form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name.to_ascii_lowercase());
+    let mut names =
+        form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name.to_ascii_lowercase());
     let holds_credential = |name: &String| {
-        matches!(name.trim(), "key" | "access_token") || name.trim().starts_with("x-amz-")
+        // Google takes its system parameters with and without a dollar sign.
+        let name = name.trim().trim_start_matches('$');
+        matches!(name, "key" | "access_token" | "oauth_token") || name.starts_with("x-amz-")
     };
-    names.into_iter().find(holds_credential)
+    names.find(holds_credential)
+}
+
+/// The first parameter of a query that Google's API must not get with a call of a model: its system
+/// parameters (Google Cloud, "System parameters") leave the usage out of answers or change their form.
+pub fn unsupported_by_gemini(query: &str) -> Option<String> {
+    let mut parameters = form_urlencoded::parse(query.as_bytes());
+    let is_unsupported = |(name, value): &(Cow<'_, str>, Cow<'_, str>)| {
+        name != "alt" || !matches!(value.as_ref(), "sse" | "json")
+    };
+    parameters.find(is_unsupported).map(|(name, _)| name.into_owned())
 }
 
 fn stays_up(name: &str) -> bool {
@@ -171,6 +186,16 @@ mod tests {
             ["key=1", "a=b&KEY=1", "%6bey", "Access_Token=x", "X-Amz-Signature=1", "+key=1"]
         {
             assert!(credential_in_query(query).is_some(), "{query}");
+        }
+        for query in ["$key=1", "%24KEY=1", "oauth_token=1"] {
+            assert!(credential_in_query(query).is_some(), "{query}");
+        }
+        for query in ["fields=candidates", "$alt=sse", "alt=proto", "alt=sse&callback=f", "Alt=sse"]
+        {
+            assert!(unsupported_by_gemini(query).is_some(), "{query}");
+        }
+        for query in ["", "alt=sse", "alt=json"] {
+            assert_eq!(unsupported_by_gemini(query), None, "{query}");
         }
         for query in ["", "alt=sse", "keys=1", "monkey=1", "beta=true&a=key"] {
             assert_eq!(credential_in_query(query), None, "{query}");

@@ -13,6 +13,7 @@ pub mod error;
 pub mod headers;
 pub mod key_scrubber;
 pub mod policy_headers;
+pub mod prologue;
 pub mod read;
 pub mod relay;
 pub mod route;
@@ -35,6 +36,7 @@ use crate::domain::metadata::Metadata;
 use crate::domain::permissions::Permission;
 use crate::domain::policy::Subject;
 use crate::domain::scope::WorkspaceScope;
+use crate::llm::format::Operation;
 use crate::providers::built_in::BuiltInProviders;
 use crate::telemetry::requests::RequestIds;
 use crate::upstream::{UpstreamClient, UpstreamTimeouts};
@@ -113,8 +115,8 @@ async fn answer(
     let mut context = RequestContext::new(reporter, ids.clone(), client_address);
     let mut response = match pipeline(&request, payload, &plane, &client, &mut context).await {
         Ok(mut answer) => {
-            let told = relay::begin(&mut answer, &mut context).await;
-            relay::relay(answer, told, context)
+            let error_body = relay::begin(&mut answer, &mut context).await;
+            relay::relay(answer, error_body, context)
         }
         Err(error) => {
             let format = route::error_format(request.headers(), request.uri().path());
@@ -177,8 +179,17 @@ async fn pipeline(
     );
     let Candidates { list, chain } = found.await?;
     let mut targets: SmallVec<[Target<'_>; 1]> = SmallVec::new();
+    let mut obstacle = None;
     for candidate in &list {
-        targets.push(Target::new(plane, operation, candidate, chain.is_some(), body.as_ref())?);
+        match Target::new(plane, operation, candidate, chain.is_some(), body.as_ref()) {
+            Ok(target) => targets.push(target),
+            Err(error) => {
+                obstacle.get_or_insert(error);
+            }
+        }
+    }
+    if let Some(error) = obstacle.filter(|_| targets.is_empty()) {
+        return Err(error);
     }
 
     let answers_later = body.as_ref().is_some_and(|body| body.facts.answers_later());
@@ -203,16 +214,28 @@ fn match_route(request: &HttpRequest) -> Result<ProxyRoute, ProxyError> {
     if headers::asks_for_websocket(request.headers()) {
         return Err(ProxyError::NotServed);
     }
-    if let Some(name) = headers::credential_in_query(request.query_string()) {
+    let (path, query) = (request.uri().path(), request.query_string());
+    let route = match route::match_route(request.method(), path) {
+        RouteMatch::Matched(route) => route,
+        RouteMatch::BadName => {
+            return Err(ProxyError::UnknownConfiguration { name: String::new() });
+        }
+        RouteMatch::BadRoute => return Err(ProxyError::UnknownRoute { name: String::new() }),
+        RouteMatch::BadModelId => return Err(ProxyError::BadModelId),
+        RouteMatch::DoubledVersion(provider) => {
+            return Err(ProxyError::DoubledVersion { provider });
+        }
+        RouteMatch::NotServed | RouteMatch::NotProxy => return Err(ProxyError::NotServed),
+    };
+    if let Some(name) = headers::credential_in_query(query) {
         return Err(ProxyError::CredentialInQuery { name });
     }
-    match route::match_route(request.method(), request.uri().path()) {
-        RouteMatch::Matched(route) => Ok(route),
-        RouteMatch::BadName => Err(ProxyError::UnknownConfiguration { name: String::new() }),
-        RouteMatch::BadModelId => Err(ProxyError::BadModelId),
-        RouteMatch::DoubledVersion(provider) => Err(ProxyError::DoubledVersion { provider }),
-        RouteMatch::NotServed | RouteMatch::NotProxy => Err(ProxyError::NotServed),
+    if matches!(route.operation, Operation::Gemini { .. })
+        && let Some(name) = headers::unsupported_by_gemini(query)
+    {
+        return Err(ProxyError::UnsupportedQuery { name });
     }
+    Ok(route)
 }
 
 fn refusal(error: AuthError) -> ProxyError {

@@ -58,7 +58,7 @@ pub struct Answer {
 /// Notes that the head of the answer is there, and reads an error that has to be searched for the
 /// provider's key. Apart from [`relay`], since what an asynchronous function holds is copied when it is
 /// called, and nearly all answers need no waiting.
-pub async fn begin(answer: &mut Answer, context: &mut RequestContext) -> Option<ToldError> {
+pub async fn begin(answer: &mut Answer, context: &mut RequestContext) -> Option<UpstreamErrorBody> {
     let UpstreamResponse { status, headers, body, .. } = &mut answer.response;
     context.request.answered(status.as_u16());
     let is_readable = !status.is_success()
@@ -68,21 +68,16 @@ pub async fn begin(answer: &mut Answer, context: &mut RequestContext) -> Option<
 }
 
 /// The answer to the caller, after [`begin`].
-pub fn relay(answer: Answer, told: Option<ToldError>, mut context: RequestContext) -> HttpResponse {
-    let Answer {
-        response,
-        operation,
-        is_stream_expected,
-        withhold_usage,
-        secrets,
-        permit,
-        served_by,
-    } = answer;
+pub fn relay(
+    answer: Answer,
+    error_body: Option<UpstreamErrorBody>,
+    mut context: RequestContext,
+) -> HttpResponse {
+    let reader = AnswerReader::of(&answer);
+    let Answer { response, operation, secrets, permit, served_by, .. } = answer;
     let UpstreamResponse { status, headers, body, .. } = response;
     let exposed: SmallVec<[&[u8]; 2]> = secrets.iter().map(SecretBytes::expose).collect();
     let format = operation.answer_format();
-    let reader =
-        AnswerReader { format: format.unwrap_or(Format::Chat), is_stream_expected, withhold_usage };
     let watch = reader.begin(status, &headers);
     let is_stream = matches!(watch, Watch::Stream(_));
     if is_stream {
@@ -116,17 +111,17 @@ pub fn relay(answer: Answer, told: Option<ToldError>, mut context: RequestContex
         first = Some(error_format.error_body(&unreadable(status, id)).into());
         down.remove(CONTENT_ENCODING);
         down.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    } else if let Some(told) = told {
+    } else if let Some(error_body) = error_body {
         upstream = None;
-        let mut bytes = scrub(&told.bytes, &exposed).into_owned();
-        if !matches!(told.end, ErrorEnd::Whole) {
+        let mut bytes = scrub(&error_body.bytes, &exposed).into_owned();
+        if !matches!(error_body.end, ErrorEnd::Whole) {
             // A key may lie across the cut.
             bytes.truncate(scrubbed_length(&bytes, &exposed));
         }
         first = Some(Bytes::from(bytes));
         size = BodySize::Stream;
         // Nothing beyond the end of one that is too long was looked at.
-        if let ErrorEnd::BrokeOff(error) = told.end {
+        if let ErrorEnd::BrokeOff(error) = error_body.end {
             state = State::Broken(error);
         }
     }
@@ -211,7 +206,7 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
 }
 
 /// What is read out of an answer while it passes.
-enum Watch {
+pub enum Watch {
     /// Nothing: an upstream's error.
     None,
     /// Nothing, since it is compressed.
@@ -222,16 +217,42 @@ enum Watch {
     Stream(Box<StreamedAnswer>),
 }
 
+impl Watch {
+    /// Reads a chunk that does not pass on.
+    pub fn push(&mut self, chunk: Bytes) {
+        if let Self::Undecided(reader) = self
+            && let Some(decided) = reader.decide(&chunk)
+        {
+            *self = decided;
+        }
+        match self {
+            Self::Plain(plain) => plain.push(&chunk),
+            Self::Stream(stream) => drop(stream.push(chunk)),
+            Self::None | Self::Unreadable | Self::Undecided(_) => {}
+        }
+    }
+}
+
 /// How an answer is to be read.
 #[derive(Clone, Copy)]
-struct AnswerReader {
+pub struct AnswerReader {
     format: Format,
     is_stream_expected: bool,
     withhold_usage: bool,
 }
 
 impl AnswerReader {
-    fn begin(self, status: StatusCode, headers: &HeaderMap) -> Watch {
+    /// How this answer is to be read.
+    pub fn of(answer: &Answer) -> Self {
+        Self {
+            format: answer.operation.answer_format().unwrap_or(Format::Chat),
+            is_stream_expected: answer.is_stream_expected,
+            withhold_usage: answer.withhold_usage,
+        }
+    }
+
+    /// At the beginning of an answer with this head.
+    pub fn begin(self, status: StatusCode, headers: &HeaderMap) -> Watch {
         if !status.is_success() {
             Watch::None
         } else if is_compressed(headers) {
@@ -266,7 +287,7 @@ impl AnswerReader {
 }
 
 /// An upstream's error, which may quote the provider's key.
-pub struct ToldError {
+pub struct UpstreamErrorBody {
     bytes: Vec<u8>,
     end: ErrorEnd,
 }
@@ -278,7 +299,7 @@ enum ErrorEnd {
 }
 
 /// Reads an error to its end, or as far as it is looked through.
-async fn read_error(body: &mut UpstreamBody) -> ToldError {
+async fn read_error(body: &mut UpstreamBody) -> UpstreamErrorBody {
     let deadline = Instant::now() + ERROR_TIME;
     let mut bytes = Vec::new();
     while bytes.len() < MAX_ERROR_BYTES {
@@ -291,10 +312,10 @@ async fn read_error(body: &mut UpstreamBody) -> ToldError {
             Ok(None) => ErrorEnd::Whole,
             Err(_) => ErrorEnd::BrokeOff(UpstreamError::IdleTimeout),
         };
-        return ToldError { bytes, end };
+        return UpstreamErrorBody { bytes, end };
     }
     bytes.truncate(MAX_ERROR_BYTES);
-    ToldError { bytes, end: ErrorEnd::TooLong }
+    UpstreamErrorBody { bytes, end: ErrorEnd::TooLong }
 }
 
 enum State {

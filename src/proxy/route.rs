@@ -29,6 +29,8 @@ pub enum RouteMatch {
     DoubledVersion(Provider),
     /// On the list, with a configuration name that can't exist: 404.
     BadName,
+    /// The same with the name of a route: 404.
+    BadRoute,
     /// On the list, with a model id that would climb out of its path at the upstream: 400.
     BadModelId,
     /// On the list.
@@ -71,11 +73,11 @@ pub fn match_route(method: &Method, raw_path: &str) -> RouteMatch {
     let Some(operation) = exact_operation(method, tail) else {
         return RouteMatch::NotServed;
     };
-    if is_route && operation.answer_format().is_none() {
+    if is_route && operation.format().is_none() {
         return RouteMatch::NotServed;
     }
     let Some(name) = decode_name(name) else {
-        return RouteMatch::BadName;
+        return if is_route { RouteMatch::BadRoute } else { RouteMatch::BadName };
     };
     let upstream = match is_route {
         true => UpstreamName::Route(name),
@@ -416,12 +418,11 @@ mod tests {
     #[test]
     fn routes_are_called_in_all_formats_of_models() {
         let name = UpstreamName::Route("a/b".to_owned());
-        for path in ["chat/completions", "responses", "messages"] {
+        for path in ["chat/completions", "responses", "messages", "messages/count_tokens"] {
             let route = matched(Method::POST, &format!("/routes/a%2Fb/v1/{path}"));
             assert_eq!(route.upstream, name, "{path}");
         }
-        for path in ["/routes/a/v1/messages/count_tokens", "/routes/a/chat/completions", "/routes/"]
-        {
+        for path in ["/routes/a/chat/completions", "/routes/"] {
             assert_eq!(match_route(&Method::POST, path), RouteMatch::NotServed, "{path}");
         }
         assert_eq!(match_route(&Method::GET, "/routes/a/v1/models"), RouteMatch::NotServed);

@@ -19,7 +19,7 @@ use crate::accounting::engine::TargetFacts;
 use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
 use crate::domain::model_configuration::StreamUsage;
 use crate::domain::provider::UpstreamId;
-use crate::json::object::{BodyEdits, BodyPieces};
+use crate::json::object::{BodyEdits, BodyError, BodyPieces};
 use crate::llm::format::{Format, Operation};
 use crate::llm::limits::Bound;
 use crate::providers::quirks;
@@ -108,6 +108,9 @@ impl<'r> Target<'r> {
             && edits.ask_for_usage().map_err(ProxyError::Body)?;
         let mut facts = Cow::Borrowed(facts);
         edits.added().for_each(|(key, raw)| facts.to_mut().add_field(key, raw));
+        if let Some(key) = facts.two_spellings() {
+            return Err(ProxyError::Body(BodyError::TwoSpellings { key: key.to_owned() }));
+        }
         if !operation.bounds_answers() {
             facts.to_mut().ignore_answer_limits();
         }

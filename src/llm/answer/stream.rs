@@ -76,6 +76,8 @@ pub(super) struct StreamContents {
     open_choices: u64,
     /// What has been relayed since the last report of usage.
     text: TextSampler,
+    /// Whether the model has written anything: text, reasoning, or a call of a tool.
+    has_written: bool,
 }
 
 /// What is held back of the current event.
@@ -105,6 +107,7 @@ impl StreamedAnswer {
                 is_terminal: false,
                 open_choices: 0,
                 text: TextSampler::default(),
+                has_written: false,
             },
         }
     }
@@ -257,6 +260,11 @@ impl StreamedAnswer {
         format.has_mandatory_end() && has_begun && !self.is_terminal()
     }
 
+    /// Whether the model has written anything: text, reasoning, or a call of a tool.
+    pub fn has_written(&self) -> bool {
+        self.contents.has_written
+    }
+
     /// Whether the stream's own end mark has passed.
     pub fn is_terminal(&self) -> bool {
         let is_open = matches!(&self.framing, Framing::Array(array) if !array.is_closed());
@@ -312,6 +320,7 @@ impl StreamContents {
         let wants_model = self.observed.model.is_none() && self.events <= EVENTS_WITH_MODEL;
         let event = Event { name, data, wants_model };
         let content = self.format.read_event(event, &mut self.text);
+        self.has_written |= !self.text.is_empty();
         self.add(content)
     }
 
@@ -324,6 +333,7 @@ impl StreamContents {
     ) -> bool {
         self.events += 1;
         let content = self.format.read_long_event(name, members, length, &mut self.text);
+        self.has_written |= !self.text.is_empty();
         self.add(content)
     }
 

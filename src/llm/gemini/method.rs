@@ -54,6 +54,11 @@ impl GeminiMethod {
         }
     }
 
+    /// Whether the model writes an answer.
+    pub(in crate::llm) fn generates(self) -> bool {
+        matches!(self, Self::GenerateContent | Self::StreamGenerateContent)
+    }
+
     /// The format of its requests.
     pub(in crate::llm) fn format(self) -> Format {
         match self {

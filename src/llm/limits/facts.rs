@@ -53,6 +53,11 @@ impl BodyFacts {
         self.gemini.as_ref()?.other_model(model)
     }
 
+    /// The first key that is in one object in both of its spellings.
+    pub fn two_spellings(&self) -> Option<&str> {
+        self.gemini.as_ref()?.two_spellings()
+    }
+
     /// The same facts with those of a field that is added to the body.
     pub fn add_field(&mut self, key: &str, raw: &str) {
         let mut tokens = Tokenizer::new(raw.as_bytes());

@@ -150,7 +150,15 @@ impl ProxyError {
                 "credential_in_query",
                 Never,
                 format!(
-                    "The query parameter '{name}' may hold a credential, which URLs are no place for. Send the Tollgate key in a header, such as 'Authorization: Bearer tg_...' or 'x-goog-api-key'."
+                    "The query parameter '{name}' may hold a credential, and a URL is often logged. Send the Tollgate key in a header, such as 'Authorization: Bearer tg_...' or 'x-goog-api-key'."
+                ),
+            ),
+            Self::UnsupportedQuery { name } => row(
+                StatusCode::BAD_REQUEST,
+                "unsupported_query",
+                Never,
+                format!(
+                    "The query parameter '{name}' is not passed on, since the usage could not be read from the answer. Leave it out; 'alt' may be 'sse' or 'json'."
                 ),
             ),
             Self::DoubledVersion { provider } => row(
@@ -283,7 +291,7 @@ impl ProxyError {
                 StatusCode::NOT_IMPLEMENTED,
                 "not_served",
                 Never,
-                "The gateway does not serve this method and path. It serves POST /v1/chat/completions, POST /v1/responses, POST /v1/responses/compact, POST /v1/embeddings, POST /v1/messages, POST /v1/messages/count_tokens, GET /v1/models and GET /v1/models/{id} under /providers/{configName}, and the same under the names of built-in providers, such as /openai.",
+                "The gateway does not serve this method and path. It serves POST /v1/chat/completions, POST /v1/responses, POST /v1/responses/compact, POST /v1/embeddings, POST /v1/messages, POST /v1/messages/count_tokens, GET /v1/models, GET /v1/models/{id}, POST /v1beta/models/{model}:generateContent and its like, and POST /model/{model}/converse and /converse-stream under /providers/{configName}; the same under the names of built-in providers, such as /openai; and calls of models under /routes/{name}.",
             ),
             Self::FormatNotServed { configuration, provider } => {
                 let formats = match provider.api() {

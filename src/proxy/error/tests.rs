@@ -24,6 +24,7 @@ fn all() -> Vec<ProxyError> {
         E::ModelMissing,
         E::ModelMismatch,
         E::CredentialInQuery { name: name() },
+        E::UnsupportedQuery { name: name() },
         E::UnknownRoute { name: name() },
         E::NoTarget { name: name() },
         E::TargetsCoolDown { retry_after: 5, is_rate: false },

@@ -1,6 +1,7 @@
 //! The body of an upstream's response, as it arrives.
 
 use std::{
+    collections::VecDeque,
     fmt,
     pin::Pin,
     rc::Rc,
@@ -27,12 +28,27 @@ pub struct UpstreamBody {
     waiting_since: Option<Instant>,
     /// What was found when looking for the end behind what seemed to be the last chunk.
     next: Option<Result<Bytes, UpstreamError>>,
+    /// Chunks that were read and given back.
+    returned: VecDeque<Bytes>,
 }
 
 impl UpstreamBody {
     pub(super) fn new(payload: Payload, attempt: Rc<Attempt>, idle: Duration) -> Self {
         let payload = Some(payload);
-        Self { payload, attempt, idle, timer: None, waiting_since: None, next: None }
+        Self {
+            payload,
+            attempt,
+            idle,
+            timer: None,
+            waiting_since: None,
+            next: None,
+            returned: VecDeque::new(),
+        }
+    }
+
+    /// Gives chunks back that were read, in their order: they come again.
+    pub fn put_back(&mut self, chunks: impl IntoIterator<Item = Bytes>) {
+        self.returned.extend(chunks);
     }
 
     /// Once every byte has come, awc still needs to be asked for the end before it returns the
@@ -77,6 +93,9 @@ impl Stream for UpstreamBody {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
+        if let Some(chunk) = this.returned.pop_front() {
+            return Poll::Ready(Some(Ok(chunk)));
+        }
         match this.next.take() {
             Some(Ok(chunk)) => {
                 this.finish_early(cx);

@@ -170,7 +170,7 @@ impl Parser {
             Some("provider_model") => {
                 self.check_names(fields, path, &["type", "provider", "model"]);
                 let name = fields.get("provider").and_then(Value::as_str);
-                let provider = name.and_then(Provider::parse).filter(|one| !one.is_kind_of_api());
+                let provider = name.and_then(Provider::parse).filter(|one| one.is_built_in());
                 if provider.is_none() {
                     let message = "must be the name of a built-in provider, such as openai";
                     self.invalid::<()>(format!("{path}.provider"), message);

@@ -33,6 +33,9 @@ pub(super) struct FinalHead {
     pub(super) reusable: bool,
 }
 
+/// The longest name of a header in the `http` crate, in bytes; awc would panic at a longer one.
+const MAX_NAME: usize = u16::MAX as usize;
+
 /// Reads a head at the beginning of `bytes`. An error says why it cannot be trusted.
 pub(super) fn read(bytes: &[u8], answers_head_request: bool) -> Result<Head, String> {
     let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
@@ -60,6 +63,9 @@ pub(super) fn read(bytes: &[u8], answers_head_request: bool) -> Result<Head, Str
 
     let mut seen = Seen::default();
     for header in response.headers.iter() {
+        if header.name.len() > MAX_NAME {
+            return Err("a header's name is too long".into());
+        }
         seen.header(header.name, header.value)?;
     }
     let bodiless = answers_head_request || matches!(status, 204 | 304);

@@ -367,6 +367,14 @@ impl ProxyError {
                     "The provider refuses the credential in the secret '{name}'. Ask an administrator to store one that it accepts."
                 ),
             ),
+            Self::TokenRefused { host } => row(
+                StatusCode::BAD_GATEWAY,
+                "provider_credential_refused",
+                Never,
+                format!(
+                    "The provider refuses the token that the model configuration's OAuth client got from '{host}'. Ask an administrator to check what the client may use, and its scope."
+                ),
+            ),
             Self::ConnectTimeout => row(
                 StatusCode::GATEWAY_TIMEOUT,
                 "upstream_connect_timeout",
@@ -397,6 +405,14 @@ impl ProxyError {
                 After(30),
                 format!(
                     "The provider secret '{name}' is missing or cannot be opened. Ask an administrator of the workspace to store it again."
+                ),
+            ),
+            Self::TokenUnavailable { host } => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "token_unavailable",
+                After(5),
+                format!(
+                    "The token endpoint at '{host}' gave no token for the model configuration's OAuth client. Try again; if it persists, ask an administrator to check the configuration's oauth with its check."
                 ),
             ),
             Self::ModelForbidden { message } => denied(Reason::ModelAccess, Never, message.clone()),

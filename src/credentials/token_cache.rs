@@ -67,6 +67,7 @@ pub struct CachedToken {
 }
 
 impl CachedToken {
+    /// The token itself, which must not be logged.
     pub fn text(&self) -> &SecretText {
         &self.token.text
     }

@@ -65,6 +65,7 @@ pub enum ParameterValues {
 }
 
 impl ParameterValues {
+    /// The values, in order.
     pub fn as_slice(&self) -> &[String] {
         match self {
             Self::One(value) => std::slice::from_ref(value),

@@ -13,7 +13,7 @@ use super::candidates::key_of;
 use super::concurrency::ConcurrencyPermit;
 use super::context::RequestContext;
 use super::cool_down::{CoolDownKey, Failure};
-use super::error::ProxyError;
+use super::error::{ProxyError, RefusedCredential};
 use super::relay::Answer;
 use super::route::ProxyRoute;
 use super::target::Target;
@@ -358,17 +358,17 @@ fn refuse_credential(
     if response.status != StatusCode::UNAUTHORIZED {
         return Ok(response);
     }
-    let (cause, error) = match (&ready.token, target.upstream.secret_name()) {
-        (Some(token), _) => {
-            let host = token.host().to_owned();
-            (format!("token from {host}"), ProxyError::TokenRefused { host })
-        }
-        (None, Some(name)) => {
-            (format!("secret {name}"), ProxyError::CredentialRefused { name: name.to_string() })
-        }
+    let refused = match (&ready.token, target.upstream.secret_name()) {
+        (Some(token), _) => RefusedCredential::TokenFrom(token.host().to_owned()),
+        (None, Some(name)) => RefusedCredential::Secret(name.to_string()),
         (None, None) => return Ok(response),
     };
+    let cause = match &refused {
+        RefusedCredential::Secret(name) => format!("secret {name}"),
+        RefusedCredential::TokenFrom(host) => format!("token from {host}"),
+    };
     accounted.attempt_failed("credential_refused", cause);
+    let error = ProxyError::CredentialRefused(refused);
     Err(Failed { error, status: Some(401), may_be_billed: false })
 }
 

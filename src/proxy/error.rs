@@ -74,8 +74,7 @@ pub enum ProxyError {
     UpstreamDied,
     UpstreamRedirect,
     EgressRefused,
-    CredentialRefused { name: String },
-    TokenRefused { host: String },
+    CredentialRefused(RefusedCredential),
     ConnectTimeout,
     FirstByteTimeout,
     IdleTimeout,
@@ -89,6 +88,15 @@ pub enum ProxyError {
     RateLimited { message: String, retry_after: Option<u64> },
     LimitsUnavailable,
     JournalFull,
+}
+
+/// What a provider does not accept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RefusedCredential {
+    /// The value of the secret with this name.
+    Secret(String),
+    /// An OAuth token from this host.
+    TokenFrom(String),
 }
 
 impl ProxyError {

@@ -1,7 +1,6 @@
 //! OAuth client credentials: how tokens are requested, how long they are used, and what happens without
 //! one. What can be saved is in `oauth_settings`.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -20,7 +19,7 @@ use crate::support::{
     openai,
     policies::POLICIES,
     script::{Pause, Script},
-    secrets,
+    token_endpoint::{granted, token_endpoint},
     upstream::{RecordedRequest, ScriptedUpstream},
 };
 
@@ -119,26 +118,6 @@ impl Setup {
         let path = format!("{}/check", self.team.configuration_path());
         self.app.admin().send(Request::new("POST", &path)).await.expect(200).json()
     }
-}
-
-/// A token endpoint whose tokens live as long as it says, and what they begin with.
-async fn token_endpoint(expires_in: Value) -> (ScriptedUpstream, String) {
-    let tokens = format!("oauth-token-{}", Uuid::now_v7().simple());
-    secrets::register(&tokens);
-    let (count, prefix) = (AtomicUsize::new(0), tokens.clone());
-    let endpoint = ScriptedUpstream::with(move |_| {
-        let number = count.fetch_add(1, Ordering::SeqCst);
-        granted(&format!("{prefix}-{number}"), &expires_in)
-    });
-    (endpoint.await, tokens)
-}
-
-fn granted(token: &str, expires_in: &Value) -> Script {
-    let mut answer = json!({"access_token": token, "token_type": "Bearer"});
-    if !expires_in.is_null() {
-        answer["expires_in"] = expires_in.clone();
-    }
-    Script::json(200, &answer)
 }
 
 fn form(request: &RecordedRequest) -> Vec<(String, String)> {
@@ -300,11 +279,7 @@ async fn a_caller_who_leaves_hands_the_token_request_on(database: Database) {
     setup.endpoint.push(Script::new().keep_open());
     let first = setup.team.caller().open(Fixture::chat()).await.unwrap();
     setup.endpoint.request(0).await;
-    let leave = async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        drop(first);
-    };
-    let (answer, ()) = tokio::join!(setup.ask(), leave);
+    let (answer, ()) = tokio::join!(setup.ask(), async { drop(first) });
     answer.expect(200);
     assert_eq!(setup.token_requests(), 2);
 }
@@ -452,6 +427,16 @@ async fn a_chain_passes_over_a_target_without_a_token(database: Database) {
     let answer = setup.ask().await.expect(200);
     assert_eq!(answer.header("x-tollgate-served-by"), Some("custom/main"));
     assert_eq!(answer.header("x-tollgate-attempts"), Some("2"));
+    // That happens once in a request, whatever its number of targets.
+    let path = setup.team.path(&format!("model-configurations/{other}"));
+    let client = json!({"api_key_name": null, "oauth": setup.oauth(json!({}))});
+    setup.app.admin().patch(&path, &client).await.expect(200);
+    for upstream in [&setup.team.upstream, &setup.team.upstream, &second] {
+        upstream.push(openai::error(401, "auth", "expired", "No."));
+    }
+    setup.ask_in_vain(502, "provider_credential_refused").await;
+    assert_eq!(second.seen().requests.len(), 2);
+    assert_eq!(setup.rows(6).await.last().map(|row| row.attempt), Some(3));
 }
 
 async fn tokens_do_not_leak(database: Database) {

@@ -14,6 +14,7 @@
 //! | [`accounting`] | requests that an upstream may bill: attempts, estimates of usage that was not reported, prices, the journal and the ledger |
 //! | [`directory`] | what the data plane looks up: keys, configurations, policies, cached and invalidated |
 //! | [`audit`] | who changed what |
+//! | [`credentials`] | what an upstream is called with: opened secrets, and OAuth tokens, minted and cached |
 //! | [`upstream`] | egress rules and the HTTP client, which follows no redirect; the only room that speaks to providers |
 //! | [`providers`] | what is particular to a provider: fields it ignores, fields that choose another model |
 //! | [`llm`] | what the API formats mean: the most that a request can use (`limits`), answers, streams, usage; no I/O |
@@ -26,8 +27,9 @@
 //! | [`demo`] | the `demo` command and its built-in upstream |
 //!
 //! Rules between rooms: `main -> cli -> {demo, app} -> {api, proxy} -> {auth, policy, accounting,
-//! directory, audit, upstream, providers} -> {llm, json, db, crypto} -> domain`. `accounting` stands on
-//! `policy` and `directory`; `auth` on `directory` and `audit`; `directory` on `upstream`,
+//! directory, audit, credentials, upstream, providers} -> {llm, json, db, crypto} -> domain`. `accounting` stands on
+//! `policy` and `directory`; `auth` on `directory` and `audit`; `credentials` on `directory` and
+//! `upstream`; `directory` on `upstream`,
 //! `accounting`'s prices and `policy::set`, the arranged policies that it holds; the rest of `policy`
 //! on `directory`. `clock`, `config` and `telemetry` are for all who need them. `api` and `proxy` never
 //! import each other.
@@ -40,6 +42,7 @@ pub mod auth;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod credentials;
 pub mod crypto;
 pub mod db;
 pub mod demo;

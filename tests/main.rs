@@ -66,6 +66,8 @@ cfg_if! {
         mod model_access;
         mod model_configurations;
         mod model_prices;
+        mod oauth;
+        mod oauth_settings;
         mod observability;
         mod pagination;
         mod policy_edits;

@@ -44,7 +44,7 @@ async fn omitted_fields_have_defaults(database: Database) {
         "description": null, "api_key_name": null, "auth": "bearer", "extra_headers": {},
         "forward_headers": [], "default_parameters": {}, "stream_usage": "inject", "timeouts": {},
         "max_concurrent_requests": null, "enabled": true,
-        "price": null, "context_window": null, "max_output_tokens": null,
+        "price": null, "context_window": null, "max_output_tokens": null, "oauth": null,
     });
     assert_eq!(made, expected);
 }

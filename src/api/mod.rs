@@ -39,6 +39,7 @@ use actix_web::web;
 use crate::accounting::engine::Accounting;
 use crate::auth::client_address::TrustedProxies;
 use crate::clock::Clock;
+use crate::credentials::token_cache::TokenCache;
 use crate::crypto::KeyringHandle;
 use crate::db::Database;
 use crate::directory::Directory;
@@ -55,6 +56,8 @@ pub struct Management {
     pub directory: Directory,
     /// Opens and wraps data keys.
     pub keyring: KeyringHandle,
+    /// The upstreams' OAuth tokens, which a check uses, too.
+    pub tokens: TokenCache,
     /// Accounts for what a check sends upstream.
     pub accounting: Accounting,
     /// What time it is.

@@ -32,10 +32,11 @@ use crate::db::{ChangeScope, Conn};
 use crate::domain::ids::ConfigurationId;
 use crate::domain::model_configuration::{Placement, StreamUsage, Timeouts};
 use crate::domain::names::{ConfigurationName, SecretName};
+use crate::domain::oauth::OauthClient;
 use crate::domain::pricing::Price;
 use crate::domain::provider::Provider;
 use crate::domain::scope::WorkspaceScope;
-use crate::upstream::{BaseUrl, EgressRules};
+use crate::upstream::EgressRefusal;
 use change_permissions::{apply_patch, check_price_permission, price_change};
 use store::{changes, check_name_is_free, new_row, use_secrets};
 use validate::{Checked, check};
@@ -70,8 +71,13 @@ pub(super) struct ModelConfigurationFields {
     /// The secret that holds the upstream's key; null for an upstream without keys.
     #[serde(default)]
     pub(super) api_key_name: Option<SecretName>,
-    /// How the key is sent: `bearer`, or the name of a header such as `api-key`. If null or not given,
-    /// the usual way of the provider's API: `bearer`, for Anthropic's `x-api-key`.
+    /// The OAuth client with whose tokens the upstream is called. With it, `api_key_name` is only for
+    /// its `fall_back_to_api_key`.
+    #[serde(default)]
+    pub(super) oauth: Option<OauthClient>,
+    /// How the key or the token is sent: `bearer`, or the name of a header such as `api-key`. If null or
+    /// not given, `bearer` for tokens, and for keys the usual way of the provider's API: `bearer`, for
+    /// Anthropic's `x-api-key`.
     #[serde(default)]
     pub(super) auth: Option<Placement>,
     /// Headers to set, at most 32. A value may name secrets as `{{secret:NAME}}`.
@@ -115,9 +121,12 @@ pub(super) struct ModelConfigurationFields {
 }
 
 impl ModelConfigurationFields {
-    /// How the key is sent.
+    /// How the key or the token is sent.
     fn placement(&self) -> Placement {
-        self.auth.clone().unwrap_or_else(|| self.provider.default_placement())
+        self.auth.clone().unwrap_or_else(|| match self.oauth {
+            Some(_) => Placement::Bearer,
+            None => self.provider.default_placement(),
+        })
     }
 }
 
@@ -172,6 +181,7 @@ impl ModelConfiguration {
                 base_url: row.base_url,
                 model: row.model,
                 api_key_name: row.api_key_name,
+                oauth: row.oauth.map(read).transpose()?,
                 enabled: row.enabled,
                 price: row.price.map(read).transpose()?,
                 context_window: row.context_window.and_then(|max| u64::try_from(max).ok()),
@@ -242,7 +252,10 @@ async fn create_model_configuration(
     let checked = body.check(check)?;
     check_price_permission(price_change(None, &checked.fields), &principal)?;
     // Resolves a name, which must not take place inside the transaction.
-    check_egress(&checked.base_url, &plane.egress).await?;
+    check_egress("base_url", checked.base_url.check_egress(&plane.egress)).await?;
+    if let Some(token_url) = &checked.token_url {
+        check_egress("oauth.token_url", token_url.check_egress(&plane.egress)).await?;
+    }
     let keyring = plane.keyring.clone();
     let configuration = plane
         .database
@@ -287,8 +300,8 @@ async fn get_model_configuration(
 
 /// Change a model configuration
 ///
-/// A JSON merge patch (RFC 7396). Changing `provider`, `base_url`, `api_key_name`, `auth`,
-/// `extra_headers` or `forward_headers` needs `model-configurations:connect` as well; repeating
+/// A JSON merge patch (RFC 7396). Changing `provider`, `base_url`, `api_key_name`, `oauth`,
+/// `auth`, `extra_headers` or `forward_headers` needs `model-configurations:connect` as well; repeating
 /// their present values does not. Changing `price`, `context_window` or `max_output_tokens` needs a
 /// key of the organization with `organization:manage`, and so does changing `provider`, `base_url` or
 /// `model` where one of those three is set.
@@ -314,25 +327,25 @@ async fn update_model_configuration(
         .read(async move |conn: &mut Conn| current(conn, scope, &looked_up).await)
         .await?;
     let before = ModelConfiguration::of(before)?.fields;
-    let Checked { base_url, .. } = apply_patch(&patch, &before, &principal)?;
+    let Checked { base_url, token_url, .. } = apply_patch(&patch, &before, &principal)?;
     if base_url.as_str() != before.base_url {
-        check_egress(&base_url, &plane.egress).await?;
+        check_egress("base_url", base_url.check_egress(&plane.egress)).await?;
+    }
+    let token_url_before = before.oauth.as_ref().map(|oauth| oauth.token_url.as_str());
+    if let Some(token_url) = &token_url
+        && token_url_before != Some(token_url.as_str())
+    {
+        check_egress("oauth.token_url", token_url.check_egress(&plane.egress)).await?;
     }
     let keyring = plane.keyring.clone();
     let changed = plane
         .database
         .write(ChangeScope::Organization(scope.organization_id), async move |conn: &mut Conn| {
             let before = ModelConfiguration::of(current(conn, scope, &id).await?)?;
-            let Checked { fields, secrets, base_url: now_base_url } =
-                apply_patch(&patch, &before.fields, &principal)?;
-            if now_base_url != base_url {
-                return Err(ApiError::Conflict {
-                    code: "changed_meanwhile",
-                    detail: "base_url was changed by another request at the same time; read the \
-                             configuration and try again."
-                        .to_owned(),
-                });
-            }
+            let now = apply_patch(&patch, &before.fields, &principal)?;
+            check_unchanged("base_url", &now.base_url, &base_url)?;
+            check_unchanged("oauth.token_url", &now.token_url, &token_url)?;
+            let Checked { fields, secrets, .. } = now;
             check_name_is_free(conn, scope, &fields.name, Some(before.id)).await?;
             let row = update_row(conn, scope, before.id, changes(fields, &actor)?).await?;
             use_secrets(conn, &keyring, scope, before.id, &secrets).await?;
@@ -382,11 +395,27 @@ async fn current(
     find_model_configuration(conn, scope, id).await?.ok_or(ApiError::NotFound(WHAT))
 }
 
-async fn check_egress(base_url: &BaseUrl, rules: &EgressRules) -> Result<(), ApiError> {
-    base_url.check_egress(rules).await.map_err(|refusal| {
-        ApiError::field(
-            "base_url",
-            format!("is refused by the egress rule {}: {refusal}", refusal.rule()),
-        )
+/// Names the field whose URL the egress rules refuse.
+async fn check_egress(
+    field: &str,
+    check: impl Future<Output = Result<(), EgressRefusal>>,
+) -> Result<(), ApiError> {
+    check.await.map_err(|refusal| {
+        let message = format!("is refused by the egress rule {}: {refusal}", refusal.rule());
+        ApiError::field(field, message)
+    })
+}
+
+/// Checks that the URL that will be stored is the one that the egress rules were asked about.
+fn check_unchanged<T: PartialEq>(field: &str, stored: &T, asked: &T) -> Result<(), ApiError> {
+    if stored == asked {
+        return Ok(());
+    }
+    Err(ApiError::Conflict {
+        code: "changed_meanwhile",
+        detail: format!(
+            "{field} was changed by another request at the same time; read the configuration and \
+             try again."
+        ),
     })
 }

@@ -18,6 +18,7 @@ use crate::api::{self, Management};
 use crate::auth::client_address::TrustedProxies;
 use crate::clock::Clock;
 use crate::config::{ListenSettings, Settings};
+use crate::credentials::token_cache::TokenCache;
 use crate::db::Database;
 use crate::directory::Directory;
 use crate::domain::provider::Provider;
@@ -99,8 +100,9 @@ pub(super) fn start(
     parts: Parts,
 ) -> Result<Servers, StartError> {
     let upstream = upstream_settings(settings)?;
-    let plane = web::Data::new(data_plane(settings, &parts)?);
-    let management = web::Data::new(management(settings, &parts, &upstream));
+    let tokens = TokenCache::new(parts.clock.clone());
+    let plane = web::Data::new(data_plane(settings, &parts, tokens.clone())?);
+    let management = web::Data::new(management(settings, &parts, tokens, &upstream));
     let address = listeners.callers.local_addr()?;
     let port = if listeners.admins.is_some() { Port::Callers } else { Port::Both };
     let workers = settings.limits.workers();
@@ -136,11 +138,17 @@ fn upstream_settings(settings: &Settings) -> Result<UpstreamSettings, StartError
     })
 }
 
-fn management(settings: &Settings, parts: &Parts, upstream: &UpstreamSettings) -> Management {
+fn management(
+    settings: &Settings,
+    parts: &Parts,
+    tokens: TokenCache,
+    upstream: &UpstreamSettings,
+) -> Management {
     Management {
         database: parts.store.database.clone(),
         directory: parts.directory.clone(),
         keyring: parts.store.keyring.clone(),
+        tokens,
         accounting: parts.accounting.clone(),
         clock: parts.clock.clone(),
         trusted_proxies: TrustedProxies::new(settings.listen.trusted_proxies.0.clone()),
@@ -150,13 +158,18 @@ fn management(settings: &Settings, parts: &Parts, upstream: &UpstreamSettings) -
     }
 }
 
-fn data_plane(settings: &Settings, parts: &Parts) -> Result<DataPlane, StartError> {
+fn data_plane(
+    settings: &Settings,
+    parts: &Parts,
+    tokens: TokenCache,
+) -> Result<DataPlane, StartError> {
     let (limits, timeouts) = (&settings.limits, &settings.timeouts);
     Ok(DataPlane {
         directory: parts.directory.clone(),
         built_in: BuiltInProviders::new(&settings.egress.provider_origins)
             .map_err(|error| StartError::ProviderOrigin(error.to_string()))?,
         keyring: parts.store.keyring.clone(),
+        tokens,
         clock: parts.clock.clone(),
         accounting: parts.accounting.clone(),
         body_limits: BodyLimits { bytes: limits.max_body_bytes, time: timeouts.body_timeout },

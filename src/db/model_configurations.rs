@@ -52,6 +52,8 @@ pub struct ModelConfigurationRow {
     pub price: Option<Value>,
     pub context_window: Option<i64>,
     pub max_output_tokens: Option<i64>,
+    /// An [`OauthClient`](crate::domain::oauth::OauthClient) object.
+    pub oauth: Option<Value>,
 }
 
 /// The columns that an update sets.
@@ -82,6 +84,7 @@ pub struct ModelConfigurationChanges {
     pub price: Option<Value>,
     pub context_window: Option<i64>,
     pub max_output_tokens: Option<i64>,
+    pub oauth: Option<Value>,
 }
 
 #[derive(Insertable)]

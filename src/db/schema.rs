@@ -107,6 +107,7 @@ table! {
         price -> Nullable<Json>,
         context_window -> Nullable<BigInt>,
         max_output_tokens -> Nullable<BigInt>,
+        oauth -> Nullable<Json>,
     }
 }
 

@@ -1,6 +1,8 @@
 //! The cached state of one upstream: a model configuration or a built-in provider. Its secrets stay sealed
 //! until a request needs them.
 
+mod token_source;
+
 use std::sync::{Arc, OnceLock};
 
 use actix_web::http::header::{AUTHORIZATION, HeaderName, HeaderValue};
@@ -31,6 +33,8 @@ use crate::domain::provider::{Provider, UpstreamApi, UpstreamId};
 use crate::domain::scope::WorkspaceScope;
 use crate::providers::built_in::BuiltInProvider;
 use crate::upstream::BaseUrl;
+
+pub use token_source::TokenSource;
 
 /// The models whose prices an upstream without a model of its own remembers.
 const REMEMBERED_MODELS: usize = 256;
@@ -63,6 +67,10 @@ pub struct UpstreamEntry {
     /// Those that callers chose.
     chosen_models: Cache<Box<str>, Arc<UpstreamModel>>,
     headers: Vec<(HeaderName, HeaderTemplate)>,
+    /// Where the tokens come from that the upstream takes.
+    pub token_source: Option<TokenSource>,
+    /// The key that is sent while there is no token.
+    fallback_key: Option<(HeaderName, HeaderTemplate)>,
     secrets: Vec<SecretRow>,
     wrapped: Option<(DataKeyId, WrappedDataKey)>,
     data_key: OnceLock<DataKey>,
@@ -88,7 +96,7 @@ pub struct Credentials {
 }
 
 /// A secret that a configuration needs cannot be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("secret {name}: {cause}")]
 pub struct SecretUnavailable {
     /// The secret, or the header that cannot be made.
@@ -98,46 +106,63 @@ pub struct SecretUnavailable {
 }
 
 impl UpstreamEntry {
-    /// Opens the secrets. Takes about a microsecond for each, once the data key is unwrapped.
+    /// Opens the secrets, except the OAuth client's and the key that stands in for a token. Takes about a microsecond for each, once the data key is unwrapped.
     pub fn open(&self, keyring: &KeyringHandle) -> Result<Credentials, SecretUnavailable> {
         let mut headers = SmallVec::new();
         let mut secrets = Vec::new();
         for (name, template) in &self.headers {
-            let mut value: Vec<u8> = Vec::new();
-            let mut last = None;
-            for part in template.parts() {
-                match part {
-                    TemplatePart::Text(text) => value.extend_from_slice(text.as_bytes()),
-                    TemplatePart::Secret(secret) => {
-                        let opened = self.open_secret(secret, keyring)?;
-                        value.extend_from_slice(opened.expose());
-                        secrets.push(opened);
-                        last = Some(secret);
-                    }
-                }
-            }
-            let mut value =
-                HeaderValue::from_maybe_shared(bytes::Bytes::from(value)).map_err(|_| {
-                    SecretUnavailable {
-                        name: last.map_or_else(|| name.to_string(), ToString::to_string),
-                        cause: "its value is not a valid header value".to_owned(),
-                    }
-                })?;
-            value.set_sensitive(true);
+            let value = self.open_template(name, template, keyring, &mut secrets)?;
             headers.push((name.clone(), value));
         }
         Ok(Credentials { headers, secrets })
     }
 
+    /// The value of a header. Adds the secrets in it to `secrets`.
+    fn open_template(
+        &self,
+        name: &HeaderName,
+        template: &HeaderTemplate,
+        keyring: &KeyringHandle,
+        secrets: &mut Vec<SecretBytes>,
+    ) -> Result<HeaderValue, SecretUnavailable> {
+        let mut value: Vec<u8> = Vec::new();
+        let mut last = None;
+        for part in template.parts() {
+            match part {
+                TemplatePart::Text(text) => value.extend_from_slice(text.as_bytes()),
+                TemplatePart::Secret(secret) => {
+                    let opened = self.open_secret(secret, keyring)?;
+                    value.extend_from_slice(opened.expose());
+                    secrets.push(opened);
+                    last = Some(secret);
+                }
+            }
+        }
+        let mut value =
+            HeaderValue::from_maybe_shared(bytes::Bytes::from(value)).map_err(|_| {
+                SecretUnavailable {
+                    name: last.map_or_else(|| name.to_string(), ToString::to_string),
+                    cause: "its value is not a valid header value".to_owned(),
+                }
+            })?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+
     /// The first secret that the credentials need and the workspace does not have.
     pub fn missing_secret(&self) -> Option<&SecretName> {
-        let mut needed = self.headers.iter().flat_map(|(_, template)| template.secrets());
+        let mut needed = self.keys().flat_map(|(_, template)| template.secrets());
         needed.find(|name| self.secrets.iter().all(|row| row.name != **name))
     }
 
     /// The secret that holds the credential; the first, if there are several.
     pub fn secret_name(&self) -> Option<&SecretName> {
-        self.headers.iter().flat_map(|(_, template)| template.secrets()).next()
+        self.keys().flat_map(|(_, template)| template.secrets()).next()
+    }
+
+    /// The headers that secrets are sent in.
+    fn keys(&self) -> impl Iterator<Item = &(HeaderName, HeaderTemplate)> {
+        self.fallback_key.iter().chain(&self.headers)
     }
 
     /// The model of a request for which its caller chose this one.
@@ -262,6 +287,8 @@ pub(super) async fn load_provider(
         organization_prices: prices,
         chosen_models: Cache::new(REMEMBERED_MODELS),
         headers: vec![(header, template)],
+        token_source: None,
+        fallback_key: None,
         secrets: Vec::new(),
         wrapped: None,
         data_key: OnceLock::new(),
@@ -271,8 +298,9 @@ pub(super) async fn load_provider(
 }
 
 async fn add_secrets(conn: &mut Conn, entry: &mut UpstreamEntry) -> Result<(), DbError> {
-    let names: Vec<SecretName> =
-        entry.headers.iter().flat_map(|(_, template)| template.secrets().cloned()).collect();
+    let mut names: Vec<SecretName> =
+        entry.keys().flat_map(|(_, template)| template.secrets().cloned()).collect();
+    names.extend(entry.token_source.iter().map(|source| source.client.client_secret.clone()));
     if !names.is_empty() {
         entry.secrets = list_secrets_named(conn, entry.scope, &names).await?;
         entry.wrapped = find_data_key(conn, entry.scope).await?.map(|row| {
@@ -365,12 +393,15 @@ fn parse(row: &ModelConfigurationRow) -> Result<UpstreamEntry, DbError> {
     let header = |field: &str, name: &str| {
         HeaderName::from_bytes(name.as_bytes()).map_err(|error| invalid(field, &error))
     };
-    let mut headers = Vec::new();
+    let mut key = None;
     if let Some(secret) = &row.api_key_name {
         let placement = Placement::from(row.auth.clone());
         let made = credential(&placement, secret.as_str());
-        headers.push(made.map_err(|error| invalid("auth", &error))?);
+        key = Some(made.map_err(|error| invalid("auth", &error))?);
     }
+    let token_source = TokenSource::parse(row).map_err(|error| invalid("oauth", &error))?;
+    let (key, fallback_key) = if token_source.is_some() { (None, key) } else { (key, None) };
+    let mut headers: Vec<_> = key.into_iter().collect();
     for (name, value) in row.extra_headers.as_object().into_iter().flatten() {
         let text = value.as_str().unwrap_or_default();
         let template =
@@ -422,6 +453,8 @@ fn parse(row: &ModelConfigurationRow) -> Result<UpstreamEntry, DbError> {
         organization_prices: PriceList::default(),
         chosen_models: Cache::new(REMEMBERED_MODELS),
         headers,
+        token_source,
+        fallback_key,
         secrets: Vec::new(),
         wrapped: None,
         data_key: OnceLock::new(),

@@ -7,6 +7,7 @@ pub mod metadata;
 pub mod model_configuration;
 pub mod money;
 pub mod names;
+pub mod oauth;
 pub mod permissions;
 pub mod policy;
 pub mod pricing;

@@ -13,16 +13,18 @@ use super::candidates::key_of;
 use super::concurrency::ConcurrencyPermit;
 use super::context::RequestContext;
 use super::cool_down::{CoolDownKey, Cooling, Failure};
-use super::error::ProxyError;
+use super::error::{ProxyError, RefusedCredential};
 use super::prologue::{Prologue, read_prologue};
 use super::relay::Answer;
 use super::route::ProxyRoute;
 use super::target::Target;
 use crate::accounting::budget::Share;
+use crate::accounting::journal::JournalFull;
 use crate::accounting::request::AccountedRequest;
 use crate::accounting::sent_body::SentBody;
+use crate::credentials::token_cache::CachedToken;
+use crate::credentials::{CredentialError, Opened, open};
 use crate::crypto::SecretBytes;
-use crate::directory::upstream_entry::Credentials;
 use crate::domain::policy::Subject;
 use crate::domain::scope::WorkspaceScope;
 use crate::json::object::BodyPieces;
@@ -45,7 +47,8 @@ struct Ready {
     request: PreparedRequest,
     body: BodyPieces,
     secrets: Vec<SecretBytes>,
-    permit: ConcurrencyPermit,
+    /// The OAuth token among them.
+    token: Option<CachedToken>,
 }
 
 /// Why an attempt brought no answer that is relayed.
@@ -101,8 +104,8 @@ impl Attempts<'_> {
         for (place, target) in targets.iter().enumerate() {
             let is_last = place + 1 == targets.len();
             let has_sent = context.request.record().attempts > 0;
-            let ready = match self.prepare(target, is_last, context) {
-                Ok(ready) => ready,
+            let (ready, permit) = match self.enter_and_prepare(target, is_last, context).await {
+                Ok(prepared) => prepared,
                 // A target that can't even be tried makes no answer worse.
                 Err(_) if has_sent => continue,
                 Err(error) => {
@@ -128,12 +131,9 @@ impl Attempts<'_> {
                     Last::Failed(Failed::unsent(ProxyError::Internal)),
                 ));
             }
-            let Ready { request, body, secrets, permit } = ready;
-            let sent = SentBody::Whole(body, share.clone());
-            let outcome =
-                send(self.client, &request, target, sent, &mut may_retry, &mut context.request);
-            last = match outcome.await {
-                Ok(response) => {
+            let sending = self.send(target, ready, share.clone(), is_last, &mut may_retry, context);
+            last = match sending.await {
+                Ok((response, secrets)) => {
                     let answer = Answer {
                         response,
                         operation: self.route.operation.clone(),
@@ -165,6 +165,44 @@ impl Attempts<'_> {
             Last::Answer(answer) => Ok(*answer),
             Last::Failed(Failed { error, .. }) => Err(error),
         }
+    }
+
+    /// Sends the request to one target. An OAuth token that the upstream refuses is replaced once. Gives
+    /// the answer, and what of the request must not reach the caller.
+    async fn send(
+        &self,
+        target: &Target<'_>,
+        mut ready: Ready,
+        share: Option<Arc<Share>>,
+        is_last: bool,
+        may_retry: &mut bool,
+        context: &mut RequestContext,
+    ) -> Result<(UpstreamResponse, Vec<SecretBytes>), Failed> {
+        let sent = SentBody::Whole(std::mem::take(&mut ready.body), share);
+        let first = send(self.client, &ready, target, sent, may_retry, &mut context.request).await;
+        let mut outcome = first;
+        if let Err(Failed { status: Some(401), .. }) = outcome
+            && let Some(token) = ready.token.take()
+        {
+            token.forget();
+            if *may_retry && let Some(renewed) = self.renew(target, is_last, context).await {
+                *may_retry = false;
+                ready = renewed;
+                context.request.end_for_next(Some(401));
+                outcome = send_again(self.client, &ready, target, &mut context.request).await;
+            }
+        }
+        outcome.map(|response| (response, ready.secrets))
+    }
+
+    async fn enter_and_prepare(
+        &self,
+        target: &Target<'_>,
+        is_last: bool,
+        context: &mut RequestContext,
+    ) -> Result<(Ready, ConcurrencyPermit), ProxyError> {
+        let permit = enter(self.plane, target)?;
+        Ok((self.prepare(target, is_last, context).await?, permit))
     }
 
     /// Whether an answer is the caller's, or leads to the next target.
@@ -219,21 +257,28 @@ impl Attempts<'_> {
     }
 
     /// Everything that can go wrong before the request is sent.
-    fn prepare(
+    async fn prepare(
         &self,
         target: &Target<'_>,
         is_last: bool,
         context: &mut RequestContext,
     ) -> Result<Ready, ProxyError> {
-        let permit = enter(self.plane, target)?;
-        let opened = target.upstream.open(&self.plane.keyring);
-        let Credentials { headers, secrets } = opened.map_err(|unavailable| {
-            context.request.record().cause = Some(unavailable.to_string());
-            ProxyError::SecretUnavailable { name: unavailable.name }
+        let DataPlane { keyring, tokens, timeouts, .. } = self.plane;
+        let opened = open(target.upstream, keyring, tokens, self.client).await;
+        let Opened { credentials, token, .. } = opened.map_err(|error| {
+            context.request.record().cause = Some(error.to_string());
+            match error {
+                CredentialError::Secret(error) => {
+                    ProxyError::SecretUnavailable { name: error.name }
+                }
+                CredentialError::Token(failure) => {
+                    ProxyError::TokenUnavailable { host: failure.host }
+                }
+            }
         })?;
         let body = target.body();
-        let mut request =
-            target.request(self.caller, self.route, headers, body.clone(), self.plane.timeouts);
+        let headers = credentials.headers;
+        let mut request = target.request(self.caller, self.route, headers, body.clone(), *timeouts);
         let own = self.chain.as_ref().and_then(|chain| chain.triggers.first_byte_timeout_ms);
         if let Some(millis) = own.filter(|_| !is_last) {
             request.timeouts.first_byte = Duration::from_millis(u64::from(millis));
@@ -242,7 +287,21 @@ impl Attempts<'_> {
             context.request.record().cause = Some(error.to_string());
             error_for(&error)
         })?;
-        Ok(Ready { request, body, secrets, permit })
+        Ok(Ready { request, body, secrets: credentials.secrets, token })
+    }
+
+    /// The request with another OAuth token, after the upstream has refused the one before.
+    async fn renew(
+        &self,
+        target: &Target<'_>,
+        is_last: bool,
+        context: &mut RequestContext,
+    ) -> Option<Ready> {
+        // Nothing is charged for the refused attempt if the caller leaves meanwhile.
+        context.request.record().status = Some(401);
+        let renewed = self.prepare(target, is_last, context).await;
+        context.request.record().status = None;
+        renewed.ok()
     }
 
     /// Remembers how a target of a chain did.
@@ -295,21 +354,15 @@ fn enter(plane: &DataPlane, target: &Target<'_>) -> Result<ConcurrencyPermit, Pr
 /// `may_retry` allows once in a request.
 async fn send(
     client: &UpstreamClient,
-    request: &PreparedRequest,
+    ready: &Ready,
     target: &Target<'_>,
     sent: SentBody,
     may_retry: &mut bool,
     accounted: &mut AccountedRequest,
 ) -> Result<UpstreamResponse, Failed> {
-    let refuse = |response, accounted: &mut AccountedRequest| {
-        let response = refuse_redirect(response, request, accounted)?;
-        refuse_credential(response, target, accounted)
-    };
-    let target = target.facts();
-    let full = |_| Failed::unsent(ProxyError::JournalFull);
-    accounted.begin_attempt(&target, sent).map_err(full)?;
-    let failure = match client.send(request).await {
-        Ok(response) => return refuse(response, accounted),
+    accounted.begin_attempt(&target.facts(), sent).map_err(journal_full)?;
+    let failure = match client.send(&ready.request).await {
+        Ok(response) => return refuse(response, ready, target, accounted),
         Err(failure) => failure,
     };
     accounted.attempt_failed(failure.error.reason(), failure.error.to_string());
@@ -317,14 +370,39 @@ async fn send(
         return Err(failed(&failure.error));
     }
     accounted.end_for_next(None);
-    accounted.begin_again(&target).map_err(full)?;
-    match client.send(request).await {
-        Ok(response) => refuse(response, accounted),
+    send_again(client, ready, target, accounted).await
+}
+
+/// Sends the body that was sent last in a further attempt.
+async fn send_again(
+    client: &UpstreamClient,
+    ready: &Ready,
+    target: &Target<'_>,
+    accounted: &mut AccountedRequest,
+) -> Result<UpstreamResponse, Failed> {
+    accounted.begin_again(&target.facts()).map_err(journal_full)?;
+    match client.send(&ready.request).await {
+        Ok(response) => refuse(response, ready, target, accounted),
         Err(failure) => {
             accounted.attempt_failed(failure.error.reason(), failure.error.to_string());
             Err(failed(&failure.error))
         }
     }
+}
+
+fn journal_full(_: JournalFull) -> Failed {
+    Failed::unsent(ProxyError::JournalFull)
+}
+
+/// Refuses an answer that is not the caller's.
+fn refuse(
+    response: UpstreamResponse,
+    ready: &Ready,
+    target: &Target<'_>,
+    accounted: &mut AccountedRequest,
+) -> Result<UpstreamResponse, Failed> {
+    let response = refuse_redirect(response, &ready.request, accounted)?;
+    refuse_credential(response, ready, target, accounted)
 }
 
 /// Refuses a redirect: an SDK would follow it with the prompt, and with the key unless that is in
@@ -347,17 +425,25 @@ fn refuse_redirect(
 /// Refuses an upstream's 401: the caller, whose own key is good, would look for the mistake in it.
 fn refuse_credential(
     response: UpstreamResponse,
+    ready: &Ready,
     target: &Target<'_>,
     accounted: &mut AccountedRequest,
 ) -> Result<UpstreamResponse, Failed> {
-    match target.upstream.secret_name() {
-        Some(name) if response.status == StatusCode::UNAUTHORIZED => {
-            accounted.attempt_failed("credential_refused", format!("secret {name}"));
-            let error = ProxyError::CredentialRefused { name: name.to_string() };
-            Err(Failed { error, status: Some(401), may_be_billed: false })
-        }
-        _ => Ok(response),
+    if response.status != StatusCode::UNAUTHORIZED {
+        return Ok(response);
     }
+    let refused = match (&ready.token, target.upstream.secret_name()) {
+        (Some(token), _) => RefusedCredential::TokenFrom(token.host().to_owned()),
+        (None, Some(name)) => RefusedCredential::Secret(name.to_string()),
+        (None, None) => return Ok(response),
+    };
+    let cause = match &refused {
+        RefusedCredential::Secret(name) => format!("secret {name}"),
+        RefusedCredential::TokenFrom(host) => format!("token from {host}"),
+    };
+    accounted.attempt_failed("credential_refused", cause);
+    let error = ProxyError::CredentialRefused(refused);
+    Err(Failed { error, status: Some(401), may_be_billed: false })
 }
 
 fn failed(error: &UpstreamError) -> Failed {

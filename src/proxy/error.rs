@@ -76,12 +76,13 @@ pub enum ProxyError {
     UpstreamDied,
     UpstreamRedirect,
     EgressRefused,
-    CredentialRefused { name: String },
+    CredentialRefused(RefusedCredential),
     ConnectTimeout,
     FirstByteTimeout,
     IdleTimeout,
     Overloaded,
     SecretUnavailable { name: String },
+    TokenUnavailable { host: String },
     DirectoryUnavailable,
     ModelForbidden { message: String },
     PriceUnknown { message: String },
@@ -89,6 +90,15 @@ pub enum ProxyError {
     RateLimited { message: String, retry_after: Option<u64> },
     LimitsUnavailable,
     JournalFull,
+}
+
+/// What a provider does not accept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RefusedCredential {
+    /// The value of the secret with this name.
+    Secret(String),
+    /// An OAuth token from this host.
+    TokenFrom(String),
 }
 
 impl ProxyError {

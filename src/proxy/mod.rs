@@ -30,6 +30,7 @@ use crate::accounting::engine::Accounting;
 use crate::auth::client_address::TrustedProxies;
 use crate::auth::{AuthError, Principal, Scope, authenticate};
 use crate::clock::Clock;
+use crate::credentials::token_cache::TokenCache;
 use crate::crypto::KeyringHandle;
 use crate::directory::Directory;
 use crate::domain::metadata::Metadata;
@@ -60,6 +61,8 @@ pub struct DataPlane {
     pub built_in: BuiltInProviders,
     /// Opens provider secrets.
     pub keyring: KeyringHandle,
+    /// The upstreams' OAuth tokens.
+    pub tokens: TokenCache,
     /// What time it is.
     pub clock: Clock,
     /// Admits requests and records them.

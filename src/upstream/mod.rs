@@ -7,6 +7,7 @@
 mod awc;
 pub mod base_url;
 pub mod egress;
+mod endpoint_url;
 mod error;
 mod tls;
 
@@ -19,3 +20,4 @@ pub use awc::client::{
 };
 pub use base_url::{BaseUrl, BaseUrlError, RequestTarget};
 pub use egress::{EgressRefusal, EgressRules};
+pub use endpoint_url::EndpointUrl;

@@ -32,6 +32,7 @@ pub(crate) mod script;
 pub(crate) mod secrets;
 pub(crate) mod server_process;
 pub(crate) mod sql;
+pub(crate) mod token_endpoint;
 pub(crate) mod traffic;
 pub(crate) mod two_tenants;
 pub(crate) mod upstream;

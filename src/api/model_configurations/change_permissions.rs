@@ -85,6 +85,7 @@ fn connection_change(
         ("provider", before.provider != after.provider),
         ("base_url", before.base_url != after.base_url),
         ("api_key_name", before.api_key_name != after.api_key_name),
+        ("oauth", before.oauth != after.oauth),
         ("auth", before.auth != after.auth),
         ("extra_headers", before.extra_headers != after.extra_headers),
         ("forward_headers", before.forward_headers != after.forward_headers),

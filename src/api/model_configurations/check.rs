@@ -23,8 +23,9 @@ use super::super::access::{InWorkspace, ModelConfigurationsWrite};
 use super::super::error::ApiError;
 use super::{Management, WHAT, current};
 use crate::accounting::prices::without_date;
+use crate::credentials::{self, Opened};
 use crate::db::Conn;
-use crate::directory::upstream_entry::{SecretUnavailable, UpstreamEntry};
+use crate::directory::upstream_entry::UpstreamEntry;
 use crate::domain::headers::{ANTHROPIC_VERSION, USUAL_ANTHROPIC_VERSION};
 use crate::domain::metadata::Metadata;
 use crate::domain::policy::Subject;
@@ -34,7 +35,10 @@ use crate::upstream::{
     UpstreamBody, UpstreamClient, UpstreamError, UpstreamRequest, UpstreamResponse,
     UpstreamTimeouts,
 };
-use advice::{advice, advice_for_failure, advice_without_answer, advice_without_token};
+use advice::{
+    advice, advice_for_credentials, advice_for_failure, advice_for_refused_token,
+    advice_without_answer, advice_without_token,
+};
 use token::{Asker, Token};
 
 /// The time for all requests to the upstream: a person waits for the result.
@@ -76,7 +80,7 @@ struct Findings {
 /// Check that the upstream answers
 ///
 /// Requests the list of models with the real credential, or, if there is none, one token. The upstream
-/// may take 10 seconds in total.
+/// may take 10 seconds in total, and so may the token endpoint of an OAuth client.
 ///
 /// A token may cost money: it is requested under the policies that apply to the key of this call, and
 /// each request is in the ledger, with the route `check`.
@@ -123,35 +127,46 @@ pub(super) async fn check_model_configuration(
         }),
     };
     let began = Instant::now();
-    let outcome = match entry.open(&plane.keyring) {
-        Ok(credentials) => {
+    let opened = credentials::open(&entry, &plane.keyring, &plane.tokens, &client).await;
+    let mut oauth_token = None;
+    let mut before_message = String::new();
+    let outcome = match opened {
+        Ok(Opened { credentials, token, no_token_because }) => {
+            oauth_token = token;
+            if let Some(error) = no_token_because {
+                before_message = advice_for_credentials(&error);
+                before_message.push_str(" The key of api_key_name was sent instead. ");
+            }
             let upstream = Upstream {
                 client: &client,
                 entry: &entry,
                 credentials: credentials.headers.into_iter().collect(),
-                deadline: began + TIMEOUT,
+                deadline: Instant::now() + TIMEOUT,
             };
             ask(&upstream, asker).await.map_err(|error| advice_for_failure(&error))
         }
-        Err(SecretUnavailable { name, .. }) => Err(format!(
-            "The secret {name} can't be decrypted; store its value again. If that fails, the \
-             server lacks the master key."
-        )),
+        Err(error) => Err(advice_for_credentials(&error)),
     };
     let latency_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(web::Json(match outcome {
         Ok(Findings { status, model_listed, no_token_because, is_without_answer }) => {
+            let refused = oauth_token.filter(|_| status == StatusCode::UNAUTHORIZED);
+            let message = match (no_token_because, &refused) {
+                (Some(why), _) => advice_without_token(status, &why),
+                (None, Some(token)) => {
+                    token.forget();
+                    advice_for_refused_token(token.host())
+                }
+                (None, None) if is_without_answer => advice_without_answer(status),
+                (None, None) => advice(status, model_listed, upstream_model(&entry)),
+            };
             ModelConfigurationCheck {
                 ok: status.is_success() && model_listed != Some(false) && !is_without_answer,
                 reachable: true,
                 status: Some(status.as_u16()),
                 latency_ms,
                 model_listed,
-                message: match no_token_because {
-                    Some(why) => advice_without_token(status, &why),
-                    None if is_without_answer => advice_without_answer(status),
-                    None => advice(status, model_listed, upstream_model(&entry)),
-                },
+                message: before_message + &message,
             }
         }
         Err(message) => ModelConfigurationCheck {
@@ -160,7 +175,7 @@ pub(super) async fn check_model_configuration(
             status: None,
             latency_ms,
             model_listed: None,
-            message,
+            message: before_message + &message,
         },
     }))
 }

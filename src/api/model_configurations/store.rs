@@ -119,6 +119,7 @@ pub(super) fn changes(
         price: fields.price.as_ref().map(as_json).transpose()?,
         context_window: fields.context_window.and_then(|max| i64::try_from(max).ok()),
         max_output_tokens: fields.max_output_tokens.and_then(|max| i64::try_from(max).ok()),
+        oauth: fields.oauth.as_ref().map(as_json).transpose()?,
     })
 }
 
@@ -153,5 +154,6 @@ pub(super) fn new_row(
         price: all.price,
         context_window: all.context_window,
         max_output_tokens: all.max_output_tokens,
+        oauth: all.oauth,
     })
 }

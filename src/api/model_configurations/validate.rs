@@ -1,5 +1,7 @@
 //! Validates the fields of a model configuration and brings them into their normal form.
 
+mod oauth;
+
 use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Map, Value};
@@ -9,7 +11,7 @@ use crate::api::error::{ApiError, FieldError};
 use crate::domain::headers::{is_forwardable, is_settable_extra};
 use crate::domain::model_configuration::{HeaderTemplate, Placement};
 use crate::domain::names::SecretName;
-use crate::upstream::BaseUrl;
+use crate::upstream::{BaseUrl, EndpointUrl};
 
 /// The longest name of a model, in characters.
 const MAX_MODEL: usize = 256;
@@ -32,6 +34,8 @@ const NO_DEFAULT: [&str; 3] = ["model", "stream", "stream_options"];
 pub(super) struct Checked {
     pub(super) fields: ModelConfigurationFields,
     pub(super) base_url: BaseUrl,
+    /// Where tokens come from, if the configuration has an OAuth client.
+    pub(super) token_url: Option<EndpointUrl>,
     /// The secrets that the configuration uses, each with the field that names it.
     pub(super) secrets: BTreeMap<SecretName, String>,
 }
@@ -64,6 +68,11 @@ pub(super) fn check(mut fields: ModelConfigurationFields) -> Result<Checked, Api
     if let Some(name) = &fields.api_key_name {
         secrets.insert(name.clone(), "api_key_name".to_owned());
     }
+    let has_api_key = fields.api_key_name.is_some();
+    let token_url = fields
+        .oauth
+        .as_mut()
+        .and_then(|client| oauth::oauth(client, has_api_key, &mut secrets, &mut errors));
     let placement = fields.placement();
     if let Placement::Header(name) = &placement
         && !is_settable_extra(name)
@@ -106,7 +115,7 @@ pub(super) fn check(mut fields: ModelConfigurationFields) -> Result<Checked, Api
             ),
             None if errors.0.is_empty() => {
                 fields.base_url = base_url.as_str().to_owned();
-                return Ok(Checked { fields, base_url, secrets });
+                return Ok(Checked { fields, base_url, token_url, secrets });
             }
             None => {}
         },
@@ -144,8 +153,10 @@ fn extra_headers(
         let lower = name.to_ascii_lowercase();
         if !is_settable_extra(name) {
             errors.add(&field, "is not a header that a configuration may set");
-        } else if fields.api_key_name.is_some() && lower == fields.placement().header() {
-            errors.add(&field, "is the header that carries the secret of api_key_name");
+        } else if (fields.api_key_name.is_some() || fields.oauth.is_some())
+            && lower == fields.placement().header()
+        {
+            errors.add(&field, "is the header that carries the key of api_key_name or the token");
         }
         if value.len() > MAX_TEMPLATE {
             errors.add(&field, format!("must be at most {MAX_TEMPLATE} bytes long"));

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use actix_web::http::StatusCode;
 
-use super::ProxyError;
+use super::{ProxyError, RefusedCredential};
 use crate::domain::provider::UpstreamApi;
 use crate::policy::admission::Reason;
 use crate::proxy::content_coding::SUPPORTED;
@@ -367,14 +367,17 @@ impl ProxyError {
                 Never,
                 "The gateway's egress rules refuse the provider's address. Change the model configuration's base URL, or ask the gateway's operator to admit the address.",
             ),
-            Self::CredentialRefused { name } => row(
-                StatusCode::BAD_GATEWAY,
-                "provider_credential_refused",
-                Never,
-                format!(
-                    "The provider refuses the credential in the secret '{name}'. Ask an administrator to store one that it accepts."
-                ),
-            ),
+            Self::CredentialRefused(refused) => {
+                let message = match refused {
+                    RefusedCredential::Secret(name) => format!(
+                        "The provider refuses the credential in the secret '{name}'. Ask an administrator to store one that it accepts."
+                    ),
+                    RefusedCredential::TokenFrom(host) => format!(
+                        "The provider refuses the token that the model configuration's OAuth client got from '{host}'. Ask an administrator to check what the client may use, and its scope."
+                    ),
+                };
+                row(StatusCode::BAD_GATEWAY, "provider_credential_refused", Never, message)
+            }
             Self::ConnectTimeout => row(
                 StatusCode::GATEWAY_TIMEOUT,
                 "upstream_connect_timeout",
@@ -405,6 +408,14 @@ impl ProxyError {
                 After(30),
                 format!(
                     "The provider secret '{name}' is missing or cannot be opened. Ask an administrator of the workspace to store it again."
+                ),
+            ),
+            Self::TokenUnavailable { host } => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "token_unavailable",
+                After(5),
+                format!(
+                    "The token endpoint at '{host}' gave no token for the model configuration's OAuth client. Try again; if it persists, ask an administrator to check the configuration's oauth with its check."
                 ),
             ),
             Self::ModelForbidden { message } => denied(Reason::ModelAccess, Never, message.clone()),

@@ -58,12 +58,13 @@ fn all() -> Vec<ProxyError> {
         E::UpstreamDied,
         E::UpstreamRedirect,
         E::EgressRefused,
-        E::CredentialRefused { name: name() },
+        E::CredentialRefused(RefusedCredential::Secret(name())),
         E::ConnectTimeout,
         E::FirstByteTimeout,
         E::IdleTimeout,
         E::Overloaded,
         E::SecretUnavailable { name: name() },
+        E::TokenUnavailable { host: name() },
         E::DirectoryUnavailable,
     ]
 }

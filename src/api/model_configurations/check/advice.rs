@@ -2,6 +2,9 @@
 
 use actix_web::http::StatusCode;
 
+use crate::credentials::CredentialError;
+use crate::credentials::mint::MintError;
+use crate::directory::upstream_entry::SecretUnavailable;
 use crate::upstream::UpstreamError;
 
 /// The message for an answer of the upstream.
@@ -78,6 +81,50 @@ pub(super) fn advice_for_failure(error: &UpstreamError) -> String {
         message.replace_range(..1, &first);
     }
     format!("{message}. {what_to_do}")
+}
+
+/// The message if the upstream can't be called with its credentials.
+pub(super) fn advice_for_credentials(error: &CredentialError) -> String {
+    let failure = match error {
+        CredentialError::Secret(SecretUnavailable { name, .. }) => {
+            return format!(
+                "The secret {name} can't be decrypted; store its value again. If that fails, the \
+                 server lacks the master key."
+            );
+        }
+        CredentialError::Token(failure) => failure,
+    };
+    let what_to_do = match &failure.cause {
+        MintError::NoAnswer(error) if matches!(**error, UpstreamError::Refused(_)) => {
+            "Use an oauth.token_url with a public address, or ask the operator of this installation \
+             to allow the network with --egress-allow."
+        }
+        MintError::NoAnswer(_) => "Check oauth.token_url, and that the token endpoint runs.",
+        MintError::Status(300..=399) => {
+            "Redirects are never followed: set oauth.token_url to where it leads."
+        }
+        MintError::Status(400 | 401 | 403) => {
+            "Check oauth.client_id, the secret of oauth.client_secret, oauth.auth_method, \
+             oauth.scope and oauth.parameters."
+        }
+        MintError::Status(404 | 405) => "Check oauth.token_url.",
+        MintError::TimedOut | MintError::Status(_) => {
+            "Try again later, and look at the status page of who runs the token endpoint."
+        }
+        MintError::TooLarge | MintError::NotJson | MintError::NoToken | MintError::InvalidToken => {
+            "Check that oauth.token_url is that of a token endpoint."
+        }
+    };
+    format!("There is {failure}. {what_to_do}")
+}
+
+/// The message if the upstream does not accept the OAuth token from this host.
+pub(super) fn advice_for_refused_token(host: &str) -> String {
+    format!(
+        "The upstream answered 401: it does not accept the token from {host}. Check oauth.scope and \
+         oauth.parameters, that the client may use this upstream, and that auth names the place where \
+         the upstream expects the token."
+    )
 }
 
 /// The message if an answer with a success status holds an error, or no answer at all.

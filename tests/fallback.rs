@@ -37,6 +37,8 @@ pub(crate) fn cases() -> Vec<Case> {
         a_request_can_switch_it_off,
         what_cannot_be_used_is_left_out,
         caps_hold_over_attempts,
+        what_may_be_billed_stays_reserved_over_answered_failures,
+        a_chain_helps_a_target_that_cannot_be_used,
         the_reservation_covers_the_dearest_target,
         chains_are_checked_when_they_are_saved,
     ]
@@ -497,6 +499,47 @@ async fn caps_hold_over_attempts(database: Database) {
     caller.send(request.clone()).await.expect(504);
     let later: usize = upstreams.iter().map(|one| one.seen().requests.len()).sum();
     assert_eq!(later, sent + 2);
+}
+
+async fn what_may_be_billed_stays_reserved_over_answered_failures(database: Database) {
+    let chain = Chain::start(&database).await;
+    chain.usual(json!({"first_byte_timeout_ms": 150})).await;
+    let price = |output: u32| json!({"price": {"input": 0, "output": output}});
+    for (at, output) in [(0, 1000), (1, 1), (2, 1000)] {
+        let path = chain.team.path(&format!("model-configurations/{}", chain.ids[at]));
+        chain.app.admin().patch(&path, &price(output)).await.expect(200);
+    }
+    let workspace = [("workspace_id", chain.team.workspace_id.as_str())];
+    // A dear attempt costs at most a dollar: there is room for one and the cheap one.
+    spend_cap(&chain.app.admin(), "one dear", &workspace, ("monthly", 1_500_000_000)).await;
+    let body = json!({"max_tokens": 1000, "messages": [{"role": "user", "content": "Hi"}]});
+    chain.team.upstream.push(Script::new().keep_open());
+    chain.others[0].push(bad(500));
+    let path = Fixture::route("chat/completions");
+    let answer = chain.team.caller().post_json(&path, &body).await.expect(500);
+    served_by(&answer, "custom/second", "2");
+    assert_eq!(chain.counts(), [1, 1, 0]);
+}
+
+async fn a_chain_helps_a_target_that_cannot_be_used(database: Database) {
+    let chain = Chain::start(&database).await;
+    chain.usual(json!({})).await;
+    let path = chain.team.path(&format!("model-configurations/{}", chain.ids[0]));
+    chain.app.admin().patch(&path, &json!({"enabled": false})).await.expect(200);
+    chain.others[0].push(good());
+    served_by(&chain.ask().await.expect(200), "custom/second", "1");
+    // The key of the provider that the path names is missing; the alias does not need it.
+    chain.team.put_secret("GROQ_API_KEY", "gsk-of-the-team").await;
+    let groq = json!([{"type": "provider_model", "provider": "groq", "model": "llama"}]);
+    let alias = json!({"type": "alias", "alias": "smart"});
+    chain.save("smart", json!({}), alias, groq).await.expect(201);
+    chain.others[0].push(good());
+    let mut body = json!({"model": "smart", "messages": []});
+    let answer = chain.team.caller().post_json("/openai/v1/chat/completions", &body).await;
+    served_by(&answer.expect(200), "groq/llama", "1");
+    body["model"] = "gpt-4o".into();
+    let answer = chain.team.caller().post_json("/openai/v1/chat/completions", &body).await;
+    assert_eq!(answer.expect(400).json()["error"]["code"], "provider_secret_missing");
 }
 
 async fn the_reservation_covers_the_dearest_target(database: Database) {

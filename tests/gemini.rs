@@ -224,6 +224,11 @@ async fn errors_have_googles_form(database: Database) {
         let answer = caller.post_json(&format!("{path}?{query}"), &question()).await;
         google_error(&answer, 400, "INVALID_ARGUMENT", "credential_in_query");
     }
+    // What would hide the usage, or could.
+    for query in ["fields=candidates", "%24alt=sse", "alt=proto", "alt=sse&callback=f"] {
+        let answer = caller.post_json(&format!("{path}?{query}"), &question()).await;
+        google_error(&answer, 400, "INVALID_ARGUMENT", "unsupported_query");
+    }
     let answer = caller.post_json(&format!("{FLASH}:predict"), &question()).await;
     google_error(&answer, 501, "UNIMPLEMENTED", "not_served");
     // The upstream's own errors pass as they are.
@@ -251,6 +256,15 @@ async fn a_configuration_replaces_the_model_of_the_path(database: Database) {
     body["model"] = "models/any".into();
     let refused = team.caller().post_json(path, &body).await;
     google_error(&refused, 400, "INVALID_ARGUMENT", "model_mismatch");
+    // Nor may a default and the caller spell one key in two ways.
+    let defaults = json!({"generationConfig": {"maxOutputTokens": 5}});
+    let more = json!({"provider": "gemini", "base_url": base, "model": "m", "default_parameters": defaults});
+    team.configure("short", more).await;
+    let mut body = question();
+    body["generation_config"] = json!({"temperature": 1});
+    let path = "/providers/short/v1beta/models/any:generateContent";
+    let refused = team.caller().post_json(path, &body).await;
+    google_error(&refused, 400, "INVALID_ARGUMENT", "two_spellings");
     let chat = Request::post_json("/providers/google/v1/chat/completions", &question());
     assert_eq!(
         team.caller().send(chat).await.expect(501).json()["error"]["code"],

@@ -8,7 +8,7 @@
 //! | [`app`] | builds the application from its settings, runs it, drains it |
 //! | [`config`] | every option, its flag and its environment variable |
 //! | [`api`] | the management plane, `/api/v1`: one file an operation group |
-//! | [`proxy`] | the data plane, `/providers`: `proxy/mod.rs` reads as the pipeline |
+//! | [`proxy`] | the data plane, `/providers`, `/routes` and the names of built-in providers: `proxy/mod.rs` reads as the pipeline |
 //! | [`auth`] | credentials to principal: extraction, verification, issuing; the address of the caller |
 //! | [`policy`] | admission before a request is sent, settlement after it; limits in memory and in Redis |
 //! | [`accounting`] | requests that an upstream may bill: attempts, estimates of usage that was not reported, prices, the journal and the ledger |
@@ -16,7 +16,7 @@
 //! | [`audit`] | who changed what |
 //! | [`credentials`] | what an upstream is called with: opened secrets, and OAuth tokens, minted and cached |
 //! | [`upstream`] | egress rules and the HTTP client, which follows no redirect; the only room that speaks to providers |
-//! | [`providers`] | what is particular to a provider: fields it ignores, fields that choose another model |
+//! | [`providers`] | the built-in providers, their hosts and secrets; what is particular to a provider: fields it ignores, fields that choose another model |
 //! | [`llm`] | what the API formats mean: the most that a request can use (`limits`), answers, streams, usage; no I/O |
 //! | [`json`] | the only code that reads raw JSON bytes |
 //! | [`db`] | the database runtime, pools, transactions, migrations, one file a table; the only room that speaks diesel |
@@ -27,11 +27,10 @@
 //! | [`demo`] | the `demo` command and its built-in upstream |
 //!
 //! Rules between rooms: `main -> cli -> {demo, app} -> {api, proxy} -> {auth, policy, accounting,
-//! directory, audit, credentials, upstream, providers} -> {llm, json, db, crypto} -> domain`. `accounting` stands on
-//! `policy` and `directory`; `auth` on `directory` and `audit`; `credentials` on `directory` and
-//! `upstream`; `directory` on `upstream`,
-//! `accounting`'s prices and `policy::set`, the arranged policies that it holds; the rest of `policy`
-//! on `directory`. `clock`, `config` and `telemetry` are for all who need them. `api` and `proxy` never
+//! directory, audit, credentials, upstream, providers} -> {llm, json, db, crypto} -> domain`.
+//! `accounting` stands on `policy` and `directory`; `auth` on `directory` and `audit`; `credentials` on
+//! `directory` and `upstream`; `directory` on `upstream`, `providers`, `accounting`'s prices and
+//! `policy::set`, the arranged policies that it holds; the rest of `policy` on `directory`. `clock`, `config` and `telemetry` are for all who need them. `api` and `proxy` never
 //! import each other.
 
 pub mod accounting;

@@ -53,6 +53,7 @@ cfg_if! {
         mod embeddings;
         mod end_to_end;
         mod fallback;
+        mod fallback_policies;
         mod gateway_policies;
         mod gemini;
         mod ledger;

@@ -3,6 +3,7 @@
 //! `pipeline` is the whole of it; each step is a file.
 
 pub mod admit;
+pub mod answer_reader;
 pub mod attempt;
 pub mod candidates;
 pub mod concurrency;

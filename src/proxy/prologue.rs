@@ -7,7 +7,8 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::time::{Instant, timeout_at};
 
-use super::relay::{Answer, AnswerReader, Watch};
+use super::answer_reader::{AnswerReader, Watch};
+use super::relay::Answer;
 use crate::llm::answer::AnswerContent;
 use crate::upstream::UpstreamError;
 

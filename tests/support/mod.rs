@@ -4,6 +4,7 @@ pub(crate) mod app;
 pub(crate) mod background_load;
 pub(crate) mod call_plan;
 pub(crate) mod case;
+pub(crate) mod chain;
 pub(crate) mod commands;
 pub(crate) mod connection;
 pub(crate) mod database;

@@ -1,0 +1,122 @@
+//! How an answer is read while it passes: as a stream of some kind, as one object, or not at all.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
+use bytes::Bytes;
+
+use super::relay::Answer;
+use crate::llm::answer::{PlainAnswer, StreamedAnswer};
+use crate::llm::format::Format;
+
+/// Whether the body is in one of the codings of the HTTP Content Coding Registry that hide what it
+/// says. `identity`, and words that are none of them, hide nothing.
+pub fn is_compressed(headers: &HeaderMap) -> bool {
+    const CODINGS: [&str; 12] = [
+        "aes128gcm",
+        "br",
+        "compress",
+        "dcb",
+        "dcz",
+        "deflate",
+        "exi",
+        "gzip",
+        "pack200-gzip",
+        "x-compress",
+        "x-gzip",
+        "zstd",
+    ];
+    headers
+        .get_all(CONTENT_ENCODING)
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|coding| CODINGS.contains(&coding.trim().to_ascii_lowercase().as_str()))
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    const EVENT_STREAM: &str = "text/event-stream";
+    headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok()?.trim_start().get(..EVENT_STREAM.len()))
+        .is_some_and(|start| start.eq_ignore_ascii_case(EVENT_STREAM))
+}
+
+/// What is read out of an answer while it passes.
+pub enum Watch {
+    /// Nothing: an upstream's error.
+    None,
+    /// Nothing, since it is compressed.
+    Unreadable,
+    /// A stream was asked for, and the head does not say that this is one: the first bytes will tell.
+    Undecided(AnswerReader),
+    Plain(PlainAnswer),
+    Stream(Box<StreamedAnswer>),
+}
+
+impl Watch {
+    /// Reads a chunk that does not pass on.
+    pub fn push(&mut self, chunk: Bytes) {
+        if let Self::Undecided(reader) = self
+            && let Some(decided) = reader.decide(&chunk)
+        {
+            *self = decided;
+        }
+        match self {
+            Self::Plain(plain) => plain.push(&chunk),
+            Self::Stream(stream) => drop(stream.push(chunk)),
+            Self::None | Self::Unreadable | Self::Undecided(_) => {}
+        }
+    }
+}
+
+/// How an answer is to be read.
+#[derive(Clone, Copy)]
+pub struct AnswerReader {
+    format: Format,
+    is_stream_expected: bool,
+    withhold_usage: bool,
+}
+
+impl AnswerReader {
+    /// How this answer is to be read.
+    pub fn of(answer: &Answer) -> Self {
+        Self {
+            format: answer.operation.answer_format().unwrap_or(Format::Chat),
+            is_stream_expected: answer.is_stream_expected,
+            withhold_usage: answer.withhold_usage,
+        }
+    }
+
+    /// At the beginning of an answer with this head.
+    pub fn begin(self, status: StatusCode, headers: &HeaderMap) -> Watch {
+        if !status.is_success() {
+            Watch::None
+        } else if is_compressed(headers) {
+            Watch::Unreadable
+        } else if is_event_stream(headers) {
+            self.stream()
+        } else if self.format.has_binary_streams() && self.is_stream_expected {
+            Watch::Stream(Box::new(StreamedAnswer::of_binary(self.format)))
+        } else if self.is_stream_expected {
+            Watch::Undecided(self)
+        } else {
+            Watch::Plain(PlainAnswer::new(self.format))
+        }
+    }
+
+    /// Tells a stream of events, which begins with the name of a field or a comment, from JSON, by the
+    /// first byte that is not blank.
+    pub fn decide(self, chunk: &[u8]) -> Option<Watch> {
+        let first = chunk.iter().find(|byte| !byte.is_ascii_whitespace())?;
+        Some(match first {
+            b'd' | b'e' | b'i' | b'r' | b':' | 0xEF => self.stream(),
+            b'[' if self.format.has_array_streams() => {
+                Watch::Stream(Box::new(StreamedAnswer::of_array(self.format)))
+            }
+            _ => Watch::Plain(PlainAnswer::new(self.format)),
+        })
+    }
+
+    fn stream(self) -> Watch {
+        Watch::Stream(Box::new(StreamedAnswer::new(self.format, self.withhold_usage)))
+    }
+}

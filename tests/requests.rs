@@ -174,6 +174,7 @@ async fn a_request_has_all_its_attempts(database: Database) {
             "user_id": null,
             "configuration_id": second.configuration_id,
             "configuration": "main",
+            "provider": null,
             "route": "chat_completions",
             "model_asked": null,
             "model": "gpt-test",

@@ -41,6 +41,14 @@ pub struct Candidates {
     pub chain: Option<Arc<Chain>>,
 }
 
+/// What is asked of a model.
+pub struct ModelRequest<'r> {
+    pub operation: &'r Operation,
+    /// The model that the request names.
+    pub model: Option<String>,
+    pub headers: &'r HeaderMap,
+}
+
 /// What the path leads to, known before the body is.
 pub enum Resolved {
     /// One upstream.
@@ -96,16 +104,14 @@ pub async fn candidates(
     plane: &DataPlane,
     subject: &Subject<'_>,
     resolved: Resolved,
-    operation: &Operation,
-    headers: &HeaderMap,
-    body: Option<&CallerBody>,
+    request: &ModelRequest<'_>,
     context: &mut RequestContext,
 ) -> Result<Candidates, ProxyError> {
-    let asked = model_asked(operation, body)?;
+    let ModelRequest { operation, model: asked, headers } = request;
     let upstream = match resolved {
         Resolved::Route(set, name) => {
             let chain = set.route(subject, &name).and_then(|chains| {
-                let by_alias = chains.iter().find(|(alias, _)| alias.is_some() && *alias == asked);
+                let by_alias = chains.iter().find(|(alias, _)| alias.is_some() && alias == asked);
                 by_alias.or_else(|| chains.first())
             });
             let Some((_, chain)) = chain else {

@@ -24,9 +24,8 @@ use std::future::poll_fn;
 use std::pin::pin;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use smallvec::SmallVec;
 
-use crate::accounting::budget::Budget;
+use crate::accounting::budget::{Budget, Share};
 use crate::accounting::engine::Accounting;
 use crate::auth::client_address::TrustedProxies;
 use crate::auth::{AuthError, Principal, Scope, authenticate};
@@ -44,7 +43,7 @@ use crate::telemetry::requests::RequestIds;
 use crate::upstream::{UpstreamClient, UpstreamTimeouts};
 use admit::metadata_of;
 use attempt::Attempts;
-use candidates::Candidates;
+use candidates::{ModelRequest, model_asked};
 use concurrency::Concurrency;
 use context::RequestContext;
 use cool_down::CoolDowns;
@@ -52,7 +51,6 @@ use error::ProxyError;
 use read::{BodyLimits, CallerBody};
 use relay::Answer;
 use route::{ProxyRoute, RouteMatch};
-use target::Target;
 
 /// What the data plane works with. One for all workers.
 pub struct DataPlane {
@@ -159,48 +157,34 @@ async fn pipeline(
     let resolved = candidates::resolve(plane, &subject, &route, context).await?;
 
     context.permit = Some(plane.requests.take(1).ok_or(ProxyError::Overloaded)?);
-    let (body, body_share) = if let Some(format) = route.operation.format() {
-        let (limits, memory) = (plane.body_limits, &plane.body_memory);
-        Some(CallerBody::read(format, request.headers(), payload, limits, memory).await?).unzip()
-    } else {
-        (None, None)
-    };
-    if let Some(body) = &body {
-        let asked = candidates::model_asked(&route.operation, Some(body));
-        context.request.record().model_asked = asked.ok().flatten();
-    }
+    let (body, body_share) = read_body(plane, request, payload, &route).await?;
+    let asked = model_asked(&route.operation, body.as_ref());
+    context.request.record().model_asked = asked.as_ref().ok().cloned().flatten();
     metadata.as_ref().map_err(Clone::clone)?;
-    let headers = request.headers();
-    let operation = &route.operation;
-    let found = candidates::candidates(
-        plane,
-        &subject,
-        resolved,
-        operation,
-        headers,
-        body.as_ref(),
-        context,
-    );
-    let Candidates { list, chain } = found.await?;
-    let mut targets: SmallVec<[Target<'_>; 1]> = SmallVec::new();
-    let mut obstacle = None;
-    for candidate in &list {
-        match Target::new(plane, operation, candidate, chain.is_some(), body.as_ref()) {
-            Ok(target) => targets.push(target),
-            Err(error) => {
-                obstacle.get_or_insert(error);
-            }
-        }
-    }
-    if let Some(error) = obstacle.filter(|_| targets.is_empty()) {
-        return Err(error);
-    }
+    let asked =
+        ModelRequest { operation: &route.operation, model: asked?, headers: request.headers() };
+    let candidates = candidates::candidates(plane, &subject, resolved, &asked, context).await?;
+    let targets = target::targets(plane, &route.operation, &candidates, body.as_ref())?;
 
     let answers_later = body.as_ref().is_some_and(|body| body.facts.answers_later());
     admit::admit(plane, subject, &targets, answers_later, context).await?;
 
+    let chain = candidates.chain.clone();
     let attempts = Attempts { plane, client, caller: request, route: &route, subject, chain };
     attempts.first_answer(&targets, body_share, context).await
+}
+
+/// The caller's body, parsed, and its share of the memory; none of either for an operation without one.
+async fn read_body(
+    plane: &DataPlane,
+    request: &HttpRequest,
+    payload: web::Payload,
+    route: &ProxyRoute,
+) -> Result<(Option<CallerBody>, Option<Share>), ProxyError> {
+    let Some(format) = route.operation.format() else { return Ok((None, None)) };
+    let (limits, memory) = (plane.body_limits, &plane.body_memory);
+    let read = CallerBody::read(format, request.headers(), payload, limits, memory).await?;
+    Ok(Some(read).unzip())
 }
 
 /// The workspace that the principal may call models in.

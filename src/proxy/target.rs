@@ -8,9 +8,10 @@ use std::time::Duration;
 use actix_web::HttpRequest;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
+use smallvec::SmallVec;
 
 use super::DataPlane;
-use super::candidates::Candidate;
+use super::candidates::{Candidate, Candidates};
 use super::error::ProxyError;
 use super::headers::upstream_headers;
 use super::read::CallerBody;
@@ -45,10 +46,34 @@ pub struct Target<'r> {
     edits: Option<BodyEdits<'r>>,
 }
 
+/// The targets of these candidates. One that can't take the request as it is is left out, unless no other
+/// is left.
+pub fn targets<'r>(
+    plane: &DataPlane,
+    operation: &Operation,
+    candidates: &'r Candidates,
+    body: Option<&'r CallerBody>,
+) -> Result<SmallVec<[Target<'r>; 1]>, ProxyError> {
+    let mut targets = SmallVec::new();
+    let mut obstacle = None;
+    for candidate in &candidates.list {
+        match Target::new(plane, operation, candidate, candidates.chain.is_some(), body) {
+            Ok(target) => targets.push(target),
+            Err(error) => {
+                obstacle.get_or_insert(error);
+            }
+        }
+    }
+    match obstacle {
+        Some(error) if targets.is_empty() => Err(error),
+        _ => Ok(targets),
+    }
+}
+
 impl<'r> Target<'r> {
     /// Applies a target to the caller's body: the model, unless it is the one that the caller named, and
     /// a configuration's default parameters where the caller sent none.
-    pub fn new(
+    fn new(
         plane: &DataPlane,
         operation: &Operation,
         candidate: &'r Candidate,

@@ -24,7 +24,7 @@ pub struct EgressSettings {
     #[arg(long, env = "TOLLGATE_UPSTREAM_CA_FILE", value_name = "PATH")]
     pub upstream_ca_file: Option<PathBuf>,
 
-    /// Another origin for a built-in provider, as in openai=https://proxy.example.com, comma separated:
+    /// Another origin for a built-in provider, as in `openai=https://proxy.example.com`, comma separated:
     /// the provider's own path is appended to it
     #[arg(
         long = "provider-origin",

@@ -197,8 +197,7 @@ def wrong_key(caller):
 @gateway_only
 def wrong_stored_secret(caller):
     error = failure(openai.InternalServerError, lambda: ask(caller.client("wrong-secret")), 502)
-    made_by_gateway(error)
-    assert "provider_credential_refused" in str(error)
+    made_by_gateway(error, "provider_credential_refused")
     assert caller.gateway_secrets[1] not in str(error)
 
 
@@ -280,7 +279,7 @@ def malformed_request(caller):
 def route_off_the_list(caller):
     attempts = []
     client = caller.client(max_retries=2, attempts=attempts)
-    error = failure(openai.InternalServerError, lambda: client.embeddings.create(model="x", input="x"), 501)
+    error = failure(openai.InternalServerError, lambda: client.completions.create(model="x", prompt="x"), 501)
     made_by_gateway(error)
     assert error.response.headers["x-should-retry"] == "false"
     assert len(attempts) == 1, "the SDK tried again what cannot help"

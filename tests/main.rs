@@ -70,10 +70,12 @@ cfg_if! {
         mod oauth;
         mod oauth_settings;
         mod observability;
+        mod organization_secrets;
         mod pagination;
         mod policy_edits;
         mod policy_spend;
         mod postgres_restart;
+        mod provider_settings;
         mod proxy_broken_streams;
         mod proxy_disconnects;
         mod proxy_drain;

@@ -267,10 +267,10 @@ impl KeyCheck {
 }
 
 fn report(keyring: &KeyringHandle, row: DataKeyRow) -> MasterKeyReport {
-    let id = row.master_key_id.clone();
+    let (id, owner) = (row.master_key_id.clone(), row.owner());
     let wrapped = WrappedDataKey { master_key_id: row.master_key_id, sealed: row.wrapped };
     let cause = match keyring.with_key(&wrapped.master_key_id) {
-        Ok(keys) => unwrap_data_key(&keys, &wrapped, row.workspace_id.uuid(), row.id.uuid())
+        Ok(keys) => unwrap_data_key(&keys, &wrapped, owner.uuid(), row.id.uuid())
             .err()
             .map(|error| error.to_string()),
         Err(error) => Some(error.to_string()),

@@ -20,6 +20,7 @@ mod model_prices;
 pub mod openapi;
 mod organizations;
 mod page;
+mod provider_settings;
 mod query;
 mod requests;
 mod routes;
@@ -32,6 +33,8 @@ mod workspaces;
 
 pub use middleware::not_found;
 
+use std::sync::Arc;
+
 use actix_web::dev::HttpServiceFactory;
 use actix_web::middleware::from_fn;
 use actix_web::web;
@@ -43,6 +46,7 @@ use crate::credentials::token_cache::TokenCache;
 use crate::crypto::KeyringHandle;
 use crate::db::Database;
 use crate::directory::Directory;
+use crate::providers::built_in::BuiltInProviders;
 use crate::telemetry::Metrics;
 use crate::telemetry::readiness::Readiness;
 use crate::upstream::EgressRules;
@@ -54,6 +58,8 @@ pub struct Management {
     pub database: Database,
     /// For authentication.
     pub directory: Directory,
+    /// The providers that are called by name.
+    pub built_in: Arc<BuiltInProviders>,
     /// Opens and wraps data keys.
     pub keyring: KeyringHandle,
     /// The upstreams' OAuth tokens, which a check uses, too.
@@ -134,6 +140,7 @@ fn api_routes() -> Routes {
         users::configure,
         api_keys::configure,
         secrets::configure,
+        provider_settings::configure,
         model_configurations::configure,
         model_prices::configure,
         usage::configure,

@@ -1,6 +1,7 @@
 //! The HTTP servers: what is served on which port, and how connections are treated.
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::body::MessageBody;
@@ -101,8 +102,12 @@ pub(super) fn start(
 ) -> Result<Servers, StartError> {
     let upstream = upstream_settings(settings)?;
     let tokens = TokenCache::new(parts.clock.clone());
-    let plane = web::Data::new(data_plane(settings, &parts, tokens.clone())?);
-    let management = web::Data::new(management(settings, &parts, tokens, &upstream));
+    let built_in = BuiltInProviders::new(&settings.egress.provider_origins)
+        .map_err(|error| StartError::ProviderOrigin(error.to_string()))?;
+    let built_in = Arc::new(built_in);
+    let plane = data_plane(settings, &parts, Arc::clone(&built_in), tokens.clone());
+    let plane = web::Data::new(plane);
+    let management = web::Data::new(management(settings, &parts, built_in, tokens, &upstream));
     let address = listeners.callers.local_addr()?;
     let port = if listeners.admins.is_some() { Port::Callers } else { Port::Both };
     let workers = settings.limits.workers();
@@ -141,12 +146,14 @@ fn upstream_settings(settings: &Settings) -> Result<UpstreamSettings, StartError
 fn management(
     settings: &Settings,
     parts: &Parts,
+    built_in: Arc<BuiltInProviders>,
     tokens: TokenCache,
     upstream: &UpstreamSettings,
 ) -> Management {
     Management {
         database: parts.store.database.clone(),
         directory: parts.directory.clone(),
+        built_in,
         keyring: parts.store.keyring.clone(),
         tokens,
         accounting: parts.accounting.clone(),
@@ -161,13 +168,13 @@ fn management(
 fn data_plane(
     settings: &Settings,
     parts: &Parts,
+    built_in: Arc<BuiltInProviders>,
     tokens: TokenCache,
-) -> Result<DataPlane, StartError> {
+) -> DataPlane {
     let (limits, timeouts) = (&settings.limits, &settings.timeouts);
-    Ok(DataPlane {
+    DataPlane {
         directory: parts.directory.clone(),
-        built_in: BuiltInProviders::new(&settings.egress.provider_origins)
-            .map_err(|error| StartError::ProviderOrigin(error.to_string()))?,
+        built_in,
         keyring: parts.store.keyring.clone(),
         tokens,
         clock: parts.clock.clone(),
@@ -183,7 +190,7 @@ fn data_plane(
             first_byte: timeouts.first_byte_timeout,
             idle: timeouts.idle_timeout,
         },
-    })
+    }
 }
 
 fn serve(

@@ -17,5 +17,6 @@ mod messages;
 mod prompt_text;
 mod responses;
 pub mod sse;
+pub mod stored_state;
 pub mod text_sample;
 pub mod usage;

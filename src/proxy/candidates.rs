@@ -268,6 +268,9 @@ fn check_usable(upstream: &UpstreamEntry, operation: &Operation) -> Result<(), P
         let configuration = upstream.id.configuration_id().map(|_| upstream.name.to_string());
         return Err(ProxyError::FormatNotServed { configuration, provider: upstream.provider });
     }
+    if let (false, Some(provider)) = (upstream.enabled, upstream.id.provider()) {
+        return Err(ProxyError::ProviderDisabled { provider });
+    }
     if !upstream.enabled {
         return Err(ProxyError::DisabledConfiguration { name: upstream.name.to_string() });
     }

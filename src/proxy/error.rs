@@ -50,6 +50,8 @@ pub enum ProxyError {
     TargetsCoolDown { retry_after: u32, is_rate: bool },
     DoubledVersion { provider: Provider },
     ProviderSecretMissing { provider: Provider, secret: String },
+    ProviderDisabled { provider: Provider },
+    SharedAccountState { field: &'static str },
     InvalidMetadata(InvalidMetadata),
     MissingKey,
     InvalidKey,
@@ -107,6 +109,7 @@ impl ProxyError {
         match self {
             Self::Body(error) => error.param(),
             Self::ModelOverride { field } => Some(field),
+            Self::SharedAccountState { field } => Some(field),
             Self::ModelMissing | Self::ModelMismatch => Some("model"),
             _ => None,
         }
@@ -121,6 +124,7 @@ impl ProxyError {
                 | Self::FormatNotServed { .. }
                 | Self::DoubledVersion { .. }
                 | Self::ProviderSecretMissing { .. }
+                | Self::ProviderDisabled { .. }
                 | Self::BodyTooLarge { .. }
                 | Self::BodyTooSlow
                 | Self::IncompleteBody

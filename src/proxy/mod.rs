@@ -22,6 +22,7 @@ pub mod target;
 
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 
@@ -57,7 +58,7 @@ pub struct DataPlane {
     /// Keys and upstreams.
     pub directory: Directory,
     /// The providers that are called by name.
-    pub built_in: BuiltInProviders,
+    pub built_in: Arc<BuiltInProviders>,
     /// Opens provider secrets.
     pub keyring: KeyringHandle,
     /// The upstreams' OAuth tokens.

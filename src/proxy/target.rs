@@ -23,6 +23,7 @@ use crate::domain::provider::UpstreamId;
 use crate::json::object::{BodyEdits, BodyError, BodyPieces};
 use crate::llm::format::{Format, Operation};
 use crate::llm::limits::Bound;
+use crate::llm::stored_state::stored_state;
 use crate::providers::quirks;
 use crate::upstream::{UpstreamRequest, UpstreamTimeouts};
 
@@ -96,6 +97,11 @@ impl<'r> Target<'r> {
         let quirks = quirks(&upstream.provider_name);
         if let Some(field) = quirks.model_override(json, facts) {
             return Err(ProxyError::ModelOverride { field });
+        }
+        if upstream.is_inherited
+            && let Some(field) = stored_state(json.text().as_bytes())
+        {
+            return Err(ProxyError::SharedAccountState { field });
         }
         let mut edits = json.edit();
         let mut path_model = None;

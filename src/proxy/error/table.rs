@@ -175,7 +175,24 @@ impl ProxyError {
                 "provider_secret_missing",
                 Never,
                 format!(
-                    "The workspace has no secret named '{secret}', which holds the key for {}. Ask an administrator to store it: POST /api/v1/workspaces/{{workspace_id}}/secrets with that name.",
+                    "Neither the workspace nor its organization has a secret named '{secret}', which holds the key for {}. Ask an administrator to store it: PUT /api/v1/workspaces/{{workspace_id}}/secrets/{secret}.",
+                    provider.as_str()
+                ),
+            ),
+            Self::SharedAccountState { field } => row(
+                StatusCode::BAD_REQUEST,
+                "shared_account_state",
+                Never,
+                format!(
+                    "'{field}' refers to what the provider stores for the organization's account, which other workspaces use, too. Send the content itself, or ask an administrator for a secret of this workspace."
+                ),
+            ),
+            Self::ProviderDisabled { provider } => row(
+                StatusCode::FORBIDDEN,
+                "provider_disabled",
+                Never,
+                format!(
+                    "An administrator has disabled the provider {} for this workspace. Use another one, or ask for it in the provider-settings.",
                     provider.as_str()
                 ),
             ),

@@ -100,6 +100,7 @@ cfg_if! {
         mod support_runner;
         mod support_upstream;
         mod tenants;
+        mod unmetered;
         mod upgrade;
         mod usage;
     }

@@ -15,7 +15,7 @@ use crate::domain::money::NanoUsd;
 use crate::domain::policy::Subject;
 use crate::domain::tokens::TokenUsage;
 use crate::llm::answer::AnswerContent;
-use crate::llm::limits::Bound;
+use crate::llm::limits::{Bound, Metering};
 use crate::llm::text_sample::TextSample;
 use crate::policy::admission::{AdmissionRequest, Denied, Reservation};
 use crate::policy::limits::Amounts;
@@ -186,13 +186,16 @@ impl RequestAccount {
         let is_final = outcome == RequestOutcome::Completed || !has_text;
         let is_failure = matches!(outcome, RequestOutcome::Refused | RequestOutcome::Failed);
         match usage {
-            _ if bound.free => settlement.finish(TokenUsage::default(), UsageSource::None),
+            _ if bound.metering == Metering::Free => {
+                settlement.finish(TokenUsage::default(), UsageSource::None);
+            }
             Some(usage) if is_final && usage.input.is_some() && usage.output.is_some() => {
                 settlement.finish(usage, UsageSource::Provider);
             }
             None if is_error || (is_failure && !has_text) => {
                 settlement.finish(TokenUsage::default(), UsageSource::None);
             }
+            _ if bound.metering != Metering::Tokens => settlement.finish_unmetered(),
             None if is_background || is_pending || is_unreadable => {
                 settlement.charge_reserved(&bound)
             }
@@ -255,6 +258,12 @@ impl Settlement {
             }
         };
         self.write(usage, source, charge);
+    }
+
+    /// Nobody learns what it costs.
+    fn finish_unmetered(self) {
+        let charge = Charge { cost: None, tokens: 0, price_version: None };
+        self.write(TokenUsage::default(), UsageSource::None, charge);
     }
 
     /// The provider goes on working, or its answer cannot be read: nobody will learn what was used,

@@ -60,10 +60,8 @@ pub struct TargetFacts<'r> {
 impl TargetFacts<'_> {
     /// The most that the request may cost there; none without a price, which is more than any sum.
     fn max_cost(&self) -> (bool, Option<NanoUsd>) {
-        let Bound { input_tokens, output_tokens, free, .. } = self.bound;
-        let price = self.model.price.as_ref().filter(|_| !free);
-        let cost = price.map(|resolved| resolved.price.max_cost(input_tokens, output_tokens));
-        (!free && cost.is_none(), cost)
+        let cost = self.bound.max_cost(self.model.price.as_ref().map(|resolved| &resolved.price));
+        (cost.is_none(), cost)
     }
 }
 

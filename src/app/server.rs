@@ -27,6 +27,7 @@ use crate::providers::built_in::{self, BuiltInProviders};
 use crate::proxy::concurrency::Concurrency;
 use crate::proxy::cool_down::CoolDowns;
 use crate::proxy::read::BodyLimits;
+use crate::proxy::unmetered::StreamLimits;
 use crate::proxy::{self, DataPlane};
 use crate::telemetry::Metrics;
 use crate::telemetry::readiness::Readiness;
@@ -180,6 +181,10 @@ fn data_plane(
         clock: parts.clock.clone(),
         accounting: parts.accounting.clone(),
         body_limits: BodyLimits { bytes: limits.max_body_bytes, time: timeouts.body_timeout },
+        stream_limits: StreamLimits {
+            bytes: limits.max_unmetered_body_bytes as u64,
+            idle: timeouts.body_timeout,
+        },
         body_memory: Budget::new(limits.body_memory_bytes),
         requests: Budget::new(limits.max_concurrent_requests),
         concurrency: Concurrency::default(),

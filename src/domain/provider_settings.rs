@@ -131,6 +131,13 @@ super::text_enum::text_enum! {
     }
 }
 
+impl UnmeteredMethod {
+    /// The method of that name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|method| method.as_str() == text)
+    }
+}
+
 fn enabled() -> bool {
     true
 }
@@ -210,10 +217,10 @@ impl UnmeteredEndpoint {
     }
 
     /// Whether it is this method and path after the version. The path holds no encoded character.
-    pub fn matches(&self, method: &str, path: &str) -> bool {
+    pub fn matches(&self, method: UnmeteredMethod, path: &str) -> bool {
         let mut own = self.path.split('/');
         let mut given = path.split('/');
-        self.method.as_str() == method
+        self.method == method
             && loop {
                 match (own.next(), given.next()) {
                     (None, None) => break true,
@@ -284,8 +291,12 @@ mod tests {
             ("/batches/**", "/batches", false),
             ("/batches/**", "/batches/a//b", false),
         ] {
-            assert_eq!(endpoint(pattern).matches("GET", path), matches, "{pattern} {path}");
+            assert_eq!(
+                endpoint(pattern).matches(UnmeteredMethod::Get, path),
+                matches,
+                "{pattern} {path}"
+            );
         }
-        assert!(!endpoint("/files").matches("POST", "/files"));
+        assert!(!endpoint("/files").matches(UnmeteredMethod::Post, "/files"));
     }
 }

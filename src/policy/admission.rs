@@ -34,7 +34,7 @@ use crate::directory::{Directory, Unavailable};
 use crate::domain::ids::RequestId;
 use crate::domain::money::NanoUsd;
 use crate::domain::policy::Subject;
-use crate::llm::limits::Bound;
+use crate::llm::limits::{Bound, Metering};
 use crate::telemetry::Metrics;
 use claims::claims_of;
 use past_spend::{OnlyCounter, PastSpendReader};
@@ -129,7 +129,8 @@ impl Admission {
             Err(denied) => denied.reason.label(),
         };
         self.inner.metrics.admission(verdict);
-        if outcome.is_ok() && request.price.is_none() && !request.bound.free {
+        let is_priced = request.bound.metering != Metering::Tokens || request.price.is_some();
+        if outcome.is_ok() && !is_priced {
             self.inner.metrics.unknown_price();
         }
         outcome
@@ -295,11 +296,7 @@ impl Admission {
 
 /// The most that the request may cost; none without a price.
 fn most_of(request: &AdmissionRequest<'_>) -> Option<NanoUsd> {
-    let Bound { input_tokens, output_tokens, free, .. } = request.bound;
-    if free {
-        return Some(NanoUsd::ZERO);
-    }
-    request.price.map(|resolved| resolved.price.max_cost(input_tokens, output_tokens))
+    request.bound.max_cost(request.price.map(|resolved| &resolved.price))
 }
 
 #[cfg(test)]

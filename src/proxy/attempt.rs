@@ -1,6 +1,7 @@
 //! Attempts: the request is sent to one target after another; what to do when that fails. A redirect
 //! is a failure.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +30,10 @@ use crate::domain::policy::Subject;
 use crate::domain::scope::WorkspaceScope;
 use crate::json::object::BodyPieces;
 use crate::policy::set::Chain;
-use crate::upstream::{PreparedRequest, UpstreamClient, UpstreamError, UpstreamResponse};
+use crate::upstream::{
+    BodyBroke, PreparedRequest, RequestBody, StreamedBody, UpstreamClient, UpstreamError,
+    UpstreamResponse,
+};
 
 /// What all attempts of a request have in common.
 pub struct Attempts<'r> {
@@ -40,6 +44,8 @@ pub struct Attempts<'r> {
     pub subject: Subject<'r>,
     /// What the targets are of, if they are more than one.
     pub chain: Option<Arc<Chain>>,
+    /// The body, if it goes up as it arrives; until it is sent.
+    pub streamed: RefCell<Option<StreamedBody>>,
 }
 
 /// A request that can be sent at once.
@@ -100,7 +106,8 @@ impl Attempts<'_> {
         // Until the last attempt has ended.
         let share = body_share.map(Arc::new);
         let mut last = Last::Failed(Failed::unsent(ProxyError::Internal));
-        let (mut may_retry, mut may_be_billed) = (true, false);
+        let mut may_retry = self.streamed.borrow().is_none();
+        let mut may_be_billed = false;
         for (place, target) in targets.iter().enumerate() {
             let is_last = place + 1 == targets.len();
             let has_sent = context.request.record().attempts > 0;
@@ -278,7 +285,11 @@ impl Attempts<'_> {
         })?;
         let body = target.body();
         let headers = credentials.headers;
-        let mut request = target.request(self.caller, self.route, headers, body.clone(), *timeouts);
+        let sent = match self.streamed.take() {
+            Some(streamed) => RequestBody::Streamed(streamed),
+            None => body.clone().into(),
+        };
+        let mut request = target.request(self.caller, self.route, headers, sent, *timeouts);
         let own = self.chain.as_ref().and_then(|chain| chain.triggers.first_byte_timeout_ms);
         if let Some(millis) = own.filter(|_| !is_last) {
             request.timeouts.first_byte = Duration::from_millis(u64::from(millis));
@@ -462,6 +473,13 @@ pub fn error_for(error: &UpstreamError) -> ProxyError {
         UpstreamError::IdleTimeout => ProxyError::IdleTimeout,
         UpstreamError::Closed => ProxyError::UpstreamDied,
         UpstreamError::Protocol(_) => ProxyError::UpstreamInvalid,
-        UpstreamError::InvalidRequest(_) => ProxyError::Internal,
+        UpstreamError::Body(BodyBroke::TooLarge { limit }) => {
+            ProxyError::BodyTooLarge { limit: usize::try_from(*limit).unwrap_or(usize::MAX) }
+        }
+        UpstreamError::Body(BodyBroke::TooSlow) => ProxyError::BodyTooSlow,
+        UpstreamError::Body(BodyBroke::Incomplete) => ProxyError::IncompleteBody,
+        UpstreamError::Body(BodyBroke::Spent) | UpstreamError::InvalidRequest(_) => {
+            ProxyError::Internal
+        }
     }
 }

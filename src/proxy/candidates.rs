@@ -12,6 +12,7 @@ use super::cool_down::{CoolDownKey, Cooling};
 use super::error::ProxyError;
 use super::read::CallerBody;
 use super::route::{ProxyRoute, UpstreamName, decode_model_id};
+use super::unmetered::{endpoint_for, label};
 use crate::directory::Unavailable;
 use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
 use crate::domain::policy::Subject;
@@ -268,6 +269,9 @@ fn check_usable(upstream: &UpstreamEntry, operation: &Operation) -> Result<(), P
         let configuration = upstream.id.configuration_id().map(|_| upstream.name.to_string());
         return Err(ProxyError::FormatNotServed { configuration, provider: upstream.provider });
     }
+    if let Operation::Unmetered { method, path } = operation {
+        endpoint_for(upstream, *method, path)?;
+    }
     if let (false, Some(provider)) = (upstream.enabled, upstream.id.provider()) {
         return Err(ProxyError::ProviderDisabled { provider });
     }
@@ -289,6 +293,10 @@ fn model_for(
 ) -> Result<Arc<UpstreamModel>, ProxyError> {
     if let Some(model) = &upstream.model {
         return Ok(Arc::clone(model));
+    }
+    if let Operation::Unmetered { method, path } = operation {
+        let endpoint = endpoint_for(upstream, *method, path)?;
+        return Ok(upstream.chosen_model(&label(endpoint)));
     }
     match asked {
         Some(asked) => Ok(upstream.chosen_model(asked)),

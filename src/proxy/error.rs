@@ -52,6 +52,8 @@ pub enum ProxyError {
     ProviderSecretMissing { provider: Provider, secret: String },
     ProviderDisabled { provider: Provider },
     SharedAccountState { field: &'static str },
+    UnmeteredNotAllowed { provider: Provider },
+    UnmeteredNeedsOwnSecret { provider: Provider },
     InvalidMetadata(InvalidMetadata),
     MissingKey,
     InvalidKey,

@@ -19,7 +19,9 @@ pub mod read;
 pub mod relay;
 pub mod route;
 pub mod target;
+pub mod unmetered;
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -41,7 +43,7 @@ use crate::domain::scope::WorkspaceScope;
 use crate::llm::format::Operation;
 use crate::providers::built_in::BuiltInProviders;
 use crate::telemetry::requests::RequestIds;
-use crate::upstream::{UpstreamClient, UpstreamTimeouts};
+use crate::upstream::{StreamedBody, UpstreamClient, UpstreamTimeouts};
 use admit::metadata_of;
 use attempt::Attempts;
 use candidates::{ModelRequest, model_asked};
@@ -52,6 +54,7 @@ use error::ProxyError;
 use read::{BodyLimits, CallerBody};
 use relay::Answer;
 use route::{ProxyRoute, RouteMatch};
+use unmetered::{StreamLimits, streamed_body};
 
 /// What the data plane works with. One for all workers.
 pub struct DataPlane {
@@ -69,6 +72,8 @@ pub struct DataPlane {
     pub accounting: Accounting,
     /// Limits of callers' bodies.
     pub body_limits: BodyLimits,
+    /// Limits of bodies that go up as they arrive.
+    pub stream_limits: StreamLimits,
     /// Memory for all callers' bodies together, in bytes.
     pub body_memory: Budget,
     /// Places for requests, in all.
@@ -158,7 +163,8 @@ async fn pipeline(
     let resolved = candidates::resolve(plane, &subject, &route, context).await?;
 
     context.permit = Some(plane.requests.take(1).ok_or(ProxyError::Overloaded)?);
-    let (body, body_share) = read_body(plane, request, payload, &route).await?;
+    context.streams_body = matches!(route.operation, Operation::Unmetered { .. });
+    let Body { json: body, share, streamed } = read_body(plane, request, payload, &route).await?;
     let asked = model_asked(&route.operation, body.as_ref());
     context.request.record().model_asked = asked.as_ref().ok().cloned().flatten();
     metadata.as_ref().map_err(Clone::clone)?;
@@ -171,21 +177,37 @@ async fn pipeline(
     admit::admit(plane, subject, &targets, answers_later, context).await?;
 
     let chain = candidates.chain.clone();
-    let attempts = Attempts { plane, client, caller: request, route: &route, subject, chain };
-    attempts.first_answer(&targets, body_share, context).await
+    let streamed = RefCell::new(streamed);
+    let attempts =
+        Attempts { plane, client, caller: request, route: &route, subject, chain, streamed };
+    attempts.first_answer(&targets, share, context).await
 }
 
-/// The caller's body, parsed, and its share of the memory; none of either for an operation without one.
+/// The caller's body, as the operation takes it.
+#[derive(Default)]
+struct Body {
+    /// Parsed, with its share of the memory.
+    json: Option<CallerBody>,
+    share: Option<Share>,
+    /// As it arrives.
+    streamed: Option<StreamedBody>,
+}
+
 async fn read_body(
     plane: &DataPlane,
     request: &HttpRequest,
     payload: web::Payload,
     route: &ProxyRoute,
-) -> Result<(Option<CallerBody>, Option<Share>), ProxyError> {
-    let Some(format) = route.operation.format() else { return Ok((None, None)) };
+) -> Result<Body, ProxyError> {
+    if matches!(route.operation, Operation::Unmetered { .. }) {
+        let streamed = streamed_body(request.headers(), payload, plane.stream_limits)?;
+        return Ok(Body { streamed, ..Body::default() });
+    }
+    let Some(format) = route.operation.format() else { return Ok(Body::default()) };
     let (limits, memory) = (plane.body_limits, &plane.body_memory);
     let read = CallerBody::read(format, request.headers(), payload, limits, memory).await?;
-    Ok(Some(read).unzip())
+    let (json, share) = Some(read).unzip();
+    Ok(Body { json, share, streamed: None })
 }
 
 /// The workspace that the principal may call models in.

@@ -187,6 +187,24 @@ impl ProxyError {
                     "'{field}' refers to what the provider stores for the organization's account, which other workspaces use, too. Send the content itself, or ask an administrator for a secret of this workspace."
                 ),
             ),
+            Self::UnmeteredNotAllowed { provider } => row(
+                StatusCode::NOT_IMPLEMENTED,
+                "unmetered_not_allowed",
+                Never,
+                format!(
+                    "The gateway does not meter this endpoint of {0}, so it is not served. An administrator of the organization can let it through: 'unmetered_endpoints' in PUT /api/v1/provider-settings/{0}.",
+                    provider.as_str()
+                ),
+            ),
+            Self::UnmeteredNeedsOwnSecret { provider } => row(
+                StatusCode::FORBIDDEN,
+                "own_secret_required",
+                Never,
+                format!(
+                    "Endpoints that are not metered need a secret of the workspace for {}: the organization's is shared by all workspaces.",
+                    provider.as_str()
+                ),
+            ),
             Self::ProviderDisabled { provider } => row(
                 StatusCode::FORBIDDEN,
                 "provider_disabled",

@@ -9,7 +9,6 @@ pub mod candidates;
 pub mod concurrency;
 pub mod content_coding;
 pub mod context;
-pub mod cool_down;
 pub mod error;
 pub mod headers;
 pub mod key_scrubber;
@@ -39,6 +38,7 @@ use crate::domain::policy::Subject;
 use crate::domain::scope::WorkspaceScope;
 use crate::llm::format::Operation;
 use crate::providers::built_in::BuiltInProviders;
+use crate::routing::health::TargetHealth;
 use crate::telemetry::requests::RequestIds;
 use crate::upstream::{UpstreamClient, UpstreamTimeouts};
 use admit::metadata_of;
@@ -46,7 +46,6 @@ use attempt::Attempts;
 use candidates::{ModelRequest, model_asked};
 use concurrency::Concurrency;
 use context::RequestContext;
-use cool_down::CoolDowns;
 use error::ProxyError;
 use read::{BodyLimits, CallerBody};
 use relay::Answer;
@@ -74,8 +73,8 @@ pub struct DataPlane {
     pub requests: Budget,
     /// Requests under way of each upstream.
     pub concurrency: Concurrency,
-    /// Targets of chains that failed lately.
-    pub cool_downs: CoolDowns,
+    /// How the targets of chains have done lately.
+    pub health: TargetHealth,
     /// The proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: TrustedProxies,
     /// Time limits for upstreams that set none.
@@ -161,16 +160,18 @@ async fn pipeline(
     let asked = model_asked(&route.operation, body.as_ref());
     context.request.record().model_asked = asked.as_ref().ok().cloned().flatten();
     metadata.as_ref().map_err(Clone::clone)?;
-    let asked =
-        ModelRequest { operation: &route.operation, model: asked?, headers: request.headers() };
+    let (operation, headers) = (&route.operation, request.headers());
+    let asked = ModelRequest { operation, model: asked?, headers, body: body.as_ref() };
     let candidates = candidates::candidates(plane, &subject, resolved, &asked, context).await?;
-    let targets = target::targets(plane, &route.operation, &candidates, body.as_ref())?;
+    let targets = target::targets(plane, operation, &candidates, body.as_ref())?;
 
     let answers_later = body.as_ref().is_some_and(|body| body.facts.answers_later());
-    admit::admit(plane, subject, &targets, answers_later, context).await?;
+    let policies = &candidates.policies;
+    admit::admit(plane, subject, policies, &targets, answers_later, context).await?;
 
-    let chain = candidates.chain.clone();
-    let attempts = Attempts { plane, client, caller: request, route: &route, subject, chain };
+    let (chain, left_out) = (candidates.chain.clone(), &*candidates.left_out);
+    let attempts =
+        Attempts { plane, client, caller: request, route: &route, subject, chain, left_out };
     attempts.first_answer(&targets, body_share, context).await
 }
 

@@ -12,7 +12,7 @@ use crate::support::{
     database::Database,
     fixture::Fixture,
     http::{Answer, Request},
-    policies::POLICIES,
+    policies::{self, POLICIES},
 };
 
 /// The cases of this file.
@@ -129,6 +129,14 @@ async fn a_target_that_cools_down_hands_its_requests_on(database: Database) {
     chain.app.advance(Duration::from_secs(120));
     served_by(&ask(of_main).await, "custom/main", "1");
     served_by(&ask(of_second).await, "custom/second", "1");
+    // So it is where the caller may not use one of them.
+    let allowed =
+        json!({"providers": [{"provider": "model_configuration", "models": ["second", "third"]}]});
+    let workspace = [("workspace_id", chain.team.workspace_id.as_str())];
+    policies::make(&chain.app.admin(), ("model_access", "some"), &workspace, allowed).await;
+    for session in [of_main, of_second] {
+        served_by(&ask(session).await, "custom/second", "1");
+    }
 }
 
 async fn weighted_steps_are_checked_when_they_are_saved(database: Database) {

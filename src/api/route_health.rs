@@ -99,8 +99,8 @@ pub(super) struct TargetState {
 
 /// Read the health of a fallback chain
 ///
-/// By the name of a route, the alias of a chain, or the name of its policy. Each process has its own view: what
-/// is shown is that of the process that answers.
+/// By the name of a route, the alias of a chain, or the name of its policy. Each process has its own view:
+/// what is shown is that of the process that answers.
 #[utoipa::path(
     get,
     path = "/workspaces/{workspace_id}/routes/{name}/health",

@@ -53,9 +53,9 @@ pub fn seed_of(
 
 /// The targets in the order in which they are tried. `seed` is asked for only if a step is weighted.
 ///
-/// A weighted step is ordered by weighted rendezvous hashing: each target is the first one in proportion to its
-/// weight, and where the first one is left out its requests spread over the others in proportion to theirs,
-/// while the requests of the others stay where they are.
+/// A weighted step is ordered by weighted rendezvous hashing: each target is the first one in proportion to
+/// its weight, and where the first one is left out its requests spread over the others in proportion to
+/// theirs, while the requests of the others stay where they are.
 pub fn in_order(steps: &[Step], seed: impl FnOnce() -> Seed) -> SmallVec<[&Candidate; 6]> {
     let is_weighted = steps.iter().any(|step| matches!(step, Step::Weighted(_)));
     let seed = is_weighted.then(seed).unwrap_or_default();

@@ -53,7 +53,9 @@ cfg_if! {
         mod embeddings;
         mod end_to_end;
         mod fallback;
+        mod fallback_errors;
         mod fallback_policies;
+        mod fallback_weights;
         mod gateway_policies;
         mod gemini;
         mod ledger;
@@ -92,6 +94,7 @@ cfg_if! {
         mod request_validation;
         mod requests;
         mod role_grants;
+        mod route_health;
         mod secrets;
         mod serve_command;
         mod spend_caps;

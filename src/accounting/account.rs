@@ -180,7 +180,7 @@ impl RequestAccount {
         }
         let outcome = settlement.record.outcome;
         // Providers do not charge for errors.
-        let status = settlement.record.status;
+        let status = settlement.record.upstream_status.or(settlement.record.status);
         let is_error = status.is_some_and(|status| !(200..300).contains(&status));
         let has_text = text.as_ref().is_some_and(|text| !text.is_empty());
         let is_final = outcome == RequestOutcome::Completed || !has_text;
@@ -293,15 +293,16 @@ impl Settlement {
 impl AttemptEnd {
     /// The end of a request's last attempt.
     fn of(record: &RequestRecord, id: crate::domain::ids::AttemptId, source: UsageSource) -> Self {
+        let of_attempt = |time: Duration| millis(time.saturating_sub(record.attempt_began));
         Self {
-            status: record.status,
+            status: record.upstream_status.or(record.status),
             code: record.code.map(str::to_owned),
             model_used: record.model_used.clone(),
             usage: record.usage,
             usage_source: source,
             cost: record.cost,
-            first_byte_ms: record.first_byte.map(millis),
-            duration_ms: Some(millis(record.duration)),
+            first_byte_ms: record.first_byte.map(of_attempt),
+            duration_ms: Some(of_attempt(record.duration)),
             ..Self::without_usage(
                 id,
                 match record.outcome {

@@ -18,6 +18,7 @@ use super::{Exposure, Management};
 use crate::crypto::{KeyringHandle, WrappedDataKey, unwrap_data_key};
 use crate::db::data_keys::{DataKeyRow, list_one_per_master_key};
 use crate::db::{Conn, Database};
+use crate::routing::health::CoolingTargets;
 use crate::telemetry::METRICS_CONTENT_TYPE;
 use crate::telemetry::readiness::Phase;
 
@@ -62,6 +63,9 @@ pub(super) struct ReadinessDetails {
     pub(super) database_reachable: bool,
     /// How long ago the change sequence was last read, in milliseconds.
     pub(super) directory_age_ms: u64,
+    /// Targets of fallback chains that this process leaves out because they failed lately. They are no
+    /// reason not to be ready.
+    pub(super) targets_cooling_down: CoolingTargets,
     /// The master keys that the database needs, and whether each of them works.
     pub(super) master_keys: Vec<MasterKeyReport>,
 }
@@ -172,6 +176,7 @@ async fn get_readiness(
         failing,
         database_reachable: checked.database_reachable,
         directory_age_ms: u64::try_from(plane.directory.age().as_millis()).unwrap_or(u64::MAX),
+        targets_cooling_down: plane.health.cooling(plane.clock.now()),
         master_keys: checked.master_keys,
     });
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -23,6 +23,7 @@ mod page;
 mod provider_settings;
 mod query;
 mod requests;
+mod route_health;
 mod routes;
 mod secret_values;
 mod secrets;
@@ -32,8 +33,6 @@ mod users;
 mod workspaces;
 
 pub use middleware::not_found;
-
-use std::sync::Arc;
 
 use actix_web::dev::HttpServiceFactory;
 use actix_web::middleware::from_fn;
@@ -47,6 +46,7 @@ use crate::crypto::KeyringHandle;
 use crate::db::Database;
 use crate::directory::Directory;
 use crate::providers::built_in::BuiltInProviders;
+use crate::routing::health::TargetHealth;
 use crate::telemetry::Metrics;
 use crate::telemetry::readiness::Readiness;
 use crate::upstream::EgressRules;
@@ -58,12 +58,14 @@ pub struct Management {
     pub database: Database,
     /// For authentication.
     pub directory: Directory,
-    /// The providers that are called by name.
-    pub built_in: Arc<BuiltInProviders>,
     /// Opens and wraps data keys.
     pub keyring: KeyringHandle,
     /// The upstreams' OAuth tokens, which a check uses, too.
     pub tokens: TokenCache,
+    /// The providers that are called by name.
+    pub built_in: BuiltInProviders,
+    /// How the targets of chains have done lately.
+    pub health: TargetHealth,
     /// Accounts for what a check sends upstream.
     pub accounting: Accounting,
     /// What time it is.
@@ -146,6 +148,7 @@ fn api_routes() -> Routes {
         usage::configure,
         requests::configure,
         gateway_policies::configure,
+        route_health::configure,
         audit_log::configure,
     ] {
         configure(&mut routes);

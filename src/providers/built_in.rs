@@ -118,7 +118,7 @@ impl FromStr for ProviderOrigin {
 }
 
 /// All built-in providers as this process reaches them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct BuiltInProviders(Vec<Arc<BuiltInProvider>>);
 
 impl BuiltInProviders {

@@ -9,7 +9,6 @@ pub mod candidates;
 pub mod concurrency;
 pub mod content_coding;
 pub mod context;
-pub mod cool_down;
 pub mod error;
 pub mod headers;
 pub mod key_scrubber;
@@ -24,7 +23,6 @@ pub mod unmetered;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 
@@ -42,6 +40,7 @@ use crate::domain::policy::Subject;
 use crate::domain::scope::WorkspaceScope;
 use crate::llm::format::Operation;
 use crate::providers::built_in::BuiltInProviders;
+use crate::routing::health::TargetHealth;
 use crate::telemetry::requests::RequestIds;
 use crate::upstream::{StreamedBody, UpstreamClient, UpstreamTimeouts};
 use admit::metadata_of;
@@ -49,7 +48,6 @@ use attempt::Attempts;
 use candidates::{ModelRequest, model_asked};
 use concurrency::Concurrency;
 use context::RequestContext;
-use cool_down::CoolDowns;
 use error::ProxyError;
 use read::{BodyLimits, CallerBody};
 use relay::Answer;
@@ -61,7 +59,7 @@ pub struct DataPlane {
     /// Keys and upstreams.
     pub directory: Directory,
     /// The providers that are called by name.
-    pub built_in: Arc<BuiltInProviders>,
+    pub built_in: BuiltInProviders,
     /// Opens provider secrets.
     pub keyring: KeyringHandle,
     /// The upstreams' OAuth tokens.
@@ -80,8 +78,8 @@ pub struct DataPlane {
     pub requests: Budget,
     /// Requests under way of each upstream.
     pub concurrency: Concurrency,
-    /// Targets of chains that failed lately.
-    pub cool_downs: CoolDowns,
+    /// How the targets of chains have done lately.
+    pub health: TargetHealth,
     /// The proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: TrustedProxies,
     /// Time limits for upstreams that set none.
@@ -168,18 +166,27 @@ async fn pipeline(
     let asked = model_asked(&route.operation, body.as_ref());
     context.request.record().model_asked = asked.as_ref().ok().cloned().flatten();
     metadata.as_ref().map_err(Clone::clone)?;
-    let asked =
-        ModelRequest { operation: &route.operation, model: asked?, headers: request.headers() };
+    let (operation, headers) = (&route.operation, request.headers());
+    let asked = ModelRequest { operation, model: asked?, headers, body: body.as_ref() };
     let candidates = candidates::candidates(plane, &subject, resolved, &asked, context).await?;
-    let targets = target::targets(plane, &route.operation, &candidates, body.as_ref())?;
+    let targets = target::targets(plane, operation, &candidates, body.as_ref())?;
 
     let answers_later = body.as_ref().is_some_and(|body| body.facts.answers_later());
-    admit::admit(plane, subject, &targets, answers_later, context).await?;
+    let policies = &candidates.policies;
+    admit::admit(plane, subject, policies, &targets, answers_later, context).await?;
 
-    let chain = candidates.chain.clone();
+    let (chain, left_out) = (candidates.chain.clone(), &*candidates.left_out);
     let streamed = RefCell::new(streamed);
-    let attempts =
-        Attempts { plane, client, caller: request, route: &route, subject, chain, streamed };
+    let attempts = Attempts {
+        plane,
+        client,
+        caller: request,
+        route: &route,
+        subject,
+        chain,
+        left_out,
+        streamed,
+    };
     attempts.first_answer(&targets, share, context).await
 }
 

@@ -321,6 +321,15 @@ pub(crate) async fn example_call(tenants: &TwoTenants, operation: &Operation) ->
             let (status, body) = of_key(&operation.id, tenants);
             of(Organization, status, vec![("policy_id", text(&made, "id"))], body)
         }
+        "get_route_health" => {
+            let name = tenants.fresh("route ");
+            let body = json!({"name": name, "policy_type": "route_config",
+                "subject_matchers": [{"key": "workspace_id", "value": home.team.workspace_id}],
+                "config": {"fallbacks": [
+                    {"model_configs": [{"model_config_id": home.team.configuration_id}]}]}});
+            tenants.admin().post_json("/api/v1/gateway-policies", &body).await.expect(201);
+            of(Anywhere, 200, vec![workspace, ("name", name)], None)
+        }
         "create_model_price" => of(Organization, 201, vec![], Some(price_of(tenants))),
         "list_model_prices" => of(Organization, 200, vec![], None),
         "resolve_model_price" => ExampleCall {

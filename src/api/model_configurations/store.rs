@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::super::error::{ApiError, FieldError};
 use super::super::secret_values::{data_key_for_reading, decrypt_value, is_header_value};
 use super::ModelConfigurationFields;
+use crate::api::gateway_policies::fallback::find_alias;
 use crate::api::shared::as_json;
 use crate::audit::Actor;
 use crate::auth::{Principal, Scope};
@@ -21,7 +22,8 @@ use crate::domain::ids::{ConfigurationId, SecretId};
 use crate::domain::names::{ConfigurationName, SecretName};
 use crate::domain::scope::{Owner, WorkspaceScope};
 
-/// Checks that no other configuration of the workspace has the name.
+/// Checks that no other configuration of the workspace has the name, and that no alias of a fallback chain
+/// does.
 pub(super) async fn check_name_is_free(
     conn: &mut Conn,
     scope: WorkspaceScope,
@@ -36,7 +38,16 @@ pub(super) async fn check_name_is_free(
                  name."
             ),
         }),
-        _ => Ok(()),
+        Some(_) => Ok(()),
+        None => match find_alias(conn, scope, name.as_str()).await? {
+            Some(policy) => Err(ApiError::Conflict {
+                code: "already_exists",
+                detail: format!(
+                    "'{name}' is the alias of the fallback '{policy}'; choose another name."
+                ),
+            }),
+            None => Ok(()),
+        },
     }
 }
 

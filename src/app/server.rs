@@ -26,6 +26,7 @@ use crate::providers::built_in::{self, BuiltInProviders};
 use crate::proxy::concurrency::Concurrency;
 use crate::proxy::cool_down::CoolDowns;
 use crate::proxy::read::BodyLimits;
+use crate::proxy::route::SCOPES;
 use crate::proxy::{self, DataPlane};
 use crate::telemetry::Metrics;
 use crate::telemetry::readiness::Readiness;
@@ -208,7 +209,7 @@ fn serve(
                 if port != Port::Admins {
                     // The plane matches raw paths, and observes its requests, by itself.
                     let providers = built_in::providers().map(Provider::as_str);
-                    for name in ["providers", "routes"].into_iter().chain(providers) {
+                    for name in SCOPES.into_iter().chain(providers) {
                         let everything = web::scope(&format!("/{name}"));
                         config.service(everything.default_service(web::to(proxy::handle)));
                     }

@@ -1,4 +1,4 @@
-//! The data plane, `/providers/...`, `/{provider}/...` and `/routes/...`: an application's call on its way to a model and back.
+//! The data plane, `/providers/...` and its synonym `/models/...`, `/{provider}/...` and `/routes/...`: an application's call on its way to a model and back.
 //!
 //! `pipeline` is the whole of it; each step is a file.
 

@@ -291,7 +291,7 @@ impl ProxyError {
                 StatusCode::NOT_IMPLEMENTED,
                 "not_served",
                 Never,
-                "The gateway does not serve this method and path. It serves POST /v1/chat/completions, POST /v1/responses, POST /v1/responses/compact, POST /v1/embeddings, POST /v1/messages, POST /v1/messages/count_tokens, GET /v1/models, GET /v1/models/{id}, POST /v1beta/models/{model}:generateContent and its like, and POST /model/{model}/converse and /converse-stream under /providers/{configName}; the same under the names of built-in providers, such as /openai; and calls of models under /routes/{name}.",
+                "The gateway does not serve this method and path. It serves POST /v1/chat/completions, POST /v1/responses, POST /v1/responses/compact, POST /v1/embeddings, POST /v1/messages, POST /v1/messages/count_tokens, GET /v1/models, GET /v1/models/{id}, POST /v1beta/models/{model}:generateContent and its like, and POST /model/{model}/converse and /converse-stream under /providers/{configName} or /models/{configName}; the same under the names of built-in providers, such as /openai; and calls of models under /routes/{name}.",
             ),
             Self::FormatNotServed { configuration, provider } => {
                 let formats = match provider.api() {

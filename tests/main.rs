@@ -40,6 +40,7 @@ cfg_if! {
         mod audit_log;
         mod authorization;
         mod built_in_providers;
+        mod chosen_models;
         mod command_line;
         mod compaction;
         mod concurrent_changes;

@@ -64,6 +64,8 @@ pub struct UpstreamEntry {
     pub provider: Provider,
     /// The organization's prices for the provider. A change of them invalidates the entry.
     organization_prices: PriceList,
+    /// What a configuration says of its price and limits.
+    own_price: Option<ConfigurationPrice>,
     /// Those that callers chose.
     chosen_models: Cache<Box<str>, Arc<UpstreamModel>>,
     headers: Vec<(HeaderName, HeaderTemplate)>,
@@ -170,10 +172,16 @@ impl UpstreamEntry {
         if let Some(model) = self.chosen_models.get(name) {
             return model;
         }
-        let resolution = resolve(&self.provider_name, name, None, &self.organization_prices);
-        let model = Arc::new(UpstreamModel::new(name, self.provider.api(), resolution));
+        let model = Arc::new(self.model_named(name));
         self.chosen_models.insert(name.into(), Arc::clone(&model));
         model
+    }
+
+    /// A model at its price.
+    fn model_named(&self, name: &str) -> UpstreamModel {
+        let own = self.own_price.as_ref();
+        let resolution = resolve(&self.provider_name, name, own, &self.organization_prices);
+        UpstreamModel::new(name, self.provider.api(), resolution)
     }
 
     /// The price of the model that answered, if its own price applies: see [`price_of_used`].
@@ -285,6 +293,7 @@ pub(super) async fn load_provider(
         provider_name: built_in.provider_name.clone(),
         provider,
         organization_prices: prices,
+        own_price: None,
         chosen_models: Cache::new(REMEMBERED_MODELS),
         headers: vec![(header, template)],
         token_source: None,
@@ -346,10 +355,9 @@ async fn add_price(
         context_window: tokens(row.context_window),
         max_output_tokens: tokens(row.max_output_tokens),
     };
-    let prices = price_list(conn, row.organization_id, &entry.provider_name).await?;
-    let resolution = resolve(&entry.provider_name, &row.model, Some(&own), &prices);
-    entry.model = Some(Arc::new(UpstreamModel::new(&row.model, entry.provider.api(), resolution)));
-    entry.organization_prices = prices;
+    entry.organization_prices = price_list(conn, row.organization_id, &entry.provider_name).await?;
+    entry.own_price = Some(own);
+    entry.model = row.model.0.as_deref().map(|name| Arc::new(entry.model_named(name)));
     Ok(entry)
 }
 
@@ -451,6 +459,7 @@ fn parse(row: &ModelConfigurationRow) -> Result<UpstreamEntry, DbError> {
             .max_concurrent_requests
             .map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)),
         organization_prices: PriceList::default(),
+        own_price: None,
         chosen_models: Cache::new(REMEMBERED_MODELS),
         headers,
         token_source,

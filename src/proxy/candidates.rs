@@ -114,10 +114,11 @@ pub async fn candidates(
                 let by_alias = chains.iter().find(|(alias, _)| alias.is_some() && alias == asked);
                 by_alias.or_else(|| chains.first())
             });
-            let Some((_, chain)) = chain else {
+            let Some((alias, chain)) = chain else {
                 return Err(ProxyError::UnknownRoute { name });
             };
-            return of_chain(plane, subject, chain, operation, asked.as_deref(), context).await;
+            let asked = asked.as_deref().filter(|asked| alias.as_deref() != Some(asked));
+            return of_chain(plane, subject, chain, operation, asked, context).await;
         }
         Resolved::Upstream(upstream) => upstream,
     };
@@ -125,9 +126,9 @@ pub async fn candidates(
         let set = plane.directory.find_policies(subject.organization_id).await;
         let set = set.map_err(|error| unavailable(context, &error))?;
         if !set.has_no_fallback()
-            && let Some(chain) = chain_of(&set, subject, &upstream, asked.as_deref())
+            && let Some((chain, asked)) = chain_of(&set, subject, &upstream, asked.as_deref())
         {
-            return of_chain(plane, subject, chain, operation, asked.as_deref(), context).await;
+            return of_chain(plane, subject, chain, operation, asked, context).await;
         }
     }
     check_usable(&upstream, operation)?;
@@ -140,13 +141,14 @@ fn is_switched_off(headers: &HeaderMap) -> bool {
     value.is_some_and(|value| value.trim().eq_ignore_ascii_case(OFF))
 }
 
-/// The chain of requests for this upstream and model.
-fn chain_of<'s>(
+/// The chain of requests for this upstream and model, and the model that they name unless that is the
+/// chain's alias.
+fn chain_of<'s, 'r>(
     set: &'s PolicySet,
     subject: &Subject<'_>,
     upstream: &UpstreamEntry,
-    asked: Option<&str>,
-) -> Option<&'s Arc<Chain>> {
+    asked: Option<&'r str>,
+) -> Option<(&'s Arc<Chain>, Option<&'r str>)> {
     let own = match (upstream.id, asked) {
         (UpstreamId::Configuration(id), _) => Some(ChainCandidate::Configuration(id)),
         (UpstreamId::Provider(provider), Some(model)) => {
@@ -156,11 +158,12 @@ fn chain_of<'s>(
     };
     // A configuration's model is its own, so that what a request names there is no alias.
     let alias = asked.filter(|_| upstream.model.is_none());
-    own.and_then(|own| set.chain_for_target(subject, &own))
-        .or_else(|| set.chain_for_alias(subject, alias?))
+    let for_target = own.and_then(|own| set.chain_for_target(subject, &own));
+    let for_target = for_target.map(|chain| (chain, asked));
+    for_target.or_else(|| set.chain_for_alias(subject, alias?).map(|chain| (chain, None)))
 }
 
-/// The targets of a chain that can be used now. What cannot (a missing secret, a disabled configuration,
+/// The targets of a chain that can be used now. `asked` is the model for configurations without one. What cannot (a missing secret, a disabled configuration,
 /// a model that the caller may not use, a target that cools down) is left out, unless nothing else is left.
 async fn of_chain(
     plane: &DataPlane,
@@ -183,10 +186,15 @@ async fn of_chain(
             continue;
         }
         let model = match candidate {
-            ChainCandidate::Model { model, .. } => upstream.chosen_model(model),
-            ChainCandidate::Configuration(_) => model_for(&upstream, operation, asked)?,
+            ChainCandidate::Model { model, .. } => Ok(upstream.chosen_model(model)),
+            ChainCandidate::Configuration(_) => model_for(&upstream, operation, asked),
         };
-        usable.push(Candidate { upstream, model });
+        match model {
+            Ok(model) => usable.push(Candidate { upstream, model }),
+            Err(error) => {
+                obstacle.get_or_insert(error);
+            }
+        }
     }
     if usable.is_empty() {
         let name = chain.name.to_string();

@@ -254,7 +254,12 @@ pub(crate) async fn example_call(tenants: &TwoTenants, operation: &Operation) ->
                 "api_key_name": Fixture::SECRET,
             })),
         ),
-        "get_model_configuration" | "check_model_configuration" => {
+        "check_model_configuration" => {
+            let id = home.team.configuration_id.clone();
+            let body = Some(json!({"model": "gpt-4o-mini"}));
+            of(Anywhere, 200, vec![workspace, ("configuration_id", id)], body)
+        }
+        "get_model_configuration" => {
             let id = home.team.configuration_id.clone();
             of(Anywhere, 200, vec![workspace, ("configuration_id", id)], None)
         }

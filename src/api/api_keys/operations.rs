@@ -6,7 +6,7 @@ use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
 use futures_util::future::LocalBoxFuture;
 
-use super::rotation::{RotateApiKey, Rotation, rotate};
+use super::rotation::{RotateApiKey, rotate};
 use super::{
     ApiKey, ApiKeyFields, ApiKeyPatch, ApiKeysQuery, CreateApiKey, IssuedApiKey, change_scope,
     check_exists, check_grant, check_unchangeable, create_in, existing,
@@ -15,7 +15,7 @@ use crate::api::Management;
 use crate::api::access::{
     ApiKeysRead, ApiKeysWrite, Caller, InOrganization, InWorkspace, RequiredPermission,
 };
-use crate::api::body::Json;
+use crate::api::body::{Json, OptionalJson};
 use crate::api::error::ApiError;
 use crate::api::field_errors::both;
 use crate::api::page::{Paged, page};
@@ -258,8 +258,8 @@ async fn rotate_api_key(
     caller: KeysCaller<ApiKeysWrite>,
     plane: web::Data<Management>,
     request: HttpRequest,
-    rotation: Rotation,
+    rotation: OptionalJson<RotateApiKey>,
 ) -> Result<HttpResponse, ApiError> {
     let id = key_id(&request)?;
-    rotate(&plane, caller.principal, caller.actor, caller.scope, id, rotation).await
+    rotate(&plane, caller.principal, caller.actor, caller.scope, id, rotation.0).await
 }

@@ -67,6 +67,7 @@ cfg_if! {
         mod missing_usage;
         mod model_access;
         mod model_configurations;
+        mod model_list;
         mod model_prices;
         mod oauth;
         mod oauth_settings;

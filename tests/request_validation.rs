@@ -120,7 +120,7 @@ async fn all_wrong_fields_are_named_at_once(database: Database) {
     let configurations = tenants.home.team.path("model-configurations");
     let configuration = format!("{configurations}/{}", tenants.home.team.configuration_id);
     let wrong = json!({
-        "name": "..", "base_url": "https://example.com/v1/messages", "provider": "other",
+        "name": "..", "base_url": "https://example.com/v1/messages", "provider": "other", "model": "",
         "auth": "host", "timeouts": {"idle_ms": "1", "total_ms": 1}, "no_such": 1,
         "max_concurrent_requests": 0, "price": {"input": "much"},
     });

@@ -25,6 +25,7 @@ use crate::domain::provider::Provider;
 use crate::providers::built_in::{self, BuiltInProviders};
 use crate::proxy::concurrency::Concurrency;
 use crate::proxy::cool_down::CoolDowns;
+use crate::proxy::model_list::{self, cache::ModelLists};
 use crate::proxy::read::BodyLimits;
 use crate::proxy::route::SCOPES;
 use crate::proxy::{self, DataPlane};
@@ -178,6 +179,7 @@ fn data_plane(
         requests: Budget::new(limits.max_concurrent_requests),
         concurrency: Concurrency::default(),
         cool_downs: CoolDowns::default(),
+        model_lists: ModelLists::new(parts.clock.clone()),
         trusted_proxies: TrustedProxies::new(settings.listen.trusted_proxies.0.clone()),
         timeouts: UpstreamTimeouts {
             connect: timeouts.connect_timeout,
@@ -213,6 +215,8 @@ fn serve(
                         let everything = web::scope(&format!("/{name}"));
                         config.service(everything.default_service(web::to(proxy::handle)));
                     }
+                    let list = web::scope(model_list::PATH);
+                    config.service(list.default_service(web::to(proxy::handle)));
                     // Anthropic's clients look with it whether anybody is there.
                     for path in ["/", "/api/hello"] {
                         let resource = web::resource(path).guard(guard::Head());

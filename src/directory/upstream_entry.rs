@@ -24,7 +24,7 @@ use crate::db::model_configurations::{
 use crate::db::model_prices::list_model_prices_for;
 use crate::db::secrets::{SecretRow, list_secrets_named};
 use crate::db::{Conn, DbError};
-use crate::domain::ids::{ConfigurationId, DataKeyId, OrganizationId};
+use crate::domain::ids::{ConfigurationId, DataKeyId, OrganizationId, SecretId};
 use crate::domain::model_configuration::{
     HeaderTemplate, Placement, StreamUsage, TemplatePart, Timeouts,
 };
@@ -160,6 +160,11 @@ impl UpstreamEntry {
     /// The secret that holds the credential; the first, if there are several.
     pub fn secret_name(&self) -> Option<&SecretName> {
         self.keys().flat_map(|(_, template)| template.secrets()).next()
+    }
+
+    /// The ids and versions of the secrets that the upstream is called with.
+    pub fn secret_versions(&self) -> Vec<(SecretId, i64)> {
+        self.secrets.iter().map(|row| (row.id, row.version)).collect()
     }
 
     /// The headers that secrets are sent in.

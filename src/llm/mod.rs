@@ -14,6 +14,7 @@ pub mod format;
 pub mod gemini;
 pub mod limits;
 mod messages;
+pub mod model_listing;
 mod prompt_text;
 mod responses;
 pub mod sse;

@@ -26,7 +26,7 @@ pub use reservation::Reservation;
 use super::child_queue::ChildQueue;
 use super::limit::Limit;
 use super::limits::{Amounts, Claim, Claims, Counters, LimitStatuses, Reserved};
-use super::set::{MatchedPolicy, PolicySet, Target, denies_model};
+use super::set::{MatchedPolicy, PolicySet, Target, allows_model, denies_model};
 use crate::accounting::prices::ResolvedPrice;
 use crate::clock::Clock;
 use crate::db::Database;
@@ -171,8 +171,7 @@ impl Admission {
         target: &Target<'_>,
     ) -> Result<bool, Unavailable> {
         let set = self.inner.directory.find_policies(subject.organization_id).await?;
-        let is_allowed = denies_model(&set.matching(subject), target).next().is_none();
-        Ok(is_allowed)
+        Ok(allows_model(&set.matching(subject), target))
     }
 
     /// A further attempt of a request is not counted as another request.

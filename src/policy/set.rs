@@ -23,6 +23,7 @@ use crate::domain::policy::{
 };
 
 pub use access::Target;
+pub use access::allows_model;
 pub(super) use access::denies_model;
 pub use chains::Chain;
 use chains::Chains;
@@ -226,6 +227,11 @@ impl PolicySet {
     /// The chain of requests that name this as their model.
     pub fn chain_for_alias(&self, subject: &Subject<'_>, alias: &str) -> Option<&Arc<Chain>> {
         self.chains.for_alias(subject, alias)
+    }
+
+    /// The aliases that the caller may use, each with its chain.
+    pub fn aliases(&self, subject: &Subject<'_>) -> Vec<(&str, &Arc<Chain>)> {
+        self.chains.aliases(subject)
     }
 
     /// The chains of the route with that name, each with its alias.

@@ -128,6 +128,11 @@ impl BuiltInProviders {
         TABLE.iter().map(of_row).collect::<Result<_, _>>().map(Self)
     }
 
+    /// All of them, in the order of the table.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<BuiltInProvider>> {
+        self.0.iter()
+    }
+
     /// The built-in provider of that name; none of the names that stand for a kind of API.
     pub fn find(&self, provider: Provider) -> Option<&Arc<BuiltInProvider>> {
         self.0.iter().find(|built_in| built_in.provider == provider)

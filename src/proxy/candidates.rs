@@ -321,7 +321,8 @@ fn scope_of(subject: &Subject<'_>) -> WorkspaceScope {
     WorkspaceScope { organization_id: subject.organization_id, workspace_id: subject.workspace_id }
 }
 
-fn unavailable(context: &mut RequestContext, error: &Unavailable) -> ProxyError {
+/// The look-up failed; the cause is for the log.
+pub fn unavailable(context: &mut RequestContext, error: &Unavailable) -> ProxyError {
     context.request.record().cause = Some(error.to_string());
     ProxyError::DirectoryUnavailable
 }

@@ -61,6 +61,8 @@ pub enum ProxyError {
     OrganizationSuspended,
     OrganizationKey,
     UnknownConfiguration { name: String },
+    UnknownModel { id: String },
+    ModelsUnavailable { provider: String },
     DisabledConfiguration { name: String },
     BodyTooSlow,
     BodyTooLarge { limit: usize },

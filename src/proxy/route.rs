@@ -153,7 +153,7 @@ pub fn error_format(headers: &HeaderMap, raw_path: &str) -> Format {
             return Format::Gemini;
         }
         (None, Some((_, path))) => without_version(path),
-        (None, None) => "",
+        (None, None) => without_version(raw_path),
     };
     let is_below = |root| {
         path.strip_prefix(root).is_some_and(|rest: &str| rest.is_empty() || rest.starts_with('/'))
@@ -279,6 +279,7 @@ mod tests {
             ("/providers/a/v1/models", Format::Chat, Format::Messages),
             ("/providers/a/v1/chat/completions", Format::Chat, Format::Chat),
             ("/providers/a/v1/messages_", Format::Chat, Format::Chat),
+            ("/v1/models/a/b", Format::Chat, Format::Messages),
             ("/providers/messages", Format::Chat, Format::Chat),
             ("/openai/v1/messages", Format::Messages, Format::Messages),
             ("/openai/v1/chat/completions", Format::Chat, Format::Chat),

@@ -343,6 +343,11 @@ pub(crate) async fn example_call(tenants: &TwoTenants, operation: &Operation) ->
             vec![("configName", home.configuration.clone()), ("id", Fixture::MODEL.to_owned())],
             None,
         ),
+        "list_usable_models" => of(Workspace, 200, vec![], None),
+        "get_usable_model" => {
+            let id = format!("custom/{}", Fixture::CONFIGURATION);
+            of(Workspace, 200, vec![("id", id)], None)
+        }
         unknown => panic!("{unknown} has no example call: add one here"),
     }
 }

@@ -36,6 +36,11 @@ pub(in crate::policy) fn denies_model<'a>(
         .map(|(place, ..)| place)
 }
 
+/// Whether the policies that match a request allow the target.
+pub fn allows_model(matched: &[MatchedPolicy<'_>], target: &Target<'_>) -> bool {
+    denies_model(matched, target).next().is_none()
+}
+
 fn allows(providers: &[ProviderAccess], target: &Target<'_>) -> bool {
     providers.iter().any(|access| {
         let wanted = if access.provider == CONFIGURATIONS {

@@ -43,6 +43,8 @@ fn all() -> Vec<ProxyError> {
         E::OrganizationSuspended,
         E::OrganizationKey,
         E::UnknownConfiguration { name: name() },
+        E::UnknownModel { id: name() },
+        E::ModelsUnavailable { provider: name() },
         E::DisabledConfiguration { name: name() },
         E::BodyTooSlow,
         E::BodyTooLarge { limit: 1 },

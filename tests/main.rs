@@ -76,6 +76,7 @@ cfg_if! {
         mod policy_edits;
         mod policy_spend;
         mod postgres_restart;
+        mod price_dimensions;
         mod proxy_broken_streams;
         mod proxy_disconnects;
         mod proxy_drain;

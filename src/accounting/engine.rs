@@ -60,9 +60,10 @@ pub struct TargetFacts<'r> {
 impl TargetFacts<'_> {
     /// The most that the request may cost there; none without a price, which is more than any sum.
     fn max_cost(&self) -> (bool, Option<NanoUsd>) {
-        let Bound { input_tokens, output_tokens, free, .. } = self.bound;
+        let Bound { input_tokens, output_tokens, free, extras, .. } = self.bound;
         let price = self.model.price.as_ref().filter(|_| !free);
-        let cost = price.map(|resolved| resolved.price.max_cost(input_tokens, output_tokens));
+        let cost = price
+            .and_then(|priced| priced.price.reserved_cost(input_tokens, output_tokens, &extras));
         (!free && cost.is_none(), cost)
     }
 }

@@ -129,7 +129,7 @@ impl Admission {
             Err(denied) => denied.reason.label(),
         };
         self.inner.metrics.admission(verdict);
-        if outcome.is_ok() && request.price.is_none() && !request.bound.free {
+        if outcome.as_ref().is_ok_and(|admitted| admitted.reserved.is_none()) {
             self.inner.metrics.unknown_price();
         }
         outcome
@@ -294,11 +294,12 @@ impl Admission {
 
 /// The most that the request may cost; none without a price.
 fn most_of(request: &AdmissionRequest<'_>) -> Option<NanoUsd> {
-    let Bound { input_tokens, output_tokens, free, .. } = request.bound;
+    let Bound { input_tokens, output_tokens, free, extras, .. } = request.bound;
     if free {
         return Some(NanoUsd::ZERO);
     }
-    request.price.map(|resolved| resolved.price.max_cost(input_tokens, output_tokens))
+    let price = &request.price?.price;
+    price.reserved_cost(input_tokens, output_tokens, &extras)
 }
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ pub enum ProxyError {
     TokenUnavailable { host: String },
     DirectoryUnavailable,
     ModelForbidden { message: String },
-    PriceUnknown { message: String },
+    PriceUnknown { message: String, field: Option<&'static str> },
     SpendCapExceeded { message: String },
     RateLimited { message: String, retry_after: Option<u64> },
     LimitsUnavailable,
@@ -110,6 +110,7 @@ impl ProxyError {
             Self::Body(error) => error.param(),
             Self::ModelOverride { field } => Some(field),
             Self::ModelMissing | Self::ModelMismatch => Some("model"),
+            Self::PriceUnknown { field, .. } => *field,
             _ => None,
         }
     }
@@ -175,7 +176,7 @@ impl From<&Denied> for ProxyError {
         let message = denied.message.clone();
         match denied.reason {
             Reason::ModelAccess => Self::ModelForbidden { message },
-            Reason::PriceUnknown => Self::PriceUnknown { message },
+            Reason::PriceUnknown => Self::PriceUnknown { message, field: denied.field },
             Reason::Spend => Self::SpendCapExceeded { message },
             Reason::Rate => Self::RateLimited { message, retry_after: denied.retry_after },
             Reason::Unavailable => Self::LimitsUnavailable,

@@ -345,7 +345,7 @@ pub(crate) async fn example_call(tenants: &TwoTenants, operation: &Operation) ->
         ),
         "list_usable_models" => of(Workspace, 200, vec![], None),
         "get_usable_model" => {
-            let id = format!("custom/{}", Fixture::CONFIGURATION);
+            let id = format!("custom/{}", home.configuration);
             of(Workspace, 200, vec![("id", id)], None)
         }
         unknown => panic!("{unknown} has no example call: add one here"),

@@ -435,7 +435,9 @@ impl ProxyError {
                 ),
             ),
             Self::ModelForbidden { message } => denied(Reason::ModelAccess, Never, message.clone()),
-            Self::PriceUnknown { message } => denied(Reason::PriceUnknown, Never, message.clone()),
+            Self::PriceUnknown { message, .. } => {
+                denied(Reason::PriceUnknown, Never, message.clone())
+            }
             Self::SpendCapExceeded { message } => denied(Reason::Spend, Never, message.clone()),
             Self::RateLimited { message, retry_after } => denied(
                 Reason::Rate,

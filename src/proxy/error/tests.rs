@@ -140,6 +140,7 @@ fn a_denied_request_gets_the_status_that_the_ledger_records() {
             message: "No.".to_owned(),
             report: Box::default(),
             violated: Vec::new(),
+            field: None,
             retry_after: None,
             cause: None,
         };

@@ -127,7 +127,7 @@ fn the_answer_is_bounded_by_its_limit_for_each_candidate() {
         (json!({"maxOutputTokens": null}), 16_384, true),
         (json!({"maxOutputTokens": "100"}), 16_384, true),
         (json!({"maxOutputTokens": 100, "responseModalities": ["TEXT", "AUDIO"]}), 100, true),
-        (json!({"maxOutputTokens": 100, "responseModalities": ["IMAGE"]}), 100, false),
+        (json!({"maxOutputTokens": 100, "responseModalities": ["IMAGE"]}), 100, true),
         (json!({"maxOutputTokens": 100, "candidateCount": "2"}), 100 * MAX_CHOICES, false),
     ] {
         let bound = gemini(&json!({"contents": [], "generationConfig": config}));

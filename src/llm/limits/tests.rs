@@ -159,7 +159,7 @@ fn what_changes_the_price_is_noted() {
         (json!({"service_tier": "flex"}), none),
         (json!({"service_tier": null}), none),
         (json!({"service_tier": "priority"}), priority),
-        (json!({"Service_Tier": "fast"}), priority),
+        (json!({"service_tier": "fast"}), priority),
         (json!({"extra_body": {"service_tier": "priority"}}), priority),
         (json!({"service_tier": "scale"}), Extras { unpriced: Some("service_tier"), ..none }),
         (json!({"service_tier": 5}), Extras { unpriced: Some("service_tier"), ..none }),

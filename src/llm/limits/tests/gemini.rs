@@ -135,9 +135,17 @@ fn the_answer_is_bounded_by_its_limit_for_each_candidate() {
     }
     // Limits of other formats are none here.
     assert_eq!(gemini(&json!({"max_tokens": 1, "maxOutputTokens": 1})).output_tokens, 16_384);
-    for (tier, hard) in [("flex", true), ("standard", true), ("priority", false)] {
-        let body = json!({"serviceTier": tier, "generationConfig": {"maxOutputTokens": 1}});
-        assert_eq!(gemini(&body).hard, hard, "{tier}");
+    for (fields, unpriced) in [
+        (json!({"serviceTier": "flex"}), None),
+        (json!({"serviceTier": "standard"}), None),
+        (json!({"serviceTier": "priority"}), Some("serviceTier")),
+        (json!({"generationConfig": {"responseModalities": ["TEXT", "AUDIO"]}}), None),
+        (
+            json!({"generationConfig": {"responseModalities": ["IMAGE"]}}),
+            Some("responseModalities"),
+        ),
+    ] {
+        assert_eq!(gemini(&fields).extras.unpriced, unpriced, "{fields}");
     }
 }
 

@@ -8,7 +8,7 @@
 //! | [`app`] | builds the application from its settings, runs it, drains it |
 //! | [`config`] | every option, its flag and its environment variable |
 //! | [`api`] | the management plane, `/api/v1`: one file an operation group |
-//! | [`proxy`] | the data plane, `/providers`, `/routes` and the names of built-in providers: `proxy/mod.rs` reads as the pipeline |
+//! | [`proxy`] | the data plane, `/v1/models`, `/providers`, `/models`, `/routes` and the names of built-in providers: `proxy/mod.rs` reads as the pipeline |
 //! | [`auth`] | credentials to principal: extraction, verification, issuing; the address of the caller |
 //! | [`policy`] | admission before a request is sent, settlement after it; limits in memory and in Redis |
 //! | [`routing`] | the targets of fallback chains: where each is, which cools down, in which order a request tries them |

@@ -1,7 +1,12 @@
 //! Providers called by their names, `/{provider}/...`: storing a secret under its usual name is the whole
 //! set-up.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
+use tollgate::{
+    api::openapi::document, providers::built_in::provider_of_segment, proxy::route::SCOPES,
+};
 
 use crate::support::{
     app::TestApp,
@@ -30,6 +35,7 @@ pub(crate) fn cases() -> Vec<Case> {
         a_changed_secret_counts_at_once,
         usage_and_requests_tell_the_provider,
         reachability_checks_need_no_key,
+        plain no_provider_has_the_name_of_another_path,
     ]
 }
 
@@ -333,4 +339,21 @@ async fn reachability_checks_need_no_key(database: Database) {
         assert_eq!(answer.status, 401, "{path}");
     }
     assert_eq!(app.anonymous().get("/").await.status, 404);
+}
+
+/// The first segment of a path is either a provider or something else, never both.
+async fn no_provider_has_the_name_of_another_path() {
+    let document = document();
+    let paths = document["paths"].as_object().unwrap().keys();
+    let first = |path: &str| path.split('/').nth(1).unwrap_or_default().to_owned();
+    let mut segments: BTreeSet<String> = paths.map(|path| first(path)).collect();
+    segments.extend(SCOPES.map(str::to_owned));
+    // Not in the document.
+    segments.insert("docs".to_owned());
+    for known in ["api", "v1", "providers", "models", "routes", "healthz", "metrics"] {
+        assert!(segments.contains(known), "{known}: {segments:?}");
+    }
+    for segment in segments {
+        assert_eq!(provider_of_segment(&segment), None, "{segment}");
+    }
 }

@@ -40,6 +40,7 @@ cfg_if! {
         mod audit_log;
         mod authorization;
         mod built_in_providers;
+        mod chosen_models;
         mod command_line;
         mod compaction;
         mod concurrent_changes;
@@ -68,6 +69,7 @@ cfg_if! {
         mod missing_usage;
         mod model_access;
         mod model_configurations;
+        mod model_list;
         mod model_prices;
         mod oauth;
         mod oauth_settings;
@@ -77,6 +79,7 @@ cfg_if! {
         mod policy_edits;
         mod policy_spend;
         mod postgres_restart;
+        mod price_dimensions;
         mod provider_settings;
         mod proxy_broken_streams;
         mod proxy_disconnects;

@@ -10,6 +10,7 @@ use crate::support::{
     database::Database,
     fixture::{Fixture, question},
     http::{Answer, Request},
+    ledger_rows,
     wait::{DEADLINE, within},
 };
 
@@ -17,6 +18,7 @@ use crate::support::{
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         served_routes_reach_the_upstream,
+        models_is_a_synonym_of_providers,
         other_routes_get_501_without_reading_the_body,
         head_requests_and_websockets_get_501,
         checks_run_in_order,
@@ -69,6 +71,36 @@ async fn served_routes_reach_the_upstream(database: Database) {
     }
     let listing = caller.get(&Fixture::route("models")).await.expect(200).json();
     assert_eq!(listing["data"][1]["id"], "org/other model", "listings are relayed as they are");
+}
+
+/// `/models/{name}` is another spelling of `/providers/{name}`.
+async fn models_is_a_synonym_of_providers(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let caller = team.caller();
+    for (number, scope) in ["providers", "models"].into_iter().enumerate() {
+        let path = format!("/{scope}/main/v1/chat/completions");
+        caller.post_json(&path, &question(false)).await.expect(200);
+        assert_eq!(team.upstream.last_request().target, "/v1/chat/completions");
+        assert_eq!(team.upstream.last_request().json()["model"], Fixture::MODEL);
+        let rows = ledger_rows::rows_at_least(app.database(), number + 1).await;
+        assert_eq!(rows.last().unwrap().configuration, "main");
+        let page = app.admin().get(&team.path("requests")).await.expect(200).json();
+        assert_eq!(page["data"][0]["route"], "chat_completions");
+    }
+    gateway_error(
+        &caller.post_json("/models/none/v1/responses", &question(false)).await,
+        404,
+        "unknown_configuration",
+    );
+    gateway_error(
+        &caller.post_json("/models/main/v1/images", &question(false)).await,
+        501,
+        "not_served",
+    );
+    gateway_error(&caller.get("/models").await, 501, "not_served");
+    let unknown = app.anonymous().post_json("/models/main/v1/responses", &question(false)).await;
+    gateway_error(&unknown, 401, "missing_api_key");
 }
 
 async fn other_routes_get_501_without_reading_the_body(database: Database) {

@@ -13,6 +13,7 @@ use super::usage_estimate::Estimation;
 use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
 use crate::domain::money::NanoUsd;
 use crate::domain::policy::Subject;
+use crate::domain::pricing::Extras;
 use crate::domain::tokens::TokenUsage;
 use crate::llm::answer::AnswerContent;
 use crate::llm::limits::{Bound, Metering};
@@ -44,6 +45,8 @@ pub struct RequestAccount {
 pub struct AnswerSummary {
     /// Tokens as the upstream reported them.
     pub usage: Option<TokenUsage>,
+    /// Searches of the web that it reported; none without a report of usage.
+    pub searches: Option<u64>,
     /// Text that was relayed since the last report of usage.
     pub text: Option<TextSample>,
     /// The answer was compressed, so nothing could be read out of it.
@@ -158,7 +161,7 @@ impl RequestAccount {
         } = self;
         // All attempts together are settled with the first reservation.
         more.into_iter().for_each(|more| more.settle(Amounts::default()));
-        let AnswerSummary { usage, text, is_unreadable, content } = answer;
+        let AnswerSummary { usage, searches, text, is_unreadable, content } = answer;
         let is_pending = match content {
             Some(AnswerContent::Pending) => true,
             Some(AnswerContent::Nothing) => is_background || record.status == Some(202),
@@ -171,7 +174,18 @@ impl RequestAccount {
             record.outcome = RequestOutcome::Failed;
             record.code = Some(code);
         }
-        let settlement = Settlement { accounting, start, reservation, upstream, model, record };
+        let extras = bound.extras;
+        let searches = searches.unwrap_or(extras.max_searches);
+        let settlement = Settlement {
+            accounting,
+            start,
+            reservation,
+            upstream,
+            model,
+            extras,
+            searches,
+            record,
+        };
         if !is_open {
             // Nothing was sent, or nothing came back.
             settlement.reservation.settle(Amounts::default());
@@ -229,6 +243,9 @@ struct Settlement {
     reservation: Reservation,
     upstream: Arc<UpstreamEntry>,
     model: Arc<UpstreamModel>,
+    extras: Extras,
+    /// Searches of the web; the most that there can be, if nothing was reported.
+    searches: u64,
     record: Box<RequestRecord>,
 }
 
@@ -253,7 +270,8 @@ impl Settlement {
                 let used_price =
                     used.and_then(|used| self.upstream.price_of_used(&self.model, used));
                 let price = used_price.as_ref().or(self.model.price.as_ref());
-                let cost = price.map(|price| price.price.cost(&usage));
+                let cost = price
+                    .and_then(|price| price.price.cost_with(&usage, &self.extras, self.searches));
                 Charge { cost, tokens, price_version: used_price.map(|price| price.version) }
             }
         };
@@ -271,7 +289,9 @@ impl Settlement {
     fn charge_reserved(self, bound: &Bound) {
         // Of this attempt's target; the reservation covers the dearest one.
         let price = self.model.price.as_ref();
-        let cost = price.map(|price| price.price.max_cost(bound.input_tokens, bound.output_tokens));
+        let Bound { input_tokens, output_tokens, extras, .. } = bound;
+        let cost = price
+            .and_then(|price| price.price.max_cost_with(*input_tokens, *output_tokens, extras));
         let tokens = bound.estimate_tokens;
         let charge = Charge { cost, tokens, price_version: None };
         self.write(TokenUsage::default(), UsageSource::Estimated, charge);

@@ -89,6 +89,10 @@ impl<C: Caller, A1, A2, A3, A4> Arguments for (C, A1, A2, A3, A4) {
     type Caller = C;
 }
 
+impl<C: Caller, A1, A2, A3, A4, A5> Arguments for (C, A1, A2, A3, A4, A5) {
+    type Caller = C;
+}
+
 /// Any caller, with or without a key.
 #[derive(Debug)]
 pub(super) struct Anyone;

@@ -67,9 +67,10 @@ pub(super) struct ModelConfigurationFields {
     /// appended to it.
     #[schema(max_length = 2048)]
     pub(super) base_url: String,
-    /// The model that is used, whatever a request names.
+    /// The model that is used, whatever a request names; null where callers choose it.
+    #[serde(default)]
     #[schema(min_length = 1, max_length = 256)]
-    pub(super) model: String,
+    pub(super) model: Option<String>,
     /// The secret that holds the upstream's key; null for an upstream without keys.
     #[serde(default)]
     pub(super) api_key_name: Option<SecretName>,
@@ -106,8 +107,9 @@ pub(super) struct ModelConfigurationFields {
     pub(super) max_concurrent_requests: Option<u32>,
     #[serde(default = "enabled")]
     pub(super) enabled: bool,
-    /// The price, in place of the organization's prices and the catalogue. Only a key of the organization
-    /// with `organization:manage` can set it, because spend caps depend on it.
+    /// The price, in place of the organization's prices and the catalogue; that of every model if callers
+    /// choose it. Only a key of the organization with `organization:manage` can set it, because spend caps
+    /// depend on it.
     #[serde(default)]
     pub(super) price: Option<Price>,
     /// The largest number of tokens of prompt and answer together, in place of the catalogue's. Set by
@@ -181,7 +183,7 @@ impl ModelConfiguration {
                 name: row.name,
                 description: row.description,
                 base_url: row.base_url,
-                model: row.model,
+                model: row.model.0,
                 api_key_name: row.api_key_name,
                 oauth: row.oauth.map(read).transpose()?,
                 enabled: row.enabled,

@@ -24,7 +24,9 @@ use crate::directory::Directory;
 use crate::domain::provider::Provider;
 use crate::providers::built_in::{self, BuiltInProviders};
 use crate::proxy::concurrency::Concurrency;
+use crate::proxy::model_list::{self, cache::ModelLists};
 use crate::proxy::read::BodyLimits;
+use crate::proxy::route::SCOPES;
 use crate::proxy::unmetered::StreamLimits;
 use crate::proxy::{self, DataPlane};
 use crate::routing::health::TargetHealth;
@@ -206,6 +208,7 @@ fn data_plane(settings: &Settings, parts: &Parts, both: BothPlanes) -> DataPlane
         requests: Budget::new(limits.max_concurrent_requests),
         concurrency: Concurrency::default(),
         health,
+        model_lists: ModelLists::new(parts.clock.clone()),
         trusted_proxies: TrustedProxies::new(settings.listen.trusted_proxies.0.clone()),
         timeouts: UpstreamTimeouts {
             connect: timeouts.connect_timeout,
@@ -237,10 +240,12 @@ fn serve(
                 if port != Port::Admins {
                     // The plane matches raw paths, and observes its requests, by itself.
                     let providers = built_in::providers().map(Provider::as_str);
-                    for name in ["providers", "routes"].into_iter().chain(providers) {
+                    for name in SCOPES.into_iter().chain(providers) {
                         let everything = web::scope(&format!("/{name}"));
                         config.service(everything.default_service(web::to(proxy::handle)));
                     }
+                    let list = web::scope(model_list::PATH);
+                    config.service(list.default_service(web::to(proxy::handle)));
                     // Anthropic's clients look with it whether anybody is there.
                     for path in ["/", "/api/hello"] {
                         let resource = web::resource(path).guard(guard::Head());

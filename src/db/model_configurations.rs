@@ -10,6 +10,7 @@ use super::page::Page;
 use super::schema::{model_configuration_secrets, model_configurations};
 use super::{Conn, DbError, optional};
 use crate::domain::ids::{ConfigurationId, OrganizationId, SecretId, WorkspaceId};
+use crate::domain::model_configuration::ConfiguredModel;
 use crate::domain::names::{ConfigurationName, SecretName};
 use crate::domain::scope::WorkspaceScope;
 
@@ -27,7 +28,7 @@ pub struct ModelConfigurationRow {
     pub provider: String,
     /// In normal form.
     pub base_url: String,
-    pub model: String,
+    pub model: ConfiguredModel,
     /// The name of the secret with the upstream's credential.
     pub api_key_name: Option<SecretName>,
     /// A [`Placement`](crate::domain::model_configuration::Placement)'s text form.
@@ -65,7 +66,7 @@ pub struct ModelConfigurationChanges {
     pub provider: String,
     /// In normal form.
     pub base_url: String,
-    pub model: String,
+    pub model: ConfiguredModel,
     /// The name of the secret with the upstream's credential.
     pub api_key_name: Option<SecretName>,
     pub auth: String,

@@ -14,6 +14,7 @@ use crate::domain::ids::{
     ApiKeyId, AttemptId, AuditEventId, ConfigurationId, DataKeyId, ModelPriceId, OrganizationId,
     PolicyId, ProviderSettingsId, RequestId, SecretId, UserId, WorkspaceId,
 };
+use crate::domain::model_configuration::ConfiguredModel;
 use crate::domain::names::{ConfigurationName, DisplayName, Email, Handle, SecretName};
 use crate::domain::permissions::Role;
 use crate::domain::policy::PolicyType;
@@ -113,6 +114,7 @@ id_columns!(
 );
 name_columns!(ConfigurationName, DisplayName, Email, Handle, SecretName);
 text_column! {
+    ConfiguredModel: |model| model.as_stored().to_owned(), |text| Ok(ConfiguredModel::from_stored(text));
     PolicyType: |policy_type| policy_type.as_str().to_owned(), |text| text.parse().map_err(Into::into);
     Role: |role| role.as_str().to_owned(), |text| text.parse().map_err(Into::into);
 }

@@ -14,6 +14,7 @@ mod policies;
 mod sync;
 pub mod upstream_entry;
 mod verification;
+pub mod workspace_configurations;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -36,6 +37,7 @@ use loading_cache::{LoadingCache, Lookup, outcome_of};
 use policies::PoliciesEntry;
 use upstream_entry::UpstreamEntry;
 use verification::Verifications;
+use workspace_configurations::{ListedConfiguration, WorkspaceConfigurations};
 
 /// Uses of keys that one transaction writes.
 const USES_PER_TRANSACTION: usize = 500;
@@ -63,6 +65,7 @@ struct Inner {
     verifications: Verifications,
     keys: LoadingCache<LookupId, KeyEntry>,
     upstreams: LoadingCache<UpstreamKey, UpstreamEntry>,
+    configurations: LoadingCache<WorkspaceScope, WorkspaceConfigurations>,
     policies: LoadingCache<OrganizationId, PoliciesEntry>,
     /// The last number of the change sequence that was applied.
     applied: AtomicI64,
@@ -109,6 +112,7 @@ impl Directory {
                 verifications: Verifications::new(options.capacity),
                 keys: LoadingCache::new(options.capacity),
                 upstreams: LoadingCache::new(options.capacity),
+                configurations: LoadingCache::new(options.capacity),
                 policies: LoadingCache::new(options.capacity),
                 applied: AtomicI64::new(applied),
                 began: Instant::now(),
@@ -189,6 +193,21 @@ impl Directory {
             },
         )
         .await
+    }
+
+    /// The workspace's enabled configurations, the oldest first, up to a bound.
+    pub async fn find_workspace_configurations(
+        &self,
+        scope: WorkspaceScope,
+    ) -> Result<Arc<[ListedConfiguration]>, Unavailable> {
+        let found = self
+            .look_up(
+                scope,
+                |inner| &inner.configurations,
+                async move |conn: &mut Conn| workspace_configurations::load(conn, scope).await,
+            )
+            .await?;
+        Ok(found.map(|entry| Arc::clone(&entry.list)).unwrap_or_default())
     }
 
     /// The organization's gateway policies.
@@ -315,6 +334,7 @@ impl Inner {
             ChangeScope::Organization(id) => {
                 self.keys.invalidate(|entry| entry.organization_id == Some(id));
                 self.upstreams.invalidate(|entry| entry.scope.organization_id == id);
+                self.configurations.invalidate(|entry| entry.organization_id == id);
                 self.policies.invalidate(|entry| entry.organization_id == id);
             }
             ChangeScope::Everything => self.invalidate_all(),
@@ -324,6 +344,7 @@ impl Inner {
     fn invalidate_all(&self) {
         self.keys.invalidate(|_| true);
         self.upstreams.invalidate(|_| true);
+        self.configurations.invalidate(|_| true);
         self.policies.invalidate(|_| true);
     }
 }

@@ -23,7 +23,7 @@ use crate::db::model_configurations::{
 use crate::db::model_prices::list_model_prices_for;
 use crate::db::secrets::{SecretRow, list_secrets_of_configuration};
 use crate::db::{Conn, DbError};
-use crate::domain::ids::{ConfigurationId, OrganizationId};
+use crate::domain::ids::{ConfigurationId, OrganizationId, SecretId};
 use crate::domain::model_configuration::{
     HeaderTemplate, Placement, StreamUsage, TemplatePart, Timeouts,
 };
@@ -66,6 +66,8 @@ pub struct UpstreamEntry {
     pub provider: Provider,
     /// The organization's prices for the provider. A change of them invalidates the entry.
     organization_prices: PriceList,
+    /// What a configuration says of its price and limits.
+    own_price: Option<ConfigurationPrice>,
     /// Those that callers chose.
     chosen_models: Cache<Box<str>, Arc<UpstreamModel>>,
     headers: Vec<(HeaderName, HeaderTemplate)>,
@@ -168,6 +170,11 @@ impl UpstreamEntry {
         self.keys().flat_map(|(_, template)| template.secrets()).next()
     }
 
+    /// The ids and versions of the secrets that the upstream is called with.
+    pub fn secret_versions(&self) -> Vec<(SecretId, i64)> {
+        self.secrets.iter().map(|row| (row.id, row.version)).collect()
+    }
+
     /// The headers that secrets are sent in.
     fn keys(&self) -> impl Iterator<Item = &(HeaderName, HeaderTemplate)> {
         self.fallback_key.iter().chain(&self.headers)
@@ -178,10 +185,16 @@ impl UpstreamEntry {
         if let Some(model) = self.chosen_models.get(name) {
             return model;
         }
-        let resolution = resolve(&self.provider_name, name, None, &self.organization_prices);
-        let model = Arc::new(UpstreamModel::new(name, self.provider.api(), resolution));
+        let model = Arc::new(self.model_named(name));
         self.chosen_models.insert(name.into(), Arc::clone(&model));
         model
+    }
+
+    /// A model at its price.
+    fn model_named(&self, name: &str) -> UpstreamModel {
+        let own = self.own_price.as_ref();
+        let resolution = resolve(&self.provider_name, name, own, &self.organization_prices);
+        UpstreamModel::new(name, self.provider.api(), resolution)
     }
 
     /// The price of the model that answered, if its own price applies: see [`price_of_used`].
@@ -290,6 +303,7 @@ pub(super) async fn load_provider(
         provider_name: built_in.provider_name.clone(),
         provider,
         organization_prices: prices,
+        own_price: None,
         chosen_models: Cache::new(REMEMBERED_MODELS),
         headers,
         token_source: None,
@@ -338,10 +352,9 @@ async fn add_price(
         context_window: tokens(row.context_window),
         max_output_tokens: tokens(row.max_output_tokens),
     };
-    let prices = price_list(conn, row.organization_id, &entry.provider_name).await?;
-    let resolution = resolve(&entry.provider_name, &row.model, Some(&own), &prices);
-    entry.model = Some(Arc::new(UpstreamModel::new(&row.model, entry.provider.api(), resolution)));
-    entry.organization_prices = prices;
+    entry.organization_prices = price_list(conn, row.organization_id, &entry.provider_name).await?;
+    entry.own_price = Some(own);
+    entry.model = row.model.0.as_deref().map(|name| Arc::new(entry.model_named(name)));
     Ok(entry)
 }
 
@@ -443,6 +456,7 @@ fn parse(row: &ModelConfigurationRow) -> Result<UpstreamEntry, DbError> {
             .max_concurrent_requests
             .map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)),
         organization_prices: PriceList::default(),
+        own_price: None,
         chosen_models: Cache::new(REMEMBERED_MODELS),
         headers,
         token_source,

@@ -74,6 +74,22 @@ impl fmt::Display for Placement {
     }
 }
 
+/// The model of a configuration's requests; none where callers choose it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfiguredModel(pub Option<String>);
+
+impl ConfiguredModel {
+    /// From its stored form, which is empty for none.
+    pub fn from_stored(text: String) -> Self {
+        Self(Some(text).filter(|model| !model.is_empty()))
+    }
+
+    /// Its stored form.
+    pub fn as_stored(&self) -> &str {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
 /// Time limits of one configuration, in milliseconds. The server's options apply where one is not set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]

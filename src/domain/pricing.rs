@@ -4,12 +4,14 @@
 //! long-context prices charge the whole request at the rates of the tier that its input falls in.
 
 mod checks;
+mod extras;
 #[cfg(test)]
 mod tests;
 
 use serde::{Deserialize, Serialize};
 
 pub use checks::{MAX_RATE, MAX_TIERS};
+pub use extras::{Extras, Factor};
 
 use super::money::NanoUsd;
 use super::tokens::TokenUsage;
@@ -78,6 +80,28 @@ pub struct Price {
     /// US dollars for each request, in addition to its tokens, 0 to 1,000,000.
     #[serde(default, deserialize_with = "checks::rate")]
     pub request: NanoUsd,
+    /// US dollars for each web search of the provider's tool; if not given, requests with the tool have no
+    /// known price.
+    #[serde(
+        default,
+        deserialize_with = "checks::optional_rate",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(example = 0.01)]
+    pub web_search: Option<NanoUsd>,
+    /// What the cost of tokens is multiplied by for `service_tier` `priority` or `fast`; if not given, such
+    /// requests have no known price.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = 2)]
+    pub priority_factor: Option<Factor>,
+    /// The same for Anthropic's `speed: "fast"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = 2)]
+    pub fast_factor: Option<Factor>,
+    /// The same for Anthropic's `inference_geo: "us"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = 1.1)]
+    pub us_inference_factor: Option<Factor>,
     /// Rates for requests with long input, in ascending order, at most 16.
     #[serde(default, deserialize_with = "checks::tiers", skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 16)]

@@ -86,6 +86,30 @@ impl Provider {
         }
     }
 
+    /// Whether `GET /models` below its base URL lists its models in the form of its API.
+    pub fn lists_models(self) -> bool {
+        match self {
+            Self::Anthropic
+            | Self::Openai
+            | Self::Baseten
+            | Self::Cerebras
+            | Self::Deepseek
+            | Self::Fireworks
+            | Self::Groq
+            | Self::Mistral
+            | Self::Openrouter
+            | Self::Together
+            | Self::Xai
+            | Self::Gemini => true,
+            // Perplexity has a list of another API only ("List Models", as of 2026); Bedrock's runtime has
+            // none, and the others name no provider.
+            Self::Perplexity
+            | Self::Bedrock
+            | Self::OpenaiCompatible
+            | Self::AnthropicCompatible => false,
+        }
+    }
+
     /// The API that the upstream speaks.
     pub fn api(self) -> UpstreamApi {
         match self {

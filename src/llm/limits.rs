@@ -17,7 +17,7 @@ pub use model_fields::{KNOWN_MODEL_FIELDS, is_set};
 
 use super::format::Format;
 use crate::domain::money::NanoUsd;
-use crate::domain::pricing::Price;
+use crate::domain::pricing::{Extras, Price};
 use input::InputKind;
 
 /// What is known of a model, from its configuration or the catalogue.
@@ -68,6 +68,8 @@ pub struct Bound {
     /// Tokens that are charged for input that is not text (images, files, stored context), where the
     /// provider does not report what it read.
     pub unseen_tokens: u64,
+    /// What else changes the price.
+    pub extras: Extras,
 }
 
 /// What a request is charged for.
@@ -93,6 +95,7 @@ impl Bound {
         estimate_tokens: 0,
         metering: Metering::Free,
         unseen_tokens: 0,
+        extras: Extras::NONE,
     };
 
     /// Of a request of which nothing is metered.
@@ -103,9 +106,9 @@ impl Bound {
     /// The most that it may cost at this price; none if that is not known.
     pub fn max_cost(&self, price: Option<&Price>) -> Option<NanoUsd> {
         match self.metering {
-            Metering::Tokens => {
-                price.map(|price| price.max_cost(self.input_tokens, self.output_tokens))
-            }
+            Metering::Tokens => price.and_then(|price| {
+                price.reserved_cost(self.input_tokens, self.output_tokens, &self.extras)
+            }),
             Metering::Free | Metering::Unmetered { despite_caps: true } => Some(NanoUsd::ZERO),
             Metering::Unmetered { despite_caps: false } => None,
         }
@@ -132,6 +135,10 @@ impl Bound {
         let (input_tokens, input_hard) = match (kind, window) {
             (InputKind::Text, _) => (bytes.saturating_add(added), true),
             (InputKind::Media | InputKind::Stored, Some(window)) => (window, true),
+            // Each search may fill the window, which is then read again.
+            (InputKind::Searched, Some(window)) => {
+                (window.saturating_mul(input.searches.saturating_add(1)), true)
+            }
             // A hosted tool makes the model read its window again for each of its steps.
             (InputKind::Hosted, Some(window)) => (window, false),
             (_, None) => (assumed, false),
@@ -139,8 +146,15 @@ impl Bound {
         let unseen_tokens = match kind {
             InputKind::Text | InputKind::Media => input.media_tokens(target.image_tokens),
             // Nothing tells how much it is.
-            InputKind::Stored | InputKind::Hosted => input_tokens,
+            InputKind::Stored | InputKind::Searched | InputKind::Hosted => input_tokens,
         };
+        let hosted_by = (kind == InputKind::Hosted).then(|| input.hosted_by.unwrap_or("tools"));
+        let is_unbounded =
+            matches!(kind, InputKind::Stored | InputKind::Searched) && window.is_none();
+        let max_searches = if kind == InputKind::Searched { input.searches } else { 0 };
+        let extras = facts.output.extras;
+        let unpriced = extras.unpriced.or(hosted_by);
+        let extras = Extras { max_searches, unpriced, is_unbounded, ..extras };
         let (output_tokens, output_hard) = facts.output.tokens(target);
         Self {
             input_tokens,
@@ -149,6 +163,7 @@ impl Bound {
             estimate_tokens: i64::try_from(bytes.div_ceil(4)).unwrap_or(i64::MAX),
             metering: Metering::Tokens,
             unseen_tokens: unseen_tokens.min(input_tokens),
+            extras,
         }
     }
 }

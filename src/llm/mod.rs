@@ -14,6 +14,7 @@ pub mod format;
 pub mod gemini;
 pub mod limits;
 mod messages;
+pub mod model_listing;
 pub mod prompt_start;
 mod prompt_text;
 pub mod provider_error;

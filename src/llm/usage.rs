@@ -71,6 +71,8 @@ pub struct ReportedUsage {
     pub total: Option<u64>,
     /// The input was reported without what was read from the cache and written to it.
     pub input_excludes_cache: bool,
+    /// Searches of the provider's tool for the web.
+    pub web_searches: Option<u64>,
 }
 
 impl ReportedUsage {
@@ -90,6 +92,7 @@ impl ReportedUsage {
             counts,
             total: found.find(TOTAL),
             input_excludes_cache: false,
+            web_searches: None,
         })
     }
 
@@ -119,6 +122,7 @@ impl ReportedUsage {
             counts,
             total: total.or(self.total),
             input_excludes_cache: self.input_excludes_cache || later.input_excludes_cache,
+            web_searches: later.web_searches.or(self.web_searches),
         }
     }
 
@@ -130,7 +134,7 @@ impl ReportedUsage {
     /// allowed: then the total counts something else, which is not charged. A smaller total changes
     /// nothing.
     pub fn tokens(self, max_output: u64) -> TokenUsage {
-        let Self { mut counts, total, input_excludes_cache } = self;
+        let Self { mut counts, total, input_excludes_cache, .. } = self;
         let through_cache =
             counts.cached_input.unwrap_or(0).saturating_add(counts.cache_write.unwrap_or(0));
         if input_excludes_cache {

@@ -34,7 +34,7 @@ use crate::directory::Directory;
 use crate::domain::ids::RequestId;
 use crate::domain::money::NanoUsd;
 use crate::domain::policy::Subject;
-use crate::llm::limits::{Bound, Metering};
+use crate::llm::limits::Bound;
 use crate::telemetry::Metrics;
 use claims::claims_of;
 use past_spend::{OnlyCounter, PastSpendReader};
@@ -134,8 +134,7 @@ impl Admission {
             Err(denied) => denied.reason.label(),
         };
         self.inner.metrics.admission(verdict);
-        let is_priced = request.bound.metering != Metering::Tokens || request.price.is_some();
-        if outcome.is_ok() && !is_priced {
+        if outcome.as_ref().is_ok_and(|admitted| admitted.reserved.is_none()) {
             self.inner.metrics.unknown_price();
         }
         outcome

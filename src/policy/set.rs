@@ -228,6 +228,11 @@ impl PolicySet {
         self.chains.for_alias(subject, alias)
     }
 
+    /// The aliases that the caller may use, each with its chain.
+    pub fn aliases(&self, subject: &Subject<'_>) -> Vec<(&str, &Arc<Chain>)> {
+        self.chains.aliases(subject)
+    }
+
     /// The chains of the route with that name, each with its alias.
     pub fn route(
         &self,

@@ -11,6 +11,9 @@ use super::target::Target;
 use crate::accounting::engine::{RequestFacts, TargetFacts};
 use crate::domain::metadata::Metadata;
 use crate::domain::policy::Subject;
+use crate::llm::limits::Bound;
+use crate::policy::admission::{AdmissionRequest, Admitted, Denied};
+use crate::policy::limits::Amounts;
 use crate::policy::set::PolicySet;
 
 /// Asks the policies and opens the request's account if they admit it.
@@ -36,15 +39,43 @@ pub async fn admit(
             context.request.admitted(account);
             Ok(())
         }
-        Err(denied) => {
-            let error = ProxyError::from(&denied);
-            context.policy_report = *denied.report;
-            let record = context.request.record();
-            record.cause = denied.cause;
-            record.violated = denied.violated;
-            Err(error)
-        }
+        Err(denied) => Err(refuse(denied, context)),
     }
+}
+
+/// Asks the policies whether the gateway's own list of models may be read, which counts as a request
+/// that uses nothing.
+pub async fn admit_listing(
+    plane: &DataPlane,
+    subject: Subject<'_>,
+    policies: &PolicySet,
+    context: &mut RequestContext,
+) -> Result<(), ProxyError> {
+    let request = AdmissionRequest {
+        subject,
+        targets: &[],
+        price: None,
+        bound: Bound::FREE,
+        request_id: context.request.record().ids.request_id,
+        at: plane.clock.now(),
+    };
+    match plane.accounting.admission.admit(request, policies).await {
+        Ok(Admitted { report, reservation, .. }) => {
+            context.policy_report = report;
+            reservation.settle(Amounts::default());
+            Ok(())
+        }
+        Err(denied) => Err(refuse(denied, context)),
+    }
+}
+
+fn refuse(denied: Denied, context: &mut RequestContext) -> ProxyError {
+    let error = ProxyError::from(&denied);
+    context.policy_report = *denied.report;
+    let record = context.request.record();
+    record.cause = denied.cause;
+    record.violated = denied.violated;
+    error
 }
 
 /// What the caller says of the request. Most say nothing, which costs one pass over the names.

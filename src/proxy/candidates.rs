@@ -127,19 +127,20 @@ pub async fn candidates(
                 let by_alias = chains.iter().find(|(alias, _)| alias.is_some() && alias == asked);
                 by_alias.or_else(|| chains.first())
             });
-            let Some((_, chain)) = chain else {
+            let Some((alias, chain)) = chain else {
                 return Err(ProxyError::UnknownRoute { name });
             };
-            return of_chain(plane, subject, &policies, chain, request, context).await;
+            let asked = asked.as_deref().filter(|asked| alias.as_deref() != Some(asked));
+            return of_chain(plane, subject, &policies, chain, request, asked, context).await;
         }
         Resolved::Upstream(upstream) => upstream,
     };
     if operation.format().is_some()
         && !is_switched_off(headers)
         && !policies.has_no_fallback()
-        && let Some(chain) = chain_of(&policies, subject, &upstream, asked.as_deref())
+        && let Some((chain, asked)) = chain_of(&policies, subject, &upstream, asked.as_deref())
     {
-        return of_chain(plane, subject, &policies, chain, request, context).await;
+        return of_chain(plane, subject, &policies, chain, request, asked, context).await;
     }
     check_usable(&upstream, operation)?;
     let model = model_for(&upstream, operation, asked.as_deref())?;
@@ -152,13 +153,14 @@ fn is_switched_off(headers: &HeaderMap) -> bool {
     value.is_some_and(|value| value.trim().eq_ignore_ascii_case(OFF))
 }
 
-/// The chain of requests for this upstream and model.
-fn chain_of<'s>(
+/// The chain of requests for this upstream and model, and the model that they name unless that is the
+/// chain's alias.
+fn chain_of<'s, 'r>(
     set: &'s PolicySet,
     subject: &Subject<'_>,
     upstream: &UpstreamEntry,
-    asked: Option<&str>,
-) -> Option<&'s Arc<Chain>> {
+    asked: Option<&'r str>,
+) -> Option<(&'s Arc<Chain>, Option<&'r str>)> {
     let own = match (upstream.id, asked) {
         (UpstreamId::Configuration(id), _) => Some(ChainCandidate::Configuration(id)),
         (UpstreamId::Provider(provider), Some(model)) => {
@@ -168,8 +170,9 @@ fn chain_of<'s>(
     };
     // A configuration's model is its own, so that what a request names there is no alias.
     let alias = asked.filter(|_| upstream.model.is_none());
-    own.and_then(|own| set.chain_for_target(subject, &own))
-        .or_else(|| set.chain_for_alias(subject, alias?))
+    let for_target = own.and_then(|own| set.chain_for_target(subject, &own));
+    let for_target = for_target.map(|chain| (chain, asked));
+    for_target.or_else(|| set.chain_for_alias(subject, alias?).map(|chain| (chain, None)))
 }
 
 /// Whether the upstream speaks the format of the request, is enabled, and has its key.
@@ -229,11 +232,13 @@ pub fn model_asked(
     }
 }
 
-fn scope_of(subject: &Subject<'_>) -> WorkspaceScope {
+/// The workspace of the caller.
+pub fn scope_of(subject: &Subject<'_>) -> WorkspaceScope {
     WorkspaceScope { organization_id: subject.organization_id, workspace_id: subject.workspace_id }
 }
 
-fn unavailable(context: &mut RequestContext, error: &Unavailable) -> ProxyError {
+/// The look-up failed; the cause is for the log.
+pub fn unavailable(context: &mut RequestContext, error: &Unavailable) -> ProxyError {
     context.request.record().cause = Some(error.to_string());
     ProxyError::DirectoryUnavailable
 }

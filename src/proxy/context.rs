@@ -51,6 +51,14 @@ impl RequestContext {
         self.request.shorten_sent();
     }
 
+    /// The gateway's own answer, which is no error.
+    pub fn complete(mut self, mut response: HttpResponse<BoxBody>) -> HttpResponse<BoxBody> {
+        insert_policy_headers(response.headers_mut(), &self.policy_report);
+        self.request.record().status = Some(response.status().as_u16());
+        self.request.finish(RequestOutcome::Completed);
+        response
+    }
+
     /// The gateway's own answer, instead of an upstream's, in the form that callers of this format
     /// expect.
     pub fn refuse(mut self, error: &ProxyError, format: Format) -> HttpResponse<BoxBody> {

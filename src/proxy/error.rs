@@ -66,6 +66,8 @@ pub enum ProxyError {
     OrganizationSuspended,
     OrganizationKey,
     UnknownConfiguration { name: String },
+    UnknownModel { id: String },
+    ModelsUnavailable { provider: String },
     DisabledConfiguration { name: String },
     BodyTooSlow,
     BodyTooLarge { limit: usize },
@@ -90,7 +92,7 @@ pub enum ProxyError {
     TokenUnavailable { host: String },
     DirectoryUnavailable,
     ModelForbidden { message: String },
-    PriceUnknown { message: String },
+    PriceUnknown { message: String, field: Option<&'static str> },
     SpendCapExceeded { message: String },
     RateLimited { message: String, retry_after: Option<u64> },
     LimitsUnavailable,
@@ -114,6 +116,7 @@ impl ProxyError {
             Self::ModelOverride { field } => Some(field),
             Self::SharedAccountState { field } => Some(field),
             Self::ModelMissing | Self::ModelMismatch => Some("model"),
+            Self::PriceUnknown { field, .. } => *field,
             _ => None,
         }
     }
@@ -180,7 +183,7 @@ impl From<&Denied> for ProxyError {
         let message = denied.message.clone();
         match denied.reason {
             Reason::ModelAccess => Self::ModelForbidden { message },
-            Reason::PriceUnknown => Self::PriceUnknown { message },
+            Reason::PriceUnknown => Self::PriceUnknown { message, field: denied.field },
             Reason::Spend => Self::SpendCapExceeded { message },
             Reason::Rate => Self::RateLimited { message, retry_after: denied.retry_after },
             Reason::Unavailable => Self::LimitsUnavailable,

@@ -1,4 +1,4 @@
-//! The data plane, `/providers/...`, `/{provider}/...` and `/routes/...`: an application's call on its way to a model and back.
+//! The data plane, `/v1/models`, `/providers/...` and its synonym `/models/...`, `/{provider}/...` and `/routes/...`: an application's call on its way to a model and back.
 //!
 //! `pipeline` is the whole of it; each step is a file.
 
@@ -12,6 +12,7 @@ pub mod context;
 pub mod error;
 pub mod headers;
 pub mod key_scrubber;
+pub mod model_list;
 pub mod policy_headers;
 pub mod prologue;
 pub mod read;
@@ -49,6 +50,7 @@ use candidates::{ModelRequest, model_asked};
 use concurrency::Concurrency;
 use context::RequestContext;
 use error::ProxyError;
+use model_list::cache::ModelLists;
 use read::{BodyLimits, CallerBody};
 use relay::Answer;
 use route::{ProxyRoute, RouteMatch};
@@ -80,6 +82,8 @@ pub struct DataPlane {
     pub concurrency: Concurrency,
     /// How the targets of chains have done lately.
     pub health: TargetHealth,
+    /// The models that providers have listed.
+    pub model_lists: ModelLists,
     /// The proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: TrustedProxies,
     /// Time limits for upstreams that set none.
@@ -119,11 +123,19 @@ async fn answer(
     let client_address = plane.trusted_proxies.client_address(&request);
     let reporter = &plane.accounting.reporter;
     let mut context = RequestContext::new(reporter, ids.clone(), client_address);
-    let mut response = match pipeline(&request, payload, &plane, &client, &mut context).await {
-        Ok(mut answer) => {
+    let outcome = if model_list::is_at(request.uri().path()) {
+        let listed = list_models(&request, &plane, &client, &mut context).await;
+        listed.map(Reply::Own)
+    } else {
+        let answer = pipeline(&request, payload, &plane, &client, &mut context).await;
+        answer.map(Reply::Upstream)
+    };
+    let mut response = match outcome {
+        Ok(Reply::Upstream(mut answer)) => {
             let error_body = relay::begin(&mut answer, &mut context).await;
             relay::relay(answer, error_body, context)
         }
+        Ok(Reply::Own(response)) => context.complete(response),
         Err(error) => {
             let format = route::error_format(request.headers(), request.uri().path());
             context.refuse(&error, format)
@@ -131,6 +143,22 @@ async fn answer(
     };
     ids.insert_into(response.headers_mut());
     response
+}
+
+/// What a request is answered with, if not with an error of the gateway.
+enum Reply {
+    Upstream(Answer),
+    Own(HttpResponse),
+}
+
+async fn list_models(
+    request: &HttpRequest,
+    plane: &DataPlane,
+    client: &UpstreamClient,
+    context: &mut RequestContext,
+) -> Result<HttpResponse, ProxyError> {
+    let caller = authorize(request, plane, context).await?;
+    model_list::answer(request, plane, client, caller, context).await
 }
 
 /// The stages of a request, in order, up to the head of the upstream's answer.
@@ -141,10 +169,7 @@ async fn pipeline(
     client: &UpstreamClient,
     context: &mut RequestContext,
 ) -> Result<Answer, ProxyError> {
-    let principal = authenticate(request.headers(), &plane.directory, &plane.clock).await;
-    let principal = principal.map_err(refusal)?;
-    context.request.record().principal = Some(principal);
-    let scope = may_invoke(&principal)?;
+    let (principal, scope) = authorize(request, plane, context).await?;
 
     let route = match_route(request)?;
     context.request.record().operation = route.operation.label();
@@ -198,6 +223,18 @@ struct Body {
     share: Option<Share>,
     /// As it arrives.
     streamed: Option<StreamedBody>,
+}
+
+/// Who calls, and the workspace that they may call models in.
+async fn authorize(
+    request: &HttpRequest,
+    plane: &DataPlane,
+    context: &mut RequestContext,
+) -> Result<(Principal, WorkspaceScope), ProxyError> {
+    let principal = authenticate(request.headers(), &plane.directory, &plane.clock).await;
+    let principal = principal.map_err(refusal)?;
+    context.request.record().principal = Some(principal);
+    Ok((principal, may_invoke(&principal)?))
 }
 
 async fn read_body(

@@ -1,6 +1,6 @@
-//! Which calls the data plane serves: an allow-list of method and path. Below `/providers/{name}` the
-//! path has to be exact; below a built-in provider's name it may lack the version or end in a slash, as
-//! its SDKs send it.
+//! Which calls the data plane serves: an allow-list of method and path. Below `/providers/{name}`, or
+//! `/models/{name}`, the path has to be exact; below a built-in provider's name it may lack the version
+//! or end in a slash, as its SDKs send it.
 //!
 //! Works on the raw path, as the caller sent it: a configuration's name may hold an encoded `/`, and
 //! decoding before matching would tear it apart.
@@ -16,13 +16,15 @@ use crate::domain::provider::{Provider, UpstreamApi};
 use crate::llm::format::{Format, Operation};
 use crate::providers::built_in::provider_of_segment;
 
-const SCOPE: &str = "/providers/";
+/// The first segments of the data plane's paths, beside the names of built-in providers.
+pub const SCOPES: [&str; 3] = ["providers", "models", "routes"];
+
 const ROUTES: &str = "/routes/";
 
 /// What a method and a path amount to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RouteMatch {
-    /// Neither under `/providers/` or `/routes/` nor under a provider's name: no business of the data plane.
+    /// Under none of [`SCOPES`] nor a provider's name: no business of the data plane.
     NotProxy,
     /// Under a configuration or a provider, but off the allow-list: 501.
     NotServed,
@@ -60,7 +62,7 @@ pub struct ProxyRoute {
 /// Matches a method and an undecoded path, without its query. Where several things are wrong, the
 /// order is 501, 404, 400.
 pub fn match_route(method: &Method, raw_path: &str) -> RouteMatch {
-    let (rest, is_route) = match (raw_path.strip_prefix(SCOPE), raw_path.strip_prefix(ROUTES)) {
+    let (rest, is_route) = match (configuration_path(raw_path), raw_path.strip_prefix(ROUTES)) {
         (Some(rest), _) => (rest, false),
         (None, Some(rest)) => (rest, true),
         (None, None) => {
@@ -110,6 +112,11 @@ fn matched(upstream: UpstreamName, operation: Operation) -> RouteMatch {
     RouteMatch::Matched(ProxyRoute { upstream, operation })
 }
 
+/// What follows `/providers/` or `/models/`, which mean the same.
+fn configuration_path(raw_path: &str) -> Option<&str> {
+    ["/providers/", "/models/"].iter().find_map(|scope| raw_path.strip_prefix(scope))
+}
+
 /// The provider that a path begins with, and the rest of the path.
 fn provider_path(raw_path: &str) -> Option<(Provider, &str)> {
     let path = raw_path.strip_prefix('/')?;
@@ -137,7 +144,7 @@ pub fn is_reachability_check(method: &Method, raw_path: &str) -> bool {
 /// The format in which callers of this path expect the gateway's errors. Listings have the same path in
 /// all formats; Anthropic's clients say the version of its API.
 pub fn error_format(headers: &HeaderMap, raw_path: &str) -> Format {
-    let rest = raw_path.strip_prefix(SCOPE).or_else(|| raw_path.strip_prefix(ROUTES));
+    let rest = configuration_path(raw_path).or_else(|| raw_path.strip_prefix(ROUTES));
     let tail = rest.and_then(|rest| rest.split_once('/'));
     let path = match (tail, provider_path(raw_path)) {
         (Some((_, tail)), _) if tail.starts_with("v1beta/") => return Format::Gemini,
@@ -150,7 +157,7 @@ pub fn error_format(headers: &HeaderMap, raw_path: &str) -> Format {
             return Format::Gemini;
         }
         (None, Some((_, path))) => without_version(path),
-        (None, None) => "",
+        (None, None) => without_version(raw_path),
     };
     let is_below = |root| {
         path.strip_prefix(root).is_some_and(|rest: &str| rest.is_empty() || rest.starts_with('/'))
@@ -256,6 +263,7 @@ mod tests {
         assert_eq!(route.operation.path_after_v1(), "/messages/count_tokens");
         let route = matched(Method::GET, "/providers/gpt/v1/models");
         assert_eq!(route.operation, Operation::ListModels);
+        assert_eq!(route, matched(Method::GET, "/models/gpt/v1/models"));
         let route = matched(Method::GET, "/providers/gpt/v1/models/org%2Fllama%203");
         assert_eq!(route.operation.path_after_v1(), "/models/org%2Fllama%203");
     }
@@ -275,11 +283,13 @@ mod tests {
             ("/providers/a/v1/models", Format::Chat, Format::Messages),
             ("/providers/a/v1/chat/completions", Format::Chat, Format::Chat),
             ("/providers/a/v1/messages_", Format::Chat, Format::Chat),
+            ("/v1/models/a/b", Format::Chat, Format::Messages),
             ("/providers/messages", Format::Chat, Format::Chat),
             ("/openai/v1/messages", Format::Messages, Format::Messages),
             ("/openai/v1/chat/completions", Format::Chat, Format::Chat),
             ("/openai/models", Format::Chat, Format::Messages),
             ("/routes/a/v1/messages", Format::Messages, Format::Messages),
+            ("/models/a/v1/messages", Format::Messages, Format::Messages),
             ("/anthropic/v1/files", Format::Messages, Format::Messages),
         ] {
             assert_eq!(error_format(&plain, path), without, "{path}");
@@ -416,9 +426,6 @@ mod tests {
         for path in ["/OpenAI/v1/chat/completions", "/openai_compatible/v1/models", "/open%61i/v1"]
         {
             assert_eq!(match_route(&Method::POST, path), RouteMatch::NotProxy, "{path}");
-        }
-        for provider in crate::providers::built_in::providers() {
-            assert!(!["api", "providers", "routes", "v1", "docs"].contains(&provider.as_str()));
         }
     }
 

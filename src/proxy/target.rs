@@ -29,7 +29,8 @@ use crate::providers::quirks;
 use crate::upstream::{RequestBody, UpstreamRequest, UpstreamTimeouts};
 
 /// What stays as it is in a segment of a path (RFC 3986, section 3.3).
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+pub const SEGMENT: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// One upstream that the request may be sent to.
 pub struct Target<'r> {

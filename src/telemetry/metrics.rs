@@ -97,6 +97,7 @@ struct Inner {
     chain_attempts: Family<ChainLabels, Counter>,
     fallbacks: Family<ReasonLabel, Counter>,
     directory_lookups: WordCounters<ResultLabel>,
+    model_listings: WordCounters<ResultLabel>,
     key_verifications: WordCounters<ResultLabel>,
     usage_tokens: Family<KindLabel, Counter>,
     cost: Counter,
@@ -183,6 +184,14 @@ impl Metrics {
             ),
             directory_lookups: WordCounters::new(
                 register(r, "directory_lookups", "Lookups of keys and configurations, by result"),
+                |result| ResultLabel { result },
+            ),
+            model_listings: WordCounters::new(
+                register(
+                    r,
+                    "model_listings",
+                    "Lists of models requested from providers, by result",
+                ),
                 |result| ResultLabel { result },
             ),
             key_verifications: WordCounters::new(
@@ -295,6 +304,11 @@ impl Metrics {
     /// Counts a lookup in the directory: `hit`, `miss`, `stale`, `unknown`, `unavailable`.
     pub fn directory_lookup(&self, result: &'static str) {
         self.inner.directory_lookups.count(result);
+    }
+
+    /// Counts a list of models that a provider was asked for: `fetched`, `failed`.
+    pub fn model_listing(&self, result: &'static str) {
+        self.inner.model_listings.count(result);
     }
 
     /// Counts a presented key: `cached`, `verified`, `wrong`, `limited`.

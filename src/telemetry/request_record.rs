@@ -17,9 +17,10 @@ use crate::domain::tokens::TokenUsage;
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestOutcome {
-    /// The upstream's answer was relayed to its end, whatever its status.
+    /// The upstream's answer was relayed to its end, whatever its status, or the gateway gave what was
+    /// asked for by itself.
     Completed,
-    /// The gateway answered by itself.
+    /// The gateway answered with an error.
     Refused,
     /// The upstream answered with a success status, but with an error, or nothing, as its answer.
     Failed,

@@ -72,7 +72,9 @@ pub(crate) struct ExampleCall {
 impl ExampleCall {
     /// Whether the request names a resource of its workspace.
     pub(crate) fn names_something(&self) -> bool {
-        !self.parameters.is_empty()
+        // A provider is everybody's, and a secret that is stored may be new.
+        let is_new = |name: &str| name == "name" && self.status == 201;
+        self.parameters.iter().any(|(name, _)| *name != "provider" && !is_new(name))
     }
 
     pub(crate) fn request(&self, operation: &Operation) -> Request {
@@ -283,7 +285,12 @@ pub(crate) async fn example_call(tenants: &TwoTenants, operation: &Operation) ->
                 "api_key_name": Fixture::SECRET,
             })),
         ),
-        "get_model_configuration" | "check_model_configuration" => {
+        "check_model_configuration" => {
+            let id = home.team.configuration_id.clone();
+            let body = Some(json!({"model": "gpt-4o-mini"}));
+            of(Anywhere, 200, vec![workspace, ("configuration_id", id)], body)
+        }
+        "get_model_configuration" => {
             let id = home.team.configuration_id.clone();
             of(Anywhere, 200, vec![workspace, ("configuration_id", id)], None)
         }
@@ -376,6 +383,11 @@ pub(crate) async fn example_call(tenants: &TwoTenants, operation: &Operation) ->
             vec![("configName", home.configuration.clone()), ("id", Fixture::MODEL.to_owned())],
             None,
         ),
+        "list_usable_models" => of(Workspace, 200, vec![], None),
+        "get_usable_model" => {
+            let id = format!("custom/{}", home.configuration);
+            of(Workspace, 200, vec![("id", id)], None)
+        }
         unknown => panic!("{unknown} has no example call: add one here"),
     }
 }

@@ -2,14 +2,14 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::rotation::{RotateApiKey, Rotation, rotate};
+use super::rotation::{RotateApiKey, rotate};
 use super::{
     ApiKey, ApiKeyFields, ApiKeyPatch, ApiKeysQuery, CreateApiKey, IssuedApiKey, change_scope,
     check_exists, check_grant, check_unchangeable, create_in, existing,
 };
 use crate::api::Management;
 use crate::api::access::{ApiKeysRead, ApiKeysWrite, ForOwner};
-use crate::api::body::Json;
+use crate::api::body::{Json, OptionalJson};
 use crate::api::error::ApiError;
 use crate::api::field_errors::both;
 use crate::api::page::{Paged, page};
@@ -212,8 +212,8 @@ async fn rotate_api_key(
     caller: ForOwner<ApiKeysWrite>,
     plane: web::Data<Management>,
     request: HttpRequest,
-    rotation: Rotation,
+    rotation: OptionalJson<RotateApiKey>,
 ) -> Result<HttpResponse, ApiError> {
     let id = key_id(&request)?;
-    rotate(&plane, caller.principal, caller.actor, caller.owner.into(), id, rotation).await
+    rotate(&plane, caller.principal, caller.actor, caller.owner.into(), id, rotation.0).await
 }

@@ -1,15 +1,11 @@
 //! Rotation: a key keeps its id, which policies and the ledger refer to, and gets a new credential.
 
-use actix_web::dev::Payload;
-use actix_web::http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use actix_web::{FromRequest, HttpRequest, HttpResponse};
+use actix_web::HttpResponse;
 use chrono::{NaiveDateTime, TimeDelta};
-use futures_util::future::LocalBoxFuture;
 use serde::Deserialize;
 
 use super::{ApiKey, IssuedApiKey, change_scope, check_exists, check_grant, existing};
 use crate::api::Management;
-use crate::api::body::Json;
 use crate::api::error::ApiError;
 use crate::api::shared::record;
 use crate::audit::Actor;
@@ -38,36 +34,16 @@ pub(super) struct RotateApiKey {
     pub(super) grace_seconds: u32,
 }
 
-/// The body of a rotation, which is optional.
-#[derive(Debug)]
-pub(super) struct Rotation(RotateApiKey);
-
-impl FromRequest for Rotation {
-    type Error = ApiError;
-    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
-
-    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let headers = request.headers();
-        let empty = headers.get(CONTENT_LENGTH).is_none_or(|length| length == "0")
-            && !headers.contains_key(TRANSFER_ENCODING);
-        if empty {
-            return Box::pin(async { Ok(Self(RotateApiKey::default())) });
-        }
-        let body = Json::<RotateApiKey>::from_request(request, payload);
-        Box::pin(async move { Ok(Self(body.await?.valid()?)) })
-    }
-}
-
 pub(super) async fn rotate(
     plane: &Management,
     principal: Principal,
     actor: Actor,
     scope: Scope,
     id: ApiKeyId,
-    rotation: Rotation,
+    rotation: RotateApiKey,
 ) -> Result<HttpResponse, ApiError> {
     let now = actor.now.naive_utc();
-    let end = end_of_grace(now, rotation.0.grace_seconds)?;
+    let end = end_of_grace(now, rotation.grace_seconds)?;
     let issued = plane
         .database
         .write(change_scope(scope), async move |conn: &mut Conn| {

@@ -20,12 +20,14 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
 
 use super::super::access::{InWorkspace, ModelConfigurationsWrite};
+use super::super::body::OptionalJson;
 use super::super::error::ApiError;
+use super::validate::{is_model, wrong_model};
 use super::{Management, WHAT, current};
 use crate::accounting::prices::without_date;
 use crate::credentials::{self, Opened};
 use crate::db::Conn;
-use crate::directory::upstream_entry::UpstreamEntry;
+use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
 use crate::domain::headers::{ANTHROPIC_VERSION, USUAL_ANTHROPIC_VERSION};
 use crate::domain::metadata::Metadata;
 use crate::domain::policy::Subject;
@@ -47,6 +49,18 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest list of models that is read; the longest known ones have a few hundred KiB.
 const MAX_LISTING: usize = 4 * 1024 * 1024;
+
+/// What to check.
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"model": "gpt-4o-mini"}))]
+pub(super) struct CheckModelConfiguration {
+    /// The model to ask for if the configuration has none. A configuration's own model is used whatever
+    /// stands here.
+    #[serde(default)]
+    #[schema(min_length = 1, max_length = 256)]
+    model: Option<String>,
+}
 
 /// What a check found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -81,13 +95,15 @@ struct Findings {
 ///
 /// Requests the list of models with the real credential, or, if there is none, one token. The upstream
 /// may take 10 seconds in total, and so may the token endpoint of an OAuth client. If all is well,
-/// fallback chains no longer leave the configuration out because it failed lately (in this process).
+/// fallback chains no longer leave the configuration out because it failed lately (in this process). The
+/// body may be left out unless the configuration has no model.
 ///
 /// A token may cost money: it is requested under the policies that apply to the key of this call, and
 /// each request is in the ledger, with the route `check`.
 #[utoipa::path(
     post,
     path = "/workspaces/{workspace_id}/model-configurations/{configuration_id}/check",
+    request_body = Option<CheckModelConfiguration>,
     responses((status = 200, description = "The result, good or bad", body = ModelConfigurationCheck)),
 )]
 pub(super) async fn check_model_configuration(
@@ -96,6 +112,7 @@ pub(super) async fn check_model_configuration(
     client: web::Data<UpstreamClient>,
     path: web::Path<(String, String)>,
     request: HttpRequest,
+    body: OptionalJson<CheckModelConfiguration>,
 ) -> Result<web::Json<ModelConfigurationCheck>, ApiError> {
     let scope = caller.scope;
     let id = path.into_inner().1;
@@ -104,6 +121,7 @@ pub(super) async fn check_model_configuration(
     let directory = &plane.directory;
     let entry = directory.find_configuration(scope, row.name.as_str()).await?;
     let entry = entry.ok_or(ApiError::NotFound(WHAT))?;
+    let model = model_to_check(&entry, body.0.model.as_deref())?;
     let policies = directory.find_policies(scope.organization_id).await?;
     let headers = request.headers().iter();
     let metadata =
@@ -140,6 +158,7 @@ pub(super) async fn check_model_configuration(
             let upstream = Upstream {
                 client: &client,
                 entry: &entry,
+                model: &model,
                 credentials: credentials.headers.into_iter().collect(),
                 deadline: Instant::now() + TIMEOUT,
             };
@@ -158,7 +177,7 @@ pub(super) async fn check_model_configuration(
                     advice_for_refused_token(token.host())
                 }
                 (None, None) if is_without_answer => advice_without_answer(status),
-                (None, None) => advice(status, model_listed, upstream_model(&entry)),
+                (None, None) => advice(status, model_listed, &model.name),
             };
             ModelConfigurationCheck {
                 ok: status.is_success() && model_listed != Some(false) && !is_without_answer,
@@ -192,7 +211,7 @@ async fn ask(upstream: &Upstream<'_>, asker: Asker<'_>) -> Result<Findings, Upst
         let listed = if status.is_success() {
             let mut all = BytesMut::new();
             upstream.read(listing.body, &mut all, MAX_LISTING).await?;
-            upstream_model(upstream.entry).and_then(|model| names_model(&all, model))
+            names_model(&all, &upstream.model.name)
         } else {
             None
         };
@@ -213,10 +232,11 @@ async fn ask(upstream: &Upstream<'_>, asker: Asker<'_>) -> Result<Findings, Upst
     Ok(Findings { status, model_listed: None, no_token_because, is_without_answer })
 }
 
-/// The upstream with the credentials and the deadline of a check.
+/// The upstream with its model, the credentials and the deadline of a check.
 struct Upstream<'r> {
     client: &'r UpstreamClient,
     entry: &'r Arc<UpstreamEntry>,
+    model: &'r Arc<UpstreamModel>,
     credentials: HeaderMap,
     deadline: Instant,
 }
@@ -281,8 +301,20 @@ impl Upstream<'_> {
     }
 }
 
-fn upstream_model(entry: &UpstreamEntry) -> Option<&str> {
-    entry.model.as_ref().map(|model| model.name.as_str())
+/// The model that the configuration is checked with: its own, or else the one that the call names.
+fn model_to_check(
+    entry: &UpstreamEntry,
+    asked: Option<&str>,
+) -> Result<Arc<UpstreamModel>, ApiError> {
+    match (&entry.model, asked) {
+        (Some(model), _) => Ok(Arc::clone(model)),
+        (None, Some(name)) if is_model(name) => Ok(entry.chosen_model(name)),
+        (None, Some(_)) => Err(ApiError::field("model", wrong_model())),
+        (None, None) => {
+            let message = "must name the model to ask for, because the configuration has none";
+            Err(ApiError::field("model", message))
+        }
+    }
 }
 
 fn has_no_listing(status: StatusCode) -> bool {

@@ -19,6 +19,7 @@ use crate::db::model_configurations::{
 };
 use crate::db::secrets::{SecretRow, list_secrets_named, list_secrets_of_configuration};
 use crate::domain::ids::{ConfigurationId, SecretId};
+use crate::domain::model_configuration::ConfiguredModel;
 use crate::domain::names::{ConfigurationName, SecretName};
 use crate::domain::scope::{Owner, WorkspaceScope};
 
@@ -142,7 +143,7 @@ pub(super) fn changes(
         description: fields.description,
         provider: fields.provider.as_str().to_owned(),
         base_url: fields.base_url,
-        model: fields.model,
+        model: ConfiguredModel(fields.model),
         api_key_name: fields.api_key_name,
         auth,
         extra_headers: as_json(&fields.extra_headers)?,

@@ -58,12 +58,8 @@ pub(super) fn check(mut fields: ModelConfigurationFields) -> Result<Checked, Api
     {
         errors.0.extend(more);
     }
-    if !(1..=MAX_MODEL).contains(&fields.model.chars().count())
-        || fields.model.chars().any(char::is_control)
-    {
-        let message =
-            format!("must be 1 to {MAX_MODEL} characters long, without control characters");
-        errors.add("model", message);
+    if fields.model.as_deref().is_some_and(|model| !is_model(model)) {
+        errors.add("model", wrong_model());
     }
     if let Some(name) = &fields.api_key_name {
         secrets.insert(name.clone(), "api_key_name".to_owned());
@@ -122,6 +118,16 @@ pub(super) fn check(mut fields: ModelConfigurationFields) -> Result<Checked, Api
         Err(error) => errors.add("base_url", error),
     }
     Err(ApiError::Invalid(errors.0))
+}
+
+/// Whether a text can be the name of a model.
+pub(super) fn is_model(name: &str) -> bool {
+    (1..=MAX_MODEL).contains(&name.chars().count()) && !name.chars().any(char::is_control)
+}
+
+/// What the name of a model has to be.
+pub(super) fn wrong_model() -> String {
+    format!("must be 1 to {MAX_MODEL} characters long, without control characters")
 }
 
 /// The URL without the path of one operation at its end, if it has one there: what people copy from

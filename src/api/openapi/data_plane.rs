@@ -28,7 +28,7 @@ struct GatewayErrorBody {
 
 /// The operations of the data plane.
 pub(super) fn operations() -> Vec<Operation> {
-    let all: [&dyn OpenApiFactory; 8] = [
+    let all: [&dyn OpenApiFactory; 10] = [
         &__path_create_chat_completion,
         &__path_create_response,
         &__path_compact_response,
@@ -37,6 +37,8 @@ pub(super) fn operations() -> Vec<Operation> {
         &__path_count_message_tokens,
         &__path_list_models,
         &__path_get_model,
+        &__path_list_usable_models,
+        &__path_get_usable_model,
     ];
     let described = |paths: &dyn OpenApiFactory| {
         let (path, item) = paths.paths().paths.into_iter().next()?;
@@ -170,3 +172,23 @@ fn list_models() {}
     responses((status = 200, description = "The upstream's answer", body = Object)),
 )]
 fn get_model() {}
+
+/// List all models that the key may use
+///
+/// Model configurations as `custom/NAME`, aliases of fallback chains, and the models of built-in providers
+/// as `<provider>/<model>`. In OpenAI's form; in Anthropic's if `anthropic-version` is sent, and in
+/// Codex's if the query has `client_version`.
+#[utoipa::path(
+    get,
+    path = "/v1/models",
+    responses((status = 200, description = "The list", body = Object)),
+)]
+fn list_usable_models() {}
+
+/// Read one of the models that the key may use
+#[utoipa::path(
+    get,
+    path = "/v1/models/{id}",
+    responses((status = 200, description = "The model", body = Object)),
+)]
+fn get_usable_model() {}

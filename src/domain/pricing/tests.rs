@@ -315,6 +315,7 @@ fn any_price() -> impl Strategy<Value = Price> {
                 audio_output: base.audio_output,
                 request,
                 tiers,
+                ..Price::default()
             }
         },
     )

@@ -43,11 +43,11 @@ impl BodyFacts {
                 tokens.skip(value)
             }),
             b"performanceconfig" => for_each(first, tokens, |_, value, tokens| {
-                output.note_tier(value, &["standard"]);
+                output.note_tier("performanceConfig", value, &["standard"]);
                 tokens.skip(value)
             }),
             b"servicetier" => for_each(first, tokens, |_, value, tokens| {
-                output.note_tier(value, &["default", "flex"]);
+                output.note_tier("serviceTier", value, &["default", "flex"]);
                 tokens.skip(value)
             }),
             // They are merged into the model's own request.
@@ -73,7 +73,7 @@ fn read_tools<'a>(
         input.has_tools |= key == b"toolspec";
         if !matches!(key, b"toolspec" | b"cachepoint") {
             // It runs at the provider's.
-            input.note(InputKind::Hosted);
+            input.note_hosted("toolConfig");
         }
         tokens.skip(value)
     })

@@ -138,9 +138,13 @@ impl BodyFacts {
         tokens.skip(first)?;
         // One byte more is the end of an empty array.
         let is_empty = first == Token::BeginArray && tokens.position() - start == 1;
-        let kind = source_kind(key).filter(|_| is_given(first) && !is_empty);
-        if let Some(kind) = kind {
-            self.input.note(kind);
+        if !is_given(first) || is_empty {
+            return Ok(());
+        }
+        if let Some(field) = hosted_field(key) {
+            self.input.note_hosted(field);
+        } else if is_stored(key) {
+            self.input.note(InputKind::Stored);
             self.answers_later |= matches!(key, b"background" | b"deferred");
         }
         Ok(())
@@ -166,7 +170,7 @@ impl BodyFacts {
                             self.input.read_content(first, tokens)?;
                         }
                         b"tools" => self.read_tools(first, tokens)?,
-                        _ if source_kind(key).is_none() => {
+                        _ if hosted_field(key).is_none() && !is_stored(key) => {
                             self.read_options(container, first, tokens)?;
                         }
                         _ => self.read_source(key, first, tokens)?,
@@ -209,7 +213,8 @@ impl BodyFacts {
     ) -> Result<(), SyntaxError> {
         self.input.has_tools = true;
         let (mut is_own, mut is_hosted, mut names_model) = (false, false, false);
-        let mut has_schema = false;
+        let (mut has_schema, mut is_search, mut max_uses) = (false, false, Some(0));
+        let mut has_max_uses = false;
         if first == Token::BeginObject {
             while let Token::Key(key) = tokens.next()? {
                 let value = tokens.next()?;
@@ -220,8 +225,16 @@ impl BodyFacts {
                     let is_function = matches!(kind.as_deref(), Some("function" | "custom"));
                     let is_for_caller = kind.as_deref().is_some_and(runs_at_caller);
                     self.input.provider_tools += u64::from(is_for_caller);
+                    let is_for_search = kind.as_deref().is_some_and(searches_web);
+                    is_search |= is_for_search;
                     is_own |= is_function || is_for_caller;
-                    is_hosted |= !is_function && !is_for_caller && !value.is_null();
+                    is_hosted |=
+                        !is_function && !is_for_caller && !is_for_search && !value.is_null();
+                    tokens.skip(value)?;
+                } else if key == b"max_uses" {
+                    // Of several, any may be the one that counts.
+                    max_uses = max_uses.zip(count(value)).map(|(one, other)| one.max(other));
+                    has_max_uses = true;
                     tokens.skip(value)?;
                 } else {
                     has_schema |= key == b"input_schema" && is_given(value);
@@ -234,10 +247,17 @@ impl BodyFacts {
         } else {
             tokens.skip(first)?;
         }
-        if !is_own && !is_hosted && has_schema {
+        if !is_own && !is_hosted && !is_search && has_schema {
             self.input.has_untyped_tools = true;
-        } else if !is_own || is_hosted {
-            self.input.note(InputKind::Hosted);
+        } else if !is_own || is_hosted || is_search {
+            match max_uses.filter(|_| has_max_uses) {
+                Some(uses) if is_search && !is_own && !is_hosted => {
+                    self.input.searches = self.input.searches.saturating_add(uses);
+                    self.input.note(InputKind::Searched);
+                }
+                None if is_search => self.input.note_hosted("tools.max_uses"),
+                _ => self.input.note_hosted("tools"),
+            }
             if names_model {
                 self.model_fields.note("tools", "model");
             }
@@ -253,32 +273,51 @@ fn runs_at_caller(kind: &str) -> bool {
         .any(|own| kind.starts_with(own))
 }
 
+/// Whether a tool of this type is Anthropic's search of the web, whose `max_uses` bounds the searches
+/// (Anthropic, "Web search tool").
+fn searches_web(kind: &str) -> bool {
+    kind.starts_with("web_search_20")
+}
+
+fn count(value: Token<'_>) -> Option<u64> {
+    let Token::Literal(number) = value else { return None };
+    std::str::from_utf8(number).ok()?.parse().ok()
+}
+
 fn is_given(value: Token<'_>) -> bool {
     !matches!(value, Token::Literal(b"null" | b"false"))
 }
 
-/// What a field of this key, folded, brings into the prompt beside its own text.
-fn source_kind(key: &[u8]) -> Option<InputKind> {
-    match key {
+/// Fields that ask for tools that run at the provider's, folded.
+const HOSTED_FIELDS: [&str; 8] = [
+    "web_search_options",
+    "web_search",
+    "enable_search",
+    "search_parameters",
+    "data_sources",
+    "plugins",
+    "mcp_servers",
+    "container",
+];
+
+fn hosted_field(key: &[u8]) -> Option<&'static str> {
+    HOSTED_FIELDS.into_iter().find(|field| field.as_bytes() == key)
+}
+
+/// Whether a field of this key, folded, brings more into the prompt than its own text.
+fn is_stored(key: &[u8]) -> bool {
+    matches!(
+        key,
         b"previous_response_id"
-        | b"conversation"
-        | b"background"
-        | b"deferred"
-        | b"file_id"
-        | b"file_ids"
-        | b"vector_store_ids"
-        | b"attachments"
-        | b"cached_content" => Some(InputKind::Stored),
-        b"web_search_options"
-        | b"web_search"
-        | b"enable_search"
-        | b"search_parameters"
-        | b"data_sources"
-        | b"plugins"
-        | b"mcp_servers"
-        | b"container" => Some(InputKind::Hosted),
-        _ => None,
-    }
+            | b"conversation"
+            | b"background"
+            | b"deferred"
+            | b"file_id"
+            | b"file_ids"
+            | b"vector_store_ids"
+            | b"attachments"
+            | b"cached_content"
+    )
 }
 
 /// Reads a value, and returns whether a member of an object in it is `model`.

@@ -143,13 +143,14 @@ impl GeminiFacts {
             b"tools" => self.for_each(first, tokens, |_, key, value, tokens| {
                 // All others run at the provider's.
                 if key != b"functiondeclarations" && !value.is_null() {
-                    input.note(InputKind::Hosted);
+                    input.note_hosted("tools");
                 }
                 tokens.skip(value)
             }),
             b"generationconfig" => self.read_generation_config(output, first, tokens),
             b"servicetier" => {
-                output.note_tier(first, &["standard", "flex", "STANDARD", "FLEX"]);
+                let usual = ["standard", "flex", "STANDARD", "FLEX"];
+                output.note_tier("serviceTier", first, &usual);
                 tokens.skip(first)
             }
             b"cachedcontent" => {

@@ -16,6 +16,8 @@ pub(super) enum InputKind {
     Media,
     /// Something that the body only refers to, of unknown size.
     Stored,
+    /// A tool of the provider's that searches the web, as often as the body says at the most.
+    Searched,
     /// A tool that runs at the provider's and may read anything, several times.
     Hosted,
 }
@@ -78,11 +80,13 @@ const AUDIO_BYTES_PER_TOKEN: u64 = 32;
 const ORIGINAL_IMAGE_TOKENS: u64 = 10_000;
 
 /// The most tokens of the system prompt that lets a model use tools: Anthropic, "Tool use pricing and
-/// tokens", names up to 530 (Claude 3 Opus), doubled for models to come.
+/// tokens", names 159 to 530 (Claude 3 Opus with `auto`; read on 2026-11-26), doubled for models that the
+/// page does not name.
 const TOOL_PROMPT_TOKENS: u64 = 1_060;
 
-/// The most tokens of one of Anthropic's own tools that are assumed: 735 for a definition (computer use)
-/// and 499 for a prompt of its own.
+/// The most tokens of one of Anthropic's own tools, whose definition does not stand in the body, that are
+/// assumed. Anthropic's page on computer use had 735 for its definition and 466 to 499 for a prompt of its
+/// own when this was written; the numbers were not found again on 2026-11-26.
 const PROVIDER_TOOL_TOKENS: u64 = 1_234;
 
 /// What was seen of the input.
@@ -101,6 +105,10 @@ pub(super) struct InputFacts {
     pub(super) has_untyped_tools: bool,
     /// Tools of the provider's own that the caller runs.
     pub(super) provider_tools: u64,
+    /// The most searches of the provider's tools for the web.
+    pub(super) searches: u64,
+    /// The field that asks for a tool that runs at the provider's.
+    pub(super) hosted_by: Option<&'static str>,
     /// Elements of the array `input`.
     pub(super) items: u64,
 }
@@ -128,6 +136,12 @@ struct ObjectFacts {
 }
 
 impl InputFacts {
+    /// A tool that runs at the provider's, which this field asks for.
+    pub(super) fn note_hosted(&mut self, field: &'static str) {
+        self.hosted_by.get_or_insert(field);
+        self.note(InputKind::Hosted);
+    }
+
     pub(super) fn note(&mut self, kind: InputKind) {
         self.kind = self.kind.max(kind);
     }

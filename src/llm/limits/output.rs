@@ -1,6 +1,7 @@
 //! What a body says about the length of the answer.
 
 use super::TargetLimits;
+use crate::domain::pricing::Extras;
 use crate::json::tokenizer::Token;
 use crate::llm::format::Format;
 
@@ -94,8 +95,8 @@ pub(super) struct OutputFacts {
     choices: Limit,
     /// Whether the operation has no limits on the answer, so that none is kept to.
     ignores_limits: bool,
-    /// Whether the requested service tier costs more than the price says.
-    is_expensive_tier: bool,
+    /// What was asked for that changes the price.
+    pub(super) extras: Extras,
     /// Bytes of a prediction, whose rejected tokens are charged as output.
     prediction_bytes: u64,
 }
@@ -108,12 +109,17 @@ impl OutputFacts {
             b"max_completion_tokens" => self.max_completion_tokens.note(value),
             b"max_output_tokens" => self.max_output_tokens.note(value),
             // Other tiers cost more, or less, than what is priced.
+            b"service_tier" if is_one_of(value, &["priority", "fast"]) => {
+                self.extras.is_priority = true;
+            }
             b"service_tier" => {
                 let usual = ["auto", "default", "standard", "standard_only", "flex"];
-                self.note_tier(value, &usual);
+                self.note_tier("service_tier", value, &usual);
             }
-            b"inference_geo" => self.note_tier(value, &["global"]),
-            b"speed" => self.note_tier(value, &["standard"]),
+            b"inference_geo" if is_one_of(value, &["us"]) => self.extras.is_us_inference = true,
+            b"inference_geo" => self.note_tier("inference_geo", value, &["global"]),
+            b"speed" if is_one_of(value, &["fast"]) => self.extras.is_fast = true,
+            b"speed" => self.note_tier("speed", value, &["standard"]),
             _ if CHOICES.iter().any(|name| name.as_bytes() == key) => {
                 self.note_choices(value);
             }
@@ -151,9 +157,8 @@ impl OutputFacts {
 
     /// A kind of output that was asked for. Images have a price of their own, which is not known.
     pub(super) fn note_modality(&mut self, value: Token<'_>) {
-        if let Token::String(modality) = value {
-            let is_priced = matches!(modality.raw(), b"TEXT" | b"AUDIO");
-            self.is_expensive_tier |= !is_priced;
+        if matches!(value, Token::String(_)) && !is_one_of(value, &["TEXT", "AUDIO"]) {
+            self.extras.unpriced.get_or_insert("responseModalities");
         }
     }
 
@@ -172,18 +177,17 @@ impl OutputFacts {
         }
     }
 
-    pub(super) fn note_tier(&mut self, value: Token<'_>, usual: &[&str]) {
-        let is_usual = match value {
-            Token::String(tier) => usual.iter().any(|usual| usual.as_bytes() == tier.raw()),
-            _ => value.is_null(),
-        };
-        self.is_expensive_tier |= !is_usual;
+    /// A field whose value has no known price unless it is one of the usual ones.
+    pub(super) fn note_tier(&mut self, field: &'static str, value: Token<'_>, usual: &[&str]) {
+        if !value.is_null() && !is_one_of(value, usual) {
+            self.extras.unpriced.get_or_insert(field);
+        }
     }
 
     /// Tokens, and whether there can't be more.
     pub(super) fn tokens(&self, target: &TargetLimits<'_>) -> (u64, bool) {
         if !target.format.writes_text() {
-            return (0, !self.is_expensive_tier);
+            return (0, true);
         }
         let own = [
             ("max_tokens", self.max_tokens),
@@ -216,8 +220,13 @@ impl OutputFacts {
         let unread = if self.choices.is_unreadable { MAX_CHOICES } else { 1 };
         let choices = self.choices.largest.unwrap_or(1).max(unread);
         let tokens = one.saturating_add(self.prediction_bytes).saturating_mul(choices);
-        (tokens, hard && !self.choices.is_unreadable && !self.is_expensive_tier)
+        (tokens, hard && !self.choices.is_unreadable)
     }
+}
+
+fn is_one_of(value: Token<'_>, texts: &[&str]) -> bool {
+    let Token::String(text) = value else { return false };
+    texts.iter().any(|one| one.as_bytes() == text.raw())
 }
 
 fn is_other_limit(key: &[u8]) -> bool {

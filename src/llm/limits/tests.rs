@@ -65,6 +65,7 @@ fn text_is_bounded_by_its_bytes() {
             estimate_tokens: length.div_ceil(4) as i64,
             metering: Metering::Tokens,
             unseen_tokens: 0,
+            extras: Extras::NONE,
         }
     );
 }
@@ -146,9 +147,38 @@ fn what_is_assumed_is_not_hard() {
         let bound = chat(json!({"max_tokens": 10, "n": n}));
         assert_eq!((bound.output_tokens, bound.hard), (10 * MAX_CHOICES, false), "{n}");
     }
-    for (tier, hard) in [("auto", true), ("default", true), ("flex", true), ("priority", false)] {
-        assert_eq!(chat(json!({"max_tokens": 10, "service_tier": tier})).hard, hard, "{tier}");
+}
+
+#[test]
+fn what_changes_the_price_is_noted() {
+    let none = Extras::NONE;
+    let priority = Extras { is_priority: true, ..none };
+    for (fields, extras) in [
+        (json!({"service_tier": "auto"}), none),
+        (json!({"service_tier": "default"}), none),
+        (json!({"service_tier": "flex"}), none),
+        (json!({"service_tier": null}), none),
+        (json!({"service_tier": "priority"}), priority),
+        (json!({"service_tier": "fast"}), priority),
+        (json!({"extra_body": {"service_tier": "priority"}}), priority),
+        (json!({"service_tier": "scale"}), Extras { unpriced: Some("service_tier"), ..none }),
+        (json!({"service_tier": 5}), Extras { unpriced: Some("service_tier"), ..none }),
+        (json!({"speed": "standard", "inference_geo": "global"}), none),
+        (json!({"speed": "fast"}), Extras { is_fast: true, ..none }),
+        (json!({"inference_geo": "us"}), Extras { is_us_inference: true, ..none }),
+        (json!({"inference_geo": "eu"}), Extras { unpriced: Some("inference_geo"), ..none }),
+        (json!({"tools": [{"type": "mcp"}]}), Extras { unpriced: Some("tools"), ..none }),
+        (
+            json!({"web_search_options": {}}),
+            Extras { unpriced: Some("web_search_options"), ..none },
+        ),
+        (json!({"previous_response_id": "resp_1"}), none),
+    ] {
+        assert_eq!(chat(fields.clone()).extras, extras, "{fields}");
     }
+    let stored = json!({"previous_response_id": "resp_1"});
+    let bound = bound_of(Format::Responses, &stored, ModelLimits::default());
+    assert_eq!(bound.extras, Extras { is_unbounded: true, ..none });
 }
 
 #[test]

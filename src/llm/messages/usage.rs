@@ -30,7 +30,21 @@ pub(in crate::llm) fn parse_usage(raw: &str) -> Option<ReportedUsage> {
         true => with_compactions(usage.counts, raw),
         false => usage.counts,
     };
-    Some(ReportedUsage { counts, input_excludes_cache: true, ..usage })
+    let web_searches = raw.contains("\"server_tool_use\"").then(|| web_searches(raw)).flatten();
+    Some(ReportedUsage { counts, input_excludes_cache: true, web_searches, ..usage })
+}
+
+/// The searches of the web, each of which is billed (Anthropic, "Web search tool").
+fn web_searches(raw: &str) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Usage {
+        server_tool_use: Option<ServerToolUse>,
+    }
+    #[derive(Deserialize)]
+    struct ServerToolUse {
+        web_search_requests: Option<u64>,
+    }
+    serde_json::from_str::<Usage>(raw).ok()?.server_tool_use?.web_search_requests
 }
 
 /// Adds the iterations that summed up a long conversation, which are billed and in no total
@@ -108,6 +122,21 @@ mod tests {
         assert_eq!((usage.input, usage.output), (Some(86), Some(40)));
         assert_eq!((usage.cached_input, usage.cache_write), (Some(50), Some(30)));
         assert_eq!(usage.cache_write_1h, Some(20));
+    }
+
+    #[test]
+    fn searches_are_counted() {
+        let searches = |more: &str| {
+            let raw = format!(r#"{{"input_tokens":1,"output_tokens":1{more}}}"#);
+            parse_usage(&raw).unwrap().web_searches
+        };
+        let two = r#","server_tool_use":{"web_search_requests":2,"web_fetch_requests":0}"#;
+        assert_eq!(searches(two), Some(2));
+        assert_eq!(searches(r#","server_tool_use":null"#), None);
+        assert_eq!(searches(""), None);
+        let start = parse_usage(r#"{"input_tokens":1,"output_tokens":1}"#).unwrap();
+        let end = format!(r#"{{"output_tokens":9{two}}}"#);
+        assert_eq!(start.updated(parse_usage(&end).unwrap()).web_searches, Some(2));
     }
 
     #[test]

@@ -38,7 +38,7 @@ fn chat_usage_with_all_its_details() {
                 cache_write_1h: None,
             },
             total: Some(150),
-            input_excludes_cache: false,
+            ..Default::default()
         })
     );
 }
@@ -266,7 +266,7 @@ proptest! {
         most in 0..5000_u64,
     ) {
         let counts = TokenUsage::from_counts(counts);
-        let usage = ReportedUsage { counts, total, input_excludes_cache: false }.tokens(most);
+        let usage = ReportedUsage { counts, total, ..Default::default() }.tokens(most);
         let sum = |usage: &TokenUsage| {
             let (input, output) = charged_tokens(usage);
             input + output

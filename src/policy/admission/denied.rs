@@ -63,6 +63,8 @@ pub struct Denied {
     pub report: Box<PolicyReport>,
     /// The policies that deny the request, the broadest first.
     pub violated: Vec<PolicyId>,
+    /// The field of the request that asks for what has no known price.
+    pub field: Option<&'static str>,
     /// After how many seconds the same request would pass; none if never, or if that is not known.
     pub retry_after: Option<u64>,
     /// Why the limits can't be checked, for the log.
@@ -77,6 +79,7 @@ impl Denied {
             message: "limits can't be checked right now; try again in a moment".to_owned(),
             report: Box::new(report),
             violated: Vec::new(),
+            field: None,
             retry_after: Some(RETRY_UNAVAILABLE),
             cause: Some(cause),
         }
@@ -93,7 +96,12 @@ impl Denied {
         let (violated, names): (Vec<PolicyId>, Vec<&str>) =
             violated.map(|one| (one.id, &*one.policy.name)).unzip();
         let mut message = format!("request blocked by gateway policies: {}", names.join(", "));
-        if reason == Reason::PriceUnknown {
+        let extras = &request.bound.extras;
+        let price = request.price.filter(|_| reason == Reason::PriceUnknown);
+        let field = price.and_then(|priced| priced.price.unpriced_field(extras));
+        if price.is_some() {
+            message.push_str(&why_unpriced(request, field));
+        } else if reason == Reason::PriceUnknown {
             let unpriced = request.targets.first();
             let model = unpriced.and_then(|target| target.model).unwrap_or_default();
             let is_unmetered = request.bound.metering != Metering::Tokens;
@@ -114,7 +122,7 @@ impl Denied {
             };
         }
         let report = Box::new(report);
-        Self { reason, message, report, violated, retry_after: None, cause: None }
+        Self { reason, message, report, violated, field, retry_after: None, cause: None }
     }
 
     /// Denied by the limits that are violated. If a spend limit is among them, that is the reason.
@@ -131,6 +139,22 @@ impl Denied {
         denied.message.extend(spend_explanation(&denied.report));
         denied.retry_after = retry_after;
         denied
+    }
+}
+
+/// What has no known price although the model has one; without a field it lacks a bound.
+fn why_unpriced(request: &AdmissionRequest<'_>, field: Option<&str>) -> String {
+    let model = request.targets.first().and_then(|target| target.model).unwrap_or_default();
+    match field {
+        None => format!(
+            ". They cap spending, and the request refers to input that is not in its body, while \
+             the context window of model {model:?} is not known: set context_window on a model \
+             configuration"
+        ),
+        Some(field) => format!(
+            ". They cap spending, and what the field '{field}' asks for has no known price or bound \
+             with model {model:?}: change it, or have its price set under /api/v1/model-prices"
+        ),
     }
 }
 

@@ -7,6 +7,7 @@ use super::*;
 use crate::domain::ids::{ApiKeyId, PolicyId, UserId, WorkspaceId};
 use crate::domain::metadata::Metadata;
 use crate::domain::policy::{Epochs, PolicyType, RateMetric, SubjectMatcher};
+use crate::domain::pricing::Extras;
 use crate::policy::limits::Memory;
 use crate::policy::set::{PolicySet, StoredPolicy};
 
@@ -54,6 +55,7 @@ fn request(metadata: &Metadata, number: u128) -> AdmissionRequest<'_> {
             estimate_tokens: 25,
             metering: Metering::Tokens,
             unseen_tokens: 0,
+            extras: Extras::NONE,
         },
         request_id: id(number),
         at: "2026-03-04T05:06:07Z".parse().unwrap(),

@@ -86,6 +86,21 @@ impl Chains {
         self.select(subject, |selector| matches!(selector, Selector::Alias(one) if one == alias))
     }
 
+    /// The aliases of chains for this caller, in alphabetical order.
+    pub(super) fn aliases(&self, subject: &Subject<'_>) -> Vec<(&str, &Arc<Chain>)> {
+        let selected = self.selected.iter().filter(|(matchers, ..)| matchers.matches_ids(subject));
+        let mut aliases: Vec<_> = selected
+            .filter_map(|(_, selector, chain)| match selector {
+                Selector::Alias(alias) => Some((alias.as_str(), chain)),
+                Selector::Target(_) => None,
+            })
+            .collect();
+        // Stable: of several chains of an alias, the first is the caller's.
+        aliases.sort_by_key(|(alias, _)| *alias);
+        aliases.dedup_by_key(|(alias, _)| *alias);
+        aliases
+    }
+
     fn select(
         &self,
         subject: &Subject<'_>,

@@ -20,16 +20,17 @@ type List = SmallVec<[Candidate; 1]>;
 
 /// The targets of a chain that can be used now. What cannot (a missing secret, a disabled configuration,
 /// a model that the caller may not use, or without a price under a spend cap, a target that cools down) is
-/// left out, unless nothing else is left.
+/// left out, unless nothing else is left. `asked` is the model for configurations without one.
 pub(super) async fn of_chain(
     plane: &DataPlane,
     subject: &Subject<'_>,
     policies: &Arc<PolicySet>,
     chain: &Arc<Chain>,
     request: &ModelRequest<'_>,
+    asked: Option<&str>,
     context: &mut RequestContext,
 ) -> Result<Candidates, ProxyError> {
-    let usable = usable(plane, subject, chain, request, context).await?;
+    let usable = usable(plane, subject, chain, request, asked, context).await?;
     let matched = policies.matching(subject);
     let is_allowed =
         |one: &&Candidate| plane.accounting.allows(&matched, &one.upstream, &one.model);
@@ -53,9 +54,10 @@ async fn usable(
     subject: &Subject<'_>,
     chain: &Chain,
     request: &ModelRequest<'_>,
+    asked: Option<&str>,
     context: &mut RequestContext,
 ) -> Result<List, ProxyError> {
-    let ModelRequest { operation, model: asked, headers, body } = request;
+    let ModelRequest { operation, headers, body, .. } = request;
     let request_id = context.request.record().ids.request_id;
     let body = operation.format().zip(body.map(|body| &body.json));
     let seed = || seed_of(subject.workspace_id, headers, body, request_id);
@@ -73,10 +75,15 @@ async fn usable(
             continue;
         }
         let model = match candidate {
-            ChainCandidate::Model { model, .. } => upstream.chosen_model(model),
-            ChainCandidate::Configuration(_) => model_for(&upstream, operation, asked.as_deref())?,
+            ChainCandidate::Model { model, .. } => Ok(upstream.chosen_model(model)),
+            ChainCandidate::Configuration(_) => model_for(&upstream, operation, asked),
         };
-        usable.push(Candidate { upstream, model });
+        match model {
+            Ok(model) => usable.push(Candidate { upstream, model }),
+            Err(error) => {
+                obstacle.get_or_insert(error);
+            }
+        }
     }
     match usable.is_empty() {
         true => Err(obstacle.unwrap_or(ProxyError::NoTarget { name: chain.name.to_string() })),

@@ -286,6 +286,22 @@ impl ProxyError {
                     "The workspace has no model configuration named '{name}'. Check the name in the URL, percent-encoded as one path segment."
                 ),
             ),
+            Self::UnknownModel { id } => row(
+                StatusCode::NOT_FOUND,
+                "model_not_found",
+                Never,
+                format!(
+                    "There is no model '{id}' that this key may use. GET /v1/models lists those that there are."
+                ),
+            ),
+            Self::ModelsUnavailable { provider } => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "models_unavailable",
+                After(30),
+                format!(
+                    "The list of models of '{provider}' cannot be read at the moment. Try again."
+                ),
+            ),
             Self::DisabledConfiguration { name } => row(
                 StatusCode::NOT_FOUND,
                 "configuration_disabled",
@@ -326,7 +342,7 @@ impl ProxyError {
                 StatusCode::NOT_IMPLEMENTED,
                 "not_served",
                 Never,
-                "The gateway does not serve this method and path. It serves POST /v1/chat/completions, POST /v1/responses, POST /v1/responses/compact, POST /v1/embeddings, POST /v1/messages, POST /v1/messages/count_tokens, GET /v1/models, GET /v1/models/{id}, POST /v1beta/models/{model}:generateContent and its like, and POST /model/{model}/converse and /converse-stream under /providers/{configName}; the same under the names of built-in providers, such as /openai; and calls of models under /routes/{name}.",
+                "The gateway does not serve this method and path. It serves GET /v1/models; POST /v1/chat/completions, POST /v1/responses, POST /v1/responses/compact, POST /v1/embeddings, POST /v1/messages, POST /v1/messages/count_tokens, GET /v1/models, GET /v1/models/{id}, POST /v1beta/models/{model}:generateContent and its like, and POST /model/{model}/converse and /converse-stream under /providers/{configName} or /models/{configName}; the same under the names of built-in providers, such as /openai; and calls of models under /routes/{name}.",
             ),
             Self::FormatNotServed { configuration, provider } => {
                 let formats = match provider.api() {
@@ -454,7 +470,9 @@ impl ProxyError {
                 ),
             ),
             Self::ModelForbidden { message } => denied(Reason::ModelAccess, Never, message.clone()),
-            Self::PriceUnknown { message } => denied(Reason::PriceUnknown, Never, message.clone()),
+            Self::PriceUnknown { message, .. } => {
+                denied(Reason::PriceUnknown, Never, message.clone())
+            }
             Self::SpendCapExceeded { message } => denied(Reason::Spend, Never, message.clone()),
             Self::RateLimited { message, retry_after } => denied(
                 Reason::Rate,

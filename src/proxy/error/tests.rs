@@ -47,6 +47,8 @@ fn all() -> Vec<ProxyError> {
         E::OrganizationSuspended,
         E::OrganizationKey,
         E::UnknownConfiguration { name: name() },
+        E::UnknownModel { id: name() },
+        E::ModelsUnavailable { provider: name() },
         E::DisabledConfiguration { name: name() },
         E::BodyTooSlow,
         E::BodyTooLarge { limit: 1 },
@@ -142,6 +144,7 @@ fn a_denied_request_gets_the_status_that_the_ledger_records() {
             message: "No.".to_owned(),
             report: Box::default(),
             violated: Vec::new(),
+            field: None,
             retry_after: None,
             cause: None,
         };

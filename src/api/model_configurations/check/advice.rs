@@ -8,16 +8,15 @@ use crate::directory::upstream_entry::SecretUnavailable;
 use crate::upstream::UpstreamError;
 
 /// The message for an answer of the upstream.
-pub(super) fn advice(status: StatusCode, listed: Option<bool>, model: Option<&str>) -> String {
+pub(super) fn advice(status: StatusCode, listed: Option<bool>, model: &str) -> String {
     let code = status.as_u16();
     match code {
         200..=299 => match listed {
             Some(true) => "The upstream accepts the key and lists the model.".to_owned(),
             Some(false) => format!(
-                "The upstream accepts the key, but does not list the model '{}'. Compare model \
+                "The upstream accepts the key, but does not list the model '{model}'. Compare model \
                  with the upstream's own names; some upstreams also serve models that they do not \
-                 list.",
-                model.unwrap_or_default()
+                 list."
             ),
             None => "The upstream accepts the key.".to_owned(),
         },

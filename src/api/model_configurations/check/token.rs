@@ -92,10 +92,7 @@ async fn ask_within(
     bound: &str,
 ) -> Result<Token, UpstreamError> {
     let Asker { accounting, principal, subject, policies, ids } = asker;
-    let Some(model) = &upstream.entry.model else {
-        let reason = "The configuration names no model, and the upstream lists none.";
-        return Ok(Token::NotAsked(reason.to_owned()));
-    };
+    let model = upstream.model;
     let fields = json!({
         "model": model.name,
         "messages": [{"role": "user", "content": "Hi"}],

@@ -80,18 +80,15 @@ fn the_answer_is_bounded_by_its_limit() {
             500,
             true,
         ),
-        (
-            json!({"inferenceConfig": {"maxTokens": 1}, "serviceTier": {"type": "priority"}}),
-            1,
-            false,
-        ),
-        (
-            json!({"inferenceConfig": {"maxTokens": 1}, "performanceConfig": {"latency": "optimized"}}),
-            1,
-            false,
-        ),
     ] {
         let bound = converse(&body);
         assert_eq!((bound.output_tokens, bound.hard), (tokens, hard), "{body}");
+    }
+    for (body, unpriced) in [
+        (json!({"serviceTier": {"type": "flex"}}), None),
+        (json!({"serviceTier": {"type": "priority"}}), Some("serviceTier")),
+        (json!({"performanceConfig": {"latency": "optimized"}}), Some("performanceConfig")),
+    ] {
+        assert_eq!(converse(&body).extras.unpriced, unpriced, "{body}");
     }
 }

@@ -127,7 +127,7 @@ fn the_answer_is_bounded_by_its_limit_for_each_candidate() {
         (json!({"maxOutputTokens": null}), 16_384, true),
         (json!({"maxOutputTokens": "100"}), 16_384, true),
         (json!({"maxOutputTokens": 100, "responseModalities": ["TEXT", "AUDIO"]}), 100, true),
-        (json!({"maxOutputTokens": 100, "responseModalities": ["IMAGE"]}), 100, false),
+        (json!({"maxOutputTokens": 100, "responseModalities": ["IMAGE"]}), 100, true),
         (json!({"maxOutputTokens": 100, "candidateCount": "2"}), 100 * MAX_CHOICES, false),
     ] {
         let bound = gemini(&json!({"contents": [], "generationConfig": config}));
@@ -135,9 +135,17 @@ fn the_answer_is_bounded_by_its_limit_for_each_candidate() {
     }
     // Limits of other formats are none here.
     assert_eq!(gemini(&json!({"max_tokens": 1, "maxOutputTokens": 1})).output_tokens, 16_384);
-    for (tier, hard) in [("flex", true), ("standard", true), ("priority", false)] {
-        let body = json!({"serviceTier": tier, "generationConfig": {"maxOutputTokens": 1}});
-        assert_eq!(gemini(&body).hard, hard, "{tier}");
+    for (fields, unpriced) in [
+        (json!({"serviceTier": "flex"}), None),
+        (json!({"serviceTier": "standard"}), None),
+        (json!({"serviceTier": "priority"}), Some("serviceTier")),
+        (json!({"generationConfig": {"responseModalities": ["TEXT", "AUDIO"]}}), None),
+        (
+            json!({"generationConfig": {"responseModalities": ["IMAGE"]}}),
+            Some("responseModalities"),
+        ),
+    ] {
+        assert_eq!(gemini(&fields).extras.unpriced, unpriced, "{fields}");
     }
 }
 

@@ -84,6 +84,27 @@ fn tools_of_messages_are_the_callers_or_the_providers() {
         let bound = messages(&fields);
         assert_eq!((bound.input_tokens, bound.hard), (200_000, false), "{fields}");
     }
+    let search = |more: Value| {
+        let mut tool = json!({"type": "web_search_20250305", "name": "web_search"});
+        tool.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
+        messages(&json!({"tools": [own, tool]}))
+    };
+    let bound = search(json!({"max_uses": 3}));
+    assert_eq!((bound.input_tokens, bound.hard), (4 * 200_000, true));
+    assert_eq!((bound.extras.max_searches, bound.extras.unpriced), (3, None));
+    for (tool, searches, unpriced) in [
+        (r#"{"type":"web_search_20250305","max_uses":9,"max_uses":1}"#, 9, None),
+        (r#"{"type":"web_search_20250305","max_uses":1,"type":"mcp"}"#, 0, Some("tools")),
+        (r#"{"type":"web_search_20250305","max_uses":1,"type":"custom"}"#, 0, Some("tools")),
+    ] {
+        let body = format!(r#"{{"tools":[{tool}]}}"#);
+        let target = target(Format::Messages, MODEL);
+        let extras = Bound::of_request(&facts(&body), body.len(), &target).extras;
+        assert_eq!((extras.max_searches, extras.unpriced), (searches, unpriced), "{tool}");
+    }
+    for more in [json!({}), json!({"max_uses": "3"}), json!({"max_uses": -1})] {
+        assert_eq!(search(more).extras.unpriced, Some("tools.max_uses"));
+    }
     let advisor = json!({"tools": [{"type": "advisor_20260301", "name": "a", "model": "dear"}]});
     assert_eq!(facts(&advisor.to_string()).nested_model_field(), Some("tools.model"));
 }
@@ -100,8 +121,7 @@ fn the_answer_of_messages_is_bounded_by_max_tokens_alone() {
         (json!({}), 16_384, true),
         (json!({"max_completion_tokens": 7}), 16_384, true),
         (json!({"max_tokens": 100, "service_tier": "standard_only"}), 100, true),
-        (json!({"max_tokens": 100, "speed": "fast"}), 100, false),
-        (json!({"max_tokens": 100, "inference_geo": "us"}), 100, false),
+        (json!({"max_tokens": 100, "speed": "fast"}), 100, true),
     ] {
         let bound = messages(&fields);
         assert_eq!((bound.output_tokens, bound.hard), (tokens, hard), "{fields}");

@@ -39,6 +39,8 @@ cfg_if! {
         mod api_keys;
         mod audit_log;
         mod authorization;
+        mod azure;
+        mod bedrock;
         mod built_in_providers;
         mod command_line;
         mod compaction;
@@ -100,6 +102,7 @@ cfg_if! {
         mod tenants;
         mod upgrade;
         mod usage;
+        mod vertex;
     }
 }
 

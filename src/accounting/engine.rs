@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::account::RequestAccount;
 use super::ledger::Ledger;
+use super::prices::ResolvedPrice;
 use super::record::{AttemptEnd, AttemptOutcome, AttemptStart};
 use super::sent_body::SentBody;
 use super::usage_estimate::Estimator;
@@ -58,10 +59,15 @@ pub struct TargetFacts<'r> {
 }
 
 impl TargetFacts<'_> {
+    /// The price, if it bounds the cost: without any bound of the tokens it does not.
+    pub(super) fn bounding_price(&self) -> Option<&ResolvedPrice> {
+        self.model.price.as_ref().filter(|_| !self.bound.unknown)
+    }
+
     /// The most that the request may cost there; none without a price, which is more than any sum.
     fn max_cost(&self) -> (bool, Option<NanoUsd>) {
         let Bound { input_tokens, output_tokens, free, .. } = self.bound;
-        let price = self.model.price.as_ref().filter(|_| !free);
+        let price = self.bounding_price().filter(|_| !free);
         let cost = price.map(|resolved| resolved.price.max_cost(input_tokens, output_tokens));
         (!free && cost.is_none(), cost)
     }
@@ -123,7 +129,7 @@ impl Accounting {
         let admitted = self.admission.admit(AdmissionRequest {
             subject: facts.subject,
             targets: &targets,
-            price: costliest.model.price.as_ref(),
+            price: costliest.bounding_price(),
             bound: costliest.bound,
             request_id: facts.record.ids.request_id,
             at,

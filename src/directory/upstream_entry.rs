@@ -1,6 +1,7 @@
 //! The cached state of one upstream: a model configuration or a built-in provider. Its secrets stay sealed
 //! until a request needs them.
 
+mod provider;
 mod token_source;
 
 use std::sync::{Arc, OnceLock};
@@ -31,9 +32,10 @@ use crate::domain::model_configuration::{
 use crate::domain::names::SecretName;
 use crate::domain::provider::{Provider, UpstreamApi, UpstreamId};
 use crate::domain::scope::WorkspaceScope;
-use crate::providers::built_in::BuiltInProvider;
 use crate::upstream::BaseUrl;
 
+pub use provider::CloudAccess;
+pub(super) use provider::load_provider;
 pub use token_source::TokenSource;
 
 /// The models whose prices an upstream without a model of its own remembers.
@@ -46,7 +48,7 @@ pub struct UpstreamEntry {
     pub name: Arc<str>,
     pub scope: WorkspaceScope,
     pub enabled: bool,
-    pub base_url: BaseUrl,
+    pub address: Address,
     /// The model of all requests; none where callers choose it.
     pub model: Option<Arc<UpstreamModel>>,
     /// Headers of the caller that are forwarded in addition to the usual ones.
@@ -71,9 +73,24 @@ pub struct UpstreamEntry {
     pub token_source: Option<TokenSource>,
     /// The key that is sent while there is no token.
     fallback_key: Option<(HeaderName, HeaderTemplate)>,
-    secrets: Vec<SecretRow>,
-    wrapped: Option<(DataKeyId, WrappedDataKey)>,
+    secrets: SealedSecrets,
     data_key: OnceLock<DataKey>,
+}
+
+/// Where an upstream is.
+#[derive(Debug)]
+pub enum Address {
+    /// The URL of its API, with the version.
+    Fixed(BaseUrl),
+    /// Follows from the connection, the secrets and the request.
+    Cloud(CloudAccess),
+}
+
+/// Secrets of one workspace, and what opens them.
+#[derive(Default)]
+struct SealedSecrets {
+    rows: Vec<SecretRow>,
+    data_key: Option<(DataKeyId, WrappedDataKey)>,
 }
 
 /// A model of an upstream.
@@ -131,7 +148,7 @@ impl UpstreamEntry {
             match part {
                 TemplatePart::Text(text) => value.extend_from_slice(text.as_bytes()),
                 TemplatePart::Secret(secret) => {
-                    let opened = self.open_secret(secret, keyring)?;
+                    let opened = self.open_secret(secret.as_str(), keyring)?;
                     value.extend_from_slice(opened.expose());
                     secrets.push(opened);
                     last = Some(secret);
@@ -150,14 +167,20 @@ impl UpstreamEntry {
     }
 
     /// The first secret that the credentials need and the workspace does not have.
-    pub fn missing_secret(&self) -> Option<&SecretName> {
-        let mut needed = self.keys().flat_map(|(_, template)| template.secrets());
-        needed.find(|name| self.secrets.iter().all(|row| row.name != **name))
+    pub fn missing_secret(&self) -> Option<&str> {
+        if let Address::Cloud(access) = &self.address {
+            return access.missing_secret();
+        }
+        let needed = self.keys().flat_map(|(_, template)| template.secrets());
+        needed.map(SecretName::as_str).find(|name| !self.has_secret(name))
     }
 
     /// The secret that holds the credential; the first, if there are several.
-    pub fn secret_name(&self) -> Option<&SecretName> {
-        self.keys().flat_map(|(_, template)| template.secrets()).next()
+    pub fn secret_name(&self) -> Option<&str> {
+        if let Address::Cloud(access) = &self.address {
+            return access.secret_name();
+        }
+        self.keys().flat_map(|(_, template)| template.secrets()).map(SecretName::as_str).next()
     }
 
     /// The headers that secrets are sent in.
@@ -180,25 +203,28 @@ impl UpstreamEntry {
     pub fn price_of_used(&self, asked: &UpstreamModel, used: &str) -> Option<ResolvedPrice> {
         let (provider, prices) = (&self.provider_name, &self.organization_prices);
         let found = price_of_used(provider, &asked.name, used, asked.price.as_ref(), prices);
-        found.map(|price| price_in(self.provider.api(), price))
+        found.map(|price| price_in(self.provider.api(), used, price))
     }
 
-    fn open_secret(
+    /// Opens the secret of this name.
+    pub fn open_secret(
         &self,
-        name: &SecretName,
+        name: &str,
         keyring: &KeyringHandle,
     ) -> Result<SecretBytes, SecretUnavailable> {
-        let unavailable = |cause: String| SecretUnavailable { name: name.to_string(), cause };
+        let unavailable = |cause: String| SecretUnavailable { name: name.to_owned(), cause };
         let row = self
             .secrets
+            .rows
             .iter()
-            .find(|row| row.name == *name)
+            .find(|row| row.name.as_str() == name)
             .ok_or_else(|| unavailable("there is no such secret".to_owned()))?;
         let data_key = match self.data_key.get() {
             Some(data_key) => data_key,
             None => {
                 let (id, wrapped) = self
-                    .wrapped
+                    .secrets
+                    .data_key
                     .as_ref()
                     .ok_or_else(|| unavailable("the workspace has no data key".to_owned()))?;
                 let keyring = keyring
@@ -223,7 +249,7 @@ impl UpstreamModel {
     fn new(name: &str, api: UpstreamApi, resolution: Resolution) -> Self {
         Self {
             name: name.to_owned(),
-            price: resolution.price.map(|price| price_in(api, price)),
+            price: resolution.price.map(|price| price_in(api, name, price)),
             context_window: resolution.context_window,
             max_output_tokens: resolution.max_output_tokens,
         }
@@ -256,58 +282,27 @@ pub(super) async fn load_configuration(
 
 async fn of_row(conn: &mut Conn, row: &ModelConfigurationRow) -> Result<UpstreamEntry, DbError> {
     let mut entry = add_price(conn, row, parse(row)?).await?;
-    add_secrets(conn, &mut entry).await?;
-    Ok(entry)
-}
-
-/// Loads what a workspace has for a built-in provider, from one snapshot.
-pub(super) async fn load_provider(
-    conn: &mut Conn,
-    scope: WorkspaceScope,
-    built_in: &BuiltInProvider,
-) -> Result<UpstreamEntry, DbError> {
-    let provider = built_in.provider;
-    let (header, template) = credential(&provider.default_placement(), built_in.secret_name)
-        .map_err(|error| DbError::Internal(format!("provider {}: {error}", provider.as_str())))?;
-    let prices = price_list(conn, scope.organization_id, &built_in.provider_name).await?;
-    let mut entry = UpstreamEntry {
-        id: UpstreamId::Provider(provider),
-        name: provider.as_str().into(),
-        scope,
-        enabled: true,
-        base_url: built_in.base_url.clone(),
-        model: None,
-        forward_headers: Vec::new(),
-        default_parameters: Vec::new(),
-        stream_usage: StreamUsage::Inject,
-        timeouts: Timeouts::default(),
-        max_concurrent_requests: None,
-        provider_name: built_in.provider_name.clone(),
-        provider,
-        organization_prices: prices,
-        chosen_models: Cache::new(REMEMBERED_MODELS),
-        headers: vec![(header, template)],
-        token_source: None,
-        fallback_key: None,
-        secrets: Vec::new(),
-        wrapped: None,
-        data_key: OnceLock::new(),
-    };
-    add_secrets(conn, &mut entry).await?;
-    Ok(entry)
-}
-
-async fn add_secrets(conn: &mut Conn, entry: &mut UpstreamEntry) -> Result<(), DbError> {
     let mut names: Vec<SecretName> =
         entry.keys().flat_map(|(_, template)| template.secrets().cloned()).collect();
     names.extend(entry.token_source.iter().map(|source| source.client.client_secret.clone()));
-    if !names.is_empty() {
-        entry.secrets = list_secrets_named(conn, entry.scope, &names).await?;
-        entry.wrapped = find_data_key(conn, entry.scope).await?.map(|row| {
-            (row.id, WrappedDataKey { master_key_id: row.master_key_id, sealed: row.wrapped })
-        });
+    entry.secrets = load_secrets(conn, entry.scope, &names).await?;
+    Ok(entry)
+}
+
+/// Loads the secrets of these names. All that one upstream is called with come from here together.
+async fn load_secrets(
+    conn: &mut Conn,
+    scope: WorkspaceScope,
+    names: &[SecretName],
+) -> Result<SealedSecrets, DbError> {
+    if names.is_empty() {
+        return Ok(SealedSecrets::default());
     }
-    Ok(())
+    let rows = list_secrets_named(conn, scope, names).await?;
+    let data_key = find_data_key(conn, scope).await?.map(|row| {
+        (row.id, WrappedDataKey { master_key_id: row.master_key_id, sealed: row.wrapped })
+    });
+    Ok(SealedSecrets { rows, data_key })
 }
 
 /// The header that carries the credential in this secret.
@@ -353,13 +348,19 @@ async fn add_price(
     Ok(entry)
 }
 
-/// The price as it applies to requests of this API.
-fn price_in(api: UpstreamApi, price: ResolvedPrice) -> ResolvedPrice {
-    match api {
-        UpstreamApi::OpenAi | UpstreamApi::Gemini | UpstreamApi::Converse => price,
-        UpstreamApi::Anthropic => {
-            ResolvedPrice { price: price.price.with_cache_write_rates(), ..price }
-        }
+/// The price as it applies to requests of this API for this model: Anthropic charges more for what is
+/// written to its cache, whoever serves its models.
+fn price_in(api: UpstreamApi, model: &str, price: ResolvedPrice) -> ResolvedPrice {
+    let is_anthropic = match api {
+        UpstreamApi::OpenAi | UpstreamApi::Gemini => false,
+        UpstreamApi::Anthropic => true,
+        UpstreamApi::Converse | UpstreamApi::Vertex => model.contains("claude"),
+        // The name of a deployment says nothing.
+        UpstreamApi::Azure => true,
+    };
+    match is_anthropic {
+        true => ResolvedPrice { price: price.price.with_cache_write_rates(), ..price },
+        false => price,
     }
 }
 
@@ -436,7 +437,7 @@ fn parse(row: &ModelConfigurationRow) -> Result<UpstreamEntry, DbError> {
         enabled: row.enabled,
         provider_name: provider_name(&base_url, provider.catalogue_name()),
         provider,
-        base_url,
+        address: Address::Fixed(base_url),
         model: None,
         forward_headers,
         default_parameters,
@@ -455,8 +456,7 @@ fn parse(row: &ModelConfigurationRow) -> Result<UpstreamEntry, DbError> {
         headers,
         token_source,
         fallback_key,
-        secrets: Vec::new(),
-        wrapped: None,
+        secrets: SealedSecrets::default(),
         data_key: OnceLock::new(),
     })
 }

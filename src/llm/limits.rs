@@ -64,6 +64,8 @@ pub struct Bound {
     pub estimate_tokens: i64,
     /// Whether the request can cost nothing at all: a listing.
     pub free: bool,
+    /// Whether nothing is known of what it may use.
+    pub unknown: bool,
     /// Tokens that are charged for input that is not text (images, files, stored context), where the
     /// provider does not report what it read.
     pub unseen_tokens: u64,
@@ -77,6 +79,7 @@ impl Bound {
         hard: true,
         estimate_tokens: 0,
         free: true,
+        unknown: false,
         unseen_tokens: 0,
     };
 
@@ -91,6 +94,7 @@ impl Bound {
         let (kind, added) = match target.format {
             // Converse has Anthropic's models, too.
             Format::Messages | Format::Converse => (input.kind, input.added_tool_tokens()),
+            Format::Invoke => (InputKind::Stored, 0),
             Format::Chat | Format::Responses if input.has_untyped_tools => (InputKind::Hosted, 0),
             Format::Chat
             | Format::Responses
@@ -115,6 +119,7 @@ impl Bound {
             input_tokens,
             output_tokens,
             hard: input_hard && output_hard,
+            unknown: target.format == Format::Invoke && !(input_hard && output_hard),
             estimate_tokens: i64::try_from(bytes.div_ceil(4)).unwrap_or(i64::MAX),
             free: false,
             unseen_tokens: unseen_tokens.min(input_tokens),

@@ -16,6 +16,8 @@ use actix_web_httpauth::headers::www_authenticate::bearer::Bearer;
 
 use super::content_coding::SUPPORTED;
 use super::cool_down::Cooling;
+use crate::credentials::CredentialError;
+use crate::credentials::cloud::OtherConnection;
 use crate::domain::ids::RequestId;
 use crate::domain::metadata::InvalidMetadata;
 use crate::domain::provider::Provider;
@@ -82,7 +84,9 @@ pub enum ProxyError {
     IdleTimeout,
     Overloaded,
     SecretUnavailable { name: String },
-    TokenUnavailable { host: String },
+    TokenUnavailable { host: String, secret: String },
+    ProjectMismatch,
+    RegionInvalid,
     DirectoryUnavailable,
     ModelForbidden { message: String },
     PriceUnknown { message: String },
@@ -120,6 +124,7 @@ impl ProxyError {
             Self::NotServed
                 | Self::FormatNotServed { .. }
                 | Self::DoubledVersion { .. }
+                | Self::RegionInvalid
                 | Self::ProviderSecretMissing { .. }
                 | Self::BodyTooLarge { .. }
                 | Self::BodyTooSlow
@@ -144,6 +149,9 @@ impl ProxyError {
     pub fn response(&self, format: Format, request_id: RequestId) -> HttpResponse {
         let Row { status, retry, .. } = self.row();
         let mut response = HttpResponseBuilder::new(status);
+        if let Some(header) = format.error_header(status.as_u16()) {
+            response.insert_header(header);
+        }
         response.insert_header((GATEWAY_HEADER, "gateway"));
         match retry {
             Retry::Never => {
@@ -186,6 +194,19 @@ impl From<Cooling> for ProxyError {
         let seconds = cooling.left.as_millis().div_ceil(1000);
         let retry_after = u32::try_from(seconds).unwrap_or(u32::MAX);
         Self::TargetsCoolDown { retry_after, is_rate: cooling.is_rate }
+    }
+}
+
+impl From<CredentialError> for ProxyError {
+    fn from(error: CredentialError) -> Self {
+        match error {
+            CredentialError::Secret(error) => Self::SecretUnavailable { name: error.name },
+            CredentialError::Token { secret, failure } => {
+                Self::TokenUnavailable { host: failure.host, secret }
+            }
+            CredentialError::Connection(OtherConnection::Project) => Self::ProjectMismatch,
+            CredentialError::Connection(OtherConnection::Region) => Self::RegionInvalid,
+        }
     }
 }
 

@@ -36,6 +36,7 @@ use crate::directory::Directory;
 use crate::domain::metadata::Metadata;
 use crate::domain::permissions::Permission;
 use crate::domain::policy::Subject;
+use crate::domain::provider::Provider;
 use crate::domain::scope::WorkspaceScope;
 use crate::llm::format::Operation;
 use crate::providers::built_in::BuiltInProviders;
@@ -50,7 +51,7 @@ use cool_down::CoolDowns;
 use error::ProxyError;
 use read::{BodyLimits, CallerBody};
 use relay::Answer;
-use route::{ProxyRoute, RouteMatch};
+use route::{ProxyRoute, RouteMatch, UpstreamName};
 
 /// What the data plane works with. One for all workers.
 pub struct DataPlane {
@@ -142,7 +143,7 @@ async fn pipeline(
     context.request.record().principal = Some(principal);
     let scope = may_invoke(&principal)?;
 
-    let route = match_route(request)?;
+    let mut route = match_route(request)?;
     context.request.record().operation = route.operation.label();
 
     let metadata = metadata_of(request.headers());
@@ -155,6 +156,7 @@ async fn pipeline(
         metadata: metadata.as_ref().unwrap_or(&none),
     };
     let resolved = candidates::resolve(plane, &subject, &route, context).await?;
+    route.operation = candidates::in_format_of(&resolved, route.operation);
 
     context.permit = Some(plane.requests.take(1).ok_or(ProxyError::Overloaded)?);
     let (body, body_share) = read_body(plane, request, payload, &route).await?;
@@ -210,6 +212,7 @@ fn match_route(request: &HttpRequest) -> Result<ProxyRoute, ProxyError> {
         }
         RouteMatch::BadRoute => return Err(ProxyError::UnknownRoute { name: String::new() }),
         RouteMatch::BadModelId => return Err(ProxyError::BadModelId),
+        RouteMatch::BadRegion => return Err(ProxyError::RegionInvalid),
         RouteMatch::DoubledVersion(provider) => {
             return Err(ProxyError::DoubledVersion { provider });
         }
@@ -218,7 +221,8 @@ fn match_route(request: &HttpRequest) -> Result<ProxyRoute, ProxyError> {
     if let Some(name) = headers::credential_in_query(query) {
         return Err(ProxyError::CredentialInQuery { name });
     }
-    if matches!(route.operation, Operation::Gemini { .. })
+    let is_vertex = route.upstream == UpstreamName::Provider(Provider::Vertex);
+    if (is_vertex || matches!(route.operation, Operation::Gemini { .. }))
         && let Some(name) = headers::unsupported_by_gemini(query)
     {
         return Err(ProxyError::UnsupportedQuery { name });

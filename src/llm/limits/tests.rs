@@ -64,6 +64,7 @@ fn text_is_bounded_by_its_bytes() {
             hard: true,
             estimate_tokens: length.div_ceil(4) as i64,
             free: false,
+            unknown: false,
             unseen_tokens: 0,
         }
     );

@@ -96,6 +96,10 @@ impl Denied {
             let unpriced = request.targets.first();
             let model = unpriced.and_then(|target| target.model).unwrap_or_default();
             message = match unpriced.and_then(|target| target.configuration) {
+                _ if request.bound.unknown => format!(
+                    "{message}. They cap spending, and what a request for model {model:?} may use is \
+                     not known, since its format is not read: call the model through Converse"
+                ),
                 Some(configuration) => format!(
                     "{message}. They cap spending, and no price is known for model {model:?} of model \
                      configuration {configuration:?}: set a price on the configuration, or for the \

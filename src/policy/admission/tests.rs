@@ -53,6 +53,7 @@ fn request(metadata: &Metadata, number: u128) -> AdmissionRequest<'_> {
             hard: true,
             estimate_tokens: 25,
             free: false,
+            unknown: false,
             unseen_tokens: 0,
         },
         request_id: id(number),

@@ -15,9 +15,9 @@
 //! | [`accounting`] | requests that an upstream may bill: attempts, estimates of usage that was not reported, prices, the journal and the ledger |
 //! | [`directory`] | what the data plane looks up: keys, configurations, policies, cached and invalidated |
 //! | [`audit`] | who changed what |
-//! | [`credentials`] | what an upstream is called with: opened secrets, and OAuth tokens, minted and cached |
+//! | [`credentials`] | what an upstream is called with: opened secrets, tokens, minted and cached, and signatures |
 //! | [`upstream`] | egress rules and the HTTP client, which follows no redirect; the only room that speaks to providers |
-//! | [`providers`] | the built-in providers, their hosts and secrets; what is particular to a provider: fields it ignores, fields that choose another model |
+//! | [`providers`] | the built-in providers, their hosts and secrets, those of clouds with their regions and accounts; what is particular to a provider: fields it ignores, fields that choose another model |
 //! | [`llm`] | what the API formats mean: the most that a request can use (`limits`), answers, streams, usage; no I/O |
 //! | [`json`] | the only code that reads raw JSON bytes |
 //! | [`db`] | the database runtime, pools, transactions, migrations, one file a table; the only room that speaks diesel |
@@ -30,7 +30,7 @@
 //! Rules between rooms: `main -> cli -> {demo, app} -> {api, proxy} -> {auth, routing, policy,
 //! accounting, directory, audit, credentials, upstream, providers} -> {llm, json, db, crypto} -> domain`.
 //! `accounting` stands on `policy` and `directory`; `auth` on `directory` and `audit`; `credentials` on
-//! `directory` and `upstream`; `routing` on `directory` and `providers`; `directory` on `upstream`, `providers`, `accounting`'s prices and
+//! `directory`, `providers` and `upstream`; `routing` on `directory` and `providers`; `directory` on `upstream`, `providers`, `accounting`'s prices and
 //! `policy::set`, the arranged policies that it holds; the rest of `policy` on `directory`. `clock`, `config` and `telemetry` are for all who need them. `api` and `proxy` never
 //! import each other.
 

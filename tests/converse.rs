@@ -125,8 +125,9 @@ async fn errors_have_bedrocks_form(database: Database) {
         body["message"].as_str().is_some_and(|text| text.contains("Tollgate API key")),
         "{body}"
     );
-    let invoke = team.caller().post_json("/providers/bedrock/model/any/invoke", &question()).await;
-    assert_eq!(invoke.status, 501, "{}", invoke.text());
+    let path = "/providers/bedrock/model/any/count-tokens";
+    let unlisted = team.caller().post_json(path, &question()).await;
+    assert_eq!(unlisted.status, 501, "{}", unlisted.text());
     let climbing = "/providers/bedrock/model/..%2Fadmin/converse";
     assert_eq!(team.caller().post_json(climbing, &question()).await.status, 400);
     assert_eq!(team.upstream.seen().requests.len(), 0);

@@ -277,7 +277,7 @@ async fn chains_are_checked_when_they_are_saved(database: Database) {
         (alias(""), good.clone(), "config.chain.selector.alias"),
         (model("nobody", "m"), good.clone(), "config.chain.selector.provider"),
         (model("openai_compatible", "m"), good.clone(), "config.chain.selector.provider"),
-        (model("bedrock", "m"), good.clone(), "config.chain.selector.provider"),
+        (model("bedrock", "m"), good.clone(), "config.chain.candidates[0]"),
         (json!({"type": "other"}), good.clone(), "config.chain.selector.type"),
     ] {
         let answer = chain.save("wrong", json!({}), selector, candidates).await.expect(422);

@@ -39,6 +39,8 @@ cfg_if! {
         mod api_keys;
         mod audit_log;
         mod authorization;
+        mod azure;
+        mod bedrock;
         mod built_in_providers;
         mod chosen_models;
         mod command_line;
@@ -109,6 +111,7 @@ cfg_if! {
         mod unmetered;
         mod upgrade;
         mod usage;
+        mod vertex;
     }
 }
 

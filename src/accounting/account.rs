@@ -103,7 +103,7 @@ impl RequestAccount {
             .reserve_more(&AdmissionRequest {
                 subject,
                 targets: &[],
-                price: target.model.price.as_ref(),
+                price: target.bounding_price(),
                 bound: target.bound,
                 request_id: self.accounting.clock.new_id(),
                 at: self.start.admitted_at,

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::account::RequestAccount;
 use super::ledger::Ledger;
+use super::prices::ResolvedPrice;
 use super::record::{AttemptEnd, AttemptOutcome, AttemptStart};
 use super::sent_body::SentBody;
 use super::usage_estimate::Estimator;
@@ -59,9 +60,14 @@ pub struct TargetFacts<'r> {
 }
 
 impl TargetFacts<'_> {
+    /// The price, if it bounds the cost: without any bound of the tokens it does not.
+    pub(super) fn bounding_price(&self) -> Option<&ResolvedPrice> {
+        self.model.price.as_ref().filter(|_| !self.bound.unknown)
+    }
+
     /// The most that the request may cost there; none without a price, which is more than any sum.
     fn max_cost(&self) -> (bool, Option<NanoUsd>) {
-        let cost = self.bound.max_cost(self.model.price.as_ref().map(|resolved| &resolved.price));
+        let cost = self.bound.max_cost(self.bounding_price().map(|resolved| &resolved.price));
         (cost.is_none(), cost)
     }
 }
@@ -122,7 +128,7 @@ impl Accounting {
         let request = AdmissionRequest {
             subject: facts.subject,
             targets: &targets,
-            price: costliest.model.price.as_ref(),
+            price: costliest.bounding_price(),
             bound: costliest.bound,
             request_id: facts.record.ids.request_id,
             at,

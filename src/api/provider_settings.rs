@@ -250,11 +250,14 @@ async fn show(
             ProviderCredential { secret_name: level.secret_name, owner }
         }
         Owner::Organization(_) => {
-            let secret_name = built_in
-                .secret_name(&settings)
+            let names = built_in
+                .secret_names(&settings)
                 .map_err(|error| ApiError::Internal(error.to_string()))?;
-            let found = list_secrets_named(conn, owner, std::slice::from_ref(&secret_name)).await?;
+            let found = list_secrets_named(conn, owner, &names).await?;
             let owner = (!found.is_empty()).then_some(ScopeKind::Organization);
+            let secret_name = names.into_iter().next();
+            let secret_name = secret_name
+                .ok_or_else(|| ApiError::Internal("a provider without a secret".to_owned()))?;
             ProviderCredential { secret_name, owner }
         }
     };

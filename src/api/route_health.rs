@@ -169,7 +169,8 @@ async fn state_of(
     };
     let key = TargetKey { workspace_id: scope.workspace_id, upstream: id, model: model.clone() };
     let TargetReport { cooling, last_failure, answered, failed } = plane.health.report(&key, now);
-    let missing_secret = entry.and_then(|entry| entry.missing_secret()).cloned();
+    let missing_secret = entry.and_then(|entry| entry.missing_secret());
+    let missing_secret = missing_secret.and_then(|name| SecretName::parse(name).ok());
     let unusable = match entry {
         None => Some(TargetReason::NotFound),
         Some(entry) if !entry.enabled => Some(TargetReason::Disabled),

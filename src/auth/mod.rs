@@ -14,8 +14,12 @@ pub use crate::domain::principal::{Credential, Principal};
 pub use crate::domain::scope::Scope;
 
 /// Headers that hold nothing but a key. Constants, since a text would be parsed at every lookup.
-const BARE_KEYS: [HeaderName; 2] =
-    [HeaderName::from_static("x-api-key"), HeaderName::from_static("x-goog-api-key")];
+const BARE_KEYS: [HeaderName; 3] = [
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("x-goog-api-key"),
+    // Of Azure's SDKs.
+    HeaderName::from_static("api-key"),
+];
 
 /// Why a request was not authenticated.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +74,7 @@ pub async fn authenticate(
 }
 
 /// The first Tollgate API key in `Authorization: Bearer` (the scheme in any letter case, RFC 9110,
-/// section 11.1), `X-Api-Key` and `x-goog-api-key`. Other credentials in these headers are ignored.
+/// section 11.1), `X-Api-Key`, `x-goog-api-key` and `api-key`. Other credentials in these headers are ignored.
 fn presented_key(headers: &HeaderMap) -> Result<ParsedApiKey, AuthError> {
     let bearer = headers.get_all(AUTHORIZATION).filter_map(|value| {
         let (scheme, credential) = value.to_str().ok()?.split_once(' ')?;

@@ -25,7 +25,8 @@ pub struct EgressSettings {
     pub upstream_ca_file: Option<PathBuf>,
 
     /// Another origin for a built-in provider, as in `openai=https://proxy.example.com`, comma separated:
-    /// the provider's own path is appended to it
+    /// the provider's own path is appended to it; `entra` is that of Microsoft Entra's token endpoints,
+    /// `google-token` the whole URL of Google's
     #[arg(
         long = "provider-origin",
         env = "TOLLGATE_PROVIDER_ORIGIN",

@@ -1,12 +1,13 @@
-//! Requests a token with OAuth client credentials (RFC 6749, section 4.4). Neither the token nor the
-//! answer of the token endpoint gets into an error.
+//! Requests tokens: with OAuth client credentials or a signed assertion. Neither the token nor the answer
+//! of the token endpoint gets into an error.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::Method;
 use actix_web::http::header::{
-    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+    USER_AGENT,
 };
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -18,10 +19,9 @@ use url::form_urlencoded;
 use zeroize::Zeroizing;
 
 use crate::crypto::{SecretBytes, SecretText};
-use crate::directory::upstream_entry::TokenSource;
-use crate::domain::oauth::{ClientAuthMethod, is_visible_ascii};
+use crate::domain::oauth::{ClientAuthMethod, OauthClient, is_visible_ascii};
 use crate::upstream::{
-    UpstreamClient, UpstreamError, UpstreamRequest, UpstreamResponse, UpstreamTimeouts,
+    EndpointUrl, UpstreamClient, UpstreamError, UpstreamRequest, UpstreamResponse, UpstreamTimeouts,
 };
 
 /// The time for the whole token request.
@@ -74,29 +74,59 @@ impl From<UpstreamError> for MintError {
     }
 }
 
+/// What is sent to a token endpoint.
+pub struct TokenRequest {
+    pub endpoint: EndpointUrl,
+    headers: HeaderMap,
+    form: Zeroizing<String>,
+}
+
+impl TokenRequest {
+    /// With client credentials (RFC 6749, section 4.4).
+    pub fn of_client(
+        client: &OauthClient,
+        endpoint: EndpointUrl,
+        more_headers: &[(HeaderName, HeaderValue)],
+        secret: &SecretBytes,
+    ) -> Result<Self, MintFailure> {
+        let failure = |cause| MintFailure { host: endpoint.host(), cause };
+        let headers = client_headers(client, more_headers, secret).map_err(failure)?;
+        Ok(Self { headers, form: client_form(client, secret), endpoint })
+    }
+
+    /// With a signed assertion (RFC 7523, section 2.1).
+    pub fn of_assertion(endpoint: EndpointUrl, assertion: &SecretText) -> Self {
+        let mut form = Zeroizing::new(String::new());
+        form.push_str(
+            "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=",
+        );
+        form.extend(form_urlencoded::byte_serialize(assertion.expose().as_bytes()));
+        Self { endpoint, headers: usual_headers(), form }
+    }
+}
+
 /// Requests a token.
 pub async fn mint(
     client: &UpstreamClient,
-    source: &TokenSource,
-    secret: &SecretBytes,
+    request: TokenRequest,
 ) -> Result<MintedToken, MintFailure> {
-    let outcome = match tokio::time::timeout(TIMEOUT, request(client, source, secret)).await {
+    let host = request.endpoint.host();
+    let outcome = match tokio::time::timeout(TIMEOUT, send(client, request)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(MintError::TimedOut),
     };
-    outcome.map_err(|cause| MintFailure { host: source.endpoint.host(), cause })
+    outcome.map_err(|cause| MintFailure { host, cause })
 }
 
-async fn request(
-    client: &UpstreamClient,
-    source: &TokenSource,
-    secret: &SecretBytes,
-) -> Result<MintedToken, MintError> {
+async fn send(client: &UpstreamClient, request: TokenRequest) -> Result<MintedToken, MintError> {
+    let TokenRequest { endpoint, mut headers, form } = request;
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
     let request = client.prepare(UpstreamRequest {
         method: Method::POST,
-        target: source.endpoint.target(),
-        headers: headers(source, secret)?,
-        body: Bytes::from(form(source, secret)).into(),
+        target: endpoint.target(),
+        headers,
+        body: Bytes::copy_from_slice(form.as_bytes()).into(),
         timeouts: UpstreamTimeouts { connect: TIMEOUT, first_byte: TIMEOUT, idle: TIMEOUT },
     })?;
     let response = match client.send(&request).await {
@@ -118,21 +148,28 @@ async fn request(
     read_answer(&answer)
 }
 
-fn headers(source: &TokenSource, secret: &SecretBytes) -> Result<HeaderMap, MintError> {
+fn usual_headers() -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     headers.insert(
         USER_AGENT,
         HeaderValue::from_static(concat!("tollgate/", env!("CARGO_PKG_VERSION"))),
     );
-    for (name, value) in &source.headers {
+    headers
+}
+
+fn client_headers(
+    client: &OauthClient,
+    more: &[(HeaderName, HeaderValue)],
+    secret: &SecretBytes,
+) -> Result<HeaderMap, MintError> {
+    let mut headers = usual_headers();
+    for (name, value) in more {
         headers.insert(name.clone(), value.clone());
     }
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
-    if source.client.auth_method == ClientAuthMethod::Basic {
+    if client.auth_method == ClientAuthMethod::Basic {
         let mut pair = Zeroizing::new(String::new());
-        pair.extend(form_urlencoded::byte_serialize(source.client.client_id.as_bytes()));
+        pair.extend(form_urlencoded::byte_serialize(client.client_id.as_bytes()));
         pair.push(':');
         pair.extend(form_urlencoded::byte_serialize(secret.expose()));
         let value = format!("Basic {}", BASE64_STANDARD.encode(pair.as_bytes()));
@@ -144,8 +181,7 @@ fn headers(source: &TokenSource, secret: &SecretBytes) -> Result<HeaderMap, Mint
     Ok(headers)
 }
 
-fn form(source: &TokenSource, secret: &SecretBytes) -> String {
-    let client = &source.client;
+fn client_form(client: &OauthClient, secret: &SecretBytes) -> Zeroizing<String> {
     let mut form = form_urlencoded::Serializer::new(String::new());
     form.append_pair("grant_type", "client_credentials");
     if let Some(scope) = &client.scope {
@@ -156,7 +192,7 @@ fn form(source: &TokenSource, secret: &SecretBytes) -> String {
             form.append_pair(name, value);
         }
     }
-    let mut form = form.finish();
+    let mut form = Zeroizing::new(form.finish());
     if client.auth_method == ClientAuthMethod::Post {
         form.push_str("&client_id=");
         form.extend(form_urlencoded::byte_serialize(client.client_id.as_bytes()));

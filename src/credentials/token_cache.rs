@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use quick_cache::sync::Cache;
+use smallvec::SmallVec;
 
-use super::CredentialError;
-use super::mint::{MintFailure, MintedToken, mint};
+use super::mint::{MintFailure, MintedToken, TokenRequest, mint};
+use super::{CredentialError, failed};
 use crate::clock::Clock;
-use crate::crypto::{KeyringHandle, SecretText};
-use crate::directory::upstream_entry::{TokenSource, UpstreamEntry};
+use crate::crypto::SecretText;
+use crate::domain::connection::Connection;
+use crate::domain::ids::SecretId;
 use crate::domain::provider::UpstreamId;
 use crate::upstream::UpstreamClient;
 
@@ -31,12 +33,16 @@ pub struct TokenCache {
     slots: Arc<Cache<TokenKey, Arc<Slot>>>,
 }
 
-/// What a token depends on: a changed configuration or secret has another one.
+/// What a token depends on: a changed configuration, connection or secret has another one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct TokenKey {
-    upstream: UpstreamId,
-    updated_at: DateTime<Utc>,
-    secret_version: i64,
+pub struct TokenKey {
+    pub upstream: UpstreamId,
+    /// When the configuration was changed last.
+    pub updated_at: Option<DateTime<Utc>>,
+    /// Of a built-in provider.
+    pub connection: Option<Connection>,
+    /// The secrets that it is minted with, each with its version. They belong to one workspace.
+    pub secrets: SmallVec<[(SecretId, i64); 1]>,
 }
 
 /// The place of one token.
@@ -55,6 +61,8 @@ struct State {
 
 struct Token {
     text: SecretText,
+    /// The token endpoint's.
+    host: String,
     replace_at: DateTime<Utc>,
     expires_at: DateTime<Utc>,
 }
@@ -63,7 +71,6 @@ struct Token {
 pub struct CachedToken {
     token: Arc<Token>,
     slot: Arc<Slot>,
-    host: String,
 }
 
 impl CachedToken {
@@ -74,7 +81,7 @@ impl CachedToken {
 
     /// The token endpoint's host.
     pub fn host(&self) -> &str {
-        &self.host
+        &self.token.host
     }
 
     /// The upstream refuses the token: the next request mints another one, unless one was minted since.
@@ -93,23 +100,19 @@ impl TokenCache {
     }
 
     /// The upstream's token, cached or new. While a token is valid and no other can be minted, it is used
-    /// to its end.
+    /// to its end. `name` is the upstream's, for the log, and `secret` the name of what it is minted with;
+    /// `request` is made for a new token only, with the time that it is requested at.
     pub async fn find_or_mint(
         &self,
-        entry: &UpstreamEntry,
-        source: &TokenSource,
-        keyring: &KeyringHandle,
+        key: &TokenKey,
+        name: &str,
         client: &UpstreamClient,
+        secret: &str,
+        request: impl FnOnce(DateTime<Utc>) -> Result<TokenRequest, CredentialError>,
     ) -> Result<CachedToken, CredentialError> {
-        let key = TokenKey {
-            upstream: entry.id,
-            updated_at: source.updated_at,
-            secret_version: entry.client_secret_version(source),
-        };
         let Ok(slot) =
-            self.slots.get_or_insert_with(&key, || Ok::<_, Infallible>(Arc::new(Slot::default())));
-        let cached =
-            |token| CachedToken { token, slot: Arc::clone(&slot), host: source.endpoint.host() };
+            self.slots.get_or_insert_with(key, || Ok::<_, Infallible>(Arc::new(Slot::default())));
+        let cached = |token| CachedToken { token, slot: Arc::clone(&slot) };
         if let Some(token) = slot.fresh(self.clock.now()) {
             return Ok(cached(token));
         }
@@ -125,24 +128,21 @@ impl TokenCache {
             return Ok(cached(token));
         }
         if let Some(failure) = slot.recent_failure(now) {
-            return slot.valid(now).map(cached).ok_or(failure.into());
+            return slot.valid(now).map(cached).ok_or_else(|| failed(secret, failure));
         }
-        let secret = entry.open_client_secret(source, keyring)?;
-        match mint(client, source, &secret).await {
+        let request = request(now)?;
+        let host = request.endpoint.host();
+        match mint(client, request).await {
             Ok(minted) => {
-                let token = Arc::new(Token::new(minted, now));
+                let token = Arc::new(Token::new(minted, host, now));
                 *slot.state() = State { token: Some(Arc::clone(&token)), failure: None };
                 Ok(cached(token))
             }
             Err(failure) => {
-                tracing::warn!(
-                    configuration = %entry.name,
-                    error = %failure,
-                    "cannot get an OAuth token for a model configuration"
-                );
+                tracing::warn!(upstream = name, error = %failure, "cannot get a token for an upstream");
                 let now = self.clock.now();
                 slot.state().failure = Some((now, failure.clone()));
-                slot.valid(now).map(cached).ok_or(failure.into())
+                slot.valid(now).map(cached).ok_or_else(|| failed(secret, failure))
             }
         }
     }
@@ -171,10 +171,15 @@ impl Slot {
 }
 
 impl Token {
-    fn new(minted: MintedToken, requested_at: DateTime<Utc>) -> Self {
+    fn new(minted: MintedToken, host: String, requested_at: DateTime<Utc>) -> Self {
         let MintedToken { text, life } = minted;
         let unused = EARLY.min(life / 2);
-        Self { text, replace_at: requested_at + (life - unused), expires_at: requested_at + life }
+        Self {
+            text,
+            host,
+            replace_at: requested_at + (life - unused),
+            expires_at: requested_at + life,
+        }
     }
 }
 
@@ -188,7 +193,7 @@ mod tests {
         for (life, replaced_after) in [(3600, 3540), (120, 60), (119, 59), (10, 5), (1, 0), (0, 0)]
         {
             let minted = MintedToken { text: "token".into(), life: Duration::from_secs(life) };
-            let token = Token::new(minted, now);
+            let token = Token::new(minted, String::new(), now);
             assert_eq!((token.replace_at - now).num_seconds(), replaced_after, "{life}");
             assert_eq!((token.expires_at - now).num_seconds(), life as i64);
         }

@@ -2,6 +2,7 @@
 //! until a request needs them.
 
 mod data_keys;
+mod provider;
 mod provider_level;
 mod token_source;
 
@@ -23,18 +24,19 @@ use crate::db::model_configurations::{
 use crate::db::model_prices::list_model_prices_for;
 use crate::db::secrets::{SecretRow, list_secrets_of_configuration};
 use crate::db::{Conn, DbError};
-use crate::domain::ids::{ConfigurationId, OrganizationId, SecretId};
+use crate::domain::ids::{ConfigurationId, OrganizationId};
 use crate::domain::model_configuration::{
     HeaderTemplate, Placement, StreamUsage, TemplatePart, Timeouts,
 };
 use crate::domain::names::SecretName;
 use crate::domain::provider::{Provider, UpstreamApi, UpstreamId};
 use crate::domain::provider_settings::UnmeteredEndpoint;
-use crate::domain::scope::{Owner, WorkspaceScope};
-use crate::providers::built_in::BuiltInProvider;
+use crate::domain::scope::WorkspaceScope;
 use crate::upstream::BaseUrl;
 
 use data_keys::DataKeys;
+pub use provider::CloudAccess;
+pub(super) use provider::load_provider;
 pub use provider_level::{ProviderLevel, find_provider_level, parse_settings};
 pub use token_source::TokenSource;
 
@@ -48,7 +50,7 @@ pub struct UpstreamEntry {
     pub name: Arc<str>,
     pub scope: WorkspaceScope,
     pub enabled: bool,
-    pub base_url: BaseUrl,
+    pub address: Address,
     /// The model of all requests; none where callers choose it.
     pub model: Option<Arc<UpstreamModel>>,
     /// Headers of the caller that are forwarded in addition to the usual ones.
@@ -75,8 +77,7 @@ pub struct UpstreamEntry {
     pub token_source: Option<TokenSource>,
     /// The key that is sent while there is no token.
     fallback_key: Option<(HeaderName, HeaderTemplate)>,
-    secrets: Vec<SecretRow>,
-    data_keys: DataKeys,
+    secrets: SealedSecrets,
     /// Whether the credential is the organization's and the upstream a built-in provider: other workspaces
     /// use the same account there.
     pub is_inherited: bool,
@@ -84,6 +85,34 @@ pub struct UpstreamEntry {
     pub unmetered_endpoints: Vec<UnmeteredEndpoint>,
     /// Whether callers may use a subscription of their own.
     pub subscription_pass_through: bool,
+}
+
+/// Where an upstream is.
+#[derive(Debug)]
+pub enum Address {
+    /// The URL of its API, with the version.
+    Fixed(BaseUrl),
+    /// Follows from the connection, the secrets and the request.
+    Cloud(CloudAccess),
+}
+
+/// The secrets of an upstream, and what opens them.
+#[derive(Default)]
+struct SealedSecrets {
+    rows: Vec<SecretRow>,
+    data_keys: DataKeys,
+}
+
+impl SealedSecrets {
+    /// Loads what opens these secrets of one organization and its workspaces.
+    async fn load(
+        conn: &mut Conn,
+        organization_id: OrganizationId,
+        rows: Vec<SecretRow>,
+    ) -> Result<Self, DbError> {
+        let data_keys = DataKeys::load(conn, organization_id, &rows).await?;
+        Ok(Self { rows, data_keys })
+    }
 }
 
 /// A model of an upstream.
@@ -141,7 +170,7 @@ impl UpstreamEntry {
             match part {
                 TemplatePart::Text(text) => value.extend_from_slice(text.as_bytes()),
                 TemplatePart::Secret(secret) => {
-                    let opened = self.open_secret(secret, keyring)?;
+                    let opened = self.open_secret(secret.as_str(), keyring)?;
                     value.extend_from_slice(opened.expose());
                     secrets.push(opened);
                     last = Some(secret);
@@ -160,19 +189,20 @@ impl UpstreamEntry {
     }
 
     /// The first secret that the credentials need and the workspace does not have.
-    pub fn missing_secret(&self) -> Option<&SecretName> {
-        let mut needed = self.keys().flat_map(|(_, template)| template.secrets());
-        needed.find(|name| self.secrets.iter().all(|row| row.name != **name))
+    pub fn missing_secret(&self) -> Option<&str> {
+        if let Address::Cloud(access) = &self.address {
+            return access.missing_secret();
+        }
+        let needed = self.keys().flat_map(|(_, template)| template.secrets());
+        needed.map(SecretName::as_str).find(|name| !self.has_secret(name))
     }
 
     /// The secret that holds the credential; the first, if there are several.
-    pub fn secret_name(&self) -> Option<&SecretName> {
-        self.keys().flat_map(|(_, template)| template.secrets()).next()
-    }
-
-    /// The ids and versions of the secrets that the upstream is called with.
-    pub fn secret_versions(&self) -> Vec<(SecretId, i64)> {
-        self.secrets.iter().map(|row| (row.id, row.version)).collect()
+    pub fn secret_name(&self) -> Option<&str> {
+        if let Address::Cloud(access) = &self.address {
+            return access.secret_name();
+        }
+        self.keys().flat_map(|(_, template)| template.secrets()).map(SecretName::as_str).next()
     }
 
     /// The headers that secrets are sent in.
@@ -201,21 +231,24 @@ impl UpstreamEntry {
     pub fn price_of_used(&self, asked: &UpstreamModel, used: &str) -> Option<ResolvedPrice> {
         let (provider, prices) = (&self.provider_name, &self.organization_prices);
         let found = price_of_used(provider, &asked.name, used, asked.price.as_ref(), prices);
-        found.map(|price| price_in(self.provider.api(), price))
+        found.map(|price| price_in(self.provider.api(), used, price))
     }
 
-    fn open_secret(
+    /// Opens the secret of this name.
+    pub fn open_secret(
         &self,
-        name: &SecretName,
+        name: &str,
         keyring: &KeyringHandle,
     ) -> Result<SecretBytes, SecretUnavailable> {
-        let unavailable = |cause: String| SecretUnavailable { name: name.to_string(), cause };
+        let unavailable = |cause: String| SecretUnavailable { name: name.to_owned(), cause };
         let row = self
             .secrets
+            .rows
             .iter()
-            .find(|row| row.name == *name)
+            .find(|row| row.name.as_str() == name)
             .ok_or_else(|| unavailable("there is no such secret".to_owned()))?;
-        let data_key = self.data_keys.open(row.data_key_id, keyring).map_err(unavailable)?;
+        let data_key =
+            self.secrets.data_keys.open(row.data_key_id, keyring).map_err(unavailable)?;
         let context = SecretContext {
             owner_id: row.owner().uuid(),
             secret_id: row.id.uuid(),
@@ -229,7 +262,7 @@ impl UpstreamModel {
     fn new(name: &str, api: UpstreamApi, resolution: Resolution) -> Self {
         Self {
             name: name.to_owned(),
-            price: resolution.price.map(|price| price_in(api, price)),
+            price: resolution.price.map(|price| price_in(api, name, price)),
             context_window: resolution.context_window,
             max_output_tokens: resolution.max_output_tokens,
         }
@@ -262,58 +295,9 @@ pub(super) async fn load_configuration(
 
 async fn of_row(conn: &mut Conn, row: &ModelConfigurationRow) -> Result<UpstreamEntry, DbError> {
     let mut entry = add_price(conn, row, parse(row)?).await?;
-    entry.secrets = list_secrets_of_configuration(conn, entry.scope, row.id).await?;
-    entry.data_keys = DataKeys::load(conn, row.organization_id, &entry.secrets).await?;
+    let rows = list_secrets_of_configuration(conn, entry.scope, row.id).await?;
+    entry.secrets = SealedSecrets::load(conn, row.organization_id, rows).await?;
     Ok(entry)
-}
-
-/// Loads what a workspace has for a built-in provider, from one snapshot.
-pub(super) async fn load_provider(
-    conn: &mut Conn,
-    scope: WorkspaceScope,
-    built_in: &BuiltInProvider,
-) -> Result<UpstreamEntry, DbError> {
-    let provider = built_in.provider;
-    let invalid = |error: Box<dyn std::error::Error + Send + Sync>| {
-        DbError::Internal(format!("provider {}: {error}", provider.as_str()))
-    };
-    let level = find_provider_level(conn, scope, built_in).await?;
-    let secret_name = level.secret_name.as_str();
-    let mut headers =
-        vec![credential(&provider.default_placement(), secret_name).map_err(invalid)?];
-    for (name, value) in &level.settings.extra_headers {
-        let name =
-            HeaderName::from_bytes(name.as_bytes()).map_err(|error| invalid(error.into()))?;
-        let value = HeaderTemplate::parse(value).map_err(|error| invalid(error.into()))?;
-        headers.push((name, value));
-    }
-    let prices = price_list(conn, scope.organization_id, &built_in.provider_name).await?;
-    Ok(UpstreamEntry {
-        id: UpstreamId::Provider(provider),
-        name: provider.as_str().into(),
-        scope,
-        enabled: level.is_enabled,
-        base_url: built_in.base_url.clone(),
-        model: None,
-        forward_headers: Vec::new(),
-        default_parameters: Vec::new(),
-        stream_usage: StreamUsage::Inject,
-        timeouts: Timeouts::default(),
-        max_concurrent_requests: None,
-        provider_name: built_in.provider_name.clone(),
-        provider,
-        organization_prices: prices,
-        own_price: None,
-        chosen_models: Cache::new(REMEMBERED_MODELS),
-        headers,
-        token_source: None,
-        fallback_key: None,
-        data_keys: DataKeys::load(conn, scope.organization_id, &level.secrets).await?,
-        secrets: level.secrets,
-        is_inherited: matches!(level.owner, Owner::Organization(_)),
-        unmetered_endpoints: level.unmetered_endpoints,
-        subscription_pass_through: level.subscription_pass_through,
-    })
 }
 
 /// The header that carries the credential in this secret.
@@ -358,13 +342,19 @@ async fn add_price(
     Ok(entry)
 }
 
-/// The price as it applies to requests of this API.
-fn price_in(api: UpstreamApi, price: ResolvedPrice) -> ResolvedPrice {
-    match api {
-        UpstreamApi::OpenAi | UpstreamApi::Gemini | UpstreamApi::Converse => price,
-        UpstreamApi::Anthropic => {
-            ResolvedPrice { price: price.price.with_cache_write_rates(), ..price }
-        }
+/// The price as it applies to requests of this API for this model: Anthropic charges more for what is
+/// written to its cache, whoever serves its models.
+fn price_in(api: UpstreamApi, model: &str, price: ResolvedPrice) -> ResolvedPrice {
+    let is_anthropic = match api {
+        UpstreamApi::OpenAi | UpstreamApi::Gemini => false,
+        UpstreamApi::Anthropic => true,
+        UpstreamApi::Converse | UpstreamApi::Vertex => model.contains("claude"),
+        // The name of a deployment says nothing.
+        UpstreamApi::Azure => true,
+    };
+    match is_anthropic {
+        true => ResolvedPrice { price: price.price.with_cache_write_rates(), ..price },
+        false => price,
     }
 }
 
@@ -441,7 +431,7 @@ fn parse(row: &ModelConfigurationRow) -> Result<UpstreamEntry, DbError> {
         enabled: row.enabled,
         provider_name: provider_name(&base_url, provider.catalogue_name()),
         provider,
-        base_url,
+        address: Address::Fixed(base_url),
         model: None,
         forward_headers,
         default_parameters,
@@ -461,8 +451,7 @@ fn parse(row: &ModelConfigurationRow) -> Result<UpstreamEntry, DbError> {
         headers,
         token_source,
         fallback_key,
-        secrets: Vec::new(),
-        data_keys: DataKeys::default(),
+        secrets: SealedSecrets::default(),
         is_inherited: false,
         unmetered_endpoints: Vec::new(),
         subscription_pass_through: false,

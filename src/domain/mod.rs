@@ -1,6 +1,7 @@
 //! Pure values and rules: ids, names, permissions, principals, policies, prices and money. No actix, no I/O, no
 //! clock: time and randomness are passed in.
 
+pub mod connection;
 pub mod headers;
 pub mod ids;
 pub mod metadata;

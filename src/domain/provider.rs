@@ -36,8 +36,12 @@ text_enum! {
         Xai = "xai",
         /// Google's Gemini API.
         Gemini = "gemini",
-        /// Amazon Bedrock's runtime, with a key for it as the bearer.
+        /// Google Cloud's Vertex AI: Gemini, Claude, and open models.
+        Vertex = "vertex",
+        /// Amazon Bedrock's runtime.
         Bedrock = "bedrock",
+        /// Microsoft's Azure AI Foundry: OpenAI's models, and Claude.
+        Azure = "azure",
     }
 }
 
@@ -50,8 +54,26 @@ pub enum UpstreamApi {
     Anthropic,
     /// Google's `generateContent` and the methods beside it.
     Gemini,
-    /// Bedrock's Converse.
+    /// Bedrock's runtime: Converse, and models called in their own formats.
     Converse,
+    /// Those of Gemini, of Anthropic and, for chat completions, of OpenAI, with addresses of its own.
+    Vertex,
+    /// Those of OpenAI and of Anthropic, with addresses of its own.
+    Azure,
+}
+
+impl UpstreamApi {
+    /// The families of formats that stand behind it.
+    pub fn families(self) -> &'static [Self] {
+        match self {
+            Self::OpenAi => &[Self::OpenAi],
+            Self::Anthropic => &[Self::Anthropic],
+            Self::Gemini => &[Self::Gemini],
+            Self::Converse => &[Self::Converse],
+            Self::Vertex => &[Self::Gemini, Self::Anthropic, Self::OpenAi],
+            Self::Azure => &[Self::OpenAi, Self::Anthropic],
+        }
+    }
 }
 
 impl Provider {
@@ -68,9 +90,9 @@ impl Provider {
         }
     }
 
-    /// Whether it is called by its name: its host is fixed, and it names no kind of API.
+    /// Whether it is called by its name: it names no kind of API.
     pub fn is_built_in(self) -> bool {
-        !self.is_kind_of_api() && self != Self::Bedrock
+        !self.is_kind_of_api()
     }
 
     /// Whether it names an API that many upstreams speak, and no provider.
@@ -78,10 +100,12 @@ impl Provider {
         matches!(self, Self::OpenaiCompatible | Self::AnthropicCompatible)
     }
 
-    /// The fields of a [`Connection`](super::provider_settings::Connection) that it takes.
+    /// The fields of a [`Connection`](super::connection::Connection) that it takes.
     pub fn connection_fields(self) -> &'static [&'static str] {
         match self {
             Self::Bedrock => &["region"],
+            Self::Vertex => &["region", "project"],
+            Self::Azure => &["resource", "tenant_id", "client_id"],
             _ => &[],
         }
     }
@@ -101,10 +125,12 @@ impl Provider {
             | Self::Together
             | Self::Xai
             | Self::Gemini => true,
-            // Perplexity has a list of another API only ("List Models", as of 2026); Bedrock's runtime has
-            // none, and the others name no provider.
+            // Perplexity has a list of another API only ("List Models", as of 2026); the clouds' have
+            // another form or none, and the others name no provider.
             Self::Perplexity
             | Self::Bedrock
+            | Self::Vertex
+            | Self::Azure
             | Self::OpenaiCompatible
             | Self::AnthropicCompatible => false,
         }
@@ -128,15 +154,18 @@ impl Provider {
             | Self::Xai => UpstreamApi::OpenAi,
             Self::Gemini => UpstreamApi::Gemini,
             Self::Bedrock => UpstreamApi::Converse,
+            Self::Vertex => UpstreamApi::Vertex,
+            Self::Azure => UpstreamApi::Azure,
         }
     }
 
     /// Where the key is sent if a configuration does not say it.
     pub fn default_placement(self) -> Placement {
         match self.api() {
-            UpstreamApi::OpenAi | UpstreamApi::Converse => Placement::Bearer,
+            UpstreamApi::OpenAi | UpstreamApi::Converse | UpstreamApi::Vertex => Placement::Bearer,
             UpstreamApi::Gemini => Placement::Header("x-goog-api-key".to_owned()),
             UpstreamApi::Anthropic => Placement::Header("x-api-key".to_owned()),
+            UpstreamApi::Azure => Placement::Header("api-key".to_owned()),
         }
     }
 }

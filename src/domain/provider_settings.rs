@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::connection::Connection;
 use super::names::SecretName;
 
 /// The settings of one owner for one provider.
@@ -35,69 +36,6 @@ pub struct ProviderSettings {
     #[serde(default)]
     #[schema(default = false)]
     pub subscription_pass_through: bool,
-}
-
-/// What a provider's host, account or token endpoint depends on, beside its credential. Each provider
-/// takes only some of these.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Connection {
-    /// Vertex and Bedrock: the region of requests that name none.
-    #[schema(example = "us-east-1")]
-    pub region: Option<String>,
-    /// Vertex: the project, if it is not the service account's own.
-    pub project: Option<String>,
-    /// Azure: the name of the resource.
-    pub resource: Option<String>,
-    /// Azure: the Entra tenant.
-    pub tenant_id: Option<String>,
-    /// Azure: the Entra application.
-    pub client_id: Option<String>,
-}
-
-impl Connection {
-    /// What is wrong with the value of a field, if anything. Regions and resources become a label of a
-    /// host's name (RFC 1123, section 2.1).
-    pub fn field_error(name: &str, value: &str) -> Option<&'static str> {
-        let is_label = |length: std::ops::RangeInclusive<usize>| {
-            length.contains(&value.len())
-                && value.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
-                && !value.starts_with('-')
-                && !value.ends_with('-')
-        };
-        let is_id = |more: &[u8]| {
-            (1..=128).contains(&value.len())
-                && value.bytes().all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
-        };
-        match name {
-            "region" if !is_label(1..=63) => {
-                Some("must be 1 to 63 lower-case letters, digits or inner hyphens")
-            }
-            "resource" if !is_label(2..=64) => {
-                Some("must be 2 to 64 lower-case letters, digits or inner hyphens")
-            }
-            "project" if !is_id(b"-.:") => {
-                Some("must be a project's id: letters, digits and - . :")
-            }
-            "tenant_id" | "client_id" if !is_id(b"-.") => {
-                Some("must consist of letters, digits, hyphens and dots")
-            }
-            _ => None,
-        }
-    }
-
-    /// The fields that are set, each with its name.
-    pub fn fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        [
-            ("region", &self.region),
-            ("project", &self.project),
-            ("resource", &self.resource),
-            ("tenant_id", &self.tenant_id),
-            ("client_id", &self.client_id),
-        ]
-        .into_iter()
-        .filter_map(|(name, value)| value.as_deref().map(|value| (name, value)))
-    }
 }
 
 /// An endpoint of a provider that the gateway neither meters nor scans.

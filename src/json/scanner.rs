@@ -8,9 +8,9 @@ use crate::json::key_search::KeySearch;
 
 /// How much of a key is buffered: one byte more than the longest key that matters, which may be any of
 /// [`MemberNames`].
-const MAX_KEY_LENGTH: usize = 14;
+const MAX_KEY_LENGTH: usize = 33;
 
-/// The names of the members that differ between formats; none has more than 13 bytes.
+/// The names of the members that differ between formats; none has more than 32 bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MemberNames {
     pub(crate) usage: &'static str,

@@ -10,6 +10,7 @@ mod partial_event;
 mod plain;
 mod stream;
 
+pub use binary::BinaryEvents;
 pub use plain::PlainAnswer;
 pub use stream::{StreamEnd, StreamRest, StreamedAnswer};
 

@@ -65,6 +65,8 @@ pub struct Bound {
     /// Tokens that token rate limits reserve: a guess, not a bound.
     pub estimate_tokens: i64,
     pub metering: Metering,
+    /// Whether nothing is known of what it may use.
+    pub unknown: bool,
     /// Tokens that are charged for input that is not text (images, files, stored context), where the
     /// provider does not report what it read.
     pub unseen_tokens: u64,
@@ -94,6 +96,7 @@ impl Bound {
         hard: true,
         estimate_tokens: 0,
         metering: Metering::Free,
+        unknown: false,
         unseen_tokens: 0,
         extras: Extras::NONE,
     };
@@ -125,6 +128,7 @@ impl Bound {
         let (kind, added) = match target.format {
             // Converse has Anthropic's models, too.
             Format::Messages | Format::Converse => (input.kind, input.added_tool_tokens()),
+            Format::Invoke => (InputKind::Stored, 0),
             Format::Chat | Format::Responses if input.has_untyped_tools => (InputKind::Hosted, 0),
             Format::Chat
             | Format::Responses
@@ -160,6 +164,7 @@ impl Bound {
             input_tokens,
             output_tokens,
             hard: input_hard && output_hard,
+            unknown: target.format == Format::Invoke && !(input_hard && output_hard),
             estimate_tokens: i64::try_from(bytes.div_ceil(4)).unwrap_or(i64::MAX),
             metering: Metering::Tokens,
             unseen_tokens: unseen_tokens.min(input_tokens),

@@ -12,6 +12,7 @@ pub mod error;
 mod event_stream;
 pub mod format;
 pub mod gemini;
+pub mod invoke;
 pub mod limits;
 mod messages;
 pub mod model_listing;

@@ -70,7 +70,7 @@ pub fn first_query(api: UpstreamApi) -> Option<&'static str> {
     match api {
         UpstreamApi::Anthropic => Some("limit=1000"),
         UpstreamApi::Gemini => Some("pageSize=1000"),
-        UpstreamApi::OpenAi | UpstreamApi::Converse => None,
+        _ => None,
     }
 }
 
@@ -83,9 +83,7 @@ pub fn read_page(api: UpstreamApi, body: &[u8]) -> Option<ListingPage> {
             let next = next_query(api, &listing);
             let items = match api {
                 UpstreamApi::Gemini => listing.models,
-                UpstreamApi::OpenAi | UpstreamApi::Anthropic | UpstreamApi::Converse => {
-                    listing.data
-                }
+                _ => listing.data,
             };
             (items?, next)
         }
@@ -101,7 +99,7 @@ fn next_query(api: UpstreamApi, listing: &Listing) -> Option<String> {
             let token = listing.next_page_token.as_ref().filter(|token| !token.is_empty());
             ("pageToken", token?)
         }
-        UpstreamApi::OpenAi | UpstreamApi::Anthropic | UpstreamApi::Converse => return None,
+        _ => return None,
     };
     let mut query = form_urlencoded::Serializer::new(first_query(api)?.to_owned());
     Some(query.append_pair(name, value).finish())
@@ -111,7 +109,7 @@ fn listed(api: UpstreamApi, item: Item) -> Option<ListedModel> {
     let text = |value: Value| if let Value::String(text) = value { Some(text) } else { None };
     let id = match api {
         UpstreamApi::Gemini => text(item.name)?.strip_prefix("models/")?.to_owned(),
-        UpstreamApi::OpenAi | UpstreamApi::Anthropic | UpstreamApi::Converse => text(item.id)?,
+        _ => text(item.id)?,
     };
     let is_id = (1..=MAX_ID).contains(&id.len()) && !id.chars().any(char::is_control);
     let made_at = || {

@@ -17,7 +17,7 @@ pub fn prompt_start(format: Format, body: &JsonBody) -> SmallVec<[&str; 2]> {
         Format::Responses => (&["instructions"], "input"),
         Format::Messages | Format::Converse => (&["system"], "messages"),
         Format::Gemini => (&["systemInstruction", "system_instruction"], "contents"),
-        Format::Embeddings | Format::GeminiEmbeddings => return SmallVec::new(),
+        Format::Embeddings | Format::GeminiEmbeddings | Format::Invoke => return SmallVec::new(),
     };
     let instructions = instructions.iter().filter_map(|key| body.get(key));
     let messages = body.get(messages).map(|raw| up_to_first_user(raw).unwrap_or(raw));

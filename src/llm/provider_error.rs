@@ -101,7 +101,7 @@ fn overflow_words(format: Format) -> &'static [&'static str] {
         // Anthropic, "Errors" and "Context windows".
         Format::Messages => &["prompt is too long", "exceed context limit"],
         Format::Gemini | Format::GeminiEmbeddings => &["exceeds the maximum number of tokens"],
-        Format::Converse => &[
+        Format::Converse | Format::Invoke => &[
             "input is too long",
             "prompt is too long",
             "exceed context limit",

@@ -266,6 +266,11 @@ impl BodyBeginning {
         append(&mut self.kept, part);
     }
 
+    /// Whether nothing has been taken.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
     /// Whether what is kept holds text that the model wrote.
     pub(crate) fn has_generated_text(&self) -> bool {
         StringValues::new(&self.kept).any(|value| is_generated(value.key) && !value.raw.is_empty())

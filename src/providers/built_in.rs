@@ -4,13 +4,14 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::cloud::{CloudOrigins, credential_sets};
 use crate::accounting::catalogue::Catalogue;
 use crate::domain::names::{InvalidName, SecretName};
 use crate::domain::provider::Provider;
 use crate::domain::provider_settings::ProviderSettings;
-use crate::upstream::{BaseUrl, BaseUrlError};
+use crate::upstream::{BaseUrl, BaseUrlError, EndpointUrl};
 
-/// One row of the table.
+/// One provider with a host of its own.
 struct Row {
     provider: Provider,
     origin: &'static str,
@@ -46,6 +47,9 @@ const TABLE: [Row; 13] = [
     row(Provider::Xai, "https://api.x.ai", "/v1", "XAI_API_KEY"),
 ];
 
+/// Those whose host follows from a region or an account.
+const CLOUDS: [Provider; 3] = [Provider::Azure, Provider::Bedrock, Provider::Vertex];
+
 /// The provider of the first segment of a path.
 pub fn provider_of_segment(segment: &str) -> Option<Provider> {
     providers().find(|provider| provider.as_str() == segment)
@@ -53,38 +57,69 @@ pub fn provider_of_segment(segment: &str) -> Option<Provider> {
 
 /// All built-in providers.
 pub fn providers() -> impl Iterator<Item = Provider> {
-    TABLE.iter().map(|row| row.provider)
+    TABLE.iter().map(|row| row.provider).chain(CLOUDS)
 }
 
 /// A built-in provider as this process reaches it.
 #[derive(Clone, Debug)]
 pub struct BuiltInProvider {
     pub provider: Provider,
-    /// Of its API, with the version.
-    pub base_url: BaseUrl,
-    /// The secret that holds its key unless a setting says otherwise.
+    pub address: ProviderAddress,
+    /// The secret that holds its key unless a setting says otherwise. Cloud providers have several: see
+    /// [`credential_sets`].
     pub usual_secret_name: &'static str,
     /// The catalogue's name for it, or its own where the catalogue does not know it.
     pub provider_name: String,
 }
 
 impl BuiltInProvider {
-    /// The secret that holds its key under these settings.
-    pub fn secret_name(&self, settings: &ProviderSettings) -> Result<SecretName, InvalidName> {
-        match &settings.secret_name {
-            Some(name) => Ok(name.clone()),
-            None => SecretName::parse(self.usual_secret_name),
+    /// The secrets that it can be called with under these settings, the one that holds its key first. Those
+    /// of a cloud provider keep their usual names.
+    pub fn secret_names(
+        &self,
+        settings: &ProviderSettings,
+    ) -> Result<Vec<SecretName>, InvalidName> {
+        if let (Some(name), ProviderAddress::Fixed(_)) = (&settings.secret_name, &self.address) {
+            return Ok(vec![name.clone()]);
         }
+        let sets = credential_sets(self.provider).iter();
+        let more = sets.flat_map(|set| set.required.iter().chain(set.optional)).copied();
+        let mut names: Vec<SecretName> = Vec::new();
+        for name in std::iter::once(self.usual_secret_name).chain(more) {
+            let name = SecretName::parse(name)?;
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        Ok(names)
     }
 }
 
-/// Another origin for a provider, as `openai=https://proxy.example.com`: for a proxy of the operator's, or a
-/// provider's regional host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProviderOrigin {
-    provider: Provider,
-    origin: BaseUrl,
+/// Where a built-in provider is.
+#[derive(Clone, Debug)]
+pub enum ProviderAddress {
+    /// The URL of its API, with the version.
+    Fixed(BaseUrl),
+    /// Follows from a region or an account.
+    Cloud(CloudOrigins),
 }
+
+/// Another origin for a provider, as `openai=https://proxy.example.com`: for a proxy of the operator's, or a
+/// provider's regional host. `google-token` and `entra` are for token endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderOrigin(Origin);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Origin {
+    Provider(Provider, BaseUrl),
+    /// The whole URL of Google's token endpoint.
+    GoogleToken(EndpointUrl),
+    /// The origin of Microsoft Entra's.
+    Entra(BaseUrl),
+}
+
+const GOOGLE_TOKEN: &str = "google-token";
+const ENTRA: &str = "entra";
 
 /// Why a text is not the origin of a provider.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -93,7 +128,7 @@ pub enum ProviderOriginError {
     #[error("write NAME=URL, as in openai=https://proxy.example.com")]
     Form,
     /// Not in the table.
-    #[error("`{0}` is no built-in provider")]
+    #[error("`{0}` is no built-in provider, nor {GOOGLE_TOKEN} or {ENTRA}")]
     Provider(String),
     /// Not a URL that an upstream can have.
     #[error(transparent)]
@@ -108,12 +143,19 @@ impl FromStr for ProviderOrigin {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (name, url) = text.split_once('=').ok_or(ProviderOriginError::Form)?;
-        let provider = provider_of_segment(name.trim())
-            .ok_or_else(|| ProviderOriginError::Provider(name.trim().to_owned()))?;
+        let (name, url) = (name.trim(), url.trim());
         if url.contains('?') {
             return Err(ProviderOriginError::Query);
         }
-        Ok(Self { provider, origin: BaseUrl::parse(url.trim())? })
+        Ok(Self(match name {
+            GOOGLE_TOKEN => Origin::GoogleToken(EndpointUrl::parse(url)?),
+            ENTRA => Origin::Entra(BaseUrl::parse(url)?),
+            _ => {
+                let provider = provider_of_segment(name)
+                    .ok_or_else(|| ProviderOriginError::Provider(name.to_owned()))?;
+                Origin::Provider(provider, BaseUrl::parse(url)?)
+            }
+        }))
     }
 }
 
@@ -124,20 +166,44 @@ pub struct BuiltInProviders(Vec<Arc<BuiltInProvider>>);
 impl BuiltInProviders {
     /// The table with the operator's origins in place of its own. The last one for a provider counts.
     pub fn new(origins: &[ProviderOrigin]) -> Result<Self, BaseUrlError> {
+        let own_of = |provider| {
+            origins.iter().rev().find_map(|origin| match &origin.0 {
+                Origin::Provider(of, origin) if *of == provider => Some(origin),
+                _ => None,
+            })
+        };
         let of_row = |row: &Row| {
-            let own = origins.iter().rfind(|own| own.provider == row.provider);
-            let origin = own.map_or(row.origin, |own| own.origin.as_str());
+            let origin = own_of(row.provider).map_or(row.origin, BaseUrl::as_str);
             let base_url = BaseUrl::parse(&format!("{origin}{}", row.path))?;
             let public_host = BaseUrl::parse(row.origin)?.host();
             let known = Catalogue::shipped().provider_at(&public_host);
             Ok(Arc::new(BuiltInProvider {
                 provider: row.provider,
-                base_url,
+                address: ProviderAddress::Fixed(base_url),
                 usual_secret_name: row.secret_name,
                 provider_name: known.unwrap_or(row.provider.catalogue_name()).to_owned(),
             }))
         };
-        TABLE.iter().map(of_row).collect::<Result<_, _>>().map(Self)
+        let of_cloud = |provider: Provider| {
+            let google_token = origins.iter().rev().find_map(|origin| match &origin.0 {
+                Origin::GoogleToken(url) => Some(url.clone()),
+                _ => None,
+            });
+            let entra = origins.iter().rev().find_map(|origin| match &origin.0 {
+                Origin::Entra(url) => Some(url.clone()),
+                _ => None,
+            });
+            let api = own_of(provider).cloned();
+            let secrets = credential_sets(provider).first().map_or(&[][..], |set| set.required);
+            Arc::new(BuiltInProvider {
+                provider,
+                address: ProviderAddress::Cloud(CloudOrigins { api, google_token, entra }),
+                usual_secret_name: secrets.first().copied().unwrap_or_default(),
+                provider_name: provider.catalogue_name().to_owned(),
+            })
+        };
+        let rows = TABLE.iter().map(of_row);
+        rows.chain(CLOUDS.map(of_cloud).into_iter().map(Ok)).collect::<Result<_, _>>().map(Self)
     }
 
     /// All of them, by name.
@@ -156,6 +222,16 @@ mod tests {
     use super::*;
     use crate::domain::model_configuration::Placement;
     use crate::domain::provider::UpstreamApi;
+    use crate::llm::format::{Format, Operation};
+    use crate::providers::cloud::Account;
+
+    /// Where a provider with a host of its own is.
+    fn url(one: &BuiltInProvider) -> Option<&str> {
+        match &one.address {
+            ProviderAddress::Fixed(url) => Some(url.as_str()),
+            ProviderAddress::Cloud(_) => None,
+        }
+    }
 
     #[test]
     fn the_table_leads_to_the_providers_own_hosts() {
@@ -163,10 +239,10 @@ mod tests {
         let shown: Vec<String> = built_in
             .0
             .iter()
-            .map(|one| {
+            .filter_map(|one| {
                 let placement = one.provider.default_placement();
-                let (name, url) = (one.provider.as_str(), one.base_url.as_str());
-                format!("{name} {url} {} {placement}", one.usual_secret_name)
+                let (name, url) = (one.provider.as_str(), url(one)?);
+                Some(format!("{name} {url} {} {placement}", one.usual_secret_name))
             })
             .collect();
         assert_eq!(
@@ -190,8 +266,102 @@ mod tests {
         for one in &built_in.0 {
             assert!(SecretName::parse(one.usual_secret_name).is_ok(), "{}", one.usual_secret_name);
             let is_openai = one.provider.api() == UpstreamApi::OpenAi;
-            assert_eq!(is_openai, one.provider.default_placement() == Placement::Bearer);
+            let is_bearer = one.provider.default_placement() == Placement::Bearer;
+            assert!(url(one).is_none() || is_openai == is_bearer);
         }
+    }
+
+    #[test]
+    fn the_clouds_lead_to_their_own_hosts() {
+        let built_in = BuiltInProviders::new(&[]).unwrap();
+        let account = Account {
+            region: "eu-west-1",
+            project: "my-project",
+            resource: "my-resource",
+            version: "v1beta1",
+        };
+        let url = |provider, operation: &Operation, account| {
+            let found = built_in.find(provider).unwrap();
+            let ProviderAddress::Cloud(origins) = &found.address else { panic!("{provider:?}") };
+            let url = origins.base_url(provider, operation, account).unwrap();
+            format!("{}{}", url.as_str(), operation.path_after_v1())
+        };
+        let post = |path: &str| Operation::of_post(path).unwrap();
+        let gemini = Operation::of_gemini_post("/models/m:generateContent").unwrap();
+        let claude = Operation::RawPredict { model: "claude@1".to_owned(), is_stream: true };
+        let invoke = Operation::of_bedrock_post("/model/a.b%3A0/invoke").unwrap();
+        let deployment = Operation::Deployment { name: "d".to_owned(), format: Format::Chat };
+        for (provider, operation, expected) in [
+            (
+                Provider::Bedrock,
+                &invoke,
+                "https://bedrock-runtime.eu-west-1.amazonaws.com/model/a.b%3A0/invoke",
+            ),
+            (
+                Provider::Vertex,
+                &gemini,
+                "https://eu-west-1-aiplatform.googleapis.com/v1beta1/projects/my-project/locations/eu-west-1/publishers/google/models/m:generateContent",
+            ),
+            (
+                Provider::Vertex,
+                &claude,
+                "https://eu-west-1-aiplatform.googleapis.com/v1beta1/projects/my-project/locations/eu-west-1/publishers/anthropic/models/claude@1:streamRawPredict",
+            ),
+            (
+                Provider::Vertex,
+                &post("/chat/completions"),
+                "https://eu-west-1-aiplatform.googleapis.com/v1beta1/projects/my-project/locations/eu-west-1/endpoints/openapi/chat/completions",
+            ),
+            (
+                Provider::Azure,
+                &post("/responses"),
+                "https://my-resource.openai.azure.com/openai/v1/responses",
+            ),
+            (
+                Provider::Azure,
+                &deployment,
+                "https://my-resource.openai.azure.com/openai/deployments/d/chat/completions",
+            ),
+            (
+                Provider::Azure,
+                &post("/messages/count_tokens"),
+                "https://my-resource.services.ai.azure.com/anthropic/v1/messages/count_tokens",
+            ),
+        ] {
+            assert_eq!(url(provider, operation, account), expected);
+        }
+        for (region, host) in [
+            ("global", "https://aiplatform.googleapis.com/"),
+            ("us", "https://aiplatform.us.rep.googleapis.com/"),
+            ("eu", "https://aiplatform.eu.rep.googleapis.com/"),
+            ("us-central1", "https://us-central1-aiplatform.googleapis.com/"),
+        ] {
+            let url = url(Provider::Vertex, &gemini, Account { region, ..account });
+            assert!(url.starts_with(host), "{url}");
+        }
+        assert_eq!(
+            CloudOrigins::default().entra_token_url("my-tenant"),
+            "https://login.microsoftonline.com/my-tenant/oauth2/v2.0/token"
+        );
+        let names = |provider| {
+            let sets = credential_sets(provider).iter();
+            sets.map(|set| [set.required, set.optional].concat().join(" ")).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            names(Provider::Bedrock),
+            [
+                "AWS_BEARER_TOKEN_BEDROCK",
+                "AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN"
+            ]
+        );
+        assert_eq!(names(Provider::Vertex), ["VERTEX_SERVICE_ACCOUNT_JSON"]);
+        assert_eq!(
+            names(Provider::Azure),
+            [
+                "AZURE_FOUNDRY_API_KEY AZURE_FOUNDRY_RESOURCE_NAME",
+                "AZURE_CLIENT_SECRET AZURE_TENANT_ID AZURE_CLIENT_ID AZURE_FOUNDRY_RESOURCE_NAME"
+            ]
+        );
     }
 
     #[test]
@@ -211,12 +381,28 @@ mod tests {
             .map(|text| text.parse().unwrap())
             .collect();
         let built_in = BuiltInProviders::new(&origins).unwrap();
-        let url = |provider| built_in.find(provider).unwrap().base_url.as_str().to_owned();
+        let url = |provider| url(built_in.find(provider).unwrap()).unwrap().to_owned();
         assert_eq!(url(Provider::Groq), "https://a.example/b/openai/v1");
         assert_eq!(built_in.find(Provider::Groq).unwrap().provider_name, "groq");
         assert_eq!(url(Provider::Openai), "https://api.openai.com/v1");
         for wrong in ["groq", "nobody=https://a.example", "groq=ftp://a", "groq=https://a/?b=c"] {
             assert!(wrong.parse::<ProviderOrigin>().is_err(), "{wrong}");
         }
+        let origins: Vec<ProviderOrigin> = [
+            "google-token=https://a.example/t/",
+            "entra=https://b.example",
+            "azure=http://[::1]:7",
+        ]
+        .into_iter()
+        .map(|text| text.parse().unwrap())
+        .collect();
+        let built_in = BuiltInProviders::new(&origins).unwrap();
+        let azure = built_in.find(Provider::Azure).unwrap();
+        let ProviderAddress::Cloud(azure) = &azure.address else { panic!("{azure:?}") };
+        assert_eq!(azure.google_token.as_ref().unwrap().as_str(), "https://a.example/t/");
+        assert_eq!(azure.entra_token_url("t"), "https://b.example/t/oauth2/v2.0/token");
+        let chat = Operation::Generate(Format::Chat);
+        let url = azure.base_url(Provider::Azure, &chat, Account::default()).unwrap();
+        assert_eq!(url.as_str(), "http://[::1]:7/openai/v1");
     }
 }

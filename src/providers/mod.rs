@@ -4,6 +4,7 @@
 //! everything is assumed that any provider is known to do.
 
 pub mod built_in;
+pub mod cloud;
 
 use crate::json::case_fold::{self, FoldBuffer};
 use crate::json::object::JsonBody;

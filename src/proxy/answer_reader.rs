@@ -5,8 +5,9 @@ use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use bytes::Bytes;
 
 use super::relay::Answer;
-use crate::llm::answer::{PlainAnswer, StreamedAnswer};
+use crate::llm::answer::{BinaryEvents, PlainAnswer, StreamedAnswer};
 use crate::llm::format::Format;
+use crate::llm::invoke::usage_in_headers;
 
 /// Whether the body is in one of the codings of the HTTP Content Coding Registry that hide what it
 /// says. `identity`, and words that are none of them, hide nothing.
@@ -72,6 +73,7 @@ impl Watch {
 #[derive(Clone, Copy)]
 pub struct AnswerReader {
     format: Format,
+    binary_events: Option<BinaryEvents>,
     is_stream_expected: bool,
     withhold_usage: bool,
 }
@@ -81,6 +83,7 @@ impl AnswerReader {
     pub fn of(answer: &Answer) -> Self {
         Self {
             format: answer.operation.answer_format().unwrap_or(Format::Chat),
+            binary_events: answer.operation.binary_events(),
             is_stream_expected: answer.is_stream_expected,
             withhold_usage: answer.withhold_usage,
         }
@@ -94,10 +97,13 @@ impl AnswerReader {
             Watch::Unreadable
         } else if is_event_stream(headers) {
             self.stream()
-        } else if self.format.has_binary_streams() && self.is_stream_expected {
-            Watch::Stream(Box::new(StreamedAnswer::of_binary(self.format)))
+        } else if let Some(events) = self.binary_events.filter(|_| self.is_stream_expected) {
+            Watch::Stream(Box::new(StreamedAnswer::of_binary(self.format, events)))
         } else if self.is_stream_expected {
             Watch::Undecided(self)
+        } else if self.format == Format::Invoke {
+            let usage = usage_in_headers(|name| headers.get(name)?.to_str().ok());
+            Watch::Plain(PlainAnswer::new(self.format).with_usage(usage))
         } else {
             Watch::Plain(PlainAnswer::new(self.format))
         }

@@ -109,6 +109,17 @@ pub async fn resolve(
     Ok(Resolved::Upstream(upstream))
 }
 
+/// The operation, whose body is in the format of the configuration's model where that is not the caller's.
+pub fn in_format_of(resolved: &Resolved, operation: Operation) -> Operation {
+    match resolved {
+        Resolved::Upstream(upstream) => match &upstream.model {
+            Some(model) => operation.in_format_of(&model.name),
+            None => operation,
+        },
+        Resolved::Route(..) => operation,
+    }
+}
+
 /// The targets of the request.
 pub async fn candidates(
     plane: &DataPlane,
@@ -226,10 +237,14 @@ pub fn model_asked(
         return Ok(body.and_then(|body| body.json.get("model")).and_then(model_name));
     };
     let in_path = decode_model_id(in_path).ok_or(ProxyError::BadModelId)?;
-    match body.and_then(|body| body.facts.names_other_model(&in_path)) {
-        Some(_) => Err(ProxyError::ModelMismatch),
-        None => Ok(Some(in_path)),
-    }
+    let is_other = |body: &CallerBody| match operation {
+        Operation::Invoke { .. } | Operation::RawPredict { .. } | Operation::Deployment { .. } => {
+            let in_body = body.json.get("model");
+            in_body.is_some_and(|raw| model_name(raw).as_deref() != Some(&in_path))
+        }
+        _ => body.facts.names_other_model(&in_path).is_some(),
+    };
+    if body.is_some_and(is_other) { Err(ProxyError::ModelMismatch) } else { Ok(Some(in_path)) }
 }
 
 /// The workspace of the caller.

@@ -15,6 +15,8 @@ use actix_web_httpauth::headers::www_authenticate::WwwAuthenticate;
 use actix_web_httpauth::headers::www_authenticate::bearer::Bearer;
 
 use super::content_coding::SUPPORTED;
+use crate::credentials::CredentialError;
+use crate::credentials::cloud::OtherConnection;
 use crate::domain::ids::RequestId;
 use crate::domain::metadata::InvalidMetadata;
 use crate::domain::provider::Provider;
@@ -89,7 +91,9 @@ pub enum ProxyError {
     IdleTimeout,
     Overloaded,
     SecretUnavailable { name: String },
-    TokenUnavailable { host: String },
+    TokenUnavailable { host: String, secret: String },
+    ProjectMismatch,
+    RegionInvalid,
     DirectoryUnavailable,
     ModelForbidden { message: String },
     PriceUnknown { message: String, field: Option<&'static str> },
@@ -129,6 +133,7 @@ impl ProxyError {
             Self::NotServed
                 | Self::FormatNotServed { .. }
                 | Self::DoubledVersion { .. }
+                | Self::RegionInvalid
                 | Self::ProviderSecretMissing { .. }
                 | Self::ProviderDisabled { .. }
                 | Self::BodyTooLarge { .. }
@@ -154,6 +159,9 @@ impl ProxyError {
     pub fn response(&self, format: Format, request_id: RequestId) -> HttpResponse {
         let Row { status, retry, .. } = self.row();
         let mut response = HttpResponseBuilder::new(status);
+        if let Some(header) = format.error_header(status.as_u16()) {
+            response.insert_header(header);
+        }
         response.insert_header((GATEWAY_HEADER, "gateway"));
         match retry {
             Retry::Never => {
@@ -218,6 +226,19 @@ impl From<&UpstreamError> for ProxyError {
             UpstreamError::Body(BodyBroke::Spent) | UpstreamError::InvalidRequest(_) => {
                 Self::Internal
             }
+        }
+    }
+}
+
+impl From<CredentialError> for ProxyError {
+    fn from(error: CredentialError) -> Self {
+        match error {
+            CredentialError::Secret(error) => Self::SecretUnavailable { name: error.name },
+            CredentialError::Token { secret, failure } => {
+                Self::TokenUnavailable { host: failure.host, secret }
+            }
+            CredentialError::Connection(OtherConnection::Project) => Self::ProjectMismatch,
+            CredentialError::Connection(OtherConnection::Region) => Self::RegionInvalid,
         }
     }
 }

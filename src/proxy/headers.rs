@@ -53,7 +53,9 @@ pub fn upstream_headers(caller: &HeaderMap, forward: &[HeaderName], api: Upstrea
     let mut up = HeaderMap::with_capacity(caller.len() + 1);
     let connection = ConnectionOptions::of(caller);
     let prefixes: &[&str] = match api {
-        UpstreamApi::OpenAi | UpstreamApi::Converse => &[],
+        UpstreamApi::OpenAi | UpstreamApi::Converse | UpstreamApi::Vertex | UpstreamApi::Azure => {
+            &[]
+        }
         UpstreamApi::Anthropic => &UP_TO_ANTHROPIC,
         UpstreamApi::Gemini => &UP_TO_GEMINI,
     };

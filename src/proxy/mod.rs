@@ -38,6 +38,7 @@ use crate::directory::Directory;
 use crate::domain::metadata::Metadata;
 use crate::domain::permissions::Permission;
 use crate::domain::policy::Subject;
+use crate::domain::provider::Provider;
 use crate::domain::scope::WorkspaceScope;
 use crate::llm::format::Operation;
 use crate::providers::built_in::BuiltInProviders;
@@ -53,7 +54,7 @@ use error::ProxyError;
 use model_list::cache::ModelLists;
 use read::{BodyLimits, CallerBody};
 use relay::Answer;
-use route::{ProxyRoute, RouteMatch};
+use route::{ProxyRoute, RouteMatch, UpstreamName};
 use unmetered::{StreamLimits, streamed_body};
 
 /// What the data plane works with. One for all workers.
@@ -171,7 +172,7 @@ async fn pipeline(
 ) -> Result<Answer, ProxyError> {
     let (principal, scope) = authorize(request, plane, context).await?;
 
-    let route = match_route(request)?;
+    let mut route = match_route(request)?;
     context.request.record().operation = route.operation.label();
 
     let metadata = metadata_of(request.headers());
@@ -184,6 +185,7 @@ async fn pipeline(
         metadata: metadata.as_ref().unwrap_or(&none),
     };
     let resolved = candidates::resolve(plane, &subject, &route, context).await?;
+    route.operation = candidates::in_format_of(&resolved, route.operation);
 
     context.permit = Some(plane.requests.take(1).ok_or(ProxyError::Overloaded)?);
     context.streams_body = matches!(route.operation, Operation::Unmetered { .. });
@@ -277,6 +279,7 @@ fn match_route(request: &HttpRequest) -> Result<ProxyRoute, ProxyError> {
         }
         RouteMatch::BadRoute => return Err(ProxyError::UnknownRoute { name: String::new() }),
         RouteMatch::BadModelId => return Err(ProxyError::BadModelId),
+        RouteMatch::BadRegion => return Err(ProxyError::RegionInvalid),
         RouteMatch::DoubledVersion(provider) => {
             return Err(ProxyError::DoubledVersion { provider });
         }
@@ -285,7 +288,8 @@ fn match_route(request: &HttpRequest) -> Result<ProxyRoute, ProxyError> {
     if let Some(name) = headers::credential_in_query(query) {
         return Err(ProxyError::CredentialInQuery { name });
     }
-    if matches!(route.operation, Operation::Gemini { .. })
+    let is_vertex = route.upstream == UpstreamName::Provider(Provider::Vertex);
+    if (is_vertex || matches!(route.operation, Operation::Gemini { .. }))
         && let Some(name) = headers::unsupported_by_gemini(query)
     {
         return Err(ProxyError::UnsupportedQuery { name });

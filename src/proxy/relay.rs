@@ -24,7 +24,7 @@ use crate::crypto::SecretBytes;
 use crate::domain::ids::RequestId;
 use crate::llm::answer::{AnswerContent, ObservedAnswer, StreamEnd};
 use crate::llm::error::GatewayError;
-use crate::llm::format::{Format, Operation};
+use crate::llm::format::Operation;
 use crate::telemetry::request_record::RequestOutcome;
 use crate::upstream::{UpstreamBody, UpstreamError, UpstreamResponse};
 
@@ -108,8 +108,7 @@ pub fn relay(
         upstream = None;
         size = BodySize::Stream;
         let id = context.request.record().ids.request_id;
-        let error_format = operation.format().unwrap_or(Format::Chat);
-        first = Some(error_format.error_body(&unreadable(status, id)).into());
+        first = Some(operation.error_format().error_body(&unreadable(status, id)).into());
         down.remove(CONTENT_ENCODING);
         down.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     } else if let Some(error_body) = error_body {

@@ -2,6 +2,7 @@
 //! request becomes for each: the caller's body is kept, and every target has its own edits of it.
 
 use std::borrow::Cow;
+use std::mem::discriminant;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,17 +21,20 @@ use super::unmetered::endpoint_for;
 use crate::accounting::engine::TargetFacts;
 use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
 use crate::domain::model_configuration::StreamUsage;
-use crate::domain::provider::UpstreamId;
+use crate::domain::provider::{UpstreamApi, UpstreamId};
 use crate::json::object::{BodyEdits, BodyError, BodyPieces};
 use crate::llm::format::{Format, Operation};
 use crate::llm::limits::Bound;
 use crate::llm::stored_state::stored_state;
 use crate::providers::quirks;
-use crate::upstream::{RequestBody, UpstreamRequest, UpstreamTimeouts};
+use crate::upstream::{BaseUrl, RequestBody, UpstreamRequest, UpstreamTimeouts};
 
-/// What stays as it is in a segment of a path (RFC 3986, section 3.3).
+/// What stays as it is in a segment of a path (RFC 3986, section 3.3). Names on Vertex have an `@`.
 pub const SEGMENT: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'@');
+
+/// Which messages a body on Vertex holds, where the header of Anthropic's own API is not read.
+const VERTEX_MESSAGES: &str = "vertex-2023-10-16";
 
 /// One upstream that the request may be sent to.
 pub struct Target<'r> {
@@ -43,8 +47,8 @@ pub struct Target<'r> {
     pub withhold_usage: bool,
     /// The caller asked for a stream.
     pub is_stream_expected: bool,
-    /// The model in place of the path's, encoded.
-    path_model: Option<String>,
+    /// What it is asked, which is the caller's operation in its own words.
+    pub operation: Operation,
     /// None for operations without a body.
     edits: Option<BodyEdits<'r>>,
 }
@@ -98,7 +102,7 @@ impl<'r> Target<'r> {
                 bound,
                 withhold_usage: false,
                 is_stream_expected: false,
-                path_model: None,
+                operation: operation.clone(),
                 edits: None,
             });
         };
@@ -106,22 +110,30 @@ impl<'r> Target<'r> {
         if let Some(field) = quirks.model_override(json, facts) {
             return Err(ProxyError::ModelOverride { field });
         }
+        if operation.clone().in_format_of(&model.name).format() != Some(format) {
+            return Err(ProxyError::ModelMismatch);
+        }
         if upstream.is_inherited
             && let Some(field) = stored_state(json.text().as_bytes())
         {
             return Err(ProxyError::SharedAccountState { field });
         }
         let mut edits = json.edit();
-        let mut path_model = None;
         let is_replaced = upstream.model.is_some() || is_of_chain;
-        if is_replaced && operation.has_model_in_path() {
-            path_model = Some(utf8_percent_encode(&model.name, SEGMENT).to_string());
-            if facts.names_other_model(&model.name).is_some() {
+        let encoded = || utf8_percent_encode(&model.name, SEGMENT).to_string();
+        let is_stream_expected = operation.asks_for_stream(edits.get("stream"));
+        let api = upstream.provider.api();
+        let mut own_operation = operation.at(api, encoded, is_stream_expected);
+        if operation.has_model_in_path() {
+            if is_replaced && facts.names_other_model(&model.name).is_some() {
                 return Err(ProxyError::ModelMismatch);
             }
-        } else if is_replaced {
-            edits.set_str("model", &model.name);
+            // The path is signed in Bedrock's own encoding.
+            if is_replaced || api == UpstreamApi::Converse {
+                own_operation = own_operation.for_model(encoded());
+            }
         }
+        fit_body(&mut edits, (operation, &own_operation), model, is_replaced);
         let allowed = operation.parameters();
         for (name, value) in &upstream.default_parameters {
             if allowed.is_none_or(|allowed| allowed.contains(&name.as_str())) {
@@ -135,7 +147,7 @@ impl<'r> Target<'r> {
                 bound: Bound::FREE,
                 withhold_usage: false,
                 is_stream_expected: false,
-                path_model,
+                operation: own_operation,
                 edits: Some(edits),
             });
         }
@@ -160,7 +172,7 @@ impl<'r> Target<'r> {
             bound,
             withhold_usage,
             is_stream_expected,
-            path_model,
+            operation: own_operation,
             edits: Some(edits),
         })
     }
@@ -192,29 +204,28 @@ impl<'r> Target<'r> {
     pub fn request(
         &self,
         caller: &HttpRequest,
-        route: &ProxyRoute,
+        (route, base_url): (&ProxyRoute, &BaseUrl),
         credentials: impl IntoIterator<Item = (HeaderName, HeaderValue)>,
         body: RequestBody,
         defaults: UpstreamTimeouts,
     ) -> UpstreamRequest {
         let upstream = self.upstream;
-        let mut headers =
-            upstream_headers(caller.headers(), &upstream.forward_headers, upstream.provider.api());
+        let family = self.operation.family().unwrap_or(upstream.provider.api());
+        let mut headers = upstream_headers(caller.headers(), &upstream.forward_headers, family);
         for (name, value) in credentials {
             headers.insert(name, value);
         }
-        let query = Some(caller.query_string()).filter(|query| !query.is_empty());
+        // The parameters of one API mean nothing to another.
+        let is_same_api = discriminant(&route.operation) == discriminant(&self.operation);
+        let query = Some(caller.query_string()).filter(|query| is_same_api && !query.is_empty());
         let limits = upstream.timeouts;
         let or = |own: Option<u32>, default| {
             own.map_or(default, |millis| Duration::from_millis(u64::from(millis)))
         };
-        let path = match &self.path_model {
-            Some(model) => route.operation.for_model(model.clone()).path_after_v1(),
-            None => route.operation.path_after_v1(),
-        };
+        let path = self.operation.path_after_v1();
         UpstreamRequest {
             method: caller.method().clone(),
-            target: upstream.base_url.join(&path, query),
+            target: base_url.join(&path, query),
             headers,
             body,
             timeouts: UpstreamTimeouts {
@@ -223,5 +234,44 @@ impl<'r> Target<'r> {
                 idle: or(limits.idle_ms, defaults.idle),
             },
         }
+    }
+}
+
+/// Puts the model where the target's operation has it, and makes up for what else differs between the
+/// caller's operation and the target's.
+fn fit_body(
+    edits: &mut BodyEdits<'_>,
+    (asked, own): (&Operation, &Operation),
+    model: &UpstreamModel,
+    is_replaced: bool,
+) {
+    match (asked, own) {
+        (Operation::Generate(_), Operation::RawPredict { .. }) => {
+            edits.remove("model");
+            edits.set_str("anthropic_version", VERTEX_MESSAGES);
+        }
+        (Operation::CountTokens, Operation::RawPredict { .. }) => {
+            if is_replaced {
+                edits.set_str("model", &model.name);
+            }
+            if edits.get("anthropic_version").is_none() {
+                edits.set_str("anthropic_version", VERTEX_MESSAGES);
+            }
+        }
+        (Operation::RawPredict { is_stream, .. }, Operation::Generate(_)) => {
+            edits.set_str("model", &model.name);
+            edits.remove("anthropic_version");
+            if *is_stream {
+                edits.set("stream", "true");
+            }
+        }
+        (Operation::Deployment { .. }, Operation::Generate(_)) => {
+            edits.set_str("model", &model.name);
+        }
+        // It may stand there, too.
+        (Operation::Deployment { .. }, _) if edits.get("model").is_none() => {}
+        (Operation::Deployment { .. }, _) => edits.set_str("model", &model.name),
+        _ if is_replaced && !asked.has_model_in_path() => edits.set_str("model", &model.name),
+        _ => {}
     }
 }

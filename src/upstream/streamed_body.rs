@@ -57,6 +57,16 @@ impl StreamedBody {
     }
 }
 
+impl RequestBody {
+    /// The pieces of a body that is in memory.
+    pub fn pieces(&self) -> &[Bytes] {
+        match self {
+            Self::Whole(body) => body.pieces(),
+            Self::Streamed(_) => &[],
+        }
+    }
+}
+
 impl From<BodyPieces> for RequestBody {
     fn from(pieces: BodyPieces) -> Self {
         Self::Whole(pieces)

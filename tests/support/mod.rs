@@ -9,6 +9,7 @@ pub(crate) mod commands;
 pub(crate) mod connection;
 pub(crate) mod database;
 pub(crate) mod database_dump;
+pub(crate) mod event_stream;
 pub(crate) mod fault_proxy;
 pub(crate) mod fixture;
 pub(crate) mod framing;

@@ -44,7 +44,7 @@ pub(super) fn note_sent(target: &str, headers: &HeaderList, body: &[u8]) {
     for (name, value) in headers {
         match name.to_ascii_lowercase().as_str() {
             "authorization" => register_key(value.rsplit(' ').next().unwrap_or(value)),
-            "x-api-key" | "x-goog-api-key" => register_key(value),
+            "x-api-key" | "x-goog-api-key" | "api-key" => register_key(value),
             _ => {}
         }
     }

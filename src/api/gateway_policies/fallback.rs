@@ -98,7 +98,8 @@ async fn check_apis(
     scope: WorkspaceScope,
     targets: &[(String, &Candidate)],
 ) -> Result<(), ApiError> {
-    let mut first: Option<UpstreamApi> = None;
+    // What all targets so far speak.
+    let mut common: Option<Vec<UpstreamApi>> = None;
     for (field, target) in targets {
         let provider = match target {
             Candidate::Model { provider, .. } => *provider,
@@ -113,8 +114,11 @@ async fn check_apis(
                 })?
             }
         };
-        if *first.get_or_insert(provider.api()) != provider.api() {
-            let message = "speaks another API than the first target of the chain; requests are not \
+        let families = provider.api().families();
+        let common = common.get_or_insert_with(|| families.to_vec());
+        common.retain(|family| families.contains(family));
+        if common.is_empty() {
+            let message = "speaks another API than the targets before it; requests are not \
                            translated, so all targets have to speak the same";
             return Err(ApiError::field(field.as_str(), message));
         }

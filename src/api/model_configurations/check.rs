@@ -27,14 +27,14 @@ use super::{Management, WHAT, current};
 use crate::accounting::prices::without_date;
 use crate::credentials::{self, Opened};
 use crate::db::Conn;
-use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
+use crate::directory::upstream_entry::{Address, UpstreamEntry, UpstreamModel};
 use crate::domain::headers::{ANTHROPIC_VERSION, USUAL_ANTHROPIC_VERSION};
 use crate::domain::metadata::Metadata;
 use crate::domain::policy::Subject;
 use crate::domain::provider::UpstreamApi;
 use crate::telemetry::requests::RequestIds;
 use crate::upstream::{
-    UpstreamBody, UpstreamClient, UpstreamError, UpstreamRequest, UpstreamResponse,
+    BaseUrl, UpstreamBody, UpstreamClient, UpstreamError, UpstreamRequest, UpstreamResponse,
     UpstreamTimeouts,
 };
 use advice::{
@@ -145,11 +145,14 @@ pub(super) async fn check_model_configuration(
         }),
     };
     let began = Instant::now();
-    let opened = credentials::open(&entry, &plane.keyring, &plane.tokens, &client).await;
+    let Address::Fixed(base_url) = &entry.address else {
+        return Err(ApiError::Internal("a configuration without base_url".to_owned()));
+    };
+    let opened = credentials::open(&entry, base_url, &plane.keyring, &plane.tokens, &client).await;
     let mut oauth_token = None;
     let mut before_message = String::new();
     let outcome = match opened {
-        Ok(Opened { credentials, token, no_token_because }) => {
+        Ok(Opened { credentials, token, no_token_because, .. }) => {
             oauth_token = token;
             if let Some(error) = no_token_because {
                 before_message = advice_for_credentials(&error);
@@ -159,6 +162,7 @@ pub(super) async fn check_model_configuration(
                 client: &client,
                 entry: &entry,
                 model: &model,
+                base_url,
                 credentials: credentials.headers.into_iter().collect(),
                 deadline: Instant::now() + TIMEOUT,
             };
@@ -237,6 +241,7 @@ struct Upstream<'r> {
     client: &'r UpstreamClient,
     entry: &'r Arc<UpstreamEntry>,
     model: &'r Arc<UpstreamModel>,
+    base_url: &'r BaseUrl,
     credentials: HeaderMap,
     deadline: Instant,
 }
@@ -267,7 +272,7 @@ impl Upstream<'_> {
         }
         let request = UpstreamRequest {
             method,
-            target: self.entry.base_url.join(path, query),
+            target: self.base_url.join(path, query),
             headers,
             body: body.into(),
             timeouts: UpstreamTimeouts {

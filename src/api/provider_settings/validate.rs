@@ -1,11 +1,13 @@
 //! Validates settings for a provider and brings them into their normal form.
 
 use crate::api::error::{ApiError, FieldError};
+use crate::domain::connection::Connection;
 use crate::domain::headers::is_settable_for_provider;
 use crate::domain::model_configuration::HeaderTemplate;
 use crate::domain::provider::Provider;
-use crate::domain::provider_settings::{Connection, ProviderSettings};
+use crate::domain::provider_settings::ProviderSettings;
 use crate::domain::scope::Owner;
+use crate::providers::cloud::credential_sets;
 
 /// The largest number of headers, as for model configurations.
 const MAX_HEADERS: usize = 32;
@@ -26,6 +28,12 @@ pub(super) fn check(
     };
     headers(&mut settings, &mut add);
     connection(provider, &settings.connection, &mut add);
+    if settings.secret_name.is_some() && !credential_sets(provider).is_empty() {
+        add(
+            "secret_name".to_owned(),
+            "can't be set: the secrets of this provider keep their names",
+        );
+    }
     let is_organization = matches!(owner, Owner::Organization(_));
     if !is_organization && !settings.unmetered_endpoints.is_empty() {
         add("unmetered_endpoints".to_owned(), "can only be set for an organization");

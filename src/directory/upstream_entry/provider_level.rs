@@ -50,23 +50,30 @@ pub async fn find_provider_level(
         secret_name,
         secrets,
     };
-    let name = name_of(built_in, &own)?;
-    let secrets = list_secrets_named(conn, scope.into(), std::slice::from_ref(&name)).await?;
+    let (name, names) = names_of(built_in, &own)?;
+    let secrets = list_secrets_named(conn, scope.into(), &names).await?;
     if own.say_where() || !secrets.is_empty() {
         return Ok(level(scope.into(), own, name, secrets));
     }
-    let inherited_name = name_of(built_in, &inherited)?;
-    let names = std::slice::from_ref(&inherited_name);
-    let inherited_secrets = list_secrets_named(conn, organization, names).await?;
+    let (inherited_name, names) = names_of(built_in, &inherited)?;
+    let inherited_secrets = list_secrets_named(conn, organization, &names).await?;
     if inherited_secrets.is_empty() {
         return Ok(level(scope.into(), own, name, secrets));
     }
     Ok(level(organization, inherited, inherited_name, inherited_secrets))
 }
 
-fn name_of(built_in: &BuiltInProvider, settings: &ProviderSettings) -> Result<SecretName, DbError> {
-    let name = built_in.secret_name(settings);
-    name.map_err(|error| DbError::Internal(format!("{}: {error}", built_in.usual_secret_name)))
+/// The secret that holds the provider's key, and all that it may be called with.
+fn names_of(
+    built_in: &BuiltInProvider,
+    settings: &ProviderSettings,
+) -> Result<(SecretName, Vec<SecretName>), DbError> {
+    let invalid = |cause: &dyn std::fmt::Display| {
+        DbError::Internal(format!("secrets of {}: {cause}", built_in.provider.as_str()))
+    };
+    let names = built_in.secret_names(settings).map_err(|error| invalid(&error))?;
+    let first = names.first().cloned().ok_or_else(|| invalid(&"there are none"))?;
+    Ok((first, names))
 }
 
 async fn settings_of(

@@ -65,13 +65,7 @@ impl UpstreamEntry {
         source: &TokenSource,
         keyring: &KeyringHandle,
     ) -> Result<SecretBytes, SecretUnavailable> {
-        self.open_secret(&source.client.client_secret, keyring)
-    }
-
-    /// The version of the OAuth client's secret; 0 if there is none.
-    pub fn client_secret_version(&self, source: &TokenSource) -> i64 {
-        let name = &source.client.client_secret;
-        self.secrets.iter().find(|row| row.name == *name).map_or(0, |row| row.version)
+        self.open_secret(source.client.client_secret.as_str(), keyring)
     }
 
     /// Adds the key that stands in for a token, if the configuration has one.

@@ -7,23 +7,26 @@ use bytes::Bytes;
 use super::{BodyError, BodyPieces, JsonBody};
 use crate::json::tokenizer::{Token, Tokenizer};
 
-/// Fields of a body that are replaced or added. The body itself does not change.
+/// Fields of a body that are replaced, removed or added. The body itself does not change.
 #[derive(Debug, Clone)]
 pub struct BodyEdits<'b> {
     body: &'b JsonBody,
     /// By the field's place in the body.
     replaced: Vec<(usize, Cow<'b, str>)>,
+    /// The same of those that are left out.
+    removed: Vec<usize>,
     added: Vec<(Cow<'b, str>, Cow<'b, str>)>,
 }
 
 impl<'b> BodyEdits<'b> {
     pub(super) fn new(body: &'b JsonBody) -> Self {
-        Self { body, replaced: Vec::new(), added: Vec::new() }
+        Self { body, replaced: Vec::new(), removed: Vec::new(), added: Vec::new() }
     }
 
     /// The raw value of a field as it goes up.
     pub fn get(&self, key: &str) -> Option<&str> {
         match self.body.position(key) {
+            Some(at) if self.removed.contains(&at) => None,
             Some(at) => match self.replaced.iter().find(|(place, _)| *place == at) {
                 Some((_, raw)) => Some(raw),
                 None => self.body.value(at),
@@ -39,6 +42,7 @@ impl<'b> BodyEdits<'b> {
             return;
         }
         if let Some(at) = self.body.position(&key) {
+            self.removed.retain(|removed| *removed != at);
             match self.replaced.iter_mut().find(|(place, _)| *place == at) {
                 Some((_, replaced)) => *replaced = raw,
                 None => self.replaced.push((at, raw)),
@@ -48,6 +52,16 @@ impl<'b> BodyEdits<'b> {
         } else {
             self.added.push((key, raw));
         }
+    }
+
+    /// Leaves a field out, if there is one.
+    pub fn remove(&mut self, key: &str) {
+        if let Some(at) = self.body.position(key)
+            && !self.removed.contains(&at)
+        {
+            self.removed.push(at);
+        }
+        self.added.retain(|(added, _)| added != key);
     }
 
     /// Replaces or adds a field of text.
@@ -90,7 +104,21 @@ impl<'b> BodyEdits<'b> {
         let text = &self.body.text;
         let mut pieces = BodyPieces::default();
         let mut sent = 0;
+        // Where the last field has ended, if one before the next is sent.
+        let mut kept_end = None;
         for (at, field) in self.body.fields.iter().enumerate() {
+            if self.removed.contains(&at) {
+                // With it goes the comma before it, or, if no field is sent before it, the one after it.
+                let start = kept_end.unwrap_or_else(|| text.find('{').map_or(0, |brace| brace + 1));
+                pieces.push(text.as_bytes().slice(sent..start.max(sent)));
+                sent = match kept_end {
+                    Some(_) => field.value.end,
+                    None => self.after_comma(at, field.value.end),
+                };
+                kept_end = kept_end.map(|_| field.value.end);
+                continue;
+            }
+            kept_end = Some(field.value.end);
             if let Some((_, raw)) = self.replaced.iter().find(|(place, _)| *place == at) {
                 pieces.push(text.as_bytes().slice(sent..field.value.start));
                 pieces.push(Bytes::copy_from_slice(raw.as_bytes()));
@@ -103,7 +131,7 @@ impl<'b> BodyEdits<'b> {
         }
         pieces.push(text.as_bytes().slice(sent..self.body.end));
         let mut added = String::new();
-        let mut needs_comma = !self.body.fields.is_empty();
+        let mut needs_comma = kept_end.is_some();
         for (key, raw) in &self.added {
             if std::mem::replace(&mut needs_comma, true) {
                 added.push(',');
@@ -117,8 +145,19 @@ impl<'b> BodyEdits<'b> {
         pieces.joined_if_small()
     }
 
+    /// The place after the comma that follows the value of a field, which ends at `end`.
+    fn after_comma(&self, at: usize, end: usize) -> usize {
+        let is_last = at + 1 == self.body.fields.len();
+        let rest = self.body.text.get(end..).unwrap_or_default();
+        let comma = rest.find(',').filter(|_| !is_last);
+        comma.map_or(end, |comma| end + comma + 1)
+    }
+
     /// The number of bytes that [`to_pieces`](Self::to_pieces) gives.
     pub fn length(&self) -> usize {
+        if !self.removed.is_empty() {
+            return self.to_pieces().length();
+        }
         let replaced = self.replaced.iter().filter_map(|(at, raw)| {
             self.body.fields.get(*at).map(|field| (raw.len(), field.value.len()))
         });

@@ -210,3 +210,33 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn removed_fields_leave_json() {
+    let text = r#" { "a": [1,{}], "b" : "x" , "c":3 ,"d": null } "#;
+    let body = parse(text).unwrap();
+    let keys = ["a", "b", "c", "d"];
+    for chosen in 0..16_u32 {
+        for adds in [false, true] {
+            let mut edits = body.edit();
+            let mut expected: Value = serde_json::from_str(text).unwrap();
+            for (at, key) in keys.into_iter().enumerate() {
+                if chosen & (1 << at) != 0 {
+                    edits.remove(key);
+                    expected.as_object_mut().unwrap().remove(key);
+                    assert_eq!(edits.get(key), None);
+                }
+            }
+            if adds {
+                edits.set("b", "[2]");
+                edits.set("e", "5");
+                expected["b"] = json!([2]);
+                expected["e"] = 5.into();
+            }
+            let sent = edits.to_pieces().to_bytes();
+            let parsed: Value = serde_json::from_slice(&sent).unwrap();
+            assert_eq!(parsed, expected, "{sent:?}");
+            assert_eq!(edits.length(), sent.len());
+        }
+    }
+}

@@ -5,6 +5,9 @@ use super::stream::StreamContents;
 use crate::json::scanner::TopLevelScanner;
 use crate::llm::sse::{MAX_EVENT_BYTES, MAX_IDLE_CAPACITY};
 
+/// What a wrapped event that is too long to be kept is taken for.
+const LONG_PART: &str = "content_block_delta";
+
 /// The JSON of an event that comes in parts.
 #[derive(Debug, Default)]
 pub(super) struct KeptEvent {
@@ -43,6 +46,24 @@ impl KeptEvent {
             Some(members) => contents.read_long_event(name, &members, self.length),
             None => contents.read_event(name, &self.kept),
         };
+        self.forget();
+    }
+
+    /// The same for an event inside of another. One that is too long to be kept counts with its length.
+    pub(super) fn end_unwrapped(
+        &mut self,
+        unwrap: impl FnOnce(&[u8]) -> Vec<u8>,
+        contents: &mut StreamContents,
+    ) {
+        if self.long.is_some() {
+            self.end(LONG_PART, contents);
+        } else {
+            contents.read_event("", &unwrap(&self.kept));
+            self.forget();
+        }
+    }
+
+    fn forget(&mut self) {
         self.length = 0;
         self.kept.clear();
         self.kept.shrink_to(MAX_IDLE_CAPACITY);

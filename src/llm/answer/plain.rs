@@ -44,6 +44,12 @@ impl PlainAnswer {
         }
     }
 
+    /// With the usage that was reported beside the answer.
+    pub fn with_usage(mut self, usage: Option<ReportedUsage>) -> Self {
+        self.usage = usage.map(Some);
+        self
+    }
+
     /// Takes the next chunk.
     pub fn push(&mut self, chunk: &[u8]) {
         self.scanner.feed(chunk);
@@ -107,7 +113,10 @@ impl PlainAnswer {
             return AnswerContent::Pending;
         }
         let is_vector = || !self.format.writes_text() && begins_with(&scanner.output, b'{');
-        let is_answer = is_filled(&scanner.choices)
+        // Of a format that is not read, anything is one.
+        let is_unread = self.format == Format::Invoke && !self.beginning.is_empty();
+        let is_answer = is_unread
+            || is_filled(&scanner.choices)
             || is_filled(&scanner.output)
             || is_vector()
             || self.beginning.has_generated_text();

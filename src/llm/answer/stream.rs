@@ -6,7 +6,7 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 
 use super::array::ArrayReader;
-use super::binary::BinaryReader;
+use super::binary::{BinaryEvents, BinaryReader};
 use super::event::{Event, EventContent};
 use super::partial_event::PartialEvent;
 use super::{AnswerContent, ObservedAnswer};
@@ -118,8 +118,9 @@ impl StreamedAnswer {
     }
 
     /// The same for a binary event stream.
-    pub fn of_binary(format: Format) -> Self {
-        Self { framing: Framing::Binary(Box::default()), ..Self::new(format, false) }
+    pub fn of_binary(format: Format, events: BinaryEvents) -> Self {
+        let reader = Box::new(BinaryReader::new(events));
+        Self { framing: Framing::Binary(reader), ..Self::new(format, false) }
     }
 
     /// Takes the upstream's next chunk and gives what goes to the caller now, if anything does. The chunk

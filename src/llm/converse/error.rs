@@ -5,6 +5,9 @@ use serde::Serialize;
 use crate::llm::error::{GatewayError, to_json};
 use crate::llm::event_stream::exception_message;
 
+/// Where AWS's SDKs look first for the kind of an error.
+pub(in crate::llm) const ERROR_HEADER: &str = "x-amzn-errortype";
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ErrorBody<'a> {
@@ -39,7 +42,7 @@ pub(in crate::llm) fn error_message(error: &GatewayError<'_>) -> Vec<u8> {
 }
 
 /// The exception that Bedrock documents for the status (AWS, "Converse: Errors").
-fn exception_name(status: u16) -> &'static str {
+pub(in crate::llm) fn exception_name(status: u16) -> &'static str {
     match status {
         401..=403 => "AccessDeniedException",
         404 => "ResourceNotFoundException",

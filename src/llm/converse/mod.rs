@@ -6,6 +6,6 @@ mod stream;
 mod tests;
 mod usage;
 
-pub(super) use error::{error_body, error_message};
+pub(super) use error::{ERROR_HEADER, error_body, error_message, exception_name};
 pub(super) use stream::{read_event, read_long_event};
 pub(super) use usage::{USAGE_NAMES, parse_usage};

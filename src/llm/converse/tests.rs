@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::domain::ids::RequestId;
 use crate::domain::tokens::TokenUsage;
-use crate::llm::answer::{AnswerContent, PlainAnswer, StreamEnd, StreamedAnswer};
+use crate::llm::answer::{AnswerContent, BinaryEvents, PlainAnswer, StreamEnd, StreamedAnswer};
 use crate::llm::error::GatewayError;
 use crate::llm::event_stream::exception_message;
 use crate::llm::format::{Format, Operation};
@@ -49,7 +49,7 @@ fn decode_base64(text: &str) -> Vec<u8> {
 
 /// Passes the stream in chunks of these sizes and checks that nothing of it is changed.
 fn pass(stream: &[u8], sizes: &[usize]) -> StreamedAnswer {
-    let mut answer = StreamedAnswer::of_binary(Format::Converse);
+    let mut answer = StreamedAnswer::of_binary(Format::Converse, BinaryEvents::Plain);
     let mut rest = stream;
     let mut out = Vec::new();
     for size in sizes.iter().cycle() {
@@ -158,14 +158,15 @@ fn calls_name_their_model() {
         ("/model/us.amazon.nova-micro-v1%3A0/converse", false),
         ("/model/arn%3Aaws%3Abedrock%3A%2F/converse-stream", true),
     ] {
-        let operation = Operation::of_converse_post(path).unwrap();
+        let operation = Operation::of_bedrock_post(path).unwrap();
         assert_eq!(operation.path_after_v1(), path);
         assert_eq!(operation.asks_for_stream(None), is_stream);
         assert!(operation.has_model_in_path());
     }
-    for path in ["/model/m/invoke", "/model//converse", "/model/a/b/converse", "/models/m/converse"]
+    for path in
+        ["/model/m/count-tokens", "/model//converse", "/model/a/b/converse", "/models/m/converse"]
     {
-        assert_eq!(Operation::of_converse_post(path), None, "{path}");
+        assert_eq!(Operation::of_bedrock_post(path), None, "{path}");
     }
 }
 

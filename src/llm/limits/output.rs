@@ -202,7 +202,7 @@ impl OutputFacts {
                 Format::Responses => name == "max_output_tokens",
                 Format::Messages | Format::Converse => name == "max_tokens",
                 Format::Gemini => name == "max_output_tokens",
-                Format::Embeddings | Format::GeminiEmbeddings => false,
+                Format::Embeddings | Format::GeminiEmbeddings | Format::Invoke => false,
             } && !self.ignores_limits
                 && !target.ignored_limits.contains(&name);
             largest = largest.max(limit.largest);

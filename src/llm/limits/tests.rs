@@ -64,6 +64,7 @@ fn text_is_bounded_by_its_bytes() {
             hard: true,
             estimate_tokens: length.div_ceil(4) as i64,
             metering: Metering::Tokens,
+            unknown: false,
             unseen_tokens: 0,
             extras: Extras::NONE,
         }

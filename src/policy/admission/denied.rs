@@ -110,6 +110,10 @@ impl Denied {
                     "{message}. They cap spending, and what {model} costs is not metered: set \
                      'despite_policies' of the endpoint in /api/v1/provider-settings"
                 ),
+                _ if request.bound.unknown => format!(
+                    "{message}. They cap spending, and what a request for model {model:?} may use is \
+                      not known, since its format is not read: call the model through Converse"
+                ),
                 Some(configuration) => format!(
                     "{message}. They cap spending, and no price is known for model {model:?} of model \
                      configuration {configuration:?}: set a price on the configuration, or for the \

@@ -8,6 +8,7 @@ use crate::domain::ids::{ApiKeyId, PolicyId, UserId, WorkspaceId};
 use crate::domain::metadata::Metadata;
 use crate::domain::policy::{Epochs, PolicyType, RateMetric, SubjectMatcher};
 use crate::domain::pricing::Extras;
+use crate::llm::limits::Metering;
 use crate::policy::limits::Memory;
 use crate::policy::set::{PolicySet, StoredPolicy};
 
@@ -54,6 +55,7 @@ fn request(metadata: &Metadata, number: u128) -> AdmissionRequest<'_> {
             hard: true,
             estimate_tokens: 25,
             metering: Metering::Tokens,
+            unknown: false,
             unseen_tokens: 0,
             extras: Extras::NONE,
         },

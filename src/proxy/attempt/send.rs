@@ -12,9 +12,12 @@ use crate::accounting::budget::Share;
 use crate::accounting::journal::JournalFull;
 use crate::accounting::request::AccountedRequest;
 use crate::accounting::sent_body::SentBody;
+use crate::credentials::cloud::{CloudCall, open_cloud};
+use crate::credentials::sigv4::refuses_key;
 use crate::credentials::token_cache::CachedToken;
 use crate::credentials::{CredentialError, Opened, open};
 use crate::crypto::SecretBytes;
+use crate::directory::upstream_entry::Address;
 use crate::json::object::BodyPieces;
 use crate::proxy::DataPlane;
 use crate::proxy::concurrency::ConcurrencyPermit;
@@ -78,35 +81,48 @@ impl Attempts<'_> {
         is_last: bool,
         context: &mut RequestContext,
     ) -> Result<Ready, ProxyError> {
-        let DataPlane { keyring, tokens, timeouts, .. } = self.plane;
-        let opened = open(target.upstream, keyring, tokens, self.client).await;
-        let Opened { credentials, token, .. } = opened.map_err(|error| {
+        let opened = self.open(target).await;
+        let Opened { base_url, credentials, token, signer, .. } = opened.map_err(|error| {
             context.request.record().cause = Some(error.to_string());
-            match error {
-                CredentialError::Secret(error) => {
-                    ProxyError::SecretUnavailable { name: error.name }
-                }
-                CredentialError::Token(failure) => {
-                    ProxyError::TokenUnavailable { host: failure.host }
-                }
-            }
+            ProxyError::from(error)
         })?;
         let body = target.body();
-        let headers = credentials.headers;
+        let (headers, timeouts) = (credentials.headers, self.plane.timeouts);
         let sent = match self.streamed.take() {
             Some(streamed) => RequestBody::Streamed(streamed),
             None => body.clone().into(),
         };
-        let mut request = target.request(self.caller, self.route, headers, sent, *timeouts);
+        let to = (self.route, &*base_url);
+        let mut request = target.request(self.caller, to, headers, sent, timeouts);
         let own = self.chain.as_ref().and_then(|chain| chain.triggers.first_byte_timeout_ms);
         if let Some(millis) = own.filter(|_| !is_last) {
             request.timeouts.first_byte = Duration::from_millis(u64::from(millis));
         }
-        let request = self.client.prepare(request).map_err(|error| {
+        let signed = match &signer {
+            Some(signer) => signer.sign(&mut request, self.plane.clock.now()),
+            None => Ok(()),
+        };
+        let prepared = signed.and_then(|()| self.client.prepare(request));
+        let request = prepared.map_err(|error| {
             context.request.record().cause = Some(error.to_string());
             ProxyError::from(&error)
         })?;
         Ok(Ready { request, body, secrets: credentials.secrets, token })
+    }
+
+    /// Opens what the target is called with.
+    async fn open<'t>(&self, target: &Target<'t>) -> Result<Opened<'t>, CredentialError> {
+        let (entry, client) = (target.upstream, self.client);
+        let DataPlane { keyring, tokens, .. } = self.plane;
+        match &entry.address {
+            Address::Fixed(base_url) => open(entry, base_url, keyring, tokens, client).await,
+            Address::Cloud(access) => {
+                let (operation, place) = (&target.operation, self.route.place.as_ref());
+                let call = CloudCall { entry, access, operation, place, keyring, tokens, client };
+                // Boxed, so that it takes no room in the requests to other providers.
+                Box::pin(open_cloud(&call)).await
+            }
+        }
     }
 
     /// The request with another OAuth token, after the upstream has refused the one before.
@@ -205,16 +221,19 @@ fn refuse_redirect(
     Ok(response)
 }
 
-/// Refuses an upstream's 401: the caller, whose own key is good, would look for the mistake in it.
+/// Refuses an upstream's 401, and AWS's 403 about the key: the caller, whose own key is good, would look for
+/// the mistake in it.
 fn refuse_credential(
     response: UpstreamResponse,
     ready: &Ready,
     target: &Target<'_>,
     accounted: &mut AccountedRequest,
 ) -> Result<UpstreamResponse, Failed> {
-    if response.status != StatusCode::UNAUTHORIZED {
+    let UpstreamResponse { status, headers, .. } = &response;
+    if *status != StatusCode::UNAUTHORIZED && !refuses_key(*status, headers) {
         return Ok(response);
     }
+    let status = status.as_u16();
     let refused = match (&ready.token, target.upstream.secret_name()) {
         (Some(token), _) => RefusedCredential::TokenFrom(token.host().to_owned()),
         (None, Some(name)) => RefusedCredential::Secret(name.to_string()),
@@ -224,7 +243,7 @@ fn refuse_credential(
         RefusedCredential::Secret(name) => format!("secret {name}"),
         RefusedCredential::TokenFrom(host) => format!("token from {host}"),
     };
-    accounted.refused(401, "credential_refused", cause);
+    accounted.refused(status, "credential_refused", cause);
     let error = ProxyError::CredentialRefused(refused);
-    Err(Failed { error, status: Some(401), may_be_billed: false })
+    Err(Failed { error, status: Some(status), may_be_billed: false })
 }

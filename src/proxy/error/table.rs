@@ -342,7 +342,7 @@ impl ProxyError {
                 StatusCode::NOT_IMPLEMENTED,
                 "not_served",
                 Never,
-                "The gateway does not serve this method and path. It serves GET /v1/models; POST /v1/chat/completions, POST /v1/responses, POST /v1/responses/compact, POST /v1/embeddings, POST /v1/messages, POST /v1/messages/count_tokens, GET /v1/models, GET /v1/models/{id}, POST /v1beta/models/{model}:generateContent and its like, and POST /model/{model}/converse and /converse-stream under /providers/{configName} or /models/{configName}; the same under the names of built-in providers, such as /openai; and calls of models under /routes/{name}.",
+                "The gateway does not serve this method and path. It serves GET /v1/models; POST /v1/chat/completions, POST /v1/responses, POST /v1/responses/compact, POST /v1/embeddings, POST /v1/messages, POST /v1/messages/count_tokens, GET /v1/models, GET /v1/models/{id}, POST /v1beta/models/{model}:generateContent and its like, and POST /model/{model}/converse, /converse-stream, /invoke and /invoke-with-response-stream under /providers/{configName} or /models/{configName}; the same under the names of built-in providers, such as /openai, and the providers' own paths under /vertex and /azure; and calls of models under /routes/{name}.",
             ),
             Self::FormatNotServed { configuration, provider } => {
                 let formats = match provider.api() {
@@ -356,7 +356,13 @@ impl ProxyError {
                         "Google's format: /v1beta/models/{model}:generateContent, :streamGenerateContent, :countTokens, :embedContent and :batchEmbedContents"
                     }
                     UpstreamApi::Converse => {
-                        "Bedrock's format: /model/{model}/converse and /model/{model}/converse-stream"
+                        "Bedrock's formats: /model/{model}/converse, /converse-stream, /invoke and /invoke-with-response-stream"
+                    }
+                    UpstreamApi::Vertex => {
+                        "the formats of Vertex: generateContent and its like below publishers/google, rawPredict and streamRawPredict below publishers/anthropic, and endpoints/openapi/chat/completions"
+                    }
+                    UpstreamApi::Azure => {
+                        "OpenAI's formats below /openai, and Anthropic's below /anthropic"
                     }
                 };
                 let provider = provider.as_str();
@@ -424,7 +430,7 @@ impl ProxyError {
                         "The provider refuses the credential in the secret '{name}'. Ask an administrator to store one that it accepts."
                     ),
                     RefusedCredential::TokenFrom(host) => format!(
-                        "The provider refuses the token that the model configuration's OAuth client got from '{host}'. Ask an administrator to check what the client may use, and its scope."
+                        "The provider refuses the token from '{host}'. Ask an administrator to check what the OAuth client or the service account that it is for may use, and its scope."
                     ),
                 };
                 row(StatusCode::BAD_GATEWAY, "provider_credential_refused", Never, message)
@@ -461,13 +467,25 @@ impl ProxyError {
                     "The provider secret '{name}' is missing or cannot be opened. Ask an administrator of the workspace to store it again."
                 ),
             ),
-            Self::TokenUnavailable { host } => row(
+            Self::TokenUnavailable { host, secret } => row(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "token_unavailable",
                 After(5),
                 format!(
-                    "The token endpoint at '{host}' gave no token for the model configuration's OAuth client. Try again; if it persists, ask an administrator to check the configuration's oauth with its check."
+                    "The token endpoint at '{host}' gave no token for the credential in the secret '{secret}'. Try again; if it persists, ask an administrator to check that secret and, on a model configuration, its oauth with its check."
                 ),
+            ),
+            Self::ProjectMismatch => row(
+                StatusCode::BAD_REQUEST,
+                "project_mismatch",
+                Never,
+                "The path names another Google Cloud project than the credential's. Name that one, or leave out 'projects/.../locations/...'.",
+            ),
+            Self::RegionInvalid => row(
+                StatusCode::BAD_REQUEST,
+                "region_invalid",
+                Never,
+                "The path names a project or a location that can't be one, or another location than the one that is set for the provider. Correct it, or leave out 'projects/.../locations/...'.",
             ),
             Self::ModelForbidden { message } => denied(Reason::ModelAccess, Never, message.clone()),
             Self::PriceUnknown { message, .. } => {

@@ -70,7 +70,9 @@ fn all() -> Vec<ProxyError> {
         E::IdleTimeout,
         E::Overloaded,
         E::SecretUnavailable { name: name() },
-        E::TokenUnavailable { host: name() },
+        E::TokenUnavailable { host: name(), secret: name() },
+        E::ProjectMismatch,
+        E::RegionInvalid,
         E::DirectoryUnavailable,
     ]
 }

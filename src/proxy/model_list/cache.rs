@@ -76,7 +76,7 @@ impl ModelLists {
         let key = ListKey {
             workspace_id: entry.scope.workspace_id,
             upstream: entry.id,
-            secrets: entry.secret_versions(),
+            secrets: entry.all_secret_versions(),
         };
         let Ok(slot) =
             self.slots.get_or_insert_with(&key, || Ok::<_, Infallible>(Arc::new(Slot::default())));

@@ -46,9 +46,9 @@ impl ModelEntry {
     /// there is no such provider.
     pub fn of_alias(alias: &str, api: UpstreamApi) -> Option<Self> {
         let provider = match api {
-            UpstreamApi::OpenAi => Provider::Openai,
+            UpstreamApi::OpenAi | UpstreamApi::Azure => Provider::Openai,
             UpstreamApi::Anthropic => Provider::Anthropic,
-            UpstreamApi::Gemini => Provider::Gemini,
+            UpstreamApi::Gemini | UpstreamApi::Vertex => Provider::Gemini,
             UpstreamApi::Converse => Provider::Bedrock,
         };
         provider.is_built_in().then(|| Self {
@@ -89,7 +89,9 @@ fn path_of(provider: Provider) -> String {
 /// The version in an API's paths.
 fn version_of(api: UpstreamApi) -> &'static str {
     match api {
-        UpstreamApi::OpenAi | UpstreamApi::Anthropic => "/v1",
+        UpstreamApi::OpenAi | UpstreamApi::Anthropic | UpstreamApi::Azure | UpstreamApi::Vertex => {
+            "/v1"
+        }
         UpstreamApi::Gemini => "/v1beta",
         UpstreamApi::Converse => "",
     }

@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use futures_util::StreamExt;
 
 use crate::credentials::{CredentialError, Opened, open};
-use crate::directory::upstream_entry::UpstreamEntry;
+use crate::directory::upstream_entry::{Address, UpstreamEntry};
 use crate::domain::headers::{ANTHROPIC_VERSION, USUAL_ANTHROPIC_VERSION};
 use crate::domain::provider::UpstreamApi;
 use crate::json::object::BodyPieces;
@@ -45,6 +45,8 @@ pub enum ListingError {
     TooLarge,
     #[error("the answer is no list of models")]
     NotAList,
+    #[error("the provider has no list at a fixed address")]
+    NoList,
 }
 
 /// The provider's models; the first ones, if there are more than are read.
@@ -66,8 +68,9 @@ async fn pages(
     entry: &UpstreamEntry,
 ) -> Result<Vec<ListedModel>, ListingError> {
     let api = entry.provider.api();
+    let Address::Fixed(base_url) = &entry.address else { return Err(ListingError::NoList) };
     let Opened { credentials, token, .. } =
-        open(entry, &plane.keyring, &plane.tokens, client).await?;
+        open(entry, base_url, &plane.keyring, &plane.tokens, client).await?;
     let mut headers: HeaderMap = credentials.headers.into_iter().collect();
     if api == UpstreamApi::Anthropic {
         let version = HeaderValue::from_static(USUAL_ANTHROPIC_VERSION);
@@ -84,7 +87,7 @@ async fn pages(
     for _ in 0..MAX_PAGES {
         let request = UpstreamRequest {
             method: Method::GET,
-            target: entry.base_url.join("/models", query.as_deref()),
+            target: base_url.join("/models", query.as_deref()),
             headers: headers.clone(),
             body: BodyPieces::default().into(),
             timeouts: UpstreamTimeouts { connect: TIMEOUT, first_byte: TIMEOUT, idle: TIMEOUT },

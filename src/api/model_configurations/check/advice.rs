@@ -93,7 +93,8 @@ pub(super) fn advice_for_credentials(error: &CredentialError) -> String {
                  server lacks the master key."
             );
         }
-        CredentialError::Token(failure) => failure,
+        CredentialError::Token { failure, .. } => failure,
+        CredentialError::Connection(error) => return format!("It can't be called: {error}."),
     };
     let what_to_do = match &failure.cause {
         MintError::NoAnswer(error) if matches!(**error, UpstreamError::Refused(_)) => {

@@ -81,7 +81,9 @@ fn format_of(entry: &UpstreamEntry) -> Option<Format> {
     match entry.provider.api() {
         UpstreamApi::OpenAi => Some(Format::Chat),
         UpstreamApi::Anthropic => Some(Format::Messages),
-        UpstreamApi::Gemini | UpstreamApi::Converse => None,
+        UpstreamApi::Gemini | UpstreamApi::Converse | UpstreamApi::Vertex | UpstreamApi::Azure => {
+            None
+        }
     }
 }
 

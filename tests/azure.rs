@@ -1,0 +1,265 @@
+//! Azure AI Foundry under its own name: both forms of its paths, its key, and Microsoft Entra's tokens.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use url::form_urlencoded;
+
+use crate::support::{
+    app::TestApp,
+    case::{Case, cases},
+    database::Database,
+    fixture::Fixture,
+    http::{Answer, Request},
+    ledger_rows::{self, Row},
+    openai::{self, Usage},
+    policies,
+    script::Script,
+    token_endpoint::token_endpoint,
+    upstream::ScriptedUpstream,
+};
+
+/// The cases of this file.
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        a_key_and_a_resource_are_the_whole_setup,
+        the_older_form_names_its_deployment_in_the_path,
+        claude_is_called_in_anthropics_format,
+        what_is_missing_or_wrong_is_named,
+        without_a_key_an_application_gets_tokens,
+        azure_is_a_target_of_chains,
+    ]
+}
+
+const KEY: &str = "azure-key-of-the-team";
+
+struct Setup {
+    app: TestApp,
+    team: Fixture,
+    entra: ScriptedUpstream,
+    /// What all tokens begin with; the first ends in `-0`.
+    tokens: String,
+}
+
+impl Setup {
+    async fn start(database: &Database) -> Self {
+        let (entra, tokens) = token_endpoint(json!(3600)).await;
+        let upstream = ScriptedUpstream::start().await;
+        let origin = upstream.base_url().trim_end_matches("/v1").to_owned();
+        let origins =
+            format!("azure={origin},entra=http://{}/e,openai={origin}/o", entra.address());
+        let app = TestApp::with_stopped_clock(database, &["--provider-origin", &origins]).await;
+        let team = Fixture::before(&app.admin(), app.address(), upstream).await;
+        Self { app, team, entra, tokens }
+    }
+
+    async fn start_with_key(database: &Database) -> Self {
+        let setup = Self::start(database).await;
+        setup.team.put_secret("AZURE_FOUNDRY_API_KEY", KEY).await;
+        setup.team.put_secret("AZURE_FOUNDRY_RESOURCE_NAME", "my-resource").await;
+        setup
+    }
+
+    async fn ask(&self, path: &str, body: &Value) -> Answer {
+        self.team.caller().post_json(path, body).await
+    }
+
+    async fn last_row(&self, count: usize) -> Row {
+        let rows = ledger_rows::rows_at_least(self.app.database(), count).await;
+        assert_eq!(rows.len(), count, "{rows:?}");
+        rows.into_iter().next_back().unwrap()
+    }
+}
+
+fn question(model: &str) -> Value {
+    json!({"model": model, "max_tokens": 50, "messages": [{"role": "user", "content": "Hello"}]})
+}
+
+const CHAT: &str = "/azure/openai/v1/chat/completions";
+
+fn answer() -> Script {
+    openai::chat_completion("Hi", Usage { prompt: 10, completion: 7, cached: 0, reasoning: 0 })
+}
+
+#[track_caller]
+fn is_error(answer: &Answer, status: u16, code: &str) -> String {
+    let body = answer.json();
+    assert_eq!((answer.status, &body["error"]["code"]), (status, &json!(code)), "{body}");
+    body["error"]["message"].as_str().unwrap().to_owned()
+}
+
+async fn a_key_and_a_resource_are_the_whole_setup(database: Database) {
+    let setup = Setup::start_with_key(&database).await;
+    let price = json!({"provider": "azure", "model": "my-gpt", "price": {"input": 1, "output": 2}});
+    setup.app.admin().post_json("/api/v1/model-prices", &price).await.expect(201);
+    setup.team.upstream.push(answer());
+    setup.ask(CHAT, &question("my-gpt")).await.expect(200);
+    let sent = setup.team.upstream.last_request();
+    assert_eq!(sent.path(), "/openai/v1/chat/completions");
+    assert_eq!((sent.header("api-key"), sent.header("authorization")), (Some(KEY), None));
+    assert_eq!(sent.body, question("my-gpt").to_string());
+    let row = setup.last_row(1).await;
+    assert_eq!(row.cost, Some(10 * 1_000 + 7 * 2_000), "{row:?}");
+    for (path, upstream_path) in [
+        ("/azure/openai/v1/responses?api-version=preview", "/openai/v1/responses"),
+        ("/azure/openai/embeddings", "/openai/v1/embeddings"),
+    ] {
+        setup.team.upstream.push(Script::json(200, &json!({"usage": {"prompt_tokens": 1}})));
+        setup.ask(path, &json!({"model": "other", "input": "Hello"})).await.expect(200);
+        assert_eq!(setup.team.upstream.last_request().path(), upstream_path);
+    }
+    // The name of a deployment tells no price.
+    let row = setup.last_row(3).await;
+    assert_eq!((row.configuration.as_str(), row.cost), ("azure", None), "{row:?}");
+}
+
+async fn the_older_form_names_its_deployment_in_the_path(database: Database) {
+    let setup = Setup::start_with_key(&database).await;
+    let path = "/azure/openai/deployments/my-gpt/chat/completions?api-version=2024-10-21";
+    let body = json!({"max_tokens": 50, "messages": [{"role": "user", "content": "Hello"}]});
+    for body in [body, question("my-gpt")] {
+        setup.team.upstream.push(answer());
+        // As Azure's SDK sends it, with the gateway's key where its own would be.
+        let asked = Request::post_json(path, &body).header("api-key", &setup.team.caller_key);
+        setup.app.anonymous().send(asked).await.expect(200);
+        let sent = setup.team.upstream.last_request();
+        assert_eq!(sent.header("api-key"), Some(KEY));
+        assert_eq!(sent.path(), "/openai/deployments/my-gpt/chat/completions");
+        assert_eq!(sent.query(), Some("api-version=2024-10-21"));
+        assert_eq!(sent.json(), body);
+    }
+    is_error(&setup.ask(path, &question("another")).await, 400, "model_mismatch");
+    let workspace = [("workspace_id", setup.team.workspace_id.as_str())];
+    let allowed = json!({"providers": [{"provider": "azure", "models": ["another"]}]});
+    policies::make(&setup.app.admin(), ("model_access", "one"), &workspace, allowed).await;
+    is_error(&setup.ask(path, &question("my-gpt")).await, 403, "model_access_denied");
+    for path in [
+        "/azure/openai/deployments/my-gpt/images/generations",
+        "/azure/openai/deployments/..%2Fx/files",
+        "/azure/v1/chat/completions",
+    ] {
+        is_error(&setup.ask(path, &question("my-gpt")).await, 501, "not_served");
+    }
+    let climbing = "/azure/openai/deployments/..%2Fx/chat/completions";
+    assert_eq!(setup.ask(climbing, &question("x")).await.status, 400);
+    assert_eq!(setup.team.upstream.seen().requests.len(), 2);
+}
+
+async fn claude_is_called_in_anthropics_format(database: Database) {
+    let setup = Setup::start_with_key(&database).await;
+    let answered = json!({"type": "message", "content": [{"type": "text", "text": "Hi"}],
+        "usage": {"input_tokens": 10, "output_tokens": 7}});
+    setup.team.upstream.push(Script::json(200, &answered));
+    setup.ask("/azure/anthropic/v1/messages", &question("my-claude")).await.expect(200);
+    let sent = setup.team.upstream.last_request();
+    assert_eq!(sent.path(), "/anthropic/v1/messages");
+    for (name, value) in [
+        ("x-api-key", Some(KEY)),
+        ("api-key", None),
+        ("authorization", None),
+        ("anthropic-version", Some("2023-06-01")),
+    ] {
+        assert_eq!(sent.header(name), value, "{name}");
+    }
+    let row = setup.last_row(1).await;
+    assert_eq!((row.input_tokens, row.output_tokens), (Some(10), Some(7)), "{row:?}");
+    setup.team.upstream.push(Script::json(200, &json!({"input_tokens": 9})));
+    let count = "/azure/anthropic/v1/messages/count_tokens";
+    setup.ask(count, &question("my-claude")).await.expect(200);
+    assert_eq!(setup.last_row(2).await.cost, Some(0));
+}
+
+async fn what_is_missing_or_wrong_is_named(database: Database) {
+    let setup = Setup::start(&database).await;
+    let ask = async || setup.ask(CHAT, &question("m")).await;
+    let message = is_error(&ask().await, 400, "provider_secret_missing");
+    assert!(message.contains("'AZURE_FOUNDRY_API_KEY'"), "{message}");
+    setup.team.put_secret("AZURE_FOUNDRY_API_KEY", KEY).await;
+    let message = is_error(&ask().await, 400, "provider_secret_missing");
+    assert!(message.contains("'AZURE_FOUNDRY_RESOURCE_NAME'"), "{message}");
+    for wrong in ["evil.example/", "a", "My-Resource", "a@b"] {
+        setup.team.put_secret("AZURE_FOUNDRY_RESOURCE_NAME", wrong).await;
+        let message = is_error(&ask().await, 503, "secret_unavailable");
+        assert!(message.contains("'AZURE_FOUNDRY_RESOURCE_NAME'"), "{message}");
+    }
+    setup.team.put_secret("AZURE_FOUNDRY_RESOURCE_NAME", "my-resource").await;
+    setup.team.upstream.push(Script::json(401, &json!({"error": {"message": "no"}})));
+    let message = is_error(&ask().await, 502, "provider_credential_refused");
+    assert!(message.contains("'AZURE_FOUNDRY_API_KEY'"), "{message}");
+}
+
+async fn without_a_key_an_application_gets_tokens(database: Database) {
+    let setup = Setup::start(&database).await;
+    for (name, value) in [
+        ("AZURE_FOUNDRY_RESOURCE_NAME", "my-resource"),
+        ("AZURE_TENANT_ID", "11111111-2222-4333-8444-555555555555"),
+        ("AZURE_CLIENT_ID", "66666666-7777-4888-8999-000000000000"),
+        ("AZURE_CLIENT_SECRET", "client-secret~of.the_team"),
+    ] {
+        setup.team.put_secret(name, value).await;
+    }
+    for path in [CHAT, "/azure/anthropic/v1/messages"] {
+        setup.team.upstream.push(answer());
+        setup.ask(path, &question("my-model")).await.expect(200);
+        let sent = setup.team.upstream.last_request();
+        let bearer = format!("Bearer {}-0", setup.tokens);
+        assert_eq!(sent.header("authorization"), Some(bearer.as_str()));
+        assert_eq!((sent.header("api-key"), sent.header("x-api-key")), (None, None));
+    }
+    let request = setup.entra.last_request();
+    assert_eq!(request.target, "/e/11111111-2222-4333-8444-555555555555/oauth2/v2.0/token");
+    let form: Vec<(String, String)> = form_urlencoded::parse(&request.body).into_owned().collect();
+    let expected = [
+        ("grant_type", "client_credentials"),
+        ("scope", "https://cognitiveservices.azure.com/.default"),
+        ("client_id", "66666666-7777-4888-8999-000000000000"),
+        ("client_secret", "client-secret~of.the_team"),
+    ];
+    let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(form, expected);
+    setup.team.put_secret("AZURE_CLIENT_SECRET", "rotated-secret").await;
+    setup.team.put_secret("AZURE_TENANT_ID", "../../evil").await;
+    let message = is_error(&setup.ask(CHAT, &question("m")).await, 503, "secret_unavailable");
+    assert!(message.contains("'AZURE_TENANT_ID'"), "{message}");
+    assert_eq!(setup.entra.seen().requests.len(), 1);
+    // A key wins.
+    setup.team.put_secret("AZURE_FOUNDRY_API_KEY", KEY).await;
+    setup.team.upstream.push(answer());
+    setup.ask(CHAT, &question("m")).await.expect(200);
+    assert_eq!(setup.team.upstream.last_request().header("api-key"), Some(KEY));
+}
+
+async fn azure_is_a_target_of_chains(database: Database) {
+    let setup = Setup::start_with_key(&database).await;
+    setup.team.put_secret("OPENAI_API_KEY", "sk-of-the-team").await;
+    let target = |provider: &str, model: &str| json!({"type": "provider_model", "provider": provider, "model": model});
+    let workspace = [("workspace_id", setup.team.workspace_id.as_str())];
+    for (name, selector, candidate) in [
+        ("there", target("openai", "gpt-4o"), target("azure", "my-gpt")),
+        ("back", target("azure", "my-gpt"), target("openai", "gpt-4o")),
+    ] {
+        let chain = json!({"strategy": "priority_fallback", "triggers": {},
+            "chain": {"selector": selector, "candidates": [candidate]}});
+        policies::make(&setup.app.admin(), ("model_fallback", name), &workspace, chain).await;
+    }
+    let upstream = &setup.team.upstream;
+    upstream.push(openai::error(503, "server_error", "busy", "Not now."));
+    upstream.push(answer());
+    setup.ask("/openai/v1/chat/completions", &question("gpt-4o")).await.expect(200);
+    let sent = upstream.last_request();
+    assert_eq!((sent.path(), sent.header("api-key")), ("/openai/v1/chat/completions", Some(KEY)));
+    assert_eq!(sent.json(), question("my-gpt"));
+
+    // The first target cools down no more.
+    setup.app.advance(Duration::from_secs(600));
+    upstream.push(openai::error(503, "server_error", "busy", "Not now."));
+    upstream.push(answer());
+    let path = "/azure/openai/deployments/my-gpt/chat/completions?api-version=2024-10-21";
+    let mut body = question("my-gpt");
+    body.as_object_mut().unwrap().remove("model");
+    let answer = setup.ask(path, &body).await.expect(200);
+    assert_eq!(answer.header("x-tollgate-served-by"), Some("openai/gpt-4o"));
+    let sent = upstream.last_request();
+    assert_eq!((sent.path(), sent.query()), ("/o/v1/chat/completions", None));
+    assert_eq!(sent.json()["model"], "gpt-4o");
+}

@@ -15,6 +15,7 @@ PRICES = {
     "fireworks": ("0.15", "0.15", "0.6"),
     "bedrock": ("0.5", "0.25", "2"),
 }
+UNKNOWN_TOKENS = (None, None, None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +34,10 @@ class Row:
     def of(cls, row):
         tokens = tuple(row["usage"][f"{kind}_tokens"] for kind in ("input", "cached_input", "output"))
         cost = None if row["cost_usd"] is None else decimal.Decimal(str(row["cost_usd"]))
+        if row["outcome"] != "completed":
+            # Estimates, which have tests of their own.
+            tokens, cost = UNKNOWN_TOKENS, None
         return cls(row["configuration"], row["route"], row["model"], row["status"], tokens, cost, row["outcome"])
-
-
-UNKNOWN_TOKENS = (None, None, None)
 
 
 class ProviderRun:
@@ -84,6 +85,10 @@ class Application:
     def expect_refusals(self, provider, route, *statuses):
         for status in statuses:
             self.expect_free(provider, route, script.MODELS[provider], status)
+
+    def expect_broken_stream(self, provider, route):
+        model = script.MODELS[provider]
+        self._expect(Row(upstream_name(provider), route, model, 200, UNKNOWN_TOKENS, None, "upstream_broke"))
 
     def expect_embeddings(self, provider, route, price):
         """One answer; the price is that of input, None if there is none."""

@@ -359,21 +359,3 @@ def bedrock_errors(caller):
     assert refused.response["Error"]["Message"] == script.ERROR_MESSAGE
     failure(client.exceptions.ThrottlingException,
             lambda: client.converse_stream(**bedrock_fields(script.RATE_LIMITED)))
-
-
-# The gateway's own errors, as each SDK's
-
-
-@gateway_only
-def a_wrong_key_is_each_sdks_own_error(caller):
-    key = "tg_" + "0" * 60
-    failure(openai.AuthenticationError, lambda: ask_openai(openai_client(caller, key)))
-    error = failure(
-        anthropic.AuthenticationError, lambda: anthropic_client(caller, key).messages.create(**anthropic_fields()))
-    assert error.body["error"]["type"] == "authentication_error" and error.body["request_id"]
-    google = google_client(caller, key)
-    error = failure(google_errors.ClientError, lambda: google.models.generate_content(**google_fields()))
-    assert (error.code, error.status) == (401, "UNAUTHENTICATED") and error.message
-    bedrock = bedrock_client(caller, key)
-    error = failure(bedrock.exceptions.AccessDeniedException, lambda: bedrock.converse(**bedrock_fields()))
-    assert error.response["Error"]["Message"]

@@ -14,6 +14,8 @@ ANSWER_WITH_RESULT = ("Five ", "pence, ", "then.")
 # A request that contains one of these fails at the provider, with 400 or with 429.
 BAD_REQUEST = "refuse this"
 RATE_LIMITED = "one too many"
+# The provider's connection ends in the middle of a stream that is asked for with this.
+BROKEN_OFF = "never end this"
 RETRY_AFTER = "7"
 ERROR_MESSAGE = "the stub provider says no"
 

@@ -56,7 +56,8 @@ class Stub(http.server.BaseHTTPRequestHandler):
         # that did so would be recorded as a problem.
         if headers.get(place) != before + key and headers.get("authorization") != f"Bearer {key}":
             return self._send(provider.error("credential"))
-        self._send(provider.answer(Request(self.command, f"/{path}", url.query, headers, text)))
+        answer = provider.answer(Request(self.command, f"/{path}", url.query, headers, text))
+        self._send(answer, is_whole=script.BROKEN_OFF not in text)
 
     def _record(self, name, headers, text):
         own = PROVIDERS[name][0] if name in PROVIDERS else None
@@ -69,7 +70,7 @@ class Stub(http.server.BaseHTTPRequestHandler):
             self.server.calls.append(call)
             self.server.problems += [f"{self.command} {self.path}: {problem}" for problem in problems]
 
-    def _send(self, answer):
+    def _send(self, answer, is_whole=True):
         self.send_response(answer.status)
         for header, value in answer.headers.items():
             self.send_header(header, value)
@@ -79,9 +80,11 @@ class Stub(http.server.BaseHTTPRequestHandler):
         else:
             self.send_header("content-length", str(len(answer.pieces[0])))
         self.end_headers()
-        for piece in answer.pieces:
+        for piece in answer.pieces if is_whole else answer.pieces[:len(answer.pieces) // 2]:
             self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if is_chunked else piece)
-        if is_chunked:
+        if not is_whole:
+            self.close_connection = True
+        elif is_chunked:
             self.wfile.write(b"0\r\n\r\n")
 
     def log_message(self, *_):

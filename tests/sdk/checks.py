@@ -8,19 +8,10 @@ import asyncio
 import openai
 
 import gateway
+from registry import registry
 
 QUESTION = [{"role": "user", "content": "Who pays the toll?"}]
-CHECKS = []
-
-
-def check(function):
-    CHECKS.append((function, False))
-    return function
-
-
-def gateway_only(function):
-    CHECKS.append((function, True))
-    return function
+CHECKS, check, gateway_only = registry()
 
 
 def ask(client, **fields):

@@ -6,9 +6,19 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
+import provider_caller
+import script
 from processes import Process, free_port
 
 WRONG_SECRET = "sk-wrong-secret-that-is-stored-all-the-same"
+# Where the gateway looks for a provider's key; Bedrock's is named by its configuration.
+PROVIDER_SECRETS = {
+    "OPENAI_API_KEY": "openai",
+    "ANTHROPIC_API_KEY": "anthropic",
+    "GOOGLE_API_KEY": "gemini",
+    "FIREWORKS_API_KEY": "fireworks",
+    "AWS_BEARER_TOKEN_BEDROCK": "bedrock",
+}
 # A segment that only survives if it is encoded, matched and decoded once.
 AWKWARD_NAME = "Team A/gpt 4+mini 100% ü?"
 
@@ -16,7 +26,7 @@ AWKWARD_NAME = "Team A/gpt 4+mini 100% ü?"
 class Gateway:
     """A running gateway, its keys, and the configurations that the checks call."""
 
-    def __init__(self, binary, directory, upstream_url, upstream_key):
+    def __init__(self, binary, directory, upstream_url, upstream_key, stub):
         database = ["--database-url", f"sqlite:{directory / 'tollgate.db'}",
                     "--master-key-file", str(directory / "master.key")]
         # Options of whoever runs this must not reach the gateway under test.
@@ -30,11 +40,12 @@ class Gateway:
         self.url = f"http://127.0.0.1:{free_port()}"
         self.process = Process(
             [binary, "serve", *database, "--listen", self.url.removeprefix("http://"),
-             "--egress-allow", "127.0.0.0/8"],
+             "--egress-allow", "127.0.0.0/8", "--provider-origin", stub.origins()],
             directory / "tollgate.log", environment)
         try:
             self.process.wait_for(self._is_ready, "tollgate")
             self._prepare(upstream_url, upstream_key)
+            self._prepare_providers(stub)
         except BaseException:
             self.process.stop()
             raise
@@ -83,6 +94,15 @@ class Gateway:
         self._configure("hasty", upstream_url, timeouts={"first_byte_ms": 20})
         self._configure("nobody-there", f"http://127.0.0.1:{free_port()}/v1")
         self.caller_key = self.issue_key("sdk")["key"]
+
+    def _prepare_providers(self, stub):
+        for secret, provider in PROVIDER_SECRETS.items():
+            self.call("PUT", f"{self.workspace}/secrets/{secret}", {"value": stub.key(provider)})
+        read, cached, written = (float(price) for price in provider_caller.PRICES["bedrock"])
+        self._configure(
+            provider_caller.BEDROCK_CONFIGURATION, f"{stub.url}/bedrock", provider="bedrock",
+            model=script.MODELS["bedrock"], api_key_name="AWS_BEARER_TOKEN_BEDROCK",
+            price={"input": read, "cached_input": cached, "output": written})
 
     def _configure(self, name, base_url, **fields):
         self.call("POST", f"{self.workspace}/model-configurations", {

@@ -1,9 +1,12 @@
-"""Runs the checks: the official OpenAI SDK through the gateway to llama.cpp's own server.
+"""Runs the checks: official SDKs through the gateway, OpenAI's to llama.cpp's own server, and those of all
+formats to stub providers.
 
 Usage: run.py --tollgate BINARY | --direct
-`--direct` leaves the gateway out, to check the server and these scripts.
+`--direct` leaves the gateway out, to check the servers and these scripts.
 """
 import argparse
+import contextlib
+import os
 import pathlib
 import re
 import secrets
@@ -13,10 +16,24 @@ import traceback
 
 import openai
 
+import agent_checks
 import checks
 import gateway
+import gateway_error_checks
+import langchain_checks
+import ledger_checks
+import provider_checks
 import tiny_model
 from processes import Process
+from provider_caller import ProviderRun
+from stub_client import StubProviders
+
+PROVIDER_CHECKS = [*provider_checks.CHECKS, *gateway_error_checks.CHECKS, *langchain_checks.CHECKS,
+                   *agent_checks.CHECKS, *ledger_checks.CHECKS]
+# Prefixes of variables from which SDKs would take another address, key or retry policy than the checks give
+# them, or would report to LangSmith.
+SDK_VARIABLES = ("ANTHROPIC_", "AWS_", "BOTO", "FIREWORKS_", "GEMINI_", "GOOGLE_", "LANGCHAIN_", "LANGSMITH_",
+                 "OPENAI_")
 
 
 class Caller:
@@ -58,21 +75,27 @@ class Caller:
         self.transcript.append(f"{answer.status_code} {list(answer.headers.items())}")
 
 
-def run_checks(caller):
-    passed = failed = 0
-    for check, gateway_only in checks.CHECKS:
-        if gateway_only and caller.gateway is None:
-            continue
-        name = check.__name__.replace("_", " ")
-        try:
-            check(caller)
-        except Exception:  # whatever it is, the check failed, and the others still count
-            failed += 1
-            print(f"FAILED  {name}\n{traceback.format_exc()}", flush=True)
-        else:
-            passed += 1
-            print(f"ok      {name}", flush=True)
-    return passed, failed
+class Tally:
+    """Runs checks and counts how they end."""
+
+    def __init__(self, has_gateway):
+        self.has_gateway = has_gateway
+        self.passed = self.failed = 0
+
+    def run(self, listed, caller_of):
+        """`caller_of` makes the caller of a check from its name."""
+        for check, gateway_only in listed:
+            if gateway_only and not self.has_gateway:
+                continue
+            name = check.__name__.replace("_", " ")
+            try:
+                check(caller_of(name))
+            except Exception:  # whatever it is, the check failed, and the others still count
+                self.failed += 1
+                print(f"FAILED  {name}\n{traceback.format_exc()}", flush=True)
+            else:
+                self.passed += 1
+                print(f"ok      {name}", flush=True)
 
 
 def run(binary, directory):
@@ -80,37 +103,45 @@ def run(binary, directory):
     model = directory / "tiny.gguf"
     tiny_model.make(model)
     here = pathlib.Path(__file__).parent
-    server = Process([sys.executable, here / "inference_server.py", model, upstream_key], directory / "llama.log")
-    running = None
-    try:
+    with contextlib.ExitStack() as children:
+        server = Process([sys.executable, here / "inference_server.py", model, upstream_key], directory / "llama.log")
+        children.callback(server.stop)
+        stub = StubProviders(directory)
+        children.callback(stub.process.stop)
         listening = server.wait_for(
             lambda: re.search(r"^listening (http\S+)$", server.output(), re.MULTILINE), "llama.cpp's server")
         upstream_url = listening[1] + "/v1"
+        tally = Tally(binary is not None)
         if binary is None:
-            return run_checks(Caller(lambda _: upstream_url, upstream_key, "sk-wrong"))
-        running = gateway.Gateway(binary, directory, upstream_url, upstream_key)
+            caller = Caller(lambda _: upstream_url, upstream_key, "sk-wrong")
+            tally.run(checks.CHECKS, lambda _: caller)
+            tally.run(PROVIDER_CHECKS, ProviderRun(stub).application)
+            return tally
+        running = gateway.Gateway(binary, directory, upstream_url, upstream_key, stub)
+        children.callback(running.process.stop)
         wrong_key = "tg_" + secrets.token_hex(24)
-        passed, failed = run_checks(Caller(running.base_url, running.caller_key, wrong_key, running,
-                                           (upstream_key, gateway.WRONG_SECRET)))
-        if failed:
+        caller = Caller(running.base_url, running.caller_key, wrong_key, running,
+                        (upstream_key, gateway.WRONG_SECRET))
+        tally.run(checks.CHECKS, lambda _: caller)
+        tally.run(PROVIDER_CHECKS, ProviderRun(stub, running).application)
+        if tally.failed:
             print("The gateway's log ends:\n" + running.process.output()[-4000:])
-        return passed, failed
-    finally:
-        if running is not None:
-            running.process.stop()
-        server.stop()
+        return tally
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     how = parser.add_mutually_exclusive_group(required=True)
     how.add_argument("--tollgate", metavar="BINARY")
     how.add_argument("--direct", action="store_true")
     arguments = parser.parse_args()
+    for name in list(os.environ):
+        if name.startswith(SDK_VARIABLES):
+            del os.environ[name]
     with tempfile.TemporaryDirectory() as directory:
-        passed, failed = run(arguments.tollgate, pathlib.Path(directory))
-    print(f"{passed} passed, {failed} failed")
-    return 1 if failed or not passed else 0
+        tally = run(arguments.tollgate, pathlib.Path(directory))
+    print(f"{tally.passed} passed, {tally.failed} failed")
+    return 1 if tally.failed or not tally.passed else 0
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs the official OpenAI Python SDK through the gateway to llama.cpp's own server.
+# Runs official Python SDKs through the gateway: OpenAI's to llama.cpp's own server; OpenAI's, Anthropic's,
+# Google's, AWS's and LangChain's to stub providers.
 # Usage: tests/sdk/run.sh [--direct]
 # TOLLGATE_BINARY names a built gateway; without it, the debug build is made here. The Python packages go into
 # a virtual environment under the target directory, made anew when requirements.txt changes.
@@ -16,11 +17,12 @@ environment="$target/sdk-$(sha256sum "$requirements" | cut -c1-12)"
 if [ ! -e "$environment/complete" ]; then
   rm -rf "$environment"
   python3 -m venv "$environment"
-  "$environment/bin/pip" install --quiet --disable-pip-version-check --only-binary=:all: -r "$requirements"
+  "$environment/bin/pip" install --quiet --no-compile --disable-pip-version-check --only-binary=:all: -r "$requirements"
   touch "$environment/complete"
 fi
 
-export PYTHONDONTWRITEBYTECODE=1
+# Of the packages' modules only those that are imported are compiled, and nothing is written beside the sources.
+export PYTHONPYCACHEPREFIX="$environment/pycache"
 if [ "${1:-}" = --direct ]; then
   exec "$environment/bin/python" tests/sdk/run.py --direct
 fi

@@ -1,0 +1,68 @@
+"""Anthropic's formats: messages, counts of their tokens, the list of models."""
+import json
+
+import script
+from stub_answer import as_events, as_json
+
+ERRORS = {
+    "bad_request": (400, "invalid_request_error", {}),
+    "rate_limited": (429, "rate_limit_error", {"retry_after": script.RETRY_AFTER}),
+    "credential": (401, "authentication_error", {}),
+    "unknown": (404, "not_found_error", {}),
+}
+
+
+def error(kind):
+    status, name, headers = ERRORS[kind]
+    body = {"type": "error", "error": {"type": name, "message": script.ERROR_MESSAGE}, "request_id": "req_stub"}
+    return as_json(body, status, request_id="req_stub", **headers)
+
+
+def answer(request):
+    if "anthropic-version" not in request.headers:
+        return error("bad_request")
+    match (request.method, request.path):
+        case ("POST", "/v1/messages"):
+            return messages(request)
+        case ("POST", "/v1/messages/count_tokens"):
+            return as_json({"input_tokens": script.COUNTED})
+        case ("GET", "/v1/models"):
+            model = script.MODELS["anthropic"]
+            listed = {"type": "model", "id": model, "display_name": "Stub", "created_at": "2025-10-01T00:00:00Z"}
+            return as_json({"data": [listed], "has_more": False, "first_id": model, "last_id": model})
+    return error("unknown")
+
+
+def messages(request):
+    body = request.body
+    outcome = script.outcome(request.text, bool(body.get("tools")))
+    if outcome in ERRORS:
+        return error(outcome)
+    if outcome == "tool_call":
+        block = {"type": "tool_use", "id": script.TOOL_CALL_ID, "name": script.TOOL, "input": script.TOOL_ARGUMENTS}
+        text = json.dumps(script.TOOL_ARGUMENTS)
+        deltas = [{"type": "input_json_delta", "partial_json": part} for part in ("", text[:6], text[6:])]
+        begun, reason = {**block, "input": {}}, "tool_use"
+    else:
+        block = {"type": "text", "text": "".join(outcome), "citations": None}
+        deltas = [{"type": "text_delta", "text": word} for word in outcome]
+        begun, reason = {"type": "text", "text": ""}, "end_turn"
+    usage = {"input_tokens": script.INPUT - script.CACHED, "cache_creation_input_tokens": 0,
+             "cache_read_input_tokens": script.CACHED, "output_tokens": script.OUTPUT}
+    message = {"id": "msg_stub", "type": "message", "role": "assistant", "model": body["model"],
+               "content": [block], "stop_reason": reason, "stop_sequence": None, "usage": usage}
+    if not body.get("stream"):
+        return as_json(message, request_id="req_stub")
+    # What the beginning says of the output is no more than a start.
+    start = {**message, "content": [], "stop_reason": None, "usage": {**usage, "output_tokens": 1}}
+    events = [
+        {"type": "message_start", "message": start},
+        {"type": "content_block_start", "index": 0, "content_block": begun},
+        {"type": "ping"},
+        *({"type": "content_block_delta", "index": 0, "delta": delta} for delta in deltas),
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": reason, "stop_sequence": None},
+         "usage": {"output_tokens": script.OUTPUT}},
+        {"type": "message_stop"},
+    ]
+    return as_events([(event["type"], event) for event in events])

@@ -1,0 +1,74 @@
+"""Bedrock's Converse: plain as JSON, streamed as AWS's binary events."""
+import json
+import struct
+import urllib.parse
+import zlib
+
+import script
+from stub_answer import Answer, as_json
+
+ERRORS = {
+    "bad_request": (400, "ValidationException"),
+    "rate_limited": (429, "ThrottlingException"),
+    "credential": (403, "AccessDeniedException"),
+    "unknown": (404, "ResourceNotFoundException"),
+}
+
+
+def error(kind):
+    status, name = ERRORS[kind]
+    return as_json({"message": script.ERROR_MESSAGE}, status, x_amzn_errortype=name)
+
+
+def answer(request):
+    model = urllib.parse.quote(script.MODELS["bedrock"], safe="")
+    match (request.method, request.path):
+        case ("POST", path) if path in (f"/model/{model}/converse", f"/model/{model}/converse-stream"):
+            return converse(request, path.endswith("-stream"))
+    return error("unknown")
+
+
+def converse(request, is_stream):
+    outcome = script.outcome(request.text, "toolConfig" in request.body)
+    if outcome in ERRORS:
+        return error(outcome)
+    usage = {"inputTokens": script.INPUT - script.CACHED, "cacheReadInputTokens": script.CACHED,
+             "cacheWriteInputTokens": 0, "outputTokens": script.OUTPUT, "totalTokens": script.INPUT + script.OUTPUT}
+    call = {"toolUseId": script.TOOL_CALL_ID, "name": script.TOOL}
+    arguments = json.dumps(script.TOOL_ARGUMENTS)
+    if outcome == "tool_call":
+        block, reason = {"toolUse": {**call, "input": script.TOOL_ARGUMENTS}}, "tool_use"
+        begun = [("contentBlockStart", {"start": {"toolUse": call}, "contentBlockIndex": 0})]
+        deltas = [{"toolUse": {"input": part}} for part in (arguments[:6], arguments[6:])]
+    else:
+        block, reason = {"text": "".join(outcome)}, "end_turn"
+        begun = []
+        deltas = [{"text": part} for part in outcome]
+    last = {"usage": usage, "metrics": {"latencyMs": 1}}
+    if not is_stream:
+        message = {"role": "assistant", "content": [block]}
+        return as_json({"output": {"message": message}, "stopReason": reason, **last})
+    events = [
+        ("messageStart", {"role": "assistant"}),
+        *begun,
+        *(("contentBlockDelta", {"delta": delta, "contentBlockIndex": 0}) for delta in deltas),
+        ("contentBlockStop", {"contentBlockIndex": 0}),
+        ("messageStop", {"stopReason": reason}),
+        ("metadata", last),
+    ]
+    pieces = [binary_event(name, payload) for name, payload in events]
+    return Answer(200, {"content-type": "application/vnd.amazon.eventstream"}, pieces)
+
+
+def binary_event(name, payload):
+    """One message of `application/vnd.amazon.eventstream`: lengths, headers and payload, each with a CRC."""
+    def header(key, value):
+        # Type 7 is a string.
+        return struct.pack("!B", len(key)) + key.encode() + struct.pack("!BH", 7, len(value)) + value.encode()
+
+    headers = header(":event-type", name) + header(":content-type", "application/json")
+    headers += header(":message-type", "event")
+    payload = json.dumps(payload).encode()
+    prelude = struct.pack("!II", 12 + len(headers) + len(payload) + 4, len(headers))
+    message = prelude + struct.pack("!I", zlib.crc32(prelude)) + headers + payload
+    return message + struct.pack("!I", zlib.crc32(message))

@@ -37,6 +37,10 @@ fn events_of(operation: &str) -> Vec<&str> {
         "update_workspace_api_key" => vec!["update_api_key"],
         "delete_workspace_api_key" => vec!["delete_api_key"],
         "rotate_workspace_api_key" => vec!["rotate_api_key"],
+        "put_organization_secret" => vec!["put_secret"],
+        "delete_organization_secret" => vec!["delete_secret"],
+        "put_workspace_provider_settings" => vec!["put_provider_settings"],
+        "delete_workspace_provider_settings" => vec!["delete_provider_settings"],
         "delete_user" => vec!["deactivate_user"],
         // The same resource at other paths.
         own => vec![own.trim_end_matches("_platform").trim_end_matches("_compat")],

@@ -230,7 +230,7 @@ async fn errors_have_googles_form(database: Database) {
         google_error(&answer, 400, "INVALID_ARGUMENT", "unsupported_query");
     }
     let answer = caller.post_json(&format!("{FLASH}:predict"), &question()).await;
-    google_error(&answer, 501, "UNIMPLEMENTED", "not_served");
+    google_error(&answer, 501, "UNIMPLEMENTED", "unmetered_not_allowed");
     // The upstream's own errors pass as they are.
     let error = json!({"error": {"code": 429, "message": "Quota", "status": "RESOURCE_EXHAUSTED"}});
     team.upstream.push(Script::json(429, &error));

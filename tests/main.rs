@@ -104,6 +104,7 @@ cfg_if! {
         mod serve_command;
         mod spend_caps;
         mod spend_windows;
+        mod subscriptions;
         mod support_reconciliation;
         mod support_runner;
         mod support_upstream;

@@ -185,6 +185,7 @@ impl RequestAccount {
             extras,
             searches,
             record,
+            is_subscribed: bound.metering == Metering::Subscription,
         };
         if !is_open {
             // Nothing was sent, or nothing came back.
@@ -209,7 +210,9 @@ impl RequestAccount {
             None if is_error || (is_failure && !has_text) => {
                 settlement.finish(TokenUsage::default(), UsageSource::None);
             }
-            _ if bound.metering != Metering::Tokens => settlement.finish_unmetered(),
+            _ if matches!(bound.metering, Metering::Unmetered { .. }) => {
+                settlement.finish_unmetered();
+            }
             None if is_background || is_pending || is_unreadable => {
                 settlement.charge_reserved(&bound)
             }
@@ -247,7 +250,12 @@ struct Settlement {
     /// Searches of the web; the most that there can be, if nothing was reported.
     searches: u64,
     record: Box<RequestRecord>,
+    /// The caller pays the provider.
+    is_subscribed: bool,
 }
+
+/// In place of a price's version: the caller's own subscription paid, so nothing is charged.
+pub const SUBSCRIPTION: &str = "subscription";
 
 /// What an attempt is charged.
 struct Charge {
@@ -299,7 +307,10 @@ impl Settlement {
 
     /// The journal comes first: it is what a restart goes by.
     fn write(mut self, usage: TokenUsage, source: UsageSource, charge: Charge) {
-        let Charge { cost, tokens, price_version } = charge;
+        let Charge { mut cost, tokens, mut price_version } = charge;
+        if self.is_subscribed {
+            (cost, price_version) = (Some(NanoUsd::ZERO), Some(SUBSCRIPTION.to_owned()));
+        }
         self.record.usage = usage;
         self.record.usage_is_estimated = source == UsageSource::Estimated;
         self.record.cost = cost;

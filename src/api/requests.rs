@@ -18,6 +18,7 @@ use super::page::{Paged, page};
 use super::query::Query;
 use super::routes::Routes;
 use super::shared::{time_range, upstream_filter};
+use crate::accounting::account::SUBSCRIPTION;
 use crate::accounting::record::{AttemptOutcome, UsageSource};
 use crate::db::Conn;
 use crate::db::names::workspace_existed;
@@ -121,6 +122,8 @@ pub(super) struct RequestAttempt {
     pub(super) usage_source: UsageSource,
     /// Null if the cost is not known.
     pub(super) cost_usd: Option<NanoUsd>,
+    /// Who pays, and whether that is known.
+    pub(super) cost_kind: CostKind,
     /// The price that the cost was computed with.
     #[schema(example = "catalogue:2026-11-01:openai/gpt-4o-mini")]
     pub(super) price_version: Option<String>,
@@ -164,6 +167,7 @@ impl TryFrom<RequestRow> for RequestAttempt {
             configuration_id: row.configuration_id.configuration_id(),
             configuration: row.configuration,
             provider: row.configuration_id.provider(),
+            cost_kind: CostKind::of(&row.route, row.price_version.as_deref()),
             route: row.route,
             model_asked: row.model_asked,
             model: row.model,
@@ -180,6 +184,28 @@ impl TryFrom<RequestRow> for RequestAttempt {
             policies: serde_json::from_str(&row.policies).map_err(|error| unreadable(id, error))?,
             metadata: serde_json::from_str(&row.metadata).map_err(|error| unreadable(id, error))?,
         })
+    }
+}
+
+/// What a request's cost is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum CostKind {
+    /// Computed from what was used.
+    Metered,
+    /// Nothing: the caller's own subscription at the provider paid.
+    Subscription,
+    /// Not known: an endpoint that is passed through.
+    Unmetered,
+}
+
+impl CostKind {
+    fn of(route: &str, price_version: Option<&str>) -> Self {
+        match (route, price_version) {
+            (_, Some(SUBSCRIPTION)) => Self::Subscription,
+            ("unmetered", _) => Self::Unmetered,
+            _ => Self::Metered,
+        }
     }
 }
 

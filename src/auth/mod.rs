@@ -3,7 +3,7 @@
 pub mod client_address;
 pub mod issue;
 
-use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName};
+use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use chrono::{DateTime, Utc};
 
 use crate::clock::Clock;
@@ -86,6 +86,19 @@ fn presented_key(headers: &HeaderMap) -> Result<ParsedApiKey, AuthError> {
         .filter_map(|value| value.to_str().ok().map(str::trim));
     let key = bearer.chain(bare).find(|text| ApiKeyText::has_prefix(text));
     Ok(ApiKeyText::parse(key.ok_or(AuthError::Missing)?)?)
+}
+
+/// The first `Authorization: Bearer` whose credential is none of ours.
+pub fn bearer_of_others(headers: &HeaderMap) -> Option<&HeaderValue> {
+    headers.get_all(AUTHORIZATION).find(|value| {
+        let parts = value.to_str().ok().and_then(|text| text.split_once(' '));
+        parts.is_some_and(|(scheme, credential)| {
+            let credential = credential.trim();
+            scheme.eq_ignore_ascii_case("bearer")
+                && !credential.is_empty()
+                && !ApiKeyText::has_prefix(&credential)
+        })
+    })
 }
 
 fn check_key_state(entry: &KeyEntry, now: DateTime<Utc>) -> Result<(), AuthError> {

@@ -31,7 +31,8 @@ pub struct Opened<'e> {
 }
 
 impl<'e> Opened<'e> {
-    fn new(base_url: Cow<'e, BaseUrl>, credentials: Credentials) -> Self {
+    /// With nothing but these credentials.
+    pub fn new(base_url: Cow<'e, BaseUrl>, credentials: Credentials) -> Self {
         Self { base_url, credentials, token: None, no_token_because: None, signer: None }
     }
 }

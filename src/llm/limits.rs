@@ -81,6 +81,8 @@ pub enum Metering {
     Tokens,
     /// Nothing at all: a listing.
     Free,
+    /// Tokens, which the caller pays by a subscription of their own.
+    Subscription,
     /// Nobody knows: an endpoint that is passed through.
     Unmetered {
         /// Spend caps do not stand in its way.
@@ -112,7 +114,9 @@ impl Bound {
             Metering::Tokens => price.and_then(|price| {
                 price.reserved_cost(self.input_tokens, self.output_tokens, &self.extras)
             }),
-            Metering::Free | Metering::Unmetered { despite_caps: true } => Some(NanoUsd::ZERO),
+            Metering::Free
+            | Metering::Subscription
+            | Metering::Unmetered { despite_caps: true } => Some(NanoUsd::ZERO),
             Metering::Unmetered { despite_caps: false } => None,
         }
     }

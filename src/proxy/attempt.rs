@@ -18,6 +18,7 @@ use super::error::ProxyError;
 use super::prologue::{Prologue, read_cause, read_prologue};
 use super::relay::Answer;
 use super::route::ProxyRoute;
+use super::subscription::Subscription;
 use super::target::Target;
 use crate::accounting::budget::Share;
 use crate::domain::policy::Subject;
@@ -41,6 +42,8 @@ pub struct Attempts<'r> {
     pub left_out: &'r [Cooling],
     /// The body, if it goes up as it arrives; until it is sent.
     pub streamed: RefCell<Option<StreamedBody>>,
+    /// The caller's own credential, in place of the stored one.
+    pub subscription: Option<&'r Subscription>,
 }
 
 /// The context window that the prompt did not fit into.

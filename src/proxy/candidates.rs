@@ -13,6 +13,7 @@ use super::context::RequestContext;
 use super::error::ProxyError;
 use super::read::CallerBody;
 use super::route::{ProxyRoute, UpstreamName, decode_model_id};
+use super::subscription::Subscription;
 use super::unmetered::{endpoint_for, label};
 use crate::directory::Unavailable;
 use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
@@ -48,6 +49,8 @@ pub struct Candidates {
     pub left_out: Vec<Cooling>,
     /// By which the request is admitted.
     pub policies: Arc<PolicySet>,
+    /// What the only one is called with, if that is the caller's own.
+    pub subscription: Option<Subscription>,
 }
 
 /// What is asked of a model.
@@ -63,6 +66,8 @@ pub struct ModelRequest<'r> {
 pub enum Resolved {
     /// One upstream.
     Upstream(Arc<UpstreamEntry>),
+    /// Anthropic, with the caller's own subscription.
+    Subscribed(Arc<UpstreamEntry>, Subscription),
     /// The route with this name.
     Route(String),
 }
@@ -72,6 +77,7 @@ pub async fn resolve(
     plane: &DataPlane,
     subject: &Subject<'_>,
     route: &ProxyRoute,
+    headers: &HeaderMap,
     context: &mut RequestContext,
 ) -> Result<Resolved, ProxyError> {
     let scope = scope_of(subject);
@@ -98,6 +104,10 @@ pub async fn resolve(
         UpstreamName::Provider(_) | UpstreamName::Route(_) => ProxyError::NotServed,
     })?;
     context.request.record().upstream = Some((upstream.id, Arc::clone(&upstream.name)));
+    if let Some(own) = Subscription::of(&upstream, &route.operation, headers) {
+        check_enabled(&upstream, &route.operation)?;
+        return Ok(Resolved::Subscribed(upstream, own));
+    }
     if let Err(error) = check_usable(&upstream, &route.operation) {
         // A chain, which is known only with the body, may lead elsewhere.
         let set = plane.directory.find_policies(scope.organization_id).await;
@@ -116,7 +126,7 @@ pub fn in_format_of(resolved: &Resolved, operation: Operation) -> Operation {
             Some(model) => operation.in_format_of(&model.name),
             None => operation,
         },
-        Resolved::Route(..) => operation,
+        Resolved::Route(..) | Resolved::Subscribed(..) => operation,
     }
 }
 
@@ -144,6 +154,18 @@ pub async fn candidates(
             let asked = asked.as_deref().filter(|asked| alias.as_deref() != Some(asked));
             return of_chain(plane, subject, &policies, chain, request, asked, context).await;
         }
+        Resolved::Subscribed(upstream, own) => {
+            let model = model_for(&upstream, operation, asked.as_deref())?;
+            let list = smallvec![Candidate { upstream, model }];
+            let subscription = Some(own);
+            return Ok(Candidates {
+                list,
+                chain: None,
+                left_out: Vec::new(),
+                policies,
+                subscription,
+            });
+        }
         Resolved::Upstream(upstream) => upstream,
     };
     if operation.format().is_some()
@@ -156,7 +178,7 @@ pub async fn candidates(
     check_usable(&upstream, operation)?;
     let model = model_for(&upstream, operation, asked.as_deref())?;
     let list = smallvec![Candidate { upstream, model }];
-    Ok(Candidates { list, chain: None, left_out: Vec::new(), policies })
+    Ok(Candidates { list, chain: None, left_out: Vec::new(), policies, subscription: None })
 }
 
 fn is_switched_off(headers: &HeaderMap) -> bool {
@@ -188,6 +210,15 @@ fn chain_of<'s, 'r>(
 
 /// Whether the upstream speaks the format of the request, is enabled, and has its key.
 fn check_usable(upstream: &UpstreamEntry, operation: &Operation) -> Result<(), ProxyError> {
+    check_enabled(upstream, operation)?;
+    if let (Some(provider), Some(secret)) = (upstream.id.provider(), upstream.missing_secret()) {
+        return Err(ProxyError::ProviderSecretMissing { provider, secret: secret.to_string() });
+    }
+    Ok(())
+}
+
+/// Whether the upstream speaks the format of the request and is enabled.
+fn check_enabled(upstream: &UpstreamEntry, operation: &Operation) -> Result<(), ProxyError> {
     if !operation.is_in(upstream.provider.api()) {
         let configuration = upstream.id.configuration_id().map(|_| upstream.name.to_string());
         return Err(ProxyError::FormatNotServed { configuration, provider: upstream.provider });
@@ -200,9 +231,6 @@ fn check_usable(upstream: &UpstreamEntry, operation: &Operation) -> Result<(), P
     }
     if !upstream.enabled {
         return Err(ProxyError::DisabledConfiguration { name: upstream.name.to_string() });
-    }
-    if let (Some(provider), Some(secret)) = (upstream.id.provider(), upstream.missing_secret()) {
-        return Err(ProxyError::ProviderSecretMissing { provider, secret: secret.to_string() });
     }
     Ok(())
 }

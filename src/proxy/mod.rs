@@ -18,6 +18,7 @@ pub mod prologue;
 pub mod read;
 pub mod relay;
 pub mod route;
+pub mod subscription;
 pub mod target;
 pub mod unmetered;
 
@@ -184,7 +185,7 @@ async fn pipeline(
         api_key_id: principal.api_key_id(),
         metadata: metadata.as_ref().unwrap_or(&none),
     };
-    let resolved = candidates::resolve(plane, &subject, &route, context).await?;
+    let resolved = candidates::resolve(plane, &subject, &route, request.headers(), context).await?;
     route.operation = candidates::in_format_of(&resolved, route.operation);
 
     context.permit = Some(plane.requests.take(1).ok_or(ProxyError::Overloaded)?);
@@ -203,7 +204,7 @@ async fn pipeline(
     admit::admit(plane, subject, policies, &targets, answers_later, context).await?;
 
     let (chain, left_out) = (candidates.chain.clone(), &*candidates.left_out);
-    let streamed = RefCell::new(streamed);
+    let (streamed, subscription) = (RefCell::new(streamed), candidates.subscription.as_ref());
     let attempts = Attempts {
         plane,
         client,
@@ -213,6 +214,7 @@ async fn pipeline(
         chain,
         left_out,
         streamed,
+        subscription,
     };
     attempts.first_answer(&targets, share, context).await
 }

@@ -24,7 +24,7 @@ use crate::domain::model_configuration::StreamUsage;
 use crate::domain::provider::{UpstreamApi, UpstreamId};
 use crate::json::object::{BodyEdits, BodyError, BodyPieces};
 use crate::llm::format::{Format, Operation};
-use crate::llm::limits::Bound;
+use crate::llm::limits::{Bound, Metering};
 use crate::llm::stored_state::stored_state;
 use crate::providers::quirks;
 use crate::upstream::{BaseUrl, RequestBody, UpstreamRequest, UpstreamTimeouts};
@@ -64,7 +64,7 @@ pub fn targets<'r>(
     let mut targets = SmallVec::new();
     let mut obstacle = None;
     for candidate in &candidates.list {
-        match Target::new(plane, operation, candidate, candidates.chain.is_some(), body) {
+        match Target::new(plane, operation, candidate, candidates, body) {
             Ok(target) => targets.push(target),
             Err(error) => {
                 obstacle.get_or_insert(error);
@@ -84,10 +84,12 @@ impl<'r> Target<'r> {
         plane: &DataPlane,
         operation: &Operation,
         candidate: &'r Candidate,
-        is_of_chain: bool,
+        candidates: &Candidates,
         body: Option<&'r CallerBody>,
     ) -> Result<Self, ProxyError> {
         let Candidate { upstream, model } = candidate;
+        let (is_of_chain, is_subscribed) =
+            (candidates.chain.is_some(), candidates.subscription.is_some());
         let (Some(format), Some(CallerBody { json, facts, .. })) = (operation.format(), body)
         else {
             let bound = match operation {
@@ -114,6 +116,7 @@ impl<'r> Target<'r> {
             return Err(ProxyError::ModelMismatch);
         }
         if upstream.is_inherited
+            && !is_subscribed
             && let Some(field) = stored_state(json.text().as_bytes())
         {
             return Err(ProxyError::SharedAccountState { field });
@@ -165,7 +168,10 @@ impl<'r> Target<'r> {
         if !operation.bounds_answers() {
             facts.to_mut().ignore_answer_limits();
         }
-        let bound = plane.accounting.bound(format, upstream, model, edits.length(), &facts);
+        let mut bound = plane.accounting.bound(format, upstream, model, edits.length(), &facts);
+        if is_subscribed {
+            bound.metering = Metering::Subscription;
+        }
         Ok(Self {
             upstream,
             model,

@@ -264,6 +264,8 @@ pub(crate) async fn example_call(tenants: &TwoTenants, operation: &Operation) ->
         "list_workspace_provider_settings" => of(Anywhere, 200, vec![workspace], None),
         "get_provider_settings" | "put_provider_settings" | "delete_provider_settings" => {
             let (status, body) = of_settings(&operation.method, tenants);
+            let path = "/api/v1/provider-settings/groq";
+            tenants.admin().put(path, &json!({"enabled": true})).await.expect(200);
             of(Organization, status, vec![("provider", "groq".to_owned())], body)
         }
         "get_workspace_provider_settings"

@@ -104,7 +104,7 @@ impl Denied {
         } else if reason == Reason::PriceUnknown {
             let unpriced = request.targets.first();
             let model = unpriced.and_then(|target| target.model).unwrap_or_default();
-            let is_unmetered = request.bound.metering != Metering::Tokens;
+            let is_unmetered = matches!(request.bound.metering, Metering::Unmetered { .. });
             message = match unpriced.and_then(|target| target.configuration) {
                 None if is_unmetered => format!(
                     "{message}. They cap spending, and what {model} costs is not metered: set \

@@ -1,6 +1,7 @@
 //! One target of a request: what is prepared for it, sent to it, and made of its answer. A redirect is a
 //! failure.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub(super) struct Ready {
     secrets: Vec<SecretBytes>,
     /// The OAuth token among them.
     token: Option<CachedToken>,
+    /// Whether the credential is one of the gateway's, and not the caller's own.
+    is_stored: bool,
 }
 
 impl Attempts<'_> {
@@ -107,16 +110,22 @@ impl Attempts<'_> {
             context.request.record().cause = Some(error.to_string());
             ProxyError::from(&error)
         })?;
-        Ok(Ready { request, body, secrets: credentials.secrets, token })
+        let is_stored = self.subscription.is_none();
+        Ok(Ready { request, body, secrets: credentials.secrets, token, is_stored })
     }
 
     /// Opens what the target is called with.
     async fn open<'t>(&self, target: &Target<'t>) -> Result<Opened<'t>, CredentialError> {
         let (entry, client) = (target.upstream, self.client);
         let DataPlane { keyring, tokens, .. } = self.plane;
-        match &entry.address {
-            Address::Fixed(base_url) => open(entry, base_url, keyring, tokens, client).await,
-            Address::Cloud(access) => {
+        match (&entry.address, self.subscription) {
+            (Address::Fixed(base_url), Some(own)) => {
+                Ok(Opened::new(Cow::Borrowed(base_url), own.credentials()))
+            }
+            (Address::Fixed(base_url), None) => {
+                open(entry, base_url, keyring, tokens, client).await
+            }
+            (Address::Cloud(access), _) => {
                 let (operation, place) = (&target.operation, self.route.place.as_ref());
                 let call = CloudCall { entry, access, operation, place, keyring, tokens, client };
                 // Boxed, so that it takes no room in the requests to other providers.
@@ -230,7 +239,8 @@ fn refuse_credential(
     accounted: &mut AccountedRequest,
 ) -> Result<UpstreamResponse, Failed> {
     let UpstreamResponse { status, headers, .. } = &response;
-    if *status != StatusCode::UNAUTHORIZED && !refuses_key(*status, headers) {
+    let is_refused = *status == StatusCode::UNAUTHORIZED || refuses_key(*status, headers);
+    if !is_refused || !ready.is_stored {
         return Ok(response);
     }
     let status = status.as_u16();

@@ -45,7 +45,7 @@ pub(super) async fn of_chain(
         (false, false) => without_cooling(plane, subject, priced)?,
     };
     let (chain, policies) = (Some(Arc::clone(chain)), Arc::clone(policies));
-    Ok(Candidates { list, chain, left_out, policies })
+    Ok(Candidates { list, chain, left_out, policies, subscription: None })
 }
 
 /// Those that exist, are enabled and have their secret, in the order in which they are tried.

@@ -1,0 +1,185 @@
+//! Callers who pay Anthropic by a subscription of their own: only where the organization allows it, only to
+//! Anthropic, and never in a log or in the database.
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    app::TestApp,
+    case::{Case, cases},
+    database::Database,
+    fixture::Fixture,
+    http::{Answer, Request},
+    ledger_rows,
+    policies::{self, rate_limit, spend_cap},
+    script::Script,
+    secrets,
+    upstream::ScriptedUpstream,
+};
+
+/// The cases of this file.
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        a_subscription_goes_up_in_place_of_the_stored_key,
+        without_the_setting_it_stays_here,
+        it_goes_to_anthropic_only,
+        spend_caps_do_not_count_it_and_other_policies_do,
+        a_refused_subscription_is_the_callers_to_see,
+    ]
+}
+
+const BEARER: &str = "sk-ant-oat-of-the-user-alone";
+const STORED: &str = "sk-ant-of-the-workspace";
+const SETTINGS: &str = "/api/v1/provider-settings/anthropic";
+
+async fn start(database: &Database) -> (TestApp, Fixture) {
+    for secret in [BEARER, STORED] {
+        secrets::register(secret);
+    }
+    let upstream = ScriptedUpstream::start().await;
+    let origin = upstream.base_url().trim_end_matches("/v1").to_owned();
+    let origins = format!("anthropic={origin}/anthropic,openai={origin}/openai");
+    let app = TestApp::with(database, &["--provider-origin", &origins]).await;
+    let team = Fixture::before(&app.admin(), app.address(), upstream).await;
+    (app, team)
+}
+
+async fn allow(app: &TestApp) {
+    let settings = json!({"subscription_pass_through": true});
+    app.admin().put(SETTINGS, &settings).await.expect(200);
+}
+
+/// As Claude Code sends it: the gateway's key beside the user's own bearer.
+fn asks(team: &Fixture, path: &str, body: &Value) -> Request {
+    Request::post_json(path, body)
+        .header("x-api-key", &team.caller_key)
+        .header("authorization", &format!("Bearer {BEARER}"))
+        .header("anthropic-beta", "oauth-2025-04-20")
+}
+
+fn question() -> Value {
+    json!({"model": "claude-sonnet-4-5", "max_tokens": 50,
+        "messages": [{"role": "user", "content": "Good morning?"}]})
+}
+
+const MESSAGES: &str = "/anthropic/v1/messages";
+
+fn answer() -> Script {
+    Script::json(
+        200,
+        &json!({"id": "msg_1", "type": "message", "role": "assistant",
+            "model": "claude-sonnet-4-5", "content": [{"type": "text", "text": "Hi"}],
+            "stop_reason": "end_turn", "usage": {"input_tokens": 1000, "output_tokens": 100}}),
+    )
+}
+
+fn code(answer: &Answer) -> String {
+    answer.json()["error"]["code"].as_str().unwrap_or_default().to_owned()
+}
+
+async fn a_subscription_goes_up_in_place_of_the_stored_key(database: Database) {
+    let (app, team) = start(&database).await;
+    allow(&app).await;
+    // No secret is needed for it.
+    team.upstream.push(answer());
+    app.anonymous().send(asks(&team, MESSAGES, &question())).await.expect(200);
+    let sent = team.upstream.last_request();
+    let bearer = format!("Bearer {BEARER}");
+    for (name, value) in [
+        ("authorization", Some(bearer.as_str())),
+        ("x-api-key", None),
+        ("anthropic-beta", Some("oauth-2025-04-20")),
+        ("anthropic-version", Some("2023-06-01")),
+    ] {
+        assert_eq!(sent.header(name), value, "{name}");
+    }
+    team.put_secret("ANTHROPIC_API_KEY", STORED).await;
+    team.upstream.push(answer());
+    app.anonymous().send(asks(&team, MESSAGES, &question())).await.expect(200);
+    assert_eq!(team.upstream.last_request().header("x-api-key"), None);
+    let rows = ledger_rows::rows_at_least(app.database(), 2).await;
+    assert_eq!((rows[1].input_tokens, rows[1].output_tokens), (Some(1000), Some(100)));
+    let listed = app.admin().get(&team.path("requests")).await.expect(200).json();
+    let row = &listed["data"][0];
+    assert_eq!((&row["cost_usd"], &row["cost_kind"]), (&json!(0), &json!("subscription")), "{row}");
+    // Without a bearer of their own, callers use the stored key.
+    team.upstream.push(answer());
+    team.caller().post_json(MESSAGES, &question()).await.expect(200);
+    assert_eq!(team.upstream.last_request().header("x-api-key"), Some(STORED));
+    ledger_rows::rows_at_least(app.database(), 3).await;
+    let listed = app.admin().get(&team.path("requests")).await.expect(200).json();
+    assert_eq!(listed["data"][0]["cost_kind"], "metered");
+}
+
+async fn without_the_setting_it_stays_here(database: Database) {
+    let (app, team) = start(&database).await;
+    let refused = app.anonymous().send(asks(&team, MESSAGES, &question())).await;
+    assert_eq!((refused.status, code(&refused).as_str()), (400, "provider_secret_missing"));
+    team.put_secret("ANTHROPIC_API_KEY", STORED).await;
+    team.upstream.push(answer());
+    app.anonymous().send(asks(&team, MESSAGES, &question())).await.expect(200);
+    let sent = team.upstream.last_request();
+    assert_eq!((sent.header("x-api-key"), sent.header("authorization")), (Some(STORED), None));
+    let own = team.path("provider-settings/anthropic");
+    app.admin().put(&own, &json!({"subscription_pass_through": true})).await.expect(422);
+}
+
+async fn it_goes_to_anthropic_only(database: Database) {
+    let (app, team) = start(&database).await;
+    allow(&app).await;
+    team.put_secret("OPENAI_API_KEY", STORED).await;
+    team.configure("claude", json!({"provider": "anthropic", "api_key_name": "OPENAI_API_KEY"}))
+        .await;
+    for path in ["/openai/v1/chat/completions", "/providers/claude/v1/messages"] {
+        team.upstream.push(Script::json(400, &json!({"error": {"message": "no"}})));
+        app.anonymous().send(asks(&team, path, &question())).await.expect(400);
+        let sent = team.upstream.last_request();
+        let headers =
+            ["authorization", "x-api-key"].map(|name| sent.header(name).unwrap_or_default());
+        assert!(headers.iter().all(|value| !value.contains(BEARER)), "{path}: {headers:?}");
+    }
+    // A fallback does not get it either: such requests have none.
+    team.put_secret("ANTHROPIC_API_KEY", STORED).await;
+    let (one, two) = ("claude-sonnet-4-5", "claude-haiku-4-5");
+    let target = |model| json!({"type": "provider_model", "provider": "anthropic", "model": model});
+    let chain = json!({"triggers": {"status_codes": [529]},
+        "chain": {"selector": target(one), "candidates": [target(two)]}});
+    let workspace = [("workspace_id", team.workspace_id.as_str())];
+    policies::make(&app.admin(), ("model_fallback", "chain"), &workspace, chain).await;
+    let before = team.upstream.seen().requests.len();
+    team.upstream
+        .push(Script::json(529, &json!({"type": "error", "error": {"type": "overloaded_error"}})));
+    app.anonymous().send(asks(&team, MESSAGES, &question())).await.expect(529);
+    assert_eq!(team.upstream.seen().requests.len(), before + 1);
+}
+
+async fn spend_caps_do_not_count_it_and_other_policies_do(database: Database) {
+    let (app, team) = start(&database).await;
+    allow(&app).await;
+    let workspace = [("workspace_id", team.workspace_id.as_str())];
+    let cap = spend_cap(&app.admin(), "nothing", &workspace, ("monthly", 0)).await;
+    team.upstream.push(answer());
+    app.anonymous().send(asks(&team, MESSAGES, &question())).await.expect(200);
+    ledger_rows::rows_at_least(app.database(), 1).await;
+    assert_eq!(policies::spent(&app.admin(), &cap).await, Some(0));
+    rate_limit(&app.admin(), "one", &workspace, &[("requests", "minute", 1)]).await;
+    team.upstream.push(answer());
+    app.anonymous().send(asks(&team, MESSAGES, &question())).await.expect(200);
+    let limited = app.anonymous().send(asks(&team, MESSAGES, &question())).await;
+    assert_eq!((limited.status, code(&limited).as_str()), (429, "rate_limit_exceeded"));
+    let allowed = json!({"providers": [{"provider": "anthropic", "models": ["claude-haiku-4-5"]}]});
+    policies::make(&app.admin(), ("model_access", "small only"), &workspace, allowed).await;
+    let denied = app.anonymous().send(asks(&team, MESSAGES, &question())).await;
+    assert_eq!((denied.status, code(&denied).as_str()), (403, "model_access_denied"));
+}
+
+async fn a_refused_subscription_is_the_callers_to_see(database: Database) {
+    let (app, team) = start(&database).await;
+    allow(&app).await;
+    let refusal = json!({"type": "error",
+        "error": {"type": "authentication_error", "message": format!("invalid bearer {BEARER}")}});
+    team.upstream.push(Script::json(401, &refusal));
+    let answer = app.anonymous().send(asks(&team, MESSAGES, &question())).await.expect(401);
+    assert_eq!(answer.header("x-tollgate-error"), None);
+    assert!(answer.text().contains("authentication_error"), "{}", answer.text());
+    assert!(!answer.text().contains(BEARER), "{}", answer.text());
+}

@@ -83,7 +83,7 @@ pub enum Address {
     /// The URL of its API, with the version.
     Fixed(BaseUrl),
     /// Follows from the connection, the secrets and the request.
-    Cloud(CloudAccess),
+    Cloud(Box<CloudAccess>),
 }
 
 /// Secrets of one workspace, and what opens them.

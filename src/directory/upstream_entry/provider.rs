@@ -105,8 +105,9 @@ pub(in crate::directory) async fn load_provider(
         }
         ProviderAddress::Cloud(origins) => {
             let has = |name: &str| secrets.rows.iter().any(|row| row.name.as_str() == name);
-            let access = CloudAccess::choose(sets, (origins, Connection::default()), has);
-            (Address::Cloud(access.ok_or_else(|| internal(&"it has no credential"))?), Vec::new())
+            let access = CloudAccess::choose(sets, (origins, Connection::default()), has)
+                .ok_or_else(|| internal(&"it has no credential"))?;
+            (Address::Cloud(Box::new(access)), Vec::new())
         }
     };
     Ok(UpstreamEntry {

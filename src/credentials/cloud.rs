@@ -68,7 +68,9 @@ pub async fn open_cloud(call: &CloudCall<'_>) -> Result<Opened<'static>, Credent
         return Err(call.unusable("region", "it is no label of a host name").into());
     }
     let resource = match call.entry.provider {
-        Provider::Azure => call.text(AZURE_RESOURCE, &connection.resource, is_resource_name)?,
+        Provider::Azure => {
+            call.text(AZURE_RESOURCE, connection.resource.as_deref(), is_resource_name)?
+        }
         _ => String::new(),
     };
     let mut account = Account {
@@ -120,11 +122,11 @@ impl CloudCall<'_> {
     fn text(
         &self,
         name: &str,
-        own: &Option<String>,
+        own: Option<&str>,
         is_valid: fn(&str) -> bool,
     ) -> Result<String, SecretUnavailable> {
         let text = match own {
-            Some(text) => text.clone(),
+            Some(text) => text.to_owned(),
             None => {
                 let secret = self.entry.open_secret(name, self.keyring)?;
                 String::from_utf8_lossy(secret.expose()).into_owned()
@@ -233,8 +235,9 @@ impl CloudCall<'_> {
     ) -> Result<CachedToken, CredentialError> {
         let connection = &self.access.connection;
         let request = |_| {
-            let tenant = self.text(AZURE_TENANT, &connection.tenant_id, is_tenant)?;
-            let client_id = self.text(AZURE_CLIENT, &connection.client_id, is_visible_ascii)?;
+            let tenant = self.text(AZURE_TENANT, connection.tenant_id.as_deref(), is_tenant)?;
+            let client_id =
+                self.text(AZURE_CLIENT, connection.client_id.as_deref(), is_visible_ascii)?;
             let token_url = self.access.origins.entra_token_url(&tenant);
             let endpoint = EndpointUrl::parse(&token_url)
                 .map_err(|error| self.unusable(AZURE_TENANT, &error.to_string()))?;

@@ -93,7 +93,7 @@ pub enum Address {
     /// The URL of its API, with the version.
     Fixed(BaseUrl),
     /// Follows from the connection, the secrets and the request.
-    Cloud(CloudAccess),
+    Cloud(Box<CloudAccess>),
 }
 
 /// The secrets of an upstream, and what opens them.

@@ -101,7 +101,7 @@ pub enum ProviderAddress {
     /// The URL of its API, with the version.
     Fixed(BaseUrl),
     /// Follows from a region or an account.
-    Cloud(CloudOrigins),
+    Cloud(Box<CloudOrigins>),
 }
 
 /// Another origin for a provider, as `openai=https://proxy.example.com`: for a proxy of the operator's, or a
@@ -197,7 +197,11 @@ impl BuiltInProviders {
             let secrets = credential_sets(provider).first().map_or(&[][..], |set| set.required);
             Arc::new(BuiltInProvider {
                 provider,
-                address: ProviderAddress::Cloud(CloudOrigins { api, google_token, entra }),
+                address: ProviderAddress::Cloud(Box::new(CloudOrigins {
+                    api,
+                    google_token,
+                    entra,
+                })),
                 usual_secret_name: secrets.first().copied().unwrap_or_default(),
                 provider_name: provider.catalogue_name().to_owned(),
             })

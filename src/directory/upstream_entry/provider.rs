@@ -104,8 +104,9 @@ pub(in crate::directory) async fn load_provider(
         ProviderAddress::Cloud(origins) => {
             let has = |name: &str| rows.iter().any(|row| row.name.as_str() == name);
             let sets = credential_sets(provider);
-            let access = CloudAccess::choose(sets, (origins, settings.connection), has);
-            (Address::Cloud(access.ok_or_else(|| internal(&"it has no credential"))?), Vec::new())
+            let access = CloudAccess::choose(sets, (origins, settings.connection), has)
+                .ok_or_else(|| internal(&"it has no credential"))?;
+            (Address::Cloud(Box::new(access)), Vec::new())
         }
     };
     for (name, value) in &settings.extra_headers {

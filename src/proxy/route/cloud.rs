@@ -68,11 +68,11 @@ fn match_vertex(method: &Method, path: &str) -> CloudPath {
 
 /// The version that the path begins with, and the rest.
 fn vertex_version(path: &str) -> (Option<&'static str>, &str) {
-    let rests = ["v1", "v1beta1"].into_iter().filter_map(|version| {
+    let mut rests = ["v1", "v1beta1"].into_iter().filter_map(|version| {
         let rest = path.strip_prefix('/')?.strip_prefix(version)?;
         rest.starts_with('/').then_some((Some(version), rest))
     });
-    rests.last().unwrap_or((None, path))
+    rests.next().unwrap_or((None, path))
 }
 
 /// The project and the location that the path begins with, as they are encoded, and the rest.

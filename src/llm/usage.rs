@@ -72,7 +72,7 @@ pub struct ReportedUsage {
     /// The input was reported without what was read from the cache and written to it.
     pub input_excludes_cache: bool,
     /// Searches of the provider's tool for the web.
-    pub web_searches: Option<u64>,
+    pub web_searches: u32,
 }
 
 impl ReportedUsage {
@@ -92,7 +92,7 @@ impl ReportedUsage {
             counts,
             total: found.find(TOTAL),
             input_excludes_cache: false,
-            web_searches: None,
+            web_searches: 0,
         })
     }
 
@@ -122,7 +122,7 @@ impl ReportedUsage {
             counts,
             total: total.or(self.total),
             input_excludes_cache: self.input_excludes_cache || later.input_excludes_cache,
-            web_searches: later.web_searches.or(self.web_searches),
+            web_searches: self.web_searches.max(later.web_searches),
         }
     }
 

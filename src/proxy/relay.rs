@@ -251,7 +251,7 @@ impl RelayBody {
         if self.is_model_answer && !matches!(self.watch, Watch::None | Watch::Unreadable) {
             self.context.request.answer.content = Some(observed.content);
         }
-        let searches = observed.usage.map(|report| report.web_searches.unwrap_or(0));
+        let searches = observed.usage.map(|report| u64::from(report.web_searches));
         let usage = observed.usage.map(|report| report.tokens(self.max_output_tokens));
         let has_both_counts =
             usage.is_some_and(|usage| usage.input.is_some() && usage.output.is_some());

@@ -30,7 +30,8 @@ pub(in crate::llm) fn parse_usage(raw: &str) -> Option<ReportedUsage> {
         true => with_compactions(usage.counts, raw),
         false => usage.counts,
     };
-    let web_searches = raw.contains("\"server_tool_use\"").then(|| web_searches(raw)).flatten();
+    let searches = raw.contains("\"server_tool_use\"").then(|| web_searches(raw)).flatten();
+    let web_searches = searches.map_or(0, |count| u32::try_from(count).unwrap_or(u32::MAX));
     Some(ReportedUsage { counts, input_excludes_cache: true, web_searches, ..usage })
 }
 
@@ -131,12 +132,12 @@ mod tests {
             parse_usage(&raw).unwrap().web_searches
         };
         let two = r#","server_tool_use":{"web_search_requests":2,"web_fetch_requests":0}"#;
-        assert_eq!(searches(two), Some(2));
-        assert_eq!(searches(r#","server_tool_use":null"#), None);
-        assert_eq!(searches(""), None);
+        assert_eq!(searches(two), 2);
+        assert_eq!(searches(r#","server_tool_use":null"#), 0);
+        assert_eq!(searches(""), 0);
         let start = parse_usage(r#"{"input_tokens":1,"output_tokens":1}"#).unwrap();
         let end = format!(r#"{{"output_tokens":9{two}}}"#);
-        assert_eq!(start.updated(parse_usage(&end).unwrap()).web_searches, Some(2));
+        assert_eq!(start.updated(parse_usage(&end).unwrap()).web_searches, 2);
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub fn usage_in_headers<'h>(
         output: Some(count(OUTPUT).unwrap_or(0)),
         ..TokenUsage::default()
     };
-    Some(ReportedUsage { counts, total: None, input_excludes_cache: true, web_searches: None })
+    Some(ReportedUsage { counts, total: None, input_excludes_cache: true, web_searches: 0 })
 }
 
 /// Reads the metrics of a stream. `None` when they are no object or hold no known count.

@@ -14,7 +14,7 @@ pub mod pricing;
 pub mod principal;
 pub mod provider;
 pub mod scope;
-mod text_enum;
+pub(crate) mod text_enum;
 pub mod tokens;
 pub mod usage;
 pub mod window;

@@ -5,11 +5,16 @@
 //! [placeholders](placeholder).
 
 pub mod category;
+pub mod conversation;
 pub mod custom;
 mod detect;
 mod media;
 pub mod placeholder;
 pub mod policy;
 pub mod redact;
+pub mod restore;
 pub mod scan;
 mod texts;
+
+#[cfg(test)]
+mod tests;

@@ -172,7 +172,10 @@ pub(crate) fn unescape_bytes(source: &[u8]) -> Option<Vec<u8>> {
 
 /// Turns ranges of the text that [`unescape_bytes`] made into those of its source. They must be in
 /// ascending order and must not overlap. Reads the source once and keeps no map.
-pub(crate) fn move_to_source<'r>(source: &[u8], ranges: impl Iterator<Item = &'r mut Range<usize>>) {
+pub(crate) fn move_to_source<'r>(
+    source: &[u8],
+    ranges: impl Iterator<Item = &'r mut Range<usize>>,
+) {
     let mut places = ranges.flat_map(|range| [&mut range.start, &mut range.end]).peekable();
     let mut length = 0;
     let mut pieces = Pieces::new(source);

@@ -197,9 +197,16 @@ mod tests {
     #[test]
     fn groups_share_no_category_and_miss_none() {
         let groups = [Group::Secrets, Group::Pii, Group::Custom].map(Categories::of_group);
-        assert_eq!(groups.map(|group| group.iter().count()).iter().sum::<usize>(), Category::ALL.len());
-        assert!(groups[0].contains(Category::PrivateKey) && groups[0].contains(Category::NamedSecret));
-        assert!(groups[1].contains(Category::PaymentCard) && groups[1].contains(Category::MacAddress));
+        assert_eq!(
+            groups.map(|group| group.iter().count()).iter().sum::<usize>(),
+            Category::ALL.len()
+        );
+        assert!(
+            groups[0].contains(Category::PrivateKey) && groups[0].contains(Category::NamedSecret)
+        );
+        assert!(
+            groups[1].contains(Category::PaymentCard) && groups[1].contains(Category::MacAddress)
+        );
         assert!(Categories::default().is_empty());
     }
 

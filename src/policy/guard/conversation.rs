@@ -69,7 +69,8 @@ fn read_texts<'t>(
                 is_system = matches!(text.raw(), b"system" | b"developer");
             }
             Token::String(text) if matches!(member, b"content" | b"text") => {
-                let text = escapes::unescape_bytes(text.raw()).unwrap_or_else(|| text.raw().to_vec());
+                let text =
+                    escapes::unescape_bytes(text.raw()).unwrap_or_else(|| text.raw().to_vec());
                 digest.update((text.len() as u64).to_le_bytes());
                 digest.update(text);
             }
@@ -118,6 +119,9 @@ mod tests {
             assert_eq!(digest(first), digest(later));
             assert_ne!(digest(first), digest(other));
         }
-        assert_eq!(conversation_digest(Format::Chat, b"{"), conversation_digest(Format::Chat, b"{}"));
+        assert_eq!(
+            conversation_digest(Format::Chat, b"{"),
+            conversation_digest(Format::Chat, b"{}")
+        );
     }
 }

@@ -49,9 +49,9 @@ impl Pattern {
                 regex::Error::CompiledTooBig(_) => PatternError::Size,
                 error => PatternError::Syntax(error.to_string()),
             })?;
-        let matches_nothing = PROBES.iter().any(|probe| {
-            compiled.find_iter(probe.as_bytes()).any(|found| found.is_empty())
-        });
+        let matches_nothing = PROBES
+            .iter()
+            .any(|probe| compiled.find_iter(probe.as_bytes()).any(|found| found.is_empty()));
         if matches_nothing { Err(PatternError::MatchesNothing) } else { Ok(Self(compiled)) }
     }
 
@@ -102,7 +102,10 @@ mod tests {
 
     fn places(pattern: &str, text: &[u8]) -> Vec<std::ops::Range<usize>> {
         let mut places = Vec::new();
-        Pattern::compile(pattern).unwrap().find(text, &|| true, |range| places.push(range)).unwrap();
+        Pattern::compile(pattern)
+            .unwrap()
+            .find(text, &|| true, |range| places.push(range))
+            .unwrap();
         places
     }
 

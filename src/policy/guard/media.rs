@@ -32,8 +32,10 @@ impl<'a> Encoded<'a> {
             let media_type = head.strip_suffix(b";base64")?;
             return is_base64(base64).then_some(Self { media_type: Some(media_type), base64 });
         }
-        let is_media_key =
-            matches!(key, b"data" | b"bytes" | b"file_data" | b"b64_json" | b"blob" | b"image" | b"result");
+        let is_media_key = matches!(
+            key,
+            b"data" | b"bytes" | b"file_data" | b"b64_json" | b"blob" | b"image" | b"result"
+        );
         (is_media_key && text.len() >= MIN_LENGTH && is_base64(text))
             .then_some(Self { media_type: None, base64: text })
     }
@@ -70,8 +72,20 @@ pub(super) fn is_text_type(media_type: &[u8]) -> bool {
         || media_type.ends_with(b"+xml")
         || matches!(
             media_type.strip_prefix(b"application/").unwrap_or(&media_type),
-            b"json" | b"jsonl" | b"xml" | b"yaml" | b"x-yaml" | b"javascript" | b"sql" | b"toml" | b"csv"
-                | b"html" | b"txt" | b"md" | b"x-ndjson" | b"x-sh"
+            b"json"
+                | b"jsonl"
+                | b"xml"
+                | b"yaml"
+                | b"x-yaml"
+                | b"javascript"
+                | b"sql"
+                | b"toml"
+                | b"csv"
+                | b"html"
+                | b"txt"
+                | b"md"
+                | b"x-ndjson"
+                | b"x-sh"
         )
 }
 
@@ -120,7 +134,12 @@ mod tests {
 
     #[test]
     fn what_is_not_base64() {
-        for (key, text) in [("data", "hello"), ("text", &"A".repeat(600)), ("url", "https://a/"), ("url", "data:,a@b.co")] {
+        for (key, text) in [
+            ("data", "hello"),
+            ("text", &"A".repeat(600)),
+            ("url", "https://a/"),
+            ("url", "data:,a@b.co"),
+        ] {
             assert_eq!(Encoded::read(key.as_bytes(), text.as_bytes()), None);
         }
         assert!(is_text_type(b"Application/JSON; charset=utf-8") && is_text_type(b"md"));

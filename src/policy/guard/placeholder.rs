@@ -75,17 +75,26 @@ pub(super) fn is_placeholder(text: &[u8]) -> bool {
 /// nor do backslashes before underscores.
 pub(super) fn read(text: &[u8]) -> Option<String> {
     let mut normal = Normalizer::new(text);
-    let mut placeholder = String::new();
+    if !PREFIX.bytes().all(|byte| normal.next() == Some(byte)) {
+        return None;
+    }
+    let mut placeholder = PREFIX.to_owned();
+    let mut label_end = None;
     while placeholder.len() < MAX_LENGTH {
-        placeholder.push(char::from(normal.next()?));
-        let Some((label, digits)) = placeholder.strip_prefix(PREFIX).and_then(|rest| rest.split_once('_'))
-        else {
-            continue;
-        };
-        if digits.len() == DIGITS {
-            let is_label = Category::ALL.iter().any(|category| category.label() == label);
-            let is_number = digits.bytes().all(|byte| ALPHABET.contains(&byte));
-            return (is_label && is_number).then_some(placeholder);
+        let byte = normal.next()?;
+        match label_end {
+            None if byte == b'_' => {
+                let label = placeholder.get(PREFIX.len()..)?;
+                Category::ALL.iter().find(|category| category.label() == label)?;
+                label_end = Some(placeholder.len());
+            }
+            None if !byte.is_ascii_uppercase() => return None,
+            Some(_) if !ALPHABET.contains(&byte) => return None,
+            _ => {}
+        }
+        placeholder.push(char::from(byte));
+        if label_end.is_some_and(|end| placeholder.len() == end + 1 + DIGITS) {
+            return Some(placeholder);
         }
     }
     None
@@ -200,7 +209,8 @@ impl<'k> PlaceholderBuilder<'k> {
         if let Some(placeholder) = self.by_value.get(&key) {
             return placeholder.clone();
         }
-        let candidates = (0..=u8::MAX).map(|attempt| self.key.placeholder(category, value, attempt));
+        let candidates =
+            (0..=u8::MAX).map(|attempt| self.key.placeholder(category, value, attempt));
         let is_free = |placeholder: &String| {
             !self.literals.contains(placeholder) && !self.values.contains_key(placeholder)
         };
@@ -246,7 +256,10 @@ mod tests {
         assert!(usual.starts_with("TG_EMAIL_"));
         for category in Category::ALL {
             let text = of(&first, category, "x");
-            assert!(text.len() <= MAX_LENGTH && text.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric()));
+            assert!(
+                text.len() <= MAX_LENGTH
+                    && text.bytes().all(|byte| byte == b'_' || byte.is_ascii_alphanumeric())
+            );
             assert_eq!(read(text.as_bytes()), Some(text));
         }
     }

@@ -141,7 +141,8 @@ impl GuardConfig {
     /// What is wrong with the values; patterns are compiled.
     pub fn check(&self) -> Vec<InvalidConfig> {
         let mut invalid = Vec::new();
-        let mut add = |field: String, message: String| invalid.push(InvalidConfig { field, message });
+        let mut add =
+            |field: String, message: String| invalid.push(InvalidConfig { field, message });
         if self.version != 1 {
             add("config.version".to_owned(), "must be 1".to_owned());
         }
@@ -166,7 +167,8 @@ impl GuardConfig {
                 add(field("pattern"), error.to_string());
             }
             let is_name = |name: &String| {
-                (1..=MAX_NAME).contains(&name.chars().count()) && !name.chars().any(char::is_control)
+                (1..=MAX_NAME).contains(&name.chars().count())
+                    && !name.chars().any(char::is_control)
             };
             if !custom.name.as_ref().is_none_or(is_name) {
                 add(field("name"), format!("must be 1 to {MAX_NAME} characters of text"));
@@ -270,10 +272,9 @@ impl Guard {
 
     /// What becomes of a value.
     pub(super) fn action(&self, category: Category, pattern: Option<usize>) -> Action {
-        let of_pattern = pattern.and_then(|pattern| self.patterns.get(pattern)).map(|(_, action)| *action);
-        of_pattern
-            .or_else(|| self.actions.get(category as usize).copied())
-            .unwrap_or(Action::Block)
+        let of_pattern =
+            pattern.and_then(|pattern| self.patterns.get(pattern)).map(|(_, action)| *action);
+        of_pattern.or_else(|| self.actions.get(category as usize).copied()).unwrap_or(Action::Block)
     }
 
     /// What reports call a category, or a pattern.

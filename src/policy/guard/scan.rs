@@ -23,8 +23,12 @@ use crate::json::bytes;
 const MAX_LITERALS: usize = 10_000;
 /// A word is an address of a cryptocurrency only with so many characters.
 const ADDRESS_LENGTHS: std::ops::RangeInclusive<usize> = 26..=42;
-/// How much of a long text the automaton reads between two looks at the time, in bytes.
-const PART: usize = 1 << 20;
+/// How much of a long text is scanned between two looks at the time, in bytes.
+const PART: usize = 64 * 1024;
+/// The longest fixed string, in bytes.
+const MAX_STRING: usize = 32;
+/// The most telling names in one run of characters that can be a value.
+const MAX_NAMES: u32 = 16;
 
 /// A detected value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +54,30 @@ pub(super) struct Findings {
     pub(super) found: Vec<Finding>,
     /// Placeholders that stand in the texts as such.
     pub(super) literals: BTreeSet<String>,
+}
+
+/// What keeps the work linear where one candidate stands in what another one looked at.
+#[derive(Debug, Default)]
+struct Limits {
+    /// The end of the last private key, URL with a password, and word with a digit.
+    block_end: usize,
+    url_end: usize,
+    word_end: usize,
+    /// The end of the last value after a telling name, and how many names stood before it in the same
+    /// run of characters.
+    value_end: usize,
+    names: u32,
+}
+
+impl Limits {
+    /// Counts a telling name. Whether there are too many in one run of characters.
+    fn is_name_spent(&mut self, start: usize) -> bool {
+        if start >= self.value_end {
+            self.names = 0;
+        }
+        self.names += 1;
+        self.names > MAX_NAMES
+    }
 }
 
 /// What a fixed string begins.
@@ -120,7 +148,11 @@ impl Scanner {
         self.scan_built_in(bytes, name, keep_going, findings)?;
         for (place, pattern) in self.patterns.iter().enumerate() {
             pattern.find(bytes, keep_going, |range| {
-                findings.found.push(Finding { range, category: Category::Custom, pattern: Some(place) });
+                findings.found.push(Finding {
+                    range,
+                    category: Category::Custom,
+                    pattern: Some(place),
+                });
             })?;
         }
         Ok(())
@@ -135,48 +167,47 @@ impl Scanner {
         findings: &mut Findings,
     ) -> Result<(), Late> {
         let text = Text { bytes, name };
+        if self.wanted.contains(Category::NamedSecret) && !name.is_empty() {
+            findings.add(named_secret::find_whole(text), self.wanted);
+        }
+        let mut limits = Limits::default();
         let mut start = 0;
-        // A string is found with the part that it ends in.
-        let overlap = 64;
-        loop {
+        while start < bytes.len() {
             let end = (start + PART).min(bytes.len());
-            self.scan_strings(text, start.saturating_sub(overlap)..end, start, findings);
+            self.scan_strings(text, start..end, &mut limits, findings);
+            let mut add = |found: Option<Found>| findings.add(found, self.wanted);
+            self.scan_words(text, start..end, &mut limits, &mut add);
+            if self.wanted.contains(Category::Email) {
+                let places = memchr::memchr_iter(b'@', text.slice(start..end));
+                places.for_each(|at| add(email::find(text, start + at)));
+            }
+            if self.wanted.contains_any(&[Category::IpAddress, Category::MacAddress]) {
+                scan_colons(text, start..end, &mut add);
+            }
             if !keep_going() {
                 return Err(Late);
             }
             start = end;
-            if end == bytes.len() {
-                break;
-            }
-        }
-        let mut add = |found: Option<Found>| findings.add(found, self.wanted);
-        if self.wanted.contains(Category::NamedSecret) && !name.is_empty() {
-            add(named_secret::find_whole(text));
-        }
-        self.scan_words(text, &mut add);
-        if self.wanted.contains(Category::Email) {
-            memchr::memchr_iter(b'@', bytes).for_each(|at| add(email::find(text, at)));
-        }
-        if self.wanted.contains_any(&[Category::IpAddress, Category::MacAddress]) {
-            scan_colons(text, &mut add);
         }
         Ok(())
     }
 
-    /// The fixed strings that end in `part` after `done`.
+    /// The fixed strings that end in a part.
     fn scan_strings(
         &self,
         text: Text<'_>,
         part: Range<usize>,
-        done: usize,
+        limits: &mut Limits,
         findings: &mut Findings,
     ) {
         let Some(strings) = strings() else { return };
-        let offset = part.start;
-        for found in strings.automaton.find_overlapping_iter(text.slice(part)) {
+        let offset = part.start.saturating_sub(MAX_STRING);
+        for found in strings.automaton.find_overlapping_iter(text.slice(offset..part.end)) {
             let (start, end) = (offset + found.start(), offset + found.end());
-            let Some(candidate) = strings.candidates.get(found.pattern().as_usize()) else { continue };
-            if end <= done {
+            let Some(candidate) = strings.candidates.get(found.pattern().as_usize()) else {
+                continue;
+            };
+            if end <= part.start {
                 continue;
             }
             let found = match candidate {
@@ -189,11 +220,27 @@ impl Scanner {
                     findings.add_literal(text, start);
                     gateway_key::find(text, start)
                 }
-                Candidate::PrivateKey => private_key::find(text, start),
+                // What stands in a block is part of it.
+                Candidate::PrivateKey if start < limits.block_end => None,
+                Candidate::PrivateKey => {
+                    let (found, end) = private_key::find(text, start);
+                    limits.block_end = end;
+                    found
+                }
                 Candidate::Jwt => jwt::find(text, start),
-                Candidate::ConnectionString => connection_string::find(text, start),
+                Candidate::ConnectionString if start < limits.url_end => None,
+                Candidate::ConnectionString => {
+                    let found = connection_string::find(text, start);
+                    limits.url_end = found.as_ref().map_or(0, |found| found.range.end);
+                    found
+                }
                 Candidate::Bech32 => crypto_address::find_bech32(text, start),
-                Candidate::Name => named_secret::find(text, start, end),
+                Candidate::Name if limits.is_name_spent(start) => None,
+                Candidate::Name => {
+                    let (found, end) = named_secret::find(text, start, end);
+                    limits.value_end = limits.value_end.max(end);
+                    found
+                }
                 Candidate::EscapedPlaceholder => {
                     findings.add_literal(text, start);
                     None
@@ -203,17 +250,26 @@ impl Scanner {
         }
     }
 
-    /// Words of letters and digits that have a digit.
-    fn scan_words(&self, text: Text<'_>, add: &mut impl FnMut(Option<Found>)) {
+    /// Words of letters and digits whose first digit stands in a part.
+    fn scan_words(
+        &self,
+        text: Text<'_>,
+        part: Range<usize>,
+        limits: &mut Limits,
+        add: &mut impl FnMut(Option<Found>),
+    ) {
         let zeros = u64::from_ne_bytes([b'0'; 8]);
         let is_digit = |word: u64| bytes::below(word ^ zeros, 10);
         let is_word = |byte: u8| byte.is_ascii_alphanumeric();
-        let mut at = 0;
-        while let Some(offset) = bytes::first(text.from(at), is_digit) {
+        let mut word_end = limits.word_end;
+        let mut at = part.start.max(word_end);
+        while let Some(offset) = bytes::first(text.slice(at..part.end), is_digit) {
             let digit = at + offset;
             let end = text.run_end(digit, usize::MAX, is_word);
-            let mut start = text.run_start(digit, 17, is_word).max(at);
-            if matches!(text.at(start), Some(b'n' | b'r' | b't')) && text.before(start) == Some(b'\\') {
+            let mut start = text.run_start(digit, 17, is_word).max(word_end);
+            if matches!(text.at(start), Some(b'n' | b'r' | b't'))
+                && text.before(start) == Some(b'\\')
+            {
                 start += 1;
             }
             at = end;
@@ -233,10 +289,13 @@ impl Scanner {
                 6..16 if end - start == 16 => add_word(national::italy::find(text, start)),
                 _ => {}
             }
-            if end - start == 2 && (text.at(end) == Some(b'-') || text.before(start) == Some(b'-')) {
+            if end - start == 2 && (text.at(end) == Some(b'-') || text.before(start) == Some(b'-'))
+            {
                 add_word(network::find_hyphen_mac(text, start));
             }
+            word_end = at;
         }
+        limits.word_end = word_end;
     }
 
     /// What begins with a digit; `end` is the end of its word.
@@ -272,10 +331,11 @@ impl Scanner {
     }
 }
 
-fn scan_colons(text: Text<'_>, add: &mut impl FnMut(Option<Found>)) {
-    let is_part = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_hexdigit() || byte == b':');
-    let mut at = 0;
-    while let Some(offset) = memchr::memchr(b':', text.from(at)) {
+fn scan_colons(text: Text<'_>, part: Range<usize>, add: &mut impl FnMut(Option<Found>)) {
+    let is_part =
+        |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_hexdigit() || byte == b':');
+    let mut at = part.start;
+    while let Some(offset) = memchr::memchr(b':', text.slice(at..part.end)) {
         let colon = at + offset;
         let next = text.at(colon + 1);
         if next == Some(b':') || (is_part(text.before(colon)) && is_part(next)) {

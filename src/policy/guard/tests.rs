@@ -1,6 +1,6 @@
 //! Requests and answers together: what is replaced comes back as it was.
 
-
+mod corpus;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -133,8 +133,7 @@ proptest! {
 fn a_body_of_32_mib() {
     let value = "Please write to someone@example.com about it. ";
     let text = value.repeat(7) + &"Nothing to see in this sentence. ".repeat(32 * 1024);
-    let messages: Vec<Value> =
-        (0..32).map(|_| json!({"role": "user", "content": text})).collect();
+    let messages: Vec<Value> = (0..32).map(|_| json!({"role": "user", "content": text})).collect();
     let body = json!({"model": "m", "messages": messages}).to_string().into_bytes();
     assert!(body.len() > 32 << 20);
     let (sent, placeholders) = redact(Format::Chat, &body);

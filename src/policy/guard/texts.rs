@@ -55,18 +55,21 @@ pub(super) fn area_of(format: Format, area: Area, place: Place<'_>, scans_system
     }
     let is_values = match format {
         Format::Messages | Format::Converse if key == b"input" => true,
-        _ => matches!(
-            key,
-            b"arguments"
-                | b"args"
-                | b"json"
-                | b"metadata"
-                | b"requestMetadata"
-                | b"client_metadata"
-                | b"labels"
-                | b"promptVariables"
-                | b"variables"
-        ) || key == b"response" && matches!(container, b"functionResponse" | b"function_response"),
+        _ => {
+            matches!(
+                key,
+                b"arguments"
+                    | b"args"
+                    | b"json"
+                    | b"metadata"
+                    | b"requestMetadata"
+                    | b"client_metadata"
+                    | b"labels"
+                    | b"promptVariables"
+                    | b"variables"
+            ) || key == b"response"
+                && matches!(container, b"functionResponse" | b"function_response")
+        }
     };
     if is_values { Area::Values } else { Area::Body }
 }
@@ -94,7 +97,10 @@ fn is_output_schema(format: Format, place: Place<'_>) -> bool {
         }
         Format::Gemini => matches!(
             place.key,
-            b"responseSchema" | b"response_schema" | b"responseJsonSchema" | b"response_json_schema"
+            b"responseSchema"
+                | b"response_schema"
+                | b"responseJsonSchema"
+                | b"response_json_schema"
         ),
         Format::Converse => place.key == b"outputConfig" && place.container.is_empty(),
         Format::Embeddings | Format::GeminiEmbeddings => false,
@@ -119,11 +125,29 @@ pub(super) fn treatment_of(place: Place<'_>, value: &[u8]) -> Treatment {
         }
         // The name of a participant or a document is not a tool's.
         b"name" if matches!(container, b"messages" | b"document" | b"documents") => Treatment::Text,
-        b"model" | b"name" | b"id" | b"tool_call_id" | b"tool_use_id" | b"toolUseId" | b"call_id"
-        | b"item_id" | b"previous_response_id" | b"conversation" | b"container" | b"file_id"
-        | b"file_ids" | b"vector_store_ids" | b"server_label" | b"cachedContent"
-        | b"cached_content" | b"cache_key" | b"required" | b"$ref" | b"allowed_tools"
-        | b"allowedFunctionNames" | b"allowed_function_names" => Treatment::Identifier,
+        b"model"
+        | b"name"
+        | b"id"
+        | b"tool_call_id"
+        | b"tool_use_id"
+        | b"toolUseId"
+        | b"call_id"
+        | b"item_id"
+        | b"previous_response_id"
+        | b"conversation"
+        | b"container"
+        | b"file_id"
+        | b"file_ids"
+        | b"vector_store_ids"
+        | b"server_label"
+        | b"cachedContent"
+        | b"cached_content"
+        | b"cache_key"
+        | b"required"
+        | b"$ref"
+        | b"allowed_tools"
+        | b"allowedFunctionNames"
+        | b"allowed_function_names" => Treatment::Identifier,
         // What has to arrive as it is.
         b"authorization" | b"authorization_token" => Treatment::Identifier,
         _ if container == b"headers" => Treatment::Identifier,
@@ -143,7 +167,8 @@ pub(super) fn has_identifier_keys(container: &[u8]) -> bool {
 /// Whether the string is the text of reasoning, which its provider may have signed.
 pub(super) fn is_reasoning(place: Place<'_>) -> bool {
     place.key == b"thinking"
-        || place.key == b"text" && matches!(place.container, b"reasoningText" | b"reasoning_details")
+        || place.key == b"text"
+            && matches!(place.container, b"reasoningText" | b"reasoning_details")
 }
 
 /// Whether the value says that a message is a system prompt.
@@ -184,12 +209,16 @@ mod tests {
         assert_eq!(area_of(Format::Messages, Area::Body, system, false), Area::Excepted);
         assert_eq!(area_of(Format::Messages, Area::Body, system, true), Area::Body);
         // What is nested in values is a value, whatever it is called.
-        assert_eq!(area_of(Format::Chat, Area::Values, place("", "response_format"), true), Area::Values);
+        assert_eq!(
+            area_of(Format::Chat, Area::Values, place("", "response_format"), true),
+            Area::Values
+        );
     }
 
     #[test]
     fn strings_are_text_unless_a_table_says_otherwise() {
-        let of = |container, key, value: &str| treatment_of(place(container, key), value.as_bytes());
+        let of =
+            |container, key, value: &str| treatment_of(place(container, key), value.as_bytes());
         assert_eq!(of("messages", "content", "x"), Treatment::Text);
         assert_eq!(of("new", "field", "x"), Treatment::Text);
         assert_eq!(of("messages", "name", "x"), Treatment::Text);

@@ -7,35 +7,37 @@ use super::{Found, Text};
 pub(in super::super) const MARK: &str = "://";
 /// The longest scheme, user information and rest, in bytes.
 const MAX_SCHEME: usize = 24;
-const MAX_USER: usize = 512;
+const MAX_USER: usize = 256;
 const MAX_REST: usize = 1024;
 
 /// A URL with a password; `mark` is the place of `://`.
 pub(in super::super) fn find(text: Text<'_>, mark: usize) -> Option<Found> {
+    let authority = mark + MARK.len();
+    let user = text.slice(authority..text.bytes.len().min(authority + MAX_USER));
+    memchr::memchr(b'@', user)?;
+    // Passwords are often not percent-encoded, so that only what ends a URL in text ends them.
+    let user = user.get(..text.run_end(authority, MAX_USER, is_url) - authority)?;
+    let until_path = memchr::memchr3(b'/', b'?', b'#', user).unwrap_or(user.len());
+    let at = memchr::memrchr(b'@', user.get(..until_path).unwrap_or_default())
+        .or_else(|| memchr::memchr(b'@', user))?;
+    let user = user.get(..at).unwrap_or_default();
+    let colon = memchr::memchr(b':', user)?;
+    let password = user.get(colon + 1..).unwrap_or_default();
+    let is_address = text
+        .at(authority + at + 1)
+        .is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'[');
+    // `https://example.com:8080/@x` has a port, not a password.
+    let is_port = memchr::memchr(b'/', password).is_some_and(|slash| {
+        password.get(..slash).unwrap_or_default().iter().all(u8::is_ascii_digit)
+    });
+    if password.is_empty() || !is_address || is_port || is_template(password) {
+        return None;
+    }
     let is_scheme = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
     let run_start = text.run_start(mark, MAX_SCHEME, is_scheme);
     let scheme = text.slice(run_start..mark);
     let start = run_start + scheme.iter().position(u8::is_ascii_alphabetic)?;
-    let authority = mark + MARK.len();
-    // Passwords are often not percent-encoded, so that only what ends a URL in text ends them.
-    let end = text.run_end(authority, MAX_USER + MAX_REST, is_url);
-    let url = text.slice(authority..end);
-    let user = url.get(..url.len().min(MAX_USER)).unwrap_or_default();
-    let until_path = memchr::memchr3(b'/', b'?', b'#', user).unwrap_or(user.len());
-    let at = memchr::memrchr(b'@', user.get(..until_path).unwrap_or_default())
-        .or_else(|| memchr::memchr(b'@', user))?;
-    let user = url.get(..at).unwrap_or_default();
-    let colon = memchr::memchr(b':', user)?;
-    let password = user.get(colon + 1..).unwrap_or_default();
-    let host = url.get(at + 1..).unwrap_or_default();
-    let is_address = host.first().is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'[');
-    // `https://example.com:8080/@x` has a port, not a password.
-    let is_port = memchr::memchr(b'/', password)
-        .is_some_and(|slash| password.get(..slash).unwrap_or_default().iter().all(u8::is_ascii_digit));
-    if password.is_empty() || !is_address || is_port || is_template(password) {
-        return None;
-    }
-    let mut end = end;
+    let mut end = text.run_end(authority + at, MAX_REST, is_url);
     while matches!(text.before(end), Some(b'.' | b',' | b';' | b':' | b'!' | b')' | b'*')) {
         end -= 1;
     }

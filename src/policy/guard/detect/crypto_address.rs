@@ -73,7 +73,8 @@ pub(in super::super) fn find_bech32(text: Text<'_>, start: usize) -> Option<Foun
     }
     let end = text.run_end(start, MAX_BECH32 + 1, |byte| byte.is_ascii_alphanumeric());
     let word = text.slice(start..end);
-    let is_one_case = !word.iter().any(u8::is_ascii_uppercase) || !word.iter().any(u8::is_ascii_lowercase);
+    let is_one_case =
+        !word.iter().any(u8::is_ascii_uppercase) || !word.iter().any(u8::is_ascii_lowercase);
     let digits = word.get(BECH32_PREFIX.len()..)?;
     let is_address = is_one_case && (14..=87).contains(&digits.len()) && is_bech32(digits);
     is_address.then_some(Found { range: start..end, category: Category::CryptoAddress })
@@ -85,7 +86,9 @@ fn is_bech32(digits: &[u8]) -> bool {
     let step = |checksum: u32, value: u32| {
         let top = checksum >> 25;
         let bits = (0..).zip(GENERATORS).filter(|(bit, _)| top >> bit & 1 == 1);
-        bits.fold((checksum & 0x01ff_ffff) << 5 ^ value, |checksum, (_, generator)| checksum ^ generator)
+        bits.fold((checksum & 0x01ff_ffff) << 5 ^ value, |checksum, (_, generator)| {
+            checksum ^ generator
+        })
     };
     let prefix = b"bc";
     let mut checksum = 1;
@@ -94,7 +97,9 @@ fn is_bech32(digits: &[u8]) -> bool {
     checksum = prefix.iter().fold(checksum, |checksum, byte| step(checksum, u32::from(byte & 31)));
     for digit in digits {
         let digit = digit.to_ascii_lowercase();
-        let Some(value) = BECH32_DIGITS.iter().position(|known| *known == digit) else { return false };
+        let Some(value) = BECH32_DIGITS.iter().position(|known| *known == digit) else {
+            return false;
+        };
         checksum = step(checksum, value as u32);
     }
     matches!(checksum, 1 | 0x2bc8_30a3)

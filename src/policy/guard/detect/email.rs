@@ -11,8 +11,8 @@ const FILE_ENDINGS: [&str; 9] = ["png", "jpg", "jpeg", "gif", "svg", "webp", "cs
 
 /// The address around an `@`.
 pub(in super::super) fn find(text: Text<'_>, at: usize) -> Option<Found> {
-    let start = local_start(text, at)?;
     let end = domain_end(text, at + 1)?;
+    let start = local_start(text, at)?;
     // The user of all repositories is no person.
     let is_git = text.slice(start..at) == b"git";
     (!is_git).then_some(Found { range: start..end, category: Category::Email })
@@ -25,8 +25,9 @@ fn is_atom(byte: u8) -> bool {
 /// Whether a letter of an address may stand in this two-byte sequence: Latin, Greek and Cyrillic
 /// letters. Other scripts write text without blanks around an address.
 fn is_two_byte_letter(bytes: &[u8]) -> bool {
-    std::str::from_utf8(bytes)
-        .is_ok_and(|text| text.chars().all(|char| char.is_alphabetic() && char < '\u{530}'))
+    bytes.first().is_some_and(|first| *first >= 0xc2)
+        && std::str::from_utf8(bytes)
+            .is_ok_and(|text| text.chars().all(|char| char.is_alphabetic() && char < '\u{530}'))
 }
 
 fn local_start(text: Text<'_>, at: usize) -> Option<usize> {
@@ -41,13 +42,11 @@ fn local_start(text: Text<'_>, at: usize) -> Option<usize> {
         start = next;
     }
     let start = start.max(at.saturating_sub(MAX_LOCAL));
-    let mut start = start + text.slice(start..at).iter().take_while(|byte| byte.is_ascii_punctuation()).count();
+    let mut start =
+        start + text.slice(start..at).iter().take_while(|byte| byte.is_ascii_punctuation()).count();
     // What an address is written after, and can't be told from its characters.
-    for mark in [b'=', b'/', b'?', b'&', b'\'', b'*', b'|', b'{', b'}', b'%'] {
-        if let Some(place) = memchr::memrchr(mark, text.slice(start..at)) {
-            start += place + 1;
-        }
-    }
+    let is_mark = |byte: &u8| b"=/?&'*|{}%".contains(byte);
+    start += text.slice(start..at).iter().rposition(is_mark).map_or(0, |place| place + 1);
     if matches!(text.at(start), Some(b'n' | b'r' | b't')) && text.before(start) == Some(b'\\') {
         start += 1;
     }
@@ -61,11 +60,14 @@ fn local_start(text: Text<'_>, at: usize) -> Option<usize> {
 
 fn domain_end(text: Text<'_>, start: usize) -> Option<usize> {
     let is_domain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+    if !text.at(start).is_some_and(|byte| byte.is_ascii_alphanumeric() || byte >= 0x80) {
+        return None;
+    }
     let mut end = start;
     while end - start < MAX_DOMAIN {
         let one = text.run_end(end, MAX_DOMAIN, is_domain);
-        let next = if is_two_byte_letter(text.slice(one..one + 2)) { one + 2 } else { one };
-        let next = if next > one && text.slice(one..next).is_empty() { one } else { next };
+        let two = text.slice(one..one + 2);
+        let next = if !two.is_empty() && is_two_byte_letter(two) { one + 2 } else { one };
         if next == end {
             break;
         }
@@ -75,6 +77,7 @@ fn domain_end(text: Text<'_>, start: usize) -> Option<usize> {
         end -= 1;
     }
     let domain = text.slice(start..end);
+    memchr::memchr(b'.', domain)?;
     let mut labels = domain.split(|byte| *byte == b'.');
     let top = labels.next_back()?;
     let is_label = |label: &[u8]| {
@@ -115,8 +118,14 @@ mod tests {
             "x@sub-domain.example.museum",
         ] {
             let expected = address.strip_prefix("o'").unwrap_or(address);
-            for text in ["%", "<%>", "mailto:%", "Write to %.", "(%)", "a=%&b", "邮箱是%，谢谢", "x\\n%"] {
-                assert_eq!(find_in(&text.replace('%', address)), Some(expected), "{text} {address}");
+            for text in
+                ["%", "<%>", "mailto:%", "Write to %.", "(%)", "a=%&b", "邮箱是%，谢谢", "x\\n%"]
+            {
+                assert_eq!(
+                    find_in(&text.replace('%', address)),
+                    Some(expected),
+                    "{text} {address}"
+                );
             }
         }
     }
@@ -124,8 +133,17 @@ mod tests {
     #[test]
     fn near_misses() {
         for text in [
-            "@user", "a@b", "a@1.2.3", "icon@2x.png", "git@github.com:a/b.git", "a@-b.com", "a@b..com",
-            "a.@b.com", "package@1.0.0-beta", "a @b.com", "a@ b.com",
+            "@user",
+            "a@b",
+            "a@1.2.3",
+            "icon@2x.png",
+            "git@github.com:a/b.git",
+            "a@-b.com",
+            "a@b..com",
+            "a.@b.com",
+            "package@1.0.0-beta",
+            "a @b.com",
+            "a@ b.com",
         ] {
             assert_eq!(find_in(text), None, "{text}");
         }

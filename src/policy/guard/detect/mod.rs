@@ -12,6 +12,7 @@ pub(super) mod iban;
 pub(super) mod jwt;
 mod keccak;
 pub(super) mod named_secret;
+mod names;
 pub(super) mod national;
 pub(super) mod network;
 pub(super) mod number;
@@ -24,9 +25,6 @@ mod us_ssn;
 use std::ops::Range;
 
 use super::category::Category;
-
-/// How far before a value a telling name may stand, in bytes.
-const NAME_DISTANCE: usize = 48;
 
 /// A text, and the key of the JSON member that it is the value of.
 #[derive(Debug, Clone, Copy)]
@@ -91,25 +89,6 @@ impl<'a> Text<'a> {
     pub(super) fn ends_word(self, place: usize) -> bool {
         !self.at(place).is_some_and(|byte| byte.is_ascii_alphanumeric())
     }
-
-    /// Whether one of these words (in lower case) stands shortly before a place, or in the name of the
-    /// text.
-    pub(super) fn mentions(self, place: usize, words: &[&str]) -> bool {
-        let before = self.slice(place.saturating_sub(NAME_DISTANCE)..place);
-        words.iter().any(|word| has_word(before, word) || has_word(self.name, word))
-    }
-}
-
-/// Whether a word in lower case stands in the text, in any case, with no letter on either side.
-fn has_word(text: &[u8], word: &str) -> bool {
-    let is_letter = |place: Option<usize>| {
-        place.and_then(|place| text.get(place)).is_some_and(u8::is_ascii_alphabetic)
-    };
-    text.windows(word.len()).enumerate().any(|(at, window)| {
-        window.eq_ignore_ascii_case(word.as_bytes())
-            && !is_letter(at.checked_sub(1))
-            && !is_letter(Some(at + word.len()))
-    })
 }
 
 /// The value of an ASCII digit, which the caller has checked.
@@ -151,7 +130,9 @@ fn distinct(bytes: &[u8]) -> usize {
 /// Whether year, month and day can be a date of birth.
 fn is_date(year: u32, month: u32, day: u32) -> bool {
     let days = match month {
-        2 if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) => 29,
+        2 if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) => {
+            29
+        }
         2 => 28,
         4 | 6 | 9 | 11 => 30,
         1..=12 => 31,
@@ -171,10 +152,6 @@ mod tests {
 
     #[test]
     fn words_have_limits() {
-        assert!(has_word(b"My BSN: ", "bsn") && has_word(b"bsn_number", "bsn"));
-        assert!(!has_word(b"absn", "bsn") && !has_word(b"bsns", "bsn") && !has_word(b"bs", "bsn"));
-        let text = Text { bytes: b"12", name: b"sin" };
-        assert!(text.mentions(0, &["tfn", "sin"]) && !text.mentions(0, &["tfn"]));
         let text = Text::new(br"a1 \n2 n3");
         assert_eq!([1, 5, 8].map(|place| text.starts_word(place)), [false, true, false]);
     }

@@ -6,8 +6,19 @@ use super::{Found, Text, distinct};
 
 /// What a telling name contains, in lower case.
 pub(in super::super) const NAMES: [&str; 13] = [
-    "password", "passwd", "passphrase", "pwd", "secret", "token", "api_key", "apikey", "api-key",
-    "access_key", "bearer", "credential", "private_key",
+    "password",
+    "passwd",
+    "passphrase",
+    "pwd",
+    "secret",
+    "token",
+    "api_key",
+    "apikey",
+    "api-key",
+    "access_key",
+    "bearer",
+    "credential",
+    "private_key",
 ];
 
 /// The longest rest of a name, in bytes: `secret` may begin `secret_access_key`.
@@ -21,16 +32,19 @@ const MIN_VALUE: usize = 8;
 const MIN_TOKEN: usize = 16;
 const MIN_ENTROPY: f64 = 3.0;
 
-/// A secret after the telling name at `start..end`.
-pub(in super::super) fn find(text: Text<'_>, start: usize, end: usize) -> Option<Found> {
+/// A secret after the telling name at `start..end`, and where the run of characters ends that can be one.
+pub(in super::super) fn find(text: Text<'_>, start: usize, end: usize) -> (Option<Found>, usize) {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     let name_end = text.run_end(end, MAX_NAME_REST, is_name);
     let name = text.slice(start..name_end);
-    let separator_end = separator(text, name_end, starts_with(name, "bearer"))?;
+    let Some(separator_end) = separator(text, name_end, starts_with(name, "bearer")) else {
+        return (None, name_end);
+    };
     let is_value = |byte: u8| {
         byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'`' | b'<' | b'>' | b',' | b'\\')
     };
-    let mut value_end = text.run_end(separator_end, MAX_VALUE, is_value);
+    let run_end = text.run_end(separator_end, MAX_VALUE, is_value);
+    let mut value_end = run_end;
     while matches!(text.before(value_end), Some(b'.' | b';' | b')' | b']' | b'}' | b'&' | b':')) {
         value_end -= 1;
     }
@@ -41,7 +55,9 @@ pub(in super::super) fn find(text: Text<'_>, start: usize, end: usize) -> Option
     let length = value.iter().position(ends).filter(|at| *at >= MIN_VALUE);
     let value_end = length.map_or(value_end, |length| separator_end + length);
     let is_secret = is_secret(text.slice(separator_end..value_end), is_password(name));
-    is_secret.then(|| Found { range: separator_end..value_end, category: category(text, start, name) })
+    let found = is_secret
+        .then(|| Found { range: separator_end..value_end, category: category(text, start, name) });
+    (found, run_end)
 }
 
 /// A text that is a secret as a whole because of its name: the value of a JSON member.
@@ -142,7 +158,7 @@ mod tests {
         let lower = text.to_ascii_lowercase();
         NAMES.iter().find_map(|name| {
             let start = lower.find(name)?;
-            let found = find(Text::new(text.as_bytes()), start, start + name.len())?;
+            let found = find(Text::new(text.as_bytes()), start, start + name.len()).0?;
             Some(&text[found.range])
         })
     }
@@ -193,7 +209,10 @@ mod tests {
             find_whole(text).map(|found| found.category)
         };
         assert_eq!(find("dbPassword", "hunter2hunter2"), Some(Category::NamedSecret));
-        assert_eq!(find("DD_API_KEY", "0123456789abcdef0123456789abcdef"), Some(Category::DatadogKey));
+        assert_eq!(
+            find("DD_API_KEY", "0123456789abcdef0123456789abcdef"),
+            Some(Category::DatadogKey)
+        );
         assert_eq!(find("aws_secret_access_key", "k3Jx9Qz7Lm2Vt8Rb4Nw6"), Some(Category::AwsKey));
         assert_eq!(find("token_count", "4096"), None);
         assert_eq!(find("city", "k3Jx9Qz7Lm2Vt8Rb4Nw6"), None);

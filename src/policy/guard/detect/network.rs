@@ -17,10 +17,15 @@ pub(in super::super) fn find_ipv4(text: Text<'_>, start: usize) -> Option<Found>
     }
     let address: Ipv4Addr = std::str::from_utf8(text.slice(start..end)).ok()?.parse().ok()?;
     let is_version = text.before(start) == Some(b'/')
-        && start.checked_sub(2).and_then(|at| text.at(at)).is_some_and(|byte| byte.is_ascii_alphabetic());
+        && start
+            .checked_sub(2)
+            .and_then(|at| text.at(at))
+            .is_some_and(|byte| byte.is_ascii_alphabetic());
     let is_part = matches!(text.before(start), Some(b'.' | b'-'));
     let is_plain = text.ends_word(end) && !matches!(text.from(end), [b'.' | b'-', b'0'..=b'9', ..]);
-    let tells = !(address.is_loopback() || address.is_unspecified() || address.octets().starts_with(&[255]));
+    let tells = !(address.is_loopback()
+        || address.is_unspecified()
+        || address.octets().starts_with(&[255]));
     (is_plain && tells && !is_version && !is_part)
         .then_some(Found { range: start..end, category: Category::IpAddress })
 }
@@ -38,7 +43,8 @@ pub(in super::super) fn find_at_colon(text: Text<'_>, colon: usize) -> (Option<F
         return (Some(found), after);
     }
     // A sentence may end after it.
-    let end = text.run_start(end, 1, |byte| matches!(byte, b'.' | b':') && text.from(end - 1) != b"::");
+    let end =
+        text.run_start(end, 1, |byte| matches!(byte, b'.' | b':') && text.from(end - 1) != b"::");
     (find_ipv6(text, start, end), after)
 }
 
@@ -47,7 +53,8 @@ fn find_ipv6(text: Text<'_>, start: usize, end: usize) -> Option<Found> {
     let digits = text.slice(start..end).iter().filter(|byte| byte.is_ascii_hexdigit()).count();
     // `a::b` is a name in a program more often than an address.
     let tells = !address.is_loopback() && !address.is_unspecified() && digits >= 4;
-    (tells && text.ends_word(end)).then_some(Found { range: start..end, category: Category::IpAddress })
+    (tells && text.ends_word(end))
+        .then_some(Found { range: start..end, category: Category::IpAddress })
 }
 
 /// Six pairs of hexadecimal digits with hyphens, around the pair at `start..start + 2`.
@@ -72,7 +79,8 @@ fn find_mac(text: Text<'_>, start: usize, separator: u8) -> Option<Found> {
     // All zeros and all ones are nobody's.
     let tells = !bytes.iter().all(|byte| *byte == b'0' || *byte == separator)
         && !bytes.iter().all(|byte| matches!(byte, b'f' | b'F') || *byte == separator);
-    (is_form && is_whole && tells).then_some(Found { range: start..end, category: Category::MacAddress })
+    (is_form && is_whole && tells)
+        .then_some(Found { range: start..end, category: Category::MacAddress })
 }
 
 #[cfg(test)]
@@ -94,14 +102,28 @@ mod tests {
         assert_eq!(quad("from 203.0.113.7."), Some("203.0.113.7"));
         assert_eq!(quad("http://10.1.2.3:80/"), Some("10.1.2.3"));
         assert_eq!(quad("10.1.2.0/24"), Some("10.1.2.0"));
-        for text in ["127.0.0.1", "0.0.0.0", "255.255.255.0", "1.2.3", "1.2.3.4.5", "1.2.3.256", "Chrome/120.0.0.0", "01.2.3.4"] {
+        for text in [
+            "127.0.0.1",
+            "0.0.0.0",
+            "255.255.255.0",
+            "1.2.3",
+            "1.2.3.4.5",
+            "1.2.3.256",
+            "Chrome/120.0.0.0",
+            "01.2.3.4",
+        ] {
             assert_eq!(quad(text), None, "{text}");
         }
     }
 
     #[test]
     fn ipv6() {
-        for address in ["2001:db8::8a2e:370:7334", "fe80::1ff:fe23:4567:890a", "2001:db8:0:1:1:1:1:1", "::ffff:192.0.2.128"] {
+        for address in [
+            "2001:db8::8a2e:370:7334",
+            "fe80::1ff:fe23:4567:890a",
+            "2001:db8:0:1:1:1:1:1",
+            "::ffff:192.0.2.128",
+        ] {
             assert_eq!(colon(&format!("at {address}, x")), Some(address));
             assert_eq!(colon(&format!("[{address}]")), Some(address));
         }
@@ -113,7 +135,9 @@ mod tests {
     #[test]
     fn mac() {
         assert_eq!(colon("00:1A:2b:3c:4D:5e"), Some("00:1A:2b:3c:4D:5e"));
-        for text in ["00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff", "00:1A:2b:3c:4D", "00:1A:2b:3c:4D:5e:6f"] {
+        for text in
+            ["00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff", "00:1A:2b:3c:4D", "00:1A:2b:3c:4D:5e:6f"]
+        {
             assert_eq!(colon(text), None, "{text}");
         }
         let hyphen = |text: &str, start| {

@@ -1,7 +1,10 @@
 //! Numbers as people write them: groups of digits with separators.
 
+use std::cell::OnceCell;
+use std::ops::RangeInclusive;
+
 use super::super::category::{Categories, Category};
-use super::{Found, Text, national, payment_card, phone, us_ssn};
+use super::{Found, Text, names, national, payment_card, phone, us_ssn};
 
 /// The most digits and groups of a number that is looked at.
 const MAX_DIGITS: usize = 20;
@@ -9,29 +12,40 @@ const MAX_GROUPS: usize = 8;
 /// The fewest digits of a number that means something.
 const MIN_DIGITS: usize = 7;
 
-/// The categories that numbers are checked for, each with its check, in the order of their precedence.
-const CHECKS: [(Category, fn(&Number<'_>, Text<'_>) -> bool); 15] = [
-    (Category::PaymentCard, payment_card::is_card),
-    (Category::UsSsn, us_ssn::is_ssn),
-    (Category::BrCnpj, national::brazil::is_cnpj),
-    (Category::BrCpf, national::brazil::is_cpf),
-    (Category::FrNir, national::france::is_nir),
-    (Category::InAadhaar, national::india::is_aadhaar),
-    (Category::CnResidentId, national::china::is_resident_id),
-    (Category::JpMyNumber, national::japan::is_my_number),
-    (Category::KrRrn, national::korea::is_rrn),
-    (Category::PlPesel, national::poland::is_pesel),
-    (Category::DeTaxId, national::germany::is_tax_id),
-    (Category::NlBsn, national::netherlands::is_bsn),
-    (Category::CaSin, national::canada::is_sin),
-    (Category::AuTfn, national::australia::is_tfn),
-    (Category::Phone, phone::is_phone),
-];
-
-/// The categories that [`find`] can find.
-pub(in super::super) fn categories() -> Categories {
-    CHECKS.iter().map(|(category, _)| *category).collect()
+/// What a number is checked for.
+struct Check {
+    category: Category,
+    /// How many digits it can have.
+    digits: RangeInclusive<usize>,
+    is: fn(&Number<'_>) -> bool,
 }
+
+const fn check(
+    category: Category,
+    digits: RangeInclusive<usize>,
+    is: fn(&Number<'_>) -> bool,
+) -> Check {
+    Check { category, digits, is }
+}
+
+/// All checks, in the order of their precedence.
+const CHECKS: [Check; 15] = [
+    check(Category::PaymentCard, 13..=19, payment_card::is_card),
+    check(Category::UsSsn, 9..=9, us_ssn::is_ssn),
+    check(Category::BrCnpj, 14..=14, national::brazil::is_cnpj),
+    check(Category::BrCpf, 11..=11, national::brazil::is_cpf),
+    check(Category::FrNir, 15..=15, national::france::is_nir),
+    check(Category::InAadhaar, 12..=12, national::india::is_aadhaar),
+    check(Category::CnResidentId, 18..=18, national::china::is_resident_id),
+    check(Category::JpMyNumber, 12..=12, national::japan::is_my_number),
+    check(Category::KrRrn, 13..=13, national::korea::is_rrn),
+    check(Category::DeTaxId, 11..=11, national::germany::is_tax_id),
+    check(Category::PlPesel, 11..=11, national::poland::is_pesel),
+    check(Category::NlBsn, 9..=9, national::netherlands::is_bsn),
+    check(Category::CaSin, 9..=9, national::canada::is_sin),
+    check(Category::AuTfn, 9..=9, national::australia::is_tfn),
+    check(Category::Phone, 7..=17, phone::is_phone),
+];
 
 /// A number, or its first groups.
 #[derive(Debug)]
@@ -42,9 +56,12 @@ pub(super) struct Number<'a> {
     pub(super) groups: &'a [usize],
     /// What stands between the groups; one less than groups.
     pub(super) gaps: &'a [Gap],
+    pub(super) text: Text<'a>,
     /// Its place in the text.
     pub(super) start: usize,
     pub(super) end: usize,
+    /// What the words before it say that it is, once somebody asked.
+    names: &'a OnceCell<Categories>,
 }
 
 /// What separates two groups of digits.
@@ -66,6 +83,11 @@ impl Number<'_> {
         self.groups == groups
             && first.is_some_and(|first| gaps.contains(first))
             && self.gaps.iter().all(|gap| Some(gap) == first)
+    }
+
+    /// Whether a word before the number says that it is of this category.
+    pub(super) fn is_named(&self, category: Category) -> bool {
+        self.names.get_or_init(|| names::find(self.text, self.start)).contains(category)
     }
 
     /// Whether the digits stand without separators.
@@ -91,6 +113,7 @@ struct Groups {
 /// The longest number of a wanted category that begins with the digit at `start`.
 pub(in super::super) fn find(text: Text<'_>, start: usize, wanted: Categories) -> Option<Found> {
     let groups = read(text, start)?;
+    let names = OnceCell::new();
     for count in (1..=groups.count).rev() {
         let total = groups.totals.get(count - 1).copied().unwrap_or_default();
         if total < MIN_DIGITS {
@@ -104,14 +127,16 @@ pub(in super::super) fn find(text: Text<'_>, start: usize, wanted: Categories) -
             digits: groups.digits.get(..total)?,
             groups: groups.sizes.get(..count)?,
             gaps: gaps.get(..count - 1)?,
+            text,
             start,
             end: groups.ends.get(count - 1).copied()?,
+            names: &names,
         };
-        let is_wanted = |(category, check): &&(Category, fn(&Number<'_>, Text<'_>) -> bool)| {
-            wanted.contains(*category) && check(&number, text)
+        let is_it = |check: &&Check| {
+            wanted.contains(check.category) && check.digits.contains(&total) && (check.is)(&number)
         };
-        if let Some((category, _)) = CHECKS.iter().find(is_wanted) {
-            let start = if *category == Category::Phone { phone::start(&number, text) } else { start };
+        if let Some(Check { category, .. }) = CHECKS.iter().find(is_it) {
+            let start = if *category == Category::Phone { phone::start(&number) } else { start };
             return Some(Found { range: start..number.end, category: *category });
         }
     }
@@ -121,7 +146,10 @@ pub(in super::super) fn find(text: Text<'_>, start: usize, wanted: Categories) -
 /// Reads groups while a digit follows. A group that a letter follows is left out, and so is a decimal
 /// fraction.
 fn read(text: Text<'_>, start: usize) -> Option<Groups> {
-    if text.before(start) == Some(b'.') && start >= 2 && text.at(start - 2).is_some_and(|byte| byte.is_ascii_digit()) {
+    if text.before(start) == Some(b'.')
+        && start >= 2
+        && text.at(start - 2).is_some_and(|byte| byte.is_ascii_digit())
+    {
         return None;
     }
     let mut groups = Groups::default();
@@ -130,7 +158,8 @@ fn read(text: Text<'_>, start: usize) -> Option<Groups> {
         let end = text.run_end(at, MAX_DIGITS + 1, |byte| byte.is_ascii_digit());
         let size = end - at;
         let places = groups.digits.get_mut(groups.length..groups.length + size);
-        let (Some(places), true) = (places, groups.count < MAX_GROUPS && text.ends_word(end)) else {
+        let (Some(places), true) = (places, groups.count < MAX_GROUPS && text.ends_word(end))
+        else {
             break;
         };
         places.copy_from_slice(text.slice(at..end));
@@ -179,6 +208,7 @@ fn gap(text: Text<'_>, at: usize) -> Option<(Gap, usize)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::category::Group;
     use super::*;
 
     #[test]
@@ -198,7 +228,8 @@ mod tests {
 
     #[test]
     fn the_longest_number_wins() {
-        let find = |text: &str| find(Text::new(text.as_bytes()), 0, categories());
+        let find =
+            |text: &str| find(Text::new(text.as_bytes()), 0, Categories::of_group(Group::Pii));
         let found = find("4111 1111 1111 1111 12/27").unwrap();
         assert_eq!(found, Found { range: 0..19, category: Category::PaymentCard });
         assert_eq!(find("123 456"), None);

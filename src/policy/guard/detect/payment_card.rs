@@ -1,7 +1,7 @@
 //! Payment card numbers: ISO/IEC 7812, with the ranges and lengths that the card networks publish.
 
 use super::number::Number;
-use super::{Text, distinct, luhn, number_of};
+use super::{distinct, luhn, number_of};
 
 /// The first and last beginning of a range, written with the same number of digits, and the lengths of
 /// its numbers.
@@ -44,15 +44,17 @@ const RANGES: [Range; 22] = [
 ];
 
 /// Whether the number has a network's beginning and length, and the Luhn check.
-pub(super) fn is_card(number: &Number<'_>, _: Text<'_>) -> bool {
+pub(super) fn is_card(number: &Number<'_>) -> bool {
     let digits = number.digits;
     let is_written_so = number.is_bare()
-        || (number.groups.iter().all(|size| (3..=7).contains(size))
+        || (number.groups.iter().all(|size| (3..=6).contains(size))
             && number.gaps.windows(2).all(|gaps| gaps.first() == gaps.last()));
+    // With a plus sign before it, it is a phone number, unless it is too long for one.
+    let is_phone = number.text.before(number.start) == Some(b'+') && digits.len() <= 15;
     let is_issued = RANGES.iter().any(|(first, last, lengths)| {
         let width = first.checked_ilog10().unwrap_or_default() as usize + 1;
         let beginning = number_of(digits.get(..width).unwrap_or_default());
         lengths.contains(&digits.len()) && (*first..=*last).contains(&beginning)
     });
-    is_written_so && is_issued && luhn(digits) && distinct(digits) > 1
+    is_written_so && !is_phone && is_issued && luhn(digits) && distinct(digits) > 1
 }

@@ -4,14 +4,9 @@
 //! The rules are those of libphonenumber's metadata for lengths and groups, without its ranges of
 //! operators, which change every few weeks.
 
+use super::super::category::Category;
 use super::number::{Gap, Number};
 use super::{Text, digit};
-
-/// What a number is called, in lower case.
-const NAMES: [&str; 14] = [
-    "phone", "telephone", "tel", "mobile", "cell", "call", "fax", "whatsapp", "sms", "phone_number",
-    "telefon", "telefono", "handy", "tlf",
-];
 
 /// ITU-T E.164, annex: country codes of one and two digits. Codes of three digits fill the rest of the
 /// zones 2, 3, 4, 5, 6, 8 and 9.
@@ -21,22 +16,28 @@ const TWO_DIGIT_CODES: [u32; 43] = [
 ];
 
 /// Whether the number is written like a phone number, or named one.
-pub(super) fn is_phone(number: &Number<'_>, text: Text<'_>) -> bool {
+pub(super) fn is_phone(number: &Number<'_>) -> bool {
+    let text = number.text;
     if is_international(number, text) {
         return true;
     }
     let is_named = || {
         (7..=15).contains(&number.digits.len())
             && !number.gaps.contains(&Gap::Slash)
-            && text.mentions(number.start, &NAMES)
+            && number.is_named(Category::Phone)
     };
     is_national(number, text) || is_named()
 }
 
-/// Where the number begins: with its plus sign or parenthesis.
-pub(super) fn start(number: &Number<'_>, text: Text<'_>) -> usize {
-    let before = text.run_start(number.start, 2, |byte| matches!(byte, b'+' | b'('));
-    if text.starts_word(before) { before } else { number.start }
+/// Where the number begins: with its plus sign, and the parenthesis that opens its first group.
+pub(super) fn start(number: &Number<'_>) -> usize {
+    let text = number.text;
+    let opens = number.gaps.first() == Some(&Gap::Parenthesis);
+    let start = match text.before(number.start) {
+        Some(b'(') if opens => number.start - 1,
+        _ => number.start,
+    };
+    start - usize::from(text.before(start) == Some(b'+'))
 }
 
 /// A plus sign or `00`, a country code, and a national number.
@@ -111,8 +112,8 @@ fn is_north_american(digits: &[u8]) -> bool {
 
 /// A zero, an area or operator, and a subscriber's number: 9 to 12 digits in groups.
 fn is_with_trunk_prefix(number: &Number<'_>, no_slash: bool) -> bool {
-    let slash_after_area =
-        number.gaps.first() == Some(&Gap::Slash) && !number.gaps.iter().skip(1).any(|gap| *gap == Gap::Slash);
+    let slash_after_area = number.gaps.first() == Some(&Gap::Slash)
+        && !number.gaps.iter().skip(1).any(|gap| *gap == Gap::Slash);
     let groups = number.groups;
     let is_pairs = groups == [2, 2, 2, 2, 2];
     let is_area = groups.first().is_some_and(|size| (2..=5).contains(size))
@@ -122,12 +123,13 @@ fn is_with_trunk_prefix(number: &Number<'_>, no_slash: bool) -> bool {
         && (2..=6).contains(&groups.len())
         && (is_pairs || is_area)
         && (no_slash || slash_after_area)
-        && !(number.gaps.contains(&Gap::Dot) && number.gaps.contains(&Gap::Hyphen))
+        && !(number.gaps.contains(&Gap::Dot)
+            && (groups.len() == 2 || number.gaps.contains(&Gap::Hyphen)))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::category::{Categories, Category};
+    use super::super::super::category::Categories;
     use super::super::number;
     use super::*;
 
@@ -141,11 +143,31 @@ mod tests {
     #[test]
     fn numbers() {
         for number in [
-            "+1 415 555 2671", "+14155552671", "+1 (415) 555-2671", "+44 20 7946 0958", "+49 30/901820",
-            "+33 6 12 34 56 78", "+91 98765 43210", "+86 138 1234 5678", "+55 11 91234-5678", "+852 2123 4567",
-            "0049 30 901820", "(415) 555-2671", "415-555-2671", "415.555.2671", "1-800-555-0199",
-            "020 7946 0958", "07700 900123", "030/12345678", "06 12 34 56 78", "090-1234-5678",
-            "010-1234-5678", "0412 345 678", "98765 43210", "138-1234-5678", "(11) 91234-5678",
+            "+1 415 555 2671",
+            "+14155552671",
+            "+1 (415) 555-2671",
+            "+44 20 7946 0958",
+            "+49 30/901820",
+            "+33 6 12 34 56 78",
+            "+91 98765 43210",
+            "+86 138 1234 5678",
+            "+55 11 91234-5678",
+            "+852 2123 4567",
+            "0049 30 901820",
+            "(415) 555-2671",
+            "415-555-2671",
+            "415.555.2671",
+            "1-800-555-0199",
+            "020 7946 0958",
+            "07700 900123",
+            "030/12345678",
+            "06 12 34 56 78",
+            "090-1234-5678",
+            "010-1234-5678",
+            "0412 345 678",
+            "98765 43210",
+            "138-1234-5678",
+            "(11) 91234-5678",
             "8 912 345-67-89",
         ] {
             let text = format!("at {number}, x");
@@ -158,8 +180,19 @@ mod tests {
     #[test]
     fn other_numbers() {
         for text in [
-            "4155552671", "415 555 267", "111-222-3333", "2024-01-15 10:30", "01-02-2024", "15/01/2024 12",
-            "1,234,567.89", "+12", "+999", "123-45-6789", "911-555-2671", "192.168.100.200", "id 12-3456789",
+            "4155552671",
+            "415 555 267",
+            "111-222-3333",
+            "2024-01-15 10:30",
+            "01-02-2024",
+            "15/01/2024 12",
+            "1,234,567.89",
+            "+12",
+            "+999",
+            "123-45-6789",
+            "911-555-2671",
+            "192.168.100.200",
+            "id 12-3456789",
         ] {
             assert_eq!(find_in(text), None, "{text}");
         }

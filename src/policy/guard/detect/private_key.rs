@@ -10,13 +10,23 @@ const MAX_LABEL: usize = 40;
 /// The longest block, in bytes: an RSA key of 16,384 bits has 12.5 KB.
 const MAX_BLOCK: usize = 32 * 1024;
 
-/// A private key whose block begins at `start`. A block without an end reaches as far as its characters
-/// do, so that a part of a key is found as well.
-pub(in super::super) fn find(text: Text<'_>, start: usize) -> Option<Found> {
+/// A private key whose block begins at `start`, and where the block ends.
+pub(in super::super) fn find(text: Text<'_>, start: usize) -> (Option<Found>, usize) {
+    let Some(block) = block(text, start) else { return (None, start) };
+    // Prose about the mark has no key after it.
+    let is_key = |byte: &&u8| byte.is_ascii_alphanumeric();
+    // The mark and the longest usual label have 29 such characters.
+    let has_key = text.slice(block.clone()).iter().filter(is_key).count() >= 29 + 32;
+    let range = start..block.end;
+    (has_key.then_some(Found { range, category: Category::PrivateKey }), block.end)
+}
+
+/// The block that begins at `start`. One without an end reaches as far as its characters do, so that a
+/// part of a key is found as well.
+fn block(text: Text<'_>, start: usize) -> Option<std::ops::Range<usize>> {
     let label = start + MARK.len();
-    let label_end = text.run_end(label, MAX_LABEL, |byte| {
-        matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b' ')
-    });
+    let label_end =
+        text.run_end(label, MAX_LABEL, |byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b' '));
     let name = text.slice(label..label_end);
     if !(name.ends_with(b"PRIVATE KEY") || name.ends_with(b"PRIVATE KEY BLOCK")) {
         return None;
@@ -30,8 +40,21 @@ pub(in super::super) fn find(text: Text<'_>, start: usize) -> Option<Found> {
         byte.is_ascii_alphanumeric()
             || matches!(
                 byte,
-                b'+' | b'/' | b'=' | b'\n' | b'\r' | b'\t' | b' ' | b'\\' | b':' | b',' | b'-' | b'.'
-                    | b'"' | b'\'' | b'>' | b'|'
+                b'+' | b'/'
+                    | b'='
+                    | b'\n'
+                    | b'\r'
+                    | b'\t'
+                    | b' '
+                    | b'\\'
+                    | b':'
+                    | b','
+                    | b'-'
+                    | b'.'
+                    | b'"'
+                    | b'\''
+                    | b'>'
+                    | b'|'
             )
     };
     let body_end = text.run_end(body, MAX_BLOCK, is_body);
@@ -39,18 +62,16 @@ pub(in super::super) fn find(text: Text<'_>, start: usize) -> Option<Found> {
     let end = match memchr::memmem::find(block, b"-----END ") {
         Some(at) => {
             let foot = body + at + "-----END ".len();
-            text.run_end(foot, MAX_LABEL + 5, |byte| {
-                matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b' ' | b'-')
-            })
+            text.run_end(
+                foot,
+                MAX_LABEL + 5,
+                |byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b' ' | b'-'),
+            )
         }
         None => body_end,
     };
-    // Prose about the mark has no key after it.
-    let key_characters = block.iter().filter(|byte| byte.is_ascii_alphanumeric()).count();
-    (key_characters >= 32).then(|| {
-        let trimmed = text.slice(start..end).trim_ascii_end().len();
-        Found { range: start..start + trimmed, category: Category::PrivateKey }
-    })
+    let trimmed = text.slice(start..end).trim_ascii_end().len();
+    Some(start..start + trimmed)
 }
 
 #[cfg(test)]
@@ -58,7 +79,7 @@ mod tests {
     use super::*;
 
     fn find_in(text: &str) -> Option<&str> {
-        let found = find(Text::new(text.as_bytes()), text.find(MARK)?)?;
+        let found = find(Text::new(text.as_bytes()), text.find(MARK)?).0?;
         Some(&text[found.range])
     }
 

@@ -47,8 +47,8 @@ const fn form(
 }
 
 use Category::{
-    AnthropicKey, AwsKey, AzureKey, GithubToken, GitlabToken, GoogleKey, ModelProviderKey, NpmToken,
-    OpenAiKey, PypiToken, SendgridKey, SlackToken, StripeKey,
+    AnthropicKey, AwsKey, AzureKey, GithubToken, GitlabToken, GoogleKey, ModelProviderKey,
+    NpmToken, OpenAiKey, PypiToken, SendgridKey, SlackToken, StripeKey,
 };
 use Characters::{Alphanumeric, Base32, Base64, Dotted, Url};
 

@@ -162,10 +162,13 @@ fn add_hidden(values: &mut Vec<Value>, hidden: Vec<Value>) {
         let from = values.partition_point(|seen| seen.range.end <= start);
         let to = values.partition_point(|seen| seen.range.start < end);
         let seen = values.get_mut(from..to.max(from)).unwrap_or_default();
-        let is_whole =
-            |part: &Value| start <= part.range.start && part.range.end <= end && part.range != value.range;
+        let is_whole = |part: &Value| {
+            start <= part.range.start && part.range.end <= end && part.range != value.range
+        };
         if seen.iter().all(is_whole) {
-            seen.iter_mut().filter(|part| part.edit.is_replacement()).for_each(|part| part.edit = Edit::None);
+            seen.iter_mut()
+                .filter(|part| part.edit.is_replacement())
+                .for_each(|part| part.edit = Edit::None);
             added.push(value);
         }
     }

@@ -87,10 +87,7 @@ fn prompts_messages_tools_and_metadata_of_every_format() {
             "encrypted_content":"gAAAAA_x-y="}],"prompt":{"id":"p","variables":{"v":"%"}},
             "text":{"format":{"type":"json_schema","schema":{"description":"c@d.co"}}}}"#,
         ),
-        (
-            Format::Responses,
-            r#"{"model":"m","input":"Write to %."}"#,
-        ),
+        (Format::Responses, r#"{"model":"m","input":"Write to %."}"#),
         (
             Format::Messages,
             r#"{"system":[{"type":"text","text":"%","cache_control":{"type":"ephemeral"}}],"messages":[
@@ -198,16 +195,30 @@ fn actions() {
 
 #[test]
 fn system_prompts_pass_where_policies_say_so() {
-    let lenient =
-        guard(r#"{"version":1,"detect":{"pii":true},"scan":{"system":false}}"#);
+    let lenient = guard(r#"{"version":1,"detect":{"pii":true},"scan":{"system":false}}"#);
     let email = placeholder(Category::Email, "a@b.co");
     for (format, body) in [
-        (Format::Chat, r#"{"messages":[{"content":"a@b.co","role":"system"},{"role":"user","content":"%"},{"role":"developer","content":[{"text":"a@b.co"}]}]}"#),
-        (Format::Responses, r#"{"instructions":"a@b.co","input":[{"role":"system","content":"a@b.co"},{"role":"user","content":"%"}]}"#),
+        (
+            Format::Chat,
+            r#"{"messages":[{"content":"a@b.co","role":"system"},{"role":"user","content":"%"},{"role":"developer","content":[{"text":"a@b.co"}]}]}"#,
+        ),
+        (
+            Format::Responses,
+            r#"{"instructions":"a@b.co","input":[{"role":"system","content":"a@b.co"},{"role":"user","content":"%"}]}"#,
+        ),
         (Format::Messages, r#"{"system":"a@b.co","messages":[{"role":"user","content":"%"}]}"#),
-        (Format::Messages, r#"{"system":[{"text":"a@b.co"}],"messages":[{"role":"user","content":"%"}]}"#),
-        (Format::Gemini, r#"{"system_instruction":{"parts":{"text":"a@b.co"}},"contents":[{"parts":[{"text":"%"}]}]}"#),
-        (Format::Converse, r#"{"system":[{"text":"a@b.co"}],"messages":[{"content":[{"text":"%"}]}]}"#),
+        (
+            Format::Messages,
+            r#"{"system":[{"text":"a@b.co"}],"messages":[{"role":"user","content":"%"}]}"#,
+        ),
+        (
+            Format::Gemini,
+            r#"{"system_instruction":{"parts":{"text":"a@b.co"}},"contents":[{"parts":[{"text":"%"}]}]}"#,
+        ),
+        (
+            Format::Converse,
+            r#"{"system":[{"text":"a@b.co"}],"messages":[{"content":[{"text":"%"}]}]}"#,
+        ),
     ] {
         let sent = body.replace('%', "a@b.co");
         assert_eq!(redacted(&lenient, format, &sent), body.replace('%', &email));
@@ -218,10 +229,22 @@ fn system_prompts_pass_where_policies_say_so() {
 fn signed_reasoning_passes_as_it_is() {
     let email = placeholder(Category::Email, "a@b.co");
     for (format, body) in [
-        (Format::Messages, r#"{"messages":[{"content":[{"type":"thinking","thinking":"c@d.co @@","signature":"EqQB+/=="},{"type":"redacted_thinking","data":"Eo8BQ0="},{"type":"text","text":"%"}]}]}"#),
-        (Format::Messages, r#"{"messages":[{"content":[{"signature":"EqQB+/==","thinking":"c@d.co"},{"thinking":"%"}]}]}"#),
-        (Format::Converse, r#"{"messages":[{"content":[{"reasoningContent":{"reasoningText":{"text":"c@d.co","signature":"Eq=="}}},{"text":"%"}]}]}"#),
-        (Format::Chat, r#"{"messages":[{"reasoning_details":[{"type":"reasoning.text","text":"c@d.co","signature":"Eq=="}],"content":"%","reasoning":"%"}]}"#),
+        (
+            Format::Messages,
+            r#"{"messages":[{"content":[{"type":"thinking","thinking":"c@d.co @@","signature":"EqQB+/=="},{"type":"redacted_thinking","data":"Eo8BQ0="},{"type":"text","text":"%"}]}]}"#,
+        ),
+        (
+            Format::Messages,
+            r#"{"messages":[{"content":[{"signature":"EqQB+/==","thinking":"c@d.co"},{"thinking":"%"}]}]}"#,
+        ),
+        (
+            Format::Converse,
+            r#"{"messages":[{"content":[{"reasoningContent":{"reasoningText":{"text":"c@d.co","signature":"Eq=="}}},{"text":"%"}]}]}"#,
+        ),
+        (
+            Format::Chat,
+            r#"{"messages":[{"reasoning_details":[{"type":"reasoning.text","text":"c@d.co","signature":"Eq=="}],"content":"%","reasoning":"%"}]}"#,
+        ),
     ] {
         // The placeholders that it keeps go on standing for their values.
         let body = body.replace("@@", &email);
@@ -239,14 +262,17 @@ fn media_pass_and_text_in_base64_is_scanned() {
     let text = STANDARD.encode(format!("\u{1}{}a@b.co", " x".repeat(600)));
     let image = r#"{"messages":[{"content":[{"type":"image","source":{"type":"base64","media_type":"image/png","data":"@"}}]}]}"#;
     let document = image.replace("image/png", "text/plain");
-    let converse = r#"{"messages":[{"content":[{"document":{"source":{"bytes":"@"},"format":"txt"}}]}]}"#;
+    let converse =
+        r#"{"messages":[{"content":[{"document":{"source":{"bytes":"@"},"format":"txt"}}]}]}"#;
     let guard_all = everything();
-    let found = |format, body: &str, data: &str| blocking(&guard_all, format, &body.replace('@', data));
+    let found =
+        |format, body: &str, data: &str| blocking(&guard_all, format, &body.replace('@', data));
     assert_eq!(found(Format::Messages, image, &png), [""; 0]);
     assert_eq!(found(Format::Messages, image, &text), [""; 0]);
     assert_eq!(found(Format::Messages, &document, &text), ["email"]);
     assert_eq!(found(Format::Converse, converse, &text), ["email"]);
-    let url = r#"{"messages":[{"content":[{"file":{"file_data":"data:application/json;base64,@"}}]}]}"#;
+    let url =
+        r#"{"messages":[{"content":[{"file":{"file_data":"data:application/json;base64,@"}}]}]}"#;
     assert_eq!(found(Format::Chat, url, &STANDARD.encode("{\"a\":\"a@b.co\"}")), ["email"]);
     let strict = guard(r#"{"version":1,"detect":{"pii":true},"scan":{"media":"block"}}"#);
     assert_eq!(blocking(&strict, Format::Messages, &image.replace('@', &png)), ["media"]);
@@ -263,7 +289,8 @@ fn overlapping_values_become_one() {
 fn literal_placeholders_stay_what_they_are() {
     let email = placeholder(Category::Email, "a@b.co");
     let body = format!(r#"{{"content":"{} a@b.co"}}"#, email.to_lowercase());
-    let Guarded::Passed { body: Some(new), placeholders, .. } = redact(&everything(), Format::Chat, &body)
+    let Guarded::Passed { body: Some(new), placeholders, .. } =
+        redact(&everything(), Format::Chat, &body)
     else {
         panic!("it is replaced")
     };
@@ -278,7 +305,8 @@ fn literal_placeholders_stay_what_they_are() {
 fn ten_thousand_values_and_no_end_of_them() {
     let many: Vec<String> = (0..10_000).map(|n| format!("u{n}@example.com")).collect();
     let body = serde_json::json!({"messages": [{"content": many.join(" ")}]}).to_string();
-    let Guarded::Passed { placeholders, report, .. } = redact(&everything(), Format::Chat, &body) else {
+    let Guarded::Passed { placeholders, report, .. } = redact(&everything(), Format::Chat, &body)
+    else {
         panic!("it passes")
     };
     assert_eq!(placeholders.len(), 10_000);

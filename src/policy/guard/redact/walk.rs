@@ -91,7 +91,12 @@ impl<'a> Redactor<'a> {
     }
 
     /// Reads one JSON value. The places of what is found are those in `json`.
-    pub(super) fn read_json(&mut self, json: &[u8], area: Area, depth: usize) -> Result<(), ScanError> {
+    pub(super) fn read_json(
+        &mut self,
+        json: &[u8],
+        area: Area,
+        depth: usize,
+    ) -> Result<(), ScanError> {
         let mut tokens = Tokenizer::new(json);
         let mut frames: Vec<Frame<'_>> = Vec::new();
         let mut member: Cow<'_, [u8]> = Cow::Borrowed(b"");
@@ -126,7 +131,11 @@ impl<'a> Redactor<'a> {
                     let key = unescaped(name.raw());
                     let treatment = match outer {
                         Area::Values => Some(Treatment::Text),
-                        Area::Body if texts::has_identifier_keys(frames.last().map_or(b"", |frame| &frame.key)) => {
+                        Area::Body
+                            if texts::has_identifier_keys(
+                                frames.last().map_or(b"", |frame| &frame.key),
+                            ) =>
+                        {
                             Some(Treatment::Identifier)
                         }
                         Area::Body | Area::Excepted => None,
@@ -148,7 +157,8 @@ impl<'a> Redactor<'a> {
                 }
                 Token::String(text) => {
                     let is_excepted = outer == Area::Excepted
-                        || (!self.guard.scan().system && texts::is_system_prompt(self.format, place));
+                        || (!self.guard.scan().system
+                            && texts::is_system_prompt(self.format, place));
                     let treatment = match outer {
                         Area::Body => texts::treatment_of(place, text.raw()),
                         Area::Values | Area::Excepted => Treatment::Text,
@@ -169,7 +179,8 @@ impl<'a> Redactor<'a> {
                     }
                 }
                 Token::Literal(literal) => {
-                    let is_number = literal.len() >= MIN_NUMBER && literal.iter().all(u8::is_ascii_digit);
+                    let is_number =
+                        literal.len() >= MIN_NUMBER && literal.iter().all(u8::is_ascii_digit);
                     if outer == Area::Values && is_number {
                         self.read_string(BodyString {
                             raw: literal,
@@ -209,7 +220,9 @@ impl<'a> Redactor<'a> {
             let raw = json.get(range.clone()).unwrap_or_default();
             let text = unescaped(raw);
             let encoded = Encoded::read(b"data", &text);
-            if let Some(decoded) = encoded.and_then(|encoded| encoded.decode_text(Some(declares_text))) {
+            if let Some(decoded) =
+                encoded.and_then(|encoded| encoded.decode_text(Some(declares_text)))
+            {
                 let string = BodyString {
                     raw,
                     offset: range.start,

@@ -116,7 +116,8 @@ impl<'t> Keys<'t> {
 
     /// The keys of the objects and arrays around the value, without those of nested arrays, and its own.
     fn is(&self, path: &[&str]) -> bool {
-        let objects = self.open.iter().skip(1).filter(|(_, is_array)| !is_array).map(|(key, _)| *key);
+        let objects =
+            self.open.iter().skip(1).filter(|(_, is_array)| !is_array).map(|(key, _)| *key);
         // A string in an array stands under the array's key.
         objects.chain([self.next()]).eq(path.iter().map(|key| key.as_bytes()))
     }

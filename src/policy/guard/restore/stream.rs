@@ -84,7 +84,8 @@ impl StreamRestorer {
                 before.extend(self.flush(&delta.block));
                 continue;
             };
-            let is_last_piece = !deltas.iter().skip(place + 1).any(|later| later.block == delta.block);
+            let is_last_piece =
+                !deltas.iter().skip(place + 1).any(|later| later.block == delta.block);
             let is_end = is_last_piece && ends.contain(&delta.block);
             let new = self.restore(delta, text, is_end);
             if new != *text {
@@ -123,7 +124,8 @@ impl StreamRestorer {
         let has_piece = |block: &BlockId| deltas.iter().any(|delta| delta.block == *block);
         let is_followed = |block: &BlockId| {
             deltas.iter().any(|delta| {
-                delta.text.as_ref().is_none_or(|text| !text.is_empty()) && block.follows(&delta.block)
+                delta.text.as_ref().is_none_or(|text| !text.is_empty())
+                    && block.follows(&delta.block)
             })
         };
         let placeholders = &self.placeholders;

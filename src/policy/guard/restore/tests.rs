@@ -36,14 +36,32 @@ fn assert_restored(format: Format, answer: &str) {
 #[test]
 fn plain_answers_of_every_format() {
     for (format, answer) in [
-        (Format::Chat, r#"{ "choices":[{"message":{"content":"x % @","reasoning_content":"%","tool_calls":[{"function":{"name":"f","arguments":"{\"to\": \"%\", \"p\":\"@@\"}"}}]}}],"usage":{}}"#),
-        (Format::Responses, r#"{"output":[{"type":"message","content":[{"type":"output_text","text":"%"}]},{"type":"function_call","arguments":"{\"p\":\"@@\"}"},{"type":"reasoning","summary":[{"text":"%"}]}]}"#),
-        (Format::Messages, r#"{"content":[{"type":"text","text":"%"},{"type":"tool_use","input":{"to":"%","%":["@"],"thinking":"%"}}]}"#),
-        (Format::Gemini, r#"{"candidates":[{"content":{"parts":[{"text":"%"},{"functionCall":{"name":"f","args":{"to":"@"}}}]}}]}"#),
-        (Format::Converse, r#"{"output":{"message":{"content":[{"text":"%"},{"toolUse":{"input":{"to":"%"}}}]}}}"#),
+        (
+            Format::Chat,
+            r#"{ "choices":[{"message":{"content":"x % @","reasoning_content":"%","tool_calls":[{"function":{"name":"f","arguments":"{\"to\": \"%\", \"p\":\"@@\"}"}}]}}],"usage":{}}"#,
+        ),
+        (
+            Format::Responses,
+            r#"{"output":[{"type":"message","content":[{"type":"output_text","text":"%"}]},{"type":"function_call","arguments":"{\"p\":\"@@\"}"},{"type":"reasoning","summary":[{"text":"%"}]}]}"#,
+        ),
+        (
+            Format::Messages,
+            r#"{"content":[{"type":"text","text":"%"},{"type":"tool_use","input":{"to":"%","%":["@"],"thinking":"%"}}]}"#,
+        ),
+        (
+            Format::Gemini,
+            r#"{"candidates":[{"content":{"parts":[{"text":"%"},{"functionCall":{"name":"f","args":{"to":"@"}}}]}}]}"#,
+        ),
+        (
+            Format::Converse,
+            r#"{"output":{"message":{"content":[{"text":"%"},{"toolUse":{"input":{"to":"%"}}}]}}}"#,
+        ),
         // Errors, and JSON that is nested twice.
         (Format::Chat, r#"{"error":{"message":"no such user: %"}}"#),
-        (Format::Chat, r#"{"choices":[{"message":{"content":"{\"x\":\"{\\\"y\\\":\\\"@@@\\\"}\"}"}}]}"#),
+        (
+            Format::Chat,
+            r#"{"choices":[{"message":{"content":"{\"x\":\"{\\\"y\\\":\\\"@@@\\\"}\"}"}}]}"#,
+        ),
         (Format::Chat, r#"{"choices":[{"message":{"content":"nothing"}}]}"#),
     ] {
         assert_restored(format, answer);
@@ -55,7 +73,10 @@ fn signed_reasoning_keeps_its_placeholders() {
     let ([_, email], all) = placeholders();
     for (format, answer) in [
         (Format::Messages, r#"{"content":[{"type":"thinking","thinking":"%","signature":"x"}]}"#),
-        (Format::Converse, r#"{"output":{"message":{"content":[{"reasoningContent":{"reasoningText":{"text":"%","signature":"x"}}}]}}}"#),
+        (
+            Format::Converse,
+            r#"{"output":{"message":{"content":[{"reasoningContent":{"reasoningText":{"text":"%","signature":"x"}}}]}}}"#,
+        ),
         (Format::Chat, r#"{"choices":[{"message":{"reasoning_details":[{"text":"%"}]}}]}"#),
     ] {
         assert_eq!(restore_answer(format, answer.replace('%', &email).as_bytes(), &all), None);
@@ -66,7 +87,8 @@ fn signed_reasoning_keeps_its_placeholders() {
 fn only_placeholders_of_the_request_are_restored() {
     let (_, all) = placeholders();
     let key = ConversationKey::derive(&[2; 32], b"a", b"b");
-    let foreign = PlaceholderBuilder::new(&key, BTreeSet::new()).placeholder(Category::Email, "a@b.co");
+    let foreign =
+        PlaceholderBuilder::new(&key, BTreeSet::new()).placeholder(Category::Email, "a@b.co");
     for text in [foreign.as_str(), "TG_EMAIL_ABCDEFGH2345", "TG_EMAIL_", "print all of TG_*"] {
         let answer = serde_json::json!({"choices": [{"message": {"content": text}}]}).to_string();
         assert_eq!(restore_answer(Format::Chat, answer.as_bytes(), &all), None);

@@ -132,7 +132,10 @@ mod tests {
             ("TG_EMAIL_ABCDEFGH2345".to_owned(), "TG_EMAIL_ABCDEFGH2345".to_owned()),
             (first[..20].to_owned(), first[..20].to_owned()),
             (format!("{{\"x\":\"{}\"}}", texts[2]), r#"{"x":"p\"w\\n"}"#.to_owned()),
-            (format!("{{\"x\":\"[\\\"{}\\\"]\"}}", texts[3]), r#"{"x":"[\"line\\nline\"]"}"#.to_owned()),
+            (
+                format!("{{\"x\":\"[\\\"{}\\\"]\"}}", texts[3]),
+                r#"{"x":"[\"line\\nline\"]"}"#.to_owned(),
+            ),
             (format!("say \"{}\"", texts[2]), "say \"p\"w\\n\"".to_owned()),
         ] {
             assert_eq!(restored(&[&text]), expected, "{text}");
@@ -142,7 +145,14 @@ mod tests {
     #[test]
     fn nothing_is_held_back_where_no_placeholder_can_begin() {
         let (_, all) = placeholders();
-        for (piece, held) in [("Write to", ""), ("that", "t"), ("TG", "TG"), ("tg_x", ""), ("TG_VALUE", "TG_VALUE"), ("TG_EMAIL", "")] {
+        for (piece, held) in [
+            ("Write to", ""),
+            ("that", "t"),
+            ("TG", "TG"),
+            ("tg_x", ""),
+            ("TG_VALUE", "TG_VALUE"),
+            ("TG_EMAIL", ""),
+        ] {
             let (mut restorer, mut out) = (TextRestorer::default(), String::new());
             restorer.push(&all, piece, &mut out);
             assert_eq!(restorer.held, held);

@@ -1,16 +1,14 @@
 //! CPF and CNPJ. Source: Receita Federal, the check digits of both registers (weights, modulo 11).
 
+use super::super::super::category::Category;
 use super::super::number::{Gap, Number};
-use super::super::{Text, digit, distinct, weighted};
-
-const CPF_NAMES: [&str; 2] = ["cpf", "cadastro de pessoa"];
-const CNPJ_NAMES: [&str; 1] = ["cnpj"];
+use super::super::{digit, distinct, weighted};
 
 /// `123.456.789-09`, or eleven digits after the name.
-pub(in super::super) fn is_cpf(number: &Number<'_>, text: Text<'_>) -> bool {
+pub(in super::super) fn is_cpf(number: &Number<'_>) -> bool {
     let is_written_so = number.groups == [3, 3, 3, 2]
         && matches!(number.gaps, [Gap::Dot, Gap::Dot, Gap::Hyphen])
-        || text.mentions(number.start, &CPF_NAMES);
+        || number.is_named(Category::BrCpf);
     let weights = [11, 10, 9, 8, 7, 6, 5, 4, 3, 2];
     number.digits.len() == 11
         && has_check_digits(number.digits, &weights)
@@ -19,10 +17,10 @@ pub(in super::super) fn is_cpf(number: &Number<'_>, text: Text<'_>) -> bool {
 }
 
 /// `12.345.678/0001-95`, or fourteen digits after the name.
-pub(in super::super) fn is_cnpj(number: &Number<'_>, text: Text<'_>) -> bool {
+pub(in super::super) fn is_cnpj(number: &Number<'_>) -> bool {
     let is_written_so = number.groups == [2, 3, 3, 4, 2]
         && matches!(number.gaps, [Gap::Dot, Gap::Dot, Gap::Slash, Gap::Hyphen])
-        || text.mentions(number.start, &CNPJ_NAMES);
+        || number.is_named(Category::BrCnpj);
     let weights = [6, 5, 4, 3, 2, 9, 8, 7, 6, 5, 4, 3, 2];
     number.digits.len() == 14
         && has_check_digits(number.digits, &weights)

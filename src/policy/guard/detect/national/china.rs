@@ -10,12 +10,16 @@ const WEIGHTS: [u32; 17] = [7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2]
 const CHECKS: &[u8; 11] = b"10X98765432";
 
 /// Eighteen digits in one piece.
-pub(in super::super) fn is_resident_id(number: &Number<'_>, _: Text<'_>) -> bool {
+pub(in super::super) fn is_resident_id(number: &Number<'_>) -> bool {
     number.is_bare() && is_valid(number.digits)
 }
 
 /// Seventeen digits and an X.
-pub(in super::super::super) fn find_word(text: Text<'_>, start: usize, end: usize) -> Option<Found> {
+pub(in super::super::super) fn find_word(
+    text: Text<'_>,
+    start: usize,
+    end: usize,
+) -> Option<Found> {
     let word = text.slice(start..end);
     is_valid(word).then_some(Found { range: start..end, category: Category::CnResidentId })
 }

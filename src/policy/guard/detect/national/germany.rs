@@ -1,22 +1,18 @@
 //! Tax identification numbers. Source: Bundeszentralamt für Steuern: eleven digits, of the first ten one
 //! occurs two or three times and all others at most once, and a check digit by ISO 7064, MOD 11,10.
 
+use super::super::super::category::Category;
+use super::super::digit;
 use super::super::number::{Gap, Number};
-use super::super::{Text, digit};
-
-const NAMES: [&str; 7] = [
-    "steuer-id", "steuerid", "steuer-idnr", "idnr", "steueridentifikationsnummer",
-    "identifikationsnummer", "tax id",
-];
 
 /// `12 345 678 903`, or eleven digits after the name.
-pub(in super::super) fn is_tax_id(number: &Number<'_>, text: Text<'_>) -> bool {
+pub(in super::super) fn is_tax_id(number: &Number<'_>) -> bool {
     let digits = number.digits;
     digits.len() == 11
         && digits.first() != Some(&b'0')
         && has_one_repetition(digits)
         && has_check_digit(digits)
-        && (number.is_grouped(&[2, 3, 3, 3], &[Gap::Blank]) || text.mentions(number.start, &NAMES))
+        && (number.is_grouped(&[2, 3, 3, 3], &[Gap::Blank]) || number.is_named(Category::DeTaxId))
 }
 
 fn has_one_repetition(digits: &[u8]) -> bool {

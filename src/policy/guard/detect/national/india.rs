@@ -1,9 +1,8 @@
 //! Aadhaar numbers. Source: UIDAI: twelve digits, the first 2 to 9, with Verhoeff's check digit.
 
+use super::super::super::category::Category;
 use super::super::number::{Gap, Number};
-use super::super::{Text, digit, distinct};
-
-const NAMES: [&str; 5] = ["aadhaar", "aadhar", "adhaar", "uidai", "uid"];
+use super::super::{digit, distinct};
 
 /// Verhoeff's multiplication table of the dihedral group D5.
 const PRODUCTS: [[u8; 10]; 10] = [
@@ -31,14 +30,14 @@ const PERMUTATIONS: [[u8; 10]; 8] = [
 ];
 
 /// `2345 6789 0124`, or twelve digits after the name.
-pub(in super::super) fn is_aadhaar(number: &Number<'_>, text: Text<'_>) -> bool {
+pub(in super::super) fn is_aadhaar(number: &Number<'_>) -> bool {
     let digits = number.digits;
     digits.len() == 12
         && matches!(digits, [b'2'..=b'9', ..])
         && verhoeff(digits)
         && distinct(digits) > 2
         && (number.is_grouped(&[4, 4, 4], &[Gap::Blank, Gap::Hyphen])
-            || text.mentions(number.start, &NAMES))
+            || number.is_named(Category::InAadhaar))
 }
 
 fn verhoeff(digits: &[u8]) -> bool {

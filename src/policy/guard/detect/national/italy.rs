@@ -5,9 +5,8 @@ use super::super::super::category::Category;
 use super::super::{Found, Text};
 
 /// The values of digits and letters at odd places: 0 to 9, and A to Z with the same beginning.
-const ODD: [u32; 26] = [
-    1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16, 10, 22, 25, 24, 23,
-];
+const ODD: [u32; 26] =
+    [1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16, 10, 22, 25, 24, 23];
 /// The letters that stand for digits where two people would have the same code.
 const DIGIT_LETTERS: &[u8; 10] = b"LMNPQRSTUV";
 const MONTHS: &[u8; 12] = b"ABCDEHLMPRST";
@@ -16,7 +15,9 @@ const MONTHS: &[u8; 12] = b"ABCDEHLMPRST";
 pub(in super::super::super) fn find(text: Text<'_>, start: usize) -> Option<Found> {
     let end = start + 16;
     let code: [u8; 16] = text.slice(start..end).try_into().ok()?;
-    let is_code = text.ends_word(end) && text.starts_word(start) && is_valid(&code.map(|byte| byte.to_ascii_uppercase()));
+    let is_code = text.ends_word(end)
+        && text.starts_word(start)
+        && is_valid(&code.map(|byte| byte.to_ascii_uppercase()));
     is_code.then_some(Found { range: start..end, category: Category::ItCodiceFiscale })
 }
 
@@ -36,7 +37,11 @@ fn is_valid(code: &[u8; 16]) -> bool {
                 b'0'..=b'9' => byte - b'0',
                 _ => byte.checked_sub(b'A')?,
             };
-            if place % 2 == 0 { ODD.get(usize::from(value)).copied() } else { Some(u32::from(value)) }
+            if place % 2 == 0 {
+                ODD.get(usize::from(value)).copied()
+            } else {
+                Some(u32::from(value))
+            }
         })
         .sum();
     let day = code.get(9..11).map_or(0, |day| {

@@ -2,13 +2,13 @@
 //! birth, century and sex, and a check digit modulo 11. Numbers given since October 2020 have random
 //! digits instead, so that one without the check digit counts after a telling name.
 
+use super::super::super::category::Category;
 use super::super::number::{Gap, Number};
-use super::super::{Text, digit, is_date, number_of, weighted};
+use super::super::{digit, is_date, number_of, weighted};
 
-const NAMES: [&str; 5] = ["rrn", "resident registration", "주민등록번호", "주민번호", "외국인등록번호"];
 const WEIGHTS: [u32; 12] = [2, 3, 4, 5, 6, 7, 8, 9, 2, 3, 4, 5];
 
-pub(in super::super) fn is_rrn(number: &Number<'_>, text: Text<'_>) -> bool {
+pub(in super::super) fn is_rrn(number: &Number<'_>) -> bool {
     let digits = number.digits;
     let is_written_so = number.is_grouped(&[6, 7], &[Gap::Hyphen]) || number.is_bare();
     if digits.len() != 13 || !is_written_so {
@@ -27,5 +27,5 @@ pub(in super::super) fn is_rrn(number: &Number<'_>, text: Text<'_>) -> bool {
     let offset = if part(6, 7) > 4 { 13 } else { 11 };
     let check = (offset - weighted(digits, &WEIGHTS) % 11) % 10;
     let has_check_digit = digits.last().is_some_and(|byte| digit(*byte) == check);
-    has_check_digit && !number.is_bare() || text.mentions(number.start, &NAMES)
+    has_check_digit && !number.is_bare() || number.is_named(Category::KrRrn)
 }

@@ -2,9 +2,9 @@
 //! month, sequence, and a check digit modulo 10. Only people born from 1900 to 2099 have one.
 
 use super::super::number::Number;
-use super::super::{Text, digit, is_date, number_of, weighted};
+use super::super::{digit, is_date, number_of, weighted};
 
-pub(in super::super) fn is_pesel(number: &Number<'_>, _: Text<'_>) -> bool {
+pub(in super::super) fn is_pesel(number: &Number<'_>) -> bool {
     let digits = number.digits;
     if digits.len() != 11 || !number.is_bare() {
         return false;

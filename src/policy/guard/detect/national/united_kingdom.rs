@@ -23,7 +23,9 @@ pub(in super::super::super) fn find(text: Text<'_>, start: usize) -> Option<Foun
     let mut at = start + 2;
     for _ in 0..3 {
         at += usize::from(text.at(at) == Some(b' '));
-        if !text.slice(at..at + 2).iter().all(u8::is_ascii_digit) || text.slice(at..at + 2).is_empty() {
+        if !text.slice(at..at + 2).iter().all(u8::is_ascii_digit)
+            || text.slice(at..at + 2).is_empty()
+        {
             return None;
         }
         at += 2;

@@ -18,8 +18,12 @@ fn kinds() -> Vec<Kind> {
     vec![
         Kind {
             format: Format::Chat,
-            piece: |at, text| ("", json!({"id":"c","choices":[{"index":at,"delta":{"content":text}}]})),
-            end: |at| Some(("", json!({"choices":[{"index":at,"delta":{},"finish_reason":"stop"}]}))),
+            piece: |at, text| {
+                ("", json!({"id":"c","choices":[{"index":at,"delta":{"content":text}}]}))
+            },
+            end: |at| {
+                Some(("", json!({"choices":[{"index":at,"delta":{},"finish_reason":"stop"}]})))
+            },
             pointer: "/choices/0/delta/content",
         },
         Kind {
@@ -73,7 +77,10 @@ fn kinds() -> Vec<Kind> {
         Kind {
             format: Format::Converse,
             piece: |at, text| {
-                ("contentBlockDelta", json!({"contentBlockIndex":at,"delta":{"text":text},"p":"ab"}))
+                (
+                    "contentBlockDelta",
+                    json!({"contentBlockIndex":at,"delta":{"text":text},"p":"ab"}),
+                )
             },
             end: |at| Some(("contentBlockStop", json!({"contentBlockIndex":at}))),
             pointer: "/delta/text",
@@ -96,10 +103,13 @@ fn restored(kind: &Kind, blocks: &[Vec<String>; 2]) -> [String; 2] {
     let (_, all) = placeholders();
     let mut restorer = StreamRestorer::new(kind.format, all);
     let mut texts = [String::new(), String::new()];
-    let number = |at: usize, data: &Value| data == &(kind.piece)(at, data.pointer(kind.pointer).unwrap().as_str().unwrap()).1;
+    let number = |at: usize, data: &Value| {
+        data == &(kind.piece)(at, data.pointer(kind.pointer).unwrap().as_str().unwrap()).1
+    };
     let mut take = |data: &[u8]| {
         let data: Value = serde_json::from_slice(data).unwrap();
-        let at = (0..2).find(|at| number(*at, &data)).expect("the event is the same but for its text");
+        let at =
+            (0..2).find(|at| number(*at, &data)).expect("the event is the same but for its text");
         texts[at].push_str(data.pointer(kind.pointer).unwrap().as_str().unwrap());
     };
     let longest = blocks.iter().map(Vec::len).max().unwrap_or_default();
@@ -179,7 +189,14 @@ fn arguments_are_escaped_as_json_in_json() {
     };
     let sent = events(
         Format::Chat,
-        &[piece("{\"p"), piece("\":\""), piece(head), piece(tail), piece("\",\"q\":"), piece(&format!("\"{email}\"}}"))],
+        &[
+            piece("{\"p"),
+            piece("\":\""),
+            piece(head),
+            piece(tail),
+            piece("\",\"q\":"),
+            piece(&format!("\"{email}\"}}")),
+        ],
     );
     let arguments: String = sent
         .iter()
@@ -252,13 +269,43 @@ fn text_goes_out_before_what_follows_it() {
 fn whole_texts_in_events_are_restored_and_signed_ones_are_not() {
     let ([_, email], _) = placeholders();
     for (format, name, data, is_restored) in [
-        (Format::Responses, "", r#"{"type":"response.output_text.done","output_index":0,"text":"%"}"#, true),
-        (Format::Responses, "", r#"{"type":"response.completed","response":{"output":[{"arguments":"{\"x\":\"%\"}"}]}}"#, true),
+        (
+            Format::Responses,
+            "",
+            r#"{"type":"response.output_text.done","output_index":0,"text":"%"}"#,
+            true,
+        ),
+        (
+            Format::Responses,
+            "",
+            r#"{"type":"response.completed","response":{"output":[{"arguments":"{\"x\":\"%\"}"}]}}"#,
+            true,
+        ),
         (Format::Responses, "", r#"{"type":"response.audio.delta","delta":"%"}"#, true),
-        (Format::Messages, "", r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","input":{"%":"%"}}}"#, true),
-        (Format::Messages, "", r#"{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"%"}}"#, false),
-        (Format::Converse, "contentBlockDelta", r#"{"contentBlockIndex":0,"delta":{"reasoningContent":{"text":"%"}}}"#, false),
-        (Format::Gemini, "", r#"{"candidates":[{"content":{"parts":[{"functionCall":{"args":{"to":"%"}}}]}}]}"#, true),
+        (
+            Format::Messages,
+            "",
+            r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","input":{"%":"%"}}}"#,
+            true,
+        ),
+        (
+            Format::Messages,
+            "",
+            r#"{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"%"}}"#,
+            false,
+        ),
+        (
+            Format::Converse,
+            "contentBlockDelta",
+            r#"{"contentBlockIndex":0,"delta":{"reasoningContent":{"text":"%"}}}"#,
+            false,
+        ),
+        (
+            Format::Gemini,
+            "",
+            r#"{"candidates":[{"content":{"parts":[{"functionCall":{"args":{"to":"%"}}}]}}]}"#,
+            true,
+        ),
         (Format::Chat, "", r#"{"error":{"message":"%"}}"#, true),
     ] {
         let data = data.replace('%', &email);

@@ -40,6 +40,12 @@ impl<'a> Encoded<'a> {
             .then_some(Self { media_type: None, base64: text })
     }
 
+    /// Whether it begins like a file of media, so that it is no text that happens to look like base64.
+    pub(super) fn is_media_file(self) -> bool {
+        let sample = self.base64.get(..64).unwrap_or(self.base64);
+        self.media_type.is_some() || decode(sample).is_some_and(|head| begins_like_media(&head))
+    }
+
     /// The text that it encodes; `None` for media. `declared` is what the body says about the type, where
     /// a data URL does not.
     pub(super) fn decode_text(self, declared: Option<bool>) -> Option<Vec<u8>> {
@@ -56,11 +62,16 @@ impl<'a> Encoded<'a> {
 }
 
 fn decode(base64: &[u8]) -> Option<Vec<u8>> {
+    let is_line_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
+    if base64.iter().any(is_line_end) {
+        let one_line: Vec<u8> = base64.iter().copied().filter(|byte| !is_line_end(byte)).collect();
+        return decode(&one_line);
+    }
     STANDARD.decode(base64).or_else(|_| URL_SAFE.decode(base64)).ok()
 }
 
 fn is_base64(text: &[u8]) -> bool {
-    text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"+/=-_".contains(byte))
+    text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"+/=-_\r\n".contains(byte))
 }
 
 /// Whether a media type, or Converse's name of a format, is one of text.
@@ -87,6 +98,31 @@ pub(super) fn is_text_type(media_type: &[u8]) -> bool {
                 | b"x-ndjson"
                 | b"x-sh"
         )
+}
+
+/// The signatures of images, audio, video, PDF, and archives, which office documents are. WHATWG MIME
+/// Sniffing, section 6.
+fn begins_like_media(head: &[u8]) -> bool {
+    let signatures: [&[u8]; 16] = [
+        b"\x89PNG",
+        b"\xff\xd8\xff",
+        b"GIF8",
+        b"RIFF",
+        b"BM",
+        b"II*\0",
+        b"MM\0*",
+        b"%PDF-",
+        b"PK\x03\x04",
+        b"\xd0\xcf\x11\xe0",
+        b"ID3",
+        b"OggS",
+        b"fLaC",
+        b"\x1a\x45\xdf\xa3",
+        b"\xff\xfb",
+        b"\x1f\x8b",
+    ];
+    signatures.iter().any(|signature| head.starts_with(signature))
+        || head.get(4..8) == Some(b"ftyp")
 }
 
 /// WHATWG MIME Sniffing, section 7.2, "binary data byte"; what begins like a PDF is none of text.
@@ -116,6 +152,9 @@ mod tests {
     #[test]
     fn text_is_told_from_media() {
         let text = "Mail to a@b.co. ".repeat(40);
+        let lines: Vec<u8> =
+            STANDARD.encode(&text).into_bytes().chunks(76).collect::<Vec<_>>().join(&b"\r\n"[..]);
+        assert_eq!(decoded("data", std::str::from_utf8(&lines).unwrap(), None), Some(text.clone()));
         for engine in [STANDARD, URL_SAFE] {
             assert_eq!(decoded("data", &engine.encode(&text), None), Some(text.clone()));
         }

@@ -26,6 +26,7 @@ const MAX_LENGTH: usize = PREFIX.len() + 8 + 1 + DIGITS;
 const MAX_ESCAPES: usize = 4;
 /// The longest text that can stand for a placeholder in an answer, in bytes: both of its underscores may
 /// be escaped.
+#[cfg(test)]
 pub(super) const MAX_WRITTEN: usize = MAX_LENGTH + 2 * MAX_ESCAPES;
 /// Separates this purpose from others of the data key.
 const LABEL: &[u8] = b"tollgate guard placeholders v1";

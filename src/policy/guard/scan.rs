@@ -6,15 +6,15 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind};
+use aho_corasick::AhoCorasick;
 
 use super::category::{Categories, Category};
 use super::custom::{Late, Pattern};
 use super::detect::{
-    Found, Text, connection_string, crypto_address, email, gateway_key, iban, jwt, named_secret,
-    national, network, number, private_key, token,
+    Found, Text, automaton, connection_string, crypto_address, email, gateway_key, iban, jwt,
+    named_secret, names, national, network, number, private_key, token,
 };
 use super::placeholder;
 use crate::json::bytes;
@@ -100,35 +100,27 @@ struct Strings {
     candidates: Vec<Candidate>,
 }
 
-/// The automaton, built at first use. It has about 900 states.
-fn strings() -> Option<&'static Strings> {
-    static STRINGS: OnceLock<Option<Strings>> = OnceLock::new();
-    let build = || {
-        let mut strings: Vec<(&str, Candidate)> = vec![
-            (token::ENTRA_MARK, Candidate::EntraMark),
-            (gateway_key::PREFIX, Candidate::GatewayKey),
-            (private_key::MARK, Candidate::PrivateKey),
-            (jwt::PREFIX, Candidate::Jwt),
-            (connection_string::MARK, Candidate::ConnectionString),
-            (crypto_address::BECH32_PREFIX, Candidate::Bech32),
-            ("tg\\", Candidate::EscapedPlaceholder),
-        ];
-        let forms = token::FORMS.iter().enumerate();
-        strings.extend(forms.map(|(place, form)| (form.prefix, Candidate::Token(place))));
-        strings.extend(named_secret::NAMES.map(|name| (name, Candidate::Name)));
-        let automaton = AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .kind(Some(AhoCorasickKind::DFA))
-            .build(strings.iter().map(|(string, _)| string))
-            .ok()?;
-        Some(Strings { automaton, candidates: strings.into_iter().map(|(_, kind)| kind).collect() })
-    };
-    STRINGS.get_or_init(build).as_ref()
-}
+/// Built at first use. It has about 900 states.
+static STRINGS: LazyLock<Strings> = LazyLock::new(|| {
+    let mut strings: Vec<(&str, Candidate)> = vec![
+        (token::ENTRA_MARK, Candidate::EntraMark),
+        (gateway_key::PREFIX, Candidate::GatewayKey),
+        (private_key::MARK, Candidate::PrivateKey),
+        (jwt::PREFIX, Candidate::Jwt),
+        (connection_string::MARK, Candidate::ConnectionString),
+        (crypto_address::BECH32_PREFIX, Candidate::Bech32),
+        ("tg\\", Candidate::EscapedPlaceholder),
+    ];
+    let forms = token::FORMS.iter().enumerate();
+    strings.extend(forms.map(|(place, form)| (form.prefix, Candidate::Token(place))));
+    strings.extend(named_secret::NAMES.map(|name| (name, Candidate::Name)));
+    let automaton = automaton(strings.iter().map(|(string, _)| *string));
+    Strings { automaton, candidates: strings.into_iter().map(|(_, kind)| kind).collect() }
+});
 
-/// The memory that the detectors' tables take, in bytes. Builds them if they are not in use yet.
+/// The memory that the tables of fixed strings take, in bytes. Builds them if they are not in use yet.
 pub fn table_bytes() -> usize {
-    strings().map_or(0, |strings| strings.automaton.memory_usage())
+    STRINGS.automaton.memory_usage() + names::table_bytes()
 }
 
 impl Scanner {
@@ -200,7 +192,7 @@ impl Scanner {
         limits: &mut Limits,
         findings: &mut Findings,
     ) {
-        let Some(strings) = strings() else { return };
+        let strings = &*STRINGS;
         let offset = part.start.saturating_sub(MAX_STRING);
         for found in strings.automaton.find_overlapping_iter(text.slice(offset..part.end)) {
             let (start, end) = (offset + found.start(), offset + found.end());

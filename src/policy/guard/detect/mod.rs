@@ -12,7 +12,7 @@ pub(super) mod iban;
 pub(super) mod jwt;
 mod keccak;
 pub(super) mod named_secret;
-mod names;
+pub(super) mod names;
 pub(super) mod national;
 pub(super) mod network;
 pub(super) mod number;
@@ -23,6 +23,8 @@ pub(super) mod token;
 mod us_ssn;
 
 use std::ops::Range;
+
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 
 use super::category::Category;
 
@@ -89,6 +91,16 @@ impl<'a> Text<'a> {
     pub(super) fn ends_word(self, place: usize) -> bool {
         !self.at(place).is_some_and(|byte| byte.is_ascii_alphanumeric())
     }
+}
+
+/// An automaton that finds fixed strings in any case.
+#[expect(clippy::expect_used, reason = "the strings are constants, which the tests compile")]
+pub(super) fn automaton(strings: impl Iterator<Item = &'static str>) -> AhoCorasick {
+    AhoCorasick::builder()
+        .ascii_case_insensitive(true)
+        .kind(Some(AhoCorasickKind::DFA))
+        .build(strings)
+        .expect("the strings are few and short")
 }
 
 /// The value of an ASCII digit, which the caller has checked.

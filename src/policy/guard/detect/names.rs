@@ -1,11 +1,11 @@
 //! Words that tell what a number is.
 
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 
 use aho_corasick::AhoCorasick;
 
 use super::super::category::{Categories, Category};
-use super::Text;
+use super::{Text, automaton};
 
 /// How far before a number its name may stand, in bytes.
 const DISTANCE: usize = 48;
@@ -68,20 +68,19 @@ struct Words {
     categories: Vec<Category>,
 }
 
-fn words() -> Option<&'static Words> {
-    static WORDS_AUTOMATON: OnceLock<Option<Words>> = OnceLock::new();
-    let build = || {
-        let words = || {
-            WORDS.iter().flat_map(|(category, words)| words.iter().map(|word| (*category, word)))
-        };
-        let automaton = AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .kind(Some(aho_corasick::AhoCorasickKind::DFA))
-            .build(words().map(|(_, word)| word))
-            .ok()?;
-        Some(Words { automaton, categories: words().map(|(category, _)| category).collect() })
-    };
-    WORDS_AUTOMATON.get_or_init(build).as_ref()
+/// Built at first use.
+static AUTOMATON: LazyLock<Words> = LazyLock::new(|| {
+    let words =
+        || WORDS.iter().flat_map(|(category, words)| words.iter().map(|word| (*category, *word)));
+    Words {
+        automaton: automaton(words().map(|(_, word)| word)),
+        categories: words().map(|(category, _)| category).collect(),
+    }
+});
+
+/// The memory that the table takes, in bytes.
+pub(in super::super) fn table_bytes() -> usize {
+    AUTOMATON.automaton.memory_usage()
 }
 
 /// What the words shortly before a place, or in the name of the text, say that a number is.
@@ -96,12 +95,12 @@ pub(super) fn find(text: Text<'_>, place: usize) -> Categories {
 
 /// Adds what words in the text say that have no letter on either side.
 fn add(bytes: &[u8], found: &mut Categories) {
-    let Some(words) = words() else { return };
     if bytes.is_empty() {
         return;
     }
     let text = Text::new(bytes);
     let is_letter = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphabetic());
+    let words = &*AUTOMATON;
     for word in words.automaton.find_overlapping_iter(bytes) {
         let category = words.categories.get(word.pattern().as_usize());
         if !is_letter(text.before(word.start())) && !is_letter(text.at(word.end())) {

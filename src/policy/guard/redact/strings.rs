@@ -24,9 +24,14 @@ impl Redactor<'_> {
             self.has_media = true;
             match encoded.decode_text(None) {
                 Some(decoded) => self.scan_decoded(&decoded, string)?,
-                None => self.media.push(string.offset..string.offset + string.raw.len()),
+                None if string.depth == 0 => {
+                    self.media.push(string.offset..string.offset + string.raw.len());
+                }
+                None => {}
             }
-            return Ok(());
+            if encoded.is_media_file() {
+                return Ok(());
+            }
         }
         let can_nest = string.treatment == Treatment::Text && string.depth < MAX_DEPTH;
         if can_nest && is_json(text) {

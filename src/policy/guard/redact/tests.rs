@@ -274,6 +274,11 @@ fn media_pass_and_text_in_base64_is_scanned() {
     let url =
         r#"{"messages":[{"content":[{"file":{"file_data":"data:application/json;base64,@"}}]}]}"#;
     assert_eq!(found(Format::Chat, url, &STANDARD.encode("{\"a\":\"a@b.co\"}")), ["email"]);
+    // What a document calls text, and what no media begin with, may be text that looks like base64.
+    let keys = "AKIAIOSFODNN7EXAMPLE\n".repeat(30).replace('\n', "\\n");
+    assert_eq!(found(Format::Messages, &document, &keys), ["aws_key"]);
+    let body = image.replace('@', &keys);
+    assert!(!redacted(&guard_all, Format::Messages, &body).contains("AKIA"));
     let strict = guard(r#"{"version":1,"detect":{"pii":true},"scan":{"media":"block"}}"#);
     assert_eq!(blocking(&strict, Format::Messages, &image.replace('@', &png)), ["media"]);
 }

@@ -212,27 +212,35 @@ impl<'a> Redactor<'a> {
             let of_frame = self.values.iter_mut().skip(frame.values);
             of_frame.filter(|value| value.is_reasoning).for_each(|value| value.edit = Edit::None);
         }
-        let Some(declares_text) = frame.declares_text else { return Ok(()) };
-        if depth > 0 {
-            return Ok(());
+        match frame.declares_text {
+            Some(true) if depth == 0 => self.scan_declared(frame, json),
+            Some(false) => {
+                self.media.truncate(frame.media);
+                Ok(())
+            }
+            _ => Ok(()),
         }
+    }
+
+    /// Scans the base64 in an object that says that it is text.
+    fn scan_declared(&mut self, frame: &Frame<'_>, json: &[u8]) -> Result<(), ScanError> {
         for range in self.media.split_off(frame.media.min(self.media.len())) {
             let raw = json.get(range.clone()).unwrap_or_default();
             let text = unescaped(raw);
-            let encoded = Encoded::read(b"data", &text);
-            if let Some(decoded) =
-                encoded.and_then(|encoded| encoded.decode_text(Some(declares_text)))
-            {
-                let string = BodyString {
-                    raw,
-                    offset: range.start,
-                    name: b"",
-                    treatment: Treatment::Identifier,
-                    is_number: false,
-                    is_reasoning: false,
-                    depth,
-                };
-                self.scan_decoded(&decoded, string)?;
+            let decoded =
+                Encoded::read(b"data", &text).and_then(|data| data.decode_text(Some(true)));
+            let string = BodyString {
+                raw,
+                offset: range.start,
+                name: b"",
+                treatment: Treatment::Identifier,
+                is_number: false,
+                is_reasoning: false,
+                depth: 0,
+            };
+            // What is called text may be text that only looks like base64.
+            for text in [decoded.as_deref(), Some(&text)].into_iter().flatten() {
+                self.scan_decoded(text, string)?;
             }
         }
         Ok(())

@@ -69,7 +69,7 @@ impl Nesting {
         let mut backslashes = self.backslashes;
         for level in 1..self.open {
             // An even number are escaped backslashes, and the quote is the string's end.
-            if backslashes % 2 == 0 {
+            if backslashes.is_multiple_of(2) {
                 self.open = level;
                 return;
             }

@@ -299,7 +299,7 @@ impl Scanner {
         add: &mut impl FnMut(Option<Found>),
     ) {
         let length = end - start;
-        if length <= 3 && text.at(end) == Some(b'.') && self.wanted.contains(Category::IpAddress) {
+        if length <= 3 && number::has_dots(text, end) && self.wanted.contains(Category::IpAddress) {
             let found = network::find_ipv4(text, start);
             let is_address = found.is_some();
             add(found);
@@ -319,7 +319,10 @@ impl Scanner {
         if length == 2 && text.before(start) == Some(b' ') && start >= 3 {
             add(national::united_kingdom::find(text, start - 3));
         }
-        add(number::find(text, start, self.wanted));
+        // Most numbers in text are short and stand alone.
+        if length >= number::MIN_DIGITS || number::has_gap(text, end) {
+            add(number::find(text, start, self.wanted));
+        }
     }
 }
 

@@ -142,7 +142,6 @@ pub(super) fn treatment_of(place: Place<'_>, value: &[u8]) -> Treatment {
         | b"server_label"
         | b"cachedContent"
         | b"cached_content"
-        | b"cache_key"
         | b"required"
         | b"$ref"
         | b"allowed_tools"

@@ -37,6 +37,10 @@ pub(in super::super) fn find(text: Text<'_>, start: usize, end: usize) -> (Optio
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     let name_end = text.run_end(end, MAX_NAME_REST, is_name);
     let name = text.slice(start..name_end);
+    let word_start = text.run_start(start, MAX_NAME_REST, is_name);
+    if is_of_page(text.slice(word_start..start)) {
+        return (None, name_end);
+    }
     let Some(separator_end) = separator(text, name_end, starts_with(name, "bearer")) else {
         return (None, name_end);
     };
@@ -67,9 +71,18 @@ pub(in super::super) fn find_whole(text: Text<'_>) -> Option<Found> {
         windows.find(|window| window.eq_ignore_ascii_case(name.as_bytes()))
     })?;
     let value = text.bytes;
-    let is_value = value.len() <= MAX_VALUE && value.iter().all(u8::is_ascii_graphic);
+    let is_value = value.len() <= MAX_VALUE
+        && value.iter().all(u8::is_ascii_graphic)
+        && !is_of_page(text.name);
     (is_value && is_secret(value, is_password(name)))
         .then(|| Found { range: 0..value.len(), category: category(text, 0, name) })
+}
+
+/// Whether the name tells where a list goes on: `next_page_token`, `continuationToken`.
+fn is_of_page(name: &[u8]) -> bool {
+    ["page", "next", "continuation", "sync"].iter().any(|word| {
+        name.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word.as_bytes()))
+    })
 }
 
 /// Where the value begins that is assigned to the name.
@@ -197,6 +210,7 @@ mod tests {
             "password: ********1a",
             "secret: TG_SECRET_ABCDEFGH2345",
             "bearer of bad news 12345678",
+            "\"next_page_token\": \"k3Jx9Qz7Lm2Vt8Rb4Nw6\"",
         ] {
             assert_eq!(find_in(text), None, "{text}");
         }
@@ -215,6 +229,7 @@ mod tests {
         );
         assert_eq!(find("aws_secret_access_key", "k3Jx9Qz7Lm2Vt8Rb4Nw6"), Some(Category::AwsKey));
         assert_eq!(find("token_count", "4096"), None);
+        assert_eq!(find("nextPageToken", "k3Jx9Qz7Lm2Vt8Rb4Nw6"), None);
         assert_eq!(find("city", "k3Jx9Qz7Lm2Vt8Rb4Nw6"), None);
     }
 

@@ -10,7 +10,7 @@ use super::{Found, Text, names, national, payment_card, phone, us_ssn};
 const MAX_DIGITS: usize = 20;
 const MAX_GROUPS: usize = 8;
 /// The fewest digits of a number that means something.
-const MIN_DIGITS: usize = 7;
+pub(in super::super) const MIN_DIGITS: usize = 7;
 
 /// What a number is checked for.
 struct Check {
@@ -181,6 +181,17 @@ fn read(text: Text<'_>, start: usize) -> Option<Groups> {
         at = next;
     }
     (groups.count > 0).then_some(groups)
+}
+
+/// Whether another group of digits may follow.
+pub(in super::super) fn has_gap(text: Text<'_>, at: usize) -> bool {
+    matches!(text.at(at), Some(b' ' | b'-' | b'.' | b'/' | b'(' | b')' | 0xc2 | 0xe2))
+}
+
+/// Whether three dots follow within the rest of an IPv4 address.
+pub(in super::super) fn has_dots(text: Text<'_>, at: usize) -> bool {
+    text.at(at) == Some(b'.')
+        && text.from(at).iter().take(12).filter(|byte| **byte == b'.').count() >= 3
 }
 
 /// The separator at a place, and where the digit after it stands.

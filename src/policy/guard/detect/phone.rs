@@ -21,8 +21,11 @@ pub(super) fn is_phone(number: &Number<'_>) -> bool {
     if is_international(number, text) {
         return true;
     }
+    // A list of small numbers is none.
+    let is_list = number.groups.len() > 6 || number.groups.iter().skip(1).any(|size| *size < 2);
     let is_named = || {
-        (7..=15).contains(&number.digits.len())
+        !is_list
+            && (7..=15).contains(&number.digits.len())
             && !number.gaps.contains(&Gap::Slash)
             && number.is_named(Category::Phone)
     };

@@ -10,7 +10,7 @@
 //! | [`api`] | the management plane, `/api/v1`: one file an operation group |
 //! | [`proxy`] | the data plane, `/providers`, `/routes` and the names of built-in providers: `proxy/mod.rs` reads as the pipeline |
 //! | [`auth`] | credentials to principal: extraction, verification, issuing; the address of the caller |
-//! | [`policy`] | admission before a request is sent, settlement after it; limits in memory and in Redis |
+//! | [`policy`] | admission before a request is sent, settlement after it; limits in memory and in Redis; what may leave in content (`guard`) |
 //! | [`accounting`] | requests that an upstream may bill: attempts, estimates of usage that was not reported, prices, the journal and the ledger |
 //! | [`directory`] | what the data plane looks up: keys, configurations, policies, cached and invalidated |
 //! | [`audit`] | who changed what |

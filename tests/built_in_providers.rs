@@ -141,8 +141,9 @@ async fn paths_are_taken_as_sdks_send_them(database: Database) {
     let doubled = team.caller().send(asks("/openai/v1/v1/chat/completions", "m")).await;
     let message = is_error(&doubled, 400, "doubled_version");
     assert!(message.contains("base URL to /openai without it"), "{message}");
+    let files = team.caller().send(asks("/openai/v1/files", "m")).await;
+    is_error(&files, 501, "unmetered_not_allowed");
     for path in [
-        "/openai/v1/files",
         "/openai/v1/chat/completions//",
         "/openai/v1/%2e%2e/admin",
         "/openai/v1/chat%2Fcompletions",

@@ -21,6 +21,7 @@ pub(crate) fn cases() -> Vec<Case> {
         nothing_is_added_to_a_deleted_workspace,
         no_key_is_added_to_a_deactivated_user,
         one_of_several_concurrent_renames_to_a_name_succeeds,
+        one_of_twenty_concurrent_chains_has_the_alias,
     ]
 }
 
@@ -150,4 +151,22 @@ async fn one_of_several_concurrent_renames_to_a_name_succeeds(database: Database
     let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
     assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
     assert_eq!(statuses.iter().filter(|status| **status == 409).count(), 7, "{statuses:?}");
+}
+
+async fn one_of_twenty_concurrent_chains_has_the_alias(database: Database) {
+    let tenants = TwoTenants::make(TestApp::start(&database).await).await;
+    let (admin, team) = (tenants.admin(), &tenants.home.team);
+    let bodies = (0..20).map(|number| {
+        json!({"name": format!("chain {number}"), "policy_type": "model_fallback",
+            "subject_matchers": [{"key": "workspace_id", "value": team.workspace_id}],
+            "config": {"chain": {
+                "selector": {"type": "alias", "alias": "same"},
+                "candidates": [{"type": "model_config", "model_config_id": team.configuration_id}]}}})
+    });
+    let bodies: Vec<Value> = bodies.collect();
+    let answers =
+        join_all(bodies.iter().map(|body| admin.post_json("/api/v1/gateway-policies", body))).await;
+    let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+    assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 1, "{statuses:?}");
+    assert_eq!(statuses.iter().filter(|status| **status == 409).count(), 19, "{statuses:?}");
 }

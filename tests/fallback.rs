@@ -1,6 +1,6 @@
 //! Fallback chains: what leads to the next target and what does not.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -27,6 +27,8 @@ pub(crate) fn cases() -> Vec<Case> {
         a_caller_who_leaves_ends_the_second_attempt,
         a_limited_target_is_left_out_until_it_may_be_tried,
         a_target_that_has_recovered_is_tried_when_it_is_needed,
+        a_check_ends_the_cool_down,
+        a_refused_credential_is_recorded_alike_in_every_row,
     ]
 }
 
@@ -60,10 +62,15 @@ async fn dead_and_slow_targets_are_passed_over(database: Database) {
     chain.team.upstream.push(Script::new().keep_open());
     chain.others[0].push(Script::new().reset());
     chain.others[1].push(good());
+    let began = Instant::now();
     served_by(&chain.ask().await.expect(200), "custom/third", "3");
+    let took = began.elapsed().as_millis();
     let rows = chain.rows(3).await;
     let outcomes: Vec<_> = rows.iter().map(|row| row.outcome.as_str()).collect();
     assert_eq!(outcomes, ["unknown", "unknown", "completed"], "{rows:?}");
+    // Each attempt's time is its own: they follow one another.
+    let times: Vec<u128> = rows.iter().filter_map(|row| row.duration_ms).collect();
+    assert!(times[0] >= 150 && times.iter().sum::<u128>() <= took, "{times:?} of {took}");
 
     // Nobody listens there.
     let nobody = json!({"base_url": "http://127.0.0.1:1/v1", "model": "m"});
@@ -189,30 +196,75 @@ async fn a_caller_who_leaves_ends_the_second_attempt(database: Database) {
 async fn a_limited_target_is_left_out_until_it_may_be_tried(database: Database) {
     let chain = Chain::start(&database).await;
     chain.usual(json!({})).await;
-    let limited = || {
+    let limited = |retry_after: &str| {
         let body = json!({"error": {"message": "slow down"}}).to_string();
-        let headers = [("content-type", "application/json"), ("retry-after", "30")];
+        let headers = [("content-type", "application/json"), ("retry-after", retry_after)];
         Script::new().sized(429, &headers, body).end()
     };
-    chain.team.upstream.push(limited());
+    let date = (chain.app.now() + Duration::from_secs(31)).format("%a, %d %b %Y %H:%M:%S GMT");
+    chain.team.upstream.push(limited(&date.to_string()));
     chain.others[0].push(good());
     served_by(&chain.ask().await.expect(200), "custom/second", "2");
     for _ in 0..2 {
+        chain.app.advance(Duration::from_secs(14));
         chain.others[0].push(good());
         served_by(&chain.ask().await.expect(200), "custom/second", "1");
     }
     assert_eq!(chain.counts(), [1, 3, 0]);
     // Other workspaces have cool-downs of their own, and so has a request without the chain.
     chain.app.advance(Duration::from_secs(31));
-    chain.team.upstream.push(limited());
-    chain.others[0].push(limited());
-    chain.others[1].push(limited());
-    served_by(&chain.ask().await.expect(429), "custom/third", "3");
+    chain.team.upstream.push(limited("50"));
+    chain.others[0].push(limited("30"));
+    chain.others[1].push(limited("40"));
+    let answer = chain.ask().await.expect(429);
+    served_by(&answer, "custom/third", "3");
+    assert_eq!(answer.json()["error"]["message"], "slow down");
+    assert_eq!(answer.header("retry-after"), Some("30"), "the second may be tried first");
     chain.app.advance(Duration::from_secs(10));
     let answer = chain.ask().await;
     let code = answer.json()["error"]["code"].clone();
     assert_eq!((answer.status, &code), (429, &json!("targets_rate_limited")));
     assert_eq!(answer.header("retry-after"), Some("20"));
+    // Where the others are left out, their times count, too.
+    chain.app.advance(Duration::from_secs(20));
+    chain.others[0].push(limited("60"));
+    let answer = chain.ask().await.expect(429);
+    served_by(&answer, "custom/second", "1");
+    assert_eq!(answer.header("retry-after"), Some("10"));
+}
+
+async fn a_check_ends_the_cool_down(database: Database) {
+    let chain = Chain::start(&database).await;
+    chain.usual(json!({})).await;
+    let ask_second = async |attempts: &str| {
+        chain.others[0].push(good());
+        served_by(&chain.ask().await.expect(200), "custom/second", attempts);
+    };
+    chain.team.upstream.push(bad(401));
+    ask_second("2").await;
+    let check = chain.team.path(&format!("model-configurations/{}/check", chain.ids[0]));
+    let check = Request::new("POST", &check);
+    chain.team.upstream.push(bad(500));
+    let answer = chain.app.admin().send(check.clone()).await.expect(200).json();
+    assert_eq!(answer["ok"], false, "{answer}");
+    ask_second("1").await;
+    let answer = chain.app.admin().send(check).await.expect(200).json();
+    assert_eq!(answer["ok"], true, "{answer}");
+    chain.team.upstream.push(good());
+    served_by(&chain.ask().await.expect(200), "custom/main", "1");
+}
+
+async fn a_refused_credential_is_recorded_alike_in_every_row(database: Database) {
+    let chain = Chain::start(&database).await;
+    chain.usual(json!({})).await;
+    for upstream in [&chain.team.upstream, &chain.others[0], &chain.others[1]] {
+        upstream.push(bad(401));
+    }
+    let answer = chain.ask().await.expect(502);
+    assert_eq!(answer.json()["error"]["code"], "provider_credential_refused");
+    let rows = chain.rows(3).await;
+    let ends: Vec<_> = rows.iter().map(|row| (row.outcome.as_str(), row.status)).collect();
+    assert_eq!(ends, [("failed", Some(401)); 3]);
 }
 
 async fn a_target_that_has_recovered_is_tried_when_it_is_needed(database: Database) {

@@ -29,6 +29,8 @@ pub(crate) fn cases() -> Vec<Case> {
         a_chain_helps_a_target_that_cannot_be_used,
         the_reservation_covers_the_dearest_target,
         chains_are_checked_when_they_are_saved,
+        an_alias_shadows_no_model_and_no_configuration,
+        a_target_without_a_price_is_left_out_under_a_cap,
     ]
 }
 
@@ -308,4 +310,58 @@ async fn chains_are_checked_when_they_are_saved(database: Database) {
     admin.patch(&path, &b).await.expect(409);
     admin.patch(&path, &json!({"name": "renamed", "enabled": false})).await.expect(200);
     admin.delete(&path).await.expect(204);
+}
+
+async fn an_alias_shadows_no_model_and_no_configuration(database: Database) {
+    let chain = Chain::start(&database).await;
+    let admin = chain.app.admin();
+    let save = async |name: &str, alias: &str| {
+        let selector = json!({"type": "alias", "alias": alias});
+        chain.save(name, json!({}), selector, json!([chain.target(0)])).await
+    };
+    let price =
+        |model: &str| json!({"provider": "*", "model": model, "price": {"input": 1, "output": 2}});
+    admin.post_json("/api/v1/model-prices", &price("house-model")).await.expect(201);
+    for (alias, reason) in [
+        ("gpt-4o", "a model of openai"),
+        ("gpt-4o-2024-08-06", "a model of openai"),
+        ("house-model", "a model that the price"),
+        ("second", "the model configuration"),
+    ] {
+        let errors = save("shadow", alias).await.expect(422).json()["errors"].clone();
+        assert_eq!(errors[0]["field"], "config.chain.selector.alias", "{errors}");
+        assert!(errors[0]["message"].as_str().unwrap().contains(reason), "{alias}: {errors}");
+    }
+    let saved = save("smart", "smart").await.expect(201).json();
+    let body = json!({"name": "smart", "base_url": chain.team.upstream.base_url(), "model": "m",
+        "api_key_name": Fixture::SECRET});
+    let path = chain.team.path("model-configurations");
+    admin.post_json(&path, &body).await.expect(409);
+    // A price that comes later does not keep the policy from being changed.
+    admin.post_json("/api/v1/model-prices", &price("smart")).await.expect(201);
+    let path = format!("{POLICIES}/{}", saved["id"].as_str().unwrap());
+    admin.patch(&path, &json!({"enabled": false})).await.expect(200);
+    save("other", "house-model").await.expect(422);
+}
+
+async fn a_target_without_a_price_is_left_out_under_a_cap(database: Database) {
+    let chain = Chain::start(&database).await;
+    chain.usual(json!({})).await;
+    let remove_price = async |at: usize| {
+        let path = chain.team.path(&format!("model-configurations/{}", chain.ids[at]));
+        chain.app.admin().patch(&path, &json!({"price": null})).await.expect(200);
+    };
+    remove_price(0).await;
+    served_by(&chain.ask().await.expect(200), "custom/main", "1");
+    let workspace = [("workspace_id", chain.team.workspace_id.as_str())];
+    spend_cap(&chain.app.admin(), "cap", &workspace, ("monthly", 1_000_000_000)).await;
+    let request = Fixture::chat().body(json!({"max_tokens": 10, "messages": []}).to_string());
+    let ask = async || chain.team.caller().send(request.clone()).await;
+    served_by(&ask().await.expect(200), "custom/second", "1");
+    remove_price(1).await;
+    remove_price(2).await;
+    let answer = ask().await.expect(402);
+    assert_eq!(answer.json()["error"]["code"], "price_unknown");
+    assert!(answer.text().contains("model configuration \\\"main\\\""), "{}", answer.text());
+    assert_eq!(chain.counts(), [1, 1, 0]);
 }

@@ -53,7 +53,9 @@ cfg_if! {
         mod embeddings;
         mod end_to_end;
         mod fallback;
+        mod fallback_errors;
         mod fallback_policies;
+        mod fallback_weights;
         mod gateway_policies;
         mod gemini;
         mod ledger;
@@ -70,10 +72,12 @@ cfg_if! {
         mod oauth;
         mod oauth_settings;
         mod observability;
+        mod organization_secrets;
         mod pagination;
         mod policy_edits;
         mod policy_spend;
         mod postgres_restart;
+        mod provider_settings;
         mod proxy_broken_streams;
         mod proxy_disconnects;
         mod proxy_drain;
@@ -90,6 +94,7 @@ cfg_if! {
         mod request_validation;
         mod requests;
         mod role_grants;
+        mod route_health;
         mod secrets;
         mod serve_command;
         mod spend_caps;
@@ -98,6 +103,7 @@ cfg_if! {
         mod support_runner;
         mod support_upstream;
         mod tenants;
+        mod unmetered;
         mod upgrade;
         mod usage;
     }

@@ -45,7 +45,8 @@ async fn command(database: &Database, name: &str, more: &[&str]) -> Ended {
     run(command).await
 }
 
-async fn rotate(database: &Database) -> Value {
+/// Rotates the master key of a database, also while a server uses it.
+pub(crate) async fn rotate(database: &Database) -> Value {
     let ended = command(database, "rotate-master-key", &[]).await;
     note_keys(&master_key_file(database));
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);

@@ -15,7 +15,7 @@ use crate::domain::money::NanoUsd;
 use crate::domain::policy::Subject;
 use crate::domain::tokens::TokenUsage;
 use crate::llm::answer::AnswerContent;
-use crate::llm::limits::Bound;
+use crate::llm::limits::{Bound, Metering};
 use crate::llm::text_sample::TextSample;
 use crate::policy::admission::{AdmissionRequest, Denied, Reservation};
 use crate::policy::limits::Amounts;
@@ -180,19 +180,22 @@ impl RequestAccount {
         }
         let outcome = settlement.record.outcome;
         // Providers do not charge for errors.
-        let status = settlement.record.status;
+        let status = settlement.record.upstream_status.or(settlement.record.status);
         let is_error = status.is_some_and(|status| !(200..300).contains(&status));
         let has_text = text.as_ref().is_some_and(|text| !text.is_empty());
         let is_final = outcome == RequestOutcome::Completed || !has_text;
         let is_failure = matches!(outcome, RequestOutcome::Refused | RequestOutcome::Failed);
         match usage {
-            _ if bound.free => settlement.finish(TokenUsage::default(), UsageSource::None),
+            _ if bound.metering == Metering::Free => {
+                settlement.finish(TokenUsage::default(), UsageSource::None);
+            }
             Some(usage) if is_final && usage.input.is_some() && usage.output.is_some() => {
                 settlement.finish(usage, UsageSource::Provider);
             }
             None if is_error || (is_failure && !has_text) => {
                 settlement.finish(TokenUsage::default(), UsageSource::None);
             }
+            _ if bound.metering != Metering::Tokens => settlement.finish_unmetered(),
             None if is_background || is_pending || is_unreadable => {
                 settlement.charge_reserved(&bound)
             }
@@ -257,6 +260,12 @@ impl Settlement {
         self.write(usage, source, charge);
     }
 
+    /// Nobody learns what it costs.
+    fn finish_unmetered(self) {
+        let charge = Charge { cost: None, tokens: 0, price_version: None };
+        self.write(TokenUsage::default(), UsageSource::None, charge);
+    }
+
     /// The provider goes on working, or its answer cannot be read: nobody will learn what was used,
     /// so it is taken to be the most that this target may have used.
     fn charge_reserved(self, bound: &Bound) {
@@ -284,15 +293,16 @@ impl Settlement {
 impl AttemptEnd {
     /// The end of a request's last attempt.
     fn of(record: &RequestRecord, id: crate::domain::ids::AttemptId, source: UsageSource) -> Self {
+        let of_attempt = |time: Duration| millis(time.saturating_sub(record.attempt_began));
         Self {
-            status: record.status,
+            status: record.upstream_status.or(record.status),
             code: record.code.map(str::to_owned),
             model_used: record.model_used.clone(),
             usage: record.usage,
             usage_source: source,
             cost: record.cost,
-            first_byte_ms: record.first_byte.map(millis),
-            duration_ms: Some(millis(record.duration)),
+            first_byte_ms: record.first_byte.map(of_attempt),
+            duration_ms: Some(of_attempt(record.duration)),
             ..Self::without_usage(
                 id,
                 match record.outcome {

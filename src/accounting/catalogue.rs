@@ -79,6 +79,15 @@ impl Catalogue {
             .map(|one| one.provider.as_str())
     }
 
+    /// The first provider that has a model of this name, with or without its date.
+    pub fn provider_of(&self, model: &str) -> Option<&str> {
+        let names = self.providers.iter().map(|one| one.provider.as_str());
+        names.into_iter().find(|provider| {
+            let found = self.find(provider, model);
+            found.is_some_and(|(_, by)| by != NameMatch::Pattern)
+        })
+    }
+
     /// What stands for a provider's model, and how its name was found.
     pub fn find(&self, provider: &str, model: &str) -> Option<(&Model, NameMatch)> {
         let provider = self.providers.iter().find(|one| one.provider == provider)?;

@@ -11,14 +11,13 @@ use super::record::{AttemptEnd, AttemptOutcome, AttemptStart};
 use super::sent_body::SentBody;
 use super::usage_estimate::Estimator;
 use crate::clock::Clock;
-use crate::directory::Unavailable;
 use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
 use crate::domain::money::NanoUsd;
 use crate::domain::policy::Subject;
 use crate::llm::format::Format;
 use crate::llm::limits::{AssumedLimits, BodyFacts, Bound, ModelLimits, TargetLimits};
 use crate::policy::admission::{Admission, AdmissionRequest, Denied, PolicyReport, Reason};
-use crate::policy::set::Target;
+use crate::policy::set::{MatchedPolicy, PolicySet, Target, allows_model};
 use crate::providers::quirks;
 use crate::telemetry::request_record::RequestRecord;
 use crate::telemetry::request_reporter::RequestReporter;
@@ -41,6 +40,8 @@ pub struct Accounting {
 pub struct RequestFacts<'r> {
     pub record: &'r RequestRecord,
     pub subject: Subject<'r>,
+    /// The organization's, by which it is admitted.
+    pub policies: &'r PolicySet,
     /// Where it may be sent, in the order in which that is tried. Not empty.
     pub targets: &'r [TargetFacts<'r>],
     /// The provider answers before it has done the work, and so without usage.
@@ -60,10 +61,8 @@ pub struct TargetFacts<'r> {
 impl TargetFacts<'_> {
     /// The most that the request may cost there; none without a price, which is more than any sum.
     fn max_cost(&self) -> (bool, Option<NanoUsd>) {
-        let Bound { input_tokens, output_tokens, free, .. } = self.bound;
-        let price = self.model.price.as_ref().filter(|_| !free);
-        let cost = price.map(|resolved| resolved.price.max_cost(input_tokens, output_tokens));
-        (!free && cost.is_none(), cost)
+        let cost = self.bound.max_cost(self.model.price.as_ref().map(|resolved| &resolved.price));
+        (cost.is_none(), cost)
     }
 }
 
@@ -91,15 +90,15 @@ impl Accounting {
         Bound::of_request(facts, body_bytes, &target)
     }
 
-    /// Whether the policies of model access allow the upstream's model.
-    pub async fn allows(
+    /// Whether the policies of model access among these allow the upstream's model.
+    pub fn allows(
         &self,
-        subject: &Subject<'_>,
+        matched: &[MatchedPolicy<'_>],
         upstream: &UpstreamEntry,
         model: &UpstreamModel,
-    ) -> Result<bool, Unavailable> {
+    ) -> bool {
         let providers = providers_of(upstream);
-        self.admission.allows(subject, &target_of(upstream, model, &providers)).await
+        allows_model(matched, &target_of(upstream, model, &providers))
     }
 
     /// Asks the policies and opens the request's account if they admit it. A request that they deny
@@ -120,15 +119,15 @@ impl Accounting {
         let targets: SmallVec<[Target<'_>; 1]> = targets
             .map(|(target, providers)| target_of(target.upstream, target.model, providers))
             .collect();
-        let admitted = self.admission.admit(AdmissionRequest {
+        let request = AdmissionRequest {
             subject: facts.subject,
             targets: &targets,
             price: costliest.model.price.as_ref(),
             bound: costliest.bound,
             request_id: facts.record.ids.request_id,
             at,
-        });
-        let admitted = admitted.await;
+        };
+        let admitted = self.admission.admit(request, facts.policies).await;
         let mut start = start_of(&facts, first, at);
         match admitted {
             Ok(admitted) => {

@@ -132,7 +132,8 @@ pub struct AttemptEnd {
     pub id: AttemptId,
     /// How it ended.
     pub outcome: AttemptOutcome,
-    /// The status that the caller saw; none if they left before.
+    /// The status of the upstream's answer, or else the one that the caller saw; none if they left
+    /// before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
     /// The stable code of what went wrong.
@@ -154,7 +155,8 @@ pub struct AttemptEnd {
     /// start's price.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price_version: Option<String>,
-    /// From the request's arrival to the upstream's first byte, in milliseconds.
+    /// From the request's arrival to the upstream's first byte, in milliseconds. Of further attempts,
+    /// from the attempt's beginning; so is `duration_ms`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_byte_ms: Option<u64>,
     /// From the request's arrival to its end, in milliseconds.

@@ -76,7 +76,11 @@ impl AccountedRequest {
     fn note_attempt(&mut self, target: &TargetFacts<'_>) {
         let upstream = target.upstream;
         let record = self.record();
+        if record.attempts > 0 {
+            record.attempt_began = record.received_at.elapsed();
+        }
         record.attempts += 1;
+        record.upstream_status = None;
         record.upstream = Some((upstream.id, Arc::clone(&upstream.name)));
     }
 
@@ -86,6 +90,12 @@ impl AccountedRequest {
         let record = self.record();
         record.code = Some(reason);
         record.cause = Some(cause);
+    }
+
+    /// The attempt was answered with this status, and the answer is not the caller's.
+    pub fn refused(&mut self, status: u16, reason: &'static str, cause: String) {
+        self.attempt_failed(reason, cause);
+        self.record().upstream_status = Some(status);
     }
 
     /// Reserves the most that a further attempt at this target may use, on top of what is reserved.
@@ -104,7 +114,8 @@ impl AccountedRequest {
     pub fn end_for_next(&mut self, status: Option<u16>) {
         self.metrics().upstream_retry();
         let record = self.record();
-        let (code, duration) = (record.code.take(), record.received_at.elapsed());
+        let (code, began) = (record.code.take(), record.attempt_began);
+        let duration = record.received_at.elapsed().saturating_sub(began);
         record.cause = None;
         if let Some(account) = &mut self.account {
             account.end_for_next(status, code, duration);

@@ -16,7 +16,7 @@ use crate::audit::Actor;
 use crate::auth::{Principal, Scope, authenticate};
 use crate::domain::ids::OrganizationId;
 use crate::domain::permissions::Permission;
-use crate::domain::scope::WorkspaceScope;
+use crate::domain::scope::{Owner, WorkspaceScope};
 use crate::telemetry::requests::RequestIds;
 
 /// A permission as a type, for the parameters of the types below.
@@ -128,6 +128,16 @@ pub(super) struct InWorkspace<P> {
     permission: PhantomData<P>,
 }
 
+/// A caller with the permission `P` for what belongs to the workspace that the path names, or to their
+/// organization as a whole if it names none.
+#[derive(Debug)]
+pub(super) struct ForOwner<P> {
+    pub(super) owner: Owner,
+    pub(super) principal: Principal,
+    pub(super) actor: Actor,
+    permission: PhantomData<P>,
+}
+
 impl Caller for Anyone {
     fn permission() -> String {
         "none".to_owned()
@@ -153,6 +163,12 @@ impl<P: RequiredPermission> Caller for InOrganization<P> {
 }
 
 impl<P: RequiredPermission> Caller for InWorkspace<P> {
+    fn permission() -> String {
+        P::PERMISSION.to_string()
+    }
+}
+
+impl<P: RequiredPermission> Caller for ForOwner<P> {
     fn permission() -> String {
         P::PERMISSION.to_string()
     }
@@ -287,6 +303,26 @@ impl<P: RequiredPermission> FromRequest for InWorkspace<P> {
                 }
             };
             Ok(Self { scope, principal, actor, permission })
+        })
+    }
+}
+
+impl<P: RequiredPermission> FromRequest for ForOwner<P> {
+    type Error = ApiError;
+    type Future = Extraction<Self>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        if request.match_info().get("workspace_id").is_some() {
+            let caller = InWorkspace::<P>::from_request(request, payload);
+            return Box::pin(async move {
+                let InWorkspace { scope, principal, actor, permission } = caller.await?;
+                Ok(Self { owner: scope.into(), principal, actor, permission })
+            });
+        }
+        let caller = InOrganization::<P>::from_request(request, payload);
+        Box::pin(async move {
+            let InOrganization { organization_id, principal, actor, permission } = caller.await?;
+            Ok(Self { owner: Owner::Organization(organization_id), principal, actor, permission })
         })
     }
 }

@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::auth::AuthError;
 use crate::db::DbError;
+use crate::directory::Unavailable;
 use crate::domain::permissions::Permission;
 
 /// A wrong field.
@@ -263,6 +264,12 @@ pub(super) fn respond(error: &ApiError, problem: &Problem) -> HttpResponse {
 impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> Self {
         Self::Unauthenticated(error)
+    }
+}
+
+impl From<Unavailable> for ApiError {
+    fn from(error: Unavailable) -> Self {
+        Self::Unavailable(error.to_string())
     }
 }
 

@@ -1,7 +1,7 @@
 //! `/gateway-policies`: spend caps, rate limits, model access and fallbacks. The same under `/api/v1`,
 //! `/api/v1/platform` and `/v1/platform`.
 
-mod fallback;
+pub(super) mod fallback;
 mod filter;
 mod spend;
 mod store;
@@ -78,8 +78,9 @@ pub(super) struct GatewayPolicyFields {
     /// `{"triggers": {"status_codes", "first_byte_timeout_ms"}, "chain": {"selector",
     /// "candidates"}}`, in which a target is `{"type": "provider_model", "provider", "model"}` or
     /// `{"type": "model_config", "model_config_id"}`, the selector a target or `{"type": "alias",
-    /// "alias"}`, and candidates are 1 to 5 targets. Routes: `{"triggers", "fallbacks": [{"alias",
-    /// "model_configs": [{"model_config_id"}]}]}`.
+    /// "alias"}`, and candidates are 1 to 5 targets; instead of one, `{"type": "weighted",
+    /// "candidates": [{"weight", ...target}]}` spreads requests over several. Routes: `{"triggers",
+    /// "fallbacks": [{"alias", "model_configs": [{"model_config_id"}]}]}`, weighted in the same way.
     #[schema(value_type = Object)]
     pub(super) config: Value,
     /// What happens to a request that violates it.

@@ -18,6 +18,7 @@ use super::{Exposure, Management};
 use crate::crypto::{KeyringHandle, WrappedDataKey, unwrap_data_key};
 use crate::db::data_keys::{DataKeyRow, list_one_per_master_key};
 use crate::db::{Conn, Database};
+use crate::routing::health::CoolingTargets;
 use crate::telemetry::METRICS_CONTENT_TYPE;
 use crate::telemetry::readiness::Phase;
 
@@ -62,6 +63,9 @@ pub(super) struct ReadinessDetails {
     pub(super) database_reachable: bool,
     /// How long ago the change sequence was last read, in milliseconds.
     pub(super) directory_age_ms: u64,
+    /// Targets of fallback chains that this process leaves out because they failed lately. They are no
+    /// reason not to be ready.
+    pub(super) targets_cooling_down: CoolingTargets,
     /// The master keys that the database needs, and whether each of them works.
     pub(super) master_keys: Vec<MasterKeyReport>,
 }
@@ -172,6 +176,7 @@ async fn get_readiness(
         failing,
         database_reachable: checked.database_reachable,
         directory_age_ms: u64::try_from(plane.directory.age().as_millis()).unwrap_or(u64::MAX),
+        targets_cooling_down: plane.health.cooling(plane.clock.now()),
         master_keys: checked.master_keys,
     });
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -267,10 +272,10 @@ impl KeyCheck {
 }
 
 fn report(keyring: &KeyringHandle, row: DataKeyRow) -> MasterKeyReport {
-    let id = row.master_key_id.clone();
+    let (id, owner) = (row.master_key_id.clone(), row.owner());
     let wrapped = WrappedDataKey { master_key_id: row.master_key_id, sealed: row.wrapped };
     let cause = match keyring.with_key(&wrapped.master_key_id) {
-        Ok(keys) => unwrap_data_key(&keys, &wrapped, row.workspace_id.uuid(), row.id.uuid())
+        Ok(keys) => unwrap_data_key(&keys, &wrapped, owner.uuid(), row.id.uuid())
             .err()
             .map(|error| error.to_string()),
         Err(error) => Some(error.to_string()),

@@ -20,8 +20,10 @@ mod model_prices;
 pub mod openapi;
 mod organizations;
 mod page;
+mod provider_settings;
 mod query;
 mod requests;
+mod route_health;
 mod routes;
 mod secret_values;
 mod secrets;
@@ -43,6 +45,8 @@ use crate::credentials::token_cache::TokenCache;
 use crate::crypto::KeyringHandle;
 use crate::db::Database;
 use crate::directory::Directory;
+use crate::providers::built_in::BuiltInProviders;
+use crate::routing::health::TargetHealth;
 use crate::telemetry::Metrics;
 use crate::telemetry::readiness::Readiness;
 use crate::upstream::EgressRules;
@@ -58,6 +62,10 @@ pub struct Management {
     pub keyring: KeyringHandle,
     /// The upstreams' OAuth tokens, which a check uses, too.
     pub tokens: TokenCache,
+    /// The providers that are called by name.
+    pub built_in: BuiltInProviders,
+    /// How the targets of chains have done lately.
+    pub health: TargetHealth,
     /// Accounts for what a check sends upstream.
     pub accounting: Accounting,
     /// What time it is.
@@ -134,11 +142,13 @@ fn api_routes() -> Routes {
         users::configure,
         api_keys::configure,
         secrets::configure,
+        provider_settings::configure,
         model_configurations::configure,
         model_prices::configure,
         usage::configure,
         requests::configure,
         gateway_policies::configure,
+        route_health::configure,
         audit_log::configure,
     ] {
         configure(&mut routes);

@@ -37,7 +37,9 @@ use crate::domain::pricing::Price;
 use crate::domain::provider::Provider;
 use crate::domain::scope::WorkspaceScope;
 use crate::upstream::EgressRefusal;
-use change_permissions::{apply_patch, check_price_permission, price_change};
+use change_permissions::{
+    apply_patch, check_organizations_secrets, check_price_permission, price_change,
+};
 use store::{changes, check_name_is_free, new_row, use_secrets};
 use validate::{Checked, check};
 
@@ -265,7 +267,7 @@ async fn create_model_configuration(
             check_name_is_free(conn, scope, &fields.name, None).await?;
             let row = new_row(scope, fields, &actor)?;
             insert_model_configuration(conn, row.clone()).await?;
-            use_secrets(conn, &keyring, scope, row.id, &secrets).await?;
+            use_secrets(conn, &keyring, scope, &principal, row.id, &secrets).await?;
             let configuration = ModelConfiguration::of(row)?;
             let scope = Scope::Workspace(scope);
             record(conn, &actor, scope, "create_model_configuration", None, Some(&configuration))
@@ -302,7 +304,8 @@ async fn get_model_configuration(
 ///
 /// A JSON merge patch (RFC 7396). Changing `provider`, `base_url`, `api_key_name`, `oauth`,
 /// `auth`, `extra_headers` or `forward_headers` needs `model-configurations:connect` as well; repeating
-/// their present values does not. Changing `price`, `context_window` or `max_output_tokens` needs a
+/// their present values does not. If the configuration uses a secret of the organization, it needs a key
+/// of the organization. Changing `price`, `context_window` or `max_output_tokens` needs a
 /// key of the organization with `organization:manage`, and so does changing `provider`, `base_url` or
 /// `model` where one of those three is set.
 #[utoipa::path(
@@ -343,12 +346,13 @@ async fn update_model_configuration(
         .write(ChangeScope::Organization(scope.organization_id), async move |conn: &mut Conn| {
             let before = ModelConfiguration::of(current(conn, scope, &id).await?)?;
             let now = apply_patch(&patch, &before.fields, &principal)?;
+            check_organizations_secrets(conn, scope, &principal, &before, &now.fields).await?;
             check_unchanged("base_url", &now.base_url, &base_url)?;
             check_unchanged("oauth.token_url", &now.token_url, &token_url)?;
             let Checked { fields, secrets, .. } = now;
             check_name_is_free(conn, scope, &fields.name, Some(before.id)).await?;
             let row = update_row(conn, scope, before.id, changes(fields, &actor)?).await?;
-            use_secrets(conn, &keyring, scope, before.id, &secrets).await?;
+            use_secrets(conn, &keyring, scope, &principal, before.id, &secrets).await?;
             let after = ModelConfiguration::of(row)?;
             let (scope, operation) = (Scope::Workspace(scope), "update_model_configuration");
             record(conn, &actor, scope, operation, Some(&before), Some(&after)).await?;

@@ -111,7 +111,7 @@ pub(super) struct RequestAttempt {
     pub(super) model: String,
     /// The model that the upstream says it used.
     pub(super) model_used: Option<String>,
-    /// The status that the caller received (of a check, the upstream's); null if they disconnected before.
+    /// The upstream's status, or else that of the gateway's error; null if the caller disconnected before.
     pub(super) status: Option<i32>,
     pub(super) outcome: AttemptOutcome,
     /// The stable code of the error.
@@ -124,9 +124,11 @@ pub(super) struct RequestAttempt {
     /// The price that the cost was computed with.
     #[schema(example = "catalogue:2026-11-01:openai/gpt-4o-mini")]
     pub(super) price_version: Option<String>,
-    /// From the request's arrival to the upstream's first byte, in milliseconds.
+    /// From the request's arrival to the upstream's first byte, in milliseconds; of further attempts, from
+    /// the attempt's beginning.
     pub(super) first_byte_ms: Option<i64>,
-    /// From the request's arrival to its end, in milliseconds.
+    /// From the request's arrival to the attempt's end, in milliseconds; of further attempts, from the
+    /// attempt's beginning.
     pub(super) duration_ms: Option<i64>,
     pub(super) policies: RequestPolicies,
     /// The caller's `X-Gateway-*` metadata, normalized.

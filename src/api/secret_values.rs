@@ -10,7 +10,7 @@ use crate::db::Conn;
 use crate::db::data_keys::{DataKeyRow, find_data_key, insert_data_key};
 use crate::db::secrets::SecretRow;
 use crate::domain::ids::{DataKeyId, SecretId};
-use crate::domain::scope::WorkspaceScope;
+use crate::domain::scope::Owner;
 
 use super::error::ApiError;
 
@@ -21,34 +21,33 @@ pub(super) struct EncryptedValue {
     pub(super) fingerprint: String,
 }
 
-/// The workspace's data key, which is created at its first use. To be called inside a write
+/// The owner's data key, which is created at its first use. To be called inside a write
 /// transaction.
 pub(super) async fn data_key_for_writing(
     conn: &mut Conn,
     keyring: &KeyringHandle,
     actor: &Actor,
-    scope: WorkspaceScope,
+    owner: Owner,
 ) -> Result<(DataKeyId, DataKey), ApiError> {
-    if let Some(row) = find_data_key(conn, scope).await? {
+    if let Some(row) = find_data_key(conn, owner).await? {
         let id = row.id;
         return Ok((id, unwrap(keyring, row)?));
     }
     let id: DataKeyId = actor.clock.new_id();
     let data_key = DataKey::generate(&mut system_random).map_err(randomness_error)?;
-    let workspace = scope.workspace_id.uuid();
     // A rotation in another process changes the file before it re-wraps the data keys. Inside a write
     // transaction, either the rotation sees this data key, or this process reads the new master key.
     if let Err(error) = keyring.reload() {
         tracing::warn!(%error, "can't reload the master key file; using the master keys loaded before");
     }
     let wrapped =
-        wrap_data_key(&keyring.get(), &data_key, workspace, id.uuid(), &mut system_random)
+        wrap_data_key(&keyring.get(), &data_key, owner.uuid(), id.uuid(), &mut system_random)
             .map_err(envelope_error)?;
     let now = actor.now.naive_utc();
     let row = DataKeyRow {
         id,
-        organization_id: scope.organization_id,
-        workspace_id: scope.workspace_id,
+        organization_id: owner.organization_id(),
+        workspace_id: owner.workspace_id(),
         master_key_id: wrapped.master_key_id,
         wrapped: wrapped.sealed,
         created_at: now,
@@ -58,36 +57,32 @@ pub(super) async fn data_key_for_writing(
     Ok((id, data_key))
 }
 
-/// The workspace's data key, if it has one.
+/// The owner's data key, if it has one.
 pub(super) async fn data_key_for_reading(
     conn: &mut Conn,
     keyring: &KeyringHandle,
-    scope: WorkspaceScope,
+    owner: Owner,
 ) -> Result<Option<DataKey>, ApiError> {
-    find_data_key(conn, scope).await?.map(|row| unwrap(keyring, row)).transpose()
+    find_data_key(conn, owner).await?.map(|row| unwrap(keyring, row)).transpose()
 }
 
-/// Encrypts a value. The workspace, the secret and the version are authenticated with it.
+/// Encrypts a value. The owner, the secret and the version are authenticated with it.
 pub(super) fn encrypt_value(
     data_key: &DataKey,
-    scope: WorkspaceScope,
+    owner: Owner,
     id: SecretId,
     version: i64,
     value: &str,
 ) -> Result<EncryptedValue, ApiError> {
-    let context = context(scope, id, version);
+    let context = context(owner, id, version);
     let bytes =
         seal(data_key, &context, value.as_bytes(), &mut system_random).map_err(envelope_error)?;
     Ok(EncryptedValue { bytes, fingerprint: fingerprint(data_key, value.as_bytes()) })
 }
 
 /// Decrypts a stored value.
-pub(super) fn decrypt_value(
-    data_key: &DataKey,
-    scope: WorkspaceScope,
-    row: &SecretRow,
-) -> Result<SecretBytes, ApiError> {
-    open(data_key, &context(scope, row.id, row.version), &row.sealed).map_err(|_| {
+pub(super) fn decrypt_value(data_key: &DataKey, row: &SecretRow) -> Result<SecretBytes, ApiError> {
+    open(data_key, &context(row.owner(), row.id, row.version), &row.sealed).map_err(|_| {
         ApiError::Conflict {
             code: "secret_unavailable",
             detail: format!("The secret {} can't be decrypted; store its value again.", row.name),
@@ -108,19 +103,20 @@ fn unwrap(keyring: &KeyringHandle, row: DataKeyRow) -> Result<DataKey, ApiError>
         KeyringError::UnknownKey { id, .. } => ApiError::Conflict {
             code: "master_key_missing",
             detail: format!(
-                "The secrets of this workspace are encrypted under the master key {id}, which this \
+                "These secrets are encrypted under the master key {id}, which this \
                  server does not have; add it to the master key file."
             ),
         },
         other => ApiError::Internal(other.to_string()),
     })?;
+    let owner = row.owner();
     let wrapped = WrappedDataKey { master_key_id: row.master_key_id, sealed: row.wrapped };
-    unwrap_data_key(&keys, &wrapped, row.workspace_id.uuid(), row.id.uuid())
+    unwrap_data_key(&keys, &wrapped, owner.uuid(), row.id.uuid())
         .map_err(|error| ApiError::Internal(format!("data key {}: {error}", row.id)))
 }
 
-fn context(scope: WorkspaceScope, id: SecretId, version: i64) -> SecretContext {
-    SecretContext { workspace_id: scope.workspace_id.uuid(), secret_id: id.uuid(), version }
+fn context(owner: Owner, id: SecretId, version: i64) -> SecretContext {
+    SecretContext { owner_id: owner.uuid(), secret_id: id.uuid(), version }
 }
 
 fn envelope_error(error: EnvelopeError) -> ApiError {

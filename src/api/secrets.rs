@@ -1,13 +1,14 @@
-//! `/workspaces/{workspace_id}/secrets`: provider credentials. No operation shows a value.
+//! `/workspaces/{workspace_id}/secrets` and, for an organization as a whole, `/secrets`: provider
+//! credentials. No operation shows a value.
 
 use std::collections::HashMap;
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Management;
-use super::access::{InWorkspace, SecretsRead, SecretsWrite};
+use super::access::{ForOwner, SecretsRead, SecretsWrite};
 use super::body::Json;
 use super::error::ApiError;
 use super::field_errors::both;
@@ -15,17 +16,18 @@ use super::page::{PageQuery, Paged};
 use super::query::Query;
 use super::routes::Routes;
 use super::secret_values::{data_key_for_writing, encrypt_value, is_header_value};
-use super::shared::{Audited, Conflicts, check_description, check_workspace, created, record};
-use crate::auth::Scope;
+use super::shared::{
+    Audited, Conflicts, check_description, check_owner, created, owner_path, record,
+};
 use crate::crypto::SecretText;
 use crate::db::secrets::{
     SecretChanges, SecretRow, SecretUse, delete_secret as delete_row, find_secret, insert_secret,
     list_secret_uses, list_secrets as list_rows, update_secret,
 };
 use crate::db::{ChangeScope, Conn};
-use crate::domain::ids::{ConfigurationId, SecretId};
+use crate::domain::ids::{ConfigurationId, SecretId, WorkspaceId};
 use crate::domain::names::{ConfigurationName, SecretName};
-use crate::domain::scope::WorkspaceScope;
+use crate::domain::scope::Owner;
 
 /// The largest value: the JSON file of a service account fits.
 const MAX_BYTES: usize = 64 * 1024;
@@ -48,12 +50,12 @@ pub(super) struct PutSecret {
 /// A secret without its value.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct Secret {
-    /// Unique in the workspace.
+    /// Unique in the workspace, or among the organization's own.
     pub(super) name: SecretName,
     pub(super) description: Option<String>,
     /// The number of values that it has had.
     pub(super) version: i64,
-    /// Equal for equal values in a workspace, different for different ones. It says nothing else.
+    /// Equal for equal values of one owner, different for different ones. It says nothing else.
     #[schema(example = "3f9a0c41d2e7")]
     pub(super) fingerprint: String,
     /// When the first value was stored.
@@ -67,6 +69,7 @@ pub(super) struct Secret {
 /// A model configuration that uses a secret.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct UsingConfiguration {
+    pub(super) workspace_id: WorkspaceId,
     pub(super) id: ConfigurationId,
     pub(super) name: ConfigurationName,
 }
@@ -82,6 +85,7 @@ impl Audited for Secret {
 impl Secret {
     fn of(row: SecretRow, uses: Vec<SecretUse>) -> Self {
         let using = |used: SecretUse| UsingConfiguration {
+            workspace_id: used.workspace_id,
             id: used.configuration_id,
             name: used.configuration_name,
         };
@@ -97,8 +101,13 @@ impl Secret {
     }
 }
 
-/// Adds this resource's operations.
+/// Adds the operations, for workspaces and for organizations.
 pub(super) fn configure(routes: &mut Routes) {
+    routes.repeat("/workspaces/{workspace_id}", str::to_owned, operations);
+    routes.repeat("", |id| id.replace("secret", "organization_secret"), operations);
+}
+
+fn operations(routes: &mut Routes) {
     routes
         .tag("secrets")
         .add(__path_list_secrets, list_secrets)
@@ -107,29 +116,30 @@ pub(super) fn configure(routes: &mut Routes) {
         .add(__path_delete_secret, delete_secret);
 }
 
-/// List the workspace's secrets
+/// List secrets
 ///
-/// Values are never shown.
+/// Those of the workspace, or without one those of the organization, which its workspaces inherit. Values
+/// are never shown.
 #[utoipa::path(
     get,
-    path = "/workspaces/{workspace_id}/secrets",
+    path = "/secrets",
     params(PageQuery),
     responses((status = 200, description = "A page of secrets, oldest first", body = Paged<Secret>)),
 )]
 async fn list_secrets(
-    caller: InWorkspace<SecretsRead>,
+    caller: ForOwner<SecretsRead>,
     plane: web::Data<Management>,
     query: Query<PageQuery>,
 ) -> Result<web::Json<Paged<Secret>>, ApiError> {
     let page = query.check(|query| query.page::<SecretId>())?;
-    let scope = caller.scope;
+    let owner = caller.owner;
     let (rows, uses) = plane
         .database
         .read(async move |conn: &mut Conn| {
-            check_workspace(conn, scope).await?;
-            let rows = list_rows(conn, scope, page).await?;
+            check_owner(conn, owner).await?;
+            let rows = list_rows(conn, owner, page).await?;
             let ids: Vec<SecretId> = rows.iter().map(|row| row.id).collect();
-            let uses = list_secret_uses(conn, scope, &ids).await?;
+            let uses = list_secret_uses(conn, owner.organization_id(), &ids).await?;
             Ok::<_, ApiError>((rows, uses))
         })
         .await?;
@@ -150,28 +160,28 @@ async fn list_secrets(
 /// answer use the new value.
 #[utoipa::path(
     put,
-    path = "/workspaces/{workspace_id}/secrets/{name}",
+    path = "/secrets/{name}",
     responses((status = 200, description = "The secret has a new value", body = Secret), (status = 201, description = "The secret is created", body = Secret), Conflicts),
 )]
 async fn put_secret(
-    caller: InWorkspace<SecretsWrite>,
+    caller: ForOwner<SecretsWrite>,
     plane: web::Data<Management>,
-    path: web::Path<(String, String)>,
+    request: HttpRequest,
     body: Json<PutSecret>,
 ) -> Result<HttpResponse, ApiError> {
-    let InWorkspace { scope, actor, .. } = caller;
-    let name = SecretName::parse(path.into_inner().1);
+    let ForOwner { owner, actor, .. } = caller;
+    let name = SecretName::parse(name_of(&request));
     let name = name.map_err(|error| ApiError::field("name", error));
     let put = body.check(|put| both(check(&put).map(|()| put), name));
     let keyring = plane.keyring.clone();
     let (is_new, secret) = plane
         .database
-        .write(ChangeScope::Organization(scope.organization_id), async move |conn: &mut Conn| {
-            check_workspace(conn, scope).await?;
+        .write(ChangeScope::Organization(owner.organization_id()), async move |conn: &mut Conn| {
+            check_owner(conn, owner).await?;
             let (put, name) = put?;
-            let current = match find_secret(conn, scope, &name).await? {
+            let current = match find_secret(conn, owner, &name).await? {
                 Some(row) => {
-                    let uses = list_secret_uses(conn, scope, &[row.id]).await?;
+                    let uses = list_secret_uses(conn, owner.organization_id(), &[row.id]).await?;
                     Some((row, uses))
                 }
                 None => None,
@@ -190,16 +200,16 @@ async fn put_secret(
                 ));
             }
             let (data_key_id, data_key) =
-                data_key_for_writing(conn, &keyring, &actor, scope).await?;
+                data_key_for_writing(conn, &keyring, &actor, owner).await?;
             let now = actor.now.naive_utc();
             let (before, after) = match current {
                 None => {
                     let id: SecretId = actor.clock.new_id();
-                    let sealed = encrypt_value(&data_key, scope, id, 1, put.value.expose())?;
+                    let sealed = encrypt_value(&data_key, owner, id, 1, put.value.expose())?;
                     let row = SecretRow {
                         id,
-                        organization_id: scope.organization_id,
-                        workspace_id: scope.workspace_id,
+                        organization_id: owner.organization_id(),
+                        workspace_id: owner.workspace_id(),
                         data_key_id,
                         name,
                         description: put.description.flatten(),
@@ -215,7 +225,7 @@ async fn put_secret(
                 Some((row, uses)) => {
                     let version = row.version + 1;
                     let sealed =
-                        encrypt_value(&data_key, scope, row.id, version, put.value.expose())?;
+                        encrypt_value(&data_key, owner, row.id, version, put.value.expose())?;
                     let changes = SecretChanges {
                         data_key_id,
                         description: put.description.unwrap_or_else(|| row.description.clone()),
@@ -224,37 +234,36 @@ async fn put_secret(
                         fingerprint: sealed.fingerprint,
                         updated_at: now,
                     };
-                    let after = update_secret(conn, scope, row.id, changes).await?;
+                    let after = update_secret(conn, owner, row.id, changes).await?;
                     (Some(Secret::of(row, uses.clone())), Secret::of(after, uses))
                 }
             };
-            let scope = Scope::Workspace(scope);
-            record(conn, &actor, scope, "put_secret", before.as_ref(), Some(&after)).await?;
+            record(conn, &actor, owner.into(), "put_secret", before.as_ref(), Some(&after)).await?;
             Ok::<_, ApiError>((before.is_none(), after))
         })
         .await?;
     if !is_new {
         return Ok(HttpResponse::Ok().json(secret));
     }
-    let location = format!("/api/v1/workspaces/{}/secrets/{}", scope.workspace_id, secret.name);
+    let location = format!("{}/secrets/{}", owner_path(owner), secret.name);
     Ok(created(location, secret))
 }
 
 /// Read a secret without its value
 #[utoipa::path(
     get,
-    path = "/workspaces/{workspace_id}/secrets/{name}",
+    path = "/secrets/{name}",
     responses((status = 200, description = "The secret, without its value", body = Secret)),
 )]
 async fn get_secret(
-    caller: InWorkspace<SecretsRead>,
+    caller: ForOwner<SecretsRead>,
     plane: web::Data<Management>,
-    path: web::Path<(String, String)>,
+    request: HttpRequest,
 ) -> Result<web::Json<Secret>, ApiError> {
-    let scope = caller.scope;
-    let name = path.into_inner().1;
+    let owner = caller.owner;
+    let name = name_of(&request);
     let (row, uses) =
-        plane.database.read(async move |conn: &mut Conn| current(conn, scope, name).await).await?;
+        plane.database.read(async move |conn: &mut Conn| current(conn, owner, name).await).await?;
     Ok(web::Json(Secret::of(row, uses)))
 }
 
@@ -263,20 +272,20 @@ async fn get_secret(
 /// For good, and only if no model configuration uses it.
 #[utoipa::path(
     delete,
-    path = "/workspaces/{workspace_id}/secrets/{name}",
+    path = "/secrets/{name}",
     responses((status = 204, description = "The secret is deleted"), Conflicts),
 )]
 async fn delete_secret(
-    caller: InWorkspace<SecretsWrite>,
+    caller: ForOwner<SecretsWrite>,
     plane: web::Data<Management>,
-    path: web::Path<(String, String)>,
+    request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let InWorkspace { scope, actor, .. } = caller;
-    let name = path.into_inner().1;
+    let ForOwner { owner, actor, .. } = caller;
+    let name = name_of(&request);
     plane
         .database
-        .write(ChangeScope::Organization(scope.organization_id), async move |conn: &mut Conn| {
-            let (row, uses) = current(conn, scope, name).await?;
+        .write(ChangeScope::Organization(owner.organization_id()), async move |conn: &mut Conn| {
+            let (row, uses) = current(conn, owner, name).await?;
             if !uses.is_empty() {
                 return Err(ApiError::Conflict {
                     code: "secret_in_use",
@@ -287,10 +296,9 @@ async fn delete_secret(
                     ),
                 });
             }
-            delete_row(conn, scope, row.id).await?;
+            delete_row(conn, owner, row.id).await?;
             let before = Secret::of(row, uses);
-            record(conn, &actor, Scope::Workspace(scope), "delete_secret", Some(&before), None)
-                .await
+            record(conn, &actor, owner.into(), "delete_secret", Some(&before), None).await
         })
         .await?;
     Ok(HttpResponse::NoContent().finish())
@@ -298,16 +306,21 @@ async fn delete_secret(
 
 async fn current(
     conn: &mut Conn,
-    scope: WorkspaceScope,
+    owner: Owner,
     name: String,
 ) -> Result<(SecretRow, Vec<SecretUse>), ApiError> {
     const WHAT: &str = "secret";
 
-    check_workspace(conn, scope).await?;
+    check_owner(conn, owner).await?;
     let name = SecretName::parse(name).map_err(|_| ApiError::NotFound(WHAT))?;
-    let row = find_secret(conn, scope, &name).await?.ok_or(ApiError::NotFound(WHAT))?;
-    let uses = list_secret_uses(conn, scope, &[row.id]).await?;
+    let row = find_secret(conn, owner, &name).await?.ok_or(ApiError::NotFound(WHAT))?;
+    let uses = list_secret_uses(conn, owner.organization_id(), &[row.id]).await?;
     Ok((row, uses))
+}
+
+/// The name of the path.
+fn name_of(request: &HttpRequest) -> String {
+    request.match_info().get("name").unwrap_or_default().to_owned()
 }
 
 fn check(put: &PutSecret) -> Result<(), ApiError> {

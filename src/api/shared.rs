@@ -22,7 +22,7 @@ use crate::db::workspaces::find_workspace;
 use crate::db::{Conn, DbError};
 use crate::domain::ids::ConfigurationId;
 use crate::domain::provider::{Provider, UpstreamId};
-use crate::domain::scope::{Scope, WorkspaceScope};
+use crate::domain::scope::{Owner, Scope, WorkspaceScope};
 
 /// The longest description, in characters.
 const MAX_DESCRIPTION: usize = 1024;
@@ -87,6 +87,22 @@ pub(super) async fn check_workspace(
     scope: WorkspaceScope,
 ) -> Result<(), ApiError> {
     find_workspace(conn, scope).await?.map(|_| ()).ok_or(ApiError::NotFound("workspace"))
+}
+
+/// The same for a workspace as an owner; an organization exists if it has keys.
+pub(super) async fn check_owner(conn: &mut Conn, owner: Owner) -> Result<(), ApiError> {
+    match owner {
+        Owner::Organization(_) => Ok(()),
+        Owner::Workspace(scope) => check_workspace(conn, scope).await,
+    }
+}
+
+/// The path of what belongs to the owner, in the API.
+pub(super) fn owner_path(owner: Owner) -> String {
+    match owner.workspace_id() {
+        Some(id) => format!("/api/v1/workspaces/{id}"),
+        None => "/api/v1".to_owned(),
+    }
 }
 
 /// Checks the length and the characters of a description.

@@ -21,6 +21,7 @@ use crate::auth::Scope;
 use crate::db::api_keys::{count_live_api_keys, delete_workspace_api_keys};
 use crate::db::data_keys::delete_data_key;
 use crate::db::model_configurations::delete_workspace_model_configurations;
+use crate::db::provider_settings::delete_workspace_provider_settings;
 use crate::db::secrets::delete_workspace_secrets;
 use crate::db::workspaces::{
     WorkspaceChanges, WorkspaceRow, delete_workspace as delete_row, find_workspace,
@@ -224,7 +225,8 @@ async fn update_workspace(
 /// Delete a workspace
 ///
 /// Refused while it has keys that are neither revoked nor expired, unless `force` is true, which
-/// revokes them. Its model configurations, its secrets and the data key of the secrets are deleted.
+/// revokes them. Its model configurations, its secrets, the data key of the secrets and its settings of providers are
+/// deleted.
 #[utoipa::path(
     delete,
     path = "/workspaces/{workspace_id}",
@@ -260,6 +262,7 @@ async fn delete_workspace(
             let configurations = delete_workspace_model_configurations(conn, scope, now).await?;
             let secrets = delete_workspace_secrets(conn, scope).await?;
             delete_data_key(conn, scope).await?;
+            let provider_settings = delete_workspace_provider_settings(conn, scope).await?;
             delete_row(conn, scope, now).await?;
             let event = Event {
                 operation: "delete_workspace",
@@ -272,6 +275,7 @@ async fn delete_workspace(
                     "api_keys": api_keys,
                     "model_configurations": configurations,
                     "secrets": secrets,
+                    "provider_settings": provider_settings,
                 }})),
             };
             Ok(audit::record(conn, &actor, event).await?)

@@ -102,8 +102,9 @@ async fn check_keyring(database: &Database, keyring: &KeyringHandle) -> Result<(
         .await?;
     for row in rows {
         let keyring = keyring.with_key(&row.master_key_id)?;
+        let owner = row.owner();
         let wrapped = WrappedDataKey { master_key_id: row.master_key_id, sealed: row.wrapped };
-        unwrap_data_key(&keyring, &wrapped, row.workspace_id.uuid(), row.id.uuid())
+        unwrap_data_key(&keyring, &wrapped, owner.uuid(), row.id.uuid())
             .map_err(|_| StartError::WrongMasterKey(wrapped.master_key_id.clone()))?;
     }
     Ok(())

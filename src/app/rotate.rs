@@ -63,15 +63,11 @@ async fn rewrap_batch(
     let done = rows.len();
     for row in rows {
         let keyring = handle.with_key(&row.master_key_id)?;
+        let owner = row.owner();
         let wrapped = WrappedDataKey { master_key_id: row.master_key_id, sealed: row.wrapped };
-        let rewrapped = rewrap_data_key(
-            &keyring,
-            &wrapped,
-            row.workspace_id.uuid(),
-            row.id.uuid(),
-            &mut system_random,
-        )
-        .map_err(|error| DbError::Internal(format!("data key {}: {error}", row.id)))?;
+        let rewrapped =
+            rewrap_data_key(&keyring, &wrapped, owner.uuid(), row.id.uuid(), &mut system_random)
+                .map_err(|error| DbError::Internal(format!("data key {}: {error}", row.id)))?;
         if let Some(rewrapped) = rewrapped {
             let now = clock.now().naive_utc();
             update_wrapping(conn, row.id, rewrapped.master_key_id, rewrapped.sealed, now).await?;

@@ -24,9 +24,10 @@ use crate::directory::Directory;
 use crate::domain::provider::Provider;
 use crate::providers::built_in::{self, BuiltInProviders};
 use crate::proxy::concurrency::Concurrency;
-use crate::proxy::cool_down::CoolDowns;
 use crate::proxy::read::BodyLimits;
+use crate::proxy::unmetered::StreamLimits;
 use crate::proxy::{self, DataPlane};
+use crate::routing::health::TargetHealth;
 use crate::telemetry::Metrics;
 use crate::telemetry::readiness::Readiness;
 use crate::telemetry::requests::{RequestIds, RequestSpan};
@@ -77,6 +78,25 @@ enum Port {
     Admins,
 }
 
+/// What both planes work with.
+#[derive(Clone)]
+struct BothPlanes {
+    tokens: TokenCache,
+    built_in: BuiltInProviders,
+    health: TargetHealth,
+}
+
+/// Shows how many targets of chains cool down.
+fn watch_cool_downs(parts: &Parts, health: &TargetHealth) {
+    let (health, clock) = (health.clone(), parts.clock.clone());
+    parts.metrics.watch_gauge(
+        "targets_cooling_down",
+        "Targets of fallback chains that are left out because they failed lately",
+        #[expect(clippy::cast_precision_loss, reason = "there are at most some thousands")]
+        move || health.cooling(clock.now()).total() as f64,
+    );
+}
+
 /// Shows the counts that the database keeps.
 pub(super) fn watch_counters(metrics: &Metrics, database: &Database) {
     let counted = database.clone();
@@ -100,9 +120,15 @@ pub(super) fn start(
     parts: Parts,
 ) -> Result<Servers, StartError> {
     let upstream = upstream_settings(settings)?;
-    let tokens = TokenCache::new(parts.clock.clone());
-    let plane = web::Data::new(data_plane(settings, &parts, tokens.clone())?);
-    let management = web::Data::new(management(settings, &parts, tokens, &upstream));
+    let both = BothPlanes {
+        tokens: TokenCache::new(parts.clock.clone()),
+        built_in: BuiltInProviders::new(&settings.egress.provider_origins)
+            .map_err(|error| StartError::ProviderOrigin(error.to_string()))?,
+        health: TargetHealth::default(),
+    };
+    watch_cool_downs(&parts, &both.health);
+    let plane = web::Data::new(data_plane(settings, &parts, both.clone()));
+    let management = web::Data::new(management(settings, &parts, both, &upstream));
     let address = listeners.callers.local_addr()?;
     let port = if listeners.admins.is_some() { Port::Callers } else { Port::Both };
     let workers = settings.limits.workers();
@@ -141,14 +167,17 @@ fn upstream_settings(settings: &Settings) -> Result<UpstreamSettings, StartError
 fn management(
     settings: &Settings,
     parts: &Parts,
-    tokens: TokenCache,
+    both: BothPlanes,
     upstream: &UpstreamSettings,
 ) -> Management {
+    let BothPlanes { tokens, built_in, health } = both;
     Management {
         database: parts.store.database.clone(),
         directory: parts.directory.clone(),
         keyring: parts.store.keyring.clone(),
         tokens,
+        built_in,
+        health,
         accounting: parts.accounting.clone(),
         clock: parts.clock.clone(),
         trusted_proxies: TrustedProxies::new(settings.listen.trusted_proxies.0.clone()),
@@ -158,32 +187,32 @@ fn management(
     }
 }
 
-fn data_plane(
-    settings: &Settings,
-    parts: &Parts,
-    tokens: TokenCache,
-) -> Result<DataPlane, StartError> {
+fn data_plane(settings: &Settings, parts: &Parts, both: BothPlanes) -> DataPlane {
     let (limits, timeouts) = (&settings.limits, &settings.timeouts);
-    Ok(DataPlane {
+    let BothPlanes { tokens, built_in, health } = both;
+    DataPlane {
         directory: parts.directory.clone(),
-        built_in: BuiltInProviders::new(&settings.egress.provider_origins)
-            .map_err(|error| StartError::ProviderOrigin(error.to_string()))?,
+        built_in,
         keyring: parts.store.keyring.clone(),
         tokens,
         clock: parts.clock.clone(),
         accounting: parts.accounting.clone(),
         body_limits: BodyLimits { bytes: limits.max_body_bytes, time: timeouts.body_timeout },
+        stream_limits: StreamLimits {
+            bytes: limits.max_unmetered_body_bytes as u64,
+            idle: timeouts.body_timeout,
+        },
         body_memory: Budget::new(limits.body_memory_bytes),
         requests: Budget::new(limits.max_concurrent_requests),
         concurrency: Concurrency::default(),
-        cool_downs: CoolDowns::default(),
+        health,
         trusted_proxies: TrustedProxies::new(settings.listen.trusted_proxies.0.clone()),
         timeouts: UpstreamTimeouts {
             connect: timeouts.connect_timeout,
             first_byte: timeouts.first_byte_timeout,
             idle: timeouts.idle_timeout,
         },
-    })
+    }
 }
 
 fn serve(

@@ -18,6 +18,16 @@ pub struct LimitSettings {
     )]
     pub max_body_bytes: usize,
 
+    /// Largest body of a request to an unmetered endpoint, which is streamed
+    #[arg(
+        long,
+        env = "TOLLGATE_MAX_UNMETERED_BODY_BYTES",
+        value_name = "SIZE",
+        default_value = "512MiB",
+        value_parser = parse_size
+    )]
+    pub max_unmetered_body_bytes: usize,
+
     /// Memory for all buffered request bodies together; a request that exceeds it gets 503
     #[arg(
         long,

@@ -1,9 +1,9 @@
-//! Envelope encryption with AES-256-GCM: a master key wraps a workspace's data key, the data key
+//! Envelope encryption with AES-256-GCM: a master key wraps an owner's data key, the data key
 //! seals its secrets.
 //!
 //! A sealed value has one byte of format version, twelve bytes of nonce, the ciphertext and its tag. Its row
 //! is part of the associated data, so a value that was copied to another row does not open. Nonces are
-//! random: a data key seals the secrets of one workspace, far fewer than the 2^32 messages after which
+//! random: a data key seals the secrets of one owner, far fewer than the 2^32 messages after which
 //! NIST SP 800-38D requires a new key.
 
 use std::sync::Arc;
@@ -28,7 +28,7 @@ const SEAL_LABEL: &[u8] = b"tollgate/v1/seal-secret";
 const FINGERPRINT_LABEL: &[u8] = b"tollgate/v1/fingerprint-secret";
 const WRAPPED_LABEL: &[u8] = b"tollgate/v1/wrapped-data-key";
 
-/// Hex characters of a fingerprint: 48 bits distinguish the values of one workspace.
+/// Hex characters of a fingerprint: 48 bits distinguish the values of one owner.
 const FINGERPRINT_CHARS: usize = 12;
 
 /// Sealing or opening failed.
@@ -56,7 +56,7 @@ struct DataKeyInner {
     fingerprint: Zeroizing<[u8; 32]>,
 }
 
-/// A workspace's data key. Cheap to clone; zeroized when the last clone is dropped.
+/// The data key of a workspace, or of an organization as a whole. Cheap to clone; zeroized when the last clone is dropped.
 #[derive(Clone)]
 pub struct DataKey(Arc<DataKeyInner>);
 
@@ -94,7 +94,7 @@ pub struct WrappedDataKey {
 /// context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SecretContext {
-    pub workspace_id: Uuid,
+    pub owner_id: Uuid,
     pub secret_id: Uuid,
     /// Prevents that an old value is restored.
     pub version: i64,
@@ -106,7 +106,7 @@ impl SecretContext {
         [
             SEAL_LABEL,
             &[FORMAT],
-            self.workspace_id.as_bytes(),
+            self.owner_id.as_bytes(),
             self.secret_id.as_bytes(),
             &self.version.to_be_bytes(),
         ]
@@ -114,12 +114,12 @@ impl SecretContext {
     }
 }
 
-fn wrap_associated_data(workspace_id: Uuid, data_key_id: Uuid, master_key_id: &str) -> Vec<u8> {
+fn wrap_associated_data(owner_id: Uuid, data_key_id: Uuid, master_key_id: &str) -> Vec<u8> {
     // Only the last part has a variable width.
     [
         WRAPPED_LABEL,
         &[FORMAT],
-        workspace_id.as_bytes(),
+        owner_id.as_bytes(),
         data_key_id.as_bytes(),
         master_key_id.as_bytes(),
     ]
@@ -130,12 +130,12 @@ fn wrap_associated_data(workspace_id: Uuid, data_key_id: Uuid, master_key_id: &s
 pub fn wrap_data_key(
     keyring: &Keyring,
     data_key: &DataKey,
-    workspace_id: Uuid,
+    owner_id: Uuid,
     data_key_id: Uuid,
     random: &mut Random<'_>,
 ) -> Result<WrappedDataKey, EnvelopeError> {
     let master = keyring.active();
-    let context = wrap_associated_data(workspace_id, data_key_id, master.id());
+    let context = wrap_associated_data(owner_id, data_key_id, master.id());
     let sealed = seal_with(master.wrap_cipher(), &context, data_key.0.key.as_slice(), random)?;
     Ok(WrappedDataKey { master_key_id: master.id().to_owned(), sealed })
 }
@@ -144,12 +144,12 @@ pub fn wrap_data_key(
 pub fn unwrap_data_key(
     keyring: &Keyring,
     wrapped: &WrappedDataKey,
-    workspace_id: Uuid,
+    owner_id: Uuid,
     data_key_id: Uuid,
 ) -> Result<DataKey, EnvelopeError> {
     let id = &wrapped.master_key_id;
     let master = keyring.find(id).ok_or_else(|| EnvelopeError::UnknownMasterKey(id.clone()))?;
-    let context = wrap_associated_data(workspace_id, data_key_id, id);
+    let context = wrap_associated_data(owner_id, data_key_id, id);
     let opened = open_with(master.wrap_cipher(), &context, &wrapped.sealed)?;
     let key = opened.expose().try_into().map_err(|_| EnvelopeError::DoesNotOpen)?;
     Ok(DataKey::new(Zeroizing::new(key)))
@@ -160,15 +160,15 @@ pub fn unwrap_data_key(
 pub fn rewrap_data_key(
     keyring: &Keyring,
     wrapped: &WrappedDataKey,
-    workspace_id: Uuid,
+    owner_id: Uuid,
     data_key_id: Uuid,
     random: &mut Random<'_>,
 ) -> Result<Option<WrappedDataKey>, EnvelopeError> {
     if wrapped.master_key_id == keyring.active_id() {
         return Ok(None);
     }
-    let data_key = unwrap_data_key(keyring, wrapped, workspace_id, data_key_id)?;
-    wrap_data_key(keyring, &data_key, workspace_id, data_key_id, random).map(Some)
+    let data_key = unwrap_data_key(keyring, wrapped, owner_id, data_key_id)?;
+    wrap_data_key(keyring, &data_key, owner_id, data_key_id, random).map(Some)
 }
 
 /// Seals a secret's value.
@@ -190,7 +190,7 @@ pub fn open(
     open_with(&data_key.0.seal, &context.associated_data(), sealed)
 }
 
-/// A short keyed hash of a value. Shows whether two secrets of a workspace are equal; guesses cannot be checked
+/// A short keyed hash of a value. Shows whether two secrets of an owner are equal; guesses cannot be checked
 /// without the data key.
 pub fn fingerprint(data_key: &DataKey, plaintext: &[u8]) -> String {
     let mut mac = keyed(&data_key.0.fingerprint);

@@ -1,7 +1,8 @@
 //! Master keys, envelope encryption of provider secrets, the format and hash of API keys, and the
 //! certificates that TLS trusts.
 //!
-//! Master keys wrap one data key for each workspace, which seals the secrets of the workspace. Keys for
+//! Master keys wrap one data key for each workspace, and one for an organization's own secrets, which seal
+//! the secrets. Keys for
 //! different purposes are derived with HKDF and a label. This module uses no database, no HTTP and no
 //! clock, except to limit how often the key file is read. Randomness is passed in, so that tests can
 //! choose it.

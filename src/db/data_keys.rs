@@ -1,14 +1,15 @@
-//! `data_keys`: one for each workspace, wrapped by a master key.
+//! `data_keys`: one for each workspace, and one for an organization's own secrets, wrapped by a master key.
 
 use chrono::NaiveDateTime;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::conn::on;
+use super::owner::same;
 use super::schema::data_keys;
 use super::{Conn, DbError, optional};
 use crate::domain::ids::{DataKeyId, OrganizationId, WorkspaceId};
-use crate::domain::scope::WorkspaceScope;
+use crate::domain::scope::{Owner, WorkspaceScope};
 
 /// One wrapped data key.
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
@@ -16,26 +17,31 @@ use crate::domain::scope::WorkspaceScope;
 pub struct DataKeyRow {
     pub id: DataKeyId,
     pub organization_id: OrganizationId,
-    pub workspace_id: WorkspaceId,
+    /// None for the organization's own.
+    pub workspace_id: Option<WorkspaceId>,
     pub master_key_id: String,
     pub wrapped: Vec<u8>,
     pub created_at: NaiveDateTime,
     pub updated_at: NaiveDateTime,
 }
 
-/// The workspace's data key.
-pub async fn find_data_key(
-    conn: &mut Conn,
-    scope: WorkspaceScope,
-) -> Result<Option<DataKeyRow>, DbError> {
+impl DataKeyRow {
+    /// Whose secrets it encrypts.
+    pub fn owner(&self) -> Owner {
+        Owner::of(self.organization_id, self.workspace_id)
+    }
+}
+
+/// The owner's data key.
+pub async fn find_data_key(conn: &mut Conn, owner: Owner) -> Result<Option<DataKeyRow>, DbError> {
     optional(on!(conn, c => data_keys::table
-        .filter(data_keys::organization_id.eq(scope.organization_id))
-        .filter(data_keys::workspace_id.eq(scope.workspace_id))
+        .filter(data_keys::organization_id.eq(owner.organization_id()))
+        .filter(same(data_keys::workspace_id, owner.workspace_id()))
         .select(DataKeyRow::as_select())
         .first(c)))
 }
 
-/// Inserts the workspace's data key.
+/// Inserts an owner's data key.
 pub async fn insert_data_key(conn: &mut Conn, row: DataKeyRow) -> Result<(), DbError> {
     on!(conn, c => diesel::insert_into(data_keys::table).values(&row).execute(c)).map(|_| ())
 }

@@ -17,8 +17,10 @@ pub mod model_configurations;
 pub mod model_prices;
 pub mod names;
 pub mod organizations;
+mod owner;
 mod page;
 mod pool;
+pub mod provider_settings;
 pub mod requests;
 mod schema;
 #[cfg(test)]

@@ -183,20 +183,6 @@ pub async fn delete_model_configuration(
     update_used_secrets(conn, scope, id, &[]).await
 }
 
-/// The secrets that the configuration uses.
-pub async fn list_used_secrets(
-    conn: &mut Conn,
-    scope: WorkspaceScope,
-    id: ConfigurationId,
-) -> Result<Vec<SecretId>, DbError> {
-    on!(conn, c => model_configuration_secrets::table
-        .filter(model_configuration_secrets::organization_id.eq(scope.organization_id))
-        .filter(model_configuration_secrets::workspace_id.eq(scope.workspace_id))
-        .filter(model_configuration_secrets::configuration_id.eq(id))
-        .select(model_configuration_secrets::secret_id)
-        .load(c))
-}
-
 /// Replaces the list of secrets that the configuration uses.
 pub async fn update_used_secrets(
     conn: &mut Conn,

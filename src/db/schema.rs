@@ -58,7 +58,7 @@ table! {
     data_keys (id) {
         id -> Text,
         organization_id -> Text,
-        workspace_id -> Text,
+        workspace_id -> Nullable<Text>,
         master_key_id -> Text,
         wrapped -> Binary,
         created_at -> Timestamp,
@@ -70,13 +70,25 @@ table! {
     secrets (id) {
         id -> Text,
         organization_id -> Text,
-        workspace_id -> Text,
+        workspace_id -> Nullable<Text>,
         data_key_id -> Text,
         name -> Text,
         description -> Nullable<Text>,
         version -> BigInt,
         sealed -> Binary,
         fingerprint -> Text,
+        created_at -> Timestamp,
+        updated_at -> Timestamp,
+    }
+}
+
+table! {
+    provider_settings (id) {
+        id -> Text,
+        organization_id -> Text,
+        workspace_id -> Nullable<Text>,
+        provider -> Text,
+        settings -> Json,
         created_at -> Timestamp,
         updated_at -> Timestamp,
     }

@@ -120,6 +120,10 @@ fn postgres_tables() -> Tables {
                     columns.insert(new_name.to_owned(), column);
                 } else if let Some(change) = change.strip_prefix("ADD COLUMN ") {
                     tables.get_mut(name).unwrap().extend(columns(change));
+                } else if let Some(change) = change.strip_prefix("ALTER COLUMN ") {
+                    let (column, change) = change.split_once(' ').unwrap();
+                    assert_eq!(change, "DROP NOT NULL");
+                    tables.get_mut(name).unwrap().get_mut(column).unwrap().1 = true;
                 } else {
                     panic!("this test can't read: {statement}");
                 }

@@ -12,7 +12,7 @@ use diesel::sqlite::Sqlite;
 
 use crate::domain::ids::{
     ApiKeyId, AttemptId, AuditEventId, ConfigurationId, DataKeyId, ModelPriceId, OrganizationId,
-    PolicyId, RequestId, SecretId, UserId, WorkspaceId,
+    PolicyId, ProviderSettingsId, RequestId, SecretId, UserId, WorkspaceId,
 };
 use crate::domain::names::{ConfigurationName, DisplayName, Email, Handle, SecretName};
 use crate::domain::permissions::Role;
@@ -102,6 +102,7 @@ id_columns!(
     ConfigurationId,
     DataKeyId,
     ModelPriceId,
+    ProviderSettingsId,
     OrganizationId,
     PolicyId,
     RequestId,

@@ -1,9 +1,11 @@
 //! The cached state of one upstream: a model configuration or a built-in provider. Its secrets stay sealed
 //! until a request needs them.
 
+mod data_keys;
+mod provider_level;
 mod token_source;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use actix_web::http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use quick_cache::sync::Cache;
@@ -14,26 +16,26 @@ use crate::accounting::prices::{
     ConfigurationPrice, OrganizationPrice, PriceList, Resolution, ResolvedPrice, price_of_used,
     resolve,
 };
-use crate::crypto::{
-    DataKey, KeyringHandle, SecretBytes, SecretContext, WrappedDataKey, open, unwrap_data_key,
-};
-use crate::db::data_keys::find_data_key;
+use crate::crypto::{KeyringHandle, SecretBytes, SecretContext, open};
 use crate::db::model_configurations::{
     ModelConfigurationRow, find_model_configuration, find_model_configuration_named,
 };
 use crate::db::model_prices::list_model_prices_for;
-use crate::db::secrets::{SecretRow, list_secrets_named};
+use crate::db::secrets::{SecretRow, list_secrets_of_configuration};
 use crate::db::{Conn, DbError};
-use crate::domain::ids::{ConfigurationId, DataKeyId, OrganizationId};
+use crate::domain::ids::{ConfigurationId, OrganizationId};
 use crate::domain::model_configuration::{
     HeaderTemplate, Placement, StreamUsage, TemplatePart, Timeouts,
 };
 use crate::domain::names::SecretName;
 use crate::domain::provider::{Provider, UpstreamApi, UpstreamId};
-use crate::domain::scope::WorkspaceScope;
+use crate::domain::provider_settings::UnmeteredEndpoint;
+use crate::domain::scope::{Owner, WorkspaceScope};
 use crate::providers::built_in::BuiltInProvider;
 use crate::upstream::BaseUrl;
 
+use data_keys::DataKeys;
+pub use provider_level::{ProviderLevel, find_provider_level, parse_settings};
 pub use token_source::TokenSource;
 
 /// The models whose prices an upstream without a model of its own remembers.
@@ -72,8 +74,14 @@ pub struct UpstreamEntry {
     /// The key that is sent while there is no token.
     fallback_key: Option<(HeaderName, HeaderTemplate)>,
     secrets: Vec<SecretRow>,
-    wrapped: Option<(DataKeyId, WrappedDataKey)>,
-    data_key: OnceLock<DataKey>,
+    data_keys: DataKeys,
+    /// Whether the credential is the organization's and the upstream a built-in provider: other workspaces
+    /// use the same account there.
+    pub is_inherited: bool,
+    /// What is passed through although nothing is metered there.
+    pub unmetered_endpoints: Vec<UnmeteredEndpoint>,
+    /// Whether callers may use a subscription of their own.
+    pub subscription_pass_through: bool,
 }
 
 /// A model of an upstream.
@@ -194,24 +202,9 @@ impl UpstreamEntry {
             .iter()
             .find(|row| row.name == *name)
             .ok_or_else(|| unavailable("there is no such secret".to_owned()))?;
-        let data_key = match self.data_key.get() {
-            Some(data_key) => data_key,
-            None => {
-                let (id, wrapped) = self
-                    .wrapped
-                    .as_ref()
-                    .ok_or_else(|| unavailable("the workspace has no data key".to_owned()))?;
-                let keyring = keyring
-                    .with_key(&wrapped.master_key_id)
-                    .map_err(|error| unavailable(error.to_string()))?;
-                let workspace = self.scope.workspace_id.uuid();
-                let data_key = unwrap_data_key(&keyring, wrapped, workspace, id.uuid())
-                    .map_err(|error| unavailable(error.to_string()))?;
-                self.data_key.get_or_init(|| data_key)
-            }
-        };
+        let data_key = self.data_keys.open(row.data_key_id, keyring).map_err(unavailable)?;
         let context = SecretContext {
-            workspace_id: self.scope.workspace_id.uuid(),
+            owner_id: row.owner().uuid(),
             secret_id: row.id.uuid(),
             version: row.version,
         };
@@ -256,7 +249,8 @@ pub(super) async fn load_configuration(
 
 async fn of_row(conn: &mut Conn, row: &ModelConfigurationRow) -> Result<UpstreamEntry, DbError> {
     let mut entry = add_price(conn, row, parse(row)?).await?;
-    add_secrets(conn, &mut entry).await?;
+    entry.secrets = list_secrets_of_configuration(conn, entry.scope, row.id).await?;
+    entry.data_keys = DataKeys::load(conn, row.organization_id, &entry.secrets).await?;
     Ok(entry)
 }
 
@@ -267,14 +261,25 @@ pub(super) async fn load_provider(
     built_in: &BuiltInProvider,
 ) -> Result<UpstreamEntry, DbError> {
     let provider = built_in.provider;
-    let (header, template) = credential(&provider.default_placement(), built_in.secret_name)
-        .map_err(|error| DbError::Internal(format!("provider {}: {error}", provider.as_str())))?;
+    let invalid = |error: Box<dyn std::error::Error + Send + Sync>| {
+        DbError::Internal(format!("provider {}: {error}", provider.as_str()))
+    };
+    let level = find_provider_level(conn, scope, built_in).await?;
+    let secret_name = level.secret_name.as_str();
+    let mut headers =
+        vec![credential(&provider.default_placement(), secret_name).map_err(invalid)?];
+    for (name, value) in &level.settings.extra_headers {
+        let name =
+            HeaderName::from_bytes(name.as_bytes()).map_err(|error| invalid(error.into()))?;
+        let value = HeaderTemplate::parse(value).map_err(|error| invalid(error.into()))?;
+        headers.push((name, value));
+    }
     let prices = price_list(conn, scope.organization_id, &built_in.provider_name).await?;
-    let mut entry = UpstreamEntry {
+    Ok(UpstreamEntry {
         id: UpstreamId::Provider(provider),
         name: provider.as_str().into(),
         scope,
-        enabled: true,
+        enabled: level.is_enabled,
         base_url: built_in.base_url.clone(),
         model: None,
         forward_headers: Vec::new(),
@@ -286,28 +291,15 @@ pub(super) async fn load_provider(
         provider,
         organization_prices: prices,
         chosen_models: Cache::new(REMEMBERED_MODELS),
-        headers: vec![(header, template)],
+        headers,
         token_source: None,
         fallback_key: None,
-        secrets: Vec::new(),
-        wrapped: None,
-        data_key: OnceLock::new(),
-    };
-    add_secrets(conn, &mut entry).await?;
-    Ok(entry)
-}
-
-async fn add_secrets(conn: &mut Conn, entry: &mut UpstreamEntry) -> Result<(), DbError> {
-    let mut names: Vec<SecretName> =
-        entry.keys().flat_map(|(_, template)| template.secrets().cloned()).collect();
-    names.extend(entry.token_source.iter().map(|source| source.client.client_secret.clone()));
-    if !names.is_empty() {
-        entry.secrets = list_secrets_named(conn, entry.scope, &names).await?;
-        entry.wrapped = find_data_key(conn, entry.scope).await?.map(|row| {
-            (row.id, WrappedDataKey { master_key_id: row.master_key_id, sealed: row.wrapped })
-        });
-    }
-    Ok(())
+        data_keys: DataKeys::load(conn, scope.organization_id, &level.secrets).await?,
+        secrets: level.secrets,
+        is_inherited: matches!(level.owner, Owner::Organization(_)),
+        unmetered_endpoints: level.unmetered_endpoints,
+        subscription_pass_through: level.subscription_pass_through,
+    })
 }
 
 /// The header that carries the credential in this secret.
@@ -456,7 +448,9 @@ fn parse(row: &ModelConfigurationRow) -> Result<UpstreamEntry, DbError> {
         token_source,
         fallback_key,
         secrets: Vec::new(),
-        wrapped: None,
-        data_key: OnceLock::new(),
+        data_keys: DataKeys::default(),
+        is_inherited: false,
+        unmetered_endpoints: Vec::new(),
+        subscription_pass_through: false,
     })
 }

@@ -60,6 +60,23 @@ pub fn is_settable_extra(name: &str) -> bool {
         && !is_own(name)
 }
 
+/// Whether settings of a built-in provider may set this header: one that a configuration may forward, and
+/// that chooses no account, project or credential at the provider and says nothing of who the caller is.
+/// Ignores letter case.
+pub fn is_settable_for_provider(name: &str) -> bool {
+    const NEVER: &[&str] =
+        &["x-goog-user-project", "openai-organization", "openai-project", "forwarded", "via"];
+    const PREFIXES: &[&str] = &["x-amz-", "x-gateway-", "x-forwarded-"];
+
+    let begins = |prefix: &&str| {
+        name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    };
+    is_forwardable(name)
+        && is_settable_extra(name)
+        && !one_of(name, NEVER)
+        && !PREFIXES.iter().any(begins)
+}
+
 /// Whether a header is one of Tollgate's own. Ignores letter case.
 pub fn is_own(name: &str) -> bool {
     name.get(..OWN_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(OWN_PREFIX))

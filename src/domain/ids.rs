@@ -66,7 +66,9 @@ id! {
     SecretId;
     /// A model configuration.
     ConfigurationId;
-    /// A data key, which seals the secrets of one workspace.
+    /// What an owner sets for a built-in provider.
+    ProviderSettingsId;
+    /// A data key, which seals the secrets of one owner.
     DataKeyId;
     /// An entry of the audit log.
     AuditEventId;

@@ -13,6 +13,7 @@ pub mod policy;
 pub mod pricing;
 pub mod principal;
 pub mod provider;
+pub mod provider_settings;
 pub mod scope;
 pub(crate) mod text_enum;
 pub mod tokens;

@@ -78,6 +78,14 @@ impl Provider {
         matches!(self, Self::OpenaiCompatible | Self::AnthropicCompatible)
     }
 
+    /// The fields of a [`Connection`](super::provider_settings::Connection) that it takes.
+    pub fn connection_fields(self) -> &'static [&'static str] {
+        match self {
+            Self::Bedrock => &["region"],
+            _ => &[],
+        }
+    }
+
     /// The API that the upstream speaks.
     pub fn api(self) -> UpstreamApi {
         match self {

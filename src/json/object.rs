@@ -109,6 +109,11 @@ impl JsonBody {
         Ok(body)
     }
 
+    /// The whole body as it was sent.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The raw value of a field.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.position(key).and_then(|at| self.value(at))

@@ -7,6 +7,7 @@ use super::text_sample::TextSampler;
 use super::usage::{ReportedUsage, UsageNames};
 use super::{chat, converse, embeddings, messages, responses};
 use crate::domain::provider::UpstreamApi;
+use crate::domain::provider_settings::UnmeteredMethod;
 use crate::json::scanner::{MemberNames, TopLevelScanner};
 
 /// OpenAI, "Compact a response".
@@ -78,6 +79,13 @@ pub enum Operation {
         /// The id as the caller encoded it.
         id: String,
     },
+    /// A call of an endpoint of a provider of which the gateway reads nothing.
+    Unmetered {
+        /// Its method.
+        method: UnmeteredMethod,
+        /// The path after the version, without anything encoded.
+        path: String,
+    },
 }
 
 impl Operation {
@@ -123,7 +131,7 @@ impl Operation {
             Self::CountTokens => Some(Format::Messages),
             Self::Gemini { method, .. } => Some(method.format()),
             Self::Converse { .. } => Some(Format::Converse),
-            Self::ListModels | Self::GetModel { .. } => None,
+            Self::ListModels | Self::GetModel { .. } | Self::Unmetered { .. } => None,
         }
     }
 
@@ -134,7 +142,10 @@ impl Operation {
             Self::CompactResponse => Some(Format::Responses),
             Self::Gemini { method, .. } => Some(method.format()).filter(|_| !self.counts_tokens()),
             Self::Converse { .. } => Some(Format::Converse),
-            Self::CountTokens | Self::ListModels | Self::GetModel { .. } => None,
+            Self::CountTokens
+            | Self::ListModels
+            | Self::GetModel { .. }
+            | Self::Unmetered { .. } => None,
         }
     }
 
@@ -169,7 +180,8 @@ impl Operation {
             | Self::Converse { .. }
             | Self::Gemini { .. }
             | Self::ListModels
-            | Self::GetModel { .. } => None,
+            | Self::GetModel { .. }
+            | Self::Unmetered { .. } => None,
         }
     }
 
@@ -187,7 +199,7 @@ impl Operation {
             Some(Format::Messages) => api == UpstreamApi::Anthropic,
             Some(Format::Gemini | Format::GeminiEmbeddings) => api == UpstreamApi::Gemini,
             Some(Format::Converse) => api == UpstreamApi::Converse,
-            None => api != UpstreamApi::Converse,
+            None => api != UpstreamApi::Converse || matches!(self, Self::Unmetered { .. }),
         }
     }
 
@@ -223,6 +235,7 @@ impl Operation {
             Self::CountTokens => COUNT_TOKENS_PATH.to_owned(),
             Self::ListModels => "/models".to_owned(),
             Self::GetModel { id } => format!("/models/{id}"),
+            Self::Unmetered { path, .. } => path.clone(),
         }
     }
 
@@ -237,6 +250,7 @@ impl Operation {
             Self::Converse { is_stream: true, .. } => "converse_stream",
             Self::ListModels => "list_models",
             Self::GetModel { .. } => "get_model",
+            Self::Unmetered { .. } => "unmetered",
         }
     }
 }

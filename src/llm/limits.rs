@@ -16,6 +16,8 @@ pub use facts::BodyFacts;
 pub use model_fields::{KNOWN_MODEL_FIELDS, is_set};
 
 use super::format::Format;
+use crate::domain::money::NanoUsd;
+use crate::domain::pricing::Price;
 use input::InputKind;
 
 /// What is known of a model, from its configuration or the catalogue.
@@ -62,11 +64,24 @@ pub struct Bound {
     pub hard: bool,
     /// Tokens that token rate limits reserve: a guess, not a bound.
     pub estimate_tokens: i64,
-    /// Whether the request can cost nothing at all: a listing.
-    pub free: bool,
+    pub metering: Metering,
     /// Tokens that are charged for input that is not text (images, files, stored context), where the
     /// provider does not report what it read.
     pub unseen_tokens: u64,
+}
+
+/// What a request is charged for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metering {
+    /// Tokens.
+    Tokens,
+    /// Nothing at all: a listing.
+    Free,
+    /// Nobody knows: an endpoint that is passed through.
+    Unmetered {
+        /// Spend caps do not stand in its way.
+        despite_caps: bool,
+    },
 }
 
 impl Bound {
@@ -76,9 +91,25 @@ impl Bound {
         output_tokens: 0,
         hard: true,
         estimate_tokens: 0,
-        free: true,
+        metering: Metering::Free,
         unseen_tokens: 0,
     };
+
+    /// Of a request of which nothing is metered.
+    pub const fn unmetered(despite_caps: bool) -> Self {
+        Self { hard: false, metering: Metering::Unmetered { despite_caps }, ..Self::FREE }
+    }
+
+    /// The most that it may cost at this price; none if that is not known.
+    pub fn max_cost(&self, price: Option<&Price>) -> Option<NanoUsd> {
+        match self.metering {
+            Metering::Tokens => {
+                price.map(|price| price.max_cost(self.input_tokens, self.output_tokens))
+            }
+            Metering::Free | Metering::Unmetered { despite_caps: true } => Some(NanoUsd::ZERO),
+            Metering::Unmetered { despite_caps: false } => None,
+        }
+    }
 
     /// Of a body of so many bytes as it is sent.
     pub fn of_request(facts: &BodyFacts, body_bytes: usize, target: &TargetLimits<'_>) -> Self {
@@ -116,7 +147,7 @@ impl Bound {
             output_tokens,
             hard: input_hard && output_hard,
             estimate_tokens: i64::try_from(bytes.div_ceil(4)).unwrap_or(i64::MAX),
-            free: false,
+            metering: Metering::Tokens,
             unseen_tokens: unseen_tokens.min(input_tokens),
         }
     }

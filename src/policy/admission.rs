@@ -2,7 +2,7 @@
 //! it may use is reserved in one step, before anything is sent.
 //!
 //! Model access is checked first, then whether a price is known, then the limits. A request of an
-//! organization without policies costs one look-up in the directory.
+//! organization without policies costs nothing but a look at the set.
 
 mod claims;
 mod denied;
@@ -30,11 +30,11 @@ use super::set::{MatchedPolicy, PolicySet, Target, denies_model};
 use crate::accounting::prices::ResolvedPrice;
 use crate::clock::Clock;
 use crate::db::Database;
-use crate::directory::{Directory, Unavailable};
+use crate::directory::Directory;
 use crate::domain::ids::RequestId;
 use crate::domain::money::NanoUsd;
 use crate::domain::policy::Subject;
-use crate::llm::limits::Bound;
+use crate::llm::limits::{Bound, Metering};
 use crate::telemetry::Metrics;
 use claims::claims_of;
 use past_spend::{OnlyCounter, PastSpendReader};
@@ -121,32 +121,39 @@ impl Admission {
     }
 
     /// Reserves all that a request may use, or says why it must not be sent; then nothing is counted.
-    pub async fn admit(&self, request: AdmissionRequest<'_>) -> Result<Admitted, Denied> {
-        let outcome = self.decide(&request).await;
+    /// `set` is the organization's.
+    pub async fn admit(
+        &self,
+        request: AdmissionRequest<'_>,
+        set: &PolicySet,
+    ) -> Result<Admitted, Denied> {
+        let outcome = self.decide(&request, set).await;
         let verdict = match &outcome {
             Ok(admitted) if admitted.report.policies.is_empty() => "unmatched",
             Ok(_) => "admitted",
             Err(denied) => denied.reason.label(),
         };
         self.inner.metrics.admission(verdict);
-        if outcome.is_ok() && request.price.is_none() && !request.bound.free {
+        let is_priced = request.bound.metering != Metering::Tokens || request.price.is_some();
+        if outcome.is_ok() && !is_priced {
             self.inner.metrics.unknown_price();
         }
         outcome
     }
 
-    async fn decide(&self, request: &AdmissionRequest<'_>) -> Result<Admitted, Denied> {
+    async fn decide(
+        &self,
+        request: &AdmissionRequest<'_>,
+        set: &PolicySet,
+    ) -> Result<Admitted, Denied> {
         let organization_id = request.subject.organization_id;
-        let set = self.inner.directory.find_policies(organization_id).await;
-        let set =
-            set.map_err(|error| Denied::unavailable(PolicyReport::default(), error.to_string()))?;
         let matched = set.matching(&request.subject);
         for child in matched.iter().filter_map(MatchedPolicy::new_child) {
             if self.inner.child_queue.add(organization_id, child) {
                 set.mark_queued(child);
             }
         }
-        self.check(request, &set, &matched, most_of(request), false).await
+        self.check(request, set, &matched, most_of(request), false).await
     }
 
     /// Reserves what a further attempt of an admitted request may use, on top of what the request has
@@ -162,17 +169,6 @@ impl Admission {
         let matched = set.matching(&request.subject);
         let admitted = self.check(request, &set, &matched, most_of(request), true).await?;
         Ok(admitted.reservation)
-    }
-
-    /// Whether the policies of model access allow the target.
-    pub async fn allows(
-        &self,
-        subject: &Subject<'_>,
-        target: &Target<'_>,
-    ) -> Result<bool, Unavailable> {
-        let set = self.inner.directory.find_policies(subject.organization_id).await?;
-        let is_allowed = denies_model(&set.matching(subject), target).next().is_none();
-        Ok(is_allowed)
     }
 
     /// A further attempt of a request is not counted as another request.
@@ -295,11 +291,7 @@ impl Admission {
 
 /// The most that the request may cost; none without a price.
 fn most_of(request: &AdmissionRequest<'_>) -> Option<NanoUsd> {
-    let Bound { input_tokens, output_tokens, free, .. } = request.bound;
-    if free {
-        return Some(NanoUsd::ZERO);
-    }
-    request.price.map(|resolved| resolved.price.max_cost(input_tokens, output_tokens))
+    request.bound.max_cost(request.price.map(|resolved| &resolved.price))
 }
 
 #[cfg(test)]

@@ -15,17 +15,17 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::domain::ids::PolicyId;
+use crate::domain::ids::{PolicyId, WorkspaceId};
 use crate::domain::policy::fallback::Candidate;
 use crate::domain::policy::{
     Audience, InvalidField, MAX_CHILDREN_OF_ORGANIZATION, Matchers, PolicyConfig, PolicyFamily,
     PolicyType, Subject, SubjectKind,
 };
 
-pub use access::Target;
 pub(super) use access::denies_model;
-pub use chains::Chain;
+pub use access::{Target, allows_model, has_spend_cap};
 use chains::Chains;
+pub use chains::{Chain, NamedChain};
 use default_policies::{ChildBucket, DefaultPolicy};
 pub use default_policies::{ChildPolicy, child_id, overflow_id};
 use index::{Index, Places};
@@ -235,6 +235,15 @@ impl PolicySet {
         name: &str,
     ) -> Option<&[(Option<String>, Arc<Chain>)]> {
         self.chains.route(subject, name)
+    }
+
+    /// The workspace's chains whose alias, policy or route has that name.
+    pub fn chains_named<'s>(
+        &'s self,
+        workspace_id: WorkspaceId,
+        name: &'s str,
+    ) -> impl Iterator<Item = NamedChain<'s>> {
+        self.chains.named(workspace_id, name)
     }
 
     /// Records that the child is queued to be written.

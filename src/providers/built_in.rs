@@ -5,7 +5,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::accounting::catalogue::Catalogue;
+use crate::domain::names::{InvalidName, SecretName};
 use crate::domain::provider::Provider;
+use crate::domain::provider_settings::ProviderSettings;
 use crate::upstream::{BaseUrl, BaseUrlError};
 
 /// One row of the table.
@@ -61,9 +63,19 @@ pub struct BuiltInProvider {
     /// Of its API, with the version.
     pub base_url: BaseUrl,
     /// The secret that holds its key unless a setting says otherwise.
-    pub secret_name: &'static str,
+    pub usual_secret_name: &'static str,
     /// The catalogue's name for it, or its own where the catalogue does not know it.
     pub provider_name: String,
+}
+
+impl BuiltInProvider {
+    /// The secret that holds its key under these settings.
+    pub fn secret_name(&self, settings: &ProviderSettings) -> Result<SecretName, InvalidName> {
+        match &settings.secret_name {
+            Some(name) => Ok(name.clone()),
+            None => SecretName::parse(self.usual_secret_name),
+        }
+    }
 }
 
 /// Another origin for a provider, as `openai=https://proxy.example.com`: for a proxy of the operator's, or a
@@ -106,7 +118,7 @@ impl FromStr for ProviderOrigin {
 }
 
 /// All built-in providers as this process reaches them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct BuiltInProviders(Vec<Arc<BuiltInProvider>>);
 
 impl BuiltInProviders {
@@ -121,11 +133,16 @@ impl BuiltInProviders {
             Ok(Arc::new(BuiltInProvider {
                 provider: row.provider,
                 base_url,
-                secret_name: row.secret_name,
+                usual_secret_name: row.secret_name,
                 provider_name: known.unwrap_or(row.provider.catalogue_name()).to_owned(),
             }))
         };
         TABLE.iter().map(of_row).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// All of them, by name.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<BuiltInProvider>> {
+        self.0.iter()
     }
 
     /// The built-in provider of that name; none of the names that stand for a kind of API.
@@ -138,7 +155,6 @@ impl BuiltInProviders {
 mod tests {
     use super::*;
     use crate::domain::model_configuration::Placement;
-    use crate::domain::names::SecretName;
     use crate::domain::provider::UpstreamApi;
 
     #[test]
@@ -150,7 +166,7 @@ mod tests {
             .map(|one| {
                 let placement = one.provider.default_placement();
                 let (name, url) = (one.provider.as_str(), one.base_url.as_str());
-                format!("{name} {url} {} {placement}", one.secret_name)
+                format!("{name} {url} {} {placement}", one.usual_secret_name)
             })
             .collect();
         assert_eq!(
@@ -172,7 +188,7 @@ mod tests {
             ]
         );
         for one in &built_in.0 {
-            assert!(SecretName::parse(one.secret_name).is_ok(), "{}", one.secret_name);
+            assert!(SecretName::parse(one.usual_secret_name).is_ok(), "{}", one.usual_secret_name);
             let is_openai = one.provider.api() == UpstreamApi::OpenAi;
             assert_eq!(is_openai, one.provider.default_placement() == Placement::Bearer);
         }

@@ -11,11 +11,13 @@ use super::target::Target;
 use crate::accounting::engine::{RequestFacts, TargetFacts};
 use crate::domain::metadata::Metadata;
 use crate::domain::policy::Subject;
+use crate::policy::set::PolicySet;
 
 /// Asks the policies and opens the request's account if they admit it.
 pub async fn admit(
     plane: &DataPlane,
     subject: Subject<'_>,
+    policies: &PolicySet,
     targets: &[Target<'_>],
     answers_later: bool,
     context: &mut RequestContext,
@@ -24,6 +26,7 @@ pub async fn admit(
     let facts = RequestFacts {
         record: context.request.record(),
         subject,
+        policies,
         targets: &targets,
         is_background: answers_later,
     };

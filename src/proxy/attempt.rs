@@ -1,35 +1,32 @@
-//! Attempts: the request is sent to one target after another; what to do when that fails. A redirect
-//! is a failure.
+//! Attempts: the request is sent to one target after another; what to do when that fails.
 
+mod failure;
+mod send;
+
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::HttpRequest;
-use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderMap, RETRY_AFTER};
+use actix_web::http::header::{HeaderMap, HeaderValue, HttpDate, RETRY_AFTER};
+use chrono::{DateTime, Utc};
 
 use super::DataPlane;
 use super::candidates::key_of;
-use super::concurrency::ConcurrencyPermit;
 use super::context::RequestContext;
-use super::cool_down::{CoolDownKey, Cooling, Failure};
-use super::error::{ProxyError, RefusedCredential};
-use super::prologue::{Prologue, read_prologue};
+use super::error::ProxyError;
+use super::prologue::{Prologue, read_cause, read_prologue};
 use super::relay::Answer;
 use super::route::ProxyRoute;
 use super::target::Target;
 use crate::accounting::budget::Share;
-use crate::accounting::journal::JournalFull;
-use crate::accounting::request::AccountedRequest;
-use crate::accounting::sent_body::SentBody;
-use crate::credentials::token_cache::CachedToken;
-use crate::credentials::{CredentialError, Opened, open};
-use crate::crypto::SecretBytes;
 use crate::domain::policy::Subject;
-use crate::domain::scope::WorkspaceScope;
-use crate::json::object::BodyPieces;
+use crate::domain::policy::fallback::Triggers;
+use crate::llm::provider_error::ErrorCause;
 use crate::policy::set::Chain;
-use crate::upstream::{PreparedRequest, UpstreamClient, UpstreamError, UpstreamResponse};
+use crate::routing::health::{Cooling, Failure, TargetKey};
+use crate::upstream::{StreamedBody, UpstreamClient};
+use failure::{Failed, Last, Reason, failed};
 
 /// What all attempts of a request have in common.
 pub struct Attempts<'r> {
@@ -40,51 +37,21 @@ pub struct Attempts<'r> {
     pub subject: Subject<'r>,
     /// What the targets are of, if they are more than one.
     pub chain: Option<Arc<Chain>>,
+    /// The cool-downs of targets that were left out for them.
+    pub left_out: &'r [Cooling],
+    /// The body, if it goes up as it arrives; until it is sent.
+    pub streamed: RefCell<Option<StreamedBody>>,
 }
 
-/// A request that can be sent at once.
-struct Ready {
-    request: PreparedRequest,
-    body: BodyPieces,
-    secrets: Vec<SecretBytes>,
-    /// The OAuth token among them.
-    token: Option<CachedToken>,
-}
+/// The context window that the prompt did not fit into.
+#[derive(Clone, Copy, Default)]
+struct Overflowed(Option<u64>);
 
-/// Why an attempt brought no answer that is relayed.
-struct Failed {
-    error: ProxyError,
-    /// The upstream's, if it has answered.
-    status: Option<u16>,
-    /// Whether the upstream may have worked on the request, and bill it.
-    may_be_billed: bool,
-}
-
-impl Failed {
-    /// Nothing was sent.
-    fn unsent(error: ProxyError) -> Self {
-        Self { error, status: None, may_be_billed: false }
-    }
-}
-
-/// What the last attempt brought.
-enum Last {
-    /// An answer, which is relayed unless there is a better one.
-    Answer(Box<Answer>),
-    Failed(Failed),
-}
-
-impl Last {
-    /// The upstream's status, if it has answered.
-    fn status(&self) -> Option<u16> {
-        match self {
-            Self::Answer(answer) => Some(answer.response.status.as_u16()),
-            Self::Failed(failed) => failed.status,
-        }
-    }
-
-    fn may_be_billed(&self) -> bool {
-        matches!(self, Self::Failed(failed) if failed.may_be_billed)
+impl Overflowed {
+    /// Whether the prompt may fit there: after an overflow, only into a window that is known to be larger.
+    fn allows(self, target: &Target<'_>) -> bool {
+        let Self(window) = self;
+        window.is_none_or(|small| target.model.context_window.is_some_and(|own| own > small))
     }
 }
 
@@ -100,9 +67,14 @@ impl Attempts<'_> {
         // Until the last attempt has ended.
         let share = body_share.map(Arc::new);
         let mut last = Last::Failed(Failed::unsent(ProxyError::Internal));
-        let (mut may_retry, mut may_be_billed) = (true, false);
+        let mut may_retry = self.streamed.borrow().is_none();
+        let mut may_be_billed = false;
+        let mut overflowed = Overflowed::default();
         for (place, target) in targets.iter().enumerate() {
-            let is_last = place + 1 == targets.len();
+            if !overflowed.allows(target) {
+                continue;
+            }
+            let is_last = !targets.iter().skip(place + 1).any(|next| overflowed.allows(next));
             let has_sent = context.request.record().attempts > 0;
             let (ready, permit) = match self.enter_and_prepare(target, is_last, context).await {
                 Ok(prepared) => prepared,
@@ -124,6 +96,7 @@ impl Attempts<'_> {
                 continue;
             }
             if has_sent {
+                context.request.metrics().fallback(last.code());
                 context.request.end_for_next(last.status());
                 // With the answer goes its connection, and its place among the upstream's requests.
                 drop(std::mem::replace(
@@ -151,58 +124,24 @@ impl Attempts<'_> {
                 Err(Failed { error: ProxyError::JournalFull, .. }) => {
                     return Err(ProxyError::JournalFull);
                 }
-                Err(failed) => {
-                    // What the gateway itself refuses says nothing of the target.
-                    if !matches!(failed.error, ProxyError::EgressRefused | ProxyError::Internal) {
-                        self.note_failure(target, failed.status, None);
-                    }
-                    Last::Failed(failed)
-                }
+                Err(failed) => Last::Failed(failed),
             };
+            self.note_failure(target, &last, context);
+            if matches!(last, Last::Answer(_, Reason::ContextOverflow)) {
+                // Nothing is known to be larger than an unknown window.
+                overflowed = Overflowed(Some(target.model.context_window.unwrap_or(u64::MAX)));
+            }
             may_be_billed |= last.may_be_billed();
         }
         match last {
-            Last::Answer(answer) => Ok(*answer),
+            Last::Answer(mut answer, reason) => {
+                if reason == Reason::RateLimited {
+                    self.tell_soonest(targets, &mut answer);
+                }
+                Ok(*answer)
+            }
             Last::Failed(Failed { error, .. }) => Err(error),
         }
-    }
-
-    /// Sends the request to one target. An OAuth token that the upstream refuses is replaced once. Gives
-    /// the answer, and what of the request must not reach the caller.
-    async fn send(
-        &self,
-        target: &Target<'_>,
-        mut ready: Ready,
-        share: Option<Arc<Share>>,
-        is_last: bool,
-        may_retry: &mut bool,
-        context: &mut RequestContext,
-    ) -> Result<(UpstreamResponse, Vec<SecretBytes>), Failed> {
-        let sent = SentBody::Whole(std::mem::take(&mut ready.body), share);
-        let first = send(self.client, &ready, target, sent, may_retry, &mut context.request).await;
-        let mut outcome = first;
-        if let Err(Failed { status: Some(401), .. }) = outcome
-            && let Some(token) = ready.token.take()
-        {
-            token.forget();
-            if *may_retry && let Some(renewed) = self.renew(target, is_last, context).await {
-                *may_retry = false;
-                ready = renewed;
-                context.request.end_for_next(Some(401));
-                outcome = send_again(self.client, &ready, target, &mut context.request).await;
-            }
-        }
-        outcome.map(|response| (response, ready.secrets))
-    }
-
-    async fn enter_and_prepare(
-        &self,
-        target: &Target<'_>,
-        is_last: bool,
-        context: &mut RequestContext,
-    ) -> Result<(Ready, ConcurrencyPermit), ProxyError> {
-        let permit = enter(self.plane, target)?;
-        Ok((self.prepare(target, is_last, context).await?, permit))
     }
 
     /// Whether an answer is the caller's, or leads to the next target.
@@ -214,28 +153,49 @@ impl Attempts<'_> {
         context: &mut RequestContext,
     ) -> Result<Answer, Last> {
         let Some(chain) = &self.chain else { return Ok(answer) };
+        let status = answer.response.status;
+        let led_on = if !status.is_success() {
+            self.reason(&chain.triggers, &mut answer, is_last).await
+        } else if is_last {
+            None
+        } else {
+            match read_prologue(&mut answer).await {
+                Prologue::Answer => None,
+                Prologue::Failure(code) => {
+                    context.request.attempt_failed(code, format!("status {status}"));
+                    Some(Reason::Told(code))
+                }
+                Prologue::BrokeOff(error) => {
+                    context.request.attempt_failed(error.reason(), error.to_string());
+                    return Err(Last::Failed(failed(&error)));
+                }
+            }
+        };
+        let Some(reason) = led_on else {
+            self.note_answer(target, context);
+            return Ok(answer);
+        };
+        if !status.is_success() {
+            // Nothing is charged for it if the caller leaves before the next attempt.
+            context.request.record().upstream_status = Some(status.as_u16());
+        }
+        Err(Last::Answer(Box::new(answer), reason))
+    }
+
+    /// Why an error leads to the next target. It is read only if its status does not tell, and another
+    /// target is left.
+    async fn reason(
+        &self,
+        triggers: &Triggers,
+        answer: &mut Answer,
+        is_last: bool,
+    ) -> Option<Reason> {
         let status = answer.response.status.as_u16();
-        if is_last || !answer.response.status.is_success() {
-            self.note(target, &answer.response);
-            let leads_on = chain.triggers.include(status);
-            return if leads_on { Err(Last::Answer(Box::new(answer))) } else { Ok(answer) };
-        }
-        match read_prologue(&mut answer).await {
-            Prologue::Answer => {
-                self.note(target, &answer.response);
-                Ok(answer)
-            }
-            Prologue::Failure(code) => {
-                self.note_failure(target, None, None);
-                context.request.attempt_failed(code, format!("status {status}"));
-                Err(Last::Answer(Box::new(answer)))
-            }
-            Prologue::BrokeOff(error) => {
-                self.note_failure(target, None, None);
-                context.request.attempt_failed(error.reason(), error.to_string());
-                Err(Last::Failed(failed(&error)))
-            }
-        }
+        let cause = match status {
+            400 | 403 | 413 if !is_last && !triggers.include(status) => read_cause(answer).await,
+            _ => ErrorCause::Other,
+        };
+        Reason::of(triggers, status, cause)
     }
 
     /// Reserves the most that a further attempt may cost on top of what earlier ones may still be billed;
@@ -252,216 +212,99 @@ impl Attempts<'_> {
 
     /// Why the target has to be left out; if it need not, this request is the one that tries it.
     fn enter_cool_down(&self, target: &Target<'_>) -> Option<Cooling> {
-        let key = self.cool_down_key(target)?;
-        self.plane.cool_downs.enter(&key, self.plane.clock.now())
+        let key = self.key(target)?;
+        self.plane.health.enter(&key, self.plane.clock.now())
     }
 
-    /// Everything that can go wrong before the request is sent.
-    async fn prepare(
-        &self,
-        target: &Target<'_>,
-        is_last: bool,
-        context: &mut RequestContext,
-    ) -> Result<Ready, ProxyError> {
-        let DataPlane { keyring, tokens, timeouts, .. } = self.plane;
-        let opened = open(target.upstream, keyring, tokens, self.client).await;
-        let Opened { credentials, token, .. } = opened.map_err(|error| {
-            context.request.record().cause = Some(error.to_string());
-            match error {
-                CredentialError::Secret(error) => {
-                    ProxyError::SecretUnavailable { name: error.name }
-                }
-                CredentialError::Token(failure) => {
-                    ProxyError::TokenUnavailable { host: failure.host }
-                }
+    /// Remembers that a target of a chain has answered.
+    fn note_answer(&self, target: &Target<'_>, context: &RequestContext) {
+        if let Some(key) = self.key(target) {
+            self.plane.health.answered(&key, self.plane.clock.now());
+            context.request.metrics().chain_attempt(target.upstream.id, "answered");
+        }
+    }
+
+    /// Remembers that a target of a chain has failed.
+    fn note_failure(&self, target: &Target<'_>, last: &Last, context: &RequestContext) {
+        let Some(key) = self.key(target) else { return };
+        let now = self.plane.clock.now();
+        let (status, retry_after) = match last {
+            Last::Answer(_, Reason::Told(_)) => (None, None),
+            Last::Answer(answer, _) => (last.status(), retry_after(&answer.response.headers, now)),
+            // What the gateway itself refuses says nothing of the target.
+            Last::Failed(Failed {
+                error: ProxyError::EgressRefused | ProxyError::Internal,
+                ..
+            }) => {
+                return;
             }
-        })?;
-        let body = target.body();
-        let headers = credentials.headers;
-        let mut request = target.request(self.caller, self.route, headers, body.clone(), *timeouts);
-        let own = self.chain.as_ref().and_then(|chain| chain.triggers.first_byte_timeout_ms);
-        if let Some(millis) = own.filter(|_| !is_last) {
-            request.timeouts.first_byte = Duration::from_millis(u64::from(millis));
-        }
-        let request = self.client.prepare(request).map_err(|error| {
-            context.request.record().cause = Some(error.to_string());
-            error_for(&error)
-        })?;
-        Ok(Ready { request, body, secrets: credentials.secrets, token })
-    }
-
-    /// The request with another OAuth token, after the upstream has refused the one before.
-    async fn renew(
-        &self,
-        target: &Target<'_>,
-        is_last: bool,
-        context: &mut RequestContext,
-    ) -> Option<Ready> {
-        // Nothing is charged for the refused attempt if the caller leaves meanwhile.
-        context.request.record().status = Some(401);
-        let renewed = self.prepare(target, is_last, context).await;
-        context.request.record().status = None;
-        renewed.ok()
-    }
-
-    /// Remembers how a target of a chain did.
-    fn note(&self, target: &Target<'_>, response: &UpstreamResponse) {
-        let retry_after = retry_after(&response.headers);
-        self.note_failure(target, Some(response.status.as_u16()), retry_after);
-    }
-
-    fn note_failure(
-        &self,
-        target: &Target<'_>,
-        status: Option<u16>,
-        retry_after: Option<Duration>,
-    ) {
-        let failure = match status {
-            Some(status) => Failure::Status { status, retry_after },
-            None => Failure::NoAnswer,
+            Last::Failed(failed) => (failed.status, None),
         };
-        if let Some(key) = self.cool_down_key(target) {
-            self.plane.cool_downs.failed(&key, failure, self.plane.clock.now());
+        let failure = Failure { status, retry_after, code: last.code() };
+        self.plane.health.failed(&key, failure, now);
+        context.request.metrics().chain_attempt(target.upstream.id, "failed");
+    }
+
+    /// Where all targets limit the rate, the answer says when the first of them may be tried again: the
+    /// caller is better served by it than by the last one's own time.
+    fn tell_soonest(&self, targets: &[Target<'_>], answer: &mut Answer) {
+        let now = self.plane.clock.now();
+        let keys = targets.iter().filter_map(|target| self.key(target));
+        let tried = keys.map(|key| self.plane.health.check(&key, now));
+        let cooling: Option<Vec<Cooling>> =
+            tried.chain(self.left_out.iter().copied().map(Some)).collect();
+        let Some(cooling) = cooling.filter(|all| all.iter().all(Cooling::is_rate)) else { return };
+        if let Some(soonest) = cooling.iter().min_by_key(|one| one.left) {
+            let seconds = HeaderValue::from(soonest.seconds_left());
+            answer.response.headers.insert(RETRY_AFTER, seconds);
         }
     }
 
-    /// Only targets of chains cool down.
-    fn cool_down_key(&self, target: &Target<'_>) -> Option<CoolDownKey> {
+    /// What a target's health is kept under; only targets of chains have one.
+    fn key(&self, target: &Target<'_>) -> Option<TargetKey> {
         self.chain.as_ref()?;
-        let scope = WorkspaceScope {
-            organization_id: self.subject.organization_id,
-            workspace_id: self.subject.workspace_id,
-        };
-        Some(key_of(scope, target.upstream, target.model))
+        Some(key_of(&self.subject, target.upstream, target.model))
     }
 }
 
-/// The seconds of `Retry-After`; the form with a date is rare, and not read.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
-}
-
-/// Takes one of the upstream's `max_concurrent_requests` places.
-fn enter(plane: &DataPlane, target: &Target<'_>) -> Result<ConcurrencyPermit, ProxyError> {
-    let upstream = target.upstream;
-    plane
-        .concurrency
-        .enter(upstream.id, upstream.max_concurrent_requests)
-        .ok_or_else(|| ProxyError::ConcurrencyLimited { name: upstream.name.to_string() })
-}
-
-/// Sends the request; once more if it ran into a connection that the upstream had just closed, which
-/// `may_retry` allows once in a request.
-async fn send(
-    client: &UpstreamClient,
-    ready: &Ready,
-    target: &Target<'_>,
-    sent: SentBody,
-    may_retry: &mut bool,
-    accounted: &mut AccountedRequest,
-) -> Result<UpstreamResponse, Failed> {
-    accounted.begin_attempt(&target.facts(), sent).map_err(journal_full)?;
-    let failure = match client.send(&ready.request).await {
-        Ok(response) => return refuse(response, ready, target, accounted),
-        Err(failure) => failure,
-    };
-    accounted.attempt_failed(failure.error.reason(), failure.error.to_string());
-    if !failure.is_stale_connection() || !std::mem::take(may_retry) {
-        return Err(failed(&failure.error));
+/// The time that `Retry-After` names, in seconds or as a date (RFC 9110, section 10.2.3). A date that has
+/// passed is no time at all.
+fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
     }
-    accounted.end_for_next(None);
-    send_again(client, ready, target, accounted).await
+    let date: HttpDate = text.parse().ok()?;
+    let date = DateTime::<Utc>::from(std::time::SystemTime::from(date));
+    Some((date - now).to_std().unwrap_or_default())
 }
 
-/// Sends the body that was sent last in a further attempt.
-async fn send_again(
-    client: &UpstreamClient,
-    ready: &Ready,
-    target: &Target<'_>,
-    accounted: &mut AccountedRequest,
-) -> Result<UpstreamResponse, Failed> {
-    accounted.begin_again(&target.facts()).map_err(journal_full)?;
-    match client.send(&ready.request).await {
-        Ok(response) => refuse(response, ready, target, accounted),
-        Err(failure) => {
-            accounted.attempt_failed(failure.error.reason(), failure.error.to_string());
-            Err(failed(&failure.error))
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::HeaderName;
+
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now: DateTime<Utc> = "2026-03-04T05:06:07Z".parse().unwrap();
+        for (value, seconds) in [
+            ("20", Some(20)),
+            (" 0 ", Some(0)),
+            ("Wed, 04 Mar 2026 05:07:07 GMT", Some(60)),
+            ("Wednesday, 04-Mar-26 05:07:07 GMT", Some(60)),
+            ("Wed Mar  4 05:07:07 2026", Some(60)),
+            ("Wed, 04 Mar 2026 05:06:00 GMT", Some(0)),
+            ("soon", None),
+            ("-1", None),
+            ("", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            let name = HeaderName::from_static("retry-after");
+            headers.insert(name, HeaderValue::from_str(value).unwrap());
+            let expected = seconds.map(Duration::from_secs);
+            assert_eq!(retry_after(&headers, now), expected, "{value}");
         }
-    }
-}
-
-fn journal_full(_: JournalFull) -> Failed {
-    Failed::unsent(ProxyError::JournalFull)
-}
-
-/// Refuses an answer that is not the caller's.
-fn refuse(
-    response: UpstreamResponse,
-    ready: &Ready,
-    target: &Target<'_>,
-    accounted: &mut AccountedRequest,
-) -> Result<UpstreamResponse, Failed> {
-    let response = refuse_redirect(response, &ready.request, accounted)?;
-    refuse_credential(response, ready, target, accounted)
-}
-
-/// Refuses a redirect: an SDK would follow it with the prompt, and with the key unless that is in
-/// `Authorization`. The answer to the caller's own conditional GET is no redirect (RFC 9110, section 15.4.5).
-fn refuse_redirect(
-    response: UpstreamResponse,
-    request: &PreparedRequest,
-    accounted: &mut AccountedRequest,
-) -> Result<UpstreamResponse, Failed> {
-    let is_own_304 = || response.status == StatusCode::NOT_MODIFIED && request.is_conditional_get();
-    if response.status.is_redirection() && !is_own_304() {
-        let status = response.status.as_u16();
-        accounted.attempt_failed("redirect", format!("status {status}"));
-        let error = ProxyError::UpstreamRedirect;
-        return Err(Failed { error, status: Some(status), may_be_billed: false });
-    }
-    Ok(response)
-}
-
-/// Refuses an upstream's 401: the caller, whose own key is good, would look for the mistake in it.
-fn refuse_credential(
-    response: UpstreamResponse,
-    ready: &Ready,
-    target: &Target<'_>,
-    accounted: &mut AccountedRequest,
-) -> Result<UpstreamResponse, Failed> {
-    if response.status != StatusCode::UNAUTHORIZED {
-        return Ok(response);
-    }
-    let refused = match (&ready.token, target.upstream.secret_name()) {
-        (Some(token), _) => RefusedCredential::TokenFrom(token.host().to_owned()),
-        (None, Some(name)) => RefusedCredential::Secret(name.to_string()),
-        (None, None) => return Ok(response),
-    };
-    let cause = match &refused {
-        RefusedCredential::Secret(name) => format!("secret {name}"),
-        RefusedCredential::TokenFrom(host) => format!("token from {host}"),
-    };
-    accounted.attempt_failed("credential_refused", cause);
-    let error = ProxyError::CredentialRefused(refused);
-    Err(Failed { error, status: Some(401), may_be_billed: false })
-}
-
-fn failed(error: &UpstreamError) -> Failed {
-    Failed { error: error_for(error), status: None, may_be_billed: error.is_after_sending() }
-}
-
-/// What the caller is told of a failure upstream.
-pub fn error_for(error: &UpstreamError) -> ProxyError {
-    match error {
-        UpstreamError::Refused(_) => ProxyError::EgressRefused,
-        UpstreamError::Resolve(_) => ProxyError::UpstreamUnresolved,
-        UpstreamError::Connect(_) => ProxyError::UpstreamUnreachable,
-        UpstreamError::ConnectTimeout => ProxyError::ConnectTimeout,
-        UpstreamError::Tls(_) => ProxyError::UpstreamTls,
-        UpstreamError::FirstByteTimeout => ProxyError::FirstByteTimeout,
-        UpstreamError::IdleTimeout => ProxyError::IdleTimeout,
-        UpstreamError::Closed => ProxyError::UpstreamDied,
-        UpstreamError::Protocol(_) => ProxyError::UpstreamInvalid,
-        UpstreamError::InvalidRequest(_) => ProxyError::Internal,
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
     }
 }

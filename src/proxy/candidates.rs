@@ -1,6 +1,8 @@
 //! Which targets a request may be sent to, in the order in which they are tried: one, unless a fallback
 //! chain is for the request.
 
+mod chain;
+
 use std::sync::Arc;
 
 use actix_web::http::header::HeaderMap;
@@ -8,10 +10,10 @@ use smallvec::{SmallVec, smallvec};
 
 use super::DataPlane;
 use super::context::RequestContext;
-use super::cool_down::{CoolDownKey, Cooling};
 use super::error::ProxyError;
 use super::read::CallerBody;
 use super::route::{ProxyRoute, UpstreamName, decode_model_id};
+use super::unmetered::{endpoint_for, label};
 use crate::directory::Unavailable;
 use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
 use crate::domain::policy::Subject;
@@ -21,6 +23,9 @@ use crate::domain::scope::WorkspaceScope;
 use crate::llm::format::Operation;
 use crate::llm::usage::model_name;
 use crate::policy::set::{Chain, PolicySet};
+use crate::routing::health::Cooling;
+pub use chain::key_of;
+use chain::of_chain;
 
 /// With this value a request is sent to its own target only.
 const OFF: &str = "off";
@@ -39,6 +44,10 @@ pub struct Candidates {
     pub list: SmallVec<[Candidate; 1]>,
     /// The chain that they are of.
     pub chain: Option<Arc<Chain>>,
+    /// The cool-downs of targets that were left out for them.
+    pub left_out: Vec<Cooling>,
+    /// By which the request is admitted.
+    pub policies: Arc<PolicySet>,
 }
 
 /// What is asked of a model.
@@ -47,14 +56,15 @@ pub struct ModelRequest<'r> {
     /// The model that the request names.
     pub model: Option<String>,
     pub headers: &'r HeaderMap,
+    pub body: Option<&'r CallerBody>,
 }
 
 /// What the path leads to, known before the body is.
 pub enum Resolved {
     /// One upstream.
     Upstream(Arc<UpstreamEntry>),
-    /// The chains of a route, each with its alias.
-    Route(Arc<PolicySet>, String),
+    /// The route with this name.
+    Route(String),
 }
 
 /// Looks up what the path names, and whether it speaks the format of the request.
@@ -75,7 +85,7 @@ pub async fn resolve(
             let set = plane.directory.find_policies(scope.organization_id).await;
             let set = set.map_err(|error| unavailable(context, &error))?;
             return match set.route(subject, name) {
-                Some(_) => Ok(Resolved::Route(set, name.clone())),
+                Some(_) => Ok(Resolved::Route(name.clone())),
                 None => Err(ProxyError::UnknownRoute { name: name.clone() }),
             };
         }
@@ -107,32 +117,34 @@ pub async fn candidates(
     request: &ModelRequest<'_>,
     context: &mut RequestContext,
 ) -> Result<Candidates, ProxyError> {
-    let ModelRequest { operation, model: asked, headers } = request;
+    let ModelRequest { operation, model: asked, headers, .. } = request;
+    // Once for the whole request, and not before the body is there, which may take a while.
+    let policies = plane.directory.find_policies(subject.organization_id).await;
+    let policies = policies.map_err(|error| unavailable(context, &error))?;
     let upstream = match resolved {
-        Resolved::Route(set, name) => {
-            let chain = set.route(subject, &name).and_then(|chains| {
+        Resolved::Route(name) => {
+            let chain = policies.route(subject, &name).and_then(|chains| {
                 let by_alias = chains.iter().find(|(alias, _)| alias.is_some() && alias == asked);
                 by_alias.or_else(|| chains.first())
             });
             let Some((_, chain)) = chain else {
                 return Err(ProxyError::UnknownRoute { name });
             };
-            return of_chain(plane, subject, chain, operation, asked.as_deref(), context).await;
+            return of_chain(plane, subject, &policies, chain, request, context).await;
         }
         Resolved::Upstream(upstream) => upstream,
     };
-    if operation.format().is_some() && !is_switched_off(headers) {
-        let set = plane.directory.find_policies(subject.organization_id).await;
-        let set = set.map_err(|error| unavailable(context, &error))?;
-        if !set.has_no_fallback()
-            && let Some(chain) = chain_of(&set, subject, &upstream, asked.as_deref())
-        {
-            return of_chain(plane, subject, chain, operation, asked.as_deref(), context).await;
-        }
+    if operation.format().is_some()
+        && !is_switched_off(headers)
+        && !policies.has_no_fallback()
+        && let Some(chain) = chain_of(&policies, subject, &upstream, asked.as_deref())
+    {
+        return of_chain(plane, subject, &policies, chain, request, context).await;
     }
     check_usable(&upstream, operation)?;
     let model = model_for(&upstream, operation, asked.as_deref())?;
-    Ok(Candidates { list: smallvec![Candidate { upstream, model }], chain: None })
+    let list = smallvec![Candidate { upstream, model }];
+    Ok(Candidates { list, chain: None, left_out: Vec::new(), policies })
 }
 
 fn is_switched_off(headers: &HeaderMap) -> bool {
@@ -160,113 +172,17 @@ fn chain_of<'s>(
         .or_else(|| set.chain_for_alias(subject, alias?))
 }
 
-/// The targets of a chain that can be used now. What cannot (a missing secret, a disabled configuration,
-/// a model that the caller may not use, a target that cools down) is left out, unless nothing else is left.
-async fn of_chain(
-    plane: &DataPlane,
-    subject: &Subject<'_>,
-    chain: &Arc<Chain>,
-    operation: &Operation,
-    asked: Option<&str>,
-    context: &mut RequestContext,
-) -> Result<Candidates, ProxyError> {
-    let mut usable: SmallVec<[Candidate; 1]> = SmallVec::new();
-    let mut obstacle = None;
-    for candidate in &chain.candidates {
-        let upstream = match find(plane, subject, candidate).await {
-            Ok(Some(upstream)) => upstream,
-            Ok(None) => continue,
-            Err(error) => return Err(unavailable(context, &error)),
-        };
-        if let Err(error) = check_usable(&upstream, operation) {
-            obstacle.get_or_insert(error);
-            continue;
-        }
-        let model = match candidate {
-            ChainCandidate::Model { model, .. } => upstream.chosen_model(model),
-            ChainCandidate::Configuration(_) => model_for(&upstream, operation, asked)?,
-        };
-        usable.push(Candidate { upstream, model });
-    }
-    if usable.is_empty() {
-        let name = chain.name.to_string();
-        return Err(obstacle.unwrap_or(ProxyError::NoTarget { name }));
-    }
-    let mut allowed: SmallVec<[Candidate; 1]> = SmallVec::new();
-    for candidate in &usable {
-        let allows = plane.accounting.allows(subject, &candidate.upstream, &candidate.model).await;
-        if allows.map_err(|error| unavailable(context, &error))? {
-            allowed.push(candidate.clone());
-        }
-    }
-    if allowed.is_empty() {
-        // Admission says which policies deny it.
-        return Ok(Candidates { list: usable, chain: Some(Arc::clone(chain)) });
-    }
-    let list = without_cooling(plane, subject, allowed)?;
-    Ok(Candidates { list, chain: Some(Arc::clone(chain)) })
-}
-
-/// The candidates that do not cool down. If all do, the caller is told when to come back.
-fn without_cooling(
-    plane: &DataPlane,
-    subject: &Subject<'_>,
-    candidates: SmallVec<[Candidate; 1]>,
-) -> Result<SmallVec<[Candidate; 1]>, ProxyError> {
-    let now = plane.clock.now();
-    let mut cooling: Vec<Cooling> = Vec::new();
-    let mut ready: SmallVec<[Candidate; 1]> = SmallVec::new();
-    for candidate in candidates {
-        let key = key_of(scope_of(subject), &candidate.upstream, &candidate.model);
-        match plane.cool_downs.check(&key, now) {
-            Some(one) => cooling.push(one),
-            None => ready.push(candidate),
-        }
-    }
-    if ready.is_empty()
-        && let Some(soonest) = cooling.iter().map(|one| one.left).min()
-    {
-        let is_rate = cooling.iter().all(|one| one.is_rate);
-        return Err(Cooling { left: soonest, is_rate }.into());
-    }
-    Ok(ready)
-}
-
-/// What a target's cool-down is kept under.
-pub fn key_of(
-    scope: WorkspaceScope,
-    upstream: &UpstreamEntry,
-    model: &UpstreamModel,
-) -> CoolDownKey {
-    CoolDownKey {
-        workspace_id: scope.workspace_id,
-        upstream: upstream.id,
-        model: Some(model.name.clone()),
-    }
-}
-
-async fn find(
-    plane: &DataPlane,
-    subject: &Subject<'_>,
-    candidate: &ChainCandidate,
-) -> Result<Option<Arc<UpstreamEntry>>, Unavailable> {
-    let scope = scope_of(subject);
-    match candidate {
-        ChainCandidate::Configuration(id) => {
-            plane.directory.find_configuration_with_id(scope, *id).await
-        }
-        ChainCandidate::Model { provider, .. } => match plane.built_in.find(*provider) {
-            Some(built_in) => plane.directory.find_provider(scope, built_in).await,
-            None => Ok(None),
-        },
-    }
-}
-
 /// Whether the upstream speaks the format of the request, is enabled, and has its key.
 fn check_usable(upstream: &UpstreamEntry, operation: &Operation) -> Result<(), ProxyError> {
     if !operation.is_in(upstream.provider.api()) {
         let configuration = upstream.id.configuration_id().map(|_| upstream.name.to_string());
         return Err(ProxyError::FormatNotServed { configuration, provider: upstream.provider });
+    }
+    if let Operation::Unmetered { method, path } = operation {
+        endpoint_for(upstream, *method, path)?;
+    }
+    if let (false, Some(provider)) = (upstream.enabled, upstream.id.provider()) {
+        return Err(ProxyError::ProviderDisabled { provider });
     }
     if !upstream.enabled {
         return Err(ProxyError::DisabledConfiguration { name: upstream.name.to_string() });
@@ -286,6 +202,10 @@ fn model_for(
 ) -> Result<Arc<UpstreamModel>, ProxyError> {
     if let Some(model) = &upstream.model {
         return Ok(Arc::clone(model));
+    }
+    if let Operation::Unmetered { method, path } = operation {
+        let endpoint = endpoint_for(upstream, *method, path)?;
+        return Ok(upstream.chosen_model(&label(endpoint)));
     }
     match asked {
         Some(asked) => Ok(upstream.chosen_model(asked)),

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use actix_web::http::ConnectionType;
 use actix_web::{HttpResponse, body::BoxBody};
 
 use super::error::ProxyError;
@@ -22,6 +23,8 @@ pub struct RequestContext {
     pub policy_report: PolicyReport,
     /// Its place among all requests under way.
     pub permit: Option<Share>,
+    /// Its body goes up as it arrives, so an error leaves some of it unread.
+    pub streams_body: bool,
     open_stream: Option<OpenStream>,
 }
 
@@ -33,7 +36,13 @@ impl RequestContext {
         client_address: Option<IpAddr>,
     ) -> Self {
         let request = AccountedRequest::new(reporter, ids, client_address);
-        Self { request, policy_report: PolicyReport::default(), permit: None, open_stream: None }
+        Self {
+            request,
+            policy_report: PolicyReport::default(),
+            permit: None,
+            streams_body: false,
+            open_stream: None,
+        }
     }
 
     /// The answer is a stream, which may take hours.
@@ -47,6 +56,9 @@ impl RequestContext {
     pub fn refuse(mut self, error: &ProxyError, format: Format) -> HttpResponse<BoxBody> {
         let mut response = error.response(format, self.request.record().ids.request_id);
         insert_policy_headers(response.headers_mut(), &self.policy_report);
+        if self.streams_body {
+            response.head_mut().set_connection_type(ConnectionType::Close);
+        }
         let row = error.row();
         let record = self.request.record();
         record.status = Some(row.status.as_u16());

@@ -15,7 +15,6 @@ use actix_web_httpauth::headers::www_authenticate::WwwAuthenticate;
 use actix_web_httpauth::headers::www_authenticate::bearer::Bearer;
 
 use super::content_coding::SUPPORTED;
-use super::cool_down::Cooling;
 use crate::domain::ids::RequestId;
 use crate::domain::metadata::InvalidMetadata;
 use crate::domain::provider::Provider;
@@ -23,6 +22,8 @@ use crate::json::object::BodyError;
 use crate::llm::error::GatewayError;
 use crate::llm::format::Format;
 use crate::policy::admission::{Denied, Reason};
+use crate::routing::health::Cooling;
+use crate::upstream::{BodyBroke, UpstreamError};
 
 pub use table::{Retry, Row};
 
@@ -50,6 +51,10 @@ pub enum ProxyError {
     TargetsCoolDown { retry_after: u32, is_rate: bool },
     DoubledVersion { provider: Provider },
     ProviderSecretMissing { provider: Provider, secret: String },
+    ProviderDisabled { provider: Provider },
+    SharedAccountState { field: &'static str },
+    UnmeteredNotAllowed { provider: Provider },
+    UnmeteredNeedsOwnSecret { provider: Provider },
     InvalidMetadata(InvalidMetadata),
     MissingKey,
     InvalidKey,
@@ -107,6 +112,7 @@ impl ProxyError {
         match self {
             Self::Body(error) => error.param(),
             Self::ModelOverride { field } => Some(field),
+            Self::SharedAccountState { field } => Some(field),
             Self::ModelMissing | Self::ModelMismatch => Some("model"),
             _ => None,
         }
@@ -121,6 +127,7 @@ impl ProxyError {
                 | Self::FormatNotServed { .. }
                 | Self::DoubledVersion { .. }
                 | Self::ProviderSecretMissing { .. }
+                | Self::ProviderDisabled { .. }
                 | Self::BodyTooLarge { .. }
                 | Self::BodyTooSlow
                 | Self::IncompleteBody
@@ -183,9 +190,32 @@ impl From<&Denied> for ProxyError {
 
 impl From<Cooling> for ProxyError {
     fn from(cooling: Cooling) -> Self {
-        let seconds = cooling.left.as_millis().div_ceil(1000);
-        let retry_after = u32::try_from(seconds).unwrap_or(u32::MAX);
-        Self::TargetsCoolDown { retry_after, is_rate: cooling.is_rate }
+        Self::TargetsCoolDown { retry_after: cooling.seconds_left(), is_rate: cooling.is_rate() }
+    }
+}
+
+impl From<&UpstreamError> for ProxyError {
+    /// What the caller is told of a failure upstream.
+    fn from(error: &UpstreamError) -> Self {
+        match error {
+            UpstreamError::Refused(_) => Self::EgressRefused,
+            UpstreamError::Resolve(_) => Self::UpstreamUnresolved,
+            UpstreamError::Connect(_) => Self::UpstreamUnreachable,
+            UpstreamError::ConnectTimeout => Self::ConnectTimeout,
+            UpstreamError::Tls(_) => Self::UpstreamTls,
+            UpstreamError::FirstByteTimeout => Self::FirstByteTimeout,
+            UpstreamError::IdleTimeout => Self::IdleTimeout,
+            UpstreamError::Closed => Self::UpstreamDied,
+            UpstreamError::Protocol(_) => Self::UpstreamInvalid,
+            UpstreamError::Body(BodyBroke::TooLarge { limit }) => {
+                Self::BodyTooLarge { limit: usize::try_from(*limit).unwrap_or(usize::MAX) }
+            }
+            UpstreamError::Body(BodyBroke::TooSlow) => Self::BodyTooSlow,
+            UpstreamError::Body(BodyBroke::Incomplete) => Self::IncompleteBody,
+            UpstreamError::Body(BodyBroke::Spent) | UpstreamError::InvalidRequest(_) => {
+                Self::Internal
+            }
+        }
     }
 }
 

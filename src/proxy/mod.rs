@@ -9,7 +9,6 @@ pub mod candidates;
 pub mod concurrency;
 pub mod content_coding;
 pub mod context;
-pub mod cool_down;
 pub mod error;
 pub mod headers;
 pub mod key_scrubber;
@@ -19,7 +18,9 @@ pub mod read;
 pub mod relay;
 pub mod route;
 pub mod target;
+pub mod unmetered;
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::pin;
 
@@ -39,18 +40,19 @@ use crate::domain::policy::Subject;
 use crate::domain::scope::WorkspaceScope;
 use crate::llm::format::Operation;
 use crate::providers::built_in::BuiltInProviders;
+use crate::routing::health::TargetHealth;
 use crate::telemetry::requests::RequestIds;
-use crate::upstream::{UpstreamClient, UpstreamTimeouts};
+use crate::upstream::{StreamedBody, UpstreamClient, UpstreamTimeouts};
 use admit::metadata_of;
 use attempt::Attempts;
 use candidates::{ModelRequest, model_asked};
 use concurrency::Concurrency;
 use context::RequestContext;
-use cool_down::CoolDowns;
 use error::ProxyError;
 use read::{BodyLimits, CallerBody};
 use relay::Answer;
 use route::{ProxyRoute, RouteMatch};
+use unmetered::{StreamLimits, streamed_body};
 
 /// What the data plane works with. One for all workers.
 pub struct DataPlane {
@@ -68,14 +70,16 @@ pub struct DataPlane {
     pub accounting: Accounting,
     /// Limits of callers' bodies.
     pub body_limits: BodyLimits,
+    /// Limits of bodies that go up as they arrive.
+    pub stream_limits: StreamLimits,
     /// Memory for all callers' bodies together, in bytes.
     pub body_memory: Budget,
     /// Places for requests, in all.
     pub requests: Budget,
     /// Requests under way of each upstream.
     pub concurrency: Concurrency,
-    /// Targets of chains that failed lately.
-    pub cool_downs: CoolDowns,
+    /// How the targets of chains have done lately.
+    pub health: TargetHealth,
     /// The proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: TrustedProxies,
     /// Time limits for upstreams that set none.
@@ -157,34 +161,60 @@ async fn pipeline(
     let resolved = candidates::resolve(plane, &subject, &route, context).await?;
 
     context.permit = Some(plane.requests.take(1).ok_or(ProxyError::Overloaded)?);
-    let (body, body_share) = read_body(plane, request, payload, &route).await?;
+    context.streams_body = matches!(route.operation, Operation::Unmetered { .. });
+    let Body { json: body, share, streamed } = read_body(plane, request, payload, &route).await?;
     let asked = model_asked(&route.operation, body.as_ref());
     context.request.record().model_asked = asked.as_ref().ok().cloned().flatten();
     metadata.as_ref().map_err(Clone::clone)?;
-    let asked =
-        ModelRequest { operation: &route.operation, model: asked?, headers: request.headers() };
+    let (operation, headers) = (&route.operation, request.headers());
+    let asked = ModelRequest { operation, model: asked?, headers, body: body.as_ref() };
     let candidates = candidates::candidates(plane, &subject, resolved, &asked, context).await?;
-    let targets = target::targets(plane, &route.operation, &candidates, body.as_ref())?;
+    let targets = target::targets(plane, operation, &candidates, body.as_ref())?;
 
     let answers_later = body.as_ref().is_some_and(|body| body.facts.answers_later());
-    admit::admit(plane, subject, &targets, answers_later, context).await?;
+    let policies = &candidates.policies;
+    admit::admit(plane, subject, policies, &targets, answers_later, context).await?;
 
-    let chain = candidates.chain.clone();
-    let attempts = Attempts { plane, client, caller: request, route: &route, subject, chain };
-    attempts.first_answer(&targets, body_share, context).await
+    let (chain, left_out) = (candidates.chain.clone(), &*candidates.left_out);
+    let streamed = RefCell::new(streamed);
+    let attempts = Attempts {
+        plane,
+        client,
+        caller: request,
+        route: &route,
+        subject,
+        chain,
+        left_out,
+        streamed,
+    };
+    attempts.first_answer(&targets, share, context).await
 }
 
-/// The caller's body, parsed, and its share of the memory; none of either for an operation without one.
+/// The caller's body, as the operation takes it.
+#[derive(Default)]
+struct Body {
+    /// Parsed, with its share of the memory.
+    json: Option<CallerBody>,
+    share: Option<Share>,
+    /// As it arrives.
+    streamed: Option<StreamedBody>,
+}
+
 async fn read_body(
     plane: &DataPlane,
     request: &HttpRequest,
     payload: web::Payload,
     route: &ProxyRoute,
-) -> Result<(Option<CallerBody>, Option<Share>), ProxyError> {
-    let Some(format) = route.operation.format() else { return Ok((None, None)) };
+) -> Result<Body, ProxyError> {
+    if matches!(route.operation, Operation::Unmetered { .. }) {
+        let streamed = streamed_body(request.headers(), payload, plane.stream_limits)?;
+        return Ok(Body { streamed, ..Body::default() });
+    }
+    let Some(format) = route.operation.format() else { return Ok(Body::default()) };
     let (limits, memory) = (plane.body_limits, &plane.body_memory);
     let read = CallerBody::read(format, request.headers(), payload, limits, memory).await?;
-    Ok(Some(read).unzip())
+    let (json, share) = Some(read).unzip();
+    Ok(Body { json, share, streamed: None })
 }
 
 /// The workspace that the principal may call models in.

@@ -3,14 +3,19 @@
 
 use std::time::Duration;
 
+use actix_web::http::header::HeaderName;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::time::{Instant, timeout_at};
 
-use super::answer_reader::{AnswerReader, Watch};
+use super::answer_reader::{AnswerReader, Watch, is_compressed};
 use super::relay::Answer;
 use crate::llm::answer::AnswerContent;
-use crate::upstream::UpstreamError;
+use crate::llm::provider_error::{ErrorCause, cause_of};
+use crate::upstream::{UpstreamError, UpstreamResponse};
+
+/// Where AWS names the kind of an error.
+const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 
 /// The most that is held back, in bytes.
 const MAX_BYTES: usize = 64 * 1024;
@@ -61,8 +66,33 @@ pub async fn read_prologue(answer: &mut Answer) -> Prologue {
             }
         }
     };
-    answer.response.body.put_back(held);
+    answer.response.body.put_back(held.into_iter().map(Ok));
     found
+}
+
+/// Reads what an error says of its cause, within the bounds of time and size, and puts it back. One that
+/// is compressed or cut short tells nothing.
+pub async fn read_cause(answer: &mut Answer) -> ErrorCause {
+    let UpstreamResponse { status, headers, body, .. } = &mut answer.response;
+    let Some(format) = answer.operation.format().filter(|_| !is_compressed(headers)) else {
+        return ErrorCause::Other;
+    };
+    let deadline = Instant::now() + MAX_TIME;
+    let (mut held, mut text) = (Vec::new(), Vec::new());
+    while text.len() <= MAX_BYTES {
+        let Ok(Some(next)) = timeout_at(deadline, body.next()).await else { break };
+        if let Ok(chunk) = &next {
+            text.extend_from_slice(chunk);
+        }
+        let is_broken = next.is_err();
+        held.push(next);
+        if is_broken {
+            break;
+        }
+    }
+    body.put_back(held);
+    let error_type = headers.get(ERROR_TYPE).and_then(|value| value.to_str().ok());
+    cause_of(format, status.as_u16(), error_type, &text)
 }
 
 /// What the beginning is, if that can be told before the end.

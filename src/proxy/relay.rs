@@ -14,9 +14,9 @@ use smallvec::SmallVec;
 use tokio::time::{Instant, Sleep, timeout_at};
 
 use super::answer_reader::{AnswerReader, Watch, is_compressed};
-use super::attempt::error_for;
 use super::concurrency::ConcurrencyPermit;
 use super::context::RequestContext;
+use super::error::ProxyError;
 use super::headers::{content_length, copy_downstream};
 use super::key_scrubber::{MAX_ERROR_BYTES, scrub, scrubbed_length};
 use super::policy_headers::insert_policy_headers;
@@ -324,7 +324,7 @@ impl RelayBody {
     /// The upstream's body broke off. Gives what the caller is told of it.
     fn broken(&mut self, error: &UpstreamError) -> Option<Bytes> {
         self.upstream = None;
-        let error_answer = error_for(error);
+        let error_answer = ProxyError::from(error);
         let last = match &mut self.watch {
             Watch::Stream(answer) => {
                 let id = self.context.request.record().ids.request_id;

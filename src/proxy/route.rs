@@ -9,6 +9,7 @@ use actix_web::http::Method;
 use actix_web::http::header::HeaderMap;
 use percent_encoding::percent_decode_str;
 
+use super::unmetered::unmetered_operation;
 use crate::domain::headers::ANTHROPIC_VERSION;
 use crate::domain::names::ConfigurationName;
 use crate::domain::provider::{Provider, UpstreamApi};
@@ -95,7 +96,10 @@ fn match_provider_path(method: &Method, provider: Provider, path: &str) -> Route
     match find(path) {
         Some(operation) => matched(UpstreamName::Provider(provider), operation),
         None if find(without_version(path)).is_some() => RouteMatch::DoubledVersion(provider),
-        None => RouteMatch::NotServed,
+        None => match unmetered_operation(method, path) {
+            Some(operation) => matched(UpstreamName::Provider(provider), operation),
+            None => RouteMatch::NotServed,
+        },
     }
 }
 
@@ -378,8 +382,16 @@ mod tests {
             assert_eq!(route.operation.model_in_path(), Some("gemini-2.5-pro"), "{path}");
             assert_eq!(route.operation.label(), "generate_content", "{path}");
         }
-        for path in ["/gemini/v1beta/chat/completions", "/gemini/v1beta/models/m:predict"] {
-            assert_eq!(match_route(&Method::POST, path), RouteMatch::NotServed, "{path}");
+        for path in [
+            "/gemini/v1beta/chat/completions",
+            "/gemini/v1beta/models/m:predict",
+            "/openai/v1",
+            "/openai/v1/files",
+            "/openai/v1/v1/v1/chat/completions",
+            "/openai/v2/chat/completions",
+            "/openai/V1/chat/completions",
+        ] {
+            assert_eq!(matched(Method::POST, path).operation.label(), "unmetered", "{path}");
         }
         let climbing = "/gemini/v1beta/models/..%2Ffiles:generateContent";
         assert_eq!(match_route(&Method::POST, climbing), RouteMatch::BadModelId);
@@ -390,16 +402,11 @@ mod tests {
         for path in [
             "/openai",
             "/openai/",
-            "/openai/v1",
-            "/openai/v1/files",
             "/openai//v1/chat/completions",
             "/openai/v1//chat/completions",
             "/openai/v1/chat/completions//",
             "/openai/./v1/chat/completions",
-            "/openai/v1/v1/v1/chat/completions",
             "/openai/v1/chat%2fcompletions",
-            "/openai/v2/chat/completions",
-            "/openai/V1/chat/completions",
         ] {
             assert_eq!(match_route(&Method::POST, path), RouteMatch::NotServed, "{path}");
         }

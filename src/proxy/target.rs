@@ -16,6 +16,7 @@ use super::error::ProxyError;
 use super::headers::upstream_headers;
 use super::read::CallerBody;
 use super::route::ProxyRoute;
+use super::unmetered::endpoint_for;
 use crate::accounting::engine::TargetFacts;
 use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
 use crate::domain::model_configuration::StreamUsage;
@@ -23,8 +24,9 @@ use crate::domain::provider::UpstreamId;
 use crate::json::object::{BodyEdits, BodyError, BodyPieces};
 use crate::llm::format::{Format, Operation};
 use crate::llm::limits::Bound;
+use crate::llm::stored_state::stored_state;
 use crate::providers::quirks;
-use crate::upstream::{UpstreamRequest, UpstreamTimeouts};
+use crate::upstream::{RequestBody, UpstreamRequest, UpstreamTimeouts};
 
 /// What stays as it is in a segment of a path (RFC 3986, section 3.3).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -83,10 +85,16 @@ impl<'r> Target<'r> {
         let Candidate { upstream, model } = candidate;
         let (Some(format), Some(CallerBody { json, facts, .. })) = (operation.format(), body)
         else {
+            let bound = match operation {
+                Operation::Unmetered { method, path } => {
+                    Bound::unmetered(endpoint_for(upstream, *method, path)?.despite_policies)
+                }
+                _ => Bound::FREE,
+            };
             return Ok(Self {
                 upstream,
                 model,
-                bound: Bound::FREE,
+                bound,
                 withhold_usage: false,
                 is_stream_expected: false,
                 path_model: None,
@@ -96,6 +104,11 @@ impl<'r> Target<'r> {
         let quirks = quirks(&upstream.provider_name);
         if let Some(field) = quirks.model_override(json, facts) {
             return Err(ProxyError::ModelOverride { field });
+        }
+        if upstream.is_inherited
+            && let Some(field) = stored_state(json.text().as_bytes())
+        {
+            return Err(ProxyError::SharedAccountState { field });
         }
         let mut edits = json.edit();
         let mut path_model = None;
@@ -180,7 +193,7 @@ impl<'r> Target<'r> {
         caller: &HttpRequest,
         route: &ProxyRoute,
         credentials: impl IntoIterator<Item = (HeaderName, HeaderValue)>,
-        body: BodyPieces,
+        body: RequestBody,
         defaults: UpstreamTimeouts,
     ) -> UpstreamRequest {
         let upstream = self.upstream;

@@ -49,6 +49,12 @@ struct HttpLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ChainLabels {
+    configuration_id: ConfigurationLabel,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ProxyLabels {
     operation: &'static str,
     status: u16,
@@ -88,6 +94,8 @@ struct Inner {
     open_streams: Gauge,
     upstream_errors: Family<ReasonLabel, Counter>,
     upstream_retries: Counter,
+    chain_attempts: Family<ChainLabels, Counter>,
+    fallbacks: Family<ReasonLabel, Counter>,
     directory_lookups: WordCounters<ResultLabel>,
     key_verifications: WordCounters<ResultLabel>,
     usage_tokens: Family<KindLabel, Counter>,
@@ -161,7 +169,17 @@ impl Metrics {
             upstream_retries: register(
                 r,
                 "upstream_retries",
-                "Attempts repeated because a reused connection had been closed",
+                "Further attempts of requests: sent again, or to the next target of a chain",
+            ),
+            chain_attempts: register(
+                r,
+                "chain_attempts",
+                "Attempts at targets of fallback chains, by outcome: answered, failed",
+            ),
+            fallbacks: register(
+                r,
+                "fallbacks",
+                "Requests that were sent to the next target of their chain, by the reason",
             ),
             directory_lookups: WordCounters::new(
                 register(r, "directory_lookups", "Lookups of keys and configurations, by result"),
@@ -218,13 +236,7 @@ impl Metrics {
         upstream: Option<UpstreamId>,
         duration: Duration,
     ) {
-        let configuration_id = match upstream {
-            None => ConfigurationLabel::None,
-            Some(id) if is_within_bound(&self.inner.configurations, &id, MAX_CONFIGURATIONS) => {
-                ConfigurationLabel::Id(id)
-            }
-            Some(_) => ConfigurationLabel::Other,
-        };
+        let configuration_id = upstream.map_or(ConfigurationLabel::None, |id| self.label_of(id));
         let labels = ProxyLabels { operation, status, configuration_id };
         self.inner.proxy_requests.count(&labels, || ProxyLabels {
             operation,
@@ -233,6 +245,24 @@ impl Metrics {
         });
         let labels = OperationLabel { operation };
         self.inner.proxy_duration.get_or_create(&labels).observe(duration.as_secs_f64());
+    }
+
+    fn label_of(&self, upstream: UpstreamId) -> ConfigurationLabel {
+        match is_within_bound(&self.inner.configurations, &upstream, MAX_CONFIGURATIONS) {
+            true => ConfigurationLabel::Id(upstream),
+            false => ConfigurationLabel::Other,
+        }
+    }
+
+    /// Counts an attempt at a target of a fallback chain: `answered`, `failed`.
+    pub fn chain_attempt(&self, upstream: UpstreamId, outcome: &'static str) {
+        let labels = ChainLabels { configuration_id: self.label_of(upstream), outcome };
+        self.inner.chain_attempts.get_or_create(&labels).inc();
+    }
+
+    /// Counts a request that is sent to the next target of its chain, by a reason of a fixed set.
+    pub fn fallback(&self, reason: &'static str) {
+        self.inner.fallbacks.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     /// Records the time from a request's arrival to the head of its answer.
@@ -257,7 +287,7 @@ impl Metrics {
         self.inner.upstream_errors.get_or_create(&ReasonLabel { reason }).inc();
     }
 
-    /// Counts an attempt that is repeated because a reused connection had been closed.
+    /// Counts a further attempt of a request.
     pub fn upstream_retry(&self) {
         self.inner.upstream_retries.inc();
     }

@@ -71,6 +71,10 @@ pub struct RequestRecord {
     pub violated: Vec<PolicyId>,
     /// Requests sent upstream.
     pub attempts: u32,
+    /// When the last attempt began, after the request's arrival: zero for the first one.
+    pub attempt_began: Duration,
+    /// The status that the last attempt's upstream answered with, where that is not the caller's answer.
+    pub upstream_status: Option<u16>,
     /// Tokens as reported or estimated.
     pub usage: TokenUsage,
     pub usage_is_estimated: bool,
@@ -100,6 +104,8 @@ impl RequestRecord {
             cause: None,
             violated: Vec::new(),
             attempts: 0,
+            attempt_began: Duration::ZERO,
+            upstream_status: None,
             usage: TokenUsage::default(),
             usage_is_estimated: false,
             cost: None,

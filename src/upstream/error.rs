@@ -3,6 +3,7 @@
 use std::{io, time::Duration};
 
 use super::egress::EgressRefusal;
+use super::streamed_body::BodyBroke;
 
 /// A reused connection that fails later than this was not simply closed while idle.
 const STALE_LIMIT: Duration = Duration::from_secs(1);
@@ -37,6 +38,9 @@ pub enum UpstreamError {
     /// What came is not a response that can be read only one way.
     #[error("the upstream's answer is not valid HTTP: {0}")]
     Protocol(String),
+    /// The caller's body, which was sent as it arrived, did not come to its end.
+    #[error("the body could not be sent: {0}")]
+    Body(BodyBroke),
     /// The request cannot be written as HTTP, e.g. because its URL is too long.
     #[error("the request cannot be sent: {0}")]
     InvalidRequest(String),
@@ -55,6 +59,7 @@ impl UpstreamError {
             Self::IdleTimeout => "idle_timeout",
             Self::Closed => "closed",
             Self::Protocol(_) => "protocol",
+            Self::Body(_) => "request_body",
             Self::InvalidRequest(_) => "invalid_request",
         }
     }

@@ -9,6 +9,7 @@ pub mod base_url;
 pub mod egress;
 mod endpoint_url;
 mod error;
+mod streamed_body;
 mod tls;
 
 #[cfg(test)]
@@ -21,3 +22,4 @@ pub use awc::client::{
 pub use base_url::{BaseUrl, BaseUrlError, RequestTarget};
 pub use egress::{EgressRefusal, EgressRules};
 pub use endpoint_url::EndpointUrl;
+pub use streamed_body::{BodyBroke, RequestBody, StreamedBody};

@@ -226,9 +226,14 @@ impl TestApp {
 
     /// The value of a counter in `/metrics`.
     pub(crate) async fn counter(&self, name: &str) -> u64 {
+        self.metric(name).await
+    }
+
+    /// The value of a counter or a gauge in `/metrics`.
+    pub(crate) async fn metric<T: std::str::FromStr>(&self, name: &str) -> T {
         let text = self.platform().get("/metrics").await.expect(200).text();
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-        value.unwrap_or_else(|| panic!("no counter {name}:\n{text}"))
+        value.unwrap_or_else(|| panic!("no metric {name}:\n{text}"))
     }
 
     /// Waits until this process has read all changes so far, so that no earlier change invalidates

@@ -20,7 +20,7 @@ pub(crate) struct Row {
     pub(crate) attempt: i64,
     pub(crate) configuration: String,
     pub(crate) outcome: String,
-    /// The status that the caller saw.
+    /// The upstream's, or else the one that the caller saw.
     pub(crate) status: Option<i64>,
     pub(crate) input_tokens: Option<u64>,
     pub(crate) cached_input_tokens: Option<u64>,
@@ -29,12 +29,13 @@ pub(crate) struct Row {
     pub(crate) usage_source: String,
     pub(crate) cost: Option<i64>,
     pub(crate) price_version: Option<String>,
+    pub(crate) duration_ms: Option<u128>,
     /// As JSON text.
     pub(crate) metadata: String,
 }
 
 impl Row {
-    const COLUMNS: [&str; 14] = [
+    const COLUMNS: [&str; 15] = [
         "id",
         "request_id",
         "attempt",
@@ -48,6 +49,7 @@ impl Row {
         "usage_source",
         "cost",
         "price_version",
+        "duration_ms",
         "metadata",
     ];
 

@@ -243,6 +243,35 @@ pub(crate) async fn example_call(tenants: &TwoTenants, operation: &Operation) ->
             home.team.put_secret(&name, "sk-gone-soon").await;
             of(Anywhere, 204, vec![workspace, ("name", name)], None)
         }
+        "list_organization_secrets" => of(Organization, 200, vec![], None),
+        "put_organization_secret" => of(
+            Organization,
+            201,
+            vec![("name", tenants.fresh("NEW_"))],
+            Some(json!({"value": format!("sk-{}", tenants.fresh("shared-value-"))})),
+        ),
+        "get_organization_secret" | "delete_organization_secret" => {
+            let name = tenants.fresh("SHARED_");
+            let path = format!("/api/v1/secrets/{name}");
+            let body = json!({"value": "sk-of-the-organization"});
+            tenants.admin().put(&path, &body).await.expect(201);
+            let status = if operation.method == "GET" { 200 } else { 204 };
+            of(Organization, status, vec![("name", name)], None)
+        }
+        "list_provider_settings" => of(Organization, 200, vec![], None),
+        "list_workspace_provider_settings" => of(Anywhere, 200, vec![workspace], None),
+        "get_provider_settings" | "put_provider_settings" | "delete_provider_settings" => {
+            let (status, body) = of_settings(&operation.method, tenants);
+            of(Organization, status, vec![("provider", "groq".to_owned())], body)
+        }
+        "get_workspace_provider_settings"
+        | "put_workspace_provider_settings"
+        | "delete_workspace_provider_settings" => {
+            let (status, body) = of_settings(&operation.method, tenants);
+            let path = home.team.path("provider-settings/groq");
+            tenants.admin().put(&path, &json!({"enabled": false})).await.expect(200);
+            of(Anywhere, status, vec![workspace, ("provider", "groq".to_owned())], body)
+        }
         "create_model_configuration" => of(
             Anywhere,
             201,
@@ -291,6 +320,15 @@ pub(crate) async fn example_call(tenants: &TwoTenants, operation: &Operation) ->
             let made = tenants.admin().post_json(path, &policy(tenants)).await.expect(201).json();
             let (status, body) = of_key(&operation.id, tenants);
             of(Organization, status, vec![("policy_id", text(&made, "id"))], body)
+        }
+        "get_route_health" => {
+            let name = tenants.fresh("route ");
+            let body = json!({"name": name, "policy_type": "route_config",
+                "subject_matchers": [{"key": "workspace_id", "value": home.team.workspace_id}],
+                "config": {"fallbacks": [
+                    {"model_configs": [{"model_config_id": home.team.configuration_id}]}]}});
+            tenants.admin().post_json("/api/v1/gateway-policies", &body).await.expect(201);
+            of(Anywhere, 200, vec![workspace, ("name", name)], None)
         }
         "create_model_price" => of(Organization, 201, vec![], Some(price_of(tenants))),
         "list_model_prices" => of(Organization, 200, vec![], None),
@@ -359,6 +397,14 @@ fn price_of(tenants: &TwoTenants) -> Value {
         "model": tenants.fresh("model-"),
         "price": {"input": 1, "output": 2},
     })
+}
+
+fn of_settings(method: &str, tenants: &TwoTenants) -> (u16, Option<Value>) {
+    match method {
+        "PUT" => (200, Some(json!({"secret_name": tenants.fresh("RENAMED_")}))),
+        "DELETE" => (204, None),
+        _ => (200, None),
+    }
 }
 
 fn of_key(operation: &str, tenants: &TwoTenants) -> (u16, Option<Value>) {

@@ -1,10 +1,6 @@
 //! The operations on API keys. The path decides whose keys they are about.
 
-use std::marker::PhantomData;
-
-use actix_web::dev::Payload;
-use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
-use futures_util::future::LocalBoxFuture;
+use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::rotation::{RotateApiKey, Rotation, rotate};
 use super::{
@@ -12,9 +8,7 @@ use super::{
     check_exists, check_grant, check_unchangeable, create_in, existing,
 };
 use crate::api::Management;
-use crate::api::access::{
-    ApiKeysRead, ApiKeysWrite, Caller, InOrganization, InWorkspace, RequiredPermission,
-};
+use crate::api::access::{ApiKeysRead, ApiKeysWrite, ForOwner};
 use crate::api::body::Json;
 use crate::api::error::ApiError;
 use crate::api::field_errors::both;
@@ -22,55 +16,13 @@ use crate::api::page::{Paged, page};
 use crate::api::query::Query;
 use crate::api::routes::Routes;
 use crate::api::shared::{Conflicts, future, path_id, record};
-use crate::audit::Actor;
-use crate::auth::{Principal, Scope};
+use crate::auth::Scope;
 use crate::db::Conn;
 use crate::db::api_keys::{
     ApiKeyChanges, ApiKeyFilter, delete_api_key as delete_row, list_api_keys as list_rows,
     update_api_key as update_row,
 };
 use crate::domain::ids::ApiKeyId;
-
-/// A caller with the permission `P` for the keys of the workspace that the path names, or of their
-/// organization if it names none.
-struct KeysCaller<P> {
-    scope: Scope,
-    principal: Principal,
-    actor: Actor,
-    permission: PhantomData<P>,
-}
-
-impl<P: RequiredPermission> Caller for KeysCaller<P> {
-    fn permission() -> String {
-        P::PERMISSION.to_string()
-    }
-}
-
-impl<P: RequiredPermission> FromRequest for KeysCaller<P> {
-    type Error = ApiError;
-    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
-
-    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        if request.match_info().get("workspace_id").is_some() {
-            let caller = InWorkspace::<P>::from_request(request, payload);
-            return Box::pin(async move {
-                let InWorkspace { scope, principal, actor, .. } = caller.await?;
-                Ok(Self {
-                    scope: Scope::Workspace(scope),
-                    principal,
-                    actor,
-                    permission: PhantomData,
-                })
-            });
-        }
-        let caller = InOrganization::<P>::from_request(request, payload);
-        Box::pin(async move {
-            let InOrganization { organization_id, principal, actor, .. } = caller.await?;
-            let scope = Scope::Organization(organization_id);
-            Ok(Self { scope, principal, actor, permission: PhantomData })
-        })
-    }
-}
 
 fn key_id(request: &HttpRequest) -> Result<ApiKeyId, ApiError> {
     path_id(request.match_info().get("api_key_id").unwrap_or_default(), "API key")
@@ -102,11 +54,11 @@ pub(super) fn configure(routes: &mut Routes) {
     responses((status = 201, description = "The key; its secret is shown only now", body = IssuedApiKey)),
 )]
 async fn create_api_key(
-    caller: KeysCaller<ApiKeysWrite>,
+    caller: ForOwner<ApiKeysWrite>,
     plane: web::Data<Management>,
     body: Json<CreateApiKey>,
 ) -> Result<HttpResponse, ApiError> {
-    create_in(&plane, caller.principal, caller.actor, caller.scope, body).await
+    create_in(&plane, caller.principal, caller.actor, caller.owner.into(), body).await
 }
 
 /// List keys
@@ -119,11 +71,11 @@ async fn create_api_key(
     responses((status = 200, description = "A page", body = Paged<ApiKey>)),
 )]
 async fn list_api_keys(
-    caller: KeysCaller<ApiKeysRead>,
+    caller: ForOwner<ApiKeysRead>,
     plane: web::Data<Management>,
     query: Query<ApiKeysQuery>,
 ) -> Result<web::Json<Paged<ApiKey>>, ApiError> {
-    let scope = caller.scope;
+    let scope = Scope::from(caller.owner);
     let (page, filter) = query.check(|query| {
         let page = page::<ApiKeyId>(query.limit, query.cursor.as_deref())?;
         Ok((page, ApiKeyFilter { role: query.role, user_id: query.user_id }))
@@ -145,11 +97,11 @@ async fn list_api_keys(
     responses((status = 200, description = "The key", body = ApiKey)),
 )]
 async fn get_api_key(
-    caller: KeysCaller<ApiKeysRead>,
+    caller: ForOwner<ApiKeysRead>,
     plane: web::Data<Management>,
     request: HttpRequest,
 ) -> Result<web::Json<ApiKey>, ApiError> {
-    let (id, scope) = (key_id(&request)?, caller.scope);
+    let (id, scope) = (key_id(&request)?, Scope::from(caller.owner));
     let row = plane
         .database
         .read(async move |conn: &mut Conn| {
@@ -169,14 +121,15 @@ async fn get_api_key(
     responses((status = 200, description = "The updated key", body = ApiKey)),
 )]
 async fn update_api_key(
-    caller: KeysCaller<ApiKeysWrite>,
+    caller: ForOwner<ApiKeysWrite>,
     plane: web::Data<Management>,
     request: HttpRequest,
     patch: Json<ApiKeyPatch>,
 ) -> Result<web::Json<ApiKey>, ApiError> {
     let id = key_id(&request)?;
     let patch = patch.valid()?;
-    let KeysCaller { scope, principal, actor, .. } = caller;
+    let ForOwner { owner, principal, actor, .. } = caller;
+    let scope = Scope::from(owner);
     let updated = plane
         .database
         .write(change_scope(scope), async move |conn: &mut Conn| {
@@ -221,12 +174,13 @@ async fn update_api_key(
     responses((status = 204, description = "The key is revoked")),
 )]
 async fn delete_api_key(
-    caller: KeysCaller<ApiKeysWrite>,
+    caller: ForOwner<ApiKeysWrite>,
     plane: web::Data<Management>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let id = key_id(&request)?;
-    let KeysCaller { scope, principal, actor, .. } = caller;
+    let ForOwner { owner, principal, actor, .. } = caller;
+    let scope = Scope::from(owner);
     plane
         .database
         .write(change_scope(scope), async move |conn: &mut Conn| {
@@ -255,11 +209,11 @@ async fn delete_api_key(
     ),
 )]
 async fn rotate_api_key(
-    caller: KeysCaller<ApiKeysWrite>,
+    caller: ForOwner<ApiKeysWrite>,
     plane: web::Data<Management>,
     request: HttpRequest,
     rotation: Rotation,
 ) -> Result<HttpResponse, ApiError> {
     let id = key_id(&request)?;
-    rotate(&plane, caller.principal, caller.actor, caller.scope, id, rotation).await
+    rotate(&plane, caller.principal, caller.actor, caller.owner.into(), id, rotation).await
 }

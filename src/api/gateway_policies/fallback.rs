@@ -1,12 +1,14 @@
 //! What only fallback chains have to be checked for.
 
 use super::GatewayPolicyFields;
+use crate::accounting::catalogue::Catalogue;
 use crate::api::error::ApiError;
 use crate::db::gateway_policies::{GatewayPolicyRow, MAX_POLICIES, list_gateway_policies};
-use crate::db::model_configurations::find_model_configuration;
-use crate::db::{Conn, DbError};
+use crate::db::model_configurations::{find_model_configuration, find_model_configuration_named};
+use crate::db::model_prices::{ModelPriceFilter, list_model_prices};
+use crate::db::{Conn, DbError, Page};
 use crate::domain::ids::{OrganizationId, PolicyId};
-use crate::domain::policy::fallback::{Candidate, ModelFallback, RouteConfig, Selector};
+use crate::domain::policy::fallback::{Candidate, ModelFallback, RouteConfig, Selector, fields_of};
 use crate::domain::policy::{Audience, InvalidField, Matchers, PolicyConfig, PolicyType};
 use crate::domain::provider::{Provider, UpstreamApi};
 use crate::domain::scope::WorkspaceScope;
@@ -61,24 +63,29 @@ pub(super) async fn check_targets(
     let scope = WorkspaceScope { organization_id, workspace_id };
     match &config {
         PolicyConfig::ModelFallback(fallback) => {
-            let ModelFallback { selector, candidates, .. } = fallback;
-            let mut targets = Vec::new();
+            let ModelFallback { selector, steps, .. } = fallback;
+            let mut targets = fields_of("config.chain.candidates", steps);
             if let Selector::Target(target) = selector {
-                targets.push(("config.chain.selector".to_owned(), target.clone()));
+                targets.insert(0, ("config.chain.selector".to_owned(), target));
             }
-            targets.extend(candidates.iter().enumerate().map(|(at, candidate)| {
-                (format!("config.chain.candidates[{at}]"), candidate.clone())
-            }));
             check_apis(conn, scope, &targets).await?;
-            check_unique(conn, organization_id, own, selector, matchers).await
+            let kind = Some(PolicyType::ModelFallback);
+            let rows = list_gateway_policies(conn, organization_id, kind, 0, MAX_POLICIES).await?;
+            check_unique(&rows, own, selector, matchers)?;
+            // What has come to be shadowed since must not keep other changes of the policy from being made.
+            let present = rows.iter().find(|row| Some(row.id) == own).and_then(parse);
+            let is_known = present.is_some_and(|(selected, present)| {
+                selected == *selector && present.workspace_ids() == matchers.workspace_ids()
+            });
+            match selector {
+                Selector::Alias(alias) if !is_known => check_alias(conn, scope, alias).await,
+                Selector::Alias(_) | Selector::Target(_) => Ok(()),
+            }
         }
         PolicyConfig::Route(RouteConfig { chains, .. }) => {
             for (at, chain) in chains.iter().enumerate() {
-                let targets = chain.candidates.iter().enumerate().map(|(place, id)| {
-                    let field = format!("config.fallbacks[{at}].model_configs[{place}]");
-                    (field, Candidate::Configuration(*id))
-                });
-                check_apis(conn, scope, &targets.collect::<Vec<_>>()).await?;
+                let list = format!("config.fallbacks[{at}].model_configs");
+                check_apis(conn, scope, &fields_of(&list, &chain.steps)).await?;
             }
             Ok(())
         }
@@ -89,7 +96,7 @@ pub(super) async fn check_targets(
 async fn check_apis(
     conn: &mut Conn,
     scope: WorkspaceScope,
-    targets: &[(String, Candidate)],
+    targets: &[(String, &Candidate)],
 ) -> Result<(), ApiError> {
     let mut first: Option<UpstreamApi> = None;
     for (field, target) in targets {
@@ -117,15 +124,12 @@ async fn check_apis(
 
 /// An alias is unique in the organization, unless its chains are for different callers of one workspace; a
 /// selected target in its workspace.
-async fn check_unique(
-    conn: &mut Conn,
-    organization_id: OrganizationId,
+fn check_unique(
+    rows: &[GatewayPolicyRow],
     own: Option<PolicyId>,
     selector: &Selector,
     matchers: &Matchers,
 ) -> Result<(), ApiError> {
-    let kind = Some(PolicyType::ModelFallback);
-    let rows = list_gateway_policies(conn, organization_id, kind, 0, MAX_POLICIES).await?;
     for row in rows.iter().filter(|row| Some(row.id) != own) {
         let Some((other, others)) = parse(row) else { continue };
         let same_workspace = others.workspace_ids() == matchers.workspace_ids();
@@ -144,6 +148,40 @@ async fn check_unique(
         }
     }
     Ok(())
+}
+
+/// Refuses an alias that is the name of a model or of a model configuration: whoever asks for that must get
+/// it.
+async fn check_alias(conn: &mut Conn, scope: WorkspaceScope, alias: &str) -> Result<(), ApiError> {
+    let filter = ModelPriceFilter { provider: None, model: Some(alias.to_owned()) };
+    let page = Page { after: None, limit: 1 };
+    let prices = list_model_prices(conn, scope.organization_id, filter, page).await?;
+    let named = find_model_configuration_named(conn, scope, alias.to_owned()).await?;
+    let shadowed = match (Catalogue::shipped().provider_of(alias), prices.first(), named) {
+        (Some(provider), ..) => format!("a model of {provider}"),
+        (None, Some(price), _) => format!("a model that the price {} is for", price.id),
+        (None, None, Some(row)) => format!("the model configuration {} of this workspace", row.id),
+        (None, None, None) => return Ok(()),
+    };
+    let message = format!("is the name of {shadowed}; choose another");
+    Err(ApiError::field("config.chain.selector.alias", message))
+}
+
+/// The name of the policy that has this alias in the workspace.
+pub(in crate::api) async fn find_alias(
+    conn: &mut Conn,
+    scope: WorkspaceScope,
+    alias: &str,
+) -> Result<Option<String>, DbError> {
+    let kind = Some(PolicyType::ModelFallback);
+    let rows = list_gateway_policies(conn, scope.organization_id, kind, 0, MAX_POLICIES).await?;
+    let found = rows.into_iter().find(|row| {
+        parse(row).is_some_and(|(selector, matchers)| {
+            matches!(selector, Selector::Alias(one) if one == alias)
+                && matchers.workspace_ids().contains(&scope.workspace_id)
+        })
+    });
+    Ok(found.map(|row| row.name))
 }
 
 fn parse(row: &GatewayPolicyRow) -> Option<(Selector, Matchers)> {

@@ -1,10 +1,13 @@
 //! The changes of a model configuration that need more than the permission to change one.
 
 use super::validate::{Checked, check};
-use super::{ModelConfigurationFields, ModelConfigurationPatch};
+use super::{ModelConfiguration, ModelConfigurationFields, ModelConfigurationPatch};
 use crate::api::error::ApiError;
 use crate::auth::{Principal, Scope};
+use crate::db::Conn;
+use crate::db::secrets::list_secrets_of_configuration;
 use crate::domain::permissions::Permission;
+use crate::domain::scope::WorkspaceScope;
 
 /// The fields after the patch, if the principal may make each of the changes.
 pub(super) fn apply_patch(
@@ -74,6 +77,32 @@ pub(super) fn price_change(
     ]
     .into_iter()
     .find_map(|(field, differs)| differs.then_some(field))
+}
+
+/// Where the organization's secrets are sent is for the organization to say.
+pub(super) async fn check_organizations_secrets(
+    conn: &mut Conn,
+    scope: WorkspaceScope,
+    principal: &Principal,
+    before: &ModelConfiguration,
+    after: &ModelConfigurationFields,
+) -> Result<(), ApiError> {
+    if matches!(principal.scope, Scope::Organization(_)) {
+        return Ok(());
+    }
+    let Some(field) = connection_change(&before.fields, after) else { return Ok(()) };
+    let used = list_secrets_of_configuration(conn, scope, before.id).await?;
+    match used.iter().find(|row| row.workspace_id.is_none()) {
+        Some(row) => Err(ApiError::Forbidden {
+            code: "organization_key_needed",
+            detail: format!(
+                "Changing {field} needs a key of the organization, because the configuration uses \
+                 the organization's secret {}.",
+                row.name
+            ),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// The first changed field among those that decide where requests and secrets are sent.

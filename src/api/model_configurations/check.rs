@@ -80,7 +80,8 @@ struct Findings {
 /// Check that the upstream answers
 ///
 /// Requests the list of models with the real credential, or, if there is none, one token. The upstream
-/// may take 10 seconds in total, and so may the token endpoint of an OAuth client.
+/// may take 10 seconds in total, and so may the token endpoint of an OAuth client. If all is well,
+/// fallback chains no longer leave the configuration out because it failed lately (in this process).
 ///
 /// A token may cost money: it is requested under the policies that apply to the key of this call, and
 /// each request is in the ledger, with the route `check`.
@@ -100,12 +101,10 @@ pub(super) async fn check_model_configuration(
     let id = path.into_inner().1;
     let row =
         plane.database.read(async move |conn: &mut Conn| current(conn, scope, &id).await).await?;
-    let entry = plane
-        .directory
-        .find_configuration(scope, row.name.as_str())
-        .await
-        .map_err(|error| ApiError::Unavailable(error.to_string()))?
-        .ok_or(ApiError::NotFound(WHAT))?;
+    let directory = &plane.directory;
+    let entry = directory.find_configuration(scope, row.name.as_str()).await?;
+    let entry = entry.ok_or(ApiError::NotFound(WHAT))?;
+    let policies = directory.find_policies(scope.organization_id).await?;
     let headers = request.headers().iter();
     let metadata =
         Metadata::from_headers(headers.map(|(name, value)| (name.as_str(), value.as_bytes())))
@@ -121,6 +120,7 @@ pub(super) async fn check_model_configuration(
             api_key_id: caller.principal.api_key_id(),
             metadata: &metadata,
         },
+        policies: &policies,
         ids: ids.unwrap_or_else(|| RequestIds {
             request_id: plane.clock.new_id(),
             client_request_id: None,
@@ -148,7 +148,7 @@ pub(super) async fn check_model_configuration(
         Err(error) => Err(advice_for_credentials(&error)),
     };
     let latency_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    Ok(web::Json(match outcome {
+    let check = match outcome {
         Ok(Findings { status, model_listed, no_token_because, is_without_answer }) => {
             let refused = oauth_token.filter(|_| status == StatusCode::UNAUTHORIZED);
             let message = match (no_token_because, &refused) {
@@ -177,7 +177,11 @@ pub(super) async fn check_model_configuration(
             model_listed: None,
             message: before_message + &message,
         },
-    }))
+    };
+    if check.ok {
+        plane.health.clear(scope.workspace_id, entry.id, plane.clock.now());
+    }
+    Ok(web::Json(check))
 }
 
 /// Requests the list of models, or a token if there is none.

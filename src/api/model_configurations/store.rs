@@ -7,20 +7,23 @@ use serde_json::Value;
 use super::super::error::{ApiError, FieldError};
 use super::super::secret_values::{data_key_for_reading, decrypt_value, is_header_value};
 use super::ModelConfigurationFields;
+use crate::api::gateway_policies::fallback::find_alias;
 use crate::api::shared::as_json;
 use crate::audit::Actor;
+use crate::auth::{Principal, Scope};
 use crate::crypto::KeyringHandle;
 use crate::db::Conn;
 use crate::db::model_configurations::{
     ModelConfigurationChanges, ModelConfigurationRow, find_model_configuration_named,
-    list_used_secrets, update_used_secrets,
+    update_used_secrets,
 };
-use crate::db::secrets::list_secrets_named;
+use crate::db::secrets::{SecretRow, list_secrets_named, list_secrets_of_configuration};
 use crate::domain::ids::{ConfigurationId, SecretId};
 use crate::domain::names::{ConfigurationName, SecretName};
-use crate::domain::scope::WorkspaceScope;
+use crate::domain::scope::{Owner, WorkspaceScope};
 
-/// Checks that no other configuration of the workspace has the name.
+/// Checks that no other configuration of the workspace has the name, and that no alias of a fallback chain
+/// does.
 pub(super) async fn check_name_is_free(
     conn: &mut Conn,
     scope: WorkspaceScope,
@@ -35,60 +38,94 @@ pub(super) async fn check_name_is_free(
                  name."
             ),
         }),
-        _ => Ok(()),
+        Some(_) => Ok(()),
+        None => match find_alias(conn, scope, name.as_str()).await? {
+            Some(policy) => Err(ApiError::Conflict {
+                code: "already_exists",
+                detail: format!(
+                    "'{name}' is the alias of the fallback '{policy}'; choose another name."
+                ),
+            }),
+            None => Ok(()),
+        },
     }
 }
 
 /// Sets the secrets that the configuration uses. They must exist, and those that it did not use before
-/// must have values that a header can carry.
+/// must have values that a header can carry. A name that the workspace has no secret of means the
+/// organization's, if a key of the organization says it: a workspace says where its configurations lead,
+/// and could send the organization's secret anywhere.
 pub(super) async fn use_secrets(
     conn: &mut Conn,
     keyring: &KeyringHandle,
     scope: WorkspaceScope,
+    principal: &Principal,
     id: ConfigurationId,
     secrets: &BTreeMap<SecretName, String>,
 ) -> Result<(), ApiError> {
+    let used = list_secrets_of_configuration(conn, scope, id).await?;
     let names: Vec<SecretName> = secrets.keys().cloned().collect();
-    let rows = list_secrets_named(conn, scope, &names).await?;
+    let mut rows: Vec<SecretRow> = used
+        .iter()
+        .filter(|row| row.workspace_id.is_none() && names.contains(&row.name))
+        .cloned()
+        .collect();
+    let is_found = |rows: &[SecretRow], name: &SecretName| rows.iter().any(|row| row.name == *name);
+    let own = list_secrets_named(conn, scope.into(), &names).await?;
+    let inherited =
+        list_secrets_named(conn, Owner::Organization(scope.organization_id), &names).await?;
+    let may_inherit = matches!(principal.scope, Scope::Organization(_));
+    let shared = inherited.iter().filter(|_| may_inherit).cloned();
+    for row in own.into_iter().chain(shared) {
+        if !is_found(&rows, &row.name) {
+            rows.push(row);
+        }
+    }
     let field_error = |name: &SecretName, message: String| FieldError {
         field: secrets.get(name).cloned().unwrap_or_default(),
         message,
     };
     let missing: Vec<FieldError> = names
         .iter()
-        .filter(|name| !rows.iter().any(|row| row.name == **name))
-        .map(|name| field_error(name, format!("there is no secret {name}; store it first")))
+        .filter(|name| !is_found(&rows, name))
+        .map(|name| {
+            let message = if is_found(&inherited, name) {
+                format!(
+                    "{name} is a secret of the organization, which only a key of the organization \
+                     can let a configuration use; store one in the workspace"
+                )
+            } else {
+                format!("there is no secret {name}; store it first")
+            };
+            field_error(name, message)
+        })
         .collect();
     if !missing.is_empty() {
         return Err(ApiError::Invalid(missing));
     }
-    let used: BTreeSet<SecretId> = list_used_secrets(conn, scope, id).await?.into_iter().collect();
+    let used: BTreeSet<SecretId> = used.iter().map(|row| row.id).collect();
     let wanted: BTreeSet<SecretId> = rows.iter().map(|row| row.id).collect();
     if used == wanted {
         return Ok(());
     }
-    let new: Vec<_> = rows.iter().filter(|row| !used.contains(&row.id)).collect();
-    if !new.is_empty() {
-        let data_key = data_key_for_reading(conn, keyring, scope).await?.ok_or_else(|| {
-            ApiError::Internal("a workspace has secrets and no data key".to_owned())
-        })?;
-        let mut errors = Vec::new();
-        for row in new {
-            let value = decrypt_value(&data_key, scope, row)?;
-            if !is_header_value(value.expose()) {
-                errors.push(field_error(
-                    &row.name,
-                    format!(
-                        "the value of the secret {} can't be sent in a header: it must be visible \
-                         ASCII with spaces only inside and no line breaks",
-                        row.name
-                    ),
-                ));
-            }
+    let mut errors = Vec::new();
+    for row in rows.iter().filter(|row| !used.contains(&row.id)) {
+        let data_key = data_key_for_reading(conn, keyring, row.owner()).await?;
+        let data_key = data_key
+            .ok_or_else(|| ApiError::Internal("an owner of secrets has no data key".to_owned()))?;
+        if !is_header_value(decrypt_value(&data_key, row)?.expose()) {
+            errors.push(field_error(
+                &row.name,
+                format!(
+                    "the value of the secret {} can't be sent in a header: it must be visible \
+                     ASCII with spaces only inside and no line breaks",
+                    row.name
+                ),
+            ));
         }
-        if !errors.is_empty() {
-            return Err(ApiError::Invalid(errors));
-        }
+    }
+    if !errors.is_empty() {
+        return Err(ApiError::Invalid(errors));
     }
     let wanted: Vec<SecretId> = wanted.into_iter().collect();
     Ok(update_used_secrets(conn, scope, id, &wanted).await?)

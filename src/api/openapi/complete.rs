@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::api::routes::Operation;
 
 /// The parameters of paths: name, schema, description.
-const PATH_PARAMETERS: [(&str, &str, &str); 11] = [
+const PATH_PARAMETERS: [(&str, &str, &str); 12] = [
     ("organization_id", "OrganizationId", "The organization"),
     ("workspace_id", "WorkspaceId", "The workspace"),
     ("user_id", "UserId", "The user"),
@@ -16,6 +16,7 @@ const PATH_PARAMETERS: [(&str, &str, &str); 11] = [
     ("policy_id", "PolicyId", "The gateway policy"),
     ("request_id", "RequestId", "The request: the `x-request-id` of its answer"),
     ("name", "SecretName", "The secret's name"),
+    ("provider", "Provider", "The built-in provider, as in the path of calls to it"),
     (
         "configName",
         "ConfigurationName",

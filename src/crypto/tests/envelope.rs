@@ -8,7 +8,7 @@ fn id(byte: u8) -> Uuid {
 }
 
 fn context() -> SecretContext {
-    SecretContext { workspace_id: id(1), secret_id: id(2), version: 3 }
+    SecretContext { owner_id: id(1), secret_id: id(2), version: 3 }
 }
 
 fn data_key() -> DataKey {
@@ -35,10 +35,10 @@ fn a_moved_secret_does_not_open() {
     let key = data_key();
     let sealed = seal(&key, &context(), b"sk-secret", &mut system_random).unwrap();
     for moved in [
-        SecretContext { workspace_id: id(9), ..context() },
+        SecretContext { owner_id: id(9), ..context() },
         SecretContext { secret_id: id(9), ..context() },
         SecretContext { version: 4, ..context() },
-        SecretContext { workspace_id: id(2), secret_id: id(1), version: 3 },
+        SecretContext { owner_id: id(2), secret_id: id(1), version: 3 },
     ] {
         assert_eq!(open(&key, &moved, &sealed).unwrap_err(), EnvelopeError::DoesNotOpen);
     }

@@ -63,7 +63,7 @@ fn text_is_bounded_by_its_bytes() {
             output_tokens: 100,
             hard: true,
             estimate_tokens: length.div_ceil(4) as i64,
-            free: false,
+            metering: Metering::Tokens,
             unseen_tokens: 0,
         }
     );

@@ -5,6 +5,7 @@ use chrono::SecondsFormat;
 use super::{AdmissionRequest, PolicyReport};
 use crate::domain::ids::PolicyId;
 use crate::domain::money::NanoUsd;
+use crate::llm::limits::Metering;
 use crate::policy::limit::Limit;
 
 /// Seconds after which to retry when the limits can't be checked.
@@ -95,7 +96,12 @@ impl Denied {
         if reason == Reason::PriceUnknown {
             let unpriced = request.targets.first();
             let model = unpriced.and_then(|target| target.model).unwrap_or_default();
+            let is_unmetered = request.bound.metering != Metering::Tokens;
             message = match unpriced.and_then(|target| target.configuration) {
+                None if is_unmetered => format!(
+                    "{message}. They cap spending, and what {model} costs is not metered: set \
+                     'despite_policies' of the endpoint in /api/v1/provider-settings"
+                ),
                 Some(configuration) => format!(
                     "{message}. They cap spending, and no price is known for model {model:?} of model \
                      configuration {configuration:?}: set a price on the configuration, or for the \

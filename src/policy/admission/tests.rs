@@ -52,7 +52,7 @@ fn request(metadata: &Metadata, number: u128) -> AdmissionRequest<'_> {
             output_tokens: 10,
             hard: true,
             estimate_tokens: 25,
-            free: false,
+            metering: Metering::Tokens,
             unseen_tokens: 0,
         },
         request_id: id(number),

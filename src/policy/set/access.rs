@@ -36,6 +36,16 @@ pub(in crate::policy) fn denies_model<'a>(
         .map(|(place, ..)| place)
 }
 
+/// Whether the policies of model access among these allow the target.
+pub fn allows_model(matched: &[MatchedPolicy<'_>], target: &Target<'_>) -> bool {
+    denies_model(matched, target).next().is_none()
+}
+
+/// Whether a spend cap is among these, which needs a price.
+pub fn has_spend_cap(matched: &[MatchedPolicy<'_>]) -> bool {
+    matched.iter().any(|one| one.is_enforced && one.policy.is_spend())
+}
+
 fn allows(providers: &[ProviderAccess], target: &Target<'_>) -> bool {
     providers.iter().any(|access| {
         let wanted = if access.provider == CONFIGURATIONS {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{BadPolicy, StoredPolicy};
-use crate::domain::policy::fallback::{Candidate, RouteConfig, Selector, Triggers};
+use crate::domain::ids::WorkspaceId;
+use crate::domain::policy::fallback::{Candidate, RouteConfig, Selector, Step, Triggers};
 use crate::domain::policy::{Audience, Matchers, PolicyConfig, Subject};
 
 /// The targets of a request, in the order in which they are tried.
@@ -12,7 +13,15 @@ pub struct Chain {
     /// The policy's, for logs.
     pub name: Arc<str>,
     pub triggers: Triggers,
-    pub candidates: Vec<Candidate>,
+    pub steps: Vec<Step>,
+}
+
+/// A chain as one workspace calls it.
+#[derive(Clone, Copy, Debug)]
+pub struct NamedChain<'s> {
+    /// What its callers name as their model, if they have to.
+    pub alias: Option<&'s str>,
+    pub chain: &'s Arc<Chain>,
 }
 
 /// An organization's chains.
@@ -42,20 +51,16 @@ impl Chains {
         let name: Arc<str> = stored.name.as_str().into();
         match PolicyConfig::parse(stored.policy_type, &stored.config).map_err(bad)? {
             PolicyConfig::ModelFallback(fallback) => {
-                let mut candidates = fallback.candidates;
-                if let Selector::Target(target) = &fallback.selector {
-                    candidates.insert(0, target.clone());
-                }
-                let chain = Chain { name, triggers: fallback.triggers, candidates };
+                let first = fallback.first_target().cloned().map(Step::One);
+                let steps = first.into_iter().chain(fallback.steps).collect();
+                let chain = Chain { name, triggers: fallback.triggers, steps };
                 self.selected.push((matchers, fallback.selector, Arc::new(chain)));
                 self.selected.sort_by_key(|(matchers, ..)| !is_narrowed(matchers));
             }
             PolicyConfig::Route(RouteConfig { triggers, chains }) => {
                 let chains = chains.into_iter().map(|chain| {
-                    let candidates =
-                        chain.candidates.into_iter().map(Candidate::Configuration).collect();
                     let (name, triggers) = (Arc::clone(&name), triggers.clone());
-                    (chain.alias, Arc::new(Chain { name, triggers, candidates }))
+                    (chain.alias, Arc::new(Chain { name, triggers, steps: chain.steps }))
                 });
                 let chains = chains.collect();
                 self.routes.push(Route { matchers, name, chains });
@@ -90,6 +95,30 @@ impl Chains {
         let found = selected
             .find(|(matchers, selector, _)| is_meant(selector) && matchers.matches_ids(subject));
         found.map(|(.., chain)| chain)
+    }
+
+    /// The workspace's chains whose alias, policy or route has that name.
+    pub(super) fn named<'s>(
+        &'s self,
+        workspace_id: WorkspaceId,
+        name: &'s str,
+    ) -> impl Iterator<Item = NamedChain<'s>> {
+        let is_of = move |matchers: &Matchers| matchers.workspace_ids().contains(&workspace_id);
+        let selected = self.selected.iter().filter(move |(matchers, ..)| is_of(matchers));
+        let selected = selected.filter_map(move |(_, selector, chain)| {
+            let alias = match selector {
+                Selector::Alias(alias) => Some(alias.as_str()),
+                Selector::Target(_) => None,
+            };
+            let is_named = &*chain.name == name || alias == Some(name);
+            is_named.then_some(NamedChain { alias, chain })
+        });
+        let routes = self.routes.iter().filter(move |route| is_of(&route.matchers));
+        let routes = routes.filter(move |route| &*route.name == name).flat_map(|route| {
+            let chains = route.chains.iter();
+            chains.map(|(alias, chain)| NamedChain { alias: alias.as_deref(), chain })
+        });
+        selected.chain(routes)
     }
 
     /// All chains of the route with that name, each with its alias.

@@ -175,7 +175,42 @@ impl ProxyError {
                 "provider_secret_missing",
                 Never,
                 format!(
-                    "The workspace has no secret named '{secret}', which holds the key for {}. Ask an administrator to store it: POST /api/v1/workspaces/{{workspace_id}}/secrets with that name.",
+                    "Neither the workspace nor its organization has a secret named '{secret}', which holds the key for {}. Ask an administrator to store it: PUT /api/v1/workspaces/{{workspace_id}}/secrets/{secret}.",
+                    provider.as_str()
+                ),
+            ),
+            Self::SharedAccountState { field } => row(
+                StatusCode::BAD_REQUEST,
+                "shared_account_state",
+                Never,
+                format!(
+                    "'{field}' refers to what the provider stores for the organization's account, which other workspaces use, too. Send the content itself, or ask an administrator for a secret of this workspace."
+                ),
+            ),
+            Self::UnmeteredNotAllowed { provider } => row(
+                StatusCode::NOT_IMPLEMENTED,
+                "unmetered_not_allowed",
+                Never,
+                format!(
+                    "The gateway does not meter this endpoint of {0}, so it is not served. An administrator of the organization can let it through: 'unmetered_endpoints' in PUT /api/v1/provider-settings/{0}.",
+                    provider.as_str()
+                ),
+            ),
+            Self::UnmeteredNeedsOwnSecret { provider } => row(
+                StatusCode::FORBIDDEN,
+                "own_secret_required",
+                Never,
+                format!(
+                    "Endpoints that are not metered need a secret of the workspace for {}: the organization's is shared by all workspaces.",
+                    provider.as_str()
+                ),
+            ),
+            Self::ProviderDisabled { provider } => row(
+                StatusCode::FORBIDDEN,
+                "provider_disabled",
+                Never,
+                format!(
+                    "An administrator has disabled the provider {} for this workspace. Use another one, or ask for it in the provider-settings.",
                     provider.as_str()
                 ),
             ),

@@ -30,6 +30,10 @@ fn all() -> Vec<ProxyError> {
         E::TargetsCoolDown { retry_after: 5, is_rate: false },
         E::DoubledVersion { provider: Provider::Openai },
         E::ProviderSecretMissing { provider: Provider::Groq, secret: name() },
+        E::ProviderDisabled { provider: Provider::Groq },
+        E::SharedAccountState { field: "conversation" },
+        E::UnmeteredNotAllowed { provider: Provider::Groq },
+        E::UnmeteredNeedsOwnSecret { provider: Provider::Groq },
         E::InvalidMetadata(
             Metadata::from_headers([("x-gateway-", &b"v"[..])].into_iter()).unwrap_err(),
         ),

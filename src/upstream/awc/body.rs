@@ -28,8 +28,8 @@ pub struct UpstreamBody {
     waiting_since: Option<Instant>,
     /// What was found when looking for the end behind what seemed to be the last chunk.
     next: Option<Result<Bytes, UpstreamError>>,
-    /// Chunks that were read and given back.
-    returned: VecDeque<Bytes>,
+    /// What was read and given back.
+    returned: VecDeque<Result<Bytes, UpstreamError>>,
 }
 
 impl UpstreamBody {
@@ -46,9 +46,9 @@ impl UpstreamBody {
         }
     }
 
-    /// Gives chunks back that were read, in their order: they come again.
-    pub fn put_back(&mut self, chunks: impl IntoIterator<Item = Bytes>) {
-        self.returned.extend(chunks);
+    /// Gives back what was read, in its order: it comes again.
+    pub fn put_back(&mut self, read: impl IntoIterator<Item = Result<Bytes, UpstreamError>>) {
+        self.returned.extend(read);
     }
 
     /// Once every byte has come, awc still needs to be asked for the end before it returns the
@@ -93,8 +93,10 @@ impl Stream for UpstreamBody {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        if let Some(chunk) = this.returned.pop_front() {
-            return Poll::Ready(Some(Ok(chunk)));
+        match this.returned.pop_front() {
+            Some(Ok(chunk)) => return Poll::Ready(Some(Ok(chunk))),
+            Some(Err(error)) => return this.fail(error),
+            None => {}
         }
         match this.next.take() {
             Some(Ok(chunk)) => {

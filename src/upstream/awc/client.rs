@@ -2,6 +2,7 @@
 //! One a worker, since awc's clients cannot leave their thread.
 
 use std::{
+    cell::{Cell, RefCell},
     fmt,
     future::{Future, poll_fn},
     pin::pin,
@@ -16,15 +17,23 @@ use actix_http::{
     header::{self, HeaderMap},
 };
 use awc::error::{ConnectError, SendRequestError};
+use futures_util::stream;
 use tokio::time::{Instant, sleep_until};
 use tokio_rustls::{TlsConnector, rustls::ClientConfig};
 
 pub use super::body::UpstreamBody;
 use super::{
-    attempt::Attempt, date_timers::SuppressedTimers, dialer::Dialer, outgoing_body::OutgoingBody,
+    attempt::Attempt,
+    date_timers::SuppressedTimers,
+    dialer::Dialer,
+    outgoing_body::{OutgoingBody, OutgoingStream},
 };
 use crate::json::object::BodyPieces;
-use crate::upstream::{base_url::RequestTarget, egress::EgressRules};
+use crate::upstream::{
+    base_url::RequestTarget,
+    egress::EgressRules,
+    streamed_body::{BodyBroke, RequestBody, StreamedBody},
+};
 pub use crate::upstream::{
     error::{UpstreamError, UpstreamFailure},
     tls::tls_config,
@@ -79,17 +88,27 @@ pub struct UpstreamRequest {
     /// The headers that travel. Host, framing and hop-by-hop ones are dropped and written anew.
     pub headers: HeaderMap,
     /// The body; empty for none.
-    pub body: BodyPieces,
+    pub body: RequestBody,
     /// The time limits.
     pub timeouts: UpstreamTimeouts,
 }
 
-/// A request that can be sent, more than once.
+/// A request that can be sent, more than once unless its body is streamed.
 pub struct PreparedRequest {
     request: awc::FrozenClientRequest,
-    /// None for methods that have none.
-    body: Option<BodyPieces>,
+    body: PreparedBody,
     timeouts: UpstreamTimeouts,
+}
+
+enum PreparedBody {
+    /// For methods that have none.
+    None,
+    Whole(BodyPieces),
+    Streamed {
+        /// Until it is sent.
+        body: RefCell<Option<StreamedBody>>,
+        broke: Rc<Cell<Option<BodyBroke>>>,
+    },
 }
 
 /// The time limits of one request. There is none on the whole.
@@ -177,7 +196,7 @@ impl UpstreamClient {
                 Ok(UpstreamResponse { status, headers, reused_connection, body })
             }
             Err(error) => Err(UpstreamFailure {
-                error,
+                error: request.body_failure().unwrap_or(error),
                 reused_connection,
                 elapsed: started.elapsed(),
                 response_bytes_seen: attempt.response_seen(),
@@ -222,7 +241,18 @@ impl UpstreamClient {
             headers.remove(name);
         }
         headers.insert(header::HOST, target.host_header().clone());
-        let is_bodiless = body.pieces().is_empty() && matches!(method, Method::GET | Method::HEAD);
+        let body = match body {
+            RequestBody::Whole(body)
+                if body.pieces().is_empty() && matches!(method, Method::GET | Method::HEAD) =>
+            {
+                PreparedBody::None
+            }
+            RequestBody::Whole(body) => PreparedBody::Whole(body),
+            RequestBody::Streamed(body) => {
+                let broke = Rc::clone(&body.broke);
+                PreparedBody::Streamed { body: RefCell::new(Some(body)), broke }
+            }
+        };
         let client = if target.is_plain_http() { &self.plain } else { &self.tls };
         let mut request = client.request(method, uri).no_decompress();
         *request.headers_mut() = headers;
@@ -230,7 +260,7 @@ impl UpstreamClient {
             request: request
                 .freeze()
                 .map_err(|error| UpstreamError::InvalidRequest(error.to_string()))?,
-            body: (!is_bodiless).then_some(body),
+            body,
             timeouts: timeouts.bounded(),
         })
     }
@@ -246,11 +276,24 @@ impl PreparedRequest {
                 .any(|name| headers.contains_key(name))
     }
 
+    /// Why a streamed body broke off, if it did: then that is what failed.
+    fn body_failure(&self) -> Option<UpstreamError> {
+        match &self.body {
+            PreparedBody::Streamed { broke, .. } => broke.get().map(UpstreamError::Body),
+            PreparedBody::None | PreparedBody::Whole(_) => None,
+        }
+    }
+
     /// awc's part of the request, not yet begun.
     fn send(&self) -> awc::SendClientRequest {
         match &self.body {
-            Some(body) => self.request.send_body(OutgoingBody::new(body.clone())),
-            None => self.request.send_body(actix_http::body::None::new()),
+            PreparedBody::None => self.request.send_body(actix_http::body::None::new()),
+            PreparedBody::Whole(body) => self.request.send_body(OutgoingBody::new(body.clone())),
+            PreparedBody::Streamed { body, .. } => {
+                let spent = || StreamedBody::new(None, stream::iter([Err(BodyBroke::Spent)]));
+                let body = body.take().unwrap_or_else(spent);
+                self.request.send_body(OutgoingStream::new(body))
+            }
         }
     }
 }

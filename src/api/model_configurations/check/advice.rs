@@ -74,7 +74,9 @@ pub(super) fn advice_for_failure(error: &UpstreamError) -> String {
         UpstreamError::Closed | UpstreamError::Protocol(_) => {
             "Check that base_url has the right port and the right one of http and https."
         }
-        UpstreamError::InvalidRequest(_) => "Check base_url, extra_headers and the secrets.",
+        UpstreamError::InvalidRequest(_) | UpstreamError::Body(_) => {
+            "Check base_url, extra_headers and the secrets."
+        }
     };
     let mut message = error.to_string();
     if let Some(first) = message.get(..1).map(str::to_uppercase) {

@@ -16,6 +16,7 @@ use crate::domain::provider::UpstreamApi;
 use crate::llm::answer::PlainAnswer;
 use crate::llm::format::{Format, Operation};
 use crate::llm::limits::BodyFacts;
+use crate::policy::set::PolicySet;
 use crate::providers::quirks;
 use crate::telemetry::request_record::RequestOutcome;
 use crate::telemetry::requests::RequestIds;
@@ -34,6 +35,8 @@ pub(super) struct Asker<'r> {
     pub(super) accounting: &'r Accounting,
     pub(super) principal: Principal,
     pub(super) subject: Subject<'r>,
+    /// The organization's.
+    pub(super) policies: &'r PolicySet,
     pub(super) ids: RequestIds,
 }
 
@@ -88,7 +91,7 @@ async fn ask_within(
     asker: &Asker<'_>,
     bound: &str,
 ) -> Result<Token, UpstreamError> {
-    let Asker { accounting, principal, subject, ids } = asker;
+    let Asker { accounting, principal, subject, policies, ids } = asker;
     let Some(model) = &upstream.entry.model else {
         let reason = "The configuration names no model, and the upstream lists none.";
         return Ok(Token::NotAsked(reason.to_owned()));
@@ -112,7 +115,8 @@ async fn ask_within(
         bound: accounting.bound(format, upstream.entry, model, body.len(), &facts),
     };
     let targets = &[target];
-    let facts = RequestFacts { record, subject: *subject, targets, is_background: false };
+    let subject = *subject;
+    let facts = RequestFacts { record, subject, policies, targets, is_background: false };
     match accounting.admit(facts).await {
         Ok((account, _)) => request.admitted(account),
         Err(denied) => {

@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 use super::{MAX_NAME, Parser, is_name};
 use crate::domain::ids::ConfigurationId;
 use crate::domain::policy::fallback::{
-    Candidate, MAX_CANDIDATES, MAX_ROUTE_CHAINS, ModelFallback, RouteChain, RouteConfig, Selector,
-    Triggers,
+    Candidate, MAX_CANDIDATES, MAX_ROUTE_CHAINS, MAX_WEIGHT, ModelFallback, RouteChain,
+    RouteConfig, Selector, Step, Triggers, fields_of,
 };
 use crate::domain::provider::Provider;
 
@@ -26,28 +26,19 @@ impl Parser {
         let chain = self.object(chain, "config.chain")?;
         self.check_names(chain, "config.chain", &["selector", "candidates"]);
         let selector = self.selector(chain.get("selector").unwrap_or(&Value::Null));
-        let candidates = self.items(chain, "config.chain.candidates", "candidates", MAX_CANDIDATES);
-        let candidates: Option<Vec<Candidate>> = candidates.and_then(|items| {
-            let parsed: Vec<Option<Candidate>> = items
-                .iter()
-                .enumerate()
-                .map(|(at, item)| self.candidate(item, &format!("config.chain.candidates[{at}]")))
-                .collect();
-            parsed.into_iter().collect()
+        let list = "config.chain.candidates";
+        let steps = self.steps(chain, list, |parser, fields, path| {
+            parser.target(fields, path, "must be provider_model, model_config or weighted")
         });
-        let (selector, candidates) = (selector?, candidates?);
-        let mut seen = Vec::new();
-        if let Selector::Target(target) = &selector {
-            seen.push(target);
-        }
-        for (at, candidate) in candidates.iter().enumerate() {
-            if seen.contains(&candidate) {
-                let field = format!("config.chain.candidates[{at}]");
+        let (selector, triggers, steps) = (selector?, triggers?, steps?);
+        let fallback = ModelFallback { selector, triggers, steps };
+        let first = fallback.first_target();
+        for (field, candidate) in fields_of(list, &fallback.steps) {
+            if Some(candidate) == first {
                 return self.invalid(field, "occurs twice in the chain; each target is tried once");
             }
-            seen.push(candidate);
         }
-        Some(ModelFallback { selector, triggers: triggers?, candidates })
+        Some(fallback)
     }
 
     pub(super) fn route_config(&mut self, config: &Value) -> Option<RouteConfig> {
@@ -79,24 +70,67 @@ impl Parser {
             Some(alias) => self.alias(alias, &format!("{path}.alias")).map(Some),
         };
         let list = format!("{path}.model_configs");
-        let items = self.items(fields, &list, "model_configs", MAX_CANDIDATES)?;
-        let candidates: Vec<Option<ConfigurationId>> = items
+        let steps = self.steps(fields, &list, |parser, fields, path| {
+            parser.check_names(fields, path, &["model_config_id"]);
+            parser.configuration(fields, path).map(Candidate::Configuration)
+        });
+        Some(RouteChain { alias: alias?, steps: steps? })
+    }
+
+    /// A list of targets, or of lists of weighted targets under the same name.
+    fn steps(
+        &mut self,
+        fields: &Map<String, Value>,
+        list: &str,
+        target: impl Fn(&mut Self, &Map<String, Value>, &str) -> Option<Candidate>,
+    ) -> Option<Vec<Step>> {
+        let name = list.rsplit('.').next().unwrap_or(list);
+        let items = self.items(fields, list, name, MAX_CANDIDATES)?;
+        let steps: Vec<Option<Step>> = items
             .iter()
             .enumerate()
             .map(|(at, item)| {
                 let path = format!("{list}[{at}]");
                 let fields = self.object(item, &path)?;
-                self.check_names(fields, &path, &["model_config_id"]);
-                self.configuration(fields, &path)
+                if fields.get("type").is_none_or(|kind| kind != "weighted") {
+                    return target(self, fields, &path).map(Step::One);
+                }
+                self.check_names(fields, &path, &["type", name]);
+                let inner = format!("{path}.{name}");
+                let items = self.items(fields, &inner, name, MAX_CANDIDATES)?;
+                let members = items.iter().enumerate().map(|(place, item)| {
+                    let path = format!("{inner}[{place}]");
+                    let mut fields = self.object(item, &path)?.clone();
+                    let weight = self.weight(fields.remove("weight"), &path);
+                    let target = target(self, &fields, &path);
+                    Some((weight?, target?))
+                });
+                let members: Vec<Option<(u32, Candidate)>> = members.collect();
+                Some(Step::Weighted(members.into_iter().collect::<Option<_>>()?))
             })
             .collect();
-        let candidates: Vec<ConfigurationId> = candidates.into_iter().collect::<Option<_>>()?;
-        for (at, candidate) in candidates.iter().enumerate() {
-            if candidates.iter().take(at).any(|one| one == candidate) {
-                return self.invalid(format!("{list}[{at}]"), "occurs twice in the chain");
+        let steps: Vec<Step> = steps.into_iter().collect::<Option<_>>()?;
+        let fields = fields_of(list, &steps);
+        if fields.len() > MAX_CANDIDATES {
+            return self.invalid(list, format!("must have 1 to {MAX_CANDIDATES} targets in all"));
+        }
+        for (at, (field, candidate)) in fields.iter().enumerate() {
+            if fields.iter().take(at).any(|(_, one)| one == candidate) {
+                return self.invalid(field, "occurs twice in the chain; each target is tried once");
             }
         }
-        Some(RouteChain { alias: alias?, candidates })
+        Some(steps)
+    }
+
+    fn weight(&mut self, value: Option<Value>, path: &str) -> Option<u32> {
+        let weight = value.as_ref().and_then(Value::as_u64).and_then(|one| u32::try_from(one).ok());
+        match weight.filter(|weight| (1..=MAX_WEIGHT).contains(weight)) {
+            Some(weight) => Some(weight),
+            None => self.invalid(
+                format!("{path}.weight"),
+                format!("must be a whole number, 1 to {MAX_WEIGHT}"),
+            ),
+        }
     }
 
     fn check_strategy(&mut self, fields: &Map<String, Value>) {
@@ -153,11 +187,6 @@ impl Parser {
         }
         self.target(fields, path, "must be alias, provider_model or model_config")
             .map(Selector::Target)
-    }
-
-    fn candidate(&mut self, value: &Value, path: &str) -> Option<Candidate> {
-        let fields = self.object(value, path)?;
-        self.target(fields, path, "must be provider_model or model_config")
     }
 
     fn target(

@@ -86,6 +86,14 @@ async fn test_bed(policies: Vec<StoredPolicy>) -> TestBed {
     TestBed { admission, database, child_queue, flushes, is_away, _folder: folder }
 }
 
+impl TestBed {
+    /// Admits by the policies that the directory has.
+    async fn admit(&self, request: AdmissionRequest<'_>) -> Result<Admitted, Denied> {
+        let set = self.admission.inner.directory.find_policies(id(1)).await.unwrap();
+        self.admission.admit(request, &set).await
+    }
+}
+
 fn row(policy: StoredPolicy, now: NaiveDateTime) -> GatewayPolicyRow {
     GatewayPolicyRow {
         id: policy.id,
@@ -129,7 +137,7 @@ async fn a_cap_worth_100_requests_admits_100_of_400_at_once() {
     let (metadata, price) = (Metadata::default(), price());
     let admissions = (0..400).map(|number| {
         let request = AdmissionRequest { price: Some(&price), ..request(&metadata, 1000 + number) };
-        bed.admission.admit(request)
+        bed.admit(request)
     });
     let answers = futures_util::future::join_all(admissions).await;
     let (admitted, denied): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
@@ -148,7 +156,7 @@ async fn a_cap_worth_100_requests_admits_100_of_400_at_once() {
     admitted.next().unwrap().reservation.settle(used);
     let again = |number| {
         let request = AdmissionRequest { price: Some(&price), ..request(&metadata, number) };
-        bed.admission.admit(request)
+        bed.admit(request)
     };
     let one = again(2000).await.unwrap();
     assert_eq!(again(2001).await.unwrap_err().reason, Reason::Spend);
@@ -159,19 +167,19 @@ async fn a_cap_worth_100_requests_admits_100_of_400_at_once() {
 async fn without_a_price_a_cap_denies_and_says_how_to_set_one() {
     let bed = test_bed(vec![policy(10, "cap", PolicyType::SpendCap, cap(json!(100)))]).await;
     let metadata = Metadata::default();
-    let denied = bed.admission.admit(request(&metadata, 1)).await.unwrap_err();
+    let denied = bed.admit(request(&metadata, 1)).await.unwrap_err();
     assert_eq!(denied.reason, Reason::PriceUnknown);
     assert!(denied.message.starts_with("request blocked by gateway policies: cap. "));
     assert!(denied.message.contains("/api/v1/model-prices"), "{}", denied.message);
     let listing = AdmissionRequest { bound: Bound::FREE, ..request(&metadata, 2) };
-    assert!(bed.admission.admit(listing).await.is_ok());
+    assert!(bed.admit(listing).await.is_ok());
 }
 
 #[tokio::test]
-async fn a_policy_that_does_not_parse_denies_all_requests() {
+async fn a_policy_that_does_not_parse_denies_further_attempts() {
     let bed = test_bed(vec![policy(10, "cap", PolicyType::SpendCap, json!({}))]).await;
     let metadata = Metadata::default();
-    let denied = bed.admission.admit(request(&metadata, 1)).await.unwrap_err();
+    let denied = bed.admission.reserve_more(&request(&metadata, 1)).await.unwrap_err();
     assert_eq!((denied.reason, denied.retry_after), (Reason::Unavailable, Some(1)));
 }
 
@@ -187,7 +195,7 @@ async fn a_policy_that_is_not_enforced_denies_nothing() {
     let (metadata, price) = (Metadata::default(), price());
     let ask = async |number| {
         let request = AdmissionRequest { price: Some(&price), ..request(&metadata, number) };
-        bed.admission.admit(request).await
+        bed.admit(request).await
     };
     bed.is_away.store(true, Ordering::Relaxed);
     let admitted = ask(1).await.unwrap();
@@ -204,7 +212,7 @@ async fn a_childs_row_is_written_after_its_first_request() {
     let bed = test_bed(vec![default]).await;
     let metadata = Metadata::default();
     let child = child_id(id(20), &Uuid::from_u128(3).to_string(), None);
-    let ask = async |number| bed.admission.admit(request(&metadata, number)).await;
+    let ask = async |number| bed.admit(request(&metadata, number)).await;
     let ids = |admitted: Admitted| admitted.report.policy_ids().collect::<Vec<_>>();
     assert_eq!(ids(ask(1).await.unwrap()), [child]);
     assert_eq!(bed.child_queue.len(), 1);

@@ -1,0 +1,302 @@
+//! What an organization, or one of its workspaces, sets for a built-in provider. The defaults need no
+//! setting at all.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::names::SecretName;
+
+/// The settings of one owner for one provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"secret_name": "TEAM_OPENAI_KEY"}))]
+pub struct ProviderSettings {
+    /// False refuses requests to the provider: an organization's for all of its workspaces.
+    #[serde(default = "enabled")]
+    #[schema(default = true)]
+    pub enabled: bool,
+    /// The secret that holds the provider's key, in place of the usual name. It is one of the owner's.
+    #[serde(default)]
+    pub secret_name: Option<SecretName>,
+    /// Headers of every request to the provider, at most 32; not its credential.
+    #[serde(default)]
+    pub extra_headers: BTreeMap<String, String>,
+    /// What the provider's host and account depend on.
+    #[serde(default)]
+    pub connection: Connection,
+    /// Only of an organization: endpoints of the provider that are passed through although nothing there
+    /// is metered or scanned; at most 100.
+    #[serde(default)]
+    #[schema(max_items = 100)]
+    pub unmetered_endpoints: Vec<UnmeteredEndpoint>,
+    /// Only of an organization, for Anthropic: callers may use a subscription of their own, whose bearer
+    /// they send beside their key.
+    #[serde(default)]
+    #[schema(default = false)]
+    pub subscription_pass_through: bool,
+}
+
+/// What a provider's host, account or token endpoint depends on, beside its credential. Each provider
+/// takes only some of these.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Connection {
+    /// Vertex and Bedrock: the region of requests that name none.
+    #[schema(example = "us-east-1")]
+    pub region: Option<String>,
+    /// Vertex: the project, if it is not the service account's own.
+    pub project: Option<String>,
+    /// Azure: the name of the resource.
+    pub resource: Option<String>,
+    /// Azure: the Entra tenant.
+    pub tenant_id: Option<String>,
+    /// Azure: the Entra application.
+    pub client_id: Option<String>,
+}
+
+impl Connection {
+    /// What is wrong with the value of a field, if anything. Regions and resources become a label of a
+    /// host's name (RFC 1123, section 2.1).
+    pub fn field_error(name: &str, value: &str) -> Option<&'static str> {
+        let is_label = |length: std::ops::RangeInclusive<usize>| {
+            length.contains(&value.len())
+                && value.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+                && !value.starts_with('-')
+                && !value.ends_with('-')
+        };
+        let is_id = |more: &[u8]| {
+            (1..=128).contains(&value.len())
+                && value.bytes().all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
+        };
+        match name {
+            "region" if !is_label(1..=63) => {
+                Some("must be 1 to 63 lower-case letters, digits or inner hyphens")
+            }
+            "resource" if !is_label(2..=64) => {
+                Some("must be 2 to 64 lower-case letters, digits or inner hyphens")
+            }
+            "project" if !is_id(b"-.:") => {
+                Some("must be a project's id: letters, digits and - . :")
+            }
+            "tenant_id" | "client_id" if !is_id(b"-.") => {
+                Some("must consist of letters, digits, hyphens and dots")
+            }
+            _ => None,
+        }
+    }
+
+    /// The fields that are set, each with its name.
+    pub fn fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        [
+            ("region", &self.region),
+            ("project", &self.project),
+            ("resource", &self.resource),
+            ("tenant_id", &self.tenant_id),
+            ("client_id", &self.client_id),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| value.as_deref().map(|value| (name, value)))
+    }
+}
+
+/// An endpoint of a provider that the gateway neither meters nor scans.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"method": "POST", "path": "/files"}))]
+pub struct UnmeteredEndpoint {
+    /// The method.
+    pub method: UnmeteredMethod,
+    /// The path after the provider's version, as `/files`. A segment `*` stands for any one segment, `**`
+    /// at the end for one or more.
+    #[schema(min_length = 2, max_length = 256, pattern = "^/")]
+    pub path: String,
+    /// Whether it is passed through also where a spend cap or a data policy matches, which do not see
+    /// what it costs or sends.
+    #[serde(default)]
+    #[schema(default = false)]
+    pub despite_policies: bool,
+}
+
+super::text_enum::text_enum! {
+    /// A method of an unmetered endpoint.
+    #[derive(Serialize, Deserialize, utoipa::ToSchema)]
+    #[serde(rename_all = "UPPERCASE")]
+    pub enum UnmeteredMethod {
+        Get = "GET",
+        Post = "POST",
+        Put = "PUT",
+        Patch = "PATCH",
+        Delete = "DELETE",
+    }
+}
+
+impl UnmeteredMethod {
+    /// The method of that name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|method| method.as_str() == text)
+    }
+}
+
+fn enabled() -> bool {
+    true
+}
+
+impl Default for ProviderSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            secret_name: None,
+            extra_headers: BTreeMap::new(),
+            connection: Connection::default(),
+            unmetered_endpoints: Vec::new(),
+            subscription_pass_through: false,
+        }
+    }
+}
+
+impl ProviderSettings {
+    /// Whether they say where a request goes or with which secret: then the secret has to be the same
+    /// owner's, or it could be sent to an account of somebody else.
+    pub fn say_where(&self) -> bool {
+        self.secret_name.is_some()
+            || !self.extra_headers.is_empty()
+            || self.connection != Connection::default()
+    }
+}
+
+/// First segments of paths at which providers administer accounts, members, keys and money. They are
+/// never passed through.
+const ADMINISTRATION: [&str; 18] = [
+    "account",
+    "accounts",
+    "admin",
+    "api-keys",
+    "api_keys",
+    "apikeys",
+    "auth",
+    "billing",
+    "credits",
+    "dashboard",
+    "keys",
+    "members",
+    "organization",
+    "organizations",
+    "projects",
+    "teams",
+    "users",
+    "workspaces",
+];
+
+impl UnmeteredEndpoint {
+    /// What is wrong with the path, if anything.
+    pub fn path_error(&self) -> Option<&'static str> {
+        let Some(path) = self.path.strip_prefix('/').filter(|_| self.path.len() <= 256) else {
+            return Some("must begin with / and be at most 256 bytes long");
+        };
+        let segments: Vec<&str> = path.split('/').collect();
+        let is_text = |segment: &str| {
+            !segment.is_empty()
+                && !matches!(segment, "." | "..")
+                && segment.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.~:".contains(&b))
+        };
+        let last = segments.len() - 1;
+        let is_right = |(index, segment): (usize, &&str)| match *segment {
+            "*" => index > 0,
+            "**" => index > 0 && index == last,
+            text => is_text(text),
+        };
+        if !segments.iter().enumerate().all(is_right) {
+            return Some(
+                "must consist of segments of letters, digits and - _ . ~ : of which those after the \
+                 first may be *, and the last **",
+            );
+        }
+        is_administration(&self.path)
+            .then_some("is at an endpoint with which the provider administers accounts")
+    }
+
+    /// Whether it is this method and path after the version. The path holds no encoded character.
+    pub fn matches(&self, method: UnmeteredMethod, path: &str) -> bool {
+        let mut own = self.path.split('/');
+        let mut given = path.split('/');
+        self.method == method
+            && loop {
+                match (own.next(), given.next()) {
+                    (None, None) => break true,
+                    (Some("**"), Some(first)) => {
+                        break !first.is_empty() && given.all(|segment| !segment.is_empty());
+                    }
+                    (Some("*"), Some(segment)) if !segment.is_empty() => {}
+                    (Some(own), Some(segment)) if own == segment => {}
+                    _ => break false,
+                }
+            }
+    }
+}
+
+/// Whether a path after the version leads to the administration of a provider's account.
+pub fn is_administration(path: &str) -> bool {
+    let first = path.split('/').nth(1).unwrap_or_default();
+    ADMINISTRATION.iter().any(|name| first.eq_ignore_ascii_case(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(path: &str) -> UnmeteredEndpoint {
+        UnmeteredEndpoint {
+            method: UnmeteredMethod::Get,
+            path: path.to_owned(),
+            despite_policies: false,
+        }
+    }
+
+    #[test]
+    fn patterns_have_whole_segments() {
+        for good in ["/files", "/files/*", "/files/*/content", "/batches/**", "/models/a:b"] {
+            assert_eq!(endpoint(good).path_error(), None, "{good}");
+        }
+        for bad in [
+            "",
+            "/",
+            "files",
+            "/*",
+            "/**",
+            "/files/",
+            "//files",
+            "/files/**/a",
+            "/files/a*",
+            "/files/..",
+            "/files/%2e",
+            "/files?x=1",
+            "/organization/costs",
+            "/Admin/keys",
+        ] {
+            assert!(endpoint(bad).path_error().is_some(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_star_is_one_segment_and_two_are_more() {
+        for (pattern, path, matches) in [
+            ("/files", "/files", true),
+            ("/files", "/files/a", false),
+            ("/files/*", "/files/a", true),
+            ("/files/*", "/files", false),
+            ("/files/*", "/files/", false),
+            ("/files/*/content", "/files/a/content", true),
+            ("/batches/**", "/batches/a/b", true),
+            ("/batches/**", "/batches", false),
+            ("/batches/**", "/batches/a//b", false),
+        ] {
+            assert_eq!(
+                endpoint(pattern).matches(UnmeteredMethod::Get, path),
+                matches,
+                "{pattern} {path}"
+            );
+        }
+        assert!(!endpoint("/files").matches(UnmeteredMethod::Post, "/files"));
+    }
+}

@@ -1,0 +1,230 @@
+//! One target of a request: what is prepared for it, sent to it, and made of its answer. A redirect is a
+//! failure.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+
+use super::Attempts;
+use super::failure::{Failed, failed};
+use crate::accounting::budget::Share;
+use crate::accounting::journal::JournalFull;
+use crate::accounting::request::AccountedRequest;
+use crate::accounting::sent_body::SentBody;
+use crate::credentials::token_cache::CachedToken;
+use crate::credentials::{CredentialError, Opened, open};
+use crate::crypto::SecretBytes;
+use crate::json::object::BodyPieces;
+use crate::proxy::DataPlane;
+use crate::proxy::concurrency::ConcurrencyPermit;
+use crate::proxy::context::RequestContext;
+use crate::proxy::error::{ProxyError, RefusedCredential};
+use crate::proxy::target::Target;
+use crate::upstream::{PreparedRequest, RequestBody, UpstreamClient, UpstreamResponse};
+
+/// A request that can be sent at once.
+pub(super) struct Ready {
+    request: PreparedRequest,
+    body: BodyPieces,
+    secrets: Vec<SecretBytes>,
+    /// The OAuth token among them.
+    token: Option<CachedToken>,
+}
+
+impl Attempts<'_> {
+    /// Sends the request to one target. An OAuth token that the upstream refuses is replaced once. Gives
+    /// the answer, and what of the request must not reach the caller.
+    pub(super) async fn send(
+        &self,
+        target: &Target<'_>,
+        mut ready: Ready,
+        share: Option<Arc<Share>>,
+        is_last: bool,
+        may_retry: &mut bool,
+        context: &mut RequestContext,
+    ) -> Result<(UpstreamResponse, Vec<SecretBytes>), Failed> {
+        let sent = SentBody::Whole(std::mem::take(&mut ready.body), share);
+        let first = send(self.client, &ready, target, sent, may_retry, &mut context.request).await;
+        let mut outcome = first;
+        if let Err(Failed { status: Some(401), .. }) = outcome
+            && let Some(token) = ready.token.take()
+        {
+            token.forget();
+            if *may_retry && let Some(renewed) = self.renew(target, is_last, context).await {
+                *may_retry = false;
+                ready = renewed;
+                context.request.end_for_next(Some(401));
+                outcome = send_again(self.client, &ready, target, &mut context.request).await;
+            }
+        }
+        outcome.map(|response| (response, ready.secrets))
+    }
+
+    pub(super) async fn enter_and_prepare(
+        &self,
+        target: &Target<'_>,
+        is_last: bool,
+        context: &mut RequestContext,
+    ) -> Result<(Ready, ConcurrencyPermit), ProxyError> {
+        let permit = enter(self.plane, target)?;
+        Ok((self.prepare(target, is_last, context).await?, permit))
+    }
+
+    /// Everything that can go wrong before the request is sent.
+    async fn prepare(
+        &self,
+        target: &Target<'_>,
+        is_last: bool,
+        context: &mut RequestContext,
+    ) -> Result<Ready, ProxyError> {
+        let DataPlane { keyring, tokens, timeouts, .. } = self.plane;
+        let opened = open(target.upstream, keyring, tokens, self.client).await;
+        let Opened { credentials, token, .. } = opened.map_err(|error| {
+            context.request.record().cause = Some(error.to_string());
+            match error {
+                CredentialError::Secret(error) => {
+                    ProxyError::SecretUnavailable { name: error.name }
+                }
+                CredentialError::Token(failure) => {
+                    ProxyError::TokenUnavailable { host: failure.host }
+                }
+            }
+        })?;
+        let body = target.body();
+        let headers = credentials.headers;
+        let sent = match self.streamed.take() {
+            Some(streamed) => RequestBody::Streamed(streamed),
+            None => body.clone().into(),
+        };
+        let mut request = target.request(self.caller, self.route, headers, sent, *timeouts);
+        let own = self.chain.as_ref().and_then(|chain| chain.triggers.first_byte_timeout_ms);
+        if let Some(millis) = own.filter(|_| !is_last) {
+            request.timeouts.first_byte = Duration::from_millis(u64::from(millis));
+        }
+        let request = self.client.prepare(request).map_err(|error| {
+            context.request.record().cause = Some(error.to_string());
+            ProxyError::from(&error)
+        })?;
+        Ok(Ready { request, body, secrets: credentials.secrets, token })
+    }
+
+    /// The request with another OAuth token, after the upstream has refused the one before.
+    async fn renew(
+        &self,
+        target: &Target<'_>,
+        is_last: bool,
+        context: &mut RequestContext,
+    ) -> Option<Ready> {
+        // Nothing is charged for the refused attempt if the caller leaves meanwhile.
+        context.request.record().status = Some(401);
+        let renewed = self.prepare(target, is_last, context).await;
+        context.request.record().status = None;
+        renewed.ok()
+    }
+}
+
+/// Takes one of the upstream's `max_concurrent_requests` places.
+fn enter(plane: &DataPlane, target: &Target<'_>) -> Result<ConcurrencyPermit, ProxyError> {
+    let upstream = target.upstream;
+    plane
+        .concurrency
+        .enter(upstream.id, upstream.max_concurrent_requests)
+        .ok_or_else(|| ProxyError::ConcurrencyLimited { name: upstream.name.to_string() })
+}
+
+/// Sends the request; once more if it ran into a connection that the upstream had just closed, which
+/// `may_retry` allows once in a request.
+async fn send(
+    client: &UpstreamClient,
+    ready: &Ready,
+    target: &Target<'_>,
+    sent: SentBody,
+    may_retry: &mut bool,
+    accounted: &mut AccountedRequest,
+) -> Result<UpstreamResponse, Failed> {
+    accounted.begin_attempt(&target.facts(), sent).map_err(journal_full)?;
+    let failure = match client.send(&ready.request).await {
+        Ok(response) => return refuse(response, ready, target, accounted),
+        Err(failure) => failure,
+    };
+    accounted.attempt_failed(failure.error.reason(), failure.error.to_string());
+    if !failure.is_stale_connection() || !std::mem::take(may_retry) {
+        return Err(failed(&failure.error));
+    }
+    accounted.end_for_next(None);
+    send_again(client, ready, target, accounted).await
+}
+
+/// Sends the body that was sent last in a further attempt.
+async fn send_again(
+    client: &UpstreamClient,
+    ready: &Ready,
+    target: &Target<'_>,
+    accounted: &mut AccountedRequest,
+) -> Result<UpstreamResponse, Failed> {
+    accounted.begin_again(&target.facts()).map_err(journal_full)?;
+    match client.send(&ready.request).await {
+        Ok(response) => refuse(response, ready, target, accounted),
+        Err(failure) => {
+            accounted.attempt_failed(failure.error.reason(), failure.error.to_string());
+            Err(failed(&failure.error))
+        }
+    }
+}
+
+fn journal_full(_: JournalFull) -> Failed {
+    Failed::unsent(ProxyError::JournalFull)
+}
+
+/// Refuses an answer that is not the caller's.
+fn refuse(
+    response: UpstreamResponse,
+    ready: &Ready,
+    target: &Target<'_>,
+    accounted: &mut AccountedRequest,
+) -> Result<UpstreamResponse, Failed> {
+    let response = refuse_redirect(response, &ready.request, accounted)?;
+    refuse_credential(response, ready, target, accounted)
+}
+
+/// Refuses a redirect: an SDK would follow it with the prompt, and with the key unless that is in
+/// `Authorization`. The answer to the caller's own conditional GET is no redirect (RFC 9110, section 15.4.5).
+fn refuse_redirect(
+    response: UpstreamResponse,
+    request: &PreparedRequest,
+    accounted: &mut AccountedRequest,
+) -> Result<UpstreamResponse, Failed> {
+    let is_own_304 = || response.status == StatusCode::NOT_MODIFIED && request.is_conditional_get();
+    if response.status.is_redirection() && !is_own_304() {
+        let status = response.status.as_u16();
+        accounted.refused(status, "redirect", format!("status {status}"));
+        let error = ProxyError::UpstreamRedirect;
+        return Err(Failed { error, status: Some(status), may_be_billed: false });
+    }
+    Ok(response)
+}
+
+/// Refuses an upstream's 401: the caller, whose own key is good, would look for the mistake in it.
+fn refuse_credential(
+    response: UpstreamResponse,
+    ready: &Ready,
+    target: &Target<'_>,
+    accounted: &mut AccountedRequest,
+) -> Result<UpstreamResponse, Failed> {
+    if response.status != StatusCode::UNAUTHORIZED {
+        return Ok(response);
+    }
+    let refused = match (&ready.token, target.upstream.secret_name()) {
+        (Some(token), _) => RefusedCredential::TokenFrom(token.host().to_owned()),
+        (None, Some(name)) => RefusedCredential::Secret(name.to_string()),
+        (None, None) => return Ok(response),
+    };
+    let cause = match &refused {
+        RefusedCredential::Secret(name) => format!("secret {name}"),
+        RefusedCredential::TokenFrom(host) => format!("token from {host}"),
+    };
+    accounted.refused(401, "credential_refused", cause);
+    let error = ProxyError::CredentialRefused(refused);
+    Err(Failed { error, status: Some(401), may_be_billed: false })
+}

@@ -31,7 +31,7 @@
 //! accounting, directory, audit, credentials, upstream, providers} -> {llm, json, db, crypto} -> domain`.
 //! `accounting` stands on `policy` and `directory`; `auth` on `directory` and `audit`; `credentials` on
 //! `directory` and `upstream`; `routing` on `directory` and `providers`; `directory` on `upstream`, `providers`, `accounting`'s prices and
-//! `policy::set`, the arranged policies that it holds; the rest of `policy` on `directory`. `clock`, `config` and `telemetry` are for all who need them. `api` and `proxy` never
+//! `policy::set`, the arranged policies that it holds (with `policy::guard`, which is pure); the rest of `policy` on `directory`. `clock`, `config` and `telemetry` are for all who need them. `api` and `proxy` never
 //! import each other.
 
 pub mod accounting;

@@ -10,6 +10,7 @@
 pub mod key;
 mod last_used;
 mod loading_cache;
+pub mod placeholder_key;
 mod policies;
 mod sync;
 pub mod upstream_entry;
@@ -33,6 +34,7 @@ use crate::telemetry::Metrics;
 use key::{KeyEntry, SecretCheck};
 use last_used::LastUses;
 use loading_cache::{LoadingCache, Lookup, outcome_of};
+use placeholder_key::PlaceholderKeyEntry;
 use policies::PoliciesEntry;
 use upstream_entry::UpstreamEntry;
 use verification::Verifications;
@@ -64,6 +66,7 @@ struct Inner {
     keys: LoadingCache<LookupId, KeyEntry>,
     upstreams: LoadingCache<UpstreamKey, UpstreamEntry>,
     policies: LoadingCache<OrganizationId, PoliciesEntry>,
+    placeholder_keys: LoadingCache<WorkspaceScope, PlaceholderKeyEntry>,
     /// The last number of the change sequence that was applied.
     applied: AtomicI64,
     began: Instant,
@@ -110,6 +113,7 @@ impl Directory {
                 keys: LoadingCache::new(options.capacity),
                 upstreams: LoadingCache::new(options.capacity),
                 policies: LoadingCache::new(options.capacity),
+                placeholder_keys: LoadingCache::new(options.capacity),
                 applied: AtomicI64::new(applied),
                 began: Instant::now(),
                 synced_millis: AtomicU64::new(0),
@@ -204,6 +208,19 @@ impl Directory {
             )
             .await?;
         Ok(found.map(|entry| entry.set.clone()).unwrap_or_default())
+    }
+
+    /// The key that the workspace's placeholders are derived from.
+    pub async fn find_placeholder_key(
+        &self,
+        scope: WorkspaceScope,
+    ) -> Result<Option<Arc<PlaceholderKeyEntry>>, Unavailable> {
+        self.look_up(
+            scope,
+            |inner| &inner.placeholder_keys,
+            async move |conn: &mut Conn| placeholder_key::load(conn, scope).await,
+        )
+        .await
     }
 
     /// Notes that the key was used; see `last_used` for how exactly.
@@ -316,6 +333,7 @@ impl Inner {
                 self.keys.invalidate(|entry| entry.organization_id == Some(id));
                 self.upstreams.invalidate(|entry| entry.scope.organization_id == id);
                 self.policies.invalidate(|entry| entry.organization_id == id);
+                self.placeholder_keys.invalidate(|entry| entry.scope.organization_id == id);
             }
             ChangeScope::Everything => self.invalidate_all(),
         }
@@ -325,5 +343,6 @@ impl Inner {
         self.keys.invalidate(|_| true);
         self.upstreams.invalidate(|_| true);
         self.policies.invalidate(|_| true);
+        self.placeholder_keys.invalidate(|_| true);
     }
 }

@@ -90,6 +90,8 @@ pub enum ProxyError {
     TokenUnavailable { host: String },
     DirectoryUnavailable,
     ModelForbidden { message: String },
+    ContentBlocked { message: String },
+    ContentNotScanned { message: String },
     PriceUnknown { message: String },
     SpendCapExceeded { message: String },
     RateLimited { message: String, retry_after: Option<u64> },
@@ -180,6 +182,8 @@ impl From<&Denied> for ProxyError {
         let message = denied.message.clone();
         match denied.reason {
             Reason::ModelAccess => Self::ModelForbidden { message },
+            Reason::Content => Self::ContentBlocked { message },
+            Reason::NotScanned => Self::ContentNotScanned { message },
             Reason::PriceUnknown => Self::PriceUnknown { message },
             Reason::Spend => Self::SpendCapExceeded { message },
             Reason::Rate => Self::RateLimited { message, retry_after: denied.retry_after },

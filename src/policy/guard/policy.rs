@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::category::{Categories, Category, Group};
 use super::custom::{Pattern, PatternError};
 use super::scan::Scanner;
+use crate::domain::policy::InvalidField;
 
 /// The most patterns of one policy.
 pub const MAX_PATTERNS: usize = 50;
@@ -68,7 +69,19 @@ pub struct CustomPattern {
 }
 
 /// What becomes of a detected value, the most lenient first.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// It is counted, and passes.
@@ -130,25 +143,29 @@ fn default_timeout() -> f64 {
     2.0
 }
 
-/// Why a `config` is refused: the field, from `config` on, and what is wrong with it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InvalidConfig {
-    pub field: String,
-    pub message: String,
-}
-
 impl GuardConfig {
+    /// Parses a `config`. Values are not checked further.
+    pub fn parse(config: &serde_json::Value) -> Result<Self, InvalidField> {
+        Self::deserialize(config).map_err(|error| InvalidField::new("config", error.to_string()))
+    }
+
     /// What is wrong with the values; patterns are compiled.
-    pub fn check(&self) -> Vec<InvalidConfig> {
+    pub fn check(&self) -> Vec<InvalidField> {
         let mut invalid = Vec::new();
         let mut add =
-            |field: String, message: String| invalid.push(InvalidConfig { field, message });
+            |field: String, message: String| invalid.push(InvalidField { field, message });
         if self.version != 1 {
             add("config.version".to_owned(), "must be 1".to_owned());
         }
         if !TIMEOUTS.contains(&self.timeout_seconds) {
             let message = format!("must be {} to {}", TIMEOUTS.start(), TIMEOUTS.end());
             add("config.timeout_seconds".to_owned(), message);
+        }
+        if self.scan.answers {
+            add(
+                "config.scan.answers".to_owned(),
+                "is not served: answers are not scanned".to_owned(),
+            );
         }
         if let Pii::Only(names) = &self.detect.pii {
             for (place, name) in names.iter().enumerate() {
@@ -175,6 +192,14 @@ impl GuardConfig {
             }
         }
         invalid
+    }
+
+    /// Whether the policy detects what reports call `name`: a category, a pattern, or `media`.
+    pub fn detects(&self, name: &str) -> bool {
+        let mut patterns = self.detect.custom.iter();
+        (name == "media" && self.scan.media == MediaAction::Block)
+            || Category::parse(name).is_some_and(|category| self.categories().contains(category))
+            || patterns.any(|custom| custom.name.as_deref().unwrap_or("custom") == name)
     }
 
     fn categories(&self) -> Categories {
@@ -275,6 +300,14 @@ impl Guard {
         let of_pattern =
             pattern.and_then(|pattern| self.patterns.get(pattern)).map(|(_, action)| *action);
         of_pattern.or_else(|| self.actions.get(category as usize).copied()).unwrap_or(Action::Block)
+    }
+
+    /// What becomes of a value that reports call so.
+    pub fn action_of(&self, name: &str) -> Action {
+        let of_pattern =
+            self.patterns.iter().find(|(own, _)| own == name).map(|(_, action)| *action);
+        let of_category = || Category::parse(name).map(|category| self.action(category, None));
+        of_pattern.or_else(of_category).unwrap_or(Action::Block)
     }
 
     /// What reports call a category, or a pattern.

@@ -55,7 +55,7 @@ fn row(
 /// The row of a request that policies deny.
 fn denied(reason: Reason, retry: Retry, message: impl Into<Cow<'static, str>>) -> Row {
     let status = match reason {
-        Reason::ModelAccess => StatusCode::FORBIDDEN,
+        Reason::ModelAccess | Reason::Content | Reason::NotScanned => StatusCode::FORBIDDEN,
         Reason::PriceUnknown | Reason::Spend => StatusCode::PAYMENT_REQUIRED,
         Reason::Rate => StatusCode::TOO_MANY_REQUESTS,
         Reason::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -454,6 +454,10 @@ impl ProxyError {
                 ),
             ),
             Self::ModelForbidden { message } => denied(Reason::ModelAccess, Never, message.clone()),
+            Self::ContentBlocked { message } => denied(Reason::Content, Never, message.clone()),
+            Self::ContentNotScanned { message } => {
+                denied(Reason::NotScanned, Never, message.clone())
+            }
             Self::PriceUnknown { message } => denied(Reason::PriceUnknown, Never, message.clone()),
             Self::SpendCapExceeded { message } => denied(Reason::Spend, Never, message.clone()),
             Self::RateLimited { message, retry_after } => denied(

@@ -10,7 +10,7 @@
 //! | [`api`] | the management plane, `/api/v1`: one file an operation group |
 //! | [`proxy`] | the data plane, `/v1/models`, `/providers`, `/models`, `/routes` and the names of built-in providers: `proxy/mod.rs` reads as the pipeline |
 //! | [`auth`] | credentials to principal: extraction, verification, issuing; the address of the caller |
-//! | [`policy`] | admission before a request is sent, settlement after it; limits in memory and in Redis |
+//! | [`policy`] | admission before a request is sent, settlement after it; limits in memory and in Redis; what may leave in content (`guard`) |
 //! | [`routing`] | the targets of fallback chains: where each is, which cools down, in which order a request tries them |
 //! | [`accounting`] | requests that an upstream may bill: attempts, estimates of usage that was not reported, prices, the journal and the ledger |
 //! | [`directory`] | what the data plane looks up: keys, configurations, policies, cached and invalidated |
@@ -31,7 +31,7 @@
 //! accounting, directory, audit, credentials, upstream, providers} -> {llm, json, db, crypto} -> domain`.
 //! `accounting` stands on `policy` and `directory`; `auth` on `directory` and `audit`; `credentials` on
 //! `directory`, `providers` and `upstream`; `routing` on `directory` and `providers`; `directory` on `upstream`, `providers`, `accounting`'s prices and
-//! `policy::set`, the arranged policies that it holds; the rest of `policy` on `directory`. `clock`, `config` and `telemetry` are for all who need them. `api` and `proxy` never
+//! `policy::set`, the arranged policies that it holds (with `policy::guard`, which is pure); the rest of `policy` on `directory`. `clock`, `config` and `telemetry` are for all who need them. `api` and `proxy` never
 //! import each other.
 
 pub mod accounting;

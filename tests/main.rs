@@ -48,6 +48,7 @@ cfg_if! {
         mod concurrent_changes;
         mod configuration_checks;
         mod converse;
+        mod data_policy;
         mod database_outage;
         mod default_policies;
         mod doc_comments;

@@ -13,6 +13,7 @@ use super::sent_body::SentBody;
 use super::usage_estimate::Estimator;
 use crate::clock::Clock;
 use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
+use crate::domain::ids::PolicyId;
 use crate::domain::money::NanoUsd;
 use crate::domain::policy::Subject;
 use crate::llm::format::Format;
@@ -160,6 +161,29 @@ impl Accounting {
         }
     }
 
+    /// Denies and records a request for its content. `targets` has those that it may be sent to.
+    pub fn deny_content(
+        &self,
+        facts: RequestFacts<'_>,
+        reason: (Reason, String),
+        violated: Vec<PolicyId>,
+    ) -> Denied {
+        let at = self.clock.now();
+        let request = AdmissionRequest {
+            subject: facts.subject,
+            targets: &[],
+            price: None,
+            bound: Bound::FREE,
+            request_id: facts.record.ids.request_id,
+            at,
+        };
+        let denied = self.admission.deny_content(&request, facts.policies, reason, violated);
+        if let Some(first) = facts.targets.first() {
+            self.record_blocked(start_of(&facts, first, at), &denied, facts.record);
+        }
+        denied
+    }
+
     fn record_blocked(&self, mut start: AttemptStart, denied: &Denied, record: &RequestRecord) {
         start.id = self.clock.new_id();
         start.policies = denied.report.policy_ids().collect();
@@ -182,7 +206,7 @@ impl Accounting {
 /// The status that a denied request is recorded with: the one that the data plane answers with.
 pub fn denied_status(reason: Reason) -> u16 {
     match reason {
-        Reason::ModelAccess => 403,
+        Reason::ModelAccess | Reason::Content | Reason::NotScanned => 403,
         Reason::PriceUnknown | Reason::Spend => 402,
         Reason::Rate => 429,
         Reason::Unavailable => 503,

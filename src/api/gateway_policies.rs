@@ -1,8 +1,9 @@
-//! `/gateway-policies`: spend caps, rate limits, model access and fallbacks. The same under `/api/v1`,
+//! `/gateway-policies`: spend caps, rate limits, model access, fallbacks and guards. The same under `/api/v1`,
 //! `/api/v1/platform` and `/v1/platform`.
 
 pub(super) mod fallback;
 mod filter;
+mod guard;
 mod spend;
 mod store;
 
@@ -81,6 +82,10 @@ pub(super) struct GatewayPolicyFields {
     /// "alias"}`, and candidates are 1 to 5 targets; instead of one, `{"type": "weighted",
     /// "candidates": [{"weight", ...target}]}` spreads requests over several. Routes: `{"triggers",
     /// "fallbacks": [{"alias", "model_configs": [{"model_config_id"}]}]}`, weighted in the same way.
+    /// Guards: `{"version": 1, "detect": {"secrets", "pii", "custom": [{"name", "pattern"}]}, "action",
+    /// "timeout_seconds", "timeout_action", "scan": {"system", "media"}}` with `secrets` a Boolean, `pii` a
+    /// Boolean or a list of categories, `action` `redact`, `block` or `report`, `timeout_action` `block` or
+    /// `allow`, and `media` `allow` or `block`.
     #[schema(value_type = Object)]
     pub(super) config: Value,
     /// What happens to a request that violates it.
@@ -232,12 +237,13 @@ pub(super) fn configure(routes: &mut Routes) {
         .add(__path_search_gateway_policies, search_gateway_policies)
         .add(__path_get_gateway_policy, get_gateway_policy)
         .add(__path_update_gateway_policy, update_gateway_policy)
-        .add(__path_delete_gateway_policy, delete_gateway_policy);
+        .add(__path_delete_gateway_policy, delete_gateway_policy)
+        .add(guard::__path_test_gateway_policy, guard::test_gateway_policy);
 }
 
 /// Create a gateway policy
 ///
-/// If there is a policy of the same family (spend, rate or model access) with the same matchers, in any
+/// If there is a policy of the same family (spend, rate, model access or guard) with the same matchers, in any
 /// order, it is updated instead and keeps its id. Fallbacks are not: a name that is taken is a conflict. A policy that the gateway created from a default
 /// policy is detached from it.
 #[utoipa::path(

@@ -6,7 +6,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 /// HKDF-SHA256 without salt, since the input is uniform. The label separates the purposes.
-pub(super) fn derive(key: &[u8; 32], label: &[u8]) -> Zeroizing<[u8; 32]> {
+pub(crate) fn derive(key: &[u8; 32], label: &[u8]) -> Zeroizing<[u8; 32]> {
     let mut derived = Zeroizing::new([0; 32]);
     #[expect(clippy::expect_used, reason = "HKDF-SHA256 produces up to 255 times 32 bytes")]
     Hkdf::<Sha256>::new(None, key)
@@ -16,7 +16,7 @@ pub(super) fn derive(key: &[u8; 32], label: &[u8]) -> Zeroizing<[u8; 32]> {
 }
 
 /// HMAC-SHA256 under a key.
-pub(super) fn keyed(key: &[u8; 32]) -> Hmac<Sha256> {
+pub(crate) fn keyed(key: &[u8; 32]) -> Hmac<Sha256> {
     // HMAC pads a short key with zeros to its block of 64 bytes. A key of exactly one block cannot fail.
     let mut block = Zeroizing::new([0; 64]);
     for (place, byte) in block.iter_mut().zip(key) {

@@ -26,6 +26,8 @@ const TAG_BYTES: usize = 16;
 // One label for each purpose, for derived keys and for associated data.
 const SEAL_LABEL: &[u8] = b"tollgate/v1/seal-secret";
 const FINGERPRINT_LABEL: &[u8] = b"tollgate/v1/fingerprint-secret";
+/// HKDF label of the key that placeholders are derived from.
+const PLACEHOLDER_LABEL: &[u8] = b"tollgate/v1/placeholders";
 const WRAPPED_LABEL: &[u8] = b"tollgate/v1/wrapped-data-key";
 
 /// Hex characters of a fingerprint: 48 bits distinguish the values of one owner.
@@ -66,6 +68,11 @@ impl DataKey {
         let mut key = Zeroizing::new([0; 32]);
         random(key.as_mut())?;
         Ok(Self::new(key))
+    }
+
+    /// The key that the placeholders of the owner's requests are derived from.
+    pub fn placeholder_key(&self) -> Zeroizing<[u8; 32]> {
+        derive(&self.0.key, PLACEHOLDER_LABEL)
     }
 
     fn new(key: Zeroizing<[u8; 32]>) -> Self {

@@ -6,6 +6,7 @@ use std::fmt;
 
 use aes_gcm::{Aes256Gcm, KeyInit};
 use base64::{Engine, engine::general_purpose::STANDARD};
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::derive::derive;
@@ -15,6 +16,8 @@ use super::secret::SecretText;
 const MAX_ID_CHARS: usize = 64;
 /// HKDF label of the key that wraps data keys.
 const WRAP_LABEL: &[u8] = b"tollgate/v1/wrap-data-key";
+/// HKDF label of the keys that placeholders are derived from, where a workspace has no data key.
+const PLACEHOLDER_LABEL: &[u8] = b"tollgate/v1/placeholders-without-data-key";
 
 /// A keyring's text is invalid. The errors name the line and not its content, which may be a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -120,6 +123,12 @@ impl Keyring {
     /// The id of the key that wraps new data keys.
     pub fn active_id(&self) -> &str {
         &self.active.id
+    }
+
+    /// The key that the placeholders of a workspace without a data key are derived from. It changes with
+    /// the active key.
+    pub fn placeholder_key(&self, workspace_id: Uuid) -> Zeroizing<[u8; 32]> {
+        derive(&derive(&self.active.key, PLACEHOLDER_LABEL), workspace_id.as_bytes())
     }
 
     /// The ids of all keys, the active one first.

@@ -22,6 +22,7 @@ pub use api_key::{
     ApiKeyText, HashError, KeyDigest, KeyDigester, KeyFormatError, LookupId, NewApiKey,
     ParsedApiKey, hash_secret, verify_secret,
 };
+pub(crate) use derive::{derive, keyed};
 pub use envelope::{
     DataKey, EnvelopeError, SecretContext, WrappedDataKey, fingerprint, open, rewrap_data_key,
     seal, unwrap_data_key, wrap_data_key,

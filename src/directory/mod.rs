@@ -10,6 +10,7 @@
 pub mod key;
 mod last_used;
 mod loading_cache;
+pub mod placeholder_key;
 mod policies;
 mod sync;
 pub mod upstream_entry;
@@ -34,6 +35,7 @@ use crate::telemetry::Metrics;
 use key::{KeyEntry, SecretCheck};
 use last_used::LastUses;
 use loading_cache::{LoadingCache, Lookup, outcome_of};
+use placeholder_key::PlaceholderKeyEntry;
 use policies::PoliciesEntry;
 use upstream_entry::UpstreamEntry;
 use verification::Verifications;
@@ -67,6 +69,7 @@ struct Inner {
     upstreams: LoadingCache<UpstreamKey, UpstreamEntry>,
     configurations: LoadingCache<WorkspaceScope, WorkspaceConfigurations>,
     policies: LoadingCache<OrganizationId, PoliciesEntry>,
+    placeholder_keys: LoadingCache<WorkspaceScope, PlaceholderKeyEntry>,
     /// The last number of the change sequence that was applied.
     applied: AtomicI64,
     began: Instant,
@@ -114,6 +117,7 @@ impl Directory {
                 upstreams: LoadingCache::new(options.capacity),
                 configurations: LoadingCache::new(options.capacity),
                 policies: LoadingCache::new(options.capacity),
+                placeholder_keys: LoadingCache::new(options.capacity),
                 applied: AtomicI64::new(applied),
                 began: Instant::now(),
                 synced_millis: AtomicU64::new(0),
@@ -223,6 +227,19 @@ impl Directory {
             )
             .await?;
         Ok(found.map(|entry| entry.set.clone()).unwrap_or_default())
+    }
+
+    /// The key that the workspace's placeholders are derived from.
+    pub async fn find_placeholder_key(
+        &self,
+        scope: WorkspaceScope,
+    ) -> Result<Option<Arc<PlaceholderKeyEntry>>, Unavailable> {
+        self.look_up(
+            scope,
+            |inner| &inner.placeholder_keys,
+            async move |conn: &mut Conn| placeholder_key::load(conn, scope).await,
+        )
+        .await
     }
 
     /// Notes that the key was used; see `last_used` for how exactly.
@@ -336,6 +353,7 @@ impl Inner {
                 self.upstreams.invalidate(|entry| entry.scope.organization_id == id);
                 self.configurations.invalidate(|entry| entry.organization_id == id);
                 self.policies.invalidate(|entry| entry.organization_id == id);
+                self.placeholder_keys.invalidate(|entry| entry.scope.organization_id == id);
             }
             ChangeScope::Everything => self.invalidate_all(),
         }
@@ -346,5 +364,6 @@ impl Inner {
         self.upstreams.invalidate(|_| true);
         self.configurations.invalidate(|_| true);
         self.policies.invalidate(|_| true);
+        self.placeholder_keys.invalidate(|_| true);
     }
 }

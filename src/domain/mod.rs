@@ -16,7 +16,7 @@ pub mod principal;
 pub mod provider;
 pub mod provider_settings;
 pub mod scope;
-mod text_enum;
+pub(crate) mod text_enum;
 pub mod tokens;
 pub mod usage;
 pub mod window;

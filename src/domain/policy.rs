@@ -1,4 +1,4 @@
-//! Gateway policies: spend caps, rate limits, model access and fallback chains.
+//! Gateway policies: spend caps, rate limits, model access, fallback chains and guards.
 
 mod config;
 mod epochs;
@@ -56,6 +56,8 @@ text_enum! {
         ModelFallback = "model_fallback",
         /// Names chains of model configurations, called as `/routes/{name}`.
         RouteConfig = "route_config",
+        /// Says what is detected in requests and must not reach a provider.
+        Guard = "guard",
     }
 }
 
@@ -67,6 +69,7 @@ text_enum! {
         Rate = "rate",
         ModelAccess = "model_access",
         Fallback = "fallback",
+        Guard = "guard",
     }
 }
 
@@ -78,6 +81,7 @@ impl PolicyType {
             Self::RateLimit | Self::DefaultRateLimit => PolicyFamily::Rate,
             Self::ModelAccess => PolicyFamily::ModelAccess,
             Self::ModelFallback | Self::RouteConfig => PolicyFamily::Fallback,
+            Self::Guard => PolicyFamily::Guard,
         }
     }
 
@@ -134,6 +138,9 @@ pub enum PolicyConfig {
     ModelAccess(Vec<ProviderAccess>),
     ModelFallback(ModelFallback),
     Route(RouteConfig),
+    /// For guards: any object. `policy::guard` says what it means, since patterns are compiled to check
+    /// them.
+    Guard(serde_json::Value),
 }
 
 impl PolicyConfig {
@@ -142,7 +149,9 @@ impl PolicyConfig {
         match self {
             Self::Spend(limits) => limits.iter().map(|limit| limit.window.as_str()).collect(),
             Self::Rate(limits) => limits.iter().map(RateLimit::name).collect(),
-            Self::ModelAccess(_) | Self::ModelFallback(_) | Self::Route(_) => Vec::new(),
+            Self::ModelAccess(_) | Self::ModelFallback(_) | Self::Route(_) | Self::Guard(_) => {
+                Vec::new()
+            }
         }
     }
 }

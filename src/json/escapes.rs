@@ -154,6 +154,45 @@ pub(crate) fn unescape(raw: &[u8], text: &mut String) -> Result<(), NotText> {
     Ok(())
 }
 
+/// Text in which all JSON escapes are resolved, also outside strings. Invalid escapes stay as they are;
+/// one that is cut off by the end is left out. `None` for a source without escapes.
+pub(crate) fn unescape_bytes(source: &[u8]) -> Option<Vec<u8>> {
+    memchr::memchr(b'\\', source)?;
+    let mut text = Vec::with_capacity(source.len());
+    for (_, piece) in Pieces::new(source) {
+        match piece {
+            Piece::Plain(plain) | Piece::Invalid(plain) => text.extend_from_slice(plain),
+            Piece::Character(character) => {
+                text.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+        }
+    }
+    Some(text)
+}
+
+/// Turns ranges of the text that [`unescape_bytes`] made into those of its source. They must be in
+/// ascending order and must not overlap. Reads the source once and keeps no map.
+pub(crate) fn move_to_source<'r>(
+    source: &[u8],
+    ranges: impl Iterator<Item = &'r mut Range<usize>>,
+) {
+    let mut places = ranges.flat_map(|range| [&mut range.start, &mut range.end]).peekable();
+    let mut length = 0;
+    let mut pieces = Pieces::new(source);
+    for (at, piece) in &mut pieces {
+        let (end, is_escape) = match piece {
+            Piece::Plain(plain) | Piece::Invalid(plain) => (length + plain.len(), false),
+            Piece::Character(character) => (length + character.len_utf8(), true),
+        };
+        while let Some(place) = places.next_if(|place| **place < end) {
+            *place = if is_escape { at } else { at + (*place - length) };
+        }
+        length = end;
+    }
+    let end = pieces.unfinished();
+    places.for_each(|place| *place = end);
+}
+
 /// Text in which all JSON escapes are resolved, also outside strings, with a map to the source.
 pub(crate) struct UnescapedText {
     pub(crate) text: Vec<u8>,
@@ -237,12 +276,21 @@ mod tests {
         let text = &unescaped.text;
         assert_eq!(text, "a\u{e9}\n\u{1f600}b\\q\\ud83dc".as_bytes());
         let sources = [(0..1, 0..1), (1..3, 1..7), (3..4, 7..9), (4..8, 9..21), (8..9, 21..22)];
-        for (part, expected) in sources {
+        for (part, expected) in sources.clone() {
             assert_eq!(unescaped.source(part.clone()), expected, "{part:?}");
         }
         assert_eq!(unescaped.source(0..text.len()), 0..source.len() - 4);
         assert_eq!(unescaped.unfinished, source.len() - 4);
         assert!(UnescapedText::read(b"plain").is_none());
+
+        assert_eq!(unescape_bytes(source).as_ref(), Some(text));
+        let mut ranges = sources.clone().map(|(part, _)| part);
+        move_to_source(source, ranges.iter_mut());
+        assert_eq!(ranges, sources.map(|(_, source)| source));
+        let mut all = [0..1, 8..text.len()];
+        move_to_source(source, all.iter_mut());
+        assert_eq!(all, [0..1, 21..source.len() - 4]);
+        assert_eq!(unescape_bytes(b"plain"), None);
     }
 
     proptest! {

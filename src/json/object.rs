@@ -114,6 +114,11 @@ impl JsonBody {
         &self.text
     }
 
+    /// The same, without a copy.
+    pub fn bytes(&self) -> Bytes {
+        self.text.clone().into_bytes()
+    }
+
     /// The raw value of a field.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.position(key).and_then(|at| self.value(at))

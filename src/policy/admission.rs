@@ -31,7 +31,7 @@ use crate::accounting::prices::ResolvedPrice;
 use crate::clock::Clock;
 use crate::db::Database;
 use crate::directory::Directory;
-use crate::domain::ids::RequestId;
+use crate::domain::ids::{PolicyId, RequestId};
 use crate::domain::money::NanoUsd;
 use crate::domain::policy::Subject;
 use crate::llm::limits::Bound;
@@ -138,6 +138,19 @@ impl Admission {
             self.inner.metrics.unknown_price();
         }
         outcome
+    }
+
+    /// Denies a request for its content.
+    pub fn deny_content(
+        &self,
+        request: &AdmissionRequest<'_>,
+        set: &PolicySet,
+        (reason, message): (Reason, String),
+        violated: Vec<PolicyId>,
+    ) -> Denied {
+        self.inner.metrics.admission(reason.label());
+        let report = Box::new(PolicyReport::new(request, &set.matching(&request.subject)));
+        Denied { reason, message, report, violated, retry_after: None, cause: None, field: None }
     }
 
     async fn decide(

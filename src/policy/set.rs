@@ -7,6 +7,7 @@
 mod access;
 mod chains;
 mod default_policies;
+mod guards;
 mod index;
 mod policy;
 
@@ -28,6 +29,8 @@ use chains::Chains;
 pub use chains::{Chain, NamedChain};
 use default_policies::{ChildBucket, DefaultPolicy};
 pub use default_policies::{ChildPolicy, child_id, overflow_id};
+use guards::Guards;
+pub use guards::MatchedGuard;
 use index::{Index, Places};
 pub use policy::{BadPolicy, Policy, PolicyLimit, StoredPolicy, Tier};
 
@@ -48,6 +51,7 @@ pub struct PolicySet {
     defaults: Vec<DefaultPolicy>,
     index: Index,
     chains: Chains,
+    guards: Guards,
     version: u64,
 }
 
@@ -134,7 +138,8 @@ impl PolicySet {
         });
         let rules: Vec<Rule> = rules.into_iter().map(|(_, rule)| rule).collect();
         let index = Index::of(rules.iter().map(|rule| &rule.matchers));
-        Ok(Self { rules, defaults, index, chains, version: version.finish() })
+        let guards = Guards::of(&rules)?;
+        Ok(Self { rules, defaults, index, chains, guards, version: version.finish() })
     }
 
     /// Differs, within one process, between sets that would count some request in different

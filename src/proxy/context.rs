@@ -7,6 +7,7 @@ use actix_web::{HttpResponse, body::BoxBody};
 
 use super::error::ProxyError;
 use super::policy_headers::insert_policy_headers;
+use super::restore::AnswerRestorer;
 use crate::accounting::budget::Share;
 use crate::accounting::request::AccountedRequest;
 use crate::llm::format::Format;
@@ -21,6 +22,8 @@ pub struct RequestContext {
     pub request: AccountedRequest,
     /// Reported in the head of the answer.
     pub policy_report: PolicyReport,
+    /// Puts values back into the answer, if the guard has replaced some.
+    pub restorer: Option<AnswerRestorer>,
     /// Its place among all requests under way.
     pub permit: Option<Share>,
     /// Its body goes up as it arrives, so an error leaves some of it unread.
@@ -39,6 +42,7 @@ impl RequestContext {
         Self {
             request,
             policy_report: PolicyReport::default(),
+            restorer: None,
             permit: None,
             streams_body: false,
             open_stream: None,

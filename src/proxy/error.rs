@@ -96,6 +96,8 @@ pub enum ProxyError {
     RegionInvalid,
     DirectoryUnavailable,
     ModelForbidden { message: String },
+    ContentBlocked { message: String },
+    ContentNotScanned { message: String },
     PriceUnknown { message: String, field: Option<&'static str> },
     SpendCapExceeded { message: String },
     RateLimited { message: String, retry_after: Option<u64> },
@@ -191,6 +193,8 @@ impl From<&Denied> for ProxyError {
         let message = denied.message.clone();
         match denied.reason {
             Reason::ModelAccess => Self::ModelForbidden { message },
+            Reason::Content => Self::ContentBlocked { message },
+            Reason::NotScanned => Self::ContentNotScanned { message },
             Reason::PriceUnknown => Self::PriceUnknown { message, field: denied.field },
             Reason::Spend => Self::SpendCapExceeded { message },
             Reason::Rate => Self::RateLimited { message, retry_after: denied.retry_after },

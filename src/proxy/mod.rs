@@ -10,6 +10,7 @@ pub mod concurrency;
 pub mod content_coding;
 pub mod context;
 pub mod error;
+pub mod guard;
 pub mod headers;
 pub mod key_scrubber;
 pub mod model_list;
@@ -17,6 +18,7 @@ pub mod policy_headers;
 pub mod prologue;
 pub mod read;
 pub mod relay;
+pub mod restore;
 pub mod route;
 pub mod subscription;
 pub mod target;
@@ -52,6 +54,7 @@ use candidates::{ModelRequest, model_asked};
 use concurrency::Concurrency;
 use context::RequestContext;
 use error::ProxyError;
+use guard::GuardStage;
 use model_list::cache::ModelLists;
 use read::{BodyLimits, CallerBody};
 use relay::Answer;
@@ -190,16 +193,19 @@ async fn pipeline(
 
     context.permit = Some(plane.requests.take(1).ok_or(ProxyError::Overloaded)?);
     context.streams_body = matches!(route.operation, Operation::Unmetered { .. });
-    let Body { json: body, share, streamed } = read_body(plane, request, payload, &route).await?;
+    let Body { json: body, mut share, streamed } =
+        read_body(plane, request, payload, &route).await?;
     let asked = model_asked(&route.operation, body.as_ref());
     context.request.record().model_asked = asked.as_ref().ok().cloned().flatten();
     metadata.as_ref().map_err(Clone::clone)?;
     let (operation, headers) = (&route.operation, request.headers());
     let asked = ModelRequest { operation, model: asked?, headers, body: body.as_ref() };
     let candidates = candidates::candidates(plane, &subject, resolved, &asked, context).await?;
-    let targets = target::targets(plane, operation, &candidates, body.as_ref())?;
+    let guard = GuardStage { plane, caller: request, operation, subject, candidates: &candidates };
+    let body = guard.pass(body, &mut share, context).await?;
+    let targets = target::targets(plane, operation, &candidates, &body)?;
 
-    let answers_later = body.as_ref().is_some_and(|body| body.facts.answers_later());
+    let answers_later = body.get().is_some_and(|body| body.facts.answers_later());
     let policies = &candidates.policies;
     admit::admit(plane, subject, policies, &targets, answers_later, context).await?;
 

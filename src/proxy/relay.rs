@@ -20,6 +20,7 @@ use super::error::ProxyError;
 use super::headers::{content_length, copy_downstream};
 use super::key_scrubber::{MAX_ERROR_BYTES, scrub, scrubbed_length};
 use super::policy_headers::insert_policy_headers;
+use super::restore::AnswerRestorer;
 use crate::crypto::SecretBytes;
 use crate::domain::ids::RequestId;
 use crate::llm::answer::{AnswerContent, ObservedAnswer, StreamEnd};
@@ -91,6 +92,10 @@ pub fn relay(
     let mut first = None;
     let mut upstream = Some(body);
     let mut state = State::Open;
+    let restorer = context.restorer.take();
+    if status.is_success() && restorer.as_ref().is_some_and(AnswerRestorer::changes_length) {
+        size = BodySize::Stream;
+    }
     let mut response = HttpResponse::new(status);
     let down = response.headers_mut();
     copy_downstream(&headers, &exposed, down);
@@ -118,6 +123,9 @@ pub fn relay(
             // A key may lie across the cut.
             bytes.truncate(scrubbed_length(&bytes, &exposed));
         }
+        if let Some(restorer) = &restorer {
+            bytes = restorer.error_body(bytes);
+        }
         first = Some(Bytes::from(bytes));
         size = BodySize::Stream;
         // Nothing beyond the end of one that is too long was looked at.
@@ -144,6 +152,7 @@ pub fn relay(
         upstream,
         first,
         watch,
+        restorer,
         is_model_answer: format.is_some(),
         max_output_tokens,
         size,
@@ -221,6 +230,7 @@ pub struct RelayBody {
     upstream: Option<UpstreamBody>,
     first: Option<Bytes>,
     watch: Watch,
+    restorer: Option<AnswerRestorer>,
     /// The answer is a model's, not a listing.
     is_model_answer: bool,
     max_output_tokens: u64,
@@ -299,7 +309,25 @@ impl RelayBody {
         if is_last {
             self.finish(RequestOutcome::Completed);
         }
-        passed.filter(|chunk| !chunk.is_empty())
+        let passed = passed.filter(|chunk| !chunk.is_empty())?;
+        match &mut self.restorer {
+            Some(restorer) => restorer.push(passed, &self.watch),
+            None => Some(passed),
+        }
+    }
+
+    /// The end of what the caller gets: `last` with what the restorer still holds back.
+    fn restored_end(&mut self, last: Option<Bytes>, is_error: bool) -> Option<Bytes> {
+        let Some(restorer) = &mut self.restorer else { return last };
+        let (before, after) = match last {
+            Some(last) if !is_error => (restorer.push(last, &self.watch), restorer.finish()),
+            // The gateway's own event is an event of its own.
+            last => (restorer.finish(), last),
+        };
+        match (before, after) {
+            (Some(before), Some(after)) => Some([before, after].concat().into()),
+            (before, after) => before.or(after),
+        }
     }
 
     /// Whether the upstream's body has ended without the mark that ends every stream of its format.
@@ -319,7 +347,7 @@ impl RelayBody {
         if self.left != Some(0) {
             self.finish(RequestOutcome::Completed);
         }
-        last
+        self.restored_end(last, false)
     }
 
     /// The upstream's body broke off. Gives what the caller is told of it.
@@ -333,7 +361,7 @@ impl RelayBody {
                 if !rest.abort {
                     self.state = State::Ended;
                     self.finish(RequestOutcome::Completed);
-                    return rest.last;
+                    return self.restored_end(rest.last, false);
                 }
                 rest.last
             }
@@ -342,7 +370,7 @@ impl RelayBody {
         self.context.request.attempt_failed(error.reason(), error.to_string());
         self.finish(RequestOutcome::UpstreamBroke);
         self.state = State::Flushing(Box::pin(tokio::time::sleep(FLUSH)));
-        last
+        self.restored_end(last, true)
     }
 }
 

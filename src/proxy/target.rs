@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use super::DataPlane;
 use super::candidates::{Candidate, Candidates};
 use super::error::ProxyError;
+use super::guard::GuardedBody;
 use super::headers::upstream_headers;
 use super::read::CallerBody;
 use super::route::ProxyRoute;
@@ -59,12 +60,12 @@ pub fn targets<'r>(
     plane: &DataPlane,
     operation: &Operation,
     candidates: &'r Candidates,
-    body: Option<&'r CallerBody>,
+    body: &'r GuardedBody,
 ) -> Result<SmallVec<[Target<'r>; 1]>, ProxyError> {
     let mut targets = SmallVec::new();
     let mut obstacle = None;
     for candidate in &candidates.list {
-        match Target::new(plane, operation, candidate, candidates, body) {
+        match Target::new(plane, operation, candidate, candidates, body.get()) {
             Ok(target) => targets.push(target),
             Err(error) => {
                 obstacle.get_or_insert(error);

@@ -55,6 +55,12 @@ struct ChainLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GuardLabels {
+    category: &'static str,
+    action: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ProxyLabels {
     operation: &'static str,
     status: u16,
@@ -103,6 +109,7 @@ struct Inner {
     cost: Counter,
     admissions: WordCounters<VerdictLabel>,
     unknown_prices: Counter,
+    guard_findings: Family<GuardLabels, Counter>,
     counter_calls: Family<OutcomeLabel, Counter>,
     counters_up: Gauge,
     counter_corrections_queued: Gauge,
@@ -208,6 +215,11 @@ impl Metrics {
                 r,
                 "unknown_prices",
                 "Requests admitted although their model has no price",
+            ),
+            guard_findings: register(
+                r,
+                "guard_findings",
+                "Values that guards found in requests, by category and what became of them: report, redact, block",
             ),
             counter_calls: register(r, "counter_calls", "Calls to Redis, by outcome"),
             counters_up: register(r, "counters_up", "1 while Redis answers, else 0"),
@@ -339,6 +351,12 @@ impl Metrics {
     /// Counts a request that was admitted without a known price.
     pub fn unknown_price(&self) {
         self.inner.unknown_prices.inc();
+    }
+
+    /// Counts values that guards found: their category, and what became of them: `report`, `redact` or
+    /// `block`.
+    pub fn guard_findings(&self, category: &'static str, action: &'static str, count: u64) {
+        self.inner.guard_findings.get_or_create(&GuardLabels { category, action }).inc_by(count);
     }
 
     /// Counts a call to Redis: `ok`, `unavailable` (not sent, or failed), `deadline`.

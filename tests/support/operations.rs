@@ -31,7 +31,7 @@ impl Operation {
     }
 
     pub(crate) fn data_plane(&self) -> bool {
-        self.path.starts_with("/providers/")
+        self.path.starts_with("/providers/") || self.path.starts_with("/v1/models")
     }
 
     /// Whether it changes data of the management plane.
@@ -329,6 +329,15 @@ pub(crate) async fn example_call(tenants: &TwoTenants, operation: &Operation) ->
             let made = tenants.admin().post_json(path, &policy(tenants)).await.expect(201).json();
             let (status, body) = of_key(&operation.id, tenants);
             of(Organization, status, vec![("policy_id", text(&made, "id"))], body)
+        }
+        "test_gateway_policy" | "test_gateway_policy_platform" | "test_gateway_policy_compat" => {
+            let mut guard = policy(tenants);
+            guard["policy_type"] = json!("guard");
+            guard["config"] = json!({"version": 1, "detect": {"pii": true}});
+            let path = "/api/v1/gateway-policies";
+            let made = tenants.admin().post_json(path, &guard).await.expect(201).json();
+            let sample = Some(json!({"text": "Good morning"}));
+            of(Organization, 200, vec![("policy_id", text(&made, "id"))], sample)
         }
         "get_route_health" => {
             let name = tenants.fresh("route ");

@@ -21,9 +21,10 @@ pub(super) fn check_audience(
     let may_narrow = match config {
         PolicyConfig::ModelFallback(fallback) => matches!(fallback.selector, Selector::Alias(_)),
         PolicyConfig::Route(_) => false,
-        PolicyConfig::Spend(_) | PolicyConfig::Rate(_) | PolicyConfig::ModelAccess(_) => {
-            return Ok(());
-        }
+        PolicyConfig::Spend(_)
+        | PolicyConfig::Rate(_)
+        | PolicyConfig::ModelAccess(_)
+        | PolicyConfig::Guard(_) => return Ok(()),
     };
     let Audience::Matching(matchers) = audience else { return Ok(()) };
     let is_narrowed = !matchers.user_ids().is_empty() || !matchers.api_key_ids().is_empty();
@@ -89,7 +90,10 @@ pub(super) async fn check_targets(
             }
             Ok(())
         }
-        PolicyConfig::Spend(_) | PolicyConfig::Rate(_) | PolicyConfig::ModelAccess(_) => Ok(()),
+        PolicyConfig::Spend(_)
+        | PolicyConfig::Rate(_)
+        | PolicyConfig::ModelAccess(_)
+        | PolicyConfig::Guard(_) => Ok(()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{GatewayPolicy, GatewayPolicyFields, WHAT, fallback, fields_of};
+use super::{GatewayPolicy, GatewayPolicyFields, WHAT, fallback, fields_of, guard};
 use crate::api::body::MergePatch;
 use crate::api::error::{ApiError, FieldError};
 use crate::api::shared::{as_json, check_description};
@@ -52,10 +52,11 @@ pub(super) fn check(mut fields: GatewayPolicyFields) -> Result<Checked, ApiError
     };
     match Audience::parse(fields.policy_type, &fields.subject_matchers) {
         Ok((audience, matchers)) if errors.is_empty() => {
-            if let Some(Err(wrong)) =
-                config.map(|config| fallback::check_audience(&config, &audience))
-            {
-                return Err(ApiError::Invalid(vec![field_error(wrong)]));
+            if let Some(config) = config {
+                if let Err(wrong) = fallback::check_audience(&config, &audience) {
+                    return Err(ApiError::Invalid(vec![field_error(wrong)]));
+                }
+                guard::check_config(&config).map_err(ApiError::Invalid)?;
             }
             let matchers_key = match fields.policy_type.family() {
                 PolicyFamily::Fallback => fallback::matchers_key(&fields),
@@ -83,6 +84,8 @@ pub(super) async fn put(
         .await?;
     let present =
         find_gateway_policy_for(conn, organization_id, family, &checked.matchers_key).await?;
+    let own = present.as_ref().map(|present| present.id);
+    guard::check_patterns(conn, organization_id, own, &checked.fields).await?;
     match present {
         Some(present) if family == PolicyFamily::Fallback => return Err(name_is_taken(&present)),
         Some(present) => return change(conn, actor, present, checked).await,
@@ -156,6 +159,7 @@ pub(super) async fn patch(
     let own = Some(present.id);
     fallback::check_targets(conn, organization_id, own, (&checked.fields, &checked.audience))
         .await?;
+    guard::check_patterns(conn, organization_id, own, &checked.fields).await?;
     if present.policy_type.family() == PolicyFamily::Fallback {
         check_subjects_exist(conn, organization_id, &checked.audience).await?;
     }

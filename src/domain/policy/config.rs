@@ -45,6 +45,9 @@ impl PolicyConfig {
             PolicyType::ModelAccess => parser.model_access(config).map(Self::ModelAccess),
             PolicyType::ModelFallback => parser.model_fallback(config).map(Self::ModelFallback),
             PolicyType::RouteConfig => parser.route_config(config).map(Self::Route),
+            PolicyType::Guard => {
+                parser.object(config, "config").map(|_| Self::Guard(config.clone()))
+            }
         };
         match parsed {
             Some(parsed) if parser.0.is_empty() => Ok(parsed),
@@ -63,6 +66,7 @@ impl PolicyConfig {
             PolicyFamily::Rate => has("version") && has("limits"),
             PolicyFamily::ModelAccess => has("providers"),
             PolicyFamily::Fallback => has("chain") || has("fallbacks"),
+            PolicyFamily::Guard => has("version") && has("detect"),
         }
     }
 }

@@ -16,6 +16,10 @@ const RETRY_UNAVAILABLE: u64 = 1;
 pub enum Reason {
     /// Policies do not allow the model.
     ModelAccess,
+    /// Guards found what must not leave, or could not look for it in time.
+    Content,
+    /// Guards apply, and the endpoint's content is not scanned.
+    NotScanned,
     /// A spend cap applies, and the model's price is not known.
     PriceUnknown,
     /// What is left of a spend cap is less than the request may cost.
@@ -28,13 +32,22 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::ModelAccess, Self::PriceUnknown, Self::Spend, Self::Rate, Self::Unavailable];
+    pub const ALL: [Self; 7] = [
+        Self::ModelAccess,
+        Self::Content,
+        Self::NotScanned,
+        Self::PriceUnknown,
+        Self::Spend,
+        Self::Rate,
+        Self::Unavailable,
+    ];
 
     /// A label for metrics.
     pub fn label(self) -> &'static str {
         match self {
             Self::ModelAccess => "model_access",
+            Self::Content => "content",
+            Self::NotScanned => "not_scanned",
             Self::PriceUnknown => "price_unknown",
             Self::Spend => "spend",
             Self::Rate => "rate",
@@ -46,6 +59,8 @@ impl Reason {
     pub fn code(self) -> &'static str {
         match self {
             Self::ModelAccess => "model_access_denied",
+            Self::Content => "content_blocked",
+            Self::NotScanned => "content_not_scanned",
             Self::PriceUnknown => "price_unknown",
             Self::Spend => "spend_cap_exceeded",
             Self::Rate => "rate_limit_exceeded",

@@ -65,7 +65,10 @@ impl Chains {
                 let chains = chains.collect();
                 self.routes.push(Route { matchers, name, chains });
             }
-            PolicyConfig::Spend(_) | PolicyConfig::Rate(_) | PolicyConfig::ModelAccess(_) => {}
+            PolicyConfig::Spend(_)
+            | PolicyConfig::Rate(_)
+            | PolicyConfig::ModelAccess(_)
+            | PolicyConfig::Guard(_) => {}
         }
         Ok(())
     }

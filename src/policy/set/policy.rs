@@ -104,7 +104,7 @@ pub struct Policy {
     pub policy_type: PolicyType,
     pub config: PolicyConfig,
     pub tier: Tier,
-    /// In the order of the configuration; none of model access.
+    /// In the order of the configuration; none of model access and guards.
     pub limits: Vec<PolicyLimit>,
     /// `"name":...,"type":...`: JSON members in ASCII. Of a default policy, those of its children.
     pub json: String,
@@ -188,9 +188,10 @@ fn limits_of(config: &PolicyConfig) -> Vec<Limit> {
                 value: i64::try_from(limit.value).unwrap_or(i64::MAX),
             })
             .collect(),
-        PolicyConfig::ModelAccess(_) | PolicyConfig::ModelFallback(_) | PolicyConfig::Route(_) => {
-            Vec::new()
-        }
+        PolicyConfig::ModelAccess(_)
+        | PolicyConfig::ModelFallback(_)
+        | PolicyConfig::Route(_)
+        | PolicyConfig::Guard(_) => Vec::new(),
     }
 }
 

@@ -45,6 +45,9 @@ fn policy(number: u128, policy_type: PolicyType, matchers: &[(&str, String)]) ->
         crate::domain::policy::PolicyFamily::ModelAccess => {
             json!({"providers": [{"provider": "openai", "models": "all"}]})
         }
+        crate::domain::policy::PolicyFamily::Guard => {
+            json!({"version": 1, "detect": {"pii": true}})
+        }
         crate::domain::policy::PolicyFamily::Fallback => json!({"chain": {
             "selector": {"type": "alias", "alias": number.to_string()},
             "candidates": [{"type": "provider_model", "provider": "groq", "model": "llama"}],

@@ -55,7 +55,7 @@ fn row(
 /// The row of a request that policies deny.
 fn denied(reason: Reason, retry: Retry, message: impl Into<Cow<'static, str>>) -> Row {
     let status = match reason {
-        Reason::ModelAccess => StatusCode::FORBIDDEN,
+        Reason::ModelAccess | Reason::Content | Reason::NotScanned => StatusCode::FORBIDDEN,
         Reason::PriceUnknown | Reason::Spend => StatusCode::PAYMENT_REQUIRED,
         Reason::Rate => StatusCode::TOO_MANY_REQUESTS,
         Reason::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -488,6 +488,10 @@ impl ProxyError {
                 "The path names a project or a location that can't be one, or another location than the one that is set for the provider. Correct it, or leave out 'projects/.../locations/...'.",
             ),
             Self::ModelForbidden { message } => denied(Reason::ModelAccess, Never, message.clone()),
+            Self::ContentBlocked { message } => denied(Reason::Content, Never, message.clone()),
+            Self::ContentNotScanned { message } => {
+                denied(Reason::NotScanned, Never, message.clone())
+            }
             Self::PriceUnknown { message, .. } => {
                 denied(Reason::PriceUnknown, Never, message.clone())
             }

@@ -1,0 +1,248 @@
+//! What only guards have to be checked for, and what one of them finds in a sample.
+
+use std::time::Instant;
+
+use actix_web::web;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{GatewayPolicyFields, WHAT, store};
+use crate::api::Management;
+use crate::api::access::{InOrganization, OrganizationManage};
+use crate::api::body::Json;
+use crate::api::error::{ApiError, FieldError};
+use crate::api::shared::{NotFound, path_id};
+use crate::crypto::system_random;
+use crate::db::Conn;
+use crate::db::gateway_policies::{GatewayPolicyRow, MAX_POLICIES, list_gateway_policies};
+use crate::domain::ids::{OrganizationId, PolicyId};
+use crate::domain::policy::{PolicyConfig, PolicyType};
+use crate::llm::format::Format;
+use crate::policy::guard::placeholder::ConversationKey;
+use crate::policy::guard::policy::{Action, Guard, GuardConfig};
+use crate::policy::guard::redact::{Guarded, Report, ScanError};
+
+/// The most patterns of all guards of an organization.
+const MAX_PATTERNS: usize = 500;
+
+/// What is wrong with a guard's `config`; nothing is with that of another type.
+pub(super) fn check_config(config: &PolicyConfig) -> Result<(), Vec<FieldError>> {
+    let PolicyConfig::Guard(config) = config else { return Ok(()) };
+    let invalid = match GuardConfig::parse(config) {
+        Ok(config) => config.check(),
+        Err(invalid) => vec![invalid],
+    };
+    let errors: Vec<FieldError> = invalid
+        .into_iter()
+        .map(|invalid| FieldError { field: invalid.field, message: invalid.message })
+        .collect();
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
+}
+
+/// Bounds the patterns of the organization, counting these fields in place of those of the policy `own`.
+pub(super) async fn check_patterns(
+    conn: &mut Conn,
+    organization_id: OrganizationId,
+    own: Option<PolicyId>,
+    fields: &GatewayPolicyFields,
+) -> Result<(), ApiError> {
+    if fields.policy_type != PolicyType::Guard {
+        return Ok(());
+    }
+    let count = |config: &Value| config["detect"]["custom"].as_array().map_or(0, Vec::len);
+    let kind = Some(PolicyType::Guard);
+    let rows = list_gateway_policies(conn, organization_id, kind, 0, MAX_POLICIES).await?;
+    let others = rows.iter().filter(|row| Some(row.id) != own).map(|row| count(&row.config));
+    let sum = others.sum::<usize>() + count(&fields.config);
+    if sum > MAX_PATTERNS && count(&fields.config) > 0 {
+        let message = format!("an organization has at most {MAX_PATTERNS} patterns");
+        return Err(ApiError::field("config.detect.custom", message));
+    }
+    Ok(())
+}
+
+/// A sample to look through: a text, or the body of a request.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"text": "Write to ada@example.org"}))]
+pub(super) struct TestGatewayPolicy {
+    /// A text. Not together with `body`.
+    #[serde(default)]
+    text: Option<String>,
+    /// The format of `body`.
+    #[serde(default)]
+    format: Option<SampleFormat>,
+    /// The body of a request of that format.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    body: Option<Value>,
+}
+
+/// The format of a request's body.
+#[derive(Clone, Copy, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum SampleFormat {
+    Chat,
+    Responses,
+    Messages,
+    Embeddings,
+    Gemini,
+    GeminiEmbeddings,
+    Converse,
+}
+
+impl From<SampleFormat> for Format {
+    fn from(format: SampleFormat) -> Self {
+        match format {
+            SampleFormat::Chat => Self::Chat,
+            SampleFormat::Responses => Self::Responses,
+            SampleFormat::Messages => Self::Messages,
+            SampleFormat::Embeddings => Self::Embeddings,
+            SampleFormat::Gemini => Self::Gemini,
+            SampleFormat::GeminiEmbeddings => Self::GeminiEmbeddings,
+            SampleFormat::Converse => Self::Converse,
+        }
+    }
+}
+
+/// What a guard does with a sample.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct GatewayPolicyTest {
+    /// Whether a request with it would be refused.
+    blocked: bool,
+    /// By category or pattern, in alphabetical order.
+    findings: Vec<GuardFinding>,
+    /// The text as it would be sent; null if it would not be, or if a body was given. The placeholders of
+    /// real requests are others.
+    text: Option<String>,
+    /// The body as it would be sent.
+    #[schema(value_type = Option<Object>)]
+    body: Option<Value>,
+}
+
+/// What a guard found of one category.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct GuardFinding {
+    /// The category, or the name of the pattern.
+    category: String,
+    count: usize,
+    /// What becomes of it: `report`, `redact` or `block`. What can't be replaced is blocked.
+    action: Action,
+}
+
+/// Try a guard on a sample
+///
+/// Says what the policy would find in a text or in the body of a request, and what would be sent. Disabled
+/// policies are tried, too. The sample is not stored.
+#[utoipa::path(
+    post,
+    path = "/gateway-policies/{policy_id}/test",
+    responses((status = 200, description = "What was found", body = GatewayPolicyTest), NotFound),
+)]
+pub(super) async fn test_gateway_policy(
+    caller: InOrganization<OrganizationManage>,
+    plane: web::Data<Management>,
+    path: web::Path<String>,
+    body: Json<TestGatewayPolicy>,
+) -> Result<web::Json<GatewayPolicyTest>, ApiError> {
+    let id = path_id(&path, WHAT)?;
+    let organization_id = caller.organization_id;
+    let sample = body.check(Sample::of)?;
+    let row = plane
+        .database
+        .read(async move |conn: &mut Conn| store::existing(conn, organization_id, id).await)
+        .await?;
+    let guard = guard_of(&row)?;
+    let mut key = [0; 32];
+    system_random(&mut key).map_err(|error| ApiError::Internal(error.to_string()))?;
+    let key = ConversationKey::derive(&key, b"test", b"test");
+    let is_text = sample.is_text;
+    let scanned = web::block(move || {
+        let began = Instant::now();
+        let keep_going = || began.elapsed() < guard.timeout();
+        let guarded = guard.redact(sample.format, &sample.body, &key, &keep_going)?;
+        Ok::<_, ScanError>((guard, sample.body, guarded))
+    })
+    .await
+    .map_err(|error| ApiError::Internal(error.to_string()))?;
+    let (guard, original, guarded) = scanned.map_err(|error| {
+        let message = match error {
+            ScanError::Late => "took longer to scan than the policy's timeout_seconds",
+            ScanError::TooManyValues => "has too many values",
+            ScanError::NotJson => "nests too deeply",
+        };
+        ApiError::field(if is_text { "text" } else { "body" }, message)
+    })?;
+    let (report, sent) = match guarded {
+        Guarded::Blocked(report) => (report, None),
+        Guarded::Passed { body, report, .. } => (report, Some(body.unwrap_or(original))),
+    };
+    let sent: Option<Value> = sent
+        .map(|sent| serde_json::from_slice(&sent))
+        .transpose()
+        .map_err(|error| ApiError::Internal(format!("a guarded sample: {error}")))?;
+    let text = sent.as_ref().filter(|_| is_text).and_then(|sent| {
+        sent.pointer("/messages/0/content").and_then(Value::as_str).map(str::to_owned)
+    });
+    Ok(web::Json(GatewayPolicyTest {
+        blocked: sent.is_none(),
+        findings: findings(&guard, &report),
+        text,
+        body: sent.filter(|_| !is_text),
+    }))
+}
+
+struct Sample {
+    format: Format,
+    body: Vec<u8>,
+    is_text: bool,
+}
+
+impl Sample {
+    fn of(given: TestGatewayPolicy) -> Result<Self, ApiError> {
+        let as_sample = |format, body: &Value, is_text| Sample {
+            format,
+            body: body.to_string().into_bytes(),
+            is_text,
+        };
+        match given {
+            TestGatewayPolicy { text: Some(text), format: None, body: None } => {
+                let body = json!({"messages": [{"role": "user", "content": text}]});
+                Ok(as_sample(Format::Chat, &body, true))
+            }
+            TestGatewayPolicy { text: None, format: Some(format), body: Some(body) } => {
+                if !body.is_object() {
+                    return Err(ApiError::field("body", "must be an object"));
+                }
+                Ok(as_sample(format.into(), &body, false))
+            }
+            _ => Err(ApiError::field("text", "is required, or format and body instead of it")),
+        }
+    }
+}
+
+fn guard_of(row: &GatewayPolicyRow) -> Result<Guard, ApiError> {
+    if row.policy_type != PolicyType::Guard {
+        return Err(ApiError::Conflict {
+            code: "not_a_guard",
+            detail: "Only policies of type guard can be tried on a sample.".to_owned(),
+        });
+    }
+    let defect = |error: &dyn std::fmt::Display| ApiError::Internal(format!("a guard: {error}"));
+    let config = GuardConfig::parse(&row.config).map_err(|invalid| defect(&invalid.message))?;
+    Guard::new(&[config])
+        .map_err(|error| defect(&error))?
+        .ok_or_else(|| defect(&"it has no configuration"))
+}
+
+fn findings(guard: &Guard, report: &Report) -> Vec<GuardFinding> {
+    let found = report.found.iter().map(|(category, count)| GuardFinding {
+        category: category.clone(),
+        count: *count,
+        action: match report.blocking.contains(category) {
+            true => Action::Block,
+            false => guard.action_of(category),
+        },
+    });
+    found.collect()
+}

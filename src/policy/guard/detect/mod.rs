@@ -1,0 +1,177 @@
+//! The detectors: each reads a text around a candidate and checks formats and checksums. They look at a
+//! bounded number of bytes for each candidate (a private key's end excepted), so that the whole scan is
+//! linear in the text.
+//!
+//! They work on bytes: all that they look for is ASCII, and the text may be anything.
+
+pub(super) mod connection_string;
+pub(super) mod crypto_address;
+pub(super) mod email;
+pub(super) mod gateway_key;
+pub(super) mod iban;
+pub(super) mod jwt;
+mod keccak;
+pub(super) mod named_secret;
+pub(super) mod names;
+pub(super) mod national;
+pub(super) mod network;
+pub(super) mod number;
+mod payment_card;
+mod phone;
+pub(super) mod private_key;
+pub(super) mod token;
+mod us_ssn;
+
+use std::ops::Range;
+
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
+
+use super::category::Category;
+
+/// A text, and the key of the JSON member that it is the value of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Text<'a> {
+    pub(super) bytes: &'a [u8],
+    /// Empty if there is none.
+    pub(super) name: &'a [u8],
+}
+
+/// A detected value: its place in the text, and what it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) range: Range<usize>,
+    pub(super) category: Category,
+}
+
+impl<'a> Text<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, name: b"" }
+    }
+
+    pub(super) fn at(self, place: usize) -> Option<u8> {
+        self.bytes.get(place).copied()
+    }
+
+    /// The byte before a place.
+    pub(super) fn before(self, place: usize) -> Option<u8> {
+        self.at(place.checked_sub(1)?)
+    }
+
+    /// The bytes of a range; none if it does not fit.
+    pub(super) fn slice(self, range: Range<usize>) -> &'a [u8] {
+        self.bytes.get(range).unwrap_or_default()
+    }
+
+    pub(super) fn from(self, start: usize) -> &'a [u8] {
+        self.bytes.get(start..).unwrap_or_default()
+    }
+
+    /// The end of the run of such bytes from `start`, at most `max` bytes.
+    pub(super) fn run_end(self, start: usize, max: usize, is: impl Fn(u8) -> bool) -> usize {
+        start + self.from(start).iter().take(max).take_while(|byte| is(**byte)).count()
+    }
+
+    /// The start of the run of such bytes before `end`, at most `max` bytes.
+    pub(super) fn run_start(self, end: usize, max: usize, is: impl Fn(u8) -> bool) -> usize {
+        let before = self.bytes.get(..end).unwrap_or_default();
+        end - before.iter().rev().take(max).take_while(|byte| is(**byte)).count()
+    }
+
+    /// Whether a word of ASCII letters and digits can begin here. The letter of an escape (`\n`) in the
+    /// text is not a part of it.
+    pub(super) fn starts_word(self, place: usize) -> bool {
+        match self.before(place) {
+            Some(b'n' | b'r' | b't') => self.before(place - 1) == Some(b'\\'),
+            Some(byte) => !byte.is_ascii_alphanumeric(),
+            None => true,
+        }
+    }
+
+    /// Whether a word of ASCII letters and digits can end here.
+    pub(super) fn ends_word(self, place: usize) -> bool {
+        !self.at(place).is_some_and(|byte| byte.is_ascii_alphanumeric())
+    }
+}
+
+/// An automaton that finds fixed strings in any case.
+#[expect(clippy::expect_used, reason = "the strings are constants, which the tests compile")]
+pub(super) fn automaton(strings: impl Iterator<Item = &'static str>) -> AhoCorasick {
+    AhoCorasick::builder()
+        .ascii_case_insensitive(true)
+        .kind(Some(AhoCorasickKind::DFA))
+        .build(strings)
+        .expect("the strings are few and short")
+}
+
+/// The value of an ASCII digit, which the caller has checked.
+fn digit(byte: u8) -> u32 {
+    u32::from(byte.wrapping_sub(b'0'))
+}
+
+/// The sum of digits, each with its weight, up to the shorter of both.
+fn weighted(digits: &[u8], weights: &[u32]) -> u32 {
+    digits.iter().zip(weights).map(|(byte, weight)| digit(*byte) * weight).sum()
+}
+
+/// ISO/IEC 7812-1, annex B: the Luhn check of ASCII digits.
+fn luhn(digits: &[u8]) -> bool {
+    let sum: u32 = digits
+        .iter()
+        .rev()
+        .enumerate()
+        .map(|(place, byte)| match (digit(*byte), place % 2) {
+            (value, 0) => value,
+            (value, _) if value > 4 => value * 2 - 9,
+            (value, _) => value * 2,
+        })
+        .sum();
+    sum.is_multiple_of(10)
+}
+
+/// The number of different bytes.
+fn distinct(bytes: &[u8]) -> usize {
+    let mut seen = [false; 256];
+    bytes.iter().for_each(|byte| {
+        if let Some(seen) = seen.get_mut(usize::from(*byte)) {
+            *seen = true;
+        }
+    });
+    seen.into_iter().filter(|seen| *seen).count()
+}
+
+/// Whether year, month and day can be a date of birth.
+fn is_date(year: u32, month: u32, day: u32) -> bool {
+    let days = match month {
+        2 if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) => {
+            29
+        }
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => return false,
+    };
+    (1..=days).contains(&day)
+}
+
+/// The number that ASCII digits write; at most nine of them.
+fn number_of(digits: &[u8]) -> u32 {
+    digits.iter().take(9).fold(0, |number, byte| number * 10 + digit(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_have_limits() {
+        let text = Text::new(br"a1 \n2 n3");
+        assert_eq!([1, 5, 8].map(|place| text.starts_word(place)), [false, true, false]);
+    }
+
+    #[test]
+    fn luhn_and_dates() {
+        assert!(luhn(b"79927398713") && !luhn(b"79927398710"));
+        assert!(is_date(2000, 2, 29) && !is_date(1900, 2, 29) && !is_date(2001, 13, 1));
+        assert!(!is_date(2001, 4, 31) && !is_date(2001, 4, 0));
+    }
+}

@@ -1,0 +1,203 @@
+//! Phone numbers: the international form of ITU-T E.164 and E.123, and national forms of large countries
+//! where separators make them one. Digits without separators are a number only after a telling name.
+//!
+//! The rules are those of libphonenumber's metadata for lengths and groups, without its ranges of
+//! operators, which change every few weeks.
+
+use super::super::category::Category;
+use super::number::{Gap, Number};
+use super::{Text, digit};
+
+/// ITU-T E.164, annex: country codes of one and two digits. Codes of three digits fill the rest of the
+/// zones 2, 3, 4, 5, 6, 8 and 9.
+const TWO_DIGIT_CODES: [u32; 43] = [
+    20, 27, 30, 31, 32, 33, 34, 36, 39, 40, 41, 43, 44, 45, 46, 47, 48, 49, 51, 52, 53, 54, 55, 56,
+    57, 58, 60, 61, 62, 63, 64, 65, 66, 81, 82, 84, 86, 90, 91, 92, 93, 94, 95,
+];
+
+/// Whether the number is written like a phone number, or named one.
+pub(super) fn is_phone(number: &Number<'_>) -> bool {
+    let text = number.text;
+    if is_international(number, text) {
+        return true;
+    }
+    // A list of small numbers is none.
+    let is_list = number.groups.len() > 6 || number.groups.iter().skip(1).any(|size| *size < 2);
+    let is_named = || {
+        !is_list
+            && (7..=15).contains(&number.digits.len())
+            && !number.gaps.contains(&Gap::Slash)
+            && number.is_named(Category::Phone)
+    };
+    is_national(number, text) || is_named()
+}
+
+/// Where the number begins: with its plus sign, and the parenthesis that opens its first group.
+pub(super) fn start(number: &Number<'_>) -> usize {
+    let text = number.text;
+    let opens = number.gaps.first() == Some(&Gap::Parenthesis);
+    let start = match text.before(number.start) {
+        Some(b'(') if opens => number.start - 1,
+        _ => number.start,
+    };
+    start - usize::from(text.before(start) == Some(b'+'))
+}
+
+/// A plus sign or `00`, a country code, and a national number.
+fn is_international(number: &Number<'_>, text: Text<'_>) -> bool {
+    let has_plus = matches!(text.before(number.start), Some(b'+'))
+        || text.slice(number.start.saturating_sub(2)..number.start) == b"+(";
+    let digits = match number.digits {
+        digits if has_plus => digits,
+        // Without a plus sign the groups have to tell it.
+        [b'0', b'0', digits @ ..] if number.groups.len() > 2 => digits,
+        _ => return false,
+    };
+    // A slash separates an area from a number, and the parts of a date.
+    let slashes = number.gaps.iter().filter(|gap| **gap == Gap::Slash).count();
+    let Some(code) = code_length(digits) else { return false };
+    let national = digits.len() - code;
+    let is_length = match digits {
+        [b'1', ..] => national == 10 && digits.get(1).is_some_and(|first| *first >= b'2'),
+        [b'4', b'9', ..] => (6..=11).contains(&national),
+        _ => (7..=12).contains(&national),
+    };
+    is_length && digits.len() <= 15 && slashes <= 1
+}
+
+/// The length of the country code that the digits begin with.
+fn code_length(digits: &[u8]) -> Option<usize> {
+    match digits {
+        [b'1' | b'7', ..] => Some(1),
+        [b'2'..=b'9', second, ..] => {
+            let two = digit(*digits.first()?) * 10 + digit(*second);
+            if TWO_DIGIT_CODES.contains(&two) {
+                return Some(2);
+            }
+            // 28, 83, 89 are not assigned; 80, 87, 88 are shared services.
+            (!matches!(two, 28 | 83 | 89)).then_some(3).filter(|_| digits.len() > 3)
+        }
+        _ => None,
+    }
+}
+
+fn is_national(number: &Number<'_>, text: Text<'_>) -> bool {
+    let digits = number.digits;
+    let has = |groups: &[usize]| number.groups == groups;
+    let no_slash = !number.gaps.contains(&Gap::Slash);
+    let opens = text.before(number.start) == Some(b'(');
+    // After a hyphen or dot it is the end of something longer.
+    if matches!(text.before(number.start), Some(b'-' | b'.' | b'/')) {
+        return false;
+    }
+    match digits {
+        // North America: NPA-NXX-XXXX, with or without the 1 before it.
+        [b'1', digits @ ..] if has(&[1, 3, 3, 4]) => no_slash && is_north_american(digits),
+        _ if has(&[3, 3, 4]) && no_slash && is_north_american(digits) => true,
+        // A trunk prefix: Europe, Japan, South Korea, Australia.
+        [b'0', b'1'..=b'9', ..] => is_with_trunk_prefix(number, no_slash),
+        // Mobile numbers in India and China.
+        [b'6'..=b'9', ..] if has(&[5, 5]) => no_slash,
+        [b'1', b'3'..=b'9', ..] if has(&[3, 4, 4]) => no_slash,
+        // Brazil, with the area in parentheses.
+        [b'1'..=b'9', ..] if opens && (has(&[2, 5, 4]) || has(&[2, 4, 4])) => no_slash,
+        // Russia and Kazakhstan.
+        [b'8', b'3' | b'4' | b'7' | b'8' | b'9', ..] => no_slash && has(&[1, 3, 3, 2, 2]),
+        _ => false,
+    }
+}
+
+/// The North American Numbering Plan: neither part begins with 0 or 1, and an area is not N11.
+fn is_north_american(digits: &[u8]) -> bool {
+    matches!(digits, [b'2'..=b'9', second, third, b'2'..=b'9', _, _, _, _, _, _]
+        if (*second, *third) != (b'1', b'1'))
+}
+
+/// A zero, an area or operator, and a subscriber's number: 9 to 12 digits in groups.
+fn is_with_trunk_prefix(number: &Number<'_>, no_slash: bool) -> bool {
+    let slash_after_area = number.gaps.first() == Some(&Gap::Slash)
+        && !number.gaps.iter().skip(1).any(|gap| *gap == Gap::Slash);
+    let groups = number.groups;
+    let is_pairs = groups == [2, 2, 2, 2, 2];
+    let is_area = groups.first().is_some_and(|size| (2..=5).contains(size))
+        && groups.iter().skip(1).all(|size| *size >= 2)
+        && groups.iter().skip(1).any(|size| *size >= 3);
+    (9..=12).contains(&number.digits.len())
+        && (2..=6).contains(&groups.len())
+        && (is_pairs || is_area)
+        && (no_slash || slash_after_area)
+        && !(number.gaps.contains(&Gap::Dot)
+            && (groups.len() == 2 || number.gaps.contains(&Gap::Hyphen)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::category::Categories;
+    use super::super::number;
+    use super::*;
+
+    fn find_in(text: &str) -> Option<&str> {
+        let wanted: Categories = [Category::Phone].into_iter().collect();
+        let start = text.find(|char: char| char.is_ascii_digit())?;
+        let found = number::find(Text::new(text.as_bytes()), start, wanted)?;
+        Some(&text[found.range])
+    }
+
+    #[test]
+    fn numbers() {
+        for number in [
+            "+1 415 555 2671",
+            "+14155552671",
+            "+1 (415) 555-2671",
+            "+44 20 7946 0958",
+            "+49 30/901820",
+            "+33 6 12 34 56 78",
+            "+91 98765 43210",
+            "+86 138 1234 5678",
+            "+55 11 91234-5678",
+            "+852 2123 4567",
+            "0049 30 901820",
+            "(415) 555-2671",
+            "415-555-2671",
+            "415.555.2671",
+            "1-800-555-0199",
+            "020 7946 0958",
+            "07700 900123",
+            "030/12345678",
+            "06 12 34 56 78",
+            "090-1234-5678",
+            "010-1234-5678",
+            "0412 345 678",
+            "98765 43210",
+            "138-1234-5678",
+            "(11) 91234-5678",
+            "8 912 345-67-89",
+        ] {
+            let text = format!("at {number}, x");
+            assert_eq!(find_in(&text), Some(number), "{number}");
+        }
+        assert_eq!(find_in("phone: 4155552671"), Some("4155552671"));
+        assert_eq!(find_in("Tel. 555 2671"), Some("555 2671"));
+    }
+
+    #[test]
+    fn other_numbers() {
+        for text in [
+            "4155552671",
+            "415 555 267",
+            "111-222-3333",
+            "2024-01-15 10:30",
+            "01-02-2024",
+            "15/01/2024 12",
+            "1,234,567.89",
+            "+12",
+            "+999",
+            "123-45-6789",
+            "911-555-2671",
+            "192.168.100.200",
+            "id 12-3456789",
+        ] {
+            assert_eq!(find_in(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Restores a stream, event by event.
+//!
+//! Each block of the answer has a text of its own. What may be the beginning of a placeholder is held
+//! back, and sent with the block's next piece, or in an event of its own when the block ends: a copy of
+//! the block's last event with other text.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::deltas::{BlockId, Delta, Ends, EventParts, read_event};
+use super::text::{TextRestorer, escaped};
+use super::{edited, restored_text};
+use crate::llm::format::Format;
+use crate::policy::guard::placeholder::Placeholders;
+
+/// The most blocks of an answer that are followed at once. In those beyond, placeholders are restored
+/// where one piece has all of them.
+const MAX_BLOCKS: usize = 1024;
+
+/// Restores the stream of one answer.
+#[derive(Debug)]
+pub struct StreamRestorer {
+    format: Format,
+    placeholders: Placeholders,
+    blocks: BTreeMap<BlockId, Block>,
+}
+
+#[derive(Debug, Default)]
+struct Block {
+    text: TextRestorer,
+    /// While something is held back: the last event, with a hole.
+    last: Option<Template>,
+}
+
+/// An event with a hole for a piece of text.
+#[derive(Debug)]
+struct Template {
+    name: String,
+    before: Vec<u8>,
+    after: Vec<u8>,
+}
+
+/// An event that the upstream did not send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExtraEvent {
+    /// The event's name: that of the event before it.
+    pub name: String,
+    pub data: Vec<u8>,
+}
+
+/// What becomes of an event.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct RestoredEvent {
+    /// Events to send before it.
+    pub before: Vec<ExtraEvent>,
+    /// Its data; `None` if they are the same.
+    pub data: Option<Vec<u8>>,
+}
+
+impl StreamRestorer {
+    /// A restorer of one answer's stream. Without placeholders there is nothing to do, so that the stream
+    /// need not pass through one.
+    pub fn new(format: Format, placeholders: Placeholders) -> Self {
+        Self { format, placeholders, blocks: BTreeMap::new() }
+    }
+
+    /// Restores an event. `name` is empty for an event without one; `data` are those of a server-sent
+    /// event, or the payload of a binary one.
+    pub fn event(&mut self, name: &str, data: &[u8]) -> RestoredEvent {
+        // `[DONE]`, and what is not of the format.
+        let Ok(parts) = read_event(self.format, name, data) else {
+            return RestoredEvent { before: self.finish(), data: None };
+        };
+        let EventParts { deltas, strings, ends } = parts;
+        let mut before = self.end_blocks(&deltas, &ends);
+        let mut edits: Vec<(Range<usize>, String)> = Vec::new();
+        for (range, text) in strings {
+            if let Some(new) = restored_text(&text, &self.placeholders) {
+                edits.push((range, quoted(&new)));
+            }
+        }
+        for (place, delta) in deltas.iter().enumerate() {
+            let Some(text) = &delta.text else {
+                before.extend(self.flush(&delta.block));
+                continue;
+            };
+            let is_last_piece =
+                !deltas.iter().skip(place + 1).any(|later| later.block == delta.block);
+            let is_end = is_last_piece && ends.contain(&delta.block);
+            let new = self.restore(delta, text, is_end);
+            if new != *text {
+                edits.push((delta.range.clone(), quoted(&new)));
+            }
+        }
+        edits.sort_by_key(|(range, _)| range.start);
+        self.keep_templates(name, data, &deltas, &edits);
+        RestoredEvent { before, data: edited(data, &edits) }
+    }
+
+    /// What is still held back, when the stream ends.
+    pub fn finish(&mut self) -> Vec<ExtraEvent> {
+        let blocks = std::mem::take(&mut self.blocks);
+        blocks.into_values().filter_map(|mut block| block.flush(&self.placeholders)).collect()
+    }
+
+    fn restore(&mut self, delta: &Delta, text: &str, is_end: bool) -> String {
+        let mut new = String::new();
+        let is_full = self.blocks.len() >= MAX_BLOCKS && !self.blocks.contains_key(&delta.block);
+        if is_end || is_full {
+            let mut block = self.blocks.remove(&delta.block).unwrap_or_default();
+            block.text.push(&self.placeholders, text, &mut new);
+            block.text.finish(&self.placeholders, &mut new);
+        } else {
+            let block = self.blocks.entry(delta.block.clone()).or_default();
+            block.text.push(&self.placeholders, text, &mut new);
+        }
+        new
+    }
+
+    /// What was held back of blocks that end before or with this event and have no piece in it, and of
+    /// those whose candidate goes on with another text.
+    fn end_blocks(&mut self, deltas: &[Delta], ends: &Ends) -> Vec<ExtraEvent> {
+        let mut before = Vec::new();
+        let has_piece = |block: &BlockId| deltas.iter().any(|delta| delta.block == *block);
+        let is_followed = |block: &BlockId| {
+            deltas.iter().any(|delta| {
+                delta.text.as_ref().is_none_or(|text| !text.is_empty())
+                    && block.follows(&delta.block)
+            })
+        };
+        let placeholders = &self.placeholders;
+        self.blocks.retain(|id, block| {
+            if has_piece(id) {
+                return true;
+            }
+            let is_end = ends.contain(id);
+            if is_end || is_followed(id) {
+                before.extend(block.flush(placeholders));
+            }
+            !is_end
+        });
+        before
+    }
+
+    fn flush(&mut self, block: &BlockId) -> Option<ExtraEvent> {
+        self.blocks.get_mut(block)?.flush(&self.placeholders)
+    }
+
+    /// Keeps the event for blocks of which something is held back.
+    fn keep_templates(
+        &mut self,
+        name: &str,
+        data: &[u8],
+        deltas: &[Delta],
+        edits: &[(Range<usize>, String)],
+    ) {
+        for (place, delta) in deltas.iter().enumerate() {
+            let Some(block) = self.blocks.get_mut(&delta.block) else { continue };
+            if !block.text.is_holding() {
+                block.last = None;
+                continue;
+            }
+            let is_delta = |range: &Range<usize>| deltas.iter().any(|delta| delta.range == *range);
+            let mut edits: Vec<_> =
+                edits.iter().filter(|(range, _)| !is_delta(range)).cloned().collect();
+            let others = deltas.iter().enumerate().filter(|(other, _)| *other != place);
+            edits.extend(others.map(|(_, other)| (other.range.clone(), "\"\"".to_owned())));
+            edits.sort_by_key(|(range, _)| range.start);
+            let hole = edits.partition_point(|(range, _)| range.start < delta.range.start);
+            let (first, rest) = edits.split_at(hole);
+            let start = data.get(..delta.range.start).unwrap_or_default();
+            let end: Vec<_> = rest
+                .iter()
+                .map(|(range, text)| {
+                    (range.start - delta.range.end..range.end - delta.range.end, text.clone())
+                })
+                .collect();
+            let rest = data.get(delta.range.end..).unwrap_or_default();
+            block.last = Some(Template {
+                name: name.to_owned(),
+                before: edited(start, first).unwrap_or_else(|| start.to_vec()),
+                after: edited(rest, &end).unwrap_or_else(|| rest.to_vec()),
+            });
+        }
+    }
+}
+
+impl Block {
+    /// An event with what is held back.
+    fn flush(&mut self, placeholders: &Placeholders) -> Option<ExtraEvent> {
+        let mut text = String::new();
+        self.text.finish(placeholders, &mut text);
+        let Template { name, mut before, after } = self.last.take()?;
+        if text.is_empty() {
+            return None;
+        }
+        before.extend_from_slice(quoted(&text).as_bytes());
+        before.extend_from_slice(&after);
+        Some(ExtraEvent { name, data: before })
+    }
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", escaped(text))
+}
+
+#[cfg(test)]
+mod tests;

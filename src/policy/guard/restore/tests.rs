@@ -1,0 +1,98 @@
+use std::collections::BTreeSet;
+
+use super::super::category::Category;
+use super::super::placeholder::{ConversationKey, PlaceholderBuilder};
+use super::*;
+
+/// A value of a password, which has a quotation mark, and an address.
+pub(super) const VALUES: [&str; 2] = ["p\"w\n", "a@b.co"];
+
+/// The placeholders of [`VALUES`], and both together.
+pub(super) fn placeholders() -> ([String; 2], Placeholders) {
+    let key = ConversationKey::derive(&[1; 32], b"a", b"b");
+    let mut builder = PlaceholderBuilder::new(&key, BTreeSet::new());
+    let texts = [(Category::NamedSecret, VALUES[0]), (Category::Email, VALUES[1])]
+        .map(|(category, value)| builder.placeholder(category, value));
+    (texts, builder.finish())
+}
+
+/// The answer with `%` for the address and `@` for the password, escaped so many times, must become the
+/// one with the values.
+fn assert_restored(format: Format, answer: &str) {
+    let ([password, email], all) = placeholders();
+    let sent = answer.replace("@@@", &password).replace("@@", &password).replace('@', &password);
+    let sent = sent.replace('%', &email);
+    let expected = answer
+        .replace("@@@", r#"p\\\\\\\"w\\\\n"#)
+        .replace("@@", r#"p\\\"w\\n"#)
+        .replace('@', r#"p\"w\n"#)
+        .replace('%', "a#b.co")
+        .replace('#', "@");
+    let restored = restore_answer(format, sent.as_bytes(), &all);
+    let restored = restored.map_or(sent, |restored| String::from_utf8(restored).unwrap());
+    assert_eq!(restored, expected);
+}
+
+#[test]
+fn plain_answers_of_every_format() {
+    for (format, answer) in [
+        (
+            Format::Chat,
+            r#"{ "choices":[{"message":{"content":"x % @","reasoning_content":"%","tool_calls":[{"function":{"name":"f","arguments":"{\"to\": \"%\", \"p\":\"@@\"}"}}]}}],"usage":{}}"#,
+        ),
+        (
+            Format::Responses,
+            r#"{"output":[{"type":"message","content":[{"type":"output_text","text":"%"}]},{"type":"function_call","arguments":"{\"p\":\"@@\"}"},{"type":"reasoning","summary":[{"text":"%"}]}]}"#,
+        ),
+        (
+            Format::Messages,
+            r#"{"content":[{"type":"text","text":"%"},{"type":"tool_use","input":{"to":"%","%":["@"],"thinking":"%"}}]}"#,
+        ),
+        (
+            Format::Gemini,
+            r#"{"candidates":[{"content":{"parts":[{"text":"%"},{"functionCall":{"name":"f","args":{"to":"@"}}}]}}]}"#,
+        ),
+        (
+            Format::Converse,
+            r#"{"output":{"message":{"content":[{"text":"%"},{"toolUse":{"input":{"to":"%"}}}]}}}"#,
+        ),
+        // Errors, and JSON that is nested twice.
+        (Format::Chat, r#"{"error":{"message":"no such user: %"}}"#),
+        (
+            Format::Chat,
+            r#"{"choices":[{"message":{"content":"{\"x\":\"{\\\"y\\\":\\\"@@@\\\"}\"}"}}]}"#,
+        ),
+        (Format::Chat, r#"{"choices":[{"message":{"content":"nothing"}}]}"#),
+    ] {
+        assert_restored(format, answer);
+    }
+}
+
+#[test]
+fn signed_reasoning_keeps_its_placeholders() {
+    let ([_, email], all) = placeholders();
+    for (format, answer) in [
+        (Format::Messages, r#"{"content":[{"type":"thinking","thinking":"%","signature":"x"}]}"#),
+        (
+            Format::Converse,
+            r#"{"output":{"message":{"content":[{"reasoningContent":{"reasoningText":{"text":"%","signature":"x"}}}]}}}"#,
+        ),
+        (Format::Chat, r#"{"choices":[{"message":{"reasoning_details":[{"text":"%"}]}}]}"#),
+    ] {
+        assert_eq!(restore_answer(format, answer.replace('%', &email).as_bytes(), &all), None);
+    }
+}
+
+#[test]
+fn only_placeholders_of_the_request_are_restored() {
+    let (_, all) = placeholders();
+    let key = ConversationKey::derive(&[2; 32], b"a", b"b");
+    let foreign =
+        PlaceholderBuilder::new(&key, BTreeSet::new()).placeholder(Category::Email, "a@b.co");
+    for text in [foreign.as_str(), "TG_EMAIL_ABCDEFGH2345", "TG_EMAIL_", "print all of TG_*"] {
+        let answer = serde_json::json!({"choices": [{"message": {"content": text}}]}).to_string();
+        assert_eq!(restore_answer(Format::Chat, answer.as_bytes(), &all), None);
+        assert_eq!(restore_text(text, &all), None);
+    }
+    assert_eq!(restore_answer(Format::Chat, b"not JSON", &all), None);
+}

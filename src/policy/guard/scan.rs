@@ -1,0 +1,365 @@
+//! Scans a text for all that a guard detects.
+//!
+//! Four passes find candidates: one automaton for all fixed strings (prefixes of tokens, telling names),
+//! and searches for digits, `@` and `:`. The detectors check what stands around each candidate. A
+//! policy's own patterns follow.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use aho_corasick::AhoCorasick;
+
+use super::category::{Categories, Category};
+use super::custom::{Late, Pattern};
+use super::detect::{
+    Found, Text, automaton, connection_string, crypto_address, email, gateway_key, iban, jwt,
+    named_secret, names, national, network, number, private_key, token,
+};
+use super::placeholder;
+use crate::json::bytes;
+
+/// The most placeholders in a request that are remembered as standing there literally.
+const MAX_LITERALS: usize = 10_000;
+/// A word is an address of a cryptocurrency only with so many characters.
+const ADDRESS_LENGTHS: std::ops::RangeInclusive<usize> = 26..=42;
+/// How much of a long text is scanned between two looks at the time, in bytes.
+const PART: usize = 64 * 1024;
+/// The longest fixed string, in bytes.
+const MAX_STRING: usize = 32;
+/// The most telling names in one run of characters that can be a value.
+const MAX_NAMES: u32 = 16;
+
+/// A detected value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Finding {
+    /// Its place in the text.
+    pub(super) range: Range<usize>,
+    pub(super) category: Category,
+    /// The policy's own pattern that matched, by its place in the scanner's list.
+    pub(super) pattern: Option<usize>,
+}
+
+/// Detects the values of some categories, and a policy's own patterns.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Scanner {
+    wanted: Categories,
+    patterns: Vec<Pattern>,
+}
+
+/// What is found in texts.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    /// In no order, and they may overlap.
+    pub(super) found: Vec<Finding>,
+    /// Placeholders that stand in the texts as such.
+    pub(super) literals: BTreeSet<String>,
+}
+
+/// What keeps the work linear where one candidate stands in what another one looked at.
+#[derive(Debug, Default)]
+struct Limits {
+    /// The end of the last private key, URL with a password, and word with a digit.
+    block_end: usize,
+    url_end: usize,
+    word_end: usize,
+    /// The end of the last value after a telling name, and how many names stood before it in the same
+    /// run of characters.
+    value_end: usize,
+    names: u32,
+}
+
+impl Limits {
+    /// Counts a telling name. Whether there are too many in one run of characters.
+    fn is_name_spent(&mut self, start: usize) -> bool {
+        if start >= self.value_end {
+            self.names = 0;
+        }
+        self.names += 1;
+        self.names > MAX_NAMES
+    }
+}
+
+/// What a fixed string begins.
+#[derive(Debug, Clone, Copy)]
+enum Candidate {
+    Token(usize),
+    EntraMark,
+    GatewayKey,
+    PrivateKey,
+    Jwt,
+    ConnectionString,
+    Bech32,
+    Name,
+    /// A placeholder whose underscore is escaped; one without the escape begins like a gateway key.
+    EscapedPlaceholder,
+}
+
+struct Strings {
+    automaton: AhoCorasick,
+    candidates: Vec<Candidate>,
+}
+
+/// Built at first use. It has about 900 states.
+static STRINGS: LazyLock<Strings> = LazyLock::new(|| {
+    let mut strings: Vec<(&str, Candidate)> = vec![
+        (token::ENTRA_MARK, Candidate::EntraMark),
+        (gateway_key::PREFIX, Candidate::GatewayKey),
+        (private_key::MARK, Candidate::PrivateKey),
+        (jwt::PREFIX, Candidate::Jwt),
+        (connection_string::MARK, Candidate::ConnectionString),
+        (crypto_address::BECH32_PREFIX, Candidate::Bech32),
+        ("tg\\", Candidate::EscapedPlaceholder),
+    ];
+    let forms = token::FORMS.iter().enumerate();
+    strings.extend(forms.map(|(place, form)| (form.prefix, Candidate::Token(place))));
+    strings.extend(named_secret::NAMES.map(|name| (name, Candidate::Name)));
+    let automaton = automaton(strings.iter().map(|(string, _)| *string));
+    Strings { automaton, candidates: strings.into_iter().map(|(_, kind)| kind).collect() }
+});
+
+/// The memory that the tables of fixed strings take, in bytes. Builds them if they are not in use yet.
+pub fn table_bytes() -> usize {
+    STRINGS.automaton.memory_usage() + names::table_bytes()
+}
+
+impl Scanner {
+    pub(super) fn new(wanted: Categories, patterns: Vec<Pattern>) -> Self {
+        Self { wanted, patterns }
+    }
+
+    /// Adds what is found in a text, the value of the JSON member `name`. `Late` means that the text was
+    /// not searched to its end.
+    pub(super) fn scan(
+        &self,
+        bytes: &[u8],
+        name: &[u8],
+        keep_going: &dyn Fn() -> bool,
+        findings: &mut Findings,
+    ) -> Result<(), Late> {
+        self.scan_built_in(bytes, name, keep_going, findings)?;
+        for (place, pattern) in self.patterns.iter().enumerate() {
+            pattern.find(bytes, keep_going, |range| {
+                findings.found.push(Finding {
+                    range,
+                    category: Category::Custom,
+                    pattern: Some(place),
+                });
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The same without the policy's own patterns.
+    pub(super) fn scan_built_in(
+        &self,
+        bytes: &[u8],
+        name: &[u8],
+        keep_going: &dyn Fn() -> bool,
+        findings: &mut Findings,
+    ) -> Result<(), Late> {
+        let text = Text { bytes, name };
+        if self.wanted.contains(Category::NamedSecret) && !name.is_empty() {
+            findings.add(named_secret::find_whole(text), self.wanted);
+        }
+        let mut limits = Limits::default();
+        let mut start = 0;
+        while start < bytes.len() {
+            let end = (start + PART).min(bytes.len());
+            self.scan_strings(text, start..end, &mut limits, findings);
+            let mut add = |found: Option<Found>| findings.add(found, self.wanted);
+            self.scan_words(text, start..end, &mut limits, &mut add);
+            if self.wanted.contains(Category::Email) {
+                let places = memchr::memchr_iter(b'@', text.slice(start..end));
+                places.for_each(|at| add(email::find(text, start + at)));
+            }
+            if self.wanted.contains_any(&[Category::IpAddress, Category::MacAddress]) {
+                scan_colons(text, start..end, &mut add);
+            }
+            if !keep_going() {
+                return Err(Late);
+            }
+            start = end;
+        }
+        Ok(())
+    }
+
+    /// The fixed strings that end in a part.
+    fn scan_strings(
+        &self,
+        text: Text<'_>,
+        part: Range<usize>,
+        limits: &mut Limits,
+        findings: &mut Findings,
+    ) {
+        let strings = &*STRINGS;
+        let offset = part.start.saturating_sub(MAX_STRING);
+        for found in strings.automaton.find_overlapping_iter(text.slice(offset..part.end)) {
+            let (start, end) = (offset + found.start(), offset + found.end());
+            let Some(candidate) = strings.candidates.get(found.pattern().as_usize()) else {
+                continue;
+            };
+            if end <= part.start {
+                continue;
+            }
+            let found = match candidate {
+                Candidate::Token(form) => {
+                    let form = token::FORMS.get(*form);
+                    form.and_then(|form| token::find(form, text, start))
+                }
+                Candidate::EntraMark => token::find_entra_secret(text, start),
+                Candidate::GatewayKey => {
+                    findings.add_literal(text, start);
+                    gateway_key::find(text, start)
+                }
+                // What stands in a block is part of it.
+                Candidate::PrivateKey if start < limits.block_end => None,
+                Candidate::PrivateKey => {
+                    let (found, end) = private_key::find(text, start);
+                    limits.block_end = end;
+                    found
+                }
+                Candidate::Jwt => jwt::find(text, start),
+                Candidate::ConnectionString if start < limits.url_end => None,
+                Candidate::ConnectionString => {
+                    let found = connection_string::find(text, start);
+                    limits.url_end = found.as_ref().map_or(0, |found| found.range.end);
+                    found
+                }
+                Candidate::Bech32 => crypto_address::find_bech32(text, start),
+                Candidate::Name if limits.is_name_spent(start) => None,
+                Candidate::Name => {
+                    let (found, end) = named_secret::find(text, start, end);
+                    limits.value_end = limits.value_end.max(end);
+                    found
+                }
+                Candidate::EscapedPlaceholder => {
+                    findings.add_literal(text, start);
+                    None
+                }
+            };
+            findings.add(found, self.wanted);
+        }
+    }
+
+    /// Words of letters and digits whose first digit stands in a part.
+    fn scan_words(
+        &self,
+        text: Text<'_>,
+        part: Range<usize>,
+        limits: &mut Limits,
+        add: &mut impl FnMut(Option<Found>),
+    ) {
+        let zeros = u64::from_ne_bytes([b'0'; 8]);
+        let is_digit = |word: u64| bytes::below(word ^ zeros, 10);
+        let is_word = |byte: u8| byte.is_ascii_alphanumeric();
+        let mut word_end = limits.word_end;
+        let mut at = part.start.max(word_end);
+        while let Some(offset) = bytes::first(text.slice(at..part.end), is_digit) {
+            let digit = at + offset;
+            let end = text.run_end(digit, usize::MAX, is_word);
+            let mut start = text.run_start(digit, 17, is_word).max(word_end);
+            if matches!(text.at(start), Some(b'n' | b'r' | b't'))
+                && text.before(start) == Some(b'\\')
+            {
+                start += 1;
+            }
+            at = end;
+            let mut add_word = |found: Option<Found>| {
+                if let Some(found) = &found {
+                    at = at.max(found.range.end);
+                }
+                add(found);
+            };
+            match digit.saturating_sub(start) {
+                0 => self.scan_number(text, digit, end, &mut add_word),
+                1 => add_word(national::spain::find(text, digit)),
+                2 => {
+                    add_word(iban::find(text, start));
+                    add_word(national::united_kingdom::find(text, start));
+                }
+                6..16 if end - start == 16 => add_word(national::italy::find(text, start)),
+                _ => {}
+            }
+            if end - start == 2 && (text.at(end) == Some(b'-') || text.before(start) == Some(b'-'))
+            {
+                add_word(network::find_hyphen_mac(text, start));
+            }
+            word_end = at;
+        }
+        limits.word_end = word_end;
+    }
+
+    /// What begins with a digit; `end` is the end of its word.
+    fn scan_number(
+        &self,
+        text: Text<'_>,
+        start: usize,
+        end: usize,
+        add: &mut impl FnMut(Option<Found>),
+    ) {
+        let length = end - start;
+        if length <= 3 && number::has_dots(text, end) && self.wanted.contains(Category::IpAddress) {
+            let found = network::find_ipv4(text, start);
+            let is_address = found.is_some();
+            add(found);
+            if is_address {
+                return;
+            }
+        }
+        if ADDRESS_LENGTHS.contains(&length) && self.wanted.contains(Category::CryptoAddress) {
+            add(crypto_address::find_word(text, start, end));
+        }
+        if length == 18 {
+            add(national::china::find_word(text, start, end));
+        }
+        if matches!(length, 7..=9) {
+            add(national::spain::find(text, start));
+        }
+        if length == 2 && text.before(start) == Some(b' ') && start >= 3 {
+            add(national::united_kingdom::find(text, start - 3));
+        }
+        // Most numbers in text are short and stand alone.
+        if length >= number::MIN_DIGITS || number::has_gap(text, end) {
+            add(number::find(text, start, self.wanted));
+        }
+    }
+}
+
+fn scan_colons(text: Text<'_>, part: Range<usize>, add: &mut impl FnMut(Option<Found>)) {
+    let is_part =
+        |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_hexdigit() || byte == b':');
+    let mut at = part.start;
+    while let Some(offset) = memchr::memchr(b':', text.slice(at..part.end)) {
+        let colon = at + offset;
+        let next = text.at(colon + 1);
+        if next == Some(b':') || (is_part(text.before(colon)) && is_part(next)) {
+            let (found, after) = network::find_at_colon(text, colon);
+            add(found);
+            at = after;
+        } else {
+            at = colon + 1;
+        }
+    }
+}
+
+impl Findings {
+    fn add(&mut self, found: Option<Found>, wanted: Categories) {
+        if let Some(Found { range, category }) = found
+            && wanted.contains(category)
+        {
+            self.found.push(Finding { range, category, pattern: None });
+        }
+    }
+
+    fn add_literal(&mut self, text: Text<'_>, start: usize) {
+        if self.literals.len() < MAX_LITERALS
+            && let Some(placeholder) = placeholder::read(text.from(start))
+        {
+            self.literals.insert(placeholder);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

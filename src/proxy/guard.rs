@@ -1,0 +1,342 @@
+//! The guard of a request: what must not leave is replaced or blocks it, before anything is sent.
+//!
+//! [`GuardedBody`] can only be made here, and targets take no other, so that every attempt starts from
+//! what the guard let pass.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix_web::HttpRequest;
+use actix_web::http::header::HeaderName;
+use actix_web::web::block;
+use percent_encoding::percent_decode_str;
+use smallvec::SmallVec;
+use url::form_urlencoded;
+
+use super::DataPlane;
+use super::candidates::Candidates;
+use super::context::RequestContext;
+use super::error::ProxyError;
+use super::read::CallerBody;
+use super::restore::AnswerRestorer;
+use super::unmetered::endpoint_for;
+use crate::accounting::budget::Share;
+use crate::accounting::engine::{RequestFacts, TargetFacts};
+use crate::domain::ids::PolicyId;
+use crate::domain::policy::Subject;
+use crate::domain::scope::WorkspaceScope;
+use crate::llm::format::Operation;
+use crate::llm::limits::{BodyFacts, Bound};
+use crate::policy::admission::Reason;
+use crate::policy::guard::category::Category;
+use crate::policy::guard::conversation::conversation_digest;
+use crate::policy::guard::placeholder::ConversationKey;
+use crate::policy::guard::policy::{Action, TimeoutAction};
+use crate::policy::guard::redact::{Guarded, Report, ScanError};
+use crate::policy::set::MatchedGuard;
+
+/// Tells which conversation a request belongs to, so that its placeholders stay the same.
+const SESSION: HeaderName = HeaderName::from_static("x-tollgate-session-id");
+/// A longer body is scanned on a thread of its own, in bytes.
+const MAX_INLINE: usize = 64 * 1024;
+
+/// The body that targets are made of: none for operations without one.
+#[derive(Default)]
+pub struct GuardedBody(Option<CallerBody>);
+
+impl GuardedBody {
+    /// The body.
+    pub fn get(&self) -> Option<&CallerBody> {
+        self.0.as_ref()
+    }
+}
+
+/// A request on its way through the guard.
+pub struct GuardStage<'r> {
+    pub plane: &'r DataPlane,
+    pub caller: &'r HttpRequest,
+    pub operation: &'r Operation,
+    pub subject: Subject<'r>,
+    pub candidates: &'r Candidates,
+}
+
+impl GuardStage<'_> {
+    /// Lets the request pass, with placeholders where they are needed. If no guard policy matches, this
+    /// costs a look at the policies.
+    pub async fn pass(
+        &self,
+        body: Option<CallerBody>,
+        share: &mut Option<Share>,
+        context: &mut RequestContext,
+    ) -> Result<GuardedBody, ProxyError> {
+        let matched = self.candidates.policies.guard(&self.subject).map_err(|invalid| {
+            context.request.record().cause =
+                Some(format!("guard: {} {}", invalid.field, invalid.message));
+            ProxyError::Internal
+        })?;
+        match matched {
+            None => Ok(GuardedBody(body)),
+            // Boxed, since most requests have no guard.
+            Some(matched) => Box::pin(self.apply(&matched, body, share, context)).await,
+        }
+    }
+
+    async fn apply(
+        &self,
+        matched: &MatchedGuard<'_>,
+        body: Option<CallerBody>,
+        share: &mut Option<Share>,
+        context: &mut RequestContext,
+    ) -> Result<GuardedBody, ProxyError> {
+        if let Operation::Unmetered { method, path } = self.operation {
+            for candidate in &self.candidates.list {
+                if !endpoint_for(&candidate.upstream, *method, path)?.despite_policies {
+                    return Err(self.refuse_unscanned(matched, context));
+                }
+            }
+            return Ok(GuardedBody(body));
+        }
+        self.check_texts(matched, context)?;
+        let (Some(format), Some(body)) = (self.operation.format(), body) else {
+            return Ok(GuardedBody::default());
+        };
+        let text = body.json.bytes();
+        let length = text.len();
+        if share.as_mut().is_some_and(|share| !share.grow(length)) {
+            return Err(ProxyError::Overloaded);
+        }
+        let conversation = match self.caller.headers().get(SESSION) {
+            Some(session) => session.as_bytes().to_vec(),
+            None => conversation_digest(format, &text).to_vec(),
+        };
+        let key = self.conversation_key(&conversation, context).await?;
+        let guard = Arc::clone(&matched.guard);
+        let scan = move || {
+            let began = Instant::now();
+            guard.redact(format, &text, &key, &|| began.elapsed() < guard.timeout())
+        };
+        let scanned = if length > MAX_INLINE {
+            block(scan).await.map_err(|_| ProxyError::Internal)?
+        } else {
+            scan()
+        };
+        let (new, placeholders, report) = match scanned {
+            Ok(Guarded::Passed { body, placeholders, report }) => (body, placeholders, report),
+            Ok(Guarded::Blocked(report)) => {
+                note(matched, &report, context);
+                return Err(self.refuse_content(matched, &report, context));
+            }
+            Err(error) => {
+                self.scan_failed(matched, error, context)?;
+                return Ok(GuardedBody(Some(body)));
+            }
+        };
+        note(matched, &report, context);
+        let Some(new) = new else { return Ok(GuardedBody(Some(body))) };
+        if let Some(share) = share {
+            let held = 2 * length;
+            if new.len() > held && !share.grow(new.len() - held) {
+                return Err(ProxyError::Overloaded);
+            }
+            share.shrink(held.saturating_sub(new.len()));
+        }
+        if !is_restorable(self.operation, self.caller.query_string()) {
+            let what = "its answer would be a stream in which values can't be put back: ask for \
+                        server-sent events (alt=sse), or for no stream";
+            return Err(self.refuse(matched.ids(), (Reason::Content, what.to_owned()), context));
+        }
+        let (json, facts) = BodyFacts::parse_in(format, new.into()).map_err(ProxyError::Body)?;
+        let memory = self.plane.body_memory.take(0).ok_or(ProxyError::Overloaded)?;
+        context.restorer = Some(AnswerRestorer::new(self.operation, format, placeholders, memory));
+        Ok(GuardedBody(Some(CallerBody { json, facts })))
+    }
+
+    /// Scans what cannot be changed: the path that goes up, the query, and the values of headers that
+    /// configurations forward.
+    fn check_texts(
+        &self,
+        matched: &MatchedGuard<'_>,
+        context: &mut RequestContext,
+    ) -> Result<(), ProxyError> {
+        let decoded = |text: &str| percent_decode_str(text).collect::<Vec<u8>>();
+        let query = self.caller.query_string().replace('+', " ");
+        let mut texts = vec![decoded(&self.operation.path_after_v1()), decoded(&query)];
+        for candidate in &self.candidates.list {
+            let forwarded = candidate.upstream.forward_headers.iter();
+            let values = forwarded.flat_map(|name| self.caller.headers().get_all(name));
+            texts.extend(values.map(|value| value.as_bytes().to_vec()));
+        }
+        let began = Instant::now();
+        let keep_going = || began.elapsed() < matched.guard.timeout();
+        for text in texts.iter().filter(|text| !text.is_empty()) {
+            match matched.guard.check_text(text, &keep_going) {
+                Ok(report) => {
+                    note(matched, &report, context);
+                    if !report.blocking.is_empty() {
+                        return Err(self.refuse_content(matched, &report, context));
+                    }
+                }
+                Err(error) => self.scan_failed(matched, error, context)?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn conversation_key(
+        &self,
+        conversation: &[u8],
+        context: &mut RequestContext,
+    ) -> Result<ConversationKey, ProxyError> {
+        let Subject { organization_id, workspace_id, user_id, api_key_id, .. } = self.subject;
+        let scope = WorkspaceScope { organization_id, workspace_id };
+        let found = self.plane.directory.find_placeholder_key(scope).await;
+        let entry = found.map_err(|error| error.to_string()).and_then(|entry| {
+            entry.ok_or_else(|| "the workspace has no key for placeholders".to_owned())
+        });
+        let entry = entry.map_err(|cause| {
+            context.request.record().cause = Some(cause);
+            ProxyError::DirectoryUnavailable
+        })?;
+        let key = entry.open(&self.plane.keyring).map_err(|cause| {
+            context.request.record().cause = Some(format!("the workspace's data key: {cause}"));
+            ProxyError::Internal
+        })?;
+        let caller = match (user_id, api_key_id) {
+            (Some(user), _) => user.to_string(),
+            (None, Some(key)) => key.to_string(),
+            (None, None) => String::new(),
+        };
+        Ok(ConversationKey::derive(key, caller.as_bytes(), conversation))
+    }
+
+    /// A scan did not come to its end. An error if the request must not be sent then.
+    fn scan_failed(
+        &self,
+        matched: &MatchedGuard<'_>,
+        error: ScanError,
+        context: &mut RequestContext,
+    ) -> Result<(), ProxyError> {
+        let cause = match error {
+            ScanError::Late => "the scan took longer than timeout_seconds",
+            ScanError::TooManyValues => "it has too many values",
+            ScanError::NotJson => "its body is nested too deeply",
+        };
+        context.request.record().cause = Some(format!("guard: {cause}"));
+        if matched.guard.timeout_action() == TimeoutAction::Allow {
+            return Ok(());
+        }
+        let message = format!("its content could not be scanned: {cause}");
+        Err(self.refuse(matched.ids(), (Reason::Content, message), context))
+    }
+
+    fn refuse_content(
+        &self,
+        matched: &MatchedGuard<'_>,
+        report: &Report,
+        context: &mut RequestContext,
+    ) -> ProxyError {
+        let names: Vec<&str> = report.blocking.iter().map(String::as_str).collect();
+        let detecting = matched.policies.iter();
+        let detecting =
+            detecting.filter(|(_, config)| names.iter().any(|name| config.detects(name)));
+        let violated = detecting.map(|(policy, _)| policy.id).collect();
+        let message = format!("found in its content: {}", names.join(", "));
+        self.refuse(violated, (Reason::Content, message), context)
+    }
+
+    fn refuse_unscanned(
+        &self,
+        matched: &MatchedGuard<'_>,
+        context: &mut RequestContext,
+    ) -> ProxyError {
+        let message = "the content of this endpoint is not scanned: set 'despite_policies' of the \
+                       endpoint in /api/v1/provider-settings to let it through";
+        self.refuse(matched.ids(), (Reason::NotScanned, message.to_owned()), context)
+    }
+
+    /// Refuses and records the request; names the policies.
+    fn refuse(
+        &self,
+        violated: Vec<PolicyId>,
+        (reason, why): (Reason, String),
+        context: &mut RequestContext,
+    ) -> ProxyError {
+        let policies = self.candidates.policies.matching(&self.subject);
+        let named = policies.iter().filter(|one| violated.contains(&one.policy.id));
+        let names: Vec<&str> = named.map(|one| &*one.policy.name).collect();
+        let message = format!("request blocked by gateway policies: {}; {why}", names.join(", "));
+        let targets: SmallVec<[TargetFacts<'_>; 1]> = self
+            .candidates
+            .list
+            .iter()
+            .map(|one| TargetFacts {
+                upstream: &one.upstream,
+                model: &one.model,
+                bound: Bound::FREE,
+            })
+            .collect();
+        let facts = RequestFacts {
+            record: context.request.record(),
+            subject: self.subject,
+            policies: &self.candidates.policies,
+            targets: &targets,
+            is_background: false,
+        };
+        let denied = self.plane.accounting.deny_content(facts, (reason, message), violated);
+        let error = ProxyError::from(&denied);
+        context.policy_report = *denied.report;
+        context.request.record().violated = denied.violated;
+        error
+    }
+}
+
+/// Whether values can be put back into the answer: not into binary streams and streams of arrays.
+fn is_restorable(operation: &Operation, query: &str) -> bool {
+    match operation {
+        _ if operation.binary_events().is_some() => !operation.asks_for_stream(None),
+        Operation::Gemini { .. } if operation.asks_for_stream(None) => {
+            form_urlencoded::parse(query.as_bytes())
+                .any(|(name, value)| name == "alt" && value == "sse")
+        }
+        _ => true,
+    }
+}
+
+/// Counts what was found, by category; never a value.
+fn note(matched: &MatchedGuard<'_>, report: &Report, context: &mut RequestContext) {
+    if report.found.is_empty() {
+        return;
+    }
+    let mut line = context.request.record().guard.take().unwrap_or_default();
+    for (name, count) in &report.found {
+        let separator = if line.is_empty() { "" } else { "," };
+        let _ = write!(line, "{separator}{name}={count}");
+        let category = Category::parse(name).unwrap_or(Category::Custom).as_str();
+        let action = match matched.guard.action_of(name) {
+            _ if report.blocking.contains(name) => "block",
+            Action::Report => "report",
+            Action::Redact | Action::Block => "redact",
+        };
+        context.request.metrics().guard_findings(category, action, *count as u64);
+    }
+    context.request.record().guard = Some(line);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_without_events_are_not_restorable() {
+        let gemini = |path| Operation::of_gemini_post(path).unwrap();
+        let stream = gemini("/models/m:streamGenerateContent");
+        assert!(is_restorable(&stream, "alt=sse"));
+        assert!(!is_restorable(&stream, "") && !is_restorable(&stream, "alt=json"));
+        assert!(is_restorable(&gemini("/models/m:generateContent"), ""));
+        let converse = |path| Operation::of_bedrock_post(path).unwrap();
+        assert!(!is_restorable(&converse("/model/m/converse-stream"), ""));
+        assert!(is_restorable(&converse("/model/m/converse"), ""));
+        assert!(!is_restorable(&converse("/model/m/invoke-with-response-stream"), ""));
+    }
+}

@@ -85,8 +85,8 @@ const ORIGINAL_IMAGE_TOKENS: u64 = 10_000;
 const TOOL_PROMPT_TOKENS: u64 = 1_060;
 
 /// The most tokens of one of Anthropic's own tools, whose definition does not stand in the body, that are
-/// assumed. Anthropic's page on computer use had 735 for its definition and 466 to 499 for a prompt of its
-/// own when this was written; the numbers were not found again on 2026-11-26.
+/// assumed. 735 for the definition and 499 for a prompt of its own are assumptions, whose source was not
+/// found.
 const PROVIDER_TOOL_TOKENS: u64 = 1_234;
 
 /// What was seen of the input.

@@ -93,6 +93,9 @@ fn body(format: Format, texts: &[String], values: &Value) -> Value {
             {"role":"user","content":[{"toolResult":{"toolUseId":"t","content":[{"json":values}]}}]}]}),
         Format::Embeddings => json!({"model":"m","input":texts}),
         Format::GeminiEmbeddings => json!({"content":{"parts":[{"text":text(0)}]}}),
+        Format::Invoke => {
+            json!({"inputText":text(0),"textGenerationConfig":{"stopSequences":texts}})
+        }
     }
 }
 
@@ -103,7 +106,7 @@ proptest! {
     fn redacted_and_restored_is_as_it_was(
         format in prop::sample::select(vec![
             Format::Chat, Format::Responses, Format::Messages, Format::Gemini, Format::Converse,
-            Format::Embeddings, Format::GeminiEmbeddings,
+            Format::Embeddings, Format::GeminiEmbeddings, Format::Invoke,
         ]),
         texts in prop::collection::vec(nested(), 1..5),
         values in value(),

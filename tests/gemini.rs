@@ -251,6 +251,19 @@ async fn a_configuration_replaces_the_model_of_the_path(database: Database) {
     assert_eq!(sent.path(), "/v1beta/models/gemini%202%2F5:generateContent");
     assert_eq!(sent.header("x-goog-api-key"), Some(team.provider_key.as_str()));
     assert_eq!(last_row(&app, 1).await.input_tokens, Some(3));
+    // Google's SDKs call the stable version, and repeat the model in the body of what is embedded.
+    team.upstream.push(Script::json(200, &answer));
+    let stable = "/providers/google/v1/models/any:generateContent";
+    team.caller().post_json(stable, &question()).await.expect(200);
+    team.upstream.push(Script::json(200, &json!({"embedding": {"values": [0.5]}})));
+    let embed = json!({"model": "models/any", "content": {"parts": [{"text": "Hi"}]}});
+    let path = "/providers/google/v1/models/any:embedContent";
+    team.caller().post_json(path, &embed).await.expect(200);
+    assert_eq!(team.upstream.last_request().json()["model"], "models/gemini 2/5");
+    let other = json!({"model": "models/other", "content": {"parts": [{"text": "Hi"}]}});
+    let refused = team.caller().post_json(path, &other).await;
+    google_error(&refused, 400, "INVALID_ARGUMENT", "model_mismatch");
+    let path = "/providers/google/v1beta/models/any:generateContent";
     // Another model in the body would be another model at the upstream.
     let mut body = question();
     body["model"] = "models/any".into();

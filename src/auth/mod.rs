@@ -96,7 +96,7 @@ pub fn bearer_of_others(headers: &HeaderMap) -> Option<&HeaderValue> {
             let credential = credential.trim();
             scheme.eq_ignore_ascii_case("bearer")
                 && !credential.is_empty()
-                && !ApiKeyText::has_prefix(&credential)
+                && !ApiKeyText::has_prefix(credential)
         })
     })
 }

@@ -4,6 +4,7 @@
 //! inside (addresses, database errors) are for the log and never stand in a variant. What an upstream
 //! answers is no error of ours and passes through as it came.
 
+mod row;
 mod table;
 
 use std::fmt;
@@ -27,7 +28,7 @@ use crate::policy::admission::{Denied, Reason};
 use crate::routing::health::Cooling;
 use crate::upstream::{BodyBroke, UpstreamError};
 
-pub use table::{Retry, Row};
+pub use row::{Retry, Row};
 
 /// Marks an answer as the gateway's own.
 pub const GATEWAY_HEADER: HeaderName = HeaderName::from_static("x-tollgate-error");

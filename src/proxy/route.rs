@@ -174,7 +174,13 @@ pub fn error_format(headers: &HeaderMap, raw_path: &str) -> Format {
     let path = match (tail, provider_path(raw_path)) {
         (Some((_, tail)), _) if tail.starts_with("v1beta/") => return Format::Gemini,
         (Some((_, tail)), _) if tail.starts_with("model/") => return Format::Converse,
-        (Some((_, tail)), _) => tail.strip_prefix("v1").unwrap_or_default(),
+        (Some((_, tail)), _) => {
+            let path = tail.strip_prefix("v1").unwrap_or_default();
+            if Operation::of_gemini_post(path).is_some() {
+                return Format::Gemini;
+            }
+            path
+        }
         (None, Some((provider, _))) if provider.api() == UpstreamApi::Anthropic => {
             return Format::Messages;
         }
@@ -208,7 +214,10 @@ fn exact_operation(method: &Method, tail: &str) -> Option<Operation> {
     if tail.starts_with("model/") && *method == Method::POST {
         return Operation::of_bedrock_post(&format!("/{tail}"));
     }
-    tail.strip_prefix("v1").and_then(|path| operation(method, path))
+    let path = tail.strip_prefix("v1")?;
+    // Google's SDKs call the stable version of its API.
+    let of_gemini = || Operation::of_gemini_post(path).filter(|_| *method == Method::POST);
+    operation(method, path).or_else(of_gemini)
 }
 
 /// The operation at a path after its version.

@@ -129,7 +129,11 @@ impl<'r> Target<'r> {
         let api = upstream.provider.api();
         let mut own_operation = operation.at(api, encoded, is_stream_expected);
         if operation.has_model_in_path() {
-            if is_replaced && facts.names_other_model(&model.name).is_some() {
+            // Google's SDKs repeat it in the body of what is embedded.
+            let is_repeated = operation.embeds_one() && edits.get("model").is_some();
+            if is_replaced && is_repeated {
+                edits.set_str("model", &format!("models/{}", model.name));
+            } else if is_replaced && facts.names_other_model(&model.name).is_some() {
                 return Err(ProxyError::ModelMismatch);
             }
             // The path is signed in Bedrock's own encoding.

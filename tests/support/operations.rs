@@ -36,7 +36,8 @@ impl Operation {
 
     /// Whether it changes data of the management plane.
     pub(crate) fn writes(&self) -> bool {
-        let reads = self.id == "check_model_configuration" || self.id.starts_with("search_");
+        let reads = self.id == "check_model_configuration"
+            || ["search_", "test_"].iter().any(|start| self.id.starts_with(start));
         self.method != "GET" && !self.data_plane() && !reads
     }
 }

@@ -1,67 +1,12 @@
 //! The one table of the gateway's own errors.
 
-use std::borrow::Cow;
-
 use actix_web::http::StatusCode;
 
+use super::row::{Retry, Row, denied, row};
 use super::{ProxyError, RefusedCredential};
 use crate::domain::provider::UpstreamApi;
 use crate::policy::admission::Reason;
 use crate::proxy::content_coding::SUPPORTED;
-
-/// Whether trying again can help.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retry {
-    /// Not before somebody changes something.
-    Never,
-    /// It may; nothing is known of when.
-    May,
-    /// After this many seconds.
-    After(u32),
-}
-
-/// How one error is reported to the caller.
-#[derive(Debug)]
-pub struct Row {
-    /// The answer's status.
-    pub status: StatusCode,
-    /// The envelope's `type`, in the API's own terms.
-    pub kind: &'static str,
-    /// The envelope's `code`; stable, and a label for metrics.
-    pub code: &'static str,
-    /// Whether trying again can help.
-    pub retry: Retry,
-    /// What happened, and what to do next.
-    pub message: Cow<'static, str>,
-}
-
-/// A row; the type follows from the status.
-fn row(
-    status: StatusCode,
-    code: &'static str,
-    retry: Retry,
-    message: impl Into<Cow<'static, str>>,
-) -> Row {
-    let kind = match status {
-        StatusCode::FORBIDDEN => "permission_error",
-        StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
-        StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => "upstream_error",
-        StatusCode::INTERNAL_SERVER_ERROR | StatusCode::SERVICE_UNAVAILABLE => "server_error",
-        _ => "invalid_request_error",
-    };
-    Row { status, kind, code, retry, message: message.into() }
-}
-
-/// The row of a request that policies deny.
-fn denied(reason: Reason, retry: Retry, message: impl Into<Cow<'static, str>>) -> Row {
-    let status = match reason {
-        Reason::ModelAccess | Reason::Content | Reason::NotScanned => StatusCode::FORBIDDEN,
-        Reason::PriceUnknown | Reason::Spend => StatusCode::PAYMENT_REQUIRED,
-        Reason::Rate => StatusCode::TOO_MANY_REQUESTS,
-        Reason::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    row(status, reason.code(), retry, message)
-}
 
 impl ProxyError {
     /// The table.

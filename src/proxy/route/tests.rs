@@ -69,6 +69,10 @@ fn configurations_have_the_paths_of_all_formats() {
     let route = matched(Method::POST, "/providers/g/v1beta/models/any:streamGenerateContent");
     assert_eq!(route.operation.label(), "stream_generate_content");
     assert_eq!(matched(Method::GET, "/providers/g/v1beta/models").operation, Operation::ListModels);
+    let stable = "/providers/g/v1/models/any:generateContent";
+    assert_eq!(matched(Method::POST, stable).operation.label(), "generate_content");
+    assert_eq!(match_route(&Method::GET, "/providers/g/v1/models/a:b/c"), RouteMatch::NotServed);
+    assert_eq!(error_format(&HeaderMap::new(), stable), Format::Gemini);
     let route = matched(Method::POST, "/providers/b/model/us.anthropic.x-v1%3A0/converse-stream");
     assert_eq!(route.operation.model_in_path(), Some("us.anthropic.x-v1%3A0"));
     for path in [

@@ -150,7 +150,7 @@ async fn invalid_fields_are_named(database: Database) {
     let limit = json!({"window": "daily", "limit_usd": 1});
     for (changes, fields) in [
         (json!({"name": ""}), vec!["name"]),
-        (json!({"policy_type": "guard"}), vec!["policy_type"]),
+        (json!({"policy_type": "guards"}), vec!["policy_type"]),
         (json!({"action": "warn"}), vec!["action"]),
         (json!({"priority": 10_000_000_000_i64}), vec!["priority"]),
         (json!({"description": "x".repeat(1025)}), vec!["description"]),

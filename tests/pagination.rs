@@ -40,6 +40,8 @@ async fn every_list_pages_the_same_way(database: Database) {
         let tenant = json!({"name": name});
         tenants.app.platform().post_json("/api/v1/organizations", &tenant).await.expect(201);
     }
+    let shared = json!({"value": "sk-paged-value"});
+    tenants.admin().put("/api/v1/secrets/P5", &shared).await.expect(201);
     for _ in 0..5 {
         tenants.home.team.caller().send(Fixture::chat_stream()).await.expect(200);
     }

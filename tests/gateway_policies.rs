@@ -181,7 +181,7 @@ async fn invalid_fields_are_named(database: Database) {
         assert_eq!(wrong_fields(&answer), fields, "{changes}");
     }
     for (query, field) in [
-        ("policy_type=guard", "policy_type"),
+        ("policy_type=guards", "policy_type"),
         ("subject_matcher_value=x", "subject_matcher_key"),
         ("subject_matcher_key=user_email", "subject_matcher_key"),
         ("limit=0", "limit"),

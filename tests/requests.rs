@@ -194,6 +194,7 @@ async fn a_request_has_all_its_attempts(database: Database) {
             },
             "usage_source": "provider",
             "cost_usd": null,
+            "cost_kind": "metered",
             "price_version": null,
             "first_byte_ms": 12,
             "duration_ms": 34,

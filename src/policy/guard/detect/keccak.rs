@@ -54,7 +54,7 @@ pub(super) fn keccak_256(message: &[u8]) -> [u8; 32] {
     digest
 }
 
-/// Keccak-f[1600]. Every index is below 25 by construction.
+/// `Keccak-f[1600]`. Every index is below 25 by construction.
 fn permute(state: &mut [u64; 25]) {
     for constant in ROUND_CONSTANTS {
         let column = |x: usize| (0..5).fold(0, |parity, y| parity ^ state[x + 5 * y]);

@@ -260,8 +260,7 @@ def google_functions_called_by_the_sdk(caller):
 
 @check
 def google_counts_embeddings_and_models(caller):
-    # The catalogue has no price of Google's embeddings.
-    caller.expect_embeddings("gemini", "batch_embed_contents", None)
+    caller.expect_embeddings("gemini", "batch_embed_contents", "0.15")
     caller.expect_free("gemini", "gemini_count_tokens", script.MODELS["gemini"])
     caller.expect_free("gemini", "list_models")
     client = google_client(caller)

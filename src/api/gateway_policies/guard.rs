@@ -11,7 +11,7 @@ use crate::api::Management;
 use crate::api::access::{InOrganization, OrganizationManage};
 use crate::api::body::Json;
 use crate::api::error::{ApiError, FieldError};
-use crate::api::shared::{NotFound, path_id};
+use crate::api::shared::{Conflicts, NotFound, path_id};
 use crate::crypto::system_random;
 use crate::db::Conn;
 use crate::db::gateway_policies::{GatewayPolicyRow, MAX_POLICIES, list_gateway_policies};
@@ -137,7 +137,7 @@ pub(super) struct GuardFinding {
 #[utoipa::path(
     post,
     path = "/gateway-policies/{policy_id}/test",
-    responses((status = 200, description = "What was found", body = GatewayPolicyTest), NotFound),
+    responses((status = 200, description = "What was found", body = GatewayPolicyTest), NotFound, Conflicts),
 )]
 pub(super) async fn test_gateway_policy(
     caller: InOrganization<OrganizationManage>,

@@ -174,14 +174,14 @@ pub(super) fn complete(operation: &Operation) -> Value {
     if is_public {
         return description;
     }
-    let (table, common): (&[_], &[&str]) = match operation.path.starts_with("/providers/") {
+    let (table, common): (&[_], &[&str]) = match is_data_plane(&operation.path) {
         true => (
             &GATEWAY_ERRORS,
             &["400", "401", "402", "403", "404", "429", "500", "501", "502", "503", "504"],
         ),
         false => (&PROBLEMS, &["401", "403", "429", "500", "503"]),
     };
-    let with_body: &[&str] = match operation.path.starts_with("/providers/") {
+    let with_body: &[&str] = match is_data_plane(&operation.path) {
         true => &["408", "413", "415"],
         false => &["400", "413", "415", "422"],
     };
@@ -286,4 +286,9 @@ fn merged(parts: &[Value], schemas: &Value) -> Option<Map<String, Value>> {
         Value::Object(whole) => Some(whole),
         _ => None,
     }
+}
+
+/// Whether errors of the operation have the API's form, and are no problem documents.
+fn is_data_plane(path: &str) -> bool {
+    path.starts_with("/providers/") || path.starts_with("/v1/models")
 }

@@ -78,8 +78,7 @@ pub struct UpstreamEntry {
     /// The key that is sent while there is no token.
     fallback_key: Option<(HeaderName, HeaderTemplate)>,
     secrets: SealedSecrets,
-    /// Whether the credential is the organization's and the upstream a built-in provider: other workspaces
-    /// use the same account there.
+    /// Whether a credential is the organization's: other workspaces use the same account there.
     pub is_inherited: bool,
     /// What is passed through although nothing is metered there.
     pub unmetered_endpoints: Vec<UnmeteredEndpoint>,
@@ -296,6 +295,7 @@ pub(super) async fn load_configuration(
 async fn of_row(conn: &mut Conn, row: &ModelConfigurationRow) -> Result<UpstreamEntry, DbError> {
     let mut entry = add_price(conn, row, parse(row)?).await?;
     let rows = list_secrets_of_configuration(conn, entry.scope, row.id).await?;
+    entry.is_inherited = rows.iter().any(|row| row.workspace_id.is_none());
     entry.secrets = SealedSecrets::load(conn, row.organization_id, rows).await?;
     Ok(entry)
 }

@@ -5,7 +5,8 @@ use crate::json::case_fold::FoldBuffer;
 use crate::json::tokenizer::{SyntaxError, Token, Tokenizer};
 
 /// Members that refer to stored state if they hold a text, or an array of texts. Folded.
-const REFERENCES: [(&[u8], &str); 13] = [
+const REFERENCES: [(&[u8], &str); 14] = [
+    (b"skill_id", "skill_id"),
     (b"previous_response_id", "previous_response_id"),
     (b"conversation", "conversation"),
     (b"file_id", "file_id"),
@@ -81,6 +82,10 @@ fn read<'a>(
                             found.get_or_insert(name);
                         }
                     }
+                    (_, Token::BeginObject) if key == b"s3location" => {
+                        found.get_or_insert("s3Location");
+                        tokens.skip(value)?;
+                    }
                     (_, Token::BeginObject)
                         if DATA.contains(&key) && (!is_top || key == b"metadata") =>
                     {
@@ -146,6 +151,10 @@ mod tests {
             (json!({"cachedContent": "cachedContents/1"}), "cachedContent"),
             (json!({"Previous_Response_Id": "resp_1"}), "previous_response_id"),
             (json!({"container": "container_1"}), "container"),
+            (
+                json!({"messages": [{"content": [{"document": {"source": {"s3Location": {"uri": "s3://b/k"}}}}]}]}),
+                "s3Location",
+            ),
         ] {
             assert_eq!(found(&body), Some(name), "{body}");
         }

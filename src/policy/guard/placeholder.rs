@@ -5,6 +5,7 @@
 //! same placeholder within a conversation, so that the provider's prompt cache still hits, and nobody can
 //! tell whether two conversations have a value in common.
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
@@ -134,7 +135,13 @@ impl<'t> Normalizer<'t> {
 pub struct Placeholders {
     /// In ascending order.
     entries: Vec<(String, String)>,
+    /// Bytes that were put back into the answer so far.
+    restored: Cell<usize>,
 }
+
+/// The most bytes of values that one answer gets back: an upstream could repeat the placeholder of a long
+/// value without end. What is beyond keeps its placeholder.
+const MAX_RESTORED: usize = 16 * 1024 * 1024;
 
 /// What a text begins with.
 #[derive(Debug, PartialEq, Eq)]
@@ -173,6 +180,11 @@ impl Placeholders {
             let at = self.entries.partition_point(|(entry, _)| entry.as_bytes() < read);
             match self.entries.get(at) {
                 Some((entry, value)) if entry.as_bytes() == read => {
+                    let restored = self.restored.get().saturating_add(value.len());
+                    if restored > MAX_RESTORED {
+                        return Match::Nothing;
+                    }
+                    self.restored.set(restored);
                     return Match::Whole(normal.at, value);
                 }
                 Some((entry, _)) if entry.as_bytes().starts_with(read) => {}
@@ -226,7 +238,7 @@ impl<'k> PlaceholderBuilder<'k> {
     pub(super) fn finish(self) -> Placeholders {
         let mut entries: Vec<_> = self.values.into_iter().collect();
         entries.sort_unstable();
-        Placeholders { entries }
+        Placeholders { entries, restored: Cell::new(0) }
     }
 }
 

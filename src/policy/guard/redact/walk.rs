@@ -157,7 +157,9 @@ impl<'a> Redactor<'a> {
                 }
                 Token::String(text) => {
                     let is_excepted = outer == Area::Excepted
-                        || (!self.guard.scan().system
+                        || (depth == 0
+                            && outer == Area::Body
+                            && !self.guard.scan().system
                             && texts::is_system_prompt(self.format, place));
                     let treatment = match outer {
                         Area::Body => texts::treatment_of(place, text.raw()),
@@ -254,7 +256,11 @@ impl Frame<'_> {
             return;
         }
         self.is_signed |= treatment == Treatment::Opaque && key == b"signature";
-        self.is_system |= texts::is_system_role(key, value);
+        // The last one counts, as with most parsers, and only of messages.
+        if key == b"role" {
+            self.is_system = matches!(&*self.key, b"messages" | b"input" | b"contents")
+                && texts::is_system_role(key, value);
+        }
         if matches!(key, b"media_type" | b"mimeType" | b"mime_type" | b"format") {
             self.declares_text = Some(media::is_text_type(value));
         }

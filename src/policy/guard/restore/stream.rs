@@ -16,6 +16,10 @@ use crate::policy::guard::placeholder::Placeholders;
 /// The most blocks of an answer that are followed at once. In those beyond, placeholders are restored
 /// where one piece has all of them.
 const MAX_BLOCKS: usize = 1024;
+/// The most pieces of text in one event whose blocks are followed, and the most bytes of such an event, of
+/// which blocks keep copies. In others, placeholders are restored where one piece has all of them.
+const MAX_DELTAS: usize = 256;
+const MAX_TEMPLATE: usize = 16 * 1024;
 
 /// Restores the stream of one answer.
 #[derive(Debug)]
@@ -72,6 +76,11 @@ impl StreamRestorer {
             return RestoredEvent { before: self.finish(), data: None };
         };
         let EventParts { deltas, strings, ends } = parts;
+        if deltas.len() > MAX_DELTAS || (!deltas.is_empty() && data.len() > MAX_TEMPLATE) {
+            let before = self.finish();
+            let data = super::restore_answer(self.format, data, &self.placeholders);
+            return RestoredEvent { before, data };
+        }
         let mut before = self.end_blocks(&deltas, &ends);
         let mut edits: Vec<(Range<usize>, String)> = Vec::new();
         for (range, text) in strings {

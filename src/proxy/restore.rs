@@ -26,6 +26,8 @@ pub struct AnswerRestorer {
     placeholders: Placeholders,
     /// For what is buffered.
     memory: Share,
+    /// The bytes of it that a stream has taken.
+    held: usize,
     mode: Mode,
 }
 
@@ -51,7 +53,7 @@ impl AnswerRestorer {
         let has_text = operation.answer_format().is_some()
             && !matches!(format, Format::Embeddings | Format::GeminiEmbeddings);
         let mode = if has_text { Mode::Undecided } else { Mode::Off };
-        Self { format, placeholders, memory, mode }
+        Self { format, placeholders, memory, held: 0, mode }
     }
 
     /// Whether a successful answer may become longer or shorter.
@@ -98,7 +100,19 @@ impl AnswerRestorer {
                 self.mode = Mode::Off;
                 Some(passed.into())
             }
-            Mode::Stream(events) => Some(events.push(&chunk).into()),
+            Mode::Stream(events) => {
+                // What is kept of an event, here and by the reader of events.
+                let most = 2 * (events.kept.len() + chunk.len());
+                let more = most.saturating_sub(self.held);
+                if more > 0 && !self.memory.grow(more) {
+                    let mut rest = events.finish();
+                    rest.extend_from_slice(&chunk);
+                    self.mode = Mode::Off;
+                    return Some(rest.into());
+                }
+                self.held += more;
+                Some(events.push(&chunk).into())
+            }
             Mode::Undecided | Mode::Off => Some(chunk),
         }
         .filter(|chunk| !chunk.is_empty())

@@ -330,3 +330,20 @@ fn what_is_not_scanned_to_its_end_is_an_error() {
     assert_eq!(redact(r#"{"content":"x"#, &|| true), ScanError::NotJson);
     assert_eq!(redact(&"[".repeat(200), &|| true), ScanError::NotJson);
 }
+
+#[test]
+fn only_messages_are_system_prompts_by_their_role() {
+    let guard =
+        guard(r#"{"version":1,"detect":{"pii":true},"scan":{"system":false,"answers":false}}"#);
+    let email = placeholder(Category::Email, "a@b.co");
+    for (format, body) in [
+        (Format::Chat, r#"{"role":"system","messages":[{"role":"user","content":"%"}]}"#),
+        (Format::Chat, r#"{"messages":[{"role":"system","role":"user","content":"%"}]}"#),
+        (Format::Messages, r#"{"messages":[{"role":"user","content":"{\"system\":\"%\"}"}]}"#),
+    ] {
+        let sent = body.replace('%', "a@b.co");
+        assert_eq!(redacted(&guard, format, &sent), body.replace('%', &email), "{body}");
+    }
+    let system = r#"{"messages":[{"role":"system","content":"a@b.co"}]}"#;
+    assert_eq!(redacted(&guard, Format::Chat, system), system);
+}

@@ -96,3 +96,16 @@ fn only_placeholders_of_the_request_are_restored() {
     }
     assert_eq!(restore_answer(Format::Chat, b"not JSON", &all), None);
 }
+
+#[test]
+fn an_answer_gets_back_no_more_than_a_bounded_number_of_bytes() {
+    let key = ConversationKey::derive(&[1; 32], b"a", b"b");
+    let mut builder = PlaceholderBuilder::new(&key, BTreeSet::new());
+    let long = "x".repeat(1024 * 1024);
+    let placeholder = builder.placeholder(Category::PrivateKey, &long);
+    let all = builder.finish();
+    let answer = format!("{{\"text\":\"{}\"}}", vec![placeholder.as_str(); 100].join(" "));
+    let restored = restore_answer(Format::Chat, answer.as_bytes(), &all).unwrap();
+    assert!((16 << 20..17 << 20).contains(&restored.len()), "{}", restored.len());
+    assert!(String::from_utf8(restored).unwrap().ends_with(&format!("{placeholder}\"}}")));
+}

@@ -7,6 +7,7 @@
 pub mod answer;
 mod chat;
 mod converse;
+pub mod convert;
 mod embeddings;
 pub mod error;
 mod event_stream;

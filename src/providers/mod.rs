@@ -5,6 +5,7 @@
 
 pub mod built_in;
 pub mod cloud;
+pub mod native;
 
 use crate::json::case_fold::{self, FoldBuffer};
 use crate::json::object::JsonBody;

@@ -1,6 +1,7 @@
 //! Which targets a request may be sent to, in the order in which they are tried: one, unless a fallback
 //! chain is for the request.
 
+mod by_model;
 mod chain;
 
 use std::sync::Arc;
@@ -51,6 +52,8 @@ pub struct Candidates {
     pub policies: Arc<PolicySet>,
     /// What the only one is called with, if that is the caller's own.
     pub subscription: Option<Subscription>,
+    /// The caller's model is a name of the gateway's, which no provider knows.
+    pub is_model_renamed: bool,
 }
 
 /// What is asked of a model.
@@ -70,6 +73,8 @@ pub enum Resolved {
     Subscribed(Arc<UpstreamEntry>, Subscription),
     /// The route with this name.
     Route(String),
+    /// What the model that the body names leads to.
+    OfModel,
 }
 
 /// Looks up what the path names, and whether it speaks the format of the request.
@@ -87,6 +92,7 @@ pub async fn resolve(
             let built_in = plane.built_in.find(*provider).ok_or(ProxyError::NotServed)?;
             plane.directory.find_provider(scope, built_in).await
         }
+        UpstreamName::OfModel => return Ok(Resolved::OfModel),
         UpstreamName::Route(name) => {
             let set = plane.directory.find_policies(scope.organization_id).await;
             let set = set.map_err(|error| unavailable(context, &error))?;
@@ -101,7 +107,9 @@ pub async fn resolve(
         UpstreamName::Configuration(name) => {
             ProxyError::UnknownConfiguration { name: name.clone() }
         }
-        UpstreamName::Provider(_) | UpstreamName::Route(_) => ProxyError::NotServed,
+        UpstreamName::Provider(_) | UpstreamName::Route(_) | UpstreamName::OfModel => {
+            ProxyError::NotServed
+        }
     })?;
     context.request.record().upstream = Some((upstream.id, Arc::clone(&upstream.name)));
     if let Some(own) = Subscription::of(&upstream, &route.operation, headers) {
@@ -126,7 +134,7 @@ pub fn in_format_of(resolved: &Resolved, operation: Operation) -> Operation {
             Some(model) => operation.in_format_of(&model.name),
             None => operation,
         },
-        Resolved::Route(..) | Resolved::Subscribed(..) => operation,
+        Resolved::Route(..) | Resolved::Subscribed(..) | Resolved::OfModel => operation,
     }
 }
 

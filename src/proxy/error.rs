@@ -70,6 +70,7 @@ pub enum ProxyError {
     OrganizationKey,
     UnknownConfiguration { name: String },
     UnknownModel { id: String },
+    AmbiguousModel { ids: Vec<String> },
     ModelsUnavailable { provider: String },
     DisabledConfiguration { name: String },
     BodyTooSlow,
@@ -122,7 +123,10 @@ impl ProxyError {
             Self::Body(error) => error.param(),
             Self::ModelOverride { field } => Some(field),
             Self::SharedAccountState { field } => Some(field),
-            Self::ModelMissing | Self::ModelMismatch => Some("model"),
+            Self::ModelMissing
+            | Self::ModelMismatch
+            | Self::UnknownModel { .. }
+            | Self::AmbiguousModel { .. } => Some("model"),
             Self::PriceUnknown { field, .. } => *field,
             _ => None,
         }

@@ -21,8 +21,10 @@ use crate::providers::built_in::provider_of_segment;
 use crate::providers::cloud::credential_sets;
 use cloud::CloudPath;
 
-/// The first segments of the data plane's paths, beside the names of built-in providers.
-pub const SCOPES: [&str; 3] = ["providers", "models", "routes"];
+/// The beginnings of the data plane's paths, beside the names of built-in providers and
+/// [`model_list::PATH`](super::model_list::PATH).
+pub const SCOPES: [&str; 6] =
+    ["providers", "models", "routes", "v1/chat", "v1/messages", "v1/responses"];
 
 const ROUTES: &str = "/routes/";
 
@@ -56,6 +58,8 @@ pub enum UpstreamName {
     Provider(Provider),
     /// The route's name, percent-decoded: a policy with chains.
     Route(String),
+    /// The model that the body names tells it.
+    OfModel,
 }
 
 /// One call that is on the list.
@@ -75,9 +79,10 @@ pub fn match_route(method: &Method, raw_path: &str) -> RouteMatch {
         (Some(rest), _) => (rest, false),
         (None, Some(rest)) => (rest, true),
         (None, None) => {
-            return match provider_path(raw_path) {
-                Some((provider, path)) => match_provider_path(method, provider, path),
-                None => RouteMatch::NotProxy,
+            return match (provider_path(raw_path), raw_path.strip_prefix("/v1")) {
+                (Some((provider, path)), _) => match_provider_path(method, provider, path),
+                (None, Some(path)) => match_model_path(method, path),
+                (None, None) => RouteMatch::NotProxy,
             };
         }
     };
@@ -96,6 +101,18 @@ pub fn match_route(method: &Method, raw_path: &str) -> RouteMatch {
         false => UpstreamName::Configuration(name),
     };
     matched(upstream, operation)
+}
+
+/// The calls under `/v1`, for models of any provider.
+fn match_model_path(method: &Method, path: &str) -> RouteMatch {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    match operation(method, path) {
+        Some(
+            operation @ (Operation::Generate(Format::Chat | Format::Responses | Format::Messages)
+            | Operation::CountTokens),
+        ) => matched(UpstreamName::OfModel, operation),
+        _ => RouteMatch::NotServed,
+    }
 }
 
 fn match_provider_path(method: &Method, provider: Provider, path: &str) -> RouteMatch {

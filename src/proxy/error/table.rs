@@ -239,6 +239,12 @@ impl ProxyError {
                     "There is no model '{id}' that this key may use. GET /v1/models lists those that there are."
                 ),
             ),
+            Self::AmbiguousModel { ids } => row(
+                StatusCode::BAD_REQUEST,
+                "model_ambiguous",
+                Never,
+                format!("Several models have this name. Say which one: {}.", ids.join(" or ")),
+            ),
             Self::ModelsUnavailable { provider } => row(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "models_unavailable",

@@ -48,6 +48,7 @@ fn all() -> Vec<ProxyError> {
         E::OrganizationKey,
         E::UnknownConfiguration { name: name() },
         E::UnknownModel { id: name() },
+        E::AmbiguousModel { ids: vec![name(), name()] },
         E::ModelsUnavailable { provider: name() },
         E::DisabledConfiguration { name: name() },
         E::BodyTooSlow,

@@ -1,0 +1,116 @@
+//! Writes JSON member by member, so that the order of keys is the writer's and raw values travel as text.
+
+/// A JSON text that is being written. Commas are set by it.
+#[derive(Debug, Default)]
+pub struct JsonWriter {
+    out: String,
+    needs_comma: bool,
+}
+
+impl JsonWriter {
+    /// An empty text.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The text.
+    pub fn finish(self) -> String {
+        self.out
+    }
+
+    /// An object, whose members `write` writes.
+    pub fn object(&mut self, write: impl FnOnce(&mut Self)) {
+        self.nested('{', '}', write);
+    }
+
+    /// An array, whose elements `write` writes.
+    pub fn array(&mut self, write: impl FnOnce(&mut Self)) {
+        self.nested('[', ']', write);
+    }
+
+    /// The key of the member whose value is written next.
+    pub fn key(&mut self, key: &str) -> &mut Self {
+        self.separate();
+        push_quoted(&mut self.out, key);
+        self.out.push(':');
+        self.needs_comma = false;
+        self
+    }
+
+    /// A value that is JSON already.
+    pub fn raw(&mut self, json: &str) {
+        self.separate();
+        self.out.push_str(json);
+        self.needs_comma = true;
+    }
+
+    /// A string.
+    pub fn string(&mut self, text: &str) {
+        self.separate();
+        push_quoted(&mut self.out, text);
+        self.needs_comma = true;
+    }
+
+    /// A whole number.
+    pub fn number(&mut self, number: u64) {
+        self.raw(itoa::Buffer::new().format(number));
+    }
+
+    /// `true` or `false`.
+    pub fn boolean(&mut self, value: bool) {
+        self.raw(if value { "true" } else { "false" });
+    }
+
+    /// `null`.
+    pub fn null(&mut self) {
+        self.raw("null");
+    }
+
+    fn nested(&mut self, open: char, close: char, write: impl FnOnce(&mut Self)) {
+        self.separate();
+        self.out.push(open);
+        self.needs_comma = false;
+        write(self);
+        self.out.push(close);
+        self.needs_comma = true;
+    }
+
+    fn separate(&mut self) {
+        if self.needs_comma {
+            self.out.push(',');
+        }
+    }
+}
+
+/// Appends a string as JSON.
+pub fn push_quoted(out: &mut String, text: &str) {
+    let mut bytes = std::mem::take(out).into_bytes();
+    // A string can always be written to a vector.
+    let _ = serde_json::to_writer(&mut bytes, text);
+    *out = String::from_utf8(bytes).unwrap_or_default();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_and_elements_are_separated() {
+        let mut json = JsonWriter::new();
+        json.object(|json| {
+            json.key("a").array(|json| {
+                json.number(1);
+                json.string("x\"\n");
+                json.object(|_| {});
+                json.array(|_| {});
+            });
+            json.key("b\\").raw("1e400");
+            json.key("c").object(|json| {
+                json.key("d").boolean(true);
+                json.key("e").null();
+            });
+        });
+        let text = r#"{"a":[1,"x\"\n",{},[]],"b\\":1e400,"c":{"d":true,"e":null}}"#;
+        assert_eq!(json.finish(), text);
+    }
+}

@@ -1,0 +1,82 @@
+//! Why a request or an answer can't be put into another format.
+
+use std::borrow::Cow;
+
+/// A request that can't be converted: 400.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConvertError {
+    /// The request breaks the rules of its own format.
+    #[error("'{field}' {problem}")]
+    Invalid {
+        /// The field's path, such as `messages[2].content`.
+        field: String,
+        /// What would be right, as the rest of a sentence: `must be a string or an array`.
+        problem: Cow<'static, str>,
+    },
+    /// The target has nothing that means the same, and the answer would mean something else without it.
+    #[error("'{field}' {problem}")]
+    Unsupported {
+        /// The field's path.
+        field: String,
+        /// Why, and what to do, as the rest of a sentence: `is not supported by Anthropic's API; ...`.
+        problem: Cow<'static, str>,
+    },
+}
+
+impl ConvertError {
+    /// The request breaks the rules of its own format.
+    pub fn invalid(field: impl ToString, problem: impl Into<Cow<'static, str>>) -> Self {
+        Self::Invalid { field: field.to_string(), problem: problem.into() }
+    }
+
+    /// The target has nothing that means the same.
+    pub fn unsupported(field: impl ToString, problem: impl Into<Cow<'static, str>>) -> Self {
+        Self::Unsupported { field: field.to_string(), problem: problem.into() }
+    }
+
+    /// The field that it is about.
+    pub fn field(&self) -> &str {
+        match self {
+            Self::Invalid { field, .. } | Self::Unsupported { field, .. } => field,
+        }
+    }
+}
+
+/// A plain answer of an upstream that is not what its format says.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the answer can't be read: {0}")]
+pub struct UnreadableAnswer(pub Cow<'static, str>);
+
+/// The fields that are left out on the way to a target, for the header `x-tollgate-dropped`.
+#[derive(Debug, Default)]
+pub struct Dropped {
+    fields: Vec<String>,
+    /// Nothing may be left out.
+    is_strict: bool,
+}
+
+impl Dropped {
+    /// None so far.
+    pub fn new(is_strict: bool) -> Self {
+        Self { fields: Vec::new(), is_strict }
+    }
+
+    /// Leaves a field out that changes nothing of what the answer means; an error where that is not
+    /// allowed.
+    pub fn drop(&mut self, field: &str) -> Result<(), ConvertError> {
+        if self.is_strict {
+            let problem = "can't be sent to this model's provider; leave it out, or do without \
+                           'x-tollgate-strict'";
+            return Err(ConvertError::unsupported(field, problem));
+        }
+        if !self.fields.iter().any(|known| known == field) {
+            self.fields.push(field.to_owned());
+        }
+        Ok(())
+    }
+
+    /// The fields, each once, in the order in which they were left out.
+    pub fn fields(&self) -> &[String] {
+        &self.fields
+    }
+}

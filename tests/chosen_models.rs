@@ -174,6 +174,10 @@ async fn a_check_needs_a_model(database: Database) {
     assert_eq!(wrong_fields(&without), ["model"]);
     let empty = app.admin().post_json(&path, &json!({"model": ""})).await;
     assert_eq!(wrong_fields(&empty), ["model"]);
+    // So is one that would not be used, because the configuration has its own.
+    let unused = format!("{}/check", team.configuration_path());
+    let empty = app.admin().post_json(&unused, &json!({"model": ""})).await;
+    assert_eq!(wrong_fields(&empty), ["model"]);
     assert_eq!(team.upstream.seen().requests.len(), 0);
     for (model, listed) in [("gpt-4o", false), (Fixture::MODEL, true)] {
         let found = app.admin().post_json(&path, &json!({"model": model})).await.expect(200).json();

@@ -55,8 +55,8 @@ const MAX_LISTING: usize = 4 * 1024 * 1024;
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"model": "gpt-4o-mini"}))]
 pub(super) struct CheckModelConfiguration {
-    /// The model to ask for if the configuration has none. A configuration's own model is used whatever
-    /// stands here.
+    /// The model to ask for if the configuration has none. A configuration's own model is used instead of
+    /// it.
     #[serde(default)]
     #[schema(min_length = 1, max_length = 256)]
     model: Option<String>,
@@ -312,9 +312,9 @@ fn model_to_check(
     asked: Option<&str>,
 ) -> Result<Arc<UpstreamModel>, ApiError> {
     match (&entry.model, asked) {
+        (_, Some(name)) if !is_model(name) => Err(ApiError::field("model", wrong_model())),
         (Some(model), _) => Ok(Arc::clone(model)),
-        (None, Some(name)) if is_model(name) => Ok(entry.chosen_model(name)),
-        (None, Some(_)) => Err(ApiError::field("model", wrong_model())),
+        (None, Some(name)) => Ok(entry.chosen_model(name)),
         (None, None) => {
             let message = "must name the model to ask for, because the configuration has none";
             Err(ApiError::field("model", message))

@@ -1,7 +1,10 @@
 //! Which API format a model is asked for an answer in: the caller's own where its provider speaks it,
 //! otherwise the one that loses least.
 
+use actix_web::http::header::{HeaderMap, HeaderName};
+
 use crate::domain::provider::{Provider, UpstreamApi};
+use crate::json::writer::JsonWriter;
 use crate::llm::format::Format;
 
 /// The format in which this model of a provider is asked for what a caller asks for in `asked`, which is
@@ -42,6 +45,36 @@ fn of_openai(asked: Format) -> Format {
         Format::Chat => Format::Chat,
         _ => Format::Responses,
     }
+}
+
+/// Names the features of Anthropic's API that are tried out.
+const ANTHROPIC_BETA: HeaderName = HeaderName::from_static("anthropic-beta");
+
+/// Those that Bedrock takes for Claude (AWS, "Anthropic Claude Messages API"); any other is a 400.
+const BEDROCK_BETAS: [&str; 11] = [
+    "compact-2026-01-12",
+    "computer-use-2025-01-24",
+    "context-1m-2025-08-07",
+    "context-management-2025-06-27",
+    "dev-full-thinking-2025-05-14",
+    "effort-2025-11-24",
+    "interleaved-thinking-2025-05-14",
+    "output-128k-2025-02-19",
+    "token-efficient-tools-2025-02-19",
+    "tool-examples-2025-10-29",
+    "tool-search-tool-2025-10-19",
+];
+
+/// The value of `anthropic_beta` in a body for Bedrock, which does not read the header of Anthropic's own
+/// API: those of the caller's that Bedrock takes.
+pub fn bedrock_betas(headers: &HeaderMap) -> Option<String> {
+    let values = headers.get_all(ANTHROPIC_BETA).filter_map(|value| value.to_str().ok());
+    let names = values.flat_map(|value| value.split(',')).map(str::trim);
+    let mut taken = names.filter(|name| BEDROCK_BETAS.contains(name)).peekable();
+    taken.peek()?;
+    let mut json = JsonWriter::new();
+    json.array(|json| taken.for_each(|name| json.string(name)));
+    Some(json.finish())
 }
 
 /// Whether a provider of an API like OpenAI's has `POST /responses` (xAI, "Responses API"; Groq, "Responses

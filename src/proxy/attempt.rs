@@ -110,9 +110,17 @@ impl Attempts<'_> {
             let sending = self.send(target, ready, share.clone(), is_last, &mut may_retry, context);
             last = match sending.await {
                 Ok((response, secrets)) => {
+                    // What is converted is read in the target's format; other answers are the caller's.
+                    let read_as = match target.conversion {
+                        Some(_) => &target.operation,
+                        None => &self.route.operation,
+                    };
                     let answer = Answer {
                         response,
-                        operation: self.route.operation.clone(),
+                        operation: read_as.clone(),
+                        error_format: self.route.operation.error_format(),
+                        conversion: target.conversion.clone(),
+                        dropped: target.dropped.cloned(),
                         is_stream_expected: target.is_stream_expected,
                         withhold_usage: target.withhold_usage,
                         secrets,

@@ -22,10 +22,13 @@ use crate::domain::policy::Subject;
 use crate::domain::policy::fallback::Candidate as ChainCandidate;
 use crate::domain::provider::UpstreamId;
 use crate::domain::scope::WorkspaceScope;
-use crate::llm::format::Operation;
+use crate::llm::format::{Format, Operation};
 use crate::llm::usage::model_name;
 use crate::policy::set::{Chain, PolicySet};
+use crate::providers::native::native_format;
 use crate::routing::health::Cooling;
+use crate::upstream::UpstreamClient;
+use by_model::Found;
 pub use chain::key_of;
 use chain::of_chain;
 
@@ -52,8 +55,50 @@ pub struct Candidates {
     pub policies: Arc<PolicySet>,
     /// What the only one is called with, if that is the caller's own.
     pub subscription: Option<Subscription>,
-    /// The caller's model is a name of the gateway's, which no provider knows.
-    pub is_model_renamed: bool,
+    /// In which format they are asked.
+    pub formats: FormatChoice,
+}
+
+/// In which format targets are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FormatChoice {
+    /// In the caller's.
+    Callers,
+    /// Configurations in the caller's if their API has it; others in the one that loses least.
+    CallersFirst,
+    /// In the one that loses least.
+    Best,
+}
+
+impl FormatChoice {
+    /// The format of the request to this target, if the operation is one whose format may change.
+    pub fn format_for(self, operation: &Operation, candidate: &Candidate) -> Option<Format> {
+        let Candidate { upstream, model } = candidate;
+        let asked = operation.format().filter(|_| operation.is_convertible())?;
+        let is_configuration = upstream.id.configuration_id().is_some();
+        let keeps = match self {
+            Self::Callers => true,
+            Self::CallersFirst => is_configuration && operation.is_in(upstream.provider.api()),
+            Self::Best => false,
+        };
+        match keeps {
+            true => Some(asked),
+            false => Some(native_format(
+                upstream.provider,
+                &upstream.provider_name,
+                &model.name,
+                asked,
+            )),
+        }
+    }
+}
+
+/// What models are looked up with.
+#[derive(Clone, Copy)]
+pub struct ModelPlane<'p> {
+    pub plane: &'p DataPlane,
+    /// Asks providers for their lists of models.
+    pub client: &'p UpstreamClient,
 }
 
 /// What is asked of a model.
@@ -113,10 +158,10 @@ pub async fn resolve(
     })?;
     context.request.record().upstream = Some((upstream.id, Arc::clone(&upstream.name)));
     if let Some(own) = Subscription::of(&upstream, &route.operation, headers) {
-        check_enabled(&upstream, &route.operation)?;
+        check_enabled(&upstream, &route.operation, FormatChoice::Callers)?;
         return Ok(Resolved::Subscribed(upstream, own));
     }
-    if let Err(error) = check_usable(&upstream, &route.operation) {
+    if let Err(error) = check_usable(&upstream, &route.operation, FormatChoice::Callers) {
         // A chain, which is known only with the body, may lead elsewhere.
         let set = plane.directory.find_policies(scope.organization_id).await;
         let has_fallback = set.is_ok_and(|set| !set.has_no_fallback());
@@ -140,17 +185,31 @@ pub fn in_format_of(resolved: &Resolved, operation: Operation) -> Operation {
 
 /// The targets of the request.
 pub async fn candidates(
-    plane: &DataPlane,
+    lookup: ModelPlane<'_>,
     subject: &Subject<'_>,
     resolved: Resolved,
     request: &ModelRequest<'_>,
     context: &mut RequestContext,
 ) -> Result<Candidates, ProxyError> {
+    let ModelPlane { plane, .. } = lookup;
     let ModelRequest { operation, model: asked, headers, .. } = request;
     // Once for the whole request, and not before the body is there, which may take a while.
     let policies = plane.directory.find_policies(subject.organization_id).await;
     let policies = policies.map_err(|error| unavailable(context, &error))?;
-    let upstream = match resolved {
+    let (upstream, asked, formats) = match resolved {
+        Resolved::OfModel => {
+            let id = asked.as_deref().ok_or(ProxyError::ModelMissing)?;
+            match by_model::find(lookup, subject, &policies, id, context).await? {
+                Found::Upstream(upstream, model) => {
+                    context.request.record().upstream =
+                        Some((upstream.id, Arc::clone(&upstream.name)));
+                    (upstream, model, FormatChoice::Best)
+                }
+                Found::Chain(chain) => {
+                    return of_chain(plane, subject, &policies, &chain, request, None, context).await;
+                }
+            }
+        }
         Resolved::Route(name) => {
             let chain = policies.route(subject, &name).and_then(|chains| {
                 let by_alias = chains.iter().find(|(alias, _)| alias.is_some() && alias == asked);
@@ -165,16 +224,11 @@ pub async fn candidates(
         Resolved::Subscribed(upstream, own) => {
             let model = model_for(&upstream, operation, asked.as_deref())?;
             let list = smallvec![Candidate { upstream, model }];
-            let subscription = Some(own);
-            return Ok(Candidates {
-                list,
-                chain: None,
-                left_out: Vec::new(),
-                policies,
-                subscription,
-            });
+            let (chain, left_out, subscription) = (None, Vec::new(), Some(own));
+            let formats = FormatChoice::Callers;
+            return Ok(Candidates { list, chain, left_out, policies, subscription, formats });
         }
-        Resolved::Upstream(upstream) => upstream,
+        Resolved::Upstream(upstream) => (upstream, asked.clone(), FormatChoice::Callers),
     };
     if operation.format().is_some()
         && !is_switched_off(headers)
@@ -183,10 +237,11 @@ pub async fn candidates(
     {
         return of_chain(plane, subject, &policies, chain, request, asked, context).await;
     }
-    check_usable(&upstream, operation)?;
+    check_usable(&upstream, operation, formats)?;
     let model = model_for(&upstream, operation, asked.as_deref())?;
     let list = smallvec![Candidate { upstream, model }];
-    Ok(Candidates { list, chain: None, left_out: Vec::new(), policies, subscription: None })
+    let (chain, left_out, subscription) = (None, Vec::new(), None);
+    Ok(Candidates { list, chain, left_out, policies, subscription, formats })
 }
 
 fn is_switched_off(headers: &HeaderMap) -> bool {
@@ -217,17 +272,26 @@ fn chain_of<'s, 'r>(
 }
 
 /// Whether the upstream speaks the format of the request, is enabled, and has its key.
-fn check_usable(upstream: &UpstreamEntry, operation: &Operation) -> Result<(), ProxyError> {
-    check_enabled(upstream, operation)?;
+fn check_usable(
+    upstream: &UpstreamEntry,
+    operation: &Operation,
+    formats: FormatChoice,
+) -> Result<(), ProxyError> {
+    check_enabled(upstream, operation, formats)?;
     if let (Some(provider), Some(secret)) = (upstream.id.provider(), upstream.missing_secret()) {
         return Err(ProxyError::ProviderSecretMissing { provider, secret: secret.to_string() });
     }
     Ok(())
 }
 
-/// Whether the upstream speaks the format of the request and is enabled.
-fn check_enabled(upstream: &UpstreamEntry, operation: &Operation) -> Result<(), ProxyError> {
-    if !operation.is_in(upstream.provider.api()) {
+/// Whether the upstream speaks the format of the request, or may speak another, and is enabled.
+fn check_enabled(
+    upstream: &UpstreamEntry,
+    operation: &Operation,
+    formats: FormatChoice,
+) -> Result<(), ProxyError> {
+    let is_spoken = operation.is_in(upstream.provider.api());
+    if !is_spoken && !(formats != FormatChoice::Callers && operation.is_convertible()) {
         let configuration = upstream.id.configuration_id().map(|_| upstream.name.to_string());
         return Err(ProxyError::FormatNotServed { configuration, provider: upstream.provider });
     }

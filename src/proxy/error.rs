@@ -22,6 +22,7 @@ use crate::domain::ids::RequestId;
 use crate::domain::metadata::InvalidMetadata;
 use crate::domain::provider::Provider;
 use crate::json::object::BodyError;
+use crate::llm::convert::error::ConvertError;
 use crate::llm::error::GatewayError;
 use crate::llm::format::Format;
 use crate::policy::admission::{Denied, Reason};
@@ -78,6 +79,9 @@ pub enum ProxyError {
     ConcurrencyLimited { name: String },
     KeyAttemptsLimited { retry_after: u32 },
     NotServed,
+    NotConvertible { model: String, error: ConvertError },
+    UpstreamUnreadable,
+    UpstreamReported { message: String },
     FormatNotServed { configuration: Option<String>, provider: Provider },
     Internal,
     UpstreamUnresolved,
@@ -121,6 +125,7 @@ impl ProxyError {
     pub fn param(&self) -> Option<&str> {
         match self {
             Self::Body(error) => error.param(),
+            Self::NotConvertible { error, .. } => Some(error.field()),
             Self::ModelOverride { field } => Some(field),
             Self::SharedAccountState { field } => Some(field),
             Self::ModelMissing

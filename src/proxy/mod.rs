@@ -3,12 +3,14 @@
 //! `pipeline` is the whole of it; each step is a file.
 
 pub mod admit;
+pub mod answer_converter;
 pub mod answer_reader;
 pub mod attempt;
 pub mod candidates;
 pub mod concurrency;
 pub mod content_coding;
 pub mod context;
+pub mod conversion;
 pub mod error;
 pub mod guard;
 pub mod headers;
@@ -50,9 +52,10 @@ use crate::telemetry::requests::RequestIds;
 use crate::upstream::{StreamedBody, UpstreamClient, UpstreamTimeouts};
 use admit::metadata_of;
 use attempt::Attempts;
-use candidates::{ModelRequest, model_asked};
+use candidates::{ModelPlane, ModelRequest, model_asked};
 use concurrency::Concurrency;
 use context::RequestContext;
+use conversion::conversions;
 use error::ProxyError;
 use guard::GuardStage;
 use model_list::cache::ModelLists;
@@ -137,8 +140,9 @@ async fn answer(
     };
     let mut response = match outcome {
         Ok(Reply::Upstream(mut answer)) => {
-            let error_body = relay::begin(&mut answer, &mut context).await;
-            relay::relay(answer, error_body, context)
+            let memory = &plane.body_memory;
+            let beginning = relay::begin(&mut answer, memory, &mut context).await;
+            relay::relay(answer, beginning, memory, context)
         }
         Ok(Reply::Own(response)) => context.complete(response),
         Err(error) => {
@@ -200,10 +204,13 @@ async fn pipeline(
     metadata.as_ref().map_err(Clone::clone)?;
     let (operation, headers) = (&route.operation, request.headers());
     let asked = ModelRequest { operation, model: asked?, headers, body: body.as_ref() };
-    let candidates = candidates::candidates(plane, &subject, resolved, &asked, context).await?;
+    let lookup = ModelPlane { plane, client };
+    let candidates = candidates::candidates(lookup, &subject, resolved, &asked, context).await?;
     let guard = GuardStage { plane, caller: request, operation, subject, candidates: &candidates };
     let body = guard.pass(body, &mut share, context).await?;
-    let targets = target::targets(plane, operation, &candidates, &body)?;
+    let asked = (operation, headers);
+    let conversions = conversions(plane, asked, &candidates, &body, &mut share, context).await?;
+    let targets = target::targets(plane, asked, &candidates, &body, &conversions)?;
 
     let answers_later = body.get().is_some_and(|body| body.facts.answers_later());
     let policies = &candidates.policies;

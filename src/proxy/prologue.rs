@@ -15,7 +15,7 @@ use crate::llm::provider_error::{ErrorCause, cause_of};
 use crate::upstream::{UpstreamError, UpstreamResponse};
 
 /// Where AWS names the kind of an error.
-const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
+pub const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 
 /// The most that is held back, in bytes.
 const MAX_BYTES: usize = 64 * 1024;

@@ -1,18 +1,20 @@
 //! The answer on its way down: relayed as it arrives, watched but not buffered, settled at its end.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
+use actix_web::http::header::{HeaderName, HeaderValue};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use smallvec::SmallVec;
 use tokio::time::{Instant, Sleep, timeout_at};
 
+use super::answer_converter::{AnswerConverter, WholeAnswer, set_type};
 use super::answer_reader::{AnswerReader, Watch, is_compressed};
 use super::concurrency::ConcurrencyPermit;
 use super::context::RequestContext;
@@ -20,12 +22,16 @@ use super::error::ProxyError;
 use super::headers::{content_length, copy_downstream};
 use super::key_scrubber::{MAX_ERROR_BYTES, scrub, scrubbed_length};
 use super::policy_headers::insert_policy_headers;
+use super::prologue::ERROR_TYPE;
 use super::restore::AnswerRestorer;
+use crate::accounting::budget::Budget;
 use crate::crypto::SecretBytes;
 use crate::domain::ids::RequestId;
 use crate::llm::answer::{AnswerContent, ObservedAnswer, StreamEnd};
+use crate::llm::convert::conversion::Conversion;
+use crate::llm::convert::upstream_error::convert_error;
 use crate::llm::error::GatewayError;
-use crate::llm::format::Operation;
+use crate::llm::format::{Format, Operation};
 use crate::telemetry::request_record::RequestOutcome;
 use crate::upstream::{UpstreamBody, UpstreamError, UpstreamResponse};
 
@@ -36,6 +42,12 @@ const FLUSH: Duration = Duration::from_millis(100);
 /// How long an upstream's error may take to arrive. The caller waits for its head meanwhile.
 const ERROR_TIME: Duration = Duration::from_secs(30);
 
+/// How long the caller of a converted stream may hear nothing. Clients give up after some minutes, proxies
+/// between them and the gateway after a minute or less.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// The fields of the request that the target's format has not.
+const DROPPED: HeaderName = HeaderName::from_static("x-tollgate-dropped");
 /// Which target of a chain has answered.
 const SERVED_BY: HeaderName = HeaderName::from_static("x-tollgate-served-by");
 /// How often a request for a chain was sent.
@@ -44,7 +56,14 @@ const ATTEMPTS: HeaderName = HeaderName::from_static("x-tollgate-attempts");
 /// The upstream's answer, its body still to come, and what relaying it takes.
 pub struct Answer {
     pub response: UpstreamResponse,
+    /// As which it is read.
     pub operation: Operation,
+    /// The format of the caller's errors.
+    pub error_format: Format,
+    /// How it becomes the caller's, if it is not as it comes.
+    pub conversion: Option<Arc<Conversion>>,
+    /// The caller's fields that the upstream did not get.
+    pub dropped: Option<HeaderValue>,
     /// The caller asked for a stream.
     pub is_stream_expected: bool,
     /// Usage was asked for by the gateway alone, so the event is not the caller's.
@@ -57,30 +76,47 @@ pub struct Answer {
     pub served_by: Option<String>,
 }
 
-/// Notes that the head of the answer is there, and reads an error that has to be searched for the
-/// provider's key. Apart from [`relay`], since what an asynchronous function holds is copied when it is
-/// called, and nearly all answers need no waiting.
-pub async fn begin(answer: &mut Answer, context: &mut RequestContext) -> Option<UpstreamErrorBody> {
+/// What of an answer is read before its head goes down.
+pub enum Beginning {
+    /// Nothing.
+    Head,
+    /// An error, which has to be searched for the provider's key.
+    Error(UpstreamErrorBody),
+    /// All of a plain answer that is to be converted, so that it becomes an error if it can't be.
+    Whole(WholeAnswer),
+}
+
+/// Notes that the head of the answer is there, and reads what has to be known before it is passed on. Apart
+/// from [`relay`], since what an asynchronous function holds is copied when it is called, and nearly all
+/// answers need no waiting.
+pub async fn begin(answer: &mut Answer, memory: &Budget, context: &mut RequestContext) -> Beginning {
     let UpstreamResponse { status, headers, body, .. } = &mut answer.response;
     context.request.answered(status.as_u16());
-    let is_readable = !status.is_success()
-        && !has_no_body(*status, content_length(headers))
-        && !is_compressed(headers);
-    if is_readable { Some(read_error(body).await) } else { None }
+    if has_no_body(*status, content_length(headers)) {
+        Beginning::Head
+    } else if !status.is_success() && !is_compressed(headers) {
+        Beginning::Error(read_error(body).await)
+    } else if status.is_success() && answer.conversion.is_some() && !answer.is_stream_expected {
+        Beginning::Whole(WholeAnswer::read(body, memory).await)
+    } else {
+        Beginning::Head
+    }
 }
 
 /// The answer to the caller, after [`begin`].
 pub fn relay(
     answer: Answer,
-    error_body: Option<UpstreamErrorBody>,
+    beginning: Beginning,
+    memory: &Budget,
     mut context: RequestContext,
 ) -> HttpResponse {
     let reader = AnswerReader::of(&answer);
     let Answer { response, operation, secrets, permit, served_by, .. } = answer;
-    let UpstreamResponse { status, headers, body, .. } = response;
+    let UpstreamResponse { status: upstream_status, headers, body, .. } = response;
+    let mut status = upstream_status;
     let exposed: SmallVec<[&[u8]; 2]> = secrets.iter().map(SecretBytes::expose).collect();
     let format = operation.answer_format();
-    let watch = reader.begin(status, &headers);
+    let mut watch = reader.begin(status, &headers);
     let is_stream = matches!(watch, Watch::Stream(_));
     if is_stream {
         context.stream_begins();
@@ -92,48 +128,97 @@ pub fn relay(
     let mut first = None;
     let mut upstream = Some(body);
     let mut state = State::Open;
-    let restorer = context.restorer.take();
+    let mut outcome = None;
+    let mut converter = None;
+    let mut restorer = context.restorer.take();
     if status.is_success() && restorer.as_ref().is_some_and(AnswerRestorer::changes_length) {
         size = BodySize::Stream;
     }
     let mut response = HttpResponse::new(status);
     let down = response.headers_mut();
     copy_downstream(&headers, &exposed, down);
-    if has_no_body(status, length) {
-        // Nothing will be asked of such a body, so it is settled here.
-        upstream = None;
-        state = State::Ended;
-        if status.is_success() && format.is_some() {
-            context.request.answer.content = Some(AnswerContent::Nothing);
+    let request_id = context.request.record().ids.request_id;
+    match beginning {
+        Beginning::Head if has_no_body(status, length) => {
+            // Nothing will be asked of such a body, so it is settled here.
+            upstream = None;
+            state = State::Ended;
+            if status.is_success() && format.is_some() {
+                context.request.answer.content = Some(AnswerContent::Nothing);
+            }
+            if length.is_none() {
+                size = BodySize::None;
+            }
         }
-        if length.is_none() {
-            size = BodySize::None;
+        Beginning::Head if matches!(watch, Watch::None) && is_compressed(&headers) => {
+            upstream = None;
+            size = BodySize::Stream;
+            first = Some(answer.error_format.error_body(&unreadable(status, request_id)).into());
+            set_type(down, false);
         }
-    } else if matches!(watch, Watch::None) && is_compressed(&headers) {
-        upstream = None;
-        size = BodySize::Stream;
-        let id = context.request.record().ids.request_id;
-        first = Some(operation.error_format().error_body(&unreadable(status, id)).into());
-        down.remove(CONTENT_ENCODING);
-        down.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    } else if let Some(error_body) = error_body {
-        upstream = None;
-        let mut bytes = scrub(&error_body.bytes, &exposed).into_owned();
-        if !matches!(error_body.end, ErrorEnd::Whole) {
-            // A key may lie across the cut.
-            bytes.truncate(scrubbed_length(&bytes, &exposed));
+        Beginning::Head => {
+            if let Some(conversion) = answer.conversion.filter(|_| status.is_success()) {
+                size = BodySize::Stream;
+                set_type(down, true);
+                match memory.take(0) {
+                    Some(memory) => converter = Some(AnswerConverter::new(conversion, memory)),
+                    None => state = State::Broken(UpstreamError::Closed),
+                }
+            }
         }
-        if let Some(restorer) = &restorer {
-            bytes = restorer.error_body(bytes);
+        Beginning::Error(error_body) => {
+            upstream = None;
+            let mut bytes = scrub(&error_body.bytes, &exposed).into_owned();
+            if !matches!(error_body.end, ErrorEnd::Whole) {
+                // A key may lie across the cut.
+                bytes.truncate(scrubbed_length(&bytes, &exposed));
+            }
+            if let Some(conversion) = &answer.conversion {
+                let error_type = headers.get(ERROR_TYPE).and_then(|value| value.to_str().ok());
+                let formats = (conversion.from, conversion.to);
+                let told = convert_error(formats, status.as_u16(), error_type, &bytes, request_id);
+                status = StatusCode::from_u16(told.status).unwrap_or(status);
+                bytes = told.body.into_bytes();
+                set_type(down, false);
+            }
+            if let Some(restorer) = &restorer {
+                bytes = restorer.error_body(bytes);
+            }
+            first = Some(Bytes::from(bytes));
+            size = BodySize::Stream;
+            // Nothing beyond the end of one that is too long was looked at.
+            if let ErrorEnd::BrokeOff(error) = error_body.end
+                && answer.conversion.is_none()
+            {
+                state = State::Broken(error);
+            }
         }
-        first = Some(Bytes::from(bytes));
-        size = BodySize::Stream;
-        // Nothing beyond the end of one that is too long was looked at.
-        if let ErrorEnd::BrokeOff(error) = error_body.end {
-            state = State::Broken(error);
+        Beginning::Whole(whole) => {
+            upstream = None;
+            size = BodySize::Stream;
+            set_type(down, false);
+            whole.chunks.iter().for_each(|chunk| watch.push(chunk.clone()));
+            let converted = answer.conversion.as_deref().map(|one| whole.convert(one, &watch));
+            match converted {
+                Some(Ok(json)) => first = Some(restored(json.into(), &mut restorer, &watch)),
+                Some(Err(error)) => {
+                    let row = error.row();
+                    status = row.status;
+                    context.request.record().status = Some(status.as_u16());
+                    let cause = format!("the answer was not converted: {}", row.message);
+                    context.request.attempt_failed(row.code, cause);
+                    let body = error.render(request_id, |error| {
+                        answer.error_format.error_body(&error)
+                    });
+                    first = Some(body.into());
+                    outcome = Some(RequestOutcome::UpstreamBroke);
+                }
+                None => {}
+            }
         }
     }
     let left = match &watch {
+        _ if converter.is_some() => None,
         Watch::Plain(_) | Watch::Unreadable | Watch::Undecided(_) => length,
         Watch::None | Watch::Stream(_) => None,
     };
@@ -141,17 +226,23 @@ pub fn relay(
         down.insert(SERVED_BY, served_by);
         down.insert(ATTEMPTS, HeaderValue::from(context.request.record().attempts));
     }
+    if let Some(dropped) = answer.dropped {
+        down.insert(DROPPED, dropped);
+    }
     insert_policy_headers(down, &std::mem::take(&mut context.policy_report));
+    *response.status_mut() = status;
     let max_output_tokens = context.request.max_output_tokens();
     context.request.answer.is_unreadable =
         matches!(watch, Watch::Unreadable) && !matches!(state, State::Ended);
     if matches!(state, State::Ended) {
         context.request.finish(RequestOutcome::Completed);
     }
-    let body = RelayBody {
+    let mut body = RelayBody {
         upstream,
         first,
         watch,
+        converter,
+        silence: None,
         restorer,
         is_model_answer: format.is_some(),
         max_output_tokens,
@@ -161,8 +252,19 @@ pub fn relay(
         context,
         _permit: permit,
     };
+    if let Some(outcome) = outcome {
+        body.state = State::Ended;
+        body.finish(outcome);
+    }
     // Boxed here: the server boxes it anyway, after it has moved it several times.
     response.set_body(BoxBody::new(body))
+}
+
+/// A whole answer with the values put back.
+fn restored(whole: Bytes, restorer: &mut Option<AnswerRestorer>, watch: &Watch) -> Bytes {
+    let Some(restorer) = restorer else { return whole };
+    let parts = [restorer.push(whole, watch), restorer.finish()];
+    parts.into_iter().flatten().collect::<Vec<Bytes>>().concat().into()
 }
 
 /// Stands for an upstream's error that can't be looked through for the provider's key.
@@ -230,6 +332,9 @@ pub struct RelayBody {
     upstream: Option<UpstreamBody>,
     first: Option<Bytes>,
     watch: Watch,
+    converter: Option<AnswerConverter>,
+    /// Runs out when the caller of a converted stream has heard nothing for a while.
+    silence: Option<Pin<Box<Sleep>>>,
     restorer: Option<AnswerRestorer>,
     /// The answer is a model's, not a listing.
     is_model_answer: bool,
@@ -310,6 +415,10 @@ impl RelayBody {
             self.finish(RequestOutcome::Completed);
         }
         let passed = passed.filter(|chunk| !chunk.is_empty())?;
+        let passed = match &mut self.converter {
+            Some(converter) => converter.push(&passed, &self.watch)?,
+            None => passed,
+        };
         match &mut self.restorer {
             Some(restorer) => restorer.push(passed, &self.watch),
             None => Some(passed),
@@ -324,9 +433,25 @@ impl RelayBody {
             // The gateway's own event is an event of its own.
             last => (restorer.finish(), last),
         };
-        match (before, after) {
-            (Some(before), Some(after)) => Some([before, after].concat().into()),
-            (before, after) => before.or(after),
+        joined(before, after)
+    }
+
+    /// A sign of life, when the caller of a converted stream has heard nothing for [`SILENCE`]: what the
+    /// upstream sends to that end is not passed on.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
+        let Some(converter) = &mut self.converter else { return Poll::Pending };
+        loop {
+            let silence = self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep(SILENCE)));
+            ready!(silence.as_mut().poll(cx));
+            self.silence = None;
+            let ping = converter.ping();
+            let ping = match &mut self.restorer {
+                Some(restorer) => ping.and_then(|ping| restorer.push(ping, &self.watch)),
+                None => ping,
+            };
+            if let Some(ping) = ping {
+                return Poll::Ready(ping);
+            }
         }
     }
 
@@ -339,6 +464,19 @@ impl RelayBody {
     fn complete(&mut self) -> Option<Bytes> {
         self.upstream = None;
         self.state = State::Ended;
+        if let Some(converter) = &mut self.converter {
+            let (last, is_whole) = converter.finish();
+            if !is_whole {
+                let told = self.broken(&UpstreamError::Closed);
+                return joined(last, told);
+            }
+            if let Watch::Stream(answer) = &mut self.watch {
+                // The caller has its own end of it.
+                let _ = answer.finish(StreamEnd::Complete);
+            }
+            self.finish(RequestOutcome::Completed);
+            return self.restored_end(last, false);
+        }
         let last = match &mut self.watch {
             Watch::Stream(answer) => answer.finish(StreamEnd::Complete).last,
             _ => None,
@@ -354,6 +492,7 @@ impl RelayBody {
     fn broken(&mut self, error: &UpstreamError) -> Option<Bytes> {
         self.upstream = None;
         let error_answer = ProxyError::from(error);
+        let told = self.converter.as_mut().map(|converter| converter.fail(&error_answer));
         let last = match &mut self.watch {
             Watch::Stream(answer) => {
                 let id = self.context.request.record().ids.request_id;
@@ -361,16 +500,24 @@ impl RelayBody {
                 if !rest.abort {
                     self.state = State::Ended;
                     self.finish(RequestOutcome::Completed);
-                    return self.restored_end(rest.last, false);
+                    return self.restored_end(told.unwrap_or(rest.last), false);
                 }
                 rest.last
             }
             _ => None,
         };
+        let last = told.unwrap_or(last);
         self.context.request.attempt_failed(error.reason(), error.to_string());
         self.finish(RequestOutcome::UpstreamBroke);
         self.state = State::Flushing(Box::pin(tokio::time::sleep(FLUSH)));
         self.restored_end(last, true)
+    }
+}
+
+fn joined(before: Option<Bytes>, after: Option<Bytes>) -> Option<Bytes> {
+    match (before, after) {
+        (Some(before), Some(after)) => Some([before, after].concat().into()),
+        (before, after) => before.or(after),
     }
 }
 
@@ -396,9 +543,13 @@ impl MessageBody for RelayBody {
                         this.complete();
                         continue;
                     };
-                    match ready!(Pin::new(upstream).poll_next(cx)) {
+                    let Poll::Ready(next) = Pin::new(upstream).poll_next(cx) else {
+                        return this.poll_silence(cx).map(|ping| Some(Ok(ping)));
+                    };
+                    match next {
                         Some(Ok(chunk)) => {
                             if let Some(chunk) = this.pass(chunk) {
+                                this.silence = None;
                                 return Poll::Ready(Some(Ok(chunk)));
                             }
                         }

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::HttpRequest;
-use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 use smallvec::SmallVec;
 
 use super::DataPlane;
-use super::candidates::{Candidate, Candidates};
+use super::candidates::{Candidate, Candidates, FormatChoice};
+use super::conversion::{Conversions, Converted};
 use super::error::ProxyError;
 use super::guard::GuardedBody;
 use super::headers::upstream_headers;
@@ -24,9 +25,12 @@ use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
 use crate::domain::model_configuration::StreamUsage;
 use crate::domain::provider::{UpstreamApi, UpstreamId};
 use crate::json::object::{BodyEdits, BodyError, BodyPieces};
+use crate::llm::convert::conversion::Conversion;
+use crate::llm::convert::{AnswerContext, ToolNames};
 use crate::llm::format::{Format, Operation};
 use crate::llm::limits::{Bound, Metering};
 use crate::llm::stored_state::stored_state;
+use crate::providers::native::bedrock_betas;
 use crate::providers::quirks;
 use crate::upstream::{BaseUrl, RequestBody, UpstreamRequest, UpstreamTimeouts};
 
@@ -36,6 +40,12 @@ pub const SEGMENT: &AsciiSet =
 
 /// Which messages a body on Vertex holds, where the header of Anthropic's own API is not read.
 const VERTEX_MESSAGES: &str = "vertex-2023-10-16";
+
+/// The same for a body on Bedrock (AWS, "Anthropic Claude Messages API").
+const BEDROCK_MESSAGES: &str = "bedrock-2023-05-31";
+
+/// Makes a stream of Gemini's server-sent events in place of one array.
+const EVENTS_QUERY: &str = "alt=sse";
 
 /// One upstream that the request may be sent to.
 pub struct Target<'r> {
@@ -50,6 +60,10 @@ pub struct Target<'r> {
     pub is_stream_expected: bool,
     /// What it is asked, which is the caller's operation in its own words.
     pub operation: Operation,
+    /// How its answer becomes the caller's, if it is not as it comes.
+    pub conversion: Option<Arc<Conversion>>,
+    /// The caller's fields that it does not get, for a header.
+    pub dropped: Option<&'r HeaderValue>,
     /// None for operations without a body.
     edits: Option<BodyEdits<'r>>,
 }
@@ -58,14 +72,31 @@ pub struct Target<'r> {
 /// is left.
 pub fn targets<'r>(
     plane: &DataPlane,
-    operation: &Operation,
+    (operation, headers): (&Operation, &HeaderMap),
     candidates: &'r Candidates,
     body: &'r GuardedBody,
+    conversions: &'r Conversions,
 ) -> Result<SmallVec<[Target<'r>; 1]>, ProxyError> {
     let mut targets = SmallVec::new();
     let mut obstacle = None;
-    for candidate in &candidates.list {
-        match Target::new(plane, operation, candidate, candidates, body.get()) {
+    for (candidate, converted) in candidates.list.iter().zip(conversions) {
+        let target = match converted {
+            Err(error) => Err(error.clone()),
+            Ok(None) => {
+                Target::new(plane, (operation, headers), candidate, candidates, body.get())
+            }
+            Ok(Some(Converted { body, operation, conversion, dropped })) => {
+                let asked = (operation, headers);
+                Target::new(plane, asked, candidate, candidates, Some(body)).map(|target| Target {
+                    conversion: Some(Arc::clone(conversion)),
+                    dropped: dropped.as_ref(),
+                    // A converter leaves out what the caller did not ask for.
+                    withhold_usage: false,
+                    ..target
+                })
+            }
+        };
+        match target {
             Ok(target) => targets.push(target),
             Err(error) => {
                 obstacle.get_or_insert(error);
@@ -83,14 +114,13 @@ impl<'r> Target<'r> {
     /// a configuration's default parameters where the caller sent none.
     fn new(
         plane: &DataPlane,
-        operation: &Operation,
+        (operation, headers): (&Operation, &HeaderMap),
         candidate: &'r Candidate,
         candidates: &Candidates,
         body: Option<&'r CallerBody>,
     ) -> Result<Self, ProxyError> {
         let Candidate { upstream, model } = candidate;
-        let (is_of_chain, is_subscribed) =
-            (candidates.chain.is_some(), candidates.subscription.is_some());
+        let is_subscribed = candidates.subscription.is_some();
         let (Some(format), Some(CallerBody { json, facts, .. })) = (operation.format(), body)
         else {
             let bound = match operation {
@@ -106,6 +136,8 @@ impl<'r> Target<'r> {
                 withhold_usage: false,
                 is_stream_expected: false,
                 operation: operation.clone(),
+                conversion: None,
+                dropped: None,
                 edits: None,
             });
         };
@@ -123,7 +155,7 @@ impl<'r> Target<'r> {
             return Err(ProxyError::SharedAccountState { field });
         }
         let mut edits = json.edit();
-        let is_replaced = upstream.model.is_some() || is_of_chain;
+        let is_replaced = upstream.model.is_some() || candidates.formats != FormatChoice::Callers;
         let encoded = || utf8_percent_encode(&model.name, SEGMENT).to_string();
         let is_stream_expected = operation.asks_for_stream(edits.get("stream"));
         let api = upstream.provider.api();
@@ -141,7 +173,7 @@ impl<'r> Target<'r> {
                 own_operation = own_operation.for_model(encoded());
             }
         }
-        fit_body(&mut edits, (operation, &own_operation), model, is_replaced);
+        fit_body(&mut edits, (operation, &own_operation), (model, is_replaced), headers);
         let allowed = operation.parameters();
         for (name, value) in &upstream.default_parameters {
             if allowed.is_none_or(|allowed| allowed.contains(&name.as_str())) {
@@ -156,6 +188,8 @@ impl<'r> Target<'r> {
                 withhold_usage: false,
                 is_stream_expected: false,
                 operation: own_operation,
+                conversion: None,
+                dropped: None,
                 edits: Some(edits),
             });
         }
@@ -183,6 +217,8 @@ impl<'r> Target<'r> {
             bound,
             withhold_usage,
             is_stream_expected,
+            conversion: reframing(operation, &own_operation, is_stream_expected),
+            dropped: None,
             operation: own_operation,
             edits: Some(edits),
         })
@@ -227,8 +263,11 @@ impl<'r> Target<'r> {
             headers.insert(name, value);
         }
         // The parameters of one API mean nothing to another.
-        let is_same_api = discriminant(&route.operation) == discriminant(&self.operation);
-        let query = Some(caller.query_string()).filter(|query| is_same_api && !query.is_empty());
+        let is_same_api = self.conversion.is_none()
+            && discriminant(&route.operation) == discriminant(&self.operation);
+        let own = Some(caller.query_string()).filter(|query| is_same_api && !query.is_empty());
+        let streams_events = self.conversion.is_some() && self.operation.streams_events_on_request();
+        let query = own.or(streams_events.then_some(EVENTS_QUERY));
         let limits = upstream.timeouts;
         let or = |own: Option<u32>, default| {
             own.map_or(default, |millis| Duration::from_millis(u64::from(millis)))
@@ -248,15 +287,37 @@ impl<'r> Target<'r> {
     }
 }
 
+/// The conversion of a stream that is in the caller's format, but in frames of the provider's own.
+fn reframing(asked: &Operation, own: &Operation, is_stream: bool) -> Option<Arc<Conversion>> {
+    let binary = own.binary_events().filter(|_| is_stream && asked.binary_events().is_none())?;
+    let format = asked.format()?;
+    Some(Arc::new(Conversion {
+        from: format,
+        to: format,
+        binary: Some(binary),
+        names: ToolNames::default(),
+        context: AnswerContext::default(),
+    }))
+}
+
 /// Puts the model where the target's operation has it, and makes up for what else differs between the
 /// caller's operation and the target's.
 fn fit_body(
     edits: &mut BodyEdits<'_>,
     (asked, own): (&Operation, &Operation),
-    model: &UpstreamModel,
-    is_replaced: bool,
+    (model, is_replaced): (&UpstreamModel, bool),
+    headers: &HeaderMap,
 ) {
     match (asked, own) {
+        (Operation::Generate(_), Operation::Invoke { .. }) => {
+            edits.remove("model");
+            edits.remove("stream");
+            edits.set_str("anthropic_version", BEDROCK_MESSAGES);
+            if let Some(betas) = bedrock_betas(headers).filter(|_| edits.get("anthropic_beta").is_none())
+            {
+                edits.set("anthropic_beta", &betas);
+            }
+        }
         (Operation::Generate(_), Operation::RawPredict { .. }) => {
             edits.remove("model");
             edits.set_str("anthropic_version", VERTEX_MESSAGES);

@@ -37,7 +37,7 @@ impl IdRule {
     /// That of Mistral's own API.
     pub const MISTRAL: Self = Self { longest: 9, exact: Some(9), is_unique: false };
 
-    fn takes(self, id: &str) -> bool {
+    pub(super) fn takes(self, id: &str) -> bool {
         match self.exact {
             Some(length) => {
                 id.len() == length && id.bytes().all(|byte| byte.is_ascii_alphanumeric())

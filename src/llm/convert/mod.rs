@@ -13,16 +13,27 @@
 //! turn n + 1; words that are not known survive as text.
 
 pub mod answer;
+mod chat;
+pub mod conversion;
+mod converse;
 pub mod error;
 mod fields;
+mod frames;
+mod gemini;
 mod ids;
+mod messages;
 mod names;
 pub mod opaque;
 pub mod request;
+mod responses;
 mod sequence;
+pub mod upstream_error;
 
 pub use ids::IdRule;
 pub use names::ToolNames;
+
+use super::format::Format;
+use error::{ConvertError, Dropped};
 
 /// What a writer of requests has to know of the target.
 #[derive(Debug, Clone, Copy)]
@@ -50,4 +61,72 @@ pub struct AnswerContext {
     pub estimated_input: u64,
     /// Members of the request that the Responses API repeats in its answer, raw.
     pub echo: Vec<(&'static str, String)>,
+}
+
+/// How a request is converted.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestOptions {
+    /// Which ids of calls the target takes.
+    pub ids: IdRule,
+    /// Nothing may be left out.
+    pub is_strict: bool,
+}
+
+/// A request in the target's format.
+#[derive(Debug)]
+pub struct ConvertedRequest {
+    pub json: String,
+    /// The tools' names that were replaced.
+    pub names: ToolNames,
+    /// The caller's fields that were left out, each once.
+    pub dropped: Vec<String>,
+    /// What writing the answer needs of the request.
+    pub include_usage: bool,
+    pub echo: Vec<(&'static str, String)>,
+}
+
+/// Puts a caller's request into the format of a target. `from` is chat, responses or messages.
+pub fn convert_request(
+    json: &str,
+    from: Format,
+    to: Format,
+    target: &Target<'_>,
+    options: RequestOptions,
+) -> Result<ConvertedRequest, ConvertError> {
+    let mut request = match from {
+        Format::Chat => chat::read_request(json)?,
+        Format::Responses => responses::read_request(json)?,
+        Format::Messages => messages::read_request(json)?,
+        other => return Err(not_converted(other)),
+    };
+    let mut dropped = Dropped::new(options.is_strict);
+    for field in std::mem::take(&mut request.left_out) {
+        dropped.drop(&field)?;
+    }
+    ids::fit(&mut request, options.ids);
+    let names = ToolNames::fit(&mut request, to);
+    let written = match to {
+        Format::Chat => chat::write_request(&request, target, &mut dropped)?,
+        Format::Responses => responses::write_request(&request, target, &mut dropped)?,
+        Format::Messages => messages::write_request(&request, target, &mut dropped)?,
+        Format::Gemini => gemini::write_request(&request, target, &mut dropped)?,
+        Format::Converse => converse::write_request(&request, target, &mut dropped)?,
+        other => return Err(not_converted(other)),
+    };
+    let echo = match from {
+        Format::Responses => responses::echo(json),
+        _ => Vec::new(),
+    };
+    Ok(ConvertedRequest {
+        json: written,
+        names,
+        dropped: dropped.fields().to_vec(),
+        include_usage: request.include_usage,
+        echo,
+    })
+}
+
+fn not_converted(format: Format) -> ConvertError {
+    let problem = format!("can't be put into another format: it is in that of {}", format.label());
+    ConvertError::unsupported("model", problem)
 }

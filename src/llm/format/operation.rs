@@ -193,6 +193,11 @@ impl Operation {
         }
     }
 
+    /// Whether its requests and answers can be put into other formats.
+    pub fn is_convertible(&self) -> bool {
+        matches!(self, Self::Generate(Format::Chat | Format::Responses | Format::Messages))
+    }
+
     /// Whether it only counts the tokens of its body, which costs nothing.
     pub fn counts_tokens(&self) -> bool {
         matches!(self, Self::CountTokens | Self::Gemini { method: GeminiMethod::CountTokens, .. })
@@ -220,6 +225,11 @@ impl Operation {
             Self::Invoke { .. } => Format::Converse,
             _ => self.format().unwrap_or(Format::Chat),
         }
+    }
+
+    /// Whether its streams are server-sent events only if the query asks for them.
+    pub fn streams_events_on_request(&self) -> bool {
+        matches!(self, Self::Gemini { method: GeminiMethod::StreamGenerateContent, .. })
     }
 
     /// How the events of its streams are written, if that is in binary.
@@ -342,6 +352,9 @@ impl Operation {
             }
             (Self::CountTokens, UpstreamApi::Vertex) => {
                 Self::RawPredict { model: COUNTING_MODEL.to_owned(), is_stream: false }
+            }
+            (Self::Generate(Format::Messages), UpstreamApi::Converse) => {
+                Self::Invoke { model: model(), is_stream, format: Format::Messages }
             }
             (Self::RawPredict { .. }, UpstreamApi::Anthropic | UpstreamApi::Azure) => {
                 Self::Generate(Format::Messages)

@@ -21,6 +21,7 @@ use crate::crypto::SecretBytes;
 use crate::directory::upstream_entry::Address;
 use crate::json::object::BodyPieces;
 use crate::proxy::DataPlane;
+use crate::proxy::answer_reader::is_compressed;
 use crate::proxy::concurrency::ConcurrencyPermit;
 use crate::proxy::context::RequestContext;
 use crate::proxy::error::{ProxyError, RefusedCredential};
@@ -210,7 +211,24 @@ fn refuse(
     accounted: &mut AccountedRequest,
 ) -> Result<UpstreamResponse, Failed> {
     let response = refuse_redirect(response, &ready.request, accounted)?;
-    refuse_credential(response, ready, target, accounted)
+    let response = refuse_credential(response, ready, target, accounted)?;
+    refuse_unreadable(response, target, accounted)
+}
+
+/// Refuses an answer that would have to be converted and can't be read.
+fn refuse_unreadable(
+    response: UpstreamResponse,
+    target: &Target<'_>,
+    accounted: &mut AccountedRequest,
+) -> Result<UpstreamResponse, Failed> {
+    let UpstreamResponse { status, headers, .. } = &response;
+    if target.conversion.is_none() || !status.is_success() || !is_compressed(headers) {
+        return Ok(response);
+    }
+    let status = status.as_u16();
+    accounted.refused(status, "answer_unreadable", "compressed".to_owned());
+    let error = ProxyError::UpstreamUnreadable;
+    Err(Failed { error, status: Some(status), may_be_billed: true })
 }
 
 /// Refuses a redirect: an SDK would follow it with the prompt, and with the key unless that is in

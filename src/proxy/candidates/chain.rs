@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Candidate, Candidates, ModelRequest, check_usable, model_for, scope_of, unavailable};
+use super::{
+    Candidate, Candidates, ModelRequest, FormatChoice, check_usable, model_for, scope_of, unavailable,
+};
 use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
 use crate::domain::policy::Subject;
 use crate::domain::policy::fallback::Candidate as ChainCandidate;
@@ -45,7 +47,8 @@ pub(super) async fn of_chain(
         (false, false) => without_cooling(plane, subject, priced)?,
     };
     let (chain, policies) = (Some(Arc::clone(chain)), Arc::clone(policies));
-    Ok(Candidates { list, chain, left_out, policies, subscription: None })
+    let (subscription, formats) = (None, FormatChoice::CallersFirst);
+    Ok(Candidates { list, chain, left_out, policies, subscription, formats })
 }
 
 /// Those that exist, are enabled and have their secret, in the order in which they are tried.
@@ -70,7 +73,7 @@ async fn usable(
             Ok(None) => continue,
             Err(error) => return Err(unavailable(context, &error)),
         };
-        if let Err(error) = check_usable(&upstream, operation) {
+        if let Err(error) = check_usable(&upstream, operation, FormatChoice::CallersFirst) {
             obstacle.get_or_insert(error);
             continue;
         }

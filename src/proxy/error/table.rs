@@ -5,6 +5,7 @@ use actix_web::http::StatusCode;
 use super::row::{Retry, Row, denied, row};
 use super::{ProxyError, RefusedCredential};
 use crate::domain::provider::UpstreamApi;
+use crate::llm::convert::error::ConvertError;
 use crate::policy::admission::Reason;
 use crate::proxy::content_coding::SUPPORTED;
 
@@ -16,6 +17,27 @@ impl ProxyError {
             Self::Body(error) => {
                 row(StatusCode::BAD_REQUEST, error.code(), Never, error.to_string())
             }
+            Self::NotConvertible { model, error } => row(
+                StatusCode::BAD_REQUEST,
+                match error {
+                    ConvertError::Invalid { .. } => "invalid_parameter",
+                    ConvertError::Unsupported { .. } => "unsupported_parameter",
+                },
+                Never,
+                format!("{error}. (The model is '{model}', whose provider has another format.)"),
+            ),
+            Self::UpstreamUnreadable => row(
+                StatusCode::BAD_GATEWAY,
+                "upstream_answer_unreadable",
+                May,
+                "The provider's answer can't be put into the format of the request: it is compressed or longer than 32 MiB. Ask for a stream, or for a shorter answer.",
+            ),
+            Self::UpstreamReported { message } => row(
+                StatusCode::BAD_GATEWAY,
+                "upstream_error",
+                May,
+                format!("The provider gave no usable answer: {message}"),
+            ),
             Self::ModelOverride { field } => row(
                 StatusCode::BAD_REQUEST,
                 "model_override",

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::*;
 use crate::accounting::engine::denied_status;
 use crate::domain::metadata::Metadata;
+use crate::llm::convert::error::ConvertError;
 use serde_json::{Value, json};
 
 fn request_id() -> RequestId {
@@ -56,6 +57,9 @@ fn all() -> Vec<ProxyError> {
         E::ConcurrencyLimited { name: name() },
         E::KeyAttemptsLimited { retry_after: 7 },
         E::NotServed,
+        E::NotConvertible { model: name(), error: ConvertError::unsupported("n", "must be 1") },
+        E::UpstreamUnreadable,
+        E::UpstreamReported { message: name() },
         E::FormatNotServed { configuration: Some(name()), provider: Provider::Anthropic },
         E::Internal,
         E::UpstreamUnresolved,

@@ -1,0 +1,383 @@
+//! An answer on its way from an upstream's format into the caller's: frames become events, events become
+//! the caller's bytes.
+
+use super::answer::{Answer, AnswerEvent, BlockKind, Failure, effective_stop};
+use super::fields::{Fields, Path};
+use super::frames::{Frame, FrameReader};
+use super::sequence::Sequencer;
+use super::{AnswerContext, IdRule, ToolNames, chat, converse, gemini, messages, responses};
+use crate::llm::answer::BinaryEvents;
+use crate::llm::format::Format;
+
+/// What the conversion of an answer has to know. Made with the request.
+#[derive(Debug, Clone)]
+pub struct Conversion {
+    /// The upstream's format.
+    pub from: Format,
+    /// The caller's: chat, responses or messages. With the same format, only frames are converted.
+    pub to: Format,
+    /// How the upstream's streams are framed, if not as server-sent events.
+    pub binary: Option<BinaryEvents>,
+    pub names: ToolNames,
+    pub context: AnswerContext,
+}
+
+impl Conversion {
+    /// A whole answer for a caller who wants no stream. `is_stream` tells that the upstream streamed it
+    /// nevertheless.
+    pub fn plain(&self, body: &[u8], is_stream: bool) -> Result<String, Failure> {
+        let mut refiner = Refiner::new(self);
+        let (mut answer, mut events) = (Answer::default(), Vec::new());
+        for event in self.events(body, is_stream)? {
+            refiner.refine(event, &mut events);
+        }
+        let has_ended = events.contains(&AnswerEvent::End);
+        for event in events {
+            match event {
+                AnswerEvent::Failed(failure) => return Err(failure),
+                event => answer.fold(event),
+            }
+        }
+        match self.to {
+            _ if !has_ended => Err(cut_short()),
+            Format::Responses => Ok(responses::write_answer(&self.context, &answer)),
+            Format::Messages => Ok(messages::write_answer(&self.context, &answer)),
+            _ => Ok(chat::write_answer(&self.context, &answer)),
+        }
+    }
+
+    /// The events of a whole answer.
+    fn events(&self, body: &[u8], is_stream: bool) -> Result<Vec<AnswerEvent>, Failure> {
+        if is_stream {
+            let (mut frames, mut reader) = (FrameReader::new(self.binary), Reader::new(self.from));
+            let mut events = Vec::new();
+            frames.read(body, |frame| reader.read(frame, &mut events));
+            frames.finish(|frame| reader.read(frame, &mut events));
+            reader.finish(&mut events);
+            return Ok(events);
+        }
+        let text = std::str::from_utf8(body);
+        let text = text.map_err(|_| failure("the provider's answer is not UTF-8"))?;
+        let read = match self.from {
+            Format::Chat => chat::read_answer(text),
+            Format::Responses => responses::read_answer(text),
+            Format::Messages => messages::read_answer(text),
+            Format::Gemini => gemini::read_answer(text),
+            Format::Converse => converse::read_answer(text),
+            _ => return Err(failure("the provider's format can't be read")),
+        };
+        read.map_err(|error| failure(&error.to_string()))
+    }
+}
+
+fn failure(message: &str) -> Failure {
+    Failure { code: "upstream_error".to_owned(), message: message.to_owned() }
+}
+
+fn cut_short() -> Failure {
+    failure("the provider's answer broke off before its end")
+}
+
+/// Converts a stream as it arrives. An answer that the upstream gave whole becomes a stream, too.
+pub struct StreamConverter {
+    input: Input,
+    refiner: Refiner,
+    output: Output,
+    events: Vec<AnswerEvent>,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// The caller has the proper end.
+    Ended,
+    /// The caller has an error in place of the rest.
+    Failed,
+}
+
+enum Input {
+    Stream { frames: FrameReader, reader: Reader },
+    /// An answer that is whole, as far as it is there.
+    Whole(Vec<u8>, Box<Conversion>),
+    /// Events that stay as they are, in other frames.
+    Reframed { frames: FrameReader },
+}
+
+/// The longest whole answer that becomes a stream, in bytes.
+const MAX_WHOLE: usize = 32 * 1024 * 1024;
+
+impl StreamConverter {
+    /// `is_stream` is whether the upstream streams.
+    pub fn new(conversion: Conversion, is_stream: bool) -> Self {
+        let refiner = Refiner::new(&conversion);
+        let output = Output::new(&conversion);
+        let input = match is_stream {
+            false => Input::Whole(Vec::new(), Box::new(conversion)),
+            true if conversion.from == conversion.to => {
+                Input::Reframed { frames: FrameReader::new(conversion.binary) }
+            }
+            true => Input::Stream {
+                frames: FrameReader::new(conversion.binary),
+                reader: Reader::new(conversion.from),
+            },
+        };
+        Self { input, refiner, output, events: Vec::new(), state: State::Open }
+    }
+
+    /// Takes a chunk of the upstream's and appends what the caller gets for it.
+    pub fn push(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
+        if self.state != State::Open {
+            return;
+        }
+        let mut read = Vec::new();
+        match &mut self.input {
+            Input::Whole(body, _) if body.len() + chunk.len() <= MAX_WHOLE => {
+                body.extend_from_slice(chunk);
+            }
+            Input::Whole(..) => {
+                read.push(AnswerEvent::Failed(failure("the provider's answer is too long")));
+            }
+            Input::Stream { frames, reader } => {
+                frames.read(chunk, |frame| reader.read(frame, &mut read));
+            }
+            Input::Reframed { frames } => {
+                let state = &mut self.state;
+                frames.read(chunk, |frame| reframe(&frame, state, &mut read, out));
+            }
+        }
+        self.write(read, out);
+    }
+
+    /// The upstream's body has ended well: appends what the caller still gets. False if the answer was cut
+    /// short; then [`StreamConverter::fail`] has to follow.
+    pub fn finish(&mut self, out: &mut Vec<u8>) -> bool {
+        let mut read = Vec::new();
+        match &mut self.input {
+            Input::Whole(body, conversion) if self.state == State::Open => {
+                match conversion.events(body, false) {
+                    Ok(events) => read = events,
+                    Err(failure) => read.push(AnswerEvent::Failed(failure)),
+                }
+            }
+            Input::Stream { frames, reader } if self.state == State::Open => {
+                frames.finish(|frame| reader.read(frame, &mut read));
+                reader.finish(&mut read);
+            }
+            Input::Reframed { frames } => {
+                let state = &mut self.state;
+                frames.finish(|frame| reframe(&frame, state, &mut read, out));
+            }
+            _ => {}
+        }
+        self.write(read, out);
+        self.state != State::Open
+    }
+
+    /// The upstream broke off: appends the caller's error event, unless the answer is over.
+    pub fn fail(&mut self, failure: Failure, out: &mut Vec<u8>) {
+        self.write(vec![AnswerEvent::Failed(failure)], out);
+    }
+
+    /// A sign of life for a caller who has been waiting.
+    pub fn ping(&mut self, out: &mut Vec<u8>) {
+        if self.state == State::Open {
+            self.output.ping(out);
+        }
+    }
+
+    /// Whether the caller was told of an error.
+    pub fn has_failed(&self) -> bool {
+        self.state == State::Failed
+    }
+
+    /// The bytes that are kept until more arrives.
+    pub fn held(&self) -> usize {
+        match &self.input {
+            Input::Whole(body, _) => body.len(),
+            Input::Stream { frames, .. } | Input::Reframed { frames } => frames.held(),
+        }
+    }
+
+    fn write(&mut self, read: Vec<AnswerEvent>, out: &mut Vec<u8>) {
+        for event in read {
+            self.refiner.refine(event, &mut self.events);
+        }
+        for event in self.events.drain(..) {
+            if self.state != State::Open {
+                continue;
+            }
+            match event {
+                AnswerEvent::End => self.state = State::Ended,
+                AnswerEvent::Failed(_) => self.state = State::Failed,
+                _ => {}
+            }
+            self.output.write(event, out);
+        }
+    }
+}
+
+/// Writes an event of Anthropic's as a server-sent one: its name is its type.
+fn reframe(frame: &Frame<'_>, state: &mut State, read: &mut Vec<AnswerEvent>, out: &mut Vec<u8>) {
+    match frame {
+        Frame::Event(_, data) if *state == State::Open => {
+            let fields = Fields::parse(data, &Path::ROOT).ok();
+            let kind = fields.and_then(|fields| fields.text("type", &Path::ROOT).ok().flatten());
+            let Some(kind) = kind.filter(|kind| !kind.contains(['\r', '\n'])) else { return };
+            out.extend_from_slice(b"event: ");
+            out.extend_from_slice(kind.as_bytes());
+            out.extend_from_slice(b"\ndata: ");
+            // JSON needs no line breaks, and one of them would end the field.
+            out.extend(data.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n')));
+            out.extend_from_slice(b"\n\n");
+            match &*kind {
+                "message_stop" => *state = State::Ended,
+                "error" => *state = State::Failed,
+                _ => {}
+            }
+        }
+        Frame::Event(..) => {}
+        Frame::Exception(name, payload) => read.push(AnswerEvent::Failed(exception(name, payload))),
+        Frame::Damaged(what) => read.push(AnswerEvent::Failed(failure(what))),
+    }
+}
+
+/// An exception in a binary stream: its name, and the message in its payload.
+fn exception(name: &str, payload: &str) -> Failure {
+    let fields = Fields::parse(payload, &Path::ROOT).ok();
+    let message = fields.and_then(|fields| fields.text("message", &Path::ROOT).ok().flatten());
+    let message = message.unwrap_or_else(|| "The provider ended its answer with an error.".into());
+    Failure { code: name.to_owned(), message: message.into_owned() }
+}
+
+/// Reads the frames of an upstream's stream.
+enum Reader {
+    Chat(chat::StreamReader),
+    Responses(responses::StreamReader),
+    Messages(messages::StreamReader),
+    Gemini(gemini::StreamReader),
+    Converse(converse::StreamReader),
+}
+
+impl Reader {
+    fn new(format: Format) -> Self {
+        match format {
+            Format::Responses => Self::Responses(responses::StreamReader::new()),
+            Format::Messages => Self::Messages(messages::StreamReader::new()),
+            Format::Gemini => Self::Gemini(gemini::StreamReader::new()),
+            Format::Converse => Self::Converse(converse::StreamReader::new()),
+            _ => Self::Chat(chat::StreamReader::new()),
+        }
+    }
+
+    fn read(&mut self, frame: Frame<'_>, out: &mut Vec<AnswerEvent>) {
+        let (name, data) = match frame {
+            Frame::Event(name, data) => (name, data),
+            Frame::Exception(name, payload) => {
+                return out.push(AnswerEvent::Failed(exception(name, payload)));
+            }
+            Frame::Damaged(what) => return out.push(AnswerEvent::Failed(failure(what))),
+        };
+        match self {
+            Self::Chat(reader) => reader.read(name, data, out),
+            Self::Responses(reader) => reader.read(name, data, out),
+            Self::Messages(reader) => reader.read(name, data, out),
+            Self::Gemini(reader) => reader.read(name, data, out),
+            Self::Converse(reader) => reader.read(name, data, out),
+        }
+    }
+
+    fn finish(&mut self, out: &mut Vec<AnswerEvent>) {
+        match self {
+            Self::Chat(reader) => reader.finish(out),
+            Self::Responses(reader) => reader.finish(out),
+            Self::Messages(reader) => reader.finish(out),
+            Self::Gemini(reader) => reader.finish(out),
+            Self::Converse(reader) => reader.finish(out),
+        }
+    }
+}
+
+/// Writes the events of a stream for the caller.
+enum Output {
+    Chat(chat::AnswerWriter),
+    Responses(responses::AnswerWriter),
+    Messages(messages::AnswerWriter),
+}
+
+impl Output {
+    fn new(conversion: &Conversion) -> Self {
+        let context = conversion.context.clone();
+        match conversion.to {
+            Format::Responses => Self::Responses(responses::AnswerWriter::new(context)),
+            Format::Messages => Self::Messages(messages::AnswerWriter::new(context)),
+            _ => Self::Chat(chat::AnswerWriter::new(context)),
+        }
+    }
+
+    fn write(&mut self, event: AnswerEvent, out: &mut Vec<u8>) {
+        match self {
+            Self::Chat(writer) => writer.write(event, out),
+            Self::Responses(writer) => writer.write(event, out),
+            Self::Messages(writer) => writer.write(event, out),
+        }
+    }
+
+    fn ping(&mut self, out: &mut Vec<u8>) {
+        match self {
+            Self::Chat(writer) => writer.ping(out),
+            Self::Responses(writer) => writer.ping(out),
+            Self::Messages(writer) => writer.ping(out),
+        }
+    }
+}
+
+/// Makes of a provider's events what holds for all callers: the caller's names of tools, calls with ids,
+/// the reason for the stop that the blocks show, and blocks in order where the caller's format needs that.
+struct Refiner {
+    names: ToolNames,
+    ids: IdRule,
+    seed: String,
+    calls: u32,
+    sequencer: Option<Sequencer>,
+}
+
+impl Refiner {
+    fn new(conversion: &Conversion) -> Self {
+        // Chats number the calls of tools, so several may be open at once.
+        let sequencer = (conversion.to != Format::Chat).then(Sequencer::default);
+        Self {
+            names: conversion.names.clone(),
+            ids: IdRule::of(Format::Responses),
+            seed: conversion.context.seed.clone(),
+            calls: 0,
+            sequencer,
+        }
+    }
+
+    fn refine(&mut self, event: AnswerEvent, out: &mut Vec<AnswerEvent>) {
+        let event = match event {
+            AnswerEvent::Open { block, kind: BlockKind::ToolCall { id, name } } => {
+                let id = if self.ids.takes(&id) { id } else { self.made_id() };
+                self.calls += 1;
+                let name = self.names.original(&name).to_owned();
+                AnswerEvent::Open { block, kind: BlockKind::ToolCall { id, name } }
+            }
+            AnswerEvent::Stop(mut stop) => {
+                stop.reason = effective_stop(stop.reason, self.calls > 0);
+                AnswerEvent::Stop(stop)
+            }
+            other => other,
+        };
+        match &mut self.sequencer {
+            Some(sequencer) => sequencer.push(event, out),
+            None => out.push(event),
+        }
+    }
+
+    /// An id of at most 40 characters, which no other call has.
+    fn made_id(&self) -> String {
+        let seed: String = self.seed.chars().take(24).collect();
+        format!("call_{seed}_{}", self.calls)
+    }
+}

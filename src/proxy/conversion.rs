@@ -1,0 +1,222 @@
+//! The conversion of a request for the targets that speak another format than the caller.
+//!
+//! It comes after the guard, and every target has its own, made of what the guard let pass.
+
+use std::sync::Arc;
+
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::web::block;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use smallvec::SmallVec;
+
+use super::DataPlane;
+use super::candidates::{Candidate, Candidates};
+use super::context::RequestContext;
+use super::error::ProxyError;
+use super::guard::GuardedBody;
+use super::read::CallerBody;
+use super::target::SEGMENT;
+use crate::accounting::budget::Share;
+use crate::directory::upstream_entry::UpstreamEntry;
+use crate::domain::provider::{Provider, UpstreamApi};
+use crate::llm::convert::conversion::Conversion;
+use crate::llm::convert::{
+    AnswerContext, ConvertedRequest, IdRule, RequestOptions, Target, convert_request,
+};
+use crate::llm::format::{Format, Operation};
+use crate::llm::gemini::GeminiMethod;
+use crate::llm::limits::BodyFacts;
+
+/// The caller wants an error for a field that would be left out.
+const STRICT: HeaderName = HeaderName::from_static("x-tollgate-strict");
+
+/// A longer body is converted on a thread of its own, in bytes.
+const MAX_INLINE: usize = 256 * 1024;
+
+/// The most tokens of an answer where the target's format needs a number and neither the caller, nor the
+/// configuration, nor the catalogue has one: Anthropic's current models all take it.
+const USUAL_MAX_TOKENS: u64 = 8192;
+/// The same for an answer that is not streamed. Anthropic's SDKs refuse to wait longer than ten minutes,
+/// which they expect beyond this.
+const PLAIN_MAX_TOKENS: u64 = 21_333;
+
+/// The most bytes in the header that names the fields that were left out.
+const MAX_DROPPED: usize = 1024;
+
+/// A request in the format of its target.
+pub struct Converted {
+    pub body: CallerBody,
+    /// What is asked, in that format.
+    pub operation: Operation,
+    pub conversion: Arc<Conversion>,
+    /// The caller's fields that were left out, for a header.
+    pub dropped: Option<HeaderValue>,
+}
+
+/// One for each candidate: nothing where the caller's body is the target's, an error where it can't be
+/// converted.
+pub type Conversions = SmallVec<[Result<Option<Converted>, ProxyError>; 1]>;
+
+/// Converts the request for the candidates that need it. Their bodies are taken from the memory that
+/// `share` is of.
+pub async fn conversions(
+    plane: &DataPlane,
+    (operation, headers): (&Operation, &HeaderMap),
+    candidates: &Candidates,
+    body: &GuardedBody,
+    share: &mut Option<Share>,
+    context: &mut RequestContext,
+) -> Result<Conversions, ProxyError> {
+    let mut all = Conversions::new();
+    for candidate in &candidates.list {
+        let to = candidates.formats.format_for(operation, candidate);
+        let (Some(from), Some(to), Some(body)) = (operation.format(), to, body.get()) else {
+            all.push(Ok(None));
+            continue;
+        };
+        if from == to {
+            all.push(Ok(None));
+            continue;
+        }
+        let job = Job::new(plane, (from, to), candidate, headers, body, context);
+        let converted = if body.json.text().len() > MAX_INLINE {
+            block(move || job.run()).await.map_err(|_| ProxyError::Internal)?
+        } else {
+            job.run()
+        };
+        if let Ok(converted) = &converted
+            && let Some(share) = share
+            && !share.grow(converted.body.json.text().len())
+        {
+            return Err(ProxyError::Overloaded);
+        }
+        all.push(converted.map(Some));
+    }
+    Ok(all)
+}
+
+/// One conversion, which may be done on another thread.
+struct Job {
+    text: bytes::Bytes,
+    from: Format,
+    to: Format,
+    /// The target's name for the model.
+    model: String,
+    default_max_tokens: u64,
+    takes_call_ids: bool,
+    options: RequestOptions,
+    context: AnswerContext,
+    is_stream: bool,
+    api: UpstreamApi,
+}
+
+impl Job {
+    fn new(
+        plane: &DataPlane,
+        (from, to): (Format, Format),
+        candidate: &Candidate,
+        headers: &HeaderMap,
+        body: &CallerBody,
+        context: &mut RequestContext,
+    ) -> Self {
+        let Candidate { upstream, model } = candidate;
+        let record = context.request.record();
+        let ids = if upstream.provider_name == Provider::Mistral.catalogue_name() && to == Format::Chat
+        {
+            IdRule::MISTRAL
+        } else {
+            IdRule::of(to)
+        };
+        let is_stream = body.json.get("stream") == Some("true");
+        let longest = if is_stream { u64::MAX } else { PLAIN_MAX_TOKENS };
+        let known = model.max_output_tokens.map(|most| most.min(longest));
+        let asked = record.model_asked.clone();
+        let seed = record.ids.request_id.uuid().simple().to_string();
+        Self {
+            text: body.json.bytes(),
+            from,
+            to,
+            model: model.name.clone(),
+            default_max_tokens: configured_max_tokens(upstream)
+                .or(known)
+                .unwrap_or(USUAL_MAX_TOKENS),
+            takes_call_ids: upstream.provider == Provider::Gemini,
+            options: RequestOptions { ids, is_strict: is_strict(headers) },
+            context: AnswerContext {
+                model: asked.unwrap_or_else(|| model.name.clone()),
+                created: u64::try_from(plane.clock.now().timestamp()).unwrap_or(0),
+                // The time of the request is in its beginning.
+                seed: seed.get(8..).unwrap_or_default().to_owned(),
+                ..AnswerContext::default()
+            },
+            is_stream,
+            api: upstream.provider.api(),
+        }
+    }
+
+    fn run(self) -> Result<Converted, ProxyError> {
+        let Self { from, to, model, is_stream, api, mut context, .. } = self;
+        // A body is UTF-8 once it is read as JSON.
+        let text = std::str::from_utf8(&self.text).map_err(|_| ProxyError::Internal)?;
+        let target = Target {
+            model: &model,
+            default_max_tokens: self.default_max_tokens,
+            takes_call_ids: self.takes_call_ids,
+        };
+        let converted = convert_request(text, from, to, &target, self.options);
+        let converted = converted
+            .map_err(|error| ProxyError::NotConvertible { model: model.clone(), error })?;
+        let ConvertedRequest { json, names, dropped, include_usage, echo } = converted;
+        // A token has about four bytes.
+        context.estimated_input = json.len() as u64 / 4;
+        context.include_usage = include_usage;
+        context.echo = echo;
+        let encoded = || utf8_percent_encode(&model, SEGMENT).to_string();
+        let operation = match to {
+            Format::Gemini if is_stream => Operation::Gemini {
+                model: encoded(),
+                method: GeminiMethod::StreamGenerateContent,
+            },
+            Format::Gemini => {
+                Operation::Gemini { model: encoded(), method: GeminiMethod::GenerateContent }
+            }
+            Format::Converse => Operation::Converse { model: encoded(), is_stream },
+            other => Operation::Generate(other),
+        };
+        let (json, facts) = BodyFacts::parse_in(to, json.into()).map_err(ProxyError::Body)?;
+        let binary = operation.at(api, encoded, is_stream).binary_events();
+        let conversion = Arc::new(Conversion { from: to, to: from, binary, names, context });
+        let body = CallerBody { json, facts };
+        Ok(Converted { body, operation, conversion, dropped: dropped_header(&dropped) })
+    }
+}
+
+fn is_strict(headers: &HeaderMap) -> bool {
+    let value = headers.get(STRICT).and_then(|value| value.to_str().ok());
+    value.is_some_and(|value| matches!(value.trim(), "true" | "1" | "on"))
+}
+
+/// The configuration's default for the length of answers.
+fn configured_max_tokens(upstream: &UpstreamEntry) -> Option<u64> {
+    let mut defaults = upstream.default_parameters.iter();
+    let (_, value) = defaults.find(|(name, _)| name == "max_tokens")?;
+    value.parse().ok()
+}
+
+/// The names of the fields, which are the caller's words, as far as they have room.
+fn dropped_header(fields: &[String]) -> Option<HeaderValue> {
+    const VISIBLE: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b',');
+    let mut value = String::new();
+    for (place, field) in fields.iter().enumerate() {
+        let name = utf8_percent_encode(field, VISIBLE).to_string();
+        if value.len() + name.len() > MAX_DROPPED {
+            value.push_str(&format!("{}and {} more", if place == 0 { "" } else { ", " }, fields.len() - place));
+            break;
+        }
+        if place > 0 {
+            value.push(',');
+        }
+        value.push_str(&name);
+    }
+    HeaderValue::try_from(value).ok().filter(|value| !value.is_empty())
+}

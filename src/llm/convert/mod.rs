@@ -13,12 +13,15 @@
 //! turn n + 1; words that are not known survive as text.
 
 pub mod answer;
+mod converse;
 pub mod error;
 mod fields;
+mod gemini;
 mod ids;
 mod names;
 pub mod opaque;
 pub mod request;
+mod runs;
 mod sequence;
 
 pub use ids::IdRule;

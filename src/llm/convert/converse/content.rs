@@ -2,9 +2,7 @@
 
 use super::super::error::{ConvertError, Dropped};
 use super::super::opaque::{Family, OpaqueKind};
-use super::super::request::{
-    Block, CacheMark, Media, ReasoningBlock, ToolCall, ToolResult,
-};
+use super::super::request::{Block, CacheMark, Media, ReasoningBlock, ToolCall, ToolResult};
 use super::documents::DocumentNames;
 use super::media::write_media;
 use crate::json::writer::JsonWriter;
@@ -68,8 +66,12 @@ impl<'d> ContentWriter<'d> {
                 None
             }
             Block::Media(media) if is_model => {
-                let problem = "is not supported in what the assistant said by Bedrock's Converse API";
-                return Err(ConvertError::unsupported(super::media::kind_name(media.kind), problem));
+                let problem =
+                    "is not supported in what the assistant said by Bedrock's Converse API";
+                return Err(ConvertError::unsupported(
+                    super::media::kind_name(media.kind),
+                    problem,
+                ));
             }
             Block::Media(media) => {
                 self.write_media(media, json)?;

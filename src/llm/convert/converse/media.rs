@@ -84,7 +84,8 @@ pub(super) fn write_media(
         MediaSource::Inline { mime, data } => {
             let format = formats(media.kind).iter().find(|(known, _)| known == mime);
             let Some((_, format)) = format else {
-                let problem = format!("of type '{mime}' is not supported by Bedrock's Converse API");
+                let problem =
+                    format!("of type '{mime}' is not supported by Bedrock's Converse API");
                 return Err(ConvertError::unsupported(kind, problem));
             };
             (*format, "bytes", Cow::Borrowed(&**data))

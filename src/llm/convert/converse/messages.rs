@@ -36,9 +36,7 @@ pub(super) fn write_messages(
 
 /// The blocks in order; of the user's, the results of calls come first, as the models want them.
 fn ordered<'r, 'a>(run: &'r Run<'_, 'a>) -> impl Iterator<Item = &'r Block<'a>> {
-    let is_first = |block: &&'r Block<'a>| {
-        run.is_model || matches!(block, Block::ToolResult(_))
-    };
+    let is_first = |block: &&'r Block<'a>| run.is_model || matches!(block, Block::ToolResult(_));
     let blocks = || run.blocks.iter().map(|block| &**block);
     blocks().filter(is_first).chain(blocks().filter(move |block| !is_first(block)))
 }

@@ -1,8 +1,6 @@
 //! Reads the events of a stream. The usage comes after the message's end, in `metadata`.
 
-use super::super::answer::{
-    Annotation, AnswerEvent, AnswerUsage, BlockKind, Failure,
-};
+use super::super::answer::{Annotation, AnswerEvent, AnswerUsage, BlockKind, Failure};
 use super::super::fields::{Fields, Path, parse_text};
 use super::super::opaque::{Family, Opaque, OpaqueKind};
 use super::stop::read_stop;
@@ -175,7 +173,9 @@ impl StreamReader {
                 let block = self.block(index, OpenKind::Call, out)?;
                 out.extend(block.map(|block| AnswerEvent::Arguments { block, json }));
             }
-        } else if let Some(reasoning) = delta.get("reasoningContent").map(parse_object).transpose()? {
+        } else if let Some(reasoning) =
+            delta.get("reasoningContent").map(parse_object).transpose()?
+        {
             for event in reasoning_events(&reasoning)? {
                 let block = self.block(index, OpenKind::Reasoning, out)?;
                 out.extend(block.map(|block| event.of(block)));

@@ -53,7 +53,8 @@ pub(super) fn write_tools(
             if !has_tools {
                 for name in called {
                     let (name, parameters) = (name.into(), None);
-                    let tool = Tool { name, description: None, parameters, strict: None, cache: None };
+                    let tool =
+                        Tool { name, description: None, parameters, strict: None, cache: None };
                     write_tool(&tool, json);
                 }
             }

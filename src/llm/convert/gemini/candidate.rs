@@ -59,11 +59,7 @@ impl CandidateReader {
         }
     }
 
-    fn read_part(
-        &mut self,
-        part: &Fields<'_>,
-        out: &mut Vec<AnswerEvent>,
-    ) -> Result<(), Failure> {
+    fn read_part(&mut self, part: &Fields<'_>, out: &mut Vec<AnswerEvent>) -> Result<(), Failure> {
         let text = |key| part.get(key).map(|raw| parse_text(raw).ok_or_else(malformed)).transpose();
         let signature = text("thoughtSignature")?.filter(|signature| !signature.is_empty());
         if let Some(call) = part.get("functionCall") {

@@ -60,10 +60,7 @@ fn places<'r>(run: &'r Run<'_, '_>) -> HashMap<&'r str, usize> {
     places
 }
 
-fn model_parts<'r>(
-    run: &'r Run<'_, '_>,
-    model: Model<'_>,
-) -> Result<Vec<Part<'r>>, ConvertError> {
+fn model_parts<'r>(run: &'r Run<'_, '_>, model: Model<'_>) -> Result<Vec<Part<'r>>, ConvertError> {
     let mut turn = ModelTurn::new(model.may_need_signatures());
     for block in &run.blocks {
         match turn.take(block) {

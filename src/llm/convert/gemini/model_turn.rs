@@ -74,7 +74,8 @@ impl<'p> ModelTurn<'p> {
     /// does not sign thoughts.
     fn take_signature(&mut self, own: Option<&'p str>, is_call: bool) -> Option<&'p str> {
         if own.is_none()
-            && let Some((signature, _)) = self.pending.take_if(|(_, text)| is_call || text.is_empty())
+            && let Some((signature, _)) =
+                self.pending.take_if(|(_, text)| is_call || text.is_empty())
         {
             return Some(signature);
         }

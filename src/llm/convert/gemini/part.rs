@@ -52,7 +52,8 @@ impl<'p> Part<'p> {
         beside: &mut Vec<Part<'p>>,
     ) -> Result<Self, ConvertError> {
         let Some(name) = &result.name else {
-            let problem = "belongs to no call of a tool before it; Google's API needs the tool's name";
+            let problem =
+                "belongs to no call of a tool before it; Google's API needs the tool's name";
             let field = format!("tool result {}", result.id);
             return Err(ConvertError::invalid(field, problem));
         };

@@ -23,6 +23,8 @@ pub mod opaque;
 pub mod request;
 mod runs;
 mod sequence;
+#[cfg(test)]
+mod shown;
 
 pub use ids::IdRule;
 pub use names::ToolNames;

@@ -6,7 +6,7 @@ use super::super::opaque::{Family, Opaque, OpaqueKind};
 use super::stop::read_stop;
 use crate::llm::converse::parse_usage;
 
-/// The most blocks that may be open at a time; AWS closes each before the next.
+/// The most calls that may be open at a time; AWS closes each before the next.
 const MAX_OPEN: usize = 64;
 
 /// Reads a stream.
@@ -219,7 +219,8 @@ impl StreamReader {
         self.open(index, kind, Some(opened), out)
     }
 
-    /// Opens a block, in place of one with the same number.
+    /// Opens a block, in place of one with the same number. Only calls may go on beside it: text that was
+    /// not closed is, since nothing of it can follow.
     fn open(
         &mut self,
         index: &str,
@@ -227,7 +228,7 @@ impl StreamReader {
         opened: Option<BlockKind>,
         out: &mut Vec<AnswerEvent>,
     ) -> Result<Option<u32>, Failure> {
-        self.close(|block| block.index == index, out);
+        self.close(|block| block.index == index || block.kind != OpenKind::Call, out);
         if self.open.len() == MAX_OPEN {
             return Err(malformed());
         }

@@ -8,6 +8,8 @@ mod part;
 mod partial_call;
 mod request;
 mod stop;
+#[cfg(test)]
+mod tests;
 mod thinking;
 
 pub(super) use answer::{StreamReader, read_answer};

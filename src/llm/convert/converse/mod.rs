@@ -9,6 +9,8 @@ mod plain;
 mod request;
 mod stop;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod tools;
 
 pub(super) use plain::read_answer;

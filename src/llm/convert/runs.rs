@@ -11,21 +11,26 @@ pub(super) struct Run<'r, 'a> {
     pub(super) blocks: Vec<Cow<'r, Block<'a>>>,
 }
 
-/// The turns by side. Instructions in the middle of a conversation are told to the model by the user, with
+/// The turns by side, without blocks of which nothing is written. Instructions in the middle of a conversation are told to the model by the user, with
 /// a mark that they are instructions: moved to the front they would change what the provider has cached.
-pub(super) fn runs<'r, 'a>(turns: &'r [Turn<'a>]) -> Vec<Run<'r, 'a>> {
+pub(super) fn runs<'r, 'a>(
+    turns: &'r [Turn<'a>],
+    is_written: impl Fn(&Block<'_>) -> bool,
+) -> Vec<Run<'r, 'a>> {
     let mut runs: Vec<Run<'r, 'a>> = Vec::new();
     for turn in turns {
+        let mut blocks = turn.blocks.iter().filter(|block| is_written(block)).peekable();
+        if blocks.peek().is_none() {
+            continue;
+        }
         let is_model = turn.role == Role::Assistant;
         if runs.last().is_none_or(|run| run.is_model != is_model) {
             runs.push(Run { is_model, blocks: Vec::new() });
         }
         let Some(run) = runs.last_mut() else { continue };
         let is_instruction = matches!(turn.role, Role::System | Role::Developer);
-        run.blocks.extend(turn.blocks.iter().map(|block| match block {
-            Block::Text(text) if is_instruction && !text.text.is_empty() => {
-                Cow::Owned(Block::Text(marked(text)))
-            }
+        run.blocks.extend(blocks.map(|block| match block {
+            Block::Text(text) if is_instruction => Cow::Owned(Block::Text(marked(text))),
             other => Cow::Borrowed(other),
         }));
     }
@@ -51,10 +56,12 @@ mod tests {
             turn(Role::User, "a"),
             turn(Role::System, "b"),
             turn(Role::Assistant, "c"),
+            turn(Role::User, ""),
             turn(Role::Assistant, "d"),
             turn(Role::Developer, "e"),
         ];
-        let shown: Vec<(bool, Vec<String>)> = runs(&turns)
+        let is_written = |block: &Block<'_>| *block != Block::Text(TextBlock::default());
+        let shown: Vec<(bool, Vec<String>)> = runs(&turns, is_written)
             .into_iter()
             .map(|run| {
                 let texts = run.blocks.iter().map(|block| match &**block {

@@ -46,16 +46,13 @@ impl<'d> ContentWriter<'d> {
         Self { documents: DocumentNames::default(), dropped }
     }
 
-    /// Writes a block with its mark, if [`is_written`].
+    /// Writes a block with its mark. It has to be one of which something [`is_written`].
     pub(super) fn write(
         &mut self,
         block: &Block<'_>,
         is_model: bool,
         json: &mut JsonWriter,
     ) -> Result<(), ConvertError> {
-        if !is_written(block) {
-            return Ok(());
-        }
         let cache = match block {
             Block::Text(text) => {
                 json.object(|json| json.key("text").string(&text.text));

@@ -12,12 +12,13 @@ pub(super) fn write_messages(
     json: &mut JsonWriter,
     dropped: &mut Dropped,
 ) -> Result<(), ConvertError> {
-    let runs = runs(&request.turns);
+    let runs = runs(&request.turns, is_written);
+    if runs.is_empty() {
+        return Err(ConvertError::invalid("messages", "must hold a message that is not empty"));
+    }
     let mut writer = ContentWriter::new(dropped);
-    let mut is_empty = true;
     json.key("messages").array(|json| {
-        for run in runs.iter().filter(|run| run.blocks.iter().any(|block| is_written(block))) {
-            is_empty = false;
+        for run in &runs {
             json.object(|json| {
                 let role = if run.is_model { "assistant" } else { "user" };
                 json.key("role").string(role);
@@ -27,11 +28,7 @@ pub(super) fn write_messages(
             })?;
         }
         Ok::<_, ConvertError>(())
-    })?;
-    if is_empty {
-        return Err(ConvertError::invalid("messages", "must hold a message that is not empty"));
-    }
-    Ok(())
+    })
 }
 
 /// The blocks in order; of the user's, the results of calls come first, as the models want them.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::super::error::ConvertError;
 use super::super::request::{Block, Request};
 use super::super::runs::{Run, runs};
-use super::model_turn::ModelTurn;
+use super::model_turn::{ModelTurn, signature};
 use super::part::Part;
 use super::thinking::Model;
 use crate::json::writer::JsonWriter;
@@ -17,9 +17,11 @@ pub(super) fn write_contents(
     takes_ids: bool,
     json: &mut JsonWriter,
 ) -> Result<(), ConvertError> {
-    let runs = runs(&request.turns);
+    let runs = runs(&request.turns, is_written);
+    if runs.is_empty() {
+        return Err(ConvertError::invalid("messages", "must hold a message that is not empty"));
+    }
     let mut calls = HashMap::new();
-    let mut is_empty = true;
     json.key("contents").array(|json| {
         for run in &runs {
             let contents = if run.is_model {
@@ -30,7 +32,6 @@ pub(super) fn write_contents(
             };
             let role = if run.is_model { "model" } else { "user" };
             for parts in contents.into_iter().filter(|parts| !parts.is_empty()) {
-                is_empty = false;
                 json.object(|json| {
                     json.key("role").string(role);
                     json.key("parts").array(|json| {
@@ -40,11 +41,18 @@ pub(super) fn write_contents(
             }
         }
         Ok::<_, ConvertError>(())
-    })?;
-    if is_empty {
-        return Err(ConvertError::invalid("messages", "must hold a message that is not empty"));
+    })
+}
+
+/// Whether something is written for the block. Google refuses empty texts without a signature, and
+/// reasoning goes back only with one.
+fn is_written(block: &Block<'_>) -> bool {
+    match block {
+        Block::Text(text) => !text.text.is_empty() || signature(&text.opaque).is_some(),
+        Block::Refusal(text) => !text.is_empty(),
+        Block::Reasoning(reasoning) => signature(&reasoning.opaque).is_some(),
+        Block::Media(_) | Block::ToolCall(_) | Block::ToolResult(_) => true,
     }
-    Ok(())
 }
 
 /// The place of each call in a turn of the model's, by its id.
@@ -90,11 +98,11 @@ fn user_contents<'r>(
                 let place = calls.get(&*result.id).copied().unwrap_or(usize::MAX);
                 results.push((place, Part::result(result, model, &mut media)?));
             }
-            Block::Text(text) if !text.text.is_empty() => others.push(Part::text(&text.text)),
-            Block::Refusal(text) if !text.is_empty() => others.push(Part::text(text)),
+            Block::Text(text) => others.push(Part::text(&text.text)),
+            Block::Refusal(text) => others.push(Part::text(text)),
             Block::Media(one) => others.push(Part::media(one)?),
             Block::ToolCall(call) => others.push(Part::Call { call, signature: None }),
-            Block::Text(_) | Block::Refusal(_) | Block::Reasoning(_) => {}
+            Block::Reasoning(_) => {}
         }
     }
     results.sort_by_key(|(place, _)| *place);

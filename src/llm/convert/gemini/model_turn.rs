@@ -30,18 +30,15 @@ impl<'p> ModelTurn<'p> {
         self.parts.push(part);
     }
 
-    /// Takes a block of the turn; gives it back if it is media or a result.
+    /// Takes a block of the turn, of which something is to be written; gives it back if it is media or a result.
     pub(super) fn take(&mut self, block: &'p Block<'p>) -> Option<&'p Block<'p>> {
         match block {
             Block::Text(block) => {
                 let own = signature(&block.opaque);
                 let signature = self.take_signature(own, false);
-                if !block.text.is_empty() || signature.is_some() {
-                    let text = &block.text;
-                    self.parts.push(Part::Text { text, is_thought: false, signature });
-                }
+                let text = &block.text;
+                self.parts.push(Part::Text { text, is_thought: false, signature });
             }
-            Block::Refusal(text) if text.is_empty() => {}
             Block::Refusal(text) => self.push(Part::text(text)),
             Block::ToolCall(call) => {
                 let own = signature(&call.opaque);
@@ -93,7 +90,7 @@ impl<'p> ModelTurn<'p> {
 }
 
 /// The last signature that Google's models can read.
-fn signature<'p>(opaque: &'p [Opaque<'_>]) -> Option<&'p str> {
+pub(super) fn signature<'p>(opaque: &'p [Opaque<'_>]) -> Option<&'p str> {
     let own = |one: &&Opaque<'_>| one.is_of(Family::Google) && one.kind == OpaqueKind::Signature;
     opaque.iter().rev().find(own).map(|one| &*one.data)
 }

@@ -168,8 +168,8 @@ fn sides_alternate_with_results_first() {
             {"cachePoint": {"type": "default"}},
             {"text": "c"},
             {"text": "[System instruction]\nd"},
+            {"text": "e"},
         ]},
-        {"role": "user", "content": [{"text": "e"}]},
     ]);
     assert_eq!(messages(turns), expected);
     let empty = Request { turns: vec![user(vec![text("")])], ..Request::default() };

@@ -81,12 +81,11 @@ fn sides_alternate_and_empty_texts_go() {
         turn(Role::User, vec![text("a"), text("")]),
         turn(Role::User, vec![text("b")]),
         turn(Role::Assistant, vec![text("")]),
-        turn(Role::System, vec![text("c")]),
+        turn(Role::System, vec![text(""), text("c")]),
         turn(Role::Assistant, vec![text("d"), Block::Refusal("e".into())]),
     ];
     let expected = json!([
-        {"role": "user", "parts": [{"text": "a"}, {"text": "b"}]},
-        {"role": "user", "parts": [{"text": "[System instruction]\nc"}]},
+        {"role": "user", "parts": [{"text": "a"}, {"text": "b"}, {"text": "[System instruction]\nc"}]},
         {"role": "model", "parts": [{"text": "d"}, {"text": "e"}]},
     ]);
     assert_eq!(contents(turns, MODEL), expected);

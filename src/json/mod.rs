@@ -7,6 +7,7 @@
 pub(crate) mod array;
 pub(crate) mod bytes;
 pub(crate) mod case_fold;
+pub(crate) mod compact;
 pub(crate) mod escapes;
 pub(crate) mod key_search;
 pub(crate) mod members;

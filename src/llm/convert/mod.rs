@@ -28,6 +28,9 @@ pub mod request;
 mod responses;
 mod sequence;
 pub mod upstream_error;
+mod runs;
+#[cfg(test)]
+mod shown;
 
 pub use ids::IdRule;
 pub use names::ToolNames;

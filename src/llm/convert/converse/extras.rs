@@ -1,0 +1,143 @@
+//! What Converse passes on to the model in a form of the model's own (`additionalModelRequestFields`):
+//! how much it is to think, and `top_k`.
+
+use super::super::error::{ConvertError, Dropped};
+use super::super::request::{Named, ReasoningWish, Request};
+use crate::json::writer::JsonWriter;
+
+/// The models whose own fields are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    /// AWS, "Amazon Nova: Using the Converse API".
+    Nova,
+    /// AWS, "OpenAI models".
+    OpenAi,
+    /// AWS, "Anthropic Claude models" and "Mistral AI models": both call it `top_k`.
+    TakesTopK,
+    Other,
+}
+
+impl Family {
+    fn of(model: &str) -> Self {
+        let has = |word| model.contains(word);
+        if has("amazon.nova") {
+            Self::Nova
+        } else if has("openai.") {
+            Self::OpenAi
+        } else if has("anthropic.") || has("mistral.") {
+            Self::TakesTopK
+        } else {
+            Self::Other
+        }
+    }
+}
+
+/// Writes the member if there is something for it.
+pub(super) fn write_extras(
+    request: &Request<'_>,
+    model: &str,
+    json: &mut JsonWriter,
+    dropped: &mut Dropped,
+) -> Result<(), ConvertError> {
+    let family = Family::of(model);
+    let mut effort = None;
+    if let Some(Named { field, value }) = &request.reasoning.wish {
+        effort = effort_of(value).filter(|_| matches!(family, Family::Nova | Family::OpenAi));
+        // Nova does not think unless it is asked to.
+        let is_met = *value == ReasoningWish::Off && family == Family::Nova;
+        if effort.is_none() && !is_met {
+            dropped.drop(field)?;
+        }
+    }
+    let mut top_k = request.top_k.as_ref();
+    if matches!(family, Family::OpenAi | Family::Other)
+        && let Some(Named { field, .. }) = top_k.take()
+    {
+        dropped.drop(field)?;
+    }
+    if effort.is_none() && top_k.is_none() {
+        return Ok(());
+    }
+    json.key("additionalModelRequestFields").object(|json| {
+        match effort {
+            Some(effort) if family == Family::Nova => {
+                json.key("reasoningConfig").object(|json| {
+                    json.key("type").string("enabled");
+                    json.key("maxReasoningEffort").string(effort);
+                });
+            }
+            Some(effort) => json.key("reasoning_effort").string(effort),
+            None => {}
+        }
+        match top_k {
+            Some(top_k) if family == Family::Nova => {
+                json.key("inferenceConfig").object(|json| json.key("topK").raw(&top_k.value));
+            }
+            Some(top_k) => json.key("top_k").raw(&top_k.value),
+            None => {}
+        }
+    });
+    Ok(())
+}
+
+/// The nearest of the three efforts that these models have.
+fn effort_of(wish: &ReasoningWish<'_>) -> Option<&'static str> {
+    match wish {
+        ReasoningWish::Off | ReasoningWish::Adaptive(None) => None,
+        ReasoningWish::Budget(..2048) => Some("low"),
+        ReasoningWish::Budget(..8192) => Some("medium"),
+        ReasoningWish::Budget(_) => Some("high"),
+        ReasoningWish::Effort(effort) | ReasoningWish::Adaptive(Some(effort)) => match &**effort {
+            "minimal" | "low" => Some("low"),
+            "medium" => Some("medium"),
+            "high" | "xhigh" | "max" => Some("high"),
+            _ => None,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_family_has_its_own_form() {
+        let effort = |word: &'static str| Some(ReasoningWish::Effort(word.into()));
+        for (model, wish, top_k, expected, dropped_fields) in [
+            (
+                "us.amazon.nova-2-lite-v1:0",
+                effort("xhigh"),
+                Some("20"),
+                r#"{"additionalModelRequestFields":{"reasoningConfig":{"type":"enabled","maxReasoningEffort":"high"},"inferenceConfig":{"topK":20}}}"#,
+                "",
+            ),
+            (
+                "openai.gpt-oss-120b-1:0",
+                Some(ReasoningWish::Budget(2048)),
+                Some("5"),
+                r#"{"additionalModelRequestFields":{"reasoning_effort":"medium"}}"#,
+                "top_k",
+            ),
+            (
+                "mistral.mistral-large-2402-v1:0",
+                effort("low"),
+                Some("5"),
+                r#"{"additionalModelRequestFields":{"top_k":5}}"#,
+                "wish",
+            ),
+            ("meta.llama3-1-8b-instruct-v1:0", effort("low"), Some("5"), "{}", "wish top_k"),
+            ("us.amazon.nova-lite-v1:0", Some(ReasoningWish::Off), None, "{}", ""),
+            ("deepseek.r1-v1:0", Some(ReasoningWish::Off), None, "{}", "wish"),
+            ("openai.gpt-oss-120b-1:0", effort("newer"), None, "{}", "wish"),
+            ("openai.gpt-oss-120b-1:0", None, None, "{}", ""),
+        ] {
+            let mut request = Request::default();
+            request.reasoning.wish = wish.map(|wish| Named::new("wish", wish));
+            request.top_k = top_k.map(|top_k| Named::new("top_k", top_k.into()));
+            let (mut json, mut dropped) = (JsonWriter::new(), Dropped::new(false));
+            json.object(|json| write_extras(&request, model, json, &mut dropped)).unwrap();
+            assert_eq!(json.finish(), expected, "{model}");
+            assert_eq!(dropped.fields().join(" "), dropped_fields, "{model}");
+        }
+    }
+}

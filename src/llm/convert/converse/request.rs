@@ -1,0 +1,152 @@
+//! Writes a request (AWS, "Converse").
+
+use super::super::Target;
+use super::super::error::{ConvertError, Dropped};
+use super::super::request::{Named, OutputFormat, Raw, Request};
+use super::content::write_cache_point;
+use super::extras::write_extras;
+use super::messages::write_messages;
+use super::tools::write_tools;
+use crate::json::writer::JsonWriter;
+
+/// Writes the request for `target`.
+pub(in crate::llm::convert) fn write_request(
+    request: &Request<'_>,
+    target: &Target<'_>,
+    dropped: &mut Dropped,
+) -> Result<String, ConvertError> {
+    drop_fields(request, dropped)?;
+    let mut json = JsonWriter::new();
+    json.object(|json| {
+        write_messages(request, json, dropped)?;
+        write_system(request, json);
+        write_inference_config(request, json)?;
+        write_tools(request, json, dropped)?;
+        write_output_format(request, json)?;
+        write_extras(request, target.model, json, dropped)?;
+        write_service_tier(request, json, dropped)
+    })?;
+    Ok(json.finish())
+}
+
+/// What Converse has no counterpart for: an error where the answer would mean something else.
+fn drop_fields(request: &Request<'_>, dropped: &mut Dropped) -> Result<(), ConvertError> {
+    if let Some(Named { field, .. }) = &request.top_logprobs {
+        let problem = "is not supported by Bedrock's Converse API";
+        return Err(ConvertError::unsupported(field, problem));
+    }
+    let texts = [
+        &request.verbosity,
+        &request.user,
+        &request.prompt_cache_key,
+        &request.prompt_cache_retention,
+    ];
+    for Named { field, .. } in texts.into_iter().flatten() {
+        dropped.drop(field)?;
+    }
+    for Named { field, .. } in [&request.metadata, &request.seed].into_iter().flatten() {
+        dropped.drop(field)?;
+    }
+    let penalties = [&request.presence_penalty, &request.frequency_penalty];
+    for Named { field, value } in penalties.into_iter().flatten() {
+        if number(value) != Some(0.0) {
+            dropped.drop(field)?;
+        }
+    }
+    if let Some(Named { field, value: true }) = &request.store {
+        dropped.drop(field)?;
+    }
+    Ok(())
+}
+
+/// A number, for comparing.
+fn number(raw: &Raw<'_>) -> Option<f64> {
+    raw.parse().ok()
+}
+
+fn write_system(request: &Request<'_>, json: &mut JsonWriter) {
+    if request.system.iter().all(|part| part.text.is_empty()) {
+        return;
+    }
+    json.key("system").array(|json| {
+        for part in request.system.iter().filter(|part| !part.text.is_empty()) {
+            json.object(|json| json.key("text").string(&part.text));
+            write_cache_point(part.cache, json);
+        }
+    });
+}
+
+fn write_inference_config(
+    request: &Request<'_>,
+    json: &mut JsonWriter,
+) -> Result<(), ConvertError> {
+    if let Some(Named { field, value }) = &request.temperature
+        && number(value).is_some_and(|temperature| temperature > 1.0)
+    {
+        let problem = "must be at most 1 for Bedrock's Converse API";
+        return Err(ConvertError::unsupported(field, problem));
+    }
+    let numbers = [
+        ("maxTokens", &request.max_tokens),
+        ("temperature", &request.temperature),
+        ("topP", &request.top_p),
+    ];
+    let stop = request.stop.as_ref().map(|stop| &stop.value[..]).unwrap_or_default();
+    if stop.is_empty() && numbers.iter().all(|(_, number)| number.is_none()) {
+        return Ok(());
+    }
+    json.key("inferenceConfig").object(|json| {
+        for (key, number) in numbers {
+            if let Some(Named { value, .. }) = number {
+                json.key(key).raw(value);
+            }
+        }
+        if !stop.is_empty() {
+            json.key("stopSequences").array(|json| {
+                stop.iter().for_each(|sequence| json.string(sequence));
+            });
+        }
+    });
+    Ok(())
+}
+
+/// The schema is a string in Converse (AWS, `JsonSchemaDefinition`).
+fn write_output_format(request: &Request<'_>, json: &mut JsonWriter) -> Result<(), ConvertError> {
+    let Some(Named { field, value }) = &request.output_format else { return Ok(()) };
+    let OutputFormat::Schema { name, description, schema, .. } = value else {
+        let problem = "has no counterpart in Bedrock's Converse API; give a JSON schema";
+        return Err(ConvertError::unsupported(field, problem));
+    };
+    json.key("outputConfig").object(|json| {
+        json.key("textFormat").object(|json| {
+            json.key("type").string("json_schema");
+            json.key("structure").object(|json| {
+                json.key("jsonSchema").object(|json| {
+                    json.key("schema").string(schema);
+                    for (key, text) in [("name", name), ("description", description)] {
+                        if let Some(text) = text {
+                            json.key(key).string(text);
+                        }
+                    }
+                });
+            });
+        });
+    });
+    Ok(())
+}
+
+fn write_service_tier(
+    request: &Request<'_>,
+    json: &mut JsonWriter,
+    dropped: &mut Dropped,
+) -> Result<(), ConvertError> {
+    let Some(Named { field, value }) = &request.service_tier else { return Ok(()) };
+    match &**value {
+        "auto" | "default" | "standard_only" => {}
+        "flex" | "priority" => json.key("serviceTier").object(|json| {
+            json.key("type").string(value);
+        }),
+        _ => dropped.drop(field)?,
+    }
+    Ok(())
+}

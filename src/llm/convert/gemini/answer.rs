@@ -1,0 +1,170 @@
+//! Reads answers, plain ones and the parts of streams: each part is an answer of its own with what has
+//! come since the part before. A stream ends with the end of its bytes.
+
+use super::super::answer::{AnswerEvent, AnswerUsage, Failure, Stop};
+use super::super::error::UnreadableAnswer;
+use super::super::fields::{Fields, Path, parse_array, parse_text};
+use super::candidate::CandidateReader;
+use super::stop::{blocked, is_reason};
+use crate::llm::gemini::parse_usage;
+use crate::llm::usage::ReportedUsage;
+
+/// Reads a plain answer into events that end with `End`, or with `Failed` if it reports an error.
+pub(in crate::llm::convert) fn read_answer(
+    json: &str,
+) -> Result<Vec<AnswerEvent>, UnreadableAnswer> {
+    let mut reader = StreamReader::new();
+    let mut events = Vec::new();
+    if let Err(failure) = reader.read_part(json, &mut events) {
+        if failure.code == UPSTREAM_ERROR {
+            return Err(UnreadableAnswer(failure.message.into()));
+        }
+        events.push(AnswerEvent::Failed(failure));
+        return Ok(events);
+    }
+    if !reader.has_candidate && reader.stop.is_none() {
+        return Err(UnreadableAnswer("it has neither candidates nor a reason for none".into()));
+    }
+    reader.end(&mut events);
+    Ok(events)
+}
+
+/// Reads the parts of a stream.
+#[derive(Debug, Default)]
+pub(in crate::llm::convert) struct StreamReader {
+    has_started: bool,
+    has_candidate: bool,
+    candidate: CandidateReader,
+    usage: ReportedUsage,
+    /// Why the model stopped, once it said so.
+    stop: Option<Stop>,
+    /// Nothing is read any more.
+    is_over: bool,
+}
+
+/// The code of answers that are not what they should be.
+const UPSTREAM_ERROR: &str = "upstream_error";
+
+impl StreamReader {
+    /// Nothing has come yet.
+    pub(in crate::llm::convert) fn new() -> Self {
+        Self::default()
+    }
+
+    /// The data of one event. Google's events have no names.
+    pub(in crate::llm::convert) fn read(
+        &mut self,
+        _name: Option<&str>,
+        data: &str,
+        out: &mut Vec<AnswerEvent>,
+    ) {
+        if self.is_over || data.trim().is_empty() {
+            return;
+        }
+        if let Err(failure) = self.read_part(data, out) {
+            self.is_over = true;
+            out.push(AnswerEvent::Failed(failure));
+        }
+    }
+
+    /// The bytes ended, which is the proper end if the model said why it stopped.
+    pub(in crate::llm::convert) fn finish(&mut self, out: &mut Vec<AnswerEvent>) {
+        if !self.is_over && self.stop.is_some() {
+            self.end(out);
+        }
+    }
+
+    fn end(&mut self, out: &mut Vec<AnswerEvent>) {
+        self.is_over = true;
+        self.candidate.close(out);
+        out.extend(self.stop.take().map(AnswerEvent::Stop));
+        out.push(AnswerEvent::End);
+    }
+
+    fn read_part(&mut self, data: &str, out: &mut Vec<AnswerEvent>) -> Result<(), Failure> {
+        // An error may come in an array.
+        let elements = parse_array(data);
+        let is_array = elements.is_some();
+        let first = elements.and_then(|elements| elements.first().copied());
+        let part = parse_object(first.unwrap_or(data))?;
+        if let Some(error) = part.get("error") {
+            return Err(reported(error));
+        }
+        if is_array {
+            return Err(malformed());
+        }
+        if !self.has_started {
+            self.has_started = true;
+            let text = |key| part.get(key).and_then(parse_text).map(|text| text.into_owned());
+            out.push(AnswerEvent::Start { id: text("responseId"), model: text("modelVersion") });
+        }
+        if let Some(usage) = part.get("usageMetadata").and_then(parse_usage) {
+            self.usage = self.usage.updated(usage);
+            out.push(AnswerEvent::Usage(counts(self.usage)));
+        }
+        if let Some(candidate) = first_candidate(&part)? {
+            self.has_candidate = true;
+            if let Some(stop) = self.candidate.read(&candidate, out)? {
+                self.stop = Some(stop);
+            }
+        }
+        let feedback = part.get("promptFeedback").map(parse_object).transpose()?;
+        let reason = feedback.as_ref().and_then(|feedback| feedback.get("blockReason"));
+        if let Some(reason) = reason.and_then(parse_text).filter(|reason| is_reason(reason)) {
+            self.stop.get_or_insert_with(|| blocked(&reason));
+        }
+        Ok(())
+    }
+}
+
+/// The answer is not what it should be.
+pub(super) fn malformed() -> Failure {
+    let message = "The provider's answer is not of its format.".to_owned();
+    Failure { code: UPSTREAM_ERROR.to_owned(), message }
+}
+
+/// Reads an object.
+pub(super) fn parse_object(raw: &str) -> Result<Fields<'_>, Failure> {
+    Fields::parse(raw, &Path::ROOT).map_err(|_| malformed())
+}
+
+/// The candidate that is asked for. Others are of no use.
+fn first_candidate<'a>(part: &Fields<'a>) -> Result<Option<Fields<'a>>, Failure> {
+    let Some(candidates) = part.get("candidates") else { return Ok(None) };
+    for candidate in parse_array(candidates).ok_or_else(malformed)? {
+        let candidate = parse_object(candidate)?;
+        if candidate.get("index").is_none_or(|index| index == "0") {
+            return Ok(Some(candidate));
+        }
+    }
+    Ok(None)
+}
+
+/// An error that is reported in place of an answer.
+fn reported(error: &str) -> Failure {
+    let Ok(error) = parse_object(error) else {
+        let message = parse_text(error).unwrap_or(error.into()).into_owned();
+        return Failure { code: "INTERNAL".to_owned(), message };
+    };
+    let text = |key| error.get(key).and_then(parse_text).map(|text| text.into_owned());
+    let code = text("status").or_else(|| error.get("code").map(str::to_owned));
+    Failure {
+        code: code.unwrap_or_else(|| "INTERNAL".to_owned()),
+        message: text("message").unwrap_or_else(|| "The provider reports an error.".to_owned()),
+    }
+}
+
+/// The counts in parts that add up. Google's input includes what was read from a cache.
+fn counts(usage: ReportedUsage) -> AnswerUsage {
+    let counts = usage.counts;
+    let cached = counts.cached_input.unwrap_or(0);
+    AnswerUsage {
+        input: counts.input.map(|input| input.saturating_sub(cached)),
+        cache_read: counts.cached_input,
+        output: counts.output,
+        reasoning: counts.reasoning,
+        audio_input: counts.audio_input,
+        audio_output: counts.audio_output,
+        ..AnswerUsage::default()
+    }
+}

@@ -1,0 +1,177 @@
+//! The parts of which the turns consist.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::super::error::ConvertError;
+use super::super::request::{Block, Media, MediaKind, MediaSource, ToolCall, ToolResult};
+use super::thinking::Model;
+use crate::json::writer::JsonWriter;
+
+#[derive(Debug)]
+pub(super) enum Part<'p> {
+    Text { text: &'p str, is_thought: bool, signature: Option<&'p str> },
+    Call { call: &'p ToolCall<'p>, signature: Option<&'p str> },
+    Result { result: &'p ToolResult<'p>, name: &'p str, media: Vec<Part<'p>> },
+    Inline { mime: &'p str, data: Cow<'p, str> },
+    File { uri: &'p str, mime: Option<&'static str> },
+}
+
+impl<'p> Part<'p> {
+    pub(super) fn text(text: &'p str) -> Self {
+        Self::Text { text, is_thought: false, signature: None }
+    }
+
+    /// Content that is given with the request, or that Google can fetch itself.
+    pub(super) fn media(media: &'p Media<'_>) -> Result<Self, ConvertError> {
+        match &media.source {
+            MediaSource::Inline { mime, data } => {
+                Ok(Self::Inline { mime, data: Cow::Borrowed(data) })
+            }
+            MediaSource::Text(text) => {
+                Ok(Self::Inline { mime: "text/plain", data: Cow::Owned(STANDARD.encode(&**text)) })
+            }
+            MediaSource::Url(url) if can_be_fetched(url) => {
+                Ok(Self::File { uri: url, mime: mime_of(url) })
+            }
+            MediaSource::Url(_) => {
+                let problem = "can't be fetched by Google's API from an address on the web; send \
+                               its content";
+                Err(ConvertError::unsupported(kind_name(media.kind), problem))
+            }
+        }
+    }
+
+    /// The result of a call. Newer models take media within it; what stands beside it otherwise goes to
+    /// `beside`.
+    pub(super) fn result(
+        result: &'p ToolResult<'_>,
+        model: Model<'_>,
+        beside: &mut Vec<Part<'p>>,
+    ) -> Result<Self, ConvertError> {
+        let Some(name) = &result.name else {
+            let problem =
+                "belongs to no call of a tool before it; Google's API needs the tool's name";
+            let field = format!("tool result {}", result.id);
+            return Err(ConvertError::invalid(field, problem));
+        };
+        let mut media = Vec::new();
+        for block in &result.content {
+            let Block::Media(one) = block else { continue };
+            let part = Self::media(one)?;
+            let is_inside = model.is_3_or_newer() && matches!(part, Self::Inline { .. });
+            if is_inside { &mut media } else { &mut *beside }.push(part);
+        }
+        Ok(Self::Result { result, name, media })
+    }
+
+    /// Ids are written where the target takes them.
+    pub(super) fn write(&self, takes_ids: bool, json: &mut JsonWriter) {
+        json.object(|json| match self {
+            Self::Text { text, is_thought, signature } => {
+                json.key("text").string(text);
+                if *is_thought {
+                    json.key("thought").boolean(true);
+                }
+                write_signature(*signature, json);
+            }
+            Self::Call { call, signature } => {
+                json.key("functionCall").object(|json| {
+                    if takes_ids {
+                        json.key("id").string(&call.id);
+                    }
+                    json.key("name").string(&call.name);
+                    json.key("args").raw(&call.object());
+                });
+                write_signature(*signature, json);
+            }
+            Self::Result { result, name, media } => {
+                json.key("functionResponse").object(|json| {
+                    if takes_ids {
+                        json.key("id").string(&result.id);
+                    }
+                    json.key("name").string(name);
+                    // One form for all, whatever the text is, so that the same result is always the same.
+                    json.key("response").object(|json| {
+                        let key = if result.is_error { "error" } else { "output" };
+                        json.key(key).string(&text_of(result));
+                    });
+                    if !media.is_empty() {
+                        json.key("parts").array(|json| {
+                            media.iter().for_each(|part| part.write(takes_ids, json));
+                        });
+                    }
+                });
+            }
+            Self::Inline { mime, data } => json.key("inlineData").object(|json| {
+                json.key("mimeType").string(mime);
+                json.key("data").string(data);
+            }),
+            Self::File { uri, mime } => json.key("fileData").object(|json| {
+                if let Some(mime) = mime {
+                    json.key("mimeType").string(mime);
+                }
+                json.key("fileUri").string(uri);
+            }),
+        });
+    }
+}
+
+fn write_signature(signature: Option<&str>, json: &mut JsonWriter) {
+    if let Some(signature) = signature {
+        json.key("thoughtSignature").string(signature);
+    }
+}
+
+/// The texts of a result, each on lines of its own.
+fn text_of<'t>(result: &'t ToolResult<'_>) -> Cow<'t, str> {
+    let mut texts = result.content.iter().filter_map(|block| match block {
+        Block::Text(text) => Some(&*text.text),
+        _ => None,
+    });
+    let first = Cow::Borrowed(texts.next().unwrap_or_default());
+    texts.fold(first, |all, text| Cow::Owned(format!("{all}\n{text}")))
+}
+
+fn kind_name(kind: MediaKind) -> &'static str {
+    match kind {
+        MediaKind::Image => "image URL",
+        MediaKind::Document => "document URL",
+        MediaKind::Audio => "audio URL",
+        MediaKind::Video => "video URL",
+    }
+}
+
+/// Objects of Cloud Storage, and videos of YouTube (Google, `FileData`).
+fn can_be_fetched(url: &str) -> bool {
+    const YOUTUBE: [&str; 3] =
+        ["https://www.youtube.com/", "https://youtube.com/", "https://youtu.be/"];
+    url.starts_with("gs://") || YOUTUBE.iter().any(|site| url.starts_with(site))
+}
+
+/// The media type that an object's name tells.
+fn mime_of(url: &str) -> Option<&'static str> {
+    const TYPES: [(&str, &str); 17] = [
+        ("jpg", "image/jpeg"),
+        ("jpeg", "image/jpeg"),
+        ("png", "image/png"),
+        ("gif", "image/gif"),
+        ("webp", "image/webp"),
+        ("heic", "image/heic"),
+        ("heif", "image/heif"),
+        ("pdf", "application/pdf"),
+        ("txt", "text/plain"),
+        ("mp3", "audio/mpeg"),
+        ("wav", "audio/wav"),
+        ("flac", "audio/flac"),
+        ("ogg", "audio/ogg"),
+        ("mp4", "video/mp4"),
+        ("mov", "video/quicktime"),
+        ("webm", "video/webm"),
+        ("mpeg", "video/mpeg"),
+    ];
+    let (_, ending) = url.strip_prefix("gs://")?.rsplit_once('.')?;
+    TYPES.iter().find(|(known, _)| ending.eq_ignore_ascii_case(known)).map(|(_, mime)| *mime)
+}

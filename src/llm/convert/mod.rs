@@ -13,6 +13,7 @@
 //! turn n + 1; words that are not known survive as text.
 
 pub mod answer;
+mod chat;
 pub mod error;
 mod fields;
 mod ids;

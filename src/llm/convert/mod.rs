@@ -47,6 +47,9 @@ pub struct Target<'t> {
     pub default_max_tokens: u64,
     /// Google's own API, which takes the ids of calls; Vertex refuses them.
     pub takes_call_ids: bool,
+    /// A provider of chats that wants the reasoning of earlier turns back (DeepSeek, Moonshot, OpenRouter,
+    /// Google's compatible API). Others refuse those fields.
+    pub takes_reasoning: bool,
 }
 
 /// What a writer of answers has to know of the request.

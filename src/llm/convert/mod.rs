@@ -33,6 +33,8 @@ pub struct Target<'t> {
     pub default_max_tokens: u64,
     /// Google's own API, which takes the ids of calls; Vertex refuses them.
     pub takes_call_ids: bool,
+    /// The model takes `prompt_cache_breakpoint` (OpenAI's from gpt-5.6 on); others cache by themselves.
+    pub takes_cache_breakpoints: bool,
 }
 
 /// What a writer of answers has to know of the request.

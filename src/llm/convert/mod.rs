@@ -19,6 +19,7 @@ mod ids;
 mod names;
 pub mod opaque;
 pub mod request;
+mod responses;
 mod sequence;
 
 pub use ids::IdRule;

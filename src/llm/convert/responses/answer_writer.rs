@@ -317,14 +317,17 @@ impl ResponseWriter {
 
     /// Begins the item of a call, after the signatures that are known.
     fn begin_call(&mut self, out: &mut Vec<u8>) {
-        let Some(OpenItem::Call(mut call)) = self.open.take() else { return };
-        if !call.has_begun() {
-            for signature in call.take_signatures() {
-                self.write_opaque_item(&signature, out);
-            }
-            call.begin(self.place("fc"), &mut self.events, out);
+        let signatures = match &mut self.open {
+            Some(OpenItem::Call(call)) if !call.has_begun() => call.take_signatures(),
+            _ => return,
+        };
+        for signature in signatures {
+            self.write_opaque_item(&signature, out);
         }
-        self.open = Some(OpenItem::Call(call));
+        let place = self.place("fc");
+        if let Some(OpenItem::Call(call)) = &mut self.open {
+            call.begin(place, &mut self.events, out);
+        }
     }
 
     fn keep_opaque(&mut self, opaque: Opaque<'static>) {

@@ -30,3 +30,6 @@ const OF_TEXT: &str = "text";
 
 /// Between the parts of a summary when they become one text.
 const PARAGRAPH: &str = "\n\n";
+
+#[cfg(test)]
+mod tests;

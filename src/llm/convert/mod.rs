@@ -50,6 +50,8 @@ pub struct Target<'t> {
     /// A provider of chats that wants the reasoning of earlier turns back (DeepSeek, Moonshot, OpenRouter,
     /// Google's compatible API). Others refuse those fields.
     pub takes_reasoning: bool,
+    /// The model takes `prompt_cache_breakpoint` (OpenAI's from gpt-5.6 on); others cache by themselves.
+    pub takes_cache_breakpoints: bool,
 }
 
 /// What a writer of answers has to know of the request.

@@ -1,0 +1,155 @@
+//! The parts of a message, and of a function's output.
+
+use std::borrow::Cow;
+
+use super::super::error::ConvertError;
+use super::super::fields::{Fields, Path, array, text};
+use super::super::request::{Block, CacheMark, Media, MediaKind, MediaSource, Text, TextBlock};
+
+const FILE_ID: &str = "names a file in an account at OpenAI; send the content itself";
+const UNKNOWN_PART: &str = "is a kind of content that only OpenAI's Responses API has; leave it out";
+
+/// Whose content it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Author {
+    /// The caller, or a function.
+    Input,
+    /// The model.
+    Assistant,
+}
+
+/// Reads a string, or an array of parts.
+pub(super) fn read_content<'a>(
+    raw: &'a str,
+    path: &Path<'_>,
+    author: Author,
+) -> Result<Vec<Block<'a>>, ConvertError> {
+    if raw.starts_with('"') {
+        let text = text(raw, path)?;
+        return Ok(vec![Block::Text(TextBlock { text, ..TextBlock::default() })]);
+    }
+    if !raw.starts_with('[') {
+        return Err(path.invalid("must be a string or an array"));
+    }
+    let parts = array(raw, path)?.into_iter().enumerate();
+    parts.map(|(index, raw)| read_part(raw, &path.index(index), author)).collect()
+}
+
+fn read_part<'a>(
+    raw: &'a str,
+    path: &Path<'_>,
+    author: Author,
+) -> Result<Block<'a>, ConvertError> {
+    let fields = Fields::parse(raw, path)?;
+    let kind = fields.required_text("type", path)?;
+    match (&*kind, author) {
+        ("input_text", Author::Input) | ("output_text", Author::Assistant) => {
+            Ok(Block::Text(TextBlock {
+                text: fields.required_text("text", path)?,
+                cache: cache_mark(&fields),
+                ..TextBlock::default()
+            }))
+        }
+        ("refusal", Author::Assistant) => Ok(Block::Refusal(fields.required_text("refusal", path)?)),
+        ("input_image", Author::Input) => read_image(&fields, path),
+        ("input_file", Author::Input) => read_file(&fields, path),
+        ("input_audio", Author::Input) => read_audio(&fields, path),
+        ("input_text" | "input_image" | "input_file" | "input_audio", Author::Assistant) => {
+            Err(path.key("type").invalid("must be 'output_text' or 'refusal' in what the model said"))
+        }
+        ("output_text" | "refusal", Author::Input) => {
+            Err(path.key("type").invalid("must be the type of an input, such as 'input_text'"))
+        }
+        _ => Err(path.key("type").unsupported(UNKNOWN_PART)),
+    }
+}
+
+fn read_image<'a>(fields: &Fields<'a>, path: &Path<'_>) -> Result<Block<'a>, ConvertError> {
+    refuse_file_id(fields, path)?;
+    let url = fields.required_text("image_url", path)?;
+    let source = read_url(url, &path.key("image_url"))?;
+    let detail = fields.text("detail", path)?.filter(|detail| detail != "auto");
+    let kind = MediaKind::Image;
+    Ok(Block::Media(Media { kind, source, name: None, detail, cache: cache_mark(fields) }))
+}
+
+fn read_file<'a>(fields: &Fields<'a>, path: &Path<'_>) -> Result<Block<'a>, ConvertError> {
+    refuse_file_id(fields, path)?;
+    let source = match fields.text("file_url", path)? {
+        Some(url) => MediaSource::Url(url),
+        None => {
+            let data = fields.required_text("file_data", path)?;
+            read_data_url(data, &path.key("file_data"))?
+        }
+    };
+    let kind = match &source {
+        MediaSource::Inline { mime, .. } => match mime.split('/').next() {
+            Some("image") => MediaKind::Image,
+            Some("audio") => MediaKind::Audio,
+            Some("video") => MediaKind::Video,
+            _ => MediaKind::Document,
+        },
+        _ => MediaKind::Document,
+    };
+    let name = fields.text("filename", path)?;
+    Ok(Block::Media(Media { kind, source, name, detail: None, cache: cache_mark(fields) }))
+}
+
+fn read_audio<'a>(fields: &Fields<'a>, path: &Path<'_>) -> Result<Block<'a>, ConvertError> {
+    let place = path.key("input_audio");
+    let audio = fields.object("input_audio", path)?.ok_or_else(|| place.invalid("is required"))?;
+    let mime = match &*audio.required_text("format", &place)? {
+        // The registered name of MP3 (RFC 3003).
+        "mp3" => Cow::Borrowed("audio/mpeg"),
+        format => Cow::Owned(format!("audio/{}", format.to_ascii_lowercase())),
+    };
+    let source = MediaSource::Inline { mime, data: audio.required_text("data", &place)? };
+    let kind = MediaKind::Audio;
+    Ok(Block::Media(Media { kind, source, name: None, detail: None, cache: cache_mark(fields) }))
+}
+
+fn refuse_file_id(fields: &Fields<'_>, path: &Path<'_>) -> Result<(), ConvertError> {
+    match fields.get("file_id") {
+        Some(_) => Err(path.key("file_id").unsupported(FILE_ID)),
+        None => Ok(()),
+    }
+}
+
+/// An address, or what a data URL holds.
+fn read_url<'a>(url: Text<'a>, path: &Path<'_>) -> Result<MediaSource<'a>, ConvertError> {
+    let has_scheme = |scheme: &str| {
+        url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    };
+    if has_scheme("https:") || has_scheme("http:") {
+        return Ok(MediaSource::Url(url));
+    }
+    read_data_url(url, path)
+}
+
+/// What a data URL holds (RFC 2397): `data:<type>;base64,<data>`, perhaps with parameters.
+fn read_data_url<'a>(url: Text<'a>, path: &Path<'_>) -> Result<MediaSource<'a>, ConvertError> {
+    let problem = "must be a data URL with base64, such as 'data:image/png;base64,...'";
+    let parts = url.split_once(',').and_then(|(head, data)| {
+        let (scheme, kind) = head.split_once(':')?;
+        let (mime, parameters) = kind.split_once(';')?;
+        let is_base64 = parameters
+            .rsplit(';')
+            .next()
+            .is_some_and(|last| last.trim().eq_ignore_ascii_case("base64"));
+        let mime = mime.trim().to_ascii_lowercase();
+        (scheme.trim().eq_ignore_ascii_case("data") && is_base64 && !mime.is_empty())
+            .then_some((mime, data.len()))
+    });
+    let (mime, length) = parts.ok_or_else(|| path.invalid(problem))?;
+    let from = url.len() - length;
+    let data = match url {
+        Cow::Borrowed(url) => Cow::Borrowed(url.get(from..).unwrap_or_default()),
+        Cow::Owned(url) => Cow::Owned(url.get(from..).unwrap_or_default().to_owned()),
+    };
+    Ok(MediaSource::Inline { mime: Cow::Owned(mime), data })
+}
+
+/// OpenAI's marks all have the same lifetime.
+fn cache_mark(fields: &Fields<'_>) -> Option<CacheMark> {
+    fields.get("prompt_cache_breakpoint").map(|_| CacheMark::FiveMinutes)
+}

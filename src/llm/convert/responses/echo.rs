@@ -1,0 +1,111 @@
+//! The members of a request that its answer repeats.
+
+use super::super::fields::{Fields, Path, parse_array, parse_text};
+use crate::json::writer::JsonWriter;
+
+/// What an answer says of the request where the caller said nothing, in the order of OpenAI's answers. What
+/// a translated request may not ask for (stored state, truncation) has no other value.
+const DEFAULTS: [(&str, &str); 20] = [
+    ("instructions", "null"),
+    ("max_output_tokens", "null"),
+    ("max_tool_calls", "null"),
+    ("parallel_tool_calls", "true"),
+    ("previous_response_id", "null"),
+    ("prompt_cache_key", "null"),
+    ("prompt_cache_retention", "null"),
+    ("reasoning", r#"{"effort":null,"summary":null}"#),
+    ("safety_identifier", "null"),
+    ("service_tier", r#""default""#),
+    ("store", "false"),
+    ("temperature", "1.0"),
+    ("text", r#"{"format":{"type":"text"},"verbosity":"medium"}"#),
+    ("tool_choice", r#""auto""#),
+    ("tools", "[]"),
+    ("top_logprobs", "0"),
+    ("top_p", "1.0"),
+    ("truncation", r#""disabled""#),
+    ("user", "null"),
+    ("metadata", "{}"),
+];
+
+/// Those of the members above that are the caller's.
+const REPEATED: [&str; 13] = [
+    "instructions",
+    "max_output_tokens",
+    "parallel_tool_calls",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "reasoning",
+    "safety_identifier",
+    "temperature",
+    "text",
+    "tool_choice",
+    "top_p",
+    "user",
+    "metadata",
+];
+
+/// The members of a request that its answer repeats, as the answer has them.
+pub(in crate::llm::convert) fn echo(json: &str) -> Vec<(&'static str, String)> {
+    let Ok(body) = Fields::parse(json, &Path::ROOT) else { return Vec::new() };
+    let tools = body.get("tools").and_then(parse_array).map(|tools| ("tools", echo_tools(&tools)));
+    let members = REPEATED.iter().filter_map(|key| {
+        let raw = body.get(key)?;
+        let value = match *key {
+            "reasoning" => echo_object(raw, &[("effort", "null"), ("summary", "null")])?,
+            "text" => {
+                let defaults = [("format", r#"{"type":"text"}"#), ("verbosity", r#""medium""#)];
+                echo_object(raw, &defaults)?
+            }
+            _ => raw.to_owned(),
+        };
+        Some((*key, value))
+    });
+    members.chain(tools).collect()
+}
+
+/// Writes the members that a response has beside its output.
+pub(super) fn write_echo(echo: &[(&'static str, String)], json: &mut JsonWriter) {
+    for (key, default) in DEFAULTS {
+        let own = echo.iter().find(|(own, _)| *own == key);
+        json.key(key).raw(own.map_or(default, |(_, value)| value));
+    }
+}
+
+/// An object with these members, which answers always have.
+fn echo_object(raw: &str, defaults: &[(&str, &str)]) -> Option<String> {
+    let fields = Fields::parse(raw, &Path::ROOT).ok()?;
+    let mut json = JsonWriter::new();
+    json.object(|json| {
+        for (key, default) in defaults {
+            json.key(key).raw(fields.get(key).unwrap_or(default));
+        }
+    });
+    Some(json.finish())
+}
+
+/// Answers have all members of a tool.
+fn echo_tools(tools: &[&str]) -> String {
+    let mut json = JsonWriter::new();
+    json.array(|json| {
+        for raw in tools {
+            let Ok(tool) = Fields::parse(raw, &Path::ROOT) else { continue };
+            if tool.get("type").and_then(parse_text).as_deref() != Some("function") {
+                json.raw(raw);
+                continue;
+            }
+            json.object(|json| {
+                json.key("type").string("function");
+                for (key, default) in [
+                    ("name", r#""""#),
+                    ("description", "null"),
+                    ("parameters", "null"),
+                    ("strict", "false"),
+                ] {
+                    json.key(key).raw(tool.get(key).unwrap_or(default));
+                }
+            });
+        }
+    });
+    json.finish()
+}

@@ -1,0 +1,252 @@
+//! A request for a provider that speaks the Responses API.
+//!
+//! Nothing is stored there, so that the conversation is whole in every request, and the state of the
+//! reasoning comes back encrypted.
+
+use sha2::{Digest, Sha256};
+
+use super::super::Target;
+use super::super::error::{ConvertError, Dropped};
+use super::super::request::{
+    Named, OutputFormat, Reasoning, ReasoningShow, ReasoningWish, Request, SystemPart, Text, Tool,
+    ToolChoice,
+};
+use super::item_writer::ItemWriter;
+use crate::json::writer::JsonWriter;
+
+/// The longest `safety_identifier`, in characters.
+const MAX_USER_CHARS: usize = 64;
+
+/// The effort for a budget of thought below this many tokens, in steps; `high` from the last one on.
+const EFFORTS: [(u64, &str); 2] = [(2048, "low"), (8192, "medium")];
+
+/// Named where a format asks for a name and the caller gave none.
+const SCHEMA_NAME: &str = "response";
+
+/// Writes the request.
+pub(in crate::llm::convert) fn write_request(
+    request: &Request<'_>,
+    target: &Target<'_>,
+    dropped: &mut Dropped,
+) -> Result<String, ConvertError> {
+    refuse_or_drop(request, dropped)?;
+    let instructions = match &request.system[..] {
+        [SystemPart { text, cache, .. }]
+            if cache.is_none() || !target.takes_cache_breakpoints =>
+        {
+            if cache.is_some() {
+                dropped.drop("cache_control")?;
+            }
+            Some(text)
+        }
+        _ => None,
+    };
+    let mut items = ItemWriter::new(target, dropped);
+    if instructions.is_none() {
+        items.write_system(&request.system)?;
+    }
+    for turn in &request.turns {
+        items.write_turn(turn)?;
+    }
+    let input = items.finish();
+
+    let mut json = JsonWriter::new();
+    json.object(|json| {
+        json.key("model").string(target.model);
+        if let Some(instructions) = instructions {
+            json.key("instructions").string(instructions);
+        }
+        json.key("input").raw(&input);
+        write_tools(request, json);
+        write_reasoning(&request.reasoning, json);
+        write_text(request, json);
+        for (key, number) in [
+            ("max_output_tokens", &request.max_tokens),
+            ("temperature", &request.temperature),
+            ("top_p", &request.top_p),
+            ("metadata", &request.metadata),
+        ] {
+            if let Some(raw) = number {
+                json.key(key).raw(&raw.value);
+            }
+        }
+        write_words(request, json);
+        json.key("store").boolean(false);
+        json.key("include").array(|json| json.string("reasoning.encrypted_content"));
+        if request.stream {
+            json.key("stream").boolean(true);
+        }
+    });
+    Ok(json.finish())
+}
+
+/// What the Responses API has not.
+fn refuse_or_drop(request: &Request<'_>, dropped: &mut Dropped) -> Result<(), ConvertError> {
+    if let Some(stop) = request.stop.as_ref().filter(|stop| !stop.value.is_empty()) {
+        let problem = "is not supported by OpenAI's Responses API, which this model is called through";
+        return Err(ConvertError::unsupported(stop.field, problem));
+    }
+    if let Some(logprobs) = &request.top_logprobs {
+        let problem = "can't be answered in another format than the provider's";
+        return Err(ConvertError::unsupported(logprobs.field, problem));
+    }
+    let left_out = [
+        &request.top_k,
+        &request.seed,
+        &request.presence_penalty,
+        &request.frequency_penalty,
+    ];
+    for field in left_out.into_iter().flatten() {
+        dropped.drop(field.field)?;
+    }
+    if let Some(Named { field, value: true }) = &request.store {
+        dropped.drop(field)?;
+    }
+    if request.tools.iter().any(|tool| tool.cache.is_some()) {
+        dropped.drop("cache_control")?;
+    }
+    Ok(())
+}
+
+fn write_tools(request: &Request<'_>, json: &mut JsonWriter) {
+    let choice = request.tool_choice.as_ref().map(|choice| &choice.value);
+    if request.tools.is_empty() {
+        // The provider refuses a choice without tools, unless it forces nothing: then it says nothing.
+        if !matches!(choice, None | Some(ToolChoice::Auto | ToolChoice::None)) {
+            write_choice(choice, json);
+        }
+        return;
+    }
+    json.key("tools").array(|json| {
+        for tool in &request.tools {
+            write_tool(tool, json);
+        }
+    });
+    write_choice(choice, json);
+    if let Some(parallel) = &request.parallel_tool_calls {
+        json.key("parallel_tool_calls").boolean(parallel.value);
+    }
+}
+
+fn write_tool(tool: &Tool<'_>, json: &mut JsonWriter) {
+    json.object(|json| {
+        json.key("type").string("function");
+        json.key("name").string(&tool.name);
+        if let Some(description) = &tool.description {
+            json.key("description").string(description);
+        }
+        json.key("parameters").raw(tool.parameters.as_deref().unwrap_or("null"));
+        // Without it the provider takes the schema for a strict one.
+        json.key("strict").boolean(tool.strict.unwrap_or(false));
+    });
+}
+
+fn write_choice(choice: Option<&ToolChoice<'_>>, json: &mut JsonWriter) {
+    let function = |name: &Text<'_>, json: &mut JsonWriter| {
+        json.object(|json| {
+            json.key("type").string("function");
+            json.key("name").string(name);
+        });
+    };
+    let word = match choice {
+        None => return,
+        Some(ToolChoice::Auto) => "auto",
+        Some(ToolChoice::Required) => "required",
+        Some(ToolChoice::None) => "none",
+        Some(ToolChoice::Tool(name)) => return function(name, json.key("tool_choice")),
+        Some(ToolChoice::Allowed { names, is_required }) => {
+            return json.key("tool_choice").object(|json| {
+                json.key("type").string("allowed_tools");
+                json.key("mode").string(if *is_required { "required" } else { "auto" });
+                json.key("tools").array(|json| names.iter().for_each(|name| function(name, json)));
+            });
+        }
+    };
+    json.key("tool_choice").string(word);
+}
+
+fn write_reasoning(reasoning: &Reasoning<'_>, json: &mut JsonWriter) {
+    let effort = match reasoning.wish.as_ref().map(|wish| &wish.value) {
+        None | Some(ReasoningWish::Adaptive(None)) => None,
+        Some(ReasoningWish::Off) => Some("none"),
+        Some(ReasoningWish::Effort(effort) | ReasoningWish::Adaptive(Some(effort))) => {
+            Some(&**effort)
+        }
+        Some(ReasoningWish::Budget(budget)) => {
+            Some(EFFORTS.iter().find(|(below, _)| budget < below).map_or("high", |step| step.1))
+        }
+    };
+    let is_shown =
+        reasoning.show.as_ref().is_some_and(|show| show.value == ReasoningShow::Summary);
+    if effort.is_none() && !is_shown {
+        return;
+    }
+    json.key("reasoning").object(|json| {
+        if let Some(effort) = effort {
+            json.key("effort").string(effort);
+        }
+        if is_shown {
+            json.key("summary").string("auto");
+        }
+    });
+}
+
+fn write_text(request: &Request<'_>, json: &mut JsonWriter) {
+    if request.output_format.is_none() && request.verbosity.is_none() {
+        return;
+    }
+    json.key("text").object(|json| {
+        match request.output_format.as_ref().map(|format| &format.value) {
+            None => {}
+            Some(OutputFormat::Json) => json.key("format").object(|json| {
+                json.key("type").string("json_object");
+            }),
+            Some(OutputFormat::Schema { name, description, schema, strict }) => {
+                json.key("format").object(|json| {
+                    json.key("type").string("json_schema");
+                    json.key("name").string(name.as_deref().unwrap_or(SCHEMA_NAME));
+                    if let Some(description) = description {
+                        json.key("description").string(description);
+                    }
+                    json.key("schema").raw(schema);
+                    if let Some(strict) = strict {
+                        json.key("strict").boolean(*strict);
+                    }
+                });
+            }
+        }
+        if let Some(verbosity) = &request.verbosity {
+            json.key("verbosity").string(&verbosity.value);
+        }
+    });
+}
+
+fn write_words(request: &Request<'_>, json: &mut JsonWriter) {
+    if let Some(user) = &request.user {
+        let key = if user.field == "user" { "user" } else { "safety_identifier" };
+        json.key(key).string(&fitting_user(&user.value));
+    }
+    let tier = request.service_tier.as_ref().map(|tier| match &*tier.value {
+        // Anthropic's word for it.
+        "standard_only" => "default",
+        other => other,
+    });
+    for (key, word) in [
+        ("service_tier", tier.filter(|tier| *tier != "auto")),
+        ("prompt_cache_key", request.prompt_cache_key.as_ref().map(|key| &*key.value)),
+        ("prompt_cache_retention", request.prompt_cache_retention.as_ref().map(|one| &*one.value)),
+    ] {
+        if let Some(word) = word {
+            json.key(key).string(word);
+        }
+    }
+}
+
+/// An identifier that is not too long; Claude Code's is.
+fn fitting_user<'u>(user: &'u Text<'_>) -> Text<'u> {
+    if user.chars().count() <= MAX_USER_CHARS {
+        return Text::Borrowed(user);
+    }
+    let digest = Sha256::digest(user.as_bytes());
+    Text::Owned(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+}

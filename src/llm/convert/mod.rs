@@ -16,6 +16,7 @@ pub mod answer;
 pub mod error;
 mod fields;
 mod ids;
+mod messages;
 mod names;
 pub mod opaque;
 pub mod request;

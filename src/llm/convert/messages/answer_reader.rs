@@ -41,6 +41,8 @@ pub(in crate::llm::convert) fn read_answer(
 pub(in crate::llm::convert) struct StreamReader {
     has_started: bool,
     has_ended: bool,
+    /// The message's.
+    id: Option<String>,
     /// How many blocks have been opened.
     blocks: u32,
     /// One at a time, as the API does it.
@@ -81,9 +83,8 @@ impl StreamReader {
         let own_name = event.text("type");
         match own_name.as_deref().or(name).unwrap_or_default() {
             "message_start" => {
-                // A second one begins nothing new.
-                if let (false, Some(message)) = (self.has_started, event.object("message")) {
-                    self.start(&message, out);
+                if let Some(message) = event.object("message") {
+                    self.start_message(&message, out);
                 }
             }
             "content_block_start" => {
@@ -128,9 +129,23 @@ impl StreamReader {
         out.push(AnswerEvent::Failed(failure));
     }
 
+    /// A second begin of the same message says nothing new. That of another one means that the first was
+    /// given up, and what came of it, such as half a call of a tool, can't be taken back.
+    fn start_message(&mut self, message: &Object<'_>, out: &mut Vec<AnswerEvent>) {
+        if !self.has_started {
+            return self.start(message, out);
+        }
+        let id = message.text("id");
+        if id.is_some() && self.id.is_some() && id != self.id {
+            let message = "The provider began another answer in the middle of one.".to_owned();
+            self.fail(Failure { code: "upstream_error".to_owned(), message }, out);
+        }
+    }
+
     fn start(&mut self, message: &Object<'_>, out: &mut Vec<AnswerEvent>) {
         self.has_started = true;
-        out.push(AnswerEvent::Start { id: message.text("id"), model: message.text("model") });
+        self.id = message.text("id");
+        out.push(AnswerEvent::Start { id: self.id.clone(), model: message.text("model") });
         self.read_usage(message, out);
     }
 

@@ -43,19 +43,8 @@ fn streams() -> Vec<(&'static str, Vec<&'static str>, (u64, u64))> {
         (fixture!("refusal_stream.chunks.txt"), vec!["Refusal refusal"], (18, 5)),
         (
             fixture!("duplicate_start_stream.chunks.txt"),
-            vec!["text Hello", "End end_turn"],
+            vec!["text Hello, World", "End end_turn"],
             (17, 227),
-        ),
-        (
-            fixture!("spliced_stream.chunks.txt"),
-            vec![
-                "reasoning 21 Signature",
-                r#"call test-tool {"value":"Spark"#,
-                "reasoning 21 Signature",
-                r#"call test-tool {"value":"Sparkle Day"}"#,
-                "ToolCall tool_use",
-            ],
-            (17, 65),
         ),
         (fixture!("late_input_stream.chunks.txt"), vec!["text pong", "End end_turn"], (61, 2)),
         (
@@ -63,12 +52,12 @@ fn streams() -> Vec<(&'static str, Vec<&'static str>, (u64, u64))> {
             vec![
                 "text I'll search ",
                 "text Great! I fou",
-                r#"call get_temp_data {"location": "San Francisco"}"#,
+                r#"call get_weather {"location": "San Francisco, CA"}"#,
                 "ToolCall tool_use",
             ],
-            (1645, 162),
+            (1630, 158),
         ),
-        (fixture!("cached_stream.chunks.txt"), vec!["text x"], (0, 0)),
+        (fixture!("cached_stream.chunks.txt"), vec!["text The sum of t", "End end_turn"], (6, 198)),
     ]
 }
 
@@ -90,13 +79,21 @@ fn recorded_answers_are_read() {
     let redacted = redacted["exchanges"][0]["response"]["json"].to_string();
     for (json, outlined) in [
         (fixture!("refusal.json"), vec!["Refusal refusal"]),
-        (fixture!("fallback.json"), vec!["text x", "End end_turn"]),
-        (fixture!("thinking.json"), vec!["reasoning 1 Signature", "text x", "End end_turn"]),
+        (fixture!("fallback.json"), vec!["text The printing", "End end_turn"]),
+        (
+            fixture!("thinking.json"),
+            vec!["reasoning 22 Signature", "text 925 ÷ 5 = 18", "End end_turn"],
+        ),
         (
             fixture!("tool_search.json"),
-            vec!["text x", "text x", "call get_temp_data {}", "ToolCall tool_use"],
+            vec![
+                "text I'll search ",
+                "text Great! I fou",
+                "call get_weather {\n          \"location\": \"San Francisco, CA\"\n        }",
+                "ToolCall tool_use",
+            ],
         ),
-        (&redacted, vec!["reasoning 0 Redacted", "text x", "End end_turn"]),
+        (&redacted, vec!["reasoning 0 Redacted", "text I notice tha", "End end_turn"]),
     ] {
         let events = read_answer(json).unwrap();
         assert_eq!(events.last(), Some(&AnswerEvent::End));
@@ -225,6 +222,11 @@ fn errors_end_the_stream() {
         );
         assert!(written.contains("event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":"));
     }
+    // The provider gave up one answer and began another.
+    let spliced = events(fixture!("spliced_stream.chunks.txt").lines());
+    let message = "The provider began another answer in the middle of one.";
+    assert_eq!(spliced.last(), Some(&failure("upstream_error", message)));
+    assert_eq!(fold(spliced).id.as_deref(), Some("msg_first"));
     // A stream that is cut has no end.
     let cut = events(STREAM.lines().take(20));
     assert!(!cut.contains(&AnswerEvent::End));

@@ -1,0 +1,45 @@
+//! Tests of the format as a whole.
+
+mod answers;
+mod read_requests;
+mod robustness;
+mod written_requests;
+
+use super::{AnswerWriter, StreamReader};
+use crate::llm::convert::AnswerContext;
+use crate::llm::convert::answer::{Answer, AnswerEvent};
+
+/// The events of a stream, from the data of its events.
+fn events<'d>(data: impl IntoIterator<Item = &'d str>) -> Vec<AnswerEvent> {
+    let (mut reader, mut events) = (StreamReader::new(), Vec::new());
+    data.into_iter().for_each(|data| reader.read(None, data, &mut events));
+    reader.finish(&mut events);
+    events
+}
+
+fn fold(events: Vec<AnswerEvent>) -> Answer {
+    let mut answer = Answer::default();
+    events.into_iter().for_each(|event| answer.fold(event));
+    answer
+}
+
+fn context() -> AnswerContext {
+    AnswerContext {
+        model: "anthropic/claude".to_owned(),
+        seed: "s33d".to_owned(),
+        estimated_input: 70,
+        ..AnswerContext::default()
+    }
+}
+
+/// The caller's stream of these events, as text.
+fn written(events: Vec<AnswerEvent>) -> String {
+    let (mut writer, mut out) = (AnswerWriter::new(context()), Vec::new());
+    events.into_iter().for_each(|event| writer.write(event, &mut out));
+    String::from_utf8(out).unwrap()
+}
+
+/// The data of a stream's events.
+fn data(stream: &str) -> Vec<&str> {
+    stream.lines().filter_map(|line| line.strip_prefix("data: ")).collect()
+}

@@ -47,6 +47,23 @@ fn of_openai(asked: Format) -> Format {
     }
 }
 
+/// Whether a provider of chats wants the reasoning of earlier turns back (DeepSeek, "Thinking mode"; Moonshot,
+/// "Use the thinking model"; OpenRouter, "Preserving reasoning"). `provider_name` is the catalogue's.
+pub fn takes_reasoning(provider_name: &str) -> bool {
+    matches!(provider_name, "deepseek" | "moonshot" | "openrouter")
+}
+
+/// Whether a model takes marks in its prompt up to which the provider caches it: OpenAI's from GPT 5.6 on
+/// (OpenAI, "Prompt caching").
+pub fn takes_cache_breakpoints(provider_name: &str, model: &str) -> bool {
+    let version = model.strip_prefix("gpt-").map(|rest| rest.split('-').next().unwrap_or(rest));
+    let numbers = version.map(|version| version.split_once('.').unwrap_or((version, "0")));
+    let parsed = numbers.and_then(|(major, minor)| {
+        Some((major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?))
+    });
+    matches!(provider_name, "openai" | "azure") && parsed.is_some_and(|version| version >= (5, 6))
+}
+
 /// Names the features of Anthropic's API that are tried out.
 const ANTHROPIC_BETA: HeaderName = HeaderName::from_static("anthropic-beta");
 
@@ -88,7 +105,34 @@ fn has_responses(provider: Provider) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::http::header::HeaderValue;
+
     use super::*;
+
+    #[test]
+    fn marks_for_the_cache_are_for_newer_models_of_openai() {
+        for (provider, model, expected) in [
+            ("openai", "gpt-5.6", true),
+            ("openai", "gpt-5.10-mini", true),
+            ("azure", "gpt-6", true),
+            ("openai", "gpt-5.1", false),
+            ("openai", "gpt-4o", false),
+            ("openai", "o3", false),
+            ("groq", "gpt-5.6", false),
+        ] {
+            assert_eq!(takes_cache_breakpoints(provider, model), expected, "{model}");
+        }
+    }
+
+    #[test]
+    fn bedrock_gets_the_betas_that_it_takes() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(bedrock_betas(&headers), None);
+        let value = "claude-code-20250219, interleaved-thinking-2025-05-14,effort-2025-11-24";
+        headers.insert(ANTHROPIC_BETA, HeaderValue::from_static(value));
+        let expected = r#"["interleaved-thinking-2025-05-14","effort-2025-11-24"]"#;
+        assert_eq!(bedrock_betas(&headers).as_deref(), Some(expected));
+    }
 
     #[test]
     fn each_provider_is_asked_in_a_format_that_it_speaks() {

@@ -26,6 +26,7 @@ use crate::llm::convert::{
 use crate::llm::format::{Format, Operation};
 use crate::llm::gemini::GeminiMethod;
 use crate::llm::limits::BodyFacts;
+use crate::providers::native::{takes_cache_breakpoints, takes_reasoning};
 
 /// The caller wants an error for a field that would be left out.
 const STRICT: HeaderName = HeaderName::from_static("x-tollgate-strict");
@@ -104,6 +105,8 @@ struct Job {
     model: String,
     default_max_tokens: u64,
     takes_call_ids: bool,
+    takes_reasoning: bool,
+    takes_cache_breakpoints: bool,
     options: RequestOptions,
     context: AnswerContext,
     is_stream: bool,
@@ -141,6 +144,8 @@ impl Job {
                 .or(known)
                 .unwrap_or(USUAL_MAX_TOKENS),
             takes_call_ids: upstream.provider == Provider::Gemini,
+            takes_reasoning: takes_reasoning(&upstream.provider_name),
+            takes_cache_breakpoints: takes_cache_breakpoints(&upstream.provider_name, &model.name),
             options: RequestOptions { ids, is_strict: is_strict(headers) },
             context: AnswerContext {
                 model: asked.unwrap_or_else(|| model.name.clone()),
@@ -162,6 +167,8 @@ impl Job {
             model: &model,
             default_max_tokens: self.default_max_tokens,
             takes_call_ids: self.takes_call_ids,
+            takes_reasoning: self.takes_reasoning,
+            takes_cache_breakpoints: self.takes_cache_breakpoints,
         };
         let converted = convert_request(text, from, to, &target, self.options);
         let converted = converted

@@ -315,7 +315,7 @@ fn fit_body(
             edits.set_str("anthropic_version", BEDROCK_MESSAGES);
             if let Some(betas) = bedrock_betas(headers).filter(|_| edits.get("anthropic_beta").is_none())
             {
-                edits.set("anthropic_beta", &betas);
+                edits.set("anthropic_beta", betas);
             }
         }
         (Operation::Generate(_), Operation::RawPredict { .. }) => {

@@ -69,7 +69,7 @@ pub(super) async fn check_targets(
             if let Selector::Target(target) = selector {
                 targets.insert(0, ("config.chain.selector".to_owned(), target));
             }
-            check_apis(conn, scope, &targets).await?;
+            check_configurations(conn, scope, &targets).await?;
             let kind = Some(PolicyType::ModelFallback);
             let rows = list_gateway_policies(conn, organization_id, kind, 0, MAX_POLICIES).await?;
             check_unique(&rows, own, selector, matchers)?;
@@ -86,7 +86,7 @@ pub(super) async fn check_targets(
         PolicyConfig::Route(RouteConfig { chains, .. }) => {
             for (at, chain) in chains.iter().enumerate() {
                 let list = format!("config.fallbacks[{at}].model_configs");
-                check_apis(conn, scope, &fields_of(&list, &chain.steps)).await?;
+                check_configurations(conn, scope, &fields_of(&list, &chain.steps)).await?;
             }
             Ok(())
         }
@@ -97,34 +97,18 @@ pub(super) async fn check_targets(
     }
 }
 
-async fn check_apis(
+/// A target that is a configuration is one of the workspace.
+async fn check_configurations(
     conn: &mut Conn,
     scope: WorkspaceScope,
     targets: &[(String, &Candidate)],
 ) -> Result<(), ApiError> {
-    // What all targets so far speak.
-    let mut common: Option<Vec<UpstreamApi>> = None;
     for (field, target) in targets {
-        let provider = match target {
-            Candidate::Model { provider, .. } => *provider,
-            Candidate::Configuration(id) => {
-                let row = find_model_configuration(conn, scope, *id).await?;
-                let row = row.ok_or_else(|| {
-                    let message = "the workspace has no such model configuration";
-                    ApiError::field(format!("{field}.model_config_id"), message)
-                })?;
-                Provider::parse(&row.provider).ok_or_else(|| {
-                    DbError::Internal(format!("model configuration {id}: provider"))
-                })?
-            }
-        };
-        let families = provider.api().families();
-        let common = common.get_or_insert_with(|| families.to_vec());
-        common.retain(|family| families.contains(family));
-        if common.is_empty() {
-            let message = "speaks another API than the targets before it; requests are not \
-                           translated, so all targets have to speak the same";
-            return Err(ApiError::field(field.as_str(), message));
+        if let Candidate::Configuration(id) = target
+            && find_model_configuration(conn, scope, *id).await?.is_none()
+        {
+            let message = "the workspace has no such model configuration";
+            return Err(ApiError::field(format!("{field}.model_config_id"), message));
         }
     }
     Ok(())

@@ -202,7 +202,7 @@ fn read_format<'a>(
                 schema: schema
                     .ok_or_else(|| path.key("schema").invalid("must be an object"))?
                     .into(),
-                strict: fields.boolean("strict", path)?,
+                strict: fields.boolean("strict", path)?.filter(|is_strict| *is_strict),
             }))
         }
         _ => Err(path.key("type").unsupported(RESPONSES_ONLY)),

@@ -47,7 +47,8 @@ fn items_become_blocks_in_order() {
         {"type": "function_call", "id": "fc_2", "name": "g"},
         {"type": "brand_new"},
     ]);
-    let call = |id: &str, name: &str| BlockKind::ToolCall { id: id.to_owned(), name: name.to_owned() };
+    let call =
+        |id: &str, name: &str| BlockKind::ToolCall { id: id.to_owned(), name: name.to_owned() };
     let expected = [
         (BlockKind::Reasoning { is_summary: true }, "a\n\nb"),
         (BlockKind::Reasoning { is_summary: false }, "c"),
@@ -79,9 +80,20 @@ fn reasons_to_stop() {
         ("completed", Value::Null, json!([message()]), StopReason::End, "completed"),
         ("completed", Value::Null, json!([message(), call]), StopReason::ToolCall, "completed"),
         ("completed", Value::Null, json!([refusal]), StopReason::Refusal, "completed"),
-        ("incomplete", json!({"reason": "max_output_tokens"}), json!([call]), StopReason::MaxTokens,
-            "max_output_tokens"),
-        ("incomplete", json!({"reason": "content_filter"}), json!([]), StopReason::Refusal, "content_filter"),
+        (
+            "incomplete",
+            json!({"reason": "max_output_tokens"}),
+            json!([call]),
+            StopReason::MaxTokens,
+            "max_output_tokens",
+        ),
+        (
+            "incomplete",
+            json!({"reason": "content_filter"}),
+            json!([]),
+            StopReason::Refusal,
+            "content_filter",
+        ),
         ("incomplete", json!({"reason": "bored"}), json!([]), StopReason::Other, "bored"),
         ("incomplete", Value::Null, json!([]), StopReason::Other, "incomplete"),
     ] {
@@ -112,7 +124,10 @@ fn usage_is_in_parts() {
         ..AnswerUsage::default()
     };
     assert_eq!(whole, expected);
-    assert_eq!(usage(json!({"input_tokens": 5, "input_tokens_details": {"cached_tokens": 9}})).input, Some(0));
+    assert_eq!(
+        usage(json!({"input_tokens": 5, "input_tokens_details": {"cached_tokens": 9}})).input,
+        Some(0)
+    );
     assert_eq!(usage(Value::Null), AnswerUsage::default());
 }
 
@@ -144,8 +159,13 @@ fn citations_are_those_of_pages() {
 #[test]
 fn what_is_no_answer_is_said_to_be_none() {
     for json in [
-        "", "[]", "{}", r#"{"output": {}}"#, r#"{"output": [3]}"#,
-        r#"{"status": "in_progress", "output": []}"#, r#"{"status": "queued", "output": []}"#,
+        "",
+        "[]",
+        "{}",
+        r#"{"output": {}}"#,
+        r#"{"output": [3]}"#,
+        r#"{"status": "in_progress", "output": []}"#,
+        r#"{"status": "queued", "output": []}"#,
     ] {
         assert!(read_answer(json).is_err(), "{json}");
     }
@@ -165,24 +185,28 @@ fn what_is_no_answer_is_said_to_be_none() {
 
 #[test]
 fn a_stream_gives_each_piece() {
-    let added = |index: u64, item: Value| {
-        json!({"type": "response.output_item.added", "output_index": index, "item": item})
+    let added = |index: u64, item: Value| json!({"type": "response.output_item.added", "output_index": index, "item": item});
+    let done = |index: u64, item: Value| json!({"type": "response.output_item.done", "output_index": index, "item": item});
+    let thought = |part: u64, delta: &str| {
+        json!({"type": "response.reasoning_summary_text.delta",
+        "output_index": 0, "summary_index": part, "delta": delta})
     };
-    let done = |index: u64, item: Value| {
-        json!({"type": "response.output_item.done", "output_index": index, "item": item})
-    };
-    let thought = |part: u64, delta: &str| json!({"type": "response.reasoning_summary_text.delta",
-        "output_index": 0, "summary_index": part, "delta": delta});
     let reasoning = json!({"type": "reasoning", "id": "rs_1", "encrypted_content": "gAAA", "summary": [
         {"type": "summary_text", "text": "ab"}, {"type": "summary_text", "text": "c"}]});
-    let call = json!({"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{\"a\":1}"});
+    let call =
+        json!({"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{\"a\":1}"});
     let begun = json!({"type": "function_call", "call_id": "c1", "name": "f", "arguments": ""});
-    let piece = |delta: &str| json!({"type": "response.function_call_arguments.delta",
-        "output_index": 1, "delta": delta});
+    let piece = |delta: &str| {
+        json!({"type": "response.function_call_arguments.delta",
+        "output_index": 1, "delta": delta})
+    };
     let events = events(&[
         json!({"type": "response.created", "response": {"id": "resp_1", "model": "gpt"}}),
         json!({"type": "response.in_progress", "response": {"id": "resp_1"}}),
-        added(0, json!({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "early"})),
+        added(
+            0,
+            json!({"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "early"}),
+        ),
         thought(0, "a"),
         thought(0, "b"),
         json!({"type": "response.reasoning_summary_text.done", "output_index": 0, "text": "ab"}),
@@ -233,13 +257,12 @@ fn a_stream_may_leave_out_all_but_the_whole() {
         "summary": [{"type": "summary_text", "text": "a"}, {"type": "summary_text", "text": "b"}]});
     let output = json!([reasoning, message(), call]);
     let plain = folded(read_answer(&answer(&output)).unwrap()).blocks;
-    let done = |index: usize| {
-        json!({"type": "response.output_item.done", "output_index": index, "item": output[index]})
-    };
+    let done = |index: usize| json!({"type": "response.output_item.done", "output_index": index, "item": output[index]});
     let last = json!({"type": "response.completed", "response": {"status": "completed", "output": output}});
     let nameless = json!({"type": "response.output_item.added", "output_index": 2,
         "item": {"type": "function_call", "call_id": "", "name": ""}});
-    let lost = json!({"type": "response.function_call_arguments.delta", "output_index": 2, "delta": "{}"});
+    let lost =
+        json!({"type": "response.function_call_arguments.delta", "output_index": 2, "delta": "{}"});
     for data in [
         vec![last],
         vec![done(0), done(1), done(2), completed()],
@@ -261,10 +284,22 @@ fn a_stream_may_leave_out_all_but_the_whole() {
 #[test]
 fn a_stream_that_fails_gives_nothing_more() {
     for (name, data, code) in [
-        (None, r#"{"type":"error","code":"rate_limit_exceeded","message":"m"}"#, "rate_limit_exceeded"),
-        (Some("error"), r#"{"error":{"type":"overloaded_error","message":"m"}}"#, "overloaded_error"),
+        (
+            None,
+            r#"{"type":"error","code":"rate_limit_exceeded","message":"m"}"#,
+            "rate_limit_exceeded",
+        ),
+        (
+            Some("error"),
+            r#"{"error":{"type":"overloaded_error","message":"m"}}"#,
+            "overloaded_error",
+        ),
         (None, r#"{"error":{"code":"x","message":"m"}}"#, "x"),
-        (None, r#"{"type":"response.failed","response":{"error":{"code":"y","message":"m"}}}"#, "y"),
+        (
+            None,
+            r#"{"type":"response.failed","response":{"error":{"code":"y","message":"m"}}}"#,
+            "y",
+        ),
         (None, r#"{"type":"response.failed"}"#, "upstream_error"),
         (None, r#"{"type":"response.completed"}"#, "upstream_error"),
         (None, "no JSON", "upstream_error"),
@@ -308,16 +343,20 @@ fn items_that_never_end_are_bounded() {
 fn recordings_are_read() {
     let plain = |json: &str| folded(read_answer(json).unwrap());
     let shown = |answer: &Answer| -> Vec<String> {
-        answer.blocks.iter().map(|block: &AnswerBlock| {
-            let AnswerBlock { kind, text, opaque, annotations } = block;
-            let kind = match kind {
-                BlockKind::ToolCall { name, .. } => name,
-                BlockKind::Reasoning { .. } => "reasoning",
-                BlockKind::Text => "text",
-                BlockKind::Refusal => "refusal",
-            };
-            format!("{kind} {} {} {}", text.chars().count(), opaque.len(), annotations.len())
-        }).collect()
+        answer
+            .blocks
+            .iter()
+            .map(|block: &AnswerBlock| {
+                let AnswerBlock { kind, text, opaque, annotations } = block;
+                let kind = match kind {
+                    BlockKind::ToolCall { name, .. } => name,
+                    BlockKind::Reasoning { .. } => "reasoning",
+                    BlockKind::Text => "text",
+                    BlockKind::Refusal => "refusal",
+                };
+                format!("{kind} {} {} {}", text.chars().count(), opaque.len(), annotations.len())
+            })
+            .collect()
     };
     let chunks = include_str!("../../../../../tests/fixtures/responses/encrypted.chunks.txt");
     // Each begins and ends within the file.
@@ -330,16 +369,24 @@ fn recordings_are_read() {
     }
     let answers: Vec<Answer> = answers.into_iter().map(|data| folded(read_stream(data))).collect();
     let all: Vec<Vec<String>> = answers.iter().map(shown).collect();
-    assert_eq!(all, [
-        vec!["reasoning 163 1 0".to_owned(), "calculator 25 0 0".to_owned()],
-        vec!["calculator 30 0 0".to_owned()],
-        vec!["calculator 31 0 0".to_owned()],
-        vec!["text 28 0 0".to_owned()],
-    ]);
+    assert_eq!(
+        all,
+        [
+            vec!["reasoning 163 1 0".to_owned(), "calculator 25 0 0".to_owned()],
+            vec!["calculator 30 0 0".to_owned()],
+            vec!["calculator 31 0 0".to_owned()],
+            vec!["text 28 0 0".to_owned()],
+        ]
+    );
     for (json, expected) in [
-        (include_str!("../../../../../tests/fixtures/responses/encrypted.json"),
-            vec!["reasoning 399 1 0", "text 56 0 0"]),
-        (include_str!("../../../../../tests/fixtures/responses/citations.json"), vec!["text 3042 0 10"]),
+        (
+            include_str!("../../../../../tests/fixtures/responses/encrypted.json"),
+            vec!["reasoning 399 1 0", "text 56 0 0"],
+        ),
+        (
+            include_str!("../../../../../tests/fixtures/responses/citations.json"),
+            vec!["text 3042 0 10"],
+        ),
     ] {
         let answer = plain(json);
         assert_eq!(shown(&answer), expected);

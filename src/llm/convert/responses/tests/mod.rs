@@ -30,8 +30,7 @@ fn written(request: &Request<'_>) -> Result<(Value, Vec<String>), ConvertError> 
 fn assert_survives(json: &str) {
     let request = read_request(json).unwrap();
     let written = write_request(&request, &TARGET, &mut Dropped::new(true)).unwrap();
-    let expected =
-        Request { model: TARGET.model.into(), left_out: Vec::new(), ..request.clone() };
+    let expected = Request { model: TARGET.model.into(), left_out: Vec::new(), ..request.clone() };
     assert_eq!(read_request(&written).unwrap(), expected, "{written}");
 }
 

@@ -13,7 +13,18 @@ const STREAM: &str = include_str!("../../../../../tests/fixtures/responses/tool_
 
 /// Pieces of JSON that stand in the place of others.
 const PIECES: [&str; 12] = [
-    "null", "[]", "{}", "\"\"", "0", "-1", "18446744073709551616", "1e999", "\"\\ud83d\\ude00é\"", "true", ",", "\"",
+    "null",
+    "[]",
+    "{}",
+    "\"\"",
+    "0",
+    "-1",
+    "18446744073709551616",
+    "1e999",
+    "\"\\ud83d\\ude00é\"",
+    "true",
+    ",",
+    "\"",
 ];
 
 /// The text with parts of it replaced.

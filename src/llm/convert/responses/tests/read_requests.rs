@@ -91,10 +91,14 @@ fn what_breaks_the_rules_is_refused_by_path() {
         (json!({"input": [3]}), "'input[0]' must be an object"),
         (json!({"input": [{"role": "user"}]}), "'input[0].content' is required"),
         (json!({"input": [{"content": "x"}]}), "'input[0].role' is required"),
-        (json!({"input": [{"type": "function_call", "name": "f", "arguments": ""}]}),
-            "'input[0].call_id' is required"),
-        (json!({"input": [{"type": "function_call_output", "call_id": "c"}]}),
-            "'input[0].output' is required"),
+        (
+            json!({"input": [{"type": "function_call", "name": "f", "arguments": ""}]}),
+            "'input[0].call_id' is required",
+        ),
+        (
+            json!({"input": [{"type": "function_call_output", "call_id": "c"}]}),
+            "'input[0].output' is required",
+        ),
         (part(json!({"type": "input_text"})), "'input[0].content[0].text' is required"),
         (part(json!({"type": "input_image"})), "'input[0].content[0].image_url' is required"),
         (json!({"stream": "yes"}), "'stream' must be true or false"),
@@ -102,8 +106,10 @@ fn what_breaks_the_rules_is_refused_by_path() {
         (json!({"tools": {}}), "'tools' must be an array"),
         (json!({"tools": [{"type": "function"}]}), "'tools[0].name' is required"),
         (json!({"tool_choice": "required"}), "'tool_choice' needs 'tools'"),
-        (json!({"text": {"format": {"type": "json_schema", "name": "n"}}}),
-            "'text.format.schema' must be an object"),
+        (
+            json!({"text": {"format": {"type": "json_schema", "name": "n"}}}),
+            "'text.format.schema' must be an object",
+        ),
         (json!({"reasoning": "high"}), "'reasoning' must be an object"),
         (json!({"metadata": []}), "'metadata' must be an object"),
     ] {
@@ -125,14 +131,19 @@ fn what_breaks_the_rules_is_refused_by_path() {
 #[test]
 fn harmless_fields_are_named_and_left_out() {
     for (members, expected) in [
-        (json!({"client_metadata": {"x": "y"}, "new_field": 1}), &["client_metadata", "new_field"][..]),
+        (
+            json!({"client_metadata": {"x": "y"}, "new_field": 1}),
+            &["client_metadata", "new_field"][..],
+        ),
         (json!({"prompt_cache_options": {"mode": "explicit"}}), &["prompt_cache_options"]),
         (json!({"include": ["file_search_call.results", "web_search_call.results"]}), &["include"]),
         (json!({"stream_options": {"include_obfuscation": true}}), &["stream_options"]),
         (json!({"reasoning": {"context": "all_turns"}}), &["reasoning.context"]),
         (json!({"text": {"tone": "dry"}}), &["text.tone"]),
-        (json!({"tools": [{"type": "function", "name": "f", "defer_loading": true}]}),
-            &["tools.defer_loading"]),
+        (
+            json!({"tools": [{"type": "function", "name": "f", "defer_loading": true}]}),
+            &["tools.defer_loading"],
+        ),
     ] {
         let members = body(&members);
         let request = read_request(&members).unwrap();
@@ -151,7 +162,9 @@ fn parameters_are_read_as_they_were_written() {
         "service_tier": "flex", "prompt_cache_key": "k", "prompt_cache_retention": "24h"}"#;
     let request = read_request(json).unwrap();
     assert!(request.stream && request.include_usage);
-    let raw = |named: &Option<Named<std::borrow::Cow<'_, str>>>| named.clone().unwrap().value.into_owned();
+    let raw = |named: &Option<Named<std::borrow::Cow<'_, str>>>| {
+        named.clone().unwrap().value.into_owned()
+    };
     assert_eq!(raw(&request.temperature), "0.70");
     assert_eq!(raw(&request.top_p), "1e-1");
     assert_eq!(raw(&request.max_tokens), "12345678901234567890");
@@ -161,11 +174,16 @@ fn parameters_are_read_as_they_were_written() {
     assert_eq!(request.tool_choice.clone().unwrap().value, ToolChoice::Tool("f".into()));
     assert!(!request.parallel_tool_calls.clone().unwrap().value);
     let wish = request.reasoning.wish.clone().unwrap();
-    assert_eq!((wish.field, wish.value), ("reasoning.effort", ReasoningWish::Effort("xhigh".into())));
+    assert_eq!(
+        (wish.field, wish.value),
+        ("reasoning.effort", ReasoningWish::Effort("xhigh".into()))
+    );
     assert_eq!(request.reasoning.show.clone().unwrap().value, ReasoningShow::Summary);
     assert_eq!(request.user, Some(Named::new("safety_identifier", "u1".into())));
     let format = request.output_format.clone().unwrap().value;
-    assert!(matches!(format, OutputFormat::Schema { schema, strict: None, .. } if schema == r#"{"b": 1}"#));
+    assert!(
+        matches!(format, OutputFormat::Schema { schema, strict: None, .. } if schema == r#"{"b": 1}"#)
+    );
     assert_survives(json);
 }
 
@@ -175,8 +193,10 @@ fn choices_of_tools() {
         (json!("none"), ToolChoice::None),
         (json!("required"), ToolChoice::Required),
         (json!({"type": "function", "name": "f"}), ToolChoice::Tool("f".into())),
-        (json!({"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "f"}]}),
-            ToolChoice::Allowed { names: vec!["f".into()], is_required: true }),
+        (
+            json!({"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "f"}]}),
+            ToolChoice::Allowed { names: vec!["f".into()], is_required: true },
+        ),
     ] {
         let json = body(&json!({"tools": [tool()], "tool_choice": choice}));
         assert_eq!(read_request(&json).unwrap().tool_choice.unwrap().value, expected);
@@ -215,7 +235,10 @@ fn items_become_turns_in_order() {
     assert_eq!(system, expected);
     let turns: Vec<_> = request.turns.iter().map(|turn| (turn.role, turn.blocks.len())).collect();
     let (user, assistant) = (Role::User, Role::Assistant);
-    assert_eq!(turns, [(user, 1), (user, 1), (assistant, 4), (user, 2), (Role::System, 1), (assistant, 1)]);
+    assert_eq!(
+        turns,
+        [(user, 1), (user, 1), (assistant, 4), (user, 2), (Role::System, 1), (assistant, 1)]
+    );
     let [Block::Reasoning(reasoning), Block::Text(text), Block::ToolCall(call), _] =
         &request.turns[2].blocks[..]
     else {
@@ -241,18 +264,36 @@ fn items_become_turns_in_order() {
 #[test]
 fn media_is_read() {
     for (part, kind, source, name) in [
-        (json!({"type": "input_image", "image_url": "HTTPS://a.b/c.png"}), MediaKind::Image,
-            MediaSource::Url("HTTPS://a.b/c.png".into()), None),
-        (json!({"type": "input_file", "file_url": "https://a.b/c.pdf"}), MediaKind::Document,
-            MediaSource::Url("https://a.b/c.pdf".into()), None),
-        (json!({"type": "input_file", "filename": "c.pdf", "file_data": "data:application/pdf;base64,JVBE"}),
+        (
+            json!({"type": "input_image", "image_url": "HTTPS://a.b/c.png"}),
+            MediaKind::Image,
+            MediaSource::Url("HTTPS://a.b/c.png".into()),
+            None,
+        ),
+        (
+            json!({"type": "input_file", "file_url": "https://a.b/c.pdf"}),
             MediaKind::Document,
-            MediaSource::Inline { mime: "application/pdf".into(), data: "JVBE".into() }, Some("c.pdf")),
-        (json!({"type": "input_file", "file_data": "data:Text/Plain;charset=utf-8;BASE64,aGk="}),
+            MediaSource::Url("https://a.b/c.pdf".into()),
+            None,
+        ),
+        (
+            json!({"type": "input_file", "filename": "c.pdf", "file_data": "data:application/pdf;base64,JVBE"}),
             MediaKind::Document,
-            MediaSource::Inline { mime: "text/plain".into(), data: "aGk=".into() }, None),
-        (json!({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "mp3"}}), MediaKind::Audio,
-            MediaSource::Inline { mime: "audio/mpeg".into(), data: "AAAA".into() }, None),
+            MediaSource::Inline { mime: "application/pdf".into(), data: "JVBE".into() },
+            Some("c.pdf"),
+        ),
+        (
+            json!({"type": "input_file", "file_data": "data:Text/Plain;charset=utf-8;BASE64,aGk="}),
+            MediaKind::Document,
+            MediaSource::Inline { mime: "text/plain".into(), data: "aGk=".into() },
+            None,
+        ),
+        (
+            json!({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "mp3"}}),
+            MediaKind::Audio,
+            MediaSource::Inline { mime: "audio/mpeg".into(), data: "AAAA".into() },
+            None,
+        ),
     ] {
         let json = body(&json!({"input": [{"role": "user", "content": [part]}]}));
         let request = read_request(&json).unwrap();
@@ -269,7 +310,8 @@ fn signatures_find_what_they_belong_to() {
         let opaque = Opaque { family, kind, id, data: data.to_owned().into() };
         json!({"type": "reasoning", "summary": [], "encrypted_content": opaque.to_container()})
     };
-    let call = |id: &str| json!({"type": "function_call", "call_id": id, "name": "f", "arguments": "{}"});
+    let call =
+        |id: &str| json!({"type": "function_call", "call_id": id, "name": "f", "arguments": "{}"});
     let json = body(&json!({"input": [
         {"role": "assistant", "content": [{"type": "output_text", "text": "t"}]},
         signature("text", "of the text"),
@@ -280,16 +322,21 @@ fn signatures_find_what_they_belong_to() {
         call("gone"),
     ]}));
     let request = read_request(&json).unwrap();
-    let opaque: Vec<Vec<&str>> = request.turns.iter().flat_map(|turn| &turn.blocks).map(|block| {
-        let opaque = match block {
-            Block::Text(text) => &text.opaque,
-            Block::ToolCall(call) => &call.opaque,
-            Block::ToolResult(_) => return Vec::new(),
-            other => panic!("{other:?}"),
-        };
-        assert!(opaque.iter().all(|one| one.id.is_none() && one.is_of(Family::Google)));
-        opaque.iter().map(|one| &*one.data).collect()
-    }).collect();
+    let opaque: Vec<Vec<&str>> = request
+        .turns
+        .iter()
+        .flat_map(|turn| &turn.blocks)
+        .map(|block| {
+            let opaque = match block {
+                Block::Text(text) => &text.opaque,
+                Block::ToolCall(call) => &call.opaque,
+                Block::ToolResult(_) => return Vec::new(),
+                other => panic!("{other:?}"),
+            };
+            assert!(opaque.iter().all(|one| one.id.is_none() && one.is_of(Family::Google)));
+            opaque.iter().map(|one| &*one.data).collect()
+        })
+        .collect();
     assert_eq!(opaque, [vec!["of the text"], vec!["before"], vec!["after"], vec![], vec![]]);
 }
 

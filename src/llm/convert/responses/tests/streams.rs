@@ -110,8 +110,11 @@ fn a_stream_has_all_events_in_order() {
             _ => assert!(open.is_none()),
         }
     }
-    let output: Vec<&Value> =
-        events.iter().filter(|e| e["type"] == "response.output_item.done").map(|e| &e["item"]).collect();
+    let output: Vec<&Value> = events
+        .iter()
+        .filter(|e| e["type"] == "response.output_item.done")
+        .map(|e| &e["item"])
+        .collect();
     let last = &events.last().unwrap()["response"];
     assert_eq!(last["output"].as_array().unwrap().iter().collect::<Vec<_>>(), output);
 }
@@ -145,8 +148,10 @@ fn items_have_the_shapes_of_openai() {
         assert_eq!(&response[key], value, "{key}");
     }
     let first = &events[0]["response"];
-    assert_eq!((&first["status"], &first["usage"], &first["output"]),
-        (&json!("in_progress"), &Value::Null, &json!([])));
+    assert_eq!(
+        (&first["status"], &first["usage"], &first["output"]),
+        (&json!("in_progress"), &Value::Null, &json!([]))
+    );
 }
 
 #[test]
@@ -183,22 +188,50 @@ fn reasons_to_stop_become_states() {
         (StopReason::ToolCall, "response.completed", Value::Null, "completed"),
         (StopReason::Pause, "response.completed", Value::Null, "completed"),
         (StopReason::Other, "response.completed", Value::Null, "completed"),
-        (StopReason::MaxTokens, "response.incomplete", json!({"reason": "max_output_tokens"}), "incomplete"),
-        (StopReason::ContextFull, "response.incomplete", json!({"reason": "max_output_tokens"}), "incomplete"),
-        (StopReason::Refusal, "response.incomplete", json!({"reason": "content_filter"}), "incomplete"),
+        (
+            StopReason::MaxTokens,
+            "response.incomplete",
+            json!({"reason": "max_output_tokens"}),
+            "incomplete",
+        ),
+        (
+            StopReason::ContextFull,
+            "response.incomplete",
+            json!({"reason": "max_output_tokens"}),
+            "incomplete",
+        ),
+        (
+            StopReason::Refusal,
+            "response.incomplete",
+            json!({"reason": "content_filter"}),
+            "incomplete",
+        ),
     ] {
-        let events = [start(), call(0), arguments(0, "{\"a"), close(0), stop(reason), AnswerEvent::End];
+        let events =
+            [start(), call(0), arguments(0, "{\"a"), close(0), stop(reason), AnswerEvent::End];
         let last = events_of(&write_stream(events)).pop().unwrap();
         assert_eq!(last["type"], kind);
         let response = &last["response"];
-        assert_eq!((&response["status"], &response["incomplete_details"]), (&json!(status), &details));
+        assert_eq!(
+            (&response["status"], &response["incomplete_details"]),
+            (&json!(status), &details)
+        );
         assert_eq!(response["output"][0]["status"], status);
     }
     // What the model says in refusing is complete.
-    let refusal = [start(), open(0, BlockKind::Refusal), text(0, "No."), close(0),
-        stop(StopReason::Refusal), AnswerEvent::End];
+    let refusal = [
+        start(),
+        open(0, BlockKind::Refusal),
+        text(0, "No."),
+        close(0),
+        stop(StopReason::Refusal),
+        AnswerEvent::End,
+    ];
     let last = events_of(&write_stream(refusal)).pop().unwrap();
-    assert_eq!((&last["type"], &last["response"]["status"]), (&json!("response.completed"), &json!("completed")));
+    assert_eq!(
+        (&last["type"], &last["response"]["status"]),
+        (&json!("response.completed"), &json!("completed"))
+    );
 }
 
 #[test]
@@ -215,7 +248,10 @@ fn a_failure_leaves_no_mark_of_success() {
             let mut events = before;
             events.extend([failed(code), stop(StopReason::End), AnswerEvent::End]);
             let stream = write_stream(events);
-            assert!(!stream.contains("response.completed") && !stream.contains("[DONE]"), "{stream}");
+            assert!(
+                !stream.contains("response.completed") && !stream.contains("[DONE]"),
+                "{stream}"
+            );
             let events = events_of(&stream);
             assert_eq!(events[0]["type"], "response.created");
             let last = events.last().unwrap();
@@ -231,12 +267,22 @@ fn a_failure_leaves_no_mark_of_success() {
 #[test]
 fn blocks_that_overlap_are_put_in_order() {
     let events = [
-        start(), call(0), call(1), arguments(0, "{\"a\""), arguments(1, "{\"b\""), arguments(0, ":1}"),
-        arguments(1, ":2}"), close(1), close(0), stop(StopReason::ToolCall), AnswerEvent::End,
+        start(),
+        call(0),
+        call(1),
+        arguments(0, "{\"a\""),
+        arguments(1, "{\"b\""),
+        arguments(0, ":1}"),
+        arguments(1, ":2}"),
+        close(1),
+        close(0),
+        stop(StopReason::ToolCall),
+        AnswerEvent::End,
     ];
     let events = events_of(&write_stream(events));
     let output = &events.last().unwrap()["response"]["output"];
-    let arguments: Vec<&Value> = output.as_array().unwrap().iter().map(|item| &item["arguments"]).collect();
+    let arguments: Vec<&Value> =
+        output.as_array().unwrap().iter().map(|item| &item["arguments"]).collect();
     assert_eq!(arguments, ["{\"a\":1}", "{\"b\":2}"]);
 }
 
@@ -244,34 +290,62 @@ fn blocks_that_overlap_are_put_in_order() {
 fn signatures_of_texts_and_calls_come_back_to_them() {
     let events = vec![
         start(),
-        open(0, BlockKind::Text), text(0, "a"), opaque(0, Family::Google), close(0),
-        open(1, BlockKind::Text), text(1, "b"), close(1),
+        open(0, BlockKind::Text),
+        text(0, "a"),
+        opaque(0, Family::Google),
+        close(0),
+        open(1, BlockKind::Text),
+        text(1, "b"),
+        close(1),
         // With the first piece, as Gemini sends it.
-        call(2), arguments(2, "{}"), opaque(2, Family::Google), close(2),
+        call(2),
+        arguments(2, "{}"),
+        opaque(2, Family::Google),
+        close(2),
         // Late.
-        call(3), arguments(3, "{"), arguments(3, "}"), opaque(3, Family::Google), close(3),
-        call(4), arguments(4, "{}"), close(4),
-        stop(StopReason::ToolCall), AnswerEvent::End,
+        call(3),
+        arguments(3, "{"),
+        arguments(3, "}"),
+        opaque(3, Family::Google),
+        close(3),
+        call(4),
+        arguments(4, "{}"),
+        close(4),
+        stop(StopReason::ToolCall),
+        AnswerEvent::End,
     ];
     let last = events_of(&write_stream(events)).pop().unwrap()["response"]["output"].take();
     let kinds: Vec<&Value> = last.as_array().unwrap().iter().map(|item| &item["type"]).collect();
-    let expected = ["message", "reasoning", "message", "reasoning", "function_call", "function_call",
-        "reasoning", "function_call"];
+    let expected = [
+        "message",
+        "reasoning",
+        "message",
+        "reasoning",
+        "function_call",
+        "function_call",
+        "reasoning",
+        "function_call",
+    ];
     assert_eq!(kinds, expected);
     let json = json!({"model": "m", "input": last}).to_string();
     let request = read_request(&json).unwrap();
-    let signed: Vec<bool> = request.turns[0].blocks.iter().map(|block| match block {
-        super::super::super::request::Block::Text(text) => !text.opaque.is_empty(),
-        super::super::super::request::Block::ToolCall(call) => !call.opaque.is_empty(),
-        other => panic!("{other:?}"),
-    }).collect();
+    let signed: Vec<bool> = request.turns[0]
+        .blocks
+        .iter()
+        .map(|block| match block {
+            super::super::super::request::Block::Text(text) => !text.opaque.is_empty(),
+            super::super::super::request::Block::ToolCall(call) => !call.opaque.is_empty(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
     assert_eq!(signed, [true, false, true, true, false]);
 }
 
 #[test]
 fn calls_without_an_id_get_one_and_usage_that_is_not_reported_is_estimated() {
     let nameless = BlockKind::ToolCall { id: String::new(), name: "f".to_owned() };
-    let events = [start(), open(0, nameless), arguments(0, "{\"a\":12}"), close(0), AnswerEvent::End];
+    let events =
+        [start(), open(0, nameless), arguments(0, "{\"a\":12}"), close(0), AnswerEvent::End];
     let last = events_of(&write_stream(events)).pop().unwrap();
     assert_eq!(last["response"]["output"][0]["call_id"], "call_s33d_0");
     let usage = &last["response"]["usage"];
@@ -288,8 +362,14 @@ fn a_ping_is_a_comment_at_any_moment() {
 
 #[test]
 fn a_citation_without_a_place_is_of_the_whole_text() {
-    let events = [start(), open(0, BlockKind::Text), cited(0, None), text(0, "Grüße"), close(0),
-        AnswerEvent::End];
+    let events = [
+        start(),
+        open(0, BlockKind::Text),
+        cited(0, None),
+        text(0, "Grüße"),
+        close(0),
+        AnswerEvent::End,
+    ];
     let last = events_of(&write_stream(events)).pop().unwrap();
     let annotation = &last["response"]["output"][0]["content"][0]["annotations"][0];
     assert_eq!((&annotation["start_index"], &annotation["end_index"]), (&json!(0), &json!(5)));
@@ -302,7 +382,8 @@ fn an_answer_repeats_the_request() {
         "tool_choice": "required", "max_output_tokens": 9, "user": null, "service_tier": "flex",
         "tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}}]});
     let context = AnswerContext { echo: echo(&request.to_string()), ..context() };
-    let response: Value = serde_json::from_str(&write_answer(&context, &Answer::default())).unwrap();
+    let response: Value =
+        serde_json::from_str(&write_answer(&context, &Answer::default())).unwrap();
     let expected = json!({"instructions": "i", "temperature": 0.5, "top_p": 1.0, "metadata": {"a": "b"},
         "text": {"format": {"type": "text"}, "verbosity": "low"}, "max_output_tokens": 9,
         "reasoning": {"effort": "low", "summary": null}, "tool_choice": "required", "store": false,
@@ -317,7 +398,10 @@ fn an_answer_repeats_the_request() {
     assert_eq!(echo("no JSON"), []);
     let plain: Value =
         serde_json::from_str(&write_answer(&super::context(), &Answer::default())).unwrap();
-    assert_eq!((&plain["temperature"], &plain["tools"], &plain["metadata"]), (&json!(1.0), &json!([]), &json!({})));
+    assert_eq!(
+        (&plain["temperature"], &plain["tools"], &plain["metadata"]),
+        (&json!(1.0), &json!([]), &json!({}))
+    );
 }
 
 #[test]
@@ -331,7 +415,10 @@ fn recorded_streams_come_through() {
         let again = read_stream(data_of(&write_stream(events.clone())));
         let (before, after) = (folded(events), folded(again));
         assert!(!before.blocks.is_empty());
-        assert_eq!((after.blocks, after.usage.total_input()), (before.blocks, before.usage.total_input()));
+        assert_eq!(
+            (after.blocks, after.usage.total_input()),
+            (before.blocks, before.usage.total_input())
+        );
     }
     for recording in [
         include_str!("../../../../../tests/fixtures/responses/tool_stream.json"),

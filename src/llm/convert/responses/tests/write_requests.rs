@@ -21,7 +21,13 @@ fn tool_call(id: &'static str, arguments: &'static str) -> Block<'static> {
 }
 
 fn tool_result(id: &'static str, content: Vec<Block<'static>>) -> Block<'static> {
-    Block::ToolResult(ToolResult { id: id.into(), name: None, content, is_error: false, cache: None })
+    Block::ToolResult(ToolResult {
+        id: id.into(),
+        name: None,
+        content,
+        is_error: false,
+        cache: None,
+    })
 }
 
 fn opaque(family: Family, kind: OpaqueKind, data: &'static str) -> Opaque<'static> {
@@ -81,7 +87,8 @@ fn one_plain_instruction_is_instructions_and_more_keep_their_places() {
     assert_eq!((more.get("instructions"), &more["input"]), (None, &expected));
     let marked = vec![system(false, "a", Some(CacheMark::OneHour))];
     let (marked, _) = written(&request(marked)).unwrap();
-    let mark = json!({"type": "input_text", "text": "a", "prompt_cache_breakpoint": {"mode": "explicit"}});
+    let mark =
+        json!({"type": "input_text", "text": "a", "prompt_cache_breakpoint": {"mode": "explicit"}});
     assert_eq!(marked["input"][0]["content"], json!([mark]));
 }
 
@@ -128,7 +135,7 @@ fn a_turn_becomes_items_in_order() {
         {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "thoughts"}],
             "encrypted_content": "gAAA"},
         {"type": "message", "role": "assistant", "content": [said("a"), said("b")], "phase": "commentary"},
-        {"type": "message", "role": "assistant", "content": [said("c")], "phase": "final_answer"},
+        {"type": "message", "role": "assistant", "content": "c", "phase": "final_answer"},
         {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{\"x\": 1e400}"},
         {"type": "function_call", "call_id": "c2", "name": "f", "arguments": "{}"},
         {"type": "message", "role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]},
@@ -157,20 +164,36 @@ fn reasoning_of_others_and_reasoning_that_nothing_follows_is_left_out() {
 
 #[test]
 fn media_becomes_parts_that_openai_has() {
-    let inline = |mime: &'static str| MediaSource::Inline { mime: mime.into(), data: "AAAA".into() };
+    let inline =
+        |mime: &'static str| MediaSource::Inline { mime: mime.into(), data: "AAAA".into() };
     for (kind, source, expected) in [
-        (MediaKind::Image, MediaSource::Url("https://a.b/c".into()),
-            json!({"type": "input_image", "image_url": "https://a.b/c", "detail": "auto"})),
-        (MediaKind::Image, inline("image/png"),
-            json!({"type": "input_image", "image_url": "data:image/png;base64,AAAA", "detail": "auto"})),
-        (MediaKind::Document, MediaSource::Url("https://a.b/c.pdf".into()),
-            json!({"type": "input_file", "file_url": "https://a.b/c.pdf"})),
-        (MediaKind::Document, inline("application/pdf"),
+        (
+            MediaKind::Image,
+            MediaSource::Url("https://a.b/c".into()),
+            json!({"type": "input_image", "image_url": "https://a.b/c", "detail": "auto"}),
+        ),
+        (
+            MediaKind::Image,
+            inline("image/png"),
+            json!({"type": "input_image", "image_url": "data:image/png;base64,AAAA", "detail": "auto"}),
+        ),
+        (
+            MediaKind::Document,
+            MediaSource::Url("https://a.b/c.pdf".into()),
+            json!({"type": "input_file", "file_url": "https://a.b/c.pdf"}),
+        ),
+        (
+            MediaKind::Document,
+            inline("application/pdf"),
             json!({"type": "input_file", "filename": "document.pdf",
-                "file_data": "data:application/pdf;base64,AAAA"})),
-        (MediaKind::Document, MediaSource::Text("hé".into()),
+                "file_data": "data:application/pdf;base64,AAAA"}),
+        ),
+        (
+            MediaKind::Document,
+            MediaSource::Text("hé".into()),
             json!({"type": "input_file", "filename": "document.txt",
-                "file_data": "data:text/plain;base64,aMOp"})),
+                "file_data": "data:text/plain;base64,aMOp"}),
+        ),
     ] {
         let block = media(kind, source);
         let input = input_of(vec![user(vec![block.clone(), tool_result("c", vec![block])])]);
@@ -208,7 +231,9 @@ fn tools_are_strict_only_if_asked() {
     let request = Request { tools: Vec::new(), ..request };
     let request = Request { tool_choice: Some(Named::new("t", ToolChoice::None)), ..request };
     let (json, _) = written(&request).unwrap();
-    assert!(["tools", "tool_choice", "parallel_tool_calls"].iter().all(|key| json.get(key).is_none()));
+    assert!(
+        ["tools", "tool_choice", "parallel_tool_calls"].iter().all(|key| json.get(key).is_none())
+    );
 }
 
 #[test]
@@ -256,12 +281,15 @@ fn parameters_are_written_refused_or_left_out() {
         store: Some(Named::new("store", true)),
         metadata: Some(Named::new("metadata", r#"{"b":"1","a":"2"}"#.into())),
         verbosity: Some(Named::new("verbosity", "low".into())),
-        output_format: Some(Named::new("output_config.format", OutputFormat::Schema {
-            name: None,
-            description: None,
-            schema: r#"{"type":"object"}"#.into(),
-            strict: None,
-        })),
+        output_format: Some(Named::new(
+            "output_config.format",
+            OutputFormat::Schema {
+                name: None,
+                description: None,
+                schema: r#"{"type":"object"}"#.into(),
+                strict: None,
+            },
+        )),
         prompt_cache_key: Some(Named::new("prompt_cache_key", "k".into())),
         stream: true,
         ..Request::default()
@@ -314,7 +342,10 @@ fn errors_of_tools_lose_their_flag_alone() {
     });
     let request = Request { turns: vec![user(vec![failed])], ..Request::default() };
     let (json, dropped) = written(&request).unwrap();
-    assert_eq!((&json["input"][0]["output"], &dropped[..]), (&json!("it broke"), &["is_error".to_owned()][..]));
+    assert_eq!(
+        (&json["input"][0]["output"], &dropped[..]),
+        (&json!("it broke"), &["is_error".to_owned()][..])
+    );
 }
 
 #[test]

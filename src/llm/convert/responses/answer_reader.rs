@@ -7,9 +7,12 @@ use super::stream_reader::{StreamReader, failure};
 use crate::llm::format::Format;
 
 /// Reads an answer: an answer that failed ends with that, any other one with its end.
-pub(in crate::llm::convert) fn read_answer(json: &str) -> Result<Vec<AnswerEvent>, UnreadableAnswer> {
+pub(in crate::llm::convert) fn read_answer(
+    json: &str,
+) -> Result<Vec<AnswerEvent>, UnreadableAnswer> {
     let unreadable = |problem: &'static str| UnreadableAnswer(problem.into());
-    let response = Fields::parse(json, &Path::ROOT).map_err(|_| unreadable("it is no JSON object"))?;
+    let response =
+        Fields::parse(json, &Path::ROOT).map_err(|_| unreadable("it is no JSON object"))?;
     let mut events = Vec::new();
     let mut reader = StreamReader::new();
     let status = response.get("status").and_then(parse_text).unwrap_or_default();

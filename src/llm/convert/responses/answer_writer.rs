@@ -213,13 +213,15 @@ impl ResponseWriter {
             json.key("status").string(status.as_str());
             json.key("background").boolean(false);
             match status {
-                Status::Failed(failure) => json.key("error").object(|json| write_error(failure, json)),
+                Status::Failed(failure) => {
+                    json.key("error").object(|json| write_error(failure, json))
+                }
                 _ => json.key("error").null(),
             }
             match status {
-                Status::Incomplete(reason) => json
-                    .key("incomplete_details")
-                    .object(|json| json.key("reason").string(reason)),
+                Status::Incomplete(reason) => {
+                    json.key("incomplete_details").object(|json| json.key("reason").string(reason))
+                }
                 _ => json.key("incomplete_details").null(),
             }
             json.key("model").string(&self.context.model);

@@ -7,7 +7,8 @@ use super::super::fields::{Fields, Path, array, text};
 use super::super::request::{Block, CacheMark, Media, MediaKind, MediaSource, Text, TextBlock};
 
 const FILE_ID: &str = "names a file in an account at OpenAI; send the content itself";
-const UNKNOWN_PART: &str = "is a kind of content that only OpenAI's Responses API has; leave it out";
+const UNKNOWN_PART: &str =
+    "is a kind of content that only OpenAI's Responses API has; leave it out";
 
 /// Whose content it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,11 +36,7 @@ pub(super) fn read_content<'a>(
     parts.map(|(index, raw)| read_part(raw, &path.index(index), author)).collect()
 }
 
-fn read_part<'a>(
-    raw: &'a str,
-    path: &Path<'_>,
-    author: Author,
-) -> Result<Block<'a>, ConvertError> {
+fn read_part<'a>(raw: &'a str, path: &Path<'_>, author: Author) -> Result<Block<'a>, ConvertError> {
     let fields = Fields::parse(raw, path)?;
     let kind = fields.required_text("type", path)?;
     match (&*kind, author) {
@@ -50,12 +47,16 @@ fn read_part<'a>(
                 ..TextBlock::default()
             }))
         }
-        ("refusal", Author::Assistant) => Ok(Block::Refusal(fields.required_text("refusal", path)?)),
+        ("refusal", Author::Assistant) => {
+            Ok(Block::Refusal(fields.required_text("refusal", path)?))
+        }
         ("input_image", Author::Input) => read_image(&fields, path),
         ("input_file", Author::Input) => read_file(&fields, path),
         ("input_audio", Author::Input) => read_audio(&fields, path),
         ("input_text" | "input_image" | "input_file" | "input_audio", Author::Assistant) => {
-            Err(path.key("type").invalid("must be 'output_text' or 'refusal' in what the model said"))
+            Err(path
+                .key("type")
+                .invalid("must be 'output_text' or 'refusal' in what the model said"))
         }
         ("output_text" | "refusal", Author::Input) => {
             Err(path.key("type").invalid("must be the type of an input, such as 'input_text'"))

@@ -98,12 +98,14 @@ impl<'a> InputReader<'_, 'a> {
                 }
                 if self.request.turns.is_empty() {
                     let is_developer = role == Role::Developer;
-                    self.request.system.extend(blocks.into_iter().filter_map(|block| match block {
-                        Block::Text(TextBlock { text, cache, .. }) => {
-                            Some(SystemPart { is_developer, text, cache })
-                        }
-                        _ => None,
-                    }));
+                    self.request.system.extend(blocks.into_iter().filter_map(
+                        |block| match block {
+                            Block::Text(TextBlock { text, cache, .. }) => {
+                                Some(SystemPart { is_developer, text, cache })
+                            }
+                            _ => None,
+                        },
+                    ));
                 } else {
                     self.push_turn(Turn { role, blocks });
                 }
@@ -151,9 +153,8 @@ impl<'a> InputReader<'_, 'a> {
         let is_summary = !summary.is_empty();
         let text = if is_summary { summary } else { read_texts(fields, "content", path)? };
         let encrypted = fields.text("encrypted_content", path)?;
-        let mut opaque = encrypted.and_then(|field| {
-            Opaque::from_field(field, Family::OpenAi, OpaqueKind::Encrypted)
-        });
+        let mut opaque = encrypted
+            .and_then(|field| Opaque::from_field(field, Family::OpenAi, OpaqueKind::Encrypted));
         if let Some(opaque) = &mut opaque
             && opaque.is_of(Family::OpenAi)
             && opaque.id.is_none()

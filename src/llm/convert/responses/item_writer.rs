@@ -8,8 +8,8 @@ use super::super::Target;
 use super::super::error::{ConvertError, Dropped};
 use super::super::opaque::{Family, OpaqueKind};
 use super::super::request::{
-    Block, CacheMark, Media, MediaKind, MediaSource, ReasoningBlock, Role, SystemPart, Text, ToolCall,
-    ToolResult, Turn,
+    Block, CacheMark, Media, MediaKind, MediaSource, ReasoningBlock, Role, SystemPart, Text,
+    ToolCall, ToolResult, Turn,
 };
 use super::PARAGRAPH;
 use crate::json::writer::JsonWriter;
@@ -45,7 +45,7 @@ impl<'w, 't> ItemWriter<'w, 't> {
             }
             let is_developer = run.iter().any(|part| part.is_developer);
             let role = if is_developer { "developer" } else { "system" };
-            self.push_message(role, None, &content);
+            self.push_input(role, &content);
         }
         Ok(())
     }
@@ -69,7 +69,7 @@ impl<'w, 't> ItemWriter<'w, 't> {
             }
         }
         if !content.is_empty() {
-            self.push_message(role, None, &content);
+            self.push_input(role, &content);
         }
         Ok(())
     }
@@ -86,22 +86,9 @@ impl<'w, 't> ItemWriter<'w, 't> {
                     if text.cache.is_some() {
                         self.dropped.drop("cache_control")?;
                     }
-                    let mut json = JsonWriter::new();
-                    json.object(|json| {
-                        json.key("type").string("output_text");
-                        json.key("text").string(&text.text);
-                        json.key("annotations").array(|_| {});
-                    });
-                    message.parts.push(json.finish());
+                    message.parts.push(Said::Text(&text.text));
                 }
-                Block::Refusal(refusal) => {
-                    let mut json = JsonWriter::new();
-                    json.object(|json| {
-                        json.key("type").string("refusal");
-                        json.key("refusal").string(refusal);
-                    });
-                    message.parts.push(json.finish());
-                }
+                Block::Refusal(refusal) => message.parts.push(Said::Refusal(refusal)),
                 Block::ToolCall(call) => {
                     self.flush(&mut message);
                     self.write_call(call)?;
@@ -109,14 +96,17 @@ impl<'w, 't> ItemWriter<'w, 't> {
                 Block::Reasoning(reasoning) => {
                     self.flush(&mut message);
                     // Reasoning that nothing follows is refused by the provider.
-                    let is_followed =
-                        blocks.iter().skip(index + 1).any(|next| !matches!(next, Block::Reasoning(_)));
+                    let is_followed = blocks
+                        .iter()
+                        .skip(index + 1)
+                        .any(|next| !matches!(next, Block::Reasoning(_)));
                     if is_followed {
                         self.write_reasoning(reasoning);
                     }
                 }
                 Block::Media(_) => {
-                    let problem = "can't hold images or files of the model's to OpenAI's Responses API";
+                    let problem =
+                        "can't hold images or files of the model's to OpenAI's Responses API";
                     return Err(ConvertError::unsupported("content", problem));
                 }
                 Block::ToolResult(_) => {}
@@ -128,22 +118,38 @@ impl<'w, 't> ItemWriter<'w, 't> {
 
     fn flush(&mut self, message: &mut Message<'_>) {
         let Message { phase, parts } = std::mem::take(message);
-        if !parts.is_empty() {
-            self.push_message("assistant", phase, &parts);
+        if parts.is_empty() {
+            return;
         }
+        self.push_message("assistant", phase, |json| match &parts[..] {
+            [Said::Text(text)] => json.string(text),
+            parts => json.array(|json| parts.iter().for_each(|part| part.write(json))),
+        });
     }
 
-    fn push_message(&mut self, role: &str, phase: Option<&str>, parts: &[String]) {
+    fn push_message(
+        &mut self,
+        role: &str,
+        phase: Option<&str>,
+        content: impl FnOnce(&mut JsonWriter),
+    ) {
         let mut json = JsonWriter::new();
         json.object(|json| {
             json.key("type").string("message");
             json.key("role").string(role);
-            json.key("content").array(|json| parts.iter().for_each(|part| json.raw(part)));
+            content(json.key("content"));
             if let Some(phase) = phase {
                 json.key("phase").string(phase);
             }
         });
         self.items.push(json.finish());
+    }
+
+    /// A message of the caller's.
+    fn push_input(&mut self, role: &str, parts: &[String]) {
+        self.push_message(role, None, |json| {
+            json.array(|json| parts.iter().for_each(|part| json.raw(part)));
+        });
     }
 
     fn write_call(&mut self, call: &ToolCall<'_>) -> Result<(), ConvertError> {
@@ -186,7 +192,9 @@ impl<'w, 't> ItemWriter<'w, 't> {
             json.key("call_id").string(&result.id);
             match text {
                 Some(text) => json.key("output").string(text),
-                None => json.key("output").array(|json| parts.iter().for_each(|part| json.raw(part))),
+                None => {
+                    json.key("output").array(|json| parts.iter().for_each(|part| json.raw(part)))
+                }
             }
         });
         self.items.push(json.finish());
@@ -262,7 +270,9 @@ impl<'w, 't> ItemWriter<'w, 't> {
                         return write_mark(json, has_mark);
                     }
                     MediaSource::Inline { mime, data } => (&**mime, data.clone()),
-                    MediaSource::Text(text) => ("text/plain", Text::Owned(STANDARD.encode(&**text))),
+                    MediaSource::Text(text) => {
+                        ("text/plain", Text::Owned(STANDARD.encode(&**text)))
+                    }
                 };
                 // The provider refuses a file without a name.
                 let name = if mime == "application/pdf" { "document.pdf" } else { "document.txt" };
@@ -292,7 +302,29 @@ impl<'w, 't> ItemWriter<'w, 't> {
 #[derive(Default)]
 struct Message<'m> {
     phase: Option<&'m str>,
-    parts: Vec<String>,
+    parts: Vec<Said<'m>>,
+}
+
+/// What the model said.
+enum Said<'m> {
+    Text(&'m str),
+    Refusal(&'m str),
+}
+
+impl Said<'_> {
+    fn write(&self, json: &mut JsonWriter) {
+        json.object(|json| match self {
+            Self::Text(text) => {
+                json.key("type").string("output_text");
+                json.key("text").string(text);
+                json.key("annotations").array(|_| {});
+            }
+            Self::Refusal(refusal) => {
+                json.key("type").string("refusal");
+                json.key("refusal").string(refusal);
+            }
+        });
+    }
 }
 
 fn write_part(json: &mut JsonWriter, kind: &str, text: &str) {

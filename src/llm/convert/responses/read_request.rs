@@ -11,8 +11,7 @@ use super::input::read_input;
 use super::tools::{read_tool_choice, read_tools};
 
 /// Why nothing that is stored goes to other formats.
-const STATE: &str =
-    "needs a model whose provider speaks the Responses API, since only such a provider stores responses; \
+const STATE: &str = "needs a model whose provider speaks the Responses API, since only such a provider stores responses; \
      send the whole conversation in 'input'";
 const RESPONSES_ONLY: &str = "needs a model whose provider speaks the Responses API; leave it out";
 
@@ -83,7 +82,8 @@ fn read_member<'a>(
         "parallel_tool_calls" => {
             // That several may be called is the default everywhere.
             let parallel = body.boolean(key, &root)?.filter(|may| !may);
-            request.parallel_tool_calls = parallel.map(|may| Named::new("parallel_tool_calls", may));
+            request.parallel_tool_calls =
+                parallel.map(|may| Named::new("parallel_tool_calls", may));
         }
         "max_output_tokens" => {
             let most = body.number(key, &root)?;
@@ -115,11 +115,7 @@ fn read_member<'a>(
 }
 
 /// Reads what the answer is to include: encrypted reasoning always is.
-fn read_include(
-    raw: &str,
-    path: &Path<'_>,
-    request: &mut Request<'_>,
-) -> Result<(), ConvertError> {
+fn read_include(raw: &str, path: &Path<'_>, request: &mut Request<'_>) -> Result<(), ConvertError> {
     for (index, raw) in array(raw, path)?.into_iter().enumerate() {
         let path = path.index(index);
         match &*text(raw, &path)? {
@@ -202,7 +198,7 @@ fn read_format<'a>(
                 schema: schema
                     .ok_or_else(|| path.key("schema").invalid("must be an object"))?
                     .into(),
-                strict: fields.boolean("strict", path)?,
+                strict: fields.boolean("strict", path)?.filter(|is_strict| *is_strict),
             }))
         }
         _ => Err(path.key("type").unsupported(RESPONSES_ONLY)),

@@ -3,9 +3,7 @@
 //! Items are known by their `output_index`, since some providers change the ids from event to event. What
 //! the deltas did not bring is taken from the events that repeat the whole.
 
-use super::super::answer::{
-    Annotation, AnswerEvent, BlockKind, Failure, Stop, StopReason,
-};
+use super::super::answer::{Annotation, AnswerEvent, BlockKind, Failure, Stop, StopReason};
 use super::super::fields::{Fields, Path, parse_array, parse_text};
 use super::super::opaque::{Family, Opaque, OpaqueKind};
 use super::PARAGRAPH;
@@ -224,8 +222,10 @@ impl StreamReader {
     fn stop(&self, response: &Fields<'_>) -> Stop {
         let details = response.object("incomplete_details", &Path::ROOT).ok().flatten();
         let word = details.and_then(|details| details.get("reason")).and_then(parse_text);
-        let is_incomplete =
-            response.get("status").and_then(parse_text).is_some_and(|status| status == "incomplete");
+        let is_incomplete = response
+            .get("status")
+            .and_then(parse_text)
+            .is_some_and(|status| status == "incomplete");
         let native = match &word {
             Some(word) => word,
             None if is_incomplete => "incomplete",
@@ -308,7 +308,8 @@ impl StreamReader {
             Some(ItemKind::Reasoning(_)) => {
                 for (key, is_summary) in [("summary", true), ("content", false)] {
                     for (part, fields) in (0..).zip(parts(key).map(whole)) {
-                        let text = fields.and_then(|fields| fields.get("text")).and_then(parse_text);
+                        let text =
+                            fields.and_then(|fields| fields.get("text")).and_then(parse_text);
                         let text = text.unwrap_or_default();
                         self.write_thought(index, part, is_summary, &text, true, out);
                     }
@@ -387,11 +388,9 @@ impl StreamReader {
     /// How many annotations a part has already; all of them if it is closed.
     fn annotations(&mut self, index: u64, part: u64) -> usize {
         match self.item(index) {
-            Some(OpenItem { kind: ItemKind::Message(Message { part: Some(open), .. }), .. })
-                if open.index == part =>
-            {
-                open.annotations
-            }
+            Some(OpenItem {
+                kind: ItemKind::Message(Message { part: Some(open), .. }), ..
+            }) if open.index == part => open.annotations,
             _ => usize::MAX,
         }
     }
@@ -444,9 +443,8 @@ impl StreamReader {
 
     fn write_encrypted(&mut self, index: u64, fields: &Fields<'_>, out: &mut Vec<AnswerEvent>) {
         let text = |key| fields.get(key).and_then(parse_text);
-        let opaque = text("encrypted_content").and_then(|field| {
-            Opaque::from_field(field, Family::OpenAi, OpaqueKind::Encrypted)
-        });
+        let opaque = text("encrypted_content")
+            .and_then(|field| Opaque::from_field(field, Family::OpenAi, OpaqueKind::Encrypted));
         let Self { items, blocks, .. } = self;
         let item = items.iter_mut().find(|item| item.index == index);
         let (Some(mut opaque), Some(OpenItem { kind: ItemKind::Reasoning(reasoning), .. })) =

@@ -36,7 +36,7 @@ pub(super) fn read_tools<'a>(
             name: fields.required_text("name", &path)?,
             description: fields.text("description", &path)?,
             parameters: parameters.map(Cow::Borrowed),
-            strict: fields.boolean("strict", &path)?,
+            strict: fields.boolean("strict", &path)?.filter(|is_strict| *is_strict),
             cache: None,
         })
     });

@@ -31,9 +31,7 @@ pub(in crate::llm::convert) fn write_request(
 ) -> Result<String, ConvertError> {
     refuse_or_drop(request, dropped)?;
     let instructions = match &request.system[..] {
-        [SystemPart { text, cache, .. }]
-            if cache.is_none() || !target.takes_cache_breakpoints =>
-        {
+        [SystemPart { text, cache, .. }] if cache.is_none() || !target.takes_cache_breakpoints => {
             if cache.is_some() {
                 dropped.drop("cache_control")?;
             }
@@ -83,19 +81,16 @@ pub(in crate::llm::convert) fn write_request(
 /// What the Responses API has not.
 fn refuse_or_drop(request: &Request<'_>, dropped: &mut Dropped) -> Result<(), ConvertError> {
     if let Some(stop) = request.stop.as_ref().filter(|stop| !stop.value.is_empty()) {
-        let problem = "is not supported by OpenAI's Responses API, which this model is called through";
+        let problem =
+            "is not supported by OpenAI's Responses API, which this model is called through";
         return Err(ConvertError::unsupported(stop.field, problem));
     }
     if let Some(logprobs) = &request.top_logprobs {
         let problem = "can't be answered in another format than the provider's";
         return Err(ConvertError::unsupported(logprobs.field, problem));
     }
-    let left_out = [
-        &request.top_k,
-        &request.seed,
-        &request.presence_penalty,
-        &request.frequency_penalty,
-    ];
+    let left_out =
+        [&request.top_k, &request.seed, &request.presence_penalty, &request.frequency_penalty];
     for field in left_out.into_iter().flatten() {
         dropped.drop(field.field)?;
     }
@@ -176,8 +171,7 @@ fn write_reasoning(reasoning: &Reasoning<'_>, json: &mut JsonWriter) {
             Some(EFFORTS.iter().find(|(below, _)| budget < below).map_or("high", |step| step.1))
         }
     };
-    let is_shown =
-        reasoning.show.as_ref().is_some_and(|show| show.value == ReasoningShow::Summary);
+    let is_shown = reasoning.show.as_ref().is_some_and(|show| show.value == ReasoningShow::Summary);
     if effort.is_none() && !is_shown {
         return;
     }

@@ -110,6 +110,7 @@ cfg_if! {
         mod support_runner;
         mod support_upstream;
         mod tenants;
+        mod unified;
         mod unmetered;
         mod upgrade;
         mod usage;

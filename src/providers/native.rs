@@ -13,7 +13,12 @@ use crate::llm::format::Format;
 /// As the providers document their APIs: Claude speaks Messages everywhere, Gemini its own format, and
 /// models on Bedrock that are not Claude speak Converse. OpenAI's models reason and call tools at once in
 /// Responses only, so that messages become responses there.
-pub fn native_format(provider: Provider, provider_name: &str, model: &str, asked: Format) -> Format {
+pub fn native_format(
+    provider: Provider,
+    provider_name: &str,
+    model: &str,
+    asked: Format,
+) -> Format {
     let is_claude = model.contains("claude");
     match provider.api() {
         UpstreamApi::Anthropic => Format::Messages,
@@ -58,9 +63,8 @@ pub fn takes_reasoning(provider_name: &str) -> bool {
 pub fn takes_cache_breakpoints(provider_name: &str, model: &str) -> bool {
     let version = model.strip_prefix("gpt-").map(|rest| rest.split('-').next().unwrap_or(rest));
     let numbers = version.map(|version| version.split_once('.').unwrap_or((version, "0")));
-    let parsed = numbers.and_then(|(major, minor)| {
-        Some((major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?))
-    });
+    let parsed = numbers
+        .and_then(|(major, minor)| Some((major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?)));
     matches!(provider_name, "openai" | "azure") && parsed.is_some_and(|version| version >= (5, 6))
 }
 
@@ -99,7 +103,11 @@ pub fn bedrock_betas(headers: &HeaderMap) -> Option<String> {
 fn has_responses(provider: Provider) -> bool {
     matches!(
         provider,
-        Provider::Openai | Provider::Xai | Provider::Groq | Provider::Fireworks | Provider::Openrouter
+        Provider::Openai
+            | Provider::Xai
+            | Provider::Groq
+            | Provider::Fireworks
+            | Provider::Openrouter
     )
 }
 

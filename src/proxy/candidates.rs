@@ -83,12 +83,9 @@ impl FormatChoice {
         };
         match keeps {
             true => Some(asked),
-            false => Some(native_format(
-                upstream.provider,
-                &upstream.provider_name,
-                &model.name,
-                asked,
-            )),
+            false => {
+                Some(native_format(upstream.provider, &upstream.provider_name, &model.name, asked))
+            }
         }
     }
 }
@@ -206,7 +203,8 @@ pub async fn candidates(
                     (upstream, model, FormatChoice::Best)
                 }
                 Found::Chain(chain) => {
-                    return of_chain(plane, subject, &policies, &chain, request, None, context).await;
+                    return of_chain(plane, subject, &policies, &chain, request, None, context)
+                        .await;
                 }
             }
         }

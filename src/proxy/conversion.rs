@@ -124,12 +124,12 @@ impl Job {
     ) -> Self {
         let Candidate { upstream, model } = candidate;
         let record = context.request.record();
-        let ids = if upstream.provider_name == Provider::Mistral.catalogue_name() && to == Format::Chat
-        {
-            IdRule::MISTRAL
-        } else {
-            IdRule::of(to)
-        };
+        let ids =
+            if upstream.provider_name == Provider::Mistral.catalogue_name() && to == Format::Chat {
+                IdRule::MISTRAL
+            } else {
+                IdRule::of(to)
+            };
         let is_stream = body.json.get("stream") == Some("true");
         let longest = if is_stream { u64::MAX } else { PLAIN_MAX_TOKENS };
         let known = model.max_output_tokens.map(|most| most.min(longest));
@@ -180,10 +180,9 @@ impl Job {
         context.echo = echo;
         let encoded = || utf8_percent_encode(&model, SEGMENT).to_string();
         let operation = match to {
-            Format::Gemini if is_stream => Operation::Gemini {
-                model: encoded(),
-                method: GeminiMethod::StreamGenerateContent,
-            },
+            Format::Gemini if is_stream => {
+                Operation::Gemini { model: encoded(), method: GeminiMethod::StreamGenerateContent }
+            }
             Format::Gemini => {
                 Operation::Gemini { model: encoded(), method: GeminiMethod::GenerateContent }
             }
@@ -217,7 +216,11 @@ fn dropped_header(fields: &[String]) -> Option<HeaderValue> {
     for (place, field) in fields.iter().enumerate() {
         let name = utf8_percent_encode(field, VISIBLE).to_string();
         if value.len() + name.len() > MAX_DROPPED {
-            value.push_str(&format!("{}and {} more", if place == 0 { "" } else { ", " }, fields.len() - place));
+            value.push_str(&format!(
+                "{}and {} more",
+                if place == 0 { "" } else { ", " },
+                fields.len() - place
+            ));
             break;
         }
         if place > 0 {

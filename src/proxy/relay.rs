@@ -89,7 +89,11 @@ pub enum Beginning {
 /// Notes that the head of the answer is there, and reads what has to be known before it is passed on. Apart
 /// from [`relay`], since what an asynchronous function holds is copied when it is called, and nearly all
 /// answers need no waiting.
-pub async fn begin(answer: &mut Answer, memory: &Budget, context: &mut RequestContext) -> Beginning {
+pub async fn begin(
+    answer: &mut Answer,
+    memory: &Budget,
+    context: &mut RequestContext,
+) -> Beginning {
     let UpstreamResponse { status, headers, body, .. } = &mut answer.response;
     context.request.answered(status.as_u16());
     if has_no_body(*status, content_length(headers)) {
@@ -207,9 +211,8 @@ pub fn relay(
                     context.request.record().status = Some(status.as_u16());
                     let cause = format!("the answer was not converted: {}", row.message);
                     context.request.attempt_failed(row.code, cause);
-                    let body = error.render(request_id, |error| {
-                        answer.error_format.error_body(&error)
-                    });
+                    let body =
+                        error.render(request_id, |error| answer.error_format.error_body(&error));
                     first = Some(body.into());
                     outcome = Some(RequestOutcome::UpstreamBroke);
                 }

@@ -82,9 +82,7 @@ pub fn targets<'r>(
     for (candidate, converted) in candidates.list.iter().zip(conversions) {
         let target = match converted {
             Err(error) => Err(error.clone()),
-            Ok(None) => {
-                Target::new(plane, (operation, headers), candidate, candidates, body.get())
-            }
+            Ok(None) => Target::new(plane, (operation, headers), candidate, candidates, body.get()),
             Ok(Some(Converted { body, operation, conversion, dropped })) => {
                 let asked = (operation, headers);
                 Target::new(plane, asked, candidate, candidates, Some(body)).map(|target| Target {
@@ -266,7 +264,8 @@ impl<'r> Target<'r> {
         let is_same_api = self.conversion.is_none()
             && discriminant(&route.operation) == discriminant(&self.operation);
         let own = Some(caller.query_string()).filter(|query| is_same_api && !query.is_empty());
-        let streams_events = self.conversion.is_some() && self.operation.streams_events_on_request();
+        let streams_events =
+            self.conversion.is_some() && self.operation.streams_events_on_request();
         let query = own.or(streams_events.then_some(EVENTS_QUERY));
         let limits = upstream.timeouts;
         let or = |own: Option<u32>, default| {
@@ -313,7 +312,8 @@ fn fit_body(
             edits.remove("model");
             edits.remove("stream");
             edits.set_str("anthropic_version", BEDROCK_MESSAGES);
-            if let Some(betas) = bedrock_betas(headers).filter(|_| edits.get("anthropic_beta").is_none())
+            if let Some(betas) =
+                bedrock_betas(headers).filter(|_| edits.get("anthropic_beta").is_none())
             {
                 edits.set("anthropic_beta", betas);
             }

@@ -10,7 +10,6 @@ use crate::db::{Conn, DbError, Page};
 use crate::domain::ids::{OrganizationId, PolicyId};
 use crate::domain::policy::fallback::{Candidate, ModelFallback, RouteConfig, Selector, fields_of};
 use crate::domain::policy::{Audience, InvalidField, Matchers, PolicyConfig, PolicyType};
-use crate::domain::provider::{Provider, UpstreamApi};
 use crate::domain::scope::WorkspaceScope;
 
 /// A chain is for the callers of one workspace; that of an alias may be for some of them only.

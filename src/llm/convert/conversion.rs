@@ -97,11 +97,16 @@ enum State {
 }
 
 enum Input {
-    Stream { frames: FrameReader, reader: Reader },
+    Stream {
+        frames: FrameReader,
+        reader: Reader,
+    },
     /// An answer that is whole, as far as it is there.
     Whole(Vec<u8>, Box<Conversion>),
     /// Events that stay as they are, in other frames.
-    Reframed { frames: FrameReader },
+    Reframed {
+        frames: FrameReader,
+    },
 }
 
 /// The longest whole answer that becomes a stream, in bytes.

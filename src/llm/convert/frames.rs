@@ -63,7 +63,9 @@ impl FrameReader {
                 let mut at = 0;
                 loop {
                     match messages.next(chunk, &mut at) {
-                        Ok(Some(Part::Payload(bytes))) if payload.len() + bytes.len() <= MAX_FRAME => {
+                        Ok(Some(Part::Payload(bytes)))
+                            if payload.len() + bytes.len() <= MAX_FRAME =>
+                        {
                             payload.extend_from_slice(bytes);
                         }
                         Ok(Some(Part::End(headers))) => {

@@ -14,8 +14,8 @@
 
 pub mod answer;
 mod chat;
-pub mod conversion;
 mod converse;
+pub mod conversion;
 pub mod error;
 mod fields;
 mod frames;
@@ -26,11 +26,11 @@ mod names;
 pub mod opaque;
 pub mod request;
 mod responses;
-mod sequence;
-pub mod upstream_error;
 mod runs;
+mod sequence;
 #[cfg(test)]
 mod shown;
+pub mod upstream_error;
 
 pub use ids::IdRule;
 pub use names::ToolNames;

@@ -34,7 +34,11 @@ pub fn convert_error(
     }
     let status = told_status(to, status);
     let message = found.message.map_or_else(
-        || Cow::Owned(format!("The provider answered with the status {status} and without a message.")),
+        || {
+            Cow::Owned(format!(
+                "The provider answered with the status {status} and without a message."
+            ))
+        },
         Cow::Owned,
     );
     let mut json = JsonWriter::new();

@@ -95,7 +95,8 @@ async fn listed(
         usable.extend(found.map(|entry| (built_in.provider, entry)));
     }
     let lists = usable.into_iter().map(async |(provider, entry)| {
-        let list = plane.model_lists.find_or_fetch(&entry, async || fetch(plane, client, &entry).await);
+        let list =
+            plane.model_lists.find_or_fetch(&entry, async || fetch(plane, client, &entry).await);
         (provider, list.await, Arc::clone(&entry))
     });
     let mut found: Vec<(Provider, Arc<UpstreamEntry>)> = Vec::new();

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::{
-    Candidate, Candidates, ModelRequest, FormatChoice, check_usable, model_for, scope_of, unavailable,
+    Candidate, Candidates, FormatChoice, ModelRequest, check_usable, model_for, scope_of,
+    unavailable,
 };
 use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
 use crate::domain::policy::Subject;

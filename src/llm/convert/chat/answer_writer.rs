@@ -38,10 +38,22 @@ struct Open {
 #[derive(Debug)]
 enum OpenKind {
     /// `start`: the characters of text before it.
-    Text { start: u64, annotations: Vec<Annotation> },
+    Text {
+        start: u64,
+        annotations: Vec<Annotation>,
+    },
     Refusal,
-    Reasoning { place: u64, is_summary: bool, has_format: bool },
-    Call { place: u64, index: u64, id: String, has_arguments: bool },
+    Reasoning {
+        place: u64,
+        is_summary: bool,
+        has_format: bool,
+    },
+    Call {
+        place: u64,
+        index: u64,
+        id: String,
+        has_arguments: bool,
+    },
 }
 
 impl AnswerWriter {
@@ -98,9 +110,7 @@ impl AnswerWriter {
         self.begin(matches!(kind, BlockKind::Text), out);
         let place = self.places.next(&kind);
         let kind = match kind {
-            BlockKind::Text => {
-                OpenKind::Text { start: self.characters, annotations: Vec::new() }
-            }
+            BlockKind::Text => OpenKind::Text { start: self.characters, annotations: Vec::new() },
             BlockKind::Refusal => OpenKind::Refusal,
             BlockKind::Reasoning { is_summary } => {
                 OpenKind::Reasoning { place, is_summary, has_format: false }

@@ -3,9 +3,7 @@
 use std::borrow::Cow;
 
 use super::super::error::{ConvertError, Dropped};
-use super::super::request::{
-    Block, ReasoningBlock, Request, Role, ToolCall, ToolResult, Turn,
-};
+use super::super::request::{Block, ReasoningBlock, Request, Role, ToolCall, ToolResult, Turn};
 use super::part_writer::{check_media, write_media, write_text};
 use super::reasoning::{find_google, write_details, write_extra_content};
 use crate::json::writer::JsonWriter;

@@ -107,7 +107,9 @@ impl StreamReader {
             None => Vec::new(),
         };
         let mut usage = chunk.get("usage");
-        if usage.is_none() && let Ok(Some(groq)) = chunk.object("x_groq", &Path::ROOT) {
+        if usage.is_none()
+            && let Ok(Some(groq)) = chunk.object("x_groq", &Path::ROOT)
+        {
             usage = groq.get("usage");
         }
         let choices = choices.into_iter().map(|raw| Fields::parse(raw, &Path::ROOT));

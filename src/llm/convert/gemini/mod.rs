@@ -2,6 +2,7 @@
 
 mod answer;
 mod candidate;
+mod chunk;
 mod contents;
 mod model_turn;
 mod part;

@@ -22,6 +22,8 @@ mod names;
 pub mod opaque;
 pub mod request;
 mod runs;
+#[cfg(test)]
+mod sample_turns;
 mod sequence;
 #[cfg(test)]
 mod shown;

@@ -1,5 +1,6 @@
 //! Requests.
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::write_request;
@@ -10,6 +11,7 @@ use crate::llm::convert::request::{
     Block, CacheMark, Media, MediaKind, MediaSource, Named, OutputFormat, ReasoningBlock, Request,
     Role, SystemPart, TextBlock, Tool, ToolCall, ToolChoice, ToolResult, Turn,
 };
+use crate::llm::convert::sample_turns::{check_prefixes, turns};
 
 fn target(model: &str) -> Target<'_> {
     Target { model, default_max_tokens: 8192, takes_call_ids: false }
@@ -340,5 +342,31 @@ fn what_has_no_counterpart_is_left_out_or_refused() {
         set(&mut request);
         let error = written(&request, &mut Dropped::new(false)).unwrap_err();
         assert!(matches!(error, ConvertError::Unsupported { .. }) && error.field() == field);
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_conversation_is_written_in_the_same_way_however_it_goes_on(turns in turns()) {
+        check_prefixes(&turns, |turns| {
+            let request = Request { turns: turns.to_vec(), ..Request::default() };
+            let json = written(&request, &mut Dropped::new(true)).unwrap();
+            let messages = json["messages"].as_array().unwrap();
+            for (place, message) in messages.iter().enumerate() {
+                let blocks = message["content"].as_array().unwrap();
+                assert!(!blocks.is_empty());
+                assert!(place == 0 || messages[place - 1]["role"] != message["role"]);
+                assert!(!blocks.iter().any(|block| block["text"] == ""));
+                // Only results and their marks stand before results.
+                let is_result = |block: &Value| block.get("toolResult").is_some();
+                let others = blocks.iter().skip_while(|block| is_result(block));
+                assert!(message["role"] == "assistant" || !others.clone().any(is_result));
+            }
+            let has_tools = request.turns.iter().flat_map(|turn| &turn.blocks).any(|block| {
+                matches!(block, Block::ToolCall(_) | Block::ToolResult(_))
+            });
+            assert_eq!(json.get("toolConfig").is_some(), has_tools);
+            messages.clone()
+        });
     }
 }

@@ -291,9 +291,12 @@ fn tool_choices_are_kept_where_they_can_be() {
     }
 }
 
+/// Sets a field of a request.
+type Change = fn(&mut Request<'static>);
+
 #[test]
 fn what_has_no_counterpart_is_left_out_or_refused() {
-    let dropping: [(&str, fn(&mut Request<'static>)); 12] = [
+    let dropping: [(&str, Change); 12] = [
         ("verbosity", |r| r.verbosity = Some(Named::new("verbosity", "low".into()))),
         ("user", |r| r.user = Some(Named::new("user", "u".into()))),
         ("metadata", |r| r.metadata = Some(Named::new("metadata", "{}".into()))),
@@ -330,7 +333,7 @@ fn what_has_no_counterpart_is_left_out_or_refused() {
         let error = written(&request, &mut Dropped::new(true)).unwrap_err();
         assert_eq!(error.field(), field);
     }
-    let refusing: [(&str, fn(&mut Request<'static>)); 3] = [
+    let refusing: [(&str, Change); 3] = [
         ("top_logprobs", |r| r.top_logprobs = Some(Named::new("top_logprobs", "0".into()))),
         ("temperature", |r| r.temperature = Some(Named::new("temperature", "1.01".into()))),
         ("response_format", |r| {

@@ -203,8 +203,8 @@ fn errors_in_place_of_an_answer_end_it() {
     let expected = Failure { code: "RESOURCE_EXHAUSTED".to_owned(), message: "Quota".to_owned() };
     let expected = AnswerEvent::Failed(expected);
     for text in [error.to_owned(), format!("[{error}]"), format!("[{error}\n]\n")] {
-        assert_eq!(streamed([&*text]), [expected.clone()]);
-        assert_eq!(read_answer(&text).unwrap(), [expected.clone()]);
+        assert_eq!(streamed([&*text]), std::slice::from_ref(&expected));
+        assert_eq!(read_answer(&text).unwrap(), std::slice::from_ref(&expected));
     }
     let begun = TEXT_STREAM.lines().next().unwrap();
     let events = streamed([begun, error, begun]);

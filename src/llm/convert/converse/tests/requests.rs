@@ -181,7 +181,7 @@ fn sides_alternate_with_results_first() {
 #[test]
 fn reasoning_returns_to_bedrock_alone() {
     let block = |text: &'static str, family, kind| {
-        let opaque = vec![Opaque { family, kind, id: None, data: "s".into() }];
+        let opaque = vec![Opaque { family, kind, id: None, data: "c2ln".into() }];
         Block::Reasoning(ReasoningBlock { text: text.into(), is_summary: false, opaque })
     };
     let turns = vec![assistant(vec![
@@ -192,8 +192,8 @@ fn reasoning_returns_to_bedrock_alone() {
         text("d"),
     ])];
     let expected = json!([
-        {"reasoningContent": {"reasoningText": {"text": "a", "signature": "s"}}},
-        {"reasoningContent": {"redactedContent": "s"}},
+        {"reasoningContent": {"reasoningText": {"text": "a", "signature": "c2ln"}}},
+        {"reasoningContent": {"redactedContent": "c2ln"}},
         {"text": "d"},
     ]);
     assert_eq!(messages(turns)[0]["content"], expected);
@@ -237,6 +237,10 @@ fn media_have_formats_and_documents_have_names() {
         (user(vec![media(MediaKind::Image, inline("image/heic"), None)]), "image"),
         (user(vec![media(MediaKind::Document, inline("application/zip"), None)]), "document"),
         (assistant(vec![media(MediaKind::Image, inline("image/png"), None)]), "image"),
+        (
+            user(vec![result("1", vec![media(MediaKind::Audio, inline("audio/wav"), None)])]),
+            "audio",
+        ),
     ] {
         assert_eq!(unsupported(vec![turn]), field);
     }

@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
-use super::super::answer::{Annotation, AnswerEvent, BlockKind, Failure, Stop};
+use super::super::answer::{AnswerEvent, BlockKind, Failure, Stop};
 use super::super::opaque::{Family, Opaque, OpaqueKind};
 use super::answer::malformed;
-use super::chunk::{Candidate, FunctionCall, Grounding, Part, Web};
+use super::chunk::{Candidate, FunctionCall, Part};
+use super::grounding::KeptText;
 use super::partial_call::PartialCall;
 use super::stop::{finish_reason, is_reason};
 use crate::json::compact::compact;
@@ -21,6 +22,8 @@ enum Open {
 #[derive(Debug, Default)]
 pub(super) struct CandidateReader {
     open: Option<Open>,
+    /// The text of the open block.
+    text: KeptText,
     /// Blocks so far.
     count: u32,
     /// A call that comes in pieces.
@@ -37,8 +40,11 @@ impl CandidateReader {
         for part in candidate.content.and_then(|content| content.parts).into_iter().flatten() {
             self.read_part(part, out)?;
         }
-        if let Some(grounding) = candidate.grounding_metadata {
-            self.read_grounding(grounding, out);
+        if let Some(grounding) = candidate.grounding_metadata
+            && let Some(Open::Text(block)) = self.open
+        {
+            let annotations = self.text.annotations(grounding).into_iter();
+            out.extend(annotations.map(|annotation| AnswerEvent::Annotation { block, annotation }));
         }
         let reason = candidate.finish_reason.filter(|reason| is_reason(reason));
         let Some(reason) = reason else { return Ok(None) };
@@ -62,7 +68,11 @@ impl CandidateReader {
         match part.text.filter(|text| !text.is_empty()) {
             Some(text) => {
                 self.complete_call(out);
-                let block = self.open_text(part.thought == Some(true), out);
+                let is_thought = part.thought == Some(true);
+                let block = self.open_text(is_thought, out);
+                if !is_thought {
+                    self.text.push(&text);
+                }
                 out.push(AnswerEvent::Text { block, text });
             }
             // It signs what has no part of its own: the thoughts before.
@@ -88,6 +98,7 @@ impl CandidateReader {
             Some(Open::Thoughts(block)) if is_thought => return block,
             _ => self.close(out),
         }
+        self.text = KeptText::default();
         // What is shown of thoughts is a summary (Google, "Thought summaries").
         let kind =
             if is_thought { BlockKind::Reasoning { is_summary: true } } else { BlockKind::Text };
@@ -160,17 +171,6 @@ impl CandidateReader {
         out.extend(opaque.map(|opaque| AnswerEvent::Opaque { block, opaque }));
         out.push(AnswerEvent::Arguments { block, json: arguments });
         out.push(AnswerEvent::Close { block });
-    }
-
-    /// The sources of the text, if it is still open. Google says in bytes of the whole text what each
-    /// supports; the text is not kept, so the place is left open.
-    fn read_grounding(&mut self, grounding: Grounding, out: &mut Vec<AnswerEvent>) {
-        let Some(Open::Text(block)) = self.open else { return };
-        for chunk in grounding.grounding_chunks.into_iter().flatten() {
-            let Some(Web { uri: Some(url), title }) = chunk.web else { continue };
-            let annotation = Annotation { url, title, span: None };
-            out.push(AnswerEvent::Annotation { block, annotation });
-        }
     }
 }
 

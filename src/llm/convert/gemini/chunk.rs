@@ -87,6 +87,7 @@ pub(super) struct PartialArg<'a> {
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Grounding {
     pub(super) grounding_chunks: Option<Vec<GroundingChunk>>,
+    pub(super) grounding_supports: Option<Vec<GroundingSupport>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -100,4 +101,20 @@ pub(super) struct GroundingChunk {
 pub(super) struct Web {
     pub(super) uri: Option<String>,
     pub(super) title: Option<String>,
+}
+
+/// A part of the text, and the places of its sources among the chunks.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct GroundingSupport {
+    pub(super) segment: Option<Segment>,
+    pub(super) grounding_chunk_indices: Option<Vec<u64>>,
+}
+
+/// A part of the text, in bytes. A start of zero is left out.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Segment {
+    pub(super) start_index: Option<u64>,
+    pub(super) end_index: Option<u64>,
 }

@@ -4,6 +4,7 @@ mod answer;
 mod candidate;
 mod chunk;
 mod contents;
+mod grounding;
 mod model_turn;
 mod part;
 mod partial_call;

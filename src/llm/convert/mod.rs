@@ -27,6 +27,8 @@ pub mod opaque;
 pub mod request;
 mod responses;
 mod runs;
+#[cfg(test)]
+mod sample_turns;
 mod sequence;
 #[cfg(test)]
 mod shown;

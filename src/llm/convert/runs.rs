@@ -11,8 +11,9 @@ pub(super) struct Run<'r, 'a> {
     pub(super) blocks: Vec<Cow<'r, Block<'a>>>,
 }
 
-/// The turns by side, without blocks of which nothing is written. Instructions in the middle of a conversation are told to the model by the user, with
-/// a mark that they are instructions: moved to the front they would change what the provider has cached.
+/// The turns by side, without blocks of which nothing is written. Instructions in the middle of a
+/// conversation are told to the model by the user, with a mark that they are instructions: moved to the
+/// front they would change what the provider has cached.
 pub(super) fn runs<'r, 'a>(
     turns: &'r [Turn<'a>],
     is_written: impl Fn(&Block<'_>) -> bool,

@@ -2,9 +2,11 @@
 
 use super::super::error::{ConvertError, Dropped};
 use super::super::opaque::{Family, OpaqueKind};
-use super::super::request::{Block, CacheMark, Media, ReasoningBlock, ToolCall, ToolResult};
+use super::super::request::{
+    Block, CacheMark, Media, MediaKind, ReasoningBlock, ToolCall, ToolResult,
+};
 use super::documents::DocumentNames;
-use super::media::write_media;
+use super::media::{kind_name, write_media};
 use crate::json::writer::JsonWriter;
 
 /// Writes the blocks of all messages, in order.
@@ -63,12 +65,7 @@ impl<'d> ContentWriter<'d> {
                 None
             }
             Block::Media(media) if is_model => {
-                let problem =
-                    "is not supported in what the assistant said by Bedrock's Converse API";
-                return Err(ConvertError::unsupported(
-                    super::media::kind_name(media.kind),
-                    problem,
-                ));
+                return Err(unsupported(media, "in what the assistant said"));
             }
             Block::Media(media) => {
                 self.write_media(media, json)?;
@@ -116,6 +113,9 @@ impl<'d> ContentWriter<'d> {
                             json.object(|json| json.key("text").string(&text.text));
                             Ok(())
                         }
+                        Block::Media(media) if media.kind == MediaKind::Audio => {
+                            Err(unsupported(media, "in the result of a tool"))
+                        }
                         Block::Media(media) => self.write_media(media, json),
                         _ => Ok(()),
                     })
@@ -127,6 +127,12 @@ impl<'d> ContentWriter<'d> {
             })
         })
     }
+}
+
+/// Converse takes this kind elsewhere.
+fn unsupported(media: &Media<'_>, place: &str) -> ConvertError {
+    let problem = format!("is not supported {place} by Bedrock's Converse API");
+    ConvertError::unsupported(kind_name(media.kind), problem)
 }
 
 fn write_call(call: &ToolCall<'_>, json: &mut JsonWriter) {

@@ -7,7 +7,7 @@ use crate::json::writer::JsonWriter;
 
 /// The models whose own fields are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Family {
+enum ModelFamily {
     /// AWS, "Amazon Nova: Using the Converse API".
     Nova,
     /// AWS, "OpenAI models".
@@ -17,7 +17,7 @@ enum Family {
     Other,
 }
 
-impl Family {
+impl ModelFamily {
     fn of(model: &str) -> Self {
         let has = |word| model.contains(word);
         if has("amazon.nova") {
@@ -39,18 +39,19 @@ pub(super) fn write_extras(
     json: &mut JsonWriter,
     dropped: &mut Dropped,
 ) -> Result<(), ConvertError> {
-    let family = Family::of(model);
+    let family = ModelFamily::of(model);
     let mut effort = None;
     if let Some(Named { field, value }) = &request.reasoning.wish {
-        effort = effort_of(value).filter(|_| matches!(family, Family::Nova | Family::OpenAi));
+        effort =
+            effort_of(value).filter(|_| matches!(family, ModelFamily::Nova | ModelFamily::OpenAi));
         // Nova does not think unless it is asked to.
-        let is_met = *value == ReasoningWish::Off && family == Family::Nova;
+        let is_met = *value == ReasoningWish::Off && family == ModelFamily::Nova;
         if effort.is_none() && !is_met {
             dropped.drop(field)?;
         }
     }
     let mut top_k = request.top_k.as_ref();
-    if matches!(family, Family::OpenAi | Family::Other)
+    if matches!(family, ModelFamily::OpenAi | ModelFamily::Other)
         && let Some(Named { field, .. }) = top_k.take()
     {
         dropped.drop(field)?;
@@ -60,7 +61,7 @@ pub(super) fn write_extras(
     }
     json.key("additionalModelRequestFields").object(|json| {
         match effort {
-            Some(effort) if family == Family::Nova => {
+            Some(effort) if family == ModelFamily::Nova => {
                 json.key("reasoningConfig").object(|json| {
                     json.key("type").string("enabled");
                     json.key("maxReasoningEffort").string(effort);
@@ -70,7 +71,7 @@ pub(super) fn write_extras(
             None => {}
         }
         match top_k {
-            Some(top_k) if family == Family::Nova => {
+            Some(top_k) if family == ModelFamily::Nova => {
                 json.key("inferenceConfig").object(|json| json.key("topK").raw(&top_k.value));
             }
             Some(top_k) => json.key("top_k").raw(&top_k.value),

@@ -5,6 +5,7 @@ use super::super::answer::{AnswerEvent, AnswerUsage, Failure, Stop};
 use super::super::error::UnreadableAnswer;
 use super::super::fields::{Fields, Path, parse_array, parse_text};
 use super::candidate::CandidateReader;
+use super::chunk::Chunk;
 use super::stop::{blocked, is_reason};
 use crate::llm::gemini::parse_usage;
 use crate::llm::usage::ReportedUsage;
@@ -82,36 +83,29 @@ impl StreamReader {
     }
 
     fn read_part(&mut self, data: &str, out: &mut Vec<AnswerEvent>) -> Result<(), Failure> {
-        // An error may come in an array.
-        let elements = parse_array(data);
-        let is_array = elements.is_some();
-        let first = elements.and_then(|elements| elements.first().copied());
-        let part = parse_object(first.unwrap_or(data))?;
-        if let Some(error) = part.get("error") {
-            return Err(reported(error));
-        }
-        if is_array {
-            return Err(malformed());
+        let Some(chunk) = Chunk::parse(data) else { return Err(error_in_array(data)) };
+        if let Some(error) = chunk.error {
+            return Err(reported(error.get()));
         }
         if !self.has_started {
             self.has_started = true;
-            let text = |key| part.get(key).and_then(parse_text).map(|text| text.into_owned());
-            out.push(AnswerEvent::Start { id: text("responseId"), model: text("modelVersion") });
+            out.push(AnswerEvent::Start { id: chunk.response_id, model: chunk.model_version });
         }
-        if let Some(usage) = part.get("usageMetadata").and_then(parse_usage) {
+        if let Some(usage) = chunk.usage_metadata.and_then(|raw| parse_usage(raw.get())) {
             self.usage = self.usage.updated(usage);
             out.push(AnswerEvent::Usage(counts(self.usage)));
         }
-        if let Some(candidate) = first_candidate(&part)? {
+        // No more than one is asked for.
+        let mut candidates = chunk.candidates.into_iter().flatten();
+        if let Some(candidate) = candidates.find(|candidate| candidate.index.unwrap_or(0) == 0) {
             self.has_candidate = true;
-            if let Some(stop) = self.candidate.read(&candidate, out)? {
+            if let Some(stop) = self.candidate.read(candidate, out)? {
                 self.stop = Some(stop);
             }
         }
-        let feedback = part.get("promptFeedback").map(parse_object).transpose()?;
-        let reason = feedback.as_ref().and_then(|feedback| feedback.get("blockReason"));
-        if let Some(reason) = reason.and_then(parse_text).filter(|reason| is_reason(reason)) {
-            self.stop.get_or_insert_with(|| blocked(&reason));
+        let reason = chunk.prompt_feedback.and_then(|feedback| feedback.block_reason);
+        if let Some(reason) = reason.filter(|reason| is_reason(reason)) {
+            self.stop.get_or_insert_with(|| blocked(reason));
         }
         Ok(())
     }
@@ -123,26 +117,15 @@ pub(super) fn malformed() -> Failure {
     Failure { code: UPSTREAM_ERROR.to_owned(), message }
 }
 
-/// Reads an object.
-pub(super) fn parse_object(raw: &str) -> Result<Fields<'_>, Failure> {
-    Fields::parse(raw, &Path::ROOT).map_err(|_| malformed())
-}
-
-/// The candidate that is asked for. Others are of no use.
-fn first_candidate<'a>(part: &Fields<'a>) -> Result<Option<Fields<'a>>, Failure> {
-    let Some(candidates) = part.get("candidates") else { return Ok(None) };
-    for candidate in parse_array(candidates).ok_or_else(malformed)? {
-        let candidate = parse_object(candidate)?;
-        if candidate.get("index").is_none_or(|index| index == "0") {
-            return Ok(Some(candidate));
-        }
-    }
-    Ok(None)
+/// An error that came in an array, as Google's do where the answer would have been one.
+fn error_in_array(data: &str) -> Failure {
+    let first = parse_array(data).and_then(|elements| Chunk::parse(elements.first()?));
+    first.and_then(|chunk| chunk.error).map_or_else(malformed, |error| reported(error.get()))
 }
 
 /// An error that is reported in place of an answer.
 fn reported(error: &str) -> Failure {
-    let Ok(error) = parse_object(error) else {
+    let Ok(error) = Fields::parse(error, &Path::ROOT) else {
         let message = parse_text(error).unwrap_or(error.into()).into_owned();
         return Failure { code: "INTERNAL".to_owned(), message };
     };

@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
-use super::super::answer::{Annotation, AnswerEvent, BlockKind, Failure, Stop};
-use super::super::fields::{Fields, parse_array, parse_text};
+use super::super::answer::{AnswerEvent, BlockKind, Failure, Stop};
 use super::super::opaque::{Family, Opaque, OpaqueKind};
-use super::answer::{malformed, parse_object};
+use super::answer::malformed;
+use super::chunk::{Candidate, FunctionCall, Part};
+use super::grounding::KeptText;
 use super::partial_call::PartialCall;
 use super::stop::{finish_reason, is_reason};
 use crate::json::compact::compact;
@@ -21,6 +22,8 @@ enum Open {
 #[derive(Debug, Default)]
 pub(super) struct CandidateReader {
     open: Option<Open>,
+    /// The text of the open block.
+    text: KeptText,
     /// Blocks so far.
     count: u32,
     /// A call that comes in pieces.
@@ -31,23 +34,21 @@ impl CandidateReader {
     /// Reads what has come of the candidate; gives the reason for its end if it ended.
     pub(super) fn read(
         &mut self,
-        candidate: &Fields<'_>,
+        candidate: Candidate<'_>,
         out: &mut Vec<AnswerEvent>,
     ) -> Result<Option<Stop>, Failure> {
-        if let Some(content) = candidate.get("content")
-            && let Some(parts) = parse_object(content)?.get("parts")
+        for part in candidate.content.and_then(|content| content.parts).into_iter().flatten() {
+            self.read_part(part, out)?;
+        }
+        if let Some(grounding) = candidate.grounding_metadata
+            && let Some(Open::Text(block)) = self.open
         {
-            for part in parse_array(parts).ok_or_else(malformed)? {
-                self.read_part(&parse_object(part)?, out)?;
-            }
+            let annotations = self.text.annotations(grounding).into_iter();
+            out.extend(annotations.map(|annotation| AnswerEvent::Annotation { block, annotation }));
         }
-        if let Some(grounding) = candidate.get("groundingMetadata") {
-            self.read_grounding(&parse_object(grounding)?, out);
-        }
-        let reason = candidate.get("finishReason").and_then(parse_text);
-        let Some(reason) = reason.filter(|reason| is_reason(reason)) else { return Ok(None) };
-        let message = candidate.get("finishMessage").and_then(parse_text);
-        let stop = finish_reason(&reason, message.map(Cow::into_owned))?;
+        let reason = candidate.finish_reason.filter(|reason| is_reason(reason));
+        let Some(reason) = reason else { return Ok(None) };
+        let stop = finish_reason(reason, candidate.finish_message)?;
         self.complete_call(out);
         Ok(Some(stop))
     }
@@ -59,18 +60,20 @@ impl CandidateReader {
         }
     }
 
-    fn read_part(&mut self, part: &Fields<'_>, out: &mut Vec<AnswerEvent>) -> Result<(), Failure> {
-        let text = |key| part.get(key).map(|raw| parse_text(raw).ok_or_else(malformed)).transpose();
-        let signature = text("thoughtSignature")?.filter(|signature| !signature.is_empty());
-        if let Some(call) = part.get("functionCall") {
-            return self.read_call(&parse_object(call)?, signature, out);
+    fn read_part(&mut self, part: Part<'_>, out: &mut Vec<AnswerEvent>) -> Result<(), Failure> {
+        let signature = part.thought_signature.filter(|signature| !signature.is_empty());
+        if let Some(call) = part.function_call {
+            return self.read_call(call, signature, out);
         }
-        let is_thought = part.get("thought") == Some("true");
-        match text("text")?.filter(|text| !text.is_empty()) {
+        match part.text.filter(|text| !text.is_empty()) {
             Some(text) => {
                 self.complete_call(out);
+                let is_thought = part.thought == Some(true);
                 let block = self.open_text(is_thought, out);
-                out.push(AnswerEvent::Text { block, text: text.into_owned() });
+                if !is_thought {
+                    self.text.push(&text);
+                }
+                out.push(AnswerEvent::Text { block, text });
             }
             // It signs what has no part of its own: the thoughts before.
             None if signature.is_some() && !matches!(self.open, Some(Open::Thoughts(_))) => {
@@ -95,6 +98,7 @@ impl CandidateReader {
             Some(Open::Thoughts(block)) if is_thought => return block,
             _ => self.close(out),
         }
+        self.text = KeptText::default();
         // What is shown of thoughts is a summary (Google, "Thought summaries").
         let kind =
             if is_thought { BlockKind::Reasoning { is_summary: true } } else { BlockKind::Text };
@@ -112,33 +116,29 @@ impl CandidateReader {
 
     fn read_call(
         &mut self,
-        call: &Fields<'_>,
-        signature: Option<Cow<'_, str>>,
+        call: FunctionCall<'_>,
+        signature: Option<String>,
         out: &mut Vec<AnswerEvent>,
     ) -> Result<(), Failure> {
         self.close(out);
-        let text = |key| call.get(key).and_then(parse_text).unwrap_or_default().into_owned();
-        let (id, name) = (text("id"), text("name"));
-        let continues = call.get("willContinue") == Some("true");
-        let pieces = call.get("partialArgs");
-        if name.is_empty() && self.partial.is_none() {
-            return Err(malformed());
-        }
-        if !name.is_empty() {
-            self.complete_call(out);
-            if !continues && pieces.is_none() {
-                let arguments = call.get("args").map_or(Cow::Borrowed("{}"), compact);
-                self.write_call(id, name, signature, arguments.into_owned(), out);
-                return Ok(());
+        let continues = call.will_continue == Some(true);
+        match call.name.filter(|name| !name.is_empty()) {
+            Some(name) => {
+                self.complete_call(out);
+                let id = call.id.unwrap_or_default();
+                if !continues && call.partial_args.is_none() {
+                    let arguments = call.args.map_or("{}".into(), |args| compact(args.get()));
+                    self.write_call(id, name, signature, arguments.into_owned(), out);
+                    return Ok(());
+                }
+                self.partial = Some(PartialCall::new(id, name, signature));
             }
-            self.partial = Some(PartialCall::new(id, name));
+            None if self.partial.is_none() => return Err(malformed()),
+            None => {}
         }
         if let Some(partial) = &mut self.partial {
-            if let Some(signature) = signature {
-                partial.signature = Some(signature.into_owned());
-            }
-            for piece in pieces.map_or(Some(Vec::new()), parse_array).ok_or_else(malformed)? {
-                partial.add(&parse_object(piece)?)?;
+            for piece in call.partial_args.into_iter().flatten() {
+                partial.add(piece).ok_or_else(malformed)?;
             }
         }
         if !continues {
@@ -152,7 +152,7 @@ impl CandidateReader {
         if let Some(call) = self.partial.take() {
             let arguments = call.arguments();
             let PartialCall { id, name, signature, .. } = call;
-            self.write_call(id, name, signature.map(Cow::Owned), arguments, out);
+            self.write_call(id, name, signature, arguments, out);
         }
     }
 
@@ -160,7 +160,7 @@ impl CandidateReader {
         &mut self,
         id: String,
         name: String,
-        signature: Option<Cow<'_, str>>,
+        signature: Option<String>,
         arguments: String,
         out: &mut Vec<AnswerEvent>,
     ) {
@@ -172,24 +172,9 @@ impl CandidateReader {
         out.push(AnswerEvent::Arguments { block, json: arguments });
         out.push(AnswerEvent::Close { block });
     }
-
-    /// The sources of the text, if it is still open. Google says in bytes of the whole text what each
-    /// supports; the text is not kept, so the place is left open.
-    fn read_grounding(&mut self, grounding: &Fields<'_>, out: &mut Vec<AnswerEvent>) {
-        let Some(Open::Text(block)) = self.open else { return };
-        let chunks = grounding.get("groundingChunks").and_then(parse_array).unwrap_or_default();
-        for chunk in chunks {
-            let Ok(chunk) = parse_object(chunk) else { continue };
-            let Some(Ok(web)) = chunk.get("web").map(parse_object) else { continue };
-            let text = |key| web.get(key).and_then(parse_text).map(Cow::into_owned);
-            let Some(url) = text("uri") else { continue };
-            let annotation = Annotation { url, title: text("title"), span: None };
-            out.push(AnswerEvent::Annotation { block, annotation });
-        }
-    }
 }
 
-fn signed(signature: Cow<'_, str>) -> Opaque<'static> {
-    let data = Cow::Owned(signature.into_owned());
+fn signed(signature: String) -> Opaque<'static> {
+    let data = Cow::Owned(signature);
     Opaque { family: Family::Google, kind: OpaqueKind::Signature, id: None, data }
 }

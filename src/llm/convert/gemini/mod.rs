@@ -2,7 +2,9 @@
 
 mod answer;
 mod candidate;
+mod chunk;
 mod contents;
+mod grounding;
 mod model_turn;
 mod part;
 mod partial_call;

@@ -30,7 +30,8 @@ impl<'p> ModelTurn<'p> {
         self.parts.push(part);
     }
 
-    /// Takes a block of the turn, of which something is to be written; gives it back if it is media or a result.
+    /// Takes a block of the turn, of which something is to be written. Gives it back if it is media or a
+    /// result.
     pub(super) fn take(&mut self, block: &'p Block<'p>) -> Option<&'p Block<'p>> {
         match block {
             Block::Text(block) => {

@@ -1,9 +1,7 @@
 //! A call whose arguments come in pieces, each with the place of a value (Google, `PartialArg`). The
 //! gateway does not ask for it, but an upstream may do so on its own.
 
-use super::super::answer::Failure;
-use super::super::fields::{Fields, parse_text};
-use super::answer::malformed;
+use super::chunk::PartialArg;
 use crate::json::writer::JsonWriter;
 
 /// The deepest place of a value, in steps.
@@ -19,26 +17,23 @@ pub(super) struct PartialCall {
 }
 
 impl PartialCall {
-    pub(super) fn new(id: String, name: String) -> Self {
-        Self { id, name, signature: None, arguments: Node::Object(Vec::new()) }
+    pub(super) fn new(id: String, name: String, signature: Option<String>) -> Self {
+        Self { id, name, signature, arguments: Node::Object(Vec::new()) }
     }
 
-    /// Adds a piece: a value, or more of a string.
-    pub(super) fn add(&mut self, piece: &Fields<'_>) -> Result<(), Failure> {
-        let path = piece.get("jsonPath").and_then(parse_text).ok_or_else(malformed)?;
-        let node = self.arguments.find(&path).ok_or_else(malformed)?;
-        if let Some(text) = piece.get("stringValue") {
-            let text = parse_text(text).ok_or_else(malformed)?;
-            match node {
+    /// Adds a piece: a value, or more of a string. `None` if it has no place.
+    pub(super) fn add(&mut self, piece: PartialArg<'_>) -> Option<()> {
+        let node = self.arguments.find(&piece.json_path)?;
+        match (piece.string_value, piece.number_value, piece.bool_value) {
+            (Some(text), ..) => match node {
                 Node::Text(whole) => whole.push_str(&text),
-                other => *other = Node::Text(text.into_owned()),
-            }
-        } else if let Some(raw) = piece.get("numberValue").or(piece.get("boolValue")) {
-            *node = Node::Raw(raw.to_owned());
-        } else if matches!(node, Node::Nothing) {
-            *node = Node::Raw("null".to_owned());
+                other => *other = Node::Text(text),
+            },
+            (None, Some(number), _) => *node = Node::Raw(number.get().to_owned()),
+            (None, None, Some(value)) => *node = Node::Raw(value.to_string()),
+            (None, None, None) => {}
         }
-        Ok(())
+        Some(())
     }
 
     /// The arguments so far.

@@ -179,10 +179,16 @@ fn generation_config(
         ("presencePenalty", &request.presence_penalty),
         ("frequencyPenalty", &request.frequency_penalty),
     ];
+    // Some models refuse penalties, even those that change nothing.
+    let is_neutral = |key: &str, value: &str| {
+        key.ends_with("Penalty") && value.parse::<f64>().is_ok_and(|penalty| penalty == 0.0)
+    };
     let mut json = JsonWriter::new();
     json.object(|json| {
         for (key, number) in numbers {
-            if let Some(Named { value, .. }) = number {
+            if let Some(Named { value, .. }) = number
+                && !is_neutral(key, value)
+            {
                 json.key(key).raw(value);
             }
         }

@@ -3,8 +3,8 @@
 use super::super::answer::{Failure, Stop, StopReason};
 
 /// The reason, or a failure where the model's call of a tool can't be used. `message` is Google's own.
-pub(super) fn finish_reason(native: &str, message: Option<String>) -> Result<Stop, Failure> {
-    let reason = match native {
+pub(super) fn finish_reason(native: String, message: Option<String>) -> Result<Stop, Failure> {
+    let reason = match &*native {
         "STOP" => StopReason::End,
         "MAX_TOKENS" => StopReason::MaxTokens,
         "SAFETY"
@@ -25,12 +25,12 @@ pub(super) fn finish_reason(native: &str, message: Option<String>) -> Result<Sto
         }
         _ => StopReason::Other,
     };
-    Ok(Stop { reason, native: native.to_owned(), sequence: None })
+    Ok(Stop { reason, native, sequence: None })
 }
 
 /// The prompt was blocked.
-pub(super) fn blocked(native: &str) -> Stop {
-    Stop { reason: StopReason::Refusal, native: native.to_owned(), sequence: None }
+pub(super) fn blocked(native: String) -> Stop {
+    Stop { reason: StopReason::Refusal, native, sequence: None }
 }
 
 /// Whether it names a reason at all.

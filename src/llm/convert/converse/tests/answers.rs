@@ -192,6 +192,37 @@ fn a_stream_makes_what_its_answer_makes() {
 }
 
 #[test]
+fn texts_that_are_not_closed_end_with_the_next_block() {
+    let delta = |index: u32, text: &str| json!({"contentBlockDelta": {"contentBlockIndex": index, "delta": {"text": text}}});
+    let events = streamed(&made(json!([delta(0, "a"), delta(1, "b")])));
+    let order: Vec<_> = events
+        .iter()
+        .filter_map(|event| match event {
+            AnswerEvent::Open { block, .. } => Some(("open", *block)),
+            AnswerEvent::Close { block } => Some(("close", *block)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(order, [("open", 0), ("close", 0), ("open", 1)]);
+}
+
+#[test]
+fn the_end_is_told_as_soon_as_it_is_known() {
+    let stop = ("messageStop".to_owned(), json!({"stopReason": "end_turn"}).to_string());
+    let metadata = ("metadata".to_owned(), json!({"usage": {"outputTokens": 1}}).to_string());
+    for messages in [[&stop, &metadata], [&metadata, &stop]] {
+        let (mut reader, mut events) = (StreamReader::new(), Vec::new());
+        for (count, (name, data)) in messages.into_iter().enumerate() {
+            reader.read(Some(name), data, &mut events);
+            assert_eq!(events.last() == Some(&AnswerEvent::End), count == 1);
+        }
+        let count = events.len();
+        reader.finish(&mut events);
+        assert_eq!(events.len(), count);
+    }
+}
+
+#[test]
 fn reasons_are_translated() {
     for (native, expected) in [
         ("end_turn", "End"),

@@ -1,5 +1,6 @@
 //! Requests.
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::write_request;
@@ -10,6 +11,7 @@ use crate::llm::convert::request::{
     Block, CacheMark, Media, MediaKind, MediaSource, Named, OutputFormat, ReasoningBlock, Request,
     Role, SystemPart, TextBlock, Tool, ToolCall, ToolChoice, ToolResult, Turn,
 };
+use crate::llm::convert::sample_turns::{check_prefixes, turns};
 
 fn target(model: &str) -> Target<'_> {
     Target { model, default_max_tokens: 8192, takes_call_ids: false }
@@ -179,7 +181,7 @@ fn sides_alternate_with_results_first() {
 #[test]
 fn reasoning_returns_to_bedrock_alone() {
     let block = |text: &'static str, family, kind| {
-        let opaque = vec![Opaque { family, kind, id: None, data: "s".into() }];
+        let opaque = vec![Opaque { family, kind, id: None, data: "c2ln".into() }];
         Block::Reasoning(ReasoningBlock { text: text.into(), is_summary: false, opaque })
     };
     let turns = vec![assistant(vec![
@@ -190,8 +192,8 @@ fn reasoning_returns_to_bedrock_alone() {
         text("d"),
     ])];
     let expected = json!([
-        {"reasoningContent": {"reasoningText": {"text": "a", "signature": "s"}}},
-        {"reasoningContent": {"redactedContent": "s"}},
+        {"reasoningContent": {"reasoningText": {"text": "a", "signature": "c2ln"}}},
+        {"reasoningContent": {"redactedContent": "c2ln"}},
         {"text": "d"},
     ]);
     assert_eq!(messages(turns)[0]["content"], expected);
@@ -235,6 +237,10 @@ fn media_have_formats_and_documents_have_names() {
         (user(vec![media(MediaKind::Image, inline("image/heic"), None)]), "image"),
         (user(vec![media(MediaKind::Document, inline("application/zip"), None)]), "document"),
         (assistant(vec![media(MediaKind::Image, inline("image/png"), None)]), "image"),
+        (
+            user(vec![result("1", vec![media(MediaKind::Audio, inline("audio/wav"), None)])]),
+            "audio",
+        ),
     ] {
         assert_eq!(unsupported(vec![turn]), field);
     }
@@ -289,9 +295,12 @@ fn tool_choices_are_kept_where_they_can_be() {
     }
 }
 
+/// Sets a field of a request.
+type Change = fn(&mut Request<'static>);
+
 #[test]
 fn what_has_no_counterpart_is_left_out_or_refused() {
-    let dropping: [(&str, fn(&mut Request<'static>)); 12] = [
+    let dropping: [(&str, Change); 12] = [
         ("verbosity", |r| r.verbosity = Some(Named::new("verbosity", "low".into()))),
         ("user", |r| r.user = Some(Named::new("user", "u".into()))),
         ("metadata", |r| r.metadata = Some(Named::new("metadata", "{}".into()))),
@@ -328,7 +337,7 @@ fn what_has_no_counterpart_is_left_out_or_refused() {
         let error = written(&request, &mut Dropped::new(true)).unwrap_err();
         assert_eq!(error.field(), field);
     }
-    let refusing: [(&str, fn(&mut Request<'static>)); 3] = [
+    let refusing: [(&str, Change); 3] = [
         ("top_logprobs", |r| r.top_logprobs = Some(Named::new("top_logprobs", "0".into()))),
         ("temperature", |r| r.temperature = Some(Named::new("temperature", "1.01".into()))),
         ("response_format", |r| {
@@ -340,5 +349,31 @@ fn what_has_no_counterpart_is_left_out_or_refused() {
         set(&mut request);
         let error = written(&request, &mut Dropped::new(false)).unwrap_err();
         assert!(matches!(error, ConvertError::Unsupported { .. }) && error.field() == field);
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_conversation_is_written_in_the_same_way_however_it_goes_on(turns in turns()) {
+        check_prefixes(&turns, |turns| {
+            let request = Request { turns: turns.to_vec(), ..Request::default() };
+            let json = written(&request, &mut Dropped::new(true)).unwrap();
+            let messages = json["messages"].as_array().unwrap();
+            for (place, message) in messages.iter().enumerate() {
+                let blocks = message["content"].as_array().unwrap();
+                assert!(!blocks.is_empty());
+                assert!(place == 0 || messages[place - 1]["role"] != message["role"]);
+                assert!(!blocks.iter().any(|block| block["text"] == ""));
+                // Only results and their marks stand before results.
+                let is_result = |block: &Value| block.get("toolResult").is_some();
+                let others = blocks.iter().skip_while(|block| is_result(block));
+                assert!(message["role"] == "assistant" || !others.clone().any(is_result));
+            }
+            let has_tools = request.turns.iter().flat_map(|turn| &turn.blocks).any(|block| {
+                matches!(block, Block::ToolCall(_) | Block::ToolResult(_))
+            });
+            assert_eq!(json.get("toolConfig").is_some(), has_tools);
+            messages.clone()
+        });
     }
 }

@@ -203,8 +203,8 @@ fn errors_in_place_of_an_answer_end_it() {
     let expected = Failure { code: "RESOURCE_EXHAUSTED".to_owned(), message: "Quota".to_owned() };
     let expected = AnswerEvent::Failed(expected);
     for text in [error.to_owned(), format!("[{error}]"), format!("[{error}\n]\n")] {
-        assert_eq!(streamed([&*text]), [expected.clone()]);
-        assert_eq!(read_answer(&text).unwrap(), [expected.clone()]);
+        assert_eq!(streamed([&*text]), std::slice::from_ref(&expected));
+        assert_eq!(read_answer(&text).unwrap(), std::slice::from_ref(&expected));
     }
     let begun = TEXT_STREAM.lines().next().unwrap();
     let events = streamed([begun, error, begun]);
@@ -254,13 +254,42 @@ fn other_candidates_are_left_out() {
 }
 
 #[test]
-fn sources_are_annotations() {
-    let mut answer = of_parts(json!([{"text": "a"}]));
-    answer["candidates"][0]["groundingMetadata"] = json!({"groundingChunks": [
-        {"web": {"uri": "https://a.example", "title": "A"}},
-        {"retrievedContext": {"uri": "gs://x"}},
-    ]});
-    assert_eq!(shown(&plain(&answer)), "text: a (https://a.example Some(\"A\"))\nEnd STOP");
+fn sources_are_annotations_with_places_in_characters() {
+    let with = |text: &str, supports: Value| {
+        let mut answer = of_parts(json!([{"text": "before", "thought": true}, {"text": text}]));
+        answer["candidates"][0]["groundingMetadata"] = json!({"groundingChunks": [
+            {"web": {"uri": "https://a.example", "title": "A"}},
+            {"retrievedContext": {"uri": "gs://x"}},
+            {"web": {"uri": "https://b.example"}},
+        ], "groundingSupports": supports});
+        let annotations = plain(&answer).blocks.remove(1).annotations.into_iter();
+        annotations.map(|one| (one.url, one.title, one.span)).collect::<Vec<_>>()
+    };
+    let (a, b) = ("https://a.example".to_owned(), "https://b.example".to_owned());
+    let title = Some("A".to_owned());
+    let all = [(a.clone(), title.clone(), None), (b.clone(), None, None)];
+    assert_eq!(with("é", json!(null)), all);
+    let supports = json!([
+        {"segment": {"endIndex": 2}, "groundingChunkIndices": [0, 1, 9]},
+        {"segment": {"startIndex": 2, "endIndex": 4}, "groundingChunkIndices": [2, 0]},
+        // In the middle of a character, past the end, and nowhere.
+        {"segment": {"startIndex": 1, "endIndex": 4}, "groundingChunkIndices": [2]},
+        {"segment": {"startIndex": 1, "endIndex": 99}, "groundingChunkIndices": [2]},
+        {"groundingChunkIndices": [2]},
+        {"segment": {"endIndex": 2}},
+    ]);
+    let expected = [
+        (a.clone(), title.clone(), Some((0, 1))),
+        (b.clone(), None, Some((1, 3))),
+        (a, title, Some((1, 3))),
+        (b.clone(), None, None),
+        (b.clone(), None, None),
+        (b.clone(), None, None),
+    ];
+    assert_eq!(with("éab", supports), expected);
+    let support = json!({"segment": {"endIndex": 2}, "groundingChunkIndices": [2]});
+    assert_eq!(with(&"x".repeat(70_000), json!([support])), [(b, None, None)]);
+    assert_eq!(with("é", json!(vec![support; 300])).len(), 256);
 }
 
 #[test]

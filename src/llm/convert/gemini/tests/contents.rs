@@ -1,5 +1,6 @@
 //! The conversation in requests.
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::write_request;
@@ -10,6 +11,7 @@ use crate::llm::convert::request::{
     Block, Media, MediaKind, MediaSource, ReasoningBlock, Request, Role, TextBlock, ToolCall,
     ToolResult, Turn,
 };
+use crate::llm::convert::sample_turns::{check_prefixes, turns};
 
 /// The model's newest generation, which wants signatures.
 const MODEL: &str = "gemini-3-pro-preview";
@@ -266,4 +268,28 @@ fn ids_are_written_where_they_are_taken_and_arguments_are_objects() {
         r#"{"functionCall":{"name":"f","args":{}}}]}]}"#,
     );
     assert_eq!(json, expected);
+}
+
+proptest! {
+    #[test]
+    fn any_conversation_is_written_in_the_same_way_however_it_goes_on(turns in turns()) {
+        check_prefixes(&turns, |turns| {
+            let request = Request { turns: turns.to_vec(), ..Request::default() };
+            let json = write_request(&request, &target(MODEL), &mut Dropped::new(false)).unwrap();
+            let json: Value = serde_json::from_str(&json).unwrap();
+            let contents = json["contents"].as_array().unwrap();
+            for content in contents {
+                let parts = content["parts"].as_array().unwrap();
+                let count = |key| parts.iter().filter(|part| part.get(key).is_some()).count();
+                let results = count("functionResponse");
+                assert!(!parts.is_empty() && (results == 0 || results == parts.len()));
+                let first = parts.iter().find(|part| part.get("functionCall").is_some());
+                assert!(first.is_none_or(|call| call.get("thoughtSignature").is_some()));
+                if content["role"] == "user" {
+                    assert_eq!(count("functionCall") + count("thoughtSignature"), 0);
+                }
+            }
+            contents.clone()
+        });
+    }
 }

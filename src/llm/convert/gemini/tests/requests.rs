@@ -135,9 +135,12 @@ fn tool_choices_are_modes() {
     }
 }
 
+/// Sets a field of a request.
+type Change = fn(&mut Request<'static>);
+
 #[test]
 fn what_has_no_counterpart_is_left_out_or_refused() {
-    let dropping: [(&str, fn(&mut Request<'static>)); 12] = [
+    let dropping: [(&str, Change); 12] = [
         ("verbosity", |r| r.verbosity = Some(Named::new("verbosity", "low".into()))),
         ("user", |r| r.user = Some(Named::new("user", "u".into()))),
         ("metadata", |r| r.metadata = Some(Named::new("metadata", "{}".into()))),
@@ -179,7 +182,7 @@ fn what_has_no_counterpart_is_left_out_or_refused() {
         let error = written(&request, &mut Dropped::new(true)).unwrap_err();
         assert_eq!(error.field(), field);
     }
-    let refusing: [(&str, fn(&mut Request<'static>)); 2] = [
+    let refusing: [(&str, Change); 2] = [
         ("top_logprobs", |r| r.top_logprobs = Some(Named::new("top_logprobs", "0".into()))),
         ("stop", |r| r.stop = Some(Named::new("stop", vec!["x".into(); 6]))),
     ];
@@ -198,6 +201,8 @@ fn neutral_values_vanish() {
         parallel_tool_calls: Some(Named::new("parallel_tool_calls", false)),
         service_tier: Some(Named::new("service_tier", "auto".into())),
         stop: Some(Named::new("stop", Vec::new())),
+        presence_penalty: Some(Named::new("presence_penalty", "0".into())),
+        frequency_penalty: Some(Named::new("frequency_penalty", "0.0".into())),
         include_usage: true,
         stream: true,
         ..request()

@@ -35,7 +35,9 @@ fn read_message<'a>(
 ) -> Result<(), ConvertError> {
     let fields = Fields::parse(raw, path)?;
     let role = fields.required_text("role", path)?;
-    if fields.get("name").is_some() && role != "tool" && !request.left_out.iter().any(|one| one == NAME)
+    if fields.get("name").is_some()
+        && role != "tool"
+        && !request.left_out.iter().any(|one| one == NAME)
     {
         request.left_out.push(NAME.into());
     }
@@ -217,9 +219,9 @@ fn read_reasoning<'a>(
     if reasoning.is_empty() {
         let text = |key| fields.get(key).and_then(parse_text).filter(|text| !text.is_empty());
         let text = text("reasoning_content").or_else(|| text("reasoning"));
-        reasoning.extend(text.map(|text| {
-            (None, ReasoningBlock { text, is_summary: false, opaque: Vec::new() })
-        }));
+        reasoning.extend(
+            text.map(|text| (None, ReasoningBlock { text, is_summary: false, opaque: Vec::new() })),
+        );
     }
     reasoning.into_iter().map(|(index, block)| (index.unwrap_or(0), block)).collect()
 }
@@ -345,7 +347,10 @@ mod tests {
                 r#"[{"role":"assistant","content":"","tool_calls":[{"id":"1","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"1"}]"#,
                 r#"Assistant[1=f({})] User[1->]"#,
             ),
-            (r#"[{"role":"user","content":"a"},{"role":"assistant","content":null}]"#, r#"User["a"]"#),
+            (
+                r#"[{"role":"user","content":"a"},{"role":"assistant","content":null}]"#,
+                r#"User["a"]"#,
+            ),
         ] {
             assert_eq!(shown(&read(messages).unwrap()), expected, "{messages}");
         }

@@ -80,7 +80,8 @@ pub(super) fn cache_mark(
     path: &Path<'_>,
 ) -> Result<Option<CacheMark>, ConvertError> {
     if let Some(control) = fields.object("cache_control", path)? {
-        let is_hour = control.text("ttl", &path.key("cache_control"))?.is_some_and(|ttl| ttl == "1h");
+        let is_hour =
+            control.text("ttl", &path.key("cache_control"))?.is_some_and(|ttl| ttl == "1h");
         return Ok(Some(if is_hour { CacheMark::OneHour } else { CacheMark::FiveMinutes }));
     }
     let breakpoint = fields.object("prompt_cache_breakpoint", path)?;
@@ -159,9 +160,10 @@ mod tests {
     }
 
     fn media(json: &str) -> Media<'_> {
-        let Ok([Block::Media(media)]) = read(json, Speaker::User).as_deref().map(|blocks| {
-            <[Block<'_>; 1]>::try_from(blocks.to_vec()).expect("one block")
-        }) else {
+        let Ok([Block::Media(media)]) = read(json, Speaker::User)
+            .as_deref()
+            .map(|blocks| <[Block<'_>; 1]>::try_from(blocks.to_vec()).expect("one block"))
+        else {
             panic!("{json}");
         };
         media
@@ -188,16 +190,16 @@ mod tests {
             [("a", Some(CacheMark::OneHour)), ("b", Some(CacheMark::FiveMinutes)), ("", None)];
         assert_eq!(read, expected);
         let refusal = r#"[{"type":"refusal","refusal":"no"}]"#;
-        assert_eq!(read_content(refusal, &Path::ROOT, Speaker::Assistant).unwrap(), [
-            Block::Refusal("no".into())
-        ]);
+        assert_eq!(
+            read_content(refusal, &Path::ROOT, Speaker::Assistant).unwrap(),
+            [Block::Refusal("no".into())]
+        );
     }
 
     #[test]
     fn media_come_as_links_or_data() {
-        let image = media(
-            r#"[{"type":"image_url","image_url":{"url":"https://x/a.png","detail":"low"}}]"#,
-        );
+        let image =
+            media(r#"[{"type":"image_url","image_url":{"url":"https://x/a.png","detail":"low"}}]"#);
         assert_eq!((image.kind, image.detail.as_deref()), (MediaKind::Image, Some("low")));
         assert_eq!(image.source, MediaSource::Url("https://x/a.png".into()));
         for (json, kind, mime, data) in [

@@ -144,8 +144,7 @@ pub(super) fn write_details(
 ) {
     let (signatures, data): (Vec<_>, Vec<_>) =
         opaque.iter().partition(|one| one.kind == OpaqueKind::Signature);
-    let entry =
-        Entry { index, text, is_summary, opaque: None, has_format: true, call: None };
+    let entry = Entry { index, text, is_summary, opaque: None, has_format: true, call: None };
     let signature = signatures.first().copied();
     if !text.is_empty() || signature.is_some() || data.is_empty() {
         Entry { opaque: signature, ..entry }.write(json);

@@ -4,9 +4,7 @@ use std::borrow::Cow;
 
 use super::super::error::ConvertError;
 use super::super::fields::{Fields, Path, array, text};
-use super::super::request::{
-    Named, OutputFormat, Raw, ReasoningWish, Request, Text, ToolChoice,
-};
+use super::super::request::{Named, OutputFormat, Raw, ReasoningWish, Request, Text, ToolChoice};
 use super::message_reader::read_messages;
 use super::tools::{read_choice, read_tools};
 
@@ -17,7 +15,8 @@ pub(in super::super) fn read_request(json: &str) -> Result<Request<'_>, ConvertE
     let root = Path::ROOT;
     let fields = Fields::parse(json, &root)
         .map_err(|_| ConvertError::invalid("body", "must be a JSON object"))?;
-    let mut request = Request { model: fields.required_text("model", &root)?, ..Request::default() };
+    let mut request =
+        Request { model: fields.required_text("model", &root)?, ..Request::default() };
     let messages = fields.get("messages");
     let messages = messages.ok_or_else(|| root.key("messages").invalid("is required"))?;
     read_messages(&mut request, messages, &root.key("messages"))?;
@@ -107,8 +106,9 @@ fn read_field<'a>(
         "verbosity" => request.verbosity = named("verbosity", words("medium")?),
         "service_tier" => request.service_tier = named("service_tier", words("auto")?),
         "safety_identifier" => {
-            request.user = named("safety_identifier", words("")?).or(request.user.take());
+            request.user = named("safety_identifier", words("")?);
         }
+        // The older name of the same.
         "user" if fields.get("safety_identifier").is_none() => {
             request.user = named("user", words("")?);
         }
@@ -196,7 +196,9 @@ fn read_stop<'a>(raw: &'a str, path: &Path<'_>) -> Result<Option<Vec<Text<'a>>>,
     let stop = match raw.starts_with('[') {
         true => {
             let texts = array(raw, path)?.into_iter().enumerate();
-            texts.map(|(index, raw)| text(raw, &path.index(index))).collect::<Result<Vec<_>, _>>()?
+            texts
+                .map(|(index, raw)| text(raw, &path.index(index)))
+                .collect::<Result<Vec<_>, _>>()?
         }
         false => vec![text(raw, path).map_err(|_| path.invalid("must be a string or an array"))?],
     };
@@ -272,7 +274,9 @@ mod tests {
             r#""modalities":["text"],"audio":null,"stream":false,"stream_options":{"include_obfuscation":false}"#,
             r#""user":"","reasoning_effort":null,"prediction":null,"web_search_options":null"#,
         ] {
-            with(members, |request| assert_eq!(format!("{:?}", request.unwrap()), plain, "{members}"));
+            with(members, |request| {
+                assert_eq!(format!("{:?}", request.unwrap()), plain, "{members}")
+            });
         }
     }
 
@@ -305,26 +309,32 @@ mod tests {
                 raw(&request.prompt_cache_key),
                 raw(&request.prompt_cache_retention),
             ];
-            assert_eq!(shown, [
-                "max_tokens=50",
-                "temperature=0.70",
-                "top_p=0.5",
-                "top_k=3",
-                "seed=12345678901",
-                "presence_penalty=-1",
-                "frequency_penalty=2.0",
-                "top_logprobs=2",
-                "verbosity=low",
-                "safety_identifier=s",
-                "metadata={\"a\":\"b\"}",
-                "service_tier=flex",
-                "prompt_cache_key=k",
-                "prompt_cache_retention=24h",
-            ]);
+            assert_eq!(
+                shown,
+                [
+                    "max_tokens=50",
+                    "temperature=0.70",
+                    "top_p=0.5",
+                    "top_k=3",
+                    "seed=12345678901",
+                    "presence_penalty=-1",
+                    "frequency_penalty=2.0",
+                    "top_logprobs=2",
+                    "verbosity=low",
+                    "safety_identifier=s",
+                    "metadata={\"a\":\"b\"}",
+                    "service_tier=flex",
+                    "prompt_cache_key=k",
+                    "prompt_cache_retention=24h",
+                ]
+            );
             assert_eq!(request.stop.unwrap().value, ["x"]);
             assert_eq!(request.store.unwrap().value, true);
-            assert_eq!(request.reasoning.wish.unwrap().value, ReasoningWish::Effort("newer".into()));
-            assert!(request.left_out.is_empty());
+            assert_eq!(
+                request.reasoning.wish.unwrap().value,
+                ReasoningWish::Effort("newer".into())
+            );
+            assert_eq!(request.left_out, ["user"]);
         });
         with(r#""reasoning_effort":"none""#, |request| {
             assert_eq!(request.unwrap().reasoning.wish.unwrap().value, ReasoningWish::Off);
@@ -408,12 +418,15 @@ mod tests {
     fn harmless_and_unknown_fields_are_left_out() {
         let members = r#""prediction":{"type":"content"},"prompt_cache_options":{},"extra":1,"stream_options":{"include_obfuscation":true},"null":null"#;
         with(members, |request| {
-            assert_eq!(request.unwrap().left_out, [
-                "prediction",
-                "prompt_cache_options",
-                "extra",
-                "stream_options.include_obfuscation"
-            ]);
+            assert_eq!(
+                request.unwrap().left_out,
+                [
+                    "prediction",
+                    "prompt_cache_options",
+                    "extra",
+                    "stream_options.include_obfuscation"
+                ]
+            );
         });
     }
 }

@@ -56,6 +56,11 @@ impl CallPiece {
         }
     }
 
+    /// Gives it the signature, if it has none of its own.
+    pub(super) fn sign(&mut self, signature: Option<Opaque<'static>>) {
+        self.opaque = self.opaque.take().or(signature);
+    }
+
     /// The name and the arguments. Some providers give the arguments as an object.
     pub(super) fn with_function(mut self, raw: &str) -> Option<Self> {
         let function = Fields::parse(raw, &Path::ROOT).ok()?;

@@ -9,10 +9,7 @@ use crate::json::writer::JsonWriter;
 const OTHER_KIND: &str =
     "is not supported by this model's provider; only tools of type 'function' are";
 
-pub(super) fn read_tools<'a>(
-    raw: &'a str,
-    path: &Path<'_>,
-) -> Result<Vec<Tool<'a>>, ConvertError> {
+pub(super) fn read_tools<'a>(raw: &'a str, path: &Path<'_>) -> Result<Vec<Tool<'a>>, ConvertError> {
     let tools = array(raw, path)?.into_iter().enumerate();
     tools.map(|(index, raw)| read_tool(raw, &path.index(index))).collect()
 }

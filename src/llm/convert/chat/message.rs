@@ -122,7 +122,7 @@ fn write_message(json: &mut JsonWriter, context: &AnswerContext, blocks: &[Answe
     write_annotations(json, blocks);
     write_all_details(json, blocks, ids);
     let texts = blocks.iter().filter(|block| block.kind == BlockKind::Text);
-    if let Some(signature) = texts.filter_map(|block| find_google(&block.opaque)).last() {
+    if let Some(signature) = texts.filter_map(|block| find_google(&block.opaque)).next_back() {
         write_extra_content(json, signature);
     }
 }

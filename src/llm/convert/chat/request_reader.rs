@@ -329,7 +329,7 @@ mod tests {
                 ]
             );
             assert_eq!(request.stop.unwrap().value, ["x"]);
-            assert_eq!(request.store.unwrap().value, true);
+            assert!(request.store.unwrap().value);
             assert_eq!(
                 request.reasoning.wish.unwrap().value,
                 ReasoningWish::Effort("newer".into())

@@ -9,7 +9,7 @@ use super::super::opaque::Opaque;
 use super::reasoning::{Detail, read_details, read_extra_content};
 use super::tool_calls::{CallPiece, ToolCalls};
 use super::usage::read_usage;
-use crate::llm::answer::event::is_error;
+use crate::llm::answer::event::{is_error, mentions_error};
 
 /// The data of the event that ends a stream.
 pub(super) const DONE: &str = "[DONE]";
@@ -99,7 +99,8 @@ impl StreamReader {
     ) -> Result<(), Failure> {
         let malformed = || failure("The provider sent an event that can't be read.");
         let chunk = Fields::parse(data, &Path::ROOT).map_err(|_| malformed())?;
-        if let Some(failure) = find_error(name, &chunk) {
+        let may_be_error = name == Some("error") || mentions_error(data.as_bytes());
+        if may_be_error && let Some(failure) = find_error(name, &chunk) {
             return Err(failure);
         }
         let choices = match chunk.get("choices") {

@@ -81,7 +81,7 @@ fn events_become_chunks() {
             r#""delta":{"tool_calls":[{"index":0,"id":"c1","type":"function","function":{"name":"f","arguments":""}}]}"#,
             r#""delta":{"tool_calls":[{"index":1,"id":"call_abc1","type":"function","function":{"name":"f","arguments":""}}]}"#,
             r#""delta":{"tool_calls":[{"index":1,"function":{"arguments":"{"}}]}"#,
-            r#""delta":{"tool_calls":[{"index":0,"extra_content":{"google":{"thought_signature":"s"}}}],"reasoning_details":[{"type":"reasoning.encrypted","data":"s","id":"c1","format":"google-gemini-v1","index":2}]}"#,
+            r#""delta":{"tool_calls":[{"index":0,"function":{"arguments":""},"extra_content":{"google":{"thought_signature":"s"}}}],"reasoning_details":[{"type":"reasoning.encrypted","data":"s","id":"c1","format":"google-gemini-v1","index":2}]}"#,
             r#""delta":{"tool_calls":[{"index":1,"function":{"arguments":"}"}}]}"#,
             r#""delta":{"tool_calls":[{"index":0,"function":{"arguments":"{}"}}]}"#,
             r#""delta":{},"logprobs":null,"finish_reason":"tool_calls","native_finish_reason":"STOP""#,

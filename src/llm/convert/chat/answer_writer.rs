@@ -14,6 +14,8 @@ use crate::json::writer::JsonWriter;
 #[derive(Debug)]
 pub(in super::super) struct AnswerWriter {
     context: AnswerContext,
+    /// How every chunk begins.
+    head: String,
     has_begun: bool,
     has_finished: bool,
     has_ended: bool,
@@ -58,8 +60,19 @@ enum OpenKind {
 
 impl AnswerWriter {
     pub(in super::super) fn new(context: AnswerContext) -> Self {
+        let mut json = JsonWriter::new();
+        json.object(|json| {
+            json.key("id").string(&id(&context));
+            json.key("object").string("chat.completion.chunk");
+            json.key("created").number(context.created);
+            json.key("model").string(&context.model);
+        });
+        let mut head = json.finish();
+        // The other members follow.
+        head.pop();
         Self {
             context,
+            head,
             has_begun: false,
             has_finished: false,
             has_ended: false,
@@ -216,7 +229,11 @@ impl AnswerWriter {
             Some(OpenKind::Call { place, index, id, .. }) if is_google => {
                 let (place, index, id) = (*place, *index, id.clone());
                 self.write_delta(out, |json| {
-                    write_call(json, index, |json| write_extra_content(json, opaque));
+                    write_call(json, index, |json| {
+                        // OpenAI's client for Python wants a function in each.
+                        json.key("function").object(|json| json.key("arguments").string(""));
+                        write_extra_content(json, opaque);
+                    });
                     json.key("reasoning_details")
                         .array(|json| call_entry(place, &id, opaque).write(json));
                 });
@@ -273,15 +290,11 @@ impl AnswerWriter {
         self.has_ended = true;
         if self.context.include_usage && has_counts(&self.usage) {
             let mut json = JsonWriter::new();
-            json.object(|json| {
-                self.write_head(json);
-                json.key("choices").array(|_| {});
-                json.key("usage");
-                write_usage(json, &self.usage, self.context.estimated_input);
-            });
-            write_data(out, &json.finish());
+            write_usage(&mut json, &self.usage, self.context.estimated_input);
+            let usage = json.finish();
+            write_data(out, &[&self.head, ",\"choices\":[],\"usage\":", &usage, "}"]);
         }
-        write_data(out, "[DONE]");
+        write_data(out, &["[DONE]"]);
     }
 
     fn write_failure(&mut self, failure: &Failure, out: &mut Vec<u8>) {
@@ -295,7 +308,7 @@ impl AnswerWriter {
                 json.key("code").string(&failure.code);
             });
         });
-        write_data(out, &json.finish());
+        write_data(out, &[&json.finish()]);
     }
 
     /// A chunk whose delta has these members.
@@ -311,25 +324,11 @@ impl AnswerWriter {
     fn write_chunk(&self, out: &mut Vec<u8>, write: impl FnOnce(&mut JsonWriter)) {
         let mut json = JsonWriter::new();
         json.object(|json| {
-            self.write_head(json);
-            json.key("choices").array(|json| {
-                json.object(|json| {
-                    json.key("index").number(0);
-                    write(json);
-                });
-            });
-            if self.context.include_usage {
-                json.key("usage").null();
-            }
+            json.key("index").number(0);
+            write(json);
         });
-        write_data(out, &json.finish());
-    }
-
-    fn write_head(&self, json: &mut JsonWriter) {
-        json.key("id").string(&id(&self.context));
-        json.key("object").string("chat.completion.chunk");
-        json.key("created").number(self.context.created);
-        json.key("model").string(&self.context.model);
+        let end = if self.context.include_usage { "],\"usage\":null}" } else { "]}" };
+        write_data(out, &[&self.head, ",\"choices\":[", &json.finish(), end]);
     }
 }
 
@@ -342,8 +341,14 @@ fn write_call(json: &mut JsonWriter, index: u64, write: impl FnOnce(&mut JsonWri
     });
 }
 
-fn write_data(out: &mut Vec<u8>, data: &str) {
+/// An event whose data are these pieces.
+fn write_data(out: &mut Vec<u8>, pieces: &[&str]) {
     out.extend_from_slice(b"data: ");
-    out.extend_from_slice(data.as_bytes());
+    for piece in pieces {
+        out.extend_from_slice(piece.as_bytes());
+    }
     out.extend_from_slice(b"\n\n");
 }
+
+#[cfg(test)]
+mod tests;

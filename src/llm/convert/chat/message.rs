@@ -122,7 +122,7 @@ fn write_message(json: &mut JsonWriter, context: &AnswerContext, blocks: &[Answe
     write_annotations(json, blocks);
     write_all_details(json, blocks, ids);
     let texts = blocks.iter().filter(|block| block.kind == BlockKind::Text);
-    if let Some(signature) = texts.filter_map(|block| find_google(&block.opaque)).last() {
+    if let Some(signature) = texts.filter_map(|block| find_google(&block.opaque)).next_back() {
         write_extra_content(json, signature);
     }
 }
@@ -222,5 +222,59 @@ pub(super) fn call_entry<'e>(index: u64, id: &'e str, signature: &'e Opaque<'e>)
         opaque: Some(signature),
         has_format: true,
         call: Some(id),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::answer::AnswerUsage;
+    use super::*;
+
+    fn context() -> AnswerContext {
+        AnswerContext {
+            model: "m".to_owned(),
+            created: 7,
+            seed: "abc".to_owned(),
+            ..AnswerContext::default()
+        }
+    }
+
+    fn block(kind: BlockKind, text: &str) -> AnswerBlock {
+        AnswerBlock { kind, text: text.to_owned(), opaque: Vec::new(), annotations: Vec::new() }
+    }
+
+    #[test]
+    fn an_answer_has_every_required_member() {
+        let answer = Answer {
+            blocks: vec![block(BlockKind::Text, "a"), block(BlockKind::Text, "b")],
+            usage: AnswerUsage { input: Some(1), output: Some(2), ..AnswerUsage::default() },
+            ..Answer::default()
+        };
+        let expected = concat!(
+            r#"{"id":"chatcmpl-abc","object":"chat.completion","created":7,"model":"m","choices":[{"index":0,"#,
+            r#""message":{"role":"assistant","content":"ab","refusal":null},"logprobs":null,"finish_reason":"stop"}],"#,
+            r#""usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3,"#,
+            r#""prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0},"#,
+            r#""completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":0}}}"#
+        );
+        assert_eq!(write_answer(&context(), &answer), expected);
+        let empty = write_answer(&context(), &Answer::default());
+        assert!(empty.contains(r#""content":null"#) && !empty.contains("usage"), "{empty}");
+    }
+
+    #[test]
+    fn calls_have_ids_and_arguments() {
+        let call = |id: &str| BlockKind::ToolCall { id: id.to_owned(), name: "f".to_owned() };
+        let blocks = vec![block(call(""), ""), block(call("c"), "[")];
+        let json = write_answer(&context(), &Answer { blocks, ..Answer::default() });
+        let calls = concat!(
+            r#""message":{"role":"assistant","content":null,"refusal":null,"tool_calls":["#,
+            r#"{"id":"call_abc0","type":"function","function":{"name":"f","arguments":"{}"}},"#,
+            r#"{"id":"c","type":"function","function":{"name":"f","arguments":"["}}]}"#
+        );
+        assert!(json.contains(calls), "{json}");
+        assert!(json.contains(r#""finish_reason":"tool_calls""#), "{json}");
+        let longest = AnswerContext { seed: "x".repeat(32), ..context() };
+        assert!(call_id(&longest, 999).len() <= 40);
     }
 }

@@ -213,6 +213,14 @@ fn read_reasoning<'a>(
             }
         }
     }
+    let text = |key| fields.get(key).and_then(parse_text).filter(|text| !text.is_empty());
+    let whole = text("reasoning_content");
+    // OpenAI's client for JavaScript keeps the last piece of a stream alone, and the signature of a part
+    // of the thoughts is refused.
+    let told: String = reasoning.iter().map(|(_, block)| &*block.text).collect();
+    if whole.as_ref().is_some_and(|whole| *whole != told) {
+        reasoning.clear();
+    }
     if reasoning.is_empty() {
         reasoning.extend(read_thinking_blocks(fields).into_iter().map(|block| (None, block)));
     }
@@ -374,6 +382,10 @@ mod tests {
         for (fields, expected) in [
             (r#""content":"a","reasoning_content":"w""#.to_owned(), r#"why:w "a""#),
             (r#""content":"a","reasoning":"w""#.to_owned(), r#"why:w "a""#),
+            (
+                r#""content":"a","reasoning_content":"last","reasoning_details":[{"type":"reasoning.text","text":"","signature":"s","format":"anthropic-claude-v1","index":0}]"#.to_owned(),
+                r#"why:last "a""#,
+            ),
             (
                 r#""content":"a","reasoning":"w","reasoning_content":"w","reasoning_details":[{"type":"reasoning.text","text":"w","index":0},{"type":"reasoning.text","text":"","signature":"s","format":"anthropic-claude-v1","index":0},{"type":"reasoning.encrypted","data":"r","format":"anthropic-claude-v1","index":1}]"#.to_owned(),
                 r#"why:w+Anthropic:s why:+Anthropic:r "a""#,

@@ -64,19 +64,14 @@ pub(super) fn write_messages(json: &mut JsonWriter, request: &Request<'_>, takes
             let texts = request.system.iter().map(|part| &*part.text).collect();
             write_texts(json, texts);
         }
-        // Media of results, which follow in a user's message, since a tool's has texts only.
-        let mut media = Vec::new();
         let mut turns = request.turns.as_slice();
         while let Some(first) = turns.first() {
             let run = turns.iter().take_while(|turn| turn.role == first.role).count();
             let (run, rest) = turns.split_at(run);
             turns = rest;
             match first.role {
-                Role::User => {
-                    run.iter().for_each(|turn| write_user(json, &turn.blocks, &mut media));
-                }
+                Role::User => write_user(json, run),
                 Role::Assistant => {
-                    flush(json, &mut media);
                     // The results have to follow the message with the calls.
                     let is_one = run.iter().any(has_calls);
                     let length = if is_one { run.len() } else { 1 };
@@ -85,14 +80,12 @@ pub(super) fn write_messages(json: &mut JsonWriter, request: &Request<'_>, takes
                     }
                 }
                 Role::System | Role::Developer => {
-                    flush(json, &mut media);
                     for turn in run {
                         write_texts(json, texts(&turn.blocks));
                     }
                 }
             }
         }
-        flush(json, &mut media);
     });
 }
 
@@ -128,35 +121,26 @@ fn write_text_content(json: &mut JsonWriter, texts: &[&str]) {
     }
 }
 
-/// Results come first, each as a message of its tool; the rest is the user's message.
-fn write_user<'b, 'a>(
-    json: &mut JsonWriter,
-    blocks: &'b [Block<'a>],
-    media: &mut Vec<&'b Block<'a>>,
-) {
-    let mut rest = Vec::new();
-    let mut results = Vec::new();
-    for block in blocks {
-        match block {
-            Block::ToolResult(result) => results.push(result),
-            other => rest.push(other),
+/// Writes what was said between two turns of others. Results come first, each as a message of its tool,
+/// whose media follow in the user's message, since a tool's has texts only.
+fn write_user(json: &mut JsonWriter, turns: &[Turn<'_>]) {
+    let mut parts = Vec::new();
+    for block in turns.iter().flat_map(|turn| &turn.blocks) {
+        if let Block::ToolResult(result) = block {
+            write_result(json, result);
+            parts.extend(result.content.iter().filter(|block| matches!(block, Block::Media(_))));
         }
     }
-    for result in results {
-        write_result(json, result);
-        media.extend(result.content.iter().filter(|block| matches!(block, Block::Media(_))));
+    for turn in turns {
+        let is_said = |block: &&Block<'_>| !matches!(block, Block::ToolResult(_));
+        let mut said = turn.blocks.iter().filter(is_said).peekable();
+        if said.peek().is_some() {
+            parts.extend(said);
+            write_user_message(json, &std::mem::take(&mut parts));
+        }
     }
-    if rest.is_empty() {
-        return;
-    }
-    let mut parts = std::mem::take(media);
-    parts.extend(rest);
-    write_user_message(json, &parts);
-}
-
-fn flush(json: &mut JsonWriter, media: &mut Vec<&Block<'_>>) {
-    if !media.is_empty() {
-        write_user_message(json, &std::mem::take(media));
+    if !parts.is_empty() {
+        write_user_message(json, &parts);
     }
 }
 
@@ -281,5 +265,191 @@ fn write_reasoning(json: &mut JsonWriter, blocks: &[&Block<'_>]) {
     }
     if let Some(signature) = signature {
         write_extra_content(json, signature);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::opaque::{Family, Opaque, OpaqueKind};
+    use super::super::super::request::{
+        CacheMark, Media, MediaKind, MediaSource, SystemPart, TextBlock,
+    };
+    use super::*;
+
+    fn text(text: &str) -> Block<'_> {
+        Block::Text(TextBlock { text: text.into(), ..TextBlock::default() })
+    }
+
+    fn call(id: &'static str, arguments: &'static str) -> Block<'static> {
+        Block::ToolCall(ToolCall {
+            id: id.into(),
+            name: "f".into(),
+            arguments: arguments.into(),
+            opaque: vec![opaque(Family::Google, OpaqueKind::Signature)],
+            cache: None,
+        })
+    }
+
+    fn result<'a>(id: &'static str, content: Vec<Block<'a>>) -> Block<'a> {
+        let id = id.into();
+        Block::ToolResult(ToolResult { id, name: None, content, is_error: false, cache: None })
+    }
+
+    fn image() -> Block<'static> {
+        Block::Media(Media {
+            kind: MediaKind::Image,
+            source: MediaSource::Url("https://x".into()),
+            name: None,
+            detail: None,
+            cache: None,
+        })
+    }
+
+    fn opaque(family: Family, kind: OpaqueKind) -> Opaque<'static> {
+        Opaque { family, kind, id: None, data: "c2ln".into() }
+    }
+
+    fn thought(words: &'static str, opaque: Vec<Opaque<'static>>) -> Block<'static> {
+        Block::Reasoning(ReasoningBlock { text: words.into(), is_summary: false, opaque })
+    }
+
+    fn turn(role: Role, blocks: Vec<Block<'_>>) -> Turn<'_> {
+        Turn { role, blocks }
+    }
+
+    fn written(turns: Vec<Turn<'_>>, takes_reasoning: bool) -> String {
+        let mut json = JsonWriter::new();
+        write_messages(&mut json, &Request { turns, ..Request::default() }, takes_reasoning);
+        let json = json.finish();
+        assert!(serde_json::from_str::<serde::de::IgnoredAny>(&json).is_ok(), "{json}");
+        json.replace('"', "'")
+    }
+
+    #[test]
+    fn instructions_are_the_systems() {
+        let part = |text: &'static str, is_developer| SystemPart {
+            is_developer,
+            text: text.into(),
+            cache: None,
+        };
+        let request = Request {
+            system: vec![part("a", false), part("b", true)],
+            turns: vec![turn(Role::User, vec![text("c")]), turn(Role::Developer, vec![text("d")])],
+            ..Request::default()
+        };
+        let mut json = JsonWriter::new();
+        write_messages(&mut json, &request, false);
+        assert_eq!(
+            json.finish(),
+            concat!(
+                r#"[{"role":"system","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]},"#,
+                r#"{"role":"user","content":"c"},{"role":"system","content":"d"}]"#
+            )
+        );
+    }
+
+    #[test]
+    fn results_come_first_and_their_media_after_all_of_them() {
+        let turns = vec![
+            turn(Role::Assistant, vec![call("1", "{}"), call("2", "")]),
+            turn(Role::User, vec![text("b"), result("1", vec![text("x"), image()])]),
+            turn(Role::User, vec![result("2", vec![])]),
+            turn(Role::User, vec![result("3", vec![text("y"), text("z"), image()])]),
+            turn(Role::Assistant, vec![text("c")]),
+        ];
+        assert_eq!(
+            written(turns, false),
+            concat!(
+                "[{'role':'assistant','content':null,'tool_calls':[",
+                "{'id':'1','type':'function','function':{'name':'f','arguments':'{}'}},",
+                "{'id':'2','type':'function','function':{'name':'f','arguments':'{}'}}]},",
+                "{'role':'tool','tool_call_id':'1','content':'x'},",
+                "{'role':'tool','tool_call_id':'2','content':''},",
+                "{'role':'tool','tool_call_id':'3','content':[{'type':'text','text':'y'},{'type':'text','text':'z'}]},",
+                "{'role':'user','content':[{'type':'image_url','image_url':{'url':'https://x'}},",
+                "{'type':'image_url','image_url':{'url':'https://x'}},{'type':'text','text':'b'}]},",
+                "{'role':'assistant','content':'c'}]"
+            )
+        );
+    }
+
+    #[test]
+    fn turns_with_calls_are_one_message() {
+        let turns = vec![
+            turn(Role::Assistant, vec![text("a")]),
+            turn(Role::Assistant, vec![thought("w", vec![]), call("1", "[1]")]),
+            turn(Role::Assistant, vec![text("b"), Block::Refusal("no".into())]),
+        ];
+        assert_eq!(
+            written(turns, false),
+            concat!(
+                "[{'role':'assistant','content':'ab','refusal':'no','tool_calls':[{'id':'1','type':'function',",
+                r"'function':{'name':'f','arguments':'{\'INVALID_JSON\':\'[1]\'}'}}]}]"
+            )
+        );
+        let turns = vec![
+            turn(Role::Assistant, vec![text("a")]),
+            turn(Role::Assistant, vec![text("b")]),
+            turn(Role::Assistant, vec![thought("w", vec![])]),
+        ];
+        assert_eq!(
+            written(turns, false),
+            "[{'role':'assistant','content':'a'},{'role':'assistant','content':'b'}]"
+        );
+    }
+
+    #[test]
+    fn reasoning_goes_back_where_it_is_wanted() {
+        let signature = || vec![opaque(Family::Anthropic, OpaqueKind::Signature)];
+        let turns = || {
+            let blocks =
+                vec![thought("w", vec![]), text("a"), thought("v", signature()), call("1", "{}")];
+            vec![turn(Role::Assistant, blocks)]
+        };
+        assert_eq!(
+            written(turns(), true),
+            concat!(
+                "[{'role':'assistant','content':'a','reasoning_content':'wv','reasoning_details':[",
+                "{'type':'reasoning.text','text':'w','index':0},",
+                "{'type':'reasoning.text','text':'v','signature':'c2ln','format':'anthropic-claude-v1','index':2}],",
+                "'tool_calls':[{'id':'1','type':'function','function':{'name':'f','arguments':'{}'},",
+                "'extra_content':{'google':{'thought_signature':'c2ln'}}}]}]"
+            )
+        );
+        let plain = written(turns(), false);
+        assert!(!plain.contains("reasoning") && !plain.contains("extra_content"), "{plain}");
+    }
+
+    #[test]
+    fn marks_and_flags_are_left_out_and_misplaced_media_refused() {
+        let mut marked = image();
+        if let Block::Media(media) = &mut marked {
+            media.cache = Some(CacheMark::OneHour);
+        }
+        let mut failed = result("1", vec![]);
+        if let Block::ToolResult(result) = &mut failed {
+            result.is_error = true;
+        }
+        let checked = |turn: Turn<'_>, is_strict| {
+            let mut dropped = Dropped::new(is_strict);
+            let request = Request { turns: vec![turn], ..Request::default() };
+            check_messages(&request, &mut dropped).map(|()| dropped.fields().to_vec())
+        };
+        for (block, expected) in [(marked, "cache_control"), (failed, "is_error")] {
+            let turn = turn(Role::User, vec![block]);
+            assert_eq!(checked(turn.clone(), false).unwrap(), [expected]);
+            assert_eq!(checked(turn, true).unwrap_err().field(), expected);
+        }
+        let misplaced = turn(Role::Assistant, vec![image()]);
+        assert!(checked(misplaced, false).is_err());
+        let video = Media {
+            kind: MediaKind::Video,
+            source: MediaSource::Url("https://x".into()),
+            name: None,
+            detail: None,
+            cache: None,
+        };
+        let result = result("1", vec![Block::Media(video)]);
+        assert!(checked(turn(Role::User, vec![result]), false).is_err());
     }
 }

@@ -167,6 +167,10 @@ mod tests {
             panic!("{json}");
         };
         media
+        match read(json, Speaker::User).unwrap().pop() {
+            Some(Block::Media(media)) => media,
+            other => panic!("{other:?}"),
+        }
     }
 
     fn inline<'a>(mime: &'a str, data: &'a str) -> MediaSource<'a> {

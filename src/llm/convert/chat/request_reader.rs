@@ -106,8 +106,9 @@ fn read_field<'a>(
         "verbosity" => request.verbosity = named("verbosity", words("medium")?),
         "service_tier" => request.service_tier = named("service_tier", words("auto")?),
         "safety_identifier" => {
-            request.user = named("safety_identifier", words("")?).or(request.user.take());
+            request.user = named("safety_identifier", words("")?);
         }
+        // The older name of the same.
         "user" if fields.get("safety_identifier").is_none() => {
             request.user = named("user", words("")?);
         }
@@ -329,11 +330,13 @@ mod tests {
             );
             assert_eq!(request.stop.unwrap().value, ["x"]);
             assert_eq!(request.store.unwrap().value, true);
+            assert!(request.store.unwrap().value);
             assert_eq!(
                 request.reasoning.wish.unwrap().value,
                 ReasoningWish::Effort("newer".into())
             );
             assert!(request.left_out.is_empty());
+            assert_eq!(request.left_out, ["user"]);
         });
         with(r#""reasoning_effort":"none""#, |request| {
             assert_eq!(request.unwrap().reasoning.wish.unwrap().value, ReasoningWish::Off);

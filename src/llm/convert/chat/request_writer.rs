@@ -1,5 +1,9 @@
 //! A request to a provider of chats.
 
+use std::borrow::Cow;
+
+use sha2::{Digest, Sha256};
+
 use super::super::Target;
 use super::super::error::{ConvertError, Dropped};
 use super::super::request::{
@@ -171,11 +175,172 @@ fn write_identity(json: &mut JsonWriter, request: &Request<'_>) {
 }
 
 /// A text that is too long is replaced by its digest.
-fn fitting_user<'u>(user: &'u str) -> std::borrow::Cow<'u, str> {
-    use sha2::{Digest, Sha256};
+fn fitting_user(user: &str) -> Cow<'_, str> {
     if user.chars().count() <= MAX_USER {
         return user.into();
     }
     let digest = Sha256::digest(user.as_bytes());
     digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::request::{Block, Role, TextBlock, Tool, Turn};
+    use super::*;
+
+    const TARGET: Target<'_> = Target {
+        model: "up/model",
+        default_max_tokens: 8192,
+        takes_call_ids: false,
+        takes_reasoning: false,
+    };
+
+    /// A request with one message.
+    fn request<'a>() -> Request<'a> {
+        let text = TextBlock { text: "hi".into(), ..TextBlock::default() };
+        let turns = vec![Turn { role: Role::User, blocks: vec![Block::Text(text)] }];
+        Request { model: "theirs".into(), turns, ..Request::default() }
+    }
+
+    fn tool<'a>() -> Tool<'a> {
+        Tool { name: "f".into(), description: None, parameters: None, strict: None, cache: None }
+    }
+
+    /// What is written after the messages, and what is left out.
+    fn written(request: &Request<'_>) -> Result<(String, Vec<String>), ConvertError> {
+        let mut dropped = Dropped::new(false);
+        let json = write_request(request, &TARGET, &mut dropped)?;
+        let start = r#"{"model":"up/model","messages":[{"role":"user","content":"hi"}]"#;
+        let rest = json.strip_prefix(start).and_then(|rest| rest.strip_suffix('}'));
+        let rest = rest.unwrap_or_else(|| panic!("{json}"));
+        Ok((rest.trim_start_matches(',').to_owned(), dropped.fields().to_vec()))
+    }
+
+    #[test]
+    fn parameters_are_written_raw() {
+        let number = |field, raw: &'static str| Some(Named::new(field, Raw::from(raw)));
+        let word = |field, text: &'static str| Some(Named::new(field, Text::from(text)));
+        let request = Request {
+            stream: true,
+            max_tokens: number("max_output_tokens", "50"),
+            temperature: number("temperature", "0.70"),
+            top_p: number("top_p", "1e-1"),
+            seed: number("seed", "12345678901234567890"),
+            presence_penalty: number("presence_penalty", "-1.0"),
+            frequency_penalty: number("frequency_penalty", "2"),
+            stop: Some(Named::new("stop_sequences", vec!["a".into(), "b\"".into()])),
+            verbosity: word("text.verbosity", "low"),
+            user: word("metadata.user_id", "u"),
+            service_tier: word("service_tier", "standard_only"),
+            prompt_cache_key: word("prompt_cache_key", "k"),
+            prompt_cache_retention: word("prompt_cache_retention", "24h"),
+            store: Some(Named::new("store", true)),
+            metadata: number("metadata", r#"{"a": "b"}"#),
+            ..request()
+        };
+        let expected = concat!(
+            r#""max_tokens":50,"temperature":0.70,"top_p":1e-1,"seed":12345678901234567890,"#,
+            r#""presence_penalty":-1.0,"frequency_penalty":2,"stop":["a","b\""],"verbosity":"low","#,
+            r#""user":"u","store":true,"metadata":{"a": "b"},"service_tier":"default","#,
+            r#""prompt_cache_key":"k","prompt_cache_retention":"24h","#,
+            r#""stream":true,"stream_options":{"include_usage":true}"#,
+        );
+        assert_eq!(written(&request).unwrap(), (expected.to_owned(), vec![]));
+        assert_eq!(written(&self::request()).unwrap(), (String::new(), vec![]));
+    }
+
+    #[test]
+    fn wishes_become_efforts() {
+        for (wish, expected) in [
+            (ReasoningWish::Off, Some("none")),
+            (ReasoningWish::Effort("xhigh".into()), Some("xhigh")),
+            (ReasoningWish::Effort("newer".into()), Some("newer")),
+            (ReasoningWish::Budget(1024), Some("low")),
+            (ReasoningWish::Budget(2047), Some("low")),
+            (ReasoningWish::Budget(2048), Some("medium")),
+            (ReasoningWish::Budget(8191), Some("medium")),
+            (ReasoningWish::Budget(8192), Some("high")),
+            (ReasoningWish::Budget(u64::MAX), Some("high")),
+            (ReasoningWish::Adaptive(None), None),
+            (ReasoningWish::Adaptive(Some("max".into())), Some("max")),
+        ] {
+            let mut request = request();
+            request.reasoning.wish = Some(Named::new("thinking", wish.clone()));
+            let expected = expected.map(|effort| format!(r#""reasoning_effort":"{effort}""#));
+            assert_eq!(written(&request).unwrap().0, expected.unwrap_or_default(), "{wish:?}");
+        }
+    }
+
+    #[test]
+    fn output_formats_have_a_name() {
+        let schema = |name: Option<&'static str>| OutputFormat::Schema {
+            name: name.map(Into::into),
+            description: None,
+            schema: r#"{"z":1, "a":2}"#.into(),
+            strict: Some(true),
+        };
+        for (format, expected) in [
+            (OutputFormat::Json, r#"{"type":"json_object"}"#),
+            (
+                schema(Some("n")),
+                r#"{"type":"json_schema","json_schema":{"name":"n","schema":{"z":1, "a":2},"strict":true}}"#,
+            ),
+            (
+                schema(None),
+                r#"{"type":"json_schema","json_schema":{"name":"answer","schema":{"z":1, "a":2},"strict":true}}"#,
+            ),
+        ] {
+            let output_format = Some(Named::new("output_config.format", format));
+            let request = Request { output_format, ..request() };
+            assert_eq!(written(&request).unwrap().0, format!(r#""response_format":{expected}"#));
+        }
+    }
+
+    #[test]
+    fn choices_need_tools() {
+        let parallel = || Some(Named::new("tool_choice.disable_parallel_tool_use", false));
+        let choice = |choice| Some(Named::new("tool_choice", choice));
+        let with = Request {
+            tools: vec![tool()],
+            tool_choice: choice(ToolChoice::Required),
+            parallel_tool_calls: parallel(),
+            ..request()
+        };
+        let expected = r#""tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"required","parallel_tool_calls":false"#;
+        assert_eq!(written(&with).unwrap().0, expected);
+        let without =
+            Request { tools: vec![], tool_choice: choice(ToolChoice::None), ..with.clone() };
+        assert_eq!(written(&without).unwrap().0, "");
+        let forced = Request { tools: vec![], ..with };
+        assert_eq!(written(&forced).unwrap_err().field(), "tool_choice");
+    }
+
+    #[test]
+    fn what_chats_have_not_is_left_out_or_refused() {
+        let mut request = Request {
+            top_k: Some(Named::new("top_k", "5".into())),
+            metadata: Some(Named::new("metadata", r#"{"a":"b"}"#.into())),
+            store: Some(Named::new("store", false)),
+            ..request()
+        };
+        request.reasoning.show = Some(Named::new("reasoning.summary", ReasoningShow::Summary));
+        let expected = ["top_k", "reasoning.summary", "metadata"].map(str::to_owned).to_vec();
+        assert_eq!(written(&request).unwrap(), (String::new(), expected));
+        assert!(write_request(&request, &TARGET, &mut Dropped::new(true)).is_err());
+        let stop = vec!["a".into(); 5];
+        let request = Request { stop: Some(Named::new("stop_sequences", stop)), ..self::request() };
+        assert_eq!(written(&request).unwrap_err().field(), "stop_sequences");
+        let top_logprobs = Some(Named::new("top_logprobs", "2".into()));
+        let request = Request { top_logprobs, ..self::request() };
+        assert_eq!(written(&request).unwrap_err().field(), "top_logprobs");
+    }
+
+    #[test]
+    fn long_users_are_digested() {
+        let short = "x".repeat(64);
+        assert_eq!(fitting_user(&short), short);
+        let long = fitting_user(&"x".repeat(65)).into_owned();
+        assert_eq!(long.len(), 64);
+        assert_eq!(long, fitting_user(&"x".repeat(65)));
+    }
 }

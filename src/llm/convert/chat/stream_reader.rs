@@ -9,7 +9,7 @@ use super::super::opaque::Opaque;
 use super::reasoning::{Detail, read_details, read_extra_content};
 use super::tool_calls::{CallPiece, ToolCalls};
 use super::usage::read_usage;
-use crate::llm::answer::event::is_error;
+use crate::llm::answer::event::{is_error, mentions_error};
 
 /// The data of the event that ends a stream.
 pub(super) const DONE: &str = "[DONE]";
@@ -99,7 +99,8 @@ impl StreamReader {
     ) -> Result<(), Failure> {
         let malformed = || failure("The provider sent an event that can't be read.");
         let chunk = Fields::parse(data, &Path::ROOT).map_err(|_| malformed())?;
-        if let Some(failure) = find_error(name, &chunk) {
+        let may_be_error = name == Some("error") || mentions_error(data.as_bytes());
+        if may_be_error && let Some(failure) = find_error(name, &chunk) {
             return Err(failure);
         }
         let choices = match chunk.get("choices") {
@@ -195,19 +196,28 @@ impl StreamReader {
             }
             None => {}
         }
+        self.read_annotations(delta, out);
+        // Of the text, if there is one, else of the first call.
+        let mut signature = read_extra_content(delta).map(Opaque::into_owned);
+        if let Some(Open { block, kind: BlockKind::Text, .. }) = self.open {
+            out.extend(signature.take().map(|opaque| AnswerEvent::Opaque { block, opaque }));
+        }
         if let Some(refusal) = text("refusal") {
             self.push(BlockKind::Refusal, &refusal, out);
         }
-        self.read_annotations(delta, out);
-        self.read_calls(delta, is_whole, out)?;
+        self.read_calls(delta, is_whole, &mut signature, out)?;
+        if let Some(opaque) = signature {
+            let block = match self.calls.block(None) {
+                Some(block) => block,
+                None => self.open(BlockKind::Text, None, out),
+            };
+            out.push(AnswerEvent::Opaque { block, opaque });
+        }
         for Detail { call, opaque, .. } in of_calls {
             if let Some(block) = self.calls.block(call.as_deref()) {
                 let owned = opaque.into_iter().map(Opaque::into_owned);
                 out.extend(owned.map(|opaque| AnswerEvent::Opaque { block, opaque }));
             }
-        }
-        if let Some(signature) = read_extra_content(delta).map(Opaque::into_owned) {
-            self.push_signature(signature, out);
         }
         Ok(())
     }
@@ -242,6 +252,7 @@ impl StreamReader {
         &mut self,
         delta: &Fields<'_>,
         is_whole: bool,
+        signature: &mut Option<Opaque<'static>>,
         out: &mut Vec<AnswerEvent>,
     ) -> Result<(), Failure> {
         let malformed = || failure("The provider sent a tool call that can't be read.");
@@ -254,6 +265,9 @@ impl StreamReader {
         // The deprecated form, of one call.
         if let Some(raw) = delta.get("function_call") {
             pieces.push(CallPiece::default().with_function(raw).ok_or_else(malformed)?);
+        }
+        if let Some(first) = pieces.first_mut() {
+            first.sign(signature.take());
         }
         for piece in pieces {
             self.close_open(out);
@@ -297,18 +311,6 @@ impl StreamReader {
         }
         let owned = opaque.into_iter().map(Opaque::into_owned);
         out.extend(owned.map(|opaque| AnswerEvent::Opaque { block, opaque }));
-    }
-
-    /// A signature of the message: of the text, else of the call, else of a text that is empty.
-    fn push_signature(&mut self, opaque: Opaque<'static>, out: &mut Vec<AnswerEvent>) {
-        let block = match &self.open {
-            Some(Open { block, kind: BlockKind::Text, .. }) => *block,
-            _ => match self.calls.block(None) {
-                Some(block) => block,
-                None => self.open(BlockKind::Text, None, out),
-            },
-        };
-        out.push(AnswerEvent::Opaque { block, opaque });
     }
 
     fn open(&mut self, kind: BlockKind, index: Option<u64>, out: &mut Vec<AnswerEvent>) -> u32 {
@@ -398,3 +400,6 @@ fn read_annotation(raw: &str) -> Option<Annotation> {
         span: place("start_index").zip(place("end_index")),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,6 +56,11 @@ impl CallPiece {
         }
     }
 
+    /// Gives it the signature, if it has none of its own.
+    pub(super) fn sign(&mut self, signature: Option<Opaque<'static>>) {
+        self.opaque = self.opaque.take().or(signature);
+    }
+
     /// The name and the arguments. Some providers give the arguments as an object.
     pub(super) fn with_function(mut self, raw: &str) -> Option<Self> {
         let function = Fields::parse(raw, &Path::ROOT).ok()?;
@@ -165,7 +170,10 @@ impl Call {
             self.id = piece.id;
         }
         self.opaque = piece.opaque.or(self.opaque.take());
-        self.scan.feed(&piece.arguments);
+        // Some providers repeat the whole call at its end.
+        let arguments = if self.scan.is_complete() { "" } else { &*piece.arguments };
+        self.scan.feed(arguments);
+        self.early.push_str(arguments);
         if self.block.is_none() && !piece.name.is_empty() {
             let block = *next_block;
             *next_block = next_block.saturating_add(1);
@@ -173,7 +181,6 @@ impl Call {
             let kind = BlockKind::ToolCall { id: self.id.clone(), name: piece.name };
             out.push(AnswerEvent::Open { block, kind });
         }
-        self.early.push_str(&piece.arguments);
         let Some(block) = self.block else { return };
         if !self.early.is_empty() {
             out.push(AnswerEvent::Arguments { block, json: std::mem::take(&mut self.early) });
@@ -309,6 +316,15 @@ mod tests {
                     r#"{"index":0,"id":"a","function":{"arguments":"{"}}"#,
                     r#"{"index":0,"function":{"name":"f"}}"#,
                     r#"{"index":0,"function":{"arguments":"}"}}"#,
+                ],
+                "0:a=f 0{ 0} 0.",
+            ),
+            // The whole call again at its end.
+            (
+                vec![
+                    r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{"}}"#,
+                    r#"{"index":0,"function":{"arguments":"}"}}"#,
+                    r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{}"}}"#,
                 ],
                 "0:a=f 0{ 0} 0.",
             ),

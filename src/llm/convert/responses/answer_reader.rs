@@ -30,10 +30,10 @@ pub(in crate::llm::convert) fn read_answer(
     let output = response.get("output").and_then(parse_array);
     let output = output.ok_or_else(|| unreadable("it has no 'output'"))?;
     reader.start(&response, &mut events);
-    for (index, raw) in output.into_iter().enumerate() {
+    for (index, raw) in (0..).zip(output) {
         let item = Fields::parse(raw, &Path::ROOT);
         let item = item.map_err(|_| unreadable("an item of its 'output' is no object"))?;
-        reader.finish_item(u64::try_from(index).unwrap_or(u64::MAX), &item, &mut events);
+        reader.finish_item(index, &item, &mut events);
     }
     reader.end(&response, &mut events);
     Ok(events)

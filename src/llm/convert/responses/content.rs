@@ -5,10 +5,9 @@ use std::borrow::Cow;
 use super::super::error::ConvertError;
 use super::super::fields::{Fields, Path, array, text};
 use super::super::request::{Block, CacheMark, Media, MediaKind, MediaSource, Text, TextBlock};
+use super::only_openai;
 
 const FILE_ID: &str = "names a file in an account at OpenAI; send the content itself";
-const UNKNOWN_PART: &str =
-    "is a kind of content that only OpenAI's Responses API has; leave it out";
 
 /// Whose content it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +60,7 @@ fn read_part<'a>(raw: &'a str, path: &Path<'_>, author: Author) -> Result<Block<
         ("output_text" | "refusal", Author::Input) => {
             Err(path.key("type").invalid("must be the type of an input, such as 'input_text'"))
         }
-        _ => Err(path.key("type").unsupported(UNKNOWN_PART)),
+        _ => Err(path.key("type").unsupported(only_openai(&kind, "content"))),
     }
 }
 

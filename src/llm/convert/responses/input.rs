@@ -9,13 +9,10 @@ use super::super::request::{
     Block, ReasoningBlock, Request, Role, SystemPart, Text, TextBlock, ToolCall, ToolResult, Turn,
 };
 use super::content::{Author, read_content};
-use super::{OF_TEXT, PARAGRAPH};
+use super::{OF_TEXT, PARAGRAPH, only_openai};
 
 const REFERENCE: &str =
     "refers to an item that OpenAI stores; send the item itself, or use one of OpenAI's models";
-const ITEM: &str = "is a kind of item that only OpenAI's Responses API has; leave it out, or use one of \
-                    OpenAI's models";
-
 /// How far a signature may stand from its call, in items: they are written beside each other.
 const NEAR: usize = 64;
 
@@ -59,7 +56,7 @@ impl<'a> InputReader<'_, 'a> {
             Some("function_call_output") => self.read_output(&fields, path),
             Some("reasoning") => self.read_reasoning(&fields, path),
             Some("item_reference") => Err(path.unsupported(REFERENCE)),
-            Some(_) => Err(path.key("type").unsupported(ITEM)),
+            Some(other) => Err(path.key("type").unsupported(only_openai(other, "item"))),
         }
     }
 

@@ -11,7 +11,6 @@ use super::super::request::{
     Block, CacheMark, Media, MediaKind, MediaSource, ReasoningBlock, Role, SystemPart, Text,
     ToolCall, ToolResult, Turn,
 };
-use super::PARAGRAPH;
 use crate::json::writer::JsonWriter;
 
 /// Begins the ids of reasoning items.
@@ -214,12 +213,12 @@ impl<'w, 't> ItemWriter<'w, 't> {
             if let Some(id) = own.id.as_deref().filter(|id| id.starts_with(REASONING_ID)) {
                 json.key("id").string(id);
             }
-            json.key("summary").array(|json| {
-                let summary = if reasoning.is_summary { &*reasoning.text } else { "" };
-                for text in summary.split(PARAGRAPH).filter(|text| !text.is_empty()) {
-                    write_part(json, "summary_text", text);
-                }
-            });
+            let text = Some(&*reasoning.text).filter(|text| !text.is_empty());
+            let (summary, content) = if reasoning.is_summary { (text, None) } else { (None, text) };
+            json.key("summary").array(|json| write_text(json, "summary_text", summary));
+            if content.is_some() {
+                json.key("content").array(|json| write_text(json, "reasoning_text", content));
+            }
             json.key("encrypted_content").string(&own.data);
         });
         self.items.push(json.finish());
@@ -327,11 +326,13 @@ impl Said<'_> {
     }
 }
 
-fn write_part(json: &mut JsonWriter, kind: &str, text: &str) {
-    json.object(|json| {
-        json.key("type").string(kind);
-        json.key("text").string(text);
-    });
+fn write_text(json: &mut JsonWriter, kind: &str, text: Option<&str>) {
+    if let Some(text) = text {
+        json.object(|json| {
+            json.key("type").string(kind);
+            json.key("text").string(text);
+        });
+    }
 }
 
 fn write_mark(json: &mut JsonWriter, has_mark: bool) {

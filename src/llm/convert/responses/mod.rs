@@ -16,6 +16,7 @@ mod open_item;
 mod read_request;
 mod stream_reader;
 mod tools;
+mod upstream_item;
 mod write_request;
 
 pub(super) use answer_reader::read_answer;
@@ -28,8 +29,20 @@ pub(super) use write_request::write_request;
 /// Stands in a container for the id of a call where the signature belongs to the text before it.
 const OF_TEXT: &str = "text";
 
+/// The most of a caller's word that errors repeat, in characters.
+const MAX_KIND_CHARS: usize = 64;
+
 /// Between the parts of a summary when they become one text.
 const PARAGRAPH: &str = "\n\n";
+
+/// Why a kind of item, tool or content is refused.
+fn only_openai(kind: &str, of: &str) -> String {
+    let kind: String = kind.chars().take(MAX_KIND_CHARS).collect();
+    format!(
+        "is '{kind}', a kind of {of} that only OpenAI's Responses API has; leave it out, or use one of \
+         OpenAI's models"
+    )
+}
 
 #[cfg(test)]
 mod tests;

@@ -5,11 +5,7 @@ use std::borrow::Cow;
 use super::super::error::ConvertError;
 use super::super::fields::{Fields, Path};
 use super::super::request::{Named, Text, Tool, ToolChoice};
-
-const CUSTOM: &str = "is a custom tool, whose input is no JSON: only OpenAI's Responses API has such tools; \
-                      declare a function, or use one of OpenAI's models";
-const HOSTED: &str = "is a kind of tool that only OpenAI's Responses API has; leave it out, or use one of \
-                      OpenAI's models";
+use super::only_openai;
 
 /// Reads the elements of `tools`.
 pub(super) fn read_tools<'a>(
@@ -100,7 +96,10 @@ fn read_named_choice<'a>(
 fn require_function(fields: &Fields<'_>, path: &Path<'_>) -> Result<(), ConvertError> {
     match &*fields.required_text("type", path)? {
         "function" => Ok(()),
-        "custom" => Err(path.key("type").unsupported(CUSTOM)),
-        _ => Err(path.key("type").unsupported(HOSTED)),
+        "custom" => Err(path.key("type").unsupported(
+            "is 'custom', a tool whose input is no JSON, which only OpenAI's Responses API has; \
+             declare a function, or use one of OpenAI's models",
+        )),
+        other => Err(path.key("type").unsupported(only_openai(other, "tool"))),
     }
 }

@@ -340,6 +340,34 @@ fn items_that_never_end_are_bounded() {
 }
 
 #[test]
+fn a_recorded_stream_makes_the_answer_at_its_end() {
+    let recording = include_str!("../../../../../tests/fixtures/responses/tool_stream.json");
+    let recording: Value = serde_json::from_str(recording).unwrap();
+    let exchanges = recording["exchanges"].as_array().unwrap();
+    let mut streams: Vec<Vec<&str>> = exchanges
+        .iter()
+        .map(|exchange| data_of(exchange["response"]["text"].as_str().unwrap()))
+        .collect();
+    let chunks = include_str!("../../../../../tests/fixtures/responses/changing_ids.chunks.txt");
+    streams.push(chunks.lines().filter(|line| !line.is_empty()).collect());
+    assert_eq!(streams.len(), 3);
+    for stream in streams {
+        let last: Value = serde_json::from_str(stream.last().unwrap()).unwrap();
+        let plain = folded(read_answer(&last["response"].to_string()).unwrap());
+        let mut streamed = folded(read_stream(stream.iter().copied()));
+        // Some providers change their ids.
+        streamed.id.clone_from(&plain.id);
+        assert!(!plain.blocks.is_empty());
+        assert_eq!(streamed, plain);
+        // Cut anywhere, it has no end.
+        for length in 0..stream.len() {
+            let cut = read_stream(stream[..length].iter().copied());
+            assert!(!cut.contains(&AnswerEvent::End));
+        }
+    }
+}
+
+#[test]
 fn recordings_are_read() {
     let plain = |json: &str| folded(read_answer(json).unwrap());
     let shown = |answer: &Answer| -> Vec<String> {

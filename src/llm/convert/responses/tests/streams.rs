@@ -342,6 +342,47 @@ fn signatures_of_texts_and_calls_come_back_to_them() {
 }
 
 #[test]
+fn what_the_model_thought_comes_back_as_it_was() {
+    use super::super::super::request::{Block, ReasoningBlock};
+    let hidden = Opaque {
+        family: Family::Anthropic,
+        kind: OpaqueKind::Redacted,
+        id: None,
+        data: "cmVk".into(),
+    };
+    let mut events = rich();
+    let end = events.split_off(events.len() - 3);
+    events.extend([
+        open(6, BlockKind::Reasoning { is_summary: false }),
+        AnswerEvent::Opaque { block: 6, opaque: hidden.clone() },
+        close(6),
+    ]);
+    events.extend(end);
+    let mut output = events_of(&write_stream(events)).pop().unwrap()["response"]["output"].take();
+    // Some callers leave out the ids.
+    for item in output.as_array_mut().unwrap() {
+        item.as_object_mut().unwrap().remove("id");
+    }
+    let json = json!({"model": "m", "input": output}).to_string();
+    let request = read_request(&json).unwrap();
+    let thoughts = request.turns[0].blocks.iter().filter_map(|block| match block {
+        Block::Reasoning(ReasoningBlock { text, is_summary, opaque }) => {
+            Some((&**text, *is_summary, opaque.first()))
+        }
+        _ => None,
+    });
+    let AnswerEvent::Opaque { opaque: signature, .. } = opaque(0, Family::Anthropic) else {
+        panic!()
+    };
+    let expected = [
+        ("I think.", true, Some(&signature)),
+        ("Thoughts.", false, None),
+        ("", false, Some(&hidden)),
+    ];
+    assert_eq!(thoughts.collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn calls_without_an_id_get_one_and_usage_that_is_not_reported_is_estimated() {
     let nameless = BlockKind::ToolCall { id: String::new(), name: "f".to_owned() };
     let events =

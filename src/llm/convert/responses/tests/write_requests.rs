@@ -163,6 +163,24 @@ fn reasoning_of_others_and_reasoning_that_nothing_follows_is_left_out() {
 }
 
 #[test]
+fn reasoning_goes_back_as_it_came() {
+    for item in [
+        json!({"id": "rs_1", "summary": [{"type": "summary_text", "text": "a\n\n\n\nb"}]}),
+        json!({"id": "rs_1", "summary": [], "content": [{"type": "reasoning_text", "text": "a"}]}),
+        json!({"summary": []}),
+    ] {
+        let mut item = item.clone();
+        item["type"] = json!("reasoning");
+        item["encrypted_content"] = json!("gAAA");
+        let said = json!({"role": "assistant", "content": "x"});
+        let json = json!({"model": "m", "input": [item, said]}).to_string();
+        let (written, _) = written(&read_request(&json).unwrap()).unwrap();
+        assert_eq!(written["input"][0], item);
+        assert_survives(&json);
+    }
+}
+
+#[test]
 fn media_becomes_parts_that_openai_has() {
     let inline =
         |mime: &'static str| MediaSource::Inline { mime: mime.into(), data: "AAAA".into() };

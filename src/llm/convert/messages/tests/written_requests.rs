@@ -11,8 +11,9 @@ use crate::llm::convert::request::{
     TextBlock, Tool, ToolCall, ToolResult, Turn,
 };
 
-/// Takes budgets, efforts and instructions in the middle, as its name says.
+/// Takes budgets for thinking, and instructions only before the conversation.
 pub(super) const OLD: &str = "claude-sonnet-4-5";
+/// Takes efforts, and instructions in the middle of the conversation.
 pub(super) const NEW: &str = "claude-opus-4-8";
 
 pub(super) fn text(text: &'static str) -> Block<'static> {

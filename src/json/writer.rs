@@ -20,14 +20,14 @@ impl JsonWriter {
         self.out
     }
 
-    /// An object, whose members `write` writes.
-    pub fn object(&mut self, write: impl FnOnce(&mut Self)) {
-        self.nested('{', '}', write);
+    /// An object, whose members `write` writes. Gives what `write` gives, such as an error.
+    pub fn object<R>(&mut self, write: impl FnOnce(&mut Self) -> R) -> R {
+        self.nested('{', '}', write)
     }
 
-    /// An array, whose elements `write` writes.
-    pub fn array(&mut self, write: impl FnOnce(&mut Self)) {
-        self.nested('[', ']', write);
+    /// An array, whose elements `write` writes. Gives what `write` gives, such as an error.
+    pub fn array<R>(&mut self, write: impl FnOnce(&mut Self) -> R) -> R {
+        self.nested('[', ']', write)
     }
 
     /// The key of the member whose value is written next.
@@ -68,13 +68,14 @@ impl JsonWriter {
         self.raw("null");
     }
 
-    fn nested(&mut self, open: char, close: char, write: impl FnOnce(&mut Self)) {
+    fn nested<R>(&mut self, open: char, close: char, write: impl FnOnce(&mut Self) -> R) -> R {
         self.separate();
         self.out.push(open);
         self.needs_comma = false;
-        write(self);
+        let result = write(self);
         self.out.push(close);
         self.needs_comma = true;
+        result
     }
 
     fn separate(&mut self) {

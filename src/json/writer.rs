@@ -1,5 +1,7 @@
 //! Writes JSON member by member, so that the order of keys is the writer's and raw values travel as text.
 
+use std::io;
+
 /// A JSON text that is being written. Commas are set by it.
 #[derive(Debug, Default)]
 pub struct JsonWriter {
@@ -85,15 +87,38 @@ impl JsonWriter {
 
 /// Appends a string as JSON.
 pub fn push_quoted(out: &mut String, text: &str) {
-    let mut bytes = std::mem::take(out).into_bytes();
-    // A string can always be written to a vector.
-    let _ = serde_json::to_writer(&mut bytes, text);
-    *out = String::from_utf8(bytes).unwrap_or_default();
+    // A string can always be written to another one.
+    let _ = serde_json::to_writer(Pieces(out), text);
+}
+
+/// Takes the pieces of a string, each of them whole characters: only what is new is looked at, however long
+/// the text is already.
+struct Pieces<'s>(&'s mut String);
+
+impl io::Write for Pieces<'_> {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        let text = str::from_utf8(piece).map_err(|_| io::ErrorKind::InvalidData)?;
+        self.0.push_str(text);
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn strings_are_escaped() {
+        for text in ["", "plain", "é\"\u{1}\n\\€/", "\u{2028}\u{10ffff}\0"] {
+            let mut out = "x".to_owned();
+            push_quoted(&mut out, text);
+            assert_eq!(out, format!("x{}", serde_json::to_string(text).unwrap()));
+        }
+    }
 
     #[test]
     fn members_and_elements_are_separated() {

@@ -272,7 +272,7 @@ fn read_failure(error: &str) -> Failure {
     }
 }
 
-/// An object of the provider's, read with forbearance: what is not as expected is not there.
+/// An object of the provider's. A member of another type than expected counts as absent.
 #[derive(Debug)]
 struct Object<'a>(Members<'a>);
 

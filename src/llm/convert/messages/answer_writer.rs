@@ -3,7 +3,7 @@
 
 use super::STOP_REASONS;
 use super::place::{self, Place};
-use super::usage::{Estimate, write_usage};
+use super::usage::{Estimate, write_last_usage, write_usage};
 use crate::json::writer::JsonWriter;
 use crate::llm::convert::AnswerContext;
 use crate::llm::convert::answer::{
@@ -249,7 +249,7 @@ impl AnswerWriter {
                 write_stop(Some(told_stop(self.stop.as_ref(), self.has_call)), json);
             });
             json.key("usage");
-            write_usage(&self.usage, estimate, json);
+            write_last_usage(&self.usage, estimate, json);
         });
         write_event("message_stop", out, |_| {});
     }

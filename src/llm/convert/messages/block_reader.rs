@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::tool_reader::TOOL_SEARCH;
 use crate::llm::convert::error::ConvertError;
 use crate::llm::convert::fields::{Fields, Path, array, text};
 use crate::llm::convert::opaque::{Family, Opaque, OpaqueKind};
@@ -38,6 +39,16 @@ pub(super) fn read_blocks<'a>(
             }
             ("thinking" | "redacted_thinking", Role::Assistant) => {
                 blocks.extend(read_thinking(&kind, &fields, &path)?.map(Block::Reasoning));
+            }
+            ("server_tool_use", Role::Assistant)
+                if fields
+                    .text("name", &path)?
+                    .is_some_and(|name| name.starts_with(TOOL_SEARCH)) =>
+            {
+                left_out.push(Cow::Borrowed("messages.content.tool_search"));
+            }
+            ("tool_search_tool_result", Role::Assistant) => {
+                left_out.push(Cow::Borrowed("messages.content.tool_search"));
             }
             // The tool is in `tools`, and other formats have it from the beginning.
             ("tool_addition", Role::System) => {

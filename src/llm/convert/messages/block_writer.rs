@@ -10,26 +10,6 @@ use crate::llm::convert::request::{
     Block, CacheMark, Media, MediaKind, MediaSource, ReasoningBlock, ToolCall, ToolResult,
 };
 
-/// Writes an object, unless its content can't be written.
-pub(super) fn try_object<E>(
-    json: &mut JsonWriter,
-    write: impl FnOnce(&mut JsonWriter) -> Result<(), E>,
-) -> Result<(), E> {
-    let mut result = Ok(());
-    json.object(|json| result = write(json));
-    result
-}
-
-/// The same for an array.
-pub(super) fn try_array<E>(
-    json: &mut JsonWriter,
-    write: impl FnOnce(&mut JsonWriter) -> Result<(), E>,
-) -> Result<(), E> {
-    let mut result = Ok(());
-    json.array(|json| result = write(json));
-    result
-}
-
 /// Whether there is anything of the block to write: the API refuses texts without content, and thoughts
 /// that it did not sign.
 pub(super) fn is_written(block: &Block<'_>) -> bool {
@@ -122,13 +102,13 @@ fn write_result(
     json: &mut JsonWriter,
     dropped: &mut Dropped,
 ) -> Result<(), ConvertError> {
-    try_object(json, |json| {
+    json.object(|json| {
         json.key("type").string("tool_result");
         json.key("tool_use_id").string(&result.id);
         let mut content = result.content.iter().filter(|block| is_written(block)).peekable();
         if content.peek().is_some() {
             json.key("content");
-            try_array(json, |json| {
+            json.array(|json| {
                 content.try_for_each(|block| write_block(block, "user", json, dropped))
             })?;
         }
@@ -154,10 +134,10 @@ fn write_media(
         MediaKind::Audio => return Err(unsupported("audio")),
         MediaKind::Video => return Err(unsupported("video")),
     };
-    try_object(json, |json| {
+    json.object(|json| {
         json.key("type").string(kind);
         json.key("source");
-        try_object(json, |json| write_source(media, json))?;
+        json.object(|json| write_source(media, json))?;
         if let Some(name) = media.name.as_ref().filter(|_| media.kind == MediaKind::Document) {
             json.key("title").string(name);
         }

@@ -58,7 +58,7 @@ fn read_other(
         | "output_config" | "output_format" | "metadata" => true,
         // Stands in bodies for Bedrock and Vertex.
         "anthropic_version" => true,
-        "mcp_servers" | "fallbacks" | "container" => {
+        "mcp_servers" | "fallbacks" | "container" | "thread" | "compaction" | "billing_policy" => {
             if raw != "[]" {
                 return Err(path.key(key).unsupported(ONLY_ANTHROPICS));
             }
@@ -165,11 +165,10 @@ fn read_thinking<'a>(
     let place = path.key("output_config");
     let effort = output.map(|output| output.text("effort", &place)).transpose()?.flatten();
     let place = path.key("thinking");
-    let Some(thinking) = body.object("thinking", path)? else {
-        request.reasoning.wish =
-            effort.map(|effort| Named::new("output_config.effort", ReasoningWish::Effort(effort)));
-        return Ok(());
-    };
+    request.reasoning.wish = effort
+        .clone()
+        .map(|effort| Named::new("output_config.effort", ReasoningWish::Effort(effort)));
+    let Some(thinking) = body.object("thinking", path)? else { return Ok(()) };
     let wish = match &*thinking.required_text("type", &place)? {
         "disabled" => ReasoningWish::Off,
         "adaptive" => ReasoningWish::Adaptive(effort),
@@ -179,8 +178,8 @@ fn read_thinking<'a>(
             ReasoningWish::Budget(budget.parse().map_err(|_| problem())?)
         }
         _ => {
-            let problem = "must be \"enabled\", \"adaptive\" or \"disabled\" for this model";
-            return Err(place.key("type").unsupported(problem));
+            request.left_out.push(Cow::Borrowed("thinking.type"));
+            return Ok(());
         }
     };
     request.reasoning.wish = Some(Named::new("thinking", wish));

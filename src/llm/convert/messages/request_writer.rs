@@ -1,6 +1,6 @@
 //! Writes a request for Anthropic's API, and for Claude at other providers.
 
-use super::block_writer::{try_object, write_cache};
+use super::block_writer::write_cache;
 use super::claude::Claude;
 use super::reasoning_writer::{Thinking, plan_thinking};
 use super::turn_writer::{arrange, write_messages, write_system};
@@ -28,7 +28,7 @@ pub(in crate::llm::convert) fn write_request(
     let temperature = sampling(request.temperature.as_ref(), Some(1.0))?;
     let top_p = sampling(request.top_p.as_ref(), None)?;
     let mut json = JsonWriter::new();
-    try_object(&mut json, |json| {
+    json.object(|json| {
         json.key("model").string(target.model);
         json.key("max_tokens").raw(&max_tokens);
         if request.stream {

@@ -7,26 +7,40 @@ use crate::llm::convert::error::ConvertError;
 use crate::llm::convert::fields::{Fields, Path};
 use crate::llm::convert::request::{Named, Request, Tool, ToolChoice};
 
-/// Reads `tools`. A tool that is loaded later is there from the beginning in other formats.
+/// Begins the types and names of the tools that search for tools.
+pub(super) const TOOL_SEARCH: &str = "tool_search_tool_";
+
+/// Reads `tools`. Other formats have all tools from the beginning: what says that one is loaded later has
+/// no meaning there, nor has the tool that searches for those.
 pub(super) fn read_tools<'a>(
     body: &Fields<'a>,
     path: &Path<'_>,
     left_out: &mut Vec<Cow<'a, str>>,
 ) -> Result<Vec<Tool<'a>>, ConvertError> {
     let place = path.key("tools");
-    let tools = body.array("tools", path)?.into_iter().enumerate();
-    tools.map(|(index, raw)| read_tool(raw, &place.index(index), left_out)).collect()
+    let mut tools = Vec::new();
+    for (index, raw) in body.array("tools", path)?.into_iter().enumerate() {
+        tools.extend(read_tool(raw, &place.index(index), left_out)?);
+    }
+    Ok(tools)
 }
 
 fn read_tool<'a>(
     raw: &'a str,
     path: &Path<'_>,
     left_out: &mut Vec<Cow<'a, str>>,
-) -> Result<Tool<'a>, ConvertError> {
+) -> Result<Option<Tool<'a>>, ConvertError> {
     let fields = Fields::parse(raw, path)?;
-    if fields.text("type", path)?.is_some_and(|kind| kind != "custom") {
-        let problem = "names a tool that only Anthropic's API runs";
-        return Err(path.key("type").unsupported(problem));
+    match fields.text("type", path)?.as_deref() {
+        None | Some("custom") => {}
+        Some(kind) if kind.starts_with(TOOL_SEARCH) => {
+            left_out.push(Cow::Borrowed("tools.tool_search_tool"));
+            return Ok(None);
+        }
+        Some(_) => {
+            let problem = "names a tool that only Anthropic's API runs";
+            return Err(path.key("type").unsupported(problem));
+        }
     }
     for (key, raw) in fields.iter() {
         let is_neutral = match key {
@@ -43,13 +57,13 @@ fn read_tool<'a>(
     let schema = path.key("input_schema");
     let parameters = fields.get("input_schema").ok_or_else(|| schema.invalid("is required"))?;
     Fields::parse(parameters, &schema)?;
-    Ok(Tool {
+    Ok(Some(Tool {
         name: fields.required_text("name", path)?,
         description: fields.text("description", path)?,
         parameters: Some(Cow::Borrowed(parameters)),
         strict: fields.boolean("strict", path)?,
         cache: read_cache(&fields, path)?,
-    })
+    }))
 }
 
 /// Reads `tool_choice`, after the tools. `auto` is what models do anyway, and without tools there is

@@ -1,7 +1,7 @@
 //! Writes the system prompt and the messages, in the order that the API wants: roles take turns, results
 //! of tools come first in the message after the calls.
 
-use super::block_writer::{is_written, try_array, try_object, write_block, write_text};
+use super::block_writer::{is_written, write_block, write_text};
 use super::claude::Claude;
 use crate::json::writer::JsonWriter;
 use crate::llm::convert::error::{ConvertError, Dropped};
@@ -87,12 +87,12 @@ pub(super) fn write_messages(
     json: &mut JsonWriter,
     dropped: &mut Dropped,
 ) -> Result<(), ConvertError> {
-    try_array(json, |json| {
+    json.array(|json| {
         messages.iter().try_for_each(|message| {
-            try_object(json, |json| {
+            json.object(|json| {
                 json.key("role").string(message.role);
                 json.key("content");
-                try_array(json, |json| {
+                json.array(|json| {
                     message.items.iter().try_for_each(|item| match item {
                         Item::Block(block) => write_block(block, message.role, json, dropped),
                         Item::Instruction(text) => {

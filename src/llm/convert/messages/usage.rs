@@ -48,35 +48,49 @@ pub(super) struct Estimate {
 /// Bytes of text that make about one token.
 const BYTES_A_TOKEN: u64 = 4;
 
-/// Writes a `usage` object. Every count is a number, since clients add them up.
+/// Writes the `usage` of a message. Every count is a number, since clients add them up.
 pub(super) fn write_usage(usage: &AnswerUsage, estimate: Estimate, json: &mut JsonWriter) {
+    json.object(|json| {
+        write_counts(usage, estimate, json);
+        if usage.cache_write_1h.is_none() {
+            json.key("cache_creation").null();
+        }
+        for key in ["inference_geo", "server_tool_use", "service_tier"] {
+            json.key(key).null();
+        }
+    });
+}
+
+/// Writes the `usage` at the end of a stream.
+pub(super) fn write_last_usage(usage: &AnswerUsage, estimate: Estimate, json: &mut JsonWriter) {
+    json.object(|json| {
+        write_counts(usage, estimate, json);
+        json.key("server_tool_use").null();
+    });
+}
+
+fn write_counts(usage: &AnswerUsage, estimate: Estimate, json: &mut JsonWriter) {
     let input = match usage.total_input() {
         Some(_) => usage.input.unwrap_or(0),
         None => estimate.input,
     };
     let written = u64::try_from(estimate.output_bytes).unwrap_or(u64::MAX);
     let cache_write = usage.cache_write.unwrap_or(0);
-    json.object(|json| {
-        json.key("input_tokens").number(input);
-        json.key("cache_creation_input_tokens").number(cache_write);
-        json.key("cache_read_input_tokens").number(usage.cache_read.unwrap_or(0));
-        match usage.cache_write_1h {
-            Some(long) => json.key("cache_creation").object(|json| {
-                let short = cache_write.saturating_sub(long);
-                json.key("ephemeral_5m_input_tokens").number(short);
-                json.key("ephemeral_1h_input_tokens").number(long);
-            }),
-            None => json.key("cache_creation").null(),
-        }
-        json.key("output_tokens").number(usage.output.unwrap_or(written.div_ceil(BYTES_A_TOKEN)));
-        if let Some(reasoning) = usage.reasoning {
-            json.key("output_tokens_details")
-                .object(|json| json.key("thinking_tokens").number(reasoning));
-        }
-        json.key("inference_geo").null();
-        json.key("server_tool_use").null();
-        json.key("service_tier").null();
-    });
+    json.key("input_tokens").number(input);
+    json.key("cache_creation_input_tokens").number(cache_write);
+    json.key("cache_read_input_tokens").number(usage.cache_read.unwrap_or(0));
+    if let Some(long) = usage.cache_write_1h {
+        json.key("cache_creation").object(|json| {
+            let short = cache_write.saturating_sub(long);
+            json.key("ephemeral_5m_input_tokens").number(short);
+            json.key("ephemeral_1h_input_tokens").number(long);
+        });
+    }
+    json.key("output_tokens").number(usage.output.unwrap_or(written.div_ceil(BYTES_A_TOKEN)));
+    if let Some(reasoning) = usage.reasoning {
+        let details = json.key("output_tokens_details");
+        details.object(|json| json.key("thinking_tokens").number(reasoning));
+    }
 }
 
 #[cfg(test)]
@@ -84,9 +98,13 @@ mod tests {
     use super::*;
 
     fn written(usage: &AnswerUsage) -> String {
-        let mut json = JsonWriter::new();
-        write_usage(usage, Estimate { input: 70, output_bytes: 9 }, &mut json);
-        json.finish()
+        let estimate = Estimate { input: 70, output_bytes: 9 };
+        let [mut whole, mut last] = [JsonWriter::new(), JsonWriter::new()];
+        write_usage(usage, estimate, &mut whole);
+        write_last_usage(usage, estimate, &mut last);
+        let whole = whole.finish();
+        assert_eq!(read_usage(&last.finish()), read_usage(&whole));
+        whole
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! Tests of the format as a whole.
 
-mod answers;
+mod read_answers;
 mod read_requests;
 mod robustness;
+mod written_answers;
+mod written_parameters;
 mod written_requests;
 
 use super::{AnswerWriter, StreamReader};
 use crate::llm::convert::AnswerContext;
-use crate::llm::convert::answer::{Answer, AnswerEvent};
+use crate::llm::convert::answer::{Answer, AnswerEvent, BlockKind};
 
 /// The events of a stream, from the data of its events.
 fn events<'d>(data: impl IntoIterator<Item = &'d str>) -> Vec<AnswerEvent> {
@@ -42,4 +44,20 @@ fn written(events: Vec<AnswerEvent>) -> String {
 /// The data of a stream's events.
 fn data(stream: &str) -> Vec<&str> {
     stream.lines().filter_map(|line| line.strip_prefix("data: ")).collect()
+}
+
+/// Kinds of the blocks with their texts, and why the model stopped.
+fn outline(answer: &Answer) -> Vec<String> {
+    let blocks = answer.blocks.iter().map(|block| match &block.kind {
+        BlockKind::Text => format!("text {}", block.text.chars().take(12).collect::<String>()),
+        BlockKind::Refusal => "refusal".to_owned(),
+        BlockKind::Reasoning { .. } => {
+            let kinds: Vec<String> =
+                block.opaque.iter().map(|one| format!("{:?}", one.kind)).collect();
+            format!("reasoning {} {}", block.text.len(), kinds.join(","))
+        }
+        BlockKind::ToolCall { name, .. } => format!("call {name} {}", block.text),
+    });
+    let stop = answer.stop.as_ref().map(|stop| format!("{:?} {}", stop.reason, stop.native));
+    blocks.chain(stop).collect()
 }

@@ -76,6 +76,11 @@ fn harmless_fields_are_left_out_by_name() {
         (r#""metadata":{"team":"a"}"#, "metadata.team"),
         (r#""output_config":{"task_budget":{"total":1}}"#, "output_config.task_budget"),
         (r#""thinking":{"type":"adaptive","display":"new"}"#, "thinking.display"),
+        (r#""thinking":{"type":"new"}"#, "thinking.type"),
+        (
+            r#""tools":[{"type":"tool_search_tool_bm25_20251119","name":"tool_search_tool_bm25"}]"#,
+            "tools.tool_search_tool",
+        ),
         (
             r#""context_management":{"edits":[{"type":"clear_thinking_20251015"}]}"#,
             "context_management",
@@ -105,7 +110,7 @@ fn what_changes_the_answer_is_refused() {
             "context_management.edits[0]",
         ),
         (r#""tools":[{"type":"web_search_20250305","name":"web_search"}]"#, "tools[0].type"),
-        (r#""thinking":{"type":"new"}"#, "thinking.type"),
+        (r#""thread":{"type":"create"}"#, "thread"),
         (r#""output_format":{"type":"grammar"}"#, "output_format.type"),
     ] {
         let json = body(members, HI);
@@ -187,6 +192,11 @@ fn thinking_and_effort_are_one_wish() {
             r#""thinking":{"type":"adaptive"},"output_config":{"effort":"max"}"#,
             "thinking",
             ReasoningWish::Adaptive(Some("max".into())),
+        ),
+        (
+            r#""thinking":{"type":"new"},"output_config":{"effort":"low"}"#,
+            "output_config.effort",
+            effort("low"),
         ),
         (r#""output_config":{"effort":"low"}"#, "output_config.effort", effort("low")),
     ] {
@@ -288,6 +298,24 @@ fn results_come_first_and_hold_text_and_media() {
         })
         .collect();
     assert_eq!(texts, ["1", "media", "2", "3", "h"]);
+}
+
+/// The blocks of a search for tools say nothing where all tools are there.
+#[test]
+fn searches_for_tools_are_left_out() {
+    let json = body(
+        "",
+        r#"[{"role":"user","content":"hi"},{"role":"assistant","content":[
+            {"type":"server_tool_use","id":"s","name":"tool_search_tool_bm25","input":{}},
+            {"type":"tool_search_tool_result","tool_use_id":"s","content":{}},
+            {"type":"text","text":"found"}]},
+          {"role":"system","content":[{"type":"tool_addition","tool":{"name":"f"}}]}]"#,
+    );
+    let request = read_request(&json).unwrap();
+    assert_eq!(request.turns.len(), 2);
+    assert!(matches!(&request.turns[1].blocks[..], [Block::Text(_)]));
+    let (search, addition) = ("messages.content.tool_search", "messages.content.tool_addition");
+    assert_eq!(request.left_out, [search, search, addition]);
 }
 
 #[test]

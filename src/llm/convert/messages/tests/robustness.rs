@@ -1,13 +1,16 @@
 //! Nothing that comes in makes the readers panic, and what they give is in order.
 
+use std::collections::VecDeque;
+
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::super::{read_answer, read_request, write_request};
-use super::{data, events, fold, written};
+use super::super::{read_answer, read_request, write_answer, write_request};
+use super::{context, data, events, fold, written};
 use crate::llm::convert::Target;
-use crate::llm::convert::answer::AnswerEvent;
+use crate::llm::convert::answer::{AnswerEvent, BlockKind};
 use crate::llm::convert::error::Dropped;
+use crate::llm::convert::opaque::{Family, Opaque, OpaqueKind};
 
 const REQUEST: &str = r#"{"model":"m","max_tokens":20,"stream":true,"temperature":0.5,
     "system":[{"type":"text","text":"s","cache_control":{"type":"ephemeral","ttl":"1h"}}],
@@ -103,7 +106,96 @@ fn check_order(events: &[AnswerEvent]) {
     }
 }
 
+/// The events of a block, with a number to be put in.
+fn block_events() -> impl Strategy<Value = Vec<AnswerEvent>> {
+    let opaque = |family, kind| Opaque { family, kind, id: None, data: "c2ln".into() };
+    let reasoning = proptest::option::of(prop_oneof![
+        Just(opaque(Family::OpenAi, OpaqueKind::Encrypted)),
+        Just(opaque(Family::Anthropic, OpaqueKind::Signature)),
+        Just(opaque(Family::Bedrock, OpaqueKind::Redacted)),
+    ]);
+    let pieces = || proptest::collection::vec("[a-zé\n\"]{0,3}", 0..4);
+    let events = |kind, opaque: Option<Opaque<'static>>, middle: Vec<AnswerEvent>| {
+        let opaque = opaque.map(|opaque| AnswerEvent::Opaque { block: 0, opaque });
+        let mut events = vec![AnswerEvent::Open { block: 0, kind }];
+        events.extend(opaque.into_iter().chain(middle));
+        events.push(AnswerEvent::Close { block: 0 });
+        events
+    };
+    let texts = |pieces: Vec<String>| -> Vec<AnswerEvent> {
+        pieces.into_iter().map(|text| AnswerEvent::Text { block: 0, text }).collect()
+    };
+    let google = || proptest::option::of(Just(opaque(Family::Google, OpaqueKind::Signature)));
+    prop_oneof![
+        pieces().prop_map(move |own| events(BlockKind::Text, None, texts(own))),
+        pieces().prop_map(move |own| events(BlockKind::Refusal, None, texts(own))),
+        (pieces(), reasoning).prop_map(move |(own, opaque)| {
+            events(BlockKind::Reasoning { is_summary: false }, opaque, texts(own))
+        }),
+        (0..9_u32, 0..3_usize, google()).prop_map(move |(id, cut, opaque)| {
+            let kind = BlockKind::ToolCall { id: format!("call_{id}"), name: "f".to_owned() };
+            let (first, rest) = "{}".split_at(cut);
+            let pieces = [first, rest]
+                .map(|json| AnswerEvent::Arguments { block: 0, json: json.to_owned() });
+            events(kind, opaque, pieces.into())
+        }),
+    ]
+}
+
+fn with_number(mut event: AnswerEvent, number: u32) -> AnswerEvent {
+    match &mut event {
+        AnswerEvent::Open { block, .. }
+        | AnswerEvent::Text { block, .. }
+        | AnswerEvent::Arguments { block, .. }
+        | AnswerEvent::Opaque { block, .. }
+        | AnswerEvent::Close { block } => *block = number,
+        _ => {}
+    }
+    event
+}
+
+/// Puts the events of blocks between each other, in the order of the picks.
+fn interleaved(blocks: Vec<Vec<AnswerEvent>>, picks: &[usize]) -> Vec<AnswerEvent> {
+    let mut waiting: VecDeque<_> = blocks.into_iter().map(VecDeque::from).collect();
+    let (mut begun, mut events): (Vec<(u32, VecDeque<AnswerEvent>)>, _) = (Vec::new(), Vec::new());
+    let mut picks = picks.iter().cycle();
+    let mut number = 0;
+    while !waiting.is_empty() || !begun.is_empty() {
+        let pick = picks.next().copied().unwrap_or(0);
+        if begun.is_empty() || (pick.is_multiple_of(3) && !waiting.is_empty()) {
+            begun.extend(waiting.pop_front().map(|own| (number, own)));
+            number += 1;
+        }
+        // A block is opened before the next one is.
+        let index = match begun.last() {
+            Some((_, own)) if matches!(own.front(), Some(AnswerEvent::Open { .. })) => {
+                begun.len() - 1
+            }
+            _ => pick % begun.len(),
+        };
+        let (number, own) = &mut begun[index];
+        events.extend(own.pop_front().map(|event| with_number(event, *number)));
+        begun.retain(|(_, own)| !own.is_empty());
+    }
+    events.push(AnswerEvent::End);
+    events
+}
+
 proptest! {
+    /// However the blocks of an answer come, their stream says what the plain answer says.
+    #[test]
+    fn a_stream_says_what_the_plain_answer_says(
+        blocks in proptest::collection::vec(block_events(), 0..5),
+        picks in proptest::collection::vec(0..7_usize, 1..40),
+    ) {
+        let events = interleaved(blocks, &picks);
+        let plain = write_answer(&context(), &fold(events.clone()));
+        let stream = written(events);
+        let read = super::events(data(&stream));
+        check_order(&read);
+        prop_assert_eq!(fold(read), fold(read_answer(&plain).unwrap()));
+    }
+
     #[test]
     fn requests_never_panic(
         changes in proptest::collection::vec((0..120_usize, other()), 0..4),

@@ -56,6 +56,19 @@ pub struct Target<'t> {
     pub takes_cache_breakpoints: bool,
 }
 
+impl<'t> Target<'t> {
+    /// A target that takes nothing but what its format says.
+    pub const fn new(model: &'t str, default_max_tokens: u64) -> Self {
+        Self {
+            model,
+            default_max_tokens,
+            takes_call_ids: false,
+            takes_reasoning: false,
+            takes_cache_breakpoints: false,
+        }
+    }
+}
+
 /// What a writer of answers has to know of the request.
 #[derive(Debug, Clone, Default)]
 pub struct AnswerContext {

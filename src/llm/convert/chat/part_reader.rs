@@ -160,13 +160,6 @@ mod tests {
     }
 
     fn media(json: &str) -> Media<'_> {
-        let Ok([Block::Media(media)]) = read(json, Speaker::User)
-            .as_deref()
-            .map(|blocks| <[Block<'_>; 1]>::try_from(blocks.to_vec()).expect("one block"))
-        else {
-            panic!("{json}");
-        };
-        media
         match read(json, Speaker::User).unwrap().pop() {
             Some(Block::Media(media)) => media,
             other => panic!("{other:?}"),

@@ -329,13 +329,11 @@ mod tests {
                 ]
             );
             assert_eq!(request.stop.unwrap().value, ["x"]);
-            assert_eq!(request.store.unwrap().value, true);
             assert!(request.store.unwrap().value);
             assert_eq!(
                 request.reasoning.wish.unwrap().value,
                 ReasoningWish::Effort("newer".into())
             );
-            assert!(request.left_out.is_empty());
             assert_eq!(request.left_out, ["user"]);
         });
         with(r#""reasoning_effort":"none""#, |request| {

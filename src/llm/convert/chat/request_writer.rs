@@ -188,12 +188,7 @@ mod tests {
     use super::super::super::request::{Block, Role, TextBlock, Tool, Turn};
     use super::*;
 
-    const TARGET: Target<'_> = Target {
-        model: "up/model",
-        default_max_tokens: 8192,
-        takes_call_ids: false,
-        takes_reasoning: false,
-    };
+    const TARGET: Target<'_> = Target::new("up/model", 8192);
 
     /// A request with one message.
     fn request<'a>() -> Request<'a> {

@@ -14,7 +14,7 @@ use crate::llm::convert::request::{
 use crate::llm::convert::sample_turns::{check_prefixes, turns};
 
 fn target(model: &str) -> Target<'_> {
-    Target { model, default_max_tokens: 8192, takes_call_ids: false }
+    Target::new(model, 8192)
 }
 
 fn text(text: &str) -> Block<'_> {

@@ -12,7 +12,7 @@ use crate::llm::convert::request::{
 
 /// A model of Google's own API.
 pub(super) fn target(model: &str) -> Target<'_> {
-    Target { model, default_max_tokens: 8192, takes_call_ids: true }
+    Target { takes_call_ids: true, ..Target::new(model, 8192) }
 }
 
 pub(super) fn user(text: &str) -> Turn<'_> {

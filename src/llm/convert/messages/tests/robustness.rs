@@ -205,7 +205,7 @@ proptest! {
         let _ = read_request(json.get(..cut).unwrap_or_default());
         let Ok(request) = read_request(&json) else { return Ok(()) };
         for model in ["claude-opus-4-8", "claude-3-7-sonnet-20250219"] {
-            let target = Target { model, default_max_tokens: 1, takes_call_ids: false };
+            let target = Target::new(model, 1);
             let mut dropped = Dropped::new(false);
             if let Ok(written) = write_request(&request, &target, &mut dropped) {
                 prop_assert!(serde_json::from_str::<Value>(&written).is_ok(), "{}", written);

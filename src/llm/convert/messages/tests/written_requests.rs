@@ -60,7 +60,7 @@ pub(super) fn write_raw(
     model: &str,
     is_strict: bool,
 ) -> Result<(String, Vec<String>), ConvertError> {
-    let target = Target { model, default_max_tokens: 8192, takes_call_ids: false };
+    let target = Target::new(model, 8192);
     let mut dropped = Dropped::new(is_strict);
     let json = write_request(request, &target, &mut dropped)?;
     Ok((json, dropped.fields().to_vec()))

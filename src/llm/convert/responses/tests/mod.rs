@@ -12,12 +12,8 @@ use super::super::request::{Named, Reasoning, Request};
 use super::super::{AnswerContext, Target};
 use super::{AnswerWriter, StreamReader, read_request, write_request};
 
-const TARGET: Target<'static> = Target {
-    model: "gpt-5",
-    default_max_tokens: 8192,
-    takes_call_ids: false,
-    takes_cache_breakpoints: true,
-};
+const TARGET: Target<'static> =
+    Target { takes_cache_breakpoints: true, ..Target::new("gpt-5", 8192) };
 
 /// What the target gets, and what was left out.
 fn written(request: &Request<'_>) -> Result<(Value, Vec<String>), ConvertError> {

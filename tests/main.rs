@@ -46,6 +46,7 @@ cfg_if! {
         mod command_line;
         mod compaction;
         mod concurrent_changes;
+        mod conversion;
         mod configuration_checks;
         mod converse;
         mod data_policy;

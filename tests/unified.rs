@@ -52,7 +52,11 @@ async fn start_with_lists(database: &Database) -> (TestApp, Fixture, Arc<AtomicU
         match (request.method.as_str(), request.path()) {
             ("GET", "/at-openai/v1/models") => listed(&["gpt-5", "twice", "open/model"]),
             ("GET", "/at-groq/openai/v1/models") => listed(&["llama-4", "twice"]),
-            _ => openai::answer(request),
+            (_, path) => {
+                let after_origin = path.find("/v1/").unwrap_or_default();
+                let target = path[after_origin..].to_owned();
+                openai::answer(&RecordedRequest { target, ..request.clone() })
+            }
         }
     };
     let upstream = ScriptedUpstream::with(respond).await;
@@ -201,10 +205,10 @@ async fn bare_ids_are_those_of_one_provider(database: Database) {
 async fn ids_that_lead_nowhere_are_told(database: Database) {
     let (app, team) = start(&database).await;
     for (id, status, code) in [
-        ("custom/none", 404, "unknown_model"),
-        ("custom/main/other", 404, "unknown_model"),
-        ("custom/", 404, "unknown_model"),
-        ("openai/", 404, "unknown_model"),
+        ("custom/none", 404, "model_not_found"),
+        ("custom/main/other", 404, "model_not_found"),
+        ("custom/", 404, "model_not_found"),
+        ("openai/", 404, "model_not_found"),
         ("mistral/large", 400, "provider_secret_missing"),
     ] {
         is_error(&team.caller().send(chat(id)).await, status, code);
@@ -262,8 +266,8 @@ async fn another_workspaces_models_are_not_found(database: Database) {
     let (app, team) = start(&database).await;
     team.configure("mine", json!({})).await;
     let other = app.workspace().await;
-    is_error(&other.caller().send(chat("custom/mine")).await, 404, "unknown_model");
+    is_error(&other.caller().send(chat("custom/mine")).await, 404, "model_not_found");
     is_error(&other.caller().send(chat("openai/gpt-5")).await, 400, "provider_secret_missing");
-    is_error(&other.caller().send(chat("gpt-5")).await, 404, "unknown_model");
+    is_error(&other.caller().send(chat("gpt-5")).await, 404, "model_not_found");
     assert_eq!(team.upstream.seen().requests.len(), 0);
 }

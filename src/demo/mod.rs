@@ -1,5 +1,5 @@
 //! The `demo` command: a new installation with a built-in upstream, which is set up through the management
-//! API, called once plain and once streamed, and then kept running.
+//! API, called plain, streamed and in every format, and then kept running.
 //!
 //! `serve` uses nothing of this.
 
@@ -98,6 +98,7 @@ pub async fn run(settings: DemoSettings) -> Result<(), StartError> {
     report::installation(&directory, &upstream, client.address());
     report::plain_call(&client, &workspace.caller_key).await?;
     report::streamed_call(&client, &workspace.caller_key).await?;
+    report::calls_in_every_format(&client, &workspace.caller_key).await?;
     report::next_steps(client.address(), &first, &workspace);
 
     application.run_until(stop, stop_now).await?;

@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use super::DemoError;
 use super::client::GatewayClient;
 use super::directory::{DATABASE_FILE, DemoDirectory};
-use super::setup::{CONFIGURATION, DemoWorkspace, ORGANIZATION, SECRET, WORKSPACE};
+use super::setup::{
+    CONFIGURATION, DemoWorkspace, MESSAGES_CONFIGURATION, ORGANIZATION, SECRET, WORKSPACE,
+};
 use super::upstream::{DemoUpstream, MODEL};
 use crate::app::bootstrap::Bootstrapped;
 use crate::crypto::SecretText;
@@ -41,7 +43,8 @@ pub(super) fn installation(
     field("workspace", WORKSPACE);
     field("secret", &format!("{SECRET}: the upstream's key, encrypted; callers do not see it"));
     field("configuration", &format!("{CONFIGURATION} -> {}, {MODEL}", upstream.base_url()));
-    field("upstream", "built in and OpenAI-compatible; repeats the message, is not a model");
+    field("", &format!("{MESSAGES_CONFIGURATION}: the same in Anthropic's format"));
+    field("upstream", "built in; speaks both formats, repeats the message, is not a model");
     field("gateway", &format!("http://{gateway}"));
 }
 
@@ -92,6 +95,42 @@ pub(super) async fn streamed_call(
     let first = first.unwrap_or_default().as_millis();
     print_line!("\n    first word after {first} ms, {words} words in {took} ms, then {last}");
     print_line!("    x-request-id: {request_id}");
+    Ok(())
+}
+
+/// Sends one prompt through the three formats, to the upstream in another one, and prints the answers.
+pub(super) async fn calls_in_every_format(
+    client: &GatewayClient,
+    key: &SecretText,
+) -> Result<(), DemoError> {
+    let prompt = "Who are you?";
+    heading("One prompt in three formats, each for an upstream that speaks another");
+    print_line!("  > {prompt}");
+    let messages = json!([{"role": "user", "content": prompt}]);
+    let (openai, anthropic) =
+        (format!("custom/{CONFIGURATION}"), format!("custom/{MESSAGES_CONFIGURATION}"));
+    for (path, model, body, text) in [
+        (
+            "/v1/chat/completions",
+            &anthropic,
+            json!({"messages": messages}),
+            "/choices/0/message/content",
+        ),
+        ("/v1/responses", &anthropic, json!({"input": prompt}), "/output/0/content/0/text"),
+        (
+            "/v1/messages",
+            &openai,
+            json!({"messages": messages, "max_tokens": 100}),
+            "/content/0/text",
+        ),
+    ] {
+        let mut body = body;
+        body["model"] = model.as_str().into();
+        let answer = client.send(Method::POST, path, key, &body).await?;
+        let text = answer.body.pointer(text).and_then(Value::as_str).unwrap_or_default();
+        print_line!("  POST {path}, model {model}");
+        print_line!("  < {text}");
+    }
     Ok(())
 }
 

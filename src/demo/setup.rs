@@ -12,6 +12,8 @@ pub(super) const ORGANIZATION: &str = "Demonstration";
 pub(super) const WORKSPACE: &str = "demo";
 pub(super) const SECRET: &str = "DEMO_UPSTREAM_KEY";
 pub(super) const CONFIGURATION: &str = "demo";
+/// Of the same upstream in Anthropic's format.
+pub(super) const MESSAGES_CONFIGURATION: &str = "demo-messages";
 
 /// The workspace, and a key for calls.
 pub(super) struct DemoWorkspace {
@@ -20,7 +22,7 @@ pub(super) struct DemoWorkspace {
     pub(super) caller_key: SecretText,
 }
 
-/// Creates a workspace, the provider secret, the model configuration and an API key.
+/// Creates a workspace, the provider secret, the model configurations and an API key.
 pub(super) async fn set_up(
     client: &GatewayClient,
     admin_key: &SecretText,
@@ -42,15 +44,20 @@ pub(super) async fn set_up(
     });
     send(Method::PUT, path(&format!("secrets/{SECRET}")), secret).await?;
 
-    let configuration = json!({
-        "name": CONFIGURATION,
-        "description": "The built-in demonstration upstream",
-        "provider": "openai_compatible",
-        "base_url": base_url,
-        "model": MODEL,
-        "api_key_name": SECRET,
-    });
-    send(Method::POST, path("model-configurations"), configuration).await?;
+    for (name, provider, format) in [
+        (CONFIGURATION, "openai_compatible", "OpenAI's"),
+        (MESSAGES_CONFIGURATION, "anthropic_compatible", "Anthropic's"),
+    ] {
+        let configuration = json!({
+            "name": name,
+            "description": format!("The built-in demonstration upstream, in {format} format"),
+            "provider": provider,
+            "base_url": base_url,
+            "model": MODEL,
+            "api_key_name": SECRET,
+        });
+        send(Method::POST, path("model-configurations"), configuration).await?;
+    }
 
     let keys = path("api-keys");
     let body = json!({"name": "Demonstration caller", "role": "GATEWAY_CALLER"});

@@ -1,8 +1,10 @@
-//! The built-in upstream: an OpenAI-compatible server on a port of its own, which repeats the last message.
+//! The built-in upstream: a server on a port of its own, which speaks OpenAI's formats and Anthropic's and
+//! repeats the last message.
 //! Its answers say that it is not a model.
 
 mod chat;
 mod error;
+mod messages;
 mod reply;
 mod responses;
 
@@ -32,6 +34,8 @@ const WORD_PAUSE: Duration = Duration::from_millis(40);
 /// The same as the gateway's limit.
 const MAX_BODY: usize = 32 * 1024 * 1024;
 
+/// Where callers of Anthropic's format send the key.
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// A running built-in upstream.
@@ -70,6 +74,7 @@ impl DemoUpstream {
                 .wrap(from_fn(authorize))
                 .route("/v1/chat/completions", web::post().to(chat::complete))
                 .route("/v1/responses", web::post().to(responses::create))
+                .route("/v1/messages", web::post().to(messages::create))
                 .route("/v1/models", web::get().to(list_models))
                 .route("/v1/models/{id}", web::get().to(get_model))
                 .default_service(web::to(unknown_url))
@@ -111,12 +116,13 @@ impl Responder {
     }
 
     fn check_key(&self, headers: &HeaderMap) -> Result<(), UpstreamError> {
-        let credential = headers
+        let bearer = headers
             .get(AUTHORIZATION)
             .and_then(|value| value.to_str().ok()?.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, credential)| credential.trim())
-            .ok_or(UpstreamError::NoKey)?;
+            .map(|(_, credential)| credential.trim());
+        let key = headers.get(API_KEY).and_then(|value| value.to_str().ok());
+        let credential = bearer.or(key).ok_or(UpstreamError::NoKey)?;
         let is_equal = self.key.expose().as_bytes().ct_eq(credential.as_bytes());
         if is_equal.into() { Ok(()) } else { Err(UpstreamError::WrongKey) }
     }

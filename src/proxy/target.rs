@@ -191,7 +191,7 @@ impl<'r> Target<'r> {
                 edits: Some(edits),
             });
         }
-        let is_stream_expected = operation.asks_for_stream(edits.get("stream"));
+        let is_stream_expected = own_operation.asks_for_stream(edits.get("stream"));
         let withhold_usage = format == Format::Chat
             && is_stream_expected
             && upstream.stream_usage == StreamUsage::Inject

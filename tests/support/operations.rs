@@ -371,6 +371,23 @@ pub(crate) async fn example_call(tenants: &TwoTenants, operation: &Operation) ->
             vec![("configName", home.configuration.clone())],
             Some(question(false)),
         ),
+        "create_chat_completion_of_any_model" | "create_message_of_any_model" => {
+            let mut body = question(false);
+            body["model"] = format!("custom/{}", home.configuration).into();
+            body["max_tokens"] = 50.into();
+            of(Workspace, 200, vec![], Some(body))
+        }
+        "create_response_of_any_model" => {
+            let model = format!("custom/{}", home.configuration);
+            of(Workspace, 200, vec![], Some(json!({"model": model, "input": "Good morning?"})))
+        }
+        "count_message_tokens_of_any_model" => {
+            let name = format!("claude {}", Uuid::now_v7());
+            home.team.configure(&name, json!({"provider": "anthropic_compatible"})).await;
+            let mut body = question(false);
+            body["model"] = format!("custom/{name}").into();
+            of(Workspace, 200, vec![], Some(body))
+        }
         "create_response" | "compact_response" => of(
             Workspace,
             200,

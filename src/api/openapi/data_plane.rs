@@ -28,7 +28,11 @@ struct GatewayErrorBody {
 
 /// The operations of the data plane.
 pub(super) fn operations() -> Vec<Operation> {
-    let all: [&dyn OpenApiFactory; 10] = [
+    let all: [&dyn OpenApiFactory; 14] = [
+        &__path_create_chat_completion_of_any_model,
+        &__path_create_response_of_any_model,
+        &__path_create_message_of_any_model,
+        &__path_count_message_tokens_of_any_model,
         &__path_create_chat_completion,
         &__path_create_response,
         &__path_compact_response,
@@ -47,6 +51,79 @@ pub(super) fn operations() -> Vec<Operation> {
     };
     all.into_iter().filter_map(described).collect()
 }
+
+/// Create a chat completion with any model
+///
+/// OpenAI's chat completions. `model` is `<provider>/<model>`, `custom/NAME`, an alias of a fallback chain, or
+/// a name that one provider lists. The request is converted where the model's provider has another format;
+/// `x-tollgate-dropped` names fields that it did not get. With `stream: true` the answer is an event stream.
+#[utoipa::path(
+    post,
+    path = "/v1/chat/completions",
+    request_body(
+        content = Object,
+        description = "As OpenAI's API defines it",
+        example = json!({"model": "anthropic/claude-sonnet-5", "messages": [{"role": "user", "content": "Hello"}]}),
+    ),
+    responses((status = 200, description = "The answer, in OpenAI's format", content(
+        (Object = "application/json"),
+        (String = "text/event-stream"),
+    ))),
+)]
+fn create_chat_completion_of_any_model() {}
+
+/// Create a response with any model
+///
+/// OpenAI's responses. `model` is `<provider>/<model>`, `custom/NAME`, an alias of a fallback chain, or a name
+/// that one provider lists. The request is converted where the model's provider has another format.
+#[utoipa::path(
+    post,
+    path = "/v1/responses",
+    request_body(
+        content = Object,
+        description = "As OpenAI's API defines it",
+        example = json!({"model": "gemini/gemini-2.5-pro", "input": "Hello"}),
+    ),
+    responses((status = 200, description = "The answer, in OpenAI's format", content(
+        (Object = "application/json"),
+        (String = "text/event-stream"),
+    ))),
+)]
+fn create_response_of_any_model() {}
+
+/// Create a message with any model
+///
+/// Anthropic's messages. `model` is `<provider>/<model>`, `custom/NAME`, an alias of a fallback chain, or a
+/// name that one provider lists. The request is converted where the model's provider has another format.
+#[utoipa::path(
+    post,
+    path = "/v1/messages",
+    request_body(
+        content = Object,
+        description = "As Anthropic's API defines it",
+        example = json!({"model": "openai/gpt-5", "max_tokens": 1024, "messages": [{"role": "user", "content": "Hello"}]}),
+    ),
+    responses((status = 200, description = "The answer, in Anthropic's format", content(
+        (Object = "application/json"),
+        (String = "text/event-stream"),
+    ))),
+)]
+fn create_message_of_any_model() {}
+
+/// Count the tokens of a message for any model that counts them
+///
+/// The provider's own count in Anthropic's format; 501 where the provider has none. It costs nothing.
+#[utoipa::path(
+    post,
+    path = "/v1/messages/count_tokens",
+    request_body(
+        content = Object,
+        description = "As Anthropic's API defines it",
+        example = json!({"model": "anthropic/claude-sonnet-5", "messages": [{"role": "user", "content": "Hello"}]}),
+    ),
+    responses((status = 200, description = "The upstream's answer", body = Object)),
+)]
+fn count_message_tokens_of_any_model() {}
 
 /// Create a chat completion
 ///

@@ -40,7 +40,7 @@ impl fmt::Display for UpstreamError {
         match self {
             Self::NoKey => f.write_str(
                 "You didn't provide an API key. The built-in upstream expects its key as \
-                 'Authorization: Bearer KEY'.",
+                 'Authorization: Bearer KEY' or 'X-Api-Key: KEY'.",
             ),
             Self::WrongKey => f.write_str(
                 "Incorrect API key provided. It is not the key of the built-in upstream.",

@@ -166,3 +166,30 @@ async fn what_is_wrong_is_said_in_openais_form() {
         assert_eq!((got, &body["error"]["param"]), (status, &json!(param)), "{body}");
     }
 }
+
+#[actix_web::test]
+async fn messages_are_answered_in_anthropics_format() {
+    let body = |more: Value| {
+        let mut body = question(json!({"max_tokens": 50}));
+        body["messages"].as_array_mut().unwrap().remove(0);
+        json_patch::merge(&mut body, &more);
+        body
+    };
+    let (status, plain) = json_of(post("/v1/messages", body(json!({"system": "Be brief."}))).await);
+    assert_eq!((status, &plain["content"][0]["text"]), (200, &json!(ANSWER)));
+    assert_eq!(
+        (&plain["stop_reason"], &plain["usage"]["input_tokens"]),
+        (&json!("end_turn"), &json!(4))
+    );
+    let (_, streamed) = post("/v1/messages", body(json!({"stream": true, "max_tokens": 3}))).await;
+    let events = events(&streamed);
+    let text: String = events.iter().filter_map(|event| event["delta"]["text"].as_str()).collect();
+    assert_eq!(text, "This is Tollgate's");
+    let kinds: Vec<&str> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    assert_eq!((kinds[0], kinds[kinds.len() - 1]), ("message_start", "message_stop"));
+    assert_eq!(events[events.len() - 2]["delta"]["stop_reason"], "max_tokens");
+    let (status, missing) = json_of(post("/v1/messages", question(json!({}))).await);
+    assert_eq!((status, &missing["error"]["param"]), (400, &json!("max_tokens")));
+    let key = ask("POST", "/v1/messages", None, Some(body(json!({})))).await;
+    assert_eq!(key.0, StatusCode::UNAUTHORIZED);
+}

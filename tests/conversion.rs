@@ -1,0 +1,645 @@
+//! Requests for models whose providers speak another format: what goes up, what comes down, what it costs,
+//! and how it fails.
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    app::TestApp,
+    case::{Case, cases},
+    chain::Chain,
+    connection::{BodyEnd, Connection},
+    database::Database,
+    event_stream::{invoked, message},
+    fixture::Fixture,
+    http::{Answer, Request},
+    ledger_rows::{self, Row},
+    openai,
+    policies::{make, spend_cap},
+    script::{Pause, Script},
+    upstream::ScriptedUpstream,
+};
+
+/// The cases of this file.
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        chats_reach_claude,
+        messages_reach_openai_as_responses,
+        responses_reach_gemini,
+        chats_reach_models_on_bedrock,
+        claude_on_bedrock_speaks_messages,
+        streams_are_converted_as_they_arrive,
+        a_stream_that_was_not_streamed_is_one,
+        what_can_not_be_converted_is_refused,
+        what_is_left_out_is_named,
+        errors_come_in_the_callers_envelope,
+        a_broken_stream_has_no_mark_of_success,
+        a_broken_answer_is_an_error,
+        an_error_told_with_success_is_an_error,
+        chains_mix_formats,
+        placeholders_are_restored_in_converted_answers,
+        caps_count_the_providers_usage,
+        a_silent_provider_is_covered_by_pings,
+    ]
+}
+
+/// A gateway whose built-in providers are at the test's upstream, and a workspace with their secrets.
+async fn start(database: &Database) -> (TestApp, Fixture) {
+    let upstream = ScriptedUpstream::start().await;
+    let origin = upstream.base_url().trim_end_matches("/v1").to_owned();
+    let origins = ["openai", "anthropic", "gemini", "mistral", "bedrock"]
+        .map(|name| format!("{name}={origin}/at-{name}"))
+        .join(",");
+    let app = TestApp::with_stopped_clock(database, &["--provider-origin", &origins]).await;
+    let team = Fixture::before(&app.admin(), app.address(), upstream).await;
+    for name in [
+        "OPENAI_API_KEY",
+        "ANTHROPIC_API_KEY",
+        "GOOGLE_API_KEY",
+        "MISTRAL_API_KEY",
+        "AWS_BEARER_TOKEN_BEDROCK",
+    ] {
+        team.put_secret(name, &format!("key-{}-of-the-team", name.to_lowercase())).await;
+    }
+    (app, team)
+}
+
+const CHAT: &str = "/v1/chat/completions";
+
+fn chat(model: &str, more: Value) -> Request {
+    let mut body = json!({"model": model, "messages": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Good morning?"},
+    ]});
+    add(&mut body, more);
+    Request::post_json(CHAT, &body)
+}
+
+fn messages(model: &str, more: Value) -> Request {
+    let mut body = json!({"model": model, "max_tokens": 100, "system": "Be brief.",
+        "messages": [{"role": "user", "content": "Good morning?"}]});
+    add(&mut body, more);
+    Request::post_json("/v1/messages", &body)
+}
+
+fn responses(model: &str, more: Value) -> Request {
+    let mut body = json!({"model": model, "instructions": "Be brief.", "input": "Good morning?"});
+    add(&mut body, more);
+    Request::post_json("/v1/responses", &body)
+}
+
+fn add(body: &mut Value, more: Value) {
+    for (key, value) in more.as_object().unwrap() {
+        body[key] = value.clone();
+    }
+}
+
+/// Claude's answer: 100 tokens in, of which 40 from the cache, and 10 out.
+fn claude(text: &str) -> Value {
+    json!({"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-4-5-20250929",
+        "content": [{"type": "text", "text": text}], "stop_reason": "end_turn", "stop_sequence": null,
+        "usage": {"input_tokens": 60, "cache_read_input_tokens": 40, "cache_creation_input_tokens": 0,
+            "output_tokens": 10}})
+}
+
+/// The same as events.
+fn claude_events(parts: &[&str]) -> Vec<Value> {
+    let mut message = claude("");
+    message["content"] = json!([]);
+    message["stop_reason"] = Value::Null;
+    message["usage"]["output_tokens"] = 1.into();
+    let block = json!({"type": "text", "text": ""});
+    let mut events = vec![
+        json!({"type": "message_start", "message": message}),
+        json!({"type": "content_block_start", "index": 0, "content_block": block}),
+    ];
+    events.extend(parts.iter().map(|part| {
+        json!({"type": "content_block_delta", "index": 0,
+            "delta": {"type": "text_delta", "text": part}})
+    }));
+    events.extend([
+        json!({"type": "content_block_stop", "index": 0}),
+        json!({"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": null},
+            "usage": {"output_tokens": 10}}),
+        json!({"type": "message_stop"}),
+    ]);
+    events
+}
+
+fn named(event: &Value) -> String {
+    format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap())
+}
+
+/// The data of the events of a stream.
+fn events(text: &str) -> Vec<Value> {
+    let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
+    data.filter(|data| *data != "[DONE]").map(|data| serde_json::from_str(data).unwrap()).collect()
+}
+
+/// The text of a stream of chats.
+fn chat_text(text: &str) -> String {
+    let all = events(text);
+    let parts = all.iter().map(|event| event["choices"][0]["delta"]["content"].as_str());
+    parts.flatten().collect()
+}
+
+/// The data of the events up to the first with this text.
+async fn until(connection: &mut Connection, text: &str) -> String {
+    let mut all = String::new();
+    while let Some(event) = connection.event().await.unwrap() {
+        all.push_str(&event.data);
+        all.push('\n');
+        if event.data.contains(text) {
+            return all;
+        }
+    }
+    panic!("the stream has no event with {text}: {all}");
+}
+
+/// The data of the events that are left.
+async fn rest_of(connection: &mut Connection) -> String {
+    let (events, _) = connection.events().await;
+    events.into_iter().map(|event| event.data + "\n").collect()
+}
+
+async fn last_row(app: &TestApp, count: usize) -> Row {
+    let rows = ledger_rows::rows_at_least(app.database(), count).await;
+    assert_eq!(rows.len(), count, "{rows:?}");
+    rows.into_iter().next_back().unwrap()
+}
+
+const SONNET: &str = "anthropic/claude-sonnet-4-5";
+
+async fn chats_reach_claude(database: Database) {
+    let (app, team) = start(&database).await;
+    team.upstream.push(Script::json(200, &claude("Morning.")));
+    let tools = json!([{"type": "function", "function": {"name": "look", "description": "Looks.",
+        "parameters": {"type": "object", "properties": {"z": {"type": "number"}, "a": {}}}}}]);
+    let request =
+        chat(SONNET, json!({"max_completion_tokens": 77, "tools": tools, "temperature": 0.25}));
+    let answer = team.caller().send(request).await.expect(200);
+    let body = answer.json();
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert_eq!((&body["object"], &body["model"]), (&json!("chat.completion"), &json!(SONNET)));
+    let choice = &body["choices"][0];
+    assert_eq!(choice["message"]["content"], "Morning.");
+    assert_eq!(choice["finish_reason"], "stop");
+    // Inclusive of the cache, as OpenAI counts.
+    assert_eq!(body["usage"]["prompt_tokens"], 100);
+    assert_eq!(body["usage"]["prompt_tokens_details"]["cached_tokens"], 40);
+    assert_eq!(
+        (&body["usage"]["completion_tokens"], &body["usage"]["total_tokens"]),
+        (&json!(10), &json!(110))
+    );
+
+    let sent = team.upstream.last_request();
+    assert_eq!(sent.path(), "/at-anthropic/v1/messages");
+    assert_eq!(sent.header("x-api-key"), Some("key-anthropic_api_key-of-the-team"));
+    assert_eq!(sent.header("anthropic-version"), Some("2023-06-01"));
+    let body = sent.json();
+    assert_eq!((&body["model"], &body["max_tokens"]), (&json!("claude-sonnet-4-5"), &json!(77)));
+    let schema = r#""input_schema":{"type":"object","properties":{"z":{"type":"number"},"a":{}}}"#;
+    let text = String::from_utf8_lossy(&sent.body);
+    assert!(text.replace(": ", ":").contains(schema), "{text}");
+    assert!(text.contains("0.25"), "{text}");
+
+    // 60 at 3, 40 at 0.3 and 10 at 15 dollars a million.
+    let row = last_row(&app, 1).await;
+    assert_eq!((row.cost, row.configuration.as_str()), (Some(342_000), "anthropic"), "{row:?}");
+    assert_eq!((row.outcome.as_str(), row.usage_source.as_str()), ("completed", "provider"));
+    assert_eq!((row.input_tokens, row.output_tokens), (Some(100), Some(10)));
+}
+
+async fn messages_reach_openai_as_responses(database: Database) {
+    let (app, team) = start(&database).await;
+    let usage = openai::Usage { prompt: 100, completion: 10, cached: 40, reasoning: 0 };
+    team.upstream.push(openai::response("Morning.", usage));
+    let answer = team.caller().send(messages("openai/gpt-5", json!({}))).await.expect(200);
+    let body = answer.json();
+    assert_eq!((&body["type"], &body["role"]), (&json!("message"), &json!("assistant")));
+    assert_eq!(body["content"], json!([{"type": "text", "text": "Morning."}]));
+    assert_eq!(body["stop_reason"], "end_turn");
+    assert_eq!(
+        (&body["usage"]["input_tokens"], &body["usage"]["cache_read_input_tokens"]),
+        (&json!(60), &json!(40))
+    );
+    let sent = team.upstream.last_request();
+    assert_eq!(sent.path(), "/at-openai/v1/responses");
+    assert_eq!(sent.header("authorization"), Some("Bearer key-openai_api_key-of-the-team"));
+    let body = sent.json();
+    assert_eq!((&body["model"], &body["max_output_tokens"]), (&json!("gpt-5"), &json!(100)));
+    assert_eq!((&body["store"], &body["instructions"]), (&json!(false), &json!("Be brief.")));
+    let row = last_row(&app, 1).await;
+    assert_eq!((row.input_tokens, row.output_tokens), (Some(100), Some(10)), "{row:?}");
+}
+
+fn gemini(parts: Value, finish: &str) -> Value {
+    json!({"candidates": [{"content": {"role": "model", "parts": parts}, "finishReason": finish, "index": 0}],
+        "usageMetadata": {"promptTokenCount": 100, "candidatesTokenCount": 10, "thoughtsTokenCount": 5, "totalTokenCount": 115},
+        "modelVersion": "gemini-2.5-flash", "responseId": "r1"})
+}
+
+async fn responses_reach_gemini(database: Database) {
+    let (app, team) = start(&database).await;
+    let model = "gemini/gemini-2.5-flash";
+    team.upstream.push(Script::json(200, &gemini(json!([{"text": "Morning."}]), "STOP")));
+    let request = responses(model, json!({"max_output_tokens": 64}));
+    let body = team.caller().send(request).await.expect(200).json();
+    assert_eq!((&body["object"], &body["status"]), (&json!("response"), &json!("completed")));
+    assert_eq!(body["output"][0]["content"][0]["text"], "Morning.");
+    // Thoughts are output.
+    assert_eq!(
+        (&body["usage"]["input_tokens"], &body["usage"]["output_tokens"]),
+        (&json!(100), &json!(15))
+    );
+    assert_eq!(body["usage"]["output_tokens_details"]["reasoning_tokens"], 5);
+    let sent = team.upstream.last_request();
+    assert_eq!(
+        (sent.path(), sent.query()),
+        ("/at-gemini/v1beta/models/gemini-2.5-flash:generateContent", None)
+    );
+    assert_eq!(sent.json()["generationConfig"]["maxOutputTokens"], 64);
+    assert_eq!(sent.json()["systemInstruction"]["parts"][0]["text"], "Be brief.");
+    let row = last_row(&app, 1).await;
+    assert_eq!((row.input_tokens, row.output_tokens), (Some(100), Some(15)), "{row:?}");
+
+    let events = [gemini(json!([{"text": "Mor"}]), ""), gemini(json!([{"text": "ning."}]), "STOP")];
+    team.upstream.push(Script::sse(events.iter().map(crate::support::script::data)));
+    let answer = team.caller().send(responses(model, json!({"stream": true}))).await.expect(200);
+    let sent = team.upstream.last_request();
+    assert_eq!(sent.path(), "/at-gemini/v1beta/models/gemini-2.5-flash:streamGenerateContent");
+    assert_eq!(sent.query(), Some("alt=sse"));
+    let all = self::events(&answer.text());
+    assert_eq!(all[0]["type"], "response.created");
+    let last = all.last().unwrap();
+    assert_eq!(
+        (&last["type"], &last["response"]["output"][0]["content"][0]["text"]),
+        (&json!("response.completed"), &json!("Morning."))
+    );
+}
+
+async fn chats_reach_models_on_bedrock(database: Database) {
+    let (_app, team) = start(&database).await;
+    let said = json!({"output": {"message": {"role": "assistant", "content": [{"text": "Morning."}]}},
+        "stopReason": "end_turn", "usage": {"inputTokens": 100, "outputTokens": 10, "totalTokens": 110}});
+    team.upstream.push(Script::json(200, &said));
+    let model = "bedrock/amazon.nova-micro-v1:0";
+    let body = team.caller().send(chat(model, json!({}))).await.expect(200).json();
+    assert_eq!(body["choices"][0]["message"]["content"], "Morning.");
+    let sent = team.upstream.last_request();
+    assert_eq!(sent.path(), "/at-bedrock/model/amazon.nova-micro-v1%3A0/converse");
+
+    let event = |name: &str, payload: Value| {
+        message(&[(":message-type", "event"), (":event-type", name)], &payload.to_string())
+    };
+    let stream = [
+        event("messageStart", json!({"role": "assistant"})),
+        event("contentBlockDelta", json!({"contentBlockIndex": 0, "delta": {"text": "Mor"}})),
+        event("contentBlockDelta", json!({"contentBlockIndex": 0, "delta": {"text": "ning."}})),
+        event("contentBlockStop", json!({"contentBlockIndex": 0})),
+        event("messageStop", json!({"stopReason": "end_turn"})),
+        event(
+            "metadata",
+            json!({"usage": {"inputTokens": 100, "outputTokens": 10, "totalTokens": 110}}),
+        ),
+    ];
+    let head: &[(&str, &str)] = &[("content-type", "application/vnd.amazon.eventstream")];
+    team.upstream.push(Script::new().chunked_head(200, head).chunks(stream).end());
+    let asked = json!({"stream": true, "stream_options": {"include_usage": true}});
+    let answer = team.caller().send(chat(model, asked)).await.expect(200);
+    assert_eq!(answer.header("content-type"), Some("text/event-stream; charset=utf-8"));
+    let text = answer.text();
+    assert_eq!(chat_text(&text), "Morning.");
+    assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
+    let usage = events(&text).pop().unwrap();
+    assert_eq!(usage["usage"]["total_tokens"], 110, "{text}");
+}
+
+async fn claude_on_bedrock_speaks_messages(database: Database) {
+    let (_app, team) = start(&database).await;
+    let model = "bedrock/us.anthropic.claude-sonnet-4-5-20250929-v1:0";
+    let head: &[(&str, &str)] = &[("content-type", "application/vnd.amazon.eventstream")];
+    let stream = || {
+        let bytes = invoked(&claude_events(&["Mor", "ning."]));
+        Script::new().chunked_head(200, head).chunk(bytes).end()
+    };
+    team.upstream.push(stream());
+    let request = messages(model, json!({"stream": true, "new_field": 1}))
+        .header("anthropic-beta", "interleaved-thinking-2025-05-14,claude-code-20250219");
+    let answer = team.caller().send(request).await.expect(200);
+    let expected: String = claude_events(&["Mor", "ning."]).iter().map(named).collect();
+    assert_eq!(events(&answer.text()), events(&expected));
+    assert!(answer.text().starts_with("event: message_start\n"), "{}", answer.text());
+    let sent = team.upstream.last_request();
+    assert!(sent.path().ends_with("-v1%3A0/invoke-with-response-stream"), "{}", sent.path());
+    let body = sent.json();
+    assert_eq!((&body["model"], &body["stream"]), (&Value::Null, &Value::Null));
+    assert_eq!(body["anthropic_version"], "bedrock-2023-05-31");
+    assert_eq!(body["anthropic_beta"], json!(["interleaved-thinking-2025-05-14"]));
+    assert_eq!(body["new_field"], 1);
+
+    team.upstream.push(stream());
+    let answer = team.caller().send(chat(model, json!({"stream": true}))).await.expect(200);
+    assert_eq!(chat_text(&answer.text()), "Morning.");
+    team.upstream.push(Script::json(200, &claude("Morning.")));
+    let body = team.caller().send(responses(model, json!({}))).await.expect(200).json();
+    assert_eq!(body["output"][0]["content"][0]["text"], "Morning.");
+}
+
+async fn streams_are_converted_as_they_arrive(database: Database) {
+    let (app, team) = start(&database).await;
+    let all: Vec<String> = claude_events(&["Mor", "ning."]).iter().map(named).collect();
+    let pause = Pause::new();
+    let script =
+        Script::sse_head().chunks(all[..3].to_vec()).wait(&pause).chunks(all[3..].to_vec()).end();
+    team.upstream.push(script);
+    let (head, mut connection) = team.caller().stream(chat(SONNET, json!({"stream": true}))).await;
+    assert_eq!(head.status, 200);
+    let first = until(&mut connection, "Mor").await;
+    assert!(first.contains("\"content\":\"Mor\""), "{first}");
+    pause.release();
+    let rest = rest_of(&mut connection).await;
+    assert!(rest.contains("ning.") && rest.ends_with("[DONE]\n"), "{rest}");
+    // Usage is for those who ask.
+    assert!(!rest.contains("prompt_tokens"), "{rest}");
+    let row = last_row(&app, 1).await;
+    assert_eq!((row.input_tokens, row.output_tokens), (Some(100), Some(10)), "{row:?}");
+    assert_eq!(row.outcome, "completed");
+}
+
+async fn a_stream_that_was_not_streamed_is_one(database: Database) {
+    let (_app, team) = start(&database).await;
+    team.upstream.push(Script::json(200, &claude("Morning.")));
+    let answer = team.caller().send(chat(SONNET, json!({"stream": true}))).await.expect(200);
+    assert_eq!(chat_text(&answer.text()), "Morning.");
+    assert!(answer.text().ends_with("data: [DONE]\n\n"), "{}", answer.text());
+}
+
+#[track_caller]
+fn is_error(answer: &Answer, status: u16, code: &str) -> Value {
+    assert_eq!(answer.status, status, "{}", answer.text());
+    let body = answer.json();
+    assert_eq!(body["error"]["code"], code, "{body}");
+    body["error"].clone()
+}
+
+async fn what_can_not_be_converted_is_refused(database: Database) {
+    let (_app, team) = start(&database).await;
+    let caller = team.caller();
+    for (request, field) in [
+        (chat(SONNET, json!({"n": 2})), "n"),
+        (chat(SONNET, json!({"logit_bias": {"1": 5}})), "logit_bias"),
+        (responses(SONNET, json!({"previous_response_id": "resp_1"})), "previous_response_id"),
+        (responses("gemini/gemini-2.5-flash", json!({"background": true})), "background"),
+    ] {
+        let error = is_error(&caller.send(request).await, 400, "unsupported_parameter");
+        assert_eq!(error["param"], field, "{error}");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(field) && message.contains("model"), "{message}");
+    }
+    let answer =
+        caller.send(messages("openai/gpt-5", json!({"messages": [{"role": "user"}]}))).await;
+    assert_eq!(
+        (answer.status, &answer.json()["error"]["type"]),
+        (400, &json!("invalid_request_error"))
+    );
+    assert_eq!(team.upstream.seen().requests.len(), 0);
+}
+
+async fn what_is_left_out_is_named(database: Database) {
+    let (_app, team) = start(&database).await;
+    let more = json!({"seed": 1, "n": 1, "new field,": {"a": 1}});
+    team.upstream.push(Script::json(200, &claude("Morning.")));
+    let answer = team.caller().send(chat(SONNET, more.clone())).await.expect(200);
+    let dropped = answer.header("x-tollgate-dropped").unwrap();
+    let mut names: Vec<&str> = dropped.split(',').collect();
+    names.sort_unstable();
+    assert_eq!(names, ["new%20field%2C", "seed"]);
+    let strict = chat(SONNET, json!({"seed": 1})).header("x-tollgate-strict", "true");
+    let error = is_error(&team.caller().send(strict).await, 400, "unsupported_parameter");
+    assert_eq!(error["param"], "seed");
+    team.upstream.push(Script::json(200, &claude("Morning.")));
+    let answer = team.caller().send(chat(SONNET, json!({"n": 1}))).await.expect(200);
+    assert_eq!(answer.header("x-tollgate-dropped"), None);
+}
+
+async fn errors_come_in_the_callers_envelope(database: Database) {
+    let (_app, team) = start(&database).await;
+    let claude_error =
+        |kind: &str| json!({"type": "error", "error": {"type": kind, "message": "No."}});
+    let script = |status, body: &Value| {
+        let text = body.to_string();
+        Script::new().sized(
+            status,
+            &[("content-type", "application/json"), ("retry-after", "7")],
+            text,
+        )
+    };
+    team.upstream.push(script(429, &claude_error("rate_limit_error")));
+    let answer = team.caller().send(chat(SONNET, json!({}))).await;
+    let error = is_error(&answer, 429, "rate_limit_error");
+    assert_eq!((&error["message"], &error["type"]), (&json!("No."), &json!("rate_limit_error")));
+    assert_eq!(answer.header("retry-after"), Some("7"));
+    team.upstream.push(script(529, &claude_error("overloaded_error")));
+    assert_eq!(team.caller().send(responses(SONNET, json!({}))).await.status, 503);
+
+    let google = json!([{"error": {"code": 503, "message": "Busy.", "status": "UNAVAILABLE"}}]);
+    team.upstream.push(script(503, &google));
+    let answer = team.caller().send(messages("gemini/gemini-2.5-flash", json!({}))).await;
+    assert_eq!(answer.status, 529, "{}", answer.text());
+    let body = answer.json();
+    assert_eq!(
+        (&body["type"], &body["error"]["type"]),
+        (&json!("error"), &json!("overloaded_error"))
+    );
+    assert_eq!(body["error"]["message"], "Busy.");
+    assert_eq!(body["request_id"].as_str(), answer.header("x-request-id"));
+
+    let unauthorized = json!({"error": {"message": "Bad key.", "code": "invalid_api_key"}});
+    team.upstream.push(Script::json(401, &unauthorized));
+    let answer = team.caller().send(messages("openai/gpt-5", json!({}))).await;
+    assert_eq!(answer.status, 502);
+    let body = answer.json();
+    assert_eq!(body["error"]["code"], "provider_credential_refused");
+    assert!(body["error"]["message"].as_str().unwrap().contains("OPENAI_API_KEY"), "{body}");
+
+    let too_long =
+        json!({"error": {"message": "Too many tokens.", "code": "context_length_exceeded"}});
+    team.upstream.push(Script::json(400, &too_long));
+    let body = team.caller().send(messages("openai/gpt-5", json!({}))).await.expect(400).json();
+    assert_eq!(body["error"]["message"], "prompt is too long: Too many tokens.");
+}
+
+/// What callers of each format take for the end of a good stream.
+const MARKS: [&str; 3] = ["[DONE]", "response.completed", "message_stop"];
+
+async fn a_broken_stream_has_no_mark_of_success(database: Database) {
+    let (app, team) = start(&database).await;
+    let all: Vec<String> = claude_events(&["Mor", "ning."]).iter().map(named).collect();
+    let streamed = json!({"stream": true});
+    let requests = || [chat(SONNET, streamed.clone()), responses(SONNET, streamed.clone())];
+    let mut count = 0;
+    for cut in [1, 4, all.len() - 1] {
+        for request in requests() {
+            team.upstream.push(Script::sse_head().chunks(all[..cut].to_vec()).end());
+            let answer = team.caller().send(request).await;
+            let text = answer.text();
+            assert!(MARKS.iter().all(|mark| !text.contains(mark)), "{text}");
+            assert!(text.contains("error"), "{text}");
+            assert_ne!(answer.ending, BodyEnd::Complete, "{text}");
+            count += 1;
+            let row = last_row(&app, count).await;
+            assert_eq!(row.outcome, "failed", "{row:?}");
+        }
+    }
+    // The provider's own error.
+    let overloaded =
+        json!({"type": "error", "error": {"type": "overloaded_error", "message": "Busy."}});
+    for request in requests() {
+        let mut told = all[..4].to_vec();
+        told.push(named(&overloaded));
+        team.upstream.push(Script::sse_head().chunks(told).end());
+        let text = team.caller().send(request).await.text();
+        assert!(text.contains("Busy.") && MARKS.iter().all(|mark| !text.contains(mark)), "{text}");
+    }
+    let events = openai::response_events(&["Mor", "ning."], openai::Usage::USUAL);
+    let cut = events[..events.len() - 1].to_vec();
+    team.upstream.push(Script::sse_head().chunks(cut).end());
+    let text = team.caller().send(messages("openai/gpt-5", streamed)).await.text();
+    assert!(text.contains("event: error") && !text.contains("message_stop"), "{text}");
+}
+
+async fn a_broken_answer_is_an_error(database: Database) {
+    let (app, team) = start(&database).await;
+    let body = claude("Morning.").to_string();
+    let half = body[..body.len() / 2].to_owned();
+    let head: &[(&str, &str)] = &[("content-type", "application/json")];
+    for script in [
+        Script::new().sized_head(200, head, body.len()).raw(half.clone()).reset(),
+        Script::new().sized(200, head, half.clone()),
+        Script::new().sized(200, head, "<html>"),
+        Script::new().sized(200, &[("content-encoding", "gzip")], half),
+    ] {
+        team.upstream.push(script);
+        let answer = team.caller().send(chat(SONNET, json!({}))).await;
+        assert_eq!(answer.status, 502, "{}", answer.text());
+        assert_eq!(answer.json()["error"]["type"], "upstream_error");
+        assert_eq!(answer.ending, BodyEnd::Complete);
+    }
+    let rows = ledger_rows::rows_at_least(app.database(), 4).await;
+    assert!(rows.iter().all(|row| row.outcome != "completed"), "{rows:?}");
+}
+
+async fn an_error_told_with_success_is_an_error(database: Database) {
+    let (_app, team) = start(&database).await;
+    let blocked = json!({"candidates": [{"finishReason": "MALFORMED_FUNCTION_CALL", "index": 0}],
+        "usageMetadata": {"promptTokenCount": 5, "totalTokenCount": 5}});
+    team.upstream.push(Script::json(200, &blocked));
+    let answer = team.caller().send(chat("gemini/gemini-2.5-flash", json!({}))).await;
+    is_error(&answer, 502, "upstream_error");
+}
+
+async fn chains_mix_formats(database: Database) {
+    let chain = Chain::start(&database).await;
+    let claude_id = chain
+        .team
+        .configure(
+            "claude",
+            json!({"provider": "anthropic_compatible", "model": "claude-of-the-team",
+                "base_url": chain.others[0].base_url()}),
+        )
+        .await;
+    let claude_target = json!({"type": "model_config", "model_config_id": claude_id});
+    let alias = json!({"type": "alias", "alias": "mixed"});
+    let targets = json!([chain.target(0), claude_target]);
+    chain.save("mixed", json!({"status_codes": [500]}), alias, targets).await.expect(201);
+    let down = || Script::json(500, &json!({"error": {"message": "down"}}));
+    for (request, text) in [
+        (chat("mixed", json!({"seed": 7})), "chat.completion"),
+        (responses("mixed", json!({})), "response"),
+    ] {
+        chain.team.upstream.push(down());
+        chain.others[0].push(Script::json(200, &claude("Morning.")));
+        let answer = chain.team.caller().send(request).await.expect(200);
+        assert_eq!(answer.json()["object"], text);
+        assert_eq!(answer.header("x-tollgate-served-by"), Some("custom/claude"));
+        let sent = chain.others[0].last_request();
+        assert_eq!(
+            (sent.path(), &sent.json()["model"]),
+            ("/v1/messages", &json!("claude-of-the-team"))
+        );
+        chain.app.advance(std::time::Duration::from_secs(300));
+    }
+    // A caller of messages gets Claude's answer as it is, and OpenAI's converted.
+    chain.team.upstream.push(openai::chat_completion("Morning.", openai::Usage::USUAL));
+    let answer = chain.team.caller().send(messages("mixed", json!({}))).await.expect(200);
+    assert_eq!(answer.json()["content"][0]["text"], "Morning.");
+    assert_eq!(answer.header("x-tollgate-served-by"), Some("custom/main"));
+}
+
+async fn placeholders_are_restored_in_converted_answers(database: Database) {
+    let (app, team) = start(&database).await;
+    let subject = [("workspace_id", team.workspace_id.as_str())];
+    let config = json!({"version": 1, "detect": {"pii": ["email"]}, "action": "redact"});
+    make(&app.admin(), ("guard", "no addresses"), &subject, config).await;
+    let secret = "anna.berg@example.com";
+    let said = json!([{"role": "user", "content": format!("Write to {secret}.")}]);
+    for stream in [false, true] {
+        let echo = |request: &crate::support::upstream::RecordedRequest| {
+            let text = request.json()["messages"][0]["content"].to_string();
+            let start = text.find("Write to ").unwrap() + "Write to ".len();
+            let end = start + text[start..].find('.').unwrap();
+            text[start..end].to_owned()
+        };
+        // The placeholder is known once the request is there.
+        team.upstream.push(Script::json(200, &claude("x")));
+        let first = chat(SONNET, json!({"messages": said}));
+        team.caller().send(first).await.expect(200);
+        let sent = team.upstream.last_request();
+        assert!(!String::from_utf8_lossy(&sent.body).contains(secret));
+        let placeholder = echo(&sent);
+        let (left, right) = placeholder.split_at(placeholder.len() / 2);
+        let parts = ["I wrote to ", left, right, " today."];
+        let script = match stream {
+            true => Script::sse(claude_events(&parts).iter().map(named)),
+            false => Script::json(200, &claude(&parts.concat())),
+        };
+        team.upstream.push(script);
+        let request = chat(SONNET, json!({"messages": said, "stream": stream}));
+        let answer = team.caller().send(request).await.expect(200);
+        let text = match stream {
+            true => chat_text(&answer.text()),
+            false => answer.json()["choices"][0]["message"]["content"].as_str().unwrap().to_owned(),
+        };
+        assert_eq!(text, format!("I wrote to {secret} today."));
+    }
+}
+
+async fn caps_count_the_providers_usage(database: Database) {
+    let (app, team) = start(&database).await;
+    let subject = [("workspace_id", team.workspace_id.as_str())];
+    // Room for one answer of 100 tokens, but not for Claude's most.
+    spend_cap(&app.admin(), "small", &subject, ("monthly", 3_000_000)).await;
+    let answer = team.caller().send(chat(SONNET, json!({}))).await;
+    is_error(&answer, 402, "spend_cap_exceeded");
+    team.upstream.push(Script::json(200, &claude("Morning.")));
+    team.caller().send(chat(SONNET, json!({"max_tokens": 100}))).await.expect(200);
+    let row = last_row(&app, 1).await;
+    assert_eq!(row.cost, Some(342_000), "{row:?}");
+}
+
+async fn a_silent_provider_is_covered_by_pings(database: Database) {
+    let (_app, team) = start(&database).await;
+    let all = openai::response_events(&["Mor", "ning."], openai::Usage::USUAL);
+    let pause = Pause::new();
+    team.upstream.push(
+        Script::sse_head().chunks(all[..1].to_vec()).wait(&pause).chunks(all[1..].to_vec()).end(),
+    );
+    let request = messages("openai/gpt-5", json!({"stream": true}));
+    let (head, mut connection) = team.caller().stream(request).await;
+    assert_eq!(head.status, 200);
+    let silent = until(&mut connection, "ping").await;
+    assert!(!silent.contains("message_stop"), "{silent}");
+    pause.release();
+    let rest = rest_of(&mut connection).await;
+    assert!(rest.contains("message_stop"), "{rest}");
+}

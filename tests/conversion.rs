@@ -432,7 +432,11 @@ async fn errors_come_in_the_callers_envelope(database: Database) {
         let text = body.to_string();
         Script::new().sized(
             status,
-            &[("content-type", "application/json"), ("retry-after", "7")],
+            &[
+                ("content-type", "application/json"),
+                ("retry-after", "7"),
+                ("anthropic-ratelimit-requests-remaining", "3"),
+            ],
             text,
         )
     };
@@ -441,6 +445,8 @@ async fn errors_come_in_the_callers_envelope(database: Database) {
     let error = is_error(&answer, 429, "rate_limit_error");
     assert_eq!((&error["message"], &error["type"]), (&json!("No."), &json!("rate_limit_error")));
     assert_eq!(answer.header("retry-after"), Some("7"));
+    assert_eq!(answer.header("x-ratelimit-remaining-requests"), Some("3"));
+    assert_eq!(answer.header("anthropic-ratelimit-requests-remaining"), None);
     team.upstream.push(script(529, &claude_error("overloaded_error")));
     assert_eq!(team.caller().send(responses(SONNET, json!({}))).await.status, 503);
 

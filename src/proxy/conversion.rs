@@ -21,7 +21,7 @@ use crate::directory::upstream_entry::UpstreamEntry;
 use crate::domain::provider::{Provider, UpstreamApi};
 use crate::llm::convert::conversion::Conversion;
 use crate::llm::convert::{
-    AnswerContext, ConvertedRequest, IdRule, RequestOptions, Target, convert_request,
+    AnswerContext, ConvertedRequest, IdRule, RequestOptions, Target, convert_request, foreign,
 };
 use crate::llm::format::{Format, Operation};
 use crate::llm::gemini::GeminiMethod;
@@ -49,7 +49,8 @@ pub struct Converted {
     pub body: CallerBody,
     /// What is asked, in that format.
     pub operation: Operation,
-    pub conversion: Arc<Conversion>,
+    /// How the answer becomes the caller's; none where it is.
+    pub conversion: Option<Arc<Conversion>>,
     /// The caller's fields that were left out, for a header.
     pub dropped: Option<HeaderValue>,
 }
@@ -76,7 +77,7 @@ pub async fn conversions(
             continue;
         };
         if from == to {
-            all.push(Ok(None));
+            all.push(Ok(without_foreign(from, operation, body)));
             continue;
         }
         let job = Job::new(plane, (from, to), candidate, headers, body, context);
@@ -94,6 +95,19 @@ pub async fn conversions(
         all.push(converted.map(Some));
     }
     Ok(all)
+}
+
+/// The body without what models of other families made in this conversation; none if it has nothing of
+/// that.
+fn without_foreign(format: Format, operation: &Operation, body: &CallerBody) -> Option<Converted> {
+    let member = foreign::member(format)?;
+    let conversation = foreign::without_foreign(format, body.json.get(member)?)?;
+    let mut edits = body.json.edit();
+    edits.set(member, conversation);
+    let text = edits.to_pieces().to_bytes();
+    let (json, facts) = BodyFacts::parse_in(format, text).ok()?;
+    let operation = operation.clone();
+    Some(Converted { body: CallerBody { json, facts }, operation, conversion: None, dropped: None })
 }
 
 /// One conversion, which may be done on another thread.
@@ -193,7 +207,8 @@ impl Job {
         let binary = operation.at(api, encoded, is_stream).binary_events();
         let conversion = Arc::new(Conversion { from: to, to: from, binary, names, context });
         let body = CallerBody { json, facts };
-        Ok(Converted { body, operation, conversion, dropped: dropped_header(&dropped) })
+        let (conversion, dropped) = (Some(conversion), dropped_header(&dropped));
+        Ok(Converted { body, operation, conversion, dropped })
     }
 }
 

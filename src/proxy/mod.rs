@@ -18,6 +18,7 @@ pub mod key_scrubber;
 pub mod model_list;
 pub mod policy_headers;
 pub mod prologue;
+pub mod rate_limit_headers;
 pub mod read;
 pub mod relay;
 pub mod restore;
@@ -142,7 +143,7 @@ async fn answer(
         Ok(Reply::Upstream(mut answer)) => {
             let memory = &plane.body_memory;
             let beginning = relay::begin(&mut answer, memory, &mut context).await;
-            relay::relay(answer, beginning, memory, context)
+            relay::relay(answer, beginning, (memory, plane.clock.now()), context)
         }
         Ok(Reply::Own(response)) => context.complete(response),
         Err(error) => {

@@ -10,6 +10,7 @@ use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures_util::{Stream, StreamExt};
 use smallvec::SmallVec;
 use tokio::time::{Instant, Sleep, timeout_at};
@@ -23,6 +24,7 @@ use super::headers::{content_length, copy_downstream};
 use super::key_scrubber::{MAX_ERROR_BYTES, scrub, scrubbed_length};
 use super::policy_headers::insert_policy_headers;
 use super::prologue::ERROR_TYPE;
+use super::rate_limit_headers::convert_rate_limits;
 use super::restore::AnswerRestorer;
 use crate::accounting::budget::Budget;
 use crate::crypto::SecretBytes;
@@ -111,7 +113,7 @@ pub async fn begin(
 pub fn relay(
     answer: Answer,
     beginning: Beginning,
-    memory: &Budget,
+    (memory, now): (&Budget, DateTime<Utc>),
     mut context: RequestContext,
 ) -> HttpResponse {
     let reader = AnswerReader::of(&answer);
@@ -141,6 +143,9 @@ pub fn relay(
     let mut response = HttpResponse::new(status);
     let down = response.headers_mut();
     copy_downstream(&headers, &exposed, down);
+    if let Some(conversion) = answer.conversion.as_ref().filter(|one| one.from != one.to) {
+        convert_rate_limits(down, conversion.to, now);
+    }
     let request_id = context.request.record().ids.request_id;
     match beginning {
         Beginning::Head if has_no_body(status, length) => {

@@ -85,11 +85,12 @@ pub fn targets<'r>(
             Ok(None) => Target::new(plane, (operation, headers), candidate, candidates, body.get()),
             Ok(Some(Converted { body, operation, conversion, dropped })) => {
                 let asked = (operation, headers);
-                Target::new(plane, asked, candidate, candidates, Some(body)).map(|target| Target {
-                    conversion: Some(Arc::clone(conversion)),
+                let target = Target::new(plane, asked, candidate, candidates, Some(body));
+                target.map(|target| Target {
+                    conversion: conversion.clone().or(target.conversion),
                     dropped: dropped.as_ref(),
                     // A converter leaves out what the caller did not ask for.
-                    withhold_usage: false,
+                    withhold_usage: target.withhold_usage && conversion.is_none(),
                     ..target
                 })
             }

@@ -31,7 +31,8 @@ impl Operation {
     }
 
     pub(crate) fn data_plane(&self) -> bool {
-        self.path.starts_with("/providers/") || self.path.starts_with("/v1/models")
+        let is_management = self.path.starts_with("/v1/platform/");
+        self.path.starts_with("/providers/") || (self.path.starts_with("/v1/") && !is_management)
     }
 
     /// Whether it changes data of the management plane.

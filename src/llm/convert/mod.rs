@@ -18,6 +18,7 @@ mod converse;
 pub mod conversion;
 pub mod error;
 mod fields;
+pub mod foreign;
 mod frames;
 mod gemini;
 mod ids;

@@ -24,7 +24,7 @@ impl ProxyError {
                     ConvertError::Unsupported { .. } => "unsupported_parameter",
                 },
                 Never,
-                format!("{error}. (The model is '{model}', whose provider has another format.)"),
+                format!("{error} (model '{model}', whose provider has another format)."),
             ),
             Self::UpstreamUnreadable => row(
                 StatusCode::BAD_GATEWAY,

@@ -96,6 +96,7 @@ cfg_if! {
         mod proxy_streams;
         mod rate_limits;
         mod read_modify_write;
+        mod refused_credentials;
         mod replicas;
         mod request_validation;
         mod requests;

@@ -175,11 +175,13 @@ async fn spend_caps_do_not_count_it_and_other_policies_do(database: Database) {
 async fn a_refused_subscription_is_the_callers_to_see(database: Database) {
     let (app, team) = start(&database).await;
     allow(&app).await;
-    let refusal = json!({"type": "error",
-        "error": {"type": "authentication_error", "message": format!("invalid bearer {BEARER}")}});
-    team.upstream.push(Script::json(401, &refusal));
-    let answer = app.anonymous().send(asks(&team, MESSAGES, &question())).await.expect(401);
-    assert_eq!(answer.header("x-tollgate-error"), None);
-    assert!(answer.text().contains("authentication_error"), "{}", answer.text());
-    assert!(!answer.text().contains(BEARER), "{}", answer.text());
+    for (status, kind) in [(401, "authentication_error"), (403, "permission_error")] {
+        let message = format!("invalid bearer {BEARER}");
+        let refusal = json!({"type": "error", "error": {"type": kind, "message": message}});
+        team.upstream.push(Script::json(status, &refusal));
+        let answer = app.anonymous().send(asks(&team, MESSAGES, &question())).await.expect(status);
+        assert_eq!(answer.header("x-tollgate-error"), None);
+        assert!(answer.text().contains(kind), "{}", answer.text());
+        assert!(!answer.text().contains(BEARER), "{}", answer.text());
+    }
 }

@@ -195,7 +195,10 @@ impl Attempts<'_> {
     ) -> Option<Reason> {
         let status = answer.response.status.as_u16();
         let cause = match status {
-            400 | 403 | 413 if !is_last && !triggers.include(status) => read_cause(answer).await,
+            400 | 403 | 413 if !is_last && !triggers.include(status) => {
+                let format = answer.operation.error_format();
+                read_cause(&mut answer.response, format).await
+            }
             _ => ErrorCause::Other,
         };
         Reason::of(triggers, status, cause)

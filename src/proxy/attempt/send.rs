@@ -19,11 +19,14 @@ use crate::credentials::token_cache::CachedToken;
 use crate::credentials::{CredentialError, Opened, open};
 use crate::crypto::SecretBytes;
 use crate::directory::upstream_entry::Address;
+use crate::domain::provider::UpstreamApi;
 use crate::json::object::BodyPieces;
+use crate::llm::provider_error::ErrorCause;
 use crate::proxy::DataPlane;
 use crate::proxy::concurrency::ConcurrencyPermit;
 use crate::proxy::context::RequestContext;
 use crate::proxy::error::{ProxyError, RefusedCredential};
+use crate::proxy::prologue::read_cause;
 use crate::proxy::target::Target;
 use crate::upstream::{PreparedRequest, RequestBody, UpstreamClient, UpstreamResponse};
 
@@ -64,7 +67,21 @@ impl Attempts<'_> {
                 outcome = send_again(self.client, &ready, target, &mut context.request).await;
             }
         }
-        outcome.map(|response| (response, ready.secrets))
+        let mut response = outcome?;
+        if ready.is_stored && may_refuse_credential(&response, target) {
+            // Nothing is charged for it if the caller leaves before it is read.
+            context.request.record().upstream_status = Some(response.status.as_u16());
+            // Boxed, so that it takes no room in the requests that are answered otherwise.
+            let cause = Box::pin(read_cause(&mut response, target.operation.error_format())).await;
+            context.request.record().upstream_status = None;
+            if cause == ErrorCause::Credential
+                && let Some(failed) =
+                    credential_refused(&response, &ready, target, &mut context.request)
+            {
+                return Err(failed);
+            }
+        }
+        Ok((response, ready.secrets))
     }
 
     pub(super) async fn enter_and_prepare(
@@ -240,20 +257,41 @@ fn refuse_credential(
 ) -> Result<UpstreamResponse, Failed> {
     let UpstreamResponse { status, headers, .. } = &response;
     let is_refused = *status == StatusCode::UNAUTHORIZED || refuses_key(*status, headers);
-    if !is_refused || !ready.is_stored {
-        return Ok(response);
+    let failed = is_refused.then(|| credential_refused(&response, ready, target, accounted));
+    failed.flatten().map_or(Ok(response), Err)
+}
+
+/// Whether the body may say that the answer is about the credential: a 403, and Google's answer to an
+/// unknown key.
+fn may_refuse_credential(response: &UpstreamResponse, target: &Target<'_>) -> bool {
+    let is_google =
+        || matches!(target.upstream.provider.api(), UpstreamApi::Gemini | UpstreamApi::Vertex);
+    match response.status {
+        StatusCode::FORBIDDEN => true,
+        StatusCode::BAD_REQUEST => is_google(),
+        _ => false,
     }
-    let status = status.as_u16();
+}
+
+/// The failure of an attempt whose credential was refused, unless that is none of the gateway's.
+fn credential_refused(
+    response: &UpstreamResponse,
+    ready: &Ready,
+    target: &Target<'_>,
+    accounted: &mut AccountedRequest,
+) -> Option<Failed> {
     let refused = match (&ready.token, target.upstream.secret_name()) {
+        _ if !ready.is_stored => return None,
         (Some(token), _) => RefusedCredential::TokenFrom(token.host().to_owned()),
         (None, Some(name)) => RefusedCredential::Secret(name.to_string()),
-        (None, None) => return Ok(response),
+        (None, None) => return None,
     };
     let cause = match &refused {
         RefusedCredential::Secret(name) => format!("secret {name}"),
         RefusedCredential::TokenFrom(host) => format!("token from {host}"),
     };
+    let status = response.status.as_u16();
     accounted.refused(status, "credential_refused", cause);
     let error = ProxyError::CredentialRefused(refused);
-    Err(Failed { error, status: Some(status), may_be_billed: false })
+    Some(Failed { error, status: Some(status), may_be_billed: false })
 }

@@ -25,6 +25,7 @@ use crate::domain::model_configuration::StreamUsage;
 use crate::domain::provider::{UpstreamApi, UpstreamId};
 use crate::json::object::{BodyEdits, BodyError, BodyPieces};
 use crate::llm::format::{Format, Operation};
+use crate::llm::gemini::with_model;
 use crate::llm::limits::{Bound, Metering};
 use crate::llm::stored_state::stored_state;
 use crate::providers::quirks;
@@ -129,12 +130,11 @@ impl<'r> Target<'r> {
         let api = upstream.provider.api();
         let mut own_operation = operation.at(api, encoded, is_stream_expected);
         if operation.has_model_in_path() {
-            // Google's SDKs repeat it in the body of what is embedded.
-            let is_repeated = operation.embeds_one() && edits.get("model").is_some();
-            if is_replaced && is_repeated {
-                edits.set_str("model", &format!("models/{}", model.name));
-            } else if is_replaced && facts.names_other_model(&model.name).is_some() {
-                return Err(ProxyError::ModelMismatch);
+            if is_replaced && facts.names_other_model(&model.name).is_some() {
+                // Google's API wants it repeated in some bodies. It was the path's there.
+                for (field, raw) in with_model(|field| json.get(field), &model.name) {
+                    edits.set(field, raw);
+                }
             }
             // The path is signed in Bedrock's own encoding.
             if is_replaced || api == UpstreamApi::Converse {

@@ -18,8 +18,8 @@ use crate::credentials::sigv4::refuses_key;
 use crate::credentials::token_cache::CachedToken;
 use crate::credentials::{CredentialError, Opened, open};
 use crate::crypto::SecretBytes;
-use crate::directory::upstream_entry::Address;
-use crate::domain::provider::UpstreamApi;
+use crate::directory::upstream_entry::{Address, UpstreamEntry};
+use crate::domain::provider::{Provider, UpstreamApi, UpstreamId};
 use crate::json::object::BodyPieces;
 use crate::llm::provider_error::ErrorCause;
 use crate::proxy::DataPlane;
@@ -27,6 +27,7 @@ use crate::proxy::concurrency::ConcurrencyPermit;
 use crate::proxy::context::RequestContext;
 use crate::proxy::error::{ProxyError, RefusedCredential};
 use crate::proxy::prologue::read_cause;
+use crate::proxy::route::UpstreamName;
 use crate::proxy::target::Target;
 use crate::upstream::{PreparedRequest, RequestBody, UpstreamClient, UpstreamResponse};
 
@@ -140,7 +141,11 @@ impl Attempts<'_> {
                 Ok(Opened::new(Cow::Borrowed(base_url), own.credentials()))
             }
             (Address::Fixed(base_url), None) => {
-                open(entry, base_url, keyring, tokens, client).await
+                let mut opened = open(entry, base_url, keyring, tokens, client).await?;
+                if let Some(version) = self.version_of(entry) {
+                    opened.base_url = Cow::Owned(base_url.with_last_segment(version));
+                }
+                Ok(opened)
             }
             (Address::Cloud(access), _) => {
                 let (operation, place) = (&target.operation, self.route.place.as_ref());
@@ -149,6 +154,13 @@ impl Attempts<'_> {
                 Box::pin(open_cloud(&call)).await
             }
         }
+    }
+
+    /// The version of Google's API in the path of a call of it, if that is not the usual one.
+    fn version_of(&self, entry: &UpstreamEntry) -> Option<&'static str> {
+        let is_called = self.route.upstream == UpstreamName::Provider(Provider::Gemini);
+        let is_target = entry.id == UpstreamId::Provider(Provider::Gemini);
+        self.route.place.as_ref().filter(|_| is_called && is_target)?.version
     }
 
     /// The request with another OAuth token, after the upstream has refused the one before.

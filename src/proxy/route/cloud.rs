@@ -3,7 +3,7 @@
 
 use actix_web::http::Method;
 
-use super::{decode_model_id, operation, without_version};
+use super::{decode_model_id, operation, split_version, without_version};
 use crate::credentials::cloud::Place;
 use crate::domain::connection::{is_host_label, is_project};
 use crate::domain::provider::{Provider, UpstreamApi};
@@ -68,11 +68,7 @@ fn match_vertex(method: &Method, path: &str) -> CloudPath {
 
 /// The version that the path begins with, and the rest.
 fn vertex_version(path: &str) -> (Option<&'static str>, &str) {
-    let mut rests = ["v1", "v1beta1"].into_iter().filter_map(|version| {
-        let rest = path.strip_prefix('/')?.strip_prefix(version)?;
-        rest.starts_with('/').then_some((Some(version), rest))
-    });
-    rests.next().unwrap_or((None, path))
+    split_version(path, ["v1", "v1beta1"])
 }
 
 /// The project and the location that the path begins with, as they are encoded, and the rest.

@@ -78,6 +78,7 @@ cfg_if! {
         mod oauth_settings;
         mod observability;
         mod organization_secrets;
+        mod own_responses;
         mod pagination;
         mod policy_edits;
         mod policy_spend;

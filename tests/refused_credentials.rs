@@ -31,7 +31,7 @@ async fn start(database: &Database) -> (TestApp, Fixture) {
     for name in ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GOOGLE_API_KEY", "AZURE_FOUNDRY_API_KEY"] {
         team.put_secret(name, &format!("key-in-{name}")).await;
     }
-    team.put_secret("AZURE_FOUNDRY_RESOURCE_NAME", "resource").await;
+    team.put_secret("AZURE_FOUNDRY_RESOURCE_NAME", "foundry-of-the-team").await;
     (app, team)
 }
 

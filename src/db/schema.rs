@@ -42,6 +42,16 @@ table! {
 }
 
 table! {
+    own_responses (organization_id, workspace_id, upstream, response_id) {
+        organization_id -> Text,
+        workspace_id -> Text,
+        upstream -> Text,
+        response_id -> Text,
+        created_at -> Timestamp,
+    }
+}
+
+table! {
     users (id) {
         id -> Text,
         organization_id -> Text,

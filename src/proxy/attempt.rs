@@ -12,12 +12,13 @@ use actix_web::http::header::{HeaderMap, HeaderValue, HttpDate, RETRY_AFTER};
 use chrono::{DateTime, Utc};
 
 use super::DataPlane;
-use super::candidates::key_of;
+use super::candidates::{key_of, scope_of};
 use super::context::RequestContext;
 use super::error::ProxyError;
 use super::prologue::{Prologue, read_cause, read_prologue};
 use super::relay::Answer;
 use super::route::ProxyRoute;
+use super::shared_account::ResponseOwner;
 use super::subscription::Subscription;
 use super::target::Target;
 use crate::accounting::budget::Share;
@@ -117,6 +118,7 @@ impl Attempts<'_> {
                         withhold_usage: target.withhold_usage,
                         secrets,
                         permit,
+                        response_owner: self.response_owner(target),
                         served_by: self.chain.is_some().then(|| target.served_by()),
                     };
                     match self.judge(target, answer, is_last, context).await {
@@ -145,6 +147,17 @@ impl Attempts<'_> {
             }
             Last::Failed(Failed { error, .. }) => Err(error),
         }
+    }
+
+    /// Who notes whose response the answer is, where that has to be known later.
+    fn response_owner(&self, target: &Target<'_>) -> Option<Box<ResponseOwner>> {
+        target.stores_response().then(|| {
+            Box::new(ResponseOwner {
+                own_responses: self.plane.own_responses.clone(),
+                scope: scope_of(&self.subject),
+                upstream: target.upstream.id,
+            })
+        })
     }
 
     /// Whether an answer is the caller's, or leads to the next target.

@@ -20,6 +20,7 @@ pub mod read;
 pub mod relay;
 pub mod restore;
 pub mod route;
+pub mod shared_account;
 pub mod subscription;
 pub mod target;
 pub mod unmetered;
@@ -38,6 +39,7 @@ use crate::clock::Clock;
 use crate::credentials::token_cache::TokenCache;
 use crate::crypto::KeyringHandle;
 use crate::directory::Directory;
+use crate::directory::own_responses::OwnResponses;
 use crate::domain::metadata::Metadata;
 use crate::domain::permissions::Permission;
 use crate::domain::policy::Subject;
@@ -59,6 +61,7 @@ use model_list::cache::ModelLists;
 use read::{BodyLimits, CallerBody};
 use relay::Answer;
 use route::{ProxyRoute, RouteMatch, UpstreamName};
+use shared_account::keep_to_own_state;
 use unmetered::{StreamLimits, streamed_body};
 
 /// What the data plane works with. One for all workers.
@@ -85,6 +88,8 @@ pub struct DataPlane {
     pub requests: Budget,
     /// Requests under way of each upstream.
     pub concurrency: Concurrency,
+    /// The responses in shared accounts that workspaces may continue.
+    pub own_responses: OwnResponses,
     /// How the targets of chains have done lately.
     pub health: TargetHealth,
     /// The models that providers have listed.
@@ -200,9 +205,10 @@ async fn pipeline(
     metadata.as_ref().map_err(Clone::clone)?;
     let (operation, headers) = (&route.operation, request.headers());
     let asked = ModelRequest { operation, model: asked?, headers, body: body.as_ref() };
-    let candidates = candidates::candidates(plane, &subject, resolved, &asked, context).await?;
+    let mut candidates = candidates::candidates(plane, &subject, resolved, &asked, context).await?;
     let guard = GuardStage { plane, caller: request, operation, subject, candidates: &candidates };
     let body = guard.pass(body, &mut share, context).await?;
+    keep_to_own_state(plane, &subject, &mut candidates, body.get(), context).await?;
     let targets = target::targets(plane, operation, &candidates, &body)?;
 
     let answers_later = body.get().is_some_and(|body| body.facts.answers_later());

@@ -21,6 +21,7 @@ use super::headers::{content_length, copy_downstream};
 use super::key_scrubber::{MAX_ERROR_BYTES, scrub, scrubbed_length};
 use super::policy_headers::insert_policy_headers;
 use super::restore::AnswerRestorer;
+use super::shared_account::ResponseOwner;
 use crate::crypto::SecretBytes;
 use crate::domain::ids::RequestId;
 use crate::llm::answer::{AnswerContent, ObservedAnswer, StreamEnd};
@@ -53,6 +54,8 @@ pub struct Answer {
     pub secrets: Vec<SecretBytes>,
     /// The place among the upstream's requests.
     pub permit: ConcurrencyPermit,
+    /// Who notes whose response it is.
+    pub response_owner: Option<Box<ResponseOwner>>,
     /// Which target of a chain it is of.
     pub served_by: Option<String>,
 }
@@ -76,7 +79,7 @@ pub fn relay(
     mut context: RequestContext,
 ) -> HttpResponse {
     let reader = AnswerReader::of(&answer);
-    let Answer { response, operation, secrets, permit, served_by, .. } = answer;
+    let Answer { response, operation, secrets, permit, response_owner, served_by, .. } = answer;
     let UpstreamResponse { status, headers, body, .. } = response;
     let exposed: SmallVec<[&[u8]; 2]> = secrets.iter().map(SecretBytes::expose).collect();
     let format = operation.answer_format();
@@ -153,6 +156,7 @@ pub fn relay(
         first,
         watch,
         restorer,
+        response_owner,
         is_model_answer: format.is_some(),
         max_output_tokens,
         size,
@@ -231,6 +235,7 @@ pub struct RelayBody {
     first: Option<Bytes>,
     watch: Watch,
     restorer: Option<AnswerRestorer>,
+    response_owner: Option<Box<ResponseOwner>>,
     /// The answer is a model's, not a listing.
     is_model_answer: bool,
     max_output_tokens: u64,
@@ -260,6 +265,11 @@ impl RelayBody {
         };
         if self.is_model_answer && !matches!(self.watch, Watch::None | Watch::Unreadable) {
             self.context.request.answer.content = Some(observed.content);
+        }
+        if let Some(id) = observed.response_id
+            && let Some(owner) = self.response_owner.take()
+        {
+            owner.take_note(id);
         }
         let searches = observed.usage.map(|report| u64::from(report.web_searches));
         let usage = observed.usage.map(|report| report.tokens(self.max_output_tokens));

@@ -27,7 +27,6 @@ use crate::json::object::{BodyEdits, BodyError, BodyPieces};
 use crate::llm::format::{Format, Operation};
 use crate::llm::gemini::with_model;
 use crate::llm::limits::{Bound, Metering};
-use crate::llm::stored_state::stored_state;
 use crate::providers::quirks;
 use crate::upstream::{BaseUrl, RequestBody, UpstreamRequest, UpstreamTimeouts};
 
@@ -117,12 +116,6 @@ impl<'r> Target<'r> {
         if operation.clone().in_format_of(&model.name).format() != Some(format) {
             return Err(ProxyError::ModelMismatch);
         }
-        if upstream.is_inherited
-            && !is_subscribed
-            && let Some(field) = stored_state(json.text().as_bytes())
-        {
-            return Err(ProxyError::SharedAccountState { field });
-        }
         let mut edits = json.edit();
         let is_replaced = upstream.model.is_some() || is_of_chain;
         let encoded = || utf8_percent_encode(&model.name, SEGMENT).to_string();
@@ -199,6 +192,14 @@ impl<'r> Target<'r> {
                 format!("{name}/{}", utf8_percent_encode(&self.model.name, VISIBLE))
             }
         }
+    }
+
+    /// Whether its answer is a response that is stored in an account which workspaces share.
+    pub fn stores_response(&self) -> bool {
+        let store = self.edits.as_ref().and_then(|edits| edits.get("store"));
+        self.upstream.is_inherited
+            && self.operation == Operation::Generate(Format::Responses)
+            && store != Some("false")
     }
 
     /// What admission and the ledger need to know of it.

@@ -259,6 +259,7 @@ table! {
         metadata -> Text,
         client_request_id -> Nullable<Text>,
         admitted_at -> Timestamp,
+        list_cost -> Nullable<BigInt>,
     }
 }
 
@@ -295,6 +296,7 @@ table! {
         cost -> BigInt,
         unknown_costs -> BigInt,
         cache_write_1h_tokens -> BigInt,
+        subscription_cost -> BigInt,
     }
 }
 

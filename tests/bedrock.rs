@@ -25,6 +25,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases![
         an_access_key_signs_each_request,
         a_key_for_bedrock_wins_over_the_access_key,
+        secrets_can_have_other_names,
         what_is_missing_is_named,
         a_refused_key_is_named,
         claude_is_invoked_in_its_own_format,
@@ -200,6 +201,33 @@ async fn a_key_for_bedrock_wins_over_the_access_key(database: Database) {
     team.upstream.push(conversed());
     team.caller().post_json(&path(NOVA, "converse"), &question()).await.expect(200);
     is_signed(&team.upstream.last_request(), SECRET);
+}
+
+async fn secrets_can_have_other_names(database: Database) {
+    let (app, team) = start(&database).await;
+    secrets::register(SECRET);
+    team.put_secret("TEAM_AWS_ID", ID).await;
+    team.put_secret("AWS_SECRET_ACCESS_KEY", SECRET).await;
+    let settings = team.path("provider-settings/bedrock");
+    let names = json!({"secret_names": {"AWS_ACCESS_KEY_ID": "TEAM_AWS_ID",
+        "AWS_SESSION_TOKEN": "TEAM_AWS_SESSION"}});
+    app.admin().put(&settings, &names).await.expect(200);
+    for token in [None, Some("the-session-of-the-team")] {
+        if let Some(token) = token {
+            team.put_secret("TEAM_AWS_SESSION", token).await;
+        }
+        team.upstream.push(conversed());
+        team.caller().post_json(&path(NOVA, "converse"), &question()).await.expect(200);
+        let sent = team.upstream.last_request();
+        is_signed(&sent, SECRET);
+        assert_eq!(sent.header("x-amz-security-token"), token);
+    }
+    app.admin().delete(&team.path("secrets/TEAM_AWS_ID")).await.success();
+    let answer = team.caller().post_json(&path(NOVA, "converse"), &question()).await;
+    let message = is_error(&answer, 400, "provider_secret_missing");
+    assert!(message.contains("'TEAM_AWS_ID'"), "{message}");
+    let wrong = json!({"secret_names": {"OPENAI_API_KEY": "OTHER"}});
+    app.admin().put(&settings, &wrong).await.expect(422);
 }
 
 async fn what_is_missing_is_named(database: Database) {

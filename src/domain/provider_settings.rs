@@ -20,6 +20,11 @@ pub struct ProviderSettings {
     /// The secret that holds the provider's key, in place of the usual name. It is one of the owner's.
     #[serde(default)]
     pub secret_name: Option<SecretName>,
+    /// For Bedrock, Vertex and Azure, which have several secrets: the names of the secrets in place of
+    /// their usual ones, by usual name. They are the owner's.
+    #[serde(default)]
+    #[schema(example = json!({"AWS_ACCESS_KEY_ID": "TEAM_AWS_ID"}))]
+    pub secret_names: BTreeMap<String, SecretName>,
     /// Headers of every request to the provider, at most 32; not its credential.
     #[serde(default)]
     pub extra_headers: BTreeMap<String, String>,
@@ -85,6 +90,7 @@ impl Default for ProviderSettings {
         Self {
             enabled: true,
             secret_name: None,
+            secret_names: BTreeMap::new(),
             extra_headers: BTreeMap::new(),
             connection: Connection::default(),
             unmetered_endpoints: Vec::new(),
@@ -98,6 +104,7 @@ impl ProviderSettings {
     /// owner's, or it could be sent to an account of somebody else.
     pub fn say_where(&self) -> bool {
         self.secret_name.is_some()
+            || !self.secret_names.is_empty()
             || !self.extra_headers.is_empty()
             || self.connection != Connection::default()
     }

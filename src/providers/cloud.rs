@@ -79,6 +79,18 @@ pub fn credential_sets(provider: Provider) -> &'static [CredentialSet] {
     }
 }
 
+/// The usual names of all secrets that a cloud provider can be called with; none of other providers.
+pub fn usual_secret_names(provider: Provider) -> Vec<&'static str> {
+    let sets = credential_sets(provider).iter();
+    let mut names = Vec::new();
+    for name in sets.flat_map(|set| set.required.iter().chain(set.optional)) {
+        if !names.contains(name) {
+            names.push(*name);
+        }
+    }
+    names
+}
+
 /// What the operator has put in place of a cloud provider's own addresses.
 #[derive(Clone, Debug, Default)]
 pub struct CloudOrigins {

@@ -16,11 +16,11 @@ use crate::directory::upstream_entry::{CloudAccess, SecretUnavailable, UpstreamE
 use crate::domain::connection::{is_host_label, is_project, is_resource_name, is_tenant};
 use crate::domain::names::SecretName;
 use crate::domain::oauth::{ClientAuthMethod, OauthClient, is_visible_ascii};
-use crate::domain::provider::{Provider, UpstreamApi};
+use crate::domain::provider::Provider;
 use crate::llm::format::Operation;
 use crate::providers::cloud::{
     AWS_SESSION_TOKEN, AZURE_CLIENT, AZURE_RESOURCE, AZURE_TENANT, Account, BEDROCK_REGION,
-    CredentialKind, ENTRA_SCOPE, VERTEX_REGION, VERTEX_VERSION,
+    CredentialKind, ENTRA_SCOPE, VERTEX_REGION, VERTEX_VERSION, is_anthropic,
 };
 use crate::upstream::{EndpointUrl, UpstreamClient};
 
@@ -169,8 +169,7 @@ impl CloudCall<'_> {
         key: &SecretBytes,
     ) -> Result<(HeaderName, HeaderValue), SecretUnavailable> {
         if self.entry.provider == Provider::Azure {
-            let is_anthropic = self.operation.family() == Some(UpstreamApi::Anthropic);
-            let header = if is_anthropic { "x-api-key" } else { "api-key" };
+            let header = if is_anthropic(self.operation) { "x-api-key" } else { "api-key" };
             let value = self.sensitive(name, key.expose())?;
             return Ok((HeaderName::from_static(header), value));
         }

@@ -50,7 +50,8 @@ pub struct ProviderSettings {
 pub struct UnmeteredEndpoint {
     /// The method.
     pub method: UnmeteredMethod,
-    /// The path after the provider's version, as `/files`. A segment `*` stands for any one segment, `**`
+    /// The path after the provider's version, as `/files`; of Azure with its API and version, as
+    /// `/openai/v1/files`, and of Vertex after the location. A segment `*` stands for any one segment, `**`
     /// at the end for one or more.
     #[schema(min_length = 2, max_length = 256, pattern = "^/")]
     pub path: String,
@@ -180,9 +181,12 @@ impl UnmeteredEndpoint {
     }
 }
 
-/// Whether a path after the version leads to the administration of a provider's account.
+/// Whether a path leads to the administration of a provider's account. Azure has an API and its version
+/// before what others begin with.
 pub fn is_administration(path: &str) -> bool {
-    let first = path.split('/').nth(1).unwrap_or_default();
+    let mut segments = path.split('/').skip(1);
+    let is_prefix = |segment: &&str| matches!(*segment, "openai" | "anthropic" | "v1");
+    let first = segments.find(|segment| !is_prefix(segment)).unwrap_or_default();
     ADMINISTRATION.iter().any(|name| first.eq_ignore_ascii_case(name))
 }
 
@@ -218,6 +222,8 @@ mod tests {
             "/files?x=1",
             "/organization/costs",
             "/Admin/keys",
+            "/openai/v1/organization/costs",
+            "/anthropic/v1/organizations/**",
         ] {
             assert!(endpoint(bad).path_error().is_some(), "{bad}");
         }

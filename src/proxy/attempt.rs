@@ -27,7 +27,7 @@ use crate::domain::policy::fallback::Triggers;
 use crate::llm::provider_error::ErrorCause;
 use crate::policy::set::Chain;
 use crate::routing::health::{Cooling, Failure, TargetKey};
-use crate::upstream::{StreamedBody, UpstreamClient};
+use crate::upstream::{RequestBody, UpstreamClient};
 use failure::{Failed, Last, Reason, failed};
 
 /// What all attempts of a request have in common.
@@ -41,8 +41,8 @@ pub struct Attempts<'r> {
     pub chain: Option<Arc<Chain>>,
     /// The cool-downs of targets that were left out for them.
     pub left_out: &'r [Cooling],
-    /// The body, if it goes up as it arrives; until it is sent.
-    pub streamed: RefCell<Option<StreamedBody>>,
+    /// The body of an endpoint that is passed through; until it is sent.
+    pub unparsed: RefCell<Option<RequestBody>>,
     /// The caller's own credential, in place of the stored one.
     pub subscription: Option<&'r Subscription>,
 }
@@ -71,7 +71,7 @@ impl Attempts<'_> {
         // Until the last attempt has ended.
         let share = body_share.map(Arc::new);
         let mut last = Last::Failed(Failed::unsent(ProxyError::Internal));
-        let mut may_retry = self.streamed.borrow().is_none();
+        let mut may_retry = self.unparsed.borrow().is_none();
         let mut may_be_billed = false;
         let mut overflowed = Overflowed::default();
         for (place, target) in targets.iter().enumerate() {

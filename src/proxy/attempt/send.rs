@@ -29,7 +29,7 @@ use crate::proxy::error::{ProxyError, RefusedCredential};
 use crate::proxy::prologue::read_cause;
 use crate::proxy::route::UpstreamName;
 use crate::proxy::target::Target;
-use crate::upstream::{PreparedRequest, RequestBody, UpstreamClient, UpstreamResponse};
+use crate::upstream::{PreparedRequest, UpstreamClient, UpstreamResponse};
 
 /// A request that can be sent at once.
 pub(super) struct Ready {
@@ -109,8 +109,8 @@ impl Attempts<'_> {
         })?;
         let body = target.body();
         let (headers, timeouts) = (credentials.headers, self.plane.timeouts);
-        let sent = match self.streamed.take() {
-            Some(streamed) => RequestBody::Streamed(streamed),
+        let sent = match self.unparsed.take() {
+            Some(unparsed) => unparsed,
             None => body.clone().into(),
         };
         let to = (self.route, &*base_url);

@@ -156,12 +156,12 @@ async fn the_older_form_names_its_deployment_in_the_path(database: Database) {
     let allowed = json!({"providers": [{"provider": "azure", "models": ["another"]}]});
     policies::make(&setup.app.admin(), ("model_access", "one"), &workspace, allowed).await;
     is_error(&setup.ask(path, &question("my-gpt")).await, 403, "model_access_denied");
-    for path in [
-        "/azure/openai/deployments/my-gpt/images/generations",
-        "/azure/openai/deployments/..%2Fx/files",
-        "/azure/v1/chat/completions",
+    for (path, code) in [
+        ("/azure/openai/deployments/my-gpt/images/generations", "unmetered_not_allowed"),
+        ("/azure/openai/deployments/..%2Fx/files", "not_served"),
+        ("/azure/v1/chat/completions", "not_served"),
     ] {
-        is_error(&setup.ask(path, &question("my-gpt")).await, 501, "not_served");
+        is_error(&setup.ask(path, &question("my-gpt")).await, 501, code);
     }
     let climbing = "/azure/openai/deployments/..%2Fx/chat/completions";
     assert_eq!(setup.ask(climbing, &question("x")).await.status, 400);

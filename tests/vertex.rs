@@ -320,7 +320,7 @@ async fn the_path_may_name_the_account(database: Database) {
         google_error(&ask(wrong.to_owned()).await, 400, "doubled_version");
     }
     for wrong in ["/v1/models/m:generateContent", "/v1/projects/p/locations/us/datasets"] {
-        google_error(&ask(wrong.to_owned()).await, 501, "not_served");
+        google_error(&ask(wrong.to_owned()).await, 501, "unmetered_not_allowed");
     }
     assert_eq!(setup.team.upstream.seen().requests.len(), 1);
 }

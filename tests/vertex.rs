@@ -429,8 +429,8 @@ async fn an_unpriced_model_is_refused_under_a_cap(database: Database) {
     let setup = Setup::start(&database).await;
     let workspace = [("workspace_id", setup.team.workspace_id.as_str())];
     spend_cap(&setup.app.admin(), "cap", &workspace, ("monthly", 1_000_000_000)).await;
-    let path = format!("{GOOGLE}:generateContent");
-    let answer = setup.team.caller().post_json(&path, &question()).await;
+    let path = "/vertex/v1/publishers/google/models/nobody-knows:generateContent";
+    let answer = setup.team.caller().post_json(path, &question()).await;
     google_error(&answer, 402, "price_unknown");
     setup.price("gemini-2.5-flash").await;
     let mut bounded = question();

@@ -22,6 +22,7 @@ use crate::support::{
 /// The cases of this file.
 pub(crate) fn cases() -> Vec<Case> {
     cases![
+        listed_endpoints_are_passed_through,
         a_key_and_a_resource_are_the_whole_setup,
         the_older_form_names_its_deployment_in_the_path,
         claude_is_called_in_anthropics_format,
@@ -88,6 +89,28 @@ fn is_error(answer: &Answer, status: u16, code: &str) -> String {
     body["error"]["message"].as_str().unwrap().to_owned()
 }
 
+async fn listed_endpoints_are_passed_through(database: Database) {
+    let setup = Setup::start_with_key(&database).await;
+    let endpoints = json!({"unmetered_endpoints": [
+        {"method": "POST", "path": "/openai/v1/files"},
+        {"method": "GET", "path": "/anthropic/v1/files/*"}]});
+    let settings = "/api/v1/provider-settings/azure";
+    setup.app.admin().put(settings, &endpoints).await.expect(200);
+    setup.team.upstream.push(Script::json(200, &json!({"id": "file-1"})));
+    setup.ask("/azure/openai/v1/files", &json!({})).await.expect(200);
+    let sent = setup.team.upstream.last_request();
+    assert_eq!((sent.path(), sent.header("api-key")), ("/openai/v1/files", Some(KEY)));
+    setup.team.upstream.push(Script::json(200, &json!({"id": "file-1"})));
+    setup.team.caller().get("/azure/anthropic/v1/files/file-1").await.expect(200);
+    let sent = setup.team.upstream.last_request();
+    assert_eq!((sent.path(), sent.header("x-api-key")), ("/anthropic/v1/files/file-1", Some(KEY)));
+    let other = setup.ask("/azure/openai/v1/batches", &json!({})).await;
+    is_error(&other, 501, "unmetered_not_allowed");
+    let administration = json!({"unmetered_endpoints": [
+        {"method": "GET", "path": "/openai/v1/organization/**"}]});
+    setup.app.admin().put(settings, &administration).await.expect(422);
+}
+
 async fn a_key_and_a_resource_are_the_whole_setup(database: Database) {
     let setup = Setup::start_with_key(&database).await;
     let price = json!({"provider": "azure", "model": "my-gpt", "price": {"input": 1, "output": 2}});
@@ -133,12 +156,12 @@ async fn the_older_form_names_its_deployment_in_the_path(database: Database) {
     let allowed = json!({"providers": [{"provider": "azure", "models": ["another"]}]});
     policies::make(&setup.app.admin(), ("model_access", "one"), &workspace, allowed).await;
     is_error(&setup.ask(path, &question("my-gpt")).await, 403, "model_access_denied");
-    for path in [
-        "/azure/openai/deployments/my-gpt/images/generations",
-        "/azure/openai/deployments/..%2Fx/files",
-        "/azure/v1/chat/completions",
+    for (path, code) in [
+        ("/azure/openai/deployments/my-gpt/images/generations", "unmetered_not_allowed"),
+        ("/azure/openai/deployments/..%2Fx/files", "not_served"),
+        ("/azure/v1/chat/completions", "not_served"),
     ] {
-        is_error(&setup.ask(path, &question("my-gpt")).await, 501, "not_served");
+        is_error(&setup.ask(path, &question("my-gpt")).await, 501, code);
     }
     let climbing = "/azure/openai/deployments/..%2Fx/chat/completions";
     assert_eq!(setup.ask(climbing, &question("x")).await.status, 400);

@@ -104,14 +104,35 @@ async fn a_truncated_or_damaged_stream_is_never_completed(database: Database) {
     let team = team(&app).await;
     let whole = recorded_stream();
     let half = whole[..whole.len() / 2].to_vec();
-    let scripts = [stream(&half, 100).end(), stream(&half, 100).close()];
+    let scripts = [
+        stream(&half, 100).end(),
+        stream(&half, 100).close(),
+        // Only the message with the usage is missing.
+        stream(without_last_message(&whole), 100).end(),
+    ];
     for (number, script) in scripts.into_iter().enumerate() {
         team.upstream.push(script);
         let path = format!("{PATH}-stream");
         let (_, mut answer) = team.caller().stream(Request::post_json(&path, &question())).await;
         let (_, end) = answer.rest().await;
         assert!(!matches!(end, BodyEnd::Complete), "{end:?}");
-        assert_eq!(last_row(&app, number + 1).await.outcome, "upstream_broke");
+        let row = last_row(&app, number + 1).await;
+        assert_eq!(row.outcome, "upstream_broke");
+        assert_eq!(row.usage_source, "estimated", "{row:?}");
+        assert!(row.cost.is_some_and(|cost| cost > 0), "{row:?}");
+    }
+}
+
+/// The stream up to its last message. Each begins with its length.
+fn without_last_message(stream: &[u8]) -> &[u8] {
+    let mut at = 0;
+    loop {
+        let length = u32::from_be_bytes(*stream[at..].first_chunk().unwrap());
+        let next = at + usize::try_from(length).unwrap();
+        if next == stream.len() {
+            return &stream[..at];
+        }
+        at = next;
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) fn cases() -> Vec<Case> {
         the_path_decides_the_model,
         errors_have_googles_form,
         a_configuration_replaces_the_model_of_the_path,
+        models_within_a_batch_are_replaced_with_the_one_of_the_path,
+        the_version_of_the_path_goes_up,
         caps_see_the_limits_of_this_format,
     ]
 }
@@ -264,11 +266,11 @@ async fn a_configuration_replaces_the_model_of_the_path(database: Database) {
     let refused = team.caller().post_json(path, &other).await;
     google_error(&refused, 400, "INVALID_ARGUMENT", "model_mismatch");
     let path = "/providers/google/v1beta/models/any:generateContent";
-    // Another model in the body would be another model at the upstream.
     let mut body = question();
     body["model"] = "models/any".into();
-    let refused = team.caller().post_json(path, &body).await;
-    google_error(&refused, 400, "INVALID_ARGUMENT", "model_mismatch");
+    team.upstream.push(Script::json(200, &answer));
+    team.caller().post_json(path, &body).await.expect(200);
+    assert_eq!(team.upstream.last_request().json()["model"], "models/gemini 2/5");
     // Nor may a default and the caller spell one key in two ways.
     let defaults = json!({"generationConfig": {"maxOutputTokens": 5}});
     let more = json!({"provider": "gemini", "base_url": base, "model": "m", "default_parameters": defaults});
@@ -283,6 +285,59 @@ async fn a_configuration_replaces_the_model_of_the_path(database: Database) {
         team.caller().send(chat).await.expect(501).json()["error"]["code"],
         "format_not_served"
     );
+}
+
+async fn models_within_a_batch_are_replaced_with_the_one_of_the_path(database: Database) {
+    let (app, team) = start(&database).await;
+    let base = team.upstream.base_url().replace("/v1", "/v1beta");
+    let more = json!({"provider": "gemini", "base_url": base, "model": "gemini-embedding-001"});
+    team.configure("google", more).await;
+    let embed = |model: &str| json!({"model": model, "content": {"parts": [{"text": "Hi"}]}});
+    let batch = |one: &str, two: &str| json!({"requests": [embed(one), embed(two)]});
+    let path = "/providers/google/v1beta/models/any:batchEmbedContents";
+    let vectors = json!({"embeddings": [{"values": [0.5]}, {"values": [0.5]}]});
+    team.upstream.push(Script::json(200, &vectors));
+    team.caller().post_json(path, &batch("models/any", "models/any")).await.expect(200);
+    let sent = team.upstream.last_request();
+    assert_eq!(sent.path(), "/v1beta/models/gemini-embedding-001:batchEmbedContents");
+    let own = "models/gemini-embedding-001";
+    assert_eq!(sent.json(), batch(own, own));
+    let refused = team.caller().post_json(path, &batch("models/any", "models/other")).await;
+    google_error(&refused, 400, "INVALID_ARGUMENT", "model_mismatch");
+    let count = json!({"generateContentRequest": {"model": "models/any", "contents": []}});
+    team.upstream.push(Script::json(200, &json!({"totalTokens": 4})));
+    let path = "/providers/google/v1beta/models/any:countTokens";
+    team.caller().post_json(path, &count).await.expect(200);
+    assert_eq!(team.upstream.last_request().json()["generateContentRequest"]["model"], own);
+    // An alias stands for another model, too.
+    let target =
+        |model: &str| json!({"type": "provider_model", "provider": "gemini", "model": model});
+    let chain = json!({"strategy": "priority_fallback", "triggers": {},
+        "chain": {"selector": {"type": "alias", "alias": "vectors"},
+            "candidates": [target("gemini-embedding-001")]}});
+    let workspace = [("workspace_id", team.workspace_id.as_str())];
+    policies::make(&app.admin(), ("model_fallback", "vectors"), &workspace, chain).await;
+    team.upstream.push(Script::json(200, &vectors));
+    let path = "/gemini/v1beta/models/vectors:batchEmbedContents";
+    let named = batch("models/vectors", "models/vectors");
+    team.caller().post_json(path, &named).await.expect(200);
+    assert_eq!(team.upstream.last_request().json(), batch(own, own));
+}
+
+async fn the_version_of_the_path_goes_up(database: Database) {
+    let (_app, team) = start(&database).await;
+    let answer = json!({"candidates": [{"content": {"parts": [{"text": "Hi"}]}, "finishReason": "STOP"}],
+        "usageMetadata": {"promptTokenCount": 3, "candidatesTokenCount": 2}});
+    for (version, sent) in [("/v1", "/v1"), ("/v1beta", "/v1beta"), ("", "/v1beta")] {
+        team.upstream.push(Script::json(200, &answer));
+        let path = format!("/gemini{version}/models/gemini-2.5-flash:generateContent");
+        team.caller().post_json(&path, &question()).await.expect(200);
+        let expected = format!("{sent}/models/gemini-2.5-flash:generateContent");
+        assert_eq!(team.upstream.last_request().path(), expected);
+    }
+    team.upstream.push(Script::json(200, &json!({"models": []})));
+    team.caller().get("/gemini/v1/models").await.expect(200);
+    assert_eq!(team.upstream.last_request().path(), "/v1/models");
 }
 
 async fn caps_see_the_limits_of_this_format(database: Database) {

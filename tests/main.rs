@@ -79,6 +79,7 @@ cfg_if! {
         mod oauth_settings;
         mod observability;
         mod organization_secrets;
+        mod own_responses;
         mod pagination;
         mod policy_edits;
         mod policy_spend;
@@ -97,6 +98,7 @@ cfg_if! {
         mod proxy_streams;
         mod rate_limits;
         mod read_modify_write;
+        mod refused_credentials;
         mod replicas;
         mod request_validation;
         mod requests;

@@ -23,6 +23,7 @@ pub(crate) fn cases() -> Vec<Case> {
         without_the_setting_it_stays_here,
         it_goes_to_anthropic_only,
         spend_caps_do_not_count_it_and_other_policies_do,
+        a_cap_may_count_them_at_their_list_price,
         a_refused_subscription_is_the_callers_to_see,
     ]
 }
@@ -172,14 +173,74 @@ async fn spend_caps_do_not_count_it_and_other_policies_do(database: Database) {
     assert_eq!((denied.status, code(&denied).as_str()), (403, "model_access_denied"));
 }
 
+async fn a_cap_may_count_them_at_their_list_price(database: Database) {
+    let (app, team) = start(&database).await;
+    allow(&app).await;
+    let admin = app.admin();
+    let workspace = [("workspace_id", team.workspace_id.as_str())];
+    // A request may cost 0.9 mills at most for its answer; the answer below costs 4.5.
+    let config = json!({"window": "monthly", "limit_usd": 0.006, "include_subscriptions": true});
+    let cap = policies::make(&admin, ("spend_cap", "with them"), &workspace, config).await;
+    let other = spend_cap(&admin, "without", &workspace, ("monthly", 0)).await;
+    let ask = async || {
+        team.upstream.push(answer());
+        app.anonymous().send(asks(&team, MESSAGES, &question())).await
+    };
+    ask().await.expect(200);
+    policies::has_spent(&admin, &cap, 4_500_000).await;
+    assert_eq!(policies::spent(&admin, &other).await, Some(0));
+    let listed = admin.get(&team.path("requests")).await.expect(200).json();
+    let row = &listed["data"][0];
+    let costs = (&row["cost_usd"], &row["list_cost_usd"], &row["cost_kind"]);
+    assert_eq!(costs, (&json!(0), &json!(0.0045), &json!("subscription")), "{row}");
+    ask().await.expect(200);
+    let refused = ask().await;
+    assert_eq!((refused.status, code(&refused).as_str()), (402, "spend_cap_exceeded"));
+    assert!(refused.text().contains("with them"), "{}", refused.text());
+    // A cap that begins to count them knows what was spent before.
+    let path = format!("{}/{}", policies::POLICIES, other["id"].as_str().unwrap());
+    let more =
+        json!({"config": {"window": "monthly", "limit_usd": 0.012, "include_subscriptions": true}});
+    let changed = admin.patch(&path, &more).await.expect(200).json();
+    assert_eq!(policies::spent(&admin, &changed).await, Some(9_000_000));
+    let path = format!("{}/{}", policies::POLICIES, cap["id"].as_str().unwrap());
+    admin.delete(&path).await.success();
+    ask().await.expect(200);
+    let refused = ask().await;
+    assert_eq!((refused.status, code(&refused).as_str()), (402, "spend_cap_exceeded"));
+    // What one stops to count is not in its way.
+    let less = json!({"config": {"window": "monthly", "limit_usd": 0}});
+    let path = format!("{}/{}", policies::POLICIES, other["id"].as_str().unwrap());
+    admin.patch(&path, &less).await.expect(200);
+    ask().await.expect(200);
+    // A model without a price has no list price.
+    let more =
+        json!({"config": {"window": "monthly", "limit_usd": 1, "include_subscriptions": true}});
+    admin.patch(&path, &more).await.expect(200);
+    let mut unknown = question();
+    unknown["model"] = "claude-nobody-knows".into();
+    let refused = app.anonymous().send(asks(&team, MESSAGES, &unknown)).await;
+    assert_eq!((refused.status, code(&refused).as_str()), (402, "price_unknown"));
+    // A new process reads the ledger.
+    ledger_rows::rows_at_least(app.database(), 7).await;
+    let app = app.restart().await;
+    let less =
+        json!({"config": {"window": "monthly", "limit_usd": 0.018, "include_subscriptions": true}});
+    app.admin().patch(&path, &less).await.expect(200);
+    let refused = app.anonymous().send(asks(&team, MESSAGES, &question())).await;
+    assert_eq!((refused.status, code(&refused).as_str()), (402, "spend_cap_exceeded"));
+}
+
 async fn a_refused_subscription_is_the_callers_to_see(database: Database) {
     let (app, team) = start(&database).await;
     allow(&app).await;
-    let refusal = json!({"type": "error",
-        "error": {"type": "authentication_error", "message": format!("invalid bearer {BEARER}")}});
-    team.upstream.push(Script::json(401, &refusal));
-    let answer = app.anonymous().send(asks(&team, MESSAGES, &question())).await.expect(401);
-    assert_eq!(answer.header("x-tollgate-error"), None);
-    assert!(answer.text().contains("authentication_error"), "{}", answer.text());
-    assert!(!answer.text().contains(BEARER), "{}", answer.text());
+    for (status, kind) in [(401, "authentication_error"), (403, "permission_error")] {
+        let message = format!("invalid bearer {BEARER}");
+        let refusal = json!({"type": "error", "error": {"type": kind, "message": message}});
+        team.upstream.push(Script::json(status, &refusal));
+        let answer = app.anonymous().send(asks(&team, MESSAGES, &question())).await.expect(status);
+        assert_eq!(answer.header("x-tollgate-error"), None);
+        assert!(answer.text().contains(kind), "{}", answer.text());
+        assert!(!answer.text().contains(BEARER), "{}", answer.text());
+    }
 }

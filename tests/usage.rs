@@ -449,6 +449,7 @@ async fn spend_agrees_with_the_rows(database: Database) {
         }) {
             let conditions = SpendConditions {
                 policy: None,
+                with_subscriptions: false,
                 workspaces: workspaces.iter().map(|id| id.parse().unwrap()).collect(),
                 users: users.iter().map(|id| id.parse().unwrap()).collect(),
                 keys: keys.iter().map(|id| id.parse().unwrap()).collect(),

@@ -28,6 +28,7 @@ pub(crate) fn cases() -> Vec<Case> {
         claude_is_called_in_its_own_format,
         open_models_are_called_in_openais_format,
         the_path_may_name_the_account,
+        models_are_listed_and_endpoints_passed_through,
         tokens_are_shared_and_replaced_before_they_end,
         a_new_service_account_takes_effect_at_once,
         a_refused_token_is_replaced_once,
@@ -254,6 +255,48 @@ async fn open_models_are_called_in_openais_format(database: Database) {
     assert_eq!(setup.last_row(1).await.cost, Some(10 * 1_000 + 7 * 2_000));
 }
 
+async fn models_are_listed_and_endpoints_passed_through(database: Database) {
+    let setup = Setup::start(&database).await;
+    let google = json!({"publisherModels": [{"name": "publishers/google/models/gemini-2.5-flash"},
+        {"name": "publishers/google/models/imagen-4"}]});
+    let claude =
+        json!({"publisherModels": [{"name": "publishers/anthropic/models/claude-sonnet-4-5"}]});
+    setup.team.upstream.push(Script::json(200, &google));
+    setup.team.upstream.push(Script::json(200, &claude));
+    let listed = setup.team.caller().get("/v1/models").await.expect(200).json();
+    let shown: Vec<Value> = listed["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|model| model["owned_by"] == "vertex")
+        .map(|model| json!([model["id"], model["tollgate"]["path"]]))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            json!(["vertex/gemini-2.5-flash", "/vertex/v1/publishers/google"]),
+            json!(["vertex/claude-sonnet-4-5", "/vertex/v1/publishers/anthropic"]),
+        ]
+    );
+    let sent = setup.team.upstream.last_request();
+    assert_eq!(sent.path(), "/v1beta1/publishers/anthropic/models");
+    setup.is_sent_with(0);
+    let predict = "/vertex/v1/publishers/google/models/imagen-4:predict";
+    let refused = setup.team.caller().post_json(predict, &json!({})).await;
+    google_error(&refused, 501, "unmetered_not_allowed");
+    let endpoints = json!({"unmetered_endpoints": [
+        {"method": "POST", "path": "/publishers/google/models/imagen-4:predict"}]});
+    let settings = "/api/v1/provider-settings/vertex";
+    setup.app.admin().put(settings, &endpoints).await.expect(200);
+    setup.team.upstream.push(Script::json(200, &json!({"predictions": []})));
+    setup.team.caller().post_json(predict, &json!({"instances": []})).await.expect(200);
+    assert_eq!(
+        setup.team.upstream.last_request().path(),
+        "/v1/projects/project-of-tests/locations/global/publishers/google/models/imagen-4:predict"
+    );
+    setup.is_sent_with(0);
+}
+
 async fn the_path_may_name_the_account(database: Database) {
     let setup = Setup::start(&database).await;
     let path = |project: &str, region: &str| {
@@ -277,7 +320,7 @@ async fn the_path_may_name_the_account(database: Database) {
         google_error(&ask(wrong.to_owned()).await, 400, "doubled_version");
     }
     for wrong in ["/v1/models/m:generateContent", "/v1/projects/p/locations/us/datasets"] {
-        google_error(&ask(wrong.to_owned()).await, 501, "not_served");
+        google_error(&ask(wrong.to_owned()).await, 501, "unmetered_not_allowed");
     }
     assert_eq!(setup.team.upstream.seen().requests.len(), 1);
 }
@@ -386,8 +429,8 @@ async fn an_unpriced_model_is_refused_under_a_cap(database: Database) {
     let setup = Setup::start(&database).await;
     let workspace = [("workspace_id", setup.team.workspace_id.as_str())];
     spend_cap(&setup.app.admin(), "cap", &workspace, ("monthly", 1_000_000_000)).await;
-    let path = format!("{GOOGLE}:generateContent");
-    let answer = setup.team.caller().post_json(&path, &question()).await;
+    let path = "/vertex/v1/publishers/google/models/nobody-knows:generateContent";
+    let answer = setup.team.caller().post_json(path, &question()).await;
     google_error(&answer, 402, "price_unknown");
     setup.price("gemini-2.5-flash").await;
     let mut bounded = question();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::engine::{Accounting, TargetFacts};
 use super::journal::JournalFull;
-use super::record::{AttemptEnd, AttemptOutcome, AttemptStart, UsageSource};
+use super::record::{AttemptEnd, AttemptOutcome, AttemptStart, SUBSCRIPTION, UsageSource};
 use super::sent_body::SentBody;
 use super::usage_estimate::Estimation;
 use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
@@ -81,7 +81,7 @@ impl RequestAccount {
             start.upstream = upstream.id;
             start.configuration = upstream.name.to_string();
             start.model.clone_from(&model.name);
-            start.price_version = model.price.as_ref().map(|price| price.version.clone());
+            start.price_version = target.price_version();
         }
         self.upstream = Arc::clone(upstream);
         self.model = Arc::clone(model);
@@ -254,9 +254,6 @@ struct Settlement {
     is_subscribed: bool,
 }
 
-/// In place of a price's version: the caller's own subscription paid, so nothing is charged.
-pub const SUBSCRIPTION: &str = "subscription";
-
 /// What an attempt is charged.
 struct Charge {
     /// Unknown without a price.
@@ -307,16 +304,18 @@ impl Settlement {
 
     /// The journal comes first: it is what a restart goes by.
     fn write(mut self, usage: TokenUsage, source: UsageSource, charge: Charge) {
-        let Charge { mut cost, tokens, mut price_version } = charge;
-        if self.is_subscribed {
-            (cost, price_version) = (Some(NanoUsd::ZERO), Some(SUBSCRIPTION.to_owned()));
-        }
+        let Charge { cost: used, tokens, price_version } = charge;
+        let (cost, list_cost, price_version) = match self.is_subscribed {
+            true => (Some(NanoUsd::ZERO), used, Some(SUBSCRIPTION.to_owned())),
+            false => (used, None, price_version),
+        };
         self.record.usage = usage;
         self.record.usage_is_estimated = source == UsageSource::Estimated;
         self.record.cost = cost;
         let end = AttemptEnd::of(&self.record, self.start.id, source);
-        self.accounting.ledger.end(AttemptEnd { price_version, ..end });
-        self.reservation.settle(Amounts { cost: cost.unwrap_or_default(), tokens });
+        self.accounting.ledger.end(AttemptEnd { price_version, list_cost, ..end });
+        // Of subscriptions, only the caps that count them have reserved anything.
+        self.reservation.settle(Amounts { cost: used.unwrap_or_default(), tokens });
         self.accounting.reporter.finish(self.record);
     }
 }
@@ -360,6 +359,7 @@ impl AttemptEnd {
             usage: TokenUsage::default(),
             usage_source: UsageSource::None,
             cost: Some(NanoUsd::ZERO),
+            list_cost: None,
             price_version: None,
             first_byte_ms: None,
             duration_ms: None,

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::account::RequestAccount;
 use super::ledger::Ledger;
 use super::prices::ResolvedPrice;
-use super::record::{AttemptEnd, AttemptOutcome, AttemptStart};
+use super::record::{AttemptEnd, AttemptOutcome, AttemptStart, SUBSCRIPTION};
 use super::sent_body::SentBody;
 use super::usage_estimate::Estimator;
 use crate::clock::Clock;
@@ -17,7 +17,7 @@ use crate::domain::ids::PolicyId;
 use crate::domain::money::NanoUsd;
 use crate::domain::policy::Subject;
 use crate::llm::format::Format;
-use crate::llm::limits::{AssumedLimits, BodyFacts, Bound, ModelLimits, TargetLimits};
+use crate::llm::limits::{AssumedLimits, BodyFacts, Bound, Metering, ModelLimits, TargetLimits};
 use crate::policy::admission::{Admission, AdmissionRequest, Denied, PolicyReport, Reason};
 use crate::policy::set::{MatchedPolicy, PolicySet, Target, allows_model};
 use crate::providers::quirks;
@@ -64,6 +64,14 @@ impl TargetFacts<'_> {
     /// The price, if it bounds the cost: without any bound of the tokens it does not.
     pub(super) fn bounding_price(&self) -> Option<&ResolvedPrice> {
         self.model.price.as_ref().filter(|_| !self.bound.unknown)
+    }
+
+    /// What the ledger names as its price.
+    pub(super) fn price_version(&self) -> Option<String> {
+        match self.bound.metering {
+            Metering::Subscription => Some(SUBSCRIPTION.to_owned()),
+            _ => self.model.price.as_ref().map(|price| price.version.clone()),
+        }
     }
 
     /// The most that the request may cost there; none without a price, which is more than any sum.
@@ -251,6 +259,6 @@ fn start_of(facts: &RequestFacts<'_>, target: &TargetFacts<'_>, at: DateTime<Utc
         policies: Vec::new(),
         metadata: metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
         reserved: None,
-        price_version: target.model.price.as_ref().map(|price| price.version.clone()),
+        price_version: target.price_version(),
     }
 }

@@ -63,6 +63,9 @@ pub struct AttemptStart {
     pub price_version: Option<String>,
 }
 
+/// In place of a price's version: the caller's own subscription paid, so nothing is charged.
+pub const SUBSCRIPTION: &str = "subscription";
+
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -151,6 +154,9 @@ pub struct AttemptEnd {
     /// What they cost; unknown without a price.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<NanoUsd>,
+    /// What they would have cost if the caller's own subscription had not paid; `cost` is zero then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list_cost: Option<NanoUsd>,
     /// The price of the model that answered, where the cost was computed with it instead of the
     /// start's price.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -177,6 +183,11 @@ pub struct LedgerEntry {
 impl LedgerEntry {
     /// The row of an attempt whose end is not known: charged as reserved.
     pub fn lost(start: Arc<AttemptStart>) -> Self {
+        let is_subscribed = start.price_version.as_deref() == Some(SUBSCRIPTION);
+        let (cost, list_cost) = match is_subscribed {
+            true => (Some(NanoUsd::ZERO), start.reserved),
+            false => (start.reserved, None),
+        };
         let end = AttemptEnd {
             id: start.id,
             outcome: AttemptOutcome::Lost,
@@ -185,7 +196,8 @@ impl LedgerEntry {
             model_used: None,
             usage: TokenUsage::default(),
             usage_source: UsageSource::Estimated,
-            cost: start.reserved,
+            cost,
+            list_cost,
             price_version: None,
             first_byte_ms: None,
             duration_ms: None,

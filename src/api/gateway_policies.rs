@@ -71,7 +71,8 @@ pub(super) struct GatewayPolicyFields {
     #[schema(min_items = 1, max_items = 10)]
     pub(super) subject_matchers: Vec<SubjectMatcher>,
     /// The limits. Spend caps: `{"window", "limit_usd"}`, or `{"version": 2, "limits": [{"window",
-    /// "limit_usd"}]}` with `window` `hourly`, `daily`, `weekly` or `monthly`, each once. Rate
+    /// "limit_usd"}]}` with `window` `hourly`, `daily`, `weekly` or `monthly`, each once; with
+    /// `"include_subscriptions": true` they count what callers' own subscriptions paid, at its list price. Rate
     /// limits: `{"version": 1, "limits": [{"metric", "window", "value"}]}` with `metric` `requests`
     /// or `tokens` and `window` `minute` or `hour`, each pair once. Model access: `{"providers":
     /// [{"provider", "models"}]}` with `models` `"all"` or a list of names; the

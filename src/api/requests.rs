@@ -18,8 +18,7 @@ use super::page::{Paged, page};
 use super::query::Query;
 use super::routes::Routes;
 use super::shared::{time_range, upstream_filter};
-use crate::accounting::account::SUBSCRIPTION;
-use crate::accounting::record::{AttemptOutcome, UsageSource};
+use crate::accounting::record::{AttemptOutcome, SUBSCRIPTION, UsageSource};
 use crate::db::Conn;
 use crate::db::names::workspace_existed;
 use crate::db::requests::{RequestFilter, RequestRow, list_attempts, list_requests as list_rows};
@@ -122,6 +121,8 @@ pub(super) struct RequestAttempt {
     pub(super) usage_source: UsageSource,
     /// Null if the cost is not known.
     pub(super) cost_usd: Option<NanoUsd>,
+    /// What it would have cost if the caller's own subscription had not paid for it; null for others.
+    pub(super) list_cost_usd: Option<NanoUsd>,
     /// Who pays, and whether that is known.
     pub(super) cost_kind: CostKind,
     /// The price that the cost was computed with.
@@ -178,6 +179,7 @@ impl TryFrom<RequestRow> for RequestAttempt {
             usage: usage.into(),
             usage_source: variant(id, row.usage_source)?,
             cost_usd: row.cost.map(NanoUsd::from_nanos),
+            list_cost_usd: row.list_cost.map(NanoUsd::from_nanos),
             price_version: row.price_version,
             first_byte_ms: row.first_byte_ms,
             duration_ms: row.duration_ms,

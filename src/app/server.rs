@@ -21,6 +21,7 @@ use crate::config::{ListenSettings, Settings};
 use crate::credentials::token_cache::TokenCache;
 use crate::db::Database;
 use crate::directory::Directory;
+use crate::directory::own_responses::OwnResponses;
 use crate::domain::provider::Provider;
 use crate::providers::built_in::{self, BuiltInProviders};
 use crate::proxy::concurrency::Concurrency;
@@ -207,6 +208,7 @@ fn data_plane(settings: &Settings, parts: &Parts, both: BothPlanes) -> DataPlane
         body_memory: Budget::new(limits.body_memory_bytes),
         requests: Budget::new(limits.max_concurrent_requests),
         concurrency: Concurrency::default(),
+        own_responses: OwnResponses::start(parts.store.database.clone(), parts.clock.clone()),
         health,
         model_lists: ModelLists::new(parts.clock.clone()),
         trusted_proxies: TrustedProxies::new(settings.listen.trusted_proxies.0.clone()),

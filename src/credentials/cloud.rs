@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use actix_web::http::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use smallvec::SmallVec;
 
 use super::mint::TokenRequest;
 use super::service_account::{GOOGLE_TOKEN_URL, InvalidAccount, ServiceAccount};
@@ -15,11 +16,11 @@ use crate::directory::upstream_entry::{CloudAccess, SecretUnavailable, UpstreamE
 use crate::domain::connection::{is_host_label, is_project, is_resource_name, is_tenant};
 use crate::domain::names::SecretName;
 use crate::domain::oauth::{ClientAuthMethod, OauthClient, is_visible_ascii};
-use crate::domain::provider::{Provider, UpstreamApi};
+use crate::domain::provider::Provider;
 use crate::llm::format::Operation;
 use crate::providers::cloud::{
     AWS_SESSION_TOKEN, AZURE_CLIENT, AZURE_RESOURCE, AZURE_TENANT, Account, BEDROCK_REGION,
-    CredentialKind, ENTRA_SCOPE, VERTEX_REGION, VERTEX_VERSION,
+    CredentialKind, ENTRA_SCOPE, VERTEX_REGION, VERTEX_VERSION, is_anthropic,
 };
 use crate::upstream::{EndpointUrl, UpstreamClient};
 
@@ -79,7 +80,7 @@ pub async fn open_cloud(call: &CloudCall<'_>) -> Result<Opened<'static>, Credent
         resource: &resource,
         version: place.version.unwrap_or(VERTEX_VERSION),
     };
-    let first = credential.required.first().copied().unwrap_or_default();
+    let first = call.access.stored_name(credential.required.first().copied().unwrap_or_default());
     let secret = call.entry.open_secret(first, call.keyring)?;
     // With the headers that settings add.
     let mut credentials = call.entry.open(call.keyring)?;
@@ -118,13 +119,14 @@ impl CloudCall<'_> {
         SecretUnavailable { name: name.to_owned(), cause: cause.to_owned() }
     }
 
-    /// What the connection says, or else the secret of this name; checked.
+    /// What the connection says, or else the secret with this usual name; checked.
     fn text(
         &self,
-        name: &str,
+        usual_name: &str,
         own: Option<&str>,
         is_valid: fn(&str) -> bool,
     ) -> Result<String, SecretUnavailable> {
+        let name = self.access.stored_name(usual_name);
         let text = match own {
             Some(text) => text.to_owned(),
             None => {
@@ -167,8 +169,7 @@ impl CloudCall<'_> {
         key: &SecretBytes,
     ) -> Result<(HeaderName, HeaderValue), SecretUnavailable> {
         if self.entry.provider == Provider::Azure {
-            let is_anthropic = self.operation.family() == Some(UpstreamApi::Anthropic);
-            let header = if is_anthropic { "x-api-key" } else { "api-key" };
+            let header = if is_anthropic(self.operation) { "x-api-key" } else { "api-key" };
             let value = self.sensitive(name, key.expose())?;
             return Ok((HeaderName::from_static(header), value));
         }
@@ -185,11 +186,13 @@ impl CloudCall<'_> {
         };
         let id = visible(first, id)?;
         let name = self.access.credential.required.get(1).copied().unwrap_or_default();
+        let name = self.access.stored_name(name);
         let secret = self.entry.open_secret(name, self.keyring)?;
         let mut session_token = None;
-        if self.entry.has_secret(AWS_SESSION_TOKEN) {
-            let token = self.entry.open_secret(AWS_SESSION_TOKEN, self.keyring)?;
-            visible(AWS_SESSION_TOKEN, &token)?;
+        let name = self.access.stored_name(AWS_SESSION_TOKEN);
+        if self.entry.has_secret(name) {
+            let token = self.entry.open_secret(name, self.keyring)?;
+            visible(name, &token)?;
             session_token = Some(token);
         }
         Ok(AwsKey { id, secret, session_token })
@@ -197,11 +200,14 @@ impl CloudCall<'_> {
 
     /// What a token of this credential depends on.
     fn token_key(&self) -> TokenKey {
+        let required = self.access.credential.required.iter();
+        let names: SmallVec<[&str; 4]> =
+            required.map(|usual| self.access.stored_name(usual)).collect();
         TokenKey {
             upstream: self.entry.id,
             updated_at: None,
             connection: Some(self.access.connection.clone()),
-            secrets: self.entry.secret_versions(self.access.credential.required),
+            secrets: self.entry.secret_versions(&names),
         }
     }
 
@@ -239,8 +245,9 @@ impl CloudCall<'_> {
             let client_id =
                 self.text(AZURE_CLIENT, connection.client_id.as_deref(), is_visible_ascii)?;
             let token_url = self.access.origins.entra_token_url(&tenant);
-            let endpoint = EndpointUrl::parse(&token_url)
-                .map_err(|error| self.unusable(AZURE_TENANT, &error.to_string()))?;
+            let endpoint = EndpointUrl::parse(&token_url).map_err(|error| {
+                self.unusable(self.access.stored_name(AZURE_TENANT), &error.to_string())
+            })?;
             let client_secret =
                 SecretName::parse(name).map_err(|error| self.unusable(name, &error.to_string()))?;
             let client = OauthClient {

@@ -17,6 +17,7 @@ pub mod model_configurations;
 pub mod model_prices;
 pub mod names;
 pub mod organizations;
+pub mod own_responses;
 mod owner;
 mod page;
 mod pool;

@@ -73,6 +73,8 @@ pub struct RequestRow {
     pub client_request_id: Option<String>,
     /// When it was admitted or blocked, UTC.
     pub admitted_at: NaiveDateTime,
+    /// What it would have cost if the caller's own subscription had not paid, in nano-dollars.
+    pub list_cost: Option<i64>,
 }
 
 /// Which rows a list shows. All that is given has to hold.

@@ -42,6 +42,16 @@ table! {
 }
 
 table! {
+    own_responses (organization_id, workspace_id, upstream, response_id) {
+        organization_id -> Text,
+        workspace_id -> Text,
+        upstream -> Text,
+        response_id -> Text,
+        created_at -> Timestamp,
+    }
+}
+
+table! {
     users (id) {
         id -> Text,
         organization_id -> Text,
@@ -249,6 +259,7 @@ table! {
         metadata -> Text,
         client_request_id -> Nullable<Text>,
         admitted_at -> Timestamp,
+        list_cost -> Nullable<BigInt>,
     }
 }
 
@@ -285,6 +296,7 @@ table! {
         cost -> BigInt,
         unknown_costs -> BigInt,
         cache_write_1h_tokens -> BigInt,
+        subscription_cost -> BigInt,
     }
 }
 

@@ -10,6 +10,7 @@
 pub mod key;
 mod last_used;
 mod loading_cache;
+pub mod own_responses;
 pub mod placeholder_key;
 mod policies;
 mod sync;

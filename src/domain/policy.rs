@@ -130,8 +130,8 @@ pub struct SubjectMatcher {
 /// A parsed `config`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PolicyConfig {
-    /// For spend caps and their defaults. Each window occurs once.
-    Spend(Vec<SpendLimit>),
+    /// For spend caps and their defaults.
+    Spend(SpendCap),
     /// For rate limits and their defaults. Each metric and window occurs once.
     Rate(Vec<RateLimit>),
     /// For model access.
@@ -147,13 +147,32 @@ impl PolicyConfig {
     /// The names of the limits, in their order. Each name occurs once.
     pub fn limit_names(&self) -> Vec<&'static str> {
         match self {
-            Self::Spend(limits) => limits.iter().map(|limit| limit.window.as_str()).collect(),
+            Self::Spend(cap) => {
+                let name = |limit: &SpendLimit| match (limit.window, cap.include_subscriptions) {
+                    (window, false) => window.as_str(),
+                    // It counts more, so it is another limit.
+                    (SpendWindow::Hourly, true) => "hourly_with_subscriptions",
+                    (SpendWindow::Daily, true) => "daily_with_subscriptions",
+                    (SpendWindow::Weekly, true) => "weekly_with_subscriptions",
+                    (SpendWindow::Monthly, true) => "monthly_with_subscriptions",
+                };
+                cap.limits.iter().map(name).collect()
+            }
             Self::Rate(limits) => limits.iter().map(RateLimit::name).collect(),
             Self::ModelAccess(_) | Self::ModelFallback(_) | Self::Route(_) | Self::Guard(_) => {
                 Vec::new()
             }
         }
     }
+}
+
+/// What a spend cap counts, and how much of it may be spent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpendCap {
+    /// Each window occurs once.
+    pub limits: Vec<SpendLimit>,
+    /// Whether requests that a caller's own subscription pays for count, at their list price.
+    pub include_subscriptions: bool,
 }
 
 /// The most money for a calendar window.

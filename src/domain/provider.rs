@@ -110,7 +110,7 @@ impl Provider {
         }
     }
 
-    /// Whether `GET /models` below its base URL lists its models in the form of its API.
+    /// Whether its API has a list of the models that can be called.
     pub fn lists_models(self) -> bool {
         match self {
             Self::Anthropic
@@ -124,15 +124,15 @@ impl Provider {
             | Self::Openrouter
             | Self::Together
             | Self::Xai
-            | Self::Gemini => true,
-            // Perplexity has a list of another API only ("List Models", as of 2026); the clouds' have
-            // another form or none, and the others name no provider.
-            Self::Perplexity
+            | Self::Gemini
             | Self::Bedrock
-            | Self::Vertex
-            | Self::Azure
-            | Self::OpenaiCompatible
-            | Self::AnthropicCompatible => false,
+            | Self::Vertex => true,
+            // Perplexity has a list of another API only ("List Models", as of 2026). Azure lists models
+            // that can be deployed; requests name deployments, which its keys cannot list. The others name
+            // no provider.
+            Self::Perplexity | Self::Azure | Self::OpenaiCompatible | Self::AnthropicCompatible => {
+                false
+            }
         }
     }
 

@@ -20,6 +20,11 @@ pub struct ProviderSettings {
     /// The secret that holds the provider's key, in place of the usual name. It is one of the owner's.
     #[serde(default)]
     pub secret_name: Option<SecretName>,
+    /// For Bedrock, Vertex and Azure, which have several secrets: the names of the secrets in place of
+    /// their usual ones, by usual name. They are the owner's.
+    #[serde(default)]
+    #[schema(example = json!({"AWS_ACCESS_KEY_ID": "TEAM_AWS_ID"}))]
+    pub secret_names: BTreeMap<String, SecretName>,
     /// Headers of every request to the provider, at most 32; not its credential.
     #[serde(default)]
     pub extra_headers: BTreeMap<String, String>,
@@ -45,7 +50,8 @@ pub struct ProviderSettings {
 pub struct UnmeteredEndpoint {
     /// The method.
     pub method: UnmeteredMethod,
-    /// The path after the provider's version, as `/files`. A segment `*` stands for any one segment, `**`
+    /// The path after the provider's version, as `/files`; of Azure with its API and version, as
+    /// `/openai/v1/files`, and of Vertex after the location. A segment `*` stands for any one segment, `**`
     /// at the end for one or more.
     #[schema(min_length = 2, max_length = 256, pattern = "^/")]
     pub path: String,
@@ -85,6 +91,7 @@ impl Default for ProviderSettings {
         Self {
             enabled: true,
             secret_name: None,
+            secret_names: BTreeMap::new(),
             extra_headers: BTreeMap::new(),
             connection: Connection::default(),
             unmetered_endpoints: Vec::new(),
@@ -98,6 +105,7 @@ impl ProviderSettings {
     /// owner's, or it could be sent to an account of somebody else.
     pub fn say_where(&self) -> bool {
         self.secret_name.is_some()
+            || !self.secret_names.is_empty()
             || !self.extra_headers.is_empty()
             || self.connection != Connection::default()
     }
@@ -173,9 +181,12 @@ impl UnmeteredEndpoint {
     }
 }
 
-/// Whether a path after the version leads to the administration of a provider's account.
+/// Whether a path leads to the administration of a provider's account. Azure has an API and its version
+/// before what others begin with.
 pub fn is_administration(path: &str) -> bool {
-    let first = path.split('/').nth(1).unwrap_or_default();
+    let mut segments = path.split('/').skip(1);
+    let is_prefix = |segment: &&str| matches!(*segment, "openai" | "anthropic" | "v1");
+    let first = segments.find(|segment| !is_prefix(segment)).unwrap_or_default();
     ADMINISTRATION.iter().any(|name| first.eq_ignore_ascii_case(name))
 }
 
@@ -211,6 +222,8 @@ mod tests {
             "/files?x=1",
             "/organization/costs",
             "/Admin/keys",
+            "/openai/v1/organization/costs",
+            "/anthropic/v1/organizations/**",
         ] {
             assert!(endpoint(bad).path_error().is_some(), "{bad}");
         }

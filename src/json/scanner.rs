@@ -40,6 +40,7 @@ pub(crate) struct Keep {
     pub(crate) names: &'static MemberNames,
     pub(crate) usage: usize,
     pub(crate) model: usize,
+    pub(crate) id: usize,
     pub(crate) choices: usize,
     pub(crate) kind: usize,
     /// For each of `error`, `output` and `status`.
@@ -108,6 +109,7 @@ enum Position {
 enum MemberName {
     Usage,
     Model,
+    Id,
     Choices,
     Kind,
     Error,
@@ -128,6 +130,7 @@ pub(crate) struct TopLevelScanner {
     current: Option<MemberName>,
     pub(crate) usage: Member,
     pub(crate) model: Member,
+    pub(crate) id: Member,
     pub(crate) choices: Member,
     /// The member `type`.
     pub(crate) kind: Member,
@@ -150,6 +153,7 @@ impl TopLevelScanner {
             current: None,
             usage: Member::keeping(keep.usage),
             model: Member::keeping(keep.model),
+            id: Member::keeping(keep.id),
             choices: Member::keeping(keep.choices),
             kind: Member::keeping(keep.kind),
             error: Member::keeping(keep.state),
@@ -275,6 +279,7 @@ impl TopLevelScanner {
             key if key == names.usage.as_bytes() => Some(MemberName::Usage),
             key if key == names.model.as_bytes() => Some(MemberName::Model),
             key if key == names.choices.as_bytes() => Some(MemberName::Choices),
+            b"id" => Some(MemberName::Id),
             b"type" => Some(MemberName::Kind),
             b"error" => Some(MemberName::Error),
             key if key == names.output.as_bytes() => Some(MemberName::Output),
@@ -311,6 +316,7 @@ impl TopLevelScanner {
         match self.current? {
             MemberName::Usage => Some(&mut self.usage),
             MemberName::Model => Some(&mut self.model),
+            MemberName::Id => Some(&mut self.id),
             MemberName::Choices => Some(&mut self.choices),
             MemberName::Kind => Some(&mut self.kind),
             MemberName::Error => Some(&mut self.error),

@@ -25,6 +25,8 @@ pub struct ObservedAnswer {
     pub model: Option<String>,
     /// What kind of answer it is.
     pub content: AnswerContent,
+    /// The id of an answer of OpenAI's Responses API.
+    pub response_id: Option<String>,
 }
 
 /// What kind of answer a success status came with.

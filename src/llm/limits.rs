@@ -108,15 +108,13 @@ impl Bound {
         Self { hard: false, metering: Metering::Unmetered { despite_caps }, ..Self::FREE }
     }
 
-    /// The most that it may cost at this price; none if that is not known.
+    /// The most that it may cost at this price, whoever pays; none if that is not known.
     pub fn max_cost(&self, price: Option<&Price>) -> Option<NanoUsd> {
         match self.metering {
-            Metering::Tokens => price.and_then(|price| {
+            Metering::Tokens | Metering::Subscription => price.and_then(|price| {
                 price.reserved_cost(self.input_tokens, self.output_tokens, &self.extras)
             }),
-            Metering::Free
-            | Metering::Subscription
-            | Metering::Unmetered { despite_caps: true } => Some(NanoUsd::ZERO),
+            Metering::Free | Metering::Unmetered { despite_caps: true } => Some(NanoUsd::ZERO),
             Metering::Unmetered { despite_caps: false } => None,
         }
     }

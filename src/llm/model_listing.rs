@@ -32,20 +32,28 @@ pub struct ListingPage {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Body {
-    Object(Box<Listing>),
+    Object(Box<ListingBody>),
     /// Together has no object around it.
     Array(Vec<Item>),
 }
 
 #[derive(Deserialize)]
-struct Listing {
+struct ListingBody {
     data: Option<Vec<Item>>,
     models: Option<Vec<Item>>,
+    #[serde(rename = "modelSummaries")]
+    model_summaries: Option<Vec<Item>>,
+    #[serde(rename = "inferenceProfileSummaries")]
+    inference_profile_summaries: Option<Vec<Item>>,
+    #[serde(rename = "publisherModels")]
+    publisher_models: Option<Vec<Item>>,
     #[serde(default)]
     has_more: bool,
     last_id: Option<String>,
     #[serde(rename = "nextPageToken")]
     next_page_token: Option<String>,
+    #[serde(rename = "nextToken")]
+    next_token: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -62,28 +70,60 @@ struct Item {
     display_name: Value,
     #[serde(default, rename = "displayName")]
     camel_display_name: Value,
+    #[serde(default, rename = "modelId")]
+    model_id: Value,
+    #[serde(default, rename = "modelName")]
+    model_name: Value,
+    #[serde(default, rename = "inferenceTypesSupported")]
+    inference_types: Vec<String>,
+    #[serde(default, rename = "inferenceProfileId")]
+    inference_profile_id: Value,
+    #[serde(default, rename = "inferenceProfileName")]
+    inference_profile_name: Value,
 }
 
-/// The query of the first part: as many models at once as the API gives (Anthropic, "List models":
-/// 1,000; Google, "models.list": 1,000). OpenAI's lists have one part.
-pub fn first_query(api: UpstreamApi) -> Option<&'static str> {
+/// One of the lists that an API has of its models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// After the version.
+    pub path: &'static str,
+    /// The query of its first part: as many models at once as the API gives.
+    pub first_query: Option<&'static str>,
+}
+
+const fn listing(path: &'static str, first_query: Option<&'static str>) -> Listing {
+    Listing { path, first_query }
+}
+
+/// The lists of an API: Anthropic, "List models" (at most 1,000 at once); Google, "models.list" (1,000) and
+/// "publishers.models.list"; AWS, "ListFoundationModels" and "ListInferenceProfiles" (1,000). OpenAI's has
+/// one part.
+pub fn listings(api: UpstreamApi) -> &'static [Listing] {
+    const GOOGLE: Listing = listing("/publishers/google/models", Some("pageSize=1000"));
+    const ANTHROPIC: Listing = listing("/publishers/anthropic/models", Some("pageSize=1000"));
+    const PROFILES: Listing = listing("/inference-profiles", Some("maxResults=1000"));
     match api {
-        UpstreamApi::Anthropic => Some("limit=1000"),
-        UpstreamApi::Gemini => Some("pageSize=1000"),
-        _ => None,
+        UpstreamApi::OpenAi | UpstreamApi::Azure => const { &[listing("/models", None)] },
+        UpstreamApi::Anthropic => const { &[listing("/models", Some("limit=1000"))] },
+        UpstreamApi::Gemini => const { &[listing("/models", Some("pageSize=1000"))] },
+        UpstreamApi::Converse => const { &[listing("/foundation-models", None), PROFILES] },
+        UpstreamApi::Vertex => &[GOOGLE, ANTHROPIC],
     }
 }
 
 /// A part of a list; none if the body is no list of this API. What has no id that a request could name
 /// is left out.
-pub fn read_page(api: UpstreamApi, body: &[u8]) -> Option<ListingPage> {
+pub fn read_page(api: UpstreamApi, first_query: Option<&str>, body: &[u8]) -> Option<ListingPage> {
     let (items, next) = match serde_json::from_slice(body).ok()? {
         Body::Array(items) => (items, None),
-        Body::Object(listing) => {
-            let next = next_query(api, &listing);
+        Body::Object(body) => {
+            let next = first_query.and_then(|first| next_query(api, first, &body));
             let items = match api {
-                UpstreamApi::Gemini => listing.models,
-                _ => listing.data,
+                UpstreamApi::Gemini => body.models,
+                // An empty list may be left out.
+                UpstreamApi::Vertex => Some(body.publisher_models.unwrap_or_default()),
+                UpstreamApi::Converse => body.model_summaries.or(body.inference_profile_summaries),
+                _ => body.data,
             };
             (items?, next)
         }
@@ -92,16 +132,17 @@ pub fn read_page(api: UpstreamApi, body: &[u8]) -> Option<ListingPage> {
     Some(ListingPage { models, next })
 }
 
-fn next_query(api: UpstreamApi, listing: &Listing) -> Option<String> {
+fn next_query(api: UpstreamApi, first_query: &str, body: &ListingBody) -> Option<String> {
     let (name, value) = match api {
-        UpstreamApi::Anthropic if listing.has_more => ("after_id", listing.last_id.as_ref()?),
-        UpstreamApi::Gemini => {
-            let token = listing.next_page_token.as_ref().filter(|token| !token.is_empty());
+        UpstreamApi::Anthropic if body.has_more => ("after_id", body.last_id.as_ref()?),
+        UpstreamApi::Gemini | UpstreamApi::Vertex => {
+            let token = body.next_page_token.as_ref().filter(|token| !token.is_empty());
             ("pageToken", token?)
         }
+        UpstreamApi::Converse => ("nextToken", body.next_token.as_ref()?),
         _ => return None,
     };
-    let mut query = form_urlencoded::Serializer::new(first_query(api)?.to_owned());
+    let mut query = form_urlencoded::Serializer::new(first_query.to_owned());
     Some(query.append_pair(name, value).finish())
 }
 
@@ -109,16 +150,33 @@ fn listed(api: UpstreamApi, item: Item) -> Option<ListedModel> {
     let text = |value: Value| if let Value::String(text) = value { Some(text) } else { None };
     let id = match api {
         UpstreamApi::Gemini => text(item.name)?.strip_prefix("models/")?.to_owned(),
+        UpstreamApi::Vertex => text(item.name)?.split_once("/models/")?.1.to_owned(),
+        // Others are called by an inference profile.
+        UpstreamApi::Converse if item.model_id.is_string() => {
+            let is_on_demand = item.inference_types.iter().any(|one| one == "ON_DEMAND");
+            text(item.model_id).filter(|_| is_on_demand)?
+        }
+        UpstreamApi::Converse => text(item.inference_profile_id)?,
         _ => text(item.id)?,
     };
+    // Google's list has models of other kinds, which the gateway has no path to.
+    let is_callable =
+        api != UpstreamApi::Vertex || id.starts_with("gemini-") || id.starts_with("claude-");
     let is_id = (1..=MAX_ID).contains(&id.len()) && !id.chars().any(char::is_control);
     let made_at = || {
         let made_at = text(item.created_at)?;
         Some(DateTime::parse_from_rfc3339(&made_at).ok()?.timestamp())
     };
-    is_id.then(|| ListedModel {
+    (is_id && is_callable).then(|| ListedModel {
         id,
-        display_name: text(item.display_name).or_else(|| text(item.camel_display_name)),
+        display_name: [
+            item.display_name,
+            item.camel_display_name,
+            item.model_name,
+            item.inference_profile_name,
+        ]
+        .into_iter()
+        .find_map(text),
         created: item.created.as_i64().or_else(made_at),
     })
 }
@@ -130,7 +188,8 @@ mod tests {
     use super::*;
 
     fn read(api: UpstreamApi, body: &Value) -> ListingPage {
-        read_page(api, body.to_string().as_bytes()).unwrap()
+        let first_query = listings(api).last().unwrap().first_query;
+        read_page(api, first_query, body.to_string().as_bytes()).unwrap()
     }
 
     fn model(id: &str, display_name: Option<&str>, created: Option<i64>) -> ListedModel {
@@ -175,6 +234,37 @@ mod tests {
     }
 
     #[test]
+    fn lists_of_clouds_hold_what_can_be_called() {
+        let page = read(
+            UpstreamApi::Converse,
+            &json!({"modelSummaries": [
+                {"modelId": "amazon.nova-micro-v1:0", "modelName": "Nova Micro",
+                    "inferenceTypesSupported": ["ON_DEMAND", "PROVISIONED"]},
+                {"modelId": "anthropic.claude-sonnet-4-5-20250929-v1:0", "modelName": "Claude",
+                    "inferenceTypesSupported": ["INFERENCE_PROFILE"]}]}),
+        );
+        assert_eq!(page.models, [model("amazon.nova-micro-v1:0", Some("Nova Micro"), None)]);
+        let profile = "us.anthropic.claude-sonnet-4-5-20250929-v1:0";
+        let page = read(
+            UpstreamApi::Converse,
+            &json!({"inferenceProfileSummaries": [{"inferenceProfileId": profile,
+                "inferenceProfileName": "US Claude", "status": "ACTIVE"}], "nextToken": "a b"}),
+        );
+        assert_eq!(page.models, [model(profile, Some("US Claude"), None)]);
+        assert_eq!(page.next.as_deref(), Some("maxResults=1000&nextToken=a+b"));
+        let page = read(
+            UpstreamApi::Vertex,
+            &json!({"publisherModels": [{"name": "publishers/google/models/gemini-2.5-pro"},
+                {"name": "publishers/google/models/imagen-4"},
+                {"name": "publishers/anthropic/models/claude-sonnet-4-5"}], "nextPageToken": "t"}),
+        );
+        let names: Vec<&str> = page.models.iter().map(|one| one.id.as_str()).collect();
+        assert_eq!(names, ["gemini-2.5-pro", "claude-sonnet-4-5"]);
+        assert_eq!(page.next.as_deref(), Some("pageSize=1000&pageToken=t"));
+        assert_eq!(read(UpstreamApi::Vertex, &json!({})), ListingPage::default());
+    }
+
+    #[test]
     fn the_last_part_has_none_after_it() {
         let last = json!({"data": [], "has_more": false, "last_id": "x"});
         assert_eq!(read(UpstreamApi::Anthropic, &last), ListingPage::default());
@@ -187,8 +277,8 @@ mod tests {
     #[test]
     fn what_is_no_list_is_refused() {
         for body in ["<html>", "{}", r#"{"models":[]}"#, "5", r#"{"data":{}}"#] {
-            assert_eq!(read_page(UpstreamApi::OpenAi, body.as_bytes()), None, "{body}");
+            assert_eq!(read_page(UpstreamApi::OpenAi, None, body.as_bytes()), None, "{body}");
         }
-        assert_eq!(read_page(UpstreamApi::Gemini, br#"{"data":[]}"#), None);
+        assert_eq!(read_page(UpstreamApi::Gemini, None, br#"{"data":[]}"#), None);
     }
 }

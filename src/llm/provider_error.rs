@@ -1,5 +1,6 @@
 //! What a provider's error is about, where its status leaves that open and it decides what becomes of the
-//! request: a prompt that is too long for the model, or a credential that may not use it.
+//! request: a prompt that is too long for the model, a credential that is refused, or an account that may
+//! not use the model.
 //!
 //! Codes and messages are those that the providers document, or are known to send; a provider may change
 //! its words at any time, and then the error is an ordinary one.
@@ -13,8 +14,10 @@ use super::format::Format;
 pub enum ErrorCause {
     /// The prompt is longer than the model's context window.
     ContextOverflow,
-    /// The credential: it is not known, may not use the model, or its account has no money.
+    /// The credential: it is not known, or not good for the API.
     Credential,
+    /// The account of the credential: it has no access to the model, or no money.
+    Account,
     /// Anything else, such as a mistake of the caller's.
     Other,
 }
@@ -22,25 +25,28 @@ pub enum ErrorCause {
 /// Codes and types of errors about the context window (OpenAI, and llama.cpp's server).
 const OVERFLOW_CODES: [&str; 2] = ["context_length_exceeded", "exceed_context_size_error"];
 
-/// Codes, types and statuses of a 403 that is about the credential.
-const CREDENTIAL_CODES: [&str; 17] = [
-    // OpenAI and APIs like it.
+/// Codes, types, statuses and reasons of a 403 that is about the credential.
+const CREDENTIAL_CODES: [&str; 19] = [
+    // OpenAI and APIs like it. The first one is of keys that lack a scope.
     "insufficient_permissions",
-    "insufficient_quota",
     "invalid_api_key",
     "invalid_authentication",
-    "model_not_found",
-    "permission_denied",
-    "permission_denied_error",
-    "unsupported_country_region_territory",
-    // Anthropic.
+    "missing_scope",
+    // Anthropic: the key is unknown, or is not for the resource.
     "authentication_error",
-    "billing_error",
     "permission_error",
-    // Google's status is `permission_denied`, too; this is a reason in its details.
+    // Google (`google.api.ErrorReason`). Its status is `PERMISSION_DENIED` for much else, too.
+    "access_token_expired",
+    "access_token_type_unsupported",
+    "api_key_android_app_blocked",
+    "api_key_http_referrer_blocked",
+    "api_key_invalid",
+    "api_key_ip_address_blocked",
     "api_key_service_blocked",
+    "credentials_missing",
+    // Azure: the resource takes no keys.
+    "authenticationtypedisabled",
     // AWS.
-    "accessdeniedexception",
     "expiredtokenexception",
     "incompletesignatureexception",
     "invalidsignatureexception",
@@ -48,8 +54,28 @@ const CREDENTIAL_CODES: [&str; 17] = [
 ];
 
 /// Words of a 403 that is about the credential.
-const CREDENTIAL_WORDS: [&str; 6] =
-    ["api key", "billing", "credential", "credits", "not have access", "permission"];
+const CREDENTIAL_WORDS: [&str; 3] = ["api key", "subscription key", "credential"];
+
+/// Codes, types and statuses of a 403 that is about the account.
+const ACCOUNT_CODES: [&str; 9] = [
+    // OpenAI and APIs like it.
+    "insufficient_quota",
+    "model_not_found",
+    "permission_denied_error",
+    "unsupported_country_region_territory",
+    // Anthropic.
+    "billing_error",
+    // Google.
+    "permission_denied",
+    "service_disabled",
+    // Azure.
+    "permissiondenied",
+    // AWS.
+    "accessdeniedexception",
+];
+
+/// Words of a 403 that is about the account.
+const ACCOUNT_WORDS: [&str; 4] = ["billing", "credits", "not have access", "permission"];
 
 /// Words of a 403 that is about the content of the request, whatever else it says (OpenRouter's
 /// moderation, xAI's safety checks).
@@ -74,6 +100,7 @@ pub fn cause_of(format: Format, status: u16, error_type: Option<&str>, body: &[u
         403 if error.has_code(&CREDENTIAL_CODES) || error.says(&CREDENTIAL_WORDS) => {
             ErrorCause::Credential
         }
+        403 if error.has_code(&ACCOUNT_CODES) || error.says(&ACCOUNT_WORDS) => ErrorCause::Account,
         _ => ErrorCause::Other,
     }
 }
@@ -223,28 +250,67 @@ mod tests {
     }
 
     #[test]
-    fn a_403_is_about_the_credential_only_if_it_says_so() {
-        for body in [
-            r#"{"type":"error","error":{"type":"permission_error","message":"No."}}"#,
-            r#"{"error":{"code":403,"message":"No.","status":"PERMISSION_DENIED"}}"#,
-            r#"{"error":{"message":"Project `p` does not have access to model `m`","type":"invalid_request_error","code":"model_not_found"}}"#,
-            r#"{"error":"Your team has used all its credits."}"#,
-            r#"{"__type":"com.amazon.coral.service#AccessDeniedException","Message":"No."}"#,
+    fn a_403_is_about_the_credential_or_its_account_only_if_it_says_so() {
+        use ErrorCause::{Account, Credential, Other};
+        for (expected, body) in [
+            (
+                Credential,
+                r#"{"type":"error","error":{"type":"permission_error","message":"Your API key does not have permission to use the specified resource"}}"#,
+            ),
+            (
+                Credential,
+                r#"{"error":{"message":"You have insufficient permissions for this operation. Missing scopes: model.request.","type":"invalid_request_error","code":"missing_scope"}}"#,
+            ),
+            (
+                Credential,
+                r#"{"error":{"code":403,"message":"Requests from this IP address are blocked.","status":"PERMISSION_DENIED","details":[{"reason":"API_KEY_IP_ADDRESS_BLOCKED"}]}}"#,
+            ),
+            (
+                Credential,
+                r#"{"error":{"code":403,"message":"Your API key was reported as leaked. Please use another API key.","status":"PERMISSION_DENIED"}}"#,
+            ),
+            (
+                Credential,
+                r#"{"error":{"code":"AuthenticationTypeDisabled","message":"Key based authentication is disabled for this resource."}}"#,
+            ),
+            (
+                Credential,
+                r#"{"Message":"Authentication failed: Please make sure your API Key is valid."}"#,
+            ),
+            (
+                Account,
+                r#"{"error":{"code":403,"message":"Permission 'aiplatform.endpoints.predict' denied on resource 'm' (or it may not exist).","status":"PERMISSION_DENIED","details":[{"reason":"IAM_PERMISSION_DENIED"}]}}"#,
+            ),
+            (
+                Account,
+                r#"{"error":{"message":"Project `p` does not have access to model `m`","type":"invalid_request_error","code":"model_not_found"}}"#,
+            ),
+            (Account, r#"{"error":"Your team has used all its credits."}"#),
+            (
+                Account,
+                r#"{"__type":"com.amazon.coral.service#AccessDeniedException","Message":"No."}"#,
+            ),
+            (
+                Other,
+                r#"{"error":{"code":403,"message":"Your chosen model requires moderation and your input was flagged"}}"#,
+            ),
+            (
+                Other,
+                r#"{"error":"Content violates usage guidelines. API key ID: k, failed check: SAFETY_CHECK"}"#,
+            ),
+            (
+                Other,
+                r#"{"error":{"code":"403","message":"Access denied due to Virtual Network/Firewall rules."}}"#,
+            ),
+            (Other, r#"{"error":{"message":"Forbidden"}}"#),
+            (Other, "<html>Forbidden</html>"),
         ] {
-            assert_eq!(cause(Format::Chat, 403, body), ErrorCause::Credential, "{body}");
-            assert_eq!(cause(Format::Chat, 400, body), ErrorCause::Other, "{body}");
-        }
-        for body in [
-            r#"{"error":{"code":403,"message":"Your chosen model requires moderation and your input was flagged"}}"#,
-            r#"{"error":"Content violates usage guidelines. API key ID: k, failed check: SAFETY_CHECK"}"#,
-            r#"{"error":{"message":"Forbidden"}}"#,
-            "<html>Forbidden</html>",
-        ] {
-            assert_eq!(cause(Format::Chat, 403, body), ErrorCause::Other, "{body}");
+            assert_eq!(cause(Format::Chat, 403, body), expected, "{body}");
+            assert_eq!(cause(Format::Chat, 400, body), Other, "{body}");
         }
         let unknown_key = r#"{"error":{"code":400,"message":"API key not valid.","status":"INVALID_ARGUMENT","details":[{"reason":"API_KEY_INVALID"}]}}"#;
-        assert_eq!(cause(Format::Gemini, 400, unknown_key), ErrorCause::Credential);
+        assert_eq!(cause(Format::Gemini, 400, unknown_key), Credential);
         let header = Some("AccessDeniedException:http://internal.amazon.com/coral/");
-        assert_eq!(cause_of(Format::Converse, 403, header, b"{}"), ErrorCause::Credential);
+        assert_eq!(cause_of(Format::Converse, 403, header, b"{}"), Account);
     }
 }

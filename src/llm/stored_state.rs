@@ -4,10 +4,13 @@
 use crate::json::case_fold::FoldBuffer;
 use crate::json::tokenizer::{SyntaxError, Token, Tokenizer};
 
+/// The member that names the response which a request continues.
+pub const PREVIOUS_RESPONSE: &str = "previous_response_id";
+
 /// Members that refer to stored state if they hold a text, or an array of texts. Folded.
 const REFERENCES: [(&[u8], &str); 14] = [
     (b"skill_id", "skill_id"),
-    (b"previous_response_id", "previous_response_id"),
+    (PREVIOUS_RESPONSE.as_bytes(), PREVIOUS_RESPONSE),
     (b"conversation", "conversation"),
     (b"file_id", "file_id"),
     (b"file_ids", "file_ids"),
@@ -29,79 +32,149 @@ const OBJECTS: [(&[u8], &str); 3] =
 /// Members whose objects are the caller's own data: arguments and results of tools, labels.
 const DATA: [&[u8]; 4] = [b"input", b"args", b"response", b"metadata"];
 
-/// The first reference in a body, by the name of its member. What can't be read may be one.
-pub fn stored_state(body: &[u8]) -> Option<&'static str> {
-    let mut tokens = Tokenizer::new(body);
-    let mut found = None;
-    let whole = tokens.next().and_then(|first| read(&mut tokens, first, true, &mut found));
-    match whole {
-        Ok(()) => found,
-        Err(_) => Some("body"),
+/// What a body refers to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoredState {
+    /// The response that the body continues: its `previous_response_id`.
+    pub previous_response: Option<String>,
+    /// The first other reference, by the name of its member.
+    pub other: Option<&'static str>,
+}
+
+impl StoredState {
+    /// Reads a body. What can't be read may be a reference.
+    pub fn of(body: &[u8]) -> Self {
+        let mut tokens = Tokenizer::new(body);
+        let mut found = Self::default();
+        let whole = tokens.next().and_then(|first| found.read(&mut tokens, first, true));
+        if whole.is_err() {
+            found.note("body");
+        }
+        found
+    }
+
+    fn note(&mut self, name: &'static str) {
+        self.other.get_or_insert(name);
+    }
+
+    /// Reads a value and notes the references in it.
+    fn read<'a>(
+        &mut self,
+        tokens: &mut Tokenizer<'a>,
+        first: Token<'a>,
+        is_top: bool,
+    ) -> Result<(), SyntaxError> {
+        match first {
+            Token::BeginArray => loop {
+                match tokens.next()? {
+                    Token::EndArray => return Ok(()),
+                    element => self.read(tokens, element, false)?,
+                }
+            },
+            Token::BeginObject => self.read_object(tokens, is_top).map(|_| ()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The items that a response is asked for with. Of one without a type that is no message OpenAI takes
+    /// the `id` for a reference.
+    fn read_items<'a>(&mut self, tokens: &mut Tokenizer<'a>) -> Result<(), SyntaxError> {
+        loop {
+            match tokens.next()? {
+                Token::EndArray => return Ok(()),
+                Token::BeginObject => {
+                    let has = self.read_object(tokens, false)?;
+                    let is_message = has.role && has.content;
+                    if has.id && !has.kind && !is_message {
+                        self.note("item_reference");
+                    }
+                }
+                element => self.read(tokens, element, false)?,
+            }
+        }
+    }
+
+    /// Reads an object whose beginning was read. Tells which members it has.
+    fn read_object<'a>(
+        &mut self,
+        tokens: &mut Tokenizer<'a>,
+        is_top: bool,
+    ) -> Result<Members, SyntaxError> {
+        let mut has = Members::default();
+        while let Token::Key(key) = tokens.next()? {
+            let is_exact = key.raw() == PREVIOUS_RESPONSE.as_bytes();
+            let value = tokens.next()?;
+            let mut buffer = FoldBuffer::default();
+            let key = key.folded(&mut buffer).unwrap_or_default();
+            has.note(key, value);
+            let named = |list: &[(&[u8], &'static str)]| {
+                list.iter().find(|(name, _)| *name == key).map(|(_, name)| *name)
+            };
+            match (named(&REFERENCES), value) {
+                (_, Token::String(id))
+                    if is_top && is_exact && self.previous_response.is_none() =>
+                {
+                    match id.text() {
+                        Some(id) => self.previous_response = Some(id.into_owned()),
+                        None => self.note(PREVIOUS_RESPONSE),
+                    }
+                }
+                (Some(name), Token::String(_)) => self.note(name),
+                (Some(name), Token::BeginArray) => loop {
+                    match tokens.next()? {
+                        Token::EndArray => break,
+                        Token::String(_) => self.note(name),
+                        element => self.read(tokens, element, false)?,
+                    }
+                },
+                (_, Token::BeginObject) if is_top && named(&OBJECTS).is_some() => {
+                    if has_id(tokens)?
+                        && let Some(name) = named(&OBJECTS)
+                    {
+                        self.note(name);
+                    }
+                }
+                (_, Token::BeginObject) if key == b"s3location" => {
+                    self.note("s3Location");
+                    tokens.skip(value)?;
+                }
+                (_, Token::BeginObject)
+                    if DATA.contains(&key) && (!is_top || key == b"metadata") =>
+                {
+                    tokens.skip(value)?;
+                }
+                (_, Token::BeginArray) if is_top && key == b"input" => self.read_items(tokens)?,
+                (_, Token::String(kind)) if key == b"type" => {
+                    if kind.text().as_deref() == Some("item_reference") {
+                        self.note("item_reference");
+                    }
+                }
+                _ => self.read(tokens, value, false)?,
+            }
+        }
+        Ok(has)
     }
 }
 
-/// Reads a value and notes the first reference in it.
-fn read<'a>(
-    tokens: &mut Tokenizer<'a>,
-    first: Token<'a>,
-    is_top: bool,
-    found: &mut Option<&'static str>,
-) -> Result<(), SyntaxError> {
-    match first {
-        Token::BeginArray => loop {
-            match tokens.next()? {
-                Token::EndArray => return Ok(()),
-                element => read(tokens, element, false, found)?,
-            }
-        },
-        Token::BeginObject => {
-            while let Token::Key(key) = tokens.next()? {
-                let value = tokens.next()?;
-                let mut buffer = FoldBuffer::default();
-                let key = key.folded(&mut buffer).unwrap_or_default();
-                let named = |list: &[(&[u8], &'static str)]| {
-                    list.iter().find(|(name, _)| *name == key).map(|(_, name)| *name)
-                };
-                match (named(&REFERENCES), value) {
-                    (Some(name), Token::String(_)) => {
-                        found.get_or_insert(name);
-                    }
-                    (Some(name), Token::BeginArray) => loop {
-                        match tokens.next()? {
-                            Token::EndArray => break,
-                            Token::String(_) => {
-                                found.get_or_insert(name);
-                            }
-                            element => read(tokens, element, false, found)?,
-                        }
-                    },
-                    (_, Token::BeginObject) if is_top && named(&OBJECTS).is_some() => {
-                        if has_id(tokens)?
-                            && let Some(name) = named(&OBJECTS)
-                        {
-                            found.get_or_insert(name);
-                        }
-                    }
-                    (_, Token::BeginObject) if key == b"s3location" => {
-                        found.get_or_insert("s3Location");
-                        tokens.skip(value)?;
-                    }
-                    (_, Token::BeginObject)
-                        if DATA.contains(&key) && (!is_top || key == b"metadata") =>
-                    {
-                        tokens.skip(value)?;
-                    }
-                    (_, Token::String(kind)) if key == b"type" => {
-                        if kind.text().as_deref() == Some("item_reference") {
-                            found.get_or_insert("item_reference");
-                        }
-                    }
-                    _ => read(tokens, value, false, found)?,
-                }
-            }
-            Ok(())
-        }
-        _ => Ok(()),
+/// Which members an object has that are not null.
+#[derive(Default)]
+struct Members {
+    id: bool,
+    kind: bool,
+    role: bool,
+    content: bool,
+}
+
+impl Members {
+    fn note(&mut self, key: &[u8], value: Token<'_>) {
+        let member = match key {
+            b"id" => &mut self.id,
+            b"type" => &mut self.kind,
+            b"role" => &mut self.role,
+            b"content" => &mut self.content,
+            _ => return,
+        };
+        *member |= !value.is_null();
     }
 }
 
@@ -123,17 +196,22 @@ mod tests {
     use serde_json::{Value, json};
 
     fn found(body: &Value) -> Option<&'static str> {
-        stored_state(body.to_string().as_bytes())
+        let found = StoredState::of(body.to_string().as_bytes());
+        assert_eq!(found.previous_response, None, "{body}");
+        found.other
     }
 
     #[test]
     fn references_are_found_in_every_format() {
         for (body, name) in [
-            (json!({"previous_response_id": "resp_1"}), "previous_response_id"),
+            (json!({"input": [{"previous_response_id": "resp_1"}]}), "previous_response_id"),
             (json!({"conversation": "conv_1"}), "conversation"),
             (json!({"conversation": {"id": "conv_1"}}), "conversation"),
             (json!({"prompt": {"id": "pmpt_1"}}), "prompt"),
             (json!({"input": [{"type": "item_reference", "id": "msg_1"}]}), "item_reference"),
+            (json!({"input": ["x", {"id": "msg_1"}]}), "item_reference"),
+            (json!({"input": [{"ID": "msg_1", "type": null}]}), "item_reference"),
+            (json!({"input": [{"id": "msg_1", "role": "user"}]}), "item_reference"),
             (
                 json!({"messages": [{"role": "user", "content": [
                     {"type": "document", "source": {"type": "file", "file_id": "file_1"}}]}]}),
@@ -172,8 +250,24 @@ mod tests {
             json!({"contents": [{"parts": [{"functionCall": {"args": {"file_id": "mine"}}}]}]}),
             json!({"metadata": {"conversation": "of our own"}, "input": "text"}),
             json!({"vector_store_ids": []}),
+            json!({"input": [{"id": "msg_1", "role": "user", "content": "Hi"},
+                {"type": "message", "id": "msg_2", "role": "assistant", "content": []},
+                {"type": "function_call", "id": "fc_1", "arguments": "{}"}, {"id": null}, "x"]}),
+            json!({"messages": [{"id": "msg_1"}]}),
         ] {
             assert_eq!(found(&body), None, "{body}");
         }
+    }
+
+    #[test]
+    fn the_response_before_is_told() {
+        let found = StoredState::of(br#"{"previous_response_id":"resp_\u0031"}"#);
+        assert_eq!(found.previous_response.as_deref(), Some("resp_1"));
+        assert_eq!(found.other, None);
+        let twice = br#"{"previous_response_id":"a","previous_response_id":"b"}"#;
+        assert_eq!(StoredState::of(twice).other, Some("previous_response_id"));
+        let both = br#"{"previous_response_id":"a","conversation":"b"}"#;
+        assert_eq!(StoredState::of(both).other, Some("conversation"));
+        assert_eq!(StoredState::of(b"{").other, Some("body"));
     }
 }

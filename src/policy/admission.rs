@@ -34,10 +34,10 @@ use crate::directory::Directory;
 use crate::domain::ids::{PolicyId, RequestId};
 use crate::domain::money::NanoUsd;
 use crate::domain::policy::Subject;
-use crate::llm::limits::Bound;
+use crate::llm::limits::{Bound, Metering};
 use crate::telemetry::Metrics;
 use claims::claims_of;
-use past_spend::{OnlyCounter, PastSpendReader};
+use past_spend::{Counted, OnlyCounter, PastSpendReader};
 
 /// How often a reservation is retried because counters do not exist. They can get lost between two
 /// tries only if Redis loses them.
@@ -134,7 +134,8 @@ impl Admission {
             Err(denied) => denied.reason.label(),
         };
         self.inner.metrics.admission(verdict);
-        if outcome.as_ref().is_ok_and(|admitted| admitted.reserved.is_none()) {
+        let is_charged = request.bound.metering != Metering::Subscription;
+        if is_charged && outcome.as_ref().is_ok_and(|admitted| admitted.reserved.is_none()) {
             self.inner.metrics.unknown_price();
         }
         outcome
@@ -201,7 +202,9 @@ impl Admission {
             return Err(Denied::by_policies(Reason::ModelAccess, request, report, &denying));
         }
         if reserved.is_none() {
-            let caps = report.policies.iter().enumerate().filter(|(_, one)| one.policy.is_spend());
+            let metering = request.bound.metering;
+            let caps =
+                report.policies.iter().enumerate().filter(|(_, one)| one.policy.caps(metering));
             let caps: SmallVec<[usize; 4]> = caps.map(|(place, _)| place).collect();
             if !caps.is_empty() {
                 return Err(Denied::by_policies(Reason::PriceUnknown, request, report, &caps));
@@ -257,11 +260,15 @@ impl Admission {
                 let Some(policy) = matched.get(claim.source.policy) else { continue };
                 let only_counter = self.only_counter(claims.at, &claim, set);
                 let organization_id = claims.organization_id;
+                let counted = Counted {
+                    requests: &policy.counted,
+                    with_subscriptions: policy.policy.includes_subscriptions(),
+                };
                 let spent = self.inner.past_spend.before(
                     organization_id,
                     claims.at,
                     &claim,
-                    &policy.counted,
+                    counted,
                     only_counter,
                 );
                 match spent.await {

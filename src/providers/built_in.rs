@@ -4,7 +4,7 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::cloud::{CloudOrigins, credential_sets};
+use super::cloud::{CloudOrigins, credential_sets, usual_secret_names};
 use crate::accounting::catalogue::Catalogue;
 use crate::domain::names::{InvalidName, SecretName};
 use crate::domain::provider::Provider;
@@ -73,8 +73,7 @@ pub struct BuiltInProvider {
 }
 
 impl BuiltInProvider {
-    /// The secrets that it can be called with under these settings, the one that holds its key first. Those
-    /// of a cloud provider keep their usual names.
+    /// The secrets that it can be called with under these settings, the one that holds its key first.
     pub fn secret_names(
         &self,
         settings: &ProviderSettings,
@@ -82,11 +81,13 @@ impl BuiltInProvider {
         if let (Some(name), ProviderAddress::Fixed(_)) = (&settings.secret_name, &self.address) {
             return Ok(vec![name.clone()]);
         }
-        let sets = credential_sets(self.provider).iter();
-        let more = sets.flat_map(|set| set.required.iter().chain(set.optional)).copied();
+        let more = usual_secret_names(self.provider);
         let mut names: Vec<SecretName> = Vec::new();
         for name in std::iter::once(self.usual_secret_name).chain(more) {
-            let name = SecretName::parse(name)?;
+            let name = match settings.secret_names.get(name) {
+                Some(other) => other.clone(),
+                None => SecretName::parse(name)?,
+            };
             if !names.contains(&name) {
                 names.push(name);
             }

@@ -79,6 +79,18 @@ pub fn credential_sets(provider: Provider) -> &'static [CredentialSet] {
     }
 }
 
+/// The usual names of all secrets that a cloud provider can be called with; none of other providers.
+pub fn usual_secret_names(provider: Provider) -> Vec<&'static str> {
+    let sets = credential_sets(provider).iter();
+    let mut names = Vec::new();
+    for name in sets.flat_map(|set| set.required.iter().chain(set.optional)) {
+        if !names.contains(name) {
+            names.push(*name);
+        }
+    }
+    names
+}
+
 /// What the operator has put in place of a cloud provider's own addresses.
 #[derive(Clone, Debug, Default)]
 pub struct CloudOrigins {
@@ -110,8 +122,16 @@ impl CloudOrigins {
         account: Account<'_>,
     ) -> Result<BaseUrl, BaseUrlError> {
         let Account { region, project, resource, version } = account;
-        let is_anthropic = operation.family() == Some(UpstreamApi::Anthropic);
+        let is_anthropic = is_anthropic(operation);
+        let is_unmetered = matches!(operation, Operation::Unmetered { .. });
+        let is_list = *operation == Operation::ListModels;
         let (host, path) = match provider {
+            // Of what the publishers offer, which is no account's.
+            Provider::Vertex if is_list => (vertex_host(region), "/v1beta1".to_owned()),
+            Provider::Vertex if is_unmetered => {
+                let path = format!("/{version}/projects/{project}/locations/{region}");
+                (vertex_host(region), path)
+            }
             Provider::Vertex => {
                 let api = match operation.family() {
                     Some(UpstreamApi::Anthropic) => "publishers/anthropic",
@@ -122,15 +142,18 @@ impl CloudOrigins {
                 (vertex_host(region), path)
             }
             Provider::Azure if is_anthropic => {
-                (format!("{resource}.services.ai.azure.com"), "/anthropic/v1".to_owned())
+                let path = if is_unmetered { "" } else { "/anthropic/v1" };
+                (format!("{resource}.services.ai.azure.com"), path.to_owned())
             }
             Provider::Azure => {
                 let path = match operation {
+                    Operation::Unmetered { .. } => "",
                     Operation::Deployment { .. } => "/openai",
                     _ => "/openai/v1",
                 };
                 (format!("{resource}.openai.azure.com"), path.to_owned())
             }
+            _ if is_list => (format!("bedrock.{region}.amazonaws.com"), String::new()),
             _ => (format!("bedrock-runtime.{region}.amazonaws.com"), String::new()),
         };
         match &self.api {
@@ -143,6 +166,14 @@ impl CloudOrigins {
     pub fn entra_token_url(&self, tenant: &str) -> String {
         let origin = self.entra.as_ref().map_or(ENTRA_ORIGIN, BaseUrl::as_str);
         format!("{origin}/{tenant}/oauth2/v2.0/token")
+    }
+}
+
+/// Whether the operation is one of Anthropic's API, which has a host of its own at Azure.
+pub fn is_anthropic(operation: &Operation) -> bool {
+    match operation {
+        Operation::Unmetered { path, .. } => path.starts_with("/anthropic/"),
+        _ => operation.family() == Some(UpstreamApi::Anthropic),
     }
 }
 

@@ -12,12 +12,13 @@ use actix_web::http::header::{HeaderMap, HeaderValue, HttpDate, RETRY_AFTER};
 use chrono::{DateTime, Utc};
 
 use super::DataPlane;
-use super::candidates::key_of;
+use super::candidates::{key_of, scope_of};
 use super::context::RequestContext;
 use super::error::ProxyError;
 use super::prologue::{Prologue, read_cause, read_prologue};
 use super::relay::Answer;
 use super::route::ProxyRoute;
+use super::shared_account::ResponseOwner;
 use super::subscription::Subscription;
 use super::target::Target;
 use crate::accounting::budget::Share;
@@ -26,7 +27,7 @@ use crate::domain::policy::fallback::Triggers;
 use crate::llm::provider_error::ErrorCause;
 use crate::policy::set::Chain;
 use crate::routing::health::{Cooling, Failure, TargetKey};
-use crate::upstream::{StreamedBody, UpstreamClient};
+use crate::upstream::{RequestBody, UpstreamClient};
 use failure::{Failed, Last, Reason, failed};
 
 /// What all attempts of a request have in common.
@@ -40,8 +41,8 @@ pub struct Attempts<'r> {
     pub chain: Option<Arc<Chain>>,
     /// The cool-downs of targets that were left out for them.
     pub left_out: &'r [Cooling],
-    /// The body, if it goes up as it arrives; until it is sent.
-    pub streamed: RefCell<Option<StreamedBody>>,
+    /// The body of an endpoint that is passed through; until it is sent.
+    pub unparsed: RefCell<Option<RequestBody>>,
     /// The caller's own credential, in place of the stored one.
     pub subscription: Option<&'r Subscription>,
 }
@@ -70,7 +71,7 @@ impl Attempts<'_> {
         // Until the last attempt has ended.
         let share = body_share.map(Arc::new);
         let mut last = Last::Failed(Failed::unsent(ProxyError::Internal));
-        let mut may_retry = self.streamed.borrow().is_none();
+        let mut may_retry = self.unparsed.borrow().is_none();
         let mut may_be_billed = false;
         let mut overflowed = Overflowed::default();
         for (place, target) in targets.iter().enumerate() {
@@ -125,6 +126,7 @@ impl Attempts<'_> {
                         withhold_usage: target.withhold_usage,
                         secrets,
                         permit,
+                        response_owner: self.response_owner(target),
                         served_by: self.chain.is_some().then(|| target.served_by()),
                     };
                     match self.judge(target, answer, is_last, context).await {
@@ -153,6 +155,17 @@ impl Attempts<'_> {
             }
             Last::Failed(Failed { error, .. }) => Err(error),
         }
+    }
+
+    /// Who notes whose response the answer is, where that has to be known later.
+    fn response_owner(&self, target: &Target<'_>) -> Option<Box<ResponseOwner>> {
+        target.stores_response().then(|| {
+            Box::new(ResponseOwner {
+                own_responses: self.plane.own_responses.clone(),
+                scope: scope_of(&self.subject),
+                upstream: target.upstream.id,
+            })
+        })
     }
 
     /// Whether an answer is the caller's, or leads to the next target.
@@ -203,7 +216,10 @@ impl Attempts<'_> {
     ) -> Option<Reason> {
         let status = answer.response.status.as_u16();
         let cause = match status {
-            400 | 403 | 413 if !is_last && !triggers.include(status) => read_cause(answer).await,
+            400 | 403 | 413 if !is_last && !triggers.include(status) => {
+                let format = answer.operation.error_format();
+                read_cause(&mut answer.response, format).await
+            }
             _ => ErrorCause::Other,
         };
         Reason::of(triggers, status, cause)

@@ -23,6 +23,7 @@ pub mod read;
 pub mod relay;
 pub mod restore;
 pub mod route;
+pub mod shared_account;
 pub mod subscription;
 pub mod target;
 pub mod unmetered;
@@ -41,6 +42,7 @@ use crate::clock::Clock;
 use crate::credentials::token_cache::TokenCache;
 use crate::crypto::KeyringHandle;
 use crate::directory::Directory;
+use crate::directory::own_responses::OwnResponses;
 use crate::domain::metadata::Metadata;
 use crate::domain::permissions::Permission;
 use crate::domain::policy::Subject;
@@ -50,7 +52,7 @@ use crate::llm::format::Operation;
 use crate::providers::built_in::BuiltInProviders;
 use crate::routing::health::TargetHealth;
 use crate::telemetry::requests::RequestIds;
-use crate::upstream::{StreamedBody, UpstreamClient, UpstreamTimeouts};
+use crate::upstream::{RequestBody, UpstreamClient, UpstreamTimeouts};
 use admit::metadata_of;
 use attempt::Attempts;
 use candidates::{ModelPlane, ModelRequest, model_asked};
@@ -60,9 +62,10 @@ use conversion::conversions;
 use error::ProxyError;
 use guard::GuardStage;
 use model_list::cache::ModelLists;
-use read::{BodyLimits, CallerBody};
+use read::{BodyLimits, CallerBody, read_whole};
 use relay::Answer;
 use route::{ProxyRoute, RouteMatch, UpstreamName};
+use shared_account::keep_to_own_state;
 use unmetered::{StreamLimits, streamed_body};
 
 /// What the data plane works with. One for all workers.
@@ -89,6 +92,8 @@ pub struct DataPlane {
     pub requests: Budget,
     /// Requests under way of each upstream.
     pub concurrency: Concurrency,
+    /// The responses in shared accounts that workspaces may continue.
+    pub own_responses: OwnResponses,
     /// How the targets of chains have done lately.
     pub health: TargetHealth,
     /// The models that providers have listed.
@@ -198,7 +203,7 @@ async fn pipeline(
 
     context.permit = Some(plane.requests.take(1).ok_or(ProxyError::Overloaded)?);
     context.streams_body = matches!(route.operation, Operation::Unmetered { .. });
-    let Body { json: body, mut share, streamed } =
+    let Body { json: body, mut share, unparsed } =
         read_body(plane, request, payload, &route).await?;
     let asked = model_asked(&route.operation, body.as_ref());
     context.request.record().model_asked = asked.as_ref().ok().cloned().flatten();
@@ -206,9 +211,11 @@ async fn pipeline(
     let (operation, headers) = (&route.operation, request.headers());
     let asked = ModelRequest { operation, model: asked?, headers, body: body.as_ref() };
     let lookup = ModelPlane { plane, client };
-    let candidates = candidates::candidates(lookup, &subject, resolved, &asked, context).await?;
+    let mut candidates =
+        candidates::candidates(lookup, &subject, resolved, &asked, context).await?;
     let guard = GuardStage { plane, caller: request, operation, subject, candidates: &candidates };
     let body = guard.pass(body, &mut share, context).await?;
+    keep_to_own_state(plane, &subject, &mut candidates, body.get(), context).await?;
     let asked = (operation, headers);
     let conversions = conversions(plane, asked, &candidates, &body, &mut share, context).await?;
     let targets = target::targets(plane, asked, &candidates, &body, &conversions)?;
@@ -218,7 +225,7 @@ async fn pipeline(
     admit::admit(plane, subject, policies, &targets, answers_later, context).await?;
 
     let (chain, left_out) = (candidates.chain.clone(), &*candidates.left_out);
-    let (streamed, subscription) = (RefCell::new(streamed), candidates.subscription.as_ref());
+    let (unparsed, subscription) = (RefCell::new(unparsed), candidates.subscription.as_ref());
     let attempts = Attempts {
         plane,
         client,
@@ -227,7 +234,7 @@ async fn pipeline(
         subject,
         chain,
         left_out,
-        streamed,
+        unparsed,
         subscription,
     };
     attempts.first_answer(&targets, share, context).await
@@ -239,8 +246,8 @@ struct Body {
     /// Parsed, with its share of the memory.
     json: Option<CallerBody>,
     share: Option<Share>,
-    /// As it arrives.
-    streamed: Option<StreamedBody>,
+    /// Of an endpoint that is passed through.
+    unparsed: Option<RequestBody>,
 }
 
 /// Who calls, and the workspace that they may call models in.
@@ -262,14 +269,22 @@ async fn read_body(
     route: &ProxyRoute,
 ) -> Result<Body, ProxyError> {
     if matches!(route.operation, Operation::Unmetered { .. }) {
-        let streamed = streamed_body(request.headers(), payload, plane.stream_limits)?;
-        return Ok(Body { streamed, ..Body::default() });
+        let (headers, limits) = (request.headers(), plane.stream_limits);
+        if route.upstream == UpstreamName::Provider(Provider::Bedrock) {
+            // A signature covers all of it.
+            let (limits, memory) = (plane.body_limits, &plane.body_memory);
+            let (bytes, share) = read_whole(headers, payload, limits, memory).await?;
+            let unparsed = Some(RequestBody::from(bytes));
+            return Ok(Body { json: None, share: Some(share), unparsed });
+        }
+        let unparsed = streamed_body(headers, payload, limits)?.map(RequestBody::Streamed);
+        return Ok(Body { unparsed, ..Body::default() });
     }
     let Some(format) = route.operation.format() else { return Ok(Body::default()) };
     let (limits, memory) = (plane.body_limits, &plane.body_memory);
     let read = CallerBody::read(format, request.headers(), payload, limits, memory).await?;
     let (json, share) = Some(read).unzip();
-    Ok(Body { json, share, streamed: None })
+    Ok(Body { json, share, unparsed: None })
 }
 
 /// The workspace that the principal may call models in.

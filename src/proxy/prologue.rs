@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::answer_reader::{AnswerReader, Watch, is_compressed};
 use super::relay::Answer;
 use crate::llm::answer::AnswerContent;
+use crate::llm::format::Format;
 use crate::llm::provider_error::{ErrorCause, cause_of};
 use crate::upstream::{UpstreamError, UpstreamResponse};
 
@@ -71,12 +72,12 @@ pub async fn read_prologue(answer: &mut Answer) -> Prologue {
 }
 
 /// Reads what an error says of its cause, within the bounds of time and size, and puts it back. One that
-/// is compressed or cut short tells nothing.
-pub async fn read_cause(answer: &mut Answer) -> ErrorCause {
-    let UpstreamResponse { status, headers, body, .. } = &mut answer.response;
-    let Some(format) = answer.operation.format().filter(|_| !is_compressed(headers)) else {
+/// is compressed or cut short tells nothing. `format` is that of the request.
+pub async fn read_cause(response: &mut UpstreamResponse, format: Format) -> ErrorCause {
+    let UpstreamResponse { status, headers, body, .. } = response;
+    if is_compressed(headers) {
         return ErrorCause::Other;
-    };
+    }
     let deadline = Instant::now() + MAX_TIME;
     let (mut held, mut text) = (Vec::new(), Vec::new());
     while text.len() <= MAX_BYTES {

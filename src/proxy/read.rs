@@ -42,7 +42,7 @@ impl CallerBody {
         limits: BodyLimits,
         memory: &Budget,
     ) -> Result<(Self, Share), ProxyError> {
-        let (bytes, share) = read_body(headers, payload, limits, memory).await?;
+        let (bytes, share) = read_whole(headers, payload, limits, memory).await?;
         let (json, facts) = BodyFacts::parse_in(format, bytes).map_err(ProxyError::Body)?;
         Ok((Self { json, facts }, share))
     }
@@ -54,7 +54,7 @@ const INITIAL_CAPACITY: usize = 128 * 1024;
 
 /// Reads the whole body, and decodes it if it is compressed. The share of the memory budget has to be
 /// held as long as the body.
-async fn read_body(
+pub async fn read_whole(
     headers: &HeaderMap,
     payload: Payload,
     limits: BodyLimits,

@@ -26,6 +26,7 @@ use super::policy_headers::insert_policy_headers;
 use super::prologue::ERROR_TYPE;
 use super::rate_limit_headers::convert_rate_limits;
 use super::restore::AnswerRestorer;
+use super::shared_account::ResponseOwner;
 use crate::accounting::budget::Budget;
 use crate::crypto::SecretBytes;
 use crate::domain::ids::RequestId;
@@ -74,6 +75,8 @@ pub struct Answer {
     pub secrets: Vec<SecretBytes>,
     /// The place among the upstream's requests.
     pub permit: ConcurrencyPermit,
+    /// Who notes whose response it is.
+    pub response_owner: Option<Box<ResponseOwner>>,
     /// Which target of a chain it is of.
     pub served_by: Option<String>,
 }
@@ -117,7 +120,7 @@ pub fn relay(
     mut context: RequestContext,
 ) -> HttpResponse {
     let reader = AnswerReader::of(&answer);
-    let Answer { response, operation, secrets, permit, served_by, .. } = answer;
+    let Answer { response, operation, secrets, permit, response_owner, served_by, .. } = answer;
     let UpstreamResponse { status: upstream_status, headers, body, .. } = response;
     let mut status = upstream_status;
     let exposed: SmallVec<[&[u8]; 2]> = secrets.iter().map(SecretBytes::expose).collect();
@@ -252,6 +255,7 @@ pub fn relay(
         converter,
         silence: None,
         restorer,
+        response_owner,
         is_model_answer: format.is_some(),
         max_output_tokens,
         size,
@@ -344,6 +348,7 @@ pub struct RelayBody {
     /// Runs out when the caller of a converted stream has heard nothing for a while.
     silence: Option<Pin<Box<Sleep>>>,
     restorer: Option<AnswerRestorer>,
+    response_owner: Option<Box<ResponseOwner>>,
     /// The answer is a model's, not a listing.
     is_model_answer: bool,
     max_output_tokens: u64,
@@ -373,6 +378,11 @@ impl RelayBody {
         };
         if self.is_model_answer && !matches!(self.watch, Watch::None | Watch::Unreadable) {
             self.context.request.answer.content = Some(observed.content);
+        }
+        if let Some(id) = observed.response_id
+            && let Some(owner) = self.response_owner.take()
+        {
+            owner.take_note(id);
         }
         let searches = observed.usage.map(|report| u64::from(report.web_searches));
         let usage = observed.usage.map(|report| report.tokens(self.max_output_tokens));

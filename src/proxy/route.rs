@@ -68,7 +68,7 @@ pub struct ProxyRoute {
     pub upstream: UpstreamName,
     /// The requested operation.
     pub operation: Operation,
-    /// What the path says of the account at a cloud provider.
+    /// What the path says of the account at a cloud provider, and of the version of Google's APIs.
     pub place: Option<Place>,
 }
 
@@ -132,16 +132,22 @@ fn match_provider_path(method: &Method, provider: Provider, path: &str) -> Route
             }
         };
     }
-    let path = without_version(path);
+    let (version, path) = split_version(path, ["v1beta", "v1"]);
+    let is_stable = provider.api() == UpstreamApi::Gemini && version == Some("v1");
+    let place = is_stable.then(|| Place { version, ..Place::default() });
+    let at_place = |operation| match matched(UpstreamName::Provider(provider), operation) {
+        RouteMatch::Matched(route) => RouteMatch::Matched(ProxyRoute { place, ..route }),
+        other => other,
+    };
     let find = |path| match (provider.api(), method) {
         (UpstreamApi::Gemini, &Method::POST) => Operation::of_gemini_post(path),
         _ => operation(method, path),
     };
     match find(path) {
-        Some(operation) => matched(UpstreamName::Provider(provider), operation),
+        Some(operation) => at_place(operation),
         None if find(without_version(path)).is_some() => RouteMatch::DoubledVersion(provider),
         None => match unmetered_operation(method, path) {
-            Some(operation) => matched(UpstreamName::Provider(provider), operation),
+            Some(operation) => at_place(operation),
             None => RouteMatch::NotServed,
         },
     }
@@ -168,9 +174,19 @@ fn provider_path(raw_path: &str) -> Option<(Provider, &str)> {
 
 /// The path after its version, if it begins with one.
 fn without_version(path: &str) -> &str {
-    let versions = ["/v1beta", "/v1"];
-    let mut rests = versions.iter().filter_map(|version| path.strip_prefix(version));
-    rests.find(|rest| rest.starts_with('/')).unwrap_or(path)
+    split_version(path, ["v1beta", "v1"]).1
+}
+
+/// The one of these versions that the path begins with, and the rest.
+fn split_version<'p>(
+    path: &'p str,
+    versions: [&'static str; 2],
+) -> (Option<&'static str>, &'p str) {
+    let mut rests = versions.into_iter().filter_map(|version| {
+        let rest = path.strip_prefix('/')?.strip_prefix(version)?;
+        rest.starts_with('/').then_some((Some(version), rest))
+    });
+    rests.next().unwrap_or((None, path))
 }
 
 /// Whether this is the call with which Anthropic's clients find out whether anybody is there.

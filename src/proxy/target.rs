@@ -28,8 +28,8 @@ use crate::json::object::{BodyEdits, BodyError, BodyPieces};
 use crate::llm::convert::conversion::Conversion;
 use crate::llm::convert::{AnswerContext, ToolNames};
 use crate::llm::format::{Format, Operation};
+use crate::llm::gemini::with_model;
 use crate::llm::limits::{Bound, Metering};
-use crate::llm::stored_state::stored_state;
 use crate::providers::native::bedrock_betas;
 use crate::providers::quirks;
 use crate::upstream::{BaseUrl, RequestBody, UpstreamRequest, UpstreamTimeouts};
@@ -147,12 +147,6 @@ impl<'r> Target<'r> {
         if operation.clone().in_format_of(&model.name).format() != Some(format) {
             return Err(ProxyError::ModelMismatch);
         }
-        if upstream.is_inherited
-            && !is_subscribed
-            && let Some(field) = stored_state(json.text().as_bytes())
-        {
-            return Err(ProxyError::SharedAccountState { field });
-        }
         let mut edits = json.edit();
         let is_replaced = upstream.model.is_some() || candidates.formats != FormatChoice::Callers;
         let encoded = || utf8_percent_encode(&model.name, SEGMENT).to_string();
@@ -160,12 +154,11 @@ impl<'r> Target<'r> {
         let api = upstream.provider.api();
         let mut own_operation = operation.at(api, encoded, is_stream_expected);
         if operation.has_model_in_path() {
-            // Google's SDKs repeat it in the body of what is embedded.
-            let is_repeated = operation.embeds_one() && edits.get("model").is_some();
-            if is_replaced && is_repeated {
-                edits.set_str("model", &format!("models/{}", model.name));
-            } else if is_replaced && facts.names_other_model(&model.name).is_some() {
-                return Err(ProxyError::ModelMismatch);
+            if is_replaced && facts.names_other_model(&model.name).is_some() {
+                // Google's API wants it repeated in some bodies. It was the path's there.
+                for (field, raw) in with_model(|field| json.get(field), &model.name) {
+                    edits.set(field, raw);
+                }
             }
             // The path is signed in Bedrock's own encoding.
             if is_replaced || api == UpstreamApi::Converse {
@@ -234,6 +227,14 @@ impl<'r> Target<'r> {
                 format!("{name}/{}", utf8_percent_encode(&self.model.name, VISIBLE))
             }
         }
+    }
+
+    /// Whether its answer is a response that is stored in an account which workspaces share.
+    pub fn stores_response(&self) -> bool {
+        let store = self.edits.as_ref().and_then(|edits| edits.get("store"));
+        self.upstream.is_inherited
+            && self.operation == Operation::Generate(Format::Responses)
+            && store != Some("false")
     }
 
     /// What admission and the ledger need to know of it.

@@ -135,6 +135,22 @@ impl BaseUrl {
         self.plain_http
     }
 
+    /// The same with another last segment of the path, such as another version. The segment has to be plain
+    /// text of a path.
+    pub fn with_last_segment(&self, segment: &str) -> Self {
+        let parent = self.path.rsplit_once('/').map_or("", |(parent, _)| parent);
+        let path = format!("{parent}/{segment}");
+        let origin =
+            self.text.len() - self.path.len() - self.query.as_ref().map_or(0, |q| q.len() + 1);
+        let mut text = self.text.get(..origin).unwrap_or_default().to_owned();
+        text.push_str(&path);
+        if let Some(query) = &self.query {
+            text.push('?');
+            text.push_str(query);
+        }
+        Self { text, path, ..self.clone() }
+    }
+
     /// The host as it stands in the URL: a name, an IPv4 address or an IPv6 address in brackets.
     pub fn host(&self) -> String {
         self.host.to_string()

@@ -28,6 +28,10 @@ def seed(running):
     policy = running.call("POST", "gateway-policies", {
         "name": "Seed", "policy_type": "spend_cap", "config": {"window": "daily", "limit_usd": 1000},
         "subject_matchers": [{"key": "user_id", "value": user["id"]}]})
+    route = running.call("POST", "gateway-policies", {
+        "name": "Seed route", "policy_type": "route_config",
+        "subject_matchers": [{"key": "workspace_id", "value": workspace.split("/")[1]}],
+        "config": {"fallbacks": [{"model_configs": [{"model_config_id": called["id"]}]}]}})
     checked = running.call("POST", f"{workspace}/model-configurations/{called['id']}/check")
     assert checked["ok"], checked
     return {
@@ -43,6 +47,7 @@ def seed(running):
             "configuration_id": patched["id"],
             "name": "LLAMA_KEY",
             "configName": called["name"],
+            "routeName": route["name"],
             "id": "tiny",
         },
     }

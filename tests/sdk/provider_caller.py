@@ -14,6 +14,9 @@ PRICES = {
     "gemini": ("0.3", "0.03", "2.5"),
     "fireworks": ("0.15", "0.15", "0.6"),
     "bedrock": ("0.5", "0.25", "2"),
+    # Bedrock under its own name, at the catalogue's prices.
+    "bedrock nova": ("0.035", "0.00875", "0.14"),
+    "bedrock claude": ("1.1", "0.11", "5.5"),
 }
 UNKNOWN_TOKENS = (None, None, None)
 
@@ -62,12 +65,13 @@ class Application:
         self.expected = collections.Counter()
 
     def key(self, provider):
-        return self.issued["key"] if self.gateway else self.stub.key(provider)
+        return self.issued["key"] if self.gateway else self.stub.key(provider.split()[0])
 
     def base_url(self, provider):
         """Without a version, and without what Bedrock has below it."""
         if self.gateway and provider == "bedrock":
             return f"{self.gateway.url}/providers/{BEDROCK_CONFIGURATION}"
+        provider = provider.split()[0]
         return f"{self.gateway.url if self.gateway else self.stub.url}/{provider}"
 
     def expect_answers(self, provider, route, times=1):
@@ -106,4 +110,4 @@ class Application:
 
 
 def upstream_name(provider):
-    return BEDROCK_CONFIGURATION if provider == "bedrock" else provider
+    return BEDROCK_CONFIGURATION if provider == "bedrock" else provider.split()[0]

@@ -1,4 +1,6 @@
 """What the official SDKs of OpenAI, Anthropic, Google and AWS see, each in its provider's own format."""
+import json
+
 import anthropic
 import boto3
 import botocore.config
@@ -286,13 +288,13 @@ def google_errors_of_the_provider(caller):
 # AWS
 
 
-def bedrock_client(caller, key=None):
+def bedrock_client(caller, key=None, provider="bedrock"):
     """Signs with keys that do not exist; the gateway's key goes beside the signature.
 
     A bearer key (`AWS_BEARER_TOKEN_BEDROCK`) could be the gateway's, but boto3 sends it over TLS only.
     """
     client = boto3.client(
-        "bedrock-runtime", endpoint_url=caller.base_url("bedrock"), region_name="us-east-1",
+        "bedrock-runtime", endpoint_url=caller.base_url(provider), region_name="us-east-1",
         aws_access_key_id="AKIASTUB", aws_secret_access_key="stub",
         config=botocore.config.Config(retries={"total_max_attempts": 1}, read_timeout=30))
 
@@ -358,3 +360,43 @@ def bedrock_errors(caller):
     assert refused.response["Error"]["Message"] == script.ERROR_MESSAGE
     failure(client.exceptions.ThrottlingException,
             lambda: client.converse_stream(**bedrock_fields(script.RATE_LIMITED)))
+
+
+@check
+def bedrock_under_its_own_name(caller):
+    caller.expect_answers("bedrock nova", "converse")
+    caller.expect_answers("bedrock nova", "converse_stream")
+    client = bedrock_client(caller, provider="bedrock nova")
+    plain = client.converse(**bedrock_fields())
+    assert plain["output"]["message"]["content"] == [{"text": ANSWER}]
+    events = list(client.converse_stream(**bedrock_fields())["stream"])
+    deltas = [event["contentBlockDelta"]["delta"]["text"] for event in events if "contentBlockDelta" in event]
+    assert tuple(deltas) == script.ANSWER
+    assert events[-1]["metadata"]["usage"]["outputTokens"] == script.OUTPUT
+
+
+@check
+def bedrock_models_in_their_own_formats(caller):
+    caller.expect_answers("bedrock nova", "invoke")
+    caller.expect_answers("bedrock claude", "invoke")
+    caller.expect_answers("bedrock claude", "invoke_stream")
+    caller.expect_refusals("bedrock claude", "invoke", 429)
+    client = bedrock_client(caller, provider="bedrock nova")
+    content = [{"text": script.QUESTION}]
+    asked = {"messages": [{"role": "user", "content": content}], "inferenceConfig": {"maxTokens": 64}}
+    answer = client.invoke_model(modelId=script.MODELS["bedrock nova"], body=json.dumps(asked))
+    assert json.load(answer["body"])["output"]["message"]["content"] == [{"text": ANSWER}]
+    model = script.MODELS["bedrock claude"]
+
+    def asking(question):
+        return json.dumps({"anthropic_version": "bedrock-2023-05-31", "max_tokens": 64,
+                           "messages": [{"role": "user", "content": question}]})
+
+    answer = client.invoke_model(modelId=model, body=asking(script.QUESTION))
+    assert json.load(answer["body"])["content"][0]["text"] == ANSWER
+    answer = client.invoke_model_with_response_stream(modelId=model, body=asking(script.QUESTION))
+    events = [json.loads(event["chunk"]["bytes"]) for event in answer["body"]]
+    deltas = [event["delta"]["text"] for event in events if event["type"] == "content_block_delta"]
+    assert tuple(deltas) == script.ANSWER
+    failure(client.exceptions.ThrottlingException,
+            lambda: client.invoke_model(modelId=model, body=asking(script.RATE_LIMITED)))

@@ -33,6 +33,8 @@ MODELS = {
     "gemini": "gemini-2.5-flash",
     "fireworks": "accounts/fireworks/models/gpt-oss-120b",
     "bedrock": "us.amazon.nova-micro-v1:0",
+    "bedrock nova": "us.amazon.nova-micro-v1:0",
+    "bedrock claude": "us.anthropic.claude-haiku-4-5-20251001-v1:0",
 }
 EMBEDDING_MODELS = {"openai": "text-embedding-3-small", "gemini": "gemini-embedding-001"}
 

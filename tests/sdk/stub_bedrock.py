@@ -1,10 +1,13 @@
-"""Bedrock's Converse: plain as JSON, streamed as AWS's binary events."""
+"""Bedrock: Converse, plain as JSON and streamed as AWS's binary events; models called in their own formats."""
+import base64
+import dataclasses
 import json
 import struct
 import urllib.parse
 import zlib
 
 import script
+import stub_anthropic
 from stub_answer import Answer, as_json
 
 ERRORS = {
@@ -25,7 +28,39 @@ def answer(request):
     match (request.method, request.path):
         case ("POST", path) if path in (f"/model/{model}/converse", f"/model/{model}/converse-stream"):
             return converse(request, path.endswith("-stream"))
+        case ("POST", path) if path == f"/model/{model}/invoke":
+            return invoke_nova(request)
+    model = urllib.parse.quote(script.MODELS["bedrock claude"], safe="")
+    match (request.method, request.path):
+        case ("POST", path) if path == f"/model/{model}/invoke":
+            return invoke_claude(request, False)
+        case ("POST", path) if path == f"/model/{model}/invoke-with-response-stream":
+            return invoke_claude(request, True)
     return error("unknown")
+
+
+def invoke_nova(request):
+    """Tells the usage in headers."""
+    answered = converse(request, False)
+    if answered.status == 200:
+        counts = {"input": script.INPUT - script.CACHED, "cache-read-input": script.CACHED, "output": script.OUTPUT}
+        answered.headers |= {f"x-amzn-bedrock-{name}-token-count": str(count) for name, count in counts.items()}
+    return answered
+
+
+def invoke_claude(request, is_stream):
+    """Anthropic's messages; in a stream, each event is wrapped in one of AWS's."""
+    body = {**request.body, "model": "claude-haiku-4-5-20251001", "stream": is_stream}
+    if body.pop("anthropic_version", None) != "bedrock-2023-05-31":
+        return error("bad_request")
+    answered = stub_anthropic.messages(dataclasses.replace(request, text=json.dumps(body)))
+    if answered.status != 200:
+        return error("bad_request" if answered.status == 400 else "rate_limited")
+    if not is_stream:
+        return answered
+    events = [piece.split(b"data: ", 1)[1].strip() for piece in answered.pieces]
+    pieces = [binary_event("chunk", {"bytes": base64.b64encode(event).decode()}) for event in events]
+    return Answer(200, {"content-type": "application/vnd.amazon.eventstream"}, pieces)
 
 
 def converse(request, is_stream):

@@ -140,6 +140,7 @@ pub(crate) fn end(start: &AttemptStart, cost: i64) -> AttemptEnd {
         usage: TokenUsage { input: Some(3), output: Some(4), ..TokenUsage::default() },
         usage_source: UsageSource::Provider,
         cost: Some(NanoUsd::from_nanos(cost)),
+        list_cost: None,
         price_version: None,
         first_byte_ms: Some(1),
         duration_ms: Some(2),

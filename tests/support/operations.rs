@@ -342,13 +342,23 @@ pub(crate) async fn example_call(tenants: &TwoTenants, operation: &Operation) ->
             of(Organization, 200, vec![("policy_id", text(&made, "id"))], sample)
         }
         "get_route_health" => {
-            let name = tenants.fresh("route ");
-            let body = json!({"name": name, "policy_type": "route_config",
-                "subject_matchers": [{"key": "workspace_id", "value": home.team.workspace_id}],
-                "config": {"fallbacks": [
-                    {"model_configs": [{"model_config_id": home.team.configuration_id}]}]}});
-            tenants.admin().post_json("/api/v1/gateway-policies", &body).await.expect(201);
+            let name = route(tenants, &home.team.configuration_id).await;
             of(Anywhere, 200, vec![workspace, ("name", name)], None)
+        }
+        "create_route_chat_completion" => {
+            let name = route(tenants, &home.team.configuration_id).await;
+            of(Workspace, 200, vec![("routeName", name)], Some(question(false)))
+        }
+        "create_route_response" => {
+            let name = route(tenants, &home.team.configuration_id).await;
+            let body = json!({"input": "Good morning?"});
+            of(Workspace, 200, vec![("routeName", name)], Some(body))
+        }
+        "create_route_message" => {
+            let claude = json!({"provider": "anthropic_compatible"});
+            let id = home.team.configure(&format!("claude {}", Uuid::now_v7()), claude).await;
+            let name = route(tenants, &id).await;
+            of(Workspace, 200, vec![("routeName", name)], Some(question(false)))
         }
         "create_model_price" => of(Organization, 201, vec![], Some(price_of(tenants))),
         "list_model_prices" => of(Organization, 200, vec![], None),
@@ -420,6 +430,16 @@ pub(crate) async fn example_call(tenants: &TwoTenants, operation: &Operation) ->
         }
         unknown => panic!("{unknown} has no example call: add one here"),
     }
+}
+
+/// Creates a route to one configuration of the home workspace; its name.
+async fn route(tenants: &TwoTenants, configuration_id: &str) -> String {
+    let name = tenants.fresh("route ");
+    let body = json!({"name": name, "policy_type": "route_config",
+        "subject_matchers": [{"key": "workspace_id", "value": tenants.home.team.workspace_id}],
+        "config": {"fallbacks": [{"model_configs": [{"model_config_id": configuration_id}]}]}});
+    tenants.admin().post_json("/api/v1/gateway-policies", &body).await.expect(201);
+    name
 }
 
 /// A spend cap for a new subject.

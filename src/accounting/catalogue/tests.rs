@@ -93,6 +93,9 @@ fn hosts_tell_their_provider() {
         ("api.deepinfra.com", Some("deepinfra")),
         ("openrouter.ai", Some("openrouter")),
         ("ours.openai.azure.com", Some("azure")),
+        ("bedrock-runtime.eu-west-1.amazonaws.com", Some("bedrock")),
+        ("us-east5-aiplatform.googleapis.com", Some("vertex")),
+        ("aiplatform.googleapis.com", Some("vertex")),
         ("api.openai.com.evil.example", None),
         ("evil-api.openai.com", None),
         ("127.0.0.1", None),
@@ -121,6 +124,19 @@ fn the_families_are_there_dates_included() {
         ("groq", "llama-3.3-70b-versatile", "llama-3.3-70b-versatile"),
         ("moonshot", "kimi-k3", "kimi-k3"),
         ("zhipu", "glm-4.6", "glm-4.6"),
+        (
+            "bedrock",
+            "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+            "*anthropic.claude-sonnet-4-5*",
+        ),
+        (
+            "bedrock",
+            "global.anthropic.claude-haiku-4-5-20251001-v1:0",
+            "global.anthropic.claude-haiku-4-5*",
+        ),
+        ("bedrock", "us.amazon.nova-micro-v1:0", "us.amazon.nova-micro-v1:0"),
+        ("vertex", "claude-sonnet-4-5@20250929", "claude-sonnet-4-5@*"),
+        ("vertex", "gemini-2.5-pro", "gemini-2.5-pro"),
     ] {
         let (found, _) = Catalogue::shipped()
             .find(provider, model)

@@ -163,6 +163,7 @@ fn put_end(end: &AttemptEnd, out: &mut Vec<u8>) {
     put_optional(end.duration_ms, out, put_number);
     put_list(&end.violated, out, |id, out| out.extend_from_slice(id.uuid().as_bytes()));
     put_optional(end.price_version.as_deref(), out, put_text);
+    put_optional(end.list_cost, out, |cost, out| put_signed(cost.nanos(), out));
 }
 
 fn put_number(mut number: u64, out: &mut Vec<u8>) {
@@ -257,6 +258,11 @@ impl<'a> Fields<'a> {
             duration_ms: self.optional(Self::number)?,
             violated: self.list(|fields| fields.id().map(Into::into))?,
             price_version: if self.0.is_empty() { None } else { self.optional(Self::text)? },
+            list_cost: if self.0.is_empty() {
+                None
+            } else {
+                self.optional(Self::signed)?.map(NanoUsd::from_nanos)
+            },
         })
     }
 

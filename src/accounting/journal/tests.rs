@@ -45,6 +45,7 @@ fn end(start: &AttemptStart) -> AttemptEnd {
         usage: TokenUsage { input: Some(12), output: Some(34), ..TokenUsage::default() },
         usage_source: UsageSource::Provider,
         cost: Some(NanoUsd::from_nanos(-7)),
+        list_cost: Some(NanoUsd::from_nanos(9)),
         price_version: Some("catalogue:1:openai/gpt-4o".to_owned()),
         first_byte_ms: Some(250),
         duration_ms: Some(1_000),

@@ -32,7 +32,7 @@ pub struct Recovered {
     pub admitted_at: DateTime<Utc>,
     /// [`AttemptOutcome::Lost`] if the process ended before the attempt did.
     pub outcome: AttemptOutcome,
-    /// What it is charged; none without a price.
+    /// What it is charged, or its list price if the caller's own subscription paid; none without a price.
     pub cost: Option<NanoUsd>,
     /// Input and output tokens.
     pub tokens: i64,
@@ -48,7 +48,7 @@ impl Recovered {
             id: entry.start.id,
             admitted_at: entry.start.admitted_at,
             outcome: entry.end.outcome,
-            cost: entry.end.cost,
+            cost: entry.end.list_cost.or(entry.end.cost),
             tokens: i64::try_from(tokens).unwrap_or(i64::MAX),
         }
     }

@@ -55,6 +55,7 @@ pub(super) fn row_of(entry: &LedgerEntry) -> NewLedgerRow {
         policies: json(&policies),
         metadata: json(&metadata),
         client_request_id: start.client_request_id.as_deref().map(clean),
+        list_cost: end.list_cost.map(|cost| cost.nanos()),
         admitted_at: start.admitted_at.max(DateTime::UNIX_EPOCH).naive_utc(),
     };
     NewLedgerRow { row, tokens: end.usage, metadata }

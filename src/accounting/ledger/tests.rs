@@ -44,6 +44,7 @@ fn end(start: &AttemptStart) -> AttemptEnd {
         usage: TokenUsage::default(),
         usage_source: UsageSource::Provider,
         cost: Some(NanoUsd::from_nanos(7)),
+        list_cost: None,
         price_version: None,
         first_byte_ms: None,
         duration_ms: None,

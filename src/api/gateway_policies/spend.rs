@@ -23,6 +23,8 @@ type Window = (NaiveDateTime, NaiveDateTime);
 struct SpendQuery {
     window: Window,
     matchers: Matchers,
+    /// Whether what callers' own subscriptions paid counts at its list price.
+    with_subscriptions: bool,
 }
 
 /// The spend of each policy's subjects in the present window of its first limit, in the order of the
@@ -39,7 +41,7 @@ pub(super) async fn current_spend(
     // One query for each window, and one for each key of metadata in it.
     let mut windows: BTreeSet<Window> = BTreeSet::new();
     let mut headers: BTreeMap<(Window, String), BTreeSet<String>> = BTreeMap::new();
-    for SpendQuery { window, matchers } in queries.iter().flatten() {
+    for SpendQuery { window, matchers, .. } in queries.iter().flatten() {
         match matchers.headers().iter().next() {
             None => {
                 windows.insert(*window);
@@ -68,13 +70,14 @@ pub(super) async fn current_spend(
         });
         by_header.insert((window, key), by_value);
     }
-    let sum = |SpendQuery { window, matchers }: &SpendQuery| match matchers.headers().iter().next()
-    {
-        None => by_window.get(window)?.as_ref().map(|spent| spent.sum(organization_id, matchers)),
+    let sum = |query: &SpendQuery| match query.matchers.headers().iter().next() {
+        None => {
+            by_window.get(&query.window)?.as_ref().map(|spent| spent.sum(organization_id, query))
+        }
         Some((key, values)) => {
-            let by_value = by_header.get(&(*window, key.clone()))?.as_ref()?;
+            let by_value = by_header.get(&(query.window, key.clone()))?.as_ref()?;
             let spent = values.iter().filter_map(|value| by_value.get(value));
-            Some(total(spent.map(|spent| spent.sum(organization_id, matchers))))
+            Some(total(spent.map(|spent| spent.sum(organization_id, query))))
         }
     };
     Ok(queries.iter().map(|query| query.as_ref().and_then(sum)).collect())
@@ -84,16 +87,17 @@ fn spend_query(row: &GatewayPolicyRow, now: DateTime<Utc>) -> Option<SpendQuery>
     if row.policy_type != PolicyType::SpendCap {
         return None;
     }
-    let Ok(PolicyConfig::Spend(limits)) = PolicyConfig::parse(row.policy_type, &row.config) else {
+    let Ok(PolicyConfig::Spend(cap)) = PolicyConfig::parse(row.policy_type, &row.config) else {
         return None;
     };
-    let window = limits.first()?.window;
+    let window = cap.limits.first()?.window;
     let matchers = stored_matchers(row).ok()?;
     match Audience::parse(row.policy_type, &matchers) {
         Ok((Audience::Matching(matchers), _)) if matchers.headers().len() <= 1 => {
             Some(SpendQuery {
                 window: (window.start(now).naive_utc(), window.end(now).naive_utc()),
                 matchers,
+                with_subscriptions: cap.include_subscriptions,
             })
         }
         _ => None,
@@ -130,7 +134,8 @@ impl SubjectSpends {
 
     /// The spend of the subjects that match. There may be thousands of policies, each for one of thousands
     /// of subjects, so an index is used to visit only subjects that can match.
-    fn sum(&self, organization_id: OrganizationId, matchers: &Matchers) -> NanoUsd {
+    fn sum(&self, organization_id: OrganizationId, query: &SpendQuery) -> NanoUsd {
+        let SpendQuery { matchers, with_subscriptions, .. } = query;
         fn indices<K: Hash + Eq>(map: &HashMap<K, Vec<usize>>, wanted: &[K]) -> Option<Vec<usize>> {
             if wanted.is_empty() {
                 return None;
@@ -146,7 +151,8 @@ impl SubjectSpends {
                 api_key_id: Some(group.api_key_id),
                 metadata: &none,
             };
-            matchers.matches_ids(&subject).then_some(group.cost)
+            let paid = if *with_subscriptions { group.subscription_cost } else { NanoUsd::ZERO };
+            matchers.matches_ids(&subject).then(|| group.cost + paid)
         };
         let indices = indices(&self.by_key, matchers.api_key_ids())
             .or_else(|| indices(&self.by_user, matchers.user_ids()))

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::api::routes::Operation;
 
 /// The parameters of paths: name, schema, description.
-const PATH_PARAMETERS: [(&str, &str, &str); 12] = [
+const PATH_PARAMETERS: [(&str, &str, &str); 13] = [
     ("organization_id", "OrganizationId", "The organization"),
     ("workspace_id", "WorkspaceId", "The workspace"),
     ("user_id", "UserId", "The user"),
@@ -21,6 +21,11 @@ const PATH_PARAMETERS: [(&str, &str, &str); 12] = [
         "configName",
         "ConfigurationName",
         "A model configuration's name, percent-encoded as one segment",
+    ),
+    (
+        "routeName",
+        "ConfigurationName",
+        "The name of a policy of the type `route_config`, percent-encoded as one segment",
     ),
     ("id", "UpstreamModelName", "The upstream's name of the model, as one segment"),
 ];

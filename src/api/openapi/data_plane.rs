@@ -28,7 +28,7 @@ struct GatewayErrorBody {
 
 /// The operations of the data plane.
 pub(super) fn operations() -> Vec<Operation> {
-    let all: [&dyn OpenApiFactory; 14] = [
+    let all: [&dyn OpenApiFactory; 17] = [
         &__path_create_chat_completion_of_any_model,
         &__path_create_response_of_any_model,
         &__path_create_message_of_any_model,
@@ -39,6 +39,9 @@ pub(super) fn operations() -> Vec<Operation> {
         &__path_create_embedding,
         &__path_create_message,
         &__path_count_message_tokens,
+        &__path_create_route_chat_completion,
+        &__path_create_route_response,
+        &__path_create_route_message,
         &__path_list_models,
         &__path_get_model,
         &__path_list_usable_models,
@@ -229,6 +232,61 @@ fn create_message() {}
     responses((status = 200, description = "The upstream's answer", body = Object)),
 )]
 fn count_message_tokens() {}
+
+/// Create a chat completion on a route
+///
+/// The same at the targets of a fallback chain, one after the other until one answers: that of the chain
+/// whose alias is the `model`, or else of the route's first chain.
+#[utoipa::path(
+    post,
+    path = "/routes/{routeName}/v1/chat/completions",
+    request_body(
+        content = Object,
+        description = "As the upstream's API defines it",
+        example = json!({"model": "smart", "messages": [{"role": "user", "content": "Hello"}]}),
+    ),
+    responses((status = 200, description = "The upstream's answer", content(
+        (Object = "application/json"),
+        (String = "text/event-stream"),
+    ))),
+)]
+fn create_route_chat_completion() {}
+
+/// Create a response on a route
+///
+/// OpenAI's responses, at the targets of a fallback chain.
+#[utoipa::path(
+    post,
+    path = "/routes/{routeName}/v1/responses",
+    request_body(
+        content = Object,
+        description = "As the upstream's API defines it",
+        example = json!({"model": "smart", "input": "Hello"}),
+    ),
+    responses((status = 200, description = "The upstream's answer", content(
+        (Object = "application/json"),
+        (String = "text/event-stream"),
+    ))),
+)]
+fn create_route_response() {}
+
+/// Create a message on a route
+///
+/// Anthropic's messages, at the targets of a fallback chain.
+#[utoipa::path(
+    post,
+    path = "/routes/{routeName}/v1/messages",
+    request_body(
+        content = Object,
+        description = "As the upstream's API defines it",
+        example = json!({"model": "smart", "max_tokens": 100, "messages": [{"role": "user", "content": "Hello"}]}),
+    ),
+    responses((status = 200, description = "The upstream's answer", content(
+        (Object = "application/json"),
+        (String = "text/event-stream"),
+    ))),
+)]
+fn create_route_message() {}
 
 /// List the upstream's models
 ///

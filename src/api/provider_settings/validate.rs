@@ -7,7 +7,7 @@ use crate::domain::model_configuration::HeaderTemplate;
 use crate::domain::provider::Provider;
 use crate::domain::provider_settings::ProviderSettings;
 use crate::domain::scope::Owner;
-use crate::providers::cloud::credential_sets;
+use crate::providers::cloud::usual_secret_names;
 
 /// The largest number of headers, as for model configurations.
 const MAX_HEADERS: usize = 32;
@@ -28,11 +28,16 @@ pub(super) fn check(
     };
     headers(&mut settings, &mut add);
     connection(provider, &settings.connection, &mut add);
-    if settings.secret_name.is_some() && !credential_sets(provider).is_empty() {
+    let usual = usual_secret_names(provider);
+    if settings.secret_name.is_some() && !usual.is_empty() {
         add(
             "secret_name".to_owned(),
-            "can't be set: the secrets of this provider keep their names",
+            "can't be set: this provider has several secrets, see secret_names",
         );
+    }
+    for name in settings.secret_names.keys().filter(|name| !usual.contains(&name.as_str())) {
+        let field = format!("secret_names.{name}");
+        add(field, "is not the usual name of a secret that this provider can be called with");
     }
     let is_organization = matches!(owner, Owner::Organization(_));
     if !is_organization && !settings.unmetered_endpoints.is_empty() {
@@ -138,6 +143,10 @@ mod tests {
         let settings = json!({"subscription_pass_through": true});
         assert!(wrong(Provider::Anthropic, settings.clone()).is_empty());
         assert_eq!(wrong(Provider::Openai, settings), ["subscription_pass_through"]);
+        let renamed = json!({"secret_names": {"AWS_ACCESS_KEY_ID": "TEAM_ID"}});
+        assert!(wrong(Provider::Bedrock, renamed.clone()).is_empty());
+        assert_eq!(wrong(Provider::Openai, renamed), ["secret_names.AWS_ACCESS_KEY_ID"]);
+        assert_eq!(wrong(Provider::Azure, json!({"secret_name": "A"})), ["secret_name"]);
         let settings = json!({"unmetered_endpoints": [
             {"method": "GET", "path": "/files"}, {"method": "GET", "path": "/organization/costs"}]});
         assert_eq!(wrong(Provider::Openai, settings), ["unmetered_endpoints[1].path"]);

@@ -20,6 +20,8 @@ pub struct SubjectSpend {
     pub user_id: Option<UserId>,
     pub api_key_id: ApiKeyId,
     pub cost: NanoUsd,
+    /// The list price of what the callers' own subscriptions paid.
+    pub subscription_cost: NanoUsd,
 }
 
 #[derive(QueryableByName)]
@@ -34,6 +36,8 @@ struct SpendRow {
     value: String,
     #[diesel(sql_type = BigInt)]
     cost: i64,
+    #[diesel(sql_type = BigInt)]
+    subscription_cost: i64,
 }
 
 impl From<SpendRow> for SubjectSpend {
@@ -43,6 +47,7 @@ impl From<SpendRow> for SubjectSpend {
             user_id: row.user_id.parse().ok(),
             api_key_id: row.api_key_id,
             cost: NanoUsd::from_nanos(row.cost),
+            subscription_cost: NanoUsd::from_nanos(row.subscription_cost),
         }
     }
 }
@@ -58,7 +63,8 @@ pub async fn sum_spend_by_subject(
     for range in RollupRange::split(from, Some(until)) {
         let mut sql = Sql::of(conn);
         sql.push("SELECT workspace_id, user_id, api_key_id, CAST('' AS text) AS value, ");
-        sql.sum("cost").push(" AS cost FROM usage_rollups WHERE metadata_key = '' AND ");
+        sql.sum("cost").push(" AS cost, ").sum("subscription_cost");
+        sql.push(" AS subscription_cost FROM usage_rollups WHERE metadata_key = '' AND ");
         range.bind(&mut sql);
         sql.and_is("organization_id", Some(organization_id));
         sql.push(" GROUP BY workspace_id, user_id, api_key_id");
@@ -83,7 +89,8 @@ pub async fn sum_spend_by_metadata(
         for values in values.chunks(MAX_LISTED) {
             let mut sql = Sql::of(conn);
             sql.push("SELECT workspace_id, user_id, api_key_id, metadata_value AS value, ");
-            sql.sum("cost").push(" AS cost FROM usage_rollups WHERE metadata_key <> '' AND ");
+            sql.sum("cost").push(" AS cost, ").sum("subscription_cost");
+            sql.push(" AS subscription_cost FROM usage_rollups WHERE metadata_key <> '' AND ");
             range.bind(&mut sql);
             sql.and_is("organization_id", Some(organization_id)).and_is("metadata_key", Some(key));
             sql.and_one_of("metadata_value", values);

@@ -22,7 +22,7 @@ const BEFORE: &str = "INSERT OR FAIL INTO ledger (id, organization_id, workspace
                       attempt, api_key_id, user_id, configuration_id, configuration, route, \
                       model_asked, model, model_used, status, outcome, code, tokens, \
                       usage_source, cost, price_version, first_byte_ms, duration_ms, policies, \
-                      metadata, client_request_id, admitted_at) VALUES ";
+                      metadata, client_request_id, admitted_at, list_cost) VALUES ";
 const AFTER: &str = " ON CONFLICT (id) DO NOTHING";
 
 /// Writes the rows that are not there yet, and tells which were. After an error the transaction has to be
@@ -113,6 +113,7 @@ fn push_values<'b>(
         metadata,
         client_request_id,
         admitted_at: _,
+        list_cost,
     } = row;
     out.push_bind_param::<Text, _>(id)?;
     push::<Text, _>(out, organization_id)?;
@@ -139,7 +140,8 @@ fn push_values<'b>(
     push::<Text, _>(out, policies)?;
     push::<Text, _>(out, metadata)?;
     push::<Nullable<Text>, _>(out, client_request_id)?;
-    push::<Text, _>(out, admitted_at)
+    push::<Text, _>(out, admitted_at)?;
+    push::<Nullable<BigInt>, _>(out, list_cost)
 }
 
 fn push<'b, ST, T>(out: &mut AstPass<'_, 'b, Sqlite>, value: &'b T) -> QueryResult<()>
@@ -207,6 +209,7 @@ mod tests {
             metadata: text("metadata"),
             client_request_id: Some(text("client request")),
             admitted_at,
+            list_cost: Some(5),
         }
     }
 

@@ -22,7 +22,7 @@ use crate::domain::tokens::{KINDS, TokenTotals};
 /// good, because of one upstream that reports absurd numbers.
 pub(super) const MAX_SUM: i64 = i64::MAX / 2;
 
-/// Rows in one statement: each has 23 values, and PostgreSQL takes 65,535.
+/// Rows in one statement: each has 24 values, and PostgreSQL takes 65,535.
 const ROWS_A_STATEMENT: usize = 1_000;
 
 /// Whom and what a sum is of: the key of a row.
@@ -54,23 +54,27 @@ pub(super) struct Sums {
     pub(super) tokens: [i64; KINDS],
     pub(super) cost: i64,
     pub(super) unknown_costs: i64,
+    pub(super) subscription_cost: i64,
 }
 
 impl Sums {
     /// The columns, in the order of [`Self::values`].
     fn columns() -> impl Iterator<Item = &'static str> {
         let counts = ["requests", "attempts", "errors", "blocks"];
-        counts.into_iter().chain(TokenTotals::COLUMNS).chain(["cost", "unknown_costs"])
+        let costs = ["cost", "unknown_costs", "subscription_cost"];
+        counts.into_iter().chain(TokenTotals::COLUMNS).chain(costs)
     }
 
     fn values(&self) -> impl Iterator<Item = &i64> {
         let counts = [&self.requests, &self.attempts, &self.errors, &self.blocks];
-        counts.into_iter().chain(&self.tokens).chain([&self.cost, &self.unknown_costs])
+        let costs = [&self.cost, &self.unknown_costs, &self.subscription_cost];
+        counts.into_iter().chain(&self.tokens).chain(costs)
     }
 
     fn values_mut(&mut self) -> impl Iterator<Item = &mut i64> {
         let counts = [&mut self.requests, &mut self.attempts, &mut self.errors, &mut self.blocks];
-        counts.into_iter().chain(&mut self.tokens).chain([&mut self.cost, &mut self.unknown_costs])
+        let costs = [&mut self.cost, &mut self.unknown_costs, &mut self.subscription_cost];
+        counts.into_iter().chain(&mut self.tokens).chain(costs)
     }
 
     /// Adds what other rows count for.

@@ -29,6 +29,7 @@ impl Sums {
             tokens: tokens.counts().map(count),
             cost: row.cost.unwrap_or(0).clamp(0, MAX_SUM),
             unknown_costs: one(!blocked && row.cost.is_none()),
+            subscription_cost: row.list_cost.unwrap_or(0).clamp(0, MAX_SUM),
         }
     }
 }

@@ -27,6 +27,8 @@ pub struct SpendConditions {
     pub metadata: Vec<(String, Vec<String>)>,
     /// With this policy among those that matched.
     pub policy: Option<PolicyId>,
+    /// Whether what callers' own subscriptions paid counts at its list price.
+    pub with_subscriptions: bool,
 }
 
 #[derive(QueryableByName)]
@@ -75,7 +77,7 @@ impl SpendQuery<'_> {
         let mut spent = NanoUsd::ZERO;
         for range in self.ranges() {
             let mut sql = Sql::of(conn);
-            sql.push("SELECT ").sum("cost").push(" AS cost FROM usage_rollups");
+            sql.push("SELECT ").sum(self.rollup_cost()).push(" AS cost FROM usage_rollups");
             if !self.conditions.keys.is_empty() {
                 sql.by_index("usage_rollups_key");
             } else if !self.conditions.users.is_empty() {
@@ -100,7 +102,7 @@ impl SpendQuery<'_> {
         for range in self.ranges() {
             for some in values.chunks(MAX_LISTED) {
                 let mut sql = Sql::of(conn);
-                sql.push("SELECT ").sum("cost").push(" AS cost");
+                sql.push("SELECT ").sum(self.rollup_cost()).push(" AS cost");
                 self.push_from_tagged(&mut sql, range);
                 sql.and_is("metadata_key", Some(key)).and_one_of("metadata_value", some);
                 spent += total(sql, conn).await?;
@@ -139,7 +141,11 @@ impl SpendQuery<'_> {
         let mut spent = NanoUsd::ZERO;
         for workspace in workspaces {
             let mut sql = Sql::of(conn);
-            sql.push("SELECT ").sum("cost").push(" AS cost FROM ledger");
+            let cost = match self.conditions.with_subscriptions {
+                true => "(COALESCE(cost, 0) + COALESCE(list_cost, 0))",
+                false => "cost",
+            };
+            sql.push("SELECT ").sum(cost).push(" AS cost FROM ledger");
             sql.by_index(match self.conditions.keys.is_empty() {
                 true => "ledger_workspace",
                 false => "ledger_key",
@@ -164,6 +170,14 @@ impl SpendQuery<'_> {
             spent += total(sql, conn).await?;
         }
         Ok(spent)
+    }
+
+    /// The costs in a roll-up. Neither of them is more than half of the largest number.
+    fn rollup_cost(&self) -> &'static str {
+        match self.conditions.with_subscriptions {
+            true => "(cost + subscription_cost)",
+            false => "cost",
+        }
     }
 
     fn ranges(&self) -> Vec<RollupRange> {

@@ -1,5 +1,7 @@
 //! The entries of built-in providers.
 
+use std::collections::BTreeMap;
+
 use actix_web::http::header::HeaderName;
 use quick_cache::sync::Cache;
 use smallvec::SmallVec;
@@ -12,6 +14,7 @@ use crate::db::{Conn, DbError};
 use crate::domain::connection::Connection;
 use crate::domain::ids::SecretId;
 use crate::domain::model_configuration::{HeaderTemplate, StreamUsage, Timeouts};
+use crate::domain::names::SecretName;
 use crate::domain::provider::UpstreamId;
 use crate::domain::scope::{Owner, WorkspaceScope};
 use crate::providers::built_in::{BuiltInProvider, ProviderAddress};
@@ -26,25 +29,34 @@ pub struct CloudAccess {
     pub origins: CloudOrigins,
     /// The first credential whose secrets are all there, or else the one of which most are.
     pub credential: &'static CredentialSet,
+    /// The names of secrets that have another than the usual one, by the usual one.
+    names: BTreeMap<String, SecretName>,
     missing: Option<&'static str>,
 }
 
 impl CloudAccess {
     /// The first secret that the credential needs and that is not there.
-    pub(super) fn missing_secret(&self) -> Option<&'static str> {
-        self.missing
+    pub(super) fn missing_secret(&self) -> Option<&str> {
+        self.missing.map(|usual| self.stored_name(usual))
+    }
+
+    /// The name that the secret with this usual name is stored under.
+    pub fn stored_name<'n>(&'n self, usual: &'n str) -> &'n str {
+        self.names.get(usual).map_or(usual, SecretName::as_str)
     }
 
     /// The secret that the provider refuses if it refuses the credential.
-    pub(super) fn secret_name(&self) -> Option<&'static str> {
-        self.credential.required.first().copied()
+    pub(super) fn secret_name(&self) -> Option<&str> {
+        self.credential.required.first().map(|usual| self.stored_name(usual))
     }
 
     fn choose(
         sets: &'static [CredentialSet],
         (origins, connection): (&CloudOrigins, Connection),
-        has: impl Fn(&str) -> bool,
+        names: BTreeMap<String, SecretName>,
+        is_there: impl Fn(&str) -> bool,
     ) -> Option<Self> {
+        let has = |usual: &str| is_there(names.get(usual).map_or(usual, SecretName::as_str));
         let is_missing = |name: &&&'static str| !stands_in(&connection, name) && !has(name);
         let missing = |set: &CredentialSet| set.required.iter().find(is_missing).copied();
         let found = |set: &&CredentialSet| set.required.iter().filter(|name| has(name)).count();
@@ -52,7 +64,7 @@ impl CloudAccess {
         // Of two with as many secrets, the first.
         let credential = complete.or_else(|| sets.iter().rev().max_by_key(found))?;
         let missing = missing(credential);
-        Some(Self { origins: origins.clone(), credential, missing, connection })
+        Some(Self { origins: origins.clone(), credential, names, missing, connection })
     }
 }
 
@@ -104,7 +116,8 @@ pub(in crate::directory) async fn load_provider(
         ProviderAddress::Cloud(origins) => {
             let has = |name: &str| rows.iter().any(|row| row.name.as_str() == name);
             let sets = credential_sets(provider);
-            let access = CloudAccess::choose(sets, (origins, settings.connection), has)
+            let (connection, names) = (settings.connection, settings.secret_names);
+            let access = CloudAccess::choose(sets, (origins, connection), names, has)
                 .ok_or_else(|| internal(&"it has no credential"))?;
             (Address::Cloud(Box::new(access)), Vec::new())
         }
@@ -155,8 +168,8 @@ mod tests {
     ) -> (CredentialKind, Option<&'static str>) {
         let sets = credential_sets(provider);
         let origins = CloudOrigins::default();
-        let access =
-            CloudAccess::choose(sets, (&origins, connection), |name| there.contains(&name));
+        let has = |name: &str| there.contains(&name);
+        let access = CloudAccess::choose(sets, (&origins, connection), BTreeMap::new(), has);
         let access = access.unwrap();
         (access.credential.kind, access.missing)
     }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::{
     InvalidField, Models, PolicyConfig, PolicyFamily, PolicyType, ProviderAccess, RateLimit,
-    RateMetric, SpendLimit,
+    RateMetric, SpendCap, SpendLimit,
 };
 use crate::domain::money::NanoUsd;
 use crate::domain::window::{RateWindow, SpendWindow};
@@ -81,11 +81,17 @@ impl Parser {
         None
     }
 
-    fn spend(&mut self, config: &Value) -> Option<Vec<SpendLimit>> {
+    fn spend(&mut self, config: &Value) -> Option<SpendCap> {
+        const SUBSCRIPTIONS: &str = "include_subscriptions";
         let fields = self.object(config, "config")?;
+        let include_subscriptions = match fields.get(SUBSCRIPTIONS) {
+            None => false,
+            Some(Value::Bool(value)) => *value,
+            Some(_) => self.invalid(format!("config.{SUBSCRIPTIONS}"), "must be true or false")?,
+        };
         if fields.contains_key("limits") || fields.get("version").is_some_and(|v| !is_number(v, 1))
         {
-            self.check_names(fields, "config", &["version", "limits"]);
+            self.check_names(fields, "config", &["version", "limits", SUBSCRIPTIONS]);
             self.check_version(fields, 2);
             let limits = self.list(fields, "limits", SpendWindow::ALL.len())?;
             let limits = self.each(limits, |parser, item, path| {
@@ -99,10 +105,11 @@ impl Parser {
                 "window",
                 "each window may be limited once",
             );
-            return Some(limits);
+            return Some(SpendCap { limits, include_subscriptions });
         }
-        self.check_names(fields, "config", &["version", "window", "limit_usd"]);
-        self.spend_limit(fields, "config").map(|limit| vec![limit])
+        self.check_names(fields, "config", &["version", "window", "limit_usd", SUBSCRIPTIONS]);
+        let limit = self.spend_limit(fields, "config")?;
+        Some(SpendCap { limits: vec![limit], include_subscriptions })
     }
 
     fn spend_limit(&mut self, fields: &Map<String, Value>, path: &str) -> Option<SpendLimit> {

@@ -7,6 +7,7 @@ use super::*;
 const KEEP: Keep = Keep {
     names: &MemberNames::USUAL,
     usage: 64,
+    id: 100,
     model: 16,
     choices: 8,
     kind: 8,

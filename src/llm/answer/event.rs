@@ -40,6 +40,7 @@ pub(in crate::llm) struct EventContent {
     pub(in crate::llm) is_usage_event: bool,
     pub(in crate::llm) usage: Option<ReportedUsage>,
     pub(in crate::llm) model: Option<String>,
+    pub(in crate::llm) response_id: Option<String>,
 }
 
 /// Whether the text holds a key `usage` with an object, at whatever level. Streams with usage asked
@@ -97,6 +98,8 @@ pub(in crate::llm) struct NamedEvent<'a> {
     #[serde(borrow)]
     model: Option<&'a RawValue>,
     #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
     error: Option<&'a RawValue>,
     /// The answer, in responses.
     #[serde(borrow)]
@@ -121,7 +124,11 @@ impl<'a> NamedEvent<'a> {
     /// Adds what the event and the answer in it say of an error, usage and model.
     pub(in crate::llm) fn add_to(self, content: &mut EventContent, format: Format) {
         let answer = self.response.or(self.message);
-        let answer = answer.and_then(|raw| parse_object(raw.get().as_bytes()));
+        let answer: Option<Self> = answer.and_then(|raw| parse_object(raw.get().as_bytes()));
+        if format == Format::Responses {
+            let id = answer.as_ref().and_then(|answer| answer.id);
+            content.response_id = id.and_then(|raw| model_name(raw.get()));
+        }
         for part in [Some(self), answer].into_iter().flatten() {
             content.is_error |= part.error.is_some_and(|raw| is_error(raw.get().bytes()));
             let usage = part.usage.and_then(|raw| format.parse_usage(raw.get()));

@@ -1,7 +1,7 @@
 //! Reads an event while it comes, in constant memory: one that is too long to be kept until its end,
 //! or whose end has not come yet and that may be the one that is to be withheld.
 
-use super::plain::{MODEL_BYTES, STATE_BYTES, USAGE_BYTES};
+use super::plain::{MODEL_BYTES, STATE_BYTES, USAGE_BYTES, id_bytes};
 use crate::json::scanner::{Keep, MemberNames, TopLevelScanner};
 use crate::llm::chat::may_become_usage_event;
 use crate::llm::format::Format;
@@ -13,6 +13,7 @@ const FOR_WITHHOLDING: Keep = Keep {
     names: &MemberNames::USUAL,
     usage: STATE_BYTES,
     model: 0,
+    id: 0,
     choices: STATE_BYTES,
     kind: 0,
     state: 0,
@@ -25,6 +26,7 @@ pub(super) fn for_reading(format: Format) -> Keep {
         names: format.member_names(),
         usage: USAGE_BYTES,
         model: MODEL_BYTES,
+        id: id_bytes(format),
         choices: STATE_BYTES,
         kind: 64,
         state: STATE_BYTES,

@@ -10,6 +10,11 @@ use crate::llm::usage::{ReportedUsage, model_name};
 /// Known `usage` objects have some hundred bytes.
 pub(super) const USAGE_BYTES: usize = 16 * 1024;
 pub(super) const MODEL_BYTES: usize = 1024;
+/// How much of an answer's id is kept: only those of responses are used.
+pub(super) fn id_bytes(format: Format) -> usize {
+    if format == Format::Responses { 300 } else { 0 }
+}
+
 /// Enough to tell an empty array from others, and an object from `null`, however they are indented.
 pub(super) const STATE_BYTES: usize = 64;
 
@@ -31,6 +36,7 @@ impl PlainAnswer {
             names: format.member_names(),
             usage: USAGE_BYTES,
             model: MODEL_BYTES,
+            id: id_bytes(format),
             choices: STATE_BYTES,
             kind: 0,
             state: STATE_BYTES,
@@ -86,6 +92,7 @@ impl PlainAnswer {
             usage: self.usage(),
             model: self.scanner.model.value().and_then(model_name),
             content: self.content(),
+            response_id: self.scanner.id.value().and_then(model_name),
         }
     }
 

@@ -354,6 +354,9 @@ impl StreamContents {
         if self.observed.model.is_none() {
             self.observed.model = content.model;
         }
+        if self.observed.response_id.is_none() {
+            self.observed.response_id = content.response_id;
+        }
         content.is_usage_event
     }
 

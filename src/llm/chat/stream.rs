@@ -279,7 +279,8 @@ mod tests {
     fn a_long_usage_event_is_known_at_its_end() {
         let names = &MemberNames::USUAL;
         let (usage, choices) = (64, 64);
-        let keep = Keep { names, usage, model: 0, choices, kind: 0, state: 0, response: false };
+        let keep =
+            Keep { names, usage, model: 0, id: 0, choices, kind: 0, state: 0, response: false };
         let is = |json: &str| {
             let mut members = TopLevelScanner::new(keep);
             members.feed(json.as_bytes());

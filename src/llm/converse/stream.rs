@@ -1,5 +1,5 @@
 //! The events of a stream: `messageStart`, blocks of content, `messageStop`, and the usage in `metadata`
-//! after it. An exception ends it early.
+//! after it, with which every stream ends. An exception ends it early.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -20,7 +20,7 @@ struct Metadata<'a> {
 impl EventContent {
     fn of_conversation(name: &str) -> Self {
         Self {
-            is_terminal: name == "messageStop",
+            is_terminal: name == "metadata",
             is_answer: matches!(name, "contentBlockStart" | "contentBlockDelta"),
             is_error: name.ends_with("Exception") || name == "error",
             ..Self::default()

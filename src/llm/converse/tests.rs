@@ -110,6 +110,27 @@ fn a_stream_without_its_end_is_cut_short() {
 }
 
 #[test]
+fn a_stream_that_ends_before_its_usage_is_cut_short() {
+    let (stream, _) = recorded().swap_remove(0);
+    let answer = pass(without_last_message(&stream), &[100]);
+    assert!(answer.is_cut_short() && !answer.is_terminal());
+    assert_eq!(answer.observed().usage, None);
+}
+
+/// The stream up to its last message. Each begins with its length.
+fn without_last_message(stream: &[u8]) -> &[u8] {
+    let mut at = 0;
+    loop {
+        let length = u32::from_be_bytes(*stream[at..].first_chunk().unwrap());
+        let next = at + usize::try_from(length).unwrap();
+        if next == stream.len() {
+            return &stream[..at];
+        }
+        at = next;
+    }
+}
+
+#[test]
 fn an_exception_and_damage_are_failures() {
     let (stream, _) = recorded().swap_remove(0);
     let exception = exception_message("throttlingException", "{\"message\":\"slow\"}");

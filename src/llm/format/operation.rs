@@ -203,11 +203,6 @@ impl Operation {
         matches!(self, Self::CountTokens | Self::Gemini { method: GeminiMethod::CountTokens, .. })
     }
 
-    /// Whether it is Google's `embedContent`, whose body may repeat the model of its path.
-    pub fn embeds_one(&self) -> bool {
-        matches!(self, Self::Gemini { method: GeminiMethod::EmbedContent, .. })
-    }
-
     /// Whether it asks for a stream, given the raw value of the body's `stream`.
     pub fn asks_for_stream(&self, field: Option<&str>) -> bool {
         match self {

@@ -2,12 +2,14 @@
 
 mod error;
 mod method;
+mod named_model;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod usage;
 
 pub use method::GeminiMethod;
+pub use named_model::with_model;
 
 pub(super) use error::{error_body, error_event};
 pub(super) use stream::{read_event, read_long_event};

@@ -52,6 +52,8 @@ pub(in crate::llm) fn read_long_event(
         text.count_unseen(length);
     }
     let mut content = EventContent::named(name);
+    let id = members.response().and_then(|response| response.id.value());
+    content.response_id = id.and_then(model_name);
     for part in [Some(members), members.response()].into_iter().flatten() {
         content.is_error |= is_error(part.error.beginning());
         let usage = part.usage.value().and_then(|raw| Format::Responses.parse_usage(raw));

@@ -16,7 +16,9 @@ pub(super) fn claims_of(
 ) -> Claims {
     let mut list = ClaimList::new();
     for (policy, one) in matched.iter().enumerate() {
-        for (place, own) in one.policy.limits.iter().enumerate() {
+        let is_capped = one.policy.caps(request.bound.metering);
+        let limits = one.policy.limits.iter().enumerate();
+        for (place, own) in limits.filter(|(_, own)| is_capped || !own.limit.is_spend()) {
             let claim = Claim {
                 counter: one.counter(own),
                 limit: if one.is_enforced { own.limit } else { own.limit.unlimited() },

@@ -64,6 +64,14 @@ pub(super) struct OnlyCounter {
     pub(super) keeps_window: bool,
 }
 
+/// What a counter counts.
+#[derive(Clone, Copy)]
+pub(super) struct Counted<'c> {
+    pub(super) requests: &'c CountedRequests<'c>,
+    /// Whether what callers' own subscriptions paid counts at its list price.
+    pub(super) with_subscriptions: bool,
+}
+
 impl PastSpendReader {
     pub(super) fn new(database: Database, flush_ledger: FlushLedger) -> Self {
         Self {
@@ -81,13 +89,13 @@ impl PastSpendReader {
         organization_id: OrganizationId,
         at: DateTime<Utc>,
         claim: &Claim,
-        counted: &CountedRequests<'_>,
+        counted: Counted<'_>,
         only_counter: Option<OnlyCounter>,
     ) -> Result<NanoUsd, String> {
         let Limit::Spend { window, .. } = claim.limit else { return Ok(NanoUsd::ZERO) };
         let from = window.start(at);
         let own = self.organization(organization_id);
-        if only_counter.is_some_and(|only| own.has_counted_since(&only, counted, from)) {
+        if only_counter.is_some_and(|only| own.has_counted_since(&only, counted.requests, from)) {
             return Ok(NanoUsd::ZERO);
         }
         let key = (organization_id, claim.counter, from);
@@ -116,7 +124,7 @@ impl PastSpendReader {
         &self,
         own: &Organization,
         organization_id: OrganizationId,
-        counted: &CountedRequests<'_>,
+        counted: Counted<'_>,
         from: DateTime<Utc>,
     ) -> Result<NanoUsd, String> {
         own.check_last_failure()?;
@@ -137,11 +145,12 @@ impl PastSpendReader {
     async fn read(
         &self,
         organization_id: OrganizationId,
-        counted: &CountedRequests<'_>,
+        counted: Counted<'_>,
         from: DateTime<Utc>,
     ) -> Result<NanoUsd, String> {
         (self.flush_ledger)().await?;
-        let conditions = conditions(counted)?;
+        let Counted { requests, with_subscriptions } = counted;
+        let conditions = SpendConditions { with_subscriptions, ..conditions(requests)? };
         let from = from.naive_utc();
         let spent: Result<NanoUsd, DbError> = self
             .database

@@ -43,13 +43,19 @@ fn lookup(organization: u128, counter: u128, at: &str) -> SpendLookup {
 
 const NOON: &str = "2026-03-04T12:00:00Z";
 
+fn counted<'c>(requests: &'c CountedRequests<'c>) -> Counted<'c> {
+    Counted { requests, with_subscriptions: false }
+}
+
 async fn ask(
     reader: &PastSpendReader,
     lookup: &SpendLookup,
     version: Option<u64>,
 ) -> Result<NanoUsd, String> {
     let only = version.map(|version| OnlyCounter { version, now: lookup.at, keeps_window: true });
-    reader.before(lookup.organization_id, lookup.at, &lookup.claim, &one_child(), only).await
+    reader
+        .before(lookup.organization_id, lookup.at, &lookup.claim, counted(&one_child()), only)
+        .await
 }
 
 fn one_child() -> CountedRequests<'static> {
@@ -102,11 +108,11 @@ async fn what_may_have_been_counted_elsewhere_is_read() {
     let directory = tempfile::tempdir().unwrap();
     let (reader, _) = failing(directory.path());
     let at = |time: &str| lookup(1, 2, &format!("2026-03-04T{time}Z"));
-    let ask = async |time: &str, counted: CountedRequests<'_>, keeps_window: bool| {
+    let ask = async |time: &str, child: CountedRequests<'_>, keeps_window: bool| {
         let lookup = at(time);
         let only = OnlyCounter { version: 7, now: lookup.at, keeps_window };
         let SpendLookup { organization_id, claim, at } = lookup;
-        reader.before(organization_id, at, &claim, &counted, Some(only)).await
+        reader.before(organization_id, at, &claim, counted(&child), Some(only)).await
     };
     ask("12:10:00", one_child(), true).await.unwrap_err();
     assert_eq!(ask("13:00:00", one_child(), true).await, Ok(NanoUsd::ZERO));

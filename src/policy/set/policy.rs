@@ -13,6 +13,7 @@ use crate::domain::policy::{
     Epochs, InvalidField, Matchers, PolicyConfig, PolicyFamily, PolicyType, SubjectKind,
     SubjectMatcher,
 };
+use crate::llm::limits::Metering;
 use crate::policy::limit::Limit;
 
 /// A policy as it is stored.
@@ -147,6 +148,22 @@ impl Policy {
     pub fn is_spend(&self) -> bool {
         self.policy_type.family() == PolicyFamily::Spend
     }
+
+    /// Whether it caps what requests cost of which this is charged: not what a caller's own subscription
+    /// pays for, unless the policy says so.
+    pub fn caps(&self, metering: Metering) -> bool {
+        match &self.config {
+            PolicyConfig::Spend(cap) => {
+                metering != Metering::Subscription || cap.include_subscriptions
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether it counts what callers' own subscriptions pay for.
+    pub fn includes_subscriptions(&self) -> bool {
+        self.caps(Metering::Subscription)
+    }
 }
 
 impl PolicyLimit {
@@ -176,7 +193,8 @@ fn counter_of(bucket: PolicyId, epoch: Option<Uuid>) -> PolicyId {
 
 fn limits_of(config: &PolicyConfig) -> Vec<Limit> {
     match config {
-        PolicyConfig::Spend(limits) => limits
+        PolicyConfig::Spend(cap) => cap
+            .limits
             .iter()
             .map(|limit| Limit::Spend { window: limit.window, limit: limit.limit_usd })
             .collect(),

@@ -83,7 +83,7 @@ impl Reason {
         }
         match cause {
             ErrorCause::ContextOverflow => Some(Self::ContextOverflow),
-            ErrorCause::Credential => Some(Self::CredentialRefused),
+            ErrorCause::Credential | ErrorCause::Account => Some(Self::CredentialRefused),
             ErrorCause::Other => None,
         }
     }

@@ -18,15 +18,19 @@ use crate::credentials::sigv4::refuses_key;
 use crate::credentials::token_cache::CachedToken;
 use crate::credentials::{CredentialError, Opened, open};
 use crate::crypto::SecretBytes;
-use crate::directory::upstream_entry::Address;
+use crate::directory::upstream_entry::{Address, UpstreamEntry};
+use crate::domain::provider::{Provider, UpstreamApi, UpstreamId};
 use crate::json::object::BodyPieces;
+use crate::llm::provider_error::ErrorCause;
 use crate::proxy::DataPlane;
 use crate::proxy::answer_reader::is_compressed;
 use crate::proxy::concurrency::ConcurrencyPermit;
 use crate::proxy::context::RequestContext;
 use crate::proxy::error::{ProxyError, RefusedCredential};
+use crate::proxy::prologue::read_cause;
+use crate::proxy::route::UpstreamName;
 use crate::proxy::target::Target;
-use crate::upstream::{PreparedRequest, RequestBody, UpstreamClient, UpstreamResponse};
+use crate::upstream::{PreparedRequest, UpstreamClient, UpstreamResponse};
 
 /// A request that can be sent at once.
 pub(super) struct Ready {
@@ -65,7 +69,21 @@ impl Attempts<'_> {
                 outcome = send_again(self.client, &ready, target, &mut context.request).await;
             }
         }
-        outcome.map(|response| (response, ready.secrets))
+        let mut response = outcome?;
+        if ready.is_stored && may_refuse_credential(&response, target) {
+            // Nothing is charged for it if the caller leaves before it is read.
+            context.request.record().upstream_status = Some(response.status.as_u16());
+            // Boxed, so that it takes no room in the requests that are answered otherwise.
+            let cause = Box::pin(read_cause(&mut response, target.operation.error_format())).await;
+            context.request.record().upstream_status = None;
+            if cause == ErrorCause::Credential
+                && let Some(failed) =
+                    credential_refused(&response, &ready, target, &mut context.request)
+            {
+                return Err(failed);
+            }
+        }
+        Ok((response, ready.secrets))
     }
 
     pub(super) async fn enter_and_prepare(
@@ -92,8 +110,8 @@ impl Attempts<'_> {
         })?;
         let body = target.body();
         let (headers, timeouts) = (credentials.headers, self.plane.timeouts);
-        let sent = match self.streamed.take() {
-            Some(streamed) => RequestBody::Streamed(streamed),
+        let sent = match self.unparsed.take() {
+            Some(unparsed) => unparsed,
             None => body.clone().into(),
         };
         let to = (self.route, &*base_url);
@@ -124,7 +142,11 @@ impl Attempts<'_> {
                 Ok(Opened::new(Cow::Borrowed(base_url), own.credentials()))
             }
             (Address::Fixed(base_url), None) => {
-                open(entry, base_url, keyring, tokens, client).await
+                let mut opened = open(entry, base_url, keyring, tokens, client).await?;
+                if let Some(version) = self.version_of(entry) {
+                    opened.base_url = Cow::Owned(base_url.with_last_segment(version));
+                }
+                Ok(opened)
             }
             (Address::Cloud(access), _) => {
                 let (operation, place) = (&target.operation, self.route.place.as_ref());
@@ -133,6 +155,13 @@ impl Attempts<'_> {
                 Box::pin(open_cloud(&call)).await
             }
         }
+    }
+
+    /// The version of Google's API in the path of a call of it, if that is not the usual one.
+    fn version_of(&self, entry: &UpstreamEntry) -> Option<&'static str> {
+        let is_called = self.route.upstream == UpstreamName::Provider(Provider::Gemini);
+        let is_target = entry.id == UpstreamId::Provider(Provider::Gemini);
+        self.route.place.as_ref().filter(|_| is_called && is_target)?.version
     }
 
     /// The request with another OAuth token, after the upstream has refused the one before.
@@ -258,20 +287,41 @@ fn refuse_credential(
 ) -> Result<UpstreamResponse, Failed> {
     let UpstreamResponse { status, headers, .. } = &response;
     let is_refused = *status == StatusCode::UNAUTHORIZED || refuses_key(*status, headers);
-    if !is_refused || !ready.is_stored {
-        return Ok(response);
+    let failed = is_refused.then(|| credential_refused(&response, ready, target, accounted));
+    failed.flatten().map_or(Ok(response), Err)
+}
+
+/// Whether the body may say that the answer is about the credential: a 403, and Google's answer to an
+/// unknown key.
+fn may_refuse_credential(response: &UpstreamResponse, target: &Target<'_>) -> bool {
+    let is_google =
+        || matches!(target.upstream.provider.api(), UpstreamApi::Gemini | UpstreamApi::Vertex);
+    match response.status {
+        StatusCode::FORBIDDEN => true,
+        StatusCode::BAD_REQUEST => is_google(),
+        _ => false,
     }
-    let status = status.as_u16();
+}
+
+/// The failure of an attempt whose credential was refused, unless that is none of the gateway's.
+fn credential_refused(
+    response: &UpstreamResponse,
+    ready: &Ready,
+    target: &Target<'_>,
+    accounted: &mut AccountedRequest,
+) -> Option<Failed> {
     let refused = match (&ready.token, target.upstream.secret_name()) {
+        _ if !ready.is_stored => return None,
         (Some(token), _) => RefusedCredential::TokenFrom(token.host().to_owned()),
         (None, Some(name)) => RefusedCredential::Secret(name.to_string()),
-        (None, None) => return Ok(response),
+        (None, None) => return None,
     };
     let cause = match &refused {
         RefusedCredential::Secret(name) => format!("secret {name}"),
         RefusedCredential::TokenFrom(host) => format!("token from {host}"),
     };
+    let status = response.status.as_u16();
     accounted.refused(status, "credential_refused", cause);
     let error = ProxyError::CredentialRefused(refused);
-    Err(Failed { error, status: Some(status), may_be_billed: false })
+    Some(Failed { error, status: Some(status), may_be_billed: false })
 }

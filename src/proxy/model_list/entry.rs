@@ -68,7 +68,13 @@ impl ModelEntry {
             display_name: model.display_name.clone(),
             created: model.created,
             owned_by: provider.as_str(),
-            path: path_of(provider),
+            path: match provider.api() {
+                UpstreamApi::Vertex if model.id.starts_with("claude-") => {
+                    path_of(provider) + "/publishers/anthropic"
+                }
+                UpstreamApi::Vertex => path_of(provider) + "/publishers/google",
+                _ => path_of(provider),
+            },
             model: Some(model.id.clone()),
         }
     }

@@ -9,12 +9,14 @@ use actix_web::http::{Method, StatusCode};
 use bytes::BytesMut;
 use futures_util::StreamExt;
 
+use crate::credentials::cloud::{CloudCall, open_cloud};
 use crate::credentials::{CredentialError, Opened, open};
 use crate::directory::upstream_entry::{Address, UpstreamEntry};
 use crate::domain::headers::{ANTHROPIC_VERSION, USUAL_ANTHROPIC_VERSION};
 use crate::domain::provider::UpstreamApi;
 use crate::json::object::BodyPieces;
-use crate::llm::model_listing::{ListedModel, first_query, read_page};
+use crate::llm::format::Operation;
+use crate::llm::model_listing::{ListedModel, listings, read_page};
 use crate::proxy::DataPlane;
 use crate::upstream::{
     UpstreamClient, UpstreamError, UpstreamRequest, UpstreamResponse, UpstreamTimeouts,
@@ -45,8 +47,6 @@ pub enum ListingError {
     TooLarge,
     #[error("the answer is no list of models")]
     NotAList,
-    #[error("the provider has no list at a fixed address")]
-    NoList,
 }
 
 /// The provider's models; the first ones, if there are more than are read.
@@ -68,9 +68,15 @@ async fn pages(
     entry: &UpstreamEntry,
 ) -> Result<Vec<ListedModel>, ListingError> {
     let api = entry.provider.api();
-    let Address::Fixed(base_url) = &entry.address else { return Err(ListingError::NoList) };
-    let Opened { credentials, token, .. } =
-        open(entry, base_url, &plane.keyring, &plane.tokens, client).await?;
+    let DataPlane { keyring, tokens, clock, .. } = plane;
+    let Opened { base_url, credentials, token, signer, .. } = match &entry.address {
+        Address::Fixed(base_url) => open(entry, base_url, keyring, tokens, client).await?,
+        Address::Cloud(access) => {
+            let operation = &Operation::ListModels;
+            let call = CloudCall { entry, access, operation, place: None, keyring, tokens, client };
+            open_cloud(&call).await?
+        }
+    };
     let mut headers: HeaderMap = credentials.headers.into_iter().collect();
     if api == UpstreamApi::Anthropic {
         let version = HeaderValue::from_static(USUAL_ANTHROPIC_VERSION);
@@ -83,15 +89,21 @@ async fn pages(
 
     let mut models = Vec::new();
     let mut left = MAX_LISTING;
-    let mut query = first_query(api).map(str::to_owned);
+    let mut lists = listings(api).iter();
+    let Some(mut list) = lists.next() else { return Ok(models) };
+    let mut query = list.first_query.map(str::to_owned);
+    let mut is_cut = true;
     for _ in 0..MAX_PAGES {
-        let request = UpstreamRequest {
+        let mut request = UpstreamRequest {
             method: Method::GET,
-            target: base_url.join("/models", query.as_deref()),
+            target: base_url.join(list.path, query.as_deref()),
             headers: headers.clone(),
             body: BodyPieces::default().into(),
             timeouts: UpstreamTimeouts { connect: TIMEOUT, first_byte: TIMEOUT, idle: TIMEOUT },
         };
+        if let Some(signer) = &signer {
+            signer.sign(&mut request, clock.now())?;
+        }
         let request = client.prepare(request)?;
         let response = match client.send(&request).await {
             // The provider had just closed the connection, so it has not read the request.
@@ -112,14 +124,22 @@ async fn pages(
             left = left.checked_sub(chunk.len()).ok_or(ListingError::TooLarge)?;
             bytes.extend_from_slice(&chunk);
         }
-        let page = read_page(api, &bytes).ok_or(ListingError::NotAList)?;
+        let page = read_page(api, list.first_query, &bytes).ok_or(ListingError::NotAList)?;
         models.extend(page.models);
         query = page.next;
-        if query.is_none() || models.len() > MAX_MODELS {
+        if models.len() > MAX_MODELS {
             break;
         }
+        if query.is_none() {
+            let Some(next) = lists.next() else {
+                is_cut = false;
+                break;
+            };
+            list = next;
+            query = list.first_query.map(str::to_owned);
+        }
     }
-    if query.is_some() || models.len() > MAX_MODELS {
+    if is_cut || models.len() > MAX_MODELS {
         models.truncate(MAX_MODELS);
         tracing::warn!(
             provider = %entry.name,

@@ -3,11 +3,12 @@
 
 use actix_web::http::Method;
 
-use super::{decode_model_id, operation, without_version};
+use super::{decode_model_id, operation, split_version, without_version};
 use crate::credentials::cloud::Place;
 use crate::domain::connection::{is_host_label, is_project};
 use crate::domain::provider::{Provider, UpstreamApi};
 use crate::llm::format::{Format, Operation};
+use crate::proxy::unmetered::unmetered_operation;
 
 /// What a path below a cloud provider's name amounts to.
 pub(super) enum CloudPath {
@@ -25,9 +26,14 @@ pub(super) enum CloudPath {
 pub(super) fn match_path(method: &Method, provider: Provider, path: &str) -> CloudPath {
     let found = match provider.api() {
         UpstreamApi::Vertex => return match_vertex(method, path),
-        UpstreamApi::Azure => azure_operation(method, path),
-        _ if *method == Method::POST => Operation::of_bedrock_post(path),
-        _ => None,
+        UpstreamApi::Azure => azure_operation(method, path).or_else(|| {
+            let is_of_an_api = path.starts_with("/openai/") || path.starts_with("/anthropic/");
+            unmetered_operation(method, path).filter(|_| is_of_an_api)
+        }),
+        _ => {
+            let metered = Operation::of_bedrock_post(path).filter(|_| *method == Method::POST);
+            metered.or_else(|| unmetered_operation(method, path))
+        }
     };
     found.map_or(CloudPath::None, |operation| CloudPath::Call(operation, None))
 }
@@ -49,7 +55,9 @@ fn match_vertex(method: &Method, path: &str) -> CloudPath {
             (rest == "/endpoints/openapi/chat/completions").then_some(chat)
         }
     };
-    let Some(operation) = found.filter(|found| found.is_in(UpstreamApi::Vertex)) else {
+    let metered = found.filter(|found| found.is_in(UpstreamApi::Vertex));
+    let is_doubled = is_doubled && metered.is_some();
+    let Some(operation) = metered.or_else(|| unmetered_operation(method, rest)) else {
         return CloudPath::None;
     };
     if is_doubled {
@@ -68,11 +76,7 @@ fn match_vertex(method: &Method, path: &str) -> CloudPath {
 
 /// The version that the path begins with, and the rest.
 fn vertex_version(path: &str) -> (Option<&'static str>, &str) {
-    let mut rests = ["v1", "v1beta1"].into_iter().filter_map(|version| {
-        let rest = path.strip_prefix('/')?.strip_prefix(version)?;
-        rest.starts_with('/').then_some((Some(version), rest))
-    });
-    rests.next().unwrap_or((None, path))
+    split_version(path, ["v1", "v1beta1"])
 }
 
 /// The project and the location that the path begins with, as they are encoded, and the rest.
@@ -121,9 +125,38 @@ mod tests {
         }
     }
 
+    /// It is off the list, and at most an organization's setting lets it through.
     fn is_none(provider: Provider, method: &Method, path: &str) {
         let found = match_path(method, provider, path);
-        assert!(matches!(found, CloudPath::None), "{path}");
+        let is_none =
+            matches!(found, CloudPath::None | CloudPath::Call(Operation::Unmetered { .. }, _));
+        assert!(is_none, "{path}");
+    }
+
+    #[test]
+    fn what_is_not_metered_goes_up_as_it_is() {
+        for (provider, path, sent) in [
+            (Provider::Bedrock, "/model/m/count-tokens", "/model/m/count-tokens"),
+            (Provider::Azure, "/openai/v1/files", "/openai/v1/files"),
+            (
+                Provider::Vertex,
+                "/v1/projects/p/locations/us/publishers/google/models/imagen-4:predict",
+                "/publishers/google/models/imagen-4:predict",
+            ),
+        ] {
+            let (operation, _) = found(provider, path);
+            assert!(matches!(operation, Operation::Unmetered { .. }), "{path}");
+            assert_eq!(operation.path_after_v1(), sent);
+        }
+        for (provider, path) in [
+            (Provider::Bedrock, "/model/m%2Fx/count-tokens"),
+            (Provider::Bedrock, "/model/../admin"),
+            (Provider::Azure, "/v1/files"),
+            (Provider::Azure, "/openai//files"),
+        ] {
+            let found = match_path(&Method::POST, provider, path);
+            assert!(matches!(found, CloudPath::None), "{path}");
+        }
     }
 
     #[test]

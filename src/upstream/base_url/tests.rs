@@ -192,6 +192,17 @@ fn the_host_header_leaves_out_the_default_port_only() {
     }
 }
 
+#[test]
+fn the_last_segment_can_be_another() {
+    for (typed, other) in [
+        ("https://a.example/v1beta", "https://a.example/v1"),
+        ("https://a.example/b/v1beta/?x=1", "https://a.example/b/v1?x=1"),
+        ("http://[::1]:8080", "http://[::1]:8080/v1"),
+    ] {
+        assert_eq!(base(typed).with_last_segment("v1"), base(other));
+    }
+}
+
 proptest! {
     #[test]
     fn the_normal_form_is_stable_and_can_be_sent(

@@ -29,7 +29,16 @@ fn both_forms_of_a_spend_cap() {
     ] {
         for policy_type in [PolicyType::SpendCap, PolicyType::DefaultSpendCap] {
             let parsed = PolicyConfig::parse(policy_type, &config).unwrap();
-            assert_eq!(parsed, PolicyConfig::Spend(limits.clone()), "{config}");
+            let (limits, include_subscriptions) = (limits.clone(), false);
+            let cap = SpendCap { limits, include_subscriptions };
+            assert_eq!(parsed, PolicyConfig::Spend(cap.clone()), "{config}");
+            let mut more = config.clone();
+            more["include_subscriptions"] = true.into();
+            let parsed = PolicyConfig::parse(policy_type, &more).unwrap();
+            let names = parsed.limit_names();
+            assert!(names.iter().all(|name| name.ends_with("_with_subscriptions")), "{names:?}");
+            let with = SpendCap { include_subscriptions: true, ..cap };
+            assert_eq!(parsed, PolicyConfig::Spend(with), "{more}");
         }
     }
 }
@@ -47,6 +56,10 @@ fn invalid_fields_of_spend_caps_are_named() {
         (json!({"window": "daily", "limit_usd": 1_000_000_001}), vec!["config.limit_usd"]),
         (json!({"window": "daily", "limit_usd": null}), vec!["config.limit_usd"]),
         (json!({"window": "daily", "limit_usd": 1, "more": 1}), vec!["config.more"]),
+        (
+            json!({"window": "daily", "limit_usd": 1, "include_subscriptions": "yes"}),
+            vec!["config.include_subscriptions"],
+        ),
         (json!({"version": 3, "limits": []}), vec!["config.version", "config.limits"]),
         (json!({"version": 2}), vec!["config.limits"]),
         (json!({"limits": [{"window": "daily", "limit_usd": 1}]}), vec!["config.version"]),

@@ -1,0 +1,2 @@
+ALTER TABLE usage_rollups DROP COLUMN subscription_cost;
+ALTER TABLE ledger DROP COLUMN list_cost;

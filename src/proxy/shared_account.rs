@@ -1,0 +1,77 @@
+//! Accounts at a provider that workspaces share, since the credential is their organization's. What one of
+//! them has stored there, another one must not read; it may continue the responses that it made itself.
+
+use super::DataPlane;
+use super::candidates::{Candidate, Candidates, scope_of, unavailable};
+use super::context::RequestContext;
+use super::error::ProxyError;
+use super::read::CallerBody;
+use crate::directory::own_responses::{OwnResponse, OwnResponses};
+use crate::domain::policy::Subject;
+use crate::domain::provider::UpstreamId;
+use crate::domain::scope::WorkspaceScope;
+use crate::llm::stored_state::{PREVIOUS_RESPONSE, StoredState};
+
+/// Leaves out the candidates with a shared account if the body refers to what is stored there, unless the
+/// workspace made it. An error if no other is left.
+pub async fn keep_to_own_state(
+    plane: &DataPlane,
+    subject: &Subject<'_>,
+    candidates: &mut Candidates,
+    body: Option<&CallerBody>,
+    context: &mut RequestContext,
+) -> Result<(), ProxyError> {
+    let is_shared = candidates.list.iter().any(|one| one.upstream.is_inherited);
+    if !is_shared || candidates.subscription.is_some() {
+        return Ok(());
+    }
+    let Some(body) = body else { return Ok(()) };
+    let state = StoredState::of(body.json.text().as_bytes());
+    let previous = state.previous_response.as_ref().map(|_| PREVIOUS_RESPONSE);
+    let Some(field) = state.other.or(previous) else { return Ok(()) };
+    let mut allowed = candidates.list.clone();
+    allowed.clear();
+    for one in &candidates.list {
+        if !one.upstream.is_inherited || is_own(plane, subject, one, &state, context).await? {
+            allowed.push(one.clone());
+        }
+    }
+    if allowed.is_empty() {
+        return Err(ProxyError::SharedAccountState { field });
+    }
+    candidates.list = allowed;
+    Ok(())
+}
+
+/// Whether all that the body refers to is a response that the workspace had made there.
+async fn is_own(
+    plane: &DataPlane,
+    subject: &Subject<'_>,
+    candidate: &Candidate,
+    state: &StoredState,
+    context: &mut RequestContext,
+) -> Result<bool, ProxyError> {
+    let (None, Some(id)) = (state.other, &state.previous_response) else { return Ok(false) };
+    let response = OwnResponse {
+        scope: scope_of(subject),
+        upstream: candidate.upstream.id,
+        response_id: id.clone(),
+    };
+    let found = plane.own_responses.contain(response).await;
+    found.map_err(|error| unavailable(context, &error))
+}
+
+/// Takes note of the response that an answer is, for the workspace that had it made in a shared account.
+pub struct ResponseOwner {
+    pub own_responses: OwnResponses,
+    pub scope: WorkspaceScope,
+    pub upstream: UpstreamId,
+}
+
+impl ResponseOwner {
+    /// The answer is the response with this id.
+    pub fn take_note(self: Box<Self>, response_id: String) {
+        let Self { own_responses, scope, upstream } = *self;
+        own_responses.add(OwnResponse { scope, upstream, response_id });
+    }
+}

@@ -9,7 +9,7 @@ mod chat;
 mod converse;
 mod embeddings;
 pub mod error;
-mod event_stream;
+pub mod event_stream;
 pub mod format;
 pub mod gemini;
 pub mod invoke;

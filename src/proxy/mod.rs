@@ -57,7 +57,7 @@ use error::ProxyError;
 use guard::GuardStage;
 use model_list::cache::ModelLists;
 use read::{BodyLimits, CallerBody};
-use relay::Answer;
+use relay::{Answer, Relayed};
 use route::{ProxyRoute, RouteMatch, UpstreamName};
 use unmetered::{StreamLimits, streamed_body};
 
@@ -138,7 +138,11 @@ async fn answer(
     let mut response = match outcome {
         Ok(Reply::Upstream(mut answer)) => {
             let error_body = relay::begin(&mut answer, &mut context).await;
-            relay::relay(answer, error_body, context)
+            match relay::relay(answer, error_body, context) {
+                Relayed::Begun(response) => response,
+                // Boxed, since most answers are not scanned.
+                Relayed::Scanning(answer) => Box::pin(answer.begin()).await,
+            }
         }
         Ok(Reply::Own(response)) => context.complete(response),
         Err(error) => {

@@ -1,5 +1,6 @@
 //! The answer on its way down: relayed as it arrives, watched but not buffered, settled at its end.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -8,6 +9,7 @@ use actix_web::HttpResponse;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
+use actix_web::web::block;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use smallvec::SmallVec;
@@ -17,15 +19,16 @@ use super::answer_reader::{AnswerReader, Watch, is_compressed};
 use super::concurrency::ConcurrencyPermit;
 use super::context::RequestContext;
 use super::error::ProxyError;
+use super::guard::note_answer;
 use super::headers::{content_length, copy_downstream};
 use super::key_scrubber::{MAX_ERROR_BYTES, scrub, scrubbed_length};
 use super::policy_headers::insert_policy_headers;
-use super::restore::AnswerRestorer;
+use super::restore::{AnswerRestorer, Refusal};
 use crate::crypto::SecretBytes;
 use crate::domain::ids::RequestId;
 use crate::llm::answer::{AnswerContent, ObservedAnswer, StreamEnd};
 use crate::llm::error::GatewayError;
-use crate::llm::format::Operation;
+use crate::llm::format::{Format, Operation};
 use crate::telemetry::request_record::RequestOutcome;
 use crate::upstream::{UpstreamBody, UpstreamError, UpstreamResponse};
 
@@ -69,12 +72,50 @@ pub async fn begin(answer: &mut Answer, context: &mut RequestContext) -> Option<
     if is_readable { Some(read_error(body).await) } else { None }
 }
 
+/// The answer to the caller.
+pub enum Relayed {
+    Begun(HttpResponse),
+    /// What goes down first is not known yet, and may have to be refused.
+    Scanning(Box<ScannedAnswer>),
+}
+
+/// An answer that is scanned, before anything of it has gone down.
+pub struct ScannedAnswer {
+    head: HttpResponse<()>,
+    body: RelayBody,
+    error_format: Format,
+}
+
+impl ScannedAnswer {
+    /// The answer, once it is known that it may begin; otherwise an error of the gateway.
+    pub async fn begin(self) -> HttpResponse {
+        let Self { head, mut body, error_format } = self;
+        let first = poll_fn(|cx| Pin::new(&mut body).poll_next(cx)).await;
+        let Some(error) = body.refused.take() else {
+            body.has_begun = true;
+            match first {
+                Some(Ok(first)) => body.first = Some(first),
+                Some(Err(BrokenOff)) => body.state = State::Failed,
+                None => {}
+            }
+            return head.set_body(BoxBody::new(body));
+        };
+        let context = &mut body.context;
+        let id = context.request.record().ids.request_id;
+        let mut response = error.response(error_format, id);
+        insert_policy_headers(response.headers_mut(), &context.policy_report);
+        context.request.record().status = Some(response.status().as_u16());
+        body.finish(RequestOutcome::Refused);
+        response
+    }
+}
+
 /// The answer to the caller, after [`begin`].
 pub fn relay(
     answer: Answer,
     error_body: Option<UpstreamErrorBody>,
     mut context: RequestContext,
-) -> HttpResponse {
+) -> Relayed {
     let reader = AnswerReader::of(&answer);
     let Answer { response, operation, secrets, permit, served_by, .. } = answer;
     let UpstreamResponse { status, headers, body, .. } = response;
@@ -93,6 +134,7 @@ pub fn relay(
     let mut upstream = Some(body);
     let mut state = State::Open;
     let restorer = context.restorer.take();
+    let error_format = operation.error_format();
     if status.is_success() && restorer.as_ref().is_some_and(AnswerRestorer::changes_length) {
         size = BodySize::Stream;
     }
@@ -141,18 +183,24 @@ pub fn relay(
         down.insert(SERVED_BY, served_by);
         down.insert(ATTEMPTS, HeaderValue::from(context.request.record().attempts));
     }
-    insert_policy_headers(down, &std::mem::take(&mut context.policy_report));
+    let policy_report = std::mem::take(&mut context.policy_report);
+    insert_policy_headers(down, &policy_report);
     let max_output_tokens = context.request.max_output_tokens();
     context.request.answer.is_unreadable =
         matches!(watch, Watch::Unreadable) && !matches!(state, State::Ended);
     if matches!(state, State::Ended) {
         context.request.finish(RequestOutcome::Completed);
     }
-    let body = RelayBody {
+    let is_scanning = status.is_success()
+        && matches!(state, State::Open)
+        && restorer.as_ref().is_some_and(AnswerRestorer::is_scanning);
+    let mut body = RelayBody {
         upstream,
         first,
         watch,
         restorer,
+        refused: None,
+        has_begun: !is_scanning,
         is_model_answer: format.is_some(),
         max_output_tokens,
         size,
@@ -161,8 +209,13 @@ pub fn relay(
         context,
         _permit: permit,
     };
+    if is_scanning {
+        body.context.policy_report = policy_report;
+        let head = response.drop_body();
+        return Relayed::Scanning(Box::new(ScannedAnswer { head, body, error_format }));
+    }
     // Boxed here: the server boxes it anyway, after it has moved it several times.
-    response.set_body(BoxBody::new(body))
+    Relayed::Begun(response.set_body(BoxBody::new(body)))
 }
 
 /// Stands for an upstream's error that can't be looked through for the provider's key.
@@ -222,7 +275,12 @@ enum State {
     Flushing(Pin<Box<Sleep>>),
     Failed,
     Ended,
+    /// The answer is complete, and is being edited on another thread.
+    Editing(Pin<Box<dyn Future<Output = Edited>>>),
 }
+
+/// What became of a complete answer; `None` if the thread has failed.
+type Edited = Option<(AnswerRestorer, Option<Bytes>)>;
 
 /// The body of an answer that is being relayed. Dropping it before its end means that the caller
 /// has left, which closes the upstream's connection.
@@ -231,6 +289,10 @@ pub struct RelayBody {
     first: Option<Bytes>,
     watch: Watch,
     restorer: Option<AnswerRestorer>,
+    /// The guard's refusal of an answer that has not begun.
+    refused: Option<ProxyError>,
+    /// Whether the head of the answer may have gone down.
+    has_begun: bool,
     /// The answer is a model's, not a listing.
     is_model_answer: bool,
     max_output_tokens: u64,
@@ -275,6 +337,9 @@ impl RelayBody {
         self.context.request.answer.usage = usage;
         self.context.request.answer.searches = searches;
         self.context.request.record().model_used = observed.model;
+        if let Some(restorer) = &self.restorer {
+            note_answer(restorer, &mut self.context);
+        }
         self.context.request.finish(outcome);
     }
 
@@ -306,14 +371,54 @@ impl RelayBody {
                 (passed, answer.is_over())
             }
         };
-        if is_last {
+        let passed = passed.filter(|chunk| !chunk.is_empty());
+        let down = match (&mut self.restorer, passed) {
+            (Some(restorer), Some(passed)) => restorer.push(passed, &self.watch),
+            (_, passed) => passed,
+        };
+        // What is scanned at its end is not accepted before.
+        let waits = matches!(self.watch, Watch::Plain(_)) && self.is_scanning();
+        if is_last && !waits && self.refusal().is_none() {
             self.finish(RequestOutcome::Completed);
         }
-        let passed = passed.filter(|chunk| !chunk.is_empty())?;
-        match &mut self.restorer {
-            Some(restorer) => restorer.push(passed, &self.watch),
-            None => Some(passed),
+        down
+    }
+
+    fn is_scanning(&self) -> bool {
+        self.restorer.as_ref().is_some_and(AnswerRestorer::is_scanning)
+    }
+
+    /// Why the answer must not go on, if the guard says so.
+    fn refusal(&self) -> Option<Refusal> {
+        self.restorer.as_ref().filter(|_| self.refused.is_none())?.refusal()
+    }
+
+    /// Ends an answer that must not go on. Gives what the caller is told of it.
+    fn refuse(&mut self, refusal: Refusal) -> Option<Bytes> {
+        self.upstream = None;
+        let Refusal { message, policies } = refusal;
+        let error = ProxyError::ContentBlocked { message };
+        let record = self.context.request.record();
+        record.violated = policies;
+        record.code = Some(error.row().code);
+        let id = record.ids.request_id;
+        if !self.has_begun {
+            self.refused = Some(error);
+            self.state = State::Ended;
+            return None;
         }
+        let before = self.restorer.as_ref().and_then(AnswerRestorer::before_element);
+        let last = match &self.watch {
+            Watch::Stream(answer) => Some(error.render(id, |error| match before {
+                Some(before) => answer.error_event_after(&error, before),
+                None => answer.error_event(&error),
+            })),
+            _ => None,
+        };
+        self.finish(RequestOutcome::Refused);
+        self.restorer = None;
+        self.state = State::Flushing(Box::pin(tokio::time::sleep(FLUSH)));
+        last
     }
 
     /// The end of what the caller gets: `last` with what the restorer still holds back.
@@ -343,11 +448,35 @@ impl RelayBody {
             Watch::Stream(answer) => answer.finish(StreamEnd::Complete).last,
             _ => None,
         };
+        if let Some(mut restorer) = self.restorer.take_if(|restorer| restorer.is_long()) {
+            let edit = block(move || {
+                let rest = restorer.finish();
+                (restorer, rest)
+            });
+            self.state = State::Editing(Box::pin(async { edit.await.ok() }));
+            return None;
+        }
+        let last = self.restored_end(last, false);
         // An answer whose declared length has passed was settled with its last byte.
-        if self.left != Some(0) {
+        if self.refusal().is_none() {
             self.finish(RequestOutcome::Completed);
         }
-        self.restored_end(last, false)
+        last
+    }
+
+    /// A long answer was edited. Gives what goes to the caller.
+    fn edited(&mut self, edited: Edited) -> Option<Bytes> {
+        self.state = State::Ended;
+        let Some((restorer, last)) = edited else {
+            self.finish(RequestOutcome::Completed);
+            self.state = State::Failed;
+            return None;
+        };
+        self.restorer = Some(restorer);
+        if self.refusal().is_none() {
+            self.finish(RequestOutcome::Completed);
+        }
+        last
     }
 
     /// The upstream's body broke off. Gives what the caller is told of it.
@@ -390,6 +519,12 @@ impl MessageBody for RelayBody {
             return Poll::Ready(Some(Ok(first)));
         }
         loop {
+            if !matches!(this.state, State::Flushing(_) | State::Failed)
+                && let Some(refusal) = this.refusal()
+                && let Some(last) = this.refuse(refusal)
+            {
+                return Poll::Ready(Some(Ok(last)));
+            }
             match &mut this.state {
                 State::Open => {
                     let Some(upstream) = &mut this.upstream else {
@@ -425,6 +560,12 @@ impl MessageBody for RelayBody {
                 State::Flushing(pause) => {
                     ready!(pause.as_mut().poll(cx));
                     this.state = State::Failed;
+                }
+                State::Editing(editing) => {
+                    let edited = ready!(editing.as_mut().poll(cx));
+                    if let Some(last) = this.edited(edited) {
+                        return Poll::Ready(Some(Ok(last)));
+                    }
                 }
                 State::Failed => return Poll::Ready(Some(Err(BrokenOff))),
                 State::Ended => return Poll::Ready(None),

@@ -162,12 +162,6 @@ impl GuardConfig {
             let message = format!("must be {} to {}", TIMEOUTS.start(), TIMEOUTS.end());
             add("config.timeout_seconds".to_owned(), message);
         }
-        if self.scan.answers {
-            add(
-                "config.scan.answers".to_owned(),
-                "is not served: answers are not scanned".to_owned(),
-            );
-        }
         if let Pii::Only(names) = &self.detect.pii {
             for (place, name) in names.iter().enumerate() {
                 if pii_category(name).is_none() {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use super::super::answer::SentValues;
 use super::super::media::{self, Encoded};
 use super::super::policy::Guard;
 use super::super::texts::{self, Area, Place, Treatment};
@@ -21,6 +22,8 @@ pub(super) struct Redactor<'a> {
     pub(super) keep_going: &'a dyn Fn() -> bool,
     format: Format,
     pub(super) values: Vec<Value>,
+    /// What was found, also where it may stand, if answers are scanned.
+    pub(super) sent: SentValues,
     pub(super) literals: BTreeSet<String>,
     /// Whether the body has media.
     pub(super) has_media: bool,
@@ -74,6 +77,7 @@ impl<'a> Redactor<'a> {
             keep_going,
             format,
             values: Vec::new(),
+            sent: SentValues::default(),
             literals: BTreeSet::new(),
             has_media: false,
             media: Vec::new(),
@@ -165,7 +169,10 @@ impl<'a> Redactor<'a> {
                         Area::Body => texts::treatment_of(place, text.raw()),
                         Area::Values | Area::Excepted => Treatment::Text,
                     };
-                    if !is_excepted && treatment != Treatment::Opaque {
+                    // What the model may repeat is looked for there, too.
+                    let is_read = !is_excepted || self.guard.scan().answers;
+                    if is_read && treatment != Treatment::Opaque {
+                        let first = self.values.len();
                         self.read_string(BodyString {
                             raw: text.raw(),
                             offset: tokens_offset(&tokens),
@@ -175,6 +182,9 @@ impl<'a> Redactor<'a> {
                             is_reasoning: depth == 0 && texts::is_reasoning(place),
                             depth,
                         })?;
+                        if is_excepted {
+                            self.values.truncate(first);
+                        }
                     }
                     if let Some(frame) = frames.last_mut() {
                         frame.read(&member, text.raw(), treatment);

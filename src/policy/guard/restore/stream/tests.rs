@@ -101,7 +101,7 @@ fn kinds() -> Vec<Kind> {
 /// come after everything that was held back.
 fn restored(kind: &Kind, blocks: &[Vec<String>; 2]) -> [String; 2] {
     let (_, all) = placeholders();
-    let mut restorer = StreamRestorer::new(kind.format, all);
+    let mut restorer = StreamRestorer::new(kind.format, all.into());
     let mut texts = [String::new(), String::new()];
     let number = |at: usize, data: &Value| {
         data == &(kind.piece)(at, data.pointer(kind.pointer).unwrap().as_str().unwrap()).1
@@ -168,7 +168,7 @@ proptest! {
 
 fn events(format: Format, events: &[(&str, String)]) -> Vec<String> {
     let (_, all) = placeholders();
-    let mut restorer = StreamRestorer::new(format, all);
+    let mut restorer = StreamRestorer::new(format, all.into());
     let mut sent = Vec::new();
     for (name, data) in events {
         let RestoredEvent { before, data: new } = restorer.event(name, data.as_bytes());
@@ -317,7 +317,7 @@ fn whole_texts_in_events_are_restored_and_signed_ones_are_not() {
 #[test]
 fn what_is_held_back_is_bounded() {
     let ([_, email], all) = placeholders();
-    let mut restorer = StreamRestorer::new(Format::Messages, all);
+    let mut restorer = StreamRestorer::new(Format::Messages, all.into());
     for index in 0..MAX_BLOCKS + 100 {
         let data = json!({"index": index, "delta": {"text": &email[..9]}}).to_string();
         let event = restorer.event("content_block_delta", data.as_bytes());

@@ -31,21 +31,37 @@ const DATA: [&[u8]; 4] = [b"input", b"args", b"response", b"metadata"];
 
 /// The first reference in a body, by the name of its member. What can't be read may be one.
 pub fn stored_state(body: &[u8]) -> Option<&'static str> {
+    stored_states(body).first().copied()
+}
+
+/// All references in a body, by the names of their members, each once. What can't be read is `body`.
+pub fn stored_states(body: &[u8]) -> Vec<&'static str> {
     let mut tokens = Tokenizer::new(body);
-    let mut found = None;
+    let mut found = Vec::new();
     let whole = tokens.next().and_then(|first| read(&mut tokens, first, true, &mut found));
-    match whole {
-        Ok(()) => found,
-        Err(_) => Some("body"),
+    if whole.is_err() {
+        found = vec!["body"];
+    }
+    found
+}
+
+/// Whether the member refers to a file that the caller has stored.
+pub fn is_file(name: &str) -> bool {
+    matches!(name, "file_id" | "file_ids" | "file_uri" | "fileUri" | "s3Location")
+}
+
+fn add(found: &mut Vec<&'static str>, name: &'static str) {
+    if !found.contains(&name) {
+        found.push(name);
     }
 }
 
-/// Reads a value and notes the first reference in it.
+/// Reads a value and notes the references in it.
 fn read<'a>(
     tokens: &mut Tokenizer<'a>,
     first: Token<'a>,
     is_top: bool,
-    found: &mut Option<&'static str>,
+    found: &mut Vec<&'static str>,
 ) -> Result<(), SyntaxError> {
     match first {
         Token::BeginArray => loop {
@@ -63,15 +79,11 @@ fn read<'a>(
                     list.iter().find(|(name, _)| *name == key).map(|(_, name)| *name)
                 };
                 match (named(&REFERENCES), value) {
-                    (Some(name), Token::String(_)) => {
-                        found.get_or_insert(name);
-                    }
+                    (Some(name), Token::String(_)) => add(found, name),
                     (Some(name), Token::BeginArray) => loop {
                         match tokens.next()? {
                             Token::EndArray => break,
-                            Token::String(_) => {
-                                found.get_or_insert(name);
-                            }
+                            Token::String(_) => add(found, name),
                             element => read(tokens, element, false, found)?,
                         }
                     },
@@ -79,11 +91,11 @@ fn read<'a>(
                         if has_id(tokens)?
                             && let Some(name) = named(&OBJECTS)
                         {
-                            found.get_or_insert(name);
+                            add(found, name);
                         }
                     }
                     (_, Token::BeginObject) if key == b"s3location" => {
-                        found.get_or_insert("s3Location");
+                        add(found, "s3Location");
                         tokens.skip(value)?;
                     }
                     (_, Token::BeginObject)
@@ -93,7 +105,7 @@ fn read<'a>(
                     }
                     (_, Token::String(kind)) if key == b"type" => {
                         if kind.text().as_deref() == Some("item_reference") {
-                            found.get_or_insert("item_reference");
+                            add(found, "item_reference");
                         }
                     }
                     _ => read(tokens, value, false, found)?,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use actix_web::HttpRequest;
-use actix_web::http::header::HeaderName;
+use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::web::block;
 use percent_encoding::percent_decode_str;
 use smallvec::SmallVec;
@@ -17,6 +17,7 @@ use super::DataPlane;
 use super::candidates::Candidates;
 use super::context::RequestContext;
 use super::error::ProxyError;
+use super::headers::upstream_headers;
 use super::read::CallerBody;
 use super::restore::{AnswerRestorer, has_text};
 use super::unmetered::endpoint_for;
@@ -33,7 +34,7 @@ use crate::policy::guard::category::Category;
 use crate::policy::guard::conversation::conversation_digest;
 use crate::policy::guard::placeholder::{ConversationKey, Placeholders};
 use crate::policy::guard::policy::{Action, Guard, TimeoutAction};
-use crate::policy::guard::redact::{Guarded, Report, ScanError};
+use crate::policy::guard::redact::{Guarded, Report, STORED_STATE, ScanError};
 use crate::policy::guard::restore::AnswerEdits;
 use crate::policy::set::MatchedGuard;
 
@@ -143,14 +144,11 @@ impl GuardStage<'_> {
         note(&matched.guard, &report, context);
         if !edits.are_none() {
             let is_stream = self.operation.asks_for_stream(None);
-            if edits.scan().is_some() && format == Format::Invoke && is_stream {
-                let what = "its answer would be a stream of a format that is not scanned: ask for no \
-                            stream";
-                return Err(self.refuse(
-                    matched.ids(),
-                    (Reason::Content, what.to_owned()),
-                    context,
-                ));
+            if format == Format::Invoke && is_stream {
+                let what = "its answer would be a stream of a format that the gateway does not read: \
+                            ask for no stream";
+                let reason = (Reason::Content, what.to_owned());
+                return Err(self.refuse(matched.ids(), reason, context));
             }
             let memory = self.plane.body_memory.take(0).ok_or(ProxyError::Overloaded)?;
             let restorer = AnswerRestorer::new(self.operation, format, edits, matched, memory);
@@ -168,8 +166,7 @@ impl GuardStage<'_> {
         Ok(GuardedBody(Some(CallerBody { json, facts })))
     }
 
-    /// Scans what cannot be changed: the path that goes up, the query, and the values of headers that
-    /// configurations forward.
+    /// Scans what cannot be changed: the path that goes up, the query, and the values of headers that go up.
     fn check_texts(
         &self,
         matched: &MatchedGuard<'_>,
@@ -179,9 +176,13 @@ impl GuardStage<'_> {
         let query = self.caller.query_string().replace('+', " ");
         let mut texts = vec![decoded(&self.operation.path_after_v1()), decoded(&query)];
         for candidate in &self.candidates.list {
-            let forwarded = candidate.upstream.forward_headers.iter();
-            let values = forwarded.flat_map(|name| self.caller.headers().get_all(name));
-            texts.extend(values.map(|value| value.as_bytes().to_vec()));
+            let upstream = &candidate.upstream;
+            let api = self.operation.family().unwrap_or(upstream.provider.api());
+            let headers = upstream_headers(self.caller.headers(), &upstream.forward_headers, api);
+            let values = headers.iter().filter(|(name, value)| !is_trace_parent(name, value));
+            let values = values.map(|(_, value)| value.as_bytes().to_vec());
+            let new: Vec<Vec<u8>> = values.filter(|value| !texts.contains(value)).collect();
+            texts.extend(new);
         }
         let began = Instant::now();
         let keep_going = || began.elapsed() < matched.guard.timeout();
@@ -252,7 +253,11 @@ impl GuardStage<'_> {
         let detecting =
             detecting.filter(|(_, config)| names.iter().any(|name| config.detects(name)));
         let violated = detecting.map(|(policy, _)| policy.id).collect();
-        let message = format!("found in its content: {}", names.join(", "));
+        let mut message = format!("found in its content: {}", names.join(", "));
+        if names.contains(&STORED_STATE) {
+            message += " (it refers to what the provider stores and the gateway cannot scan; \
+                        'scan.stored' of the policy lets that pass)";
+        }
         self.refuse(violated, (Reason::Content, message), context)
     }
 
@@ -300,6 +305,12 @@ impl GuardStage<'_> {
         context.request.record().violated = denied.violated;
         error
     }
+}
+
+/// Whether it is the id of a trace, whose hexadecimal digits say nothing (W3C, "Trace Context").
+fn is_trace_parent(name: &HeaderName, value: &HeaderValue) -> bool {
+    let is_hex = |byte: &u8| byte.is_ascii_hexdigit() || *byte == b'-';
+    name == "traceparent" && value.as_bytes().iter().all(is_hex)
 }
 
 /// Counts what was found in a request, by category; never a value.

@@ -151,7 +151,7 @@ impl AnswerRestorer {
         };
         let violated = || self.policies.iter().filter(|policy| is_violated(&policy.config));
         let names: Vec<&str> = violated().map(|policy| &*policy.name).collect();
-        let message = format!("answer blocked by gateway policies: {}; {why}", names.join(", "));
+        let message = format!("request blocked by gateway policies: {}; {why}", names.join(", "));
         Some(Refusal { message, policies: violated().map(|policy| policy.id).collect() })
     }
 

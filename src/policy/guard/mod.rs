@@ -18,6 +18,7 @@ pub mod conversation;
 pub mod custom;
 mod detect;
 mod media;
+pub mod note;
 pub mod placeholder;
 pub mod policy;
 pub mod redact;

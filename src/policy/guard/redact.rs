@@ -12,15 +12,20 @@ use std::ops::Range;
 use super::answer::SentValues;
 use super::category::Category;
 use super::custom::Late;
+use super::note::with_note;
 use super::placeholder::{ConversationKey, PlaceholderBuilder, Placeholders};
-use super::policy::{Action, Guard, MediaAction};
+use super::policy::{Action, Guard, MediaAction, StoredAction};
 use super::scan::Findings;
 use crate::llm::format::Format;
+use crate::llm::stored_state::{is_file, stored_states};
 pub(super) use strings::{MAX_DEPTH, hides_text};
 use walk::Redactor;
 
 /// The most values of a request; more are not worth the work of replacing them one by one.
 pub(super) const MAX_VALUES: usize = 200_000;
+
+/// What reports call references to what the provider stores.
+pub const STORED_STATE: &str = "stored_state";
 
 /// What became of a request's body.
 #[derive(Debug)]
@@ -118,7 +123,9 @@ impl Guard {
     ) -> Result<Guarded, ScanError> {
         let mut redactor = Redactor::new(self, format, keep_going);
         redactor.read_body(body)?;
-        let has_media = redactor.has_media;
+        let stored = stored_states(body);
+        let has_media = redactor.has_media || stored.iter().any(|name| is_file(name));
+        let has_stored = stored.iter().any(|name| !is_file(name));
         let sent = std::mem::take(&mut redactor.sent);
         let (values, literals) = redactor.finish();
         let mut report = Report::default();
@@ -128,11 +135,19 @@ impl Guard {
         if has_media && self.scan().media == MediaAction::Block {
             report.blocking.insert("media".to_owned());
         }
+        if has_stored && self.scan().stored == Some(StoredAction::Block) {
+            report.blocking.insert(STORED_STATE.to_owned());
+        }
         if !report.blocking.is_empty() {
             return Ok(Guarded::Blocked(report));
         }
         let mut placeholders = PlaceholderBuilder::new(key, literals);
-        let body = edited(body, &values, &mut placeholders);
+        let mut body = edited(body, &values, &mut placeholders);
+        if self.has_note()
+            && let Some(noted) = body.as_deref().and_then(|body| with_note(format, body))
+        {
+            body = Some(noted);
+        }
         Ok(Guarded::Passed { body, placeholders: placeholders.finish(), sent, report })
     }
 

@@ -21,13 +21,12 @@ impl Redactor<'_> {
         let unescaped = escapes::unescape_bytes(string.raw);
         let text = unescaped.as_deref().unwrap_or(string.raw);
         if let Some(encoded) = Encoded::read(string.name, text) {
-            self.has_media = true;
             match encoded.decode_text(None) {
                 Some(decoded) => self.scan_decoded(&decoded, string)?,
                 None if string.depth == 0 => {
                     self.media.push(string.offset..string.offset + string.raw.len());
                 }
-                None => {}
+                None => self.has_media = true,
             }
             if encoded.is_media_file() {
                 return Ok(());

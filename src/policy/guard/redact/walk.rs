@@ -85,7 +85,9 @@ impl<'a> Redactor<'a> {
     }
 
     pub(super) fn read_body(&mut self, body: &[u8]) -> Result<(), ScanError> {
-        self.read_json(body, Area::Body, 0)
+        self.read_json(body, Area::Body, 0)?;
+        self.has_media |= !self.media.is_empty();
+        Ok(())
     }
 
     /// All values in ascending order, and the placeholders that stand in the body.
@@ -160,6 +162,8 @@ impl<'a> Redactor<'a> {
                     continue;
                 }
                 Token::String(text) => {
+                    self.has_media |=
+                        outer == Area::Body && texts::is_media_link(place, text.raw());
                     let is_excepted = outer == Area::Excepted
                         || (depth == 0
                             && outer == Area::Body
@@ -227,6 +231,7 @@ impl<'a> Redactor<'a> {
         match frame.declares_text {
             Some(true) if depth == 0 => self.scan_declared(frame, json),
             Some(false) => {
+                self.has_media |= self.media.len() > frame.media;
                 self.media.truncate(frame.media);
                 Ok(())
             }
@@ -241,6 +246,7 @@ impl<'a> Redactor<'a> {
             let text = unescaped(raw);
             let decoded =
                 Encoded::read(b"data", &text).and_then(|data| data.decode_text(Some(true)));
+            self.has_media |= decoded.is_none();
             let string = BodyString {
                 raw,
                 offset: range.start,

@@ -48,9 +48,8 @@ fn placeholder(category: Category, value: &str) -> String {
 fn assert_replaced(format: Format, body: &str) {
     let email = placeholder(Category::Email, "a@b.co");
     let sent = body.replace('%', "a@b.co");
-    let guard = guard(
-        r#"{"version":1,"detect":{"secrets":true,"pii":true},"scan":{"stored":"allow"}}"#,
-    );
+    let guard =
+        guard(r#"{"version":1,"detect":{"secrets":true,"pii":true},"scan":{"stored":"allow"}}"#);
     assert_eq!(redacted(&guard, format, &sent), body.replace('%', &email));
 }
 

@@ -11,7 +11,7 @@ use crate::support::{
     http::{Answer, Client, Request},
     ledger_rows, logs,
     openai::{self, Usage},
-    policies::{POLICIES, make, refused, spend_cap},
+    policies::{POLICIES, has_spent, make, refused, spend_cap},
     problems::wrong_fields,
     script::{Script, data},
     secrets,
@@ -408,7 +408,7 @@ async fn thousands_of_values_are_restored(database: Database) {
     };
     team.set_price(price).await;
     let cap = [("workspace_id", team.workspace_id.as_str())];
-    spend_cap(&app.admin(), "high", &cap, ("daily", 1_000_000_000_000)).await;
+    let cap = spend_cap(&app.admin(), "high", &cap, ("daily", 1_000_000_000_000)).await;
     let values: Vec<String> =
         (0..10_000).map(|number| format!("person{number}@example.org")).collect();
     let question = says(&values.join(", "));
@@ -421,6 +421,20 @@ async fn thousands_of_values_are_restored(database: Database) {
     assert_eq!(content(&answer), values.join(", "));
     let rows = ledger_rows::rows_at_least(app.database(), 2).await;
     assert!(rows.iter().all(|row| row.counts(USAGE)), "{rows:?}");
+    has_spent(&app.admin(), &cap, ledger_rows::cost(&rows)).await;
+
+    // Where the provider tells no usage, it is estimated from what was sent and what it answered, which
+    // have placeholders in place of the values.
+    let mut answer = openai::chat_object(&placeholders, USAGE);
+    answer.as_object_mut().unwrap().remove("usage");
+    team.upstream.push(Script::json(200, &answer));
+    let got = team.caller().send(chat(&question)).await.expect(200);
+    assert_eq!(content(&got), values.join(", "));
+    let rows = ledger_rows::rows_at_least(app.database(), 3).await;
+    let estimated = rows.iter().find(|row| row.usage_source == "estimated").unwrap();
+    // Placeholders have at least nine tokens each, the addresses in their place about six.
+    assert!(estimated.input_tokens > Some(9 * 10_000), "{estimated:?}");
+    has_spent(&app.admin(), &cap, ledger_rows::cost(&rows)).await;
 }
 
 async fn unscanned_endpoints_are_refused(database: Database) {

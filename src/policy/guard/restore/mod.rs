@@ -173,12 +173,12 @@ impl<'t> Keys<'t> {
             _ => return None,
         };
         let name: &[u8] = if matches!(token, Token::Key(_)) { b"" } else { self.next() };
-        let is_text = match token {
+        let is_text = || match token {
             Token::String(string) => is_argument || self.is_text(string.raw()),
             Token::Key(_) => is_argument,
             _ => is_argument && raw.len() >= MIN_NUMBER && raw.iter().all(u8::is_ascii_digit),
         };
-        let name = (is_scanned && is_text).then(|| name.to_vec());
+        let name = (is_scanned && is_text()).then(|| name.to_vec());
         let is_read = name.is_some() || (!is_number && may_hold(raw));
         if !is_read || self.is_opaque(format) {
             return None;

@@ -193,4 +193,4 @@ fn is_separator(char: char) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -10,7 +10,8 @@ use super::*;
 const IBAN: &str = "GB29 NWBK 6016 1331 9268 19";
 const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSj\nAgEAAoIBAQC7\n-----END PRIVATE KEY-----";
 
-fn scan(action: &str) -> AnswerScan {
+/// A scan for secrets, personal data and project numbers, where the caller has sent one address.
+pub(in super::super) fn scan(action: &str) -> AnswerScan {
     let config = format!(
         r#"{{"version":1,"detect":{{"secrets":true,"pii":true,"custom":[{{"name":"project",
         "pattern":"PRJ-[0-9]{{4}}\\b"}}]}},"action":"{action}","scan":{{"answers":true}}}}"#

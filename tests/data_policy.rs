@@ -11,7 +11,7 @@ use crate::support::{
     http::{Answer, Client, Request},
     ledger_rows, logs,
     openai::{self, Usage},
-    policies::{POLICIES, make, refused, spend_cap},
+    policies::{POLICIES, has_spent, make, refused, spend_cap},
     problems::wrong_fields,
     script::{Script, data},
     secrets,
@@ -39,16 +39,16 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-const EMAIL: &str = "ada.lovelace@example.org";
-const USAGE: Usage = Usage { prompt: 40, completion: 20, cached: 0, reasoning: 0 };
+pub(crate) const EMAIL: &str = "ada.lovelace@example.org";
+pub(crate) const USAGE: Usage = Usage { prompt: 40, completion: 20, cached: 0, reasoning: 0 };
 
-fn pii(action: &str) -> Value {
+pub(crate) fn pii(action: &str) -> Value {
     json!({"version": 1, "detect": {"pii": true, "secrets": true}, "action": action,
         "timeout_seconds": 30})
 }
 
 /// A workspace with a guard that does this with all that is detected.
-async fn start(database: &Database, action: &str) -> (TestApp, Fixture) {
+pub(crate) async fn start(database: &Database, action: &str) -> (TestApp, Fixture) {
     secrets::register(EMAIL);
     let app = TestApp::start(database).await;
     let team = app.workspace().await;
@@ -56,21 +56,21 @@ async fn start(database: &Database, action: &str) -> (TestApp, Fixture) {
     (app, team)
 }
 
-async fn guard(admin: &Client, team: &Fixture, config: Value) -> Value {
+pub(crate) async fn guard(admin: &Client, team: &Fixture, config: Value) -> Value {
     make(admin, ("guard", "No personal data"), &[("workspace_id", &team.workspace_id)], config)
         .await
 }
 
-fn says(content: &str) -> Value {
+pub(crate) fn says(content: &str) -> Value {
     json!({"messages": [{"role": "user", "content": content}]})
 }
 
-fn chat(body: &Value) -> Request {
+pub(crate) fn chat(body: &Value) -> Request {
     Request::post_json(&Fixture::route("chat/completions"), body)
 }
 
 /// The first placeholder of this kind in a request that an upstream got.
-fn placeholder(upstream: &ScriptedUpstream, label: &str) -> String {
+pub(crate) fn placeholder(upstream: &ScriptedUpstream, label: &str) -> String {
     let request = upstream.last_request();
     let body = String::from_utf8(request.body.to_vec()).unwrap();
     let start = body.find(&format!("TG_{label}_")).unwrap_or_else(|| panic!("{body}"));
@@ -79,18 +79,18 @@ fn placeholder(upstream: &ScriptedUpstream, label: &str) -> String {
 
 /// Sends a chat request and returns the placeholder of its e-mail address. Further requests of the
 /// conversation have the same.
-async fn learn(team: &Fixture, body: &Value) -> String {
+pub(crate) async fn learn(team: &Fixture, body: &Value) -> String {
     team.upstream.push(openai::chat_completion("Fine.", USAGE));
     team.caller().send(chat(body)).await.expect(200);
     placeholder(&team.upstream, "EMAIL")
 }
 
-fn content(answer: &Answer) -> String {
+pub(crate) fn content(answer: &Answer) -> String {
     text(&answer.json()["choices"][0]["message"], "content")
 }
 
 /// The texts of a chat stream, joined.
-fn streamed(answer: &Answer) -> String {
+pub(crate) fn streamed(answer: &Answer) -> String {
     let body = answer.text();
     let events = body.lines().filter_map(|line| line.strip_prefix("data: "));
     let events = events.filter_map(|data| serde_json::from_str::<Value>(data).ok());
@@ -117,7 +117,7 @@ async fn a_config_is_checked_when_it_is_saved(database: Database) {
             "config.detect.custom[0].pattern",
         ),
         (json!({"version": 1, "detect": {}, "timeout_seconds": 31}), "config.timeout_seconds"),
-        (json!({"version": 1, "detect": {}, "scan": {"answers": true}}), "config.scan.answers"),
+        (json!({"version": 1, "detect": {}, "scan": {"stored": "maybe"}}), "config"),
     ] {
         let answer = app.admin().post_json(POLICIES, &body(config.clone())).await;
         assert_eq!(wrong_fields(&answer), [field], "{config}");
@@ -302,9 +302,20 @@ async fn other_formats_are_guarded_alike(database: Database) {
             assert_eq!(got.contains(EMAIL), round == 1, "{path}: {got}");
         }
     }
-    // Without `alt=sse` the stream is one array, in which values can't be put back.
-    let array = team.caller().send(Request::post_json(stream, &gemini)).await.expect(403);
-    assert!(array.text().contains("alt=sse"), "{}", array.text());
+    // Without `alt=sse` the stream is one array.
+    let one = placeholder(&team.upstream, "EMAIL");
+    let part = |text: &str, end: Value| {
+        json!({"candidates": [{"index": 0, "finishReason": end,
+            "content": {"role": "model", "parts": [{"text": text}]}}]})
+    };
+    let (first, second) = (part(&one[..9], Value::Null), part(&one[9..], json!("STOP")));
+    let body = format!("[{first}\n,\r\n{second}\n]\n");
+    let head = [("content-type", "application/json")];
+    let chunks = body.as_bytes().chunks(11).map(<[u8]>::to_vec);
+    team.upstream.push(Script::new().chunked_head(200, &head).chunks(chunks).end());
+    let array = team.caller().send(Request::post_json(stream, &gemini)).await.expect(200).json();
+    let part = |at: usize| array[at]["candidates"][0]["content"]["parts"][0]["text"].clone();
+    assert_eq!((part(0), part(1)), (json!(""), json!(EMAIL)), "{array}");
 
     let counted = Script::json(200, &json!({"input_tokens": 9}));
     team.upstream.push(counted);
@@ -397,7 +408,7 @@ async fn thousands_of_values_are_restored(database: Database) {
     };
     team.set_price(price).await;
     let cap = [("workspace_id", team.workspace_id.as_str())];
-    spend_cap(&app.admin(), "high", &cap, ("daily", 1_000_000_000_000)).await;
+    let cap = spend_cap(&app.admin(), "high", &cap, ("daily", 1_000_000_000_000)).await;
     let values: Vec<String> =
         (0..10_000).map(|number| format!("person{number}@example.org")).collect();
     let question = says(&values.join(", "));
@@ -410,6 +421,20 @@ async fn thousands_of_values_are_restored(database: Database) {
     assert_eq!(content(&answer), values.join(", "));
     let rows = ledger_rows::rows_at_least(app.database(), 2).await;
     assert!(rows.iter().all(|row| row.counts(USAGE)), "{rows:?}");
+    has_spent(&app.admin(), &cap, ledger_rows::cost(&rows)).await;
+
+    // Where the provider tells no usage, it is estimated from what was sent and what it answered, which
+    // have placeholders in place of the values.
+    let mut answer = openai::chat_object(&placeholders, USAGE);
+    answer.as_object_mut().unwrap().remove("usage");
+    team.upstream.push(Script::json(200, &answer));
+    let got = team.caller().send(chat(&question)).await.expect(200);
+    assert_eq!(content(&got), values.join(", "));
+    let rows = ledger_rows::rows_at_least(app.database(), 3).await;
+    let estimated = rows.iter().find(|row| row.usage_source == "estimated").unwrap();
+    // Placeholders have at least nine tokens each, the addresses in their place about six.
+    assert!(estimated.input_tokens > Some(9 * 10_000), "{estimated:?}");
+    has_spent(&app.admin(), &cap, ledger_rows::cost(&rows)).await;
 }
 
 async fn unscanned_endpoints_are_refused(database: Database) {

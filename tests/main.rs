@@ -34,6 +34,7 @@ cfg_if! {
     if #[cfg(all())] {
         mod accounting;
         mod admin_port;
+        mod answer_scanning;
         mod answered_model;
         mod api_errors;
         mod api_keys;
@@ -50,6 +51,7 @@ cfg_if! {
         mod configuration_checks;
         mod converse;
         mod data_policy;
+        mod data_policy_limits;
         mod database_outage;
         mod default_policies;
         mod doc_comments;

@@ -333,6 +333,7 @@ impl AttemptEnd {
             cost: record.cost,
             first_byte_ms: record.first_byte.map(of_attempt),
             duration_ms: Some(of_attempt(record.duration)),
+            violated: record.violated.clone(),
             ..Self::without_usage(
                 id,
                 match record.outcome {

@@ -84,9 +84,9 @@ pub(super) struct GatewayPolicyFields {
     /// "candidates": [{"weight", ...target}]}` spreads requests over several. Routes: `{"triggers",
     /// "fallbacks": [{"alias", "model_configs": [{"model_config_id"}]}]}`, weighted in the same way.
     /// Guards: `{"version": 1, "detect": {"secrets", "pii", "custom": [{"name", "pattern"}]}, "action",
-    /// "timeout_seconds", "timeout_action", "scan": {"system", "media"}}` with `secrets` a Boolean, `pii` a
-    /// Boolean or a list of categories, `action` `redact`, `block` or `report`, `timeout_action` `block` or
-    /// `allow`, and `media` `allow` or `block`.
+    /// "timeout_seconds", "timeout_action", "scan": {"system", "answers", "media", "stored"}, "note"}` with
+    /// `secrets`, `system`, `answers` and `note` Booleans, `pii` a Boolean or a list of categories, `action`
+    /// `redact`, `block` or `report`, and `timeout_action`, `media` and `stored` `block` or `allow`.
     #[schema(value_type = Object)]
     pub(super) config: Value,
     /// What happens to a request that violates it.

@@ -12,7 +12,7 @@ mod stream;
 
 pub use binary::BinaryEvents;
 pub use plain::PlainAnswer;
-pub use stream::{StreamEnd, StreamRest, StreamedAnswer};
+pub use stream::{StreamEnd, StreamForm, StreamRest, StreamedAnswer};
 
 use crate::llm::usage::ReportedUsage;
 

@@ -17,20 +17,20 @@ const CHECKSUM: usize = 4;
 
 /// It is no event stream, or was damaged on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Corrupt;
+pub struct Corrupt;
 
 /// What a message says of itself; empty where it says nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Headers {
+pub struct Headers {
     /// `event`, `exception` or `error`.
-    pub(super) message_type: String,
+    pub message_type: String,
     /// The name of the event.
-    pub(super) event_type: String,
+    pub event_type: String,
 }
 
 /// A part of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part<'a> {
+pub enum Part<'a> {
     /// Bytes of its payload. They are not checked yet.
     Payload(&'a [u8]),
     /// Its end. All of it is as it was sent.
@@ -39,7 +39,7 @@ pub(super) enum Part<'a> {
 
 /// Reads a stream of messages. Keeps nothing but the headers of the current one.
 #[derive(Debug, Default)]
-pub(super) struct EventStreamReader {
+pub struct EventStreamReader {
     state: State,
     /// The bytes of the prelude, of the headers or of the checksum so far.
     kept: Vec<u8>,
@@ -68,13 +68,13 @@ enum State {
 
 impl EventStreamReader {
     /// Whether the next byte begins a message.
-    pub(super) fn at_message_boundary(&self) -> bool {
+    pub fn at_message_boundary(&self) -> bool {
         self.state == State::Prelude && self.kept.is_empty()
     }
 
     /// The next part in `chunk` at or after `at`, which moves behind it; `None` at the end of the chunk.
     /// Call it with the same chunk until then. Nothing is read any more after an error.
-    pub(super) fn next<'a>(
+    pub fn next<'a>(
         &'a mut self,
         chunk: &'a [u8],
         at: &mut usize,
@@ -174,7 +174,7 @@ enum Step<'a> {
 
 impl Headers {
     /// The name of the event, of the exception, or `error`.
-    pub(super) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         if self.message_type == "error" { "error" } else { &self.event_type }
     }
 
@@ -220,28 +220,51 @@ fn number(bytes: &[u8], at: usize) -> Option<u32> {
 
 /// Writes a message with an exception of this name and a JSON payload.
 pub(super) fn exception_message(name: &str, payload: &str) -> Vec<u8> {
-    /// A header's type: text, after its length in two bytes.
-    const TEXT: u8 = 7;
-    let mut headers = Vec::new();
-    for (key, value) in [
+    let headers = [
         (":exception-type", name),
         (":content-type", "application/json"),
         (":message-type", "exception"),
-    ] {
-        headers.push(u8::try_from(key.len()).unwrap_or(u8::MAX));
-        headers.extend_from_slice(key.as_bytes());
-        headers.push(TEXT);
-        headers.extend_from_slice(&u16::try_from(value.len()).unwrap_or(u16::MAX).to_be_bytes());
-        headers.extend_from_slice(value.as_bytes());
+    ];
+    message(&written(headers), payload.as_bytes())
+}
+
+/// Writes a message with an event of this name and a JSON payload.
+pub fn event_message(name: &str, payload: &[u8]) -> Vec<u8> {
+    let headers =
+        [(":event-type", name), (":content-type", "application/json"), (":message-type", "event")];
+    message(&written(headers), payload)
+}
+
+/// The message with another payload; `None` if it is none.
+pub fn with_payload(original: &[u8], payload: &[u8]) -> Option<Vec<u8>> {
+    let length = usize::try_from(number(original, 4)?).ok()?;
+    let headers = original.get(PRELUDE..PRELUDE.checked_add(length)?)?;
+    Some(message(headers, payload))
+}
+
+/// Headers whose values are text, after its length in two bytes.
+fn written(headers: [(&str, &str); 3]) -> Vec<u8> {
+    const TEXT: u8 = 7;
+    let mut bytes = Vec::new();
+    for (key, value) in headers {
+        bytes.push(u8::try_from(key.len()).unwrap_or(u8::MAX));
+        bytes.extend_from_slice(key.as_bytes());
+        bytes.push(TEXT);
+        bytes.extend_from_slice(&u16::try_from(value.len()).unwrap_or(u16::MAX).to_be_bytes());
+        bytes.extend_from_slice(value.as_bytes());
     }
+    bytes
+}
+
+fn message(headers: &[u8], payload: &[u8]) -> Vec<u8> {
     let length = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX).to_be_bytes();
     let total = PRELUDE + headers.len() + payload.len() + CHECKSUM;
     let mut message = Vec::with_capacity(total);
     message.extend_from_slice(&length(total));
     message.extend_from_slice(&length(headers.len()));
     message.extend_from_slice(&crc32fast::hash(&message).to_be_bytes());
-    message.extend_from_slice(&headers);
-    message.extend_from_slice(payload.as_bytes());
+    message.extend_from_slice(headers);
+    message.extend_from_slice(payload);
     message.extend_from_slice(&crc32fast::hash(&message).to_be_bytes());
     message
 }

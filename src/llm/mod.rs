@@ -10,7 +10,7 @@ mod converse;
 pub mod convert;
 mod embeddings;
 pub mod error;
-mod event_stream;
+pub mod event_stream;
 pub mod format;
 pub mod gemini;
 pub mod invoke;

@@ -37,11 +37,28 @@ const DATA: [&[u8]; 4] = [b"input", b"args", b"response", b"metadata"];
 pub struct StoredState {
     /// The response that the body continues: its `previous_response_id`.
     pub previous_response: Option<String>,
-    /// The first other reference, by the name of its member.
-    pub other: Option<&'static str>,
+    /// The other references, by the names of their members, each once.
+    others: Vec<&'static str>,
+}
+
+/// All references in a body, by the names of their members, each once. What can't be read is `body`.
+pub fn stored_states(body: &[u8]) -> Vec<&'static str> {
+    let StoredState { previous_response, others } = StoredState::of(body);
+    let previous = previous_response.map(|_| PREVIOUS_RESPONSE);
+    previous.into_iter().chain(others).collect()
+}
+
+/// Whether the member refers to a file that the caller has stored.
+pub fn is_file(name: &str) -> bool {
+    matches!(name, "file_id" | "file_ids" | "file_uri" | "fileUri" | "s3Location")
 }
 
 impl StoredState {
+    /// The first reference that is no `previous_response_id`, by the name of its member.
+    pub fn other(&self) -> Option<&'static str> {
+        self.others.first().copied()
+    }
+
     /// Reads a body. What can't be read may be a reference.
     pub fn of(body: &[u8]) -> Self {
         let mut tokens = Tokenizer::new(body);
@@ -54,7 +71,9 @@ impl StoredState {
     }
 
     fn note(&mut self, name: &'static str) {
-        self.other.get_or_insert(name);
+        if !self.others.contains(&name) {
+            self.others.push(name);
+        }
     }
 
     /// Reads a value and notes the references in it.
@@ -198,7 +217,7 @@ mod tests {
     fn found(body: &Value) -> Option<&'static str> {
         let found = StoredState::of(body.to_string().as_bytes());
         assert_eq!(found.previous_response, None, "{body}");
-        found.other
+        found.other()
     }
 
     #[test]
@@ -263,11 +282,11 @@ mod tests {
     fn the_response_before_is_told() {
         let found = StoredState::of(br#"{"previous_response_id":"resp_\u0031"}"#);
         assert_eq!(found.previous_response.as_deref(), Some("resp_1"));
-        assert_eq!(found.other, None);
+        assert_eq!(found.other(), None);
         let twice = br#"{"previous_response_id":"a","previous_response_id":"b"}"#;
-        assert_eq!(StoredState::of(twice).other, Some("previous_response_id"));
+        assert_eq!(StoredState::of(twice).other(), Some("previous_response_id"));
         let both = br#"{"previous_response_id":"a","conversation":"b"}"#;
-        assert_eq!(StoredState::of(both).other, Some("conversation"));
-        assert_eq!(StoredState::of(b"{").other, Some("body"));
+        assert_eq!(StoredState::of(both).other(), Some("conversation"));
+        assert_eq!(StoredState::of(b"{").other(), Some("body"));
     }
 }

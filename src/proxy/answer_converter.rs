@@ -84,12 +84,8 @@ impl AnswerConverter {
 
     /// Takes a chunk of the upstream's and gives what the caller gets now.
     pub fn push(&mut self, chunk: &[u8], watch: &Watch) -> Option<Bytes> {
-        let is_stream = match watch {
-            // Blank until it is known what it is.
-            Watch::Undecided(_) => return None,
-            Watch::Stream(_) => true,
-            Watch::None | Watch::Unreadable | Watch::Plain(_) => false,
-        };
+        // Blank until it is known what it is.
+        let is_stream = is_stream(watch)?;
         let mut out = Vec::with_capacity(chunk.len());
         let converter = self.converter(is_stream);
         converter.push(chunk, &mut out);
@@ -122,9 +118,9 @@ impl AnswerConverter {
     }
 
     /// A sign of life.
-    pub fn ping(&mut self) -> Option<Bytes> {
+    pub fn ping(&mut self, watch: &Watch) -> Option<Bytes> {
         let mut out = Vec::new();
-        self.converter.as_mut()?.ping(&mut out);
+        self.converter(is_stream(watch)?).ping(&mut out);
         Some(out.into()).filter(|out: &Bytes| !out.is_empty())
     }
 
@@ -132,6 +128,15 @@ impl AnswerConverter {
         self.converter.get_or_insert_with(|| {
             StreamConverter::new(Conversion::clone(&self.conversion), is_stream)
         })
+    }
+}
+
+/// Whether the upstream streams; `None` as long as that is not known.
+fn is_stream(watch: &Watch) -> Option<bool> {
+    match watch {
+        Watch::Undecided(_) => None,
+        Watch::Stream(_) => Some(true),
+        Watch::None | Watch::Unreadable | Watch::Plain(_) => Some(false),
     }
 }
 

@@ -5,7 +5,7 @@ use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use bytes::Bytes;
 
 use super::relay::Answer;
-use crate::llm::answer::{BinaryEvents, PlainAnswer, StreamedAnswer};
+use crate::llm::answer::{BinaryEvents, PlainAnswer, StreamForm, StreamedAnswer};
 use crate::llm::format::Format;
 use crate::llm::invoke::usage_in_headers;
 
@@ -53,7 +53,28 @@ pub enum Watch {
     Stream(Box<StreamedAnswer>),
 }
 
+/// What an answer is, as far as it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnswerKind {
+    None,
+    Unreadable,
+    Undecided,
+    Plain,
+    Stream(StreamForm),
+}
+
 impl Watch {
+    /// What the answer is.
+    pub fn kind(&self) -> AnswerKind {
+        match self {
+            Self::None => AnswerKind::None,
+            Self::Unreadable => AnswerKind::Unreadable,
+            Self::Undecided(_) => AnswerKind::Undecided,
+            Self::Plain(_) => AnswerKind::Plain,
+            Self::Stream(answer) => AnswerKind::Stream(answer.form()),
+        }
+    }
+
     /// Reads a chunk that does not pass on.
     pub fn push(&mut self, chunk: Bytes) {
         if let Self::Undecided(reader) = self

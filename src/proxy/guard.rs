@@ -8,32 +8,34 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use actix_web::HttpRequest;
-use actix_web::http::header::HeaderName;
+use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::web::block;
 use percent_encoding::percent_decode_str;
 use smallvec::SmallVec;
-use url::form_urlencoded;
 
 use super::DataPlane;
 use super::candidates::Candidates;
 use super::context::RequestContext;
 use super::error::ProxyError;
+use super::headers::upstream_headers;
 use super::read::CallerBody;
-use super::restore::AnswerRestorer;
+use super::restore::{AnswerRestorer, has_text};
 use super::unmetered::endpoint_for;
 use crate::accounting::budget::Share;
 use crate::accounting::engine::{RequestFacts, TargetFacts};
 use crate::domain::ids::PolicyId;
 use crate::domain::policy::Subject;
 use crate::domain::scope::WorkspaceScope;
-use crate::llm::format::Operation;
+use crate::llm::format::{Format, Operation};
 use crate::llm::limits::{BodyFacts, Bound};
 use crate::policy::admission::Reason;
+use crate::policy::guard::answer::{AnswerScan, SentValues};
 use crate::policy::guard::category::Category;
 use crate::policy::guard::conversation::conversation_digest;
-use crate::policy::guard::placeholder::ConversationKey;
-use crate::policy::guard::policy::{Action, TimeoutAction};
-use crate::policy::guard::redact::{Guarded, Report, ScanError};
+use crate::policy::guard::placeholder::{ConversationKey, Placeholders};
+use crate::policy::guard::policy::{Action, Guard, TimeoutAction};
+use crate::policy::guard::redact::{Guarded, Report, STORED_STATE, ScanError};
+use crate::policy::guard::restore::AnswerEdits;
 use crate::policy::set::MatchedGuard;
 
 /// Tells which conversation a request belongs to, so that its placeholders stay the same.
@@ -121,18 +123,37 @@ impl GuardStage<'_> {
         } else {
             scan()
         };
-        let (new, placeholders, report) = match scanned {
-            Ok(Guarded::Passed { body, placeholders, report }) => (body, placeholders, report),
+        let scan = |sent| {
+            let is_scanned = matched.guard.scan().answers && has_text(self.operation);
+            is_scanned.then(|| AnswerScan::new(Arc::clone(&matched.guard), sent))
+        };
+        let (new, edits, report) = match scanned {
+            Ok(Guarded::Passed { body, placeholders, sent, report }) => {
+                (body, AnswerEdits::new(placeholders, scan(sent)), report)
+            }
             Ok(Guarded::Blocked(report)) => {
-                note(matched, &report, context);
+                note(&matched.guard, &report, context);
                 return Err(self.refuse_content(matched, &report, context));
             }
             Err(error) => {
                 self.scan_failed(matched, error, context)?;
-                return Ok(GuardedBody(Some(body)));
+                let scan = scan(SentValues::default());
+                (None, AnswerEdits::new(Placeholders::default(), scan), Report::default())
             }
         };
-        note(matched, &report, context);
+        note(&matched.guard, &report, context);
+        if !edits.are_none() {
+            let is_stream = self.operation.asks_for_stream(None);
+            if format == Format::Invoke && is_stream {
+                let what = "its answer would be a stream of a format that the gateway does not read: \
+                            ask for no stream";
+                let reason = (Reason::Content, what.to_owned());
+                return Err(self.refuse(matched.ids(), reason, context));
+            }
+            let memory = self.plane.body_memory.take(0).ok_or(ProxyError::Overloaded)?;
+            let restorer = AnswerRestorer::new(self.operation, format, edits, matched, memory);
+            context.restorer = Some(restorer);
+        }
         let Some(new) = new else { return Ok(GuardedBody(Some(body))) };
         if let Some(share) = share {
             let held = 2 * length;
@@ -141,19 +162,11 @@ impl GuardStage<'_> {
             }
             share.shrink(held.saturating_sub(new.len()));
         }
-        if !is_restorable(self.operation, self.caller.query_string()) {
-            let what = "its answer would be a stream in which values can't be put back: ask for \
-                        server-sent events (alt=sse), or for no stream";
-            return Err(self.refuse(matched.ids(), (Reason::Content, what.to_owned()), context));
-        }
         let (json, facts) = BodyFacts::parse_in(format, new.into()).map_err(ProxyError::Body)?;
-        let memory = self.plane.body_memory.take(0).ok_or(ProxyError::Overloaded)?;
-        context.restorer = Some(AnswerRestorer::new(self.operation, format, placeholders, memory));
         Ok(GuardedBody(Some(CallerBody { json, facts })))
     }
 
-    /// Scans what cannot be changed: the path that goes up, the query, and the values of headers that
-    /// configurations forward.
+    /// Scans what cannot be changed: the path that goes up, the query, and the values of headers that go up.
     fn check_texts(
         &self,
         matched: &MatchedGuard<'_>,
@@ -163,16 +176,20 @@ impl GuardStage<'_> {
         let query = self.caller.query_string().replace('+', " ");
         let mut texts = vec![decoded(&self.operation.path_after_v1()), decoded(&query)];
         for candidate in &self.candidates.list {
-            let forwarded = candidate.upstream.forward_headers.iter();
-            let values = forwarded.flat_map(|name| self.caller.headers().get_all(name));
-            texts.extend(values.map(|value| value.as_bytes().to_vec()));
+            let upstream = &candidate.upstream;
+            let api = self.operation.family().unwrap_or(upstream.provider.api());
+            let headers = upstream_headers(self.caller.headers(), &upstream.forward_headers, api);
+            let values = headers.iter().filter(|(name, value)| !is_trace_parent(name, value));
+            let values = values.map(|(_, value)| value.as_bytes().to_vec());
+            let new: Vec<Vec<u8>> = values.filter(|value| !texts.contains(value)).collect();
+            texts.extend(new);
         }
         let began = Instant::now();
         let keep_going = || began.elapsed() < matched.guard.timeout();
         for text in texts.iter().filter(|text| !text.is_empty()) {
             match matched.guard.check_text(text, &keep_going) {
                 Ok(report) => {
-                    note(matched, &report, context);
+                    note(&matched.guard, &report, context);
                     if !report.blocking.is_empty() {
                         return Err(self.refuse_content(matched, &report, context));
                     }
@@ -217,16 +234,11 @@ impl GuardStage<'_> {
         error: ScanError,
         context: &mut RequestContext,
     ) -> Result<(), ProxyError> {
-        let cause = match error {
-            ScanError::Late => "the scan took longer than timeout_seconds",
-            ScanError::TooManyValues => "it has too many values",
-            ScanError::NotJson => "its body is nested too deeply",
-        };
-        context.request.record().cause = Some(format!("guard: {cause}"));
+        context.request.record().cause = Some(format!("guard: {error}"));
         if matched.guard.timeout_action() == TimeoutAction::Allow {
             return Ok(());
         }
-        let message = format!("its content could not be scanned: {cause}");
+        let message = format!("its content could not be scanned: {error}");
         Err(self.refuse(matched.ids(), (Reason::Content, message), context))
     }
 
@@ -241,7 +253,11 @@ impl GuardStage<'_> {
         let detecting =
             detecting.filter(|(_, config)| names.iter().any(|name| config.detects(name)));
         let violated = detecting.map(|(policy, _)| policy.id).collect();
-        let message = format!("found in its content: {}", names.join(", "));
+        let mut message = format!("found in its content: {}", names.join(", "));
+        if names.contains(&STORED_STATE) {
+            message += " (it refers to what the provider stores and the gateway cannot scan; \
+                        'scan.stored' of the policy lets that pass)";
+        }
         self.refuse(violated, (Reason::Content, message), context)
     }
 
@@ -291,52 +307,44 @@ impl GuardStage<'_> {
     }
 }
 
-/// Whether values can be put back into the answer: not into binary streams and streams of arrays.
-fn is_restorable(operation: &Operation, query: &str) -> bool {
-    match operation {
-        _ if operation.binary_events().is_some() => !operation.asks_for_stream(None),
-        Operation::Gemini { .. } if operation.asks_for_stream(None) => {
-            form_urlencoded::parse(query.as_bytes())
-                .any(|(name, value)| name == "alt" && value == "sse")
-        }
-        _ => true,
-    }
+/// Whether it is the id of a trace, whose hexadecimal digits say nothing (W3C, "Trace Context").
+fn is_trace_parent(name: &HeaderName, value: &HeaderValue) -> bool {
+    let is_hex = |byte: &u8| byte.is_ascii_hexdigit() || *byte == b'-';
+    name == "traceparent" && value.as_bytes().iter().all(is_hex)
 }
 
-/// Counts what was found, by category; never a value.
-fn note(matched: &MatchedGuard<'_>, report: &Report, context: &mut RequestContext) {
-    if report.found.is_empty() {
-        return;
-    }
-    let mut line = context.request.record().guard.take().unwrap_or_default();
+/// Counts what was found in a request, by category; never a value.
+fn note(guard: &Guard, report: &Report, context: &mut RequestContext) {
+    let line = context.request.record().guard.take().unwrap_or_default();
+    let line = counted(guard, report, line, "redact", context);
+    context.request.record().guard = line;
+}
+
+/// The same for its answer.
+pub fn note_answer(restorer: &AnswerRestorer, context: &mut RequestContext) {
+    let Some(scan) = restorer.scan() else { return };
+    let line = counted(scan.guard(), scan.report(), String::new(), "mask", context);
+    context.request.record().answer_guard = line;
+}
+
+/// Counts findings, and adds them to the part of the log line that tells them.
+fn counted(
+    guard: &Guard,
+    report: &Report,
+    mut line: String,
+    replaced: &'static str,
+    context: &RequestContext,
+) -> Option<String> {
     for (name, count) in &report.found {
         let separator = if line.is_empty() { "" } else { "," };
         let _ = write!(line, "{separator}{name}={count}");
         let category = Category::parse(name).unwrap_or(Category::Custom).as_str();
-        let action = match matched.guard.action_of(name) {
+        let action = match guard.action_of(name) {
             _ if report.blocking.contains(name) => "block",
             Action::Report => "report",
-            Action::Redact | Action::Block => "redact",
+            Action::Redact | Action::Block => replaced,
         };
         context.request.metrics().guard_findings(category, action, *count as u64);
     }
-    context.request.record().guard = Some(line);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn streams_without_events_are_not_restorable() {
-        let gemini = |path| Operation::of_gemini_post(path).unwrap();
-        let stream = gemini("/models/m:streamGenerateContent");
-        assert!(is_restorable(&stream, "alt=sse"));
-        assert!(!is_restorable(&stream, "") && !is_restorable(&stream, "alt=json"));
-        assert!(is_restorable(&gemini("/models/m:generateContent"), ""));
-        let converse = |path| Operation::of_bedrock_post(path).unwrap();
-        assert!(!is_restorable(&converse("/model/m/converse-stream"), ""));
-        assert!(is_restorable(&converse("/model/m/converse"), ""));
-        assert!(!is_restorable(&converse("/model/m/invoke-with-response-stream"), ""));
-    }
+    (!line.is_empty()).then_some(line)
 }

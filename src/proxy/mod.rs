@@ -21,6 +21,7 @@ pub mod prologue;
 pub mod rate_limit_headers;
 pub mod read;
 pub mod relay;
+pub mod relay_body;
 pub mod restore;
 pub mod route;
 pub mod shared_account;
@@ -63,7 +64,7 @@ use error::ProxyError;
 use guard::GuardStage;
 use model_list::cache::ModelLists;
 use read::{BodyLimits, CallerBody, read_whole};
-use relay::Answer;
+use relay::{Answer, Relayed};
 use route::{ProxyRoute, RouteMatch, UpstreamName};
 use shared_account::keep_to_own_state;
 use unmetered::{StreamLimits, streamed_body};
@@ -148,7 +149,11 @@ async fn answer(
         Ok(Reply::Upstream(mut answer)) => {
             let memory = &plane.body_memory;
             let beginning = relay::begin(&mut answer, memory, &mut context).await;
-            relay::relay(answer, beginning, (memory, plane.clock.now()), context)
+            match relay::relay(answer, beginning, (memory, plane.clock.now()), context) {
+                Relayed::Begun(response) => response,
+                // Boxed, since most answers are not scanned.
+                Relayed::Scanning(answer) => Box::pin(answer.begin()).await,
+            }
         }
         Ok(Reply::Own(response)) => context.complete(response),
         Err(error) => {

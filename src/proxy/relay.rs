@@ -1,36 +1,34 @@
-//! The answer on its way down: relayed as it arrives, watched but not buffered, settled at its end.
+//! The answer on its way down, up to its head: what is read of it first, and what becomes of its head.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use actix_web::HttpResponse;
-use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::body::{BodySize, BoxBody};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use futures_util::{Stream, StreamExt};
+use futures_util::StreamExt;
 use smallvec::SmallVec;
-use tokio::time::{Instant, Sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::answer_converter::{AnswerConverter, WholeAnswer, set_type};
-use super::answer_reader::{AnswerReader, Watch, is_compressed};
+use super::answer_reader::{AnswerKind, AnswerReader, Watch, is_compressed};
 use super::concurrency::ConcurrencyPermit;
 use super::context::RequestContext;
-use super::error::ProxyError;
 use super::headers::{content_length, copy_downstream};
 use super::key_scrubber::{MAX_ERROR_BYTES, scrub, scrubbed_length};
 use super::policy_headers::insert_policy_headers;
 use super::prologue::ERROR_TYPE;
 use super::rate_limit_headers::convert_rate_limits;
+use super::relay_body::{RelayBody, ScannedAnswer, State};
 use super::restore::AnswerRestorer;
 use super::shared_account::ResponseOwner;
 use crate::accounting::budget::Budget;
 use crate::crypto::SecretBytes;
 use crate::domain::ids::RequestId;
-use crate::llm::answer::{AnswerContent, ObservedAnswer, StreamEnd};
+use crate::llm::answer::{AnswerContent, StreamEnd};
 use crate::llm::convert::conversion::Conversion;
 use crate::llm::convert::upstream_error::convert_error;
 use crate::llm::error::GatewayError;
@@ -38,16 +36,8 @@ use crate::llm::format::{Format, Operation};
 use crate::telemetry::request_record::RequestOutcome;
 use crate::upstream::{UpstreamBody, UpstreamError, UpstreamResponse};
 
-/// Time to flush the head and what has come of a broken answer before its body fails: on a body error
-/// actix-http drops the connection with whatever it has not written yet.
-const FLUSH: Duration = Duration::from_millis(100);
-
 /// How long an upstream's error may take to arrive. The caller waits for its head meanwhile.
 const ERROR_TIME: Duration = Duration::from_secs(30);
-
-/// How long the caller of a converted stream may hear nothing. Clients give up after some minutes, proxies
-/// between them and the gateway after a minute or less.
-const SILENCE: Duration = Duration::from_secs(15);
 
 /// The fields of the request that the target's format has not.
 const DROPPED: HeaderName = HeaderName::from_static("x-tollgate-dropped");
@@ -101,15 +91,23 @@ pub async fn begin(
 ) -> Beginning {
     let UpstreamResponse { status, headers, body, .. } = &mut answer.response;
     context.request.answered(status.as_u16());
-    if has_no_body(*status, content_length(headers)) {
+    let is_converted = answer.conversion.is_some();
+    if !is_converted && has_no_body(*status, content_length(headers)) {
         Beginning::Head
     } else if !status.is_success() && !is_compressed(headers) {
         Beginning::Error(read_error(body).await)
-    } else if status.is_success() && answer.conversion.is_some() && !answer.is_stream_expected {
+    } else if status.is_success() && is_converted && !answer.is_stream_expected {
         Beginning::Whole(WholeAnswer::read(body, memory).await)
     } else {
         Beginning::Head
     }
+}
+
+/// The answer to the caller.
+pub enum Relayed {
+    Begun(HttpResponse),
+    /// What goes down first is not known yet, and may have to be refused.
+    Scanning(Box<ScannedAnswer>),
 }
 
 /// The answer to the caller, after [`begin`].
@@ -118,7 +116,7 @@ pub fn relay(
     beginning: Beginning,
     (memory, now): (&Budget, DateTime<Utc>),
     mut context: RequestContext,
-) -> HttpResponse {
+) -> Relayed {
     let reader = AnswerReader::of(&answer);
     let Answer { response, operation, secrets, permit, response_owner, served_by, .. } = answer;
     let UpstreamResponse { status: upstream_status, headers, body, .. } = response;
@@ -151,7 +149,7 @@ pub fn relay(
     }
     let request_id = context.request.record().ids.request_id;
     match beginning {
-        Beginning::Head if has_no_body(status, length) => {
+        Beginning::Head if answer.conversion.is_none() && has_no_body(status, length) => {
             // Nothing will be asked of such a body, so it is settled here.
             upstream = None;
             state = State::Ended;
@@ -212,7 +210,16 @@ pub fn relay(
             whole.chunks.iter().for_each(|chunk| watch.push(chunk.clone()));
             let converted = answer.conversion.as_deref().map(|one| whole.convert(one, &watch));
             match converted {
-                Some(Ok(json)) => first = Some(restored(json.into(), &mut restorer, &watch)),
+                Some(Ok(json)) => {
+                    first = Some(Bytes::from(json));
+                    if let Some(restorer) = &mut restorer {
+                        first = first.and_then(|json| restorer.push(json, AnswerKind::Plain));
+                    }
+                    if let Watch::Stream(answer) = &mut watch {
+                        // The caller has what was converted.
+                        let _ = answer.finish(StreamEnd::Complete);
+                    }
+                }
                 Some(Err(error)) => {
                     let row = error.row();
                     status = row.status;
@@ -240,7 +247,8 @@ pub fn relay(
     if let Some(dropped) = answer.dropped {
         down.insert(DROPPED, dropped);
     }
-    insert_policy_headers(down, &std::mem::take(&mut context.policy_report));
+    let policy_report = std::mem::take(&mut context.policy_report);
+    insert_policy_headers(down, &policy_report);
     *response.status_mut() = status;
     let max_output_tokens = context.request.max_output_tokens();
     context.request.answer.is_unreadable =
@@ -248,6 +256,9 @@ pub fn relay(
     if matches!(state, State::Ended) {
         context.request.finish(RequestOutcome::Completed);
     }
+    let is_scanning = status.is_success()
+        && matches!(state, State::Open)
+        && restorer.as_ref().is_some_and(AnswerRestorer::is_scanning);
     let mut body = RelayBody {
         upstream,
         first,
@@ -255,6 +266,8 @@ pub fn relay(
         converter,
         silence: None,
         restorer,
+        refused: None,
+        has_begun: !is_scanning,
         response_owner,
         is_model_answer: format.is_some(),
         max_output_tokens,
@@ -268,15 +281,13 @@ pub fn relay(
         body.state = State::Ended;
         body.finish(outcome);
     }
+    if is_scanning {
+        body.context.policy_report = policy_report;
+        let (head, error_format) = (response.drop_body(), answer.error_format);
+        return Relayed::Scanning(Box::new(ScannedAnswer { head, body, error_format }));
+    }
     // Boxed here: the server boxes it anyway, after it has moved it several times.
-    response.set_body(BoxBody::new(body))
-}
-
-/// A whole answer with the values put back.
-fn restored(whole: Bytes, restorer: &mut Option<AnswerRestorer>, watch: &Watch) -> Bytes {
-    let Some(restorer) = restorer else { return whole };
-    let parts = [restorer.push(whole, watch), restorer.finish()];
-    parts.into_iter().flatten().collect::<Vec<Bytes>>().concat().into()
+    Relayed::Begun(response.set_body(BoxBody::new(body)))
 }
 
 /// Stands for an upstream's error that can't be looked through for the provider's key.
@@ -326,285 +337,4 @@ async fn read_error(body: &mut UpstreamBody) -> UpstreamErrorBody {
     }
     bytes.truncate(MAX_ERROR_BYTES);
     UpstreamErrorBody { bytes, end: ErrorEnd::TooLong }
-}
-
-enum State {
-    Open,
-    /// The upstream broke off; what is left is to say so.
-    Broken(UpstreamError),
-    /// All that the caller gets is out; the body fails when it has had time to be flushed.
-    Flushing(Pin<Box<Sleep>>),
-    Failed,
-    Ended,
-}
-
-/// The body of an answer that is being relayed. Dropping it before its end means that the caller
-/// has left, which closes the upstream's connection.
-pub struct RelayBody {
-    upstream: Option<UpstreamBody>,
-    first: Option<Bytes>,
-    watch: Watch,
-    converter: Option<AnswerConverter>,
-    /// Runs out when the caller of a converted stream has heard nothing for a while.
-    silence: Option<Pin<Box<Sleep>>>,
-    restorer: Option<AnswerRestorer>,
-    response_owner: Option<Box<ResponseOwner>>,
-    /// The answer is a model's, not a listing.
-    is_model_answer: bool,
-    max_output_tokens: u64,
-    size: BodySize,
-    /// Bytes of a plain answer that are still to come, where its length was declared.
-    left: Option<u64>,
-    state: State,
-    context: RequestContext,
-    _permit: ConcurrencyPermit,
-}
-
-/// The answer could not be relayed to its end; the connection is cut so that the caller can tell.
-#[derive(Debug, thiserror::Error)]
-#[error("the upstream's answer broke off")]
-pub struct BrokenOff;
-
-impl RelayBody {
-    /// Reads out of the answer what settling the request takes, and finishes it.
-    fn finish(&mut self, outcome: RequestOutcome) {
-        if self.context.request.is_finished() {
-            return;
-        }
-        let observed = match &self.watch {
-            Watch::None | Watch::Unreadable | Watch::Undecided(_) => ObservedAnswer::default(),
-            Watch::Plain(answer) => answer.observed(),
-            Watch::Stream(answer) => answer.observed().clone(),
-        };
-        if self.is_model_answer && !matches!(self.watch, Watch::None | Watch::Unreadable) {
-            self.context.request.answer.content = Some(observed.content);
-        }
-        if let Some(id) = observed.response_id
-            && let Some(owner) = self.response_owner.take()
-        {
-            owner.take_note(id);
-        }
-        let searches = observed.usage.map(|report| u64::from(report.web_searches));
-        let usage = observed.usage.map(|report| report.tokens(self.max_output_tokens));
-        let has_both_counts =
-            usage.is_some_and(|usage| usage.input.is_some() && usage.output.is_some());
-        if !has_both_counts || outcome != RequestOutcome::Completed {
-            self.context.request.answer.text = match &mut self.watch {
-                Watch::None | Watch::Unreadable | Watch::Undecided(_) => None,
-                Watch::Plain(answer) => Some(answer.take_text()),
-                Watch::Stream(answer) => Some(answer.take_text()),
-            };
-        }
-        self.context.request.answer.usage = usage;
-        self.context.request.answer.searches = searches;
-        self.context.request.record().model_used = observed.model;
-        self.context.request.finish(outcome);
-    }
-
-    /// Takes a chunk from the upstream and gives what the caller gets of it now.
-    fn pass(&mut self, chunk: Bytes) -> Option<Bytes> {
-        if let Watch::Undecided(reader) = &self.watch
-            && let Some(watch) = reader.decide(&chunk)
-        {
-            self.watch = watch;
-            if matches!(self.watch, Watch::Stream(_)) {
-                self.left = None;
-                self.context.stream_begins();
-            }
-        }
-        let (passed, is_last) = match &mut self.watch {
-            Watch::None => (Some(chunk), false),
-            Watch::Unreadable | Watch::Plain(_) | Watch::Undecided(_) => {
-                if let Watch::Plain(answer) = &mut self.watch {
-                    answer.push(&chunk);
-                }
-                if let Some(left) = &mut self.left {
-                    *left = left.saturating_sub(chunk.len() as u64);
-                }
-                (Some(chunk), self.left == Some(0))
-            }
-            Watch::Stream(answer) => {
-                let passed = answer.push(chunk);
-                // What comes after the mark may still tell the usage.
-                (passed, answer.is_over())
-            }
-        };
-        if is_last {
-            self.finish(RequestOutcome::Completed);
-        }
-        let passed = passed.filter(|chunk| !chunk.is_empty())?;
-        let passed = match &mut self.converter {
-            Some(converter) => converter.push(&passed, &self.watch)?,
-            None => passed,
-        };
-        match &mut self.restorer {
-            Some(restorer) => restorer.push(passed, &self.watch),
-            None => Some(passed),
-        }
-    }
-
-    /// The end of what the caller gets: `last` with what the restorer still holds back.
-    fn restored_end(&mut self, last: Option<Bytes>, is_error: bool) -> Option<Bytes> {
-        let Some(restorer) = &mut self.restorer else { return last };
-        let (before, after) = match last {
-            Some(last) if !is_error => (restorer.push(last, &self.watch), restorer.finish()),
-            // The gateway's own event is an event of its own.
-            last => (restorer.finish(), last),
-        };
-        joined(before, after)
-    }
-
-    /// A sign of life, when the caller of a converted stream has heard nothing for [`SILENCE`]: what the
-    /// upstream sends to that end is not passed on.
-    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
-        let Some(converter) = &mut self.converter else { return Poll::Pending };
-        loop {
-            let silence = self.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep(SILENCE)));
-            ready!(silence.as_mut().poll(cx));
-            self.silence = None;
-            let ping = converter.ping();
-            let ping = match &mut self.restorer {
-                Some(restorer) => ping.and_then(|ping| restorer.push(ping, &self.watch)),
-                None => ping,
-            };
-            if let Some(ping) = ping {
-                return Poll::Ready(ping);
-            }
-        }
-    }
-
-    /// Whether the upstream's body has ended without the mark that ends every stream of its format.
-    fn is_cut_short(&self) -> bool {
-        matches!(&self.watch, Watch::Stream(answer) if answer.is_cut_short())
-    }
-
-    /// The upstream's body has ended well. Gives what is still owed to the caller.
-    fn complete(&mut self) -> Option<Bytes> {
-        self.upstream = None;
-        self.state = State::Ended;
-        if let Some(converter) = &mut self.converter {
-            let (last, is_whole) = converter.finish();
-            if !is_whole {
-                let told = self.broken(&UpstreamError::Closed);
-                return joined(last, told);
-            }
-            if let Watch::Stream(answer) = &mut self.watch {
-                // The caller has its own end of it.
-                let _ = answer.finish(StreamEnd::Complete);
-            }
-            self.finish(RequestOutcome::Completed);
-            return self.restored_end(last, false);
-        }
-        let last = match &mut self.watch {
-            Watch::Stream(answer) => answer.finish(StreamEnd::Complete).last,
-            _ => None,
-        };
-        // An answer whose declared length has passed was settled with its last byte.
-        if self.left != Some(0) {
-            self.finish(RequestOutcome::Completed);
-        }
-        self.restored_end(last, false)
-    }
-
-    /// The upstream's body broke off. Gives what the caller is told of it.
-    fn broken(&mut self, error: &UpstreamError) -> Option<Bytes> {
-        self.upstream = None;
-        let error_answer = ProxyError::from(error);
-        let told = self.converter.as_mut().map(|converter| converter.fail(&error_answer));
-        let last = match &mut self.watch {
-            Watch::Stream(answer) => {
-                let id = self.context.request.record().ids.request_id;
-                let rest = error_answer.render(id, |error| answer.finish(StreamEnd::Failed(error)));
-                if !rest.abort {
-                    self.state = State::Ended;
-                    self.finish(RequestOutcome::Completed);
-                    return self.restored_end(told.unwrap_or(rest.last), false);
-                }
-                rest.last
-            }
-            _ => None,
-        };
-        let last = told.unwrap_or(last);
-        self.context.request.attempt_failed(error.reason(), error.to_string());
-        self.finish(RequestOutcome::UpstreamBroke);
-        self.state = State::Flushing(Box::pin(tokio::time::sleep(FLUSH)));
-        self.restored_end(last, true)
-    }
-}
-
-fn joined(before: Option<Bytes>, after: Option<Bytes>) -> Option<Bytes> {
-    match (before, after) {
-        (Some(before), Some(after)) => Some([before, after].concat().into()),
-        (before, after) => before.or(after),
-    }
-}
-
-impl MessageBody for RelayBody {
-    type Error = BrokenOff;
-
-    fn size(&self) -> BodySize {
-        self.size
-    }
-
-    fn poll_next(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, BrokenOff>>> {
-        let this = self.get_mut();
-        if let Some(first) = this.first.take().filter(|first| !first.is_empty()) {
-            return Poll::Ready(Some(Ok(first)));
-        }
-        loop {
-            match &mut this.state {
-                State::Open => {
-                    let Some(upstream) = &mut this.upstream else {
-                        this.complete();
-                        continue;
-                    };
-                    let Poll::Ready(next) = Pin::new(upstream).poll_next(cx) else {
-                        return this.poll_silence(cx).map(|ping| Some(Ok(ping)));
-                    };
-                    match next {
-                        Some(Ok(chunk)) => {
-                            if let Some(chunk) = this.pass(chunk) {
-                                this.silence = None;
-                                return Poll::Ready(Some(Ok(chunk)));
-                            }
-                        }
-                        Some(Err(error)) => this.state = State::Broken(error),
-                        None if this.is_cut_short() => {
-                            this.state = State::Broken(UpstreamError::Closed);
-                        }
-                        None => {
-                            if let Some(last) = this.complete() {
-                                return Poll::Ready(Some(Ok(last)));
-                            }
-                        }
-                    }
-                }
-                State::Broken(_) => {
-                    let State::Broken(error) = std::mem::replace(&mut this.state, State::Failed)
-                    else {
-                        continue;
-                    };
-                    if let Some(last) = this.broken(&error) {
-                        return Poll::Ready(Some(Ok(last)));
-                    }
-                }
-                State::Flushing(pause) => {
-                    ready!(pause.as_mut().poll(cx));
-                    this.state = State::Failed;
-                }
-                State::Failed => return Poll::Ready(Some(Err(BrokenOff))),
-                State::Ended => return Poll::Ready(None),
-            }
-        }
-    }
-}
-
-impl Drop for RelayBody {
-    fn drop(&mut self) {
-        // Every other end has been finished.
-        self.finish(RequestOutcome::CallerLeft);
-    }
 }

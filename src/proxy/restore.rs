@@ -1,17 +1,31 @@
-//! Puts values back into answers to guarded requests: into plain ones when they are complete, into
-//! streams event by event.
+//! Edits answers to guarded requests: puts values back, and masks what else must not reach the caller. Plain
+//! ones when they are complete, streams event by event.
 
-use std::ops::Range;
+mod array;
+mod binary;
+mod events;
+
+use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::answer_reader::Watch;
+use super::answer_reader::AnswerKind;
 use crate::accounting::budget::Share;
+use crate::domain::ids::PolicyId;
+use crate::llm::answer::StreamForm;
 use crate::llm::format::{Format, Operation};
-use crate::llm::sse::{BlockKind, SseReader};
-use crate::policy::guard::placeholder::Placeholders;
-use crate::policy::guard::restore::stream::{ExtraEvent, StreamRestorer};
-use crate::policy::guard::restore::{restore_answer, restore_text};
+use crate::policy::guard::answer::AnswerScan;
+use crate::policy::guard::policy::{GuardConfig, TimeoutAction};
+use crate::policy::guard::redact::ScanError;
+use crate::policy::guard::restore::stream::StreamRestorer;
+use crate::policy::guard::restore::{
+    AnswerEdits, edit_answer, is_json, restore_answer, restore_text,
+};
+use crate::policy::set::MatchedGuard;
+use array::ArrayRestorer;
+use binary::BinaryRestorer;
+use events::EventRestorer;
 
 /// The longest plain answer that values are put back into, in bytes. A longer one keeps its placeholders,
 /// which say nothing to anybody.
@@ -19,11 +33,16 @@ const MAX_PLAIN: usize = 32 * 1024 * 1024;
 /// The same for one event of a stream. The longest are the last ones of the Responses API, which repeat the
 /// whole answer.
 const MAX_EVENT: usize = 8 * 1024 * 1024;
+/// A longer plain answer is scanned on a thread of its own, in bytes.
+const MAX_INLINE: usize = 64 * 1024;
 
-/// Restores the answer of one request, in which placeholders were made.
+/// Edits the answer of one request.
 pub struct AnswerRestorer {
     format: Format,
-    placeholders: Placeholders,
+    /// Of a stream, they are with its events.
+    edits: AnswerEdits,
+    /// The policies that a refusal names.
+    policies: Vec<GuardPolicy>,
     /// For what is buffered.
     memory: Share,
     /// The bytes of it that a stream has taken.
@@ -31,14 +50,35 @@ pub struct AnswerRestorer {
     mode: Mode,
 }
 
+/// A guard policy that matches the request.
+struct GuardPolicy {
+    id: PolicyId,
+    name: Arc<str>,
+    config: GuardConfig,
+}
+
 enum Mode {
     /// Nothing of the answer has come.
     Undecided,
     /// The answer so far.
     Plain(Vec<u8>),
-    Stream(Box<EventRestorer>),
-    /// Nothing is put back.
+    Stream(Box<StreamEditor>),
+    /// Nothing is edited.
     Off,
+}
+
+enum StreamEditor {
+    Events(EventRestorer),
+    Array(ArrayRestorer),
+    Binary(BinaryRestorer),
+}
+
+/// Why an answer must not go on.
+pub struct Refusal {
+    /// What the caller is told.
+    pub message: String,
+    /// The policies that are violated.
+    pub policies: Vec<PolicyId>,
 }
 
 impl AnswerRestorer {
@@ -46,14 +86,19 @@ impl AnswerRestorer {
     pub fn new(
         operation: &Operation,
         format: Format,
-        placeholders: Placeholders,
+        edits: AnswerEdits,
+        matched: &MatchedGuard<'_>,
         memory: Share,
     ) -> Self {
-        // Vectors and counts have no text.
-        let has_text = operation.answer_format().is_some()
-            && !matches!(format, Format::Embeddings | Format::GeminiEmbeddings);
-        let mode = if has_text { Mode::Undecided } else { Mode::Off };
-        Self { format, placeholders, memory, held: 0, mode }
+        let is_edited = has_text(operation) && !edits.are_none();
+        let mode = if is_edited { Mode::Undecided } else { Mode::Off };
+        let policies = matched.policies.iter().filter(|_| edits.scan().is_some());
+        let policies = policies.map(|(policy, config)| GuardPolicy {
+            id: policy.id,
+            name: Arc::clone(&policy.name),
+            config: (*config).clone(),
+        });
+        Self { format, policies: policies.collect(), edits, memory, held: 0, mode }
     }
 
     /// Whether a successful answer may become longer or shorter.
@@ -61,34 +106,91 @@ impl AnswerRestorer {
         !matches!(self.mode, Mode::Off)
     }
 
+    /// Whether the answer is scanned, so that it may have to be refused.
+    pub fn is_scanning(&self) -> bool {
+        self.changes_length() && self.scan().is_some()
+    }
+
+    /// The scan of the answer.
+    pub fn scan(&self) -> Option<&AnswerScan> {
+        self.edits().scan()
+    }
+
+    /// Whether what is left to do at the end takes long.
+    pub fn is_long(&self) -> bool {
+        matches!(&self.mode, Mode::Plain(answer) if answer.len() > MAX_INLINE)
+            && self.scan().is_some()
+    }
+
+    /// What has to stand before another element of an array, for the caller; `None` for other answers.
+    pub fn before_element(&self) -> Option<&'static str> {
+        match &self.mode {
+            Mode::Stream(editor) => match &**editor {
+                StreamEditor::Array(array) => Some(array.before_element()),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Why the answer must not go on, if it must not.
+    pub fn refusal(&self) -> Option<Refusal> {
+        let scan = self.scan()?;
+        let blocking = &scan.report().blocking;
+        let names: Vec<&str> = blocking.iter().map(String::as_str).collect();
+        let why = if names.is_empty() {
+            let is_refused = scan.guard().timeout_action() == TimeoutAction::Block;
+            let error = scan.failure().filter(|_| is_refused)?;
+            format!("the answer could not be scanned: {error}")
+        } else {
+            format!("found in the answer: {}", names.join(", "))
+        };
+        let is_violated = |config: &GuardConfig| match names.is_empty() {
+            true => config.scan.answers,
+            false => names.iter().any(|name| config.detects(name)),
+        };
+        let violated = || self.policies.iter().filter(|policy| is_violated(&policy.config));
+        let names: Vec<&str> = violated().map(|policy| &*policy.name).collect();
+        let message = format!("request blocked by gateway policies: {}; {why}", names.join(", "));
+        Some(Refusal { message, policies: violated().map(|policy| policy.id).collect() })
+    }
+
     /// An upstream's error with the values.
     pub fn error_body(&self, bytes: Vec<u8>) -> Vec<u8> {
-        if let Some(restored) = restore_answer(self.format, &bytes, &self.placeholders) {
+        let placeholders = self.edits.placeholders();
+        if let Some(restored) = restore_answer(self.format, &bytes, placeholders) {
             return restored;
         }
         match std::str::from_utf8(&bytes) {
             Ok(text) if serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_err() => {
-                restore_text(text, &self.placeholders).map(String::into_bytes).unwrap_or(bytes)
+                restore_text(text, placeholders).map(String::into_bytes).unwrap_or(bytes)
             }
             _ => bytes,
         }
     }
 
-    /// Takes a chunk on its way to the caller and gives what goes down now.
-    pub fn push(&mut self, chunk: Bytes, watch: &Watch) -> Option<Bytes> {
+    /// Takes a chunk on its way to the caller and gives what goes down now: nothing once there is a
+    /// [`refusal`](Self::refusal).
+    pub fn push(&mut self, chunk: Bytes, kind: AnswerKind) -> Option<Bytes> {
+        self.limit_time();
         if matches!(self.mode, Mode::Undecided) {
-            self.mode = match watch {
+            self.mode = match kind {
                 // Blank until it is known what it is.
-                Watch::Undecided(_) => return Some(chunk),
-                Watch::Plain(_) => Mode::Plain(Vec::new()),
-                Watch::Stream(_) => Mode::Stream(Box::new(EventRestorer::new(
-                    self.format,
-                    self.placeholders.clone(),
-                ))),
-                Watch::None | Watch::Unreadable => Mode::Off,
+                AnswerKind::Undecided => return Some(chunk),
+                AnswerKind::Plain => Mode::Plain(Vec::new()),
+                AnswerKind::Stream(form) => {
+                    let edits = std::mem::take(&mut self.edits);
+                    let events = StreamRestorer::new(self.format, edits);
+                    Mode::Stream(Box::new(StreamEditor::new(form, events)))
+                }
+                AnswerKind::Unreadable => {
+                    self.fail(ScanError::Unreadable);
+                    Mode::Off
+                }
+                AnswerKind::None => Mode::Off,
             };
         }
-        match &mut self.mode {
+        let down = match &mut self.mode {
             Mode::Plain(answer) => {
                 let is_within = answer.len() + chunk.len() <= MAX_PLAIN;
                 if is_within && self.memory.grow(chunk.len()) {
@@ -97,115 +199,131 @@ impl AnswerRestorer {
                 }
                 let mut passed = std::mem::take(answer);
                 passed.extend_from_slice(&chunk);
+                self.fail(ScanError::TooLong);
                 self.mode = Mode::Off;
-                Some(passed.into())
+                passed.into()
             }
-            Mode::Stream(events) => {
+            Mode::Stream(editor) => {
                 // What is kept of an event, here and by the reader of events.
-                let most = 2 * (events.kept.len() + chunk.len());
+                let most = 2 * (editor.kept() + chunk.len());
                 let more = most.saturating_sub(self.held);
                 if more > 0 && !self.memory.grow(more) {
-                    let mut rest = events.finish();
+                    let mut rest = editor.finish();
                     rest.extend_from_slice(&chunk);
+                    self.fail(ScanError::TooLong);
+                    let edits = std::mem::take(self.edits_mut());
+                    self.edits = edits;
                     self.mode = Mode::Off;
-                    return Some(rest.into());
+                    rest.into()
+                } else {
+                    self.held += more;
+                    editor.push(&chunk).into()
                 }
-                self.held += more;
-                Some(events.push(&chunk).into())
             }
-            Mode::Undecided | Mode::Off => Some(chunk),
-        }
-        .filter(|chunk| !chunk.is_empty())
+            Mode::Undecided | Mode::Off => chunk,
+        };
+        Some(down).filter(|down| !down.is_empty() && self.refusal().is_none())
     }
 
-    /// What is still held back, at the end of the answer.
+    /// What is still held back, at the end of the answer; nothing if there is a [`refusal`](Self::refusal).
     pub fn finish(&mut self) -> Option<Bytes> {
-        let rest = match std::mem::replace(&mut self.mode, Mode::Off) {
+        self.limit_time();
+        let rest = match &mut self.mode {
             Mode::Plain(answer) => {
-                restore_answer(self.format, &answer, &self.placeholders).unwrap_or(answer)
+                let answer = std::mem::take(answer);
+                if !is_json(&answer) {
+                    self.fail(ScanError::NotJson);
+                }
+                edit_answer(self.format, &answer, &mut self.edits).unwrap_or(answer)
             }
-            Mode::Stream(mut events) => events.finish(),
+            Mode::Stream(editor) => editor.finish(),
             Mode::Undecided | Mode::Off => return None,
         };
-        Some(Bytes::from(rest)).filter(|rest| !rest.is_empty())
+        Some(Bytes::from(rest)).filter(|rest| !rest.is_empty() && self.refusal().is_none())
+    }
+
+    fn edits(&self) -> &AnswerEdits {
+        match &self.mode {
+            Mode::Stream(editor) => editor.events().edits(),
+            _ => &self.edits,
+        }
+    }
+
+    fn edits_mut(&mut self) -> &mut AnswerEdits {
+        match &mut self.mode {
+            Mode::Stream(editor) => editor.events_mut().edits_mut(),
+            _ => &mut self.edits,
+        }
+    }
+
+    /// Each part of the answer may take as long as the scan of a request.
+    fn limit_time(&mut self) {
+        if let Some(scan) = self.edits_mut().scan_mut() {
+            let (began, timeout) = (Instant::now(), scan.guard().timeout());
+            scan.limit_time(move || began.elapsed() < timeout);
+        }
+    }
+
+    fn fail(&mut self, error: ScanError) {
+        if let Some(scan) = self.edits_mut().scan_mut() {
+            scan.fail(error);
+        }
     }
 }
 
-/// Restores a stream of server-sent events. What has no placeholder goes down as it came.
-struct EventRestorer {
-    reader: SseReader,
-    /// The bytes of the block that is being read, from this offset in the stream on.
-    kept: Vec<u8>,
-    kept_from: u64,
-    events: StreamRestorer,
+/// Whether the answer of an operation has text: vectors and counts have none.
+pub fn has_text(operation: &Operation) -> bool {
+    let format = operation.answer_format();
+    format.is_some_and(|format| !matches!(format, Format::Embeddings | Format::GeminiEmbeddings))
 }
 
-impl EventRestorer {
-    fn new(format: Format, placeholders: Placeholders) -> Self {
-        Self {
-            reader: SseReader::new(MAX_EVENT),
-            kept: Vec::new(),
-            kept_from: 0,
-            events: StreamRestorer::new(format, placeholders),
+impl StreamEditor {
+    fn new(form: StreamForm, events: StreamRestorer) -> Self {
+        match form {
+            StreamForm::Events => Self::Events(EventRestorer::new(events)),
+            StreamForm::Array => Self::Array(ArrayRestorer::new(events)),
+            StreamForm::Binary(form) => Self::Binary(BinaryRestorer::new(form, events)),
         }
     }
 
     fn push(&mut self, chunk: &[u8]) -> Vec<u8> {
-        let mut down = Vec::with_capacity(chunk.len());
-        self.kept.extend_from_slice(chunk);
-        let (mut at, mut done) = (0, 0);
-        while let Some(block) = self.reader.next(chunk, &mut at) {
-            let place = |offset: u64| {
-                usize::try_from(offset.saturating_sub(self.kept_from)).unwrap_or(usize::MAX)
-            };
-            let raw: Range<usize> = place(block.range.start)..place(block.range.end);
-            done = raw.end;
-            let restored = match block.data {
-                Some(data) if block.kind == BlockKind::Event => {
-                    self.events.event(block.event, data)
-                }
-                _ => Default::default(),
-            };
-            for ExtraEvent { name, data } in &restored.before {
-                write_event(name, data, &mut down);
-            }
-            match restored.data {
-                Some(data) => write_event(block.event, &data, &mut down),
-                None => down.extend_from_slice(self.kept.get(raw).unwrap_or_default()),
-            }
+        match self {
+            Self::Events(events) => events.push(chunk),
+            Self::Array(array) => array.push(chunk),
+            Self::Binary(binary) => binary.push(chunk),
         }
-        if self.reader.outgrows(0) {
-            // Its data will not be given out, so its bytes need not be kept.
-            down.extend_from_slice(self.kept.get(done..).unwrap_or_default());
-            done = self.kept.len();
-        }
-        self.kept.drain(..done.min(self.kept.len()));
-        self.kept_from += done as u64;
-        down
     }
 
-    /// What is held back of blocks, and an event without an end as it came.
     fn finish(&mut self) -> Vec<u8> {
-        let mut down = Vec::new();
-        for ExtraEvent { name, data } in self.events.finish() {
-            write_event(&name, &data, &mut down);
+        match self {
+            Self::Events(events) => events.finish(),
+            Self::Array(array) => array.finish(),
+            Self::Binary(binary) => binary.finish(),
         }
-        down.append(&mut self.kept);
-        down
     }
-}
 
-/// Writes an event of a name, which may be empty, and data.
-fn write_event(name: &str, data: &[u8], down: &mut Vec<u8>) {
-    if !name.is_empty() {
-        down.extend_from_slice(b"event: ");
-        down.extend_from_slice(name.as_bytes());
-        down.push(b'\n');
+    /// The bytes that are kept.
+    fn kept(&self) -> usize {
+        match self {
+            Self::Events(events) => events.kept(),
+            Self::Array(array) => array.kept(),
+            Self::Binary(binary) => binary.kept(),
+        }
     }
-    for line in data.split(|byte| *byte == b'\n') {
-        down.extend_from_slice(b"data: ");
-        down.extend_from_slice(line);
-        down.push(b'\n');
+
+    fn events(&self) -> &StreamRestorer {
+        match self {
+            Self::Events(events) => &events.events,
+            Self::Array(array) => &array.events,
+            Self::Binary(binary) => &binary.events,
+        }
     }
-    down.push(b'\n');
+
+    fn events_mut(&mut self) -> &mut StreamRestorer {
+        match self {
+            Self::Events(events) => &mut events.events,
+            Self::Array(array) => &mut array.events,
+            Self::Binary(binary) => &mut binary.events,
+        }
+    }
 }

@@ -28,7 +28,7 @@ pub async fn keep_to_own_state(
     let Some(body) = body else { return Ok(()) };
     let state = StoredState::of(body.json.text().as_bytes());
     let previous = state.previous_response.as_ref().map(|_| PREVIOUS_RESPONSE);
-    let Some(field) = state.other.or(previous) else { return Ok(()) };
+    let Some(field) = state.other().or(previous) else { return Ok(()) };
     let mut allowed = candidates.list.clone();
     allowed.clear();
     for one in &candidates.list {
@@ -51,7 +51,7 @@ async fn is_own(
     state: &StoredState,
     context: &mut RequestContext,
 ) -> Result<bool, ProxyError> {
-    let (None, Some(id)) = (state.other, &state.previous_response) else { return Ok(false) };
+    let (None, Some(id)) = (state.other(), &state.previous_response) else { return Ok(false) };
     let response = OwnResponse {
         scope: scope_of(subject),
         upstream: candidate.upstream.id,

@@ -353,8 +353,8 @@ impl Metrics {
         self.inner.unknown_prices.inc();
     }
 
-    /// Counts values that guards found: their category, and what became of them: `report`, `redact` or
-    /// `block`.
+    /// Counts values that guards found: their category, and what became of them: `report`, `redact`,
+    /// `block`, or, in answers, `mask`.
     pub fn guard_findings(&self, category: &'static str, action: &'static str, count: u64) {
         self.inner.guard_findings.get_or_create(&GuardLabels { category, action }).inc_by(count);
     }

@@ -72,6 +72,8 @@ pub struct RequestRecord {
     pub violated: Vec<PolicyId>,
     /// What guards found, with counts, such as `email=2,iban=1`. Never a value.
     pub guard: Option<String>,
+    /// The same of what they found in the answer.
+    pub answer_guard: Option<String>,
     /// Requests sent upstream.
     pub attempts: u32,
     /// When the last attempt began, after the request's arrival: zero for the first one.
@@ -107,6 +109,7 @@ impl RequestRecord {
             cause: None,
             violated: Vec::new(),
             guard: None,
+            answer_guard: None,
             attempts: 0,
             attempt_began: Duration::ZERO,
             upstream_status: None,
@@ -153,6 +156,7 @@ impl RequestRecord {
                     cause = self.cause.as_deref(),
                     policies = (!self.violated.is_empty()).then(|| tracing::field::display(PolicyIds(&self.violated))),
                     guard = self.guard.as_deref(),
+                    answer_guard = self.answer_guard.as_deref(),
                     organization_id = self.principal.and_then(|p| p.scope.organization_id()).map(tracing::field::display),
                     workspace_id = self.principal.and_then(|p| p.scope.workspace_id()).map(tracing::field::display),
                     key_id = self.principal.and_then(|principal| principal.api_key_id()).map(tracing::field::display),

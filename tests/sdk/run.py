@@ -20,6 +20,7 @@ import agent_checks
 import checks
 import gateway
 import gateway_error_checks
+import guard_checks
 import langchain_checks
 import ledger_checks
 import provider_checks
@@ -28,7 +29,7 @@ from processes import Process
 from provider_caller import ProviderRun
 from stub_client import StubProviders
 
-PROVIDER_CHECKS = [*provider_checks.CHECKS, *gateway_error_checks.CHECKS, *langchain_checks.CHECKS,
+PROVIDER_CHECKS = [*provider_checks.CHECKS, *gateway_error_checks.CHECKS, *guard_checks.CHECKS, *langchain_checks.CHECKS,
                    *agent_checks.CHECKS, *ledger_checks.CHECKS]
 # Prefixes of variables from which SDKs would take another address, key or retry policy than the checks give
 # them, or would report to LangSmith.

@@ -1,4 +1,6 @@
 """What the stub providers say, in whatever format they are asked. The checks compare with it."""
+import json
+import re
 
 QUESTION = "What does the bridge cost?"
 # The text of an answer; each event of a stream has one of these parts.
@@ -9,6 +11,8 @@ TOOL_DESCRIPTION = "The price of a bridge"
 TOOL_PARAMETERS = {"type": "object", "properties": {"bridge": {"type": "string"}}, "required": ["bridge"]}
 TOOL_ARGUMENTS = {"bridge": "tower"}
 TOOL_CALL_ID = "call_stub_1"
+# Where a value was replaced by a placeholder, the tool is called with that.
+PLACEHOLDER = re.compile(r"TG_[A-Z]+_[A-Z2-7]{12}")
 TOOL_RESULT = "five pence"
 ANSWER_WITH_RESULT = ("Five ", "pence, ", "then.")
 # A request that contains one of these fails at the provider, with 400 or with 429.
@@ -42,6 +46,14 @@ EMBEDDING_MODELS = {"openai": "text-embedding-3-small", "gemini": "gemini-embedd
 def provider_key(provider, seed):
     """The key of a provider's account; `seed` is made anew for each run."""
     return f"sk-stub-{provider}-{seed}"
+
+
+def tool_arguments(body):
+    """What the tool is called with, and its two halves as JSON: the first ends within a placeholder."""
+    placeholder = PLACEHOLDER.search(body)
+    arguments = {"bridge": placeholder.group()} if placeholder else TOOL_ARGUMENTS
+    text = json.dumps(arguments)
+    return arguments, (text[:len(text) // 2], text[len(text) // 2:])
 
 
 def outcome(body, offers_tools):

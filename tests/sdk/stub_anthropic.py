@@ -1,5 +1,4 @@
 """Anthropic's formats: messages, counts of their tokens, the list of models."""
-import json
 
 import script
 from stub_answer import as_events, as_json
@@ -39,9 +38,9 @@ def messages(request):
     if outcome in ERRORS:
         return error(outcome)
     if outcome == "tool_call":
-        block = {"type": "tool_use", "id": script.TOOL_CALL_ID, "name": script.TOOL, "input": script.TOOL_ARGUMENTS}
-        text = json.dumps(script.TOOL_ARGUMENTS)
-        deltas = [{"type": "input_json_delta", "partial_json": part} for part in ("", text[:6], text[6:])]
+        arguments, halves = script.tool_arguments(request.text)
+        block = {"type": "tool_use", "id": script.TOOL_CALL_ID, "name": script.TOOL, "input": arguments}
+        deltas = [{"type": "input_json_delta", "partial_json": part} for part in ("", *halves)]
         begun, reason = {**block, "input": {}}, "tool_use"
     else:
         block = {"type": "text", "text": "".join(outcome), "citations": None}

@@ -70,11 +70,11 @@ def converse(request, is_stream):
     usage = {"inputTokens": script.INPUT - script.CACHED, "cacheReadInputTokens": script.CACHED,
              "cacheWriteInputTokens": 0, "outputTokens": script.OUTPUT, "totalTokens": script.INPUT + script.OUTPUT}
     call = {"toolUseId": script.TOOL_CALL_ID, "name": script.TOOL}
-    arguments = json.dumps(script.TOOL_ARGUMENTS)
+    arguments, halves = script.tool_arguments(request.text)
     if outcome == "tool_call":
-        block, reason = {"toolUse": {**call, "input": script.TOOL_ARGUMENTS}}, "tool_use"
+        block, reason = {"toolUse": {**call, "input": arguments}}, "tool_use"
         begun = [("contentBlockStart", {"start": {"toolUse": call}, "contentBlockIndex": 0})]
-        deltas = [{"toolUse": {"input": part}} for part in (arguments[:6], arguments[6:])]
+        deltas = [{"toolUse": {"input": part}} for part in halves]
     else:
         block, reason = {"text": "".join(outcome)}, "end_turn"
         begun = []

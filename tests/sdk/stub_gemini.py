@@ -49,7 +49,8 @@ def generate(request, model, is_stream):
     if outcome in ERRORS:
         return error(outcome)
     if outcome == "tool_call":
-        parts = [{"functionCall": {"name": script.TOOL, "args": script.TOOL_ARGUMENTS}}]
+        arguments, _ = script.tool_arguments(request.text)
+        parts = [{"functionCall": {"name": script.TOOL, "args": arguments}}]
     else:
         parts = [{"text": word} for word in outcome]
     usage = {"promptTokenCount": script.INPUT, "cachedContentTokenCount": script.CACHED,

@@ -13,7 +13,6 @@ ERRORS = {
     "credential": (401, {"type": "invalid_request_error", "param": None, "code": "invalid_api_key"}, {}),
     "unknown": (404, {"type": "invalid_request_error", "param": None, "code": "not_found"}, {}),
 }
-ARGUMENTS = json.dumps(script.TOOL_ARGUMENTS)
 
 
 def error(kind):
@@ -54,11 +53,12 @@ def chat(request):
     if outcome in ERRORS:
         return error(outcome)
     head = {"id": "chatcmpl-stub", "created": 1, "model": body["model"]}
-    function = {"name": script.TOOL, "arguments": ARGUMENTS}
+    arguments, halves = script.tool_arguments(request.text)
+    function = {"name": script.TOOL, "arguments": json.dumps(arguments)}
     call = {"id": script.TOOL_CALL_ID, "type": "function", "function": function}
     reason = "tool_calls" if outcome == "tool_call" else "stop"
     if body.get("stream"):
-        deltas = chat_tool_deltas(call) if outcome == "tool_call" else [{"content": text} for text in outcome]
+        deltas = chat_tool_deltas(call, halves) if outcome == "tool_call" else [{"content": text} for text in outcome]
         return as_events([*chat_chunks(head, deltas, reason, body.get("stream_options")), (None, "[DONE]")])
     if outcome == "tool_call":
         message = {"role": "assistant", "content": None, "tool_calls": [call]}
@@ -68,10 +68,10 @@ def chat(request):
     return as_json({"object": "chat.completion", **head, "choices": [choice], "usage": chat_usage()})
 
 
-def chat_tool_deltas(call):
+def chat_tool_deltas(call, halves):
     function = call["function"]
     yield {"tool_calls": [{"index": 0, **call, "function": {**function, "arguments": ""}}]}
-    for part in (ARGUMENTS[:6], ARGUMENTS[6:]):
+    for part in halves:
         yield {"tool_calls": [{"index": 0, "function": {"arguments": part}}]}
 
 
@@ -104,9 +104,10 @@ def responses(request):
     outcome = script.outcome(request.text, "tools" in body)
     if outcome in ERRORS:
         return error(outcome)
+    arguments, halves = script.tool_arguments(request.text)
     if outcome == "tool_call":
         item = {"id": "fc_stub", "type": "function_call", "call_id": script.TOOL_CALL_ID, "name": script.TOOL,
-                "arguments": ARGUMENTS, "status": "completed"}
+                "arguments": json.dumps(arguments), "status": "completed"}
     else:
         item = {"id": "msg_stub", "type": "message", "role": "assistant", "status": "completed",
                 "content": [text_part("".join(outcome))]}
@@ -117,7 +118,7 @@ def responses(request):
              "usage": responses_usage()}
     if not body.get("stream"):
         return as_json(whole)
-    middle = arguments_events(item) if outcome == "tool_call" else text_events(item, outcome)
+    middle = arguments_events(item, halves) if outcome == "tool_call" else text_events(item, outcome)
     begun = {**whole, "status": "in_progress", "output": [], "usage": None}
     events = [{"type": "response.created", "response": begun}, {"type": "response.in_progress", "response": begun},
               *middle, {"type": "response.output_item.done", "output_index": 0, "item": item},
@@ -141,13 +142,14 @@ def text_events(item, words):
     yield {"type": "response.content_part.done", **at, "part": text_part(text)}
 
 
-def arguments_events(item):
+def arguments_events(item, halves):
     begun = {**item, "status": "in_progress", "arguments": ""}
     yield {"type": "response.output_item.added", "output_index": 0, "item": begun}
     at = {"item_id": item["id"], "output_index": 0}
-    for part in (ARGUMENTS[:6], ARGUMENTS[6:]):
+    for part in halves:
         yield {"type": "response.function_call_arguments.delta", **at, "delta": part}
-    yield {"type": "response.function_call_arguments.done", **at, "name": item["name"], "arguments": ARGUMENTS}
+    done = {"name": item["name"], "arguments": item["arguments"]}
+    yield {"type": "response.function_call_arguments.done", **at, **done}
 
 
 def compact():

@@ -169,7 +169,7 @@ pub(super) async fn test_gateway_policy(
         let message = match error {
             ScanError::Late => "took longer to scan than the policy's timeout_seconds",
             ScanError::TooManyValues => "has too many values",
-            ScanError::NotJson => "nests too deeply",
+            ScanError::NotJson | ScanError::TooLong | ScanError::Unreadable => "nests too deeply",
         };
         ApiError::field(if is_text { "text" } else { "body" }, message)
     })?;

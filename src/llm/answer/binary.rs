@@ -41,6 +41,10 @@ impl BinaryReader {
         Self { events, messages: EventStreamReader::default(), event: KeptEvent::default() }
     }
 
+    pub(super) fn events(&self) -> BinaryEvents {
+        self.events
+    }
+
     /// Reads the next chunk. Nothing is read any more after damage, so that the stream never ends well.
     pub(super) fn push(&mut self, chunk: &[u8], contents: &mut StreamContents) {
         let mut at = 0;

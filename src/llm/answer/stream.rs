@@ -56,6 +56,17 @@ pub struct StreamedAnswer {
     contents: StreamContents,
 }
 
+/// What the events of a stream stand in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamForm {
+    /// Server-sent events.
+    Events,
+    /// One JSON array.
+    Array,
+    /// Messages of a binary event stream.
+    Binary(BinaryEvents),
+}
+
 /// What the events stand in.
 #[derive(Debug)]
 enum Framing {
@@ -121,6 +132,15 @@ impl StreamedAnswer {
     pub fn of_binary(format: Format, events: BinaryEvents) -> Self {
         let reader = Box::new(BinaryReader::new(events));
         Self { framing: Framing::Binary(reader), ..Self::new(format, false) }
+    }
+
+    /// What its events stand in.
+    pub fn form(&self) -> StreamForm {
+        match &self.framing {
+            Framing::Events => StreamForm::Events,
+            Framing::Array(_) => StreamForm::Array,
+            Framing::Binary(binary) => StreamForm::Binary(binary.events()),
+        }
     }
 
     /// Takes the upstream's next chunk and gives what goes to the caller now, if anything does. The chunk
@@ -233,12 +253,19 @@ impl StreamedAnswer {
 
     /// The event that tells the caller of an error, in the API's own shape.
     pub fn error_event(&self, error: &GatewayError<'_>) -> Bytes {
+        let before = match &self.framing {
+            Framing::Array(array) => array.before_element().unwrap_or_default(),
+            _ => "",
+        };
+        self.error_event_after(error, before)
+    }
+
+    /// The same where the caller did not get all that has come: `before` has to stand before a further
+    /// element of an array.
+    pub fn error_event_after(&self, error: &GatewayError<'_>, before: &str) -> Bytes {
         let format = self.contents.format;
         match &self.framing {
-            Framing::Array(array) => {
-                let before = array.before_element().unwrap_or_default();
-                format!("{before}{}\n]\n", format.error_body(error)).into()
-            }
+            Framing::Array(_) => format!("{before}{}\n]\n", format.error_body(error)).into(),
             Framing::Binary(_) => converse::error_message(error).into(),
             Framing::Events => format.error_event(error, self.contents.events).into(),
         }

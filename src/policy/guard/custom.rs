@@ -31,9 +31,17 @@ pub enum PatternError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Late;
 
+/// The longest match that is found wherever a text is divided, in bytes.
+const MAX_LOOKAHEAD: usize = 256;
+/// What a pattern may want to see behind its match, such as whether a word ends there, in bytes.
+const AFTER_MATCH: usize = 4;
+
 /// A compiled pattern. It searches in time linear in the text.
 #[derive(Debug, Clone)]
-pub struct Pattern(Regex);
+pub struct Pattern {
+    regex: Regex,
+    lookahead: usize,
+}
 
 impl Pattern {
     /// Compiles a pattern.
@@ -52,7 +60,18 @@ impl Pattern {
         let matches_nothing = PROBES
             .iter()
             .any(|probe| compiled.find_iter(probe.as_bytes()).any(|found| found.is_empty()));
-        if matches_nothing { Err(PatternError::MatchesNothing) } else { Ok(Self(compiled)) }
+        if matches_nothing {
+            return Err(PatternError::MatchesNothing);
+        }
+        let syntax = regex_syntax::ParserBuilder::new().utf8(false).build().parse(pattern);
+        let longest = syntax.ok().and_then(|syntax| syntax.properties().maximum_len());
+        let lookahead = longest.unwrap_or(MAX_LOOKAHEAD).min(MAX_LOOKAHEAD) + AFTER_MATCH;
+        Ok(Self { regex: compiled, lookahead })
+    }
+
+    /// How much of the end of a text that goes on may belong to a match, in bytes; at most 260.
+    pub(super) fn lookahead(&self) -> usize {
+        self.lookahead
     }
 
     /// Calls `found` with the place of each match. Matches longer than 4 KiB may be cut. Between parts
@@ -67,7 +86,7 @@ impl Pattern {
         loop {
             let end = window_end(text, start);
             let window = text.get(start..end).unwrap_or_default();
-            for part in self.0.find_iter(window).filter(|part| !part.is_empty()) {
+            for part in self.regex.find_iter(window).filter(|part| !part.is_empty()) {
                 found(start + part.start()..start + part.end());
                 if !keep_going() {
                     return Err(Late);

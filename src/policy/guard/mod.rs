@@ -9,13 +9,16 @@
 //!    [placeholders](placeholder); [`Guard::check_text`](policy::Guard::check_text) scans what cannot be
 //!    changed.
 //! 4. [`restore_answer`](restore::restore_answer), or a [`StreamRestorer`](restore::stream::StreamRestorer)
-//!    for a stream, puts the values back into the answer.
+//!    for a stream, puts the values back into the answer. With an [`AnswerScan`](answer::AnswerScan) it
+//!    masks what else must not reach the caller.
 
+pub mod answer;
 pub mod category;
 pub mod conversation;
 pub mod custom;
 mod detect;
 mod media;
+pub mod note;
 pub mod placeholder;
 pub mod policy;
 pub mod redact;

@@ -8,6 +8,7 @@
 use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::ops::Range;
 
 use hmac::Mac;
 use zeroize::Zeroizing;
@@ -164,8 +165,37 @@ impl Placeholders {
         self.entries.is_empty()
     }
 
-    /// What the text begins with.
+    /// What the text begins with. A whole placeholder counts as put back.
     pub(super) fn match_at(&self, text: &[u8]) -> Match<'_> {
+        let found = self.look_at(text);
+        if let Match::Whole(_, value) = found {
+            let restored = self.restored.get().saturating_add(value.len());
+            if restored > MAX_RESTORED {
+                return Match::Nothing;
+            }
+            self.restored.set(restored);
+        }
+        found
+    }
+
+    /// The places of all placeholders in a text.
+    pub(super) fn find_all(&self, text: &[u8]) -> Vec<Range<usize>> {
+        let mut places: Vec<Range<usize>> = Vec::new();
+        if self.is_empty() {
+            return places;
+        }
+        for at in memchr::memchr2_iter(b'T', b't', text) {
+            if places.last().is_some_and(|last| at < last.end) {
+                continue;
+            }
+            if let Match::Whole(length, _) = self.look_at(text.get(at..).unwrap_or_default()) {
+                places.push(at..at + length);
+            }
+        }
+        places
+    }
+
+    fn look_at(&self, text: &[u8]) -> Match<'_> {
         let mut normal = Normalizer::new(text);
         let mut placeholder = [0_u8; MAX_LENGTH];
         for length in 1..=MAX_LENGTH {
@@ -180,11 +210,6 @@ impl Placeholders {
             let at = self.entries.partition_point(|(entry, _)| entry.as_bytes() < read);
             match self.entries.get(at) {
                 Some((entry, value)) if entry.as_bytes() == read => {
-                    let restored = self.restored.get().saturating_add(value.len());
-                    if restored > MAX_RESTORED {
-                        return Match::Nothing;
-                    }
-                    self.restored.set(restored);
                     return Match::Whole(normal.at, value);
                 }
                 Some((entry, _)) if entry.as_bytes().starts_with(read) => {}

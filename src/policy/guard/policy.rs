@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::category::{Categories, Category, Group};
 use super::custom::{Pattern, PatternError};
+use super::redact::STORED_STATE;
 use super::scan::Scanner;
 use crate::domain::policy::InvalidField;
 
@@ -35,6 +36,9 @@ pub struct GuardConfig {
     pub timeout_action: TimeoutAction,
     #[serde(default)]
     pub scan: Scan,
+    /// Whether the model is told about placeholders, in a sentence of the system prompt.
+    #[serde(default)]
+    pub note: bool,
 }
 
 /// What a policy detects.
@@ -116,6 +120,16 @@ pub enum MediaAction {
     Block,
 }
 
+/// What becomes of references to what the provider stores, which cannot be scanned, the most lenient first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoredAction {
+    /// They pass.
+    Allow,
+    /// The request is refused.
+    Block,
+}
+
 /// What is scanned besides the conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -126,11 +140,14 @@ pub struct Scan {
     pub answers: bool,
     /// Images, audio, files and links to them.
     pub media: MediaAction,
+    /// References to what the provider stores: earlier responses, conversations, caches. They are refused
+    /// if it is not said, and pass where values are only reported.
+    pub stored: Option<StoredAction>,
 }
 
 impl Default for Scan {
     fn default() -> Self {
-        Self { system: true, answers: false, media: MediaAction::Allow }
+        Self { system: true, answers: false, media: MediaAction::Allow, stored: None }
     }
 }
 
@@ -162,12 +179,6 @@ impl GuardConfig {
             let message = format!("must be {} to {}", TIMEOUTS.start(), TIMEOUTS.end());
             add("config.timeout_seconds".to_owned(), message);
         }
-        if self.scan.answers {
-            add(
-                "config.scan.answers".to_owned(),
-                "is not served: answers are not scanned".to_owned(),
-            );
-        }
         if let Pii::Only(names) = &self.detect.pii {
             for (place, name) in names.iter().enumerate() {
                 if pii_category(name).is_none() {
@@ -195,12 +206,22 @@ impl GuardConfig {
         invalid
     }
 
-    /// Whether the policy detects what reports call `name`: a category, a pattern, or `media`.
+    /// Whether the policy detects what reports call `name`: a category, a pattern, `media` or
+    /// `stored_state`.
     pub fn detects(&self, name: &str) -> bool {
         let mut patterns = self.detect.custom.iter();
         (name == "media" && self.scan.media == MediaAction::Block)
+            || (name == STORED_STATE && self.stored() == StoredAction::Block)
             || Category::parse(name).is_some_and(|category| self.categories().contains(category))
             || patterns.any(|custom| custom.name.as_deref().unwrap_or("custom") == name)
+    }
+
+    fn stored(&self) -> StoredAction {
+        let usual = || match self.action {
+            Action::Report => StoredAction::Allow,
+            Action::Redact | Action::Block => StoredAction::Block,
+        };
+        self.scan.stored.unwrap_or_else(usual)
     }
 
     fn categories(&self) -> Categories {
@@ -233,6 +254,7 @@ pub struct Guard {
     timeout: Duration,
     timeout_action: TimeoutAction,
     scan: Scan,
+    has_note: bool,
 }
 
 impl Guard {
@@ -245,7 +267,8 @@ impl Guard {
         let mut patterns: Vec<(&str, String, Action)> = Vec::new();
         let mut timeout = first.timeout_seconds;
         let mut timeout_action = TimeoutAction::Allow;
-        let mut scan = Scan { system: false, answers: false, media: MediaAction::Allow };
+        let media = MediaAction::Allow;
+        let mut scan = Scan { system: false, answers: false, media, stored: None };
         for config in configs {
             for category in config.categories().iter() {
                 wanted.insert(category);
@@ -268,6 +291,7 @@ impl Guard {
             scan.system |= config.scan.system;
             scan.answers |= config.scan.answers;
             scan.media = scan.media.max(config.scan.media);
+            scan.stored = scan.stored.max(Some(config.stored()));
         }
         let compiled: Result<Vec<_>, _> =
             patterns.iter().map(|(pattern, _, _)| Pattern::compile(pattern)).collect();
@@ -278,6 +302,7 @@ impl Guard {
             timeout: Duration::from_secs_f64(timeout.clamp(*TIMEOUTS.start(), *TIMEOUTS.end())),
             timeout_action,
             scan,
+            has_note: configs.iter().any(|config| config.note),
         }))
     }
 
@@ -294,6 +319,11 @@ impl Guard {
     /// What is scanned besides the conversation.
     pub fn scan(&self) -> Scan {
         self.scan
+    }
+
+    /// Whether the model is told about placeholders.
+    pub fn has_note(&self) -> bool {
+        self.has_note
     }
 
     /// What becomes of a value.
@@ -332,7 +362,10 @@ mod tests {
         assert_eq!(config.action, Action::Redact);
         assert_eq!(config.timeout_seconds, 2.0);
         assert_eq!(config.timeout_action, TimeoutAction::Block);
-        assert_eq!(config.scan, Scan { system: true, answers: false, media: MediaAction::Allow });
+        let media = MediaAction::Allow;
+        assert_eq!(config.scan, Scan { system: true, answers: false, media, stored: None });
+        assert_eq!(config.stored(), StoredAction::Block);
+        assert!(!config.note);
         assert!(!config.detect.secrets && config.categories().is_empty());
         assert_eq!(config.check(), []);
     }
@@ -385,7 +418,7 @@ mod tests {
         );
         let strict = config(
             r#"{"version":1,"detect":{"pii":["email"],"secrets":true,"custom":[{"pattern":"PRJ"}]},
-            "action":"block","timeout_seconds":1,"scan":{"answers":true,"media":"block"}}"#,
+            "action":"block","timeout_seconds":1,"scan":{"answers":true,"media":"block"},"note":true}"#,
         );
         for configs in [[lenient.clone(), strict.clone()], [strict, lenient.clone()]] {
             let guard = Guard::new(&configs).unwrap().unwrap();
@@ -396,13 +429,14 @@ mod tests {
             assert_eq!(guard.patterns.len(), 1);
             assert_eq!(guard.timeout(), Duration::from_secs(1));
             assert_eq!(guard.timeout_action(), TimeoutAction::Block);
-            let scan = Scan { system: true, answers: true, media: MediaAction::Block };
-            assert_eq!(guard.scan(), scan);
+            let (media, stored) = (MediaAction::Block, Some(StoredAction::Block));
+            assert_eq!(guard.scan(), Scan { system: true, answers: true, media, stored });
+            assert!(guard.has_note());
         }
         let guard = Guard::new(&[lenient]).unwrap().unwrap();
         assert_eq!(guard.timeout_action(), TimeoutAction::Allow);
         assert_eq!(guard.name(Category::Custom, Some(0)), "project");
-        assert!(!guard.scan().system);
+        assert!(!guard.scan().system && guard.scan().stored == Some(StoredAction::Allow));
         assert!(Guard::new(&[]).unwrap().is_none());
     }
 }

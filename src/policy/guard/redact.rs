@@ -9,16 +9,23 @@ mod walk;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use super::answer::SentValues;
 use super::category::Category;
 use super::custom::Late;
+use super::note::with_note;
 use super::placeholder::{ConversationKey, PlaceholderBuilder, Placeholders};
-use super::policy::{Action, Guard, MediaAction};
+use super::policy::{Action, Guard, MediaAction, StoredAction};
 use super::scan::Findings;
 use crate::llm::format::Format;
+use crate::llm::stored_state::{is_file, stored_states};
+pub(super) use strings::{MAX_DEPTH, hides_text};
 use walk::Redactor;
 
 /// The most values of a request; more are not worth the work of replacing them one by one.
-const MAX_VALUES: usize = 200_000;
+pub(super) const MAX_VALUES: usize = 200_000;
+
+/// What reports call references to what the provider stores.
+pub const STORED_STATE: &str = "stored_state";
 
 /// What became of a request's body.
 #[derive(Debug)]
@@ -29,6 +36,8 @@ pub enum Guarded {
         body: Option<Vec<u8>>,
         /// For the answer.
         placeholders: Placeholders,
+        /// Also for the answer: what was found, where answers are scanned.
+        sent: SentValues,
         report: Report,
     },
     /// It must not be sent.
@@ -44,15 +53,24 @@ pub struct Report {
     pub blocking: BTreeSet<String>,
 }
 
-/// Why a body was not scanned to its end. Whether the request is sent is for the policies to say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why a body, or an answer, was not scanned to its end. Whether it is sent is for the policies to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ScanError {
     /// The time was over.
+    #[error("the scan took longer than timeout_seconds")]
     Late,
     /// It has more than 200,000 values.
+    #[error("it has too many values")]
     TooManyValues,
     /// It is not JSON, or nests too deeply.
+    #[error("it is not JSON, or nests too deeply")]
     NotJson,
+    /// An answer, or one of its events, is longer than what is kept of one.
+    #[error("it is too long")]
+    TooLong,
+    /// An answer is compressed, or damaged.
+    #[error("it is compressed or damaged")]
+    Unreadable,
 }
 
 impl From<Late> for ScanError {
@@ -105,7 +123,10 @@ impl Guard {
     ) -> Result<Guarded, ScanError> {
         let mut redactor = Redactor::new(self, format, keep_going);
         redactor.read_body(body)?;
-        let has_media = redactor.has_media;
+        let stored = stored_states(body);
+        let has_media = redactor.has_media || stored.iter().any(|name| is_file(name));
+        let has_stored = stored.iter().any(|name| !is_file(name));
+        let sent = std::mem::take(&mut redactor.sent);
         let (values, literals) = redactor.finish();
         let mut report = Report::default();
         for value in &values {
@@ -114,12 +135,20 @@ impl Guard {
         if has_media && self.scan().media == MediaAction::Block {
             report.blocking.insert("media".to_owned());
         }
+        if has_stored && self.scan().stored == Some(StoredAction::Block) {
+            report.blocking.insert(STORED_STATE.to_owned());
+        }
         if !report.blocking.is_empty() {
             return Ok(Guarded::Blocked(report));
         }
         let mut placeholders = PlaceholderBuilder::new(key, literals);
-        let body = edited(body, &values, &mut placeholders);
-        Ok(Guarded::Passed { body, placeholders: placeholders.finish(), report })
+        let mut body = edited(body, &values, &mut placeholders);
+        if self.has_note()
+            && let Some(noted) = body.as_deref().and_then(|body| with_note(format, body))
+        {
+            body = Some(noted);
+        }
+        Ok(Guarded::Passed { body, placeholders: placeholders.finish(), sent, report })
     }
 
     /// Scans text that cannot be changed: a path, a query, a header. Whatever is found there and is not
@@ -141,7 +170,7 @@ impl Guard {
 }
 
 impl Report {
-    fn add(&mut self, name: &str, is_blocking: bool) {
+    pub(super) fn add(&mut self, name: &str, is_blocking: bool) {
         match self.found.get_mut(name) {
             Some(count) => *count += 1,
             None => drop(self.found.insert(name.to_owned(), 1)),
@@ -184,8 +213,8 @@ fn edited(
 }
 
 /// A quotation mark that stands so many strings deep: each level escapes what it is made of.
-fn quote(depth: usize) -> String {
-    let backslashes = (1_usize << depth.min(strings::MAX_DEPTH)) - 1;
+pub(super) fn quote(depth: usize) -> String {
+    let backslashes = (1_usize << depth.min(MAX_DEPTH)) - 1;
     "\\".repeat(backslashes) + "\""
 }
 

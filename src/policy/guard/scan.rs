@@ -128,6 +128,12 @@ impl Scanner {
         Self { wanted, patterns }
     }
 
+    /// The most bytes at the end of a text that goes on in which a match of a pattern may begin whose end
+    /// is not there yet.
+    pub(super) fn lookahead(&self) -> usize {
+        self.patterns.iter().map(Pattern::lookahead).max().unwrap_or(0)
+    }
+
     /// Adds what is found in a text, the value of the JSON member `name`. `Late` means that the text was
     /// not searched to its end.
     pub(super) fn scan(

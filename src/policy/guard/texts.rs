@@ -157,6 +157,21 @@ pub(super) fn treatment_of(place: Place<'_>, value: &[u8]) -> Treatment {
     }
 }
 
+/// Whether the string is a link to an image, a file or the like, that the provider reads.
+pub(super) fn is_media_link(place: Place<'_>, value: &[u8]) -> bool {
+    let Place { key, container } = place;
+    let is_link = match key {
+        b"image_url" | b"file_url" | b"fileUri" | b"file_uri" => true,
+        b"url" | b"uri" => matches!(
+            container,
+            b"image_url" | b"video_url" | b"audio_url" | b"source" | b"s3Location" | b"file"
+        ),
+        _ => false,
+    };
+    // A data URL holds what it links to, and is looked into.
+    is_link && !value.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"data:"))
+}
+
 /// Whether the keys of the object that is the value of `container` are text that the provider checks:
 /// the names of a tool's parameters.
 pub(super) fn has_identifier_keys(container: &[u8]) -> bool {
@@ -211,6 +226,20 @@ mod tests {
         assert_eq!(
             area_of(Format::Chat, Area::Values, place("", "response_format"), true),
             Area::Values
+        );
+    }
+
+    #[test]
+    fn links_to_media() {
+        let is =
+            |container, key, value: &str| is_media_link(place(container, key), value.as_bytes());
+        assert!(
+            is("image_url", "url", "https://a/b.png") && is("content", "image_url", "https://a/")
+        );
+        assert!(is("source", "url", "https://a/") && is("fileData", "fileUri", "gs://b/c"));
+        assert!(!is("image_url", "url", "data:image/png;base64,AA=="));
+        assert!(
+            !is("annotations", "url", "https://a/") && !is("tools", "server_url", "https://a/")
         );
     }
 

@@ -95,7 +95,8 @@ pub(super) fn find(text: Text<'_>, place: usize) -> Categories {
 
 /// Adds what words in the text say that have no letter on either side.
 fn add(bytes: &[u8], found: &mut Categories) {
-    if bytes.is_empty() {
+    // In a list of numbers there are no words.
+    if !bytes.iter().any(|byte| byte.is_ascii_alphabetic() || !byte.is_ascii()) {
         return;
     }
     let text = Text::new(bytes);

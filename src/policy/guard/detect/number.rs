@@ -114,14 +114,14 @@ struct Groups {
 pub(in super::super) fn find(text: Text<'_>, start: usize, wanted: Categories) -> Option<Found> {
     let groups = read(text, start)?;
     let names = OnceCell::new();
+    let mut gaps = [Gap::Blank; MAX_GROUPS];
+    for (gap, read) in gaps.iter_mut().zip(groups.gaps.iter().flatten()) {
+        *gap = *read;
+    }
     for count in (1..=groups.count).rev() {
         let total = groups.totals.get(count - 1).copied().unwrap_or_default();
         if total < MIN_DIGITS {
             return None;
-        }
-        let mut gaps = [Gap::Blank; MAX_GROUPS];
-        for (gap, read) in gaps.iter_mut().zip(groups.gaps.iter().flatten()) {
-            *gap = *read;
         }
         let number = Number {
             digits: groups.digits.get(..total)?,
@@ -162,7 +162,8 @@ fn read(text: Text<'_>, start: usize) -> Option<Groups> {
         else {
             break;
         };
-        places.copy_from_slice(text.slice(at..end));
+        // A few bytes, for which a call would take longer.
+        places.iter_mut().zip(text.slice(at..end)).for_each(|(place, byte)| *place = *byte);
         groups.length += size;
         for (values, value) in [
             (&mut groups.sizes, size),

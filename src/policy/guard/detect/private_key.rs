@@ -35,43 +35,53 @@ fn block(text: Text<'_>, start: usize) -> Option<std::ops::Range<usize>> {
     if text.slice(label_end..body) != b"-----" {
         return None;
     }
-    // Base64 in lines, real or as escapes, and headers such as `Proc-Type: 4,ENCRYPTED`.
-    let is_body = |byte: u8| {
-        byte.is_ascii_alphanumeric()
-            || matches!(
-                byte,
-                b'+' | b'/'
-                    | b'='
-                    | b'\n'
-                    | b'\r'
-                    | b'\t'
-                    | b' '
-                    | b'\\'
-                    | b':'
-                    | b','
-                    | b'-'
-                    | b'.'
-                    | b'"'
-                    | b'\''
-                    | b'>'
-                    | b'|'
-            )
-    };
     let body_end = text.run_end(body, MAX_BLOCK, is_body);
     let block = text.slice(body..body_end);
     let end = match memchr::memmem::find(block, b"-----END ") {
         Some(at) => {
             let foot = body + at + "-----END ".len();
-            text.run_end(
-                foot,
-                MAX_LABEL + 5,
-                |byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b' ' | b'-'),
-            )
+            text.run_end(foot, MAX_LABEL + 5, is_foot)
         }
         None => body_end,
     };
     let trimmed = text.slice(start..end).trim_ascii_end().len();
     Some(start..start + trimmed)
+}
+
+/// Base64 in lines, real or as escapes, and headers such as `Proc-Type: 4,ENCRYPTED`.
+fn is_body(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"+/=\n\r\t \\:,-.\"'>|".contains(&byte)
+}
+
+fn is_foot(byte: u8) -> bool {
+    matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b' ' | b'-')
+}
+
+/// Whether a block begins at `start` that may go on behind the end of the text.
+pub(in super::super) fn is_open(text: Text<'_>, start: usize) -> bool {
+    let end = text.bytes.len();
+    let label = start + MARK.len();
+    let is_label = |byte: u8| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b' ');
+    let label_end = text.run_end(label, MAX_LABEL, is_label);
+    let body = label_end + 5;
+    if text.slice(label_end..body.min(end)).iter().any(|byte| *byte != b'-') {
+        return false;
+    }
+    if body >= end {
+        return true;
+    }
+    let name = text.slice(label..label_end);
+    if !(name.ends_with(b"PRIVATE KEY") || name.ends_with(b"PRIVATE KEY BLOCK")) {
+        return false;
+    }
+    let body_end = text.run_end(body, MAX_BLOCK, is_body);
+    match memchr::memmem::find(text.slice(body..body_end), b"-----END ") {
+        Some(at) => {
+            let foot = body + at + "-----END ".len();
+            text.run_end(foot, MAX_LABEL + 5, is_foot) == end
+        }
+        None => body_end == end,
+    }
 }
 
 #[cfg(test)]
@@ -96,6 +106,18 @@ mod tests {
         }
         let cut = format!("-----BEGIN PRIVATE KEY-----\n{body}");
         assert_eq!(find_in(&format!("{cut}\n")), Some(cut.as_str()));
+    }
+
+    #[test]
+    fn a_block_is_open_until_its_end_has_passed() {
+        let key = "-----BEGIN EC PRIVATE KEY-----\nMIIEvQIBADAN\n-----END EC PRIVATE KEY-----";
+        for end in MARK.len()..=key.len() {
+            assert!(is_open(Text::new(&key.as_bytes()[..end]), 0), "{end}");
+        }
+        for text in [format!("{key}\n"), key.replace("EC PRIVATE", "PUBLIC"), key.replace('Q', "(")]
+        {
+            assert!(!is_open(Text::new(text.as_bytes()), 0), "{text}");
+        }
     }
 
     #[test]

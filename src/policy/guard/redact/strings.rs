@@ -4,15 +4,15 @@ use std::ops::Range;
 
 use super::super::media::Encoded;
 use super::super::policy::Action;
+use super::super::restore::is_json;
 use super::super::scan::{Finding, Findings};
 use super::super::texts::{Area, Treatment};
 use super::walk::{BodyString, Redactor};
 use super::{Edit, MAX_VALUES, ScanError, Value};
 use crate::json::escapes;
-use crate::json::tokenizer::Tokenizer;
 
 /// How deep JSON in strings is followed; what is deeper is scanned as text.
-pub(super) const MAX_DEPTH: usize = 4;
+pub(in super::super) const MAX_DEPTH: usize = 4;
 
 impl Redactor<'_> {
     /// Scans a string whose bytes between the quotes stand at `offset` of the text that is being read.
@@ -21,20 +21,19 @@ impl Redactor<'_> {
         let unescaped = escapes::unescape_bytes(string.raw);
         let text = unescaped.as_deref().unwrap_or(string.raw);
         if let Some(encoded) = Encoded::read(string.name, text) {
-            self.has_media = true;
             match encoded.decode_text(None) {
                 Some(decoded) => self.scan_decoded(&decoded, string)?,
                 None if string.depth == 0 => {
                     self.media.push(string.offset..string.offset + string.raw.len());
                 }
-                None => {}
+                None => self.has_media = true,
             }
             if encoded.is_media_file() {
                 return Ok(());
             }
         }
         let can_nest = string.treatment == Treatment::Text && string.depth < MAX_DEPTH;
-        if can_nest && is_json(text) {
+        if can_nest && is_json_container(text) {
             self.read_json(text, Area::Values, string.depth + 1)?;
         } else {
             let mut values = self.scan_text(text, string, 0)?;
@@ -89,10 +88,13 @@ impl Redactor<'_> {
         if !string.is_reasoning {
             self.literals.append(&mut findings.literals);
         }
+        if self.guard.scan().answers {
+            let found = findings.found.iter();
+            let found = found.map(|found| text.get(found.range.clone()).unwrap_or_default());
+            found.for_each(|value| self.sent.add(value));
+        }
         let mut values = self.merge(text, findings.found, string);
-        let hides = level < MAX_DEPTH
-            && (memchr::memmem::find(text, b"\\u").is_some()
-                || memchr::memmem::find(text, b"\\/").is_some());
+        let hides = level < MAX_DEPTH && hides_text(text);
         if let Some(unescaped) = hides.then(|| escapes::unescape_bytes(text)).flatten() {
             let mut hidden = self.scan_text(&unescaped, string, level + 1)?;
             escapes::move_to_source(text, hidden.iter_mut().map(|value| &mut value.range));
@@ -148,14 +150,14 @@ impl Redactor<'_> {
     }
 }
 
+/// Whether a text has escapes that can hide a value, as code and parts of JSON do.
+pub(in super::super) fn hides_text(text: &[u8]) -> bool {
+    memchr::memmem::find(text, b"\\u").is_some() || memchr::memmem::find(text, b"\\/").is_some()
+}
+
 /// Whether a text is a JSON object or array.
-fn is_json(text: &[u8]) -> bool {
-    if !matches!(text.trim_ascii_start().first(), Some(b'{' | b'[')) {
-        return false;
-    }
-    let mut tokens = Tokenizer::new(text);
-    let read = tokens.next().and_then(|first| tokens.skip(first));
-    read.and_then(|()| tokens.finish()).is_ok()
+fn is_json_container(text: &[u8]) -> bool {
+    matches!(text.trim_ascii_start().first(), Some(b'{' | b'[')) && is_json(text)
 }
 
 /// Adds values that were hidden by escapes. What was seen of one without them is a part of it; a value

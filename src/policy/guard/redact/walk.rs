@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use super::super::answer::SentValues;
 use super::super::media::{self, Encoded};
 use super::super::policy::Guard;
 use super::super::texts::{self, Area, Place, Treatment};
@@ -21,6 +22,8 @@ pub(super) struct Redactor<'a> {
     pub(super) keep_going: &'a dyn Fn() -> bool,
     format: Format,
     pub(super) values: Vec<Value>,
+    /// What was found, also where it may stand, if answers are scanned.
+    pub(super) sent: SentValues,
     pub(super) literals: BTreeSet<String>,
     /// Whether the body has media.
     pub(super) has_media: bool,
@@ -74,6 +77,7 @@ impl<'a> Redactor<'a> {
             keep_going,
             format,
             values: Vec::new(),
+            sent: SentValues::default(),
             literals: BTreeSet::new(),
             has_media: false,
             media: Vec::new(),
@@ -81,7 +85,9 @@ impl<'a> Redactor<'a> {
     }
 
     pub(super) fn read_body(&mut self, body: &[u8]) -> Result<(), ScanError> {
-        self.read_json(body, Area::Body, 0)
+        self.read_json(body, Area::Body, 0)?;
+        self.has_media |= !self.media.is_empty();
+        Ok(())
     }
 
     /// All values in ascending order, and the placeholders that stand in the body.
@@ -156,6 +162,8 @@ impl<'a> Redactor<'a> {
                     continue;
                 }
                 Token::String(text) => {
+                    self.has_media |=
+                        outer == Area::Body && texts::is_media_link(place, text.raw());
                     let is_excepted = outer == Area::Excepted
                         || (depth == 0
                             && outer == Area::Body
@@ -165,7 +173,10 @@ impl<'a> Redactor<'a> {
                         Area::Body => texts::treatment_of(place, text.raw()),
                         Area::Values | Area::Excepted => Treatment::Text,
                     };
-                    if !is_excepted && treatment != Treatment::Opaque {
+                    // What the model may repeat is looked for there, too.
+                    let is_read = !is_excepted || self.guard.scan().answers;
+                    if is_read && treatment != Treatment::Opaque {
+                        let first = self.values.len();
                         self.read_string(BodyString {
                             raw: text.raw(),
                             offset: tokens_offset(&tokens),
@@ -175,6 +186,9 @@ impl<'a> Redactor<'a> {
                             is_reasoning: depth == 0 && texts::is_reasoning(place),
                             depth,
                         })?;
+                        if is_excepted {
+                            self.values.truncate(first);
+                        }
                     }
                     if let Some(frame) = frames.last_mut() {
                         frame.read(&member, text.raw(), treatment);
@@ -217,6 +231,7 @@ impl<'a> Redactor<'a> {
         match frame.declares_text {
             Some(true) if depth == 0 => self.scan_declared(frame, json),
             Some(false) => {
+                self.has_media |= self.media.len() > frame.media;
                 self.media.truncate(frame.media);
                 Ok(())
             }
@@ -231,6 +246,7 @@ impl<'a> Redactor<'a> {
             let text = unescaped(raw);
             let decoded =
                 Encoded::read(b"data", &text).and_then(|data| data.decode_text(Some(true)));
+            self.has_media |= decoded.is_none();
             let string = BodyString {
                 raw,
                 offset: range.start,

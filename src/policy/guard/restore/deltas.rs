@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Keys, NotEvent, may_hold};
+use super::{AnswerString, Keys, NotEvent};
 use crate::json::tokenizer::{Token, Tokenizer};
 use crate::llm::format::Format;
 
@@ -73,8 +73,8 @@ pub(super) struct Delta {
 #[derive(Debug, Default)]
 pub(super) struct EventParts {
     pub(super) deltas: Vec<Delta>,
-    /// Other strings that may have placeholders, with their quotes.
-    pub(super) strings: Vec<(Range<usize>, String)>,
+    /// Other strings, and numbers, that may have to be edited.
+    pub(super) strings: Vec<AnswerString>,
     pub(super) ends: Ends,
 }
 
@@ -110,8 +110,14 @@ struct Frame {
     is_finished: bool,
 }
 
-/// Reads the data of an event. `name` is the event's own name, if it has one.
-pub(super) fn read_event(format: Format, name: &str, data: &[u8]) -> Result<EventParts, NotEvent> {
+/// Reads the data of an event. `name` is the event's own name, if it has one; `is_scanned` says whether the
+/// answer is scanned.
+pub(super) fn read_event(
+    format: Format,
+    name: &str,
+    data: &[u8],
+    is_scanned: bool,
+) -> Result<EventParts, NotEvent> {
     let paths: &[&[&str]] = match format {
         Format::Chat => &CHAT,
         Format::Responses => &RESPONSES,
@@ -174,21 +180,21 @@ pub(super) fn read_event(format: Format, name: &str, data: &[u8]) -> Result<Even
                     let block = BlockId { item: 0, part: 0, field, kind: Vec::new() };
                     let text = string.text().map(std::borrow::Cow::into_owned);
                     parts.deltas.push(Delta { block, range, text });
-                } else if may_hold(string.raw()) && !keys.is_opaque(format) {
-                    parts.strings.extend(string.text().map(|text| (range, text.into_owned())));
+                } else {
+                    parts.strings.extend(keys.string_of(format, token, start, is_scanned));
                 }
             }
-            Token::Key(key) if may_hold(key.raw()) => {
+            Token::Key(_) => {
                 let start = tokens.token_start();
-                let range = start..start + key.raw().len() + 2;
-                parts.strings.extend(key.text().map(|text| (range, text.into_owned())));
+                parts.strings.extend(keys.string_of(format, token, start, is_scanned));
             }
             Token::Literal(literal) => {
+                let start = tokens.token_start();
+                parts.strings.extend(keys.string_of(format, token, start, is_scanned));
                 if let Some(frame) = frames.last_mut() {
                     frame.read(keys.next(), literal);
                 }
             }
-            Token::Key(_) => {}
         }
         keys.read(token);
         if keys.is_at_end() {
@@ -197,7 +203,7 @@ pub(super) fn read_event(format: Format, name: &str, data: &[u8]) -> Result<Even
     }
     tokens.finish()?;
     if format == Format::Responses {
-        name_blocks(&mut parts, kind);
+        name_blocks(&mut parts, kind, is_scanned);
     }
     parts.ends = ends(format, kind, item, finished);
     Ok(parts)
@@ -226,14 +232,21 @@ impl Frame {
 }
 
 /// In responses, the kind of the event tells what a delta is.
-fn name_blocks(parts: &mut EventParts, kind: &[u8]) {
+fn name_blocks(parts: &mut EventParts, kind: &[u8], is_scanned: bool) {
     if RESPONSES_KINDS.iter().any(|end| kind.ends_with(end)) {
         parts.deltas.iter_mut().for_each(|delta| delta.block.kind = kind.to_vec());
         return;
     }
-    let others = parts.deltas.drain(..);
-    parts.strings.extend(others.filter_map(|delta| Some((delta.range, delta.text?))));
-    parts.strings.sort_by_key(|(range, _)| range.start);
+    // Pieces of audio and images are no text.
+    let is_media =
+        [&b"audio"[..], b"image"].iter().any(|word| memchr::memmem::find(kind, word).is_some());
+    let name = (is_scanned && !is_media).then(|| b"delta".to_vec());
+    let others = parts.deltas.drain(..).filter_map(|delta| {
+        let (text, name) = (delta.text?, name.clone());
+        Some(AnswerString { range: delta.range, text, name, is_number: false })
+    });
+    parts.strings.extend(others);
+    parts.strings.sort_by_key(|string| string.range.start);
 }
 
 fn ends(format: Format, kind: &[u8], item: Option<u32>, finished: Vec<u32>) -> Ends {

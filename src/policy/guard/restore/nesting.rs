@@ -37,6 +37,11 @@ impl Nesting {
         self.open - 1
     }
 
+    /// Whether what is read next would stand in JSON outside of its strings, as numbers do.
+    pub(super) fn is_bare(&self) -> bool {
+        self.levels.get(self.open - 1) == Some(&Content::Json)
+    }
+
     /// Reads on.
     pub(super) fn read(&mut self, text: &[u8]) {
         // Most texts are prose.

@@ -7,11 +7,10 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::block::{AnswerEdits, BlockText};
 use super::deltas::{BlockId, Delta, Ends, EventParts, read_event};
-use super::text::{TextRestorer, escaped};
-use super::{edited, restored_text};
+use super::{edit_answer, edited, quoted};
 use crate::llm::format::Format;
-use crate::policy::guard::placeholder::Placeholders;
 
 /// The most blocks of an answer that are followed at once. In those beyond, placeholders are restored
 /// where one piece has all of them.
@@ -25,13 +24,13 @@ const MAX_TEMPLATE: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct StreamRestorer {
     format: Format,
-    placeholders: Placeholders,
+    edits: AnswerEdits,
     blocks: BTreeMap<BlockId, Block>,
 }
 
 #[derive(Debug, Default)]
 struct Block {
-    text: TextRestorer,
+    text: BlockText,
     /// While something is held back: the last event, with a hole.
     last: Option<Template>,
 }
@@ -62,32 +61,38 @@ pub struct RestoredEvent {
 }
 
 impl StreamRestorer {
-    /// A restorer of one answer's stream. Without placeholders there is nothing to do, so that the stream
-    /// need not pass through one.
-    pub fn new(format: Format, placeholders: Placeholders) -> Self {
-        Self { format, placeholders, blocks: BTreeMap::new() }
+    /// A restorer of one answer's stream. Without edits there is nothing to do, so that the stream need not
+    /// pass through one.
+    pub fn new(format: Format, edits: AnswerEdits) -> Self {
+        Self { format, edits, blocks: BTreeMap::new() }
+    }
+
+    /// What becomes of the answer.
+    pub fn edits(&self) -> &AnswerEdits {
+        &self.edits
+    }
+
+    /// What becomes of the answer.
+    pub fn edits_mut(&mut self) -> &mut AnswerEdits {
+        &mut self.edits
     }
 
     /// Restores an event. `name` is empty for an event without one; `data` are those of a server-sent
     /// event, or the payload of a binary one.
     pub fn event(&mut self, name: &str, data: &[u8]) -> RestoredEvent {
         // `[DONE]`, and what is not of the format.
-        let Ok(parts) = read_event(self.format, name, data) else {
+        let Ok(parts) = read_event(self.format, name, data, self.edits.has_scan()) else {
             return RestoredEvent { before: self.finish(), data: None };
         };
         let EventParts { deltas, strings, ends } = parts;
         if deltas.len() > MAX_DELTAS || (!deltas.is_empty() && data.len() > MAX_TEMPLATE) {
             let before = self.finish();
-            let data = super::restore_answer(self.format, data, &self.placeholders);
+            let data = edit_answer(self.format, data, &mut self.edits);
             return RestoredEvent { before, data };
         }
         let mut before = self.end_blocks(&deltas, &ends);
         let mut edits: Vec<(Range<usize>, String)> = Vec::new();
-        for (range, text) in strings {
-            if let Some(new) = restored_text(&text, &self.placeholders) {
-                edits.push((range, quoted(&new)));
-            }
-        }
+        edits.extend(strings.into_iter().filter_map(|string| string.edited(&mut self.edits)));
         for (place, delta) in deltas.iter().enumerate() {
             let Some(text) = &delta.text else {
                 before.extend(self.flush(&delta.block));
@@ -109,7 +114,7 @@ impl StreamRestorer {
     /// What is still held back, when the stream ends.
     pub fn finish(&mut self) -> Vec<ExtraEvent> {
         let blocks = std::mem::take(&mut self.blocks);
-        blocks.into_values().filter_map(|mut block| block.flush(&self.placeholders)).collect()
+        blocks.into_values().filter_map(|mut block| block.flush(&mut self.edits)).collect()
     }
 
     fn restore(&mut self, delta: &Delta, text: &str, is_end: bool) -> String {
@@ -117,11 +122,11 @@ impl StreamRestorer {
         let is_full = self.blocks.len() >= MAX_BLOCKS && !self.blocks.contains_key(&delta.block);
         if is_end || is_full {
             let mut block = self.blocks.remove(&delta.block).unwrap_or_default();
-            block.text.push(&self.placeholders, text, &mut new);
-            block.text.finish(&self.placeholders, &mut new);
+            block.text.push(&mut self.edits, text, &mut new);
+            block.text.finish(&mut self.edits, &mut new);
         } else {
             let block = self.blocks.entry(delta.block.clone()).or_default();
-            block.text.push(&self.placeholders, text, &mut new);
+            block.text.push(&mut self.edits, text, &mut new);
         }
         new
     }
@@ -137,14 +142,14 @@ impl StreamRestorer {
                     && block.follows(&delta.block)
             })
         };
-        let placeholders = &self.placeholders;
+        let edits = &mut self.edits;
         self.blocks.retain(|id, block| {
             if has_piece(id) {
                 return true;
             }
             let is_end = ends.contain(id);
             if is_end || is_followed(id) {
-                before.extend(block.flush(placeholders));
+                before.extend(block.flush(edits));
             }
             !is_end
         });
@@ -152,7 +157,7 @@ impl StreamRestorer {
     }
 
     fn flush(&mut self, block: &BlockId) -> Option<ExtraEvent> {
-        self.blocks.get_mut(block)?.flush(&self.placeholders)
+        self.blocks.get_mut(block)?.flush(&mut self.edits)
     }
 
     /// Keeps the event for blocks of which something is held back.
@@ -196,9 +201,9 @@ impl StreamRestorer {
 
 impl Block {
     /// An event with what is held back.
-    fn flush(&mut self, placeholders: &Placeholders) -> Option<ExtraEvent> {
+    fn flush(&mut self, edits: &mut AnswerEdits) -> Option<ExtraEvent> {
         let mut text = String::new();
-        self.text.finish(placeholders, &mut text);
+        self.text.finish(edits, &mut text);
         let Template { name, mut before, after } = self.last.take()?;
         if text.is_empty() {
             return None;
@@ -207,10 +212,6 @@ impl Block {
         before.extend_from_slice(&after);
         Some(ExtraEvent { name, data: before })
     }
-}
-
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", escaped(text))
 }
 
 #[cfg(test)]

@@ -1,0 +1,102 @@
+//! Edits a stream of server-sent events. What stays the same goes down as it came.
+
+use std::ops::Range;
+
+use super::MAX_EVENT;
+use crate::llm::sse::{Block, BlockKind, SseReader};
+use crate::policy::guard::redact::ScanError;
+use crate::policy::guard::restore::stream::{ExtraEvent, StreamRestorer};
+
+pub(super) struct EventRestorer {
+    reader: SseReader,
+    /// The bytes of the block that is being read, from this offset in the stream on.
+    kept: Vec<u8>,
+    kept_from: u64,
+    pub(super) events: StreamRestorer,
+}
+
+impl EventRestorer {
+    pub(super) fn new(events: StreamRestorer) -> Self {
+        Self { reader: SseReader::new(MAX_EVENT), kept: Vec::new(), kept_from: 0, events }
+    }
+
+    /// The bytes that are kept.
+    pub(super) fn kept(&self) -> usize {
+        self.kept.len()
+    }
+
+    pub(super) fn push(&mut self, chunk: &[u8]) -> Vec<u8> {
+        let mut down = Vec::with_capacity(chunk.len());
+        self.kept.extend_from_slice(chunk);
+        let (mut at, mut done) = (0, 0);
+        while let Some(block) = self.reader.next(chunk, &mut at) {
+            let place = |offset: u64| {
+                usize::try_from(offset.saturating_sub(self.kept_from)).unwrap_or(usize::MAX)
+            };
+            let raw: Range<usize> = place(block.range.start)..place(block.range.end);
+            done = raw.end;
+            let raw = self.kept.get(raw).unwrap_or_default();
+            write_block(&mut self.events, &block, raw, &mut down);
+        }
+        if self.reader.outgrows(0) {
+            // Its data will not be given out, so its bytes need not be kept.
+            down.extend_from_slice(self.kept.get(done..).unwrap_or_default());
+            done = self.kept.len();
+            if let Some(scan) = self.events.edits_mut().scan_mut() {
+                scan.fail(ScanError::TooLong);
+            }
+        }
+        self.kept.drain(..done.min(self.kept.len()));
+        self.kept_from += done as u64;
+        down
+    }
+
+    /// What is held back of blocks, and an event without an end: as it came, or scanned.
+    pub(super) fn finish(&mut self) -> Vec<u8> {
+        let mut down = Vec::new();
+        let kept = std::mem::take(&mut self.kept);
+        let last = self.events.edits().scan().and_then(|_| self.reader.finish());
+        if let Some(block) = &last {
+            write_block(&mut self.events, block, &kept, &mut down);
+        }
+        write_extra(self.events.finish(), &mut down);
+        if last.is_none() {
+            down.extend_from_slice(&kept);
+        }
+        down
+    }
+}
+
+/// Writes a block, whose bytes are `raw`, as it goes to the caller.
+fn write_block(events: &mut StreamRestorer, block: &Block<'_>, raw: &[u8], down: &mut Vec<u8>) {
+    let restored = match block.data {
+        Some(data) if block.kind == BlockKind::Event => events.event(block.event, data),
+        _ => Default::default(),
+    };
+    write_extra(restored.before, down);
+    match restored.data {
+        Some(data) => write_event(block.event, &data, down),
+        None => down.extend_from_slice(raw),
+    }
+}
+
+fn write_extra(events: Vec<ExtraEvent>, down: &mut Vec<u8>) {
+    for ExtraEvent { name, data } in events {
+        write_event(&name, &data, down);
+    }
+}
+
+/// Writes an event of a name, which may be empty, and data.
+fn write_event(name: &str, data: &[u8], down: &mut Vec<u8>) {
+    if !name.is_empty() {
+        down.extend_from_slice(b"event: ");
+        down.extend_from_slice(name.as_bytes());
+        down.push(b'\n');
+    }
+    for line in data.split(|byte| *byte == b'\n') {
+        down.extend_from_slice(b"data: ");
+        down.extend_from_slice(line);
+        down.push(b'\n');
+    }
+    down.push(b'\n');
+}

@@ -169,12 +169,6 @@ async fn weighted_steps_are_checked_when_they_are_saved(database: Database) {
         // The selected target may be in the first step only.
         (json!([chain.target(1), weighted(&chain, &[(0, 1)])]), format!("{list}[1].candidates[0]")),
         (json!([weighted(&chain, &[(1, 1)]), chain.target(0)]), format!("{list}[1]")),
-        (
-            of(
-                json!([{"weight": 1, "type": "provider_model", "provider": "anthropic", "model": "m"}]),
-            ),
-            format!("{list}[0].candidates[0]"),
-        ),
     ] {
         let answer = chain.save("wrong", json!({}), chain.target(0), candidates).await.expect(422);
         let fields = answer.json()["errors"].to_string();

@@ -22,6 +22,7 @@ use crate::credentials::token_cache::TokenCache;
 use crate::db::Database;
 use crate::directory::Directory;
 use crate::domain::provider::Provider;
+use crate::presidio::Presidio;
 use crate::providers::built_in::{self, BuiltInProviders};
 use crate::proxy::concurrency::Concurrency;
 use crate::proxy::model_list::{self, cache::ModelLists};
@@ -60,6 +61,7 @@ pub(super) struct Parts {
     pub(super) clock: Clock,
     pub(super) metrics: Metrics,
     pub(super) readiness: Readiness,
+    pub(super) presidio: Option<Presidio>,
 }
 
 /// The servers and their addresses.
@@ -186,6 +188,7 @@ fn management(
         egress: upstream.egress.clone(),
         metrics: parts.metrics.clone(),
         readiness: parts.readiness.clone(),
+        presidio: parts.presidio.clone(),
     }
 }
 
@@ -209,6 +212,7 @@ fn data_plane(settings: &Settings, parts: &Parts, both: BothPlanes) -> DataPlane
         concurrency: Concurrency::default(),
         health,
         model_lists: ModelLists::new(parts.clock.clone()),
+        presidio: parts.presidio.clone(),
         trusted_proxies: TrustedProxies::new(settings.listen.trusted_proxies.0.clone()),
         timeouts: UpstreamTimeouts {
             connect: timeouts.connect_timeout,

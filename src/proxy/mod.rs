@@ -44,6 +44,7 @@ use crate::domain::policy::Subject;
 use crate::domain::provider::Provider;
 use crate::domain::scope::WorkspaceScope;
 use crate::llm::format::Operation;
+use crate::presidio::Presidio;
 use crate::providers::built_in::BuiltInProviders;
 use crate::routing::health::TargetHealth;
 use crate::telemetry::requests::RequestIds;
@@ -89,6 +90,8 @@ pub struct DataPlane {
     pub health: TargetHealth,
     /// The models that providers have listed.
     pub model_lists: ModelLists,
+    /// Recognizes names for guards, if there is one.
+    pub presidio: Option<Presidio>,
     /// The proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: TrustedProxies,
     /// Time limits for upstreams that set none.
@@ -200,10 +203,10 @@ async fn pipeline(
     metadata.as_ref().map_err(Clone::clone)?;
     let (operation, headers) = (&route.operation, request.headers());
     let asked = ModelRequest { operation, model: asked?, headers, body: body.as_ref() };
-    let candidates = candidates::candidates(plane, &subject, resolved, &asked, context).await?;
-    let guard = GuardStage { plane, caller: request, operation, subject, candidates: &candidates };
+    let candidates = &candidates::candidates(plane, &subject, resolved, &asked, context).await?;
+    let guard = GuardStage { plane, client, caller: request, operation, subject, candidates };
     let body = guard.pass(body, &mut share, context).await?;
-    let targets = target::targets(plane, operation, &candidates, &body)?;
+    let targets = target::targets(plane, operation, candidates, &body)?;
 
     let answers_later = body.get().is_some_and(|body| body.facts.answers_later());
     let policies = &candidates.policies;

@@ -11,11 +11,12 @@ use std::ops::Range;
 
 use super::category::Category;
 use super::custom::Late;
+use super::entities::{Entities, Pass};
 use super::placeholder::{ConversationKey, PlaceholderBuilder, Placeholders};
 use super::policy::{Action, Guard, MediaAction};
 use super::scan::Findings;
 use crate::llm::format::Format;
-use walk::Redactor;
+pub(super) use walk::Redactor;
 
 /// The most values of a request; more are not worth the work of replacing them one by one.
 const MAX_VALUES: usize = 200_000;
@@ -53,6 +54,8 @@ pub enum ScanError {
     TooManyValues,
     /// It is not JSON, or nests too deeply.
     NotJson,
+    /// It has more text than a service is asked about.
+    TooMuchText,
 }
 
 impl From<Late> for ScanError {
@@ -94,16 +97,18 @@ impl Edit {
 }
 
 impl Guard {
-    /// Scans the body of a request. `key` is the conversation's. `keep_going` says whether there is time
+    /// Scans the body of a request. `key` is the conversation's; `entities` is what a service found in its
+    /// texts. `keep_going` says whether there is time
     /// left; it is asked every few milliseconds at most.
     pub fn redact(
         &self,
         format: Format,
         body: &[u8],
         key: &ConversationKey,
+        entities: &Entities,
         keep_going: &dyn Fn() -> bool,
     ) -> Result<Guarded, ScanError> {
-        let mut redactor = Redactor::new(self, format, keep_going);
+        let mut redactor = Redactor::new(self, format, keep_going, Pass::Scan(entities));
         redactor.read_body(body)?;
         let has_media = redactor.has_media;
         let (values, literals) = redactor.finish();
@@ -127,10 +132,12 @@ impl Guard {
     pub fn check_text(
         &self,
         text: &[u8],
+        entities: &Entities,
         keep_going: &dyn Fn() -> bool,
     ) -> Result<Report, ScanError> {
         let mut findings = Findings::default();
         self.scanner.scan(text, b"", keep_going, &mut findings)?;
+        entities.add_to(text, &mut findings);
         let mut report = Report::default();
         for finding in findings.found {
             let is_blocking = self.action(finding.category, finding.pattern) != Action::Report;

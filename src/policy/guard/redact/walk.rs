@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use super::super::entities::Pass;
 use super::super::media::{self, Encoded};
 use super::super::policy::Guard;
 use super::super::texts::{self, Area, Place, Treatment};
@@ -16,8 +17,9 @@ use crate::llm::format::Format;
 const MIN_NUMBER: usize = 7;
 
 /// Scans a body.
-pub(super) struct Redactor<'a> {
+pub(in super::super) struct Redactor<'a> {
     pub(super) guard: &'a Guard,
+    pub(in super::super) pass: Pass<'a>,
     pub(super) keep_going: &'a dyn Fn() -> bool,
     format: Format,
     pub(super) values: Vec<Value>,
@@ -53,6 +55,8 @@ struct Frame<'t> {
     /// The values and media that were found before it.
     values: usize,
     media: usize,
+    /// The texts that were collected before it.
+    texts: usize,
     /// Whether it has a signature.
     is_signed: bool,
     /// Whether it is a message of the system or developer.
@@ -68,9 +72,15 @@ impl From<SyntaxError> for ScanError {
 }
 
 impl<'a> Redactor<'a> {
-    pub(super) fn new(guard: &'a Guard, format: Format, keep_going: &'a dyn Fn() -> bool) -> Self {
+    pub(in super::super) fn new(
+        guard: &'a Guard,
+        format: Format,
+        keep_going: &'a dyn Fn() -> bool,
+        pass: Pass<'a>,
+    ) -> Self {
         Self {
             guard,
+            pass,
             keep_going,
             format,
             values: Vec::new(),
@@ -80,7 +90,7 @@ impl<'a> Redactor<'a> {
         }
     }
 
-    pub(super) fn read_body(&mut self, body: &[u8]) -> Result<(), ScanError> {
+    pub(in super::super) fn read_body(&mut self, body: &[u8]) -> Result<(), ScanError> {
         self.read_json(body, Area::Body, 0)
     }
 
@@ -117,6 +127,7 @@ impl<'a> Redactor<'a> {
                         is_array,
                         values: self.values.len(),
                         media: self.media.len(),
+                        texts: self.pass.len(),
                         is_signed: false,
                         is_system: false,
                         declares_text: None,
@@ -208,6 +219,7 @@ impl<'a> Redactor<'a> {
     fn close(&mut self, frame: &Frame<'_>, json: &[u8], depth: usize) -> Result<(), ScanError> {
         if frame.is_system && !self.guard.scan().system {
             self.values.truncate(frame.values);
+            self.pass.truncate(frame.texts);
         }
         if frame.is_signed {
             // It has to arrive as the provider signed it; the provider wrote it.

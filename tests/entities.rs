@@ -324,7 +324,11 @@ async fn fails(
     is_blocked(team, &question).await;
     presidio.push(script());
     ask(allowing, &question).await.expect(200);
-    assert!(sent(allowing).starts_with("Émilie du Châtelet, TG_EMAIL_"), "{what}: {}", sent(allowing));
+    assert!(
+        sent(allowing).starts_with("Émilie du Châtelet, TG_EMAIL_"),
+        "{what}: {}",
+        sent(allowing)
+    );
     assert_eq!(presidio.seen().requests.len(), before + 2, "{what}");
     // The next answer is a right one, so that the breaker stays closed.
     ask(team, &question).await.expect(200);
@@ -389,7 +393,11 @@ async fn a_presidio_that_is_late_blocks_or_lets_pass(database: Database) {
         is_blocked(&team, &question).await;
         presidio.push(script());
         ask(&allowing, &question).await.expect(200);
-        assert!(sent(&allowing).starts_with("Émilie du Châtelet, TG_EMAIL_"), "{}", sent(&allowing));
+        assert!(
+            sent(&allowing).starts_with("Émilie du Châtelet, TG_EMAIL_"),
+            "{}",
+            sent(&allowing)
+        );
     }
     assert_eq!(app.counter("tollgate_presidio_calls_total{outcome=\"late\"}").await, 6);
     // Nobody reads what comes later.

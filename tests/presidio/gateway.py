@@ -38,9 +38,10 @@ class Team:
     def wait_at_most(self, seconds):
         self.gateway.manage("PATCH", self.policy, {"config": self._config(seconds)})
 
-    def ask(self, *messages, stream=False):
+    def ask(self, *messages, stream=False, **more):
         """The status, and what the model said, or the error's code."""
-        body = {"messages": [{"role": "user", "content": text} for text in messages], "stream": stream}
+        messages = [{"role": "user", "content": text} for text in messages]
+        body = {"messages": messages, "stream": stream, **more}
         status, text = self.gateway.call("POST", "/providers/main/v1/chat/completions", self.key, body)
         if status != 200:
             return status, json.loads(text)["error"]["code"]

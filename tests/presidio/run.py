@@ -22,6 +22,11 @@ EMAIL = "ada.lovelace@example.org"
 QUESTION = f"😀 My name is Grace Hopper. I live in Arlington and work at Microsoft. Write to {EMAIL}."
 NAMES = ["Grace Hopper", "Arlington", "Microsoft"]
 LABELS = ["TG_PERSON_", "TG_PLACE_", "TG_ORG_", "TG_EMAIL_"]
+# Small models take `fahrenheit`, `AUTO` and `customer_id` for names.
+SCHEMA = {"type": "object", "required": ["customer_id"], "properties": {
+    "customer_id": {"type": "integer"}, "unit": {"type": "string", "enum": ["celsius", "fahrenheit", "AUTO"]}}}
+FORMAT = {"tool_choice": "auto", "reasoning_effort": "low", "tools": [
+    {"type": "function", "function": {"name": "get_weather", "parameters": SCHEMA}}]}
 # For the model to be loaded from a cold disk.
 START = 120
 
@@ -100,6 +105,11 @@ class Checks:
         equal(self.blocking.ask("Hello", text), (200, text), "the answer to a long text")
         self.nothing_has_left()
 
+    def words_of_the_format_stay(self):
+        equal(self.blocking.ask(QUESTION, **FORMAT), (200, QUESTION), "the answer with tools")
+        sent = json.loads(self.upstream.last())
+        equal({name: sent[name] for name in FORMAT}, FORMAT, "what is no message")
+
     def a_sample_shows_names(self):
         shown = self.gateway.manage("POST", f"{self.blocking.policy}/test", {"text": QUESTION})
         found = {one["category"]: one["count"] for one in shown["findings"]}
@@ -146,8 +156,8 @@ class Checks:
 
     def all(self):
         return [self.places_count_characters, self.names_do_not_leave_and_come_back,
-                self.a_name_far_into_a_long_text_is_found, self.a_sample_shows_names, self.stalled, self.dead,
-                self.no_name_is_logged]
+                self.a_name_far_into_a_long_text_is_found, self.words_of_the_format_stay, self.a_sample_shows_names,
+                self.stalled, self.dead, self.no_name_is_logged]
 
 
 def main():

@@ -12,7 +12,7 @@ use super::placeholder;
 use super::policy::Guard;
 use super::redact::{Redactor, ScanError};
 use super::scan::{Finding, Findings};
-use super::texts::Treatment;
+use super::texts::{Treatment, Word};
 use crate::llm::format::Format;
 
 /// The most text of a request that the service is asked about, in bytes. Small models read some tens of
@@ -27,9 +27,8 @@ impl Entities {
     /// Adds what was found in a text; the ranges are in bytes. What overlaps and has one category becomes
     /// one. A placeholder is no name, whatever it looks like.
     pub fn insert(&mut self, text: Vec<u8>, mut found: Vec<(Range<usize>, Category)>) {
-        found.retain(|(range, _)| {
-            !text.get(range.start..).is_some_and(|rest| placeholder::is_placeholder(rest))
-        });
+        found
+            .retain(|(range, _)| !text.get(range.start..).is_some_and(placeholder::is_placeholder));
         found.sort_by_key(|(range, category)| (*category, range.start));
         found.dedup_by(|next, last| {
             let is_same = next.1 == last.1 && next.0.start < last.0.end;
@@ -73,9 +72,14 @@ pub(super) struct Collected {
 
 impl Pass<'_> {
     /// Whether texts are only collected. Then this one is, if there may be names in it.
-    pub(super) fn collect(&mut self, text: &[u8], treatment: Treatment) -> Result<bool, ScanError> {
+    pub(super) fn collect(
+        &mut self,
+        text: &[u8],
+        treatment: Treatment,
+        word: Word,
+    ) -> Result<bool, ScanError> {
         let Self::Collect(collected) = self else { return Ok(false) };
-        if can_have_entities(text, treatment) {
+        if can_have_entities(text, treatment, word) {
             collected.bytes += text.len();
             if collected.bytes > MAX_TEXT {
                 return Err(ScanError::TooMuchText);
@@ -86,10 +90,15 @@ impl Pass<'_> {
     }
 
     /// Adds what the service found in a text. The same text may stand elsewhere, where it is a constant.
-    pub(super) fn add_to(&self, text: &[u8], treatment: Treatment, findings: &mut Findings) {
+    pub(super) fn add_to(
+        &self,
+        text: &[u8],
+        (treatment, word): (Treatment, Word),
+        findings: &mut Findings,
+    ) {
         if let Self::Scan(entities) = self
             && !entities.is_empty()
-            && can_have_entities(text, treatment)
+            && can_have_entities(text, treatment, word)
         {
             entities.add_to(text, findings);
         }
@@ -113,15 +122,29 @@ impl Pass<'_> {
 }
 
 /// Whether it is worth asking. Ids, URLs and constants are full of what looks like a name to a model, and
-/// are refused for it; a name among several words is one.
-fn can_have_entities(text: &[u8], treatment: Treatment) -> bool {
+/// providers refuse what replaces them; among several words a name is one. A word alone is one if it stands
+/// where people write, or is written like one: `Paris`, and words of scripts without capital letters.
+fn can_have_entities(text: &[u8], treatment: Treatment, word: Word) -> bool {
+    let text = text.trim_ascii();
     let has_letters = text.iter().any(|byte| byte.is_ascii_alphabetic() || !byte.is_ascii());
+    let has_words = text.iter().any(u8::is_ascii_whitespace);
     has_letters
         && match treatment {
-            Treatment::Text => true,
-            Treatment::Identifier => text.trim_ascii().contains(&b' '),
+            Treatment::Text if !has_words => match word {
+                Word::Prose => true,
+                Word::Value => is_written_like_a_name(text),
+                Word::Format => false,
+            },
+            Treatment::Text | Treatment::Identifier => has_words,
             Treatment::Constant | Treatment::Opaque => false,
         }
+}
+
+fn is_written_like_a_name(word: &[u8]) -> bool {
+    let is_part = |byte: &u8| byte.is_ascii_alphabetic() || b"-'.,".contains(byte);
+    let has_capital = word.first().is_some_and(u8::is_ascii_uppercase);
+    !word.is_ascii()
+        || (has_capital && word.iter().all(is_part) && word.iter().any(u8::is_ascii_lowercase))
 }
 
 impl Guard {
@@ -149,7 +172,10 @@ impl Guard {
         texts: impl IntoIterator<Item = &'t Vec<u8>>,
     ) -> Vec<Vec<u8>> {
         let texts = texts.into_iter();
-        texts.filter(|text| can_have_entities(text, Treatment::Identifier)).cloned().collect()
+        texts
+            .filter(|text| can_have_entities(text, Treatment::Identifier, Word::Format))
+            .cloned()
+            .collect()
     }
 }
 
@@ -173,16 +199,17 @@ mod tests {
 
     #[test]
     fn prose_is_collected_and_what_a_protocol_needs_is_not() {
-        let body = r#"{"model":"gpt-4o","user":"u-1","temperature":1,"messages":[
+        let body = r#"{"model":"gpt-4o","user":"u-1","reasoning_effort":"High","messages":[
             {"role":"system","content":"Be brief."},
-            {"role":"user","content":"Ask Jos\u00e9"},
+            {"role":"user","name":"Grace","content":"Ask Jos\u00e9"},
+            {"role":"user","content":"nasa"},
             {"role":"user","content":[{"type":"text","text":"Ask Jos\u00e9"},
                 {"type":"image_url","image_url":{"url":"https://example.org/Ada"}}]},
-            {"role":"assistant","tool_calls":[{"id":"call_1","function":
-                {"name":"find","arguments":"{\"city\":\"Paris\",\"year\":\"1999\"}"}}]}]}"#;
-        let expected = ["Ask José", "Be brief.", "Paris", "city", "u-1", "year"];
+            {"role":"assistant","tool_calls":[{"id":"call_1","function":{"name":"find","arguments":
+                "{\"city\":\"Paris\",\"unit\":\"fahrenheit\",\"mode\":\"AUTO\",\"Ada L\":\"東京\"}"}}]}]}"#;
+        let expected = ["Ada L", "Ask José", "Be brief.", "Grace", "Paris", "nasa", "東京"];
         assert_eq!(texts(&guard("{}"), body), expected);
-        let without_system = ["Ask José", "Paris", "city", "u-1", "year"];
+        let without_system = ["Ada L", "Ask José", "Grace", "Paris", "nasa", "東京"];
         assert_eq!(texts(&guard(r#"{"system":false}"#), body), without_system);
     }
 

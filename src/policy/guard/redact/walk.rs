@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::super::entities::Pass;
 use super::super::media::{self, Encoded};
 use super::super::policy::Guard;
-use super::super::texts::{self, Area, Place, Treatment};
+use super::super::texts::{self, Area, Place, Treatment, Word};
 use super::{Edit, ScanError, Value};
 use crate::json::escapes;
 use crate::json::tokenizer::{SyntaxError, Token, Tokenizer};
@@ -40,6 +40,7 @@ pub(super) struct BodyString<'s> {
     /// The key of its member.
     pub(super) name: &'s [u8],
     pub(super) treatment: Treatment,
+    pub(super) word: Word,
     pub(super) is_number: bool,
     pub(super) is_reasoning: bool,
     /// The strings of JSON around it.
@@ -157,6 +158,7 @@ impl<'a> Redactor<'a> {
                             offset: tokens_offset(&tokens),
                             name: b"",
                             treatment,
+                            word: Word::Value,
                             is_number: false,
                             is_reasoning: false,
                             depth,
@@ -182,6 +184,7 @@ impl<'a> Redactor<'a> {
                             offset: tokens_offset(&tokens),
                             name: place.key,
                             treatment,
+                            word: texts::word_of(outer, place),
                             is_number: false,
                             is_reasoning: depth == 0 && texts::is_reasoning(place),
                             depth,
@@ -200,6 +203,7 @@ impl<'a> Redactor<'a> {
                             offset: tokens.token_start(),
                             name: place.key,
                             treatment: Treatment::Text,
+                            word: Word::Value,
                             is_number: true,
                             is_reasoning: false,
                             depth,
@@ -248,6 +252,7 @@ impl<'a> Redactor<'a> {
                 offset: range.start,
                 name: b"",
                 treatment: Treatment::Identifier,
+                word: Word::Format,
                 is_number: false,
                 is_reasoning: false,
                 depth: 0,

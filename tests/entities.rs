@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -17,7 +18,7 @@ use crate::support::{
     policies::{POLICIES, make, refused},
     problems::wrong_fields,
     process::run,
-    script::Script,
+    script::{Pause, Script},
     secrets,
     two_tenants::text,
     upstream::{RecordedRequest, ScriptedUpstream},
@@ -36,6 +37,7 @@ pub(crate) fn cases() -> Vec<Case> {
         a_presidio_that_fails_blocks_or_lets_pass,
         a_presidio_that_is_late_blocks_or_lets_pass,
         the_breaker_stops_calls_and_one_tries_again,
+        calls_at_a_time_are_bounded,
     ]
 }
 
@@ -409,6 +411,29 @@ async fn a_presidio_that_is_late_blocks_or_lets_pass(database: Database) {
 
 /// Between two bytes of a slow answer.
 const STEP: Duration = Duration::from_millis(50);
+
+async fn calls_at_a_time_are_bounded(database: Database) {
+    let (presidio, app, team) = start(&database, json!({})).await;
+    let impatient = app.workspace().await;
+    guard(&app.admin(), &impatient, names(json!({"timeout_seconds": 0.1}))).await;
+    let pause = Pause::new();
+    for _ in 0..32 {
+        presidio.push(Script::new().wait(&pause).and(Script::json(200, &json!([[]]))));
+        team.upstream.push(openai::chat_completion("Fine.", USAGE));
+    }
+    let (caller, question) = (team.caller(), says("Hello"));
+    let waiting = join_all((0..32).map(|_| caller.send(chat(&question))));
+    let others = async {
+        presidio.wait_for("32 calls", |seen| seen.requests.len() == 32).await;
+        is_blocked(&impatient, "Hello").await;
+        assert_eq!(presidio.seen().requests.len(), 32);
+        pause.release_all();
+    };
+    let (answers, ()) = tokio::join!(waiting, others);
+    assert!(answers.iter().all(|answer| answer.status == 200));
+    ask(&team, "Hello").await.expect(200);
+    assert_eq!(presidio.seen().requests.len(), 33);
+}
 
 async fn the_breaker_stops_calls_and_one_tries_again(database: Database) {
     let (presidio, app, team) = start(&database, json!({})).await;

@@ -158,8 +158,9 @@ impl Presidio {
         deadline: Instant,
     ) -> Result<FoundPlaces, PresidioError> {
         let Shared { breaker, calls, metrics, .. } = &*self.shared;
+        // Held until the call has ended.
         let turn = timeout_at(deadline, calls.acquire()).await;
-        let permit = match turn {
+        let permit = match &turn {
             Ok(_) => breaker.admit().ok_or(PresidioError::BreakerOpen),
             Err(_) => Err(PresidioError::Late),
         };

@@ -98,8 +98,7 @@ impl Edit {
 
 impl Guard {
     /// Scans the body of a request. `key` is the conversation's; `entities` is what a service found in its
-    /// texts. `keep_going` says whether there is time
-    /// left; it is asked every few milliseconds at most.
+    /// texts. `keep_going` says whether there is time left; it is asked every few milliseconds at most.
     pub fn redact(
         &self,
         format: Format,

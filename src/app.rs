@@ -24,8 +24,10 @@ use crate::crypto::{KeyDigester, KeyringError, RandomError, system_random};
 use crate::db::organizations::any_organization;
 use crate::db::{Conn, Database, DbError};
 use crate::directory::{Directory, DirectoryOptions};
+use crate::presidio::Presidio;
 use crate::telemetry::Metrics;
 use crate::telemetry::readiness::Readiness;
+use crate::upstream::EgressRules;
 use database_lock::DatabaseLock;
 use open::{Store, open_store};
 use server::Listeners;
@@ -126,6 +128,12 @@ pub enum StartError {
     /// The upstream CA file.
     #[error("--upstream-ca-file: {0}")]
     UpstreamCa(String),
+    /// An address of Presidio that egress rules refuse.
+    #[error(
+        "--presidio-url: {0}. Texts of requests go there: give an https URL with a public address, or \
+         name its network in --egress-allow"
+    )]
+    Presidio(crate::upstream::EgressRefusal),
     /// An address that can't be listened on.
     #[error("can't listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
@@ -219,6 +227,7 @@ impl Application {
         let accounting =
             accounting::open(&settings, &store, &directory, &clock, &metrics, &readiness).await?;
         server::watch_counters(&metrics, &database);
+        let presidio = open_presidio(&settings, &clock, &metrics).await?;
         let parts = server::Parts {
             store,
             directory: directory.clone(),
@@ -226,6 +235,7 @@ impl Application {
             clock: clock.clone(),
             metrics: metrics.clone(),
             readiness: readiness.clone(),
+            presidio,
         };
         let bound = server::start(&settings, listeners, parts)?;
         readiness.set_ready();
@@ -314,6 +324,19 @@ impl Application {
             Err(_) => tracing::warn!("cannot write when keys were last used: timed out"),
         }
     }
+}
+
+/// The client of Presidio, if its address is given and may be called.
+async fn open_presidio(
+    settings: &Settings,
+    clock: &Clock,
+    metrics: &Metrics,
+) -> Result<Option<Presidio>, StartError> {
+    if let Some(url) = &settings.policies.presidio_url {
+        let rules = EgressRules::new(settings.egress.egress_allow.0.clone());
+        url.check_egress(&rules).await.map_err(StartError::Presidio)?;
+    }
+    Ok(Presidio::new(&settings.policies, clock.clone(), metrics.clone()))
 }
 
 /// Nobody can call an installation without an organization, which is easily taken for a wrong key.

@@ -11,6 +11,7 @@
 //! | [`proxy`] | the data plane, `/v1/models`, `/providers`, `/models`, `/routes` and the names of built-in providers: `proxy/mod.rs` reads as the pipeline |
 //! | [`auth`] | credentials to principal: extraction, verification, issuing; the address of the caller |
 //! | [`policy`] | admission before a request is sent, settlement after it; limits in memory and in Redis; what may leave in content (`guard`) |
+//! | [`presidio`] | the client of Presidio, which recognizes names, places and organizations for the guard |
 //! | [`routing`] | the targets of fallback chains: where each is, which cools down, in which order a request tries them |
 //! | [`accounting`] | requests that an upstream may bill: attempts, estimates of usage that was not reported, prices, the journal and the ledger |
 //! | [`directory`] | what the data plane looks up: keys, configurations, policies, cached and invalidated |
@@ -28,9 +29,9 @@
 //! | [`demo`] | the `demo` command and its built-in upstream |
 //!
 //! Rules between rooms: `main -> cli -> {demo, app} -> {api, proxy} -> {auth, routing, policy,
-//! accounting, directory, audit, credentials, upstream, providers} -> {llm, json, db, crypto} -> domain`.
+//! presidio, accounting, directory, audit, credentials, upstream, providers} -> {llm, json, db, crypto} -> domain`.
 //! `accounting` stands on `policy` and `directory`; `auth` on `directory` and `audit`; `credentials` on
-//! `directory`, `providers` and `upstream`; `routing` on `directory` and `providers`; `directory` on `upstream`, `providers`, `accounting`'s prices and
+//! `directory`, `providers` and `upstream`; `presidio` on `upstream` and `policy::guard`; `routing` on `directory` and `providers`; `directory` on `upstream`, `providers`, `accounting`'s prices and
 //! `policy::set`, the arranged policies that it holds (with `policy::guard`, which is pure); the rest of `policy` on `directory`. `clock`, `config` and `telemetry` are for all who need them. `api` and `proxy` never
 //! import each other.
 
@@ -51,6 +52,7 @@ pub mod domain;
 pub mod json;
 pub mod llm;
 pub mod policy;
+pub mod presidio;
 pub mod providers;
 pub mod proxy;
 pub mod routing;

@@ -58,6 +58,7 @@ cfg_if! {
         mod documentation;
         mod egress;
         mod embeddings;
+        mod entities;
         mod end_to_end;
         mod fallback;
         mod fallback_errors;

@@ -259,10 +259,11 @@ async fn create_gateway_policy(
     body: Json<GatewayPolicyBody>,
 ) -> Result<HttpResponse, ApiError> {
     let InOrganization { organization_id, actor, .. } = caller;
+    let has_recognizer = plane.presidio.is_some();
     let checked = match body.is_wrong("policy_type") {
         // What is right for `config` depends on it.
         true => body.check(|_| Err(ApiError::Invalid(Vec::new()))),
-        false => body.check(|whole| store::check(whole.0)),
+        false => body.check(|whole| store::check(whole.0, has_recognizer)),
     }?;
     let now = actor.now;
     let row = plane
@@ -354,11 +355,12 @@ async fn update_gateway_policy(
     let id = path_id(&path, WHAT)?;
     let InOrganization { organization_id, actor, .. } = caller;
     let patch = patch.valid()?;
+    let has_recognizer = plane.presidio.is_some();
     let now = actor.now;
     let row = plane
         .database
         .write(ChangeScope::Organization(organization_id), async move |conn: &mut Conn| {
-            store::patch(conn, organization_id, &actor, id, &patch).await
+            store::patch(conn, organization_id, &actor, id, &patch, has_recognizer).await
         })
         .await?;
     Ok(web::Json(show_one(&plane, now, row).await?))

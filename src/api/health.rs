@@ -18,6 +18,7 @@ use super::{Exposure, Management};
 use crate::crypto::{KeyringHandle, WrappedDataKey, unwrap_data_key};
 use crate::db::data_keys::{DataKeyRow, list_one_per_master_key};
 use crate::db::{Conn, Database};
+use crate::presidio::{BreakerState, Presidio};
 use crate::routing::health::CoolingTargets;
 use crate::telemetry::METRICS_CONTENT_TYPE;
 use crate::telemetry::readiness::Phase;
@@ -66,6 +67,10 @@ pub(super) struct ReadinessDetails {
     /// Targets of fallback chains that this process leaves out because they failed lately. They are no
     /// reason not to be ready.
     pub(super) targets_cooling_down: CoolingTargets,
+    /// Whether Presidio is called: not for some seconds after several failures. That is no reason not to
+    /// be ready. Left out if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) presidio_breaker: Option<BreakerState>,
     /// The master keys that the database needs, and whether each of them works.
     pub(super) master_keys: Vec<MasterKeyReport>,
 }
@@ -177,6 +182,7 @@ async fn get_readiness(
         database_reachable: checked.database_reachable,
         directory_age_ms: u64::try_from(plane.directory.age().as_millis()).unwrap_or(u64::MAX),
         targets_cooling_down: plane.health.cooling(plane.clock.now()),
+        presidio_breaker: plane.presidio.as_ref().map(Presidio::state),
         master_keys: checked.master_keys,
     });
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -45,6 +45,7 @@ use crate::credentials::token_cache::TokenCache;
 use crate::crypto::KeyringHandle;
 use crate::db::Database;
 use crate::directory::Directory;
+use crate::presidio::Presidio;
 use crate::providers::built_in::BuiltInProviders;
 use crate::routing::health::TargetHealth;
 use crate::telemetry::Metrics;
@@ -78,6 +79,8 @@ pub struct Management {
     pub metrics: Metrics,
     /// Whether this process wants requests.
     pub readiness: Readiness,
+    /// Recognizes names for guards, if there is one.
+    pub presidio: Option<Presidio>,
 }
 
 /// What a port serves of the management plane.

@@ -23,6 +23,7 @@ use crate::db::Database;
 use crate::directory::Directory;
 use crate::directory::own_responses::OwnResponses;
 use crate::domain::provider::Provider;
+use crate::presidio::Presidio;
 use crate::providers::built_in::{self, BuiltInProviders};
 use crate::proxy::concurrency::Concurrency;
 use crate::proxy::model_list::{self, cache::ModelLists};
@@ -61,6 +62,7 @@ pub(super) struct Parts {
     pub(super) clock: Clock,
     pub(super) metrics: Metrics,
     pub(super) readiness: Readiness,
+    pub(super) presidio: Option<Presidio>,
 }
 
 /// The servers and their addresses.
@@ -187,6 +189,7 @@ fn management(
         egress: upstream.egress.clone(),
         metrics: parts.metrics.clone(),
         readiness: parts.readiness.clone(),
+        presidio: parts.presidio.clone(),
     }
 }
 
@@ -211,6 +214,7 @@ fn data_plane(settings: &Settings, parts: &Parts, both: BothPlanes) -> DataPlane
         own_responses: OwnResponses::start(parts.store.database.clone(), parts.clock.clone()),
         health,
         model_lists: ModelLists::new(parts.clock.clone()),
+        presidio: parts.presidio.clone(),
         trusted_proxies: TrustedProxies::new(settings.listen.trusted_proxies.0.clone()),
         timeouts: UpstreamTimeouts {
             connect: timeouts.connect_timeout,

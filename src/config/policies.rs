@@ -1,4 +1,4 @@
-//! Counting for gateway policies.
+//! Counting for gateway policies, and what guards need.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,8 +9,9 @@ use url::Url;
 
 use super::values::{SecretParser, parse_duration};
 use crate::crypto::SecretText;
+use crate::upstream::BaseUrl;
 
-/// Counting for gateway policies.
+/// Counting for gateway policies, and what guards need.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Policies")]
 pub struct PolicySettings {
@@ -70,6 +71,15 @@ pub struct PolicySettings {
         default_value_t = 1_000_000
     )]
     pub assumed_context_tokens: usize,
+
+    /// Presidio's analyzer, which recognizes names, places and organizations for guards: `https`, or an
+    /// address in `--egress-allow` (unset: guards can't detect them)
+    #[arg(long, env = "TOLLGATE_PRESIDIO_URL", value_name = "URL", value_parser = BaseUrl::parse)]
+    pub presidio_url: Option<BaseUrl>,
+
+    /// The language that Presidio takes texts for, one that its configuration has a model for
+    #[arg(long, env = "TOLLGATE_PRESIDIO_LANGUAGE", value_name = "CODE", default_value = "en")]
+    pub presidio_language: String,
 }
 
 /// Requests under a spend cap while Redis is unreachable.

@@ -3,6 +3,8 @@
 //! [`GuardedBody`] can only be made here, and targets take no other, so that every attempt starts from
 //! what the guard let pass.
 
+mod entities;
+
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Instant;
@@ -32,11 +34,13 @@ use crate::policy::admission::Reason;
 use crate::policy::guard::answer::{AnswerScan, SentValues};
 use crate::policy::guard::category::Category;
 use crate::policy::guard::conversation::conversation_digest;
+use crate::policy::guard::entities::Entities;
 use crate::policy::guard::placeholder::{ConversationKey, Placeholders};
 use crate::policy::guard::policy::{Action, Guard, TimeoutAction};
 use crate::policy::guard::redact::{Guarded, Report, STORED_STATE, ScanError};
 use crate::policy::guard::restore::AnswerEdits;
 use crate::policy::set::MatchedGuard;
+use crate::upstream::UpstreamClient;
 
 /// Tells which conversation a request belongs to, so that its placeholders stay the same.
 const SESSION: HeaderName = HeaderName::from_static("x-tollgate-session-id");
@@ -57,6 +61,7 @@ impl GuardedBody {
 /// A request on its way through the guard.
 pub struct GuardStage<'r> {
     pub plane: &'r DataPlane,
+    pub client: &'r UpstreamClient,
     pub caller: &'r HttpRequest,
     pub operation: &'r Operation,
     pub subject: Subject<'r>,
@@ -99,7 +104,9 @@ impl GuardStage<'_> {
             }
             return Ok(GuardedBody(body));
         }
-        self.check_texts(matched, context)?;
+        let fixed = self.fixed_texts();
+        let entities = self.find_entities(matched, &fixed, body.as_ref(), share, context).await?;
+        self.check_texts(matched, &fixed, &entities, context)?;
         let (Some(format), Some(body)) = (self.operation.format(), body) else {
             return Ok(GuardedBody::default());
         };
@@ -116,7 +123,7 @@ impl GuardStage<'_> {
         let guard = Arc::clone(&matched.guard);
         let scan = move || {
             let began = Instant::now();
-            guard.redact(format, &text, &key, &|| began.elapsed() < guard.timeout())
+            guard.redact(format, &text, &key, &entities, &|| began.elapsed() < guard.timeout())
         };
         let scanned = if length > MAX_INLINE {
             block(scan).await.map_err(|_| ProxyError::Internal)?
@@ -166,12 +173,8 @@ impl GuardStage<'_> {
         Ok(GuardedBody(Some(CallerBody { json, facts })))
     }
 
-    /// Scans what cannot be changed: the path that goes up, the query, and the values of headers that go up.
-    fn check_texts(
-        &self,
-        matched: &MatchedGuard<'_>,
-        context: &mut RequestContext,
-    ) -> Result<(), ProxyError> {
+    /// What cannot be changed: the path that goes up, the query, and the values of headers that go up.
+    fn fixed_texts(&self) -> Vec<Vec<u8>> {
         let decoded = |text: &str| percent_decode_str(text).collect::<Vec<u8>>();
         let query = self.caller.query_string().replace('+', " ");
         let mut texts = vec![decoded(&self.operation.path_after_v1()), decoded(&query)];
@@ -184,10 +187,22 @@ impl GuardStage<'_> {
             let new: Vec<Vec<u8>> = values.filter(|value| !texts.contains(value)).collect();
             texts.extend(new);
         }
+        texts.retain(|text| !text.is_empty());
+        texts
+    }
+
+    /// Scans what cannot be changed.
+    fn check_texts(
+        &self,
+        matched: &MatchedGuard<'_>,
+        texts: &[Vec<u8>],
+        entities: &Entities,
+        context: &mut RequestContext,
+    ) -> Result<(), ProxyError> {
         let began = Instant::now();
         let keep_going = || began.elapsed() < matched.guard.timeout();
-        for text in texts.iter().filter(|text| !text.is_empty()) {
-            match matched.guard.check_text(text, &keep_going) {
+        for text in texts {
+            match matched.guard.check_text(text, entities, &keep_going) {
                 Ok(report) => {
                     note(&matched.guard, &report, context);
                     if !report.blocking.is_empty() {

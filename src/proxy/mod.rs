@@ -50,6 +50,7 @@ use crate::domain::policy::Subject;
 use crate::domain::provider::Provider;
 use crate::domain::scope::WorkspaceScope;
 use crate::llm::format::Operation;
+use crate::presidio::Presidio;
 use crate::providers::built_in::BuiltInProviders;
 use crate::routing::health::TargetHealth;
 use crate::telemetry::requests::RequestIds;
@@ -99,6 +100,8 @@ pub struct DataPlane {
     pub health: TargetHealth,
     /// The models that providers have listed.
     pub model_lists: ModelLists,
+    /// Recognizes names for guards, if there is one.
+    pub presidio: Option<Presidio>,
     /// The proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: TrustedProxies,
     /// Time limits for upstreams that set none.
@@ -218,7 +221,8 @@ async fn pipeline(
     let lookup = ModelPlane { plane, client };
     let mut candidates =
         candidates::candidates(lookup, &subject, resolved, &asked, context).await?;
-    let guard = GuardStage { plane, caller: request, operation, subject, candidates: &candidates };
+    let guard =
+        GuardStage { plane, client, caller: request, operation, subject, candidates: &candidates };
     let body = guard.pass(body, &mut share, context).await?;
     keep_to_own_state(plane, &subject, &mut candidates, body.get(), context).await?;
     let asked = (operation, headers);

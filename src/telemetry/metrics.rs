@@ -9,18 +9,18 @@ use std::hash::Hash;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use prometheus_client::collector::Collector;
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
 use super::process::ProcessCollector;
 use super::series::{BoundedCounters, ConfigurationLabel, WordCounters, is_within_bound};
+use super::watched::{Read, WatchedMetric};
 use crate::domain::money::NanoUsd;
 use crate::domain::provider::UpstreamId;
 use crate::domain::tokens::TokenUsage;
@@ -110,6 +110,8 @@ struct Inner {
     admissions: WordCounters<VerdictLabel>,
     unknown_prices: Counter,
     guard_findings: Family<GuardLabels, Counter>,
+    presidio_calls: Family<OutcomeLabel, Counter>,
+    presidio_duration: Histogram,
     counter_calls: Family<OutcomeLabel, Counter>,
     counters_up: Gauge,
     counter_corrections_queued: Gauge,
@@ -221,6 +223,12 @@ impl Metrics {
                 "guard_findings",
                 "Values that guards found in requests, by category and what became of them: report, redact, block",
             ),
+            presidio_calls: register(
+                r,
+                "presidio_calls",
+                "Calls to Presidio, by outcome: answered, failed, late, not_called",
+            ),
+            presidio_duration: histogram(r, "presidio_duration", "Time of a call to Presidio"),
             counter_calls: register(r, "counter_calls", "Calls to Redis, by outcome"),
             counters_up: register(r, "counters_up", "1 while Redis answers, else 0"),
             counter_corrections_queued: register(
@@ -359,6 +367,17 @@ impl Metrics {
         self.inner.guard_findings.get_or_create(&GuardLabels { category, action }).inc_by(count);
     }
 
+    /// Counts a call to Presidio: `answered`, `failed`, `late` (the deadline came first), `not_called` (the
+    /// breaker is open).
+    pub fn presidio_call(&self, outcome: &'static str) {
+        self.inner.presidio_calls.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// Records how long a call to Presidio took, whatever its outcome.
+    pub fn presidio_duration(&self, time: Duration) {
+        self.inner.presidio_duration.observe(time.as_secs_f64());
+    }
+
     /// Counts a call to Redis: `ok`, `unavailable` (not sent, or failed), `deadline`.
     pub fn counter_call(&self, outcome: &'static str) {
         self.inner.counter_calls.get_or_create(&OutcomeLabel { outcome }).inc();
@@ -447,6 +466,12 @@ fn histograms(registry: &mut Registry, name: &'static str, help: &'static str) -
     family
 }
 
+fn histogram(registry: &mut Registry, name: &'static str, help: &'static str) -> Histogram {
+    let histogram = Histogram::new(BUCKETS);
+    registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
+    histogram
+}
+
 /// Counts as an open stream until it is dropped.
 #[derive(Debug)]
 pub struct OpenStream {
@@ -456,38 +481,6 @@ pub struct OpenStream {
 impl Drop for OpenStream {
     fn drop(&mut self) {
         self.gauge.dec();
-    }
-}
-
-/// A metric that is kept elsewhere.
-struct WatchedMetric {
-    name: &'static str,
-    help: &'static str,
-    read: Read,
-}
-
-enum Read {
-    Counter(Box<dyn Fn() -> u64 + Send + Sync>),
-    Gauge(Box<dyn Fn() -> f64 + Send + Sync>),
-}
-
-impl fmt::Debug for WatchedMetric {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "WatchedMetric({})", self.name)
-    }
-}
-
-impl Collector for WatchedMetric {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        // The registry ends the help of its own metrics with a full stop, too.
-        let help = format!("{}.", self.help);
-        let mut encode = |value: &dyn EncodeMetric| {
-            value.encode(encoder.encode_descriptor(self.name, &help, None, value.metric_type())?)
-        };
-        match &self.read {
-            Read::Counter(read) => encode(&ConstCounter::new(read())),
-            Read::Gauge(read) => encode(&ConstGauge::new(read())),
-        }
     }
 }
 

@@ -11,5 +11,6 @@ pub mod request_record;
 pub mod request_reporter;
 pub mod requests;
 mod series;
+mod watched;
 
 pub use metrics::{METRICS_CONTENT_TYPE, Metrics, OpenStream};

@@ -1,5 +1,6 @@
 //! What only guards have to be checked for, and what one of them finds in a sample.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use actix_web::web;
@@ -18,18 +19,25 @@ use crate::db::gateway_policies::{GatewayPolicyRow, MAX_POLICIES, list_gateway_p
 use crate::domain::ids::{OrganizationId, PolicyId};
 use crate::domain::policy::{PolicyConfig, PolicyType};
 use crate::llm::format::Format;
+use crate::policy::guard::entities::Entities;
 use crate::policy::guard::placeholder::ConversationKey;
 use crate::policy::guard::policy::{Action, Guard, GuardConfig};
 use crate::policy::guard::redact::{Guarded, Report, ScanError};
+use crate::presidio::{Presidio, PresidioError};
+use crate::upstream::UpstreamClient;
 
 /// The most patterns of all guards of an organization.
 const MAX_PATTERNS: usize = 500;
 
-/// What is wrong with a guard's `config`; nothing is with that of another type.
-pub(super) fn check_config(config: &PolicyConfig) -> Result<(), Vec<FieldError>> {
+/// What is wrong with a guard's `config`; nothing is with that of another type. `has_recognizer` says
+/// whether there is a service that recognizes names.
+pub(super) fn check_config(
+    config: &PolicyConfig,
+    has_recognizer: bool,
+) -> Result<(), Vec<FieldError>> {
     let PolicyConfig::Guard(config) = config else { return Ok(()) };
     let invalid = match GuardConfig::parse(config) {
-        Ok(config) => config.check(),
+        Ok(config) => config.check(has_recognizer),
         Err(invalid) => vec![invalid],
     };
     let errors: Vec<FieldError> = invalid
@@ -143,6 +151,7 @@ pub(super) async fn test_gateway_policy(
     caller: InOrganization<OrganizationManage>,
     plane: web::Data<Management>,
     path: web::Path<String>,
+    client: web::Data<UpstreamClient>,
     body: Json<TestGatewayPolicy>,
 ) -> Result<web::Json<GatewayPolicyTest>, ApiError> {
     let id = path_id(&path, WHAT)?;
@@ -152,7 +161,8 @@ pub(super) async fn test_gateway_policy(
         .database
         .read(async move |conn: &mut Conn| store::existing(conn, organization_id, id).await)
         .await?;
-    let guard = guard_of(&row)?;
+    let guard = Arc::new(guard_of(&row)?);
+    let entities = find_entities(plane.presidio.as_ref(), &client, &guard, &sample).await?;
     let mut key = [0; 32];
     system_random(&mut key).map_err(|error| ApiError::Internal(error.to_string()))?;
     let key = ConversationKey::derive(&key, b"test", b"test");
@@ -160,19 +170,12 @@ pub(super) async fn test_gateway_policy(
     let scanned = web::block(move || {
         let began = Instant::now();
         let keep_going = || began.elapsed() < guard.timeout();
-        let guarded = guard.redact(sample.format, &sample.body, &key, &keep_going)?;
+        let guarded = guard.redact(sample.format, &sample.body, &key, &entities, &keep_going)?;
         Ok::<_, ScanError>((guard, sample.body, guarded))
     })
     .await
     .map_err(|error| ApiError::Internal(error.to_string()))?;
-    let (guard, original, guarded) = scanned.map_err(|error| {
-        let message = match error {
-            ScanError::Late => "took longer to scan than the policy's timeout_seconds",
-            ScanError::TooManyValues => "has too many values",
-            ScanError::NotJson | ScanError::TooLong | ScanError::Unreadable => "nests too deeply",
-        };
-        ApiError::field(if is_text { "text" } else { "body" }, message)
-    })?;
+    let (guard, original, guarded) = scanned.map_err(|error| scan_failed(is_text, error))?;
     let (report, sent) = match guarded {
         Guarded::Blocked(report) => (report, None),
         Guarded::Passed { body, report, .. } => (report, Some(body.unwrap_or(original))),
@@ -190,6 +193,39 @@ pub(super) async fn test_gateway_policy(
         text,
         body: sent.filter(|_| !is_text),
     }))
+}
+
+fn scan_failed(is_text: bool, error: ScanError) -> ApiError {
+    let message = match error {
+        ScanError::Late => "took longer to scan than the policy's timeout_seconds",
+        ScanError::TooManyValues => "has too many values",
+        ScanError::NotJson | ScanError::TooLong | ScanError::Unreadable => "nests too deeply",
+        ScanError::TooMuchText => "has too much text to search it for names",
+    };
+    ApiError::field(if is_text { "text" } else { "body" }, message)
+}
+
+/// What Presidio finds in the sample, if the guard needs it.
+async fn find_entities(
+    presidio: Option<&Presidio>,
+    client: &UpstreamClient,
+    guard: &Arc<Guard>,
+    sample: &Sample,
+) -> Result<Entities, ApiError> {
+    let unknown = |error: PresidioError| ApiError::Conflict {
+        code: "names_not_searched",
+        detail: format!("Presidio could not search the sample for names: {error}."),
+    };
+    let Some(presidio) = Presidio::for_guard(presidio, guard).map_err(unknown)? else {
+        return Ok(Entities::default());
+    };
+    let deadline = tokio::time::Instant::now() + guard.timeout();
+    let (of_block, format, body) = (Arc::clone(guard), sample.format, sample.body.clone());
+    let collect =
+        move || of_block.entity_texts(format, &body, &|| tokio::time::Instant::now() < deadline);
+    let texts = web::block(collect).await.map_err(|error| ApiError::Internal(error.to_string()))?;
+    let texts = texts.map_err(|error| scan_failed(sample.is_text, error))?;
+    presidio.find_entities(client, guard.entities(), texts, deadline).await.map_err(unknown)
 }
 
 struct Sample {

@@ -32,8 +32,12 @@ pub(super) struct Checked {
     matchers_key: String,
 }
 
-/// Checks everything that needs no database; names every wrong field.
-pub(super) fn check(mut fields: GatewayPolicyFields) -> Result<Checked, ApiError> {
+/// Checks everything that needs no database; names every wrong field. `has_recognizer` says whether there is
+/// a service that recognizes names for guards.
+pub(super) fn check(
+    mut fields: GatewayPolicyFields,
+    has_recognizer: bool,
+) -> Result<Checked, ApiError> {
     let mut errors = Vec::new();
     if let Err(ApiError::Invalid(more)) = check_description(fields.description.as_deref()) {
         errors.extend(more);
@@ -56,7 +60,7 @@ pub(super) fn check(mut fields: GatewayPolicyFields) -> Result<Checked, ApiError
                 if let Err(wrong) = fallback::check_audience(&config, &audience) {
                     return Err(ApiError::Invalid(vec![field_error(wrong)]));
                 }
-                guard::check_config(&config).map_err(ApiError::Invalid)?;
+                guard::check_config(&config, has_recognizer).map_err(ApiError::Invalid)?;
             }
             let matchers_key = match fields.policy_type.family() {
                 PolicyFamily::Fallback => fallback::matchers_key(&fields),
@@ -137,6 +141,7 @@ pub(super) async fn patch(
     actor: &Actor,
     id: PolicyId,
     patch: &MergePatch<GatewayPolicyFields>,
+    has_recognizer: bool,
 ) -> Result<GatewayPolicyRow, ApiError> {
     let present = existing(conn, organization_id, id).await?;
     let mut current = fields_of(&present)?;
@@ -151,7 +156,9 @@ pub(super) async fn patch(
             let message = "can't change; delete the policy and create another";
             return Err(ApiError::field("policy_type", message));
         }
-        check(patched)
+        // What can't be served any more can still be disabled.
+        let is_kept = patched.config == present.config;
+        check(patched, has_recognizer || is_kept)
     })?;
     if checked.fields == fields_of(&present)? {
         return Ok(present);

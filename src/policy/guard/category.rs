@@ -90,6 +90,12 @@ text_enum! {
         IpAddress = "ip_address",
         /// Hardware addresses.
         MacAddress = "mac_address",
+        /// Names of persons.
+        PersonName = "person_name",
+        /// Places: addresses, towns, countries.
+        Location = "location",
+        /// Companies, agencies, institutions.
+        Organization = "organization",
         /// Matches of a policy's own patterns.
         Custom = "custom",
     }
@@ -100,8 +106,10 @@ text_enum! {
 pub enum Group {
     /// Credentials.
     Secrets,
-    /// Personal data.
+    /// Personal data with a form of their own.
     Pii,
+    /// Personal data that only a service recognizes, see [`entities`](super::entities).
+    Entities,
     /// A policy's own patterns.
     Custom,
 }
@@ -111,6 +119,7 @@ impl Category {
     pub fn group(self) -> Group {
         match self {
             Self::Custom => Group::Custom,
+            Self::PersonName | Self::Location | Self::Organization => Group::Entities,
             secret if secret <= Self::NamedSecret => Group::Secrets,
             _ => Group::Pii,
         }
@@ -133,6 +142,9 @@ impl Category {
             Self::CryptoAddress => "WALLET",
             Self::IpAddress => "IP",
             Self::MacAddress => "MAC",
+            Self::PersonName => "PERSON",
+            Self::Location => "PLACE",
+            Self::Organization => "ORG",
             category if category.group() == Group::Secrets => "SECRET",
             _ => "ID",
         }
@@ -171,6 +183,11 @@ impl Categories {
         Self(self.0 | other.0)
     }
 
+    /// The categories that are in both sets.
+    pub fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     /// Whether the set has no category.
     pub fn is_empty(self) -> bool {
         self.0 == 0
@@ -196,7 +213,8 @@ mod tests {
 
     #[test]
     fn groups_share_no_category_and_miss_none() {
-        let groups = [Group::Secrets, Group::Pii, Group::Custom].map(Categories::of_group);
+        let groups = [Group::Secrets, Group::Pii, Group::Entities, Group::Custom];
+        let groups = groups.map(Categories::of_group);
         assert_eq!(
             groups.map(|group| group.iter().count()).iter().sum::<usize>(),
             Category::ALL.len()

@@ -5,10 +5,12 @@
 //! 2. [`ConversationKey::derive`](placeholder::ConversationKey::derive) makes the key of the conversation
 //!    that the request belongs to, by its session header or its
 //!    [first message](conversation::conversation_digest).
-//! 3. [`Guard::redact`](policy::Guard::redact) scans the body and replaces what must not leave by
+//! 3. If names, places or organizations are detected, whoever calls asks a service about the
+//!    [texts](policy::Guard::entity_texts) of the body and passes in its [answers](entities::Entities).
+//! 4. [`Guard::redact`](policy::Guard::redact) scans the body and replaces what must not leave by
 //!    [placeholders](placeholder); [`Guard::check_text`](policy::Guard::check_text) scans what cannot be
 //!    changed.
-//! 4. [`restore_answer`](restore::restore_answer), or a [`StreamRestorer`](restore::stream::StreamRestorer)
+//! 5. [`restore_answer`](restore::restore_answer), or a [`StreamRestorer`](restore::stream::StreamRestorer)
 //!    for a stream, puts the values back into the answer. With an [`AnswerScan`](answer::AnswerScan) it
 //!    masks what else must not reach the caller.
 
@@ -17,6 +19,7 @@ pub mod category;
 pub mod conversation;
 pub mod custom;
 mod detect;
+pub mod entities;
 mod media;
 pub mod note;
 pub mod placeholder;

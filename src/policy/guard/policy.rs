@@ -52,7 +52,7 @@ pub struct Detect {
     pub custom: Vec<CustomPattern>,
 }
 
-/// Personal data: all or none of it, or these categories.
+/// Personal data: all that this gateway can detect, or none of it, or these categories.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Pii {
@@ -167,8 +167,9 @@ impl GuardConfig {
         Self::deserialize(config).map_err(|error| InvalidField::new("config", error.to_string()))
     }
 
-    /// What is wrong with the values; patterns are compiled.
-    pub fn check(&self) -> Vec<InvalidField> {
+    /// What is wrong with the values; patterns are compiled. `has_recognizer` says whether there is a
+    /// service that recognizes names.
+    pub fn check(&self, has_recognizer: bool) -> Vec<InvalidField> {
         let mut invalid = Vec::new();
         let mut add =
             |field: String, message: String| invalid.push(InvalidField { field, message });
@@ -181,10 +182,14 @@ impl GuardConfig {
         }
         if let Pii::Only(names) = &self.detect.pii {
             for (place, name) in names.iter().enumerate() {
-                if pii_category(name).is_none() {
-                    let message = "is no category of personal data".to_owned();
-                    add(format!("config.detect.pii[{place}]"), message);
-                }
+                let message = match pii_category(name) {
+                    None => "is no category of personal data",
+                    Some(category) if category.group() == Group::Entities && !has_recognizer => {
+                        "needs Presidio, which this gateway is not set up with (--presidio-url)"
+                    }
+                    Some(_) => continue,
+                };
+                add(format!("config.detect.pii[{place}]"), message.to_owned());
             }
         }
         if self.detect.custom.len() > MAX_PATTERNS {
@@ -224,9 +229,17 @@ impl GuardConfig {
         self.scan.stored.unwrap_or_else(usual)
     }
 
+    /// Whether it names categories that only a service recognizes. `true` for all personal data does not.
+    fn requires_recognizer(&self) -> bool {
+        matches!(self.detect.pii, Pii::Only(_))
+            && self.categories().iter().any(|category| category.group() == Group::Entities)
+    }
+
     fn categories(&self) -> Categories {
         let pii = match &self.detect.pii {
-            Pii::All(true) => Categories::of_group(Group::Pii),
+            Pii::All(true) => {
+                Categories::of_group(Group::Pii).union(Categories::of_group(Group::Entities))
+            }
             Pii::All(false) => Categories::default(),
             Pii::Only(names) => names.iter().filter_map(|name| pii_category(name)).collect(),
         };
@@ -240,7 +253,8 @@ impl GuardConfig {
 }
 
 fn pii_category(name: &str) -> Option<Category> {
-    Category::parse(name).filter(|category| category.group() == Group::Pii)
+    Category::parse(name)
+        .filter(|category| matches!(category.group(), Group::Pii | Group::Entities))
 }
 
 /// The decision of all guard policies that match a request, ready to scan with.
@@ -255,6 +269,9 @@ pub struct Guard {
     timeout_action: TimeoutAction,
     scan: Scan,
     has_note: bool,
+    /// What a service has to recognize; whether a policy names some of it.
+    entities: Categories,
+    requires_recognizer: bool,
 }
 
 impl Guard {
@@ -303,7 +320,20 @@ impl Guard {
             timeout_action,
             scan,
             has_note: configs.iter().any(|config| config.note),
+            entities: wanted.intersection(Categories::of_group(Group::Entities)),
+            requires_recognizer: configs.iter().any(GuardConfig::requires_recognizer),
         }))
+    }
+
+    /// What a service has to recognize: names, places, organizations.
+    pub fn entities(&self) -> Categories {
+        self.entities
+    }
+
+    /// Whether a policy names such categories, so that there has to be a service. `pii: true` is all that
+    /// the gateway can detect.
+    pub fn requires_recognizer(&self) -> bool {
+        self.requires_recognizer
     }
 
     /// How long the scan of a request may take.
@@ -367,7 +397,7 @@ mod tests {
         assert_eq!(config.stored(), StoredAction::Block);
         assert!(!config.note);
         assert!(!config.detect.secrets && config.categories().is_empty());
-        assert_eq!(config.check(), []);
+        assert_eq!(config.check(false), []);
     }
 
     #[test]
@@ -376,8 +406,18 @@ mod tests {
             r#"{"version":1,"detect":{"pii":true,"secrets":false,"custom":[{"pattern":"PRJ-[0-9]+"}]},
             "timeout_seconds":0.5,"timeout_action":"allow"}"#,
         );
-        assert_eq!(config.check(), []);
-        assert_eq!(config.categories(), Categories::of_group(Group::Pii));
+        assert_eq!(config.check(false), []);
+        assert!(config.categories().contains(Category::Email) && !config.requires_recognizer());
+    }
+
+    #[test]
+    fn names_need_a_service_when_they_are_named() {
+        let config = config(r#"{"version":1,"detect":{"pii":["email","person_name"]}}"#);
+        assert_eq!(config.check(true), []);
+        assert_eq!(config.check(false)[0].field, "config.detect.pii[1]");
+        let guard = Guard::new(&[config]).unwrap().unwrap();
+        assert!(guard.requires_recognizer());
+        assert_eq!(guard.entities().iter().collect::<Vec<_>>(), [Category::PersonName]);
     }
 
     #[test]
@@ -397,7 +437,7 @@ mod tests {
             r#"{"version":2,"detect":{"pii":["email","jwt","names"],
             "custom":[{"pattern":"a*"},{"name":"","pattern":"(a"}]},"timeout_seconds":0.05}"#,
         );
-        let fields: Vec<_> = config.check().into_iter().map(|invalid| invalid.field).collect();
+        let fields: Vec<_> = config.check(true).into_iter().map(|invalid| invalid.field).collect();
         let expected = [
             "config.version",
             "config.timeout_seconds",

@@ -12,6 +12,7 @@ use std::ops::Range;
 use super::answer::SentValues;
 use super::category::Category;
 use super::custom::Late;
+use super::entities::{Entities, Pass};
 use super::note::with_note;
 use super::placeholder::{ConversationKey, PlaceholderBuilder, Placeholders};
 use super::policy::{Action, Guard, MediaAction, StoredAction};
@@ -19,7 +20,7 @@ use super::scan::Findings;
 use crate::llm::format::Format;
 use crate::llm::stored_state::{is_file, stored_states};
 pub(super) use strings::{MAX_DEPTH, hides_text};
-use walk::Redactor;
+pub(super) use walk::Redactor;
 
 /// The most values of a request; more are not worth the work of replacing them one by one.
 pub(super) const MAX_VALUES: usize = 200_000;
@@ -71,6 +72,9 @@ pub enum ScanError {
     /// An answer is compressed, or damaged.
     #[error("it is compressed or damaged")]
     Unreadable,
+    /// It has more text than a service is asked about.
+    #[error("it has too much text to search it for names")]
+    TooMuchText,
 }
 
 impl From<Late> for ScanError {
@@ -112,16 +116,17 @@ impl Edit {
 }
 
 impl Guard {
-    /// Scans the body of a request. `key` is the conversation's. `keep_going` says whether there is time
-    /// left; it is asked every few milliseconds at most.
+    /// Scans the body of a request. `key` is the conversation's; `entities` is what a service found in its
+    /// texts. `keep_going` says whether there is time left; it is asked every few milliseconds at most.
     pub fn redact(
         &self,
         format: Format,
         body: &[u8],
         key: &ConversationKey,
+        entities: &Entities,
         keep_going: &dyn Fn() -> bool,
     ) -> Result<Guarded, ScanError> {
-        let mut redactor = Redactor::new(self, format, keep_going);
+        let mut redactor = Redactor::new(self, format, keep_going, Pass::Scan(entities));
         redactor.read_body(body)?;
         let stored = stored_states(body);
         let has_media = redactor.has_media || stored.iter().any(|name| is_file(name));
@@ -156,10 +161,12 @@ impl Guard {
     pub fn check_text(
         &self,
         text: &[u8],
+        entities: &Entities,
         keep_going: &dyn Fn() -> bool,
     ) -> Result<Report, ScanError> {
         let mut findings = Findings::default();
         self.scanner.scan(text, b"", keep_going, &mut findings)?;
+        entities.add_to(text, &mut findings);
         let mut report = Report::default();
         for finding in findings.found {
             let is_blocking = self.action(finding.category, finding.pattern) != Action::Report;

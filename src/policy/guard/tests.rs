@@ -5,6 +5,7 @@ mod corpus;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::entities::Entities;
 use super::placeholder::{ConversationKey, Placeholders};
 use super::policy::{Guard, GuardConfig};
 use super::redact::Guarded;
@@ -22,7 +23,7 @@ fn guard() -> Guard {
 
 fn redact(format: Format, body: &[u8]) -> (Vec<u8>, Placeholders) {
     let key = ConversationKey::derive(&[3; 32], b"caller", b"conversation");
-    match guard().redact(format, body, &key, &|| true).unwrap() {
+    match guard().redact(format, body, &key, &Entities::default(), &|| true).unwrap() {
         Guarded::Passed { body: new, placeholders, .. } => {
             (new.unwrap_or_else(|| body.to_vec()), placeholders)
         }

@@ -35,6 +35,18 @@ pub(super) enum Treatment {
     Opaque,
 }
 
+/// What a single word in a string can be. Models take many for names, and what a provider gets in place of
+/// `AUTO` or `fahrenheit` has to be what it knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Word {
+    /// Anything: it is a message.
+    Prose,
+    /// Anything or an identifier: the caller's own data.
+    Value,
+    /// A word of the format.
+    Format,
+}
+
 /// Where a value stands.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'a> {
@@ -170,6 +182,17 @@ pub(super) fn is_media_link(place: Place<'_>, value: &[u8]) -> bool {
     };
     // A data URL holds what it links to, and is looked into.
     is_link && !value.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"data:"))
+}
+
+/// What a single word in a string is.
+pub(super) fn word_of(area: Area, place: Place<'_>) -> Word {
+    match place.key {
+        _ if area != Area::Body => Word::Value,
+        b"content" | b"text" | b"input" | b"instructions" | b"system" | b"prompt" | b"output"
+        | b"thinking" | b"inputText" => Word::Prose,
+        b"name" | b"title" | b"user" => Word::Value,
+        _ => Word::Format,
+    }
 }
 
 /// Whether the keys of the object that is the value of `container` are text that the provider checks:

@@ -75,8 +75,10 @@ impl Redactor<'_> {
     ) -> Result<Vec<Value>, ScanError> {
         let mut findings = Findings::default();
         let scanner = &self.guard.scanner;
+        let is_collected = self.pass.collect(text, string.treatment, string.word)?;
         match string.treatment {
             Treatment::Opaque => return Ok(Vec::new()),
+            _ if is_collected => {}
             Treatment::Constant => {
                 scanner.scan_built_in(text, string.name, self.keep_going, &mut findings)?;
             }
@@ -84,6 +86,7 @@ impl Redactor<'_> {
                 scanner.scan(text, string.name, self.keep_going, &mut findings)?;
             }
         }
+        self.pass.add_to(text, (string.treatment, string.word), &mut findings);
         // Reasoning keeps its placeholders, and they go on standing for their values.
         if !string.is_reasoning {
             self.literals.append(&mut findings.literals);

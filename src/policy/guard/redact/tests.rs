@@ -5,7 +5,7 @@ use super::*;
 
 pub(in super::super) fn guard(config: &str) -> Guard {
     let config: GuardConfig = serde_json::from_str(config).unwrap();
-    assert_eq!(config.check(), []);
+    assert_eq!(config.check(true), []);
     Guard::new(&[config]).unwrap().unwrap()
 }
 
@@ -18,7 +18,7 @@ pub(in super::super) fn key() -> ConversationKey {
 }
 
 fn redact(guard: &Guard, format: Format, body: &str) -> Guarded {
-    guard.redact(format, body.as_bytes(), &key(), &|| true).unwrap()
+    guard.redact(format, body.as_bytes(), &key(), &Entities::default(), &|| true).unwrap()
 }
 
 /// The new body; the old one where nothing is replaced.
@@ -191,7 +191,7 @@ fn actions() {
         value("user")
     );
     assert_eq!(new, expected);
-    let report = custom.check_text(b"/x/PRJ-12?a=a@b.co", &|| true).unwrap();
+    let report = custom.check_text(b"/x/PRJ-12?a=a@b.co", &Entities::default(), &|| true).unwrap();
     assert_eq!(report.blocking, ["project".to_owned()].into());
 }
 
@@ -319,14 +319,17 @@ fn ten_thousand_values_and_no_end_of_them() {
     assert_eq!(placeholders.len(), 10_000);
     assert_eq!(report.found["email"], 10_000);
     let body = format!(r#"{{"content":"{}"}}"#, "a@b.co ".repeat(MAX_VALUES + 1));
-    let result = everything().redact(Format::Chat, body.as_bytes(), &key(), &|| true);
+    let result =
+        everything().redact(Format::Chat, body.as_bytes(), &key(), &Entities::default(), &|| true);
     assert_eq!(result.unwrap_err(), ScanError::TooManyValues);
 }
 
 #[test]
 fn what_is_not_scanned_to_its_end_is_an_error() {
     let redact = |body: &str, keep_going: &dyn Fn() -> bool| {
-        everything().redact(Format::Chat, body.as_bytes(), &key(), keep_going).unwrap_err()
+        everything()
+            .redact(Format::Chat, body.as_bytes(), &key(), &Entities::default(), keep_going)
+            .unwrap_err()
     };
     assert_eq!(redact(r#"{"content":"x"}"#, &|| false), ScanError::Late);
     assert_eq!(redact(r#"{"content":"x"#, &|| true), ScanError::NotJson);

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::super::answer::SentValues;
+use super::super::entities::Pass;
 use super::super::media::{self, Encoded};
 use super::super::policy::Guard;
-use super::super::texts::{self, Area, Place, Treatment};
+use super::super::texts::{self, Area, Place, Treatment, Word};
 use super::{Edit, ScanError, Value};
 use crate::json::escapes;
 use crate::json::tokenizer::{SyntaxError, Token, Tokenizer};
@@ -17,8 +18,9 @@ use crate::llm::format::Format;
 const MIN_NUMBER: usize = 7;
 
 /// Scans a body.
-pub(super) struct Redactor<'a> {
+pub(in super::super) struct Redactor<'a> {
     pub(super) guard: &'a Guard,
+    pub(in super::super) pass: Pass<'a>,
     pub(super) keep_going: &'a dyn Fn() -> bool,
     format: Format,
     pub(super) values: Vec<Value>,
@@ -41,6 +43,7 @@ pub(super) struct BodyString<'s> {
     /// The key of its member.
     pub(super) name: &'s [u8],
     pub(super) treatment: Treatment,
+    pub(super) word: Word,
     pub(super) is_number: bool,
     pub(super) is_reasoning: bool,
     /// The strings of JSON around it.
@@ -56,6 +59,8 @@ struct Frame<'t> {
     /// The values and media that were found before it.
     values: usize,
     media: usize,
+    /// The texts that were collected before it.
+    texts: usize,
     /// Whether it has a signature.
     is_signed: bool,
     /// Whether it is a message of the system or developer.
@@ -71,9 +76,15 @@ impl From<SyntaxError> for ScanError {
 }
 
 impl<'a> Redactor<'a> {
-    pub(super) fn new(guard: &'a Guard, format: Format, keep_going: &'a dyn Fn() -> bool) -> Self {
+    pub(in super::super) fn new(
+        guard: &'a Guard,
+        format: Format,
+        keep_going: &'a dyn Fn() -> bool,
+        pass: Pass<'a>,
+    ) -> Self {
         Self {
             guard,
+            pass,
             keep_going,
             format,
             values: Vec::new(),
@@ -84,7 +95,7 @@ impl<'a> Redactor<'a> {
         }
     }
 
-    pub(super) fn read_body(&mut self, body: &[u8]) -> Result<(), ScanError> {
+    pub(in super::super) fn read_body(&mut self, body: &[u8]) -> Result<(), ScanError> {
         self.read_json(body, Area::Body, 0)?;
         self.has_media |= !self.media.is_empty();
         Ok(())
@@ -123,6 +134,7 @@ impl<'a> Redactor<'a> {
                         is_array,
                         values: self.values.len(),
                         media: self.media.len(),
+                        texts: self.pass.len(),
                         is_signed: false,
                         is_system: false,
                         declares_text: None,
@@ -152,6 +164,7 @@ impl<'a> Redactor<'a> {
                             offset: tokens_offset(&tokens),
                             name: b"",
                             treatment,
+                            word: Word::Value,
                             is_number: false,
                             is_reasoning: false,
                             depth,
@@ -182,6 +195,7 @@ impl<'a> Redactor<'a> {
                             offset: tokens_offset(&tokens),
                             name: place.key,
                             treatment,
+                            word: texts::word_of(outer, place),
                             is_number: false,
                             is_reasoning: depth == 0 && texts::is_reasoning(place),
                             depth,
@@ -203,6 +217,7 @@ impl<'a> Redactor<'a> {
                             offset: tokens.token_start(),
                             name: place.key,
                             treatment: Treatment::Text,
+                            word: Word::Value,
                             is_number: true,
                             is_reasoning: false,
                             depth,
@@ -222,6 +237,7 @@ impl<'a> Redactor<'a> {
     fn close(&mut self, frame: &Frame<'_>, json: &[u8], depth: usize) -> Result<(), ScanError> {
         if frame.is_system && !self.guard.scan().system {
             self.values.truncate(frame.values);
+            self.pass.truncate(frame.texts);
         }
         if frame.is_signed {
             // It has to arrive as the provider signed it; the provider wrote it.
@@ -252,6 +268,7 @@ impl<'a> Redactor<'a> {
                 offset: range.start,
                 name: b"",
                 treatment: Treatment::Identifier,
+                word: Word::Format,
                 is_number: false,
                 is_reasoning: false,
                 depth: 0,

@@ -14,3 +14,4 @@ pub mod object;
 pub mod scanner;
 pub(crate) mod strings;
 pub mod tokenizer;
+pub(crate) mod value_count;

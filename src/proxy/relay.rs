@@ -24,6 +24,7 @@ use super::restore::AnswerRestorer;
 use super::shared_account::ResponseOwner;
 use crate::crypto::SecretBytes;
 use crate::domain::ids::RequestId;
+use crate::domain::pricing::ToolCalls;
 use crate::llm::answer::{AnswerContent, ObservedAnswer, StreamEnd};
 use crate::llm::error::GatewayError;
 use crate::llm::format::Operation;
@@ -271,7 +272,10 @@ impl RelayBody {
         {
             owner.take_note(id);
         }
-        let searches = observed.usage.map(|report| u64::from(report.web_searches));
+        let calls = observed.usage.map(|report| ToolCalls {
+            web_searches: observed.calls.web_searches + u64::from(report.web_searches),
+            ..observed.calls
+        });
         let usage = observed.usage.map(|report| report.tokens(self.max_output_tokens));
         let has_both_counts =
             usage.is_some_and(|usage| usage.input.is_some() && usage.output.is_some());
@@ -283,7 +287,7 @@ impl RelayBody {
             };
         }
         self.context.request.answer.usage = usage;
-        self.context.request.answer.searches = searches;
+        self.context.request.answer.calls = calls;
         self.context.request.record().model_used = observed.model;
         self.context.request.finish(outcome);
     }

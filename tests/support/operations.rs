@@ -31,7 +31,7 @@ impl Operation {
     }
 
     pub(crate) fn data_plane(&self) -> bool {
-        self.path.starts_with("/providers/") || self.path.starts_with("/v1/models")
+        ["/providers/", "/routes/", "/v1/models"].iter().any(|place| self.path.starts_with(place))
     }
 
     /// Whether it changes data of the management plane.

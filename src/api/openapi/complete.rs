@@ -295,5 +295,5 @@ fn merged(parts: &[Value], schemas: &Value) -> Option<Map<String, Value>> {
 
 /// Whether errors of the operation have the API's form, and are no problem documents.
 fn is_data_plane(path: &str) -> bool {
-    path.starts_with("/providers/") || path.starts_with("/v1/models")
+    ["/providers/", "/routes/", "/v1/models"].iter().any(|place| path.starts_with(place))
 }

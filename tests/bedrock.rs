@@ -25,7 +25,6 @@ pub(crate) fn cases() -> Vec<Case> {
     cases![
         an_access_key_signs_each_request,
         a_key_for_bedrock_wins_over_the_access_key,
-        secrets_can_have_other_names,
         what_is_missing_is_named,
         a_refused_key_is_named,
         claude_is_invoked_in_its_own_format,
@@ -34,23 +33,24 @@ pub(crate) fn cases() -> Vec<Case> {
         an_exception_is_no_success,
         caps_see_the_limits_of_claude_and_refuse_what_is_unknown,
         configurations_have_invoke,
-        an_endpoint_that_is_not_metered_is_signed_too,
-        its_models_are_listed,
         bedrock_is_a_target_of_chains,
         errors_tell_their_kind_in_a_header,
     ]
 }
 
-const ID: &str = "AKIDOFTHETESTS000001";
-const SECRET: &str = "secret/access+key-of-the-tests-0123456789";
-const CLAUDE: &str = "us.anthropic.claude-sonnet-4-5-20250929-v1:0";
-const NOVA: &str = "amazon.nova-micro-v1:0";
+pub(crate) const ID: &str = "AKIDOFTHETESTS000001";
+pub(crate) const SECRET: &str = "secret/access+key-of-the-tests-0123456789";
+pub(crate) const CLAUDE: &str = "us.anthropic.claude-sonnet-4-5-20250929-v1:0";
+pub(crate) const NOVA: &str = "amazon.nova-micro-v1:0";
 
-async fn start(database: &Database) -> (TestApp, Fixture) {
+pub(crate) async fn start(database: &Database) -> (TestApp, Fixture) {
     start_before(database, ScriptedUpstream::start().await).await
 }
 
-async fn start_before(database: &Database, upstream: ScriptedUpstream) -> (TestApp, Fixture) {
+pub(crate) async fn start_before(
+    database: &Database,
+    upstream: ScriptedUpstream,
+) -> (TestApp, Fixture) {
     let origin = upstream.base_url().trim_end_matches("/v1").to_owned();
     let origins = format!("bedrock={origin}");
     let app = TestApp::with_stopped_clock(database, &["--provider-origin", &origins]).await;
@@ -59,7 +59,7 @@ async fn start_before(database: &Database, upstream: ScriptedUpstream) -> (TestA
 }
 
 /// The same with an access key, and prices for both models.
-async fn start_with_key(database: &Database) -> (TestApp, Fixture) {
+pub(crate) async fn start_with_key(database: &Database) -> (TestApp, Fixture) {
     let (app, team) = start(database).await;
     put_key(&team).await;
     for model in [CLAUDE, NOVA] {
@@ -70,17 +70,17 @@ async fn start_with_key(database: &Database) -> (TestApp, Fixture) {
     (app, team)
 }
 
-async fn put_key(team: &Fixture) {
+pub(crate) async fn put_key(team: &Fixture) {
     secrets::register(SECRET);
     team.put_secret("AWS_ACCESS_KEY_ID", ID).await;
     team.put_secret("AWS_SECRET_ACCESS_KEY", SECRET).await;
 }
 
-fn path(model: &str, method: &str) -> String {
+pub(crate) fn path(model: &str, method: &str) -> String {
     format!("/bedrock/model/{}/{method}", model.replace(':', "%3A"))
 }
 
-fn question() -> Value {
+pub(crate) fn question() -> Value {
     json!({"messages": [{"role": "user", "content": [{"text": "Hello"}]}],
         "inferenceConfig": {"maxTokens": 100}})
 }
@@ -90,7 +90,7 @@ fn message_to_claude() -> Value {
         "messages": [{"role": "user", "content": "Hello"}]})
 }
 
-fn conversed() -> Script {
+pub(crate) fn conversed() -> Script {
     let answer = json!({"output": {"message": {"role": "assistant", "content": [{"text": "Hi"}]}},
         "stopReason": "end_turn", "usage": {"inputTokens": 10, "outputTokens": 7, "totalTokens": 17}});
     Script::json(200, &answer)
@@ -101,14 +101,14 @@ fn stream(bytes: &[u8], size: usize) -> Script {
     Script::new().chunked_head(200, &binary).chunks(bytes.chunks(size).map(<[u8]>::to_vec))
 }
 
-async fn last_row(app: &TestApp, count: usize) -> Row {
+pub(crate) async fn last_row(app: &TestApp, count: usize) -> Row {
     let rows = ledger_rows::rows_at_least(app.database(), count).await;
     assert_eq!(rows.len(), count, "{rows:?}");
     rows.into_iter().next_back().unwrap()
 }
 
 #[track_caller]
-fn is_error(answer: &Answer, status: u16, code: &str) -> String {
+pub(crate) fn is_error(answer: &Answer, status: u16, code: &str) -> String {
     let body = answer.json();
     assert_eq!((answer.status, &body["reason"]), (status, &json!(code)), "{body}");
     body["message"].as_str().unwrap().to_owned()
@@ -123,7 +123,7 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Recomputes the signature from what has arrived, as AWS does.
 #[track_caller]
-fn is_signed(sent: &RecordedRequest, secret: &str) {
+pub(crate) fn is_signed(sent: &RecordedRequest, secret: &str) {
     let time = sent.header("x-amz-date").unwrap();
     let authorization = sent.header("authorization").unwrap();
     let listed = authorization.split("SignedHeaders=").nth(1).unwrap().split(',').next().unwrap();
@@ -206,33 +206,6 @@ async fn a_key_for_bedrock_wins_over_the_access_key(database: Database) {
     team.upstream.push(conversed());
     team.caller().post_json(&path(NOVA, "converse"), &question()).await.expect(200);
     is_signed(&team.upstream.last_request(), SECRET);
-}
-
-async fn secrets_can_have_other_names(database: Database) {
-    let (app, team) = start(&database).await;
-    secrets::register(SECRET);
-    team.put_secret("TEAM_AWS_ID", ID).await;
-    team.put_secret("AWS_SECRET_ACCESS_KEY", SECRET).await;
-    let settings = team.path("provider-settings/bedrock");
-    let names = json!({"secret_names": {"AWS_ACCESS_KEY_ID": "TEAM_AWS_ID",
-        "AWS_SESSION_TOKEN": "TEAM_AWS_SESSION"}});
-    app.admin().put(&settings, &names).await.expect(200);
-    for token in [None, Some("the-session-of-the-team")] {
-        if let Some(token) = token {
-            team.put_secret("TEAM_AWS_SESSION", token).await;
-        }
-        team.upstream.push(conversed());
-        team.caller().post_json(&path(NOVA, "converse"), &question()).await.expect(200);
-        let sent = team.upstream.last_request();
-        is_signed(&sent, SECRET);
-        assert_eq!(sent.header("x-amz-security-token"), token);
-    }
-    app.admin().delete(&team.path("secrets/TEAM_AWS_ID")).await.success();
-    let answer = team.caller().post_json(&path(NOVA, "converse"), &question()).await;
-    let message = is_error(&answer, 400, "provider_secret_missing");
-    assert!(message.contains("'TEAM_AWS_ID'"), "{message}");
-    let wrong = json!({"secret_names": {"OPENAI_API_KEY": "OTHER"}});
-    app.admin().put(&settings, &wrong).await.expect(422);
 }
 
 async fn what_is_missing_is_named(database: Database) {
@@ -432,68 +405,6 @@ async fn configurations_have_invoke(database: Database) {
     assert_eq!(sent.header("authorization"), Some(bearer.as_str()));
     let row = last_row(&app, 1).await;
     assert_eq!((row.input_tokens, row.output_tokens), (Some(10), Some(7)), "{row:?}");
-}
-
-async fn an_endpoint_that_is_not_metered_is_signed_too(database: Database) {
-    let (app, team) = start_with_key(&database).await;
-    let counting = "/bedrock/model/nova/count-tokens";
-    let answer = team.caller().post_json(counting, &question()).await;
-    is_error(&answer, 501, "unmetered_not_allowed");
-    let endpoints = json!({"unmetered_endpoints": [
-        {"method": "POST", "path": "/model/*/count-tokens"}, {"method": "GET", "path": "/async-invoke"}]});
-    app.admin().put("/api/v1/provider-settings/bedrock", &endpoints).await.expect(200);
-    team.upstream.push(Script::json(200, &json!({"inputTokens": 3})));
-    let answer = team.caller().post_json(counting, &question()).await.expect(200);
-    assert_eq!(answer.json(), json!({"inputTokens": 3}));
-    let sent = team.upstream.last_request();
-    assert_eq!((sent.path(), sent.json()), ("/model/nova/count-tokens", question()));
-    is_signed(&sent, SECRET);
-    team.upstream.push(Script::json(200, &json!({"asyncInvokeSummaries": []})));
-    team.caller().get("/bedrock/async-invoke").await.expect(200);
-    is_signed(&team.upstream.last_request(), SECRET);
-    assert_eq!(last_row(&app, 2).await.cost, None);
-}
-
-async fn its_models_are_listed(database: Database) {
-    let answers = |request: &RecordedRequest| match request.path() {
-        "/foundation-models" => Script::json(
-            200,
-            &json!({"modelSummaries": [
-                {"modelId": NOVA, "modelName": "Nova Micro", "inferenceTypesSupported": ["ON_DEMAND"]},
-                {"modelId": "anthropic.claude-sonnet-4-5-20250929-v1:0",
-                    "inferenceTypesSupported": ["INFERENCE_PROFILE"]}]}),
-        ),
-        "/inference-profiles" if request.query() == Some("maxResults=1000") => Script::json(
-            200,
-            &json!({"inferenceProfileSummaries": [{"inferenceProfileId": CLAUDE,
-                "inferenceProfileName": "US Claude Sonnet 4.5"}], "nextToken": "t"}),
-        ),
-        "/inference-profiles" => Script::json(200, &json!({"inferenceProfileSummaries": []})),
-        _ => Script::json(404, &json!({"message": "no"})),
-    };
-    let (app, team) = start_before(&database, ScriptedUpstream::with(answers).await).await;
-    put_key(&team).await;
-    let listed = team.caller().get("/v1/models").await.expect(200).json();
-    let shown: Vec<Value> = listed["data"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|model| model["id"].as_str().unwrap().starts_with("bedrock/"))
-        .map(|model| json!([model["id"], model["tollgate"]]))
-        .collect();
-    let place = |model: &str| json!({"path": "/bedrock", "model": model});
-    assert_eq!(
-        shown,
-        [
-            json!([format!("bedrock/{NOVA}"), place(NOVA)]),
-            json!([format!("bedrock/{CLAUDE}"), place(CLAUDE)]),
-        ]
-    );
-    for sent in &team.upstream.seen().requests {
-        assert!(sent.header("authorization").unwrap().starts_with("AWS4-HMAC-SHA256 "));
-    }
-    assert_eq!(team.upstream.last_request().query(), Some("maxResults=1000&nextToken=t"));
-    assert_eq!(ledger_rows::rows(app.database()).await.len(), 0);
 }
 
 async fn bedrock_is_a_target_of_chains(database: Database) {

@@ -42,6 +42,7 @@ cfg_if! {
         mod authorization;
         mod azure;
         mod bedrock;
+        mod bedrock_account;
         mod built_in_providers;
         mod chosen_models;
         mod command_line;

@@ -23,6 +23,7 @@ pub(crate) fn cases() -> Vec<Case> {
         without_a_cap_the_cost_is_unknown,
         anthropics_speed_and_region_have_factors,
         searches_are_reserved_and_charged,
+        openais_searches_are_reserved_and_charged,
         an_unknown_window_bounds_no_stored_input,
     ]
 }
@@ -191,6 +192,60 @@ async fn searches_are_reserved_and_charged(database: Database) {
     }
     let row = last_row(&app, 2).await;
     assert_eq!(row.cost, Some(1000 * 1_000 + 10 * 5_000 + 10_000_000), "{row:?}");
+}
+
+async fn openais_searches_are_reserved_and_charged(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = start(&app, Some(10_000)).await;
+    const RESPONSES: &str = "/providers/openai/v1/responses";
+    let tools =
+        json!([{"type": "web_search"}, {"type": "file_search", "vector_store_ids": ["vs_1"]}]);
+    let mut asked =
+        json!({"model": "gpt-5.4", "input": "Hello", "max_output_tokens": 100, "tools": tools});
+    has_no_price(&team.caller().post_json(RESPONSES, &asked).await, "max_tool_calls");
+    asked["max_tool_calls"] = 2.into();
+    let item = |kind: &str| json!({"type": kind, "id": "ws_1", "status": "completed"});
+    let answer = |status: &str| {
+        let output = json!([item("web_search_call"), item("file_search_call"), item("web_search_call"),
+            {"type": "message", "role": "assistant",
+                "content": [{"type": "output_text", "text": "Not a \"web_search_call\"."}]}]);
+        json!({"id": "resp_1", "object": "response", "status": status, "model": "gpt-5.4",
+            "output": output, "tools": tools,
+            "usage": {"input_tokens": 1000, "output_tokens": 10, "total_tokens": 1010}})
+    };
+    // The catalogue's price of gpt-5.4, a cent for each search of the web, and a quarter of one for files.
+    let cost = 1000 * 2_500 + 10 * 15_000 + 2 * 10_000_000 + 2_500_000;
+    team.upstream.push(Script::json(200, &answer("completed")));
+    team.caller().post_json(RESPONSES, &asked).await.expect(200);
+    assert_eq!(last_row(&app, 2).await.cost, Some(cost));
+    let event = |kind: &str, more: Value| {
+        let mut event = json!({"type": kind});
+        event.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap());
+        format!("event: {kind}\ndata: {event}\n\n")
+    };
+    let searched =
+        |kind: &str| event(&format!("response.{kind}.completed"), json!({"item_id": "ws_1"}));
+    let events = [
+        searched("web_search_call"),
+        searched("file_search_call"),
+        searched("web_search_call"),
+        event("response.output_text.delta", json!({"delta": "Hi"})),
+        event("response.completed", json!({"response": answer("completed")})),
+    ];
+    asked["stream"] = true.into();
+    team.upstream.push(Script::sse(events));
+    team.caller().post_json(RESPONSES, &asked).await.expect(200);
+    assert_eq!(last_row(&app, 3).await.cost, Some(cost));
+    // Two calls may cost more than what is left.
+    asked["max_tool_calls"] = 1_000_000.into();
+    let answer = team.caller().post_json(RESPONSES, &asked).await.expect(402);
+    assert_eq!(answer.json()["error"]["code"], "spend_cap_exceeded");
+    asked["tools"] = json!([{"type": "code_interpreter", "container": {"type": "auto"}}]);
+    has_no_price(&team.caller().post_json(RESPONSES, &asked).await, "tools");
+    // A model with another fee has none in the catalogue.
+    asked["tools"] = json!([{"type": "web_search"}]);
+    asked["model"] = "gpt-4o-mini".into();
+    has_no_price(&team.caller().post_json(RESPONSES, &asked).await, "tools");
 }
 
 async fn an_unknown_window_bounds_no_stored_input(database: Database) {

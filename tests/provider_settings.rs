@@ -75,8 +75,8 @@ async fn defaults_need_no_setting(database: Database) {
     let openai = list.as_array().unwrap().iter().find(|one| one["provider"] == "openai").unwrap();
     assert_eq!(
         openai,
-        &json!({"provider": "openai", "enabled": true, "secret_name": null, "extra_headers": {},
-            "connection": {"region": null, "project": null, "resource": null, "tenant_id": null, "client_id": null},
+        &json!({"provider": "openai", "enabled": true, "secret_name": null, "secret_names": {},
+            "extra_headers": {}, "connection": {"region": null, "project": null, "resource": null, "tenant_id": null, "client_id": null},
             "unmetered_endpoints": [], "subscription_pass_through": false, "updated_at": null,
             "credential": {"secret_name": "OPENAI_API_KEY", "owner": null}})
     );

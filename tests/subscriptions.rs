@@ -181,7 +181,8 @@ async fn a_cap_may_count_them_at_their_list_price(database: Database) {
     // A request may cost 0.9 mills at most for its answer; the answer below costs 4.5.
     let config = json!({"window": "monthly", "limit_usd": 0.006, "include_subscriptions": true});
     let cap = policies::make(&admin, ("spend_cap", "with them"), &workspace, config).await;
-    let other = spend_cap(&admin, "without", &workspace, ("monthly", 0)).await;
+    let key = [("api_key_id", team.caller_key_id.as_str())];
+    let other = spend_cap(&admin, "without", &key, ("monthly", 0)).await;
     let ask = async || {
         team.upstream.push(answer());
         app.anonymous().send(asks(&team, MESSAGES, &question())).await

@@ -432,11 +432,11 @@ async fn an_unpriced_model_is_refused_under_a_cap(database: Database) {
     let path = "/vertex/v1/publishers/google/models/nobody-knows:generateContent";
     let answer = setup.team.caller().post_json(path, &question()).await;
     google_error(&answer, 402, "price_unknown");
-    setup.price("gemini-2.5-flash").await;
+    setup.price("nobody-knows").await;
     let mut bounded = question();
     bounded["generationConfig"] = json!({"maxOutputTokens": 100});
     setup.team.upstream.push(generated());
-    setup.team.caller().post_json(&path, &bounded).await.expect(200);
+    setup.team.caller().post_json(path, &bounded).await.expect(200);
 }
 
 async fn vertex_is_a_target_of_chains(database: Database) {

@@ -13,7 +13,7 @@ use super::usage_estimate::Estimation;
 use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
 use crate::domain::money::NanoUsd;
 use crate::domain::policy::Subject;
-use crate::domain::pricing::Extras;
+use crate::domain::pricing::{Extras, ToolCalls};
 use crate::domain::tokens::TokenUsage;
 use crate::llm::answer::AnswerContent;
 use crate::llm::limits::{Bound, Metering};
@@ -45,8 +45,8 @@ pub struct RequestAccount {
 pub struct AnswerSummary {
     /// Tokens as the upstream reported them.
     pub usage: Option<TokenUsage>,
-    /// Searches of the web that it reported; none without a report of usage.
-    pub searches: Option<u64>,
+    /// Calls of tools with fees of their own; none without a report of usage.
+    pub calls: Option<ToolCalls>,
     /// Text that was relayed since the last report of usage.
     pub text: Option<TextSample>,
     /// The answer was compressed, so nothing could be read out of it.
@@ -161,7 +161,7 @@ impl RequestAccount {
         } = self;
         // All attempts together are settled with the first reservation.
         more.into_iter().for_each(|more| more.settle(Amounts::default()));
-        let AnswerSummary { usage, searches, text, is_unreadable, content } = answer;
+        let AnswerSummary { usage, calls, text, is_unreadable, content } = answer;
         let is_pending = match content {
             Some(AnswerContent::Pending) => true,
             Some(AnswerContent::Nothing) => is_background || record.status == Some(202),
@@ -175,7 +175,7 @@ impl RequestAccount {
             record.code = Some(code);
         }
         let extras = bound.extras;
-        let searches = searches.unwrap_or(extras.max_searches);
+        let calls = calls.unwrap_or(extras.max_calls);
         let settlement = Settlement {
             accounting,
             start,
@@ -183,7 +183,7 @@ impl RequestAccount {
             upstream,
             model,
             extras,
-            searches,
+            calls,
             record,
             is_subscribed: bound.metering == Metering::Subscription,
         };
@@ -247,8 +247,8 @@ struct Settlement {
     upstream: Arc<UpstreamEntry>,
     model: Arc<UpstreamModel>,
     extras: Extras,
-    /// Searches of the web; the most that there can be, if nothing was reported.
-    searches: u64,
+    /// Calls of tools; the most that there can be, if nothing was reported.
+    calls: ToolCalls,
     record: Box<RequestRecord>,
     /// The caller pays the provider.
     is_subscribed: bool,
@@ -275,8 +275,8 @@ impl Settlement {
                 let used_price =
                     used.and_then(|used| self.upstream.price_of_used(&self.model, used));
                 let price = used_price.as_ref().or(self.model.price.as_ref());
-                let cost = price
-                    .and_then(|price| price.price.cost_with(&usage, &self.extras, self.searches));
+                let cost =
+                    price.and_then(|price| price.price.cost_with(&usage, &self.extras, self.calls));
                 Charge { cost, tokens, price_version: used_price.map(|price| price.version) }
             }
         };

@@ -11,7 +11,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 pub use checks::{MAX_RATE, MAX_TIERS};
-pub use extras::{Extras, Factor};
+pub use extras::{Extras, Factor, ToolCalls};
 
 use super::money::NanoUsd;
 use super::tokens::TokenUsage;
@@ -89,6 +89,15 @@ pub struct Price {
     )]
     #[schema(example = 0.01)]
     pub web_search: Option<NanoUsd>,
+    /// US dollars for each call of the provider's tool that searches files (OpenAI); if not given, requests
+    /// with the tool have no known price.
+    #[serde(
+        default,
+        deserialize_with = "checks::optional_rate",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(example = 0.0025)]
+    pub file_search: Option<NanoUsd>,
     /// What the cost of tokens is multiplied by for `service_tier` `priority` or `fast`; if not given, such
     /// requests have no known price.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -15,4 +15,5 @@ pub mod object;
 pub mod scanner;
 pub(crate) mod strings;
 pub mod tokenizer;
+pub(crate) mod value_count;
 pub mod writer;

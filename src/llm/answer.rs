@@ -14,6 +14,7 @@ pub use binary::BinaryEvents;
 pub use plain::PlainAnswer;
 pub use stream::{StreamEnd, StreamForm, StreamRest, StreamedAnswer};
 
+use crate::domain::pricing::ToolCalls;
 use crate::llm::usage::ReportedUsage;
 
 /// What was read out of an answer.
@@ -25,6 +26,8 @@ pub struct ObservedAnswer {
     pub model: Option<String>,
     /// What kind of answer it is.
     pub content: AnswerContent,
+    /// Calls of OpenAI's tools with fees of their own.
+    pub calls: ToolCalls,
     /// The id of an answer of OpenAI's Responses API.
     pub response_id: Option<String>,
 }

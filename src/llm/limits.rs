@@ -17,7 +17,7 @@ pub use model_fields::{KNOWN_MODEL_FIELDS, is_set};
 
 use super::format::Format;
 use crate::domain::money::NanoUsd;
-use crate::domain::pricing::{Extras, Price};
+use crate::domain::pricing::{Extras, Price, ToolCalls};
 use input::InputKind;
 
 /// What is known of a model, from its configuration or the catalogue.
@@ -138,12 +138,18 @@ impl Bound {
             | Format::Gemini
             | Format::GeminiEmbeddings => (input.kind, 0),
         };
+        // OpenAI's searches are bounded together, or not at all.
+        let has_openai_search = input.has_web_search || input.has_file_search;
+        let openai_calls = facts.max_tool_calls.filter(|_| has_openai_search);
+        let is_endless = has_openai_search && openai_calls.is_none();
+        let kind = if is_endless { kind.max(InputKind::Hosted) } else { kind };
+        let searches = input.searches.saturating_add(openai_calls.unwrap_or(0));
         let (input_tokens, input_hard) = match (kind, window) {
             (InputKind::Text, _) => (bytes.saturating_add(added), true),
             (InputKind::Media | InputKind::Stored, Some(window)) => (window, true),
             // Each search may fill the window, which is then read again.
             (InputKind::Searched, Some(window)) => {
-                (window.saturating_mul(input.searches.saturating_add(1)), true)
+                (window.saturating_mul(searches.saturating_add(1)), true)
             }
             // A hosted tool makes the model read its window again for each of its steps.
             (InputKind::Hosted, Some(window)) => (window, false),
@@ -154,13 +160,21 @@ impl Bound {
             // Nothing tells how much it is.
             InputKind::Stored | InputKind::Searched | InputKind::Hosted => input_tokens,
         };
-        let hosted_by = (kind == InputKind::Hosted).then(|| input.hosted_by.unwrap_or("tools"));
+        let otherwise = if is_endless { "max_tool_calls" } else { "tools" };
+        let hosted_by = (kind == InputKind::Hosted).then(|| input.hosted_by.unwrap_or(otherwise));
         let is_unbounded =
             matches!(kind, InputKind::Stored | InputKind::Searched) && window.is_none();
-        let max_searches = if kind == InputKind::Searched { input.searches } else { 0 };
+        let of_openai = |is_there| if is_there { openai_calls.unwrap_or(0) } else { 0 };
+        let max_calls = match kind {
+            InputKind::Searched => ToolCalls {
+                web_searches: input.searches.saturating_add(of_openai(input.has_web_search)),
+                file_searches: of_openai(input.has_file_search),
+            },
+            _ => ToolCalls::NONE,
+        };
         let extras = facts.output.extras;
         let unpriced = extras.unpriced.or(hosted_by);
-        let extras = Extras { max_searches, unpriced, is_unbounded, ..extras };
+        let extras = Extras { max_calls, unpriced, is_unbounded, ..extras };
         let (output_tokens, output_hard) = facts.output.tokens(target);
         Self {
             input_tokens,

@@ -22,6 +22,7 @@ use super::guard::note_answer;
 use super::policy_headers::insert_policy_headers;
 use super::restore::{AnswerRestorer, Refusal};
 use super::shared_account::ResponseOwner;
+use crate::domain::pricing::ToolCalls;
 use crate::llm::answer::{ObservedAnswer, StreamEnd, StreamForm};
 use crate::llm::format::Format;
 use crate::telemetry::request_record::RequestOutcome;
@@ -132,7 +133,10 @@ impl RelayBody {
         {
             owner.take_note(id);
         }
-        let searches = observed.usage.map(|report| u64::from(report.web_searches));
+        let calls = observed.usage.map(|report| ToolCalls {
+            web_searches: observed.calls.web_searches + u64::from(report.web_searches),
+            ..observed.calls
+        });
         let usage = observed.usage.map(|report| report.tokens(self.max_output_tokens));
         let has_both_counts =
             usage.is_some_and(|usage| usage.input.is_some() && usage.output.is_some());
@@ -144,7 +148,7 @@ impl RelayBody {
             };
         }
         self.context.request.answer.usage = usage;
-        self.context.request.answer.searches = searches;
+        self.context.request.answer.calls = calls;
         self.context.request.record().model_used = observed.model;
         if let Some(restorer) = &self.restorer {
             note_answer(restorer, &mut self.context);

@@ -135,6 +135,8 @@ impl Row {
             text(&metadata),
             self.client_request_id.as_deref().map_or("NULL".to_owned(), text),
             text(&self.admitted_at.naive_utc().format("%F %T%.6f").to_string()),
+            // No subscription paid.
+            "NULL".to_owned(),
         ];
         format!("({})", columns.join(", "))
     }

@@ -32,7 +32,8 @@ impl Operation {
 
     pub(crate) fn data_plane(&self) -> bool {
         let is_management = self.path.starts_with("/v1/platform/");
-        self.path.starts_with("/providers/") || (self.path.starts_with("/v1/") && !is_management)
+        let places = ["/providers/", "/routes/", "/v1/"];
+        places.iter().any(|place| self.path.starts_with(place)) && !is_management
     }
 
     /// Whether it changes data of the management plane.

@@ -295,6 +295,7 @@ fn merged(parts: &[Value], schemas: &Value) -> Option<Map<String, Value>> {
 
 /// Whether errors of the operation have the API's form, and are no problem documents.
 fn is_data_plane(path: &str) -> bool {
-    path.starts_with("/providers/")
-        || (path.starts_with("/v1/") && !path.starts_with("/v1/platform/"))
+    let is_management = path.starts_with("/v1/platform/");
+    let places = ["/providers/", "/routes/", "/v1/"];
+    places.iter().any(|place| path.starts_with(place)) && !is_management
 }

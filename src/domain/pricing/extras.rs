@@ -41,6 +41,18 @@ impl utoipa::PartialSchema for Factor {
 
 impl utoipa::ToSchema for Factor {}
 
+/// Calls of tools that run at the provider's and have a fee of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ToolCalls {
+    pub web_searches: u64,
+    pub file_searches: u64,
+}
+
+impl ToolCalls {
+    /// No calls.
+    pub const NONE: Self = Self { web_searches: 0, file_searches: 0 };
+}
+
 /// What one request asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extras {
@@ -50,8 +62,8 @@ pub struct Extras {
     pub is_fast: bool,
     /// Anthropic's `inference_geo: "us"`.
     pub is_us_inference: bool,
-    /// The most searches of the provider's tool for the web.
-    pub max_searches: u64,
+    /// The most calls of the provider's tools.
+    pub max_calls: ToolCalls,
     /// A field that asks for what has no known price or bound.
     pub unpriced: Option<&'static str>,
     /// The request refers to input that is not in its body, and the model's window, which would bound it, is
@@ -65,7 +77,7 @@ impl Extras {
         is_priority: false,
         is_fast: false,
         is_us_inference: false,
-        max_searches: 0,
+        max_calls: ToolCalls::NONE,
         unpriced: None,
         is_unbounded: false,
     };
@@ -78,13 +90,15 @@ impl Price {
         let lacks = |asked: Option<Option<Factor>>, field| {
             asked.is_some_and(|factor| factor.is_none()).then_some(field)
         };
-        let has_search_fee = extras.max_searches == 0 || self.web_search.is_some();
+        let ToolCalls { web_searches, file_searches } = extras.max_calls;
+        let has_fees = (web_searches == 0 || self.web_search.is_some())
+            && (file_searches == 0 || self.file_search.is_some());
         extras
             .unpriced
             .or_else(|| lacks(priority, "service_tier"))
             .or_else(|| lacks(fast, "speed"))
             .or_else(|| lacks(us, "inference_geo"))
-            .or_else(|| (!has_search_fee).then_some("tools"))
+            .or_else(|| (!has_fees).then_some("tools"))
     }
 
     /// Whether the most that the request may cost is not known although its price is. What costs nothing
@@ -100,16 +114,21 @@ impl Price {
 
     /// [`Self::max_cost`] with what the request asks for beside its tokens; none if that has no price.
     pub fn max_cost_with(&self, input: u64, output: u64, extras: &Extras) -> Option<NanoUsd> {
-        self.with(self.max_cost(input, output), extras, extras.max_searches)
+        self.with(self.max_cost(input, output), extras, extras.max_calls)
     }
 
-    /// [`Self::cost`] with what the request asked for beside its tokens, and so many searches; none if that
-    /// has no price.
-    pub fn cost_with(&self, usage: &TokenUsage, extras: &Extras, searches: u64) -> Option<NanoUsd> {
-        self.with(self.cost(usage), extras, searches)
+    /// [`Self::cost`] with what the request asked for beside its tokens, and these calls of tools; none if
+    /// that has no price.
+    pub fn cost_with(
+        &self,
+        usage: &TokenUsage,
+        extras: &Extras,
+        calls: ToolCalls,
+    ) -> Option<NanoUsd> {
+        self.with(self.cost(usage), extras, calls)
     }
 
-    fn with(&self, cost: NanoUsd, extras: &Extras, searches: u64) -> Option<NanoUsd> {
+    fn with(&self, cost: NanoUsd, extras: &Extras, calls: ToolCalls) -> Option<NanoUsd> {
         if self.unpriced_field(extras).is_some() {
             return None;
         }
@@ -118,8 +137,12 @@ impl Price {
             let product = i128::from(cost.nanos()).saturating_mul(i128::from(factor.nanos()));
             NanoUsd::from_ratio_up(product, i128::from(ONE))
         });
-        let fee = self.web_search.unwrap_or_default();
-        let fees = i128::from(fee.nanos()).saturating_mul(i128::from(searches));
+        let fees = [(self.web_search, calls.web_searches), (self.file_search, calls.file_searches)]
+            .into_iter()
+            .fold(0_i128, |sum, (fee, calls)| {
+                let fee = i128::from(fee.unwrap_or_default().nanos());
+                sum.saturating_add(fee.saturating_mul(i128::from(calls)))
+            });
         Some(cost + NanoUsd::from_ratio_up(fees, 1))
     }
 
@@ -153,19 +176,28 @@ mod tests {
         let fast = Extras { is_fast: true, ..Extras::NONE };
         assert_eq!(cost(&fast), Some(6_000_000));
         assert_eq!(cost(&Extras { is_us_inference: true, ..fast }), Some(6_600_000));
-        let searching = Extras { max_searches: 3, ..Extras::NONE };
+        let web = |web_searches| ToolCalls { web_searches, ..ToolCalls::NONE };
+        let searching = Extras { max_calls: web(3), ..Extras::NONE };
         assert_eq!(cost(&searching), Some(33_000_000));
         let usage = TokenUsage { input: Some(1_000), output: Some(1_000), ..TokenUsage::default() };
-        let used = price().cost_with(&usage, &searching, 1).map(NanoUsd::nanos);
+        let used = price().cost_with(&usage, &searching, web(1)).map(NanoUsd::nanos);
         assert_eq!(used, Some(13_000_000));
+        let priced = Price { file_search: "0.0025".parse().ok(), ..price() };
+        let both = ToolCalls { web_searches: 1, file_searches: 2 };
+        let extras = Extras { max_calls: both, ..Extras::NONE };
+        let used = priced.cost_with(&usage, &extras, both).map(NanoUsd::nanos);
+        assert_eq!(used, Some(3_000_000 + 10_000_000 + 5_000_000));
     }
 
     #[test]
     fn what_has_no_price_is_named() {
+        let one = ToolCalls { web_searches: 1, ..ToolCalls::NONE };
+        let files = ToolCalls { file_searches: 1, ..ToolCalls::NONE };
         for (extras, field) in [
             (Extras { is_priority: true, ..Extras::NONE }, Some("service_tier")),
             (Extras { unpriced: Some("speed"), ..Extras::NONE }, Some("speed")),
-            (Extras { is_fast: true, max_searches: 1, ..Extras::NONE }, None),
+            (Extras { is_fast: true, max_calls: one, ..Extras::NONE }, None),
+            (Extras { max_calls: files, ..Extras::NONE }, Some("tools")),
         ] {
             assert_eq!(price().unpriced_field(&extras), field);
             assert_eq!(price().max_cost_with(1, 1, &extras).is_none(), field.is_some());
@@ -178,7 +210,7 @@ mod tests {
         let plain = Price { fast_factor: None, web_search: None, ..price() };
         let fast = Extras { is_fast: true, ..Extras::NONE };
         assert_eq!(plain.unpriced_field(&fast), Some("speed"));
-        let searching = Extras { max_searches: 1, ..Extras::NONE };
+        let searching = Extras { max_calls: one, ..Extras::NONE };
         assert_eq!(plain.unpriced_field(&searching), Some("tools"));
     }
 

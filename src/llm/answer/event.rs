@@ -7,6 +7,7 @@ use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::domain::pricing::ToolCalls;
 use crate::json::strings::after_colon;
 use crate::llm::format::Format;
 use crate::llm::usage::{ReportedUsage, model_name};
@@ -41,6 +42,8 @@ pub(in crate::llm) struct EventContent {
     pub(in crate::llm) usage: Option<ReportedUsage>,
     pub(in crate::llm) model: Option<String>,
     pub(in crate::llm) response_id: Option<String>,
+    /// Calls of tools that have ended.
+    pub(in crate::llm) calls: ToolCalls,
 }
 
 /// Whether the text holds a key `usage` with an object, at whatever level. Streams with usage asked

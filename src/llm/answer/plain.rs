@@ -2,7 +2,9 @@
 
 use super::event::is_error;
 use super::{AnswerContent, ObservedAnswer};
+use crate::domain::pricing::ToolCalls;
 use crate::json::scanner::{Keep, Member, TopLevelScanner};
+use crate::json::value_count::ValueCount;
 use crate::llm::format::Format;
 use crate::llm::text_sample::{BodyBeginning, TextSample};
 use crate::llm::usage::{ReportedUsage, model_name};
@@ -27,6 +29,8 @@ pub struct PlainAnswer {
     beginning: BodyBeginning,
     /// Set once the usage has passed.
     usage: Option<Option<ReportedUsage>>,
+    /// Of OpenAI's responses: calls of tools that search the web, and files.
+    calls: Option<Box<[ValueCount; 2]>>,
 }
 
 impl PlainAnswer {
@@ -47,6 +51,10 @@ impl PlainAnswer {
             scanner: Box::new(TopLevelScanner::new(keep)),
             beginning: BodyBeginning::default(),
             usage: None,
+            calls: (format == Format::Responses).then(|| {
+                let calls = ["\"web_search_call\"", "\"file_search_call\""];
+                Box::new(calls.map(ValueCount::new))
+            }),
         }
     }
 
@@ -59,6 +67,7 @@ impl PlainAnswer {
     /// Takes the next chunk.
     pub fn push(&mut self, chunk: &[u8]) {
         self.scanner.feed(chunk);
+        self.calls.iter_mut().flat_map(|calls| calls.iter_mut()).for_each(|one| one.feed(chunk));
         if self.usage.is_none()
             && let Some(raw) = self.scanner.usage.value()
         {
@@ -92,6 +101,10 @@ impl PlainAnswer {
             usage: self.usage(),
             model: self.scanner.model.value().and_then(model_name),
             content: self.content(),
+            calls: self.calls.as_deref().map_or(ToolCalls::NONE, |[web, files]| ToolCalls {
+                web_searches: web.count(),
+                file_searches: files.count(),
+            }),
             response_id: self.scanner.id.value().and_then(model_name),
         }
     }

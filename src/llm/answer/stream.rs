@@ -10,6 +10,7 @@ use super::binary::{BinaryEvents, BinaryReader};
 use super::event::{Event, EventContent};
 use super::partial_event::PartialEvent;
 use super::{AnswerContent, ObservedAnswer};
+use crate::domain::pricing::ToolCalls;
 use crate::json::scanner::TopLevelScanner;
 use crate::llm::chat::without_usage;
 use crate::llm::converse;
@@ -381,6 +382,9 @@ impl StreamContents {
         if self.observed.model.is_none() {
             self.observed.model = content.model;
         }
+        let ToolCalls { web_searches, file_searches } = content.calls;
+        self.observed.calls.web_searches += web_searches;
+        self.observed.calls.file_searches += file_searches;
         if self.observed.response_id.is_none() {
             self.observed.response_id = content.response_id;
         }

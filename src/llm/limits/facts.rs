@@ -21,6 +21,9 @@ pub struct BodyFacts {
     /// Of a body of Gemini's formats alone.
     gemini: Option<GeminiFacts>,
     is_converse: bool,
+    is_responses: bool,
+    /// OpenAI's `max_tool_calls`: the most calls of tools that run at the provider's.
+    pub(super) max_tool_calls: Option<u64>,
 }
 
 impl BodyFacts {
@@ -38,7 +41,8 @@ impl BodyFacts {
         let is_gemini = matches!(format, Format::Gemini | Format::GeminiEmbeddings);
         let gemini = is_gemini.then(GeminiFacts::default);
         let is_converse = format == Format::Converse;
-        let mut facts = Self { gemini, is_converse, ..Self::default() };
+        let is_responses = format == Format::Responses;
+        let mut facts = Self { gemini, is_converse, is_responses, ..Self::default() };
         let body =
             JsonBody::parse_with(text, |key, first, tokens| facts.read_field(key, first, tokens))?;
         match facts.gemini.as_ref().and_then(GeminiFacts::two_spellings) {
@@ -106,6 +110,10 @@ impl BodyFacts {
             }
             b"input" => self.input.read_items(first, tokens)?,
             b"tools" => self.read_tools(first, tokens)?,
+            b"max_tool_calls" => {
+                self.max_tool_calls = count(first);
+                tokens.skip(first)?;
+            }
             // Text in the older API, a stored template in the newer one.
             b"prompt" if first == Token::BeginObject => {
                 self.model_fields.note("prompt", "");
@@ -215,6 +223,7 @@ impl BodyFacts {
         let (mut is_own, mut is_hosted, mut names_model) = (false, false, false);
         let (mut has_schema, mut is_search, mut max_uses) = (false, false, Some(0));
         let mut has_max_uses = false;
+        let (mut is_openai_web, mut is_openai_files) = (false, false);
         if first == Token::BeginObject {
             while let Token::Key(key) = tokens.next()? {
                 let value = tokens.next()?;
@@ -225,11 +234,22 @@ impl BodyFacts {
                     let is_function = matches!(kind.as_deref(), Some("function" | "custom"));
                     let is_for_caller = kind.as_deref().is_some_and(runs_at_caller);
                     self.input.provider_tools += u64::from(is_for_caller);
-                    let is_for_search = kind.as_deref().is_some_and(searches_web);
+                    let is_of_openai =
+                        |is: fn(&str) -> bool| self.is_responses && kind.as_deref().is_some_and(is);
+                    let is_for_web = is_of_openai(is_openai_web_search);
+                    let is_for_files = is_of_openai(|kind| kind == "file_search");
+                    is_openai_web |= is_for_web;
+                    is_openai_files |= is_for_files;
+                    let is_for_search =
+                        !self.is_responses && kind.as_deref().is_some_and(searches_web);
                     is_search |= is_for_search;
                     is_own |= is_function || is_for_caller;
-                    is_hosted |=
-                        !is_function && !is_for_caller && !is_for_search && !value.is_null();
+                    is_hosted |= !is_function
+                        && !is_for_caller
+                        && !is_for_search
+                        && !is_for_web
+                        && !is_for_files
+                        && !value.is_null();
                     tokens.skip(value)?;
                 } else if key == b"max_uses" {
                     // Of several, any may be the one that counts.
@@ -251,6 +271,11 @@ impl BodyFacts {
             self.input.has_untyped_tools = true;
         } else if !is_own || is_hosted || is_search {
             match max_uses.filter(|_| has_max_uses) {
+                _ if (is_openai_web || is_openai_files) && !is_own && !is_hosted => {
+                    self.input.has_web_search |= is_openai_web;
+                    self.input.has_file_search |= is_openai_files;
+                    self.input.note(InputKind::Searched);
+                }
                 Some(uses) if is_search && !is_own && !is_hosted => {
                     self.input.searches = self.input.searches.saturating_add(uses);
                     self.input.note(InputKind::Searched);
@@ -277,6 +302,12 @@ fn runs_at_caller(kind: &str) -> bool {
 /// (Anthropic, "Web search tool").
 fn searches_web(kind: &str) -> bool {
     kind.starts_with("web_search_20")
+}
+
+/// Whether a tool of this type is OpenAI's search of the web, of which each call has a fee. Its preview has
+/// other fees, which depend on the model (OpenAI, "Pricing").
+fn is_openai_web_search(kind: &str) -> bool {
+    matches!(kind, "web_search" | "web_search_2025_08_26")
 }
 
 fn count(value: Token<'_>) -> Option<u64> {

@@ -16,7 +16,7 @@ pub(super) enum InputKind {
     Media,
     /// Something that the body only refers to, of unknown size.
     Stored,
-    /// A tool of the provider's that searches the web, as often as the body says at the most.
+    /// Tools of the provider's that search the web or files, as often as the body says at the most.
     Searched,
     /// A tool that runs at the provider's and may read anything, several times.
     Hosted,
@@ -105,8 +105,12 @@ pub(super) struct InputFacts {
     pub(super) has_untyped_tools: bool,
     /// Tools of the provider's own that the caller runs.
     pub(super) provider_tools: u64,
-    /// The most searches of the provider's tools for the web.
+    /// The most searches of Anthropic's tools for the web.
     pub(super) searches: u64,
+    /// Whether OpenAI's tool for the web is there.
+    pub(super) has_web_search: bool,
+    /// Whether OpenAI's tool for files is there.
+    pub(super) has_file_search: bool,
     /// The field that asks for a tool that runs at the provider's.
     pub(super) hosted_by: Option<&'static str>,
     /// Elements of the array `input`.

@@ -11,6 +11,7 @@ mod converse;
 mod embeddings;
 mod gemini;
 mod messages;
+mod searches;
 
 const ASSUMED: AssumedLimits = AssumedLimits { context_tokens: 128_000, output_tokens: 32_768 };
 const MODEL: ModelLimits =

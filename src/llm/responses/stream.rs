@@ -1,6 +1,7 @@
 //! The events of a responses stream: named, or with their name in `type`; the last is
 //! `response.completed` or one of its kind.
 
+use crate::domain::pricing::ToolCalls;
 use crate::json::scanner::TopLevelScanner;
 use crate::json::strings::split_string;
 use crate::llm::answer::event::{
@@ -20,6 +21,10 @@ impl EventContent {
             ),
             is_answer: name.starts_with("response.output") || name.ends_with(".delta"),
             is_error: matches!(name, "error" | "response.failed"),
+            calls: ToolCalls {
+                web_searches: u64::from(name == "response.web_search_call.completed"),
+                file_searches: u64::from(name == "response.file_search_call.completed"),
+            },
             ..Self::default()
         }
     }

@@ -91,7 +91,7 @@ fn tools_of_messages_are_the_callers_or_the_providers() {
     };
     let bound = search(json!({"max_uses": 3}));
     assert_eq!((bound.input_tokens, bound.hard), (4 * 200_000, true));
-    assert_eq!((bound.extras.max_searches, bound.extras.unpriced), (3, None));
+    assert_eq!((bound.extras.max_calls.web_searches, bound.extras.unpriced), (3, None));
     for (tool, searches, unpriced) in [
         (r#"{"type":"web_search_20250305","max_uses":9,"max_uses":1}"#, 9, None),
         (r#"{"type":"web_search_20250305","max_uses":1,"type":"mcp"}"#, 0, Some("tools")),
@@ -100,7 +100,11 @@ fn tools_of_messages_are_the_callers_or_the_providers() {
         let body = format!(r#"{{"tools":[{tool}]}}"#);
         let target = target(Format::Messages, MODEL);
         let extras = Bound::of_request(&facts(&body), body.len(), &target).extras;
-        assert_eq!((extras.max_searches, extras.unpriced), (searches, unpriced), "{tool}");
+        assert_eq!(
+            (extras.max_calls.web_searches, extras.unpriced),
+            (searches, unpriced),
+            "{tool}"
+        );
     }
     for more in [json!({}), json!({"max_uses": "3"}), json!({"max_uses": -1})] {
         assert_eq!(search(more).extras.unpriced, Some("tools.max_uses"));

@@ -1,6 +1,7 @@
 //! The answer on its way down: relayed as it arrives, watched but not buffered, settled at its end.
 
-use std::future::poll_fn;
+mod scanned;
+
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -23,14 +24,16 @@ use super::guard::note_answer;
 use super::headers::{content_length, copy_downstream};
 use super::key_scrubber::{MAX_ERROR_BYTES, scrub, scrubbed_length};
 use super::policy_headers::insert_policy_headers;
-use super::restore::{AnswerRestorer, Refusal};
+use super::restore::AnswerRestorer;
 use crate::crypto::SecretBytes;
 use crate::domain::ids::RequestId;
 use crate::llm::answer::{AnswerContent, ObservedAnswer, StreamEnd};
 use crate::llm::error::GatewayError;
-use crate::llm::format::{Format, Operation};
+use crate::llm::format::Operation;
 use crate::telemetry::request_record::RequestOutcome;
 use crate::upstream::{UpstreamBody, UpstreamError, UpstreamResponse};
+use scanned::Edited;
+pub use scanned::ScannedAnswer;
 
 /// Time to flush the head and what has come of a broken answer before its body fails: on a body error
 /// actix-http drops the connection with whatever it has not written yet.
@@ -77,37 +80,6 @@ pub enum Relayed {
     Begun(HttpResponse),
     /// What goes down first is not known yet, and may have to be refused.
     Scanning(Box<ScannedAnswer>),
-}
-
-/// An answer that is scanned, before anything of it has gone down.
-pub struct ScannedAnswer {
-    head: HttpResponse<()>,
-    body: RelayBody,
-    error_format: Format,
-}
-
-impl ScannedAnswer {
-    /// The answer, once it is known that it may begin; otherwise an error of the gateway.
-    pub async fn begin(self) -> HttpResponse {
-        let Self { head, mut body, error_format } = self;
-        let first = poll_fn(|cx| Pin::new(&mut body).poll_next(cx)).await;
-        let Some(error) = body.refused.take() else {
-            body.has_begun = true;
-            match first {
-                Some(Ok(first)) => body.first = Some(first),
-                Some(Err(BrokenOff)) => body.state = State::Failed,
-                None => {}
-            }
-            return head.set_body(BoxBody::new(body));
-        };
-        let context = &mut body.context;
-        let id = context.request.record().ids.request_id;
-        let mut response = error.response(error_format, id);
-        insert_policy_headers(response.headers_mut(), &context.policy_report);
-        context.request.record().status = Some(response.status().as_u16());
-        body.finish(RequestOutcome::Refused);
-        response
-    }
 }
 
 /// The answer to the caller, after [`begin`].
@@ -279,9 +251,6 @@ enum State {
     Editing(Pin<Box<dyn Future<Output = Edited>>>),
 }
 
-/// What became of a complete answer; `None` if the thread has failed.
-type Edited = Option<(AnswerRestorer, Option<Bytes>)>;
-
 /// The body of an answer that is being relayed. Dropping it before its end means that the caller
 /// has left, which closes the upstream's connection.
 pub struct RelayBody {
@@ -384,43 +353,6 @@ impl RelayBody {
         down
     }
 
-    fn is_scanning(&self) -> bool {
-        self.restorer.as_ref().is_some_and(AnswerRestorer::is_scanning)
-    }
-
-    /// Why the answer must not go on, if the guard says so.
-    fn refusal(&self) -> Option<Refusal> {
-        self.restorer.as_ref().filter(|_| self.refused.is_none())?.refusal()
-    }
-
-    /// Ends an answer that must not go on. Gives what the caller is told of it.
-    fn refuse(&mut self, refusal: Refusal) -> Option<Bytes> {
-        self.upstream = None;
-        let Refusal { message, policies } = refusal;
-        let error = ProxyError::ContentBlocked { message };
-        let record = self.context.request.record();
-        record.violated = policies;
-        record.code = Some(error.row().code);
-        let id = record.ids.request_id;
-        if !self.has_begun {
-            self.refused = Some(error);
-            self.state = State::Ended;
-            return None;
-        }
-        let before = self.restorer.as_ref().and_then(AnswerRestorer::before_element);
-        let last = match &self.watch {
-            Watch::Stream(answer) => Some(error.render(id, |error| match before {
-                Some(before) => answer.error_event_after(&error, before),
-                None => answer.error_event(&error),
-            })),
-            _ => None,
-        };
-        self.finish(RequestOutcome::Refused);
-        self.restorer = None;
-        self.state = State::Flushing(Box::pin(tokio::time::sleep(FLUSH)));
-        last
-    }
-
     /// The end of what the caller gets: `last` with what the restorer still holds back.
     fn restored_end(&mut self, last: Option<Bytes>, is_error: bool) -> Option<Bytes> {
         let Some(restorer) = &mut self.restorer else { return last };
@@ -458,21 +390,6 @@ impl RelayBody {
         }
         let last = self.restored_end(last, false);
         // An answer whose declared length has passed was settled with its last byte.
-        if self.refusal().is_none() {
-            self.finish(RequestOutcome::Completed);
-        }
-        last
-    }
-
-    /// A long answer was edited. Gives what goes to the caller.
-    fn edited(&mut self, edited: Edited) -> Option<Bytes> {
-        self.state = State::Ended;
-        let Some((restorer, last)) = edited else {
-            self.finish(RequestOutcome::Completed);
-            self.state = State::Failed;
-            return None;
-        };
-        self.restorer = Some(restorer);
         if self.refusal().is_none() {
             self.finish(RequestOutcome::Completed);
         }

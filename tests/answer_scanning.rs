@@ -30,6 +30,7 @@ pub(crate) fn cases() -> Vec<Case> {
         a_stream_is_refused_before_its_first_byte_or_broken_off,
         a_long_answer_is_scanned,
         what_cannot_be_scanned_is_refused,
+        a_scan_that_takes_too_long_does_what_the_policy_says,
         other_formats_are_scanned_alike,
         signed_reasoning_passes_as_it_is,
         binary_streams_are_edited,
@@ -201,6 +202,27 @@ async fn what_cannot_be_scanned_is_refused(database: Database) {
     team.upstream.push(Script::new().sized(200, &head, format!("{{\"x\":\"{OTHER}")));
     let answer = team.caller().send(chat(&says("Hello"))).await;
     refused(&answer, 403, "content_blocked", "No personal data");
+}
+
+async fn a_scan_that_takes_too_long_does_what_the_policy_says(database: Database) {
+    let app = TestApp::start(&database).await;
+    for action in ["block", "allow"] {
+        // All matches of this pattern in capital letters are quadratic in the text.
+        let pattern = json!({"name": "flood", "pattern": "A.*[^A-Z]|A"});
+        let config = json!({"version": 1, "timeout_seconds": 0.1, "timeout_action": action,
+            "action": "report", "detect": {"custom": [pattern]}, "scan": {"answers": true}});
+        let team = app.workspace().await;
+        guard(&app.admin(), &team, config).await;
+        let said = "A".repeat(4 << 20);
+        team.upstream.push(openai::chat_completion(&said, USAGE));
+        let answer = team.caller().send(chat(&says("Hello"))).await;
+        if action == "block" {
+            refused(&answer, 403, "content_blocked", "No personal data");
+            assert!(answer.text().contains("could not be scanned"), "{}", answer.text());
+        } else {
+            assert_eq!(content(&answer), said);
+        }
+    }
 }
 
 /// A workspace with keys of providers, all at the scripted upstream.

@@ -220,13 +220,18 @@ fn number(bytes: &[u8], at: usize) -> Option<u32> {
 
 /// Writes a message with an exception of this name and a JSON payload.
 pub(super) fn exception_message(name: &str, payload: &str) -> Vec<u8> {
+    message("exception", name, payload)
+}
+
+/// Writes a message of this type, `event` or `exception`, with its name and a JSON payload.
+pub(super) fn message(kind: &str, name: &str, payload: &str) -> Vec<u8> {
     /// A header's type: text, after its length in two bytes.
     const TEXT: u8 = 7;
     let mut headers = Vec::new();
     for (key, value) in [
-        (":exception-type", name),
+        (&*format!(":{kind}-type"), name),
         (":content-type", "application/json"),
-        (":message-type", "exception"),
+        (":message-type", kind),
     ] {
         headers.push(u8::try_from(key.len()).unwrap_or(u8::MAX));
         headers.extend_from_slice(key.as_bytes());

@@ -32,6 +32,8 @@ mod sample_turns;
 mod sequence;
 #[cfg(test)]
 mod shown;
+#[cfg(test)]
+mod tests;
 pub mod upstream_error;
 
 pub use ids::IdRule;

@@ -2,11 +2,20 @@
 //! from one format into another and back.
 
 mod answers;
+mod binary;
+mod conversations;
+mod read_back;
 mod recordings;
+mod requests;
 mod snapshots;
+mod streams;
 
 use super::conversion::{Conversion, StreamConverter};
-use super::{AnswerContext, ToolNames, responses};
+use super::error::ConvertError;
+use super::{
+    AnswerContext, ConvertedRequest, IdRule, RequestOptions, Target, ToolNames, convert_request,
+    responses,
+};
 use crate::llm::answer::BinaryEvents;
 use crate::llm::format::Format;
 
@@ -55,4 +64,26 @@ fn stream<'c>(
     }
     let has_ended = converter.finish(&mut out);
     (String::from_utf8(out).unwrap(), has_ended)
+}
+
+/// A target of this format that takes all that its format knows.
+fn target(format: Format) -> Target<'static> {
+    let model = match format {
+        Format::Responses => "gpt-5.6",
+        Format::Messages => "claude-opus-4-8",
+        Format::Gemini => "gemini-3-flash-preview",
+        Format::Converse => "us.amazon.nova-2-lite-v1:0",
+        _ => "deepseek-chat",
+    };
+    Target {
+        takes_call_ids: true,
+        takes_reasoning: true,
+        takes_cache_breakpoints: true,
+        ..Target::new(model, 8192)
+    }
+}
+
+fn convert(json: &str, from: Format, to: Format) -> Result<ConvertedRequest, ConvertError> {
+    let options = RequestOptions { ids: IdRule::of(to), is_strict: false };
+    convert_request(json, from, to, &target(to), options)
 }

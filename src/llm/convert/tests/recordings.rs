@@ -12,6 +12,7 @@ use crate::llm::event_stream::message;
 use crate::llm::format::Format;
 
 /// A recorded answer.
+#[derive(Clone)]
 pub(super) struct Recording {
     pub(super) format: Format,
     /// That of its file, with a number where the file holds several answers.
@@ -70,10 +71,12 @@ fn exchanges(text: &str) -> Vec<(bool, Vec<u8>)> {
 /// Streams in a file with the data of one event in each line.
 fn chunks(format: Format, text: &str) -> Vec<(bool, Vec<u8>)> {
     let mut streams: Vec<(bool, Vec<u8>)> = Vec::new();
+    let mut is_over = true;
     for line in text.lines().filter(|line| !line.is_empty()) {
-        if streams.is_empty() || line.contains(r#""type":"response.created""#) {
+        if is_over || line.contains(r#""type":"response.created""#) {
             streams.push((true, Vec::new()));
         }
+        is_over = line.contains(r#""type":"message_stop""#);
         let (_, stream) = streams.last_mut().unwrap();
         if format == Format::Converse {
             let line: Value = serde_json::from_str(line).unwrap();

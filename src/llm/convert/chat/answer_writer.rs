@@ -105,10 +105,7 @@ impl AnswerWriter {
             }
             AnswerEvent::Close { block } => self.close(block, out),
             AnswerEvent::Usage(usage) => self.usage = self.usage.updated(usage),
-            // The first one counts.
-            AnswerEvent::Stop(stop) => {
-                self.stop.get_or_insert(stop);
-            }
+            AnswerEvent::Stop(stop) => self.stop = Some(stop),
             AnswerEvent::End => self.write_end(out),
             AnswerEvent::Failed(failure) => self.write_failure(&failure, out),
         }

@@ -13,8 +13,7 @@ const UNSUPPORTED: &str = "is not supported by this model's provider";
 /// Reads a request. Fields with their default are as if they were not there.
 pub(in super::super) fn read_request(json: &str) -> Result<Request<'_>, ConvertError> {
     let root = Path::ROOT;
-    let fields = Fields::parse(json, &root)
-        .map_err(|_| ConvertError::invalid("body", "must be a JSON object"))?;
+    let fields = Fields::parse(json, &root)?;
     let mut request =
         Request { model: fields.required_text("model", &root)?, ..Request::default() };
     let messages = fields.get("messages");
@@ -406,7 +405,7 @@ mod tests {
             });
         }
         for (json, expected) in [
-            ("[]", "'body' must be a JSON object"),
+            ("[]", "The request body must be an object"),
             ("{}", "'model' is required"),
             (r#"{"model":"m"}"#, "'messages' is required"),
         ] {

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::tool_reader::TOOL_SEARCH;
 use crate::llm::convert::error::ConvertError;
 use crate::llm::convert::fields::{Fields, Path, array, text};
+use crate::llm::convert::media::read_url;
 use crate::llm::convert::opaque::{Family, Opaque, OpaqueKind};
 use crate::llm::convert::request::{
     Block, CacheMark, Media, MediaKind, MediaSource, ReasoningBlock, Role, TextBlock, ToolCall,
@@ -211,7 +212,7 @@ fn read_media<'a>(
     let place = path.key("source");
     let source = fields.object("source", path)?.ok_or_else(|| place.invalid("is required"))?;
     let source = match &*source.required_text("type", &place)? {
-        "url" => MediaSource::Url(source.required_text("url", &place)?),
+        "url" => read_url(source.required_text("url", &place)?, &place.key("url"))?,
         "base64" => MediaSource::Inline {
             mime: essence(source.required_text("media_type", &place)?),
             data: source.required_text("data", &place)?,

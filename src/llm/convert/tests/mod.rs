@@ -4,6 +4,7 @@
 mod answers;
 mod binary;
 mod conversations;
+mod mutations;
 mod read_back;
 mod recordings;
 mod requests;

@@ -48,8 +48,44 @@ fn split_data_url(url: &str) -> Option<(String, usize)> {
     let mut parameters = kind.split(';').map(str::trim);
     let mime = parameters.next().unwrap_or_default().to_ascii_lowercase();
     let is_base64 = parameters.any(|one| one.eq_ignore_ascii_case("base64"));
-    (scheme.eq_ignore_ascii_case("data") && is_base64 && !mime.is_empty())
+    (scheme.eq_ignore_ascii_case("data") && is_base64 && is_mime(&mime))
         .then_some((mime, data.len()))
+}
+
+/// Reads a media type: in lower case and without parameters.
+pub(super) fn read_mime<'a>(mime: Text<'a>, path: &Path<'_>) -> Result<Text<'a>, ConvertError> {
+    let essence = mime.split(';').next().unwrap_or_default().trim();
+    if !is_mime(essence) {
+        return Err(path.invalid("must be a media type, such as 'image/png'"));
+    }
+    let is_plain =
+        essence.len() == mime.len() && !mime.bytes().any(|byte| byte.is_ascii_uppercase());
+    Ok(if is_plain { mime } else { Cow::Owned(essence.to_ascii_lowercase()) })
+}
+
+/// Reads the format of audio, such as `wav`, as a media type.
+pub(super) fn read_audio_format(
+    format: &str,
+    path: &Path<'_>,
+) -> Result<Text<'static>, ConvertError> {
+    let format = match &*format.to_ascii_lowercase() {
+        // The registered name of MP3 (RFC 3003).
+        "mp3" => "audio/mpeg".to_owned(),
+        other => format!("audio/{other}"),
+    };
+    match is_mime(&format) {
+        true => Ok(Cow::Owned(format)),
+        false => Err(path.invalid("must be a format of audio, such as 'wav'")),
+    }
+}
+
+/// Two names of RFC 6838 with a slash between them.
+fn is_mime(mime: &str) -> bool {
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b))
+    };
+    mime.split_once('/').is_some_and(|(kind, subtype)| is_name(kind) && is_name(subtype))
 }
 
 /// What a file of this type is.
@@ -82,8 +118,36 @@ mod tests {
                 assert_eq!(read_url(url, &Path::ROOT.key("url")).unwrap(), expected);
             }
         }
-        for url in ["", "data:", "data:,x", "data:image/png,x", "data:;base64,x", "x;base64,x"] {
+        for url in [
+            "",
+            "data:",
+            "data:,x",
+            "data:image/png,x",
+            "data:;base64,x",
+            "data:a;base64,x",
+            "x;base64,x",
+        ] {
             assert!(read_data_url(url.into(), &Path::ROOT.key("url")).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn media_types_lose_case_and_parameters() {
+        let path = Path::ROOT.key("media_type");
+        for (mime, expected) in [
+            ("image/png", Some("image/png")),
+            ("Image/SVG+xml; charset=utf-8", Some("image/svg+xml")),
+            (",image/png", None),
+            ("image", None),
+            ("image/", None),
+            ("", None),
+        ] {
+            assert_eq!(read_mime(mime.into(), &path).ok().as_deref(), expected, "{mime}");
+        }
+        for (format, expected) in
+            [("MP3", Some("audio/mpeg")), ("wav", Some("audio/wav")), ("a b", None), ("", None)]
+        {
+            assert_eq!(read_audio_format(format, &path).ok().as_deref(), expected, "{format}");
         }
     }
 

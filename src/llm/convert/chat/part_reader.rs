@@ -1,10 +1,8 @@
 //! The parts of a message's content: texts, images, files, audio.
 
-use std::borrow::Cow;
-
 use super::super::error::ConvertError;
 use super::super::fields::{Fields, Path, array, text};
-use super::super::media::{kind_of, read_data_url, read_url};
+use super::super::media::{kind_of, read_audio_format, read_data_url, read_url};
 use super::super::request::{Block, CacheMark, Media, MediaKind, MediaSource, TextBlock};
 
 /// Who says the content, which decides what it may hold.
@@ -113,11 +111,7 @@ fn read_file<'a>(fields: &Fields<'a>, path: &Path<'_>) -> Result<Media<'a>, Conv
 
 fn read_audio<'a>(fields: &Fields<'a>, path: &Path<'_>) -> Result<Media<'a>, ConvertError> {
     let data = fields.required_text("data", path)?;
-    let mime = match &*fields.required_text("format", path)?.to_ascii_lowercase() {
-        "mp3" => Cow::Borrowed("audio/mpeg"),
-        "wav" => Cow::Borrowed("audio/wav"),
-        other => Cow::Owned(format!("audio/{other}")),
-    };
+    let mime = read_audio_format(&fields.required_text("format", path)?, &path.key("format"))?;
     let source = MediaSource::Inline { mime, data };
     Ok(Media { kind: MediaKind::Audio, source, name: None, detail: None, cache: None })
 }

@@ -1,10 +1,8 @@
 //! The parts of a message, and of a function's output.
 
-use std::borrow::Cow;
-
 use super::super::error::ConvertError;
 use super::super::fields::{Fields, Path, array, text};
-use super::super::media::{kind_of, read_data_url, read_url};
+use super::super::media::{kind_of, read_audio_format, read_data_url, read_url};
 use super::super::request::{Block, CacheMark, Media, MediaKind, MediaSource, TextBlock};
 use super::only_openai;
 
@@ -91,11 +89,8 @@ fn read_file<'a>(fields: &Fields<'a>, path: &Path<'_>) -> Result<Block<'a>, Conv
 fn read_audio<'a>(fields: &Fields<'a>, path: &Path<'_>) -> Result<Block<'a>, ConvertError> {
     let place = path.key("input_audio");
     let audio = fields.object("input_audio", path)?.ok_or_else(|| place.invalid("is required"))?;
-    let mime = match &*audio.required_text("format", &place)? {
-        // The registered name of MP3 (RFC 3003).
-        "mp3" => Cow::Borrowed("audio/mpeg"),
-        format => Cow::Owned(format!("audio/{}", format.to_ascii_lowercase())),
-    };
+    let format = audio.required_text("format", &place)?;
+    let mime = read_audio_format(&format, &place.key("format"))?;
     let source = MediaSource::Inline { mime, data: audio.required_text("data", &place)? };
     let kind = MediaKind::Audio;
     Ok(Block::Media(Media { kind, source, name: None, detail: None, cache: cache_mark(fields) }))

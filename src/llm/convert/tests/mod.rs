@@ -10,6 +10,7 @@ mod recordings;
 mod requests;
 mod snapshots;
 mod streams;
+mod there_and_back;
 
 use super::conversion::{Conversion, StreamConverter};
 use super::error::ConvertError;

@@ -15,9 +15,9 @@ fn pairs() -> impl Iterator<Item = (Recording, Format)> {
     })
 }
 
-/// Places in a body: about a hundred, all of a short one.
+/// Places in a body: some forty, all of a short one.
 fn places(body: &[u8]) -> impl Iterator<Item = usize> {
-    (0..body.len()).step_by((body.len() / 97).max(1))
+    (0..body.len()).step_by((body.len() / 41).max(1))
 }
 
 #[test]

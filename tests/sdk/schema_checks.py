@@ -1,6 +1,5 @@
 """What the gateway writes in other formats, as the snapshots under `tests/fixtures/golden` have it, is valid by
 the providers' own descriptions of their APIs."""
-import copy
 import json
 import pathlib
 
@@ -50,18 +49,13 @@ def check(use, documents):
         assert error is None, f"{path}: {error}"
         if name not in seen:
             seen.add(name)
-            without_a_member(known[name], document)
+            refuses_something(known[name], document)
     return seen
 
 
-def without_a_member(validator, document):
-    """A schema that takes everything would show nothing: it has to miss a member."""
-    def is_missed(key):
-        damaged = copy.copy(document)
-        del damaged[key]
-        return not validator.is_valid(damaged)
-
-    assert any(is_missed(key) for key in document), "nothing is required"
+def refuses_something(validator, document):
+    """A schema that takes everything would show nothing."""
+    assert any(not validator.is_valid({**document, key: 0}) for key in document), "it takes everything"
 
 
 def requests_are_valid(_):

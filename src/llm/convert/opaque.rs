@@ -44,6 +44,7 @@ impl Family {
     }
 }
 
+/// What the provider does with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OpaqueKind {
     /// Signs the text beside it (Anthropic `signature`, Gemini `thoughtSignature`).
@@ -70,6 +71,7 @@ impl OpaqueKind {
     }
 }
 
+/// One piece of such data, as the provider gave it out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opaque<'a> {
     pub family: Family,

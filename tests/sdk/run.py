@@ -1,5 +1,5 @@
 """Runs the checks: official SDKs through the gateway, OpenAI's to llama.cpp's own server, and those of all
-formats to stub providers.
+formats to stub providers. Validates the snapshots of converted requests and answers, too.
 
 Usage: run.py --tollgate BINARY | --direct
 `--direct` leaves the gateway out, to check the servers and these scripts.
@@ -24,6 +24,7 @@ import guard_checks
 import langchain_checks
 import ledger_checks
 import provider_checks
+import schema_checks
 import tiny_model
 from processes import Process
 from provider_caller import ProviderRun
@@ -113,6 +114,7 @@ def run(binary, directory):
             lambda: re.search(r"^listening (http\S+)$", server.output(), re.MULTILINE), "llama.cpp's server")
         upstream_url = listening[1] + "/v1"
         tally = Tally(binary is not None)
+        tally.run(schema_checks.CHECKS, lambda _: None)
         if binary is None:
             caller = Caller(lambda _: upstream_url, upstream_key, "sk-wrong")
             tally.run(checks.CHECKS, lambda _: caller)

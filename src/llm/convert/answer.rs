@@ -53,6 +53,7 @@ pub enum AnswerEvent {
     Failed(Failure),
 }
 
+/// What a block of an answer is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BlockKind {
     Text,
@@ -127,6 +128,7 @@ pub struct Stop {
     pub sequence: Option<String>,
 }
 
+/// Why the model stopped, in words that all formats are read into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {
     End,
@@ -162,6 +164,7 @@ pub struct Answer {
     pub stop: Option<Stop>,
 }
 
+/// A block of a whole answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AnswerBlock {
     pub kind: BlockKind,

@@ -47,7 +47,7 @@ impl Conversion {
     }
 
     /// The events of a whole answer.
-    fn events(&self, body: &[u8], is_stream: bool) -> Result<Vec<AnswerEvent>, Failure> {
+    pub(super) fn events(&self, body: &[u8], is_stream: bool) -> Result<Vec<AnswerEvent>, Failure> {
         if is_stream {
             let (mut frames, mut reader) = (FrameReader::new(self.binary), Reader::new(self.from));
             let mut events = Vec::new();
@@ -74,7 +74,8 @@ fn failure(message: &str) -> Failure {
     Failure { code: "upstream_error".to_owned(), message: message.to_owned() }
 }
 
-fn cut_short() -> Failure {
+/// The failure of an answer that ended before its end.
+pub fn cut_short() -> Failure {
     failure("the provider's answer broke off before its end")
 }
 

@@ -6,15 +6,15 @@ use std::borrow::Cow;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConvertError {
     /// The request breaks the rules of its own format.
-    #[error("'{field}' {problem}")]
+    #[error("{} {problem}", told(field))]
     Invalid {
-        /// The field's path, such as `messages[2].content`.
+        /// The field's path, such as `messages[2].content`; empty for the body itself.
         field: String,
         /// What would be right, as the rest of a sentence: `must be a string or an array`.
         problem: Cow<'static, str>,
     },
     /// The target has nothing that means the same, and the answer would mean something else without it.
-    #[error("'{field}' {problem}")]
+    #[error("{} {problem}", told(field))]
     Unsupported {
         /// The field's path.
         field: String,
@@ -34,12 +34,29 @@ impl ConvertError {
         Self::Unsupported { field: field.to_string(), problem: problem.into() }
     }
 
-    /// The field that it is about.
+    /// The same about the field by another name.
+    pub fn rename(self, name: impl Fn(&str) -> &str) -> Self {
+        match self {
+            Self::Invalid { field, problem } => {
+                Self::Invalid { field: name(&field).to_owned(), problem }
+            }
+            Self::Unsupported { field, problem } => {
+                Self::Unsupported { field: name(&field).to_owned(), problem }
+            }
+        }
+    }
+
+    /// The field that it is about; empty for the body itself.
     pub fn field(&self) -> &str {
         match self {
             Self::Invalid { field, .. } | Self::Unsupported { field, .. } => field,
         }
     }
+}
+
+/// The subject of a sentence about a field.
+fn told(field: &str) -> Cow<'static, str> {
+    if field.is_empty() { "The request body".into() } else { format!("'{field}'").into() }
 }
 
 /// A plain answer of an upstream that is not what its format says.

@@ -127,6 +127,21 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A limit as it was written: a whole number above 0.
+    pub(super) fn limit(
+        &self,
+        key: &str,
+        path: &Path<'_>,
+    ) -> Result<Option<Cow<'a, str>>, ConvertError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(raw) if raw.parse::<u64>().is_ok_and(|limit| limit > 0) => {
+                Ok(Some(Cow::Borrowed(raw)))
+            }
+            Some(_) => Err(path.key(key).invalid("must be a whole number above 0")),
+        }
+    }
+
     /// The members of an object.
     pub(super) fn object(
         &self,

@@ -22,6 +22,7 @@ pub mod foreign;
 mod frames;
 mod gemini;
 mod ids;
+mod media;
 mod messages;
 mod names;
 pub mod opaque;
@@ -33,6 +34,8 @@ mod sample_turns;
 mod sequence;
 #[cfg(test)]
 mod shown;
+#[cfg(test)]
+mod tests;
 pub mod upstream_error;
 
 pub use ids::IdRule;
@@ -40,6 +43,7 @@ pub use names::ToolNames;
 
 use super::format::Format;
 use error::{ConvertError, Dropped};
+use request::Block;
 
 /// What a writer of requests has to know of the target.
 #[derive(Debug, Clone, Copy)]
@@ -123,6 +127,11 @@ pub fn convert_request(
         Format::Messages => messages::read_request(json)?,
         other => return Err(not_converted(other)),
     };
+    let blocks = || request.turns.iter().flat_map(|turn| &turn.blocks);
+    if request.system.is_empty() && blocks().all(|block| matches!(block, Block::Reasoning(_))) {
+        let problem = "must hold a message that is not empty";
+        return Err(ConvertError::invalid(callers_name(from, "messages"), problem));
+    }
     let mut dropped = Dropped::new(options.is_strict);
     for field in std::mem::take(&mut request.left_out) {
         dropped.drop(&field)?;
@@ -130,13 +139,14 @@ pub fn convert_request(
     ids::fit(&mut request, options.ids);
     let names = ToolNames::fit(&mut request, to);
     let written = match to {
-        Format::Chat => chat::write_request(&request, target, &mut dropped)?,
-        Format::Responses => responses::write_request(&request, target, &mut dropped)?,
-        Format::Messages => messages::write_request(&request, target, &mut dropped)?,
-        Format::Gemini => gemini::write_request(&request, target, &mut dropped)?,
-        Format::Converse => converse::write_request(&request, target, &mut dropped)?,
+        Format::Chat => chat::write_request(&request, target, &mut dropped),
+        Format::Responses => responses::write_request(&request, target, &mut dropped),
+        Format::Messages => messages::write_request(&request, target, &mut dropped),
+        Format::Gemini => gemini::write_request(&request, target, &mut dropped),
+        Format::Converse => converse::write_request(&request, target, &mut dropped),
         other => return Err(not_converted(other)),
     };
+    let written = written.map_err(|error| error.rename(|field| callers_name(from, field)))?;
     let echo = match from {
         Format::Responses => responses::echo(json),
         _ => Vec::new(),
@@ -144,10 +154,23 @@ pub fn convert_request(
     Ok(ConvertedRequest {
         json: written,
         names,
-        dropped: dropped.fields().to_vec(),
+        dropped: dropped
+            .fields()
+            .iter()
+            .map(|field| callers_name(from, field).to_owned())
+            .collect(),
         include_usage: request.include_usage,
         echo,
     })
+}
+
+/// The caller's name for what writers call by the name of another format.
+fn callers_name(from: Format, field: &str) -> &str {
+    match (from, field) {
+        (Format::Responses, "messages") => "input",
+        (Format::Responses, "cache_control") => "prompt_cache_breakpoint",
+        _ => field,
+    }
 }
 
 fn not_converted(format: Format) -> ConvertError {

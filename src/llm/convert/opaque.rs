@@ -10,7 +10,9 @@ use std::borrow::Cow;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-/// Begins every container.
+/// Begins every container, of whatever version.
+const PREFIX: &str = "tollgate.";
+/// Begins every container of this version.
 pub const CONTAINER: &str = "tollgate.1.";
 
 /// Whose models can read it.
@@ -42,6 +44,7 @@ impl Family {
     }
 }
 
+/// What the provider does with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OpaqueKind {
     /// Signs the text beside it (Anthropic `signature`, Gemini `thoughtSignature`).
@@ -68,6 +71,7 @@ impl OpaqueKind {
     }
 }
 
+/// One piece of such data, as the provider gave it out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opaque<'a> {
     pub family: Family,
@@ -88,9 +92,10 @@ impl Opaque<'_> {
     /// Reads a field of `family`'s format: a container, or what the family made itself. `None` for a
     /// container that is not understood, which has to be left out.
     pub fn from_field(field: Cow<'_, str>, family: Family, kind: OpaqueKind) -> Option<Opaque<'_>> {
-        let Some(rest) = field.strip_prefix(CONTAINER) else {
+        if !field.starts_with(PREFIX) {
             return (!field.is_empty()).then_some(Opaque { family, kind, id: None, data: field });
-        };
+        }
+        let rest = field.strip_prefix(CONTAINER)?;
         let (family, rest) = rest.split_once('.')?;
         let (kind, rest) = rest.split_once('.')?;
         let (id, data) = rest.split_once('.')?;
@@ -144,9 +149,14 @@ mod tests {
         };
         let own = read("EuY...").unwrap();
         assert!(own.is_of(Family::Anthropic) && own.data == "EuY..." && own.id.is_none());
-        for unknown in
-            ["", "tollgate.1.", "tollgate.1.other.signature..x", "tollgate.1.google.new..x"]
-        {
+        for unknown in [
+            "",
+            "tollgate.",
+            "tollgate.2.google.signature..x",
+            "tollgate.1.",
+            "tollgate.1.other.signature..x",
+            "tollgate.1.google.new..x",
+        ] {
             assert_eq!(read(unknown), None, "{unknown}");
         }
     }

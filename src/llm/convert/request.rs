@@ -21,6 +21,7 @@ pub struct Named<T> {
 }
 
 impl<T> Named<T> {
+    /// The value with its name.
     pub fn new(field: &'static str, value: T) -> Self {
         Self { field, value }
     }
@@ -82,6 +83,7 @@ pub struct SystemPart<'a> {
     pub cache: Option<CacheMark>,
 }
 
+/// What one side says at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Turn<'a> {
     pub role: Role,
@@ -89,6 +91,7 @@ pub struct Turn<'a> {
     pub blocks: Vec<Block<'a>>,
 }
 
+/// Who says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     User,
@@ -111,6 +114,7 @@ pub enum Block<'a> {
     Reasoning(ReasoningBlock<'a>),
 }
 
+/// A text, with what belongs to it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TextBlock<'a> {
     pub text: Text<'a>,
@@ -131,6 +135,7 @@ pub struct ReasoningBlock<'a> {
     pub opaque: Vec<Opaque<'a>>,
 }
 
+/// A call of a tool, which the model made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToolCall<'a> {
     pub id: Text<'a>,
@@ -162,6 +167,7 @@ impl ToolCall<'_> {
     }
 }
 
+/// What came of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToolResult<'a> {
     /// The call's id.
@@ -174,6 +180,7 @@ pub struct ToolResult<'a> {
     pub cache: Option<CacheMark>,
 }
 
+/// An image, a document, audio or video.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Media<'a> {
     pub kind: MediaKind,
@@ -185,6 +192,7 @@ pub struct Media<'a> {
     pub cache: Option<CacheMark>,
 }
 
+/// What media show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MediaKind {
     Image,
@@ -228,6 +236,7 @@ pub struct Tool<'a> {
     pub cache: Option<CacheMark>,
 }
 
+/// Which tools the model may or has to call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToolChoice<'a> {
     Auto,
@@ -242,6 +251,7 @@ pub enum ToolChoice<'a> {
     },
 }
 
+/// The form that the answer has to have; a text if there is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OutputFormat<'a> {
     /// Any JSON object.
@@ -262,6 +272,7 @@ pub struct Reasoning<'a> {
     pub show: Option<Named<ReasoningShow>>,
 }
 
+/// How much the model is to think.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReasoningWish<'a> {
     Off,
@@ -273,6 +284,7 @@ pub enum ReasoningWish<'a> {
     Adaptive(Option<Text<'a>>),
 }
 
+/// What is to be shown of the thoughts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReasoningShow {
     Omit,

@@ -39,8 +39,14 @@ pub(super) fn runs<'r, 'a>(
 }
 
 fn marked<'a>(block: &TextBlock<'a>) -> TextBlock<'a> {
-    let text = Cow::Owned(format!("[System instruction]\n{}", block.text));
+    let text = Cow::Owned(instruction(&block.text));
     TextBlock { text, cache: block.cache, ..TextBlock::default() }
+}
+
+/// An instruction as the user tells it to the model: marked from its begin to its end, since the user's own
+/// texts stand beside it.
+pub(super) fn instruction(text: &str) -> String {
+    format!("<system>{text}</system>")
 }
 
 #[cfg(test)]
@@ -73,9 +79,9 @@ mod tests {
             })
             .collect();
         let expected = [
-            (false, vec!["a".to_owned(), "[System instruction]\nb".to_owned()]),
+            (false, vec!["a".to_owned(), "<system>b</system>".to_owned()]),
             (true, vec!["c".to_owned(), "d".to_owned()]),
-            (false, vec!["[System instruction]\ne".to_owned()]),
+            (false, vec!["<system>e</system>".to_owned()]),
         ];
         assert_eq!(shown, expected);
     }

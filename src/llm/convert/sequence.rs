@@ -16,8 +16,9 @@ pub(super) struct Sequencer {
     waiting: VecDeque<(u32, Vec<AnswerEvent>)>,
     /// Bytes of text in `waiting`.
     held: usize,
-    /// What comes after the blocks.
-    end: Vec<AnswerEvent>,
+    /// Come after the blocks: of several reasons for the stop the last one.
+    stop: Option<AnswerEvent>,
+    has_ended: bool,
     has_failed: bool,
 }
 
@@ -34,8 +35,13 @@ impl Sequencer {
             | AnswerEvent::Opaque { block, .. }
             | AnswerEvent::Annotation { block, .. }
             | AnswerEvent::Close { block } => *block,
-            AnswerEvent::Stop(_) | AnswerEvent::End if self.is_waiting() => {
-                return self.end.push(event);
+            AnswerEvent::Stop(_) if self.is_waiting() => {
+                self.stop = Some(event);
+                return;
+            }
+            AnswerEvent::End if self.is_waiting() => {
+                self.has_ended = true;
+                return;
             }
             AnswerEvent::Failed(_) => {
                 self.has_failed = true;
@@ -69,7 +75,8 @@ impl Sequencer {
             out.extend(events);
         }
         if !self.is_waiting() {
-            out.append(&mut self.end);
+            out.extend(self.stop.take());
+            out.extend(std::mem::take(&mut self.has_ended).then_some(AnswerEvent::End));
         }
     }
 

@@ -17,7 +17,6 @@ pub(in super::super) struct AnswerWriter {
     /// How every chunk begins.
     head: String,
     has_begun: bool,
-    has_finished: bool,
     has_ended: bool,
     open: Vec<Open>,
     places: Places,
@@ -28,6 +27,8 @@ pub(in super::super) struct AnswerWriter {
     /// Annotations that were written.
     annotations: u64,
     usage: AnswerUsage,
+    /// Told at the end only: a reason to stop is a mark of success, and an error may still come.
+    stop: Option<Stop>,
 }
 
 /// An open block.
@@ -74,7 +75,6 @@ impl AnswerWriter {
             context,
             head,
             has_begun: false,
-            has_finished: false,
             has_ended: false,
             open: Vec::new(),
             places: Places::default(),
@@ -82,6 +82,7 @@ impl AnswerWriter {
             characters: 0,
             annotations: 0,
             usage: AnswerUsage::default(),
+            stop: None,
         }
     }
 
@@ -104,7 +105,7 @@ impl AnswerWriter {
             }
             AnswerEvent::Close { block } => self.close(block, out),
             AnswerEvent::Usage(usage) => self.usage = self.usage.updated(usage),
-            AnswerEvent::Stop(stop) => self.write_stop(&stop, out),
+            AnswerEvent::Stop(stop) => self.stop = Some(stop),
             AnswerEvent::End => self.write_end(out),
             AnswerEvent::Failed(failure) => self.write_failure(&failure, out),
         }
@@ -271,23 +272,18 @@ impl AnswerWriter {
         }
     }
 
-    fn write_stop(&mut self, stop: &Stop, out: &mut Vec<u8>) {
-        if std::mem::replace(&mut self.has_finished, true) {
-            return;
-        }
+    fn write_end(&mut self, out: &mut Vec<u8>) {
+        self.has_ended = true;
         self.begin(true, out);
-        let reason = effective_stop(stop.reason, self.calls > 0);
+        let stop = self.stop.take();
+        let (reason, native) =
+            stop.as_ref().map_or((StopReason::End, ""), |stop| (stop.reason, &*stop.native));
+        let reason = effective_stop(reason, self.calls > 0);
         self.write_chunk(out, |json| {
             json.key("delta").object(|_| {});
             json.key("logprobs").null();
-            write_finish(json, reason, &stop.native);
+            write_finish(json, reason, native);
         });
-    }
-
-    fn write_end(&mut self, out: &mut Vec<u8>) {
-        let native = String::new();
-        self.write_stop(&Stop { reason: StopReason::End, native, sequence: None }, out);
-        self.has_ended = true;
         if self.context.include_usage && has_counts(&self.usage) {
             let mut json = JsonWriter::new();
             write_usage(&mut json, &self.usage, self.context.estimated_input);

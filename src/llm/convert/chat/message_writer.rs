@@ -23,9 +23,9 @@ pub(super) fn check_messages(
         for block in &turn.blocks {
             match block {
                 Block::Media(_) if turn.role != Role::User => {
-                    let problem = "holds an image or a file outside of a user's message, which \
+                    let problem = "hold an image or a file outside of a user's message, which \
                                    this model's provider does not take";
-                    return Err(ConvertError::unsupported("content", problem));
+                    return Err(ConvertError::unsupported("messages", problem));
                 }
                 Block::Media(media) => check_media(media)?,
                 Block::ToolResult(result) => {

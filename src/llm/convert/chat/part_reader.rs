@@ -1,10 +1,9 @@
 //! The parts of a message's content: texts, images, files, audio.
 
-use std::borrow::Cow;
-
 use super::super::error::ConvertError;
 use super::super::fields::{Fields, Path, array, text};
-use super::super::request::{Block, CacheMark, Media, MediaKind, MediaSource, Text, TextBlock};
+use super::super::media::{kind_of, read_audio_format, read_data_url, read_url};
+use super::super::request::{Block, CacheMark, Media, MediaKind, MediaSource, TextBlock};
 
 /// Who says the content, which decides what it may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,10 +93,7 @@ fn read_link<'a>(
     kind: MediaKind,
 ) -> Result<Media<'a>, ConvertError> {
     let url = fields.required_text("url", path)?;
-    let source = match is_data_url(&url) {
-        true => read_data_url(url, &path.key("url"))?,
-        false => MediaSource::Url(url),
-    };
+    let source = read_url(url, &path.key("url"))?;
     Ok(Media { kind, source, name: None, detail: None, cache: None })
 }
 
@@ -109,46 +105,15 @@ fn read_file<'a>(fields: &Fields<'a>, path: &Path<'_>) -> Result<Media<'a>, Conv
     }
     let data = fields.required_text("file_data", path)?;
     let source = read_data_url(data, &path.key("file_data"))?;
-    let kind = match &source {
-        MediaSource::Inline { mime, .. } if mime.starts_with("image/") => MediaKind::Image,
-        MediaSource::Inline { mime, .. } if mime.starts_with("audio/") => MediaKind::Audio,
-        MediaSource::Inline { mime, .. } if mime.starts_with("video/") => MediaKind::Video,
-        _ => MediaKind::Document,
-    };
+    let kind = kind_of(&source);
     Ok(Media { kind, source, name: fields.text("filename", path)?, detail: None, cache: None })
 }
 
 fn read_audio<'a>(fields: &Fields<'a>, path: &Path<'_>) -> Result<Media<'a>, ConvertError> {
     let data = fields.required_text("data", path)?;
-    let mime = match &*fields.required_text("format", path)?.to_ascii_lowercase() {
-        "mp3" => Cow::Borrowed("audio/mpeg"),
-        "wav" => Cow::Borrowed("audio/wav"),
-        other => Cow::Owned(format!("audio/{other}")),
-    };
+    let mime = read_audio_format(&fields.required_text("format", path)?, &path.key("format"))?;
     let source = MediaSource::Inline { mime, data };
     Ok(Media { kind: MediaKind::Audio, source, name: None, detail: None, cache: None })
-}
-
-fn is_data_url(url: &str) -> bool {
-    url.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:"))
-}
-
-/// Reads `data:<type>[;parameters];base64,<data>`.
-fn read_data_url<'a>(url: Text<'a>, path: &Path<'_>) -> Result<MediaSource<'a>, ConvertError> {
-    let problem = "must be a data URL: 'data:<type>;base64,<data>'";
-    let head = url.find(',').filter(|_| is_data_url(&url)).and_then(|comma| url.get(5..comma));
-    let head = head.ok_or_else(|| path.invalid(problem))?;
-    let data_start = 5 + head.len() + 1;
-    let mut parameters = head.split(';').map(str::trim);
-    let mime = parameters.next().unwrap_or_default().to_ascii_lowercase();
-    if mime.is_empty() || !parameters.any(|one| one.eq_ignore_ascii_case("base64")) {
-        return Err(path.invalid(problem));
-    }
-    let data = match url {
-        Cow::Borrowed(url) => Cow::Borrowed(url.get(data_start..).unwrap_or_default()),
-        Cow::Owned(mut url) => Cow::Owned(url.split_off(data_start)),
-    };
-    Ok(MediaSource::Inline { mime: mime.into(), data })
 }
 
 #[cfg(test)]
@@ -253,12 +218,12 @@ mod tests {
             (
                 r#"[{"type":"image_url","image_url":{"url":"data:image/png,abc"}}]"#,
                 Speaker::User,
-                "'content[0].image_url.url' must be a data URL: 'data:<type>;base64,<data>'",
+                "'content[0].image_url.url' must be a data URL with base64, such as 'data:image/png;base64,...'",
             ),
             (
                 r#"[{"type":"file","file":{"file_data":"JVBE"}}]"#,
                 Speaker::User,
-                "'content[0].file.file_data' must be a data URL: 'data:<type>;base64,<data>'",
+                "'content[0].file.file_data' must be a data URL with base64, such as 'data:image/png;base64,...'",
             ),
             (
                 r#"[{"type":"image_url","image_url":{"url":"https://x"}}]"#,

@@ -14,15 +14,15 @@ const UNNAMED: &str = "document.pdf";
 pub(super) fn check_media(media: &Media<'_>) -> Result<(), ConvertError> {
     let problem = match (media.kind, &media.source) {
         (MediaKind::Document, MediaSource::Url(_)) => {
-            "holds a document by its URL, which this model's provider does not take; send its data"
+            "hold a document by its URL, which this model's provider does not take; send its data"
         }
         (MediaKind::Audio, MediaSource::Url(_)) => {
-            "holds audio by its URL, which this model's provider does not take; send its data"
+            "hold audio by its URL, which this model's provider does not take; send its data"
         }
-        (MediaKind::Video, _) => "holds a video, which this model's provider does not take",
+        (MediaKind::Video, _) => "hold a video, which this model's provider does not take",
         _ => return Ok(()),
     };
-    Err(ConvertError::unsupported("content", problem))
+    Err(ConvertError::unsupported("messages", problem))
 }
 
 /// Writes a part. Media that [`check_media`] refuses write nothing.

@@ -13,8 +13,7 @@ const UNSUPPORTED: &str = "is not supported by this model's provider";
 /// Reads a request. Fields with their default are as if they were not there.
 pub(in super::super) fn read_request(json: &str) -> Result<Request<'_>, ConvertError> {
     let root = Path::ROOT;
-    let fields = Fields::parse(json, &root)
-        .map_err(|_| ConvertError::invalid("body", "must be a JSON object"))?;
+    let fields = Fields::parse(json, &root)?;
     let mut request =
         Request { model: fields.required_text("model", &root)?, ..Request::default() };
     let messages = fields.get("messages");
@@ -53,9 +52,9 @@ fn read_field<'a>(
         "model" | "messages" => {}
         "stream" => request.stream = is_true()?,
         "stream_options" => read_stream_options(request, raw, &path)?,
-        "max_tokens" => set_max_tokens(request, Named::new("max_tokens", whole()?))?,
+        "max_tokens" => set_max_tokens(request, named("max_tokens", fields.limit(key, &root)?))?,
         "max_completion_tokens" => {
-            set_max_tokens(request, Named::new("max_completion_tokens", whole()?))?;
+            set_max_tokens(request, named("max_completion_tokens", fields.limit(key, &root)?))?;
         }
         "temperature" => request.temperature = named("temperature", number(1.0)?),
         "top_p" => request.top_p = named("top_p", number(1.0)?),
@@ -177,16 +176,16 @@ fn read_stream_options<'a>(
 /// The older and the newer name may both be there, with the same limit.
 fn set_max_tokens<'a>(
     request: &mut Request<'a>,
-    limit: Named<Raw<'a>>,
+    limit: Option<Named<Raw<'a>>>,
 ) -> Result<(), ConvertError> {
-    match &request.max_tokens {
-        Some(before) if before.value != limit.value => {
+    match (&request.max_tokens, limit) {
+        (Some(before), Some(limit)) if before.value != limit.value => {
             let problem = "differs from the other limit: 'max_tokens' is an old name of \
                            'max_completion_tokens'; send one of them";
             Err(ConvertError::invalid(limit.field, problem))
         }
-        _ => {
-            request.max_tokens = Some(limit);
+        (_, limit) => {
+            request.max_tokens = limit.or(request.max_tokens.take());
             Ok(())
         }
     }
@@ -406,7 +405,7 @@ mod tests {
             });
         }
         for (json, expected) in [
-            ("[]", "'body' must be a JSON object"),
+            ("[]", "The request body must be an object"),
             ("{}", "'model' is required"),
             (r#"{"model":"m"}"#, "'messages' is required"),
         ] {

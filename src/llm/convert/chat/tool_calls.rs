@@ -182,11 +182,12 @@ impl Call {
             out.push(AnswerEvent::Open { block, kind });
         }
         let Some(block) = self.block else { return };
-        if !self.early.is_empty() {
-            out.push(AnswerEvent::Arguments { block, json: std::mem::take(&mut self.early) });
-        }
+        // Before the arguments: formats that have no place for it in a call write it before the call.
         if let Some(opaque) = self.opaque.take() {
             out.push(AnswerEvent::Opaque { block, opaque });
+        }
+        if !self.early.is_empty() {
+            out.push(AnswerEvent::Arguments { block, json: std::mem::take(&mut self.early) });
         }
     }
 
@@ -334,7 +335,7 @@ mod tests {
                     r#"{"index":0,"id":"a","function":{"name":"f","arguments":"{}"},"extra_content":{"google":{"thought_signature":"s"}}}"#,
                     r#"{"index":1,"id":"b__thought__t","function":{"name":"g","arguments":""}}"#,
                 ],
-                "0:a=f 0{} 0+s 0. 1:b=g 1+t 1.",
+                "0:a=f 0+s 0{} 0. 1:b=g 1+t 1.",
             ),
         ] {
             assert_eq!(taken(&pieces), expected, "{pieces:?}");

@@ -131,8 +131,9 @@ impl<'d> ContentWriter<'d> {
 
 /// Converse takes this kind elsewhere.
 fn unsupported(media: &Media<'_>, place: &str) -> ConvertError {
-    let problem = format!("is not supported {place} by Bedrock's Converse API");
-    ConvertError::unsupported(kind_name(media.kind), problem)
+    let kind = kind_name(media.kind);
+    let problem = format!("hold {kind} {place}, which Bedrock's Converse API does not take");
+    ConvertError::unsupported("messages", problem)
 }
 
 fn write_call(call: &ToolCall<'_>, json: &mut JsonWriter) {

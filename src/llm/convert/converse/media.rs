@@ -1,5 +1,5 @@
 //! Images, documents, audio and video. Converse names formats, not media types, and takes content with the
-//! request or from S3.
+//! request. What is in S3 it would read with the rights of the gateway's account.
 
 use std::borrow::Cow;
 
@@ -80,25 +80,25 @@ pub(super) fn write_media(
     json: &mut JsonWriter,
 ) -> Result<(), ConvertError> {
     let kind = kind_name(media.kind);
-    let (format, source, content) = match &media.source {
+    let (format, content) = match &media.source {
         MediaSource::Inline { mime, data } => {
             let format = formats(media.kind).iter().find(|(known, _)| known == mime);
             let Some((_, format)) = format else {
-                let problem =
-                    format!("of type '{mime}' is not supported by Bedrock's Converse API");
-                return Err(ConvertError::unsupported(kind, problem));
+                let problem = format!(
+                    "hold {kind} of the type '{mime}', which Bedrock's Converse API does not take"
+                );
+                return Err(ConvertError::unsupported("messages", problem));
             };
-            (*format, "bytes", Cow::Borrowed(&**data))
+            (*format, Cow::Borrowed(&**data))
         }
-        MediaSource::Text(text) => ("txt", "bytes", Cow::Owned(STANDARD.encode(&**text))),
-        MediaSource::Url(url) => match format_of(url, media.kind) {
-            Some(format) => (format, "s3Location", Cow::Borrowed(&**url)),
-            None => {
-                let problem = "can't be fetched by Bedrock's Converse API from an address on the \
-                               web; send its content";
-                return Err(ConvertError::unsupported(format!("{kind} URL"), problem));
-            }
-        },
+        MediaSource::Text(text) => ("txt", Cow::Owned(STANDARD.encode(&**text))),
+        MediaSource::Url(_) => {
+            let problem = format!(
+                "hold {kind} by its address, which can't be sent to Bedrock's Converse API; send its \
+                 content"
+            );
+            return Err(ConvertError::unsupported("messages", problem));
+        }
     };
     json.object(|json| {
         json.key(kind).object(|json| {
@@ -106,19 +106,8 @@ pub(super) fn write_media(
             if media.kind == MediaKind::Document {
                 json.key("name").string(&documents.fit(media.name.as_deref()));
             }
-            json.key("source").object(|json| match source {
-                "bytes" => json.key(source).string(&content),
-                _ => json.key(source).object(|json| json.key("uri").string(&content)),
-            });
+            json.key("source").object(|json| json.key("bytes").string(&content));
         });
     });
     Ok(())
-}
-
-/// The format that an object in S3 has by its name; `None` for what is not in S3.
-fn format_of(url: &str, kind: MediaKind) -> Option<&'static str> {
-    let (_, ending) = url.strip_prefix("s3://")?.rsplit_once('.')?;
-    let ending = if ending.eq_ignore_ascii_case("jpg") { "jpeg" } else { ending };
-    let mut formats = formats(kind).iter().map(|(_, format)| *format);
-    formats.find(|format| format.eq_ignore_ascii_case(ending))
 }

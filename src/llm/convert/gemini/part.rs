@@ -16,7 +16,6 @@ pub(super) enum Part<'p> {
     Call { call: &'p ToolCall<'p>, signature: Option<&'p str> },
     Result { result: &'p ToolResult<'p>, name: &'p str, media: Vec<Part<'p>> },
     Inline { mime: &'p str, data: Cow<'p, str> },
-    File { uri: &'p str, mime: Option<&'static str> },
 }
 
 impl<'p> Part<'p> {
@@ -24,7 +23,8 @@ impl<'p> Part<'p> {
         Self::Text { text, is_thought: false, signature: None }
     }
 
-    /// Content that is given with the request, or that Google can fetch itself.
+    /// Content that is given with the request. What Google fetches itself it reads with the rights of the
+    /// gateway's account.
     pub(super) fn media(media: &'p Media<'_>) -> Result<Self, ConvertError> {
         match &media.source {
             MediaSource::Inline { mime, data } => {
@@ -33,13 +33,12 @@ impl<'p> Part<'p> {
             MediaSource::Text(text) => {
                 Ok(Self::Inline { mime: "text/plain", data: Cow::Owned(STANDARD.encode(&**text)) })
             }
-            MediaSource::Url(url) if can_be_fetched(url) => {
-                Ok(Self::File { uri: url, mime: mime_of(url) })
-            }
             MediaSource::Url(_) => {
-                let problem = "can't be fetched by Google's API from an address on the web; send \
-                               its content";
-                Err(ConvertError::unsupported(kind_name(media.kind), problem))
+                let problem = format!(
+                    "hold {} by its address, which can't be sent to Google's API; send its content",
+                    kind_name(media.kind)
+                );
+                Err(ConvertError::unsupported("messages", problem))
             }
         }
     }
@@ -52,10 +51,12 @@ impl<'p> Part<'p> {
         beside: &mut Vec<Part<'p>>,
     ) -> Result<Self, ConvertError> {
         let Some(name) = &result.name else {
-            let problem =
-                "belongs to no call of a tool before it; Google's API needs the tool's name";
-            let field = format!("tool result {}", result.id);
-            return Err(ConvertError::invalid(field, problem));
+            let problem = format!(
+                "hold a result for the tool call '{}', which is not before it; Google's API needs \
+                 the tool's name",
+                result.id
+            );
+            return Err(ConvertError::invalid("messages", problem));
         };
         let mut media = Vec::new();
         for block in &result.content {
@@ -109,12 +110,6 @@ impl<'p> Part<'p> {
                 json.key("mimeType").string(mime);
                 json.key("data").string(data);
             }),
-            Self::File { uri, mime } => json.key("fileData").object(|json| {
-                if let Some(mime) = mime {
-                    json.key("mimeType").string(mime);
-                }
-                json.key("fileUri").string(uri);
-            }),
         });
     }
 }
@@ -137,41 +132,9 @@ fn text_of<'t>(result: &'t ToolResult<'_>) -> Cow<'t, str> {
 
 fn kind_name(kind: MediaKind) -> &'static str {
     match kind {
-        MediaKind::Image => "image URL",
-        MediaKind::Document => "document URL",
-        MediaKind::Audio => "audio URL",
-        MediaKind::Video => "video URL",
+        MediaKind::Image => "an image",
+        MediaKind::Document => "a document",
+        MediaKind::Audio => "audio",
+        MediaKind::Video => "a video",
     }
-}
-
-/// Objects of Cloud Storage, and videos of YouTube (Google, `FileData`).
-fn can_be_fetched(url: &str) -> bool {
-    const YOUTUBE: [&str; 3] =
-        ["https://www.youtube.com/", "https://youtube.com/", "https://youtu.be/"];
-    url.starts_with("gs://") || YOUTUBE.iter().any(|site| url.starts_with(site))
-}
-
-/// The media type that an object's name tells.
-fn mime_of(url: &str) -> Option<&'static str> {
-    const TYPES: [(&str, &str); 17] = [
-        ("jpg", "image/jpeg"),
-        ("jpeg", "image/jpeg"),
-        ("png", "image/png"),
-        ("gif", "image/gif"),
-        ("webp", "image/webp"),
-        ("heic", "image/heic"),
-        ("heif", "image/heif"),
-        ("pdf", "application/pdf"),
-        ("txt", "text/plain"),
-        ("mp3", "audio/mpeg"),
-        ("wav", "audio/wav"),
-        ("flac", "audio/flac"),
-        ("ogg", "audio/ogg"),
-        ("mp4", "video/mp4"),
-        ("mov", "video/quicktime"),
-        ("webm", "video/webm"),
-        ("mpeg", "video/mpeg"),
-    ];
-    let (_, ending) = url.strip_prefix("gs://")?.rsplit_once('.')?;
-    TYPES.iter().find(|(known, _)| ending.eq_ignore_ascii_case(known)).map(|(_, mime)| *mime)
 }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::tool_reader::TOOL_SEARCH;
 use crate::llm::convert::error::ConvertError;
 use crate::llm::convert::fields::{Fields, Path, array, text};
+use crate::llm::convert::media::{read_mime, read_url};
 use crate::llm::convert::opaque::{Family, Opaque, OpaqueKind};
 use crate::llm::convert::request::{
     Block, CacheMark, Media, MediaKind, MediaSource, ReasoningBlock, Role, TextBlock, ToolCall,
@@ -211,9 +212,9 @@ fn read_media<'a>(
     let place = path.key("source");
     let source = fields.object("source", path)?.ok_or_else(|| place.invalid("is required"))?;
     let source = match &*source.required_text("type", &place)? {
-        "url" => MediaSource::Url(source.required_text("url", &place)?),
+        "url" => read_url(source.required_text("url", &place)?, &place.key("url"))?,
         "base64" => MediaSource::Inline {
-            mime: essence(source.required_text("media_type", &place)?),
+            mime: read_mime(source.required_text("media_type", &place)?, &place.key("media_type"))?,
             data: source.required_text("data", &place)?,
         },
         "text" if !is_image => MediaSource::Text(source.required_text("data", &place)?),
@@ -254,14 +255,4 @@ fn read_content_source<'a>(
         document.push_str(&fields.required_text("text", &place)?);
     }
     Ok(Cow::Owned(document))
-}
-
-/// The MIME type in lower case, without parameters.
-fn essence(mime: Cow<'_, str>) -> Cow<'_, str> {
-    let is_plain = !mime.bytes().any(|byte| byte.is_ascii_uppercase() || byte == b';');
-    if is_plain {
-        return mime;
-    }
-    let essence = mime.split(';').next().unwrap_or_default().trim();
-    Cow::Owned(essence.to_ascii_lowercase())
 }

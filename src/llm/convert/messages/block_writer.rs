@@ -178,6 +178,6 @@ fn write_text_source(text: &str, json: &mut JsonWriter) {
 }
 
 fn unsupported(what: &str) -> ConvertError {
-    let problem = format!("holds what Anthropic's API does not take: {what}");
+    let problem = format!("hold what Anthropic's API does not take: {what}");
     ConvertError::unsupported("messages", problem)
 }

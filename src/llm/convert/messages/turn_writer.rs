@@ -6,6 +6,7 @@ use super::claude::Claude;
 use crate::json::writer::JsonWriter;
 use crate::llm::convert::error::{ConvertError, Dropped};
 use crate::llm::convert::request::{Block, Role, SystemPart, TextBlock, Turn};
+use crate::llm::convert::runs::instruction;
 
 /// A message as it is written.
 #[derive(Debug)]
@@ -96,8 +97,7 @@ pub(super) fn write_messages(
                     message.items.iter().try_for_each(|item| match item {
                         Item::Block(block) => write_block(block, message.role, json, dropped),
                         Item::Instruction(text) => {
-                            let marked = format!("<system>{}</system>", text.text);
-                            write_text(&marked, text.cache, json);
+                            write_text(&instruction(&text.text), text.cache, json);
                             Ok(())
                         }
                     })

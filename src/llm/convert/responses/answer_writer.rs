@@ -227,11 +227,8 @@ impl ResponseWriter {
             json.key("model").string(&self.context.model);
             json.key("output").array(|json| self.output.iter().for_each(|item| json.raw(item)));
             write_echo(&self.context.echo, json);
-            match status {
-                Status::Completed | Status::Incomplete(_) => {
-                    json.key("usage").object(|json| self.write_usage(json));
-                }
-                _ => json.key("usage").null(),
+            if matches!(status, Status::Completed | Status::Incomplete(_)) {
+                json.key("usage").object(|json| self.write_usage(json));
             }
         });
     }

@@ -1,10 +1,9 @@
 //! The parts of a message, and of a function's output.
 
-use std::borrow::Cow;
-
 use super::super::error::ConvertError;
 use super::super::fields::{Fields, Path, array, text};
-use super::super::request::{Block, CacheMark, Media, MediaKind, MediaSource, Text, TextBlock};
+use super::super::media::{kind_of, read_audio_format, read_data_url, read_url};
+use super::super::request::{Block, CacheMark, Media, MediaKind, MediaSource, TextBlock};
 use super::only_openai;
 
 const FILE_ID: &str = "names a file in an account at OpenAI; send the content itself";
@@ -76,21 +75,13 @@ fn read_image<'a>(fields: &Fields<'a>, path: &Path<'_>) -> Result<Block<'a>, Con
 fn read_file<'a>(fields: &Fields<'a>, path: &Path<'_>) -> Result<Block<'a>, ConvertError> {
     refuse_file_id(fields, path)?;
     let source = match fields.text("file_url", path)? {
-        Some(url) => MediaSource::Url(url),
+        Some(url) => read_url(url, &path.key("file_url"))?,
         None => {
             let data = fields.required_text("file_data", path)?;
             read_data_url(data, &path.key("file_data"))?
         }
     };
-    let kind = match &source {
-        MediaSource::Inline { mime, .. } => match mime.split('/').next() {
-            Some("image") => MediaKind::Image,
-            Some("audio") => MediaKind::Audio,
-            Some("video") => MediaKind::Video,
-            _ => MediaKind::Document,
-        },
-        _ => MediaKind::Document,
-    };
+    let kind = kind_of(&source);
     let name = fields.text("filename", path)?;
     Ok(Block::Media(Media { kind, source, name, detail: None, cache: cache_mark(fields) }))
 }
@@ -98,11 +89,8 @@ fn read_file<'a>(fields: &Fields<'a>, path: &Path<'_>) -> Result<Block<'a>, Conv
 fn read_audio<'a>(fields: &Fields<'a>, path: &Path<'_>) -> Result<Block<'a>, ConvertError> {
     let place = path.key("input_audio");
     let audio = fields.object("input_audio", path)?.ok_or_else(|| place.invalid("is required"))?;
-    let mime = match &*audio.required_text("format", &place)? {
-        // The registered name of MP3 (RFC 3003).
-        "mp3" => Cow::Borrowed("audio/mpeg"),
-        format => Cow::Owned(format!("audio/{}", format.to_ascii_lowercase())),
-    };
+    let format = audio.required_text("format", &place)?;
+    let mime = read_audio_format(&format, &place.key("format"))?;
     let source = MediaSource::Inline { mime, data: audio.required_text("data", &place)? };
     let kind = MediaKind::Audio;
     Ok(Block::Media(Media { kind, source, name: None, detail: None, cache: cache_mark(fields) }))
@@ -113,40 +101,6 @@ fn refuse_file_id(fields: &Fields<'_>, path: &Path<'_>) -> Result<(), ConvertErr
         Some(_) => Err(path.key("file_id").unsupported(FILE_ID)),
         None => Ok(()),
     }
-}
-
-/// An address, or what a data URL holds.
-fn read_url<'a>(url: Text<'a>, path: &Path<'_>) -> Result<MediaSource<'a>, ConvertError> {
-    let has_scheme = |scheme: &str| {
-        url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
-    };
-    if has_scheme("https:") || has_scheme("http:") {
-        return Ok(MediaSource::Url(url));
-    }
-    read_data_url(url, path)
-}
-
-/// What a data URL holds (RFC 2397): `data:<type>;base64,<data>`, perhaps with parameters.
-fn read_data_url<'a>(url: Text<'a>, path: &Path<'_>) -> Result<MediaSource<'a>, ConvertError> {
-    let problem = "must be a data URL with base64, such as 'data:image/png;base64,...'";
-    let parts = url.split_once(',').and_then(|(head, data)| {
-        let (scheme, kind) = head.split_once(':')?;
-        let (mime, parameters) = kind.split_once(';')?;
-        let is_base64 = parameters
-            .rsplit(';')
-            .next()
-            .is_some_and(|last| last.trim().eq_ignore_ascii_case("base64"));
-        let mime = mime.trim().to_ascii_lowercase();
-        (scheme.trim().eq_ignore_ascii_case("data") && is_base64 && !mime.is_empty())
-            .then_some((mime, data.len()))
-    });
-    let (mime, length) = parts.ok_or_else(|| path.invalid(problem))?;
-    let from = url.len() - length;
-    let data = match url {
-        Cow::Borrowed(url) => Cow::Borrowed(url.get(from..).unwrap_or_default()),
-        Cow::Owned(url) => Cow::Owned(url.get(from..).unwrap_or_default().to_owned()),
-    };
-    Ok(MediaSource::Inline { mime: Cow::Owned(mime), data })
 }
 
 /// OpenAI's marks all have the same lifetime.

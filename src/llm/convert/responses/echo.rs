@@ -4,28 +4,29 @@ use super::super::fields::{Fields, Path, parse_array, parse_text};
 use crate::json::writer::JsonWriter;
 
 /// What an answer says of the request where the caller said nothing, in the order of OpenAI's answers. What
-/// a translated request may not ask for (stored state, truncation) has no other value.
-const DEFAULTS: [(&str, &str); 20] = [
-    ("instructions", "null"),
-    ("max_output_tokens", "null"),
-    ("max_tool_calls", "null"),
-    ("parallel_tool_calls", "true"),
-    ("previous_response_id", "null"),
-    ("prompt_cache_key", "null"),
-    ("prompt_cache_retention", "null"),
-    ("reasoning", r#"{"effort":null,"summary":null}"#),
-    ("safety_identifier", "null"),
-    ("service_tier", r#""default""#),
-    ("store", "false"),
-    ("temperature", "1.0"),
-    ("text", r#"{"format":{"type":"text"},"verbosity":"medium"}"#),
-    ("tool_choice", r#""auto""#),
-    ("tools", "[]"),
-    ("top_logprobs", "0"),
-    ("top_p", "1.0"),
-    ("truncation", r#""disabled""#),
-    ("user", "null"),
-    ("metadata", "{}"),
+/// a translated request may not ask for (stored state, truncation) has no other value. By OpenAI's
+/// description of its API, `user` is not `null`.
+const DEFAULTS: [(&str, Option<&str>); 20] = [
+    ("instructions", Some("null")),
+    ("max_output_tokens", Some("null")),
+    ("max_tool_calls", Some("null")),
+    ("parallel_tool_calls", Some("true")),
+    ("previous_response_id", Some("null")),
+    ("prompt_cache_key", Some("null")),
+    ("prompt_cache_retention", Some("null")),
+    ("reasoning", Some(r#"{"effort":null,"summary":null}"#)),
+    ("safety_identifier", Some("null")),
+    ("service_tier", Some(r#""default""#)),
+    ("store", Some("false")),
+    ("temperature", Some("1.0")),
+    ("text", Some(r#"{"format":{"type":"text"},"verbosity":"medium"}"#)),
+    ("tool_choice", Some(r#""auto""#)),
+    ("tools", Some("[]")),
+    ("top_logprobs", Some("0")),
+    ("top_p", Some("1.0")),
+    ("truncation", Some(r#""disabled""#)),
+    ("user", None),
+    ("metadata", Some("{}")),
 ];
 
 /// Those of the members above that are the caller's.
@@ -68,7 +69,9 @@ pub(in crate::llm::convert) fn echo(json: &str) -> Vec<(&'static str, String)> {
 pub(super) fn write_echo(echo: &[(&'static str, String)], json: &mut JsonWriter) {
     for (key, default) in DEFAULTS {
         let own = echo.iter().find(|(own, _)| *own == key);
-        json.key(key).raw(own.map_or(default, |(_, value)| value));
+        if let Some(value) = own.map(|(_, value)| &**value).or(default) {
+            json.key(key).raw(value);
+        }
     }
 }
 

@@ -106,7 +106,7 @@ impl<'w, 't> ItemWriter<'w, 't> {
                 Block::Media(_) => {
                     let problem =
                         "can't hold images or files of the model's to OpenAI's Responses API";
-                    return Err(ConvertError::unsupported("content", problem));
+                    return Err(ConvertError::unsupported("messages", problem));
                 }
                 Block::ToolResult(_) => {}
             }
@@ -282,7 +282,7 @@ impl<'w, 't> ItemWriter<'w, 't> {
             MediaKind::Audio | MediaKind::Video => {
                 let problem = "can't hold audio or video for this model, which is called through OpenAI's \
                                Responses API";
-                return Err(ConvertError::unsupported("content", problem));
+                return Err(ConvertError::unsupported("messages", problem));
             }
         }
         Ok(json.finish())

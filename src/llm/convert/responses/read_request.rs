@@ -86,7 +86,7 @@ fn read_member<'a>(
                 parallel.map(|may| Named::new("parallel_tool_calls", may));
         }
         "max_output_tokens" => {
-            let most = body.number(key, &root)?;
+            let most = body.limit(key, &root)?;
             request.max_tokens = most.map(|raw| Named::new("max_output_tokens", raw));
         }
         "temperature" => request.temperature = number("temperature", 1.0)?,

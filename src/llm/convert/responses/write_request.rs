@@ -31,6 +31,8 @@ pub(in crate::llm::convert) fn write_request(
 ) -> Result<String, ConvertError> {
     refuse_or_drop(request, dropped)?;
     let instructions = match &request.system[..] {
+        // The provider wants some input.
+        _ if request.turns.is_empty() => None,
         [SystemPart { text, cache, .. }] if cache.is_none() || !target.takes_cache_breakpoints => {
             if cache.is_some() {
                 dropped.drop("cache_control")?;

@@ -126,6 +126,11 @@ fn reasons_have_openais_words() {
             events.push(AnswerEvent::Close { block: 0 });
         }
         events.push(stop(reason, ""));
+        // Nothing is told while an error may still come.
+        assert!(
+            choices(events.clone()).iter().all(|choice| !choice.contains("finish_reason\":\""))
+        );
+        events.push(AnswerEvent::End);
         let expected = format!(r#""delta":{{}},"logprobs":null,"finish_reason":"{expected}""#);
         assert_eq!(choices(events).last(), Some(&expected), "{reason:?}");
     }

@@ -130,7 +130,7 @@ fn deltas_become_blocks() {
             vec![
                 r#"{"extra_content":{"google":{"thought_signature":"s"}},"tool_calls":[{"index":0,"function":{"name":"f","arguments":"{}"}},{"index":1,"function":{"name":"g","arguments":"{}"}}]}"#,
             ],
-            "0:=f 0{} 0+Google:s 0. 1:=g 1{} 1.",
+            "0:=f 0+Google:s 0{} 0. 1:=g 1{} 1.",
         ),
         (
             vec![

@@ -87,7 +87,7 @@ fn sides_alternate_and_empty_texts_go() {
         turn(Role::Assistant, vec![text("d"), Block::Refusal("e".into())]),
     ];
     let expected = json!([
-        {"role": "user", "parts": [{"text": "a"}, {"text": "b"}, {"text": "[System instruction]\nc"}]},
+        {"role": "user", "parts": [{"text": "a"}, {"text": "b"}, {"text": "<system>c</system>"}]},
         {"role": "model", "parts": [{"text": "d"}, {"text": "e"}]},
     ]);
     assert_eq!(contents(turns, MODEL), expected);
@@ -203,7 +203,7 @@ fn results_tell_errors_and_need_a_name() {
     let turns = vec![Turn { role: Role::User, blocks: vec![failed] }];
     let request = Request { turns, ..Request::default() };
     let error = write_request(&request, &target(MODEL), &mut Dropped::new(false)).unwrap_err();
-    assert_eq!(error.field(), "tool result 1");
+    assert_eq!(error.field(), "messages");
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn results_have_media_within_or_beside() {
 }
 
 #[test]
-fn media_are_inline_or_at_google() {
+fn media_are_sent_whole() {
     let document = MediaSource::Text("héllo".into());
     let (kind, name) = (MediaKind::Document, Some("n".into()));
     let document = Block::Media(Media { kind, source: document, name, detail: None, cache: None });
@@ -230,25 +230,20 @@ fn media_are_inline_or_at_google() {
         inline(MediaKind::Audio, "audio/wav"),
         inline(MediaKind::Document, "application/pdf"),
         document,
-        at("gs://bucket/a.b/photo.JPG"),
-        at("gs://bucket/photo"),
-        at("https://www.youtube.com/watch?v=1"),
     ];
     let expected = json!([
         {"inlineData": {"mimeType": "audio/wav", "data": "AAAA"}},
         {"inlineData": {"mimeType": "application/pdf", "data": "AAAA"}},
         {"inlineData": {"mimeType": "text/plain", "data": "aMOpbGxv"}},
-        {"fileData": {"mimeType": "image/jpeg", "fileUri": "gs://bucket/a.b/photo.JPG"}},
-        {"fileData": {"fileUri": "gs://bucket/photo"}},
-        {"fileData": {"fileUri": "https://www.youtube.com/watch?v=1"}},
     ]);
     let written = contents(vec![Turn { role: Role::User, blocks }], MODEL);
     assert_eq!(written[0]["parts"], expected);
-    for url in ["https://example.com/a.png", "http://youtube.com.example/x", "s3://a/b.png"] {
+    for url in ["https://example.com/a.png", "https://www.youtube.com/watch?v=1", "gs://a/b.png"] {
         let turns = vec![Turn { role: Role::User, blocks: vec![at(url)] }];
         let request = Request { turns, ..Request::default() };
-        let error = write_request(&request, &target(MODEL), &mut Dropped::new(false));
-        assert_eq!(error.unwrap_err().field(), "image URL");
+        let error = write_request(&request, &target(MODEL), &mut Dropped::new(false)).unwrap_err();
+        assert_eq!(error.field(), "messages");
+        assert!(error.to_string().contains("an image by its address"), "{error}");
     }
 }
 

@@ -274,7 +274,7 @@ fn results_come_first_and_hold_text_and_media() {
             {"role":"user","content":[{"type":"text","text":"and"},
               {"type":"tool_result","tool_use_id":"b","is_error":true},
               {"type":"tool_result","tool_use_id":"a","content":[{"type":"text","text":"1"},
-                {"type":"image","source":{"type":"url","url":"u"}},
+                {"type":"image","source":{"type":"url","url":"https://u"}},
                 {"type":"search_result","source":"s","title":"t",
                  "content":[{"type":"text","text":"2"},{"type":"text","text":"3"}]},
                 {"type":"tool_reference","tool_name":"h"}]}]}]"#,

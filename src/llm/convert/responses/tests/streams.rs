@@ -429,7 +429,7 @@ fn an_answer_repeats_the_request() {
         "text": {"format": {"type": "text"}, "verbosity": "low"}, "max_output_tokens": 9,
         "reasoning": {"effort": "low", "summary": null}, "tool_choice": "required", "store": false,
         "parallel_tool_calls": true, "truncation": "disabled", "previous_response_id": null,
-        "service_tier": "default", "user": null, "top_logprobs": 0, "max_tool_calls": null,
+        "service_tier": "default", "top_logprobs": 0, "max_tool_calls": null,
         "prompt_cache_key": null, "prompt_cache_retention": null, "safety_identifier": null,
         "tools": [{"type": "function", "name": "f", "description": null, "parameters": {"type": "object"},
             "strict": false}]});

@@ -76,8 +76,12 @@ fn nothing_is_stored_and_reasoning_comes_back_encrypted() {
 fn one_plain_instruction_is_instructions_and_more_keep_their_places() {
     let part = |text: &str| json!({"type": "input_text", "text": text});
     let request = |system| Request { system, ..Request::default() };
-    let (one, _) = written(&request(vec![system(true, "a", None)])).unwrap();
-    assert_eq!((&one["instructions"], &one["input"]), (&json!("a"), &json!([])));
+    let (alone, _) = written(&request(vec![system(true, "a", None)])).unwrap();
+    let expected = json!([{"type": "message", "role": "developer", "content": [part("a")]}]);
+    assert_eq!((alone.get("instructions"), &alone["input"]), (None, &expected));
+    let turns = vec![user(vec![text_block("hi")])];
+    let (one, _) = written(&Request { turns, ..request(vec![system(true, "a", None)]) }).unwrap();
+    assert_eq!((&one["instructions"], one["input"].as_array().unwrap().len()), (&json!("a"), 1));
     let parts = vec![system(false, "a", None), system(false, "b", None), system(true, "c", None)];
     let (more, _) = written(&request(parts)).unwrap();
     let expected = json!([
@@ -97,6 +101,7 @@ fn marks_are_left_out_where_the_model_has_none() {
     let target = Target { takes_cache_breakpoints: false, ..TARGET };
     let request = Request {
         system: vec![system(false, "a", Some(CacheMark::FiveMinutes))],
+        turns: vec![user(vec![text_block("hi")])],
         ..Request::default()
     };
     let mut dropped = Dropped::new(false);

@@ -8,7 +8,7 @@ use super::super::conversion::StreamConverter;
 use super::recordings::recordings;
 use super::{CALLERS, conversion, stream};
 use crate::llm::answer::BinaryEvents;
-use crate::llm::event_stream::message;
+use crate::llm::event_stream::event_message;
 use crate::llm::format::Format;
 
 /// The recorded streams of Anthropic's, with the data of their events.
@@ -25,7 +25,7 @@ fn streams() -> impl Iterator<Item = (Vec<u8>, Vec<String>)> {
 /// The event as Bedrock's `InvokeModelWithResponseStream` sends it.
 fn wrapped(data: &str) -> Vec<u8> {
     let payload = json!({"bytes": STANDARD.encode(data), "p": "abcdefgh"});
-    message("event", "chunk", &payload.to_string())
+    event_message("chunk", payload.to_string().as_bytes())
 }
 
 fn in_messages(caller: Format) -> super::Conversion {

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::{ALL, name};
-use crate::llm::event_stream::message;
+use crate::llm::event_stream::event_message;
 use crate::llm::format::Format;
 
 /// A recorded answer.
@@ -81,7 +81,7 @@ fn chunks(format: Format, text: &str) -> Vec<(bool, Vec<u8>)> {
         if format == Format::Converse {
             let line: Value = serde_json::from_str(line).unwrap();
             let (name, data) = line.as_object().unwrap().iter().next().unwrap();
-            stream.extend(message("event", name, &data.to_string()));
+            stream.extend(event_message(name, data.to_string().as_bytes()));
         } else {
             stream.extend(format!("data: {line}\n\n").bytes());
         }

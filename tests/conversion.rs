@@ -39,6 +39,8 @@ pub(crate) fn cases() -> Vec<Case> {
         placeholders_are_restored_in_converted_answers,
         caps_count_the_providers_usage,
         a_silent_provider_is_covered_by_pings,
+        thoughts_of_another_family_do_not_reach_a_provider,
+        conversions_are_counted,
     ]
 }
 
@@ -650,4 +652,43 @@ async fn a_silent_provider_is_covered_by_pings(database: Database) {
     pause.release();
     let rest = rest_of(&mut connection).await;
     assert!(rest.contains("message_stop"), "{rest}");
+}
+
+async fn thoughts_of_another_family_do_not_reach_a_provider(database: Database) {
+    let (_app, team) = start(&database).await;
+    let foreign = "tollgate.1.google.signature..c2ln";
+    let thought = json!({"type": "thinking", "thinking": "Hm.", "signature": foreign});
+    let own = json!({"type": "thinking", "thinking": "Aha.", "signature": "own"});
+    let text = json!({"type": "text", "text": "Morning."});
+    let history = json!([
+        {"role": "user", "content": "Good morning?"},
+        {"role": "assistant", "content": [thought, text]},
+        {"role": "user", "content": "And now?"},
+        {"role": "assistant", "content": [own, text]},
+        {"role": "user", "content": "And then?"},
+    ]);
+    for path in ["/v1/messages", "/anthropic/v1/messages"] {
+        let model = if path.starts_with("/v1") { SONNET } else { "claude-sonnet-4-5" };
+        team.upstream.push(Script::json(200, &claude("Noon.")));
+        let body = json!({"model": model, "max_tokens": 100, "messages": history});
+        team.caller().post_json(path, &body).await.expect(200);
+        let sent = team.upstream.last_request().json();
+        let mut expected = history.clone();
+        expected[1]["content"] = json!([text]);
+        assert_eq!(sent["messages"], expected, "{path}");
+    }
+}
+
+async fn conversions_are_counted(database: Database) {
+    let (app, team) = start(&database).await;
+    team.upstream.push(Script::json(200, &claude("Morning.")));
+    team.caller().send(chat(SONNET, json!({}))).await.expect(200);
+    team.caller().send(chat(SONNET, json!({"n": 2}))).await.expect(400);
+    let metrics = app.platform().get("/metrics").await.expect(200).text();
+    for result in ["converted", "refused"] {
+        let line = format!(
+            "tollgate_conversions_total{{from=\"chat_completions\",to=\"messages\",result=\"{result}\"}} 1"
+        );
+        assert!(metrics.contains(&line), "{metrics}");
+    }
 }

@@ -86,6 +86,8 @@ pub async fn conversions(
         } else {
             job.run()
         };
+        let result = if converted.is_ok() { "converted" } else { "refused" };
+        context.request.metrics().conversion(from.label(), to.label(), result);
         if let Ok(converted) = &converted
             && let Some(share) = share
             && !share.grow(converted.body.json.text().len())

@@ -18,6 +18,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
+use super::metric_labels::{
+    ChainLabels, ConversionLabels, GuardLabels, HttpLabels, KindLabel, OperationLabel,
+    OutcomeLabel, ProxyLabels, ReasonLabel, ResultLabel, VerdictLabel,
+};
 use super::process::ProcessCollector;
 use super::series::{BoundedCounters, ConfigurationLabel, WordCounters, is_within_bound};
 use super::watched::{Read, WatchedMetric};
@@ -41,50 +45,6 @@ const BUCKETS: [f64; 18] = [
     120.0, 300.0, 600.0,
 ];
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct HttpLabels {
-    plane: &'static str,
-    route: String,
-    status: u16,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ChainLabels {
-    configuration_id: ConfigurationLabel,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct GuardLabels {
-    category: &'static str,
-    action: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ProxyLabels {
-    operation: &'static str,
-    status: u16,
-    configuration_id: ConfigurationLabel,
-}
-
-macro_rules! label_sets {
-    ($($name:ident { $label:ident })+) => {$(
-        #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-        struct $name {
-            $label: &'static str,
-        }
-    )+};
-}
-
-label_sets! {
-    OperationLabel { operation }
-    ReasonLabel { reason }
-    ResultLabel { result }
-    KindLabel { kind }
-    VerdictLabel { verdict }
-    OutcomeLabel { outcome }
-}
-
 type Histograms = Family<OperationLabel, Histogram>;
 
 struct Inner {
@@ -102,6 +62,7 @@ struct Inner {
     upstream_retries: Counter,
     chain_attempts: Family<ChainLabels, Counter>,
     fallbacks: Family<ReasonLabel, Counter>,
+    conversions: Family<ConversionLabels, Counter>,
     directory_lookups: WordCounters<ResultLabel>,
     model_listings: WordCounters<ResultLabel>,
     key_verifications: WordCounters<ResultLabel>,
@@ -190,6 +151,11 @@ impl Metrics {
                 r,
                 "fallbacks",
                 "Requests that were sent to the next target of their chain, by the reason",
+            ),
+            conversions: register(
+                &mut registry,
+                "conversions",
+                "Requests that were put into the format of a target, by the two formats and the result",
             ),
             directory_lookups: WordCounters::new(
                 register(r, "directory_lookups", "Lookups of keys and configurations, by result"),
@@ -292,6 +258,12 @@ impl Metrics {
     /// Counts a request that is sent to the next target of its chain, by a reason of a fixed set.
     pub fn fallback(&self, reason: &'static str) {
         self.inner.fallbacks.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// Counts a request that was to be put into another format: `converted`, `refused`.
+    pub fn conversion(&self, from: &'static str, to: &'static str, result: &'static str) {
+        let labels = ConversionLabels { from, to, result };
+        self.inner.conversions.get_or_create(&labels).inc();
     }
 
     /// Records the time from a request's arrival to the head of its answer.

@@ -4,6 +4,7 @@
 
 mod json_lines;
 pub mod logs;
+mod metric_labels;
 pub mod metrics;
 mod process;
 pub mod readiness;

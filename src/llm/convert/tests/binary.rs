@@ -8,7 +8,7 @@ use super::super::conversion::StreamConverter;
 use super::recordings::recordings;
 use super::{CALLERS, conversion, stream};
 use crate::llm::answer::BinaryEvents;
-use crate::llm::event_stream::event_message;
+use crate::llm::event_stream::{event_message, exception_message};
 use crate::llm::format::Format;
 
 /// The recorded streams of Anthropic's, with the data of their events.
@@ -87,7 +87,7 @@ fn damage_and_cuts_end_with_an_error() {
 #[test]
 fn an_exception_ends_the_answer() {
     let (_, data) = streams().next().unwrap();
-    let exception = message("exception", "throttlingException", r#"{"message":"Too fast."}"#);
+    let exception = exception_message("throttlingException", r#"{"message":"Too fast."}"#);
     for caller in CALLERS {
         let body = [wrapped(&data[0]), wrapped(&data[1]), exception.clone()].concat();
         let mut converter = StreamConverter::new(in_messages(caller), true);

@@ -153,7 +153,7 @@ impl Metrics {
                 "Requests that were sent to the next target of their chain, by the reason",
             ),
             conversions: register(
-                &mut registry,
+                r,
                 "conversions",
                 "Requests that were put into the format of a target, by the two formats and the result",
             ),

@@ -115,7 +115,9 @@ async fn a_stored_secret_is_the_whole_setup(database: Database) {
     let row = last_row(&app, 1).await;
     assert_eq!((row.cost, row.configuration.as_str()), (Some(156_000), "openai"), "{row:?}");
     assert_eq!((row.outcome.as_str(), row.usage_source.as_str()), ("completed", "provider"));
-    let lines = team.settled("openai", 1).await;
+    // Other cases call the provider, too.
+    let request_id = answered.header("x-request-id").unwrap();
+    let lines = team.settled_with(&format!("request_id={request_id}"), 1).await;
     lines[0].says(&[("configuration", "openai"), ("operation", "chat_completions")]);
 
     let usage = openai::Usage { prompt: 12, completion: 2, cached: 0, reasoning: 0 };

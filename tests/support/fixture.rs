@@ -119,10 +119,14 @@ impl Fixture {
 
     /// Waits until `count` requests to a configuration have been settled, and returns their log lines.
     pub(crate) async fn settled(&self, configuration_id: &str, count: usize) -> Vec<Settled> {
-        let field = format!("configuration_id={configuration_id}");
+        self.settled_with(&format!("configuration_id={configuration_id}"), count).await
+    }
+
+    /// The same for requests whose line has this field.
+    pub(crate) async fn settled_with(&self, field: &str, count: usize) -> Vec<Settled> {
         let mut lines = Vec::new();
         eventually(&format!("{count} requests are settled"), async || {
-            lines = logs::lines_with(&field);
+            lines = logs::lines_with(field);
             lines.retain(|line| line.contains("proxy request"));
             lines.len() >= count
         })

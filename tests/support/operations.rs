@@ -77,7 +77,11 @@ impl ExampleCall {
     pub(crate) fn names_something(&self) -> bool {
         // A provider is everybody's, and a secret that is stored may be new.
         let is_new = |name: &str| name == "name" && self.status == 201;
-        self.parameters.iter().any(|(name, _)| *name != "provider" && !is_new(name))
+        let has_parameter =
+            self.parameters.iter().any(|(name, _)| *name != "provider" && !is_new(name));
+        // A model of a configuration.
+        let model = self.body.as_ref().and_then(|body| body["model"].as_str());
+        has_parameter || model.is_some_and(|model| model.starts_with("custom/"))
     }
 
     pub(crate) fn request(&self, operation: &Operation) -> Request {

@@ -75,7 +75,7 @@ fn failure(message: &str) -> Failure {
 }
 
 /// The failure of an answer that ended before its end.
-pub fn cut_short() -> Failure {
+pub(super) fn cut_short() -> Failure {
     failure("the provider's answer broke off before its end")
 }
 
@@ -100,7 +100,7 @@ enum State {
 enum Input {
     Stream {
         frames: FrameReader,
-        reader: Reader,
+        reader: Box<Reader>,
     },
     /// An answer that is whole, as far as it is there.
     Whole(Vec<u8>, Box<Conversion>),
@@ -125,7 +125,7 @@ impl StreamConverter {
             }
             true => Input::Stream {
                 frames: FrameReader::new(conversion.binary),
-                reader: Reader::new(conversion.from),
+                reader: Box::new(Reader::new(conversion.from)),
             },
         };
         Self { input, refiner, output, events: Vec::new(), state: State::Open }

@@ -170,6 +170,17 @@ mod tests {
     }
 
     #[test]
+    fn of_several_reasons_the_last_one_waits() {
+        let close = |block| AnswerEvent::Close { block };
+        let early = Stop { reason: StopReason::End, native: "stop".to_owned(), sequence: None };
+        let early = AnswerEvent::Stop(early);
+        let mut events = vec![open(0)];
+        events.extend(std::iter::repeat_n(early, 9));
+        events.extend([stop(), AnswerEvent::End, AnswerEvent::End, close(0)]);
+        assert_eq!(pushed(events), [open(0), close(0), stop(), AnswerEvent::End]);
+    }
+
+    #[test]
     fn what_is_held_back_is_bounded() {
         let piece = "x".repeat(64 * 1024);
         let mut events = vec![open(0), open(1)];

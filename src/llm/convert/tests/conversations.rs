@@ -186,7 +186,7 @@ fn what_was_sent_begins_what_is_sent_next() {
                 read_back::conversation(target, &sent).clone()
             };
             let whole = sent(&items);
-            for end in &ends {
+            for end in ends.iter().step_by(5) {
                 let begun = sent(&items[..*end]);
                 let is_same = whole.get(..begun.len()) == Some(&begun[..]);
                 // What the user says after results of tools may go into the message that holds them.

@@ -15,9 +15,9 @@ fn pairs() -> impl Iterator<Item = (Recording, Format)> {
     })
 }
 
-/// Places in a body: some forty, all of a short one.
+/// Places in a body: some twenty, all of a short one.
 fn places(body: &[u8]) -> impl Iterator<Item = usize> {
-    (0..body.len()).step_by((body.len() / 41).max(1))
+    (0..body.len()).step_by((body.len() / 23).max(1))
 }
 
 #[test]
@@ -27,7 +27,7 @@ fn splits_change_nothing() {
             stream(conversion(recording.format, caller), recording.is_stream, chunks)
         };
         let whole = written(&mut [&recording.body[..]].into_iter());
-        for size in [1, 2, 7, 1000] {
+        for size in [1, 7, 1000] {
             let split = written(&mut recording.body.chunks(size));
             assert_eq!(split, whole, "{} in pieces of {size}", recording.name);
         }

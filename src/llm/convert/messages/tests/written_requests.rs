@@ -303,7 +303,7 @@ fn media_are_written() {
 /// Turn n is a prefix of turn n + 1, so that the provider's cache is hit.
 #[test]
 fn a_longer_conversation_begins_with_the_shorter_one() {
-    let turns = vec![
+    let turns = [
         turn(Role::User, vec![text("a")]),
         turn(Role::System, vec![text("s")]),
         turn(Role::Assistant, vec![text("b"), call("1"), call("2")]),

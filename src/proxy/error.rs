@@ -125,7 +125,10 @@ impl ProxyError {
     pub fn param(&self) -> Option<&str> {
         match self {
             Self::Body(error) => error.param(),
-            Self::NotConvertible { error, .. } => Some(error.field()),
+            // The body as a whole is no field.
+            Self::NotConvertible { error, .. } => {
+                Some(error.field()).filter(|field| !field.is_empty())
+            }
             Self::ModelOverride { field } => Some(field),
             Self::SharedAccountState { field } => Some(field),
             Self::ModelMissing

@@ -421,6 +421,11 @@ async fn what_is_left_out_is_named(database: Database) {
     let strict = chat(SONNET, json!({"seed": 1})).header("x-tollgate-strict", "true");
     let error = is_error(&team.caller().send(strict).await, 400, "unsupported_parameter");
     assert_eq!(error["param"], "seed");
+    // So it is for all callers of a configuration that says so.
+    let own = json!({"provider": "anthropic_compatible", "strict_conversion": true});
+    team.configure("strict", own).await;
+    let asked = chat("custom/strict", json!({"seed": 1}));
+    is_error(&team.caller().send(asked).await, 400, "unsupported_parameter");
     team.upstream.push(Script::json(200, &claude("Morning.")));
     let answer = team.caller().send(chat(SONNET, json!({"n": 1}))).await.expect(200);
     assert_eq!(answer.header("x-tollgate-dropped"), None);

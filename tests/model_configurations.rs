@@ -44,7 +44,7 @@ async fn omitted_fields_have_defaults(database: Database) {
         "description": null, "api_key_name": null, "auth": "bearer", "extra_headers": {},
         "forward_headers": [], "default_parameters": {}, "stream_usage": "inject", "timeouts": {},
         "max_concurrent_requests": null, "enabled": true,
-        "price": null, "context_window": null, "max_output_tokens": null, "oauth": null,
+        "price": null, "context_window": null, "max_output_tokens": null, "oauth": null, "strict_conversion": false,
     });
     assert_eq!(made, expected);
 }
@@ -223,6 +223,7 @@ async fn an_editor_cannot_change_where_requests_go(database: Database) {
     let rest = json!({
         "name": "tuned", "description": "By an editor", "model": "n", "enabled": false,
         "default_parameters": {"seed": 1}, "stream_usage": "leave", "timeouts": {"idle_ms": 9},
+        "strict_conversion": true,
         "max_concurrent_requests": 3, "base_url": team.upstream.base_url(), "auth": "BEARER",
     });
     let after = editor.patch(&path, &rest).await.expect(200).json();

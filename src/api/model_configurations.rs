@@ -98,6 +98,9 @@ pub(super) struct ModelConfigurationFields {
     /// Whether the gateway asks streams for their usage.
     #[serde(default)]
     pub(super) stream_usage: StreamUsage,
+    /// Whether a request that has to be converted for the upstream is refused if that leaves fields out.
+    #[serde(default)]
+    pub(super) strict_conversion: bool,
     /// Timeouts in place of the gateway's.
     #[serde(default)]
     pub(super) timeouts: Timeouts,
@@ -186,6 +189,7 @@ impl ModelConfiguration {
                 model: row.model.0,
                 api_key_name: row.api_key_name,
                 oauth: row.oauth.map(read).transpose()?,
+                strict_conversion: row.strict_conversion,
                 enabled: row.enabled,
                 price: row.price.map(read).transpose()?,
                 context_window: row.context_window.and_then(|max| u64::try_from(max).ok()),

@@ -55,6 +55,8 @@ pub struct ModelConfigurationRow {
     pub max_output_tokens: Option<i64>,
     /// An [`OauthClient`](crate::domain::oauth::OauthClient) object.
     pub oauth: Option<Value>,
+    /// No field may be left out of a request that is converted.
+    pub strict_conversion: bool,
 }
 
 /// The columns that an update sets.
@@ -86,6 +88,7 @@ pub struct ModelConfigurationChanges {
     pub context_window: Option<i64>,
     pub max_output_tokens: Option<i64>,
     pub oauth: Option<Value>,
+    pub strict_conversion: bool,
 }
 
 #[derive(Insertable)]

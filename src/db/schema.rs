@@ -130,6 +130,7 @@ table! {
         context_window -> Nullable<BigInt>,
         max_output_tokens -> Nullable<BigInt>,
         oauth -> Nullable<Json>,
+        strict_conversion -> Bool,
     }
 }
 

@@ -58,6 +58,8 @@ pub struct UpstreamEntry {
     /// Parameters that are added to bodies which lack them, each with its value as JSON.
     pub default_parameters: Vec<(String, String)>,
     pub stream_usage: StreamUsage,
+    /// No field may be left out of a request that is converted for it.
+    pub strict_conversion: bool,
     pub timeouts: Timeouts,
     /// For each replica.
     pub max_concurrent_requests: Option<u32>,
@@ -435,6 +437,7 @@ fn parse(row: &ModelConfigurationRow) -> Result<UpstreamEntry, DbError> {
         model: None,
         forward_headers,
         default_parameters,
+        strict_conversion: row.strict_conversion,
         stream_usage: if row.stream_usage == StreamUsage::Leave.as_str() {
             StreamUsage::Leave
         } else {

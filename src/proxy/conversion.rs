@@ -162,7 +162,10 @@ impl Job {
             takes_call_ids: upstream.provider == Provider::Gemini,
             takes_reasoning: takes_reasoning(&upstream.provider_name),
             takes_cache_breakpoints: takes_cache_breakpoints(&upstream.provider_name, &model.name),
-            options: RequestOptions { ids, is_strict: is_strict(headers) },
+            options: RequestOptions {
+                ids,
+                is_strict: is_strict(headers) || upstream.strict_conversion,
+            },
             context: AnswerContext {
                 model: asked.unwrap_or_else(|| model.name.clone()),
                 created: u64::try_from(plane.clock.now().timestamp()).unwrap_or(0),

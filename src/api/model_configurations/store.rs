@@ -158,6 +158,7 @@ pub(super) fn changes(
         context_window: fields.context_window.and_then(|max| i64::try_from(max).ok()),
         max_output_tokens: fields.max_output_tokens.and_then(|max| i64::try_from(max).ok()),
         oauth: fields.oauth.as_ref().map(as_json).transpose()?,
+        strict_conversion: fields.strict_conversion,
     })
 }
 
@@ -193,5 +194,6 @@ pub(super) fn new_row(
         context_window: all.context_window,
         max_output_tokens: all.max_output_tokens,
         oauth: all.oauth,
+        strict_conversion: all.strict_conversion,
     })
 }

@@ -137,6 +137,7 @@ pub(in crate::directory) async fn load_provider(
         forward_headers: Vec::new(),
         default_parameters: Vec::new(),
         stream_usage: StreamUsage::Inject,
+        strict_conversion: false,
         timeouts: Timeouts::default(),
         max_concurrent_requests: None,
         provider_name: built_in.provider_name.clone(),

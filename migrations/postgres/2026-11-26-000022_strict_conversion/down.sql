@@ -1,0 +1,1 @@
+ALTER TABLE model_configurations DROP COLUMN strict_conversion;

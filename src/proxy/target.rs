@@ -86,10 +86,10 @@ pub fn targets<'r>(
             Ok(Some(Converted { body, operation, conversion, dropped })) => {
                 let asked = (operation, headers);
                 Target::new(plane, asked, candidate, candidates, Some(body)).map(|target| Target {
-                    conversion: Some(Arc::clone(conversion)),
                     dropped: dropped.as_ref(),
                     // A converter leaves out what the caller did not ask for.
-                    withhold_usage: false,
+                    withhold_usage: target.withhold_usage && conversion.is_none(),
+                    conversion: conversion.clone().or(target.conversion),
                     ..target
                 })
             }

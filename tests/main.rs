@@ -34,6 +34,7 @@ cfg_if! {
     if #[cfg(all())] {
         mod accounting;
         mod admin_port;
+        mod agent_loops;
         mod answer_scanning;
         mod answered_model;
         mod api_errors;

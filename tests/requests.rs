@@ -197,6 +197,7 @@ async fn a_request_has_all_its_attempts(database: Database) {
             "cost_kind": "metered",
             "price_version": null,
             "first_byte_ms": 12,
+            "list_cost_usd": null,
             "duration_ms": 34,
             "policies": {"matched": [POLICY], "violated": []},
             "metadata": {"customer": "a \"b\""},

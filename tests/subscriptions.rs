@@ -198,6 +198,7 @@ async fn a_cap_may_count_them_at_their_list_price(database: Database) {
     let refused = ask().await;
     assert_eq!((refused.status, code(&refused).as_str()), (402, "spend_cap_exceeded"));
     assert!(refused.text().contains("with them"), "{}", refused.text());
+    policies::has_spent(&admin, &cap, 9_000_000).await;
     // A cap that begins to count them knows what was spent before.
     let path = format!("{}/{}", policies::POLICIES, other["id"].as_str().unwrap());
     let more =

@@ -374,7 +374,7 @@ async fn invalid_queries_name_the_parameter(database: Database) {
     };
     let sql = format!(
         "{numbers} INSERT INTO usage_rollups SELECT '{}', 'day', '', {day}, '', 'w', '', 'k', 'c', \
-         'm' || n, 1, 1, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0 FROM n",
+         'm' || n, 1, 1, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0 FROM n",
         tenants.home.organization_id
     );
     execute(&database, &sql).await;

@@ -5,6 +5,7 @@ use actix_web::http::header::{HeaderMap, HeaderName};
 
 use crate::domain::provider::{Provider, UpstreamApi};
 use crate::json::writer::JsonWriter;
+use crate::llm::convert::ChatReasoning;
 use crate::llm::format::Format;
 
 /// The format in which this model of a provider is asked for what a caller asks for in `asked`, which is
@@ -52,10 +53,16 @@ fn of_openai(asked: Format) -> Format {
     }
 }
 
-/// Whether a provider of chats wants the reasoning of earlier turns back (DeepSeek, "Thinking mode"; Moonshot,
-/// "Use the thinking model"; OpenRouter, "Preserving reasoning"). `provider_name` is the catalogue's.
-pub fn takes_reasoning(provider_name: &str) -> bool {
-    matches!(provider_name, "deepseek" | "moonshot" | "openrouter")
+/// Which reasoning of earlier turns a provider of chats wants back (DeepSeek, "Thinking mode"; Moonshot, "Use
+/// the thinking model"; OpenRouter, "Preserving reasoning"). OpenAI's schema has none, and Groq and Mistral
+/// answer 400 and 422 to members that they do not know. `provider_name` is the catalogue's.
+pub fn chat_reasoning(provider_name: &str) -> ChatReasoning {
+    match provider_name {
+        "openai" | "azure" | "groq" | "mistral" => ChatReasoning::None,
+        "deepseek" | "moonshot" => ChatReasoning::Text,
+        "openrouter" => ChatReasoning::Details,
+        _ => ChatReasoning::Unknown,
+    }
 }
 
 /// Whether a model takes marks in its prompt up to which the provider caches it: OpenAI's from GPT 5.6 on

@@ -10,7 +10,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use smallvec::SmallVec;
 
 use super::DataPlane;
-use super::candidates::{Candidate, Candidates};
+use super::candidates::{Candidate, Candidates, FormatChoice};
 use super::context::RequestContext;
 use super::error::ProxyError;
 use super::guard::GuardedBody;
@@ -21,12 +21,13 @@ use crate::directory::upstream_entry::UpstreamEntry;
 use crate::domain::provider::{Provider, UpstreamApi};
 use crate::llm::convert::conversion::Conversion;
 use crate::llm::convert::{
-    AnswerContext, ConvertedRequest, IdRule, RequestOptions, Target, convert_request, foreign,
+    AnswerContext, ChatReasoning, ConvertedRequest, IdRule, OwnRules, RequestOptions, Target,
+    convert_request, may_hold_foreign, without_foreign,
 };
 use crate::llm::format::{Format, Operation};
 use crate::llm::gemini::GeminiMethod;
 use crate::llm::limits::BodyFacts;
-use crate::providers::native::{takes_cache_breakpoints, takes_reasoning};
+use crate::providers::native::{chat_reasoning, takes_cache_breakpoints};
 
 /// The caller wants an error for a field that would be left out.
 const STRICT: HeaderName = HeaderName::from_static("x-tollgate-strict");
@@ -44,18 +45,18 @@ const PLAIN_MAX_TOKENS: u64 = 21_333;
 /// The most bytes in the header that names the fields that were left out.
 const MAX_DROPPED: usize = 1024;
 
-/// A request in the format of its target.
+/// A request as its target takes it.
 pub struct Converted {
     pub body: CallerBody,
     /// What is asked, in that format.
     pub operation: Operation,
-    /// How the answer becomes the caller's; none where it is.
+    /// None where the caller's format is the target's, and only what other models left was taken out.
     pub conversion: Option<Arc<Conversion>>,
     /// The caller's fields that were left out, for a header.
     pub dropped: Option<HeaderValue>,
 }
 
-/// One for each candidate: nothing where the caller's body is the target's, an error where it can't be
+/// One for each candidate: nothing where the caller's body is the target's as it is, an error where it can't be
 /// converted.
 pub type Conversions = SmallVec<[Result<Option<Converted>, ProxyError>; 1]>;
 
@@ -76,40 +77,36 @@ pub async fn conversions(
             all.push(Ok(None));
             continue;
         };
-        if from == to {
-            all.push(Ok(without_foreign(from, operation, body)));
+        let is_native = from == to;
+        // Below a provider's name, members of chats are the caller's own affair.
+        let is_untouched = candidates.formats == FormatChoice::Callers && to == Format::Chat;
+        if is_native
+            && (is_untouched
+                || !may_hold_foreign(body.json.text(), to, own_rules(&candidate.upstream, to)))
+        {
+            all.push(Ok(None));
             continue;
         }
         let job = Job::new(plane, (from, to), candidate, headers, body, context);
+        let run = move || if is_native { job.run_native() } else { job.run().map(Some) };
         let converted = if body.json.text().len() > MAX_INLINE {
-            block(move || job.run()).await.map_err(|_| ProxyError::Internal)?
+            block(run).await.map_err(|_| ProxyError::Internal)?
         } else {
-            job.run()
+            run()
         };
-        let result = if converted.is_ok() { "converted" } else { "refused" };
-        context.request.metrics().conversion(from.label(), to.label(), result);
-        if let Ok(converted) = &converted
+        if !is_native {
+            let result = if converted.is_ok() { "converted" } else { "refused" };
+            context.request.metrics().conversion(from.label(), to.label(), result);
+        }
+        if let Ok(Some(converted)) = &converted
             && let Some(share) = share
             && !share.grow(converted.body.json.text().len())
         {
             return Err(ProxyError::Overloaded);
         }
-        all.push(converted.map(Some));
+        all.push(converted);
     }
     Ok(all)
-}
-
-/// The body without what models of other families made in this conversation; none if it has nothing of
-/// that.
-fn without_foreign(format: Format, operation: &Operation, body: &CallerBody) -> Option<Converted> {
-    let member = foreign::member(format)?;
-    let conversation = foreign::without_foreign(format, body.json.get(member)?)?;
-    let mut edits = body.json.edit();
-    edits.set(member, conversation);
-    let text = edits.to_pieces().to_bytes();
-    let (json, facts) = BodyFacts::parse_in(format, text).ok()?;
-    let operation = operation.clone();
-    Some(Converted { body: CallerBody { json, facts }, operation, conversion: None, dropped: None })
 }
 
 /// One conversion, which may be done on another thread.
@@ -121,7 +118,7 @@ struct Job {
     model: String,
     default_max_tokens: u64,
     takes_call_ids: bool,
-    takes_reasoning: bool,
+    reasoning: ChatReasoning,
     takes_cache_breakpoints: bool,
     options: RequestOptions,
     context: AnswerContext,
@@ -140,12 +137,7 @@ impl Job {
     ) -> Self {
         let Candidate { upstream, model } = candidate;
         let record = context.request.record();
-        let ids =
-            if upstream.provider_name == Provider::Mistral.catalogue_name() && to == Format::Chat {
-                IdRule::MISTRAL
-            } else {
-                IdRule::of(to)
-            };
+        let own = own_rules(upstream, to);
         let is_stream = body.json.get("stream") == Some("true");
         let longest = if is_stream { u64::MAX } else { PLAIN_MAX_TOKENS };
         let known = model.max_output_tokens.map(|most| most.min(longest));
@@ -160,10 +152,10 @@ impl Job {
                 .or(known)
                 .unwrap_or(USUAL_MAX_TOKENS),
             takes_call_ids: upstream.provider == Provider::Gemini,
-            takes_reasoning: takes_reasoning(&upstream.provider_name),
+            reasoning: own.reasoning,
             takes_cache_breakpoints: takes_cache_breakpoints(&upstream.provider_name, &model.name),
             options: RequestOptions {
-                ids,
+                ids: own.ids,
                 is_strict: is_strict(headers) || upstream.strict_conversion,
             },
             context: AnswerContext {
@@ -178,6 +170,21 @@ impl Job {
         }
     }
 
+    /// Takes what other models left out of a body that stays in the caller's format. Nothing if there is
+    /// nothing of the kind.
+    fn run_native(self) -> Result<Option<Converted>, ProxyError> {
+        let text = std::str::from_utf8(&self.text).map_err(|_| ProxyError::Internal)?;
+        let rules = OwnRules { reasoning: self.reasoning, ids: self.options.ids };
+        let Some(own) = without_foreign(text, self.to, rules) else { return Ok(None) };
+        let (json, facts) = BodyFacts::parse_in(self.to, own.into()).map_err(ProxyError::Body)?;
+        Ok(Some(Converted {
+            body: CallerBody { json, facts },
+            operation: Operation::Generate(self.to),
+            conversion: None,
+            dropped: None,
+        }))
+    }
+
     fn run(self) -> Result<Converted, ProxyError> {
         let Self { from, to, model, is_stream, api, mut context, .. } = self;
         // A body is UTF-8 once it is read as JSON.
@@ -186,7 +193,7 @@ impl Job {
             model: &model,
             default_max_tokens: self.default_max_tokens,
             takes_call_ids: self.takes_call_ids,
-            takes_reasoning: self.takes_reasoning,
+            reasoning: self.reasoning,
             takes_cache_breakpoints: self.takes_cache_breakpoints,
         };
         let converted = convert_request(text, from, to, &target, self.options);
@@ -210,11 +217,18 @@ impl Job {
         };
         let (json, facts) = BodyFacts::parse_in(to, json.into()).map_err(ProxyError::Body)?;
         let binary = operation.at(api, encoded, is_stream).binary_events();
-        let conversion = Arc::new(Conversion { from: to, to: from, binary, names, context });
+        let conversion = Some(Arc::new(Conversion { from: to, to: from, binary, names, context }));
         let body = CallerBody { json, facts };
-        let (conversion, dropped) = (Some(conversion), dropped_header(&dropped));
+        let dropped = dropped_header(&dropped);
         Ok(Converted { body, operation, conversion, dropped })
     }
+}
+
+/// What the target takes of what other models left in a conversation.
+fn own_rules(upstream: &UpstreamEntry, to: Format) -> OwnRules {
+    let is_mistral = upstream.provider_name == Provider::Mistral.catalogue_name();
+    let ids = if is_mistral && to == Format::Chat { IdRule::MISTRAL } else { IdRule::of(to) };
+    OwnRules { reasoning: chat_reasoning(&upstream.provider_name), ids }
 }
 
 fn is_strict(headers: &HeaderMap) -> bool {

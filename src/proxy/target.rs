@@ -85,12 +85,11 @@ pub fn targets<'r>(
             Ok(None) => Target::new(plane, (operation, headers), candidate, candidates, body.get()),
             Ok(Some(Converted { body, operation, conversion, dropped })) => {
                 let asked = (operation, headers);
-                let target = Target::new(plane, asked, candidate, candidates, Some(body));
-                target.map(|target| Target {
-                    conversion: conversion.clone().or(target.conversion),
+                Target::new(plane, asked, candidate, candidates, Some(body)).map(|target| Target {
                     dropped: dropped.as_ref(),
                     // A converter leaves out what the caller did not ask for.
                     withhold_usage: target.withhold_usage && conversion.is_none(),
+                    conversion: conversion.clone().or(target.conversion),
                     ..target
                 })
             }

@@ -3,6 +3,7 @@
 pub(crate) mod app;
 pub(crate) mod background_load;
 pub(crate) mod call_plan;
+pub(crate) mod callers;
 pub(crate) mod case;
 pub(crate) mod chain;
 pub(crate) mod commands;
@@ -34,6 +35,7 @@ pub(crate) mod script;
 pub(crate) mod secrets;
 pub(crate) mod server_process;
 pub(crate) mod sql;
+pub(crate) mod strict;
 pub(crate) mod token_endpoint;
 pub(crate) mod traffic;
 pub(crate) mod two_tenants;

@@ -1,147 +1,296 @@
-//! Takes out of a request what another family's model made, where the request goes up without being
-//! converted: a conversation that was led with one provider goes on with another.
+//! A conversation that goes on with another family's model in the caller's own format. Such a request is
+//! not converted, but what the gateway put into it for models of other families has to be taken out: their
+//! provider would refuse it.
 
 use std::borrow::Cow;
 
 use memchr::memmem;
 
-use super::fields::{Fields, Path, parse_array};
+use super::IdRule;
+use super::fields::{parse_array, parse_text};
 use super::opaque::CONTAINER;
+use crate::json::members::Members;
 use crate::json::writer::JsonWriter;
 use crate::llm::format::Format;
 
-/// The members of a chat's message or call that hold what providers want back.
-const CHAT_MEMBERS: [&str; 4] =
-    ["reasoning_details", "extra_content", "thinking_blocks", "provider_specific_fields"];
-/// What stands beside them and means nothing alone.
-const CHAT_THOUGHTS: [&str; 2] = ["reasoning_content", "reasoning"];
-
-/// The value of the member that holds the conversation, without what is in a container of the gateway's;
-/// `None` if nothing is. `conversation` is that of [`member`].
-pub fn without_foreign(format: Format, conversation: &str) -> Option<String> {
-    if memmem::find(conversation.as_bytes(), CONTAINER.as_bytes()).is_none() {
-        return None;
-    }
-    let elements = parse_array(conversation)?;
-    let mut json = JsonWriter::new();
-    json.array(|json| {
-        for element in elements {
-            let kept = match format {
-                Format::Messages => message(element),
-                Format::Responses => item(element),
-                _ => Some(chat_message(element)),
-            };
-            if let Some(kept) = kept {
-                json.raw(&kept);
-            }
-        }
-    });
-    Some(json.finish())
+/// Which members with reasoning a provider of chats takes in the messages of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChatReasoning {
+    /// Others are an error.
+    None,
+    /// `reasoning_content`.
+    Text,
+    /// `reasoning_details`, too.
+    Details,
+    /// It is not known what it takes.
+    Unknown,
 }
 
-/// The member of a body that holds the conversation.
-pub fn member(format: Format) -> Option<&'static str> {
+impl ChatReasoning {
+    /// Members of a message that are an error.
+    fn refused(self) -> &'static [&'static str] {
+        match self {
+            Self::None => &["reasoning", "reasoning_details", "extra_content", "reasoning_content"],
+            Self::Text => &["reasoning", "reasoning_details", "extra_content"],
+            Self::Details | Self::Unknown => &[],
+        }
+    }
+}
+
+/// What the target takes, where formats leave that to the provider.
+#[derive(Debug, Clone, Copy)]
+pub struct OwnRules {
+    /// For chats.
+    pub reasoning: ChatReasoning,
+    pub ids: IdRule,
+}
+
+/// Whether [`without_foreign`] may find something: a search for a few words.
+pub fn may_hold_foreign(json: &str, format: Format, rules: OwnRules) -> bool {
+    let holds = |word: &str| memmem::find(json.as_bytes(), word.as_bytes()).is_some();
     match format {
-        Format::Chat | Format::Messages => Some("messages"),
-        Format::Responses => Some("input"),
+        Format::Chat => {
+            // The beginnings of all the members that are refused.
+            let has_refused = || holds("\"reasoning") || holds("\"extra_content\"");
+            (rules.ids.is_exact() && holds("\"tool_calls\""))
+                || (!rules.reasoning.refused().is_empty() && has_refused())
+        }
+        Format::Responses | Format::Messages => holds(CONTAINER),
+        _ => false,
+    }
+}
+
+/// Takes out of a body what its target, which is asked in the same format, can't read; `None` if there is
+/// nothing of the kind, or if the body can't be read.
+pub fn without_foreign(json: &str, format: Format, rules: OwnRules) -> Option<String> {
+    match format {
+        Format::Chat => with_list(json, "messages", |messages| {
+            let own: Vec<String> =
+                messages.iter().map(|message| own_chat_message(message, rules)).collect();
+            own.iter().zip(messages).any(|(own, old)| own != old).then_some(own)
+        }),
+        Format::Responses => {
+            with_list(json, "input", |items| kept(items, |item| !is_foreign_item(item)))
+        }
+        Format::Messages => own_messages(json),
         _ => None,
     }
 }
 
-fn is_foreign(fields: &Fields<'_>, key: &str) -> bool {
-    let text = fields.text(key, &Path::ROOT).ok().flatten();
+/// The body with another list under `key`; `None` if the list stays as it is.
+fn with_list(
+    json: &str,
+    key: &str,
+    change: impl FnOnce(&[&str]) -> Option<Vec<String>>,
+) -> Option<String> {
+    let body = Members::parse(json)?;
+    let changed = change(&parse_array(member(&body, key)?)?)?;
+    Some(with_member(&body, key, &array(&changed)))
+}
+
+/// The elements that are kept; `None` if all are.
+fn kept(elements: &[&str], is_kept: impl Fn(&str) -> bool) -> Option<Vec<String>> {
+    let kept: Vec<String> =
+        elements.iter().filter(|one| is_kept(one)).map(|one| (*one).to_owned()).collect();
+    (kept.len() < elements.len()).then_some(kept)
+}
+
+fn member<'a>(object: &Members<'a>, key: &str) -> Option<&'a str> {
+    object.0.iter().find(|(own, _)| own == key).map(|(_, raw)| raw.get())
+}
+
+fn text_member<'a>(object: &Members<'a>, key: &str) -> Option<Cow<'a, str>> {
+    member(object, key).and_then(parse_text)
+}
+
+/// The object with another value of a member.
+fn with_member(object: &Members<'_>, key: &str, value: &str) -> String {
+    let mut json = JsonWriter::new();
+    json.object(|json| {
+        for (own, raw) in &object.0 {
+            json.key(own).raw(if own == key { value } else { raw.get() });
+        }
+    });
+    json.finish()
+}
+
+fn array(elements: &[String]) -> String {
+    let mut json = JsonWriter::new();
+    json.array(|json| elements.iter().for_each(|element| json.raw(element)));
+    json.finish()
+}
+
+fn is_container(text: Option<Cow<'_, str>>) -> bool {
     text.is_some_and(|text| text.starts_with(CONTAINER))
 }
 
-/// A message of Anthropic's without thoughts in containers; nothing if that leaves it empty.
-fn message(raw: &str) -> Option<Cow<'_, str>> {
-    let fields = Fields::parse(raw, &Path::ROOT).ok().filter(|_| raw.contains(CONTAINER));
-    let Some(fields) = fields else { return Some(Cow::Borrowed(raw)) };
-    let Some(blocks) = fields.get("content").and_then(parse_array) else {
-        return Some(Cow::Borrowed(raw));
+/// Whether an item is the reasoning of another family.
+fn is_foreign_item(item: &str) -> bool {
+    Members::parse(item).is_some_and(|item| {
+        text_member(&item, "type").as_deref() == Some("reasoning")
+            && is_container(text_member(&item, "encrypted_content"))
+    })
+}
+
+/// Whether a block holds the thoughts of another family.
+fn is_foreign_block(block: &str) -> bool {
+    Members::parse(block).is_some_and(|block| match text_member(&block, "type").as_deref() {
+        Some("thinking") => is_container(text_member(&block, "signature")),
+        Some("redacted_thinking") => is_container(text_member(&block, "data")),
+        _ => false,
+    })
+}
+
+fn own_messages(json: &str) -> Option<String> {
+    with_list(json, "messages", |messages| {
+        let changed: Vec<Option<String>> = messages.iter().map(|one| own_message(one)).collect();
+        changed.iter().any(Option::is_some).then(|| {
+            let pairs = changed.into_iter().zip(messages);
+            let all = pairs.map(|(own, old)| own.unwrap_or_else(|| (*old).to_owned()));
+            all.filter(|message| !message.is_empty()).collect()
+        })
+    })
+}
+
+/// The message without foreign thoughts, empty if it holds nothing else; `None` if it has none.
+fn own_message(message: &str) -> Option<String> {
+    if !message.contains(CONTAINER) {
+        return None;
+    }
+    let message = Members::parse(message)?;
+    let blocks = kept(&parse_array(member(&message, "content")?)?, |one| !is_foreign_block(one))?;
+    if blocks.is_empty() {
+        return Some(String::new());
+    }
+    Some(with_member(&message, "content", &array(&blocks)))
+}
+
+/// What the model said, without the members that are refused; ids of calls that are refused are replaced.
+fn own_chat_message(raw: &str, OwnRules { reasoning, ids }: OwnRules) -> String {
+    let refused = reasoning.refused();
+    let unchanged = || raw.to_owned();
+    let Some(message) = Members::parse(raw) else { return unchanged() };
+    let fitting = |object: &Members<'_>, key: &str| {
+        let id = text_member(object, key).filter(|id| ids.is_exact() && !ids.takes(id))?;
+        let mut json = JsonWriter::new();
+        json.string(&ids.fitting(&id));
+        Some(json.finish())
     };
-    let stays = |block: &&str| match Fields::parse(block, &Path::ROOT) {
-        Ok(fields) => !is_foreign(&fields, "signature") && !is_foreign(&fields, "data"),
-        Err(_) => true,
+    match text_member(&message, "role").as_deref() {
+        Some("assistant") => {}
+        Some("tool") => {
+            let id = fitting(&message, "tool_call_id");
+            return id.map_or_else(unchanged, |id| with_member(&message, "tool_call_id", &id));
+        }
+        _ => return unchanged(),
+    }
+    let own_call = |raw: &&str| {
+        let Some(call) = Members::parse(raw) else { return (*raw).to_owned() };
+        let id = fitting(&call, "id");
+        write_without(&call, refused, id.as_deref().map(|id| ("id", id)))
+            .unwrap_or_else(|| (*raw).to_owned())
     };
-    let kept: Vec<&str> = blocks.into_iter().filter(stays).collect();
-    if kept.is_empty() {
+    let calls = member(&message, "tool_calls")
+        .and_then(parse_array)
+        .map(|calls| array(&calls.iter().map(own_call).collect::<Vec<_>>()));
+    let calls = calls.filter(|calls| Some(&**calls) != member(&message, "tool_calls"));
+    write_without(&message, refused, calls.as_deref().map(|calls| ("tool_calls", calls)))
+        .unwrap_or_else(unchanged)
+}
+
+/// The object without members, and with another value of one; `None` if it stays as it is.
+fn write_without(
+    object: &Members<'_>,
+    refused: &[&str],
+    replaced: Option<(&str, &str)>,
+) -> Option<String> {
+    let is_refused = |key: &str| refused.contains(&key);
+    if replaced.is_none() && !object.0.iter().any(|(key, _)| is_refused(key)) {
         return None;
     }
     let mut json = JsonWriter::new();
     json.object(|json| {
-        for (key, value) in fields.iter() {
-            match key {
-                "content" => json.key(key).array(|json| kept.iter().for_each(|raw| json.raw(raw))),
-                _ => json.key(key).raw(value),
-            }
+        for (key, raw) in object.0.iter().filter(|(key, _)| !is_refused(key)) {
+            let value = replaced.filter(|(own, _)| own == key).map_or(raw.get(), |(_, raw)| raw);
+            json.key(key).raw(value);
         }
     });
-    Some(Cow::Owned(json.finish()))
-}
-
-/// An item of a response, unless it is reasoning in a container.
-fn item(raw: &str) -> Option<Cow<'_, str>> {
-    let fields = Fields::parse(raw, &Path::ROOT).ok();
-    let is_left_out = fields.is_some_and(|fields| is_foreign(&fields, "encrypted_content"));
-    (!is_left_out).then_some(Cow::Borrowed(raw))
-}
-
-/// A message of a chat without members that hold containers, its calls of tools likewise.
-fn chat_message(raw: &str) -> Cow<'_, str> {
-    let fields = Fields::parse(raw, &Path::ROOT).ok().filter(|_| raw.contains(CONTAINER));
-    let Some(fields) = fields else { return Cow::Borrowed(raw) };
-    let holds =
-        |(key, value): (&str, &str)| CHAT_MEMBERS.contains(&key) && value.contains(CONTAINER);
-    let has_thoughts = fields.iter().any(holds);
-    let mut json = JsonWriter::new();
-    json.object(|json| {
-        for (key, value) in fields.iter() {
-            if holds((key, value)) || (has_thoughts && CHAT_THOUGHTS.contains(&key)) {
-                continue;
-            }
-            match parse_array(value).filter(|_| key == "tool_calls") {
-                Some(calls) => json.key(key).array(|json| {
-                    calls.into_iter().for_each(|call| json.raw(&chat_message(call)));
-                }),
-                None => json.key(key).raw(value),
-            }
-        }
-    });
-    Cow::Owned(json.finish())
+    Some(json.finish())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn rules(reasoning: ChatReasoning, ids: IdRule) -> OwnRules {
+        OwnRules { reasoning, ids }
+    }
+
+    /// What is left of a body in which something was found.
+    fn left(json: &str, format: Format, rules: OwnRules) -> Option<String> {
+        let own = without_foreign(json, format, rules);
+        assert!(own.is_none() || may_hold_foreign(json, format, rules), "{json}");
+        own
+    }
+
     #[test]
-    fn thoughts_in_containers_are_taken_out_and_the_rest_stays_as_it_is() {
-        let own = r#"{"role":"user", "content" : "tollgate.1.is just text"}"#;
-        for (format, conversation, expected) in [
-            (
-                Format::Messages,
-                r#"[{"role":"assistant","content":[{"type":"thinking","thinking":"a","signature":"tollgate.1.google.signature..x"},{"type":"text","text":"b","x":1.0}]},{"role":"assistant","content":[{"type":"redacted_thinking","data":"tollgate.1.openai.encrypted..x"}]},{"role":"assistant","content":[{"type":"thinking","thinking":"c","signature":"own"}]}]"#,
-                r#"[{"role":"assistant","content":[{"type":"text","text":"b","x":1.0}]},{"role":"assistant","content":[{"type":"thinking","thinking":"c","signature":"own"}]}]"#,
-            ),
-            (
-                Format::Responses,
-                r#"[{"type":"reasoning","summary":[],"encrypted_content":"tollgate.1.anthropic.signature..x"},{"type":"reasoning","summary":[],"encrypted_content":"own"},{"role":"user","content":"Hi"}]"#,
-                r#"[{"type":"reasoning","summary":[],"encrypted_content":"own"},{"role":"user","content":"Hi"}]"#,
-            ),
-            (
-                Format::Chat,
-                r#"[{"role":"assistant","content":null,"reasoning_content":"a","reasoning_details":[{"data":"tollgate.1.google.signature..x"}],"tool_calls":[{"id":"1","extra_content":{"a":"tollgate.1.google.signature..x"}}]},{"role":"user","content":"Hi"}]"#,
-                r#"[{"role":"assistant","tool_calls":[{"id":"1"}]},{"role":"user","content":"Hi"}]"#,
-            ),
-        ] {
-            let found = without_foreign(format, conversation);
-            assert_eq!(found.as_deref(), Some(expected), "{format:?}");
-            let other = format!("[{own}]");
-            let kept = without_foreign(format, &other);
-            assert!(kept.is_none_or(|kept| kept.contains("just text")), "{format:?}");
+    fn items_of_other_families_go() {
+        let rules = rules(ChatReasoning::None, IdRule::of(Format::Responses));
+        let json = r#"{"model": "m","input": [{"role":"user", "content":"a"},{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"tollgate.1.google.signature.Yw.x"},
+            {"type":"reasoning","id":"rs_2","summary":[],"encrypted_content":"gAAA"},{"type":"function_call","arguments":"{\"a\":1.50}"}],"x":1.50}"#;
+        let expected = r#"{"model":"m","input":[{"role":"user", "content":"a"},{"type":"reasoning","id":"rs_2","summary":[],"encrypted_content":"gAAA"},{"type":"function_call","arguments":"{\"a\":1.50}"}],"x":1.50}"#;
+        assert_eq!(left(json, Format::Responses, rules).unwrap(), expected);
+        for other in
+            [expected, r#"{"input":"tollgate.1."}"#, r#"{"input":[3,"tollgate.1."]}"#, "{}"]
+        {
+            assert_eq!(left(other, Format::Responses, rules), None, "{other}");
         }
-        assert_eq!(without_foreign(Format::Chat, r#"[{"role":"user","content":"Hi"}]"#), None);
-        assert_eq!(without_foreign(Format::Responses, r#""tollgate.1. text""#), None);
+    }
+
+    #[test]
+    fn thoughts_of_other_families_go() {
+        let rules = rules(ChatReasoning::None, IdRule::of(Format::Messages));
+        let json = r#"{"messages":[{"role":"user","content":"tollgate.1."},
+            {"role":"assistant","content":[{"type":"thinking","thinking":"w","signature":"tollgate.1.none"},{"type":"text", "text":"a"}]},
+            {"role":"assistant","content":[{"type":"redacted_thinking","data":"tollgate.1.bedrock.redacted..x"}]},
+            {"role":"assistant","content":[{"type":"thinking","thinking":"w","signature":"EuY="}]}],"n":1.50}"#;
+        let expected = concat!(
+            r#"{"messages":[{"role":"user","content":"tollgate.1."},"#,
+            r#"{"role":"assistant","content":[{"type":"text", "text":"a"}]},"#,
+            r#"{"role":"assistant","content":[{"type":"thinking","thinking":"w","signature":"EuY="}]}],"n":1.50}"#
+        );
+        assert_eq!(left(json, Format::Messages, rules).as_deref(), Some(expected));
+        assert_eq!(left(expected, Format::Messages, rules), None);
+    }
+
+    #[test]
+    fn chats_lose_what_their_provider_does_not_know() {
+        let call = r#"{"id":"call_1","type":"function","function":{"name":"f","arguments":"{}"},"extra_content":{"google":{}}}"#;
+        let message = format!(
+            r#"{{"role":"assistant","content":null,"reasoning_content":"w","reasoning_details":[{{}}],"tool_calls":[{call}]}}"#
+        );
+        let result = r#"{"role":"tool","tool_call_id":"call_1","content":"r"}"#;
+        let body = |message: &str, result: &str| {
+            format!(
+                r#"{{"messages":[{{"role":"user","content":"reasoning"}},{message},{result}]}}"#
+            )
+        };
+        let json = body(&message, result);
+        let plain = r#"{"role":"assistant","content":null,"tool_calls":[{"id":"call_1","type":"function","function":{"name":"f","arguments":"{}"}}]}"#;
+        let usual = IdRule::of(Format::Chat);
+        let none = rules(ChatReasoning::None, usual);
+        assert_eq!(left(&json, Format::Chat, none).unwrap(), body(plain, result));
+        assert_eq!(left(&body(plain, result), Format::Chat, none), None);
+        let text = left(&json, Format::Chat, rules(ChatReasoning::Text, usual)).unwrap();
+        assert!(text.contains("reasoning_content") && !text.contains("details"), "{text}");
+        for other in [ChatReasoning::Details, ChatReasoning::Unknown] {
+            assert_eq!(left(&json, Format::Chat, rules(other, usual)), None);
+        }
+        let mistral = rules(ChatReasoning::None, IdRule::MISTRAL);
+        let own = left(&json, Format::Chat, mistral).unwrap();
+        let id = IdRule::MISTRAL.fitting("call_1");
+        let with_id = |text: &str| text.replace("call_1", &id);
+        assert_eq!(own, body(&with_id(plain), &with_id(result)));
+        assert_eq!(left(&own, Format::Chat, mistral), None);
     }
 }

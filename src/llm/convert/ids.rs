@@ -49,8 +49,13 @@ impl IdRule {
         }
     }
 
+    /// Whether the ids have to be of a form of the target's own.
+    pub(super) fn is_exact(self) -> bool {
+        self.exact.is_some()
+    }
+
     /// An id that is taken, and follows from this one.
-    fn fitting(self, id: &str) -> String {
+    pub(super) fn fitting(self, id: &str) -> String {
         let digest = Sha256::digest(id.as_bytes());
         let digits: String =
             digest.iter().take(DIGEST_BYTES).map(|byte| format!("{byte:02x}")).collect();

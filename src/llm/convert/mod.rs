@@ -18,7 +18,7 @@ mod converse;
 pub mod conversion;
 pub mod error;
 mod fields;
-pub mod foreign;
+mod foreign;
 mod frames;
 mod gemini;
 mod ids;
@@ -38,6 +38,7 @@ mod shown;
 mod tests;
 pub mod upstream_error;
 
+pub use foreign::{ChatReasoning, OwnRules, may_hold_foreign, without_foreign};
 pub use ids::IdRule;
 pub use names::ToolNames;
 
@@ -54,9 +55,8 @@ pub struct Target<'t> {
     pub default_max_tokens: u64,
     /// Google's own API, which takes the ids of calls; Vertex refuses them.
     pub takes_call_ids: bool,
-    /// A provider of chats that wants the reasoning of earlier turns back (DeepSeek, Moonshot, OpenRouter,
-    /// Google's compatible API). Others refuse those fields.
-    pub takes_reasoning: bool,
+    /// Which reasoning of earlier turns a provider of chats wants back.
+    pub reasoning: ChatReasoning,
     /// The model takes `prompt_cache_breakpoint` (OpenAI's from gpt-5.6 on); others cache by themselves.
     pub takes_cache_breakpoints: bool,
 }
@@ -68,7 +68,7 @@ impl<'t> Target<'t> {
             model,
             default_max_tokens,
             takes_call_ids: false,
-            takes_reasoning: false,
+            reasoning: ChatReasoning::None,
             takes_cache_breakpoints: false,
         }
     }

@@ -71,6 +71,12 @@ impl OpaqueKind {
     }
 }
 
+/// Stands where a format has what proves thoughts, for thoughts that came without it: on the way back it
+/// tells that they are not those of the format's own family, and there is nothing in it.
+pub fn no_proof() -> String {
+    format!("{CONTAINER}none")
+}
+
 /// One piece of such data, as the provider gave it out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Opaque<'a> {
@@ -149,6 +155,7 @@ mod tests {
         };
         let own = read("EuY...").unwrap();
         assert!(own.is_of(Family::Anthropic) && own.data == "EuY..." && own.id.is_none());
+        assert_eq!(read(no_proof().leak()), None);
         for unknown in [
             "",
             "tollgate.",

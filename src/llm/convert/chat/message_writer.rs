@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 
 use super::super::error::{ConvertError, Dropped};
+use super::super::foreign::ChatReasoning;
 use super::super::request::{Block, ReasoningBlock, Request, Role, ToolCall, ToolResult, Turn};
+use super::message::call_entry;
 use super::part_writer::{check_media, write_media, write_text};
 use super::reasoning::{find_google, write_details, write_extra_content};
 use crate::json::writer::JsonWriter;
@@ -58,7 +60,11 @@ fn has_cache_mark(block: &Block<'_>) -> bool {
 }
 
 /// Writes the array of messages.
-pub(super) fn write_messages(json: &mut JsonWriter, request: &Request<'_>, takes_reasoning: bool) {
+pub(super) fn write_messages(
+    json: &mut JsonWriter,
+    request: &Request<'_>,
+    reasoning: ChatReasoning,
+) {
     json.array(|json| {
         if !request.system.is_empty() {
             let texts = request.system.iter().map(|part| &*part.text).collect();
@@ -76,7 +82,7 @@ pub(super) fn write_messages(json: &mut JsonWriter, request: &Request<'_>, takes
                     let is_one = run.iter().any(has_calls);
                     let length = if is_one { run.len() } else { 1 };
                     for turns in run.chunks(length) {
-                        write_assistant(json, turns, takes_reasoning);
+                        write_assistant(json, turns, reasoning);
                     }
                 }
                 Role::System | Role::Developer => {
@@ -174,7 +180,7 @@ fn write_result(json: &mut JsonWriter, result: &ToolResult<'_>) {
 }
 
 /// Writes turns of the assistant as one message. A message that would say nothing is left out.
-fn write_assistant(json: &mut JsonWriter, turns: &[Turn<'_>], takes_reasoning: bool) {
+fn write_assistant(json: &mut JsonWriter, turns: &[Turn<'_>], reasoning: ChatReasoning) {
     let blocks = || turns.iter().flat_map(|turn| &turn.blocks);
     let mut text: Option<Cow<'_, str>> = None;
     let mut refusal: Option<Cow<'_, str>> = None;
@@ -199,12 +205,13 @@ fn write_assistant(json: &mut JsonWriter, turns: &[Turn<'_>], takes_reasoning: b
         if let Some(refusal) = &refusal {
             json.key("refusal").string(refusal);
         }
-        if takes_reasoning {
-            write_reasoning(json, &blocks().collect::<Vec<_>>());
+        let takes_details = reasoning == ChatReasoning::Details;
+        if takes_details || reasoning == ChatReasoning::Text {
+            write_reasoning(json, &blocks().collect::<Vec<_>>(), takes_details);
         }
         if !calls.is_empty() {
             json.key("tool_calls").array(|json| {
-                calls.iter().for_each(|call| write_call(json, call, takes_reasoning));
+                calls.iter().for_each(|call| write_call(json, call, takes_details));
             });
         }
     });
@@ -217,7 +224,7 @@ fn append<'b>(whole: &mut Option<Cow<'b, str>>, text: &'b str) {
     }
 }
 
-fn write_call(json: &mut JsonWriter, call: &ToolCall<'_>, takes_reasoning: bool) {
+fn write_call(json: &mut JsonWriter, call: &ToolCall<'_>, takes_details: bool) {
     json.object(|json| {
         json.key("id").string(&call.id);
         json.key("type").string("function");
@@ -225,15 +232,16 @@ fn write_call(json: &mut JsonWriter, call: &ToolCall<'_>, takes_reasoning: bool)
             json.key("name").string(&call.name);
             json.key("arguments").string(&call.object());
         });
-        if let Some(signature) = find_google(&call.opaque).filter(|_| takes_reasoning) {
+        if let Some(signature) = find_google(&call.opaque).filter(|_| takes_details) {
             write_extra_content(json, signature);
         }
     });
 }
 
-/// Writes the members that carry reasoning.
-fn write_reasoning(json: &mut JsonWriter, blocks: &[&Block<'_>]) {
+/// Writes the members that carry reasoning: the text, and what proves it where that is taken.
+fn write_reasoning(json: &mut JsonWriter, blocks: &[&Block<'_>], takes_details: bool) {
     let mut reasoning: Vec<(u64, &ReasoningBlock<'_>)> = Vec::new();
+    let mut calls = Vec::new();
     let mut place = 0;
     let (mut has_text, mut has_refusal) = (false, false);
     let mut signature = None;
@@ -248,6 +256,11 @@ fn write_reasoning(json: &mut JsonWriter, blocks: &[&Block<'_>]) {
                 reasoning.push((place, block));
                 true
             }
+            Block::ToolCall(call) => {
+                let signature = find_google(&call.opaque);
+                calls.extend(signature.map(|signature| call_entry(place, &call.id, signature)));
+                true
+            }
             _ => true,
         };
         place += u64::from(has_place);
@@ -256,11 +269,15 @@ fn write_reasoning(json: &mut JsonWriter, blocks: &[&Block<'_>]) {
     if !text.is_empty() {
         json.key("reasoning_content").string(&text);
     }
-    if reasoning.iter().any(|(_, block)| !block.opaque.is_empty()) {
+    if !takes_details {
+        return;
+    }
+    if !calls.is_empty() || reasoning.iter().any(|(_, block)| !block.opaque.is_empty()) {
         json.key("reasoning_details").array(|json| {
             for (index, block) in &reasoning {
                 write_details(json, *index, (&block.text, block.is_summary), &block.opaque);
             }
+            calls.into_iter().for_each(|call| call.write(json));
         });
     }
     if let Some(signature) = signature {
@@ -318,8 +335,9 @@ mod tests {
     }
 
     fn written(turns: Vec<Turn<'_>>, takes_reasoning: bool) -> String {
+        let reasoning = if takes_reasoning { ChatReasoning::Details } else { ChatReasoning::None };
         let mut json = JsonWriter::new();
-        write_messages(&mut json, &Request { turns, ..Request::default() }, takes_reasoning);
+        write_messages(&mut json, &Request { turns, ..Request::default() }, reasoning);
         let json = json.finish();
         assert!(serde_json::from_str::<serde::de::IgnoredAny>(&json).is_ok(), "{json}");
         json.replace('"', "'")
@@ -338,7 +356,7 @@ mod tests {
             ..Request::default()
         };
         let mut json = JsonWriter::new();
-        write_messages(&mut json, &request, false);
+        write_messages(&mut json, &request, ChatReasoning::None);
         assert_eq!(
             json.finish(),
             concat!(
@@ -411,7 +429,8 @@ mod tests {
             concat!(
                 "[{'role':'assistant','content':'a','reasoning_content':'wv','reasoning_details':[",
                 "{'type':'reasoning.text','text':'w','index':0},",
-                "{'type':'reasoning.text','text':'v','signature':'c2ln','format':'anthropic-claude-v1','index':2}],",
+                "{'type':'reasoning.text','text':'v','signature':'c2ln','format':'anthropic-claude-v1','index':2},",
+                "{'type':'reasoning.encrypted','data':'c2ln','id':'1','format':'google-gemini-v1','index':3}],",
                 "'tool_calls':[{'id':'1','type':'function','function':{'name':'f','arguments':'{}'},",
                 "'extra_content':{'google':{'thought_signature':'c2ln'}}}]}]"
             )

@@ -31,7 +31,7 @@ pub(in super::super) fn write_request(
     json.object(|json| {
         json.key("model").string(target.model);
         json.key("messages");
-        write_messages(json, request, target.takes_reasoning);
+        write_messages(json, request, target.reasoning);
         if has_tools {
             json.key("tools");
             write_tools(json, &request.tools);

@@ -5,6 +5,7 @@ use super::super::Target;
 use super::super::answer::{Annotation, Answer, AnswerBlock, AnswerEvent, BlockKind, StopReason};
 use super::super::answer::{AnswerUsage, Failure, Stop};
 use super::super::error::Dropped;
+use super::super::foreign::ChatReasoning;
 use super::super::opaque::{Family, Opaque, OpaqueKind};
 use super::{AnswerWriter, StreamReader, read_answer, read_request, write_answer, write_request};
 
@@ -22,7 +23,7 @@ const REASONING_CALL: &str =
 const REASONING_BESIDE: &str =
     include_str!("../../../../tests/fixtures/chat/reasoning_beside_output.json");
 
-const TARGET: Target<'_> = Target { takes_reasoning: true, ..Target::new("m", 8192) };
+const TARGET: Target<'_> = Target { reasoning: ChatReasoning::Details, ..Target::new("m", 8192) };
 
 /// The events of frames, with the end of the bytes after them.
 fn read_frames<'f>(frames: impl IntoIterator<Item = &'f str>) -> Vec<AnswerEvent> {

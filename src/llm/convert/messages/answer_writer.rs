@@ -9,7 +9,7 @@ use crate::llm::convert::AnswerContext;
 use crate::llm::convert::answer::{
     AnswerEvent, AnswerUsage, BlockKind, Failure, Stop, StopReason, effective_stop,
 };
-use crate::llm::convert::opaque::{Family, Opaque, OpaqueKind};
+use crate::llm::convert::opaque::{Family, Opaque, OpaqueKind, no_proof};
 use crate::llm::convert::sequence::Sequencer;
 
 /// Writes the events of one answer.
@@ -299,7 +299,7 @@ pub(super) fn signatures(
     };
     let is_redacted = |opaque: &&Opaque<'_>| opaque.kind == OpaqueKind::Redacted;
     let mut signed = opaque.iter().filter(|opaque| !is_redacted(opaque)).map(field);
-    let first = signed.next().or_else(|| has_text.then(place::no_signature));
+    let first = signed.next().or_else(|| has_text.then(no_proof));
     (first, signed.collect(), opaque.iter().filter(is_redacted).map(field).collect())
 }
 

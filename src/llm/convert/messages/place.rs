@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use crate::llm::convert::opaque::{CONTAINER, Opaque};
+use crate::llm::convert::opaque::Opaque;
 
 /// Before the id of the call.
 const CALL: &str = "call:";
@@ -37,12 +37,6 @@ pub(super) fn of_opaque<'o>(opaque: &'o Opaque<'_>) -> Option<Place<'o>> {
     }
 }
 
-/// The signature of thoughts that came without one: it tells the way back that they are not Anthropic's,
-/// and there is nothing in it.
-pub(super) fn no_signature() -> String {
-    format!("{CONTAINER}none")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,6 +55,5 @@ mod tests {
         }
         let own = Opaque { id: Some("rs_1".into()), ..opaque };
         assert_eq!(of_opaque(&own), None);
-        assert_eq!(Opaque::from_field(no_signature().into(), Family::Anthropic, kind), None);
     }
 }

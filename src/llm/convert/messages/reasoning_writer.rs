@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
-use super::block_writer::has_thoughts;
+use super::block_writer::is_written;
 use super::claude::Claude;
 use crate::llm::convert::Target;
 use crate::llm::convert::error::{ConvertError, Dropped};
-use crate::llm::convert::request::{Block, Raw, ReasoningWish, Request, Role};
+use crate::llm::convert::request::{Block, Raw, ReasoningWish, Request, Role, Turn};
 
 /// The least that `budget_tokens` may be (Anthropic, "Extended thinking").
 const LEAST_BUDGET: u64 = 1024;
@@ -97,24 +97,23 @@ fn wanted<'r>(request: &'r Request<'_>, claude: Claude<'_>) -> Thinking<'r> {
     }
 }
 
-/// Whether the conversation ends with results of tools, and what called them does not begin with thoughts
-/// that the API can read.
+/// Whether the conversation ends with results of tools, and the model's turn that goes on with them does
+/// not begin with thoughts that the API can read. A model that does not think between calls has them at
+/// the beginning of the turn alone.
 fn lacks_thoughts(request: &Request<'_>) -> bool {
-    let mut turns = request.turns.iter().rev().skip_while(|turn| turn.role != Role::Assistant);
-    let is_loop = request
-        .turns
-        .iter()
-        .rev()
-        .take_while(|turn| turn.role != Role::Assistant)
-        .flat_map(|turn| &turn.blocks)
-        .any(|block| matches!(block, Block::ToolResult(_)));
-    if !is_loop {
+    let is_model = |turn: &Turn<'_>| turn.role == Role::Assistant;
+    let is_result = |block: &Block<'_>| matches!(block, Block::ToolResult(_));
+    if request.turns.last().is_some_and(is_model) {
         return false;
     }
-    let last = turns.by_ref().take_while(|turn| turn.role == Role::Assistant);
-    let Some(first) = last.last().map(|turn| &turn.blocks) else { return false };
-    !matches!(
-        first.iter().find(|block| !matches!(block, Block::Reasoning(one) if !has_thoughts(one))),
-        Some(Block::Reasoning(_))
-    )
+    let mut begins = None;
+    for run in request.turns.chunk_by(|one, next| is_model(one) == is_model(next)).rev() {
+        let mut blocks = run.iter().flat_map(|turn| &turn.blocks);
+        if run.iter().any(is_model) {
+            begins = blocks.find(|block| is_written(block));
+        } else if !blocks.any(is_result) {
+            break;
+        }
+    }
+    begins.is_some_and(|block| !matches!(block, Block::Reasoning(_)))
 }

@@ -1,7 +1,7 @@
 //! The items of an answer while they are written, each with its events.
 
 use super::super::answer::Annotation;
-use super::super::opaque::{Family, Opaque};
+use super::super::opaque::{Family, Opaque, no_proof};
 use super::OF_TEXT;
 use crate::json::writer::JsonWriter;
 
@@ -246,7 +246,7 @@ impl Reasoning {
         out: &mut Vec<u8>,
     ) -> Self {
         let reasoning = Self { place, is_summary, text: String::new(), opaque: Vec::new() };
-        reasoning.place.write_item(ADDED, &reasoning.to_json(), events, out);
+        reasoning.place.write_item(ADDED, &reasoning.to_json(false), events, out);
         reasoning
     }
 
@@ -289,7 +289,7 @@ impl Reasoning {
                 self.write_part(&self.text, json.key("part"));
             });
         }
-        let item = self.to_json();
+        let item = self.to_json(true);
         self.place.write_item(DONE, &item, events, out);
         // An item has room for one; the others get items of their own.
         let others = self.opaque.split_off(self.opaque.len().min(1));
@@ -304,7 +304,7 @@ impl Reasoning {
         });
     }
 
-    fn to_json(&self) -> String {
+    fn to_json(&self, is_done: bool) -> String {
         let mut json = JsonWriter::new();
         json.object(|json| {
             json.key("id").string(&self.place.id);
@@ -321,8 +321,10 @@ impl Reasoning {
                     }
                 });
             }
-            if let Some(opaque) = self.opaque.first() {
-                json.key("encrypted_content").string(&opaque.to_container());
+            // OpenAI refuses reasoning that is not its own, so that it has to be known on the way back.
+            let none = || is_done.then(no_proof);
+            if let Some(proof) = self.opaque.first().map(Opaque::to_container).or_else(none) {
+                json.key("encrypted_content").string(&proof);
             }
         });
         json.finish()

@@ -12,6 +12,7 @@ mod snapshots;
 mod streams;
 mod there_and_back;
 
+use super::ChatReasoning;
 use super::conversion::{Conversion, StreamConverter};
 use super::error::ConvertError;
 use super::{
@@ -79,7 +80,7 @@ fn target(format: Format) -> Target<'static> {
     };
     Target {
         takes_call_ids: true,
-        takes_reasoning: true,
+        reasoning: ChatReasoning::Details,
         takes_cache_breakpoints: true,
         ..Target::new(model, 8192)
     }

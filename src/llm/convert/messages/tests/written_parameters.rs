@@ -101,9 +101,20 @@ fn a_call_without_own_thoughts_goes_on_without_thinking() {
     assert!(write_raw(&foreign, OLD, true).is_err());
     let (json, dropped) = write(&foreign, NEW);
     assert_eq!((&json["thinking"]["type"], dropped.len()), (&json!("adaptive"), 0));
-    let own = with_call(vec![thoughts(Family::Anthropic, OpaqueKind::Signature), call("1")]);
+    let mut own = with_call(vec![thoughts(Family::Anthropic, OpaqueKind::Signature), call("1")]);
     let (json, dropped) = write(&own, OLD);
     assert_eq!((&json["thinking"]["type"], dropped.len()), (&json!("enabled"), 0));
+    // It does not think between calls.
+    own.turns.push(turn(Role::Assistant, vec![call("2")]));
+    own.turns.push(turn(Role::User, vec![result("2")]));
+    let (json, dropped) = write(&own, OLD);
+    assert_eq!((&json["thinking"]["type"], dropped.len()), (&json!("enabled"), 0));
+    // What was said before the question is no matter.
+    let mut later = foreign;
+    later.turns.push(turn(Role::User, vec![text("b")]));
+    assert_eq!(write(&later, OLD).0["thinking"]["type"], "enabled");
+    later.turns.extend(own.turns.drain(1..));
+    assert_eq!(write(&later, OLD).0["thinking"]["type"], "enabled");
 }
 
 #[test]

@@ -13,6 +13,7 @@ PRICES = {
     "anthropic": ("1", "0.1", "5"),
     "gemini": ("0.3", "0.03", "2.5"),
     "fireworks": ("0.15", "0.15", "0.6"),
+    "deepseek": ("0.3", "0.006", "1.2"),
     "bedrock": ("0.5", "0.25", "2"),
 }
 UNKNOWN_TOKENS = (None, None, None)

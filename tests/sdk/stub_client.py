@@ -9,7 +9,7 @@ import urllib.request
 import script
 from processes import Process
 
-BUILT_IN = ("openai", "anthropic", "gemini", "fireworks")
+BUILT_IN = ("openai", "anthropic", "gemini", "fireworks", "deepseek")
 
 
 class StubProviders:

@@ -23,6 +23,7 @@ PROVIDERS = {
     "anthropic": ("x-api-key", "", stub_anthropic),
     "gemini": ("x-goog-api-key", "", stub_gemini),
     "fireworks": ("authorization", "Bearer ", stub_openai),
+    "deepseek": ("authorization", "Bearer ", stub_openai),
     "bedrock": ("authorization", "Bearer ", stub_bedrock),
 }
 CREDENTIAL_HEADERS = {"authorization", "x-api-key", "x-goog-api-key", "x-goog-user-project", "cookie"}

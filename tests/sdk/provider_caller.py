@@ -87,6 +87,11 @@ class Application:
         for status in statuses:
             self.expect_free(provider, route, script.MODELS[provider], status)
 
+    def expect_refused_key(self, provider, route, status):
+        """The provider did not take the gateway's key, which it said with this status."""
+        row = Row(upstream_name(provider), route, script.MODELS[provider], status, UNKNOWN_TOKENS, None, "failed")
+        self._expect(row)
+
     def expect_broken_stream(self, provider, route):
         model = script.MODELS[provider]
         self._expect(Row(upstream_name(provider), route, model, 200, UNKNOWN_TOKENS, None, "upstream_broke"))

@@ -91,7 +91,9 @@ def thinking_blocks(reply):
 
 
 def brings_thoughts(body):
-    """Anthropic wants the last turn of a loop to begin with the thoughts as they were."""
+    """Where Claude is to think, the last turn of a loop has to begin with the thoughts as they were."""
+    if "thinking" not in body:
+        return True
     turns = [message["content"] for message in body["messages"] if message["role"] == "assistant"]
     first = turns[-1][0]
     return (first["type"], first.get("thinking"), first.get("signature")) == (

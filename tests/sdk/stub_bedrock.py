@@ -11,7 +11,7 @@ ERRORS = {
     "bad_request": (400, "ValidationException"),
     "rate_limited": (429, "ThrottlingException"),
     "overloaded": (503, "ServiceUnavailableException"),
-    "credential": (403, "AccessDeniedException"),
+    "credential": (403, "UnrecognizedClientException"),
     "unknown": (404, "ResourceNotFoundException"),
 }
 

@@ -30,8 +30,11 @@ class StubProviders:
 
     def recorded(self):
         """`calls`, each with `method`, `target`, `headers` and `text`, and `problems`, as text."""
-        with urllib.request.urlopen(f"{self.url}/recorded", timeout=20) as answer:
-            return json.loads(answer.read())
+        return self._read("/recorded")
 
     def last_call(self):
-        return self.recorded()["calls"][-1]
+        return self._read("/recorded/last")
+
+    def _read(self, path):
+        with urllib.request.urlopen(self.url + path, timeout=20) as answer:
+            return json.loads(answer.read())

@@ -17,6 +17,7 @@ PROVIDER_SECRETS = {
     "ANTHROPIC_API_KEY": "anthropic",
     "GOOGLE_API_KEY": "gemini",
     "FIREWORKS_API_KEY": "fireworks",
+    "DEEPSEEK_API_KEY": "deepseek",
     "AWS_BEARER_TOKEN_BEDROCK": "bedrock",
 }
 # A segment that only survives if it is encoded, matched and decoded once.

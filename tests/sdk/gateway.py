@@ -106,6 +106,9 @@ class Gateway:
             provider_caller.BEDROCK_CONFIGURATION, f"{stub.url}/bedrock", provider="bedrock",
             model=script.MODELS["bedrock"], api_key_name="AWS_BEARER_TOKEN_BEDROCK",
             price={"input": read, "cached_input": cached, "output": written})
+        # That of the documentation's examples.
+        self._configure("main", f"{stub.url}/deepseek/v1", model=script.MODELS["deepseek"],
+                        api_key_name="DEEPSEEK_API_KEY")
 
     def _configure(self, name, base_url, **fields):
         self.call("POST", f"{self.workspace}/model-configurations", {

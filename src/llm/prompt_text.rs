@@ -136,6 +136,7 @@ fn is_text(key: &[u8], raw: &[u8]) -> bool {
         | b"mime_type"
         | b"model"
         | b"previous_response_id"
+        | b"previous_message_id"
         | b"prompt_cache_key"
         | b"safety_identifier"
         | b"service_tier"

@@ -25,9 +25,13 @@ const REFERENCES: [(&[u8], &str); 14] = [
     (b"batch_id", "batch_id"),
 ];
 
-/// Members whose objects refer to stored state if they have an `id`, at the top of the body.
-const OBJECTS: [(&[u8], &str); 3] =
-    [(b"conversation", "conversation"), (b"prompt", "prompt"), (b"container", "container")];
+/// Members whose objects refer to stored state if they have an id, at the top of the body.
+const OBJECTS: [(&[u8], &str); 4] = [
+    (b"conversation", "conversation"),
+    (b"prompt", "prompt"),
+    (b"container", "container"),
+    (b"thread", "thread"),
+];
 
 /// Members whose objects are the caller's own data: arguments and results of tools, labels.
 const DATA: [&[u8]; 4] = [b"input", b"args", b"response", b"metadata"];
@@ -197,12 +201,13 @@ impl Members {
     }
 }
 
-/// Whether an object whose beginning was read has an `id`.
+/// Whether an object whose beginning was read has an `id`, or that of the message that a thread goes on from.
 fn has_id(tokens: &mut Tokenizer<'_>) -> Result<bool, SyntaxError> {
     let mut has_id = false;
     while let Token::Key(key) = tokens.next()? {
         let value = tokens.next()?;
-        let is_id = key.folded(&mut FoldBuffer::default()) == Some(b"id");
+        let mut buffer = FoldBuffer::default();
+        let is_id = matches!(key.folded(&mut buffer), Some(b"id" | b"previous_message_id"));
         has_id |= is_id && !value.is_null();
         tokens.skip(value)?;
     }
@@ -248,6 +253,7 @@ mod tests {
             (json!({"cachedContent": "cachedContents/1"}), "cachedContent"),
             (json!({"Previous_Response_Id": "resp_1"}), "previous_response_id"),
             (json!({"container": "container_1"}), "container"),
+            (json!({"thread": {"type": "continue", "previous_message_id": "msg_1"}}), "thread"),
             (
                 json!({"messages": [{"content": [{"document": {"source": {"s3Location": {"uri": "s3://b/k"}}}}]}]}),
                 "s3Location",
@@ -273,6 +279,7 @@ mod tests {
                 {"type": "message", "id": "msg_2", "role": "assistant", "content": []},
                 {"type": "function_call", "id": "fc_1", "arguments": "{}"}, {"id": null}, "x"]}),
             json!({"messages": [{"id": "msg_1"}]}),
+            json!({"thread": {"type": "create"}, "diagnostics": {"previous_message_id": "msg_1"}}),
         ] {
             assert_eq!(found(&body), None, "{body}");
         }

@@ -17,6 +17,7 @@ PROVIDER_SECRETS = {
     "ANTHROPIC_API_KEY": "anthropic",
     "GOOGLE_API_KEY": "gemini",
     "FIREWORKS_API_KEY": "fireworks",
+    "DEEPSEEK_API_KEY": "deepseek",
     "AWS_BEARER_TOKEN_BEDROCK": "bedrock",
 }
 # A segment that only survives if it is encoded, matched and decoded once.
@@ -105,6 +106,9 @@ class Gateway:
             provider_caller.BEDROCK_CONFIGURATION, f"{stub.url}/bedrock", provider="bedrock",
             model=script.MODELS["bedrock"], api_key_name="AWS_BEARER_TOKEN_BEDROCK",
             price={"input": read, "cached_input": cached, "output": written})
+        # That of the documentation's examples.
+        self._configure("main", f"{stub.url}/deepseek/v1", model=script.MODELS["deepseek"],
+                        api_key_name="DEEPSEEK_API_KEY")
 
     def _configure(self, name, base_url, **fields):
         self.call("POST", f"{self.workspace}/model-configurations", {

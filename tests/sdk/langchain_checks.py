@@ -2,6 +2,8 @@
 import contextlib
 import os
 
+import pydantic
+from langchain.chat_models import init_chat_model
 from langchain_anthropic import ChatAnthropic
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import tool
@@ -32,12 +34,12 @@ def price_of(bridge: str) -> str:
     return script.TOOL_RESULT
 
 
-def invoke_stream_and_call_tool(caller, provider, chat_model, plain_route, stream_route=None, **fields):
-    """Plain, streamed, and a tool called and answered."""
+def invoke_stream_and_call_tool(caller, provider, chat_model, plain_route, stream_route=None, name=None, **fields):
+    """Plain, streamed, and a tool called and answered. `name` is that of the model, if not its own."""
     caller.expect_answers(provider, plain_route, 3)
     caller.expect_answers(provider, stream_route or plain_route)
     with langsmith_gateway(caller):
-        model = chat_model(model=script.MODELS[provider], **fields)
+        model = chat_model(model=name or script.MODELS[provider], **fields)
     plain = model.invoke(script.QUESTION)
     assert plain.text == "".join(script.ANSWER), plain
     usage = plain.usage_metadata
@@ -51,6 +53,7 @@ def invoke_stream_and_call_tool(caller, provider, chat_model, plain_route, strea
     result = ToolMessage(price_of.invoke(call["args"]), tool_call_id=call["id"])
     final = bound.invoke([HumanMessage(script.QUESTION), called, result])
     assert final.text == "".join(script.ANSWER_WITH_RESULT), final
+    return model
 
 
 @gateway_only
@@ -77,3 +80,65 @@ def langchain_google_content(caller):
 @gateway_only
 def langchain_fireworks_chat(caller):
     invoke_stream_and_call_tool(caller, "fireworks", ChatFireworks, "chat_completions", max_retries=0)
+
+
+# Models of any provider through LangSmith's gateway, which LangChain calls with responses at `/v1`.
+
+
+class Price(pydantic.BaseModel):
+    """A price"""
+
+    amount: int
+    unit: str
+
+
+def call_through_the_gateway(caller, provider, name):
+    model = invoke_stream_and_call_tool(
+        caller, provider, init_chat_model, "responses", name=f"langsmith:{name}", max_retries=0)
+    caller.expect_answers(provider, "responses")
+    priced = model.with_structured_output(Price, method="json_schema").invoke(script.QUESTION)
+    assert priced == Price(**script.PRICE), priced
+    think_and_call_tool(caller, provider, name)
+
+
+def think_and_call_tool(caller, provider, name):
+    """Plain and streamed: the thoughts come, and go back in the loop of the tool."""
+    caller.expect_answers(provider, "responses", 4)
+    thought = "".join(script.THOUGHT)
+    with langsmith_gateway(caller):
+        model = init_chat_model(
+            f"langsmith:{name}", max_retries=0, store=False, include=["reasoning.encrypted_content"],
+            reasoning={"effort": "low", "summary": "auto"})
+    bound = model.bind_tools([price_of])
+    question = HumanMessage(f"{script.QUESTION} Please {script.THINK}.")
+    chunks = list(bound.stream([question]))
+    streamed = chunks[0]
+    for chunk in chunks[1:]:
+        streamed += chunk
+    for called in (bound.invoke([question]), streamed):
+        assert thought in str(called.content), called
+        [call] = called.tool_calls
+        assert (call["name"], call["args"]) == (script.TOOL, script.TOOL_ARGUMENTS), call
+        result = ToolMessage(price_of.invoke(call["args"]), tool_call_id=call["id"])
+        final = bound.invoke([question, called, result])
+        assert final.text == "".join(script.ANSWER_WITH_RESULT), final
+
+
+@gateway_only
+def langchain_over_the_unified_paths_calls_anthropic(caller):
+    call_through_the_gateway(caller, "anthropic", f"anthropic/{script.MODELS['anthropic']}")
+
+
+@gateway_only
+def langchain_over_the_unified_paths_calls_openai(caller):
+    call_through_the_gateway(caller, "openai", f"openai/{script.MODELS['openai']}")
+
+
+@gateway_only
+def langchain_over_the_unified_paths_calls_gemini(caller):
+    call_through_the_gateway(caller, "gemini", f"gemini/{script.MODELS['gemini']}")
+
+
+@gateway_only
+def langchain_over_the_unified_paths_calls_bedrock(caller):
+    call_through_the_gateway(caller, "bedrock", "custom/nova")

@@ -13,6 +13,7 @@ PRICES = {
     "anthropic": ("1", "0.1", "5"),
     "gemini": ("0.3", "0.03", "2.5"),
     "fireworks": ("0.15", "0.15", "0.6"),
+    "deepseek": ("0.3", "0.006", "1.2"),
     "bedrock": ("0.5", "0.25", "2"),
     # Bedrock under its own name, at the catalogue's prices.
     "bedrock nova": ("0.035", "0.00875", "0.14"),
@@ -89,6 +90,11 @@ class Application:
     def expect_refusals(self, provider, route, *statuses):
         for status in statuses:
             self.expect_free(provider, route, script.MODELS[provider], status)
+
+    def expect_refused_key(self, provider, route, status):
+        """The provider did not take the gateway's key, which it said with this status."""
+        row = Row(upstream_name(provider), route, script.MODELS[provider], status, UNKNOWN_TOKENS, None, "failed")
+        self._expect(row)
 
     def expect_broken_stream(self, provider, route):
         model = script.MODELS[provider]

@@ -18,20 +18,27 @@ import openai
 
 import agent_checks
 import checks
+import documentation_checks
 import gateway
 import gateway_error_checks
 import guard_checks
+import javascript_checks
 import langchain_checks
 import ledger_checks
 import provider_checks
 import schema_checks
 import tiny_model
+import unified_agent_checks
+import unified_checks
+import unified_error_checks
 from processes import Process
 from provider_caller import ProviderRun
 from stub_client import StubProviders
 
-PROVIDER_CHECKS = [*provider_checks.CHECKS, *gateway_error_checks.CHECKS, *guard_checks.CHECKS, *langchain_checks.CHECKS,
-                   *agent_checks.CHECKS, *ledger_checks.CHECKS]
+PROVIDER_CHECKS = [*provider_checks.CHECKS, *gateway_error_checks.CHECKS, *guard_checks.CHECKS,
+                   *langchain_checks.CHECKS, *agent_checks.CHECKS, *unified_checks.CHECKS,
+                   *unified_error_checks.CHECKS, *unified_agent_checks.CHECKS, *documentation_checks.CHECKS,
+                   *javascript_checks.CHECKS, *ledger_checks.CHECKS]
 # Prefixes of variables from which SDKs would take another address, key or retry policy than the checks give
 # them, or would report to LangSmith.
 SDK_VARIABLES = ("ANTHROPIC_", "AWS_", "BOTO", "FIREWORKS_", "GEMINI_", "GOOGLE_", "LANGCHAIN_", "LANGSMITH_",

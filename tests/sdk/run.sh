@@ -1,15 +1,19 @@
 #!/usr/bin/env bash
-# Runs official Python SDKs through the gateway: OpenAI's to llama.cpp's own server; OpenAI's, Anthropic's,
-# Google's, AWS's and LangChain's to stub providers.
+# Runs official SDKs through the gateway: OpenAI's for Python to llama.cpp's own server; OpenAI's, Anthropic's,
+# Google's, AWS's and LangChain's for Python, and OpenAI's and Anthropic's for JavaScript, to stub providers.
 # Usage: tests/sdk/run.sh [--direct]
-# TOLLGATE_BINARY names a built gateway; without it, the debug build is made here. The Python packages go into
-# a virtual environment under the target directory, made anew when requirements.txt changes.
+# TOLLGATE_BINARY names a built gateway; without it, the debug build is made here. The packages go into a virtual
+# environment and a directory of npm's under the target directory, made anew when requirements.txt or
+# package-lock.json changes.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 command -v python3 >/dev/null || { echo "tests/sdk: python3 is missing" >&2; exit 1; }
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
   { echo "tests/sdk: Python 3.11 or later is needed, this is $(python3 --version)" >&2; exit 1; }
+for program in node npm; do
+  command -v "$program" >/dev/null || { echo "tests/sdk: $program is missing: install Node.js 20 or later" >&2; exit 1; }
+done
 target=$(cargo metadata --locked --no-deps --format-version 1 |
   python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
 requirements=tests/sdk/requirements.txt
@@ -20,6 +24,18 @@ if [ ! -e "$environment/complete" ]; then
   "$environment/bin/pip" install --quiet --no-compile --disable-pip-version-check --only-binary=:all: -r "$requirements"
   touch "$environment/complete"
 fi
+
+javascript="$target/sdk-javascript-$(cat tests/sdk/javascript/package*.json | sha256sum | cut -c1-12)"
+if [ ! -e "$javascript/complete" ]; then
+  rm -rf "$javascript"
+  mkdir -p "$javascript"
+  cp tests/sdk/javascript/package*.json "$javascript"
+  npm ci --prefix "$javascript" --ignore-scripts --no-audit --no-fund --loglevel=error
+  touch "$javascript/complete"
+fi
+# Node.js looks for packages beside the file that imports them.
+cp tests/sdk/javascript/*.mjs "$javascript"
+export TOLLGATE_SDK_JAVASCRIPT="$javascript"
 
 # Of the packages' modules only those that are imported are compiled, and nothing is written beside the sources.
 export PYTHONPYCACHEPREFIX="$environment/pycache"

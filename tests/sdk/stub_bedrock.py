@@ -13,7 +13,8 @@ from stub_answer import Answer, as_json
 ERRORS = {
     "bad_request": (400, "ValidationException"),
     "rate_limited": (429, "ThrottlingException"),
-    "credential": (403, "AccessDeniedException"),
+    "overloaded": (503, "ServiceUnavailableException"),
+    "credential": (403, "UnrecognizedClientException"),
     "unknown": (404, "ResourceNotFoundException"),
 }
 
@@ -55,7 +56,7 @@ def invoke_claude(request, is_stream):
         return error("bad_request")
     answered = stub_anthropic.messages(dataclasses.replace(request, text=json.dumps(body)))
     if answered.status != 200:
-        return error("bad_request" if answered.status == 400 else "rate_limited")
+        return error(next(kind for kind, (status, *_) in stub_anthropic.ERRORS.items() if status == answered.status))
     if not is_stream:
         return answered
     events = [piece.split(b"data: ", 1)[1].strip() for piece in answered.pieces]
@@ -64,35 +65,59 @@ def invoke_claude(request, is_stream):
 
 
 def converse(request, is_stream):
-    outcome = script.outcome(request.text, "toolConfig" in request.body)
+    body = request.body
+    structure = body.get("outputConfig", {}).get("textFormat", {}).get("structure", {})
+    schema = structure.get("jsonSchema", {}).get("schema")
+    outcome = script.outcome(request.text, "toolConfig" in body, schema, lambda: brings_thoughts(body))
     if outcome in ERRORS:
         return error(outcome)
     usage = {"inputTokens": script.INPUT - script.CACHED, "cacheReadInputTokens": script.CACHED,
              "cacheWriteInputTokens": 0, "outputTokens": script.OUTPUT, "totalTokens": script.INPUT + script.OUTPUT}
-    call = {"toolUseId": script.TOOL_CALL_ID, "name": script.TOOL}
-    arguments, halves = script.tool_arguments(request.text)
-    if outcome == "tool_call":
-        block, reason = {"toolUse": {**call, "input": arguments}}, "tool_use"
-        begun = [("contentBlockStart", {"start": {"toolUse": call}, "contentBlockIndex": 0})]
-        deltas = [{"toolUse": {"input": part}} for part in halves]
-    else:
-        block, reason = {"text": "".join(outcome)}, "end_turn"
-        begun = []
-        deltas = [{"text": part} for part in outcome]
+    blocks = [*reasoning_blocks(outcome), text_block(outcome) if outcome.words else tool_block(request.text)]
+    reason = "end_turn" if outcome.words else "tool_use"
     last = {"usage": usage, "metrics": {"latencyMs": 1}}
     if not is_stream:
-        message = {"role": "assistant", "content": [block]}
+        message = {"role": "assistant", "content": [block for block, _, _ in blocks]}
         return as_json({"output": {"message": message}, "stopReason": reason, **last})
-    events = [
-        ("messageStart", {"role": "assistant"}),
-        *begun,
-        *(("contentBlockDelta", {"delta": delta, "contentBlockIndex": 0}) for delta in deltas),
-        ("contentBlockStop", {"contentBlockIndex": 0}),
-        ("messageStop", {"stopReason": reason}),
-        ("metadata", last),
-    ]
+    events = [("messageStart", {"role": "assistant"})]
+    for index, (_, start, deltas) in enumerate(blocks):
+        at = {"contentBlockIndex": index}
+        if start:
+            events.append(("contentBlockStart", {"start": start, **at}))
+        events += [("contentBlockDelta", {"delta": delta, **at}) for delta in deltas]
+        events.append(("contentBlockStop", at))
+    events += [("messageStop", {"stopReason": reason}), ("metadata", last)]
     pieces = [binary_event(name, payload) for name, payload in events]
     return Answer(200, {"content-type": "application/vnd.amazon.eventstream"}, pieces)
+
+
+# A block of an answer, how its stream begins, if that is said, and the deltas.
+
+
+def text_block(reply):
+    return {"text": reply.text}, None, [{"text": word} for word in reply.words]
+
+
+def tool_block(text):
+    call = {"toolUseId": script.TOOL_CALL_ID, "name": script.TOOL}
+    arguments, halves = script.tool_arguments(text)
+    deltas = [{"toolUse": {"input": part}} for part in halves]
+    return {"toolUse": {**call, "input": arguments}}, {"toolUse": call}, deltas
+
+
+def reasoning_blocks(reply):
+    if reply.thought:
+        text = {"text": reply.reasoning, "signature": script.SIGNATURE}
+        deltas = [{"reasoningContent": {"text": part}} for part in reply.thought]
+        deltas.append({"reasoningContent": {"signature": script.SIGNATURE}})
+        yield {"reasoningContent": {"reasoningText": text}}, None, deltas
+
+
+def brings_thoughts(body):
+    """The last turn of a loop begins with the thoughts as they were."""
+    turns = [message["content"] for message in body["messages"] if message["role"] == "assistant"]
+    text = {"text": "".join(script.THOUGHT), "signature": script.SIGNATURE}
+    return turns[-1][0].get("reasoningContent") == {"reasoningText": text}
 
 
 def binary_event(name, payload):

@@ -9,7 +9,7 @@ import urllib.request
 import script
 from processes import Process
 
-BUILT_IN = ("openai", "anthropic", "gemini", "fireworks", "bedrock")
+BUILT_IN = ("openai", "anthropic", "gemini", "fireworks", "deepseek", "bedrock")
 
 
 class StubProviders:
@@ -30,8 +30,11 @@ class StubProviders:
 
     def recorded(self):
         """`calls`, each with `method`, `target`, `headers` and `text`, and `problems`, as text."""
-        with urllib.request.urlopen(f"{self.url}/recorded", timeout=20) as answer:
-            return json.loads(answer.read())
+        return self._read("/recorded")
 
     def last_call(self):
-        return self.recorded()["calls"][-1]
+        return self._read("/recorded/last")
+
+    def _read(self, path):
+        with urllib.request.urlopen(self.url + path, timeout=20) as answer:
+            return json.loads(answer.read())

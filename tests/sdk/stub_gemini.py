@@ -8,6 +8,7 @@ from stub_answer import as_events, as_json
 ERRORS = {
     "bad_request": (400, "INVALID_ARGUMENT"),
     "rate_limited": (429, "RESOURCE_EXHAUSTED"),
+    "overloaded": (503, "UNAVAILABLE"),
     "credential": (401, "UNAUTHENTICATED"),
     "unknown": (404, "NOT_FOUND"),
 }
@@ -45,14 +46,18 @@ def answer(request):
 
 
 def generate(request, model, is_stream):
-    outcome = script.outcome(request.text, bool(request.body.get("tools")))
+    body = request.body
+    schema = body.get("generationConfig", {}).get("responseJsonSchema")
+    outcome = script.outcome(request.text, bool(body.get("tools")), schema, lambda: brings_thoughts(body))
     if outcome in ERRORS:
         return error(outcome)
-    if outcome == "tool_call":
-        arguments, _ = script.tool_arguments(request.text)
-        parts = [{"functionCall": {"name": script.TOOL, "args": arguments}}]
+    parts = [{"text": text, "thought": True} for text in outcome.thought]
+    signature = {"thoughtSignature": script.SIGNATURE} if outcome.thought else {}
+    if outcome.words:
+        parts += [{"text": word} for word in outcome.words]
     else:
-        parts = [{"text": word} for word in outcome]
+        arguments, _ = script.tool_arguments(request.text)
+        parts.append({"functionCall": {"name": script.TOOL, "args": arguments}, **signature})
     usage = {"promptTokenCount": script.INPUT, "cachedContentTokenCount": script.CACHED,
              "candidatesTokenCount": script.OUTPUT - script.THOUGHTS, "thoughtsTokenCount": script.THOUGHTS,
              "totalTokenCount": script.INPUT + script.OUTPUT}
@@ -65,3 +70,9 @@ def generate(request, model, is_stream):
         return as_json(event(parts, finishReason="STOP"))
     *first, last = parts
     return as_events([*((None, event([part])) for part in first), (None, event([last], finishReason="STOP"))])
+
+
+def brings_thoughts(body):
+    """Gemini wants the signature with the call that it came with; the thoughts themselves it does not need."""
+    parts = [part for content in body["contents"] if content["role"] == "model" for part in content["parts"]]
+    return [part.get("thoughtSignature") for part in parts if "functionCall" in part] == [script.SIGNATURE]

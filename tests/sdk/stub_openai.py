@@ -1,4 +1,5 @@
-"""OpenAI's formats: chat completions, responses, embeddings, the list of models."""
+"""OpenAI's formats: chat completions, responses, embeddings, the list of models. Thoughts in chats are as
+DeepSeek has them."""
 import base64
 import json
 import struct
@@ -10,6 +11,7 @@ ERRORS = {
     "bad_request": (400, {"type": "invalid_request_error", "param": "messages", "code": "stub_refused"}, {}),
     "rate_limited": (429, {"type": "requests", "param": None, "code": "rate_limit_exceeded"},
                 {"retry_after": script.RETRY_AFTER}),
+    "overloaded": (503, {"type": "server_error", "param": None, "code": None}, {}),
     "credential": (401, {"type": "invalid_request_error", "param": None, "code": "invalid_api_key"}, {}),
     "unknown": (404, {"type": "invalid_request_error", "param": None, "code": "not_found"}, {}),
 }
@@ -40,32 +42,42 @@ def answer(request):
 # Chat completions
 
 
-def chat_usage():
+def chat_usage(reply):
     return {"prompt_tokens": script.INPUT, "completion_tokens": script.OUTPUT,
             "total_tokens": script.INPUT + script.OUTPUT,
             "prompt_tokens_details": {"cached_tokens": script.CACHED, "audio_tokens": 0},
-            "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0}}
+            "completion_tokens_details": {"reasoning_tokens": reply.reasoning_tokens, "audio_tokens": 0}}
 
 
 def chat(request):
     body = request.body
-    outcome = script.outcome(request.text, "tools" in body)
+    schema = (body.get("response_format") or {}).get("json_schema", {}).get("schema")
+    outcome = script.outcome(request.text, bool(body.get("tools")), schema, lambda: chat_brings_thoughts(body))
     if outcome in ERRORS:
         return error(outcome)
     head = {"id": "chatcmpl-stub", "created": 1, "model": body["model"]}
     arguments, halves = script.tool_arguments(request.text)
     function = {"name": script.TOOL, "arguments": json.dumps(arguments)}
     call = {"id": script.TOOL_CALL_ID, "type": "function", "function": function}
-    reason = "tool_calls" if outcome == "tool_call" else "stop"
+    reason = "stop" if outcome.words else "tool_calls"
     if body.get("stream"):
-        deltas = chat_tool_deltas(call, halves) if outcome == "tool_call" else [{"content": text} for text in outcome]
-        return as_events([*chat_chunks(head, deltas, reason, body.get("stream_options")), (None, "[DONE]")])
-    if outcome == "tool_call":
-        message = {"role": "assistant", "content": None, "tool_calls": [call]}
-    else:
-        message = {"role": "assistant", "content": "".join(outcome)}
+        deltas = [{"reasoning_content": text} for text in outcome.thought]
+        deltas += [{"content": text} for text in outcome.words] or chat_tool_deltas(call, halves)
+        usage = chat_usage(outcome) if (body.get("stream_options") or {}).get("include_usage") else None
+        return as_events([*chat_chunks(head, deltas, reason, usage), (None, "[DONE]")])
+    message = {"role": "assistant", "content": outcome.text or None}
+    if not outcome.words:
+        message["tool_calls"] = [call]
+    if outcome.thought:
+        message["reasoning_content"] = outcome.reasoning
     choice = {"index": 0, "message": {**message, "refusal": None}, "logprobs": None, "finish_reason": reason}
-    return as_json({"object": "chat.completion", **head, "choices": [choice], "usage": chat_usage()})
+    return as_json({"object": "chat.completion", **head, "choices": [choice], "usage": chat_usage(outcome)})
+
+
+def chat_brings_thoughts(body):
+    """DeepSeek wants the thoughts of a loop of tools back."""
+    turns = [message for message in body["messages"] if message["role"] == "assistant"]
+    return turns[-1].get("reasoning_content") == "".join(script.THOUGHT)
 
 
 def chat_tool_deltas(call, halves):
@@ -75,81 +87,108 @@ def chat_tool_deltas(call, halves):
         yield {"tool_calls": [{"index": 0, "function": {"arguments": part}}]}
 
 
-def chat_chunks(head, deltas, reason, options):
-    wants_usage = (options or {}).get("include_usage")
-
-    def chunk(choices, usage=None):
-        more = {"usage": usage} if wants_usage else {}
+def chat_chunks(head, deltas, reason, usage):
+    """`usage` if it was asked for."""
+    def chunk(choices, value=None):
+        more = {} if usage is None else {"usage": value}
         return None, {"object": "chat.completion.chunk", **head, "choices": choices, **more}
 
     yield chunk([{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
     for delta in deltas:
         yield chunk([{"index": 0, "delta": delta, "finish_reason": None}])
     yield chunk([{"index": 0, "delta": {}, "finish_reason": reason}])
-    if wants_usage:
-        yield chunk([], chat_usage())
+    if usage is not None:
+        yield chunk([], usage)
 
 
 # Responses
 
 
-def responses_usage():
+def responses_usage(reasoning_tokens=0):
     return {"input_tokens": script.INPUT, "input_tokens_details": {"cached_tokens": script.CACHED},
-            "output_tokens": script.OUTPUT, "output_tokens_details": {"reasoning_tokens": 0},
+            "output_tokens": script.OUTPUT, "output_tokens_details": {"reasoning_tokens": reasoning_tokens},
             "total_tokens": script.INPUT + script.OUTPUT}
 
 
 def responses(request):
     body = request.body
-    outcome = script.outcome(request.text, "tools" in body)
+    schema = ((body.get("text") or {}).get("format") or {}).get("schema")
+    outcome = script.outcome(request.text, bool(body.get("tools")), schema, lambda: brings_reasoning(body))
     if outcome in ERRORS:
         return error(outcome)
-    arguments, halves = script.tool_arguments(request.text)
-    if outcome == "tool_call":
-        item = {"id": "fc_stub", "type": "function_call", "call_id": script.TOOL_CALL_ID, "name": script.TOOL,
-                "arguments": json.dumps(arguments), "status": "completed"}
-    else:
-        item = {"id": "msg_stub", "type": "message", "role": "assistant", "status": "completed",
-                "content": [text_part("".join(outcome))]}
+    is_encrypted = "reasoning.encrypted_content" in (body.get("include") or [])
+    last = message_output(outcome) if outcome.words else call_output(request.text)
+    outputs = [*reasoning_outputs(outcome, is_encrypted), last]
+    items = [item for item, _, _ in outputs]
     whole = {"id": "resp_stub", "object": "response", "created_at": 1, "status": "completed", "error": None,
              "incomplete_details": None, "instructions": body.get("instructions"), "metadata": {},
-             "model": body["model"], "output": [item], "parallel_tool_calls": True, "temperature": 1.0,
+             "model": body["model"], "output": items, "parallel_tool_calls": True, "temperature": 1.0,
              "tool_choice": "auto", "tools": body.get("tools", []), "top_p": 1.0,
-             "usage": responses_usage()}
+             "usage": responses_usage(outcome.reasoning_tokens)}
     if not body.get("stream"):
         return as_json(whole)
-    middle = arguments_events(item, halves) if outcome == "tool_call" else text_events(item, outcome)
     begun = {**whole, "status": "in_progress", "output": [], "usage": None}
-    events = [{"type": "response.created", "response": begun}, {"type": "response.in_progress", "response": begun},
-              *middle, {"type": "response.output_item.done", "output_index": 0, "item": item},
-              {"type": "response.completed", "response": whole}]
+    events = [{"type": "response.created", "response": begun}, {"type": "response.in_progress", "response": begun}]
+    for index, (item, added, middle) in enumerate(outputs):
+        at = {"output_index": index}
+        events.append({"type": "response.output_item.added", **at, "item": added})
+        events += [{"item_id": item["id"], **at, **event} for event in middle]
+        events.append({"type": "response.output_item.done", **at, "item": item})
+    events.append({"type": "response.completed", "response": whole})
     return as_events([(event["type"], {**event, "sequence_number": number}) for number, event in enumerate(events)])
+
+
+def brings_reasoning(body):
+    """OpenAI wants the reasoning as it was, right before the call that came of it."""
+    items = body["input"]
+    call = next(index for index, item in enumerate(items) if item.get("type") == "function_call")
+    item = items[call - 1]
+    return (item.get("type"), item.get("id"), item.get("encrypted_content")) == (
+        "reasoning", script.REASONING_ID, script.SIGNATURE)
+
+
+# An item of an answer, the item with which its stream begins, and the events between.
+
+
+def message_output(reply):
+    item = {"id": "msg_stub", "type": "message", "role": "assistant", "status": "completed",
+            "content": [text_part(reply.text)]}
+    at = {"content_index": 0}
+    events = [{"type": "response.content_part.added", **at, "part": text_part("")},
+              *({"type": "response.output_text.delta", **at, "delta": word, "logprobs": []} for word in reply.words),
+              {"type": "response.output_text.done", **at, "text": reply.text, "logprobs": []},
+              {"type": "response.content_part.done", **at, "part": text_part(reply.text)}]
+    return item, {**item, "status": "in_progress", "content": []}, events
 
 
 def text_part(text):
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
-def text_events(item, words):
-    begun = {**item, "status": "in_progress", "content": []}
-    yield {"type": "response.output_item.added", "output_index": 0, "item": begun}
-    at = {"item_id": item["id"], "output_index": 0, "content_index": 0}
-    yield {"type": "response.content_part.added", **at, "part": text_part("")}
-    for word in words:
-        yield {"type": "response.output_text.delta", **at, "delta": word, "logprobs": []}
-    text = "".join(words)
-    yield {"type": "response.output_text.done", **at, "text": text, "logprobs": []}
-    yield {"type": "response.content_part.done", **at, "part": text_part(text)}
+def call_output(text):
+    arguments, halves = script.tool_arguments(text)
+    whole = json.dumps(arguments)
+    item = {"id": "fc_stub", "type": "function_call", "call_id": script.TOOL_CALL_ID, "name": script.TOOL,
+            "arguments": whole, "status": "completed"}
+    events = [{"type": "response.function_call_arguments.delta", "delta": part} for part in halves]
+    events.append({"type": "response.function_call_arguments.done", "name": item["name"], "arguments": whole})
+    return item, {**item, "status": "in_progress", "arguments": ""}, events
 
 
-def arguments_events(item, halves):
-    begun = {**item, "status": "in_progress", "arguments": ""}
-    yield {"type": "response.output_item.added", "output_index": 0, "item": begun}
-    at = {"item_id": item["id"], "output_index": 0}
-    for part in halves:
-        yield {"type": "response.function_call_arguments.delta", **at, "delta": part}
-    done = {"name": item["name"], "arguments": item["arguments"]}
-    yield {"type": "response.function_call_arguments.done", **at, **done}
+def reasoning_outputs(reply, is_encrypted):
+    if reply.thought:
+        encrypted = {"encrypted_content": script.SIGNATURE} if is_encrypted else {}
+        item = {"id": script.REASONING_ID, "type": "reasoning", "summary": [summary_part(reply.reasoning)], **encrypted}
+        at = {"summary_index": 0}
+        events = [{"type": "response.reasoning_summary_part.added", **at, "part": summary_part("")},
+                  *({"type": "response.reasoning_summary_text.delta", **at, "delta": part} for part in reply.thought),
+                  {"type": "response.reasoning_summary_text.done", **at, "text": reply.reasoning},
+                  {"type": "response.reasoning_summary_part.done", **at, "part": summary_part(reply.reasoning)}]
+        yield item, {**item, "summary": []}, events
+
+
+def summary_part(text):
+    return {"type": "summary_text", "text": text}
 
 
 def compact():

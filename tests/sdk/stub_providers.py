@@ -3,7 +3,7 @@
 Usage: stub_providers.py SEED
 Prints `listening http://...` once it can be called. Each provider is below its name, as in `/openai/v1/models`,
 and wants its own key (`script.provider_key`) where the real one wants it. `GET /recorded` has what was called,
-and what of it should never have reached a provider.
+and what of it should never have reached a provider; `GET /recorded/last` has the last call.
 """
 import http.server
 import sys
@@ -23,6 +23,7 @@ PROVIDERS = {
     "anthropic": ("x-api-key", "", stub_anthropic),
     "gemini": ("x-goog-api-key", "", stub_gemini),
     "fireworks": ("authorization", "Bearer ", stub_openai),
+    "deepseek": ("authorization", "Bearer ", stub_openai),
     "bedrock": ("authorization", "Bearer ", stub_bedrock),
 }
 CREDENTIAL_HEADERS = {"authorization", "x-api-key", "x-goog-api-key", "x-goog-user-project", "cookie"}
@@ -44,6 +45,9 @@ class Stub(http.server.BaseHTTPRequestHandler):
         if url.path == "/recorded":
             with self.server.lock:
                 return self._send(as_json({"calls": self.server.calls, "problems": self.server.problems}))
+        if url.path == "/recorded/last":
+            with self.server.lock:
+                return self._send(as_json(self.server.calls[-1]))
         name, _, path = url.path.removeprefix("/").partition("/")
         headers = {name.lower(): value for name, value in self.headers.items()}
         text = body.decode(errors="replace")

@@ -121,6 +121,8 @@ impl BodyFacts {
                 tokens.skip(first)?;
             }
             b"prompt" => self.input.read_content(first, tokens)?,
+            // The messages before are at the provider's (Anthropic, message threads).
+            b"thread" => self.read_options("thread", first, tokens)?,
             b"extra_body" | b"generation_config" | b"generationconfig" | b"inferenceconfig"
             | b"litellm_params" | b"model_kwargs" | b"nvext" | b"options" | b"optional_params"
             | b"parameters" | b"provider_options" | b"provideroptions" | b"sampling_params" => {
@@ -340,6 +342,7 @@ fn is_stored(key: &[u8]) -> bool {
     matches!(
         key,
         b"previous_response_id"
+            | b"previous_message_id"
             | b"conversation"
             | b"background"
             | b"deferred"

@@ -188,6 +188,7 @@ fn what_the_body_only_refers_to_takes_the_whole_window() {
     for body in [
         json!({"previous_response_id": "resp_1"}),
         json!({"Previous_Response_Id": "resp_1"}),
+        json!({"thread": {"type": "continue", "previous_message_id": "msg_1"}}),
         json!({"conversation": {"id": "conv_1"}}),
         json!({"prompt": {"id": "pmpt_1"}}),
         json!({"background": true}),
@@ -239,6 +240,7 @@ fn text_that_speaks_of_such_things_is_text() {
     for body in [
         json!({"messages": [{"role": "user", "content": "image_url"}]}),
         json!({"messages": [{"role": "user", "content": "{\"type\":\"image_url\"}"}]}),
+        json!({"thread": {"type": "create"}, "messages": [{"role": "user", "content": "Hi"}]}),
         json!({"messages": [{"role": "user", "content": "a\\\"type\":\"image_url\""}]}),
         json!({"messages": [{"role": "assistant", "audio": null, "content": null, "tool_calls": [
             {"id": "call_1", "type": "function", "function": {"name": "file_id", "arguments": "{}"}}

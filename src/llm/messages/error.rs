@@ -21,12 +21,25 @@ struct ErrorObject<'a> {
     code: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     param: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<Details>,
 }
+
+/// What Anthropic's SDKs look at to send the whole conversation instead of the thread that they began
+/// (`tool_runner` of version 2 for Python, 1 for JavaScript).
+#[derive(Serialize)]
+struct Details {
+    error_code: &'static str,
+}
+
+const NO_THREADS: Details = Details { error_code: "thread_unsupported_request" };
 
 /// The body of an answer.
 pub(in crate::llm) fn error_body(error: &GatewayError<'_>) -> String {
     let GatewayError { message, code, param, status, request_id, .. } = *error;
-    let error = ErrorObject { kind: error_type(status), message, code, param };
+    let details =
+        (code == "unsupported_parameter" && param == Some("thread")).then_some(NO_THREADS);
+    let error = ErrorObject { kind: error_type(status), message, code, param, details };
     to_json(&Envelope { kind: "error", error, request_id: request_id.to_string() })
 }
 
@@ -84,6 +97,24 @@ mod tests {
         );
         let event = error_event(&error);
         assert_eq!(event, format!("event: error\ndata: {}\n\n", error_body(&error)));
+    }
+
+    #[test]
+    fn sdks_are_told_to_go_on_without_a_thread() {
+        let error = |param| GatewayError {
+            message: "No.",
+            kind: "invalid_request_error",
+            code: "unsupported_parameter",
+            param: Some(param),
+            status: 400,
+            request_id: RequestId::from(uuid::Uuid::nil()),
+        };
+        let details = |param| -> Value {
+            let body: Value = serde_json::from_str(&error_body(&error(param))).unwrap();
+            body["error"]["details"].clone()
+        };
+        assert_eq!(details("thread"), json!({"error_code": "thread_unsupported_request"}));
+        assert_eq!(details("container"), Value::Null);
     }
 
     #[test]

@@ -146,6 +146,7 @@ pub(super) fn treatment_of(place: Place<'_>, value: &[u8]) -> Treatment {
         | b"call_id"
         | b"item_id"
         | b"previous_response_id"
+        | b"previous_message_id"
         | b"conversation"
         | b"container"
         | b"file_id"

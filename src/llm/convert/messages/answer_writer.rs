@@ -66,8 +66,9 @@ impl AnswerWriter {
         events.into_iter().for_each(|event| self.write_one(event, out));
     }
 
-    /// A sign of life.
+    /// A sign of life. It comes after the beginning, which is the first event of every stream of Anthropic's.
     pub(in crate::llm::convert) fn ping(&mut self, out: &mut Vec<u8>) {
+        self.start(out);
         write_event("ping", out, |_| {});
     }
 

@@ -272,9 +272,9 @@ impl ResponseWriter {
                     message.begin_part(is_refusal, &mut self.events, out);
                 }
             }
-            BlockKind::Reasoning { is_summary } => {
+            BlockKind::Reasoning { .. } => {
                 let place = self.place("rs");
-                let reasoning = Reasoning::begin(place, is_summary, &mut self.events, out);
+                let reasoning = Reasoning::begin(place, &mut self.events, out);
                 self.open = Some(OpenItem::Reasoning(reasoning));
             }
             BlockKind::ToolCall { id, name } => {

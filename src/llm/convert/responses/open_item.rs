@@ -228,24 +228,19 @@ impl Part {
     }
 }
 
-/// Reasoning, whose text is one part, of the summary or of the content.
+/// Reasoning, whose text is one part of the summary, whatever it was at the provider: the models of OpenAI's
+/// own API give nothing else, so clients may neither show other text nor bring it back (LangChain does not).
 #[derive(Debug)]
 pub(super) struct Reasoning {
     place: Place,
-    is_summary: bool,
     /// Empty until the part has begun.
     text: String,
     opaque: Vec<Opaque<'static>>,
 }
 
 impl Reasoning {
-    pub(super) fn begin(
-        place: Place,
-        is_summary: bool,
-        events: &mut Events,
-        out: &mut Vec<u8>,
-    ) -> Self {
-        let reasoning = Self { place, is_summary, text: String::new(), opaque: Vec::new() };
+    pub(super) fn begin(place: Place, events: &mut Events, out: &mut Vec<u8>) -> Self {
+        let reasoning = Self { place, text: String::new(), opaque: Vec::new() };
         reasoning.place.write_item(ADDED, &reasoning.to_json(false), events, out);
         reasoning
     }
@@ -254,39 +249,29 @@ impl Reasoning {
         keep(&mut self.opaque, opaque);
     }
 
-    /// The words for a part, and for its index.
-    fn words(&self) -> (&'static str, &'static str, &'static str) {
-        match self.is_summary {
-            true => ("reasoning_summary_part", "reasoning_summary_text", "summary_index"),
-            false => ("content_part", "reasoning_text", "content_index"),
-        }
-    }
-
     pub(super) fn write(&mut self, text: &str, events: &mut Events, out: &mut Vec<u8>) {
-        let (part, text_kind, index) = self.words();
         if self.text.is_empty() {
-            events.write(&format!("response.{part}.added"), out, |json| {
-                self.place.write(Some((index, 0)), json);
-                self.write_part("", json.key("part"));
+            events.write("response.reasoning_summary_part.added", out, |json| {
+                self.place.write(Some(SUMMARY), json);
+                write_summary("", json.key("part"));
             });
         }
         self.text.push_str(text);
-        events.write(&format!("response.{text_kind}.delta"), out, |json| {
-            self.place.write(Some((index, 0)), json);
+        events.write("response.reasoning_summary_text.delta", out, |json| {
+            self.place.write(Some(SUMMARY), json);
             json.key("delta").string(text);
         });
     }
 
     fn finish(mut self, events: &mut Events, out: &mut Vec<u8>) -> (String, Vec<Opaque<'static>>) {
-        let (part, text_kind, index) = self.words();
         if !self.text.is_empty() {
-            events.write(&format!("response.{text_kind}.done"), out, |json| {
-                self.place.write(Some((index, 0)), json);
+            events.write("response.reasoning_summary_text.done", out, |json| {
+                self.place.write(Some(SUMMARY), json);
                 json.key("text").string(&self.text);
             });
-            events.write(&format!("response.{part}.done"), out, |json| {
-                self.place.write(Some((index, 0)), json);
-                self.write_part(&self.text, json.key("part"));
+            events.write("response.reasoning_summary_part.done", out, |json| {
+                self.place.write(Some(SUMMARY), json);
+                write_summary(&self.text, json.key("part"));
             });
         }
         let item = self.to_json(true);
@@ -296,31 +281,16 @@ impl Reasoning {
         (item, others)
     }
 
-    fn write_part(&self, text: &str, json: &mut JsonWriter) {
-        json.object(|json| {
-            let kind = if self.is_summary { "summary_text" } else { "reasoning_text" };
-            json.key("type").string(kind);
-            json.key("text").string(text);
-        });
-    }
-
     fn to_json(&self, is_done: bool) -> String {
         let mut json = JsonWriter::new();
         json.object(|json| {
             json.key("id").string(&self.place.id);
             json.key("type").string("reasoning");
             json.key("summary").array(|json| {
-                if self.is_summary && !self.text.is_empty() {
-                    self.write_part(&self.text, json);
+                if !self.text.is_empty() {
+                    write_summary(&self.text, json);
                 }
             });
-            if !self.is_summary {
-                json.key("content").array(|json| {
-                    if !self.text.is_empty() {
-                        self.write_part(&self.text, json);
-                    }
-                });
-            }
             // OpenAI refuses reasoning that is not its own, so that it has to be known on the way back.
             let none = || is_done.then(no_proof);
             if let Some(proof) = self.opaque.first().map(Opaque::to_container).or_else(none) {
@@ -463,4 +433,14 @@ fn owned_by(signature: Opaque<'static>, owner: &str) -> Opaque<'static> {
         Family::OpenAi => signature,
         _ => Opaque { id: Some(owner.to_owned().into()), ..signature },
     }
+}
+
+/// Where the text of reasoning is in its item.
+const SUMMARY: (&str, u64) = ("summary_index", 0);
+
+fn write_summary(text: &str, json: &mut JsonWriter) {
+    json.object(|json| {
+        json.key("type").string("summary_text");
+        json.key("text").string(text);
+    });
 }

@@ -73,8 +73,8 @@ fn a_stream_has_all_events_in_order() {
         output_item.added reasoning_summary_part.added reasoning_summary_text.delta \
         reasoning_summary_text.delta reasoning_summary_text.done reasoning_summary_part.done \
         output_item.done \
-        output_item.added content_part.added reasoning_text.delta reasoning_text.done \
-        content_part.done output_item.done \
+        output_item.added reasoning_summary_part.added reasoning_summary_text.delta \
+        reasoning_summary_text.done reasoning_summary_part.done output_item.done \
         output_item.added content_part.added output_text.delta output_text.annotation.added \
         output_text.done content_part.done content_part.added refusal.delta refusal.done \
         content_part.done output_item.done \
@@ -126,8 +126,7 @@ fn items_have_the_shapes_of_openai() {
     let expected = json!([
         {"id": "rs_s33d_0", "type": "reasoning", "summary": [{"type": "summary_text", "text": "I think."}],
             "encrypted_content": "tollgate.1.anthropic.signature..c2ln"},
-        {"id": "rs_s33d_1", "type": "reasoning", "summary": [],
-            "content": [{"type": "reasoning_text", "text": "Thoughts."}]},
+        {"id": "rs_s33d_1", "type": "reasoning", "summary": [{"type": "summary_text", "text": "Thoughts."}]},
         {"id": "msg_s33d_2", "type": "message", "status": "completed", "role": "assistant", "content": [
             {"type": "output_text", "text": "Grüße", "logprobs": [], "annotations": [
                 {"type": "url_citation", "start_index": 0, "end_index": 3, "url": "https://a", "title": "A"}]},
@@ -366,19 +365,13 @@ fn what_the_model_thought_comes_back_as_it_was() {
     let json = json!({"model": "m", "input": output}).to_string();
     let request = read_request(&json).unwrap();
     let thoughts = request.turns[0].blocks.iter().filter_map(|block| match block {
-        Block::Reasoning(ReasoningBlock { text, is_summary, opaque }) => {
-            Some((&**text, *is_summary, opaque.first()))
-        }
+        Block::Reasoning(ReasoningBlock { text, opaque, .. }) => Some((&**text, opaque.first())),
         _ => None,
     });
     let AnswerEvent::Opaque { opaque: signature, .. } = opaque(0, Family::Anthropic) else {
         panic!()
     };
-    let expected = [
-        ("I think.", true, Some(&signature)),
-        ("Thoughts.", false, None),
-        ("", false, Some(&hidden)),
-    ];
+    let expected = [("I think.", Some(&signature)), ("Thoughts.", None), ("", Some(&hidden))];
     assert_eq!(thoughts.collect::<Vec<_>>(), expected);
 }
 

@@ -60,7 +60,7 @@ async fn start(database: &Database) -> (TestApp, Fixture, StrictProvider) {
 fn plan_for(format: Format) -> Vec<Step> {
     let mut steps = plan();
     for step in &mut steps {
-        let UserTurn::Results(outcomes) = &mut step.asks else { continue };
+        let UserTurn::Results(outcomes, _) = &mut step.asks else { continue };
         for outcome in outcomes {
             outcome.is_error &= format == Format::Messages;
             outcome.image = outcome.image.filter(|_| format != Format::Chat);
@@ -181,9 +181,11 @@ impl Run {
 async fn with_each(database: Database, format: Format, keeps: Keeps, modes: &[bool]) {
     let (app, team, strict) = start(&database).await;
     let mut run = Run::default();
-    // What a client makes of a provider's own stream is not the gateway's affair.
+    // What a client makes of a provider's own stream is not the gateway's affair, and of several thoughts
+    // without a text nothing tells that they are not all there.
     let is_asked = |host: &Host| {
-        is_served(*host, format) && !(keeps == Keeps::LastPieces && is_native(*host, format))
+        let is_left_out = is_native(*host, format) || host.shows_no_text();
+        is_served(*host, format) && !(keeps == Keeps::LastPieces && is_left_out)
     };
     for host in HOSTS.into_iter().filter(is_asked) {
         for is_stream in modes {
@@ -224,7 +226,7 @@ async fn responses_keep_their_items(database: Database) {
     with_each(database, Format::Responses, Keeps::All, &[false, true]).await;
 }
 
-/// Conversations that change between two hosts, each of another family, before the third step.
+/// Conversations that change between two hosts: once, in the middle of a turn, and at every step.
 async fn with_each_change(database: Database, format: Format) {
     let (app, team, strict) = start(&database).await;
     let mut run = Run::default();
@@ -234,8 +236,10 @@ async fn with_each_change(database: Database, format: Format) {
             continue;
         }
         for is_stream in [false, true] {
-            let caller = Caller::new(format, Keeps::All, is_stream);
-            run.hold(&team, &strict, caller, [first, first, second, second]).await;
+            for hosts in [[first, first, second, second], [first, second, first, second]] {
+                let caller = Caller::new(format, Keeps::All, is_stream);
+                run.hold(&team, &strict, caller, hosts).await;
+            }
         }
     }
     run.end(&app).await;

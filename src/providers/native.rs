@@ -53,12 +53,13 @@ fn of_openai(asked: Format) -> Format {
     }
 }
 
-/// Which reasoning of earlier turns a provider of chats wants back (DeepSeek, "Thinking mode"; Moonshot, "Use
-/// the thinking model"; OpenRouter, "Preserving reasoning"). OpenAI's schema has none, and Groq and Mistral
-/// answer 400 and 422 to members that they do not know. `provider_name` is the catalogue's.
+/// Which reasoning of earlier turns a provider of chats takes (DeepSeek, "Thinking mode"; Moonshot, "Use the
+/// thinking model"; OpenRouter, "Preserving reasoning"; Groq, "Reasoning"). OpenAI's schema has none; Groq
+/// answers 400 and Mistral 422 to members that they do not know. `provider_name` is the catalogue's.
 pub fn chat_reasoning(provider_name: &str) -> ChatReasoning {
     match provider_name {
-        "openai" | "azure" | "groq" | "mistral" => ChatReasoning::None,
+        "openai" | "azure" | "mistral" => ChatReasoning::None,
+        "groq" => ChatReasoning::Plain,
         "deepseek" | "moonshot" => ChatReasoning::Text,
         "openrouter" => ChatReasoning::Details,
         _ => ChatReasoning::Unknown,

@@ -56,8 +56,8 @@ pub struct Converted {
     pub dropped: Option<HeaderValue>,
 }
 
-/// One for each candidate: nothing where the caller's body is the target's as it is, an error where it can't be
-/// converted.
+/// One for each candidate: nothing where the caller's body is the target's as it is, an error where it
+/// can't be converted.
 pub type Conversions = SmallVec<[Result<Option<Converted>, ProxyError>; 1]>;
 
 /// Converts the request for the candidates that need it. Their bodies are taken from the memory that

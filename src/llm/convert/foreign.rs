@@ -16,8 +16,10 @@ use crate::llm::format::Format;
 /// Which members with reasoning a provider of chats takes in the messages of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChatReasoning {
-    /// Others are an error.
+    /// Any is an error.
     None,
+    /// `reasoning`.
+    Plain,
     /// `reasoning_content`.
     Text,
     /// `reasoning_details`, too.
@@ -31,6 +33,7 @@ impl ChatReasoning {
     fn refused(self) -> &'static [&'static str] {
         match self {
             Self::None => &["reasoning", "reasoning_details", "extra_content", "reasoning_content"],
+            Self::Plain => &["reasoning_details", "extra_content", "reasoning_content"],
             Self::Text => &["reasoning", "reasoning_details", "extra_content"],
             Self::Details | Self::Unknown => &[],
         }

@@ -27,7 +27,8 @@ pub(super) fn request(caller: &Caller, model: &str) -> Request {
     Request::post_json("/v1/messages", &body).header("anthropic-version", "2023-06-01")
 }
 
-pub(super) fn results(all: &[(String, Outcome)]) -> Vec<Value> {
+/// One message with the results, and the remark after them.
+pub(super) fn results(all: &[(String, Outcome)], remark: Option<Value>) -> Value {
     let result = |(id, outcome): &(String, Outcome)| {
         let mut content = vec![json!({"type": "text", "text": outcome.text})];
         content.extend(outcome.image.map(|data| {
@@ -40,7 +41,9 @@ pub(super) fn results(all: &[(String, Outcome)]) -> Vec<Value> {
         }
         block
     };
-    vec![json!({"role": "user", "content": all.iter().map(result).collect::<Vec<_>>()})]
+    let mut content: Vec<Value> = all.iter().map(result).collect();
+    content.extend(remark.map(|remark| json!({"type": "text", "text": remark["content"]})));
+    json!({"role": "user", "content": content})
 }
 
 pub(super) fn hear(is_stream: bool, answer: &Answer) -> (Heard, Vec<Value>) {

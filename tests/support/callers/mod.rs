@@ -71,15 +71,20 @@ impl Caller {
                 let message = json!({"role": "user", "content": text});
                 self.history.push(message);
             }
-            UserTurn::Results(outcomes) => {
+            UserTurn::Results(outcomes, remark) => {
                 assert_eq!(outcomes.len(), self.calls.len(), "{:?}", self.calls);
                 let calls = std::mem::take(&mut self.calls);
                 let all: Vec<(String, Outcome)> = calls.into_iter().zip(outcomes.clone()).collect();
-                self.history.extend(match self.format {
-                    Format::Chat => chat::results(&all),
-                    Format::Messages => messages::results(&all),
-                    Format::Responses => responses::results(&all),
-                });
+                let remark = remark.map(|text| json!({"role": "user", "content": text}));
+                match self.format {
+                    Format::Chat => {
+                        self.history.extend(chat::results(&all).into_iter().chain(remark))
+                    }
+                    Format::Messages => self.history.push(messages::results(&all, remark)),
+                    Format::Responses => {
+                        self.history.extend(responses::results(&all).into_iter().chain(remark));
+                    }
+                }
             }
         }
     }

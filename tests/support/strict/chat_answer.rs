@@ -38,13 +38,14 @@ pub(super) fn answer(answer: Answer<'_>, rules: ChatRules, wants_usage: bool) ->
     Script::sse(events)
 }
 
-/// The id of a call. DeepSeek's are here as some hosts make them: with characters that others refuse.
+/// The id of a call. DeepSeek's are here as some hosts make them: with characters that others refuse, and
+/// the same in every turn.
 fn call_id(answer: Answer<'_>, rules: ChatRules, place: usize) -> String {
     let number = answer.number;
     match rules {
         ChatRules::OpenAi => format!("call_Abcdefghijklmnopqrst{number}{place}"),
         ChatRules::Mistral => format!("Abc0Mi{number}x{place}"),
-        ChatRules::DeepSeek => format!("functions.weather:{}", number * 2 + place),
+        ChatRules::DeepSeek => format!("functions.weather:{place}"),
         ChatRules::OpenRouter => format!("toolu_vrtx_01Abcdefghijklmnop_{number}{place}"),
     }
 }

@@ -96,6 +96,11 @@ impl Host {
         matches!(self.speaks, Speaks::Messages | Speaks::Invoke) && self.model.contains("4-5")
     }
 
+    /// It signs thoughts whose text it leaves out, as Claude does from Opus 4.7 on.
+    pub(crate) fn shows_no_text(self) -> bool {
+        self.model.contains("opus")
+    }
+
     /// Whose signatures its models can read.
     pub(crate) fn family(self) -> Family {
         match self.speaks {

@@ -47,7 +47,8 @@ pub(crate) enum Said {
 pub(crate) enum UserTurn {
     Question(&'static str),
     /// The results of the calls, in their order.
-    Results(Vec<Outcome>),
+    /// Then a remark, as agents add them.
+    Results(Vec<Outcome>, Option<&'static str>),
 }
 
 /// The result of a call.
@@ -69,11 +70,17 @@ pub(crate) struct Step {
 impl Step {
     /// What this host says.
     pub(crate) fn said_by(&self, host: Host) -> Vec<Said> {
-        let is_within_turn = matches!(self.asks, UserTurn::Results(_));
+        let is_within_turn = matches!(self.asks, UserTurn::Results(..));
         let is_said = |said: &&Said| {
             !(is_within_turn && host.thinks_once() && matches!(said, Said::Thought(_)))
         };
-        self.says.iter().filter(is_said).cloned().collect()
+        let said = self.says.iter().filter(is_said).cloned();
+        said.map(|said| match said {
+            // It signs them without showing them.
+            Said::Thought(_) if host.shows_no_text() => Said::Thought(""),
+            said => said,
+        })
+        .collect()
     }
 }
 
@@ -110,14 +117,14 @@ pub(crate) fn plan() -> Vec<Step> {
             ],
         },
         Step {
-            asks: UserTurn::Results(vec![failed, pictured]),
+            asks: UserTurn::Results(vec![failed, pictured], Some("Hurry.")),
             says: vec![
                 Said::Thought("Bern is near."),
                 Said::Call { tool: 0, arguments: r#"{"place":"Bern"}"# },
             ],
         },
         Step {
-            asks: UserTurn::Results(vec![outcome("sunny, 21 degrees")]),
+            asks: UserTurn::Results(vec![outcome("sunny, 21 degrees")], None),
             says: vec![Said::Thought("That will do."), Said::Text("Sunny in Bern, \"21\u{b0}\".")],
         },
         Step {

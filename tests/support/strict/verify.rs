@@ -70,7 +70,8 @@ fn call_ids(turn: &Turn) -> Vec<Option<String>> {
     ids.collect()
 }
 
-/// The results of all calls of a turn, and no others, begin the next turn, and no id stands for two calls.
+/// The results of all calls of a turn, and no others, begin the next turn, and no id stands for two calls: of
+/// a turn, or at Anthropic of the conversation.
 fn pairs(turns: &[Turn], host: Host) -> Checked<()> {
     let mut seen = HashSet::new();
     let mut open: Vec<Option<String>> = Vec::new();
@@ -93,6 +94,9 @@ fn pairs(turns: &[Turn], host: Host) -> Checked<()> {
         let expected = std::mem::take(&mut open);
         equal("the results of the calls before", &sorted(results), &sorted(expected))?;
         open = call_ids(turn);
+        if !matches!(host.speaks, Speaks::Messages | Speaks::Invoke) {
+            seen.clear();
+        }
         for id in open.iter().flatten() {
             if !seen.insert(id.clone()) {
                 return Err(format!("the id {id} stands for two calls"));
@@ -104,11 +108,11 @@ fn pairs(turns: &[Turn], host: Host) -> Checked<()> {
 
 /// A turn of the user's as this host has to get it.
 fn asked(turn: &UserTurn, host: Host, names: &[String], ids: &[Option<String>]) -> Vec<Part> {
-    let outcomes = match turn {
+    let (outcomes, remark) = match turn {
         UserTurn::Question(text) => {
             return vec![Part::Text { text: (*text).to_owned(), proof: None }];
         }
-        UserTurn::Results(outcomes) => outcomes,
+        UserTurn::Results(outcomes, remark) => (outcomes, remark),
     };
     let takes_images = !matches!(host.speaks, Speaks::Chat(_));
     let has_flag = !matches!(host.speaks, Speaks::Chat(_) | Speaks::Responses);
@@ -128,6 +132,7 @@ fn asked(turn: &UserTurn, host: Host, names: &[String], ids: &[Option<String>]) 
         });
     }
     parts.extend(beside);
+    parts.extend(remark.map(|text| Part::Text { text: text.to_owned(), proof: None }));
     parts
 }
 

@@ -111,6 +111,7 @@ fn a_call_without_own_thoughts_goes_on_without_thinking() {
     assert_eq!((&json["thinking"]["type"], dropped.len()), (&json!("enabled"), 0));
     // What was said before the question is no matter.
     let mut later = foreign;
+    later.turns.push(turn(Role::Assistant, vec![text("c")]));
     later.turns.push(turn(Role::User, vec![text("b")]));
     assert_eq!(write(&later, OLD).0["thinking"]["type"], "enabled");
     later.turns.extend(own.turns.drain(1..));

@@ -126,7 +126,8 @@ fn items_have_the_shapes_of_openai() {
     let expected = json!([
         {"id": "rs_s33d_0", "type": "reasoning", "summary": [{"type": "summary_text", "text": "I think."}],
             "encrypted_content": "tollgate.1.anthropic.signature..c2ln"},
-        {"id": "rs_s33d_1", "type": "reasoning", "summary": [{"type": "summary_text", "text": "Thoughts."}]},
+        {"id": "rs_s33d_1", "type": "reasoning", "summary": [{"type": "summary_text", "text": "Thoughts."}],
+            "encrypted_content": "tollgate.1.none"},
         {"id": "msg_s33d_2", "type": "message", "status": "completed", "role": "assistant", "content": [
             {"type": "output_text", "text": "Grüße", "logprobs": [], "annotations": [
                 {"type": "url_citation", "start_index": 0, "end_index": 3, "url": "https://a", "title": "A"}]},

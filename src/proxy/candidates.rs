@@ -289,7 +289,8 @@ fn check_enabled(
     formats: FormatChoice,
 ) -> Result<(), ProxyError> {
     let is_spoken = operation.is_in(upstream.provider.api());
-    if !is_spoken && !(formats != FormatChoice::Callers && operation.is_convertible()) {
+    let may_be_converted = formats != FormatChoice::Callers && operation.is_convertible();
+    if !is_spoken && !may_be_converted {
         let configuration = upstream.id.configuration_id().map(|_| upstream.name.to_string());
         return Err(ProxyError::FormatNotServed { configuration, provider: upstream.provider });
     }

@@ -169,6 +169,7 @@ async fn answer(
 }
 
 /// What a request is answered with, if not with an error of the gateway.
+#[expect(clippy::large_enum_variant, reason = "it is made and taken apart in one place")]
 enum Reply {
     Upstream(Answer),
     Own(HttpResponse),

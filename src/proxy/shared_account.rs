@@ -70,8 +70,8 @@ pub struct ResponseOwner {
 
 impl ResponseOwner {
     /// The answer is the response with this id.
-    pub fn take_note(self: Box<Self>, response_id: String) {
-        let Self { own_responses, scope, upstream } = *self;
+    pub fn take_note(self, response_id: String) {
+        let Self { own_responses, scope, upstream } = self;
         own_responses.add(OwnResponse { scope, upstream, response_id });
     }
 }

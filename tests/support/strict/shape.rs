@@ -24,7 +24,7 @@ pub(super) fn object<'v>(
 }
 
 /// An object with this member alone, apart from the optional ones.
-pub(super) fn one_of<'v>(
+pub(super) fn one_of<'_>(
     value: &'v Value,
     path: &str,
     keys: &[&'static str],

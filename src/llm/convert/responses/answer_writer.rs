@@ -374,7 +374,7 @@ impl ResponseWriter {
 
     /// An item of reasoning without text.
     fn write_opaque_item(&mut self, opaque: &Opaque<'static>, out: &mut Vec<u8>) {
-        let mut item = Reasoning::begin(self.place("rs"), true, &mut self.events, out);
+        let mut item = Reasoning::begin(self.place("rs"), &mut self.events, out);
         item.keep_opaque(opaque.clone());
         let (json, _) = OpenItem::Reasoning(item).finish(true, &mut self.events, out);
         self.output.push(json);

@@ -117,7 +117,7 @@ impl TextMasker {
 
     /// Keeps the context of what is held back, from the beginning of a word on.
     fn forget(&mut self) {
-        let start = self.text.floor_char_boundary(self.passed.saturating_sub(CONTEXT));
+        let start = floor_char_boundary(&self.text, self.passed.saturating_sub(CONTEXT));
         if start > 0 {
             let context = self.text.get(start..self.passed).unwrap_or_default();
             let word = context.find(is_separator).unwrap_or(0);
@@ -139,7 +139,12 @@ fn decided(text: &str, lookahead: usize) -> usize {
     if text.len() - decided > MAX_HELD {
         decided = text.len() - MIN_HELD;
     }
-    text.floor_char_boundary(decided)
+    floor_char_boundary(text, decided)
+}
+
+/// The last place of a character's beginning that is not behind this one.
+fn floor_char_boundary(text: &str, place: usize) -> usize {
+    (0..=place.min(text.len())).rev().find(|place| text.is_char_boundary(*place)).unwrap_or(0)
 }
 
 /// Where the groups of a number begin that may go on with the word at `word`; without any, `word`.
@@ -182,7 +187,8 @@ fn is_group(word: &str, before: &str) -> bool {
 
 /// Where the last word of a text begins, which may go on.
 fn word_start(text: &str) -> usize {
-    text.rfind(is_separator).map_or(0, |place| text.ceil_char_boundary(place + 1))
+    let last = text.char_indices().rfind(|(_, char)| is_separator(*char));
+    last.map_or(0, |(place, char)| place + char.len_utf8())
 }
 
 /// Whether no value has this character, but for blanks between the groups of a number and in private keys.

@@ -347,9 +347,9 @@ fn nothing_follows_the_end() {
     let mut writer = AnswerWriter::new(context());
     let mut out = Vec::new();
     writer.ping(&mut out);
-    let text = String::from_utf8(out).unwrap();
-    assert!(text.starts_with("event: message_start\n"), "{text}");
-    assert!(text.ends_with("\n\nevent: ping\ndata: {\"type\":\"ping\"}\n\n"), "{text}");
+    let sign = String::from_utf8(out.clone()).unwrap();
+    assert!(sign.starts_with("event: message_start\n"), "{sign}");
+    assert!(sign.ends_with("\n\nevent: ping\ndata: {\"type\":\"ping\"}\n\n"), "{sign}");
     for event in [AnswerEvent::End, text(0, "x"), AnswerEvent::End] {
         writer.write(event, &mut out);
     }

@@ -24,8 +24,8 @@ pub(super) fn object<'v>(
 }
 
 /// An object with this member alone, apart from the optional ones.
-pub(super) fn one_of<'_>(
-    value: &'v Value,
+pub(super) fn one_of(
+    value: &Value,
     path: &str,
     keys: &[&'static str],
 ) -> Checked<&'static str> {

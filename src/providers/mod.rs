@@ -128,6 +128,8 @@ mod tests {
         let mut names: Vec<_> = QUIRKS.iter().map(|quirks| quirks.provider).collect();
         let mut listed: Vec<_> =
             Catalogue::shipped().providers.iter().map(|one| one.provider.as_str()).collect();
+        // Clouds are as hosts that nobody knows.
+        listed.retain(|name| !matches!(*name, "bedrock" | "vertex"));
         names.sort_unstable();
         listed.sort_unstable();
         assert_eq!(names, listed);

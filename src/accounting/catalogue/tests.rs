@@ -135,7 +135,7 @@ fn the_families_are_there_dates_included() {
             "global.anthropic.claude-haiku-4-5*",
         ),
         ("bedrock", "us.amazon.nova-micro-v1:0", "us.amazon.nova-micro-v1:0"),
-        ("vertex", "claude-sonnet-4-5@20250929", "claude-sonnet-4-5@*"),
+        ("vertex", "claude-sonnet-4-5@20250929", "claude-sonnet-4-5"),
         ("vertex", "gemini-2.5-pro", "gemini-2.5-pro"),
     ] {
         let (found, _) = Catalogue::shipped()

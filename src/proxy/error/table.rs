@@ -36,7 +36,7 @@ impl ProxyError {
                 StatusCode::BAD_GATEWAY,
                 "upstream_error",
                 May,
-                format!("The provider gave no usable answer: {message}"),
+                format!("The provider gave no usable answer: {}.", message.trim_end_matches('.')),
             ),
             Self::ModelOverride { field } => row(
                 StatusCode::BAD_REQUEST,

@@ -24,11 +24,7 @@ pub(super) fn object<'v>(
 }
 
 /// An object with this member alone, apart from the optional ones.
-pub(super) fn one_of(
-    value: &Value,
-    path: &str,
-    keys: &[&'static str],
-) -> Checked<&'static str> {
+pub(super) fn one_of(value: &Value, path: &str, keys: &[&'static str]) -> Checked<&'static str> {
     let map = value.as_object().ok_or_else(|| format!("{path} is no object: {value}"))?;
     let mut found = keys.iter().filter(|key| map.contains_key(**key));
     match (found.next(), found.next()) {

@@ -174,6 +174,8 @@ fn what_is_written_can_be_read_again() {
     let mut expected = folded(events.clone());
     // A call without arguments has none; the words for stops are fewer.
     expected.blocks[5].text = "{}".to_owned();
+    // Thoughts are told as a summary.
+    expected.blocks[1].kind = BlockKind::Reasoning { is_summary: true };
     let streamed = folded(read_stream(data_of(&write_stream(events))));
     assert_eq!((&streamed.blocks, streamed.usage), (&expected.blocks, expected.usage));
     let plain = folded(read_answer(&write_answer(&context(), &expected)).unwrap());

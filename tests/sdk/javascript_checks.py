@@ -1,5 +1,5 @@
-"""The official SDKs of OpenAI and Anthropic for JavaScript on the unified paths: `javascript/unified_checks.mjs`, run by
-Node.js once for each provider."""
+"""The official SDKs of OpenAI and Anthropic for JavaScript on the unified paths: `javascript/unified_checks.mjs`,
+run by Node.js once for each provider."""
 import json
 import os
 import subprocess

@@ -12,7 +12,8 @@ command -v python3 >/dev/null || { echo "tests/sdk: python3 is missing" >&2; exi
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
   { echo "tests/sdk: Python 3.11 or later is needed, this is $(python3 --version)" >&2; exit 1; }
 for program in node npm; do
-  command -v "$program" >/dev/null || { echo "tests/sdk: $program is missing: install Node.js 20 or later" >&2; exit 1; }
+  command -v "$program" >/dev/null ||
+    { echo "tests/sdk: $program is missing: install Node.js 20 or later" >&2; exit 1; }
 done
 target=$(cargo metadata --locked --no-deps --format-version 1 |
   python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')

@@ -114,7 +114,8 @@ if (provider !== 'openai') {
       const [call] = message.tool_calls;
       assert.deepEqual(JSON.parse(call.function.arguments), script.TOOL_ARGUMENTS);
       const result = { role: 'tool', tool_call_id: call.id, content: script.TOOL_RESULT };
-      const final = await openai.chat.completions.create({ ...fields, messages: [...thinkingQuestion, message, result] });
+      const messages = [...thinkingQuestion, message, result];
+      const final = await openai.chat.completions.create({ ...fields, messages });
       assert.equal(final.choices[0].message.content, ANSWER_WITH_RESULT);
       assert.equal(final.choices[0].message.reasoning_content, THOUGHT);
     }

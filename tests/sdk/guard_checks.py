@@ -1,5 +1,6 @@
 """Tools of guarded callers get the real value, in the official SDKs of each provider, plain and streamed."""
 import json
+import re
 
 from google.genai import types as google_types
 
@@ -23,7 +24,7 @@ def guard(caller):
 
 def assert_hidden(caller):
     sent = caller.stub.last_call()["text"]
-    assert script.PLACEHOLDER.search(sent) and VALUE not in sent, sent
+    assert re.search(script.PLACEHOLDER, sent) and VALUE not in sent, sent
 
 
 @gateway_only

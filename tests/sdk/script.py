@@ -13,7 +13,7 @@ TOOL_PARAMETERS = {"type": "object", "properties": {"bridge": {"type": "string"}
 TOOL_ARGUMENTS = {"bridge": "tower"}
 TOOL_CALL_ID = "call_stub_1"
 # Where a value was replaced by a placeholder, the tool is called with that.
-PLACEHOLDER = re.compile(r"TG_[A-Z]+_[A-Z2-7]{12}")
+PLACEHOLDER = r"TG_[A-Z]+_[A-Z2-7]{12}"
 TOOL_RESULT = "five pence"
 ANSWER_WITH_RESULT = ("Five ", "pence, ", "then.")
 # A request that asks for an answer in a schema gets these.
@@ -66,7 +66,7 @@ def provider_key(provider, seed):
 
 def tool_arguments(body):
     """What the tool is called with, and its two halves as JSON: the first ends within a placeholder."""
-    placeholder = PLACEHOLDER.search(body)
+    placeholder = re.search(PLACEHOLDER, body)
     arguments = {"bridge": placeholder.group()} if placeholder else TOOL_ARGUMENTS
     text = json.dumps(arguments)
     return arguments, (text[:len(text) // 2], text[len(text) // 2:])

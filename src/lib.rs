@@ -8,7 +8,7 @@
 //! | [`app`] | builds the application from its settings, runs it, drains it |
 //! | [`config`] | every option, its flag and its environment variable |
 //! | [`api`] | the management plane, `/api/v1`: one file an operation group |
-//! | [`proxy`] | the data plane, `/v1/models`, `/providers`, `/models`, `/routes` and the names of built-in providers: `proxy/mod.rs` reads as the pipeline |
+//! | [`proxy`] | the data plane: `/v1/models` and the calls of models under `/v1`, `/providers`, `/models`, `/routes` and the names of built-in providers; `proxy/mod.rs` reads as the pipeline |
 //! | [`auth`] | credentials to principal: extraction, verification, issuing; the address of the caller |
 //! | [`policy`] | admission before a request is sent, settlement after it; limits in memory and in Redis; what may leave in content (`guard`) |
 //! | [`presidio`] | the client of Presidio, which recognizes names, places and organizations for the guard |
@@ -19,7 +19,7 @@
 //! | [`credentials`] | what an upstream is called with: opened secrets, tokens, minted and cached, and signatures |
 //! | [`upstream`] | egress rules and the HTTP client, which follows no redirect; the only room that speaks to providers |
 //! | [`providers`] | the built-in providers, their hosts and secrets, those of clouds with their regions and accounts; what is particular to a provider: fields it ignores, fields that choose another model |
-//! | [`llm`] | what the API formats mean: the most that a request can use (`limits`), answers, streams, usage; no I/O |
+//! | [`llm`] | what the API formats mean: the most that a request can use (`limits`), answers, streams, usage, and requests and answers from one format into another (`convert`); no I/O |
 //! | [`json`] | the only code that reads raw JSON bytes |
 //! | [`db`] | the database runtime, pools, transactions, migrations, one file a table; the only room that speaks diesel |
 //! | [`crypto`] | master keys, envelope encryption, the form and hash of API keys |

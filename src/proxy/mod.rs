@@ -1,4 +1,5 @@
-//! The data plane, `/v1/models`, `/providers/...` and its synonym `/models/...`, `/{provider}/...` and `/routes/...`: an application's call on its way to a model and back.
+//! The data plane: an application's call on its way to a model and back. Below `/v1` for any model, below
+//! `/providers/...` and its synonym `/models/...`, `/{provider}/...` and `/routes/...` for theirs.
 //!
 //! `pipeline` is the whole of it; each step is a file.
 
@@ -108,7 +109,7 @@ pub struct DataPlane {
     pub timeouts: UpstreamTimeouts,
 }
 
-/// Answers one request under `/providers/` or a provider's name.
+/// Answers one request of the data plane.
 pub async fn handle(
     request: HttpRequest,
     payload: web::Payload,

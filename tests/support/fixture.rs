@@ -127,7 +127,11 @@ impl Fixture {
         let mut lines = Vec::new();
         eventually(&format!("{count} requests are settled"), async || {
             lines = logs::lines_with(field);
-            lines.retain(|line| line.contains("proxy request"));
+            // Only the line at the end has what the request led to.
+            let is_last = |line: &String| {
+                line.contains("proxy request") && line.contains(" configuration_id=")
+            };
+            lines.retain(is_last);
             lines.len() >= count
         })
         .await;

@@ -108,7 +108,10 @@ impl StoredState {
                 Token::BeginObject => {
                     let has = self.read_object(tokens, false)?;
                     let is_message = has.role && has.content;
-                    if has.id && !has.kind && !is_message {
+                    let is_untyped = !has.kind && !is_message;
+                    // OpenAI looks for its own copy of reasoning that comes without what it holds.
+                    let is_kept_reasoning = has.is_reasoning && !has.encrypted_content;
+                    if has.id && (is_untyped || is_kept_reasoning) {
                         self.note("item_reference");
                     }
                 }
@@ -186,15 +189,22 @@ struct Members {
     kind: bool,
     role: bool,
     content: bool,
+    encrypted_content: bool,
+    /// The type is `reasoning`.
+    is_reasoning: bool,
 }
 
 impl Members {
     fn note(&mut self, key: &[u8], value: Token<'_>) {
+        if let (b"type", Token::String(kind)) = (key, value) {
+            self.is_reasoning = kind.text().as_deref() == Some("reasoning");
+        }
         let member = match key {
             b"id" => &mut self.id,
             b"type" => &mut self.kind,
             b"role" => &mut self.role,
             b"content" => &mut self.content,
+            b"encrypted_content" => &mut self.encrypted_content,
             _ => return,
         };
         *member |= !value.is_null();
@@ -237,6 +247,10 @@ mod tests {
             (json!({"input": [{"ID": "msg_1", "type": null}]}), "item_reference"),
             (json!({"input": [{"id": "msg_1", "role": "user"}]}), "item_reference"),
             (
+                json!({"input": [{"type": "reasoning", "id": "rs_1", "summary": []}]}),
+                "item_reference",
+            ),
+            (
                 json!({"messages": [{"role": "user", "content": [
                     {"type": "document", "source": {"type": "file", "file_id": "file_1"}}]}]}),
                 "file_id",
@@ -278,6 +292,7 @@ mod tests {
             json!({"input": [{"id": "msg_1", "role": "user", "content": "Hi"},
                 {"type": "message", "id": "msg_2", "role": "assistant", "content": []},
                 {"type": "function_call", "id": "fc_1", "arguments": "{}"}, {"id": null}, "x"]}),
+            json!({"input": [{"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "e"}]}),
             json!({"messages": [{"id": "msg_1"}]}),
             json!({"thread": {"type": "create"}, "diagnostics": {"previous_message_id": "msg_1"}}),
         ] {

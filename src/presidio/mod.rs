@@ -2,8 +2,8 @@
 //! (`POST /analyze` of its REST interface). The operator sets its address.
 //!
 //! - [`find_entities`](Presidio::find_entities) asks about the texts of a request in as few calls as fit
-//!   ([`pieces`]), some of them at a time, until a deadline.
-//! - The [`breaker`] stops calls after several failures.
+//!   (`pieces`), some of them at a time, until a deadline.
+//! - The `breaker` stops calls after several failures.
 //! - Errors have neither texts nor answers.
 
 mod breaker;

@@ -7,7 +7,7 @@ use super::opaque::Opaque;
 /// Order: `Start` first; a block is opened, gets its deltas, and is closed; `Stop` after the last block;
 /// `End` last, only if the provider ended the answer properly. Blocks are numbered by the reader in the
 /// order in which they are opened, from 0, without gaps. Readers may leave several open at a time;
-/// [`super::sequence`] puts them in order for formats that can't.
+/// `sequence` puts them in order for formats that can't.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AnswerEvent {
     Start {

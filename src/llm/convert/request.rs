@@ -172,7 +172,7 @@ impl ToolCall<'_> {
 pub struct ToolResult<'a> {
     /// The call's id.
     pub id: Text<'a>,
-    /// The tool's name, if the caller said it. Readers leave it; [`super::ids`] fills it in from the call.
+    /// The tool's name, if the caller said it. Readers leave it; `ids` fills it in from the call.
     pub name: Option<Text<'a>>,
     /// Text and media only; may be empty.
     pub content: Vec<Block<'a>>,

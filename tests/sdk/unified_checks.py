@@ -392,7 +392,6 @@ def counts_of_tokens(caller, provider):
         raise AssertionError("nobody counts them here")
 
 
-@over_each_provider
 def thoughts_that_are_left_out(caller, provider):
     """What the checks of thoughts rely on: a provider misses them."""
     client = openai_client(caller).responses
@@ -405,5 +404,27 @@ def thoughts_that_are_left_out(caller, provider):
                       tools=[{"type": "function", **FUNCTION}], store=False)
     except openai.BadRequestError as error:
         assert error.body["message"] == script.ERROR_MESSAGE, error.body
+    else:
+        raise AssertionError("the stub provider does not miss thoughts")
+
+
+# Claude is not told to think in a conversation whose thoughts are missing.
+over_each_provider(thoughts_that_are_left_out, [provider for provider in PROVIDERS if provider != "anthropic"])
+
+
+@gateway_only
+def thoughts_that_are_left_out_for_claude(caller):
+    """In its own format, where the request stays as it is."""
+    caller.expect_refusals("anthropic", "messages", 400)
+    call = {"type": "tool_use", "id": "call_1", "name": script.TOOL, "input": script.TOOL_ARGUMENTS}
+    result = {"type": "tool_result", "tool_use_id": "call_1", "content": script.TOOL_RESULT}
+    told = [{"role": "user", "content": THINKING_QUESTION}, {"role": "assistant", "content": [call]},
+            {"role": "user", "content": [result]}]
+    try:
+        anthropic_client(caller).messages.create(
+            model=model_of("anthropic"), max_tokens=4096, messages=told, tools=[ANTHROPIC_TOOL],
+            thinking={"type": "enabled", "budget_tokens": 1024})
+    except anthropic.BadRequestError as error:
+        assert error.body["error"]["message"] == script.ERROR_MESSAGE, error.body
     else:
         raise AssertionError("the stub provider does not miss thoughts")

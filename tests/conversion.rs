@@ -1,5 +1,5 @@
-//! Requests for models whose providers speak another format: what goes up, what comes down, what it costs,
-//! and how it fails.
+//! Requests for models whose providers speak another format: what goes up, what comes down, and what it
+//! costs. How it fails is in `conversion_errors.rs`.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::support::{
     app::TestApp,
     case::{Case, cases},
     chain::Chain,
-    connection::{BodyEnd, Connection},
+    connection::Connection,
     database::Database,
     event_stream::{invoked, message},
     fixture::Fixture,
@@ -29,12 +29,6 @@ pub(crate) fn cases() -> Vec<Case> {
         claude_on_bedrock_speaks_messages,
         streams_are_converted_as_they_arrive,
         a_stream_that_was_not_streamed_is_one,
-        what_can_not_be_converted_is_refused,
-        what_is_left_out_is_named,
-        errors_come_in_the_callers_envelope,
-        a_broken_stream_has_no_mark_of_success,
-        a_broken_answer_is_an_error,
-        an_error_told_with_success_is_an_error,
         chains_mix_formats,
         placeholders_are_restored_in_converted_answers,
         caps_count_the_providers_usage,
@@ -45,7 +39,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// A gateway whose built-in providers are at the test's upstream, and a workspace with their secrets.
-async fn start(database: &Database) -> (TestApp, Fixture) {
+pub(crate) async fn start(database: &Database) -> (TestApp, Fixture) {
     let upstream = ScriptedUpstream::start().await;
     let origin = upstream.base_url().trim_end_matches("/v1").to_owned();
     let origins = ["openai", "anthropic", "gemini", "mistral", "bedrock"]
@@ -67,7 +61,7 @@ async fn start(database: &Database) -> (TestApp, Fixture) {
 
 const CHAT: &str = "/v1/chat/completions";
 
-fn chat(model: &str, more: Value) -> Request {
+pub(crate) fn chat(model: &str, more: Value) -> Request {
     let mut body = json!({"model": model, "messages": [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Good morning?"},
@@ -76,14 +70,14 @@ fn chat(model: &str, more: Value) -> Request {
     Request::post_json(CHAT, &body)
 }
 
-fn messages(model: &str, more: Value) -> Request {
+pub(crate) fn messages(model: &str, more: Value) -> Request {
     let mut body = json!({"model": model, "max_tokens": 100, "system": "Be brief.",
         "messages": [{"role": "user", "content": "Good morning?"}]});
     add(&mut body, more);
     Request::post_json("/v1/messages", &body)
 }
 
-fn responses(model: &str, more: Value) -> Request {
+pub(crate) fn responses(model: &str, more: Value) -> Request {
     let mut body = json!({"model": model, "instructions": "Be brief.", "input": "Good morning?"});
     add(&mut body, more);
     Request::post_json("/v1/responses", &body)
@@ -96,7 +90,7 @@ fn add(body: &mut Value, more: Value) {
 }
 
 /// Claude's answer: 100 tokens in, of which 40 from the cache, and 10 out.
-fn claude(text: &str) -> Value {
+pub(crate) fn claude(text: &str) -> Value {
     json!({"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-4-5-20250929",
         "content": [{"type": "text", "text": text}], "stop_reason": "end_turn", "stop_sequence": null,
         "usage": {"input_tokens": 60, "cache_read_input_tokens": 40, "cache_creation_input_tokens": 0,
@@ -104,7 +98,7 @@ fn claude(text: &str) -> Value {
 }
 
 /// The same as events.
-fn claude_events(parts: &[&str]) -> Vec<Value> {
+pub(crate) fn claude_events(parts: &[&str]) -> Vec<Value> {
     let mut message = claude("");
     message["content"] = json!([]);
     message["stop_reason"] = Value::Null;
@@ -127,7 +121,7 @@ fn claude_events(parts: &[&str]) -> Vec<Value> {
     events
 }
 
-fn named(event: &Value) -> String {
+pub(crate) fn named(event: &Value) -> String {
     format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap())
 }
 
@@ -163,13 +157,13 @@ async fn rest_of(connection: &mut Connection) -> String {
     events.into_iter().map(|event| event.data + "\n").collect()
 }
 
-async fn last_row(app: &TestApp, count: usize) -> Row {
+pub(crate) async fn last_row(app: &TestApp, count: usize) -> Row {
     let rows = ledger_rows::rows_at_least(app.database(), count).await;
     assert_eq!(rows.len(), count, "{rows:?}");
     rows.into_iter().next_back().unwrap()
 }
 
-const SONNET: &str = "anthropic/claude-sonnet-4-5";
+pub(crate) const SONNET: &str = "anthropic/claude-sonnet-4-5";
 
 async fn chats_reach_claude(database: Database) {
     let (app, team) = start(&database).await;
@@ -379,178 +373,11 @@ async fn a_stream_that_was_not_streamed_is_one(database: Database) {
 }
 
 #[track_caller]
-fn is_error(answer: &Answer, status: u16, code: &str) -> Value {
+pub(crate) fn is_error(answer: &Answer, status: u16, code: &str) -> Value {
     assert_eq!(answer.status, status, "{}", answer.text());
     let body = answer.json();
     assert_eq!(body["error"]["code"], code, "{body}");
     body["error"].clone()
-}
-
-async fn what_can_not_be_converted_is_refused(database: Database) {
-    let (_app, team) = start(&database).await;
-    let caller = team.caller();
-    for (request, field) in [
-        (chat(SONNET, json!({"n": 2})), "n"),
-        (chat(SONNET, json!({"logit_bias": {"1": 5}})), "logit_bias"),
-        (responses(SONNET, json!({"previous_response_id": "resp_1"})), "previous_response_id"),
-        (responses("gemini/gemini-2.5-flash", json!({"background": true})), "background"),
-    ] {
-        let error = is_error(&caller.send(request).await, 400, "unsupported_parameter");
-        assert_eq!(error["param"], field, "{error}");
-        let message = error["message"].as_str().unwrap();
-        assert!(message.contains(field) && message.contains("model"), "{message}");
-    }
-    let answer =
-        caller.send(messages("openai/gpt-5", json!({"messages": [{"role": "user"}]}))).await;
-    assert_eq!(
-        (answer.status, &answer.json()["error"]["type"]),
-        (400, &json!("invalid_request_error"))
-    );
-    assert_eq!(team.upstream.seen().requests.len(), 0);
-}
-
-async fn what_is_left_out_is_named(database: Database) {
-    let (_app, team) = start(&database).await;
-    let more = json!({"seed": 1, "n": 1, "new field,": {"a": 1}});
-    team.upstream.push(Script::json(200, &claude("Morning.")));
-    let answer = team.caller().send(chat(SONNET, more.clone())).await.expect(200);
-    let dropped = answer.header("x-tollgate-dropped").unwrap();
-    let mut names: Vec<&str> = dropped.split(',').collect();
-    names.sort_unstable();
-    assert_eq!(names, ["new%20field%2C", "seed"]);
-    let strict = chat(SONNET, json!({"seed": 1})).header("x-tollgate-strict", "true");
-    let error = is_error(&team.caller().send(strict).await, 400, "unsupported_parameter");
-    assert_eq!(error["param"], "seed");
-    // So it is for all callers of a configuration that says so.
-    let own = json!({"provider": "anthropic_compatible", "strict_conversion": true});
-    team.configure("strict", own).await;
-    let asked = chat("custom/strict", json!({"seed": 1}));
-    is_error(&team.caller().send(asked).await, 400, "unsupported_parameter");
-    team.upstream.push(Script::json(200, &claude("Morning.")));
-    let answer = team.caller().send(chat(SONNET, json!({"n": 1}))).await.expect(200);
-    assert_eq!(answer.header("x-tollgate-dropped"), None);
-}
-
-async fn errors_come_in_the_callers_envelope(database: Database) {
-    let (_app, team) = start(&database).await;
-    let claude_error =
-        |kind: &str| json!({"type": "error", "error": {"type": kind, "message": "No."}});
-    let script = |status, body: &Value| {
-        let text = body.to_string();
-        Script::new().sized(
-            status,
-            &[
-                ("content-type", "application/json"),
-                ("retry-after", "7"),
-                ("anthropic-ratelimit-requests-remaining", "3"),
-            ],
-            text,
-        )
-    };
-    team.upstream.push(script(429, &claude_error("rate_limit_error")));
-    let answer = team.caller().send(chat(SONNET, json!({}))).await;
-    let error = is_error(&answer, 429, "rate_limit_error");
-    assert_eq!((&error["message"], &error["type"]), (&json!("No."), &json!("rate_limit_error")));
-    assert_eq!(answer.header("retry-after"), Some("7"));
-    assert_eq!(answer.header("x-ratelimit-remaining-requests"), Some("3"));
-    assert_eq!(answer.header("anthropic-ratelimit-requests-remaining"), None);
-    team.upstream.push(script(529, &claude_error("overloaded_error")));
-    assert_eq!(team.caller().send(responses(SONNET, json!({}))).await.status, 503);
-
-    let google = json!([{"error": {"code": 503, "message": "Busy.", "status": "UNAVAILABLE"}}]);
-    team.upstream.push(script(503, &google));
-    let answer = team.caller().send(messages("gemini/gemini-2.5-flash", json!({}))).await;
-    assert_eq!(answer.status, 529, "{}", answer.text());
-    let body = answer.json();
-    assert_eq!(
-        (&body["type"], &body["error"]["type"]),
-        (&json!("error"), &json!("overloaded_error"))
-    );
-    assert_eq!(body["error"]["message"], "Busy.");
-    assert_eq!(body["request_id"].as_str(), answer.header("x-request-id"));
-
-    let unauthorized = json!({"error": {"message": "Bad key.", "code": "invalid_api_key"}});
-    team.upstream.push(Script::json(401, &unauthorized));
-    let answer = team.caller().send(messages("openai/gpt-5", json!({}))).await;
-    assert_eq!(answer.status, 502);
-    let body = answer.json();
-    assert_eq!(body["error"]["code"], "provider_credential_refused");
-    assert!(body["error"]["message"].as_str().unwrap().contains("OPENAI_API_KEY"), "{body}");
-
-    let too_long =
-        json!({"error": {"message": "Too many tokens.", "code": "context_length_exceeded"}});
-    team.upstream.push(Script::json(400, &too_long));
-    let body = team.caller().send(messages("openai/gpt-5", json!({}))).await.expect(400).json();
-    assert_eq!(body["error"]["message"], "prompt is too long: Too many tokens.");
-}
-
-/// What callers of each format take for the end of a good stream.
-const MARKS: [&str; 3] = ["[DONE]", "response.completed", "message_stop"];
-
-async fn a_broken_stream_has_no_mark_of_success(database: Database) {
-    let (app, team) = start(&database).await;
-    let all: Vec<String> = claude_events(&["Mor", "ning."]).iter().map(named).collect();
-    let streamed = json!({"stream": true});
-    let requests = || [chat(SONNET, streamed.clone()), responses(SONNET, streamed.clone())];
-    let mut count = 0;
-    for cut in [1, 4, all.len() - 1] {
-        for request in requests() {
-            team.upstream.push(Script::sse_head().chunks(all[..cut].to_vec()).end());
-            let answer = team.caller().send(request).await;
-            let text = answer.text();
-            assert!(MARKS.iter().all(|mark| !text.contains(mark)), "{text}");
-            assert!(text.contains("error"), "{text}");
-            assert_ne!(answer.ending, BodyEnd::Complete, "{text}");
-            count += 1;
-            let row = last_row(&app, count).await;
-            assert_eq!(row.outcome, "upstream_broke", "{row:?}");
-        }
-    }
-    // The provider's own error.
-    let overloaded =
-        json!({"type": "error", "error": {"type": "overloaded_error", "message": "Busy."}});
-    for request in requests() {
-        let mut told = all[..4].to_vec();
-        told.push(named(&overloaded));
-        team.upstream.push(Script::sse_head().chunks(told).end());
-        let text = team.caller().send(request).await.text();
-        assert!(text.contains("Busy.") && MARKS.iter().all(|mark| !text.contains(mark)), "{text}");
-    }
-    let events = openai::response_events(&["Mor", "ning."], openai::Usage::USUAL);
-    let cut = events[..events.len() - 1].to_vec();
-    team.upstream.push(Script::sse_head().chunks(cut).end());
-    let text = team.caller().send(messages("openai/gpt-5", streamed)).await.text();
-    assert!(text.contains("event: error") && !text.contains("message_stop"), "{text}");
-}
-
-async fn a_broken_answer_is_an_error(database: Database) {
-    let (app, team) = start(&database).await;
-    let body = claude("Morning.").to_string();
-    let half = body[..body.len() / 2].to_owned();
-    let head: &[(&str, &str)] = &[("content-type", "application/json")];
-    for script in [
-        Script::new().sized_head(200, head, body.len()).raw(half.clone()).reset(),
-        Script::new().sized(200, head, half.clone()),
-        Script::new().sized(200, head, "<html>"),
-        Script::new().sized(200, &[("content-encoding", "gzip")], half),
-    ] {
-        team.upstream.push(script);
-        let answer = team.caller().send(chat(SONNET, json!({}))).await;
-        assert_eq!(answer.status, 502, "{}", answer.text());
-        assert_eq!(answer.json()["error"]["type"], "upstream_error");
-        assert_eq!(answer.ending, BodyEnd::Complete);
-    }
-    let rows = ledger_rows::rows_at_least(app.database(), 4).await;
-    assert!(rows.iter().all(|row| row.outcome != "completed"), "{rows:?}");
-}
-
-async fn an_error_told_with_success_is_an_error(database: Database) {
-    let (_app, team) = start(&database).await;
-    let blocked = json!({"candidates": [{"finishReason": "MALFORMED_FUNCTION_CALL", "index": 0}],
-        "usageMetadata": {"promptTokenCount": 5, "totalTokenCount": 5}});
-    team.upstream.push(Script::json(200, &blocked));
-    let answer = team.caller().send(chat("gemini/gemini-2.5-flash", json!({}))).await;
-    is_error(&answer, 502, "upstream_error");
 }
 
 async fn chains_mix_formats(database: Database) {

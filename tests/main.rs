@@ -50,6 +50,7 @@ cfg_if! {
         mod compaction;
         mod concurrent_changes;
         mod conversion;
+        mod conversion_errors;
         mod configuration_checks;
         mod converse;
         mod data_policy;

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConvertError {
     /// The request breaks the rules of its own format.
-    #[error("{} {problem}", told(field))]
+    #[error("{} {problem}", subject(field))]
     Invalid {
         /// The field's path, such as `messages[2].content`; empty for the body itself.
         field: String,
@@ -14,7 +14,7 @@ pub enum ConvertError {
         problem: Cow<'static, str>,
     },
     /// The target has nothing that means the same, and the answer would mean something else without it.
-    #[error("{} {problem}", told(field))]
+    #[error("{} {problem}", subject(field))]
     Unsupported {
         /// The field's path.
         field: String,
@@ -55,7 +55,7 @@ impl ConvertError {
 }
 
 /// The subject of a sentence about a field.
-fn told(field: &str) -> Cow<'static, str> {
+fn subject(field: &str) -> Cow<'static, str> {
     if field.is_empty() { "The request body".into() } else { format!("'{field}'").into() }
 }
 

@@ -1,2 +1,4 @@
+//! Requests and answers of Converse.
+
 mod answers;
 mod requests;

@@ -1,3 +1,5 @@
+//! Requests and answers of Gemini.
+
 mod answers;
 mod contents;
 mod requests;

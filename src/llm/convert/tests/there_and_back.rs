@@ -18,7 +18,7 @@ fn read(format: Format, json: &str) -> Request<'_> {
 /// What the model is told, apart from the ids of calls and its thoughts: formats differ in where a message
 /// begins, and in whether a result holds its pictures.
 #[derive(Debug, Default, PartialEq)]
-struct Told {
+struct Content {
     system: Vec<String>,
     texts: Vec<(bool, String)>,
     calls: Vec<(String, String)>,
@@ -27,8 +27,8 @@ struct Told {
     tools: Vec<String>,
 }
 
-fn told(request: &Request<'_>) -> Told {
-    let mut told = Told::default();
+fn content(request: &Request<'_>) -> Content {
+    let mut told = Content::default();
     told.system.extend(request.system.iter().map(|part| part.text.to_string()));
     for turn in &request.turns {
         let (is_model, mut text) = (turn.role == Role::Assistant, String::new());
@@ -49,7 +49,7 @@ fn told(request: &Request<'_>) -> Told {
     told
 }
 
-impl Told {
+impl Content {
     fn add(&mut self, block: &Block<'_>, text: &mut String) {
         match block {
             Block::Text(block) => text.push_str(&block.text),
@@ -87,8 +87,8 @@ fn requests_come_back_as_they_were() {
                 continue;
             }
             let back = convert(&there.json, other, caller).unwrap();
-            let before = told(&read(caller, &json));
-            let after = told(&read(caller, &back.json));
+            let before = content(&read(caller, &json));
+            let after = content(&read(caller, &back.json));
             assert_eq!(after, before, "{stem} {caller:?} {other:?}\n{}\n{}", there.json, back.json);
             pairs += 1;
         }

@@ -1,3 +1,5 @@
+//! What callers of chats get.
+
 use super::*;
 
 fn context(include_usage: bool) -> AnswerContext {

@@ -1,3 +1,5 @@
+//! How streams of chats are read.
+
 use super::*;
 
 fn events(frames: &[&str]) -> Vec<AnswerEvent> {

@@ -1,3 +1,5 @@
+//! Requests, answers and streams of responses.
+
 mod answers;
 mod mutations;
 mod read_requests;

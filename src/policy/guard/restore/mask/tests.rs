@@ -1,3 +1,5 @@
+//! What is masked in texts that go on.
+
 use std::sync::Arc;
 
 use proptest::prelude::*;

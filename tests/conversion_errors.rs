@@ -1,0 +1,194 @@
+//! Requests for models whose providers speak another format, and how they fail: what is refused, what is left
+//! out, and errors, answers and streams that are none.
+
+use serde_json::{Value, json};
+
+use crate::conversion::{
+    SONNET, chat, claude, claude_events, is_error, last_row, messages, named, responses, start,
+};
+use crate::support::{
+    case::{Case, cases},
+    connection::BodyEnd,
+    database::Database,
+    ledger_rows, openai,
+    script::Script,
+};
+
+/// The cases of this file.
+pub(crate) fn cases() -> Vec<Case> {
+    cases![
+        what_can_not_be_converted_is_refused,
+        what_is_left_out_is_named,
+        errors_come_in_the_callers_envelope,
+        a_broken_stream_has_no_mark_of_success,
+        a_broken_answer_is_an_error,
+        an_error_told_with_success_is_an_error,
+    ]
+}
+
+async fn what_can_not_be_converted_is_refused(database: Database) {
+    let (_app, team) = start(&database).await;
+    let caller = team.caller();
+    for (request, field) in [
+        (chat(SONNET, json!({"n": 2})), "n"),
+        (chat(SONNET, json!({"logit_bias": {"1": 5}})), "logit_bias"),
+        (responses(SONNET, json!({"previous_response_id": "resp_1"})), "previous_response_id"),
+        (responses("gemini/gemini-2.5-flash", json!({"background": true})), "background"),
+    ] {
+        let error = is_error(&caller.send(request).await, 400, "unsupported_parameter");
+        assert_eq!(error["param"], field, "{error}");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(field) && message.contains("model"), "{message}");
+    }
+    let answer =
+        caller.send(messages("openai/gpt-5", json!({"messages": [{"role": "user"}]}))).await;
+    assert_eq!(
+        (answer.status, &answer.json()["error"]["type"]),
+        (400, &json!("invalid_request_error"))
+    );
+    assert_eq!(team.upstream.seen().requests.len(), 0);
+}
+
+async fn what_is_left_out_is_named(database: Database) {
+    let (_app, team) = start(&database).await;
+    let more = json!({"seed": 1, "n": 1, "new field,": {"a": 1}});
+    team.upstream.push(Script::json(200, &claude("Morning.")));
+    let answer = team.caller().send(chat(SONNET, more.clone())).await.expect(200);
+    let dropped = answer.header("x-tollgate-dropped").unwrap();
+    let mut names: Vec<&str> = dropped.split(',').collect();
+    names.sort_unstable();
+    assert_eq!(names, ["new%20field%2C", "seed"]);
+    let strict = chat(SONNET, json!({"seed": 1})).header("x-tollgate-strict", "true");
+    let error = is_error(&team.caller().send(strict).await, 400, "unsupported_parameter");
+    assert_eq!(error["param"], "seed");
+    // So it is for all callers of a configuration that says so.
+    let own = json!({"provider": "anthropic_compatible", "strict_conversion": true});
+    team.configure("strict", own).await;
+    let asked = chat("custom/strict", json!({"seed": 1}));
+    is_error(&team.caller().send(asked).await, 400, "unsupported_parameter");
+    team.upstream.push(Script::json(200, &claude("Morning.")));
+    let answer = team.caller().send(chat(SONNET, json!({"n": 1}))).await.expect(200);
+    assert_eq!(answer.header("x-tollgate-dropped"), None);
+}
+
+async fn errors_come_in_the_callers_envelope(database: Database) {
+    let (_app, team) = start(&database).await;
+    let claude_error =
+        |kind: &str| json!({"type": "error", "error": {"type": kind, "message": "No."}});
+    let script = |status, body: &Value| {
+        let text = body.to_string();
+        Script::new().sized(
+            status,
+            &[
+                ("content-type", "application/json"),
+                ("retry-after", "7"),
+                ("anthropic-ratelimit-requests-remaining", "3"),
+            ],
+            text,
+        )
+    };
+    team.upstream.push(script(429, &claude_error("rate_limit_error")));
+    let answer = team.caller().send(chat(SONNET, json!({}))).await;
+    let error = is_error(&answer, 429, "rate_limit_error");
+    assert_eq!((&error["message"], &error["type"]), (&json!("No."), &json!("rate_limit_error")));
+    assert_eq!(answer.header("retry-after"), Some("7"));
+    assert_eq!(answer.header("x-ratelimit-remaining-requests"), Some("3"));
+    assert_eq!(answer.header("anthropic-ratelimit-requests-remaining"), None);
+    team.upstream.push(script(529, &claude_error("overloaded_error")));
+    assert_eq!(team.caller().send(responses(SONNET, json!({}))).await.status, 503);
+
+    let google = json!([{"error": {"code": 503, "message": "Busy.", "status": "UNAVAILABLE"}}]);
+    team.upstream.push(script(503, &google));
+    let answer = team.caller().send(messages("gemini/gemini-2.5-flash", json!({}))).await;
+    assert_eq!(answer.status, 529, "{}", answer.text());
+    let body = answer.json();
+    assert_eq!(
+        (&body["type"], &body["error"]["type"]),
+        (&json!("error"), &json!("overloaded_error"))
+    );
+    assert_eq!(body["error"]["message"], "Busy.");
+    assert_eq!(body["request_id"].as_str(), answer.header("x-request-id"));
+
+    let unauthorized = json!({"error": {"message": "Bad key.", "code": "invalid_api_key"}});
+    team.upstream.push(Script::json(401, &unauthorized));
+    let answer = team.caller().send(messages("openai/gpt-5", json!({}))).await;
+    assert_eq!(answer.status, 502);
+    let body = answer.json();
+    assert_eq!(body["error"]["code"], "provider_credential_refused");
+    assert!(body["error"]["message"].as_str().unwrap().contains("OPENAI_API_KEY"), "{body}");
+
+    let too_long =
+        json!({"error": {"message": "Too many tokens.", "code": "context_length_exceeded"}});
+    team.upstream.push(Script::json(400, &too_long));
+    let body = team.caller().send(messages("openai/gpt-5", json!({}))).await.expect(400).json();
+    assert_eq!(body["error"]["message"], "prompt is too long: Too many tokens.");
+}
+
+/// What callers of each format take for the end of a good stream.
+const MARKS: [&str; 3] = ["[DONE]", "response.completed", "message_stop"];
+
+async fn a_broken_stream_has_no_mark_of_success(database: Database) {
+    let (app, team) = start(&database).await;
+    let all: Vec<String> = claude_events(&["Mor", "ning."]).iter().map(named).collect();
+    let streamed = json!({"stream": true});
+    let requests = || [chat(SONNET, streamed.clone()), responses(SONNET, streamed.clone())];
+    let mut count = 0;
+    for cut in [1, 4, all.len() - 1] {
+        for request in requests() {
+            team.upstream.push(Script::sse_head().chunks(all[..cut].to_vec()).end());
+            let answer = team.caller().send(request).await;
+            let text = answer.text();
+            assert!(MARKS.iter().all(|mark| !text.contains(mark)), "{text}");
+            assert!(text.contains("error"), "{text}");
+            assert_ne!(answer.ending, BodyEnd::Complete, "{text}");
+            count += 1;
+            let row = last_row(&app, count).await;
+            assert_eq!(row.outcome, "upstream_broke", "{row:?}");
+        }
+    }
+    // The provider's own error.
+    let overloaded =
+        json!({"type": "error", "error": {"type": "overloaded_error", "message": "Busy."}});
+    for request in requests() {
+        let mut told = all[..4].to_vec();
+        told.push(named(&overloaded));
+        team.upstream.push(Script::sse_head().chunks(told).end());
+        let text = team.caller().send(request).await.text();
+        assert!(text.contains("Busy.") && MARKS.iter().all(|mark| !text.contains(mark)), "{text}");
+    }
+    let events = openai::response_events(&["Mor", "ning."], openai::Usage::USUAL);
+    let cut = events[..events.len() - 1].to_vec();
+    team.upstream.push(Script::sse_head().chunks(cut).end());
+    let text = team.caller().send(messages("openai/gpt-5", streamed)).await.text();
+    assert!(text.contains("event: error") && !text.contains("message_stop"), "{text}");
+}
+
+async fn a_broken_answer_is_an_error(database: Database) {
+    let (app, team) = start(&database).await;
+    let body = claude("Morning.").to_string();
+    let half = body[..body.len() / 2].to_owned();
+    let head: &[(&str, &str)] = &[("content-type", "application/json")];
+    for script in [
+        Script::new().sized_head(200, head, body.len()).raw(half.clone()).reset(),
+        Script::new().sized(200, head, half.clone()),
+        Script::new().sized(200, head, "<html>"),
+        Script::new().sized(200, &[("content-encoding", "gzip")], half),
+    ] {
+        team.upstream.push(script);
+        let answer = team.caller().send(chat(SONNET, json!({}))).await;
+        assert_eq!(answer.status, 502, "{}", answer.text());
+        assert_eq!(answer.json()["error"]["type"], "upstream_error");
+        assert_eq!(answer.ending, BodyEnd::Complete);
+    }
+    let rows = ledger_rows::rows_at_least(app.database(), 4).await;
+    assert!(rows.iter().all(|row| row.outcome != "completed"), "{rows:?}");
+}
+
+async fn an_error_told_with_success_is_an_error(database: Database) {
+    let (_app, team) = start(&database).await;
+    let blocked = json!({"candidates": [{"finishReason": "MALFORMED_FUNCTION_CALL", "index": 0}],
+        "usageMetadata": {"promptTokenCount": 5, "totalTokenCount": 5}});
+    team.upstream.push(Script::json(200, &blocked));
+    let answer = team.caller().send(chat("gemini/gemini-2.5-flash", json!({}))).await;
+    is_error(&answer, 502, "upstream_error");
+}

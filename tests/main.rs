@@ -51,6 +51,7 @@ cfg_if! {
         mod concurrent_changes;
         mod conversion;
         mod conversion_errors;
+        mod conversion_streams;
         mod configuration_checks;
         mod converse;
         mod data_policy;

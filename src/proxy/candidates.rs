@@ -226,17 +226,17 @@ pub async fn candidates(
             let formats = FormatChoice::Callers;
             return Ok(Candidates { list, chain, left_out, policies, subscription, formats });
         }
-        Resolved::Upstream(upstream) => (upstream, asked.clone(), FormatChoice::Callers),
+        Resolved::Upstream(upstream) => (upstream, asked.as_deref(), FormatChoice::Callers),
     };
     if operation.format().is_some()
         && !is_switched_off(headers)
         && !policies.has_no_fallback()
-        && let Some((chain, asked)) = chain_of(&policies, subject, &upstream, asked.as_deref())
+        && let Some((chain, asked)) = chain_of(&policies, subject, &upstream, asked)
     {
         return of_chain(plane, subject, &policies, chain, request, asked, context).await;
     }
     check_usable(&upstream, operation, formats)?;
-    let model = model_for(&upstream, operation, asked.as_deref())?;
+    let model = model_for(&upstream, operation, asked)?;
     let list = smallvec![Candidate { upstream, model }];
     let (chain, left_out, subscription) = (None, Vec::new(), None);
     Ok(Candidates { list, chain, left_out, policies, subscription, formats })

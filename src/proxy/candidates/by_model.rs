@@ -17,22 +17,23 @@ use crate::proxy::context::RequestContext;
 use crate::proxy::error::ProxyError;
 use crate::proxy::model_list::entry::CONFIGURATION_PREFIX;
 use crate::proxy::model_list::fetch::fetch;
+use crate::proxy::model_list::usable_providers;
 
 /// What a model id leads to.
-pub(super) enum Found {
+pub(super) enum Found<'r> {
     /// An upstream, and the model that it is to be asked for; none for a configuration's own.
-    Upstream(Arc<UpstreamEntry>, Option<String>),
+    Upstream(Arc<UpstreamEntry>, Option<&'r str>),
     Chain(Arc<Chain>),
 }
 
 /// What the id leads to in the caller's workspace.
-pub(super) async fn find(
+pub(super) async fn find<'r>(
     plane: ModelPlane<'_>,
     subject: &Subject<'_>,
     policies: &PolicySet,
-    id: &str,
+    id: &'r str,
     context: &mut RequestContext,
-) -> Result<Found, ProxyError> {
+) -> Result<Found<'r>, ProxyError> {
     if let Some(name) = id.strip_prefix(CONFIGURATION_PREFIX) {
         return configuration(plane, subject, name, context).await;
     }
@@ -43,7 +44,7 @@ pub(super) async fn find(
         let found = plane.plane.directory.find_provider(scope_of(subject), built_in).await;
         let found = found.map_err(|error| unavailable(context, &error))?;
         let entry = found.filter(|_| !model.is_empty()).ok_or_else(|| unknown(id))?;
-        return Ok(Found::Upstream(entry, Some(model.to_owned())));
+        return Ok(Found::Upstream(entry, Some(model)));
     }
     if let Some(chain) = policies.chain_for_alias(subject, id).filter(|_| !id.contains('/')) {
         return Ok(Found::Chain(Arc::clone(chain)));
@@ -57,12 +58,12 @@ fn unknown(id: &str) -> ProxyError {
 
 /// The configuration with this name; else the one before the first slash, if it lets callers choose the
 /// model, which stands after it.
-async fn configuration(
+async fn configuration<'r>(
     plane: ModelPlane<'_>,
     subject: &Subject<'_>,
-    name: &str,
+    name: &'r str,
     context: &mut RequestContext,
-) -> Result<Found, ProxyError> {
+) -> Result<Found<'r>, ProxyError> {
     let directory = &plane.plane.directory;
     let mut choices = vec![(name, None)];
     if let Some((configuration, model)) = name.split_once('/').filter(|(_, rest)| !rest.is_empty())
@@ -73,31 +74,26 @@ async fn configuration(
         let found = directory.find_configuration(scope_of(subject), name).await;
         let found = found.map_err(|error| unavailable(context, &error))?;
         if let Some(entry) = found.filter(|entry| model.is_none() || entry.model.is_none()) {
-            return Ok(Found::Upstream(entry, model.map(str::to_owned)));
+            return Ok(Found::Upstream(entry, model));
         }
     }
     Err(unknown(&format!("{CONFIGURATION_PREFIX}{name}")))
 }
 
 /// The one built-in provider that lists a model of this name.
-async fn listed(
+async fn listed<'r>(
     plane: ModelPlane<'_>,
     subject: &Subject<'_>,
-    id: &str,
+    id: &'r str,
     context: &mut RequestContext,
-) -> Result<Found, ProxyError> {
+) -> Result<Found<'r>, ProxyError> {
     let ModelPlane { plane, client } = plane;
-    let mut usable = Vec::new();
-    for built_in in plane.built_in.all().filter(|one| one.provider.lists_models()) {
-        let found = plane.directory.find_provider(scope_of(subject), built_in).await;
-        let found = found.map_err(|error| unavailable(context, &error))?;
-        let found = found.filter(|entry| entry.enabled && entry.missing_secret().is_none());
-        usable.extend(found.map(|entry| (built_in.provider, entry)));
-    }
-    let lists = usable.into_iter().map(async |(provider, entry)| {
+    let usable = usable_providers(plane, subject, context).await?;
+    let usable = usable.into_iter().filter(|(built_in, _)| built_in.provider.lists_models());
+    let lists = usable.map(async |(built_in, entry)| {
         let list =
             plane.model_lists.find_or_fetch(&entry, async || fetch(plane, client, &entry).await);
-        (provider, list.await, Arc::clone(&entry))
+        (built_in.provider, list.await, Arc::clone(&entry))
     });
     let mut found: Vec<(Provider, Arc<UpstreamEntry>)> = Vec::new();
     let mut not_read = None;
@@ -111,7 +107,7 @@ async fn listed(
     match (found.len(), not_read) {
         (1, _) => {
             let (_, entry) = found.swap_remove(0);
-            Ok(Found::Upstream(entry, Some(id.to_owned())))
+            Ok(Found::Upstream(entry, Some(id)))
         }
         (0, Some(provider)) => {
             Err(ProxyError::ModelsUnavailable { provider: provider.as_str().to_owned() })

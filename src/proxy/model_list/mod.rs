@@ -7,6 +7,8 @@ pub mod entry;
 pub mod fetch;
 pub mod shape;
 
+use std::sync::Arc;
+
 use actix_web::http::Method;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
@@ -20,6 +22,7 @@ use super::error::ProxyError;
 use super::headers::{asks_for_websocket, credential_in_query};
 use super::route::decode_model_id;
 use crate::auth::Principal;
+use crate::directory::upstream_entry::UpstreamEntry;
 use crate::directory::workspace_configurations::ListedConfiguration;
 use crate::domain::policy::Subject;
 use crate::domain::policy::fallback::{Candidate, Step};
@@ -124,13 +127,7 @@ async fn collect(
     let configurations: Vec<&ListedConfiguration> =
         configurations.iter().filter(|one| allows_configuration(&matched, one)).collect();
 
-    let mut upstreams = Vec::new();
-    for provider in plane.built_in.all() {
-        let found = plane.directory.find_provider(scope, provider).await;
-        let found = found.map_err(|error| unavailable(context, &error))?;
-        let usable = found.filter(|entry| entry.enabled && entry.missing_secret().is_none());
-        upstreams.extend(usable.map(|entry| (provider, entry)));
-    }
+    let upstreams = usable_providers(plane, subject, context).await?;
     let allows = |provider: &BuiltInProvider, model: &str| {
         let names = [provider.provider_name.as_str(), provider.provider.as_str()];
         let target = Target { configuration: None, providers: &names, model: Some(model) };
@@ -172,6 +169,22 @@ async fn collect(
         }
     }
     Ok((entries, failed))
+}
+
+/// The built-in providers that the workspace has a secret for and has not disabled.
+pub async fn usable_providers<'p>(
+    plane: &'p DataPlane,
+    subject: &Subject<'_>,
+    context: &mut RequestContext,
+) -> Result<Vec<(&'p Arc<BuiltInProvider>, Arc<UpstreamEntry>)>, ProxyError> {
+    let mut usable = Vec::new();
+    for provider in plane.built_in.all() {
+        let found = plane.directory.find_provider(scope_of(subject), provider).await;
+        let found = found.map_err(|error| unavailable(context, &error))?;
+        let found = found.filter(|entry| entry.enabled && entry.missing_secret().is_none());
+        usable.extend(found.map(|entry| (provider, entry)));
+    }
+    Ok(usable)
 }
 
 /// Whether an id is of a model of this provider, by what stands before its first slash.

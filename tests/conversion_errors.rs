@@ -10,7 +10,7 @@ use crate::support::{
     case::{Case, cases},
     connection::BodyEnd,
     database::Database,
-    ledger_rows, openai,
+    ledger_rows, logs, openai,
     script::Script,
 };
 
@@ -185,10 +185,18 @@ async fn a_broken_answer_is_an_error(database: Database) {
 }
 
 async fn an_error_told_with_success_is_an_error(database: Database) {
-    let (_app, team) = start(&database).await;
-    let blocked = json!({"candidates": [{"finishReason": "MALFORMED_FUNCTION_CALL", "index": 0}],
+    let (app, team) = start(&database).await;
+    // The provider quotes what the model wrote, which is the caller's and nobody else's.
+    let quoted = format!("call of {}", team.caller_key_id);
+    let candidate =
+        json!({"finishReason": "MALFORMED_FUNCTION_CALL", "finishMessage": quoted, "index": 0});
+    let blocked = json!({"candidates": [candidate],
         "usageMetadata": {"promptTokenCount": 5, "totalTokenCount": 5}});
     team.upstream.push(Script::json(200, &blocked));
     let answer = team.caller().send(chat("gemini/gemini-2.5-flash", json!({}))).await;
-    is_error(&answer, 502, "upstream_error");
+    let error = is_error(&answer, 502, "upstream_error");
+    assert!(error["message"].as_str().unwrap().contains(&quoted), "{error}");
+    // Flushes the log.
+    app.platform().get("/metrics").await.expect(200);
+    assert_eq!(logs::lines_with(&quoted), Vec::<String>::new());
 }

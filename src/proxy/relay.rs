@@ -224,8 +224,9 @@ pub fn relay(
                     let row = error.row();
                     status = row.status;
                     context.request.record().status = Some(status.as_u16());
-                    let cause = format!("the answer was not converted: {}", row.message);
-                    context.request.attempt_failed(row.code, cause);
+                    // Not the provider's words, which may quote what the model wrote.
+                    let cause = "the answer can't be put into the caller's format";
+                    context.request.attempt_failed(row.code, cause.to_owned());
                     let body =
                         error.render(request_id, |error| answer.error_format.error_body(&error));
                     first = Some(body.into());

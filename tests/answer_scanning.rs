@@ -28,6 +28,7 @@ pub(crate) fn cases() -> Vec<Case> {
         what_is_only_reported_passes,
         a_plain_answer_is_refused_and_charged,
         a_stream_is_refused_before_its_first_byte_or_broken_off,
+        a_converted_stream_that_is_broken_off_repeats_nothing,
         a_long_answer_is_scanned,
         what_cannot_be_scanned_is_refused,
         a_scan_that_takes_too_long_does_what_the_policy_says,
@@ -179,9 +180,33 @@ async fn a_stream_is_refused_before_its_first_byte_or_broken_off(database: Datab
     let last: Value = serde_json::from_str(last).unwrap();
     assert_eq!(last["error"]["code"], "content_blocked", "{got}");
     let rows = ledger_rows::rows_at_least(app.database(), 2).await;
-    let row = rows.iter().find(|row| row.status == Some(200)).unwrap();
-    assert_eq!((row.usage_source.as_str(), row.outcome.as_str()), ("estimated", "failed"));
-    assert!(row.cost > Some(0), "{row:?}");
+    for status in [200, 403] {
+        let row = rows.iter().find(|row| row.status == Some(status)).unwrap();
+        assert_eq!((row.usage_source.as_str(), row.outcome.as_str()), ("estimated", "failed"));
+        assert!(row.cost > Some(0), "{row:?}");
+    }
+}
+
+async fn a_converted_stream_that_is_broken_off_repeats_nothing(database: Database) {
+    let (_app, team) = with_providers(&database, "block").await;
+    let parts = |parts: Value| {
+        data(json!({"candidates": [{"index": 0, "content": {"role": "model", "parts": parts}}]}))
+    };
+    // The thought is complete when the value is found in it.
+    let thought = json!({"text": format!("Ask {OTHER}"), "thought": true});
+    team.upstream.push(Script::sse([
+        parts(json!([{"text": "Hm. ", "thought": true}])),
+        parts(json!([thought, {"text": "I know."}])),
+    ]));
+    let body = json!({"model": "gemini/gemini-2.5-flash", "input": "Hello", "stream": true});
+    let (head, mut answer) = team.caller().stream(Request::post_json("/v1/responses", &body)).await;
+    assert_eq!(head.status, 200);
+    let (pieces, end) = answer.rest().await;
+    assert!(!matches!(end, BodyEnd::Complete), "{end:?}");
+    let got: Vec<u8> = pieces.into_iter().flat_map(|piece| piece.bytes.to_vec()).collect();
+    let got = String::from_utf8(got).unwrap();
+    assert!(got.contains("Hm. ") && got.contains("response.failed"), "{got}");
+    assert!(!got.contains("grace") && !got.contains("I know"), "{got}");
 }
 
 async fn a_long_answer_is_scanned(database: Database) {

@@ -194,8 +194,10 @@ impl RequestAccount {
             return;
         }
         let outcome = settlement.record.outcome;
-        // Providers do not charge for errors.
-        let status = settlement.record.upstream_status.or(settlement.record.status);
+        // Providers do not charge for errors, whatever the caller got; they do for an answer that the gateway
+        // did not pass on.
+        let RequestRecord { upstream_status, answered_status, status, .. } = *settlement.record;
+        let status = upstream_status.or(answered_status).or(status);
         let is_error = status.is_some_and(|status| !(200..300).contains(&status));
         let has_text = text.as_ref().is_some_and(|text| !text.is_empty());
         let is_final = outcome == RequestOutcome::Completed || !has_text;
@@ -207,7 +209,7 @@ impl RequestAccount {
             Some(usage) if is_final && usage.input.is_some() && usage.output.is_some() => {
                 settlement.finish(usage, UsageSource::Provider);
             }
-            None if is_error || (is_failure && !has_text) => {
+            None if is_error || (is_failure && !has_text && !is_unreadable) => {
                 settlement.finish(TokenUsage::default(), UsageSource::None);
             }
             _ if matches!(bound.metering, Metering::Unmetered { .. }) => {

@@ -75,11 +75,13 @@ impl AccountedRequest {
 
     fn note_attempt(&mut self, target: &TargetFacts<'_>) {
         let upstream = target.upstream;
+        self.answer.is_unreadable = false;
         let record = self.record();
         if record.attempts > 0 {
             record.attempt_began = record.received_at.elapsed();
         }
         record.attempts += 1;
+        record.answered_status = None;
         record.upstream_status = None;
         record.upstream = Some((upstream.id, Arc::clone(&upstream.name)));
     }
@@ -126,6 +128,7 @@ impl AccountedRequest {
     pub fn answered(&mut self, status: u16) {
         let record = self.record();
         record.status = Some(status);
+        record.answered_status = Some(status);
         record.first_byte = Some(record.received_at.elapsed());
     }
 

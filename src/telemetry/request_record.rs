@@ -62,6 +62,9 @@ pub struct RequestRecord {
     pub model_used: Option<String>,
     /// The status that the caller sees; none until there is one.
     pub status: Option<u16>,
+    /// The status of the last attempt's answer that was to become the caller's. What the caller sees may be
+    /// another: the answer can turn out to be none, or may not be passed on.
+    pub answered_status: Option<u16>,
     /// How it ended; until something else is known, the caller hung up.
     pub outcome: RequestOutcome,
     /// The stable code of the gateway's error, or the reason why the upstream failed.
@@ -112,6 +115,7 @@ impl RequestRecord {
             answer_guard: None,
             attempts: 0,
             attempt_began: Duration::ZERO,
+            answered_status: None,
             upstream_status: None,
             usage: TokenUsage::default(),
             usage_is_estimated: false,

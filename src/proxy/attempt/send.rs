@@ -256,6 +256,7 @@ fn refuse_unreadable(
     }
     let status = status.as_u16();
     accounted.refused(status, "answer_unreadable", "compressed".to_owned());
+    accounted.answer.is_unreadable = true;
     let error = ProxyError::UpstreamUnreadable;
     Err(Failed { error, status: Some(status), may_be_billed: true })
 }

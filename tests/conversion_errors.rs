@@ -4,14 +4,15 @@
 use serde_json::{Value, json};
 
 use crate::conversion::{
-    SONNET, chat, claude, claude_events, is_error, last_row, messages, named, responses, start,
+    SONNET, chat, chat_text, claude, claude_events, is_error, last_row, messages, named, responses,
+    start,
 };
 use crate::support::{
     case::{Case, cases},
     connection::BodyEnd,
     database::Database,
     ledger_rows, logs, openai,
-    script::Script,
+    script::{self, Script},
 };
 
 /// The cases of this file.
@@ -23,6 +24,8 @@ pub(crate) fn cases() -> Vec<Case> {
         a_broken_stream_has_no_mark_of_success,
         a_broken_answer_is_an_error,
         an_error_told_with_success_is_an_error,
+        an_answer_that_cannot_be_converted_ends_at_once,
+        a_break_after_the_end_is_no_loss,
     ]
 }
 
@@ -182,6 +185,8 @@ async fn a_broken_answer_is_an_error(database: Database) {
     }
     let rows = ledger_rows::rows_at_least(app.database(), 4).await;
     assert!(rows.iter().all(|row| row.outcome != "completed"), "{rows:?}");
+    // The provider has answered, and charges for it.
+    assert!(rows.iter().all(|row| row.cost > Some(0)), "{rows:?}");
 }
 
 async fn an_error_told_with_success_is_an_error(database: Database) {
@@ -199,4 +204,39 @@ async fn an_error_told_with_success_is_an_error(database: Database) {
     // Flushes the log.
     app.platform().get("/metrics").await.expect(200);
     assert_eq!(logs::lines_with(&quoted), Vec::<String>::new());
+}
+
+async fn an_answer_that_cannot_be_converted_ends_at_once(database: Database) {
+    let (app, team) = start(&database).await;
+    let mut all: Vec<String> = claude_events(&["Mor", "ning."]).iter().map(named).collect();
+    all[3] =
+        "event: content_block_delta\ndata: {\"type\": \"content_block_delta\", nothing\n\n".into();
+    // The provider would go on writing.
+    team.upstream.push(Script::sse_head().chunks(all[..4].to_vec()).keep_open());
+    let answer = team.caller().send(chat(SONNET, json!({"stream": true}))).await;
+    let text = answer.text();
+    assert!(text.contains("Mor") && text.contains("error"), "{text}");
+    assert!(MARKS.iter().all(|mark| !text.contains(mark)), "{text}");
+    assert_ne!(answer.ending, BodyEnd::Complete, "{text}");
+    let row = last_row(&app, 1).await;
+    assert_eq!(row.outcome, "upstream_broke", "{row:?}");
+    assert!(row.cost > Some(0), "{row:?}");
+}
+
+async fn a_break_after_the_end_is_no_loss(database: Database) {
+    let (app, team) = start(&database).await;
+    let part = |text: &str, end: Value| {
+        json!({"candidates": [{"index": 0, "finishReason": end,
+            "content": {"role": "model", "parts": [{"text": text}]}}],
+            "usageMetadata": {"promptTokenCount": 5, "candidatesTokenCount": 2, "totalTokenCount": 7}})
+    };
+    let said = [part("Mor", Value::Null), part("ning.", json!("STOP"))].map(script::data);
+    team.upstream.push(Script::sse_head().chunks(said).reset());
+    let request = chat("gemini/gemini-2.5-flash", json!({"stream": true}));
+    let answer = team.caller().send(request).await.expect(200);
+    assert_eq!(chat_text(&answer.text()), "Morning.");
+    assert!(answer.text().ends_with("data: [DONE]\n\n"), "{}", answer.text());
+    assert_eq!(answer.ending, BodyEnd::Complete);
+    let row = last_row(&app, 1).await;
+    assert_eq!((row.outcome.as_str(), row.output_tokens), ("completed", Some(2)), "{row:?}");
 }

@@ -105,7 +105,7 @@ pub async fn open_cloud(call: &CloudCall<'_>) -> Result<Opened<'static>, Credent
         CredentialKind::EntraClient => token = Some(call.entra_token(first, &secret).await?),
     }
     if let Some(token) = &token {
-        let bearer = format!("Bearer {}", token.text().expose());
+        let bearer = zeroize::Zeroizing::new(format!("Bearer {}", token.text().expose()));
         credentials.headers.push((AUTHORIZATION, call.sensitive(first, bearer.as_bytes())?));
         credentials.secrets.push(copy_of(token));
     }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use actix_web::web::block;
 use bytes::Bytes;
 use futures_util::StreamExt;
 
@@ -11,59 +12,61 @@ use super::answer_reader::Watch;
 use super::error::ProxyError;
 use crate::accounting::budget::{Budget, Share};
 use crate::llm::convert::answer::Failure;
-use crate::llm::convert::conversion::{Conversion, StreamConverter};
-use crate::upstream::{UpstreamBody, UpstreamError};
+use crate::llm::convert::conversion::{Conversion, MAX_KEPT, StreamConverter};
+use crate::upstream::UpstreamBody;
 
-/// The longest plain answer that is converted, in bytes.
-const MAX_PLAIN: usize = 32 * 1024 * 1024;
+/// A longer answer is converted on another thread, so that other requests of the worker go on.
+const MAX_INLINE: usize = 256 * 1024;
 
-/// A plain answer that is to be converted, as far as it came.
+/// A plain answer that is to be converted.
 pub struct WholeAnswer {
-    pub chunks: Vec<Bytes>,
-    pub end: WholeEnd,
+    /// What was read out of it.
+    pub watch: Watch,
+    /// The answer in the caller's format.
+    pub converted: Result<String, ProxyError>,
     _memory: Option<Share>,
 }
 
-/// How a plain answer ended.
-pub enum WholeEnd {
-    Complete,
-    TooLong,
-    BrokeOff(UpstreamError),
-}
-
 impl WholeAnswer {
-    /// Reads the answer to its end, as far as there is memory for it.
-    pub async fn read(body: &mut UpstreamBody, memory: &Budget) -> Self {
-        let mut memory = memory.take(0);
-        let (mut chunks, mut length) = (Vec::new(), 0);
-        let end = loop {
+    /// Reads the answer to its end, as far as there is memory for it, and converts it.
+    pub async fn read(
+        body: &mut UpstreamBody,
+        mut watch: Watch,
+        conversion: Arc<Conversion>,
+        budget: &Budget,
+    ) -> Self {
+        let mut memory = budget.take(0);
+        let mut whole = Vec::new();
+        let read = loop {
             match body.next().await {
                 Some(Ok(chunk)) => {
-                    length += chunk.len();
-                    let has_room = memory.as_mut().is_some_and(|share| share.grow(chunk.len()));
-                    chunks.push(chunk);
-                    if length > MAX_PLAIN || !has_room {
-                        break WholeEnd::TooLong;
+                    // For what came and for what is made of it.
+                    let has_room = memory.as_mut().is_some_and(|share| share.grow(2 * chunk.len()));
+                    if whole.len() + chunk.len() > MAX_KEPT || !has_room {
+                        break Err(ProxyError::UpstreamUnreadable);
                     }
+                    whole.extend_from_slice(&chunk);
+                    watch.push(chunk);
                 }
-                Some(Err(error)) => break WholeEnd::BrokeOff(error),
-                None => break WholeEnd::Complete,
+                Some(Err(error)) => break Err(ProxyError::from(&error)),
+                None => break Ok(whole),
             }
         };
-        Self { chunks, end, _memory: memory }
+        let is_stream = matches!(watch, Watch::Stream(_));
+        let converted = match read {
+            Err(error) => Err(error),
+            Ok(whole) if whole.len() > MAX_INLINE => {
+                let run = block(move || conversion.plain(&whole, is_stream));
+                run.await.map_err(|_| ProxyError::Internal).and_then(told)
+            }
+            Ok(whole) => told(conversion.plain(&whole, is_stream)),
+        };
+        Self { watch, converted, _memory: memory }
     }
+}
 
-    /// The answer in the caller's format.
-    pub fn convert(&self, conversion: &Conversion, watch: &Watch) -> Result<String, ProxyError> {
-        match &self.end {
-            WholeEnd::TooLong => return Err(ProxyError::UpstreamUnreadable),
-            WholeEnd::BrokeOff(error) => return Err(ProxyError::from(error)),
-            WholeEnd::Complete => {}
-        }
-        let body = self.chunks.concat();
-        let converted = conversion.plain(&body, matches!(watch, Watch::Stream(_)));
-        converted.map_err(|Failure { message, .. }| ProxyError::UpstreamReported { message })
-    }
+fn told(converted: Result<String, Failure>) -> Result<String, ProxyError> {
+    converted.map_err(|Failure { message, .. }| ProxyError::UpstreamReported { message })
 }
 
 /// Converts the stream of one request.
@@ -108,7 +111,7 @@ impl AnswerConverter {
         (Some(out.into()).filter(|out: &Bytes| !out.is_empty()), is_whole)
     }
 
-    /// The upstream broke off. Gives the caller's error event, unless the answer is over.
+    /// The answer does not go on. Gives the caller's error event, unless the answer is over.
     pub fn fail(&mut self, error: &ProxyError) -> Option<Bytes> {
         let mut out = Vec::new();
         let row = error.row();
@@ -117,7 +120,12 @@ impl AnswerConverter {
         Some(out.into()).filter(|out: &Bytes| !out.is_empty())
     }
 
-    /// A sign of life.
+    /// Whether the caller was told of an error.
+    pub fn has_failed(&self) -> bool {
+        self.converter.as_ref().is_some_and(StreamConverter::has_failed)
+    }
+
+    /// What keeps the connection of a waiting caller open.
     pub fn ping(&mut self, watch: &Watch) -> Option<Bytes> {
         let mut out = Vec::new();
         self.converter(is_stream(watch)?).ping(&mut out);

@@ -20,6 +20,7 @@ use crate::accounting::budget::Share;
 use crate::directory::upstream_entry::UpstreamEntry;
 use crate::domain::provider::{Provider, UpstreamApi};
 use crate::llm::convert::conversion::Conversion;
+use crate::llm::convert::error::Dropped;
 use crate::llm::convert::{
     AnswerContext, ChatReasoning, ConvertedRequest, IdRule, OwnRules, RequestOptions, Target,
     convert_request, may_hold_foreign, without_foreign,
@@ -175,13 +176,16 @@ impl Job {
     fn run_native(self) -> Result<Option<Converted>, ProxyError> {
         let text = std::str::from_utf8(&self.text).map_err(|_| ProxyError::Internal)?;
         let rules = OwnRules { reasoning: self.reasoning, ids: self.options.ids };
-        let Some(own) = without_foreign(text, self.to, rules) else { return Ok(None) };
+        let mut dropped = Dropped::new(self.options.is_strict);
+        let own = without_foreign(text, self.to, rules, &mut dropped)
+            .map_err(|error| ProxyError::NotConvertible { model: self.model.clone(), error })?;
+        let Some(own) = own else { return Ok(None) };
         let (json, facts) = BodyFacts::parse_in(self.to, own.into()).map_err(ProxyError::Body)?;
         Ok(Some(Converted {
             body: CallerBody { json, facts },
             operation: Operation::Generate(self.to),
             conversion: None,
-            dropped: None,
+            dropped: dropped_header(dropped.fields()),
         }))
     }
 

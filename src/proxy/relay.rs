@@ -17,6 +17,7 @@ use super::answer_converter::{AnswerConverter, WholeAnswer, set_type};
 use super::answer_reader::{AnswerKind, AnswerReader, Watch, is_compressed};
 use super::concurrency::ConcurrencyPermit;
 use super::context::RequestContext;
+use super::error::GATEWAY_HEADER;
 use super::headers::{content_length, copy_downstream};
 use super::key_scrubber::{MAX_ERROR_BYTES, scrub, scrubbed_length};
 use super::policy_headers::insert_policy_headers;
@@ -89,17 +90,22 @@ pub async fn begin(
     memory: &Budget,
     context: &mut RequestContext,
 ) -> Beginning {
+    let reader = AnswerReader::of(answer);
     let UpstreamResponse { status, headers, body, .. } = &mut answer.response;
     context.request.answered(status.as_u16());
-    let is_converted = answer.conversion.is_some();
-    if !is_converted && has_no_body(*status, content_length(headers)) {
-        Beginning::Head
-    } else if !status.is_success() && !is_compressed(headers) {
-        Beginning::Error(read_error(body).await)
-    } else if status.is_success() && is_converted && !answer.is_stream_expected {
-        Beginning::Whole(WholeAnswer::read(body, memory).await)
-    } else {
-        Beginning::Head
+    let conversion = answer.conversion.as_ref();
+    if conversion.is_none() && has_no_body(*status, content_length(headers)) {
+        return Beginning::Head;
+    }
+    if !status.is_success() && !is_compressed(headers) {
+        return Beginning::Error(read_error(body).await);
+    }
+    match conversion.filter(|_| status.is_success() && !answer.is_stream_expected) {
+        Some(conversion) => {
+            let watch = reader.begin(*status, headers);
+            Beginning::Whole(WholeAnswer::read(body, watch, conversion.clone(), memory).await)
+        }
+        None => Beginning::Head,
     }
 }
 
@@ -164,6 +170,7 @@ pub fn relay(
             upstream = None;
             size = BodySize::Stream;
             first = Some(answer.error_format.error_body(&unreadable(status, request_id)).into());
+            down.insert(GATEWAY_HEADER, HeaderValue::from_static("gateway"));
             set_type(down, false);
         }
         Beginning::Head => {
@@ -188,6 +195,7 @@ pub fn relay(
                 let formats = (conversion.from, conversion.to);
                 let told = convert_error(formats, status.as_u16(), error_type, &bytes, request_id);
                 status = StatusCode::from_u16(told.status).unwrap_or(status);
+                context.request.record().status = Some(status.as_u16());
                 bytes = told.body.into_bytes();
                 set_type(down, false);
             }
@@ -196,7 +204,7 @@ pub fn relay(
             }
             first = Some(Bytes::from(bytes));
             size = BodySize::Stream;
-            // Nothing beyond the end of one that is too long was looked at.
+            // One that is too long ends here, without a failure of the connection.
             if let ErrorEnd::BrokeOff(error) = error_body.end
                 && answer.conversion.is_none()
             {
@@ -207,10 +215,9 @@ pub fn relay(
             upstream = None;
             size = BodySize::Stream;
             set_type(down, false);
-            whole.chunks.iter().for_each(|chunk| watch.push(chunk.clone()));
-            let converted = answer.conversion.as_deref().map(|one| whole.convert(one, &watch));
-            match converted {
-                Some(Ok(json)) => {
+            watch = whole.watch;
+            match whole.converted {
+                Ok(json) => {
                     first = Some(Bytes::from(json));
                     if let Some(restorer) = &mut restorer {
                         first = first.and_then(|json| restorer.push(json, AnswerKind::Plain));
@@ -220,19 +227,24 @@ pub fn relay(
                         let _ = answer.finish(StreamEnd::Complete);
                     }
                 }
-                Some(Err(error)) => {
+                Err(error) => {
                     let row = error.row();
                     status = row.status;
                     context.request.record().status = Some(status.as_u16());
+                    down.insert(GATEWAY_HEADER, HeaderValue::from_static("gateway"));
                     // Not the provider's words, which may quote what the model wrote.
                     let cause = "the answer can't be put into the caller's format";
                     context.request.attempt_failed(row.code, cause.to_owned());
                     let body =
                         error.render(request_id, |error| answer.error_format.error_body(&error));
+                    // The provider's own words may quote the request.
+                    let body = match &restorer {
+                        Some(restorer) => restorer.error_body(body.into_bytes()),
+                        None => body.into_bytes(),
+                    };
                     first = Some(body.into());
                     outcome = Some(RequestOutcome::UpstreamBroke);
                 }
-                None => {}
             }
         }
     }

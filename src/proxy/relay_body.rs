@@ -23,7 +23,7 @@ use super::policy_headers::insert_policy_headers;
 use super::restore::{AnswerRestorer, Refusal};
 use super::shared_account::ResponseOwner;
 use crate::domain::pricing::ToolCalls;
-use crate::llm::answer::{ObservedAnswer, StreamEnd, StreamForm};
+use crate::llm::answer::{AnswerContent, ObservedAnswer, StreamEnd, StreamForm};
 use crate::llm::format::Format;
 use crate::telemetry::request_record::RequestOutcome;
 use crate::upstream::{UpstreamBody, UpstreamError};
@@ -259,14 +259,14 @@ impl RelayBody {
         let Some(restorer) = &mut self.restorer else { return last };
         let (before, after) = match last {
             Some(last) if !is_error => (restorer.push(last, kind), restorer.finish()),
-            // The gateway's own event is an event of its own.
+            // The gateway's own event has nothing of the answer in it.
             last => (restorer.finish(), last),
         };
         joined(before, after)
     }
 
-    /// A sign of life, when the caller of a converted stream has heard nothing for [`SILENCE`]: what the
-    /// upstream sends to that end is not passed on.
+    /// What keeps the connection open when the caller of a converted stream has heard nothing for
+    /// [`SILENCE`]: the upstream's own pings are not passed on.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
         if !self.has_begun {
             return Poll::Pending;
@@ -296,9 +296,12 @@ impl RelayBody {
         self.state = State::Ended;
         if let Some(converter) = &mut self.converter {
             let (last, is_whole) = converter.finish();
-            if !is_whole {
+            if !is_whole || self.has_failed_to_convert() {
                 let last = last.and_then(|last| self.restored(last));
-                return joined(last, self.broken(&UpstreamError::Closed));
+                return match is_whole {
+                    true => self.stop_converting(last),
+                    false => joined(last, self.broken(&UpstreamError::Closed)),
+                };
             }
             if let Watch::Stream(answer) = &mut self.watch {
                 // The caller has its own end of it.
@@ -319,6 +322,29 @@ impl RelayBody {
             return None;
         }
         self.settled_end(last)
+    }
+
+    /// Whether the caller was told that the answer can't be put into the caller's format. After an error that
+    /// the provider reports, the stream ends as it does without a conversion.
+    fn has_failed_to_convert(&self) -> bool {
+        let is_reported = match &self.watch {
+            Watch::Plain(answer) => answer.observed().content == AnswerContent::Error,
+            Watch::Stream(answer) => answer.observed().content == AnswerContent::Error,
+            Watch::None | Watch::Unreadable | Watch::Undecided(_) => false,
+        };
+        let has_failed = self.converter.as_ref().is_some_and(AnswerConverter::has_failed);
+        has_failed && !is_reported && self.refusal().is_none()
+    }
+
+    /// Ends an answer that can't be converted, after `last`, which tells the caller. Nothing more is read of
+    /// it, since the provider charges for what it goes on to write.
+    fn stop_converting(&mut self, last: Option<Bytes>) -> Option<Bytes> {
+        self.upstream = None;
+        let cause = "the answer can't be put into the caller's format".to_owned();
+        self.context.request.attempt_failed("upstream_error", cause);
+        self.finish(RequestOutcome::UpstreamBroke);
+        self.state = State::Flushing(Box::pin(tokio::time::sleep(FLUSH)));
+        joined(last, self.restorer.as_mut().and_then(AnswerRestorer::finish))
     }
 
     /// The end of an answer that is complete, which settles it unless that was done with its last byte.
@@ -349,7 +375,12 @@ impl RelayBody {
     fn broken(&mut self, error: &UpstreamError) -> Option<Bytes> {
         self.upstream = None;
         let error_answer = ProxyError::from(error);
-        let told = self.converter.as_mut().map(|converter| converter.fail(&error_answer));
+        let is_terminal = matches!(&self.watch, Watch::Stream(answer) if answer.is_terminal());
+        let told = self.converter.as_mut().map(|converter| {
+            // After the provider's own end the caller gets that.
+            let end = if is_terminal { converter.finish().0 } else { None };
+            joined(end, converter.fail(&error_answer))
+        });
         let last = match &mut self.watch {
             Watch::Stream(answer) => {
                 let id = self.context.request.record().ids.request_id;
@@ -413,7 +444,11 @@ impl MessageBody for RelayBody {
                     };
                     match next {
                         Some(Ok(chunk)) => {
-                            if let Some(chunk) = this.pass(chunk) {
+                            let mut down = this.pass(chunk);
+                            if this.has_failed_to_convert() {
+                                down = this.stop_converting(down);
+                            }
+                            if let Some(chunk) = down {
                                 this.silence = None;
                                 return Poll::Ready(Some(Ok(chunk)));
                             }

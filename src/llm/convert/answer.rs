@@ -53,6 +53,22 @@ pub enum AnswerEvent {
     Failed(Failure),
 }
 
+impl AnswerEvent {
+    /// Bytes of text in it, for bounds of what is kept.
+    pub(super) fn length(&self) -> usize {
+        match self {
+            Self::Text { text, .. } => text.len(),
+            Self::Arguments { json, .. } => json.len(),
+            Self::Opaque { opaque, .. } => opaque.data.len(),
+            Self::Annotation { annotation, .. } => {
+                64 + annotation.url.len() + annotation.title.as_ref().map_or(0, String::len)
+            }
+            // So that events without text count, too.
+            _ => 64,
+        }
+    }
+}
+
 /// What a block of an answer is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BlockKind {

@@ -85,6 +85,8 @@ pub struct StreamConverter {
     refiner: Refiner,
     output: Output,
     events: Vec<AnswerEvent>,
+    /// Bytes of the answer that the caller's format keeps until its end.
+    kept: usize,
     state: State,
 }
 
@@ -110,8 +112,12 @@ enum Input {
     },
 }
 
-/// The longest whole answer that becomes a stream, in bytes.
-const MAX_WHOLE: usize = 32 * 1024 * 1024;
+/// A comment of an event stream, which clients pass over.
+pub(super) const COMMENT: &[u8] = b": ping\n\n";
+
+/// The most that is kept of an answer, in bytes: of one that is whole, and of a stream what its caller gets
+/// again at the end.
+pub const MAX_KEPT: usize = 32 * 1024 * 1024;
 
 impl StreamConverter {
     /// `is_stream` is whether the upstream streams.
@@ -128,7 +134,7 @@ impl StreamConverter {
                 reader: Box::new(Reader::new(conversion.from)),
             },
         };
-        Self { input, refiner, output, events: Vec::new(), state: State::Open }
+        Self { input, refiner, output, events: Vec::new(), kept: 0, state: State::Open }
     }
 
     /// Takes a chunk of the upstream's and appends what the caller gets for it.
@@ -138,7 +144,7 @@ impl StreamConverter {
         }
         let mut read = Vec::new();
         match &mut self.input {
-            Input::Whole(body, _) if body.len() + chunk.len() <= MAX_WHOLE => {
+            Input::Whole(body, _) if body.len() + chunk.len() <= MAX_KEPT => {
                 body.extend_from_slice(chunk);
             }
             Input::Whole(..) => {
@@ -185,24 +191,28 @@ impl StreamConverter {
         self.write(vec![AnswerEvent::Failed(failure)], out);
     }
 
-    /// A sign of life for a caller who has been waiting.
+    /// An event, or a comment, that keeps the connection of a waiting caller open.
     pub fn ping(&mut self, out: &mut Vec<u8>) {
-        if self.state == State::Open {
-            self.output.ping(out);
+        match self.input {
+            _ if self.state != State::Open => {}
+            // The upstream's own events pass: a beginning made here would be one too many.
+            Input::Reframed { .. } => out.extend_from_slice(COMMENT),
+            _ => self.output.ping(out),
         }
     }
 
-    /// Whether the caller was told of an error.
+    /// Whether the caller was told of an error, by the provider or of the conversion.
     pub fn has_failed(&self) -> bool {
         self.state == State::Failed
     }
 
-    /// The bytes that are kept until more arrives.
+    /// The bytes that are kept until more arrives, or until the end.
     pub fn held(&self) -> usize {
-        match &self.input {
+        let input = match &self.input {
             Input::Whole(body, _) => body.len(),
             Input::Stream { frames, .. } | Input::Reframed { frames } => frames.held(),
-        }
+        };
+        input + self.kept
     }
 
     fn write(&mut self, read: Vec<AnswerEvent>, out: &mut Vec<u8>) {
@@ -218,7 +228,13 @@ impl StreamConverter {
                 AnswerEvent::Failed(_) => self.state = State::Failed,
                 _ => {}
             }
+            if self.output.keeps(&event) {
+                self.kept = self.kept.saturating_add(event.length());
+            }
             self.output.write(event, out);
+        }
+        if self.kept > MAX_KEPT && self.state == State::Open {
+            self.fail(failure("the provider's answer is too long"), out);
         }
     }
 }
@@ -326,6 +342,19 @@ impl Output {
             Self::Chat(writer) => writer.write(event, out),
             Self::Responses(writer) => writer.write(event, out),
             Self::Messages(writer) => writer.write(event, out),
+        }
+    }
+
+    /// Whether the writer keeps what is in the event beyond the event.
+    fn keeps(&self, event: &AnswerEvent) -> bool {
+        match event {
+            AnswerEvent::Text { .. }
+            | AnswerEvent::Arguments { .. }
+            | AnswerEvent::Opaque { .. } => {
+                matches!(self, Self::Responses(_))
+            }
+            AnswerEvent::Open { .. } | AnswerEvent::Annotation { .. } => true,
+            _ => false,
         }
     }
 

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use memchr::memmem;
 
 use super::IdRule;
+use super::error::{ConvertError, Dropped};
 use super::fields::{parse_array, parse_text};
 use super::opaque::CONTAINER;
 use crate::json::members::Members;
@@ -64,9 +65,15 @@ pub fn may_hold_foreign(json: &str, format: Format, rules: OwnRules) -> bool {
 }
 
 /// Takes out of a body what its target, which is asked in the same format, can't read; `None` if there is
-/// nothing of the kind, or if the body can't be read.
-pub fn without_foreign(json: &str, format: Format, rules: OwnRules) -> Option<String> {
-    match format {
+/// nothing of the kind, or if the body can't be read. What the caller asked for and does not get is noted in
+/// `dropped`.
+pub fn without_foreign(
+    json: &str,
+    format: Format,
+    rules: OwnRules,
+    dropped: &mut Dropped,
+) -> Result<Option<String>, ConvertError> {
+    Ok(match format {
         Format::Chat => with_list(json, "messages", |messages| {
             let own: Vec<String> =
                 messages.iter().map(|message| own_chat_message(message, rules)).collect();
@@ -75,9 +82,41 @@ pub fn without_foreign(json: &str, format: Format, rules: OwnRules) -> Option<St
         Format::Responses => {
             with_list(json, "input", |items| kept(items, |item| !is_foreign_item(item)))
         }
-        Format::Messages => own_messages(json),
+        Format::Messages => match own_messages(json) {
+            Some(own) if goes_on_without_thoughts(&own) => {
+                dropped.drop("thinking")?;
+                Members::parse(&own).and_then(|body| write_without(&body, &["thinking"], None))
+            }
+            own => own,
+        },
         _ => None,
+    })
+}
+
+/// Whether a request asks for thoughts within a budget, and goes on after calls of tools in a turn that does
+/// not begin with thoughts any more. The API refuses that.
+fn goes_on_without_thoughts(json: &str) -> bool {
+    let Some(body) = Members::parse(json) else { return false };
+    let has_budget = member(&body, "thinking")
+        .and_then(Members::parse)
+        .is_some_and(|thinking| text_member(&thinking, "type").as_deref() == Some("enabled"));
+    let messages = member(&body, "messages").filter(|_| has_budget).and_then(parse_array);
+    let mut begins = None;
+    for message in messages.unwrap_or_default().into_iter().rev().filter_map(Members::parse) {
+        let blocks = member(&message, "content").and_then(parse_array).unwrap_or_default();
+        let kinds: Vec<_> = blocks
+            .into_iter()
+            .filter_map(|block| Some(text_member(&Members::parse(block)?, "type")?.into_owned()))
+            .collect();
+        let is_model = text_member(&message, "role").as_deref() == Some("assistant");
+        match is_model {
+            true if begins.is_none() && kinds.is_empty() => return false,
+            true => begins = kinds.into_iter().next(),
+            false if kinds.iter().any(|kind| kind == "tool_result") => {}
+            false => break,
+        }
     }
+    begins.is_some_and(|kind| !matches!(&*kind, "thinking" | "redacted_thinking"))
 }
 
 /// The body with another list under `key`; `None` if the list stays as it is.
@@ -231,7 +270,7 @@ mod tests {
 
     /// What is left of a body in which something was found.
     fn left(json: &str, format: Format, rules: OwnRules) -> Option<String> {
-        let own = without_foreign(json, format, rules);
+        let own = without_foreign(json, format, rules, &mut Dropped::new(true)).unwrap();
         assert!(own.is_none() || may_hold_foreign(json, format, rules), "{json}");
         own
     }
@@ -264,6 +303,46 @@ mod tests {
         );
         assert_eq!(left(json, Format::Messages, rules).as_deref(), Some(expected));
         assert_eq!(left(expected, Format::Messages, rules), None);
+    }
+
+    #[test]
+    fn a_turn_that_lost_its_thoughts_goes_on_without_any() {
+        let body = |first: &str, thinking: &str| {
+            format!(
+                r#"{{"thinking":{thinking},"messages":[{{"role":"user","content":"q"}},{{"role":"assistant","content":[{first}{{"type":"tool_use","id":"a"}}]}},{{"role":"user","content":[{{"type":"tool_result","tool_use_id":"a"}}]}}]}}"#
+            )
+        };
+        let rules = rules(ChatReasoning::None, IdRule::of(Format::Messages));
+        let foreign = r#"{"type":"thinking","thinking":"w","signature":"tollgate.1.none"},"#;
+        let own = r#"{"type":"thinking","thinking":"w","signature":"EuY="},"#;
+        let budget = r#"{"type":"enabled","budget_tokens":2000}"#;
+        let run = |json: &str, is_strict| {
+            let mut dropped = Dropped::new(is_strict);
+            let own = without_foreign(json, Format::Messages, rules, &mut dropped);
+            own.map(|own| (own, dropped.fields().to_vec()))
+        };
+        let (left, dropped) = run(&body(foreign, budget), false).unwrap();
+        assert_eq!(
+            left.unwrap(),
+            body("", budget).replace(&format!(r#""thinking":{budget},"#), "")
+        );
+        assert_eq!(dropped, ["thinking"]);
+        assert!(run(&body(foreign, budget), true).is_err());
+        // Thoughts of its own stand at the beginning, or none are asked for within a budget.
+        for (first, thinking, expected) in [
+            ([foreign, own].concat(), budget, body(own, budget)),
+            (foreign.to_owned(), r#"{"type":"adaptive"}"#, body("", r#"{"type":"adaptive"}"#)),
+        ] {
+            let (left, dropped) = run(&body(&first, thinking), true).unwrap();
+            assert_eq!((left, dropped.len()), (Some(expected), 0));
+        }
+        // A question of the caller's is a new turn.
+        let json = body(foreign, budget).replace(
+            r#""content":[{"type":"tool_result","tool_use_id":"a"}]"#,
+            r#""content":"next""#,
+        );
+        let (left, dropped) = run(&json, true).unwrap();
+        assert!(left.unwrap().contains("budget_tokens") && dropped.is_empty());
     }
 
     #[test]

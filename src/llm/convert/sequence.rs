@@ -70,7 +70,7 @@ impl Sequencer {
             self.current = None;
             let Some((number, events)) = self.waiting.pop_front() else { break };
             self.current = Some(number);
-            self.held = self.held.saturating_sub(events.iter().map(length).sum());
+            self.held = self.held.saturating_sub(events.iter().map(AnswerEvent::length).sum());
             is_closed = matches!(events.last(), Some(AnswerEvent::Close { .. }));
             out.extend(events);
         }
@@ -81,7 +81,7 @@ impl Sequencer {
     }
 
     fn hold(&mut self, number: u32, event: AnswerEvent, out: &mut Vec<AnswerEvent>) {
-        self.held += length(&event);
+        self.held += event.length();
         if self.held > MAX_HELD {
             self.has_failed = true;
             let message =
@@ -95,17 +95,6 @@ impl Sequencer {
             Some((_, events)) => events.push(event),
             None => self.waiting.push_back((number, vec![event])),
         }
-    }
-}
-
-/// Bytes of text in an event.
-fn length(event: &AnswerEvent) -> usize {
-    match event {
-        AnswerEvent::Text { text, .. } => text.len(),
-        AnswerEvent::Arguments { json, .. } => json.len(),
-        AnswerEvent::Opaque { opaque, .. } => opaque.data.len(),
-        // So that events without text count, too.
-        _ => 64,
     }
 }
 

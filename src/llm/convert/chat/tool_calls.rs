@@ -8,6 +8,11 @@ use super::reasoning::{google_signature, read_extra_content, split_id};
 /// The most calls in one answer.
 const MAX_CALLS: usize = 1024;
 
+/// The most of a call's arguments that may come before its name, in bytes.
+const MAX_EARLY: usize = 1024 * 1024;
+
+const NO_NAME: &str = "The provider's answer has a tool call without a name.";
+
 /// The calls so far, in the order in which they began.
 #[derive(Debug, Default)]
 pub(super) struct ToolCalls(Vec<Call>);
@@ -108,6 +113,9 @@ impl ToolCalls {
         };
         if let Some(call) = self.0.get_mut(at).filter(|call| !call.is_closed) {
             call.take(piece, next_block, out);
+            if call.early.len() > MAX_EARLY {
+                return Err(NO_NAME);
+            }
         }
         Ok(())
     }
@@ -142,7 +150,7 @@ impl ToolCalls {
     pub(super) fn close_all(&mut self, out: &mut Vec<AnswerEvent>) -> Result<(), &'static str> {
         for call in &mut self.0 {
             if call.block.is_none() {
-                return Err("The provider's answer has a tool call without a name.");
+                return Err(NO_NAME);
             }
             call.close(out);
         }

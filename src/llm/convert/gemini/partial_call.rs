@@ -7,6 +7,9 @@ use crate::json::writer::JsonWriter;
 /// The deepest place of a value, in steps.
 const MAX_STEPS: usize = 64;
 
+/// The longest arguments, in bytes, with the places of their values.
+const MAX_LENGTH: usize = 1024 * 1024;
+
 /// A call that is not complete.
 #[derive(Debug)]
 pub(super) struct PartialCall {
@@ -14,15 +17,23 @@ pub(super) struct PartialCall {
     pub(super) name: String,
     pub(super) signature: Option<String>,
     arguments: Node,
+    /// Bytes that have come.
+    length: usize,
 }
 
 impl PartialCall {
     pub(super) fn new(id: String, name: String, signature: Option<String>) -> Self {
-        Self { id, name, signature, arguments: Node::Object(Vec::new()) }
+        Self { id, name, signature, arguments: Node::Object(Vec::new()), length: 0 }
     }
 
-    /// Adds a piece: a value, or more of a string. `None` if it has no place.
+    /// Adds a piece: a value, or more of a string. `None` if it has no place, or if all is too long.
     pub(super) fn add(&mut self, piece: PartialArg<'_>) -> Option<()> {
+        let text = piece.string_value.as_ref().map_or(0, |text| text.len());
+        let number = piece.number_value.map_or(0, |number| number.get().len());
+        self.length += piece.json_path.len() + text + number;
+        if self.length > MAX_LENGTH {
+            return None;
+        }
         let node = self.arguments.find(&piece.json_path)?;
         match (piece.string_value, piece.number_value, piece.bool_value) {
             (Some(text), ..) => match node {

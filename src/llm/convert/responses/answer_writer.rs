@@ -5,6 +5,7 @@ use super::super::AnswerContext;
 use super::super::answer::{
     Annotation, Answer, AnswerEvent, AnswerUsage, BlockKind, Failure, StopReason,
 };
+use super::super::conversion::COMMENT;
 use super::super::sequence::Sequencer;
 use super::echo::write_echo;
 use super::open_item::{Call, Events, Message, OpenItem, Place, Reasoning};
@@ -13,9 +14,6 @@ use crate::llm::convert::opaque::Opaque;
 
 /// Bytes of text for a token, where the provider does not report the output.
 const BYTES_PER_TOKEN: u64 = 4;
-
-/// A comment of the event stream.
-const PING: &[u8] = b": ping\n\n";
 
 /// The codes of OpenAI's schema for a response that failed which others' errors can have.
 const ERROR_CODES: [&str; 3] = ["server_error", "rate_limit_exceeded", "invalid_prompt"];
@@ -48,7 +46,7 @@ impl AnswerWriter {
 
     /// Appends a sign of life.
     pub(in crate::llm::convert) fn ping(&mut self, out: &mut Vec<u8>) {
-        out.extend_from_slice(PING);
+        out.extend_from_slice(COMMENT);
     }
 }
 
@@ -157,7 +155,7 @@ impl ResponseWriter {
                 self.stop = Some(stop.reason);
                 self.finish_item(out);
             }
-            AnswerEvent::Ping => out.extend_from_slice(PING),
+            AnswerEvent::Ping => out.extend_from_slice(COMMENT),
             AnswerEvent::End => {
                 self.finish_item(out);
                 let status = self.ending();
@@ -225,7 +223,10 @@ impl ResponseWriter {
                 _ => json.key("incomplete_details").null(),
             }
             json.key("model").string(&self.context.model);
-            json.key("output").array(|json| self.output.iter().for_each(|item| json.raw(item)));
+            // A response that failed has no output, as at OpenAI. The caller has the items' events already, as
+            // far as the guard let them pass.
+            let output = if matches!(status, Status::Failed(_)) { &[] } else { &*self.output };
+            json.key("output").array(|json| output.iter().for_each(|item| json.raw(item)));
             write_echo(&self.context.echo, json);
             if matches!(status, Status::Completed | Status::Incomplete(_)) {
                 json.key("usage").object(|json| self.write_usage(json));

@@ -98,3 +98,17 @@ fn an_exception_ends_the_answer() {
         assert!(text.contains("Too fast.") && text.contains("throttlingException"), "{text}");
     }
 }
+
+#[test]
+fn a_ping_is_no_event_of_the_providers() {
+    let (_, data) = streams().next().unwrap();
+    let mut converter = StreamConverter::new(in_messages(Format::Messages), true);
+    let mut out = Vec::new();
+    converter.ping(&mut out);
+    assert_eq!(out, b": ping\n\n");
+    converter.push(&wrapped(&data[0]), &mut out);
+    converter.ping(&mut out);
+    let text = String::from_utf8(out).unwrap();
+    assert_eq!(text.matches("event: message_start").count(), 1, "{text}");
+    assert!(text.ends_with("\n\n: ping\n\n"), "{text}");
+}

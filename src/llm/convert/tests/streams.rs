@@ -110,3 +110,44 @@ fn plain_answers_are_what_streams_add_up_to() {
         assert_eq!(streamed, plain, "{} {text}", recording.name);
     }
 }
+
+#[test]
+fn what_a_writer_keeps_is_counted_and_bounded() {
+    let delta = |text: &str| {
+        format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n")
+    };
+    let piece = "a".repeat(512 * 1024);
+    for caller in [Format::Responses, Format::Messages] {
+        let mut converter = StreamConverter::new(conversion(Format::Chat, caller), true);
+        let mut out = Vec::new();
+        for count in 1..64 {
+            out.clear();
+            converter.push(delta(&piece).as_bytes(), &mut out);
+            let expected = if caller == Format::Responses { count * piece.len() } else { 0 };
+            assert!((expected..expected + 1024).contains(&converter.held()), "{caller:?} {count}");
+        }
+        out.clear();
+        converter.push(delta(&piece).as_bytes(), &mut out);
+        assert_eq!(converter.has_failed(), caller == Format::Responses);
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text.contains("too long"), converter.has_failed());
+        // A response that failed repeats nothing.
+        assert!(text.len() < 2 * piece.len(), "{}", text.len());
+    }
+}
+
+#[test]
+fn calls_that_never_get_a_name_are_bounded() {
+    let delta = |arguments: &str| {
+        format!(
+            "data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"tool_calls\":[{{\"index\":0,\"function\":{{\"arguments\":\"{arguments}\"}}}}]}}}}]}}\n\n"
+        )
+    };
+    let mut converter = StreamConverter::new(conversion(Format::Chat, Format::Messages), true);
+    let mut out = Vec::new();
+    for _ in 0..4 {
+        assert!(!converter.has_failed());
+        converter.push(delta(&"1".repeat(300 * 1024)).as_bytes(), &mut out);
+    }
+    assert!(converter.has_failed());
+}

@@ -27,6 +27,7 @@ pub(crate) fn cases() -> Vec<Case> {
         a_model_is_set_and_removed,
         a_check_needs_a_model,
         an_alias_of_a_chain_is_no_model,
+        a_name_that_asks_for_more_than_a_model_is_refused,
     ]
 }
 
@@ -214,4 +215,24 @@ async fn an_alias_of_a_chain_is_no_model(database: Database) {
     let own = caller.post_json("/providers/main/v1/chat/completions", &asks("any-model")).await;
     served_by(&own.expect(200), "custom/main", "1");
     assert_eq!(chain.team.upstream.last_request().json()["model"], "any-model");
+}
+
+async fn a_name_that_asks_for_more_than_a_model_is_refused(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    team.configure("open", json!({"model": null, "provider": "openrouter"})).await;
+    for model in ["openai/gpt-4o:online", "openai/gpt-4o:NITRO"] {
+        let answer = team.caller().send(asks(model)).await;
+        is_error(&answer, 400, "model_override");
+        assert_eq!(answer.json()["error"]["param"], "model");
+    }
+    assert_eq!(team.upstream.seen().requests.len(), 0);
+    // The administrator's own choice goes up.
+    let own = json!({"model": "openai/gpt-4o:online", "provider": "openrouter"});
+    team.configure("own", own).await;
+    team.caller()
+        .post_json("/providers/own/v1/chat/completions", &json!({"messages": []}))
+        .await
+        .expect(200);
+    assert_eq!(team.upstream.last_request().json()["model"], "openai/gpt-4o:online");
 }

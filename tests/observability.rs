@@ -1,13 +1,17 @@
 //! What an operator sees: log lines of management requests, metrics of the process, labels.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{
     case::{Case, cases},
     database::Database,
     fixture::Fixture,
-    http::Request,
+    http::{Answer, Request},
+    ledger_rows::Rates,
+    openai,
+    policies::make,
     process::ChildProcess,
+    script::Script,
     server_process::ServerProcess,
 };
 
@@ -15,6 +19,7 @@ use crate::support::{
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         a_management_request_is_one_log_line,
+        a_proxied_request_is_one_log_line,
         a_proxied_request_has_the_address_that_a_trusted_proxy_forwards,
         a_refused_request_does_not_read_like_a_success,
         probes_and_libraries_are_not_logged,
@@ -55,6 +60,54 @@ async fn a_management_request_is_one_log_line(database: Database) {
         assert!(line[field].is_string(), "{field} in {line}");
     }
     assert!(line["duration_ms"].is_number(), "{line}");
+}
+
+/// The one line of a proxied request.
+async fn line_of(served: &ServerProcess, message: &str, answer: &Answer) -> Value {
+    let id = answer.header("x-request-id").expect("an id");
+    let mut lines = lines_of(&served.process, message, id).await;
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    lines.remove(0)
+}
+
+async fn a_proxied_request_is_one_log_line(database: Database) {
+    let served = ServerProcess::start(&database, &[]).await;
+    let team = served.workspace().await;
+    team.set_price(Rates {
+        input: 10,
+        cached_input: 10,
+        output: 10,
+        reasoning: 10,
+        request: 1_000,
+    })
+    .await;
+    let mut usage = openai::Usage::USUAL.chat();
+    usage["prompt_tokens_details"]["audio_tokens"] = json!(3);
+    let mut body = openai::chat_object("Good morning.", openai::Usage::USUAL);
+    body["usage"] = usage;
+    team.upstream.push(Script::json(200, &body));
+    let answer = team.caller().send(Fixture::chat()).await.expect(200);
+    let line = line_of(&served, "proxy request completed", &answer).await;
+    assert_eq!((&line["level"], &line["status"]), (&json!("INFO"), &json!(200)));
+    assert_eq!(line["workspace_id"], team.workspace_id);
+    assert_eq!(line["other_tokens"], "audio_input=3");
+    let cost: f64 = line["cost_usd"].as_str().expect("a decimal").parse().unwrap();
+    assert!(cost > 0.0 && line["estimated"].is_null() && line["code"].is_null(), "{line}");
+
+    // A stream that is cut off is charged by an estimate.
+    let events = openai::chat_events(&["Good ", "morning."], openai::Usage::USUAL, false);
+    team.upstream.push(Script::sse_head().chunks(events[..2].to_vec()).reset());
+    let answer = team.caller().send(Fixture::chat_stream()).await;
+    let line = line_of(&served, "proxy request cut off by its upstream", &answer).await;
+    assert_eq!((&line["level"], &line["estimated"]), (&json!("WARN"), &json!(true)), "{line}");
+
+    let whose = [("workspace_id", team.workspace_id.as_str())];
+    let config = json!({"window": "daily", "limit_usd": 0});
+    let cap = make(&served.admin(), ("spend_cap", "None"), &whose, config).await;
+    let answer = team.caller().send(Fixture::chat()).await.expect(402);
+    let line = line_of(&served, "proxy request refused", &answer).await;
+    assert_eq!((&line["level"], &line["status"]), (&json!("WARN"), &json!(402)), "{line}");
+    assert_eq!((&line["code"], &line["policies"]), (&json!("spend_cap_exceeded"), &cap["id"]));
 }
 
 async fn a_proxied_request_has_the_address_that_a_trusted_proxy_forwards(database: Database) {

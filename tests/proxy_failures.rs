@@ -14,6 +14,7 @@ use crate::{
         database::Database,
         fixture::{Fixture, question},
         http::Request,
+        ledger_rows,
         openai::{self, Usage},
         script::{Pause, Script},
         upstream::Seen,
@@ -139,6 +140,9 @@ async fn a_redirect_gets_502_without_its_location(database: Database) {
     for line in lines {
         line.says(&[("code", "upstream_redirect"), ("status", "502"), ("outcome", "refused")]);
     }
+    // Listings are no attempts of the ledger.
+    let rows = ledger_rows::rows_at_least(app.database(), 16).await;
+    assert!(rows.iter().all(|row| row.outcome == "failed" && row.cost == Some(0)), "{rows:?}");
 }
 
 async fn a_304_is_passed_on_only_for_a_conditional_get(database: Database) {

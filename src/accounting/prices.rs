@@ -78,7 +78,6 @@ pub struct Resolution {
 /// What a model configuration says of itself.
 #[derive(Clone, Debug)]
 pub struct ConfigurationPrice {
-    /// The configuration.
     pub id: ConfigurationId,
     /// When it last changed, which is its price's version.
     pub updated_at: DateTime<Utc>,
@@ -93,7 +92,6 @@ pub struct ConfigurationPrice {
 /// A price that an organization set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OrganizationPrice {
-    /// Its id.
     pub id: ModelPriceId,
     /// Counts its changes.
     pub version: i64,

@@ -24,7 +24,6 @@ pub struct AttemptStart {
     pub attempt: u32,
     /// When the request was admitted, or blocked. What it costs belongs to this instant.
     pub admitted_at: DateTime<Utc>,
-    /// The tenant.
     pub organization_id: OrganizationId,
     /// Where the configuration belongs.
     pub workspace_id: WorkspaceId,

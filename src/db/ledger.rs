@@ -30,23 +30,16 @@ use crate::domain::tokens::TokenUsage;
 #[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = ledger, treat_none_as_default_value = false)]
 pub struct LedgerRow {
-    /// Its id.
     pub id: AttemptId,
-    /// The tenant.
     pub organization_id: OrganizationId,
-    /// Where the key belongs.
     pub workspace_id: WorkspaceId,
     /// The request that it belongs to.
     pub request_id: RequestId,
     /// Its place among the request's attempts, from 1; 0 for a blocked request.
     pub attempt: i64,
-    /// Who asked.
     pub api_key_id: ApiKeyId,
-    /// Whose key it is.
     pub user_id: Option<UserId>,
-    /// For what.
     pub configuration_id: UpstreamId,
-    /// Its name at the time.
     pub configuration: String,
     /// `chat_completions`, `responses`, `messages`, `count_tokens`, `list_models`, `get_model` or
     /// `check`.

@@ -23,7 +23,6 @@ const MAX_ATTEMPTS: usize = 100;
 #[derive(Clone, Debug, QueryableByName)]
 #[diesel(table_name = ledger)]
 pub struct RequestRow {
-    /// Its id.
     pub id: AttemptId,
     /// Where it was made.
     pub workspace_id: WorkspaceId,
@@ -31,13 +30,10 @@ pub struct RequestRow {
     pub request_id: RequestId,
     /// Its place among the request's attempts, from 1; 0 for a blocked request.
     pub attempt: i64,
-    /// Who asked.
     pub api_key_id: ApiKeyId,
     /// Whose key that is.
     pub user_id: Option<UserId>,
-    /// For what.
     pub configuration_id: UpstreamId,
-    /// Its name at the time.
     pub configuration: String,
     /// Which of the routes.
     pub route: String,

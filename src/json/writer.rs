@@ -15,7 +15,6 @@ impl JsonWriter {
         Self::default()
     }
 
-    /// The text.
     pub fn finish(self) -> String {
         self.out
     }

@@ -18,6 +18,8 @@ pub struct Quirks {
     /// Fields of a request, under case folding, with which a caller could choose another model,
     /// provider or price than the configured one.
     model_fields: &'static [&'static str],
+    /// Ends of model names that do the same.
+    model_suffixes: &'static [&'static str],
     /// Limits on the answer that the provider accepts and ignores.
     pub ignored_limits: &'static [&'static str],
     /// It refuses `stream_options`, and reports the usage of streams by itself.
@@ -38,13 +40,18 @@ const UNKNOWN_IMAGE_TOKENS: u64 = ANTHROPIC_IMAGE_TOKENS;
 const UNKNOWN: Quirks = Quirks {
     provider: "",
     model_fields: KNOWN_MODEL_FIELDS,
+    model_suffixes: PRICED_SUFFIXES,
     ignored_limits: &[],
     refuses_stream_options: false,
     image_tokens: UNKNOWN_IMAGE_TOKENS,
 };
 
 /// Of providers that the catalogue knows and this table does not.
-const USUAL: Quirks = Quirks { model_fields: &["fallbacks"], ..UNKNOWN };
+const USUAL: Quirks = Quirks { model_fields: &["fallbacks"], model_suffixes: &[], ..UNKNOWN };
+
+/// Suffixes with which OpenRouter searches the web at a fee of its own, as with `plugins`, and takes the
+/// fastest host at that host's price, as with `provider` (OpenRouter, "Model Variants").
+const PRICED_SUFFIXES: &[&str] = &[":online", ":nitro"];
 
 const QUIRKS: &[Quirks] = &[
     Quirks { provider: "openai", image_tokens: OPENAI_IMAGE_TOKENS, ..USUAL },
@@ -71,6 +78,7 @@ const QUIRKS: &[Quirks] = &[
             "provideroptions",
             "route",
         ],
+        model_suffixes: PRICED_SUFFIXES,
         ..USUAL
     },
     Quirks { provider: "together", model_fields: &["fallbacks", "safety_model"], ..USUAL },
@@ -95,6 +103,12 @@ impl Quirks {
         /// a token makes up for it.
         const GPT_4O_MINI: u64 = 48_169;
         if model.contains("gpt-4o-mini") { GPT_4O_MINI } else { self.image_tokens }
+    }
+
+    /// Whether a model that the caller chose asks for more than the model by the end of its name.
+    pub fn has_priced_suffix(&self, model: &str) -> bool {
+        let model = model.to_ascii_lowercase();
+        self.model_suffixes.iter().any(|suffix| model.ends_with(suffix))
     }
 
     /// The first field of a caller's body that could choose another model, provider or price than the

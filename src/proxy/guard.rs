@@ -52,7 +52,6 @@ const MAX_INLINE: usize = 64 * 1024;
 pub struct GuardedBody(Option<CallerBody>);
 
 impl GuardedBody {
-    /// The body.
     pub fn get(&self) -> Option<&CallerBody> {
         self.0.as_ref()
     }

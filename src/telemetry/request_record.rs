@@ -172,6 +172,7 @@ impl RequestRecord {
                     cached_input_tokens = self.usage.cached_input,
                     output_tokens = self.usage.output,
                     reasoning_tokens = self.usage.reasoning,
+                    other_tokens = OtherTokens::of(&self.usage).map(tracing::field::display),
                     estimated = self.usage_is_estimated.then_some(true),
                     cost_usd = self.cost.map(tracing::field::display),
                     attempts = self.attempts,
@@ -198,6 +199,36 @@ impl RequestRecord {
 /// Milliseconds, to the microsecond.
 fn millis(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// Tokens of the kinds that have no field of their own in the log line, such as `cache_write=12`.
+struct OtherTokens<'a>(&'a TokenUsage);
+
+impl<'a> OtherTokens<'a> {
+    /// `None` if there are none.
+    fn of(usage: &'a TokenUsage) -> Option<Self> {
+        let others = Self(usage);
+        others.counts().next()?;
+        Some(others)
+    }
+
+    fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        const FIELDS: [&str; 4] = ["input", "cached_input", "output", "reasoning"];
+        let counts = TokenUsage::NAMES.iter().zip(self.0.counts());
+        counts
+            .filter_map(|(name, count)| Some((*name, count?)))
+            .filter(|(name, count)| *count > 0 && !FIELDS.contains(name))
+    }
+}
+
+impl fmt::Display for OtherTokens<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, (name, count)) in self.counts().enumerate() {
+            let separator = if place == 0 { "" } else { "," };
+            write!(formatter, "{separator}{name}={count}")?;
+        }
+        Ok(())
+    }
 }
 
 /// Ids separated by commas.

@@ -64,11 +64,6 @@ impl UpstreamError {
         }
     }
 
-    /// Was it one of our time limits?
-    pub fn is_timeout(&self) -> bool {
-        matches!(self, Self::ConnectTimeout | Self::FirstByteTimeout | Self::IdleTimeout)
-    }
-
     /// Whether the upstream may have got the request before it failed.
     pub fn is_after_sending(&self) -> bool {
         matches!(

@@ -38,14 +38,9 @@ impl ProxyError {
                 May,
                 format!("The provider gave no usable answer: {}.", message.trim_end_matches('.')),
             ),
-            Self::ModelOverride { field } => row(
-                StatusCode::BAD_REQUEST,
-                "model_override",
-                Never,
-                format!(
-                    "The field '{field}' could choose another model, provider or price than the request's model. Leave it out, or ask an administrator for a model configuration with it in the default_parameters."
-                ),
-            ),
+            Self::ModelOverride { field } => {
+                row(StatusCode::BAD_REQUEST, "model_override", Never, model_override(field))
+            }
             Self::UndecodableBody => row(
                 StatusCode::BAD_REQUEST,
                 "undecodable_body",

@@ -127,11 +127,10 @@ pub struct UpstreamTimeouts {
 pub struct UpstreamResponse {
     /// The status; never 1xx.
     pub status: StatusCode,
-    /// The headers, hop-by-hop ones included.
+    /// Hop-by-hop ones included.
     pub headers: HeaderMap,
-    /// Did the request go out on a connection from the pool?
+    /// The request went out on a connection from the pool.
     pub reused_connection: bool,
-    /// The body.
     pub body: UpstreamBody,
 }
 

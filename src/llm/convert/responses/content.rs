@@ -13,7 +13,6 @@ const FILE_ID: &str = "names a file in an account at OpenAI; send the content it
 pub(super) enum Author {
     /// The caller, or a function.
     Input,
-    /// The model.
     Assistant,
 }
 

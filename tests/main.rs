@@ -65,6 +65,7 @@ cfg_if! {
         mod entities;
         mod end_to_end;
         mod fallback;
+        mod fallback_costs;
         mod fallback_errors;
         mod fallback_policies;
         mod fallback_weights;

@@ -38,8 +38,12 @@ impl Last {
         }
     }
 
+    /// Whether the upstream may bill what it did: an error it told with an error's status it will not.
     pub(super) fn may_be_billed(&self) -> bool {
-        matches!(self, Self::Failed(failed) if failed.may_be_billed)
+        match self {
+            Self::Answer(_, reason) => matches!(reason, Reason::Told(_)),
+            Self::Failed(failed) => failed.may_be_billed,
+        }
     }
 
     /// Why the next target is tried: a word of a fixed set.

@@ -13,12 +13,14 @@ pub(super) struct Failed {
     pub(super) status: Option<u16>,
     /// Whether the upstream may have worked on the request, and bill it.
     pub(super) may_be_billed: bool,
+    /// The upstream had just closed the connection.
+    pub(super) is_stale: bool,
 }
 
 impl Failed {
     /// Nothing was sent.
     pub(super) fn unsent(error: ProxyError) -> Self {
-        Self { error, status: None, may_be_billed: false }
+        Self { error, status: None, may_be_billed: false, is_stale: false }
     }
 }
 
@@ -108,5 +110,6 @@ impl Reason {
 
 /// What becomes of a failure to get an answer.
 pub(super) fn failed(error: &UpstreamError) -> Failed {
-    Failed { error: error.into(), status: None, may_be_billed: error.is_after_sending() }
+    let may_be_billed = error.is_after_sending();
+    Failed { error: error.into(), status: None, may_be_billed, is_stale: false }
 }

@@ -15,7 +15,7 @@ use crate::support::{
     http::{Answer, Request},
     ledger_rows::{self, Row},
     policies::{self, spend_cap},
-    script::{Pause, Script},
+    script::Script,
     secrets,
     upstream::{RecordedRequest, ScriptedUpstream},
 };
@@ -24,7 +24,6 @@ use crate::support::{
 pub(crate) fn cases() -> Vec<Case> {
     cases![
         an_access_key_signs_each_request,
-        each_attempt_is_signed_anew,
         a_key_for_bedrock_wins_over_the_access_key,
         what_is_missing_is_named,
         a_refused_key_is_named,
@@ -36,7 +35,6 @@ pub(crate) fn cases() -> Vec<Case> {
         configurations_have_invoke,
         bedrock_is_a_target_of_chains,
         errors_tell_their_kind_in_a_header,
-        a_profile_stands_for_a_model,
     ]
 }
 
@@ -87,7 +85,7 @@ pub(crate) fn question() -> Value {
         "inferenceConfig": {"maxTokens": 100}})
 }
 
-fn message_to_claude() -> Value {
+pub(crate) fn message_to_claude() -> Value {
     json!({"anthropic_version": "bedrock-2023-05-31", "max_tokens": 100,
         "messages": [{"role": "user", "content": "Hello"}]})
 }
@@ -98,7 +96,7 @@ pub(crate) fn conversed() -> Script {
     Script::json(200, &answer)
 }
 
-fn stream(bytes: &[u8], size: usize) -> Script {
+pub(crate) fn stream(bytes: &[u8], size: usize) -> Script {
     let binary = [("content-type", "application/vnd.amazon.eventstream")];
     Script::new().chunked_head(200, &binary).chunks(bytes.chunks(size).map(<[u8]>::to_vec))
 }
@@ -193,35 +191,6 @@ async fn an_access_key_signs_each_request(database: Database) {
     assert_eq!((row.configuration.as_str(), row.outcome.as_str()), ("bedrock", "completed"));
 }
 
-async fn each_attempt_is_signed_anew(database: Database) {
-    let upstream = ScriptedUpstream::start().await;
-    let origin = upstream.base_url().trim_end_matches("/v1").to_owned();
-    let origins = format!("bedrock={origin}");
-    // One worker has one pool, so that the second request reuses the first connection.
-    let options = ["--workers", "1", "--provider-origin", &origins];
-    let app = TestApp::with_stopped_clock(&database, &options).await;
-    let team = Fixture::before(&app.admin(), app.address(), upstream).await;
-    put_key(&team).await;
-    let (caller, path, question) = (team.caller(), path(NOVA, "converse"), question());
-    team.upstream.push(conversed());
-    caller.post_json(&path, &question).await.expect(200);
-    let pause = Pause::new();
-    team.upstream.push(Script::new().wait(&pause).close());
-    team.upstream.push(conversed());
-    let later = async {
-        team.upstream.request(1).await;
-        app.advance(std::time::Duration::from_secs(1));
-        pause.release();
-    };
-    let (answer, ()) = tokio::join!(caller.post_json(&path, &question), later);
-    answer.expect(200);
-    let seen = team.upstream.seen();
-    let [_, first, second] = seen.requests.as_slice() else { panic!("{seen:?}") };
-    is_signed(first, SECRET);
-    is_signed(second, SECRET);
-    assert_ne!(first.header("x-amz-date"), second.header("x-amz-date"));
-}
-
 async fn a_key_for_bedrock_wins_over_the_access_key(database: Database) {
     let (app, team) = start_with_key(&database).await;
     team.put_secret("AWS_BEARER_TOKEN_BEDROCK", "bedrock-api-key-of-the-team").await;
@@ -292,7 +261,7 @@ async fn claude_is_invoked_in_its_own_format(database: Database) {
     is_error(&answer, 400, "model_mismatch");
 }
 
-fn events_of_claude() -> Vec<Value> {
+pub(crate) fn events_of_claude() -> Vec<Value> {
     vec![
         json!({"type": "message_start", "message": {"id": "msg_1", "type": "message",
             "role": "assistant", "model": "claude-sonnet-4-5-20250929", "content": [],
@@ -309,7 +278,7 @@ fn events_of_claude() -> Vec<Value> {
     ]
 }
 
-const STREAM: &str = "invoke-with-response-stream";
+pub(crate) const STREAM: &str = "invoke-with-response-stream";
 
 async fn a_stream_of_claude_is_charged_however_it_is_cut(database: Database) {
     let (app, team) = start_with_key(&database).await;
@@ -483,60 +452,4 @@ async fn errors_tell_their_kind_in_a_header(database: Database) {
         assert_eq!(answer.json()["__type"], kind);
     }
     assert_eq!(team.upstream.seen().requests.len(), 0);
-}
-
-async fn a_profile_stands_for_a_model(database: Database) {
-    let (app, team) = start_with_key(&database).await;
-    let arn = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc123";
-    let in_path = arn.replace(':', "%3A").replace('/', "%2F");
-    let route = |method: &str| format!("/bedrock/model/{in_path}/{method}");
-    let workspace = [("workspace_id", team.workspace_id.as_str())];
-    let cap = spend_cap(&app.admin(), "cap", &workspace, ("monthly", 100_000_000)).await;
-    let caller = team.caller();
-    let answer = caller.post_json(&route("invoke"), &message_to_claude()).await;
-    is_error(&answer, 402, "price_unknown");
-
-    let models = json!({"models": {arn: CLAUDE}});
-    app.admin().put("/api/v1/provider-settings/bedrock", &models).await.expect(200);
-    let mut answer = answer_of_claude();
-    answer["usage"]["cache_creation_input_tokens"] = 8.into();
-    team.upstream.push(Script::json(200, &answer));
-    caller.post_json(&route("invoke"), &message_to_claude()).await.expect(200);
-    let sent = team.upstream.last_request();
-    assert_eq!(sent.path(), format!("/model/{in_path}/invoke"));
-    assert_eq!(sent.body, message_to_claude().to_string());
-    is_signed(&sent, SECRET);
-    let row = last_row(&app, 2).await;
-    // As of Claude: what is written to the cache costs more.
-    assert_eq!(row.cost, Some(10 * 1_000 + 8 * 1_250 + 7 * 2_000), "{row:?}");
-    policies::has_spent(&app.admin(), &cap, 34_000).await;
-    let whole = invoked(&events_of_claude());
-    team.upstream.push(stream(&whole, 100).end());
-    caller.post_json(&route(STREAM), &message_to_claude()).await.expect(200);
-    let row = last_row(&app, 3).await;
-    assert_eq!(row.cost, Some(10 * 1_000 + 40 * 100 + 7 * 2_000), "{row:?}");
-    // The limits of its body are read.
-    let mut large = message_to_claude();
-    large["max_tokens"] = 60_000.into();
-    let answer = caller.post_json(&route("invoke"), &large).await;
-    is_error(&answer, 402, "spend_cap_exceeded");
-
-    // On a unified path it is asked in Claude's format.
-    team.upstream.push(Script::json(200, &answer_of_claude()));
-    let mut asked = json!({"model": format!("bedrock/{arn}"), "max_tokens": 10,
-        "messages": [{"role": "user", "content": "Hello"}]});
-    let answer = caller.post_json("/v1/chat/completions", &asked).await.expect(200);
-    assert_eq!(answer.json()["choices"][0]["message"]["content"], "Hi");
-    let sent = team.upstream.last_request();
-    assert_eq!(sent.path(), format!("/model/{in_path}/invoke"));
-    assert_eq!(sent.json()["anthropic_version"], "bedrock-2023-05-31");
-    asked["model"] = format!("bedrock/{NOVA}").into();
-    team.upstream.push(conversed());
-    caller.post_json("/v1/chat/completions", &asked).await.expect(200);
-}
-
-fn answer_of_claude() -> Value {
-    json!({"id": "msg_1", "type": "message", "role": "assistant",
-        "model": "claude-sonnet-4-5-20250929", "content": [{"type": "text", "text": "Hi"}],
-        "stop_reason": "end_turn", "usage": {"input_tokens": 10, "output_tokens": 7}})
 }

@@ -14,7 +14,7 @@ use crate::support::{
     fixture::Fixture,
     http::{Answer, Request},
     ledger_rows::{self, Row},
-    policies::{self, POLICIES, spend_cap},
+    policies::{self, spend_cap},
     script::Script,
     secrets,
     token_endpoint::token_endpoint,
@@ -37,8 +37,6 @@ pub(crate) fn cases() -> Vec<Case> {
         egress_rules_apply_to_the_token_endpoint,
         an_unpriced_model_is_refused_under_a_cap,
         vertex_is_a_target_of_chains,
-        claude_costs_more_outside_the_global_endpoint,
-        a_location_in_a_path_is_not_bedrocks,
     ]
 }
 
@@ -47,16 +45,16 @@ const NAME: &str = "VERTEX_SERVICE_ACCOUNT_JSON";
 const GOOGLE: &str = "/vertex/v1/publishers/google/models/gemini-2.5-flash";
 const CLAUDE: &str = "/vertex/v1/publishers/anthropic/models/claude-sonnet-4-5@20250929";
 
-struct Setup {
-    app: TestApp,
-    team: Fixture,
+pub(crate) struct Setup {
+    pub(crate) app: TestApp,
+    pub(crate) team: Fixture,
     endpoint: ScriptedUpstream,
     /// What all tokens begin with; the first ends in `-0`.
     tokens: String,
 }
 
 impl Setup {
-    async fn start(database: &Database) -> Self {
+    pub(crate) async fn start(database: &Database) -> Self {
         let (endpoint, tokens) = token_endpoint(json!(3600)).await;
         let upstream = ScriptedUpstream::start().await;
         let origin = upstream.base_url().trim_end_matches("/v1").to_owned();
@@ -77,7 +75,7 @@ impl Setup {
         self.team.put_secret(NAME, &account.to_string()).await;
     }
 
-    async fn ask(&self) -> Answer {
+    pub(crate) async fn ask(&self) -> Answer {
         self.team.upstream.push(generated());
         self.team.caller().post_json(&format!("{GOOGLE}:generateContent"), &question()).await
     }
@@ -99,7 +97,7 @@ impl Setup {
         self.endpoint.seen().requests.len()
     }
 
-    async fn last_row(&self, count: usize) -> Row {
+    pub(crate) async fn last_row(&self, count: usize) -> Row {
         let rows = ledger_rows::rows_at_least(self.app.database(), count).await;
         assert_eq!(rows.len(), count, "{rows:?}");
         rows.into_iter().next_back().unwrap()
@@ -116,19 +114,19 @@ fn account() -> Value {
     serde_json::from_str(ACCOUNT).unwrap()
 }
 
-fn question() -> Value {
+pub(crate) fn question() -> Value {
     json!({"contents": [{"role": "user", "parts": [{"text": "Hello"}]}]})
 }
 
 /// 10 tokens in, 7 out.
-fn generated() -> Script {
+pub(crate) fn generated() -> Script {
     let answer = json!({"candidates": [{"content": {"parts": [{"text": "Hi"}]}, "finishReason": "STOP"}],
         "usageMetadata": {"promptTokenCount": 10, "candidatesTokenCount": 7, "totalTokenCount": 17},
         "modelVersion": "gemini-2.5-flash"});
     Script::json(200, &answer)
 }
 
-fn message() -> Value {
+pub(crate) fn message() -> Value {
     json!({"anthropic_version": "vertex-2023-10-16", "max_tokens": 100,
         "messages": [{"role": "user", "content": "Hello"}]})
 }
@@ -141,7 +139,7 @@ fn answered() -> Value {
 }
 
 #[track_caller]
-fn google_error(answer: &Answer, status: u16, code: &str) -> String {
+pub(crate) fn google_error(answer: &Answer, status: u16, code: &str) -> String {
     let body = answer.json();
     assert_eq!(
         (answer.status, &body["error"]["details"][0]["reason"]),
@@ -492,83 +490,4 @@ async fn vertex_is_a_target_of_chains(database: Database) {
     assert!(sent.path().ends_with("/publishers/google/models/gemini-2.5-pro:generateContent"));
     assert_eq!(sent.header("x-goog-api-key"), None);
     setup.is_sent_with(0);
-}
-
-async fn claude_costs_more_outside_the_global_endpoint(database: Database) {
-    let setup = Setup::start(&database).await;
-    let model = "publishers/anthropic/models/claude-sonnet-4-5@20250929:rawPredict";
-    let in_location = |location: &str| {
-        format!("/vertex/v1/projects/project-of-tests/locations/{location}/{model}")
-    };
-    let answer = json!({"type": "message", "model": "claude-sonnet-4-5-20250929",
-        "content": [{"type": "text", "text": "Hi"}],
-        "usage": {"input_tokens": 10, "output_tokens": 7}});
-    // The catalogue has 3 and 15 dollars a million.
-    let global = 10 * 3_000 + 7 * 15_000;
-    let costs = async |path: &str, count: usize, cost: i64| {
-        setup.team.upstream.push(Script::json(200, &answer));
-        setup.team.caller().post_json(path, &message()).await.expect(200);
-        let row = setup.last_row(count).await;
-        assert_eq!(row.cost, Some(cost), "{path}: {row:?}");
-    };
-    let unnamed = format!("/vertex/v1/{model}");
-    let regional = global + global / 10;
-    costs(&unnamed, 1, global).await;
-    costs(&in_location("global"), 2, global).await;
-    costs(&in_location("us-east5"), 3, regional).await;
-    costs(&in_location("eu"), 4, regional).await;
-    // Gemini's prices are known for the global endpoint only.
-    setup.ask().await.expect(200);
-    let gemini = setup.last_row(5).await.cost;
-    setup.team.upstream.push(generated());
-    let path = "/vertex/v1/projects/project-of-tests/locations/us-central1/publishers/google/models/gemini-2.5-flash:generateContent";
-    setup.team.caller().post_json(path, &question()).await.expect(200);
-    assert_eq!(setup.last_row(6).await.cost, gemini);
-    // The reservation has it too: 100 tokens of output and what is read.
-    let workspace = [("workspace_id", setup.team.workspace_id.as_str())];
-    let cap = spend_cap(&setup.app.admin(), "cap", &workspace, ("monthly", 10_000_000)).await;
-    let refused = setup.team.caller().post_json(&in_location("us-east5"), &large()).await;
-    assert_eq!(refused.status, 402, "{}", refused.text());
-    setup.team.upstream.push(Script::json(200, &answer));
-    setup.team.caller().post_json(&unnamed, &large()).await.expect(200);
-    // The location of settings counts as the path's does.
-    let path = format!("{POLICIES}/{}", cap["id"].as_str().unwrap());
-    setup.app.admin().delete(&path).await.expect(204);
-    let settings = json!({"connection": {"region": "europe-west1"}});
-    let path = setup.team.path("provider-settings/vertex");
-    setup.app.admin().put(&path, &settings).await.expect(200);
-    costs(&unnamed, 9, regional).await;
-    let sent = setup.team.upstream.last_request();
-    assert!(sent.path().contains("/locations/europe-west1/"), "{}", sent.path());
-}
-
-/// A request that costs between 9.1 and 10 million nano-dollars at most.
-fn large() -> Value {
-    let mut body = message();
-    body["max_tokens"] = 570.into();
-    body
-}
-
-async fn a_location_in_a_path_is_not_bedrocks(database: Database) {
-    let setup = Setup::start(&database).await;
-    setup.team.put_secret("AWS_BEARER_TOKEN_BEDROCK", "bedrock-key-of-the-team").await;
-    let settings = json!({"connection": {"region": "eu-west-1"}});
-    let path = setup.team.path("provider-settings/bedrock");
-    setup.app.admin().put(&path, &settings).await.expect(200);
-    let target = |provider: &str, model: &str| json!({"type": "provider_model", "provider": provider, "model": model});
-    let bedrock = target("bedrock", "us.anthropic.claude-sonnet-4-5-20250929-v1:0");
-    let chain = json!({"strategy": "priority_fallback", "triggers": {},
-        "chain": {"selector": target("vertex", "claude-sonnet-4-5@20250929"),
-            "candidates": [bedrock]}});
-    let workspace = [("workspace_id", setup.team.workspace_id.as_str())];
-    policies::make(&setup.app.admin(), ("model_fallback", "chain"), &workspace, chain).await;
-    setup.team.upstream.push(Script::json(503, &json!({})));
-    let answer = json!({"type": "message", "model": "claude-sonnet-4-5-20250929",
-        "content": [{"type": "text", "text": "Hi"}],
-        "usage": {"input_tokens": 10, "output_tokens": 7}});
-    setup.team.upstream.push(Script::json(200, &answer));
-    let path = "/vertex/v1/projects/project-of-tests/locations/us-east5/publishers/anthropic/models/claude-sonnet-4-5@20250929:rawPredict";
-    let answer = setup.team.caller().post_json(path, &message()).await.expect(200);
-    let served = answer.header("x-tollgate-served-by").unwrap();
-    assert!(served.starts_with("bedrock/"), "{served}");
 }

@@ -252,7 +252,7 @@ async fn a_refused_subscription_is_the_callers_to_see(database: Database) {
 async fn a_guard_applies_and_the_bearer_is_stored_nowhere(database: Database) {
     let (app, team) = start(&database).await;
     allow(&app).await;
-    guard(&app.admin(), &team, json!({"detect": {"pii": true}})).await;
+    guard(&app.admin(), &team, json!({"version": 1, "detect": {"pii": true}})).await;
     let mut body = question();
     body["messages"][0]["content"] = format!("Write to {EMAIL}").into();
     team.upstream.push(answer());

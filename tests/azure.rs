@@ -29,6 +29,8 @@ pub(crate) fn cases() -> Vec<Case> {
         what_is_missing_or_wrong_is_named,
         without_a_key_an_application_gets_tokens,
         azure_is_a_target_of_chains,
+        a_deployment_stands_for_a_model,
+        only_the_organization_says_what_a_deployment_is,
     ]
 }
 
@@ -285,4 +287,79 @@ async fn azure_is_a_target_of_chains(database: Database) {
     let sent = upstream.last_request();
     assert_eq!((sent.path(), sent.query()), ("/o/v1/chat/completions", None));
     assert_eq!(sent.json()["model"], "gpt-4o");
+}
+
+async fn a_deployment_stands_for_a_model(database: Database) {
+    let setup = Setup::start_with_key(&database).await;
+    let admin = setup.app.admin();
+    let price =
+        json!({"provider": "azure", "model": "house-model", "price": {"input": 1, "output": 2}});
+    admin.post_json("/api/v1/model-prices", &price).await.expect(201);
+    let workspace = [("workspace_id", setup.team.workspace_id.as_str())];
+    let allowed = json!({"providers": [{"provider": "azure", "models": ["house-model"]}]});
+    policies::make(&admin, ("model_access", "one"), &workspace, allowed).await;
+    let cap = policies::spend_cap(&admin, "cap", &workspace, ("monthly", 1_000_000)).await;
+    let older = "/azure/openai/deployments/my%20gpt/chat/completions?api-version=2024-10-21";
+    is_error(&setup.ask(CHAT, &question("my gpt")).await, 403, "model_access_denied");
+
+    let settings = "/api/v1/provider-settings/azure";
+    let models = json!({"models": {"my gpt": "house-model"}});
+    let shown = admin.put(settings, &models).await.expect(200).json();
+    assert_eq!(shown["models"], models["models"]);
+    for path in [CHAT, older] {
+        setup.team.upstream.push(answer());
+        setup.ask(path, &question("my gpt")).await.expect(200);
+        assert_eq!(setup.team.upstream.last_request().body, question("my gpt").to_string());
+    }
+    let sent = setup.team.upstream.last_request();
+    assert_eq!(sent.path(), "/openai/deployments/my%20gpt/chat/completions");
+    let row = setup.last_row(3).await;
+    assert_eq!(row.cost, Some(10 * 1_000 + 7 * 2_000), "{row:?}");
+    policies::has_spent(&admin, &cap, 2 * 24_000).await;
+    let row = admin.get(&setup.team.path("requests")).await.expect(200).json()["data"][0].clone();
+    let names = (&row["model_asked"], &row["model"]);
+    assert_eq!(names, (&json!("my gpt"), &json!("house-model")), "{row}");
+    // 50 tokens of output are 100,000 nano-dollars.
+    let small = json!({"config": {"window": "monthly", "limit_usd": 0.0001}});
+    let cap = format!("{}/{}", policies::POLICIES, cap["id"].as_str().unwrap());
+    admin.patch(&cap, &small).await.expect(200);
+    is_error(&setup.ask(older, &question("my gpt")).await, 402, "spend_cap_exceeded");
+    // A change holds for the next request.
+    admin.put(settings, &json!({"models": {"my gpt": "dear-model"}})).await.expect(200);
+    is_error(&setup.ask(older, &question("my gpt")).await, 403, "model_access_denied");
+    assert_eq!(setup.team.upstream.seen().requests.len(), 2);
+}
+
+async fn only_the_organization_says_what_a_deployment_is(database: Database) {
+    let setup = Setup::start_with_key(&database).await;
+    let admin = setup.app.admin();
+    let own = setup.team.path("provider-settings/azure");
+    let (_, key) = setup.team.key("WORKSPACE_ADMIN").await;
+    let workspace_key = setup.app.as_key(&key);
+    let models = json!({"models": {"my-gpt": "cheap-model"}});
+    let refused = workspace_key.put(&own, &models).await.expect(403);
+    assert_eq!(refused.json()["code"], "permission_denied", "{}", refused.text());
+    admin.put(&own, &models).await.expect(200);
+    // What was set stays, and other fields may be changed.
+    let more = json!({"models": {"my-gpt": "cheap-model"}, "extra_headers": {"x-team": "blue"}});
+    workspace_key.put(&own, &more).await.expect(200);
+    workspace_key.put(&own, &json!({"extra_headers": {"x-team": "blue"}})).await.expect(403);
+    workspace_key.delete(&own).await.expect(403);
+    // The workspace's come before its organization's.
+    let price =
+        json!({"provider": "azure", "model": "cheap-model", "price": {"input": 1, "output": 2}});
+    admin.post_json("/api/v1/model-prices", &price).await.expect(201);
+    let models = json!({"models": {"my-gpt": "dear-model", "other": "cheap-model"}});
+    admin.put("/api/v1/provider-settings/azure", &models).await.expect(200);
+    for (number, deployment) in ["my-gpt", "other"].into_iter().enumerate() {
+        setup.team.upstream.push(answer());
+        setup.ask(CHAT, &question(deployment)).await.expect(200);
+        let row = setup.last_row(number + 1).await;
+        assert_eq!(row.cost, Some(10 * 1_000 + 7 * 2_000), "{row:?}");
+    }
+    // The audit log has the change.
+    let events = admin.get("/api/v1/audit-log?limit=200").await.expect(200).json();
+    let mut events = events["data"].as_array().unwrap().iter();
+    let is_set = |event: &&Value| event["after"]["models"]["my-gpt"] == "dear-model";
+    assert_eq!(events.find(is_set).unwrap()["operation"], "put_provider_settings");
 }

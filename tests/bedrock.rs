@@ -85,7 +85,7 @@ pub(crate) fn question() -> Value {
         "inferenceConfig": {"maxTokens": 100}})
 }
 
-fn message_to_claude() -> Value {
+pub(crate) fn message_to_claude() -> Value {
     json!({"anthropic_version": "bedrock-2023-05-31", "max_tokens": 100,
         "messages": [{"role": "user", "content": "Hello"}]})
 }
@@ -96,7 +96,7 @@ pub(crate) fn conversed() -> Script {
     Script::json(200, &answer)
 }
 
-fn stream(bytes: &[u8], size: usize) -> Script {
+pub(crate) fn stream(bytes: &[u8], size: usize) -> Script {
     let binary = [("content-type", "application/vnd.amazon.eventstream")];
     Script::new().chunked_head(200, &binary).chunks(bytes.chunks(size).map(<[u8]>::to_vec))
 }
@@ -261,7 +261,7 @@ async fn claude_is_invoked_in_its_own_format(database: Database) {
     is_error(&answer, 400, "model_mismatch");
 }
 
-fn events_of_claude() -> Vec<Value> {
+pub(crate) fn events_of_claude() -> Vec<Value> {
     vec![
         json!({"type": "message_start", "message": {"id": "msg_1", "type": "message",
             "role": "assistant", "model": "claude-sonnet-4-5-20250929", "content": [],
@@ -278,7 +278,7 @@ fn events_of_claude() -> Vec<Value> {
     ]
 }
 
-const STREAM: &str = "invoke-with-response-stream";
+pub(crate) const STREAM: &str = "invoke-with-response-stream";
 
 async fn a_stream_of_claude_is_charged_however_it_is_cut(database: Database) {
     let (app, team) = start_with_key(&database).await;

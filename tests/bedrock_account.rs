@@ -1,4 +1,4 @@
-//! Bedrock beside its models' answers: names of secrets, endpoints that are not metered, the list of models.
+//! Bedrock beside its models' answers: names of secrets, keys, regions and signatures, endpoints that are not metered, the list of models.
 
 use serde_json::{Value, json};
 
@@ -7,10 +7,12 @@ use crate::bedrock::{
     start, start_before, start_with_key,
 };
 use crate::support::{
+    app::TestApp,
     case::{Case, cases},
     database::Database,
+    fixture::Fixture,
     ledger_rows,
-    script::Script,
+    script::{Pause, Script},
     secrets,
     upstream::{RecordedRequest, ScriptedUpstream},
 };
@@ -21,6 +23,10 @@ pub(crate) fn cases() -> Vec<Case> {
         secrets_can_have_other_names,
         an_endpoint_that_is_not_metered_is_signed_too,
         its_models_are_listed,
+        each_attempt_is_signed_anew,
+        a_rotated_key_takes_effect_at_once,
+        requests_are_signed_for_the_region_of_settings,
+        a_connection_needs_a_secret_of_the_same_owner,
     ]
 }
 
@@ -111,4 +117,86 @@ async fn its_models_are_listed(database: Database) {
     }
     assert_eq!(team.upstream.last_request().query(), Some("maxResults=1000&nextToken=t"));
     assert_eq!(ledger_rows::rows(app.database()).await.len(), 0);
+}
+
+async fn each_attempt_is_signed_anew(database: Database) {
+    let upstream = ScriptedUpstream::start().await;
+    let origin = upstream.base_url().trim_end_matches("/v1").to_owned();
+    let origins = format!("bedrock={origin}");
+    // One worker has one pool, so that the second request reuses the first connection.
+    let options = ["--workers", "1", "--provider-origin", &origins];
+    let app = TestApp::with_stopped_clock(&database, &options).await;
+    let team = Fixture::before(&app.admin(), app.address(), upstream).await;
+    put_key(&team).await;
+    let (caller, path, question) = (team.caller(), path(NOVA, "converse"), question());
+    team.upstream.push(conversed());
+    caller.post_json(&path, &question).await.expect(200);
+    let pause = Pause::new();
+    team.upstream.push(Script::new().wait(&pause).close());
+    team.upstream.push(conversed());
+    let later = async {
+        team.upstream.request(1).await;
+        app.advance(std::time::Duration::from_secs(1));
+        pause.release();
+    };
+    let (answer, ()) = tokio::join!(caller.post_json(&path, &question), later);
+    answer.expect(200);
+    let seen = team.upstream.seen();
+    let [_, first, second] = seen.requests.as_slice() else { panic!("{seen:?}") };
+    is_signed(first, SECRET);
+    is_signed(second, SECRET);
+    assert_ne!(first.header("x-amz-date"), second.header("x-amz-date"));
+}
+
+async fn a_rotated_key_takes_effect_at_once(database: Database) {
+    let (_app, team) = start_with_key(&database).await;
+    let rotated = "rotated/access+key-of-the-tests-0123456789";
+    secrets::register(rotated);
+    for secret in [SECRET, rotated] {
+        team.put_secret("AWS_SECRET_ACCESS_KEY", secret).await;
+        team.upstream.push(conversed());
+        team.caller().post_json(&path(NOVA, "converse"), &question()).await.expect(200);
+        is_signed(&team.upstream.last_request(), secret);
+    }
+}
+
+async fn requests_are_signed_for_the_region_of_settings(database: Database) {
+    let (app, team) = start_with_key(&database).await;
+    let settings = team.path("provider-settings/bedrock");
+    let region = |region: &str| json!({"connection": {"region": region}});
+    app.admin().put(&settings, &region("eu-west-1")).await.expect(200);
+    team.upstream.push(conversed());
+    team.caller().post_json(&path(NOVA, "converse"), &question()).await.expect(200);
+    let sent = team.upstream.last_request();
+    let authorization = sent.header("authorization").unwrap();
+    assert!(authorization.contains("/eu-west-1/bedrock/aws4_request,"), "{authorization}");
+    for wrong in ["a.b", "EU", "evil.example/x", "a@b", "-a"] {
+        app.admin().put(&settings, &region(wrong)).await.expect(422);
+    }
+    for wrong in ["evil.example/", "a@b", "A"] {
+        let resource = json!({"connection": {"resource": wrong}});
+        app.admin().put(&team.path("provider-settings/azure"), &resource).await.expect(422);
+    }
+}
+
+async fn a_connection_needs_a_secret_of_the_same_owner(database: Database) {
+    let (app, team) = start(&database).await;
+    secrets::register(SECRET);
+    for (name, value) in [("AWS_ACCESS_KEY_ID", ID), ("AWS_SECRET_ACCESS_KEY", SECRET)] {
+        let secret = json!({"value": value});
+        app.admin().put(&format!("/api/v1/secrets/{name}"), &secret).await.expect(201);
+    }
+    let ask = async || {
+        team.upstream.push(conversed());
+        team.caller().post_json(&path(NOVA, "converse"), &question()).await
+    };
+    ask().await.expect(200);
+    is_signed(&team.upstream.last_request(), SECRET);
+    // Where the workspace says where requests go, the organization's key does not go there.
+    let settings = json!({"connection": {"region": "eu-west-1"}});
+    app.admin().put(&team.path("provider-settings/bedrock"), &settings).await.expect(200);
+    is_error(&ask().await, 400, "provider_secret_missing");
+    assert_eq!(team.upstream.seen().requests.len(), 1);
+    put_key(&team).await;
+    ask().await.expect(200);
 }

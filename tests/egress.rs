@@ -7,7 +7,8 @@ use crate::support::{
     case::{Case, cases},
     database::Database,
     fixture::Fixture,
-    http::Answer,
+    http::{Answer, Client},
+    upstream::ScriptedUpstream,
 };
 
 /// The cases of this file.
@@ -19,6 +20,7 @@ pub(crate) fn cases() -> Vec<Case> {
         exactly_the_allowed_networks_are_allowed,
         a_changed_base_url_is_checked,
         rules_are_checked_again_at_connect,
+        the_rules_hold_for_a_replaced_origin,
     ]
 }
 
@@ -251,4 +253,22 @@ async fn rules_are_checked_again_at_connect(database: Database) {
     assert!(checked.to_string().contains("--egress-allow"), "{checked}");
     assert_eq!(team.upstream.seen().accepted(), before, "it was dialed");
     drop(lenient);
+}
+
+async fn the_rules_hold_for_a_replaced_origin(database: Database) {
+    let upstream = ScriptedUpstream::start().await;
+    let origin = format!("openai={}", upstream.base_url().trim_end_matches("/v1"));
+    let lenient = TestApp::with(&database, &["--provider-origin", &origin]).await;
+    let team = Fixture::before(&lenient.admin(), lenient.address(), upstream).await;
+    team.put_secret("OPENAI_API_KEY", "sk-of-the-team").await;
+    let ask = async |caller: Client| {
+        let body = json!({"model": "gpt-4o", "messages": []});
+        caller.post_json("/openai/v1/chat/completions", &body).await
+    };
+    ask(team.caller()).await.expect(200);
+    let options = ["--egress-allow", "", "--provider-origin", &origin];
+    let strict = lenient.replica_with_only(&options).await;
+    let refused = ask(team.caller_at(strict.address())).await.expect(502);
+    assert_eq!(refused.json()["error"]["code"], "egress_refused", "{}", refused.text());
+    assert_eq!(team.upstream.seen().requests.len(), 1);
 }

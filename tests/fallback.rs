@@ -35,7 +35,7 @@ pub(crate) fn cases() -> Vec<Case> {
 async fn the_next_target_answers_for_one_that_fails(database: Database) {
     let chain = Chain::start(&database).await;
     chain.usual(json!({"status_codes": [418]})).await;
-    for (number, status) in [500, 503, 529, 408, 401, 404, 418].into_iter().enumerate() {
+    for (number, status) in [500, 503, 529, 408, 401, 402, 404, 418].into_iter().enumerate() {
         chain.team.upstream.push(bad(status));
         chain.others[0].push(good());
         let answer = chain.ask().await.expect(200);

@@ -302,6 +302,13 @@ async fn chains_are_checked_when_they_are_saved(database: Database) {
     chain.save("one", json!({}), alias("b"), good.clone()).await.expect(409);
     chain.save("two", json!({}), alias("a"), good.clone()).await.expect(409);
     chain.save("two", json!({}), alias("b"), good.clone()).await.expect(201);
+    // Another workspace of the organization can't have it either.
+    let mut elsewhere = chain.policy("elsewhere", json!({}), alias("a"), good.clone());
+    let other = chain.app.workspace().await.workspace_id;
+    elsewhere["subject_matchers"][0]["value"] = other.into();
+    admin.post_json(POLICIES, &elsewhere).await.expect(409);
+    elsewhere["config"]["chain"]["selector"] = alias("c");
+    admin.post_json(POLICIES, &elsewhere).await.expect(201);
     let path = format!("{POLICIES}/{}", saved["id"].as_str().unwrap());
     assert_eq!(admin.get(&path).await.expect(200).json()["config"], saved["config"]);
     admin.patch(&path, &json!({"name": "two"})).await.expect(409);

@@ -44,6 +44,7 @@ cfg_if! {
         mod azure;
         mod bedrock;
         mod bedrock_account;
+        mod bedrock_profiles;
         mod built_in_providers;
         mod chosen_models;
         mod command_line;
@@ -65,8 +66,10 @@ cfg_if! {
         mod entities;
         mod end_to_end;
         mod fallback;
+        mod fallback_costs;
         mod fallback_errors;
         mod fallback_policies;
+        mod fallback_prologue;
         mod fallback_weights;
         mod gateway_policies;
         mod gemini;
@@ -105,6 +108,7 @@ cfg_if! {
         mod proxy_streams;
         mod rate_limits;
         mod read_modify_write;
+        mod recordings;
         mod refused_credentials;
         mod replicas;
         mod request_validation;
@@ -125,6 +129,7 @@ cfg_if! {
         mod upgrade;
         mod usage;
         mod vertex;
+        mod vertex_locations;
     }
 }
 

@@ -76,7 +76,7 @@ async fn defaults_need_no_setting(database: Database) {
     assert_eq!(
         openai,
         &json!({"provider": "openai", "enabled": true, "secret_name": null, "secret_names": {},
-            "extra_headers": {}, "connection": {"region": null, "project": null, "resource": null, "tenant_id": null, "client_id": null},
+            "extra_headers": {}, "models": {}, "connection": {"region": null, "project": null, "resource": null, "tenant_id": null, "client_id": null},
             "unmetered_endpoints": [], "subscription_pass_through": false, "updated_at": null,
             "credential": {"secret_name": "OPENAI_API_KEY", "owner": null}})
     );

@@ -14,7 +14,7 @@ use crate::support::{
     logs,
     openai::{self, Usage},
     script::Script,
-    secrets,
+    secrets, sql,
     upstream::RecordedRequest,
 };
 
@@ -25,6 +25,7 @@ pub(crate) fn cases() -> Vec<Case> {
         a_model_list_request_sends_only_listed_headers,
         no_caller_credential_is_sent_upstream,
         a_configuration_forwards_and_adds_headers,
+        an_older_configuration_forwards_no_account_and_no_address,
         the_credential_is_sent_as_configured,
         all_but_a_few_headers_are_returned,
         a_header_with_the_provider_key_is_not_returned,
@@ -166,7 +167,7 @@ async fn a_configuration_forwards_and_adds_headers(database: Database) {
     secrets::register(second);
     team.put_secret("SECOND", second).await;
     let fields = json!({
-        "forward_headers": ["OpenAI-Organization", "x-gateway-project", "X-Request-Id", "X-Plan"],
+        "forward_headers": ["Origin", "X-Request-Id", "X-Plan"],
         "extra_headers": {"X-Account": "acct {{secret:SECOND}}", "x-plan": "ours"},
     });
     team.configure("more", fields).await;
@@ -175,8 +176,7 @@ async fn a_configuration_forwards_and_adds_headers(database: Database) {
     team.caller().send(request).await.expect(200);
     let headers = sent_headers(&team.upstream.last_request());
     for (name, value) in [
-        ("openai-organization", "org-x"),
-        ("x-gateway-project", "p"),
+        ("origin", "https://example.org"),
         ("x-request-id", "mine"),
         ("x-account", "acct second-secret-value"),
         ("x-plan", "ours"),
@@ -184,6 +184,42 @@ async fn a_configuration_forwards_and_adds_headers(database: Database) {
         assert_eq!(headers.get(name), Some(&vec![value.to_owned()]), "{name}");
     }
     assert!(!headers.contains_key("x-hop") && !headers.contains_key("accept-language"));
+}
+
+async fn an_older_configuration_forwards_no_account_and_no_address(database: Database) {
+    let app = TestApp::start(&database).await;
+    let team = app.workspace().await;
+    let id = team.configure("old", json!({"forward_headers": ["x-team"]})).await;
+    let names = [
+        "OpenAI-Organization",
+        "openai-project",
+        "x-goog-user-project",
+        "x-amz-security-token",
+        "forwarded",
+        "x-forwarded-for",
+        "x-real-ip",
+        "via",
+        "x-gateway-project",
+        "x-tollgate-anything",
+        "cookie",
+        "x-team",
+    ];
+    // As an earlier version has stored it.
+    let stored = json!(names.map(str::to_ascii_lowercase)).to_string();
+    let stored =
+        format!("UPDATE model_configurations SET forward_headers = '{stored}' WHERE name = 'old'");
+    sql::execute(app.database(), &stored).await;
+    let route = "/providers/old/v1/chat/completions";
+    let request = Request::post_json(route, &question(false));
+    let request = names.into_iter().fold(request, |request, name| request.header(name, "p"));
+    team.caller().send(request).await.expect(200);
+    let headers = sent_headers(&team.upstream.last_request());
+    let sent: Vec<&str> =
+        names.into_iter().filter(|name| headers.contains_key(&name.to_ascii_lowercase())).collect();
+    assert_eq!(sent, ["x-team"]);
+    let path = team.path(&format!("model-configurations/{id}"));
+    let refused = app.admin().patch(&path, &json!({"description": "older"})).await.expect(422);
+    assert_eq!(refused.json()["errors"][0]["field"], "forward_headers[0]", "{}", refused.text());
 }
 
 async fn the_credential_is_sent_as_configured(database: Database) {

@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use crate::data_policy::{EMAIL, guard};
 use crate::support::{
     app::TestApp,
     case::{Case, cases},
@@ -25,6 +26,7 @@ pub(crate) fn cases() -> Vec<Case> {
         spend_caps_do_not_count_it_and_other_policies_do,
         a_cap_may_count_them_at_their_list_price,
         a_refused_subscription_is_the_callers_to_see,
+        a_guard_applies_and_the_bearer_is_stored_nowhere,
     ]
 }
 
@@ -245,4 +247,26 @@ async fn a_refused_subscription_is_the_callers_to_see(database: Database) {
         assert!(answer.text().contains(kind), "{}", answer.text());
         assert!(!answer.text().contains(BEARER), "{}", answer.text());
     }
+}
+
+async fn a_guard_applies_and_the_bearer_is_stored_nowhere(database: Database) {
+    let (app, team) = start(&database).await;
+    allow(&app).await;
+    guard(&app.admin(), &team, json!({"version": 1, "detect": {"pii": true}})).await;
+    let mut body = question();
+    body["messages"][0]["content"] = format!("Write to {EMAIL}").into();
+    team.upstream.push(answer());
+    app.anonymous().send(asks(&team, MESSAGES, &body)).await.expect(200);
+    let sent = team.upstream.last_request();
+    assert!(!String::from_utf8_lossy(&sent.body).contains(EMAIL), "{:?}", sent.json());
+    assert_eq!(sent.header("authorization"), Some(format!("Bearer {BEARER}").as_str()));
+    ledger_rows::rows_at_least(app.database(), 1).await;
+    let mut stored: Vec<String> = app.database().dump().await.into_values().flatten().collect();
+    let rows = ledger_rows::rows(app.database()).await;
+    stored.extend(rows.iter().map(|row| format!("{row:?}")));
+    assert!(!stored.iter().any(|row| row.contains(BEARER)));
+    let journal = app.journal_bytes();
+    assert!(!journal.is_empty());
+    let holds = |needle: &str| journal.windows(needle.len()).any(|part| part == needle.as_bytes());
+    assert!(holds("claude-sonnet-4-5") && !holds(BEARER));
 }

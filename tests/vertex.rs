@@ -45,22 +45,22 @@ const NAME: &str = "VERTEX_SERVICE_ACCOUNT_JSON";
 const GOOGLE: &str = "/vertex/v1/publishers/google/models/gemini-2.5-flash";
 const CLAUDE: &str = "/vertex/v1/publishers/anthropic/models/claude-sonnet-4-5@20250929";
 
-struct Setup {
-    app: TestApp,
-    team: Fixture,
+pub(crate) struct Setup {
+    pub(crate) app: TestApp,
+    pub(crate) team: Fixture,
     endpoint: ScriptedUpstream,
     /// What all tokens begin with; the first ends in `-0`.
     tokens: String,
 }
 
 impl Setup {
-    async fn start(database: &Database) -> Self {
+    pub(crate) async fn start(database: &Database) -> Self {
         let (endpoint, tokens) = token_endpoint(json!(3600)).await;
         let upstream = ScriptedUpstream::start().await;
         let origin = upstream.base_url().trim_end_matches("/v1").to_owned();
         let token_url = format!("http://{}/token", endpoint.address());
         let origins = format!(
-            "vertex={origin},google-token={token_url},gemini={origin}/gemini,anthropic={origin}/anthropic"
+            "vertex={origin},google-token={token_url},gemini={origin}/gemini,anthropic={origin}/anthropic,bedrock={origin}/b"
         );
         let app = TestApp::with_stopped_clock(database, &["--provider-origin", &origins]).await;
         let team = Fixture::before(&app.admin(), app.address(), upstream).await;
@@ -75,7 +75,7 @@ impl Setup {
         self.team.put_secret(NAME, &account.to_string()).await;
     }
 
-    async fn ask(&self) -> Answer {
+    pub(crate) async fn ask(&self) -> Answer {
         self.team.upstream.push(generated());
         self.team.caller().post_json(&format!("{GOOGLE}:generateContent"), &question()).await
     }
@@ -97,7 +97,7 @@ impl Setup {
         self.endpoint.seen().requests.len()
     }
 
-    async fn last_row(&self, count: usize) -> Row {
+    pub(crate) async fn last_row(&self, count: usize) -> Row {
         let rows = ledger_rows::rows_at_least(self.app.database(), count).await;
         assert_eq!(rows.len(), count, "{rows:?}");
         rows.into_iter().next_back().unwrap()
@@ -114,19 +114,19 @@ fn account() -> Value {
     serde_json::from_str(ACCOUNT).unwrap()
 }
 
-fn question() -> Value {
+pub(crate) fn question() -> Value {
     json!({"contents": [{"role": "user", "parts": [{"text": "Hello"}]}]})
 }
 
 /// 10 tokens in, 7 out.
-fn generated() -> Script {
+pub(crate) fn generated() -> Script {
     let answer = json!({"candidates": [{"content": {"parts": [{"text": "Hi"}]}, "finishReason": "STOP"}],
         "usageMetadata": {"promptTokenCount": 10, "candidatesTokenCount": 7, "totalTokenCount": 17},
         "modelVersion": "gemini-2.5-flash"});
     Script::json(200, &answer)
 }
 
-fn message() -> Value {
+pub(crate) fn message() -> Value {
     json!({"anthropic_version": "vertex-2023-10-16", "max_tokens": 100,
         "messages": [{"role": "user", "content": "Hello"}]})
 }
@@ -139,7 +139,7 @@ fn answered() -> Value {
 }
 
 #[track_caller]
-fn google_error(answer: &Answer, status: u16, code: &str) -> String {
+pub(crate) fn google_error(answer: &Answer, status: u16, code: &str) -> String {
     let body = answer.json();
     assert_eq!(
         (answer.status, &body["error"]["details"][0]["reason"]),

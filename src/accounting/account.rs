@@ -5,9 +5,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::charge::Charge;
 use super::engine::{Accounting, TargetFacts};
 use super::journal::JournalFull;
-use super::record::{AttemptEnd, AttemptOutcome, AttemptStart, SUBSCRIPTION, UsageSource};
+use super::record::{AttemptEnd, AttemptOutcome, AttemptStart, UsageSource};
 use super::sent_body::SentBody;
 use super::usage_estimate::Estimation;
 use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
@@ -31,6 +32,8 @@ pub struct RequestAccount {
     pub(super) reservation: Reservation,
     /// Of further attempts, each on top of what an attempt before it may still be billed.
     pub(super) more: Vec<Reservation>,
+    /// By the attempts that have ended.
+    pub(super) used: Amounts,
     /// Of the last attempt's target; before any attempt, of the first target. So are `model` and
     /// `bound`.
     pub(super) upstream: Arc<UpstreamEntry>,
@@ -114,27 +117,60 @@ impl RequestAccount {
         Ok(())
     }
 
-    /// Ends the open attempt; another one follows. Without a status no answer came back from it. With one,
-    /// the upstream has refused the request or failed, which providers do not charge for.
+    /// Ends the open attempt, which has failed; another one follows. Without a status no whole answer came
+    /// back from it. It is charged what it reported: providers do not charge for what they refuse.
     pub fn end_for_next(
         &mut self,
         status: Option<u16>,
-        code: Option<&'static str>,
-        duration: Duration,
+        record: &RequestRecord,
+        answer: AnswerSummary,
     ) {
         if !std::mem::take(&mut self.is_open) {
             return;
         }
-        let outcome = match status {
-            Some(_) => AttemptOutcome::Failed,
-            None => AttemptOutcome::Unknown,
+        let outcome = match (status, answer.content) {
+            (Some(_), _) => AttemptOutcome::Failed,
+            (None, Some(_)) => AttemptOutcome::UpstreamBroke,
+            (None, None) => AttemptOutcome::Unknown,
         };
-        self.accounting.ledger.end(AttemptEnd {
-            status,
-            code: code.map(str::to_owned),
-            duration_ms: Some(millis(duration)),
-            ..AttemptEnd::without_usage(self.start.id, outcome)
-        });
+        let calls = answer.calls.unwrap_or(self.bound.extras.max_calls);
+        let (usage, source) = self.used_by_failed(answer);
+        let target = (&*self.upstream, &*self.model, &self.bound.extras);
+        let charge = Charge::of(target, &usage, source, calls, record.model_used.as_deref());
+        self.used = self.used.plus(charge.amounts());
+        let end = charge.onto(
+            AttemptEnd {
+                outcome,
+                status: status.or(record.upstream_status),
+                usage,
+                ..AttemptEnd::of(record, self.start.id, source)
+            },
+            self.bound.metering == Metering::Subscription,
+        );
+        let metrics = self.accounting.reporter.metrics();
+        metrics.usage_tokens(&usage);
+        metrics.cost(end.cost.unwrap_or_default());
+        self.accounting.ledger.end(end);
+    }
+
+    /// What a failed attempt has used, as far as its answer tells. Counts that are missing beside others
+    /// are estimated by lengths, since this attempt's cost is part of what the request is settled with.
+    fn used_by_failed(&mut self, answer: AnswerSummary) -> (TokenUsage, UsageSource) {
+        let text = answer.text.unwrap_or_default();
+        let is_counted = matches!(self.bound.metering, Metering::Tokens | Metering::Subscription);
+        match answer.usage {
+            Some(usage) if is_counted && has_both_counts(&usage) && text.is_empty() => {
+                (usage, UsageSource::Provider)
+            }
+            reported if is_counted && (reported.is_some() || !text.is_empty()) => {
+                let request = std::mem::take(&mut self.sent).into_sample();
+                self.sent = SentBody::Sample(request.clone());
+                let estimation = estimation(request, text, reported, &self.bound);
+                let usage = with_unseen(estimation.rough(), reported, &self.bound);
+                (usage, UsageSource::Estimated)
+            }
+            _ => (TokenUsage::default(), UsageSource::None),
+        }
     }
 
     /// Keeps a sample of what was sent and frees the rest: the answer may take hours.
@@ -153,6 +189,7 @@ impl RequestAccount {
             is_open,
             reservation,
             more,
+            used,
             upstream,
             model,
             bound,
@@ -180,6 +217,7 @@ impl RequestAccount {
             accounting,
             start,
             reservation,
+            used,
             upstream,
             model,
             extras,
@@ -189,7 +227,7 @@ impl RequestAccount {
         };
         if !is_open {
             // Nothing was sent, or nothing came back.
-            settlement.reservation.settle(Amounts::default());
+            settlement.reservation.settle(used);
             settlement.accounting.reporter.finish(settlement.record);
             return;
         }
@@ -206,7 +244,7 @@ impl RequestAccount {
             _ if bound.metering == Metering::Free => {
                 settlement.finish(TokenUsage::default(), UsageSource::None);
             }
-            Some(usage) if is_final && usage.input.is_some() && usage.output.is_some() => {
+            Some(usage) if is_final && has_both_counts(&usage) => {
                 settlement.finish(usage, UsageSource::Provider);
             }
             None if is_error || (is_failure && !has_text && !is_unreadable) => {
@@ -219,21 +257,11 @@ impl RequestAccount {
                 settlement.charge_reserved(&bound)
             }
             reported => {
-                let estimation = Estimation {
-                    request: sent.into_sample(),
-                    answer: text.unwrap_or_default(),
-                    reported,
-                    at_most_input: bound.input_tokens,
-                    at_most_output: bound.output_tokens,
-                };
+                let text = text.unwrap_or_default();
+                let estimation = estimation(sent.into_sample(), text, reported, &bound);
                 let estimator = settlement.accounting.estimator.clone();
-                let is_input_reported = reported.is_some_and(|usage| usage.input.is_some());
-                estimator.estimate(estimation, move |mut usage| {
-                    if !is_input_reported {
-                        // Images and the like were read all the same.
-                        let read = usage.input.unwrap_or(0).saturating_add(bound.unseen_tokens);
-                        usage.input = Some(read.min(bound.input_tokens));
-                    }
+                estimator.estimate(estimation, move |usage| {
+                    let usage = with_unseen(usage, reported, &bound);
                     settlement.finish(usage, UsageSource::Estimated);
                 });
             }
@@ -241,11 +269,36 @@ impl RequestAccount {
     }
 }
 
+fn has_both_counts(usage: &TokenUsage) -> bool {
+    usage.input.is_some() && usage.output.is_some()
+}
+
+fn estimation(
+    request: TextSample,
+    answer: TextSample,
+    reported: Option<TokenUsage>,
+    bound: &Bound,
+) -> Estimation {
+    let (at_most_input, at_most_output) = (bound.input_tokens, bound.output_tokens);
+    Estimation { request, answer, reported, at_most_input, at_most_output }
+}
+
+/// An estimate, with what is no text: images and the like were read all the same.
+fn with_unseen(usage: TokenUsage, reported: Option<TokenUsage>, bound: &Bound) -> TokenUsage {
+    if reported.is_some_and(|usage| usage.input.is_some()) {
+        return usage;
+    }
+    let read = usage.input.unwrap_or(0).saturating_add(bound.unseen_tokens);
+    TokenUsage { input: Some(read.min(bound.input_tokens)), ..usage }
+}
+
 /// What is left to do when an attempt's tokens are known.
 struct Settlement {
     accounting: Accounting,
     start: Arc<AttemptStart>,
     reservation: Reservation,
+    /// By the attempts before.
+    used: Amounts,
     upstream: Arc<UpstreamEntry>,
     model: Arc<UpstreamModel>,
     extras: Extras,
@@ -256,32 +309,12 @@ struct Settlement {
     is_subscribed: bool,
 }
 
-/// What an attempt is charged.
-struct Charge {
-    /// Unknown without a price.
-    cost: Option<NanoUsd>,
-    tokens: i64,
-    /// The price of the model that answered, where the cost was computed with it.
-    price_version: Option<String>,
-}
-
 impl Settlement {
     /// The tokens are known, or none were used.
     fn finish(self, usage: TokenUsage, source: UsageSource) {
-        let tokens = usage.input.unwrap_or(0).saturating_add(usage.output.unwrap_or(0));
-        let tokens = i64::try_from(tokens).unwrap_or(i64::MAX);
-        let charge = match source {
-            UsageSource::None => Charge { cost: Some(NanoUsd::ZERO), tokens, price_version: None },
-            _ => {
-                let used = self.record.model_used.as_deref();
-                let used_price =
-                    used.and_then(|used| self.upstream.price_of_used(&self.model, used));
-                let price = used_price.as_ref().or(self.model.price.as_ref());
-                let cost =
-                    price.and_then(|price| price.price.cost_with(&usage, &self.extras, self.calls));
-                Charge { cost, tokens, price_version: used_price.map(|price| price.version) }
-            }
-        };
+        let target = (&*self.upstream, &*self.model, &self.extras);
+        let model_used = self.record.model_used.as_deref();
+        let charge = Charge::of(target, &usage, source, self.calls, model_used);
         self.write(usage, source, charge);
     }
 
@@ -306,24 +339,21 @@ impl Settlement {
 
     /// The journal comes first: it is what a restart goes by.
     fn write(mut self, usage: TokenUsage, source: UsageSource, charge: Charge) {
-        let Charge { cost: used, tokens, price_version } = charge;
-        let (cost, list_cost, price_version) = match self.is_subscribed {
-            true => (Some(NanoUsd::ZERO), used, Some(SUBSCRIPTION.to_owned())),
-            false => (used, None, price_version),
-        };
         self.record.usage = usage;
         self.record.usage_is_estimated = source == UsageSource::Estimated;
-        self.record.cost = cost;
+        let amounts = charge.amounts();
         let end = AttemptEnd::of(&self.record, self.start.id, source);
-        self.accounting.ledger.end(AttemptEnd { price_version, list_cost, ..end });
+        let end = charge.onto(end, self.is_subscribed);
+        self.record.cost = end.cost;
+        self.accounting.ledger.end(end);
         // Of subscriptions, only the caps that count them have reserved anything.
-        self.reservation.settle(Amounts { cost: used.unwrap_or_default(), tokens });
+        self.reservation.settle(self.used.plus(amounts));
         self.accounting.reporter.finish(self.record);
     }
 }
 
 impl AttemptEnd {
-    /// The end of a request's last attempt.
+    /// The end of a request's last attempt so far, without its cost.
     fn of(record: &RequestRecord, id: crate::domain::ids::AttemptId, source: UsageSource) -> Self {
         let of_attempt = |time: Duration| millis(time.saturating_sub(record.attempt_began));
         Self {
@@ -332,7 +362,6 @@ impl AttemptEnd {
             model_used: record.model_used.clone(),
             usage: record.usage,
             usage_source: source,
-            cost: record.cost,
             first_byte_ms: record.first_byte.map(of_attempt),
             duration_ms: Some(of_attempt(record.duration)),
             violated: record.violated.clone(),

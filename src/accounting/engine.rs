@@ -19,6 +19,7 @@ use crate::domain::policy::Subject;
 use crate::llm::format::Format;
 use crate::llm::limits::{AssumedLimits, BodyFacts, Bound, Metering, ModelLimits, TargetLimits};
 use crate::policy::admission::{Admission, AdmissionRequest, Denied, PolicyReport, Reason};
+use crate::policy::limits::Amounts;
 use crate::policy::set::{MatchedPolicy, PolicySet, Target, allows_model};
 use crate::providers::quirks;
 use crate::telemetry::request_record::RequestRecord;
@@ -154,6 +155,7 @@ impl Accounting {
                     is_open: false,
                     reservation: admitted.reservation,
                     more: Vec::new(),
+                    used: Amounts::default(),
                     upstream: Arc::clone(first.upstream),
                     model: Arc::clone(first.model),
                     bound: first.bound,

@@ -4,6 +4,7 @@
 pub mod account;
 pub mod budget;
 pub mod catalogue;
+mod charge;
 pub mod engine;
 pub mod journal;
 pub mod ledger;

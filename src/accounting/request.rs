@@ -112,16 +112,16 @@ impl AccountedRequest {
         }
     }
 
-    /// Another attempt follows one that no answer came back from, or one with this status.
+    /// Another attempt follows one that no whole answer came back from, or one with this status.
     pub fn end_for_next(&mut self, status: Option<u16>) {
         self.metrics().upstream_retry();
-        let record = self.record();
-        let (code, began) = (record.code.take(), record.attempt_began);
-        let duration = record.received_at.elapsed().saturating_sub(began);
-        record.cause = None;
+        let answer = std::mem::take(&mut self.answer);
+        let Some(record) = &mut self.record else { return };
+        record.duration = record.received_at.elapsed();
         if let Some(account) = &mut self.account {
-            account.end_for_next(status, code, duration);
+            account.end_for_next(status, record, answer);
         }
+        (record.code, record.cause, record.model_used) = (None, None, None);
     }
 
     /// The head of the upstream's answer is there.

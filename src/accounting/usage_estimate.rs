@@ -39,7 +39,7 @@ pub struct Estimation {
 
 impl Estimation {
     /// By the lengths alone.
-    fn rough(&self) -> TokenUsage {
+    pub fn rough(&self) -> TokenUsage {
         self.usage(self.request.tokens_by_length(), self.answer.tokens_by_length())
     }
 

@@ -13,6 +13,7 @@ use super::body::{Editable, Json, WholeResource};
 use super::error::ApiError;
 use super::routes::Routes;
 use super::shared::{Audited, as_json, check_owner, record};
+use crate::auth::{Principal, Scope};
 use crate::db::provider_settings::{
     ProviderSettingsRow, delete_provider_settings as delete_row, find_provider_settings,
     insert_provider_settings, list_provider_settings as list_rows,
@@ -22,7 +23,7 @@ use crate::db::secrets::list_secrets_named;
 use crate::db::{ChangeScope, Conn};
 use crate::directory::upstream_entry::{find_provider_level, parse_settings};
 use crate::domain::names::SecretName;
-use crate::domain::permissions::ScopeKind;
+use crate::domain::permissions::{Permission, ScopeKind};
 use crate::domain::provider::Provider;
 use crate::domain::provider_settings::ProviderSettings;
 use crate::domain::scope::Owner;
@@ -139,7 +140,7 @@ async fn get_provider_settings(
 /// mixed: a workspace that sets `secret_name`, `extra_headers` or `connection` uses a secret of its own,
 /// and those of its organization apply to the organization's secret only. `enabled: false` of an
 /// organization holds for all of its workspaces. `unmetered_endpoints` and `subscription_pass_through` are
-/// for organizations.
+/// for organizations, and changing `models` needs a key of the organization with `organization:manage`.
 #[utoipa::path(
     put,
     path = "/provider-settings/{provider}",
@@ -151,7 +152,7 @@ async fn put_provider_settings(
     request: HttpRequest,
     body: Json<ProviderSettingsBody>,
 ) -> Result<web::Json<OwnersProviderSettings>, ApiError> {
-    let ForOwner { owner, actor, .. } = caller;
+    let ForOwner { owner, principal, actor, .. } = caller;
     let provider = provider_of(&request)?;
     let settings = body.check(|WholeResource(settings)| check(owner, provider, settings))?;
     let built_in = plane.built_in.clone();
@@ -160,6 +161,7 @@ async fn put_provider_settings(
         .write(ChangeScope::Organization(owner.organization_id()), async move |conn: &mut Conn| {
             check_owner(conn, owner).await?;
             let (row, before) = current(conn, owner, &built_in, provider).await?;
+            check_models_permission(&before.settings, &settings, &principal)?;
             let (settings, now) = (as_json(&settings)?, actor.now.naive_utc());
             match row {
                 Some(row) => update_row(conn, owner, row.id, settings, now).await?,
@@ -196,7 +198,7 @@ async fn delete_provider_settings(
     plane: web::Data<Management>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let ForOwner { owner, actor, .. } = caller;
+    let ForOwner { owner, principal, actor, .. } = caller;
     let provider = provider_of(&request)?;
     let built_in = plane.built_in.clone();
     plane
@@ -206,12 +208,37 @@ async fn delete_provider_settings(
             let (Some(row), before) = current(conn, owner, &built_in, provider).await? else {
                 return Ok(());
             };
+            let defaults = ProviderSettings::default();
+            check_models_permission(&before.settings, &defaults, &principal)?;
             delete_row(conn, owner, row.id).await?;
             let operation = "delete_provider_settings";
             record(conn, &actor, owner.into(), operation, Some(&before), None).await
         })
         .await?;
     Ok(HttpResponse::NoContent().finish())
+}
+
+/// Spend caps and model access depend on what stands behind a name: without this check, a workspace's
+/// administrator could pass a model off as a cheaper one.
+fn check_models_permission(
+    before: &ProviderSettings,
+    after: &ProviderSettings,
+    principal: &Principal,
+) -> Result<(), ApiError> {
+    let is_organization_key = matches!(principal.scope, Scope::Organization(_));
+    if before.models == after.models
+        || (is_organization_key && principal.may(Permission::OrganizationManage))
+    {
+        return Ok(());
+    }
+    Err(ApiError::Forbidden {
+        code: "permission_denied",
+        detail: format!(
+            "Changing models needs a key of the organization with the permission {}, because \
+             spend caps and model access depend on it.",
+            Permission::OrganizationManage
+        ),
+    })
 }
 
 /// The provider of the path.

@@ -58,7 +58,9 @@ pub struct CloudCall<'r> {
 /// Opens the secrets of the call, and finds out where it goes. A token is the cached one or a new one.
 pub async fn open_cloud(call: &CloudCall<'_>) -> Result<Opened<'static>, CredentialError> {
     let CloudAccess { connection, credential, .. } = call.access;
-    let place = call.place.cloned().unwrap_or_default();
+    // Bedrock may be the target of a chain that a path on Vertex leads to.
+    let place = call.place.filter(|_| call.entry.provider == Provider::Vertex);
+    let place = place.cloned().unwrap_or_default();
     let region = match (&connection.region, &place.region) {
         (Some(own), Some(other)) if own != other => return Err(OtherConnection::Region.into()),
         (Some(region), _) | (None, Some(region)) => region.as_str(),

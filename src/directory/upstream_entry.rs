@@ -6,6 +6,7 @@ mod provider;
 mod provider_level;
 mod token_source;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use actix_web::http::header::{AUTHORIZATION, HeaderName, HeaderValue};
@@ -32,6 +33,7 @@ use crate::domain::names::SecretName;
 use crate::domain::provider::{Provider, UpstreamApi, UpstreamId};
 use crate::domain::provider_settings::UnmeteredEndpoint;
 use crate::domain::scope::WorkspaceScope;
+use crate::providers::cloud::VERTEX_REGION;
 use crate::upstream::BaseUrl;
 
 use data_keys::DataKeys;
@@ -72,6 +74,8 @@ pub struct UpstreamEntry {
     organization_prices: PriceList,
     /// What a configuration says of its price and limits.
     own_price: Option<ConfigurationPrice>,
+    /// Which models stand behind names that say nothing of them.
+    model_names: BTreeMap<String, String>,
     /// Those that callers chose.
     chosen_models: Cache<Box<str>, Arc<UpstreamModel>>,
     headers: Vec<(HeaderName, HeaderTemplate)>,
@@ -119,7 +123,10 @@ impl SealedSecrets {
 /// A model of an upstream.
 #[derive(Debug)]
 pub struct UpstreamModel {
+    /// By which access, price and limits are found.
     pub name: String,
+    /// What the upstream calls it, if that is another name: a deployment, or an ARN.
+    own_name: Option<String>,
     pub price: Option<ResolvedPrice>,
     /// The most tokens of prompt and answer together, if known.
     pub context_window: Option<u64>,
@@ -216,9 +223,30 @@ impl UpstreamEntry {
         if let Some(model) = self.chosen_models.get(name) {
             return model;
         }
-        let model = Arc::new(self.model_named(name));
+        let meant = self.model_meant(name);
+        let mut model = self.model_named(meant);
+        model.own_name = (meant != name).then(|| name.to_owned());
+        let model = Arc::new(model);
         self.chosen_models.insert(name.into(), Arc::clone(&model));
         model
+    }
+
+    /// Whether it is Vertex elsewhere than at the global endpoint, where a model may cost more. `region` is
+    /// the path's.
+    pub fn is_regional(&self, region: Option<&str>) -> bool {
+        self.provider.api() == UpstreamApi::Vertex
+            && match &self.address {
+                Address::Cloud(access) => {
+                    let region = access.connection.region.as_deref().or(region);
+                    region.is_some_and(|region| region != VERTEX_REGION)
+                }
+                Address::Fixed(base_url) => !base_url.as_str().contains("/locations/global"),
+            }
+    }
+
+    /// The model that stands behind a name: the one of this name, unless settings say otherwise.
+    pub fn model_meant<'n>(&'n self, name: &'n str) -> &'n str {
+        self.model_names.get(name).map_or(name, String::as_str)
     }
 
     /// A model at its price.
@@ -263,10 +291,16 @@ impl UpstreamModel {
     fn new(name: &str, api: UpstreamApi, resolution: Resolution) -> Self {
         Self {
             name: name.to_owned(),
+            own_name: None,
             price: resolution.price.map(|price| price_in(api, name, price)),
             context_window: resolution.context_window,
             max_output_tokens: resolution.max_output_tokens,
         }
+    }
+
+    /// The name that goes up.
+    pub fn sent_name(&self) -> &str {
+        self.own_name.as_deref().unwrap_or(&self.name)
     }
 }
 
@@ -450,6 +484,7 @@ fn parse(row: &ModelConfigurationRow) -> Result<UpstreamEntry, DbError> {
             .map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)),
         organization_prices: PriceList::default(),
         own_price: None,
+        model_names: BTreeMap::new(),
         chosen_models: Cache::new(REMEMBERED_MODELS),
         headers,
         token_source,

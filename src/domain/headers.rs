@@ -40,14 +40,34 @@ pub fn is_hop_by_hop(name: &str) -> bool {
     one_of(name, HOP_BY_HOP)
 }
 
-/// Whether a configuration's `forward_headers` may name this header: not a credential, not
-/// hop-by-hop, not set by the gateway. Ignores letter case.
+/// Headers that choose an account or a project at the provider, or say who the caller is.
+const ACCOUNT_OR_CALLER: &[&str] = &[
+    "openai-organization",
+    "openai-project",
+    "x-goog-user-project",
+    "forwarded",
+    "via",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-original-forwarded-for",
+    "true-client-ip",
+    "cf-connecting-ip",
+];
+/// The same by the start of the name. Headers that AWS reads are signed, and `x-gateway-*` is metadata for
+/// policies.
+const ACCOUNT_OR_CALLER_PREFIXES: &[&str] = &["x-amz-", "x-gateway-", "x-forwarded-", OWN_PREFIX];
+
+/// Whether a header of the caller may go up, or settings of a built-in provider may name it: not a
+/// credential, not hop-by-hop, not set by the gateway, and not one that chooses an account or tells who
+/// the caller is. Ignores letter case.
 pub fn is_forwardable(name: &str) -> bool {
     is_name(name)
         && !is_hop_by_hop(name)
         && !one_of(name, CREDENTIALS)
         && !one_of(name, SET_BY_GATEWAY)
-        && !is_own(name)
+        && !one_of(name, ACCOUNT_OR_CALLER)
+        && !ACCOUNT_OR_CALLER_PREFIXES.iter().any(|prefix| begins_with(name, prefix))
 }
 
 /// Whether a configuration's `extra_headers` may set this header. They may set credentials, since
@@ -60,26 +80,18 @@ pub fn is_settable_extra(name: &str) -> bool {
         && !is_own(name)
 }
 
-/// Whether settings of a built-in provider may set this header: one that a configuration may forward, and
-/// that chooses no account, project or credential at the provider and says nothing of who the caller is.
-/// Ignores letter case.
+/// Whether settings of a built-in provider may set this header. Ignores letter case.
 pub fn is_settable_for_provider(name: &str) -> bool {
-    const NEVER: &[&str] =
-        &["x-goog-user-project", "openai-organization", "openai-project", "forwarded", "via"];
-    const PREFIXES: &[&str] = &["x-amz-", "x-gateway-", "x-forwarded-"];
-
-    let begins = |prefix: &&str| {
-        name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-    };
-    is_forwardable(name)
-        && is_settable_extra(name)
-        && !one_of(name, NEVER)
-        && !PREFIXES.iter().any(begins)
+    is_forwardable(name) && is_settable_extra(name)
 }
 
 /// Whether a header is one of Tollgate's own. Ignores letter case.
 pub fn is_own(name: &str) -> bool {
-    name.get(..OWN_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(OWN_PREFIX))
+    begins_with(name, OWN_PREFIX)
+}
+
+fn begins_with(name: &str, prefix: &str) -> bool {
+    name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
 /// Whether it is a token (RFC 9110, section 5.6.2).
@@ -97,8 +109,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn credentials_and_hop_by_hop_headers_are_not_forwarded() {
-        for good in ["X-Team", "openai-organization", "x-request-id", "X-Gateway-Project"] {
+    fn what_never_goes_up_is_not_forwarded() {
+        for good in ["X-Team", "x-request-id", "openai-beta", "x-amzn-trace-id"] {
             assert!(is_forwardable(good), "{good}");
         }
         for bad in [
@@ -116,6 +128,15 @@ mod tests {
             "connection",
             "X-Tollgate-Anything",
             "TE",
+            "OpenAI-Organization",
+            "openai-project",
+            "X-Goog-User-Project",
+            "X-Amz-Security-Token",
+            "X-Gateway-Project",
+            "Forwarded",
+            "X-Forwarded-For",
+            "X-Real-IP",
+            "Via",
         ] {
             assert!(!is_forwardable(bad), "{bad}");
         }

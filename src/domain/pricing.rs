@@ -111,6 +111,11 @@ pub struct Price {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = 1.1)]
     pub us_inference_factor: Option<Factor>,
+    /// What the cost of tokens is multiplied by where a model on Vertex answers elsewhere than at the global
+    /// endpoint; if not given, the location changes nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = 1.1)]
+    pub regional_factor: Option<Factor>,
     /// Rates for requests with long input, in ascending order, at most 16.
     #[serde(default, deserialize_with = "checks::tiers", skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 16)]

@@ -31,6 +31,14 @@ pub struct ProviderSettings {
     /// What the provider's host and account depend on.
     #[serde(default)]
     pub connection: Connection,
+    /// For Bedrock, Vertex and Azure: which of the provider's models stands behind a name that says
+    /// nothing of it, such as an ARN, an application inference profile or a deployment, by that name; at
+    /// most 100. It decides access, price, limits and the form of bodies; the name still goes up.
+    /// Only a key of the organization with `organization:manage` can change it, because spend caps depend
+    /// on it. A workspace's are added to those of its organization, and win over them.
+    #[serde(default)]
+    #[schema(example = json!({"my-deployment": "gpt-4o"}))]
+    pub models: BTreeMap<String, String>,
     /// Only of an organization: endpoints of the provider that are passed through although nothing there
     /// is metered or scanned; at most 100.
     #[serde(default)]
@@ -94,6 +102,7 @@ impl Default for ProviderSettings {
             secret_names: BTreeMap::new(),
             extra_headers: BTreeMap::new(),
             connection: Connection::default(),
+            models: BTreeMap::new(),
             unmetered_endpoints: Vec::new(),
             subscription_pass_through: false,
         }

@@ -303,6 +303,16 @@ mod tests {
                 "https://bedrock-runtime.eu-west-1.amazonaws.com/model/a.b%3A0/invoke",
             ),
             (
+                Provider::Bedrock,
+                &Operation::ListModels,
+                "https://bedrock.eu-west-1.amazonaws.com/models",
+            ),
+            (
+                Provider::Vertex,
+                &Operation::ListModels,
+                "https://eu-west-1-aiplatform.googleapis.com/v1beta1/models",
+            ),
+            (
                 Provider::Vertex,
                 &gemini,
                 "https://eu-west-1-aiplatform.googleapis.com/v1beta1/projects/my-project/locations/eu-west-1/publishers/google/models/m:generateContent",

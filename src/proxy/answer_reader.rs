@@ -5,7 +5,9 @@ use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use bytes::Bytes;
 
 use super::relay::Answer;
-use crate::llm::answer::{BinaryEvents, PlainAnswer, StreamForm, StreamedAnswer};
+use crate::accounting::request::AccountedRequest;
+use crate::domain::pricing::ToolCalls;
+use crate::llm::answer::{BinaryEvents, ObservedAnswer, PlainAnswer, StreamForm, StreamedAnswer};
 use crate::llm::format::Format;
 use crate::llm::invoke::usage_in_headers;
 
@@ -87,6 +89,40 @@ impl Watch {
             Self::Stream(stream) => drop(stream.push(chunk)),
             Self::None | Self::Unreadable | Self::Undecided(_) => {}
         }
+    }
+
+    /// Notes what settling the request takes, of the answer as far as it came. Gives the id of a response.
+    pub fn note(
+        &mut self,
+        is_model_answer: bool,
+        is_completed: bool,
+        request: &mut AccountedRequest,
+    ) -> Option<String> {
+        let observed = match self {
+            Self::None | Self::Unreadable | Self::Undecided(_) => ObservedAnswer::default(),
+            Self::Plain(answer) => answer.observed(),
+            Self::Stream(answer) => answer.observed().clone(),
+        };
+        let most = request.max_output_tokens();
+        let summary = &mut request.answer;
+        if is_model_answer && !matches!(self, Self::None | Self::Unreadable) {
+            summary.content = Some(observed.content);
+        }
+        summary.calls = observed.usage.map(|report| ToolCalls {
+            web_searches: observed.calls.web_searches + u64::from(report.web_searches),
+            ..observed.calls
+        });
+        summary.usage = observed.usage.map(|report| report.tokens(most));
+        let has_both_counts =
+            summary.usage.is_some_and(|usage| usage.input.is_some() && usage.output.is_some());
+        summary.text = match self {
+            _ if has_both_counts && is_completed => None,
+            Self::None | Self::Unreadable | Self::Undecided(_) => None,
+            Self::Plain(answer) => Some(answer.take_text()),
+            Self::Stream(answer) => Some(answer.take_text()),
+        };
+        request.record().model_used = observed.model;
+        observed.response_id
     }
 }
 

@@ -183,14 +183,14 @@ impl Attempts<'_> {
         } else if is_last {
             None
         } else {
-            match read_prologue(&mut answer).await {
+            match read_prologue(&mut answer, &mut context.request).await {
                 Prologue::Answer => None,
                 Prologue::Failure(code) => {
                     context.request.attempt_failed(code, format!("status {status}"));
                     Some(Reason::Told(code))
                 }
                 Prologue::BrokeOff(error) => {
-                    context.request.attempt_failed(error.reason(), error.to_string());
+                    context.request.refused(status.as_u16(), error.reason(), error.to_string());
                     return Err(Last::Failed(failed(&error)));
                 }
             }

@@ -169,12 +169,16 @@ pub async fn resolve(
     Ok(Resolved::Upstream(upstream))
 }
 
-/// The operation, whose body is in the format of the configuration's model where that is not the caller's.
+/// The operation, whose body is in the format of the configuration's model, or of the one that stands
+/// behind the path's, where that is not the caller's.
 pub fn in_format_of(resolved: &Resolved, operation: Operation) -> Operation {
     match resolved {
         Resolved::Upstream(upstream) => match &upstream.model {
             Some(model) => operation.in_format_of(&model.name),
-            None => operation,
+            None => match operation.model_in_path().and_then(decode_model_id) {
+                Some(name) => operation.in_format_of(upstream.model_meant(&name)),
+                None => operation,
+            },
         },
         Resolved::Route(..) | Resolved::Subscribed(..) | Resolved::OfModel => operation,
     }

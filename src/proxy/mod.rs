@@ -229,7 +229,9 @@ async fn pipeline(
     keep_to_own_state(plane, &subject, &mut candidates, body.get(), context).await?;
     let asked = (operation, headers);
     let conversions = conversions(plane, asked, &candidates, &body, &mut share, context).await?;
-    let targets = target::targets(plane, asked, &candidates, &body, &conversions)?;
+    let region = route.place.as_ref().and_then(|place| place.region.as_deref());
+    let targets =
+        target::targets(plane, (operation, headers, region), &candidates, &body, &conversions)?;
 
     let answers_later = body.get().is_some_and(|body| body.facts.answers_later());
     let policies = &candidates.policies;

@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::answer_reader::{AnswerReader, Watch, is_compressed};
 use super::relay::Answer;
+use crate::accounting::request::AccountedRequest;
 use crate::llm::answer::AnswerContent;
 use crate::llm::format::Format;
 use crate::llm::provider_error::{ErrorCause, cause_of};
@@ -34,8 +35,8 @@ pub enum Prologue {
 }
 
 /// Reads until the model has written something, until a failure is told, or until the bounds of time and
-/// size. What was read is put back.
-pub async fn read_prologue(answer: &mut Answer) -> Prologue {
+/// size. What was read is put back; what a failed attempt has used is noted.
+pub async fn read_prologue(answer: &mut Answer, request: &mut AccountedRequest) -> Prologue {
     let reader = AnswerReader::of(answer);
     let mut watch = reader.begin(answer.response.status, &answer.response.headers);
     if matches!(watch, Watch::None | Watch::Unreadable) {
@@ -67,6 +68,9 @@ pub async fn read_prologue(answer: &mut Answer) -> Prologue {
             }
         }
     };
+    if !matches!(found, Prologue::Answer) {
+        watch.note(answer.operation.answer_format().is_some(), false, request);
+    }
     answer.response.body.put_back(held.into_iter().map(Ok));
     found
 }

@@ -263,7 +263,6 @@ pub fn relay(
     let policy_report = std::mem::take(&mut context.policy_report);
     insert_policy_headers(down, &policy_report);
     *response.status_mut() = status;
-    let max_output_tokens = context.request.max_output_tokens();
     context.request.answer.is_unreadable =
         matches!(watch, Watch::Unreadable) && !matches!(state, State::Ended);
     if matches!(state, State::Ended) {
@@ -283,7 +282,6 @@ pub fn relay(
         has_begun: !is_scanning,
         response_owner,
         is_model_answer: format.is_some(),
-        max_output_tokens,
         size,
         left,
         state,

@@ -22,8 +22,7 @@ use super::guard::note_answer;
 use super::policy_headers::insert_policy_headers;
 use super::restore::{AnswerRestorer, Refusal};
 use super::shared_account::ResponseOwner;
-use crate::domain::pricing::ToolCalls;
-use crate::llm::answer::{AnswerContent, ObservedAnswer, StreamEnd, StreamForm};
+use crate::llm::answer::{AnswerContent, StreamEnd, StreamForm};
 use crate::llm::format::Format;
 use crate::telemetry::request_record::RequestOutcome;
 use crate::upstream::{UpstreamBody, UpstreamError};
@@ -100,7 +99,6 @@ pub struct RelayBody {
     pub response_owner: Option<Box<ResponseOwner>>,
     /// The answer is a model's, not a listing.
     pub is_model_answer: bool,
-    pub max_output_tokens: u64,
     pub size: BodySize,
     /// Bytes of a plain answer that are still to come, where its length was declared.
     pub left: Option<u64>,
@@ -120,36 +118,14 @@ impl RelayBody {
         if self.context.request.is_finished() {
             return;
         }
-        let observed = match &self.watch {
-            Watch::None | Watch::Unreadable | Watch::Undecided(_) => ObservedAnswer::default(),
-            Watch::Plain(answer) => answer.observed(),
-            Watch::Stream(answer) => answer.observed().clone(),
-        };
-        if self.is_model_answer && !matches!(self.watch, Watch::None | Watch::Unreadable) {
-            self.context.request.answer.content = Some(observed.content);
-        }
-        if let Some(id) = observed.response_id
+        let is_completed = outcome == RequestOutcome::Completed;
+        let request = &mut self.context.request;
+        let response_id = self.watch.note(self.is_model_answer, is_completed, request);
+        if let Some(id) = response_id
             && let Some(owner) = self.response_owner.take()
         {
             owner.take_note(id);
         }
-        let calls = observed.usage.map(|report| ToolCalls {
-            web_searches: observed.calls.web_searches + u64::from(report.web_searches),
-            ..observed.calls
-        });
-        let usage = observed.usage.map(|report| report.tokens(self.max_output_tokens));
-        let has_both_counts =
-            usage.is_some_and(|usage| usage.input.is_some() && usage.output.is_some());
-        if !has_both_counts || outcome != RequestOutcome::Completed {
-            self.context.request.answer.text = match &mut self.watch {
-                Watch::None | Watch::Unreadable | Watch::Undecided(_) => None,
-                Watch::Plain(answer) => Some(answer.take_text()),
-                Watch::Stream(answer) => Some(answer.take_text()),
-            };
-        }
-        self.context.request.answer.usage = usage;
-        self.context.request.answer.calls = calls;
-        self.context.request.record().model_used = observed.model;
         if let Some(restorer) = &self.restorer {
             note_answer(restorer, &mut self.context);
         }

@@ -68,11 +68,11 @@ pub struct Target<'r> {
     edits: Option<BodyEdits<'r>>,
 }
 
-/// The targets of these candidates. One that can't take the request as it is is left out, unless no other
+/// The targets of these candidates. `region` is that of a path on Vertex. One that can't take the request as it is is left out, unless no other
 /// is left.
 pub fn targets<'r>(
     plane: &DataPlane,
-    (operation, headers): (&Operation, &HeaderMap),
+    (operation, headers, region): (&Operation, &HeaderMap, Option<&str>),
     candidates: &'r Candidates,
     body: &'r GuardedBody,
     conversions: &'r Conversions,
@@ -82,9 +82,12 @@ pub fn targets<'r>(
     for (candidate, converted) in candidates.list.iter().zip(conversions) {
         let target = match converted {
             Err(error) => Err(error.clone()),
-            Ok(None) => Target::new(plane, (operation, headers), candidate, candidates, body.get()),
+            Ok(None) => {
+                let asked = (operation, headers, region);
+                Target::new(plane, asked, candidate, candidates, body.get())
+            }
             Ok(Some(Converted { body, operation, conversion, dropped })) => {
-                let asked = (operation, headers);
+                let asked = (operation, headers, region);
                 Target::new(plane, asked, candidate, candidates, Some(body)).map(|target| Target {
                     dropped: dropped.as_ref(),
                     // A converter leaves out what the caller did not ask for.
@@ -112,7 +115,7 @@ impl<'r> Target<'r> {
     /// a configuration's default parameters where the caller sent none.
     fn new(
         plane: &DataPlane,
-        (operation, headers): (&Operation, &HeaderMap),
+        (operation, headers, region): (&Operation, &HeaderMap, Option<&str>),
         candidate: &'r Candidate,
         candidates: &Candidates,
         body: Option<&'r CallerBody>,
@@ -151,14 +154,14 @@ impl<'r> Target<'r> {
         }
         let mut edits = json.edit();
         let is_replaced = upstream.model.is_some() || candidates.formats != FormatChoice::Callers;
-        let encoded = || utf8_percent_encode(&model.name, SEGMENT).to_string();
+        let encoded = || utf8_percent_encode(model.sent_name(), SEGMENT).to_string();
         let is_stream_expected = operation.asks_for_stream(edits.get("stream"));
         let api = upstream.provider.api();
         let mut own_operation = operation.at(api, encoded, is_stream_expected);
         if operation.has_model_in_path() {
-            if is_replaced && facts.names_other_model(&model.name).is_some() {
+            if is_replaced && facts.names_other_model(model.sent_name()).is_some() {
                 // Google's API wants it repeated in some bodies. It was the path's there.
-                for (field, raw) in with_model(|field| json.get(field), &model.name) {
+                for (field, raw) in with_model(|field| json.get(field), model.sent_name()) {
                     edits.set(field, raw);
                 }
             }
@@ -202,6 +205,7 @@ impl<'r> Target<'r> {
             facts.to_mut().ignore_answer_limits();
         }
         let mut bound = plane.accounting.bound(format, upstream, model, edits.length(), &facts);
+        bound.extras.is_regional = upstream.is_regional(region);
         if is_subscribed {
             bound.metering = Metering::Subscription;
         }
@@ -226,7 +230,7 @@ impl<'r> Target<'r> {
         match self.upstream.id {
             UpstreamId::Configuration(_) => format!("custom/{name}"),
             UpstreamId::Provider(_) => {
-                format!("{name}/{}", utf8_percent_encode(&self.model.name, VISIBLE))
+                format!("{name}/{}", utf8_percent_encode(self.model.sent_name(), VISIBLE))
             }
         }
     }
@@ -328,26 +332,26 @@ fn fit_body(
         }
         (Operation::CountTokens, Operation::RawPredict { .. }) => {
             if is_replaced {
-                edits.set_str("model", &model.name);
+                edits.set_str("model", model.sent_name());
             }
             if edits.get("anthropic_version").is_none() {
                 edits.set_str("anthropic_version", VERTEX_MESSAGES);
             }
         }
         (Operation::RawPredict { is_stream, .. }, Operation::Generate(_)) => {
-            edits.set_str("model", &model.name);
+            edits.set_str("model", model.sent_name());
             edits.remove("anthropic_version");
             if *is_stream {
                 edits.set("stream", "true");
             }
         }
         (Operation::Deployment { .. }, Operation::Generate(_)) => {
-            edits.set_str("model", &model.name);
+            edits.set_str("model", model.sent_name());
         }
         // It may stand there, too.
         (Operation::Deployment { .. }, _) if edits.get("model").is_none() => {}
-        (Operation::Deployment { .. }, _) => edits.set_str("model", &model.name),
-        _ if is_replaced && !asked.has_model_in_path() => edits.set_str("model", &model.name),
+        (Operation::Deployment { .. }, _) => edits.set_str("model", model.sent_name()),
+        _ if is_replaced && !asked.has_model_in_path() => edits.set_str("model", model.sent_name()),
         _ => {}
     }
 }

@@ -9,7 +9,7 @@ ERRORS = {
     "bad_request": (400, "INVALID_ARGUMENT"),
     "rate_limited": (429, "RESOURCE_EXHAUSTED"),
     "overloaded": (503, "UNAVAILABLE"),
-    "credential": (401, "UNAUTHENTICATED"),
+    "credential": (400, "INVALID_ARGUMENT"),
     "unknown": (404, "NOT_FOUND"),
 }
 EMBEDDING_USAGE = {"promptTokenCount": script.COUNTED}
@@ -18,7 +18,12 @@ EMBEDDING_USAGE = {"promptTokenCount": script.COUNTED}
 def error(kind):
     status, name = ERRORS[kind]
     headers = {"retry_after": script.RETRY_AFTER} if status == 429 else {}
-    return as_json({"error": {"code": status, "message": script.ERROR_MESSAGE, "status": name}}, status, **headers)
+    told = {"code": status, "message": script.ERROR_MESSAGE, "status": name}
+    if kind == "credential":
+        # As Google answers to an unknown key.
+        told["details"] = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID",
+                            "domain": "googleapis.com"}]
+    return as_json({"error": told}, status, **headers)
 
 
 def answer(request):

@@ -14,7 +14,7 @@ SECRETS = {"openai": "OPENAI_API_KEY", "deepseek": "DEEPSEEK_API_KEY", "anthropi
 # The status with which a provider says that it has too much to do.
 OVERLOADED = {"anthropic": 529}
 # What refuses the gateway's key at a provider.
-REFUSED = {"bedrock": 403}
+REFUSED = {"bedrock": 403, "gemini": 400}
 
 
 def over_each_provider(function):

@@ -202,6 +202,12 @@ impl TestApp {
         self.advance((instant - self.now()).to_std().expect("time goes forward"));
     }
 
+    /// What is in the files of the journal.
+    pub(crate) fn journal_bytes(&self) -> Vec<u8> {
+        let files = std::fs::read_dir(&self.journal).unwrap().map(|file| file.unwrap().path());
+        files.filter(|path| path.is_file()).flat_map(|path| std::fs::read(path).unwrap()).collect()
+    }
+
     pub(crate) fn keys(&self) -> &Keys {
         &self.keys
     }

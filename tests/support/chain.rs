@@ -26,10 +26,16 @@ pub(crate) struct Chain {
 
 impl Chain {
     pub(crate) async fn start(database: &Database) -> Self {
+        Self::start_with(database, &[]).await
+    }
+
+    /// The same with additional options.
+    pub(crate) async fn start_with(database: &Database, more: &[&str]) -> Self {
         let others = [ScriptedUpstream::start().await, ScriptedUpstream::start().await];
         let origin = others[0].base_url().trim_end_matches("/v1").to_owned();
         let origins = format!("openai={origin}/openai,groq={origin}/groq,anthropic={origin}/a");
-        let app = TestApp::with_stopped_clock(database, &["--provider-origin", &origins]).await;
+        let options = [&["--provider-origin", origins.as_str()], more].concat();
+        let app = TestApp::with_stopped_clock(database, &options).await;
         let team = app.workspace().await;
         let mut ids = vec![team.configuration_id.clone()];
         for (name, upstream) in ["second", "third"].into_iter().zip(&others) {

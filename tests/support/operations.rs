@@ -359,7 +359,7 @@ pub(crate) async fn example_call(tenants: &TwoTenants, operation: &Operation) ->
             let body = json!({"input": "Good morning?"});
             of(Workspace, 200, vec![("routeName", name)], Some(body))
         }
-        "create_route_message" => {
+        "create_route_message" | "count_route_message_tokens" => {
             let claude = json!({"provider": "anthropic_compatible"});
             let id = home.team.configure(&format!("claude {}", Uuid::now_v7()), claude).await;
             let name = route(tenants, &id).await;

@@ -194,7 +194,14 @@ fn forward_headers(names: &[String], errors: &mut FieldErrors) -> Vec<String> {
         let field = format!("forward_headers[{index}]");
         let lower = name.to_ascii_lowercase();
         if !is_forwardable(name) {
-            errors.add(&field, "is not a header that may be passed on");
+            errors.add(
+                &field,
+                "is not a header that may be passed on: credentials, headers of one connection, \
+                 those that choose an account at the provider (`openai-organization`, \
+                 `openai-project`, `x-goog-user-project`, `x-amz-*`) or tell who the caller is \
+                 (`forwarded`, `x-forwarded-*`, `x-real-ip`, `via`, ...), `x-gateway-*` and \
+                 `x-tollgate-*` never go up",
+            );
         }
         if !seen.insert(lower.clone()) {
             errors.add(&field, "is given twice; the names of headers are not case-sensitive");

@@ -28,7 +28,7 @@ struct GatewayErrorBody {
 
 /// The operations of the data plane.
 pub(super) fn operations() -> Vec<Operation> {
-    let all: [&dyn OpenApiFactory; 17] = [
+    let all: [&dyn OpenApiFactory; 18] = [
         &__path_create_chat_completion_of_any_model,
         &__path_create_response_of_any_model,
         &__path_create_message_of_any_model,
@@ -42,6 +42,7 @@ pub(super) fn operations() -> Vec<Operation> {
         &__path_create_route_chat_completion,
         &__path_create_route_response,
         &__path_create_route_message,
+        &__path_count_route_message_tokens,
         &__path_list_models,
         &__path_get_model,
         &__path_list_usable_models,
@@ -287,6 +288,21 @@ fn create_route_response() {}
     ))),
 )]
 fn create_route_message() {}
+
+/// Count the tokens of a message on a route
+///
+/// The count of the first target of a fallback chain that answers, in Anthropic's format. It costs nothing.
+#[utoipa::path(
+    post,
+    path = "/routes/{routeName}/v1/messages/count_tokens",
+    request_body(
+        content = Object,
+        description = "As the upstream's API defines it",
+        example = json!({"model": "smart", "messages": [{"role": "user", "content": "Hello"}]}),
+    ),
+    responses((status = 200, description = "The upstream's answer", body = Object)),
+)]
+fn count_route_message_tokens() {}
 
 /// List the upstream's models
 ///

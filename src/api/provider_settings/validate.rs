@@ -16,6 +16,12 @@ const MAX_VALUE: usize = 4 * 1024;
 /// The largest number of unmetered endpoints.
 const MAX_ENDPOINTS: usize = 100;
 
+/// The largest number of names of models, and the longest name of one, in bytes.
+const MAX_MODELS: usize = 100;
+const MAX_NAME: usize = 512;
+/// The longest name of a model, in bytes, as in model configurations.
+const MAX_MODEL: usize = 256;
+
 /// Checks the settings of an owner for a provider; names every wrong field.
 pub(super) fn check(
     owner: Owner,
@@ -39,6 +45,7 @@ pub(super) fn check(
         let field = format!("secret_names.{name}");
         add(field, "is not the usual name of a secret that this provider can be called with");
     }
+    models(&settings, !usual.is_empty(), &mut add);
     let is_organization = matches!(owner, Owner::Organization(_));
     if !is_organization && !settings.unmetered_endpoints.is_empty() {
         add("unmetered_endpoints".to_owned(), "can only be set for an organization");
@@ -77,6 +84,27 @@ fn headers(settings: &mut ProviderSettings, add: &mut impl FnMut(String, &str)) 
             add(field, "can't hold a secret: these headers carry no credential");
         } else if settings.extra_headers.insert(name.to_ascii_lowercase(), value).is_some() {
             add(field, "is given twice; the names of headers are not case-sensitive");
+        }
+    }
+}
+
+fn models(settings: &ProviderSettings, is_cloud: bool, add: &mut impl FnMut(String, &str)) {
+    if !is_cloud && !settings.models.is_empty() {
+        add("models".to_owned(), "is for bedrock, vertex and azure only");
+    }
+    if settings.models.len() > MAX_MODELS {
+        add("models".to_owned(), "must be at most 100");
+    }
+    let is_name = |name: &str, most| {
+        (1..=most).contains(&name.len()) && !name.contains(|char: char| char.is_control())
+    };
+    for (name, model) in &settings.models {
+        if !is_name(name, MAX_NAME) {
+            add("models".to_owned(), "has a name that is empty, longer than 512 bytes or no text");
+        } else if !is_name(model, MAX_MODEL) {
+            add(format!("models.{name}"), "must be 1 to 256 bytes without control characters");
+        } else if settings.models.contains_key(model) {
+            add(format!("models.{name}"), "must be a model, and not another name of this mapping");
         }
     }
 }
@@ -134,6 +162,27 @@ mod tests {
         assert_eq!(wrong(Provider::Openai, secret), ["extra_headers.X-Team"]);
         let twice = json!({"extra_headers": {"X-Team": "a", "x-team": "b"}});
         assert_eq!(wrong(Provider::Openai, twice), ["extra_headers.x-team"]);
+    }
+
+    #[test]
+    fn names_of_models_are_bounded() {
+        let arn = "arn:aws:bedrock:us-east-1:1:application-inference-profile/abc";
+        let models = |name: &str, model: &str| json!({"models": {name: model}});
+        for provider in [Provider::Bedrock, Provider::Vertex, Provider::Azure] {
+            assert!(wrong(provider, models(arn, "anthropic.claude-x")).is_empty());
+        }
+        assert_eq!(wrong(Provider::Openai, models("a", "b")), ["models"]);
+        assert!(wrong(Provider::Azure, models(&"n".repeat(512), "b")).is_empty());
+        assert_eq!(wrong(Provider::Azure, models(&"n".repeat(513), "b")), ["models"]);
+        assert_eq!(wrong(Provider::Azure, models("", "b")), ["models"]);
+        assert_eq!(wrong(Provider::Azure, models("a", "")), ["models.a"]);
+        assert_eq!(wrong(Provider::Azure, models("a", "a")), ["models.a"]);
+        let many = |count: usize| {
+            let all = (0..count).map(|number| (number.to_string(), json!("gpt-4o")));
+            json!({"models": all.collect::<serde_json::Map<_, _>>()})
+        };
+        assert!(wrong(Provider::Azure, many(100)).is_empty());
+        assert_eq!(wrong(Provider::Azure, many(101)), ["models"]);
     }
 
     #[test]

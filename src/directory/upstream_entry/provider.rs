@@ -145,6 +145,7 @@ pub(in crate::directory) async fn load_provider(
         organization_prices: price_list(conn, scope.organization_id, &built_in.provider_name)
             .await?,
         own_price: None,
+        model_names: level.models,
         chosen_models: Cache::new(REMEMBERED_MODELS),
         headers,
         token_source: None,

@@ -2,6 +2,8 @@
 //! or those of its organization. They are never mixed: what says where a request goes comes from the
 //! owner of the secret that it carries.
 
+use std::collections::BTreeMap;
+
 use crate::db::provider_settings::{ProviderSettingsRow, find_provider_settings};
 use crate::db::secrets::{SecretRow, list_secrets_named};
 use crate::db::{Conn, DbError};
@@ -18,6 +20,8 @@ pub struct ProviderLevel {
     pub settings: ProviderSettings,
     /// Neither the workspace nor its organization has disabled the provider.
     pub is_enabled: bool,
+    /// Which models stand behind names that say nothing of them: the organization's and the workspace's.
+    pub models: BTreeMap<String, String>,
     /// The organization's.
     pub unmetered_endpoints: Vec<UnmeteredEndpoint>,
     /// The organization's.
@@ -36,8 +40,10 @@ pub async fn find_provider_level(
     built_in: &BuiltInProvider,
 ) -> Result<ProviderLevel, DbError> {
     let organization = Owner::Organization(scope.organization_id);
-    let own = settings_of(conn, scope.into(), built_in).await?.unwrap_or_default();
-    let inherited = settings_of(conn, organization, built_in).await?.unwrap_or_default();
+    let mut own = settings_of(conn, scope.into(), built_in).await?.unwrap_or_default();
+    let mut inherited = settings_of(conn, organization, built_in).await?.unwrap_or_default();
+    let mut models = std::mem::take(&mut inherited.models);
+    models.append(&mut own.models);
     let is_enabled = own.enabled && inherited.enabled;
     let unmetered_endpoints = inherited.unmetered_endpoints.clone();
     let subscription_pass_through = inherited.subscription_pass_through;
@@ -45,6 +51,7 @@ pub async fn find_provider_level(
         owner,
         settings,
         is_enabled,
+        models,
         unmetered_endpoints,
         subscription_pass_through,
         secret_name,

@@ -62,6 +62,8 @@ pub struct Extras {
     pub is_fast: bool,
     /// Anthropic's `inference_geo: "us"`.
     pub is_us_inference: bool,
+    /// It is sent to Vertex, and not to the global endpoint.
+    pub is_regional: bool,
     /// The most calls of the provider's tools.
     pub max_calls: ToolCalls,
     /// A field that asks for what has no known price or bound.
@@ -77,6 +79,7 @@ impl Extras {
         is_priority: false,
         is_fast: false,
         is_us_inference: false,
+        is_regional: false,
         max_calls: ToolCalls::NONE,
         unpriced: None,
         is_unbounded: false,
@@ -86,7 +89,7 @@ impl Extras {
 impl Price {
     /// The first field that asks for what this price does not cover.
     pub fn unpriced_field(&self, extras: &Extras) -> Option<&'static str> {
-        let [priority, fast, us] = self.factors(extras);
+        let [priority, fast, us, _] = self.factors(extras);
         let lacks = |asked: Option<Option<Factor>>, field| {
             asked.is_some_and(|factor| factor.is_none()).then_some(field)
         };
@@ -147,11 +150,12 @@ impl Price {
     }
 
     /// The factor for each thing that is asked for, if this price has one.
-    fn factors(&self, extras: &Extras) -> [Option<Option<Factor>>; 3] {
+    fn factors(&self, extras: &Extras) -> [Option<Option<Factor>>; 4] {
         [
             extras.is_priority.then_some(self.priority_factor),
             extras.is_fast.then_some(self.fast_factor),
             extras.is_us_inference.then_some(self.us_inference_factor),
+            extras.is_regional.then_some(self.regional_factor),
         ]
     }
 }
@@ -176,6 +180,14 @@ mod tests {
         let fast = Extras { is_fast: true, ..Extras::NONE };
         assert_eq!(cost(&fast), Some(6_000_000));
         assert_eq!(cost(&Extras { is_us_inference: true, ..fast }), Some(6_600_000));
+        let regional = Extras { is_regional: true, ..Extras::NONE };
+        assert_eq!(cost(&regional), Some(3_000_000), "it makes no difference without a factor");
+        let dearer: Price =
+            serde_json::from_value(json!({"input": 1, "output": 2, "regional_factor": 1.1}))
+                .unwrap();
+        let costs =
+            |extras: &Extras| dearer.max_cost_with(1_000, 1_000, extras).map(NanoUsd::nanos);
+        assert_eq!((costs(&Extras::NONE), costs(&regional)), (Some(3_000_000), Some(3_300_000)));
         let web = |web_searches| ToolCalls { web_searches, ..ToolCalls::NONE };
         let searching = Extras { max_calls: web(3), ..Extras::NONE };
         assert_eq!(cost(&searching), Some(33_000_000));

@@ -102,6 +102,13 @@ pub struct Amounts {
     pub tokens: i64,
 }
 
+impl Amounts {
+    /// Both together.
+    pub fn plus(self, other: Self) -> Self {
+        Self { cost: self.cost + other.cost, tokens: self.tokens.saturating_add(other.tokens) }
+    }
+}
+
 /// How long a reservation in Redis is valid without being renewed by its process.
 pub const LEASE: Duration = Duration::from_secs(15);
 

@@ -13,12 +13,14 @@ pub(super) struct Failed {
     pub(super) status: Option<u16>,
     /// Whether the upstream may have worked on the request, and bill it.
     pub(super) may_be_billed: bool,
+    /// The upstream had just closed the connection.
+    pub(super) is_stale: bool,
 }
 
 impl Failed {
     /// Nothing was sent.
     pub(super) fn unsent(error: ProxyError) -> Self {
-        Self { error, status: None, may_be_billed: false }
+        Self { error, status: None, may_be_billed: false, is_stale: false }
     }
 }
 
@@ -38,8 +40,12 @@ impl Last {
         }
     }
 
+    /// Whether the upstream may bill what it did: an error it told with an error's status it will not.
     pub(super) fn may_be_billed(&self) -> bool {
-        matches!(self, Self::Failed(failed) if failed.may_be_billed)
+        match self {
+            Self::Answer(_, reason) => matches!(reason, Reason::Told(_)),
+            Self::Failed(failed) => failed.may_be_billed,
+        }
     }
 
     /// Why the next target is tried: a word of a fixed set.
@@ -104,5 +110,6 @@ impl Reason {
 
 /// What becomes of a failure to get an answer.
 pub(super) fn failed(error: &UpstreamError) -> Failed {
-    Failed { error: error.into(), status: None, may_be_billed: error.is_after_sending() }
+    let may_be_billed = error.is_after_sending();
+    Failed { error: error.into(), status: None, may_be_billed, is_stale: false }
 }

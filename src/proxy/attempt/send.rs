@@ -41,11 +41,14 @@ pub(super) struct Ready {
     token: Option<CachedToken>,
     /// Whether the credential is one of the gateway's, and not the caller's own.
     is_stored: bool,
+    /// The time is part of its signature.
+    is_signed: bool,
 }
 
 impl Attempts<'_> {
-    /// Sends the request to one target. An OAuth token that the upstream refuses is replaced once. Gives
-    /// the answer, and what of the request must not reach the caller.
+    /// Sends the request to one target; once more if it ran into a connection that the upstream had just
+    /// closed, which `may_retry` allows once in a request. An OAuth token that the upstream refuses is
+    /// replaced once. Gives the answer, and what of the request must not reach the caller.
     pub(super) async fn send(
         &self,
         target: &Target<'_>,
@@ -56,8 +59,15 @@ impl Attempts<'_> {
         context: &mut RequestContext,
     ) -> Result<(UpstreamResponse, Vec<SecretBytes>), Failed> {
         let sent = SentBody::Whole(std::mem::take(&mut ready.body), share);
-        let first = send(self.client, &ready, target, sent, may_retry, &mut context.request).await;
-        let mut outcome = first;
+        let mut outcome = send(self.client, &ready, target, sent, &mut context.request).await;
+        if let Err(Failed { is_stale: true, .. }) = outcome
+            && *may_retry
+            && self.sign_anew(&mut ready, target, is_last, context).await
+        {
+            *may_retry = false;
+            context.request.end_for_next(None);
+            outcome = send_again(self.client, &ready, target, &mut context.request).await;
+        }
         if let Err(Failed { status: Some(401), .. }) = outcome
             && let Some(token) = ready.token.take()
         {
@@ -129,8 +139,8 @@ impl Attempts<'_> {
             context.request.record().cause = Some(error.to_string());
             ProxyError::from(&error)
         })?;
-        let is_stored = self.subscription.is_none();
-        Ok(Ready { request, body, secrets: credentials.secrets, token, is_stored })
+        let (is_stored, is_signed) = (self.subscription.is_none(), signer.is_some());
+        Ok(Ready { request, body, secrets: credentials.secrets, token, is_stored, is_signed })
     }
 
     /// Opens what the target is called with.
@@ -164,6 +174,23 @@ impl Attempts<'_> {
         self.route.place.as_ref().filter(|_| is_called && is_target)?.version
     }
 
+    /// Signs the request anew, if it is signed at all; false if that fails. The attempt before, which is still
+    /// open, may be billed.
+    async fn sign_anew(
+        &self,
+        ready: &mut Ready,
+        target: &Target<'_>,
+        is_last: bool,
+        context: &mut RequestContext,
+    ) -> bool {
+        if !ready.is_signed {
+            return true;
+        }
+        // Boxed, so that it takes no room in the requests that are sent once.
+        let signed = Box::pin(self.prepare(target, is_last, context)).await;
+        signed.map(|signed| *ready = signed).is_ok()
+    }
+
     /// The request with another OAuth token, after the upstream has refused the one before.
     async fn renew(
         &self,
@@ -188,27 +215,16 @@ fn enter(plane: &DataPlane, target: &Target<'_>) -> Result<ConcurrencyPermit, Pr
         .ok_or_else(|| ProxyError::ConcurrencyLimited { name: upstream.name.to_string() })
 }
 
-/// Sends the request; once more if it ran into a connection that the upstream had just closed, which
-/// `may_retry` allows once in a request.
+/// Sends the request in a first attempt at the target.
 async fn send(
     client: &UpstreamClient,
     ready: &Ready,
     target: &Target<'_>,
     sent: SentBody,
-    may_retry: &mut bool,
     accounted: &mut AccountedRequest,
 ) -> Result<UpstreamResponse, Failed> {
     accounted.begin_attempt(&target.facts(), sent).map_err(journal_full)?;
-    let failure = match client.send(&ready.request).await {
-        Ok(response) => return refuse(response, ready, target, accounted),
-        Err(failure) => failure,
-    };
-    accounted.attempt_failed(failure.error.reason(), failure.error.to_string());
-    if !failure.is_stale_connection() || !std::mem::take(may_retry) {
-        return Err(failed(&failure.error));
-    }
-    accounted.end_for_next(None);
-    send_again(client, ready, target, accounted).await
+    send_begun(client, ready, target, accounted).await
 }
 
 /// Sends the body that was sent last in a further attempt.
@@ -219,11 +235,20 @@ async fn send_again(
     accounted: &mut AccountedRequest,
 ) -> Result<UpstreamResponse, Failed> {
     accounted.begin_again(&target.facts()).map_err(journal_full)?;
+    send_begun(client, ready, target, accounted).await
+}
+
+async fn send_begun(
+    client: &UpstreamClient,
+    ready: &Ready,
+    target: &Target<'_>,
+    accounted: &mut AccountedRequest,
+) -> Result<UpstreamResponse, Failed> {
     match client.send(&ready.request).await {
         Ok(response) => refuse(response, ready, target, accounted),
         Err(failure) => {
             accounted.attempt_failed(failure.error.reason(), failure.error.to_string());
-            Err(failed(&failure.error))
+            Err(Failed { is_stale: failure.is_stale_connection(), ..failed(&failure.error) })
         }
     }
 }
@@ -258,7 +283,7 @@ fn refuse_unreadable(
     accounted.refused(status, "answer_unreadable", "compressed".to_owned());
     accounted.answer.is_unreadable = true;
     let error = ProxyError::UpstreamUnreadable;
-    Err(Failed { error, status: Some(status), may_be_billed: true })
+    Err(Failed { error, status: Some(status), may_be_billed: true, is_stale: false })
 }
 
 /// Refuses a redirect: an SDK would follow it with the prompt, and with the key unless that is in
@@ -273,7 +298,7 @@ fn refuse_redirect(
         let status = response.status.as_u16();
         accounted.refused(status, "redirect", format!("status {status}"));
         let error = ProxyError::UpstreamRedirect;
-        return Err(Failed { error, status: Some(status), may_be_billed: false });
+        return Err(Failed { error, status: Some(status), may_be_billed: false, is_stale: false });
     }
     Ok(response)
 }
@@ -324,5 +349,5 @@ fn credential_refused(
     let status = response.status.as_u16();
     accounted.refused(status, "credential_refused", cause);
     let error = ProxyError::CredentialRefused(refused);
-    Some(Failed { error, status: Some(status), may_be_billed: false })
+    Some(Failed { error, status: Some(status), may_be_billed: false, is_stale: false })
 }

@@ -125,6 +125,6 @@ pub fn key_of(subject: &Subject<'_>, upstream: &UpstreamEntry, model: &UpstreamM
     TargetKey {
         workspace_id: subject.workspace_id,
         upstream: upstream.id,
-        model: Some(model.name.clone()),
+        model: Some(model.sent_name().to_owned()),
     }
 }

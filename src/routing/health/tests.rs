@@ -65,12 +65,18 @@ fn a_refused_credential_cools_all_models_and_a_mistake_none() {
         health.failed(&key("a"), status(harmless), now);
     }
     assert_eq!(left(&health, "a", now), None);
-    health.failed(&key("a"), status(401), now);
-    assert_eq!(left(&health, "b", now), Some(REFUSED_CREDENTIAL));
-    let later = now + REFUSED_CREDENTIAL;
-    assert_eq!(health.enter(&key("b"), later), None);
-    health.answered(&key("b"), later);
-    assert_eq!(left(&health, "a", later), None, "an answer shows that the credential is good");
+    let mut now = now;
+    for refused in [401, 402] {
+        health.failed(&key("a"), status(refused), now);
+        assert_eq!(left(&health, "b", now), Some(REFUSED_CREDENTIAL), "{refused}");
+        let later = now + REFUSED_CREDENTIAL;
+        assert_eq!(health.enter(&key("b"), later), None);
+        health.answered(&key("b"), later);
+        let is_good = "an answer shows that the credential is good";
+        assert_eq!(left(&health, "a", later), None, "{is_good}");
+        now = later;
+    }
+    health.failed(&key("a"), status(402), now);
     let other = WorkspaceId::from(uuid::Uuid::from_u128(2));
     assert_eq!(health.check(&TargetKey { workspace_id: other, ..key("b") }, now), None);
 }

@@ -1,0 +1,56 @@
+//! What an attempt is charged, once its tokens are known.
+
+use super::record::{AttemptEnd, SUBSCRIPTION, UsageSource};
+use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
+use crate::domain::money::NanoUsd;
+use crate::domain::pricing::{Extras, ToolCalls};
+use crate::domain::tokens::TokenUsage;
+use crate::policy::limits::Amounts;
+
+/// What an attempt is charged.
+pub(super) struct Charge {
+    /// Unknown without a price.
+    pub(super) cost: Option<NanoUsd>,
+    pub(super) tokens: i64,
+    /// The price of the model that answered, where the cost was computed with it.
+    pub(super) price_version: Option<String>,
+}
+
+impl Charge {
+    /// For this usage at a target, by the price of the model that answered.
+    pub(super) fn of(
+        (upstream, model, extras): (&UpstreamEntry, &UpstreamModel, &Extras),
+        usage: &TokenUsage,
+        source: UsageSource,
+        calls: ToolCalls,
+        model_used: Option<&str>,
+    ) -> Self {
+        if source == UsageSource::None {
+            return Self { cost: Some(NanoUsd::ZERO), tokens: 0, price_version: None };
+        }
+        let tokens = usage.input.unwrap_or(0).saturating_add(usage.output.unwrap_or(0));
+        let used_price = model_used.and_then(|used| upstream.price_of_used(model, used));
+        let price = used_price.as_ref().or(model.price.as_ref());
+        Self {
+            cost: price.and_then(|price| price.price.cost_with(usage, extras, calls)),
+            tokens: i64::try_from(tokens).unwrap_or(i64::MAX),
+            price_version: used_price.map(|price| price.version),
+        }
+    }
+
+    /// What limits count.
+    pub(super) fn amounts(&self) -> Amounts {
+        Amounts { cost: self.cost.unwrap_or_default(), tokens: self.tokens }
+    }
+
+    /// The end of the attempt with what it is charged. Of a subscription the caller pays the provider.
+    pub(super) fn onto(self, end: AttemptEnd, is_subscribed: bool) -> AttemptEnd {
+        let Self { cost, price_version, .. } = self;
+        if is_subscribed {
+            let price_version = Some(SUBSCRIPTION.to_owned());
+            AttemptEnd { cost: Some(NanoUsd::ZERO), list_cost: cost, price_version, ..end }
+        } else {
+            AttemptEnd { cost, price_version, ..end }
+        }
+    }
+}

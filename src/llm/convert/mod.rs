@@ -22,6 +22,7 @@ mod foreign;
 mod frames;
 mod gemini;
 mod ids;
+mod losses;
 mod media;
 mod messages;
 mod names;
@@ -168,6 +169,7 @@ pub fn convert_request(
 fn callers_name(from: Format, field: &str) -> &str {
     match (from, field) {
         (Format::Responses, "messages") => "input",
+        (Format::Chat, "response_format.description") => "response_format.json_schema.description",
         (Format::Responses, "cache_control") => "prompt_cache_breakpoint",
         _ => field,
     }

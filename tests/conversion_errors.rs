@@ -38,6 +38,15 @@ async fn what_can_not_be_converted_is_refused(database: Database) {
         (chat(SONNET, json!({"logit_bias": {"1": 5}})), "logit_bias"),
         (responses(SONNET, json!({"previous_response_id": "resp_1"})), "previous_response_id"),
         (responses("gemini/gemini-2.5-flash", json!({"background": true})), "background"),
+        // Claude can't be made to call a tool while it thinks within a budget.
+        (
+            chat(
+                SONNET,
+                json!({"reasoning_effort": "low", "max_tokens": 4096, "tool_choice": "required",
+                    "tools": [{"type": "function", "function": {"name": "look"}}]}),
+            ),
+            "tool_choice",
+        ),
     ] {
         let error = is_error(&caller.send(request).await, 400, "unsupported_parameter");
         assert_eq!(error["param"], field, "{error}");

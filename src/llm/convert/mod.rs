@@ -16,6 +16,7 @@ pub mod answer;
 mod chat;
 mod converse;
 pub mod conversion;
+mod count;
 pub mod error;
 mod fields;
 mod foreign;
@@ -39,6 +40,7 @@ mod shown;
 mod tests;
 pub mod upstream_error;
 
+pub use count::{TokenCounter, convert_count, wrap_invocation};
 pub use foreign::{ChatReasoning, OwnRules, may_hold_foreign, without_foreign};
 pub use ids::IdRule;
 pub use names::ToolNames;

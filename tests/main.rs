@@ -50,8 +50,11 @@ cfg_if! {
         mod compaction;
         mod concurrent_changes;
         mod conversion;
+        mod conversion_chains;
         mod conversion_errors;
+        mod conversion_failures;
         mod conversion_streams;
+        mod converted_counts;
         mod configuration_checks;
         mod converse;
         mod data_policy;

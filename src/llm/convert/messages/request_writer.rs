@@ -131,6 +131,7 @@ fn check_choice(request: &Request<'_>, thinking: &Thinking<'_>) -> Result<(), Co
     } else if !is_forced {
         "can't name several tools for Anthropic's API; send those tools alone"
     } else if matches!(thinking, Thinking::Budget(_)) {
+        // Adaptive thinking goes with it: the API has answered such requests.
         "can't force a tool while this model thinks; leave it out, or turn reasoning off"
     } else {
         return Ok(());

@@ -124,6 +124,7 @@ cfg_if! {
         mod support_upstream;
         mod tenants;
         mod unified;
+        mod unified_clouds;
         mod unmetered;
         mod upgrade;
         mod usage;

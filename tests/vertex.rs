@@ -45,16 +45,16 @@ const NAME: &str = "VERTEX_SERVICE_ACCOUNT_JSON";
 const GOOGLE: &str = "/vertex/v1/publishers/google/models/gemini-2.5-flash";
 const CLAUDE: &str = "/vertex/v1/publishers/anthropic/models/claude-sonnet-4-5@20250929";
 
-struct Setup {
+pub(crate) struct Setup {
     app: TestApp,
-    team: Fixture,
+    pub(crate) team: Fixture,
     endpoint: ScriptedUpstream,
     /// What all tokens begin with; the first ends in `-0`.
     tokens: String,
 }
 
 impl Setup {
-    async fn start(database: &Database) -> Self {
+    pub(crate) async fn start(database: &Database) -> Self {
         let (endpoint, tokens) = token_endpoint(json!(3600)).await;
         let upstream = ScriptedUpstream::start().await;
         let origin = upstream.base_url().trim_end_matches("/v1").to_owned();
@@ -119,7 +119,7 @@ fn question() -> Value {
 }
 
 /// 10 tokens in, 7 out.
-fn generated() -> Script {
+pub(crate) fn generated() -> Script {
     let answer = json!({"candidates": [{"content": {"parts": [{"text": "Hi"}]}, "finishReason": "STOP"}],
         "usageMetadata": {"promptTokenCount": 10, "candidatesTokenCount": 7, "totalTokenCount": 17},
         "modelVersion": "gemini-2.5-flash"});

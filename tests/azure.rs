@@ -36,9 +36,9 @@ pub(crate) fn cases() -> Vec<Case> {
 
 const KEY: &str = "azure-key-of-the-team";
 
-struct Setup {
+pub(crate) struct Setup {
     app: TestApp,
-    team: Fixture,
+    pub(crate) team: Fixture,
     entra: ScriptedUpstream,
     /// What all tokens begin with; the first ends in `-0`.
     tokens: String,
@@ -56,14 +56,14 @@ impl Setup {
         Self { app, team, entra, tokens }
     }
 
-    async fn start_with_key(database: &Database) -> Self {
+    pub(crate) async fn start_with_key(database: &Database) -> Self {
         let setup = Self::start(database).await;
         setup.team.put_secret("AZURE_FOUNDRY_API_KEY", KEY).await;
         setup.team.put_secret("AZURE_FOUNDRY_RESOURCE_NAME", "my-resource").await;
         setup
     }
 
-    async fn ask(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn ask(&self, path: &str, body: &Value) -> Answer {
         self.team.caller().post_json(path, body).await
     }
 
@@ -74,7 +74,7 @@ impl Setup {
     }
 }
 
-fn question(model: &str) -> Value {
+pub(crate) fn question(model: &str) -> Value {
     json!({"model": model, "max_tokens": 50, "messages": [{"role": "user", "content": "Hello"}]})
 }
 

@@ -20,6 +20,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases![
         what_can_not_be_converted_is_refused,
         what_is_left_out_is_named,
+        nova_thinks_hardest_without_a_limit,
         errors_come_in_the_callers_envelope,
         a_broken_stream_has_no_mark_of_success,
         a_broken_answer_is_an_error,
@@ -37,6 +38,15 @@ async fn what_can_not_be_converted_is_refused(database: Database) {
         (chat(SONNET, json!({"logit_bias": {"1": 5}})), "logit_bias"),
         (responses(SONNET, json!({"previous_response_id": "resp_1"})), "previous_response_id"),
         (responses("gemini/gemini-2.5-flash", json!({"background": true})), "background"),
+        // Claude can't be made to call a tool while it thinks within a budget.
+        (
+            chat(
+                SONNET,
+                json!({"reasoning_effort": "low", "max_tokens": 4096, "tool_choice": "required",
+                    "tools": [{"type": "function", "function": {"name": "look"}}]}),
+            ),
+            "tool_choice",
+        ),
     ] {
         let error = is_error(&caller.send(request).await, 400, "unsupported_parameter");
         assert_eq!(error["param"], field, "{error}");
@@ -72,6 +82,31 @@ async fn what_is_left_out_is_named(database: Database) {
     team.upstream.push(Script::json(200, &claude("Morning.")));
     let answer = team.caller().send(chat(SONNET, json!({"n": 1}))).await.expect(200);
     assert_eq!(answer.header("x-tollgate-dropped"), None);
+}
+
+async fn nova_thinks_hardest_without_a_limit(database: Database) {
+    let (_app, team) = start(&database).await;
+    let said = json!({"output": {"message": {"role": "assistant", "content": [{"text": "Morning."}]}},
+        "stopReason": "end_turn", "usage": {"inputTokens": 9, "outputTokens": 3, "totalTokens": 12}});
+    for (more, effort, dropped) in [
+        (json!({"max_tokens": 100, "temperature": 0.5}), "medium", "reasoning_effort"),
+        (json!({"temperature": 0.5, "top_p": 1}), "high", "temperature"),
+    ] {
+        team.upstream.push(Script::json(200, &said));
+        let mut request = json!({"reasoning_effort": "high"});
+        request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let model = "bedrock/us.amazon.nova-2-lite-v1:0";
+        let answer = team.caller().send(chat(model, request)).await.expect(200);
+        assert_eq!(answer.header("x-tollgate-dropped"), Some(dropped), "{more}");
+        let sent = team.upstream.last_request().json();
+        let config = &sent["additionalModelRequestFields"]["reasoningConfig"];
+        assert_eq!(config["maxReasoningEffort"], effort, "{sent}");
+        let expected = match effort {
+            "high" => Value::Null,
+            _ => json!({"maxTokens": 100, "temperature": 0.5}),
+        };
+        assert_eq!(sent["inferenceConfig"], expected, "{sent}");
+    }
 }
 
 async fn errors_come_in_the_callers_envelope(database: Database) {

@@ -51,8 +51,11 @@ cfg_if! {
         mod compaction;
         mod concurrent_changes;
         mod conversion;
+        mod conversion_chains;
         mod conversion_errors;
+        mod conversion_failures;
         mod conversion_streams;
+        mod converted_counts;
         mod configuration_checks;
         mod converse;
         mod data_policy;
@@ -125,6 +128,7 @@ cfg_if! {
         mod support_upstream;
         mod tenants;
         mod unified;
+        mod unified_clouds;
         mod unmetered;
         mod upgrade;
         mod usage;

@@ -239,7 +239,7 @@ async fn tokens_are_counted_where_the_provider_counts_them(database: Database) {
     let sent = team.upstream.last_request();
     assert_eq!(sent.path(), "/at-anthropic/v1/messages/count_tokens");
     assert_eq!(sent.json()["model"], "claude-x");
-    let answer = team.caller().post_json(path, &body("openai/gpt-5")).await;
+    let answer = team.caller().post_json(path, &body("groq/llama-4")).await;
     assert_eq!((answer.status, &answer.json()["type"]), (501, &json!("error")));
 }
 

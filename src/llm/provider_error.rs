@@ -105,6 +105,14 @@ pub fn cause_of(format: Format, status: u16, error_type: Option<&str>, body: &[u
     }
 }
 
+/// The time after which Google's API wants to be asked again, as it writes it: `34.4s` (`google.rpc.RetryInfo`).
+pub fn retry_delay(body: &[u8]) -> Option<String> {
+    let body = serde_json::from_slice::<Value>(body).ok()?;
+    let details = body.get(0).unwrap_or(&body).get("error")?.get("details")?.as_array()?;
+    let delay = details.iter().find_map(|detail| detail.get("retryDelay"))?;
+    delay.as_str().map(str::to_owned)
+}
+
 /// What providers that speak the format say of a prompt that is too long, in lower case.
 fn overflow_words(format: Format) -> &'static [&'static str] {
     match format {

@@ -14,6 +14,11 @@ use crate::llm::format::Format;
 /// As the providers document their APIs: Claude speaks Messages everywhere, Gemini its own format, and
 /// models on Bedrock that are not Claude speak Converse. OpenAI's models reason and call tools at once in
 /// Responses only, so that messages become responses there.
+///
+/// Two are kept simple. Bedrock serves OpenAI's models below `/openai/v1` as well, but not in all regions and
+/// not all of them, while Converse has every model, under the same key and signature. Fireworks and Baseten
+/// have an interface like Anthropic's: it is one beside their chats, and which of its fields hold for which
+/// model is not said.
 pub fn native_format(
     provider: Provider,
     provider_name: &str,

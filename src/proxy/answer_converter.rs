@@ -13,7 +13,7 @@ use super::error::ProxyError;
 use crate::accounting::budget::{Budget, Share};
 use crate::llm::convert::answer::Failure;
 use crate::llm::convert::conversion::{Conversion, MAX_KEPT, StreamConverter};
-use crate::upstream::UpstreamBody;
+use crate::upstream::{UpstreamBody, UpstreamError};
 
 /// A longer answer is converted on another thread, so that other requests of the worker go on.
 const MAX_INLINE: usize = 256 * 1024;
@@ -63,10 +63,28 @@ impl WholeAnswer {
         };
         Self { watch, converted, _memory: memory }
     }
+
+    /// What was held back of a stream that turned out to be none, and why it broke off if it did.
+    pub fn failed(
+        held: &[Bytes],
+        mut watch: Watch,
+        conversion: &Conversion,
+        error: Option<&UpstreamError>,
+    ) -> Self {
+        held.iter().for_each(|chunk| watch.push(chunk.clone()));
+        let is_stream = matches!(watch, Watch::Stream(_));
+        let converted = match error {
+            Some(error) => Err(ProxyError::from(error)),
+            None => {
+                told(conversion.plain(&held.concat(), is_stream)).and(Err(ProxyError::UpstreamDied))
+            }
+        };
+        Self { watch, converted, _memory: None }
+    }
 }
 
 fn told(converted: Result<String, Failure>) -> Result<String, ProxyError> {
-    converted.map_err(|Failure { message, .. }| ProxyError::UpstreamReported { message })
+    converted.map_err(ProxyError::UpstreamReported)
 }
 
 /// Converts the stream of one request.

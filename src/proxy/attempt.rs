@@ -15,7 +15,8 @@ use super::DataPlane;
 use super::candidates::{key_of, scope_of};
 use super::context::RequestContext;
 use super::error::ProxyError;
-use super::prologue::{Prologue, read_cause, read_prologue};
+use super::prologue::{Prologue, read_cause, read_prologue, read_retry_after};
+use super::rate_limit_headers::RETRY_AFTER_MS;
 use super::relay::Answer;
 use super::route::ProxyRoute;
 use super::shared_account::ResponseOwner;
@@ -24,6 +25,7 @@ use super::target::Target;
 use crate::accounting::budget::Share;
 use crate::domain::policy::Subject;
 use crate::domain::policy::fallback::Triggers;
+use crate::llm::format::Format;
 use crate::llm::provider_error::ErrorCause;
 use crate::policy::set::Chain;
 use crate::routing::health::{Cooling, Failure, TargetKey};
@@ -124,6 +126,7 @@ impl Attempts<'_> {
                         dropped: target.dropped.cloned(),
                         is_stream_expected: target.is_stream_expected,
                         withhold_usage: target.withhold_usage,
+                        is_prologue_read: false,
                         secrets,
                         permit,
                         response_owner: self.response_owner(target),
@@ -215,6 +218,10 @@ impl Attempts<'_> {
         is_last: bool,
     ) -> Option<Reason> {
         let status = answer.response.status.as_u16();
+        // Google tells there, and not in the head, how long the target has to cool down.
+        if status == 429 && answer.operation.error_format() == Format::Gemini {
+            read_retry_after(&mut answer.response).await;
+        }
         let cause = match status {
             400 | 403 | 413 if !is_last && !triggers.include(status) => {
                 let format = answer.operation.error_format();
@@ -294,9 +301,14 @@ impl Attempts<'_> {
     }
 }
 
-/// The time that `Retry-After` names, in seconds or as a date (RFC 9110, section 10.2.3). A date that has
-/// passed is no time at all.
+/// The time that `retry-after-ms` names, or else `Retry-After`, in seconds or as a date (RFC 9110, section
+/// 10.2.3). A date that has passed is no time at all.
 fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
+    let millis =
+        headers.get(RETRY_AFTER_MS).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    if let Some(millis) = millis {
+        return Some(Duration::from_millis(millis));
+    }
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
@@ -333,5 +345,9 @@ mod tests {
             assert_eq!(retry_after(&headers, now), expected, "{value}");
         }
         assert_eq!(retry_after(&HeaderMap::new(), now), None);
+        let mut headers = HeaderMap::new();
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("2"));
+        headers.insert(RETRY_AFTER_MS, HeaderValue::from_static("1200"));
+        assert_eq!(retry_after(&headers, now), Some(Duration::from_millis(1200)));
     }
 }

@@ -15,7 +15,7 @@ use super::context::RequestContext;
 use super::error::ProxyError;
 use super::guard::GuardedBody;
 use super::read::CallerBody;
-use super::target::SEGMENT;
+use super::target::{BEDROCK_MESSAGES, SEGMENT};
 use crate::accounting::budget::Share;
 use crate::directory::upstream_entry::UpstreamEntry;
 use crate::domain::provider::{Provider, UpstreamApi};
@@ -23,12 +23,13 @@ use crate::llm::convert::conversion::Conversion;
 use crate::llm::convert::error::Dropped;
 use crate::llm::convert::{
     AnswerContext, ChatReasoning, ConvertedRequest, IdRule, OwnRules, RequestOptions, Target,
-    convert_request, may_hold_foreign, without_foreign,
+    TokenCounter, ToolNames, convert_count, convert_request, may_hold_foreign, without_foreign,
+    wrap_invocation,
 };
 use crate::llm::format::{Format, Operation};
 use crate::llm::gemini::GeminiMethod;
 use crate::llm::limits::BodyFacts;
-use crate::providers::native::{chat_reasoning, takes_cache_breakpoints};
+use crate::providers::native::{bedrock_betas, chat_reasoning, takes_cache_breakpoints};
 
 /// The caller wants an error for a field that would be left out.
 const STRICT: HeaderName = HeaderName::from_static("x-tollgate-strict");
@@ -78,7 +79,17 @@ pub async fn conversions(
             all.push(Ok(None));
             continue;
         };
-        let is_native = from == to;
+        let counter = match operation {
+            Operation::CountTokens => match counter_of(&candidate.upstream, to) {
+                Ok(counter) => counter,
+                Err(error) => {
+                    all.push(Err(error));
+                    continue;
+                }
+            },
+            _ => None,
+        };
+        let is_native = from == to && counter.is_none();
         // Below a provider's name, members of chats are the caller's own affair.
         let is_untouched = candidates.formats == FormatChoice::Callers && to == Format::Chat;
         if is_native
@@ -89,7 +100,13 @@ pub async fn conversions(
             continue;
         }
         let job = Job::new(plane, (from, to), candidate, headers, body, context);
-        let run = move || if is_native { job.run_native() } else { job.run().map(Some) };
+        let asked = operation.clone();
+        let betas = counter.and_then(|_| bedrock_betas(headers));
+        let run = move || match counter {
+            Some(counter) => job.run_count(counter, betas.as_deref()).map(Some),
+            None if is_native => job.run_native(asked),
+            None => job.run().map(Some),
+        };
         let converted = if body.json.text().len() > MAX_INLINE {
             block(run).await.map_err(|_| ProxyError::Internal)?
         } else {
@@ -142,6 +159,20 @@ impl Job {
         let is_stream = body.json.get("stream") == Some("true");
         let longest = if is_stream { u64::MAX } else { PLAIN_MAX_TOKENS };
         let known = model.max_output_tokens.map(|most| most.min(longest));
+        let configured = configured_max_tokens(upstream);
+        let default_max_tokens = configured.or(known).unwrap_or(USUAL_MAX_TOKENS);
+        if to == Format::Messages && from != to {
+            let source = match (configured, known) {
+                (Some(_), _) => "configuration",
+                (None, Some(_)) => "catalogue",
+                (None, None) => "usual",
+            };
+            tracing::debug!(
+                max_tokens = default_max_tokens,
+                source,
+                "default length of the answer"
+            );
+        }
         let asked = record.model_asked.clone();
         let seed = record.ids.request_id.uuid().simple().to_string();
         Self {
@@ -149,9 +180,7 @@ impl Job {
             from,
             to,
             model: model.name.clone(),
-            default_max_tokens: configured_max_tokens(upstream)
-                .or(known)
-                .unwrap_or(USUAL_MAX_TOKENS),
+            default_max_tokens,
             takes_call_ids: upstream.provider == Provider::Gemini,
             reasoning: own.reasoning,
             takes_cache_breakpoints: takes_cache_breakpoints(&upstream.provider_name, &model.name),
@@ -173,7 +202,7 @@ impl Job {
 
     /// Takes what other models left out of a body that stays in the caller's format. Nothing if there is
     /// nothing of the kind.
-    fn run_native(self) -> Result<Option<Converted>, ProxyError> {
+    fn run_native(self, operation: Operation) -> Result<Option<Converted>, ProxyError> {
         let text = std::str::from_utf8(&self.text).map_err(|_| ProxyError::Internal)?;
         let rules = OwnRules { reasoning: self.reasoning, ids: self.options.ids };
         let mut dropped = Dropped::new(self.options.is_strict);
@@ -183,24 +212,74 @@ impl Job {
         let (json, facts) = BodyFacts::parse_in(self.to, own.into()).map_err(ProxyError::Body)?;
         Ok(Some(Converted {
             body: CallerBody { json, facts },
-            operation: Operation::Generate(self.to),
+            operation,
             conversion: None,
             dropped: dropped_header(dropped.fields()),
         }))
     }
 
-    fn run(self) -> Result<Converted, ProxyError> {
-        let Self { from, to, model, is_stream, api, mut context, .. } = self;
-        // A body is UTF-8 once it is read as JSON.
+    /// Makes the request for a count of tokens.
+    fn run_count(self, counter: Counter, betas: Option<&str>) -> Result<Converted, ProxyError> {
         let text = std::str::from_utf8(&self.text).map_err(|_| ProxyError::Internal)?;
-        let target = Target {
-            model: &model,
+        let model = &self.model;
+        let encoded = || utf8_percent_encode(model, SEGMENT).to_string();
+        let refused = |error| ProxyError::NotConvertible { model: model.clone(), error };
+        let (json, dropped, operation, format) = match counter {
+            Counter::By(counter) => {
+                let target = self.target();
+                let converted = convert_count(text, counter, &target, self.options);
+                let ConvertedRequest { json, dropped, .. } = converted.map_err(refused)?;
+                let operation = match counter {
+                    TokenCounter::Responses => Operation::CountInputTokens,
+                    TokenCounter::Gemini | TokenCounter::Vertex => {
+                        let method = GeminiMethod::CountTokens;
+                        Operation::Gemini { model: encoded(), method }
+                    }
+                };
+                (json, dropped, operation, self.to)
+            }
+            Counter::Bedrock => {
+                let rules = OwnRules { reasoning: self.reasoning, ids: self.options.ids };
+                let mut dropped = Dropped::new(self.options.is_strict);
+                let own = without_foreign(text, self.to, rules, &mut dropped).map_err(refused)?;
+                let own = own.as_deref().unwrap_or(text);
+                let json = wrap_invocation(own, BEDROCK_MESSAGES, betas).map_err(refused)?;
+                let operation = Operation::CountInvokeTokens { model: encoded() };
+                (json, dropped.fields().to_vec(), operation, Format::Invoke)
+            }
+        };
+        let (json, facts) = BodyFacts::parse_in(format, json.into()).map_err(ProxyError::Body)?;
+        let conversion = Conversion {
+            from: self.to,
+            to: self.from,
+            binary: None,
+            names: ToolNames::default(),
+            context: self.context,
+            is_count: true,
+        };
+        Ok(Converted {
+            body: CallerBody { json, facts },
+            operation,
+            conversion: Some(Arc::new(conversion)),
+            dropped: dropped_header(&dropped),
+        })
+    }
+
+    fn target(&self) -> Target<'_> {
+        Target {
+            model: &self.model,
             default_max_tokens: self.default_max_tokens,
             takes_call_ids: self.takes_call_ids,
             reasoning: self.reasoning,
             takes_cache_breakpoints: self.takes_cache_breakpoints,
-        };
-        let converted = convert_request(text, from, to, &target, self.options);
+        }
+    }
+
+    fn run(self) -> Result<Converted, ProxyError> {
+        // A body is UTF-8 once it is read as JSON.
+        let text = std::str::from_utf8(&self.text).map_err(|_| ProxyError::Internal)?;
+        let converted = convert_request(text, self.from, self.to, &self.target(), self.options);
+        let Self { from, to, model, is_stream, api, mut context, .. } = self;
         let converted = converted
             .map_err(|error| ProxyError::NotConvertible { model: model.clone(), error })?;
         let ConvertedRequest { json, names, dropped, include_usage, echo } = converted;
@@ -221,11 +300,39 @@ impl Job {
         };
         let (json, facts) = BodyFacts::parse_in(to, json.into()).map_err(ProxyError::Body)?;
         let binary = operation.at(api, encoded, is_stream).binary_events();
-        let conversion = Some(Arc::new(Conversion { from: to, to: from, binary, names, context }));
+        let conversion = Conversion { from: to, to: from, binary, names, context, is_count: false };
+        let conversion = Some(Arc::new(conversion));
         let body = CallerBody { json, facts };
         let dropped = dropped_header(&dropped);
         Ok(Converted { body, operation, conversion, dropped })
     }
+}
+
+/// What counts the tokens of a message there; none for what does it as Anthropic's API does.
+fn counter_of(upstream: &UpstreamEntry, to: Format) -> Result<Option<Counter>, ProxyError> {
+    let api = upstream.provider.api();
+    Ok(match to {
+        Format::Messages if api == UpstreamApi::Converse => Some(Counter::Bedrock),
+        Format::Messages => None,
+        Format::Gemini if api == UpstreamApi::Vertex => Some(Counter::By(TokenCounter::Vertex)),
+        Format::Gemini => Some(Counter::By(TokenCounter::Gemini)),
+        // Azure does not document this endpoint.
+        Format::Responses if upstream.provider_name == Provider::Openai.catalogue_name() => {
+            Some(Counter::By(TokenCounter::Responses))
+        }
+        _ => {
+            let configuration = upstream.id.configuration_id().map(|_| upstream.name.to_string());
+            return Err(ProxyError::FormatNotServed { configuration, provider: upstream.provider });
+        }
+    })
+}
+
+/// What counts tokens in another way than Anthropic's API.
+#[derive(Debug, Clone, Copy)]
+enum Counter {
+    By(TokenCounter),
+    /// Bedrock, for Claude.
+    Bedrock,
 }
 
 /// What the target takes of what other models left in a conversation.

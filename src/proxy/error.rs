@@ -22,6 +22,7 @@ use crate::domain::ids::RequestId;
 use crate::domain::metadata::InvalidMetadata;
 use crate::domain::provider::Provider;
 use crate::json::object::BodyError;
+use crate::llm::convert::answer::Failure;
 use crate::llm::convert::error::ConvertError;
 use crate::llm::error::GatewayError;
 use crate::llm::format::Format;
@@ -81,7 +82,7 @@ pub enum ProxyError {
     NotServed,
     NotConvertible { model: String, error: ConvertError },
     UpstreamUnreadable,
-    UpstreamReported { message: String },
+    UpstreamReported(Failure),
     FormatNotServed { configuration: Option<String>, provider: Provider },
     Internal,
     UpstreamUnresolved,

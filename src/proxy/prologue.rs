@@ -1,5 +1,6 @@
-//! The beginning of an answer is held back while another target is left, until it is known whether there
-//! is an answer at all: a provider may tell of its failure with a success status.
+//! The beginning of an answer is held back while another target is left or as long as a converted stream
+//! says nothing to its caller, until it is known whether there is an answer at all: a provider may tell of
+//! its failure with a success status.
 
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use futures_util::StreamExt;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer_reader::{AnswerReader, Watch, is_compressed};
+use super::rate_limit_headers::complete_retry_after;
 use super::relay::Answer;
 use crate::accounting::request::AccountedRequest;
 use crate::llm::answer::AnswerContent;
@@ -37,10 +39,24 @@ pub enum Prologue {
 /// Reads until the model has written something, until a failure is told, or until the bounds of time and
 /// size. What was read is put back; what a failed attempt has used is noted.
 pub async fn read_prologue(answer: &mut Answer, request: &mut AccountedRequest) -> Prologue {
+    let (found, held) = take_prologue(answer).await;
+    if !matches!(found, Prologue::Answer) {
+        let Answer { response, operation, .. } = &*answer;
+        let mut watch = AnswerReader::of(answer).begin(response.status, &response.headers);
+        held.iter().for_each(|chunk| watch.push(chunk.clone()));
+        watch.note(operation.answer_format().is_some(), false, request);
+    }
+    answer.response.body.put_back(held.into_iter().map(Ok));
+    found
+}
+
+/// The same, with what was read.
+pub async fn take_prologue(answer: &mut Answer) -> (Prologue, Vec<Bytes>) {
+    answer.is_prologue_read = true;
     let reader = AnswerReader::of(answer);
     let mut watch = reader.begin(answer.response.status, &answer.response.headers);
     if matches!(watch, Watch::None | Watch::Unreadable) {
-        return Prologue::Answer;
+        return (Prologue::Answer, Vec::new());
     }
     let deadline = Instant::now() + MAX_TIME;
     let mut held: Vec<Bytes> = Vec::new();
@@ -68,19 +84,28 @@ pub async fn read_prologue(answer: &mut Answer, request: &mut AccountedRequest) 
             }
         }
     };
-    if !matches!(found, Prologue::Answer) {
-        watch.note(answer.operation.answer_format().is_some(), false, request);
-    }
-    answer.response.body.put_back(held.into_iter().map(Ok));
-    found
+    (found, held)
 }
 
-/// Reads what an error says of its cause, within the bounds of time and size, and puts it back. One that
-/// is compressed or cut short tells nothing. `format` is that of the request.
+/// Reads what an error says of its cause. `format` is that of the request.
 pub async fn read_cause(response: &mut UpstreamResponse, format: Format) -> ErrorCause {
-    let UpstreamResponse { status, headers, body, .. } = response;
+    let text = read_error(response).await;
+    let error_type = response.headers.get(ERROR_TYPE).and_then(|value| value.to_str().ok());
+    cause_of(format, response.status.as_u16(), error_type, &text)
+}
+
+/// Reads when the request may be tried again, and puts it into the head.
+pub async fn read_retry_after(response: &mut UpstreamResponse) {
+    let text = read_error(response).await;
+    complete_retry_after(&mut response.headers, &text);
+}
+
+/// Reads an error within the bounds of time and size, and puts it back. One that is compressed tells
+/// nothing.
+async fn read_error(response: &mut UpstreamResponse) -> Vec<u8> {
+    let UpstreamResponse { headers, body, .. } = response;
     if is_compressed(headers) {
-        return ErrorCause::Other;
+        return Vec::new();
     }
     let deadline = Instant::now() + MAX_TIME;
     let (mut held, mut text) = (Vec::new(), Vec::new());
@@ -96,8 +121,7 @@ pub async fn read_cause(response: &mut UpstreamResponse, format: Format) -> Erro
         }
     }
     body.put_back(held);
-    let error_type = headers.get(ERROR_TYPE).and_then(|value| value.to_str().ok());
-    cause_of(format, status.as_u16(), error_type, &text)
+    text
 }
 
 /// What the beginning is, if that can be told before the end.

@@ -1,9 +1,14 @@
-//! A provider's rate limits in the headers that callers of another format read.
+//! A provider's rate limits in the headers that callers of another format read, and the time after which a
+//! request may be tried again, however a provider tells it.
 
-use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
 use crate::llm::format::Format;
+use crate::llm::provider_error::retry_delay;
+
+/// OpenAI's and Azure's, beside or in place of `Retry-After`.
+pub const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
 /// One limit: what is counted, and its headers in OpenAI's form and in Anthropic's, each the limit, what is
 /// left, and when it is full again: OpenAI's as a duration (`6m0s`), Anthropic's as a time (RFC 3339).
@@ -39,7 +44,13 @@ const LIMITS: [Limit; 2] = [
     },
 ];
 
-/// Renames the rate limits in the head of a converted answer for callers of `to`.
+/// What begins the names of a provider's limits that callers of the other dialect have nothing for, such as
+/// those of Anthropic's subscriptions (`anthropic-ratelimit-unified-reset`).
+const OF_OPENAI: &[&str] = &["x-ratelimit-"];
+const OF_ANTHROPIC: &[&str] = &["anthropic-ratelimit-", "anthropic-priority-"];
+
+/// Renames the rate limits in the head of a converted answer for callers of `to`, and takes out those that
+/// have no name there.
 pub fn convert_rate_limits(down: &mut HeaderMap, to: Format, now: DateTime<Utc>) {
     for Limit { openai, anthropic } in LIMITS {
         let (from, names) = match to {
@@ -61,6 +72,22 @@ pub fn convert_rate_limits(down: &mut HeaderMap, to: Format, now: DateTime<Utc>)
                 down.insert(name, value);
             }
         }
+    }
+    let foreign = if to == Format::Messages { OF_OPENAI } else { OF_ANTHROPIC };
+    down.retain(|name, _| !foreign.iter().any(|prefix| name.as_str().starts_with(prefix)));
+}
+
+/// Sets `Retry-After` in the head of an error that does not have it, if the provider says the time in
+/// milliseconds, or in the error itself, as Google does.
+pub fn complete_retry_after(headers: &mut HeaderMap, error: &[u8]) {
+    if headers.contains_key(RETRY_AFTER) {
+        return;
+    }
+    let text = |value: &HeaderValue| value.to_str().ok().map(|text| format!("{}ms", text.trim()));
+    let told = headers.get(RETRY_AFTER_MS).and_then(text).or_else(|| retry_delay(error));
+    if let Some(after) = told.and_then(|text| duration(&text)) {
+        let seconds = after.num_milliseconds().unsigned_abs().div_ceil(1000);
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
 }
 
@@ -104,6 +131,9 @@ mod tests {
         for (name, value) in openai {
             down.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
+        for name in ["x-ratelimit-limit-project-tokens", "retry-after"] {
+            down.insert(HeaderName::from_static(name), HeaderValue::from_static("1"));
+        }
         convert_rate_limits(&mut down, Format::Messages, now);
         let text = |down: &HeaderMap, name: &str| {
             down.get(name).map(|value| value.to_str().unwrap().to_owned())
@@ -113,10 +143,38 @@ mod tests {
         assert_eq!(text(&down, &named("remaining")).as_deref(), Some("99"));
         let reset = text(&down, &named("reset"));
         assert_eq!(reset.as_deref(), Some("2026-03-04T05:07:07Z"));
-        assert_eq!(down.len(), 3);
+        assert_eq!(down.len(), 4);
+        for name in [
+            "anthropic-ratelimit-input-tokens-remaining",
+            "anthropic-ratelimit-unified-5h-reset",
+            "anthropic-priority-output-tokens-limit",
+        ] {
+            down.insert(HeaderName::from_static(name), HeaderValue::from_static("1"));
+        }
         convert_rate_limits(&mut down, Format::Chat, now);
         assert_eq!(text(&down, "x-ratelimit-reset-requests").as_deref(), Some("60s"));
-        assert_eq!(down.len(), 3);
+        assert_eq!(down.len(), 4);
+    }
+
+    #[test]
+    fn the_time_to_try_again_is_told_in_seconds() {
+        let google = r#"[{"error":{"code":429,"details":[{"@type":"type.googleapis.com/google.rpc.QuotaFailure"},
+            {"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"34.4s"}]}}]"#;
+        for (headers, error, expected) in [
+            (&[][..], google, Some("35")),
+            (&[("retry-after-ms", "1200")], google, Some("2")),
+            (&[("retry-after", "7"), ("retry-after-ms", "1200")], google, Some("7")),
+            (&[("retry-after-ms", "soon")], "<html>", None),
+            (&[], r#"{"error":{"details":[{"retryDelay":5}]}}"#, None),
+        ] {
+            let mut down = HeaderMap::new();
+            for (name, value) in headers {
+                down.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+            }
+            complete_retry_after(&mut down, error.as_bytes());
+            let told = down.get(RETRY_AFTER).map(|value| value.to_str().unwrap());
+            assert_eq!(told, expected, "{headers:?} {error}");
+        }
     }
 
     #[test]

@@ -17,12 +17,12 @@ use super::answer_converter::{AnswerConverter, WholeAnswer, set_type};
 use super::answer_reader::{AnswerKind, AnswerReader, Watch, is_compressed};
 use super::concurrency::ConcurrencyPermit;
 use super::context::RequestContext;
-use super::error::GATEWAY_HEADER;
+use super::error::{GATEWAY_HEADER, ProxyError, SHOULD_RETRY};
 use super::headers::{content_length, copy_downstream};
 use super::key_scrubber::{MAX_ERROR_BYTES, scrub, scrubbed_length};
 use super::policy_headers::insert_policy_headers;
-use super::prologue::ERROR_TYPE;
-use super::rate_limit_headers::convert_rate_limits;
+use super::prologue::{ERROR_TYPE, Prologue, take_prologue};
+use super::rate_limit_headers::{complete_retry_after, convert_rate_limits};
 use super::relay_body::{RelayBody, ScannedAnswer, State};
 use super::restore::AnswerRestorer;
 use super::shared_account::ResponseOwner;
@@ -31,7 +31,7 @@ use crate::crypto::SecretBytes;
 use crate::domain::ids::RequestId;
 use crate::llm::answer::{AnswerContent, StreamEnd};
 use crate::llm::convert::conversion::Conversion;
-use crate::llm::convert::upstream_error::convert_error;
+use crate::llm::convert::upstream_error::{BILLING, convert_error, convert_failure};
 use crate::llm::error::GatewayError;
 use crate::llm::format::{Format, Operation};
 use crate::telemetry::request_record::RequestOutcome;
@@ -62,6 +62,8 @@ pub struct Answer {
     pub is_stream_expected: bool,
     /// Usage was asked for by the gateway alone, so the event is not the caller's.
     pub withhold_usage: bool,
+    /// It was looked at whether the answer begins with a failure.
+    pub is_prologue_read: bool,
     /// What must not reach the caller.
     pub secrets: Vec<SecretBytes>,
     /// The place among the upstream's requests.
@@ -78,7 +80,8 @@ pub enum Beginning {
     Head,
     /// An error, which has to be searched for the provider's key.
     Error(UpstreamErrorBody),
-    /// All of a plain answer that is to be converted, so that it becomes an error if it can't be.
+    /// All of a plain answer that is to be converted, so that it becomes an error if it can't be; or all of
+    /// a stream that failed before there was anything of it for the caller.
     Whole(WholeAnswer),
 }
 
@@ -93,20 +96,35 @@ pub async fn begin(
     let reader = AnswerReader::of(answer);
     let UpstreamResponse { status, headers, body, .. } = &mut answer.response;
     context.request.answered(status.as_u16());
-    let conversion = answer.conversion.as_ref();
-    if conversion.is_none() && has_no_body(*status, content_length(headers)) {
+    if answer.conversion.is_none() && has_no_body(*status, content_length(headers)) {
         return Beginning::Head;
     }
     if !status.is_success() && !is_compressed(headers) {
         return Beginning::Error(read_error(body).await);
     }
-    match conversion.filter(|_| status.is_success() && !answer.is_stream_expected) {
-        Some(conversion) => {
-            let watch = reader.begin(*status, headers);
-            Beginning::Whole(WholeAnswer::read(body, watch, conversion.clone(), memory).await)
-        }
-        None => Beginning::Head,
+    let Some(conversion) = answer.conversion.clone().filter(|_| status.is_success()) else {
+        return Beginning::Head;
+    };
+    if !answer.is_stream_expected {
+        let watch = reader.begin(*status, headers);
+        return Beginning::Whole(WholeAnswer::read(body, watch, conversion, memory).await);
     }
+    if answer.is_prologue_read {
+        return Beginning::Head;
+    }
+    // The caller would get none of what is held back: converted streams begin with the first word. Boxed, since
+    // most answers are not converted.
+    let (prologue, held) = Box::pin(take_prologue(answer)).await;
+    let error = match &prologue {
+        Prologue::Answer => {
+            answer.response.body.put_back(held.into_iter().map(Ok));
+            return Beginning::Head;
+        }
+        Prologue::Failure(_) => None,
+        Prologue::BrokeOff(error) => Some(error),
+    };
+    let watch = reader.begin(answer.response.status, &answer.response.headers);
+    Beginning::Whole(WholeAnswer::failed(&held, watch, &conversion, error))
 }
 
 /// The answer to the caller.
@@ -190,7 +208,13 @@ pub fn relay(
                 // A key may lie across the cut.
                 bytes.truncate(scrubbed_length(&bytes, &exposed));
             }
+            if is_busy(status) {
+                complete_retry_after(down, &error_body.bytes);
+            }
             if let Some(conversion) = &answer.conversion {
+                if status.as_u16() == BILLING {
+                    down.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+                }
                 let error_type = headers.get(ERROR_TYPE).and_then(|value| value.to_str().ok());
                 let formats = (conversion.from, conversion.to);
                 let told = convert_error(formats, status.as_u16(), error_type, &bytes, request_id);
@@ -229,19 +253,36 @@ pub fn relay(
                 }
                 Err(error) => {
                     let row = error.row();
-                    status = row.status;
-                    context.request.record().status = Some(status.as_u16());
-                    down.insert(GATEWAY_HEADER, HeaderValue::from_static("gateway"));
-                    // Not the provider's words, which may quote what the model wrote.
-                    let cause = "the answer can't be put into the caller's format";
-                    context.request.attempt_failed(row.code, cause.to_owned());
-                    let body =
-                        error.render(request_id, |error| answer.error_format.error_body(&error));
-                    // The provider's own words may quote the request.
-                    let body = match &restorer {
-                        Some(restorer) => restorer.error_body(body.into_bytes()),
-                        None => body.into_bytes(),
+                    let told = match (&error, &answer.conversion) {
+                        (ProxyError::UpstreamReported(failure), Some(one)) => {
+                            convert_failure((one.from, one.to), failure, request_id)
+                        }
+                        _ => None,
                     };
+                    let told_status = told.as_ref().map(|told| StatusCode::from_u16(told.status));
+                    status = told_status.and_then(Result::ok).unwrap_or(row.status);
+                    context.request.record().status = Some(status.as_u16());
+                    if told.is_none() {
+                        down.insert(GATEWAY_HEADER, HeaderValue::from_static("gateway"));
+                    }
+                    // Not the provider's words, which may quote what the model wrote.
+                    let (code, cause) = match &told {
+                        Some(_) => ("upstream_reported_error", "the provider reports a failure"),
+                        None => (row.code, "the answer can't be put into the caller's format"),
+                    };
+                    context.request.attempt_failed(code, cause.to_owned());
+                    // The provider's own words may quote the request.
+                    let mut body = match told {
+                        Some(told) => scrub(told.body.as_bytes(), &exposed).into_owned(),
+                        None => {
+                            let write =
+                                |error: GatewayError<'_>| answer.error_format.error_body(&error);
+                            error.render(request_id, write).into_bytes()
+                        }
+                    };
+                    if let Some(restorer) = &restorer {
+                        body = restorer.error_body(body);
+                    }
                     first = Some(body.into());
                     outcome = Some(RequestOutcome::UpstreamBroke);
                 }
@@ -311,6 +352,11 @@ fn unreadable(status: StatusCode, request_id: RequestId) -> GatewayError<'static
         status: status.as_u16(),
         request_id,
     }
+}
+
+/// Whether an error passes with time.
+fn is_busy(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 429 | 503 | 529)
 }
 
 /// Whether an answer ends with its head (RFC 9112, section 6.3).

@@ -42,7 +42,7 @@ pub const SEGMENT: &AsciiSet =
 const VERTEX_MESSAGES: &str = "vertex-2023-10-16";
 
 /// The same for a body on Bedrock (AWS, "Anthropic Claude Messages API").
-const BEDROCK_MESSAGES: &str = "bedrock-2023-05-31";
+pub const BEDROCK_MESSAGES: &str = "bedrock-2023-05-31";
 
 /// Makes a stream of Gemini's server-sent events in place of one array.
 const EVENTS_QUERY: &str = "alt=sse";
@@ -304,6 +304,7 @@ fn reframing(asked: &Operation, own: &Operation, is_stream: bool) -> Option<Arc<
         binary: Some(binary),
         names: ToolNames::default(),
         context: AnswerContext::default(),
+        is_count: false,
     }))
 }
 

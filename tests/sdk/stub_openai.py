@@ -29,6 +29,8 @@ def answer(request):
             return chat(request)
         case ("POST", "/v1/responses"):
             return responses(request)
+        case ("POST", "/v1/responses/input_tokens"):
+            return as_json({"object": "response.input_tokens", "input_tokens": script.COUNTED})
         case ("POST", "/v1/responses/compact"):
             return compact()
         case ("POST", "/v1/embeddings"):

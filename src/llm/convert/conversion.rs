@@ -5,7 +5,7 @@ use super::answer::{Answer, AnswerEvent, BlockKind, Failure, effective_stop};
 use super::fields::{Fields, Path};
 use super::frames::{Frame, FrameReader};
 use super::sequence::Sequencer;
-use super::{AnswerContext, IdRule, ToolNames, chat, converse, gemini, messages, responses};
+use super::{AnswerContext, IdRule, ToolNames, chat, converse, count, gemini, messages, responses};
 use crate::llm::answer::BinaryEvents;
 use crate::llm::format::Format;
 
@@ -20,12 +20,17 @@ pub struct Conversion {
     pub binary: Option<BinaryEvents>,
     pub names: ToolNames,
     pub context: AnswerContext,
+    /// The answer is a count of tokens.
+    pub is_count: bool,
 }
 
 impl Conversion {
     /// A whole answer for a caller who wants no stream. `is_stream` tells that the upstream streamed it
     /// nevertheless.
     pub fn plain(&self, body: &[u8], is_stream: bool) -> Result<String, Failure> {
+        if self.is_count {
+            return count::convert_answer(body);
+        }
         let mut refiner = Refiner::new(self);
         let (mut answer, mut events) = (Answer::default(), Vec::new());
         for event in self.events(body, is_stream)? {

@@ -16,12 +16,14 @@ pub mod answer;
 mod chat;
 mod converse;
 pub mod conversion;
+mod count;
 pub mod error;
 mod fields;
 mod foreign;
 mod frames;
 mod gemini;
 mod ids;
+mod losses;
 mod media;
 mod messages;
 mod names;
@@ -38,6 +40,7 @@ mod shown;
 mod tests;
 pub mod upstream_error;
 
+pub use count::{TokenCounter, convert_count, wrap_invocation};
 pub use foreign::{ChatReasoning, OwnRules, may_hold_foreign, without_foreign};
 pub use ids::IdRule;
 pub use names::ToolNames;
@@ -168,6 +171,7 @@ pub fn convert_request(
 fn callers_name(from: Format, field: &str) -> &str {
     match (from, field) {
         (Format::Responses, "messages") => "input",
+        (Format::Chat, "response_format.description") => "response_format.json_schema.description",
         (Format::Responses, "cache_control") => "prompt_cache_breakpoint",
         _ => field,
     }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
+use super::answer::Failure;
 use crate::domain::ids::RequestId;
 use crate::json::writer::JsonWriter;
 use crate::llm::format::Format;
@@ -31,6 +32,9 @@ pub fn convert_error(
     let mut found = Found::read(body, error_type);
     if cause_of(from, status, error_type, body) == ErrorCause::ContextOverflow {
         found.tell_overflow(to);
+    }
+    if status == BILLING {
+        found.tell_billing();
     }
     let status = told_status(to, status);
     let message = found.message.map_or_else(
@@ -69,10 +73,57 @@ pub fn convert_error(
     ConvertedError { status, body: json.finish() }
 }
 
+/// The same for a failure that the provider told of in an answer with a success status. None for one whose
+/// code says nothing of the cause.
+pub fn convert_failure(
+    formats: (Format, Format),
+    failure: &Failure,
+    request_id: RequestId,
+) -> Option<ConvertedError> {
+    let status = status_of(&failure.code)?;
+    let mut json = JsonWriter::new();
+    json.object(|json| {
+        json.key("code").string(&failure.code);
+        json.key("message").string(&failure.message);
+    });
+    Some(convert_error(formats, status, None, json.finish().as_bytes(), request_id))
+}
+
+/// The status for the code of a failure: OpenAI's, Anthropic's, Google's, AWS's, or a number. None where it
+/// is no more than that the provider has failed, as it is for those about the gateway's credential.
+fn status_of(code: &str) -> Option<u16> {
+    Some(match &*code.to_ascii_lowercase() {
+        "invalid_request_error"
+        | "invalid_prompt"
+        | "context_length_exceeded"
+        | "invalid_argument"
+        | "failed_precondition"
+        | "validationexception" => 400,
+        "billing_error" => BILLING,
+        "not_found_error" | "model_not_found" | "not_found" | "resourcenotfoundexception" => 404,
+        "request_too_large" => 413,
+        "rate_limit_error"
+        | "rate_limit_exceeded"
+        | "insufficient_quota"
+        | "resource_exhausted"
+        | "throttlingexception"
+        | "servicequotaexceededexception"
+        | "modelnotreadyexception" => 429,
+        "overloaded_error" => 529,
+        "unavailable" | "server_is_overloaded" | "serviceunavailableexception" => 503,
+        "timeout_error" | "deadline_exceeded" | "modeltimeoutexception" => 504,
+        number => number.parse().ok().filter(|status| matches!(status, 400 | 402 | 404..=599))?,
+    })
+}
+
+/// A provider's status for an account without money. Callers know it from caps of the gateway's.
+pub const BILLING: u16 = 402;
+
 /// Anthropic's SDK and Claude Code take 529 for an overload; others know 503. AWS has its own statuses for
 /// a model that is not ready or has failed.
 fn told_status(to: Format, status: u16) -> u16 {
     match (to, status) {
+        (_, BILLING) => 502,
         (Format::Messages, 503) => 529,
         (Format::Messages, other) => other,
         (_, 529) => 503,
@@ -85,7 +136,6 @@ fn told_status(to: Format, status: u16) -> u16 {
 fn anthropic_type(status: u16) -> &'static str {
     match status {
         401 => "authentication_error",
-        402 => "billing_error",
         403 => "permission_error",
         404 => "not_found_error",
         408 | 504 => "timeout_error",
@@ -164,6 +214,15 @@ impl Found {
             Some(if is_told { message } else { format!("{ANTHROPIC_OVERFLOW}: {message}") });
     }
 
+    /// Says whose account it is that has no money.
+    fn tell_billing(&mut self) {
+        self.code = Some("insufficient_quota".to_owned());
+        let message = self.message.take().unwrap_or_else(|| "it gives no reason".to_owned());
+        self.message = Some(format!(
+            "The provider refuses to bill the account that it is called with: {message}"
+        ));
+    }
+
     fn look_into(&mut self, value: &Value) {
         let value = match value {
             // Google may answer with an array that holds one error.
@@ -238,6 +297,44 @@ mod tests {
             let (told, body) = converted(to, status, None, &none);
             assert_eq!((told, &body["error"]["type"]), (expected, &json!(kind)), "{status}");
             assert!(body["error"]["message"].as_str().unwrap().contains(&expected.to_string()));
+        }
+    }
+
+    #[test]
+    fn an_account_without_money_is_not_the_callers() {
+        let body = json!({"error": {"message": "Credit is low.", "type": "billing_error"}});
+        for (to, kind) in [(Format::Messages, "api_error"), (Format::Chat, "server_error")] {
+            let (status, told) = converted(to, 402, None, &body);
+            assert_eq!((status, &told["error"]["type"]), (502, &json!(kind)));
+            assert_eq!(told["error"]["code"], "insufficient_quota");
+            let message = told["error"]["message"].as_str().unwrap();
+            assert!(
+                message.contains("account") && message.ends_with("Credit is low."),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn failures_told_with_success_have_a_status() {
+        let told = |to, code: &str| {
+            let failure = Failure { code: code.to_owned(), message: "m".to_owned() };
+            let id = RequestId::from(uuid::Uuid::nil());
+            convert_failure((Format::Chat, to), &failure, id).map(|error| error.status)
+        };
+        for (code, chat, messages) in [
+            ("overloaded_error", 503, 529),
+            ("RESOURCE_EXHAUSTED", 429, 429),
+            ("rate_limit_exceeded", 429, 429),
+            ("throttlingException", 429, 429),
+            ("billing_error", 502, 502),
+            ("408", 408, 408),
+        ] {
+            assert_eq!(told(Format::Chat, code), Some(chat), "{code}");
+            assert_eq!(told(Format::Messages, code), Some(messages), "{code}");
+        }
+        for code in ["api_error", "401", "403", "200", "99999999999", "newer", ""] {
+            assert_eq!(told(Format::Chat, code), None, "{code}");
         }
     }
 

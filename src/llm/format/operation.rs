@@ -41,6 +41,14 @@ pub enum Operation {
     CompactResponse,
     /// The tokens of a message that is not sent to the model: `POST`, with a body of messages.
     CountTokens,
+    /// The same at OpenAI, as the gateway asks it: `POST`, with a body of responses.
+    CountInputTokens,
+    /// The same at Bedrock, as the gateway asks it: `POST`, with the model in the path and the body of an
+    /// invocation within the body.
+    CountInvokeTokens {
+        /// The model as the path has it.
+        model: String,
+    },
     /// A call of Gemini's API: `POST`, with the model in the path.
     Gemini {
         /// The model as the caller encoded it.
@@ -168,6 +176,8 @@ impl Operation {
             Self::Generate(format) => Some(*format),
             Self::CompactResponse => Some(Format::Responses),
             Self::CountTokens => Some(Format::Messages),
+            Self::CountInputTokens => Some(Format::Responses),
+            Self::CountInvokeTokens { .. } => Some(Format::Invoke),
             Self::Gemini { method, .. } => Some(method.format()),
             Self::Converse { .. } => Some(Format::Converse),
             Self::Invoke { format, .. } | Self::Deployment { format, .. } => Some(*format),
@@ -187,6 +197,8 @@ impl Operation {
             | Self::RawPredict { .. }
             | Self::Deployment { .. } => self.format(),
             Self::CountTokens
+            | Self::CountInputTokens
+            | Self::CountInvokeTokens { .. }
             | Self::ListModels
             | Self::GetModel { .. }
             | Self::Unmetered { .. } => None,
@@ -195,12 +207,21 @@ impl Operation {
 
     /// Whether its requests and answers can be put into other formats.
     pub fn is_convertible(&self) -> bool {
-        matches!(self, Self::Generate(Format::Chat | Format::Responses | Format::Messages))
+        matches!(
+            self,
+            Self::Generate(Format::Chat | Format::Responses | Format::Messages) | Self::CountTokens
+        )
     }
 
     /// Whether it only counts the tokens of its body, which costs nothing.
     pub fn counts_tokens(&self) -> bool {
-        matches!(self, Self::CountTokens | Self::Gemini { method: GeminiMethod::CountTokens, .. })
+        matches!(
+            self,
+            Self::CountTokens
+                | Self::CountInputTokens
+                | Self::CountInvokeTokens { .. }
+                | Self::Gemini { method: GeminiMethod::CountTokens, .. }
+        )
     }
 
     /// Whether it asks for a stream, given the raw value of the body's `stream`.
@@ -217,7 +238,7 @@ impl Operation {
     /// The format in which its callers expect the gateway's errors.
     pub fn error_format(&self) -> Format {
         match self {
-            Self::Invoke { .. } => Format::Converse,
+            Self::Invoke { .. } | Self::CountInvokeTokens { .. } => Format::Converse,
             _ => self.format().unwrap_or(Format::Chat),
         }
     }
@@ -252,6 +273,7 @@ impl Operation {
             Self::Gemini { method, .. } if !method.generates() => Some(&[]),
             // What they are called is the model's affair.
             Self::Invoke { format: Format::Invoke, .. } => Some(&[]),
+            Self::CountInputTokens | Self::CountInvokeTokens { .. } => Some(&[]),
             Self::Generate(_)
             | Self::Converse { .. }
             | Self::Invoke { .. }
@@ -306,6 +328,7 @@ impl Operation {
             Self::Gemini { model, .. }
             | Self::Converse { model, .. }
             | Self::Invoke { model, .. }
+            | Self::CountInvokeTokens { model }
             | Self::RawPredict { model, .. } => Some(model),
             Self::Deployment { name, .. } => Some(name),
             Self::GetModel { id } => Some(id),
@@ -320,6 +343,7 @@ impl Operation {
             Self::Gemini { model, .. }
             | Self::Converse { model, .. }
             | Self::Invoke { model, .. }
+            | Self::CountInvokeTokens { model }
             | Self::RawPredict { model, .. } => *model = name,
             Self::Deployment { name: own, .. } => *own = name,
             _ => {}
@@ -382,6 +406,10 @@ impl Operation {
             Self::Gemini { model, method } => format!("/models/{model}:{}", method.name()),
             Self::CompactResponse => COMPACT_PATH.to_owned(),
             Self::CountTokens => COUNT_TOKENS_PATH.to_owned(),
+            Self::CountInputTokens => "/responses/input_tokens".to_owned(),
+            Self::CountInvokeTokens { model } => {
+                format!("/model/{}/count-tokens", foundation_model(model))
+            }
             Self::ListModels => "/models".to_owned(),
             Self::GetModel { id } => format!("/models/{id}"),
             Self::Unmetered { path, .. } => path.clone(),
@@ -393,7 +421,9 @@ impl Operation {
         match self {
             Self::Generate(format) => format.label(),
             Self::CompactResponse => "compact_response",
-            Self::CountTokens => "count_tokens",
+            Self::CountTokens | Self::CountInputTokens | Self::CountInvokeTokens { .. } => {
+                "count_tokens"
+            }
             Self::Gemini { method, .. } => method.label(),
             Self::Converse { is_stream: false, .. } => Format::Converse.label(),
             Self::Converse { is_stream: true, .. } => "converse_stream",
@@ -406,5 +436,14 @@ impl Operation {
             Self::GetModel { .. } => "get_model",
             Self::Unmetered { .. } => "unmetered",
         }
+    }
+}
+
+/// The model without the prefix of an inference profile, which Bedrock does not count for. Those of accounts
+/// (`arn:`) hide it.
+fn foundation_model(model: &str) -> &str {
+    match model.find("anthropic.") {
+        Some(at) if !model.starts_with("arn") => model.get(at..).unwrap_or(model),
+        _ => model,
     }
 }

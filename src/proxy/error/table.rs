@@ -5,6 +5,7 @@ use actix_web::http::StatusCode;
 use super::row::{Retry, Row, denied, row};
 use super::{ProxyError, RefusedCredential};
 use crate::domain::provider::UpstreamApi;
+use crate::llm::convert::answer::Failure;
 use crate::llm::convert::error::ConvertError;
 use crate::policy::admission::Reason;
 use crate::proxy::content_coding::SUPPORTED;
@@ -32,7 +33,7 @@ impl ProxyError {
                 May,
                 "The provider's answer can't be put into the format of the request: it is compressed or longer than 32 MiB. Ask for a stream, or for a shorter answer.",
             ),
-            Self::UpstreamReported { message } => row(
+            Self::UpstreamReported(Failure { message, .. }) => row(
                 StatusCode::BAD_GATEWAY,
                 "upstream_error",
                 May,

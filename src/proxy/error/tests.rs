@@ -59,7 +59,7 @@ fn all() -> Vec<ProxyError> {
         E::NotServed,
         E::NotConvertible { model: name(), error: ConvertError::unsupported("n", "must be 1") },
         E::UpstreamUnreadable,
-        E::UpstreamReported { message: name() },
+        E::UpstreamReported(crate::llm::convert::answer::Failure { code: name(), message: name() }),
         E::FormatNotServed { configuration: Some(name()), provider: Provider::Anthropic },
         E::Internal,
         E::UpstreamUnresolved,

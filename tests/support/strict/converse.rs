@@ -19,6 +19,11 @@ pub(super) fn read(body: &Value) -> Checked<Prompt> {
     if let Some(config) = body.get("inferenceConfig") {
         let map = object(config, "inferenceConfig", &[], &["maxTokens", "temperature", "topP"])?;
         map.get("maxTokens").map(|limit| number(limit, "maxTokens")).transpose()?;
+        // AWS, "Extended thinking" of Amazon Nova 2.
+        let effort = &body["additionalModelRequestFields"]["reasoningConfig"]["maxReasoningEffort"];
+        if effort == "high" {
+            return Err("inferenceConfig must be unset at the effort high".to_owned());
+        }
     }
     // Needed as soon as there are calls, and given with every request here.
     let config = &body["toolConfig"];

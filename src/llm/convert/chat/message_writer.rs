@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::super::error::{ConvertError, Dropped};
 use super::super::foreign::ChatReasoning;
+use super::super::losses::{drop_phase, has_cache_mark};
 use super::super::request::{Block, ReasoningBlock, Request, Role, ToolCall, ToolResult, Turn};
 use super::message::call_entry;
 use super::part_writer::{check_media, write_media, write_text};
@@ -15,12 +16,10 @@ pub(super) fn check_messages(
     request: &Request<'_>,
     dropped: &mut Dropped,
 ) -> Result<(), ConvertError> {
-    let has_mark = request.system.iter().any(|part| part.cache.is_some())
-        || request.tools.iter().any(|tool| tool.cache.is_some())
-        || request.turns.iter().flat_map(|turn| &turn.blocks).any(has_cache_mark);
-    if has_mark {
+    if has_cache_mark(request) {
         dropped.drop("cache_control")?;
     }
+    drop_phase(request, dropped)?;
     for turn in &request.turns {
         for block in &turn.blocks {
             match block {
@@ -45,18 +44,6 @@ pub(super) fn check_messages(
         }
     }
     Ok(())
-}
-
-fn has_cache_mark(block: &Block<'_>) -> bool {
-    match block {
-        Block::Text(block) => block.cache.is_some(),
-        Block::Media(media) => media.cache.is_some(),
-        Block::ToolCall(call) => call.cache.is_some(),
-        Block::ToolResult(result) => {
-            result.cache.is_some() || result.content.iter().any(has_cache_mark)
-        }
-        Block::Refusal(_) | Block::Reasoning(_) => false,
-    }
 }
 
 /// Writes the array of messages.

@@ -6,9 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::super::Target;
 use super::super::error::{ConvertError, Dropped};
-use super::super::request::{
-    Named, OutputFormat, Raw, ReasoningShow, ReasoningWish, Request, Text, ToolChoice,
-};
+use super::super::request::{Named, OutputFormat, Raw, ReasoningWish, Request, Text, ToolChoice};
 use super::message_writer::{check_messages, write_messages};
 use super::tools::{write_choice, write_tools};
 use crate::json::writer::JsonWriter;
@@ -74,7 +72,7 @@ fn check(request: &Request<'_>, dropped: &mut Dropped) -> Result<(), ConvertErro
     if let Some(top_k) = &request.top_k {
         dropped.drop(top_k.field)?;
     }
-    if let Some(Named { field, value: ReasoningShow::Summary }) = &request.reasoning.show {
+    if let Some(Named { field, .. }) = &request.reasoning.show {
         dropped.drop(field)?;
     }
     // OpenAI takes metadata only for answers that it stores.
@@ -318,7 +316,8 @@ mod tests {
             store: Some(Named::new("store", false)),
             ..request()
         };
-        request.reasoning.show = Some(Named::new("reasoning.summary", ReasoningShow::Summary));
+        let show = super::super::super::request::ReasoningShow::Summary;
+        request.reasoning.show = Some(Named::new("reasoning.summary", show));
         let expected = ["top_k", "reasoning.summary", "metadata"].map(str::to_owned).to_vec();
         assert_eq!(written(&request).unwrap(), (String::new(), expected));
         assert!(write_request(&request, &TARGET, &mut Dropped::new(true)).is_err());

@@ -77,7 +77,12 @@ impl<'d> ContentWriter<'d> {
             }
             Block::ToolResult(result) => {
                 self.write_result(result, json)?;
-                result.cache
+                // A mark within it has no place but after it.
+                result.content.iter().fold(result.cache, |last, block| match block {
+                    Block::Text(text) => last.or(text.cache),
+                    Block::Media(media) => last.or(media.cache),
+                    _ => last,
+                })
             }
             Block::Reasoning(reasoning) => {
                 write_reasoning(reasoning, json);

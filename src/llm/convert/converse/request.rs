@@ -2,9 +2,10 @@
 
 use super::super::Target;
 use super::super::error::{ConvertError, Dropped};
+use super::super::losses::drop_openais;
 use super::super::request::{Named, OutputFormat, Raw, Request};
 use super::content::write_cache_point;
-use super::extras::write_extras;
+use super::extras::Extras;
 use super::messages::write_messages;
 use super::tools::write_tools;
 use crate::json::writer::JsonWriter;
@@ -16,14 +17,15 @@ pub(in crate::llm::convert) fn write_request(
     dropped: &mut Dropped,
 ) -> Result<String, ConvertError> {
     drop_fields(request, dropped)?;
+    let extras = Extras::plan(request, target.model, dropped)?;
     let mut json = JsonWriter::new();
     json.object(|json| {
         write_messages(request, json, dropped)?;
         write_system(request, json);
-        write_inference_config(request, json)?;
+        write_inference_config(request, &extras, json, dropped)?;
         write_tools(request, json, dropped)?;
         write_output_format(request, json)?;
-        write_extras(request, target.model, json, dropped)?;
+        extras.write(json);
         write_service_tier(request, json, dropped)
     })?;
     Ok(json.finish())
@@ -35,16 +37,8 @@ fn drop_fields(request: &Request<'_>, dropped: &mut Dropped) -> Result<(), Conve
         let problem = "is not supported by Bedrock's Converse API";
         return Err(ConvertError::unsupported(field, problem));
     }
-    let texts = [
-        &request.verbosity,
-        &request.user,
-        &request.prompt_cache_key,
-        &request.prompt_cache_retention,
-    ];
-    for Named { field, .. } in texts.into_iter().flatten() {
-        dropped.drop(field)?;
-    }
-    for Named { field, .. } in [&request.metadata, &request.seed].into_iter().flatten() {
+    drop_openais(request, dropped)?;
+    for Named { field, .. } in [&request.user, &request.seed].into_iter().flatten() {
         dropped.drop(field)?;
     }
     let penalties = [&request.presence_penalty, &request.frequency_penalty];
@@ -52,9 +46,6 @@ fn drop_fields(request: &Request<'_>, dropped: &mut Dropped) -> Result<(), Conve
         if number(value) != Some(0.0) {
             dropped.drop(field)?;
         }
-    }
-    if let Some(Named { field, value: true }) = &request.store {
-        dropped.drop(field)?;
     }
     Ok(())
 }
@@ -78,7 +69,9 @@ fn write_system(request: &Request<'_>, json: &mut JsonWriter) {
 
 fn write_inference_config(
     request: &Request<'_>,
+    extras: &Extras<'_>,
     json: &mut JsonWriter,
+    dropped: &mut Dropped,
 ) -> Result<(), ConvertError> {
     if let Some(Named { field, value }) = &request.temperature
         && number(value).is_some_and(|temperature| temperature > 1.0)
@@ -86,11 +79,17 @@ fn write_inference_config(
         let problem = "must be at most 1 for Bedrock's Converse API";
         return Err(ConvertError::unsupported(field, problem));
     }
-    let numbers = [
-        ("maxTokens", &request.max_tokens),
-        ("temperature", &request.temperature),
-        ("topP", &request.top_p),
-    ];
+    let mut numbers = vec![("maxTokens", &request.max_tokens)];
+    for (key, sampling) in [("temperature", &request.temperature), ("topP", &request.top_p)] {
+        match sampling {
+            Some(Named { field, value }) if !extras.takes_sampling() => {
+                if number(value) != Some(1.0) {
+                    dropped.drop(field)?;
+                }
+            }
+            _ => numbers.push((key, sampling)),
+        }
+    }
     let stop = request.stop.as_ref().map(|stop| &stop.value[..]).unwrap_or_default();
     if stop.is_empty() && numbers.iter().all(|(_, number)| number.is_none()) {
         return Ok(());

@@ -2,7 +2,8 @@
 
 use super::super::Target;
 use super::super::error::{ConvertError, Dropped};
-use super::super::request::{Block, Named, OutputFormat, Request, ToolChoice};
+use super::super::losses::{blocks, drop_format_description, drop_openais, has_cache_mark};
+use super::super::request::{Block, Media, Named, OutputFormat, Request, ToolChoice};
 use super::contents::write_contents;
 use super::thinking::{Model, write_thinking};
 use crate::json::writer::JsonWriter;
@@ -34,53 +35,21 @@ pub(in crate::llm::convert) fn write_request(
 
 /// What Google's API has no counterpart for, and may go.
 fn drop_fields(request: &Request<'_>, dropped: &mut Dropped) -> Result<(), ConvertError> {
-    let texts = [
-        &request.verbosity,
-        &request.user,
-        &request.prompt_cache_key,
-        &request.prompt_cache_retention,
-    ];
-    for Named { field, .. } in texts.into_iter().flatten() {
-        dropped.drop(field)?;
-    }
-    if let Some(Named { field, .. }) = &request.metadata {
-        dropped.drop(field)?;
-    }
-    if let Some(Named { field, value: true }) = &request.store {
+    drop_openais(request, dropped)?;
+    drop_format_description(request, dropped)?;
+    if let Some(Named { field, .. }) = &request.user {
         dropped.drop(field)?;
     }
     if has_cache_mark(request) {
         dropped.drop("cache_control")?;
     }
-    if has_detail(request) {
-        dropped.drop("detail")?;
+    for block in blocks(request) {
+        let Block::Media(Media { detail, .. }) = block else { continue };
+        if detail.as_deref().is_some_and(|detail| detail != "auto") {
+            dropped.drop("detail")?;
+        }
     }
     Ok(())
-}
-
-fn has_cache_mark(request: &Request<'_>) -> bool {
-    let mut blocks = request.turns.iter().flat_map(|turn| &turn.blocks);
-    request.system.iter().any(|part| part.cache.is_some())
-        || request.tools.iter().any(|tool| tool.cache.is_some())
-        || blocks.any(|block| match block {
-            Block::Text(text) => text.cache.is_some(),
-            Block::Media(media) => media.cache.is_some(),
-            Block::ToolCall(call) => call.cache.is_some(),
-            Block::ToolResult(result) => result.cache.is_some(),
-            Block::Refusal(_) | Block::Reasoning(_) => false,
-        })
-}
-
-/// Whether an image is wanted in another detail than the usual.
-fn has_detail(request: &Request<'_>) -> bool {
-    let is_set = |block: &Block<'_>| match block {
-        Block::Media(media) => media.detail.as_deref().is_some_and(|detail| detail != "auto"),
-        _ => false,
-    };
-    request.turns.iter().flat_map(|turn| &turn.blocks).any(|block| match block {
-        Block::ToolResult(result) => result.content.iter().any(is_set),
-        block => is_set(block),
-    })
 }
 
 fn write_system(request: &Request<'_>, json: &mut JsonWriter) {

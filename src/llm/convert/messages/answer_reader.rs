@@ -161,6 +161,14 @@ impl StreamReader {
         let known = STOP_REASONS.iter().find(|(word, _)| *word == native);
         let reason = known.map_or(StopReason::Other, |(_, reason)| *reason);
         let sequence = delta.text("stop_sequence");
+        let details = delta.object("stop_details").filter(|_| reason == StopReason::Refusal);
+        if let Some(explanation) = details.and_then(|details| details.text("explanation")) {
+            let block = self.blocks;
+            self.blocks = self.blocks.saturating_add(1);
+            out.push(AnswerEvent::Open { block, kind: BlockKind::Refusal });
+            self.write_text(block, explanation, out);
+            out.push(AnswerEvent::Close { block });
+        }
         out.push(AnswerEvent::Stop(Stop { reason, native, sequence }));
     }
 

@@ -169,6 +169,7 @@ fn read_thinking<'a>(
         .clone()
         .map(|effort| Named::new("output_config.effort", ReasoningWish::Effort(effort)));
     let Some(thinking) = body.object("thinking", path)? else { return Ok(()) };
+    let has_effort = effort.is_some();
     let wish = match &*thinking.required_text("type", &place)? {
         "disabled" => ReasoningWish::Off,
         "adaptive" => ReasoningWish::Adaptive(effort),
@@ -182,6 +183,10 @@ fn read_thinking<'a>(
             return Ok(());
         }
     };
+    if has_effort && !matches!(wish, ReasoningWish::Adaptive(_)) {
+        // One of the two is all that others take.
+        request.left_out.push(Cow::Borrowed("output_config.effort"));
+    }
     request.reasoning.wish = Some(Named::new("thinking", wish));
     let show = match thinking.text("display", &place)?.as_deref() {
         Some("summarized") => Some(ReasoningShow::Summary),

@@ -7,6 +7,7 @@ use super::turn_writer::{arrange, write_messages, write_system};
 use crate::json::writer::JsonWriter;
 use crate::llm::convert::Target;
 use crate::llm::convert::error::{ConvertError, Dropped};
+use crate::llm::convert::losses::{drop_format_description, drop_openais};
 use crate::llm::convert::request::{
     Named, OutputFormat, Raw, ReasoningShow, Request, Tool, ToolChoice,
 };
@@ -54,7 +55,7 @@ pub(in crate::llm::convert) fn write_request(
             let sequences = &stop.value;
             json.key("stop_sequences").array(|json| sequences.iter().for_each(|s| json.string(s)));
         }
-        write_thinking(request, &thinking, json);
+        write_thinking(request, &thinking, json, dropped)?;
         write_output(request, &thinking, json)?;
         if let Some(user) = &request.user {
             json.key("metadata").object(|json| json.key("user_id").string(&user.value));
@@ -73,17 +74,14 @@ fn drop_unknown(request: &Request<'_>, dropped: &mut Dropped) -> Result<(), Conv
         request.seed.as_ref().map(|one| one.field),
         penalties[0].map(|one| one.field),
         penalties[1].map(|one| one.field),
-        request.verbosity.as_ref().filter(|one| one.value != "medium").map(|one| one.field),
-        request.metadata.as_ref().filter(|one| one.value != "{}").map(|one| one.field),
-        request.store.as_ref().filter(|one| one.value).map(|one| one.field),
-        request.prompt_cache_key.as_ref().map(|one| one.field),
-        request.prompt_cache_retention.as_ref().map(|one| one.field),
     ]
     .into_iter()
     .flatten()
     {
         dropped.drop(field)?;
     }
+    drop_openais(request, dropped)?;
+    drop_format_description(request, dropped)?;
     match &request.top_logprobs {
         Some(one) => {
             let problem = "is not supported by Anthropic's API, which gives no log probabilities";
@@ -133,6 +131,7 @@ fn check_choice(request: &Request<'_>, thinking: &Thinking<'_>) -> Result<(), Co
     } else if !is_forced {
         "can't name several tools for Anthropic's API; send those tools alone"
     } else if matches!(thinking, Thinking::Budget(_)) {
+        // Adaptive thinking goes with it: the API has answered such requests.
         "can't force a tool while this model thinks; leave it out, or turn reasoning off"
     } else {
         return Ok(());
@@ -162,13 +161,20 @@ fn write_choice(request: &Request<'_>, json: &mut JsonWriter) {
     });
 }
 
-fn write_thinking(request: &Request<'_>, thinking: &Thinking<'_>, json: &mut JsonWriter) {
+fn write_thinking(
+    request: &Request<'_>,
+    thinking: &Thinking<'_>,
+    json: &mut JsonWriter,
+    dropped: &mut Dropped,
+) -> Result<(), ConvertError> {
     let show = request.reasoning.show.as_ref().map(|show| show.value);
-    let (kind, budget) = match thinking {
-        Thinking::Unspecified => return,
-        Thinking::Off => ("disabled", None),
-        Thinking::Budget(budget) => ("enabled", Some(*budget)),
-        Thinking::Adaptive(_) => ("adaptive", None),
+    let (kind, budget) = match (thinking, &request.reasoning.show) {
+        // Only a model that thinks can show it.
+        (Thinking::Unspecified, Some(show)) => return dropped.drop(show.field),
+        (Thinking::Unspecified, None) => return Ok(()),
+        (Thinking::Off, _) => ("disabled", None),
+        (Thinking::Budget(budget), _) => ("enabled", Some(*budget)),
+        (Thinking::Adaptive(_), _) => ("adaptive", None),
     };
     json.key("thinking").object(|json| {
         json.key("type").string(kind);
@@ -186,6 +192,7 @@ fn write_thinking(request: &Request<'_>, thinking: &Thinking<'_>, json: &mut Jso
             _ => {}
         }
     });
+    Ok(())
 }
 
 /// Writes `output_config`: the effort and the format of the answer.

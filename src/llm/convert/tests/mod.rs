@@ -52,7 +52,8 @@ fn conversion(from: Format, to: Format) -> Conversion {
         echo: if to == Format::Responses { responses::echo(ECHOED) } else { Vec::new() },
     };
     let binary = (from == Format::Converse).then_some(BinaryEvents::Plain);
-    Conversion { from, to, binary, names: ToolNames::default(), context }
+    let names = ToolNames::default();
+    Conversion { from, to, binary, names, context, is_count: false }
 }
 
 /// The caller's stream for these chunks, and whether the answer came to an end.

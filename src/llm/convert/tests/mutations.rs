@@ -100,6 +100,55 @@ fn changed_request() -> impl Strategy<Value = (Format, String)> {
     })
 }
 
+/// What Google's API wants of every request.
+fn check_gemini(request: &Value) {
+    let contents = request["contents"].as_array().unwrap();
+    assert!(!contents.is_empty(), "{request}");
+    for content in contents {
+        assert!(content["role"] == "user" || content["role"] == "model", "{content}");
+        let parts = content["parts"].as_array().unwrap();
+        assert!(!parts.is_empty(), "{content}");
+        let is_result = |part: &Value| part["functionResponse"].is_object();
+        assert!(parts.iter().all(is_result) || !parts.iter().any(is_result), "{content}");
+        for part in parts {
+            let kinds = ["text", "functionCall", "functionResponse", "inlineData"];
+            assert_eq!(kinds.iter().filter(|kind| part.get(**kind).is_some()).count(), 1, "{part}");
+            assert!(part["text"] != "" || part["thoughtSignature"].is_string(), "{part}");
+            assert!(part.pointer("/functionCall/args").is_none_or(Value::is_object), "{part}");
+        }
+    }
+}
+
+/// What Bedrock's Converse API and Nova want of every request.
+fn check_converse(request: &Value) {
+    let messages = request["messages"].as_array().unwrap();
+    assert!(!messages.is_empty(), "{request}");
+    let mut has_calls = false;
+    let mut last = &Value::Null;
+    for message in messages {
+        assert!(message["role"] == "user" || message["role"] == "assistant", "{message}");
+        assert_ne!(&message["role"], last, "{request}");
+        last = &message["role"];
+        let blocks = message["content"].as_array().unwrap();
+        assert!(!blocks.is_empty(), "{message}");
+        for block in blocks {
+            assert!(block.as_object().unwrap().len() == 1 && block["text"] != "", "{block}");
+            assert!(block.pointer("/toolUse/input").is_none_or(Value::is_object), "{block}");
+            has_calls |= block["toolUse"].is_object() || block["toolResult"].is_object();
+        }
+    }
+    assert!(!has_calls || request["toolConfig"]["tools"].is_array(), "{request}");
+    for tool in request["toolConfig"]["tools"].as_array().into_iter().flatten() {
+        let Some(name) = tool["toolSpec"]["name"].as_str() else { continue };
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        assert!((1..=64).contains(&name.len()) && name.chars().all(is_allowed), "{name}");
+    }
+    let effort = &request["additionalModelRequestFields"]["reasoningConfig"]["maxReasoningEffort"];
+    let config = &request["inferenceConfig"];
+    let is_limited = ["maxTokens", "temperature", "topP"].iter().any(|key| !config[key].is_null());
+    assert!(effort != "high" || !is_limited, "{request}");
+}
+
 /// Sees that the request is refused, or what becomes of it is valid and always the same.
 fn check(json: &str, caller: Format, target: Format) {
     let converted = match convert(json, caller, target) {
@@ -112,7 +161,12 @@ fn check(json: &str, caller: Format, target: Format) {
     let again = convert(json, caller, target).unwrap();
     assert_eq!((&converted.json, &converted.dropped), (&again.json, &again.dropped));
     let text = &converted.json;
-    assert!(serde_json::from_str::<Value>(text).is_ok(), "{text}");
+    let value: Value = serde_json::from_str(text).unwrap();
+    match target {
+        Format::Gemini => check_gemini(&value),
+        Format::Converse => check_converse(&value),
+        _ => {}
+    }
     let facts = BodyFacts::parse_in(target, Bytes::copy_from_slice(text.as_bytes()));
     assert!(facts.is_ok(), "{:?} {text}", facts.err());
     let read = match target {

@@ -295,10 +295,15 @@ type Change = fn(&mut Request<'static>);
 
 #[test]
 fn what_has_no_counterpart_is_left_out_or_refused() {
-    let dropping: [(&str, Change); 12] = [
+    let dropping: [(&str, Change); 13] = [
+        ("phase", |r| {
+            let phase = Some("commentary".into());
+            let text = TextBlock { text: "a".into(), phase, ..TextBlock::default() };
+            r.turns.push(Turn { role: Role::Assistant, blocks: vec![Block::Text(text)] });
+        }),
         ("verbosity", |r| r.verbosity = Some(Named::new("verbosity", "low".into()))),
         ("user", |r| r.user = Some(Named::new("user", "u".into()))),
-        ("metadata", |r| r.metadata = Some(Named::new("metadata", "{}".into()))),
+        ("metadata", |r| r.metadata = Some(Named::new("metadata", "{\"a\":\"b\"}".into()))),
         ("seed", |r| r.seed = Some(Named::new("seed", "1".into()))),
         ("presence_penalty", |r| {
             r.presence_penalty = Some(Named::new("presence_penalty", "0.1".into()));
@@ -361,7 +366,8 @@ proptest! {
                 assert!(!blocks.iter().any(|block| block["text"] == ""));
                 // Only results and their marks stand before results.
                 let is_result = |block: &Value| block.get("toolResult").is_some();
-                let others = blocks.iter().skip_while(|block| is_result(block));
+                let is_mark = |block: &Value| block.get("cachePoint").is_some();
+                let others = blocks.iter().skip_while(|block| is_result(block) || is_mark(block));
                 assert!(message["role"] == "assistant" || !others.clone().any(is_result));
             }
             let has_tools = request.turns.iter().flat_map(|turn| &turn.blocks).any(|block| {

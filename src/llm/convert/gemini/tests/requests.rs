@@ -6,8 +6,8 @@ use super::super::write_request;
 use crate::llm::convert::Target;
 use crate::llm::convert::error::{ConvertError, Dropped};
 use crate::llm::convert::request::{
-    CacheMark, Named, OutputFormat, ReasoningWish, Request, Role, SystemPart, TextBlock, Tool,
-    ToolChoice, Turn,
+    Block, CacheMark, Named, OutputFormat, ReasoningWish, Request, Role, SystemPart, TextBlock,
+    Tool, ToolChoice, Turn,
 };
 
 /// A model of Google's own API.
@@ -17,7 +17,7 @@ pub(super) fn target(model: &str) -> Target<'_> {
 
 pub(super) fn user(text: &str) -> Turn<'_> {
     let text = TextBlock { text: text.into(), ..TextBlock::default() };
-    Turn { role: Role::User, blocks: vec![crate::llm::convert::request::Block::Text(text)] }
+    Turn { role: Role::User, blocks: vec![Block::Text(text)] }
 }
 
 fn request() -> Request<'static> {
@@ -140,10 +140,15 @@ type Change = fn(&mut Request<'static>);
 
 #[test]
 fn what_has_no_counterpart_is_left_out_or_refused() {
-    let dropping: [(&str, Change); 12] = [
+    let dropping: [(&str, Change); 13] = [
+        ("phase", |r| {
+            let phase = Some("commentary".into());
+            let text = TextBlock { text: "a".into(), phase, ..TextBlock::default() };
+            r.turns.push(Turn { role: Role::Assistant, blocks: vec![Block::Text(text)] });
+        }),
         ("verbosity", |r| r.verbosity = Some(Named::new("verbosity", "low".into()))),
         ("user", |r| r.user = Some(Named::new("user", "u".into()))),
-        ("metadata", |r| r.metadata = Some(Named::new("metadata", "{}".into()))),
+        ("metadata", |r| r.metadata = Some(Named::new("metadata", "{\"a\":\"b\"}".into()))),
         ("store", |r| r.store = Some(Named::new("store", true))),
         ("prompt_cache_key", |r| {
             r.prompt_cache_key = Some(Named::new("prompt_cache_key", "k".into()));
@@ -166,7 +171,7 @@ fn what_has_no_counterpart_is_left_out_or_refused() {
             r.reasoning.wish = Some(Named::new("reasoning_effort", wish));
         }),
         ("detail", |r| {
-            use crate::llm::convert::request::{Block, Media, MediaKind, MediaSource};
+            use crate::llm::convert::request::{Media, MediaKind, MediaSource};
             let source = MediaSource::Inline { mime: "image/png".into(), data: "AA".into() };
             let (kind, detail) = (MediaKind::Image, Some("high".into()));
             let media = Media { kind, source, name: None, detail, cache: None };

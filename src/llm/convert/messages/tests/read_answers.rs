@@ -20,7 +20,7 @@ fn streams() -> Vec<(&'static str, Vec<&'static str>, (u64, u64))> {
             vec!["text I'll update ", "call updateIssueList {}", "ToolCall tool_use"],
             (565, 48),
         ),
-        (fixture!("refusal_stream.chunks.txt"), vec!["Refusal refusal"], (18, 5)),
+        (fixture!("refusal_stream.chunks.txt"), vec!["refusal", "Refusal refusal"], (18, 5)),
         (
             fixture!("duplicate_start_stream.chunks.txt"),
             vec!["text Hello, World", "End end_turn"],
@@ -58,7 +58,7 @@ fn recorded_answers_are_read() {
     let redacted: Value = serde_json::from_str(fixture!("redacted_thinking.json")).unwrap();
     let redacted = redacted["exchanges"][0]["response"]["json"].to_string();
     for (json, outlined) in [
-        (fixture!("refusal.json"), vec!["Refusal refusal"]),
+        (fixture!("refusal.json"), vec!["refusal", "Refusal refusal"]),
         (fixture!("fallback.json"), vec!["text The printing", "End end_turn"]),
         (
             fixture!("thinking.json"),

@@ -38,10 +38,11 @@ pub(crate) fn cases() -> Vec<Case> {
         a_presidio_that_is_late_blocks_or_lets_pass,
         the_breaker_stops_calls_and_one_tries_again,
         calls_at_a_time_are_bounded,
+        a_workspace_leaves_calls_to_others,
     ]
 }
 
-const USAGE: Usage = Usage { prompt: 40, completion: 20, cached: 0, reasoning: 0 };
+pub(crate) const USAGE: Usage = Usage { prompt: 40, completion: 20, cached: 0, reasoning: 0 };
 const EMAIL: &str = "ada.lovelace@example.org";
 /// What the scripted Presidio knows.
 const KNOWN: [(&str, &str); 4] = [
@@ -52,7 +53,7 @@ const KNOWN: [(&str, &str); 4] = [
 ];
 
 /// A scripted Presidio that counts characters, as the real one does.
-async fn presidio() -> ScriptedUpstream {
+pub(crate) async fn presidio() -> ScriptedUpstream {
     for (name, _) in KNOWN {
         secrets::register(name);
     }
@@ -80,12 +81,12 @@ fn recognized(request: &RecordedRequest) -> Value {
         .collect()
 }
 
-fn url(presidio: &ScriptedUpstream) -> String {
+pub(crate) fn url(presidio: &ScriptedUpstream) -> String {
     format!("http://{}", presidio.address())
 }
 
 /// All texts that Presidio was asked about, and the number of calls.
-fn asked(presidio: &ScriptedUpstream) -> (Vec<String>, usize) {
+pub(crate) fn asked(presidio: &ScriptedUpstream) -> (Vec<String>, usize) {
     let requests = presidio.seen().requests;
     let texts = requests.iter().flat_map(|request| {
         assert_eq!((request.method.as_str(), request.target.as_str()), ("POST", "/analyze"));
@@ -96,26 +97,26 @@ fn asked(presidio: &ScriptedUpstream) -> (Vec<String>, usize) {
     (texts.map(|text| text.as_str().unwrap().to_owned()).collect(), requests.len())
 }
 
-fn names(more: Value) -> Value {
+pub(crate) fn names(more: Value) -> Value {
     let mut config = json!({"version": 1, "timeout_seconds": 30,
         "detect": {"pii": ["email", "person_name", "location", "organization"]}});
     config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     config
 }
 
-async fn guard(admin: &Client, team: &Fixture, config: Value) -> Value {
+pub(crate) async fn guard(admin: &Client, team: &Fixture, config: Value) -> Value {
     make(admin, ("guard", "No names"), &[("workspace_id", &team.workspace_id)], config).await
 }
 
-fn says(content: &str) -> Value {
+pub(crate) fn says(content: &str) -> Value {
     json!({"messages": [{"role": "user", "content": content}]})
 }
 
-fn chat(body: &Value) -> Request {
+pub(crate) fn chat(body: &Value) -> Request {
     Request::post_json(&Fixture::route("chat/completions"), body)
 }
 
-fn content(answer: &Answer) -> String {
+pub(crate) fn content(answer: &Answer) -> String {
     text(&answer.json()["choices"][0]["message"], "content")
 }
 
@@ -124,7 +125,7 @@ fn sent(team: &Fixture) -> String {
     text(&team.upstream.last_request().json()["messages"][0], "content")
 }
 
-async fn ask(team: &Fixture, question: &str) -> Answer {
+pub(crate) async fn ask(team: &Fixture, question: &str) -> Answer {
     team.upstream.push(openai::chat_completion("Fine.", USAGE));
     team.caller().send(chat(&says(question))).await
 }
@@ -199,7 +200,10 @@ async fn an_address_that_egress_rules_refuse_is_no_presidio(database: Database) 
     }
 }
 
-async fn start(database: &Database, more: Value) -> (ScriptedUpstream, TestApp, Fixture) {
+pub(crate) async fn start(
+    database: &Database,
+    more: Value,
+) -> (ScriptedUpstream, TestApp, Fixture) {
     secrets::register(EMAIL);
     let presidio = presidio().await;
     // Each worker has connections of its own.
@@ -413,16 +417,23 @@ async fn a_presidio_that_is_late_blocks_or_lets_pass(database: Database) {
 const STEP: Duration = Duration::from_millis(50);
 
 async fn calls_at_a_time_are_bounded(database: Database) {
-    let (presidio, app, team) = start(&database, json!({})).await;
+    let (presidio, app, first) = start(&database, json!({})).await;
+    let mut teams = vec![first];
+    for _ in 0..3 {
+        let team = app.workspace().await;
+        guard(&app.admin(), &team, names(json!({}))).await;
+        teams.push(team);
+    }
     let impatient = app.workspace().await;
     guard(&app.admin(), &impatient, names(json!({"timeout_seconds": 0.1}))).await;
     let pause = Pause::new();
-    for _ in 0..32 {
+    for number in 0..32 {
         presidio.push(Script::new().wait(&pause).and(Script::json(200, &json!([[]]))));
-        team.upstream.push(openai::chat_completion("Fine.", USAGE));
+        teams[number % 4].upstream.push(openai::chat_completion("Fine.", USAGE));
     }
-    let (caller, question) = (team.caller(), says("Hello"));
-    let waiting = join_all((0..32).map(|_| caller.send(chat(&question))));
+    let question = says("Hello");
+    let callers: Vec<Client> = teams.iter().map(Fixture::caller).collect();
+    let waiting = join_all((0..32).map(|number| callers[number % 4].send(chat(&question))));
     let others = async {
         presidio.wait_for("32 calls", |seen| seen.requests.len() == 32).await;
         is_blocked(&impatient, "Hello").await;
@@ -431,8 +442,34 @@ async fn calls_at_a_time_are_bounded(database: Database) {
     };
     let (answers, ()) = tokio::join!(waiting, others);
     assert!(answers.iter().all(|answer| answer.status == 200));
-    ask(&team, "Hello").await.expect(200);
+    ask(&teams[0], "Hello").await.expect(200);
     assert_eq!(presidio.seen().requests.len(), 33);
+}
+
+async fn a_workspace_leaves_calls_to_others(database: Database) {
+    let (presidio, app, team) = start(&database, json!({})).await;
+    let other = app.workspace().await;
+    guard(&app.admin(), &other, names(json!({}))).await;
+    let pause = Pause::new();
+    for _ in 0..8 {
+        presidio.push(Script::new().wait(&pause).and(Script::json(200, &json!([[]]))));
+    }
+    for _ in 0..40 {
+        team.upstream.push(openai::chat_completion("Fine.", USAGE));
+    }
+    let (caller, question) = (team.caller(), says("Hello"));
+    let waiting = join_all((0..40).map(|_| caller.send(chat(&question))));
+    let others = async {
+        presidio.wait_for("8 calls", |seen| seen.requests.len() == 8).await;
+        // It waits for none of the 32 requests that wait for their workspace's turn.
+        ask(&other, "Maria Mitchell").await.expect(200);
+        assert!(sent(&other).starts_with("TG_PERSON_"), "{}", sent(&other));
+        assert_eq!(presidio.seen().requests.len(), 9);
+        pause.release_all();
+    };
+    let (answers, ()) = tokio::join!(waiting, others);
+    assert!(answers.iter().all(|answer| answer.status == 200));
+    assert_eq!(presidio.seen().requests.len(), 41);
 }
 
 async fn the_breaker_stops_calls_and_one_tries_again(database: Database) {

@@ -55,6 +55,7 @@ cfg_if! {
         mod configuration_checks;
         mod converse;
         mod data_policy;
+        mod data_policy_cases;
         mod data_policy_limits;
         mod database_outage;
         mod default_policies;
@@ -63,6 +64,7 @@ cfg_if! {
         mod egress;
         mod embeddings;
         mod entities;
+        mod entities_in_answers;
         mod end_to_end;
         mod fallback;
         mod fallback_errors;
@@ -70,6 +72,8 @@ cfg_if! {
         mod fallback_weights;
         mod gateway_policies;
         mod gemini;
+        mod guarded_conversations;
+        mod guarded_records;
         mod ledger;
         mod ledger_database_failures;
         mod ledger_rollups;

@@ -25,6 +25,7 @@ use crate::accounting::budget::Share;
 use crate::domain::policy::Subject;
 use crate::domain::policy::fallback::Triggers;
 use crate::llm::provider_error::ErrorCause;
+use crate::policy::guard::placeholder::ConversationId;
 use crate::policy::set::Chain;
 use crate::routing::health::{Cooling, Failure, TargetKey};
 use crate::upstream::{RequestBody, UpstreamClient};
@@ -126,7 +127,7 @@ impl Attempts<'_> {
                         withhold_usage: target.withhold_usage,
                         secrets,
                         permit,
-                        response_owner: self.response_owner(target),
+                        response_owner: self.response_owner(target, context.guarded),
                         served_by: self.chain.is_some().then(|| target.served_by()),
                     };
                     match self.judge(target, answer, is_last, context).await {
@@ -158,12 +159,18 @@ impl Attempts<'_> {
     }
 
     /// Who notes whose response the answer is, where that has to be known later.
-    fn response_owner(&self, target: &Target<'_>) -> Option<Box<ResponseOwner>> {
-        target.stores_response().then(|| {
+    fn response_owner(
+        &self,
+        target: &Target<'_>,
+        guarded: Option<ConversationId>,
+    ) -> Option<Box<ResponseOwner>> {
+        let is_needed = target.upstream.is_inherited || guarded.is_some();
+        (is_needed && target.stores_response()).then(|| {
             Box::new(ResponseOwner {
                 own_responses: self.plane.own_responses.clone(),
                 scope: scope_of(&self.subject),
                 upstream: target.upstream.id,
+                guarded,
             })
         })
     }

@@ -1,13 +1,11 @@
 //! The body of an answer on its way down: relayed as it arrives, watched but not buffered, settled at its
 //! end.
 
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use actix_web::HttpResponse;
-use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::body::{BodySize, MessageBody};
 use actix_web::web::block;
 use bytes::Bytes;
 use futures_util::Stream;
@@ -19,12 +17,10 @@ use super::concurrency::ConcurrencyPermit;
 use super::context::RequestContext;
 use super::error::ProxyError;
 use super::guard::note_answer;
-use super::policy_headers::insert_policy_headers;
 use super::restore::{AnswerRestorer, Refusal};
 use super::shared_account::ResponseOwner;
 use crate::domain::pricing::ToolCalls;
 use crate::llm::answer::{ObservedAnswer, StreamEnd, StreamForm};
-use crate::llm::format::Format;
 use crate::telemetry::request_record::RequestOutcome;
 use crate::upstream::{UpstreamBody, UpstreamError};
 
@@ -45,43 +41,14 @@ pub enum State {
     Flushing(Pin<Box<Sleep>>),
     Failed,
     Ended,
-    /// The answer is complete, and is being edited on another thread.
+    /// The answer is complete, and is being searched for names or edited on another thread.
     Editing(Pin<Box<dyn Future<Output = Edited>>>),
+    /// A part of a stream is being edited on another thread. Whether it settles the answer.
+    EditingPart(Pin<Box<dyn Future<Output = Edited>>>, bool),
 }
 
 /// What became of a complete answer; `None` if the thread has failed.
 type Edited = Option<(AnswerRestorer, Option<Bytes>)>;
-
-/// An answer that is scanned, before anything of it has gone down.
-pub struct ScannedAnswer {
-    pub head: HttpResponse<()>,
-    pub body: RelayBody,
-    pub error_format: Format,
-}
-
-impl ScannedAnswer {
-    /// The answer, once it is known that it may begin; otherwise an error of the gateway.
-    pub async fn begin(self) -> HttpResponse {
-        let Self { head, mut body, error_format } = self;
-        let first = poll_fn(|cx| Pin::new(&mut body).poll_next(cx)).await;
-        let Some(error) = body.refused.take() else {
-            body.has_begun = true;
-            match first {
-                Some(Ok(first)) => body.first = Some(first),
-                Some(Err(BrokenOff)) => body.state = State::Failed,
-                None => {}
-            }
-            return head.set_body(BoxBody::new(body));
-        };
-        let context = &mut body.context;
-        let id = context.request.record().ids.request_id;
-        let mut response = error.response(error_format, id);
-        insert_policy_headers(response.headers_mut(), &context.policy_report);
-        context.request.record().status = Some(response.status().as_u16());
-        body.finish(RequestOutcome::Refused);
-        response
-    }
-}
 
 /// The body of an answer that is being relayed. Dropping it before its end means that the caller
 /// has left, which closes the upstream's connection.
@@ -189,11 +156,55 @@ impl RelayBody {
             (Some(converter), Some(passed)) => converter.push(&passed, &self.watch),
             (_, passed) => passed,
         };
-        let down = passed.and_then(|passed| self.restored(passed));
+        let down = match passed {
+            Some(passed) if self.is_long_with(passed.len()) => {
+                self.edit_part(passed, is_last);
+                return None;
+            }
+            passed => passed.and_then(|passed| self.restored(passed)),
+        };
+        if is_last {
+            self.settle();
+        }
+        down
+    }
+
+    /// The answer is complete, but for what a caller need not wait for.
+    fn settle(&mut self) {
         // What is scanned at its end is not accepted before.
-        let waits = matches!(self.watch, Watch::Plain(_)) && self.is_scanning();
-        if is_last && !waits && self.refusal().is_none() {
+        let awaits_names = self.restorer.as_ref().is_some_and(AnswerRestorer::awaits_names);
+        let waits = awaits_names || (matches!(self.watch, Watch::Plain(_)) && self.is_scanning());
+        if !waits && self.refusal().is_none() {
             self.finish(RequestOutcome::Completed);
+        }
+    }
+
+    fn is_long_with(&self, bytes: usize) -> bool {
+        self.restorer.as_ref().is_some_and(|restorer| restorer.is_long_with(bytes))
+    }
+
+    /// Edits a part of a stream on another thread: an event may be long.
+    fn edit_part(&mut self, bytes: Bytes, is_last: bool) {
+        let kind = self.kind();
+        let Some(mut restorer) = self.restorer.take() else { return };
+        let edit = block(move || {
+            let down = restorer.push(bytes, kind);
+            (restorer, down)
+        });
+        self.state = State::EditingPart(Box::pin(async { edit.await.ok() }), is_last);
+    }
+
+    /// A part of a stream was edited. Gives what goes to the caller.
+    fn edited_part(&mut self, edited: Edited, is_last: bool) -> Option<Bytes> {
+        let Some((restorer, down)) = edited else {
+            self.finish(RequestOutcome::UpstreamBroke);
+            self.state = State::Failed;
+            return None;
+        };
+        self.restorer = Some(restorer);
+        self.state = State::Open;
+        if is_last {
+            self.settle();
         }
         down
     }
@@ -304,21 +315,38 @@ impl RelayBody {
                 // The caller has its own end of it.
                 let _ = answer.finish(StreamEnd::Complete);
             }
-            return self.settled_end(last);
+            return self.ended(last);
         }
         let last = match &mut self.watch {
             Watch::Stream(answer) => answer.finish(StreamEnd::Complete).last,
             _ => None,
         };
-        if let Some(mut restorer) = self.restorer.take_if(|restorer| restorer.is_long()) {
-            let edit = block(move || {
+        self.ended(last)
+    }
+
+    /// The end of an answer that is complete: what is left to do may take long, or need a service.
+    fn ended(&mut self, last: Option<Bytes>) -> Option<Bytes> {
+        let kind = self.kind();
+        let takes_time =
+            |restorer: &mut AnswerRestorer| restorer.is_long() || restorer.awaits_names();
+        let Some(mut restorer) = self.restorer.take_if(takes_time) else {
+            return self.settled_end(last);
+        };
+        let search = self.context.name_search.take();
+        let edit = async move {
+            let before = last.and_then(|last| restorer.push(last, kind));
+            let mut restorer = match search.filter(|_| restorer.awaits_names()) {
+                Some(search) => search.run(restorer).await?,
+                None => restorer,
+            };
+            let finish = move || {
                 let rest = restorer.finish();
-                (restorer, rest)
-            });
-            self.state = State::Editing(Box::pin(async { edit.await.ok() }));
-            return None;
-        }
-        self.settled_end(last)
+                (restorer, joined(before, rest))
+            };
+            block(finish).await.ok()
+        };
+        self.state = State::Editing(Box::pin(edit));
+        None
     }
 
     /// The end of an answer that is complete, which settles it unless that was done with its last byte.
@@ -330,7 +358,7 @@ impl RelayBody {
         last
     }
 
-    /// A long answer was edited. Gives what goes to the caller.
+    /// The end of an answer was edited. Gives what goes to the caller.
     fn edited(&mut self, edited: Edited) -> Option<Bytes> {
         self.state = State::Ended;
         let Some((restorer, last)) = edited else {
@@ -356,8 +384,7 @@ impl RelayBody {
                 let rest = error_answer.render(id, |error| answer.finish(StreamEnd::Failed(error)));
                 if !rest.abort {
                     self.state = State::Ended;
-                    self.finish(RequestOutcome::Completed);
-                    return self.restored_end(told.unwrap_or(rest.last), false);
+                    return self.ended(told.unwrap_or(rest.last));
                 }
                 rest.last
             }
@@ -446,6 +473,14 @@ impl MessageBody for RelayBody {
                     let edited = ready!(editing.as_mut().poll(cx));
                     if let Some(last) = this.edited(edited) {
                         return Poll::Ready(Some(Ok(last)));
+                    }
+                }
+                State::EditingPart(editing, is_last) => {
+                    let edited = ready!(editing.as_mut().poll(cx));
+                    let is_last = *is_last;
+                    if let Some(down) = this.edited_part(edited, is_last) {
+                        this.silence = None;
+                        return Poll::Ready(Some(Ok(down)));
                     }
                 }
                 State::Failed => return Poll::Ready(Some(Err(BrokenOff))),

@@ -49,7 +49,7 @@ async fn line(app: &TestApp, answer: &Answer) -> String {
         // Also writes the lines of requests that have ended.
         app.platform().get("/metrics").await.expect(200);
         let lines = logs::lines_with(&id);
-        found = lines.into_iter().filter(|line| line.contains("proxy request")).collect();
+        found = lines.into_iter().filter(|line| line.contains("message=proxy request")).collect();
         !found.is_empty()
     })
     .await;

@@ -95,6 +95,7 @@ cfg_if! {
         mod policy_edits;
         mod policy_spend;
         mod postgres_restart;
+        mod presidio_calls;
         mod price_dimensions;
         mod provider_settings;
         mod proxy_broken_streams;

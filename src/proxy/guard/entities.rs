@@ -33,6 +33,8 @@ impl GuardStage<'_> {
             Ok(None) => return Ok(Entities::default()),
             Err(error) => return self.not_searched(matched, &error, context),
         };
+        // What else there is to detect is found also if the service is late.
+        let deadline = deadline - matched.guard.timeout() / 4;
         let mut texts = matched.guard.fixed_entity_texts(fixed);
         match self.body_texts(matched, body, deadline).await? {
             Ok(more) => texts.extend(more),

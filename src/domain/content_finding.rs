@@ -72,10 +72,12 @@ impl ContentFindings {
         }
     }
 
+    /// Whether nothing was found.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
+    /// In the order in which they were found.
     pub fn as_slice(&self) -> &[ContentFinding] {
         &self.0
     }

@@ -33,7 +33,7 @@ pub(crate) fn cases() -> Vec<Case> {
 /// All matches of this pattern in capital letters are quadratic in the text.
 const FLOOD: &str = "A.*[^A-Z]|A";
 
-fn pii(more: Value) -> Value {
+pub(crate) fn pii(more: Value) -> Value {
     let mut config = json!({"version": 1, "detect": {"pii": true, "secrets": true},
         "timeout_seconds": 30});
     for (name, value) in more.as_object().unwrap() {
@@ -51,7 +51,7 @@ async fn start(database: &Database, config: Value) -> (TestApp, Fixture) {
 }
 
 /// The same with providers at the scripted upstream.
-async fn with_providers(database: &Database, config: Value) -> (TestApp, Fixture) {
+pub(crate) async fn with_providers(database: &Database, config: Value) -> (TestApp, Fixture) {
     secrets::register(EMAIL);
     let upstream = ScriptedUpstream::start().await;
     let origin = upstream.base_url().trim_end_matches("/v1").to_owned();

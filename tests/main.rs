@@ -59,6 +59,7 @@ cfg_if! {
         mod configuration_checks;
         mod converse;
         mod data_policy;
+        mod data_policy_cases;
         mod data_policy_limits;
         mod database_outage;
         mod default_policies;
@@ -67,6 +68,7 @@ cfg_if! {
         mod egress;
         mod embeddings;
         mod entities;
+        mod entities_in_answers;
         mod end_to_end;
         mod fallback;
         mod fallback_costs;
@@ -76,6 +78,8 @@ cfg_if! {
         mod fallback_weights;
         mod gateway_policies;
         mod gemini;
+        mod guarded_conversations;
+        mod guarded_records;
         mod ledger;
         mod ledger_database_failures;
         mod ledger_rollups;
@@ -97,6 +101,7 @@ cfg_if! {
         mod policy_edits;
         mod policy_spend;
         mod postgres_restart;
+        mod presidio_calls;
         mod price_dimensions;
         mod provider_settings;
         mod proxy_broken_streams;

@@ -201,6 +201,7 @@ async fn a_request_has_all_its_attempts(database: Database) {
             "duration_ms": 34,
             "policies": {"matched": [POLICY], "violated": []},
             "metadata": {"customer": "a \"b\""},
+            "guard_findings": [],
         })
     );
 }

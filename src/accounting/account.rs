@@ -12,6 +12,7 @@ use super::record::{AttemptEnd, AttemptOutcome, AttemptStart, UsageSource};
 use super::sent_body::SentBody;
 use super::usage_estimate::Estimation;
 use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
+use crate::domain::content_finding::ContentFindings;
 use crate::domain::money::NanoUsd;
 use crate::domain::policy::Subject;
 use crate::domain::pricing::{Extras, ToolCalls};
@@ -64,26 +65,32 @@ impl RequestAccount {
         self.bound.output_tokens
     }
 
-    /// Records that `body` is about to be sent to a target. Unless that succeeds it must not be sent.
+    /// Records that `body` is about to be sent to a target, whose model is recorded as `model`. Unless that
+    /// succeeds it must not be sent.
     pub fn begin_attempt(
         &mut self,
         target: &TargetFacts<'_>,
+        model: &str,
         body: SentBody,
     ) -> Result<(), JournalFull> {
         self.sent = body;
-        self.begin_again(target)
+        self.begin_again(target, model)
     }
 
     /// The same with the body that is in `sent`.
-    pub fn begin_again(&mut self, target: &TargetFacts<'_>) -> Result<(), JournalFull> {
+    pub fn begin_again(
+        &mut self,
+        target: &TargetFacts<'_>,
+        recorded_model: &str,
+    ) -> Result<(), JournalFull> {
         let TargetFacts { upstream, model, .. } = *target;
         let start = Arc::make_mut(&mut self.start);
         start.id = self.accounting.clock.new_id();
         start.attempt += 1;
-        if start.upstream != upstream.id || start.model != model.name {
+        if start.upstream != upstream.id || start.model != recorded_model {
             start.upstream = upstream.id;
             start.configuration = upstream.name.to_string();
-            start.model.clone_from(&model.name);
+            recorded_model.clone_into(&mut start.model);
             start.price_version = target.price_version();
         }
         self.upstream = Arc::clone(upstream);
@@ -359,12 +366,13 @@ impl AttemptEnd {
         Self {
             status: record.upstream_status.or(record.status),
             code: record.code.map(str::to_owned),
-            model_used: record.model_used.clone(),
+            model_used: record.model_used.as_deref().map(|model| record.shown(model).to_owned()),
             usage: record.usage,
             usage_source: source,
             first_byte_ms: record.first_byte.map(of_attempt),
             duration_ms: Some(of_attempt(record.duration)),
             violated: record.violated.clone(),
+            findings: record.findings.clone(),
             ..Self::without_usage(
                 id,
                 match record.outcome {
@@ -396,6 +404,7 @@ impl AttemptEnd {
             first_byte_ms: None,
             duration_ms: None,
             violated: Vec::new(),
+            findings: ContentFindings::default(),
         }
     }
 }

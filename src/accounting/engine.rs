@@ -203,6 +203,7 @@ impl Accounting {
             code: Some(denied.reason.code().to_owned()),
             duration_ms: u64::try_from(duration.as_millis()).ok(),
             violated: denied.violated.clone(),
+            findings: record.findings.clone(),
             ..AttemptEnd::without_usage(start.id, AttemptOutcome::Blocked)
         };
         // When the journal is full its room is kept for what costs money; the denial stands anyway.
@@ -241,8 +242,9 @@ fn target_of<'r>(
 }
 
 fn start_of(facts: &RequestFacts<'_>, target: &TargetFacts<'_>, at: DateTime<Utc>) -> AttemptStart {
-    let RequestFacts { record, subject, .. } = facts;
+    let RequestFacts { record, subject, policies, .. } = facts;
     let metadata = subject.metadata.iter();
+    let shown = |text: &str| record.shown(text).to_owned();
     AttemptStart {
         id: uuid::Uuid::nil().into(),
         request_id: record.ids.request_id,
@@ -255,11 +257,17 @@ fn start_of(facts: &RequestFacts<'_>, target: &TargetFacts<'_>, at: DateTime<Utc
         upstream: target.upstream.id,
         configuration: target.upstream.name.to_string(),
         route: record.operation.to_owned(),
-        model_asked: record.model_asked.clone(),
-        model: target.model.name.clone(),
-        client_request_id: record.ids.client_request_id.clone(),
+        model_asked: record.model_asked.as_deref().map(shown),
+        model: shown(&target.model.name),
+        client_request_id: record.ids.client_request_id.as_deref().map(shown),
         policies: Vec::new(),
-        metadata: metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        metadata: metadata
+            .map(|(key, value)| match policies.counts_by(key) {
+                // Otherwise caps would forget what was spent.
+                true => (key.to_owned(), value.to_owned()),
+                false => (key.to_owned(), shown(value)),
+            })
+            .collect(),
         reserved: None,
         price_version: target.price_version(),
     }

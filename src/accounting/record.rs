@@ -6,6 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::domain::content_finding::ContentFindings;
 use crate::domain::ids::{
     ApiKeyId, AttemptId, OrganizationId, PolicyId, RequestId, UserId, WorkspaceId,
 };
@@ -170,6 +171,9 @@ pub struct AttemptEnd {
     /// The policies that forbade it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub violated: Vec<PolicyId>,
+    /// What guards found in the request and in the answer; with a request's last attempt.
+    #[serde(default, skip_serializing_if = "ContentFindings::is_empty")]
+    pub findings: ContentFindings,
 }
 
 /// One row of the ledger.
@@ -201,6 +205,7 @@ impl LedgerEntry {
             first_byte_ms: None,
             duration_ms: None,
             violated: Vec::new(),
+            findings: ContentFindings::default(),
         };
         Self { start, end }
     }

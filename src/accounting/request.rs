@@ -64,13 +64,15 @@ impl AccountedRequest {
         body: SentBody,
     ) -> Result<(), JournalFull> {
         self.note_attempt(target);
-        self.account.as_mut().ok_or(JournalFull::Closed)?.begin_attempt(target, body)
+        let model = recorded_model(self.record.as_deref(), target);
+        self.account.as_mut().ok_or(JournalFull::Closed)?.begin_attempt(target, model, body)
     }
 
     /// The same for the body that was sent last.
     pub fn begin_again(&mut self, target: &TargetFacts<'_>) -> Result<(), JournalFull> {
         self.note_attempt(target);
-        self.account.as_mut().ok_or(JournalFull::Closed)?.begin_again(target)
+        let model = recorded_model(self.record.as_deref(), target);
+        self.account.as_mut().ok_or(JournalFull::Closed)?.begin_again(target, model)
     }
 
     fn note_attempt(&mut self, target: &TargetFacts<'_>) {
@@ -159,6 +161,12 @@ impl AccountedRequest {
     pub fn metrics(&self) -> &Metrics {
         self.reporter.metrics()
     }
+}
+
+/// The target's model, as it is recorded.
+fn recorded_model<'r>(record: Option<&'r RequestRecord>, target: &'r TargetFacts<'_>) -> &'r str {
+    let model = &target.model.name;
+    record.map_or(model, |record| record.shown(model))
 }
 
 impl Drop for AccountedRequest {

@@ -22,6 +22,7 @@ use crate::accounting::record::{AttemptOutcome, SUBSCRIPTION, UsageSource};
 use crate::db::Conn;
 use crate::db::names::workspace_existed;
 use crate::db::requests::{RequestFilter, RequestRow, list_attempts, list_requests as list_rows};
+use crate::domain::content_finding::ContentFinding;
 use crate::domain::ids::{
     ApiKeyId, AttemptId, ConfigurationId, PolicyId, RequestId, UserId, WorkspaceId,
 };
@@ -135,6 +136,9 @@ pub(super) struct RequestAttempt {
     /// attempt's beginning.
     pub(super) duration_ms: Option<i64>,
     pub(super) policies: RequestPolicies,
+    /// What guards found in the request and in its answer: numbers of values, never a value. With the last
+    /// attempt of a request.
+    pub(super) guard_findings: Vec<ContentFinding>,
     /// The caller's `X-Gateway-*` metadata, normalized.
     pub(super) metadata: BTreeMap<String, String>,
 }
@@ -154,6 +158,9 @@ impl TryFrom<RequestRow> for RequestAttempt {
 
     fn try_from(row: RequestRow) -> Result<Self, ApiError> {
         let id = row.id;
+        let findings = row.guard_findings.as_deref().unwrap_or("[]");
+        let guard_findings =
+            serde_json::from_str(findings).map_err(|error| unreadable(id, error))?;
         let usage: TokenUsage =
             serde_json::from_str(&row.tokens).map_err(|error| unreadable(id, error))?;
         Ok(Self {
@@ -183,6 +190,7 @@ impl TryFrom<RequestRow> for RequestAttempt {
             price_version: row.price_version,
             first_byte_ms: row.first_byte_ms,
             duration_ms: row.duration_ms,
+            guard_findings,
             policies: serde_json::from_str(&row.policies).map_err(|error| unreadable(id, error))?,
             metadata: serde_json::from_str(&row.metadata).map_err(|error| unreadable(id, error))?,
         })

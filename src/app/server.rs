@@ -23,6 +23,7 @@ use crate::db::Database;
 use crate::directory::Directory;
 use crate::directory::own_responses::OwnResponses;
 use crate::domain::provider::Provider;
+use crate::policy::guard::tables;
 use crate::presidio::Presidio;
 use crate::providers::built_in::{self, BuiltInProviders};
 use crate::proxy::concurrency::Concurrency;
@@ -94,6 +95,11 @@ struct BothPlanes {
 /// Shows how many targets of chains cool down.
 fn watch_cool_downs(parts: &Parts, health: &TargetHealth) {
     let (health, clock) = (health.clone(), parts.clock.clone());
+    parts.metrics.watch_gauge(
+        "guard_table_bytes",
+        "Memory of the guards' tables of fixed strings, in bytes; they are built at first use",
+        || tables::bytes() as f64,
+    );
     parts.metrics.watch_gauge(
         "targets_cooling_down",
         "Targets of fallback chains that are left out because they failed lately",

@@ -78,6 +78,8 @@ pub struct LedgerRow {
     pub admitted_at: NaiveDateTime,
     /// What it would have cost if the caller's own subscription had not paid, in nano-dollars.
     pub list_cost: Option<i64>,
+    /// JSON: what guards found, [`ContentFindings`](crate::domain::content_finding::ContentFindings).
+    pub guard_findings: Option<String>,
 }
 
 /// A row to be written, with what its sums are made of.
@@ -99,7 +101,7 @@ pub struct Inserted {
     pub too_old: HashSet<AttemptId>,
 }
 
-/// Rows in one statement: each has 27 values, and PostgreSQL takes 65,535.
+/// Rows in one statement: each has 28 values, and PostgreSQL takes 65,535.
 const ROWS_A_STATEMENT: usize = 500;
 
 /// Writes the rows that are not there yet and adds them to the sums.

@@ -22,6 +22,8 @@ pub struct OwnResponseRow {
     /// The provider's id of it.
     pub response_id: String,
     pub created_at: NaiveDateTime,
+    /// The id of its conversation, in base64, if it was made under a guard.
+    pub guarded_conversation: Option<String>,
 }
 
 /// Inserts those that are not there yet.
@@ -38,21 +40,20 @@ pub async fn insert_own_responses(
     Ok(())
 }
 
-/// Whether the response is the workspace's.
-pub async fn has_own_response(
+/// Of a response that is the workspace's: its guarded conversation. `None` if it is not.
+pub async fn find_own_response(
     conn: &mut Conn,
     scope: WorkspaceScope,
     upstream: UpstreamId,
     response_id: String,
-) -> Result<bool, DbError> {
-    let found = optional(on!(conn, c => own_responses::table
+) -> Result<Option<Option<String>>, DbError> {
+    optional(on!(conn, c => own_responses::table
         .filter(own_responses::organization_id.eq(scope.organization_id))
         .filter(own_responses::workspace_id.eq(scope.workspace_id))
         .filter(own_responses::upstream.eq(upstream))
         .filter(own_responses::response_id.eq(response_id.clone()))
-        .select(own_responses::created_at)
-        .first::<NaiveDateTime>(c)))?;
-    Ok(found.is_some())
+        .select(own_responses::guarded_conversation)
+        .first::<Option<String>>(c)))
 }
 
 /// Deletes those that were made before the instant.

@@ -71,6 +71,8 @@ pub struct RequestRow {
     pub admitted_at: NaiveDateTime,
     /// What it would have cost if the caller's own subscription had not paid, in nano-dollars.
     pub list_cost: Option<i64>,
+    /// JSON: what guards found, [`ContentFindings`](crate::domain::content_finding::ContentFindings).
+    pub guard_findings: Option<String>,
 }
 
 /// Which rows a list shows. All that is given has to hold.

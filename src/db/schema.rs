@@ -48,6 +48,7 @@ table! {
         upstream -> Text,
         response_id -> Text,
         created_at -> Timestamp,
+        guarded_conversation -> Nullable<Text>,
     }
 }
 
@@ -261,6 +262,7 @@ table! {
         client_request_id -> Nullable<Text>,
         admitted_at -> Timestamp,
         list_cost -> Nullable<BigInt>,
+        guard_findings -> Nullable<Text>,
     }
 }
 

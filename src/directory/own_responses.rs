@@ -1,5 +1,6 @@
-//! Which responses that a provider stores for an organization's account are a workspace's own: it had them
-//! made through the organization's secret. Other workspaces must not continue them.
+//! Which responses that a provider stores are a workspace's own: those that it had made through the
+//! organization's secret, which other workspaces must not continue, and those that it had made under a
+//! guard, which requests under a guard may continue.
 //!
 //! They are remembered in memory at once and written to the database in the background, for other replicas
 //! and after a restart. What could not be written before the process ends is lost: the provider still has
@@ -8,6 +9,8 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use chrono::TimeDelta;
 use quick_cache::sync::Cache;
 use tokio::sync::Notify;
@@ -16,11 +19,12 @@ use tokio::time::timeout;
 use super::Unavailable;
 use crate::clock::Clock;
 use crate::db::own_responses::{
-    OwnResponseRow, delete_own_responses_before, has_own_response, insert_own_responses,
+    OwnResponseRow, delete_own_responses_before, find_own_response, insert_own_responses,
 };
 use crate::db::{Conn, Database, DbError};
 use crate::domain::provider::UpstreamId;
 use crate::domain::scope::WorkspaceScope;
+use crate::policy::guard::placeholder::ConversationId;
 
 /// The most responses in memory.
 const REMEMBERED: usize = 10_000;
@@ -56,7 +60,7 @@ pub struct OwnResponses {
 struct Inner {
     database: Database,
     clock: Clock,
-    remembered: Cache<OwnResponse, ()>,
+    remembered: Cache<OwnResponse, Option<ConversationId>>,
     unwritten: Mutex<Vec<OwnResponseRow>>,
     wake: Arc<Notify>,
 }
@@ -76,8 +80,9 @@ impl OwnResponses {
         Self { inner }
     }
 
-    /// Remembers that the workspace has had this response made.
-    pub fn add(&self, response: OwnResponse) {
+    /// Remembers that the workspace has had this response made, and its conversation if it was made under
+    /// a guard.
+    pub fn add(&self, response: OwnResponse, guarded: Option<ConversationId>) {
         let inner = &self.inner;
         if response.response_id.len() > MAX_ID_BYTES {
             return;
@@ -88,8 +93,9 @@ impl OwnResponses {
             upstream: response.upstream,
             response_id: response.response_id.clone(),
             created_at: inner.clock.now().naive_utc(),
+            guarded_conversation: guarded.map(|id| BASE64_STANDARD.encode(id.0)),
         };
-        inner.remembered.insert(response, ());
+        inner.remembered.insert(response, guarded);
         let mut unwritten = inner.unwritten.lock().unwrap_or_else(PoisonError::into_inner);
         if unwritten.len() < MAX_UNWRITTEN {
             unwritten.push(row);
@@ -100,26 +106,47 @@ impl OwnResponses {
 
     /// Whether the workspace has had this response made.
     pub async fn contain(&self, response: OwnResponse) -> Result<bool, Unavailable> {
+        Ok(self.find(response).await?.is_some())
+    }
+
+    /// The conversation of a response that the workspace has had made under a guard.
+    pub async fn find_guarded(
+        &self,
+        response: OwnResponse,
+    ) -> Result<Option<ConversationId>, Unavailable> {
+        Ok(self.find(response).await?.flatten())
+    }
+
+    async fn find(
+        &self,
+        response: OwnResponse,
+    ) -> Result<Option<Option<ConversationId>>, Unavailable> {
         let inner = &self.inner;
         if response.response_id.len() > MAX_ID_BYTES {
-            return Ok(false);
+            return Ok(None);
         }
-        if inner.remembered.get(&response).is_some() {
-            return Ok(true);
+        if let Some(known) = inner.remembered.get(&response) {
+            return Ok(Some(known));
         }
         let OwnResponse { scope, upstream, response_id } = response.clone();
         let found = inner
             .database
             .read(async move |conn: &mut Conn| {
-                has_own_response(conn, scope, upstream, response_id).await
+                find_own_response(conn, scope, upstream, response_id).await
             })
             .await
             .map_err(|error: DbError| Unavailable(error.to_string().into()))?;
-        if found {
-            inner.remembered.insert(response, ());
+        let found = found.map(|guarded| guarded.as_deref().and_then(conversation_id));
+        if let Some(guarded) = found {
+            inner.remembered.insert(response, guarded);
         }
         Ok(found)
     }
+}
+
+fn conversation_id(text: &str) -> Option<ConversationId> {
+    let bytes = BASE64_STANDARD.decode(text).ok()?;
+    bytes.try_into().ok().map(ConversationId)
 }
 
 /// Writes and deletes until nobody holds the responses any more.

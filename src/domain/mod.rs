@@ -2,6 +2,7 @@
 //! clock: time and randomness are passed in.
 
 pub mod connection;
+pub mod content_finding;
 pub mod headers;
 pub mod ids;
 pub mod metadata;

@@ -45,13 +45,6 @@ pub struct StoredState {
     others: Vec<&'static str>,
 }
 
-/// All references in a body, by the names of their members, each once. What can't be read is `body`.
-pub fn stored_states(body: &[u8]) -> Vec<&'static str> {
-    let StoredState { previous_response, others } = StoredState::of(body);
-    let previous = previous_response.map(|_| PREVIOUS_RESPONSE);
-    previous.into_iter().chain(others).collect()
-}
-
 /// Whether the member refers to a file that the caller has stored.
 pub fn is_file(name: &str) -> bool {
     matches!(name, "file_id" | "file_ids" | "file_uri" | "fileUri" | "s3Location")
@@ -61,6 +54,11 @@ impl StoredState {
     /// The first reference that is no `previous_response_id`, by the name of its member.
     pub fn other(&self) -> Option<&'static str> {
         self.others.first().copied()
+    }
+
+    /// The references that are no `previous_response_id`, by the names of their members, each once.
+    pub fn others(&self) -> impl Iterator<Item = &'static str> {
+        self.others.iter().copied()
     }
 
     /// Reads a body. What can't be read may be a reference.

@@ -11,6 +11,7 @@ mod guards;
 mod index;
 mod policy;
 
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
@@ -52,6 +53,8 @@ pub struct PolicySet {
     index: Index,
     chains: Chains,
     guards: Guards,
+    /// The keys of metadata that policies match or count by.
+    metadata_keys: BTreeSet<String>,
     version: u64,
 }
 
@@ -139,13 +142,22 @@ impl PolicySet {
         let rules: Vec<Rule> = rules.into_iter().map(|(_, rule)| rule).collect();
         let index = Index::of(rules.iter().map(|rule| &rule.matchers));
         let guards = Guards::of(&rules)?;
-        Ok(Self { rules, defaults, index, chains, guards, version: version.finish() })
+        let of_rules = rules.iter().flat_map(|rule| rule.matchers.headers().keys());
+        let of_defaults = defaults.iter().filter_map(|default| default.subject.1.as_ref());
+        let metadata_keys = of_rules.chain(of_defaults).cloned().collect();
+        let version = version.finish();
+        Ok(Self { rules, defaults, index, chains, guards, metadata_keys, version })
     }
 
     /// Differs, within one process, between sets that would count some request in different
     /// counters. The children that default policies create make no difference.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// Whether a policy matches requests, or counts them, by this key of their metadata.
+    pub fn counts_by(&self, metadata_key: &str) -> bool {
+        self.metadata_keys.contains(metadata_key)
     }
 
     /// The policies that a request matches.

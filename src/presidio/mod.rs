@@ -8,6 +8,7 @@
 
 mod breaker;
 mod pieces;
+mod shares;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::config::PolicySettings;
@@ -33,6 +35,7 @@ use crate::upstream::{
 use breaker::Breaker;
 pub use breaker::BreakerState;
 use pieces::{Call, FoundPlaces};
+use shares::Shares;
 
 /// The most calls of this process at a time; further ones wait, within their deadlines.
 const MAX_CALLS: usize = 32;
@@ -58,6 +61,7 @@ struct Shared {
     language: String,
     breaker: Breaker,
     calls: Semaphore,
+    shares: Shares,
     metrics: Metrics,
 }
 
@@ -108,6 +112,7 @@ impl Presidio {
             language: settings.presidio_language.clone(),
             breaker: Breaker::new(clock),
             calls: Semaphore::new(MAX_CALLS),
+            shares: Shares::default(),
             metrics: metrics.clone(),
         });
         let watched = Arc::clone(&shared);
@@ -137,16 +142,18 @@ impl Presidio {
         self.shared.breaker.state()
     }
 
-    /// What stands in the texts, by the deadline; an error if that is not known for all of them.
+    /// What stands in the texts, by the deadline; an error if that is not known for all of them. Each tenant
+    /// has its share of the calls.
     pub async fn find_entities(
         &self,
         client: &UpstreamClient,
-        wanted: Categories,
-        texts: Vec<Vec<u8>>,
+        tenant: Uuid,
+        (wanted, texts): (Categories, Vec<Vec<u8>>),
         deadline: Instant,
     ) -> Result<Entities, PresidioError> {
         let calls = pieces::calls(&texts, wanted, &self.shared.language);
-        let calls = stream::iter(&calls).map(|call| self.call(client, call, deadline));
+        let share = self.shared.shares.of(tenant);
+        let calls = stream::iter(&calls).map(|call| self.call(client, call, (&share, deadline)));
         let answers = calls.buffer_unordered(MAX_CALLS_OF_REQUEST).try_collect::<Vec<_>>().await?;
         Ok(pieces::join(texts, answers.into_iter().flatten()))
     }
@@ -155,11 +162,13 @@ impl Presidio {
         &self,
         client: &UpstreamClient,
         call: &Call<'_>,
-        deadline: Instant,
+        (share, deadline): (&Semaphore, Instant),
     ) -> Result<FoundPlaces, PresidioError> {
         let Shared { breaker, calls, metrics, .. } = &*self.shared;
-        // Held until the call has ended.
-        let turn = timeout_at(deadline, calls.acquire()).await;
+        // Held until the call has ended. The tenant's comes first, so that who waits for it keeps nobody
+        // else from being served.
+        let turn = async { (share.acquire().await, calls.acquire().await) };
+        let turn = timeout_at(deadline, turn).await;
         let permit = match &turn {
             Ok(_) => breaker.admit().ok_or(PresidioError::BreakerOpen),
             Err(_) => Err(PresidioError::Late),

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use super::relay::Answer;
 use crate::accounting::request::AccountedRequest;
 use crate::domain::pricing::ToolCalls;
-use crate::llm::answer::{BinaryEvents, ObservedAnswer, PlainAnswer, StreamForm, StreamedAnswer};
+use crate::llm::answer::{
+    AnswerContent, BinaryEvents, ObservedAnswer, PlainAnswer, StreamForm, StreamedAnswer,
+};
 use crate::llm::format::Format;
 use crate::llm::invoke::usage_in_headers;
 
@@ -89,6 +91,16 @@ impl Watch {
             Self::Stream(stream) => drop(stream.push(chunk)),
             Self::None | Self::Unreadable | Self::Undecided(_) => {}
         }
+    }
+
+    /// Whether the provider has reported an error in its answer.
+    pub fn reports_error(&self) -> bool {
+        let content = match self {
+            Self::Plain(answer) => answer.observed().content,
+            Self::Stream(answer) => answer.observed().content,
+            Self::None | Self::Unreadable | Self::Undecided(_) => return false,
+        };
+        content == AnswerContent::Error
     }
 
     /// Notes what settling the request takes, of the answer as far as it came. Gives the id of a response.

@@ -27,6 +27,7 @@ use crate::domain::policy::Subject;
 use crate::domain::policy::fallback::Triggers;
 use crate::llm::format::Format;
 use crate::llm::provider_error::ErrorCause;
+use crate::policy::guard::placeholder::ConversationId;
 use crate::policy::set::Chain;
 use crate::routing::health::{Cooling, Failure, TargetKey};
 use crate::upstream::{RequestBody, UpstreamClient};
@@ -129,7 +130,7 @@ impl Attempts<'_> {
                         is_prologue_read: false,
                         secrets,
                         permit,
-                        response_owner: self.response_owner(target),
+                        response_owner: self.response_owner(target, context.guarded),
                         served_by: self.chain.is_some().then(|| target.served_by()),
                     };
                     match self.judge(target, answer, is_last, context).await {
@@ -161,12 +162,18 @@ impl Attempts<'_> {
     }
 
     /// Who notes whose response the answer is, where that has to be known later.
-    fn response_owner(&self, target: &Target<'_>) -> Option<Box<ResponseOwner>> {
-        target.stores_response().then(|| {
+    fn response_owner(
+        &self,
+        target: &Target<'_>,
+        guarded: Option<ConversationId>,
+    ) -> Option<Box<ResponseOwner>> {
+        let is_needed = target.upstream.is_inherited || guarded.is_some();
+        (is_needed && target.stores_response()).then(|| {
             Box::new(ResponseOwner {
                 own_responses: self.plane.own_responses.clone(),
                 scope: scope_of(&self.subject),
                 upstream: target.upstream.id,
+                guarded,
             })
         })
     }

@@ -7,11 +7,12 @@ use actix_web::{HttpResponse, body::BoxBody};
 
 use super::error::ProxyError;
 use super::policy_headers::insert_policy_headers;
-use super::restore::AnswerRestorer;
+use super::restore::{AnswerRestorer, NameSearch};
 use crate::accounting::budget::Share;
 use crate::accounting::request::AccountedRequest;
 use crate::llm::format::Format;
 use crate::policy::admission::PolicyReport;
+use crate::policy::guard::placeholder::ConversationId;
 use crate::telemetry::OpenStream;
 use crate::telemetry::request_record::RequestOutcome;
 use crate::telemetry::request_reporter::RequestReporter;
@@ -24,6 +25,11 @@ pub struct RequestContext {
     pub policy_report: PolicyReport,
     /// Puts values back into the answer, if the guard has replaced some.
     pub restorer: Option<AnswerRestorer>,
+    /// Asks for the names in the answer, where that is needed.
+    pub name_search: Option<NameSearch>,
+    /// Its conversation, if a guard has scanned all of it: what the provider stores of its answer may be
+    /// referred to under a guard.
+    pub guarded: Option<ConversationId>,
     /// Its place among all requests under way.
     pub permit: Option<Share>,
     /// Its body goes up as it arrives, so an error leaves some of it unread.
@@ -43,6 +49,8 @@ impl RequestContext {
             request,
             policy_report: PolicyReport::default(),
             restorer: None,
+            name_search: None,
+            guarded: None,
             permit: None,
             streams_body: false,
             open_stream: None,

@@ -3,17 +3,18 @@
 //! [`GuardedBody`] can only be made here, and targets take no other, so that every attempt starts from
 //! what the guard let pass.
 
+mod conversation;
 mod entities;
+pub mod record;
 
-use std::fmt::Write;
 use std::sync::Arc;
-use std::time::Instant;
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::web::block;
 use percent_encoding::percent_decode_str;
 use smallvec::SmallVec;
+use tokio::time::Instant;
 
 use super::DataPlane;
 use super::candidates::Candidates;
@@ -25,35 +26,49 @@ use super::restore::{AnswerRestorer, has_text};
 use super::unmetered::endpoint_for;
 use crate::accounting::budget::Share;
 use crate::accounting::engine::{RequestFacts, TargetFacts};
+use crate::domain::content_finding::{ContentFinding, FindingAction, FindingPlace};
 use crate::domain::ids::PolicyId;
 use crate::domain::policy::Subject;
-use crate::domain::scope::WorkspaceScope;
+use crate::domain::provider::UpstreamId;
 use crate::llm::format::{Format, Operation};
 use crate::llm::limits::{BodyFacts, Bound};
 use crate::policy::admission::Reason;
 use crate::policy::guard::answer::{AnswerScan, SentValues};
 use crate::policy::guard::category::Category;
-use crate::policy::guard::conversation::conversation_digest;
 use crate::policy::guard::entities::Entities;
-use crate::policy::guard::placeholder::{ConversationKey, Placeholders};
-use crate::policy::guard::policy::{Action, Guard, TimeoutAction};
+use crate::policy::guard::placeholder::Placeholders;
+use crate::policy::guard::policy::{Action, Guard, StoredAction, TimeoutAction};
 use crate::policy::guard::redact::{Guarded, Report, STORED_STATE, ScanError};
 use crate::policy::guard::restore::AnswerEdits;
 use crate::policy::set::MatchedGuard;
 use crate::upstream::UpstreamClient;
+use conversation::Conversation;
 
-/// Tells which conversation a request belongs to, so that its placeholders stay the same.
-const SESSION: HeaderName = HeaderName::from_static("x-tollgate-session-id");
 /// A longer body is scanned on a thread of its own, in bytes.
 const MAX_INLINE: usize = 64 * 1024;
 
 /// The body that targets are made of: none for operations without one.
 #[derive(Default)]
-pub struct GuardedBody(Option<CallerBody>);
+pub struct GuardedBody {
+    body: Option<CallerBody>,
+    /// Where the conversation that it goes on with lies, if it does so only since it is guarded there.
+    only_at: Option<Vec<UpstreamId>>,
+}
 
 impl GuardedBody {
     pub fn get(&self) -> Option<&CallerBody> {
-        self.0.as_ref()
+        self.body.as_ref()
+    }
+
+    /// Whether this upstream may get it.
+    pub fn may_go_to(&self, upstream: UpstreamId) -> bool {
+        self.only_at.as_ref().is_none_or(|only| only.contains(&upstream))
+    }
+}
+
+impl From<Option<CallerBody>> for GuardedBody {
+    fn from(body: Option<CallerBody>) -> Self {
+        Self { body, only_at: None }
     }
 }
 
@@ -82,7 +97,7 @@ impl GuardStage<'_> {
             ProxyError::Internal
         })?;
         match matched {
-            None => Ok(GuardedBody(body)),
+            None => Ok(body.into()),
             // Boxed, since most requests have no guard.
             Some(matched) => Box::pin(self.apply(&matched, body, share, context)).await,
         }
@@ -101,11 +116,17 @@ impl GuardStage<'_> {
                     return Err(self.refuse_unscanned(matched, context));
                 }
             }
-            return Ok(GuardedBody(body));
+            return Ok(body.into());
         }
+        // One deadline for all that is scanned, and for the service that recognizes names.
+        let deadline = Instant::now() + matched.guard.timeout();
+        self.mask_record(&matched.guard, &Entities::default(), context);
         let fixed = self.fixed_texts();
-        let entities = self.find_entities(matched, &fixed, body.as_ref(), share, context).await?;
-        self.check_texts(matched, &fixed, &entities, context)?;
+        let texts = (&*fixed, body.as_ref());
+        let entities = self.find_entities(matched, texts, deadline, share, context).await?;
+        self.mask_record(&matched.guard, &entities, context);
+        let entities = Arc::new(entities);
+        self.check_texts(matched, fixed, (&entities, deadline), context).await?;
         let (Some(format), Some(body)) = (self.operation.format(), body) else {
             return Ok(GuardedBody::default());
         };
@@ -114,27 +135,19 @@ impl GuardStage<'_> {
         if share.as_mut().is_some_and(|share| !share.grow(length)) {
             return Err(ProxyError::Overloaded);
         }
-        let conversation = match self.caller.headers().get(SESSION) {
-            Some(session) => session.as_bytes().to_vec(),
-            None => conversation_digest(format, &text).to_vec(),
-        };
-        let key = self.conversation_key(&conversation, context).await?;
+        let Conversation { key, only_at } = self.conversation(format, &body, context).await?;
+        let id = key.id();
         let guard = Arc::clone(&matched.guard);
-        let scan = move || {
-            let began = Instant::now();
-            guard.redact(format, &text, &key, &entities, &|| began.elapsed() < guard.timeout())
-        };
-        let scanned = if length > MAX_INLINE {
-            block(scan).await.map_err(|_| ProxyError::Internal)?
-        } else {
-            scan()
-        };
+        let scan =
+            move || guard.redact(format, &text, &key, &entities, &|| Instant::now() < deadline);
+        let scanned = off_worker(length, scan).await?;
         let scan = |sent| {
             let is_scanned = matched.guard.scan().answers && has_text(self.operation);
             is_scanned.then(|| AnswerScan::new(Arc::clone(&matched.guard), sent))
         };
         let (new, edits, report) = match scanned {
-            Ok(Guarded::Passed { body, placeholders, sent, report }) => {
+            Ok(Guarded::Passed { body, placeholders, sent, has_stored, report }) => {
+                context.guarded = (!has_stored).then_some(id);
                 (body, AnswerEdits::new(placeholders, scan(sent)), report)
             }
             Ok(Guarded::Blocked(report)) => {
@@ -157,10 +170,12 @@ impl GuardStage<'_> {
                 return Err(self.refuse(matched.ids(), reason, context));
             }
             let memory = self.plane.body_memory.take(0).ok_or(ProxyError::Overloaded)?;
-            let restorer = AnswerRestorer::new(self.operation, format, edits, matched, memory);
+            let mut restorer = AnswerRestorer::new(self.operation, format, edits, matched, memory);
+            context.name_search = self.name_search(matched, &mut restorer);
             context.restorer = Some(restorer);
         }
-        let Some(new) = new else { return Ok(GuardedBody(Some(body))) };
+        let only_at = only_at.filter(|_| matched.guard.scan().stored == Some(StoredAction::Block));
+        let Some(new) = new else { return Ok(GuardedBody { body: Some(body), only_at }) };
         if let Some(share) = share {
             let held = 2 * length;
             if new.len() > held && !share.grow(new.len() - held) {
@@ -169,7 +184,7 @@ impl GuardStage<'_> {
             share.shrink(held.saturating_sub(new.len()));
         }
         let (json, facts) = BodyFacts::parse_in(format, new.into()).map_err(ProxyError::Body)?;
-        Ok(GuardedBody(Some(CallerBody { json, facts })))
+        Ok(GuardedBody { body: Some(CallerBody { json, facts }), only_at })
     }
 
     /// What cannot be changed: the path that goes up, the query, and the values of headers that go up.
@@ -191,17 +206,22 @@ impl GuardStage<'_> {
     }
 
     /// Scans what cannot be changed.
-    fn check_texts(
+    async fn check_texts(
         &self,
         matched: &MatchedGuard<'_>,
-        texts: &[Vec<u8>],
-        entities: &Entities,
+        texts: Vec<Vec<u8>>,
+        (entities, deadline): (&Arc<Entities>, Instant),
         context: &mut RequestContext,
     ) -> Result<(), ProxyError> {
-        let began = Instant::now();
-        let keep_going = || began.elapsed() < matched.guard.timeout();
-        for text in texts {
-            match matched.guard.check_text(text, entities, &keep_going) {
+        let (guard, entities) = (Arc::clone(&matched.guard), Arc::clone(entities));
+        let length = texts.iter().map(Vec::len).sum();
+        let check = move || {
+            let keep_going = || Instant::now() < deadline;
+            let checks = texts.iter().map(|text| guard.check_text(text, &entities, &keep_going));
+            checks.collect::<Vec<_>>()
+        };
+        for checked in off_worker(length, check).await? {
+            match checked {
                 Ok(report) => {
                     note(&matched.guard, &report, context);
                     if !report.blocking.is_empty() {
@@ -212,33 +232,6 @@ impl GuardStage<'_> {
             }
         }
         Ok(())
-    }
-
-    async fn conversation_key(
-        &self,
-        conversation: &[u8],
-        context: &mut RequestContext,
-    ) -> Result<ConversationKey, ProxyError> {
-        let Subject { organization_id, workspace_id, user_id, api_key_id, .. } = self.subject;
-        let scope = WorkspaceScope { organization_id, workspace_id };
-        let found = self.plane.directory.find_placeholder_key(scope).await;
-        let entry = found.map_err(|error| error.to_string()).and_then(|entry| {
-            entry.ok_or_else(|| "the workspace has no key for placeholders".to_owned())
-        });
-        let entry = entry.map_err(|cause| {
-            context.request.record().cause = Some(cause);
-            ProxyError::DirectoryUnavailable
-        })?;
-        let key = entry.open(&self.plane.keyring).map_err(|cause| {
-            context.request.record().cause = Some(format!("the workspace's data key: {cause}"));
-            ProxyError::Internal
-        })?;
-        let caller = match (user_id, api_key_id) {
-            (Some(user), _) => user.to_string(),
-            (None, Some(key)) => key.to_string(),
-            (None, None) => String::new(),
-        };
-        Ok(ConversationKey::derive(key, caller.as_bytes(), conversation))
     }
 
     /// A scan did not come to its end. An error if the request must not be sent then.
@@ -327,38 +320,54 @@ fn is_trace_parent(name: &HeaderName, value: &HeaderValue) -> bool {
     name == "traceparent" && value.as_bytes().iter().all(is_hex)
 }
 
+/// Does work that may take long. That on a long text is not done by the worker, which has other requests.
+pub async fn off_worker<T: Send + 'static>(
+    length: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ProxyError> {
+    match length > MAX_INLINE {
+        true => block(work).await.map_err(|_| ProxyError::Internal),
+        false => Ok(work()),
+    }
+}
+
 /// Counts what was found in a request, by category; never a value.
 fn note(guard: &Guard, report: &Report, context: &mut RequestContext) {
-    let line = context.request.record().guard.take().unwrap_or_default();
-    let line = counted(guard, report, line, "redact", context);
-    context.request.record().guard = line;
+    count(guard, report, FindingPlace::Request, context);
 }
 
 /// The same for its answer.
 pub fn note_answer(restorer: &AnswerRestorer, context: &mut RequestContext) {
-    let Some(scan) = restorer.scan() else { return };
-    let line = counted(scan.guard(), scan.report(), String::new(), "mask", context);
-    context.request.record().answer_guard = line;
+    if let Some(scan) = restorer.scan() {
+        count(scan.guard(), scan.report(), FindingPlace::Answer, context);
+    }
 }
 
-/// Counts findings, and adds them to the part of the log line that tells them.
-fn counted(
-    guard: &Guard,
-    report: &Report,
-    mut line: String,
-    replaced: &'static str,
-    context: &RequestContext,
-) -> Option<String> {
+fn count(guard: &Guard, report: &Report, place: FindingPlace, context: &mut RequestContext) {
     for (name, count) in &report.found {
-        let separator = if line.is_empty() { "" } else { "," };
-        let _ = write!(line, "{separator}{name}={count}");
-        let category = Category::parse(name).unwrap_or(Category::Custom).as_str();
         let action = match guard.action_of(name) {
-            _ if report.blocking.contains(name) => "block",
-            Action::Report => "report",
-            Action::Redact | Action::Block => replaced,
+            _ if report.blocking.contains(name) => FindingAction::Block,
+            Action::Report => FindingAction::Report,
+            Action::Redact | Action::Block if place == FindingPlace::Answer => FindingAction::Mask,
+            Action::Redact | Action::Block => FindingAction::Redact,
         };
-        context.request.metrics().guard_findings(category, action, *count as u64);
+        let (category, count) = (Category::parse(name).unwrap_or(Category::Custom), *count as u64);
+        context.request.metrics().guard_findings(category.as_str(), action.as_str(), count);
+        let finding = ContentFinding { place, category: name.clone(), action, count };
+        context.request.record().findings.add(finding);
     }
-    (!line.is_empty()).then_some(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[actix_web::test]
+    async fn long_texts_are_not_scanned_by_the_worker() {
+        let worker = std::thread::current().id();
+        let thread_for =
+            async |length| off_worker(length, || std::thread::current().id()).await.unwrap();
+        assert_eq!(thread_for(MAX_INLINE).await, worker);
+        assert_ne!(thread_for(MAX_INLINE + 1).await, worker);
+    }
 }

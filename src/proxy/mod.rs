@@ -25,6 +25,7 @@ pub mod relay;
 pub mod relay_body;
 pub mod restore;
 pub mod route;
+pub mod scanned_answer;
 pub mod shared_account;
 pub mod subscription;
 pub mod target;
@@ -64,6 +65,7 @@ use context::RequestContext;
 use conversion::conversions;
 use error::ProxyError;
 use guard::GuardStage;
+use guard::record::RecordGuard;
 use model_list::cache::ModelLists;
 use read::{BodyLimits, CallerBody, read_whole};
 use relay::{Answer, Relayed};
@@ -122,11 +124,8 @@ pub async fn handle(
     let ids = RequestIds::new(plane.clock.new_id(), request.headers());
     // One line is logged for a request, which holds the ids, so the cost of a span is only worth it
     // while debugging.
-    let span = tracing::debug_span!(
-        "request",
-        request_id = %ids.request_id,
-        client_request_id = ids.client_request_id.as_deref(),
-    );
+    // The caller's own id may have values in it that only the line is kept clear of.
+    let span = tracing::debug_span!("request", request_id = %ids.request_id);
     // Polled where it is: to instrument it would be to copy it, and it has several kilobytes.
     let mut work = pin!(answer(request, payload, plane, client, ids));
     poll_fn(|cx| span.in_scope(|| work.as_mut().poll(cx))).await
@@ -208,6 +207,7 @@ async fn pipeline(
         api_key_id: principal.api_key_id(),
         metadata: metadata.as_ref().unwrap_or(&none),
     };
+    let recorded = RecordGuard::find(plane, &subject, context).await?;
     let resolved = candidates::resolve(plane, &subject, &route, request.headers(), context).await?;
     route.operation = candidates::in_format_of(&resolved, route.operation);
 
@@ -216,7 +216,7 @@ async fn pipeline(
     let Body { json: body, mut share, unparsed } =
         read_body(plane, request, payload, &route).await?;
     let asked = model_asked(&route.operation, body.as_ref());
-    context.request.record().model_asked = asked.as_ref().ok().cloned().flatten();
+    recorded.note_model(asked.as_ref().ok().cloned().flatten(), context);
     metadata.as_ref().map_err(Clone::clone)?;
     let (operation, headers) = (&route.operation, request.headers());
     let asked = ModelRequest { operation, model: asked?, headers, body: body.as_ref() };
@@ -226,6 +226,7 @@ async fn pipeline(
     let guard =
         GuardStage { plane, client, caller: request, operation, subject, candidates: &candidates };
     let body = guard.pass(body, &mut share, context).await?;
+    candidates.list.retain(|one| body.may_go_to(one.upstream.id));
     keep_to_own_state(plane, &subject, &mut candidates, body.get(), context).await?;
     let asked = (operation, headers);
     let conversions = conversions(plane, asked, &candidates, &body, &mut share, context).await?;

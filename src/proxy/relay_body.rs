@@ -1,16 +1,13 @@
 //! The body of an answer on its way down: relayed as it arrives, watched but not buffered, settled at its
 //! end.
 
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use actix_web::HttpResponse;
-use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::body::BodySize;
 use actix_web::web::block;
 use bytes::Bytes;
-use futures_util::Stream;
 use tokio::time::Sleep;
 
 use super::answer_converter::AnswerConverter;
@@ -19,13 +16,13 @@ use super::concurrency::ConcurrencyPermit;
 use super::context::RequestContext;
 use super::error::ProxyError;
 use super::guard::note_answer;
-use super::policy_headers::insert_policy_headers;
 use super::restore::{AnswerRestorer, Refusal};
 use super::shared_account::ResponseOwner;
-use crate::llm::answer::{AnswerContent, StreamEnd, StreamForm};
-use crate::llm::format::Format;
+use crate::llm::answer::{StreamEnd, StreamForm};
 use crate::telemetry::request_record::RequestOutcome;
 use crate::upstream::{UpstreamBody, UpstreamError};
+
+mod poll;
 
 /// Time to flush the head and what has come of a broken answer before its body fails: on a body error
 /// actix-http drops the connection with whatever it has not written yet.
@@ -44,43 +41,14 @@ pub enum State {
     Flushing(Pin<Box<Sleep>>),
     Failed,
     Ended,
-    /// The answer is complete, and is being edited on another thread.
+    /// The answer is complete, and is being searched for names or edited on another thread.
     Editing(Pin<Box<dyn Future<Output = Edited>>>),
+    /// A part of a stream is being edited on another thread. Whether it settles the answer.
+    EditingPart(Pin<Box<dyn Future<Output = Edited>>>, bool),
 }
 
 /// What became of a complete answer; `None` if the thread has failed.
 type Edited = Option<(AnswerRestorer, Option<Bytes>)>;
-
-/// An answer that is scanned, before anything of it has gone down.
-pub struct ScannedAnswer {
-    pub head: HttpResponse<()>,
-    pub body: RelayBody,
-    pub error_format: Format,
-}
-
-impl ScannedAnswer {
-    /// The answer, once it is known that it may begin; otherwise an error of the gateway.
-    pub async fn begin(self) -> HttpResponse {
-        let Self { head, mut body, error_format } = self;
-        let first = poll_fn(|cx| Pin::new(&mut body).poll_next(cx)).await;
-        let Some(error) = body.refused.take() else {
-            body.has_begun = true;
-            match first {
-                Some(Ok(first)) => body.first = Some(first),
-                Some(Err(BrokenOff)) => body.state = State::Failed,
-                None => {}
-            }
-            return head.set_body(BoxBody::new(body));
-        };
-        let context = &mut body.context;
-        let id = context.request.record().ids.request_id;
-        let mut response = error.response(error_format, id);
-        insert_policy_headers(response.headers_mut(), &context.policy_report);
-        context.request.record().status = Some(response.status().as_u16());
-        body.finish(RequestOutcome::Refused);
-        response
-    }
-}
 
 /// The body of an answer that is being relayed. Dropping it before its end means that the caller
 /// has left, which closes the upstream's connection.
@@ -165,11 +133,55 @@ impl RelayBody {
             (Some(converter), Some(passed)) => converter.push(&passed, &self.watch),
             (_, passed) => passed,
         };
-        let down = passed.and_then(|passed| self.restored(passed));
+        let down = match passed {
+            Some(passed) if self.is_long_with(passed.len()) => {
+                self.edit_part(passed, is_last);
+                return None;
+            }
+            passed => passed.and_then(|passed| self.restored(passed)),
+        };
+        if is_last {
+            self.settle();
+        }
+        down
+    }
+
+    /// The answer is complete, but for what a caller need not wait for.
+    fn settle(&mut self) {
         // What is scanned at its end is not accepted before.
-        let waits = matches!(self.watch, Watch::Plain(_)) && self.is_scanning();
-        if is_last && !waits && self.refusal().is_none() {
+        let awaits_names = self.restorer.as_ref().is_some_and(AnswerRestorer::awaits_names);
+        let waits = awaits_names || (matches!(self.watch, Watch::Plain(_)) && self.is_scanning());
+        if !waits && self.refusal().is_none() {
             self.finish(RequestOutcome::Completed);
+        }
+    }
+
+    fn is_long_with(&self, bytes: usize) -> bool {
+        self.restorer.as_ref().is_some_and(|restorer| restorer.is_long_with(bytes))
+    }
+
+    /// Edits a part of a stream on another thread: an event may be long.
+    fn edit_part(&mut self, bytes: Bytes, is_last: bool) {
+        let kind = self.kind();
+        let Some(mut restorer) = self.restorer.take() else { return };
+        let edit = block(move || {
+            let down = restorer.push(bytes, kind);
+            (restorer, down)
+        });
+        self.state = State::EditingPart(Box::pin(async { edit.await.ok() }), is_last);
+    }
+
+    /// A part of a stream was edited. Gives what goes to the caller.
+    fn edited_part(&mut self, edited: Edited, is_last: bool) -> Option<Bytes> {
+        let Some((restorer, down)) = edited else {
+            self.finish(RequestOutcome::UpstreamBroke);
+            self.state = State::Failed;
+            return None;
+        };
+        self.restorer = Some(restorer);
+        self.state = State::Open;
+        if is_last {
+            self.settle();
         }
         down
     }
@@ -283,33 +295,45 @@ impl RelayBody {
                 // The caller has its own end of it.
                 let _ = answer.finish(StreamEnd::Complete);
             }
-            return self.settled_end(last);
+            return self.ended(last);
         }
         let last = match &mut self.watch {
             Watch::Stream(answer) => answer.finish(StreamEnd::Complete).last,
             _ => None,
         };
-        if let Some(mut restorer) = self.restorer.take_if(|restorer| restorer.is_long()) {
-            let edit = block(move || {
+        self.ended(last)
+    }
+
+    /// The end of an answer that is complete: what is left to do may take long, or need a service.
+    fn ended(&mut self, last: Option<Bytes>) -> Option<Bytes> {
+        let kind = self.kind();
+        let takes_time =
+            |restorer: &mut AnswerRestorer| restorer.is_long() || restorer.awaits_names();
+        let Some(mut restorer) = self.restorer.take_if(takes_time) else {
+            return self.settled_end(last);
+        };
+        let search = self.context.name_search.take();
+        let edit = async move {
+            let before = last.and_then(|last| restorer.push(last, kind));
+            let mut restorer = match search.filter(|_| restorer.awaits_names()) {
+                Some(search) => search.run(restorer).await?,
+                None => restorer,
+            };
+            let finish = move || {
                 let rest = restorer.finish();
-                (restorer, rest)
-            });
-            self.state = State::Editing(Box::pin(async { edit.await.ok() }));
-            return None;
-        }
-        self.settled_end(last)
+                (restorer, joined(before, rest))
+            };
+            block(finish).await.ok()
+        };
+        self.state = State::Editing(Box::pin(edit));
+        None
     }
 
     /// Whether the caller was told that the answer can't be put into the caller's format. After an error that
     /// the provider reports, the stream ends as it does without a conversion.
     fn has_failed_to_convert(&self) -> bool {
-        let is_reported = match &self.watch {
-            Watch::Plain(answer) => answer.observed().content == AnswerContent::Error,
-            Watch::Stream(answer) => answer.observed().content == AnswerContent::Error,
-            Watch::None | Watch::Unreadable | Watch::Undecided(_) => false,
-        };
         let has_failed = self.converter.as_ref().is_some_and(AnswerConverter::has_failed);
-        has_failed && !is_reported && self.refusal().is_none()
+        has_failed && !self.watch.reports_error() && self.refusal().is_none()
     }
 
     /// Ends an answer that can't be converted, after `last`, which tells the caller. Nothing more is read of
@@ -332,7 +356,7 @@ impl RelayBody {
         last
     }
 
-    /// A long answer was edited. Gives what goes to the caller.
+    /// The end of an answer was edited. Gives what goes to the caller.
     fn edited(&mut self, edited: Edited) -> Option<Bytes> {
         self.state = State::Ended;
         let Some((restorer, last)) = edited else {
@@ -363,8 +387,7 @@ impl RelayBody {
                 let rest = error_answer.render(id, |error| answer.finish(StreamEnd::Failed(error)));
                 if !rest.abort {
                     self.state = State::Ended;
-                    self.finish(RequestOutcome::Completed);
-                    return self.restored_end(told.unwrap_or(rest.last), false);
+                    return self.ended(told.unwrap_or(rest.last));
                 }
                 rest.last
             }
@@ -382,93 +405,5 @@ fn joined(before: Option<Bytes>, after: Option<Bytes>) -> Option<Bytes> {
     match (before, after) {
         (Some(before), Some(after)) => Some([before, after].concat().into()),
         (before, after) => before.or(after),
-    }
-}
-
-impl MessageBody for RelayBody {
-    type Error = BrokenOff;
-
-    fn size(&self) -> BodySize {
-        self.size
-    }
-
-    fn poll_next(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, BrokenOff>>> {
-        let this = self.get_mut();
-        if let Some(first) = this.first.take().filter(|first| !first.is_empty()) {
-            return Poll::Ready(Some(Ok(first)));
-        }
-        loop {
-            if !matches!(this.state, State::Flushing(_) | State::Failed)
-                && let Some(refusal) = this.refusal()
-                && let Some(last) = this.refuse(refusal)
-            {
-                return Poll::Ready(Some(Ok(last)));
-            }
-            match &mut this.state {
-                State::Open => {
-                    let Some(upstream) = &mut this.upstream else {
-                        if let Some(last) = this.complete() {
-                            return Poll::Ready(Some(Ok(last)));
-                        }
-                        continue;
-                    };
-                    let Poll::Ready(next) = Pin::new(upstream).poll_next(cx) else {
-                        return this.poll_silence(cx).map(|ping| Some(Ok(ping)));
-                    };
-                    match next {
-                        Some(Ok(chunk)) => {
-                            let mut down = this.pass(chunk);
-                            if this.has_failed_to_convert() {
-                                down = this.stop_converting(down);
-                            }
-                            if let Some(chunk) = down {
-                                this.silence = None;
-                                return Poll::Ready(Some(Ok(chunk)));
-                            }
-                        }
-                        Some(Err(error)) => this.state = State::Broken(error),
-                        None if this.is_cut_short() => {
-                            this.state = State::Broken(UpstreamError::Closed);
-                        }
-                        None => {
-                            if let Some(last) = this.complete() {
-                                return Poll::Ready(Some(Ok(last)));
-                            }
-                        }
-                    }
-                }
-                State::Broken(_) => {
-                    let State::Broken(error) = std::mem::replace(&mut this.state, State::Failed)
-                    else {
-                        continue;
-                    };
-                    if let Some(last) = this.broken(&error) {
-                        return Poll::Ready(Some(Ok(last)));
-                    }
-                }
-                State::Flushing(pause) => {
-                    ready!(pause.as_mut().poll(cx));
-                    this.state = State::Failed;
-                }
-                State::Editing(editing) => {
-                    let edited = ready!(editing.as_mut().poll(cx));
-                    if let Some(last) = this.edited(edited) {
-                        return Poll::Ready(Some(Ok(last)));
-                    }
-                }
-                State::Failed => return Poll::Ready(Some(Err(BrokenOff))),
-                State::Ended => return Poll::Ready(None),
-            }
-        }
-    }
-}
-
-impl Drop for RelayBody {
-    fn drop(&mut self) {
-        // Every other end has been finished.
-        self.finish(RequestOutcome::CallerLeft);
     }
 }

@@ -4,6 +4,7 @@
 mod array;
 mod binary;
 mod events;
+mod names;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,16 +17,18 @@ use crate::domain::ids::PolicyId;
 use crate::llm::answer::StreamForm;
 use crate::llm::format::{Format, Operation};
 use crate::policy::guard::answer::AnswerScan;
+use crate::policy::guard::answer_names::AnswerNames;
 use crate::policy::guard::policy::{GuardConfig, TimeoutAction};
 use crate::policy::guard::redact::ScanError;
 use crate::policy::guard::restore::stream::StreamRestorer;
 use crate::policy::guard::restore::{
-    AnswerEdits, edit_answer, is_json, restore_answer, restore_text,
+    AnswerEdits, answer_texts, edit_answer, is_json, restore_answer, restore_text,
 };
 use crate::policy::set::MatchedGuard;
 use array::ArrayRestorer;
 use binary::BinaryRestorer;
 use events::EventRestorer;
+pub use names::NameSearch;
 
 /// The longest plain answer that values are put back into, in bytes. A longer one keeps its placeholders,
 /// which say nothing to anybody.
@@ -45,6 +48,8 @@ pub struct AnswerRestorer {
     policies: Vec<GuardPolicy>,
     /// For what is buffered.
     memory: Share,
+    /// Whether a service has still to be asked for the names in the answer, so that nothing of it is sent.
+    awaits_names: bool,
     /// The bytes of it that a stream has taken.
     held: usize,
     mode: Mode,
@@ -63,6 +68,12 @@ enum Mode {
     /// The answer so far.
     Plain(Vec<u8>),
     Stream(Box<StreamEditor>),
+    /// A stream that is searched for names when it is complete: its bytes so far, and what collects its texts.
+    Held {
+        form: StreamForm,
+        bytes: Vec<u8>,
+        texts: Box<StreamEditor>,
+    },
     /// Nothing is edited.
     Off,
 }
@@ -98,7 +109,43 @@ impl AnswerRestorer {
             name: Arc::clone(&policy.name),
             config: (*config).clone(),
         });
-        Self { format, policies: policies.collect(), edits, memory, held: 0, mode }
+        let (policies, awaits_names) = (policies.collect(), false);
+        Self { format, policies, edits, memory, awaits_names, held: 0, mode }
+    }
+
+    /// Before anything of the answer has come: it is searched for names.
+    pub fn await_names(&mut self) {
+        self.awaits_names = self.is_scanning();
+    }
+
+    /// Whether the answer has to be searched for names when it is complete.
+    pub fn awaits_names(&self) -> bool {
+        self.awaits_names && matches!(self.mode, Mode::Plain(_) | Mode::Held { .. })
+    }
+
+    /// The texts that a service has to be asked about, once all of the answer is there.
+    fn texts(&mut self) -> Result<Vec<Vec<u8>>, ScanError> {
+        match &mut self.mode {
+            Mode::Plain(answer) => answer_texts(self.format, answer),
+            Mode::Held { texts, .. } => {
+                texts.finish();
+                texts.events_mut().take_texts()
+            }
+            Mode::Undecided | Mode::Stream(_) | Mode::Off => Ok(Vec::new()),
+        }
+    }
+
+    /// What the service found. An error is why it is not known; then the policies say whether the answer is
+    /// sent.
+    fn names_found(&mut self, names: Result<Option<AnswerNames>, ScanError>) {
+        self.awaits_names = false;
+        let Some(scan) = self.edits_mut().scan_mut() else { return };
+        match names {
+            Ok(names) => names.into_iter().for_each(|names| scan.set_names(names)),
+            // Otherwise all else is still looked for.
+            Err(error) if scan.guard().timeout_action() == TimeoutAction::Block => scan.fail(error),
+            Err(_) => {}
+        }
     }
 
     /// Whether a successful answer may become longer or shorter.
@@ -118,8 +165,17 @@ impl AnswerRestorer {
 
     /// Whether what is left to do at the end takes long.
     pub fn is_long(&self) -> bool {
-        matches!(&self.mode, Mode::Plain(answer) if answer.len() > MAX_INLINE)
-            && self.scan().is_some()
+        match &self.mode {
+            Mode::Plain(answer) => answer.len() > MAX_INLINE && self.scan().is_some(),
+            Mode::Held { bytes, .. } => bytes.len() > MAX_INLINE,
+            Mode::Stream(editor) => editor.kept() > MAX_INLINE,
+            Mode::Undecided | Mode::Off => false,
+        }
+    }
+
+    /// Whether it takes long to edit so many further bytes: a stream's event may end with them.
+    pub fn is_long_with(&self, bytes: usize) -> bool {
+        matches!(&self.mode, Mode::Stream(editor) if editor.kept() + bytes > MAX_INLINE)
     }
 
     /// What has to stand before another element of an array, for the caller; `None` for other answers.
@@ -178,6 +234,11 @@ impl AnswerRestorer {
                 // Blank until it is known what it is.
                 AnswerKind::Undecided => return Some(chunk),
                 AnswerKind::Plain => Mode::Plain(Vec::new()),
+                AnswerKind::Stream(form) if self.awaits_names => {
+                    let events = StreamRestorer::collecting(self.format);
+                    let texts = Box::new(StreamEditor::new(form, events));
+                    Mode::Held { form, bytes: Vec::new(), texts }
+                }
                 AnswerKind::Stream(form) => {
                     let edits = std::mem::take(&mut self.edits);
                     let events = StreamRestorer::new(self.format, edits);
@@ -198,6 +259,21 @@ impl AnswerRestorer {
                     return None;
                 }
                 let mut passed = std::mem::take(answer);
+                passed.extend_from_slice(&chunk);
+                self.fail(ScanError::TooLong);
+                self.mode = Mode::Off;
+                passed.into()
+            }
+            Mode::Held { bytes, texts, .. } => {
+                // The texts are kept as well, and so is an event, twice.
+                let most = bytes.len() + chunk.len();
+                let is_within = most <= MAX_PLAIN;
+                if is_within && self.memory.grow(2 * chunk.len()) {
+                    texts.push(&chunk);
+                    bytes.extend_from_slice(&chunk);
+                    return None;
+                }
+                let mut passed = std::mem::take(bytes);
                 passed.extend_from_slice(&chunk);
                 self.fail(ScanError::TooLong);
                 self.mode = Mode::Off;
@@ -227,7 +303,20 @@ impl AnswerRestorer {
 
     /// What is still held back, at the end of the answer; nothing if there is a [`refusal`](Self::refusal).
     pub fn finish(&mut self) -> Option<Bytes> {
+        if self.awaits_names() {
+            // It has broken off.
+            self.names_found(Err(ScanError::NotSearched));
+        }
         self.limit_time();
+        if let Mode::Held { form, bytes, .. } = &mut self.mode {
+            let (form, bytes) = (*form, std::mem::take(bytes));
+            let events = StreamRestorer::new(self.format, std::mem::take(&mut self.edits));
+            let mut editor = StreamEditor::new(form, events);
+            let mut down = editor.push(&bytes);
+            down.extend(editor.finish());
+            self.mode = Mode::Stream(Box::new(editor));
+            return Some(Bytes::from(down)).filter(|_| self.refusal().is_none());
+        }
         let rest = match &mut self.mode {
             Mode::Plain(answer) => {
                 let answer = std::mem::take(answer);
@@ -237,7 +326,7 @@ impl AnswerRestorer {
                 edit_answer(self.format, &answer, &mut self.edits).unwrap_or(answer)
             }
             Mode::Stream(editor) => editor.finish(),
-            Mode::Undecided | Mode::Off => return None,
+            Mode::Undecided | Mode::Held { .. } | Mode::Off => return None,
         };
         Some(Bytes::from(rest)).filter(|rest| !rest.is_empty() && self.refusal().is_none())
     }

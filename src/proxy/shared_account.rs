@@ -11,6 +11,7 @@ use crate::domain::policy::Subject;
 use crate::domain::provider::UpstreamId;
 use crate::domain::scope::WorkspaceScope;
 use crate::llm::stored_state::{PREVIOUS_RESPONSE, StoredState};
+use crate::policy::guard::placeholder::ConversationId;
 
 /// Leaves out the candidates with a shared account if the body refers to what is stored there, unless the
 /// workspace made it. An error if no other is left.
@@ -61,17 +62,20 @@ async fn is_own(
     found.map_err(|error| unavailable(context, &error))
 }
 
-/// Takes note of the response that an answer is, for the workspace that had it made in a shared account.
+/// Takes note of the response that an answer is, for the workspace that had it made in a shared account or
+/// under a guard.
 pub struct ResponseOwner {
     pub own_responses: OwnResponses,
     pub scope: WorkspaceScope,
     pub upstream: UpstreamId,
+    /// The conversation, if it is under a guard.
+    pub guarded: Option<ConversationId>,
 }
 
 impl ResponseOwner {
     /// The answer is the response with this id.
     pub fn take_note(self, response_id: String) {
-        let Self { own_responses, scope, upstream } = self;
-        own_responses.add(OwnResponse { scope, upstream, response_id });
+        let Self { own_responses, scope, upstream, guarded } = self;
+        own_responses.add(OwnResponse { scope, upstream, response_id }, guarded);
     }
 }

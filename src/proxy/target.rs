@@ -235,12 +235,10 @@ impl<'r> Target<'r> {
         }
     }
 
-    /// Whether its answer is a response that is stored in an account which workspaces share.
+    /// Whether its answer is a response that the provider stores.
     pub fn stores_response(&self) -> bool {
         let store = self.edits.as_ref().and_then(|edits| edits.get("store"));
-        self.upstream.is_inherited
-            && self.operation == Operation::Generate(Format::Responses)
-            && store != Some("false")
+        self.operation == Operation::Generate(Format::Responses) && store != Some("false")
     }
 
     /// What admission and the ledger need to know of it.

@@ -187,7 +187,7 @@ impl Metrics {
             guard_findings: register(
                 r,
                 "guard_findings",
-                "Values that guards found in requests, by category and what became of them: report, redact, block",
+                "Values that guards found in requests and answers, by category and what became of them: report, redact, mask, block",
             ),
             presidio_calls: register(
                 r,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::Metrics;
 use super::requests::RequestIds;
+use crate::domain::content_finding::{ContentFindings, FindingPlace};
 use crate::domain::ids::PolicyId;
 use crate::domain::money::NanoUsd;
 use crate::domain::principal::Principal;
@@ -73,10 +74,10 @@ pub struct RequestRecord {
     pub cause: Option<String>,
     /// The policies that blocked it.
     pub violated: Vec<PolicyId>,
-    /// What guards found, with counts, such as `email=2,iban=1`. Never a value.
-    pub guard: Option<String>,
-    /// The same of what they found in the answer.
-    pub answer_guard: Option<String>,
+    /// What guards found in the request and in its answer.
+    pub findings: ContentFindings,
+    /// Texts of the request that have values which its guard detects, and what is recorded in their place.
+    pub masks: Vec<(String, String)>,
     /// Requests sent upstream.
     pub attempts: u32,
     /// When the last attempt began, after the request's arrival: zero for the first one.
@@ -111,8 +112,8 @@ impl RequestRecord {
             code: None,
             cause: None,
             violated: Vec::new(),
-            guard: None,
-            answer_guard: None,
+            findings: ContentFindings::default(),
+            masks: Vec::new(),
             attempts: 0,
             attempt_began: Duration::ZERO,
             answered_status: None,
@@ -123,6 +124,16 @@ impl RequestRecord {
             first_byte: None,
             duration: Duration::ZERO,
         }
+    }
+
+    /// What is recorded of a text of the request.
+    pub fn shown<'r>(&'r self, text: &'r str) -> &'r str {
+        let mask = self.masks.iter().rev().find(|(masked, _)| masked == text);
+        mask.map_or(text, |(_, mask)| mask)
+    }
+
+    fn shown_option<'r>(&'r self, text: Option<&'r str>) -> Option<&'r str> {
+        text.map(|text| self.shown(text))
     }
 
     /// Counts the request.
@@ -151,7 +162,7 @@ impl RequestRecord {
                     parent: None,
                     $level,
                     request_id = tracing::field::display(self.ids.request_id),
-                    client_request_id = self.ids.client_request_id.as_deref(),
+                    client_request_id = self.shown_option(self.ids.client_request_id.as_deref()),
                     client_address = self.client_address.map(tracing::field::display),
                     operation = self.operation,
                     status = self.shown_status(),
@@ -159,15 +170,15 @@ impl RequestRecord {
                     code = self.code,
                     cause = self.cause.as_deref(),
                     policies = (!self.violated.is_empty()).then(|| tracing::field::display(PolicyIds(&self.violated))),
-                    guard = self.guard.as_deref(),
-                    answer_guard = self.answer_guard.as_deref(),
+                    guard = self.findings.line(FindingPlace::Request),
+                    answer_guard = self.findings.line(FindingPlace::Answer),
                     organization_id = self.principal.and_then(|p| p.scope.organization_id()).map(tracing::field::display),
                     workspace_id = self.principal.and_then(|p| p.scope.workspace_id()).map(tracing::field::display),
                     key_id = self.principal.and_then(|principal| principal.api_key_id()).map(tracing::field::display),
                     configuration_id = self.upstream.as_ref().map(|(id, _)| tracing::field::display(id)),
                     configuration = self.upstream.as_ref().map(|(_, name)| &**name),
-                    model_asked = self.model_asked.as_deref(),
-                    model_used = self.model_used.as_deref(),
+                    model_asked = self.shown_option(self.model_asked.as_deref()),
+                    model_used = self.shown_option(self.model_used.as_deref()),
                     input_tokens = self.usage.input,
                     cached_input_tokens = self.usage.cached_input,
                     output_tokens = self.usage.output,

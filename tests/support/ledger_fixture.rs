@@ -141,6 +141,7 @@ pub(crate) fn end(start: &AttemptStart, cost: i64) -> AttemptEnd {
         usage_source: UsageSource::Provider,
         cost: Some(NanoUsd::from_nanos(cost)),
         list_cost: None,
+        findings: Default::default(),
         price_version: None,
         first_byte_ms: Some(1),
         duration_ms: Some(2),

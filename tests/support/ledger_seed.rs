@@ -135,7 +135,8 @@ impl Row {
             text(&metadata),
             self.client_request_id.as_deref().map_or("NULL".to_owned(), text),
             text(&self.admitted_at.naive_utc().format("%F %T%.6f").to_string()),
-            // No subscription paid.
+            // No subscription paid, and no guard found anything.
+            "NULL".to_owned(),
             "NULL".to_owned(),
         ];
         format!("({})", columns.join(", "))

@@ -16,6 +16,7 @@ use serde::de::value::{Error as TextError, StrDeserializer};
 use uuid::Uuid;
 
 use crate::accounting::record::{AttemptEnd, AttemptStart, LedgerEntry};
+use crate::domain::content_finding::{ContentFinding, ContentFindings};
 use crate::domain::ids::ConfigurationId;
 use crate::domain::money::NanoUsd;
 use crate::domain::provider::{Provider, UpstreamId};
@@ -164,6 +165,12 @@ fn put_end(end: &AttemptEnd, out: &mut Vec<u8>) {
     put_list(&end.violated, out, |id, out| out.extend_from_slice(id.uuid().as_bytes()));
     put_optional(end.price_version.as_deref(), out, put_text);
     put_optional(end.list_cost, out, |cost, out| put_signed(cost.nanos(), out));
+    put_list(end.findings.as_slice(), out, |finding, out| {
+        put_text(finding.place.as_str(), out);
+        put_text(&finding.category, out);
+        put_text(finding.action.as_str(), out);
+        put_number(finding.count, out);
+    });
 }
 
 fn put_number(mut number: u64, out: &mut Vec<u8>) {
@@ -263,6 +270,20 @@ impl<'a> Fields<'a> {
             } else {
                 self.optional(Self::signed)?.map(NanoUsd::from_nanos)
             },
+            findings: if self.0.is_empty() {
+                ContentFindings::default()
+            } else {
+                self.list(Self::finding)?.into()
+            },
+        })
+    }
+
+    fn finding(&mut self) -> Option<ContentFinding> {
+        Some(ContentFinding {
+            place: self.word()?,
+            category: self.text()?,
+            action: self.word()?,
+            count: self.number()?,
         })
     }
 

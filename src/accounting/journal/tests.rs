@@ -8,6 +8,9 @@ use super::segment::{self, Piece, Pieces};
 use super::*;
 use crate::accounting::record::{AttemptOutcome, UsageSource};
 use crate::clock::Clock;
+use crate::domain::content_finding::{
+    ContentFinding, ContentFindings, FindingAction, FindingPlace,
+};
 use crate::domain::ids::ConfigurationId;
 use crate::domain::money::NanoUsd;
 use crate::domain::tokens::TokenUsage;
@@ -35,6 +38,16 @@ fn start(clock: &Clock) -> Arc<AttemptStart> {
     })
 }
 
+fn findings() -> ContentFindings {
+    vec![ContentFinding {
+        place: FindingPlace::Answer,
+        category: "email".to_owned(),
+        action: FindingAction::Mask,
+        count: 3,
+    }]
+    .into()
+}
+
 fn end(start: &AttemptStart) -> AttemptEnd {
     AttemptEnd {
         id: start.id,
@@ -46,6 +59,7 @@ fn end(start: &AttemptStart) -> AttemptEnd {
         usage_source: UsageSource::Provider,
         cost: Some(NanoUsd::from_nanos(-7)),
         list_cost: Some(NanoUsd::from_nanos(9)),
+        findings: findings(),
         price_version: Some("catalogue:1:openai/gpt-4o".to_owned()),
         first_byte_ms: Some(250),
         duration_ms: Some(1_000),
@@ -104,18 +118,27 @@ fn records_are_read_as_they_were_written() {
     }
 }
 
-/// Earlier versions wrote no price's version and no list price at the end of an end.
+/// Earlier versions wrote no price's version, no list price and no findings at the end of an end.
 #[test]
-fn an_end_without_a_price_version_is_read() {
-    let end = AttemptEnd { price_version: None, list_cost: None, ..end(&start(&Clock::default())) };
-    let mut record = Vec::new();
-    encode_end(&end, &mut record);
-    let payload = record[9..record.len() - 2].to_vec();
-    record.truncate(1);
-    record.extend_from_slice(&u32::try_from(payload.len()).unwrap().to_le_bytes());
-    record.extend_from_slice(&crc32fast::hash(&payload).to_le_bytes());
-    record.extend_from_slice(&payload);
-    assert_eq!(decode(&record), Decoded::Record(Record::End(Box::new(end)), record.len()));
+fn an_end_of_an_earlier_version_is_read() {
+    let findings = ContentFindings::default();
+    let end = AttemptEnd {
+        price_version: None,
+        list_cost: None,
+        findings,
+        ..end(&start(&Clock::default()))
+    };
+    for missing in 1..=3 {
+        let mut record = Vec::new();
+        encode_end(&end, &mut record);
+        let payload = record[9..record.len() - missing].to_vec();
+        record.truncate(1);
+        record.extend_from_slice(&u32::try_from(payload.len()).unwrap().to_le_bytes());
+        record.extend_from_slice(&crc32fast::hash(&payload).to_le_bytes());
+        record.extend_from_slice(&payload);
+        let expected = Decoded::Record(Record::End(Box::new(end.clone())), record.len());
+        assert_eq!(decode(&record), expected, "{missing}");
+    }
 }
 
 #[test]

@@ -56,6 +56,7 @@ pub(super) fn row_of(entry: &LedgerEntry) -> NewLedgerRow {
         metadata: json(&metadata),
         client_request_id: start.client_request_id.as_deref().map(clean),
         list_cost: end.list_cost.map(|cost| cost.nanos()),
+        guard_findings: (!end.findings.is_empty()).then(|| json(&end.findings)),
         admitted_at: start.admitted_at.max(DateTime::UNIX_EPOCH).naive_utc(),
     };
     NewLedgerRow { row, tokens: end.usage, metadata }

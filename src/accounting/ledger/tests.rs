@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::accounting::record::{AttemptOutcome, UsageSource};
 use crate::db::Location;
+use crate::domain::content_finding::ContentFindings;
 use crate::domain::ids::ConfigurationId;
 use crate::domain::money::NanoUsd;
 use crate::domain::tokens::TokenUsage;
@@ -49,6 +50,7 @@ fn end(start: &AttemptStart) -> AttemptEnd {
         first_byte_ms: None,
         duration_ms: None,
         violated: Vec::new(),
+        findings: ContentFindings::default(),
     }
 }
 

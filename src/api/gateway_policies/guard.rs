@@ -6,6 +6,7 @@ use std::time::Instant;
 use actix_web::web;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::{GatewayPolicyFields, WHAT, store};
 use crate::api::Management;
@@ -162,7 +163,10 @@ pub(super) async fn test_gateway_policy(
         .read(async move |conn: &mut Conn| store::existing(conn, organization_id, id).await)
         .await?;
     let guard = Arc::new(guard_of(&row)?);
-    let entities = find_entities(plane.presidio.as_ref(), &client, &guard, &sample).await?;
+    let entities = {
+        let of = (organization_id.uuid(), &sample);
+        find_entities(plane.presidio.as_ref(), &client, &guard, of).await?
+    };
     let mut key = [0; 32];
     system_random(&mut key).map_err(|error| ApiError::Internal(error.to_string()))?;
     let key = ConversationKey::derive(&key, b"test", b"test");
@@ -200,6 +204,7 @@ fn scan_failed(is_text: bool, error: ScanError) -> ApiError {
         ScanError::Late => "took longer to scan than the policy's timeout_seconds",
         ScanError::TooManyValues => "has too many values",
         ScanError::NotJson | ScanError::TooLong | ScanError::Unreadable => "nests too deeply",
+        ScanError::NotSearched => "could not be searched for names",
         ScanError::TooMuchText => "has too much text to search it for names",
     };
     ApiError::field(if is_text { "text" } else { "body" }, message)
@@ -210,7 +215,7 @@ async fn find_entities(
     presidio: Option<&Presidio>,
     client: &UpstreamClient,
     guard: &Arc<Guard>,
-    sample: &Sample,
+    (tenant, sample): (Uuid, &Sample),
 ) -> Result<Entities, ApiError> {
     let unknown = |error: PresidioError| ApiError::Conflict {
         code: "names_not_searched",
@@ -225,7 +230,8 @@ async fn find_entities(
         move || of_block.entity_texts(format, &body, &|| tokio::time::Instant::now() < deadline);
     let texts = web::block(collect).await.map_err(|error| ApiError::Internal(error.to_string()))?;
     let texts = texts.map_err(|error| scan_failed(sample.is_text, error))?;
-    presidio.find_entities(client, guard.entities(), texts, deadline).await.map_err(unknown)
+    let texts = (guard.entities(), texts);
+    presidio.find_entities(client, tenant, texts, deadline).await.map_err(unknown)
 }
 
 struct Sample {

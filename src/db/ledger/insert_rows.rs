@@ -22,7 +22,7 @@ const BEFORE: &str = "INSERT OR FAIL INTO ledger (id, organization_id, workspace
                       attempt, api_key_id, user_id, configuration_id, configuration, route, \
                       model_asked, model, model_used, status, outcome, code, tokens, \
                       usage_source, cost, price_version, first_byte_ms, duration_ms, policies, \
-                      metadata, client_request_id, admitted_at, list_cost) VALUES ";
+                      metadata, client_request_id, admitted_at, list_cost, guard_findings) VALUES ";
 const AFTER: &str = " ON CONFLICT (id) DO NOTHING";
 
 /// Writes the rows that are not there yet, and tells which were. After an error the transaction has to be
@@ -114,6 +114,7 @@ fn push_values<'b>(
         client_request_id,
         admitted_at: _,
         list_cost,
+        guard_findings,
     } = row;
     out.push_bind_param::<Text, _>(id)?;
     push::<Text, _>(out, organization_id)?;
@@ -141,7 +142,8 @@ fn push_values<'b>(
     push::<Text, _>(out, metadata)?;
     push::<Nullable<Text>, _>(out, client_request_id)?;
     push::<Text, _>(out, admitted_at)?;
-    push::<Nullable<BigInt>, _>(out, list_cost)
+    push::<Nullable<BigInt>, _>(out, list_cost)?;
+    push::<Nullable<Text>, _>(out, guard_findings)
 }
 
 fn push<'b, ST, T>(out: &mut AstPass<'_, 'b, Sqlite>, value: &'b T) -> QueryResult<()>
@@ -210,6 +212,7 @@ mod tests {
             client_request_id: Some(text("client request")),
             admitted_at,
             list_cost: Some(5),
+            guard_findings: Some(text("findings")),
         }
     }
 

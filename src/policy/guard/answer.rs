@@ -7,16 +7,19 @@ use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::answer_names::AnswerNames;
 use super::category::Category;
 use super::custom::Late;
 use super::placeholder::Placeholders;
 use super::policy::{Action, Guard};
 use super::redact::{MAX_DEPTH, MAX_VALUES, Report, ScanError, hides_text};
-use super::scan::Findings;
+use super::scan::{Finding, Findings};
 use crate::json::escapes::UnescapedText;
 
-/// What every mask begins with.
-const MASK: &str = "REDACTED_";
+/// What takes the place of a value, and is never turned back into it.
+pub(super) fn mask(category: Category) -> String {
+    format!("REDACTED_{}", category.label())
+}
 
 /// The values that were found in a request, so that they are no findings in its answer. Letter case and
 /// punctuation do not count.
@@ -53,6 +56,8 @@ pub struct AnswerScan {
     counted: HashSet<u64>,
     report: Report,
     failure: Option<ScanError>,
+    /// What a service found in the answer.
+    names: Option<AnswerNames>,
 }
 
 /// A value in what the model says.
@@ -74,6 +79,7 @@ impl AnswerScan {
             counted: HashSet::new(),
             report: Report::default(),
             failure: None,
+            names: None,
         }
     }
 
@@ -85,6 +91,16 @@ impl AnswerScan {
     /// The policies' decision.
     pub fn guard(&self) -> &Guard {
         &self.guard
+    }
+
+    /// The same, to keep.
+    pub fn shared_guard(&self) -> Arc<Guard> {
+        Arc::clone(&self.guard)
+    }
+
+    /// Before anything of the answer is scanned: what a service found in it.
+    pub fn set_names(&mut self, names: AnswerNames) {
+        self.names = Some(names);
     }
 
     /// What was found so far. The answer must not go on once something in it blocks.
@@ -102,9 +118,11 @@ impl AnswerScan {
         self.failure.get_or_insert(error);
     }
 
-    /// How much of a text that goes on may be the beginning of a match of a policy's own patterns.
+    /// How much of a text that goes on may be the beginning of a match of a policy's own patterns, or of a
+    /// name.
     pub(super) fn lookahead(&self) -> usize {
-        self.guard.scanner.lookahead()
+        let of_names = self.names.as_ref().map_or(0, AnswerNames::longest);
+        self.guard.scanner.lookahead().max(of_names)
     }
 
     /// What is found in a text, by its place. Placeholders of the request, and what the caller has sent,
@@ -165,6 +183,9 @@ impl AnswerScan {
     fn find_in(&self, text: &[u8], name: &[u8], level: usize) -> Result<Vec<AnswerFinding>, Late> {
         let mut findings = Findings::default();
         self.guard.scanner.scan(text, name, &*self.keep_going, &mut findings)?;
+        let names = self.names.iter().flat_map(|names| names.find(text));
+        let names = names.map(|(range, category)| Finding { range, category, pattern: None });
+        findings.found.extend(names);
         let found = findings.found.into_iter().filter_map(|finding| {
             let digest = self.sent.digest(text.get(finding.range.clone()).unwrap_or_default());
             let is_sent = self.sent.values.contains(&digest);
@@ -194,7 +215,7 @@ impl AnswerScan {
         if self.counted.len() >= MAX_VALUES || self.counted.insert(*digest) {
             self.report.add(self.guard.name(*category, *pattern), action == Action::Block);
         }
-        (action != Action::Report).then(|| format!("{MASK}{}", category.label()))
+        (action != Action::Report).then(|| mask(*category))
     }
 }
 

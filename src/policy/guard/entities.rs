@@ -15,9 +15,9 @@ use super::scan::{Finding, Findings};
 use super::texts::{Treatment, Word};
 use crate::llm::format::Format;
 
-/// The most text of a request that the service is asked about, in bytes. A small model reads about 15 KB a
+/// The most text of a request, or of an answer, that the service is asked about, in bytes. A small model reads about 15 KB a
 /// second on one core, so that more is late at any time-out of a policy.
-const MAX_TEXT: usize = 4 << 20;
+pub(super) const MAX_TEXT: usize = 4 << 20;
 
 /// What a service found, by text.
 #[derive(Default)]
@@ -42,6 +42,15 @@ impl Entities {
         if !found.is_empty() {
             self.0.insert(text, found);
         }
+    }
+
+    /// What was found, wherever it was.
+    pub(super) fn names(&self) -> impl Iterator<Item = (&[u8], Category)> {
+        self.0.iter().flat_map(|(text, found)| {
+            found.iter().filter_map(|(range, category)| {
+                text.get(range.clone()).map(|name| (name, *category))
+            })
+        })
     }
 
     fn is_empty(&self) -> bool {
@@ -126,7 +135,7 @@ impl Pass<'_> {
 /// Whether it is worth asking. Ids, URLs and constants are full of what looks like a name to a model, and
 /// providers refuse what replaces them; among several words a name is one. A word alone is one if it stands
 /// where people write, or is written like one: `Paris`, and words of scripts without capital letters.
-fn can_have_entities(text: &[u8], treatment: Treatment, word: Word) -> bool {
+pub(super) fn can_have_entities(text: &[u8], treatment: Treatment, word: Word) -> bool {
     let text = text.trim_ascii();
     let has_letters = text.iter().any(|byte| byte.is_ascii_alphabetic() || !byte.is_ascii());
     let has_words = text.iter().any(u8::is_ascii_whitespace);

@@ -12,9 +12,11 @@
 //!    changed.
 //! 5. [`restore_answer`](restore::restore_answer), or a [`StreamRestorer`](restore::stream::StreamRestorer)
 //!    for a stream, puts the values back into the answer. With an [`AnswerScan`](answer::AnswerScan) it
-//!    masks what else must not reach the caller.
+//!    masks what else must not reach the caller; [`AnswerNames`](answer_names::AnswerNames) are what a
+//!    service found in it.
 
 pub mod answer;
+pub mod answer_names;
 pub mod category;
 pub mod conversation;
 pub mod custom;
@@ -24,9 +26,11 @@ mod media;
 pub mod note;
 pub mod placeholder;
 pub mod policy;
+mod record;
 pub mod redact;
 pub mod restore;
 pub mod scan;
+pub mod tables;
 mod texts;
 
 #[cfg(test)]

@@ -33,8 +33,18 @@ pub(super) const MAX_WRITTEN: usize = MAX_LENGTH + 2 * MAX_ESCAPES;
 /// Separates this purpose from others of the data key.
 const LABEL: &[u8] = b"tollgate guard placeholders v1";
 
+/// Tells the conversations of a workspace apart: derived from what tells one, which it does not disclose to
+/// anybody without the workspace's data key. The key of the placeholders is derived from both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConversationId(pub [u8; 32]);
+
 /// The key that a conversation's placeholders are derived with.
-pub struct ConversationKey(Zeroizing<[u8; 32]>);
+pub struct ConversationKey {
+    key: Zeroizing<[u8; 32]>,
+    id: ConversationId,
+    /// Whether the conversation lies at the provider, all of it guarded.
+    is_continued: bool,
+}
 
 impl ConversationKey {
     /// Derives it from the workspace's data key, the caller (the id of the user or API key), and what
@@ -42,13 +52,29 @@ impl ConversationKey {
     /// [`conversation_digest`](super::conversation::conversation_digest).
     pub fn derive(data_key: &[u8; 32], caller: &[u8], conversation: &[u8]) -> Self {
         let workspace = derive(data_key, LABEL);
-        let caller = derive(&workspace, caller);
-        Self(derive(&caller, conversation))
+        let id = ConversationId(*derive(&derive(&workspace, caller), conversation));
+        Self { key: derive(&workspace, &id.0), id, is_continued: false }
+    }
+
+    /// The key of a conversation whose earlier turns the provider has stored, and which were guarded: a
+    /// reference to its last response is no reason to refuse a request.
+    pub fn of_continued(data_key: &[u8; 32], id: ConversationId) -> Self {
+        let workspace = derive(data_key, LABEL);
+        Self { key: derive(&workspace, &id.0), id, is_continued: true }
+    }
+
+    /// What the key can be derived from again.
+    pub fn id(&self) -> ConversationId {
+        self.id
+    }
+
+    pub(super) fn is_continued(&self) -> bool {
+        self.is_continued
     }
 
     /// The placeholder of a value. `attempt` tells apart the placeholders of one value.
     fn placeholder(&self, category: Category, value: &str, attempt: u8) -> String {
-        let mut mac = keyed(&self.0);
+        let mut mac = keyed(&self.key);
         mac.update(category.as_str().as_bytes());
         mac.update(&[0, attempt]);
         mac.update(value.as_bytes());
@@ -292,6 +318,11 @@ mod tests {
             assert_ne!(usual, other);
         }
         assert!(usual.starts_with("TG_EMAIL_"));
+        // The conversation goes on, whoever asks.
+        let continued = ConversationKey::of_continued(&[1; 32], first.id());
+        assert_eq!(usual, of(&continued, Category::Email, "a@b.co"));
+        let next_door = ConversationKey::of_continued(&[2; 32], first.id());
+        assert_ne!(usual, of(&next_door, Category::Email, "a@b.co"));
         for category in Category::ALL {
             let text = of(&first, category, "x");
             assert!(

@@ -18,7 +18,7 @@ use super::placeholder::{ConversationKey, PlaceholderBuilder, Placeholders};
 use super::policy::{Action, Guard, MediaAction, StoredAction};
 use super::scan::Findings;
 use crate::llm::format::Format;
-use crate::llm::stored_state::{is_file, stored_states};
+use crate::llm::stored_state::{StoredState, is_file};
 pub(super) use strings::{MAX_DEPTH, hides_text};
 pub(super) use walk::Redactor;
 
@@ -39,6 +39,8 @@ pub enum Guarded {
         placeholders: Placeholders,
         /// Also for the answer: what was found, where answers are scanned.
         sent: SentValues,
+        /// It refers to what the provider stores and nobody has scanned.
+        has_stored: bool,
         report: Report,
     },
     /// It must not be sent.
@@ -75,6 +77,9 @@ pub enum ScanError {
     /// It has more text than a service is asked about.
     #[error("it has too much text to search it for names")]
     TooMuchText,
+    /// A service that recognizes names has not answered, or the answer has broken off before it was asked.
+    #[error("it could not be searched for names, places and organizations")]
+    NotSearched,
 }
 
 impl From<Late> for ScanError {
@@ -128,9 +133,10 @@ impl Guard {
     ) -> Result<Guarded, ScanError> {
         let mut redactor = Redactor::new(self, format, keep_going, Pass::Scan(entities));
         redactor.read_body(body)?;
-        let stored = stored_states(body);
-        let has_media = redactor.has_media || stored.iter().any(|name| is_file(name));
-        let has_stored = stored.iter().any(|name| !is_file(name));
+        let stored = StoredState::of(body);
+        let has_media = redactor.has_media || stored.others().any(is_file);
+        let has_stored = stored.others().any(|name| !is_file(name))
+            || (stored.previous_response.is_some() && !key.is_continued());
         let sent = std::mem::take(&mut redactor.sent);
         let (values, literals) = redactor.finish();
         let mut report = Report::default();
@@ -153,7 +159,8 @@ impl Guard {
         {
             body = Some(noted);
         }
-        Ok(Guarded::Passed { body, placeholders: placeholders.finish(), sent, report })
+        let placeholders = placeholders.finish();
+        Ok(Guarded::Passed { body, placeholders, sent, has_stored, report })
     }
 
     /// Scans text that cannot be changed: a path, a query, a header. Whatever is found there and is not

@@ -14,9 +14,9 @@ use super::category::{Categories, Category};
 use super::custom::{Late, Pattern};
 use super::detect::{
     Found, Text, automaton, connection_string, crypto_address, email, gateway_key, iban, jwt,
-    named_secret, names, national, network, number, private_key, token,
+    named_secret, national, network, number, private_key, token,
 };
-use super::placeholder;
+use super::{placeholder, tables};
 use crate::json::bytes;
 
 /// The most placeholders in a request that are remembered as standing there literally.
@@ -115,13 +115,9 @@ static STRINGS: LazyLock<Strings> = LazyLock::new(|| {
     strings.extend(forms.map(|(place, form)| (form.prefix, Candidate::Token(place))));
     strings.extend(named_secret::NAMES.map(|name| (name, Candidate::Name)));
     let automaton = automaton(strings.iter().map(|(string, _)| *string));
+    tables::built(automaton.memory_usage());
     Strings { automaton, candidates: strings.into_iter().map(|(_, kind)| kind).collect() }
 });
-
-/// The memory that the tables of fixed strings take, in bytes. Builds them if they are not in use yet.
-pub fn table_bytes() -> usize {
-    STRINGS.automaton.memory_usage() + names::table_bytes()
-}
 
 impl Scanner {
     pub(super) fn new(wanted: Categories, patterns: Vec<Pattern>) -> Self {

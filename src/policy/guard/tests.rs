@@ -1,6 +1,7 @@
 //! Requests and answers together: what is replaced comes back as it was.
 
 mod corpus;
+mod published;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};

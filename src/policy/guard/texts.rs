@@ -240,6 +240,12 @@ mod tests {
         assert_eq!(of(Format::Chat, "messages", "response_format"), Area::Body);
         assert_eq!(of(Format::Responses, "text", "format"), Area::Excepted);
         assert_eq!(of(Format::Responses, "", "input"), Area::Body);
+        // Schemas of structured outputs.
+        assert_eq!(of(Format::Messages, "", "output_format"), Area::Excepted);
+        assert_eq!(of(Format::Messages, "output_config", "format"), Area::Excepted);
+        assert_eq!(of(Format::Messages, "messages", "output_format"), Area::Body);
+        assert_eq!(of(Format::Converse, "", "outputConfig"), Area::Excepted);
+        assert_eq!(of(Format::Converse, "messages", "outputConfig"), Area::Body);
         assert_eq!(of(Format::Messages, "content", "input"), Area::Values);
         assert_eq!(of(Format::Gemini, "functionResponse", "response"), Area::Values);
         assert_eq!(of(Format::Gemini, "generationConfig", "responseSchema"), Area::Excepted);

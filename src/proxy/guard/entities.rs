@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use actix_web::web::block;
 use tokio::time::Instant;
 
-use super::{GuardStage, MAX_INLINE};
+use super::{GuardStage, off_worker};
 use crate::accounting::budget::Share;
 use crate::policy::admission::Reason;
 use crate::policy::guard::entities::Entities;
@@ -16,6 +15,7 @@ use crate::presidio::{Presidio, PresidioError};
 use crate::proxy::context::RequestContext;
 use crate::proxy::error::ProxyError;
 use crate::proxy::read::CallerBody;
+use crate::proxy::restore::{AnswerRestorer, NameSearch};
 
 impl GuardStage<'_> {
     /// What Presidio finds in the body, and in texts that cannot be changed. Nothing, if it is not needed,
@@ -23,8 +23,8 @@ impl GuardStage<'_> {
     pub(super) async fn find_entities(
         &self,
         matched: &MatchedGuard<'_>,
-        fixed: &[Vec<u8>],
-        body: Option<&CallerBody>,
+        (fixed, body): (&[Vec<u8>], Option<&CallerBody>),
+        deadline: Instant,
         share: &mut Option<Share>,
         context: &mut RequestContext,
     ) -> Result<Entities, ProxyError> {
@@ -33,7 +33,8 @@ impl GuardStage<'_> {
             Ok(None) => return Ok(Entities::default()),
             Err(error) => return self.not_searched(matched, &error, context),
         };
-        let deadline = Instant::now() + matched.guard.timeout();
+        // What else there is to detect is found also if the service is late.
+        let deadline = deadline - matched.guard.timeout() / 4;
         let mut texts = matched.guard.fixed_entity_texts(fixed);
         match self.body_texts(matched, body, deadline).await? {
             Ok(more) => texts.extend(more),
@@ -50,7 +51,8 @@ impl GuardStage<'_> {
             return Err(ProxyError::Overloaded);
         }
         let wanted = matched.guard.entities();
-        let found = presidio.find_entities(self.client, wanted, texts, deadline).await;
+        let of = self.subject.workspace_id.uuid();
+        let found = presidio.find_entities(self.client, of, (wanted, texts), deadline).await;
         if let Some(share) = share {
             share.shrink(size);
         }
@@ -58,6 +60,22 @@ impl GuardStage<'_> {
             Ok(entities) => Ok(entities),
             Err(error) => self.not_searched(matched, &error, context),
         }
+    }
+
+    /// What asks for the names in the answer, if it is scanned and its guard detects names.
+    pub(super) fn name_search(
+        &self,
+        matched: &MatchedGuard<'_>,
+        restorer: &mut AnswerRestorer,
+    ) -> Option<NameSearch> {
+        // Where there has to be one and is none, the policies have let the request pass all the same.
+        let presidio = Presidio::for_guard(self.plane.presidio.as_ref(), &matched.guard).ok()??;
+        restorer.await_names();
+        restorer.is_scanning().then(|| NameSearch {
+            presidio: presidio.clone(),
+            client: self.client.clone(),
+            tenant: self.subject.workspace_id.uuid(),
+        })
     }
 
     async fn body_texts(
@@ -70,10 +88,9 @@ impl GuardStage<'_> {
             return Ok(Ok(Vec::new()));
         };
         let (guard, bytes) = (Arc::clone(&matched.guard), body.json.bytes());
-        let is_long = bytes.len() > MAX_INLINE;
-        let collect =
-            move || guard.entity_texts(format, &bytes, &|| tokio::time::Instant::now() < deadline);
-        if is_long { block(collect).await.map_err(|_| ProxyError::Internal) } else { Ok(collect()) }
+        let length = bytes.len();
+        let collect = move || guard.entity_texts(format, &bytes, &|| Instant::now() < deadline);
+        off_worker(length, collect).await
     }
 
     /// Names could not be looked for. An error if the request must not be sent then; otherwise the rest of

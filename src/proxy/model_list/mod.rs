@@ -19,6 +19,7 @@ use super::admit::{admit_listing, metadata_of};
 use super::candidates::{scope_of, unavailable};
 use super::context::RequestContext;
 use super::error::ProxyError;
+use super::guard::record::RecordGuard;
 use super::headers::{asks_for_websocket, credential_in_query};
 use super::route::decode_model_id;
 use crate::auth::Principal;
@@ -85,6 +86,7 @@ pub async fn answer(
     context.permit = Some(plane.requests.take(1).ok_or(ProxyError::Overloaded)?);
     let policies = plane.directory.find_policies(scope.organization_id).await;
     let policies = policies.map_err(|error| unavailable(context, &error))?;
+    RecordGuard::of(&policies, &subject, context)?;
     admit_listing(plane, subject, &policies, context).await?;
 
     let wanted = if let Operation::GetModel { id } = &operation { Some(id.as_str()) } else { None };

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use aho_corasick::AhoCorasick;
 
 use super::super::category::{Categories, Category};
+use super::super::tables;
 use super::{Text, automaton};
 
 /// How far before a number its name may stand, in bytes.
@@ -72,16 +73,10 @@ struct Words {
 static AUTOMATON: LazyLock<Words> = LazyLock::new(|| {
     let words =
         || WORDS.iter().flat_map(|(category, words)| words.iter().map(|word| (*category, *word)));
-    Words {
-        automaton: automaton(words().map(|(_, word)| word)),
-        categories: words().map(|(category, _)| category).collect(),
-    }
+    let automaton = automaton(words().map(|(_, word)| word));
+    tables::built(automaton.memory_usage());
+    Words { automaton, categories: words().map(|(category, _)| category).collect() }
 });
-
-/// The memory that the table takes, in bytes.
-pub(in super::super) fn table_bytes() -> usize {
-    AUTOMATON.automaton.memory_usage()
-}
 
 /// What the words shortly before a place, or in the name of the text, say that a number is.
 pub(super) fn find(text: Text<'_>, place: usize) -> Categories {

@@ -7,14 +7,17 @@
 mod block;
 mod deltas;
 mod mask;
+mod names;
 mod nesting;
 pub mod stream;
 mod text;
 
 use std::ops::Range;
 
+use super::answer_names::AnswerTexts;
 use super::media::Encoded;
 use super::placeholder::Placeholders;
+use super::redact::ScanError;
 use super::texts::{Place, Treatment, treatment_of};
 use crate::json::tokenizer::{SyntaxError, Token, Tokenizer};
 use crate::llm::format::Format;
@@ -53,6 +56,25 @@ pub fn edit_answer(format: Format, json: &[u8], edits: &mut AnswerEdits) -> Opti
     edited(json, &replaced)
 }
 
+/// The texts of an answer that its model has written, for a service that recognizes names.
+pub fn answer_texts(format: Format, json: &[u8]) -> Result<Vec<Vec<u8>>, ScanError> {
+    let mut texts = AnswerTexts::default();
+    let mut tokens = Tokenizer::new(json);
+    let mut keys = Keys::default();
+    // What is not JSON is no answer that is passed on after a scan.
+    while let Ok(token) = tokens.next() {
+        let start = tokens.token_start();
+        if let Some(string) = keys.string_of(format, token, start, true) {
+            string.collect(&mut texts);
+        }
+        keys.read(token);
+        if keys.is_at_end() {
+            break;
+        }
+    }
+    texts.finish()
+}
+
 /// Whether an answer is JSON, so that its texts are found.
 pub fn is_json(answer: &[u8]) -> bool {
     let mut tokens = Tokenizer::new(answer);
@@ -82,6 +104,13 @@ struct AnswerString {
 }
 
 impl AnswerString {
+    /// Adds it to the texts, if the model has written it.
+    fn collect(&self, texts: &mut AnswerTexts) {
+        if let Some(name) = self.name.as_deref().filter(|_| !self.is_number) {
+            texts.add(self.text.as_bytes(), name);
+        }
+    }
+
     /// Its place, and the JSON to put there; `None` if it stays the same.
     fn edited(self, edits: &mut AnswerEdits) -> Option<(Range<usize>, String)> {
         let name = self.name.as_deref();

@@ -7,8 +7,10 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::super::redact::ScanError;
 use super::block::{AnswerEdits, BlockText};
 use super::deltas::{BlockId, Delta, Ends, EventParts, read_event};
+use super::names::StreamTexts;
 use super::{edit_answer, edited, quoted};
 use crate::llm::format::Format;
 
@@ -26,6 +28,8 @@ pub struct StreamRestorer {
     format: Format,
     edits: AnswerEdits,
     blocks: BTreeMap<BlockId, Block>,
+    /// Instead of edits: the texts are collected.
+    texts: Option<StreamTexts>,
 }
 
 #[derive(Debug, Default)]
@@ -64,7 +68,18 @@ impl StreamRestorer {
     /// A restorer of one answer's stream. Without edits there is nothing to do, so that the stream need not
     /// pass through one.
     pub fn new(format: Format, edits: AnswerEdits) -> Self {
-        Self { format, edits, blocks: BTreeMap::new() }
+        Self { format, edits, blocks: BTreeMap::new(), texts: None }
+    }
+
+    /// One that edits nothing, and collects the texts that the model has written.
+    pub fn collecting(format: Format) -> Self {
+        let texts = Some(StreamTexts::default());
+        Self { texts, ..Self::new(format, AnswerEdits::default()) }
+    }
+
+    /// The texts that were collected, when the stream has ended.
+    pub fn take_texts(&mut self) -> Result<Vec<Vec<u8>>, ScanError> {
+        self.texts.take().map_or_else(|| Ok(Vec::new()), StreamTexts::finish)
     }
 
     /// What becomes of the answer.
@@ -80,6 +95,10 @@ impl StreamRestorer {
     /// Restores an event. `name` is empty for an event without one; `data` are those of a server-sent
     /// event, or the payload of a binary one.
     pub fn event(&mut self, name: &str, data: &[u8]) -> RestoredEvent {
+        if let Some(texts) = &mut self.texts {
+            texts.read(self.format, name, data);
+            return RestoredEvent::default();
+        }
         // `[DONE]`, and what is not of the format.
         let Ok(parts) = read_event(self.format, name, data, self.edits.has_scan()) else {
             return RestoredEvent { before: self.finish(), data: None };

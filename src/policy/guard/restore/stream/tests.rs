@@ -37,6 +37,49 @@ fn kinds() -> Vec<Kind> {
             pointer: "/choices/0/delta/tool_calls/0/function/arguments",
         },
         Kind {
+            format: Format::Chat,
+            piece: |at, text| {
+                ("", json!({"choices":[{"index":at,"delta":{"reasoning_content":text}}]}))
+            },
+            end: |at| {
+                Some(("", json!({"choices":[{"index":at,"delta":{},"finish_reason":"stop"}]})))
+            },
+            pointer: "/choices/0/delta/reasoning_content",
+        },
+        Kind {
+            format: Format::Responses,
+            piece: |at, text| {
+                let kind = "response.function_call_arguments.delta";
+                (kind, json!({"type":kind,"item_id":"fc","output_index":at,"delta":text}))
+            },
+            end: |at| {
+                let kind = "response.function_call_arguments.done";
+                Some((kind, json!({"type":kind,"item_id":"fc","output_index":at})))
+            },
+            pointer: "/delta",
+        },
+        Kind {
+            format: Format::Responses,
+            piece: |at, text| {
+                let kind = "response.reasoning_summary_text.delta";
+                (kind, json!({"type":kind,"output_index":at,"summary_index":0,"delta":text}))
+            },
+            end: |at| {
+                let kind = "response.reasoning_summary_text.done";
+                Some((kind, json!({"type":kind,"output_index":at,"summary_index":0})))
+            },
+            pointer: "/delta",
+        },
+        Kind {
+            format: Format::Gemini,
+            piece: |at, text| {
+                let part = json!({"text":text,"thought":true});
+                ("", json!({"candidates":[{"content":{"parts":[part]},"index":at}]}))
+            },
+            end: |at| Some(("", json!({"candidates":[{"finishReason":"STOP","index":at}]}))),
+            pointer: "/candidates/0/content/parts/0/text",
+        },
+        Kind {
             format: Format::Responses,
             piece: |at, text| {
                 let kind = "response.output_text.delta";
@@ -139,7 +182,7 @@ fn edited_texts(edits: AnswerEdits, kind: &Kind, blocks: &[Vec<String>; 2]) -> [
 proptest! {
     #[test]
     fn any_split_of_any_stream_gives_the_same(
-        kind in 0..8_usize,
+        kind in 0..12_usize,
         parts in prop::collection::vec((0..4_usize, "[tTgG_ a\\\\é]{0,3}"), 0..8),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..10),
     ) {
@@ -161,7 +204,7 @@ proptest! {
 
     #[test]
     fn any_split_of_any_scanned_stream_gives_the_same(
-        kind in 0..8_usize,
+        kind in 0..12_usize,
         parts in prop::collection::vec((0..6_usize, "[tTgG_ a,\"é]{0,3}"), 0..8),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..10),
     ) {
@@ -234,6 +277,26 @@ fn arguments_are_escaped_as_json_in_json() {
         .collect();
     let arguments: Value = serde_json::from_str(&arguments).unwrap();
     assert_eq!(arguments, json!({"p": VALUES[0], "q": VALUES[1]}));
+}
+
+#[test]
+fn json_in_json_in_arguments_is_escaped_twice() {
+    let ([password, email], _) = placeholders();
+    let inner = json!({"p": password, "to": [email]}).to_string();
+    let text = json!({"body": inner}).to_string();
+    let piece = |text: char| {
+        let call = json!({"index":0,"function":{"arguments":text.to_string()}});
+        ("", json!({"choices":[{"index":0,"delta":{"tool_calls":[call]}}]}).to_string())
+    };
+    let sent = events(Format::Chat, &text.chars().map(piece).collect::<Vec<_>>());
+    let arguments = sent.iter().map(|data| {
+        let data: Value = serde_json::from_str(data).unwrap();
+        let piece = &data["choices"][0]["delta"]["tool_calls"][0]["function"]["arguments"];
+        piece.as_str().unwrap().to_owned()
+    });
+    let outer: Value = serde_json::from_str(&arguments.collect::<String>()).unwrap();
+    let inner: Value = serde_json::from_str(outer["body"].as_str().unwrap()).unwrap();
+    assert_eq!(inner, json!({"p": VALUES[0], "to": [VALUES[1]]}));
 }
 
 #[test]

@@ -1,0 +1,1 @@
+ALTER TABLE own_responses DROP COLUMN guarded_conversation;

@@ -8,13 +8,11 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::LazyLock;
 
-use aho_corasick::AhoCorasick;
-
 use super::category::{Categories, Category};
 use super::custom::{Late, Pattern};
 use super::detect::{
-    Found, Text, automaton, connection_string, crypto_address, email, gateway_key, iban, jwt,
-    named_secret, national, network, number, private_key, token,
+    Found, Text, connection_string, crypto_address, email, gateway_key, iban, jwt, named_secret,
+    names, national, network, number, private_key, strings, token,
 };
 use super::{placeholder, tables};
 use crate::json::bytes;
@@ -25,10 +23,19 @@ const MAX_LITERALS: usize = 10_000;
 const ADDRESS_LENGTHS: std::ops::RangeInclusive<usize> = 26..=42;
 /// How much of a long text is scanned between two looks at the time, in bytes.
 const PART: usize = 64 * 1024;
-/// The longest fixed string, in bytes.
-const MAX_STRING: usize = 32;
 /// The most telling names in one run of characters that can be a value.
 const MAX_NAMES: u32 = 16;
+
+/// The letters and digits that words consist of.
+const IS_WORD: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    table
+};
 
 /// A detected value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,9 +63,12 @@ pub(super) struct Findings {
     pub(super) literals: BTreeSet<String>,
 }
 
-/// What keeps the work linear where one candidate stands in what another one looked at.
-#[derive(Debug, Default)]
-struct Limits {
+/// Where a scan stands, and what keeps the work linear where one candidate stands in what another one
+/// looked at.
+#[derive(Debug)]
+struct Progress {
+    strings: strings::Position,
+    numbers: number::Numbers,
     /// The end of the last private key, URL with a password, and word with a digit.
     block_end: usize,
     url_end: usize,
@@ -69,7 +79,26 @@ struct Limits {
     names: u32,
 }
 
-impl Limits {
+impl Progress {
+    fn new(text: Text<'_>, wanted: Categories) -> Self {
+        let mut numbers = number::Numbers::new(wanted);
+        let start = STRINGS.automaton.start();
+        STRINGS.automaton.find(text.name, 0..text.name.len(), &mut start.clone(), |word, range| {
+            if let Some(Candidate::Word(category)) = STRINGS.candidates.get(word) {
+                numbers.add_name(text.name, range, *category);
+            }
+        });
+        Self {
+            strings: start,
+            numbers,
+            block_end: 0,
+            url_end: 0,
+            word_end: 0,
+            value_end: 0,
+            names: 0,
+        }
+    }
+
     /// Counts a telling name. Whether there are too many in one run of characters.
     fn is_name_spent(&mut self, start: usize) -> bool {
         if start >= self.value_end {
@@ -91,12 +120,14 @@ enum Candidate {
     ConnectionString,
     Bech32,
     Name,
+    /// What the number after the word is.
+    Word(Category),
     /// A placeholder whose underscore is escaped; one without the escape begins like a gateway key.
     EscapedPlaceholder,
 }
 
 struct Strings {
-    automaton: AhoCorasick,
+    automaton: strings::Strings,
     candidates: Vec<Candidate>,
 }
 
@@ -114,7 +145,8 @@ static STRINGS: LazyLock<Strings> = LazyLock::new(|| {
     let forms = token::FORMS.iter().enumerate();
     strings.extend(forms.map(|(place, form)| (form.prefix, Candidate::Token(place))));
     strings.extend(named_secret::NAMES.map(|name| (name, Candidate::Name)));
-    let automaton = automaton(strings.iter().map(|(string, _)| *string));
+    strings.extend(names::words().map(|(word, category)| (word, Candidate::Word(category))));
+    let automaton = strings::Strings::new(strings.iter().map(|(string, _)| *string));
     tables::built(automaton.memory_usage());
     Strings { automaton, candidates: strings.into_iter().map(|(_, kind)| kind).collect() }
 });
@@ -164,13 +196,13 @@ impl Scanner {
         if self.wanted.contains(Category::NamedSecret) && !name.is_empty() {
             findings.add(named_secret::find_whole(text), self.wanted);
         }
-        let mut limits = Limits::default();
+        let mut progress = Progress::new(text, self.wanted);
         let mut start = 0;
         while start < bytes.len() {
             let end = (start + PART).min(bytes.len());
-            self.scan_strings(text, start..end, &mut limits, findings);
+            self.scan_strings(text, start..end, &mut progress, findings);
             let mut add = |found: Option<Found>| findings.add(found, self.wanted);
-            self.scan_words(text, start..end, &mut limits, &mut add);
+            self.scan_words(text, start..end, &mut progress, &mut add);
             if self.wanted.contains(Category::Email) {
                 let places = memchr::memchr_iter(b'@', text.slice(start..end));
                 places.for_each(|at| add(email::find(text, start + at)));
@@ -191,19 +223,14 @@ impl Scanner {
         &self,
         text: Text<'_>,
         part: Range<usize>,
-        limits: &mut Limits,
+        progress: &mut Progress,
         findings: &mut Findings,
     ) {
         let strings = &*STRINGS;
-        let offset = part.start.saturating_sub(MAX_STRING);
-        for found in strings.automaton.find_overlapping_iter(text.slice(offset..part.end)) {
-            let (start, end) = (offset + found.start(), offset + found.end());
-            let Some(candidate) = strings.candidates.get(found.pattern().as_usize()) else {
-                continue;
-            };
-            if end <= part.start {
-                continue;
-            }
+        let mut position = progress.strings;
+        strings.automaton.find(text.bytes, part, &mut position, |string, range| {
+            let Range { start, end } = range;
+            let Some(candidate) = strings.candidates.get(string) else { return };
             let found = match candidate {
                 Candidate::Token(form) => {
                     let form = token::FORMS.get(*form);
@@ -215,25 +242,29 @@ impl Scanner {
                     gateway_key::find(text, start)
                 }
                 // What stands in a block is part of it.
-                Candidate::PrivateKey if start < limits.block_end => None,
+                Candidate::PrivateKey if start < progress.block_end => None,
                 Candidate::PrivateKey => {
                     let (found, end) = private_key::find(text, start);
-                    limits.block_end = end;
+                    progress.block_end = end;
                     found
                 }
                 Candidate::Jwt => jwt::find(text, start),
-                Candidate::ConnectionString if start < limits.url_end => None,
+                Candidate::ConnectionString if start < progress.url_end => None,
                 Candidate::ConnectionString => {
                     let found = connection_string::find(text, start);
-                    limits.url_end = found.as_ref().map_or(0, |found| found.range.end);
+                    progress.url_end = found.as_ref().map_or(0, |found| found.range.end);
                     found
                 }
                 Candidate::Bech32 => crypto_address::find_bech32(text, start),
-                Candidate::Name if limits.is_name_spent(start) => None,
+                Candidate::Name if progress.is_name_spent(start) => None,
                 Candidate::Name => {
                     let (found, end) = named_secret::find(text, start, end);
-                    limits.value_end = limits.value_end.max(end);
+                    progress.value_end = progress.value_end.max(end);
                     found
+                }
+                Candidate::Word(category) => {
+                    progress.numbers.add_word(text.bytes, start..end, *category);
+                    None
                 }
                 Candidate::EscapedPlaceholder => {
                     findings.add_literal(text, start);
@@ -241,7 +272,8 @@ impl Scanner {
                 }
             };
             findings.add(found, self.wanted);
-        }
+        });
+        progress.strings = position;
     }
 
     /// Words of letters and digits whose first digit stands in a part.
@@ -249,17 +281,23 @@ impl Scanner {
         &self,
         text: Text<'_>,
         part: Range<usize>,
-        limits: &mut Limits,
+        progress: &mut Progress,
         add: &mut impl FnMut(Option<Found>),
     ) {
         let zeros = u64::from_ne_bytes([b'0'; 8]);
         let is_digit = |word: u64| bytes::below(word ^ zeros, 10);
-        let is_word = |byte: u8| byte.is_ascii_alphanumeric();
-        let mut word_end = limits.word_end;
+        let is_word = |byte: u8| IS_WORD.get(usize::from(byte)) == Some(&true);
+        let mut word_end = progress.word_end;
         let mut at = part.start.max(word_end);
-        while let Some(offset) = bytes::first(text.slice(at..part.end), is_digit) {
-            let digit = at + offset;
-            let end = text.run_end(digit, usize::MAX, is_word);
+        // In lists of numbers the next one is near.
+        let is_near = |at: &usize| text.at(*at).is_some_and(|byte| byte.is_ascii_digit());
+        let next = |at: usize| {
+            let near = (at..part.end.min(at + 3)).find(is_near);
+            near.or_else(|| Some(at + bytes::first(text.slice(at..part.end), is_digit)?))
+        };
+        while let Some(digit) = next(at) {
+            let digits_end = text.run_end(digit, usize::MAX, |byte| byte.is_ascii_digit());
+            let end = text.run_end(digits_end, usize::MAX, is_word);
             let mut start = text.run_start(digit, 17, is_word).max(word_end);
             if matches!(text.at(start), Some(b'n' | b'r' | b't'))
                 && text.before(start) == Some(b'\\')
@@ -274,7 +312,10 @@ impl Scanner {
                 add(found);
             };
             match digit.saturating_sub(start) {
-                0 => self.scan_number(text, digit, end, &mut add_word),
+                0 if digits_end == end => {
+                    self.scan_number(text, digit..end, &mut progress.numbers, &mut add_word);
+                }
+                0 => self.scan_word(text, digit..end, &mut add_word),
                 1 => add_word(national::spain::find(text, digit)),
                 2 => {
                     add_word(iban::find(text, start));
@@ -283,25 +324,31 @@ impl Scanner {
                 6..16 if end - start == 16 => add_word(national::italy::find(text, start)),
                 _ => {}
             }
-            if end - start == 2 && (text.at(end) == Some(b'-') || text.before(start) == Some(b'-'))
-            {
+            let has_hyphen = || {
+                let at = |place: Option<usize>| text.at(place?);
+                text.at(end) == Some(b'-') && text.at(end + 3) == Some(b'-')
+                    || text.before(start) == Some(b'-') && at(start.checked_sub(4)) == Some(b'-')
+            };
+            if end - start == 2 && has_hyphen() {
                 add_word(network::find_hyphen_mac(text, start));
             }
             word_end = at;
         }
-        limits.word_end = word_end;
+        progress.word_end = word_end;
     }
 
-    /// What begins with a digit; `end` is the end of its word.
+    /// Digits that no letter stands next to.
     fn scan_number(
         &self,
         text: Text<'_>,
-        start: usize,
-        end: usize,
+        digits: Range<usize>,
+        numbers: &mut number::Numbers,
         add: &mut impl FnMut(Option<Found>),
     ) {
+        let Range { start, end } = digits;
         let length = end - start;
-        if length <= 3 && number::has_dots(text, end) && self.wanted.contains(Category::IpAddress) {
+        if length <= 3 && number::has_octets(text, end) && self.wanted.contains(Category::IpAddress)
+        {
             let found = network::find_ipv4(text, start);
             let is_address = found.is_some();
             add(found);
@@ -309,21 +356,30 @@ impl Scanner {
                 return;
             }
         }
-        if ADDRESS_LENGTHS.contains(&length) && self.wanted.contains(Category::CryptoAddress) {
-            add(crypto_address::find_word(text, start, end));
-        }
-        if length == 18 {
-            add(national::china::find_word(text, start, end));
-        }
-        if matches!(length, 7..=9) {
-            add(national::spain::find(text, start));
-        }
         if length == 2 && text.before(start) == Some(b' ') && start >= 3 {
             add(national::united_kingdom::find(text, start - 3));
         }
-        // Most numbers in text are short and stand alone.
-        if length >= number::MIN_DIGITS || number::has_gap(text, end) {
-            add(number::find(text, start, self.wanted));
+        match length {
+            ..7 | 9 => {}
+            // Seven digits are Spanish only after a letter and a hyphen.
+            7 if text.before(start) != Some(b'-') => {}
+            _ => self.scan_word(text, start..end, add),
+        }
+        add(numbers.find(text, start..end));
+    }
+
+    /// A word that begins with a digit.
+    fn scan_word(&self, text: Text<'_>, word: Range<usize>, add: &mut impl FnMut(Option<Found>)) {
+        let Range { start, end } = word;
+        match end - start {
+            7..=9 => add(national::spain::find(text, start)),
+            18 => add(national::china::find_word(text, start, end)),
+            length if ADDRESS_LENGTHS.contains(&length) => {
+                if self.wanted.contains(Category::CryptoAddress) {
+                    add(crypto_address::find_word(text, start, end));
+                }
+            }
+            _ => {}
         }
     }
 }

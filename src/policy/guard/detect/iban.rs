@@ -95,15 +95,34 @@ const LENGTHS: [(&[u8; 2], usize); 88] = [
     (b"XK", 20),
 ];
 
+/// The length of a country's numbers by its two letters; 0 for what is no country.
+const BY_COUNTRY: [u8; 26 * 26] = {
+    let mut table = [0; 26 * 26];
+    let mut place = 0;
+    while place < LENGTHS.len() {
+        let ([first, second], length) = LENGTHS[place];
+        table[(*first - b'A') as usize * 26 + (*second - b'A') as usize] = length as u8;
+        place += 1;
+    }
+    table
+};
+
+/// The length of the numbers of the country with this code, in any case.
+fn length_of(first: u8, second: u8) -> Option<usize> {
+    let [first, second] = [first, second].map(|byte| usize::from((byte | 0x20).wrapping_sub(b'a')));
+    let length =
+        BY_COUNTRY.get(first * 26 + second).filter(|length| second < 26 && **length > 0)?;
+    Some(usize::from(*length))
+}
+
 /// A number whose country begins at `start`, in one piece or in groups of four, in any case.
 pub(in super::super) fn find(text: Text<'_>, start: usize) -> Option<Found> {
-    let country = [text.at(start)?.to_ascii_uppercase(), text.at(start + 1)?.to_ascii_uppercase()];
-    let (_, length) = LENGTHS.iter().find(|(code, _)| **code == country)?;
+    let length = length_of(text.at(start)?, text.at(start + 1)?)?;
     let mut characters = [0_u8; 34];
     let mut count = 0;
     let mut at = start;
     let mut is_grouped = None;
-    while count < *length {
+    while count < length {
         // A blank or hyphen after each four characters, or nowhere.
         if count > 0 && count % 4 == 0 {
             let is_gap = matches!(text.at(at), Some(b' ' | b'-'));
@@ -158,5 +177,16 @@ mod tests {
             assert_eq!(find_in(&format!("{bare}1")), None);
         }
         assert_eq!(find_in("ZZ29NWBK60161331926819"), None);
+    }
+
+    #[test]
+    fn countries() {
+        for first in 0..=u8::MAX {
+            for second in 0..=u8::MAX {
+                let country = [first.to_ascii_uppercase(), second.to_ascii_uppercase()];
+                let known = LENGTHS.iter().find(|(code, _)| **code == country);
+                assert_eq!(length_of(first, second), known.map(|(_, length)| *length));
+            }
+        }
     }
 }

@@ -8,6 +8,7 @@ pub(super) mod connection_string;
 pub(super) mod crypto_address;
 pub(super) mod email;
 pub(super) mod gateway_key;
+mod groups;
 pub(super) mod iban;
 pub(super) mod jwt;
 mod keccak;
@@ -19,12 +20,11 @@ pub(super) mod number;
 mod payment_card;
 mod phone;
 pub(super) mod private_key;
+pub(super) mod strings;
 pub(super) mod token;
 mod us_ssn;
 
 use std::ops::Range;
-
-use aho_corasick::{AhoCorasick, AhoCorasickKind};
 
 use super::category::Category;
 
@@ -93,16 +93,6 @@ impl<'a> Text<'a> {
     }
 }
 
-/// An automaton that finds fixed strings in any case.
-#[expect(clippy::expect_used, reason = "the strings are constants, which the tests compile")]
-pub(super) fn automaton(strings: impl Iterator<Item = &'static str>) -> AhoCorasick {
-    AhoCorasick::builder()
-        .ascii_case_insensitive(true)
-        .kind(Some(AhoCorasickKind::DFA))
-        .build(strings)
-        .expect("the strings are few and short")
-}
-
 /// The value of an ASCII digit, which the caller has checked.
 fn digit(byte: u8) -> u32 {
     u32::from(byte.wrapping_sub(b'0'))
@@ -115,28 +105,23 @@ fn weighted(digits: &[u8], weights: &[u32]) -> u32 {
 
 /// ISO/IEC 7812-1, annex B: the Luhn check of ASCII digits.
 fn luhn(digits: &[u8]) -> bool {
-    let sum: u32 = digits
-        .iter()
-        .rev()
-        .enumerate()
-        .map(|(place, byte)| match (digit(*byte), place % 2) {
-            (value, 0) => value,
-            (value, _) if value > 4 => value * 2 - 9,
-            (value, _) => value * 2,
-        })
-        .sum();
+    // Every other digit counts twice, and the two digits of that are added: 9 less from 5 on.
+    let doubled = |byte: u8| digit(byte) * 2 - if byte > b'4' { 9 } else { 0 };
+    let (first, pairs) = digits.as_rchunks::<2>();
+    let first = first.first().map_or(0, |byte| digit(*byte));
+    let sum = pairs.iter().fold(first, |sum, [left, right]| sum + doubled(*left) + digit(*right));
     sum.is_multiple_of(10)
 }
 
 /// The number of different bytes.
 fn distinct(bytes: &[u8]) -> usize {
-    let mut seen = [false; 256];
+    let mut seen = [0_u64; 4];
     bytes.iter().for_each(|byte| {
-        if let Some(seen) = seen.get_mut(usize::from(*byte)) {
-            *seen = true;
+        if let Some(seen) = seen.get_mut(usize::from(byte >> 6)) {
+            *seen |= 1 << (byte & 63);
         }
     });
-    seen.into_iter().filter(|seen| *seen).count()
+    seen.into_iter().map(|seen| seen.count_ones() as usize).sum()
 }
 
 /// Whether year, month and day can be a date of birth.

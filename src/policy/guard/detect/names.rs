@@ -1,12 +1,9 @@
 //! Words that tell what a number is.
 
-use std::sync::LazyLock;
-
-use aho_corasick::AhoCorasick;
+use std::ops::Range;
 
 use super::super::category::{Categories, Category};
-use super::super::tables;
-use super::{Text, automaton};
+use super::Text;
 
 /// How far before a number its name may stand, in bytes.
 const DISTANCE: usize = 48;
@@ -64,50 +61,99 @@ const WORDS: [(Category, &[&str]); 12] = [
     (Category::PlPesel, &["pesel"]),
 ];
 
-struct Words {
-    automaton: AhoCorasick,
-    categories: Vec<Category>,
+/// All words, and what numbers after them are.
+pub(in super::super) fn words() -> impl Iterator<Item = (&'static str, Category)> {
+    WORDS.iter().flat_map(|(category, words)| words.iter().map(|word| (*word, *category)))
 }
 
-/// Built at first use.
-static AUTOMATON: LazyLock<Words> = LazyLock::new(|| {
-    let words =
-        || WORDS.iter().flat_map(|(category, words)| words.iter().map(|word| (*category, *word)));
-    let automaton = automaton(words().map(|(_, word)| word));
-    tables::built(automaton.memory_usage());
-    Words { automaton, categories: words().map(|(category, _)| category).collect() }
-});
-
-/// What the words shortly before a place, or in the name of the text, say that a number is.
-pub(super) fn find(text: Text<'_>, place: usize) -> Categories {
-    let before = text.slice(place.saturating_sub(DISTANCE)..place);
-    let mut found = Categories::default();
-    for bytes in [before, text.name] {
-        add(bytes, &mut found);
-    }
-    found
+/// The words that tell what the numbers of a text are.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    /// What the name of the text says.
+    of_text: Categories,
+    /// In the order of their ends.
+    words: Vec<Word>,
+    /// The first word that may stand before the next number.
+    next: usize,
 }
 
-/// Adds what words in the text say that have no letter on either side.
-fn add(bytes: &[u8], found: &mut Categories) {
-    // In a list of numbers there are no words.
-    if !bytes.iter().any(|byte| byte.is_ascii_alphabetic() || !byte.is_ascii()) {
-        return;
-    }
-    let text = Text::new(bytes);
-    let is_letter = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphabetic());
-    let words = &*AUTOMATON;
-    for word in words.automaton.find_overlapping_iter(bytes) {
-        let category = words.categories.get(word.pattern().as_usize());
-        if !is_letter(text.before(word.start())) && !is_letter(text.at(word.end())) {
-            category.into_iter().for_each(|category| found.insert(*category));
+/// A word in the text that no letter follows.
+#[derive(Debug)]
+struct Word {
+    start: usize,
+    end: usize,
+    category: Category,
+    /// Whether a letter stands before it.
+    is_part: bool,
+}
+
+impl Names {
+    /// Adds a word in the name of the text.
+    pub(super) fn add_of_text(&mut self, name: &[u8], range: Range<usize>, category: Category) {
+        if Word::new(name, range, category).is_some_and(|word| !word.is_part) {
+            self.of_text.insert(category);
         }
+    }
+
+    /// Adds a word in the text. It does not end before the last one.
+    pub(super) fn add(&mut self, text: &[u8], range: Range<usize>, category: Category) {
+        // Those that are behind are dropped when there are many.
+        if self.next > 1024 {
+            self.words.drain(..self.next);
+            self.next = 0;
+        }
+        self.words.extend(Word::new(text, range, category));
+    }
+
+    /// What the words shortly before a place, or in the name of the text, say that a number is. All words
+    /// before the place have been added, and a place is not before the last one.
+    pub(super) fn find(&mut self, place: usize) -> Categories {
+        let start = place.saturating_sub(DISTANCE);
+        while self.words.get(self.next).is_some_and(|word| word.end <= start) {
+            self.next += 1;
+        }
+        let words = self.words.get(self.next..).unwrap_or_default();
+        let before = words.iter().take_while(|word| word.end <= place);
+        // What stands before the first byte does not count.
+        let whole = before.filter(|word| match word.start.cmp(&start) {
+            std::cmp::Ordering::Less => false,
+            std::cmp::Ordering::Equal => true,
+            std::cmp::Ordering::Greater => !word.is_part,
+        });
+        whole.fold(self.of_text, |mut found, word| {
+            found.insert(word.category);
+            found
+        })
+    }
+}
+
+impl Word {
+    fn new(text: &[u8], range: Range<usize>, category: Category) -> Option<Self> {
+        let text = Text::new(text);
+        let Range { start, end } = range;
+        let is_letter = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphabetic());
+        let is_part = is_letter(text.before(start));
+        (!is_letter(text.at(end))).then_some(Self { start, end, category, is_part })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::strings::Strings;
     use super::*;
+
+    fn find(text: Text<'_>, place: usize) -> Categories {
+        let strings = Strings::new(words().map(|(word, _)| word));
+        let category = |word| words().nth(word).unwrap().1;
+        let mut names = Names::default();
+        strings.find(text.name, 0..text.name.len(), &mut strings.start(), |word, range| {
+            names.add_of_text(text.name, range, category(word));
+        });
+        strings.find(text.bytes, 0..text.bytes.len(), &mut strings.start(), |word, range| {
+            names.add(text.bytes, range, category(word));
+        });
+        names.find(place)
+    }
 
     #[test]
     fn words_have_limits() {
@@ -121,5 +167,18 @@ mod tests {
         assert!(!is_named(&[b"tel".as_slice(), &[b' '; DISTANCE]].concat(), Category::Phone));
         let text = Text { bytes: b"12", name: b"sin" };
         assert_eq!(find(text, 0), [Category::CaSin].into_iter().collect());
+    }
+
+    #[test]
+    fn many_words() {
+        let text = "tel 1 ".repeat(5000);
+        let text = Text::new(text.as_bytes());
+        let phone = [Category::Phone].into_iter().collect();
+        let mut names = Names::default();
+        for start in (0..text.bytes.len()).step_by(6) {
+            names.add(text.bytes, start..start + 3, Category::Phone);
+            assert_eq!(names.find(start + 4), phone);
+        }
+        assert!(names.words.len() < 2048);
     }
 }

@@ -15,18 +15,21 @@ pub(in super::super) fn find_ipv4(text: Text<'_>, start: usize) -> Option<Found>
     if text.before(end) == Some(b'.') {
         end -= 1;
     }
+    let is_part = matches!(text.before(start), Some(b'.' | b'-'));
+    if is_part {
+        return None;
+    }
     let address: Ipv4Addr = std::str::from_utf8(text.slice(start..end)).ok()?.parse().ok()?;
     let is_version = text.before(start) == Some(b'/')
         && start
             .checked_sub(2)
             .and_then(|at| text.at(at))
             .is_some_and(|byte| byte.is_ascii_alphabetic());
-    let is_part = matches!(text.before(start), Some(b'.' | b'-'));
     let is_plain = text.ends_word(end) && !matches!(text.from(end), [b'.' | b'-', b'0'..=b'9', ..]);
     let tells = !(address.is_loopback()
         || address.is_unspecified()
         || address.octets().starts_with(&[255]));
-    (is_plain && tells && !is_version && !is_part)
+    (is_plain && tells && !is_version)
         .then_some(Found { range: start..end, category: Category::IpAddress })
 }
 
@@ -37,6 +40,12 @@ pub(in super::super) fn find_at_colon(text: Text<'_>, colon: usize) -> (Option<F
     let end = text.run_end(colon, MAX_IPV6, |byte| is_part(byte) || byte == b'.');
     let after = end.max(colon + 1);
     if !text.starts_word(start) || text.before(start) == Some(b'.') {
+        return (None, after);
+    }
+    let run = text.slice(start..end);
+    let colons = run.iter().filter(|byte| **byte == b':').count();
+    // Most are times of day.
+    if colons < 5 && !run.windows(2).any(|pair| pair == b"::") {
         return (None, after);
     }
     if let Some(found) = find_mac(text, start, b':') {

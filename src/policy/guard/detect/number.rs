@@ -1,16 +1,19 @@
 //! Numbers as people write them: groups of digits with separators.
+//!
+//! Most numbers are none of those that are looked for, which is told by the sizes of their groups: see
+//! [`SHAPES`]. Only then their digits are checked.
 
-use std::cell::OnceCell;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use super::super::category::{Categories, Category};
-use super::{Found, Text, names, national, payment_card, phone, us_ssn};
+pub(super) use super::groups::Gap;
+use super::groups::{Groups, gap};
+use super::names::Names;
+use super::{Found, Text, national, payment_card, phone, us_ssn};
 
-/// The most digits and groups of a number that is looked at.
-const MAX_DIGITS: usize = 20;
-const MAX_GROUPS: usize = 8;
-/// The fewest digits of a number that means something.
-pub(in super::super) const MIN_DIGITS: usize = 7;
+/// The fewest and the most digits of a number that means something.
+const MIN_DIGITS: usize = 7;
+const MAX_DIGITS: usize = 19;
 
 /// What a number is checked for.
 struct Check {
@@ -47,38 +50,109 @@ const CHECKS: [Check; 15] = [
     check(Category::Phone, 7..=17, phone::is_phone),
 ];
 
+/// The place of a check in the list.
+const fn place(category: Category) -> usize {
+    let mut place = 0;
+    while CHECKS[place].category as u32 != category as u32 {
+        place += 1;
+    }
+    place
+}
+
+/// Checks, a bit each.
+const fn bits(categories: &[Category]) -> u16 {
+    let mut bits = 0;
+    let mut index = 0;
+    while index < categories.len() {
+        bits |= 1 << place(categories[index]);
+        index += 1;
+    }
+    bits
+}
+
+const CARD: u16 = bits(&[Category::PaymentCard]);
+const PHONE: u16 = bits(&[Category::Phone]);
+/// What digits without separators can be without a name.
+const BARE: u16 =
+    bits(&[Category::PaymentCard, Category::FrNir, Category::CnResidentId, Category::PlPesel]);
+
+/// The checks that a number of so many digits can pass.
+const BY_TOTAL: [u16; MAX_DIGITS + 1] = {
+    let mut table = [0; MAX_DIGITS + 1];
+    let mut place = 0;
+    while place < CHECKS.len() {
+        let mut total = *CHECKS[place].digits.start();
+        while total <= *CHECKS[place].digits.end() {
+            table[total] |= 1 << place;
+            total += 1;
+        }
+        place += 1;
+    }
+    table
+};
+
+/// The sizes of groups, a byte each.
+const fn shape<const N: usize>(sizes: [u8; N]) -> u64 {
+    let mut bytes = [0; 8];
+    let mut place = 0;
+    while place < N {
+        bytes[place] = sizes[place];
+        place += 1;
+    }
+    u64::from_le_bytes(bytes)
+}
+
+/// The sizes of groups by which a number is told without a name, a plus sign or a zero before it, and what
+/// it can be. Payment cards are not among them: they have many.
+const SHAPES: [(u64, u16); 14] = [
+    (shape([3, 2, 4]), bits(&[Category::UsSsn])),
+    (shape([2, 3, 3, 4, 2]), bits(&[Category::BrCnpj])),
+    (shape([3, 3, 3, 2]), bits(&[Category::BrCpf])),
+    (shape([1, 2, 2, 2, 3, 3, 2]), bits(&[Category::FrNir])),
+    (shape([4, 4, 4]), bits(&[Category::InAadhaar])),
+    (shape([6, 7]), bits(&[Category::KrRrn])),
+    (shape([2, 3, 3, 3]), bits(&[Category::DeTaxId])),
+    (shape([1, 3, 3, 4]), PHONE),
+    (shape([3, 3, 4]), PHONE),
+    (shape([5, 5]), PHONE),
+    (shape([3, 4, 4]), PHONE),
+    (shape([2, 5, 4]), PHONE),
+    (shape([2, 4, 4]), PHONE),
+    (shape([1, 3, 3, 2, 2]), PHONE),
+];
+
+/// The sizes that the second group of one of the shapes can have, a bit each, by the size of the first.
+const SECOND_SIZES: [u8; 8] = {
+    let mut table = [0; 8];
+    let mut place = 0;
+    while place < SHAPES.len() {
+        let sizes = SHAPES[place].0.to_le_bytes();
+        table[sizes[0] as usize] |= 1 << sizes[1];
+        place += 1;
+    }
+    table
+};
+
 /// A number, or its first groups.
 #[derive(Debug)]
 pub(super) struct Number<'a> {
     /// ASCII digits, without separators.
     pub(super) digits: &'a [u8],
     /// The number of digits of each group.
-    pub(super) groups: &'a [usize],
+    pub(super) groups: &'a [u8],
     /// What stands between the groups; one less than groups.
     pub(super) gaps: &'a [Gap],
     pub(super) text: Text<'a>,
     /// Its place in the text.
     pub(super) start: usize,
     pub(super) end: usize,
-    /// What the words before it say that it is, once somebody asked.
-    names: &'a OnceCell<Categories>,
-}
-
-/// What separates two groups of digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Gap {
-    Blank,
-    /// A hyphen or a dash.
-    Hyphen,
-    Dot,
-    Slash,
-    /// A parenthesis, and perhaps a blank or hyphen.
-    Parenthesis,
+    /// What the words before it say that it is.
+    names: Categories,
 }
 
 impl Number<'_> {
     /// Whether these are the groups' sizes, with the same gap between all of them.
-    pub(super) fn is_grouped(&self, groups: &[usize], gaps: &[Gap]) -> bool {
+    pub(super) fn is_grouped(&self, groups: &[u8], gaps: &[Gap]) -> bool {
         let first = self.gaps.first();
         self.groups == groups
             && first.is_some_and(|first| gaps.contains(first))
@@ -87,7 +161,7 @@ impl Number<'_> {
 
     /// Whether a word before the number says that it is of this category.
     pub(super) fn is_named(&self, category: Category) -> bool {
-        self.names.get_or_init(|| names::find(self.text, self.start)).contains(category)
+        self.names.contains(category)
     }
 
     /// Whether the digits stand without separators.
@@ -96,154 +170,179 @@ impl Number<'_> {
     }
 }
 
-/// The groups that were read from a text.
-#[derive(Debug, Default)]
-struct Groups {
-    digits: [u8; MAX_DIGITS],
-    length: usize,
-    sizes: [usize; MAX_GROUPS],
-    gaps: [Option<Gap>; MAX_GROUPS],
-    /// Of each group.
-    ends: [usize; MAX_GROUPS],
-    /// The digits up to each group's end.
-    totals: [usize; MAX_GROUPS],
-    count: usize,
+/// The checks of these categories.
+fn checks_of(categories: Categories) -> u16 {
+    let checks = CHECKS.iter().enumerate();
+    let of_these = checks.filter(|(_, check)| categories.contains(check.category));
+    of_these.fold(0, |bits, (place, _)| bits | 1 << place)
 }
 
-/// The longest number of a wanted category that begins with the digit at `start`.
-pub(in super::super) fn find(text: Text<'_>, start: usize, wanted: Categories) -> Option<Found> {
-    let groups = read(text, start)?;
-    let names = OnceCell::new();
-    let mut gaps = [Gap::Blank; MAX_GROUPS];
-    for (gap, read) in gaps.iter_mut().zip(groups.gaps.iter().flatten()) {
-        *gap = *read;
+/// Finds the numbers of a text.
+#[derive(Debug)]
+pub(in super::super) struct Numbers {
+    groups: Groups,
+    names: Names,
+    /// The checks of wanted categories.
+    wanted: u16,
+}
+
+impl Numbers {
+    pub(in super::super) fn new(wanted: Categories) -> Self {
+        Self { groups: Groups::new(), names: Names::default(), wanted: checks_of(wanted) }
     }
-    for count in (1..=groups.count).rev() {
-        let total = groups.totals.get(count - 1).copied().unwrap_or_default();
-        if total < MIN_DIGITS {
+
+    /// Adds a word in the name of the text that may tell what its numbers are.
+    pub(in super::super) fn add_name(&mut self, name: &[u8], word: Range<usize>, of: Category) {
+        self.names.add_of_text(name, word, of);
+    }
+
+    /// Adds a word in the text. All words before a number have to be added before it is looked at, in
+    /// the order of their ends.
+    pub(in super::super) fn add_word(&mut self, text: &[u8], word: Range<usize>, of: Category) {
+        self.names.add(text, word, of);
+    }
+
+    /// The longest number of a wanted category that begins with the digits at `first`, which are not
+    /// before those of the last call.
+    pub(in super::super) fn find(&mut self, text: Text<'_>, first: Range<usize>) -> Option<Found> {
+        let start = first.start;
+        if self.wanted == 0 || is_fraction(text, start) {
             return None;
         }
-        let number = Number {
-            digits: groups.digits.get(..total)?,
-            groups: groups.sizes.get(..count)?,
-            gaps: gaps.get(..count - 1)?,
-            text,
-            start,
-            end: groups.ends.get(count - 1).copied()?,
-            names: &names,
-        };
-        let is_it = |check: &&Check| {
-            wanted.contains(check.category) && check.digits.contains(&total) && (check.is)(&number)
-        };
-        if let Some(Check { category, .. }) = CHECKS.iter().find(is_it) {
-            let start = if *category == Category::Phone { phone::start(&number) } else { start };
-            return Some(Found { range: start..number.end, category: *category });
+        let has_plus = matches!(text.before(start), Some(b'+' | b'('));
+        let names = self.names.find(start);
+        if names.is_empty() && !has_plus && !can_begin_number(text, first) {
+            return None;
         }
-    }
-    None
-}
-
-/// Reads groups while a digit follows. A group that a letter follows is left out, and so is a decimal
-/// fraction.
-fn read(text: Text<'_>, start: usize) -> Option<Groups> {
-    if text.before(start) == Some(b'.')
-        && start >= 2
-        && text.at(start - 2).is_some_and(|byte| byte.is_ascii_digit())
-    {
-        return None;
-    }
-    let mut groups = Groups::default();
-    let mut at = start;
-    loop {
-        let end = text.run_end(at, MAX_DIGITS + 1, |byte| byte.is_ascii_digit());
-        let size = end - at;
-        let places = groups.digits.get_mut(groups.length..groups.length + size);
-        let (Some(places), true) = (places, groups.count < MAX_GROUPS && text.ends_word(end))
-        else {
-            break;
-        };
-        // A few bytes, for which a call would take longer.
-        places.iter_mut().zip(text.slice(at..end)).for_each(|(place, byte)| *place = *byte);
-        groups.length += size;
-        for (values, value) in [
-            (&mut groups.sizes, size),
-            (&mut groups.ends, end),
-            (&mut groups.totals, groups.length),
-        ] {
-            if let Some(place) = values.get_mut(groups.count) {
-                *place = value;
+        self.groups.read(text, start);
+        let groups = &self.groups;
+        let (sizes, totals) = (groups.sizes(), groups.totals());
+        let mut counts = counts_of(totals, groups.count());
+        if counts == 0 {
+            return None;
+        }
+        let is_phone = has_plus || groups.digits(2) == b"00";
+        let has_zero = groups.digits(1) == b"0";
+        let mut always = if is_phone { PHONE } else { 0 };
+        if !names.is_empty() {
+            always |= checks_of(names);
+        }
+        let cards = card_counts(sizes);
+        let group_sizes = sizes.to_le_bytes();
+        let [first, second, ..] = group_sizes;
+        let has_shape = is_shape(usize::from(first), usize::from(second));
+        if always == 0 && !has_shape && !has_zero {
+            // Only digits without separators, and cards.
+            counts &= cards | 0x80;
+        }
+        while counts != 0 {
+            let bit = 63 - counts.leading_zeros();
+            counts ^= 1 << bit;
+            let count = bit as usize / 8 + 1;
+            let total = (totals >> (bit - 7) & 0xff) as usize;
+            let by_shape = match count {
+                1 => BARE,
+                _ => {
+                    let sizes = sizes & (u64::MAX >> (63 - bit));
+                    let card = if cards >> bit & 1 == 1 { CARD } else { 0 };
+                    let phone =
+                        if has_zero && phone::TRUNK_DIGITS.contains(&total) { PHONE } else { 0 };
+                    let shapes = SHAPES.iter().filter(|(shape, _)| *shape == sizes);
+                    shapes.fold(card | phone, |bits, (_, checks)| bits | checks)
+                }
+            };
+            let mut checks = BY_TOTAL.get(total).copied().unwrap_or_default()
+                & self.wanted
+                & (always | by_shape);
+            if checks == 0 {
+                continue;
+            }
+            let gaps = groups.gaps();
+            let number = Number {
+                digits: groups.digits(total),
+                groups: group_sizes.get(..count)?,
+                gaps: gaps.get(..count - 1)?,
+                text,
+                start,
+                end: groups.end(count),
+                names,
+            };
+            while checks != 0 {
+                let check = CHECKS.get(checks.trailing_zeros() as usize)?;
+                checks &= checks - 1;
+                if (check.is)(&number) {
+                    let is_phone = check.category == Category::Phone;
+                    let start = if is_phone { phone::start(&number) } else { start };
+                    return Some(Found { range: start..number.end, category: check.category });
+                }
             }
         }
-        groups.count += 1;
-        let Some((gap, next)) = gap(text, end) else { break };
-        if let Some(place) = groups.gaps.get_mut(groups.count - 1) {
-            *place = Some(gap);
-        }
-        at = next;
+        None
     }
-    (groups.count > 0).then_some(groups)
 }
 
-/// Whether another group of digits may follow.
-pub(in super::super) fn has_gap(text: Text<'_>, at: usize) -> bool {
-    matches!(text.at(at), Some(b' ' | b'-' | b'.' | b'/' | b'(' | b')' | 0xc2 | 0xe2))
+const ONES: u64 = u64::from_ne_bytes([1; 8]);
+const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+
+/// Marks the bytes that are at least `least`. All are below 128.
+const fn at_least(bytes: u64, least: u8) -> u64 {
+    (bytes | HIGH).wrapping_sub(ONES * least as u64) & HIGH
 }
 
-/// Whether three dots follow within the rest of an IPv4 address.
-pub(in super::super) fn has_dots(text: Text<'_>, at: usize) -> bool {
-    text.at(at) == Some(b'.')
-        && text.from(at).iter().take(12).filter(|byte| **byte == b'.').count() >= 3
+/// Marks how many groups have together as many digits as a number can have: the highest bit of byte 0 for
+/// one group, of byte 1 for two.
+const fn counts_of(totals: u64, count: usize) -> u64 {
+    let all = if count == 0 { 0 } else { u64::MAX >> (64 - 8 * count) };
+    at_least(totals, MIN_DIGITS as u8) & !at_least(totals, MAX_DIGITS as u8 + 1) & all
 }
 
-/// The separator at a place, and where the digit after it stands.
-fn gap(text: Text<'_>, at: usize) -> Option<(Gap, usize)> {
-    let is_space = |byte: u8| byte == b' ';
-    let (gap, next) = match text.from(at) {
-        [b')', b' ' | b'-', ..] => (Gap::Parenthesis, at + 2),
-        [b')', ..] => (Gap::Parenthesis, at + 1),
-        [b' ', b'(', ..] => (Gap::Parenthesis, at + 2),
-        [b'(', ..] => (Gap::Parenthesis, at + 1),
-        [b' ', b'-', b' ', ..] => (Gap::Hyphen, at + 3),
-        [b' ', ..] => (Gap::Blank, text.run_end(at, 2, is_space)),
-        [b'-', ..] => (Gap::Hyphen, at + 1),
-        [b'.', ..] => (Gap::Dot, at + 1),
-        [b'/', ..] => (Gap::Slash, at + 1),
-        // A no-break space, in UTF-8.
-        [0xc2, 0xa0, ..] => (Gap::Blank, at + 2),
-        // A figure, thin or narrow no-break space; a hyphen, a dash.
-        [0xe2, 0x80, 0x87 | 0x89 | 0xaf, ..] => (Gap::Blank, at + 3),
-        [0xe2, 0x80, 0x90..=0x95, ..] => (Gap::Hyphen, at + 3),
-        _ => return None,
-    };
-    text.at(next).is_some_and(|byte| byte.is_ascii_digit()).then_some((gap, next))
+/// Marks in the same way how many groups a payment card can consist of: all have 3 to 6 digits.
+const fn card_counts(sizes: u64) -> u64 {
+    let others = !(at_least(sizes, 3) & !at_least(sizes, 7)) & HIGH;
+    match others {
+        0 => HIGH,
+        _ => HIGH & !(u64::MAX << (others.trailing_zeros() & !7)),
+    }
+}
+
+/// Whether the digits at a place are those after the decimal point.
+fn is_fraction(text: Text<'_>, start: usize) -> bool {
+    text.before(start) == Some(b'.')
+        && start >= 2
+        && text.at(start - 2).is_some_and(|byte| byte.is_ascii_digit())
+}
+
+/// Whether a number may begin with these digits that neither a name nor a plus sign tells. Most do not,
+/// and that is seen by the size of their first two groups.
+fn can_begin_number(text: Text<'_>, first: Range<usize>) -> bool {
+    let Range { start, end } = first;
+    let length = end - start;
+    if BY_TOTAL.get(length).is_some_and(|checks| checks & BARE != 0) {
+        return true;
+    }
+    let Some((_, next)) = gap(text, end) else { return false };
+    let second = text.run_end(next, 7, |byte| byte.is_ascii_digit()) - next;
+    // A trunk prefix, or the 00 before a country's code.
+    let has_zero = text.at(start) == Some(b'0') && (length > 1 || text.at(next) == Some(b'0'));
+    let is_card = (3..=6).contains(&length) && (3..=6).contains(&second);
+    has_zero || is_card || is_shape(length, second)
+}
+
+/// Whether one of the shapes begins with groups of these sizes.
+fn is_shape(first: usize, second: usize) -> bool {
+    SECOND_SIZES.get(first).is_some_and(|sizes| second < 8 && sizes >> second & 1 == 1)
+}
+
+/// Whether what follows the digits before a place can be the rest of an IPv4 address.
+pub(in super::super) fn has_octets(text: Text<'_>, mut at: usize) -> bool {
+    (0..3).all(|_| {
+        let octet = at + 1;
+        if text.at(at) == Some(b'.') {
+            at = text.run_end(octet, 3, |byte| byte.is_ascii_digit());
+        }
+        at > octet
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::super::category::Group;
-    use super::*;
-
-    #[test]
-    fn groups_and_gaps() {
-        let text = "12 (34) 5-6\u{a0}7.8/9x";
-        let groups = read(Text::new(text.as_bytes()), 0).unwrap();
-        assert_eq!(&groups.digits[..groups.length], b"12345678");
-        let gaps: Vec<Gap> = groups.gaps.iter().flatten().copied().collect();
-        let expected =
-            [Gap::Parenthesis, Gap::Parenthesis, Gap::Hyphen, Gap::Blank, Gap::Dot, Gap::Slash];
-        assert_eq!(gaps, expected);
-        assert_eq!(groups.count, 6);
-        assert!(read(Text::new(b"0.12345678"), 2).is_none());
-        assert!(read(Text::new(b"123456789012345678901"), 0).is_none());
-        assert!(read(Text::new(b"12a"), 0).is_none());
-    }
-
-    #[test]
-    fn the_longest_number_wins() {
-        let find =
-            |text: &str| find(Text::new(text.as_bytes()), 0, Categories::of_group(Group::Pii));
-        let found = find("4111 1111 1111 1111 12/27").unwrap();
-        assert_eq!(found, Found { range: 0..19, category: Category::PaymentCard });
-        assert_eq!(find("123 456"), None);
-    }
-}
+pub(super) mod tests;

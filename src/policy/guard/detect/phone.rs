@@ -83,7 +83,7 @@ fn code_length(digits: &[u8]) -> Option<usize> {
 
 fn is_national(number: &Number<'_>, text: Text<'_>) -> bool {
     let digits = number.digits;
-    let has = |groups: &[usize]| number.groups == groups;
+    let has = |groups: &[u8]| number.groups == groups;
     let no_slash = !number.gaps.contains(&Gap::Slash);
     let opens = text.before(number.start) == Some(b'(');
     // After a hyphen or dot it is the end of something longer.
@@ -113,7 +113,10 @@ fn is_north_american(digits: &[u8]) -> bool {
         if (*second, *third) != (b'1', b'1'))
 }
 
-/// A zero, an area or operator, and a subscriber's number: 9 to 12 digits in groups.
+/// The digits of a number with a trunk prefix.
+pub(super) const TRUNK_DIGITS: std::ops::RangeInclusive<usize> = 9..=12;
+
+/// A zero, an area or operator, and a subscriber's number, in groups.
 fn is_with_trunk_prefix(number: &Number<'_>, no_slash: bool) -> bool {
     let slash_after_area = number.gaps.first() == Some(&Gap::Slash)
         && !number.gaps.iter().skip(1).any(|gap| *gap == Gap::Slash);
@@ -122,7 +125,7 @@ fn is_with_trunk_prefix(number: &Number<'_>, no_slash: bool) -> bool {
     let is_area = groups.first().is_some_and(|size| (2..=5).contains(size))
         && groups.iter().skip(1).all(|size| *size >= 2)
         && groups.iter().skip(1).any(|size| *size >= 3);
-    (9..=12).contains(&number.digits.len())
+    TRUNK_DIGITS.contains(&number.digits.len())
         && (2..=6).contains(&groups.len())
         && (is_pairs || is_area)
         && (no_slash || slash_after_area)
@@ -139,7 +142,7 @@ mod tests {
     fn find_in(text: &str) -> Option<&str> {
         let wanted: Categories = [Category::Phone].into_iter().collect();
         let start = text.find(|char: char| char.is_ascii_digit())?;
-        let found = number::find(Text::new(text.as_bytes()), start, wanted)?;
+        let found = number::tests::find_in(text, start, wanted)?;
         Some(&text[found.range])
     }
 

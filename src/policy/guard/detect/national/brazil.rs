@@ -11,9 +11,9 @@ pub(in super::super) fn is_cpf(number: &Number<'_>) -> bool {
         || number.is_named(Category::BrCpf);
     let weights = [11, 10, 9, 8, 7, 6, 5, 4, 3, 2];
     number.digits.len() == 11
+        && is_written_so
         && has_check_digits(number.digits, &weights)
         && distinct(number.digits) > 1
-        && is_written_so
 }
 
 /// `12.345.678/0001-95`, or fourteen digits after the name.
@@ -23,9 +23,9 @@ pub(in super::super) fn is_cnpj(number: &Number<'_>) -> bool {
         || number.is_named(Category::BrCnpj);
     let weights = [6, 5, 4, 3, 2, 9, 8, 7, 6, 5, 4, 3, 2];
     number.digits.len() == 14
+        && is_written_so
         && has_check_digits(number.digits, &weights)
         && distinct(number.digits) > 1
-        && is_written_so
 }
 
 /// Both check digits; the first one's weights are those of the second without the first of them.

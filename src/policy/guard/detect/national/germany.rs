@@ -10,9 +10,9 @@ pub(in super::super) fn is_tax_id(number: &Number<'_>) -> bool {
     let digits = number.digits;
     digits.len() == 11
         && digits.first() != Some(&b'0')
+        && (number.is_grouped(&[2, 3, 3, 3], &[Gap::Blank]) || number.is_named(Category::DeTaxId))
         && has_one_repetition(digits)
         && has_check_digit(digits)
-        && (number.is_grouped(&[2, 3, 3, 3], &[Gap::Blank]) || number.is_named(Category::DeTaxId))
 }
 
 fn has_one_repetition(digits: &[u8]) -> bool {

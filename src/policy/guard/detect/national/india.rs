@@ -34,10 +34,10 @@ pub(in super::super) fn is_aadhaar(number: &Number<'_>) -> bool {
     let digits = number.digits;
     digits.len() == 12
         && matches!(digits, [b'2'..=b'9', ..])
-        && verhoeff(digits)
-        && distinct(digits) > 2
         && (number.is_grouped(&[4, 4, 4], &[Gap::Blank, Gap::Hyphen])
             || number.is_named(Category::InAadhaar))
+        && verhoeff(digits)
+        && distinct(digits) > 2
 }
 
 fn verhoeff(digits: &[u8]) -> bool {

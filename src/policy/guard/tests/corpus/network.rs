@@ -56,7 +56,34 @@ pub(super) fn kinds() -> Vec<Kind> {
                 pairs.join(separator)
             },
         ),
-        kind(Category::CryptoAddress, |random| bitcoin(random, 0), |random| bitcoin(random, 1)),
+        kind(
+            Category::CryptoAddress,
+            |random| match random.below(4) {
+                0 => bech32(random, 0),
+                1 => format!("0x{}a", random.hex(39)),
+                2 => random.pick(&ETHEREUM).to_owned(),
+                _ => bitcoin(random, 0),
+            },
+            |random| match random.below(4) {
+                0 => bech32(random, 1),
+                1 => {
+                    let length = random.pick(&[38, 39, 41, 42]);
+                    format!("0x{}", random.hex(length))
+                }
+                2 => {
+                    // One letter in the other case.
+                    let address = random.pick(&ETHEREUM);
+                    let letters: Vec<usize> = (2..42)
+                        .filter(|at| address.as_bytes()[*at].is_ascii_alphabetic())
+                        .collect();
+                    let at = random.pick(&letters);
+                    let mut bytes = address.as_bytes().to_vec();
+                    bytes[at] ^= 0x20;
+                    String::from_utf8(bytes).unwrap()
+                }
+                _ => bitcoin(random, 1),
+            },
+        ),
     ]
 }
 
@@ -77,6 +104,40 @@ fn ip_address(random: &mut Random) -> String {
         1 => format!("2001:db8::{:x}:{:x}", 16 + octet(), 16 + octet()),
         _ => format!("{}.{}.{}.{}", 1 + octet() % 120, octet(), octet(), octet()),
     }
+}
+
+/// The addresses that EIP-55 gives as examples.
+const ETHEREUM: [&str; 4] = [
+    "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
+    "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359",
+    "0xdbF03B407c01E7cD3CBea99509d93f8DDDC8C6FB",
+    "0xD1220A0cf47c7B9Be7A2E6BA89F429762e7b9aDb",
+];
+
+/// BIP 173: version 0, 20 bytes in base 32, and six digits of a checksum; with an error added to the last.
+fn bech32(random: &mut Random, error: u64) -> String {
+    let mut values = vec![0];
+    values.extend((0..32).map(|_| random.below(32)));
+    let polymod = |values: &[u64]| {
+        let generators = [0x3b6a57b2_u64, 0x26508e6d, 0x1ea119fa, 0x3d4233dd, 0x2a1462b3];
+        values.iter().fold(1, |checksum, value| {
+            let top = checksum >> 25;
+            let checksum = (checksum & 0x1ffffff) << 5 ^ value;
+            (0..5)
+                .filter(|bit| top >> bit & 1 == 1)
+                .fold(checksum, |all, bit| all ^ generators[bit])
+        })
+    };
+    // The expanded prefix `bc`.
+    let prefixed = [&[3, 3, 0, 2, 3], values.as_slice(), &[0; 6]].concat();
+    let checksum = polymod(&prefixed) ^ 1;
+    values.extend((0..6).map(|place| checksum >> (5 * (5 - place)) & 31));
+    if let Some(last) = values.last_mut() {
+        *last = (*last + error) % 32;
+    }
+    let digits = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l";
+    let text: String = values.iter().map(|value| char::from(digits[*value as usize])).collect();
+    if random.below(4) == 0 { format!("BC1{}", text.to_uppercase()) } else { format!("bc1{text}") }
 }
 
 /// Base58Check: a version, 20 bytes, and the first four bytes of a double SHA-256; with an error added.

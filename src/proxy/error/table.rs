@@ -2,7 +2,7 @@
 
 use actix_web::http::StatusCode;
 
-use super::row::{Retry, Row, denied, row};
+use super::row::{Retry, Row, denied, model_override, row};
 use super::{ProxyError, RefusedCredential};
 use crate::domain::provider::UpstreamApi;
 use crate::llm::convert::answer::Failure;

@@ -11,9 +11,9 @@ use super::sent_body::SentBody;
 use crate::domain::policy::Subject;
 use crate::policy::admission::Denied;
 use crate::telemetry::Metrics;
+use crate::telemetry::request_ids::RequestIds;
 use crate::telemetry::request_record::{RequestOutcome, RequestRecord};
 use crate::telemetry::request_reporter::RequestReporter;
-use crate::telemetry::requests::RequestIds;
 
 /// A request under way. It is finished exactly once: at its end, on an error, or when it is dropped
 /// because whoever waited for it has left.

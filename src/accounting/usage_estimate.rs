@@ -70,7 +70,7 @@ impl Estimation {
     }
 }
 
-type Then = Box<dyn FnOnce(TokenUsage) + Send>;
+type OnEstimated = Box<dyn FnOnce(TokenUsage) + Send>;
 
 /// Estimates one at a time; cheap to clone.
 #[derive(Debug, Clone)]
@@ -104,7 +104,7 @@ enum Worker {
 
 struct Job {
     estimation: Estimation,
-    then: Then,
+    then: OnEstimated,
     /// Dropped last, whatever happens to the job.
     _open: Open,
 }
@@ -149,7 +149,11 @@ impl Estimator {
     }
 
     /// Gives back what there is no place for.
-    fn queue(&self, estimation: Estimation, then: Then) -> Option<(Estimation, Then)> {
+    fn queue(
+        &self,
+        estimation: Estimation,
+        then: OnEstimated,
+    ) -> Option<(Estimation, OnEstimated)> {
         let mut state = self.shared.state();
         if matches!(state.worker, Worker::NotStarted) {
             state.worker = self.start();

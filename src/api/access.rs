@@ -17,7 +17,7 @@ use crate::auth::{Principal, Scope, authenticate};
 use crate::domain::ids::OrganizationId;
 use crate::domain::permissions::Permission;
 use crate::domain::scope::{Owner, WorkspaceScope};
-use crate::telemetry::requests::RequestIds;
+use crate::telemetry::request_ids::RequestIds;
 
 /// A permission as a type, for the parameters of the types below.
 pub(super) trait RequiredPermission: 'static {

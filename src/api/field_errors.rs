@@ -88,7 +88,7 @@ pub(super) fn parse_object<T: DeserializeOwned + ToSchema>(
         }
         let is_new = errors.iter().all(|present: &FieldError| present.field != error.field);
         if error.message == MISSING {
-            for error in missing_beside::<T>(&document, &error.field) {
+            for error in other_missing_fields::<T>(&document, &error.field) {
                 add(&mut errors, error);
             }
         }
@@ -105,7 +105,10 @@ pub(super) fn parse_object<T: DeserializeOwned + ToSchema>(
 }
 
 /// An error for each field that is missing in the same nested object as `field`.
-fn missing_beside<T: ToSchema>(document: &Map<String, Value>, field: &str) -> Vec<FieldError> {
+fn other_missing_fields<T: ToSchema>(
+    document: &Map<String, Value>,
+    field: &str,
+) -> Vec<FieldError> {
     let Some((object, _)) = field.rsplit_once('.') else { return Vec::new() };
     let missing = missing_fields::<T>(document, &segments(object));
     let error =

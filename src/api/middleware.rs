@@ -15,7 +15,7 @@ use futures_util::FutureExt;
 use super::Management;
 use super::error::{ApiError, respond};
 use crate::auth::authenticate;
-use crate::telemetry::requests::{ErrorCode, RequestIds};
+use crate::telemetry::request_ids::{ErrorCode, RequestIds};
 
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 

@@ -10,7 +10,7 @@ use actix_web::{Error, HttpMessage, web};
 use crate::api::Management;
 use crate::auth::Principal;
 use crate::domain::ids::WorkspaceId;
-use crate::telemetry::requests::{ErrorCode, RequestIds, milliseconds, route_label};
+use crate::telemetry::request_ids::{ErrorCode, RequestIds, milliseconds, route_label};
 
 /// A request that has arrived and not been answered.
 pub(super) struct ManagementRequest {

@@ -35,7 +35,7 @@ use crate::proxy::{self, DataPlane};
 use crate::routing::health::TargetHealth;
 use crate::telemetry::Metrics;
 use crate::telemetry::readiness::Readiness;
-use crate::telemetry::requests::{RequestIds, RequestSpan};
+use crate::telemetry::request_ids::{RequestIds, RequestSpan};
 use crate::upstream::{
     EgressRules, UpstreamClient, UpstreamSettings, UpstreamTimeouts, tls_config,
 };

@@ -58,7 +58,7 @@ struct Request<'t> {
 }
 
 #[derive(Deserialize)]
-struct Found {
+struct EntityMatch {
     entity_type: String,
     start: usize,
     end: usize,
@@ -151,7 +151,7 @@ impl Call<'_> {
 
     /// What the answer says. An error is what is wrong with it.
     pub(super) fn read_answer(&self, answer: &[u8]) -> Result<FoundPlaces, &'static str> {
-        let answer: Vec<Vec<Found>> = serde_json::from_slice(answer)
+        let answer: Vec<Vec<EntityMatch>> = serde_json::from_slice(answer)
             .map_err(|_| "is no list of what was found in each text")?;
         if answer.len() != self.pieces.len() {
             return Err("is about another number of texts");
@@ -162,7 +162,7 @@ impl Call<'_> {
                 continue;
             }
             let offsets = offsets(piece.bytes);
-            for Found { entity_type, start, end } in found {
+            for EntityMatch { entity_type, start, end } in found {
                 let range = match (offsets.get(start), offsets.get(end)) {
                     (Some(start), Some(end)) if start < end => {
                         piece.start + start..piece.start + end

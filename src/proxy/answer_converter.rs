@@ -12,7 +12,7 @@ use super::answer_reader::Watch;
 use super::error::ProxyError;
 use crate::accounting::budget::{Budget, Share};
 use crate::llm::convert::answer::Failure;
-use crate::llm::convert::conversion::{Conversion, MAX_KEPT, StreamConverter};
+use crate::llm::convert::answer_conversion::{Conversion, MAX_KEPT, StreamConverter};
 use crate::upstream::{UpstreamBody, UpstreamError};
 
 /// A longer answer is converted on another thread, so that other requests of the worker go on.

@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use bytes::Bytes;
 
-use super::relay::Answer;
+use super::relay_head::Answer;
 use crate::accounting::request::AccountedRequest;
 use crate::domain::pricing::ToolCalls;
 use crate::llm::answer::{

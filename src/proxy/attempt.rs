@@ -17,7 +17,7 @@ use super::context::RequestContext;
 use super::error::ProxyError;
 use super::prologue::{Prologue, read_cause, read_prologue, read_retry_after};
 use super::rate_limit_headers::RETRY_AFTER_MS;
-use super::relay::Answer;
+use super::relay_head::Answer;
 use super::route::ProxyRoute;
 use super::shared_account::ResponseOwner;
 use super::subscription::Subscription;
@@ -31,7 +31,7 @@ use crate::policy::guard::placeholder::ConversationId;
 use crate::policy::set::Chain;
 use crate::routing::health::{Cooling, Failure, TargetKey};
 use crate::upstream::{RequestBody, UpstreamClient};
-use failure::{Failed, Last, Reason, failed};
+use failure::{FailedAttempt, LastResult, Reason, failed};
 
 /// What all attempts of a request have in common.
 pub struct Attempts<'r> {
@@ -73,7 +73,7 @@ impl Attempts<'_> {
     ) -> Result<Answer, ProxyError> {
         // Until the last attempt has ended.
         let share = body_share.map(Arc::new);
-        let mut last = Last::Failed(Failed::unsent(ProxyError::Internal));
+        let mut last = LastResult::Failed(FailedAttempt::unsent(ProxyError::Internal));
         let mut may_retry = self.unparsed.borrow().is_none();
         let mut may_be_billed = false;
         let mut overflowed = Overflowed::default();
@@ -88,7 +88,7 @@ impl Attempts<'_> {
                 // A target that can't even be tried makes no answer worse.
                 Err(_) if has_sent => continue,
                 Err(error) => {
-                    last = Last::Failed(Failed::unsent(error));
+                    last = LastResult::Failed(FailedAttempt::unsent(error));
                     continue;
                 }
             };
@@ -98,7 +98,7 @@ impl Attempts<'_> {
             if let Some(cooling) = self.enter_cool_down(target) {
                 // Another request tries it at this moment.
                 if !has_sent {
-                    last = Last::Failed(Failed::unsent(cooling.into()));
+                    last = LastResult::Failed(FailedAttempt::unsent(cooling.into()));
                 }
                 continue;
             }
@@ -108,7 +108,7 @@ impl Attempts<'_> {
                 // With the answer goes its connection, and its place among the upstream's requests.
                 drop(std::mem::replace(
                     &mut last,
-                    Last::Failed(Failed::unsent(ProxyError::Internal)),
+                    LastResult::Failed(FailedAttempt::unsent(ProxyError::Internal)),
                 ));
             }
             let sending = self.send(target, ready, share.clone(), is_last, &mut may_retry, context);
@@ -138,26 +138,26 @@ impl Attempts<'_> {
                         Err(last) => last,
                     }
                 }
-                Err(Failed { error: ProxyError::JournalFull, .. }) => {
+                Err(FailedAttempt { error: ProxyError::JournalFull, .. }) => {
                     return Err(ProxyError::JournalFull);
                 }
-                Err(failed) => Last::Failed(failed),
+                Err(failed) => LastResult::Failed(failed),
             };
             self.note_failure(target, &last, context);
-            if matches!(last, Last::Answer(_, Reason::ContextOverflow)) {
+            if matches!(last, LastResult::Answer(_, Reason::ContextOverflow)) {
                 // Nothing is known to be larger than an unknown window.
                 overflowed = Overflowed(Some(target.model.context_window.unwrap_or(u64::MAX)));
             }
             may_be_billed |= last.may_be_billed();
         }
         match last {
-            Last::Answer(mut answer, reason) => {
+            LastResult::Answer(mut answer, reason) => {
                 if reason == Reason::RateLimited {
                     self.tell_soonest(targets, &mut answer);
                 }
                 Ok(*answer)
             }
-            Last::Failed(Failed { error, .. }) => Err(error),
+            LastResult::Failed(FailedAttempt { error, .. }) => Err(error),
         }
     }
 
@@ -185,7 +185,7 @@ impl Attempts<'_> {
         mut answer: Answer,
         is_last: bool,
         context: &mut RequestContext,
-    ) -> Result<Answer, Last> {
+    ) -> Result<Answer, LastResult> {
         let Some(chain) = &self.chain else { return Ok(answer) };
         let status = answer.response.status;
         let led_on = if !status.is_success() {
@@ -197,11 +197,11 @@ impl Attempts<'_> {
                 Prologue::Answer => None,
                 Prologue::Failure(code) => {
                     context.request.attempt_failed(code, format!("status {status}"));
-                    Some(Reason::Told(code))
+                    Some(Reason::ReportedWithSuccess(code))
                 }
                 Prologue::BrokeOff(error) => {
                     context.request.refused(status.as_u16(), error.reason(), error.to_string());
-                    return Err(Last::Failed(failed(&error)));
+                    return Err(LastResult::Failed(failed(&error)));
                 }
             }
         };
@@ -213,7 +213,7 @@ impl Attempts<'_> {
             // Nothing is charged for it if the caller leaves before the next attempt.
             context.request.record().upstream_status = Some(status.as_u16());
         }
-        Err(Last::Answer(Box::new(answer), reason))
+        Err(LastResult::Answer(Box::new(answer), reason))
     }
 
     /// Why an error leads to the next target. It is read only if its status does not tell, and another
@@ -266,20 +266,22 @@ impl Attempts<'_> {
     }
 
     /// Remembers that a target of a chain has failed.
-    fn note_failure(&self, target: &Target<'_>, last: &Last, context: &RequestContext) {
+    fn note_failure(&self, target: &Target<'_>, last: &LastResult, context: &RequestContext) {
         let Some(key) = self.key(target) else { return };
         let now = self.plane.clock.now();
         let (status, retry_after) = match last {
-            Last::Answer(_, Reason::Told(_)) => (None, None),
-            Last::Answer(answer, _) => (last.status(), retry_after(&answer.response.headers, now)),
+            LastResult::Answer(_, Reason::ReportedWithSuccess(_)) => (None, None),
+            LastResult::Answer(answer, _) => {
+                (last.status(), retry_after(&answer.response.headers, now))
+            }
             // What the gateway itself refuses says nothing of the target.
-            Last::Failed(Failed {
+            LastResult::Failed(FailedAttempt {
                 error: ProxyError::EgressRefused | ProxyError::Internal,
                 ..
             }) => {
                 return;
             }
-            Last::Failed(failed) => (failed.status, None),
+            LastResult::Failed(failed) => (failed.status, None),
         };
         let failure = Failure { status, retry_after, code: last.code() };
         self.plane.health.failed(&key, failure, now);

@@ -28,7 +28,7 @@ use crate::policy::set::{Chain, PolicySet};
 use crate::providers::native::native_format;
 use crate::routing::health::Cooling;
 use crate::upstream::UpstreamClient;
-use by_model::Found;
+use by_model::ModelLookup;
 pub use chain::key_of;
 use chain::of_chain;
 
@@ -201,12 +201,12 @@ pub async fn candidates(
         Resolved::OfModel => {
             let id = asked.as_deref().ok_or(ProxyError::ModelMissing)?;
             match by_model::find(lookup, subject, &policies, id, context).await? {
-                Found::Upstream(upstream, model) => {
+                ModelLookup::Upstream(upstream, model) => {
                     context.request.record().upstream =
                         Some((upstream.id, Arc::clone(&upstream.name)));
                     (upstream, model, FormatChoice::Best)
                 }
-                Found::Chain(chain) => {
+                ModelLookup::Chain(chain) => {
                     return of_chain(plane, subject, &policies, &chain, request, None, context)
                         .await;
                 }

@@ -14,9 +14,9 @@ use crate::llm::format::Format;
 use crate::policy::admission::PolicyReport;
 use crate::policy::guard::placeholder::ConversationId;
 use crate::telemetry::OpenStream;
+use crate::telemetry::request_ids::RequestIds;
 use crate::telemetry::request_record::RequestOutcome;
 use crate::telemetry::request_reporter::RequestReporter;
-use crate::telemetry::requests::RequestIds;
 
 /// A proxied request. Dropping it finishes it: the caller has left.
 pub struct RequestContext {

@@ -19,10 +19,10 @@ use super::target::{BEDROCK_MESSAGES, SEGMENT};
 use crate::accounting::budget::Share;
 use crate::directory::upstream_entry::UpstreamEntry;
 use crate::domain::provider::{Provider, UpstreamApi};
-use crate::llm::convert::conversion::Conversion;
+use crate::llm::convert::answer_conversion::Conversion;
 use crate::llm::convert::error::Dropped;
 use crate::llm::convert::{
-    AnswerContext, ChatReasoning, ConvertedRequest, IdRule, OwnRules, RequestOptions, Target,
+    AnswerContext, ChatReasoning, ConvertedRequest, FamilyRules, IdRule, RequestOptions, Target,
     TokenCounter, ToolNames, convert_count, convert_request, may_hold_foreign, without_foreign,
     wrap_invocation,
 };
@@ -94,7 +94,7 @@ pub async fn conversions(
         let is_untouched = candidates.formats == FormatChoice::Callers && to == Format::Chat;
         if is_native
             && (is_untouched
-                || !may_hold_foreign(body.json.text(), to, own_rules(&candidate.upstream, to)))
+                || !may_hold_foreign(body.json.text(), to, family_rules(&candidate.upstream, to)))
         {
             all.push(Ok(None));
             continue;
@@ -155,7 +155,7 @@ impl Job {
     ) -> Self {
         let Candidate { upstream, model } = candidate;
         let record = context.request.record();
-        let own = own_rules(upstream, to);
+        let own = family_rules(upstream, to);
         let is_stream = body.json.get("stream") == Some("true");
         let longest = if is_stream { u64::MAX } else { PLAIN_MAX_TOKENS };
         let known = model.max_output_tokens.map(|most| most.min(longest));
@@ -204,7 +204,7 @@ impl Job {
     /// nothing of the kind.
     fn run_native(self, operation: Operation) -> Result<Option<Converted>, ProxyError> {
         let text = std::str::from_utf8(&self.text).map_err(|_| ProxyError::Internal)?;
-        let rules = OwnRules { reasoning: self.reasoning, ids: self.options.ids };
+        let rules = FamilyRules { reasoning: self.reasoning, ids: self.options.ids };
         let mut dropped = Dropped::new(self.options.is_strict);
         let own = without_foreign(text, self.to, rules, &mut dropped)
             .map_err(|error| ProxyError::NotConvertible { model: self.model.clone(), error })?;
@@ -239,7 +239,7 @@ impl Job {
                 (json, dropped, operation, self.to)
             }
             Counter::Bedrock => {
-                let rules = OwnRules { reasoning: self.reasoning, ids: self.options.ids };
+                let rules = FamilyRules { reasoning: self.reasoning, ids: self.options.ids };
                 let mut dropped = Dropped::new(self.options.is_strict);
                 let own = without_foreign(text, self.to, rules, &mut dropped).map_err(refused)?;
                 let own = own.as_deref().unwrap_or(text);
@@ -336,10 +336,10 @@ enum Counter {
 }
 
 /// What the target takes of what other models left in a conversation.
-fn own_rules(upstream: &UpstreamEntry, to: Format) -> OwnRules {
+fn family_rules(upstream: &UpstreamEntry, to: Format) -> FamilyRules {
     let is_mistral = upstream.provider_name == Provider::Mistral.catalogue_name();
     let ids = if is_mistral && to == Format::Chat { IdRule::MISTRAL } else { IdRule::of(to) };
-    OwnRules { reasoning: chat_reasoning(&upstream.provider_name), ids }
+    FamilyRules { reasoning: chat_reasoning(&upstream.provider_name), ids }
 }
 
 fn is_strict(headers: &HeaderMap) -> bool {

@@ -21,8 +21,8 @@ pub mod policy_headers;
 pub mod prologue;
 pub mod rate_limit_headers;
 pub mod read;
-pub mod relay;
 pub mod relay_body;
+pub mod relay_head;
 pub mod restore;
 pub mod route;
 pub mod scanned_answer;
@@ -55,7 +55,7 @@ use crate::llm::format::Operation;
 use crate::presidio::Presidio;
 use crate::providers::built_in::BuiltInProviders;
 use crate::routing::health::TargetHealth;
-use crate::telemetry::requests::RequestIds;
+use crate::telemetry::request_ids::RequestIds;
 use crate::upstream::{RequestBody, UpstreamClient, UpstreamTimeouts};
 use admit::metadata_of;
 use attempt::Attempts;
@@ -68,7 +68,7 @@ use guard::GuardStage;
 use guard::record::RecordGuard;
 use model_list::cache::ModelLists;
 use read::{BodyLimits, CallerBody, read_whole};
-use relay::{Answer, Relayed};
+use relay_head::{Answer, Relayed};
 use route::{ProxyRoute, RouteMatch, UpstreamName};
 use shared_account::keep_to_own_state;
 use unmetered::{StreamLimits, streamed_body};
@@ -151,8 +151,8 @@ async fn answer(
     let mut response = match outcome {
         Ok(Reply::Upstream(mut answer)) => {
             let memory = &plane.body_memory;
-            let beginning = relay::begin(&mut answer, memory, &mut context).await;
-            match relay::relay(answer, beginning, (memory, plane.clock.now()), context) {
+            let beginning = relay_head::begin(&mut answer, memory, &mut context).await;
+            match relay_head::relay(answer, beginning, (memory, plane.clock.now()), context) {
                 Relayed::Begun(response) => response,
                 // Boxed, since most answers are not scanned.
                 Relayed::Scanning(answer) => Box::pin(answer.begin()).await,

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::answer_reader::{AnswerReader, Watch, is_compressed};
 use super::rate_limit_headers::complete_retry_after;
-use super::relay::Answer;
+use super::relay_head::Answer;
 use crate::accounting::request::AccountedRequest;
 use crate::llm::answer::AnswerContent;
 use crate::llm::format::Format;

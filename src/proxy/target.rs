@@ -25,7 +25,7 @@ use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
 use crate::domain::model_configuration::StreamUsage;
 use crate::domain::provider::{UpstreamApi, UpstreamId};
 use crate::json::object::{BodyEdits, BodyError, BodyPieces};
-use crate::llm::convert::conversion::Conversion;
+use crate::llm::convert::answer_conversion::Conversion;
 use crate::llm::convert::{AnswerContext, ToolNames};
 use crate::llm::format::{Format, Operation};
 use crate::llm::gemini::with_model;

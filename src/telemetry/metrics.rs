@@ -22,9 +22,9 @@ use super::metric_labels::{
     ChainLabels, ConversionLabels, GuardLabels, HttpLabels, KindLabel, OperationLabel,
     OutcomeLabel, ProxyLabels, ReasonLabel, ResultLabel, VerdictLabel,
 };
+use super::polled_metrics::{Read, WatchedMetric};
 use super::process::ProcessCollector;
 use super::series::{BoundedCounters, ConfigurationLabel, WordCounters, is_within_bound};
-use super::watched::{Read, WatchedMetric};
 use crate::domain::money::NanoUsd;
 use crate::domain::provider::UpstreamId;
 use crate::domain::tokens::TokenUsage;

@@ -6,12 +6,12 @@ mod json_lines;
 pub mod logs;
 mod metric_labels;
 pub mod metrics;
+mod polled_metrics;
 mod process;
 pub mod readiness;
+pub mod request_ids;
 pub mod request_record;
 pub mod request_reporter;
-pub mod requests;
 mod series;
-mod watched;
 
 pub use metrics::{METRICS_CONTENT_TYPE, Metrics, OpenStream};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Metrics;
-use super::requests::RequestIds;
+use super::request_ids::RequestIds;
 use crate::domain::content_finding::{ContentFindings, FindingPlace};
 use crate::domain::ids::PolicyId;
 use crate::domain::money::NanoUsd;

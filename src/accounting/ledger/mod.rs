@@ -7,11 +7,11 @@
 
 mod commit;
 mod counts;
+mod drain_batch;
 mod reader;
 pub mod recover;
 mod rejected;
 pub mod retention;
-mod round;
 mod row;
 mod task;
 #[cfg(test)]

@@ -11,8 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::commit::RowWriter;
 use super::counts::Counts;
+use super::drain_batch::DrainBatch;
 use super::retention::Retention;
-use super::round::Round;
 use super::{LedgerError, LedgerParts};
 use crate::accounting::journal::{Finished, Journal};
 
@@ -56,7 +56,7 @@ pub(super) fn start(
         parts,
         counts,
         rows,
-        round: Round::default(),
+        round: DrainBatch::default(),
         written: now,
         is_failing: false,
         disk_tried: now,
@@ -109,7 +109,7 @@ struct Task {
     collector: Collector,
     rows: RowWriter,
     /// What the database has not taken yet.
-    round: Round,
+    round: DrainBatch,
     /// When everything was written.
     written: Instant,
     /// Whether writing failed the last time, which is logged once.
@@ -169,7 +169,7 @@ impl Task {
         let mut sealed = self.journal.seal();
         let records = sealed.records;
         self.collector.take(std::mem::take(&mut sealed.finished));
-        self.round = Round::new(std::mem::take(&mut self.collector.waiting), sealed);
+        self.round = DrainBatch::new(std::mem::take(&mut self.collector.waiting), sealed);
         self.commit().await?;
         self.journal.compact()?;
         self.written = began;

@@ -201,7 +201,7 @@ pub(super) async fn test_gateway_policy(
 
 fn scan_failed(is_text: bool, error: ScanError) -> ApiError {
     let message = match error {
-        ScanError::Late => "took longer to scan than the policy's timeout_seconds",
+        ScanError::TimeExceeded => "took longer to scan than the policy's timeout_seconds",
         ScanError::TooManyValues => "has too many values",
         ScanError::NotJson | ScanError::TooLong | ScanError::Unreadable => "nests too deeply",
         ScanError::NotSearched => "could not be searched for names",

@@ -32,7 +32,7 @@ use crate::domain::headers::{ANTHROPIC_VERSION, USUAL_ANTHROPIC_VERSION};
 use crate::domain::metadata::Metadata;
 use crate::domain::policy::Subject;
 use crate::domain::provider::UpstreamApi;
-use crate::telemetry::requests::RequestIds;
+use crate::telemetry::request_ids::RequestIds;
 use crate::upstream::{
     BaseUrl, UpstreamBody, UpstreamClient, UpstreamError, UpstreamRequest, UpstreamResponse,
     UpstreamTimeouts,
@@ -41,7 +41,7 @@ use advice::{
     advice, advice_for_credentials, advice_for_failure, advice_for_refused_token,
     advice_without_answer, advice_without_token,
 };
-use token::{Asker, Token};
+use token::{CheckRequest, Token};
 
 /// The time for all requests to the upstream: a person waits for the result.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -128,7 +128,7 @@ pub(super) async fn check_model_configuration(
         Metadata::from_headers(headers.map(|(name, value)| (name.as_str(), value.as_bytes())))
             .map_err(|invalid| ApiError::Malformed(format!("{invalid}.")))?;
     let ids = request.extensions().get::<RequestIds>().cloned();
-    let asker = Asker {
+    let asker = CheckRequest {
         accounting: &plane.accounting,
         principal: caller.principal,
         subject: Subject {
@@ -208,7 +208,7 @@ pub(super) async fn check_model_configuration(
 }
 
 /// Requests the list of models, or a token if there is none.
-async fn ask(upstream: &Upstream<'_>, asker: Asker<'_>) -> Result<Findings, UpstreamError> {
+async fn ask(upstream: &Upstream<'_>, asker: CheckRequest<'_>) -> Result<Findings, UpstreamError> {
     let listing = upstream.send(Method::GET, "/models", Bytes::new()).await?;
     let status = listing.status;
     if !has_no_listing(status) {

@@ -57,7 +57,8 @@ impl CloudAccess {
         is_there: impl Fn(&str) -> bool,
     ) -> Option<Self> {
         let has = |usual: &str| is_there(names.get(usual).map_or(usual, SecretName::as_str));
-        let is_missing = |name: &&&'static str| !stands_in(&connection, name) && !has(name);
+        let is_missing =
+            |name: &&&'static str| !is_set_in_connection(&connection, name) && !has(name);
         let missing = |set: &CredentialSet| set.required.iter().find(is_missing).copied();
         let found = |set: &&CredentialSet| set.required.iter().filter(|name| has(name)).count();
         let complete = sets.iter().find(|set| missing(set).is_none());
@@ -69,7 +70,7 @@ impl CloudAccess {
 }
 
 /// Whether the connection has what the secret of this name would say.
-fn stands_in(connection: &Connection, name: &str) -> bool {
+fn is_set_in_connection(connection: &Connection, name: &str) -> bool {
     match name {
         AZURE_RESOURCE => connection.resource.is_some(),
         AZURE_TENANT => connection.tenant_id.is_some(),

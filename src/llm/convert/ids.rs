@@ -67,7 +67,7 @@ impl IdRule {
 }
 
 /// A call that has been seen, by the caller's id.
-struct Seen<'a> {
+struct KnownCall<'a> {
     id: Cow<'a, str>,
     name: Cow<'a, str>,
     /// How many calls had this id.
@@ -77,7 +77,7 @@ struct Seen<'a> {
 /// Gives every call and result an id that the target takes, and every result the name of its tool. Ids
 /// follow from those of the caller and their order alone.
 pub(super) fn fit(request: &mut Request<'_>, rule: IdRule) {
-    let mut seen: HashMap<String, Seen<'_>> = HashMap::new();
+    let mut seen: HashMap<String, KnownCall<'_>> = HashMap::new();
     // Calls without an id, in order, whose results have none either.
     let (mut unnamed_calls, mut unnamed_results) = (0_usize, 0_usize);
     let unnamed = |number: usize| format!("#{number}");
@@ -95,7 +95,7 @@ pub(super) fn fit(request: &mut Request<'_>, rule: IdRule) {
                 } else if !rule.takes(&call.id) {
                     call.id = Cow::Owned(rule.fitting(&key));
                 }
-                seen.insert(key, Seen { id: call.id.clone(), name: call.name.clone(), times });
+                seen.insert(key, KnownCall { id: call.id.clone(), name: call.name.clone(), times });
             }
             Block::ToolResult(result) => {
                 if result.id.is_empty() {

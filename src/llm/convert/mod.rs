@@ -13,37 +13,37 @@
 //! turn n + 1; words that are not known survive as text.
 
 pub mod answer;
+pub mod answer_conversion;
 mod chat;
 mod converse;
-pub mod conversion;
 mod count;
 pub mod error;
 mod fields;
-mod foreign;
 mod frames;
 mod gemini;
 mod ids;
 mod losses;
 mod media;
+mod merged_turns;
 mod messages;
 mod names;
 pub mod opaque;
+mod other_family;
 pub mod request;
 mod responses;
-mod runs;
 #[cfg(test)]
 mod sample_turns;
 mod sequence;
 #[cfg(test)]
-mod shown;
+mod test_rendering;
 #[cfg(test)]
 mod tests;
 pub mod upstream_error;
 
 pub use count::{TokenCounter, convert_count, wrap_invocation};
-pub use foreign::{ChatReasoning, OwnRules, may_hold_foreign, without_foreign};
 pub use ids::IdRule;
 pub use names::ToolNames;
+pub use other_family::{ChatReasoning, FamilyRules, may_hold_foreign, without_foreign};
 
 use super::format::Format;
 use error::{ConvertError, Dropped};

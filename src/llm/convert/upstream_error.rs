@@ -29,14 +29,14 @@ pub fn convert_error(
     body: &[u8],
     request_id: RequestId,
 ) -> ConvertedError {
-    let mut found = Found::read(body, error_type);
+    let mut found = ParsedError::read(body, error_type);
     if cause_of(from, status, error_type, body) == ErrorCause::ContextOverflow {
         found.tell_overflow(to);
     }
     if status == BILLING {
         found.tell_billing();
     }
-    let status = told_status(to, status);
+    let status = status_for(to, status);
     let message = found.message.map_or_else(
         || {
             Cow::Owned(format!(
@@ -121,7 +121,7 @@ pub const BILLING: u16 = 402;
 
 /// Anthropic's SDK and Claude Code take 529 for an overload; others know 503. AWS has its own statuses for
 /// a model that is not ready or has failed.
-fn told_status(to: Format, status: u16) -> u16 {
+fn status_for(to: Format, status: u16) -> u16 {
     match (to, status) {
         (_, BILLING) => 502,
         (Format::Messages, 503) => 529,
@@ -175,13 +175,13 @@ const ANTHROPIC_OVERFLOW: &str = "prompt is too long";
 
 /// What a provider says of its error, in whatever envelope.
 #[derive(Default)]
-struct Found {
+struct ParsedError {
     message: Option<String>,
     /// The provider's own code, or the kind of the error.
     code: Option<String>,
 }
 
-impl Found {
+impl ParsedError {
     fn read(body: &[u8], error_type: Option<&str>) -> Self {
         let mut found = Self::default();
         // What is no JSON, such as the page of a load balancer, says nothing to an application.

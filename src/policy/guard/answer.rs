@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::answer_names::AnswerNames;
 use super::category::Category;
-use super::custom::Late;
+use super::custom::TimeExceeded;
 use super::placeholder::Placeholders;
 use super::policy::{Action, Guard};
 use super::redact::{MAX_DEPTH, MAX_VALUES, Report, ScanError, hides_text};
@@ -137,7 +137,7 @@ impl AnswerScan {
             return Vec::new();
         }
         let Ok(mut found) = self.find_in(text, name, 0) else {
-            self.fail(ScanError::Late);
+            self.fail(ScanError::TimeExceeded);
             return Vec::new();
         };
         let standing = if found.is_empty() { Vec::new() } else { placeholders.find_all(text) };
@@ -180,7 +180,12 @@ impl AnswerScan {
     }
 
     /// The same with what escapes in the text hide.
-    fn find_in(&self, text: &[u8], name: &[u8], level: usize) -> Result<Vec<AnswerFinding>, Late> {
+    fn find_in(
+        &self,
+        text: &[u8],
+        name: &[u8],
+        level: usize,
+    ) -> Result<Vec<AnswerFinding>, TimeExceeded> {
         let mut findings = Findings::default();
         self.guard.scanner.scan(text, name, &*self.keep_going, &mut findings)?;
         let names = self.names.iter().flat_map(|names| names.find(text));

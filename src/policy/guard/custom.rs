@@ -29,7 +29,7 @@ pub enum PatternError {
 
 /// The time for a scan is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Late;
+pub struct TimeExceeded;
 
 /// The longest match that is found wherever a text is divided, in bytes.
 const MAX_LOOKAHEAD: usize = 256;
@@ -81,7 +81,7 @@ impl Pattern {
         text: &[u8],
         keep_going: &dyn Fn() -> bool,
         mut found: impl FnMut(std::ops::Range<usize>),
-    ) -> Result<(), Late> {
+    ) -> Result<(), TimeExceeded> {
         let mut start = 0;
         loop {
             let end = window_end(text, start);
@@ -89,14 +89,14 @@ impl Pattern {
             for part in self.regex.find_iter(window).filter(|part| !part.is_empty()) {
                 found(start + part.start()..start + part.end());
                 if !keep_going() {
-                    return Err(Late);
+                    return Err(TimeExceeded);
                 }
             }
             if end == text.len() {
                 return Ok(());
             }
             if !keep_going() {
-                return Err(Late);
+                return Err(TimeExceeded);
             }
             start = word_start(text, end - OVERLAP);
         }
@@ -167,7 +167,7 @@ mod tests {
         // All matches of this one are quadratic in the text.
         let pattern = Pattern::compile(".*[^A-Z]|[A-Z]").unwrap();
         let text = "A".repeat(200_000);
-        assert_eq!(pattern.find(text.as_bytes(), &keep_going, |_| {}), Err(Late));
+        assert_eq!(pattern.find(text.as_bytes(), &keep_going, |_| {}), Err(TimeExceeded));
         assert_eq!(calls.get(), 10);
     }
 }

@@ -67,21 +67,21 @@ impl Entities {
 }
 
 /// What becomes of the texts of a body.
-pub(super) enum Pass<'a> {
+pub(super) enum EntityPass<'a> {
     /// They are collected for a service.
-    Collect(Collected),
+    Collect(TextsToScan),
     /// They are scanned; this is what the service found.
     Scan(&'a Entities),
 }
 
 /// Texts for a service.
 #[derive(Default)]
-pub(super) struct Collected {
+pub(super) struct TextsToScan {
     texts: Vec<Vec<u8>>,
     bytes: usize,
 }
 
-impl Pass<'_> {
+impl EntityPass<'_> {
     /// Whether texts are only collected. Then this one is, if there may be names in it.
     pub(super) fn collect(
         &mut self,
@@ -166,10 +166,10 @@ impl Guard {
         body: &[u8],
         keep_going: &dyn Fn() -> bool,
     ) -> Result<Vec<Vec<u8>>, ScanError> {
-        let pass = Pass::Collect(Collected::default());
+        let pass = EntityPass::Collect(TextsToScan::default());
         let mut redactor = Redactor::new(self, format, keep_going, pass);
         redactor.read_body(body)?;
-        let Pass::Collect(Collected { mut texts, .. }) = redactor.pass else {
+        let EntityPass::Collect(TextsToScan { mut texts, .. }) = redactor.pass else {
             return Ok(Vec::new());
         };
         texts.sort_unstable();

@@ -3,24 +3,24 @@
 //! The new body differs from the old one only where a value stood. Placeholders consist of characters
 //! that JSON never escapes, so that an edit is the same at each level of JSON in strings.
 
+mod body_strings;
 mod strings;
-mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::answer::SentValues;
 use super::category::Category;
-use super::custom::Late;
-use super::entities::{Entities, Pass};
+use super::custom::TimeExceeded;
+use super::entities::{Entities, EntityPass};
 use super::note::with_note;
 use super::placeholder::{ConversationKey, PlaceholderBuilder, Placeholders};
 use super::policy::{Action, Guard, MediaAction, StoredAction};
 use super::scan::Findings;
 use crate::llm::format::Format;
 use crate::llm::stored_state::{StoredState, is_file};
+pub(super) use body_strings::Redactor;
 pub(super) use strings::{MAX_DEPTH, hides_text};
-pub(super) use walk::Redactor;
 
 /// The most values of a request; more are not worth the work of replacing them one by one.
 pub(super) const MAX_VALUES: usize = 200_000;
@@ -61,7 +61,7 @@ pub struct Report {
 pub enum ScanError {
     /// The time was over.
     #[error("the scan took longer than timeout_seconds")]
-    Late,
+    TimeExceeded,
     /// It has more than 200,000 values.
     #[error("it has too many values")]
     TooManyValues,
@@ -82,9 +82,9 @@ pub enum ScanError {
     NotSearched,
 }
 
-impl From<Late> for ScanError {
-    fn from(_: Late) -> Self {
-        Self::Late
+impl From<TimeExceeded> for ScanError {
+    fn from(_: TimeExceeded) -> Self {
+        Self::TimeExceeded
     }
 }
 
@@ -131,7 +131,7 @@ impl Guard {
         entities: &Entities,
         keep_going: &dyn Fn() -> bool,
     ) -> Result<Guarded, ScanError> {
-        let mut redactor = Redactor::new(self, format, keep_going, Pass::Scan(entities));
+        let mut redactor = Redactor::new(self, format, keep_going, EntityPass::Scan(entities));
         redactor.read_body(body)?;
         let stored = StoredState::of(body);
         let has_media = redactor.has_media || stored.others().any(is_file);

@@ -9,10 +9,10 @@ use std::ops::Range;
 use std::sync::LazyLock;
 
 use super::category::{Categories, Category};
-use super::custom::{Late, Pattern};
+use super::custom::{Pattern, TimeExceeded};
 use super::detect::{
-    Found, Text, connection_string, crypto_address, email, gateway_key, iban, jwt, named_secret,
-    names, national, network, number, private_key, strings, token,
+    Detection, Text, connection_string, crypto_address, email, gateway_key, iban, jwt,
+    named_secret, names, national, network, number, private_key, strings, token,
 };
 use super::{placeholder, tables};
 use crate::json::bytes;
@@ -162,7 +162,7 @@ impl Scanner {
         self.patterns.iter().map(Pattern::lookahead).max().unwrap_or(0)
     }
 
-    /// Adds what is found in a text, the value of the JSON member `name`. `Late` means that the text was
+    /// Adds what is found in a text, the value of the JSON member `name`. `TimeExceeded` means that the text was
     /// not searched to its end.
     pub(super) fn scan(
         &self,
@@ -170,7 +170,7 @@ impl Scanner {
         name: &[u8],
         keep_going: &dyn Fn() -> bool,
         findings: &mut Findings,
-    ) -> Result<(), Late> {
+    ) -> Result<(), TimeExceeded> {
         self.scan_built_in(bytes, name, keep_going, findings)?;
         for (place, pattern) in self.patterns.iter().enumerate() {
             pattern.find(bytes, keep_going, |range| {
@@ -191,7 +191,7 @@ impl Scanner {
         name: &[u8],
         keep_going: &dyn Fn() -> bool,
         findings: &mut Findings,
-    ) -> Result<(), Late> {
+    ) -> Result<(), TimeExceeded> {
         let text = Text { bytes, name };
         if self.wanted.contains(Category::NamedSecret) && !name.is_empty() {
             findings.add(named_secret::find_whole(text), self.wanted);
@@ -201,7 +201,7 @@ impl Scanner {
         while start < bytes.len() {
             let end = (start + PART).min(bytes.len());
             self.scan_strings(text, start..end, &mut progress, findings);
-            let mut add = |found: Option<Found>| findings.add(found, self.wanted);
+            let mut add = |found: Option<Detection>| findings.add(found, self.wanted);
             self.scan_words(text, start..end, &mut progress, &mut add);
             if self.wanted.contains(Category::Email) {
                 let places = memchr::memchr_iter(b'@', text.slice(start..end));
@@ -211,7 +211,7 @@ impl Scanner {
                 scan_colons(text, start..end, &mut add);
             }
             if !keep_going() {
-                return Err(Late);
+                return Err(TimeExceeded);
             }
             start = end;
         }
@@ -282,7 +282,7 @@ impl Scanner {
         text: Text<'_>,
         part: Range<usize>,
         progress: &mut Progress,
-        add: &mut impl FnMut(Option<Found>),
+        add: &mut impl FnMut(Option<Detection>),
     ) {
         let zeros = u64::from_ne_bytes([b'0'; 8]);
         let is_digit = |word: u64| bytes::below(word ^ zeros, 10);
@@ -305,7 +305,7 @@ impl Scanner {
                 start += 1;
             }
             at = end;
-            let mut add_word = |found: Option<Found>| {
+            let mut add_word = |found: Option<Detection>| {
                 if let Some(found) = &found {
                     at = at.max(found.range.end);
                 }
@@ -343,7 +343,7 @@ impl Scanner {
         text: Text<'_>,
         digits: Range<usize>,
         numbers: &mut number::Numbers,
-        add: &mut impl FnMut(Option<Found>),
+        add: &mut impl FnMut(Option<Detection>),
     ) {
         let Range { start, end } = digits;
         let length = end - start;
@@ -369,7 +369,12 @@ impl Scanner {
     }
 
     /// A word that begins with a digit.
-    fn scan_word(&self, text: Text<'_>, word: Range<usize>, add: &mut impl FnMut(Option<Found>)) {
+    fn scan_word(
+        &self,
+        text: Text<'_>,
+        word: Range<usize>,
+        add: &mut impl FnMut(Option<Detection>),
+    ) {
         let Range { start, end } = word;
         match end - start {
             7..=9 => add(national::spain::find(text, start)),
@@ -384,7 +389,7 @@ impl Scanner {
     }
 }
 
-fn scan_colons(text: Text<'_>, part: Range<usize>, add: &mut impl FnMut(Option<Found>)) {
+fn scan_colons(text: Text<'_>, part: Range<usize>, add: &mut impl FnMut(Option<Detection>)) {
     let is_part =
         |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_hexdigit() || byte == b':');
     let mut at = part.start;
@@ -402,8 +407,8 @@ fn scan_colons(text: Text<'_>, part: Range<usize>, add: &mut impl FnMut(Option<F
 }
 
 impl Findings {
-    fn add(&mut self, found: Option<Found>, wanted: Categories) {
-        if let Some(Found { range, category }) = found
+    fn add(&mut self, found: Option<Detection>, wanted: Categories) {
+        if let Some(Detection { range, category }) = found
             && wanted.contains(category)
         {
             self.found.push(Finding { range, category, pattern: None });

@@ -3,11 +3,11 @@
 use crate::domain::policy::fallback::Triggers;
 use crate::llm::provider_error::ErrorCause;
 use crate::proxy::error::ProxyError;
-use crate::proxy::relay::Answer;
+use crate::proxy::relay_head::Answer;
 use crate::upstream::UpstreamError;
 
 /// Why an attempt brought no answer that is relayed.
-pub(super) struct Failed {
+pub(super) struct FailedAttempt {
     pub(super) error: ProxyError,
     /// The upstream's, if it has answered.
     pub(super) status: Option<u16>,
@@ -17,7 +17,7 @@ pub(super) struct Failed {
     pub(super) is_stale: bool,
 }
 
-impl Failed {
+impl FailedAttempt {
     /// Nothing was sent.
     pub(super) fn unsent(error: ProxyError) -> Self {
         Self { error, status: None, may_be_billed: false, is_stale: false }
@@ -25,13 +25,13 @@ impl Failed {
 }
 
 /// What the last attempt brought.
-pub(super) enum Last {
+pub(super) enum LastResult {
     /// An answer, which is relayed unless there is a better one, and why it leads to the next target.
     Answer(Box<Answer>, Reason),
-    Failed(Failed),
+    Failed(FailedAttempt),
 }
 
-impl Last {
+impl LastResult {
     /// The upstream's status, if it has answered.
     pub(super) fn status(&self) -> Option<u16> {
         match self {
@@ -43,7 +43,7 @@ impl Last {
     /// Whether the upstream may bill what it did: an error it told with an error's status it will not.
     pub(super) fn may_be_billed(&self) -> bool {
         match self {
-            Self::Answer(_, reason) => matches!(reason, Reason::Told(_)),
+            Self::Answer(_, reason) => matches!(reason, Reason::ReportedWithSuccess(_)),
             Self::Failed(failed) => failed.may_be_billed,
         }
     }
@@ -70,7 +70,7 @@ pub(super) enum Reason {
     /// The chain lists the status.
     ListedStatus,
     /// A failure that was told with a success status, by its stable code.
-    Told(&'static str),
+    ReportedWithSuccess(&'static str),
 }
 
 impl Reason {
@@ -103,13 +103,13 @@ impl Reason {
             Self::RateLimited => "rate_limited",
             Self::ServerError => "server_error",
             Self::ListedStatus => "listed_status",
-            Self::Told(code) => code,
+            Self::ReportedWithSuccess(code) => code,
         }
     }
 }
 
 /// What becomes of a failure to get an answer.
-pub(super) fn failed(error: &UpstreamError) -> Failed {
+pub(super) fn failed(error: &UpstreamError) -> FailedAttempt {
     let may_be_billed = error.is_after_sending();
-    Failed { error: error.into(), status: None, may_be_billed, is_stale: false }
+    FailedAttempt { error: error.into(), status: None, may_be_billed, is_stale: false }
 }

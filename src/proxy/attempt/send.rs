@@ -8,7 +8,7 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 
 use super::Attempts;
-use super::failure::{Failed, failed};
+use super::failure::{FailedAttempt, failed};
 use crate::accounting::budget::Share;
 use crate::accounting::journal::JournalFull;
 use crate::accounting::request::AccountedRequest;
@@ -57,10 +57,10 @@ impl Attempts<'_> {
         is_last: bool,
         may_retry: &mut bool,
         context: &mut RequestContext,
-    ) -> Result<(UpstreamResponse, Vec<SecretBytes>), Failed> {
+    ) -> Result<(UpstreamResponse, Vec<SecretBytes>), FailedAttempt> {
         let sent = SentBody::Whole(std::mem::take(&mut ready.body), share);
         let mut outcome = send(self.client, &ready, target, sent, &mut context.request).await;
-        if let Err(Failed { is_stale: true, .. }) = outcome
+        if let Err(FailedAttempt { is_stale: true, .. }) = outcome
             && *may_retry
             && self.sign_anew(&mut ready, target, is_last, context).await
         {
@@ -68,7 +68,7 @@ impl Attempts<'_> {
             context.request.end_for_next(None);
             outcome = send_again(self.client, &ready, target, &mut context.request).await;
         }
-        if let Err(Failed { status: Some(401), .. }) = outcome
+        if let Err(FailedAttempt { status: Some(401), .. }) = outcome
             && let Some(token) = ready.token.take()
         {
             token.forget();
@@ -222,7 +222,7 @@ async fn send(
     target: &Target<'_>,
     sent: SentBody,
     accounted: &mut AccountedRequest,
-) -> Result<UpstreamResponse, Failed> {
+) -> Result<UpstreamResponse, FailedAttempt> {
     accounted.begin_attempt(&target.facts(), sent).map_err(journal_full)?;
     send_begun(client, ready, target, accounted).await
 }
@@ -233,7 +233,7 @@ async fn send_again(
     ready: &Ready,
     target: &Target<'_>,
     accounted: &mut AccountedRequest,
-) -> Result<UpstreamResponse, Failed> {
+) -> Result<UpstreamResponse, FailedAttempt> {
     accounted.begin_again(&target.facts()).map_err(journal_full)?;
     send_begun(client, ready, target, accounted).await
 }
@@ -243,18 +243,18 @@ async fn send_begun(
     ready: &Ready,
     target: &Target<'_>,
     accounted: &mut AccountedRequest,
-) -> Result<UpstreamResponse, Failed> {
+) -> Result<UpstreamResponse, FailedAttempt> {
     match client.send(&ready.request).await {
         Ok(response) => refuse(response, ready, target, accounted),
         Err(failure) => {
             accounted.attempt_failed(failure.error.reason(), failure.error.to_string());
-            Err(Failed { is_stale: failure.is_stale_connection(), ..failed(&failure.error) })
+            Err(FailedAttempt { is_stale: failure.is_stale_connection(), ..failed(&failure.error) })
         }
     }
 }
 
-fn journal_full(_: JournalFull) -> Failed {
-    Failed::unsent(ProxyError::JournalFull)
+fn journal_full(_: JournalFull) -> FailedAttempt {
+    FailedAttempt::unsent(ProxyError::JournalFull)
 }
 
 /// Refuses an answer that is not the caller's.
@@ -263,7 +263,7 @@ fn refuse(
     ready: &Ready,
     target: &Target<'_>,
     accounted: &mut AccountedRequest,
-) -> Result<UpstreamResponse, Failed> {
+) -> Result<UpstreamResponse, FailedAttempt> {
     let response = refuse_redirect(response, &ready.request, accounted)?;
     let response = refuse_credential(response, ready, target, accounted)?;
     refuse_unreadable(response, target, accounted)
@@ -274,7 +274,7 @@ fn refuse_unreadable(
     response: UpstreamResponse,
     target: &Target<'_>,
     accounted: &mut AccountedRequest,
-) -> Result<UpstreamResponse, Failed> {
+) -> Result<UpstreamResponse, FailedAttempt> {
     let UpstreamResponse { status, headers, .. } = &response;
     if target.conversion.is_none() || !status.is_success() || !is_compressed(headers) {
         return Ok(response);
@@ -283,7 +283,7 @@ fn refuse_unreadable(
     accounted.refused(status, "answer_unreadable", "compressed".to_owned());
     accounted.answer.is_unreadable = true;
     let error = ProxyError::UpstreamUnreadable;
-    Err(Failed { error, status: Some(status), may_be_billed: true, is_stale: false })
+    Err(FailedAttempt { error, status: Some(status), may_be_billed: true, is_stale: false })
 }
 
 /// Refuses a redirect: an SDK would follow it with the prompt, and with the key unless that is in
@@ -292,13 +292,18 @@ fn refuse_redirect(
     response: UpstreamResponse,
     request: &PreparedRequest,
     accounted: &mut AccountedRequest,
-) -> Result<UpstreamResponse, Failed> {
+) -> Result<UpstreamResponse, FailedAttempt> {
     let is_own_304 = || response.status == StatusCode::NOT_MODIFIED && request.is_conditional_get();
     if response.status.is_redirection() && !is_own_304() {
         let status = response.status.as_u16();
         accounted.refused(status, "redirect", format!("status {status}"));
         let error = ProxyError::UpstreamRedirect;
-        return Err(Failed { error, status: Some(status), may_be_billed: false, is_stale: false });
+        return Err(FailedAttempt {
+            error,
+            status: Some(status),
+            may_be_billed: false,
+            is_stale: false,
+        });
     }
     Ok(response)
 }
@@ -310,7 +315,7 @@ fn refuse_credential(
     ready: &Ready,
     target: &Target<'_>,
     accounted: &mut AccountedRequest,
-) -> Result<UpstreamResponse, Failed> {
+) -> Result<UpstreamResponse, FailedAttempt> {
     let UpstreamResponse { status, headers, .. } = &response;
     let is_refused = *status == StatusCode::UNAUTHORIZED || refuses_key(*status, headers);
     let failed = is_refused.then(|| credential_refused(&response, ready, target, accounted));
@@ -335,7 +340,7 @@ fn credential_refused(
     ready: &Ready,
     target: &Target<'_>,
     accounted: &mut AccountedRequest,
-) -> Option<Failed> {
+) -> Option<FailedAttempt> {
     let refused = match (&ready.token, target.upstream.secret_name()) {
         _ if !ready.is_stored => return None,
         (Some(token), _) => RefusedCredential::TokenFrom(token.host().to_owned()),
@@ -349,5 +354,5 @@ fn credential_refused(
     let status = response.status.as_u16();
     accounted.refused(status, "credential_refused", cause);
     let error = ProxyError::CredentialRefused(refused);
-    Some(Failed { error, status: Some(status), may_be_billed: false, is_stale: false })
+    Some(FailedAttempt { error, status: Some(status), may_be_billed: false, is_stale: false })
 }

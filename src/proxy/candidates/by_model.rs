@@ -20,7 +20,7 @@ use crate::proxy::model_list::fetch::fetch;
 use crate::proxy::model_list::usable_providers;
 
 /// What a model id leads to.
-pub(super) enum Found<'r> {
+pub(super) enum ModelLookup<'r> {
     /// An upstream, and the model that it is to be asked for; none for a configuration's own.
     Upstream(Arc<UpstreamEntry>, Option<&'r str>),
     Chain(Arc<Chain>),
@@ -33,7 +33,7 @@ pub(super) async fn find<'r>(
     policies: &PolicySet,
     id: &'r str,
     context: &mut RequestContext,
-) -> Result<Found<'r>, ProxyError> {
+) -> Result<ModelLookup<'r>, ProxyError> {
     if let Some(name) = id.strip_prefix(CONFIGURATION_PREFIX) {
         return configuration(plane, subject, name, context).await;
     }
@@ -44,10 +44,10 @@ pub(super) async fn find<'r>(
         let found = plane.plane.directory.find_provider(scope_of(subject), built_in).await;
         let found = found.map_err(|error| unavailable(context, &error))?;
         let entry = found.filter(|_| !model.is_empty()).ok_or_else(|| unknown(id))?;
-        return Ok(Found::Upstream(entry, Some(model)));
+        return Ok(ModelLookup::Upstream(entry, Some(model)));
     }
     if let Some(chain) = policies.chain_for_alias(subject, id).filter(|_| !id.contains('/')) {
-        return Ok(Found::Chain(Arc::clone(chain)));
+        return Ok(ModelLookup::Chain(Arc::clone(chain)));
     }
     listed(plane, subject, id, context).await
 }
@@ -63,7 +63,7 @@ async fn configuration<'r>(
     subject: &Subject<'_>,
     name: &'r str,
     context: &mut RequestContext,
-) -> Result<Found<'r>, ProxyError> {
+) -> Result<ModelLookup<'r>, ProxyError> {
     let directory = &plane.plane.directory;
     let mut choices = vec![(name, None)];
     if let Some((configuration, model)) = name.split_once('/').filter(|(_, rest)| !rest.is_empty())
@@ -74,7 +74,7 @@ async fn configuration<'r>(
         let found = directory.find_configuration(scope_of(subject), name).await;
         let found = found.map_err(|error| unavailable(context, &error))?;
         if let Some(entry) = found.filter(|entry| model.is_none() || entry.model.is_none()) {
-            return Ok(Found::Upstream(entry, model));
+            return Ok(ModelLookup::Upstream(entry, model));
         }
     }
     Err(unknown(&format!("{CONFIGURATION_PREFIX}{name}")))
@@ -86,7 +86,7 @@ async fn listed<'r>(
     subject: &Subject<'_>,
     id: &'r str,
     context: &mut RequestContext,
-) -> Result<Found<'r>, ProxyError> {
+) -> Result<ModelLookup<'r>, ProxyError> {
     let ModelPlane { plane, client } = plane;
     let usable = usable_providers(plane, subject, context).await?;
     let usable = usable.into_iter().filter(|(built_in, _)| built_in.provider.lists_models());
@@ -107,7 +107,7 @@ async fn listed<'r>(
     match (found.len(), not_read) {
         (1, _) => {
             let (_, entry) = found.swap_remove(0);
-            Ok(Found::Upstream(entry, Some(id)))
+            Ok(ModelLookup::Upstream(entry, Some(id)))
         }
         (0, Some(provider)) => {
             Err(ProxyError::ModelsUnavailable { provider: provider.as_str().to_owned() })

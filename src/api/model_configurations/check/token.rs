@@ -18,8 +18,8 @@ use crate::llm::format::{Format, Operation};
 use crate::llm::limits::BodyFacts;
 use crate::policy::set::PolicySet;
 use crate::providers::quirks;
+use crate::telemetry::request_ids::RequestIds;
 use crate::telemetry::request_record::RequestOutcome;
-use crate::telemetry::requests::RequestIds;
 use crate::upstream::UpstreamError;
 
 /// What the ledger calls it.
@@ -31,7 +31,7 @@ const MAX_ANSWER_BYTES: usize = 256 * 1024;
 const LENGTH_BOUNDS: [&str; 2] = ["max_tokens", "max_completion_tokens"];
 
 /// Who asks, as policies and the ledger see it.
-pub(super) struct Asker<'r> {
+pub(super) struct CheckRequest<'r> {
     pub(super) accounting: &'r Accounting,
     pub(super) principal: Principal,
     pub(super) subject: Subject<'r>,
@@ -54,7 +54,7 @@ pub(super) enum Token {
 /// a request of its own, with an id of its own.
 pub(super) async fn ask(
     upstream: &Upstream<'_>,
-    mut asker: Asker<'_>,
+    mut asker: CheckRequest<'_>,
 ) -> Result<Token, UpstreamError> {
     let ignored = quirks(&upstream.entry.provider_name).ignored_limits;
     let Some(format) = format_of(upstream.entry) else {
@@ -90,10 +90,10 @@ fn format_of(entry: &UpstreamEntry) -> Option<Format> {
 async fn ask_within(
     upstream: &Upstream<'_>,
     format: Format,
-    asker: &Asker<'_>,
+    asker: &CheckRequest<'_>,
     bound: &str,
 ) -> Result<Token, UpstreamError> {
-    let Asker { accounting, principal, subject, policies, ids } = asker;
+    let CheckRequest { accounting, principal, subject, policies, ids } = asker;
     let model = upstream.model;
     let fields = json!({
         "model": model.name,

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::super::error::{ConvertError, Dropped};
-use super::super::foreign::ChatReasoning;
 use super::super::losses::{drop_phase, has_cache_mark};
+use super::super::other_family::ChatReasoning;
 use super::super::request::{Block, ReasoningBlock, Request, Role, ToolCall, ToolResult, Turn};
 use super::message::call_entry;
 use super::part_writer::{check_media, write_media, write_text};

@@ -5,8 +5,8 @@ use super::super::Target;
 use super::super::answer::{Annotation, Answer, AnswerBlock, AnswerEvent, BlockKind, StopReason};
 use super::super::answer::{AnswerUsage, Failure, Stop};
 use super::super::error::Dropped;
-use super::super::foreign::ChatReasoning;
 use super::super::opaque::{Family, Opaque, OpaqueKind};
+use super::super::other_family::ChatReasoning;
 use super::{AnswerWriter, StreamReader, read_answer, read_request, write_answer, write_request};
 
 mod properties;

@@ -1,8 +1,8 @@
 //! The conversation: turns of the user and the model in `messages`.
 
 use super::super::error::{ConvertError, Dropped};
+use super::super::merged_turns::{MergedTurn, merged_turns};
 use super::super::request::{Block, Request};
-use super::super::runs::{Run, runs};
 use super::content::{ContentWriter, is_written};
 use crate::json::writer::JsonWriter;
 
@@ -12,7 +12,7 @@ pub(super) fn write_messages(
     json: &mut JsonWriter,
     dropped: &mut Dropped,
 ) -> Result<(), ConvertError> {
-    let runs = runs(&request.turns, is_written);
+    let runs = merged_turns(&request.turns, is_written);
     if runs.is_empty() {
         return Err(ConvertError::invalid("messages", "must hold a message that is not empty"));
     }
@@ -32,7 +32,7 @@ pub(super) fn write_messages(
 }
 
 /// The blocks in order; of the user's, the results of calls come first, as the models want them.
-fn ordered<'r, 'a>(run: &'r Run<'_, 'a>) -> impl Iterator<Item = &'r Block<'a>> {
+fn ordered<'r, 'a>(run: &'r MergedTurn<'_, 'a>) -> impl Iterator<Item = &'r Block<'a>> {
     let is_first = |block: &&'r Block<'a>| run.is_model || matches!(block, Block::ToolResult(_));
     let blocks = || run.blocks.iter().map(|block| &**block);
     blocks().filter(is_first).chain(blocks().filter(move |block| !is_first(block)))

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::super::error::ConvertError;
+use super::super::merged_turns::{MergedTurn, merged_turns};
 use super::super::request::{Block, Request};
-use super::super::runs::{Run, runs};
 use super::model_turn::{ModelTurn, signature};
 use super::part::Part;
 use super::thinking::Model;
@@ -17,7 +17,7 @@ pub(super) fn write_contents(
     takes_ids: bool,
     json: &mut JsonWriter,
 ) -> Result<(), ConvertError> {
-    let runs = runs(&request.turns, is_written);
+    let runs = merged_turns(&request.turns, is_written);
     if runs.is_empty() {
         return Err(ConvertError::invalid("messages", "must hold a message that is not empty"));
     }
@@ -56,7 +56,7 @@ fn is_written(block: &Block<'_>) -> bool {
 }
 
 /// The place of each call in a turn of the model's, by its id.
-fn places<'r>(run: &'r Run<'_, '_>) -> HashMap<&'r str, usize> {
+fn places<'r>(run: &'r MergedTurn<'_, '_>) -> HashMap<&'r str, usize> {
     let calls = run.blocks.iter().filter_map(|block| match &**block {
         Block::ToolCall(call) => Some(&*call.id),
         _ => None,
@@ -68,7 +68,10 @@ fn places<'r>(run: &'r Run<'_, '_>) -> HashMap<&'r str, usize> {
     places
 }
 
-fn model_parts<'r>(run: &'r Run<'_, '_>, model: Model<'_>) -> Result<Vec<Part<'r>>, ConvertError> {
+fn model_parts<'r>(
+    run: &'r MergedTurn<'_, '_>,
+    model: Model<'_>,
+) -> Result<Vec<Part<'r>>, ConvertError> {
     let mut turn = ModelTurn::new(model.may_need_signatures());
     for block in &run.blocks {
         match turn.take(block) {
@@ -87,7 +90,7 @@ fn model_parts<'r>(run: &'r Run<'_, '_>, model: Model<'_>) -> Result<Vec<Part<'r
 /// What the user says, in two parts: Google wants the results of calls in the order of the calls, and
 /// nothing else beside them.
 fn user_contents<'r>(
-    run: &'r Run<'_, '_>,
+    run: &'r MergedTurn<'_, '_>,
     model: Model<'_>,
     calls: &HashMap<&str, usize>,
 ) -> Result<Vec<Vec<Part<'r>>>, ConvertError> {

@@ -2,7 +2,7 @@
 //! of the message only if the provider ended it.
 
 use super::STOP_REASONS;
-use super::place::{self, Place};
+use super::detached_signatures::{self, SignatureOwner};
 use super::usage::{Estimate, write_last_usage, write_usage};
 use crate::json::writer::JsonWriter;
 use crate::llm::convert::AnswerContext;
@@ -164,7 +164,10 @@ impl AnswerWriter {
                 self.has_call = true;
                 let signatures = std::mem::take(&mut open.opaque);
                 for opaque in signatures {
-                    self.write_signature(&place::to_signature(&opaque, Place::Call(&id)), out);
+                    self.write_signature(
+                        &detached_signatures::to_signature(&opaque, SignatureOwner::Call(&id)),
+                        out,
+                    );
                 }
                 self.write_begin(out, |json| write_call(&id, &name, "{}", json));
             }
@@ -208,7 +211,10 @@ impl AnswerWriter {
                 // Those that came with the arguments.
                 let id = call_id(&id, &self.context, self.calls.saturating_sub(1));
                 for opaque in open.opaque {
-                    self.write_signature(&place::to_signature(&opaque, Place::Call(&id)), out);
+                    self.write_signature(
+                        &detached_signatures::to_signature(&opaque, SignatureOwner::Call(&id)),
+                        out,
+                    );
                 }
             }
             BlockKind::Text | BlockKind::Refusal => {
@@ -216,7 +222,10 @@ impl AnswerWriter {
                     self.write_end(out);
                 }
                 for opaque in open.opaque {
-                    self.write_signature(&place::to_signature(&opaque, Place::Text), out);
+                    self.write_signature(
+                        &detached_signatures::to_signature(&opaque, SignatureOwner::Text),
+                        out,
+                    );
                 }
             }
         }
@@ -247,7 +256,7 @@ impl AnswerWriter {
         let estimate = Estimate { input: self.context.estimated_input, output_bytes: self.written };
         write_event("message_delta", out, |json| {
             json.key("delta").object(|json| {
-                write_stop(Some(told_stop(self.stop.as_ref(), self.has_call)), json);
+                write_stop(Some(stop_reason_for(self.stop.as_ref(), self.has_call)), json);
             });
             json.key("usage");
             write_last_usage(&self.usage, estimate, json);
@@ -266,7 +275,7 @@ pub(super) fn write_head(context: &AnswerContext, json: &mut JsonWriter) {
 }
 
 /// The word to tell, and the sequence at which the model stopped.
-pub(super) fn told_stop(stop: Option<&Stop>, has_call: bool) -> (&'static str, Option<&str>) {
+pub(super) fn stop_reason_for(stop: Option<&Stop>, has_call: bool) -> (&'static str, Option<&str>) {
     let reason = effective_stop(stop.map_or(StopReason::End, |stop| stop.reason), has_call);
     let word = STOP_REASONS.iter().find(|(_, own)| *own == reason);
     let sequence = stop.and_then(|stop| stop.sequence.as_deref());

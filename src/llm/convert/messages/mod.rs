@@ -5,7 +5,7 @@ mod answer_writer;
 mod block_reader;
 mod block_writer;
 mod claude;
-mod place;
+mod detached_signatures;
 mod plain_writer;
 mod reasoning_writer;
 mod request_reader;

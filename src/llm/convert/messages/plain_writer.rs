@@ -1,10 +1,10 @@
 //! Writes a plain answer in Anthropic's form: what a stream of the same events adds up to.
 
 use super::answer_writer::{
-    call_id, signatures, told_stop, write_call, write_head, write_redacted, write_stop,
+    call_id, signatures, stop_reason_for, write_call, write_head, write_redacted, write_stop,
     write_text_block, write_thinking,
 };
-use super::place::{self, Place};
+use super::detached_signatures::{self, SignatureOwner};
 use super::usage::{Estimate, write_usage};
 use crate::json::writer::JsonWriter;
 use crate::llm::convert::AnswerContext;
@@ -25,7 +25,7 @@ pub(in crate::llm::convert) fn write_answer(context: &AnswerContext, answer: &An
                 write_block(block, context, &mut calls, json);
             }
         });
-        write_stop(Some(told_stop(answer.stop.as_ref(), has_call)), json);
+        write_stop(Some(stop_reason_for(answer.stop.as_ref(), has_call)), json);
         json.key("usage");
         let estimate = Estimate { input: context.estimated_input, output_bytes };
         write_usage(&answer.usage, estimate, json);
@@ -45,7 +45,11 @@ fn write_block(
                 write_text_block(json, &block.text);
             }
             for opaque in &block.opaque {
-                write_thinking(json, "", &place::to_signature(opaque, Place::Text));
+                write_thinking(
+                    json,
+                    "",
+                    &detached_signatures::to_signature(opaque, SignatureOwner::Text),
+                );
             }
         }
         BlockKind::Reasoning { .. } => {
@@ -60,7 +64,11 @@ fn write_block(
             let id = call_id(id, context, *calls);
             *calls = calls.saturating_add(1);
             for opaque in &block.opaque {
-                write_thinking(json, "", &place::to_signature(opaque, Place::Call(&id)));
+                write_thinking(
+                    json,
+                    "",
+                    &detached_signatures::to_signature(opaque, SignatureOwner::Call(&id)),
+                );
             }
             write_call(&id, name, &input(&block.text), json);
         }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::block_reader::{read_blocks, read_text};
-use super::place::{self, Place};
+use super::detached_signatures::{self, SignatureOwner};
 use crate::llm::convert::error::ConvertError;
 use crate::llm::convert::fields::{Fields, Path, array, text};
 use crate::llm::convert::opaque::Opaque;
@@ -107,7 +107,7 @@ fn put_in_place(blocks: &mut Vec<Block<'_>>) {
     let mut index = 0;
     while index < blocks.len() {
         let is_placed = matches!(blocks.get(index), Some(Block::Reasoning(reasoning))
-            if reasoning.opaque.iter().any(|opaque| place::of_opaque(opaque).is_some()));
+            if reasoning.opaque.iter().any(|opaque| detached_signatures::of_opaque(opaque).is_some()));
         if !is_placed {
             index += 1;
             continue;
@@ -115,15 +115,15 @@ fn put_in_place(blocks: &mut Vec<Block<'_>>) {
         let Block::Reasoning(reasoning) = blocks.remove(index) else { continue };
         for opaque in reasoning.opaque {
             let own = Opaque { id: None, ..opaque.clone() };
-            match place::of_opaque(&opaque) {
-                Some(Place::Call(id)) => {
+            match detached_signatures::of_opaque(&opaque) {
+                Some(SignatureOwner::Call(id)) => {
                     let call = blocks.iter_mut().find_map(|block| match block {
                         Block::ToolCall(call) if call.id == id => Some(call),
                         _ => None,
                     });
                     call.into_iter().for_each(|call| call.opaque.push(own.clone()));
                 }
-                Some(Place::Text) => {
+                Some(SignatureOwner::Text) => {
                     let before = index.checked_sub(1).and_then(|before| blocks.get_mut(before));
                     if let Some(Block::Text(text)) = before {
                         text.opaque.push(own);

@@ -5,8 +5,8 @@ use super::block_writer::{is_written, write_block, write_text};
 use super::claude::Claude;
 use crate::json::writer::JsonWriter;
 use crate::llm::convert::error::{ConvertError, Dropped};
+use crate::llm::convert::merged_turns::instruction;
 use crate::llm::convert::request::{Block, Role, SystemPart, TextBlock, Turn};
-use crate::llm::convert::runs::instruction;
 
 /// A message as it is written.
 #[derive(Debug)]

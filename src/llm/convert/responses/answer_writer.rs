@@ -5,7 +5,7 @@ use super::super::AnswerContext;
 use super::super::answer::{
     Annotation, Answer, AnswerEvent, AnswerUsage, BlockKind, Failure, StopReason,
 };
-use super::super::conversion::COMMENT;
+use super::super::answer_conversion::COMMENT;
 use super::super::sequence::Sequencer;
 use super::echo::write_echo;
 use super::open_item::{Call, Events, Message, OpenItem, Place, Reasoning};

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use super::super::conversion::StreamConverter;
+use super::super::answer_conversion::StreamConverter;
 use super::recordings::recordings;
 use super::{CALLERS, conversion, stream};
 use crate::llm::answer::BinaryEvents;

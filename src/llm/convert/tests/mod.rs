@@ -8,12 +8,12 @@ mod mutations;
 mod read_back;
 mod recordings;
 mod requests;
+mod round_trip;
 mod snapshots;
 mod streams;
-mod there_and_back;
 
 use super::ChatReasoning;
-use super::conversion::{Conversion, StreamConverter};
+use super::answer_conversion::{Conversion, StreamConverter};
 use super::error::ConvertError;
 use super::{
     AnswerContext, ConvertedRequest, IdRule, RequestOptions, Target, ToolNames, convert_request,

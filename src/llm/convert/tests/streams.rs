@@ -1,7 +1,7 @@
 //! However an upstream's bytes are split or cut, the caller gets the same answer or an error.
 
 use super::super::answer::{Answer, AnswerBlock, AnswerEvent, BlockKind};
-use super::super::conversion::StreamConverter;
+use super::super::answer_conversion::StreamConverter;
 use super::recordings::{Recording, recordings};
 use super::{CALLERS, conversion, read_back, stream};
 use crate::llm::format::Format;
@@ -62,7 +62,7 @@ fn cut_answers_end_with_an_error() {
             let mut out = Vec::new();
             converter.push(cut, &mut out);
             if !converter.finish(&mut out) {
-                converter.fail(super::super::conversion::cut_short(), &mut out);
+                converter.fail(super::super::answer_conversion::cut_short(), &mut out);
             }
             let text = String::from_utf8(out).unwrap();
             let events = read_back::stream(caller, text.as_bytes());

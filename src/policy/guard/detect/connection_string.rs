@@ -1,7 +1,7 @@
 //! URLs with a password in them (RFC 3986, section 3.2.1), such as those of databases.
 
 use super::super::category::Category;
-use super::{Found, Text};
+use super::{Detection, Text};
 
 /// What stands between scheme and authority.
 pub(in super::super) const MARK: &str = "://";
@@ -11,7 +11,7 @@ const MAX_USER: usize = 256;
 const MAX_REST: usize = 1024;
 
 /// A URL with a password; `mark` is the place of `://`.
-pub(in super::super) fn find(text: Text<'_>, mark: usize) -> Option<Found> {
+pub(in super::super) fn find(text: Text<'_>, mark: usize) -> Option<Detection> {
     let authority = mark + MARK.len();
     let user = text.slice(authority..text.bytes.len().min(authority + MAX_USER));
     memchr::memchr(b'@', user)?;
@@ -41,7 +41,7 @@ pub(in super::super) fn find(text: Text<'_>, mark: usize) -> Option<Found> {
     while matches!(text.before(end), Some(b'.' | b',' | b';' | b':' | b'!' | b')' | b'*')) {
         end -= 1;
     }
-    Some(Found { range: start..end, category: Category::ConnectionString })
+    Some(Detection { range: start..end, category: Category::ConnectionString })
 }
 
 fn is_url(byte: u8) -> bool {

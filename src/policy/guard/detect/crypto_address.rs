@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 
 use super::super::category::Category;
 use super::keccak::keccak_256;
-use super::{Found, Text};
+use super::{Detection, Text};
 
 /// What a Bitcoin address in Bech32 begins with.
 pub(in super::super) const BECH32_PREFIX: &str = "bc1";
@@ -14,14 +14,14 @@ const BECH32_DIGITS: &[u8; 32] = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l";
 const BASE58_DIGITS: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 
 /// The address that a word beginning with a digit is, if it is one: `1...`, `3...` or `0x...`.
-pub(in super::super) fn find_word(text: Text<'_>, start: usize, end: usize) -> Option<Found> {
+pub(in super::super) fn find_word(text: Text<'_>, start: usize, end: usize) -> Option<Detection> {
     let word = text.slice(start..end);
     let is_address = match word {
         [b'0', b'x', digits @ ..] => is_ethereum(digits),
         [b'1' | b'3', ..] => is_base58check(word),
         _ => false,
     };
-    is_address.then_some(Found { range: start..end, category: Category::CryptoAddress })
+    is_address.then_some(Detection { range: start..end, category: Category::CryptoAddress })
 }
 
 /// EIP-55: an address of mixed case has its checksum in the case of its letters.
@@ -67,7 +67,7 @@ fn is_base58check(word: &[u8]) -> bool {
 }
 
 /// The address that begins at `start`, in one letter case.
-pub(in super::super) fn find_bech32(text: Text<'_>, start: usize) -> Option<Found> {
+pub(in super::super) fn find_bech32(text: Text<'_>, start: usize) -> Option<Detection> {
     if !text.starts_word(start) {
         return None;
     }
@@ -77,7 +77,7 @@ pub(in super::super) fn find_bech32(text: Text<'_>, start: usize) -> Option<Foun
         !word.iter().any(u8::is_ascii_uppercase) || !word.iter().any(u8::is_ascii_lowercase);
     let digits = word.get(BECH32_PREFIX.len()..)?;
     let is_address = is_one_case && (14..=87).contains(&digits.len()) && is_bech32(digits);
-    is_address.then_some(Found { range: start..end, category: Category::CryptoAddress })
+    is_address.then_some(Detection { range: start..end, category: Category::CryptoAddress })
 }
 
 /// Whether the digits after `bc1` have the checksum of BIP 173 (1) or BIP 350.

@@ -1,7 +1,7 @@
 //! E-mail addresses: the common form of RFC 5321 and RFC 6531, without quotes and comments.
 
 use super::super::category::Category;
-use super::{Found, Text};
+use super::{Detection, Text};
 
 /// RFC 5321, section 4.5.3.1: the longest local part and domain, in bytes.
 const MAX_LOCAL: usize = 64;
@@ -10,12 +10,12 @@ const MAX_DOMAIN: usize = 255;
 const FILE_ENDINGS: [&str; 9] = ["png", "jpg", "jpeg", "gif", "svg", "webp", "css", "js", "ts"];
 
 /// The address around an `@`.
-pub(in super::super) fn find(text: Text<'_>, at: usize) -> Option<Found> {
+pub(in super::super) fn find(text: Text<'_>, at: usize) -> Option<Detection> {
     let end = domain_end(text, at + 1)?;
     let start = local_start(text, at)?;
     // The user of all repositories is no person.
     let is_git = text.slice(start..at) == b"git";
-    (!is_git).then_some(Found { range: start..end, category: Category::Email })
+    (!is_git).then_some(Detection { range: start..end, category: Category::Email })
 }
 
 fn is_atom(byte: u8) -> bool {

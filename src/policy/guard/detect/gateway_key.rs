@@ -1,7 +1,7 @@
 //! Keys of this gateway, told by their checksum.
 
 use super::super::category::Category;
-use super::{Found, Text};
+use super::{Detection, Text};
 use crate::crypto::ApiKeyText;
 
 /// What every key begins with.
@@ -10,14 +10,14 @@ pub(in super::super) const PREFIX: &str = "tg_";
 const MAX_LENGTH: usize = 66;
 
 /// A key whose prefix begins at `start`.
-pub(in super::super) fn find(text: Text<'_>, start: usize) -> Option<Found> {
+pub(in super::super) fn find(text: Text<'_>, start: usize) -> Option<Detection> {
     if !text.starts_word(start) {
         return None;
     }
     let end = text.run_end(start, MAX_LENGTH, |byte| byte.is_ascii_alphanumeric() || byte == b'_');
     let key = std::str::from_utf8(text.slice(start..end)).ok()?;
     ApiKeyText::parse(key).ok()?;
-    Some(Found { range: start..end, category: Category::GatewayKey })
+    Some(Detection { range: start..end, category: Category::GatewayKey })
 }
 
 #[cfg(test)]

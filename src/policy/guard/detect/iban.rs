@@ -1,7 +1,7 @@
 //! International bank account numbers: ISO 13616, with the lengths of SWIFT's IBAN registry.
 
 use super::super::category::Category;
-use super::{Found, Text};
+use super::{Detection, Text};
 
 /// The country and the length of its numbers.
 const LENGTHS: [(&[u8; 2], usize); 88] = [
@@ -116,7 +116,7 @@ fn length_of(first: u8, second: u8) -> Option<usize> {
 }
 
 /// A number whose country begins at `start`, in one piece or in groups of four, in any case.
-pub(in super::super) fn find(text: Text<'_>, start: usize) -> Option<Found> {
+pub(in super::super) fn find(text: Text<'_>, start: usize) -> Option<Detection> {
     let length = length_of(text.at(start)?, text.at(start + 1)?)?;
     let mut characters = [0_u8; 34];
     let mut count = 0;
@@ -137,7 +137,7 @@ pub(in super::super) fn find(text: Text<'_>, start: usize) -> Option<Found> {
         at += 1;
     }
     let is_iban = text.ends_word(at) && mod_97(characters.get(..count)?) == Some(1);
-    is_iban.then_some(Found { range: start..at, category: Category::Iban })
+    is_iban.then_some(Detection { range: start..at, category: Category::Iban })
 }
 
 /// ISO 7064, MOD 97-10: letters count as 10 to 35, and the first four characters as the last.

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::super::category::Category;
-use super::{Found, Text};
+use super::{Detection, Text};
 
 /// `{"` in base64: what every header begins with.
 pub(in super::super) const PREFIX: &str = "eyJ";
@@ -14,7 +14,7 @@ const MAX_LENGTH: usize = 16 * 1024;
 const MAX_HEADER: usize = 4 * 1024;
 
 /// A token whose header begins at `start`.
-pub(in super::super) fn find(text: Text<'_>, start: usize) -> Option<Found> {
+pub(in super::super) fn find(text: Text<'_>, start: usize) -> Option<Detection> {
     let is_character = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     if !text.starts_word(start) || matches!(text.before(start), Some(b'.' | b'_' | b'-')) {
         return None;
@@ -36,7 +36,7 @@ pub(in super::super) fn find(text: Text<'_>, start: usize) -> Option<Found> {
         end = part_end;
         parts += 1;
     }
-    (parts >= 3).then_some(Found { range: start..end, category: Category::Jwt })
+    (parts >= 3).then_some(Detection { range: start..end, category: Category::Jwt })
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ pub(super) struct Text<'a> {
 
 /// A detected value: its place in the text, and what it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct Detection {
     pub(super) range: Range<usize>,
     pub(super) category: Category,
 }

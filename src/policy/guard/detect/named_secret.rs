@@ -2,7 +2,7 @@
 
 use super::super::category::Category;
 use super::super::placeholder;
-use super::{Found, Text, distinct};
+use super::{Detection, Text, distinct};
 
 /// What a telling name contains, in lower case.
 pub(in super::super) const NAMES: [&str; 13] = [
@@ -33,7 +33,11 @@ const MIN_TOKEN: usize = 16;
 const MIN_ENTROPY: f64 = 3.0;
 
 /// A secret after the telling name at `start..end`, and where the run of characters ends that can be one.
-pub(in super::super) fn find(text: Text<'_>, start: usize, end: usize) -> (Option<Found>, usize) {
+pub(in super::super) fn find(
+    text: Text<'_>,
+    start: usize,
+    end: usize,
+) -> (Option<Detection>, usize) {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     let name_end = text.run_end(end, MAX_NAME_REST, is_name);
     let name = text.slice(start..name_end);
@@ -59,13 +63,15 @@ pub(in super::super) fn find(text: Text<'_>, start: usize, end: usize) -> (Optio
     let length = value.iter().position(ends).filter(|at| *at >= MIN_VALUE);
     let value_end = length.map_or(value_end, |length| separator_end + length);
     let is_secret = is_secret(text.slice(separator_end..value_end), is_password(name));
-    let found = is_secret
-        .then(|| Found { range: separator_end..value_end, category: category(text, start, name) });
+    let found = is_secret.then(|| Detection {
+        range: separator_end..value_end,
+        category: category(text, start, name),
+    });
     (found, run_end)
 }
 
 /// A text that is a secret as a whole because of its name: the value of a JSON member.
-pub(in super::super) fn find_whole(text: Text<'_>) -> Option<Found> {
+pub(in super::super) fn find_whole(text: Text<'_>) -> Option<Detection> {
     let name = NAMES.iter().find_map(|name| {
         let windows = &mut text.name.windows(name.len());
         windows.find(|window| window.eq_ignore_ascii_case(name.as_bytes()))
@@ -75,7 +81,7 @@ pub(in super::super) fn find_whole(text: Text<'_>) -> Option<Found> {
         && value.iter().all(u8::is_ascii_graphic)
         && !is_of_page(text.name);
     (is_value && is_secret(value, is_password(name)))
-        .then(|| Found { range: 0..value.len(), category: category(text, 0, name) })
+        .then(|| Detection { range: 0..value.len(), category: category(text, 0, name) })
 }
 
 /// Whether the name tells where a list goes on: `next_page_token`, `continuationToken`.

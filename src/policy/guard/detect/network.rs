@@ -3,14 +3,14 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::super::category::Category;
-use super::{Found, Text};
+use super::{Detection, Text};
 
 /// The longest IPv6 address, in bytes.
 const MAX_IPV6: usize = 45;
 
 /// The IPv4 address that begins with the digit at `start`. Loopback, `0.0.0.0` and netmasks tell nothing
 /// of anybody, and after a letter and a slash or a `v` it is a version.
-pub(in super::super) fn find_ipv4(text: Text<'_>, start: usize) -> Option<Found> {
+pub(in super::super) fn find_ipv4(text: Text<'_>, start: usize) -> Option<Detection> {
     let mut end = text.run_end(start, 17, |byte| byte.is_ascii_digit() || byte == b'.');
     if text.before(end) == Some(b'.') {
         end -= 1;
@@ -30,11 +30,11 @@ pub(in super::super) fn find_ipv4(text: Text<'_>, start: usize) -> Option<Found>
         || address.is_unspecified()
         || address.octets().starts_with(&[255]));
     (is_plain && tells && !is_version)
-        .then_some(Found { range: start..end, category: Category::IpAddress })
+        .then_some(Detection { range: start..end, category: Category::IpAddress })
 }
 
 /// The IPv6 or hardware address around a colon, and where the run of its characters ends.
-pub(in super::super) fn find_at_colon(text: Text<'_>, colon: usize) -> (Option<Found>, usize) {
+pub(in super::super) fn find_at_colon(text: Text<'_>, colon: usize) -> (Option<Detection>, usize) {
     let is_part = |byte: u8| byte.is_ascii_hexdigit() || byte == b':';
     let start = text.run_start(colon, MAX_IPV6, is_part);
     let end = text.run_end(colon, MAX_IPV6, |byte| is_part(byte) || byte == b'.');
@@ -57,23 +57,23 @@ pub(in super::super) fn find_at_colon(text: Text<'_>, colon: usize) -> (Option<F
     (find_ipv6(text, start, end), after)
 }
 
-fn find_ipv6(text: Text<'_>, start: usize, end: usize) -> Option<Found> {
+fn find_ipv6(text: Text<'_>, start: usize, end: usize) -> Option<Detection> {
     let address: Ipv6Addr = std::str::from_utf8(text.slice(start..end)).ok()?.parse().ok()?;
     let digits = text.slice(start..end).iter().filter(|byte| byte.is_ascii_hexdigit()).count();
     // `a::b` is a name in a program more often than an address.
     let tells = !address.is_loopback() && !address.is_unspecified() && digits >= 4;
     (tells && text.ends_word(end))
-        .then_some(Found { range: start..end, category: Category::IpAddress })
+        .then_some(Detection { range: start..end, category: Category::IpAddress })
 }
 
 /// Six pairs of hexadecimal digits with hyphens, around the pair at `start..start + 2`.
-pub(in super::super) fn find_hyphen_mac(text: Text<'_>, start: usize) -> Option<Found> {
+pub(in super::super) fn find_hyphen_mac(text: Text<'_>, start: usize) -> Option<Detection> {
     let first = text.run_start(start, 15, |byte| byte.is_ascii_hexdigit() || byte == b'-');
     let first = first + text.slice(first..start).iter().take_while(|byte| **byte == b'-').count();
     find_mac(text, first, b'-').filter(|found| found.range.contains(&start))
 }
 
-fn find_mac(text: Text<'_>, start: usize, separator: u8) -> Option<Found> {
+fn find_mac(text: Text<'_>, start: usize, separator: u8) -> Option<Detection> {
     let end = start + 17;
     let bytes = text.slice(start..end);
     let is_form = bytes.len() == 17
@@ -89,7 +89,7 @@ fn find_mac(text: Text<'_>, start: usize, separator: u8) -> Option<Found> {
     let tells = !bytes.iter().all(|byte| *byte == b'0' || *byte == separator)
         && !bytes.iter().all(|byte| matches!(byte, b'f' | b'F') || *byte == separator);
     (is_form && is_whole && tells)
-        .then_some(Found { range: start..end, category: Category::MacAddress })
+        .then_some(Detection { range: start..end, category: Category::MacAddress })
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::super::category::{Categories, Category};
 pub(super) use super::groups::Gap;
 use super::groups::{Groups, gap};
 use super::names::Names;
-use super::{Found, Text, national, payment_card, phone, us_ssn};
+use super::{Detection, Text, national, payment_card, phone, us_ssn};
 
 /// The fewest and the most digits of a number that means something.
 const MIN_DIGITS: usize = 7;
@@ -204,7 +204,11 @@ impl Numbers {
 
     /// The longest number of a wanted category that begins with the digits at `first`, which are not
     /// before those of the last call.
-    pub(in super::super) fn find(&mut self, text: Text<'_>, first: Range<usize>) -> Option<Found> {
+    pub(in super::super) fn find(
+        &mut self,
+        text: Text<'_>,
+        first: Range<usize>,
+    ) -> Option<Detection> {
         let start = first.start;
         if self.wanted == 0 || is_fraction(text, start) {
             return None;
@@ -273,7 +277,7 @@ impl Numbers {
                 if (check.is)(&number) {
                     let is_phone = check.category == Category::Phone;
                     let start = if is_phone { phone::start(&number) } else { start };
-                    return Some(Found { range: start..number.end, category: check.category });
+                    return Some(Detection { range: start..number.end, category: check.category });
                 }
             }
         }

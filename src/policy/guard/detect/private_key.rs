@@ -1,7 +1,7 @@
 //! Private keys in PEM (RFC 7468), OpenSSH's and PuTTY-style blocks included.
 
 use super::super::category::Category;
-use super::{Found, Text};
+use super::{Detection, Text};
 
 /// What every block begins with.
 pub(in super::super) const MARK: &str = "-----BEGIN ";
@@ -11,14 +11,14 @@ const MAX_LABEL: usize = 40;
 const MAX_BLOCK: usize = 32 * 1024;
 
 /// A private key whose block begins at `start`, and where the block ends.
-pub(in super::super) fn find(text: Text<'_>, start: usize) -> (Option<Found>, usize) {
+pub(in super::super) fn find(text: Text<'_>, start: usize) -> (Option<Detection>, usize) {
     let Some(block) = block(text, start) else { return (None, start) };
     // Prose about the mark has no key after it.
     let is_key = |byte: &&u8| byte.is_ascii_alphanumeric();
     // The mark and the longest usual label have 29 such characters.
     let has_key = text.slice(block.clone()).iter().filter(is_key).count() >= 29 + 32;
     let range = start..block.end;
-    (has_key.then_some(Found { range, category: Category::PrivateKey }), block.end)
+    (has_key.then_some(Detection { range, category: Category::PrivateKey }), block.end)
 }
 
 /// The block that begins at `start`. One without an end reaches as far as its characters do, so that a

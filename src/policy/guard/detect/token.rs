@@ -4,7 +4,7 @@
 //! where an issuer documents none.
 
 use super::super::category::Category;
-use super::{Found, Text, distinct};
+use super::{Detection, Text, distinct};
 
 /// The characters of a token after its prefix.
 #[derive(Debug, Clone, Copy)]
@@ -125,7 +125,7 @@ pub(in super::super) const FORMS: [TokenForm; 68] = [
 ];
 
 /// A token of this form whose prefix begins at `start`, in the letter case that matched.
-pub(in super::super) fn find(form: &TokenForm, text: Text<'_>, start: usize) -> Option<Found> {
+pub(in super::super) fn find(form: &TokenForm, text: Text<'_>, start: usize) -> Option<Detection> {
     let body = start + form.prefix.len();
     if text.slice(start..body) != form.prefix.as_bytes() || !text.starts_word(start) {
         return None;
@@ -144,7 +144,7 @@ pub(in super::super) fn find(form: &TokenForm, text: Text<'_>, start: usize) -> 
         && is_whole
         && distinct(text.slice(body..end)) >= MIN_DISTINCT
         && (form.category != SendgridKey || text.at(body + 22) == Some(b'.'));
-    is_token.then_some(Found { range: start..end, category: form.category })
+    is_token.then_some(Detection { range: start..end, category: form.category })
 }
 
 impl Characters {
@@ -165,7 +165,7 @@ pub(in super::super) const ENTRA_MARK: &str = "Q~";
 
 /// A client secret of Microsoft Entra: three characters, a digit, `Q~`, and 31 to 34 characters. `mark`
 /// is the place of `Q~`.
-pub(in super::super) fn find_entra_secret(text: Text<'_>, mark: usize) -> Option<Found> {
+pub(in super::super) fn find_entra_secret(text: Text<'_>, mark: usize) -> Option<Detection> {
     let is_character =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'~' | b'.' | b'-');
     let start = mark.checked_sub(4)?;
@@ -177,7 +177,7 @@ pub(in super::super) fn find_entra_secret(text: Text<'_>, mark: usize) -> Option
         && text.ends_word(end)
         && (31..=34).contains(&(end - mark - 2))
         && distinct(text.slice(mark..end)) >= MIN_DISTINCT;
-    is_secret.then_some(Found { range: start..end, category: AzureKey })
+    is_secret.then_some(Detection { range: start..end, category: AzureKey })
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::super::policy::Action;
 use super::super::restore::is_json;
 use super::super::scan::{Finding, Findings};
 use super::super::texts::{Area, Treatment};
-use super::walk::{BodyString, Redactor};
+use super::body_strings::{BodyString, Redactor};
 use super::{Edit, MAX_VALUES, ScanError, Value};
 use crate::json::escapes;
 

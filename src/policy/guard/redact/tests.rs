@@ -331,7 +331,7 @@ fn what_is_not_scanned_to_its_end_is_an_error() {
             .redact(Format::Chat, body.as_bytes(), &key(), &Entities::default(), keep_going)
             .unwrap_err()
     };
-    assert_eq!(redact(r#"{"content":"x"}"#, &|| false), ScanError::Late);
+    assert_eq!(redact(r#"{"content":"x"}"#, &|| false), ScanError::TimeExceeded);
     assert_eq!(redact(r#"{"content":"x"#, &|| true), ScanError::NotJson);
     assert_eq!(redact(&"[".repeat(200), &|| true), ScanError::NotJson);
 }

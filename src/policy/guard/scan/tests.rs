@@ -116,5 +116,8 @@ proptest! {
 fn a_scan_stops_when_it_is_late() {
     let text = "a ".repeat(PART);
     let mut findings = Findings::default();
-    assert_eq!(everything().scan(text.as_bytes(), b"", &|| false, &mut findings), Err(Late));
+    assert_eq!(
+        everything().scan(text.as_bytes(), b"", &|| false, &mut findings),
+        Err(TimeExceeded)
+    );
 }

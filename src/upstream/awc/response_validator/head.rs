@@ -61,7 +61,7 @@ pub(super) fn read(bytes: &[u8], answers_head_request: bool) -> Result<Head, Str
         _ => return Err("the status is not an HTTP status".into()),
     }
 
-    let mut seen = Seen::default();
+    let mut seen = FramingHeaders::default();
     for header in response.headers.iter() {
         if header.name.len() > MAX_NAME {
             return Err("a header's name is too long".into());
@@ -122,13 +122,13 @@ fn write_header(head: &mut BytesMut, name: &str, value: &[u8]) {
 
 /// What the headers say about framing and reuse.
 #[derive(Default)]
-struct Seen {
+struct FramingHeaders {
     content_length: Option<u64>,
     chunked: bool,
     closes: bool,
 }
 
-impl Seen {
+impl FramingHeaders {
     fn header(&mut self, name: &str, value: &[u8]) -> Result<(), String> {
         if name.eq_ignore_ascii_case("content-length") {
             let length = decimal(value).ok_or("its content-length is not a number")?;

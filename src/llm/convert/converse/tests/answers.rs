@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::{StreamReader, read_answer};
 use crate::llm::convert::answer::{AnswerEvent, AnswerUsage, Failure};
-use crate::llm::convert::shown::{check_order, folded, shown};
+use crate::llm::convert::test_rendering::{check_order, folded, shown};
 use crate::llm::event_stream::{EventStreamReader, Part};
 
 const TEXT_STREAM: &str = include_str!("../../../../../tests/fixtures/converse/text_stream.json");

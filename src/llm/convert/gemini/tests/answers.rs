@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::super::{StreamReader, read_answer};
 use crate::llm::convert::answer::{Answer, AnswerEvent, AnswerUsage, Failure};
-use crate::llm::convert::shown::{check_order, folded, shown};
+use crate::llm::convert::test_rendering::{check_order, folded, shown};
 
 const TEXT_STREAM: &str =
     include_str!("../../../../../tests/fixtures/gemini/text_stream.chunks.txt");

@@ -3,7 +3,7 @@
 
 use super::super::super::category::Category;
 use super::super::number::Number;
-use super::super::{Found, Text, is_date, number_of, weighted};
+use super::super::{Detection, Text, is_date, number_of, weighted};
 
 const WEIGHTS: [u32; 17] = [7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2];
 /// The check characters in the order of the rest.
@@ -19,9 +19,9 @@ pub(in super::super::super) fn find_word(
     text: Text<'_>,
     start: usize,
     end: usize,
-) -> Option<Found> {
+) -> Option<Detection> {
     let word = text.slice(start..end);
-    is_valid(word).then_some(Found { range: start..end, category: Category::CnResidentId })
+    is_valid(word).then_some(Detection { range: start..end, category: Category::CnResidentId })
 }
 
 fn is_valid(word: &[u8]) -> bool {

@@ -2,7 +2,7 @@
 //! and day of birth, place, and a check letter.
 
 use super::super::super::category::Category;
-use super::super::{Found, Text};
+use super::super::{Detection, Text};
 
 /// The values of digits and letters at odd places: 0 to 9, and A to Z with the same beginning.
 const ODD: [u32; 26] =
@@ -12,13 +12,13 @@ const DIGIT_LETTERS: &[u8; 10] = b"LMNPQRSTUV";
 const MONTHS: &[u8; 12] = b"ABCDEHLMPRST";
 
 /// A code of sixteen characters that begins at `start`, in any case.
-pub(in super::super::super) fn find(text: Text<'_>, start: usize) -> Option<Found> {
+pub(in super::super::super) fn find(text: Text<'_>, start: usize) -> Option<Detection> {
     let end = start + 16;
     let code: [u8; 16] = text.slice(start..end).try_into().ok()?;
     let is_code = text.ends_word(end)
         && text.starts_word(start)
         && is_valid(&code.map(|byte| byte.to_ascii_uppercase()));
-    is_code.then_some(Found { range: start..end, category: Category::ItCodiceFiscale })
+    is_code.then_some(Detection { range: start..end, category: Category::ItCodiceFiscale })
 }
 
 fn is_valid(code: &[u8; 16]) -> bool {

@@ -2,12 +2,12 @@
 //! letter, which is the number modulo 23.
 
 use super::super::super::category::Category;
-use super::super::{Found, Text, number_of};
+use super::super::{Detection, Text, number_of};
 
 const LETTERS: &[u8; 23] = b"TRWAGMYFPDXBNJZSQVHLCKE";
 
 /// A number whose digits begin at `digits`: `12345678Z`, `12345678-Z`, `X1234567L`.
-pub(in super::super::super) fn find(text: Text<'_>, digits: usize) -> Option<Found> {
+pub(in super::super::super) fn find(text: Text<'_>, digits: usize) -> Option<Detection> {
     let end = text.run_end(digits, 9, |byte| byte.is_ascii_digit());
     let letter = match text.before(digits).map(|byte| byte.to_ascii_uppercase()) {
         Some(byte @ b'X'..=b'Z') if end - digits == 7 => Some(byte),
@@ -32,5 +32,5 @@ pub(in super::super::super) fn find(text: Text<'_>, digits: usize) -> Option<Fou
     let is_number = text.at(check) == Some(*expected)
         || (text.at(check)?.to_ascii_uppercase() == *expected && check == end);
     (is_number && text.starts_word(start) && text.ends_word(check + 1))
-        .then_some(Found { range: start..check + 1, category: Category::EsDni })
+        .then_some(Detection { range: start..check + 1, category: Category::EsDni })
 }

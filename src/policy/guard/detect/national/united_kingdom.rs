@@ -2,7 +2,7 @@
 //! exceptions, six digits, and a letter A to D.
 
 use super::super::super::category::Category;
-use super::super::{Found, Text};
+use super::super::{Detection, Text};
 
 /// The letters that the prefix does not have in its first, and in its second place.
 const NOT_FIRST: &[u8] = b"DFIQUV";
@@ -10,7 +10,7 @@ const NOT_SECOND: &[u8] = b"DFIQUVO";
 const NOT_USED: [&[u8]; 7] = [b"BG", b"GB", b"KN", b"NK", b"NT", b"TN", b"ZZ"];
 
 /// A number whose prefix begins at `start`: `AB123456C`, `AB 12 34 56 C`.
-pub(in super::super::super) fn find(text: Text<'_>, start: usize) -> Option<Found> {
+pub(in super::super::super) fn find(text: Text<'_>, start: usize) -> Option<Detection> {
     let prefix = text.slice(start..start + 2);
     let [first, second] = prefix else { return None };
     let is_prefix = prefix.iter().all(u8::is_ascii_uppercase)
@@ -32,5 +32,5 @@ pub(in super::super::super) fn find(text: Text<'_>, start: usize) -> Option<Foun
     }
     at += usize::from(text.at(at) == Some(b' '));
     let is_number = matches!(text.at(at), Some(b'A'..=b'D')) && text.ends_word(at + 1);
-    is_number.then_some(Found { range: start..at + 1, category: Category::UkNino })
+    is_number.then_some(Detection { range: start..at + 1, category: Category::UkNino })
 }

@@ -5,7 +5,7 @@ use super::super::names;
 use super::*;
 
 /// The number that begins with the digit at `start` of a text.
-pub(in super::super) fn find_in(text: &str, start: usize, wanted: Categories) -> Option<Found> {
+pub(in super::super) fn find_in(text: &str, start: usize, wanted: Categories) -> Option<Detection> {
     Finder::new(text, wanted).find(start)
 }
 
@@ -24,7 +24,7 @@ impl<'a> Finder<'a> {
         Self { text: Text::new(text.as_bytes()), numbers }
     }
 
-    fn find(&mut self, start: usize) -> Option<Found> {
+    fn find(&mut self, start: usize) -> Option<Detection> {
         let end = self.text.run_end(start, usize::MAX, |byte| byte.is_ascii_digit());
         self.numbers.find(self.text, start..end)
     }
@@ -44,7 +44,7 @@ fn words_in(text: &str) -> Vec<(Range<usize>, Category)> {
 }
 
 /// The same without any shortcut: every check of every length.
-fn find_plainly(text: &str, start: usize, wanted: Categories) -> Option<Found> {
+fn find_plainly(text: &str, start: usize, wanted: Categories) -> Option<Detection> {
     let text = Text::new(text.as_bytes());
     if is_fraction(text, start) {
         return None;
@@ -88,7 +88,7 @@ fn find_plainly(text: &str, start: usize, wanted: Categories) -> Option<Found> {
         })?;
         let is_phone = check.category == Category::Phone;
         let start = if is_phone { phone::start(&number) } else { start };
-        Some(Found { range: start..number.end, category: check.category })
+        Some(Detection { range: start..number.end, category: check.category })
     })
 }
 
@@ -96,7 +96,7 @@ fn find_plainly(text: &str, start: usize, wanted: Categories) -> Option<Found> {
 fn the_longest_number_wins() {
     let find = |text, start| find_in(text, start, Categories::of_group(Group::Pii));
     let found = find("4111 1111 1111 1111 12/27", 0).unwrap();
-    assert_eq!(found, Found { range: 0..19, category: Category::PaymentCard });
+    assert_eq!(found, Detection { range: 0..19, category: Category::PaymentCard });
     assert_eq!(find("123 456", 0), None);
     assert_eq!(find("0.4111111111111111", 2), None);
 }

@@ -113,7 +113,7 @@ fn a_scan_that_is_late_lets_the_text_pass_and_says_so() {
     let mut scan = scan("redact");
     scan.limit_time(|| false);
     assert_eq!(masked_by(&mut scan, &["to a@b.co"]), "to a@b.co");
-    assert_eq!(scan.failure(), Some(super::super::super::redact::ScanError::Late));
+    assert_eq!(scan.failure(), Some(super::super::super::redact::ScanError::TimeExceeded));
 }
 
 proptest! {

@@ -6,7 +6,7 @@ use super::request::{Block, Role, TextBlock, Turn};
 
 /// Turns of one side in a row.
 #[derive(Debug)]
-pub(super) struct Run<'r, 'a> {
+pub(super) struct MergedTurn<'r, 'a> {
     pub(super) is_model: bool,
     pub(super) blocks: Vec<Cow<'r, Block<'a>>>,
 }
@@ -14,11 +14,11 @@ pub(super) struct Run<'r, 'a> {
 /// The turns by side, without blocks of which nothing is written. Instructions in the middle of a
 /// conversation are told to the model by the user, with a mark that they are instructions: moved to the
 /// front they would change what the provider has cached.
-pub(super) fn runs<'r, 'a>(
+pub(super) fn merged_turns<'r, 'a>(
     turns: &'r [Turn<'a>],
     is_written: impl Fn(&Block<'_>) -> bool,
-) -> Vec<Run<'r, 'a>> {
-    let mut runs: Vec<Run<'r, 'a>> = Vec::new();
+) -> Vec<MergedTurn<'r, 'a>> {
+    let mut runs: Vec<MergedTurn<'r, 'a>> = Vec::new();
     for turn in turns {
         let mut blocks = turn.blocks.iter().filter(|block| is_written(block)).peekable();
         if blocks.peek().is_none() {
@@ -26,7 +26,7 @@ pub(super) fn runs<'r, 'a>(
         }
         let is_model = turn.role == Role::Assistant;
         if runs.last().is_none_or(|run| run.is_model != is_model) {
-            runs.push(Run { is_model, blocks: Vec::new() });
+            runs.push(MergedTurn { is_model, blocks: Vec::new() });
         }
         let Some(run) = runs.last_mut() else { continue };
         let is_instruction = matches!(turn.role, Role::System | Role::Developer);
@@ -68,7 +68,7 @@ mod tests {
             turn(Role::Developer, "e"),
         ];
         let is_written = |block: &Block<'_>| *block != Block::Text(TextBlock::default());
-        let shown: Vec<(bool, Vec<String>)> = runs(&turns, is_written)
+        let shown: Vec<(bool, Vec<String>)> = merged_turns(&turns, is_written)
             .into_iter()
             .map(|run| {
                 let texts = run.blocks.iter().map(|block| match &**block {

@@ -43,14 +43,14 @@ impl ChatReasoning {
 
 /// What the target takes, where formats leave that to the provider.
 #[derive(Debug, Clone, Copy)]
-pub struct OwnRules {
+pub struct FamilyRules {
     /// For chats.
     pub reasoning: ChatReasoning,
     pub ids: IdRule,
 }
 
 /// Whether [`without_foreign`] may find something: a search for a few words.
-pub fn may_hold_foreign(json: &str, format: Format, rules: OwnRules) -> bool {
+pub fn may_hold_foreign(json: &str, format: Format, rules: FamilyRules) -> bool {
     let holds = |word: &str| memmem::find(json.as_bytes(), word.as_bytes()).is_some();
     match format {
         Format::Chat => {
@@ -70,7 +70,7 @@ pub fn may_hold_foreign(json: &str, format: Format, rules: OwnRules) -> bool {
 pub fn without_foreign(
     json: &str,
     format: Format,
-    rules: OwnRules,
+    rules: FamilyRules,
     dropped: &mut Dropped,
 ) -> Result<Option<String>, ConvertError> {
     Ok(match format {
@@ -208,7 +208,7 @@ fn own_message(message: &str) -> Option<String> {
 }
 
 /// What the model said, without the members that are refused; ids of calls that are refused are replaced.
-fn own_chat_message(raw: &str, OwnRules { reasoning, ids }: OwnRules) -> String {
+fn own_chat_message(raw: &str, FamilyRules { reasoning, ids }: FamilyRules) -> String {
     let refused = reasoning.refused();
     let unchanged = || raw.to_owned();
     let Some(message) = Members::parse(raw) else { return unchanged() };
@@ -264,12 +264,12 @@ fn write_without(
 mod tests {
     use super::*;
 
-    fn rules(reasoning: ChatReasoning, ids: IdRule) -> OwnRules {
-        OwnRules { reasoning, ids }
+    fn rules(reasoning: ChatReasoning, ids: IdRule) -> FamilyRules {
+        FamilyRules { reasoning, ids }
     }
 
     /// What is left of a body in which something was found.
-    fn left(json: &str, format: Format, rules: OwnRules) -> Option<String> {
+    fn left(json: &str, format: Format, rules: FamilyRules) -> Option<String> {
         let own = without_foreign(json, format, rules, &mut Dropped::new(true)).unwrap();
         assert!(own.is_none() || may_hold_foreign(json, format, rules), "{json}");
         own

@@ -31,7 +31,7 @@ use crate::accounting::budget::Budget;
 use crate::crypto::SecretBytes;
 use crate::domain::ids::RequestId;
 use crate::llm::answer::{AnswerContent, StreamEnd};
-use crate::llm::convert::conversion::Conversion;
+use crate::llm::convert::answer_conversion::Conversion;
 use crate::llm::convert::upstream_error::{BILLING, convert_error, convert_failure};
 use crate::llm::error::GatewayError;
 use crate::llm::format::{Format, Operation};
@@ -76,7 +76,7 @@ pub struct Answer {
 }
 
 /// What of an answer is read before its head goes down.
-pub enum Beginning {
+pub enum ReadAhead {
     /// Nothing.
     Head,
     /// An error, which has to be searched for the provider's key.
@@ -93,25 +93,25 @@ pub async fn begin(
     answer: &mut Answer,
     memory: &Budget,
     context: &mut RequestContext,
-) -> Beginning {
+) -> ReadAhead {
     let reader = AnswerReader::of(answer);
     let UpstreamResponse { status, headers, body, .. } = &mut answer.response;
     context.request.answered(status.as_u16());
     if answer.conversion.is_none() && has_no_body(*status, content_length(headers)) {
-        return Beginning::Head;
+        return ReadAhead::Head;
     }
     if !status.is_success() && !is_compressed(headers) {
-        return Beginning::Error(read_error(body).await);
+        return ReadAhead::Error(read_error(body).await);
     }
     let Some(conversion) = answer.conversion.clone().filter(|_| status.is_success()) else {
-        return Beginning::Head;
+        return ReadAhead::Head;
     };
     if !answer.is_stream_expected {
         let watch = reader.begin(*status, headers);
-        return Beginning::Whole(WholeAnswer::read(body, watch, conversion, memory).await);
+        return ReadAhead::Whole(WholeAnswer::read(body, watch, conversion, memory).await);
     }
     if answer.is_prologue_read {
-        return Beginning::Head;
+        return ReadAhead::Head;
     }
     // The caller would get none of what is held back: converted streams begin with the first word. Boxed, since
     // most answers are not converted.
@@ -119,13 +119,13 @@ pub async fn begin(
     let error = match &prologue {
         Prologue::Answer => {
             answer.response.body.put_back(held.into_iter().map(Ok));
-            return Beginning::Head;
+            return ReadAhead::Head;
         }
         Prologue::Failure(_) => None,
         Prologue::BrokeOff(error) => Some(error),
     };
     let watch = reader.begin(answer.response.status, &answer.response.headers);
-    Beginning::Whole(WholeAnswer::failed(&held, watch, &conversion, error))
+    ReadAhead::Whole(WholeAnswer::failed(&held, watch, &conversion, error))
 }
 
 /// The answer to the caller.
@@ -138,7 +138,7 @@ pub enum Relayed {
 /// The answer to the caller, after [`begin`].
 pub fn relay(
     answer: Answer,
-    beginning: Beginning,
+    beginning: ReadAhead,
     (memory, now): (&Budget, DateTime<Utc>),
     mut context: RequestContext,
 ) -> Relayed {
@@ -174,7 +174,7 @@ pub fn relay(
     }
     let request_id = context.request.record().ids.request_id;
     match beginning {
-        Beginning::Head if answer.conversion.is_none() && has_no_body(status, length) => {
+        ReadAhead::Head if answer.conversion.is_none() && has_no_body(status, length) => {
             // Nothing will be asked of such a body, so it is settled here.
             upstream = None;
             state = State::Ended;
@@ -185,14 +185,14 @@ pub fn relay(
                 size = BodySize::None;
             }
         }
-        Beginning::Head if matches!(watch, Watch::None) && is_compressed(&headers) => {
+        ReadAhead::Head if matches!(watch, Watch::None) && is_compressed(&headers) => {
             upstream = None;
             size = BodySize::Stream;
             first = Some(answer.error_format.error_body(&unreadable(status, request_id)).into());
             down.insert(GATEWAY_HEADER, HeaderValue::from_static("gateway"));
             set_type(down, false);
         }
-        Beginning::Head => {
+        ReadAhead::Head => {
             if let Some(conversion) = answer.conversion.filter(|_| status.is_success()) {
                 size = BodySize::Stream;
                 set_type(down, true);
@@ -202,7 +202,7 @@ pub fn relay(
                 }
             }
         }
-        Beginning::Error(error_body) => {
+        ReadAhead::Error(error_body) => {
             upstream = None;
             let mut bytes = scrub(&error_body.bytes, &exposed).into_owned();
             if !matches!(error_body.end, ErrorEnd::Whole) {
@@ -236,7 +236,7 @@ pub fn relay(
                 state = State::Broken(error);
             }
         }
-        Beginning::Whole(whole) => {
+        ReadAhead::Whole(whole) => {
             upstream = None;
             size = BodySize::Stream;
             set_type(down, false);

@@ -12,7 +12,7 @@ const TEXT: &str = "text";
 
 /// What a signature belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place<'p> {
+pub(super) enum SignatureOwner<'p> {
     /// The call with this id, in the same message.
     Call(&'p str),
     /// The text before it.
@@ -21,19 +21,19 @@ pub(super) enum Place<'p> {
 
 /// The signature of the thinking block that carries what belongs to a text or a call. What is carried so
 /// has no id of its own.
-pub(super) fn to_signature(opaque: &Opaque<'_>, place: Place<'_>) -> String {
+pub(super) fn to_signature(opaque: &Opaque<'_>, place: SignatureOwner<'_>) -> String {
     let place = match place {
-        Place::Call(id) => format!("{CALL}{id}"),
-        Place::Text => TEXT.to_owned(),
+        SignatureOwner::Call(id) => format!("{CALL}{id}"),
+        SignatureOwner::Text => TEXT.to_owned(),
     };
     Opaque { id: Some(Cow::Owned(place)), ..opaque.clone() }.to_container()
 }
 
 /// The place that a signature names, if it is of this kind.
-pub(super) fn of_opaque<'o>(opaque: &'o Opaque<'_>) -> Option<Place<'o>> {
+pub(super) fn of_opaque<'o>(opaque: &'o Opaque<'_>) -> Option<SignatureOwner<'o>> {
     match opaque.id.as_deref()? {
-        TEXT => Some(Place::Text),
-        id => id.strip_prefix(CALL).map(Place::Call),
+        TEXT => Some(SignatureOwner::Text),
+        id => id.strip_prefix(CALL).map(SignatureOwner::Call),
     }
 }
 
@@ -47,7 +47,9 @@ mod tests {
         let kind = OpaqueKind::Signature;
         let opaque =
             Opaque { family: Family::Google, kind, id: None, data: Cow::Borrowed("Cg==.x") };
-        for place in [Place::Call("call_1"), Place::Call(""), Place::Text] {
+        for place in
+            [SignatureOwner::Call("call_1"), SignatureOwner::Call(""), SignatureOwner::Text]
+        {
             let signature = to_signature(&opaque, place);
             let read = Opaque::from_field(signature.into(), Family::Anthropic, kind).unwrap();
             assert_eq!(of_opaque(&read), Some(place));

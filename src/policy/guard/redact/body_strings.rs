@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::super::answer::SentValues;
-use super::super::entities::Pass;
+use super::super::entities::EntityPass;
 use super::super::media::{self, Encoded};
 use super::super::policy::Guard;
 use super::super::texts::{self, Area, Place, Treatment, Word};
@@ -20,7 +20,7 @@ const MIN_NUMBER: usize = 7;
 /// Scans a body.
 pub(in super::super) struct Redactor<'a> {
     pub(super) guard: &'a Guard,
-    pub(in super::super) pass: Pass<'a>,
+    pub(in super::super) pass: EntityPass<'a>,
     pub(super) keep_going: &'a dyn Fn() -> bool,
     format: Format,
     pub(super) values: Vec<Value>,
@@ -80,7 +80,7 @@ impl<'a> Redactor<'a> {
         guard: &'a Guard,
         format: Format,
         keep_going: &'a dyn Fn() -> bool,
-        pass: Pass<'a>,
+        pass: EntityPass<'a>,
     ) -> Self {
         Self {
             guard,

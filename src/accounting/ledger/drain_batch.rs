@@ -10,7 +10,7 @@ use crate::accounting::journal::segment::{self, Piece, Pieces};
 use crate::accounting::journal::{Finished, Journal, Sealed};
 
 #[derive(Default)]
-pub(super) struct Round {
+pub(super) struct DrainBatch {
     /// From memory.
     entries: Vec<Finished>,
     /// Segments to be read back afterwards, oldest first.
@@ -21,7 +21,7 @@ pub(super) struct Round {
     pub(super) has_unwritten: bool,
 }
 
-impl Round {
+impl DrainBatch {
     /// All that has ended before the segments were sealed.
     pub(super) fn new(entries: Vec<Finished>, sealed: Sealed) -> Self {
         let Sealed { done, to_read, has_unwritten, .. } = sealed;

@@ -12,7 +12,7 @@ use crate::support::{
     http::{Answer, Request},
     ledger_rows,
     policies::{self, rate_limit, spend_cap},
-    script::Script,
+    script::{Pause, Script},
     secrets,
     upstream::ScriptedUpstream,
 };
@@ -255,8 +255,18 @@ async fn a_guard_applies_and_the_bearer_is_stored_nowhere(database: Database) {
     guard(&app.admin(), &team, json!({"version": 1, "detect": {"pii": true}})).await;
     let mut body = question();
     body["messages"][0]["content"] = format!("Write to {EMAIL}").into();
-    team.upstream.push(answer());
-    app.anonymous().send(asks(&team, MESSAGES, &body)).await.expect(200);
+    let pause = Pause::new();
+    team.upstream.push(Script::new().wait(&pause).and(answer()));
+    let caller = app.anonymous();
+    // The journal has the attempt while it runs.
+    let journal = async {
+        team.upstream.request(0).await;
+        let journal = app.journal_bytes();
+        pause.release();
+        journal
+    };
+    let (answered, journal) = tokio::join!(caller.send(asks(&team, MESSAGES, &body)), journal);
+    answered.expect(200);
     let sent = team.upstream.last_request();
     assert!(!String::from_utf8_lossy(&sent.body).contains(EMAIL), "{:?}", sent.json());
     assert_eq!(sent.header("authorization"), Some(format!("Bearer {BEARER}").as_str()));
@@ -265,8 +275,9 @@ async fn a_guard_applies_and_the_bearer_is_stored_nowhere(database: Database) {
     let rows = ledger_rows::rows(app.database()).await;
     stored.extend(rows.iter().map(|row| format!("{row:?}")));
     assert!(!stored.iter().any(|row| row.contains(BEARER)));
-    let journal = app.journal_bytes();
-    assert!(!journal.is_empty());
-    let holds = |needle: &str| journal.windows(needle.len()).any(|part| part == needle.as_bytes());
-    assert!(holds("claude-sonnet-4-5") && !holds(BEARER));
+    let holds = |journal: &[u8], needle: &str| {
+        journal.windows(needle.len()).any(|part| part == needle.as_bytes())
+    };
+    assert!(holds(&journal, "claude-sonnet-4-5"), "{}", String::from_utf8_lossy(&journal));
+    assert!(!holds(&journal, BEARER) && !holds(&app.journal_bytes(), BEARER));
 }

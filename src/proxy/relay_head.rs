@@ -83,7 +83,7 @@ pub enum ReadAhead {
     Error(UpstreamErrorBody),
     /// All of a plain answer that is to be converted, so that it becomes an error if it can't be; or all of
     /// a stream that failed before there was anything of it for the caller.
-    Whole(WholeAnswer),
+    Whole(Box<WholeAnswer>),
 }
 
 /// Notes that the head of the answer is there, and reads what has to be known before it is passed on. Apart
@@ -108,7 +108,8 @@ pub async fn begin(
     };
     if !answer.is_stream_expected {
         let watch = reader.begin(*status, headers);
-        return ReadAhead::Whole(WholeAnswer::read(body, watch, conversion, memory).await);
+        let whole = WholeAnswer::read(body, watch, conversion, memory).await;
+        return ReadAhead::Whole(Box::new(whole));
     }
     if answer.is_prologue_read {
         return ReadAhead::Head;
@@ -125,7 +126,7 @@ pub async fn begin(
         Prologue::BrokeOff(error) => Some(error),
     };
     let watch = reader.begin(answer.response.status, &answer.response.headers);
-    ReadAhead::Whole(WholeAnswer::failed(&held, watch, &conversion, error))
+    ReadAhead::Whole(Box::new(WholeAnswer::failed(&held, watch, &conversion, error)))
 }
 
 /// The answer to the caller.
@@ -209,10 +210,10 @@ pub fn relay(
                 // A key may lie across the cut.
                 bytes.truncate(scrubbed_length(&bytes, &exposed));
             }
-            if is_busy(status) {
-                complete_retry_after(down, &error_body.bytes);
-            }
             if let Some(conversion) = &answer.conversion {
+                if is_busy(status) {
+                    complete_retry_after(down, &error_body.bytes);
+                }
                 if status.as_u16() == BILLING {
                     down.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
                 }
@@ -237,6 +238,7 @@ pub fn relay(
             }
         }
         ReadAhead::Whole(whole) => {
+            let whole = *whole;
             upstream = None;
             size = BodySize::Stream;
             set_type(down, false);

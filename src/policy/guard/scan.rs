@@ -379,10 +379,11 @@ impl Scanner {
         match end - start {
             7..=9 => add(national::spain::find(text, start)),
             18 => add(national::china::find_word(text, start, end)),
-            length if ADDRESS_LENGTHS.contains(&length) => {
-                if self.wanted.contains(Category::CryptoAddress) {
-                    add(crypto_address::find_word(text, start, end));
-                }
+            length
+                if ADDRESS_LENGTHS.contains(&length)
+                    && self.wanted.contains(Category::CryptoAddress) =>
+            {
+                add(crypto_address::find_word(text, start, end));
             }
             _ => {}
         }

@@ -52,27 +52,38 @@ impl Strings {
         position: &mut Position,
         mut found: impl FnMut(usize, Range<usize>),
     ) {
+        let mut rest = text.get(part.clone()).unwrap_or_default();
         let mut at = part.start;
+        while let Some(read) = self.read(rest, position) {
+            at += read;
+            rest = rest.get(read..).unwrap_or_default();
+            for index in 0..self.automaton.match_len(position.0) {
+                let string = self.automaton.match_pattern(position.0, index);
+                let length = self.automaton.pattern_len(string);
+                found(string.as_usize(), at - length..at);
+            }
+        }
+    }
+
+    /// Reads until the end of a string. Returns how far that is; `None` if no string ends in the text. Not
+    /// inlined, so that all that the loop needs stays in registers.
+    #[inline(never)]
+    fn read(&self, text: &[u8], position: &mut Position) -> Option<usize> {
         let mut state = position.0;
-        for block in text.get(part).unwrap_or_default().chunks(BLOCK) {
+        for (index, block) in text.chunks(BLOCK).enumerate() {
             if state == self.root && !has_beginning(block) {
-                at += block.len();
                 continue;
             }
             for (place, byte) in block.iter().enumerate() {
                 state = self.automaton.next_state(Anchored::No, state, *byte);
                 if self.automaton.is_special(state) && self.automaton.is_match(state) {
-                    let end = at + place + 1;
-                    for index in 0..self.automaton.match_len(state) {
-                        let string = self.automaton.match_pattern(state, index);
-                        let length = self.automaton.pattern_len(string);
-                        found(string.as_usize(), end - length..end);
-                    }
+                    position.0 = state;
+                    return Some(index * BLOCK + place + 1);
                 }
             }
-            at += block.len();
         }
         position.0 = state;
+        None
     }
 }
 

@@ -28,6 +28,19 @@
 //! | [`clock`] | the time, and ids that hold it |
 //! | [`demo`] | the `demo` command and its built-in upstream |
 //!
+//! What is not where its name may lead first:
+//!
+//! | what | where |
+//! | --- | --- |
+//! | how an answer's bytes go down | `proxy/relay_body`, after its head (`proxy/relay_head`) |
+//! | which format a model is asked in | `providers/native`; the path of that operation is in `llm/format/operation` |
+//! | one request from one format into another | `llm/convert::convert_request`: a reader of the caller's format, a writer of the target's |
+//! | `x-tollgate-dropped`, `-served-by`, `-attempts` | `proxy/relay_head`; the fields that are dropped are listed by `proxy/conversion` |
+//! | the status and the words of an error | `proxy/error/table`; of a denial by policies `proxy/error/row` |
+//! | `POST .../gateway-policies/{id}/test` | `api/gateway_policies/guard` |
+//! | options | `config`: one file a section of `--help`; Redis and Presidio are in `config/policies` |
+//! | `usage_rollups` | written by `db/ledger/rollups`, read by `db/usage` |
+//!
 //! Rules between rooms: `main -> cli -> {demo, app} -> {api, proxy} -> {auth, routing, policy,
 //! presidio, accounting, directory, audit, credentials, upstream, providers} -> {llm, json, db, crypto} -> domain`.
 //! `accounting` stands on `policy` and `directory`; `auth` on `directory` and `audit`; `credentials` on

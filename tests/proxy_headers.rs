@@ -16,6 +16,7 @@ use crate::support::{
     script::Script,
     secrets, sql,
     upstream::RecordedRequest,
+    wait::eventually,
 };
 
 /// The cases of this file.
@@ -319,9 +320,11 @@ async fn every_response_has_a_request_id(database: Database) {
         answers.iter().map(|answer| answer.header("x-request-id").unwrap().to_owned()).collect();
     assert!(!ids.contains(&mine));
     for id in &ids {
-        let lines = logs::lines_with(id);
-        let both = lines.iter().any(|line| line.contains(&format!("client_request_id={mine}")));
-        assert!(both, "the caller's id is kept beside ours: {lines:#?}");
+        let client_request_id = format!("client_request_id={mine}");
+        eventually("the caller's id is logged beside ours", async || {
+            logs::lines_with(id).iter().any(|line| line.contains(&client_request_id))
+        })
+        .await;
     }
     ids.dedup();
     assert_eq!(ids.len(), answers.len());

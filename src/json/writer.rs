@@ -15,6 +15,7 @@ impl JsonWriter {
         Self::default()
     }
 
+    /// Gives what was written.
     pub fn finish(self) -> String {
         self.out
     }

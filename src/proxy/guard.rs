@@ -56,6 +56,7 @@ pub struct GuardedBody {
 }
 
 impl GuardedBody {
+    /// `None` for requests without a body.
     pub fn get(&self) -> Option<&CallerBody> {
         self.body.as_ref()
     }

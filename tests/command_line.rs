@@ -12,7 +12,7 @@ use crate::support::{
     database::{Database, Kind},
     fixture::Fixture,
     http::Client,
-    process::{run, tollgate},
+    process::{ChildProcess, run, tollgate},
     secrets, sql,
     wait::eventually,
 };
@@ -30,6 +30,7 @@ pub(crate) fn cases() -> Vec<Case> {
         plain help_shows_flags_variables_and_defaults_in_groups,
         plain a_bad_value_is_refused_with_the_name_of_its_option,
         plain a_bad_database_url_is_not_quoted,
+        plain the_demo_sends_one_prompt_in_three_formats,
     ]
 }
 
@@ -274,5 +275,26 @@ async fn a_bad_database_url_is_not_quoted() {
         assert!(matches!(ended.code, Some(1 | 2)), "{}", ended.stderr);
         assert!(!ended.stderr.contains(password), "the password is shown");
         assert!(ended.stderr.contains("database"), "{}", ended.stderr);
+    }
+}
+
+async fn the_demo_sends_one_prompt_in_three_formats() {
+    let demo = ChildProcess::start(tollgate(&["demo", "--listen", "127.0.0.1:0"]));
+    let end = "Call it with curl";
+    demo.line("the end of the demonstration", |line| (line == end).then_some(())).await;
+    let lines = demo.lines();
+    for (path, model) in [
+        ("/v1/chat/completions", "custom/demo-messages"),
+        ("/v1/responses", "custom/demo-messages"),
+        ("/v1/messages", "custom/demo"),
+    ] {
+        let call = format!("  POST {path}, model {model}");
+        let at = lines.iter().position(|line| *line == call);
+        let at = at.unwrap_or_else(|| panic!("no {call}: {lines:#?}"));
+        let answer = &lines[at + 1];
+        assert!(
+            answer.starts_with("  < ") && answer.ends_with("You said: Who are you?"),
+            "{answer}"
+        );
     }
 }

@@ -4,6 +4,7 @@
 //!
 //! They work on bytes: all that they look for is ASCII, and the text may be anything.
 
+mod calling_codes;
 pub(super) mod connection_string;
 pub(super) mod crypto_address;
 pub(super) mod email;

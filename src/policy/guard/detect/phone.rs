@@ -5,15 +5,9 @@
 //! operators, which change every few weeks.
 
 use super::super::category::Category;
+use super::Text;
+use super::calling_codes::calling_code;
 use super::number::{Gap, Number};
-use super::{Text, digit};
-
-/// ITU-T E.164, annex: country codes of one and two digits. Codes of three digits fill the rest of the
-/// zones 2, 3, 4, 5, 6, 8 and 9.
-const TWO_DIGIT_CODES: [u32; 43] = [
-    20, 27, 30, 31, 32, 33, 34, 36, 39, 40, 41, 43, 44, 45, 46, 47, 48, 49, 51, 52, 53, 54, 55, 56,
-    57, 58, 60, 61, 62, 63, 64, 65, 66, 81, 82, 84, 86, 90, 91, 92, 93, 94, 95,
-];
 
 /// Whether the number is written like a phone number, or named one.
 pub(super) fn is_phone(number: &Number<'_>) -> bool {
@@ -55,30 +49,12 @@ fn is_international(number: &Number<'_>, text: Text<'_>) -> bool {
     };
     // A slash separates an area from a number, and the parts of a date.
     let slashes = number.gaps.iter().filter(|gap| **gap == Gap::Slash).count();
-    let Some(code) = code_length(digits) else { return false };
-    let national = digits.len() - code;
-    let is_length = match digits {
-        [b'1', ..] => national == 10 && digits.get(1).is_some_and(|first| *first >= b'2'),
-        [b'4', b'9', ..] => (6..=11).contains(&national),
-        _ => (7..=12).contains(&national),
+    let is_valid = match digits {
+        // Seven digits are a number within an area.
+        [b'1', national @ ..] => national.len() == 10 && national.first() >= Some(&b'2'),
+        _ => calling_code(digits).is_some(),
     };
-    is_length && digits.len() <= 15 && slashes <= 1
-}
-
-/// The length of the country code that the digits begin with.
-fn code_length(digits: &[u8]) -> Option<usize> {
-    match digits {
-        [b'1' | b'7', ..] => Some(1),
-        [b'2'..=b'9', second, ..] => {
-            let two = digit(*digits.first()?) * 10 + digit(*second);
-            if TWO_DIGIT_CODES.contains(&two) {
-                return Some(2);
-            }
-            // 28, 83, 89 are not assigned; 80, 87, 88 are shared services.
-            (!matches!(two, 28 | 83 | 89)).then_some(3).filter(|_| digits.len() > 3)
-        }
-        _ => None,
-    }
+    is_valid && slashes <= 1
 }
 
 fn is_national(number: &Number<'_>, text: Text<'_>) -> bool {
@@ -195,6 +171,9 @@ mod tests {
             "1,234,567.89",
             "+12",
             "+999",
+            "+33 6 12 34 56 7",
+            "+852 2123 456",
+            "+999 123 456 789",
             "123-45-6789",
             "911-555-2671",
             "192.168.100.200",

@@ -279,7 +279,8 @@ async fn undecodable_bodies_are_refused(database: Database) {
         gateway_error(&answer, status, code);
         let accepted = (status == 415).then_some("gzip, deflate, br, zstd");
         assert_eq!(answer.header("accept-encoding"), accepted, "{coding}");
-        assert_eq!(answer.text().contains("Content-Encoding"), status == 415, "{}", answer.text());
+        let named = format!("Content-Encoding '{coding}'");
+        assert!(status != 415 || answer.text().contains(&named), "{}", answer.text());
     }
     assert_eq!(team.upstream.seen().accepted(), 0);
 }

@@ -203,8 +203,6 @@ impl RequestAccount {
             is_background,
             sent,
         } = self;
-        // All attempts together are settled with the first reservation.
-        more.into_iter().for_each(|more| more.settle(Amounts::default()));
         let AnswerSummary { usage, calls, text, is_unreadable, content } = answer;
         let is_pending = match content {
             Some(AnswerContent::Pending) => true,
@@ -224,6 +222,7 @@ impl RequestAccount {
             accounting,
             start,
             reservation,
+            more,
             used,
             upstream,
             model,
@@ -234,7 +233,7 @@ impl RequestAccount {
         };
         if !is_open {
             // Nothing was sent, or nothing came back.
-            settlement.reservation.settle(used);
+            settle_all(settlement.reservation, settlement.more, used);
             settlement.accounting.reporter.finish(settlement.record);
             return;
         }
@@ -304,6 +303,8 @@ struct Settlement {
     accounting: Accounting,
     start: Arc<AttemptStart>,
     reservation: Reservation,
+    /// For further attempts.
+    more: Vec<Reservation>,
     /// By the attempts before.
     used: Amounts,
     upstream: Arc<UpstreamEntry>,
@@ -354,9 +355,16 @@ impl Settlement {
         self.record.cost = end.cost;
         self.accounting.ledger.end(end);
         // Of subscriptions, only the caps that count them have reserved anything.
-        self.reservation.settle(self.used.plus(amounts));
+        settle_all(self.reservation, self.more, self.used.plus(amounts));
         self.accounting.reporter.finish(self.record);
     }
+}
+
+/// Settles the reservations of all attempts with what they have used. The first one takes that before the
+/// others are given back: in between, no request is admitted that does not fit beside it.
+fn settle_all(first: Reservation, more: Vec<Reservation>, used: Amounts) {
+    first.settle(used);
+    more.into_iter().for_each(|more| more.settle(Amounts::default()));
 }
 
 impl AttemptEnd {

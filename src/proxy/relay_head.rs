@@ -221,7 +221,9 @@ pub fn relay(
                 let formats = (conversion.from, conversion.to);
                 let told = convert_error(formats, status.as_u16(), error_type, &bytes, request_id);
                 status = StatusCode::from_u16(told.status).unwrap_or(status);
-                context.request.record().status = Some(status.as_u16());
+                let record = context.request.record();
+                record.upstream_status = Some(upstream_status.as_u16());
+                record.status = Some(status.as_u16());
                 bytes = told.body.into_bytes();
                 set_type(down, false);
             }

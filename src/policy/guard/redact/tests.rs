@@ -1,3 +1,5 @@
+//! What is replaced in bodies, blocked and reported.
+
 use serde_json::Value as Json;
 
 use super::super::policy::GuardConfig;

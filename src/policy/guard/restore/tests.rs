@@ -1,3 +1,5 @@
+//! What stands for a value is turned back into it, whatever a model makes of it.
+
 use std::collections::BTreeSet;
 
 use super::super::category::Category;

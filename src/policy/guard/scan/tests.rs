@@ -1,3 +1,5 @@
+//! What a scan finds in a text, and how it ends.
+
 use super::super::category::Group;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! How numbers are found in texts, and that the shortcuts leave none out.
+
 use proptest::prelude::*;
 
 use super::super::super::category::Group;

@@ -1,3 +1,5 @@
+//! Streams are restored and masked however they are split.
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -25,12 +25,12 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-fn told(value: &Value) -> String {
+fn event_of(value: &Value) -> String {
     format!("data: {value}\n\n")
 }
 
 fn role() -> String {
-    told(&json!({"choices": [{"index": 0, "delta": {"role": "assistant"}}]}))
+    event_of(&json!({"choices": [{"index": 0, "delta": {"role": "assistant"}}]}))
 }
 
 fn padding(bytes: usize) -> String {
@@ -40,7 +40,7 @@ fn padding(bytes: usize) -> String {
 async fn a_long_beginning_is_not_held_back(database: Database) {
     let chain = Chain::start(&database).await;
     chain.usual(json!({})).await;
-    let error = told(&json!({"error": {"message": "overloaded", "code": 529}}));
+    let error = event_of(&json!({"error": {"message": "overloaded", "code": 529}}));
     // Within 64 KiB another target can still answer.
     chain.team.upstream.push(Script::sse([role(), padding(60 * 1024), error.clone()]));
     chain.others[0].push(openai::chat_stream(&["Good ", "morning."], USAGE, true));

@@ -45,14 +45,14 @@ fn weighted(chain: &Chain, weights: &[(usize, u32)]) -> Value {
 }
 
 /// `main` and `second` alike, then `third`.
-async fn spread(chain: &Chain) {
+async fn weighted_requests(chain: &Chain) {
     let candidates = json!([weighted(chain, &[(0, 1), (1, 1)]), chain.target(2)]);
     chain.save("spread", json!({}), chain.target(0), candidates).await.expect(201);
 }
 
 async fn requests_are_spread_and_sessions_stay(database: Database) {
     let chain = Chain::start(&database).await;
-    spread(&chain).await;
+    weighted_requests(&chain).await;
     let caller = chain.team.caller();
     let mut targets = BTreeSet::new();
     for number in 0..60 {
@@ -81,7 +81,7 @@ async fn requests_are_spread_and_sessions_stay(database: Database) {
 
 async fn conversations_stay_without_a_session(database: Database) {
     let chain = Chain::start(&database).await;
-    spread(&chain).await;
+    weighted_requests(&chain).await;
     let ask = async |body: Value| {
         let path = Fixture::route("chat/completions");
         target(&chain.team.caller().post_json(&path, &body).await.expect(200))
@@ -106,7 +106,7 @@ async fn conversations_stay_without_a_session(database: Database) {
 
 async fn a_target_that_cools_down_hands_its_requests_on(database: Database) {
     let chain = Chain::start(&database).await;
-    spread(&chain).await;
+    weighted_requests(&chain).await;
     let ask = async |session: &str| {
         chain.team.caller().send(Fixture::chat().header(SESSION, session)).await.expect(200)
     };

@@ -57,9 +57,9 @@ impl WholeAnswer {
             Err(error) => Err(error),
             Ok(whole) if whole.len() > MAX_INLINE => {
                 let run = block(move || conversion.plain(&whole, is_stream));
-                run.await.map_err(|_| ProxyError::Internal).and_then(told)
+                run.await.map_err(|_| ProxyError::Internal).and_then(reported_by_provider)
             }
-            Ok(whole) => told(conversion.plain(&whole, is_stream)),
+            Ok(whole) => reported_by_provider(conversion.plain(&whole, is_stream)),
         };
         Self { watch, converted, _memory: memory }
     }
@@ -75,15 +75,14 @@ impl WholeAnswer {
         let is_stream = matches!(watch, Watch::Stream(_));
         let converted = match error {
             Some(error) => Err(ProxyError::from(error)),
-            None => {
-                told(conversion.plain(&held.concat(), is_stream)).and(Err(ProxyError::UpstreamDied))
-            }
+            None => reported_by_provider(conversion.plain(&held.concat(), is_stream))
+                .and(Err(ProxyError::UpstreamDied)),
         };
         Self { watch, converted, _memory: None }
     }
 }
 
-fn told(converted: Result<String, Failure>) -> Result<String, ProxyError> {
+fn reported_by_provider(converted: Result<String, Failure>) -> Result<String, ProxyError> {
     converted.map_err(ProxyError::UpstreamReported)
 }
 

@@ -11,6 +11,7 @@ use std::{
 
 use tokio::time::Instant;
 
+use crate::json::object::BodyPieces;
 use crate::upstream::error::UpstreamError;
 
 tokio::task_local! {
@@ -18,9 +19,10 @@ tokio::task_local! {
 }
 
 /// One request, from `send` to the end of its response.
-#[derive(Debug)]
 pub(in crate::upstream) struct Attempt {
     pub(in crate::upstream) connect_timeout: Duration,
+    /// Until its connection begins to write it.
+    body: Cell<Option<BodyPieces>>,
     dialed: Cell<bool>,
     connected_at: Cell<Option<Instant>>,
     response_seen: Cell<bool>,
@@ -29,9 +31,13 @@ pub(in crate::upstream) struct Attempt {
 }
 
 impl Attempt {
-    pub(in crate::upstream) fn new(connect_timeout: Duration) -> Rc<Self> {
+    pub(in crate::upstream) fn new(
+        connect_timeout: Duration,
+        body: Option<BodyPieces>,
+    ) -> Rc<Self> {
         Rc::new(Self {
             connect_timeout,
+            body: Cell::new(body),
             dialed: Cell::new(false),
             connected_at: Cell::new(None),
             response_seen: Cell::new(false),
@@ -51,6 +57,11 @@ impl Attempt {
     /// The attempt whose request is being sent by the running task.
     pub(in crate::upstream) fn current() -> Option<Rc<Self>> {
         CURRENT.try_with(Rc::clone).ok()
+    }
+
+    /// The body that goes out behind awc's head, if awc does not write it.
+    pub(in crate::upstream) fn take_body(&self) -> Option<BodyPieces> {
+        self.body.take()
     }
 
     /// The pool had no connection: this request opens one.

@@ -23,10 +23,8 @@ use tokio_rustls::{TlsConnector, rustls::ClientConfig};
 
 pub use super::body::UpstreamBody;
 use super::{
-    attempt::Attempt,
-    date_timers::SuppressedTimers,
-    dialer::Dialer,
-    outgoing_body::{OutgoingBody, OutgoingStream},
+    attempt::Attempt, date_timers::SuppressedTimers, dialer::Dialer,
+    outgoing_stream::OutgoingStream,
 };
 use crate::json::object::BodyPieces;
 use crate::upstream::{
@@ -179,7 +177,7 @@ impl UpstreamClient {
     ) -> Result<UpstreamResponse, UpstreamFailure> {
         let started = Instant::now();
         let timeouts = request.timeouts;
-        let attempt = Attempt::new(timeouts.connect);
+        let attempt = Attempt::new(timeouts.connect, request.whole_body());
         let result = self.head_of_answer(request, &attempt).await;
         let reused_connection = attempt.reused_connection();
         match result {
@@ -283,11 +281,20 @@ impl PreparedRequest {
         }
     }
 
+    /// The body that the connection writes behind awc's head.
+    fn whole_body(&self) -> Option<BodyPieces> {
+        match &self.body {
+            PreparedBody::Whole(body) => Some(body.clone()),
+            PreparedBody::None | PreparedBody::Streamed { .. } => None,
+        }
+    }
+
     /// awc's part of the request, not yet begun.
     fn send(&self) -> awc::SendClientRequest {
         match &self.body {
-            PreparedBody::None => self.request.send_body(actix_http::body::None::new()),
-            PreparedBody::Whole(body) => self.request.send_body(OutgoingBody::new(body.clone())),
+            PreparedBody::None | PreparedBody::Whole(_) => {
+                self.request.send_body(actix_http::body::None::new())
+            }
             PreparedBody::Streamed { body, .. } => {
                 let spent = || StreamedBody::new(None, stream::iter([Err(BodyBroke::Spent)]));
                 let body = body.take().unwrap_or_else(spent);

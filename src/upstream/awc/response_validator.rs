@@ -19,7 +19,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{attempt::Attempt, transport::Transport};
+use super::{attempt::Attempt, outgoing_request::OutgoingRequest, transport::Transport};
 use crate::upstream::error::UpstreamError;
 
 mod framing;
@@ -86,6 +86,8 @@ pub(in crate::upstream) struct ValidatedConnection {
     line: Rc<SharedTransport>,
     attempt: Option<Rc<Attempt>>,
     phase: Phase,
+    /// The request, until it is written, unless awc writes its body.
+    outgoing: Option<OutgoingRequest>,
     answers_head_request: bool,
     interim: u8,
     /// Bytes of the head that have come.
@@ -108,6 +110,7 @@ impl ValidatedConnection {
             }),
             attempt: None,
             phase: Phase::Idle,
+            outgoing: None,
             answers_head_request: false,
             interim: 0,
             head: BytesMut::new(),
@@ -131,6 +134,8 @@ impl ValidatedConnection {
         self.attempt = Attempt::current();
         if let Some(attempt) = &self.attempt {
             attempt.mark_connected();
+            let body = attempt.take_body();
+            self.outgoing = body.map(|body| OutgoingRequest::new(request, body));
         }
     }
 
@@ -161,6 +166,7 @@ impl ValidatedConnection {
     /// Gives up on the rest of the request.
     fn cut_request(&mut self) {
         self.request_cut = true;
+        self.outgoing = None;
         if self.phase == Phase::Idle {
             self.line.close();
         }
@@ -352,7 +358,11 @@ impl AsyncWrite for ValidatedConnection {
             return Poll::Ready(Ok(data.len()));
         }
         if this.phase == Phase::Idle {
+            // awc writes the head at once, and flushes it.
             this.begin(data);
+            if this.outgoing.is_some() {
+                return Poll::Ready(Ok(data.len()));
+            }
         }
         let written = this.line.poll(|io| io.poll_write(cx, data));
         this.settle_write(cx, written, data.len())
@@ -363,7 +373,15 @@ impl AsyncWrite for ValidatedConnection {
         if this.request_cut || this.phase != Phase::Head {
             return Poll::Ready(Ok(()));
         }
-        let flushed = this.line.poll(|io| io.poll_flush(cx)).map_ok(|()| 0);
+        let (line, outgoing) = (&this.line, &mut this.outgoing);
+        let flushed = line.poll(|mut io| {
+            if let Some(request) = outgoing {
+                ready!(request.poll_write(io.as_mut(), cx))?;
+                *outgoing = None;
+            }
+            io.poll_flush(cx)
+        });
+        let flushed = flushed.map_ok(|()| 0);
         this.settle_write(cx, flushed, 0).map_ok(|_| ())
     }
 

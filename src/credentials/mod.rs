@@ -74,7 +74,8 @@ pub async fn open<'e>(
         let value = entry.open_client_secret(source, keyring)?;
         request_of(source, &value).map_err(|failure| failed(secret, failure))
     });
-    match found.await {
+    // Boxed, so that it takes no room in the requests that take no token.
+    match Box::pin(found).await {
         Ok(token) => {
             opened.credentials.headers.extend(source.header(token.text()));
             opened.credentials.secrets.push(copy_of(&token));

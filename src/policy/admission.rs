@@ -271,7 +271,8 @@ impl Admission {
                     counted,
                     only_counter,
                 );
-                match spent.await {
+                // Boxed, so that it takes no room in the many requests whose counters exist.
+                match Box::pin(spent).await {
                     Ok(spent) => {
                         if let Some(claim) = claims.list.get_mut(place) {
                             claim.spent_before = Some(spent);

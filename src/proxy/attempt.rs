@@ -92,7 +92,8 @@ impl Attempts<'_> {
                     continue;
                 }
             };
-            if may_be_billed && !self.reserve(target, context).await {
+            // Boxed, so that it takes no room in the requests whose first attempt is answered.
+            if may_be_billed && !Box::pin(self.reserve(target, context)).await {
                 break;
             }
             if let Some(cooling) = self.enter_cool_down(target) {

@@ -24,9 +24,9 @@ pub struct RequestContext {
     /// Reported in the head of the answer.
     pub policy_report: PolicyReport,
     /// Puts values back into the answer, if the guard has replaced some.
-    pub restorer: Option<AnswerRestorer>,
+    pub restorer: Option<Box<AnswerRestorer>>,
     /// Asks for the names in the answer, where that is needed.
-    pub name_search: Option<NameSearch>,
+    pub name_search: Option<Box<NameSearch>>,
     /// Its conversation, if a guard has scanned all of it: what the provider stores of its answer may be
     /// referred to under a guard.
     pub guarded: Option<ConversationId>,

@@ -171,7 +171,8 @@ impl GuardStage<'_> {
                 return Err(self.refuse(matched.ids(), reason, context));
             }
             let memory = self.plane.body_memory.take(0).ok_or(ProxyError::Overloaded)?;
-            let mut restorer = AnswerRestorer::new(self.operation, format, edits, matched, memory);
+            let restorer = AnswerRestorer::new(self.operation, format, edits, matched, memory);
+            let mut restorer = Box::new(restorer);
             context.name_search = self.name_search(matched, &mut restorer);
             context.restorer = Some(restorer);
         }

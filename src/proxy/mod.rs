@@ -142,7 +142,8 @@ async fn answer(
     let reporter = &plane.accounting.reporter;
     let mut context = RequestContext::new(reporter, ids.clone(), client_address);
     let outcome = if model_list::is_at(request.uri().path()) {
-        let listed = list_models(&request, &plane, &client, &mut context).await;
+        // Boxed, so that it takes no room in the calls of models.
+        let listed = Box::pin(list_models(&request, &plane, &client, &mut context)).await;
         listed.map(Reply::Own)
     } else {
         let answer = pipeline(&request, payload, &plane, &client, &mut context).await;

@@ -48,7 +48,7 @@ pub enum State {
 }
 
 /// What became of a complete answer; `None` if the thread has failed.
-type Edited = Option<(AnswerRestorer, Option<Bytes>)>;
+type Edited = Option<(Box<AnswerRestorer>, Option<Bytes>)>;
 
 /// The body of an answer that is being relayed. Dropping it before its end means that the caller
 /// has left, which closes the upstream's connection.
@@ -56,10 +56,10 @@ pub struct RelayBody {
     pub upstream: Option<UpstreamBody>,
     pub first: Option<Bytes>,
     pub watch: Watch,
-    pub converter: Option<AnswerConverter>,
+    pub converter: Option<Box<AnswerConverter>>,
     /// Runs out when the caller of a converted stream has heard nothing for a while.
     pub silence: Option<Pin<Box<Sleep>>>,
-    pub restorer: Option<AnswerRestorer>,
+    pub restorer: Option<Box<AnswerRestorer>>,
     /// The guard's refusal of an answer that has not begun.
     pub refused: Option<ProxyError>,
     /// Whether the head of the answer may have gone down.
@@ -149,7 +149,7 @@ impl RelayBody {
     /// The answer is complete, but for what a caller need not wait for.
     fn settle(&mut self) {
         // What is scanned at its end is not accepted before.
-        let awaits_names = self.restorer.as_ref().is_some_and(AnswerRestorer::awaits_names);
+        let awaits_names = self.restorer.as_deref().is_some_and(AnswerRestorer::awaits_names);
         let waits = awaits_names || (matches!(self.watch, Watch::Plain(_)) && self.is_scanning());
         if !waits && self.refusal().is_none() {
             self.finish(RequestOutcome::Completed);
@@ -157,7 +157,7 @@ impl RelayBody {
     }
 
     fn is_long_with(&self, bytes: usize) -> bool {
-        self.restorer.as_ref().is_some_and(|restorer| restorer.is_long_with(bytes))
+        self.restorer.as_deref().is_some_and(|restorer| restorer.is_long_with(bytes))
     }
 
     /// Edits a part of a stream on another thread: an event may be long.
@@ -204,7 +204,7 @@ impl RelayBody {
     }
 
     fn is_scanning(&self) -> bool {
-        self.restorer.as_ref().is_some_and(AnswerRestorer::is_scanning)
+        self.restorer.as_deref().is_some_and(AnswerRestorer::is_scanning)
     }
 
     /// Why the answer must not go on, if the guard says so.
@@ -226,7 +226,7 @@ impl RelayBody {
             self.state = State::Ended;
             return None;
         }
-        let before = self.restorer.as_ref().and_then(AnswerRestorer::before_element);
+        let before = self.restorer.as_deref().and_then(AnswerRestorer::before_element);
         let last = match (&mut self.converter, &self.watch) {
             (Some(converter), _) => converter.fail(&error),
             (None, Watch::Stream(answer)) => Some(error.render(id, |error| match before {
@@ -308,7 +308,7 @@ impl RelayBody {
     fn ended(&mut self, last: Option<Bytes>) -> Option<Bytes> {
         let kind = self.kind();
         let takes_time =
-            |restorer: &mut AnswerRestorer| restorer.is_long() || restorer.awaits_names();
+            |restorer: &mut Box<AnswerRestorer>| restorer.is_long() || restorer.awaits_names();
         let Some(mut restorer) = self.restorer.take_if(takes_time) else {
             return self.settled_end(last);
         };
@@ -332,7 +332,7 @@ impl RelayBody {
     /// Whether the caller was told that the answer can't be put into the caller's format. After an error that
     /// the provider reports, the stream ends as it does without a conversion.
     fn has_failed_to_convert(&self) -> bool {
-        let has_failed = self.converter.as_ref().is_some_and(AnswerConverter::has_failed);
+        let has_failed = self.converter.as_deref().is_some_and(AnswerConverter::has_failed);
         has_failed && !self.watch.reports_error() && self.refusal().is_none()
     }
 
@@ -344,7 +344,7 @@ impl RelayBody {
         self.context.request.attempt_failed("upstream_error", cause);
         self.finish(RequestOutcome::UpstreamBroke);
         self.state = State::Flushing(Box::pin(tokio::time::sleep(FLUSH)));
-        joined(last, self.restorer.as_mut().and_then(AnswerRestorer::finish))
+        joined(last, self.restorer.as_deref_mut().and_then(AnswerRestorer::finish))
     }
 
     /// The end of an answer that is complete, which settles it unless that was done with its last byte.

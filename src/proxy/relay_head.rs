@@ -164,7 +164,7 @@ pub fn relay(
     let mut outcome = None;
     let mut converter = None;
     let mut restorer = context.restorer.take();
-    if status.is_success() && restorer.as_ref().is_some_and(AnswerRestorer::changes_length) {
+    if status.is_success() && restorer.as_deref().is_some_and(AnswerRestorer::changes_length) {
         size = BodySize::Stream;
     }
     let mut response = HttpResponse::new(status);
@@ -198,7 +198,9 @@ pub fn relay(
                 size = BodySize::Stream;
                 set_type(down, true);
                 match memory.take(0) {
-                    Some(memory) => converter = Some(AnswerConverter::new(conversion, memory)),
+                    Some(memory) => {
+                        converter = Some(Box::new(AnswerConverter::new(conversion, memory)))
+                    }
                     None => state = State::Broken(UpstreamError::Closed),
                 }
             }
@@ -316,7 +318,7 @@ pub fn relay(
     }
     let is_scanning = status.is_success()
         && matches!(state, State::Open)
-        && restorer.as_ref().is_some_and(AnswerRestorer::is_scanning);
+        && restorer.as_deref().is_some_and(AnswerRestorer::is_scanning);
     let mut body = RelayBody {
         upstream,
         first,

@@ -72,7 +72,10 @@ impl Attempts<'_> {
             && let Some(token) = ready.token.take()
         {
             token.forget();
-            if *may_retry && let Some(renewed) = self.renew(target, is_last, context).await {
+            // Boxed, so that it takes no room in the requests whose token is good.
+            if *may_retry
+                && let Some(renewed) = Box::pin(self.renew(target, is_last, context)).await
+            {
                 *may_retry = false;
                 ready = renewed;
                 context.request.end_for_next(Some(401));

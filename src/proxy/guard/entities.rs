@@ -67,14 +67,16 @@ impl GuardStage<'_> {
         &self,
         matched: &MatchedGuard<'_>,
         restorer: &mut AnswerRestorer,
-    ) -> Option<NameSearch> {
+    ) -> Option<Box<NameSearch>> {
         // Where there has to be one and is none, the policies have let the request pass all the same.
         let presidio = Presidio::for_guard(self.plane.presidio.as_ref(), &matched.guard).ok()??;
         restorer.await_names();
-        restorer.is_scanning().then(|| NameSearch {
-            presidio: presidio.clone(),
-            client: self.client.clone(),
-            tenant: self.subject.workspace_id.uuid(),
+        restorer.is_scanning().then(|| {
+            Box::new(NameSearch {
+                presidio: presidio.clone(),
+                client: self.client.clone(),
+                tenant: self.subject.workspace_id.uuid(),
+            })
         })
     }
 

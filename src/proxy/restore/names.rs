@@ -20,7 +20,7 @@ pub struct NameSearch {
 
 impl NameSearch {
     /// Tells the restorer which names are in its answer, all of which it has. `None` if a thread failed.
-    pub async fn run(self, mut restorer: AnswerRestorer) -> Option<AnswerRestorer> {
+    pub async fn run(self, mut restorer: Box<AnswerRestorer>) -> Option<Box<AnswerRestorer>> {
         let Some(guard) = restorer.scan().map(|scan| scan.shared_guard()) else {
             return Some(restorer);
         };

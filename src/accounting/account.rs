@@ -5,11 +5,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Accounting;
 use super::charge::Charge;
-use super::engine::{Accounting, TargetFacts};
 use super::journal::JournalFull;
 use super::record::{AttemptEnd, AttemptOutcome, AttemptStart, UsageSource};
 use super::sent_body::SentBody;
+use super::target_facts::TargetFacts;
 use super::usage_estimate::Estimation;
 use crate::directory::upstream_entry::{UpstreamEntry, UpstreamModel};
 use crate::domain::content_finding::ContentFindings;

@@ -11,7 +11,7 @@ mod sums;
 
 use std::collections::{BTreeMap, HashSet};
 
-use chrono::NaiveDateTime;
+use chrono::{NaiveDateTime, Timelike};
 use diesel::dsl::case_when;
 use diesel::prelude::*;
 use diesel::upsert::excluded;
@@ -80,6 +80,14 @@ pub struct LedgerRow {
     pub list_cost: Option<i64>,
     /// JSON: what guards found, [`ContentFindings`](crate::domain::content_finding::ContentFindings).
     pub guard_findings: Option<String>,
+}
+
+impl LedgerRow {
+    /// The hour that it is summed up in.
+    fn hour(&self) -> NaiveDateTime {
+        let hour = self.admitted_at.with_minute(0).and_then(|at| at.with_second(0));
+        hour.and_then(|at| at.with_nanosecond(0)).unwrap_or(self.admitted_at)
+    }
 }
 
 /// A row to be written, with what its sums are made of.

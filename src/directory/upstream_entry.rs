@@ -13,11 +13,6 @@ use actix_web::http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use quick_cache::sync::Cache;
 use smallvec::SmallVec;
 
-use crate::accounting::catalogue::Catalogue;
-use crate::accounting::prices::{
-    ConfigurationPrice, OrganizationPrice, PriceList, Resolution, ResolvedPrice, price_of_used,
-    resolve,
-};
 use crate::crypto::{KeyringHandle, SecretBytes, SecretContext, open};
 use crate::db::model_configurations::{
     ModelConfigurationRow, find_model_configuration, find_model_configuration_named,
@@ -30,6 +25,11 @@ use crate::domain::model_configuration::{
     HeaderTemplate, Placement, StreamUsage, TemplatePart, Timeouts,
 };
 use crate::domain::names::SecretName;
+use crate::domain::pricing::catalogue::Catalogue;
+use crate::domain::pricing::resolve::{
+    ConfigurationPrice, OrganizationPrice, PriceList, Resolution, ResolvedPrice, price_of_used,
+    resolve,
+};
 use crate::domain::provider::{Provider, UpstreamApi, UpstreamId};
 use crate::domain::provider_settings::UnmeteredEndpoint;
 use crate::domain::scope::WorkspaceScope;

@@ -1,10 +1,14 @@
 //! The cost of tokens.
 //!
 //! A price has rates for a million tokens by kind, a fee for each request, and tiers: providers with
-//! long-context prices charge the whole request at the rates of the tier that its input falls in.
+//! long-context prices charge the whole request at the rates of the tier that its input falls in. Which
+//! price applies to a model is in [`resolve`].
 
+pub mod catalogue;
 mod checks;
 mod extras;
+pub mod model_names;
+pub mod resolve;
 #[cfg(test)]
 mod tests;
 

@@ -46,6 +46,27 @@ impl Format {
         Self::Invoke,
     ];
 
+    /// The format of a method of Gemini's API.
+    fn of_gemini(method: GeminiMethod) -> Self {
+        match method {
+            GeminiMethod::GenerateContent
+            | GeminiMethod::StreamGenerateContent
+            | GeminiMethod::CountTokens => Self::Gemini,
+            GeminiMethod::EmbedContent | GeminiMethod::BatchEmbedContents => Self::GeminiEmbeddings,
+        }
+    }
+
+    /// The format in which `InvokeModel` calls this model of Bedrock: Anthropic's is read, others are not.
+    /// The name may be an ARN that ends in it, and the vendor may have a region before it, as in
+    /// `us.anthropic.claude-sonnet-4-5-20250929-v1:0`.
+    fn of_invoked(model: &str) -> Self {
+        let name = model.rsplit('/').next().unwrap_or_default();
+        match name.split('.').take(2).any(|part| part == "anthropic") {
+            true => Self::Messages,
+            false => Self::Invoke,
+        }
+    }
+
     /// The path of its requests after `/v1`; none for a format whose paths name the model.
     fn path_after_v1(self) -> Option<&'static str> {
         match self {
@@ -106,7 +127,8 @@ impl Format {
     /// Reads a `usage` object. `None` when it is not an object or holds no known count.
     pub(super) fn parse_usage(self, raw: &str) -> Option<ReportedUsage> {
         match self {
-            Self::Chat | Self::Responses => ReportedUsage::parse(raw, self.usage_names()),
+            Self::Chat => ReportedUsage::parse(raw, self.usage_names()),
+            Self::Responses => responses::parse_usage(raw),
             Self::Messages => messages::parse_usage(raw),
             Self::Embeddings => embeddings::parse_usage(raw),
             Self::Gemini => gemini::parse_usage(raw),
@@ -199,6 +221,32 @@ impl Format {
             Self::Gemini | Self::GeminiEmbeddings => gemini::read_long_event(members, length, text),
             Self::Converse => converse::read_long_event(name, members, length, text),
             Self::Invoke => invoke::read_long_event(name, members, length, text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_vendor_in_a_models_name_tells_its_format() {
+        for anthropic in [
+            "anthropic.claude-3-haiku-20240307-v1:0",
+            "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+            "us-gov.anthropic.claude-3-haiku-20240307-v1:0",
+            "arn:aws:bedrock:us-east-1:1:inference-profile/us.anthropic.claude-opus-4-v1:0",
+        ] {
+            assert_eq!(Format::of_invoked(anthropic), Format::Messages, "{anthropic}");
+        }
+        for other in [
+            "us.amazon.nova-micro-v1:0",
+            "meta.llama3-70b-instruct-v1:0",
+            "arn:aws:bedrock:us-east-1:1:application-inference-profile/abc123",
+            "vendor.model.anthropic",
+            "",
+        ] {
+            assert_eq!(Format::of_invoked(other), Format::Invoke, "{other}");
         }
     }
 }

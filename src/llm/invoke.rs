@@ -9,7 +9,6 @@ use crate::domain::tokens::TokenUsage;
 use crate::json::scanner::{MemberNames, TopLevelScanner};
 use crate::json::strings::StringValues;
 use crate::llm::answer::event::{Event, EventContent, parse_object};
-use crate::llm::format::Format;
 use crate::llm::text_sample::TextSampler;
 use crate::llm::usage::{MAX_TOKENS, ReportedUsage, UsageNames};
 
@@ -35,16 +34,6 @@ pub(super) const USAGE_NAMES: UsageNames = UsageNames {
 };
 
 pub(super) const MEMBER_NAMES: MemberNames = MemberNames { usage: METRICS, ..MemberNames::USUAL };
-
-/// The format of this model's requests, if it is one that is read. The name may be an ARN that ends in it,
-/// and the vendor may have a region before it, as in `us.anthropic.claude-sonnet-4-5-20250929-v1:0`.
-pub(super) fn format_of(model: &str) -> Format {
-    let name = model.rsplit('/').next().unwrap_or_default();
-    match name.split('.').take(2).any(|part| part == "anthropic") {
-        true => Format::Messages,
-        false => Format::Invoke,
-    }
-}
 
 /// The usage in the headers of a plain answer. A model that reports no output, as one that embeds, has none.
 pub fn usage_in_headers<'h>(
@@ -120,27 +109,6 @@ fn is_written(key: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_vendor_in_a_models_name_tells_its_format() {
-        for anthropic in [
-            "anthropic.claude-3-haiku-20240307-v1:0",
-            "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
-            "us-gov.anthropic.claude-3-haiku-20240307-v1:0",
-            "arn:aws:bedrock:us-east-1:1:inference-profile/us.anthropic.claude-opus-4-v1:0",
-        ] {
-            assert_eq!(format_of(anthropic), Format::Messages, "{anthropic}");
-        }
-        for other in [
-            "us.amazon.nova-micro-v1:0",
-            "meta.llama3-70b-instruct-v1:0",
-            "arn:aws:bedrock:us-east-1:1:application-inference-profile/abc123",
-            "vendor.model.anthropic",
-            "",
-        ] {
-            assert_eq!(format_of(other), Format::Invoke, "{other}");
-        }
-    }
 
     #[test]
     fn usage_stands_in_headers() {

@@ -13,6 +13,9 @@ pub const MAX_EVENT_BYTES: usize = 32 * 1024;
 /// Larger buffers are freed when their event ends, so that an idle stream takes little memory.
 pub(super) const MAX_IDLE_CAPACITY: usize = 4096;
 
+/// A sign of life: a comment, which clients pass over.
+pub(super) const PING: &[u8] = b": ping\n\n";
+
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 /// The kind of a [`Block`].

@@ -5,8 +5,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use super::cloud::{CloudOrigins, credential_sets, usual_secret_names};
-use crate::accounting::catalogue::Catalogue;
 use crate::domain::names::{InvalidName, SecretName};
+use crate::domain::pricing::catalogue::Catalogue;
 use crate::domain::provider::Provider;
 use crate::domain::provider_settings::ProviderSettings;
 use crate::upstream::{BaseUrl, BaseUrlError, EndpointUrl};

@@ -130,7 +130,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::accounting::catalogue::Catalogue;
+    use crate::domain::pricing::catalogue::Catalogue;
 
     fn model_override(provider: &str, body: &str) -> Option<String> {
         let (body, facts) = BodyFacts::parse(Bytes::copy_from_slice(body.as_bytes())).unwrap();

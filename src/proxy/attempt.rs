@@ -12,12 +12,12 @@ use actix_web::http::header::{HeaderMap, HeaderValue, HttpDate, RETRY_AFTER};
 use chrono::{DateTime, Utc};
 
 use super::DataPlane;
+use super::answer::Answer;
 use super::candidates::{key_of, scope_of};
 use super::context::RequestContext;
 use super::error::ProxyError;
 use super::prologue::{Prologue, read_cause, read_prologue, read_retry_after};
 use super::rate_limit_headers::RETRY_AFTER_MS;
-use super::relay_head::Answer;
 use super::route::ProxyRoute;
 use super::shared_account::ResponseOwner;
 use super::subscription::Subscription;

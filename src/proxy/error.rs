@@ -15,7 +15,6 @@ use actix_web::{HttpResponse, HttpResponseBuilder};
 use actix_web_httpauth::headers::www_authenticate::WwwAuthenticate;
 use actix_web_httpauth::headers::www_authenticate::bearer::Bearer;
 
-use super::content_coding::SUPPORTED;
 use crate::credentials::CredentialError;
 use crate::credentials::cloud::OtherConnection;
 use crate::domain::ids::RequestId;
@@ -37,6 +36,9 @@ pub const GATEWAY_HEADER: HeaderName = HeaderName::from_static("x-tollgate-error
 
 /// Tells SDKs whether to try again, whatever the status says to them.
 pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// The codings of a body that `content_coding` reads, as `Accept-Encoding` lists them.
+const SUPPORTED_CODINGS: &str = "gzip, deflate, br, zstd";
 
 /// Everything that the gateway answers by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,7 +194,7 @@ impl ProxyError {
             response.insert_header(WwwAuthenticate(Bearer::build().realm("tollgate").finish()));
         }
         if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
-            response.insert_header((ACCEPT_ENCODING, SUPPORTED));
+            response.insert_header((ACCEPT_ENCODING, SUPPORTED_CODINGS));
         }
         if self.leaves_body_unread() {
             response.force_close();

@@ -9,9 +9,9 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::time::{Instant, timeout_at};
 
-use super::answer_reader::{AnswerReader, Watch, is_compressed};
+use super::answer::Answer;
+use super::answer_reader::{Watch, is_compressed};
 use super::rate_limit_headers::complete_retry_after;
-use super::relay_head::Answer;
 use crate::accounting::request::AccountedRequest;
 use crate::llm::answer::AnswerContent;
 use crate::llm::format::Format;
@@ -42,7 +42,7 @@ pub async fn read_prologue(answer: &mut Answer, request: &mut AccountedRequest) 
     let (found, held) = take_prologue(answer).await;
     if !matches!(found, Prologue::Answer) {
         let Answer { response, operation, .. } = &*answer;
-        let mut watch = AnswerReader::of(answer).begin(response.status, &response.headers);
+        let mut watch = answer.reader().begin(response.status, &response.headers);
         held.iter().for_each(|chunk| watch.push(chunk.clone()));
         watch.note(operation.answer_format().is_some(), false, request);
     }
@@ -53,7 +53,7 @@ pub async fn read_prologue(answer: &mut Answer, request: &mut AccountedRequest) 
 /// The same, with what was read.
 pub async fn take_prologue(answer: &mut Answer) -> (Prologue, Vec<Bytes>) {
     answer.is_prologue_read = true;
-    let reader = AnswerReader::of(answer);
+    let reader = answer.reader();
     let mut watch = reader.begin(answer.response.status, &answer.response.headers);
     if matches!(watch, Watch::None | Watch::Unreadable) {
         return (Prologue::Answer, Vec::new());

@@ -24,13 +24,13 @@ use super::super::body::OptionalJson;
 use super::super::error::ApiError;
 use super::validate::{is_model, wrong_model};
 use super::{Management, WHAT, current};
-use crate::accounting::prices::without_date;
 use crate::credentials::{self, Opened};
 use crate::db::Conn;
 use crate::directory::upstream_entry::{Address, UpstreamEntry, UpstreamModel};
 use crate::domain::headers::{ANTHROPIC_VERSION, USUAL_ANTHROPIC_VERSION};
 use crate::domain::metadata::Metadata;
 use crate::domain::policy::Subject;
+use crate::domain::pricing::model_names::without_date;
 use crate::domain::provider::UpstreamApi;
 use crate::telemetry::request_ids::RequestIds;
 use crate::upstream::{

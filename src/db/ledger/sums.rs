@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{NaiveDateTime, Timelike};
+use chrono::NaiveDateTime;
 
 use super::super::usage::{OTHER_KEYS, Period};
 use super::super::{Conn, DbError};
@@ -32,12 +32,6 @@ impl Sums {
             subscription_cost: row.list_cost.unwrap_or(0).clamp(0, MAX_SUM),
         }
     }
-}
-
-/// The hour that a row belongs to.
-pub(super) fn hour_of(row: &LedgerRow) -> NaiveDateTime {
-    let hour = row.admitted_at.with_minute(0).and_then(|at| at.with_second(0));
-    hour.and_then(|at| at.with_nanosecond(0)).unwrap_or(row.admitted_at)
 }
 
 /// Adds what rows count for that were just inserted.
@@ -88,7 +82,7 @@ impl<'r> RowGroup<'r> {
     fn of(row: &'r LedgerRow) -> Self {
         Self {
             organization_id: row.organization_id,
-            starts_at: hour_of(row),
+            starts_at: row.hour(),
             workspace_id: row.workspace_id,
             user_id: row.user_id,
             api_key_id: row.api_key_id,

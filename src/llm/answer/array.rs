@@ -2,7 +2,7 @@
 //! for events.
 
 use super::kept_event::KeptEvent;
-use super::stream::StreamContents;
+use super::stream_contents::StreamContents;
 use crate::json::array::{ArrayElements, Position};
 use crate::llm::sse::MAX_EVENT_BYTES;
 

@@ -9,7 +9,6 @@ use serde_json::value::RawValue;
 
 use crate::domain::pricing::ToolCalls;
 use crate::json::strings::after_colon;
-use crate::llm::format::Format;
 use crate::llm::usage::{ReportedUsage, model_name};
 
 /// An event that was kept whole.
@@ -124,17 +123,22 @@ impl<'a> NamedEvent<'a> {
         named(field, self.r#type.map(RawValue::get))
     }
 
-    /// Adds what the event and the answer in it say of an error, usage and model.
-    pub(in crate::llm) fn add_to(self, content: &mut EventContent, format: Format) {
+    /// Adds what the event and the answer in it say of an error, usage and model, and the id of an answer
+    /// in `response`.
+    pub(in crate::llm) fn add_to(
+        self,
+        content: &mut EventContent,
+        parse_usage: fn(&str) -> Option<ReportedUsage>,
+    ) {
         let answer = self.response.or(self.message);
         let answer: Option<Self> = answer.and_then(|raw| parse_object(raw.get().as_bytes()));
-        if format == Format::Responses {
+        if self.response.is_some() {
             let id = answer.as_ref().and_then(|answer| answer.id);
             content.response_id = id.and_then(|raw| model_name(raw.get()));
         }
         for part in [Some(self), answer].into_iter().flatten() {
             content.is_error |= part.error.is_some_and(|raw| is_error(raw.get().bytes()));
-            let usage = part.usage.and_then(|raw| format.parse_usage(raw.get()));
+            let usage = part.usage.and_then(|raw| parse_usage(raw.get()));
             content.usage = usage.or(content.usage);
             let model = || part.model.and_then(|raw| model_name(raw.get()));
             content.model = content.model.take().or_else(model);

@@ -1,7 +1,7 @@
 //! Keeps an event until its end, or, if it is too long for that, reads it as it passes.
 
 use super::partial_event::for_reading;
-use super::stream::StreamContents;
+use super::stream_contents::StreamContents;
 use crate::json::scanner::TopLevelScanner;
 use crate::llm::sse::{MAX_EVENT_BYTES, MAX_IDLE_CAPACITY};
 

@@ -169,6 +169,21 @@ pub struct Failure {
     pub message: String,
 }
 
+impl Failure {
+    /// The code of [`unusable`](Self::unusable) answers.
+    pub(super) const UNUSABLE: &str = "upstream_error";
+
+    /// The provider's answer can't be used, for this reason.
+    pub(super) fn unusable(message: impl Into<String>) -> Self {
+        Self { code: Self::UNUSABLE.to_owned(), message: message.into() }
+    }
+
+    /// A value is missing in the provider's answer, or another one is in its place.
+    pub(super) fn malformed() -> Self {
+        Self::unusable("The provider's answer is not of its format.")
+    }
+}
+
 /// A whole answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answer {

@@ -10,7 +10,6 @@ use crate::json::strings::StringValues;
 use crate::llm::answer::event::{
     Event, EventContent, NamedEvent, after_delta, is_error, named, parse_object,
 };
-use crate::llm::format::Format;
 use crate::llm::text_sample::TextSampler;
 use crate::llm::usage::model_name;
 
@@ -57,7 +56,7 @@ pub(in crate::llm) fn read_event(event: Event<'_>, text: &mut TextSampler) -> Ev
         "content_block_start" => take_block(&event, text),
         _ => {}
     }
-    event.add_to(&mut content, Format::Messages);
+    event.add_to(&mut content, parse_usage);
     content
 }
 

@@ -1,6 +1,7 @@
 //! The events of a responses stream: named, or with their name in `type`; the last is
 //! `response.completed` or one of its kind.
 
+use super::parse_usage;
 use crate::domain::pricing::ToolCalls;
 use crate::json::scanner::TopLevelScanner;
 use crate::json::strings::split_string;
@@ -8,7 +9,6 @@ use crate::llm::answer::event::{
     Event, EventContent, NamedEvent, after_delta, is_error, mentions_error, mentions_usage, named,
     parse_object,
 };
-use crate::llm::format::Format;
 use crate::llm::text_sample::TextSampler;
 use crate::llm::usage::model_name;
 
@@ -42,7 +42,7 @@ pub(in crate::llm) fn read_event(event: Event<'_>, text: &mut TextSampler) -> Ev
     let name = event.name(name);
     take_text(name, data, text);
     let mut content = EventContent::named(name);
-    event.add_to(&mut content, Format::Responses);
+    event.add_to(&mut content, parse_usage);
     content
 }
 
@@ -61,7 +61,7 @@ pub(in crate::llm) fn read_long_event(
     content.response_id = id.and_then(model_name);
     for part in [Some(members), members.response()].into_iter().flatten() {
         content.is_error |= is_error(part.error.beginning());
-        let usage = part.usage.value().and_then(|raw| Format::Responses.parse_usage(raw));
+        let usage = part.usage.value().and_then(parse_usage);
         content.usage = usage.or(content.usage);
         content.model = content.model.or_else(|| part.model.value().and_then(model_name));
     }

@@ -2,8 +2,8 @@
 
 use crate::domain::policy::fallback::Triggers;
 use crate::llm::provider_error::ErrorCause;
+use crate::proxy::answer::Answer;
 use crate::proxy::error::ProxyError;
-use crate::proxy::relay_head::Answer;
 use crate::upstream::UpstreamError;
 
 /// Why an attempt brought no answer that is relayed.

@@ -2,7 +2,7 @@
 
 use super::super::answer::{Failure, Stop, StopReason};
 use super::super::fields::{Fields, parse_text};
-use super::stream::parse_object;
+use super::values::parse_object;
 
 /// The reason in a message's end or in a plain answer, or a failure where the model's call of a tool
 /// can't be used. `None` if there is no reason.

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 
 use super::super::answer::{AnswerEvent, BlockKind, Failure, Stop};
 use super::super::opaque::{Family, Opaque, OpaqueKind};
-use super::answer::malformed;
 use super::chunk::{Candidate, FunctionCall, Part};
 use super::grounding::KeptText;
 use super::partial_call::PartialCall;
@@ -133,12 +132,12 @@ impl CandidateReader {
                 }
                 self.partial = Some(PartialCall::new(id, name, signature));
             }
-            None if self.partial.is_none() => return Err(malformed()),
+            None if self.partial.is_none() => return Err(Failure::malformed()),
             None => {}
         }
         if let Some(partial) = &mut self.partial {
             for piece in call.partial_args.into_iter().flatten() {
-                partial.add(piece).ok_or_else(malformed)?;
+                partial.add(piece).ok_or_else(Failure::malformed)?;
             }
         }
         if !continues {

@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
-use super::prices::{NameMatch, best, matches};
-use crate::domain::pricing::Price;
+use super::Price;
+use super::model_names::{NameMatch, best, matches};
 
 static SHIPPED: LazyLock<Catalogue> = LazyLock::new(|| {
     // A unit test reads it, so an empty one never ships.

@@ -15,7 +15,7 @@ pub(crate) struct SourceFile {
     /// Relative to `src`, such as `db/mod.rs`.
     pub(crate) path: String,
     /// The module's path without `crate`, such as `["db", "ledger"]`.
-    module: Vec<String>,
+    pub(crate) module: Vec<String>,
     /// Paths in code, and those of `use` declarations that the code or nobody but it uses.
     pub(crate) imports: BTreeSet<Vec<String>>,
     /// What each name of a `use` declaration stands for.
@@ -46,7 +46,10 @@ impl SourceTree {
         let test_modules: HashSet<Vec<String>> = parsed
             .iter()
             .flat_map(|(_, module, parsed)| {
-                parsed.test_modules.iter().map(move |name| joined(module, std::slice::from_ref(name)))
+                parsed
+                    .test_modules
+                    .iter()
+                    .map(move |name| joined(module, std::slice::from_ref(name)))
             })
             .collect();
         let is_test =
@@ -70,7 +73,8 @@ impl SourceTree {
             if first != "crate" {
                 return None;
             }
-            let depth = (0..=rest.len()).rev().find(|&n| self.by_module.contains_key(&rest[..n]))?;
+            let depth =
+                (0..=rest.len()).rev().find(|&n| self.by_module.contains_key(&rest[..n]))?;
             let file = &self.files[self.by_module[&rest[..depth]]];
             match rest.get(depth).and_then(|name| file.names.get(name)) {
                 Some(target) if target.first().is_some_and(|first| first == "crate") => {
@@ -82,7 +86,8 @@ impl SourceTree {
     }
 
     /// The files of one room that import each other in a circle, each circle sorted by path, with what
-    /// each file imports from the others.
+    /// each file imports from the others. Imports between a module and the modules in it do not count:
+    /// these share one task, and the inner ones see all of the outer one.
     pub(crate) fn circles(&self) -> Vec<BTreeMap<&str, BTreeSet<String>>> {
         let mut edges: BTreeMap<&str, BTreeMap<&str, BTreeSet<String>>> = BTreeMap::new();
         for file in &self.files {
@@ -181,13 +186,19 @@ impl Parsed {
         let mut index = 0;
         while index < tokens.len() {
             let token = word(index);
-            let is_path = word(index + 1) == "::" && index.checked_sub(1).is_none_or(|i| word(i) != "::");
+            let is_path =
+                word(index + 1) == "::" && index.checked_sub(1).is_none_or(|i| word(i) != "::");
             if token == "use" && word(index + 1) != "<" {
                 let public = index > 0 && matches!(word(index - 1), "pub" | ")");
                 index = parsed.read_use(&tokens, index + 1, &[], public);
             } else if token == "mod" && word(index + 2) == ";" {
                 parsed.children.insert(word(index + 1).to_owned());
                 index += 2;
+            } else if token == "in" && index > 1 && word(index - 2) == "pub" {
+                // How far an item can be seen is no import.
+                while !matches!(word(index), ")" | "") {
+                    index += 1;
+                }
             } else if is_identifier(token) && is_path {
                 let mut path = vec![token.to_owned()];
                 while word(index + 1) == "::" && is_identifier(word(index + 2)) {
@@ -249,14 +260,15 @@ impl Parsed {
         let mut imports: BTreeSet<Vec<String>> = self
             .paths
             .iter()
-            .map(|path| match path.split_first().and_then(|(first, rest)| Some((names.get(first)?, rest))) {
-                Some((module, rest)) => joined(module, rest),
-                None => absolute(path),
+            .map(|path| {
+                match path.split_first().and_then(|(first, rest)| Some((names.get(first)?, rest))) {
+                    Some((module, rest)) => joined(module, rest),
+                    None => absolute(path),
+                }
             })
             .collect();
-        let is_used = |(_, public, name): &&(Vec<String>, bool, String)| {
-            !public || self.words.contains(name)
-        };
+        let is_used =
+            |(_, public, name): &&(Vec<String>, bool, String)| !public || self.words.contains(name);
         imports.extend(self.uses.iter().filter(is_used).map(|(used, ..)| absolute(used)));
         SourceFile { path, module, imports, names }
     }

@@ -32,7 +32,7 @@
 //!
 //! | what | where |
 //! | --- | --- |
-//! | how an answer's bytes go down | `proxy/relay_body`, after its head (`proxy/relay_head`) |
+//! | how an answer's bytes are relayed | `proxy/relay_body`, after its head (`proxy/relay_head`) |
 //! | which format a model is asked in | `providers/native`; the path of that operation is in `llm/format/operation` |
 //! | one request from one format into another | `llm/convert::convert_request`: a reader of the caller's format, a writer of the target's |
 //! | `x-tollgate-dropped`, `-served-by`, `-attempts` | `proxy/relay_head`; the fields that are dropped are listed by `proxy/conversion` |

@@ -161,7 +161,7 @@ impl RequestAccount {
         self.accounting.ledger.end(end);
     }
 
-    /// What a failed attempt has used, as far as its answer tells. Counts that are missing beside others
+    /// What a failed attempt has used, as far as its answer shows. Counts that are missing while others are there
     /// are estimated by lengths, since this attempt's cost is part of what the request is settled with.
     fn used_by_failed(&mut self, answer: AnswerSummary) -> (TokenUsage, UsageSource) {
         let text = answer.text.unwrap_or_default();
@@ -355,14 +355,14 @@ impl Settlement {
         let end = charge.onto(end, self.is_subscribed);
         self.record.cost = end.cost;
         self.accounting.ledger.end(end);
-        // Of subscriptions, only the caps that count them have reserved anything.
+        // Only the caps that count subscriptions have reserved anything for them.
         settle_all(self.reservation, self.more, self.used.plus(amounts));
         self.accounting.reporter.finish(self.record);
     }
 }
 
 /// Settles the reservations of all attempts with what they have used. The first one takes that before the
-/// others are given back: in between, no request is admitted that does not fit beside it.
+/// others are given back: in between, no request is admitted that does not fit as well.
 fn settle_all(first: Reservation, more: Vec<Reservation>, used: Amounts) {
     first.settle(used);
     more.into_iter().for_each(|more| more.settle(Amounts::default()));

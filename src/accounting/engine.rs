@@ -34,7 +34,7 @@ pub struct RequestFacts<'r> {
 }
 
 impl Accounting {
-    /// The maximum that a body of so many bytes can use as it goes up.
+    /// The maximum that a body of so many bytes can use as it is sent.
     pub fn bound(
         &self,
         format: Format,
@@ -157,7 +157,7 @@ impl Accounting {
             findings: record.findings.clone(),
             ..AttemptEnd::without_usage(start.id, AttemptOutcome::Blocked)
         };
-        // When the journal is full its room is kept for what costs money; the denial stands anyway.
+        // When the journal is full its room is kept for what costs money; the request is denied all the same.
         let request_id = start.request_id;
         if let Err(full) = self.ledger.blocked(start, end) {
             tracing::warn!(error = %full, %request_id, "a denied request is not in the ledger");

@@ -21,13 +21,14 @@ use self::insert_rows::insert_rows;
 use super::conn::on;
 use super::requests::ID_SLACK;
 use super::schema::{ledger, ledger_retention};
+use super::types::CallerKey;
 use super::{Conn, DbError, optional};
-use crate::domain::ids::{ApiKeyId, AttemptId, OrganizationId, RequestId, UserId, WorkspaceId};
+use crate::domain::ids::{AttemptId, OrganizationId, RequestId, UserId, WorkspaceId};
 use crate::domain::provider::UpstreamId;
 use crate::domain::tokens::TokenUsage;
 
 /// One attempt, or one blocked request.
-#[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable, Insertable)]
+#[derive(Clone, Debug, PartialEq, Eq, Queryable, QueryableByName, Selectable, Insertable)]
 #[diesel(table_name = ledger, treat_none_as_default_value = false)]
 pub struct LedgerRow {
     pub id: AttemptId,
@@ -37,7 +38,7 @@ pub struct LedgerRow {
     pub request_id: RequestId,
     /// Its place among the request's attempts, from 1; 0 for a blocked request.
     pub attempt: i64,
-    pub api_key_id: ApiKeyId,
+    pub api_key_id: CallerKey,
     pub user_id: Option<UserId>,
     pub configuration_id: UpstreamId,
     pub configuration: String,

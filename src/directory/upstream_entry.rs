@@ -74,7 +74,7 @@ pub struct UpstreamEntry {
     organization_prices: PriceList,
     /// What a configuration says of its price and limits.
     own_price: Option<ConfigurationPrice>,
-    /// Which models stand behind names that say nothing of them.
+    /// Which models names refer to that say nothing of them.
     model_names: BTreeMap<String, String>,
     /// Those that callers chose.
     chosen_models: Cache<Box<str>, Arc<UpstreamModel>>,
@@ -153,7 +153,8 @@ pub struct SecretUnavailable {
 }
 
 impl UpstreamEntry {
-    /// Opens the secrets, except the OAuth client's and the key that stands in for a token. Takes about a microsecond for each, once the data key is unwrapped.
+    /// Opens the secrets, except the OAuth client's and the key that is used in place of a token. Takes about
+    /// a microsecond for each, once the data key is unwrapped.
     pub fn open(&self, keyring: &KeyringHandle) -> Result<Credentials, SecretUnavailable> {
         let mut headers = SmallVec::new();
         let mut secrets = Vec::new();
@@ -244,7 +245,7 @@ impl UpstreamEntry {
             }
     }
 
-    /// The model that stands behind a name: the one of this name, unless settings say otherwise.
+    /// The model that a name refers to: the one of this name, unless settings say otherwise.
     pub fn model_meant<'n>(&'n self, name: &'n str) -> &'n str {
         self.model_names.get(name).map_or(name, String::as_str)
     }
@@ -298,7 +299,7 @@ impl UpstreamModel {
         }
     }
 
-    /// The name that goes up.
+    /// The name that is sent to the provider.
     pub fn sent_name(&self) -> &str {
         self.own_name.as_deref().unwrap_or(&self.name)
     }

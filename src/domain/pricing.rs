@@ -18,7 +18,7 @@ pub use checks::{MAX_RATE, MAX_TIERS};
 pub use extras::{Extras, Factor, ToolCalls};
 
 use super::money::NanoUsd;
-use super::tokens::{KINDS, TokenUsage};
+use super::tokens::{ByKind, TokenUsage};
 
 /// Every provider; in a model's name, any number of characters.
 pub const ANY: &str = "*";
@@ -126,31 +126,10 @@ macro_rules! rates {
             )+
         }
 
-        /// A value for each kind of token.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        struct ByKind<T> {
-            $($total: T, $($part: T,)+)+
-        }
-
         impl<T: Copy> ByKind<T> {
             /// Input of all kinds together, and output.
             fn totals(self, add: fn(T, T) -> T) -> [T; 2] {
                 [$([$(self.$part),+].into_iter().fold(self.$total, add)),+]
-            }
-        }
-
-        impl ByKind<u64> {
-            /// As they were reported.
-            fn counted(usage: &TokenUsage) -> Self {
-                Self { $($total: usage.$total.unwrap_or(0), $($part: usage.$part.unwrap_or(0),)+)+ }
-            }
-
-            /// Sums up the products with rates.
-            fn cost(self, rates: ByKind<i128>) -> i128 {
-                let costs: [i128; KINDS] = [
-                    $(product(self.$total, rates.$total), $(product(self.$part, rates.$part),)+)+
-                ];
-                costs.into_iter().fold(0, i128::saturating_add)
             }
         }
 
@@ -219,7 +198,9 @@ impl Price {
     pub fn cost(&self, usage: &TokenUsage) -> NanoUsd {
         let charged = charged_by_kind(usage);
         let [input, _] = charged.totals(u64::saturating_add);
-        let sum = charged.cost(self.rates(input));
+        let costs = charged.values().into_iter().zip(self.rates(input).values());
+        let sum =
+            costs.fold(0, |sum: i128, (tokens, rate)| sum.saturating_add(product(tokens, rate)));
         NanoUsd::from_ratio_up(sum, TOKENS_PER_RATE) + self.request
     }
 
@@ -275,7 +256,7 @@ impl Price {
 
 /// The tokens that an attempt is charged for. Each token is counted as one kind only.
 fn charged_by_kind(usage: &TokenUsage) -> ByKind<u64> {
-    let mut charged = ByKind::counted(usage);
+    let mut charged = ByKind::from(usage);
     charged.cache_write = remainder(charged.cache_write, &[charged.cache_write_1h]);
     let written = charged.cache_write.saturating_add(charged.cache_write_1h);
     let through_cache = charged.cached_input.saturating_add(written);

@@ -1,16 +1,16 @@
 //! Models of Bedrock called in formats of their own (AWS, "InvokeModel"). Anthropic's is the one of messages;
-//! others are not read: what they use stands in headers beside a plain answer, and in the last event of a
+//! others are not read: what they use is in the headers of a plain answer, and in the last event of a
 //! stream.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::domain::tokens::TokenUsage;
-use crate::json::scanner::{MemberNames, TopLevelScanner};
+use crate::domain::tokens::{ByKind, TokenUsage};
+use crate::json::scanner::MemberNames;
 use crate::json::strings::StringValues;
-use crate::llm::answer::event::{Event, EventContent, parse_object};
+use crate::llm::answer::event::{Event, EventContent, LongEvent, parse_object};
 use crate::llm::text_sample::TextSampler;
-use crate::llm::usage::{MAX_TOKENS, ReportedUsage, UsageNames};
+use crate::llm::usage::{MAX_TOKENS, NO_KINDS, ReportedUsage, UsageNames};
 
 /// What Bedrock adds to the last event of every stream.
 const METRICS: &str = "amazon-bedrock-invocationMetrics";
@@ -21,16 +21,14 @@ const CACHE_READ: &str = "x-amzn-bedrock-cache-read-input-token-count";
 const CACHE_WRITE: &str = "x-amzn-bedrock-cache-write-input-token-count";
 
 pub(super) const USAGE_NAMES: UsageNames = UsageNames {
-    input: &[("", "inputTokenCount")],
-    cached_input: &[("", "cacheReadInputTokenCount")],
-    cache_write: &[("", "cacheWriteInputTokenCount")],
-    cache_write_1h: &[],
-    output: &[("", "outputTokenCount")],
-    reasoning: &[],
-    audio_input: &[],
-    audio_output: &[],
-    total: &[],
-    reasoning_beside_output: &[],
+    kinds: ByKind {
+        input: &[("", "inputTokenCount")],
+        cached_input: &[("", "cacheReadInputTokenCount")],
+        cache_write: &[("", "cacheWriteInputTokenCount")],
+        output: &[("", "outputTokenCount")],
+        ..NO_KINDS
+    },
+    ..UsageNames::NONE
 };
 
 pub(super) const MEMBER_NAMES: MemberNames = MemberNames { usage: METRICS, ..MemberNames::USUAL };
@@ -79,12 +77,8 @@ pub(super) fn read_event(event: Event<'_>, text: &mut TextSampler) -> EventConte
     of_chunk(metrics.map(RawValue::get))
 }
 
-pub(super) fn read_long_event(
-    name: &str,
-    members: &TopLevelScanner,
-    length: u64,
-    text: &mut TextSampler,
-) -> EventContent {
+pub(super) fn read_long_event(event: LongEvent<'_>, text: &mut TextSampler) -> EventContent {
+    let LongEvent { name, members, length } = event;
     if name == "error" {
         return EventContent { is_error: true, ..EventContent::default() };
     }

@@ -31,7 +31,7 @@ pub enum BlockKind {
     LineFeed,
 }
 
-/// Consecutive bytes of the stream: an event, or what stands between two.
+/// Consecutive bytes of the stream: an event, or what is between two.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block<'a> {
     /// What the bytes are.

@@ -66,7 +66,7 @@ pub struct MatchedPolicy<'s> {
     /// The policy's own id; of a default policy, the id of the subject's child or of the overflow
     /// bucket. Reports and the ledger name the policy by it.
     pub bucket: PolicyId,
-    /// Of a child, its parent.
+    /// For a child: its parent.
     pub policy: &'s Arc<Policy>,
     pub counted: CountedRequests<'s>,
     is_new_child: bool,

@@ -216,7 +216,7 @@ impl BuiltInProviders {
         self.0.iter()
     }
 
-    /// The built-in provider of that name; none of the names that stand for a kind of API.
+    /// The built-in provider of that name; none of the names of a kind of API.
     pub fn find(&self, provider: Provider) -> Option<&Arc<BuiltInProvider>> {
         self.0.iter().find(|built_in| built_in.provider == provider)
     }

@@ -105,7 +105,7 @@ impl Attempts<'_> {
             if has_sent {
                 context.request.metrics().fallback(last.code());
                 context.request.end_for_next(last.status());
-                // With the answer goes its connection, and its place among the upstream's requests.
+                // The answer takes along its connection and its place among the upstream's requests.
                 drop(std::mem::replace(
                     &mut last,
                     LastResult::Failed(FailedAttempt::unsent(ProxyError::Internal)),
@@ -216,7 +216,7 @@ impl Attempts<'_> {
         Err(LastResult::Answer(Box::new(answer), reason))
     }
 
-    /// Why an error leads to the next target. It is read only if its status does not tell, and another
+    /// Why an error leads to the next target. It is read only if its status does not show it, and another
     /// target is left.
     async fn reason(
         &self,
@@ -225,7 +225,7 @@ impl Attempts<'_> {
         is_last: bool,
     ) -> Option<Reason> {
         let status = answer.response.status.as_u16();
-        // Google tells there, and not in the head, how long the target has to cool down.
+        // Google says there, and not in the head, how long the target has to cool down.
         if status == 429 && answer.operation.error_format() == Format::Gemini {
             read_retry_after(&mut answer.response).await;
         }

@@ -1,7 +1,7 @@
 //! The errors that the gateway itself makes on the data plane, and how each is reported to the caller.
 //!
 //! [`ProxyError::row`] is the one table: variant to status, type, code and words. Causes from the
-//! inside (addresses, database errors) are for the log and never stand in a variant. What an upstream
+//! inside (addresses, database errors) are for the log and are never part of a variant. What an upstream
 //! answers is no error of ours and passes through as it came.
 
 mod row;
@@ -226,7 +226,7 @@ impl From<Cooling> for ProxyError {
 }
 
 impl From<&UpstreamError> for ProxyError {
-    /// What the caller is told of a failure upstream.
+    /// What the caller gets to know of a failure upstream.
     fn from(error: &UpstreamError) -> Self {
         match error {
             UpstreamError::Refused(_) => Self::EgressRefused,

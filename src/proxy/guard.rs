@@ -186,7 +186,7 @@ impl GuardStage<'_> {
         Ok(GuardedBody { body: Some(CallerBody { json, facts }), only_at })
     }
 
-    /// What cannot be changed: the path that goes up, the query, and the values of headers that go up.
+    /// What cannot be changed: the path that is sent, the query, and the values of headers that are sent.
     fn fixed_texts(&self) -> Vec<Vec<u8>> {
         let decoded = |text: &str| percent_decode_str(text).collect::<Vec<u8>>();
         let query = self.caller.query_string().replace('+', " ");

@@ -93,7 +93,7 @@ pub struct DataPlane {
     pub accounting: Accounting,
     /// Limits of callers' bodies.
     pub body_limits: BodyLimits,
-    /// Limits of bodies that go up as they arrive.
+    /// Limits of bodies that are sent on as they arrive.
     pub stream_limits: StreamLimits,
     /// Memory for all callers' bodies together, in bytes.
     pub body_memory: Budget,

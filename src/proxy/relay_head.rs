@@ -1,4 +1,4 @@
-//! The answer on its way down, up to its head: what is read of it first, and what becomes of its head.
+//! The answer's head: what is read of the answer before it, and what becomes of its headers.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ const SERVED_BY: HeaderName = HeaderName::from_static("x-tollgate-served-by");
 /// How often a request for a chain was sent.
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-tollgate-attempts");
 
-/// What of an answer is read before its head goes down.
+/// What of an answer is read before its head is passed on.
 pub enum ReadAhead {
     /// Nothing.
     Head,
@@ -101,7 +101,7 @@ pub async fn begin(
 /// The answer to the caller.
 pub enum Relayed {
     Begun(HttpResponse),
-    /// What goes down first is not known yet, and may have to be refused.
+    /// What the caller gets first is not known yet, and may have to be refused.
     Scanning(Box<ScannedAnswer>),
 }
 
@@ -124,7 +124,7 @@ pub fn relay(
         context.stream_begins();
     }
     let length = content_length(&headers).filter(|_| !is_stream);
-    // What goes down of a stream may be an event shorter than what came.
+    // What the caller gets of a stream may be an event shorter than what came.
     let may_shrink = matches!(watch, Watch::Undecided(_));
     let mut size = length.filter(|_| !may_shrink).map_or(BodySize::Stream, BodySize::Sized);
     let mut first = None;

@@ -341,7 +341,7 @@ fn fit_body(
         (Operation::Deployment { .. }, Operation::Generate(_)) => {
             edits.set_str("model", model.sent_name());
         }
-        // It may stand there, too.
+        // It may be there, too.
         (Operation::Deployment { .. }, _) if edits.get("model").is_none() => {}
         (Operation::Deployment { .. }, _) => edits.set_str("model", model.sent_name()),
         _ if is_replaced && !asked.has_model_in_path() => edits.set_str("model", model.sent_name()),

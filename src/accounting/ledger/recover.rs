@@ -26,7 +26,7 @@ pub struct Recovery {
     pub rows: u64,
     /// Those among them of attempts whose end is not known.
     pub lost: u64,
-    /// Rows that the database refused for good; the file `rejected` beside the journal has them.
+    /// Rows that the database refused for good; the file `rejected` in the journal's folder has them.
     pub rejected: u64,
     /// Records that could not be read.
     pub damaged: u64,
@@ -65,7 +65,7 @@ pub(super) async fn recover(
     Ok(Recovery { rows, lost, rejected, damaged, next_segment })
 }
 
-/// Drains the journal of a process that will not come back, and tells of every attempt that has its
+/// Drains the journal of a process that will not come back, and reports every attempt that has its
 /// row. Refuses while a process uses it.
 pub async fn drain_journal(
     directory: &Path,

@@ -1,6 +1,6 @@
 //! `POST .../{configuration_id}/check`: does the upstream answer, with the real credential?
 //!
-//! Of the upstream's answer only the status is shown: its body may quote the key, and a base URL must
+//! Only the status of the upstream's answer is shown: its body may quote the key, and a base URL must
 //! not become a way to read internal services.
 
 mod advice;

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::NaiveDateTime;
 
+use super::super::types::CallerKey;
 use super::super::usage::{OTHER_KEYS, Period};
 use super::super::{Conn, DbError};
 use super::metadata_groups::{MetadataGroup, MetadataGroups};
 use super::rollups::{self, MAX_SUM, RollupKey, Sums};
 use super::{LedgerRow, NewLedgerRow};
-use crate::domain::ids::{ApiKeyId, OrganizationId, UserId, WorkspaceId};
+use crate::domain::ids::{OrganizationId, UserId, WorkspaceId};
 use crate::domain::provider::UpstreamId;
 
 impl Sums {
@@ -41,7 +42,7 @@ pub(super) async fn add(conn: &mut Conn, rows: &[NewLedgerRow]) -> Result<(), Db
     for new in rows {
         let (whole, sums) = (RowGroup::of(&new.row), Sums::of(new));
         let hour = (whole.organization_id, whole.starts_at);
-        // Of the keys without sums of their own, a row counts once.
+        // A row counts once for all of its keys without sums of their own.
         let entries: BTreeSet<(&str, &str)> = new
             .metadata
             .iter()
@@ -70,7 +71,7 @@ struct RowGroup<'r> {
     starts_at: NaiveDateTime,
     workspace_id: WorkspaceId,
     user_id: Option<UserId>,
-    api_key_id: ApiKeyId,
+    api_key_id: CallerKey,
     configuration_id: UpstreamId,
     model: &'r str,
     metadata_key: &'r str,

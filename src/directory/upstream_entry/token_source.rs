@@ -1,5 +1,5 @@
-//! Where the tokens of a model configuration come from: its OAuth client, and the key that stands in
-//! for a token.
+//! Where the tokens of a model configuration come from: its OAuth client, and the key that is used
+//! in place of one.
 
 use std::error::Error;
 
@@ -68,7 +68,7 @@ impl UpstreamEntry {
         self.open_secret(source.client.client_secret.as_str(), keyring)
     }
 
-    /// Adds the key that stands in for a token, if the configuration has one.
+    /// Adds the key that replaces a token, if the configuration has one.
     pub fn add_fallback_key(
         &self,
         credentials: &mut Credentials,

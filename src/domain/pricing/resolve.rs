@@ -97,7 +97,7 @@ pub struct PriceList(pub Vec<OrganizationPrice>);
 /// Which price applies to a provider's model, and what is known of its limits. `provider` is a name
 /// of the catalogue or the configuration's own word for it.
 ///
-/// Of several names, an exact one comes first, then one without its date, then the pattern with the
+/// If several names match, an exact one comes first, then one without its date, then the pattern with the
 /// most characters that are not `*`; of two such, the one for this very provider, then the one with
 /// fewer `*`, then the first by alphabet.
 pub fn resolve(

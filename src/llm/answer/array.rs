@@ -30,7 +30,7 @@ impl ArrayReader {
         }
     }
 
-    /// What has to stand before another element for the array to be valid; `None` where none can stand.
+    /// What has to come before another element for the array to be valid; `None` where none can follow.
     pub(super) fn before_element(&self) -> Option<&'static str> {
         match self.elements.position() {
             Position::Start => Some("["),

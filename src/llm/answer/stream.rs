@@ -51,7 +51,7 @@ pub struct StreamedAnswer {
     contents: StreamContents,
 }
 
-/// What the events of a stream stand in.
+/// How the events of a stream are framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamForm {
     /// Server-sent events.
@@ -62,7 +62,7 @@ pub enum StreamForm {
     Binary(BinaryEvents),
 }
 
-/// What the events stand in.
+/// How the events are framed.
 #[derive(Debug)]
 enum Framing {
     /// Lines, which `reader` reads.
@@ -106,7 +106,7 @@ impl StreamedAnswer {
         Self { framing: Framing::Binary(reader), ..Self::new(format, false) }
     }
 
-    /// What its events stand in.
+    /// How its events are framed.
     pub fn form(&self) -> StreamForm {
         match &self.framing {
             Framing::Events => StreamForm::Events,
@@ -199,10 +199,10 @@ impl StreamedAnswer {
         out.finish()
     }
 
-    /// Ends the stream: releases what was held back, or tells the caller what happened.
+    /// Ends the stream: releases what was held back, or reports to the caller what happened.
     ///
     /// After the stream's own end mark a failure of the connection is no loss. Inside an event nothing
-    /// can be told, since it would become part of that event.
+    /// can be reported, since it would become part of that event.
     pub fn finish(&mut self, end: StreamEnd<'_>) -> StreamRest {
         let caller_at_boundary = self.at_event_boundary();
         let mut held = self.held.as_mut().map(|held| held.next_event(false)).unwrap_or_default();
@@ -223,7 +223,7 @@ impl StreamedAnswer {
         }
     }
 
-    /// The event that tells the caller of an error, in the API's own shape.
+    /// The event that reports an error to the caller, in the API's own shape.
     pub fn error_event(&self, error: &GatewayError<'_>) -> Bytes {
         let before = match &self.framing {
             Framing::Array(array) => array.before_element().unwrap_or_default(),
@@ -232,7 +232,7 @@ impl StreamedAnswer {
         self.error_event_after(error, before)
     }
 
-    /// The same where the caller did not get all that has come: `before` has to stand before a further
+    /// The same where the caller did not get all that has come: `before` has to come before a further
     /// element of an array.
     pub fn error_event_after(&self, error: &GatewayError<'_>, before: &str) -> Bytes {
         let format = self.contents.format;

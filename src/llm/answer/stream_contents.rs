@@ -1,16 +1,15 @@
 //! What the events of a stream say, read as they pass.
 
 use super::ObservedAnswer;
-use super::event::{Event, EventContent};
+use super::event::{Event, EventContent, LongEvent};
 use super::partial_event::PartialEvent;
 use crate::domain::pricing::ToolCalls;
-use crate::json::scanner::TopLevelScanner;
 use crate::llm::format::Format;
 use crate::llm::sse::{Block, BlockKind};
 use crate::llm::text_sample::TextSampler;
 use crate::llm::usage::ReportedUsage;
 
-/// The model stands in a stream's first event; if not in the first few, then in none.
+/// A stream's first event names the model; if none of the first few does, none will.
 const EVENTS_WITH_MODEL: u64 = 4;
 
 /// What the events so far say.
@@ -50,7 +49,7 @@ impl StreamContents {
         match (block.kind, partial) {
             (BlockKind::TooLong, Some(event)) => {
                 let length = block.range.end - block.range.start;
-                self.read_long_event(name, event.members(), length)
+                self.read_long_event(LongEvent { name, members: event.members(), length })
             }
             _ => self.read_event(name, block.data.unwrap_or_default().trim_ascii()),
         }
@@ -70,15 +69,10 @@ impl StreamContents {
         self.add(content)
     }
 
-    /// The same for an event of `length` bytes that was too long to be kept.
-    pub(super) fn read_long_event(
-        &mut self,
-        name: &str,
-        members: &TopLevelScanner,
-        length: u64,
-    ) -> bool {
+    /// The same for an event that was too long to be kept.
+    pub(super) fn read_long_event(&mut self, event: LongEvent<'_>) -> bool {
         self.events += 1;
-        let content = self.format.read_long_event(name, members, length, &mut self.text);
+        let content = self.format.read_long_event(event, &mut self.text);
         self.has_written |= !self.text.is_empty();
         self.add(content)
     }

@@ -250,7 +250,7 @@ impl Answer {
         self.blocks.get_mut(usize::try_from(number).ok()?)
     }
 
-    /// Why the model stopped, for formats that tell a call of a tool: a plain stop after a call is one.
+    /// Why the model stopped, for formats that report a call of a tool: a plain stop after a call is one.
     pub fn stop_reason(&self) -> StopReason {
         let has_call =
             self.blocks.iter().any(|block| matches!(block.kind, BlockKind::ToolCall { .. }));
@@ -258,8 +258,8 @@ impl Answer {
     }
 }
 
-/// The reason to tell: a plain stop after a call of a tool is a call of a tool, since Gemini and many
-/// compatible providers do not tell the difference, and a call that did not come is none.
+/// The reason to report: a plain stop after a call of a tool is a call of a tool, since Gemini and many
+/// compatible providers do not show the difference, and a call that did not come is none.
 pub fn effective_stop(reason: StopReason, has_call: bool) -> StopReason {
     match reason {
         StopReason::End | StopReason::Other if has_call => StopReason::ToolCall,

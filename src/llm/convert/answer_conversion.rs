@@ -26,8 +26,8 @@ pub struct Conversion {
 }
 
 impl Conversion {
-    /// A whole answer for a caller who wants no stream. `is_stream` tells that the upstream streamed it
-    /// nevertheless.
+    /// A whole answer for a caller who wants no stream. `is_stream` says that the upstream streamed it
+    /// all the same.
     pub fn plain(&self, body: &[u8], is_stream: bool) -> Result<String, Failure> {
         if self.is_count {
             return count::convert_answer(body);
@@ -202,7 +202,7 @@ impl StreamConverter {
         }
     }
 
-    /// Whether the caller was told of an error, by the provider or of the conversion.
+    /// Whether an error was reported to the caller, by the provider or of the conversion.
     pub fn has_failed(&self) -> bool {
         self.state == State::Failed
     }

@@ -1,4 +1,4 @@
-//! The operations of the data plane: what can be asked of an upstream, and where that stands in its API.
+//! The operations of the data plane: what can be asked of an upstream, and by which path of its API.
 
 use percent_encoding::percent_decode_str;
 
@@ -81,7 +81,7 @@ pub enum Operation {
     },
     /// A call of a deployment in Azure's older form: `POST`, with the deployment in the path.
     Deployment {
-        /// Its name as the caller encoded it, which stands for the model.
+        /// Its name as the caller encoded it, in place of the model's.
         name: String,
         /// Of chat completions or embeddings.
         format: Format,
@@ -258,7 +258,7 @@ impl Operation {
         }
     }
 
-    /// Whether the model stands in the path, and not in the body.
+    /// Whether the path names the model, and the body does not.
     pub fn has_model_in_path(&self) -> bool {
         self.model_in_path().is_some() && self.format().is_some()
     }

@@ -1,4 +1,4 @@
-//! The methods of a model, as they stand behind the colon of a path.
+//! The methods of a model, which a path names after its colon.
 
 /// What is asked of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

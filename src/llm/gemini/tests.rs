@@ -39,7 +39,7 @@ fn recorded() -> Vec<(Vec<String>, TokenUsage, &'static str)> {
     ]
 }
 
-/// What the parts of a stream stand in.
+/// How the parts of a stream are framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Framing {
     Events,
@@ -149,7 +149,7 @@ fn a_stream_without_its_end_is_cut_short() {
                     }
                 }
             }
-            // Within a part nothing can be told.
+            // Within a part nothing can be reported.
             let text = framing.begun(&parts);
             let mut answer = framing.pass(&text[..text.len() - 20], &[1_000]);
             let rest = answer.finish(StreamEnd::Failed(error()));

@@ -3,10 +3,9 @@
 
 use super::parse_usage;
 use crate::domain::pricing::ToolCalls;
-use crate::json::scanner::TopLevelScanner;
 use crate::json::strings::split_string;
 use crate::llm::answer::event::{
-    Event, EventContent, NamedEvent, after_delta, is_error, mentions_error, mentions_usage, named,
+    Event, EventContent, LongEvent, NamedEvent, after_delta, mentions_error, mentions_usage, named,
     parse_object,
 };
 use crate::llm::text_sample::TextSampler;
@@ -47,11 +46,10 @@ pub(in crate::llm) fn read_event(event: Event<'_>, text: &mut TextSampler) -> Ev
 }
 
 pub(in crate::llm) fn read_long_event(
-    name: &str,
-    members: &TopLevelScanner,
-    length: u64,
+    event: LongEvent<'_>,
     text: &mut TextSampler,
 ) -> EventContent {
+    let LongEvent { name, members, length } = event;
     let name = named(name, members.kind.value());
     if name.ends_with(".delta") {
         text.count_unseen(length);
@@ -60,10 +58,7 @@ pub(in crate::llm) fn read_long_event(
     let id = members.response().and_then(|response| response.id.value());
     content.response_id = id.and_then(model_name);
     for part in [Some(members), members.response()].into_iter().flatten() {
-        content.is_error |= is_error(part.error.beginning());
-        let usage = part.usage.value().and_then(parse_usage);
-        content.usage = usage.or(content.usage);
-        content.model = content.model.or_else(|| part.model.value().and_then(model_name));
+        content.add_members(part, parse_usage);
     }
     content
 }

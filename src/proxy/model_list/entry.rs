@@ -7,7 +7,7 @@ use crate::domain::provider::{Provider, UpstreamApi};
 use crate::llm::model_listing::ListedModel;
 use crate::proxy::path_segment::path_segment;
 
-/// What stands before the names of configurations.
+/// What comes before the names of configurations.
 pub const CONFIGURATION_PREFIX: &str = "custom/";
 
 /// A model that the caller may use.
@@ -78,7 +78,7 @@ impl ModelEntry {
         }
     }
 
-    /// Where the model is called, as lists tell it.
+    /// Where the model is called, as lists show it.
     pub fn place(&self) -> Value {
         match &self.model {
             Some(model) => json!({"path": self.path, "model": model}),

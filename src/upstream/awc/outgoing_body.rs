@@ -52,7 +52,7 @@ impl MessageBody for OutgoingBody {
     }
 }
 
-/// A body that is sent as it arrives. Notes why it broke off, which awc does not tell.
+/// A body that is sent as it arrives. Notes why it broke off, which awc does not report.
 pub(super) struct OutgoingStream(StreamedBody);
 
 impl OutgoingStream {

@@ -27,7 +27,7 @@ pub(in super::super) struct StreamReader {
     stop: Option<Stop>,
 }
 
-/// An open block. Only calls can be open beside it.
+/// An open block. Only calls can be open at the same time.
 #[derive(Debug)]
 struct Open {
     block: u32,

@@ -10,7 +10,7 @@ pub(super) fn read_usage(raw: &str) -> Option<AnswerUsage> {
     let usage = Format::Chat.parse_usage(raw)?.tokens(u64::MAX);
     let through_cache =
         usage.cached_input.unwrap_or(0).saturating_add(usage.cache_write.unwrap_or(0));
-    // Parts that exceed their whole are counted beside it.
+    // Parts that exceed their whole are counted in addition to it.
     let beside = usage.reasoning.filter(|reasoning| usage.output < Some(*reasoning)).unwrap_or(0);
     Some(AnswerUsage {
         input: usage.input.map(|input| input.checked_sub(through_cache).unwrap_or(input)),
@@ -70,7 +70,7 @@ mod tests {
                     ..AnswerUsage::default()
                 },
             ),
-            // DeepSeek's names; xAI's reasoning beside the output.
+            // DeepSeek's names; xAI's reasoning in addition to the output.
             (
                 r#"{"prompt_tokens":10,"completion_tokens":5,"total_tokens":35,"prompt_cache_hit_tokens":8,"completion_tokens_details":{"reasoning_tokens":20}}"#,
                 AnswerUsage {

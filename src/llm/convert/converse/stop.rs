@@ -27,7 +27,7 @@ pub(super) fn read_stop(end: &Fields<'_>) -> Result<Option<Stop>, Failure> {
     Ok(Some(Stop { reason, native: native.into_owned(), sequence }))
 }
 
-/// Models tell the sequence in a field of their own, in streams within `delta`.
+/// Models report the sequence in a field of their own, in streams within `delta`.
 fn sequence(extra: &Fields<'_>) -> Option<String> {
     let delta = extra.get("delta").and_then(|delta| parse_object(delta).ok());
     let own = extra.get("stop_sequence");

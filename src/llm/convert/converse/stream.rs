@@ -220,7 +220,7 @@ impl StreamReader {
         self.open(index, kind, Some(opened), out)
     }
 
-    /// Opens a block, in place of one with the same number. Only calls may go on beside it: text that was
+    /// Opens a block, in place of one with the same number. Only calls may go on at the same time: text that was
     /// not closed is, since nothing of it can follow.
     fn open(
         &mut self,

@@ -78,7 +78,7 @@ impl CandidateReader {
             None if signature.is_some() && !matches!(self.open, Some(Open::Thoughts(_))) => {
                 self.open_text(true, out);
             }
-            // Of what else a model may write, nothing has a place in the caller's format.
+            // The caller's format has no place for anything else that a model may write.
             None => {}
         }
         if let Some(signature) = signature
@@ -165,7 +165,7 @@ impl CandidateReader {
     ) {
         self.close(out);
         let block = self.open_block(BlockKind::ToolCall { id, name }, out);
-        // The signature is first, for formats in which it stands before the call.
+        // The signature is first, for formats in which it comes before the call.
         let opaque = signature.map(signed);
         out.extend(opaque.map(|opaque| AnswerEvent::Opaque { block, opaque }));
         out.push(AnswerEvent::Arguments { block, json: arguments });

@@ -90,7 +90,7 @@ pub(super) fn read_cache(
     Ok(Some(if is_long { CacheMark::OneHour } else { CacheMark::FiveMinutes }))
 }
 
-/// Thoughts. `None` if there are none, and nothing that stands for them.
+/// Thoughts. `None` if there are none, and nothing in their place.
 fn read_thinking<'a>(
     kind: &str,
     fields: &Fields<'a>,

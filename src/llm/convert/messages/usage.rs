@@ -19,7 +19,7 @@ pub(super) fn read_usage(raw: &str) -> Option<AnswerUsage> {
     })
 }
 
-/// The counts of a later report; a zero after a larger count stands for one that is missing.
+/// The counts of a later report; a zero after a larger count means that it is missing.
 pub(super) fn without_lost_counts(earlier: AnswerUsage, later: AnswerUsage) -> AnswerUsage {
     let kept = |earlier: Option<u64>, later: Option<u64>| {
         later.filter(|count| *count > 0 || earlier.is_none_or(|earlier| earlier == 0))
@@ -36,7 +36,7 @@ pub(super) fn without_lost_counts(earlier: AnswerUsage, later: AnswerUsage) -> A
     }
 }
 
-/// What is told of usage that the provider does not report.
+/// What is written of usage that the provider does not report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Estimate {
     /// In tokens.

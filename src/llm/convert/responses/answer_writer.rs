@@ -250,7 +250,7 @@ impl ResponseWriter {
         json.key("total_tokens").number(input.saturating_add(output));
     }
 
-    /// Where the next item stands.
+    /// The place of the next item.
     fn place(&self, prefix: &str) -> Place {
         let index = self.output.len();
         Place { id: format!("{prefix}_{}_{index}", self.context.seed), index: index as u64 }
@@ -382,7 +382,7 @@ impl ResponseWriter {
     }
 }
 
-/// The error of a response, with a code that OpenAI's schema has; another one stands in the message.
+/// The error of a response, with a code that OpenAI's schema has; another one is put into the message.
 fn write_error(failure: &Failure, json: &mut JsonWriter) {
     let Failure { code, message } = failure;
     let is_limit = ["rate_limit", "throttl", "resource_exhausted"]

@@ -11,7 +11,7 @@ mod sums;
 
 use std::collections::{BTreeMap, HashSet};
 
-use chrono::{NaiveDateTime, Timelike};
+use chrono::{NaiveDateTime, TimeDelta, Timelike};
 use diesel::dsl::case_when;
 use diesel::prelude::*;
 use diesel::upsert::excluded;
@@ -19,7 +19,6 @@ use diesel_async::RunQueryDsl;
 
 use self::insert_rows::insert_rows;
 use super::conn::on;
-use super::requests::ID_SLACK;
 use super::schema::{ledger, ledger_retention};
 use super::types::CallerKey;
 use super::{Conn, DbError, optional};
@@ -109,6 +108,9 @@ pub struct Inserted {
     /// Rows as old as these have been deleted, and they may be among those, summed up long ago.
     pub too_old: HashSet<AttemptId>,
 }
+
+/// Maximum time between the creation of a row's id, at its admission, and the row's own time.
+pub(super) const ID_SLACK: TimeDelta = TimeDelta::minutes(2);
 
 /// Rows in one statement: each has 28 values, and PostgreSQL takes 65,535.
 const ROWS_A_STATEMENT: usize = 500;

@@ -1,10 +1,10 @@
 //! `ledger`, read: attempts and blocked requests, one by one. The ledger's writer adds them.
 
-use chrono::{NaiveDateTime, TimeDelta};
+use chrono::NaiveDateTime;
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 
-use super::ledger::LedgerRow;
+use super::ledger::{ID_SLACK, LedgerRow};
 use super::page::Page;
 use super::sql::Sql;
 use super::{Conn, DbError};
@@ -14,8 +14,6 @@ use crate::domain::scope::WorkspaceScope;
 
 /// Maximum number of rows that one page searches where no index finds the matching ones.
 const MAX_SEARCHED_ROWS: usize = 50_000;
-/// Maximum time between the creation of a row's id, at its admission, and the row's own time.
-pub(super) const ID_SLACK: TimeDelta = TimeDelta::minutes(2);
 /// Maximum number of rows of one request that are read; there are a few.
 const MAX_ATTEMPTS: usize = 100;
 

@@ -80,7 +80,7 @@ pub async fn run(settings: DemoSettings) -> Result<(), DemoError> {
         return Err(DemoError::NotLoopback);
     }
     // Before the set-up, so that Ctrl-C during it also removes the directory.
-    let (stop, stop_now) = stop_signals().map_err(StartError::from)?;
+    let (stop, stop_now) = stop_signals()?;
     let clock = Clock::default();
     let directory = DemoDirectory::make(settings.directory.as_deref(), &clock)?;
     let provider_key = new_provider_key()?;

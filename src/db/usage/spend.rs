@@ -7,7 +7,7 @@ use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Text};
 
 use super::{OTHER_KEYS, RollupRange};
-use crate::db::requests::ID_SLACK;
+use crate::db::ledger::ID_SLACK;
 use crate::db::sql::{MAX_LISTED, Sql};
 use crate::db::{Conn, DbError};
 use crate::domain::ids::{ApiKeyId, AttemptId, OrganizationId, PolicyId, UserId, WorkspaceId};

@@ -1,6 +1,7 @@
 //! An answer between formats: events in the order in which the model wrote, and the whole that they make.
 
 use super::opaque::Opaque;
+use crate::domain::tokens::TokenUsage;
 
 /// What happens in an answer. Readers of streams give these; the plain answer is the fold of them.
 ///
@@ -109,6 +110,33 @@ pub struct AnswerUsage {
     pub reasoning: Option<u64>,
     pub audio_input: Option<u64>,
     pub audio_output: Option<u64>,
+}
+
+impl From<TokenUsage> for AnswerUsage {
+    /// The counts as they are. Where the input includes what went through the cache, that has to be taken
+    /// from it.
+    fn from(counts: TokenUsage) -> Self {
+        let TokenUsage {
+            input,
+            cached_input: cache_read,
+            cache_write,
+            cache_write_1h,
+            output,
+            reasoning,
+            audio_input,
+            audio_output,
+        } = counts;
+        Self {
+            input,
+            cache_read,
+            cache_write,
+            cache_write_1h,
+            output,
+            reasoning,
+            audio_input,
+            audio_output,
+        }
+    }
 }
 
 impl AnswerUsage {

@@ -180,7 +180,9 @@ mod tests {
         let members = ASKED.strip_prefix(r#"{"model":"m","#).unwrap();
         assert_eq!(
             body,
-            format!(r#"{{"anthropic_version":"v","anthropic_beta":["b"],"max_tokens":1,{members}"#)
+            format!(
+                r#"{{"anthropic_version":"bedrock-2023-05-31","anthropic_beta":["b"],"max_tokens":1,{members}"#
+            )
         );
     }
 

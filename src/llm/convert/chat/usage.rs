@@ -14,13 +14,8 @@ pub(super) fn read_usage(raw: &str) -> Option<AnswerUsage> {
     let beside = usage.reasoning.filter(|reasoning| usage.output < Some(*reasoning)).unwrap_or(0);
     Some(AnswerUsage {
         input: usage.input.map(|input| input.checked_sub(through_cache).unwrap_or(input)),
-        cache_read: usage.cached_input,
-        cache_write: usage.cache_write,
-        cache_write_1h: usage.cache_write_1h,
         output: usage.output.map(|output| output.saturating_add(beside)),
-        reasoning: usage.reasoning,
-        audio_input: usage.audio_input,
-        audio_output: usage.audio_output,
+        ..usage.into()
     })
 }
 

@@ -316,15 +316,7 @@ pub(super) fn read_citation(raw: &str) -> Option<Annotation> {
 
 /// The counts; Converse's input is without what went through the cache.
 pub(super) fn read_usage(raw: &str) -> Option<AnswerUsage> {
-    let counts = parse_usage(raw)?.counts;
-    Some(AnswerUsage {
-        input: counts.input,
-        cache_read: counts.cached_input,
-        cache_write: counts.cache_write,
-        cache_write_1h: counts.cache_write_1h,
-        output: counts.output,
-        ..AnswerUsage::default()
-    })
+    parse_usage(raw).map(|usage| usage.counts.into())
 }
 
 /// An exception in place of what was to come.

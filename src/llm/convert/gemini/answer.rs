@@ -134,13 +134,5 @@ fn reported(error: &str) -> Failure {
 fn counts(usage: ReportedUsage) -> AnswerUsage {
     let counts = usage.counts;
     let cached = counts.cached_input.unwrap_or(0);
-    AnswerUsage {
-        input: counts.input.map(|input| input.saturating_sub(cached)),
-        cache_read: counts.cached_input,
-        output: counts.output,
-        reasoning: counts.reasoning,
-        audio_input: counts.audio_input,
-        audio_output: counts.audio_output,
-        ..AnswerUsage::default()
-    }
+    AnswerUsage { input: counts.input.map(|input| input.saturating_sub(cached)), ..counts.into() }
 }

@@ -6,17 +6,7 @@ use crate::llm::messages::parse_usage;
 
 /// Reads a `usage` object.
 pub(super) fn read_usage(raw: &str) -> Option<AnswerUsage> {
-    let counts = parse_usage(raw)?.counts;
-    Some(AnswerUsage {
-        input: counts.input,
-        cache_read: counts.cached_input,
-        cache_write: counts.cache_write,
-        cache_write_1h: counts.cache_write_1h,
-        output: counts.output,
-        reasoning: counts.reasoning,
-        audio_input: None,
-        audio_output: None,
-    })
+    parse_usage(raw).map(|usage| usage.counts.into())
 }
 
 /// The counts of a later report; a zero after a larger count means that it is missing.

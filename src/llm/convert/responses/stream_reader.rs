@@ -308,12 +308,6 @@ fn read_usage(raw: &str) -> Option<AnswerUsage> {
         counts.cached_input.unwrap_or(0).saturating_add(counts.cache_write.unwrap_or(0));
     Some(AnswerUsage {
         input: counts.input.map(|input| input.saturating_sub(through_cache)),
-        cache_read: counts.cached_input,
-        cache_write: counts.cache_write,
-        cache_write_1h: counts.cache_write_1h,
-        output: counts.output,
-        reasoning: counts.reasoning,
-        audio_input: counts.audio_input,
-        audio_output: counts.audio_output,
+        ..counts.into()
     })
 }

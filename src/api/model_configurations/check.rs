@@ -119,7 +119,7 @@ pub(super) async fn check_model_configuration(
     let row =
         plane.database.read(async move |conn: &mut Conn| current(conn, scope, &id).await).await?;
     let directory = &plane.directory;
-    let entry = directory.find_configuration(scope, row.name.as_str()).await?;
+    let entry = directory.find_configuration(scope, row.columns.name.as_str()).await?;
     let entry = entry.ok_or(ApiError::NotFound(WHAT))?;
     let model = model_to_check(&entry, body.0.model.as_deref())?;
     let policies = directory.find_policies(scope.organization_id).await?;
